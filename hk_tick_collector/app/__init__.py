@@ -1,0 +1,1 @@
+"""Configuration, composition, ordered start and stop. Nobody imports it."""

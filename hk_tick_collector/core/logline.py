@@ -1,0 +1,69 @@
+"""One log line is one event: the message word first, then ``key=value`` pairs, all on one line.
+
+Operators grep these lines (``health``, ``persist_summary``, ``WATCHDOG``), so the word and the keys are interface.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+_PLAIN_EXTRA = frozenset("._-+:/,%@*<>()[]|~#")
+
+
+def event(word: str, **fields: object) -> str:
+    """``event("health", queue=0, phase="morning")`` -> ``health queue=0 phase=morning``.
+
+    Floats are cut to three decimals, None becomes ``none``; a value with blanks, quotes, ``=`` or control
+    characters is quoted, and line breaks never get through, so that one event stays one line.
+    """
+    parts = [word]
+    parts += [f"{key}={_value(value)}" for key, value in fields.items()]
+    return " ".join(parts)
+
+
+def _value(value: object) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, float):
+        return f"{value:.3f}".rstrip("0").rstrip(".") if value == value else "nan"
+    text = str(value)
+    if text and all(c.isalnum() or c in _PLAIN_EXTRA for c in text):
+        return text
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in escaped) + '"'
+
+
+class RateLimitedLog:
+    """Logs the first event of each key, then at most one a ``period_sec`` with the count of what was held back.
+
+    Thread-safe; meant for errors that may repeat thousands of times a second.
+    """
+
+    def __init__(
+        self,
+        logger: logging.Logger,
+        period_sec: float = 10.0,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._logger = logger
+        self._period_sec = period_sec
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._state: dict[str, tuple[float, int]] = {}
+
+    def log(self, level: int, word: str, *, key: str = "", exc_info: bool = False, **fields: object) -> None:
+        """Write the event now, or count it if its ``word`` and ``key`` were logged less than a period ago."""
+        now_sec = self._monotonic()
+        state_key = f"{word}\0{key}"
+        with self._lock:
+            last_sec, held_back = self._state.get(state_key, (float("-inf"), 0))
+            if now_sec - last_sec < self._period_sec:
+                self._state[state_key] = (last_sec, held_back + 1)
+                return
+            self._state[state_key] = (now_sec, 0)
+        if held_back:
+            fields["suppressed"] = held_back
+        self._logger.log(level, event(word, **fields), exc_info=exc_info)

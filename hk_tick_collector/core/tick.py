@@ -1,0 +1,49 @@
+"""The one record that flows through the recorder: a trade print of one symbol, already in UTC."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+MARKET_HK = "HK"
+PROVIDER_FUTU = "futu"
+
+PUSH_TYPE_PUSH = "push"
+PUSH_TYPE_POLL = "poll"
+PUSH_TYPE_BACKFILL = "backfill"
+
+SEQ_COUNTER_BITS = 32
+SEQ_COUNTER_MASK = (1 << SEQ_COUNTER_BITS) - 1
+
+
+class Tick(NamedTuple):
+    """One trade. The field order is the column order of ``ticks`` less ``inserted_at_ms`` (the writer's own).
+
+    A plain tuple underneath: the writer hands it to SQLite as it is.
+    """
+
+    market: str  # "HK"
+    symbol: str  # "HK.00700"
+    ts_ms: int  # event time, UTC epoch milliseconds
+    price: float | None
+    volume: int | None  # shares
+    turnover: float | None  # price x volume, HKD
+    direction: str | None  # BUY | SELL | NEUTRAL (Qot_Common.TickerDirection)
+    seq: int | None  # Futu's sequence, int64; never through a float
+    tick_type: str | None  # AUTO_MATCH, ODD_LOT, AUCTION, ... (Qot_Common.TickerType)
+    push_type: str  # how we got it: push | poll | backfill
+    provider: str  # "futu"
+    trading_day: str  # YYYYMMDD, Hong Kong date of ts_ms; names the day file
+    recv_ts_ms: int  # our clock when the frame was read, UTC epoch milliseconds
+    push_data_type: str | None  # REALTIME | BYDISCONN | CACHE, None for pulls
+    opend_recv_ts_ms: int | None  # OpenD's clock when it got the tick; None for CACHE and pulls
+    type_sign: str | None  # HKEX's trade-type letter (typeSign as a character)
+
+
+def seq_counter(seq: int) -> int:
+    """Low 32 bits: for HK stocks the symbol's own tick counter of the day (observed, undocumented)."""
+    return seq & SEQ_COUNTER_MASK
+
+
+def seq_epoch_sec(seq: int) -> int:
+    """High 32 bits: for HK stocks the epoch second of the tick (observed, undocumented)."""
+    return seq >> SEQ_COUNTER_BITS

@@ -1,0 +1,1 @@
+"""From OpenD to ticks in UTC: connection, push, poll, backfill, mapping, continuity."""

@@ -1,0 +1,1 @@
+"""Watchdog, health lines and service-manager notification."""

@@ -1,0 +1,1 @@
+"""Bounded queue, spill to disk and the persist worker."""

@@ -1,0 +1,1 @@
+"""Hong Kong market facts: trading days, session phases, symbol codes."""

@@ -1,0 +1,1 @@
+"""Per-day SQLite files: layout, schema, the one writer, read-only reading."""
