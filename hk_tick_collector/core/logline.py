@@ -6,6 +6,7 @@ Operators grep these lines (``health``, ``persist_summary``, ``WATCHDOG``), so t
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -28,7 +29,7 @@ def _value(value: object) -> str:
     if value is None:
         return "none"
     if isinstance(value, float):
-        return f"{value:.3f}".rstrip("0").rstrip(".") if value == value else "nan"
+        return f"{value:.3f}".rstrip("0").rstrip(".") if math.isfinite(value) else str(value)
     text = str(value)
     if text and all(c.isalnum() or c in _PLAIN_EXTRA for c in text):
         return text

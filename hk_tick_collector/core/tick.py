@@ -10,6 +10,7 @@ PROVIDER_FUTU = "futu"
 PUSH_TYPE_PUSH = "push"
 PUSH_TYPE_POLL = "poll"
 PUSH_TYPE_BACKFILL = "backfill"
+PUSH_TYPE_REPAIR = "repair"
 
 SEQ_COUNTER_BITS = 32
 SEQ_COUNTER_MASK = (1 << SEQ_COUNTER_BITS) - 1
@@ -30,7 +31,7 @@ class Tick(NamedTuple):
     direction: str | None  # BUY | SELL | NEUTRAL (Qot_Common.TickerDirection)
     seq: int | None  # Futu's sequence, int64; never through a float
     tick_type: str | None  # AUTO_MATCH, ODD_LOT, AUCTION, ... (Qot_Common.TickerType)
-    push_type: str  # how we got it: push | poll | backfill
+    push_type: str  # how we got it: push | poll | backfill | repair
     provider: str  # "futu"
     trading_day: str  # YYYYMMDD, Hong Kong date of ts_ms; names the day file
     recv_ts_ms: int  # our clock when the frame was read, UTC epoch milliseconds
@@ -47,3 +48,12 @@ def seq_counter(seq: int) -> int:
 def seq_epoch_sec(seq: int) -> int:
     """High 32 bits: for HK stocks the epoch second of the tick (observed, undocumented)."""
     return seq >> SEQ_COUNTER_BITS
+
+
+class RejectedTick(NamedTuple):
+    """A tick that could not be mapped or stored: kept whole in the quarantine file with the reason."""
+
+    symbol: str
+    reason: str
+    raw: dict[str, object]  # the fields as they came
+    recv_ts_ms: int  # our clock when it was read, UTC epoch milliseconds

@@ -1,0 +1,451 @@
+"""Every setting of the recorder: its name, type, default, limits and meaning, in one frozen place.
+
+``load_settings`` reads the environment and a ``.env`` file once, at start. It either gives a ``Settings`` in which
+every value is usable, or raises ``ConfigErrors`` with all that is wrong at once. ``docs/configuration.md`` and
+``.env.example`` are written from this file by ``scripts/config_docs.py``.
+
+Names: an attribute is the key in lower case with its unit as the last word, so a few differ from the key
+(``BATCH_SIZE`` is ``batch_rows``); the table in ``docs/configuration.md`` has both.
+
+Order of precedence: environment, then file, then default. An empty value counts as not given.
+"""
+
+from __future__ import annotations
+
+import difflib
+import io
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+from dotenv.parser import parse_stream
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic_core.core_schema import ValidationInfo
+
+from hk_tick_collector.core.errors import ConfigError
+from hk_tick_collector.market.symbols import check_symbols
+
+DEFAULT_ENV_FILE = Path(".env")
+# Keys that begin so are ours and nobody else's; the other keys are too ordinary to claim their first word.
+OWN_PREFIXES = ("FUTU_", "SQLITE_", "WATCHDOG_", "PERSIST_", "RECONNECT_", "BACKFILL_")
+_CLOSE_MATCH_RATIO = 0.8
+_SHOWN_VALUE_CHARS = 60
+_TEXT_ERROR = "setting"
+_HOST = r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$"
+
+
+class Problem(NamedTuple):
+    """One thing that is wrong with the configuration."""
+
+    key: str  # the setting, or the file's name when the file itself is wrong
+    text: str  # a sentence for the operator: key, value, what is allowed, what to do
+
+
+class ConfigErrors(ConfigError):
+    """The configuration is wrong; ``problems`` holds every finding, the text has one a line."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(problem.text for problem in problems))
+
+
+class SettingInfo(NamedTuple):
+    """What error messages and the generated documents say about one setting."""
+
+    key: str
+    attribute: str
+    group: str
+    default: str | None  # as written in a .env file; None when there is none and a value is required
+    allowed: str
+    about: str
+    hidden: bool  # its value is never printed
+
+
+def _text_error(text: str) -> PydanticCustomError:
+    return PydanticCustomError(_TEXT_ERROR, "{text}", {"text": text})
+
+
+def _setting(group: str, key: str, default: Any, allowed: str = "", **field: Any) -> Any:
+    """A field; ``allowed`` is the unit of a number, or says in words what the type and the bounds do not."""
+    extra: dict[str, Any] = {"group": group, "allowed": allowed}
+    return Field(default, validation_alias=key, json_schema_extra=extra, **field)
+
+
+_connection = partial(_setting, "Connection to OpenD")
+_recording = partial(_setting, "What is recorded, and where")
+_queue = partial(_setting, "Queue and batches")
+_pulls = partial(_setting, "Backfill and poll")
+_watchdog = partial(_setting, "Watchdog, health and stop")
+_sqlite = partial(_setting, "SQLite")
+_logs = partial(_setting, "Logs")
+
+
+class _Loading(NamedTuple):
+    """What ``load_settings`` and the validators of one loading tell each other, by attribute."""
+
+    base_dirs: dict[str, Path]  # where a relative path in the value starts
+    right: dict[str, Any]  # values that are right by themselves, also when others are wrong
+
+
+def _path(value: object, info: ValidationInfo) -> object:
+    """A relative path starts at the .env file's directory if it is written there, else at the working directory."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return _base_dir(info) / Path(value).expanduser()
+    except RuntimeError as error:
+        raise _text_error(f"'{value}' begins with ~ but the home directory is unknown; write the full path") from error
+
+
+def _base_dir(info: ValidationInfo) -> Path:
+    context: _Loading | None = info.context
+    return context.base_dirs.get(str(info.field_name), Path.cwd()) if context else Path.cwd()
+
+
+def _data_root(path: Path) -> Path:
+    try:
+        is_no_directory = path.exists() and not path.is_dir()
+    except OSError as error:
+        raise _text_error(f"{path} cannot be reached ({error.strerror}); check path and permissions") from error
+    if is_no_directory:
+        raise _text_error(f"{path} is not a directory; name one")
+    return path
+
+
+def _rsa_key_file(path: Path | None) -> Path | None:
+    """Futu takes PKCS#1 without a passphrase only; the same private key is OpenD's ``rsa_private_key``."""
+    if path is None:
+        return None
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        reason = error.strerror or "unreadable"
+        raise _text_error(f"the key file cannot be read ({reason}); check path and permissions") from error
+    if b"-----BEGIN RSA PRIVATE KEY-----" not in content:
+        raise _text_error(
+            "the file is no PKCS#1 private key (-----BEGIN RSA PRIVATE KEY-----); convert it with: "
+            "openssl rsa -traditional -in KEY -out NEW"
+        )
+    if b"ENCRYPTED" in content:
+        raise _text_error(
+            "the key has a passphrase, which OpenD does not take; remove it with: "
+            "openssl rsa -traditional -in KEY -out NEW"
+        )
+    return path
+
+
+def _symbols(value: object, info: ValidationInfo) -> object:
+    text = value if isinstance(value, str) else ",".join(value) if isinstance(value, list | tuple) else ""
+    symbols, problems = check_symbols(text, _base_dir(info))
+    if problems:
+        raise _text_error("\n".join(problems))
+    return tuple(symbols)
+
+
+def _upper(value: object) -> object:
+    return value.upper() if isinstance(value, str) else value
+
+
+JournalMode = Literal["WAL", "DELETE", "TRUNCATE", "PERSIST"]
+Synchronous = Literal["NORMAL", "FULL", "EXTRA"]
+LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
+
+
+class Settings(BaseModel):
+    """The recorder's settings, checked and frozen. Made by ``load_settings``; tests may give attributes by name.
+
+    The text under an attribute is what ``docs/configuration.md`` says about it.
+    """
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", populate_by_name=True, validate_default=True, use_attribute_docstrings=True
+    )
+
+    futu_host: str = _connection("FUTU_HOST", "127.0.0.1", "a host name or an IPv4 address, no port", pattern=_HOST)
+    """Where OpenD listens."""
+    futu_port: int = _connection("FUTU_PORT", 11111, ge=1, le=65535)
+    """OpenD's API port (`api_port` in its own settings)."""
+    futu_rsa_key_file: Annotated[Path | None, BeforeValidator(_path), AfterValidator(_rsa_key_file)] = _connection(
+        "FUTU_RSA_KEY_FILE", None, "empty, or the path of a PKCS#1 private key without a passphrase", repr=False
+    )
+    """Key for an encrypted connection: the same RSA private key as OpenD's own `rsa_private_key`. Empty: no
+    encryption, which OpenD accepts from its own machine."""
+    reconnect_min_delay_sec: float = _connection("RECONNECT_MIN_DELAY", 1, "seconds", ge=0.05, le=3600)
+    """Wait before the first new attempt to connect; doubled after each failure."""
+    reconnect_max_delay_sec: float = _connection("RECONNECT_MAX_DELAY", 60, "seconds", ge=0.05, le=3600)
+    """The wait between attempts to connect grows no longer than this."""
+
+    futu_symbols: Annotated[tuple[str, ...], BeforeValidator(_symbols)] = _recording(
+        "FUTU_SYMBOLS", ..., "HK stock codes such as HK.00700,HK.00005, or @path of a file with one code a line"
+    )
+    """The stocks to record, separated by commas or blanks. `@path` reads a file: one code a line, comments after `#`.
+    A bare number is filled up: `5` is `HK.00005`."""
+    data_root: Annotated[Path, BeforeValidator(_path), AfterValidator(_data_root)] = _recording(
+        "DATA_ROOT", Path("/data/sqlite/HK"), "a directory the recorder may write to"
+    )
+    """Directory of the day files (`YYYYMMDD.db`, Hong Kong date), and of `_spill/` and `_quarantine/`."""
+    seed_recent_db_days: int = _recording("SEED_RECENT_DB_DAYS", 3, "days", ge=0, le=31)
+    """At start the last sequence of each symbol is read from this many of the newest day files; 0 begins without."""
+
+    batch_rows: int = _queue("BATCH_SIZE", 500, "rows", ge=1, le=100_000)
+    """Most rows in one transaction."""
+    max_wait_ms: int = _queue("MAX_WAIT_MS", 1000, "milliseconds", ge=1, le=60_000)
+    """Longest time a row waits for its batch to fill. An upper bound: a batch is written as soon as the queue is
+    empty."""
+    max_queue_rows: int = _queue("MAX_QUEUE_SIZE", 20_000, "rows", ge=1, le=1_000_000)
+    """Most rows held in memory; what comes on top goes to the spill on disk."""
+    persist_retry_backoff_sec: float = _queue("PERSIST_RETRY_BACKOFF_SEC", 0.1, "seconds", ge=0.01, le=60)
+    """Wait before a batch that could not be written is tried again; doubled after each failure."""
+    persist_retry_backoff_max_sec: float = _queue("PERSIST_RETRY_BACKOFF_MAX_SEC", 5, "seconds", ge=0.01, le=600)
+    """The wait between two tries to write grows no longer than this."""
+
+    backfill_rows: int = _pulls("BACKFILL_N", 1000, "rows", ge=0, le=1000)
+    """Newest ticks fetched of each symbol after every connect, so that a break leaves no hole; 0 turns it off. OpenD
+    gives 1000 at most."""
+    futu_poll_enabled: bool = _pulls("FUTU_POLL_ENABLED", True)
+    """Ask OpenD for the newest ticks of symbols that went quiet."""
+    futu_poll_interval_sec: float = _pulls("FUTU_POLL_INTERVAL_SEC", 3, "seconds", ge=0.1, le=3600)
+    """Time between two rounds of the poll."""
+    futu_poll_rows: int = _pulls("FUTU_POLL_NUM", 100, "rows", ge=1, le=1000)
+    """Ticks asked for by one poll of one symbol."""
+    futu_poll_stale_sec: float = _pulls("FUTU_POLL_STALE_SEC", 10, "seconds", ge=0, le=3600)
+    """A symbol without a push for this long is polled."""
+    futu_poll_trading_only: bool = _pulls("FUTU_POLL_TRADING_ONLY", True)
+    """Poll and backfill in trading hours only, closing auction included (until 16:15, half days 12:15); 0: at any
+    hour."""
+
+    check_interval_sec: float = _watchdog("CHECK_INTERVAL_SEC", 5, "seconds", ge=0.05, le=600)
+    """Time between two checks of the connection and its subscriptions, and between two looks of the watchdog."""
+    watchdog_stall_sec: float = _watchdog("WATCHDOG_STALL_SEC", 180, "seconds", ge=0.1, le=86_400)
+    """When rows wait and none is committed for this long, the watchdog dumps all stacks and replaces the writer."""
+    watchdog_upstream_window_sec: float = _watchdog("WATCHDOG_UPSTREAM_WINDOW_SEC", 60, "seconds", ge=0.1, le=86_400)
+    """The feed counts as active when a tick came within this time."""
+    watchdog_queue_threshold_rows: int = _watchdog("WATCHDOG_QUEUE_THRESHOLD_ROWS", 100, "rows", ge=1, le=1_000_000)
+    """A backlog below this is no stall."""
+    watchdog_recovery_max_failures: int = _watchdog("WATCHDOG_RECOVERY_MAX_FAILURES", 3, "recoveries", ge=1, le=100)
+    """After this many failed recoveries in a row the recorder gives up with exit code 1, so that systemd starts it
+    anew."""
+    drift_warn_sec: float = _watchdog("DRIFT_WARN_SEC", 120, "seconds", ge=0.1, le=86_400)
+    """Warn when the times of ticks differ from the machine's clock by more than this."""
+    health_interval_sec: float = _watchdog("HEALTH_INTERVAL_SEC", 60, "seconds", ge=0.1, le=3600)
+    """Time between two `health` lines."""
+    stop_flush_timeout_sec: float = _watchdog("STOP_FLUSH_TIMEOUT_SEC", 60, "seconds", ge=0.1, le=3600)
+    """Longest time a stop waits for the queue to be committed; what is left then goes to the spill."""
+
+    sqlite_busy_timeout_ms: int = _sqlite("SQLITE_BUSY_TIMEOUT_MS", 5000, "milliseconds", ge=1, le=600_000)
+    """Longest wait for another process's lock on a day file."""
+    sqlite_journal_mode: Annotated[JournalMode, BeforeValidator(_upper)] = _sqlite("SQLITE_JOURNAL_MODE", "WAL")
+    """Only WAL lets others read while the recorder writes. MEMORY and OFF are refused: a crash in the middle of a write
+    would damage the file."""
+    sqlite_synchronous: Annotated[Synchronous, BeforeValidator(_upper)] = _sqlite("SQLITE_SYNCHRONOUS", "NORMAL")
+    """With NORMAL a power cut may cost the newest commits but never damages a WAL file; FULL keeps them, too, for a
+    disk flush a batch. OFF is refused: it can damage the file."""
+    sqlite_wal_autocheckpoint_pages: int = _sqlite("SQLITE_WAL_AUTOCHECKPOINT", 1000, "pages", ge=1, le=1_000_000)
+    """Length of the WAL at which it is copied back into the day file; a page has 4 KiB."""
+
+    log_level: Annotated[LogLevel, BeforeValidator(_upper)] = _logs("LOG_LEVEL", "INFO")
+    """Least severe level that is logged. DEBUG adds a line for each batch (`persist_ticks`)."""
+    persist_summary_interval_sec: float = _logs("PERSIST_SUMMARY_INTERVAL_SEC", 5, "seconds", ge=0.1, le=3600)
+    """Time between two `persist_summary` lines."""
+    persist_heartbeat_interval_sec: float = _logs("PERSIST_HEARTBEAT_INTERVAL_SEC", 30, "seconds", ge=0.1, le=3600)
+    """Time between two `persist_loop_heartbeat` lines."""
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _keep(cls, value: object, info: ValidationInfo) -> object:
+        """So that values are compared with each other even if a third is wrong."""
+        if info.context is not None:
+            info.context.right[info.field_name] = value
+        return value
+
+
+@dataclass(frozen=True)
+class _OrderRule:
+    """``low`` may not be above ``high``, given in other units perhaps."""
+
+    low: str
+    high: str
+    why: str
+    below: bool = False  # equal is wrong, too
+    low_unit_in_high_units: float = 1.0  # 0.001 for milliseconds against seconds
+
+    def problems(self, right: Mapping[str, Any]) -> Iterator[Problem]:
+        """Nothing if the rule holds, or if one of the two values is wrong by itself."""
+        if self.low not in right or self.high not in right:
+            return
+        low, high = right[self.low] * self.low_unit_in_high_units, right[self.high]
+        if low > high or (low == high and self.below):
+            low_key, high_key = _info(self.low).key, _info(self.high).key
+            text = self.text(f"{low_key}={_as_written(right[self.low])}", f"{high_key}={_as_written(high)}")
+            yield Problem(low_key, f"{text}; lower {low_key} or raise {high_key}")
+
+    def text(self, low: str, high: str) -> str:
+        """The rule as a sentence about ``low`` and ``high``."""
+        return f"{low} must {'be below' if self.below else 'not be above'} {high}: {self.why}"
+
+
+_ORDER_RULES = (
+    _OrderRule("reconnect_min_delay_sec", "reconnect_max_delay_sec", "the delay grows from the one to the other"),
+    _OrderRule(
+        "persist_retry_backoff_sec", "persist_retry_backoff_max_sec", "the wait grows from the one to the other"
+    ),
+    _OrderRule("batch_rows", "max_queue_rows", "a batch must fit into the queue"),
+    _OrderRule("watchdog_queue_threshold_rows", "max_queue_rows", "no backlog could reach it and no stall be seen"),
+    _OrderRule("check_interval_sec", "watchdog_stall_sec", "the watchdog looks more than once before it acts", True),
+    _OrderRule("max_wait_ms", "watchdog_stall_sec", "a batch still filling is no stall", True, 0.001),
+    _OrderRule("sqlite_busy_timeout_ms", "watchdog_stall_sec", "waiting for a lock is no stall", True, 0.001),
+)
+
+
+def setting_table() -> list[SettingInfo]:
+    """All settings in the order of the documents."""
+    return [_info(attribute) for attribute in Settings.model_fields]
+
+
+def order_rule_texts() -> list[str]:
+    """The rules between two settings, one sentence each, keys in backquotes."""
+    return [rule.text(f"`{_info(rule.low).key}`", f"`{_info(rule.high).key}`") for rule in _ORDER_RULES]
+
+
+def _info(attribute: str) -> SettingInfo:
+    field = Settings.model_fields[attribute]
+    extra = field.json_schema_extra
+    assert isinstance(extra, dict)
+    return SettingInfo(
+        key=str(field.validation_alias),
+        attribute=attribute,
+        group=str(extra["group"]),
+        default=None if field.is_required() else _as_written(field.default),
+        allowed=_allowed(field.annotation, field.metadata, str(extra["allowed"])),
+        about=" ".join(str(field.description).split()),
+        hidden=not field.repr,
+    )
+
+
+def _allowed(annotation: object, metadata: list[Any], said: str) -> str:
+    """The limits as words: from the type and the bounds, ``said`` being the unit of a number or the whole text."""
+    if annotation is bool:
+        return "1, true or yes; 0, false or no"
+    choices = getattr(annotation, "__args__", ())
+    if choices and all(isinstance(choice, str) for choice in choices):
+        return ", ".join(choices[:-1]) + f" or {choices[-1]}"
+    if annotation in (int, float):
+        low, high = (next(getattr(bound, name) for bound in metadata if hasattr(bound, name)) for name in ("ge", "le"))
+        kind = "a whole number" if annotation is int else "a number"
+        return f"{kind} from {low} to {high}" + (f" ({said})" if said else "")
+    return said
+
+
+def _as_written(value: object) -> str:
+    """A value as it stands in a .env file."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "1" if value else "0"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+@dataclass(frozen=True)
+class _Given:
+    """A key as somebody wrote it."""
+
+    text: str
+    source: str  # for messages: the environment, or the file's path
+    base_dir: Path  # where a relative path in it starts
+
+
+def load_settings(env_file: Path | None, environ: Mapping[str, str]) -> Settings:
+    """The settings from ``environ`` over ``env_file`` over defaults.
+
+    ``env_file`` None means ``.env`` in the working directory if there is one; a named file must exist. Raises
+    ``ConfigErrors`` with every problem found: unreadable file or line, misspelt key, wrong value, values that do not
+    go together.
+    """
+    infos = {info.key: info for info in setting_table()}
+    file_given, problems = _read_env_file(env_file)
+    problems += _unknown_keys(file_given, environ, infos)
+    given = {key: found for key, found in file_given.items() if key in infos and found.text.strip()}
+    for key in infos:
+        if environ.get(key, "").strip():
+            given[key] = _Given(environ[key], "the environment", Path.cwd())
+    loading = _Loading({infos[key].attribute: found.base_dir for key, found in given.items()}, {})
+    settings: Settings | None = None
+    try:
+        settings = Settings.model_validate({key: found.text.strip() for key, found in given.items()}, context=loading)
+    except ValidationError as error:
+        for detail in error.errors(include_url=False):
+            problems += _value_problems(detail, infos, given)
+    for rule in _ORDER_RULES:
+        problems += rule.problems(loading.right)
+    if problems or settings is None:
+        raise ConfigErrors(problems)
+    return settings
+
+
+def _read_env_file(env_file: Path | None) -> tuple[dict[str, _Given], list[Problem]]:
+    """The file's keys and the lines that are wrong; raises if it cannot be read. ``$`` stands for itself."""
+    if env_file is None and not DEFAULT_ENV_FILE.is_file():
+        return {}, []
+    path = env_file or DEFAULT_ENV_FILE
+    try:
+        content = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = (error.strerror or str(error)) if isinstance(error, OSError) else "not UTF-8 text"
+        text = f"{path} cannot be read: {reason}; give an existing text file with --env-file"
+        raise ConfigErrors([Problem(str(path), text)]) from error
+    given: dict[str, _Given] = {}
+    problems: list[Problem] = []
+    base_dir = Path.cwd() / path.parent
+    for binding in parse_stream(io.StringIO(content)):
+        if binding.error or (binding.key is not None and binding.value is None):
+            line = binding.original.line
+            problems.append(Problem(str(path), f"{path} line {line} is not KEY=value: correct it or begin it with #"))
+        elif binding.key is not None:
+            given[binding.key] = _Given(binding.value or "", str(path), base_dir)
+    return given, problems
+
+
+def _unknown_keys(
+    file_given: Mapping[str, _Given], environ: Mapping[str, str], infos: Mapping[str, SettingInfo]
+) -> Iterator[Problem]:
+    """Keys that look like ours and are not. The environment belongs to everybody: there only a near miss counts."""
+    for key, found in file_given.items():
+        near = _near(key, infos)
+        if key not in infos and (near or key.upper().startswith(OWN_PREFIXES)):
+            yield _unknown(key, found.source, near)
+    for key in environ:
+        if key not in infos and key not in file_given and key.upper().startswith(OWN_PREFIXES):
+            near = _near(key, infos)
+            if near:
+                yield _unknown(key, "the environment", near)
+
+
+def _near(key: str, infos: Mapping[str, SettingInfo]) -> str | None:
+    return next(iter(difflib.get_close_matches(key.upper(), infos, n=1, cutoff=_CLOSE_MATCH_RATIO)), None)
+
+
+def _unknown(key: str, source: str, near: str | None) -> Problem:
+    """Without the value: under a name we do not know it may be a secret."""
+    advice = f"did you mean {near}?" if near else "remove it; docs/configuration.md lists all settings"
+    return Problem(key, f"{key} (from {source}) is not a setting: {advice}")
+
+
+def _value_problems(
+    detail: ErrorDetails, infos: Mapping[str, SettingInfo], given: Mapping[str, _Given]
+) -> Iterator[Problem]:
+    """Pydantic's finding about one key in the operator's words."""
+    info = infos[str(detail["loc"][0])]
+    found = given.get(info.key)
+    if found is None:
+        yield Problem(info.key, f"{info.key} is not set: give {info.allowed}")
+    elif detail["type"] == _TEXT_ERROR:
+        for text in str(detail["ctx"]["text"]).split("\n"):
+            yield Problem(info.key, f"{info.key} (from {found.source}): {text}")
+    else:
+        value = found.text if len(found.text) <= _SHOWN_VALUE_CHARS else found.text[:_SHOWN_VALUE_CHARS] + "..."
+        shown = "(hidden)" if info.hidden else repr(value)
+        text = f"{info.key}={shown} (from {found.source}) is wrong: allowed is {info.allowed}"
+        yield Problem(info.key, f"{text}; correct it, or remove it for the default {info.default}")

@@ -1,0 +1,305 @@
+"""Puts the boxes together, starts them in order, and stops them in order, whatever happens.
+
+Stop order: feed -> drain the queue -> commit, or spill what cannot be committed -> close the day files -> last health
+line -> exit code. Exit codes: 0 asked to stop, 1 gave up, 78 configuration (``main``). A second signal cuts the
+waiting short, never the spill.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from hk_tick_collector import __version__
+from hk_tick_collector.app.config import Settings
+from hk_tick_collector.core.clock import SystemClock
+from hk_tick_collector.core.errors import StoreError
+from hk_tick_collector.core.logline import event
+from hk_tick_collector.core.progress import Progress
+from hk_tick_collector.feed import sdk
+from hk_tick_collector.feed.continuity import Continuity
+from hk_tick_collector.feed.session import FeedOptions, FeedSession
+from hk_tick_collector.health.report import Backlog, Reporter
+from hk_tick_collector.health.sdnotify import notify
+from hk_tick_collector.health.watchdog import Snapshot, Watchdog, WatchdogOptions
+from hk_tick_collector.ingest.quarantine import Quarantine
+from hk_tick_collector.ingest.queue import TickQueue
+from hk_tick_collector.ingest.spill import SpillQueue
+from hk_tick_collector.ingest.worker import PersistWorker, WorkerOptions
+from hk_tick_collector.market.calendar import TradingCalendar
+from hk_tick_collector.market.sessions import hk_date
+from hk_tick_collector.store import layout, reader
+from hk_tick_collector.store.connect import SqliteOptions
+from hk_tick_collector.store.writer import DayFileWriter
+
+log = logging.getLogger(__name__)
+
+EXIT_OK = 0
+EXIT_FAILED = 1
+FEED_STOP_TIMEOUT_SEC = 2.0
+LOOP_BEAT_SEC = 1.0
+
+
+class Daemon:
+    """One run of the recorder. Create it inside the loop, after the data root's lock was taken."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._loop = asyncio.get_running_loop()
+        self._clock = SystemClock()
+        self._progress = Progress()
+        self._calendar = TradingCalendar()
+        self._stop_asked = asyncio.Event()
+        self._signals = 0
+        self._fatal: str | None = None
+        self._waiting_since = 0.0
+        self._refused_seen = 0
+
+        sdk.configure(settings.futu_rsa_key_file)
+        self._calendar.warm(self._clock.now_ms())
+        self._continuity = Continuity()
+        self._spill = SpillQueue(settings.data_root, clock=self._clock)
+        self._quarantine = Quarantine(settings.data_root, self._progress.ingest, hk_date)
+        self._queue = TickQueue(settings.max_queue_rows, self._spill, self._progress.ingest, self._wake_worker)
+        self._worker = PersistWorker(
+            self._queue,
+            self._spill,
+            self._quarantine,
+            self._make_writer,
+            _worker_options(settings),
+            self._progress.ingest,
+            self._clock,
+        )
+        self._feed = FeedSession(
+            _feed_options(settings),
+            self._queue.put,
+            self._quarantine.add,
+            self._continuity,
+            self._calendar,
+            self._progress.feed,
+            self._clock,
+        )
+        self._reporter = Reporter(self._progress, self._backlog, self._calendar, self._clock, settings.drift_warn_sec)
+        self._watchdog = Watchdog(
+            _watchdog_options(settings), self._snapshot, self._recover, self._give_up, self._clock
+        )
+        self._worker_task: asyncio.Task[None] | None = None
+
+    async def run(self) -> int:
+        """Record until told to stop or a task fails. Returns the exit code."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._on_signal, number)
+        self._spill.open()
+        self._seed()
+        self._worker_task = self._start_task("persist_worker", self._worker.run())
+        feed_task = self._start_task("feed", self._feed.run())
+        reports = [self._start_task(name, self._every(sec, call)) for name, sec, call in self._reports()]
+        self._beat()
+        self._watchdog.start()
+        notify("READY=1", "STATUS=started; connecting to OpenD")
+        try:
+            await self._stop_asked.wait()
+        finally:
+            notify("STOPPING=1")
+            await self._stop([feed_task], reports)
+        return EXIT_OK if self._fatal is None else EXIT_FAILED
+
+    def fatal(self, reason: str) -> None:
+        """Give up: stop in order and exit 1. The first reason is kept."""
+        if self._fatal is None:
+            self._fatal = reason
+            log.error(event("fatal", reason=reason, action="storing or spilling everything, then exit 1"))
+        self._stop_asked.set()
+
+    def _seed(self) -> None:
+        settings = self._settings
+        last_seqs = reader.last_seqs(settings.data_root, list(settings.futu_symbols), settings.seed_recent_db_days)
+        self._continuity.seed(last_seqs)
+        log.info(
+            event(
+                "recorder_started",
+                version=__version__,
+                pid=os.getpid(),
+                symbols=len(settings.futu_symbols),
+                data_root=settings.data_root,
+                seeded_symbols=len(last_seqs),
+                spill_rows=self._spill.rows,
+            )
+        )
+
+    def _reports(self) -> list[tuple[str, float, Callable[[], object]]]:
+        settings = self._settings
+        return [
+            ("health", settings.health_interval_sec, self._reporter.health),
+            ("persist_summary", settings.persist_summary_interval_sec, self._reporter.persist_summary),
+            ("heartbeat", settings.persist_heartbeat_interval_sec, self._reporter.heartbeat),
+        ]
+
+    def _start_task(self, name: str, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """All long tasks are born here: one that ends before stop was asked ends the daemon, in order."""
+        task = asyncio.create_task(coroutine, name=name)
+        task.add_done_callback(self._on_task_done)
+        return task
+
+    def _on_task_done(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled() or (self._stop_asked.is_set() and task.exception() is None):
+            return
+        error = task.exception()
+        if error is not None:
+            log.error(event("task_failed", task=task.get_name(), error=repr(error)), exc_info=error)
+        self.fatal(f"task {task.get_name()} ended: {error!r}")
+
+    async def _every(self, interval_sec: float, call: Callable[[], object]) -> None:
+        while True:
+            await asyncio.sleep(interval_sec)
+            call()
+
+    def _beat(self) -> None:
+        self._progress.loop_beat_monotonic = self._clock.monotonic()
+        self._loop.call_later(LOOP_BEAT_SEC, self._beat)
+
+    def _on_signal(self, number: int) -> None:
+        self._signals += 1
+        log.info(event("signal", name=signal.Signals(number).name, count=self._signals))
+        self._stop_asked.set()
+        if self._signals > 1:
+            self._worker.hurry()
+
+    async def _stop(self, feed_tasks: list[asyncio.Task[None]], reports: list[asyncio.Task[None]]) -> None:
+        self._feed.stop()
+        await self._wait_ended(feed_tasks, FEED_STOP_TIMEOUT_SEC)
+        self._watchdog.stop()
+        await self._flush()
+        try:
+            await self._worker.close()
+        except StoreError as exc:
+            log.error(
+                event("close_failed", error=str(exc), action="committed rows are safe; WAL is read at next start")
+            )
+        for task in reports:
+            task.cancel()
+        self._reporter.health()
+        log.info(
+            event(
+                "recorder_stopped",
+                exit_code=EXIT_OK if self._fatal is None else EXIT_FAILED,
+                reason=self._fatal or "asked to stop",
+                persisted_rows=self._progress.ingest.persisted_rows,
+                spill_rows=self._spill.rows,
+            )
+        )
+        self._spill.close()
+
+    async def _flush(self) -> None:
+        """Drain queue and spill into the day files; what cannot be committed in time goes to the spill file."""
+        assert self._worker_task is not None
+        self._worker.flush()
+        await self._wait_ended([self._worker_task], self._settings.stop_flush_timeout_sec)
+        left = self._queue.rows + self._worker.in_hand_rows
+        rows = self._worker.rescue()
+        if left:
+            log.warning(event("stop_spilled", rows=rows, action="they are stored at the next start"))
+
+    async def _wait_ended(self, tasks: list[asyncio.Task[None]], timeout_sec: float) -> None:
+        _, running = await asyncio.wait(tasks, timeout=timeout_sec)
+        for task in running:
+            task.cancel()
+        if running:
+            await asyncio.wait(running, timeout=1.0)
+
+    def _make_writer(self) -> DayFileWriter:
+        settings = self._settings
+        options = SqliteOptions(
+            busy_timeout_ms=settings.sqlite_busy_timeout_ms,
+            journal_mode=settings.sqlite_journal_mode,
+            synchronous=settings.sqlite_synchronous,
+            wal_autocheckpoint=settings.sqlite_wal_autocheckpoint_pages,
+        )
+        return DayFileWriter(settings.data_root, options, self._clock)
+
+    def _wake_worker(self) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended; the queue is spilled by then
+            self._loop.call_soon_threadsafe(self._worker.wake)
+
+    def _backlog(self) -> Backlog:
+        task = self._worker_task
+        ended = task is None or task.done() or not self._worker.writer_alive
+        return Backlog(
+            queue_rows=self._queue.rows,
+            in_hand_rows=self._worker.in_hand_rows,
+            spill_rows=self._spill.rows,
+            wal_bytes=self._worker.wal_bytes(),
+            worker_dead=ended and not self._stop_asked.is_set(),
+        )
+
+    def _snapshot(self) -> Snapshot:
+        """On the watchdog's thread: plain reads only."""
+        now_sec = self._clock.monotonic()
+        progress, ingest = self._progress, self._progress.ingest
+        backlog = self._backlog()
+        waiting = backlog.queue_rows + backlog.in_hand_rows + backlog.spill_rows
+        if not waiting:
+            self._waiting_since = now_sec
+        refused_delta, self._refused_seen = ingest.refused_rows - self._refused_seen, ingest.refused_rows
+        return Snapshot(
+            waiting_rows=waiting,
+            refused_rows_delta=refused_delta,
+            last_push_age_sec=now_sec - progress.feed.last_push_monotonic,
+            last_commit_age_sec=now_sec - max(ingest.last_commit_monotonic, self._waiting_since),
+            loop_age_sec=now_sec - progress.loop_beat_monotonic,
+            worker_alive=not backlog.worker_dead,
+        )
+
+    def _recover(self, reason: str) -> None:
+        self._loop.call_soon_threadsafe(self._worker.request_writer_recovery, reason)
+
+    def _give_up(self, reason: str) -> None:
+        """On the watchdog's thread. A living loop stops in order; for a stuck one everything is saved from here."""
+        self._loop.call_soon_threadsafe(self.fatal, f"WATCHDOG persistent_stall: {reason}")
+        if self._clock.monotonic() - self._progress.loop_beat_monotonic < self._settings.watchdog_stall_sec:
+            return
+        rows = self._worker.rescue()
+        self._spill.close()
+        log.error(event("loop_stuck_exit", spilled_rows=rows, exit_code=EXIT_FAILED))
+        os._exit(EXIT_FAILED)
+
+
+def _worker_options(settings: Settings) -> WorkerOptions:
+    return WorkerOptions(
+        batch_rows=settings.batch_rows,
+        max_wait_sec=settings.max_wait_ms / 1000,
+        retry_min_sec=settings.persist_retry_backoff_sec,
+        retry_max_sec=settings.persist_retry_backoff_max_sec,
+    )
+
+
+def _feed_options(settings: Settings) -> FeedOptions:
+    return FeedOptions(
+        host=settings.futu_host,
+        port=settings.futu_port,
+        symbols=settings.futu_symbols,
+        backfill_rows=settings.backfill_rows,
+        reconnect_min_sec=settings.reconnect_min_delay_sec,
+        reconnect_max_sec=settings.reconnect_max_delay_sec,
+        check_interval_sec=settings.check_interval_sec,
+        poll_enabled=settings.futu_poll_enabled,
+        poll_interval_sec=settings.futu_poll_interval_sec,
+        poll_rows=settings.futu_poll_rows,
+        poll_stale_sec=settings.futu_poll_stale_sec,
+        trading_only=settings.futu_poll_trading_only,
+    )
+
+
+def _watchdog_options(settings: Settings) -> WatchdogOptions:
+    return WatchdogOptions(
+        stall_sec=settings.watchdog_stall_sec,
+        upstream_window_sec=settings.watchdog_upstream_window_sec,
+        backlog_rows=settings.watchdog_queue_threshold_rows,
+        max_failed_recoveries=settings.watchdog_recovery_max_failures,
+        check_interval_sec=settings.check_interval_sec,
+    )

@@ -1,0 +1,72 @@
+"""Counters and watermarks: what each stage has done so far. Facts flow down the pipeline, these numbers flow back.
+
+Every field has one writing thread (named in its group), so no lock is needed: readers may see a value one step old,
+never a torn one. Rates are made by whoever keeps two readings (``health.report``). Nothing here grows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class FeedProgress:
+    """Written by the feed: push fields on the SDK's network thread, the rest on the loop."""
+
+    push_rows: int = 0
+    push_frames: int = 0
+    last_push_monotonic: float = 0.0
+    max_ts_ms: int = 0  # newest event time mapped, UTC epoch ms
+
+    connected: bool = False  # TCP, InitConnect and login done
+    connections: int = 0
+    disconnections: int = 0
+    opend_state: str = "down"  # down | connecting | not_ready | ready
+    market_hk: str = ""
+    symbols_wanted: int = 0
+    symbols_subscribed: int = 0
+    symbols_refused: int = 0
+    poll_fetched_rows: int = 0
+    poll_accepted_rows: int = 0
+    backfill_fetched_rows: int = 0
+    backfill_accepted_rows: int = 0
+    duplicate_rows: int = 0  # pulled rows known to be stored or on their way
+    request_errors: int = 0
+    holes_seen: int = 0
+    open_holes: int = 0
+    missing_ticks: int = 0
+
+
+@dataclass(slots=True)
+class IngestProgress:
+    """``in_*``: written by the threads that put rows, under the queue's lock; the rest by the persist worker."""
+
+    in_rows: int = 0
+    refused_rows: int = 0  # neither queue nor spill could take them
+    spilled_rows: int = 0
+
+    out_rows: int = 0
+    persisted_rows: int = 0
+    ignored_rows: int = 0  # already stored: INSERT OR IGNORE skipped them
+    commits: int = 0
+    unspilled_rows: int = 0
+    quarantined_rows: int = 0
+    write_errors: int = 0
+    busy_errors: int = 0
+    recoveries: int = 0
+    last_dequeue_monotonic: float = 0.0
+    last_commit_monotonic: float = 0.0
+    last_commit_rows: int = 0
+    last_commit_sec: float = 0.0
+    last_error_monotonic: float = 0.0
+    last_error: str = ""
+    max_committed_ts_ms: int = 0
+
+
+@dataclass(slots=True)
+class Progress:
+    """All stages' counters, created once by the daemon."""
+
+    feed: FeedProgress = field(default_factory=FeedProgress)
+    ingest: IngestProgress = field(default_factory=IngestProgress)
+    loop_beat_monotonic: float = 0.0  # written by the loop every second: an old value means a stuck loop

@@ -1,0 +1,348 @@
+"""The life of the feed: connect, wait for login, subscribe, backfill, watch, and start over when it is lost.
+
+Owns the connection and every decision about it. One connection serves until it is lost; then it is closed for good and
+a new one is made after a growing delay. Nothing here blocks: every step is an awaitable with a timeout, so the daemon
+stays responsive and stops at once whether OpenD is up, down or mute.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
+
+from hk_tick_collector.core.backoff import Backoff
+from hk_tick_collector.core.clock import Clock
+from hk_tick_collector.core.errors import FeedError, FeedLost, FeedTimeout
+from hk_tick_collector.core.logline import RateLimitedLog, event
+from hk_tick_collector.core.progress import FeedProgress
+from hk_tick_collector.feed import sdk
+from hk_tick_collector.feed.continuity import Continuity
+from hk_tick_collector.feed.pull import Poller, Repairer, TickPuller, backfill
+from hk_tick_collector.feed.push import PushHandler, RejectSink, TickSink
+from hk_tick_collector.feed.subscriptions import Subscriptions
+from hk_tick_collector.market.calendar import TradingCalendar
+from hk_tick_collector.market.sessions import add_days, hk_date, recording_window
+
+log = logging.getLogger(__name__)
+
+OPEN_TIMEOUT_SEC = 10
+STATE_TIMEOUT_SEC = 8
+MUTE_LIMIT = 2  # unanswered state requests in a row, without any push between, before the connection is given up
+CALENDAR_DAYS_BACK = 7
+CALENDAR_DAYS_AHEAD = 60
+
+# What an operator does about OpenD's own events; the others are logged by name alone.
+_GTW_ADVICE = {
+    "KickedOut": "another client logged in with this account: log OpenD in again",
+    "LoginFailed": "check OpenD's account and password",
+    "LoginPwdChanged": "give OpenD the new password",
+    "BanLogin": "the account is banned from logging in: ask Futu",
+    "NeedPicVerifyCode": "give OpenD the picture code (input_pic_verify_code on its telnet port)",
+    "NeedPhoneVerifyCode": "give OpenD the phone code (input_phone_verify_code on its telnet port)",
+    "ForceUpdate": "update OpenD",
+    "UnAgreeDisclaimer": "agree to the API disclaimer on Futu's site",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class FeedOptions:
+    """How to reach OpenD and how hard to look. Seconds unless named otherwise."""
+
+    host: str
+    port: int
+    symbols: Sequence[str]
+    backfill_rows: int
+    reconnect_min_sec: float
+    reconnect_max_sec: float
+    check_interval_sec: float
+    poll_enabled: bool
+    poll_interval_sec: float
+    poll_rows: int
+    poll_stale_sec: float
+    trading_only: bool
+
+
+class FeedSession:
+    """Runs the feed until it is told to stop. ``sink`` and ``rejects`` take rows from any thread, at once."""
+
+    def __init__(
+        self,
+        options: FeedOptions,
+        sink: TickSink,
+        rejects: RejectSink,
+        continuity: Continuity,
+        calendar: TradingCalendar,
+        progress: FeedProgress,
+        clock: Clock,
+    ) -> None:
+        self._options = options
+        self._calendar = calendar
+        self._progress = progress
+        self._clock = clock
+        self._loop = asyncio.get_running_loop()
+        self._stop = asyncio.Event()
+        self._check_now = asyncio.Event()
+        self._puller = TickPuller(sink, rejects, continuity, progress, clock)
+        self._repairer = Repairer(self._puller)
+        self._poller = Poller(self._puller, clock, options.poll_interval_sec, options.poll_rows, options.poll_stale_sec)
+        self._push = PushHandler(sink, rejects, continuity, progress, clock, self._wake_repairer)
+        self._backoff = Backoff(options.reconnect_min_sec, options.reconnect_max_sec)
+        self._repeat_log = RateLimitedLog(log, period_sec=60)
+        self._covered_until_ms = 0  # ticks up to here were seen live or backfilled
+        self._rebuild_reason: str | None = None
+        progress.symbols_wanted = len(options.symbols)
+
+    def stop(self) -> None:
+        """End ``run`` soon; the connection is closed first. Call on the loop."""
+        self._stop.set()
+
+    def request_rebuild(self, reason: str) -> None:
+        """Give up the present connection and make a new one. Call on the loop."""
+        self._rebuild_reason = reason
+        self._check_now.set()
+
+    async def run(self) -> None:
+        """Connect, feed, reconnect; returns after ``stop``."""
+        while not self._stop.is_set():
+            try:
+                await self._serve_one_connection()
+            except FeedError as exc:
+                self._progress.request_errors += 1
+                self._repeat_log.log(
+                    logging.WARNING,
+                    "futu_connect_failed",
+                    host=self._options.host,
+                    port=self._options.port,
+                    error=str(exc),
+                    attempt=self._backoff.attempts + 1,
+                    action="retrying; is OpenD running and is this its API port?",
+                )
+            if self._stop.is_set():
+                break
+            if sdk.replace_dead_network_thread():
+                log.error(event("futu_network_thread_dead", action="a new one serves the next connection"))
+            delay_sec = self._backoff.next_sec()
+            log.debug(event("futu_reconnect_wait", delay_sec=delay_sec))
+            await self._wait_or_stop(delay_sec)
+
+    async def _serve_one_connection(self) -> None:
+        """From TCP connect to the end of this connection. Raises ``FeedError`` if it never came to work."""
+        options, progress = self._options, self._progress
+        progress.opend_state = "connecting"
+        connection = sdk.Connection(options.host, options.port, self._push, self._on_notice)
+        try:
+            if not await self._unless_stopped(self._start(connection)):
+                return
+            self._backoff.reset()
+            await self._feed(connection)
+        finally:
+            connection.close()
+            if progress.connected:
+                progress.disconnections += 1
+                self._covered_until_ms = self._clock.now_ms()
+            progress.connected = False
+            progress.symbols_subscribed = 0
+            progress.opend_state = "down"
+
+    async def _start(self, connection: sdk.Connection) -> None:
+        await connection.open(OPEN_TIMEOUT_SEC)
+        await self._await_login(connection)
+
+    async def _feed(self, connection: sdk.Connection) -> None:
+        """Subscribe, then work until the connection is lost or stop is asked. Logs why it ended."""
+        progress = self._progress
+        progress.connected = True
+        progress.connections += 1
+        log.info(
+            event("futu_connected", host=self._options.host, port=self._options.port, connection=progress.connections)
+        )
+        try:
+            await self._unless_stopped(self._work(connection))
+        except FeedError as exc:
+            log.warning(event("futu_disconnected", reason=str(exc), action="reconnecting"))
+
+    async def _work(self, connection: sdk.Connection) -> None:
+        """Everything that runs while connected. Ends only by raising ``FeedError``."""
+        subscriptions = Subscriptions(connection, self._options.symbols, self._progress, self._clock)
+        jobs = [
+            asyncio.ensure_future(self._await_lost(connection), loop=self._loop),
+            asyncio.ensure_future(self._supervise(connection, subscriptions), loop=self._loop),
+        ]
+        if self._options.poll_enabled:
+            jobs.append(asyncio.ensure_future(self._poll(connection, subscriptions), loop=self._loop))
+        try:
+            await asyncio.gather(*jobs)
+        finally:
+            for job in jobs:
+                job.cancel()
+            await asyncio.gather(*jobs, return_exceptions=True)
+
+    async def _await_lost(self, connection: sdk.Connection) -> None:
+        raise FeedLost(await asyncio.shield(connection.lost))
+
+    async def _await_login(self, connection: sdk.Connection) -> None:
+        """Wait until OpenD is logged in and ready: accepting TCP does not mean that (domain: GetGlobalState)."""
+        self._progress.opend_state = "not_ready"
+        while True:
+            state = await connection.global_state(STATE_TIMEOUT_SEC)
+            if self._note_state(state):
+                return
+            await asyncio.wait({connection.lost}, timeout=self._options.check_interval_sec)
+            if connection.lost.done():
+                raise FeedLost(connection.lost.result())
+
+    def _note_state(self, state: sdk.GlobalState) -> bool:
+        """Keep what OpenD says of itself; True when it can serve."""
+        self._progress.market_hk = state.market_hk
+        self._progress.opend_state = "ready" if state.ready else "not_ready"
+        if not state.ready:
+            self._repeat_log.log(
+                logging.WARNING,
+                "futu_not_ready",
+                qot_logined=state.qot_logined,
+                program_status=state.program_status,
+                action="waiting; log OpenD in",
+            )
+        return state.ready
+
+    async def _supervise(self, connection: sdk.Connection, subscriptions: Subscriptions) -> None:
+        """Subscribe and backfill, then check OpenD's state; after a lost login, do both again."""
+        await self._check_calendar(connection)
+        repair: asyncio.Future[None] | None = None
+        try:
+            await self._subscribe_and_backfill(connection, subscriptions)
+            repair = asyncio.ensure_future(self._repairer.run(connection))
+            self._repairer.wake()
+            mute, was_ready = 0, True
+            while True:
+                await self._wait_check(connection)
+                pushes_before = self._progress.push_frames
+                try:
+                    ready = self._note_state(await connection.global_state(STATE_TIMEOUT_SEC))
+                    mute = 0
+                except FeedTimeout as exc:
+                    mute = mute + 1 if self._progress.push_frames == pushes_before else 0
+                    if mute >= MUTE_LIMIT:
+                        raise FeedLost(f"OpenD is mute: {exc}") from exc
+                    continue
+                self._progress.connected = ready
+                if ready and (not was_ready or subscriptions.retry_due()):
+                    await self._subscribe_and_backfill(connection, subscriptions, everything=not was_ready)
+                was_ready = ready
+                if repair.done():
+                    repair.result()
+        finally:
+            if repair is not None:
+                repair.cancel()
+                await asyncio.gather(repair, return_exceptions=True)
+
+    async def _wait_check(self, connection: sdk.Connection) -> None:
+        """Until the next check is due, or a notice or the watchdog asks for one now."""
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._check_now.wait(), self._options.check_interval_sec)
+        self._check_now.clear()
+        if self._rebuild_reason is not None:
+            reason, self._rebuild_reason = self._rebuild_reason, None
+            raise FeedLost(f"rebuild asked: {reason}")
+        if connection.lost.done():
+            raise FeedLost(connection.lost.result())
+
+    async def _subscribe_and_backfill(
+        self, connection: sdk.Connection, subscriptions: Subscriptions, *, everything: bool = True
+    ) -> None:
+        newly_active = await subscriptions.reconcile()
+        symbols = subscriptions.active if everything else newly_active
+        if symbols and self._options.backfill_rows and self._backfill_makes_sense():
+            await backfill(self._puller, connection, symbols, self._options.backfill_rows, self._clock)
+
+    def _backfill_makes_sense(self) -> bool:
+        """In trading hours always; outside them only if the last session's end has not been covered yet."""
+        if not self._options.trading_only:
+            return True
+        now_ms = self._clock.now_ms()
+        return self._calendar.is_recording(now_ms) or self._covered_until_ms < self._last_session_end_ms(now_ms)
+
+    def _last_session_end_ms(self, now_ms: int) -> int:
+        day = hk_date(now_ms)
+        _, end_ms = recording_window(day, self._calendar.day_kind(day))
+        if not self._calendar.is_trading_day(day) or end_ms > now_ms:
+            day = self._calendar.previous_trading_day(day)
+            _, end_ms = recording_window(day, self._calendar.day_kind(day))
+        return end_ms
+
+    async def _poll(self, connection: sdk.Connection, subscriptions: Subscriptions) -> None:
+        while True:
+            await asyncio.sleep(self._options.poll_interval_sec)
+            if not self._progress.connected or not subscriptions.active:
+                continue
+            if self._options.trading_only and not self._calendar.is_recording(self._clock.now_ms()):
+                continue
+            await self._poller.poll_quiet(connection, subscriptions.active)
+
+    async def _check_calendar(self, connection: sdk.Connection) -> None:
+        """Compare our trading days with OpenD's; the one that says "open longer" is followed."""
+        today = hk_date(self._clock.now_ms())
+        first, last = add_days(today, -CALENDAR_DAYS_BACK), add_days(today, CALENDAR_DAYS_AHEAD)
+        try:
+            days = await connection.trading_days(_dashed(first), _dashed(last), STATE_TIMEOUT_SEC)
+        except FeedLost:
+            raise
+        except FeedError as exc:
+            self._repeat_log.log(logging.WARNING, "calendar_check_failed", error=str(exc), action="library is used")
+            return
+        for mismatch in self._calendar.merge_opend(days):
+            log.warning(
+                event(
+                    "calendar_mismatch",
+                    day=mismatch.day,
+                    library=mismatch.library,
+                    opend=mismatch.opend,
+                    used=mismatch.used,
+                )
+            )
+
+    def _on_notice(self, notice: sdk.Notice) -> None:
+        """OpenD's own words (on the loop): said by name, and looked into at once."""
+        advice = _GTW_ADVICE.get(notice.name)
+        if notice.kind == "QotRight" and notice.name == "Bmp":
+            advice = "HK quotes fell to BMP, which cannot subscribe: another terminal took the right"
+        fields = {key: value for key, value in notice.fields.items() if value != ""}
+        if advice:
+            fields["action"] = advice
+        level = logging.WARNING if advice or notice.fields.get("qot_logined") is False else logging.INFO
+        log.log(level, event("futu_notice", kind=notice.kind, name=notice.name or "none", **fields))
+        self._check_now.set()
+
+    def _wake_repairer(self) -> None:
+        """Called on the network thread when a hole appears."""
+        try:
+            self._loop.call_soon_threadsafe(self._repairer.wake)
+        except RuntimeError:  # the loop has ended
+            return
+
+    async def _unless_stopped(self, work: Awaitable[None]) -> bool:
+        """Run ``work`` until it ends (True) or stop is asked (False, work cancelled)."""
+        task = asyncio.ensure_future(work)
+        stopped = asyncio.ensure_future(self._stop.wait())
+        try:
+            await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopped.cancel()
+            if not task.done():
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+        if task.cancelled():
+            return False
+        task.result()
+        return True
+
+    async def _wait_or_stop(self, delay_sec: float) -> None:
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._stop.wait(), delay_sec)
+
+
+def _dashed(day: str) -> str:
+    return f"{day[:4]}-{day[4:6]}-{day[6:]}"

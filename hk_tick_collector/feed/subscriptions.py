@@ -1,0 +1,105 @@
+"""Wanted symbols against what OpenD says is subscribed, until they are equal.
+
+OpenD refuses a whole request for one bad code or a quota that is one short, so a refused batch is halved until the
+culprits stand alone; every other symbol is recorded. When quota is short, the list's order decides who fits.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from hk_tick_collector.core.backoff import Backoff
+from hk_tick_collector.core.clock import Clock
+from hk_tick_collector.core.errors import FeedError, FeedLost, FeedTimeout
+from hk_tick_collector.core.logline import event
+from hk_tick_collector.core.progress import FeedProgress
+from hk_tick_collector.feed.sdk import Connection
+
+log = logging.getLogger(__name__)
+
+SUBSCRIBE_BATCH_CODES = 100
+SUBSCRIBE_TIMEOUT_SEC = 12
+RETRY_MIN_SEC = 5
+RETRY_MAX_SEC = 300
+
+
+class Subscriptions:
+    """The subscriptions of one connection."""
+
+    def __init__(self, connection: Connection, wanted: Sequence[str], progress: FeedProgress, clock: Clock) -> None:
+        self._connection = connection
+        self._wanted = wanted
+        self._progress = progress
+        self._clock = clock
+        self._retry = Backoff(RETRY_MIN_SEC, RETRY_MAX_SEC)
+        self._retry_at_monotonic = 0.0
+        self.active: list[str] = []  # in list order, confirmed by OpenD
+        self.refused: dict[str, str] = {}  # code -> OpenD's words
+        progress.symbols_wanted = len(wanted)
+
+    @property
+    def complete(self) -> bool:
+        return len(self.active) == len(self._wanted)
+
+    def retry_due(self) -> bool:
+        """Is something missing, and has its waiting time passed?"""
+        return not self.complete and self._clock.monotonic() >= self._retry_at_monotonic
+
+    async def reconcile(self) -> list[str]:
+        """Compare, subscribe what is missing, compare again. Returns the codes that were not active before."""
+        before = set(self.active)
+        info = await self._connection.subscriptions(SUBSCRIBE_TIMEOUT_SEC)
+        missing = [code for code in self._wanted if code not in info.ticker_codes]
+        refused: dict[str, str] = {}
+        if missing:
+            fits = missing[: info.remain_quota]
+            for code in missing[info.remain_quota :]:
+                refused[code] = f"quota is short: {info.remain_quota} left for {len(missing)} codes"
+            for at in range(0, len(fits), SUBSCRIBE_BATCH_CODES):
+                await self._subscribe(fits[at : at + SUBSCRIBE_BATCH_CODES], refused)
+            info = await self._connection.subscriptions(SUBSCRIBE_TIMEOUT_SEC)
+        self.active = [code for code in self._wanted if code in info.ticker_codes]
+        self._report(refused, info.remain_quota)
+        return [code for code in self.active if code not in before]
+
+    async def _subscribe(self, codes: list[str], refused: dict[str, str]) -> None:
+        try:
+            await self._connection.subscribe_tickers(codes, SUBSCRIBE_TIMEOUT_SEC)
+        except (FeedLost, FeedTimeout):
+            raise
+        except FeedError as exc:
+            if len(codes) == 1:
+                refused[codes[0]] = str(exc)
+                return
+            middle = len(codes) // 2
+            await self._subscribe(codes[:middle], refused)
+            await self._subscribe(codes[middle:], refused)
+
+    def _report(self, refused: dict[str, str], remain_quota: int) -> None:
+        active = set(self.active)
+        still = {code: refused.get(code, "OpenD does not list it") for code in self._wanted if code not in active}
+        for code, reason in still.items():
+            if self.refused.get(code) != reason:
+                action = "retrying later; all others are recorded"
+                log.warning(event("futu_symbol_refused", symbol=code, reason=reason, action=action))
+        for code in self.refused.keys() - still.keys():
+            log.info(event("futu_symbol_recovered", symbol=code))
+        changed = self._progress.symbols_subscribed != len(active) or still != self.refused
+        self.refused = still
+        self._progress.symbols_subscribed = len(active)
+        self._progress.symbols_refused = len(still)
+        if changed:
+            log.info(
+                event(
+                    "futu_subscribed",
+                    symbols=len(active),
+                    wanted=len(self._wanted),
+                    refused=len(still),
+                    remain_quota=remain_quota,
+                )
+            )
+        if still:
+            self._retry_at_monotonic = self._clock.monotonic() + self._retry.next_sec()
+        else:
+            self._retry.reset()

@@ -1,0 +1,182 @@
+"""The lines an operator greps: ``health``, ``persist_summary``, ``persist_loop_heartbeat``.
+
+Each is made from two readings of the counters; the cost of a line does not depend on how many rows are stored.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+
+from hk_tick_collector.core.clock import Clock
+from hk_tick_collector.core.logline import event
+from hk_tick_collector.core.progress import Progress
+from hk_tick_collector.market.calendar import TradingCalendar
+from hk_tick_collector.market.sessions import is_continuous
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What waits at this moment."""
+
+    queue_rows: int
+    in_hand_rows: int
+    spill_rows: int
+    wal_bytes: int
+    worker_dead: bool  # ended although nobody asked
+
+
+class Reporter:
+    """Writes the lines. ``drift_warn_sec``: a newest tick older than this in continuous trading is a warning."""
+
+    def __init__(
+        self,
+        progress: Progress,
+        backlog: Callable[[], Backlog],
+        calendar: TradingCalendar,
+        clock: Clock,
+        drift_warn_sec: float,
+    ) -> None:
+        self._progress = progress
+        self._backlog = backlog
+        self._calendar = calendar
+        self._clock = clock
+        self._drift_warn_sec = drift_warn_sec
+        self._started = clock.monotonic()
+        self._last: dict[str, tuple[float, dict[str, int]]] = {}
+
+    def health(self) -> str:
+        """The ``health`` line: connection, rates since the line before, ages, holes, and a status with its reason."""
+        feed, ingest = self._progress.feed, self._progress.ingest
+        per_min = self._rates("health", 60.0)
+        backlog = self._backlog()
+        now_ms = self._clock.now_ms()
+        status, reason = self.status(backlog)
+        line = event(
+            "health",
+            connected=feed.connected,
+            status=status,
+            reason=reason,
+            phase=self._calendar.phase(now_ms),
+            opend=feed.opend_state,
+            market_hk=feed.market_hk or None,
+            symbols=feed.symbols_subscribed,
+            wanted=feed.symbols_wanted,
+            refused=feed.symbols_refused,
+            queue=backlog.queue_rows,
+            spill=backlog.spill_rows,
+            persisted_rows_per_min=per_min["persisted_rows"],
+            ignored_rows_per_min=per_min["ignored_rows"],
+            push_rows_per_min=per_min["push_rows"],
+            queue_in=per_min["in_rows"],
+            queue_out=per_min["out_rows"],
+            db_commits_per_min=per_min["commits"],
+            poll_fetched=feed.poll_fetched_rows,
+            poll_accepted=feed.poll_accepted_rows,
+            last_commit_age_sec=self._age(ingest.last_commit_monotonic),
+            ts_drift_sec=(now_ms - feed.max_ts_ms) / 1000 if feed.max_ts_ms else None,
+            max_ts_utc=_utc(feed.max_ts_ms),
+            dropped_queue_full=ingest.refused_rows,
+            dropped_duplicate=feed.duplicate_rows,
+            spilled_rows=ingest.spilled_rows,
+            quarantined_rows=ingest.quarantined_rows,
+            open_holes=feed.open_holes,
+            missing_ticks=feed.missing_ticks,
+        )
+        log.log(logging.INFO if status == "ok" else logging.WARNING, line)
+        return line
+
+    def status(self, backlog: Backlog) -> tuple[str, str | None]:
+        """``ok``, ``warn`` or ``alert``, and why. An open market without ticks is never ok."""
+        feed, ingest = self._progress.feed, self._progress.ingest
+        if backlog.worker_dead:
+            return "alert", "persist worker is dead"
+        if ingest.refused_rows:
+            return "alert", "ticks were refused: queue full and spill not writable"
+        now_ms = self._clock.now_ms()
+        recording = self._calendar.is_recording(now_ms)
+        if not feed.connected:
+            return ("alert" if recording else "warn"), f"OpenD is {feed.opend_state}"
+        if is_continuous(self._calendar.phase(now_ms)):
+            quiet_sec = self._clock.monotonic() - (feed.last_push_monotonic or self._started)
+            if quiet_sec > self._drift_warn_sec:
+                return "alert", f"market is open and no tick came for {quiet_sec:.0f} s"
+            if feed.max_ts_ms and now_ms - feed.max_ts_ms > self._drift_warn_sec * 1000:
+                return "warn", "newest tick is older than DRIFT_WARN_SEC"
+        if feed.symbols_refused:
+            return "warn", f"{feed.symbols_refused} symbols are not subscribed"
+        if feed.missing_ticks:
+            return "warn", "ticks are missing that OpenD no longer shows"
+        if backlog.spill_rows:
+            return "warn", "rows wait in the spill"
+        return "ok", None
+
+    def persist_summary(self) -> None:
+        """One line about what was stored since the last one; nothing was stored, nothing is said."""
+        delta = self._rates("summary", None)
+        if delta["out_rows"]:
+            backlog = self._backlog()
+            log.info(
+                event(
+                    "persist_summary",
+                    inserted=delta["persisted_rows"],
+                    ignored=delta["ignored_rows"],
+                    commits=delta["commits"],
+                    queue=backlog.queue_rows,
+                    last_commit_ms=self._progress.ingest.last_commit_sec * 1000,
+                    max_ts_utc=_utc(self._progress.ingest.max_committed_ts_ms),
+                )
+            )
+
+    def heartbeat(self) -> None:
+        """The persist loop's pulse: is it dequeuing, is it committing, what went wrong last."""
+        ingest = self._progress.ingest
+        delta = self._rates("heartbeat", None)
+        backlog = self._backlog()
+        log.info(
+            event(
+                "persist_loop_heartbeat",
+                queue=backlog.queue_rows,
+                in_hand=backlog.in_hand_rows,
+                spill=backlog.spill_rows,
+                dequeued=delta["out_rows"],
+                committed=delta["persisted_rows"],
+                commits=delta["commits"],
+                last_commit_rows=ingest.last_commit_rows,
+                last_dequeue_age_sec=self._age(ingest.last_dequeue_monotonic),
+                last_commit_age_sec=self._age(ingest.last_commit_monotonic),
+                write_errors=ingest.write_errors,
+                busy_errors=ingest.busy_errors,
+                last_error=ingest.last_error or None,
+                last_error_age_sec=self._age(ingest.last_error_monotonic),
+                wal_bytes=backlog.wal_bytes,
+                recoveries=ingest.recoveries,
+                worker_alive=not backlog.worker_dead,
+            )
+        )
+
+    def _age(self, monotonic_sec: float) -> float | None:
+        return self._clock.monotonic() - monotonic_sec if monotonic_sec else None
+
+    def _rates(self, line: str, per_sec: float | None) -> dict[str, int]:
+        """Counters since this line was last made, scaled to ``per_sec`` seconds if given."""
+        now_sec = self._clock.monotonic()
+        counters = {
+            k: v for k, v in {**asdict(self._progress.feed), **asdict(self._progress.ingest)}.items() if type(v) is int
+        }
+        then_sec, before = self._last.get(line, (self._started, {}))
+        self._last[line] = (now_sec, counters)
+        scale = per_sec / max(now_sec - then_sec, 1e-3) if per_sec else 1.0
+        return {key: round((value - before.get(key, 0)) * scale) for key, value in counters.items()}
+
+
+def _utc(ts_ms: int) -> str | None:
+    if not ts_ms:
+        return None
+    return (
+        datetime.fromtimestamp(ts_ms / 1000, tz=timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    )

@@ -1,0 +1,265 @@
+"""The persist worker: takes batches from the queue, has them committed, and forgets a batch only after its commit.
+
+Runs on the loop; SQLite itself is touched on the writer thread. While a batch cannot be committed it is retried with
+back-off, and what arrives meanwhile waits in the queue, then in the spill. Whatever goes wrong, every row is in exactly
+one of: queue, ``in_hand``, spill file, day file, quarantine file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from hk_tick_collector.core.backoff import Backoff
+from hk_tick_collector.core.clock import Clock
+from hk_tick_collector.core.errors import RowRefused, StoreBusy, StoreCorrupt, StoreError
+from hk_tick_collector.core.logline import RateLimitedLog, event
+from hk_tick_collector.core.progress import IngestProgress
+from hk_tick_collector.core.tick import Tick
+from hk_tick_collector.ingest.quarantine import Quarantine
+from hk_tick_collector.ingest.queue import TickQueue
+from hk_tick_collector.ingest.spill import SpillQueue
+from hk_tick_collector.ingest.writer_thread import WriterThread
+from hk_tick_collector.store.writer import DayFileWriter, WriteResult
+
+log = logging.getLogger(__name__)
+
+# Commits come at most this often unless a full batch waits: 100 commits/s cost 3 % of a core, 1000 would cost 20 %,
+# and nobody reads a day file more often than that.
+COMMIT_INTERVAL_SEC = 0.01
+IDLE_CHECK_SEC = 1.0
+CLOSE_TIMEOUT_SEC = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOptions:
+    """``batch_rows``: rows a commit at most; ``max_wait_sec``: how long a row may wait for company at most."""
+
+    batch_rows: int
+    max_wait_sec: float
+    retry_min_sec: float
+    retry_max_sec: float
+
+
+class PersistWorker:
+    """One instance a daemon. Everything but ``request_writer_recovery``'s caller lives on the loop."""
+
+    def __init__(
+        self,
+        queue: TickQueue,
+        spill: SpillQueue,
+        quarantine: Quarantine,
+        make_writer: Callable[[], DayFileWriter],
+        options: WorkerOptions,
+        progress: IngestProgress,
+        clock: Clock,
+    ) -> None:
+        self._queue = queue
+        self._spill = spill
+        self._quarantine = quarantine
+        self._make_writer = make_writer
+        self._options = options
+        self._progress = progress
+        self._clock = clock
+        self._work = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._flushing = False
+        self._in_hand: Sequence[Tick] = ()
+        self._commit_started = 0.0
+        self._retry = Backoff(options.retry_min_sec, options.retry_max_sec)
+        self._log = RateLimitedLog(log)
+        self._writer = WriterThread(make_writer, "writer-1")
+
+    @property
+    def in_hand_rows(self) -> int:
+        """Rows taken from the queue whose commit has not returned."""
+        return len(self._in_hand)
+
+    def wake(self) -> None:
+        """Rows came to an empty queue. Call on the loop."""
+        self._work.set()
+
+    async def run(self) -> None:
+        """Store until cancelled, or after ``flush`` until nothing is left."""
+        while True:
+            await self._wait_for_work()
+            batch = self._queue.take(self._options.batch_rows)
+            if batch:
+                self._progress.out_rows += len(batch)
+                self._progress.last_dequeue_monotonic = self._clock.monotonic()
+                await self._store(batch)
+            elif self._spill.rows:
+                await self._drain_spill()
+            elif self._flushing and not self._quarantine.waiting:
+                return
+            if self._quarantine.waiting:
+                await self._writer.call(lambda _: self._quarantine.flush())
+
+    def flush(self) -> None:
+        """Make ``run`` return once queue and spill are empty. No more rows may be put."""
+        self._flushing = True
+        self._work.set()
+
+    def hurry(self) -> None:
+        """Stop waiting between retries: whoever flushes has run out of patience."""
+        self._hurry.set()
+
+    def request_writer_recovery(self, reason: str) -> None:
+        """Replace the writer's thread and connections; the batch in hand is written again by the new one."""
+        self._progress.recoveries += 1
+        log.warning(
+            event(
+                "writer_recovery",
+                reason=reason,
+                recoveries=self._progress.recoveries,
+                in_hand_rows=self.in_hand_rows,
+                queue_rows=self._queue.rows,
+            )
+        )
+        old, self._writer = self._writer, WriterThread(self._make_writer, f"writer-{self._progress.recoveries + 1}")
+        old.abandon()
+
+    def rescue(self) -> int:
+        """Put everything not committed into the spill file. Safe from any thread as a last resort. Rows spilled."""
+        rows = self._queue.spill_everything(self._in_hand)
+        self._in_hand = ()
+        return rows
+
+    @property
+    def writer_alive(self) -> bool:
+        return self._writer.alive
+
+    def wal_bytes(self) -> int:
+        """Size of the open write-ahead logs; two ``stat`` calls."""
+        return self._writer.wal_bytes()
+
+    async def close(self) -> None:
+        """Checkpoint and close the day files. Raises ``StoreError``."""
+        await self._writer.close(CLOSE_TIMEOUT_SEC)
+
+    async def _wait_for_work(self) -> None:
+        queue = self._queue
+        if not queue.rows and not self._spill.rows and not self._quarantine.waiting and not self._flushing:
+            self._work.clear()
+            # The timeout covers rows spilled or quarantined on another thread, which wake nobody.
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._work.wait(), IDLE_CHECK_SEC)
+        if queue.rows < self._options.batch_rows and not self._flushing:
+            interval_sec = min(COMMIT_INTERVAL_SEC, self._options.max_wait_sec)
+            wait_sec = self._commit_started + interval_sec - self._clock.monotonic()
+            if wait_sec > 0:
+                await asyncio.sleep(wait_sec)
+
+    async def _store(self, batch: Sequence[Tick]) -> None:
+        """Commit ``batch``, however long it takes. Returns only when every row is stored or quarantined."""
+        self._in_hand = batch
+        while True:
+            self._commit_started = self._clock.monotonic()
+            try:
+                result = await self._writer.call(lambda writer: writer.write(batch))
+            except RowRefused:
+                result = await self._store_without_poison(batch)
+            except StoreCorrupt as exc:
+                await self._set_aside(exc)
+                continue
+            except StoreError as exc:
+                await self._wait_retry(exc)
+                continue
+            self._in_hand = ()
+            self._retry.reset()
+            self._note_commit(result, batch)
+            return
+
+    async def _store_without_poison(self, batch: Sequence[Tick]) -> WriteResult:
+        """SQLite refuses a row of the batch: store the others, put the poison into quarantine."""
+        refused: list[tuple[Tick, str]] = []
+
+        def isolate(writer: DayFileWriter) -> WriteResult:
+            result, poison = writer.isolate(batch)
+            refused.extend(poison)
+            return result
+
+        while True:
+            try:
+                result = await self._writer.call(isolate)
+                break
+            except StoreError as exc:
+                refused.clear()
+                await self._wait_retry(exc)
+        self._quarantine.add_refused(refused, self._clock.now_ms())
+        return result
+
+    async def _set_aside(self, error: StoreCorrupt) -> None:
+        """A damaged or foreign day file: move it away loudly, so that the retry begins a new one."""
+        self._note_error(error)
+
+        def move(writer: DayFileWriter) -> None:
+            if writer.failed_day is not None:
+                writer.set_aside(writer.failed_day, str(error))
+
+        try:
+            await self._writer.call(move)
+        except StoreError as exc:
+            await self._wait_retry(exc)
+
+    async def _wait_retry(self, error: StoreError) -> None:
+        self._note_error(error)
+        busy = isinstance(error, StoreBusy)
+        wait_sec = self._retry.next_sec()
+        self._log.log(
+            logging.WARNING if busy else logging.ERROR,
+            "sqlite_busy_backoff" if busy else "persist_error",
+            error=str(error),
+            wait_sec=wait_sec,
+            attempt=self._retry.attempts,
+            in_hand_rows=self.in_hand_rows,
+            queue_rows=self._queue.rows,
+            spill_rows=self._spill.rows,
+            exc_info=not busy,
+        )
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._hurry.wait(), wait_sec)
+        if self._hurry.is_set():
+            raise error
+
+    def _note_error(self, error: StoreError) -> None:
+        progress = self._progress
+        progress.write_errors += 1
+        progress.busy_errors += isinstance(error, StoreBusy)
+        progress.last_error = type(error).__name__
+        progress.last_error_monotonic = self._clock.monotonic()
+
+    def _note_commit(self, result: WriteResult, batch: Sequence[Tick]) -> None:
+        progress = self._progress
+        now_sec = self._clock.monotonic()
+        progress.commits += 1
+        progress.persisted_rows += result.inserted_rows
+        progress.ignored_rows += result.ignored_rows
+        progress.last_commit_rows = len(batch)
+        progress.last_commit_monotonic = now_sec
+        progress.last_commit_sec = now_sec - self._commit_started
+        progress.max_committed_ts_ms = max(progress.max_committed_ts_ms, batch[-1].ts_ms)
+        if log.isEnabledFor(logging.DEBUG):
+            log.debug(
+                event(
+                    "persist_ticks",
+                    rows=len(batch),
+                    inserted=result.inserted_rows,
+                    ignored=result.ignored_rows,
+                    took_ms=progress.last_commit_sec * 1000,
+                    queue=self._queue.rows,
+                )
+            )
+
+    async def _drain_spill(self) -> None:
+        """Store the oldest spilled rows; they leave the spill only after their commit."""
+        rows = await self._writer.call(lambda _: self._spill.peek(self._options.batch_rows))
+        if rows:
+            await self._store(rows)
+            self._progress.unspilled_rows += len(rows)
+        await self._writer.call(lambda _: self._spill.ack())
+        if not self._spill.rows:
+            log.info(event("spill_drained", unspilled_rows=self._progress.unspilled_rows))

@@ -1,0 +1,68 @@
+"""``hk-tick-collector``: read the configuration, take the data root's lock, run the daemon, return its exit code."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import faulthandler
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from hk_tick_collector import __version__
+from hk_tick_collector.app.config import Settings, load_settings
+from hk_tick_collector.app.logs import configure_logging
+from hk_tick_collector.core.errors import ConfigError
+from hk_tick_collector.store import layout
+
+EXIT_CONFIG = 78  # EX_CONFIG of sysexits.h; the service manager does not restart on it
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line. Exit codes: 0 stopped as asked, 1 gave up, 2 usage, 78 configuration."""
+    args = _parser().parse_args(argv)
+    try:
+        settings = load_settings(args.env_file, os.environ)
+    except ConfigError as exc:
+        print(f"hk-tick-collector: the configuration is wrong, nothing was started\n{exc}", file=sys.stderr)
+        return EXIT_CONFIG
+    if args.check_config:
+        print(f"configuration ok: {len(settings.futu_symbols)} symbols, data root {settings.data_root}")
+        return 0
+    configure_logging(settings.log_level)
+    faulthandler.enable(all_threads=True)
+    faulthandler.register(signal.SIGUSR1, all_threads=True)
+    try:
+        layout.prepare_data_root(settings.data_root)
+        lock = layout.DataRootLock(settings.data_root)
+        lock.acquire()
+    except ConfigError as exc:
+        print(f"hk-tick-collector: {exc}", file=sys.stderr)
+        return EXIT_CONFIG
+    with lock:
+        return asyncio.run(_run(settings))
+
+
+async def _run(settings: Settings) -> int:
+    # Imported here: the SDK behind it takes a second and a log file, which --help and --check-config need not pay.
+    from hk_tick_collector.app.daemon import Daemon  # noqa: PLC0415
+
+    return await Daemon(settings).run()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="hk-tick-collector",
+        description="Record Hong Kong stock ticks from Futu OpenD into per-day SQLite files.",
+        epilog="Settings come from the environment and a .env file; see docs/configuration.md.",
+    )
+    parser.add_argument("--env-file", type=Path, help="settings file (default: .env in the working directory)")
+    parser.add_argument("--check-config", action="store_true", help="check the settings and exit: 0 fine, 78 wrong")
+    parser.add_argument("--version", action="version", version=f"hk-tick-collector {__version__}")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,109 @@
+"""The list of symbols to record: from a setting's text or a file, checked and brought into one form.
+
+The one form is OpenD's own, ``HK.NNNNN``: market, dot, five digits. A bare number of at most five digits can only
+mean a Hong Kong code here and is filled up with zeros; everything else that is not in the form is refused by name,
+with the reason. Nothing is skipped silently, and all problems come back at once.
+
+Limits: a five-digit code says nothing about whether it is listed or a warrant, which only OpenD can tell.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from hk_tick_collector.core.errors import ConfigError
+
+_EXACT = re.compile(r"HK\.[0-9]{5}\Z")
+_BARE = re.compile(r"[0-9]{1,5}\Z")
+_SHORT_HK = re.compile(r"HK\.([0-9]{1,4})\Z", re.IGNORECASE)
+_ANY_CASE = re.compile(r"HK\.([0-9]{5})\Z", re.IGNORECASE)
+_SUFFIX_HK = re.compile(r"([0-9]{1,5})\.HK\Z", re.IGNORECASE)
+_INDEX = re.compile(r"(?:HK\.)?(800[0-9]{3})\Z", re.IGNORECASE)
+_HK_DERIVATIVE = re.compile(r"HK\.\S*[A-Za-z]", re.IGNORECASE)
+_OTHER_MARKET = re.compile(r"([A-Za-z]{2,10})\.\S+\Z")
+_SEPARATORS = re.compile(r"[\s,;]+")
+_FILE_LIMIT_BYTES = 1_000_000
+
+
+def parse_symbols(text: str, base_dir: Path | None = None) -> list[str]:
+    """``"HK.00700, 5 @more.txt"`` -> ``["HK.00700", "HK.00005", ...]``, in order, without repeats.
+
+    Codes are separated by commas or white space. A word that begins with ``@`` names a file (relative to
+    ``base_dir``, else to the working directory) with one code a line and comments after ``#``; its path holds no
+    blank and no comma. Raises ``ConfigError`` with every problem, one a line; an empty list is a problem too.
+    """
+    symbols, problems = check_symbols(text, base_dir)
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return symbols
+
+
+def check_symbols(text: str, base_dir: Path | None = None) -> tuple[list[str], list[str]]:
+    """As ``parse_symbols``, but gives back (symbols that are right, problems as sentences) and never raises."""
+    symbols: dict[str, None] = {}
+    problems: list[str] = []
+    words = [word for word in _SEPARATORS.split(text.strip()) if word]
+    for word in words:
+        if word.startswith("@"):
+            _read_file(word[1:], base_dir, symbols, problems)
+        else:
+            _take(word, "", symbols, problems)
+    if not symbols and not problems:
+        problems.append("no symbol given: name at least one HK stock, for example HK.00700")
+    return list(symbols), problems
+
+
+def _read_file(name: str, base_dir: Path | None, symbols: dict[str, None], problems: list[str]) -> None:
+    if not name:
+        problems.append("@ without a file name: write @path, for example @symbols.txt")
+        return
+    path = Path(name).expanduser()
+    if not path.is_absolute() and base_dir is not None:
+        path = base_dir / path
+    try:
+        if path.stat().st_size > _FILE_LIMIT_BYTES:
+            problems.append(f"symbols file {path} is larger than {_FILE_LIMIT_BYTES} bytes: is it the right file?")
+            return
+        content = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        problems.append(f"symbols file {path} cannot be read: {error.strerror or error}")
+        return
+    except UnicodeDecodeError:
+        problems.append(f"symbols file {path} is not UTF-8 text")
+        return
+    found = False
+    for number, line in enumerate(content.splitlines(), start=1):
+        for word in _SEPARATORS.split(line.partition("#")[0].strip()):
+            if word:
+                found = True
+                _take(word, f" ({path} line {number})", symbols, problems)
+    if not found:
+        problems.append(f"symbols file {path} holds no code")
+
+
+def _take(word: str, where: str, symbols: dict[str, None], problems: list[str]) -> None:
+    if _BARE.match(word) and int(word) > 0:
+        symbols[f"HK.{int(word):05d}"] = None
+    elif _EXACT.match(word) and word != "HK.00000":
+        symbols[word] = None
+    else:
+        problems.append(f"{word}{where}: {_why_not(word)}")
+
+
+def _why_not(word: str) -> str:
+    """The reason a word is refused, and what to write instead where that is clear."""
+    near = _SHORT_HK.match(word) or _ANY_CASE.match(word) or _SUFFIX_HK.match(word)
+    other = _OTHER_MARKET.match(word)
+    reason = "not an HK stock code; HK. and five digits are expected, for example HK.00700"
+    if near is not None and int(near.group(1)) > 0:
+        reason = f"not in the form HK.NNNNN (five digits); write HK.{int(near.group(1)):05d}"
+    elif _INDEX.match(word):
+        reason = "an index has no trades of its own; only HK stocks are recorded"
+    elif _HK_DERIVATIVE.match(word):
+        reason = "futures, options and index codes are not recorded; only HK stocks (HK. and five digits)"
+    elif other is not None and other.group(1).upper() != "HK":
+        reason = f"market {other.group(1).upper()} is not recorded; only HK stocks (HK. and five digits)"
+    elif word.startswith("@"):
+        reason = "a symbols file cannot name another file"
+    return reason

@@ -1,0 +1,193 @@
+"""Real processes for tests: the built simulator, the built recorder, and waiting with a deadline."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+BIN = Path(sys.executable).parent
+DEADLINE_SEC = 40.0
+
+
+def wait_until(condition: Callable[[], Any], what: str, timeout_sec: float = DEADLINE_SEC) -> Any:
+    """The condition's first true value; fails with ``what`` after the deadline."""
+    deadline = time.monotonic() + timeout_sec
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {timeout_sec:g} s: {what}")
+        time.sleep(0.02)
+
+
+class Process:
+    """A child process whose stderr lines are kept and can be waited for; ended by its pid."""
+
+    def __init__(self, command: Sequence[str | Path], env: dict[str, str]) -> None:
+        self.lines: list[str] = []
+        self.proc = subprocess.Popen(
+            [str(part) for part in command], env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            start_new_session=True,
+        )  # fmt: skip
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.proc.stdout is not None
+        for line in self.proc.stdout:
+            self.lines.append(line.rstrip("\n"))
+
+    @property
+    def output(self) -> str:
+        return "\n".join(self.lines)
+
+    def find(self, pattern: str) -> re.Match[str] | None:
+        """The last line that matches."""
+        for line in reversed(self.lines[:]):
+            found = re.search(pattern, line)
+            if found:
+                return found
+        return None
+
+    def wait_for(self, pattern: str, timeout_sec: float = DEADLINE_SEC) -> re.Match[str]:
+        """Wait for a line; fails at once when the process ends without it."""
+
+        def seen() -> re.Match[str] | None:
+            found = self.find(pattern)
+            if not found and self.proc.poll() is not None:
+                self._reader.join(2)
+                found = self.find(pattern)
+                assert found, f"ended with {self.proc.returncode} without {pattern!r}:\n{self.output}"
+            return found
+
+        try:
+            return wait_until(seen, f"line {pattern!r}", timeout_sec)
+        except AssertionError as exc:
+            raise AssertionError(f"{exc}\n{self.output}") from None
+
+    def signal(self, number: int) -> None:
+        self.proc.send_signal(number)
+
+    def wait(self, timeout_sec: float = DEADLINE_SEC) -> int:
+        code = self.proc.wait(timeout_sec)
+        self._reader.join(5)
+        return code
+
+    def stop(self, timeout_sec: float = DEADLINE_SEC) -> int:
+        """SIGTERM and the exit code."""
+        self.signal(signal.SIGTERM)
+        return self.wait(timeout_sec)
+
+    def end(self) -> None:
+        """Whatever state it is in: gone when this returns."""
+        if self.proc.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                self.proc.send_signal(signal.SIGCONT)
+                self.proc.kill()
+        self.proc.wait(10)
+        self._reader.join(5)
+        if self.proc.stdout is not None:
+            self.proc.stdout.close()
+
+
+def clean_env(home: Path, **settings: object) -> dict[str, str]:
+    """The environment without settings of ours that the developer may have, plus ``settings``."""
+    keep = {key: value for key, value in os.environ.items() if not re.match(r"(FUTU|SQLITE|WATCHDOG|PERSIST)_", key)}
+    home.mkdir(parents=True, exist_ok=True)
+    keep.update(HOME=str(home), PYTHONUNBUFFERED="1", PYTHONFAULTHANDLER="1")
+    keep.update({key: str(value) for key, value in settings.items()})
+    return keep
+
+
+class Simulator(Process):
+    """``hk-opend-sim run`` with a truth file and a control port."""
+
+    def __init__(self, directory: Path, *arguments: object, port: int = 0) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self.truth = directory / "truth"
+        command = [BIN / "hk-opend-sim", "run", "--port", str(port), "--truth", self.truth, "--control-port", "0"]
+        super().__init__([*command, *map(str, arguments)], clean_env(directory / "home"))
+        self._home = directory / "home"
+        ready = self.wait_for(r"opend_sim_ready .*port=(\d+)")
+        self.port = int(ready.group(1))
+        self.control = self.wait_for(r"control=(\S+)").group(1)
+
+    def ctl(self, command: str) -> dict[str, Any]:
+        """Send a fault command; its JSON answer."""
+        done = subprocess.run(
+            [BIN / "hk-opend-sim", "ctl", "--control", self.control, *command.split()],
+            env=clean_env(self._home), capture_output=True, text=True, timeout=30, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+        answer: dict[str, Any] = json.loads(done.stdout)
+        return answer
+
+
+class Recorder(Process):
+    """``hk-tick-collector`` on a data root, quick enough for tests."""
+
+    def __init__(self, data_root: Path, port: int, symbols: str, **settings: object) -> None:
+        self.data_root = data_root
+        quick: dict[str, object] = {
+            "FUTU_HOST": "127.0.0.1",
+            "FUTU_PORT": port,
+            "FUTU_SYMBOLS": symbols,
+            "DATA_ROOT": data_root,
+            "FUTU_POLL_TRADING_ONLY": 0,
+            "FUTU_POLL_INTERVAL_SEC": 0.5,
+            "FUTU_POLL_STALE_SEC": 1,
+            "CHECK_INTERVAL_SEC": 0.5,
+            "RECONNECT_MIN_DELAY": 0.2,
+            "RECONNECT_MAX_DELAY": 1,
+            "HEALTH_INTERVAL_SEC": 1,
+            "PERSIST_SUMMARY_INTERVAL_SEC": 1,
+            "PERSIST_HEARTBEAT_INTERVAL_SEC": 1,
+            "LOG_LEVEL": "INFO",
+        }
+        quick.update(settings)
+        super().__init__([BIN / "hk-tick-collector"], clean_env(data_root.parent / "home", **quick))
+
+    def rows(self) -> int:
+        return stored_rows(self.data_root)
+
+
+def stored_rows(data_root: Path) -> int:
+    """Rows in all day files, read as another process would."""
+    total = 0
+    for path in data_root.glob("????????.db"):
+        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as conn, contextlib.suppress(
+            sqlite3.OperationalError
+        ):
+            total += conn.execute("SELECT COUNT(*) FROM ticks").fetchone()[0]
+    return total
+
+
+def check(simulator: Simulator, data_root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """``hk-opend-sim check`` of what was recorded against what was made."""
+    command = [BIN / "hk-opend-sim", "check", "--truth", simulator.truth, "--data-root", data_root, *arguments]
+    return subprocess.run(
+        [str(part) for part in command], env=clean_env(data_root.parent / "home"), capture_output=True, text=True,
+        timeout=120, check=False,
+    )  # fmt: skip
+
+
+@contextlib.contextmanager
+def ended(*processes: Process) -> Iterator[None]:
+    """All of them gone afterwards."""
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.end()

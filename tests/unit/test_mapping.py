@@ -1,0 +1,289 @@
+"""Every rule of the mapping, on real protobuf messages, on documented real rows, and on arbitrary input."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import time
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hk_tick_collector.core.errors import TickRejected
+from hk_tick_collector.core.tick import RejectedTick, Tick, seq_counter, seq_epoch_sec
+from hk_tick_collector.feed import mapping, sdk  # noqa: F401 (sdk makes HOME before futu is imported)
+from hk_tick_collector.feed.mapping import TickMapper
+
+from futu.common.constant import PushDataType, TickerDirect, TickerType  # isort: skip
+from futu.common.pb import Qot_Common_pb2  # isort: skip
+
+DATA = Path(__file__).parent.parent / "data"
+HK = ZoneInfo("Asia/Hong_Kong")
+RECV_MS = 1_795_138_200_500
+EPOCH_SEC = 1_795_138_200  # 2026-11-20 09:30:00 in Hong Kong
+
+
+def message(**fields: object) -> Qot_Common_pb2.Ticker:
+    base = {
+        "time": "2026-11-20 09:30:00.123",
+        "sequence": EPOCH_SEC << 32 | 7,
+        "dir": 1,
+        "price": 382.4,
+        "volume": 100,
+        "turnover": 38240.0,
+        "recvTime": EPOCH_SEC + 0.25,
+        "type": 1,
+        "typeSign": 32,
+        "pushDataType": 1,
+        "timestamp": EPOCH_SEC + 0.123,
+    }
+    base.update(fields)
+    return Qot_Common_pb2.Ticker(**{name: value for name, value in base.items() if value is not None})
+
+
+def map_one(mapper: TickMapper | None = None, **fields: object) -> Tick:
+    return (mapper or TickMapper()).map_one("HK.00700", message(**fields), "push", RECV_MS)
+
+
+def test_all_fields_of_a_push() -> None:
+    assert map_one() == Tick(
+        market="HK",
+        symbol="HK.00700",
+        ts_ms=EPOCH_SEC * 1000 + 123,
+        price=382.4,
+        volume=100,
+        turnover=38240.0,
+        direction="BUY",
+        seq=EPOCH_SEC << 32 | 7,
+        tick_type="AUTO_MATCH",
+        push_type="push",
+        provider="futu",
+        trading_day="20261120",
+        recv_ts_ms=RECV_MS,
+        push_data_type="REALTIME",
+        opend_recv_ts_ms=EPOCH_SEC * 1000 + 250,
+        type_sign=" ",
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "expected_ms"),
+    [
+        ("2026-11-20 09:30:00.123", 123),
+        ("2026-11-20 09:30:00:123", 123),
+        ("2026-11-20 09:30:00", 0),
+        ("2026-11-20 09:30:00.5", 500),
+        ("2026-11-20 09:30:00.123456", 123),
+        ("2026-11-20T09:30:00.123", 123),
+        ("20261120093000", 0),
+        ("093000", 0),
+        ("09:30:00", 0),
+        ("09:30:00.250", 250),
+    ],
+)
+def test_every_documented_time_form(text: str, expected_ms: int) -> None:
+    tick = map_one(time=text)
+    assert tick.ts_ms == EPOCH_SEC * 1000 + expected_ms
+    assert tick.trading_day == "20261120"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "yesterday", "2026-13-01 09:30:00", "2026-11-20 25:00:00", "1970-01-01 00:00:00", "1795138200123",
+        "2026-11-20 09:30:00.12x", "2026-11-20 09:30:00X123", "2026-11-20 09:30", "٢٠٢٦-11-20 09:30:00",
+    ],
+)  # fmt: skip
+def test_unreadable_times_are_refused_by_name(text: str) -> None:
+    mapper = TickMapper()
+    map_one(mapper)  # the second is known now, so the quick way is tried first
+    with pytest.raises(TickRejected, match="time "):
+        map_one(mapper, time=text)
+
+
+def test_time_without_a_date_takes_it_from_a_witness_never_from_the_wall_clock() -> None:
+    yesterday = EPOCH_SEC - 86_400
+    tick = map_one(time="160812", timestamp=None, sequence=yesterday << 32 | 9)
+    assert tick.trading_day == "20261119"
+    with pytest.raises(TickRejected, match="has no date"):
+        map_one(time="160812", timestamp=None, sequence=None)
+
+
+def test_fourteen_digits_are_local_time_not_epoch() -> None:
+    assert datetime.fromtimestamp(map_one(time="20261120160812").ts_ms / 1000, tz=timezone.utc).year == 2026
+
+
+@pytest.fixture
+def other_time_zone(request: pytest.FixtureRequest) -> Iterator[None]:
+    before = os.environ.get("TZ")
+    os.environ["TZ"] = request.param
+    time.tzset()
+    yield
+    os.environ.pop("TZ") if before is None else os.environ.__setitem__("TZ", before)
+    time.tzset()
+
+
+@pytest.mark.parametrize("other_time_zone", ["UTC", "America/New_York", "Asia/Hong_Kong"], indirect=True)
+def test_process_time_zone_changes_nothing(other_time_zone: None) -> None:
+    assert map_one().ts_ms == EPOCH_SEC * 1000 + 123
+    assert map_one(time="093000").ts_ms == EPOCH_SEC * 1000
+
+
+def test_day_is_the_hong_kong_date_across_utc_midnight() -> None:
+    late = map_one(time="2026-12-31 23:59:59.999")
+    early = map_one(time="2027-01-01 00:00:00.000")
+    assert (late.trading_day, early.trading_day) == ("20261231", "20270101")
+    assert early.ts_ms - late.ts_ms == 1
+
+
+@pytest.mark.parametrize("price", [math.nan, math.inf, -1.0])
+def test_impossible_prices_are_refused(price: float) -> None:
+    with pytest.raises(TickRejected, match="price"):
+        map_one(price=price)
+
+
+def test_negative_volume_and_nan_turnover_are_refused() -> None:
+    with pytest.raises(TickRejected, match="volume -5"):
+        map_one(volume=-5)
+    with pytest.raises(TickRejected, match="turnover"):
+        map_one(turnover=math.nan)
+
+
+def test_hp_volume_stands_in_for_an_absent_volume() -> None:
+    assert map_one(volume=None, hpVolume=700.0).volume == 700
+    with pytest.raises(TickRejected, match="hpVolume"):
+        map_one(volume=None, hpVolume=0.5)
+
+
+@pytest.mark.parametrize("sequence", [0, None, -3])
+def test_no_sequence_is_null_and_counted(sequence: int | None) -> None:
+    mapper = TickMapper()
+    assert map_one(mapper, sequence=sequence).seq is None
+    assert mapper.stats.no_sequence_rows == 1
+
+
+def test_unknown_enum_values_keep_their_number() -> None:
+    mapper = TickMapper()
+    tick = map_one(mapper, type=99, dir=77, pushDataType=55)
+    assert (tick.tick_type, tick.direction, tick.push_data_type) == ("TYPE_99", "DIRECTION_77", None)
+    assert mapper.stats.unknown_enum_rows == 2
+
+
+def test_enum_names_are_the_sdks() -> None:
+    for number, name in mapping.TICK_TYPES.items():
+        assert TickerType.to_string2(number) == name
+    for number, name in mapping.DIRECTIONS.items():
+        assert TickerDirect.to_string2(number) == name
+    for number, name in mapping.PUSH_DATA_TYPES.items():
+        assert PushDataType.to_string2(number) == name
+    assert set(mapping.TICK_TYPES) == set(Qot_Common_pb2.TickerType.values())
+
+
+def test_witnesses_are_counted_and_move_nothing() -> None:
+    mapper = TickMapper()
+    eight_hours_sec = 8 * 3600
+    tick = map_one(mapper, timestamp=EPOCH_SEC + eight_hours_sec, sequence=EPOCH_SEC - 60 << 32 | 7)
+    assert tick.ts_ms == EPOCH_SEC * 1000 + 123
+    assert mapper.stats.timestamp_disagree_rows == 1
+    assert mapper.stats.sequence_disagree_rows == 1
+    map_one(mapper, sequence=EPOCH_SEC - 2 << 32 | 8)  # as seen in one documented row
+    assert mapper.stats.sequence_disagree_rows == 1
+
+
+def test_a_time_in_the_future_stays_where_it_is() -> None:
+    """Moving rows that look 8 h ahead moved good rows: the string is taken at its word."""
+    assert map_one(time="2026-11-20 17:30:00.000", timestamp=None).ts_ms == (EPOCH_SEC + 8 * 3600) * 1000
+
+
+def test_one_bad_tick_costs_one_tick() -> None:
+    rejected: list[RejectedTick] = []
+    messages = [message(sequence=EPOCH_SEC << 32 | n) for n in range(100)]
+    messages[41].time = "??"
+    mapper = TickMapper()
+    ticks = mapper.map_all("HK.00700", messages, "push", RECV_MS, rejected)
+    assert len(ticks) == 99
+    assert [(r.symbol, r.raw["time"]) for r in rejected] == [("HK.00700", "??")]
+    assert (mapper.stats.mapped_rows, mapper.stats.rejected_rows) == (99, 1)
+
+
+def test_invalid_utf8_in_a_time_costs_one_tick() -> None:
+    wire = bytearray(message().SerializeToString())
+    wire[wire.index(b"2026")] = 0xFF
+    rejected: list[RejectedTick] = []
+    assert TickMapper().map_all("HK.00700", [Qot_Common_pb2.Ticker.FromString(bytes(wire))], "push", 1, rejected) == []
+    assert rejected[0].raw["time"] == "\\xff026-11-20 09:30:00.123"
+
+
+def test_another_market_is_refused_by_name() -> None:
+    with pytest.raises(TickRejected, match="AAPL"):
+        TickMapper().symbol(Qot_Common_pb2.Security(market=11, code="AAPL"))
+
+
+def rows(name: str) -> list[dict[str, str]]:
+    with (DATA / name).open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("row", rows("official_docs_hk_2020_2023.csv"), ids=lambda row: row["sequence"])
+def test_documented_hk_rows(row: dict[str, str]) -> None:
+    mapper = TickMapper()
+    tick = map_one(
+        mapper, time=row["time"], sequence=int(row["sequence"]), price=float(row["price"]), volume=int(row["volume"]),
+        turnover=float(row["turnover"]), timestamp=None, recvTime=float(row["recv_time"] or 0),
+    )  # fmt: skip
+    moment = datetime.strptime(row["time"], "%Y-%m-%d %H:%M:%S").replace(tzinfo=HK)
+    assert tick.ts_ms == moment.timestamp() * 1000
+    assert tick.seq == int(row["sequence"])
+    assert abs(seq_epoch_sec(tick.seq) - moment.timestamp()) <= 2
+    assert 0 < seq_counter(tick.seq) < 100_000
+    assert mapper.stats.sequence_disagree_rows == 0
+
+
+def test_documented_pulls_count_without_holes() -> None:
+    by_sample: dict[str, list[dict[str, str]]] = {}
+    for row in rows("official_docs_hk_2020_2023.csv"):
+        if row["mode"] == "pull":
+            by_sample.setdefault(row["sample"], []).append(row)
+    for sample in by_sample.values():
+        first, last = sample[0], sample[-1]
+        steps = seq_counter(int(last["sequence"])) - seq_counter(int(first["sequence"]))
+        assert steps == int(last["position"]) - int(first["position"]), sample
+
+
+@given(
+    moment=st.datetimes(datetime(2000, 1, 1), datetime(2037, 12, 31)),
+    counter=st.integers(1, 2**32 - 1),
+    form=st.sampled_from(["%Y-%m-%d %H:%M:%S.%f", "%Y-%m-%d %H:%M:%S:%f", "%Y%m%d%H%M%S"]),
+)
+def test_any_hong_kong_time_comes_back_exactly(moment: datetime, counter: int, form: str) -> None:
+    local = moment.replace(tzinfo=HK)
+    text = local.strftime(form)[:23]
+    expected_ms = int(local.timestamp()) * 1000 + (local.microsecond // 1000 if "%f" in form else 0)
+    sequence = int(local.timestamp()) << 32 | counter
+    tick = map_one(time=text, sequence=sequence, timestamp=None)
+    assert (tick.ts_ms, tick.seq) == (expected_ms, sequence)
+    assert tick.trading_day == local.strftime("%Y%m%d")
+
+
+@given(
+    text=st.text(max_size=30), price=st.floats(), turnover=st.floats(), volume=st.integers(-(2**63), 2**63 - 1),
+    sequence=st.integers(-(2**63), 2**63 - 1), timestamp=st.floats(), recv=st.floats(),
+    kind=st.integers(-(2**31), 2**31 - 1), sign=st.integers(-(2**31), 2**31 - 1),
+)  # fmt: skip
+def test_arbitrary_fields_map_or_are_rejected_never_raise(
+    text: str, price: float, turnover: float, volume: int, sequence: int, timestamp: float, recv: float,
+    kind: int, sign: int,
+) -> None:  # fmt: skip
+    rejected: list[RejectedTick] = []
+    odd = message(
+        time=text, price=price, turnover=turnover, volume=volume, sequence=sequence, timestamp=timestamp,
+        recvTime=recv, type=kind, dir=kind, pushDataType=kind, typeSign=sign,
+    )  # fmt: skip
+    ticks = TickMapper().map_all("HK.00700", [odd], "push", RECV_MS, rejected)
+    assert len(ticks) + len(rejected) == 1

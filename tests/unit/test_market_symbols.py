@@ -1,0 +1,104 @@
+"""Symbol lists: one form out, every problem named at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hk_tick_collector.core.errors import ConfigError
+from hk_tick_collector.market.symbols import check_symbols, parse_symbols
+
+
+def test_separators_and_order_and_repeats() -> None:
+    text = " HK.00700, HK.00005\n09988 HK.00700;700\t5,, HK.80700 "
+    assert parse_symbols(text) == ["HK.00700", "HK.00005", "HK.09988", "HK.80700"]
+
+
+@pytest.mark.parametrize(("word", "code"), [("700", "HK.00700"), ("00700", "HK.00700"), ("1", "HK.00001")])
+def test_bare_number_is_filled_up(word: str, code: str) -> None:
+    assert parse_symbols(word) == [code]
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("US.AAPL", "market US"),
+        ("SH.600519", "market SH"),
+        ("us.aapl", "market US"),
+        ("HK.700", "write HK.00700"),
+        ("hk.00700", "write HK.00700"),
+        ("00700.HK", "write HK.00700"),
+        ("HK.800000", "index"),
+        ("800100", "index"),
+        ("HK.HSImain", "futures"),
+        ("HK.TCH261127C650000", "options"),
+        ("HK.123456", "not an HK stock code"),
+        ("HK.00000", "not an HK stock code"),
+        ("HK.", "not an HK stock code"),
+        ("0", "not an HK stock code"),
+        ("123456", "not an HK stock code"),
+        ("AAPL", "not an HK stock code"),
+        ("HK.\uff10\uff10\uff17\uff10\uff10", "not an HK stock code"),
+    ],
+)
+def test_refused_by_name_with_the_reason(word: str, said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_symbols(word)
+    assert str(caught.value).startswith(f"{word}: ")
+    assert said in str(caught.value)
+
+
+def test_all_problems_at_once_and_the_good_ones_kept() -> None:
+    symbols, problems = check_symbols("HK.00700 US.AAPL HK.HSImain 5")
+    assert symbols == ["HK.00700", "HK.00005"]
+    assert [problem.split(":")[0] for problem in problems] == ["US.AAPL", "HK.HSImain"]
+    with pytest.raises(ConfigError) as caught:
+        parse_symbols("HK.00700 US.AAPL HK.HSImain 5")
+    assert len(str(caught.value).splitlines()) == 2
+
+
+@pytest.mark.parametrize("text", ["", "  \n ", ",,"])
+def test_nothing_given_is_a_problem(text: str) -> None:
+    with pytest.raises(ConfigError, match="no symbol"):
+        parse_symbols(text)
+
+
+def test_file_with_comments_beside_codes(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("\ufeff# big ones\nHK.00700 # Tencent\n\n5\r\nHK.00700\n", encoding="utf-8")
+    assert parse_symbols("HK.01299,@list.txt", tmp_path) == ["HK.01299", "HK.00700", "HK.00005"]
+    assert parse_symbols(f"@{tmp_path / 'list.txt'}") == ["HK.00700", "HK.00005"]
+
+
+def test_file_problem_names_file_and_line(tmp_path: Path) -> None:
+    path = tmp_path / "list.txt"
+    path.write_text("HK.00700\nUS.AAPL\n@other.txt\n")
+    symbols, problems = check_symbols("@list.txt", tmp_path)
+    assert symbols == ["HK.00700"]
+    assert f"US.AAPL ({path} line 2): market US" in problems[0]
+    assert f"@other.txt ({path} line 3)" in problems[1]
+
+
+def test_unreadable_files_are_problems(tmp_path: Path) -> None:
+    (tmp_path / "empty.txt").write_text("# nothing\n")
+    (tmp_path / "binary.txt").write_bytes(b"\xff\xfe\x00")
+    (tmp_path / "big.txt").write_bytes(b"#" * 1_000_001)
+    _, problems = check_symbols("@missing.txt @empty.txt @binary.txt @big.txt @ @.", tmp_path)
+    expected = ["cannot be read", "holds no code", "not UTF-8", "larger than", "@ without", "cannot be read"]
+    assert len(problems) == len(expected)
+    for problem, said in zip(problems, expected, strict=True):
+        assert said in problem
+
+
+@given(st.text(max_size=60))
+def test_any_text_gives_only_the_one_form_or_problems(text: str) -> None:
+    symbols, problems = check_symbols(text.replace("@", ""))
+    assert symbols or problems
+    assert len(set(symbols)) == len(symbols)
+    for symbol in symbols:
+        assert len(symbol) == 8
+        assert symbol.startswith("HK.")
+        assert symbol[3:].isascii()
+        assert symbol[3:].isdigit()
