@@ -131,6 +131,11 @@ class Continuity:
         with self._lock:
             return sorted(symbols, key=lambda s: -self._track(s).rows)
 
+    @property
+    def has_holes(self) -> bool:
+        """Is any symbol's count interrupted?"""
+        return bool(self._holed)
+
     def holes(self) -> list[Hole]:
         """All holes known, oldest found symbol first."""
         with self._lock:

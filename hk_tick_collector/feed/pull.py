@@ -45,6 +45,7 @@ class TickPuller:
     def __init__(
         self, sink: TickSink, rejects: RejectSink, continuity: Continuity, progress: FeedProgress, clock: Clock
     ) -> None:
+        self.on_hole: Callable[[], None] = lambda: None  # an answer may begin behind a hole as a push may
         self.mapper = TickMapper()
         self.continuity = continuity
         self.progress = progress
@@ -68,6 +69,8 @@ class TickPuller:
             self._sink(fresh)
             self.continuity.touch(symbol, self._clock.monotonic())
             self.progress.max_ts_ms = max(self.progress.max_ts_ms, fresh[-1].ts_ms)
+            if self.continuity.has_holes:
+                self.on_hole()
         self.progress.duplicate_rows += len(ticks) - len(fresh)
         return PullResult(len(answer.tickerList), len(fresh))
 
@@ -172,6 +175,7 @@ class Repairer:
         self._puller = puller
         self._attempts: dict[tuple[str, int, int], int] = {}
         self._wake = asyncio.Event()
+        puller.on_hole = self.wake
 
     def wake(self) -> None:
         """There may be a new hole. Call on the loop."""

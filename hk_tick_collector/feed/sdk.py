@@ -15,8 +15,8 @@ requests). Around it, ``_Context`` replaces what loses data or hangs in futu-api
 8. The DataFrame of every push: the protobuf is handed on as it is.
 9. Notify payloads that the SDK's handler drops: the protobuf is handed on as it is.
 
-Frames are bounded: a body above ``MAX_FRAME_BYTES`` is read over and counted, not collected; bytes that are no frame
-end the connection. The names of the SDK's internals used here are held by a test, and futu-api is pinned to one minor.
+Frames are bounded: a header that promises a body above ``MAX_FRAME_BYTES``, or bytes that are no frame, end the
+connection (nothing behind them can be trusted; the next one backfills), and a wrong checksum costs its frame. The names of the SDK's internals used here are held by a test, and futu-api is pinned to one minor.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from pathlib import Path
 from typing import Any
 
 from hk_tick_collector.core.errors import FeedError, FeedLost, FeedTimeout
-from hk_tick_collector.core.logline import RateLimitedLog
+from hk_tick_collector.core.logline import RateLimitedLog, event
 
 
 def _ensure_home() -> None:
@@ -51,7 +51,7 @@ _ensure_home()
 import futu  # noqa: E402  (needs HOME)
 from futu.common.constant import ProtoId, SubType  # noqa: E402
 from futu.common.ft_logger import logger as _sdk_logger  # noqa: E402
-from futu.common.network_manager import ConnectErr, NetManager  # noqa: E402
+from futu.common.network_manager import CloseReason, ConnectErr, NetManager  # noqa: E402
 from futu.common.open_context_base import PacketErr, ReqInfo  # noqa: E402
 from futu.common.pb import (  # noqa: E402
     Common_pb2,
@@ -161,7 +161,6 @@ class WireStats:
     ticker_frames: int = 0
     other_frames: int = 0
     bad_sha1_frames: int = 0
-    oversize_frames: int = 0
     undecodable_frames: int = 0
     callback_errors: int = 0
 
@@ -201,7 +200,7 @@ class _Context(futu.OpenQuoteContext):  # type: ignore[misc]
     def __init__(self, host: str, port: int, callbacks: _Callbacks) -> None:
         self._cb = callbacks
         self._tail = b""
-        self._skip_bytes = 0
+        self._broken = False
         self._wire_log = RateLimitedLog(log)
         self._host_port = (host, port)
         super().__init__(host=host, port=port, is_async_connect=True)
@@ -253,42 +252,37 @@ class _Context(futu.OpenQuoteContext):  # type: ignore[misc]
 
     def on_recv(self, conn_id: int, data: bytes) -> None:
         """Bytes from the socket. Ticker pushes of one read are handed over together; the rest goes the SDK's way."""
-        if conn_id != self._conn_id:
+        if conn_id != self._conn_id or self._broken:
             return
+        pushes: list[Any] = []
         try:
-            pushes = self._split(data)
+            self._split(data, pushes)
         except Exception as exc:  # noqa: BLE001 (edge: an exception here would end all pushes, point 4)
-            self._cb.stats.callback_errors += 1
-            self._wire_log.log(logging.ERROR, "futu_frame_error", error=repr(exc), action="reconnect", exc_info=True)
-            self._drop_connection()
-            return
+            self._fail("futu_frame_error", exc)
         if pushes:
             self._hand_over(pushes)
 
     def _hand_over(self, pushes: list[Any]) -> None:
         try:
             self._cb.push(pushes)
-        except Exception as exc:  # noqa: BLE001 (edge: as above; the session repairs by reconnect and backfill)
-            self._cb.stats.callback_errors += 1
-            self._wire_log.log(logging.ERROR, "futu_push_error", error=repr(exc), action="reconnect", exc_info=True)
-            self._drop_connection()
+        except Exception as exc:  # noqa: BLE001 (edge: as above)
+            self._fail("futu_push_error", exc)
 
-    def _drop_connection(self) -> None:
-        self.close(reason=futu.common.network_manager.CloseReason.ReadFail)
+    def _fail(self, word: str, exc: Exception) -> None:
+        """Nothing that follows on this connection can be trusted: drop it, the session reconnects and backfills."""
+        self._broken = True
+        self._cb.stats.callback_errors += 1
+        log.error(event(word, error=str(exc), action="reconnecting"), exc_info=not isinstance(exc, FeedError))
+        self.close(reason=CloseReason.ReadFail)
 
-    def _split(self, data: bytes) -> list[Any]:
-        """Cut ``data`` (after what was left of the last read) into frames; return the ticker pushes among them.
+    def _split(self, data: bytes, pushes: list[Any]) -> None:
+        """Cut ``data`` (after what was left of the last read) into frames; put the ticker pushes into ``pushes``.
 
         Replaces the SDK's per-frame buffer deletion, header dict, lock and log call: about a third of its CPU a push.
         """
-        if self._skip_bytes:
-            skipped = min(self._skip_bytes, len(data))
-            self._skip_bytes -= skipped
-            data = data[skipped:]
         if self._tail:
             data = self._tail + data
         self._last_recv_time = time.time()  # the SDK closes a connection that has been silent for 33 s
-        pushes: list[Any] = []
         at, end, encrypted = 0, len(data), self.is_encrypt()
         while end - at >= _HEAD_BYTES:
             magic, proto_id, body_format, _, _, body_bytes, sha1, _ = _HEAD.unpack_from(data, at)
@@ -296,15 +290,10 @@ class _Context(futu.OpenQuoteContext):  # type: ignore[misc]
                 raise FeedError(f"bytes from OpenD are no frame: {data[at : at + 16].hex()}")
             stop = at + _HEAD_BYTES + body_bytes
             if body_bytes > MAX_FRAME_BYTES:
-                self._cb.stats.oversize_frames += 1
-                self._wire_log.log(logging.ERROR, "futu_frame_oversize", proto=proto_id, body_bytes=body_bytes)
-                if stop > end:
-                    self._skip_bytes = stop - end
-                    self._tail = b""
-                    return pushes
-            elif stop > end:
+                raise FeedError(f"frame of {body_bytes} bytes announced (proto {proto_id}), limit {MAX_FRAME_BYTES}")
+            if stop > end:
                 break
-            elif proto_id == _UPDATE_TICKER and not encrypted and body_format == _FMT_PROTOBUF:
+            if proto_id == _UPDATE_TICKER and not encrypted and body_format == _FMT_PROTOBUF:
                 push = self._ticker_push(data[at + _HEAD_BYTES : stop], sha1)
                 if push is not None:
                     pushes.append(push)
@@ -313,7 +302,6 @@ class _Context(futu.OpenQuoteContext):  # type: ignore[misc]
                 super().on_recv(self._conn_id, data[at:stop])
             at = stop
         self._tail = data[at:]
-        return pushes
 
     def _ticker_push(self, body: bytes, sha1: bytes) -> Any:
         """The decoded push, or None when its checksum or its encoding is wrong: only that frame is lost, and said."""
