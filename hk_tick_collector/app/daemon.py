@@ -33,7 +33,7 @@ from hk_tick_collector.ingest.spill import SpillQueue
 from hk_tick_collector.ingest.worker import PersistWorker, WorkerOptions
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.sessions import hk_date
-from hk_tick_collector.store import layout, reader
+from hk_tick_collector.store import reader
 from hk_tick_collector.store.connect import SqliteOptions
 from hk_tick_collector.store.writer import DayFileWriter
 

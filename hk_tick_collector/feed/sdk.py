@@ -16,7 +16,8 @@ requests). Around it, ``_Context`` replaces what loses data or hangs in futu-api
 9. Notify payloads that the SDK's handler drops: the protobuf is handed on as it is.
 
 Frames are bounded: a header that promises a body above ``MAX_FRAME_BYTES``, or bytes that are no frame, end the
-connection (nothing behind them can be trusted; the next one backfills), and a wrong checksum costs its frame. The names of the SDK's internals used here are held by a test, and futu-api is pinned to one minor.
+connection (nothing behind them can be trusted; the next one backfills); a wrong checksum costs its frame. The names of
+the SDK's internals used here are held by a test, and futu-api is pinned to one minor.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ Each is made from two readings of the counters; the cost of a line does not depe
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 
@@ -92,28 +92,32 @@ class Reporter:
 
     def status(self, backlog: Backlog) -> tuple[str, str | None]:
         """``ok``, ``warn`` or ``alert``, and why. An open market without ticks is never ok."""
+        for status, reason in self._complaints(backlog):
+            return status, reason
+        return "ok", None
+
+    def _complaints(self, backlog: Backlog) -> Iterator[tuple[str, str]]:
+        """What is wrong, gravest first."""
         feed, ingest = self._progress.feed, self._progress.ingest
-        if backlog.worker_dead:
-            return "alert", "persist worker is dead"
-        if ingest.refused_rows:
-            return "alert", "ticks were refused: queue full and spill not writable"
         now_ms = self._clock.now_ms()
-        recording = self._calendar.is_recording(now_ms)
+        if backlog.worker_dead:
+            yield "alert", "persist worker is dead"
+        if ingest.refused_rows:
+            yield "alert", "ticks were refused: queue full and spill not writable"
         if not feed.connected:
-            return ("alert" if recording else "warn"), f"OpenD is {feed.opend_state}"
+            yield ("alert" if self._calendar.is_recording(now_ms) else "warn"), f"OpenD is {feed.opend_state}"
         if is_continuous(self._calendar.phase(now_ms)):
             quiet_sec = self._clock.monotonic() - (feed.last_push_monotonic or self._started)
             if quiet_sec > self._drift_warn_sec:
-                return "alert", f"market is open and no tick came for {quiet_sec:.0f} s"
+                yield "alert", f"market is open and no tick came for {quiet_sec:.0f} s"
             if feed.max_ts_ms and now_ms - feed.max_ts_ms > self._drift_warn_sec * 1000:
-                return "warn", "newest tick is older than DRIFT_WARN_SEC"
+                yield "warn", "newest tick is older than DRIFT_WARN_SEC"
         if feed.symbols_refused:
-            return "warn", f"{feed.symbols_refused} symbols are not subscribed"
+            yield "warn", f"{feed.symbols_refused} symbols are not subscribed"
         if feed.missing_ticks:
-            return "warn", "ticks are missing that OpenD no longer shows"
+            yield "warn", "ticks are missing that OpenD no longer shows"
         if backlog.spill_rows:
-            return "warn", "rows wait in the spill"
-        return "ok", None
+            yield "warn", "rows wait in the spill"
 
     def persist_summary(self) -> None:
         """One line about what was stored since the last one; nothing was stored, nothing is said."""

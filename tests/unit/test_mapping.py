@@ -257,7 +257,7 @@ def test_documented_pulls_count_without_holes() -> None:
 
 
 @given(
-    moment=st.datetimes(datetime(2000, 1, 1), datetime(2037, 12, 31)),
+    moment=st.datetimes(datetime(2000, 1, 1), datetime(2037, 12, 31)),  # noqa: DTZ001 (local time without a zone)
     counter=st.integers(1, 2**32 - 1),
     form=st.sampled_from(["%Y-%m-%d %H:%M:%S.%f", "%Y-%m-%d %H:%M:%S:%f", "%Y%m%d%H%M%S"]),
 )

@@ -1,0 +1,208 @@
+"""A batch is forgotten only after its commit: with real files, real locks, and a writer that hangs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+import threading
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from hk_tick_collector.core.clock import SystemClock
+from hk_tick_collector.core.errors import StoreError
+from hk_tick_collector.core.progress import IngestProgress
+from hk_tick_collector.core.tick import Tick
+from hk_tick_collector.ingest.quarantine import Quarantine
+from hk_tick_collector.ingest.queue import TickQueue
+from hk_tick_collector.ingest.spill import SpillQueue
+from hk_tick_collector.ingest.worker import PersistWorker, WorkerOptions
+from hk_tick_collector.market.sessions import hk_date
+from hk_tick_collector.store.connect import SqliteOptions
+from hk_tick_collector.store.layout import prepare_data_root
+from hk_tick_collector.store.writer import DayFileWriter, WriteResult
+from tests.ticks import DAY, make_tick, make_ticks
+
+
+class Bench:
+    """A worker with its surroundings, on a real data root."""
+
+    def __init__(
+        self, root: Path, make_writer: Callable[[], DayFileWriter] | None = None, batch_rows: int = 50
+    ) -> None:
+        self.root = prepare_data_root(root)
+        self.progress = IngestProgress()
+        self.spill = SpillQueue(self.root)
+        self.spill.open()
+        clock = SystemClock()
+        self.quarantine = Quarantine(self.root, self.progress, hk_date)
+        loop = asyncio.get_running_loop()
+        self.queue = TickQueue(
+            1000, self.spill, self.progress, lambda: loop.call_soon_threadsafe(self.worker.wake) and None
+        )
+        options = WorkerOptions(batch_rows=batch_rows, max_wait_sec=1.0, retry_min_sec=0.01, retry_max_sec=0.05)
+        self.worker = PersistWorker(
+            self.queue, self.spill, self.quarantine, make_writer or self.writer, options, self.progress, clock
+        )
+        self.task = asyncio.create_task(self.worker.run())
+
+    def writer(self) -> DayFileWriter:
+        return DayFileWriter(self.root, SqliteOptions(busy_timeout_ms=20))
+
+    async def until(self, condition: Callable[[], object], what: str) -> None:
+        for _ in range(2000):
+            if condition():
+                return
+            if self.task.done():
+                self.task.result()
+            await asyncio.sleep(0.005)
+        raise AssertionError(f"not in time: {what}; {self.progress}")
+
+    async def finish(self) -> None:
+        self.worker.flush()
+        await asyncio.wait_for(self.task, 20)
+        await self.worker.close()
+
+    def stored(self, day: str = DAY) -> int:
+        with contextlib.closing(sqlite3.connect(self.root / f"{day}.db")) as conn:
+            return int(conn.execute("SELECT COUNT(*) FROM ticks").fetchone()[0])
+
+
+def run(test: Callable[[Bench], Awaitable[None]], root: Path, **bench: object) -> None:
+    async def go() -> None:
+        await test(Bench(root, **bench))  # type: ignore[arg-type]
+
+    asyncio.run(go())
+
+
+def test_rows_are_committed_at_once_without_waiting_for_a_full_batch(tmp_path: Path) -> None:
+    async def scenario(bench: Bench) -> None:
+        bench.queue.put(make_ticks(1, 3))
+        await bench.until(lambda: bench.progress.persisted_rows == 3, "3 rows")
+        bench.queue.put(make_ticks(1, 5))
+        await bench.until(lambda: bench.progress.persisted_rows == 5, "5 rows")
+        assert bench.progress.ignored_rows == 3
+        await bench.finish()
+        assert bench.stored() == 5
+
+    run(scenario, tmp_path / "data")
+
+
+def test_flush_stores_queue_and_spill(tmp_path: Path) -> None:
+    async def scenario(bench: Bench) -> None:
+        bench.spill.append(make_ticks(1, 700))
+        for first in range(701, 1701, 100):
+            bench.queue.put(make_ticks(first, first + 99))
+        await bench.finish()
+        assert bench.stored() == 1700
+        assert bench.spill.rows == 0
+
+    run(scenario, tmp_path / "data")
+
+
+def test_a_locked_file_delays_and_loses_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario(bench: Bench) -> None:
+        bench.queue.put(make_ticks(1, 10))
+        await bench.until(lambda: bench.progress.persisted_rows == 10, "first rows")
+        with contextlib.closing(sqlite3.connect(bench.root / f"{DAY}.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            for first in range(11, 2011, 100):
+                bench.queue.put(make_ticks(first, first + 99))
+            await bench.until(lambda: bench.progress.busy_errors >= 3, "three busy errors")
+            assert bench.spill.rows >= 900, "the queue of 1000 rows overflowed to disk"
+            other.execute("ROLLBACK")
+        await bench.until(lambda: bench.progress.persisted_rows == 2010, "all rows")
+        await bench.finish()
+        assert bench.stored() == 2010
+
+    run(scenario, tmp_path / "data")
+    assert "sqlite_busy_backoff" in caplog.text
+
+
+def test_poison_rows_are_quarantined_and_the_others_stored(tmp_path: Path) -> None:
+    async def scenario(bench: Bench) -> None:
+        ticks = make_ticks(1, 100, volume=100)
+        ticks[17] = make_tick(18, volume=2**70)
+        ticks[60] = make_tick(61, symbol=None)  # type: ignore[arg-type]
+        bench.queue.put(ticks)
+        await bench.finish()
+        assert bench.stored() == 98
+        assert bench.progress.quarantined_rows == 2
+
+    run(scenario, tmp_path / "data", batch_rows=100)
+    (line_file,) = (tmp_path / "data" / "_quarantine").glob("*.jsonl")
+    assert len(line_file.read_text().splitlines()) == 2
+
+
+def test_a_corrupt_day_file_is_set_aside_and_recording_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / f"{DAY}.db").write_bytes(b"this is no database" * 500)
+
+    async def scenario(bench: Bench) -> None:
+        bench.queue.put(make_ticks(1, 20))
+        await bench.finish()
+        assert bench.stored() == 20
+
+    run(scenario, tmp_path / "data")
+    (aside,) = (tmp_path / "data").glob(f"{DAY}.db.corrupt-*")
+    assert aside.read_bytes().startswith(b"this is no database")
+
+
+class HangingWriter(DayFileWriter):
+    """Hangs in its first write until released, as a dead network disk does; interrupt does not reach it."""
+
+    release = threading.Event()
+    hung = 0
+
+    def write(self, ticks: Sequence[Tick]) -> WriteResult:
+        if HangingWriter.hung == 0:
+            HangingWriter.hung += 1
+            HangingWriter.release.wait(20)
+        return super().write(ticks)
+
+
+def test_a_hanging_writer_is_replaced_with_a_full_queue_and_nothing_is_lost(tmp_path: Path) -> None:
+    HangingWriter.hung, HangingWriter.release = 0, threading.Event()
+
+    async def scenario(bench: Bench) -> None:
+        for first in range(1, 1501, 100):
+            bench.queue.put(make_ticks(first, first + 99))
+        await bench.until(lambda: HangingWriter.hung == 1, "the writer hangs")
+        bench.worker.request_writer_recovery("test")
+        await bench.until(lambda: bench.progress.persisted_rows == 1500, "everything through the new writer")
+        HangingWriter.release.set()
+        await bench.finish()
+        assert bench.stored() == 1500
+        assert bench.progress.recoveries == 1
+
+    root = tmp_path / "data"
+    run(scenario, root, make_writer=lambda: HangingWriter(root))
+
+
+def test_what_cannot_be_committed_in_time_is_spilled_and_stored_at_the_next_start(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+
+    async def locked(bench: Bench) -> None:
+        bench.queue.put(make_ticks(1, 1))
+        await bench.until(lambda: bench.progress.persisted_rows == 1, "the file")
+        with contextlib.closing(sqlite3.connect(root / f"{DAY}.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            bench.queue.put(make_ticks(2, 300))
+            await bench.until(lambda: bench.worker.in_hand_rows, "a batch in hand")
+            bench.worker.flush()
+            bench.worker.hurry()
+            with pytest.raises(StoreError):
+                await asyncio.wait_for(bench.task, 20)
+            assert bench.worker.rescue() == 299
+            other.execute("ROLLBACK")
+        bench.spill.close()
+
+    async def next_start(bench: Bench) -> None:
+        await bench.until(lambda: bench.spill.rows == 0, "the spill drained")
+        await bench.finish()
+        assert bench.stored() == 300
+
+    run(locked, root)
+    run(next_start, root)
