@@ -167,8 +167,9 @@ def stored_rows(data_root: Path) -> int:
     """Rows in all day files, read as another process would."""
     total = 0
     for path in data_root.glob("????????.db"):
-        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as conn, contextlib.suppress(
-            sqlite3.OperationalError
+        with (
+            contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as conn,
+            contextlib.suppress(sqlite3.OperationalError),
         ):
             total += conn.execute("SELECT COUNT(*) FROM ticks").fetchone()[0]
     return total

@@ -1,0 +1,89 @@
+# shellcheck shell=bash
+# Sourced by the scripts that need .venv: makes it in the project's directory, installs the project into it, and uses it
+# again until pyproject.toml, the directory or the Python version changes. A signal in the middle ends the installation
+# with everything it started; what is half made is repaired by the next call.
+#
+#   ensure_venv run     the project
+#   ensure_venv dev     the project and its development tools (also serves "run")
+#
+# Reads PYTHON, the interpreter to use (python3). Exits with 69 when the environment cannot be made, with 130 (SIGINT),
+# 143 (SIGTERM) or 129 (SIGHUP) after a signal.
+
+me=${0##*/}
+python=${PYTHON:-python3}
+installing=
+install_log=
+
+give_up() {
+  printf '%s: %s\n' "$me" "$1" >&2
+  exit 69
+}
+
+# The installation has a process group of its own, so that pip's children end with it.
+interrupt_install() { # interrupt_install EXIT_CODE
+  trap '' INT TERM HUP
+  if [[ -n $installing ]]; then
+    kill -TERM -- "-$!" 2>/dev/null || kill -TERM "$!" 2>/dev/null || true
+    wait "$!" 2>/dev/null || true
+  fi
+  rm -f "$install_log"
+  printf '%s: stopped during the installation; nothing was started\n' "$me" >&2
+  exit "$1"
+}
+
+# An install log is worth reading only after a failure.
+quietly() {
+  local status=0
+  install_log=$(mktemp)
+  installing=yes
+  setsid "$@" >"$install_log" 2>&1 </dev/null &
+  wait "$!" || status=$?
+  installing=
+  ((status == 0)) || cat "$install_log" >&2
+  rm -f "$install_log"
+  return "$status"
+}
+
+check_python() {
+  command -v "$python" >/dev/null ||
+    give_up "$python not found. On Debian and Ubuntu: sudo apt-get install python3 python3-venv"
+  "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
+    give_up "$("$python" --version) is too old, 3.10 is the oldest that works. Name another one: PYTHON=python3.12 bash scripts/$me"
+  "$python" -c 'import ensurepip, venv' 2>/dev/null ||
+    give_up "$python has no venv module. On Debian and Ubuntu: sudo apt-get install python3-venv"
+}
+
+interpreter() { # interpreter PYTHON: which one it is, the same for a virtual environment made from it
+  "$1" -c 'import sys; print(sys.version, sys.base_prefix)' 2>/dev/null
+}
+
+# What the environment depends on; written into it only after the installation succeeded.
+fingerprint() {
+  interpreter "$python"
+  pwd
+  cat pyproject.toml
+}
+
+is_installed() { # is_installed run|dev
+  [[ -x .venv/bin/hk-tick-collector && -f .venv/.fingerprint-$1 ]] && fingerprint | cmp -s - ".venv/.fingerprint-$1"
+}
+
+ensure_venv() { # ensure_venv run|dev
+  local what=.
+  [[ $1 == dev ]] && what='.[dev]'
+  check_python
+  is_installed "$1" && return
+  echo "$me: installing into .venv (a minute or two, once)" >&2
+  trap 'interrupt_install 130' INT
+  trap 'interrupt_install 143' TERM
+  trap 'interrupt_install 129' HUP
+  if [[ "$(interpreter .venv/bin/python)" != "$(interpreter "$python")" ]] ||
+    ! .venv/bin/python -c 'import pip' 2>/dev/null; then
+    quietly "$python" -m venv --clear .venv || give_up ".venv could not be made; the reason is above."
+  fi
+  quietly .venv/bin/python -m pip install --disable-pip-version-check --no-input -e "$what" ||
+    give_up "pip could not install the project; the reason is above. It needs a package index (PIP_INDEX_URL names one)."
+  fingerprint >.venv/.fingerprint-run
+  [[ $1 == dev ]] && cp .venv/.fingerprint-run .venv/.fingerprint-dev
+  trap - INT TERM HUP
+}

@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# Runs the whole test suite in a virtual environment of its own. Needs python3 (3.10 or newer), venv and git.
+set -euo pipefail
+
+usage() {
+  cat <<'USAGE'
+Usage: bash scripts/test.sh [pytest arguments]
+
+Makes .venv in the project's directory, installs the project with its development tools into it, and runs pytest.
+The environment is used again until pyproject.toml or the Python version changes.
+
+  bash scripts/test.sh                          everything
+  bash scripts/test.sh tests/unit -k config     a part; all arguments go to pytest
+  bash scripts/test.sh -n 0                     one process, for a debugger
+  PYTHON=python3.12 bash scripts/test.sh        another interpreter; .venv is made anew
+
+Exit codes are pytest's; 69 when the environment cannot be made.
+USAGE
+}
+
+if [[ ${1-} == --help || ${1-} == -h ]]; then
+  usage
+  exit 0
+fi
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+# shellcheck source=scripts/lib_venv.sh
+. scripts/lib_venv.sh
+ensure_venv dev
+exec .venv/bin/python -m pytest -n 2 "$@"
