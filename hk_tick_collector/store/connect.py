@@ -1,0 +1,319 @@
+"""Opening a day file for writing: options, schema, migration by version, and SQLite's errors in our own words.
+
+A file is ours when its ``application_id`` says so, or when it is a version-0 file whose ``ticks`` table has exactly the
+14 columns of an earlier recorder; such a file is migrated and keeps its rows. Nothing is written to a file before that
+is known. A file of a newer version than ours is left alone (StoreUnavailable): its rows wait in the spill for the
+newer program instead of being set aside as broken.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import sqlite3
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import NamedTuple
+
+from hk_tick_collector.core.errors import RowRefused, StoreBusy, StoreCorrupt, StoreError, StoreUnavailable
+from hk_tick_collector.core.logline import event
+from hk_tick_collector.core.tick import Tick
+from hk_tick_collector.store.layout import FILE_MODE, make_dir, move_companions, set_aside_path, sync_dir
+
+APPLICATION_ID = int.from_bytes(b"HKTK", "big")
+SCHEMA_VERSION = 1
+JOURNAL_MODES = ("WAL", "DELETE", "TRUNCATE", "PERSIST")  # MEMORY and OFF lose the file with the process
+SYNCHRONOUS_MODES = ("OFF", "NORMAL", "FULL", "EXTRA")
+
+# 4096 is the page of the OS and of the disk. A commit of 500 ticks touches about 400 index leaves whatever their size:
+# measured with checkpoints, 1024 and 2048 cost more (more pages), 8192 the same CPU with longer commits.
+PAGE_SIZE_BYTES = 4096
+# The tail leaf of every symbol's index entry must stay in memory: 900 leaves are 3.6 MB, more than SQLite's 2 MB.
+CACHE_SIZE_KIB = 16 * 1024
+# A reader that pauses a checkpoint lets the WAL grow; give the disk back once it is reset.
+WAL_KEEP_BYTES = 64 * 1024 * 1024
+
+_log = logging.getLogger(__name__)
+
+LEGACY_COLUMNS = (
+    "market",
+    "symbol",
+    "ts_ms",
+    "price",
+    "volume",
+    "turnover",
+    "direction",
+    "seq",
+    "tick_type",
+    "push_type",
+    "provider",
+    "trading_day",
+    "recv_ts_ms",
+    "inserted_at_ms",
+)
+COLUMNS = (*LEGACY_COLUMNS, "push_data_type", "opend_recv_ts_ms", "type_sign")
+ROW_COLUMNS = (*Tick._fields, "inserted_at_ms")  # the order of the parameters below
+
+# ON CONFLICT DO NOTHING is INSERT OR IGNORE for the unique indexes only: OR IGNORE would also drop a row that breaks
+# NOT NULL, without a word. Such a row must raise, so that it reaches the quarantine.
+INSERT_SEQUENCED = (
+    f"INSERT INTO ticks ({', '.join(ROW_COLUMNS)}) "  # noqa: S608 - constants
+    f"VALUES ({', '.join('?' * len(ROW_COLUMNS))}) ON CONFLICT DO NOTHING"
+)
+# A unique index takes two NULLs for different values, so a retried row without price would be stored twice.
+INSERT_UNSEQUENCED = (
+    f"INSERT INTO ticks ({', '.join(ROW_COLUMNS)}) "  # noqa: S608 - constants
+    f"SELECT {', '.join(f'?{n}' for n in range(1, len(ROW_COLUMNS) + 1))} WHERE NOT EXISTS ("
+    "SELECT 1 FROM ticks WHERE seq IS NULL AND symbol = ?2 AND ts_ms = ?3 "
+    "AND price IS ?4 AND volume IS ?5 AND turnover IS ?6) ON CONFLICT DO NOTHING"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SqliteOptions:
+    """How day files are opened (settings SQLITE_*). ValueError for a mode that is not in the lists above."""
+
+    busy_timeout_ms: int = 5000
+    journal_mode: str = "WAL"
+    synchronous: str = "NORMAL"
+    wal_autocheckpoint: int = 1000  # pages
+
+    def __post_init__(self) -> None:
+        if self.journal_mode.upper() not in JOURNAL_MODES:
+            raise ValueError(f"journal_mode {self.journal_mode!r} is not one of {', '.join(JOURNAL_MODES)}")
+        if self.synchronous.upper() not in SYNCHRONOUS_MODES:
+            raise ValueError(f"synchronous {self.synchronous!r} is not one of {', '.join(SYNCHRONOUS_MODES)}")
+
+
+class Step(NamedTuple):
+    """Brings a file from ``version - 1`` to ``version``."""
+
+    version: int
+    sql: str
+
+
+MIGRATIONS: tuple[Step, ...] = (
+    Step(
+        1,
+        f"""
+        ALTER TABLE ticks ADD COLUMN push_data_type TEXT;
+        ALTER TABLE ticks ADD COLUMN opend_recv_ts_ms INTEGER;
+        ALTER TABLE ticks ADD COLUMN type_sign TEXT;
+        CREATE UNIQUE INDEX IF NOT EXISTS uniq_ticks_symbol_seq ON ticks (symbol, seq) WHERE seq IS NOT NULL;
+        CREATE UNIQUE INDEX IF NOT EXISTS uniq_ticks_symbol_ts_price_vol_turnover
+          ON ticks (symbol, ts_ms, price, volume, turnover) WHERE seq IS NULL;
+        PRAGMA application_id = {APPLICATION_ID};
+        """,
+    ),
+)
+
+
+def open_day_file(path: Path, options: SqliteOptions, timeout_ms: int | None = None) -> sqlite3.Connection:
+    """A connection that may write to the day file at ``path``, made or migrated first if need be.
+
+    ``timeout_ms`` replaces the busy timeout of the options for a caller that waits by itself. The connection is in
+    autocommit mode and may be used by one thread at a time. Raises StoreBusy, StoreUnavailable or StoreCorrupt.
+    """
+    _make_file(path)
+    timeout_sec = (options.busy_timeout_ms if timeout_ms is None else timeout_ms) / 1000
+    conn: sqlite3.Connection | None = None
+    try:
+        conn = sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode=rw",
+            uri=True,
+            timeout=timeout_sec,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+        version = identify(conn, path)
+        _set_pragmas(conn, options)
+        if version != SCHEMA_VERSION:
+            bring_up_to_date(conn, path)
+    except BaseException as exc:
+        if conn is not None:
+            conn.close()
+        if isinstance(exc, sqlite3.Error):
+            raise translate(exc, path) from exc
+        raise
+    return conn
+
+
+def _make_file(path: Path) -> None:
+    """Create the file ourselves: SQLite would give it to everybody to read."""
+    if path.is_dir():
+        raise StoreCorrupt(f"{path} is a directory; a day file is wanted there: move it away")
+    try:
+        if not path.parent.exists():
+            make_dir(path.parent)
+        if not path.exists():
+            keep_orphaned_wal(path)
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, FILE_MODE))
+    except FileExistsError:
+        # Never open and close an existing database behind SQLite's back: POSIX would drop all locks of this process.
+        return
+    except OSError as exc:
+        raise unavailable(path, exc) from exc
+    sync_dir(path.parent)
+
+
+def keep_orphaned_wal(path: Path, now_ms: int | None = None) -> None:
+    """Save a WAL whose database is gone from ``path``: it may hold committed rows, and SQLite would delete it or apply
+    it to the file that comes next. OSError when the directory refuses."""
+    if not path.with_name(f"{path.name}-wal").exists():
+        return
+    target = set_aside_path(path, time.time_ns() // 1_000_000 if now_ms is None else now_ms)
+    if move_companions(path, target):
+        todo = f"if you moved the database, rename {target.name}-wal to fit it: it may hold its newest rows"
+        _log.error(event("day_file_wal_orphaned", path=path, moved_to=f"{target}-wal", todo=todo))
+
+
+def unavailable(path: Path, exc: OSError) -> StoreUnavailable:
+    """The file system's refusal, with what an operator can do about it."""
+    cures = {
+        errno.ENOSPC: "free disk space",
+        errno.EDQUOT: "raise the disk quota",
+        errno.EROFS: "remount the file system read-write",
+        errno.EACCES: "give the service user write permission",
+        errno.EPERM: "give the service user write permission",
+    }
+    cure = cures.get(exc.errno or 0, "check the disk and the kernel log")
+    return StoreUnavailable(f"{path}: {exc.strerror or exc}; {cure}")
+
+
+def _set_pragmas(conn: sqlite3.Connection, options: SqliteOptions) -> None:
+    for pragma in (
+        f"page_size = {PAGE_SIZE_BYTES}",
+        f"cache_size = -{CACHE_SIZE_KIB}",
+        f"journal_mode = {options.journal_mode}",
+        f"journal_size_limit = {WAL_KEEP_BYTES}",
+        f"synchronous = {options.synchronous}",
+        f"wal_autocheckpoint = {options.wal_autocheckpoint:d}",
+    ):
+        conn.execute(f"PRAGMA {pragma}").fetchall()
+
+
+def identify(conn: sqlite3.Connection, path: Path, newest_version: int = SCHEMA_VERSION) -> int:
+    """The schema version of a file of ours; 0 for an empty one and for one of an earlier recorder.
+
+    StoreCorrupt when it belongs to another program or has no proper ``ticks`` table, StoreUnavailable when a newer
+    recorder made it. Reads only.
+    """
+    application_id = int(conn.execute("PRAGMA application_id").fetchone()[0])
+    version = int(conn.execute("PRAGMA user_version").fetchone()[0])
+    columns = table_columns(conn)
+    if application_id not in (0, APPLICATION_ID):
+        raise StoreCorrupt(f"{path} belongs to another program (application_id {application_id:#x})")
+    if version > newest_version:
+        raise StoreUnavailable(
+            f"{path} was made by a newer recorder (schema version {version}, this one knows {newest_version}); "
+            f"install that recorder again or move the file away"
+        )
+    if not columns:
+        tables = [row[0] for row in conn.execute("SELECT name FROM sqlite_master LIMIT 5")]
+        if version or tables:
+            raise StoreCorrupt(f"{path} has no ticks table (it holds {', '.join(tables) or 'nothing'})")
+        return 0
+    expected = COLUMNS if version else LEGACY_COLUMNS
+    if columns[: len(expected)] != expected or (not version and len(columns) != len(expected)):
+        raise StoreCorrupt(f"{path} has a ticks table of another kind (columns {', '.join(columns)})")
+    return version
+
+
+def table_columns(conn: sqlite3.Connection) -> tuple[str, ...]:
+    """The column names of ``ticks`` in order; empty when there is no such table."""
+    return tuple(row[1] for row in conn.execute("PRAGMA table_info(ticks)"))
+
+
+def bring_up_to_date(conn: sqlite3.Connection, path: Path, steps: Sequence[Step] = MIGRATIONS) -> None:
+    """Create the schema in an empty file, or run the steps an older file lacks; all of it or nothing."""
+    newest_version = steps[-1].version
+    conn.execute("BEGIN IMMEDIATE")
+    try:
+        version = identify(conn, path, newest_version)  # once more: another process may have been first
+        if version == 0 and not table_columns(conn):
+            version = _run(conn, SCHEMA_SQL, SCHEMA_VERSION)
+        for step in steps:
+            if step.version > version:
+                version = _run(conn, step.sql, step.version)
+        conn.execute("COMMIT")
+    except sqlite3.IntegrityError as exc:
+        conn.execute("ROLLBACK")
+        raise StoreCorrupt(f"{path}: version {version} cannot be migrated to {newest_version}: {exc}") from exc
+    except BaseException:
+        if conn.in_transaction:
+            conn.execute("ROLLBACK")
+        raise
+
+
+def _run(conn: sqlite3.Connection, script: str, version: int) -> int:
+    for statement in split_statements(script):
+        conn.execute(statement)
+    conn.execute(f"PRAGMA user_version = {version:d}")
+    return version
+
+
+def split_statements(script: str) -> Iterator[str]:
+    """The statements of an SQL script one by one: ``executescript`` would commit the transaction it runs in."""
+    pending = ""
+    for line in script.splitlines(keepends=True):
+        pending += line
+        if sqlite3.complete_statement(pending):
+            yield pending
+            pending = ""
+    if pending.strip():
+        yield pending
+
+
+SCHEMA_SQL = resources.files("hk_tick_collector.store").joinpath("schema.sql").read_text(encoding="utf-8")
+
+
+_BY_CODE: dict[int, type[StoreError]] = {
+    5: StoreBusy,  # BUSY
+    6: StoreBusy,  # LOCKED
+    15: StoreBusy,  # PROTOCOL: too many racing for the WAL index
+    11: StoreCorrupt,  # CORRUPT
+    24: StoreCorrupt,  # FORMAT
+    26: StoreCorrupt,  # NOTADB
+    18: RowRefused,  # TOOBIG
+    19: RowRefused,  # CONSTRAINT
+    20: RowRefused,  # MISMATCH
+    25: RowRefused,  # RANGE
+}
+# Python 3.10 gives no error code, only SQLite's English.
+_BY_TEXT: tuple[tuple[str, type[StoreError]], ...] = (
+    ("is locked", StoreBusy),
+    ("locking protocol", StoreBusy),
+    ("malformed", StoreCorrupt),
+    ("not a database", StoreCorrupt),
+    ("constraint failed", RowRefused),
+    ("too big", RowRefused),
+    ("datatype mismatch", RowRefused),
+)
+_DAMAGED_SCHEMA = ("no such table", "no such column", "has no column named")
+_UNBINDABLE = ("binding parameter", "bindings supplied")
+_CURES = {StoreBusy: "find the other writer with lsof or fuser", StoreUnavailable: "check disk space, mount and rights"}
+
+
+def translate(exc: BaseException, path: Path) -> StoreError:
+    """SQLite's error, or one of the sqlite3 module on a value it cannot bind, as one of ours with the path in it."""
+    kind = _kind_of(exc)
+    cure = _CURES.get(kind)
+    return kind(f"{path}: {exc}" + (f"; {cure}" if cure else ""))
+
+
+def _kind_of(exc: BaseException) -> type[StoreError]:
+    text = str(exc)
+    if isinstance(exc, (OverflowError, ValueError, sqlite3.IntegrityError, sqlite3.DataError)):
+        return RowRefused
+    if any(part in text for part in _UNBINDABLE):
+        return RowRefused
+    if any(part in text for part in _DAMAGED_SCHEMA):
+        return StoreCorrupt
+    code = getattr(exc, "sqlite_errorcode", None)
+    if code is not None:
+        return _BY_CODE.get(code & 0xFF, StoreUnavailable)
+    return next((kind for part, kind in _BY_TEXT if part in text), StoreUnavailable)

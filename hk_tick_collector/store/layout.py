@@ -1,0 +1,250 @@
+"""Where everything under ``DATA_ROOT`` lives, and who may write there.
+
+::
+
+    DATA_ROOT/20261120.db                    SQLite, one a trading day (Hong Kong date); -wal and -shm while open
+    DATA_ROOT/20261120.db.corrupt-<utc>      a day file that was set aside, never touched again by the recorder
+    DATA_ROOT/_spill/                        rows that could not be queued or written yet (ingest/spill.py)
+    DATA_ROOT/_quarantine/20261120.jsonl     ticks that cannot be stored as they came, with the reason
+    DATA_ROOT/.recorder.lock                 held by the one recorder of this data root, contains its pid
+
+Directories are made 0750 and files 0640 (the process umask may only take more away): the service user writes, its
+group reads, nobody else looks in. Names are made and parsed here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import re
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from functools import lru_cache
+from pathlib import Path
+
+from hk_tick_collector.core.errors import ConfigError
+
+DIR_MODE = 0o750
+FILE_MODE = 0o640
+SPILL_DIR = "_spill"
+QUARANTINE_DIR = "_quarantine"
+LOCK_FILE = ".recorder.lock"
+COMPANION_SUFFIXES = ("-wal", "-shm", "-journal")  # what SQLite keeps beside a database
+KNOWN_DAYS = 64  # a recorder meets a handful of days; the cache only must not grow
+
+_DAY_FILE = re.compile(r"(\d{8})\.db", re.ASCII)
+_SET_ASIDE = re.compile(r"(\d{8})\.db\.corrupt-[0-9A-Za-z.-]+", re.ASCII)
+_TRANSIENT_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EINTR, errno.EAGAIN})
+
+
+@lru_cache(maxsize=KNOWN_DAYS)
+def check_day(day: str) -> str:
+    """``day`` itself when it is a date written YYYYMMDD; ValueError otherwise, so that no odd value becomes a path."""
+    if not isinstance(day, str) or len(day) != 8 or not (day.isascii() and day.isdigit()):
+        raise ValueError(f"trading_day {day!r} is not a date written YYYYMMDD")
+    try:
+        datetime(int(day[:4]), int(day[4:6]), int(day[6:]), tzinfo=timezone.utc)
+    except ValueError as exc:
+        raise ValueError(f"trading_day {day!r} is not a date written YYYYMMDD: {exc}") from None
+    return day
+
+
+def day_file(data_root: Path, day: str) -> Path:
+    """The SQLite file of a trading day (YYYYMMDD); ValueError when ``day`` is not a date."""
+    return data_root / f"{check_day(day)}.db"
+
+
+def parse_day(path: Path) -> str | None:
+    """The trading day a file name stands for, or None when it is no day file (set-aside files are none)."""
+    found = _DAY_FILE.fullmatch(path.name)
+    return _valid_day(found.group(1)) if found else None
+
+
+def set_aside_day(path: Path) -> str | None:
+    """The trading day of a file that was set aside as corrupt, or None when the name is another kind."""
+    found = _SET_ASIDE.fullmatch(path.name)
+    return _valid_day(found.group(1)) if found else None
+
+
+def _valid_day(day: str) -> str | None:
+    try:
+        return check_day(day)
+    except ValueError:
+        return None
+
+
+def recent_day_files(data_root: Path, days: int) -> list[Path]:
+    """The newest ``days`` day files that exist, newest first. An absent or unreadable data root has none."""
+    try:
+        names = [entry for entry in data_root.iterdir() if parse_day(entry) is not None]
+    except OSError:
+        return []
+    return sorted(names, key=lambda path: path.name, reverse=True)[: max(0, days)]
+
+
+def spill_dir(data_root: Path) -> Path:
+    """Where rows wait that could not be queued or written."""
+    return data_root / SPILL_DIR
+
+
+def quarantine_dir(data_root: Path) -> Path:
+    """Where ticks go that cannot be stored as they came."""
+    return data_root / QUARANTINE_DIR
+
+
+def quarantine_file(data_root: Path, day: str) -> Path:
+    """The quarantine's JSON lines of one day (YYYYMMDD)."""
+    return quarantine_dir(data_root) / f"{check_day(day)}.jsonl"
+
+
+def utc_stamp(now_ms: int) -> str:
+    """UTC epoch milliseconds as a part of a file name that sorts by time: ``20261120T013000.123Z``."""
+    moment = datetime.fromtimestamp(now_ms // 1000, tz=timezone.utc)
+    return f"{moment:%Y%m%dT%H%M%S}.{now_ms % 1000:03d}Z"
+
+
+def set_aside_path(path: Path, now_ms: int) -> Path:
+    """A name beside ``path`` for a damaged day file; free at the time of the call."""
+    first = path.with_name(f"{path.name}.corrupt-{utc_stamp(now_ms)}")
+    candidate, count = first, 1
+    while os.path.lexists(candidate):
+        count += 1
+        candidate = first.with_name(f"{first.name}-{count}")
+    return candidate
+
+
+def make_dir(path: Path) -> None:
+    """Create a directory and its parents, 0750 each; OSError when the system refuses."""
+    missing = []
+    current = path
+    while not current.exists():
+        missing.append(current)
+        current = current.parent
+    for directory in reversed(missing):
+        directory.mkdir(mode=DIR_MODE, exist_ok=True)
+    if not path.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
+
+
+def sync_dir(path: Path) -> None:
+    """Make new and removed names of a directory survive a power cut; a file system that cannot is left alone."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def prepare_data_root(path: Path) -> Path:
+    """Make ``DATA_ROOT`` and its two inner directories, and prove that files can be made in each.
+
+    Returns the absolute path. ConfigError names the path, what is wrong and what to do. A full disk is no
+    configuration error: it can be freed while the recorder waits, so it passes here.
+    """
+    root = Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow a link that operators move
+    for directory in (root, spill_dir(root), quarantine_dir(root)):
+        try:
+            make_dir(directory)
+            _probe_write(directory)
+        except OSError as exc:
+            if exc.errno in _TRANSIENT_ERRNOS:
+                continue
+            raise ConfigError(_explain(directory, exc)) from exc
+    return root
+
+
+def _probe_write(directory: Path) -> None:
+    probe = directory / f".write-probe-{os.getpid()}"
+    try:
+        os.close(os.open(probe, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, FILE_MODE))
+    finally:
+        with contextlib.suppress(OSError):
+            probe.unlink()
+
+
+def _explain(directory: Path, exc: OSError) -> str:
+    if directory.is_dir():
+        what = f"directory {directory} is not writable by uid {os.geteuid()}"
+        cure = f"give this user write permission (chown {os.geteuid()} {directory}) or choose another DATA_ROOT"
+        if exc.errno == errno.EROFS:
+            cure = "its file system is mounted read-only: remount it read-write or choose another DATA_ROOT"
+    elif exc.errno in (errno.ENOTDIR, errno.EEXIST):
+        what = f"{directory} cannot be a directory, because a file stands in its path"
+        cure = "move that file away or choose another DATA_ROOT"
+    else:
+        what = f"directory {directory} does not exist and cannot be created"
+        cure = f"create it for uid {os.geteuid()} (mkdir -p, chown) or choose another DATA_ROOT"
+    return f"DATA_ROOT: {what} ({exc.strerror or exc}); {cure}"
+
+
+class DataRootLock:
+    """One recorder a data root: an ``flock`` that the kernel lets go of with the process, however it dies.
+
+    The file stays after the release: removing it would let two processes hold locks on two files of one name.
+    """
+
+    def __init__(self, data_root: Path) -> None:
+        self.path = data_root / LOCK_FILE
+        self._descriptor: int | None = None
+
+    def acquire(self) -> None:
+        """Take the lock and write our pid into it; ConfigError with the holder's pid when it is taken."""
+        if self._descriptor is not None:
+            return
+        try:
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, FILE_MODE)
+        except OSError as exc:
+            raise ConfigError(
+                f"DATA_ROOT: lock file {self.path} cannot be opened ({exc.strerror}); "
+                f"give uid {os.geteuid()} write permission to it"
+            ) from exc
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as exc:
+            holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
+            os.close(descriptor)
+            raise ConfigError(
+                f"DATA_ROOT: another recorder (pid {holder}) already writes to {self.path.parent}; "
+                f"stop it or give this one another DATA_ROOT"
+            ) from exc
+        self._descriptor = descriptor
+        with contextlib.suppress(OSError):  # a full disk must not stop a recorder that holds the lock
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode("ascii"), 0)
+
+    def release(self) -> None:
+        """Let the lock go; harmless when it is not held."""
+        if self._descriptor is not None:
+            descriptor, self._descriptor = self._descriptor, None
+            with contextlib.suppress(OSError):
+                os.ftruncate(descriptor, 0)
+            os.close(descriptor)
+
+    def __enter__(self) -> DataRootLock:
+        self.acquire()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
+def sqlite_files(path: Path) -> Iterator[Path]:
+    """The files that SQLite may keep for one database: itself, WAL, shared memory, rollback journal."""
+    for suffix in ("", *COMPANION_SUFFIXES):
+        yield path.with_name(path.name + suffix)
+
+
+def move_companions(path: Path, target: Path) -> bool:
+    """Rename the WAL, shared memory and journal of a database to fit one named ``target``; OSError if refused.
+
+    True when there was any. SQLite would apply them to whatever database stands at ``path`` next, or delete them.
+    """
+    moved = False
+    for suffix in COMPANION_SUFFIXES:
+        with contextlib.suppress(FileNotFoundError):
+            path.with_name(path.name + suffix).rename(target.with_name(target.name + suffix))
+            moved = True
+    return moved

@@ -1,0 +1,214 @@
+"""Read-only access to day files, live or closed; never in the writer's way.
+
+A connection is opened with ``mode=ro`` and keeps no read transaction between two chunks, so the writer's checkpoints
+can always finish. A reader of a live file sees what was committed when its statement began.
+
+A closed day file in a directory we may not write to cannot be opened that way: it is marked as WAL, and SQLite wants to
+make its shared-memory file. When no WAL with content lies beside it, nothing is missing from the file itself, and it is
+opened as ``immutable`` instead; that is right only while nobody writes to it, which the absent WAL shows.
+
+Files of an earlier recorder (the first 14 columns only) are read too; the columns they lack are None.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import NamedTuple
+
+from hk_tick_collector.core.errors import StoreCorrupt, StoreError
+from hk_tick_collector.core.logline import event
+from hk_tick_collector.core.tick import Tick
+from hk_tick_collector.store.connect import APPLICATION_ID, table_columns, translate
+from hk_tick_collector.store.layout import parse_day, recent_day_files
+
+READ_TIMEOUT_SEC = 1.0  # readers meet a lock only while a WAL is recovered or a rollback journal is committed
+CHUNK_ROWS = 5000  # rows a statement, so that no read transaction lives long
+FRESH_ROWS = 20_000  # the newest rows among which freshness() looks for the newest event time
+MIN_SEQ = -(1 << 63)
+
+# INDEXED BY: without that index this would become a scan of the day; better an error, and the file is skipped.
+LAST_SEQ_SQL = (
+    "SELECT seq FROM ticks INDEXED BY uniq_ticks_symbol_seq "
+    "WHERE symbol = ? AND seq IS NOT NULL ORDER BY seq DESC LIMIT 1"
+)
+
+_log = logging.getLogger(__name__)
+
+
+class Freshness(NamedTuple):
+    """How much a day file holds and how old its newest event is."""
+
+    rows: int
+    max_ts_ms: int | None
+    lag_sec: float | None  # None: no rows yet
+
+
+class SymbolCount(NamedTuple):
+    """One symbol's part of a day file."""
+
+    symbol: str
+    rows: int
+    max_seq: int | None
+
+
+def open_read_only(path: Path, *, damaged: bool = False) -> sqlite3.Connection:
+    """A read-only connection to a day file; ``damaged`` also opens one that was cut short.
+
+    StoreUnavailable when it is absent, locked or may not be read; StoreCorrupt when it is damaged, belongs to another
+    program or has no ``ticks`` table.
+    """
+    uri = path.absolute().as_uri()
+    try:
+        return _open_uri(f"{uri}?mode=ro", path, damaged)
+    except sqlite3.OperationalError as exc:
+        if not path.is_file() or _has_wal_content(path):
+            raise translate(exc, path) from exc
+    except sqlite3.Error as exc:
+        raise translate(exc, path) from exc
+    try:
+        return _open_uri(f"{uri}?mode=ro&immutable=1", path, damaged)
+    except sqlite3.Error as exc:
+        raise translate(exc, path) from exc
+
+
+def _open_uri(uri: str, path: Path, damaged: bool) -> sqlite3.Connection:
+    conn = sqlite3.connect(uri, uri=True, timeout=READ_TIMEOUT_SEC, isolation_level=None)
+    try:
+        if damaged:
+            conn.execute("PRAGMA writable_schema = ON")  # SQLite's switch for files shorter than their header says
+        if not table_columns(conn):
+            raise StoreCorrupt(f"{path} has no ticks table")
+        if conn.execute("PRAGMA application_id").fetchone()[0] not in (0, APPLICATION_ID):
+            raise StoreCorrupt(f"{path} belongs to another program")
+    except BaseException:
+        conn.close()
+        raise
+    return conn
+
+
+def _has_wal_content(path: Path) -> bool:
+    try:
+        return Path(f"{path}-wal").stat().st_size > 0
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+
+
+def last_seqs(data_root: Path, symbols: Iterable[str], days: int) -> dict[str, tuple[str, int]]:
+    """For each symbol its newest trading day among the last ``days`` day files, and the highest sequence of that day.
+
+    Costs O(symbols x log rows) a file, whatever the file's size. Symbols without a sequenced tick there are left out.
+    A file that cannot be read is skipped with a log line: seeding must never stop the recorder.
+    """
+    found: dict[str, tuple[str, int]] = {}
+    wanted = list(dict.fromkeys(symbols))
+    for path in recent_day_files(data_root, days):
+        wanted = [symbol for symbol in wanted if symbol not in found]
+        if not wanted:
+            break
+        try:
+            with closing(open_read_only(path)) as conn:
+                for symbol in wanted:
+                    row = conn.execute(LAST_SEQ_SQL, (symbol,)).fetchone()
+                    if row is not None and isinstance(row[0], int):
+                        found[symbol] = (parse_day(path) or "", row[0])
+        except (StoreError, sqlite3.Error) as exc:
+            _log.warning(event("seed_file_skipped", path=path, error=exc))
+    return found
+
+
+def freshness(db: Path, now_ms: int, *, exact: bool = False) -> Freshness:
+    """Rows, newest event time (UTC ms) and its age at ``now_ms`` in seconds.
+
+    Costs the same at any file size: the recorder only appends, so the newest rowid counts the rows, and the newest
+    event is looked for among the FRESH_ROWS rows stored last. ``exact`` reads the whole file instead.
+    """
+    with closing(open_read_only(db)) as conn:
+        try:
+            if exact:
+                rows, max_ts_ms = conn.execute("SELECT COUNT(*), MAX(ts_ms) FROM ticks").fetchone()
+            else:
+                rows = conn.execute("SELECT COALESCE(MAX(rowid), 0) FROM ticks").fetchone()[0]
+                max_ts_ms = conn.execute(
+                    "SELECT MAX(ts_ms) FROM ticks WHERE rowid > ?", (rows - FRESH_ROWS,)
+                ).fetchone()[0]
+        except sqlite3.Error as exc:
+            raise translate(exc, db) from exc
+    return Freshness(rows, max_ts_ms, None if max_ts_ms is None else (now_ms - max_ts_ms) / 1000)
+
+
+def count_by_symbol(db: Path, limit: int = 20) -> list[SymbolCount]:
+    """The ``limit`` symbols with the most ticks, most first. Reads an index from end to end: a tool's query, not a
+    heartbeat's."""
+    sql = (
+        "SELECT symbol, SUM(n), MAX(top) FROM ("
+        "SELECT symbol, COUNT(*) AS n, MAX(seq) AS top FROM ticks WHERE seq IS NOT NULL GROUP BY symbol "
+        "UNION ALL SELECT symbol, COUNT(*), NULL FROM ticks WHERE seq IS NULL GROUP BY symbol"
+        ") GROUP BY symbol ORDER BY 2 DESC, 1 LIMIT ?"
+    )
+    with closing(open_read_only(db)) as conn:
+        try:
+            return [SymbolCount(*row) for row in conn.execute(sql, (limit,))]
+        except sqlite3.Error as exc:
+            raise translate(exc, db) from exc
+
+
+def iter_ticks(db: Path, symbol: str | None = None, *, chunk_rows: int = CHUNK_ROWS) -> Iterator[Tick]:
+    """Every tick of a day file in the order it was stored (of one batch first those with a sequence); of one symbol:
+    those with a sequence in its order, then those without in the order of time.
+
+    Rows committed while reading may or may not be seen. Raises as ``open_read_only`` does.
+    """
+    with closing(open_read_only(db)) as conn:
+        columns = select_list(conn)
+        try:
+            if symbol is None:
+                yield from _in_order_stored(conn, columns, chunk_rows)
+            else:
+                yield from _symbol_ticks(conn, columns, symbol, chunk_rows)
+        except sqlite3.Error as exc:
+            raise translate(exc, db) from exc
+
+
+def select_list(conn: sqlite3.Connection, fields: tuple[str, ...] = Tick._fields) -> str:
+    """The SELECT list that gives ``fields`` in order from a file of any version: absent columns as NULL."""
+    present = set(table_columns(conn))
+    return ", ".join(name if name in present else f"NULL AS {name}" for name in fields)
+
+
+def _in_order_stored(conn: sqlite3.Connection, columns: str, chunk_rows: int) -> Iterator[Tick]:
+    sql = f"SELECT rowid, {columns} FROM ticks WHERE rowid > ? ORDER BY rowid LIMIT ?"  # noqa: S608 - our names
+    last_rowid = MIN_SEQ
+    while True:
+        rows = conn.execute(sql, (last_rowid, chunk_rows)).fetchall()
+        yield from (Tick._make(row[1:]) for row in rows)
+        if len(rows) < chunk_rows:
+            return
+        last_rowid = rows[-1][0]
+
+
+def _symbol_ticks(conn: sqlite3.Connection, columns: str, symbol: str, chunk_rows: int) -> Iterator[Tick]:
+    sequenced = f"SELECT {columns} FROM ticks WHERE symbol = ? AND seq > ? ORDER BY seq LIMIT ?"  # noqa: S608
+    last_seq = MIN_SEQ
+    while True:
+        rows = conn.execute(sequenced, (symbol, last_seq, chunk_rows)).fetchall()
+        yield from map(Tick._make, rows)
+        if len(rows) < chunk_rows:
+            break
+        last_seq = rows[-1][Tick._fields.index("seq")]
+    unsequenced = (
+        f"SELECT rowid, {columns} FROM ticks WHERE symbol = ? AND seq IS NULL AND (ts_ms, rowid) > (?, ?) "  # noqa: S608
+        "ORDER BY ts_ms, rowid LIMIT ?"
+    )
+    last_ts_ms, last_rowid = MIN_SEQ, MIN_SEQ
+    while True:
+        rows = conn.execute(unsequenced, (symbol, last_ts_ms, last_rowid, chunk_rows)).fetchall()
+        yield from (Tick._make(row[1:]) for row in rows)
+        if len(rows) < chunk_rows:
+            return
+        last_rowid, last_ts_ms = rows[-1][0], rows[-1][1 + Tick._fields.index("ts_ms")]

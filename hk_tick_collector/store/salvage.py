@@ -1,0 +1,272 @@
+"""``python -m hk_tick_collector.store.salvage FILE [--into DB]``: save what can be read from a damaged day file.
+
+FILE is opened read-only and never changed. Its rows are read in order of rowid; where SQLite reports damage, the rest
+is halved until every row is either read or stands alone as unreadable, so one broken page costs the rows of that page.
+SQLite keeps no checksums; damage that it cannot see shows as values of the wrong kind, or as rowids that are missing in
+a file that only ever grew: both count as unreadable.
+
+Rows go into DB by INSERT OR IGNORE with their old ``inserted_at_ms``, in short transactions, so that a recorder may be
+writing to the same file. DB defaults to the day file beside a FILE named ``YYYYMMDD.db.corrupt-<utc>``; it is made when
+absent.
+
+Exit codes: 0 every row was read, 1 something was unreadable, 2 usage (no such file, no target, target not writable).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sqlite3
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hk_tick_collector.core.errors import RowRefused, StoreError
+from hk_tick_collector.store.connect import (
+    INSERT_SEQUENCED,
+    INSERT_UNSEQUENCED,
+    ROW_COLUMNS,
+    SqliteOptions,
+    open_day_file,
+    translate,
+)
+from hk_tick_collector.store.layout import check_day, day_file, set_aside_day, sqlite_files
+from hk_tick_collector.store.reader import open_read_only, select_list
+
+CHUNK_ROWS = 1000  # rows a transaction of the target
+MIN_ROW_BYTES = 24  # no stored tick is smaller; bounds the rowids when the last one cannot be read
+MAX_RANGES_SHOWN = 50
+PROBES = 1024  # rowids tried all over the table before a large range of it is taken apart row by row
+
+Row = tuple[Any, ...]
+_SEQ = ROW_COLUMNS.index("seq")
+_TEXT_OR_NULL = tuple(
+    ROW_COLUMNS.index(name)
+    for name in ("direction", "tick_type", "push_type", "provider", "push_data_type", "type_sign")
+)
+_NUMBER_OR_NULL = tuple(ROW_COLUMNS.index(name) for name in ("price", "turnover", "volume"))
+_INTEGER_OR_NULL = tuple(ROW_COLUMNS.index(name) for name in ("seq", "opend_recv_ts_ms"))
+_INTEGER = tuple(ROW_COLUMNS.index(name) for name in ("ts_ms", "recv_ts_ms", "inserted_at_ms"))
+
+
+@dataclass
+class SalvageReport:
+    """What came out of the file. Ranges are rowids, both ends included."""
+
+    read_rows: int = 0
+    copied_rows: int = 0  # read_rows less what the target already had
+    refused_rows: int = 0  # read, but the target does not take them
+    unreadable: list[tuple[int, int]] = field(default_factory=list)
+    problem: str | None = None  # the file as a whole could not be opened
+
+    @property
+    def clean(self) -> bool:
+        """True when every row of the file was read and stored."""
+        return not self.unreadable and self.problem is None and self.refused_rows == 0
+
+    def mark(self, low: int, high: int) -> None:
+        """Rowids ``low``..``high`` are unreadable; joins the range before when it touches it."""
+        if self.unreadable and self.unreadable[-1][1] + 1 >= low:
+            low = self.unreadable.pop()[0]
+        self.unreadable.append((low, high))
+
+
+class _Damage(Exception):
+    """The next row of a range cannot be read."""
+
+
+def salvage(source: Path, into: Path) -> SalvageReport:
+    """Copy every readable row of ``source`` into the day file ``into``. StoreError when ``into`` cannot be written."""
+    report = SalvageReport()
+    with closing(open_day_file(into, SqliteOptions())) as target:
+        try:
+            conn = open_read_only(source, damaged=True)
+        except StoreError as exc:
+            report.problem = str(exc)
+            return report
+        with closing(conn):
+            chunk: list[Row] = []
+            for row in _readable_rows(conn, source, report):
+                chunk.append(row)
+                if len(chunk) >= CHUNK_ROWS:
+                    _store(target, into, chunk, report)
+                    chunk = []
+            _store(target, into, chunk, report)
+    return report
+
+
+def _readable_rows(conn: sqlite3.Connection, source: Path, report: SalvageReport) -> Iterator[Row]:
+    try:
+        columns = select_list(conn, ROW_COLUMNS)
+        only_grew = conn.execute("PRAGMA user_version").fetchone()[0] > 0
+    except sqlite3.Error as exc:
+        report.problem = str(exc)
+        return
+    last, claimed = _last_rowid(conn, source)
+    if _hopeless(conn, last):
+        report.mark(1, last)
+        return
+    sql = f"SELECT rowid, {columns} FROM ticks WHERE rowid BETWEEN ? AND ? ORDER BY rowid"  # noqa: S608 - our names
+    done = 0
+    for rowid, row in _by_halves(conn, sql, last):
+        if row is None or (only_grew and rowid > done + 1):
+            report.mark(done + 1 if only_grew else rowid, rowid if row is None else rowid - 1)
+        done = rowid
+        if row is not None:
+            report.read_rows += 1
+            yield row
+    if only_grew and last > done:
+        report.mark(done + 1, last)
+    if claimed > last:
+        report.mark(last + 1, claimed)
+
+
+def _by_halves(conn: sqlite3.Connection, sql: str, last: int) -> Iterator[tuple[int, Row | None]]:
+    """The rows up to ``last`` in order of rowid; None in place of a row that cannot be read by itself."""
+    ranges = [(1, last)]
+    while ranges:
+        low, high = ranges.pop()
+        try:
+            for rowid, row in _scan(conn, sql, low, high):
+                low = rowid + 1
+                yield rowid, row
+        except _Damage:
+            if low < high:
+                middle = (low + high) // 2
+                ranges += [(middle + 1, high), (low, middle)]
+            elif low == high:  # else all of it was read, and the damage lies in the page behind
+                yield high, None
+
+
+def _scan(conn: sqlite3.Connection, sql: str, low: int, high: int) -> Iterator[tuple[int, Row]]:
+    """The rows of a range; _Damage at the first that is broken, also when only its values show it."""
+    read_up_to = low - 1
+    try:
+        for rowid, *values in conn.execute(sql, (low, high)):
+            if not read_up_to < rowid <= high or not _plausible(values):
+                raise _Damage
+            read_up_to = rowid
+            yield rowid, tuple(values)
+    except sqlite3.Error as exc:
+        raise _Damage from exc
+
+
+def _last_rowid(conn: sqlite3.Connection, source: Path) -> tuple[int, int]:
+    """The last rowid to look for, and the one the table claims. The first is bounded by what the file has room for: a
+    damaged page may claim any number."""
+    room_bytes = sum(path.stat().st_size for path in sqlite_files(source) if path.is_file())
+    most = room_bytes // MIN_ROW_BYTES
+    try:
+        claimed = int(conn.execute("SELECT COALESCE(MAX(rowid), 0) FROM ticks").fetchone()[0])
+    except sqlite3.Error:
+        claimed = most
+    return min(claimed, most), claimed
+
+
+def _hopeless(conn: sqlite3.Connection, last: int) -> bool:
+    """True when no row can be reached anywhere: the table's root is gone, and trying every row would take hours."""
+    if last <= PROBES:
+        return False
+    for rowid in range(1, last + 1, last // PROBES):
+        try:
+            conn.execute("SELECT rowid FROM ticks WHERE rowid = ?", (rowid,)).fetchone()
+        except sqlite3.Error:
+            continue
+        return False
+    return True
+
+
+def _plausible(values: Sequence[Any]) -> bool:
+    """False for values that no recorder stores in these columns: the mark of a page that was overwritten."""
+    row = dict(zip(ROW_COLUMNS, values, strict=True))
+    try:
+        check_day(row["trading_day"])
+    except (ValueError, TypeError):
+        return False
+    return (
+        isinstance(row["market"], str)
+        and isinstance(row["symbol"], str)
+        and all(isinstance(values[i], int) for i in _INTEGER)
+        and all(values[i] is None or isinstance(values[i], int) for i in _INTEGER_OR_NULL)
+        and all(values[i] is None or isinstance(values[i], (int, float)) for i in _NUMBER_OR_NULL)
+        and all(values[i] is None or isinstance(values[i], str) for i in _TEXT_OR_NULL)
+    )
+
+
+def _store(target: sqlite3.Connection, path: Path, rows: Sequence[Row], report: SalvageReport) -> None:
+    before_rows = target.total_changes
+    try:
+        target.execute("BEGIN IMMEDIATE")
+        target.executemany(INSERT_SEQUENCED, [row for row in rows if row[_SEQ] is not None])
+        target.executemany(INSERT_UNSEQUENCED, [row for row in rows if row[_SEQ] is None])
+        target.execute("COMMIT")
+    except sqlite3.Error as exc:
+        if target.in_transaction:
+            target.execute("ROLLBACK")
+        error = translate(exc, path)
+        if not isinstance(error, RowRefused):
+            raise error from exc
+        if len(rows) == 1:
+            report.refused_rows += 1
+            return
+        middle = len(rows) // 2
+        _store(target, path, rows[:middle], report)
+        _store(target, path, rows[middle:], report)
+        return
+    report.copied_rows += target.total_changes - before_rows
+
+
+def _default_target(source: Path) -> Path | None:
+    day = set_aside_day(source)
+    return day_file(source.parent, day) if day else None
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+
+
+def _print_report(report: SalvageReport, source: Path, into: Path) -> None:
+    _say(f"salvage of {source} into {into}")
+    if report.problem is not None:
+        _say(f"  nothing can be read: {report.problem}")
+    _say(f"  rows read: {report.read_rows}")
+    _say(f"  rows copied: {report.copied_rows} (the others were there already)")
+    if report.refused_rows:
+        _say(f"  rows the target refused: {report.refused_rows}")
+    _say(f"  unreadable ranges of rowid: {len(report.unreadable)}")
+    for low, high in report.unreadable[:MAX_RANGES_SHOWN]:
+        _say(f"    {low}..{high} ({high - low + 1} rows at most)")
+    if len(report.unreadable) > MAX_RANGES_SHOWN:
+        _say(f"    and {len(report.unreadable) - MAX_RANGES_SHOWN} more")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m hk_tick_collector.store.salvage", description="Copy what can be read from a damaged day file."
+    )
+    parser.add_argument(
+        "file", type=Path, help="the damaged file, for example 20261120.db.corrupt-20261120T013000.000Z"
+    )
+    parser.add_argument("--into", type=Path, metavar="DB", help="the day file to copy into")
+    args = parser.parse_args(argv)
+    source: Path = args.file
+    into: Path | None = args.into or _default_target(source)
+    if not source.is_file():
+        parser.error(f"{source} is not a file; name the damaged day file")
+    if into is None:
+        parser.error(f"{source.name} is not named YYYYMMDD.db.corrupt-<utc>; name the target with --into YYYYMMDD.db")
+    if into.exists() and into.samefile(source):
+        parser.error(f"{source} cannot be salvaged into itself; move it away first or name another target")
+    try:
+        report = salvage(source, into)
+    except StoreError as exc:
+        parser.error(f"cannot write to {into}: {exc}")
+    _print_report(report, source, into)
+    return 0 if report.clean else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

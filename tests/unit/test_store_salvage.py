@@ -1,0 +1,227 @@
+"""Salvage from files that are really damaged, as a command and as a function."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hk_tick_collector.core.tick import Tick
+from hk_tick_collector.store.reader import iter_ticks
+from hk_tick_collector.store.salvage import main, salvage
+from hk_tick_collector.store.writer import DayFileWriter
+from tests.unit.store_ticks import DAY, query, tick, ticks
+from tests.unit.test_store_connect import LEGACY_ROW, make_legacy
+
+PAGE = 4096
+ROWS = 6000
+
+
+@pytest.fixture
+def broken(tmp_path):
+    """A whole file under the name of one that was set aside; the tests break it."""
+    writer = DayFileWriter(tmp_path)
+    for first in range(1, ROWS, 500):
+        writer.write(ticks(500, first=first))
+    writer.close()
+    return (tmp_path / f"{DAY}.db").rename(tmp_path / f"{DAY}.db.corrupt-20261120T013005.000Z")
+
+
+@pytest.fixture
+def target(tmp_path):
+    return tmp_path / f"{DAY}.db"
+
+
+def pages_of(path: Path, name: str, kind: bytes) -> list[int]:
+    """Page numbers (from 0) of one table or index, leaf (b'\\r') or interior (b'\\5')."""
+    with contextlib.closing(sqlite3.connect(path)) as conn:
+        try:
+            numbers = [row[0] - 1 for row in conn.execute("SELECT pageno FROM dbstat WHERE name = ?", (name,))]
+        except sqlite3.OperationalError:  # SQLite built without dbstat
+            numbers = range(1, path.stat().st_size // PAGE)
+    data = path.read_bytes()
+    return [number for number in numbers if data[number * PAGE : number * PAGE + 1] == kind]
+
+
+def overwrite(path: Path, page: int, content: bytes | None = None) -> None:
+    with path.open("r+b") as file:
+        file.seek(page * PAGE)
+        file.write(random.Random(page).randbytes(PAGE) if content is None else content)
+
+
+def assert_true_rows(target: Path, at_least: int) -> None:
+    """Whatever was salvaged is what was stored, row by row."""
+    found = list(iter_ticks(target))
+    truth = set(ticks(ROWS))
+    assert all(row in truth for row in found)
+    assert len(set(found)) == len(found)
+    assert len(found) >= at_least
+
+
+def test_whole_file_is_copied_with_its_insert_times(broken, target, capsys):
+    inserted = query(broken, "SELECT seq, inserted_at_ms FROM ticks")
+    assert main([str(broken)]) == 0
+    assert sorted(query(target, "SELECT seq, inserted_at_ms FROM ticks")) == sorted(inserted)
+    out = capsys.readouterr().out
+    assert f"rows read: {ROWS}" in out
+    assert f"rows copied: {ROWS}" in out
+    assert main([str(broken)]) == 0
+    assert "rows copied: 0" in capsys.readouterr().out
+
+
+def test_rows_join_those_that_were_stored_since(broken, target):
+    writer = DayFileWriter(target.parent)
+    writer.write([*ticks(100), *ticks(50, first=ROWS + 1)])  # the recorder keeps the file open meanwhile
+    report = salvage(broken, target)
+    assert (report.read_rows, report.copied_rows, report.clean) == (ROWS, ROWS - 100, True)
+    assert writer.write(ticks(10, first=ROWS + 51)).inserted_rows == 10
+    writer.close()
+    assert query(target, "SELECT COUNT(*) FROM ticks") == [(ROWS + 60,)]
+
+
+@pytest.mark.parametrize("content", [None, b"\0" * PAGE, b"\xff" * PAGE], ids=["noise", "zeros", "ones"])
+def test_pages_in_the_middle_cost_their_own_rows(broken, target, capsys, content):
+    leaves = pages_of(broken, "ticks", b"\r")
+    for page in (leaves[len(leaves) // 3], leaves[len(leaves) // 3 + 1], leaves[-10]):
+        overwrite(broken, page, content)
+    before = broken.read_bytes()
+    assert main([str(broken)]) == 1
+    assert_true_rows(target, ROWS - 3 * 50)
+    lost = ROWS - len(list(iter_ticks(target)))
+    out = capsys.readouterr().out
+    assert f"rows read: {ROWS - lost}" in out
+    assert "unreadable ranges of rowid: " in out
+    assert lost > 0
+    assert broken.read_bytes() == before
+
+
+def test_the_ranges_name_every_row_that_is_missing(broken, target):
+    leaves = pages_of(broken, "ticks", b"\r")
+    for page in (leaves[4], leaves[40], leaves[41], leaves[-1]):
+        overwrite(broken, page)
+    report = salvage(broken, target)
+    named = {rowid for low, high in report.unreadable for rowid in range(low, high + 1)}
+    found = set(iter_ticks(target))
+    missing = {rowid for rowid, row in enumerate(ticks(ROWS), 1) if row not in found}
+    assert missing
+    assert missing <= named
+    assert named & set(range(1, ROWS + 1)) == missing
+
+
+def test_first_leaf_is_damaged(broken, target):
+    overwrite(broken, pages_of(broken, "ticks", b"\r")[0])
+    report = salvage(broken, target)
+    assert report.unreadable[0][0] == 1
+    assert_true_rows(target, ROWS - 60)
+
+
+def test_indexes_do_not_matter(broken, target):
+    for page in pages_of(broken, "uniq_ticks_symbol_seq", b"\n"):
+        overwrite(broken, page)
+    report = salvage(broken, target)
+    assert (report.read_rows, report.clean) == (ROWS, True)
+
+
+def test_root_of_the_table_is_damaged(broken, target, capsys):
+    root_page = query(broken, "SELECT rootpage FROM sqlite_master WHERE name = 'ticks'")[0][0] - 1
+    overwrite(broken, root_page)
+    assert main([str(broken)]) == 1
+    assert "rows read: 0" in capsys.readouterr().out
+
+
+def test_truncated_file(broken, target):
+    size = broken.stat().st_size
+    os.truncate(broken, size // 2 // PAGE * PAGE)
+    report = salvage(broken, target)
+    assert not report.clean
+    assert_true_rows(target, ROWS // 3)
+
+
+def test_no_database_at_all(broken, target, capsys):
+    broken.write_bytes(b"garbage " * 5000)
+    assert main([str(broken)]) == 1
+    assert "not a database" in capsys.readouterr().out
+
+
+def test_values_of_the_wrong_kind_are_not_copied(broken, target):
+    """Damage that SQLite does not see: a page is well formed, its values are not."""
+    with contextlib.closing(sqlite3.connect(broken)) as conn:
+        conn.execute("UPDATE ticks SET symbol = x'00ff' WHERE rowid = 7")
+        conn.execute("UPDATE ticks SET ts_ms = 'later' WHERE rowid = 8")
+        conn.execute("UPDATE ticks SET trading_day = '2026-xx' WHERE rowid = 100")
+        conn.execute("UPDATE ticks SET direction = CAST(x'ff' AS TEXT) WHERE rowid = 200")
+        conn.execute("DELETE FROM ticks WHERE rowid BETWEEN 300 AND 310")
+        conn.commit()
+    report = salvage(broken, target)
+    assert report.unreadable == [(7, 8), (100, 100), (200, 200), (300, 310)]
+    assert report.copied_rows == ROWS - 4 - 11
+
+
+def test_wal_of_the_file_is_read_too(tmp_path, target):
+    writer = DayFileWriter(tmp_path)
+    writer.write(ticks(300))
+    moved = writer.set_aside(DAY, "test")
+    assert Path(f"{moved}-wal").stat().st_size > 0
+    report = salvage(moved, target)
+    assert (report.copied_rows, report.clean) == (300, True)
+
+
+def test_file_of_an_earlier_recorder_with_deleted_rows_is_clean(tmp_path, target):
+    old = tmp_path / "old.db"
+    make_legacy(old, LEGACY_ROW, *[(*LEGACY_ROW[:7], n, *LEGACY_ROW[8:]) for n in (1, 2, 3)])
+    with contextlib.closing(sqlite3.connect(old)) as conn:
+        conn.execute("DELETE FROM ticks WHERE rowid IN (1, 3)")
+        conn.commit()
+    assert main([str(old), "--into", str(target)]) == 0
+    assert [row.seq for row in iter_ticks(target)] == [1, 3]
+
+
+def test_rows_without_sequence(tmp_path, target):
+    writer = DayFileWriter(tmp_path / "a")
+    rows: list[Tick] = [tick(1, seq=None), tick(2, seq=None, price=None)]
+    writer.write(rows)
+    writer.close()
+    for _ in range(2):
+        assert salvage(tmp_path / "a" / f"{DAY}.db", target).clean
+    assert list(iter_ticks(target)) == rows
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ([], "required"),
+        (["absent.db"], "is not a file"),
+        (["other.db"], "--into"),
+        ([f"{DAY}.db", "--into", f"{DAY}.db"], "into itself"),
+        (["other.db", "--into", "directory"], "cannot write"),
+        (["other.db", "--unknown"], "unrecognized"),
+    ],
+)
+def test_usage_errors(tmp_path, arguments, says):
+    (tmp_path / "other.db").touch()
+    (tmp_path / f"{DAY}.db").touch()
+    (tmp_path / "directory").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-m", "hk_tick_collector.store.salvage", *arguments],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_as_a_command(broken, target):
+    done = subprocess.run(
+        [sys.executable, "-m", "hk_tick_collector.store.salvage", str(broken)],
+        capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert f"rows copied: {ROWS}" in done.stdout
+    assert query(target, "SELECT COUNT(*) FROM ticks") == [(ROWS,)]

@@ -1,0 +1,477 @@
+"""The writer of day files: nothing stored twice, nothing gone without a number, every trouble survived."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hk_tick_collector.core.clock import ManualClock
+from hk_tick_collector.core.errors import RowRefused, StoreBusy, StoreCorrupt, StoreError, StoreUnavailable
+from hk_tick_collector.store.connect import SqliteOptions
+from hk_tick_collector.store.writer import DayFileWriter, WriteResult
+from tests.unit.store_ticks import DAY, OPEN_MS, query, tick, ticks
+
+NEXT_DAY = "20261123"
+COUNT = "SELECT COUNT(*) FROM ticks"
+
+
+@pytest.fixture
+def db(tmp_path):
+    return tmp_path / f"{DAY}.db"
+
+
+@pytest.fixture
+def writer(tmp_path):
+    made = DayFileWriter(tmp_path, SqliteOptions(busy_timeout_ms=300), ManualClock(OPEN_MS + 5000))
+    yield made
+    with contextlib.suppress(StoreError):
+        made.close()
+
+
+@contextlib.contextmanager
+def locked(db: Path):
+    """Another process's writer, as far as SQLite can tell."""
+    with contextlib.closing(sqlite3.connect(db, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield other
+        if other.in_transaction:
+            other.execute("ROLLBACK")
+
+
+def test_row_is_stored_as_it_is(writer, db):
+    row = tick(5, seq=(1 << 62) + 1, price=0.1 + 0.2, volume=(1 << 53) + 1, turnover=None, type_sign=None)
+    assert writer.write([row]) == WriteResult(1, 0, (DAY,))
+    stored = query(db, "SELECT * FROM ticks")[0]
+    assert stored == (*row[:13], OPEN_MS + 5000, *row[13:])
+
+
+def test_visible_to_others_when_write_returns(writer, db):
+    writer.write(ticks(500))
+    assert query(db, COUNT) == [(500,)]
+
+
+def test_same_batch_again_is_ignored_and_counted(writer, db):
+    batch = ticks(100)
+    assert writer.write(batch) == WriteResult(100, 0, (DAY,))
+    assert writer.write(batch) == WriteResult(0, 100, (DAY,))
+    assert writer.write([*batch[:50], *ticks(50, first=101)]) == WriteResult(50, 50, (DAY,))
+    assert query(db, COUNT) == [(150,)]
+
+
+def test_empty_batch(writer, tmp_path):
+    assert writer.write([]) == WriteResult()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_symbols_may_carry_the_same_sequence(writer):
+    assert writer.write([tick(1), tick(1, symbol="HK.00005")]).inserted_rows == 2
+
+
+def test_days_are_parted(writer, tmp_path):
+    batch = [tick(1), tick(2, day=NEXT_DAY), tick(3), tick(4, day=NEXT_DAY), tick(5)]
+    assert writer.write(batch) == WriteResult(5, 0, (DAY, NEXT_DAY))
+    assert query(tmp_path / f"{DAY}.db", COUNT) == [(3,)]
+    assert query(tmp_path / f"{NEXT_DAY}.db", COUNT) == [(2,)]
+
+
+def test_without_sequence_repeats_are_ignored_with_a_number_of_their_own(writer, db):
+    row = tick(1, seq=None)
+    other = tick(1, seq=None, price=612.0)
+    assert writer.write([row, row, other, tick(2)]) == WriteResult(3, 1, (DAY,), ignored_unsequenced_rows=1)
+    assert writer.write([row, other]) == WriteResult(0, 2, (DAY,), ignored_unsequenced_rows=2)
+    assert query(db, COUNT) == [(3,)]
+
+
+@pytest.mark.parametrize("absent", [["price"], ["volume"], ["turnover"], ["price", "volume", "turnover"]])
+def test_retry_without_sequence_and_value_stores_nothing_twice(writer, db, absent):
+    row = tick(1, seq=None, **dict.fromkeys(absent))
+    assert writer.write([row]).inserted_rows == 1
+    assert writer.write([row]).ignored_unsequenced_rows == 1
+    assert writer.write([tick(2, seq=None, **dict.fromkeys(absent))]).inserted_rows == 1
+    assert query(db, COUNT) == [(2,)]
+
+
+optional = st.sampled_from([None, 1.0, 2.5])
+small_ticks = st.builds(
+    tick,
+    n=st.integers(1, 3),
+    symbol=st.sampled_from(["HK.00700", "HK.00005"]),
+    day=st.sampled_from([DAY, NEXT_DAY]),
+    seq=st.sampled_from([None, None, 1, 2, (1 << 63) - 1]),
+    price=optional,
+    volume=st.sampled_from([None, 100]),
+    turnover=optional,
+)
+
+
+def identity(row):
+    """What makes two ticks of one file the same."""
+    if row.seq is not None:
+        return row.trading_day, row.symbol, row.seq
+    return row.trading_day, row.symbol, row.ts_ms, row.price, row.volume, row.turnover, "no sequence"
+
+
+@settings(max_examples=60, deadline=None)
+@given(batches=st.lists(st.lists(small_ticks, max_size=8), max_size=4))
+def test_any_batches_store_each_identity_once(batches):
+    with tempfile.TemporaryDirectory() as name:
+        writer = DayFileWriter(Path(name), SqliteOptions(synchronous="OFF"))
+        known = set()
+        for batch in batches:
+            new = {identity(row) for row in batch} - known
+            result = writer.write(batch)
+            assert result.inserted_rows == len(new)
+            assert result.inserted_rows + result.ignored_rows == len(batch)
+            known |= new
+        writer.close()
+        for day in {row.trading_day for batch in batches for row in batch}:
+            assert query(Path(name) / f"{day}.db", COUNT) == [(sum(key[0] == day for key in known),)]
+
+
+def test_at_most_two_days_stay_open_and_the_others_lose_their_wal(writer, tmp_path):
+    for day in ("20261118", "20261119", "20261120"):
+        writer.write(ticks(3, day=day))
+    assert writer.open_days == ("20261119", "20261120")
+    writer.write(ticks(3, first=9, day="20261119"))
+    assert writer.open_days == ("20261120", "20261119")
+    assert not (tmp_path / "20261118.db-wal").exists()
+    assert query(tmp_path / "20261118.db", COUNT) == [(3,)]
+
+
+def test_close_day_and_close_leave_one_file_each(writer, tmp_path):
+    writer.write([*ticks(10), *ticks(10, day=NEXT_DAY)])
+    assert writer.wal_bytes() > 0
+    writer.close_day(DAY)
+    assert writer.open_days == (NEXT_DAY,)
+    assert not (tmp_path / f"{DAY}.db-wal").exists()
+    writer.close_day(DAY)
+    writer.close()
+    assert sorted(p.name for p in tmp_path.iterdir()) == [f"{DAY}.db", f"{NEXT_DAY}.db"]
+    assert writer.wal_bytes() == 0
+    assert writer.write([tick(99)]).inserted_rows == 1
+
+
+@pytest.mark.parametrize("mode", ["WAL", "DELETE", "TRUNCATE", "PERSIST"])
+def test_every_journal_mode_stores(tmp_path, mode):
+    writer = DayFileWriter(tmp_path, SqliteOptions(journal_mode=mode))
+    writer.write(ticks(10))
+    writer.close()
+    assert query(tmp_path / f"{DAY}.db", COUNT) == [(10,)]
+
+
+def test_lock_of_another_is_waited_for(writer, db):
+    writer.write([tick(1)])
+    with locked(db) as other:
+        done: list[WriteResult] = []
+        thread = threading.Thread(target=lambda: done.append(writer.write([tick(2)])))
+        thread.start()
+        time.sleep(0.05)
+        assert not done
+        other.execute("ROLLBACK")
+        thread.join(5)
+    assert done == [WriteResult(1, 0, (DAY,))]
+
+
+def test_lock_that_stays_is_busy_after_the_timeout(writer, db):
+    writer.write([tick(1)])
+    with locked(db):
+        began = time.monotonic()
+        with pytest.raises(StoreBusy, match=rf"{DAY}\.db.*lsof"):
+            writer.write([tick(2)])
+        assert 0.25 < time.monotonic() - began < 3
+        assert writer.failed_day == DAY
+        assert writer.open_days == ()
+    assert writer.write([tick(2)]) == WriteResult(1, 0, (DAY,))
+    assert writer.failed_day is None
+
+
+def test_lock_while_the_file_is_being_made(writer, db):
+    with locked(db), pytest.raises(StoreBusy):
+        writer.write([tick(1)])
+    assert writer.write([tick(1)]).inserted_rows == 1
+
+
+def test_interrupt_ends_waiting_for_a_lock(tmp_path, db):
+    writer = DayFileWriter(tmp_path, SqliteOptions(busy_timeout_ms=60_000))
+    writer.write([tick(1)])
+    errors: list[BaseException] = []
+
+    def write():
+        try:
+            writer.write([tick(2)])
+        except StoreError as exc:
+            errors.append(exc)
+
+    with locked(db):
+        thread = threading.Thread(target=write)
+        thread.start()
+        deadline = time.monotonic() + 10
+        while thread.is_alive() and time.monotonic() < deadline:
+            writer.interrupt()
+            thread.join(0.05)
+        assert not thread.is_alive()
+    assert [type(error) for error in errors] == [StoreBusy]
+    assert writer.write([tick(2)]).inserted_rows == 1
+    writer.close()
+
+
+def test_interrupt_ends_a_statement_that_runs(writer, db):
+    writer.write([tick(1)])
+    with contextlib.closing(sqlite3.connect(db)) as other:
+        other.executescript(
+            "CREATE TRIGGER slow BEFORE INSERT ON ticks BEGIN SELECT COUNT(*) FROM ("
+            "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT x FROM c); END;"
+        )
+    errors: list[BaseException] = []
+
+    def write():
+        try:
+            writer.write([tick(2)])
+        except StoreError as exc:
+            errors.append(exc)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    deadline = time.monotonic() + 10
+    while thread.is_alive() and time.monotonic() < deadline:
+        writer.interrupt()
+        thread.join(0.05)
+    assert not thread.is_alive()
+    assert [type(error) for error in errors] == [StoreUnavailable]
+    assert query(db, COUNT) == [(1,)]
+
+
+def test_full_disk_and_freed(writer, db):
+    writer.write(ticks(10))
+    conn = writer._open[DAY].conn
+    conn.execute("PRAGMA max_page_count = 1")
+    with pytest.raises(StoreUnavailable, match=r"full.*check disk space"):
+        writer.write(ticks(5000, first=100))
+    assert query(db, COUNT) == [(10,)]
+    assert writer.write(ticks(5000, first=100)).inserted_rows == 5000
+
+
+def test_full_file_system_and_freed(tmp_path):
+    mount = tmp_path / "small"
+    mount.mkdir()
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", mount], capture_output=True, check=False)
+    if made.returncode != 0:
+        pytest.skip("mounting a small tmpfs is not allowed here")
+    try:
+        ballast = mount / "ballast"
+        writer = DayFileWriter(mount)
+        writer.write(ticks(10))
+        ballast.write_bytes(b"x" * 250_000)
+        with pytest.raises(StoreUnavailable):
+            writer.write(ticks(3000, first=100))
+        ballast.unlink()
+        assert query(mount / f"{DAY}.db", COUNT) == [(10,)]
+        assert writer.write(ticks(200, first=100)).inserted_rows == 200
+        writer.close()
+    finally:
+        subprocess.run(["umount", mount], check=True)
+
+
+def test_file_size_limit_of_the_system_is_unavailable(writer, db):
+    writer.write(ticks(10))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64 * 1024, hard))
+    try:
+        with pytest.raises(StoreUnavailable):
+            writer.write(ticks(3000, first=100))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert query(db, COUNT) == [(10,)]
+    assert writer.write(ticks(3000, first=100)).inserted_rows == 3000
+
+
+def test_absent_directory_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(StoreUnavailable, match="file"):
+        DayFileWriter(tmp_path / "file" / "root").write([tick(1)])
+
+
+@pytest.mark.parametrize(
+    "poison",
+    [
+        {"volume": 1 << 63},
+        {"symbol": None},
+        {"recv_ts_ms": None},
+        {"trading_day": "../../etc"},
+        {"trading_day": None},
+        {"direction": "\ud800"},
+        {"price": {"not": "a price"}},
+        {"seq": None, "symbol": None},
+    ],
+)
+def test_refused_row_is_found_and_costs_nothing_else(writer, db, poison):
+    bad = tick(40, **poison)
+    batch = [*ticks(39), bad, *ticks(60, first=41)]
+    with pytest.raises(RowRefused):
+        writer.write(batch)
+    assert not db.exists() or query(db, COUNT)[0][0] in (0, 99)
+    result, refused = writer.isolate(batch)
+    assert [row for row, _ in refused] == [bad]
+    assert refused[0][1]
+    assert query(db, COUNT) == [(99,)]
+    assert result.inserted_rows + result.ignored_rows == 99
+
+
+def test_many_refused_rows_keep_their_order_and_the_connection(writer, db):
+    batch = [tick(n, volume=1 << 70) if n % 2 else tick(n) for n in range(1, 201)]
+    writer.write([tick(1000)])
+    conn = writer._open[DAY].conn
+    result, refused = writer.isolate(batch)
+    assert [row.ts_ms - OPEN_MS for row, _ in refused] == list(range(1, 200, 2))
+    assert result == WriteResult(100, 0, (DAY,))
+    assert writer._open[DAY].conn is conn
+    assert query(db, COUNT) == [(101,)]
+
+
+def test_isolate_passes_other_errors_on_and_can_be_repeated(writer, db):
+    writer.write([tick(1)])
+    batch = [tick(2), tick(3, volume=1 << 70)]
+    with locked(db), pytest.raises(StoreBusy):
+        writer.isolate(batch)
+    result, refused = writer.isolate(batch)
+    assert (result.inserted_rows, len(refused)) == (1, 1)
+
+
+def test_corrupt_file_is_set_aside_and_recording_goes_on(writer, db, tmp_path, caplog):
+    db.write_bytes(b"garbage, not a database" * 400)
+    with pytest.raises(StoreCorrupt, match="not a database"):
+        writer.write(ticks(10))
+    assert writer.failed_day == DAY
+    moved = writer.set_aside(DAY, "not a database")
+    assert moved == tmp_path / f"{DAY}.db.corrupt-20261120T013005.000Z"
+    assert moved.read_bytes().startswith(b"garbage")
+    assert "day_file_set_aside" in caplog.text
+    assert "store.salvage" in caplog.text
+    assert writer.write(ticks(10)).inserted_rows == 10
+    assert writer.set_aside("20200101", "absent") is None
+
+
+def test_set_aside_keeps_the_wal_of_an_open_file(writer, db, tmp_path):
+    writer.write(ticks(10))
+    wal = Path(f"{db}-wal").read_bytes()
+    moved = writer.set_aside(DAY, "asked for")
+    assert Path(f"{moved}-wal").read_bytes() == wal
+    assert writer.write(ticks(3)).inserted_rows == 3
+    assert query(db, COUNT) == [(3,)]
+    assert query(moved, COUNT) == [(10,)]
+
+
+def test_directory_in_place_of_the_file_is_set_aside(writer, db):
+    db.mkdir()
+    with pytest.raises(StoreCorrupt, match="is a directory"):
+        writer.write([tick(1)])
+    assert writer.set_aside(DAY, "directory").is_dir()
+    assert writer.write([tick(1)]).inserted_rows == 1
+
+
+def test_damage_under_a_running_writer(writer, db):
+    writer.write(ticks(20_000))
+    writer.close()
+    size = db.stat().st_size
+    with db.open("r+b") as file:
+        for page in range(2, size // 4096):
+            file.seek(page * 4096)
+            file.write(os.urandom(4096))
+    with pytest.raises(StoreCorrupt, match="malformed"):
+        writer.write(ticks(2000, first=50_000))
+    writer.set_aside(DAY, "malformed")
+    assert writer.write(ticks(2000, first=50_000)).inserted_rows == 2000
+
+
+def test_table_that_vanished_is_corrupt(writer, db):
+    writer.write([tick(1)])
+    with contextlib.closing(sqlite3.connect(db)) as other:
+        other.execute("DROP TABLE ticks")
+    with pytest.raises(StoreCorrupt, match="no such table"):
+        writer.write([tick(2)])
+
+
+@pytest.mark.parametrize("how", ["moved", "exchanged"])
+def test_file_that_was_taken_away_is_not_written_to(writer, db, tmp_path, caplog, how):
+    writer.write(ticks(5))
+    taken = tmp_path / "taken.db"
+    db.rename(taken)
+    if how == "exchanged":
+        other = DayFileWriter(tmp_path / "other")
+        other.write(ticks(2, first=100))
+        other.close()
+        (tmp_path / "other" / f"{DAY}.db").rename(db)
+    assert writer.write(ticks(5, first=6)).inserted_rows == 5
+    assert query(db, COUNT) == [(5 if how == "moved" else 7,)]
+    assert "day_file_replaced" in caplog.text
+    # The rows that were only in the WAL of the file that moved are not lost.
+    (orphan,) = tmp_path.glob(f"{DAY}.db.corrupt-*-wal")
+    assert str(orphan) in caplog.text
+    orphan.rename(tmp_path / "taken.db-wal")
+    assert query(taken, COUNT) == [(5,)]
+
+
+def test_wal_without_its_database_is_kept_at_the_start(writer, db, tmp_path, caplog):
+    writer.write(ticks(5))
+    wal = Path(f"{db}-wal").read_bytes()
+    db.unlink()
+    assert DayFileWriter(tmp_path).write(ticks(2)).inserted_rows == 2
+    (orphan,) = tmp_path.glob(f"{DAY}.db.corrupt-*-wal")
+    assert orphan.read_bytes() == wal
+    assert "day_file_wal_orphaned" in caplog.text
+
+
+def test_foreign_exception_leaves_no_transaction(writer, db):
+    writer.write([tick(1)])
+
+    class Wrong(tuple):  # breaks the writer in the middle of a batch
+        __slots__ = ()
+
+        def __add__(self, other):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        writer.write([tick(2), Wrong(tick(3))])
+    assert writer.write([tick(2)]).inserted_rows == 1
+
+
+def test_close_keeps_the_first_error_and_closes_the_rest(writer, tmp_path):
+    writer.write([*ticks(3), *ticks(3, day=NEXT_DAY)])
+    writer._open[DAY].conn.close()  # checkpoint on it fails
+    with pytest.raises(StoreError, match=f"{DAY}.db"):
+        writer.close()
+    assert writer.open_days == ()
+    assert not (tmp_path / f"{NEXT_DAY}.db-wal").exists()
+
+
+def test_reader_with_an_open_transaction_does_not_stop_the_writer(writer, db):
+    writer.write([tick(1)])
+    with contextlib.closing(sqlite3.connect(f"file:{db}?mode=ro", uri=True, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        assert reader.execute(COUNT).fetchone() == (1,)
+        assert writer.write(ticks(3000, first=2)).inserted_rows == 3000
+        assert reader.execute(COUNT).fetchone() == (1,)
+
+
+def test_wal_of_a_killed_process_is_read(tmp_path, db):
+    code = (
+        "import os; from pathlib import Path; from tests.unit.store_ticks import ticks\n"
+        "from hk_tick_collector.store.writer import DayFileWriter\n"
+        f"writer = DayFileWriter(Path({str(tmp_path)!r})); writer.write(ticks(700)); os.kill(os.getpid(), 9)"
+    )
+    root = Path(__file__).parents[2]
+    subprocess.run([sys.executable, "-c", code], cwd=root, check=False)
+    assert Path(f"{db}-wal").stat().st_size > 0
+    assert DayFileWriter(tmp_path).write(ticks(701)) == WriteResult(1, 700, (DAY,))
