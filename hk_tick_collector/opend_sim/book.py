@@ -1,0 +1,141 @@
+"""What OpenD knows of one symbol from the ticks that were handed out: newest ticks, K-lines, the day's totals.
+
+Limits: 1,000 ticks (as OpenD keeps), 2,000 one-minute bars, 30 days. As on HKEX only prints of the order book and of
+the auctions set last, high and low; odd lots and off-exchange prints count in volume and turnover alone.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+from hk_tick_collector.market.sessions import day_start_ms, hk_date
+from hk_tick_collector.opend_sim.instruments import Instrument
+from hk_tick_collector.opend_sim.simtick import SimTick
+
+KEPT_TICKS = 1000
+KEPT_MINUTES = 2000
+KEPT_DAYS = 30
+_PRICE_SETTING = frozenset({"AUTO_MATCH", "INTER_AUTO_MATCH", "AUCTION"})
+
+
+@dataclass(slots=True)
+class Bar:
+    """A K-line: prices in HKD, volume in shares, turnover in HKD; ``start_ms`` is UTC epoch milliseconds."""
+
+    start_ms: int
+    open: float
+    high: float
+    low: float
+    close: float
+    volume: int
+    turnover: float
+    prev_close: float
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A symbol's day so far. Before its first trade the prices are the last close and the amounts are 0."""
+
+    symbol: str
+    last: float
+    open: float
+    high: float
+    low: float
+    prev_close: float
+    volume: int
+    turnover: float
+    update_ts_ms: int  # time of the newest tick, 0 when there is none
+
+
+class SymbolBook:
+    """One symbol. Ticks are added in the order in which they were made."""
+
+    __slots__ = ("_day_bars", "_day_end_ms", "_last", "_minute_bars", "_update_ts_ms", "symbol", "ticks")
+
+    def __init__(self, instrument: Instrument) -> None:
+        self.symbol = instrument.code
+        self.ticks: deque[SimTick] = deque(maxlen=KEPT_TICKS)
+        self._minute_bars: deque[Bar] = deque(maxlen=KEPT_MINUTES)
+        self._day_bars: deque[Bar] = deque(maxlen=KEPT_DAYS)
+        self._last = instrument.prev_close
+        self._update_ts_ms = 0
+        self._day_end_ms = 0
+
+    def add(self, tick: SimTick) -> None:
+        """Take a tick in; a new Hong Kong day drops the earlier day's ticks."""
+        ts_ms = tick.ts_ms
+        if ts_ms >= self._day_end_ms:
+            midnight_ms = day_start_ms(hk_date(ts_ms))
+            self._day_end_ms = midnight_ms + 86_400_000
+            self.ticks.clear()
+            self._day_bars.append(self._new_bar(midnight_ms))
+        self.ticks.append(tick)
+        self._update_ts_ms = ts_ms
+        minutes = self._minute_bars
+        if not minutes or ts_ms >= minutes[-1].start_ms + 60_000:
+            minutes.append(self._new_bar(ts_ms - ts_ms % 60_000))
+        minute, day = minutes[-1], self._day_bars[-1]
+        price = tick.price
+        if tick.tick_type in _PRICE_SETTING:
+            self._last = price
+            for bar in (minute, day):
+                if bar.open < 0:
+                    bar.open = bar.high = bar.low = price
+                elif price > bar.high:
+                    bar.high = price
+                elif price < bar.low:
+                    bar.low = price
+                bar.close = price
+        minute.volume += tick.volume
+        minute.turnover += tick.turnover
+        day.volume += tick.volume
+        day.turnover += tick.turnover
+
+    def recent(self, count: int) -> list[SimTick]:
+        """The newest ``count`` ticks of the symbol's day, at most 1,000, oldest first."""
+        skipped = max(0, len(self.ticks) - max(count, 0))
+        return list(self.ticks)[skipped:]
+
+    def minute_bars(self, count: int) -> list[Bar]:
+        """The newest one-minute bars, oldest first; minutes without a print have none."""
+        return [_shown(bar) for bar in list(self._minute_bars)[-count:]] if count > 0 else []
+
+    def day_bars(self, count: int) -> list[Bar]:
+        """The newest day bars, oldest first."""
+        return [_shown(bar) for bar in list(self._day_bars)[-count:]] if count > 0 else []
+
+    def snapshot(self) -> Snapshot:
+        if not self._day_bars:
+            last = self._last
+            return Snapshot(self.symbol, last, last, last, last, last, 0, 0.0, 0)
+        day = _shown(self._day_bars[-1])
+        return Snapshot(
+            self.symbol,
+            self._last,
+            day.open,
+            day.high,
+            day.low,
+            day.prev_close,
+            day.volume,
+            day.turnover,
+            self._update_ts_ms,
+        )
+
+    def _new_bar(self, start_ms: int) -> Bar:
+        return Bar(start_ms, -1.0, -1.0, -1.0, self._last, 0, 0.0, self._last)
+
+
+def _shown(bar: Bar) -> Bar:
+    """A copy; a bar in which nothing has set a price shows the price before it."""
+    flat = bar.open < 0
+    return Bar(
+        bar.start_ms,
+        bar.close if flat else bar.open,
+        bar.close if flat else bar.high,
+        bar.close if flat else bar.low,
+        bar.close,
+        bar.volume,
+        bar.turnover,
+        bar.prev_close,
+    )

@@ -1,0 +1,269 @@
+"""The command ``hk-opend-sim``: run a simulated OpenD, steer it, and check a recorder against its truth file.
+
+Exit codes: 0 done, 1 it did not work (no simulator there, fault refused, differences found), 2 the command line or a
+file it names is wrong; ``check`` adds 3 for no data.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+from hk_tick_collector import __version__
+from hk_tick_collector.core.errors import ConfigError, RecorderError
+from hk_tick_collector.market.symbols import parse_symbols
+from hk_tick_collector.opend_sim import check, control, faults, opend
+from hk_tick_collector.opend_sim.exchange import MarketConfig
+from hk_tick_collector.opend_sim.firehose import MARKET_TICKS_PER_SEC
+from hk_tick_collector.opend_sim.instruments import default_symbols
+from hk_tick_collector.opend_sim.runner import RunOptions, run
+from hk_tick_collector.opend_sim.scenario import read_scenario
+from hk_tick_collector.opend_sim.truth import TruthError
+
+EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
+DEFAULT_SYMBOLS_COUNT = 50
+_HK_TZ = timezone(timedelta(hours=8))
+_LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code."""
+    parser = _parser()
+    args = parser.parse_args(argv)
+    try:
+        code: int = args.command(args)
+    except ConfigError as err:
+        print(f"hk-opend-sim: {err}", file=sys.stderr)
+        return EXIT_USAGE
+    except RecorderError as err:
+        print(f"hk-opend-sim: {err}", file=sys.stderr)
+        return EXIT_FAILED
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="hk-opend-sim", description="An OpenD for developers: any futu-api program can connect to it."
+    )
+    parser.add_argument("--version", action="version", version=f"hk-opend-sim {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_run(commands.add_parser("run", help="start a simulator", formatter_class=_Help))
+    ctl = commands.add_parser(
+        "ctl",
+        aliases=["fault"],
+        help="send a command to a running simulator",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="commands:\n" + faults.fault_help(),
+    )
+    ctl.add_argument("--control", required=True, metavar="ADDR", help="HOST:PORT or socket path the simulator printed")
+    ctl.add_argument("words", nargs="+", metavar="WORD", help="a command and its parameters: skip percent=10")
+    ctl.set_defaults(command=_ctl)
+    _add_check(commands.add_parser("check", help="compare recorded day files with a truth file", formatter_class=_Help))
+    return parser
+
+
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows a default only where there is one."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default in (None, False) else super()._get_help_string(action)
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    _add_network_options(parser.add_argument_group("network"))
+    _add_market_options(parser.add_argument_group("market"))
+    group = parser.add_argument_group("run")
+    group.add_argument("--truth", type=Path, metavar="FILE", help="write every tick here, for hk-opend-sim check")
+    group.add_argument(
+        "--scenario", type=Path, metavar="FILE", help="timed faults: TIME FAULT [parameter=value] a line"
+    )
+    group.add_argument("--duration", type=_positive, metavar="SEC", help="end by itself after so many seconds")
+    group.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"], help="to stderr")
+    parser.set_defaults(command=_run)
+
+
+def _add_network_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    group.add_argument("--port", type=_port, default=11111, help="port of the simulated OpenD, 0 for a free one")
+    group.add_argument("--port-file", type=Path, metavar="FILE", help="write the port here when it listens")
+    where = group.add_mutually_exclusive_group()
+    where.add_argument("--control-port", type=_port, help="take commands on this loopback port, 0 for a free one")
+    where.add_argument("--control-socket", type=Path, metavar="PATH", help="take commands on this Unix socket")
+    group.add_argument("--rsa-key", type=Path, metavar="FILE", help="encrypt: PKCS#1 private key of 1024 bits")
+    group.add_argument("--quota", type=_count, default=opend.DEFAULT_QUOTA, help="subscriptions of the account")
+    group.add_argument(
+        "--min-hold", type=float, default=60.0, metavar="SEC", help="a subscription can be given back after this time"
+    )
+    group.add_argument("--no-rate-limits", action="store_true", help="do not limit calls in 30 seconds as OpenD does")
+    group.add_argument(
+        "--max-buffer-bytes",
+        type=_count,
+        default=opend.DEFAULT_MAX_BUFFER_BYTES,
+        metavar="BYTES",
+        help="a client that leaves more than this unread is disconnected",
+    )
+
+
+def _add_market_options(group: argparse._ArgumentGroup) -> None:
+    which = group.add_mutually_exclusive_group()
+    which.add_argument("--symbols", metavar="LIST", help="codes (HK.00700,HK.00005) or @FILE")
+    which.add_argument("--replay", type=Path, nargs="+", metavar="FILE", help="play recorded day files back")
+    which.add_argument("--symbols-count", type=_count, metavar="N", help="the N most traded codes")
+    group.add_argument("--seed", type=int, default=1, help="the same seed and start make the same ticks")
+    group.add_argument(
+        "--start", type=_hk_time, metavar="TIME", help="Hong Kong time it is at start: 2026-11-20T09:29:50"
+    )
+    group.add_argument("--speed", type=_positive, default=1.0, help="market seconds in a real second")
+    group.add_argument("--always-open", action="store_true", help="trade at any hour of any day")
+    group.add_argument("--rate", type=_positive, metavar="R", help="a steady R ticks a second of all symbols together")
+    group.add_argument(
+        "--ticks-per-push",
+        type=_count,
+        default=0,
+        metavar="N",
+        help="at most N ticks of a symbol in a push, 0 for all of one moment; exactly N with --firehose",
+    )
+    group.add_argument(
+        "--firehose",
+        type=_count,
+        default=0,
+        metavar="TICKS",
+        help="load: make so many ticks beforehand, send them as fast as possible to who subscribes every symbol",
+    )
+
+
+def _add_check(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--truth", type=Path, required=True, metavar="FILE", help="what hk-opend-sim run --truth wrote")
+    parser.add_argument("--data-root", type=Path, required=True, metavar="DIR", help="folder of the day files")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--symbols", metavar="LIST", help="compare only these: HK.00700,HK.00005 or @FILE")
+    parser.add_argument(
+        "--allow-tail-ms", type=_count, default=0, metavar="MS", help="ticks this new need not be stored yet"
+    )
+    parser.add_argument("--since-ms", type=int, metavar="MS", help="ticks before this UTC epoch time need not be there")
+    parser.set_defaults(command=_check)
+
+
+def _check(args: argparse.Namespace) -> int:
+    symbols = parse_symbols(args.symbols) if args.symbols else None
+    try:
+        report = check.check(
+            args.truth, args.data_root, allow_tail_ms=args.allow_tail_ms, since_ms=args.since_ms, symbols=symbols
+        )
+    except (TruthError, OSError) as err:
+        raise ConfigError(f"truth file {args.truth}: {err}") from err
+    print(report.to_json() if args.json else report.text())
+    return report.exit_code
+
+
+def _run(args: argparse.Namespace) -> int:
+    logging.basicConfig(level=args.log_level, format=_LOG_FORMAT, stream=sys.stderr)
+    options = _run_options(args)
+    try:
+        asyncio.run(run(options))
+    except KeyboardInterrupt:  # before the loop took over SIGINT
+        return EXIT_OK
+    except OSError as err:
+        print(f"hk-opend-sim: {err}; is the disk of the truth file full?", file=sys.stderr)
+        return EXIT_FAILED
+    return EXIT_OK
+
+
+def _run_options(args: argparse.Namespace) -> RunOptions:
+    if args.firehose and args.rsa_key:
+        raise ConfigError("--firehose sends prepared frames, which cannot be encrypted: leave --rsa-key out")
+    if args.replay and (args.firehose or args.rate or args.always_open):
+        raise ConfigError("--replay takes neither --firehose nor --rate nor --always-open: the files say what trades")
+    if args.firehose and (args.rate or args.scenario):
+        raise ConfigError("--firehose takes neither --rate nor --scenario")
+    settings = opend.SimSettings(
+        host=args.host,
+        port=args.port,
+        quota=args.quota,
+        min_hold_sec=args.min_hold,
+        rate_limits=not args.no_rate_limits,
+        ticks_per_push=args.ticks_per_push,
+        max_buffer_bytes=args.max_buffer_bytes,
+        rsa_key=args.rsa_key,
+        seed=args.seed,
+    )
+    return RunOptions(
+        settings=settings,
+        market=None if args.replay else _market_config(args),
+        replay=tuple(args.replay or ()),
+        start_ms=args.start,
+        speed=args.speed,
+        truth=args.truth,
+        scenario=read_scenario(args.scenario) if args.scenario else [],
+        control_port=args.control_port,
+        control_socket=args.control_socket,
+        port_file=args.port_file,
+        duration_sec=args.duration,
+        firehose_ticks=args.firehose,
+    )
+
+
+def _market_config(args: argparse.Namespace) -> MarketConfig:
+    try:
+        if args.symbols:
+            symbols = parse_symbols(args.symbols)
+        else:
+            symbols = default_symbols(args.symbols_count or DEFAULT_SYMBOLS_COUNT)
+        if args.firehose:
+            return MarketConfig(symbols, args.seed, MARKET_TICKS_PER_SEC, always_open=True, history_ticks=0)
+        if args.rate:
+            # The time of a steady load's ticks is measured against, so each carries its milliseconds.
+            return MarketConfig(symbols, args.seed, args.rate, args.always_open, no_ms_share=0.0)
+        return MarketConfig(symbols, args.seed, always_open=args.always_open)
+    except ValueError as err:
+        raise ConfigError(str(err)) from err
+
+
+def _ctl(args: argparse.Namespace) -> int:
+    faults_line = " ".join(args.words)
+    try:
+        faults.parse_fault(args.words)
+    except faults.FaultError as err:
+        print(json.dumps({"ok": False, "error": str(err)}))
+        return EXIT_USAGE
+    answer = control.call(args.control, faults_line)
+    print(json.dumps(answer))
+    return EXIT_OK if answer["ok"] else EXIT_FAILED
+
+
+def _hk_time(text: str) -> int:
+    """UTC epoch milliseconds of a Hong Kong time."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time like 2026-11-20T09:29:50") from None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=_HK_TZ)
+    return round(moment.timestamp() * 1000)
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= 65535:
+        raise argparse.ArgumentTypeError(f"{port} is not from 0 to 65535")
+    return port
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if not 0 <= value <= 1_000_000_000:
+        raise argparse.ArgumentTypeError(f"{value} is not from 0 to 1000000000")
+    return value
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return value

@@ -1,0 +1,138 @@
+"""What one simulated OpenD is: its settings, its login, its market and subscriptions. Handlers read and change this.
+
+Nothing here knows sockets. One owner: the server's event loop.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hk_tick_collector.opend_sim import pb
+from hk_tick_collector.opend_sim.encode import symbol_of
+from hk_tick_collector.opend_sim.faults import FaultState
+from hk_tick_collector.opend_sim.limits import RateLimiter
+from hk_tick_collector.opend_sim.market_feed import MarketFeed
+from hk_tick_collector.opend_sim.subscriptions import MIN_HOLD_SEC, Refused, SubscriptionBook
+
+SERVER_VERSION = 1011
+SERVER_BUILD = 7108
+LOGIN_USER_ID = 10_000_001
+KEEP_ALIVE_SEC = 10
+HISTORY_KL_QUOTA = 100
+DEFAULT_QUOTA = 1000
+DEFAULT_MAX_BUFFER_BYTES = 16 * 1024 * 1024
+MAX_SECURITIES = 5000
+
+SUB_TICKER = int(pb.qot_common.SubType_Ticker)
+
+_RIGHTS = {
+    "level2": int(pb.qot_common.QotRight_Level2),
+    "level1": int(pb.qot_common.QotRight_Level1),
+    "bmp": int(pb.qot_common.QotRight_Bmp),
+    "no": int(pb.qot_common.QotRight_No),
+}
+
+# Calls in 30 seconds (Futu's documentation); protocols that OpenD serves from its cache are not limited.
+RATE_LIMITS = {3103: 60, 3202: 10, 3203: 60, 3219: 30, 3223: 10}
+
+
+@dataclass(frozen=True, slots=True)
+class SimSettings:
+    """How this OpenD is set up. ``ticks_per_push`` 0: all of a symbol's ticks of one step go into one push."""
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    quota: int = DEFAULT_QUOTA
+    min_hold_sec: float = MIN_HOLD_SEC
+    rate_limits: bool = True
+    ticks_per_push: int = 0
+    max_buffer_bytes: int = DEFAULT_MAX_BUFFER_BYTES
+    rsa_key: Path | None = None
+    seed: int = 0
+
+
+@dataclass(slots=True)
+class Client:
+    """One connection as handlers see it."""
+
+    conn_id: int
+    initialized: bool = False
+    recv_notify: bool = False
+    push_fmt: int = 0
+    enc_algo: int = -1
+    aes_key: str = ""
+    aes_iv: str = ""
+    first_push_symbols: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Everything about the login that a Notify push tells; compared to see what changed."""
+
+    qot_logined: bool
+    program_status: int
+    right: int
+    quota: int
+
+
+class OpenD:
+    """State and rules. ``faults`` is asked here wherever an answer depends on one."""
+
+    def __init__(self, settings: SimSettings, market: MarketFeed, faults: FaultState) -> None:
+        self.settings = settings
+        self.market = market
+        self.faults = faults
+        self.book = SubscriptionBook(settings.min_hold_sec)
+        self.limiter = RateLimiter(RATE_LIMITS if settings.rate_limits else {})
+        self.clients: dict[int, Client] = {}
+
+    def standing(self) -> Standing:
+        """What the faults leave of the login."""
+        return Standing(self.qot_logined(), self.program_status(), self.right(), self.quota())
+
+    def logged_out(self) -> bool:
+        """Login lost or taken: requests are refused."""
+        return self.faults.active("logout") is not None or self.faults.active("kick-out") is not None
+
+    def qot_logined(self) -> bool:
+        return not self.logged_out() and self.faults.active("lose-server") is None
+
+    def program_status(self) -> int:
+        """Common.ProgramStatusType."""
+        if self.faults.active("kick-out") is not None:
+            return int(pb.common.ProgramStatusType_ForceLogout)
+        if self.faults.active("logout") is not None:
+            return int(pb.common.ProgramStatusType_Loging)
+        return int(pb.common.ProgramStatusType_Ready)
+
+    def right(self) -> int:
+        """Qot_Common.QotRight for Hong Kong."""
+        fault = self.faults.active("right")
+        return _RIGHTS[fault.kind if fault is not None else "level2"]
+
+    def may_subscribe(self) -> bool:
+        """BMP and no right at all cannot subscribe (Futu's documentation)."""
+        return self.right() not in (_RIGHTS["bmp"], _RIGHTS["no"])
+
+    def quota(self) -> int:
+        fault = self.faults.active("quota")
+        return fault.limit if fault is not None else self.settings.quota
+
+    def known_symbols(self, securities: list[object], limit: int = MAX_SECURITIES) -> list[str]:
+        """``HK.00700`` of each Qot_Common.Security. Refused when there is none, too many, or an unknown one."""
+        if not securities:
+            raise Refused("no stock given")
+        if len(securities) > limit:
+            raise Refused(f"{len(securities)} stocks in one request, at most {limit} are allowed")
+        symbols = list(dict.fromkeys(symbol_of(security) for security in securities))
+        unknown = [symbol for symbol in symbols if not self.market.knows(symbol)]
+        if unknown:
+            more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
+            raise Refused(f"unknown stock {', '.join(unknown[:5])}{more}")
+        return symbols
+
+    def require_subscribed(self, conn_id: int, symbol: str, sub_type: int, what: str) -> None:
+        """Refused unless this connection subscribed it, as OpenD does."""
+        if not self.book.holds(conn_id, (symbol, sub_type)):
+            raise Refused(f"{symbol}: subscribe to {what} first")

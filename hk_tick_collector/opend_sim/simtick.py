@@ -1,0 +1,26 @@
+"""One trade of the simulated market, as the server sends it and the truth file keeps it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class SimTick:
+    """A trade print. All times are market time in UTC epoch milliseconds.
+
+    A print whose time string carries no milliseconds (``has_ms`` false) has ``ts_ms`` cut to the second, because that
+    is all a client can learn; it may thus lie up to 999 ms before the prints made around it.
+    """
+
+    symbol: str  # "HK.00700"
+    ts_ms: int
+    price: float  # HKD
+    volume: int  # shares
+    turnover: float  # price x volume, HKD
+    direction: str  # BUY | SELL | NEUTRAL
+    seq: int  # (epoch second << 32) | the symbol's counter of the day
+    tick_type: str  # AUTO_MATCH, ODD_LOT, AUCTION, ...
+    type_sign: int  # ASCII code of HKEX's trade type letter
+    has_ms: bool
+    recv_ts_ms: int  # when OpenD got it; never before the same symbol's earlier print
