@@ -8,7 +8,7 @@ import faulthandler
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hk_tick_collector import __version__
@@ -42,14 +42,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"hk-tick-collector: {exc}", file=sys.stderr)
         return EXIT_CONFIG
     with lock:
-        return asyncio.run(_run(settings))
+        return asyncio.run(_run(settings, lambda: load_settings(args.env_file, os.environ)))
 
 
-async def _run(settings: Settings) -> int:
+async def _run(settings: Settings, reload_settings: Callable[[], Settings]) -> int:
     # Imported here: the SDK behind it takes a second and a log file, which --help and --check-config need not pay.
     from hk_tick_collector.app.daemon import Daemon  # noqa: PLC0415
 
-    return await Daemon(settings).run()
+    return await Daemon(settings, reload_settings).run()
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -12,27 +12,31 @@ import contextlib
 import logging
 import os
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from hk_tick_collector import __version__
 from hk_tick_collector.app.config import Settings
+from hk_tick_collector.app.service import Service
 from hk_tick_collector.core.clock import SystemClock
-from hk_tick_collector.core.errors import StoreError
+from hk_tick_collector.core.errors import ConfigError, StoreError
+from hk_tick_collector.core.facts import Fact, StoredTrack
 from hk_tick_collector.core.logline import event
 from hk_tick_collector.core.progress import Progress
+from hk_tick_collector.core.ranges import CounterRanges
+from hk_tick_collector.core.tick import seq_counter
 from hk_tick_collector.feed import sdk
 from hk_tick_collector.feed.continuity import Continuity
 from hk_tick_collector.feed.session import FeedOptions, FeedSession
+from hk_tick_collector.health.feedwatch import FeedSnapshot, FeedWatch
 from hk_tick_collector.health.report import Backlog, Reporter
-from hk_tick_collector.health.sdnotify import notify
 from hk_tick_collector.health.watchdog import Snapshot, Watchdog, WatchdogOptions
 from hk_tick_collector.ingest.quarantine import Quarantine
 from hk_tick_collector.ingest.queue import TickQueue
 from hk_tick_collector.ingest.spill import SpillQueue
 from hk_tick_collector.ingest.worker import PersistWorker, WorkerOptions
 from hk_tick_collector.market.calendar import TradingCalendar
-from hk_tick_collector.market.sessions import hk_date
+from hk_tick_collector.market.sessions import hk_date, is_continuous
 from hk_tick_collector.store import reader
 from hk_tick_collector.store.connect import SqliteOptions
 from hk_tick_collector.store.writer import DayFileWriter
@@ -48,8 +52,9 @@ LOOP_BEAT_SEC = 1.0
 class Daemon:
     """One run of the recorder. Create it inside the loop, after the data root's lock was taken."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, reload_settings: Callable[[], Settings]) -> None:
         self._settings = settings
+        self._reload_settings = reload_settings
         self._loop = asyncio.get_running_loop()
         self._clock = SystemClock()
         self._progress = Progress()
@@ -62,7 +67,7 @@ class Daemon:
 
         sdk.configure(settings.futu_rsa_key_file)
         self._calendar.warm(self._clock.now_ms())
-        self._continuity = Continuity()
+        self._continuity = Continuity(self._put_facts)
         self._spill = SpillQueue(settings.data_root, clock=self._clock)
         self._quarantine = Quarantine(settings.data_root, self._progress.ingest, hk_date)
         self._queue = TickQueue(settings.max_queue_rows, self._spill, self._progress.ingest, self._wake_worker)
@@ -88,24 +93,29 @@ class Daemon:
         self._watchdog = Watchdog(
             _watchdog_options(settings), self._snapshot, self._recover, self._give_up, self._clock
         )
+        self._service = Service(
+            self._progress, self._backlog, self._market_open, self._clock, settings.watchdog_stall_sec
+        )
+        self._feed_watch = FeedWatch(settings.watchdog_upstream_window_sec, settings.watchdog_stall_sec)
         self._worker_task: asyncio.Task[None] | None = None
 
     async def run(self) -> int:
         """Record until told to stop or a task fails. Returns the exit code."""
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._on_signal, number)
+        self._loop.add_signal_handler(signal.SIGHUP, self._reload)
         self._spill.open()
         self._seed()
         self._worker_task = self._start_task("persist_worker", self._worker.run())
         feed_task = self._start_task("feed", self._feed.run())
-        reports = [self._start_task(name, self._every(sec, call)) for name, sec, call in self._reports()]
+        reports = [self._start_task(name, self._every(sec, call)) for name, sec, call in self._rounds()]
         self._beat()
         self._watchdog.start()
-        notify("READY=1", "STATUS=started; connecting to OpenD")
+        self._service.ready()
         try:
             await self._stop_asked.wait()
         finally:
-            notify("STOPPING=1")
+            self._service.stopping()
             await self._stop([feed_task], reports)
         return EXIT_OK if self._fatal is None else EXIT_FAILED
 
@@ -119,7 +129,12 @@ class Daemon:
     def _seed(self) -> None:
         settings = self._settings
         last_seqs = reader.last_seqs(settings.data_root, list(settings.futu_symbols), settings.seed_recent_db_days)
-        self._continuity.seed(last_seqs)
+        self._continuity.seed(
+            {
+                s: StoredTrack(day, CounterRanges([(seq_counter(seq),) * 2]), seq, False)
+                for s, (day, seq) in last_seqs.items()
+            }
+        )
         log.info(
             event(
                 "recorder_started",
@@ -132,11 +147,13 @@ class Daemon:
             )
         )
 
-    def _reports(self) -> list[tuple[str, float, Callable[[], object]]]:
+    def _rounds(self) -> list[tuple[str, float, Callable[[], object]]]:
         settings = self._settings
         return [
             ("health", settings.health_interval_sec, self._reporter.health),
             ("persist_summary", settings.persist_summary_interval_sec, self._reporter.persist_summary),
+            ("service", self._service.interval_sec, self._service.beat),
+            ("feed_watch", settings.check_interval_sec, self._watch_feed),
             ("heartbeat", settings.persist_heartbeat_interval_sec, self._reporter.heartbeat),
         ]
 
@@ -222,6 +239,9 @@ class Daemon:
         )
         return DayFileWriter(settings.data_root, options, self._clock)
 
+    def _put_facts(self, facts: Sequence[Fact]) -> None:
+        self._queue.put_facts(facts)
+
     def _wake_worker(self) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended; the queue is spilled by then
             self._loop.call_soon_threadsafe(self._worker.wake)
@@ -254,6 +274,40 @@ class Daemon:
             loop_age_sec=now_sec - progress.loop_beat_monotonic,
             worker_alive=not backlog.worker_dead,
         )
+
+    def _market_open(self) -> bool:
+        return is_continuous(self._calendar.phase(self._clock.now_ms()))
+
+    def _reload(self) -> None:
+        """SIGHUP: the symbol list is read again; every other setting needs a restart."""
+        self._service.reloading()
+        try:
+            symbols = self._reload_settings().futu_symbols
+        except ConfigError as exc:
+            log.error(
+                event("reload_failed", error=str(exc), action="the old symbol list stays; correct it, reload again")
+            )
+        else:
+            log.info(event("reloaded", symbols=len(symbols), action="list of symbols only; restart for other settings"))
+            self._feed.set_symbols(symbols)
+        self._service.ready()
+
+    def _watch_feed(self) -> None:
+        """On the loop: a feed that is silent although it should speak gets a new connection."""
+        feed = self._progress.feed
+        reason = self._feed_watch.check(
+            FeedSnapshot(
+                monotonic_sec=self._clock.monotonic(),
+                connected=feed.connected,
+                market_open=self._market_open(),
+                network_thread_alive=sdk.network_thread_alive(),
+                push_rows=feed.push_rows,
+                poll_accepted_rows=feed.poll_accepted_rows,
+            )
+        )
+        if reason is not None:
+            log.error(event("WATCHDOG feed_silent", reason=reason, action="rebuilding the connection"))
+            self._feed.request_rebuild(reason)
 
     def _recover(self, reason: str) -> None:
         self._loop.call_soon_threadsafe(self._worker.request_writer_recovery, reason)

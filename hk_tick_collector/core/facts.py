@@ -6,7 +6,10 @@ that something is not proven: never that something missing is called complete.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
+
+from hk_tick_collector.core.ranges import CounterRanges
 
 
 class HeadProven(NamedTuple):
@@ -50,3 +53,13 @@ class GapFound(NamedTuple):
 
 
 Fact = HeadProven | Verified | Unproven | GapFound
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTrack:
+    """What a day file knows of a symbol, for the feed to go on from after a restart."""
+
+    trading_day: str
+    stored: CounterRanges
+    last_seq: int  # newest sequence stored
+    head_known: bool  # the day's beginning is proven, or recorded as a gap

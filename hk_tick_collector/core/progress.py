@@ -21,6 +21,7 @@ class FeedProgress:
     connected: bool = False  # TCP, InitConnect and login done
     connections: int = 0
     disconnections: int = 0
+    last_answer_monotonic: float = 0.0  # OpenD answered a state request
     opend_state: str = "down"  # down | connecting | not_ready | ready
     market_hk: str = ""
     symbols_wanted: int = 0
@@ -34,7 +35,6 @@ class FeedProgress:
     request_errors: int = 0
     holes_seen: int = 0
     open_holes: int = 0
-    missing_ticks: int = 0
 
 
 @dataclass(slots=True)
@@ -54,6 +54,7 @@ class IngestProgress:
     write_errors: int = 0
     busy_errors: int = 0
     recoveries: int = 0
+    missing_ticks: int = 0  # of the open days' files, as their coverage says
     last_dequeue_monotonic: float = 0.0
     last_commit_monotonic: float = 0.0
     last_commit_rows: int = 0

@@ -1,44 +1,82 @@
-"""Which ticks of each symbol we have seen today, so that a hole is found the moment the tick behind it arrives.
+"""Which ticks of each symbol we have seen today: holes are found as the tick behind them arrives, trust is earned.
 
 For HK stocks the low 32 bits of ``sequence`` count the symbol's ticks of the day (observed, not documented; see
 ``core.tick``). A step above one is a *suspected* hole. Per symbol and day this keeps the counters seen as a short list
-of ranges: one range when nothing is missing, whatever the number of ticks. A symbol whose counters make more than
-``MAX_RANGES`` ranges is not counting its ticks, and is no longer judged that day.
+of ranges: one range when nothing is missing, whatever the number of ticks.
+
+Nothing is concluded from counters that do not behave: ticks without a sequence, counters that go back while time goes
+on, more than ``MAX_RANGES`` pieces, or a pull that shows a pushed tick otherwise than it was pushed. The symbol's day
+is then *distrusted*: said once, recorded as a fact, no hole is searched, and every pulled tick goes to the store, whose
+unique indexes decide. Push and pull agreeing on a tick is what a symbol needs before its day can be called proven.
 
 Called from the SDK's network thread (pushes) and from the loop (pulls): one lock, taken once a burst.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from hk_tick_collector.core.tick import SEQ_COUNTER_MASK, Tick
+from hk_tick_collector.core.facts import Fact, GapFound, HeadProven, StoredTrack, Unproven, Verified
+from hk_tick_collector.core.logline import event
+from hk_tick_collector.core.ranges import CounterRanges
+from hk_tick_collector.core.tick import SEQ_COUNTER_MASK, Tick, seq_counter, seq_epoch_sec
+from hk_tick_collector.feed.mapping import number_equal_ticks
 
-MAX_RANGES = 64
+log = logging.getLogger(__name__)
+
+MAX_RANGES = 512
+PULL_LIMIT_ROWS = 1000  # OpenD shows no more: beyond it the day's beginning cannot be seen
+RECENT_PUSHES = 8  # pushed ticks kept a symbol, to be compared with the next pull
+BACKWARD_TOLERANCE_SEC = 5  # a sequence's second was seen 2 s stale; more is a counter that went back
+VERIFIED_INTERVAL_MS = 60_000
+
+NO_SEQUENCE = "ticks without a sequence"
+COUNTER_WENT_BACK = "counters went back while time went on"
+NOT_COUNTING = "sequences do not count the ticks"
+PUSH_PULL_DISAGREE = "push and pull disagree on the same ticks"
+
+FactSink = Callable[[Sequence[Fact]], None]
 
 
 @dataclass(slots=True)
 class _Track:
-    """One symbol's day. ``ranges``: ascending, disjoint, never adjacent ``[first, last]`` counters."""
+    """One symbol's day."""
 
     day: str = ""
     last_seq: int = 0  # full sequence of the highest counter seen
     last_tick_monotonic: float = 0.0
     rows: int = 0
-    ranges: list[list[int]] = field(default_factory=list)
-    counting: bool = True  # False: the counters do not count; nothing is concluded from them
+    seen: CounterRanges = field(default_factory=CounterRanges)
+    given_up: list[tuple[int, int]] = field(default_factory=list)  # holes that OpenD no longer shows
+    recent: deque[Tick] = field(default_factory=lambda: deque(maxlen=RECENT_PUSHES))
+    distrust: str = ""
+    confirmed: bool = False  # push and pull agreed on a tick of this day
+    head_known: bool = False  # proven, or said to be a gap
+    verified: tuple[int, int] = (0, 0)  # counter and ms of the last Verified fact
 
-    def restart(self, day: str, seq: int) -> None:
+    def restart(self, day: str) -> None:
         self.day = day
-        self.last_seq = seq
-        self.ranges = [[seq & SEQ_COUNTER_MASK] * 2]
-        self.counting = True
+        self.last_seq = 0
+        self.seen = CounterRanges()
+        self.given_up = []
+        self.recent.clear()
+        self.distrust = ""
+        self.confirmed = self.head_known = False
+        self.verified = (0, 0)
 
-    def missing(self) -> int:
-        """Ticks between the ranges."""
-        return sum(right[0] - left[1] - 1 for left, right in zip(self.ranges, self.ranges[1:], strict=False))
+    def open_holes(self) -> list[tuple[int, int]]:
+        """Holes that may still be repaired."""
+        if len(self.seen) < 2 or self.distrust:
+            return []
+        return [
+            (first, last)
+            for first, last in self.seen.holes()
+            if not any(low <= first and last <= high for low, high in self.given_up)
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +84,7 @@ class Hole:
     """Counters ``first``..``last`` of ``symbol`` were not seen although later ones were."""
 
     symbol: str
+    trading_day: str
     first: int
     last: int
     newest: int  # highest counter seen: how far back from the newest tick the hole begins
@@ -61,60 +100,90 @@ class Hole:
 
 
 class Continuity:
-    """The tracks of all symbols."""
+    """The tracks of all symbols. ``facts`` takes what is learned about completeness, from any thread, at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, facts: FactSink) -> None:
+        self._facts = facts
         self._lock = threading.Lock()
         self._tracks: dict[str, _Track] = {}
-        self._holed: dict[str, None] = {}  # symbols with more than one range, in the order found
+        self._holed: dict[str, None] = {}  # symbols with open holes, in the order found
+        self.distrusted_symbols = 0  # today's and earlier ones', for the health line
 
-    def seed(self, last_seqs: dict[str, tuple[str, int]]) -> None:
-        """Begin where the day files end: ``{symbol: (trading_day, highest sequence stored)}``."""
+    def seed(self, known: Mapping[str, StoredTrack]) -> None:
+        """Begin where the day files end."""
         with self._lock:
-            for symbol, (day, seq) in last_seqs.items():
-                self._track(symbol).restart(day, seq)
+            for symbol, past in known.items():
+                track = self._track(symbol)
+                track.restart(past.trading_day)
+                track.seen = CounterRanges((first, last) for first, last in past.stored.ranges)
+                track.last_seq = past.last_seq
+                track.head_known = past.head_known
+                # Holes in the file were found before; what could be repaired was, the others stand in ``gaps``.
+                track.given_up = list(track.seen.holes())
 
     def observe_push(self, ticks: Sequence[Tick], monotonic_sec: float) -> bool:
         """Note pushed ticks. True when a symbol has just got a hole (worth a look by the repairer)."""
+        facts: list[Fact] = []
         new_hole = False
         with self._lock:
             for tick in ticks:
                 track = self._tracks.get(tick.symbol) or self._track(tick.symbol)
                 track.last_tick_monotonic = monotonic_sec
                 track.rows += 1
+                ranges = track.seen.ranges
                 seq = tick.seq
-                if seq is None or not track.counting:
-                    continue
-                if track.ranges and tick.trading_day == track.day:
-                    newest = track.ranges[-1]
+                if seq is not None and ranges and tick.trading_day == track.day:
+                    newest = ranges[-1]
                     counter = seq & SEQ_COUNTER_MASK
                     if counter == newest[1] + 1:
                         newest[1] = counter
                         track.last_seq = seq
+                        track.recent.append(tick)
                         continue
-                new_hole |= self._observe_slow(tick.symbol, track, tick.trading_day, seq)
+                new_hole |= self._observe_slow(tick, track, facts)
+                if seq is not None and tick.trading_day == track.day:
+                    track.recent.append(tick)
+        if facts:
+            self._facts(facts)
         return new_hole
 
-    def new_of_pull(self, symbol: str, ticks: Sequence[Tick]) -> list[Tick]:
-        """Note pulled ticks (one symbol, oldest first); return those not known to be ours already.
+    def new_of_pull(self, symbol: str, ticks: Sequence[Tick], asked_rows: int, at_ms: int) -> list[Tick]:
+        """Note an answer of OpenD (one symbol, oldest first) for its newest ``asked_rows`` ticks, read at ``at_ms``.
 
-        A tick is skipped only if its counter was seen *and* the pull agrees with us on the newest tick we know, so
-        renumbered sequences never hide a tick: then all are returned, and the store's unique index decides.
+        Returns the ticks that are not known to be ours already. One is skipped only if its counter was seen *and* the
+        answer agrees with us on the newest tick we know, so renumbered sequences never hide a tick.
         """
+        facts: list[Fact] = []
         with self._lock:
             track = self._track(symbol)
-            known_last = track.last_seq
-            comparable = track.counting and any(tick.seq == known_last for tick in ticks)
-            fresh: list[Tick] = []
-            for tick in ticks:
-                seq = tick.seq
-                if comparable and seq is not None and tick.trading_day == track.day and _covers(track.ranges, seq):
-                    continue
-                fresh.append(tick)
+            if ticks and ticks[-1].trading_day > track.day:
+                track.restart(ticks[-1].trading_day)
+                self._holed.pop(symbol, None)
+            today = [tick for tick in ticks if tick.trading_day == track.day]
+            self._compare(symbol, track, today, facts)
+            comparable = not track.distrust and any(tick.seq == track.last_seq for tick in today)
+            fresh = [
+                tick
+                for tick in ticks
+                if not (
+                    comparable
+                    and tick.seq is not None
+                    and tick.trading_day == track.day
+                    and track.seen.covers(seq_counter(tick.seq))
+                )
+            ]
             for tick in fresh:
-                if tick.seq is not None and track.counting:
-                    self._observe_slow(symbol, track, tick.trading_day, tick.seq)
-            return fresh
+                self._observe_slow(tick, track, facts)
+            if today and not track.distrust:
+                all_shown = len(ticks) < asked_rows or len(today) < len(ticks)
+                self._learn_end(symbol, track, today[-1], at_ms, facts)
+                if not track.head_known:
+                    self._learn_head(symbol, track, today[0], all_shown, asked_rows, at_ms, facts)
+            if track.distrust == PUSH_PULL_DISAGREE:
+                fresh = number_equal_ticks(tick._replace(seq=None) for tick in fresh)
+        if facts:
+            self._facts(facts)
+        return fresh
 
     def touch(self, symbol: str, monotonic_sec: float) -> None:
         """A pull brought something new: the symbol is not quiet."""
@@ -131,27 +200,34 @@ class Continuity:
         with self._lock:
             return sorted(symbols, key=lambda s: -self._track(s).rows)
 
+    def head_known(self, symbol: str) -> bool:
+        """Is the beginning of the symbol's day settled, as proven or as a gap?"""
+        with self._lock:
+            return self._track(symbol).head_known
+
     @property
     def has_holes(self) -> bool:
-        """Is any symbol's count interrupted?"""
+        """Has any symbol a hole that may be repaired?"""
         return bool(self._holed)
 
     def holes(self) -> list[Hole]:
-        """All holes known, oldest found symbol first."""
+        """All holes that may be repaired, oldest found symbol first."""
         with self._lock:
             return [
-                Hole(symbol, left[1] + 1, right[0] - 1, track.ranges[-1][1])
+                Hole(symbol, track.day, first, last, track.seen.last)
                 for symbol in self._holed
                 for track in (self._tracks[symbol],)
-                for left, right in zip(track.ranges, track.ranges[1:], strict=False)
+                for first, last in track.open_holes()
             ]
 
-    def give_up(self, hole: Hole) -> None:
-        """OpenD cannot show this hole any more: it no longer counts as open."""
+    def give_up(self, hole: Hole, at_ms: int, reason: str) -> None:
+        """OpenD does not show this hole any more: it becomes a gap. Should its ticks come after all, they are taken."""
         with self._lock:
             track = self._track(hole.symbol)
-            _add(track.ranges, hole.first, hole.last)
-            self._note_holed(hole.symbol, track)
+            if track.day == hole.trading_day:
+                track.given_up.append((hole.first, hole.last))
+                self._note_holed(hole.symbol, track)
+        self._facts([GapFound(hole.symbol, hole.trading_day, hole.first, hole.last, at_ms, reason)])
 
     def _track(self, symbol: str) -> _Track:
         track = self._tracks.get(symbol)
@@ -159,46 +235,85 @@ class Continuity:
             track = self._tracks[symbol] = _Track()
         return track
 
-    def _observe_slow(self, symbol: str, track: _Track, day: str, seq: int) -> bool:
-        """Anything but the next counter: first tick, new day, repeat, out of order, or a hole. True: a new hole."""
-        if day < track.day:
+    def _observe_slow(self, tick: Tick, track: _Track, facts: list[Fact]) -> bool:
+        """Anything but the next counter: first tick, new day, repeat, out of order, a hole. True: a new hole."""
+        if tick.trading_day < track.day:
             return False  # a late tick of an earlier day: stored, not judged
-        if day > track.day or not track.ranges:
-            track.restart(day, seq)
-            self._holed.pop(symbol, None)
+        if tick.trading_day > track.day:
+            track.restart(tick.trading_day)
+            self._holed.pop(tick.symbol, None)
+        if track.distrust:
             return False
-        counter = seq & SEQ_COUNTER_MASK
-        ranges_before = len(track.ranges)
-        if counter > track.ranges[-1][1]:
+        seq = tick.seq
+        if seq is None:
+            self._distrust(tick.symbol, track, NO_SEQUENCE, facts)
+            return False
+        counter = seq_counter(seq)
+        if (
+            track.seen
+            and counter <= track.seen.last
+            and seq_epoch_sec(seq) > seq_epoch_sec(track.last_seq) + BACKWARD_TOLERANCE_SEC
+        ):
+            self._distrust(tick.symbol, track, COUNTER_WENT_BACK, facts)
+            return False
+        if not track.seen or counter > track.seen.last:
             track.last_seq = seq
-        _add(track.ranges, counter, counter)
-        if len(track.ranges) > MAX_RANGES:
-            track.counting = False
-            track.ranges = track.ranges[-1:]
-        self._note_holed(symbol, track)
-        return len(track.ranges) > ranges_before
+        ranges_before = len(track.seen)
+        track.seen.add(counter, counter)
+        if len(track.seen) > MAX_RANGES:
+            self._distrust(tick.symbol, track, NOT_COUNTING, facts)
+            return False
+        self._note_holed(tick.symbol, track)
+        return len(track.seen) > ranges_before >= 1
 
     def _note_holed(self, symbol: str, track: _Track) -> None:
-        if len(track.ranges) > 1:
+        if track.open_holes():
             self._holed.setdefault(symbol)
         else:
             self._holed.pop(symbol, None)
 
+    def _distrust(self, symbol: str, track: _Track, reason: str, facts: list[Fact]) -> None:
+        track.distrust = reason
+        self._holed.pop(symbol, None)
+        self.distrusted_symbols += 1
+        facts.append(Unproven(symbol, track.day, reason))
+        log.warning(event("sequence_distrusted", symbol=symbol, trading_day=track.day, reason=reason))
 
-def _covers(ranges: list[list[int]], seq: int) -> bool:
-    counter = seq & SEQ_COUNTER_MASK
-    return any(first <= counter <= last for first, last in ranges)
+    def _compare(self, symbol: str, track: _Track, pulled: Sequence[Tick], facts: list[Fact]) -> None:
+        """Do the newest pushed ticks look the same in this answer?"""
+        if track.distrust or not track.recent or not pulled:
+            return
+        by_seq = {tick.seq: tick for tick in pulled}
+        contents = {_content(tick): tick for tick in pulled}
+        for pushed in track.recent:
+            same = by_seq.get(pushed.seq)
+            if same is not None and _content(same) == _content(pushed):
+                track.confirmed = True
+            elif same is not None or _content(pushed) in contents:
+                self._distrust(symbol, track, PUSH_PULL_DISAGREE, facts)
+                return
+
+    def _learn_head(
+        self, symbol: str, track: _Track, oldest: Tick, all_shown: bool, asked_rows: int, at_ms: int, facts: list[Fact]
+    ) -> None:
+        """Is there anything of the day before the oldest tick OpenD shows?"""
+        assert oldest.seq is not None
+        counter = seq_counter(oldest.seq)
+        if all_shown:
+            track.head_known = True
+            facts.append(HeadProven(symbol, track.day, counter))
+        elif track.seen.first == counter and asked_rows >= PULL_LIMIT_ROWS:
+            track.head_known = True
+            facts.append(GapFound(symbol, track.day, None, counter - 1, at_ms, "recording began in mid-session"))
+
+    def _learn_end(self, symbol: str, track: _Track, newest: Tick, at_ms: int, facts: list[Fact]) -> None:
+        """Nothing newer than this existed at that moment; worth a fact when it is news."""
+        assert newest.seq is not None
+        counter = seq_counter(newest.seq)
+        if track.confirmed and (counter > track.verified[0] or at_ms - track.verified[1] >= VERIFIED_INTERVAL_MS):
+            track.verified = (counter, at_ms)
+            facts.append(Verified(symbol, track.day, counter, at_ms))
 
 
-def _add(ranges: list[list[int]], first: int, last: int) -> None:
-    """Put ``first``..``last`` into ascending disjoint ranges, joining what touches. Searches from the newest end."""
-    at = len(ranges)
-    while at and ranges[at - 1][0] > first:
-        at -= 1
-    if at and ranges[at - 1][1] >= first - 1:
-        at -= 1
-        ranges[at][1] = max(ranges[at][1], last)
-    else:
-        ranges.insert(at, [first, last])
-    while at + 1 < len(ranges) and ranges[at + 1][0] <= ranges[at][1] + 1:
-        ranges[at][1] = max(ranges[at][1], ranges.pop(at + 1)[1])
+def _content(tick: Tick) -> tuple[int, float | None, int | None, float | None]:
+    return tick.ts_ms, tick.price, tick.volume, tick.turnover

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, Protocol
@@ -127,13 +129,20 @@ class TickMapper:
     def map_all(
         self, symbol: str, messages: Any, push_type: str, recv_ts_ms: int, rejected: list[RejectedTick]
     ) -> list[Tick]:
-        """Every mappable tick of ``messages`` in order; the others are appended to ``rejected``, one by one."""
+        """Every mappable tick of ``messages`` in order; the others are appended to ``rejected``, one by one.
+
+        ``messages`` is one view of the symbol: one push frame, or one answer. Equal ticks without a sequence in one
+        view are as many trades, so they get an ``occurrence`` each; the same view again gives the same numbers.
+        """
         ticks: list[Tick] = []
+        unsequenced_before = self.stats.no_sequence_rows
         for message in messages:
             try:
                 ticks.append(self.map_one(symbol, message, push_type, recv_ts_ms))
             except TickRejected as exc:
                 rejected.append(RejectedTick(symbol, str(exc), raw_fields(message), recv_ts_ms))
+        if self.stats.no_sequence_rows != unsequenced_before:
+            ticks = number_equal_ticks(ticks)
         self.stats.mapped_rows += len(ticks)
         self.stats.rejected_rows += len(messages) - len(ticks)
         return ticks
@@ -260,3 +269,17 @@ def raw_fields(message: Any) -> dict[str, object]:
             odd = isinstance(value, float) and not math.isfinite(value)
             fields[descriptor.name] = repr(value) if odd else value
     return fields
+
+
+def number_equal_ticks(ticks: Iterable[Tick]) -> list[Tick]:
+    """The same ticks; those without a sequence numbered among their equals, 0, 1, 2 ... in the order given."""
+    equals: Counter[tuple[object, ...]] = Counter()
+    numbered: list[Tick] = []
+    for tick in ticks:
+        if tick.seq is not None:
+            numbered.append(tick)
+            continue
+        content = (tick.symbol, tick.ts_ms, tick.price, tick.volume, tick.turnover)
+        numbered.append(tick._replace(occurrence=equals[content]))
+        equals[content] += 1
+    return numbered

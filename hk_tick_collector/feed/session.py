@@ -19,9 +19,12 @@ from hk_tick_collector.core.errors import FeedError, FeedLost, FeedTimeout
 from hk_tick_collector.core.logline import RateLimitedLog, event
 from hk_tick_collector.core.progress import FeedProgress
 from hk_tick_collector.feed import sdk
+from hk_tick_collector.feed.backfill import backfill
 from hk_tick_collector.feed.continuity import Continuity
-from hk_tick_collector.feed.pull import Poller, Repairer, TickPuller, backfill
+from hk_tick_collector.feed.poll import Auditor, Poller
+from hk_tick_collector.feed.pull import TickPuller
 from hk_tick_collector.feed.push import PushHandler, RejectSink, TickSink
+from hk_tick_collector.feed.repair import Repairer
 from hk_tick_collector.feed.subscriptions import Subscriptions
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.sessions import add_days, hk_date, recording_window
@@ -79,6 +82,7 @@ class FeedSession:
         clock: Clock,
     ) -> None:
         self._options = options
+        self._symbols = tuple(options.symbols)
         self._calendar = calendar
         self._progress = progress
         self._clock = clock
@@ -86,18 +90,26 @@ class FeedSession:
         self._stop = asyncio.Event()
         self._check_now = asyncio.Event()
         self._puller = TickPuller(sink, rejects, continuity, progress, clock)
-        self._repairer = Repairer(self._puller)
+        self._repairer = Repairer(self._puller, clock)
         self._poller = Poller(self._puller, clock, options.poll_interval_sec, options.poll_rows, options.poll_stale_sec)
+        self._auditor = Auditor(self._puller, clock)
         self._push = PushHandler(sink, rejects, continuity, progress, clock, self._wake_repairer)
         self._backoff = Backoff(options.reconnect_min_sec, options.reconnect_max_sec)
         self._repeat_log = RateLimitedLog(log, period_sec=60)
         self._covered_until_ms = 0  # ticks up to here were seen live or backfilled
         self._rebuild_reason: str | None = None
+        self._backfilled = False  # on this connection; a poll before it would look for the day's beginning in vain
         progress.symbols_wanted = len(options.symbols)
 
     def stop(self) -> None:
         """End ``run`` soon; the connection is closed first. Call on the loop."""
         self._stop.set()
+
+    def set_symbols(self, symbols: Sequence[str]) -> None:
+        """Record another list from now on, without a break for those on both. Call on the loop."""
+        self._symbols = tuple(symbols)
+        self._progress.symbols_wanted = len(self._symbols)
+        self._check_now.set()
 
     def request_rebuild(self, reason: str) -> None:
         """Give up the present connection and make a new one. Call on the loop."""
@@ -166,13 +178,13 @@ class FeedSession:
 
     async def _work(self, connection: sdk.Connection) -> None:
         """Everything that runs while connected. Ends only by raising ``FeedError``."""
-        subscriptions = Subscriptions(connection, self._options.symbols, self._progress, self._clock)
+        self._backfilled = False
+        subscriptions = Subscriptions(connection, self._symbols, self._progress, self._clock)
         jobs = [
             asyncio.ensure_future(self._await_lost(connection), loop=self._loop),
             asyncio.ensure_future(self._supervise(connection, subscriptions), loop=self._loop),
         ]
-        if self._options.poll_enabled:
-            jobs.append(asyncio.ensure_future(self._poll(connection, subscriptions), loop=self._loop))
+        jobs.append(asyncio.ensure_future(self._pull_by_the_clock(connection, subscriptions), loop=self._loop))
         try:
             await asyncio.gather(*jobs)
         finally:
@@ -196,6 +208,7 @@ class FeedSession:
 
     def _note_state(self, state: sdk.GlobalState) -> bool:
         """Keep what OpenD says of itself; True when it can serve."""
+        self._progress.last_answer_monotonic = self._clock.monotonic()
         self._progress.market_hk = state.market_hk
         self._progress.opend_state = "ready" if state.ready else "not_ready"
         if not state.ready:
@@ -209,13 +222,13 @@ class FeedSession:
         return state.ready
 
     async def _supervise(self, connection: sdk.Connection, subscriptions: Subscriptions) -> None:
-        """Subscribe and backfill, then check OpenD's state; after a lost login, do both again."""
-        await self._check_calendar(connection)
+        """Subscribe and backfill first, then look after the rest; after a lost login, do both again."""
         repair: asyncio.Future[None] | None = None
         try:
             await self._subscribe_and_backfill(connection, subscriptions)
             repair = asyncio.ensure_future(self._repairer.run(connection))
             self._repairer.wake()
+            await self._check_calendar(connection)
             mute, was_ready = 0, True
             while True:
                 await self._wait_check(connection)
@@ -229,6 +242,8 @@ class FeedSession:
                         raise FeedLost(f"OpenD is mute: {exc}") from exc
                     continue
                 self._progress.connected = ready
+                if subscriptions.wanted != self._symbols:
+                    subscriptions.set_wanted(self._symbols)
                 if ready and (not was_ready or subscriptions.retry_due()):
                     await self._subscribe_and_backfill(connection, subscriptions, everything=not was_ready)
                 was_ready = ready
@@ -257,6 +272,7 @@ class FeedSession:
         symbols = subscriptions.active if everything else newly_active
         if symbols and self._options.backfill_rows and self._backfill_makes_sense():
             await backfill(self._puller, connection, symbols, self._options.backfill_rows, self._clock)
+        self._backfilled = True
 
     def _backfill_makes_sense(self) -> bool:
         """In trading hours always; outside them only if the last session's end has not been covered yet."""
@@ -273,14 +289,18 @@ class FeedSession:
             _, end_ms = recording_window(day, self._calendar.day_kind(day))
         return end_ms
 
-    async def _poll(self, connection: sdk.Connection, subscriptions: Subscriptions) -> None:
+    async def _pull_by_the_clock(self, connection: sdk.Connection, subscriptions: Subscriptions) -> None:
+        """Poll what fell quiet, audit the others in turn, while the market trades."""
+        interval_sec = self._options.poll_interval_sec
         while True:
-            await asyncio.sleep(self._options.poll_interval_sec)
-            if not self._progress.connected or not subscriptions.active:
+            await asyncio.sleep(interval_sec)
+            if not self._progress.connected or not self._backfilled or not subscriptions.active:
                 continue
             if self._options.trading_only and not self._calendar.is_recording(self._clock.now_ms()):
                 continue
-            await self._poller.poll_quiet(connection, subscriptions.active)
+            if self._options.poll_enabled:
+                await self._poller.poll_quiet(connection, subscriptions.active)
+            await self._auditor.run(connection, subscriptions.active, interval_sec)
 
     async def _check_calendar(self, connection: sdk.Connection) -> None:
         """Compare our trading days with OpenD's; the one that says "open longer" is followed."""
@@ -293,7 +313,7 @@ class FeedSession:
         except FeedError as exc:
             self._repeat_log.log(logging.WARNING, "calendar_check_failed", error=str(exc), action="library is used")
             return
-        for mismatch in self._calendar.merge_opend(days):
+        for mismatch in self._calendar.merge_opend(days, first, last):
             log.warning(
                 event(
                     "calendar_mismatch",

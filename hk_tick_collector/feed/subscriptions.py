@@ -29,28 +29,36 @@ class Subscriptions:
 
     def __init__(self, connection: Connection, wanted: Sequence[str], progress: FeedProgress, clock: Clock) -> None:
         self._connection = connection
-        self._wanted = wanted
+        self.wanted = wanted
         self._progress = progress
         self._clock = clock
         self._retry = Backoff(RETRY_MIN_SEC, RETRY_MAX_SEC)
         self._retry_at_monotonic = 0.0
+        self._to_give_back = False
         self.active: list[str] = []  # in list order, confirmed by OpenD
         self.refused: dict[str, str] = {}  # code -> OpenD's words
         progress.symbols_wanted = len(wanted)
 
+    def set_wanted(self, wanted: Sequence[str]) -> None:
+        """Another list: the next ``reconcile`` subscribes what is new and gives back what is no longer wanted."""
+        self.wanted = wanted
+        self._progress.symbols_wanted = len(wanted)
+        self._retry_at_monotonic = 0.0
+        self._to_give_back = True
+
     @property
     def complete(self) -> bool:
-        return len(self.active) == len(self._wanted)
+        return len(self.active) == len(self.wanted)
 
     def retry_due(self) -> bool:
         """Is something missing, and has its waiting time passed?"""
-        return not self.complete and self._clock.monotonic() >= self._retry_at_monotonic
+        return (not self.complete or self._to_give_back) and self._clock.monotonic() >= self._retry_at_monotonic
 
     async def reconcile(self) -> list[str]:
         """Compare, subscribe what is missing, compare again. Returns the codes that were not active before."""
         before = set(self.active)
         info = await self._connection.subscriptions(SUBSCRIBE_TIMEOUT_SEC)
-        missing = [code for code in self._wanted if code not in info.ticker_codes]
+        missing = [code for code in self.wanted if code not in info.ticker_codes]
         refused: dict[str, str] = {}
         if missing:
             fits = missing[: info.remain_quota]
@@ -59,9 +67,24 @@ class Subscriptions:
             for at in range(0, len(fits), SUBSCRIBE_BATCH_CODES):
                 await self._subscribe(fits[at : at + SUBSCRIBE_BATCH_CODES], refused)
             info = await self._connection.subscriptions(SUBSCRIBE_TIMEOUT_SEC)
-        self.active = [code for code in self._wanted if code in info.ticker_codes]
+        self._to_give_back = not await self._give_back(sorted(info.ticker_codes.difference(self.wanted)))
+        self.active = [code for code in self.wanted if code in info.ticker_codes]
         self._report(refused, info.remain_quota)
         return [code for code in self.active if code not in before]
+
+    async def _give_back(self, codes: list[str]) -> bool:
+        """Unsubscribe what is no longer wanted. False: OpenD refuses for now (it wants a minute to have passed)."""
+        if not codes:
+            return True
+        try:
+            await self._connection.unsubscribe_tickers(codes, SUBSCRIBE_TIMEOUT_SEC)
+        except (FeedLost, FeedTimeout):
+            raise
+        except FeedError as exc:
+            log.info(event("futu_unsubscribe_later", symbols=len(codes), reason=str(exc)))
+            return False
+        log.info(event("futu_unsubscribed", symbols=len(codes), first=codes[0]))
+        return True
 
     async def _subscribe(self, codes: list[str], refused: dict[str, str]) -> None:
         try:
@@ -78,7 +101,7 @@ class Subscriptions:
 
     def _report(self, refused: dict[str, str], remain_quota: int) -> None:
         active = set(self.active)
-        still = {code: refused.get(code, "OpenD does not list it") for code in self._wanted if code not in active}
+        still = {code: refused.get(code, "OpenD does not list it") for code in self.wanted if code not in active}
         for code, reason in still.items():
             if self.refused.get(code) != reason:
                 action = "retrying later; all others are recorded"
@@ -94,12 +117,12 @@ class Subscriptions:
                 event(
                     "futu_subscribed",
                     symbols=len(active),
-                    wanted=len(self._wanted),
+                    wanted=len(self.wanted),
                     refused=len(still),
                     remain_quota=remain_quota,
                 )
             )
-        if still:
+        if still or self._to_give_back:
             self._retry_at_monotonic = self._clock.monotonic() + self._retry.next_sec()
         else:
             self._retry.reset()

@@ -85,7 +85,7 @@ class Reporter:
             spilled_rows=ingest.spilled_rows,
             quarantined_rows=ingest.quarantined_rows,
             open_holes=feed.open_holes,
-            missing_ticks=feed.missing_ticks,
+            missing_ticks=ingest.missing_ticks,
         )
         log.log(logging.INFO if status == "ok" else logging.WARNING, line)
         return line
@@ -114,7 +114,7 @@ class Reporter:
                 yield "warn", "newest tick is older than DRIFT_WARN_SEC"
         if feed.symbols_refused:
             yield "warn", f"{feed.symbols_refused} symbols are not subscribed"
-        if feed.missing_ticks:
+        if ingest.missing_ticks:
             yield "warn", "ticks are missing that OpenD no longer shows"
         if backlog.spill_rows:
             yield "warn", "rows wait in the spill"

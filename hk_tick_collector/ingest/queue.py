@@ -16,12 +16,15 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 
 from hk_tick_collector.core.errors import StoreError
+from hk_tick_collector.core.facts import Fact, Verified
 from hk_tick_collector.core.logline import RateLimitedLog
 from hk_tick_collector.core.progress import IngestProgress
 from hk_tick_collector.core.tick import Tick
 from hk_tick_collector.ingest.spill import SpillQueue
 
 log = logging.getLogger(__name__)
+
+MAX_FACTS = 50_000  # hours of a store outage; beyond it only those are dropped that are told again
 
 
 class TickQueue:
@@ -35,6 +38,7 @@ class TickQueue:
         self._lock = threading.Lock()
         self._chunks: deque[Sequence[Tick]] = deque()
         self._rows = 0
+        self._facts: list[Fact] = []
         self._closed = False
         self._log = RateLimitedLog(log)
         self.refused_by_symbol: Counter[str] = Counter()
@@ -58,9 +62,28 @@ class TickQueue:
         if was_empty:
             self._wake()
 
-    def take(self, max_rows: int) -> list[Tick]:
-        """The oldest rows, at most ``max_rows``; they are the caller's from now on."""
+    def put_facts(self, facts: Sequence[Fact]) -> None:
+        """Take what was learned about completeness; it is written with the next rows. From any thread."""
+        with self._lock:
+            was_empty = not self._facts and not self._rows
+            self._facts.extend(facts)
+            if len(self._facts) > MAX_FACTS:
+                self._facts = [fact for fact in self._facts if not isinstance(fact, Verified)]
+        if was_empty:
+            self._wake()
+
+    @property
+    def facts_waiting(self) -> int:
+        """Facts not taken yet."""
+        return len(self._facts)
+
+    def take(self, max_rows: int) -> tuple[list[Tick], list[Fact]]:
+        """The oldest rows, at most ``max_rows``, and the facts if these were the last rows waiting.
+
+        They are the caller's from now on. So no fact is written before the rows it speaks of.
+        """
         batch: list[Tick] = []
+        facts: list[Fact] = []
         with self._lock:
             while self._chunks and len(batch) < max_rows:
                 chunk = self._chunks.popleft()
@@ -69,7 +92,9 @@ class TickQueue:
                 if len(chunk) > room:
                     self._chunks.appendleft(chunk[room:])
             self._rows -= len(batch)
-        return batch
+            if not self._rows:
+                facts, self._facts = self._facts, []
+        return batch, facts
 
     def spill_everything(self, in_hand: Sequence[Tick]) -> int:
         """Close the queue: ``in_hand`` and all that waits go to disk, later rows too. Returns rows spilled."""

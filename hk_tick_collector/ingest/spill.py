@@ -293,7 +293,7 @@ class SpillQueue:
         with segment.path.open("rb") as file:
             while position < segment.end and len(batch) < max_rows:
                 if position in segment.passed_over:
-                    position, skip_rows = segment.passed_over[position], 0
+                    position = segment.passed_over[position]
                     continue
                 file.seek(position)
                 data = file.read(HEADER_BYTES)
@@ -441,7 +441,7 @@ def _decode(payload: bytes) -> list[Tick] | None:
 
 
 def _by_name(values: dict[str, object]) -> Tick:
-    return Tick._make(values.get(name) for name in _FIELDS)
+    return Tick._make(values.get(name, Tick._field_defaults.get(name)) for name in _FIELDS)
 
 
 def _payload_bytes(header: bytes) -> int:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from hk_tick_collector.core.backoff import Backoff
 from hk_tick_collector.core.clock import Clock
 from hk_tick_collector.core.errors import RowRefused, StoreBusy, StoreCorrupt, StoreError
+from hk_tick_collector.core.facts import Fact
 from hk_tick_collector.core.logline import RateLimitedLog, event
 from hk_tick_collector.core.progress import IngestProgress
 from hk_tick_collector.core.tick import Tick
@@ -31,6 +32,8 @@ log = logging.getLogger(__name__)
 # and nobody reads a day file more often than that.
 COMMIT_INTERVAL_SEC = 0.01
 IDLE_CHECK_SEC = 1.0
+# Nobody sends ticks of a day this long after its last one: its file is checkpointed and closed, its WAL goes.
+DAY_IDLE_CLOSE_SEC = 1800.0
 CLOSE_TIMEOUT_SEC = 10.0
 
 
@@ -68,6 +71,7 @@ class PersistWorker:
         self._hurry = asyncio.Event()
         self._flushing = False
         self._in_hand: Sequence[Tick] = ()
+        self._day_written: dict[str, float] = {}  # open days and when they were last written, monotonic
         self._commit_started = 0.0
         self._retry = Backoff(options.retry_min_sec, options.retry_max_sec)
         self._log = RateLimitedLog(log)
@@ -86,15 +90,16 @@ class PersistWorker:
         """Store until cancelled, or after ``flush`` until nothing is left."""
         while True:
             await self._wait_for_work()
-            batch = self._queue.take(self._options.batch_rows)
-            if batch:
+            batch, facts = self._queue.take(self._options.batch_rows)
+            if batch or facts:
                 self._progress.out_rows += len(batch)
                 self._progress.last_dequeue_monotonic = self._clock.monotonic()
-                await self._store(batch)
+                await self._store(batch, facts)
             elif self._spill.rows:
                 await self._drain_spill()
             elif self._flushing and not self._quarantine.waiting:
                 return
+            await self._close_idle_days()
             if self._quarantine.waiting:
                 await self._writer.call(lambda _: self._quarantine.flush())
 
@@ -142,7 +147,8 @@ class PersistWorker:
 
     async def _wait_for_work(self) -> None:
         queue = self._queue
-        if not queue.rows and not self._spill.rows and not self._quarantine.waiting and not self._flushing:
+        idle = not (queue.rows or queue.facts_waiting or self._spill.rows or self._quarantine.waiting)
+        if idle and not self._flushing:
             self._work.clear()
             # The timeout covers rows spilled or quarantined on another thread, which wake nobody.
             with contextlib.suppress(asyncio.TimeoutError):
@@ -153,15 +159,15 @@ class PersistWorker:
             if wait_sec > 0:
                 await asyncio.sleep(wait_sec)
 
-    async def _store(self, batch: Sequence[Tick]) -> None:
-        """Commit ``batch``, however long it takes. Returns only when every row is stored or quarantined."""
+    async def _store(self, batch: Sequence[Tick], facts: Sequence[Fact] = ()) -> None:
+        """Commit ``batch`` and the facts, however long it takes; then every row is stored or quarantined."""
         self._in_hand = batch
         while True:
             self._commit_started = self._clock.monotonic()
             try:
-                result = await self._writer.call(lambda writer: writer.write(batch))
+                result = await self._writer.call(lambda writer: writer.write(batch, facts))
             except RowRefused:
-                result = await self._store_without_poison(batch)
+                result = await self._store_without_poison(batch, facts)
             except StoreCorrupt as exc:
                 await self._set_aside(exc)
                 continue
@@ -173,12 +179,12 @@ class PersistWorker:
             self._note_commit(result, batch)
             return
 
-    async def _store_without_poison(self, batch: Sequence[Tick]) -> WriteResult:
+    async def _store_without_poison(self, batch: Sequence[Tick], facts: Sequence[Fact]) -> WriteResult:
         """SQLite refuses a row of the batch: store the others, put the poison into quarantine."""
         refused: list[tuple[Tick, str]] = []
 
         def isolate(writer: DayFileWriter) -> WriteResult:
-            result, poison = writer.isolate(batch)
+            result, poison = writer.isolate(batch, facts)
             refused.extend(poison)
             return result
 
@@ -238,10 +244,13 @@ class PersistWorker:
         progress.commits += 1
         progress.persisted_rows += result.inserted_rows
         progress.ignored_rows += result.ignored_rows
+        self._day_written.update(dict.fromkeys(result.days, now_sec))
+        progress.missing_ticks = result.missing_ticks
         progress.last_commit_rows = len(batch)
         progress.last_commit_monotonic = now_sec
         progress.last_commit_sec = now_sec - self._commit_started
-        progress.max_committed_ts_ms = max(progress.max_committed_ts_ms, batch[-1].ts_ms)
+        if batch:
+            progress.max_committed_ts_ms = max(progress.max_committed_ts_ms, batch[-1].ts_ms)
         if log.isEnabledFor(logging.DEBUG):
             log.debug(
                 event(
@@ -253,6 +262,17 @@ class PersistWorker:
                     queue=self._queue.rows,
                 )
             )
+
+    async def _close_idle_days(self) -> None:
+        limit_sec = self._clock.monotonic() - DAY_IDLE_CLOSE_SEC
+        for day in [day for day, written_sec in self._day_written.items() if written_sec < limit_sec]:
+            del self._day_written[day]
+            try:
+                await self._writer.call(lambda writer, day=day: writer.close_day(day))  # type: ignore[misc]
+            except StoreError as exc:
+                log.warning(event("day_file_close_failed", trading_day=day, error=str(exc)))
+            else:
+                log.info(event("day_file_closed", trading_day=day, idle_sec=DAY_IDLE_CLOSE_SEC))
 
     async def _drain_spill(self) -> None:
         """Store the oldest spilled rows; they leave the spill only after their commit."""

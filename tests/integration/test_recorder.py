@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from Crypto.PublicKey import RSA
 
 from tests.harness import BIN, Process, Recorder, Simulator, check, clean_env, ended, wait_until
 
@@ -66,7 +67,7 @@ def test_rows_follow_the_published_schema(simulator: Simulator, tmp_path: Path) 
         assert columns == [
             "market", "symbol", "ts_ms", "price", "volume", "turnover", "direction", "seq", "tick_type", "push_type",
             "provider", "trading_day", "recv_ts_ms", "inserted_at_ms", "push_data_type", "opend_recv_ts_ms",
-            "type_sign",
+            "type_sign", "occurrence",
         ]  # fmt: skip
         indexes = {row[1] for row in conn.execute("PRAGMA index_list(ticks)")}
         assert {"uniq_ticks_symbol_seq", "uniq_ticks_symbol_ts_price_vol_turnover"} == indexes
@@ -172,6 +173,39 @@ def test_an_unreadable_tick_costs_itself_and_is_kept(simulator: Simulator, tmp_p
         recorder.wait_for("tick_quarantined symbol=HK.* reason=.*no known form")
         wait_until(lambda: list((tmp_path / "data" / "_quarantine").glob("*.jsonl")), "a quarantine file")
         assert_complete(simulator, recorder)  # the pull that closes the hole brings the readable tick
+
+
+def test_an_encrypted_connection_records_the_same(tmp_path: Path) -> None:
+    key_file = tmp_path / "key.pem"
+    key_file.write_bytes(RSA.generate(1024).export_key("PEM", pkcs=1))
+    simulator = Simulator(tmp_path / "sim", *ALWAYS_OPEN, "--rsa-key", key_file)
+    with ended(simulator):
+        recorder = Recorder(tmp_path / "data", simulator.port, SYMBOLS, FUTU_RSA_KEY_FILE=key_file)
+        with ended(recorder):
+            recorder.wait_for("futu_connected")
+            recorded(recorder, 1000)
+            recorder.wait_for(r"health connected=True .* push_rows_per_min=[1-9]")
+            simulator.ctl("skip percent=20")
+            recorded(recorder, recorder.rows() + 1000)
+            assert_complete(simulator, recorder)
+
+
+def test_reload_changes_the_list_without_a_break(simulator: Simulator, tmp_path: Path) -> None:
+    codes = tmp_path / "codes.txt"
+    codes.write_text("HK.00700\n")
+    recorder = Recorder(tmp_path / "data", simulator.port, f"@{codes}")
+    with ended(recorder):
+        recorder.wait_for("futu_subscribed symbols=1 wanted=1")
+        recorded(recorder, 1000)
+        codes.write_text(SYMBOLS.replace(",", "\n"))
+        recorder.signal(signal.SIGHUP)
+        recorder.wait_for("futu_subscribed symbols=3 wanted=3")
+        codes.write_text("US.AAPL\n")
+        recorder.signal(signal.SIGHUP)
+        recorder.wait_for("reload_failed .*US.AAPL")
+        recorded(recorder, recorder.rows() + 500)
+        assert len(re.findall("futu_connected", recorder.output)) == 1
+        assert_complete(simulator, recorder)
 
 
 def test_sigusr1_dumps_all_threads(simulator: Simulator, tmp_path: Path) -> None:

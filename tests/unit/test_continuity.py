@@ -1,135 +1,266 @@
-"""Holes are found on arrival, and a pull hides nothing: against a plain set as the model."""
+"""Holes are found on arrival, a pull hides nothing, trust is earned: against a plain set as the model."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hk_tick_collector.core.tick import SEQ_COUNTER_MASK, Tick
-from hk_tick_collector.feed.continuity import MAX_RANGES, Continuity, Hole
+from hk_tick_collector.core.facts import Fact, GapFound, HeadProven, StoredTrack, Unproven, Verified
+from hk_tick_collector.core.ranges import CounterRanges
+from hk_tick_collector.core.tick import Tick, seq_counter
+from hk_tick_collector.feed.continuity import (
+    COUNTER_WENT_BACK,
+    MAX_RANGES,
+    NO_SEQUENCE,
+    NOT_COUNTING,
+    PUSH_PULL_DISAGREE,
+    Continuity,
+    Hole,
+)
 
 SECOND = 1_795_138_200
+DAY = "20261120"
 
 
-def tick(counter: int, symbol: str = "HK.00700", day: str = "20261120", second: int | None = None) -> Tick:
+def tick(counter: int, symbol: str = "HK.00700", day: str = DAY, second: int | None = None, price: float = 1.0) -> Tick:
     """A tick whose second grows with its counter, as OpenD's do."""
     seq = (SECOND + counter // 10 if second is None else second) << 32 | counter
     return Tick(
-        "HK", symbol, SECOND * 1000 + counter, 1.0, 100, 100.0, "BUY", seq, "AUTO_MATCH", "push", "futu", day, 1,
+        "HK", symbol, SECOND * 1000 + counter, price, 100, 100.0, "BUY", seq, "AUTO_MATCH", "push", "futu", day, 1,
         None, None, None,
     )  # fmt: skip
 
 
-def push(continuity: Continuity, *counters: int, at: float = 1.0) -> bool:
-    return continuity.observe_push([tick(counter) for counter in counters], at)
+class Watched(Continuity):
+    """A continuity whose facts are kept."""
+
+    def __init__(self) -> None:
+        self.facts: list[Fact] = []
+        super().__init__(self.facts.extend)
+
+    def push(self, *counters: int, at: float = 1.0) -> bool:
+        return self.observe_push([tick(counter) for counter in counters], at)
+
+    def pull(self, ticks: Iterable[Tick], asked_rows: int = 1000, at_ms: int = 5) -> list[Tick]:
+        """New ticks of an answer for HK.00700."""
+        return self.new_of_pull("HK.00700", list(ticks), asked_rows, at_ms)
+
+
+def counters(ticks: Iterable[Tick]) -> list[int]:
+    return [seq_counter(one.seq) for one in ticks if one.seq is not None]
 
 
 def test_in_order_makes_no_hole() -> None:
-    continuity = Continuity()
-    assert not push(continuity, *range(5, 200))
+    continuity = Watched()
+    assert not continuity.push(*range(5, 200))
     assert continuity.holes() == []
 
 
 def test_a_step_is_a_hole_of_known_size_and_closes() -> None:
-    continuity = Continuity()
-    assert push(continuity, 1, 2, 6)
-    assert continuity.holes() == [Hole("HK.00700", 3, 5, 6)]
+    continuity = Watched()
+    assert continuity.push(1, 2, 6)
+    assert continuity.holes() == [Hole("HK.00700", DAY, 3, 5, 6)]
     assert (continuity.holes()[0].missing_rows, continuity.holes()[0].rows_back) == (3, 4)
-    fresh = continuity.new_of_pull("HK.00700", [tick(n) for n in range(1, 7)])
-    assert [t.seq & SEQ_COUNTER_MASK for t in fresh if t.seq] == [3, 4, 5]
-    assert continuity.holes() == []
+    assert counters(continuity.pull(map(tick, range(1, 7)))) == [3, 4, 5]
+    assert not continuity.has_holes
+
+
+def test_a_hole_in_front_of_a_pull_is_seen_too() -> None:
+    continuity = Watched()
+    continuity.push(1, 2)
+    continuity.pull(map(tick, range(120, 220)), asked_rows=100)
+    assert continuity.holes() == [Hole("HK.00700", DAY, 3, 119, 219)]
 
 
 def test_out_of_order_pushes_close_their_own_hole() -> None:
-    continuity = Continuity()
-    push(continuity, 1, 3, 2, 5, 4)
+    continuity = Watched()
+    continuity.push(1, 3, 2, 5, 4)
     assert continuity.holes() == []
 
 
 def test_poll_brings_back_a_tick_older_than_the_newest() -> None:
     """Earlier recorders dropped everything at or below the newest sequence, so a hole could never be filled."""
-    continuity = Continuity()
-    push(continuity, 1, 2, 4)
-    assert [t.seq & SEQ_COUNTER_MASK for t in continuity.new_of_pull("HK.00700", [tick(3), tick(4)]) if t.seq] == [3]
+    continuity = Watched()
+    continuity.push(1, 2, 4)
+    assert counters(continuity.pull([tick(3), tick(4)])) == [3]
 
 
 def test_a_pull_with_nothing_new_is_skipped() -> None:
-    continuity = Continuity()
-    push(continuity, *range(1, 50))
-    assert continuity.new_of_pull("HK.00700", [tick(n) for n in range(10, 50)]) == []
-
-
-def test_renumbered_sequences_hide_nothing() -> None:
-    """The same counters under other seconds: OpenD counts anew. Everything goes to the store, whose index decides."""
-    continuity = Continuity()
-    push(continuity, *range(1, 50))
-    renumbered = [tick(n, second=SECOND + 1000 + n) for n in range(1, 50)]
-    assert continuity.new_of_pull("HK.00700", renumbered) == renumbered
+    continuity = Watched()
+    continuity.push(*range(1, 50))
+    assert continuity.pull(map(tick, range(10, 50))) == []
 
 
 def test_a_new_day_starts_over_and_a_late_tick_of_the_old_day_is_no_hole() -> None:
-    continuity = Continuity()
-    push(continuity, 900, 901)
+    continuity = Watched()
+    continuity.push(900, 901)
     continuity.observe_push([tick(1, day="20261123"), tick(2, day="20261123")], 2.0)
-    assert not continuity.observe_push([tick(950, day="20261120")], 3.0)
+    assert not continuity.observe_push([tick(950)], 3.0)
     assert continuity.holes() == []
-    late = tick(951, day="20261120")
-    assert continuity.new_of_pull("HK.00700", [late]) == [late]
+    assert continuity.pull([tick(951)]) == [tick(951)]
+
+
+def seeded(first: int, last: int) -> Watched:
+    continuity = Watched()
+    continuity.seed(
+        {"HK.00700": StoredTrack(DAY, CounterRanges([(first, last)]), tick(last).seq or 0, head_known=True)}
+    )
+    return continuity
 
 
 def test_the_seed_makes_a_restart_hole_visible() -> None:
-    continuity = Continuity()
-    continuity.seed({"HK.00700": ("20261120", tick(100).seq or 0)})
-    assert push(continuity, 105)
-    assert continuity.holes() == [Hole("HK.00700", 101, 104, 105)]
+    continuity = seeded(1, 100)
+    assert continuity.push(105)
+    assert continuity.holes() == [Hole("HK.00700", DAY, 101, 104, 105)]
 
 
-def test_counters_that_do_not_count_are_not_judged() -> None:
-    continuity = Continuity()
-    push(continuity, *range(0, MAX_RANGES * 40, 10))
+def test_after_a_restart_overlap_proves_that_nothing_is_missing_between() -> None:
+    continuity = seeded(1, 100)
+    assert counters(continuity.pull(map(tick, range(50, 131)), asked_rows=81)) == list(range(101, 131))
     assert continuity.holes() == []
-    strange = [tick(n) for n in range(5, 100, 10)]
-    assert continuity.new_of_pull("HK.00700", strange) == strange
 
 
 def test_two_symbols_may_carry_the_same_sequence() -> None:
-    continuity = Continuity()
-    push(continuity, 1, 2)
+    continuity = Watched()
+    continuity.push(1, 2)
     other = [tick(1, "HK.00005"), tick(2, "HK.00005")]
-    assert continuity.new_of_pull("HK.00005", other) == other
+    assert continuity.new_of_pull("HK.00005", other, 1000, 5) == other
 
 
-def test_giving_a_hole_up_closes_it() -> None:
-    continuity = Continuity()
-    push(continuity, 1, 9)
-    continuity.give_up(continuity.holes()[0])
+def test_a_hole_given_up_becomes_a_gap_and_is_taken_if_it_comes_after_all() -> None:
+    continuity = Watched()
+    continuity.push(1, 9)
+    continuity.give_up(continuity.holes()[0], 77, "gone")
+    assert continuity.facts[-1] == GapFound("HK.00700", DAY, 2, 8, 77, "gone")
+    assert not continuity.has_holes
+    continuity.push(10, 11)
+    assert not continuity.has_holes
+    assert counters(continuity.pull(map(tick, range(5, 12)))) == [5, 6, 7, 8]
+
+
+# --- trust ---
+
+
+def unproven(continuity: Watched) -> list[str]:
+    return [fact.reason for fact in continuity.facts if isinstance(fact, Unproven)]
+
+
+def test_agreement_of_push_and_pull_is_a_fact() -> None:
+    continuity = Watched()
+    continuity.push(1, 2, 3)
+    continuity.pull(map(tick, [1, 2, 3]), at_ms=99)
+    assert continuity.facts == [Verified("HK.00700", DAY, 3, 99), HeadProven("HK.00700", DAY, 1)]
+
+
+def test_without_a_common_tick_nothing_is_verified() -> None:
+    continuity = Watched()
+    continuity.pull(map(tick, [1, 2, 3]))
+    assert not [fact for fact in continuity.facts if isinstance(fact, Verified)]
+
+
+def test_the_head_is_proven_only_when_all_was_shown() -> None:
+    continuity = Watched()
+    continuity.pull(map(tick, range(501, 601)), asked_rows=100)
+    assert continuity.facts == []
+    continuity.pull(map(tick, range(400, 601)), asked_rows=1000)
+    assert continuity.facts == [HeadProven("HK.00700", DAY, 400)]
+    assert continuity.head_known("HK.00700")
+
+
+def test_yesterdays_ticks_in_front_prove_the_head_as_well() -> None:
+    continuity = Watched()
+    yesterday = [tick(n, day="20261119") for n in range(900, 999)]
+    continuity.pull([*yesterday, tick(4)], asked_rows=100)
+    assert continuity.facts == [HeadProven("HK.00700", DAY, 4)]
+
+
+def test_a_start_in_mid_session_is_a_gap_at_the_head() -> None:
+    continuity = Watched()
+    continuity.pull(map(tick, range(4001, 5001)), asked_rows=1000, at_ms=7)
+    assert continuity.facts == [GapFound("HK.00700", DAY, None, 4000, 7, "recording began in mid-session")]
+
+
+@pytest.mark.parametrize("seconds_later", [6, 3600])
+def test_counters_that_go_back_are_distrusted_and_hide_nothing(seconds_later: int) -> None:
+    continuity = Watched()
+    continuity.push(*range(1, 50))
+    again = [tick(n, second=SECOND + seconds_later + n) for n in range(1, 30)]
+    continuity.observe_push(again, 2.0)
+    assert unproven(continuity) == [COUNTER_WENT_BACK]
+    assert continuity.pull(again) == again
+
+
+def test_a_stale_second_as_documented_is_no_reason_for_distrust() -> None:
+    continuity = Watched()
+    continuity.observe_push([tick(1, second=SECOND + 9), tick(2, second=SECOND + 7), tick(1, second=SECOND + 9)], 1.0)
+    continuity.observe_push([tick(3, second=SECOND + 9)], 1.0)
+    assert unproven(continuity) == []
+
+
+def test_absent_sequences_are_distrusted() -> None:
+    continuity = Watched()
+    continuity.observe_push([tick(1), tick(2)._replace(seq=None)], 1.0)
+    assert unproven(continuity) == [NO_SEQUENCE]
+    assert continuity.pull([tick(1)]) == [tick(1)]
+
+
+def test_counters_in_many_pieces_do_not_count() -> None:
+    continuity = Watched()
+    continuity.push(*range(0, (MAX_RANGES + 1) * 10, 10))
+    assert unproven(continuity) == [NOT_COUNTING]
     assert continuity.holes() == []
-    assert continuity.new_of_pull("HK.00700", [tick(9)]) == []
+
+
+def test_a_pull_under_other_numbers_is_matched_by_content() -> None:
+    continuity = Watched()
+    continuity.push(1, 2, 3)
+    renumbered = [tick(n)._replace(seq=SECOND << 32 | n + 7000) for n in (1, 2, 3)]
+    fresh = continuity.pull(renumbered)
+    assert unproven(continuity) == [PUSH_PULL_DISAGREE]
+    assert [one.seq for one in fresh] == [None, None, None]
+
+
+def test_a_pull_with_another_price_under_the_same_number_disagrees() -> None:
+    continuity = Watched()
+    continuity.push(1, 2, 3)
+    continuity.pull([tick(3, price=9.0)])
+    assert unproven(continuity) == [PUSH_PULL_DISAGREE]
+
+
+def test_distrust_ends_with_the_day_and_is_said_once() -> None:
+    continuity = Watched()
+    for n in range(5):
+        continuity.observe_push([tick(n)._replace(seq=None)], 1.0)
+    continuity.observe_push([tick(1, day="20261123"), tick(3, day="20261123")], 2.0)
+    assert unproven(continuity) == [NO_SEQUENCE]
+    assert continuity.has_holes
 
 
 def test_quiet_and_active_symbols() -> None:
-    continuity = Continuity()
-    push(continuity, 1, 2, 3, at=100.0)
+    continuity = Watched()
+    continuity.push(1, 2, 3, at=100.0)
     continuity.observe_push([tick(1, "HK.00005")], 50.0)
     assert continuity.quiet_symbols(["HK.00700", "HK.00005", "HK.00001"], 90.0) == ["HK.00005", "HK.00001"]
     assert continuity.most_active_first(["HK.00001", "HK.00005", "HK.00700"])[:2] == ["HK.00700", "HK.00005"]
 
 
-@given(st.lists(st.integers(1, 60), min_size=1, max_size=80))
-def test_holes_are_exactly_what_a_set_says(counters: list[int]) -> None:
-    continuity = Continuity()
-    for counter in counters:
-        push(continuity, counter)
-    missing = set(range(min(counters), max(counters))) - set(counters)
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=80))
+def test_holes_are_exactly_what_a_set_says(seen: list[int]) -> None:
+    continuity = Watched()
+    for counter in seen:
+        continuity.push(counter)
+    missing = set(range(min(seen), max(seen))) - set(seen)
     told = {counter for hole in continuity.holes() for counter in range(hole.first, hole.last + 1)}
     assert told == missing
 
 
 @given(st.lists(st.integers(1, 40), max_size=40), st.integers(1, 40), st.integers(0, 39))
 def test_a_pull_returns_at_least_all_that_is_unknown(seen: list[int], first: int, length: int) -> None:
-    continuity = Continuity()
+    continuity = Watched()
     for counter in seen:
-        push(continuity, counter)
-    pulled = [tick(n) for n in range(first, first + length)]
-    fresh = {t.seq & SEQ_COUNTER_MASK for t in continuity.new_of_pull("HK.00700", pulled) if t.seq}
-    assert fresh >= set(range(first, first + length)) - set(seen)
+        continuity.push(counter)
+    fresh = counters(continuity.pull(map(tick, range(first, first + length))))
+    assert set(fresh) >= set(range(first, first + length)) - set(seen)

@@ -212,6 +212,14 @@ def test_one_bad_tick_costs_one_tick() -> None:
     assert (mapper.stats.mapped_rows, mapper.stats.rejected_rows) == (99, 1)
 
 
+def test_equal_trades_of_one_view_without_sequences_stay_apart() -> None:
+    messages = [message(sequence=None), message(sequence=None, price=1.0), message(sequence=None), message()]
+    mapper = TickMapper()
+    for _ in range(2):
+        ticks = mapper.map_all("HK.00700", messages, "push", RECV_MS, [])
+        assert [tick.occurrence for tick in ticks] == [0, 0, 1, 0]
+
+
 def test_invalid_utf8_in_a_time_costs_one_tick() -> None:
     wire = bytearray(message().SerializeToString())
     wire[wire.index(b"2026")] = 0xFF

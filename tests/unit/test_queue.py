@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from hk_tick_collector.core.errors import StoreUnavailable
+from hk_tick_collector.core.facts import GapFound, HeadProven, Verified
 from hk_tick_collector.core.progress import IngestProgress
-from hk_tick_collector.ingest.queue import TickQueue
+from hk_tick_collector.ingest.queue import MAX_FACTS, TickQueue
 from hk_tick_collector.ingest.spill import SpillQueue
 from tests.ticks import make_tick, make_ticks
 
@@ -36,9 +37,9 @@ def test_batches_come_out_in_order_and_bounded(spill: SpillQueue) -> None:
     queue.put(make_ticks(1, 4))
     queue.put(make_ticks(5, 9))
     assert (queue.rows, progress.in_rows, wakes) == (9, 9, [1])
-    assert queue.take(6) == make_ticks(1, 6)
-    assert queue.take(6) == make_ticks(7, 9)
-    assert (queue.rows, queue.take(6)) == (0, [])
+    assert queue.take(6) == (make_ticks(1, 6), [])
+    assert queue.take(6) == (make_ticks(7, 9), [])
+    assert (queue.rows, queue.take(6)) == (0, ([], []))
     queue.put(make_ticks(10, 10))
     assert wakes == [2]
 
@@ -76,6 +77,26 @@ def test_when_the_spill_cannot_be_written_rows_are_refused_counted_and_said(
     assert "free the disk" in caplog.text
 
 
+def test_facts_come_out_behind_the_last_row_they_speak_of(spill: SpillQueue) -> None:
+    queue, _, wakes = make_queue(spill)
+    head = HeadProven("HK.00700", "20261120", 1)
+    queue.put(make_ticks(1, 5))
+    queue.put_facts([head])
+    assert queue.take(3) == (make_ticks(1, 3), [])
+    assert queue.take(3) == (make_ticks(4, 5), [head])
+    queue.put_facts([head])
+    assert wakes == [2]
+    assert queue.take(3) == ([], [head])
+
+
+def test_too_many_facts_drop_only_those_that_are_told_again(spill: SpillQueue) -> None:
+    queue, _, _ = make_queue(spill)
+    gap = GapFound("HK.00700", "20261120", 3, 5, 1, "gone")
+    queue.put_facts([gap])
+    queue.put_facts([Verified("HK.00700", "20261120", n, n) for n in range(MAX_FACTS)])
+    assert queue.take(1) == ([], [gap])
+
+
 def test_last_resort_puts_everything_on_disk_and_later_rows_too(spill: SpillQueue) -> None:
     queue, progress, _ = make_queue(spill)
     queue.put(make_ticks(3, 6))
@@ -100,7 +121,7 @@ def test_many_threads_lose_nothing(spill: SpillQueue) -> None:
 
     def take() -> None:
         while not done.is_set() or queue.rows:
-            taken.extend(queue.take(7))
+            taken.extend(queue.take(7)[0])
 
     producers = [threading.Thread(target=bring, args=(f"HK.0000{n}",)) for n in range(1, 6)]
     consumer = threading.Thread(target=take)

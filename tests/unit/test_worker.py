@@ -13,6 +13,7 @@ import pytest
 
 from hk_tick_collector.core.clock import SystemClock
 from hk_tick_collector.core.errors import StoreError
+from hk_tick_collector.core.facts import Fact
 from hk_tick_collector.core.progress import IngestProgress
 from hk_tick_collector.core.tick import Tick
 from hk_tick_collector.ingest.quarantine import Quarantine
@@ -156,11 +157,11 @@ class HangingWriter(DayFileWriter):
     release = threading.Event()
     hung = 0
 
-    def write(self, ticks: Sequence[Tick]) -> WriteResult:
+    def write(self, ticks: Sequence[Tick], facts: Sequence[Fact] = ()) -> WriteResult:
         if HangingWriter.hung == 0:
             HangingWriter.hung += 1
             HangingWriter.release.wait(20)
-        return super().write(ticks)
+        return super().write(ticks, facts)
 
 
 def test_a_hanging_writer_is_replaced_with_a_full_queue_and_nothing_is_lost(tmp_path: Path) -> None:

@@ -1,0 +1,89 @@
+"""What the service manager hears: ready, a live sentence, and a heartbeat that stops when nothing moves any more."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+
+from hk_tick_collector.core.clock import Clock
+from hk_tick_collector.core.progress import Progress
+from hk_tick_collector.health.report import Backlog
+from hk_tick_collector.health.sdnotify import notify
+
+DEFAULT_INTERVAL_SEC = 5.0
+
+
+class Service:
+    """``Type=notify`` with ``WatchdogSec``. Without a service manager nothing happens."""
+
+    def __init__(
+        self,
+        progress: Progress,
+        backlog: Callable[[], Backlog],
+        market_open: Callable[[], bool],
+        clock: Clock,
+        stall_sec: float,
+    ) -> None:
+        self._progress = progress
+        self._backlog = backlog
+        self._market_open = market_open
+        self._clock = clock
+        self._stall_sec = stall_sec
+        self._waiting_since: float | None = None
+
+    @property
+    def interval_sec(self) -> float:
+        """Seconds between two words: a third of WATCHDOG_USEC, so that one may come late."""
+        watchdog_usec = os.environ.get("WATCHDOG_USEC", "")
+        return min(DEFAULT_INTERVAL_SEC, int(watchdog_usec) / 3e6) if watchdog_usec.isdigit() else DEFAULT_INTERVAL_SEC
+
+    def ready(self) -> None:
+        """The recorder can take ticks, whether OpenD is up or not."""
+        notify("READY=1", f"STATUS={self.sentence()}")
+
+    def reloading(self) -> None:
+        """A reload has begun; ``ready`` ends it."""
+        notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+
+    def stopping(self) -> None:
+        notify("STOPPING=1", "STATUS=storing what waits")
+
+    def beat(self) -> None:
+        """The sentence, and the heartbeat if things move."""
+        words = [f"STATUS={self.sentence()}"]
+        if self.moves():
+            words.append("WATCHDOG=1")
+        notify(*words)
+
+    def moves(self) -> bool:
+        """Rows that wait are being committed, and an OpenD that is connected in an open market says something.
+
+        A closed market and an OpenD that is known to be down are no reason to be killed.
+        """
+        now_sec = self._clock.monotonic()
+        backlog = self._backlog()
+        if not backlog.queue_rows and not backlog.in_hand_rows:
+            self._waiting_since = None
+        elif self._waiting_since is None:
+            self._waiting_since = now_sec
+        feed, ingest = self._progress.feed, self._progress.ingest
+        if self._waiting_since is not None:
+            stored_sec = max(self._waiting_since, ingest.last_commit_monotonic)
+            if now_sec - stored_sec >= self._stall_sec:
+                return False
+        if feed.connected and self._market_open():
+            return now_sec - max(feed.last_push_monotonic, feed.last_answer_monotonic) < self._stall_sec
+        return True
+
+    def sentence(self) -> str:
+        """One line for ``systemctl status``."""
+        feed, ingest = self._progress.feed, self._progress.ingest
+        if not feed.connected:
+            return f"waiting for OpenD ({feed.opend_state}); {ingest.persisted_rows} ticks stored"
+        lag_sec = (self._clock.now_ms() - feed.max_ts_ms) / 1000 if feed.max_ts_ms else None
+        newest = f"newest {lag_sec:.1f} s ago" if lag_sec is not None else "no tick yet"
+        return (
+            f"recording {feed.symbols_subscribed}/{feed.symbols_wanted} symbols, {ingest.persisted_rows} ticks stored, "
+            f"{newest}, {ingest.missing_ticks} missing"
+        )
