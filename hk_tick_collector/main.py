@@ -38,11 +38,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         layout.prepare_data_root(settings.data_root)
         lock = layout.DataRootLock(settings.data_root)
         lock.acquire()
+        with lock:
+            return asyncio.run(_run(settings, lambda: load_settings(args.env_file, os.environ)))
     except ConfigError as exc:
         print(f"hk-tick-collector: {exc}", file=sys.stderr)
         return EXIT_CONFIG
-    with lock:
-        return asyncio.run(_run(settings, lambda: load_settings(args.env_file, os.environ)))
 
 
 async def _run(settings: Settings, reload_settings: Callable[[], Settings]) -> int:

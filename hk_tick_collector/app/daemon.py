@@ -21,7 +21,7 @@ from hk_tick_collector.app.service import Service
 from hk_tick_collector.core.clock import SystemClock
 from hk_tick_collector.core.errors import ConfigError, StoreError
 from hk_tick_collector.core.facts import Fact, StoredTrack
-from hk_tick_collector.core.logline import event
+from hk_tick_collector.core.logline import RateLimitedLog, event
 from hk_tick_collector.core.progress import Progress
 from hk_tick_collector.core.ranges import CounterRanges
 from hk_tick_collector.core.tick import seq_counter
@@ -63,6 +63,7 @@ class Daemon:
         self._signals = 0
         self._fatal: str | None = None
         self._waiting_since = 0.0
+        self._round_log = RateLimitedLog(log, period_sec=60)
         self._refused_seen = 0
 
         sdk.configure(settings.futu_rsa_key_file)
@@ -108,7 +109,7 @@ class Daemon:
         self._seed()
         self._worker_task = self._start_task("persist_worker", self._worker.run())
         feed_task = self._start_task("feed", self._feed.run())
-        reports = [self._start_task(name, self._every(sec, call)) for name, sec, call in self._rounds()]
+        reports = [self._start_task(name, self._every(name, sec, call)) for name, sec, call in self._rounds()]
         self._beat()
         self._watchdog.start()
         self._service.ready()
@@ -171,10 +172,13 @@ class Daemon:
             log.error(event("task_failed", task=task.get_name(), error=repr(error)), exc_info=error)
         self.fatal(f"task {task.get_name()} ended: {error!r}")
 
-    async def _every(self, interval_sec: float, call: Callable[[], object]) -> None:
+    async def _every(self, name: str, interval_sec: float, call: Callable[[], object]) -> None:
         while True:
             await asyncio.sleep(interval_sec)
-            call()
+            try:
+                call()
+            except Exception:  # noqa: BLE001 (edge: a line that cannot be written must not end the recording)
+                self._round_log.log(logging.ERROR, "round_failed", key=name, name=name, exc_info=True)
 
     def _beat(self) -> None:
         self._progress.loop_beat_monotonic = self._clock.monotonic()

@@ -35,7 +35,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hk_tick_collector.core.errors import FeedError, FeedLost, FeedTimeout
+from hk_tick_collector.core.errors import ConfigError, FeedError, FeedLost, FeedTimeout
 from hk_tick_collector.core.logline import RateLimitedLog, event
 
 
@@ -50,7 +50,7 @@ def _ensure_home() -> None:
 _ensure_home()
 
 import futu  # noqa: E402  (needs HOME)
-from futu.common.constant import ProtoId, SubType  # noqa: E402
+from futu.common.constant import DEFAULT_INIT_PRI_KEY_FILE, ProtoId, SubType  # noqa: E402
 from futu.common.ft_logger import logger as _sdk_logger  # noqa: E402
 from futu.common.network_manager import CloseReason, ConnectErr, NetManager  # noqa: E402
 from futu.common.open_context_base import PacketErr, ReqInfo  # noqa: E402
@@ -103,8 +103,19 @@ def configure(rsa_key_file: Path | None = None) -> None:
     futu.SysConfig.set_all_thread_daemon(True)
     futu.SysConfig.set_client_info("hk-tick-collector", 1)
     if rsa_key_file is not None:
+        _refuse_public_key(rsa_key_file)
         futu.SysConfig.set_init_rsa_file(str(rsa_key_file))
         futu.SysConfig.enable_proto_encrypt(True)
+
+
+def _refuse_public_key(rsa_key_file: Path) -> None:
+    """The SDK ships a private key that everybody has: encrypting with it protects nothing."""
+    shipped = Path(futu.__file__).parent / "common" / DEFAULT_INIT_PRI_KEY_FILE
+    if shipped.exists() and rsa_key_file.read_bytes().split() == shipped.read_bytes().split():
+        raise ConfigError(
+            f"FUTU_RSA_KEY_FILE: {rsa_key_file} is the key that futu-api ships to everybody; make one of your own: "
+            "openssl genrsa -traditional -out KEY 1024, and give OpenD the same file as rsa_private_key"
+        )
 
 
 def network_thread_alive() -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import re
 import signal
 import socket
@@ -241,6 +242,14 @@ def test_every_wrong_setting_is_named_at_once_and_exits_78(tmp_path: Path) -> No
     for word in ("FUTU_PORT", "abc", "BATCH_SIZE", "US.AAPL", "FUTU_POLL_NUM"):
         assert word in process.output
     assert "Traceback" not in process.output
+
+
+def test_the_key_that_everybody_has_is_refused(tmp_path: Path) -> None:
+    shipped = Path(str(importlib.util.find_spec("futu").origin)).parent / "common" / "conn_key.txt"  # type: ignore[union-attr]
+    process = command(tmp_path, FUTU_SYMBOLS="HK.00700", DATA_ROOT=tmp_path / "d", FUTU_RSA_KEY_FILE=shipped)
+    with ended(process):
+        assert process.wait() == 78
+        assert "FUTU_RSA_KEY_FILE" in process.output
 
 
 def test_check_config_and_version(tmp_path: Path) -> None:
