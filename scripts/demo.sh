@@ -57,11 +57,13 @@ trap 'pass_on 129' HUP
 .venv/bin/python scripts/demo.py --seconds "$seconds" &
 demo=$!
 ((signals == 0)) || kill -TERM "$demo" 2>/dev/null || true
+status=0
 while :; do
   seen=$signals
-  status=0
-  wait "$demo" || status=$?
-  ((seen != signals)) || break # a signal ends only the wait
+  waited=0
+  wait "$demo" || waited=$?
+  ((waited == 127)) || status=$waited # 127: the wait before this one got its code already
+  ((seen != signals)) || break        # a signal ends only the wait
 done
 ((status != 143)) || status=${signal_code:-143}
 exit "$status"

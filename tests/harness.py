@@ -136,9 +136,11 @@ class Simulator(Process):
 
 
 class Recorder(Process):
-    """``hk-tick-collector`` on a data root, quick enough for tests."""
+    """``hk-tick-collector`` on a data root, quick enough for tests. ``settings`` are environment variables."""
 
-    def __init__(self, data_root: Path, port: int, symbols: str, **settings: object) -> None:
+    def __init__(
+        self, data_root: Path, port: int, symbols: str, *, command: Sequence[str | Path] = (), **settings: object
+    ) -> None:
         self.data_root = data_root
         quick: dict[str, object] = {
             "FUTU_HOST": "127.0.0.1",
@@ -157,7 +159,7 @@ class Recorder(Process):
             "LOG_LEVEL": "INFO",
         }
         quick.update(settings)
-        super().__init__([BIN / "hk-tick-collector"], clean_env(data_root.parent / "home", **quick))
+        super().__init__(command or [BIN / "hk-tick-collector"], clean_env(data_root.parent / "home", **quick))
 
     def rows(self) -> int:
         return stored_rows(self.data_root)

@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 
 MAX_RANGES = 512
 PULL_LIMIT_ROWS = 1000  # OpenD shows no more: beyond it the day's beginning cannot be seen
+PULL_SURELY_ALL_ROWS = 950  # an answer near the limit may be cut a little short of it
 RECENT_PUSHES = 8  # pushed ticks kept a symbol, to be compared with the next pull
 BACKWARD_TOLERANCE_SEC = 5  # a sequence's second was seen 2 s stale; more is a counter that went back
 VERIFIED_INTERVAL_MS = 60_000
@@ -175,7 +176,7 @@ class Continuity:
             for tick in fresh:
                 self._observe_slow(tick, track, facts)
             if today and not track.distrust:
-                all_shown = len(ticks) < asked_rows or len(today) < len(ticks)
+                all_shown = len(ticks) < min(asked_rows, PULL_SURELY_ALL_ROWS) or len(today) < len(ticks)
                 self._learn_end(symbol, track, today[-1], at_ms, facts)
                 if not track.head_known:
                     self._learn_head(symbol, track, today[0], all_shown, asked_rows, at_ms, facts)
@@ -299,12 +300,14 @@ class Continuity:
         """Is there anything of the day before the oldest tick OpenD shows?"""
         assert oldest.seq is not None
         counter = seq_counter(oldest.seq)
-        if all_shown:
+        if all_shown and track.seen.first >= counter:
             track.head_known = True
             facts.append(HeadProven(symbol, track.day, counter))
-        elif track.seen.first == counter and asked_rows >= PULL_LIMIT_ROWS:
+        elif asked_rows >= PULL_LIMIT_ROWS and track.seen.last - track.seen.first + 1 >= PULL_LIMIT_ROWS:
+            # We have as many as OpenD ever shows: what came before our first one will not be seen any more.
             track.head_known = True
-            facts.append(GapFound(symbol, track.day, None, counter - 1, at_ms, "recording began in mid-session"))
+            reason = "recording began in mid-session"
+            facts.append(GapFound(symbol, track.day, None, track.seen.first - 1, at_ms, reason))
 
     def _learn_end(self, symbol: str, track: _Track, newest: Tick, at_ms: int, facts: list[Fact]) -> None:
         """Nothing newer than this existed at that moment; worth a fact when it is news."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 
 from hk_tick_collector.market.sessions import HK_TZ
@@ -106,7 +106,9 @@ class CheckReport:
 
     def to_json(self) -> str:
         """For programs: one JSON object; ``symbols`` holds only those that differ."""
-        content = asdict(self)
+        # asdict would rebuild the Counter from pairs, and make the pairs its keys (Python 3.10 and 3.11).
+        content = asdict(replace(self, wrong_fields=Counter()))
+        content["wrong_fields"] = dict(self.wrong_fields)
         content.pop("seen_examples")
         content["symbols"] = {name: asdict(diff) for name, diff in sorted(self.symbols.items()) if diff.total()}
         content |= {"clean": self.clean, "exit_code": self.exit_code, **asdict(self.total())}

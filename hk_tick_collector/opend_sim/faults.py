@@ -125,7 +125,7 @@ FAULTS: dict[str, FaultSpec] = {
         ("kind", "next", "seconds"),
         kinds=FIRST_PUSH_KINDS,
     ),
-    "fail-subscribe": FaultSpec("refuse the next subscriptions", ("next", "seconds"), default_next=1),
+    "fail-subscribe": FaultSpec("refuse the next subscriptions", ("every", "next", "seconds"), default_next=1),
     "quota": FaultSpec("set the subscription quota", ("limit", "seconds"), ("limit",)),
     "logout": FaultSpec("lose the login: requests are refused, nothing is pushed", ("seconds",)),
     "kick-out": FaultSpec("another terminal took the login (GTW_EVENT KickedOut)", ("seconds",)),

@@ -170,6 +170,19 @@ def test_the_head_is_proven_only_when_all_was_shown() -> None:
     assert continuity.head_known("HK.00700")
 
 
+def test_an_answer_just_short_of_the_limit_proves_no_head() -> None:
+    continuity = Watched()
+    continuity.pull(map(tick, range(4004, 5001)), asked_rows=1000)
+    assert not [fact for fact in continuity.facts if isinstance(fact, HeadProven)]
+
+
+def test_an_answer_that_begins_behind_what_we_have_proves_no_head() -> None:
+    continuity = seeded(1, 100)
+    continuity.seed({"HK.00700": StoredTrack(DAY, CounterRanges([(1, 100)]), tick(100).seq or 0, head_known=False)})
+    continuity.pull(map(tick, range(90, 103)), asked_rows=1000)
+    assert not [fact for fact in continuity.facts if isinstance(fact, HeadProven)]
+
+
 def test_yesterdays_ticks_in_front_prove_the_head_as_well() -> None:
     continuity = Watched()
     yesterday = [tick(n, day="20261119") for n in range(900, 999)]

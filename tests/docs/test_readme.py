@@ -1,0 +1,322 @@
+"""The documents say what is: every command in them runs, or says in a comment what it needs that is not here.
+
+Blocks of ``bash`` and ``python`` run in the order of the page, in one copy of the project for each page, like a reader
+would type them. ``<!-- background -->`` before a block keeps it running beside the ones after it, and
+``<!-- needs: ... -->`` names what this place lacks. A block without either that is not run is a failure.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import sqlite3
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+
+import pytest
+
+from hk_tick_collector.app.config import OWN_PREFIXES, setting_table
+from hk_tick_collector.feed.mapping import DIRECTIONS, PUSH_DATA_TYPES, TICK_TYPES
+from tests.harness import Process, Recorder, Simulator, clean_env, ended, wait_until
+from tests.scratch_tree import ROOT, copy_tree, make_venv
+
+NEEDS = {"opend", "systemd", "package index", "lsof"}
+RUNNABLE = ("bash", "python")
+DEADLINE_SEC = 60.0
+# A page's example data root and its ports, which may be in use here.
+DATA_ROOT, OPEND_PORT, CONTROL_PORT = "/data/sqlite/HK", "11111", "11112"
+
+# Blocks that are typed otherwise here: the demo for a shorter time, and this suite must not call itself.
+INSTEAD = {
+    "bash scripts/demo.sh": "bash scripts/demo.sh --seconds 2",
+    "bash scripts/test.sh": "bash scripts/test.sh --help",
+}
+# The sqlite3 command line is a package of its own; without it the same SQL runs through Python's module.
+SQLITE3_STAND_IN = """\
+#!/usr/bin/env python3
+import sqlite3, sys
+*options, uri, sql = sys.argv[1:]
+for row in sqlite3.connect(uri, uri=True, isolation_level=None).execute(sql):
+    print(*row, sep="|")
+"""
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: language, text, what the comment before it says, and where it stands."""
+
+    language: str
+    text: str
+    comment: str
+    where: str = field(compare=False)
+
+
+def read_blocks(page: Path) -> list[Block]:
+    pattern = r"(?:^<!-- (?P<comment>.*?) -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$"
+    text = page.read_text(encoding="utf-8")
+    return [
+        Block(
+            found["language"],
+            found["text"],
+            found["comment"] or "",
+            f"{page.relative_to(ROOT)}:{text[: found.start('text')].count(chr(10)) + 1}",
+        )
+        for found in re.finditer(pattern, text, re.MULTILINE | re.DOTALL)
+    ]
+
+
+def markdown_files() -> list[Path]:
+    inside = (ROOT / "docs", ROOT / "benchmarks", ROOT / "deploy", ROOT / ".github")
+    return sorted([*ROOT.glob("*.md"), *(path for directory in inside for path in directory.rglob("*.md"))])
+
+
+class Reader:
+    """Types the blocks of one page in a copy of the project, with a recording going on at the example data root."""
+
+    def __init__(self, tree: Path, opend_port: int) -> None:
+        self.tree = tree
+        self.data_root = tree.parent / "HK"
+        self.run_blocks: list[Block] = []
+        self._opend_port = opend_port
+        self._control_port = free_port()
+        self._background: list[Process] = []
+        home = tree.parent / "reader-home"
+        self._env = clean_env(home, PATH=f"{self._bin()}:{os.environ['PATH']}", TMPDIR=self._tmp())
+        for name in ("DATA_ROOT", "PYTHON", "TZ"):
+            self._env.pop(name, None)
+
+    def type(self, block: Block) -> None:
+        """Run one block; what it says on failure goes into the assertion."""
+        script = self._here(block)
+        if block.comment == "background":
+            self._start(script)
+        elif "hk-opend-sim check" in script:
+            self._until_it_succeeds(block, script)
+        else:
+            done = self._run(block, script)
+            assert done.returncode == 0, f"{block.where} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
+            assert "Traceback" not in done.stderr, f"{block.where}:\n{done.stderr}"
+        self.run_blocks.append(block)
+
+    def end(self) -> list[int]:
+        """Stop what runs in the background, last one first; the exit codes."""
+        codes = []
+        for process in reversed(self._background):
+            os.killpg(process.proc.pid, signal.SIGTERM)
+            codes.append(process.wait(15))
+        return codes
+
+    def kill(self) -> None:
+        for process in self._background:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.proc.pid, signal.SIGKILL)
+            process.end()
+
+    def _here(self, block: Block) -> str:
+        text = block.text
+        for typed, instead in INSTEAD.items():
+            text = re.sub(rf"^{re.escape(typed)}$", instead, text, flags=re.MULTILINE)
+        text = text.replace(DATA_ROOT, str(self.data_root)).replace(CONTROL_PORT, str(self._control_port))
+        text = text.replace(OPEND_PORT, str(self._opend_port))
+        # The simulator that a page starts takes the port that the page's programs connect to.
+        return re.sub(
+            r"^hk-opend-sim run (?!.*--port)", f"hk-opend-sim run --port {self._opend_port} ", text, flags=re.M
+        )
+
+    def _command(self, language: str, script: str) -> list[str]:
+        shell = ["bash", "-euo", "pipefail", "-c", script]
+        return shell if language == "bash" else [str(self.tree / ".venv" / "bin" / "python"), "-c", script]
+
+    def _run(self, block: Block, script: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self._command(block.language, script), cwd=self.tree, env=self._env, capture_output=True, text=True,
+            timeout=DEADLINE_SEC, check=False, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+
+    def _start(self, script: str) -> None:
+        environment = {**self._env, "FUTU_PORT": str(self._opend_port)}
+        process = Process(["env", "-C", str(self.tree), "bash", "-euc", script], environment)
+        self._background.append(process)
+        process.wait_for("opend_sim_ready |backfill_done ")
+
+    def _until_it_succeeds(self, block: Block, script: str) -> None:
+        """A check beside a running market: "some seconds later" is not a time."""
+        deadline = time.monotonic() + DEADLINE_SEC
+        while (done := self._run(block, script)).returncode != 0:
+            assert time.monotonic() < deadline, f"{block.where}:\n{done.stdout}{done.stderr}"
+            time.sleep(0.5)
+
+    def _bin(self) -> str:
+        stand_ins = self.tree.parent / "bin"
+        stand_ins.mkdir()
+        if not any((Path(place) / "sqlite3").exists() for place in os.environ["PATH"].split(":")):
+            (stand_ins / "sqlite3").write_text(SQLITE3_STAND_IN)
+            (stand_ins / "sqlite3").chmod(0o755)
+        return f"{self.tree / '.venv' / 'bin'}:{stand_ins}"
+
+    def _tmp(self) -> Path:
+        (self.tree.parent / "tmp").mkdir()
+        return self.tree.parent / "tmp"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+@pytest.fixture
+def reader(tmp_path: Path) -> Iterator[Reader]:
+    tree = copy_tree(tmp_path / "tree")
+    make_venv(tree)
+    reader = Reader(tree, free_port())
+    try:
+        yield reader
+    finally:
+        reader.kill()
+
+
+@pytest.fixture
+def recorder(tmp_path: Path, reader: Reader) -> Iterator[Recorder]:
+    """What the commands about a running recorder and its files work on."""
+    symbols = "HK.00700,HK.00005"
+    simulator = Simulator(tmp_path / "sim", "--symbols", symbols, "--always-open", "--rate", "50")
+    with ended(simulator):
+        recorder = Recorder(reader.data_root, simulator.port, symbols)
+        with ended(recorder):
+            wait_until(lambda: recorder.rows() > 100, "rows")
+            yield recorder
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize(
+    "name", ["README.md", "docs/getting-started.md", "docs/troubleshooting.md", "docs/configuration.md"]
+)
+def test_every_command_runs_or_says_what_it_needs(reader: Reader, recorder: Recorder, name: str) -> None:
+    blocks = [block for block in read_blocks(ROOT / name) if block.language in RUNNABLE]
+    assert blocks, name
+    if name == "docs/configuration.md":  # for somebody who has a file already
+        (reader.tree / ".env").write_text((ROOT / ".env.example").read_text(encoding="utf-8"))
+    for block in blocks:
+        if not block.comment.startswith("needs: "):
+            reader.type(block)
+    not_run = [block for block in blocks if block not in reader.run_blocks]
+    assert all(block.comment.removeprefix("needs: ") in NEEDS for block in not_run), not_run
+    assert set(reader.end()) <= {0}
+    if name == "README.md":
+        recorder.wait_for("Current thread 0x", 5)  # it was asked for its stacks
+        recorder.wait_for("recorder_stopped exit_code=0", 5)  # and told to stop
+        with contextlib.closing(sqlite3.connect(reader.tree / "salvaged.db")) as conn:
+            assert conn.execute("SELECT COUNT(*) FROM ticks").fetchone()[0] > 100
+
+
+@pytest.mark.parametrize("page", markdown_files(), ids=lambda page: str(page.relative_to(ROOT)))
+def test_comments_before_blocks_are_known_ones(page: Path) -> None:
+    for block in read_blocks(page):
+        what, _, value = block.comment.partition(": ")
+        known = block.comment in ("", "background") or (what == "needs" and value in NEEDS)
+        assert known, f"{block.where}: {block.comment}"
+        assert block.language, f"{block.where}: name the language, so that no command hides from these tests"
+
+
+def test_a_block_that_fails_is_noticed(reader: Reader) -> None:
+    with pytest.raises(AssertionError, match=r"page:1 ended with 3"):
+        reader.type(Block("bash", "exit 3", "", "page:1"))
+    with pytest.raises(AssertionError, match="no such table"):
+        reader.type(Block("python", "import sqlite3; sqlite3.connect(':memory:').execute('SELECT * FROM x')", "", "x"))
+    assert reader.run_blocks == []
+
+
+def test_both_readmes_have_the_same_commands() -> None:
+    english, chinese = (
+        [
+            (block.language, block.text, block.comment)
+            for block in read_blocks(ROOT / name)
+            if block.language in RUNNABLE
+        ]
+        for name in ("README.md", "README.zh-CN.md")
+    )
+    assert english == chinese
+    assert [text for _, text, _ in english[:2]] == ["bash scripts/demo.sh\n", "bash scripts/test.sh\n"]
+
+
+@pytest.mark.parametrize("name", ["README.md", "README.zh-CN.md"])
+def test_the_schema_shown_is_the_schema(name: str) -> None:
+    (shown,) = [block.text for block in read_blocks(ROOT / name) if block.language == "sql"]
+    real = resources.files("hk_tick_collector.store").joinpath("schema.sql").read_text(encoding="utf-8")
+    columns = []
+    for script in (shown, real):
+        with contextlib.closing(sqlite3.connect(":memory:")) as conn:
+            conn.executescript(script)
+            columns.append(conn.execute("PRAGMA table_info(ticks)").fetchall())
+    assert columns[0] == columns[1]
+
+
+@pytest.mark.parametrize("page", markdown_files(), ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_relative_link_leads_somewhere(page: Path) -> None:
+    prose = without_blocks(page)
+    for target in re.findall(r"\]\((?!https?://|mailto:)([^)\s]+)\)", prose):
+        file, _, anchor = target.partition("#")
+        path = (page.parent / file).resolve() if file else page
+        assert path.exists(), f"{page.name}: {target}"
+        assert path.is_relative_to(ROOT), f"{page.name}: {target}"
+        if anchor:
+            assert anchor in anchors(path), f"{page.name}: {target}"
+
+
+@pytest.mark.parametrize("page", markdown_files(), ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_file_named_in_code_style_exists(page: Path) -> None:
+    for name in re.findall(
+        r"`((?:docs|scripts|tests|benchmarks|deploy|hk_tick_collector)/[\w./-]*)`", without_blocks(page)
+    ):
+        assert (ROOT / name).exists(), f"{page.name}: {name}"
+
+
+@pytest.mark.parametrize("page", markdown_files(), ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_key_is_a_real_setting(page: Path) -> None:
+    settings = {info.key for info in setting_table()}
+    other_names = {*TICK_TYPES.values(), *DIRECTIONS.values(), *PUSH_DATA_TYPES.values(), *source_constants()}
+    text = page.read_text(encoding="utf-8")
+    for word in set(re.findall(r"\b[A-Z]+(?:_[A-Z0-9]+)+(?![\w*])", text)):
+        ours = word.startswith(OWN_PREFIXES) or word not in other_names
+        if ours and not word.startswith(("PIP_", "OWN_")):
+            assert word in settings, f"{page.name}: {word}"
+
+
+def test_every_log_line_in_the_troubleshooting_exists() -> None:
+    sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "hk_tick_collector").rglob("*.py"))
+    words = re.findall(
+        r"^\| `((?:[a-z]+_)+[a-z0-9]+|health|WATCHDOG)\b", without_blocks(ROOT / "docs/troubleshooting.md"), re.M
+    )
+    assert len(words) > 12
+    for word in words:
+        assert re.search(rf'"{word}[" ]', sources), word
+
+
+def without_blocks(page: Path) -> str:
+    return re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+
+
+def anchors(page: Path) -> set[str]:
+    """Of the headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", without_blocks(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+def source_constants() -> set[str]:
+    """Constants of the code that documents may name."""
+    return {
+        name
+        for path in (ROOT / "hk_tick_collector").rglob("*.py")
+        for name in re.findall(
+            r"^_?([A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+)\b.*=", path.read_text(encoding="utf-8"), re.MULTILINE
+        )
+    }
