@@ -38,7 +38,7 @@ class Tick(NamedTuple):
     push_data_type: str | None  # REALTIME | BYDISCONN | CACHE, None for pulls
     opend_recv_ts_ms: int | None  # OpenD's clock when it got the tick; None for CACHE and pulls
     type_sign: str | None  # HKEX's trade-type letter (typeSign as a character)
-    occurrence: int = 0  # without seq: the how-manieth of equal content within one view (push frame or pull answer)
+    occurrence: int = 0  # without seq: 0, 1, 2 ... among ticks of equal content in one view (push frame, pull answer)
 
 
 def seq_counter(seq: int) -> int:

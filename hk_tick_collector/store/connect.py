@@ -55,7 +55,7 @@ LEGACY_COLUMNS = (
     "recv_ts_ms",
     "inserted_at_ms",
 )
-COLUMNS = (*LEGACY_COLUMNS, "push_data_type", "opend_recv_ts_ms", "type_sign")
+COLUMNS = (*LEGACY_COLUMNS, "push_data_type", "opend_recv_ts_ms", "type_sign", "occurrence")
 ROW_COLUMNS = (*Tick._fields, "inserted_at_ms")  # the order of the parameters below
 
 # ON CONFLICT DO NOTHING is INSERT OR IGNORE for the unique indexes only: OR IGNORE would also drop a row that breaks
@@ -69,7 +69,7 @@ INSERT_UNSEQUENCED = (
     f"INSERT INTO ticks ({', '.join(ROW_COLUMNS)}) "  # noqa: S608 - constants
     f"SELECT {', '.join(f'?{n}' for n in range(1, len(ROW_COLUMNS) + 1))} WHERE NOT EXISTS ("
     "SELECT 1 FROM ticks WHERE seq IS NULL AND symbol = ?2 AND ts_ms = ?3 "
-    "AND price IS ?4 AND volume IS ?5 AND turnover IS ?6) ON CONFLICT DO NOTHING"
+    "AND price IS ?4 AND volume IS ?5 AND turnover IS ?6 AND occurrence = ?17) ON CONFLICT DO NOTHING"
 )
 
 
@@ -89,6 +89,14 @@ class SqliteOptions:
             raise ValueError(f"synchronous {self.synchronous!r} is not one of {', '.join(SYNCHRONOUS_MODES)}")
 
 
+def _sql(name: str) -> str:
+    return resources.files("hk_tick_collector.store").joinpath(name).read_text(encoding="utf-8")
+
+
+COVERAGE_SQL = _sql("coverage.sql")
+SCHEMA_SQL = _sql("schema.sql") + COVERAGE_SQL
+
+
 class Step(NamedTuple):
     """Brings a file from ``version - 1`` to ``version``."""
 
@@ -103,9 +111,19 @@ MIGRATIONS: tuple[Step, ...] = (
         ALTER TABLE ticks ADD COLUMN push_data_type TEXT;
         ALTER TABLE ticks ADD COLUMN opend_recv_ts_ms INTEGER;
         ALTER TABLE ticks ADD COLUMN type_sign TEXT;
+        ALTER TABLE ticks ADD COLUMN occurrence INTEGER NOT NULL DEFAULT 0;
         CREATE UNIQUE INDEX IF NOT EXISTS uniq_ticks_symbol_seq ON ticks (symbol, seq) WHERE seq IS NOT NULL;
-        CREATE UNIQUE INDEX IF NOT EXISTS uniq_ticks_symbol_ts_price_vol_turnover
-          ON ticks (symbol, ts_ms, price, volume, turnover) WHERE seq IS NULL;
+        DROP INDEX IF EXISTS uniq_ticks_symbol_ts_price_vol_turnover;
+        CREATE UNIQUE INDEX uniq_ticks_symbol_ts_price_vol_turnover
+          ON ticks (symbol, ts_ms, price, volume, turnover, occurrence) WHERE seq IS NULL;
+        CREATE TABLE IF NOT EXISTS gaps (
+          trading_day TEXT NOT NULL, symbol TEXT NOT NULL, gap_start_ts_ms INTEGER NOT NULL,
+          gap_end_ts_ms INTEGER NOT NULL, gap_sec REAL NOT NULL, detected_at_ms INTEGER NOT NULL, reason TEXT NOT NULL,
+          meta_json TEXT, PRIMARY KEY (symbol, gap_start_ts_ms, gap_end_ts_ms)
+        );
+        ALTER TABLE gaps ADD COLUMN missing_ticks INTEGER;
+        ALTER TABLE gaps ADD COLUMN state TEXT NOT NULL DEFAULT 'open';
+        {COVERAGE_SQL}
         PRAGMA application_id = {APPLICATION_ID};
         """,
     ),
@@ -266,9 +284,6 @@ def split_statements(script: str) -> Iterator[str]:
             pending = ""
     if pending.strip():
         yield pending
-
-
-SCHEMA_SQL = resources.files("hk_tick_collector.store").joinpath("schema.sql").read_text(encoding="utf-8")
 
 
 _BY_CODE: dict[int, type[StoreError]] = {

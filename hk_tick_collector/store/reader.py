@@ -16,19 +16,25 @@ import logging
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import closing
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from hk_tick_collector.core.errors import StoreCorrupt, StoreError
+from hk_tick_collector.core.facts import StoredTrack
 from hk_tick_collector.core.logline import event
-from hk_tick_collector.core.tick import Tick
+from hk_tick_collector.core.ranges import CounterRanges
+from hk_tick_collector.core.tick import Tick, seq_counter
 from hk_tick_collector.store.connect import APPLICATION_ID, table_columns, translate
+from hk_tick_collector.store.coverage import MISSING, PROVEN, TOO_MANY_HOLES, UNPROVEN, ranges_of
+from hk_tick_collector.store.gaps import read_meta
 from hk_tick_collector.store.layout import parse_day, recent_day_files
 
 READ_TIMEOUT_SEC = 1.0  # readers meet a lock only while a WAL is recovered or a rollback journal is committed
 CHUNK_ROWS = 5000  # rows a statement, so that no read transaction lives long
 FRESH_ROWS = 20_000  # the newest rows among which freshness() looks for the newest event time
 MIN_SEQ = -(1 << 63)
+_ABSENT = Tick._field_defaults  # values of columns that files of an earlier recorder lack
 
 # INDEXED BY: without that index this would become a scan of the day; better an error, and the file is skipped.
 LAST_SEQ_SQL = (
@@ -53,6 +59,59 @@ class SymbolCount(NamedTuple):
     symbol: str
     rows: int
     max_seq: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class CoverageRow:
+    """A row of ``coverage``; the columns are described in coverage.sql."""
+
+    symbol: str
+    first_counter: int | None
+    last_counter: int | None
+    stored_ticks: int
+    missing_ticks: int
+    holes: str | None
+    head_proven: int
+    verified_counter: int | None
+    verified_until_ms: int | None
+    first_ts_ms: int | None
+    last_ts_ms: int | None
+    state: str
+    reason: str | None
+    updated_at_ms: int
+    unsequenced_ticks: int
+    head_counter: int | None
+    distrust: str | None
+
+    @property
+    def ranges(self) -> CounterRanges:
+        """The counters stored."""
+        return ranges_of(self.first_counter, self.last_counter, self.holes)
+
+
+@dataclass(frozen=True, slots=True)
+class GapRow:
+    """A row of ``gaps``; ``meta_json`` is described in gaps.py."""
+
+    trading_day: str
+    symbol: str
+    gap_start_ts_ms: int
+    gap_end_ts_ms: int
+    gap_sec: float
+    detected_at_ms: int
+    reason: str
+    meta_json: str | None
+    missing_ticks: int | None
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class DayState:
+    """How complete a day file is. ``symbols``: how many are in each state."""
+
+    stored_ticks: int = 0
+    missing_ticks: int = 0  # of the symbols in the state "missing"
+    symbols: dict[str, int] = field(default_factory=lambda: dict.fromkeys((PROVEN, MISSING, UNPROVEN), 0))
 
 
 def open_read_only(path: Path, *, damaged: bool = False) -> sqlite3.Connection:
@@ -99,27 +158,88 @@ def _has_wal_content(path: Path) -> bool:
         return True
 
 
-def last_seqs(data_root: Path, symbols: Iterable[str], days: int) -> dict[str, tuple[str, int]]:
-    """For each symbol its newest trading day among the last ``days`` day files, and the highest sequence of that day.
+def tracks(data_root: Path, symbols: Iterable[str], days: int) -> dict[str, StoredTrack]:
+    """For each symbol what the newest of the last ``days`` day files holds that has a sequenced tick of it.
 
-    Costs O(symbols x log rows) a file, whatever the file's size. Symbols without a sequenced tick there are left out.
-    A file that cannot be read is skipped with a log line: seeding must never stop the recorder.
+    Costs O(symbols x log rows) a file, whatever the file's size; a symbol without a coverage row (a file of an earlier
+    recorder) costs its part of the index. Symbols without a sequenced tick are left out, and those whose ranges were
+    given up. A file that cannot be read is skipped with a log line: seeding must never stop the recorder.
     """
-    found: dict[str, tuple[str, int]] = {}
-    wanted = list(dict.fromkeys(symbols))
+    found: dict[str, StoredTrack] = {}
+    wanted = dict.fromkeys(symbols)
     for path in recent_day_files(data_root, days):
-        wanted = [symbol for symbol in wanted if symbol not in found]
         if not wanted:
             break
         try:
             with closing(open_read_only(path)) as conn:
-                for symbol in wanted:
-                    row = conn.execute(LAST_SEQ_SQL, (symbol,)).fetchone()
-                    if row is not None and isinstance(row[0], int):
-                        found[symbol] = (parse_day(path) or "", row[0])
-        except (StoreError, sqlite3.Error) as exc:
+                rows = {row.symbol: row for row in _rows(conn, CoverageRow, "coverage")}
+                head_gaps = {gap.symbol for gap in _rows(conn, GapRow, "gaps") if "at_most" in read_meta(gap.meta_json)}
+                for symbol in list(wanted):
+                    row = rows.get(symbol)
+                    track = _track(conn, parse_day(path) or "", symbol, row, symbol in head_gaps)
+                    if track is None:
+                        continue
+                    del wanted[symbol]
+                    if row is None or TOO_MANY_HOLES not in (row.distrust or ""):
+                        found[symbol] = track
+        except (StoreError, sqlite3.Error, TypeError, ValueError) as exc:
             _log.warning(event("seed_file_skipped", path=path, error=exc))
     return found
+
+
+def _track(
+    conn: sqlite3.Connection, day: str, symbol: str, row: CoverageRow | None, head_gap: bool
+) -> StoredTrack | None:
+    newest = conn.execute(LAST_SEQ_SQL, (symbol,)).fetchone()
+    if newest is None or not isinstance(newest[0], int):
+        return None
+    stored = CounterRanges() if row is None else row.ranges
+    if row is None:
+        for (seq,) in conn.execute("SELECT seq FROM ticks WHERE symbol = ? AND seq IS NOT NULL", (symbol,)):
+            stored.add(*(seq_counter(seq),) * 2)
+    head_known = head_gap or (row is not None and bool(row.head_proven))
+    return StoredTrack(day, stored, newest[0], head_known)
+
+
+def coverage(db: Path) -> list[CoverageRow]:
+    """What the file says of each symbol's completeness, by symbol; empty for a file of an earlier recorder."""
+    with closing(open_read_only(db)) as conn:
+        try:
+            return _rows(conn, CoverageRow, "coverage", "ORDER BY symbol")
+        except sqlite3.Error as exc:
+            raise translate(exc, db) from exc
+
+
+def gaps(db: Path, symbol: str | None = None, state: str | None = None) -> list[GapRow]:
+    """The gaps of a day file, all or those of one symbol or state (open | closed), by symbol and start."""
+    which = "WHERE (?1 IS NULL OR symbol = ?1) AND (?2 IS NULL OR state = ?2) ORDER BY symbol, gap_start_ts_ms"
+    with closing(open_read_only(db)) as conn:
+        try:
+            return _rows(conn, GapRow, "gaps", which, (symbol, state))
+        except sqlite3.Error as exc:
+            raise translate(exc, db) from exc
+
+
+def day_state(db: Path) -> DayState:
+    """The file's completeness in one line; reads one row a symbol."""
+    rows = coverage(db)
+    symbols = {state: sum(row.state == state for row in rows) for state in (PROVEN, MISSING, UNPROVEN)}
+    missing_ticks = sum(row.missing_ticks for row in rows if row.state == MISSING)
+    return DayState(sum(row.stored_ticks for row in rows), missing_ticks, symbols)
+
+
+_RowT = TypeVar("_RowT", CoverageRow, GapRow)
+
+
+def _rows(
+    conn: sqlite3.Connection, kind: type[_RowT], table: str, which: str = "", args: tuple[Any, ...] = ()
+) -> list[_RowT]:
+    """The rows of a table, as objects of ``kind``; none where the table is absent or of an earlier recorder."""
+    names = [field.name for field in fields(kind)]
+    present = {row[1] for row in conn.execute(f"PRAGMA table_info({table})")}
+    if not present.issuperset(names):
+        return []
+    return [kind(*row) for row in conn.execute(f"SELECT {', '.join(names)} FROM {table} {which}", args)]  # noqa: S608
 
 
 def freshness(db: Path, now_ms: int, *, exact: bool = False) -> Freshness:
@@ -176,9 +296,10 @@ def iter_ticks(db: Path, symbol: str | None = None, *, chunk_rows: int = CHUNK_R
 
 
 def select_list(conn: sqlite3.Connection, fields: tuple[str, ...] = Tick._fields) -> str:
-    """The SELECT list that gives ``fields`` in order from a file of any version: absent columns as NULL."""
+    """The SELECT list that gives ``fields`` in order from a file of any version: absent columns by Tick's default or as
+    NULL."""
     present = set(table_columns(conn))
-    return ", ".join(name if name in present else f"NULL AS {name}" for name in fields)
+    return ", ".join(name if name in present else f"{_ABSENT.get(name, 'NULL')} AS {name}" for name in fields)
 
 
 def _in_order_stored(conn: sqlite3.Connection, columns: str, chunk_rows: int) -> Iterator[Tick]:

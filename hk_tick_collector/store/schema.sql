@@ -1,4 +1,4 @@
--- A day file, version 1. Every statement here runs once, inside one transaction, when a file is made;
+-- The ticks of a day file, version 1 (coverage.sql has its other tables). Every statement here runs once, inside one transaction, when a file is made;
 -- a file of another version is brought here by the steps in connect.py.
 -- The first 14 columns are the interface that users' SQL relies on, in this order. After them comes what research
 -- needs and OpenD sends anyway.
@@ -20,15 +20,17 @@ CREATE TABLE ticks (
   inserted_at_ms INTEGER NOT NULL,
   push_data_type TEXT,
   opend_recv_ts_ms INTEGER,
-  type_sign TEXT
+  type_sign TEXT,
+  occurrence INTEGER NOT NULL DEFAULT 0
 );
 
 -- The identity of a tick that carries a sequence. Also serves the newest sequence of a symbol in O(log rows).
 CREATE UNIQUE INDEX uniq_ticks_symbol_seq ON ticks (symbol, seq) WHERE seq IS NOT NULL;
 
--- The identity of a tick without one. NULLs are distinct to SQLite here; writer.py looks such rows up itself.
+-- The identity of a tick without one: its content, and which of equal ones it is within one view (0, 1, 2 ...).
+-- NULLs are distinct to SQLite here; writer.py looks such rows up itself.
 CREATE UNIQUE INDEX uniq_ticks_symbol_ts_price_vol_turnover
-  ON ticks (symbol, ts_ms, price, volume, turnover) WHERE seq IS NULL;
+  ON ticks (symbol, ts_ms, price, volume, turnover, occurrence) WHERE seq IS NULL;
 
 PRAGMA application_id = 1212896331;
 PRAGMA user_version = 1;

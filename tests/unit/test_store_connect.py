@@ -45,22 +45,64 @@ def test_new_file_has_the_published_schema(db):
         names = [row[1] for row in conn.execute("PRAGMA table_info(ticks)")]
         types = [row[2] for row in conn.execute("PRAGMA table_info(ticks)")]
         not_null = [row[1] for row in conn.execute("PRAGMA table_info(ticks)") if row[3]]
-        indexes = dict(conn.execute("SELECT name, sql FROM sqlite_master WHERE type = 'index'"))
+        indexes = dict(conn.execute("SELECT name, sql FROM sqlite_master WHERE type = 'index' AND tbl_name = 'ticks'"))
         assert conn.execute("PRAGMA user_version").fetchone() == (connect.SCHEMA_VERSION,)
         assert conn.execute("PRAGMA application_id").fetchone()[0].to_bytes(4, "big") == b"HKTK"
     assert " ".join(names) == (
         "market symbol ts_ms price volume turnover direction seq tick_type push_type provider trading_day "
-        "recv_ts_ms inserted_at_ms push_data_type opend_recv_ts_ms type_sign"
+        "recv_ts_ms inserted_at_ms push_data_type opend_recv_ts_ms type_sign occurrence"
     )
     assert " ".join(types) == (
-        "TEXT TEXT INTEGER REAL INTEGER REAL TEXT INTEGER TEXT TEXT TEXT TEXT INTEGER INTEGER TEXT INTEGER TEXT"
+        "TEXT TEXT INTEGER REAL INTEGER REAL TEXT INTEGER TEXT TEXT TEXT TEXT INTEGER INTEGER TEXT INTEGER TEXT INTEGER"
     )
-    assert not_null == ["market", "symbol", "ts_ms", "trading_day", "recv_ts_ms", "inserted_at_ms"]
+    assert not_null == ["market", "symbol", "ts_ms", "trading_day", "recv_ts_ms", "inserted_at_ms", "occurrence"]
     assert set(indexes) == {"uniq_ticks_symbol_seq", "uniq_ticks_symbol_ts_price_vol_turnover"}
     assert indexes["uniq_ticks_symbol_seq"].endswith("(symbol, seq) WHERE seq IS NOT NULL")
     assert indexes["uniq_ticks_symbol_ts_price_vol_turnover"].endswith(
-        "(symbol, ts_ms, price, volume, turnover) WHERE seq IS NULL"
+        "(symbol, ts_ms, price, volume, turnover, occurrence) WHERE seq IS NULL"
     )
+
+
+def test_new_file_has_tables_that_say_how_complete_it_is(db):
+    with opened(db) as conn:
+        tables = {
+            table: " ".join(row[1] for row in conn.execute(f"PRAGMA table_info({table})"))
+            for table in ("coverage", "gaps")
+        }
+        keys = {
+            table: [row[1] for row in sorted(conn.execute(f"PRAGMA table_info({table})"), key=lambda r: r[5]) if row[5]]
+            for table in tables
+        }
+    assert tables["coverage"].startswith(
+        "symbol first_counter last_counter stored_ticks missing_ticks holes head_proven verified_counter "
+        "verified_until_ms first_ts_ms last_ts_ms state reason updated_at_ms"
+    )
+    assert tables["gaps"] == (
+        "trading_day symbol gap_start_ts_ms gap_end_ts_ms gap_sec detected_at_ms reason meta_json missing_ticks state"
+    )
+    assert keys == {"coverage": ["symbol"], "gaps": ["symbol", "gap_start_ts_ms", "gap_end_ts_ms"]}
+
+
+def test_migrated_file_has_the_columns_and_indexes_of_a_new_one(db, tmp_path):
+    make_legacy(
+        db,
+        LEGACY_ROW,
+        extra_sql="CREATE UNIQUE INDEX uniq_ticks_symbol_ts_price_vol_turnover "
+        "ON ticks (symbol, ts_ms, price, volume, turnover) WHERE seq IS NULL;",
+    )
+    shapes = []
+    for path in (db, tmp_path / "20261123.db"):
+        with opened(path) as conn:
+            columns = {
+                table: [row[1:] for row in conn.execute(f"PRAGMA table_info({table})")]
+                for table in ("ticks", "coverage", "gaps")
+            }
+            indexes = {
+                row[1]: [part[2] for part in conn.execute(f"PRAGMA index_info({row[1]})")]
+                for row in conn.execute("PRAGMA index_list(ticks)")
+            }
+            shapes.append((columns, indexes))
+    assert shapes[0] == shapes[1]
 
 
 def test_columns_are_those_of_tick():
@@ -93,7 +135,7 @@ def test_file_of_an_earlier_recorder_keeps_its_rows(db):
     make_legacy(db, LEGACY_ROW)
     with opened(db) as conn:
         assert identify(conn, db) == connect.SCHEMA_VERSION
-    assert query(db, "SELECT * FROM ticks") == [(*LEGACY_ROW, None, None, None)]
+    assert query(db, "SELECT * FROM ticks") == [(*LEGACY_ROW, None, None, None, 0)]
     writer = DayFileWriter(db.parent)
     result = writer.write([tick(1), tick(2)])  # the first is the row that was there
     writer.close()
@@ -199,6 +241,10 @@ def real_errors(tmp_path):
         yield StoreCorrupt, lambda: first.execute("SELECT absent FROM ticks")
         yield StoreCorrupt, lambda: first.execute("INSERT INTO ticks (absent) VALUES (1)")
         yield StoreUnavailable, lambda: first.execute("SELEKT 1")
+        reading = first.execute("SELECT * FROM sqlite_master")
+        reading.fetchone()
+        yield StoreBusy, lambda: first.execute("DROP TABLE ticks")
+        reading.close()
     with contextlib.closing(sqlite3.connect(f"file:{db}?mode=ro", uri=True)) as readonly:
         yield StoreUnavailable, lambda: readonly.execute("DELETE FROM ticks")
     yield StoreUnavailable, lambda: sqlite3.connect("file:/nonexistent/x.db?mode=rw", uri=True)

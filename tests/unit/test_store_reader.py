@@ -14,10 +14,14 @@ import pytest
 from hk_tick_collector.core.errors import StoreCorrupt, StoreUnavailable
 from hk_tick_collector.store import reader
 from hk_tick_collector.store.connect import SqliteOptions
-from hk_tick_collector.store.reader import count_by_symbol, freshness, iter_ticks, last_seqs, open_read_only
+from hk_tick_collector.store.reader import count_by_symbol, freshness, iter_ticks, open_read_only, tracks
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.unit.store_ticks import DAY, OPEN_MS, tick, ticks, without_root
 from tests.unit.test_store_connect import LEGACY_ROW, make_legacy
+
+
+def last_seqs(root: Path, symbols: list[str], days: int) -> dict[str, tuple[str, int]]:
+    return {symbol: (one.trading_day, one.last_seq) for symbol, one in tracks(root, symbols, days).items()}
 
 
 @pytest.fixture
@@ -83,7 +87,7 @@ def test_legacy_file_is_read_without_being_changed(root):
     assert db.read_bytes() == before
 
 
-def test_last_seqs_takes_the_newest_day_of_each_symbol(root):
+def test_tracks_take_the_newest_day_of_each_symbol(root):
     old, new = "20261119", DAY
     stored(
         root, [*ticks(5, day=old), *ticks(3, day=old, symbol="HK.00005"), tick(9, day=old, seq=None, symbol="HK.00001")]
@@ -97,7 +101,7 @@ def test_last_seqs_takes_the_newest_day_of_each_symbol(root):
     assert last_seqs(root / "absent", wanted, 3) == {}
 
 
-def test_last_seqs_skips_what_it_cannot_read(root, caplog):
+def test_tracks_skip_what_cannot_be_read(root, caplog):
     stored(root, ticks(5, day="20261110"))
     (root / "20261119.db").write_bytes(b"garbage " * 1000)
     (root / "20261118.db").mkdir()
@@ -111,14 +115,14 @@ def test_last_seqs_skips_what_it_cannot_read(root, caplog):
         assert f"{day}.db" in caplog.text
 
 
-def test_last_seqs_searches_an_index_and_scans_nothing(root):
+def test_the_newest_sequence_searches_an_index_and_scans_nothing(root):
     stored(root, ticks(50))
     with contextlib.closing(open_read_only(root / f"{DAY}.db")) as conn:
         plan = " ".join(row[3] for row in conn.execute(f"EXPLAIN QUERY PLAN {reader.LAST_SEQ_SQL}", ("HK.00700",)))
     assert plan == "SEARCH ticks USING COVERING INDEX uniq_ticks_symbol_seq (symbol=? AND seq>?)"
 
 
-def test_last_seqs_costs_the_same_in_a_large_file(root):
+def test_the_newest_sequence_costs_the_same_in_a_large_file(root):
     """Steps of SQLite's machine, not seconds: 100 times the rows may add a level of the index and no more."""
 
     def steps(day: str, rows: int) -> int:

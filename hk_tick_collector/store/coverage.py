@@ -1,0 +1,398 @@
+"""What a day file knows of its own completeness: one ``coverage`` row a symbol, in step with ``ticks``.
+
+For HK stocks the low 32 bits of a sequence count the symbol's ticks of the day (observed, not documented; see
+``core.tick``). So the counters stored, as ranges, say which ticks are missing, and together with what the feed learned
+(``core.facts``) whether anything can be missing at all. ``judge`` is the whole rule.
+
+A ``DayCoverage`` is the table in memory, owned by the writer that has the file open. Promises:
+
+- Rows of ``coverage`` and ``gaps`` are written in the transaction of the ticks they speak of. After any error the
+  writer throws its ``DayCoverage`` away and the next write loads it from the file again.
+- A table that does not add up to the rows of ``ticks`` (removed, an earlier recorder's file, rows that another program
+  added) is counted anew from ``ticks`` when the file is opened. What only the feed knew is then kept or unproven.
+- A tick in order costs a dictionary look-up and an addition; memory and loading are O(symbols).
+
+Limit: a symbol with more than MAX_HOLES holes does not count its ticks. Its ranges are given up (the holes are
+forgotten, its gaps stay open) and its day is unproven.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from hk_tick_collector.core.facts import Fact, GapFound, HeadProven, Unproven, Verified
+from hk_tick_collector.core.ranges import CounterRanges
+from hk_tick_collector.core.tick import SEQ_COUNTER_MASK, Tick
+from hk_tick_collector.store import gaps
+from hk_tick_collector.store.connect import COVERAGE_SQL, split_statements
+from hk_tick_collector.store.extents import count, format_extents, parse_extents, subtract
+
+PROVEN, MISSING, UNPROVEN = "proven", "missing", "unproven"
+MAX_HOLES = 500
+TOO_MANY_HOLES = f"the counters do not count: more than {MAX_HOLES} holes"
+MAX_DISTRUST_CHARS = 300  # reasons add up; a text that grows with every fact must not
+
+_NO_RANGE = [0, -2]  # no counter follows it
+_MAX_MS, _MIN_MS = (1 << 63) - 1, -(1 << 63)
+
+COLUMNS = (
+    "symbol", "first_counter", "last_counter", "stored_ticks", "missing_ticks", "holes", "head_proven",
+    "verified_counter", "verified_until_ms", "first_ts_ms", "last_ts_ms", "state", "reason", "updated_at_ms",
+    "unsequenced_ticks", "head_counter", "distrust",
+)  # fmt: skip
+_SELECT = f"SELECT {', '.join(COLUMNS)} FROM coverage"  # noqa: S608 - constants
+_UPSERT = f"INSERT OR REPLACE INTO coverage ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"  # noqa: S608
+_ADVANCE = "UPDATE coverage SET last_counter = ?, stored_ticks = ?, last_ts_ms = ?, updated_at_ms = ? WHERE symbol = ?"
+
+Row = tuple[Any, ...]
+
+
+class Evidence(NamedTuple):
+    """All that a symbol's state follows from."""
+
+    first_counter: int | None = None
+    last_counter: int | None = None
+    hole_ticks: int = 0  # counters between first and last that are not stored
+    surplus_ticks: int = 0  # rows with a sequence less counters stored; 0 when the counters count
+    unsequenced_ticks: int = 0
+    open_gaps: int = 0
+    head_counter: int | None = None  # the day's first counter as OpenD showed it
+    verified_counter: int | None = None
+    distrust: str | None = None
+
+
+def judge(evidence: Evidence) -> tuple[str, str | None]:
+    """``(state, reason)`` of a symbol's day; the reason is None when it is proven.
+
+    What OpenD could not show again is missing whatever else holds. Distrust comes before holes: counters that prove
+    nothing make no holes either.
+    """
+    first, last, head = evidence.first_counter, evidence.last_counter, evidence.head_counter
+    if evidence.open_gaps:
+        return MISSING, "ticks that OpenD no longer shows: see table gaps"
+    if evidence.distrust:
+        return UNPROVEN, evidence.distrust
+    if evidence.hole_ticks:
+        return MISSING, f"{evidence.hole_ticks} ticks between the stored ones"
+    return _doubt(evidence, first, last, head)
+
+
+def _doubt(evidence: Evidence, first: int | None, last: int | None, head: int | None) -> tuple[str, str | None]:
+    verified = evidence.verified_counter
+    reason: str | None = None
+    if evidence.unsequenced_ticks:
+        reason = f"{evidence.unsequenced_ticks} ticks without a sequence"
+    elif evidence.surplus_ticks:
+        reason = f"the counters do not count: {evidence.surplus_ticks} ticks share one"
+    elif first is None or last is None:
+        reason = "no tick stored"
+    elif verified is None:
+        reason = "not yet confirmed by a pull"
+    elif verified > last:
+        reason = f"OpenD had ticks up to counter {verified}, stored are those up to {last}"
+    elif head is None or head > first:
+        reason = "the day's first ticks are not proven"
+    elif head < first:
+        reason = f"the day began with counter {head}, stored are those from {first}"
+    return (UNPROVEN, reason) if reason else (PROVEN, None)
+
+
+class SymbolCoverage:
+    """One symbol's day. ``newest`` is the last range of ``ranges``: the place where a tick in order goes."""
+
+    __slots__ = (
+        "distrust", "first_ts_ms", "gaps", "head_counter", "hole_ticks", "last_ts_ms", "missing_ticks", "newest",
+        "ranges", "settled", "state", "stored_less_last", "surplus_ticks", "symbol", "unsequenced_ticks",
+        "verified_counter", "verified_until_ms",
+    )  # fmt: skip
+
+    def __init__(self, symbol: str) -> None:
+        self.symbol = symbol
+        self.ranges = CounterRanges()
+        self.newest: list[int] = _NO_RANGE
+        self.surplus_ticks = 0
+        self.unsequenced_ticks = 0
+        self.first_ts_ms = _MAX_MS
+        self.last_ts_ms = _MIN_MS
+        self.head_counter: int | None = None
+        self.verified_counter: int | None = None
+        self.verified_until_ms: int | None = None
+        self.distrust: str | None = None
+        self.gaps: list[gaps.Gap] = []
+        # What follows from the above. ``settled``: ticks in order cannot change it.
+        self.settled = False
+        self.state = UNPROVEN
+        self.hole_ticks = 0
+        self.missing_ticks = 0
+        self.stored_less_last = 0
+
+    @classmethod
+    def of_row(cls, row: Row) -> SymbolCoverage:
+        """What a row of the table says, its columns in the order of COLUMNS."""
+        value = dict(zip(COLUMNS, row, strict=True))
+        track = cls(value["symbol"])
+        track.ranges = ranges_of(value["first_counter"], value["last_counter"], value["holes"])
+        track.newest = track.ranges.ranges[-1] if track.ranges else _NO_RANGE
+        track.unsequenced_ticks = value["unsequenced_ticks"]
+        track.surplus_ticks = value["stored_ticks"] - value["unsequenced_ticks"] - track.covered_ticks()
+        track.first_ts_ms = _MAX_MS if value["first_ts_ms"] is None else value["first_ts_ms"]
+        track.last_ts_ms = _MIN_MS if value["last_ts_ms"] is None else value["last_ts_ms"]
+        track.head_counter = value["head_counter"]
+        track.verified_counter = value["verified_counter"]
+        track.verified_until_ms = value["verified_until_ms"]
+        track.distrust = value["distrust"]
+        return track
+
+    @property
+    def counted(self) -> bool:
+        """False when the ranges were given up: they then claim more than is stored."""
+        return self.distrust is None or TOO_MANY_HOLES not in self.distrust
+
+    @property
+    def head_proven(self) -> bool:
+        """The lowest counter stored is the day's first one, as OpenD showed it."""
+        return self.head_counter is not None and bool(self.ranges) and self.ranges.first == self.head_counter
+
+    def covered_ticks(self) -> int:
+        """How many counters the ranges hold."""
+        return count(self.ranges.ranges)
+
+    def stored_ticks(self) -> int:
+        """How many rows of the symbol the file holds."""
+        return self.covered_ticks() + self.surplus_ticks + self.unsequenced_ticks
+
+    def add(self, counter: int) -> bool:
+        """Note a counter that is not the next one. True when it is new."""
+        if not self.ranges.add(counter, counter):
+            return False
+        self.settled = False
+        if len(self.ranges) > MAX_HOLES + 1:
+            self.surplus_ticks -= self.ranges.missing()
+            self.ranges = CounterRanges([(self.ranges.first, self.ranges.last)])
+            self.doubt(TOO_MANY_HOLES)
+        self.newest = self.ranges.ranges[-1]
+        return True
+
+    def doubt(self, reason: str) -> None:
+        """From now on the counters prove nothing today; every other reason is kept beside the first."""
+        self.settled = False
+        if self.distrust is None:
+            self.distrust = reason
+        elif reason not in self.distrust and (len(self.distrust) < MAX_DISTRUST_CHARS or reason == TOO_MANY_HOLES):
+            self.distrust = f"{self.distrust}; {reason}"
+
+    def settle(self) -> str | None:
+        """Work out state and numbers anew; returns the reason."""
+        first, last = (self.ranges.first, self.ranges.last) if self.ranges else (None, None)
+        self.hole_ticks = self.ranges.missing()
+        gap_extents = [extent for gap in self.gaps for extent in gap.extents]
+        if self.distrust is None:
+            outside = subtract(gap_extents, [(first, last)]) if first is not None and last is not None else gap_extents
+            self.missing_ticks = self.hole_ticks + count(outside)
+        else:
+            self.missing_ticks = count(gap_extents)
+        self.state, reason = judge(
+            Evidence(
+                first,
+                last,
+                self.hole_ticks,
+                self.surplus_ticks,
+                self.unsequenced_ticks,
+                len(self.gaps),
+                self.head_counter,
+                self.verified_counter,
+                self.distrust,
+            )
+        )
+        # The next tick may be the one that is waited for: then it must be looked at.
+        awaited = max([self.verified_counter or 0, *(high for _, high in gap_extents)])
+        self.settled = last is not None and last >= awaited
+        self.stored_less_last = self.stored_ticks() - (last or 0)
+        return reason
+
+    def row(self, now_ms: int) -> Row:
+        """The symbol's row of the table, its columns in the order of COLUMNS."""
+        reason = self.settle()
+        ranges = self.ranges
+        return (
+            self.symbol,
+            ranges.first if ranges else None,
+            ranges.last if ranges else None,
+            self.stored_ticks(),
+            self.missing_ticks,
+            format_extents(ranges.holes()) or None,
+            int(self.head_proven),
+            self.verified_counter,
+            self.verified_until_ms,
+            None if self.first_ts_ms == _MAX_MS else self.first_ts_ms,
+            None if self.last_ts_ms == _MIN_MS else self.last_ts_ms,
+            self.state,
+            reason,
+            now_ms,
+            self.unsequenced_ticks,
+            self.head_counter,
+            self.distrust,
+        )
+
+
+class Sorted(NamedTuple):
+    """A day's rows of a batch by what is known of them before SQLite sees them, each with the stamp at its end."""
+
+    new: list[Row]  # their counters are new: none of them can be stored already
+    doubtful: list[Row]  # their counters were seen: a repeat, or another tick
+    unsequenced: dict[str, list[Row]]  # by symbol
+
+
+class DayCoverage:
+    """The coverage of one open day file."""
+
+    def __init__(self, day: str) -> None:
+        self._day = day
+        self._tracks: dict[str, SymbolCoverage] = {}
+        self._touched: set[str] = set()
+        self.missing_ticks = 0  # of the symbols that are in the state "missing"
+
+    @classmethod
+    def load(cls, conn: sqlite3.Connection, day: str) -> DayCoverage:
+        """Read the tables, made or counted anew where they do not fit ``ticks``. Wants a write transaction."""
+        coverage = cls(day)
+        for statement in split_statements(COVERAGE_SQL):
+            conn.execute(statement)
+        stored_ticks = 0
+        for row in conn.execute(_SELECT):
+            try:
+                coverage._tracks[row[0]] = SymbolCoverage.of_row(row)
+                stored_ticks += row[COLUMNS.index("stored_ticks")]
+            except (TypeError, ValueError):  # somebody else's text in a column: as if the row were not there
+                continue
+        for symbol, found in gaps.load_open(conn).items():
+            coverage.track(symbol).gaps = found
+        # The recorder only appends: the newest rowid counts the rows.
+        if stored_ticks != conn.execute("SELECT COALESCE(MAX(rowid), 0) FROM ticks").fetchone()[0]:
+            stored = [row[0] for row in conn.execute("SELECT DISTINCT symbol FROM ticks")]
+            coverage.recount(conn, {*stored, *coverage._tracks})
+        for track in coverage._tracks.values():
+            track.settle()
+            track.settled = False  # the row in the file may be absent or out of date
+            coverage.missing_ticks += _counted_as_missing(track)
+        return coverage
+
+    def track(self, symbol: str) -> SymbolCoverage:
+        """The symbol's coverage, empty when it is new."""
+        track = self._tracks.get(symbol)
+        if track is None:
+            track = self._tracks[symbol] = SymbolCoverage(symbol)
+        return track
+
+    def sort(self, rows: Sequence[Tick], stamp: tuple[int]) -> Sorted:
+        """Note the rows and part them. ValueError when a value is of a kind that no tick has."""
+        new: list[Row] = []
+        doubtful: list[Row] = []
+        unsequenced: dict[str, list[Row]] = {}
+        known = self._tracks.get
+        try:
+            for row in rows:
+                track = known(row.symbol) or self.track(row.symbol)
+                ts_ms = row.ts_ms
+                if ts_ms > track.last_ts_ms:  # noqa: PLR1730 - a call of max() a row costs as much as the rest
+                    track.last_ts_ms = ts_ms
+                if ts_ms < track.first_ts_ms:
+                    track.first_ts_ms = ts_ms
+                    track.settled = False
+                seq = row.seq
+                if seq is None:
+                    track.settled = False
+                    unsequenced.setdefault(track.symbol, []).append(row + stamp)
+                    continue
+                counter = seq & SEQ_COUNTER_MASK
+                newest = track.newest
+                if counter == newest[1] + 1:
+                    newest[1] = counter
+                    new.append(row + stamp)
+                elif track.add(counter):
+                    new.append(row + stamp)
+                else:
+                    doubtful.append(row + stamp)
+            self._touched.update({row.symbol for row in rows})
+        except TypeError as exc:
+            raise ValueError(f"a value is of the wrong kind: {exc}") from exc
+        return Sorted(new, doubtful, unsequenced)
+
+    def recount(self, conn: sqlite3.Connection, symbols: Iterable[str]) -> None:
+        """Count these symbols' rows anew from ``ticks``, by its indexes: O(rows of the symbols)."""
+        for symbol in symbols:
+            track = self.track(symbol)
+            self._touched.add(symbol)
+            track.ranges, track.newest, track.surplus_ticks = CounterRanges(), _NO_RANGE, 0
+            sequenced_ticks = 0
+            for (seq,) in conn.execute(
+                "SELECT seq FROM ticks WHERE symbol = ? AND seq IS NOT NULL ORDER BY seq", (symbol,)
+            ):
+                sequenced_ticks += 1
+                counter = int(seq) & SEQ_COUNTER_MASK
+                if counter == track.newest[1] + 1:
+                    track.newest[1] = counter
+                else:
+                    track.add(counter)
+            track.surplus_ticks = sequenced_ticks - track.covered_ticks()
+            times: list[int] = []
+            for which in ("NOT NULL", "NULL"):
+                total, first_ts_ms, last_ts_ms = conn.execute(
+                    f"SELECT COUNT(*), MIN(ts_ms), MAX(ts_ms) FROM ticks WHERE symbol = ? AND seq IS {which}",  # noqa: S608
+                    (symbol,),
+                ).fetchone()
+                if total:
+                    times += [first_ts_ms, last_ts_ms]
+            track.unsequenced_ticks = total
+            track.first_ts_ms, track.last_ts_ms = min(times, default=_MAX_MS), max(times, default=_MIN_MS)
+            track.settled = False
+
+    def learn(self, conn: sqlite3.Connection, facts: Iterable[Fact]) -> None:
+        """Take what the feed found out, after the rows of the same batch."""
+        for fact in facts:
+            track = self.track(fact.symbol)
+            self._touched.add(fact.symbol)
+            track.settled = False
+            if isinstance(fact, HeadProven):
+                # The lowest one holds: an OpenD that lost its cache shows a later beginning.
+                known = track.head_counter
+                track.head_counter = fact.first_counter if known is None else min(known, fact.first_counter)
+            elif isinstance(fact, Verified):
+                if track.verified_until_ms is None or fact.at_ms >= track.verified_until_ms:
+                    track.verified_counter, track.verified_until_ms = fact.last_counter, fact.at_ms
+            elif isinstance(fact, Unproven):
+                track.doubt(fact.reason)
+            elif isinstance(fact, GapFound):
+                gaps.record(conn, self._day, track, fact)
+
+    def save(self, conn: sqlite3.Connection, now_ms: int) -> None:
+        """Write the rows of all symbols that were touched since the last save."""
+        whole: list[Row] = []
+        advanced: list[Row] = []
+        for symbol in self._touched:
+            track = self._tracks[symbol]
+            if track.settled:
+                last = track.newest[1]
+                advanced.append((last, track.stored_less_last + last, track.last_ts_ms, now_ms, symbol))
+                continue
+            if track.gaps:
+                gaps.shrink(conn, self._day, track, now_ms)
+            self.missing_ticks -= _counted_as_missing(track)
+            whole.append(track.row(now_ms))
+            self.missing_ticks += _counted_as_missing(track)
+        conn.executemany(_ADVANCE, advanced)
+        conn.executemany(_UPSERT, whole)
+        self._touched.clear()
+
+
+def ranges_of(first: int | None, last: int | None, holes: str | None) -> CounterRanges:
+    """The counters stored, from the columns ``first_counter``, ``last_counter`` and ``holes``."""
+    if first is None or last is None:
+        return CounterRanges()
+    return CounterRanges(subtract([(first, last)], parse_extents(holes)))
+
+
+def _counted_as_missing(track: SymbolCoverage) -> int:
+    return track.missing_ticks if track.state == MISSING else 0

@@ -1,0 +1,220 @@
+"""Table ``gaps``: ticks that OpenD can no longer show, each with its exact extent, until something fills it.
+
+A row's times are the event times of the stored ticks around the gap. Where none is stored on a side, the start is the
+day's first instant of trading, 09:00 in Hong Kong (HKEX: the pre-opening auction begins), and the end the moment the
+gap was found. Two gaps between the same two times are one row. ``meta_json``:
+
+    first_counter, last_counter   the extent of the gap when it was found
+    found_ticks                   ticks missing in it then
+    extents                       counters still missing, '501-502 900-910'
+    at_most                       head gap only: the counter before the first tick we have; the day may have begun later
+    closed_at_ms                  when the last of it was stored (UTC epoch ms)
+
+Every function here works on the writer's connection, inside its transaction.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+from hk_tick_collector.core.facts import GapFound
+from hk_tick_collector.core.tick import SEQ_COUNTER_MASK
+from hk_tick_collector.store.extents import Extent, count, format_extents, parse_extents, subtract
+
+if TYPE_CHECKING:
+    from hk_tick_collector.store.coverage import SymbolCoverage
+
+OPEN, CLOSED = "open", "closed"
+_HK_0900_AS_UTC_HOUR = 1
+
+_TS_OF_COUNTER = (
+    "SELECT ts_ms FROM ticks WHERE symbol = ?1 AND seq IS NOT NULL AND (seq & ?3) = ?2 ORDER BY seq DESC LIMIT 1"
+)
+_WRITE = (
+    "INSERT INTO gaps (trading_day, symbol, gap_start_ts_ms, gap_end_ts_ms, gap_sec, detected_at_ms, reason, "
+    "meta_json, missing_ticks, state) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
+    "ON CONFLICT (symbol, gap_start_ts_ms, gap_end_ts_ms) DO UPDATE SET "
+    "meta_json = excluded.meta_json, missing_ticks = excluded.missing_ticks, state = excluded.state"
+)
+_SELECT = "SELECT symbol, gap_start_ts_ms, gap_end_ts_ms, detected_at_ms, reason, meta_json FROM gaps "
+
+
+@dataclass(slots=True)
+class Gap:
+    """One row of the table."""
+
+    start_ts_ms: int
+    end_ts_ms: int
+    detected_at_ms: int
+    reason: str
+    extents: list[Extent]  # still missing
+    at_most: int | None  # not None: the ticks up to this counter may be missing, as far as the day had them
+    first_counter: int | None
+    last_counter: int | None
+    found_ticks: int
+
+    @property
+    def missing_ticks(self) -> int | None:
+        """Ticks still missing; None when that is not known."""
+        return None if self.at_most is not None and not self.extents else count(self.extents)
+
+    def absorb(self, other: Gap) -> None:
+        """Take in a gap between the same two times."""
+        self.extents = sorted([*self.extents, *other.extents])
+        self.at_most = other.at_most if self.at_most is None else self.at_most
+        self.found_ticks += other.found_ticks
+        self.first_counter = _lowest(self.first_counter, other.first_counter)
+        self.last_counter = _highest(self.last_counter, other.last_counter)
+
+
+def load_open(conn: sqlite3.Connection) -> dict[str, list[Gap]]:
+    """The open gaps by symbol."""
+    found: dict[str, list[Gap]] = {}
+    for row in conn.execute(f"{_SELECT} WHERE state = '{OPEN}' ORDER BY gap_start_ts_ms"):
+        found.setdefault(row[0], []).append(_gap_of(row))
+    return found
+
+
+def record(conn: sqlite3.Connection, day: str, track: SymbolCoverage, fact: GapFound) -> None:
+    """Write what of the fact is neither stored nor in an open gap; nothing when nothing is left of it."""
+    gap = _head_gap(day, track, fact) if fact.first is None else _counted_gap(conn, day, track, fact, fact.first)
+    if gap is None:
+        return
+    key = (gap.start_ts_ms, gap.end_ts_ms)
+    known = next((one for one in track.gaps if (one.start_ts_ms, one.end_ts_ms) == key), None)
+    if known is None:
+        row = conn.execute(
+            f"{_SELECT} WHERE symbol = ? AND gap_start_ts_ms = ? AND gap_end_ts_ms = ?", (track.symbol, *key)
+        ).fetchone()
+        known = gap if row is None else _gap_of(row)
+        track.gaps.append(known)
+    if known is not gap:
+        known.absorb(gap)
+    _write(conn, day, track.symbol, known, None)
+
+
+def shrink(conn: sqlite3.Connection, day: str, track: SymbolCoverage, now_ms: int) -> None:
+    """Take out of the symbol's gaps what is stored by now; close those of which nothing is left.
+
+    Ranges that were given up say nothing: the gaps of such a symbol stay.
+    """
+    if not track.counted:
+        return
+    for gap in list(track.gaps):
+        extents = subtract(gap.extents, track.ranges.ranges)
+        at_most = gap.at_most
+        if at_most is not None and track.ranges:
+            at_most = min(at_most, track.ranges.first - 1)
+            at_most = None if track.head_proven or at_most < 0 else at_most
+        if extents == gap.extents and at_most == gap.at_most:
+            continue
+        gap.extents, gap.at_most = extents, at_most
+        closed = not extents and at_most is None
+        if closed:
+            track.gaps.remove(gap)
+        _write(conn, day, track.symbol, gap, now_ms if closed else None)
+
+
+def _head_gap(day: str, track: SymbolCoverage, fact: GapFound) -> Gap | None:
+    if track.head_proven or any(gap.at_most is not None for gap in track.gaps):
+        return None
+    at_most = min(fact.last, track.ranges.first - 1) if track.ranges and track.counted else fact.last
+    if at_most < 0:
+        return None
+    start_ts_ms = first_instant_ms(day)
+    end_ts_ms = track.first_ts_ms if track.ranges else fact.detected_at_ms
+    return Gap(start_ts_ms, max(start_ts_ms, end_ts_ms), fact.detected_at_ms, fact.reason, [], at_most, None, None, 0)
+
+
+def _counted_gap(conn: sqlite3.Connection, day: str, track: SymbolCoverage, fact: GapFound, first: int) -> Gap | None:
+    ranges: Sequence[Sequence[int]] = track.ranges.ranges if track.counted else ()
+    extents = subtract([(first, fact.last)], ranges)
+    extents = subtract(extents, sorted(extent for gap in track.gaps for extent in gap.extents))
+    if not extents:
+        return None
+    low, high = extents[0][0], extents[-1][1]
+    before = max((last for _, last in ranges if last < low), default=None)
+    after = min((first for first, _ in ranges if first > high), default=None)
+    start_ts_ms = _ts_of(conn, track.symbol, before)
+    end_ts_ms = _ts_of(conn, track.symbol, after)
+    if start_ts_ms is None:
+        start_ts_ms = first_instant_ms(day)
+    if end_ts_ms is None:
+        end_ts_ms = fact.detected_at_ms
+    found_ticks = count(extents)
+    end_ts_ms = max(start_ts_ms, end_ts_ms)  # ticks may carry times that fall back a little
+    return Gap(start_ts_ms, end_ts_ms, fact.detected_at_ms, fact.reason, extents, None, low, high, found_ticks)
+
+
+def first_instant_ms(day: str) -> int:
+    """09:00 of a trading day in Hong Kong (UTC+8, no daylight saving) as UTC epoch ms."""
+    moment = datetime(int(day[:4]), int(day[4:6]), int(day[6:]), _HK_0900_AS_UTC_HOUR, tzinfo=timezone.utc)
+    return int(moment.timestamp()) * 1000
+
+
+def _ts_of(conn: sqlite3.Connection, symbol: str, counter: int | None) -> int | None:
+    """Event time of the stored tick with this counter: read from the newest end, where gaps are."""
+    if counter is None:
+        return None
+    row = conn.execute(_TS_OF_COUNTER, (symbol, counter, SEQ_COUNTER_MASK)).fetchone()
+    return None if row is None else int(row[0])
+
+
+def _gap_of(row: Sequence[Any]) -> Gap:
+    _, start_ts_ms, end_ts_ms, detected_at_ms, reason, meta_json = row
+    meta = read_meta(meta_json)
+    try:
+        extents = parse_extents(meta.get("extents"))
+    except (ValueError, AttributeError):
+        extents = []
+    first, last, at_most, found_ticks = (
+        value if isinstance(value, int) else None
+        for value in map(meta.get, ("first_counter", "last_counter", "at_most", "found_ticks"))
+    )
+    return Gap(start_ts_ms, end_ts_ms, detected_at_ms, reason, extents, at_most, first, last, found_ticks or 0)
+
+
+def read_meta(meta_json: str | None) -> dict[str, Any]:
+    """The column as a dict; empty when it is no JSON object (a gap of an earlier recorder)."""
+    try:
+        meta = json.loads(meta_json or "{}")
+    except ValueError:
+        return {}
+    return meta if isinstance(meta, dict) else {}
+
+
+def _write(conn: sqlite3.Connection, day: str, symbol: str, gap: Gap, closed_at_ms: int | None) -> None:
+    meta = {
+        "first_counter": gap.first_counter,
+        "last_counter": gap.last_counter,
+        "found_ticks": gap.found_ticks or None,
+        "extents": format_extents(gap.extents) or None,
+        "at_most": gap.at_most,
+        "closed_at_ms": closed_at_ms,
+    }
+    values = (
+        day,
+        symbol,
+        gap.start_ts_ms,
+        gap.end_ts_ms,
+        (gap.end_ts_ms - gap.start_ts_ms) / 1000,
+        gap.detected_at_ms,
+        gap.reason,
+        json.dumps({name: value for name, value in meta.items() if value is not None}),
+        gap.missing_ticks,
+        OPEN if closed_at_ms is None else CLOSED,
+    )
+    conn.execute(_WRITE, values)
+
+
+def _lowest(one: int | None, other: int | None) -> int | None:
+    return other if one is None else one if other is None else min(one, other)
+
+
+def _highest(one: int | None, other: int | None) -> int | None:
+    return other if one is None else one if other is None else max(one, other)
