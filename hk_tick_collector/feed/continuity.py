@@ -24,14 +24,14 @@ from hk_tick_collector.core.facts import Fact, GapFound, HeadProven, StoredTrack
 from hk_tick_collector.core.logline import event
 from hk_tick_collector.core.ranges import CounterRanges
 from hk_tick_collector.core.tick import SEQ_COUNTER_MASK, Tick, seq_counter, seq_epoch_sec
-from hk_tick_collector.feed.mapping import number_equal_ticks
+from hk_tick_collector.feed.mapping import without_sequences
 
 log = logging.getLogger(__name__)
 
 MAX_RANGES = 512
 PULL_LIMIT_ROWS = 1000  # OpenD shows no more: beyond it the day's beginning cannot be seen
 PULL_SURELY_ALL_ROWS = 950  # an answer near the limit may be cut a little short of it
-RECENT_PUSHES = 8  # pushed ticks kept a symbol, to be compared with the next pull
+RECENT_PUSHES = 16  # pushed ticks kept a symbol, to be compared with the next pull
 BACKWARD_TOLERANCE_SEC = 5  # a sequence's second was seen 2 s stale; more is a counter that went back
 VERIFIED_INTERVAL_MS = 60_000
 
@@ -49,6 +49,7 @@ class _Track:
 
     day: str = ""
     last_seq: int = 0  # full sequence of the highest counter seen
+    seed_seq: int = 0  # the newest one stored when this process began
     last_tick_monotonic: float = 0.0
     rows: int = 0
     seen: CounterRanges = field(default_factory=CounterRanges)
@@ -61,13 +62,17 @@ class _Track:
 
     def restart(self, day: str) -> None:
         self.day = day
-        self.last_seq = 0
+        self.last_seq = self.seed_seq = 0
         self.seen = CounterRanges()
         self.given_up = []
         self.recent.clear()
         self.distrust = ""
         self.confirmed = self.head_known = False
         self.verified = (0, 0)
+
+    def anchors(self) -> set[int | None]:
+        """Sequences of the newest ticks we know. Pushes may be ahead of an answer, so the very newest is not enough."""
+        return {self.last_seq, self.seed_seq, *(tick.seq for tick in self.recent)}
 
     def open_holes(self) -> list[tuple[int, int]]:
         """Holes that may still be repaired."""
@@ -108,6 +113,7 @@ class Continuity:
         self._lock = threading.Lock()
         self._tracks: dict[str, _Track] = {}
         self._holed: dict[str, None] = {}  # symbols with open holes, in the order found
+        self.unkeyed: set[str] = set()  # symbols whose pushes and pulls are numbered differently today
         self.distrusted_symbols = 0  # today's and earlier ones', for the health line
 
     def seed(self, known: Mapping[str, StoredTrack]) -> None:
@@ -117,7 +123,7 @@ class Continuity:
                 track = self._track(symbol)
                 track.restart(past.trading_day)
                 track.seen = CounterRanges((first, last) for first, last in past.stored.ranges)
-                track.last_seq = past.last_seq
+                track.last_seq = track.seed_seq = past.last_seq
                 track.head_known = past.head_known
                 # Holes in the file were found before; what could be repaired was, the others stand in ``gaps``.
                 track.given_up = list(track.seen.holes())
@@ -152,17 +158,16 @@ class Continuity:
         """Note an answer of OpenD (one symbol, oldest first) for its newest ``asked_rows`` ticks, read at ``at_ms``.
 
         Returns the ticks that are not known to be ours already. One is skipped only if its counter was seen *and* the
-        answer agrees with us on the newest tick we know, so renumbered sequences never hide a tick.
+        answer shares a tick with the newest ones we know, so renumbered sequences never hide a tick.
         """
         facts: list[Fact] = []
         with self._lock:
             track = self._track(symbol)
             if ticks and ticks[-1].trading_day > track.day:
-                track.restart(ticks[-1].trading_day)
-                self._holed.pop(symbol, None)
+                self._new_day(symbol, track, ticks[-1].trading_day)
             today = [tick for tick in ticks if tick.trading_day == track.day]
             self._compare(symbol, track, today, facts)
-            comparable = not track.distrust and any(tick.seq == track.last_seq for tick in today)
+            comparable = not track.distrust and not track.anchors().isdisjoint(tick.seq for tick in today)
             fresh = [
                 tick
                 for tick in ticks
@@ -180,8 +185,8 @@ class Continuity:
                 self._learn_end(symbol, track, today[-1], at_ms, facts)
                 if not track.head_known:
                     self._learn_head(symbol, track, today[0], all_shown, asked_rows, at_ms, facts)
-            if track.distrust == PUSH_PULL_DISAGREE:
-                fresh = number_equal_ticks(tick._replace(seq=None) for tick in fresh)
+            if symbol in self.unkeyed:
+                fresh = without_sequences(fresh)
         if facts:
             self._facts(facts)
         return fresh
@@ -200,6 +205,11 @@ class Continuity:
         """Those with the most ticks so far first: they have the most to lose; equal ones keep their order."""
         with self._lock:
             return sorted(symbols, key=lambda s: -self._track(s).rows)
+
+    def pushed_rows(self) -> dict[str, int]:
+        """How many ticks of each symbol were pushed since the start."""
+        with self._lock:
+            return {symbol: track.rows for symbol, track in self._tracks.items()}
 
     def head_known(self, symbol: str) -> bool:
         """Is the beginning of the symbol's day settled, as proven or as a gap?"""
@@ -241,8 +251,7 @@ class Continuity:
         if tick.trading_day < track.day:
             return False  # a late tick of an earlier day: stored, not judged
         if tick.trading_day > track.day:
-            track.restart(tick.trading_day)
-            self._holed.pop(tick.symbol, None)
+            self._new_day(tick.symbol, track, tick.trading_day)
         if track.distrust:
             return False
         seq = tick.seq
@@ -267,6 +276,11 @@ class Continuity:
         self._note_holed(tick.symbol, track)
         return len(track.seen) > ranges_before >= 1
 
+    def _new_day(self, symbol: str, track: _Track, day: str) -> None:
+        track.restart(day)
+        self._holed.pop(symbol, None)
+        self.unkeyed.discard(symbol)
+
     def _note_holed(self, symbol: str, track: _Track) -> None:
         if track.open_holes():
             self._holed.setdefault(symbol)
@@ -275,6 +289,8 @@ class Continuity:
 
     def _distrust(self, symbol: str, track: _Track, reason: str, facts: list[Fact]) -> None:
         track.distrust = reason
+        if reason == PUSH_PULL_DISAGREE:
+            self.unkeyed.add(symbol)
         self._holed.pop(symbol, None)
         self.distrusted_symbols += 1
         facts.append(Unproven(symbol, track.day, reason))

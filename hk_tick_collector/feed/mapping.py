@@ -283,3 +283,8 @@ def number_equal_ticks(ticks: Iterable[Tick]) -> list[Tick]:
         numbered.append(tick._replace(occurrence=equals[content]))
         equals[content] += 1
     return numbered
+
+
+def without_sequences(ticks: Iterable[Tick]) -> list[Tick]:
+    """One view's ticks told apart by content alone: for a symbol whose pushes and pulls are numbered differently."""
+    return number_equal_ticks(tick._replace(seq=None) for tick in ticks)

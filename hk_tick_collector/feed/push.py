@@ -15,7 +15,7 @@ from hk_tick_collector.core.logline import RateLimitedLog
 from hk_tick_collector.core.progress import FeedProgress
 from hk_tick_collector.core.tick import PUSH_TYPE_PUSH, RejectedTick, Tick
 from hk_tick_collector.feed.continuity import Continuity
-from hk_tick_collector.feed.mapping import TickMapper, raw_fields
+from hk_tick_collector.feed.mapping import TickMapper, raw_fields, without_sequences
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class PushHandler:
     def __call__(self, pushes: list[Any]) -> None:
         """One burst: whatever came with one socket read."""
         recv_ts_ms = self._clock.now_ms()
-        mapper = self.mapper
+        mapper, unkeyed = self.mapper, self._continuity.unkeyed
         rejected: list[RejectedTick] = []
         ticks: list[Tick] = []
         for push in pushes:
@@ -61,7 +61,8 @@ class PushHandler:
                 code = body.security.code
                 rejected += [RejectedTick(code, str(exc), raw_fields(tick), recv_ts_ms) for tick in body.tickerList]
                 continue
-            ticks += mapper.map_all(symbol, body.tickerList, PUSH_TYPE_PUSH, recv_ts_ms, rejected)
+            mapped = mapper.map_all(symbol, body.tickerList, PUSH_TYPE_PUSH, recv_ts_ms, rejected)
+            ticks += without_sequences(mapped) if symbol in unkeyed else mapped
         if rejected:
             self._rejects(rejected)
         if ticks:

@@ -36,6 +36,8 @@ PAGE_SIZE_BYTES = 4096
 CACHE_SIZE_KIB = 16 * 1024
 # A reader that pauses a checkpoint lets the WAL grow; give the disk back once it is reset.
 WAL_KEEP_BYTES = 64 * 1024 * 1024
+# How far a sequence's second may lie from the tick's own: 2 s were seen (core.tick).
+SEQ_SECOND_SLACK = 5
 
 _log = logging.getLogger(__name__)
 
@@ -64,12 +66,18 @@ INSERT_SEQUENCED = (
     f"INSERT INTO ticks ({', '.join(ROW_COLUMNS)}) "  # noqa: S608 - constants
     f"VALUES ({', '.join('?' * len(ROW_COLUMNS))}) ON CONFLICT DO NOTHING"
 )
-# A unique index takes two NULLs for different values, so a retried row without price would be stored twice.
+# A unique index takes two NULLs for different values, so a retried row without price would be stored twice. And the
+# same trade may be stored with its sequence already, when OpenD stopped sending sequences or numbers pushes and pulls
+# differently: of k equal trades stored with one, the first k of a view without are repeats. They are looked for where
+# their sequences lie, around the trade's own second. A negative occurrence marks a collision (rows.py): another trade.
 INSERT_UNSEQUENCED = (
     f"INSERT INTO ticks ({', '.join(ROW_COLUMNS)}) "  # noqa: S608 - constants
     f"SELECT {', '.join(f'?{n}' for n in range(1, len(ROW_COLUMNS) + 1))} WHERE NOT EXISTS ("
     "SELECT 1 FROM ticks WHERE seq IS NULL AND symbol = ?2 AND ts_ms = ?3 "
-    "AND price IS ?4 AND volume IS ?5 AND turnover IS ?6 AND occurrence = ?17) ON CONFLICT DO NOTHING"
+    "AND price IS ?4 AND volume IS ?5 AND turnover IS ?6 AND occurrence = ?17) "
+    "AND (?17 < 0 OR ?17 >= (SELECT COUNT(*) FROM ticks WHERE symbol = ?2 "
+    f"AND seq >= ((?3 / 1000 - {SEQ_SECOND_SLACK}) << 32) AND seq < ((?3 / 1000 + {SEQ_SECOND_SLACK} + 1) << 32) "
+    "AND ts_ms = ?3 AND price IS ?4 AND volume IS ?5 AND turnover IS ?6)) ON CONFLICT DO NOTHING"
 )
 
 

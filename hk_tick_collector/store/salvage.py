@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hk_tick_collector.core.clock import SystemClock
 from hk_tick_collector.core.errors import RowRefused, StoreError
 from hk_tick_collector.store.connect import (
     INSERT_SEQUENCED,
@@ -32,7 +33,8 @@ from hk_tick_collector.store.connect import (
     open_day_file,
     translate,
 )
-from hk_tick_collector.store.layout import check_day, day_file, set_aside_day, sqlite_files
+from hk_tick_collector.store.coverage import DayCoverage
+from hk_tick_collector.store.layout import check_day, day_file, parse_day, set_aside_day, sqlite_files
 from hk_tick_collector.store.reader import open_read_only, select_list
 
 CHUNK_ROWS = 1000  # rows a transaction of the target
@@ -94,7 +96,19 @@ def salvage(source: Path, into: Path) -> SalvageReport:
                     _store(target, into, chunk, report)
                     chunk = []
             _store(target, into, chunk, report)
+        _recount(target, into)
     return report
+
+
+def _recount(target: sqlite3.Connection, into: Path) -> None:
+    """Bring ``coverage`` and ``gaps`` of the day file in step with the rows it has now."""
+    try:
+        target.execute("BEGIN IMMEDIATE")
+        coverage = DayCoverage.load(target, parse_day(into) or "")
+        coverage.save(target, SystemClock().now_ms())
+        target.execute("COMMIT")
+    except sqlite3.Error as exc:
+        raise translate(exc, into) from exc
 
 
 def _readable_rows(conn: sqlite3.Connection, source: Path, report: SalvageReport) -> Iterator[Row]:

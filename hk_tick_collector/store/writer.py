@@ -90,6 +90,7 @@ class DayFileWriter:
         self._clock = clock or SystemClock()
         self._open: dict[str, _OpenDay] = {}  # least recently written first
         self._coverage: dict[str, DayCoverage] = {}  # of open days; absent: load it from the file
+        self._data_versions: dict[str, int] = {}  # SQLite's mark of what other connections committed
         self._interrupted = threading.Event()
         self.failed_day: str | None = None  # the trading day of the last write that raised
 
@@ -134,6 +135,7 @@ class DayFileWriter:
     def close_day(self, day: str) -> None:
         """Checkpoint and close one day's file; its WAL is gone unless somebody else reads it. Harmless when closed."""
         self._coverage.pop(day, None)
+        self._data_versions.pop(day, None)
         opened = self._open.pop(day, None)
         if opened is None:
             return
@@ -231,7 +233,12 @@ class DayFileWriter:
         try:
             conn = self._connection(day, path)
             self._waiting(lambda: conn.execute("BEGIN IMMEDIATE"))
-            coverage = self._coverage.pop(day, None) or DayCoverage.load(conn, day)
+            coverage = self._coverage.pop(day, None)
+            data_version = conn.execute("PRAGMA data_version").fetchone()[0]
+            if coverage is None or data_version != self._data_versions.get(day):
+                coverage = DayCoverage.load(
+                    conn, day
+                )  # also when another program (salvage, a repair) wrote to the file
             stored = store_rows(conn, coverage, rows, (now_ms,))
             coverage.learn(conn, facts)
             coverage.save(conn, now_ms)
@@ -245,6 +252,7 @@ class DayFileWriter:
             self._drop(day)
             raise
         self._coverage[day] = coverage  # only now is it what the file says
+        self._data_versions[day] = data_version
         self.failed_day = None
         _say_collisions(day, stored)
         ignored_rows = len(rows) - stored.inserted_rows

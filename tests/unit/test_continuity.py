@@ -123,6 +123,12 @@ def test_after_a_restart_overlap_proves_that_nothing_is_missing_between() -> Non
     assert continuity.holes() == []
 
 
+def test_pushes_that_are_ahead_of_an_answer_do_not_make_it_all_new() -> None:
+    continuity = seeded(1, 100)
+    continuity.push(*range(101, 111))
+    assert continuity.pull(map(tick, range(50, 106)), asked_rows=1000) == []
+
+
 def test_two_symbols_may_carry_the_same_sequence() -> None:
     continuity = Watched()
     continuity.push(1, 2)

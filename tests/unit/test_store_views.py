@@ -1,0 +1,77 @@
+"""The same trade seen with and without its sequence is stored once; another program's rows are noticed."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hk_tick_collector.core.tick import Tick
+from hk_tick_collector.feed.mapping import without_sequences
+from hk_tick_collector.store import reader
+from hk_tick_collector.store.salvage import salvage
+from hk_tick_collector.store.writer import DayFileWriter
+from tests.ticks import BASE_MS, DAY, make_tick, make_ticks
+
+
+@pytest.fixture
+def writer(tmp_path: Path) -> Iterator[DayFileWriter]:
+    writer = DayFileWriter(tmp_path)
+    yield writer
+    writer.close()
+
+
+def equal_trades(count: int) -> list[Tick]:
+    """Trades of one millisecond, price and volume, that differ in their sequence only."""
+    second = BASE_MS // 1000
+    return [make_tick(1, seq=second << 32 | counter, ts_ms=BASE_MS) for counter in range(1001, 1001 + count)]
+
+
+def rows(writer: DayFileWriter, tmp_path: Path) -> int:
+    with contextlib.closing(sqlite3.connect(tmp_path / f"{DAY}.db")) as conn:
+        return int(conn.execute("SELECT COUNT(*) FROM ticks").fetchone()[0])
+
+
+def test_a_view_without_sequences_of_trades_stored_with_them_adds_nothing(
+    writer: DayFileWriter, tmp_path: Path
+) -> None:
+    ticks = [*make_ticks(1, 50), *equal_trades(2)]
+    writer.write(ticks)
+    assert writer.write(without_sequences(ticks)).inserted_rows == 0
+    assert rows(writer, tmp_path) == len({tick.seq for tick in ticks})
+
+
+@pytest.mark.parametrize(("stored", "seen", "expected"), [(2, 3, 3), (3, 2, 3), (0, 2, 2), (1, 1, 1)])
+def test_equal_trades_are_matched_with_their_number(
+    writer: DayFileWriter, tmp_path: Path, stored: int, seen: int, expected: int
+) -> None:
+    writer.write(equal_trades(stored))
+    for _ in range(2):
+        writer.write(without_sequences(equal_trades(seen)))
+    assert rows(writer, tmp_path) == expected
+
+
+def test_rows_of_another_program_are_counted_at_the_next_write(writer: DayFileWriter, tmp_path: Path) -> None:
+    writer.write([*make_ticks(1, 10), *make_ticks(21, 30)])
+    other = DayFileWriter(tmp_path)
+    other.write(make_ticks(11, 20))
+    other.close()
+    writer.write(make_ticks(31, 31))
+    (row,) = reader.coverage(tmp_path / f"{DAY}.db")
+    assert (row.first_counter, row.last_counter, row.stored_ticks, row.holes) == (1, 31, 31, None)
+
+
+def test_salvaged_rows_are_in_the_coverage(writer: DayFileWriter, tmp_path: Path) -> None:
+    writer.write(make_ticks(11, 20))
+    writer.close()
+    old = tmp_path / "old"
+    old.mkdir()
+    source = DayFileWriter(old)
+    source.write(make_ticks(1, 10))
+    source.close()
+    salvage(old / f"{DAY}.db", tmp_path / f"{DAY}.db")
+    (row,) = reader.coverage(tmp_path / f"{DAY}.db")
+    assert (row.first_counter, row.last_counter, row.stored_ticks) == (1, 20, 20)
