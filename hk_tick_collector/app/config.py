@@ -13,6 +13,7 @@ Order of precedence: environment, then file, then default. An empty value counts
 from __future__ import annotations
 
 import difflib
+import importlib.util
 import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -81,6 +82,7 @@ _pulls = partial(_setting, "Backfill and poll")
 _watchdog = partial(_setting, "Watchdog, health and stop")
 _sqlite = partial(_setting, "SQLite")
 _logs = partial(_setting, "Logs")
+_metrics = partial(_setting, "Metrics")
 
 
 class _Loading(NamedTuple):
@@ -143,6 +145,15 @@ def _symbols(value: object, info: ValidationInfo) -> object:
     if problems:
         raise _text_error("\n".join(problems))
     return tuple(symbols)
+
+
+def _metrics_port(port: int) -> int:
+    if port and importlib.util.find_spec("prometheus_client") is None:
+        raise _text_error(
+            "the endpoint needs the package prometheus-client; install it with: "
+            "pip install 'hk-tick-collector[metrics]', or set METRICS_PORT=0"
+        )
+    return port
 
 
 def _upper(value: object) -> object:
@@ -252,6 +263,15 @@ class Settings(BaseModel):
     """Time between two `persist_summary` lines."""
     persist_heartbeat_interval_sec: float = _logs("PERSIST_HEARTBEAT_INTERVAL_SEC", 30, "seconds", ge=0.1, le=3600)
     """Time between two `persist_loop_heartbeat` lines."""
+
+    metrics_port: Annotated[int, AfterValidator(_metrics_port)] = _metrics("METRICS_PORT", 0, ge=0, le=65535)
+    """Port of the Prometheus endpoint `/metrics`; 0: none. It needs the extra `metrics`; docs/monitoring.md tells
+    more."""
+    metrics_host: str = _metrics("METRICS_HOST", "127.0.0.1", "a host name or an IPv4 address, no port", pattern=_HOST)
+    """Address of this machine on which the endpoint listens. It has no password: leave it on the loopback address, or
+    let a firewall say who may ask."""
+    metrics_per_symbol: bool = _metrics("METRICS_PER_SYMBOL", False)
+    """Count pushed ticks by symbol, too: one series more for each symbol."""
 
     @field_validator("*", mode="after")
     @classmethod

@@ -13,18 +13,16 @@ import logging
 import os
 import signal
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hk_tick_collector import __version__
 from hk_tick_collector.app.config import Settings
 from hk_tick_collector.app.service import Service
 from hk_tick_collector.core.clock import SystemClock
 from hk_tick_collector.core.errors import ConfigError, StoreError
-from hk_tick_collector.core.facts import Fact, StoredTrack
+from hk_tick_collector.core.facts import Fact
 from hk_tick_collector.core.logline import RateLimitedLog, event
 from hk_tick_collector.core.progress import Progress
-from hk_tick_collector.core.ranges import CounterRanges
-from hk_tick_collector.core.tick import seq_counter
 from hk_tick_collector.feed import sdk
 from hk_tick_collector.feed.continuity import Continuity
 from hk_tick_collector.feed.session import FeedOptions, FeedSession
@@ -40,6 +38,9 @@ from hk_tick_collector.market.sessions import hk_date, is_continuous
 from hk_tick_collector.store import reader
 from hk_tick_collector.store.connect import SqliteOptions
 from hk_tick_collector.store.writer import DayFileWriter
+
+if TYPE_CHECKING:
+    from hk_tick_collector.health.metrics import MetricsServer
 
 log = logging.getLogger(__name__)
 
@@ -99,6 +100,7 @@ class Daemon:
         )
         self._feed_watch = FeedWatch(settings.watchdog_upstream_window_sec, settings.watchdog_stall_sec)
         self._worker_task: asyncio.Task[None] | None = None
+        self._metrics = self._make_metrics()
 
     async def run(self) -> int:
         """Record until told to stop or a task fails. Returns the exit code."""
@@ -129,13 +131,8 @@ class Daemon:
 
     def _seed(self) -> None:
         settings = self._settings
-        last_seqs = reader.last_seqs(settings.data_root, list(settings.futu_symbols), settings.seed_recent_db_days)
-        self._continuity.seed(
-            {
-                s: StoredTrack(day, CounterRanges([(seq_counter(seq),) * 2]), seq, False)
-                for s, (day, seq) in last_seqs.items()
-            }
-        )
+        known = reader.tracks(settings.data_root, settings.futu_symbols, settings.seed_recent_db_days)
+        self._continuity.seed(known)
         log.info(
             event(
                 "recorder_started",
@@ -143,7 +140,7 @@ class Daemon:
                 pid=os.getpid(),
                 symbols=len(settings.futu_symbols),
                 data_root=settings.data_root,
-                seeded_symbols=len(last_seqs),
+                seeded_symbols=len(known),
                 spill_rows=self._spill.rows,
             )
         )
@@ -215,6 +212,8 @@ class Daemon:
             )
         )
         self._spill.close()
+        if self._metrics is not None:
+            self._metrics.close()
 
     async def _flush(self) -> None:
         """Drain queue and spill into the day files; what cannot be committed in time goes to the spill file."""
@@ -242,6 +241,29 @@ class Daemon:
             wal_autocheckpoint=settings.sqlite_wal_autocheckpoint_pages,
         )
         return DayFileWriter(settings.data_root, options, self._clock)
+
+    def _make_metrics(self) -> MetricsServer | None:
+        """The endpoint if it is wanted. Raises ``ConfigError`` when it cannot listen."""
+        settings = self._settings
+        if not settings.metrics_port:
+            return None
+        # Imported here: prometheus-client is an extra, and nobody who does without the endpoint needs it.
+        from hk_tick_collector.health.metrics import MetricSources, MetricsServer  # noqa: PLC0415
+
+        sources = MetricSources(
+            progress=self._progress,
+            backlog=self._backlog,
+            status=self._reporter.status,
+            calendar=self._calendar,
+            clock=self._clock,
+            data_root=settings.data_root,
+            version=__version__,
+            queue_limit_rows=settings.max_queue_rows,
+            symbol_rows=self._continuity.pushed_rows if settings.metrics_per_symbol else None,
+        )
+        server = MetricsServer(sources, settings.metrics_host, settings.metrics_port)
+        log.info(event("metrics_listening", host=settings.metrics_host, port=settings.metrics_port))
+        return server
 
     def _put_facts(self, facts: Sequence[Fact]) -> None:
         self._queue.put_facts(facts)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from hk_tick_collector.core.histogram import Histogram
+
 
 @dataclass(slots=True)
 class FeedProgress:
@@ -51,6 +53,7 @@ class IngestProgress:
     commits: int = 0
     unspilled_rows: int = 0
     quarantined_rows: int = 0
+    poison_rows: int = 0  # of the quarantined: refused by SQLite; the others could not be mapped
     write_errors: int = 0
     busy_errors: int = 0
     recoveries: int = 0
@@ -62,6 +65,8 @@ class IngestProgress:
     last_error_monotonic: float = 0.0
     last_error: str = ""
     max_committed_ts_ms: int = 0
+    commit_latency_ms: Histogram = field(default_factory=Histogram)  # commit less recv_ts_ms
+    event_latency_ms: Histogram = field(default_factory=Histogram)  # commit less ts_ms, of pushed ticks only
 
 
 @dataclass(slots=True)

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime, timezone
 
 from hk_tick_collector.core.clock import Clock
+from hk_tick_collector.core.histogram import HistogramSnapshot
 from hk_tick_collector.core.logline import event
 from hk_tick_collector.core.progress import Progress
 from hk_tick_collector.market.calendar import TradingCalendar
@@ -48,11 +49,14 @@ class Reporter:
         self._drift_warn_sec = drift_warn_sec
         self._started = clock.monotonic()
         self._last: dict[str, tuple[float, dict[str, int]]] = {}
+        self._latency_then = progress.ingest.commit_latency_ms.snapshot()
+        self._event_latency_then = progress.ingest.event_latency_ms.snapshot()
 
     def health(self) -> str:
         """The ``health`` line: connection, rates since the line before, ages, holes, and a status with its reason."""
         feed, ingest = self._progress.feed, self._progress.ingest
         per_min = self._rates("health", 60.0)
+        latency, event_latency = self._latencies()
         backlog = self._backlog()
         now_ms = self._clock.now_ms()
         status, reason = self.status(backlog)
@@ -86,6 +90,10 @@ class Reporter:
             quarantined_rows=ingest.quarantined_rows,
             open_holes=feed.open_holes,
             missing_ticks=ingest.missing_ticks,
+            latency_ms_p50=latency.quantile(0.5),
+            latency_ms_p99=latency.quantile(0.99),
+            event_latency_ms_p50=event_latency.quantile(0.5),
+            event_latency_ms_p99=event_latency.quantile(0.99),
         )
         log.log(logging.INFO if status == "ok" else logging.WARNING, line)
         return line
@@ -163,15 +171,23 @@ class Reporter:
             )
         )
 
+    def _latencies(self) -> tuple[HistogramSnapshot, HistogramSnapshot]:
+        """Latencies of rows committed since the last ``health`` line: from receipt, and from the event."""
+        ingest = self._progress.ingest
+        latency, event_latency = ingest.commit_latency_ms.snapshot(), ingest.event_latency_ms.snapshot()
+        both = latency.since(self._latency_then), event_latency.since(self._event_latency_then)
+        self._latency_then, self._event_latency_then = latency, event_latency
+        return both
+
     def _age(self, monotonic_sec: float) -> float | None:
         return self._clock.monotonic() - monotonic_sec if monotonic_sec else None
 
     def _rates(self, line: str, per_sec: float | None) -> dict[str, int]:
         """Counters since this line was last made, scaled to ``per_sec`` seconds if given."""
         now_sec = self._clock.monotonic()
-        counters = {
-            k: v for k, v in {**asdict(self._progress.feed), **asdict(self._progress.ingest)}.items() if type(v) is int
-        }
+        parts = self._progress.feed, self._progress.ingest
+        values = {field.name: getattr(part, field.name) for part in parts for field in fields(part)}
+        counters = {name: value for name, value in values.items() if type(value) is int}
         then_sec, before = self._last.get(line, (self._started, {}))
         self._last[line] = (now_sec, counters)
         scale = per_sec / max(now_sec - then_sec, 1e-3) if per_sec else 1.0

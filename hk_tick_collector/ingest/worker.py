@@ -19,7 +19,7 @@ from hk_tick_collector.core.errors import RowRefused, StoreBusy, StoreCorrupt, S
 from hk_tick_collector.core.facts import Fact
 from hk_tick_collector.core.logline import RateLimitedLog, event
 from hk_tick_collector.core.progress import IngestProgress
-from hk_tick_collector.core.tick import Tick
+from hk_tick_collector.core.tick import PUSH_TYPE_PUSH, Tick
 from hk_tick_collector.ingest.quarantine import Quarantine
 from hk_tick_collector.ingest.queue import TickQueue
 from hk_tick_collector.ingest.spill import SpillQueue
@@ -35,6 +35,8 @@ IDLE_CHECK_SEC = 1.0
 # Nobody sends ticks of a day this long after its last one: its file is checkpointed and closed, its WAL goes.
 DAY_IDLE_CLOSE_SEC = 1800.0
 CLOSE_TIMEOUT_SEC = 10.0
+# Rows of a batch whose latency is looked at: 25 us a commit at most, whatever the batch holds.
+LATENCY_SAMPLE_ROWS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +197,7 @@ class PersistWorker:
             except StoreError as exc:
                 refused.clear()
                 await self._wait_retry(exc)
+        self._progress.poison_rows += len(refused)
         self._quarantine.add_refused(refused, self._clock.now_ms())
         return result
 
@@ -251,6 +254,7 @@ class PersistWorker:
         progress.last_commit_sec = now_sec - self._commit_started
         if batch:
             progress.max_committed_ts_ms = max(progress.max_committed_ts_ms, batch[-1].ts_ms)
+            self._note_latency(batch)
         if log.isEnabledFor(logging.DEBUG):
             log.debug(
                 event(
@@ -262,6 +266,18 @@ class PersistWorker:
                     queue=self._queue.rows,
                 )
             )
+
+    def _note_latency(self, batch: Sequence[Tick]) -> None:
+        """How old the batch's rows are now, from an even sample: each looked at stands for the rows around it."""
+        now_ms = self._clock.now_ms()
+        progress = self._progress
+        step_rows = -(-len(batch) // LATENCY_SAMPLE_ROWS)
+        for first in range(0, len(batch), step_rows):
+            rows = min(step_rows, len(batch) - first)
+            tick = batch[first + rows // 2]
+            progress.commit_latency_ms.observe(now_ms - tick.recv_ts_ms, rows)
+            if tick.push_type == PUSH_TYPE_PUSH:
+                progress.event_latency_ms.observe(now_ms - tick.ts_ms, rows)
 
     async def _close_idle_days(self) -> None:
         limit_sec = self._clock.monotonic() - DAY_IDLE_CLOSE_SEC

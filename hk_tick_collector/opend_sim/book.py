@@ -13,7 +13,7 @@ from hk_tick_collector.market.sessions import day_start_ms, hk_date
 from hk_tick_collector.opend_sim.instruments import Instrument
 from hk_tick_collector.opend_sim.simtick import SimTick
 
-KEPT_TICKS = 1000
+KEPT_TICKS = 1500  # OpenD shows 1,000; the newest of these may still be under way to it
 KEPT_MINUTES = 2000
 KEPT_DAYS = 30
 _PRICE_SETTING = frozenset({"AUTO_MATCH", "INTER_AUTO_MATCH", "AUCTION"})
@@ -93,7 +93,7 @@ class SymbolBook:
         day.turnover += tick.turnover
 
     def recent(self, count: int) -> list[SimTick]:
-        """The newest ``count`` ticks of the symbol's day, at most 1,000, oldest first."""
+        """The newest ``count`` ticks of the symbol's day, at most KEPT_TICKS, oldest first."""
         skipped = max(0, len(self.ticks) - max(count, 0))
         return list(self.ticks)[skipped:]
 

@@ -53,7 +53,7 @@ class MarketSource(ABC):
         return list(self._history)
 
     def recent(self, symbol: str, count: int) -> list[SimTick]:
-        """The newest ticks of the symbol's newest day, at most 1,000, oldest first. KeyError: not listed."""
+        """The newest ticks of the symbol's newest day, at most 1,500, oldest first. KeyError: not listed."""
         return self._books[symbol].recent(count)
 
     def kline_1m(self, symbol: str, count: int = 1000) -> list[Bar]:

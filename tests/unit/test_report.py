@@ -95,7 +95,8 @@ def test_the_health_line_has_every_field_and_rates_by_the_minute(caplog: pytest.
         "connected", "status", "phase", "queue", "persisted_rows_per_min", "ignored_rows_per_min", "push_rows_per_min",
         "poll_fetched", "poll_accepted", "queue_in", "queue_out", "db_commits_per_min", "last_commit_age_sec",
         "ts_drift_sec", "max_ts_utc", "dropped_queue_full", "dropped_duplicate", "symbols", "spilled_rows",
-        "quarantined_rows", "open_holes", "missing_ticks",
+        "quarantined_rows", "open_holes", "missing_ticks", "latency_ms_p50", "latency_ms_p99", "event_latency_ms_p50",
+        "event_latency_ms_p99",
     ):  # fmt: skip
         assert re.search(rf" {field}=", line), field
     assert line.startswith("health connected=True status=ok ")
@@ -104,6 +105,23 @@ def test_the_health_line_has_every_field_and_rates_by_the_minute(caplog: pytest.
     assert "max_ts_utc=2026-11-20T02:30:30.000Z" in line
     desk.clock.advance(60)
     assert "persisted_rows_per_min=0 " in desk.reporter.health()
+
+
+def test_latencies_are_those_since_the_line_before() -> None:
+    desk = Desk()
+    ingest = desk.progress.ingest
+    assert "latency_ms_p50=none latency_ms_p99=none event_latency_ms_p50=none" in desk.reporter.health()
+    ingest.commit_latency_ms.observe(20_000, 1000)
+    ingest.event_latency_ms.observe(60_000, 1000)
+    assert re.search(r" latency_ms_p50=20000 .* event_latency_ms_p99=59700", desk.reporter.health())
+    ingest.commit_latency_ms.observe(10, 99)
+    ingest.commit_latency_ms.observe(1000)
+    ingest.event_latency_ms.observe(100, 10)
+    line = desk.reporter.health()
+    found = dict(re.findall(r"(\w*latency_ms_p\d+)=([\d.]+)", line))
+    assert 5 < float(found["latency_ms_p50"]) < float(found["latency_ms_p99"]) <= 10
+    assert 75 < float(found["event_latency_ms_p50"]) <= float(found["event_latency_ms_p99"]) <= 100
+    assert "latency_ms_p50=none" in desk.reporter.health(), "nothing came since"
 
 
 def test_persist_summary_is_silent_when_nothing_was_stored(caplog: pytest.LogCaptureFixture) -> None:

@@ -406,7 +406,7 @@ def test_before_the_open_the_last_trading_day_is_remembered() -> None:
     newest = market.recent("HK.00700", 1)[0]
     assert hk_date(newest.ts_ms) == "20261120"
     assert newest.tick_type == "AUCTION"
-    assert len(market.recent("HK.00700", 5000)) == 1000
+    assert len(market.recent("HK.00700", 5000)) == 1500
     today = market.advance(hk("2026-11-23 09:31"))
     assert {hk_date(tick.ts_ms) for tick in market.recent("HK.00700", 1000)} == {"20261123"}
     assert market.snapshot("HK.00700").prev_close == newest.price

@@ -1,0 +1,334 @@
+"""What a scrape says, against the counters it is made from; and the files that are made for it."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import urllib.request
+from dataclasses import replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from prometheus_client import CollectorRegistry
+
+from hk_tick_collector.core.clock import ManualClock, SystemClock
+from hk_tick_collector.core.errors import ConfigError
+from hk_tick_collector.core.progress import Progress
+from hk_tick_collector.feed.continuity import Continuity
+from hk_tick_collector.health import metrics
+from hk_tick_collector.health.metrics import OPEND_STATES, MetricSources, MetricsServer, RecorderCollector
+from hk_tick_collector.health.report import Backlog, Reporter
+from hk_tick_collector.market.calendar import TradingCalendar
+from hk_tick_collector.market.sessions import Phase
+from tests.ticks import make_tick, make_ticks
+from tests.unit.test_worker import Bench, run
+
+ROOT = Path(__file__).resolve().parents[2]
+MID_MORNING = datetime(2026, 11, 20, 2, 30, tzinfo=timezone.utc)  # a Friday, 10:30 in Hong Kong
+NIGHT = datetime(2026, 11, 20, 15, 0, tzinfo=timezone.utc)
+CALENDAR = TradingCalendar()
+
+
+class Scraped:
+    """One scrape of sources that a test has in hand."""
+
+    def __init__(self, tmp_path: Path, moment: datetime = MID_MORNING) -> None:
+        self.progress = Progress()
+        self.clock = ManualClock(int(moment.timestamp() * 1000))
+        self.backlog = Backlog(queue_rows=7, in_hand_rows=3, spill_rows=11, wal_bytes=4096, worker_dead=False)
+        reporter = Reporter(self.progress, lambda: self.backlog, CALENDAR, self.clock, drift_warn_sec=120)
+        self.sources = MetricSources(
+            progress=self.progress,
+            backlog=lambda: self.backlog,
+            status=reporter.status,
+            calendar=CALENDAR,
+            clock=self.clock,
+            data_root=tmp_path,
+            version="1.2.3",
+            queue_limit_rows=20_000,
+        )
+
+    def value(self, name: str, **labels: str) -> float | None:
+        registry = CollectorRegistry()
+        registry.register(RecorderCollector(self.sources))
+        return registry.get_sample_value(f"hk_tick_collector_{name}", labels)
+
+    def values(self, name: str, label: str) -> dict[str, float]:
+        return {
+            sample.labels[label]: sample.value
+            for family in RecorderCollector(self.sources).collect()
+            for sample in family.samples
+            if sample.name == f"hk_tick_collector_{name}"
+        }
+
+
+@pytest.fixture
+def scraped(tmp_path: Path) -> Scraped:
+    return Scraped(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("part", "field", "metric"),
+    [
+        ("feed", "push_rows", "ticks_pushed_total"),
+        ("feed", "duplicate_rows", "ticks_duplicate_total"),
+        ("feed", "connected", "opend_connected"),
+        ("feed", "connections", "opend_connections_total"),
+        ("feed", "disconnections", "opend_disconnections_total"),
+        ("feed", "request_errors", "opend_request_errors_total"),
+        ("feed", "holes_seen", "holes_seen_total"),
+        ("feed", "open_holes", "open_holes"),
+        ("feed", "symbols_wanted", "symbols_wanted"),
+        ("feed", "symbols_subscribed", "symbols_subscribed"),
+        ("feed", "symbols_refused", "symbols_refused"),
+        ("ingest", "persisted_rows", "ticks_persisted_total"),
+        ("ingest", "ignored_rows", "ticks_ignored_total"),
+        ("ingest", "refused_rows", "ticks_refused_total"),
+        ("ingest", "spilled_rows", "ticks_spilled_total"),
+        ("ingest", "unspilled_rows", "ticks_unspilled_total"),
+        ("ingest", "in_rows", "queue_in_rows_total"),
+        ("ingest", "out_rows", "queue_out_rows_total"),
+        ("ingest", "commits", "commits_total"),
+        ("ingest", "recoveries", "writer_recoveries_total"),
+        ("ingest", "missing_ticks", "missing_ticks"),
+        ("ingest", "last_commit_rows", "last_commit_rows"),
+        ("ingest", "last_commit_sec", "last_commit_duration_seconds"),
+    ],
+)
+def test_a_counter_is_told_under_its_name(scraped: Scraped, part: str, field: str, metric: str) -> None:
+    assert scraped.value(metric) == 0
+    setattr(getattr(scraped.progress, part), field, 42)
+    assert scraped.value(metric) == 42
+
+
+def test_times_are_epoch_seconds_and_zero_before_the_first(scraped: Scraped) -> None:
+    now_sec = scraped.clock.now_ms() / 1000
+    for name in ("last_push", "last_commit", "last_answer", "loop_beat", "newest_tick", "newest_stored_tick"):
+        assert scraped.value(f"{name}_timestamp_seconds") == 0, name
+    scraped.progress.feed.last_push_monotonic = scraped.clock.monotonic()
+    scraped.progress.ingest.last_commit_monotonic = scraped.clock.monotonic() - 2.5
+    scraped.progress.feed.last_answer_monotonic = scraped.clock.monotonic() - 1
+    scraped.progress.loop_beat_monotonic = scraped.clock.monotonic() - 0.5
+    scraped.progress.feed.max_ts_ms = scraped.clock.now_ms() - 250
+    scraped.progress.ingest.max_committed_ts_ms = scraped.clock.now_ms() - 750
+    scraped.clock.advance(10)
+    assert scraped.value("last_push_timestamp_seconds") == pytest.approx(now_sec)
+    assert scraped.value("last_commit_timestamp_seconds") == pytest.approx(now_sec - 2.5)
+    assert scraped.value("last_answer_timestamp_seconds") == pytest.approx(now_sec - 1)
+    assert scraped.value("loop_beat_timestamp_seconds") == pytest.approx(now_sec - 0.5)
+    assert scraped.value("newest_tick_timestamp_seconds") == now_sec - 0.25
+    assert scraped.value("newest_stored_tick_timestamp_seconds") == now_sec - 0.75
+
+
+def test_what_waits_and_what_surrounds(scraped: Scraped) -> None:
+    assert scraped.value("queue_rows") == 7
+    assert scraped.value("in_hand_rows") == 3
+    assert scraped.value("spill_rows") == 11
+    assert scraped.value("wal_bytes") == 4096
+    assert scraped.value("queue_limit_rows") == 20_000
+    assert scraped.value("worker_alive") == 1
+    scraped.backlog = replace(scraped.backlog, worker_dead=True)
+    assert scraped.value("worker_alive") == 0
+    free, size = scraped.value("data_free_bytes"), scraped.value("data_size_bytes")
+    assert free is not None
+    assert size is not None
+    assert 0 < free <= size
+    assert set(scraped.values("build_info", "version")) == {"1.2.3"}
+
+
+def test_a_vanished_data_root_costs_its_own_values_only(scraped: Scraped, tmp_path: Path) -> None:
+    scraped.sources = replace(scraped.sources, data_root=tmp_path / "gone")
+    assert scraped.value("data_free_bytes") is None
+    assert scraped.value("queue_rows") == 7
+
+
+def test_reasons_add_up_to_the_whole(scraped: Scraped) -> None:
+    ingest, feed = scraped.progress.ingest, scraped.progress.feed
+    ingest.quarantined_rows, ingest.poison_rows = 10, 3
+    ingest.write_errors, ingest.busy_errors = 8, 6
+    feed.poll_accepted_rows, feed.backfill_accepted_rows = 4, 900
+    assert scraped.values("quarantined_total", "reason") == {"unreadable": 7, "refused_by_sqlite": 3}
+    assert scraped.values("write_errors_total", "reason") == {"locked": 6, "other": 2}
+    assert scraped.values("ticks_pulled_total", "reason") == {"poll": 4, "backfill": 900}
+
+
+@pytest.mark.parametrize(("moment", "phase"), [(MID_MORNING, "morning"), (NIGHT, "closed")])
+def test_the_phase_is_one_of_all(tmp_path: Path, moment: datetime, phase: str) -> None:
+    phases = Scraped(tmp_path, moment).values("market_phase", "phase")
+    assert set(phases) == {one.value for one in Phase}
+    assert [name for name, present in phases.items() if present] == [phase]
+
+
+def test_the_status_is_that_of_the_health_line(tmp_path: Path) -> None:
+    morning, night = Scraped(tmp_path), Scraped(tmp_path, NIGHT)
+    assert morning.values("health_status", "status") == {"ok": 0, "warn": 0, "alert": 1}, "down in an open market"
+    assert night.values("health_status", "status") == {"ok": 0, "warn": 1, "alert": 0}
+    night.progress.feed.connected = True
+    night.backlog = replace(night.backlog, spill_rows=0)
+    assert night.values("health_status", "status") == {"ok": 1, "warn": 0, "alert": 0}
+
+
+def test_every_state_the_feed_speaks_of_is_known() -> None:
+    source = (ROOT / "hk_tick_collector/feed/session.py").read_text() + (
+        ROOT / "hk_tick_collector/core/progress.py"
+    ).read_text()
+    words = re.findall(r'opend_state(?:: str)? = ("\w+"(?: if .* else "\w+")?)', source)
+    assert {state for word in words for state in re.findall(r'"(\w+)"', word)} == set(OPEND_STATES)
+
+
+def test_latencies_are_in_seconds_with_all_buckets(scraped: Scraped) -> None:
+    scraped.progress.ingest.commit_latency_ms.observe(40, 10)
+    scraped.progress.ingest.commit_latency_ms.observe(999_999)
+    scraped.progress.ingest.event_latency_ms.observe(1500)
+    assert scraped.value("commit_latency_seconds_bucket", le="0.03") == 0
+    assert scraped.value("commit_latency_seconds_bucket", le="0.05") == 10
+    assert scraped.value("commit_latency_seconds_bucket", le="300.0") == 10
+    assert scraped.value("commit_latency_seconds_bucket", le="+Inf") == 11
+    assert scraped.value("commit_latency_seconds_count") == 11
+    assert scraped.value("commit_latency_seconds_sum") == pytest.approx(0.4 + 999.999)
+    assert scraped.value("event_latency_seconds_bucket", le="1.0") == 0
+    assert scraped.value("event_latency_seconds_bucket", le="2.0") == 1
+
+
+def test_symbols_have_a_label_only_when_asked_for(scraped: Scraped) -> None:
+    assert scraped.values("symbol_ticks_pushed_total", "symbol") == {}
+    continuity = Continuity(lambda facts: None)
+    continuity.observe_push(make_ticks(1, 5) + make_ticks(1, 2, "HK.00005"), 0.0)
+    continuity.observe_push([make_tick(9)], 0.0)
+    scraped.sources = replace(scraped.sources, symbol_rows=continuity.pushed_rows)
+    assert scraped.values("symbol_ticks_pushed_total", "symbol") == {"HK.00700": 6, "HK.00005": 2}
+
+
+def test_each_committed_row_is_counted_once_in_the_latencies(tmp_path: Path) -> None:
+    """Whatever the batch holds: the sample stands for all of its rows."""
+    now_ms = SystemClock().now_ms()
+    old = {"recv_ts_ms": now_ms - 4000, "ts_ms": now_ms - 20_000}
+
+    async def scenario(bench: Bench) -> None:
+        stored = 0
+        for rows, push_type in ((1, "push"), (16, "poll"), (17, "push"), (50, "backfill"), (49, "push")):
+            bench.queue.put(make_ticks(stored + 1, stored + rows, push_type=push_type, **old))
+            stored += rows
+            await bench.until(lambda rows=stored: bench.progress.persisted_rows == rows, f"{stored} rows")
+        await bench.finish()
+        commit, event = bench.progress.commit_latency_ms.snapshot(), bench.progress.event_latency_ms.snapshot()
+        assert commit.count == stored
+        assert event.count == 1 + 17 + 49, "pushed ticks only"
+        assert 2000 < (commit.quantile(0.01) or 0) <= (commit.quantile(0.99) or 0) <= 10_000
+        assert 10_000 < (event.quantile(0.01) or 0) <= 30_000
+
+    run(scenario, tmp_path / "data")
+
+
+def test_rows_refused_by_sqlite_are_told_apart(tmp_path: Path) -> None:
+    async def scenario(bench: Bench) -> None:
+        bench.queue.put([make_tick(1), make_tick(2, volume=2**70)])
+        await bench.finish()
+        assert (bench.progress.quarantined_rows, bench.progress.poison_rows) == (1, 1)
+
+    run(scenario, tmp_path / "data")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_the_server_answers_until_it_is_closed(scraped: Scraped) -> None:
+    port = free_port()
+    server = MetricsServer(scraped.sources, "127.0.0.1", port)
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        assert answer.headers["Content-Type"].startswith("text/plain")
+        body = answer.read().decode()
+    assert "hk_tick_collector_queue_rows 7.0" in body
+    assert "process_resident_memory_bytes" in body
+    server.close()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port), timeout=5)
+    MetricsServer(scraped.sources, "127.0.0.1", port).close()  # a restart finds its port free
+
+
+def test_a_mute_client_loses_its_connection(scraped: Scraped, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics._Handler, "timeout", 0.2)
+    port = free_port()
+    server = MetricsServer(scraped.sources, "127.0.0.1", port)
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as mute:
+            mute.sendall(b"GET /metr")
+            assert mute.recv(100) == b""
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+            assert answer.status == 200
+    finally:
+        server.close()
+
+
+def test_it_listens_on_its_address_alone(scraped: Scraped) -> None:
+    port = free_port()
+    server = MetricsServer(scraped.sources, "127.0.0.1", port)
+    try:
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.2", port), timeout=5)
+    finally:
+        server.close()
+
+
+def test_a_taken_port_is_a_configuration_error(scraped: Scraped) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(ConfigError, match=rf"METRICS_PORT={port}: another program listens .* or 0 for no endpoint"):
+            MetricsServer(scraped.sources, "127.0.0.1", port)
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid"])
+def test_an_address_of_another_machine_is_a_configuration_error(scraped: Scraped, host: str) -> None:
+    with pytest.raises(ConfigError, match=rf"METRICS_HOST={host} is no address of this machine"):
+        MetricsServer(scraped.sources, host, free_port())
+
+
+def alerts() -> list[dict[str, Any]]:
+    content = yaml.safe_load((ROOT / "deploy/prometheus/alerts.yml").read_text())
+    return [rule for group in content["groups"] for rule in group["rules"]]
+
+
+@pytest.mark.parametrize("alert", alerts(), ids=lambda alert: alert["alert"])
+def test_an_alert_says_what_happened_and_what_to_do(alert: dict[str, Any]) -> None:
+    assert alert["labels"]["severity"] in ("critical", "warning")
+    summary, description = alert["annotations"]["summary"], alert["annotations"]["description"]
+    assert summary.endswith(".")
+    assert len(description) > 100
+    source = "".join(path.read_text() for path in (ROOT / "hk_tick_collector").rglob("*.py"))
+    for word in re.findall(r"\b[a-z]+(?:_[a-z]+)+\b", description):
+        if not word.startswith("hk_tick_collector_"):
+            known = f'"{word}"' in source or f'event("{word} ' in source
+            assert known or f'"{word.removesuffix("_failed")}"' in source, f"no log line says {word}"
+    for key in re.findall(r"\b[A-Z]+(?:_[A-Z]+)+\b", description):
+        assert f'"{key}"' in source, f"{key} is no setting"
+
+
+@pytest.mark.parametrize("alert", alerts(), ids=lambda alert: alert["alert"])
+def test_an_alert_has_its_test_and_its_section(alert: dict[str, Any]) -> None:
+    name = alert["alert"]
+    assert f'alertname="{name}"' in (ROOT / "deploy/prometheus/alerts_test.yml").read_text()
+    assert f"\n### {name}\n" in (ROOT / "docs/monitoring.md").read_text()
+
+
+def test_the_dashboard_is_in_order() -> None:
+    dashboard = json.loads((ROOT / "deploy/grafana/dashboard.json").read_text())
+    panels = dashboard["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    taken: set[tuple[int, int]] = set()
+    for panel in panels:
+        at = panel["gridPos"]
+        cells = {(at["x"] + dx, at["y"] + dy) for dx in range(at["w"]) for dy in range(at["h"])}
+        assert not cells & taken, f"{panel['title']} lies on another panel"
+        assert at["x"] + at["w"] <= 24
+        taken |= cells
+        if panel["type"] != "row":
+            assert panel["description"], panel["title"]
+            for target in panel["targets"]:
+                assert 'job=~"$job", instance=~"$instance"' in target["expr"]
