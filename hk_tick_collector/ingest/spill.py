@@ -3,20 +3,7 @@
 Owns ``DATA_ROOT/_spill/``. Any thread may call; a lock makes each call whole, and a call blocks for the disk's time.
 Only ``rows`` and ``bytes`` never wait.
 
-File format. A segment ``<number>.spill`` (16 digits, counting up) is frames one after the other and nothing else::
-
-    4 bytes  magic F5 'H' 'K' 'S'     F5 never occurs in the payload, so a search for the magic finds frames only
-    1 byte   format version (1), then 3 zero bytes
-    4 bytes  rows                     big-endian unsigned, as the next two
-    4 bytes  payload length in bytes
-    4 bytes  CRC-32 of the 16 bytes before it and the payload
-    payload  ASCII JSON {"fields": [names...], "rows": [[values...], ...]}
-
-JSON because it keeps what must be kept and can be read by anything: integers of any size exactly, floats by their
-shortest exact text, None apart from zero, and the field names, so that a later version with more fields still reads old
-segments. marshal and pickle change with the Python version and can run code; a struct needs a length and a null mark
-for each text field and is hardly faster from Python. On two shared cores in frames of 500 rows: 590,000 rows/s in,
-510,000 rows/s out, 160 bytes a row; ``open`` scans 8 million rows/s.
+A segment ``<number>.spill`` (16 digits, counting up) is a row of frames (``frames.py``) and nothing else.
 
 Limits: a frame has at most FRAME_ROWS rows and MAX_PAYLOAD_BYTES bytes; a segment takes no further append once it has
 ``segment_bytes``; all segments together ``limit_bytes`` if given, else the disk is the limit. Memory: the rows of one
@@ -45,48 +32,39 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import logging
 import os
 import re
-import struct
 import threading
-import zlib
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 from hk_tick_collector.core.clock import Clock, SystemClock
-from hk_tick_collector.core.errors import RowRefused, StoreUnavailable
+from hk_tick_collector.core.errors import StoreUnavailable
 from hk_tick_collector.core.logline import event
 from hk_tick_collector.core.tick import Tick
+from hk_tick_collector.ingest.frames import (
+    HEADER_BYTES,
+    Frame,
+    decode,
+    encode,
+    frame_at,
+    is_torn,
+    payload_bytes,
+    walk,
+)
 from hk_tick_collector.store.connect import unavailable
 from hk_tick_collector.store.layout import FILE_MODE, make_dir, spill_dir, sync_dir, utc_stamp
 
-MAGIC = b"\xf5HKS"
-VERSION = 1
 FRAME_ROWS = 500
-MAX_PAYLOAD_BYTES = 8 * 1024 * 1024
 SEGMENT_BYTES = 16 * 1024 * 1024
 READ_ATTEMPTS = 3  # failing reads of one segment before it is set aside, so that it cannot starve those behind it
 
-_PREFIX = struct.Struct(">4sB3xII")
-_CRC = struct.Struct(">I")
-HEADER_BYTES = _PREFIX.size + _CRC.size
 _SEGMENT_NUMBER = re.compile(r"(\d{16})\.spill", re.ASCII)
-_FIELDS = list(Tick._fields)
-_ENCODE_ERRORS = (TypeError, ValueError, OverflowError, RecursionError)
 _log = logging.getLogger(__name__)
-
-
-class Frame(NamedTuple):
-    """Where a valid frame lies, and how many rows its header announces."""
-
-    start: int
-    end: int
-    rows: int
 
 
 @dataclass(eq=False, slots=True)
@@ -163,7 +141,7 @@ class SpillQueue:
         """
         if not rows:
             return
-        data = b"".join(_encode(rows[i : i + FRAME_ROWS]) for i in range(0, len(rows), FRAME_ROWS))
+        data = b"".join(encode(rows[i : i + FRAME_ROWS]) for i in range(0, len(rows), FRAME_ROWS))
         with self._lock:
             if self._limit_bytes is not None and self.bytes + len(data) > self._limit_bytes:
                 raise StoreUnavailable(f"{self._dir}: the spill's limit of {self._limit_bytes} bytes is reached")
@@ -297,9 +275,9 @@ class SpillQueue:
                     continue
                 file.seek(position)
                 data = file.read(HEADER_BYTES)
-                data += file.read(_payload_bytes(data))
+                data += file.read(payload_bytes(data))
                 frame = frame_at(data, 0)
-                rows = _decode(data[HEADER_BYTES : frame.end]) if frame else None
+                rows = decode(data[HEADER_BYTES : frame.end]) if frame else None
                 if frame is None or rows is None:
                     self._pass_over(segment, position, frame)
                     return self._read(segment, max_rows)
@@ -330,7 +308,7 @@ class SpillQueue:
                 continue
             if part.rows:
                 rows += part.rows
-            elif _is_torn(data, part):
+            elif is_torn(data, part):
                 self.torn_tails += 1
                 segment.passed_over[start] = end
                 _log.warning(event("spill_torn_tail", path=segment.path, offset=start, bytes=end - start))
@@ -408,93 +386,6 @@ class SpillQueue:
 
     def _dated(self, path: Path, what: str) -> Path:
         return path.with_name(f"{path.name}.{what}-{utc_stamp(self._clock.now_ms())}")
-
-
-# -- frames --------------------------------------------------------------------------------------------------------
-
-
-def _encode(rows: Sequence[Tick]) -> bytes:
-    """The frame of these rows, or several when they are too large for one."""
-    try:
-        payload = json.dumps({"fields": _FIELDS, "rows": rows}, separators=(",", ":")).encode("ascii")
-    except _ENCODE_ERRORS as exc:
-        raise RowRefused(f"a row cannot be spilled: {exc}") from exc
-    if len(payload) > MAX_PAYLOAD_BYTES:
-        if len(rows) == 1:
-            raise RowRefused(f"a row of {rows[0].symbol!s:.40} cannot be spilled: it has {len(payload)} bytes")
-        middle = len(rows) // 2
-        return _encode(rows[:middle]) + _encode(rows[middle:])
-    prefix = _PREFIX.pack(MAGIC, VERSION, len(rows), len(payload))
-    return prefix + _CRC.pack(zlib.crc32(payload, zlib.crc32(prefix))) + payload
-
-
-def _decode(payload: bytes) -> list[Tick] | None:
-    """The rows of a payload, fields matched by name; None when it is not one of ours."""
-    try:
-        content = json.loads(payload)
-        fields, rows = content["fields"], content["rows"]
-        if fields == _FIELDS:
-            return [Tick._make(row) for row in rows]
-        return [_by_name(dict(zip(fields, row, strict=True))) for row in rows]
-    except (TypeError, ValueError, KeyError, RecursionError):
-        return None
-
-
-def _by_name(values: dict[str, object]) -> Tick:
-    return Tick._make(values.get(name, Tick._field_defaults.get(name)) for name in _FIELDS)
-
-
-def _payload_bytes(header: bytes) -> int:
-    """How much to read behind a header; 0 when it is none."""
-    if len(header) < HEADER_BYTES:
-        return 0
-    magic, version, _, length = _PREFIX.unpack_from(header)
-    return length if magic == MAGIC and version == VERSION and length <= MAX_PAYLOAD_BYTES else 0
-
-
-def frame_at(data: bytes, start: int) -> Frame | None:
-    """The valid frame that begins at ``start``, CRC checked; None when there is none."""
-    header = data[start : start + HEADER_BYTES]
-    length = _payload_bytes(header)
-    end = start + HEADER_BYTES + length
-    if not length or end > len(data):
-        return None
-    crc = zlib.crc32(memoryview(data)[start + HEADER_BYTES : end], zlib.crc32(header[: _PREFIX.size]))
-    if crc != _CRC.unpack_from(header, _PREFIX.size)[0]:
-        return None
-    rows = _PREFIX.unpack_from(header)[2]
-    return Frame(start, end, rows) if rows else None
-
-
-def walk(data: bytes) -> Iterator[Frame]:
-    """All of ``data`` in order: valid frames, and between them what is none, as a Frame with 0 rows."""
-    position = 0
-    while position < len(data):
-        frame = frame_at(data, position)
-        if frame is None:
-            following = _next_frame(data, position + 1)
-            frame = Frame(position, following.start if following else len(data), 0)
-        yield frame
-        position = frame.end
-
-
-def _next_frame(data: bytes, position: int) -> Frame | None:
-    while (position := data.find(MAGIC, position)) >= 0:
-        frame = frame_at(data, position)
-        if frame is not None:
-            return frame
-        position += 1
-    return None
-
-
-def _is_torn(data: bytes, part: Frame) -> bool:
-    """A frame's beginning that the end of the file cuts short."""
-    rest = data[part.start : part.end]
-    if part.end < len(data) or not rest.startswith(MAGIC[: len(rest)]):
-        return False
-    if len(rest) < HEADER_BYTES:
-        return True
-    return HEADER_BYTES + _payload_bytes(rest[:HEADER_BYTES]) > len(rest)
 
 
 def _write_all(descriptor: int, data: bytes, offset: int) -> None:

@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 from hk_tick_collector.core.clock import ManualClock
 from hk_tick_collector.core.errors import RowRefused, StoreUnavailable
 from hk_tick_collector.core.tick import Tick
-from hk_tick_collector.ingest import spill
-from hk_tick_collector.ingest.spill import FRAME_ROWS, HEADER_BYTES, MAGIC, SpillQueue, frame_at, walk
+from hk_tick_collector.ingest import frames, spill
+from hk_tick_collector.ingest.frames import HEADER_BYTES, MAGIC, frame_at, walk
+from hk_tick_collector.ingest.spill import FRAME_ROWS, SpillQueue
 from tests.unit.store_ticks import OPEN_MS, tick, ticks
 
 
@@ -199,7 +200,7 @@ def test_files_are_closed_to_others(tmp_path):
 
 def test_row_that_cannot_be_written_refuses_the_append_and_leaves_nothing(tmp_path):
     spilled = queue(tmp_path)
-    for bad in (tick(2, price=object()), tick(2, symbol="x" * (spill.MAX_PAYLOAD_BYTES + 1))):
+    for bad in (tick(2, price=object()), tick(2, symbol="x" * (frames.MAX_PAYLOAD_BYTES + 1))):
         with pytest.raises(RowRefused, match="cannot be spilled"):
             spilled.append([tick(1), bad])
     assert spilled.rows == 0

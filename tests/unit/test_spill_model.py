@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from hk_tick_collector.core.errors import StoreUnavailable
 from hk_tick_collector.core.tick import Tick
-from hk_tick_collector.ingest import spill
+from hk_tick_collector.ingest import frames, spill
 from hk_tick_collector.ingest.spill import SpillQueue
 from tests.unit.store_ticks import ticks
 
@@ -93,7 +93,7 @@ class SpillMachine(RuleBasedStateMachine):
             path = own[-1] if own else self.root / "_spill" / f"{max(numbers, default=0) + 1:016d}.spill"
             path.parent.mkdir(exist_ok=True)
             with path.open("ab") as file:
-                frame = spill._encode(self.new_rows(3))
+                frame = frames.encode(self.new_rows(3))
                 file.write(frame[: min(cut, len(frame) - 1)])
         self.found_at_start = set(self.segments())
         self.queue = SpillQueue(self.root, segment_bytes=self.segment_bytes)
