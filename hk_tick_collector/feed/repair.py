@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 
 from hk_tick_collector.core.clock import Clock
@@ -16,7 +17,11 @@ log = logging.getLogger(__name__)
 
 REPAIR_SETTLE_SEC = 0.2  # pushes out of order fill their hole themselves
 REPAIR_MARGIN_ROWS = 20  # ticks that arrive while the request travels
-REPAIR_ATTEMPTS = 3
+REPAIR_ATTEMPTS = 5  # answers without the missing ticks, over about 6 s: OpenD may still be catching up itself
+RETRY_MIN_SEC = 0.4
+IDLE_CHECK_SEC = 1.0
+
+_Key = tuple[str, int, int]  # symbol, first and last counter missing
 
 
 class Repairer:
@@ -25,7 +30,7 @@ class Repairer:
     def __init__(self, puller: TickPuller, clock: Clock) -> None:
         self._puller = puller
         self._clock = clock
-        self._attempts: dict[tuple[str, int, int], int] = {}
+        self._tries: dict[_Key, tuple[int, float]] = {}  # answers in vain so far, not before (monotonic)
         self._wake = asyncio.Event()
         puller.on_hole = self.wake
 
@@ -36,40 +41,47 @@ class Repairer:
     async def run(self, connection: Connection) -> None:
         """Repair until the connection is gone (``FeedLost``)."""
         while True:
-            await self._wake.wait()
-            await asyncio.sleep(REPAIR_SETTLE_SEC)
-            self._wake.clear()
-            await self._repair_all(connection)
-            if self._count_open():
-                self._wake.set()
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), RETRY_MIN_SEC if self._tries else IDLE_CHECK_SEC)
+            if self._puller.continuity.has_holes:
+                await asyncio.sleep(REPAIR_SETTLE_SEC)
+                self._wake.clear()
+                await self._repair_due(connection)
+            else:
+                self._wake.clear()
+                self._tries.clear()
+            self._puller.progress.open_holes = len(self._puller.continuity.holes())
 
-    async def _repair_all(self, connection: Connection) -> None:
+    async def _repair_due(self, connection: Connection) -> None:
+        now_sec = self._clock.monotonic()
         by_symbol: dict[str, list[Hole]] = {}
-        for hole in self._puller.continuity.holes():
-            by_symbol.setdefault(hole.symbol, []).append(hole)
-        self._puller.progress.open_holes = sum(map(len, by_symbol.values()))
+        holes = self._puller.continuity.holes()
+        open_keys = {_key(hole) for hole in holes}
+        for key in self._tries.keys() - open_keys:
+            del self._tries[key]
+        for hole in holes:
+            if self._tries.get(_key(hole), (0, 0.0))[1] <= now_sec:
+                by_symbol.setdefault(hole.symbol, []).append(hole)
 
         async def one(symbol: str) -> None:
-            await self._repair(connection, by_symbol[symbol])
+            await self._repair(connection, symbol, by_symbol[symbol])
 
         await self._puller.pull_all(connection, list(by_symbol), one, "repair")
 
-    async def _repair(self, connection: Connection, holes: list[Hole]) -> None:
-        symbol = holes[0].symbol
-        for hole in holes:
-            key = (symbol, hole.first, hole.last)
-            self._attempts[key] = self._attempts.get(key, 0) + 1
+    async def _repair(self, connection: Connection, symbol: str, holes: list[Hole]) -> None:
+        self._puller.progress.holes_seen += sum(_key(hole) not in self._tries for hole in holes)
         rows = min(GET_TICKER_MAX_ROWS, max(hole.rows_back for hole in holes) + REPAIR_MARGIN_ROWS)
-        self._puller.progress.holes_seen += sum(self._attempts[symbol, h.first, h.last] == 1 for h in holes)
         await self._puller.pull(connection, symbol, rows, PUSH_TYPE_REPAIR)
-        still_open = {(h.first, h.last): h for h in self._puller.continuity.holes() if h.symbol == symbol}
+        still_open = {_key(hole) for hole in self._puller.continuity.holes() if hole.symbol == symbol}
         for hole in holes:
-            key = (symbol, hole.first, hole.last)
-            if (hole.first, hole.last) not in still_open:
-                self._attempts.pop(key, None)
-            elif self._attempts[key] >= REPAIR_ATTEMPTS:
-                self._attempts.pop(key)
+            key = _key(hole)
+            tries = self._tries.pop(key, (0, 0.0))[0] + 1
+            if key not in still_open:
+                continue
+            if tries >= REPAIR_ATTEMPTS or hole.last < hole.newest - GET_TICKER_MAX_ROWS:
                 self._give_up(hole)
+            else:
+                self._tries[key] = (tries, self._clock.monotonic() + RETRY_MIN_SEC * 2 ** (tries - 1))
 
     def _give_up(self, hole: Hole) -> None:
         reason = "beyond the newest 1000" if hole.rows_back > GET_TICKER_MAX_ROWS else "not shown by OpenD"
@@ -87,7 +99,6 @@ class Repairer:
             )
         )
 
-    def _count_open(self) -> int:
-        holes = len(self._puller.continuity.holes())
-        self._puller.progress.open_holes = holes
-        return holes
+
+def _key(hole: Hole) -> _Key:
+    return hole.symbol, hole.first, hole.last
