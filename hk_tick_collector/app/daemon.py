@@ -66,6 +66,7 @@ class Daemon:
         self._waiting_since = 0.0
         self._round_log = RateLimitedLog(log, period_sec=60)
         self._refused_seen = 0
+        self._losses_seen = 0
 
         sdk.configure(settings.futu_rsa_key_file)
         self._calendar.warm(self._clock.now_ms())
@@ -152,6 +153,7 @@ class Daemon:
             ("persist_summary", settings.persist_summary_interval_sec, self._reporter.persist_summary),
             ("service", self._service.interval_sec, self._service.beat),
             ("feed_watch", settings.check_interval_sec, self._watch_feed),
+            ("loss_watch", settings.check_interval_sec, self._watch_losses),
             ("heartbeat", settings.persist_heartbeat_interval_sec, self._reporter.heartbeat),
         ]
 
@@ -165,6 +167,8 @@ class Daemon:
         if task.cancelled() or (self._stop_asked.is_set() and task.exception() is None):
             return
         error = task.exception()
+        if self._signals > 1 and isinstance(error, StoreError):
+            return  # the second signal ended the waiting; what it waited with goes to the spill
         if error is not None:
             log.error(event("task_failed", task=task.get_name(), error=repr(error)), exc_info=error)
         self.fatal(f"task {task.get_name()} ended: {error!r}")
@@ -334,6 +338,21 @@ class Daemon:
         if reason is not None:
             log.error(event("WATCHDOG feed_silent", reason=reason, action="rebuilding the connection"))
             self._feed.request_rebuild(reason)
+
+    def _watch_losses(self) -> None:
+        """On the loop: rows that were refused, or lay in a file set aside, are asked for again once storing works."""
+        ingest = self._progress.ingest
+        losses = ingest.refused_rows + ingest.files_set_aside
+        storing = ingest.last_commit_monotonic > ingest.last_error_monotonic and not self._spill.rows
+        if losses == self._losses_seen or not storing:
+            return
+        self._losses_seen = losses
+        ingest.refused_rows_settled = ingest.refused_rows
+        settings = self._settings
+        known = reader.tracks(settings.data_root, settings.futu_symbols, settings.seed_recent_db_days)
+        self._continuity.resync(known)
+        self._feed.request_backfill()
+        log.warning(event("resync", refused_rows=ingest.refused_rows, files_set_aside=ingest.files_set_aside))
 
     def _recover(self, reason: str) -> None:
         self._loop.call_soon_threadsafe(self._worker.request_writer_recovery, reason)

@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 from hk_tick_collector.core.ranges import CounterRanges
 
+PUSH_PULL_DISAGREE = "push and pull disagree on the same ticks"  # a reason of ``Unproven`` that outlives a restart
+
 
 class HeadProven(NamedTuple):
     """No tick of ``symbol``'s day comes before ``first_counter``: OpenD showed all of the day so far."""
@@ -63,3 +65,5 @@ class StoredTrack:
     stored: CounterRanges
     last_seq: int  # newest sequence stored
     head_known: bool  # the day's beginning is proven, or recorded as a gap
+    unkeyed: bool = False  # push and pull disagreed: sequences are no key today, content alone tells repeats
+    in_gaps: tuple[tuple[int, int], ...] = ()  # counters that stand in open gaps: asked for in vain before

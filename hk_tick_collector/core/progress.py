@@ -44,7 +44,9 @@ class IngestProgress:
     """``in_*``: written by the threads that put rows, under the queue's lock; the rest by the persist worker."""
 
     in_rows: int = 0
+    files_set_aside: int = 0  # day files found broken; what OpenD still has of their rows is fetched again
     refused_rows: int = 0  # neither queue nor spill could take them
+    refused_rows_settled: int = 0  # of them: asked for again; what did not come is in the coverage
     spilled_rows: int = 0
 
     out_rows: int = 0

@@ -19,8 +19,9 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
-from hk_tick_collector.core.facts import Fact, GapFound, HeadProven, StoredTrack, Unproven, Verified
+from hk_tick_collector.core.facts import PUSH_PULL_DISAGREE, Fact, GapFound, HeadProven, StoredTrack, Unproven, Verified
 from hk_tick_collector.core.logline import event
 from hk_tick_collector.core.ranges import CounterRanges
 from hk_tick_collector.core.tick import SEQ_COUNTER_MASK, Tick, seq_counter, seq_epoch_sec
@@ -38,7 +39,6 @@ VERIFIED_INTERVAL_MS = 60_000
 NO_SEQUENCE = "ticks without a sequence"
 COUNTER_WENT_BACK = "counters went back while time went on"
 NOT_COUNTING = "sequences do not count the ticks"
-PUSH_PULL_DISAGREE = "push and pull disagree on the same ticks"
 
 FactSink = Callable[[Sequence[Fact]], None]
 
@@ -125,8 +125,18 @@ class Continuity:
                 track.seen = CounterRanges((first, last) for first, last in past.stored.ranges)
                 track.last_seq = track.seed_seq = past.last_seq
                 track.head_known = past.head_known
-                # Holes in the file were found before; what could be repaired was, the others stand in ``gaps``.
-                track.given_up = list(track.seen.holes())
+                track.given_up = list(past.in_gaps)
+                if past.unkeyed:
+                    self.unkeyed.add(symbol)
+                self._note_holed(symbol, track)
+
+    def resync(self, known: Mapping[str, StoredTrack]) -> None:
+        """Rows were lost on the way to the files: what they do not hold was never seen."""
+        with self._lock:
+            for track in self._tracks.values():
+                track.restart(track.day)
+            self._holed.clear()
+        self.seed(known)
 
     def observe_push(self, ticks: Sequence[Tick], monotonic_sec: float) -> bool:
         """Note pushed ticks. True when a symbol has just got a hole (worth a look by the repairer)."""
@@ -166,6 +176,8 @@ class Continuity:
             if ticks and ticks[-1].trading_day > track.day:
                 self._new_day(symbol, track, ticks[-1].trading_day)
             today = [tick for tick in ticks if tick.trading_day == track.day]
+            if not track.distrust and _goes_back(today):
+                self._distrust(symbol, track, COUNTER_WENT_BACK, facts)
             self._compare(symbol, track, today, facts)
             comparable = not track.distrust and not track.anchors().isdisjoint(tick.seq for tick in today)
             fresh = [
@@ -332,6 +344,15 @@ class Continuity:
         if track.confirmed and (counter > track.verified[0] or at_ms - track.verified[1] >= VERIFIED_INTERVAL_MS):
             track.verified = (counter, at_ms)
             facts.append(Verified(symbol, track.day, counter, at_ms))
+
+
+def _goes_back(ticks: Sequence[Tick]) -> bool:
+    """Does the counter fall within one answer, in which every documented one rises by one from tick to tick?"""
+    seqs = [tick.seq for tick in ticks if tick.seq is not None]
+    return any(
+        seq_counter(later) < seq_counter(earlier) and seq_epoch_sec(later) >= seq_epoch_sec(earlier)
+        for earlier, later in pairwise(seqs)
+    )
 
 
 def _content(tick: Tick) -> tuple[int, float | None, int | None, float | None]:

@@ -98,6 +98,7 @@ class FeedSession:
         self._repeat_log = RateLimitedLog(log, period_sec=60)
         self._covered_until_ms = 0  # ticks up to here were seen live or backfilled
         self._rebuild_reason: str | None = None
+        self._backfill_asked = False
         self._backfilled = False  # on this connection; a poll before it would look for the day's beginning in vain
         progress.symbols_wanted = len(options.symbols)
 
@@ -114,6 +115,11 @@ class FeedSession:
     def request_rebuild(self, reason: str) -> None:
         """Give up the present connection and make a new one. Call on the loop."""
         self._rebuild_reason = reason
+        self._check_now.set()
+
+    def request_backfill(self) -> None:
+        """Fetch of all symbols what OpenD still has. Call on the loop."""
+        self._backfill_asked = True
         self._check_now.set()
 
     async def run(self) -> None:
@@ -244,8 +250,10 @@ class FeedSession:
                 self._progress.connected = ready
                 if subscriptions.wanted != self._symbols:
                     subscriptions.set_wanted(self._symbols)
-                if ready and (not was_ready or subscriptions.retry_due()):
-                    await self._subscribe_and_backfill(connection, subscriptions, everything=not was_ready)
+                everything = not was_ready or self._backfill_asked
+                if ready and (everything or subscriptions.retry_due()):
+                    self._backfill_asked = False
+                    await self._subscribe_and_backfill(connection, subscriptions, everything=everything)
                 was_ready = ready
                 if repair.done():
                     repair.result()

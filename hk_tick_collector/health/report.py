@@ -110,7 +110,7 @@ class Reporter:
         now_ms = self._clock.now_ms()
         if backlog.worker_dead:
             yield "alert", "persist worker is dead"
-        if ingest.refused_rows:
+        if ingest.refused_rows > ingest.refused_rows_settled:
             yield "alert", "ticks were refused: queue full and spill not writable"
         if not feed.connected:
             yield ("alert" if self._calendar.is_recording(now_ms) else "warn"), f"OpenD is {feed.opend_state}"
@@ -122,7 +122,7 @@ class Reporter:
                 yield "warn", "newest tick is older than DRIFT_WARN_SEC"
         if feed.symbols_refused:
             yield "warn", f"{feed.symbols_refused} symbols are not subscribed"
-        if ingest.missing_ticks:
+        if ingest.missing_ticks and not backlog.spill_rows and not feed.open_holes:
             yield "warn", "ticks are missing that OpenD no longer shows"
         if backlog.spill_rows:
             yield "warn", "rows wait in the spill"

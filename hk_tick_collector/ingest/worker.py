@@ -97,9 +97,10 @@ class PersistWorker:
                 self._progress.out_rows += len(batch)
                 self._progress.last_dequeue_monotonic = self._clock.monotonic()
                 await self._store(batch, facts)
-            elif self._spill.rows:
+            if self._spill.rows and self._queue.rows < self._options.batch_rows:
+                # In turn with the queue: in a lively market it is never empty, and the spill would wait for the close.
                 await self._drain_spill()
-            elif self._flushing and not self._quarantine.waiting:
+            elif not batch and not facts and self._flushing and not self._quarantine.waiting:
                 return
             await self._close_idle_days()
             if self._quarantine.waiting:
@@ -208,6 +209,7 @@ class PersistWorker:
         def move(writer: DayFileWriter) -> None:
             if writer.failed_day is not None:
                 writer.set_aside(writer.failed_day, str(error))
+                self._progress.files_set_aside += 1
 
         try:
             await self._writer.call(move)

@@ -21,12 +21,13 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from hk_tick_collector.core.errors import StoreCorrupt, StoreError
-from hk_tick_collector.core.facts import StoredTrack
+from hk_tick_collector.core.facts import PUSH_PULL_DISAGREE, StoredTrack
 from hk_tick_collector.core.logline import event
 from hk_tick_collector.core.ranges import CounterRanges
 from hk_tick_collector.core.tick import Tick, seq_counter
 from hk_tick_collector.store.connect import APPLICATION_ID, table_columns, translate
 from hk_tick_collector.store.coverage import MISSING, PROVEN, TOO_MANY_HOLES, UNPROVEN, ranges_of
+from hk_tick_collector.store.extents import parse_extents
 from hk_tick_collector.store.gaps import read_meta
 from hk_tick_collector.store.layout import parse_day, recent_day_files
 
@@ -173,10 +174,12 @@ def tracks(data_root: Path, symbols: Iterable[str], days: int) -> dict[str, Stor
         try:
             with closing(open_read_only(path)) as conn:
                 rows = {row.symbol: row for row in _rows(conn, CoverageRow, "coverage")}
-                head_gaps = {gap.symbol for gap in _rows(conn, GapRow, "gaps") if "at_most" in read_meta(gap.meta_json)}
+                gaps: dict[str, list[dict[str, Any]]] = {}
+                for gap in _rows(conn, GapRow, "gaps"):
+                    gaps.setdefault(gap.symbol, []).append(read_meta(gap.meta_json))
                 for symbol in list(wanted):
                     row = rows.get(symbol)
-                    track = _track(conn, parse_day(path) or "", symbol, row, symbol in head_gaps)
+                    track = _track(conn, parse_day(path) or "", symbol, row, gaps.get(symbol, []))
                     if track is None:
                         continue
                     del wanted[symbol]
@@ -188,7 +191,7 @@ def tracks(data_root: Path, symbols: Iterable[str], days: int) -> dict[str, Stor
 
 
 def _track(
-    conn: sqlite3.Connection, day: str, symbol: str, row: CoverageRow | None, head_gap: bool
+    conn: sqlite3.Connection, day: str, symbol: str, row: CoverageRow | None, gaps: list[dict[str, Any]]
 ) -> StoredTrack | None:
     newest = conn.execute(LAST_SEQ_SQL, (symbol,)).fetchone()
     if newest is None or not isinstance(newest[0], int):
@@ -197,8 +200,10 @@ def _track(
     if row is None:
         for (seq,) in conn.execute("SELECT seq FROM ticks WHERE symbol = ? AND seq IS NOT NULL", (symbol,)):
             stored.add(*(seq_counter(seq),) * 2)
-    head_known = head_gap or (row is not None and bool(row.head_proven))
-    return StoredTrack(day, stored, newest[0], head_known)
+    in_gaps = tuple(extent for meta in gaps for extent in parse_extents(meta.get("extents")))
+    head_known = any("at_most" in meta for meta in gaps) or (row is not None and bool(row.head_proven))
+    unkeyed = row is not None and PUSH_PULL_DISAGREE in (row.distrust or "")
+    return StoredTrack(day, stored, newest[0], head_known, unkeyed, in_gaps)
 
 
 def coverage(db: Path) -> list[CoverageRow]:

@@ -16,10 +16,18 @@ from hk_tick_collector.core.tick import Tick
 from hk_tick_collector.store.connect import INSERT_SEQUENCED, INSERT_UNSEQUENCED, ROW_COLUMNS
 from hk_tick_collector.store.coverage import DayCoverage, Row, Sorted
 
+# A trade that came without its sequence and now comes with it is the same trade: the row gets its sequence. The first
+# of equal ones is taken; a collision (negative occurrence) is another trade.
+_CLAIM = (
+    "UPDATE OR IGNORE ticks SET seq = ?2, occurrence = 0 WHERE rowid = (SELECT rowid FROM ticks "
+    "WHERE seq IS NULL AND symbol = ?1 AND ts_ms = ?3 AND price IS ?4 AND volume IS ?5 AND turnover IS ?6 "
+    "AND occurrence >= 0 ORDER BY occurrence LIMIT 1)"
+)
+
 COLLISION = "two ticks with one sequence"
 
-_SYMBOL, _TS_MS, _PRICE, _VOLUME, _SEQ, _OCCURRENCE = (
-    ROW_COLUMNS.index(name) for name in ("symbol", "ts_ms", "price", "volume", "seq", "occurrence")
+_SYMBOL, _TS_MS, _PRICE, _VOLUME, _TURNOVER, _SEQ, _OCCURRENCE = (
+    ROW_COLUMNS.index(name) for name in ("symbol", "ts_ms", "price", "volume", "turnover", "seq", "occurrence")
 )
 # IS, by SQLite: it compares the values as it would store them (NaN becomes NULL, 612 becomes 612.0).
 _SAME_TICK = "SELECT ts_ms IS ?3 AND price IS ?4 AND volume IS ?5 FROM ticks WHERE symbol = ?1 AND seq = ?2"
@@ -37,16 +45,33 @@ class StoredRows(NamedTuple):
 def store_rows(conn: sqlite3.Connection, coverage: DayCoverage, ticks: Sequence[Tick], stamp: tuple[int]) -> StoredRows:
     """Insert the rows inside the caller's transaction; ``stamp`` is ``inserted_at_ms``."""
     parts = coverage.sort(ticks, stamp)
+    new = parts.new
+    if any(coverage.track(symbol).unsequenced_ticks for symbol in {row[_SYMBOL] for row in new}):
+        new = _claim(conn, coverage, new)
     before_rows = conn.total_changes
-    conn.executemany(INSERT_SEQUENCED, parts.new)
-    in_step = conn.total_changes - before_rows == len(parts.new)
-    doubtful = parts.doubtful if in_step else [*parts.new, *parts.doubtful]
+    conn.executemany(INSERT_SEQUENCED, new)
+    in_step = conn.total_changes - before_rows == len(new)
+    doubtful = parts.doubtful if in_step else [*new, *parts.doubtful]
     collided = _store_doubtful(conn, coverage, doubtful) if doubtful else []
     ignored_rows = _store_unsequenced(conn, coverage, parts) if parts.unsequenced else 0
     collisions, first_collisions = _store_collided(conn, coverage, collided)
     if not in_step:  # another program added rows
-        coverage.recount(conn, {row[_SYMBOL] for row in parts.new})
+        coverage.recount(conn, {row[_SYMBOL] for row in new})
     return StoredRows(conn.total_changes - before_rows, ignored_rows, collisions, first_collisions)
+
+
+def _claim(conn: sqlite3.Connection, coverage: DayCoverage, rows: Sequence[Row]) -> list[Row]:
+    """Give rows that are stored without a sequence theirs; returns those of ``rows`` that are still to be stored."""
+    left: list[Row] = []
+    for row in rows:
+        track = coverage.track(row[_SYMBOL])
+        key = (row[_SYMBOL], row[_SEQ], row[_TS_MS], row[_PRICE], row[_VOLUME], row[_TURNOVER])
+        if track.unsequenced_ticks and conn.execute(_CLAIM, key).rowcount == 1:
+            track.unsequenced_ticks -= 1
+            track.settled = False
+        else:
+            left.append(row)
+    return left
 
 
 def _store_doubtful(conn: sqlite3.Connection, coverage: DayCoverage, rows: Sequence[Row]) -> list[Row]:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hk_tick_collector.core.facts import Fact, GapFound, HeadProven, StoredTrack, Unproven, Verified
+from hk_tick_collector.core.facts import PUSH_PULL_DISAGREE, Fact, GapFound, HeadProven, StoredTrack, Unproven, Verified
 from hk_tick_collector.core.ranges import CounterRanges
 from hk_tick_collector.core.tick import Tick, seq_counter
 from hk_tick_collector.feed.continuity import (
@@ -16,7 +16,6 @@ from hk_tick_collector.feed.continuity import (
     MAX_RANGES,
     NO_SEQUENCE,
     NOT_COUNTING,
-    PUSH_PULL_DISAGREE,
     Continuity,
     Hole,
 )
@@ -115,6 +114,29 @@ def test_the_seed_makes_a_restart_hole_visible() -> None:
     continuity = seeded(1, 100)
     assert continuity.push(105)
     assert continuity.holes() == [Hole("HK.00700", DAY, 101, 104, 105)]
+
+
+def test_a_hole_in_the_file_is_looked_at_again_unless_it_stands_in_gaps() -> None:
+    stored = CounterRanges([(1, 10), (15, 20), (30, 40)])
+    continuity = Watched()
+    continuity.seed({"HK.00700": StoredTrack(DAY, stored, tick(40).seq or 0, True, in_gaps=((11, 14),))})
+    assert continuity.holes() == [Hole("HK.00700", DAY, 21, 29, 40)]
+
+
+def test_resync_asks_again_for_what_the_files_do_not_hold() -> None:
+    continuity = Watched()
+    continuity.push(*range(1, 30))
+    continuity.resync({"HK.00700": StoredTrack(DAY, CounterRanges([(1, 10)]), tick(10).seq or 0, True)})
+    assert counters(continuity.pull(map(tick, range(5, 30)))) == list(range(11, 30))
+    continuity.resync({})
+    assert counters(continuity.pull(map(tick, range(5, 30)))) == list(range(5, 30))
+
+
+def test_an_index_within_the_second_is_distrusted_at_the_first_answer() -> None:
+    continuity = Watched()
+    answer = [tick(n % 3, second=SECOND + n // 3) for n in range(9)]
+    assert continuity.pull(answer) == answer
+    assert unproven(continuity) == [COUNTER_WENT_BACK]
 
 
 def test_after_a_restart_overlap_proves_that_nothing_is_missing_between() -> None:

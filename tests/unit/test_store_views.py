@@ -75,3 +75,16 @@ def test_salvaged_rows_are_in_the_coverage(writer: DayFileWriter, tmp_path: Path
     salvage(old / f"{DAY}.db", tmp_path / f"{DAY}.db")
     (row,) = reader.coverage(tmp_path / f"{DAY}.db")
     assert (row.first_counter, row.last_counter, row.stored_ticks) == (1, 20, 20)
+
+
+def test_a_trade_that_gets_its_sequence_later_is_the_same_trade(writer: DayFileWriter, tmp_path: Path) -> None:
+    ticks = [*make_ticks(1, 20), *equal_trades(2)]
+    writer.write(ticks[:5])
+    writer.write(without_sequences(ticks))
+    for _ in range(2):
+        writer.write(ticks)
+    with contextlib.closing(sqlite3.connect(tmp_path / f"{DAY}.db")) as conn:
+        stored = conn.execute("SELECT seq FROM ticks").fetchall()
+    assert sorted(seq for (seq,) in stored) == sorted(tick.seq for tick in ticks if tick.seq)
+    (row,) = reader.coverage(tmp_path / f"{DAY}.db")
+    assert (row.stored_ticks, row.unsequenced_ticks) == (22, 0)

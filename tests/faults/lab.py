@@ -1,0 +1,280 @@
+"""One scenario: a simulator and recorders under one directory, and the verdict over what was recorded.
+
+The verdict has two witnesses that know nothing of each other: the simulator's truth file says what was made, the day
+file's own ``coverage`` and ``gaps`` say what it claims to hold. The first must be matched, the second must be true.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import sqlite3
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hk_tick_collector.core.tick import seq_counter
+from hk_tick_collector.market.sessions import hk_date
+from hk_tick_collector.opend_sim.instruments import default_symbols
+from hk_tick_collector.opend_sim.truth import read_truth
+from tests.harness import Process, Recorder, Simulator, check, wait_until
+
+SYMBOLS = "HK.00700,HK.00005,HK.09988"
+DAY = "20261120"
+OPENING = "2026-11-20T09:30:00"  # the day's first ticks can be seen from here, so its head can be proven
+BEFORE_OPENING = "2026-11-20T09:29:56"  # of a busy symbol a slow start would miss the first ticks for good
+
+Row = dict[str, Any]
+
+
+class Lab:
+    """Starts the processes of one scenario; ``end`` leaves none behind."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.data_root = directory / "data"
+        self._processes: list[Process] = []
+        self._speed = 1.0
+
+    @property
+    def day_file(self) -> Path:
+        """The file of the day that most scenarios play on."""
+        return self.data_root / f"{DAY}.db"
+
+    def market(self, *flags: str, port: int = 0, **options: object) -> Simulator:
+        """A simulator of three symbols from the opening on; ``options`` are those of its command line, None: not."""
+        self._speed = float(str(options.get("speed", 1)))
+        named = {"symbols": SYMBOLS, "start": OPENING, "rate": 300, **options}
+        words: list[object] = [*flags]
+        for name, value in named.items():
+            if value is not None:
+                words += [f"--{name.replace('_', '-')}", value]
+        simulator = Simulator(self.directory / f"sim{len(self._processes)}", *words, port=port)
+        self._processes.append(simulator)
+        return simulator
+
+    def recorder(self, simulator: Simulator, symbols: str = SYMBOLS, **settings: object) -> Recorder:
+        """A recorder on this lab's data root, connected or not."""
+        quick: dict[str, Any] = {"PERSIST_RETRY_BACKOFF_MAX_SEC": 0.5, "SQLITE_BUSY_TIMEOUT_MS": 500, **settings}
+        recorder = Recorder(self.data_root, simulator.port, symbols, **quick)
+        self._processes.append(recorder)
+        return recorder
+
+    def recording(self, simulator: Simulator, rows: int = 600, symbols: str = SYMBOLS, **settings: object) -> Recorder:
+        """A recorder that has backfilled and stored so many rows."""
+        recorder = self.recorder(simulator, symbols, **settings)
+        recorder.wait_for("backfill_done")
+        recorded(recorder, rows)
+        return recorder
+
+    def end(self) -> None:
+        for process in reversed(self._processes):
+            process.end()
+
+    def finish(self, simulator: Simulator, recorder: Recorder, *, exit_code: int = 0) -> Verdict:
+        """Stop the recorder, then the market; compare. Ticks made after the stop was asked need not be there."""
+        asked_sec = time.monotonic()
+        code = recorder.stop()
+        assert code == exit_code, f"exit code {code}\n{recorder.output}"
+        return self.verdict(simulator, recorder, asked_sec)
+
+    def verdict(self, simulator: Simulator, recorder: Recorder, ended_sec: float) -> Verdict:
+        """As ``finish``, of a recorder that ended by itself at ``ended_sec`` on the monotonic clock."""
+        simulator.stop()
+        tail_ms = round((time.monotonic() - ended_sec + 0.5) * 1000 * self._speed)
+        result = check(simulator, self.data_root, "--json", "--allow-tail-ms", str(tail_ms))
+        assert result.stdout, f"{result.returncode} {result.stderr}\n{recorder.output}"
+        return Verdict(json.loads(result.stdout), _day_claims(simulator, self.data_root), recorder.output)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a day file says of one symbol, beside what is so."""
+
+    day: str
+    symbol: str
+    coverage: Row
+    gaps: list[Row]
+    stored: list[int]  # counters in the file, sorted, one for each row with a sequence
+    unsequenced_rows: int
+    made: set[int]  # counters of the day in the truth file, those from before the simulation too
+
+    @property
+    def missing(self) -> list[int]:
+        """Counters made between the first and the last one stored, and not stored."""
+        return sorted(c for c in self.made.difference(self.stored) if self.stored[0] < c < self.stored[-1])
+
+    @property
+    def open_gap_ticks(self) -> int:
+        return sum(gap["missing_ticks"] or 0 for gap in self.gaps if gap["state"] == "open")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What ``hk-opend-sim check`` found, and what the day files claim."""
+
+    report: Row
+    claims: list[Claim]
+    log: str
+
+    def assert_complete(self, days: Iterable[str] = (DAY,)) -> None:
+        """Every tick once and right, and the files say so: no hole, no gap but an unknown beginning."""
+        self._assert_report(missing=0)
+        self.assert_true_claims()
+        for claim in self.claims:
+            if claim.day in days:
+                assert claim.coverage["missing_ticks"] == 0, claim
+                assert claim.open_gap_ticks == 0, claim.gaps
+
+    def assert_missing_in_gaps(self) -> int:
+        """What is lost is all in ``gaps`` with its number, nothing else is wrong. The number of lost ticks."""
+        missing = sum(len(claim.missing) for claim in self.claims if claim.day == DAY)
+        self._assert_report(missing)
+        self.assert_true_claims()
+        in_gaps = {claim.symbol: claim.open_gap_ticks for claim in self.claims if claim.open_gap_ticks}
+        assert in_gaps == {claim.symbol: len(claim.missing) for claim in self.claims if claim.missing}, self.log
+        return missing
+
+    def assert_unproven(self, reason: str) -> None:
+        """Nothing is missing or stored twice, and no symbol of the day with such sequences is called proven."""
+        assert (self.report["missing"], self.report["duplicate"], self.report["extra"]) == (0, 0, 0), self._words()
+        states = {c.symbol: (c.coverage["state"], c.coverage["reason"]) for c in self.claims if c.day == DAY}
+        assert states, self.log
+        for symbol, (state, why) in states.items():
+            assert state == "unproven", f"{symbol} is called {state}\n{self.log}"
+            assert reason in why, f"{symbol}: {why}"
+
+    def assert_true_claims(self) -> None:
+        """Whatever the files say about counters that count is so, complete or not."""
+        for claim in self.claims:
+            coverage, stored, missing = claim.coverage, claim.stored, claim.missing
+            where = f"{claim.day} {claim.symbol}: {coverage}\n{self.log}"
+            assert coverage["stored_ticks"] == len(stored) + claim.unsequenced_rows, where
+            assert coverage["first_counter"] == stored[0], where
+            assert coverage["last_counter"] == stored[-1], where
+            assert coverage["missing_ticks"] == len(missing), f"{len(missing)} missing, {where}"
+            assert _extents(coverage["holes"]) == missing, where
+            if coverage["state"] == "proven":
+                assert not missing, where
+                assert min(claim.made) == stored[0], f"{min(claim.made)} was the day's first, {where}"
+                assert coverage["reason"] is None, where
+            else:
+                assert coverage["reason"], where
+            assert (coverage["state"] == "missing") >= bool(missing), where
+
+    def of_day(self, day: str = DAY) -> list[Claim]:
+        return [claim for claim in self.claims if claim.day == day]
+
+    def _assert_report(self, missing: int) -> None:
+        found = {name: self.report[name] for name in ("missing", "extra", "wrong", "duplicate")}
+        assert found == {"missing": missing, "extra": 0, "wrong": 0, "duplicate": 0}, self._words()
+        assert self.report["required_rows"] > 0
+
+    def _words(self) -> str:
+        words = {key: value for key, value in self.report.items() if key not in ("day_files", "truth_path")}
+        return f"{json.dumps(words, indent=1)}\n{self.log}"
+
+
+def codes(count: int) -> str:
+    """The most traded symbols, as FUTU_SYMBOLS wants them."""
+    return ",".join(default_symbols(count))
+
+
+def recorded(recorder: Recorder, rows: int, timeout_sec: float = 60.0) -> None:
+    """Wait until so many rows are stored."""
+    wait_until(
+        lambda: recorder.rows() >= rows or recorder.proc.poll() is not None,
+        f"{rows} rows, there are {recorder.rows()}\n{recorder.output}",
+        timeout_sec,
+    )
+    assert recorder.rows() >= rows, f"it ended with {recorder.proc.poll()}\n{recorder.output}"
+
+
+def more_recorded(recorder: Recorder, rows: int, timeout_sec: float = 60.0) -> None:
+    """Wait until so many rows more are stored."""
+    recorded(recorder, recorder.rows() + rows, timeout_sec)
+
+
+def healed(recorder: Recorder) -> None:
+    """Wait for a health line, from now on, of a recorder that is connected and knows of no hole or backlog."""
+    seen = len(recorder.lines)
+    words = (" health connected=True ", " open_holes=0 ", " missing_ticks=0", " queue=", " spill=0 ")
+    wait_until(
+        lambda: any(all(word in f"{line} " for word in words) for line in recorder.lines[seen:]),
+        f"a clean health line\n{recorder.output}",
+    )
+
+
+def count_lines(recorder: Recorder, text: str) -> int:
+    return sum(text in line for line in recorder.lines[:])
+
+
+def one_more_line(recorder: Recorder, text: str, seen: int, timeout_sec: float = 60.0) -> None:
+    """Wait until ``text`` was logged more than ``seen`` times."""
+    wait_until(lambda: count_lines(recorder, text) > seen, f"one more {text!r}\n{recorder.output}", timeout_sec)
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Another program holds the write lock of this database."""
+    with contextlib.closing(sqlite3.connect(path, timeout=30, isolation_level=None)) as conn:
+        conn.execute("BEGIN IMMEDIATE")
+        yield
+        conn.execute("ROLLBACK")
+
+
+def kill_9(recorder: Recorder) -> None:
+    recorder.signal(signal.SIGKILL)
+    assert recorder.wait() == -signal.SIGKILL
+
+
+def select(path: Path, sql: str, *values: object) -> list[Row]:
+    """Rows of a day file by column name."""
+    with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as conn:
+        conn.row_factory = sqlite3.Row
+        return [dict(row) for row in conn.execute(sql, values)]
+
+
+def _extents(text: str | None) -> list[int]:
+    counters: list[int] = []
+    for extent in (text or "").split():
+        first, _, last = extent.partition("-")
+        counters += range(int(first), int(last or first) + 1)
+    return counters
+
+
+def _day_claims(simulator: Simulator, data_root: Path) -> list[Claim]:
+    made: dict[tuple[str, str], set[int]] = defaultdict(set)
+    for tick in read_truth(simulator.truth):
+        made[hk_date(tick.ts_ms), tick.symbol].add(seq_counter(tick.seq))
+    claims = []
+    for path in sorted(data_root.glob("????????.db")):
+        day = path.stem
+        gaps = select(path, "SELECT * FROM gaps ORDER BY symbol, gap_start_ts_ms")
+        stored: dict[str, list[int]] = defaultdict(list)
+        unsequenced: dict[str, int] = defaultdict(int)
+        for row in select(path, "SELECT symbol, seq FROM ticks"):
+            if row["seq"] is None:
+                unsequenced[row["symbol"]] += 1
+            else:
+                stored[row["symbol"]].append(seq_counter(row["seq"]))
+        covered = {row["symbol"]: row for row in select(path, "SELECT * FROM coverage")}
+        assert set(covered) >= {*stored, *unsequenced}, f"{path.name} has ticks of symbols without coverage"
+        claims += [
+            Claim(
+                day,
+                symbol,
+                row,
+                [gap for gap in gaps if gap["symbol"] == symbol],
+                sorted(stored[symbol]),
+                unsequenced[symbol],
+                made[day, symbol],
+            )
+            for symbol, row in covered.items()
+            if stored[symbol] or unsequenced[symbol]
+        ]
+    return claims

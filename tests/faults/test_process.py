@@ -1,0 +1,160 @@
+"""What may happen to the process: stopped in order or in disorder, killed, frozen, broken inside, started twice."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.faults.lab import Lab, codes, count_lines, healed, kill_9, locked, more_recorded, one_more_line, recorded
+from tests.harness import Recorder, wait_until
+
+BROKEN = Path(__file__).with_name("broken_recorder.py")
+FIFTY = codes(50)
+QUEUED_ROWS = 20_000
+
+
+@contextmanager
+def backlog(lab: Lab, recorder: Recorder) -> Iterator[None]:
+    """20,000 rows wait in memory, because another program holds the day file."""
+    with locked(lab.day_file):
+        wait_until(lambda: _queue_rows(recorder) >= QUEUED_ROWS, f"{QUEUED_ROWS} rows queued\n{recorder.output}")
+        yield
+
+
+def _queue_rows(recorder: Recorder) -> int:
+    found = recorder.find(r"health .* queue=(\d+)")
+    return int(found.group(1)) if found else 0
+
+
+def test_sigterm_with_twenty_thousand_queued_stores_them_all(lab: Lab) -> None:
+    simulator = lab.market(symbols=FIFTY, rate=5000)
+    recorder = lab.recording(simulator, 3000, FIFTY, MAX_QUEUE_SIZE=100_000)
+    with backlog(lab, recorder):
+        before_rows = recorder.rows()
+        asked_sec = time.monotonic()
+        recorder.signal(signal.SIGTERM)
+        recorder.wait_for("signal name=SIGTERM")
+    assert recorder.wait() == 0, recorder.output
+    assert recorder.rows() >= before_rows + QUEUED_ROWS
+    recorder.wait_for("recorder_stopped exit_code=0 .*spill_rows=0")
+    lab.verdict(simulator, recorder, asked_sec).assert_complete()
+
+
+def test_sigterm_while_the_file_stays_locked_spills_and_the_next_start_stores(lab: Lab) -> None:
+    simulator = lab.market(rate=300)
+    recorder = lab.recording(simulator, 600, STOP_FLUSH_TIMEOUT_SEC=2)
+    with locked(lab.day_file):
+        time.sleep(2)  # a backlog of any size
+        assert recorder.stop() == 0, recorder.output
+        recorder.wait_for("stop_spilled rows=[1-9]")
+    again = lab.recording(simulator, 1500)
+    again.wait_for("recorder_started .*spill_rows=[1-9]")
+    again.wait_for("spill_drained")
+    lab.finish(simulator, again).assert_complete()
+
+
+def test_two_sigterms_cut_the_waiting_short_but_not_the_spill(lab: Lab) -> None:
+    simulator = lab.market(symbols=FIFTY, rate=5000)
+    recorder = lab.recording(simulator, 3000, FIFTY, MAX_QUEUE_SIZE=100_000)
+    with backlog(lab, recorder):
+        recorder.signal(signal.SIGTERM)
+        recorder.wait_for("signal name=SIGTERM count=1")
+        recorder.signal(signal.SIGTERM)
+        asked_sec = time.monotonic()
+        assert recorder.wait() == 0, recorder.output
+        assert time.monotonic() - asked_sec < 15
+        recorder.wait_for("recorder_stopped exit_code=0 .*spill_rows=[1-9]")
+    again = lab.recorder(simulator, FIFTY)
+    again.wait_for(r"recorder_started .*spill_rows=\d{5}")
+    again.wait_for("backfill_done")
+    again.wait_for("spill_drained")
+    lab.finish(simulator, again).assert_complete()
+
+
+def test_kill_9_at_load_five_times_in_a_row(lab: Lab) -> None:
+    simulator = lab.market(symbols=FIFTY, rate=1000)
+    for _ in range(5):
+        recorder = lab.recorder(simulator, FIFTY)
+        recorder.wait_for("futu_connected")
+        more_recorded(recorder, 1500)
+        kill_9(recorder)
+    recorder = lab.recording(simulator, 1000, FIFTY)
+    healed(recorder)
+    lab.finish(simulator, recorder).assert_complete()
+
+
+def test_kill_9_with_rows_in_the_spill(lab: Lab) -> None:
+    simulator = lab.market()
+    recorder = lab.recording(simulator, 600, BATCH_SIZE=100, MAX_QUEUE_SIZE=200)
+    with locked(lab.day_file):
+        recorder.wait_for("health .* spill=[1-9]")
+        kill_9(recorder)
+    again = lab.recording(simulator, 600)
+    again.wait_for("spill_drained")
+    healed(again)
+    lab.finish(simulator, again).assert_complete()
+
+
+def test_fatal_error_inside_the_worker_saves_everything_and_exits_1(lab: Lab) -> None:
+    simulator = lab.market()
+    recorder = lab.recorder(simulator, command=[sys.executable, BROKEN, "writer-bug"])
+    assert recorder.wait() == 1, recorder.output
+    recorder.wait_for("task_failed task=persist_worker error=.*ZeroDivisionError")
+    recorder.wait_for("recorder_stopped exit_code=1")
+    again = lab.recording(simulator, 900)
+    wait_until(lambda: not list((lab.data_root / "_spill").glob("*.spill")), "the spill is drained")
+    healed(again)
+    lab.finish(simulator, again).assert_complete()
+
+
+def test_a_writer_that_hangs_is_replaced(lab: Lab) -> None:
+    simulator = lab.market()
+    recorder = lab.recorder(simulator, command=[sys.executable, BROKEN, "stuck-writer"], WATCHDOG_STALL_SEC=2)
+    recorder.wait_for("WATCHDOG stall reason=")
+    recorder.wait_for("writer_recovery reason=")
+    more_recorded(recorder, 1500)
+    healed(recorder)
+    lab.finish(simulator, recorder).assert_complete()
+
+
+def test_stopped_for_fifteen_seconds(lab: Lab) -> None:
+    simulator = lab.market(rate=100)
+    recorder = lab.recording(simulator, 300)
+    recorder.signal(signal.SIGSTOP)
+    time.sleep(15)
+    recorder.signal(signal.SIGCONT)
+    more_recorded(recorder, 1500)
+    healed(recorder)
+    lab.finish(simulator, recorder).assert_complete()
+
+
+def test_a_second_recorder_on_the_root_refuses_with_the_pid(lab: Lab) -> None:
+    simulator = lab.market()
+    recorder = lab.recording(simulator, 300)
+    second = lab.recorder(simulator)
+    assert second.wait() == 78, second.output
+    assert f"another recorder (pid {recorder.proc.pid})" in second.output
+    assert "Traceback" not in second.output
+    more_recorded(recorder, 300)
+    lab.finish(simulator, recorder).assert_complete()
+
+
+def test_the_lock_of_a_killed_recorder_is_free(lab: Lab) -> None:
+    simulator = lab.market()
+    kill_9(lab.recording(simulator, 300))
+    recorder = lab.recording(simulator, 600)
+    lab.finish(simulator, recorder).assert_complete()
+
+
+def test_a_restart_in_order_continues_where_the_file_ends(lab: Lab) -> None:
+    simulator = lab.market()
+    assert lab.recording(simulator, 600).stop() == 0
+    recorder = lab.recording(simulator, 1200)
+    one_more_line(recorder, "health connected=True", 0)
+    assert count_lines(recorder, "seeded_symbols=3") == 1
+    recorded(recorder, 1800)
+    lab.finish(simulator, recorder).assert_complete()
