@@ -36,7 +36,6 @@ class FeedProgress:
     duplicate_rows: int = 0  # pulled rows known to be stored or on their way
     request_errors: int = 0
     holes_seen: int = 0
-    open_holes: int = 0
 
 
 @dataclass(slots=True)

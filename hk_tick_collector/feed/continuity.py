@@ -228,6 +228,11 @@ class Continuity:
         with self._lock:
             return self._track(symbol).head_known
 
+    def unconfirmed(self, symbols: Iterable[str]) -> list[str]:
+        """Those of ``symbols`` that were pushed today and whose pushes no pull has confirmed yet."""
+        with self._lock:
+            return [s for s in symbols if (t := self._track(s)).recent and not t.confirmed and not t.distrust]
+
     @property
     def has_holes(self) -> bool:
         """Has any symbol a hole that may be repaired?"""

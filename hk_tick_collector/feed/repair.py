@@ -50,7 +50,6 @@ class Repairer:
             else:
                 self._wake.clear()
                 self._tries.clear()
-            self._puller.progress.open_holes = len(self._puller.continuity.holes())
 
     async def _repair_due(self, connection: Connection) -> None:
         now_sec = self._clock.monotonic()

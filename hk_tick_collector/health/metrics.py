@@ -128,7 +128,6 @@ _GAUGES = (
     _Value("symbols_wanted", "Symbols on the list.", lambda p: p.feed.symbols_wanted),
     _Value("symbols_subscribed", "Symbols that OpenD confirmed.", lambda p: p.feed.symbols_subscribed),
     _Value("symbols_refused", "Symbols that OpenD does not subscribe.", lambda p: p.feed.symbols_refused),
-    _Value("open_holes", "Holes that may still be repaired.", lambda p: p.feed.open_holes),
     _Value("missing_ticks", "Ticks missing in the open day files.", lambda p: p.ingest.missing_ticks),
     _Value("last_commit_rows", "Rows of the last commit.", lambda p: p.ingest.last_commit_rows),
     _Value("last_commit_duration_seconds", "How long the last commit took.", lambda p: p.ingest.last_commit_sec),
@@ -143,6 +142,7 @@ _GAUGES = (
 _BACKLOG: tuple[tuple[str, str, Callable[[Backlog], float]], ...] = (
     ("queue_rows", "Rows waiting in memory.", lambda b: b.queue_rows),
     ("in_hand_rows", "Rows taken from the queue and not committed yet.", lambda b: b.in_hand_rows),
+    ("open_holes", "Holes that may still be repaired.", lambda b: b.open_holes),
     ("spill_rows", "Rows waiting in the spill on disk.", lambda b: b.spill_rows),
     ("wal_bytes", "Size of the open write-ahead logs.", lambda b: b.wal_bytes),
     ("worker_alive", "1 while the persist worker and its writer live.", lambda b: not b.worker_dead),

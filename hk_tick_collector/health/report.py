@@ -27,6 +27,7 @@ class Backlog:
     queue_rows: int
     in_hand_rows: int
     spill_rows: int
+    open_holes: int  # in the sequences, that may still be repaired
     wal_bytes: int
     worker_dead: bool  # ended although nobody asked
 
@@ -88,7 +89,7 @@ class Reporter:
             dropped_duplicate=feed.duplicate_rows,
             spilled_rows=ingest.spilled_rows,
             quarantined_rows=ingest.quarantined_rows,
-            open_holes=feed.open_holes,
+            open_holes=backlog.open_holes,
             missing_ticks=ingest.missing_ticks,
             latency_ms_p50=latency.quantile(0.5),
             latency_ms_p99=latency.quantile(0.99),
@@ -122,7 +123,7 @@ class Reporter:
                 yield "warn", "newest tick is older than DRIFT_WARN_SEC"
         if feed.symbols_refused:
             yield "warn", f"{feed.symbols_refused} symbols are not subscribed"
-        if ingest.missing_ticks and not backlog.spill_rows and not feed.open_holes:
+        if ingest.missing_ticks and not backlog.spill_rows and not backlog.open_holes:
             yield "warn", "ticks are missing that OpenD no longer shows"
         if backlog.spill_rows:
             yield "warn", "rows wait in the spill"

@@ -120,6 +120,9 @@ def _add_market_options(group: argparse._ArgumentGroup) -> None:
         "--start", type=_hk_time, metavar="TIME", help="Hong Kong time it is at start: 2026-11-20T09:29:50"
     )
     group.add_argument("--speed", type=_positive, default=1.0, help="market seconds in a real second")
+    group.add_argument(
+        "--wait-for-client", action="store_true", help="the market stands still until a client subscribes"
+    )
     group.add_argument("--always-open", action="store_true", help="trade at any hour of any day")
     group.add_argument("--rate", type=_positive, metavar="R", help="a steady R ticks a second of all symbols together")
     group.add_argument(
@@ -198,6 +201,7 @@ def _run_options(args: argparse.Namespace) -> RunOptions:
         market=None if args.replay else _market_config(args),
         replay=tuple(args.replay or ()),
         start_ms=args.start,
+        wait_for_client=args.wait_for_client,
         speed=args.speed,
         truth=args.truth,
         scenario=read_scenario(args.scenario) if args.scenario else [],

@@ -34,6 +34,7 @@ def subscribe(opend: OpenD, client: Client, c2s: Any, s2c: Any) -> None:
         raise Refused("no right to subscribe: the Hong Kong quote right is BMP or none, which cannot subscribe")
     push = c2s.isRegOrUnRegPush if c2s.HasField("isRegOrUnRegPush") else None
     opend.book.subscribe(client.conn_id, keys, opend.quota(), push)
+    opend.market.clock.release()
     if push and (c2s.isFirstPush or not c2s.HasField("isFirstPush")):
         client.first_push_symbols += _ticker_symbols(keys)
 

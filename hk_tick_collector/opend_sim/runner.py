@@ -44,6 +44,7 @@ class RunOptions:
     replay: tuple[Path, ...] = ()
     start_ms: int | None = None
     speed: float = 1.0
+    wait_for_client: bool = False  # market time stands still until somebody subscribes
     truth: Path | None = None
     scenario: list[Step] = field(default_factory=list)
     control_port: int | None = None
@@ -94,7 +95,7 @@ def _market(options: RunOptions) -> tuple[MarketFeed, Firehose | None]:
         exchange = Exchange(options.market, now_ms - span_ms)
         still = StillMarket(exchange, SimClock(options.start_ms, options.speed), truth)
         return still, Firehose(still, now_ms - span_ms, options.firehose_ticks, options.settings.ticks_per_push)
-    clock = SimClock(options.start_ms, options.speed)
+    clock = SimClock(options.start_ms, options.speed, held=options.wait_for_client)
     exchange = Exchange(options.market, clock.now_ms())
     exchange.calendar.warm(clock.now_ms())
     market = MarketFeed(exchange, clock, truth)

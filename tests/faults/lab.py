@@ -46,10 +46,13 @@ class Lab:
         return self.data_root / f"{DAY}.db"
 
     def market(self, *flags: str, port: int = 0, **options: object) -> Simulator:
-        """A simulator of three symbols from the opening on; ``options`` are those of its command line, None: not."""
+        """A simulator of three symbols from the opening on; ``options`` are those of its command line, None: not.
+
+        Its market waits for the recorder's first subscription: a slow start on a busy machine misses nothing.
+        """
         self._speed = float(str(options.get("speed", 1)))
         named = {"symbols": SYMBOLS, "start": OPENING, "rate": 300, **options}
-        words: list[object] = [*flags]
+        words: list[object] = ["--wait-for-client", *flags]
         for name, value in named.items():
             if value is not None:
                 words += [f"--{name.replace('_', '-')}", value]

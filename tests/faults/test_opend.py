@@ -94,9 +94,9 @@ def test_opend_absent_at_start(lab: Lab) -> None:
 
 
 def test_what_opend_can_no_longer_show_is_in_gaps_with_its_number(lab: Lab) -> None:
-    simulator = lab.market(symbols="HK.00700", rate=500, start=BEFORE_OPENING)
+    simulator = lab.market(symbols="HK.00700", rate=250, start=BEFORE_OPENING)
     recorder = lab.recording(simulator, 600, "HK.00700")
-    simulator.ctl("refuse seconds=4")
+    simulator.ctl("refuse seconds=7")
     simulator.ctl("drop")
     recorder.wait_for("hole_unrepaired symbol=HK.00700 .*missing_ticks=.*beyond the newest 1000")
     recorder.wait_for(r"health connected=True status=warn .* open_holes=0 missing_ticks=[1-9]")
@@ -117,9 +117,9 @@ def test_what_opend_can_no_longer_show_is_in_gaps_with_its_number(lab: Lab) -> N
 
 
 def test_a_gap_is_remembered_and_not_searched_again_after_a_restart(lab: Lab) -> None:
-    simulator = lab.market(symbols="HK.00700", rate=500, start=BEFORE_OPENING)
+    simulator = lab.market(symbols="HK.00700", rate=250, start=BEFORE_OPENING)
     recorder = lab.recording(simulator, 600, "HK.00700")
-    simulator.ctl("refuse seconds=4")
+    simulator.ctl("refuse seconds=7")
     simulator.ctl("drop")
     recorder.wait_for("hole_unrepaired")
     assert recorder.stop() == 0

@@ -10,12 +10,15 @@ from datetime import datetime, timezone
 import pytest
 
 from tests.faults.lab import DAY, Lab, codes, count_lines, healed, more_recorded, one_more_line, recorded, select
+from tests.harness import wait_until
 
 
 def test_steady_and_the_day_is_proven(lab: Lab) -> None:
     simulator = lab.market()
     recorder = lab.recording(simulator, 3000)
     healed(recorder)
+    proven = "SELECT COUNT(*) AS count FROM coverage WHERE state = 'proven'"
+    wait_until(lambda: select(lab.day_file, proven)[0]["count"] == 3, "three symbols proven")
     verdict = lab.finish(simulator, recorder)
     verdict.assert_complete()
     states = {claim.symbol: claim.coverage["state"] for claim in verdict.of_day()}

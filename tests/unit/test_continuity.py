@@ -305,3 +305,12 @@ def test_a_pull_returns_at_least_all_that_is_unknown(seen: list[int], first: int
         continuity.push(counter)
     fresh = counters(continuity.pull(map(tick, range(first, first + length))))
     assert set(fresh) >= set(range(first, first + length)) - set(seen)
+
+
+def test_symbols_that_no_pull_has_confirmed_are_told() -> None:
+    continuity = Watched()
+    symbols = ["HK.00700", "HK.00005"]
+    continuity.push(1, 2)
+    assert continuity.unconfirmed(symbols) == ["HK.00700"]
+    continuity.pull([tick(1), tick(2)])
+    assert continuity.unconfirmed(symbols) == []

@@ -39,7 +39,9 @@ class Scraped:
     def __init__(self, tmp_path: Path, moment: datetime = MID_MORNING) -> None:
         self.progress = Progress()
         self.clock = ManualClock(int(moment.timestamp() * 1000))
-        self.backlog = Backlog(queue_rows=7, in_hand_rows=3, spill_rows=11, wal_bytes=4096, worker_dead=False)
+        self.backlog = Backlog(
+            queue_rows=7, in_hand_rows=3, spill_rows=11, open_holes=2, wal_bytes=4096, worker_dead=False
+        )
         reporter = Reporter(self.progress, lambda: self.backlog, CALENDAR, self.clock, drift_warn_sec=120)
         self.sources = MetricSources(
             progress=self.progress,
@@ -81,7 +83,6 @@ def scraped(tmp_path: Path) -> Scraped:
         ("feed", "disconnections", "opend_disconnections_total"),
         ("feed", "request_errors", "opend_request_errors_total"),
         ("feed", "holes_seen", "holes_seen_total"),
-        ("feed", "open_holes", "open_holes"),
         ("feed", "symbols_wanted", "symbols_wanted"),
         ("feed", "symbols_subscribed", "symbols_subscribed"),
         ("feed", "symbols_refused", "symbols_refused"),

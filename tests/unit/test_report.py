@@ -18,7 +18,7 @@ from hk_tick_collector.market.calendar import TradingCalendar
 
 MID_MORNING = datetime(2026, 11, 20, 2, 30, tzinfo=timezone.utc)  # a Friday, 10:30 in Hong Kong
 NIGHT = datetime(2026, 11, 20, 15, 0, tzinfo=timezone.utc)
-NOTHING_WAITS = Backlog(queue_rows=0, in_hand_rows=0, spill_rows=0, wal_bytes=0, worker_dead=False)
+NOTHING_WAITS = Backlog(queue_rows=0, in_hand_rows=0, spill_rows=0, open_holes=0, wal_bytes=0, worker_dead=False)
 
 
 class Desk:
