@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import signal
 import socket
 import sqlite3
@@ -21,13 +22,14 @@ from importlib import resources
 from pathlib import Path
 
 import pytest
+import yaml
 
 from hk_tick_collector.app.config import OWN_PREFIXES, setting_table
 from hk_tick_collector.feed.mapping import DIRECTIONS, PUSH_DATA_TYPES, TICK_TYPES
 from tests.harness import Process, Recorder, Simulator, clean_env, ended, wait_until
 from tests.scratch_tree import ROOT, copy_tree, make_venv
 
-NEEDS = {"opend", "systemd", "package index", "lsof"}
+NEEDS = {"opend", "systemd", "package index", "docker", "another machine", "maintainer", "whole suite"}
 RUNNABLE = ("bash", "python")
 DEADLINE_SEC = 60.0
 # A page's example data root and its ports, which may be in use here.
@@ -38,13 +40,22 @@ INSTEAD = {
     "bash scripts/demo.sh": "bash scripts/demo.sh --seconds 2",
     "bash scripts/test.sh": "bash scripts/test.sh --help",
 }
+# Tools of Debian's that a page may use and that need not be here: a block that needs one is then left out, and said.
+OPTIONAL_TOOLS = ("lsof", "fuser", "lslocks", "curl", "promtool")
 # The sqlite3 command line is a package of its own; without it the same SQL runs through Python's module.
 SQLITE3_STAND_IN = """\
 #!/usr/bin/env python3
 import sqlite3, sys
-*options, uri, sql = sys.argv[1:]
-for row in sqlite3.connect(uri, uri=True, isolation_level=None).execute(sql):
-    print(*row, sep="|")
+from pathlib import Path
+given = [word for word in sys.argv[1:] if not word.startswith("-")]
+conn = sqlite3.connect(given[0], uri=True, isolation_level=None)
+sql = ""
+for line in (given[1] if len(given) > 1 else sys.stdin.read()).splitlines(keepends=True):
+    sql += line
+    if sqlite3.complete_statement(sql) or len(given) > 1 and sql == given[1]:
+        for row in conn.execute(sql):
+            print(*row, sep="|")
+        sql = ""
 """
 
 
@@ -196,15 +207,30 @@ def recorder(tmp_path: Path, reader: Reader) -> Iterator[Recorder]:
             yield recorder
 
 
+def pages_with_commands() -> list[str]:
+    """All pages, but those whose commands other tests run."""
+    elsewhere = {
+        "README.zh-CN.md",  # the same commands as README.md: test_both_readmes_have_the_same_commands
+        "CONTRIBUTING.md",  # .ci/run and the tools it runs
+        "docs/monitoring.md",  # tests/integration/test_metrics.py
+        "docs/deployment/systemd.md",  # tests/systemd, on a machine of their own
+        "benchmarks/README.md",  # tests/integration/test_benchmarks_smoke.py
+    }
+    pages = {str(page.relative_to(ROOT)): page for page in markdown_files()}
+    with_commands = {
+        name for name, page in pages.items() if any(block.language in RUNNABLE for block in read_blocks(page))
+    }
+    return sorted(with_commands - elsewhere)
+
+
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize(
-    "name", ["README.md", "docs/getting-started.md", "docs/troubleshooting.md", "docs/configuration.md"]
-)
+@pytest.mark.parametrize("name", pages_with_commands())
 def test_every_command_runs_or_says_what_it_needs(reader: Reader, recorder: Recorder, name: str) -> None:
     blocks = [block for block in read_blocks(ROOT / name) if block.language in RUNNABLE]
     assert blocks, name
     if name == "docs/configuration.md":  # for somebody who has a file already
         (reader.tree / ".env").write_text((ROOT / ".env.example").read_text(encoding="utf-8"))
+    blocks = [block for block in blocks if not missing_tools(block)]
     for block in blocks:
         if not block.comment.startswith("needs: "):
             reader.type(block)
@@ -216,6 +242,12 @@ def test_every_command_runs_or_says_what_it_needs(reader: Reader, recorder: Reco
         recorder.wait_for("recorder_stopped exit_code=0", 5)  # and told to stop
         with contextlib.closing(sqlite3.connect(reader.tree / "salvaged.db")) as conn:
             assert conn.execute("SELECT COUNT(*) FROM ticks").fetchone()[0] > 100
+
+
+def missing_tools(block: Block) -> list[str]:
+    return [
+        tool for tool in OPTIONAL_TOOLS if re.search(rf"^{tool} ", block.text, re.MULTILINE) and not shutil.which(tool)
+    ]
 
 
 @pytest.mark.parametrize("page", markdown_files(), ids=lambda page: str(page.relative_to(ROOT)))
@@ -283,22 +315,46 @@ def test_every_file_named_in_code_style_exists(page: Path) -> None:
 @pytest.mark.parametrize("page", markdown_files(), ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_key_is_a_real_setting(page: Path) -> None:
     settings = {info.key for info in setting_table()}
-    other_names = {*TICK_TYPES.values(), *DIRECTIONS.values(), *PUSH_DATA_TYPES.values(), *source_constants()}
-    text = page.read_text(encoding="utf-8")
-    for word in set(re.findall(r"\b[A-Z]+(?:_[A-Z0-9]+)+(?![\w*])", text)):
+    other_names = {
+        *TICK_TYPES.values(),
+        *DIRECTIONS.values(),
+        *PUSH_DATA_TYPES.values(),
+        *source_constants(),
+        *script_variables(),
+    }
+    text = re.sub(r"<[A-Z_]+>", "", page.read_text(encoding="utf-8"))  # without placeholders
+    for word in set(re.findall(r"\b[A-Z]+(?:_[A-Z0-9]+)+(?![\w*]|\.md)", text)):
         ours = word.startswith(OWN_PREFIXES) or word not in other_names
         if ours and not word.startswith(("PIP_", "OWN_")):
             assert word in settings, f"{page.name}: {word}"
 
 
-def test_every_log_line_in_the_troubleshooting_exists() -> None:
-    sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "hk_tick_collector").rglob("*.py"))
-    words = re.findall(
-        r"^\| `((?:[a-z]+_)+[a-z0-9]+|health|WATCHDOG)\b", without_blocks(ROOT / "docs/troubleshooting.md"), re.M
-    )
-    assert len(words) > 12
-    for word in words:
-        assert re.search(rf'"{word}[" ]', sources), word
+@pytest.mark.parametrize("page", markdown_files(), ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_take_the_hong_kong_date_without_tzdata(page: Path) -> None:
+    """A slim Debian has no zone files: there TZ=Asia/Hong_Kong means UTC, and the date is yesterday's until 8:00."""
+    for block in read_blocks(page):
+        assert "Asia/Hong_Kong" not in block.text, block.where
+
+
+@pytest.mark.parametrize("form", sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml")), ids=lambda f: f.name)
+def test_issue_forms_are_forms(form: Path) -> None:
+    """GitHub ignores a form with a mistake in it, without a word."""
+    content = yaml.safe_load(form.read_text(encoding="utf-8"))
+    if form.name == "config.yml":
+        assert all(set(link) == {"name", "url", "about"} for link in content["contact_links"])
+        return
+    assert {"name", "description", "body"} <= set(content)
+    inputs = [part for part in content["body"] if part["type"] != "markdown"]
+    assert len({part["id"] for part in inputs}) == len(inputs) > 0
+    for part in inputs:
+        assert part["type"] in {"input", "textarea", "dropdown", "checkboxes"}
+        assert part["attributes"]["label"]
+
+
+def script_variables() -> set[str]:
+    """Variables that the scripts read from the environment."""
+    texts = [path.read_text(encoding="utf-8") for path in (ROOT / "scripts").glob("*.sh")]
+    return {name for text in texts for name in re.findall(r"\$\{?([A-Z]+(?:_[A-Z]+)+)", text)}
 
 
 def without_blocks(page: Path) -> str:
