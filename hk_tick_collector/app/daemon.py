@@ -205,7 +205,7 @@ class Daemon:
             )
         for task in reports:
             task.cancel()
-        self._reporter.health()
+        self._reporter.health(stopping=self._fatal or "asked to stop")
         log.info(
             event(
                 "recorder_stopped",

@@ -336,8 +336,13 @@ class Continuity:
         if all_shown and track.seen.first >= counter:
             track.head_known = True
             facts.append(HeadProven(symbol, track.day, counter))
-        elif asked_rows >= PULL_LIMIT_ROWS and track.seen.last - track.seen.first + 1 >= PULL_LIMIT_ROWS:
-            # We have as many as OpenD ever shows: what came before our first one will not be seen any more.
+        elif (
+            track.seen.first > 1
+            and asked_rows >= PULL_LIMIT_ROWS
+            and track.seen.last - track.seen.first + 1 >= PULL_LIMIT_ROWS
+        ):
+            # Before counter 1 there is hardly anything. Otherwise: we have as many as OpenD ever shows, so what came
+            # before our first one will not be seen any more.
             track.head_known = True
             reason = "recording began in mid-session"
             facts.append(GapFound(symbol, track.day, None, track.seen.first - 1, at_ms, reason))

@@ -14,7 +14,7 @@ QUIET_POLL_MAX_SEC = 60  # a symbol whose polls bring nothing is asked less and 
 # is confirmed once: 900 symbols are four small requests a second, 0.2 % of a core.
 AUDIT_INTERVAL_SEC = 240
 AUDIT_ROWS = 50
-AUDIT_UNCONFIRMED_SYMBOLS = 30  # a round; the others wait for the next one
+AUDIT_UNCONFIRMED_SYMBOLS = 60  # a round, the busiest ones; the others wait for the next one
 
 
 class Poller:
@@ -69,7 +69,8 @@ class Auditor:
         share = min(1.0, seconds / AUDIT_INTERVAL_SEC) * len(symbols)
         first, self._position = int(self._position), self._position + share
         due = [symbols[n % len(symbols)] for n in range(first, int(self._position))]
-        due += self._puller.continuity.unconfirmed(symbols)[:AUDIT_UNCONFIRMED_SYMBOLS]
+        unconfirmed = self._puller.continuity.unconfirmed(symbols)
+        due += self._puller.continuity.most_active_first(unconfirmed)[:AUDIT_UNCONFIRMED_SYMBOLS]
         self._position %= max(1, len(symbols))
 
         async def one(symbol: str) -> None:

@@ -53,14 +53,17 @@ class Reporter:
         self._latency_then = progress.ingest.commit_latency_ms.snapshot()
         self._event_latency_then = progress.ingest.event_latency_ms.snapshot()
 
-    def health(self) -> str:
-        """The ``health`` line: connection, rates since the line before, ages, holes, and a status with its reason."""
+    def health(self, stopping: str | None = None) -> str:
+        """The ``health`` line: connection, rates since the line before, ages, holes, and a status with its reason.
+
+        ``stopping``: why the recorder stops. The last line then complains about nothing that the stop brings about.
+        """
         feed, ingest = self._progress.feed, self._progress.ingest
         per_min = self._rates("health", 60.0)
         latency, event_latency = self._latencies()
         backlog = self._backlog()
         now_ms = self._clock.now_ms()
-        status, reason = self.status(backlog)
+        status, reason = self.status(backlog) if stopping is None else ("stopping", stopping)
         line = event(
             "health",
             connected=feed.connected,
@@ -96,7 +99,7 @@ class Reporter:
             event_latency_ms_p50=event_latency.quantile(0.5),
             event_latency_ms_p99=event_latency.quantile(0.99),
         )
-        log.log(logging.INFO if status == "ok" else logging.WARNING, line)
+        log.log(logging.INFO if status in ("ok", "stopping") else logging.WARNING, line)
         return line
 
     def status(self, backlog: Backlog) -> tuple[str, str | None]:

@@ -48,11 +48,12 @@ class Lab:
     def market(self, *flags: str, port: int = 0, **options: object) -> Simulator:
         """A simulator of three symbols from the opening on; ``options`` are those of its command line, None: not.
 
-        Its market waits for the recorder's first subscription: a slow start on a busy machine misses nothing.
+        A market of its own time waits for the recorder's first subscription, so that a slow start on a busy machine
+        misses nothing; one in real time (``start=None``) does not.
         """
         self._speed = float(str(options.get("speed", 1)))
         named = {"symbols": SYMBOLS, "start": OPENING, "rate": 300, **options}
-        words: list[object] = ["--wait-for-client", *flags]
+        words: list[object] = [*flags] if named["start"] is None else ["--wait-for-client", *flags]
         for name, value in named.items():
             if value is not None:
                 words += [f"--{name.replace('_', '-')}", value]
