@@ -85,6 +85,7 @@ class Daemon:
         )
         self._feed = FeedSession(
             _feed_options(settings),
+            self._queue.put_patiently,
             self._queue.put,
             self._quarantine.add,
             self._continuity,
@@ -273,8 +274,9 @@ class Daemon:
         self._queue.put_facts(facts)
 
     def _wake_worker(self) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop has ended; the queue is spilled by then
-            self._loop.call_soon_threadsafe(self._worker.wake)
+        if self._worker.wants_wake:
+            with contextlib.suppress(RuntimeError):  # the loop has ended; the queue is spilled by then
+                self._loop.call_soon_threadsafe(self._worker.wake)
 
     def _backlog(self) -> Backlog:
         task = self._worker_task

@@ -69,11 +69,16 @@ class FeedOptions:
 
 
 class FeedSession:
-    """Runs the feed until it is told to stop. ``sink`` and ``rejects`` take rows from any thread, at once."""
+    """Runs the feed until it is told to stop.
+
+    ``push_sink`` takes pushed ticks on the network thread and may hold it up for a moment, ``sink`` takes pulled ones
+    on the loop, at once; ``rejects`` takes unreadable ones on either, at once.
+    """
 
     def __init__(
         self,
         options: FeedOptions,
+        push_sink: TickSink,
         sink: TickSink,
         rejects: RejectSink,
         continuity: Continuity,
@@ -93,7 +98,7 @@ class FeedSession:
         self._repairer = Repairer(self._puller, clock)
         self._poller = Poller(self._puller, clock, options.poll_interval_sec, options.poll_rows, options.poll_stale_sec)
         self._auditor = Auditor(self._puller, clock)
-        self._push = PushHandler(sink, rejects, continuity, progress, clock, self._wake_repairer)
+        self._push = PushHandler(push_sink, rejects, continuity, progress, clock, self._wake_repairer)
         self._backoff = Backoff(options.reconnect_min_sec, options.reconnect_max_sec)
         self._repeat_log = RateLimitedLog(log, period_sec=60)
         self._covered_until_ms = 0  # ticks up to here were seen live or backfilled

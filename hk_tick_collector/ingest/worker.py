@@ -73,6 +73,7 @@ class PersistWorker:
         self._progress = progress
         self._clock = clock
         self._work = asyncio.Event()
+        self.wants_wake = False  # read on other threads: nobody need wake a worker that will look anyway
         self._hurry = asyncio.Event()
         self._flushing = False
         self._in_hand: Sequence[Tick] = ()
@@ -91,8 +92,20 @@ class PersistWorker:
         """Rows came to an empty queue. Call on the loop."""
         self._work.set()
 
+    def _look(self) -> None:
+        """Wake up once in a while for rows spilled or quarantined on another thread, which wake nobody."""
+        self._work.set()
+        self._look_timer = asyncio.get_running_loop().call_later(IDLE_CHECK_SEC, self._look)
+
     async def run(self) -> None:
         """Store until cancelled, or after ``flush`` until nothing is left."""
+        self._look()
+        try:
+            await self._run()
+        finally:
+            self._look_timer.cancel()
+
+    async def _run(self) -> None:
         while True:
             await self._wait_for_work()
             batch, facts = self._queue.take(self._batch_limit_rows())
@@ -157,17 +170,17 @@ class PersistWorker:
 
     async def _wait_for_work(self) -> None:
         queue = self._queue
-        idle = not (queue.rows or queue.facts_waiting or self._spill.rows or self._quarantine.waiting)
-        if idle and not self._flushing:
-            self._work.clear()
-            # The timeout covers rows spilled or quarantined on another thread, which wake nobody.
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._work.wait(), IDLE_CHECK_SEC)
         if queue.rows < self._options.batch_rows and not self._flushing:
             interval_sec = min(COMMIT_INTERVAL_SEC, self._options.max_wait_sec)
             wait_sec = self._commit_started + interval_sec - self._clock.monotonic()
             if wait_sec > 0:
                 await asyncio.sleep(wait_sec)
+        self._work.clear()
+        self.wants_wake = True  # before looking: who puts rows after this look wakes us
+        idle = not (queue.rows or queue.facts_waiting or self._spill.rows or self._quarantine.waiting)
+        if idle and not self._flushing:
+            await self._work.wait()
+        self.wants_wake = False
 
     async def _store(self, batch: Sequence[Tick], facts: Sequence[Fact] = ()) -> None:
         """Commit ``batch`` and the facts, however long it takes; then every row is stored or quarantined."""

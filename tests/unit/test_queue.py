@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from hk_tick_collector.core.errors import StoreUnavailable
 from hk_tick_collector.core.facts import GapFound, HeadProven, Verified
 from hk_tick_collector.core.progress import IngestProgress
-from hk_tick_collector.ingest.queue import MAX_FACTS, TickQueue
+from hk_tick_collector.ingest.queue import MAX_FACTS, PATIENCE_SEC, TickQueue
 from hk_tick_collector.ingest.spill import SpillQueue
 from tests.ticks import make_tick, make_ticks
 
@@ -75,6 +76,39 @@ def test_when_the_spill_cannot_be_written_rows_are_refused_counted_and_said(
     assert queue.refused_by_symbol == {"HK.00700": 2, "HK.00005": 1}
     assert "ticks_refused rows=3" in caplog.text
     assert "free the disk" in caplog.text
+
+
+def test_a_patient_put_waits_for_room_and_spills_nothing(spill: SpillQueue) -> None:
+    queue, progress, _ = make_queue(spill)
+    queue.put(make_ticks(1, 10))
+    taken: list[object] = []
+    consumer = threading.Timer(0.05, lambda: taken.extend(queue.take(10)[0]))
+    consumer.start()
+    queue.put_patiently(make_ticks(11, 14))
+    consumer.join()
+    assert (len(taken), queue.rows, progress.spilled_rows) == (10, 4, 0)
+
+
+def test_patience_ends_and_is_not_tried_again_at_once(spill: SpillQueue) -> None:
+    queue, progress, _ = make_queue(spill)
+    queue.put(make_ticks(1, 10))
+    started = time.monotonic()
+    queue.put_patiently(make_ticks(11, 14))
+    assert time.monotonic() - started >= PATIENCE_SEC
+    started = time.monotonic()
+    queue.put_patiently(make_ticks(15, 18))
+    assert time.monotonic() - started < PATIENCE_SEC
+    assert (queue.rows, progress.spilled_rows) == (10, 8)
+
+
+def test_a_patient_put_is_let_go_when_the_queue_is_closed(spill: SpillQueue) -> None:
+    queue, progress, _ = make_queue(spill)
+    queue.put(make_ticks(1, 10))
+    closer = threading.Timer(0.05, lambda: queue.spill_everything([]))
+    closer.start()
+    queue.put_patiently(make_ticks(11, 12))
+    closer.join()
+    assert (queue.rows, progress.spilled_rows) == (0, 12)
 
 
 def test_facts_come_out_behind_the_last_row_they_speak_of(spill: SpillQueue) -> None:

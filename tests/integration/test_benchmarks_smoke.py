@@ -1,0 +1,82 @@
+"""Each benchmark in its short form: it runs, prints its table and says by its exit code how it went."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.harness import clean_env
+
+ROOT = Path(__file__).parents[2]
+
+
+def bench(home: Path, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", f"benchmarks.{name}", "--short", *arguments],
+        cwd=ROOT, env=clean_env(home), capture_output=True, text=True, timeout=100, check=False,
+    )  # fmt: skip
+
+
+def tables(text: str) -> list[dict[str, str]]:
+    """The rows of all Markdown tables, by column name."""
+    rows: list[dict[str, str]] = []
+    columns: list[str] = []
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")] if line.startswith("| ") else []
+        if not cells:
+            columns = columns if line.startswith("|-") else []
+        elif not columns:
+            columns = cells
+        else:
+            rows.append(dict(zip(columns, cells, strict=True)))
+    return rows
+
+
+def number(text: str) -> float:
+    return float(text.replace(",", ""))
+
+
+def test_throughput_stores_all_and_stays_near_the_floor(tmp_path: Path) -> None:
+    done = bench(tmp_path, "throughput", "--ticks-per-push", "1", "--max-ratio", "1.5")
+    assert done.returncode == 0, done.stdout + done.stderr
+    recorder, floor, ratio = tables(done.stdout)
+    assert [row["program"] for row in (recorder, floor, ratio)] == ["recorder", "floor", "ratio"]
+    assert number(recorder["ticks/s"]) > 0
+    assert number(floor["CPU us/tick"]) > 0
+    expected = number(recorder["CPU us/tick"]) / number(floor["CPU us/tick"])
+    assert number(ratio["CPU us/tick"]) == pytest.approx(expected, rel=0.02)
+
+
+def test_throughput_fails_on_a_ratio_that_is_too_high(tmp_path: Path) -> None:
+    done = bench(tmp_path, "throughput", "--ticks-per-push", "50", "--ticks", "5000", "--max-ratio", "0.01")
+    assert done.returncode == 1, done.stdout
+    assert re.search(r"CPU a tick is \d+\.\d+ times the floor's, allowed 0.01", done.stderr)
+
+
+def test_latency_sees_the_rows_of_both_programs(tmp_path: Path) -> None:
+    done = bench(tmp_path, "latency", "--rate", "500")
+    assert done.returncode == 0, done.stdout + done.stderr
+    recorder, floor, _ = tables(done.stdout)
+    for row in (recorder, floor):
+        assert number(row["rows"]) > 1000, "about 500 a second in 3 seconds"
+        assert 0 < number(row["p50 ms"]) <= number(row["p99 ms"]) <= number(row["max ms"])
+        assert number(row["CPU %"]) > 0
+
+
+def test_idle_and_startup_print_their_tables(tmp_path: Path) -> None:
+    idle = bench(tmp_path, "idle")
+    assert idle.returncode == 0, idle.stdout + idle.stderr
+    assert [row["program"] for row in tables(idle.stdout)][:2] == ["recorder", "floor"]
+    assert all(number(row["RSS MiB"]) > 10 for row in tables(idle.stdout)[:2])
+
+    startup = bench(tmp_path, "startup")
+    assert startup.returncode == 0, startup.stdout + startup.stderr
+    recorder, floor, *imports = tables(startup.stdout)
+    for row in (recorder, floor):
+        assert number(row["started s"]) <= number(row["subscribed s"]) <= number(row["first row s"])
+    assert imports[-1]["package"] == "all"
+    assert number(imports[-1]["import ms"]) > number(imports[0]["import ms"]) > 0
