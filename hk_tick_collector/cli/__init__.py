@@ -1,0 +1,1 @@
+"""Commands, one file each. They may import every box; nobody imports them."""

@@ -1,0 +1,1 @@
+"""Judgement of recorded days, from the files alone."""
