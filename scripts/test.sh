@@ -27,4 +27,11 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=scripts/lib_venv.sh
 . scripts/lib_venv.sh
 ensure_venv dev
-exec .venv/bin/python -m pytest -n 2 "$@"
+if (($#)); then
+  exec .venv/bin/python -m pytest -n 2 "$@"
+fi
+# The systemd suite has one machine for all its tests: one process.
+status=0
+.venv/bin/python -m pytest -n 2 --ignore=tests/systemd || status=$?
+.venv/bin/python -m pytest tests/systemd || status=$?
+exit "$status"

@@ -11,7 +11,7 @@ from hk_tick_collector.core.progress import Progress
 from hk_tick_collector.health.report import Backlog
 from hk_tick_collector.health.sdnotify import notify
 
-DEFAULT_INTERVAL_SEC = 5.0
+DEFAULT_INTERVAL_SEC = 1.0  # a datagram a second: the sentence is never staler than that
 
 
 class Service:

@@ -146,6 +146,7 @@ def test_lock_of_another_process_is_named_and_ends_with_kill_9(tmp_path):
 
 
 def test_lock_file_that_may_not_be_opened(public_dir):
-    public_dir.chmod(0o755)
+    public_dir.chmod(0o555)  # not for its owner either: the tests may run as an ordinary user
     with without_root(), pytest.raises(ConfigError, match=r"lock file .* cannot be opened.*write permission"):
         layout.DataRootLock(public_dir).acquire()
+    public_dir.chmod(0o755)

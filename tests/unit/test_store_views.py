@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from hk_tick_collector.core.tick import Tick
 from hk_tick_collector.feed.mapping import without_sequences
 from hk_tick_collector.store import reader
+from hk_tick_collector.store.connect import SqliteOptions
 from hk_tick_collector.store.salvage import salvage
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.ticks import BASE_MS, DAY, make_tick, make_ticks
@@ -88,3 +93,33 @@ def test_a_trade_that_gets_its_sequence_later_is_the_same_trade(writer: DayFileW
     assert sorted(seq for (seq,) in stored) == sorted(tick.seq for tick in ticks if tick.seq)
     (row,) = reader.coverage(tmp_path / f"{DAY}.db")
     assert (row.stored_ticks, row.unsequenced_ticks) == (22, 0)
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    contents=st.lists(st.integers(0, 3), min_size=1, max_size=12),
+    views=st.lists(st.tuples(st.integers(0, 11), st.integers(1, 12), st.booleans()), max_size=8),
+)
+def test_any_views_of_a_day_store_no_trade_twice(contents: list[int], views: list[tuple[int, int, bool]]) -> None:
+    """A view is a stretch of the day's trades, with sequences or without; they come in any order, as often as one likes."""
+    second = BASE_MS // 1000
+    day = [
+        make_tick(1, seq=second << 32 | counter, ts_ms=BASE_MS, price=float(content))
+        for counter, content in enumerate(contents, 1)
+    ]
+    seen_at_least: Counter[float | None] = Counter()
+    with tempfile.TemporaryDirectory() as name:
+        writer = DayFileWriter(Path(name), SqliteOptions(synchronous="OFF"))
+        for first, length, with_sequences in views:
+            view = day[first : first + length]
+            if not view:
+                continue
+            writer.write(view if with_sequences else without_sequences(view))
+            seen_at_least |= Counter(tick.price for tick in view)
+        writer.close()
+        stored: Counter[float | None] = Counter()
+        if seen_at_least:
+            with contextlib.closing(sqlite3.connect(Path(name) / f"{DAY}.db")) as conn:
+                stored.update(price for (price,) in conn.execute("SELECT price FROM ticks"))
+    assert stored >= seen_at_least
+    assert stored <= Counter(tick.price for tick in day)

@@ -1,0 +1,78 @@
+"""What the shell scripts need to know from Python: the service's settings and what the market does.
+
+Prints ``key=value`` lines. The calendar's come always, the settings' only with ``--env-file``:
+
+    hk_day            today in Hong Kong, YYYYMMDD
+    phase             what the market does now, e.g. morning, lunch, closed
+    phase_age_sec     for how long
+    continuous        1 in continuous trading, when ticks must come
+    recording         1 while ticks may come (09:00 to 16:15, half days 12:15)
+    last_session_day  the newest trading day whose recording has begun
+    data_root, sqlite_journal_mode, sqlite_busy_timeout_ms, stop_flush_timeout_sec
+
+Exit codes: 0 printed, 2 usage, 78 the settings are wrong (the reasons are on standard error).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from hk_tick_collector.app.config import load_settings
+from hk_tick_collector.core.errors import ConfigError
+from hk_tick_collector.market.calendar import TradingCalendar
+from hk_tick_collector.market.sessions import hk_date, is_continuous, phase_start_ms, recording_window
+
+EXIT_CONFIG = 78
+
+
+def main() -> int:
+    """Print the facts; returns the exit code."""
+    parser = argparse.ArgumentParser(description="Print settings and market facts as key=value lines.")
+    parser.add_argument("--env-file", type=Path, help="also print the settings of this file")
+    parser.add_argument("--now-ms", type=int, help="UTC epoch milliseconds to take for now")
+    args = parser.parse_args()
+    facts = market_facts(int(time.time() * 1000) if args.now_ms is None else args.now_ms)
+    if args.env_file is not None:
+        try:
+            facts.update(setting_facts(args.env_file))
+        except ConfigError as exc:
+            print(exc, file=sys.stderr)
+            return EXIT_CONFIG
+    for key, value in facts.items():
+        print(f"{key}={value}")
+    return 0
+
+
+def market_facts(now_ms: int) -> dict[str, object]:
+    """The calendar's answers about an instant."""
+    calendar = TradingCalendar()
+    day = hk_date(now_ms)
+    phase = calendar.phase(now_ms)
+    kind = calendar.day_kind(day)
+    begun = calendar.is_trading_day(day) and now_ms >= recording_window(day, kind)[0]
+    return {
+        "hk_day": day,
+        "phase": phase,
+        "phase_age_sec": (now_ms - phase_start_ms(now_ms, kind)) // 1000,
+        "continuous": int(is_continuous(phase)),
+        "recording": int(calendar.is_recording(now_ms)),
+        "last_session_day": day if begun else calendar.previous_trading_day(day),
+    }
+
+
+def setting_facts(env_file: Path) -> dict[str, object]:
+    """The service reads its settings from this file alone, so the caller's environment does not count here either."""
+    settings = load_settings(env_file, {})
+    return {
+        "data_root": settings.data_root,
+        "sqlite_journal_mode": settings.sqlite_journal_mode.lower(),
+        "sqlite_busy_timeout_ms": settings.sqlite_busy_timeout_ms,
+        "stop_flush_timeout_sec": settings.stop_flush_timeout_sec,
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

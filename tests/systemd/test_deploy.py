@@ -1,0 +1,168 @@
+"""Redeployment, the ways back, and the verification, on the installed service."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.harness import wait_until
+from tests.systemd.server import OFFLINE, PREFIX, UNIT, Server
+
+QUICK = "--tests '-q tests/unit/test_logline.py'"
+START_LINE = '    """The command line.'
+
+
+@pytest.fixture
+def deployed(server: Server) -> Iterator[str]:
+    """The commit in use; afterwards the project's directory has its content again."""
+    commit = server.machine.run(f"git -C {PREFIX} rev-parse HEAD").stdout.strip()
+    files = ("hk_tick_collector/__init__.py", "hk_tick_collector/main.py", "tests/unit/test_logline.py")
+    texts = {name: server.project.joinpath(name).read_text() for name in files}
+    yield commit
+    for name, text in texts.items():
+        server.write(name, text)
+    server.commit("as before")
+
+
+def _in_use(server: Server) -> str:
+    return server.machine.run(f"git -C {PREFIX} rev-parse HEAD").stdout.strip()
+
+
+def _version(server: Server) -> str:
+    return server.machine.run(f"{PREFIX}/venv/bin/hk-tick-collector --version").stdout.split()[-1]
+
+
+def test_a_good_commit_and_the_way_back(server: Server, deployed: str) -> None:
+    former = _version(server)
+    server.write("hk_tick_collector/__init__.py", '"""Another version."""\n\n__version__ = "9.9.9"\n')
+    commit = server.commit("another version")
+    pid = server.pid()
+    output = server.redeploy(QUICK, "--market open").stdout
+    steps = [line[3:].split(":")[0] for line in output.splitlines() if line.startswith("== ")]
+    assert steps == ["sync", "install", "tests", "stop", "repair", "start", "acceptance", "verify"]
+    assert "result=pass" in output
+    assert _in_use(server) == commit
+    assert _version(server) == "9.9.9"
+    assert server.pid() != pid
+    server.wait_recording()
+
+    back = f"ROLLBACK_REF={deployed} bash {PREFIX}/scripts/rollback_hk_tick_collector.sh"
+    output = server.machine.run(f"{back} --market closed", timeout_sec=200, **OFFLINE).stdout
+    assert "already built" in output, "the former environment is used again"
+    assert _in_use(server) == deployed
+    assert _version(server) == former
+    server.wait_recording()
+
+
+def test_a_commit_whose_tests_fail_never_stops_the_recorder(server: Server, deployed: str) -> None:
+    server.write("tests/unit/test_logline.py", "def test_nothing():\n    raise AssertionError('broken commit')\n")
+    server.commit("tests fail")
+    pid = server.pid()
+    done = server.redeploy(QUICK, check=False)
+    assert done.returncode == 1, done.stdout
+    assert "broken commit" in done.stdout
+    assert "== stop" not in done.stdout
+    assert server.pid() == pid
+    assert _in_use(server) == deployed
+    server.wait_recording()
+
+
+def test_a_commit_that_does_not_start_is_rolled_back(server: Server, deployed: str) -> None:
+    main = server.project.joinpath("hk_tick_collector/main.py").read_text()
+    assert START_LINE in main
+    server.write(
+        "hk_tick_collector/main.py", main.replace(START_LINE, f'    raise SystemExit("broken at start")\n{START_LINE}')
+    )
+    commit = server.commit("does not start")
+    done = server.redeploy("--skip-tests", check=False)
+    assert done.returncode == 1, done.stdout
+    assert "broken at start" in done.stdout
+    assert f"rolled back: {deployed[:12]} records again" in done.stdout
+    assert _in_use(server) == deployed
+    assert server.machine.show("ActiveState") == "active"
+    server.wait_recording()
+
+    done = server.redeploy("--skip-tests --no-rollback", commit, check=False)
+    assert done.returncode == 1, done.stdout
+    assert _in_use(server) == commit
+    back = f"ROLLBACK_REF={deployed} bash {PREFIX}/scripts/rollback_hk_tick_collector.sh"
+    server.machine.run(back, timeout_sec=200, **OFFLINE)
+    server.wait_recording()
+
+
+def test_a_commit_that_records_nothing_is_rolled_back(server: Server, deployed: str) -> None:
+    """It starts and says so, but the verification finds no fresh tick."""
+    main = server.project.joinpath("hk_tick_collector/main.py").read_text()
+    line = "    args = _parser().parse_args(argv)\n"
+    assert line in main
+    server.write("hk_tick_collector/main.py", main.replace(line, f'{line}    os.environ["FUTU_PORT"] = "1"\n'))
+    server.commit("asks the wrong port")
+    done = server.redeploy("--skip-tests --market open", check=False)
+    assert done.returncode == 1, done.stdout
+    assert "result=fail" in done.stdout
+    assert _in_use(server) == deployed
+    server.wait_recording()
+
+
+def test_local_changes_and_unknown_refs_are_refused(server: Server, deployed: str) -> None:
+    done = server.redeploy("no-such-branch", check=False)
+    assert (done.returncode, "no branch, tag or commit" in done.stdout) == (1, True)
+    server.machine.run(f"echo >>{PREFIX}/README.md")
+    try:
+        done = server.redeploy(check=False)
+        assert (done.returncode, "changes of its own" in done.stdout) == (1, True)
+    finally:
+        server.machine.run(f"git -C {PREFIX} checkout -q README.md")
+    assert _in_use(server) == deployed
+    assert server.machine.show("ActiveState") == "active"
+
+
+def _verify(server: Server, *options: str) -> tuple[int, str]:
+    command = f"sudo bash {PREFIX}/scripts/verify_hk_tick_collector.sh {' '.join(options)}"
+    done = server.machine.run(command, check=False)
+    return done.returncode, done.stdout
+
+
+def test_verify_both_ways(server: Server) -> None:
+    wait_until(lambda: "persist_loop_heartbeat" in server.machine.journal(arguments="-n 20"), "heartbeat lines")
+    code, output = _verify(server, "--market open")
+    assert code == 0, output
+    facts = dict(line.split("=", 1) for line in output.splitlines() if "=" in line and not line.startswith(" "))
+    for key in ("now_utc", "phase", "max_ts_utc", "max_minus_now_sec", "rows", "watchdog_count", "new_rows"):
+        assert key in facts
+    assert abs(float(facts["max_minus_now_sec"])) < 60
+    assert facts["journal_mode"] == "wal"
+    assert facts["busy_timeout"] == "5000"
+    assert "  persist_loop_heartbeat" in output
+
+    server.simulator.ctl("silent seconds=600")
+    server.write_settings(FUTU_POLL_ENABLED=0, BACKFILL_N=0)
+    server.machine.run(f"systemctl restart {UNIT}")
+    try:
+        code, output = _verify(server, "--market open --max-lag-sec 1 --growth-sec 2")
+        assert code == 1, output
+        assert "fail: no row was added within 2 s" in output
+        assert _verify(server, "--market closed")[0] == 0, "at night silence is no fault"
+    finally:
+        server.simulator.ctl("clear")
+    server.machine.run(f"systemctl stop {UNIT}")
+    code, output = _verify(server, "--market closed")
+    assert code == 1
+    assert f"fail: {UNIT} is inactive" in output
+
+
+def test_uninstall_keeps_data_and_settings(server: Server) -> None:
+    rows = server.rows()
+    settings = server.machine.run(f"cat {PREFIX}/.env").stdout
+    try:
+        server.install("--uninstall")
+        assert server.machine.run(f"systemctl cat {UNIT}", check=False).returncode != 0
+        assert (
+            server.machine.run(f"test ! -e {PREFIX}/venv && test ! -e {PREFIX}/releases; cat {PREFIX}/.env").stdout
+            == settings
+        )
+        assert server.rows() >= rows
+    finally:
+        server.install("--start")
+    server.wait_recording()
