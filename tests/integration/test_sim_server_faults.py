@@ -167,9 +167,13 @@ def test_a_frame_with_a_bad_sha1_costs_only_itself(simulator: Simulator, client:
 def test_sequences_can_be_renumbered_or_missing(simulator: Simulator, client: SdkClient) -> None:
     simulator.ctl("renumber kind=restart")
     wait_until(lambda: [s for s in client.seqs() if s & 0xFFFFFFFF < 50], "counters from 1 again")
-    ret, pulled = client.ctx.get_rt_ticker(LEADER, 3)
-    assert ret == RET_OK
-    assert all(seq & 0xFFFFFFFF < 10_000 for seq in pulled["sequence"])
+
+    def pulls_renumbered() -> bool:
+        ret, pulled = client.ctx.get_rt_ticker(LEADER, 3)
+        assert ret == RET_OK
+        return all(seq & 0xFFFFFFFF < 1_000 for seq in pulled["sequence"])
+
+    wait_until(pulls_renumbered, "an answer of three ticks numbered anew")
     simulator.ctl("no-sequence")
     wait_until(lambda: not client.ticks()[-1].HasField("sequence"), "a tick without sequence")
 

@@ -101,7 +101,7 @@ def test_a_trade_that_gets_its_sequence_later_is_the_same_trade(writer: DayFileW
     views=st.lists(st.tuples(st.integers(0, 11), st.integers(1, 12), st.booleans()), max_size=8),
 )
 def test_any_views_of_a_day_store_no_trade_twice(contents: list[int], views: list[tuple[int, int, bool]]) -> None:
-    """A view is a stretch of the day's trades, with sequences or without; they come in any order, as often as one likes."""
+    """Views: stretches of the day's trades, with sequences or without, in any order and as often as one likes."""
     second = BASE_MS // 1000
     day = [
         make_tick(1, seq=second << 32 | counter, ts_ms=BASE_MS, price=float(content))
