@@ -28,10 +28,10 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . scripts/lib_venv.sh
 ensure_venv dev
 if (($#)); then
-  exec .venv/bin/python -m pytest -n 2 "$@"
+  exec .venv/bin/python -m pytest -n 2 --dist worksteal "$@"
 fi
 # The systemd suite has one machine for all its tests: one process.
 status=0
-.venv/bin/python -m pytest -n 2 --ignore=tests/systemd || status=$?
+.venv/bin/python -m pytest -n 2 --dist worksteal --ignore=tests/systemd || status=$?
 .venv/bin/python -m pytest tests/systemd || status=$?
 exit "$status"
