@@ -184,7 +184,8 @@ class Daemon:
 
     def _beat(self) -> None:
         self._progress.loop_beat_monotonic = self._clock.monotonic()
-        self._loop.call_later(LOOP_BEAT_SEC, self._beat)
+        # Several beats in the time after which the watchdog calls the loop stuck.
+        self._loop.call_later(min(LOOP_BEAT_SEC, self._settings.watchdog_stall_sec / 4), self._beat)
 
     def _on_signal(self, number: int) -> None:
         self._signals += 1
