@@ -80,7 +80,7 @@ def test_ticks_do_not_depend_on_how_time_is_sliced(options: dict[str, object], s
 def test_slices_across_auctions_and_closed_hours_change_nothing(whole_day: tuple[Exchange, list[SimTick]]) -> None:
     market = exchange("2026-11-20 08:30", DAY_SYMBOLS)
     ticks: list[SimTick] = []
-    for at in ["08:59", "09:20:30.5", "09:21", "09:30", "11:59:59.999", "12:30", "16:08:12", "16:08:12.001", "18:00"]:
+    for at in ["08:59", "09:20:30.500", "09:21", "09:30", "11:59:59.999", "12:30", "16:08:12", "16:08:12.001", "18:00"]:
         ticks += market.advance(hk(f"2026-11-20 {at}"))
     assert ticks == whole_day[1]
 
