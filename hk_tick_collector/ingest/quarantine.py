@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ from hk_tick_collector.store import layout
 log = logging.getLogger(__name__)
 
 MAX_WAITING = 10_000
+RETRY_SEC = 5.0  # after a disk that refused: its next chance
 
 
 class Quarantine:
@@ -31,11 +33,13 @@ class Quarantine:
         self._progress = progress
         self._day_of = day_of
         self._waiting: deque[RejectedTick] = deque()
+        self._retry_at_monotonic = 0.0
         self._log = RateLimitedLog(log)
 
     @property
-    def waiting(self) -> int:
-        return len(self._waiting)
+    def due(self) -> bool:
+        """Is there something to write, and has the disk not just refused it?"""
+        return bool(self._waiting) and time.monotonic() >= self._retry_at_monotonic
 
     def add(self, rejected: Sequence[RejectedTick]) -> None:
         """Take rejected ticks; returns at once."""
@@ -49,7 +53,7 @@ class Quarantine:
                 reason=one.reason,
                 total=self._progress.quarantined_rows,
             )
-        room = MAX_WAITING - len(self._waiting)
+        room = max(0, MAX_WAITING - len(self._waiting))
         self._waiting.extend(rejected[:room])
         if len(rejected) > room:
             self._log.log(logging.ERROR, "quarantine_full", dropped_rows=len(rejected) - room, limit_rows=MAX_WAITING)
@@ -71,6 +75,7 @@ class Quarantine:
                 _append(path, lines)
             except OSError as exc:
                 self._waiting.extend(ticks)
+                self._retry_at_monotonic = time.monotonic() + RETRY_SEC
                 self._log.log(logging.ERROR, "quarantine_unwritable", path=path, rows=len(ticks), error=str(exc))
 
 

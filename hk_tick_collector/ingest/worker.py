@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from hk_tick_collector.core.backoff import Backoff
@@ -115,12 +115,25 @@ class PersistWorker:
                 await self._store(batch, facts)
             if self._spill.rows and self._queue.rows < self._options.batch_rows:
                 # In turn with the queue: in a lively market it is never empty, and the spill would wait for the close.
-                await self._drain_spill()
-            elif not batch and not facts and self._flushing and not self._quarantine.waiting:
+                await self._until_it_works(self._drain_spill)
+            elif not batch and not facts and self._flushing and not self._quarantine.due:
                 return
             await self._close_idle_days()
-            if self._quarantine.waiting:
-                await self._writer.call(lambda _: self._quarantine.flush())
+            if self._quarantine.due:
+                await self._until_it_works(self._flush_quarantine)
+
+    async def _until_it_works(self, step: Callable[[], Awaitable[None]]) -> None:
+        """A step outside ``_store`` may meet the writer's replacement: that must not end the worker."""
+        while True:
+            try:
+                await step()
+            except StoreError as exc:
+                await self._wait_retry(exc)
+            else:
+                return
+
+    async def _flush_quarantine(self) -> None:
+        await self._writer.call(lambda _: self._quarantine.flush())
 
     def _batch_limit_rows(self) -> int:
         rows = self._options.batch_rows
@@ -177,7 +190,7 @@ class PersistWorker:
                 await asyncio.sleep(wait_sec)
         self._work.clear()
         self.wants_wake = True  # before looking: who puts rows after this look wakes us
-        idle = not (queue.rows or queue.facts_waiting or self._spill.rows or self._quarantine.waiting)
+        idle = not (queue.rows or queue.facts_waiting or self._spill.rows or self._quarantine.due)
         if idle and not self._flushing:
             await self._work.wait()
         self.wants_wake = False
@@ -215,6 +228,9 @@ class PersistWorker:
             try:
                 result = await self._writer.call(isolate)
                 break
+            except StoreCorrupt as exc:  # the file may break while its rows are taken apart
+                refused.clear()
+                await self._set_aside(exc)
             except StoreError as exc:
                 refused.clear()
                 await self._wait_retry(exc)

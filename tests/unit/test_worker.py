@@ -15,7 +15,7 @@ from hk_tick_collector.core.clock import SystemClock
 from hk_tick_collector.core.errors import StoreError
 from hk_tick_collector.core.facts import Fact
 from hk_tick_collector.core.progress import IngestProgress
-from hk_tick_collector.core.tick import Tick
+from hk_tick_collector.core.tick import RejectedTick, Tick
 from hk_tick_collector.ingest.quarantine import Quarantine
 from hk_tick_collector.ingest.queue import TickQueue
 from hk_tick_collector.ingest.spill import SpillQueue
@@ -207,3 +207,60 @@ def test_what_cannot_be_committed_in_time_is_spilled_and_stored_at_the_next_star
 
     run(locked, root)
     run(next_start, root)
+
+
+def test_a_quarantine_that_cannot_be_written_waits_without_spinning_and_holds_up_no_stop(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A disk that refuses the quarantine file must not keep the worker busy, nor alive when it is to end."""
+    root = tmp_path / "data"
+
+    async def scenario(bench: Bench) -> None:
+        (root / "_quarantine").rmdir()
+        (root / "_quarantine").write_text("a file in the way")
+        rounds = 0
+        flush = bench.quarantine.flush
+
+        def counted() -> None:
+            nonlocal rounds
+            rounds += 1
+            flush()
+
+        bench.quarantine.flush = counted  # type: ignore[method-assign]
+        bench.quarantine.add([RejectedTick("HK.00700", "unreadable", {}, 1)])
+        bench.queue.put(make_ticks(1, 10))
+        await bench.until(lambda: rounds and bench.progress.persisted_rows == 10, "a vain flush, and the rows")
+        bench.queue.put(make_ticks(11, 30))
+        await bench.until(lambda: bench.progress.persisted_rows == 30, "more rows")
+        assert rounds == 1
+        await bench.finish()
+        assert bench.stored() == 30
+
+    run(scenario, root)
+    assert "quarantine_unwritable" in caplog.text
+
+
+def test_a_writer_replaced_while_the_spill_is_read_does_not_end_the_worker(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+
+    async def scenario(bench: Bench) -> None:
+        reading, go_on = threading.Event(), threading.Event()
+        peek = bench.spill.peek
+
+        def slow_once(max_rows: int) -> list[Tick]:
+            if not reading.is_set():
+                reading.set()
+                go_on.wait(20)
+            return peek(max_rows)
+
+        bench.spill.peek = slow_once  # type: ignore[method-assign]
+        bench.spill.append(make_ticks(1, 300))
+        bench.worker.wake()
+        await bench.until(reading.is_set, "the spill is being read")
+        bench.worker.request_writer_recovery("test")
+        await bench.until(lambda: bench.progress.persisted_rows == 300, "the spill through the new writer")
+        go_on.set()
+        await bench.finish()
+        assert bench.stored() == 300
+
+    run(scenario, root)
