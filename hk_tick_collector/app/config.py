@@ -107,7 +107,9 @@ def _base_dir(info: ValidationInfo) -> Path:
     return context.base_dirs.get(str(info.field_name), Path.cwd()) if context else Path.cwd()
 
 
-def _data_root(path: Path) -> Path:
+def _directory(path: Path | None) -> Path | None:
+    if path is None:
+        return None
     try:
         is_no_directory = path.exists() and not path.is_dir()
     except OSError as error:
@@ -194,10 +196,15 @@ class Settings(BaseModel):
     )
     """The stocks to record, separated by commas or blanks. `@path` reads a file: one code a line, comments after `#`.
     A bare number is filled up: `5` is `HK.00005`."""
-    data_root: Annotated[Path, BeforeValidator(_path), AfterValidator(_data_root)] = _recording(
+    data_root: Annotated[Path, BeforeValidator(_path), AfterValidator(_directory)] = _recording(
         "DATA_ROOT", Path("/data/sqlite/HK"), "a directory the recorder may write to"
     )
     """Directory of the day files (`YYYYMMDD.db`, Hong Kong date), and of `_spill/` and `_quarantine/`."""
+    archive_root: Annotated[Path | None, BeforeValidator(_path), AfterValidator(_directory)] = _recording(
+        "ARCHIVE_ROOT", None, "empty, or a directory"
+    )
+    """Where `hk-tickctl` puts archived days. Empty: `_archive/` in `DATA_ROOT`. Another disk keeps an archive when the
+    disk of the day files fails."""
     seed_recent_db_days: int = _recording("SEED_RECENT_DB_DAYS", 3, "days", ge=0, le=31)
     """At start the last sequence of each symbol is read from this many of the newest day files; 0 begins without."""
 

@@ -49,3 +49,7 @@ class StoreCorrupt(StoreError):
 
 class RowRefused(StoreError):
     """SQLite refuses a single row for what it holds."""
+
+
+class NoData(RecorderError):
+    """There is nothing to show."""

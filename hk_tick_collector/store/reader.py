@@ -121,6 +121,11 @@ def open_read_only(path: Path, *, damaged: bool = False) -> sqlite3.Connection:
     StoreUnavailable when it is absent, locked or may not be read; StoreCorrupt when it is damaged, belongs to another
     program or has no ``ticks`` table.
     """
+    return open_read_only_uri(path, damaged=damaged)[0]
+
+
+def open_read_only_uri(path: Path, *, damaged: bool = False) -> tuple[sqlite3.Connection, str]:
+    """As ``open_read_only``, with the URI by which another SQLite client can open the file in the same way."""
     uri = path.absolute().as_uri()
     try:
         return _open_uri(f"{uri}?mode=ro", path, damaged)
@@ -135,7 +140,7 @@ def open_read_only(path: Path, *, damaged: bool = False) -> sqlite3.Connection:
         raise translate(exc, path) from exc
 
 
-def _open_uri(uri: str, path: Path, damaged: bool) -> sqlite3.Connection:
+def _open_uri(uri: str, path: Path, damaged: bool) -> tuple[sqlite3.Connection, str]:
     conn = sqlite3.connect(uri, uri=True, timeout=READ_TIMEOUT_SEC, isolation_level=None)
     try:
         if damaged:
@@ -147,7 +152,7 @@ def _open_uri(uri: str, path: Path, damaged: bool) -> sqlite3.Connection:
     except BaseException:
         conn.close()
         raise
-    return conn
+    return conn, uri
 
 
 def _has_wal_content(path: Path) -> bool:

@@ -1,0 +1,1 @@
+"""Putting days away: snapshot, verification, restoring, retention."""

@@ -1,0 +1,220 @@
+"""What all commands of ``hk-tickctl`` share: options, where the data is, output, exit codes.
+
+Exit codes: 0 fine, 1 a problem was found or the work failed, 2 the command or the configuration is wrong, 3 there is
+no data to work on, 130 interrupted. Results go to standard output, everything else to standard error. With ``--json``
+standard output holds one JSON document and nothing else.
+
+Heavy libraries are imported where they are used, so that a quick question gets a quick answer.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property, update_wrapper
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hk_tick_collector.core.clock import SystemClock
+from hk_tick_collector.core.errors import ConfigError, NoData, RecorderError
+
+if TYPE_CHECKING:
+    from hk_tick_collector.app.config import Settings
+    from hk_tick_collector.days.catalog import Catalog
+    from hk_tick_collector.market.calendar import TradingCalendar
+
+EXIT_FINE, EXIT_PROBLEM, EXIT_USAGE, EXIT_NO_DATA = 0, 1, 2, 3
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
+EXIT_PIPE = 141  # 128 + SIGPIPE: the reader of our output went away
+ARCHIVE_DIR = "_archive"
+NICE_HEAVY = 10
+
+
+@dataclass
+class App:
+    """What a command works with. ``now_ms`` is the wall clock, UTC epoch milliseconds."""
+
+    env_file: Path | None = None
+    data_root_given: Path | None = None
+    archive_root_given: Path | None = None
+    as_json: bool = False
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The recorder's settings. ConfigError names all that is wrong."""
+        from hk_tick_collector.app.config import load_settings  # noqa: PLC0415 - pydantic takes its time
+
+        return load_settings(self.env_file, os.environ)
+
+    @cached_property
+    def data_root(self) -> Path:
+        """Where the day files are: ``--data-root``, else the setting. NoData when there is no such directory."""
+        root = self.data_root_given.absolute() if self.data_root_given is not None else self.settings.data_root
+        if not root.is_dir():
+            raise NoData(f"{root} is no directory: name the recorder's DATA_ROOT with --data-root or --env-file")
+        return root
+
+    @cached_property
+    def archive_root(self) -> Path:
+        """Where archived days are: ``--archive-root``, else the setting, else beside the day files."""
+        if self.archive_root_given is not None:
+            return self.archive_root_given.absolute()
+        if self.data_root_given is None and self.settings.archive_root is not None:
+            return self.settings.archive_root
+        return self.data_root / ARCHIVE_DIR
+
+    @cached_property
+    def catalog(self) -> Catalog:
+        """All days, live and archived."""
+        from hk_tick_collector.days.catalog import Catalog  # noqa: PLC0415 - Arrow takes its time
+
+        return Catalog(self.data_root, self.archive_root)
+
+    @cached_property
+    def calendar(self) -> TradingCalendar:
+        """Trading days."""
+        from hk_tick_collector.market.calendar import TradingCalendar  # noqa: PLC0415
+
+        return TradingCalendar()
+
+    @property
+    def now_ms(self) -> int:
+        """The wall clock."""
+        return SystemClock().now_ms()
+
+    def emit(self, data: object, human: Callable[[], None]) -> None:
+        """The result: as JSON when that was asked for, else as ``human`` prints it."""
+        if self.as_json:
+            write_json(data)
+        else:
+            human()
+
+
+def write_json(data: object) -> None:
+    """One JSON document on standard output."""
+    sys.stdout.write(json.dumps(data, ensure_ascii=False, indent=2, default=str) + "\n")
+    sys.stdout.flush()
+
+
+def say(text: str) -> None:
+    """A line for the person, on standard error: never part of the result."""
+    click.echo(text, err=True)
+
+
+def print_table(
+    columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None, numbers: Sequence[str] = ()
+) -> None:
+    """A table on standard output. ``numbers``: columns set to the right. None is shown as a dash."""
+    from rich.console import Console  # noqa: PLC0415
+    from rich.markup import escape  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
+    for name in columns:
+        table.add_column(name, justify="right" if name in numbers else "left", no_wrap=name in numbers)
+    for row in rows:
+        table.add_row(*(escape(shown(value)) for value in row))
+    # Into a pipe or a file: as wide as the table is, for grep and awk.
+    console = Console() if sys.stdout.isatty() else Console(width=400, no_color=True)
+    console.print(table)
+
+
+def shown(value: object) -> str:
+    """A value as a table shows it."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:,.3f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
+
+
+@contextmanager
+def progress(text: str, total: float | None = None) -> Iterator[Callable[[float], None]]:
+    """A progress bar on standard error while a person watches; the yielded function takes what was done since last.
+
+    ``total``: the units of the whole work, None when that is not known.
+    """
+    if not sys.stderr.isatty():
+        yield lambda _done: None
+        return
+    from rich.console import Console  # noqa: PLC0415
+    from rich.progress import Progress  # noqa: PLC0415
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(text, total=total)
+        yield lambda done: bar.advance(task, done)
+
+
+def be_gentle() -> None:
+    """Before heavy work: let the recorder have the CPU first."""
+    os.nice(max(0, NICE_HEAVY - os.nice(0)))
+
+
+def tickctl_command(name: str, **attrs: Any) -> Callable[[Callable[..., int | None]], click.Command]:
+    """A command with the options that all have. The function gets an ``App`` first and returns an exit code (None: 0).
+
+    Errors with a meaning of their own end in one sentence on standard error and the right exit code.
+    """
+
+    def decorate(function: Callable[..., int | None]) -> click.Command:
+        def run(
+            env_file: Path | None, data_root: Path | None, archive_root: Path | None, as_json: bool, **arguments: Any
+        ) -> None:
+            app = App(env_file, data_root, archive_root, as_json)
+            raise SystemExit(run_guarded(lambda: function(app, **arguments)))
+
+        update_wrapper(run, function)  # its help text, and the options that stand above it
+        command: click.Command = click.command(name, cls=click.Command, **attrs)(run)
+        command.params.extend(_common_options())
+        return command
+
+    return decorate
+
+
+def run_guarded(work: Callable[[], int | None]) -> int:
+    """Run a command's work; its exit code, also when it raises one of our errors."""
+    try:
+        return work() or EXIT_FINE
+    except BrokenPipeError:
+        # Whoever read our output has enough. Nothing may be flushed into the closed pipe at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_PIPE
+    except (RecorderError, OSError, KeyboardInterrupt) as exc:
+        text, code = _ending(exc)
+        say(f"hk-tickctl: {text}")
+        return code
+
+
+def _ending(exc: BaseException) -> tuple[str, int]:
+    """What is said of an error, and the exit code."""
+    if isinstance(exc, KeyboardInterrupt):
+        return "interrupted", EXIT_INTERRUPTED
+    if isinstance(exc, NoData):
+        return str(exc), EXIT_NO_DATA
+    if isinstance(exc, ConfigError):
+        return f"the configuration is wrong\n{exc}", EXIT_USAGE
+    if isinstance(exc, OSError):
+        return (f"{exc.filename}: " if exc.filename else "") + (exc.strerror or str(exc)), EXIT_PROBLEM
+    return str(exc), EXIT_PROBLEM
+
+
+def _common_options() -> list[click.Parameter]:
+    directory = click.Path(path_type=Path, file_okay=False)
+    return [
+        click.Option(["--data-root"], type=directory, help="Directory of the day files, instead of the setting."),
+        click.Option(["--archive-root"], type=directory, help="Directory of the archive, instead of the setting."),
+        click.Option(
+            ["--env-file"],
+            type=click.Path(path_type=Path, dir_okay=False),
+            help="Settings file (default: .env in the working directory).",
+        ),
+        click.Option(["--json", "as_json"], is_flag=True, help="Print JSON."),
+    ]

@@ -1,0 +1,84 @@
+"""``hk-tickctl``: one command for the operator and the researcher.
+
+Each sub-command is a module that is loaded when asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+from hk_tick_collector import __version__
+
+# name: (module, what it does). The texts stand here so that --help imports nothing.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "status": ("status", "Is it running, and is everything as it should be?"),
+    "logs": ("logs", "The recorder's log lines, filtered."),
+    "doctor": ("doctor", "Check everything the recorder needs, and say what to do."),
+    "config": ("config", "The settings in effect and where each comes from."),
+    "day": ("day", "The completeness certificate of a day."),
+    "gaps": ("gaps", "What is missing, and where."),
+    "audit": ("audit", "Hold a day against OpenD's minute bars or snapshot."),
+    "repair": ("repair", "Ask OpenD for what is missing, and store it."),
+    "symbols": ("symbols", "Wanted, subscribed and refused symbols."),
+    "top": ("top", "The symbols with most turnover, ticks or volatility."),
+    "ticks": ("ticks", "The ticks of a symbol."),
+    "bars": ("bars", "Bars of a symbol: OHLCV, VWAP, buy and sell volume."),
+    "query": ("query", "SQL over all days, live and archived."),
+    "export": ("export", "Days as Parquet, CSV, Futu's zip or SQLite."),
+    "archive": ("archive", "Put a day away, verified."),
+    "verify": ("verify", "Read an archive and compare it with what it claims."),
+    "restore": ("restore", "Bring a day back out of the archive."),
+    "retain": ("retain", "Delete old days that are safely archived."),
+    "eod": ("eod", "The end of the day: certificate, archive, retention."),
+    "salvage": ("salvage", "Save what can be read of a damaged day file."),
+    "vacuum": ("vacuum", "Make a closed day file as small as it can be."),
+    "migrate": ("migrate", "Bring day files of earlier versions up to date."),
+}
+
+
+class _Lazy(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        entry = COMMANDS.get(cmd_name)
+        if entry is None:
+            return None
+        command: click.Command = importlib.import_module(f"hk_tick_collector.cli.{entry[0]}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, about) for name, (_, about) in COMMANDS.items()])
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="hk-tickctl")
+def tickctl() -> None:
+    """Look after the recorder and use what it recorded.
+
+    Every command takes --json, and ends with 0 (fine), 1 (a problem was found), 2 (wrong usage or configuration) or
+    3 (no data).
+    """
+
+
+def main(argv: list[str] | None = None) -> Any:
+    """The console script."""
+    try:
+        return tickctl.main(args=argv, prog_name="hk-tickctl", standalone_mode=True)
+    except ModuleNotFoundError as exc:
+        missing = (exc.name or "").partition(".")[0]
+        if missing == "hk_tick_collector":
+            raise
+        click.echo(
+            f"hk-tickctl: needs the package {missing}; install with: pip install 'hk-tick-collector[tools]'", err=True
+        )
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,91 @@
+"""Days, times and symbols as people type them.
+
+A day is ``YYYYMMDD``, ``YYYY-MM-DD``, ``today`` or ``last`` (the newest recorded one). A range is ``A..B`` with either
+end left out for "as far as there is data"; commas join. Times of day are Hong Kong time.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import datetime
+
+import click
+
+from hk_tick_collector.cli.common import App
+from hk_tick_collector.core.errors import NoData
+from hk_tick_collector.market.sessions import HK_TZ, day_start_ms, hk_date, parse_day
+
+_TIME = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2})(?:\.(\d{1,3}))?)?")
+
+
+def one_day(app: App, text: str | None) -> str:
+    """The trading day meant; None means the newest recorded one. UsageError for what is no day, NoData for the future
+    and when nothing is recorded at all."""
+    if text is None or text == "last":
+        days = app.catalog.days()
+        if not days:
+            raise NoData(f"no days are recorded under {app.data_root}")
+        return days[-1]
+    if text == "today":
+        return hk_date(app.now_ms)
+    day = text.replace("-", "") if re.fullmatch(r"\d{4}-\d{2}-\d{2}", text) else text
+    try:
+        parse_day(day)
+    except ValueError as exc:
+        raise click.UsageError(f"{text!r} is no day: write YYYYMMDD, YYYY-MM-DD, today or last") from exc
+    if day > hk_date(app.now_ms):
+        raise NoData(f"{day} lies in the future: in Hong Kong it is {hk_date(app.now_ms)}")
+    return day
+
+
+def some_days(app: App, text: str | None) -> list[str]:
+    """The recorded days meant, oldest first; None means all. NoData when there is none, or a day named alone is not
+    recorded."""
+    recorded = app.catalog.days()
+    if text is None:
+        chosen = recorded
+    else:
+        chosen = sorted({day for part in text.split(",") for day in _part(app, part.strip(), recorded)})
+    if not chosen:
+        known = f"; recorded are {len(recorded)} days, {recorded[0]} to {recorded[-1]}" if recorded else ""
+        raise NoData(f"no recorded day in {text or app.data_root}{known}")
+    return chosen
+
+
+def _part(app: App, text: str, recorded: Sequence[str]) -> list[str]:
+    if ".." not in text:
+        day = one_day(app, text)
+        app.catalog.day(day)  # says which days there are when this one is not among them
+        return [day]
+    first, last = (one_day(app, end) if end else None for end in text.split("..", 1))
+    if first and last and first > last:
+        raise click.UsageError(f"{text!r} is no range: {first} comes after {last}")
+    return [day for day in recorded if (not first or day >= first) and (not last or day <= last)]
+
+
+def instant_ms(text: str, day: str) -> int:
+    """A Hong Kong time of day (``09:30``, ``09:30:00.250``) on ``day``, or an ISO date and time (Hong Kong time when it
+    names no zone), as UTC epoch milliseconds."""
+    found = _TIME.fullmatch(text)
+    if found:
+        hour, minute, second = (int(part or 0) for part in found.groups()[:3])
+        if hour > 24 or minute > 59 or second > 59:
+            raise click.UsageError(f"{text!r} is no time of day")
+        return day_start_ms(day) + ((hour * 60 + minute) * 60 + second) * 1000 + int((found[4] or "0").ljust(3, "0"))
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as exc:
+        raise click.UsageError(f"{text!r} is no time: write 09:30, 09:30:00.250 or 2026-11-20T09:30:00") from exc
+    return round((moment if moment.tzinfo else moment.replace(tzinfo=HK_TZ)).timestamp() * 1000)
+
+
+def symbol_list(texts: Sequence[str]) -> list[str]:
+    """Symbols as typed (``700``, ``HK.00700``, separated by commas, several times, ``@file``) in OpenD's form.
+    UsageError names each that cannot be one."""
+    from hk_tick_collector.market.symbols import check_symbols  # noqa: PLC0415
+
+    symbols, problems = check_symbols(",".join(texts))
+    if problems:
+        raise click.UsageError("\n".join(problems))
+    return list(symbols)

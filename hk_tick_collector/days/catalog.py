@@ -1,0 +1,161 @@
+"""Which days there are, live and archived, and one way to read either.
+
+A day's source is its day file while that exists, its archive otherwise. When both exist and the archive holds more
+(ticks that came after the day file was deleted began a new one), the archive is the source, and ``conflict`` says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import pyarrow as pa
+
+from hk_tick_collector.core.errors import NoData, StoreCorrupt
+from hk_tick_collector.days import parquet, scan
+from hk_tick_collector.days.manifest import Manifest, load_manifest, parquet_path
+from hk_tick_collector.days.order import sort_table, sorted_tables
+from hk_tick_collector.days.schema import COLUMNS
+from hk_tick_collector.store import layout, reader
+from hk_tick_collector.store.reader import CoverageRow, GapRow
+
+
+@dataclass(frozen=True)
+class Day:
+    """One recorded day."""
+
+    trading_day: str
+    db: Path | None  # the day file
+    archive_root: Path
+
+    @cached_property
+    def manifest(self) -> Manifest | None:
+        """What its archive claims. StoreCorrupt, StoreUnavailable as of ``load_manifest``."""
+        return load_manifest(self.archive_root, self.trading_day)
+
+    @cached_property
+    def conflict(self) -> str | None:
+        """Why the archive is read although there is a day file; None when there is nothing to explain."""
+        if self.db is None or self.manifest is None:
+            return None
+        stored_ticks = reader.day_state(self.db).stored_ticks
+        if self.manifest.rows <= stored_ticks:
+            return None
+        return (
+            f"{self.trading_day}: the archive holds {self.manifest.rows} ticks and {self.db} only {stored_ticks}; "
+            f"the archive is read. Join them with: hk-tickctl restore {self.trading_day}"
+        )
+
+    @property
+    def is_archived_only(self) -> bool:
+        """Is the archive what is read?"""
+        return self.db is None or self.conflict is not None
+
+    @property
+    def parquet(self) -> Path:
+        """Where its archived Parquet file is, or would be."""
+        return parquet_path(self.archive_root, self.trading_day)
+
+    @property
+    def source(self) -> Path:
+        """The file that is read."""
+        if not self.is_archived_only:
+            assert self.db is not None
+            return self.db
+        return self.parquet
+
+    def coverage(self) -> list[CoverageRow]:
+        """What the recorder noted of each symbol's completeness, by symbol; empty for a file of an earlier recorder."""
+        if not self.is_archived_only:
+            assert self.db is not None
+            return reader.coverage(self.db)
+        return list(self._claim().coverage)
+
+    def gaps(self) -> list[GapRow]:
+        """Its gaps, open and closed."""
+        if not self.is_archived_only:
+            assert self.db is not None
+            return reader.gaps(self.db)
+        return list(self._claim().gaps)
+
+    def rows_by_symbol(self) -> dict[str, int]:
+        """How many ticks each symbol has, in the order of symbols. Costs one row a symbol, or for an earlier recorder's
+        file a scan."""
+        rows = self.coverage()
+        if rows or self.is_archived_only:
+            return {row.symbol: row.stored_ticks for row in rows if row.stored_ticks}
+        assert self.db is not None
+        return {count.symbol: count.rows for count in sorted(reader.count_by_symbol(self.db, -1))}
+
+    def symbols(self) -> list[str]:
+        """The symbols with ticks, in order; costs what ``rows_by_symbol`` does."""
+        return list(self.rows_by_symbol())
+
+    def batches(self, columns: Sequence[str] = COLUMNS, *, workers: int = 2) -> Iterator[pa.RecordBatch]:
+        """Every tick, in no particular order, as batches of ``days.schema.ticks_schema(columns)``."""
+        if self.is_archived_only:
+            return parquet.read_batches(self.parquet, columns)
+        assert self.db is not None
+        return scan.scan_day_file(self.db, columns, workers=workers)
+
+    def sorted_tables(self, *, workers: int = 2) -> Iterator[pa.Table]:
+        """Every tick with all columns, as tables in the order of symbol, time, sequence."""
+        if self.is_archived_only:
+            return (pa.Table.from_batches([batch]) for batch in parquet.read_batches(self.parquet))
+        return sorted_tables(self.batches(workers=workers), self.rows_by_symbol())
+
+    def ticks(
+        self,
+        symbols: Sequence[str],
+        columns: Sequence[str] = COLUMNS,
+        *,
+        start_ms: int | None = None,
+        end_ms: int | None = None,
+    ) -> pa.Table:
+        """The ticks of a few symbols in the order of symbol, time, sequence; times in UTC epoch ms, end exclusive."""
+        names = tuple(columns)
+        needed = tuple(dict.fromkeys((*names, "symbol", "ts_ms", "seq")))
+        if self.is_archived_only:
+            table = parquet.read_symbols(self.parquet, symbols, needed, start_ms=start_ms, end_ms=end_ms)
+        else:
+            assert self.db is not None
+            table = scan.scan_symbols(self.db, symbols, needed, start_ms=start_ms, end_ms=end_ms)
+        return sort_table(table).select(list(names))
+
+    def _claim(self) -> Manifest:
+        if self.manifest is None:
+            raise StoreCorrupt(f"{self.trading_day}: {self.parquet} has no manifest beside it: no proof of what it is")
+        return self.manifest
+
+
+class Catalog:
+    """The days under a data root and its archive."""
+
+    def __init__(self, data_root: Path, archive_root: Path) -> None:
+        self.data_root = data_root
+        self.archive_root = archive_root
+
+    def live_days(self) -> list[str]:
+        """Trading days with a day file, oldest first."""
+        return sorted(day for path in self.data_root.glob("????????.db") if (day := layout.parse_day(path)))
+
+    def archived_days(self) -> list[str]:
+        """Trading days with a manifest, oldest first."""
+        found = (self.archive_root / "manifests").glob("????????.json")
+        return sorted(day for path in found if (day := layout.parse_day(path.with_suffix(".db"))))
+
+    def days(self) -> list[str]:
+        """All trading days, oldest first."""
+        return sorted({*self.live_days(), *self.archived_days()})
+
+    def day(self, trading_day: str) -> Day:
+        """One day. ``NoData`` when there is neither a day file nor an archive of it."""
+        db = layout.day_file(self.data_root, trading_day)
+        found = Day(trading_day, db if db.exists() else None, self.archive_root)
+        if found.db is None and found.manifest is None:
+            days = self.days()
+            known = f"there are {len(days)} days, {days[0]} to {days[-1]}" if days else "there are no days at all"
+            raise NoData(f"no ticks of {trading_day} under {self.data_root} or {self.archive_root}; {known}")
+        return found

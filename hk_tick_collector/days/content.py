@@ -1,0 +1,174 @@
+"""What a set of ticks holds, in a few numbers that do not depend on their order.
+
+Each row becomes a 64-bit number from the bytes of all its values (a float's bits, a text's digest, NULL apart from 0
+and ''), and the numbers of a symbol are added up: the same rows in any order, file format or dictionary give the same
+sum, and one changed bit, a lost or a doubled row another one. Two sums (of the numbers, and of the numbers mixed once
+more) make 128 bits. That finds damage and mistakes; it is no signature against somebody who forges rows on purpose.
+
+The algorithm is part of every manifest ever written: a change needs another ``ALGORITHM`` name beside this one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from hk_tick_collector.days.schema import COLUMNS
+
+ALGORITHM = "rowsum128-v1"
+_MASK = (1 << 64) - 1
+_U64 = npt.NDArray[np.uint64]
+# splitmix64's constants (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014).
+_STEP = np.uint64(0x9E3779B97F4A7C15)
+_MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
+_MIX_2 = np.uint64(0x94D049BB133111EB)
+_NULL: np.uint64 = np.uint64(0xA5A5_5A5A_0F0F_F0F1)
+
+
+@dataclass(slots=True)
+class SymbolContent:
+    """One symbol's ticks. Times are UTC epoch ms; a sequence is None when no tick has one."""
+
+    rows: int = 0
+    first_ts_ms: int | None = None
+    last_ts_ms: int | None = None
+    min_seq: int | None = None
+    max_seq: int | None = None
+    sum_1: int = 0
+    sum_2: int = 0
+
+    @property
+    def content_hash(self) -> str:
+        """128 bits in hexadecimal."""
+        return f"{self.sum_1:016x}{self.sum_2:016x}"
+
+    def add(self, other: SymbolContent) -> None:
+        """Take in more rows of the same symbol."""
+        self.rows += other.rows
+        self.first_ts_ms = _least(self.first_ts_ms, other.first_ts_ms)
+        self.last_ts_ms = _most(self.last_ts_ms, other.last_ts_ms)
+        self.min_seq = _least(self.min_seq, other.min_seq)
+        self.max_seq = _most(self.max_seq, other.max_seq)
+        self.sum_1 = (self.sum_1 + other.sum_1) & _MASK
+        self.sum_2 = (self.sum_2 + other.sum_2) & _MASK
+
+
+class DayContent:
+    """The contents of a day by symbol, filled batch by batch with all columns of ``days.schema.TICKS``."""
+
+    def __init__(self) -> None:
+        self.symbols: dict[str, SymbolContent] = {}
+        self._texts: dict[str, np.uint64] = {}
+
+    @property
+    def rows(self) -> int:
+        """Ticks in all."""
+        return sum(symbol.rows for symbol in self.symbols.values())
+
+    @property
+    def content_hash(self) -> str:
+        """Over all symbols, 128 bits in hexadecimal."""
+        total = SymbolContent()
+        for symbol in self.symbols.values():
+            total.add(symbol)
+        return total.content_hash
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        """Count a batch in."""
+        if not batch.num_rows:
+            return
+        hashes = self._row_hashes(batch)
+        symbols = batch.column(batch.schema.get_field_index("symbol"))
+        codes = symbols.indices.to_numpy(zero_copy_only=False)
+        order = np.argsort(codes, kind="stable") if np.any(codes[1:] < codes[:-1]) else None
+        times = _ints(batch, "ts_ms")
+        seq = batch.column(batch.schema.get_field_index("seq"))
+        has_seq = np.asarray(pc.is_valid(seq))
+        seqs = pc.fill_null(seq, 0).to_numpy(zero_copy_only=False)
+        if order is not None:
+            codes, hashes, times = codes[order], hashes[order], times[order]
+            has_seq, seqs = has_seq[order], seqs[order]
+        starts = np.flatnonzero(np.concatenate(([True], codes[1:] != codes[:-1])))
+        ends = np.append(starts[1:], len(codes))
+        firsts, lasts = np.minimum.reduceat(times, starts), np.maximum.reduceat(times, starts)
+        sums_1, sums_2 = np.add.reduceat(hashes, starts), np.add.reduceat(_mixed(hashes), starts)
+        names = symbols.dictionary.to_pylist()
+        for n, (start, end) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True)):
+            with_seq = seqs[start:end][has_seq[start:end]]
+            part = SymbolContent(
+                end - start,
+                int(firsts[n]),
+                int(lasts[n]),
+                int(with_seq.min()) if len(with_seq) else None,
+                int(with_seq.max()) if len(with_seq) else None,
+                int(sums_1[n]),
+                int(sums_2[n]),
+            )
+            self.symbols.setdefault(names[codes[start]], SymbolContent()).add(part)
+
+    def _row_hashes(self, batch: pa.RecordBatch) -> _U64:
+        hashes = np.zeros(batch.num_rows, np.uint64)
+        for name in COLUMNS:
+            hashes = _mixed(hashes + _STEP + self._values(batch.column(batch.schema.get_field_index(name))))
+        return hashes
+
+    def _values(self, array: pa.Array) -> _U64:
+        """Each value as 64 bits of its own."""
+        if pa.types.is_dictionary(array.type):
+            digests = np.array([self._digest(text) for text in array.dictionary.to_pylist()] or [_NULL], np.uint64)
+            codes = pc.fill_null(array.indices, 0).to_numpy(zero_copy_only=False)
+            values: _U64 = digests[codes]
+        elif pa.types.is_floating(array.type):
+            values = pc.fill_null(array, 0.0).to_numpy(zero_copy_only=False).view(np.uint64)
+        else:
+            values = pc.fill_null(array.view(pa.int64()), 0).to_numpy(zero_copy_only=False).view(np.uint64)
+        if array.null_count:
+            values = np.where(np.asarray(pc.is_valid(array)), values, _NULL)
+        return values
+
+    def _digest(self, text: str | None) -> np.uint64:
+        if text is None:
+            return _NULL
+        if text not in self._texts:
+            digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
+            self._texts[text] = np.uint64(int.from_bytes(digest, "little"))
+        return self._texts[text]
+
+
+def content_of(batches: Iterable[pa.RecordBatch]) -> DayContent:
+    """The contents of these batches together."""
+    content = DayContent()
+    for batch in batches:
+        content.add(batch)
+    return content
+
+
+def _mixed(values: _U64) -> _U64:
+    """splitmix64's finalizer: every bit of the result depends on every bit of the value."""
+    mixed: _U64 = values ^ (values >> np.uint64(30))
+    mixed *= _MIX_1
+    mixed ^= mixed >> np.uint64(27)
+    mixed *= _MIX_2
+    mixed ^= mixed >> np.uint64(31)
+    return mixed
+
+
+def _ints(batch: pa.RecordBatch, name: str) -> npt.NDArray[np.int64]:
+    values: npt.NDArray[np.int64] = (
+        batch.column(batch.schema.get_field_index(name)).view(pa.int64()).to_numpy(zero_copy_only=False)
+    )
+    return values
+
+
+def _least(one: int | None, other: int | None) -> int | None:
+    return other if one is None else one if other is None else min(one, other)
+
+
+def _most(one: int | None, other: int | None) -> int | None:
+    return other if one is None else one if other is None else max(one, other)

@@ -1,0 +1,151 @@
+"""What an archive claims to hold: one JSON file a day, and the last thing written when a day is archived.
+
+Without its manifest an archive file is only a file. A manifest is a claim until somebody has read the archive itself
+(``archive.verify``): nothing is deleted on a manifest's word.
+
+::
+
+    ARCHIVE_ROOT/ticks/market=HK/day=20261120/ticks.parquet
+    ARCHIVE_ROOT/sqlite/20261120.db.zst
+    ARCHIVE_ROOT/manifests/20261120.json
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from hk_tick_collector.core.errors import StoreCorrupt, StoreUnavailable
+from hk_tick_collector.days.content import DayContent
+from hk_tick_collector.days.parquet import hive_path
+from hk_tick_collector.store.layout import check_day
+from hk_tick_collector.store.reader import CoverageRow, GapRow
+
+FORMAT_VERSION = 1
+ARCHIVE_DIR = "_archive"  # under DATA_ROOT, unless ARCHIVE_ROOT names another place
+PARQUET, SQLITE = "parquet", "sqlite"
+MAX_MANIFEST_BYTES = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class ArchivedFile:
+    """One file of an archive."""
+
+    kind: str  # parquet | sqlite
+    path: str  # relative to the archive's root
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class SymbolClaim:
+    """One symbol's ticks as the manifest has them. Times are UTC epoch ms."""
+
+    rows: int
+    first_ts_ms: int | None
+    last_ts_ms: int | None
+    min_seq: int | None
+    max_seq: int | None
+    content_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """The archive of one day."""
+
+    format_version: int
+    trading_day: str
+    market: str
+    made_at_ms: int  # UTC epoch ms
+    software_version: str
+    schema_version: int  # of the Parquet file
+    source_schema_version: int  # PRAGMA user_version of the day file
+    rows: int
+    hash_algorithm: str
+    content_hash: str
+    symbols: dict[str, SymbolClaim]
+    files: tuple[ArchivedFile, ...]
+    coverage: tuple[CoverageRow, ...]
+    gaps: tuple[GapRow, ...]
+
+    def file(self, kind: str) -> ArchivedFile | None:
+        """The archive's file of a kind, if there is one."""
+        return next((file for file in self.files if file.kind == kind), None)
+
+    def to_json(self) -> str:
+        """As written to disk."""
+        return json.dumps(asdict(self), ensure_ascii=False, indent=1) + "\n"
+
+
+def claims_of(content: DayContent) -> dict[str, SymbolClaim]:
+    """What was read, as a manifest says it, by symbol in order."""
+    return {
+        symbol: SymbolClaim(one.rows, one.first_ts_ms, one.last_ts_ms, one.min_seq, one.max_seq, one.content_hash)
+        for symbol, one in sorted(content.symbols.items())
+    }
+
+
+def manifest_path(archive_root: Path, day: str) -> Path:
+    """Where the manifest of a day stands."""
+    return archive_root / "manifests" / f"{check_day(day)}.json"
+
+
+def parquet_path(archive_root: Path, day: str) -> Path:
+    """Where the archived Parquet file of a day stands."""
+    return hive_path(archive_root / "ticks", check_day(day))
+
+
+def sqlite_path(archive_root: Path, day: str) -> Path:
+    """Where the archived, compressed day file stands."""
+    return archive_root / "sqlite" / f"{check_day(day)}.db.zst"
+
+
+def load_manifest(archive_root: Path, day: str) -> Manifest | None:
+    """The manifest of a day, None when there is none. StoreCorrupt when it cannot be one, StoreUnavailable when it
+    cannot be read or a newer version wrote it."""
+    path = manifest_path(archive_root, day)
+    try:
+        with path.open("rb") as file:
+            text = file.read(MAX_MANIFEST_BYTES + 1)
+    except FileNotFoundError:
+        return None
+    except OSError as exc:
+        raise StoreUnavailable(f"{path}: {exc.strerror or exc}") from exc
+    if len(text) > MAX_MANIFEST_BYTES:
+        raise StoreCorrupt(f"{path} is larger than any manifest: {MAX_MANIFEST_BYTES} bytes at most")
+    try:
+        raw = json.loads(text)
+        version = raw["format_version"]
+    except (ValueError, KeyError, TypeError) as exc:
+        raise StoreCorrupt(f"{path} is no manifest of an archived day: {exc}") from exc
+    if not isinstance(version, int) or version > FORMAT_VERSION:
+        raise StoreUnavailable(f"{path} has format version {version!r}, this program knows {FORMAT_VERSION}")
+    try:
+        manifest = _parse(raw)
+    except (ValueError, KeyError, TypeError, AttributeError) as exc:
+        raise StoreCorrupt(f"{path} is no manifest of an archived day: {exc!r}") from exc
+    if manifest.trading_day != day:
+        raise StoreCorrupt(f"{path} is the manifest of another day ({manifest.trading_day})")
+    return manifest
+
+
+def _parse(raw: dict[str, Any]) -> Manifest:
+    known = {
+        **raw,
+        "symbols": {str(name): _build(SymbolClaim, claim) for name, claim in raw["symbols"].items()},
+        "files": tuple(_build(ArchivedFile, one) for one in raw["files"]),
+        "coverage": tuple(_build(CoverageRow, one) for one in raw["coverage"]),
+        "gaps": tuple(_build(GapRow, one) for one in raw["gaps"]),
+    }
+    manifest: Manifest = _build(Manifest, known)
+    if any(Path(file.path).is_absolute() or ".." in Path(file.path).parts for file in manifest.files):
+        raise ValueError("a file's path leads out of the archive")
+    if not isinstance(manifest.rows, int) or any(not isinstance(one.rows, int) for one in manifest.symbols.values()):
+        raise ValueError("a row count is no number")
+    return manifest
+
+
+def _build(kind: Any, values: dict[str, Any]) -> Any:
+    return kind(**{field.name: values[field.name] for field in fields(kind)})

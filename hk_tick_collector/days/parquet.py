@@ -1,0 +1,184 @@
+"""A day as one Parquet file: sorted by symbol and time, zstd, small row groups whose statistics let filters skip.
+
+Layout of a tree, in Hive's way (``day`` is the trading day, ``market`` is not a column of the file)::
+
+    ROOT/market=HK/day=20261120/ticks.parquet
+
+Counters and times are delta-encoded, texts and prices dictionary-encoded: what is nearly regular costs nearly nothing.
+The schema's version is in the file's metadata; a reader of ours refuses a version it does not know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from hk_tick_collector.core.errors import StoreCorrupt, StoreUnavailable
+from hk_tick_collector.core.tick import MARKET_HK
+from hk_tick_collector.days.schema import COLUMNS, SCHEMA_VERSION, TICKS, UTC_MS, VERSION_KEY, ticks_schema
+
+FILE_NAME = "ticks.parquet"
+FILE_COLUMNS = tuple(name for name in COLUMNS if name != "market")
+# Small enough that one symbol's ticks are read without much beside them, large enough that dictionaries pay.
+ROW_GROUP_ROWS = 65_536
+ZSTD_LEVEL = 3
+
+_DELTA = ("ts_ms", "volume", "seq", "recv_ts_ms", "inserted_at_ms", "opend_recv_ts_ms", "occurrence")
+_SPLIT = ("turnover",)  # too many different values for a dictionary: byte-stream split lets zstd see the equal bytes
+_DICTIONARY = tuple(name for name in FILE_COLUMNS if name not in (*_DELTA, *_SPLIT))
+
+
+def hive_path(root: Path, day: str, market: str = MARKET_HK) -> Path:
+    """Where a day's file stands in a tree."""
+    return root / f"market={market}" / f"day={day}" / FILE_NAME
+
+
+def file_schema() -> pa.Schema:
+    """What a file holds, with the schema's version in its metadata."""
+    return ticks_schema(FILE_COLUMNS).with_metadata({VERSION_KEY: str(SCHEMA_VERSION).encode()})
+
+
+def write_sorted(path: Path, tables: Iterable[pa.Table]) -> int:
+    """Write tables that are in order and follow each other (``order.sorted_tables``) to a new file; rows written.
+
+    ``path`` is the caller's temporary name: it is neither synced nor renamed here. OSError when the disk refuses.
+    """
+    rows = 0
+    with pq.ParquetWriter(
+        path,
+        file_schema(),
+        compression="zstd",
+        compression_level=ZSTD_LEVEL,
+        use_dictionary=list(_DICTIONARY),
+        column_encoding={**dict.fromkeys(_DELTA, "DELTA_BINARY_PACKED"), **dict.fromkeys(_SPLIT, "BYTE_STREAM_SPLIT")},
+        write_page_index=True,
+        write_page_checksum=True,
+        sorting_columns=[pq.SortingColumn(FILE_COLUMNS.index("symbol")), pq.SortingColumn(FILE_COLUMNS.index("ts_ms"))],
+    ) as writer:
+        for table in tables:
+            writer.write_table(table.select(list(FILE_COLUMNS)).cast(file_schema()), row_group_size=ROW_GROUP_ROWS)
+            rows += table.num_rows
+    return rows
+
+
+def open_file(path: Path) -> pq.ParquetFile:
+    """Open a file of ours. StoreUnavailable when it cannot be read, StoreCorrupt when it is cut short or foreign."""
+    try:
+        file = pq.ParquetFile(path, read_dictionary=_texts(), page_checksum_verification=True)
+    except FileNotFoundError as exc:
+        raise StoreUnavailable(f"{path}: no such file") from exc
+    except pa.ArrowInvalid as exc:
+        raise StoreCorrupt(f"{path} is no Parquet file, or one that was cut short: {exc}") from exc
+    except KeyError as exc:
+        raise _foreign(path) from exc
+    except OSError as exc:
+        raise StoreUnavailable(f"{path}: {exc}") from exc
+    try:
+        check_version(file, path)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def check_version(file: pq.ParquetFile, path: Path) -> None:
+    """StoreCorrupt when the file is not one of ours, StoreUnavailable when a newer version wrote it."""
+    metadata = file.schema_arrow.metadata or {}
+    version = metadata.get(VERSION_KEY)
+    if version is None or not set(FILE_COLUMNS).issubset(file.schema_arrow.names):
+        raise _foreign(path)
+    if not version.isdigit() or int(version) > SCHEMA_VERSION:
+        raise StoreUnavailable(
+            f"{path} has schema version {version.decode(errors='replace')}, this program knows {SCHEMA_VERSION}: "
+            "install the newer version to read it"
+        )
+
+
+def _foreign(path: Path) -> StoreCorrupt:
+    return StoreCorrupt(f"{path} is a Parquet file of another program: it has no ticks of ours")
+
+
+def read_batches(path: Path, columns: Sequence[str] = COLUMNS) -> Iterator[pa.RecordBatch]:
+    """Every tick of a file, in its order, as record batches of ``ticks_schema(columns)``.
+
+    Errors as of ``open_file``; StoreCorrupt also when a page turns out damaged.
+    """
+    names = tuple(columns)
+    with open_file(path) as file:
+        try:
+            wanted = [name for name in names if name != "market"]
+            for batch in file.iter_batches(batch_size=ROW_GROUP_ROWS, columns=wanted):
+                yield with_market(batch, names)
+        except (pa.ArrowException, OSError) as exc:
+            raise StoreCorrupt(f"{path} is damaged: {exc}") from exc
+
+
+def read_symbols(
+    path: Path,
+    symbols: Sequence[str],
+    columns: Sequence[str] = COLUMNS,
+    *,
+    start_ms: int | None = None,
+    end_ms: int | None = None,
+) -> pa.Table:
+    """The ticks of a few symbols between two event times (UTC epoch ms, end exclusive), in the file's order."""
+    names = tuple(columns)
+    wanted = [name for name in dict.fromkeys((*names, "symbol", "ts_ms")) if name != "market"]
+    with open_file(path) as file:
+        groups = [
+            number
+            for number in range(file.num_row_groups)
+            if _may_hold(file.metadata.row_group(number), symbols, start_ms, end_ms)
+        ]
+        try:
+            table = file.read_row_groups(groups, columns=wanted)
+        except (pa.ArrowException, OSError) as exc:
+            raise StoreCorrupt(f"{path} is damaged: {exc}") from exc
+    table = table.filter(_matches(table, symbols, start_ms, end_ms))
+    batches = [with_market(batch, names) for batch in table.to_batches()]
+    return pa.Table.from_batches(batches, ticks_schema(names)).unify_dictionaries()
+
+
+def _may_hold(group: pq.RowGroupMetaData, symbols: Sequence[str], start_ms: int | None, end_ms: int | None) -> bool:
+    """Can the row group hold one of these ticks, by its statistics?"""
+    by_symbol = group.column(FILE_COLUMNS.index("symbol")).statistics
+    by_time = group.column(FILE_COLUMNS.index("ts_ms")).statistics
+    if by_symbol is None or by_time is None or not (by_symbol.has_min_max and by_time.has_min_max):
+        return True
+    first_ms, last_ms = (int(bound.timestamp() * 1000 + 0.5) for bound in (by_time.min, by_time.max))
+    if (start_ms is not None and last_ms < start_ms) or (end_ms is not None and first_ms >= end_ms):
+        return False
+    return any(by_symbol.min <= symbol <= by_symbol.max for symbol in symbols)
+
+
+def _matches(table: pa.Table, symbols: Sequence[str], start_ms: int | None, end_ms: int | None) -> pa.ChunkedArray:
+    mask = pc.is_in(table.column("symbol").cast(pa.string()), value_set=pa.array(list(symbols), pa.string()))
+    if start_ms is not None:
+        mask = pc.and_(mask, pc.greater_equal(table.column("ts_ms"), pa.scalar(start_ms, UTC_MS)))
+    if end_ms is not None:
+        mask = pc.and_(mask, pc.less(table.column("ts_ms"), pa.scalar(end_ms, UTC_MS)))
+    return mask
+
+
+def with_market(batch: pa.RecordBatch, names: tuple[str, ...]) -> pa.RecordBatch:
+    """A batch out of a file with its market in place, in our types."""
+    arrays = []
+    for name in names:
+        kind = TICKS.field(name).type
+        if name == "market":
+            indices = pa.repeat(pa.scalar(0, pa.int32()), batch.num_rows)
+            arrays.append(pa.DictionaryArray.from_arrays(indices, pa.array([MARKET_HK])))
+            continue
+        array = batch.column(batch.schema.get_field_index(name))
+        if pa.types.is_dictionary(kind) and not pa.types.is_dictionary(array.type):
+            array = array.dictionary_encode()
+        arrays.append(array if array.type == kind else array.cast(kind))
+    return pa.RecordBatch.from_arrays(arrays, schema=ticks_schema(names))
+
+
+def _texts() -> list[str]:
+    return [name for name in FILE_COLUMNS if pa.types.is_dictionary(TICKS.field(name).type)]

@@ -1,0 +1,1 @@
+"""Days as files for other programs: Parquet, CSV, Futu's zip, SQLite."""

@@ -1,0 +1,1 @@
+"""SQL, ticks and bars over recorded days, live and archived."""
