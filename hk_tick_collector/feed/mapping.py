@@ -67,6 +67,7 @@ SECOND_CACHE_ENTRIES = 4_096
 INT64_MAX = (1 << 63) - 1
 
 _HK = ZoneInfo("Asia/Hong_Kong")
+_new_tuple = tuple.__new__
 _DAY_AND_TIME = re.compile(
     r"(\d{4})[-/]?(\d{2})[-/]?(\d{2})[ T]?(\d{2}):?(\d{2}):?(\d{2})(?:[.:,](\d{1,9}))?$", re.ASCII
 )
@@ -135,10 +136,11 @@ class TickMapper:
         view are as many trades, so they get an ``occurrence`` each; the same view again gives the same numbers.
         """
         ticks: list[Tick] = []
+        add, map_one = ticks.append, self.map_one
         unsequenced_before = self.stats.no_sequence_rows
         for message in messages:
             try:
-                ticks.append(self.map_one(symbol, message, push_type, recv_ts_ms))
+                add(map_one(symbol, message, push_type, recv_ts_ms))
             except TickRejected as exc:
                 rejected.append(RejectedTick(symbol, str(exc), raw_fields(message), recv_ts_ms))
         if self.stats.no_sequence_rows != unsequenced_before:
@@ -183,23 +185,28 @@ class TickMapper:
 
         type_sign = message.typeSign
         recv_sec = message.recvTime
-        return Tick(
-            MARKET_HK,
-            symbol,
-            ts_ms,
-            price,
-            volume,
-            turnover,
-            DIRECTIONS.get(message.dir) or self._unknown_direction(message),
-            seq,
-            TICK_TYPES.get(message.type) or self._unknown_name("TYPE", message.type),
-            push_type,
-            PROVIDER_FUTU,
-            trading_day,
-            recv_ts_ms,
-            PUSH_DATA_TYPES.get(message.pushDataType),
-            int(recv_sec * 1000.0 + 0.5) if 0.0 < recv_sec < 1e11 else None,
-            chr(type_sign) if 0 < type_sign < 0x110000 else None,
+        # Tick(...) would go through a Python function that only does this: 0.15 us a tick of 1.7.
+        return _new_tuple(
+            Tick,
+            (
+                MARKET_HK,
+                symbol,
+                ts_ms,
+                price,
+                volume,
+                turnover,
+                DIRECTIONS.get(message.dir) or self._unknown_direction(message),
+                seq,
+                TICK_TYPES.get(message.type) or self._unknown_name("TYPE", message.type),
+                push_type,
+                PROVIDER_FUTU,
+                trading_day,
+                recv_ts_ms,
+                PUSH_DATA_TYPES.get(message.pushDataType),
+                int(recv_sec * 1000.0 + 0.5) if 0.0 < recv_sec < 1e11 else None,
+                chr(type_sign) if 0 < type_sign < 0x110000 else None,
+                0,  # occurrence
+            ),
         )
 
     def _volume(self, message: TickerMessage) -> int:

@@ -31,6 +31,10 @@ log = logging.getLogger(__name__)
 # Commits come at most this often unless a full batch waits: 100 commits/s cost 3 % of a core, 1000 would cost 20 %,
 # and nobody reads a day file more often than that.
 COMMIT_INTERVAL_SEC = 0.01
+# A quiet market's commits come less often: below this rate the cost is the commits, not the ticks.
+QUIET_ROWS_PER_SEC = 400.0
+QUIET_COMMIT_INTERVAL_SEC = 0.03
+RATE_SMOOTHING = 0.25  # weight of the newest batch: a rate is known after some four of them
 # With a backlog, so many batches go into one commit. A commit writes every index page it touches: with 900 symbols that
 # is nearly as many pages for 500 rows as for 4000, so a backlog is worked off several times faster.
 BACKLOG_BATCHES = 8
@@ -79,6 +83,7 @@ class PersistWorker:
         self._in_hand: Sequence[Tick] = ()
         self._day_written: dict[str, float] = {}  # open days and when they were last written, monotonic
         self._commit_started = 0.0
+        self._rows_per_sec = 0.0
         self._retry = Backoff(options.retry_min_sec, options.retry_max_sec)
         self._log = RateLimitedLog(log)
         self._writer = WriterThread(make_writer, "writer-1")
@@ -184,7 +189,8 @@ class PersistWorker:
     async def _wait_for_work(self) -> None:
         queue = self._queue
         if queue.rows < self._options.batch_rows and not self._flushing:
-            interval_sec = min(COMMIT_INTERVAL_SEC, self._options.max_wait_sec)
+            quiet = self._rows_per_sec < QUIET_ROWS_PER_SEC
+            interval_sec = min(QUIET_COMMIT_INTERVAL_SEC if quiet else COMMIT_INTERVAL_SEC, self._options.max_wait_sec)
             wait_sec = self._commit_started + interval_sec - self._clock.monotonic()
             if wait_sec > 0:
                 await asyncio.sleep(wait_sec)
@@ -198,6 +204,7 @@ class PersistWorker:
     async def _store(self, batch: Sequence[Tick], facts: Sequence[Fact] = ()) -> None:
         """Commit ``batch`` and the facts, however long it takes; then every row is stored or quarantined."""
         self._in_hand = batch
+        self._note_rate(len(batch))
         while True:
             self._commit_started = self._clock.monotonic()
             try:
@@ -214,6 +221,11 @@ class PersistWorker:
             self._retry.reset()
             self._note_commit(result, batch)
             return
+
+    def _note_rate(self, rows: int) -> None:
+        """Rows a second, smoothed over the last batches."""
+        since_sec = max(self._clock.monotonic() - self._commit_started, 1e-3)
+        self._rows_per_sec += RATE_SMOOTHING * (rows / since_sec - self._rows_per_sec)
 
     async def _store_without_poison(self, batch: Sequence[Tick], facts: Sequence[Fact]) -> WriteResult:
         """SQLite refuses a row of the batch: store the others, put the poison into quarantine."""

@@ -5,16 +5,19 @@ checked against OpenD's ``request_trading_days``. Where the two differ, the one 
 followed: recording too much costs nothing. Outside what the library covers every weekday counts as a trading day,
 which is logged once.
 
-Cost: the first look-up imports pandas (already there when the SDK is loaded) and builds a year's calendar, about a
-third of a second in all; only the days' kinds are kept, a few kilobytes a year. Call ``warm`` before an event loop
-depends on quick answers. Safe to use from several threads.
+Cost: reading a year imports pandas and builds a calendar, half a second and 85 MiB in all; only the days' kinds are
+kept, a few kilobytes a year. ``warm`` has another process do it: call it before an event loop depends on quick answers.
+Safe to use from several threads.
 """
 
 from __future__ import annotations
 
+import json
 import logging
+import subprocess
+import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 
@@ -35,6 +38,9 @@ _OPENNESS = {DayKind.CLOSED: 0, DayKind.HALF: 1, DayKind.WHOLE: 2}
 # An afternoon-only day has not been seen in Hong Kong; recording the whole day loses nothing.
 _OPEND_KINDS = {"WHOLE": DayKind.WHOLE, "MORNING": DayKind.HALF, "AFTERNOON": DayKind.WHOLE}
 _SEARCH_LIMIT_DAYS = 30
+APART_TIMEOUT_SEC = 30  # it takes half a second; a machine that is starting may be slow
+
+_Years = dict[int, "dict[str, DayKind] | None"]  # None: a year that the library does not cover
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +65,7 @@ class TradingCalendar:
     def warm(self, now_ms: int) -> None:
         """Load the years around ``now_ms`` in one go, so that later calls answer at once."""
         year = parse_day(hk_date(now_ms)).year
-        self._load(year - 1, year + 1)
+        self._load(year - 1, year + 1, _read_library_apart)
 
     def day_kind(self, day: str) -> DayKind:
         """WHOLE, HALF or CLOSED. ValueError when ``day`` is not ``YYYYMMDD``."""
@@ -138,11 +144,13 @@ class TradingCalendar:
             table = self._load(year, year)[year]
         return table.get(day, DayKind.CLOSED)
 
-    def _load(self, first_year: int, last_year: int) -> dict[int, dict[str, DayKind]]:
+    def _load(
+        self, first_year: int, last_year: int, read: Callable[[int, int], _Years] | None = None
+    ) -> dict[int, dict[str, DayKind]]:
         with self._lock:
             missing = [year for year in range(first_year, last_year + 1) if year not in self._years]
             if missing:
-                for year, table in _read_library(missing[0], missing[-1]).items():
+                for year, table in (read or _read_library)(missing[0], missing[-1]).items():
                     self._years.setdefault(year, table if table is not None else self._weekdays(year))
             return self._years
 
@@ -157,7 +165,23 @@ class TradingCalendar:
         return {day.strftime("%Y%m%d"): DayKind.WHOLE for day in days if day.weekday() < 5}
 
 
-def _read_library(first_year: int, last_year: int) -> dict[int, dict[str, DayKind] | None]:
+def _read_library_apart(first_year: int, last_year: int) -> _Years:
+    """As ``_read_library``, in a process of its own: pandas stays out of this one, which lives for months."""
+    command = [sys.executable, "-m", __name__, str(first_year), str(last_year)]
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=APART_TIMEOUT_SEC, check=True)  # noqa: S603
+        tables = json.loads(done.stdout)
+        return {int(year): _kinds(table) for year, table in tables.items()}
+    except (OSError, subprocess.SubprocessError, ValueError, AttributeError) as exc:
+        _log.warning(event("calendar_read_here", error=exc, cost="about 85 MiB of memory"))
+        return _read_library(first_year, last_year)
+
+
+def _kinds(table: dict[str, str] | None) -> dict[str, DayKind] | None:
+    return None if table is None else {day: DayKind(kind) for day, kind in table.items()}
+
+
+def _read_library(first_year: int, last_year: int) -> _Years:
     """Trading days by year; None for a year that the library does not cover whole."""
     # Imported late: pandas takes its time and memory, and many commands never ask for a trading day.
     from exchange_calendars.exchange_calendar_xhkg import XHKGExchangeCalendar  # noqa: PLC0415
@@ -182,3 +206,7 @@ def _read_library(first_year: int, last_year: int) -> dict[int, dict[str, DayKin
         assert table is not None
         table[day] = DayKind.HALF if day in half_days else DayKind.WHOLE
     return years
+
+
+if __name__ == "__main__":
+    json.dump(_read_library(int(sys.argv[1]), int(sys.argv[2])), sys.stdout)
