@@ -33,7 +33,7 @@ class Collector(Process):
         """``profile``: where ``thread_profile`` writes what it saw of the recorder."""
         self.kind = kind
         self.data_root = data_root
-        data_root.mkdir(parents=True)
+        data_root.mkdir(parents=True, exist_ok=True)
         env = clean_env(
             data_root.parent / f"home-{kind}",
             FUTU_HOST="127.0.0.1",
