@@ -12,45 +12,35 @@ Order of precedence: environment, then file, then default. An empty value counts
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
-import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-from dotenv.parser import parse_stream
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
 from pydantic_core.core_schema import ValidationInfo
 
-from hk_tick_collector.core.errors import ConfigError
+from hk_tick_collector.app.config_sources import (
+    DEFAULT_SOURCE,
+    OWN_PREFIXES,
+    ConfigErrors,
+    Given,
+    Problem,
+    given_settings,
+)
 from hk_tick_collector.market.symbols import check_symbols
 
-DEFAULT_ENV_FILE = Path(".env")
-# Keys that begin so are ours and nobody else's; the other keys are too ordinary to claim their first word.
-OWN_PREFIXES = ("FUTU_", "SQLITE_", "WATCHDOG_", "PERSIST_", "RECONNECT_", "BACKFILL_")
-_CLOSE_MATCH_RATIO = 0.8
+__all__ = [
+    "OWN_PREFIXES", "ConfigErrors", "Problem", "SettingInfo", "Settings", "load_settings", "load_settings_and_sources",
+    "order_rule_texts", "setting_table", "shown_value",
+]  # fmt: skip
+
 _SHOWN_VALUE_CHARS = 60
 _TEXT_ERROR = "setting"
 _HOST = r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$"
-
-
-class Problem(NamedTuple):
-    """One thing that is wrong with the configuration."""
-
-    key: str  # the setting, or the file's name when the file itself is wrong
-    text: str  # a sentence for the operator: key, value, what is allowed, what to do
-
-
-class ConfigErrors(ConfigError):
-    """The configuration is wrong; ``problems`` holds every finding, the text has one a line."""
-
-    def __init__(self, problems: list[Problem]) -> None:
-        self.problems = tuple(problems)
-        super().__init__("\n".join(problem.text for problem in problems))
 
 
 class SettingInfo(NamedTuple):
@@ -162,6 +152,7 @@ def _upper(value: object) -> object:
     return value.upper() if isinstance(value, str) else value
 
 
+ArchiveFormat = Literal["parquet", "sqlite", "both"]
 JournalMode = Literal["WAL", "DELETE", "TRUNCATE", "PERSIST"]
 Synchronous = Literal["NORMAL", "FULL", "EXTRA"]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
@@ -205,6 +196,11 @@ class Settings(BaseModel):
     )
     """Where `hk-tickctl` puts archived days. Empty: `_archive/` in `DATA_ROOT`. Another disk keeps an archive when the
     disk of the day files fails."""
+    archive_format: ArchiveFormat = _recording("ARCHIVE_FORMAT", "parquet")
+    """As what the end-of-day job archives: `parquet` for research, `sqlite` for the day file itself, compressed."""
+    retain_days: int = _recording("RETAIN_DAYS", 0, "trading days", ge=0, le=100_000)
+    """The end-of-day job deletes day files older than so many trading days with a file, once an archive read back at
+    that moment holds exactly the same. 0: no day file is ever deleted."""
     seed_recent_db_days: int = _recording("SEED_RECENT_DB_DAYS", 3, "days", ge=0, le=31)
     """At start the last sequence of each symbol is read from this many of the newest day files; 0 begins without."""
 
@@ -375,15 +371,6 @@ def _as_written(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-@dataclass(frozen=True)
-class _Given:
-    """A key as somebody wrote it."""
-
-    text: str
-    source: str  # for messages: the environment, or the file's path
-    base_dir: Path  # where a relative path in it starts
-
-
 def load_settings(env_file: Path | None, environ: Mapping[str, str]) -> Settings:
     """The settings from ``environ`` over ``env_file`` over defaults.
 
@@ -391,13 +378,14 @@ def load_settings(env_file: Path | None, environ: Mapping[str, str]) -> Settings
     ``ConfigErrors`` with every problem found: unreadable file or line, misspelt key, wrong value, values that do not
     go together.
     """
+    return load_settings_and_sources(env_file, environ)[0]
+
+
+def load_settings_and_sources(env_file: Path | None, environ: Mapping[str, str]) -> tuple[Settings, dict[str, str]]:
+    """As ``load_settings``, and for each key where its value comes from: a file's path, ``the environment``,
+    ``default``."""
     infos = {info.key: info for info in setting_table()}
-    file_given, problems = _read_env_file(env_file)
-    problems += _unknown_keys(file_given, environ, infos)
-    given = {key: found for key, found in file_given.items() if key in infos and found.text.strip()}
-    for key in infos:
-        if environ.get(key, "").strip():
-            given[key] = _Given(environ[key], "the environment", Path.cwd())
+    given, problems = given_settings(env_file, environ, list(infos))
     loading = _Loading({infos[key].attribute: found.base_dir for key, found in given.items()}, {})
     settings: Settings | None = None
     try:
@@ -409,59 +397,19 @@ def load_settings(env_file: Path | None, environ: Mapping[str, str]) -> Settings
         problems += rule.problems(loading.right)
     if problems or settings is None:
         raise ConfigErrors(problems)
-    return settings
+    return settings, {key: given[key].source if key in given else DEFAULT_SOURCE for key in infos}
 
 
-def _read_env_file(env_file: Path | None) -> tuple[dict[str, _Given], list[Problem]]:
-    """The file's keys and the lines that are wrong; raises if it cannot be read. ``$`` stands for itself."""
-    if env_file is None and not DEFAULT_ENV_FILE.is_file():
-        return {}, []
-    path = env_file or DEFAULT_ENV_FILE
-    try:
-        content = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = (error.strerror or str(error)) if isinstance(error, OSError) else "not UTF-8 text"
-        text = f"{path} cannot be read: {reason}; give an existing text file with --env-file"
-        raise ConfigErrors([Problem(str(path), text)]) from error
-    given: dict[str, _Given] = {}
-    problems: list[Problem] = []
-    base_dir = Path.cwd() / path.parent
-    for binding in parse_stream(io.StringIO(content)):
-        if binding.error or (binding.key is not None and binding.value is None):
-            line = binding.original.line
-            problems.append(Problem(str(path), f"{path} line {line} is not KEY=value: correct it or begin it with #"))
-        elif binding.key is not None:
-            given[binding.key] = _Given(binding.value or "", str(path), base_dir)
-    return given, problems
-
-
-def _unknown_keys(
-    file_given: Mapping[str, _Given], environ: Mapping[str, str], infos: Mapping[str, SettingInfo]
-) -> Iterator[Problem]:
-    """Keys that look like ours and are not. The environment belongs to everybody: there only a near miss counts."""
-    for key, found in file_given.items():
-        near = _near(key, infos)
-        if key not in infos and (near or key.upper().startswith(OWN_PREFIXES)):
-            yield _unknown(key, found.source, near)
-    for key in environ:
-        if key not in infos and key not in file_given and key.upper().startswith(OWN_PREFIXES):
-            near = _near(key, infos)
-            if near:
-                yield _unknown(key, "the environment", near)
-
-
-def _near(key: str, infos: Mapping[str, SettingInfo]) -> str | None:
-    return next(iter(difflib.get_close_matches(key.upper(), infos, n=1, cutoff=_CLOSE_MATCH_RATIO)), None)
-
-
-def _unknown(key: str, source: str, near: str | None) -> Problem:
-    """Without the value: under a name we do not know it may be a secret."""
-    advice = f"did you mean {near}?" if near else "remove it; docs/configuration.md lists all settings"
-    return Problem(key, f"{key} (from {source}) is not a setting: {advice}")
+def shown_value(settings: Settings, info: SettingInfo) -> str:
+    """The value as it stands in a .env file; of a secret only whether there is one."""
+    value = getattr(settings, info.attribute)
+    if isinstance(value, tuple):
+        value = ",".join(value)
+    return "(hidden)" if info.hidden and value is not None else _as_written(value)
 
 
 def _value_problems(
-    detail: ErrorDetails, infos: Mapping[str, SettingInfo], given: Mapping[str, _Given]
+    detail: ErrorDetails, infos: Mapping[str, SettingInfo], given: Mapping[str, Given]
 ) -> Iterator[Problem]:
     """Pydantic's finding about one key in the operator's words."""
     info = infos[str(detail["loc"][0])]

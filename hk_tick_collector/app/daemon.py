@@ -28,6 +28,7 @@ from hk_tick_collector.feed.continuity import Continuity
 from hk_tick_collector.feed.session import FeedOptions, FeedSession
 from hk_tick_collector.health.feedwatch import FeedSnapshot, FeedWatch
 from hk_tick_collector.health.report import Backlog, Reporter
+from hk_tick_collector.health.statusfile import STATUS_INTERVAL_SEC, StatusFile
 from hk_tick_collector.health.watchdog import Snapshot, Watchdog, WatchdogOptions
 from hk_tick_collector.ingest.quarantine import Quarantine
 from hk_tick_collector.ingest.queue import TickQueue
@@ -35,7 +36,7 @@ from hk_tick_collector.ingest.spill import SpillQueue
 from hk_tick_collector.ingest.worker import PersistWorker, WorkerOptions
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.sessions import hk_date, is_continuous
-from hk_tick_collector.store import reader
+from hk_tick_collector.store import layout, reader
 from hk_tick_collector.store.connect import SqliteOptions
 from hk_tick_collector.store.writer import DayFileWriter
 
@@ -100,6 +101,16 @@ class Daemon:
         self._service = Service(
             self._progress, self._backlog, self._market_open, self._clock, settings.watchdog_stall_sec
         )
+        self._status_file = StatusFile(
+            layout.status_file(settings.data_root),
+            layout.replace_file,
+            self._progress,
+            self._backlog,
+            self._reporter.status,
+            self._calendar,
+            self._clock,
+            __version__,
+        )
         self._feed_watch = FeedWatch(settings.watchdog_upstream_window_sec, settings.watchdog_stall_sec)
         self._worker_task: asyncio.Task[None] | None = None
         self._metrics = self._make_metrics()
@@ -117,6 +128,7 @@ class Daemon:
         self._beat()
         self._watchdog.start()
         self._service.ready()
+        self._loop.call_soon(self._write_status)
         try:
             await self._stop_asked.wait()
         finally:
@@ -153,6 +165,7 @@ class Daemon:
             ("health", settings.health_interval_sec, self._reporter.health),
             ("persist_summary", settings.persist_summary_interval_sec, self._reporter.persist_summary),
             ("service", self._service.interval_sec, self._service.beat),
+            ("status_file", STATUS_INTERVAL_SEC, self._write_status),
             ("feed_watch", settings.check_interval_sec, self._watch_feed),
             ("loss_watch", settings.check_interval_sec, self._watch_losses),
             ("heartbeat", settings.persist_heartbeat_interval_sec, self._reporter.heartbeat),
@@ -207,17 +220,18 @@ class Daemon:
             )
         for task in reports:
             task.cancel()
-        self._reporter.health(stopping=self._fatal or "asked to stop")
+        self._reporter.health(stopping=self._why_stopping)
         log.info(
             event(
                 "recorder_stopped",
                 exit_code=EXIT_OK if self._fatal is None else EXIT_FAILED,
-                reason=self._fatal or "asked to stop",
+                reason=self._why_stopping,
                 persisted_rows=self._progress.ingest.persisted_rows,
                 spill_rows=self._spill.rows,
             )
         )
         self._spill.close()
+        await self._status_file.close(self._why_stopping)
         if self._metrics is not None:
             self._metrics.close()
 
@@ -308,6 +322,13 @@ class Daemon:
             loop_age_sec=now_sec - progress.loop_beat_monotonic,
             worker_alive=not backlog.worker_dead,
         )
+
+    @property
+    def _why_stopping(self) -> str:
+        return self._fatal or "asked to stop"
+
+    def _write_status(self) -> None:
+        self._status_file.write(self._why_stopping if self._stop_asked.is_set() else None)
 
     def _market_open(self) -> bool:
         return is_continuous(self._calendar.phase(self._clock.now_ms()))

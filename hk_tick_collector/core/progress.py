@@ -29,6 +29,7 @@ class FeedProgress:
     symbols_wanted: int = 0
     symbols_subscribed: int = 0
     symbols_refused: int = 0
+    refused_symbols: dict[str, str] = field(default_factory=dict)  # code -> OpenD's words; replaced, never changed
     poll_fetched_rows: int = 0
     poll_accepted_rows: int = 0
     backfill_fetched_rows: int = 0

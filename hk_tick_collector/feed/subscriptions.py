@@ -112,6 +112,7 @@ class Subscriptions:
         self.refused = still
         self._progress.symbols_subscribed = len(active)
         self._progress.symbols_refused = len(still)
+        self._progress.refused_symbols = still
         if changed:
             log.info(
                 event(

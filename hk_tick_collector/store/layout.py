@@ -7,6 +7,8 @@
     DATA_ROOT/_spill/                        rows that could not be queued or written yet (ingest/spill.py)
     DATA_ROOT/_quarantine/20261120.jsonl     ticks that cannot be stored as they came, with the reason
     DATA_ROOT/.recorder.lock                 held by the one recorder of this data root, contains its pid
+    DATA_ROOT/.recorder.status.json          how the recorder is, replaced every two seconds (health/statusfile.py);
+                                             .recorder.status.json.new while it is written
 
 Directories are made 0750 and files 0640 (the process umask may only take more away): the service user writes, its
 group reads, nobody else looks in. Names are made and parsed here and nowhere else.
@@ -31,6 +33,7 @@ FILE_MODE = 0o640
 SPILL_DIR = "_spill"
 QUARANTINE_DIR = "_quarantine"
 LOCK_FILE = ".recorder.lock"
+STATUS_FILE = ".recorder.status.json"
 COMPANION_SUFFIXES = ("-wal", "-shm", "-journal")  # what SQLite keeps beside a database
 KNOWN_DAYS = 64  # a recorder meets a handful of days; the cache only must not grow
 
@@ -99,6 +102,33 @@ def quarantine_file(data_root: Path, day: str) -> Path:
     return quarantine_dir(data_root) / f"{check_day(day)}.jsonl"
 
 
+def lock_file(data_root: Path) -> Path:
+    """Held by the running recorder, see ``DataRootLock``."""
+    return data_root / LOCK_FILE
+
+
+def status_file(data_root: Path) -> Path:
+    """Where the running recorder tells how it is."""
+    return data_root / STATUS_FILE
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Put ``content`` at ``path`` in one step: whoever reads sees the old file or the new one, never half of one.
+
+    For one writer, and for what may be lost in a power cut: nothing is synced. OSError leaves the old file.
+    """
+    new = path.with_name(f"{path.name}.new")
+    try:
+        descriptor = os.open(new, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, FILE_MODE)
+        with open(descriptor, "wb") as file:  # noqa: PTH123 - of the descriptor, whose mode is set
+            file.write(content)
+        new.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            new.unlink()
+        raise
+
+
 def utc_stamp(now_ms: int) -> str:
     """UTC epoch milliseconds as a part of a file name that sorts by time: ``20261120T013000.123Z``."""
     moment = datetime.fromtimestamp(now_ms // 1000, tz=timezone.utc)
@@ -148,7 +178,7 @@ def prepare_data_root(path: Path) -> Path:
     for directory in (root, spill_dir(root), quarantine_dir(root)):
         try:
             make_dir(directory)
-            _probe_write(directory)
+            probe_write(directory)
         except OSError as exc:
             if exc.errno in _TRANSIENT_ERRNOS:
                 continue
@@ -156,7 +186,8 @@ def prepare_data_root(path: Path) -> Path:
     return root
 
 
-def _probe_write(directory: Path) -> None:
+def probe_write(directory: Path) -> None:
+    """Prove that a file can be made in ``directory``; OSError when not. Nothing is left behind."""
     probe = directory / f".write-probe-{os.getpid()}"
     try:
         os.close(os.open(probe, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, FILE_MODE))
@@ -187,7 +218,7 @@ class DataRootLock:
     """
 
     def __init__(self, data_root: Path) -> None:
-        self.path = data_root / LOCK_FILE
+        self.path = lock_file(data_root)
         self._descriptor: int | None = None
 
     def acquire(self) -> None:

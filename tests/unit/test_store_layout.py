@@ -115,7 +115,7 @@ def test_prepare_lets_a_full_disk_pass(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(layout, "_probe_write", full)
+    monkeypatch.setattr(layout, "probe_write", full)
     assert layout.prepare_data_root(tmp_path) == tmp_path
 
 

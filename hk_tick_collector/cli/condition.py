@@ -1,0 +1,254 @@
+"""How the recorder is, from what can be seen without asking it: process, service, status file, day file, disk.
+
+``take`` looks, ``judge`` says what is wrong. A look costs milliseconds whatever is recorded: no scan of a day file, and
+while the recorder runs no trading calendar either, which would import pandas.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hk_tick_collector.cli import recorder as system
+from hk_tick_collector.cli.common import App
+from hk_tick_collector.core.errors import RecorderError, StoreError
+from hk_tick_collector.health.statusfile import STATUS_INTERVAL_SEC, STOPPED, RecorderStatus, process_space, read_status
+from hk_tick_collector.market.sessions import hk_date
+from hk_tick_collector.store import layout, reader
+from hk_tick_collector.store.coverage import MISSING
+from hk_tick_collector.store.reader import DayState
+
+STALE_SEC = 5 * STATUS_INTERVAL_SEC  # without a new status for so long, a recorder hangs
+START_SEC = 180.0  # before the first status a large spill may have to be read (TimeoutStartSec of the unit)
+FEW_DAYS_LEFT = 10.0
+ALERT_RECENT_SEC = 24 * 3600.0
+
+FINE, PROBLEM, NO_DATA = "fine", "problem", "no_data"
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedDay:
+    """The newest day file."""
+
+    trading_day: str
+    is_today: bool
+    rows: int
+    newest_ts_ms: int | None
+    state: DayState
+    error: str | None = None  # why it could not be read
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One look. Times are UTC epoch milliseconds."""
+
+    at_ms: int
+    data_root: Path
+    service: system.Service | None  # None: not under systemd
+    process: system.Process | None  # who holds the lock
+    status: RecorderStatus | None  # what the recorder wrote last
+    is_running: bool
+    phase: str
+    disk: system.Disk | None
+    day: RecordedDay | None  # None: nothing is recorded
+    spill_bytes: int
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def status_age_sec(self) -> float | None:
+        """How old the status is; None without one."""
+        return None if self.status is None else (self.at_ms - self.status.written_at_ms) / 1000
+
+    @property
+    def is_fresh(self) -> bool:
+        """Does the status tell how it is now? Also after a step of the clock the next one comes in seconds."""
+        age_sec = self.status_age_sec
+        if not self.is_running or age_sec is None or (self.process is not None and self.process.is_stopped):
+            return False
+        return abs(age_sec) <= STALE_SEC
+
+    @property
+    def verdict(self) -> str:
+        """``fine``, ``problem``, or ``no_data``: nothing is recorded, nothing runs and nothing failed."""
+        if self.problems:
+            return PROBLEM
+        return FINE if self.is_running or self.day is not None else NO_DATA
+
+    def as_json(self) -> dict[str, Any]:
+        """For ``--json``."""
+        return {
+            "verdict": self.verdict,
+            "problems": self.problems,
+            "notes": self.notes,
+            "at_ms": self.at_ms,
+            "data_root": str(self.data_root),
+            "running": self.is_running,
+            "phase": self.phase,
+            "status_age_sec": self.status_age_sec,
+            "service": None if self.service is None else asdict(self.service),
+            "process": None if self.process is None else asdict(self.process),
+            "recorder": None if self.status is None else asdict(self.status),
+            "day": None if self.day is None else asdict(self.day),
+            "spill_bytes": self.spill_bytes,
+            "disk": None if self.disk is None else {**asdict(self.disk), "days_left": self.disk.days_left},
+        }
+
+
+def take(app: App, unit: str = system.UNIT) -> Condition:
+    """Look once, and judge. RecorderError when this user may not look."""
+    data_root, now_ms = app.data_root, app.now_ms
+    process = system.lock_holder(data_root)
+    status = _read_status(layout.status_file(data_root))
+    is_running = process is not None or _runs_elsewhere(status, now_ms)
+    fresh = is_running and status is not None and abs(now_ms - status.written_at_ms) <= STALE_SEC * 1000
+    condition = Condition(
+        at_ms=now_ms,
+        data_root=data_root,
+        service=system.service(unit),
+        process=process,
+        status=status,
+        is_running=is_running,
+        phase=status.phase if fresh and status is not None else str(app.calendar.phase(now_ms)),
+        disk=_disk(data_root),
+        day=_newest_day(data_root, now_ms),
+        spill_bytes=_spill_bytes(data_root),
+    )
+    judge(condition)
+    return condition
+
+
+def _read_status(path: Path) -> RecorderStatus | None:
+    try:
+        return read_status(path)
+    except OSError as exc:
+        raise RecorderError(
+            f"{path} cannot be read ({exc.strerror}): use sudo, or join the group that the recorder's files belong to"
+        ) from exc
+
+
+def _runs_elsewhere(status: RecorderStatus | None, now_ms: int) -> bool:
+    """Does a process write it that does not show here (another container)? Then only the file tells that it lives."""
+    if status is None or status.status == STOPPED or status.process_space == process_space():
+        return False
+    return abs(now_ms - status.written_at_ms) <= STALE_SEC * 1000
+
+
+def _disk(data_root: Path) -> system.Disk | None:
+    try:
+        return system.disk(data_root)
+    except OSError:
+        return None
+
+
+def _newest_day(data_root: Path, now_ms: int) -> RecordedDay | None:
+    files = layout.recent_day_files(data_root, 1)
+    if not files:
+        return None
+    day = layout.parse_day(files[0]) or ""
+    is_today = day == hk_date(now_ms)
+    try:
+        fresh, state = reader.freshness(files[0], now_ms), reader.day_state(files[0])
+    except StoreError as exc:
+        return RecordedDay(day, is_today, 0, None, DayState(), str(exc))
+    return RecordedDay(day, is_today, fresh.rows, fresh.max_ts_ms, state)
+
+
+def _spill_bytes(data_root: Path) -> int:
+    try:
+        return sum(path.stat().st_size for path in layout.spill_dir(data_root).glob("*.spill"))
+    except OSError:
+        return 0
+
+
+def judge(condition: Condition) -> None:
+    """Fill ``problems`` (something has to be done) and ``notes`` (somebody may want to know)."""
+    if condition.is_running:
+        _judge_running(condition)
+    else:
+        _judge_absent(condition)
+    _judge_service(condition)
+    _judge_data(condition)
+
+
+def _judge_running(condition: Condition) -> None:
+    problems, notes, status, process = condition.problems, condition.notes, condition.status, condition.process
+    if condition.is_fresh:
+        assert status is not None
+        if status.status == "alert":
+            problems.append(f"the recorder raises an alert: {status.reason}")
+        elif status.status != "ok":
+            notes.append(f"the recorder says {status.status}: {status.reason}")
+        if status.refused_rows:
+            notes.append(f"{status.refused_rows} ticks were refused since the start: neither queue nor spill took them")
+        return
+    assert process is not None
+    if process.is_stopped:
+        problems.append(
+            f"the recorder (pid {process.pid}) was stopped by a signal and does nothing: kill -CONT {process.pid}"
+        )
+    elif status is None or process.locked_at_ms > status.written_at_ms:
+        starting_sec = (condition.at_ms - process.locked_at_ms) / 1000
+        (problems if starting_sec > START_SEC else notes).append(
+            f"the recorder (pid {process.pid}) has been starting for {starting_sec:.0f} s"
+        )
+    else:
+        problems.append(
+            f"the recorder (pid {process.pid}) lives but has not said anything for {condition.status_age_sec:.0f} s: "
+            f"it hangs, or {layout.STATUS_FILE} cannot be written; its stacks: kill -USR1 {process.pid}, then the log"
+        )
+
+
+def _judge_absent(condition: Condition) -> None:
+    status, service = condition.status, condition.service
+    start = f"sudo systemctl start {service.unit}" if service is not None and service.installed else "hk-tick-collector"
+    if status is None:
+        if condition.day is not None or (service is not None and service.active_state == "failed"):
+            condition.problems.append(f"no recorder runs on this data root; start it: {start}")
+    elif status.status == STOPPED:
+        if condition.day is not None or status.reason != "asked to stop":
+            condition.problems.append(f"the recorder was stopped ({status.reason}); start it: {start}")
+    else:
+        condition.problems.append(
+            f"the recorder (pid {status.pid}) ended without an ordered stop, {condition.status_age_sec:.0f} s ago or "
+            f"later; see why: hk-tickctl logs; start it: {start}"
+        )
+
+
+def _judge_service(condition: Condition) -> None:
+    service = condition.service
+    if service is None or not service.installed:
+        return
+    if service.active_state == "failed":
+        code = " (78: the configuration is wrong, see hk-tickctl config)" if service.exit_code == 78 else ""
+        condition.problems.append(
+            f"the service {service.unit} has failed: {service.result}, exit code {service.exit_code}{code}"
+        )
+    elif service.sub_state == "auto-restart":
+        condition.problems.append(
+            f"the service {service.unit} keeps failing ({service.restarts} restarts): hk-tickctl logs"
+        )
+    elif service.active_state == "active" and condition.process is None and not condition.is_running:
+        condition.problems.append(
+            f"the service {service.unit} runs, but on another data root: name it with --data-root"
+        )
+    if service.enabled == "disabled":
+        condition.notes.append(f"the service does not start at boot: sudo systemctl enable {service.unit}")
+
+
+def _judge_data(condition: Condition) -> None:
+    problems, notes, day, disk = condition.problems, condition.notes, condition.day, condition.disk
+    if day is not None and day.error is not None:
+        problems.append(f"the newest day file cannot be read: {day.error}")
+    if day is not None and day.state.symbols[MISSING]:
+        known = f"{day.state.missing_ticks} ticks" if day.state.missing_ticks else "ticks at the day's beginning"
+        notes.append(f"{day.trading_day}: {day.state.symbols[MISSING]} symbols miss {known}: hk-tickctl gaps")
+    if condition.spill_bytes and not condition.is_running:
+        notes.append(f"{condition.spill_bytes} bytes wait in the spill; the recorder stores them when it starts")
+    if disk is None:
+        problems.append(f"the disk of {condition.data_root} does not answer")
+    elif disk.free_bytes == 0 or (disk.days_left is not None and disk.days_left < 1):
+        problems.append(f"the disk has no room for another day: {disk.free_bytes} bytes are free")
+    elif disk.days_left is not None and disk.days_left < FEW_DAYS_LEFT:
+        notes.append(f"the disk is full in {disk.days_left:.1f} recorded days: hk-tickctl archive, hk-tickctl retain")

@@ -1,0 +1,57 @@
+"""``hk-tickctl doctor``: check everything the recorder needs, and say what to do."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from hk_tick_collector.cli import doctor_local, doctor_opend
+from hk_tick_collector.cli.checkup import FAIL, OK, SKIPPED, WARN, Checkup, Outcome
+from hk_tick_collector.cli.common import EXIT_FINE, EXIT_PROBLEM, App, tickctl_command, write_json
+from hk_tick_collector.cli.recorder import UNIT
+
+_COLOURS = {OK: "green", WARN: "yellow", FAIL: "red", SKIPPED: "bright_black"}
+
+
+@tickctl_command(
+    "doctor",
+    help="""Check everything the recorder needs, and say what to do.
+
+    This machine: HOME, zone data, settings, the data directory, disk, the service, the SDK's log. OpenD: its port, an
+    answer in time, login, clock, quote right, quota, symbols, trading days, a trial subscription with ticks. Each check
+    is ok, warn, fail or skipped, with what was found and what to do.
+
+    Runs beside the recorder without disturbing it. Run it as the recorder's user and with its settings
+    (--env-file). Ends with 1 when a check fails; a warning or a skipped check is no failure.
+    """,
+)
+@click.option("--offline", is_flag=True, help="Leave OpenD out.")
+@click.option("--unit", default=UNIT, show_default=True, help="The recorder's systemd unit.")
+def command(app: App, offline: bool, unit: str) -> int:
+    checkup = Checkup((lambda _name, _outcome: None) if app.as_json else _show)
+    doctor_local.check(checkup, app, unit)
+    if offline:
+        doctor_opend.leave_out(checkup)
+    else:
+        doctor_opend.check(checkup, app)
+    if app.as_json:
+        write_json(checkup.as_json())
+    else:
+        _show_summary(checkup)
+    return EXIT_PROBLEM if checkup.named(FAIL) else EXIT_FINE
+
+
+def _show(name: str, outcome: Outcome) -> None:
+    mark = f"{outcome.result:<8}"
+    if sys.stdout.isatty():
+        mark = click.style(mark, fg=_COLOURS[outcome.result])
+    print(f"{mark}{name:<16}{outcome.found}")
+    if outcome.advice:
+        print(f"{'':<24}-> {outcome.advice}")
+    sys.stdout.flush()
+
+
+def _show_summary(checkup: Checkup) -> None:
+    counts = [(len(checkup.named(result)), result) for result in (OK, WARN, FAIL, SKIPPED)]
+    print(", ".join(f"{count} {result}" for count, result in counts if count))

@@ -1,0 +1,170 @@
+"""The checks of ``hk-tickctl doctor`` that need no OpenD: this machine, its settings, its service.
+
+Zone data may be what is missing: nothing here imports ``market.sessions`` before that is known.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pwd
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from hk_tick_collector.cli import recorder as system
+from hk_tick_collector.cli.checkup import Checkup, Outcome, fail, ok, skipped, warn
+from hk_tick_collector.cli.common import App
+from hk_tick_collector.store import layout
+
+FEW_DAYS_LEFT = 10.0
+MIN_FREE_BYTES = 500_000_000  # less than a day of 900 symbols
+MAX_SDK_LOG_BYTES = 500_000_000
+_ZONE = "Asia/Hong_Kong"
+_STARTS_AT_BOOT = ("enabled", "enabled-runtime", "static", "generated")
+
+
+def check(checkup: Checkup, app: App, unit: str) -> None:
+    """All of them, in order."""
+    service = system.service(unit)
+    root_needs = () if app.data_root_given is not None else ("configuration",)
+    checkup.run("home", _home)  # before the SDK lends itself another one
+    checkup.run("zone_data", _zone_data)
+    checkup.run("configuration", lambda: _configuration(app))
+    checkup.run("data_directory", lambda: _data_directory(data_root(app), service), root_needs)
+    checkup.run("disk", lambda: _disk(data_root(app)), root_needs)
+    checkup.run("unit", lambda: _unit(service))
+    checkup.run("sdk_log", lambda: _sdk_log(app), ["configuration"])
+
+
+def data_root(app: App) -> Path:
+    """Where the day files are or will be; unlike ``app.data_root`` it need not exist."""
+    return app.data_root_given.absolute() if app.data_root_given is not None else app.settings.data_root
+
+
+def _home() -> Outcome:
+    home = os.environ.get("HOME")
+    advice = "set HOME to a directory of this user: the SDK keeps its log files there"
+    if not home:
+        return warn("HOME is not set; a temporary directory stands in", advice)
+    if not os.access(home, os.W_OK):
+        return warn(f"HOME={home} is not writable for this user; a temporary directory stands in", advice)
+    return ok(home)
+
+
+def _zone_data() -> Outcome:
+    advice = "install the system's tzdata, or: pip install tzdata"
+    try:
+        offset = datetime(2026, 11, 20, tzinfo=timezone.utc).astimezone(ZoneInfo(_ZONE)).utcoffset()
+    except ZoneInfoNotFoundError:
+        return fail(f"this machine does not know the time zone {_ZONE}", advice)
+    if offset != timedelta(hours=8):
+        return fail(f"{_ZONE} is not eight hours before UTC, but {offset}", advice)
+    return ok(f"{_ZONE} is known")
+
+
+def _configuration(app: App) -> Outcome:
+    from hk_tick_collector.app.config import ConfigErrors  # noqa: PLC0415 - pydantic takes its time
+
+    try:
+        settings = app.settings
+    except ConfigErrors as exc:
+        advice = "correct it; docs/configuration.md lists all settings"
+        if app.env_file is None and not Path(".env").exists():
+            advice = f"there is no {Path('.env').absolute()}: name the recorder's settings file with --env-file"
+        return fail("; ".join(problem.text for problem in exc.problems), advice)
+    return ok(f"{len(settings.futu_symbols)} symbols, OpenD at {settings.futu_host}:{settings.futu_port}")
+
+
+def _data_directory(root: Path, service: system.Service | None) -> Outcome:
+    user = service.user if service is not None and service.installed else ""
+    if not root.is_dir():
+        owner = f"-o {user} -g {user} " if user else ""
+        return fail(f"{root} does not exist", f"create it: sudo install -d -m 0750 {owner}{root}")
+    other_user = _other_user(user)
+    if other_user is not None:
+        if not _may_write(root, other_user):
+            return fail(f"{root} is not writable for the service's user {user}", f"sudo chown -R {user} {root}")
+        return ok(f"{root} is writable for {user}")
+    try:
+        layout.probe_write(root)
+    except OSError as exc:
+        return fail(
+            f"{root} is not writable: {exc.strerror}",
+            f"give uid {os.geteuid()} write permission, or run doctor as the recorder's user",
+        )
+    holder = system.lock_holder(root)
+    return ok(f"{root} is writable" + (f"; recorder pid {holder.pid} uses it" if holder is not None else ""))
+
+
+def _other_user(name: str) -> pwd.struct_passwd | None:
+    """The service's user when we are somebody else: then a write of ours proves nothing."""
+    try:
+        user = pwd.getpwnam(name) if name else None
+    except KeyError:
+        return None
+    return user if user is not None and user.pw_uid != os.geteuid() else None
+
+
+def _may_write(path: Path, user: pwd.struct_passwd) -> bool:
+    status = path.stat()
+    if user.pw_uid == 0:
+        return True
+    if status.st_uid == user.pw_uid:
+        needed = 0o300
+    elif status.st_gid in os.getgrouplist(user.pw_name, user.pw_gid):
+        needed = 0o030
+    else:
+        needed = 0o003
+    return status.st_mode & needed == needed
+
+
+def _disk(root: Path) -> Outcome:
+    there = root
+    while not there.exists():
+        there = there.parent
+    disk = system.disk(there)
+    free = f"{disk.free_bytes / 1e9:,.1f} GB free"
+    advice = "make room: hk-tickctl archive, hk-tickctl retain, or a larger disk"
+    if disk.day_bytes is None or disk.days_left is None:
+        found = f"{free}; nothing recorded tells how long that lasts"
+        return fail(found, advice) if disk.free_bytes < MIN_FREE_BYTES else ok(found)
+    found = f"{free}, full in {system.days_text(disk.days_left)} recorded days of {disk.day_bytes / 1e6:,.1f} MB"
+    if disk.days_left < 1:
+        return fail(found, advice)
+    return warn(found, advice) if disk.days_left < FEW_DAYS_LEFT else ok(found)
+
+
+def _unit(service: system.Service | None) -> Outcome:
+    if service is None:
+        return skipped("this machine is not run by systemd")
+    name = service.unit
+    if not service.installed:
+        return warn(f"there is no unit {name}", "sudo bash scripts/install_systemd.sh, or name yours with --unit")
+    found = f"{name} is {service.active_state} ({service.sub_state}), {service.enabled or 'not enabled'}"
+    if service.load_state != "loaded":
+        return fail(f"{name} is {service.load_state}", f"systemctl status {name} says why")
+    if service.active_state == "failed" or service.sub_state == "auto-restart":
+        return fail(f"{found}, exit code {service.exit_code}", "hk-tickctl logs says why")
+    for wrong, what, advice in (
+        (service.needs_reload, "; its file has changed", "sudo systemctl daemon-reload"),
+        (service.enabled not in _STARTS_AT_BOOT, ": it does not start at boot", f"sudo systemctl enable {name}"),
+        (service.active_state != "active", "", f"sudo systemctl start {name}"),
+    ):
+        if wrong:
+            return warn(f"{found}{what}", advice)
+    return ok(found)
+
+
+def _sdk_log(app: App) -> Outcome:
+    from hk_tick_collector.feed import sdk  # noqa: PLC0415 - futu-api takes its time
+
+    sdk.configure(app.settings.futu_rsa_key_file)
+    directory, level = sdk.file_log()
+    used_bytes = sum(path.stat().st_size for path in directory.glob("*") if path.is_file())
+    found = f"{logging.getLevelName(level)} and worse to {directory}, {used_bytes / 1e6:,.0f} MB"
+    if level < logging.WARNING:
+        return fail(found, "every push is logged (275 bytes each): this futu-api is not the pinned one, install that")
+    if used_bytes > MAX_SDK_LOG_BYTES:
+        return warn(found, "another program logs every push there; stop that, and delete old files")
+    return ok(found)

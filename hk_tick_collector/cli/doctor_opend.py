@@ -1,0 +1,268 @@
+"""The checks of ``hk-tickctl doctor`` that ask OpenD, over a connection of their own beside the recorder's.
+
+The trial subscription takes a symbol that is subscribed already when there is one, which costs no quota; otherwise one
+that is wanted, and its quota is free again when the connection closes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from hk_tick_collector.cli.checkup import Checkup, Outcome, fail, failure, ok, skipped, warn
+from hk_tick_collector.cli.common import App
+from hk_tick_collector.core.errors import FeedError, FeedLost, FeedTimeout, RecorderError
+
+if TYPE_CHECKING:
+    from hk_tick_collector.feed.answers import SubscriptionInfo
+    from hk_tick_collector.feed.sdk import Connection
+
+PORT_TIMEOUT_SEC = 3.0
+REQUEST_TIMEOUT_SEC = 8.0
+SYMBOLS_TIMEOUT_SEC = 40.0  # longer than the window of OpenD's limit for static data
+CLOCK_WARN_SEC = 2.0
+CLOCK_FAIL_SEC = 60.0
+TRIAL_ROWS = 10
+CALENDAR_DAYS = 14
+SHOWN_SYMBOLS = 10
+_NO_SUBSCRIPTION = {"Bmp", "No", "Unknow"}
+_PORT_ADVICE = "start OpenD, or correct FUTU_HOST and FUTU_PORT (its api_port)"
+
+CHECKS = (
+    "opend_port", "opend_answer", "opend_login", "clock", "quote_right", "quota", "symbols", "trading_day", "trial",
+)  # fmt: skip
+
+
+@dataclass
+class _Patient:
+    """What the checks learn of one OpenD and pass on."""
+
+    app: App
+    connection: Connection
+    subscriptions: SubscriptionInfo | None = None
+    unknown: set[str] = field(default_factory=set)
+
+    @property
+    def wanted(self) -> Sequence[str]:
+        return self.app.settings.futu_symbols
+
+
+_Check = Callable[[_Patient], Awaitable[Outcome]]
+
+
+def leave_out(checkup: Checkup) -> None:
+    """For ``--offline``."""
+    for name in CHECKS:
+        checkup.add(name, skipped("left out (--offline)"))
+
+
+def check(checkup: Checkup, app: App) -> None:
+    """All of them, in order. The SDK must be configured (the check ``sdk_log``)."""
+    checkup.run("opend_port", lambda: _port(app), ["configuration"])
+    why = checkup.obstacle(["opend_port", "sdk_log"])
+    if why is None:
+        asyncio.run(_ask(checkup, app))
+    else:
+        for name in CHECKS[1:]:
+            checkup.add(name, skipped(why))
+
+
+def _port(app: App) -> Outcome:
+    host, port = app.settings.futu_host, app.settings.futu_port
+    try:
+        with socket.create_connection((host, port), PORT_TIMEOUT_SEC):
+            return ok(f"{host}:{port} takes connections")
+    except ConnectionRefusedError:
+        return fail(f"nothing listens on {host}:{port}", _PORT_ADVICE)
+    except socket.gaierror:
+        return fail(f"the host {host} is not known", "correct FUTU_HOST, or the name's entry in DNS or /etc/hosts")
+    except TimeoutError:
+        return fail(f"{host}:{port} did not answer in {PORT_TIMEOUT_SEC:g} s", "check network and firewall")
+    except OSError as exc:
+        return fail(f"{host}:{port} cannot be reached: {exc.strerror or exc}", _PORT_ADVICE)
+
+
+async def _ask(checkup: Checkup, app: App) -> None:
+    from hk_tick_collector.feed.sdk import Connection  # noqa: PLC0415 - futu-api takes its time
+
+    settings = app.settings
+    connection = Connection(settings.futu_host, settings.futu_port, lambda _pushes: None, lambda _notice: None)
+    patient = _Patient(app, connection)
+    try:
+        await _run(checkup, "opend_answer", _answer, patient, [])
+        await _run(checkup, "opend_login", _login, patient, ["opend_answer"])
+        await _run(checkup, "clock", _clock, patient, ["opend_answer", "zone_data"])
+        await _run(checkup, "quote_right", _quote_right, patient, ["opend_login"])
+        await _run(checkup, "quota", _quota, patient, ["opend_login"])
+        await _run(checkup, "symbols", _symbols, patient, ["opend_login"])
+        await _run(checkup, "trading_day", _trading_day, patient, ["opend_login", "zone_data"])
+        await _run(checkup, "trial", _trial, patient, ["opend_login", "quote_right", "zone_data"])
+    finally:
+        connection.close()
+
+
+async def _run(checkup: Checkup, name: str, one: _Check, patient: _Patient, needs: Sequence[str]) -> None:
+    why = checkup.obstacle(needs)
+    if why is not None:
+        checkup.add(name, skipped(why))
+        return
+    try:
+        outcome = await one(patient)
+    except (RecorderError, OSError) as exc:
+        outcome = failure(exc)
+    checkup.add(name, outcome)
+
+
+async def _answer(patient: _Patient) -> Outcome:
+    encrypted = patient.app.settings.futu_rsa_key_file is not None
+    key = (
+        "both sides need the same RSA key"
+        if encrypted
+        else "an OpenD with an RSA key needs FUTU_RSA_KEY_FILE here, too"
+    )
+    advice = f"is this OpenD's api_port, not its telnet or websocket port? {key}; a hanging OpenD: restart it"
+    began_sec = time.monotonic()
+    try:
+        await patient.connection.open(REQUEST_TIMEOUT_SEC)
+    except (FeedLost, FeedTimeout) as exc:
+        return fail(f"no answer to InitConnect: {exc}", advice)
+    except FeedError as exc:
+        return fail(f"OpenD refuses InitConnect: {exc}", advice)
+    return ok(f"answered InitConnect in {(time.monotonic() - began_sec) * 1000:.0f} ms")
+
+
+async def _login(patient: _Patient) -> Outcome:
+    state = await patient.connection.global_state(REQUEST_TIMEOUT_SEC)
+    logged_in = "logged in to the quote server" if state.qot_logined else "not logged in to the quote server"
+    found = f"{logged_in}, status {state.program_status}, version {state.server_version}, market {state.market_hk}"
+    if state.ready:
+        return ok(found)
+    return fail(found, "log OpenD in; it may wait for a verification code (telnet port: input_phone_verify_code)")
+
+
+async def _clock(patient: _Patient) -> Outcome:
+    from hk_tick_collector.market.sessions import hk_date  # noqa: PLC0415 - needs zone data
+
+    before_ms = patient.app.now_ms
+    state = await patient.connection.global_state(REQUEST_TIMEOUT_SEC)
+    after_ms = patient.app.now_ms
+    # OpenD gives whole seconds: on average half of one was cut off.
+    skew_sec = (before_ms + after_ms) / 2000 - (state.opend_time_sec + 0.5)
+    ours, theirs = hk_date(after_ms), hk_date(state.opend_time_sec * 1000)
+    found = f"{abs(skew_sec):.0f} s {'ahead of' if skew_sec > 0 else 'behind'} OpenD; {ours} in Hong Kong"
+    if ours != theirs:
+        found += f", for OpenD {theirs}"
+    advice = "let the clock be set: sudo timedatectl set-ntp true (latencies, phases and days depend on it)"
+    if abs(skew_sec) > CLOCK_FAIL_SEC:
+        return fail(found, advice)
+    return warn(found, advice) if abs(skew_sec) > CLOCK_WARN_SEC else ok(found)
+
+
+async def _quote_right(patient: _Patient) -> Outcome:
+    info = await patient.connection.user_info(REQUEST_TIMEOUT_SEC)
+    found = f"Hong Kong: {info.hk_quote_right}"
+    if info.hk_quote_right in _NO_SUBSCRIPTION:
+        return fail(
+            f"{found}, which cannot subscribe",
+            "get the HK Level 1 or Level 2 quotes; if you have them, another terminal took them: close it, and start "
+            "OpenD with -auto_hold_quote_right=1",
+        )
+    if info.must_agree_disclaimer:
+        return warn(f"{found}; the API disclaimer is not agreed to", "agree to it on Futu's site")
+    return ok(found)
+
+
+async def _quota(patient: _Patient) -> Outcome:
+    info = await patient.connection.subscriptions(REQUEST_TIMEOUT_SEC, all_connections=True)
+    patient.subscriptions = info
+    wanted = patient.wanted
+    total = info.remain_quota + info.used_quota
+    needed = sum(code not in info.ticker_codes for code in wanted)
+    found = f"{len(wanted)} symbols wanted, {needed} not subscribed yet; {info.remain_quota} of {total} are free"
+    if len(wanted) > total:
+        return fail(
+            found, f"shorten FUTU_SYMBOLS to {total}: only the first ones are recorded; or get more quota of Futu"
+        )
+    if needed > info.remain_quota:
+        return fail(found, "end other programs that subscribe through this account, or shorten FUTU_SYMBOLS")
+    return ok(found)
+
+
+async def _symbols(patient: _Patient) -> Outcome:
+    from hk_tick_collector.feed.reference import Reference  # noqa: PLC0415 - futu-api takes its time
+
+    wanted = patient.wanted
+    try:
+        answers = await asyncio.wait_for(Reference(patient.connection).static_info(wanted), SYMBOLS_TIMEOUT_SEC)
+    except asyncio.TimeoutError:
+        return warn(
+            f"OpenD did not tell in {SYMBOLS_TIMEOUT_SEC:g} s about all {len(wanted)} symbols", "try again in a minute"
+        )
+    delisted = {code for code, info in answers.found.items() if info.delisted}
+    patient.unknown = delisted | set(answers.refused)
+    if not patient.unknown:
+        return ok(f"all {len(wanted)} exist")
+    names = [
+        f"{code} ({answers.refused.get(code, 'unknown or delisted')})" for code in wanted if code in patient.unknown
+    ]
+    more = f" and {len(names) - SHOWN_SYMBOLS} more" if len(names) > SHOWN_SYMBOLS else ""
+    return fail(
+        f"{len(names)} of {len(wanted)} do not exist: {', '.join(names[:SHOWN_SYMBOLS])}{more}",
+        "take them out of FUTU_SYMBOLS; the others are recorded",
+    )
+
+
+async def _trading_day(patient: _Patient) -> Outcome:
+    from hk_tick_collector.market.sessions import add_days, hk_date, parse_day  # noqa: PLC0415 - needs zone data
+
+    calendar = patient.app.calendar
+    today = hk_date(patient.app.now_ms)
+    last = add_days(today, CALENDAR_DAYS)
+    days = await patient.connection.trading_days(
+        parse_day(today).isoformat(), parse_day(last).isoformat(), REQUEST_TIMEOUT_SEC
+    )
+    ours = calendar.day_kind(today)
+    mismatches = calendar.merge_opend(days, today, last)
+    found = f"{today}: {ours}; the next is {calendar.next_trading_day(today)}"
+    if mismatches:
+        other = ", ".join(f"{one.day} {one.library} here, {one.opend} for OpenD" for one in mismatches)
+        return warn(
+            f"{found}; the calendars differ: {other}",
+            "update exchange_calendars; until then whichever is open longer is followed",
+        )
+    return ok(found)
+
+
+async def _trial(patient: _Patient) -> Outcome:
+    info = patient.subscriptions
+    held = [] if info is None else [code for code in patient.wanted if code in info.ticker_codes]
+    free = [code for code in patient.wanted if code not in patient.unknown]
+    if not held and not free:
+        return skipped("no wanted symbol exists")
+    if not held and info is not None and not info.remain_quota:
+        return skipped("no quota is free, and no wanted symbol is subscribed")
+    code = (held or free)[0]
+    try:
+        await patient.connection.subscribe_tickers([code], REQUEST_TIMEOUT_SEC)
+        ticks = (await patient.connection.recent_ticks(code, TRIAL_ROWS, REQUEST_TIMEOUT_SEC)).tickerList
+    except (FeedLost, FeedTimeout):
+        raise
+    except FeedError as exc:
+        return fail(f"{code}: OpenD refuses: {exc}", "quote right, quota and symbol are checked above")
+    if ticks:
+        return ok(f"{code}: subscribed, {len(ticks)} ticks, the newest of {ticks[-1].time} (Hong Kong)")
+    return _no_ticks(patient, code)
+
+
+def _no_ticks(patient: _Patient, code: str) -> Outcome:
+    from hk_tick_collector.market.sessions import is_continuous  # noqa: PLC0415 - needs zone data
+
+    if is_continuous(patient.app.calendar.phase(patient.app.now_ms)):
+        return warn(
+            f"{code}: subscribed, but it has no tick in an open market", "normal only for a symbol nobody trades"
+        )
+    return ok(f"{code}: subscribed; it has no tick today")

@@ -1,0 +1,281 @@
+"""``hk-tickctl logs``: the recorder's lines from the journal, a file or standard input, filtered by what they say."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import select
+import shutil
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import click
+
+from hk_tick_collector.cli.common import App, tickctl_command
+from hk_tick_collector.cli.loglines import (
+    LEVELS,
+    Filter,
+    LogRecord,
+    from_journal,
+    from_text,
+)
+from hk_tick_collector.cli.recorder import UNIT
+from hk_tick_collector.core.errors import NoData, RecorderError
+
+DEFAULT_LINES = 100
+FOLLOW_INTERVAL_SEC = 0.3
+CHUNK_BYTES = 65_536
+_AGO = re.compile(r"(\d+)\s*(s|sec|m|min|h|hours?|d|days?)(?:\s+ago)?")
+_AGO_SEC = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+@tickctl_command(
+    "logs",
+    help="""The recorder's log lines, filtered.
+
+    From the journal of the service, or with --file from a file or standard input (Docker: docker logs NAME 2>&1 |
+    hk-tickctl logs --file -). A line is a word and key=value pairs: --word health, --word WATCHDOG, --word "WATCHDOG
+    stall". All filters must fit; --word and --symbol may be given several times, one of each must fit.
+
+    TIME is 10m, 2h or 3d (ago), 09:30 or 09:30:15 (today in Hong Kong), or a date and time such as 2026-11-20T09:30
+    (Hong Kong time unless it names a zone). Lines without a time of their own take that of the line before.
+
+    With --json each line is an object on a line of its own (at_ms, level, word, fields, text), so that it can be
+    followed. Ends with 3 when no line fits.
+    """,
+)
+@click.option("--since", metavar="TIME", help="Not before.")
+@click.option("--until", metavar="TIME", help="Not after.")
+@click.option("--level", type=click.Choice(LEVELS, case_sensitive=False), help="This severe or worse.")
+@click.option("--word", "words", multiple=True, metavar="WORD", help="The event: health, futu_connected, WATCHDOG, ...")
+@click.option("--symbol", "symbols", multiple=True, metavar="CODE", help="Lines that name this symbol.")
+@click.option(
+    "-n", "--lines", type=click.IntRange(0), metavar="N", help="The newest N (default: 100; with --since all)."
+)
+@click.option("-f", "--follow", is_flag=True, help="Go on with new lines until Ctrl-C.")
+@click.option(
+    "--file", "path", type=click.Path(path_type=Path, allow_dash=True), help="Read this file; - is standard input."
+)
+@click.option("--unit", default=UNIT, show_default=True, help="The recorder's systemd unit.")
+def command(
+    app: App,
+    since: str | None,
+    until: str | None,
+    level: str | None,
+    words: tuple[str, ...],
+    symbols: tuple[str, ...],
+    lines: int | None,
+    follow: bool,
+    path: Path | None,
+    unit: str,
+) -> None:
+    wanted = Filter(
+        since_ms=_moment_ms(app, since),
+        until_ms=_moment_ms(app, until),
+        level=level.upper() if level else None,
+        words=frozenset(words),
+        symbols=_codes(symbols),
+    )
+    limit = lines if lines is not None else None if since else DEFAULT_LINES
+    show = _show_json if app.as_json else _show_text
+    advice = "leave out a filter, or look further back with --since"
+    if path is None:
+        advice += (
+            f". Lines of {unit} are for root and the group systemd-journal to see; without systemd name the log with "
+            "--file"
+        )
+        shown = _from_journal(unit, wanted, limit, follow=follow, show=show)
+    elif str(path) == "-":
+        shown = _from_stream(sys.stdin.buffer, wanted, limit, follow=follow, show=show)
+    else:
+        shown = _from_file(path, wanted, limit, follow=follow, show=show)
+    if not shown and not follow:
+        raise NoData(f"no line fits; {advice}")
+
+
+_Show = Callable[[LogRecord], None]
+
+
+def _show_text(record: LogRecord) -> None:
+    print(record.line, flush=True)
+
+
+def _show_json(record: LogRecord) -> None:
+    print(json.dumps(record.as_json(), ensure_ascii=False), flush=True)
+
+
+def _moment_ms(app: App, text: str | None) -> int | None:
+    if text is None:
+        return None
+    ago = _AGO.fullmatch(text.strip())
+    if ago:
+        return app.now_ms - int(ago[1]) * _AGO_SEC[ago[2][0]] * 1000
+    from hk_tick_collector.cli.when import instant_ms  # noqa: PLC0415
+    from hk_tick_collector.market.sessions import hk_date  # noqa: PLC0415
+
+    # Log lines end their time in Z, which Python 3.10 does not read.
+    return instant_ms(re.sub(r"Z$", "+00:00", text.strip()), hk_date(app.now_ms))
+
+
+def _codes(symbols: tuple[str, ...]) -> frozenset[str]:
+    if not symbols:
+        return frozenset()
+    from hk_tick_collector.cli.when import symbol_list  # noqa: PLC0415
+
+    return frozenset(symbol_list(symbols))
+
+
+def _newest(records: Iterable[LogRecord], limit: int | None) -> Iterable[LogRecord]:
+    return records if limit is None else deque(records, maxlen=limit)
+
+
+def _show_all(records: Iterable[LogRecord], show: _Show) -> int:
+    shown = 0
+    for record in records:
+        show(record)
+        shown += 1
+    return shown
+
+
+def _from_stream(stream: BinaryIO, wanted: Filter, limit: int | None, *, follow: bool, show: _Show) -> int:
+    """Standard input ends by itself; followed, its lines are shown as they come."""
+    if follow:
+        return _show_all(wanted.of(from_text(_arriving(stream))), show)
+    return _show_all(_newest(wanted.of(from_text(_decoded(stream))), limit), show)
+
+
+def _from_file(path: Path, wanted: Filter, limit: int | None, *, follow: bool, show: _Show) -> int:
+    with path.open("rb") as file:
+        shown = _show_all(_newest(wanted.of(from_text(_decoded(file))), limit), show)
+        end = file.tell()
+    if follow:
+        _show_all(wanted.of(from_text(_growing(path, end))), show)
+    return shown
+
+
+def _decoded(lines: Iterable[bytes]) -> Iterator[str]:
+    return (line.decode("utf-8", "replace").rstrip("\r\n") for line in lines)
+
+
+def _arriving(stream: BinaryIO) -> Iterator[str | None]:
+    """Whole lines of a pipe; None when it pauses."""
+    rest = b""
+    while True:
+        if not select.select([stream], [], [], FOLLOW_INTERVAL_SEC)[0]:
+            yield None
+            continue
+        chunk = os.read(stream.fileno(), CHUNK_BYTES)
+        if not chunk:
+            break
+        *whole, rest = (rest + chunk).split(b"\n")
+        yield from _decoded(whole)
+    if rest:
+        yield from _decoded([rest])
+
+
+def _growing(path: Path, start: int) -> Iterator[str | None]:
+    """Whole lines as they are appended behind ``start``; None when nothing comes. A file that was cut or replaced
+    (logrotate) is read from its beginning."""
+    while True:
+        with path.open("rb") as file:
+            inode = os.fstat(file.fileno()).st_ino
+            file.seek(start)
+            rest = b""
+            while True:
+                chunk = file.read(CHUNK_BYTES)
+                *whole, rest = (rest + chunk).split(b"\n")
+                yield from _decoded(whole)
+                if chunk:
+                    continue
+                yield None
+                time.sleep(FOLLOW_INTERVAL_SEC)
+                if _was_replaced(path, inode, file.tell()):
+                    break
+        start = 0
+
+
+def _was_replaced(path: Path, inode: int, read_bytes: int) -> bool:
+    try:
+        now = path.stat()
+    except FileNotFoundError:
+        return False  # between the renaming and the new file
+    return now.st_ino != inode or now.st_size < read_bytes
+
+
+def _from_journal(unit: str, wanted: Filter, limit: int | None, *, follow: bool, show: _Show) -> int:
+    journalctl = shutil.which("journalctl")
+    if journalctl is None:
+        raise RecorderError(
+            "there is no journal on this machine (no journalctl): name the log with --file, - is standard input"
+        )
+    base = [journalctl, "--no-pager", "--output=json", f"--unit={unit}", *_journal_times(wanted)]
+    # Newest first, so that a few lines of a long journal come at once.
+    found: list[LogRecord] = []
+    cursor: str | None = None
+    complaint = ""
+    with _Journal([*base, "--reverse"]) as journal:
+        for entry in journal:
+            cursor = cursor or entry.get("__CURSOR")
+            record = from_journal(entry)
+            if record is not None and wanted.fits(record):
+                if limit is not None and len(found) >= limit:
+                    break
+                found.append(record)
+        else:
+            complaint = journal.complaint()
+    if cursor is None and complaint:
+        raise RecorderError(f"the journal cannot be read: {complaint} Name another log with --file")
+    shown = _show_all(reversed(found), show)
+    if follow:
+        newer = [f"--after-cursor={cursor}"] if cursor else []
+        with _Journal([*base, "--follow", "--no-tail", *newer]) as journal:
+            shown += _show_all(wanted.of(record for entry in journal if (record := from_journal(entry))), show)
+    return shown
+
+
+def _journal_times(wanted: Filter) -> list[str]:
+    times = []
+    if wanted.since_ms is not None:
+        times.append(f"--since=@{wanted.since_ms // 1000}")
+    if wanted.until_ms is not None:
+        times.append(f"--until=@{wanted.until_ms // 1000 + 1}")
+    return times
+
+
+class _Journal:
+    """A running ``journalctl`` and its entries; ended with the block."""
+
+    def __init__(self, command: list[str]) -> None:
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # noqa: S603 - ours
+
+    def __enter__(self) -> _Journal:
+        return self
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            try:
+                entry = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(entry, dict):
+                yield entry
+
+    def complaint(self) -> str:
+        """What it says when it fails, after its last entry."""
+        assert self._process.stderr is not None
+        text = self._process.stderr.read().decode("utf-8", "replace").strip()
+        return " ".join(text.split()) if self._process.wait() or text else ""
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+        for stream in (self._process.stdout, self._process.stderr):
+            if stream is not None:
+                stream.close()

@@ -1,0 +1,209 @@
+"""``hk-tickctl status``: is it running, and is everything as it should be? Once, or as a live screen."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from hk_tick_collector.cli import condition as view
+from hk_tick_collector.cli.common import EXIT_FINE, EXIT_NO_DATA, EXIT_PROBLEM, App, tickctl_command
+from hk_tick_collector.cli.condition import Condition
+from hk_tick_collector.cli.recorder import UNIT, days_text
+from hk_tick_collector.market.sessions import HK_TZ
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+WATCH_INTERVAL_SEC = 1.0
+_EXIT_CODES = {view.FINE: EXIT_FINE, view.PROBLEM: EXIT_PROBLEM, view.NO_DATA: EXIT_NO_DATA}
+_COLOURS = {"ok": "green", "warn": "yellow", "alert": "bold red", "problem": "bold red", "note": "yellow"}
+_UNITS = ("bytes", "KB", "MB", "GB", "TB")
+
+Row = tuple[str, str, str]  # what it is about, the text, its style
+
+
+@tickctl_command(
+    "status",
+    help="""Is it running, and is everything as it should be?
+
+    Shows the service, the process, OpenD, the phase of the market, rows, lag and rate, what waits in queue and spill,
+    holes, the disk and how long it lasts, the last alert, and how complete the newest day is. Reads what the recorder
+    writes every two seconds and disturbs nothing; also works while it hangs or is dead.
+
+    Ends with 0 when all is fine, 1 when something has to be done (not running, silent, an alert, disk full), 3 when
+    nothing is recorded and nothing runs. With --watch the screen is renewed every second until Ctrl-C (130); with
+    --watch --json a line of JSON comes every second.
+    """,
+)
+@click.option("--watch", is_flag=True, help="Renew the picture every second until Ctrl-C.")
+@click.option("--unit", default=UNIT, show_default=True, help="The recorder's systemd unit.")
+def command(app: App, watch: bool, unit: str) -> int:
+    if watch:
+        _watch(lambda: view.take(app, unit), as_json=app.as_json)
+    condition = view.take(app, unit)
+    app.emit(condition.as_json(), lambda: _print(condition))
+    return _EXIT_CODES[condition.verdict]
+
+
+def _watch(look: Callable[[], Condition], *, as_json: bool) -> None:
+    """Never returns: Ctrl-C ends it."""
+    if as_json or not sys.stdout.isatty():
+        while True:
+            condition = look()
+            if as_json:
+                print(json.dumps(condition.as_json(), ensure_ascii=False), flush=True)
+            else:
+                _print(condition)
+                print(flush=True)
+            time.sleep(WATCH_INTERVAL_SEC)
+    from rich.live import Live  # noqa: PLC0415
+
+    with Live(table(look()), screen=True, auto_refresh=False) as live:
+        while True:
+            time.sleep(WATCH_INTERVAL_SEC)
+            live.update(table(look()), refresh=True)
+
+
+def _print(condition: Condition) -> None:
+    if not sys.stdout.isatty():
+        for name, text, _ in rows(condition):
+            print(f"{name:<12}" + text.replace("\n", f"\n{'':<12}"))
+        return
+    from rich.console import Console  # noqa: PLC0415
+
+    Console().print(table(condition))
+
+
+def table(condition: Condition) -> Table:
+    """The picture."""
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(no_wrap=True, style="bold")
+    grid.add_column(overflow="fold")
+    for name, text, style in rows(condition):
+        grid.add_row(name, Text(text, style=style))
+    return grid
+
+
+def rows(condition: Condition) -> list[Row]:
+    """The picture's lines."""
+    lines = [_recorder(condition), ("service", _service(condition), "")]
+    status = condition.status
+    if condition.is_fresh and status is not None:
+        lines.append(("OpenD", _opend(condition), "" if status.opend_state == "ready" else _COLOURS["warn"]))
+    lines.append(("market", condition.phase.replace("_", " "), ""))
+    if condition.is_fresh and status is not None:
+        commit = "-" if status.commit_latency_p99_ms is None else f"{status.commit_latency_p99_ms:g} ms"
+        lag = "no tick yet" if status.newest_ts_ms is None else f"newest tick {_span(_lag_sec(condition))} old"
+        lines += [
+            ("stored", f"{status.stored_rows:,} ticks since the start, {status.rows_per_sec:,g} a second; {lag}", ""),
+            ("commit", f"99 % within {commit} of their receipt; WAL {_size(status.wal_bytes)}", ""),
+            (
+                "waiting",
+                f"queue {status.queue_rows:,}, in hand {status.in_hand_rows:,}, spill {status.spill_rows:,}",
+                "",
+            ),
+            ("holes", f"{status.open_holes:,} open; {status.missing_ticks:,} ticks missing", ""),
+        ]
+    lines += [("day", _day(condition), ""), ("disk", _disk(condition), ""), ("last alert", _last_alert(condition), "")]
+    lines += [("problem", text, _COLOURS["problem"]) for text in condition.problems]
+    lines += [("note", text, _COLOURS["note"]) for text in condition.notes]
+    return lines
+
+
+def _recorder(condition: Condition) -> Row:
+    status = condition.status
+    if not condition.is_running:
+        return "recorder", "not running", _COLOURS["problem"]
+    if not condition.is_fresh or status is None:
+        assert condition.process is not None
+        return "recorder", f"pid {condition.process.pid}, silent", _COLOURS["problem"]
+    pid = condition.process.pid if condition.process is not None else f"{status.pid} in another container"
+    since = f"since {_clock(status.started_at_ms)} (pid {pid}, version {status.version})"
+    return "recorder", f"{status.status}, running {since}", _COLOURS.get(status.status, "")
+
+
+def _service(condition: Condition) -> str:
+    service = condition.service
+    if service is None:
+        return "not under systemd"
+    if not service.installed:
+        return f"no unit {service.unit}"
+    restarts = f", {service.restarts} restarts" if service.restarts else ""
+    return f"{service.active_state} ({service.sub_state}), {service.enabled or 'not enabled'}{restarts}"
+
+
+def _opend(condition: Condition) -> str:
+    status = condition.status
+    assert status is not None
+    text = f"{status.opend_state.replace('_', ' ')}, {status.symbols_subscribed} of {status.symbols_wanted} symbols"
+    if status.market_hk:
+        text += f", market {status.market_hk}"
+    if status.symbols_refused:
+        named = "; ".join(f"{code}: {why}" for code, why in status.refused_symbols.items())
+        text += f"\n{status.symbols_refused} refused: {named}"
+    return text
+
+
+def _lag_sec(condition: Condition) -> float:
+    """The age of the newest tick. As the recorder wrote it while it is fresh: the file's own age is no lag."""
+    assert condition.status is not None
+    return condition.status.lag_sec or 0.0
+
+
+def _day(condition: Condition) -> str:
+    day = condition.day
+    if day is None:
+        return "nothing is recorded"
+    name = f"{day.trading_day} (today)" if day.is_today else f"{day.trading_day} (newest recorded)"
+    if day.error is not None:
+        return f"{name}: cannot be read"
+    states = ", ".join(f"{count} {state}" for state, count in day.state.symbols.items())
+    newest = f", newest {_clock(day.newest_ts_ms)}" if day.newest_ts_ms is not None else ""
+    return f"{name}: {day.rows:,} ticks{newest}; symbols: {states}"
+
+
+def _disk(condition: Condition) -> str:
+    disk = condition.disk
+    if disk is None:
+        return "does not answer"
+    if disk.day_bytes is None or disk.days_left is None:
+        lasts = "nothing recorded tells how long it lasts"
+    else:
+        lasts = f"lasts {days_text(disk.days_left)} recorded days of {_size(disk.day_bytes)}"
+    return f"{_size(disk.free_bytes)} free of {_size(disk.size_bytes)}; {lasts}"
+
+
+def _last_alert(condition: Condition) -> str:
+    status = condition.status
+    if status is None or status.last_alert_at_ms is None:
+        return "none known"
+    ago = _span((condition.at_ms - status.last_alert_at_ms) / 1000)
+    return f"{_clock(status.last_alert_at_ms)}, {ago} ago: {status.last_alert_reason}"
+
+
+def _clock(ts_ms: int) -> str:
+    return f"{datetime.fromtimestamp(ts_ms / 1000, HK_TZ):%Y-%m-%d %H:%M:%S} HKT"
+
+
+def _span(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.0f} h" if seconds < 172_800 else f"{seconds / 86_400:.0f} days"
+
+
+def _size(count_bytes: float) -> str:
+    unit = 0
+    while count_bytes >= 1000 and unit < len(_UNITS) - 1:
+        count_bytes, unit = count_bytes / 1000, unit + 1
+    return f"{count_bytes:,.0f} {_UNITS[unit]}" if unit < 3 else f"{count_bytes:,.1f} {_UNITS[unit]}"

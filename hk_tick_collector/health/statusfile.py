@@ -1,0 +1,255 @@
+"""The recorder's state as a small file, for whoever wants to know how it is: processes share nothing but files.
+
+Every ``STATUS_INTERVAL_SEC`` the loop takes the counters, and a thread of its own replaces the file in one step. A disk
+that hangs holds up that thread alone: no second write begins while one is under way, and none keeps the process from
+ending. A write that fails is counted and said, never more. The cost does not depend on rows or symbols.
+
+The file tells what was true at ``written_at_ms``. A living recorder whose file is old hangs, was stopped by a signal,
+or cannot write there. After an ordered end the last word is ``stopped``; any other last word means that it died.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, fields, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from hk_tick_collector.core.clock import Clock
+from hk_tick_collector.core.histogram import HistogramSnapshot
+from hk_tick_collector.core.logline import RateLimitedLog
+from hk_tick_collector.core.progress import Progress
+from hk_tick_collector.health.report import Backlog
+from hk_tick_collector.market.calendar import TradingCalendar
+
+STATUS_INTERVAL_SEC = 2.0
+CLOSE_TIMEOUT_SEC = 1.0
+LATENCY_WINDOW_WRITES = 30  # the latency is of about the last minute: two seconds hold too few commits
+MAX_REFUSED_NAMES = 20
+MAX_FILE_BYTES = 65_536  # a larger file is not ours
+LOG_PERIOD_SEC = 600
+
+STOPPING, STOPPED = "stopping", "stopped"
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class RecorderStatus:
+    """What the file holds. Times are UTC epoch milliseconds; None means that there is nothing to tell yet."""
+
+    pid: int
+    version: str
+    process_space: str  # in which the pid holds, see ``process_space``
+    started_at_ms: int
+    written_at_ms: int
+    status: str  # ok, warn or alert as in the health line; stopping, stopped
+    reason: str | None = None
+    last_alert_at_ms: int | None = None  # when the status was alert last, also in an earlier run
+    last_alert_reason: str | None = None
+    phase: str = ""  # what the market does
+    opend_state: str = ""  # down, connecting, not_ready, ready
+    market_hk: str = ""  # what OpenD says of the market
+    symbols_wanted: int = 0
+    symbols_subscribed: int = 0
+    symbols_refused: int = 0
+    refused_symbols: dict[str, str] = field(default_factory=dict)  # why; MAX_REFUSED_NAMES at most
+    stored_rows: int = 0  # since the start
+    rows_per_sec: float = 0.0  # stored, since the file was written last
+    newest_ts_ms: int | None = None  # newest event time seen
+    lag_sec: float | None = None  # its age when this was written
+    last_commit_age_sec: float | None = None
+    commit_latency_p99_ms: float | None = None  # from receipt to commit, of about the last minute
+    queue_rows: int = 0
+    in_hand_rows: int = 0
+    spill_rows: int = 0
+    refused_rows: int = 0  # lost: neither queue nor spill could take them
+    quarantined_rows: int = 0
+    open_holes: int = 0
+    missing_ticks: int = 0
+    wal_bytes: int = 0
+    write_errors: int = 0
+    disconnections: int = 0
+
+
+def process_space() -> str:
+    """Where this process can look up others by pid: its host and its pid namespace (a container has its own)."""
+    try:
+        namespace = str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        namespace = "unknown"
+    return f"{os.uname().nodename} {namespace}"
+
+
+def read_status(path: Path) -> RecorderStatus | None:
+    """The file's content; None when there is no file, or none of ours. Fields that another version knows are left out,
+    those that it lacks have their default. OSError when it may not be read."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_FILE_BYTES + 1)
+        data = json.loads(content)
+    except (FileNotFoundError, ValueError):
+        return None
+    if not isinstance(data, dict) or len(content) > MAX_FILE_BYTES:
+        return None
+    known = {name: value for name, value in data.items() if _fits(name, value)}
+    try:
+        return RecorderStatus(**known)
+    except TypeError:  # one without which there is no status
+        return None
+
+
+_KINDS = get_type_hints(RecorderStatus)
+_FIELDS = {one.name for one in fields(RecorderStatus)}
+
+
+def _fits(name: str, value: object) -> bool:
+    """Is this a field of ours with a value of its kind? A whole number may stand where a fraction may."""
+    if name not in _FIELDS or isinstance(value, bool):
+        return False
+    kinds = getattr(_KINDS[name], "__args__", (_KINDS[name],))
+    if name == "refused_symbols":
+        return isinstance(value, dict)
+    return isinstance(value, kinds) or (float in kinds and isinstance(value, int))
+
+
+class StatusFile:
+    """Writes the file. Used on the loop; ``replace_content`` is called on a thread and may take its time or raise
+    OSError."""
+
+    def __init__(
+        self,
+        path: Path,
+        replace_content: Callable[[Path, bytes], None],
+        progress: Progress,
+        backlog: Callable[[], Backlog],
+        status: Callable[[Backlog], tuple[str, str | None]],
+        calendar: TradingCalendar,
+        clock: Clock,
+        version: str,
+    ) -> None:
+        """``status``: the health line's word and reason."""
+        self._path = path
+        self._replace_content = replace_content
+        self._progress = progress
+        self._backlog = backlog
+        self._status = status
+        self._calendar = calendar
+        self._clock = clock
+        self._version = version
+        self._started_at_ms = clock.now_ms()
+        self._rows_then = (clock.monotonic(), progress.ingest.persisted_rows)
+        self._latencies: deque[HistogramSnapshot] = deque(maxlen=LATENCY_WINDOW_WRITES)
+        self._latencies.append(progress.ingest.commit_latency_ms.snapshot())
+        self._last_alert = _last_alert(path)
+        self._loop = asyncio.get_running_loop()
+        self._idle = asyncio.Event()  # no write is under way
+        self._idle.set()
+        self._limited_log = RateLimitedLog(_log, LOG_PERIOD_SEC, clock.monotonic)
+        self.failed_writes = 0  # refused by the system, or left out because the one before had not returned
+
+    def write(self, stopping: str | None = None) -> None:
+        """Write what is true now. ``stopping``: why the recorder stops, when it does."""
+        if not self._idle.is_set():
+            self._complain("the write before has not returned")
+            return
+        self._start(self._take(stopping))
+
+    async def close(self, reason: str) -> None:
+        """The last word after an ordered end. Gives up after CLOSE_TIMEOUT_SEC: the file is then merely old."""
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._write_last(reason), CLOSE_TIMEOUT_SEC)
+
+    async def _write_last(self, reason: str) -> None:
+        await self._idle.wait()
+        self._start(replace(self._take(reason), status=STOPPED))
+        await self._idle.wait()
+
+    def _start(self, status: RecorderStatus) -> None:
+        self._idle.clear()
+        # A daemon thread, not the loop's executor: that one is waited for when the process ends.
+        threading.Thread(target=self._write, args=(status,), name="status_file", daemon=True).start()
+
+    def _write(self, status: RecorderStatus) -> None:
+        try:
+            content = json.dumps(asdict(status), ensure_ascii=False, indent=1)
+            self._replace_content(self._path, content.encode("utf-8", "replace") + b"\n")
+        except OSError as exc:
+            self._complain(exc.strerror or str(exc))
+        finally:
+            with contextlib.suppress(RuntimeError):  # the loop has ended, and nobody waits
+                self._loop.call_soon_threadsafe(self._idle.set)
+
+    def _complain(self, error: str) -> None:
+        self.failed_writes += 1
+        self._limited_log.log(
+            logging.WARNING,
+            "status_file_failed",
+            path=self._path,
+            error=error,
+            action="recording goes on; hk-tickctl status shows old numbers until it works again",
+        )
+
+    def _take(self, stopping: str | None) -> RecorderStatus:
+        feed, ingest = self._progress.feed, self._progress.ingest
+        now_ms, now_sec = self._clock.now_ms(), self._clock.monotonic()
+        backlog = self._backlog()
+        status, reason = (STOPPING, stopping) if stopping is not None else self._status(backlog)
+        if status == "alert":
+            self._last_alert = (now_ms, reason)
+        then_sec, then_rows = self._rows_then
+        self._rows_then = (now_sec, ingest.persisted_rows)
+        latency = ingest.commit_latency_ms.snapshot()
+        p99_ms = latency.since(self._latencies[0]).quantile(0.99)
+        self._latencies.append(latency)
+        return RecorderStatus(
+            pid=os.getpid(),
+            version=self._version,
+            process_space=process_space(),
+            started_at_ms=self._started_at_ms,
+            written_at_ms=now_ms,
+            status=status,
+            reason=reason,
+            last_alert_at_ms=self._last_alert[0],
+            last_alert_reason=self._last_alert[1],
+            phase=str(self._calendar.phase(now_ms)),
+            opend_state=feed.opend_state,
+            market_hk=feed.market_hk,
+            symbols_wanted=feed.symbols_wanted,
+            symbols_subscribed=feed.symbols_subscribed,
+            symbols_refused=feed.symbols_refused,
+            refused_symbols=dict(islice(feed.refused_symbols.items(), MAX_REFUSED_NAMES)),
+            stored_rows=ingest.persisted_rows,
+            rows_per_sec=round((ingest.persisted_rows - then_rows) / max(now_sec - then_sec, 1e-3), 1),
+            newest_ts_ms=feed.max_ts_ms or None,
+            lag_sec=round((now_ms - feed.max_ts_ms) / 1000, 3) if feed.max_ts_ms else None,
+            last_commit_age_sec=round(now_sec - ingest.last_commit_monotonic, 3) if ingest.commits else None,
+            commit_latency_p99_ms=None if p99_ms is None else round(p99_ms, 1),
+            queue_rows=backlog.queue_rows,
+            in_hand_rows=backlog.in_hand_rows,
+            spill_rows=backlog.spill_rows,
+            refused_rows=ingest.refused_rows,
+            quarantined_rows=ingest.quarantined_rows,
+            open_holes=backlog.open_holes,
+            missing_ticks=ingest.missing_ticks,
+            wal_bytes=backlog.wal_bytes,
+            write_errors=ingest.write_errors,
+            disconnections=feed.disconnections,
+        )
+
+
+def _last_alert(path: Path) -> tuple[int | None, str | None]:
+    """What the run before left: an alert that ended in a restart is the one somebody will ask about."""
+    try:
+        before: Any = read_status(path)
+    except OSError:
+        before = None
+    return (None, None) if before is None else (before.last_alert_at_ms, before.last_alert_reason)
