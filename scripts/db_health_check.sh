@@ -165,12 +165,12 @@ check_integrity() {
   [[ $depth != full ]] || pragma=integrity_check
   answer=$(sql "$db" "PRAGMA $pragma" 2>&1 || true)
   print "$pragma" "$(head -n 1 <<<"$answer")"
-  [[ $answer == ok ]] || fail "the file is damaged: python -m hk_tick_collector.store.salvage $db"
+  [[ $answer == ok ]] || fail "the file is damaged: hk-tickctl salvage $db"
 }
 
 # A query that fails after the first ones worked: a damaged page.
 set -E
-trap 'trap - ERR; fail "$db cannot be read to its end (above): python -m hk_tick_collector.store.salvage $db"; finish' ERR
+trap 'trap - ERR; fail "$db cannot be read to its end (above): hk-tickctl salvage $db"; finish' ERR
 
 columns=$(sql "$db" "SELECT name FROM pragma_table_info('ticks')")
 occurrence='' pushed="WHERE push_type = 'push'"

@@ -10,6 +10,7 @@ The schema's version is in the file's metadata; a reader of ours refuses a versi
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -37,30 +38,49 @@ def hive_path(root: Path, day: str, market: str = MARKET_HK) -> Path:
     return root / f"market={market}" / f"day={day}" / FILE_NAME
 
 
+# pandas makes floats of integers with NULLs, and a sequence does not survive that: this asks for its nullable integers.
+_PANDAS = json.dumps(
+    {
+        "columns": [
+            {"name": name, "field_name": name, "pandas_type": "int64", "numpy_type": "Int64", "metadata": None}
+            for name in ("volume", "seq")
+        ],
+        "index_columns": [],
+        "column_indexes": [],
+        "creator": {"library": "pyarrow", "version": pa.__version__},
+        "pandas_version": "2.0.0",
+    }
+).encode()
+
+
 def file_schema() -> pa.Schema:
     """What a file holds, with the schema's version in its metadata."""
-    return ticks_schema(FILE_COLUMNS).with_metadata({VERSION_KEY: str(SCHEMA_VERSION).encode()})
+    metadata = {VERSION_KEY: str(SCHEMA_VERSION).encode(), b"pandas": _PANDAS}
+    return ticks_schema(FILE_COLUMNS).with_metadata(metadata)
 
 
-def write_sorted(path: Path, tables: Iterable[pa.Table]) -> int:
+def write_sorted(path: Path, tables: Iterable[pa.Table], schema: pa.Schema | None = None) -> int:
     """Write tables that are in order and follow each other (``order.sorted_tables``) to a new file; rows written.
 
+    ``schema``: ``file_schema`` with other types, which the tables must have then.
     ``path`` is the caller's temporary name: it is neither synced nor renamed here. OSError when the disk refuses.
     """
     rows = 0
+    schema = file_schema() if schema is None else schema
+    floats = [name for name in _SPLIT if pa.types.is_floating(schema.field(name).type)]
     with pq.ParquetWriter(
         path,
-        file_schema(),
+        schema,
         compression="zstd",
         compression_level=ZSTD_LEVEL,
-        use_dictionary=list(_DICTIONARY),
-        column_encoding={**dict.fromkeys(_DELTA, "DELTA_BINARY_PACKED"), **dict.fromkeys(_SPLIT, "BYTE_STREAM_SPLIT")},
+        use_dictionary=[*_DICTIONARY, *(name for name in _SPLIT if name not in floats)],
+        column_encoding={**dict.fromkeys(_DELTA, "DELTA_BINARY_PACKED"), **dict.fromkeys(floats, "BYTE_STREAM_SPLIT")},
         write_page_index=True,
         write_page_checksum=True,
         sorting_columns=[pq.SortingColumn(FILE_COLUMNS.index("symbol")), pq.SortingColumn(FILE_COLUMNS.index("ts_ms"))],
     ) as writer:
         for table in tables:
-            writer.write_table(table.select(list(FILE_COLUMNS)).cast(file_schema()), row_group_size=ROW_GROUP_ROWS)
+            writer.write_table(table.select(list(FILE_COLUMNS)).cast(schema), row_group_size=ROW_GROUP_ROWS)
             rows += table.num_rows
     return rows
 

@@ -1,22 +1,17 @@
-"""``python -m hk_tick_collector.store.salvage FILE [--into DB]``: save what can be read from a damaged day file.
+"""Save what can be read from a damaged day file (``hk-tickctl salvage``).
 
-FILE is opened read-only and never changed. Its rows are read in order of rowid; where SQLite reports damage, the rest
-is halved until every row is either read or stands alone as unreadable, so one broken page costs the rows of that page.
-SQLite keeps no checksums; damage that it cannot see shows as values of the wrong kind, or as rowids that are missing in
-a file that only ever grew: both count as unreadable.
+The file is opened read-only and never changed. Its rows are read in order of rowid; where SQLite reports damage, the
+rest is halved until every row is either read or stands alone as unreadable, so one broken page costs the rows of that
+page. SQLite keeps no checksums; damage that it cannot see shows as values of the wrong kind, or as rowids that are
+missing in a file that only ever grew: both count as unreadable.
 
-Rows go into DB by INSERT OR IGNORE with their old ``inserted_at_ms``, in short transactions, so that a recorder may be
-writing to the same file. DB defaults to the day file beside a FILE named ``YYYYMMDD.db.corrupt-<utc>``; it is made when
-absent.
-
-Exit codes: 0 every row was read, 1 something was unreadable, 2 usage (no such file, no target, target not writable).
+Rows go into the target by INSERT OR IGNORE with their old ``inserted_at_ms``, in short transactions, so that a
+recorder may be writing to the same file.
 """
 
 from __future__ import annotations
 
-import argparse
 import sqlite3
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -34,12 +29,11 @@ from hk_tick_collector.store.connect import (
     translate,
 )
 from hk_tick_collector.store.coverage import DayCoverage
-from hk_tick_collector.store.layout import check_day, day_file, parse_day, set_aside_day, sqlite_files
+from hk_tick_collector.store.layout import check_day, parse_day, sqlite_files
 from hk_tick_collector.store.reader import open_read_only, select_list
 
 CHUNK_ROWS = 1000  # rows a transaction of the target
 MIN_ROW_BYTES = 24  # no stored tick is smaller; bounds the rowids when the last one cannot be read
-MAX_RANGES_SHOWN = 50
 PROBES = 1024  # rowids tried all over the table before a large range of it is taken apart row by row
 
 Row = tuple[Any, ...]
@@ -80,27 +74,27 @@ class _Damage(Exception):
 
 
 def salvage(source: Path, into: Path) -> SalvageReport:
-    """Copy every readable row of ``source`` into the day file ``into``. StoreError when ``into`` cannot be written."""
+    """Copy every readable row of ``source`` into the day file ``into``, which is made when absent, but not for a source
+    that cannot be opened at all. StoreError when ``into`` cannot be written."""
     report = SalvageReport()
-    with closing(open_day_file(into, SqliteOptions())) as target:
-        try:
-            conn = open_read_only(source, damaged=True)
-        except StoreError as exc:
-            report.problem = str(exc)
-            return report
-        with closing(conn):
-            chunk: list[Row] = []
-            for row in _readable_rows(conn, source, report):
-                chunk.append(row)
-                if len(chunk) >= CHUNK_ROWS:
-                    _store(target, into, chunk, report)
-                    chunk = []
-            _store(target, into, chunk, report)
-        _recount(target, into)
+    try:
+        conn = open_read_only(source, damaged=True)
+    except StoreError as exc:
+        report.problem = str(exc)
+        return report
+    with closing(conn), closing(open_day_file(into, SqliteOptions())) as target:
+        chunk: list[Row] = []
+        for row in _readable_rows(conn, source, report):
+            chunk.append(row)
+            if len(chunk) >= CHUNK_ROWS:
+                _store(target, into, chunk, report)
+                chunk = []
+        _store(target, into, chunk, report)
+        recount(target, into)
     return report
 
 
-def _recount(target: sqlite3.Connection, into: Path) -> None:
+def recount(target: sqlite3.Connection, into: Path) -> None:
     """Bring ``coverage`` and ``gaps`` of the day file in step with the rows it has now."""
     try:
         target.execute("BEGIN IMMEDIATE")
@@ -230,57 +224,3 @@ def _store(target: sqlite3.Connection, path: Path, rows: Sequence[Row], report: 
         _store(target, path, rows[middle:], report)
         return
     report.copied_rows += target.total_changes - before_rows
-
-
-def _default_target(source: Path) -> Path | None:
-    day = set_aside_day(source)
-    return day_file(source.parent, day) if day else None
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(text + "\n")
-
-
-def _print_report(report: SalvageReport, source: Path, into: Path) -> None:
-    _say(f"salvage of {source} into {into}")
-    if report.problem is not None:
-        _say(f"  nothing can be read: {report.problem}")
-    _say(f"  rows read: {report.read_rows}")
-    _say(f"  rows copied: {report.copied_rows} (the others were there already)")
-    if report.refused_rows:
-        _say(f"  rows the target refused: {report.refused_rows}")
-    _say(f"  unreadable ranges of rowid: {len(report.unreadable)}")
-    for low, high in report.unreadable[:MAX_RANGES_SHOWN]:
-        _say(f"    {low}..{high} ({high - low + 1} rows at most)")
-    if len(report.unreadable) > MAX_RANGES_SHOWN:
-        _say(f"    and {len(report.unreadable) - MAX_RANGES_SHOWN} more")
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m hk_tick_collector.store.salvage", description="Copy what can be read from a damaged day file."
-    )
-    parser.add_argument(
-        "file", type=Path, help="the damaged file, for example 20261120.db.corrupt-20261120T013000.000Z"
-    )
-    parser.add_argument("--into", type=Path, metavar="DB", help="the day file to copy into")
-    args = parser.parse_args(argv)
-    source: Path = args.file
-    into: Path | None = args.into or _default_target(source)
-    if not source.is_file():
-        parser.error(f"{source} is not a file; name the damaged day file")
-    if into is None:
-        parser.error(f"{source.name} is not named YYYYMMDD.db.corrupt-<utc>; name the target with --into YYYYMMDD.db")
-    if into.exists() and into.samefile(source):
-        parser.error(f"{source} cannot be salvaged into itself; move it away first or name another target")
-    try:
-        report = salvage(source, into)
-    except StoreError as exc:
-        parser.error(f"cannot write to {into}: {exc}")
-    _print_report(report, source, into)
-    return 0 if report.clean else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -182,7 +182,7 @@ class DayFileWriter:
                 path=path,
                 moved_to=target,
                 reason=reason,
-                todo=f"python -m hk_tick_collector.store.salvage {target}",
+                todo=f"hk-tickctl salvage {target}",
             )
         )
         return target

@@ -18,7 +18,7 @@ import pytest
 from hk_tick_collector.core.tick import seq_counter
 from tests.faults.broken_recorder import POISON_EVERY
 from tests.faults.lab import BEFORE_OPENING, SYMBOLS, Lab, codes, count_lines, healed, kill_9, locked, more_recorded
-from tests.harness import Recorder, clean_env, wait_until
+from tests.harness import BIN, Recorder, clean_env, wait_until
 
 BROKEN = Path(__file__).with_name("broken_recorder.py")
 MEMORY_LIMIT_BYTES = 400 * 1000 * 1000
@@ -218,7 +218,7 @@ def test_salvage_brings_back_what_opend_no_longer_shows(lab: Lab) -> None:
     again.wait_for("backfill_done")
     again.wait_for("health connected=True .*open_holes=0")
     salvage = subprocess.run(
-        [sys.executable, "-m", "hk_tick_collector.store.salvage", found.group(1)],
+        [str(BIN / "hk-tickctl"), "salvage", found.group(1)],
         env=clean_env(lab.directory / "home"), capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert salvage.returncode == 1, salvage.stdout + salvage.stderr  # the damaged pages are unreadable, the rest is not

@@ -160,7 +160,7 @@ def test_a_damaged_file_is_named(data_root: Path) -> None:
         file.write(b"\xff" * 2048)
     done = _bash("db_health_check.sh", "--market", "closed", db)
     assert done.returncode == 1, done.stdout
-    assert "store.salvage" in done.stdout
+    assert "hk-tickctl salvage" in done.stdout
 
 
 def test_files_that_are_none(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Salvage from files that are really damaged, as a command and as a function."""
+"""Salvage from files that are really damaged; tests/integration/test_tickctl_store_tools.py has the command."""
 
 from __future__ import annotations
 
@@ -6,15 +6,13 @@ import contextlib
 import os
 import random
 import sqlite3
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from hk_tick_collector.core.tick import Tick
 from hk_tick_collector.store.reader import iter_ticks
-from hk_tick_collector.store.salvage import main, salvage
+from hk_tick_collector.store.salvage import salvage
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.unit.store_ticks import DAY, query, tick, ticks
 from tests.unit.test_store_connect import LEGACY_ROW, make_legacy
@@ -64,15 +62,13 @@ def assert_true_rows(target: Path, at_least: int) -> None:
     assert len(found) >= at_least
 
 
-def test_whole_file_is_copied_with_its_insert_times(broken, target, capsys):
+def test_whole_file_is_copied_with_its_insert_times(broken, target):
     inserted = query(broken, "SELECT seq, inserted_at_ms FROM ticks")
-    assert main([str(broken)]) == 0
+    report = salvage(broken, target)
+    assert (report.read_rows, report.copied_rows, report.clean) == (ROWS, ROWS, True)
     assert sorted(query(target, "SELECT seq, inserted_at_ms FROM ticks")) == sorted(inserted)
-    out = capsys.readouterr().out
-    assert f"rows read: {ROWS}" in out
-    assert f"rows copied: {ROWS}" in out
-    assert main([str(broken)]) == 0
-    assert "rows copied: 0" in capsys.readouterr().out
+    again = salvage(broken, target)
+    assert (again.read_rows, again.copied_rows, again.clean) == (ROWS, 0, True)
 
 
 def test_rows_join_those_that_were_stored_since(broken, target):
@@ -86,17 +82,16 @@ def test_rows_join_those_that_were_stored_since(broken, target):
 
 
 @pytest.mark.parametrize("content", [None, b"\0" * PAGE, b"\xff" * PAGE], ids=["noise", "zeros", "ones"])
-def test_pages_in_the_middle_cost_their_own_rows(broken, target, capsys, content):
+def test_pages_in_the_middle_cost_their_own_rows(broken, target, content):
     leaves = pages_of(broken, "ticks", b"\r")
     for page in (leaves[len(leaves) // 3], leaves[len(leaves) // 3 + 1], leaves[-10]):
         overwrite(broken, page, content)
     before = broken.read_bytes()
-    assert main([str(broken)]) == 1
+    report = salvage(broken, target)
     assert_true_rows(target, ROWS - 3 * 50)
     lost = ROWS - len(list(iter_ticks(target)))
-    out = capsys.readouterr().out
-    assert f"rows read: {ROWS - lost}" in out
-    assert "unreadable ranges of rowid: " in out
+    assert report.read_rows == ROWS - lost
+    assert report.unreadable
     assert lost > 0
     assert broken.read_bytes() == before
 
@@ -128,11 +123,11 @@ def test_indexes_do_not_matter(broken, target):
     assert (report.read_rows, report.clean) == (ROWS, True)
 
 
-def test_root_of_the_table_is_damaged(broken, target, capsys):
+def test_root_of_the_table_is_damaged(broken, target):
     root_page = query(broken, "SELECT rootpage FROM sqlite_master WHERE name = 'ticks'")[0][0] - 1
     overwrite(broken, root_page)
-    assert main([str(broken)]) == 1
-    assert "rows read: 0" in capsys.readouterr().out
+    report = salvage(broken, target)
+    assert (report.read_rows, report.clean) == (0, False)
 
 
 def test_truncated_file(broken, target):
@@ -143,10 +138,12 @@ def test_truncated_file(broken, target):
     assert_true_rows(target, ROWS // 3)
 
 
-def test_no_database_at_all(broken, target, capsys):
+def test_no_database_at_all(broken, target):
     broken.write_bytes(b"garbage " * 5000)
-    assert main([str(broken)]) == 1
-    assert "not a database" in capsys.readouterr().out
+    report = salvage(broken, target)
+    assert not report.clean
+    assert "not a database" in (report.problem or "")
+    assert not target.exists()
 
 
 def test_values_of_the_wrong_kind_are_not_copied(broken, target):
@@ -178,7 +175,7 @@ def test_file_of_an_earlier_recorder_with_deleted_rows_is_clean(tmp_path, target
     with contextlib.closing(sqlite3.connect(old)) as conn:
         conn.execute("DELETE FROM ticks WHERE rowid IN (1, 3)")
         conn.commit()
-    assert main([str(old), "--into", str(target)]) == 0
+    assert salvage(old, target).clean
     assert [row.seq for row in iter_ticks(target)] == [1, 3]
 
 
@@ -190,38 +187,3 @@ def test_rows_without_sequence(tmp_path, target):
     for _ in range(2):
         assert salvage(tmp_path / "a" / f"{DAY}.db", target).clean
     assert list(iter_ticks(target)) == rows
-
-
-@pytest.mark.parametrize(
-    ("arguments", "says"),
-    [
-        ([], "required"),
-        (["absent.db"], "is not a file"),
-        (["other.db"], "--into"),
-        ([f"{DAY}.db", "--into", f"{DAY}.db"], "into itself"),
-        (["other.db", "--into", "directory"], "cannot write"),
-        (["other.db", "--unknown"], "unrecognized"),
-    ],
-)
-def test_usage_errors(tmp_path, arguments, says):
-    (tmp_path / "other.db").touch()
-    (tmp_path / f"{DAY}.db").touch()
-    (tmp_path / "directory").mkdir()
-    done = subprocess.run(
-        [sys.executable, "-m", "hk_tick_collector.store.salvage", *arguments],
-        cwd=tmp_path, capture_output=True, text=True, check=False,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-    )  # fmt: skip
-    assert done.returncode == 2
-    assert says in done.stderr
-    assert "Traceback" not in done.stderr
-
-
-def test_as_a_command(broken, target):
-    done = subprocess.run(
-        [sys.executable, "-m", "hk_tick_collector.store.salvage", str(broken)],
-        capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2],
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert f"rows copied: {ROWS}" in done.stdout
-    assert query(target, "SELECT COUNT(*) FROM ticks") == [(ROWS,)]

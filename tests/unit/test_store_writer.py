@@ -362,7 +362,7 @@ def test_corrupt_file_is_set_aside_and_recording_goes_on(writer, db, tmp_path, c
     assert moved == tmp_path / f"{DAY}.db.corrupt-20261120T013005.000Z"
     assert moved.read_bytes().startswith(b"garbage")
     assert "day_file_set_aside" in caplog.text
-    assert "store.salvage" in caplog.text
+    assert "hk-tickctl salvage" in caplog.text
     assert writer.write(ticks(10)).inserted_rows == 10
     assert writer.set_aside("20200101", "absent") is None
 

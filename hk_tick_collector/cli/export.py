@@ -1,0 +1,211 @@
+"""``hk-tickctl export``: days, live and archived, as files for other programs."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from hk_tick_collector.cli.common import App, be_gentle, print_table, progress, say, tickctl_command
+from hk_tick_collector.cli.ending import clean_ending
+from hk_tick_collector.cli.when import some_days, symbol_list
+from hk_tick_collector.core.errors import NoData
+from hk_tick_collector.feed.mapping import TICK_TYPES
+from hk_tick_collector.market.sessions import DayKind, hk_date, recording_window
+
+if TYPE_CHECKING:
+    from hk_tick_collector.export.job import Exported
+    from hk_tick_collector.export.rows import Advance, DayPart, Selection
+
+PARQUET, CSV, FUTU_ZIP, SQLITE = FORMATS = ("parquet", "csv", "futu-zip", "sqlite")
+FILES_SHOWN = 50
+_NAMELESS_TYPE = re.compile(r"TYPE_\d+", re.ASCII)  # as the recorder stores types that its OpenD package does not know
+
+
+@tickctl_command(
+    "export",
+    help="""Write days as files for other programs.
+
+    \b
+    parquet   a tree market=HK/day=YYYYMMDD/ticks.parquet under --output, sorted by symbol and time
+    csv       the 18 columns of the table ticks; one file a day
+    futu-zip  a zip a day with one CSV a symbol: code, name, time, price, volume, turnover,
+              ticker_direction, sequence, type
+    sqlite    the table ticks with its indexes
+
+    --output is a directory, or a file name in which {day} (and with --split-symbols {symbol}) may stand:
+    out/{day}.csv.zst. A csv or sqlite name without {day} takes all days in one file. Files appear whole or not at
+    all. A day that is still being recorded is exported as far as it has come.
+    """,
+)
+@click.argument("format_", metavar="FORMAT", type=click.Choice(FORMATS))
+@click.option("--output", "-o", required=True, metavar="DIR|FILE", help="Where to write.")
+@click.option("--days", help="YYYYMMDD, today, last, or a range A..B; ends may be left out. Default: all days.")
+@click.option("--symbols", multiple=True, help="Only these: HK.00700,HK.00005 or @file. Default: all.")
+@click.option("--type", "types", multiple=True, help="Only these tick types, for example AUTO_MATCH,AUCTION.")
+@click.option("--exclude-type", "without_types", multiple=True, help="All but these tick types, for example ODD_LOT.")
+@click.option("--force", is_flag=True, help="Replace files that exist.")
+@click.option(
+    "--prices", type=click.Choice(["double", "decimal"]), help="parquet: double (as stored) or decimal(18,4)."
+)
+@click.option("--times", type=click.Choice(["ms", "iso"]), help="csv: epoch milliseconds (default) or ISO 8601, UTC.")
+@click.option("--split-symbols", is_flag=True, help="csv: one file a day and symbol.")
+@click.option(
+    "--names",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="futu-zip: a CSV of code,name for the column name, which is empty otherwise.",
+)
+def command(
+    app: App,
+    format_: str,
+    output: str,
+    days: str | None,
+    symbols: Sequence[str],
+    types: Sequence[str],
+    without_types: Sequence[str],
+    force: bool,
+    prices: str | None,
+    times: str | None,
+    split_symbols: bool,
+    names: Path | None,
+) -> int | None:
+    """Run it."""
+    for given, option, fits in (
+        (prices, "--prices", PARQUET), (times, "--times", CSV), (split_symbols, "--split-symbols", CSV),
+        (names, "--names", FUTU_ZIP),
+    ):  # fmt: skip
+        if given and format_ != fits:
+            raise click.UsageError(f"{option} is for {fits}, not for {format_}")
+    name_of = _names(names) if names else {}
+    selected = (tuple(symbol_list(symbols)) if symbols else (), _types(types), _types(without_types))
+
+    from hk_tick_collector.export.rows import Selection  # noqa: PLC0415 - Arrow takes its time
+
+    parts = _parts(app, days, Selection(*selected))
+    be_gentle()
+    total = sum(part.rows_at_most() for part in parts)
+    with clean_ending(), progress(f"export {format_}", total) as advance:
+        options = _Options(format_, output, force, prices == "decimal", times or "ms", split_symbols, name_of)
+        done = list(_run(options, parts, advance))
+    app.emit(_as_json(format_, done), lambda: _show(done))
+    return None
+
+
+@dataclass(frozen=True)
+class _Options:
+    format_: str
+    output: str
+    force: bool
+    decimal: bool
+    times: str
+    split_symbols: bool
+    name_of: dict[str, str]
+
+
+def _run(options: _Options, parts: Sequence[DayPart], advance: Advance) -> Iterator[Exported]:
+    """The files of the export, one after the other as they are written."""
+    from hk_tick_collector.export import csv_files, futu_zip, job, parquet_tree, sqlite_file  # noqa: PLC0415
+    from hk_tick_collector.export.target import BadPattern, pattern_of  # noqa: PLC0415
+
+    write: job.Write
+    if options.format_ == PARQUET:
+        if options.output.endswith(".parquet"):
+            raise click.UsageError("a Parquet export is a tree of files: name a directory")
+        write = lambda path, tables, _: parquet_tree.write_parquet(path, tables, decimal=options.decimal)  # noqa: E731
+        return job.export_tree(parts, Path(options.output), write, force=options.force, advance=advance)
+    if options.format_ == CSV:
+        suffixes: tuple[str, ...] = csv_files.SUFFIXES
+        write = lambda path, tables, target: csv_files.write_csv(path, tables, like=target, times=options.times)  # noqa: E731
+    elif options.format_ == FUTU_ZIP:
+        suffixes = futu_zip.SUFFIXES
+        write = lambda path, tables, _: futu_zip.write_zip(path, tables, options.name_of)  # noqa: E731
+    else:
+        suffixes = sqlite_file.SUFFIXES
+        write = lambda path, tables, _: sqlite_file.write_sqlite(path, tables)  # noqa: E731
+    try:
+        pattern = pattern_of(options.output, suffixes, split_symbols=options.split_symbols)
+        if options.split_symbols:
+            return job.export_symbols(parts, pattern, write, force=options.force, advance=advance)
+        one_day = options.format_ == FUTU_ZIP
+        return job.export_files(parts, pattern, write, force=options.force, advance=advance, one_day_a_file=one_day)
+    except BadPattern as exc:
+        raise click.UsageError(str(exc)) from exc
+
+
+def _parts(app: App, days: str | None, selection: Selection) -> list[DayPart]:
+    """What is exported of each day; NoData when no day has one of the symbols."""
+    from hk_tick_collector.export.rows import DayPart  # noqa: PLC0415
+
+    parts = []
+    for name in some_days(app, days):
+        day = app.catalog.day(name)
+        if day.conflict:
+            say(day.conflict)
+        part = DayPart(day, selection, _is_so_far(app, name))
+        if part.symbols():
+            parts.append(part)
+        else:
+            say(f"{name}: no ticks of {', '.join(selection.symbols) or 'any symbol'}; left out")
+    absent = set(selection.symbols).difference(*(part.symbols() for part in parts))
+    if not parts:
+        raise NoData("no recorded day of these has ticks of " + (", ".join(selection.symbols) or "any symbol"))
+    if absent:
+        say(f"no ticks on any of these days: {', '.join(sorted(absent))}")
+    return parts
+
+
+def _is_so_far(app: App, day: str) -> bool:
+    """Is the day still being recorded?"""
+    if day != hk_date(app.now_ms):
+        return False
+    kind = app.calendar.day_kind(day)
+    return kind is DayKind.CLOSED or app.now_ms < recording_window(day, kind)[1]
+
+
+def _types(texts: Sequence[str]) -> frozenset[str]:
+    names = {name.strip().upper() for text in texts for name in text.split(",") if name.strip()}
+    unknown = {name for name in names.difference(TICK_TYPES.values()) if not _NAMELESS_TYPE.fullmatch(name)}
+    if unknown:
+        known = ", ".join(TICK_TYPES.values())
+        raise click.UsageError(f"{', '.join(sorted(unknown))}: no tick type; there are {known}")
+    return frozenset(names)
+
+
+def _names(path: Path) -> dict[str, str]:
+    """Names by symbol out of a CSV with code and name in its first two columns; other lines than those are refused."""
+    from hk_tick_collector.market.symbols import check_symbols  # noqa: PLC0415
+
+    names: dict[str, str] = {}
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            for number, row in enumerate(csv.reader(file), start=1):
+                if not row or (number == 1 and row[0].strip().lower() == "code"):
+                    continue
+                symbols, problems = check_symbols(row[0])
+                if problems or len(symbols) != 1 or len(row) < 2:
+                    raise click.UsageError(f"{path} line {number}: a code and a name are wanted, separated by a comma")
+                names[symbols[0]] = row[1].strip()
+    except (UnicodeDecodeError, csv.Error) as exc:
+        raise click.UsageError(f"{path} is no CSV in UTF-8: {exc}") from exc
+    return names
+
+
+def _as_json(format_: str, done: Sequence[Exported]) -> dict[str, object]:
+    return {"format": format_, "rows": sum(one.rows for one in done), "files": [asdict(one) for one in done]}
+
+
+def _show(done: Sequence[Exported]) -> None:
+    rows = [
+        (" ".join(one.trading_days) + (" so far" if one.so_far else ""), one.rows, one.size_bytes, one.path)
+        for one in done[:FILES_SHOWN]
+    ]
+    print_table(("day", "ticks", "bytes", "file"), rows, numbers=("ticks", "bytes"))
+    if len(done) > FILES_SHOWN:
+        print(f"and {len(done) - FILES_SHOWN} more files")
+    rows_in_all, bytes_in_all = sum(one.rows for one in done), sum(one.size_bytes for one in done)
+    print(f"{rows_in_all:,} ticks in {len(done):,} file{'s' * (len(done) > 1)}, {bytes_in_all:,} bytes")

@@ -1,0 +1,63 @@
+"""Ticks of one or several days as one SQLite file with the tables and indexes of a day file.
+
+Rows are in the order of day, symbol, time. ``coverage`` and ``gaps`` are there and empty: a part of a day, or several
+days, have no completeness of their own. The file is a day file by its form; it is made by nobody but this export, so
+it needs no journal while it is written.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Iterable
+from contextlib import closing
+from pathlib import Path
+
+import adbc_driver_manager
+import adbc_driver_sqlite.dbapi as adbc_sqlite
+import pyarrow as pa
+
+from hk_tick_collector.export.texts import epoch_ms, plain_columns
+from hk_tick_collector.store.connect import SCHEMA_SQL, split_statements, translate
+
+SUFFIXES = (".db", ".sqlite", ".sqlite3")
+_INDEX = re.compile(r"CREATE (UNIQUE )?INDEX", re.ASCII)
+_UNSAFE_BUT_QUICK = ("PRAGMA journal_mode = OFF", "PRAGMA synchronous = OFF", "PRAGMA cache_size = -65536")
+
+
+def write_sqlite(path: Path, tables: Iterable[pa.Table]) -> int:
+    """Write an empty file full; rows written. StoreUnavailable when the disk refuses."""
+    statements = list(split_statements(SCHEMA_SQL))
+    indexes = [statement for statement in statements if _INDEX.search(statement)]
+    try:
+        _run(path, [statement for statement in statements if statement not in indexes])
+        rows = _insert(path, tables)
+        _run(path, indexes)  # last: an index that is built at once is small and quick
+    except (sqlite3.Error, adbc_driver_manager.Error) as exc:
+        error = exc if isinstance(exc, sqlite3.Error) else sqlite3.OperationalError(str(exc))
+        raise translate(error, path) from exc
+    return rows
+
+
+def _run(path: Path, statements: Iterable[str]) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as conn:
+        for pragma in _UNSAFE_BUT_QUICK:
+            conn.execute(pragma).fetchall()
+        conn.execute("BEGIN")
+        for statement in statements:
+            conn.execute(statement)
+        conn.execute("COMMIT")
+
+
+def _insert(path: Path, tables: Iterable[pa.Table]) -> int:
+    rows = 0
+    uri = path.absolute().as_uri()
+    with adbc_sqlite.connect(uri, autocommit=True) as conn, conn.cursor() as cursor:
+        for pragma in _UNSAFE_BUT_QUICK:
+            cursor.execute(pragma).fetchall()
+        cursor.execute("BEGIN")
+        for table in tables:
+            cursor.adbc_ingest("ticks", plain_columns(table, epoch_ms), mode="append")
+            rows += table.num_rows
+        cursor.execute("COMMIT")
+    return rows
