@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import adbc_driver_manager
-import adbc_driver_sqlite.dbapi as adbc_sqlite
+import adbc_driver_sqlite
 import pyarrow as pa
 
 from hk_tick_collector.core.errors import StoreCorrupt, StoreError, StoreUnavailable
@@ -98,19 +98,34 @@ def _read(
     """Run a statement once for each set of parameters, one connection for all."""
     typed = f"{_typed_row(names)} UNION ALL {sql}"
     try:
-        with adbc_sqlite.connect(uri) as conn, conn.cursor() as cursor:
-            cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}").fetchall()
-            cursor.adbc_statement.set_options(**{"adbc.sqlite.query.batch_rows": str(STRIPE_ROWS + 1)})
+        # The driver's own classes: its DBAPI module would import pandas, a third of a second.
+        with (
+            adbc_driver_sqlite.connect(uri) as database,
+            adbc_driver_manager.AdbcConnection(database) as conn,
+            adbc_driver_manager.AdbcStatement(conn) as statement,
+        ):
+            statement.set_options(**{"adbc.sqlite.query.batch_rows": str(STRIPE_ROWS + 1)})
+            list(_run(statement, f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}", ()))
             for values in parameters:
-                cursor.execute(typed, tuple(values))
                 is_first = True
-                for batch in cursor.fetch_record_batch():
+                for batch in _run(statement, typed, values):
                     rows = batch.slice(1) if is_first else batch
                     is_first = False
                     if rows.num_rows:
                         yield _as_ticks(rows, names)
     except (adbc_driver_manager.Error, OSError, pa.ArrowException) as exc:
         raise _translated(exc, db) from exc
+
+
+def _run(statement: Any, sql: str, values: Sequence[Any]) -> Iterator[pa.RecordBatch]:
+    statement.set_sql_query(sql)
+    if values:
+        row = pa.record_batch([[value] for value in values], names=[str(n) for n in range(len(values))])
+        schema, array = row.__arrow_c_array__()
+        statement.bind(array, schema)
+    stream, _ = statement.execute_query()
+    with pa.RecordBatchReader._import_from_c(stream.address) as batches:
+        yield from batches
 
 
 def _typed_row(names: tuple[str, ...]) -> str:

@@ -1,0 +1,266 @@
+"""``hk-tickctl day``: the completeness certificate of a day, shown and written beside the data."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING
+
+import click
+
+from hk_tick_collector.cli.common import (
+    EXIT_FINE,
+    EXIT_PROBLEM,
+    App,
+    be_gentle,
+    print_table,
+    progress,
+    say,
+    tickctl_command,
+)
+from hk_tick_collector.cli.when import one_day, symbol_list
+from hk_tick_collector.core.errors import NoData, StoreError
+from hk_tick_collector.quality.grade import GRADES, graded, hk_clock
+from hk_tick_collector.quality.model import Certificate, SymbolCertificate
+from hk_tick_collector.store.coverage import PROVEN
+
+if TYPE_CHECKING:
+    from hk_tick_collector.days.catalog import Day
+    from hk_tick_collector.quality.recount import Recount
+
+SYMBOLS_SHOWN = 20
+PROBLEMS_SHOWN = 20
+_GRADES = "\n\n".join(f"{grade}  {rule}" for grade, rule in GRADES.items())
+_HELP = f"""The completeness certificate of DAY (YYYYMMDD, today; without it the newest one): what is stored, what must
+have been, what is missing, and what is proven, by symbol.
+
+From what the recorder noted it takes well under a second. --recount reads every row as well: it adds what only the rows
+tell (sessions, auctions, types, late ticks) and holds the recorder's notes against them.
+
+Grades:
+
+{_GRADES}
+
+A day still in session is judged so far. The certificate is written to DATA_ROOT/_reports/YYYYMMDD.json, after --recount
+also as a page, YYYYMMDD.html.
+
+Ends with 0 when nothing is known to be missing (also when something is unproven), 1 when something is, when the file
+contradicts itself or the report could not be written, 3 when there is no such day.
+"""
+
+
+@tickctl_command("day", help=_HELP, short_help="The completeness certificate of a day.")
+@click.argument("day", required=False)
+@click.option("--recount", is_flag=True, help="Read every row, and hold the recorder's notes against them.")
+@click.option("--html", is_flag=True, help="Write the page with plots; the same as --recount.")
+@click.option("--symbol", "symbols", multiple=True, help="Only this symbol: 700, HK.00700; several with commas.")
+@click.option("--limit", default=SYMBOLS_SHOWN, show_default=True, type=click.IntRange(0), help="Symbols to show.")
+@click.option("--all", "show_all", is_flag=True, help="Show every symbol, also those that are proven.")
+@click.option("--no-write", is_flag=True, help="Leave the report's files alone.")
+def command(
+    app: App,
+    day: str | None,
+    recount: bool,
+    html: bool,
+    symbols: Sequence[str],
+    limit: int,
+    show_all: bool,
+    no_write: bool,
+) -> int:
+    """See ``--help``."""
+    wanted = symbol_list(symbols) if symbols else []
+    found = app.catalog.day(one_day(app, day))
+    certificate, recounted = _certificate(app, found, read_rows=recount or html)
+    shown = _only(certificate, wanted)
+    app.emit(asdict(shown), lambda: _print(shown, limit, show_all or bool(wanted)))
+    written = no_write or _write(app, found, certificate, recounted)
+    return EXIT_FINE if written and _is_fine(shown, wanted) else EXIT_PROBLEM
+
+
+def _certificate(app: App, day: Day, *, read_rows: bool) -> tuple[Certificate, Recount | None]:
+    from hk_tick_collector.quality.certificate import make_certificate  # noqa: PLC0415 - Arrow takes its time
+
+    noted = make_certificate(day, app.calendar, app.now_ms)
+    if not read_rows or noted.error is not None:
+        return noted, None
+    from hk_tick_collector.quality.recount import recount  # noqa: PLC0415
+
+    be_gentle()
+    try:
+        with progress("reading all rows", noted.stored_ticks) as done:
+            kind = app.calendar.day_kind(day.trading_day)
+            recounted = recount(day, kind, workers=1 if noted.so_far else 2, on_rows=done)
+    except StoreError as exc:
+        return graded(replace(noted, error=str(exc))), None
+    return make_certificate(day, app.calendar, app.now_ms, recounted), recounted
+
+
+def _write(app: App, day: Day, certificate: Certificate, recounted: Recount | None) -> bool:
+    """Was the report written? A certificate made from all rows is not replaced by one that knows less."""
+    from hk_tick_collector.quality import report_file  # noqa: PLC0415
+
+    path = report_file.report_file(app.data_root, day.trading_day)
+    head = report_file.read_head(path)
+    if recounted is None and head is not None and head.recounted and report_file.is_current(path, day.source):
+        say(f"{path} was made from all rows of the file as it is now, and stays as it is")
+        return True
+    try:
+        report_file.write_certificate(app.data_root, certificate)
+        say(f"written: {path}")
+        if recounted is not None:
+            from hk_tick_collector.quality.gap_list import gap_lines  # noqa: PLC0415
+            from hk_tick_collector.quality.page import write_page  # noqa: PLC0415
+
+            say(f"written: {write_page(app.data_root, certificate, recounted.plots, gap_lines(day))}")
+    except OSError as exc:
+        say(
+            f"hk-tickctl: the report cannot be written: {exc.filename or path}: {exc.strerror or exc}; "
+            "run this as the recorder's user, or with --no-write"
+        )
+        return False
+    return True
+
+
+def _only(certificate: Certificate, symbols: Collection[str]) -> Certificate:
+    """The certificate with these symbols alone; NoData for one of which nothing is known."""
+    if not symbols or certificate.error is not None:
+        return certificate
+    for symbol in symbols:
+        if certificate.symbol(symbol) is None:
+            raise NoData(
+                f"{symbol}: nothing of it is stored on {certificate.trading_day}, so nothing is known of it; "
+                f"stored are {len(certificate.symbols)} symbols"
+            )
+    return replace(certificate, symbols=tuple(one for one in certificate.symbols if one.symbol in symbols))
+
+
+def _is_fine(certificate: Certificate, symbols: Sequence[str]) -> bool:
+    if not symbols or certificate.error is not None:
+        return certificate.fine
+    contradicted = any(problem.startswith(f"{symbol}:") for problem in certificate.problems for symbol in symbols)
+    return not contradicted and not any(one.is_missing for one in certificate.symbols)
+
+
+def _print(certificate: Certificate, limit: int, show_all: bool) -> None:
+    print(certificate.sentence)
+    print(f"Grade {certificate.grade}: {GRADES[certificate.grade]}")
+    for note in certificate.notes:
+        print(f"Note: {note}")
+    for problem in certificate.problems[:PROBLEMS_SHOWN]:
+        print(f"Problem: {problem}")
+    if len(certificate.problems) > PROBLEMS_SHOWN:
+        print(f"... and {len(certificate.problems) - PROBLEMS_SHOWN} more problems: --json shows all")
+    if certificate.error is not None:
+        return
+    print()
+    for name, text in _totals(certificate):
+        print(f"{name:<20} {text}")
+    print()
+    _print_sessions(certificate)
+    if certificate.rows is not None:
+        _print_kinds(certificate)
+    _print_symbols(certificate, limit, show_all)
+
+
+def _totals(certificate: Certificate) -> list[tuple[str, str]]:
+    symbols = len(certificate.symbols)
+    uncounted = f" (of {symbols - certificate.uncounted_symbols:,} symbols whose counters count)"
+    lines = [
+        ("day", f"{certificate.day_kind}, {'still in session' if certificate.so_far else 'over'}"),
+        ("file", certificate.source),
+        ("stored", f"{certificate.stored_ticks:,} ticks"),
+        ("expected", f"{certificate.expected_ticks:,}{uncounted if certificate.uncounted_symbols else ''}"),
+        ("missing", f"{certificate.missing_ticks:,}"),
+        (
+            "symbols",
+            f"{certificate.proven_symbols:,} proven, {certificate.missing_symbols:,} missing ticks, "
+            f"{certificate.unproven_symbols:,} unproven",
+        ),
+    ]
+    if certificate.first_ts_ms is not None and certificate.last_ts_ms is not None:
+        lines.append(("first, last", f"{hk_clock(certificate.first_ts_ms)}, {hk_clock(certificate.last_ts_ms)}"))
+    rows = certificate.rows
+    if rows is not None:
+        lines += [
+            ("out of order", f"{rows.out_of_order_ticks:,}"),
+            ("late", f"{rows.late_ticks:,}"),
+            (
+                "times that disagree",
+                f"{rows.sequence_time_disagreements:,} with the sequence's second, "
+                f"{rows.received_before_event_ticks:,} received before the event",
+            ),
+            ("outside sessions", f"{rows.outside_session_ticks:,}"),
+        ]
+    return lines
+
+
+def _print_sessions(certificate: Certificate) -> None:
+    if not certificate.sessions:
+        return
+    rows = certificate.rows
+    prints = {
+        "opening_auction": rows.opening_auction_ticks if rows else None,
+        "closing_auction": rows.closing_auction_ticks if rows else None,
+    }
+    print_table(
+        ("session", "from", "to", "ticks", "first", "last", "auction prints", "confirmed symbols"),
+        [
+            (
+                one.name.replace("_", " "),
+                hk_clock(one.start_ms)[:5],
+                hk_clock(one.end_ms)[:5],
+                one.rows.ticks if one.rows else None,
+                _clock(one.rows.first_ts_ms if one.rows else None),
+                _clock(one.rows.last_ts_ms if one.rows else None),
+                prints.get(one.name),
+                one.confirmed_symbols,
+            )
+            for one in certificate.sessions
+        ],
+        numbers=("ticks", "auction prints", "confirmed symbols"),
+    )
+    print()
+
+
+def _print_kinds(certificate: Certificate) -> None:
+    assert certificate.rows is not None
+    for title, counts in (
+        ("types", certificate.rows.by_type),
+        ("directions", certificate.rows.by_direction),
+        ("came by", certificate.rows.by_source),
+    ):
+        print(f"{title}: " + ", ".join(f"{name} {count:,}" for name, count in counts.items()))
+    print()
+
+
+def _print_symbols(certificate: Certificate, limit: int, show_all: bool) -> None:
+    symbols = [one for one in certificate.symbols if show_all or one.state != PROVEN]
+    listed = symbols if show_all else symbols[:limit]
+    if listed:
+        print_table(
+            ("symbol", "state", "stored", "expected", "missing", "first", "last", "confirmed", "why"),
+            [_symbol_row(one) for one in listed],
+            numbers=("stored", "expected", "missing"),
+        )
+    if len(listed) < len(symbols):
+        print(f"... and {len(symbols) - len(listed):,} more that are not proven: --limit, --all")
+    elif not show_all and certificate.proven_symbols:
+        print(f"{certificate.proven_symbols:,} symbols are proven (--all shows them)")
+
+
+def _symbol_row(one: SymbolCertificate) -> tuple[object, ...]:
+    return (
+        one.symbol,
+        one.state,
+        one.stored_ticks,
+        one.expected_ticks,
+        f"{one.missing_ticks:,}" if one.missing_at_most is None else f"{one.missing_ticks:,}+?",
+        _clock(one.first_ts_ms),
+        _clock(one.last_ts_ms),
+        _clock(one.verified_until_ms),
+        one.reason or "",
+    )
+
+
+def _clock(ts_ms: int | None) -> str | None:
+    return None if ts_ms is None else hk_clock(ts_ms)

@@ -1,0 +1,91 @@
+"""``hk-tickctl gaps``: what is missing of one day or many, and where."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import click
+
+from hk_tick_collector.cli.common import EXIT_FINE, EXIT_PROBLEM, App, print_table, progress, tickctl_command
+from hk_tick_collector.cli.when import some_days, symbol_list
+from hk_tick_collector.market.sessions import hk_date, hk_ms_of_day
+from hk_tick_collector.quality.grade import hk_clock
+from hk_tick_collector.store.gaps import CLOSED, OPEN
+
+_HELP = """What is missing, and where: gaps that OpenD could not fill any more, and holes that nobody has filled yet.
+
+Times are Hong Kong's, of the ticks stored before and behind the gap; counters are the symbol's own numbers of its ticks
+of the day (the low half of seq). A gap that was filled later is closed, and kept as history.
+
+Ends with 1 when there is an open gap in these days and symbols, whichever are shown, with 3 when there is no such day.
+"""
+
+
+@tickctl_command("gaps", help=_HELP, short_help="What is missing, and where.")
+@click.option(
+    "--days", "--day", "days", metavar="DAYS", default="last", show_default=True,
+    help="20261120, today, A..B, or several with commas.",
+)  # fmt: skip
+@click.option("--symbol", "symbols", multiple=True, help="Only this symbol: 700, HK.00700; several with commas.")
+@click.option(
+    "--state", type=click.Choice([OPEN, CLOSED, "all"]), default=OPEN, show_default=True, help="Which gaps to show."
+)
+def command(app: App, days: str, symbols: Sequence[str], state: str) -> int:
+    """See ``--help``."""
+    from hk_tick_collector.quality.gap_list import gap_lines  # noqa: PLC0415 - Arrow takes its time
+
+    wanted = symbol_list(symbols) if symbols else None
+    chosen = some_days(app, days)
+    lines = []
+    with progress("reading days", len(chosen)) as done:
+        for day in chosen:
+            lines += gap_lines(app.catalog.day(day), wanted)
+            done(1)
+    shown = [line for line in lines if state in (line.state, "all")]
+
+    def human() -> None:
+        if not shown:
+            which = "" if state == "all" else f"{state} "
+            print(f"no {which}gaps {_where(chosen, wanted)}")
+            return
+        print_table(
+            ("day", "symbol", "from", "to", "seconds", "missing", "counters", "state", "found", "reason"),
+            [
+                (
+                    line.trading_day,
+                    line.symbol,
+                    _time(line.start_ts_ms, line.trading_day),
+                    _time(line.end_ts_ms, line.trading_day),
+                    line.seconds,
+                    "?" if line.missing_ticks is None else line.missing_ticks,
+                    line.counters,
+                    line.state,
+                    _time(line.detected_at_ms, line.trading_day),
+                    line.reason,
+                )
+                for line in shown
+            ],
+            numbers=("seconds", "missing"),
+        )
+        unknown = sum(line.missing_ticks is None for line in shown)
+        total = sum(line.missing_ticks or 0 for line in shown)
+        more = f", and {unknown:,} of unknown size" if unknown else ""
+        gaps, ticks = "gap" if len(shown) == 1 else "gaps", "tick" if total == 1 else "ticks"
+        print(f"{len(shown):,} {gaps} with {total:,} missing {ticks}{more}")
+
+    app.emit([{**asdict(line), "seconds": line.seconds} for line in shown], human)
+    return EXIT_PROBLEM if any(line.state == OPEN for line in lines) else EXIT_FINE
+
+
+def _where(days: Sequence[str], symbols: Sequence[str] | None) -> str:
+    when = f"on {days[0]}" if len(days) == 1 else f"on {len(days)} days from {days[0]} to {days[-1]}"
+    return f"{when} in {', '.join(symbols)}" if symbols else when
+
+
+def _time(ts_ms: int | None, day: str) -> str | None:
+    if ts_ms is None:
+        return None
+    date = hk_date(ts_ms)
+    clock = f"{hk_clock(ts_ms)}.{hk_ms_of_day(ts_ms) % 1000:03d}"
+    return clock if date == day else f"{date} {clock}"

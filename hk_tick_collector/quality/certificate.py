@@ -1,0 +1,243 @@
+"""Is a day complete? The certificate: what is stored, what must have been, what is missing, and what is proven.
+
+From ``coverage`` and ``gaps`` alone it costs O(symbols), whatever the number of rows; the parts that only the rows tell
+are then None. With a ``recount.Recount`` they are there, and coverage is held against the rows.
+
+A symbol's state is worked out anew from its row (counts.py); a column that says otherwise is a problem.
+Where nothing can be known nothing is claimed: "proven" wants a proof, "missing" wants evidence.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from hk_tick_collector import __version__
+from hk_tick_collector.core.errors import StoreError
+from hk_tick_collector.market.calendar import TradingCalendar
+from hk_tick_collector.market.sessions import (
+    CAS_END_AFTER_MS,
+    DAY_MS,
+    DayKind,
+    day_start_ms,
+    recording_window,
+)
+from hk_tick_collector.quality import crosscheck
+from hk_tick_collector.quality.counts import SymbolCounts
+from hk_tick_collector.quality.grade import graded
+from hk_tick_collector.quality.model import (
+    FORMAT_VERSION,
+    Certificate,
+    RowFacts,
+    Session,
+    SessionCertificate,
+    SymbolCertificate,
+    sessions_of,
+)
+from hk_tick_collector.quality.report_file import changed_ns
+from hk_tick_collector.store import layout, reader
+from hk_tick_collector.store.coverage import MISSING, PROVEN, UNPROVEN, judge
+from hk_tick_collector.store.gaps import OPEN
+from hk_tick_collector.store.reader import CoverageRow, GapRow
+
+if TYPE_CHECKING:
+    from hk_tick_collector.days.catalog import Day
+    from hk_tick_collector.quality.recount import Recount
+
+REASONS_SHOWN = 20
+_STATE_ORDER = {MISSING: 0, UNPROVEN: 1, PROVEN: 2}
+_NUMBERS = re.compile(r"\d+")
+
+
+def make_certificate(day: Day, calendar: TradingCalendar, now_ms: int, recounted: Recount | None = None) -> Certificate:
+    """The certificate of a day as of ``now_ms`` (UTC epoch ms). A file that cannot be read makes one that says so."""
+    kind = calendar.day_kind(day.trading_day)
+    found = _Found(sessions_of(day.trading_day, kind))
+    blank = _blank(day, kind, now_ms)
+    try:
+        changed = recounted.source_changed_ns if recounted is not None else changed_ns(day.source)
+        source, notes = str(day.source), [*_notes(day, kind)]
+        found.take(day, recounted)
+        stored_ticks = _stored_ticks(day, found, now_ms, notes)
+    except StoreError as exc:
+        return graded(replace(blank, error=str(exc)))
+    if recounted is not None:
+        found.problems += crosscheck.compare(recounted, found.rows.values())
+    symbols = sorted(
+        (found.symbol(name, recounted.facts(name) if recounted is not None else None) for name in found.names()),
+        key=lambda one: (_STATE_ORDER[one.state], -one.missing_ticks, -one.stored_ticks, one.symbol),
+    )
+    total = recounted.total if recounted is not None else None
+    if total is None:
+        notes.append("only what the recorder noted was read; with --recount every row is read")
+    certificate = replace(
+        blank,
+        source=source,
+        recounted=total is not None,
+        source_changed_ns=changed,
+        stored_ticks=stored_ticks,
+        rows=total,
+        notes=tuple(notes),
+        problems=tuple(found.problems),
+        open_gaps=tuple(gap for gaps in found.gaps.values() for gap in gaps),
+        sessions=_session_certificates(found.sessions, symbols, total),
+    )
+    return graded(_summed(certificate, symbols))
+
+
+def end_of_day_ms(day: str, kind: DayKind) -> int:
+    """From when on no tick of the day can come: the end of recording, on a closed day its midnight (UTC epoch ms)."""
+    return recording_window(day, kind)[1] if kind is not DayKind.CLOSED else day_start_ms(day) + DAY_MS
+
+
+def _blank(day: Day, kind: DayKind, now_ms: int) -> Certificate:
+    so_far = now_ms < end_of_day_ms(day.trading_day, kind)
+    source = day.db or day.parquet
+    return Certificate(
+        format_version=FORMAT_VERSION,
+        trading_day=day.trading_day,
+        so_far=so_far,
+        recounted=False,
+        source_changed_ns=changed_ns(source),
+        grade="",
+        sentence="",
+        made_at_ms=now_ms,
+        version=__version__,
+        day_kind=str(kind),
+        source=str(source),
+    )
+
+
+@dataclass
+class _Found:
+    """What a day's tables say, and what is wrong with it."""
+
+    sessions: tuple[Session, ...]
+    rows: dict[str, CoverageRow] = field(default_factory=dict)
+    steady: set[str] = field(default_factory=set)  # coverage and gaps of these symbols are of one moment
+    gaps: dict[str, list[GapRow]] = field(default_factory=dict)  # open ones
+    problems: list[str] = field(default_factory=list)
+
+    def take(self, day: Day, recounted: Recount | None) -> None:
+        """Read the tables. StoreError when they cannot be read."""
+        before = {row.symbol: row for row in day.coverage()}
+        gaps = day.gaps()
+        self.rows = {row.symbol: row for row in day.coverage()}
+        self.steady = {symbol for symbol, row in self.rows.items() if before.get(symbol) == row}
+        for gap in gaps:
+            if gap.state == OPEN:
+                self.gaps.setdefault(gap.symbol, []).append(gap)
+        if recounted is None:
+            return
+        has_coverage = bool(self.rows)
+        for symbol, rows in recounted.symbols.items():
+            if symbol not in self.rows:
+                if has_coverage:
+                    self.problems.append(f"{symbol}: {rows.facts.ticks} rows, and nothing about them in coverage")
+                self.rows[symbol] = rows.as_coverage(symbol)
+
+    def names(self) -> list[str]:
+        return sorted({*self.rows, *self.gaps})
+
+    def symbol(self, name: str, facts: RowFacts | None) -> SymbolCertificate:
+        """One symbol's certificate; what cannot be read of it is a problem and proves nothing."""
+        row, gaps = self.rows.get(name), self.gaps.get(name, [])
+        unconfirmed = (False,) * len(self.sessions)
+        if row is None:
+            missing_ticks = sum(gap.missing_ticks or 0 for gap in gaps)
+            reason = "ticks that OpenD no longer shows: see table gaps"
+            return SymbolCertificate(
+                name, MISSING, reason, 0, None, missing_ticks, None, None, None, None, unconfirmed, len(gaps), facts
+            )
+        try:
+            return self._of_coverage(row, gaps, facts)
+        except (ValueError, TypeError) as exc:
+            self.problems.append(f"{name}: its coverage cannot be read: {exc}")
+            reason = "its coverage cannot be read"
+            return SymbolCertificate(
+                name, UNPROVEN, reason, 0, None, 0, None, None, None, None, unconfirmed, len(gaps), facts
+            )
+
+    def _of_coverage(self, row: CoverageRow, gaps: Sequence[GapRow], facts: RowFacts | None) -> SymbolCertificate:
+        counts = SymbolCounts.of(row, gaps)
+        state, reason = row.state, row.reason
+        if row.symbol in self.steady:
+            judged, why = judge(counts.evidence)
+            if judged != row.state:
+                said = f"coverage says {row.state}, its numbers say {judged}"
+                self.problems.append(f"{row.symbol}: {said} ({why or 'no doubt'})")
+            state, reason = counts.state()
+        until_ms = row.verified_until_ms
+        return SymbolCertificate(
+            row.symbol,
+            state,
+            reason,
+            row.stored_ticks,
+            counts.expected_ticks,
+            counts.missing_ticks if state == MISSING else 0,
+            counts.missing_at_most,
+            row.first_ts_ms,
+            row.last_ts_ms,
+            until_ms,
+            tuple(until_ms is not None and until_ms >= _confirmable_ms(one) for one in self.sessions),
+            len(gaps),
+            facts,
+        )
+
+
+def _confirmable_ms(session: Session) -> int:
+    """When OpenD has all ticks of a session: the closing auction ends before its late prints can come no more."""
+    return session.start_ms + CAS_END_AFTER_MS if session.name == "closing_auction" else session.end_ms
+
+
+def _session_certificates(
+    sessions: Sequence[Session], symbols: Sequence[SymbolCertificate], rows: RowFacts | None
+) -> tuple[SessionCertificate, ...]:
+    return tuple(
+        SessionCertificate(
+            *session, sum(one.confirmed_sessions[n] for one in symbols), None if rows is None else rows.sessions[n]
+        )
+        for n, session in enumerate(sessions)
+    )
+
+
+def _stored_ticks(day: Day, found: _Found, now_ms: int, notes: list[str]) -> int:
+    if not found.rows and day.db is not None and not day.is_archived_only:
+        rows = reader.freshness(day.db, now_ms).rows
+        if rows:
+            notes.append("an earlier recorder wrote this file: it notes nothing about its completeness")
+        return rows
+    return sum(row.stored_ticks for row in found.rows.values())
+
+
+def _notes(day: Day, kind: DayKind) -> list[str]:
+    notes = [day.conflict] if day.conflict else []
+    if kind is DayKind.CLOSED:
+        notes.append("the calendar says that the market is closed on this day")
+    if day.db is not None and any(layout.spill_dir(day.db.parent).glob("*.spill")):
+        notes.append("rows wait in the spill and are not in the file yet: is the recorder running?")
+    return notes
+
+
+def _summed(certificate: Certificate, symbols: Sequence[SymbolCertificate]) -> Certificate:
+    states = Counter(one.state for one in symbols)
+    reasons = Counter(_NUMBERS.sub("n", one.reason) for one in symbols if one.reason)
+    confirmed = [one.verified_until_ms for one in symbols if one.state == PROVEN and one.verified_until_ms is not None]
+    return replace(
+        certificate,
+        symbols=tuple(symbols),
+        expected_ticks=sum(one.expected_ticks or 0 for one in symbols),
+        missing_ticks=sum(one.missing_ticks for one in symbols),
+        proven_symbols=states[PROVEN],
+        missing_symbols=states[MISSING],
+        unproven_symbols=states[UNPROVEN],
+        uncounted_symbols=sum(one.expected_ticks is None for one in symbols),
+        end_confirmed_symbols=certificate.sessions[-1].confirmed_symbols if certificate.sessions else 0,
+        confirmed_until_ms=min(confirmed, default=None),
+        first_ts_ms=min((one.first_ts_ms for one in symbols if one.first_ts_ms is not None), default=None),
+        last_ts_ms=max((one.last_ts_ms for one in symbols if one.last_ts_ms is not None), default=None),
+        reasons=dict(reasons.most_common(REASONS_SHOWN)),
+    )

@@ -1,0 +1,109 @@
+"""What is missing of a day, each with its place: the rows of ``gaps``, and holes that nobody has given up yet.
+
+A hole stands in ``coverage`` from the moment its next tick is stored, in ``gaps`` only when OpenD could not show its
+ticks: one that a recorder left open when it died is in neither list of ``gaps`` and still missing. Its times are looked
+up in the rows of its symbol, O(their number).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from hk_tick_collector.core.tick import SEQ_COUNTER_MASK
+from hk_tick_collector.quality.counts import SymbolCounts
+from hk_tick_collector.store.coverage import MISSING
+from hk_tick_collector.store.extents import Extent, count, format_extents
+from hk_tick_collector.store.gaps import OPEN, first_instant_ms, read_meta
+from hk_tick_collector.store.reader import CoverageRow, GapRow
+
+if TYPE_CHECKING:
+    from hk_tick_collector.days.catalog import Day
+
+NOT_GIVEN_UP = "not stored, and not given up either"
+
+
+@dataclass(frozen=True, slots=True)
+class GapLine:
+    """One gap. Times are event times of the stored ticks around it, UTC epoch ms."""
+
+    trading_day: str
+    symbol: str
+    state: str  # open | closed
+    start_ts_ms: int
+    end_ts_ms: int | None  # None: nothing is stored behind it
+    missing_ticks: int | None  # still missing; None: not known
+    counters: str  # '501-502 900-910', '1-812 at most'; of a closed gap those it had
+    reason: str
+    detected_at_ms: int | None
+    closed_at_ms: int | None
+
+    @property
+    def seconds(self) -> float | None:
+        """From the tick before it to the tick behind it."""
+        return None if self.end_ts_ms is None else (self.end_ts_ms - self.start_ts_ms) / 1000
+
+
+def gap_lines(day: Day, symbols: Collection[str] | None = None) -> list[GapLine]:
+    """All gaps of a day, or those of some symbols, by symbol and start. StoreError when it cannot be read."""
+    gaps = [gap for gap in day.gaps() if symbols is None or gap.symbol in symbols]
+    lines = [_of_row(gap) for gap in gaps]
+    for row in day.coverage():
+        if symbols is None or row.symbol in symbols:
+            lines += _not_given_up(day, row, [gap for gap in gaps if gap.symbol == row.symbol and gap.state == OPEN])
+    return sorted(lines, key=lambda line: (line.symbol, line.start_ts_ms))
+
+
+def _of_row(gap: GapRow) -> GapLine:
+    meta = read_meta(gap.meta_json)
+    counters = str(meta.get("extents") or "")
+    if meta.get("at_most") is not None:
+        counters = f"{counters} 1-{meta['at_most']} at most".strip()
+    if not counters and meta.get("first_counter") is not None:
+        counters = f"{meta['first_counter']}-{meta.get('last_counter')}"
+    closed_at_ms = meta.get("closed_at_ms")
+    return GapLine(
+        gap.trading_day,
+        gap.symbol,
+        gap.state,
+        gap.gap_start_ts_ms,
+        gap.gap_end_ts_ms,
+        gap.missing_ticks,
+        counters,
+        gap.reason,
+        gap.detected_at_ms,
+        closed_at_ms if isinstance(closed_at_ms, int) else None,
+    )
+
+
+def _not_given_up(day: Day, row: CoverageRow, open_gaps: Sequence[GapRow]) -> list[GapLine]:
+    holes: list[Extent] = []
+    with suppress(ValueError, TypeError):  # a column that cannot be read is named by the certificate
+        counts = SymbolCounts.of(row, open_gaps)
+        holes = counts.unlisted if counts.state()[0] == MISSING else []
+    if not holes:
+        return []
+    table = day.ticks([row.symbol], ("ts_ms", "seq"))
+    times = {
+        seq & SEQ_COUNTER_MASK: ts_ms
+        for ts_ms, seq in zip(table["ts_ms"].cast("int64").to_pylist(), table["seq"].to_pylist(), strict=True)
+        if seq is not None
+    }
+    start_ms = first_instant_ms(day.trading_day)
+    return [
+        GapLine(
+            day.trading_day,
+            row.symbol,
+            OPEN,
+            times.get(first - 1, start_ms),
+            times.get(last + 1),
+            count([(first, last)]),
+            format_extents([(first, last)]),
+            NOT_GIVEN_UP,
+            None,
+            None,
+        )
+        for first, last in holes
+    ]

@@ -1,0 +1,152 @@
+"""What a completeness certificate consists of. Plain values that become JSON; how they come about is in certificate.py.
+
+The JSON is what ``dataclasses.asdict`` makes of a ``Certificate``. Times are UTC epoch milliseconds, counts are of
+ticks unless their name says otherwise, null means "not known": the rows were not read, or the counters do not count.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from hk_tick_collector.market.sessions import (
+    RECORDING_END_AFTER_MS,
+    DayKind,
+    close_ms,
+    continuous_windows,
+    recording_window,
+)
+from hk_tick_collector.store.coverage import MISSING
+from hk_tick_collector.store.reader import GapRow
+
+FORMAT_VERSION = 1
+
+
+class Session(NamedTuple):
+    """A part of the trading day that has ticks of its own; ``end_ms`` is not in it."""
+
+    name: str  # opening_auction | morning | afternoon | closing_auction
+    start_ms: int
+    end_ms: int
+
+
+def sessions_of(day: str, kind: DayKind) -> tuple[Session, ...]:
+    """The sessions of a day in order (HKEX trading hours, market/sessions.py); none on a closed day.
+
+    The opening auction's lasts to the start of trading, the closing auction's as long as its prints may come.
+    """
+    windows = continuous_windows(day, kind)
+    if not windows:
+        return ()
+    opening = Session("opening_auction", recording_window(day, kind)[0], windows[0][0])
+    trading = [Session(name, *window) for name, window in zip(("morning", "afternoon"), windows, strict=False)]
+    end_ms = close_ms(day, kind)
+    return (opening, *trading, Session("closing_auction", end_ms, end_ms + RECORDING_END_AFTER_MS))
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRows:
+    """The ticks of one session."""
+
+    ticks: int = 0
+    first_ts_ms: int | None = None
+    last_ts_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RowFacts:
+    """What only the rows tell, of a symbol or of the day."""
+
+    ticks: int
+    opening_auction_ticks: int | None  # of type AUCTION at the opening match; None on a closed day
+    closing_auction_ticks: int | None  # of type AUCTION from the earliest random close on
+    out_of_order_ticks: int  # their event time lies before that of a tick of the symbol received earlier
+    late_ticks: int  # received more than LATE_MS after their event
+    sequence_time_disagreements: int  # the sequence's second and the event time are further apart than the tolerance
+    received_before_event_ticks: int  # OpenD's clock says it had them before they happened
+    outside_session_ticks: int
+    other_day_ticks: int  # their event time belongs to another Hong Kong date
+    by_type: dict[str, int]
+    by_direction: dict[str, int]
+    by_source: dict[str, int]  # push, poll, backfill, repair
+    sessions: tuple[SessionRows, ...]  # in the order of Certificate.sessions
+
+
+@dataclass(frozen=True, slots=True)
+class SymbolCertificate:
+    """One symbol's day."""
+
+    symbol: str
+    state: str  # proven | missing | unproven
+    reason: str | None  # why it is not proven
+    stored_ticks: int
+    expected_ticks: int | None  # None: the counters do not count, or the day's beginning is lost
+    missing_ticks: int  # known to be missing
+    missing_at_most: int | None  # not None: besides, up to so many at the beginning of the day; how many is not known
+    first_ts_ms: int | None
+    last_ts_ms: int | None
+    verified_until_ms: int | None  # when OpenD was last asked and had nothing that is not stored
+    confirmed_sessions: tuple[bool, ...]  # was OpenD asked after the session's end, by Certificate.sessions
+    open_gaps: int
+    rows: RowFacts | None
+
+    @property
+    def is_missing(self) -> bool:
+        """Is a tick of the symbol known to be missing?"""
+        return self.state == MISSING
+
+
+@dataclass(frozen=True, slots=True)
+class SessionCertificate:
+    """One session of the day over all symbols."""
+
+    name: str
+    start_ms: int
+    end_ms: int
+    confirmed_symbols: int
+    rows: SessionRows | None
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """A day's completeness, from what the recorder noted and, where ``recounted``, from every row."""
+
+    format_version: int
+    trading_day: str
+    so_far: bool  # ticks of the day may still come
+    recounted: bool
+    source_changed_ns: int | None  # when the file was last written to, as of the beginning of the reading
+    grade: str  # A to F, see certificate.GRADES
+    sentence: str
+    made_at_ms: int
+    version: str  # of the program that made it
+    day_kind: str  # whole | half | closed, by the calendar
+    source: str  # the file that was read
+    error: str | None = None  # it could not be read; the counts are then 0
+    stored_ticks: int = 0
+    expected_ticks: int = 0  # of the symbols whose counters count
+    missing_ticks: int = 0
+    proven_symbols: int = 0
+    missing_symbols: int = 0
+    unproven_symbols: int = 0
+    uncounted_symbols: int = 0  # no number can be expected of them
+    end_confirmed_symbols: int = 0  # OpenD was asked after the closing auction, and had nothing newer
+    confirmed_until_ms: int | None = None  # the earliest verified_until_ms of the proven symbols
+    first_ts_ms: int | None = None
+    last_ts_ms: int | None = None
+    reasons: dict[str, int] = field(default_factory=dict)  # why symbols are not proven, and how many
+    sessions: tuple[SessionCertificate, ...] = ()
+    rows: RowFacts | None = None
+    problems: tuple[str, ...] = ()  # the file contradicts itself, by symbol
+    notes: tuple[str, ...] = ()
+    symbols: tuple[SymbolCertificate, ...] = ()  # the worst first
+    open_gaps: tuple[GapRow, ...] = ()
+
+    @property
+    def fine(self) -> bool:
+        """Nothing is known to be missing, nothing contradicts itself and the file could be read."""
+        return self.error is None and not self.missing_symbols and not self.problems
+
+    def symbol(self, name: str) -> SymbolCertificate | None:
+        """One symbol's part; None when nothing of it is stored."""
+        return next((one for one in self.symbols if one.symbol == name), None)

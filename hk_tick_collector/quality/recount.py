@@ -1,0 +1,382 @@
+"""Every row of a day read once: what only the rows tell, and the numbers that coverage must agree with.
+
+Rows come in any order (a live file's stripes, an archive's symbol by symbol), so nothing here depends on order: what
+came late or out of order is told from the receive times that the rows carry. numpy on whole batches, no pandas; some
+12 bytes a row are kept until the end (60 MB for 5 million), everything else is O(symbols).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from hk_tick_collector.core.tick import PUSH_TYPE_PUSH, SEQ_COUNTER_BITS, SEQ_COUNTER_MASK
+from hk_tick_collector.market.sessions import (
+    CAS_RANDOM_CLOSE_AFTER_MS,
+    DAY_MS,
+    OPENING_MATCH_MS,
+    DayKind,
+    day_start_ms,
+)
+from hk_tick_collector.quality.model import RowFacts, SessionRows, sessions_of
+from hk_tick_collector.quality.report_file import changed_ns
+from hk_tick_collector.store.coverage import Evidence, judge
+from hk_tick_collector.store.extents import Extent, count, format_extents, subtract
+from hk_tick_collector.store.reader import CoverageRow
+
+if TYPE_CHECKING:
+    from hk_tick_collector.days.catalog import Day
+
+COLUMNS = ("symbol", "ts_ms", "seq", "recv_ts_ms", "opend_recv_ts_ms", "tick_type", "direction", "push_type")
+AUCTION = "AUCTION"
+NOT_GIVEN = "none"  # a tick's type or direction that OpenD left out
+LATE_MS = 5_000  # OpenD has a tick 35-444 ms after its event; what takes longer was repaired, or held up
+# As in feed/mapping.py: the sequence's second was 2 s behind the time string in one of 18 documented rows.
+WITNESS_TOLERANCE_MS = 5_000
+MINUTES, HEAT_SLOTS = 1440, 288  # of a day; a slot of the heat map is five minutes
+_LAG_EDGES_MS = np.geomspace(1.0, 1e7, 256)  # 6.5 % wide each
+
+_Ints = npt.NDArray[np.int64]
+_Bools = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class SymbolRecount:
+    """One symbol's rows."""
+
+    facts: RowFacts
+    unsequenced_ticks: int
+    surplus_ticks: int  # rows with a sequence less counters
+    ranges: list[Extent]  # counters stored
+    first_ts_ms: int
+    last_ts_ms: int
+
+    def as_coverage(self, symbol: str) -> CoverageRow:
+        """The coverage that a recorder would count from these rows, knowing nothing else."""
+        first, last = (self.ranges[0][0], self.ranges[-1][1]) if self.ranges else (None, None)
+        holes = subtract([(first, last)], self.ranges) if first is not None and last is not None else []
+        evidence = Evidence(first, last, count(holes), self.surplus_ticks, self.unsequenced_ticks)
+        return CoverageRow(
+            symbol,
+            first,
+            last,
+            self.facts.ticks,
+            count(holes),
+            format_extents(holes) or None,
+            0,
+            None,
+            None,
+            self.first_ts_ms,
+            self.last_ts_ms,
+            *judge(evidence),
+            0,
+            self.unsequenced_ticks,
+            None,
+            None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Plots:
+    """What the page draws. By minute of the Hong Kong day, the heat map by five minutes."""
+
+    rows_a_minute: list[int]
+    lag_p50_ms: list[float | None]  # of pushed ticks: our clock less the event time; None: none in that minute
+    lag_p99_ms: list[float | None]
+    heat: dict[str, list[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Recount:
+    """All rows of a day, and the coverage as it was before they were read."""
+
+    symbols: dict[str, SymbolRecount]
+    total: RowFacts
+    plots: Plots
+    coverage_before: list[CoverageRow]
+    source_changed_ns: int | None  # before anything was read
+
+    def facts(self, symbol: str) -> RowFacts | None:
+        """What the rows of a symbol tell; None when it has none."""
+        found = self.symbols.get(symbol)
+        return found.facts if found is not None else None
+
+
+def recount(day: Day, kind: DayKind, *, workers: int = 2, on_rows: Callable[[float], None] = lambda _: None) -> Recount:
+    """Read every row. ``workers``: reading threads, 1 beside a working recorder; ``on_rows`` hears how many were read.
+
+    StoreError when the file cannot be read.
+    """
+    source_changed_ns = changed_ns(day.source)
+    before = day.coverage()
+    counter = _Counter(day.trading_day, kind)
+    for batch in day.batches(COLUMNS, workers=workers):
+        counter.add(batch)
+        on_rows(batch.num_rows)
+    return counter.result(before, source_changed_ns)
+
+
+class _Names:
+    """Numbers for names, growing."""
+
+    def __init__(self, *names: str) -> None:
+        self.numbers: dict[str, int] = {name: n for n, name in enumerate(names)}
+
+    def codes(self, column: Any) -> _Ints:
+        """The column's values as numbers; a dictionary of each batch's own underneath."""
+        numbers = self.numbers
+        known = [numbers.setdefault(NOT_GIVEN if name is None else name, len(numbers)) for name in
+                 column.dictionary.to_pylist()]  # fmt: skip
+        indices = column.indices
+        if indices.null_count:
+            known.append(numbers.setdefault(NOT_GIVEN, len(numbers)))
+            indices = pc.fill_null(indices, len(known) - 1)
+        table: _Ints = np.array(known or [0], np.int64)
+        codes: _Ints = table[indices.to_numpy(zero_copy_only=False)]
+        return codes
+
+
+class _Table:
+    """Counts by symbol and something else, both growing."""
+
+    def __init__(self) -> None:
+        self.counts = np.zeros((0, 0), np.int64)
+
+    def add(self, symbols: _Ints, others: _Ints, n_symbols: int, n_others: int) -> None:
+        rows, columns = max(n_symbols, self.counts.shape[0]), max(n_others, self.counts.shape[1])
+        if (rows, columns) != self.counts.shape:
+            grown = np.zeros((rows, columns), np.int64)
+            grown[: self.counts.shape[0], : self.counts.shape[1]] = self.counts
+            self.counts = grown
+        self.counts += np.bincount(symbols * columns + others, minlength=rows * columns).reshape(rows, columns)
+
+
+@dataclass(slots=True)
+class _Kept:
+    """A symbol's rows until the end: receive and event time in one number, and counters."""
+
+    times: list[_Ints] = field(default_factory=list)
+    counters: list[npt.NDArray[np.uint32]] = field(default_factory=list)
+
+
+_OPENING, _CLOSING, _LATE, _SEQ_TIME, _BEFORE_EVENT, _OTHER_DAY, _UNSEQUENCED, _FLAGS = range(8)
+
+
+class _Counter:
+    """Takes batches in any order."""
+
+    def __init__(self, day: str, kind: DayKind) -> None:
+        self._midnight_ms = day_start_ms(day)
+        self._sessions = [(one.start_ms - self._midnight_ms, one.end_ms - self._midnight_ms)
+                          for one in sessions_of(day, kind)]  # fmt: skip
+        self._symbols = _Names()
+        self._types, self._directions, self._sources = _Names(AUCTION), _Names(), _Names(PUSH_TYPE_PUSH)
+        self._by_type, self._by_direction, self._by_source = _Table(), _Table(), _Table()
+        self._flags, self._heat = _Table(), _Table()
+        self._minutes = np.zeros(MINUTES, np.int64)
+        self._lags = np.zeros((MINUTES, len(_LAG_EDGES_MS) + 1), np.int64)
+        self._session_rows: dict[tuple[int, int], SessionRows] = {}
+        self._kept: list[_Kept] = []
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        """Count a batch of ``COLUMNS`` in."""
+        symbol, ts, seq, recv, opend, tick_type, direction, source = batch.columns
+        codes = self._symbols.codes(symbol)
+        n_symbols = len(self._symbols.numbers)
+        self._kept += [_Kept() for _ in range(n_symbols - len(self._kept))]
+        types, sources = self._types.codes(tick_type), self._sources.codes(source)
+        directions = self._directions.codes(direction)
+        self._by_type.add(codes, types, n_symbols, len(self._types.numbers))
+        self._by_direction.add(codes, directions, n_symbols, len(self._directions.numbers))
+        self._by_source.add(codes, sources, n_symbols, len(self._sources.numbers))
+        ts_ms, recv_ms = _ints(ts) - self._midnight_ms, _ints(recv) - self._midnight_ms
+        seqs, has_seq = _ints(seq), _valid(seq)
+        seq_sec_ms = (seqs >> SEQ_COUNTER_BITS) * 1000 - self._midnight_ms
+        self._flag(codes, n_symbols, _SEQ_TIME, has_seq & (np.abs(ts_ms - seq_sec_ms) > WITNESS_TOLERANCE_MS))
+        self._flag(codes, n_symbols, _UNSEQUENCED, ~has_seq)
+        self._flag(codes, n_symbols, _BEFORE_EVENT, _valid(opend) & (_ints(opend) - self._midnight_ms < ts_ms))
+        self._flag(codes, n_symbols, _LATE, recv_ms - ts_ms > LATE_MS)
+        self._flag(codes, n_symbols, _OTHER_DAY, (ts_ms < 0) | (ts_ms >= DAY_MS))
+        self._note_auctions(codes, n_symbols, types, ts_ms)
+        self._note_minutes(codes, n_symbols, ts_ms, recv_ms, sources)
+        self._keep(codes, ts_ms, recv_ms, (seqs & SEQ_COUNTER_MASK).astype(np.uint32), has_seq)
+
+    def _flag(self, codes: _Ints, n_symbols: int, flag: int, hit: _Bools) -> None:
+        struck = codes[hit]
+        if len(struck):
+            self._flags.add(struck, np.full(len(struck), flag), n_symbols, _FLAGS)
+
+    def _note_auctions(self, codes: _Ints, n_symbols: int, types: _Ints, ts_ms: _Ints) -> None:
+        if not self._sessions:
+            return
+        auction = types == 0
+        opening_end_ms, (close_ms, end_ms) = self._sessions[0][1], self._sessions[-1]
+        self._flag(codes, n_symbols, _OPENING, auction & (ts_ms >= OPENING_MATCH_MS) & (ts_ms < opening_end_ms))
+        closing = auction & (ts_ms >= close_ms + CAS_RANDOM_CLOSE_AFTER_MS) & (ts_ms < end_ms)
+        self._flag(codes, n_symbols, _CLOSING, closing)
+
+    def _note_minutes(self, codes: _Ints, n_symbols: int, ts_ms: _Ints, recv_ms: _Ints, sources: _Ints) -> None:
+        minutes = np.clip(ts_ms // 60_000, 0, MINUTES - 1)
+        self._minutes += np.bincount(minutes, minlength=MINUTES)
+        self._heat.add(codes, minutes // (MINUTES // HEAT_SLOTS), n_symbols, HEAT_SLOTS)
+        pushed = sources == 0
+        bins = np.searchsorted(_LAG_EDGES_MS, (recv_ms - ts_ms)[pushed])
+        width = self._lags.shape[1]
+        self._lags += np.bincount(minutes[pushed] * width + bins, minlength=self._lags.size).reshape(MINUTES, width)
+
+    def _keep(
+        self, codes: _Ints, ts_ms: _Ints, recv_ms: _Ints, counters: npt.NDArray[np.uint32], has_seq: _Bools
+    ) -> None:
+        """Rows grouped by symbol and session: extremes of each group are taken, the rest waits for the end."""
+        parts = len(self._sessions) + 1
+        session = np.full(len(ts_ms), parts - 1)
+        for n, (start_ms, end_ms) in enumerate(self._sessions):
+            session[(ts_ms >= start_ms) & (ts_ms < end_ms)] = n
+        groups = codes * parts + session
+        # numpy sorts 16-bit numbers by radix, ten times as fast.
+        order = np.argsort(groups.astype(np.uint16) if len(self._kept) * parts < 1 << 16 else groups, kind="stable")
+        groups, times = groups[order], ts_ms[order]
+        starts = np.flatnonzero(np.concatenate(([True], groups[1:] != groups[:-1])))
+        lows, highs = np.minimum.reduceat(times, starts), np.maximum.reduceat(times, starts)
+        ends = np.append(starts[1:], len(groups))
+        for group, size, low, high in zip(
+            groups[starts].tolist(), (ends - starts).tolist(), lows.tolist(), highs.tolist(), strict=True
+        ):
+            self._note_session(divmod(group, parts), size, low + self._midnight_ms, high + self._midnight_ms)
+        limit = np.iinfo(np.int32)
+        packed = (np.clip(recv_ms[order], limit.min, limit.max) << 32) | np.clip(times, 0, limit.max)
+        valid = has_seq[order]
+        sequenced, before = counters[order][valid], np.concatenate(([0], np.cumsum(valid)))
+        of_symbol = groups // parts
+        firsts = np.flatnonzero(np.concatenate(([True], of_symbol[1:] != of_symbol[:-1]))).tolist()
+        for start, end in zip(firsts, [*firsts[1:], len(groups)], strict=True):
+            kept = self._kept[of_symbol[start]]
+            kept.times.append(packed[start:end])
+            kept.counters.append(sequenced[before[start] : before[end]])
+
+    def _note_session(self, key: tuple[int, int], ticks: int, first_ts_ms: int, last_ts_ms: int) -> None:
+        known = self._session_rows.get(key)
+        if known is not None:
+            assert known.first_ts_ms is not None
+            assert known.last_ts_ms is not None
+            ticks += known.ticks
+            first_ts_ms, last_ts_ms = min(known.first_ts_ms, first_ts_ms), max(known.last_ts_ms, last_ts_ms)
+        self._session_rows[key] = SessionRows(ticks, first_ts_ms, last_ts_ms)
+
+    def result(self, coverage_before: list[CoverageRow], source_changed_ns: int | None) -> Recount:
+        """Everything counted. The counter is used up."""
+        symbols = {name: self._symbol(n) for name, n in sorted(self._symbols.numbers.items())}
+        heat = {name: self._heat.counts[n].tolist() for name, n in self._symbols.numbers.items()}
+        plots = Plots(self._minutes.tolist(), self._lag_quantile(0.5), self._lag_quantile(0.99), heat)
+        return Recount(symbols, self._total(list(symbols.values())), plots, coverage_before, source_changed_ns)
+
+    def _symbol(self, n: int) -> SymbolRecount:
+        kept, self._kept[n] = self._kept[n], _Kept()
+        times = np.concatenate(kept.times)
+        times.sort()
+        events = times & ((1 << 32) - 1)
+        late_events = int(np.count_nonzero(events[1:] < np.maximum.accumulate(events)[:-1]))
+        counters = np.concatenate(kept.counters).astype(np.int64)
+        counters.sort()
+        flags = self._flags_of(n)
+        parts = len(self._sessions) + 1
+        found = [self._session_rows.get((n, part), SessionRows()) for part in range(parts)]
+        facts = RowFacts(
+            len(times),
+            flags[_OPENING] if self._sessions else None,
+            flags[_CLOSING] if self._sessions else None,
+            late_events,
+            flags[_LATE],
+            flags[_SEQ_TIME],
+            flags[_BEFORE_EVENT],
+            found[-1].ticks,
+            flags[_OTHER_DAY],
+            _named(self._types, self._by_type.counts[n]),
+            _named(self._directions, self._by_direction.counts[n]),
+            _named(self._sources, self._by_source.counts[n]),
+            tuple(found[:-1]),
+        )
+        ranges, surplus_ticks = _ranges(counters)
+        firsts, lasts = zip(*((one.first_ts_ms, one.last_ts_ms) for one in found if one.ticks), strict=True)
+        return SymbolRecount(facts, flags[_UNSEQUENCED], surplus_ticks, ranges, min(firsts), max(lasts))
+
+    def _flags_of(self, n: int) -> list[int]:
+        counts = self._flags.counts
+        return [int(value) for value in counts[n]] if n < len(counts) else [0] * _FLAGS
+
+    def _total(self, symbols: list[SymbolRecount]) -> RowFacts:
+        facts = [one.facts for one in symbols]
+        opening, closing = (
+            sum(number or 0 for number in numbers) if self._sessions else None
+            for numbers in (
+                [one.opening_auction_ticks for one in facts],
+                [one.closing_auction_ticks for one in facts],
+            )
+        )
+        return RowFacts(
+            sum(one.ticks for one in facts),
+            opening,
+            closing,
+            sum(one.out_of_order_ticks for one in facts),
+            sum(one.late_ticks for one in facts),
+            sum(one.sequence_time_disagreements for one in facts),
+            sum(one.received_before_event_ticks for one in facts),
+            sum(one.outside_session_ticks for one in facts),
+            sum(one.other_day_ticks for one in facts),
+            _named(self._types, self._by_type.counts.sum(axis=0)),
+            _named(self._directions, self._by_direction.counts.sum(axis=0)),
+            _named(self._sources, self._by_source.counts.sum(axis=0)),
+            tuple(_joined([one.sessions[n] for one in facts]) for n in range(len(self._sessions))),
+        )
+
+    def _lag_quantile(self, share: float) -> list[float | None]:
+        """By minute, from the histogram: the upper edge of the bin that holds it."""
+        upto = np.cumsum(self._lags, axis=1)
+        total = upto[:, -1]
+        edges = np.append(_LAG_EDGES_MS, _LAG_EDGES_MS[-1])
+        at = np.argmax(upto >= np.maximum(np.ceil(share * total), 1)[:, None], axis=1)
+        return [round(float(edges[n]), 1) if ticks else None for n, ticks in zip(at, total, strict=True)]
+
+
+def _ints(column: Any) -> _Ints:
+    """A column of int64 or of times; 0 where it is null."""
+    values: _Ints = pc.fill_null(column.view(pa.int64()), 0).to_numpy(zero_copy_only=False)
+    return values
+
+
+def _valid(column: Any) -> _Bools:
+    if not column.null_count:
+        return np.ones(len(column), np.bool_)
+    found: _Bools = pc.is_valid(column).to_numpy(zero_copy_only=False)
+    return found
+
+
+def _ranges(counters: _Ints) -> tuple[list[Extent], int]:
+    """Sorted counters as ranges, and how many of them repeat one."""
+    if not len(counters):
+        return [], 0
+    steps = np.diff(counters)
+    breaks = np.flatnonzero(steps > 1)
+    firsts = counters[np.concatenate(([0], breaks + 1))].tolist()
+    lasts = counters[np.append(breaks, len(counters) - 1)].tolist()
+    return list(zip(firsts, lasts, strict=True)), int(np.count_nonzero(steps == 0))
+
+
+def _named(names: _Names, counts: _Ints) -> dict[str, int]:
+    """Most first."""
+    found = [(name, int(counts[n])) for name, n in names.numbers.items() if n < len(counts) and counts[n]]
+    return dict(sorted(found, key=lambda one: (-one[1], one[0])))
+
+
+def _joined(parts: list[SessionRows]) -> SessionRows:
+    return SessionRows(
+        sum(one.ticks for one in parts),
+        min((one.first_ts_ms for one in parts if one.first_ts_ms is not None), default=None),
+        max((one.last_ts_ms for one in parts if one.last_ts_ms is not None), default=None),
+    )

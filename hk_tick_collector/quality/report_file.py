@@ -1,0 +1,98 @@
+"""The files of a day's report: ``DATA_ROOT/_reports/YYYYMMDD.json`` and ``.html``, each whole or not there.
+
+Whether a report still tells of the day's file is seen from its first lines: the file's time of change when it was read
+stands there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from hk_tick_collector.quality.model import FORMAT_VERSION, Certificate
+from hk_tick_collector.store import layout
+from hk_tick_collector.store.atomic import new_temporary, sync_file
+
+REPORTS_DIR = "_reports"
+_HEAD_BYTES = 512
+_HEAD = re.compile(
+    rb'\{\s*"format_version": (\d+),\s*"trading_day": "\d{8}",\s*"so_far": (true|false),\s*"recounted": (true|false),'
+    rb'\s*"source_changed_ns": (\d+|null)'
+)
+
+
+def report_file(data_root: Path, day: str, suffix: str = ".json") -> Path:
+    """Where the report of a day stands."""
+    return data_root / REPORTS_DIR / f"{layout.check_day(day)}{suffix}"
+
+
+def write_certificate(data_root: Path, certificate: Certificate) -> Path:
+    """Put the certificate in its place as JSON. OSError when the disk refuses."""
+    text = json.dumps(asdict(certificate), ensure_ascii=False, indent=1)
+    return write_whole(report_file(data_root, certificate.trading_day), f"{text}\n")
+
+
+def write_whole(path: Path, text: str) -> Path:
+    """Write a file in one step, 0640, its directory made when it is not there. OSError when the disk refuses."""
+    if not path.parent.is_dir():
+        layout.make_dir(path.parent)
+        _hand_over(path.parent)
+    with new_temporary(path, layout.FILE_MODE) as part:
+        part.write_text(text, encoding="utf-8", errors="backslashreplace")
+        sync_file(part)
+        _hand_over(part)
+        part.replace(path)
+    layout.sync_dir(path.parent)
+    return path
+
+
+def _hand_over(path: Path) -> None:
+    """What root makes belongs to the directory's owner: the recorder's user replaces it at the end of the day."""
+    if os.geteuid() == 0:
+        owner = path.parent.stat()
+        with contextlib.suppress(OSError):
+            os.chown(path, owner.st_uid, owner.st_gid)
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The first fields of a certificate's JSON."""
+
+    so_far: bool
+    recounted: bool
+    source_changed_ns: int | None
+
+
+def read_head(report: Path) -> Head | None:
+    """What a report says of itself; None when there is none, or one of another form."""
+    try:
+        with report.open("rb") as file:
+            found = _HEAD.match(file.read(_HEAD_BYTES))
+    except OSError:
+        return None
+    if found is None or int(found[1]) != FORMAT_VERSION:
+        return None
+    return Head(found[2] == b"true", found[3] == b"true", None if found[4] == b"null" else int(found[4]))
+
+
+def is_current(report: Path, source: Path) -> bool:
+    """Does the report tell of the end of its day, from the file as it is now?"""
+    head = read_head(report)
+    return head is not None and not head.so_far and head.source_changed_ns == changed_ns(source)
+
+
+def changed_ns(source: Path) -> int | None:
+    """When a day's file, or its write-ahead log, was last written to; None when it is not there."""
+    try:
+        last_ns = source.stat().st_mtime_ns
+    except OSError:
+        return None
+    with contextlib.suppress(OSError):
+        log = Path(f"{source}-wal").stat()
+        if log.st_size:
+            last_ns = max(last_ns, log.st_mtime_ns)
+    return last_ns

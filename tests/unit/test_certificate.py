@@ -1,0 +1,627 @@
+"""What a certificate says of a day: numbers, states, grades, what the rows tell, and where file and rows disagree."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import sqlite3
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from datetime import datetime
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pyarrow as pa
+import pytest
+
+from hk_tick_collector.core.facts import Fact, GapFound, HeadProven, Unproven, Verified
+from hk_tick_collector.core.tick import Tick
+from hk_tick_collector.days import manifest as manifests
+from hk_tick_collector.days import parquet
+from hk_tick_collector.days.catalog import Catalog, Day
+from hk_tick_collector.days.content import ALGORITHM, content_of
+from hk_tick_collector.market.calendar import TradingCalendar
+from hk_tick_collector.market.sessions import HK_TZ, DayKind, day_start_ms
+from hk_tick_collector.quality import page, plots, report_file
+from hk_tick_collector.quality import recount as recounting
+from hk_tick_collector.quality.certificate import make_certificate
+from hk_tick_collector.quality.counts import SymbolCounts
+from hk_tick_collector.quality.gap_list import NOT_GIVEN_UP, gap_lines
+from hk_tick_collector.quality.grade import GRADES
+from hk_tick_collector.quality.model import Certificate, sessions_of
+from hk_tick_collector.quality.recount import Recount, recount
+from hk_tick_collector.store.reader import CoverageRow, GapRow
+from hk_tick_collector.store.writer import DayFileWriter
+from tests.tickctl import day_ticks, record_day
+from tests.ticks import DAY, make_tick, make_ticks
+
+CALENDAR = TradingCalendar()
+HALF_DAY, SUNDAY = "20261224", "20261122"
+SYMBOL = "HK.00700"
+
+
+def at(text: str) -> int:
+    """Hong Kong time as UTC epoch ms."""
+    return int(datetime.fromisoformat(text).replace(tzinfo=HK_TZ).timestamp() * 1000)
+
+
+AFTER = at("2026-11-20T17:00:00")
+CONFIRMED = at("2026-11-20T16:12:00")
+
+
+def day_of(root: Path, day: str = DAY) -> Day:
+    return Catalog(root, root / "_archive").day(day)
+
+
+def certify(root: Path, day: str = DAY, *, now_ms: int = AFTER, rows: bool = False) -> Certificate:
+    found = day_of(root, day)
+    return make_certificate(found, CALENDAR, now_ms, recount(found, CALENDAR.day_kind(day)) if rows else None)
+
+
+def write(root: Path, ticks: Sequence[Tick], facts: Sequence[Fact] = ()) -> None:
+    writer = DayFileWriter(root)
+    writer.write(list(ticks), list(facts))
+    writer.close()
+
+
+def change(root: Path, sql: str, *values: object) -> None:
+    with contextlib.closing(sqlite3.connect(root / f"{DAY}.db")) as conn, conn:
+        assert conn.execute(sql, values).rowcount != 0
+
+
+def row(**columns: object) -> CoverageRow:
+    """A coverage row of ticks 1-10, proven."""
+    proven = CoverageRow(SYMBOL, 1, 10, 10, 0, None, 1, 10, CONFIRMED, 0, 9, "proven", None, 0, 0, 1, None)
+    return replace(proven, **columns)
+
+
+def gap(**meta: object) -> GapRow:
+    return GapRow(DAY, SYMBOL, 0, 1, 0.001, 1, "not shown by OpenD", json.dumps(meta), None, "open")
+
+
+@pytest.mark.parametrize(
+    ("coverage", "gaps", "state", "expected", "missing", "at_most"),
+    [
+        (row(), [], "proven", 10, 0, None),
+        (row(holes="4-5", stored_ticks=8), [], "missing", 10, 2, None),
+        (row(holes="4-5", stored_ticks=8), [gap(extents="4-5")], "missing", 10, 2, None),
+        (row(), [gap(extents="12-13")], "missing", 13, 3, None),  # counter 11 is missing as well then
+        (row(verified_counter=13), [], "missing", 13, 3, None),  # OpenD showed them
+        (row(first_counter=3, stored_ticks=8), [], "missing", 10, 2, None),  # OpenD showed that the day began with 1
+        (row(head_counter=None), [], "unproven", 10, 0, None),
+        (row(head_counter=4), [], "unproven", 10, 0, None),  # shows no more than it has
+        (row(verified_counter=None), [], "unproven", 10, 0, None),
+        (row(first_counter=8, head_counter=None, stored_ticks=3), [gap(at_most=7)], "missing", None, 0, 7),
+        (row(distrust="they go back", holes="4-5", stored_ticks=8), [], "unproven", None, 0, None),
+        (row(distrust="they go back", verified_counter=13), [], "unproven", None, 0, None),
+        (row(distrust="they go back"), [gap(extents="20-22")], "missing", None, 3, None),
+        # Rows without a sequence may be those that seem to be missing.
+        (row(holes="4-5", stored_ticks=10, unsequenced_ticks=2), [], "unproven", None, 0, None),
+        (row(holes="4-6", stored_ticks=9, unsequenced_ticks=2), [], "missing", None, 1, None),
+        (row(holes="4-5", stored_ticks=10), [], "unproven", None, 0, None),  # two rows with a counter that was there
+        (row(first_counter=None, last_counter=None, stored_ticks=0), [], "unproven", None, 0, None),
+    ],
+)
+def test_numbers_and_state_of_a_symbol(
+    coverage: CoverageRow, gaps: list[GapRow], state: str, expected: int | None, missing: int, at_most: int | None
+) -> None:
+    counts = SymbolCounts.of(coverage, gaps)
+    found, reason = counts.state()
+    assert (found, counts.expected_ticks, counts.missing_at_most) == (state, expected, at_most)
+    assert (counts.missing_ticks if state == "missing" else 0) == missing
+    assert (reason is None) == (state == "proven")
+
+
+def test_a_complete_day(tmp_path: Path) -> None:
+    record_day(tmp_path, count=50)
+    found = certify(tmp_path)
+    assert (found.grade, found.fine, found.so_far, found.recounted) == ("A", True, False, False)
+    assert (found.stored_ticks, found.expected_ticks, found.missing_ticks) == (150, 150, 0)
+    assert (found.proven_symbols, found.missing_symbols, found.unproven_symbols) == (3, 0, 0)
+    assert found.end_confirmed_symbols == 3
+    assert found.rows is None
+    assert all(one.rows is None for one in found.symbols)
+    assert any("--recount" in note for note in found.notes), "what was not read is said"
+    assert found.sentence == (
+        "20261120 is complete: 150 ticks of 3 symbols, every symbol proven, and OpenD had nothing more after the close."
+    )
+    with pytest.raises(AttributeError):
+        found.grade = "F"  # type: ignore[misc]
+
+
+def test_what_is_missing_is_first_and_counted(tmp_path: Path) -> None:
+    record_day(tmp_path, count=50, lost=(20, 21, 30))
+    found = certify(tmp_path)
+    assert not found.fine
+    assert (found.missing_ticks, found.expected_ticks, found.missing_symbols) == (3, 150, 1)
+    assert (found.symbols[0].symbol, found.symbols[0].state, found.symbols[0].missing_ticks) == (
+        "HK.00005",
+        "missing",
+        3,
+    )
+    assert len(found.open_gaps) == found.symbols[0].open_gaps == 2
+    assert found.sentence.startswith("20261120 misses 3 of 150 ticks, in 1 of 3 symbols; 2 are proven complete")
+
+
+def only(state: str, ticks: int, missing: int = 0, at_most: int | None = None) -> tuple[str, int, int, int | None]:
+    return state, ticks, missing, at_most
+
+
+@pytest.mark.parametrize(
+    ("grade", "symbols", "fields"),
+    [
+        ("A", [only("proven", 100)], {}),
+        ("B", [only("proven", 100)], {"end_confirmed_symbols": 0}),
+        ("A", [only("proven", 100)], {"end_confirmed_symbols": 0, "so_far": True}),
+        ("B", [only("proven", 990), only("unproven", 10)], {}),
+        ("C", [only("proven", 980), only("unproven", 20)], {}),
+        ("D", [only("missing", 999, 1)], {}),
+        ("E", [only("missing", 998, 2)], {}),
+        ("E", [only("missing", 999, 0, 5)], {}),
+        ("F", [], {}),
+        ("F", [only("proven", 100)], {"error": "it is gone"}),
+        ("F", [only("proven", 100)], {"problems": ("HK.00700: no",)}),
+    ],
+)
+def test_grades(
+    tmp_path: Path, grade: str, symbols: list[tuple[str, int, int, int | None]], fields: dict[str, object]
+) -> None:
+    from hk_tick_collector.quality.grade import graded  # noqa: PLC0415
+
+    record_day(tmp_path, count=1, symbols=(SYMBOL,))
+    blank = certify(tmp_path)
+    made = tuple(
+        replace(blank.symbols[0], state=state, stored_ticks=ticks, missing_ticks=missing, missing_at_most=at_most)
+        for state, ticks, missing, at_most in symbols
+    )
+    whole = {
+        "symbols": made,
+        "stored_ticks": sum(one.stored_ticks for one in made),
+        "missing_ticks": sum(one.missing_ticks for one in made),
+        "proven_symbols": sum(one.state == "proven" for one in made),
+        "unproven_symbols": sum(one.state == "unproven" for one in made),
+        "missing_symbols": sum(one.state == "missing" for one in made),
+        "end_confirmed_symbols": len(made),
+        **fields,
+    }
+    found = graded(replace(blank, **whole))
+    assert found.grade == grade, GRADES
+    assert found.sentence.startswith(DAY)
+
+
+@pytest.mark.parametrize(
+    ("day", "now", "so_far"),
+    [
+        (DAY, "2026-11-20T16:14:59", True),
+        (DAY, "2026-11-20T16:15:00", False),
+        (HALF_DAY, "2026-12-24T12:14:59", True),
+        (HALF_DAY, "2026-12-24T12:15:00", False),
+        (SUNDAY, "2026-11-22T23:59:59", True),
+        (SUNDAY, "2026-11-23T00:00:00", False),
+    ],
+)
+def test_a_day_in_session_is_judged_so_far(tmp_path: Path, day: str, now: str, so_far: bool) -> None:
+    record_day(tmp_path, day, count=5)
+    found = certify(tmp_path, day, now_ms=at(now))
+    assert found.so_far is so_far
+    assert ("so far" in found.sentence) is so_far
+    assert found.day_kind == {DAY: "whole", HALF_DAY: "half", SUNDAY: "closed"}[day]
+    assert [one.name for one in found.sessions] == {
+        DAY: ["opening_auction", "morning", "afternoon", "closing_auction"],
+        HALF_DAY: ["opening_auction", "morning", "closing_auction"],
+        SUNDAY: [],
+    }[day]
+    assert any("closed" in note for note in found.notes) is (day == SUNDAY)
+
+
+def test_sessions_are_confirmed_up_to_where_opend_was_asked(tmp_path: Path) -> None:
+    asked = at("2026-11-20T13:30:00")
+    write(tmp_path, make_ticks(1, 9), [HeadProven(SYMBOL, DAY, 1), Verified(SYMBOL, DAY, 9, asked)])
+    found = certify(tmp_path)
+    assert [one.confirmed_symbols for one in found.sessions] == [1, 1, 0, 0]
+    assert found.confirmed_until_ms == asked
+    assert (found.grade, found.end_confirmed_symbols) == ("B", 0)
+    assert "1 of them not to the end of the day" in found.sentence
+
+
+def special_day(day: str, closing: str) -> list[Tick]:
+    """Ticks of which each tells something, of one symbol; the closing auction's print at ``closing``."""
+    iso = f"{day[:4]}-{day[4:6]}-{day[6:]}T"
+    base = make_tick(1, trading_day=day)
+
+    def one(counter: int, clock: str, late_ms: int = 60, **fields: object) -> Tick:
+        ts_ms = at(iso + clock)
+        return base._replace(
+            ts_ms=ts_ms, recv_ts_ms=ts_ms + late_ms, opend_recv_ts_ms=ts_ms + 40, seq=(ts_ms // 1000) << 32 | counter
+        )._replace(**fields)
+
+    return [
+        one(1, "09:20:30", tick_type="AUCTION"),
+        one(2, "09:30:01"),
+        one(3, "09:30:02", late_ms=5_001, push_type="repair"),  # late, and received behind 4 and 5
+        one(4, "09:30:03", direction=None),
+        one(5, "09:30:04", seq=(at(f"{iso}09:30:04") // 1000 + 6) << 32 | 5),  # its second disagrees
+        one(6, "09:30:05", opend_recv_ts_ms=at(f"{iso}09:30:05") - 1),  # received before the event
+        one(7, "12:30:00", tick_type="ODD_LOT"),  # in the lunch break, on a half day long after the close
+        one(8, closing, tick_type="AUCTION", direction="NEUTRAL"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("day", "closing", "sessions"),
+    [(DAY, "16:08:12", [1, 5, 0, 1]), (HALF_DAY, "12:08:12", [1, 5, 1]), (SUNDAY, "16:08:12", [])],
+)
+def test_what_only_the_rows_tell(tmp_path: Path, day: str, closing: str, sessions: list[int]) -> None:
+    write(tmp_path, special_day(day, closing))
+    found = certify(tmp_path, day, rows=True)
+    assert found.recounted
+    assert found.problems == ()
+    (symbol,) = found.symbols
+    rows = found.rows
+    assert rows is not None
+    assert symbol.rows == rows, "one symbol is the whole day"
+    assert (rows.ticks, rows.out_of_order_ticks, rows.late_ticks) == (8, 1, 1)
+    assert (rows.sequence_time_disagreements, rows.received_before_event_ticks, rows.other_day_ticks) == (1, 1, 0)
+    auctions = (None, None) if day == SUNDAY else (1, 1)
+    assert (rows.opening_auction_ticks, rows.closing_auction_ticks) == auctions
+    assert [one.ticks for one in rows.sessions] == sessions
+    assert rows.outside_session_ticks == 8 - sum(sessions)
+    assert rows.by_type == {"AUTO_MATCH": 5, "AUCTION": 2, "ODD_LOT": 1}
+    assert rows.by_direction == {"BUY": 6, "NEUTRAL": 1, "none": 1}
+    assert rows.by_source == {"push": 7, "repair": 1}
+    if day == DAY:
+        morning = rows.sessions[1]
+        assert (morning.first_ts_ms, morning.last_ts_ms) == (at("2026-11-20T09:30:01"), at("2026-11-20T09:30:05"))
+
+
+def test_session_windows_join_the_calendar() -> None:
+    whole, half = sessions_of(DAY, DayKind.WHOLE), sessions_of(HALF_DAY, DayKind.HALF)
+    assert [(one.end_ms - one.start_ms) // 60_000 for one in whole] == [30, 150, 180, 15]
+    assert [(one.end_ms - one.start_ms) // 60_000 for one in half] == [30, 150, 15]
+    assert sessions_of(SUNDAY, DayKind.CLOSED) == ()
+
+
+def archive(root: Path, day: str = DAY) -> None:
+    """Put a day away as an archive has it, and remove its file."""
+    found = day_of(root, day)
+    path = parquet.hive_path(root / "_archive" / "ticks", day)
+    path.parent.mkdir(parents=True)
+    rows = parquet.write_sorted(path, found.sorted_tables())
+    content = content_of(found.batches())
+    claim = manifests.Manifest(
+        manifests.FORMAT_VERSION, day, "HK", 1, "0", 1, 1, rows, ALGORITHM, content.content_hash,
+        manifests.claims_of(content), (), tuple(found.coverage()), tuple(found.gaps()),
+    )  # fmt: skip
+    target = manifests.manifest_path(root / "_archive", day)
+    target.parent.mkdir(parents=True)
+    target.write_text(claim.to_json())
+    (root / f"{day}.db").unlink()
+
+
+def comparable(found: Certificate) -> dict[str, object]:
+    return {**asdict(found), "source": "", "source_changed_ns": 0}
+
+
+def test_an_archived_day_gets_the_same_certificate(tmp_path: Path) -> None:
+    record_day(tmp_path, count=300, lost=(7, 8))
+    live = certify(tmp_path, rows=True)
+    archive(tmp_path)
+    put_away = certify(tmp_path, rows=True)
+    assert put_away.source.endswith("ticks.parquet")
+    assert comparable(put_away) == comparable(live)
+    assert comparable(certify(tmp_path))["symbols"] != comparable(live)["symbols"], "without rows it knows less"
+
+
+def test_the_order_of_rows_changes_nothing(tmp_path: Path) -> None:
+    write(tmp_path, [*special_day(DAY, "16:08:12"), *day_ticks("HK.00005", 400)])
+    day = day_of(tmp_path)
+    (whole,) = day.batches(recounting.COLUMNS)
+    mixed = whole.take(pa.array([(n * 37) % whole.num_rows for n in range(whole.num_rows)]))
+    assert whole.num_rows % 37
+    results = []
+    for batches in ([whole], [mixed], [mixed.slice(n, 10) for n in range(0, mixed.num_rows, 10)]):
+        counter = recounting._Counter(DAY, DayKind.WHOLE)
+        for batch in batches:
+            counter.add(batch)
+        results.append(counter.result([], None))
+    assert results[0] == results[1] == results[2]
+    assert results[0].total.ticks == 408
+
+
+@pytest.mark.parametrize(
+    ("sql", "words"),
+    [
+        (
+            "UPDATE coverage SET stored_ticks = 51, last_counter = 51 WHERE {it}",
+            "coverage counts 51",
+        ),
+        ("UPDATE coverage SET first_counter = 2, stored_ticks = 49 WHERE {it}", r"1 counters \(1-1\)"),
+        (
+            "UPDATE coverage SET holes = '4-5', stored_ticks = 48, state = 'missing' WHERE {it}",
+            r"\(4-5\)",
+        ),
+        ("UPDATE coverage SET first_ts_ms = first_ts_ms + 1 WHERE {it}", "the first tick"),
+        ("UPDATE coverage SET last_ts_ms = last_ts_ms - 1 WHERE {it}", "the last tick"),
+        (
+            "UPDATE coverage SET unsequenced_ticks = 1 WHERE {it}",
+            "coverage counts 1 ticks without",
+        ),
+        ("UPDATE coverage SET state = 'unproven' WHERE {it}", "coverage says unproven"),
+        ("UPDATE coverage SET holes = 'none' WHERE {it}", "its coverage cannot be read"),
+        ("DELETE FROM coverage WHERE {it}", "50 rows, and nothing about them"),
+        ("DELETE FROM ticks WHERE {it} AND seq & 0xFFFFFFFF = 30", "coverage counts 50 ticks"),
+        ("DELETE FROM ticks WHERE {it}", "coverage counts 50 ticks, there are 0 rows"),
+        (
+            "UPDATE ticks SET ts_ms = ts_ms + 86400000 WHERE {it} AND seq & 0xFFFFFFFF = 50",
+            "of another day",
+        ),
+        ("UPDATE ticks SET seq = seq + 1000 WHERE {it} AND seq & 0xFFFFFFFF = 50", r"\(1050-1050\)"),
+    ],
+)
+def test_a_file_that_contradicts_itself(tmp_path: Path, sql: str, words: str) -> None:
+    record_day(tmp_path, count=50)
+    change(tmp_path, sql.format(it=f"symbol = '{SYMBOL}'"))
+    found = certify(tmp_path, rows=True)
+    assert any(re.match(f"{SYMBOL}: .*{words}", problem) for problem in found.problems), found.problems
+    assert all(problem.startswith(f"{SYMBOL}: ") for problem in found.problems), "nothing is said of the others"
+    assert (found.grade, found.fine) == ("F", False)
+    assert "contradicts itself" in found.sentence
+
+
+def test_a_state_that_the_numbers_do_not_bear_is_seen_without_the_rows(tmp_path: Path) -> None:
+    record_day(tmp_path, count=50, lost=(7,))
+    change(tmp_path, "UPDATE coverage SET state = 'proven', reason = NULL WHERE symbol = 'HK.00005'")
+    found = certify(tmp_path)
+    assert [problem.split(":")[0] for problem in found.problems] == ["HK.00005"]
+    assert found.symbols[0].state == "missing"
+
+
+@pytest.mark.parametrize("more", [make_ticks(31, 45), make_ticks(40, 45), make_ticks(10, 12, symbol="HK.00001")])
+def test_a_recorder_at_work_contradicts_nothing(tmp_path: Path, more: list[Tick]) -> None:
+    facts = [HeadProven(SYMBOL, DAY, 1), Verified(SYMBOL, DAY, 30, CONFIRMED)]
+    write(tmp_path, make_ticks(1, 30), facts)
+    day = day_of(tmp_path)
+    rows = recount(day, DayKind.WHOLE)
+    write(tmp_path, more)
+    found = make_certificate(day, CALENDAR, AFTER, rows)
+    assert found.problems == ()
+    change(tmp_path, "UPDATE coverage SET holes = '3-4' WHERE symbol = 'HK.00700'")
+    assert make_certificate(day, CALENDAR, AFTER, rows).problems, "what cannot have come meanwhile is found"
+
+
+def test_a_file_of_an_earlier_recorder(tmp_path: Path) -> None:
+    write(tmp_path, [*make_ticks(1, 30), *make_ticks(1, 10, symbol="HK.00001"), *make_ticks(13, 20, symbol="HK.00001")])
+    with contextlib.closing(sqlite3.connect(tmp_path / f"{DAY}.db")) as conn:
+        conn.executescript("DROP TABLE coverage; DROP TABLE gaps;")
+    noted = certify(tmp_path)
+    assert (noted.stored_ticks, noted.symbols, noted.grade) == (48, (), "C")
+    assert any("earlier recorder" in note for note in noted.notes)
+    counted = certify(tmp_path, rows=True)
+    assert {one.symbol: (one.state, one.missing_ticks) for one in counted.symbols} == {
+        "HK.00001": ("missing", 2),
+        "HK.00700": ("unproven", 0),
+    }
+    assert counted.problems == ()
+
+
+def test_a_symbol_of_which_only_a_gap_is_known(tmp_path: Path) -> None:
+    write(tmp_path, make_ticks(1, 3, symbol="HK.00001"), [GapFound(SYMBOL, DAY, 5, 9, CONFIRMED, "not shown")])
+    change(tmp_path, "DELETE FROM coverage WHERE symbol = ?", SYMBOL)
+    found = certify(tmp_path).symbol(SYMBOL)
+    assert found is not None
+    assert (found.state, found.missing_ticks, found.stored_ticks) == ("missing", 5, 0)
+
+
+def test_a_file_that_cannot_be_read_makes_a_certificate_that_says_so(tmp_path: Path) -> None:
+    (tmp_path / f"{DAY}.db").write_bytes(b"no database" * 1000)
+    found = certify(tmp_path)
+    assert (found.grade, found.fine) == ("F", False)
+    assert found.error is not None
+    assert "cannot be read" in found.sentence
+
+
+def test_the_one_known_limit(tmp_path: Path) -> None:
+    """OpenD was restarted at noon and shows its short memory as the whole day, and recording begins only then: it
+    cannot be told from a day that began at noon. The first tick's time gives it away to a person."""
+    facts = [HeadProven(SYMBOL, DAY, 501), Verified(SYMBOL, DAY, 600, CONFIRMED)]
+    write(tmp_path, make_ticks(501, 600), facts)
+    assert certify(tmp_path).proven_symbols == 1
+    write(tmp_path, make_ticks(101, 102))  # had it recorded in the morning, its own counters would stand against it
+    assert certify(tmp_path).missing_ticks == 398
+
+
+def test_rows_in_the_spill_are_mentioned(tmp_path: Path) -> None:
+    record_day(tmp_path, count=5)
+    assert not any("spill" in note for note in certify(tmp_path).notes)
+    (tmp_path / "_spill").mkdir(exist_ok=True)
+    (tmp_path / "_spill" / "00000001.spill").write_bytes(b"x")
+    assert any("spill" in note for note in certify(tmp_path).notes)
+
+
+def test_nine_hundred_symbols_take_well_under_a_second(tmp_path: Path) -> None:
+    write(tmp_path, [make_tick(n, symbol=f"HK.{code:05d}") for code in range(1, 901) for n in (1, 2)])
+    day = day_of(tmp_path)
+    CALENDAR.day_kind(DAY)
+    began_sec = time.perf_counter()
+    found = make_certificate(day, CALENDAR, AFTER)
+    took_sec = time.perf_counter() - began_sec
+    assert found.unproven_symbols == 900
+    assert took_sec < 1, f"{took_sec:.3f} s"
+
+
+# What is missing, and where
+
+
+def test_gaps_and_holes_that_nobody_gave_up_yet(tmp_path: Path) -> None:
+    ticks = [tick for tick in make_ticks(1, 40) if (tick.seq or 0) & 0xFFFF not in (5, 6, 20)]
+    facts: list[Fact] = [HeadProven(SYMBOL, DAY, 1), Verified(SYMBOL, DAY, 43, CONFIRMED)]
+    facts += [
+        GapFound(SYMBOL, DAY, 5, 6, CONFIRMED, "not shown by OpenD"),
+        GapFound("HK.00001", DAY, None, 12, 1, "late"),
+    ]
+    write(tmp_path, [*ticks, *make_ticks(13, 14, symbol="HK.00001")], facts)
+    lines = gap_lines(day_of(tmp_path))
+    told = [(line.symbol, line.counters, line.missing_ticks, line.reason, line.end_ts_ms) for line in lines]
+    assert told == [
+        ("HK.00001", "1-12 at most", None, "late", make_tick(13).ts_ms),
+        (SYMBOL, "5-6", 2, "not shown by OpenD", make_tick(7).ts_ms),
+        (SYMBOL, "20-20", 1, NOT_GIVEN_UP, make_tick(21).ts_ms),
+        (SYMBOL, "41-43", 3, NOT_GIVEN_UP, None),
+    ]
+    assert [line.start_ts_ms for line in lines[1:]] == [make_tick(n).ts_ms for n in (4, 19, 40)]
+    found = certify(tmp_path).symbol(SYMBOL)
+    assert found is not None
+    assert found.missing_ticks == 6 == sum(line.missing_ticks or 0 for line in lines)
+    assert gap_lines(day_of(tmp_path), ["HK.00001"]) == lines[:1]
+    write(tmp_path, make_ticks(5, 6))
+    (closed,) = [line for line in gap_lines(day_of(tmp_path)) if line.state == "closed"]
+    assert (closed.counters, closed.missing_ticks, closed.closed_at_ms is not None) == ("5-6", 0, True)
+
+
+def test_holes_of_counters_that_do_not_count_are_no_gaps(tmp_path: Path) -> None:
+    write(tmp_path, [*make_ticks(1, 5), *make_ticks(9, 12)], [Unproven(SYMBOL, DAY, "counters went back")])
+    assert gap_lines(day_of(tmp_path)) == []
+
+
+# The files
+
+
+def recounted_day(root: Path) -> tuple[Certificate, Recount]:
+    day = day_of(root)
+    rows = recount(day, DayKind.WHOLE)
+    return make_certificate(day, CALENDAR, AFTER, rows), rows
+
+
+def test_the_json_is_whole_private_and_told_by_its_head(tmp_path: Path) -> None:
+    record_day(tmp_path, count=20)
+    path = report_file.write_certificate(tmp_path, certify(tmp_path))
+    assert path == tmp_path / "_reports" / f"{DAY}.json"
+    assert path.stat().st_mode & 0o777 == 0o640 & ~os.umask(os.umask(0))
+    loaded = json.loads(path.read_text())
+    assert (loaded["format_version"], loaded["trading_day"], loaded["grade"]) == (1, DAY, "A")
+    assert loaded["rows"] is None
+    assert [one["symbol"] for one in loaded["symbols"]] == ["HK.00005", "HK.00700", "HK.09988"]
+    head = report_file.read_head(path)
+    assert head is not None
+    assert (head.so_far, head.recounted) == (False, False)
+    assert report_file.is_current(path, tmp_path / f"{DAY}.db")
+    write(tmp_path, make_ticks(21, 22))
+    assert not report_file.is_current(path, tmp_path / f"{DAY}.db"), "the file has changed"
+    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+
+
+def test_a_write_that_fails_leaves_the_old_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record_day(tmp_path, count=20)
+    found = certify(tmp_path)
+    path = report_file.write_certificate(tmp_path, found)
+
+    def full(_: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(report_file, "sync_file", full)
+    with pytest.raises(OSError, match="No space"):
+        report_file.write_certificate(tmp_path, replace(found, grade="F"))
+    assert json.loads(path.read_text())["grade"] == "A"
+    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+
+
+class Checker(HTMLParser):
+    """Balanced tags, nothing to load."""
+
+    VOID = frozenset({"meta", "br"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.loads: list[str] = []
+        self.tags: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.loads += [
+            f"{tag} {name}" for name, _ in attrs if name in ("src", "href", "xlink:href", "srcset", "action")
+        ]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in self.VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_the_page_stands_alone(tmp_path: Path) -> None:
+    record_day(tmp_path, count=400, lost=(7, 20))
+    found, rows = recounted_day(tmp_path)
+    path = page.write_page(tmp_path, found, rows.plots, gap_lines(day_of(tmp_path)))
+    assert path == tmp_path / "_reports" / f"{DAY}.html"
+    text = path.read_text()
+    checker = Checker()
+    checker.feed(text)
+    assert checker.open == []
+    assert checker.loads == []
+    assert not checker.tags & {"script", "link", "img", "iframe", "object"}
+    assert "@import" not in text
+    assert "url(" not in text
+    drawings = [ElementTree.fromstring(one) for one in re.findall(r"<svg.*?</svg>", text, re.DOTALL)]
+    labels = [one.get("aria-label") for one in drawings]
+    assert labels == ["ticks a minute", "lag of pushed ticks", "gaps", "ticks in five minutes by symbol"]
+    assert sum(one.get("class") == "gap open" for one in drawings[2]) == 2
+    assert found.sentence in text
+    assert "prefers-color-scheme: dark" in text
+
+
+def test_the_page_escapes_whatever_the_file_holds(tmp_path: Path) -> None:
+    bad = "HK.<script>alert('1')</script>&\""
+    ticks = make_ticks(1, 9, symbol=bad, tick_type="<b>", direction="<i>", push_type="push")
+    facts = [GapFound(bad, DAY, 20, 30, CONFIRMED, "<u>why</u>")]
+    write(tmp_path, [*ticks, *make_ticks(31, 33, symbol=bad)], facts)
+    change(tmp_path, "UPDATE coverage SET state = '<s>'")
+    found, rows = recounted_day(tmp_path)
+    assert found.problems
+    text = page.page(found, rows.plots, gap_lines(day_of(tmp_path)))
+    checker = Checker()
+    checker.feed(text)
+    assert not checker.tags & {"script", "b", "i", "u", "s"}
+    assert "&lt;script&gt;" in text
+    for one in re.findall(r"<svg.*?</svg>", text, re.DOTALL):
+        ElementTree.fromstring(one)
+
+
+def test_a_day_without_a_tick_has_a_page_too(tmp_path: Path) -> None:
+    write(tmp_path, [], [GapFound(SYMBOL, DAY, 1, 3, CONFIRMED, "not shown")])
+    found, rows = recounted_day(tmp_path)
+    assert found.missing_ticks == 3
+    assert "<svg" in page.page(found, rows.plots, gap_lines(day_of(tmp_path)))
+
+
+def test_the_span_of_the_plots_holds_every_row() -> None:
+    sessions = [(540, 570), (570, 720), (780, 960), (960, 975)]
+    nothing = [0] * 1440
+    assert (plots.span_of(sessions, nothing).first, plots.span_of(sessions, nothing).last) == (540, 990)
+    assert plots.span_of(sessions, nothing).breaks == ((720, 780),)
+    late = [*nothing[:-1], 1]
+    assert plots.span_of(sessions, late).last == 1440
+    assert plots.span_of([], nothing).x(0) < plots.span_of([], nothing).x(1440)
+
+
+def test_the_lag_is_the_median_and_the_tail_of_pushed_ticks(tmp_path: Path) -> None:
+    ticks = [
+        tick._replace(recv_ts_ms=tick.ts_ms + (2000 if n > 95 else 50)) for n, tick in enumerate(make_ticks(1, 100))
+    ]
+    pulled = make_ticks(101, 200, push_type="backfill", recv_ts_ms=day_start_ms(DAY) + 80_000_000)
+    write(tmp_path, [*ticks, *pulled])
+    _, rows = recounted_day(tmp_path)
+    minute = 9 * 60 + 30
+    assert rows.plots.lag_p50_ms[minute] == pytest.approx(50, rel=0.07)
+    assert rows.plots.lag_p99_ms[minute] == pytest.approx(2000, rel=0.07)
+    assert rows.plots.rows_a_minute[minute] == sum(rows.plots.rows_a_minute) == 200
+    assert rows.plots.heat[SYMBOL][minute // 5] == 200
+    assert rows.plots.lag_p50_ms[minute + 1] is None
