@@ -15,28 +15,49 @@ requests). Around it, ``_Context`` replaces what loses data or hangs in futu-api
 8. The DataFrame of every push: the protobuf is handed on as it is.
 9. Notify payloads that the SDK's handler drops: the protobuf is handed on as it is.
 
-Frames are bounded: a header that promises a body above ``MAX_FRAME_BYTES``, or bytes that are no frame, end the
-connection (nothing behind them can be trusted; the next one backfills); a wrong checksum costs its frame. The names of
-the SDK's internals used here are held by a test, and futu-api is pinned to one minor.
+Bytes that are no frames (``frames_in``) end the connection; the next one backfills. The names of the SDK's internals
+used here are held by a test, and futu-api is pinned to one minor. What the answers hold is described in ``answers``,
+how to ask for much within OpenD's limits in ``reference``.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import os
-import struct
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hk_tick_collector.core.errors import ConfigError, FeedError, FeedLost, FeedTimeout
 from hk_tick_collector.core.logline import RateLimitedLog, event
+from hk_tick_collector.feed import answers
+from hk_tick_collector.feed.answers import (
+    GlobalState,
+    MinuteBars,
+    Notice,
+    Snapshot,
+    SubscriptionInfo,
+    SymbolInfo,
+    UserInfo,
+)
+from hk_tick_collector.feed.frames_in import FrameCutter, WireStats
+from hk_tick_collector.feed.no_pandas import pandas_later
+
+__all__ = [
+    "GET_TICKER_MAX_ROWS",
+    "Connection",
+    "GlobalState",
+    "Notice",
+    "SubscriptionInfo",
+    "configure",
+    "network_thread_alive",
+    "replace_dead_network_thread",
+]
 
 
 def _ensure_home() -> None:
@@ -49,49 +70,58 @@ def _ensure_home() -> None:
 
 _ensure_home()
 
-import futu  # noqa: E402  (needs HOME)
-from futu.common.constant import DEFAULT_INIT_PRI_KEY_FILE, ProtoId, SubType  # noqa: E402
-from futu.common.ft_logger import logger as _sdk_logger  # noqa: E402
-from futu.common.network_manager import CloseReason, ConnectErr, NetManager  # noqa: E402
-from futu.common.open_context_base import PacketErr, ReqInfo  # noqa: E402
-from futu.common.pb import (  # noqa: E402
-    Common_pb2,
-    Notify_pb2,
-    Qot_Common_pb2,
-    Qot_RequestTradeDate_pb2,
-    Qot_UpdateTicker_pb2,
-)
-from futu.common.utils import ProtoInfo  # noqa: E402
-from futu.quote.quote_query import (  # noqa: E402
-    GlobalStateQuery,
-    InitConnect,
-    RequestTradeDayQuery,
-    SubscriptionQuery,
-    TickerQuery,
-)
+with pandas_later():
+    import futu
+    from futu.common.constant import DEFAULT_INIT_PRI_KEY_FILE, ProtoId, SubType
+    from futu.common.ft_logger import logger as _sdk_logger
+    from futu.common.network_manager import CloseReason, ConnectErr, NetManager
+    from futu.common.open_context_base import PacketErr, ReqInfo
+    from futu.common.pb import (
+        Common_pb2,
+        Notify_pb2,
+        Qot_Common_pb2,
+        Qot_RequestTradeDate_pb2,
+        Qot_UpdateTicker_pb2,
+    )
+    from futu.common.utils import ProtoInfo
+    from futu.quote.quote_query import (
+        GetUserInfo,
+        GlobalStateQuery,
+        InitConnect,
+        MarketSnapshotQuery,
+        RequestHistoryKlineQuery,
+        RequestTradeDayQuery,
+        StockBasicInfoQuery,
+        SubscriptionQuery,
+        TickerQuery,
+    )
 
 log = logging.getLogger(__name__)
 
-MAX_FRAME_BYTES = 16 * 1024 * 1024  # 1000 ticks are about 100 KB; a day's K-lines stay far below
 TCP_CONNECT_TIMEOUT_SEC = 10
+HISTORY_PAGE_BARS = 1000
 GET_TICKER_MAX_ROWS = 1000  # OpenD gives the newest 1000 ticks of a symbol at most
 
-_HEAD = struct.Struct("<2sIBBII20s8s")  # FT, proto id, body format, version, serial, body length, SHA-1, reserve
-_HEAD_BYTES = _HEAD.size
-_MAGIC = b"FT"
-_FMT_PROTOBUF = 0
 _UPDATE_TICKER = ProtoId.Qot_UpdateTicker
-_UpdateTickerResponse = Qot_UpdateTicker_pb2.Response
 
 PushCallback = Callable[[list[Any]], None]
 NotifyCallback = Callable[[Any], None]
 LostCallback = Callable[[str], None]
 
-_GTW_EVENTS = {number: name.partition("_")[2] for name, number in Notify_pb2.GtwEventType.items()}
-_NOTIFY_TYPES = {number: name.partition("_")[2] for name, number in Notify_pb2.NotifyType.items()}
-_PROGRAM_STATUS = {number: name.partition("_")[2] for name, number in Common_pb2.ProgramStatusType.items()}
-_QOT_RIGHTS = {number: name.partition("_")[2] for name, number in Qot_Common_pb2.QotRight.items()}
-_MARKET_STATES = {number: name.partition("_")[2] for name, number in Qot_Common_pb2.QotMarketState.items()}
+
+def _names(enum: Any) -> dict[int, str]:
+    """The names of a protobuf enum, without its own in front."""
+    return {number: name.partition("_")[2] for name, number in enum.items()}
+
+
+NAMES = answers.EnumNames(
+    gtw_events=_names(Notify_pb2.GtwEventType),
+    notify_types=_names(Notify_pb2.NotifyType),
+    program_status=_names(Common_pb2.ProgramStatusType),
+    qot_rights=_names(Qot_Common_pb2.QotRight),
+    market_states=_names(Qot_Common_pb2.QotMarketState),
+    security_types=_names(Qot_Common_pb2.SecurityType),
+)
 _TRADE_DATE_TYPES = {0: "WHOLE", 1: "MORNING", 2: "AFTERNOON"}
 
 
@@ -106,6 +136,11 @@ def configure(rsa_key_file: Path | None = None) -> None:
         _refuse_public_key(rsa_key_file)
         futu.SysConfig.set_init_rsa_file(str(rsa_key_file))
         futu.SysConfig.enable_proto_encrypt(True)
+
+
+def file_log() -> tuple[Path, int]:
+    """Where the SDK's log files lie, and the least severe level (a number of ``logging``) that it writes there."""
+    return Path(_sdk_logger.log_path), _sdk_logger.file_level
 
 
 def _refuse_public_key(rsa_key_file: Path) -> None:
@@ -131,50 +166,6 @@ def replace_dead_network_thread() -> bool:
     with NetManager._default_inst_lock:
         NetManager._default_inst = None
     return True
-
-
-@dataclass(frozen=True, slots=True)
-class GlobalState:
-    """OpenD's answer to ``get_global_state``: is it logged in, and what does it think of the market and the time."""
-
-    qot_logined: bool
-    program_status: str  # Ready when it can serve
-    market_hk: str  # Qot_Common.QotMarketState name
-    server_version: int
-    opend_time_sec: int  # Futu's server clock, UTC epoch seconds
-
-    @property
-    def ready(self) -> bool:
-        return self.qot_logined and self.program_status == "Ready"
-
-
-@dataclass(frozen=True, slots=True)
-class SubscriptionInfo:
-    """OpenD's answer to ``query_subscription``: ticker codes of this connection, quota left over all of them."""
-
-    ticker_codes: frozenset[str]
-    remain_quota: int
-    used_quota: int
-
-
-@dataclass(frozen=True, slots=True)
-class Notice:
-    """A notify push by name, with every field OpenD sent (point 9)."""
-
-    kind: str  # GtwEvent, ProgramStatus, ConnStatus, QotRight, APILevel, APIQuota, UsedQuota
-    name: str  # event or status name, else ""
-    fields: dict[str, object]
-
-
-@dataclass(slots=True)
-class WireStats:
-    """What the network thread saw. Written by that thread only, read by health lines."""
-
-    ticker_frames: int = 0
-    other_frames: int = 0
-    bad_sha1_frames: int = 0
-    undecodable_frames: int = 0
-    callback_errors: int = 0
 
 
 @dataclass(slots=True)
@@ -211,7 +202,8 @@ class _Context(futu.OpenQuoteContext):  # type: ignore[misc]
 
     def __init__(self, host: str, port: int, callbacks: _Callbacks) -> None:
         self._cb = callbacks
-        self._tail = b""
+        decode = Qot_UpdateTicker_pb2.Response.FromString
+        self._cutter = FrameCutter(_UPDATE_TICKER, decode, self._the_sdks_way, callbacks.stats)
         self._broken = False
         self._wire_log = RateLimitedLog(log)
         self._host_port = (host, port)
@@ -268,11 +260,15 @@ class _Context(futu.OpenQuoteContext):  # type: ignore[misc]
             return
         pushes: list[Any] = []
         try:
-            self._split(data, pushes)
+            self._last_recv_time = time.time()  # the SDK closes a connection that has been silent for 33 s
+            self._cutter.cut(data, pushes, encrypted=self.is_encrypt())
         except Exception as exc:  # noqa: BLE001 (edge: an exception here would end all pushes, point 4)
             self._fail("futu_frame_error", exc)
         if pushes:
             self._hand_over(pushes)
+
+    def _the_sdks_way(self, frame: bytes) -> None:
+        super().on_recv(self._conn_id, frame)
 
     def _hand_over(self, pushes: list[Any]) -> None:
         try:
@@ -286,49 +282,6 @@ class _Context(futu.OpenQuoteContext):  # type: ignore[misc]
         self._cb.stats.callback_errors += 1
         log.error(event(word, error=str(exc), action="reconnecting"), exc_info=not isinstance(exc, FeedError))
         self.close(reason=CloseReason.ReadFail)
-
-    def _split(self, data: bytes, pushes: list[Any]) -> None:
-        """Cut ``data`` (after what was left of the last read) into frames; put the ticker pushes into ``pushes``.
-
-        Replaces the SDK's per-frame buffer deletion, header dict, lock and log call: about a third of its CPU a push.
-        """
-        if self._tail:
-            data = self._tail + data
-        self._last_recv_time = time.time()  # the SDK closes a connection that has been silent for 33 s
-        at, end, encrypted = 0, len(data), self.is_encrypt()
-        while end - at >= _HEAD_BYTES:
-            magic, proto_id, body_format, _, _, body_bytes, sha1, _ = _HEAD.unpack_from(data, at)
-            if magic != _MAGIC:
-                raise FeedError(f"bytes from OpenD are no frame: {data[at : at + 16].hex()}")
-            stop = at + _HEAD_BYTES + body_bytes
-            if body_bytes > MAX_FRAME_BYTES:
-                raise FeedError(f"frame of {body_bytes} bytes announced (proto {proto_id}), limit {MAX_FRAME_BYTES}")
-            if stop > end:
-                break
-            if proto_id == _UPDATE_TICKER and not encrypted and body_format == _FMT_PROTOBUF:
-                push = self._ticker_push(data[at + _HEAD_BYTES : stop], sha1)
-                if push is not None:
-                    pushes.append(push)
-            else:
-                self._cb.stats.other_frames += 1
-                super().on_recv(self._conn_id, data[at:stop])
-            at = stop
-        self._tail = data[at:]
-
-    def _ticker_push(self, body: bytes, sha1: bytes) -> Any:
-        """The decoded push, or None when its checksum or its encoding is wrong: only that frame is lost, and said."""
-        if hashlib.sha1(body, usedforsecurity=False).digest() != sha1:
-            self._cb.stats.bad_sha1_frames += 1
-            self._wire_log.log(logging.ERROR, "futu_frame_bad_sha1", proto=_UPDATE_TICKER, body_bytes=len(body))
-            return None
-        try:
-            push = _UpdateTickerResponse.FromString(body)
-        except Exception as exc:  # noqa: BLE001 (protobuf's DecodeError is not a public stable name)
-            self._cb.stats.undecodable_frames += 1
-            self._wire_log.log(logging.ERROR, "futu_frame_undecodable", proto=_UPDATE_TICKER, error=repr(exc))
-            return None
-        self._cb.stats.ticker_frames += 1
-        return push
 
     def handle_push(self, conn_id: int, proto_id: int, serial_no: int, rsp_pb: Any, err: Any, msg: str) -> None:
         """Pushes that came the SDK's way: notices always, tickers when the connection is encrypted."""
@@ -397,19 +350,13 @@ class Connection:
         """Ask whether OpenD is logged in and ready: accepting TCP does not mean that."""
         context = self._ready_context()
         packed = GlobalStateQuery.pack_req(context.get_login_user_id(), context.get_sync_conn_id())
-        state = (await self._request(packed, _checked, timeout_sec)).s2c
-        return GlobalState(
-            qot_logined=state.qotLogined,
-            program_status=_PROGRAM_STATUS.get(state.programStatus.type, str(state.programStatus.type)),
-            market_hk=_MARKET_STATES.get(state.marketHK, str(state.marketHK)),
-            server_version=state.serverVer,
-            opend_time_sec=state.time,
-        )
+        return answers.read_global_state((await self._request(packed, _checked, timeout_sec)).s2c, NAMES)
 
-    async def subscribe_tickers(self, codes: list[str], timeout_sec: float) -> None:
-        """Subscribe ``codes`` for ticker pushes. OpenD refuses the whole request when it refuses one code."""
+    async def subscribe_tickers(self, codes: list[str], timeout_sec: float, *, push: bool = True) -> None:
+        """Subscribe ``codes``, for ticker pushes too unless ``push`` is False: asking for ticks needs a subscription
+        of this connection as well. OpenD refuses the whole request when it refuses one code."""
         packed = SubscriptionQuery.pack_subscribe_req(
-            codes, [SubType.TICKER], self._ready_context().get_sync_conn_id(), True, True, False, False
+            codes, [SubType.TICKER], self._ready_context().get_sync_conn_id(), push, push, False, False
         )
         await self._request(packed, SubscriptionQuery.unpack_subscribe_rsp, timeout_sec)
 
@@ -420,21 +367,15 @@ class Connection:
         )
         await self._request(packed, SubscriptionQuery.unpack_unsubscribe_rsp, timeout_sec)
 
-    async def subscriptions(self, timeout_sec: float) -> SubscriptionInfo:
-        """What this connection is subscribed to, as OpenD sees it."""
-        packed = SubscriptionQuery.pack_subscription_query_req(False, self._ready_context().get_sync_conn_id())
-        info = (await self._request(packed, _checked, timeout_sec)).s2c
-        ticker_type = Qot_Common_pb2.SubType_Ticker
-        codes = frozenset(
-            f"HK.{security.code}"
-            for conn in info.connSubInfoList
-            if conn.isOwnConnData
-            for sub in conn.subInfoList
-            if sub.subType == ticker_type
-            for security in sub.securityList
-            if security.market == Qot_Common_pb2.QotMarket_HK_Security
+    async def subscriptions(self, timeout_sec: float, *, all_connections: bool = False) -> SubscriptionInfo:
+        """What this connection is subscribed to, or all that OpenD has, as OpenD sees it."""
+        packed = SubscriptionQuery.pack_subscription_query_req(
+            all_connections, self._ready_context().get_sync_conn_id()
         )
-        return SubscriptionInfo(codes, info.remainQuota, info.totalUsedQuota)
+        info = (await self._request(packed, _checked, timeout_sec)).s2c
+        return answers.read_subscriptions(
+            info, Qot_Common_pb2.SubType_Ticker, Qot_Common_pb2.QotMarket_HK_Security, only_own=not all_connections
+        )
 
     async def recent_ticks(self, code: str, rows: int, timeout_sec: float) -> Any:
         """``Qot_GetTicker.S2C``: the newest ``rows`` (at most 1000) ticks of a subscribed code, oldest first."""
@@ -451,6 +392,29 @@ class Connection:
             day.time.replace("-", "")[:8]: _TRADE_DATE_TYPES.get(day.tradeDateType, "WHOLE")
             for day in answer.s2c.tradeDateList
         }
+
+    async def user_info(self, timeout_sec: float) -> UserInfo:
+        """The account's quote right and quotas."""
+        packed = GetUserInfo.pack_req(None, self._ready_context().get_sync_conn_id())
+        return answers.read_user_info((await self._request(packed, _checked, timeout_sec)).s2c, NAMES)
+
+    async def static_info(self, codes: Sequence[str], timeout_sec: float) -> dict[str, SymbolInfo]:
+        """Static data of ``codes``; those that OpenD does not know are absent or marked as delisted."""
+        packed = StockBasicInfoQuery.pack_req("HK", self._ready_context().get_sync_conn_id(), "STOCK", list(codes))
+        return answers.read_static_info((await self._request(packed, _checked, timeout_sec)).s2c, NAMES)
+
+    async def snapshots(self, codes: Sequence[str], timeout_sec: float) -> dict[str, Snapshot]:
+        """The day so far of ``codes``, at most 400; needs no subscription. OpenD refuses all for one unknown code."""
+        packed = MarketSnapshotQuery.pack_req(list(codes), self._ready_context().get_sync_conn_id())
+        return answers.read_snapshots((await self._request(packed, _checked, timeout_sec)).s2c)
+
+    async def minute_bars(self, code: str, day: str, timeout_sec: float, page_key: bytes | None = None) -> MinuteBars:
+        """One-minute K-lines of ``day`` (``YYYY-MM-DD``), prices not adjusted, a page of at most 1000."""
+        packed = RequestHistoryKlineQuery.pack_req(
+            code, day, day, futu.KLType.K_1M, futu.AuType.NONE, [futu.KL_FIELD.ALL], HISTORY_PAGE_BARS,
+            self._ready_context().get_sync_conn_id(), page_key, False, futu.Session.NONE,
+        )  # fmt: skip
+        return answers.read_minute_bars((await self._request(packed, _checked, timeout_sec)).s2c)
 
     def _ready_context(self) -> _Context:
         if self._context is None or self.lost.done():
@@ -481,7 +445,7 @@ class Connection:
             self._on_push(pushes)
 
     def _notify(self, message: Any) -> None:
-        notice = read_notice(message)
+        notice = answers.read_notice(message, NAMES)
         self._on_loop(lambda: self._on_notice(notice))
 
     def _report_connected(self, error: str | None) -> None:
@@ -511,24 +475,3 @@ class Connection:
 def _checked(response: Any) -> tuple[int, str, Any]:
     """An unpack function that keeps the protobuf: the SDK's own build dicts and DataFrames."""
     return response.retType, response.retMsg, response
-
-
-def read_notice(message: Any) -> Notice:
-    """A ``Notify.Response`` by name, with its payload's fields."""
-    body = message.s2c
-    kind = _NOTIFY_TYPES.get(body.type, f"Type{body.type}")
-    if kind == "GtwEvent":
-        event = _GTW_EVENTS.get(body.event.eventType, str(body.event.eventType))
-        return Notice(kind, event, {"desc": body.event.desc})
-    if kind == "ProgramStatus":
-        status = body.programStatus.programStatus
-        return Notice(kind, _PROGRAM_STATUS.get(status.type, str(status.type)), {"desc": status.strExtDesc})
-    if kind == "ConnStatus":
-        status = body.connectStatus
-        return Notice(kind, "", {"qot_logined": status.qotLogined, "trd_logined": status.trdLogined})
-    if kind == "QotRight":
-        right = body.qotRight.hkQotRight
-        return Notice(kind, _QOT_RIGHTS.get(right, str(right)), {})
-    payload = [value for descriptor, value in body.ListFields() if descriptor.name != "type"]
-    fields: dict[str, object] = {d.name: value for part in payload for d, value in part.ListFields()}
-    return Notice(kind, "", fields)

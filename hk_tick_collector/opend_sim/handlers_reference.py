@@ -12,6 +12,7 @@ from hk_tick_collector.opend_sim.subscriptions import Refused
 
 MAX_TRADE_DATE_DAYS = 3660
 MAX_MARKET_STATES = 400
+UNKNOWN_STOCK = "未知股票"  # as OpenD names it
 
 _TRADE_DATE_TYPES = {
     DayKind.WHOLE: int(pb.qot_common.TradeDateType_Whole),
@@ -44,19 +45,27 @@ def request_trade_date(opend: OpenD, _client: Client, c2s: Any, s2c: Any) -> Non
 
 
 def get_static_info(opend: OpenD, _client: Client, c2s: Any, s2c: Any) -> None:
-    """Listed securities by code, or all of one type of the Hong Kong market."""
+    """Listed securities by code, or all of one type of the Hong Kong market.
+
+    As OpenD's documentation of get_stock_basicinfo says, a code that is not known is answered too: marked as delisted,
+    under the name of an unknown stock, everything else empty.
+    """
     instruments = opend.market.exchange.instruments
     if c2s.securityList:
-        symbols = opend.known_symbols(list(c2s.securityList))
+        symbols = opend.hk_symbols(list(c2s.securityList))
     elif c2s.market in encode.HK_MARKETS:
         symbols = [s for s, i in instruments.items() if c2s.secType in (0, SECURITY_TYPES[i.kind])]
     else:
         raise Refused(f"market {c2s.market} is not simulated: Hong Kong only")
     for symbol in symbols:
-        instrument = instruments[symbol]
+        instrument = instruments.get(symbol)
         entry = s2c.staticInfoList.add()
         basic = entry.basic
         encode.set_security(basic.security, symbol)
+        if instrument is None:
+            basic.id = basic.lotSize = basic.secType = 0
+            basic.name, basic.listTime, basic.delisting = UNKNOWN_STOCK, "", True
+            continue
         basic.id = 80_000_000_000_000 + int(basic.security.code)
         basic.lotSize = instrument.board_lot
         basic.secType = SECURITY_TYPES[instrument.kind]

@@ -121,16 +121,20 @@ class OpenD:
 
     def known_symbols(self, securities: list[object], limit: int = MAX_SECURITIES) -> list[str]:
         """``HK.00700`` of each Qot_Common.Security. Refused when there is none, too many, or an unknown one."""
-        if not securities:
-            raise Refused("no stock given")
-        if len(securities) > limit:
-            raise Refused(f"{len(securities)} stocks in one request, at most {limit} are allowed")
-        symbols = list(dict.fromkeys(symbol_of(security) for security in securities))
+        symbols = self.hk_symbols(securities, limit)
         unknown = [symbol for symbol in symbols if not self.market.knows(symbol)]
         if unknown:
             more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
             raise Refused(f"unknown stock {', '.join(unknown[:5])}{more}")
         return symbols
+
+    def hk_symbols(self, securities: list[object], limit: int = MAX_SECURITIES) -> list[str]:
+        """``HK.00700`` of each Qot_Common.Security, known or not. Refused when there is none, or too many."""
+        if not securities:
+            raise Refused("no stock given")
+        if len(securities) > limit:
+            raise Refused(f"{len(securities)} stocks in one request, at most {limit} are allowed")
+        return list(dict.fromkeys(symbol_of(security) for security in securities))
 
     def require_subscribed(self, conn_id: int, symbol: str, sub_type: int, what: str) -> None:
         """Refused unless this connection subscribed it, as OpenD does."""

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from hk_tick_collector.feed import sdk
+from hk_tick_collector.feed import frames_in
 
 from futu.common import network_manager, open_context_base, utils  # isort: skip
 from futu.common.open_context_base import OpenContextBase, ReqInfo  # isort: skip
@@ -60,8 +60,8 @@ def test_a_request_is_finished_through_its_event() -> None:
 
 
 def test_our_header_is_the_sdks() -> None:
-    assert sdk._HEAD_BYTES == utils.get_message_head_len() == 44
-    head = sdk._HEAD.pack(b"FT", 3011, 0, 0, 7, 5, b"x" * 20, b"y" * 8)
+    assert frames_in.HEAD.size == utils.get_message_head_len() == 44
+    head = frames_in.HEAD.pack(b"FT", 3011, 0, 0, 7, 5, b"x" * 20, b"y" * 8)
     told = utils.parse_head(head)
     assert (told["proto_id"], told["serial_no"], told["body_len"], told["sha20"]) == (3011, 7, 5, b"x" * 20)
 

@@ -1,0 +1,32 @@
+"""The newest stored ticks of some symbols, by the index on symbol and sequence: microseconds each."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+from hk_tick_collector.core.tick import Tick
+from hk_tick_collector.store import reader
+from hk_tick_collector.store.connect import translate
+
+_NEWEST = "WHERE symbol = ? AND seq IS NOT NULL ORDER BY seq DESC LIMIT ?"
+
+
+def newest_ticks(db: Path, symbols: Sequence[str], rows: int) -> dict[str, list[Tick]]:
+    """The ``rows`` newest ticks with a sequence of each symbol, oldest first; symbols without any are left out.
+
+    Raises as ``store.reader.open_read_only`` does.
+    """
+    found: dict[str, list[Tick]] = {}
+    with closing(reader.open_read_only(db)) as conn:
+        try:
+            sql = f"SELECT {reader.select_list(conn)} FROM ticks {_NEWEST}"  # noqa: S608 - our names
+            for symbol in symbols:
+                newest = [Tick._make(row) for row in conn.execute(sql, (symbol, rows))]
+                if newest:
+                    found[symbol] = newest[::-1]
+        except sqlite3.Error as exc:
+            raise translate(exc, db) from exc
+    return found

@@ -1,0 +1,217 @@
+"""``hk-tickctl symbols``: what is wanted, what OpenD has subscribed, and what each symbol did last."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from hk_tick_collector.cli.common import EXIT_FINE, EXIT_PROBLEM, App, print_table, say, tickctl_command
+from hk_tick_collector.cli.newest import newest_ticks
+from hk_tick_collector.cli.opend import REQUEST_TIMEOUT_SEC, with_opend
+from hk_tick_collector.cli.recorder import lock_holder
+from hk_tick_collector.core.errors import FeedError, NoData, StoreError
+from hk_tick_collector.health.statusfile import read_status
+from hk_tick_collector.market.sessions import HK_TZ
+from hk_tick_collector.store import layout, reader
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from hk_tick_collector.feed.answers import Snapshot, SubscriptionInfo, SymbolInfo, UserInfo
+    from hk_tick_collector.feed.sdk import Connection
+
+RECENT_DAYS = 5  # day files in which a symbol's last tick is looked for
+CANNOT_SUBSCRIBE = ("Bmp", "No", "Unknow")  # Qot_Common.QotRight; the last one in Futu's spelling
+
+
+@dataclass(slots=True)
+class Row:
+    """One symbol. None: not known."""
+
+    symbol: str
+    wanted: bool
+    subscribed: bool | None = None
+    note: str | None = None  # why it is not subscribed, or what is odd about it
+    name: str | None = None
+    board_lot: int | None = None
+    kind: str | None = None
+    last_price: float | None = None
+    last_price_at_ms: int | None = None
+    stored_day: str | None = None  # the newest day with a tick of it
+    stored_ticks: int | None = None  # of that day
+    last_stored_at_ms: int | None = None
+    last_stored_price: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OpenDSays:
+    """All that OpenD was asked."""
+
+    user: UserInfo
+    subscriptions: SubscriptionInfo
+    static: dict[str, SymbolInfo]
+    snapshots: dict[str, Snapshot]
+    refused: dict[str, str]
+
+
+@tickctl_command(
+    "symbols",
+    help="""Wanted symbols (FUTU_SYMBOLS), which of them OpenD has subscribed, over all its connections, and why others
+    are not; name, board lot and last trade from OpenD; the newest stored tick; the subscription quota.
+
+    Costs no quota and works while the recorder runs. When OpenD cannot be reached, what is wanted and what is stored is
+    shown all the same. Ends with 0 when every wanted symbol is subscribed, else 1.""",
+)
+def command(app: App) -> int | None:
+    """See the help text."""
+    wanted = list(app.settings.futu_symbols)
+    says: OpenDSays | None = None
+    error: str | None = None
+    try:
+        says = with_opend(app, lambda connection: _ask(connection, wanted))
+    except FeedError as exc:
+        error = str(exc)
+    rows = _rows(wanted, says)
+    recorders_words: dict[str, str] | None = None
+    try:
+        recorders_words = _recorders_words(app.data_root)
+        _add_stored(rows, app.data_root)
+    except NoData as exc:
+        say(f"hk-tickctl: {exc}")
+    if says is not None:
+        _add_notes(rows, says, recorders_words)
+    app.emit(_as_json(rows, says, error), lambda: _show(rows, says))
+    if error is not None:
+        say(f"hk-tickctl: {error}")
+    return EXIT_FINE if all(row.subscribed for row in rows if row.wanted) else EXIT_PROBLEM
+
+
+async def _ask(connection: Connection, wanted: Sequence[str]) -> OpenDSays:
+    from hk_tick_collector.feed.reference import Reference  # noqa: PLC0415 - futu-api takes its time
+
+    reference = Reference(connection)
+    subscriptions = await connection.subscriptions(REQUEST_TIMEOUT_SEC, all_connections=True)
+    user = await connection.user_info(REQUEST_TIMEOUT_SEC)
+    symbols = sorted({*wanted, *subscriptions.ticker_codes})
+    static = await reference.static_info(symbols)
+    known = [symbol for symbol in symbols if symbol in static.found and not static.found[symbol].delisted]
+    snapshots = await reference.snapshots(known)
+    refused = {**static.refused, **snapshots.refused}
+    return OpenDSays(user, subscriptions, static.found, snapshots.found, refused)
+
+
+def _rows(wanted: Sequence[str], says: OpenDSays | None) -> list[Row]:
+    """Wanted ones in the order of the settings, then what else is subscribed."""
+    rows = [Row(symbol, wanted=True) for symbol in wanted]
+    if says is None:
+        return rows
+    others = sorted(says.subscriptions.ticker_codes.difference(wanted))
+    rows += [Row(symbol, wanted=False, note="not in FUTU_SYMBOLS") for symbol in others]
+    for row in rows:
+        row.subscribed = row.symbol in says.subscriptions.ticker_codes
+        static, snapshot = says.static.get(row.symbol), says.snapshots.get(row.symbol)
+        if static is not None and not static.delisted:
+            row.name, row.board_lot, row.kind = static.name, static.lot_size, static.kind
+        if snapshot is not None:
+            row.last_price, row.last_price_at_ms = snapshot.last_price, snapshot.updated_at_ms or None
+            if snapshot.suspended:
+                row.note = "trading is suspended"
+    return rows
+
+
+def _add_notes(rows: Sequence[Row], says: OpenDSays, recorders_words: dict[str, str] | None) -> None:
+    """Why a wanted symbol is not subscribed, as far as can be told without trying."""
+    for row in rows:
+        if not row.wanted or row.subscribed:
+            continue
+        static = says.static.get(row.symbol)
+        if static is None or static.delisted:
+            row.note = says.refused.get(row.symbol, "OpenD does not know this code, or it is delisted")
+        elif recorders_words is None:
+            row.note = "no recorder runs on this data root"
+        elif row.symbol in recorders_words:
+            row.note = f"refused: {recorders_words[row.symbol]}"
+        elif says.user.hk_quote_right in CANNOT_SUBSCRIBE:
+            row.note = f"the account's HK quote right is {says.user.hk_quote_right}, which cannot subscribe"
+        elif not says.subscriptions.remain_quota:
+            row.note = "no subscription quota is left"
+        else:
+            row.note = "not subscribed (yet); the recorder reads FUTU_SYMBOLS at start and on SIGHUP"
+
+
+def _recorders_words(data_root: Path) -> dict[str, str] | None:
+    """Which symbols OpenD refused to the recorder, and with what words; None when none runs."""
+    if lock_holder(data_root) is None:
+        return None
+    with contextlib.suppress(OSError):
+        status = read_status(layout.status_file(data_root))
+        if status is not None:
+            return dict(status.refused_symbols)
+    return {}
+
+
+def _add_stored(rows: Sequence[Row], data_root: Path) -> None:
+    """The newest stored tick of each symbol."""
+    waiting = {row.symbol: row for row in rows}
+    for db in layout.recent_day_files(data_root, RECENT_DAYS):
+        try:
+            stored = {one.symbol: one.stored_ticks for one in reader.coverage(db) if one.symbol in waiting}
+            newest = newest_ticks(db, list(waiting), 1)
+        except StoreError as exc:
+            say(f"hk-tickctl: {exc}")
+            continue
+        for symbol, ticks in newest.items():
+            row = waiting.pop(symbol)
+            row.stored_day, row.stored_ticks = layout.parse_day(db), stored.get(symbol)
+            row.last_stored_at_ms, row.last_stored_price = ticks[-1].ts_ms, ticks[-1].price
+        if not waiting:
+            return
+
+
+def _as_json(rows: Sequence[Row], says: OpenDSays | None, error: str | None) -> dict[str, Any]:
+    wanted = [row for row in rows if row.wanted]
+    opend: dict[str, Any] = {"reachable": says is not None, "error": error}
+    if says is not None:
+        opend.update(
+            hk_quote_right=says.user.hk_quote_right,
+            account_quota=says.user.sub_quota,
+            used_quota=says.subscriptions.used_quota,
+            remain_quota=says.subscriptions.remain_quota,
+        )
+    return {
+        "opend": opend,
+        "wanted_symbols": len(wanted),
+        "subscribed_symbols": None if says is None else sum(bool(row.subscribed) for row in wanted),
+        "symbols": [asdict(row) for row in rows],
+    }
+
+
+def _show(rows: Sequence[Row], says: OpenDSays | None) -> None:
+    columns = ["symbol", "subscribed", "name", "lot", "last", "at", "stored ticks", "last stored", "at (HKT)", "note"]
+    print_table(
+        columns,
+        [
+            (
+                row.symbol, row.subscribed, row.name, row.board_lot, row.last_price, _hk_time(row.last_price_at_ms),
+                row.stored_ticks, row.last_stored_price, _hk_time(row.last_stored_at_ms), row.note or "",
+            )
+            for row in rows
+        ],
+        numbers=("lot", "last", "stored ticks", "last stored"),
+    )  # fmt: skip
+    wanted = [row for row in rows if row.wanted]
+    if says is None:
+        print(f"{len(wanted)} symbols are wanted; OpenD does not answer, what it has subscribed is not known")
+        return
+    quota = says.subscriptions
+    print(
+        f"{sum(bool(row.subscribed) for row in wanted)} of {len(wanted)} wanted symbols are subscribed; quota "
+        f"{quota.used_quota} used, {quota.remain_quota} left; HK quote right {says.user.hk_quote_right}"
+    )
+
+
+def _hk_time(ts_ms: int | None) -> str | None:
+    return None if ts_ms is None else datetime.fromtimestamp(ts_ms / 1000, tz=HK_TZ).strftime("%Y-%m-%d %H:%M:%S")

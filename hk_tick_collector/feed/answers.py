@@ -1,0 +1,200 @@
+"""OpenD's answers as values of ours, and how they are read from the protobuf messages that ``feed.sdk`` gets.
+
+Knows the messages by their fields only; the names of Futu's numbers are given by ``feed.sdk``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+
+class EnumNames(NamedTuple):
+    """Futu's numbers by name."""
+
+    gtw_events: dict[int, str]
+    notify_types: dict[int, str]
+    program_status: dict[int, str]
+    qot_rights: dict[int, str]
+    market_states: dict[int, str]
+    security_types: dict[int, str]
+
+
+@dataclass(frozen=True, slots=True)
+class GlobalState:
+    """OpenD's answer to ``get_global_state``: is it logged in, and what does it think of the market and the time."""
+
+    qot_logined: bool
+    program_status: str  # Ready when it can serve
+    market_hk: str  # Qot_Common.QotMarketState name
+    server_version: int
+    opend_time_sec: int  # Futu's server clock, UTC epoch seconds
+
+    @property
+    def ready(self) -> bool:
+        return self.qot_logined and self.program_status == "Ready"
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionInfo:
+    """OpenD's answer to ``query_subscription``: ticker codes of this connection or of all, quota over all of them."""
+
+    ticker_codes: frozenset[str]
+    remain_quota: int
+    used_quota: int
+
+
+@dataclass(frozen=True, slots=True)
+class UserInfo:
+    """OpenD's answer to ``get_user_info``: what the account may do."""
+
+    hk_quote_right: str  # Qot_Common.QotRight name: Level2, Level1, Bmp (cannot subscribe), No, ...
+    sub_quota: int  # subscriptions the account may hold
+    history_kline_quota: int  # symbols whose K-line history it may ask for in 30 days
+    must_agree_disclaimer: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SymbolInfo:
+    """OpenD's static data of one security."""
+
+    code: str
+    name: str
+    lot_size: int  # shares of a board lot
+    kind: str  # Qot_Common.SecurityType name: Eqty, Trust, Warrant, ...
+    delisted: bool  # also how OpenD marks a code that it does not know (Futu's documentation of get_stock_basicinfo)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """OpenD's snapshot of one security: its day so far."""
+
+    code: str
+    name: str
+    lot_size: int
+    suspended: bool
+    last_price: float
+    volume: int  # shares
+    turnover: float  # HKD
+    updated_at_ms: int  # UTC epoch ms of the last price, 0 when OpenD does not say
+
+
+@dataclass(frozen=True, slots=True)
+class MinuteBar:
+    """One of OpenD's one-minute K-lines."""
+
+    label_ms: int  # OpenD's time of the bar, UTC epoch ms; which end of the minute it is: quality.against_opend
+    volume: int  # shares
+    turnover: float  # HKD
+
+
+@dataclass(frozen=True, slots=True)
+class MinuteBars:
+    """A page of minute bars. ``next_key`` is what to ask the next page with, None after the last one."""
+
+    bars: tuple[MinuteBar, ...]
+    next_key: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A notify push by name, with every field OpenD sent."""
+
+    kind: str  # GtwEvent, ProgramStatus, ConnStatus, QotRight, APILevel, APIQuota, UsedQuota
+    name: str  # event or status name, else ""
+    fields: dict[str, object]
+
+
+def read_global_state(state: Any, names: EnumNames) -> GlobalState:
+    """A ``GetGlobalState.S2C``."""
+    return GlobalState(
+        qot_logined=state.qotLogined,
+        program_status=names.program_status.get(state.programStatus.type, str(state.programStatus.type)),
+        market_hk=names.market_states.get(state.marketHK, str(state.marketHK)),
+        server_version=state.serverVer,
+        opend_time_sec=state.time,
+    )
+
+
+def read_subscriptions(info: Any, ticker_type: int, hk_market: int, *, only_own: bool) -> SubscriptionInfo:
+    """A ``Qot_GetSubInfo.S2C``: the HK codes subscribed for ticks, of this connection or of all it lists."""
+    codes = frozenset(
+        _code(security)
+        for conn in info.connSubInfoList
+        if conn.isOwnConnData or not only_own
+        for sub in conn.subInfoList
+        if sub.subType == ticker_type
+        for security in sub.securityList
+        if security.market == hk_market
+    )
+    return SubscriptionInfo(codes, info.remainQuota, info.totalUsedQuota)
+
+
+def read_user_info(info: Any, names: EnumNames) -> UserInfo:
+    """A ``GetUserInfo.S2C``."""
+    right = names.qot_rights.get(info.hkQotRight, str(info.hkQotRight))
+    return UserInfo(right, info.subQuota, info.historyKLQuota, info.isNeedAgreeDisclaimer)
+
+
+def read_static_info(answer: Any, names: EnumNames) -> dict[str, SymbolInfo]:
+    """A ``Qot_GetStaticInfo.S2C``, by code."""
+    infos: dict[str, SymbolInfo] = {}
+    for entry in answer.staticInfoList:
+        basic = entry.basic
+        code, kind = _code(basic.security), names.security_types.get(basic.secType, str(basic.secType))
+        infos[code] = SymbolInfo(code, basic.name, basic.lotSize, kind, basic.delisting)
+    return infos
+
+
+def read_snapshots(answer: Any) -> dict[str, Snapshot]:
+    """A ``Qot_GetSecuritySnapshot.S2C``, by code."""
+    snapshots: dict[str, Snapshot] = {}
+    for one in answer.snapshotList:
+        basic = one.basic
+        code = _code(basic.security)
+        snapshots[code] = Snapshot(
+            code=code,
+            name=basic.name,
+            lot_size=basic.lotSize,
+            suspended=basic.isSuspend,
+            last_price=basic.curPrice,
+            volume=basic.volume or int(basic.hpVolume),
+            turnover=basic.turnover,
+            updated_at_ms=round(basic.updateTimestamp * 1000),
+        )
+    return snapshots
+
+
+def read_minute_bars(answer: Any) -> MinuteBars:
+    """A ``Qot_RequestHistoryKL.S2C``. Bars that OpenD calls blank have a time and nothing else: they are left out."""
+    bars = tuple(
+        MinuteBar(round(line.timestamp * 1000), line.volume or int(line.hpVolume), line.turnover)
+        for line in answer.klList
+        if not line.isBlank
+    )
+    return MinuteBars(bars, bytes(answer.nextReqKey) or None)
+
+
+def read_notice(message: Any, names: EnumNames) -> Notice:
+    """A ``Notify.Response`` by name, with its payload's fields."""
+    body = message.s2c
+    kind = names.notify_types.get(body.type, f"Type{body.type}")
+    if kind == "GtwEvent":
+        event = names.gtw_events.get(body.event.eventType, str(body.event.eventType))
+        return Notice(kind, event, {"desc": body.event.desc})
+    if kind == "ProgramStatus":
+        status = body.programStatus.programStatus
+        return Notice(kind, names.program_status.get(status.type, str(status.type)), {"desc": status.strExtDesc})
+    if kind == "ConnStatus":
+        connect = body.connectStatus
+        return Notice(kind, "", {"qot_logined": connect.qotLogined, "trd_logined": connect.trdLogined})
+    if kind == "QotRight":
+        right = body.qotRight.hkQotRight
+        return Notice(kind, names.qot_rights.get(right, str(right)), {})
+    payload = [value for descriptor, value in body.ListFields() if descriptor.name != "type"]
+    fields: dict[str, object] = {d.name: value for part in payload for d, value in part.ListFields()}
+    return Notice(kind, "", fields)
+
+
+def _code(security: Any) -> str:
+    return f"HK.{security.code}"

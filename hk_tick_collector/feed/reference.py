@@ -1,0 +1,145 @@
+"""Reference data and K-lines for many symbols, within OpenD's limits: paced, paged, and a bad code costs only itself.
+
+Limits (Futu's OpenD documentation, per account and 30 seconds): history K-line 60 calls, snapshot 60 calls of 400
+codes, static data 10 calls. Asking for the K-line history of a symbol takes one of the account's history quota, which
+is counted over 30 days; the same symbol again takes none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from hk_tick_collector.core.clock import Clock, SystemClock
+from hk_tick_collector.core.errors import FeedError, FeedLost, FeedTimeout
+from hk_tick_collector.feed.answers import MinuteBar, Snapshot, SymbolInfo
+from hk_tick_collector.feed.sdk import Connection
+
+WINDOW_SEC = 30.0
+HISTORY_CALLS, SNAPSHOT_CALLS, STATIC_CALLS = 60, 60, 10
+CODES_A_CALL = 400
+REQUEST_TIMEOUT_SEC = 12.0
+TOO_FREQUENT_TRIES = 3  # windows waited for when others use up the account's limit
+MAX_PAGES = 20  # a day of minutes is one page: more is an OpenD that turns in circles
+
+# OpenD says it in the language it was started with.
+_TOO_FREQUENT = re.compile(r"frequen|频率|频繁|頻率|頻繁", re.IGNORECASE)
+
+_T = TypeVar("_T")
+
+
+class Pace:
+    """At most ``calls`` in any ``WINDOW_SEC``: waits before the one that would be too many."""
+
+    def __init__(self, calls: int, clock: Clock) -> None:
+        self._calls = calls
+        self._clock = clock
+        self._made_sec: deque[float] = deque()
+
+    async def take(self) -> None:
+        """Return when one more call is allowed, and count it."""
+        while len(self._made_sec) >= self._calls:
+            wait_sec = self._made_sec[0] + WINDOW_SEC - self._clock.monotonic()
+            if wait_sec > 0:
+                await asyncio.sleep(wait_sec)
+            else:
+                self._made_sec.popleft()
+        self._made_sec.append(self._clock.monotonic())
+
+
+@dataclass(frozen=True)
+class Answers(Generic[_T]):
+    """What OpenD gave, by code, and the codes it refused with its words."""
+
+    found: dict[str, _T]
+    refused: dict[str, str]
+
+
+class Reference:
+    """Asks one connection. Raises ``FeedLost`` or ``FeedTimeout`` where going on makes no sense."""
+
+    def __init__(self, connection: Connection, clock: Clock | None = None) -> None:
+        clock = clock or SystemClock()
+        self._connection = connection
+        self._history = Pace(HISTORY_CALLS, clock)
+        self._snapshot = Pace(SNAPSHOT_CALLS, clock)
+        self._static = Pace(STATIC_CALLS, clock)
+
+    async def static_info(self, codes: Sequence[str]) -> Answers[SymbolInfo]:
+        """Name, board lot and kind of ``codes``."""
+        return await self._in_batches(codes, self._static, lambda part: self._connection.static_info(part, _TIMEOUT))
+
+    async def snapshots(self, codes: Sequence[str]) -> Answers[Snapshot]:
+        """The day so far of ``codes``."""
+        return await self._in_batches(codes, self._snapshot, lambda part: self._connection.snapshots(part, _TIMEOUT))
+
+    async def minute_bars(self, code: str, day: str) -> list[MinuteBar]:
+        """All one-minute bars of ``code`` on ``day`` (``YYYYMMDD``). Raises ``FeedError`` with OpenD's words."""
+        dashed = f"{day[:4]}-{day[4:6]}-{day[6:]}"
+        bars: list[MinuteBar] = []
+        key: bytes | None = None
+        for _ in range(MAX_PAGES):
+            page_key = key
+            page = await _patiently(
+                self._history,
+                lambda: self._connection.minute_bars(code, dashed, _TIMEOUT, page_key),  # noqa: B023
+            )
+            bars += page.bars
+            key = page.next_key
+            if key is None:
+                return bars
+        raise FeedError(f"OpenD gives more than {MAX_PAGES} pages of minute bars for one day of {code}")
+
+    async def _in_batches(
+        self, codes: Sequence[str], pace: Pace, ask: Callable[[list[str]], Awaitable[Mapping[str, _T]]]
+    ) -> Answers[_T]:
+        answers: Answers[_T] = Answers({}, {})
+        parts = [list(codes[at : at + CODES_A_CALL]) for at in range(0, len(codes), CODES_A_CALL)]
+        while parts:
+            part = parts.pop(0)
+            try:
+                found = await _patiently(pace, lambda: ask(part))  # noqa: B023 - called before the loop goes on
+            except (FeedLost, FeedTimeout):
+                raise
+            except FeedError as exc:
+                if len(part) == 1:
+                    answers.refused[part[0]] = str(exc)
+                else:
+                    parts = [*_without_culprits(part, str(exc)), *parts]
+                continue
+            answers.found.update(found)
+            answers.refused.update((code, "OpenD gives no answer for it") for code in part if code not in found)
+        return answers
+
+
+_TIMEOUT = REQUEST_TIMEOUT_SEC
+
+
+async def _patiently(pace: Pace, ask: Callable[[], Awaitable[_T]]) -> _T:
+    """Ask at the right pace; wait out the window when others have used up the limit."""
+    for _ in range(TOO_FREQUENT_TRIES):
+        await pace.take()
+        try:
+            return await ask()
+        except (FeedLost, FeedTimeout):
+            raise
+        except FeedError as exc:
+            if not _TOO_FREQUENT.search(str(exc)):
+                raise
+        await asyncio.sleep(WINDOW_SEC)
+    await pace.take()
+    return await ask()
+
+
+def _without_culprits(codes: list[str], refusal: str) -> list[list[str]]:
+    """OpenD refuses a whole request for one bad code. Parts to ask next: the codes it names alone and the rest, or two
+    halves when it names none."""
+    named = [code for code in codes if code in refusal or re.search(rf"\b{re.escape(code[3:])}\b", refusal)]
+    if named and len(named) < len(codes):
+        return [[code for code in codes if code not in named], *([code] for code in named)]
+    middle = len(codes) // 2
+    return [codes[:middle], codes[middle:]]
