@@ -14,7 +14,11 @@ ROOT = Path(__file__).resolve().parents[1]
 _LEFT_OUT = shutil.ignore_patterns(
     ".git", ".venv", ".*cache", ".hypothesis", "__pycache__", "*.egg-info", "build", "dist"
 )
-_COMMANDS = {"hk-tick-collector": "hk_tick_collector.main", "hk-opend-sim": "hk_tick_collector.opend_sim.cli"}
+_COMMANDS = {
+    "hk-tick-collector": "hk_tick_collector.main",
+    "hk-opend-sim": "hk_tick_collector.opend_sim.cli",
+    "hk-tickctl": "hk_tick_collector.cli.main",
+}
 
 
 def copy_tree(target: Path) -> Path:

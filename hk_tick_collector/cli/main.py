@@ -75,7 +75,9 @@ def main(argv: list[str] | None = None) -> Any:
         if missing == "hk_tick_collector":
             raise
         click.echo(
-            f"hk-tickctl: needs the package {missing}; install with: pip install 'hk-tick-collector[tools]'", err=True
+            f"hk-tickctl: this command needs the package {missing}: install the recorder with its extra, "
+            "pip install '.[tools]' in its checkout",
+            err=True,
         )
         return 1
 

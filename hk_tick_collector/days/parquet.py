@@ -154,6 +154,8 @@ def read_symbols(
             for number in range(file.num_row_groups)
             if _may_hold(file.metadata.row_group(number), symbols, start_ms, end_ms)
         ]
+        if not groups:
+            return ticks_schema(names).empty_table()
         try:
             table = file.read_row_groups(groups, columns=wanted)
         except (pa.ArrowException, OSError) as exc:

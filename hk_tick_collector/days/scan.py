@@ -176,7 +176,10 @@ class _Workers:
             thread.start()
         try:
             while workers:
-                item = self._ready.get()
+                try:
+                    item = self._ready.get(timeout=_POLL_SEC)  # a wait without an end may not hear Ctrl-C
+                except queue.Empty:
+                    continue
                 if item is None:
                     workers -= 1
                 elif isinstance(item, BaseException):

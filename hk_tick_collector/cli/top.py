@@ -1,0 +1,42 @@
+"""``hk-tickctl top``: the symbols that lead a list."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from hk_tick_collector.cli.common import App, tickctl_command
+from hk_tick_collector.cli.query import engine_of, loading
+from hk_tick_collector.cli.results import Output, output_options
+from hk_tick_collector.core.errors import NoData
+
+
+@tickctl_command(
+    "top",
+    help="""The symbols with most turnover, ticks or volatility on stored days.
+
+    \b
+    hk-tickctl top
+    hk-tickctl top --by volatility --days 20261101..20261130 -n 50
+
+    Ticks, volume and turnover (HKD) count every stored trade. Volatility is realised volatility a day in per cent, from
+    the returns between the last prices of traded minutes, of trades that make the price.
+    """,
+)
+@click.option("--by", type=click.Choice(["turnover", "ticks", "volatility"]), default="turnover", show_default=True)
+@click.option("--days", "--day", "days", metavar="A..B", help="A day, a range A..B, or several. Default: the newest.")
+@click.option("--symbols", "--symbol", "symbols", multiple=True, metavar="A,B", help="Only these symbols.")
+@click.option("-n", "rows", type=click.IntRange(1), default=20, show_default=True, help="How many.")
+@output_options
+def command(app: App, by: str, days: str | None, symbols: tuple[str, ...], rows: int, **options: Any) -> None:
+    output = Output.of(app, options)
+    from hk_tick_collector.query.top import top  # noqa: PLC0415 - DuckDB takes its time
+
+    with engine_of(app, days or "last", symbols) as engine:
+        with loading(engine) as loaded:
+            result = top(engine, by, rows, loaded)
+        batches = [batch for batch in result.batches if batch.num_rows]
+        if not batches:
+            raise NoData(f"no ticks{' of these symbols' if symbols else ''} on {days or 'the newest day'}")
+        output.write(result.schema, batches)

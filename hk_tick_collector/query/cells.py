@@ -1,0 +1,153 @@
+"""A column's values as text, for tables, CSV and JSON.
+
+Integers and decimals never pass through a float; a float is written in the shortest form that reads back as the same
+float64. Times with a zone become UTC (``2026-11-20T01:30:00.123Z``), Hong Kong time (``2026-11-20T09:30:00.123+08:00``)
+or UTC epoch milliseconds; times without a zone have none to show. Hong Kong has been at UTC+8 since October 1979;
+earlier times are shown with that offset too. Needs no zone database.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from hk_tick_collector.market.sessions import HK_OFFSET_MS
+
+TIME_UTC, TIME_HK, TIME_MS = "utc", "hk", "ms"
+_PER_MS = {"us": 1000, "ns": 1_000_000}
+_SUFFIX = {TIME_UTC: "Z", TIME_HK: "+08:00"}
+
+
+def csv_column(array: pa.Array, time_as: str) -> pa.Array:
+    """An array that pyarrow's CSV writer writes as we mean it: numbers, booleans and texts stay what they are."""
+    kind = array.type
+    if pa.types.is_dictionary(kind):
+        return array.dictionary_decode()
+    if pa.types.is_timestamp(kind):
+        return _times(array, time_as, "T", with_zone=True)
+    if _is_plain(kind):
+        return array
+    if pa.types.is_decimal(kind):
+        return array.cast(pa.string())
+    return pa.array([None if value is None else _as_text(value) for value in array.to_pylist()], pa.string())
+
+
+def json_column(array: pa.Array, time_as: str) -> list[str]:
+    """Each value as a JSON literal."""
+    kind = array.type
+    if pa.types.is_timestamp(kind):
+        return _literals(_times(array, time_as, "T", with_zone=True), str if time_as == TIME_MS else _quoted)
+    if pa.types.is_dictionary(kind):
+        texts = json_column(array.dictionary, time_as)
+        return ["null" if code is None else texts[code] for code in array.indices.to_pylist()]
+    return _literals(array, next((literal for test, literal in _JSON if test(kind)), _json))
+
+
+def table_column(array: pa.Array, time_as: str) -> list[str]:
+    """Each value as a table for people shows it; a dash for NULL."""
+    kind = array.type
+    if pa.types.is_timestamp(kind):
+        return _shown(_times(array, time_as, " ", with_zone=False), str)
+    if pa.types.is_dictionary(kind):
+        texts = [_printable(value) for value in array.dictionary.to_pylist()]
+        return ["-" if code is None else texts[code] for code in array.indices.to_pylist()]
+    if pa.types.is_floating(kind):
+        return _shown(array, _short_float)
+    if pa.types.is_decimal(kind):
+        return _shown(array, lambda value: format(value, "f"))
+    if pa.types.is_boolean(kind):
+        return _shown(array, lambda value: "yes" if value else "no")
+    return _shown(array, str if pa.types.is_integer(kind) else _printable)
+
+
+def is_number(kind: pa.DataType) -> bool:
+    """Does a table set it to the right?"""
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
+
+
+def _is_plain(kind: pa.DataType) -> bool:
+    types = pa.types
+    return bool(
+        types.is_integer(kind)
+        or types.is_floating(kind)
+        or types.is_boolean(kind)
+        or types.is_string(kind)
+        or types.is_large_string(kind)
+        or types.is_date(kind)
+        or types.is_null(kind)
+    )
+
+
+def _times(array: pa.Array, time_as: str, between: str, *, with_zone: bool) -> pa.Array:
+    """Times as text, or as int64 for ``ms``. Milliseconds where all of them are whole ones, else all the digits."""
+    unit, has_zone = array.type.unit, array.type.tz is not None
+    valid = np.asarray(array.is_valid())
+    ticks = pc.fill_null(array.view(pa.int64()), 0).to_numpy(zero_copy_only=False)
+    per_ms = _PER_MS.get(unit)
+    if unit == "s":
+        unit, ticks = "ms", ticks * 1000
+    elif per_ms is not None and (time_as == TIME_MS or not np.any(ticks % per_ms)):
+        unit, ticks = "ms", ticks // per_ms
+    if time_as == TIME_MS:
+        return pa.array(ticks, mask=~valid)
+    if has_zone and time_as == TIME_HK:
+        ticks = ticks + HK_OFFSET_MS * _PER_MS.get(unit, 1)
+    texts = pa.array(np.datetime_as_string(ticks.view(f"datetime64[{unit}]")), pa.string(), mask=~valid)
+    if between != "T":
+        texts = pc.replace_substring(texts, "T", between)
+    suffix = _SUFFIX[time_as] if has_zone and with_zone else ""
+    return pc.binary_join_element_wise(texts, suffix, "") if suffix else texts
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, default=_as_text)
+
+
+_JSON: tuple[tuple[Callable[[Any], bool], Callable[[Any], str]], ...] = (
+    (pa.types.is_integer, str),
+    (pa.types.is_floating, lambda value: repr(value) if math.isfinite(value) else "null"),
+    (pa.types.is_decimal, lambda value: format(value, "f")),
+)
+
+
+def _literals(array: pa.Array, literal: Callable[[Any], str]) -> list[str]:
+    values = array.to_pylist()
+    if array.null_count:
+        return ["null" if value is None else literal(value) for value in values]
+    return list(map(literal, values))
+
+
+def _shown(array: pa.Array, text: Callable[[Any], str]) -> list[str]:
+    return ["-" if value is None else text(value) for value in array.to_pylist()]
+
+
+def _quoted(text: str) -> str:
+    return f'"{text}"'
+
+
+def _short_float(value: float) -> str:
+    """Six decimals at most where that loses nothing a person sees."""
+    exact = repr(value)
+    if "e" not in exact and len(exact.partition(".")[2]) <= 6:
+        return exact.removesuffix(".0")
+    if value and not 1e-3 <= abs(value) < 1e15:
+        return f"{value:.6g}"
+    text = f"{value:.6f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _printable(value: object) -> str:
+    text = value if isinstance(value, str) else _as_text(value)
+    return text if text.isprintable() else repr(text)[1:-1]  # no escape sequence reaches a terminal
+
+
+def _as_text(value: object) -> str:
+    if isinstance(value, (list, dict, tuple)):
+        return json.dumps(value, ensure_ascii=False, default=_as_text)
+    return value.hex() if isinstance(value, bytes) else str(value)

@@ -1,0 +1,313 @@
+"""SQL over recorded days with DuckDB: one table ``ticks`` of all chosen days, live and archived alike.
+
+- An archived day is read from its Parquet file by DuckDB itself, only the columns and row groups that a question needs.
+- A live day is loaded from its day file before the question runs: only the columns that the question reads, only the
+  symbols chosen, into a temporary table that moves to a temporary directory when memory runs short.
+- ``coverage`` and ``gaps`` are tables too, with a column ``trading_day``.
+- Times are shown, cut and compared in Hong Kong time: ``hour(ts_ms)`` of the opening is 9.
+
+A question can read the chosen days and do nothing else: one SELECT, no access to other files, no extensions, settings
+locked. Memory and temporary space are limited, because a recorder may share the machine.
+
+DuckDB works on a thread of its own; an interrupt of the main thread stops it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass, fields
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+import duckdb
+import pyarrow as pa
+
+from hk_tick_collector.core.errors import RecorderError
+from hk_tick_collector.core.tick import MARKET_HK
+from hk_tick_collector.days import parquet
+from hk_tick_collector.days.catalog import Day
+from hk_tick_collector.days.schema import COLUMNS, TICKS, ticks_schema
+from hk_tick_collector.query.statement import Needs, SqlError, check_question, message, needs_of
+from hk_tick_collector.store.reader import CoverageRow, GapRow
+
+BATCH_ROWS = 50_000
+INTERRUPT_INTERVAL_SEC = 0.1
+MAX_MEMORY_MB = 2048  # unless told otherwise; never more than half of what the machine has
+MAX_TEMP_BYTES = 16 << 30
+TEMP_DISK_SHARE = 0.25  # of what is free: the recorder may need the same disk
+_ANY_COLUMN = "ts_ms"  # read when only rows are counted
+
+# DuckDB's classes for what is wrong with a question. What it says of a damaged Parquet file may be in any other.
+_OWN_FAULT = re.compile(r"(?:Parser|Binder|Catalog|Permission|Conversion|Out of Range|Not implemented|Syntax) Error")
+
+_T = TypeVar("_T")
+
+
+class QueryFailed(RecorderError):
+    """The question is right, but could not be answered here."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """An answer: rows come as they are computed, once."""
+
+    schema: pa.Schema
+    batches: Iterator[pa.RecordBatch]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What was read into memory before the question ran."""
+
+    days: tuple[str, ...]
+    columns: tuple[str, ...]
+    rows: int
+
+
+class Engine:
+    """DuckDB over some days; a context manager. One question an engine.
+
+    ``symbols``: only these; empty for all. ``workers``: threads that read a live day.
+    """
+
+    def __init__(
+        self,
+        days: Sequence[Day],
+        symbols: Sequence[str] = (),
+        *,
+        memory_mb: int | None = None,
+        workers: int = 2,
+    ) -> None:
+        self._days = list(days)
+        self._symbols = list(symbols)
+        self._workers = workers
+        self._loading: Callable[[int], None] = lambda _rows: None
+        self.loaded: Loaded | None = None
+        self._temp = Path(tempfile.mkdtemp(prefix="hk-tickctl-"))
+        free_bytes = shutil.disk_usage(self._temp).free
+        config: dict[str, Any] = {
+            "memory_limit": f"{memory_mb or _default_memory_mb()}MB",
+            "temp_directory": str(self._temp),
+            "max_temp_directory_size": f"{min(MAX_TEMP_BYTES, int(free_bytes * TEMP_DISK_SHARE)) >> 20}MB",
+            "threads": os.cpu_count() or 1,
+            "python_enable_replacements": False,
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+        }
+        try:
+            self._connection = duckdb.connect(":memory:", config=config)
+        except BaseException:
+            shutil.rmtree(self._temp, ignore_errors=True)
+            raise
+        self._thread = ThreadPoolExecutor(1, "duckdb")
+        self._stop = threading.Event()
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop what runs, give back memory and temporary files."""
+        self._stop.set()
+        self._connection.interrupt()
+        self._thread.shutdown(wait=True, cancel_futures=True)
+        self._connection.close()
+        shutil.rmtree(self._temp, ignore_errors=True)
+
+    def run(self, sql: str, loading: Callable[[int], None] | None = None) -> Result:
+        """Answer one question. ``loading`` is told how many rows more were loaded, from another thread.
+
+        SqlError when the question is wrong or not allowed, QueryFailed when memory or disk do not suffice, StoreCorrupt
+        and StoreUnavailable when a day cannot be read; the same may come while the rows are taken.
+        """
+        if loading is not None:
+            self._loading = loading
+        return self._wait(lambda: self._run(sql))
+
+    def live_rows(self) -> int | None:
+        """About how many rows loading may bring: what the recorder counted; None when it did not."""
+        counts = [
+            row.stored_ticks
+            for day in self._days
+            if not day.is_archived_only
+            for row in day.coverage()
+            if not self._symbols or row.symbol in self._symbols
+        ]
+        return sum(counts) or None
+
+    def _run(self, sql: str) -> Result:
+        text = check_question(self._connection, sql)
+        schemas = {"ticks": TICKS, "coverage": _schema_of(CoverageRow), "gaps": _schema_of(GapRow)}
+        with duckdb.connect(":memory:", config={"python_enable_replacements": False}) as planner:
+            for name, schema in schemas.items():
+                _load(planner, name, schema.empty_table())
+            needs = needs_of(planner, text, schemas)
+        self._make_ticks(needs)
+        self._make_small("coverage", schemas["coverage"], needs, lambda day: day.coverage())
+        self._make_small("gaps", schemas["gaps"], needs, lambda day: day.gaps())
+        paths = [str(day.parquet) for day in self._days if day.is_archived_only]
+        if paths:
+            self._connection.execute(f"SET allowed_paths = [{', '.join(map(_quoted, paths))}]")
+        for setting in ("TimeZone = 'Asia/Hong_Kong'", "enable_external_access = false", "lock_configuration = true"):
+            self._connection.execute(f"SET {setting}")
+        reader = self._guarded(lambda: _reader(self._connection.sql(text)))
+        names = _distinct(reader.schema.names)
+        schema = pa.schema([field.with_name(name) for field, name in zip(reader.schema, names, strict=True)])
+        return Result(schema, self._batches(reader, schema))
+
+    def _batches(self, reader: pa.RecordBatchReader, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+        def following() -> pa.RecordBatch | None:
+            try:
+                return reader.read_next_batch()
+            except StopIteration:
+                return None
+
+        while (batch := self._wait(lambda: self._guarded(following))) is not None:
+            yield pa.RecordBatch.from_arrays(batch.columns, schema=schema)
+
+    def _wait(self, work: Callable[[], _T]) -> _T:
+        """Run on DuckDB's thread. An interrupt here stops it there, and is passed on when it has stopped."""
+        future = self._thread.submit(work)
+        try:
+            # With a timeout: a library's handler may let SIGINT restart the wait, and nobody would ever hear of it.
+            while not future.done():
+                wait([future], INTERRUPT_INTERVAL_SEC)
+            return future.result()
+        except BaseException:
+            self._stop.set()
+            while not future.done():
+                self._connection.interrupt()  # again and again: it means nothing before a statement has begun
+                wait([future], INTERRUPT_INTERVAL_SEC)
+            raise
+
+    def _guarded(self, work: Callable[[], _T]) -> _T:
+        """DuckDB's errors, also out of an Arrow stream, as ours."""
+        try:
+            return work()
+        except duckdb.OutOfMemoryException as exc:
+            raise QueryFailed(f"not enough memory or temporary space: {message(exc)}") from exc
+        except (duckdb.Error, pa.ArrowException, OSError) as exc:
+            if not _OWN_FAULT.match(str(exc)):
+                self._check_archives()
+            if isinstance(exc, (duckdb.IOException, duckdb.InternalException, duckdb.FatalException)):
+                raise QueryFailed(message(exc)) from exc
+            raise SqlError(message(exc)) from exc
+
+    def _check_archives(self) -> None:
+        """StoreCorrupt or StoreUnavailable when an archived day of this question is the reason of an error."""
+        for day in self._days:
+            if day.is_archived_only:
+                for _ in parquet.read_batches(day.parquet):
+                    pass
+
+    def _make_ticks(self, needs: Needs) -> None:
+        """The view ``ticks``: all columns; those that are not needed are NULL where reading them would cost."""
+        needed = needs.columns.get("ticks")
+        parts = [f"SELECT {_typed_nulls(COLUMNS)} WHERE false"]
+        where = f" WHERE symbol IN ({', '.join(map(_quoted, self._symbols))})" if self._symbols else ""
+        archived = [day for day in self._days if day.is_archived_only]
+        live = [day for day in self._days if not day.is_archived_only]
+        if archived and needed is not None:
+            for day in archived:
+                parquet.open_file(day.parquet).close()
+            paths = ", ".join(_quoted(str(day.parquet)) for day in archived)
+            wanted = ", ".join(f"{_quoted(MARKET_HK)} AS market" if name == "market" else name for name in COLUMNS)
+            parts.append(f"SELECT {wanted} FROM read_parquet([{paths}], hive_partitioning = false){where}")  # noqa: S608 - quoted
+        if live and needed is not None:
+            columns = tuple(name for name in COLUMNS if name in (needed or {_ANY_COLUMN}))
+            self._load_live(live, columns)
+            wanted = ", ".join(name if name in columns else _typed_nulls((name,)) for name in COLUMNS)
+            parts.append(f"SELECT {wanted} FROM live_ticks")  # noqa: S608 - our names
+        self._connection.execute(f"CREATE VIEW ticks AS {' UNION ALL '.join(parts)}")
+
+    def _load_live(self, live: Sequence[Day], columns: tuple[str, ...]) -> None:
+        rows = 0
+        _load(self._connection, "live_ticks", ticks_schema(columns).empty_table())
+        for day in live:
+            for batch in self._day_batches(day, columns):
+                if self._stop.is_set():
+                    raise QueryFailed("interrupted")
+                self._connection.register("incoming", pa.Table.from_batches([batch]))
+                self._guarded(lambda: self._connection.execute("INSERT INTO live_ticks SELECT * FROM incoming"))
+                self._connection.unregister("incoming")
+                rows += batch.num_rows
+                self._loading(batch.num_rows)
+        self.loaded = Loaded(tuple(day.trading_day for day in live), columns, rows)
+
+    def _day_batches(self, day: Day, columns: tuple[str, ...]) -> Iterator[pa.RecordBatch]:
+        if self._symbols:
+            return iter(day.ticks(self._symbols, columns).to_batches())
+        return day.batches(columns, workers=self._workers)
+
+    def _make_small(self, name: str, schema: pa.Schema, needs: Needs, rows_of: Callable[[Day], Sequence[Any]]) -> None:
+        rows: list[dict[str, Any]] = []
+        if name in needs.columns:
+            for day in self._days:
+                for row in rows_of(day):
+                    values = {field.name: getattr(row, field.name) for field in fields(row)}
+                    rows.append({"trading_day": day.trading_day, **values})
+        if self._symbols:
+            rows = [row for row in rows if row["symbol"] in self._symbols]
+        _load(self._connection, name, pa.Table.from_pylist(rows, schema=schema))
+
+
+def _default_memory_mb() -> int:
+    return min(MAX_MEMORY_MB, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2 >> 20)
+
+
+def _load(connection: Any, name: str, table: pa.Table) -> None:
+    connection.register("incoming", table)
+    connection.execute(f"CREATE TABLE {name} AS SELECT * FROM incoming")  # noqa: S608 - our names
+    connection.unregister("incoming")
+
+
+def _reader(relation: Any) -> pa.RecordBatchReader:
+    """A relation's rows as a stream; DuckDB 2 has another name for it."""
+    if relation is None:
+        raise SqlError("this question has no answer to show")
+    make = getattr(relation, "to_arrow_reader", None) or relation.fetch_arrow_reader
+    return make(BATCH_ROWS)
+
+
+def _schema_of(kind: type[CoverageRow] | type[GapRow]) -> pa.Schema:
+    """A table for these rows; their times stay the numbers that the day file holds (UTC epoch ms)."""
+    types = {"int": pa.int64(), "float": pa.float64(), "str": pa.string()}
+    named = [(one.name, types[str(one.type).removesuffix(" | None")]) for one in fields(kind)]
+    return pa.schema([("trading_day", pa.string()), *(pair for pair in named if pair[0] != "trading_day")])
+
+
+def _typed_nulls(names: Sequence[str]) -> str:
+    return ", ".join(f"CAST(NULL AS {_sql_type(TICKS.field(name).type)}) AS {name}" for name in names)
+
+
+def _sql_type(kind: pa.DataType) -> str:
+    if pa.types.is_timestamp(kind):
+        return "TIMESTAMPTZ"
+    if pa.types.is_integer(kind):
+        return "BIGINT"
+    return "DOUBLE" if pa.types.is_floating(kind) else "VARCHAR"
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """Column names that differ: ``SELECT a, a`` gives a and a_2."""
+    taken: dict[str, int] = {}
+    result = []
+    for name in names:
+        taken[name] = taken.get(name, 0) + 1
+        result.append(name if taken[name] == 1 else f"{name}_{taken[name]}")
+    return result
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
