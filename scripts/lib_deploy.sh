@@ -125,7 +125,8 @@ seed_release() { # seed_release DIRECTORY
   cp -a --reflink=auto "$RELEASES/$used/lib" "$1/lib" || return 1
 }
 
-# Makes releases/COMMIT unless it is there. With "dev" the tools that the tests need come along.
+# Makes releases/COMMIT unless it is there, with what hk-tickctl needs. With "dev" the tools that the tests need come
+# along. A version from before the extra "tools" existed (rollback) is installed without it; pip only warns.
 build_release() { # build_release COMMIT SOURCE [dev]
   local release=$RELEASES/$1 source=$2 what=${3-}
   local python=${PYTHON:-python3}
@@ -139,7 +140,7 @@ build_release() { # build_release COMMIT SOURCE [dev]
     "$python" -m venv "$release" || return 1
     seed_release "$release" || return 1
   fi
-  "$release/bin/python" -m pip install --quiet --disable-pip-version-check --no-input "$source${what:+[$what]}" || return 1
+  "$release/bin/python" -m pip install --quiet --disable-pip-version-check --no-input "${source}[${what:-tools}]" || return 1
   touch "$release/.complete" || return 1
 }
 
@@ -219,15 +220,17 @@ write_drop_in() { # write_drop_in FILE
   chmod 0644 "$1"
 }
 
-# Another DATA_ROOT must be writable for the end-of-day job as well.
+# Another DATA_ROOT, and an ARCHIVE_ROOT, must be writable for the end-of-day job.
 write_end_of_day_drop_in() {
-  local file=$UNIT_DIR/hk-tick-eod.service.d/10-settings.conf
-  if [[ ${facts[data_root]} == /data/sqlite/HK ]]; then
+  local file=$UNIT_DIR/hk-tick-eod.service.d/10-settings.conf lines=''
+  [[ ${facts[data_root]} == /data/sqlite/HK ]] || lines+="ReadWritePaths=-${facts[data_root]}"$'\n'
+  [[ -z ${facts[archive_root]-} ]] || lines+="ReadWritePaths=-${facts[archive_root]}"$'\n'
+  if [[ -z $lines ]]; then
     rm -f "$file"
     return 0
   fi
   install -d -m 0755 "${file%/*}"
-  printf '# Written by scripts/install_systemd.sh from .env.\n[Service]\nReadWritePaths=-%s\n' "${facts[data_root]}" >"$file"
+  printf '# Written by scripts/install_systemd.sh from .env.\n[Service]\n%s' "$lines" >"$file"
   chmod 0644 "$file"
 }
 

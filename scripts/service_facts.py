@@ -8,7 +8,8 @@ Prints ``key=value`` lines. The calendar's come always, the settings' only with 
     continuous        1 in continuous trading, when ticks must come
     recording         1 while ticks may come (09:00 to 16:15, half days 12:15)
     last_session_day  the newest trading day whose recording has begun
-    data_root, sqlite_journal_mode, sqlite_busy_timeout_ms, stop_flush_timeout_sec
+    data_root, archive_root (empty: inside data_root), sqlite_journal_mode, sqlite_busy_timeout_ms,
+    stop_flush_timeout_sec
 
 Exit codes: 0 printed, 2 usage, 78 the settings are wrong (the reasons are on standard error).
 """
@@ -68,6 +69,7 @@ def setting_facts(env_file: Path) -> dict[str, object]:
     settings = load_settings(env_file, {})
     return {
         "data_root": settings.data_root,
+        "archive_root": "" if settings.archive_root is None else settings.archive_root,
         "sqlite_journal_mode": settings.sqlite_journal_mode.lower(),
         "sqlite_busy_timeout_ms": settings.sqlite_busy_timeout_ms,
         "stop_flush_timeout_sec": settings.stop_flush_timeout_sec,

@@ -1,69 +1,163 @@
-"""``hk-tick-eod``: report every trading day that is over and not yet reported. Made for a timer; run it at any time."""
+"""``hk-tickctl eod``: what is to be done when a trading day is over. Made for a timer; may be run at any time."""
 
 from __future__ import annotations
 
-import argparse
-import os
-import sys
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
 
-from hk_tick_collector import __version__
-from hk_tick_collector.app.config import load_settings
-from hk_tick_collector.core.clock import SystemClock
-from hk_tick_collector.core.errors import ConfigError
-from hk_tick_collector.market.calendar import TradingCalendar
-from hk_tick_collector.quality import end_of_day
+import click
 
-EXIT_FINE, EXIT_PROBLEM, EXIT_USAGE, EXIT_NO_DATA, EXIT_CONFIG = 0, 1, 2, 3, 78
+from hk_tick_collector.cli.archiving import (
+    archive_job,
+    archived_text,
+    for_each_day,
+    format_option,
+    kinds_of,
+    none_of,
+    problem_text,
+    stored_rows,
+)
+from hk_tick_collector.cli.common import EXIT_FINE, EXIT_PROBLEM, App, progress, tickctl_command
+from hk_tick_collector.cli.retain import keep_days_of, retained
+from hk_tick_collector.core.errors import RecorderError
 
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Exit codes: 0 fine (also when nothing was due), 1 a day misses ticks or something failed, 2 usage, 3 no day
-    files at all, 78 configuration."""
-    args = _parser().parse_args(argv)
-    try:
-        data_root = args.data_root or load_settings(args.env_file, os.environ).data_root
-    except ConfigError as exc:
-        print(f"hk-tick-eod: the configuration is wrong\n{exc}", file=sys.stderr)
-        return EXIT_CONFIG
-    if not any(data_root.glob("????????.db")):
-        print(f"hk-tick-eod: no day files in {data_root}; is DATA_ROOT right?", file=sys.stderr)
-        return EXIT_NO_DATA
-    try:
-        with end_of_day.only_one(data_root):
-            return _report_due_days(data_root)
-    except (end_of_day.AlreadyRunning, OSError) as exc:
-        print(f"hk-tick-eod: {exc}", file=sys.stderr)
-        return EXIT_PROBLEM
+if TYPE_CHECKING:
+    from hk_tick_collector.archive.pack import Outcome
+    from hk_tick_collector.archive.retain import Verdict
+    from hk_tick_collector.quality.model import Certificate
 
 
-def _report_due_days(data_root: Path) -> int:
-    now_ms = SystemClock().now_ms()
-    calendar = TradingCalendar()
-    days = end_of_day.due_days(data_root, calendar, now_ms)
-    if not days:
-        print("nothing is due: every day that is over has its report")
-    fine = True
-    for day in days:
-        report = end_of_day.make_report(data_root, day, calendar.day_kind(day), now_ms)
-        path = end_of_day.write_report(data_root, report)
-        print(f"{report.sentence()} -> {path}")
-        fine = fine and report.fine
+@dataclass
+class _DayDone:
+    """What was done for a day."""
+
+    trading_day: str
+    grade: str | None = None
+    certificate: str | None = None  # its sentence; None: it was there already
+    complete: bool = True  # nothing is known to be missing
+    archive: str | None = None
+    rows: int | None = None
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def fine(self) -> bool:
+        return self.complete and not self.problems
+
+
+@tickctl_command(
+    "eod",
+    help="""Do what is due at the end of the day, for every trading day that is over: certificate, archive, retention.
+
+    A day is due when it has no certificate, no archive, or when its file changed after them; a run that was missed is
+    made up for by the next. Certificates go to DATA_ROOT/_reports, JSON and page, archives to ARCHIVE_ROOT, read back.
+    With RETAIN_DAYS, or --keep-days, old day files are deleted last, each only when its archive holds exactly the same.
+    The timer hk-tick-eod runs it at 16:30 Hong Kong time; one at a time.
+
+    Exit code 1 when a day misses ticks or something could not be done; the other days are done all the same.
+    """,
+)
+@format_option
+@click.option(
+    "--keep-days",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Delete day files but those of the newest N trading days; 0: none. Default: the setting RETAIN_DAYS.",
+)
+def command(app: App, format_: str | None, keep_days: int | None) -> int:
+    """See the help text."""
+    from hk_tick_collector.quality import end_of_day  # noqa: PLC0415 - Arrow takes its time
+
+    kinds, keep = kinds_of(app, format_), keep_days_of(app, keep_days)
+    if not app.catalog.days():
+        raise none_of(app, "there is no day file; is DATA_ROOT right? Nothing is")
+    with end_of_day.only_one(app.data_root), archive_job(app, restore_into=app.data_root):
+        days = [_done(app, day, kinds) for day in _due(app, kinds)]
+        verdicts = retained(app, keep) if keep else []
+    fine = all(day.fine for day in days) and all(verdict.fine for verdict in verdicts)
+    result = {
+        "days": [asdict(day) for day in days],
+        "retention": [asdict(verdict) for verdict in verdicts],
+        "fine": fine,
+    }
+    app.emit(result, lambda: _print(days, verdicts))
     return EXIT_FINE if fine else EXIT_PROBLEM
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="hk-tick-eod",
-        description="Report the completeness of every trading day that is over and not yet reported.",
-    )
-    where = parser.add_mutually_exclusive_group()
-    where.add_argument("--env-file", type=Path, help="settings file (default: .env in the working directory)")
-    where.add_argument("--data-root", type=Path, help="directory of the day files, instead of the setting DATA_ROOT")
-    parser.add_argument("--version", action="version", version=f"hk-tick-eod {__version__}")
-    return parser
+def _due(app: App, kinds: Sequence[str]) -> list[str]:
+    """Days that are over and not done, oldest first."""
+    from hk_tick_collector.archive import pack  # noqa: PLC0415
+    from hk_tick_collector.quality import end_of_day  # noqa: PLC0415
+
+    now_ms = app.now_ms
+    due = set(end_of_day.due_days(app.data_root, app.calendar, now_ms))
+    for day in app.catalog.live_days():
+        if day in due or not pack.is_over(day, app.calendar, now_ms):
+            continue
+        try:
+            is_archived = pack.is_archived(app.data_root, app.archive_root, day, kinds)
+        except RecorderError:
+            is_archived = False
+        if not is_archived:
+            due.add(day)
+    return sorted(due)
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def _done(app: App, day: str, kinds: Sequence[str]) -> _DayDone:
+    """Certificate and archive of one day; a step that fails is told and does not stop the next."""
+    done = _DayDone(day)
+    try:
+        certificate = _certified(app, day)
+    except (RecorderError, OSError) as exc:
+        done.problems.append(f"certificate: {problem_text(exc)}")
+    else:
+        done.grade, done.certificate, done.complete = certificate.grade, certificate.sentence, certificate.fine
+    ((_, archived),) = for_each_day([day], "archive", lambda one: stored_rows(app, one), _archiver(app, kinds))
+    if isinstance(archived, str):
+        done.problems.append(f"archive: {archived}")
+    else:
+        done.archive, done.rows = archived_text(archived), archived.rows
+    return done
+
+
+def _certified(app: App, day: str) -> Certificate:
+    from hk_tick_collector.quality.certificate import make_certificate  # noqa: PLC0415
+    from hk_tick_collector.quality.gap_list import gap_lines  # noqa: PLC0415
+    from hk_tick_collector.quality.page import write_page  # noqa: PLC0415
+    from hk_tick_collector.quality.recount import recount  # noqa: PLC0415
+    from hk_tick_collector.quality.report_file import write_certificate  # noqa: PLC0415
+
+    found = app.catalog.day(day)
+    certificate = make_certificate(found, app.calendar, app.now_ms)
+    if certificate.error is None:
+        with progress(f"recount {day}", certificate.stored_ticks) as on_rows:
+            recounted = recount(found, app.calendar.day_kind(day), on_rows=on_rows)
+        certificate = make_certificate(found, app.calendar, app.now_ms, recounted)
+        write_page(app.data_root, certificate, recounted.plots, gap_lines(found))
+    write_certificate(app.data_root, certificate)
+    return certificate
+
+
+def _archiver(app: App, kinds: Sequence[str]) -> Any:
+    from hk_tick_collector.archive import pack  # noqa: PLC0415
+
+    def work(day: str, on_rows: Any) -> Outcome:
+        pack.check_at_rest(app.data_root, day, app.calendar, app.now_ms)
+        return pack.archive_day(app.data_root, app.archive_root, day, kinds, made_at_ms=app.now_ms, on_rows=on_rows)
+
+    return work
+
+
+def _print(days: Sequence[_DayDone], verdicts: Sequence[Verdict]) -> None:
+    if not days:
+        click.echo("nothing is due: every day that is over has its certificate and its archive")
+    for day in days:
+        if day.certificate is not None:
+            click.echo(day.certificate)
+        if day.archive is not None:
+            click.echo(f"{day.trading_day}: {day.archive}")
+        for problem in day.problems:
+            click.echo(f"{day.trading_day}: NOT DONE: {problem}")
+    for verdict in verdicts:
+        reason = verdict.reason or f"{verdict.freed_bytes / 1e6:,.1f} MB; the archive holds all of it"
+        click.echo(f"{verdict.trading_day}: day file {verdict.action}: {reason}")

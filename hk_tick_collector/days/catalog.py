@@ -13,9 +13,17 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from hk_tick_collector.core.errors import NoData, StoreCorrupt
+from hk_tick_collector.core.errors import NoData, StoreCorrupt, StoreUnavailable
 from hk_tick_collector.days import parquet, scan
-from hk_tick_collector.days.manifest import Manifest, load_manifest, parquet_path
+from hk_tick_collector.days.manifest import (
+    PARQUET,
+    SQLITE,
+    Manifest,
+    load_manifest,
+    manifest_path,
+    parquet_path,
+    sqlite_path,
+)
 from hk_tick_collector.days.order import sort_table, sorted_tables
 from hk_tick_collector.days.schema import COLUMNS
 from hk_tick_collector.store import layout, reader
@@ -55,16 +63,27 @@ class Day:
 
     @property
     def parquet(self) -> Path:
-        """Where its archived Parquet file is, or would be."""
-        return parquet_path(self.archive_root, self.trading_day)
+        """Its archived Parquet file. StoreUnavailable when the archive has none, only the packed day file."""
+        if self.archived_file.suffix != ".parquet":
+            raise StoreUnavailable(
+                f"{self.trading_day} is archived as a packed day file only, which cannot be read in place; "
+                f"bring it back with: hk-tickctl restore {self.trading_day}"
+            )
+        return self.archived_file
+
+    @property
+    def archived_file(self) -> Path:
+        """The file of its archive, or where that would be."""
+        kinds = {file.kind for file in self.manifest.files} if self.manifest is not None else {PARQUET}
+        return (sqlite_path if kinds == {SQLITE} else parquet_path)(self.archive_root, self.trading_day)
 
     @property
     def source(self) -> Path:
         """The file that is read."""
-        if not self.is_archived_only:
-            assert self.db is not None
-            return self.db
-        return self.parquet
+        if self.is_archived_only:
+            return self.archived_file
+        assert self.db is not None
+        return self.db
 
     def coverage(self) -> list[CoverageRow]:
         """What the recorder noted of each symbol's completeness, by symbol; empty for a file of an earlier recorder."""
@@ -126,7 +145,9 @@ class Day:
 
     def _claim(self) -> Manifest:
         if self.manifest is None:
-            raise StoreCorrupt(f"{self.trading_day}: {self.parquet} has no manifest beside it: no proof of what it is")
+            raise StoreCorrupt(
+                f"{self.trading_day} has no manifest: {manifest_path(self.archive_root, self.trading_day)}"
+            )
         return self.manifest
 
 

@@ -96,6 +96,8 @@ def open_file(path: Path) -> pq.ParquetFile:
     except KeyError as exc:
         raise _foreign(path) from exc
     except OSError as exc:
+        if exc.errno is None:  # Arrow's own: a footer that cannot be read
+            raise StoreCorrupt(f"{path} is no Parquet file, or one that was cut short: {exc}") from exc
         raise StoreUnavailable(f"{path}: {exc}") from exc
     try:
         check_version(file, path)

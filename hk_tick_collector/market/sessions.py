@@ -169,6 +169,12 @@ def close_ms(day: str, kind: DayKind) -> int:
     return windows[-1][1]
 
 
+def no_more_ticks_ms(day: str, kind: DayKind) -> int:
+    """From when on no tick of the day can come: the end of recording (UTC epoch ms). A day that the calendar calls
+    closed ends at midnight: where ticks came nevertheless, nobody knows until when."""
+    return day_start_ms(day) + DAY_MS if kind is DayKind.CLOSED else recording_window(day, kind)[1]
+
+
 def recording_window(day: str, kind: DayKind) -> tuple[int, int]:
     """When ticks of the day may come: 09:00 to 16:15 (half day 12:15), UTC epoch milliseconds.
 

@@ -20,10 +20,8 @@ from hk_tick_collector.core.errors import StoreError
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.sessions import (
     CAS_END_AFTER_MS,
-    DAY_MS,
     DayKind,
-    day_start_ms,
-    recording_window,
+    no_more_ticks_ms,
 )
 from hk_tick_collector.quality import crosscheck
 from hk_tick_collector.quality.counts import SymbolCounts
@@ -88,14 +86,9 @@ def make_certificate(day: Day, calendar: TradingCalendar, now_ms: int, recounted
     return graded(_summed(certificate, symbols))
 
 
-def end_of_day_ms(day: str, kind: DayKind) -> int:
-    """From when on no tick of the day can come: the end of recording, on a closed day its midnight (UTC epoch ms)."""
-    return recording_window(day, kind)[1] if kind is not DayKind.CLOSED else day_start_ms(day) + DAY_MS
-
-
 def _blank(day: Day, kind: DayKind, now_ms: int) -> Certificate:
-    so_far = now_ms < end_of_day_ms(day.trading_day, kind)
-    source = day.db or day.parquet
+    so_far = now_ms < no_more_ticks_ms(day.trading_day, kind)
+    source = day.db or day.archived_file
     return Certificate(
         format_version=FORMAT_VERSION,
         trading_day=day.trading_day,

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from hk_tick_collector.core.errors import RecorderError
 from hk_tick_collector.market.calendar import TradingCalendar
-from hk_tick_collector.quality.certificate import end_of_day_ms
+from hk_tick_collector.market.sessions import no_more_ticks_ms
 from hk_tick_collector.quality.report_file import REPORTS_DIR, is_current, report_file
 from hk_tick_collector.store import layout
 
@@ -31,7 +31,7 @@ def due_days(data_root: Path, calendar: TradingCalendar, now_ms: int) -> list[st
     due = []
     for path in sorted(data_root.glob("????????.db")):
         day = layout.parse_day(path)
-        if day is None or end_of_day_ms(day, calendar.day_kind(day)) > now_ms:
+        if day is None or no_more_ticks_ms(day, calendar.day_kind(day)) > now_ms:
             continue
         if not is_current(report_file(data_root, day), path):
             due.append(day)

@@ -231,14 +231,12 @@ class DayFileWriter:
             raise RowRefused(str(exc)) from exc
         now_ms = self._clock.now_ms()
         try:
-            conn = self._connection(day, path)
-            self._waiting(lambda: conn.execute("BEGIN IMMEDIATE"))
+            conn = self._begin(day, path)
             coverage = self._coverage.pop(day, None)
             data_version = conn.execute("PRAGMA data_version").fetchone()[0]
             if coverage is None or data_version != self._data_versions.get(day):
-                coverage = DayCoverage.load(
-                    conn, day
-                )  # also when another program (salvage, a repair) wrote to the file
+                # Also when another program (salvage, a repair) wrote to the file.
+                coverage = DayCoverage.load(conn, day)
             stored = store_rows(conn, coverage, rows, (now_ms,))
             coverage.learn(conn, facts)
             coverage.save(conn, now_ms)
@@ -259,13 +257,22 @@ class DayFileWriter:
         unsequenced_rows = stored.ignored_unsequenced_rows
         return WriteResult(stored.inserted_rows, ignored_rows, (day,), unsequenced_rows, collisions=stored.collisions)
 
-    def _connection(self, day: str, path: Path) -> sqlite3.Connection:
-        opened = self._open.get(day)
-        if opened is not None:
-            if _identity(path) == opened.identity:
-                self._open[day] = self._open.pop(day)
-                return opened.conn
+    def _begin(self, day: str, path: Path) -> sqlite3.Connection:
+        """A connection with the day's write lock, to the file that is at ``path`` now that the lock is held: it may
+        have been removed or exchanged while we waited."""
+        while True:
+            conn = self._connection(day, path)
+            self._waiting(lambda: conn.execute("BEGIN IMMEDIATE"))  # noqa: B023 - called at once
+            if _identity(path) == self._open[day].identity:
+                return conn
+            conn.execute("ROLLBACK")
             self._leave_replaced(day, path)
+
+    def _connection(self, day: str, path: Path) -> sqlite3.Connection:
+        opened = self._open.pop(day, None)
+        if opened is not None:
+            self._open[day] = opened  # now the last one
+            return opened.conn
         while len(self._open) >= MAX_OPEN_DAYS:
             self._close_oldest()
         conn = self._waiting(

@@ -58,15 +58,18 @@ def test_a_second_run_keeps_settings_and_recording(server: Server) -> None:
 
 def test_another_data_root_and_stop_time_reach_the_unit(server: Server) -> None:
     server.machine.run("rm -rf /srv/ticks")
-    server.write_settings(DATA_ROOT="/srv/ticks", STOP_FLUSH_TIMEOUT_SEC=300)
+    server.write_settings(DATA_ROOT="/srv/ticks", ARCHIVE_ROOT="/srv/archive", STOP_FLUSH_TIMEOUT_SEC=300)
     server.install("--start")
     assert server.machine.show("TimeoutStopUSec") == "6min"
     assert server.machine.show("ReadWritePaths").split() == [f"-{DATA_ROOT}", "-/srv/ticks"]
+    written = server.machine.show("ReadWritePaths", "hk-tick-eod").split()
+    assert written == [f"-{DATA_ROOT}", "-/srv/ticks", "-/srv/archive"]
     assert server.machine.show("ActiveState") == "active"
     assert server.machine.run("stat -c %U /srv/ticks/.recorder.lock").stdout == "hk-tick-collector\n"
     server.write_settings()
     server.install()
     assert server.machine.show("TimeoutStopUSec") == "2min"
+    assert server.machine.show("ReadWritePaths", "hk-tick-eod").split() == [f"-{DATA_ROOT}"]
 
 
 def test_dry_run_changes_nothing(installed: Server) -> None:

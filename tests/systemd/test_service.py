@@ -194,13 +194,21 @@ def test_a_wrong_configuration_is_not_tried_again(server: Server) -> None:
     assert "NONSENSE" in server.journal_since(cursor)
 
 
-def test_the_end_of_day_job_reports_what_is_over(server: Server) -> None:
+def test_the_end_of_day_job_certifies_and_archives_what_is_over(server: Server) -> None:
+    """As the service user, while the recorder goes on."""
     run = server.machine.run
-    run(f"rm -rf {DATA_ROOT}/_reports")
+    run(f"rm -rf {DATA_ROOT}/_reports {DATA_ROOT}/_archive")
+    old = "20251119"
+    run(f"""{_TODAY} && sqlite3 "$DB" '.backup {DATA_ROOT}/{old}.db' && chown {UNIT}: {DATA_ROOT}/{old}.db*""")
     server.wait_recording()
     run("systemctl start hk-tick-eod.service", check=False)  # 1 when the day misses its beginning, as here it may
     log = run("journalctl -u hk-tick-eod --no-pager -o cat").stdout
-    assert "nothing is due" in log or "ticks of" in log, log
-    reported = re.findall(r"(\d{8}): \d+ ticks of", log)
-    for day in reported:
-        assert run(f"stat -c %U {DATA_ROOT}/_reports/{day}.json").stdout == "hk-tick-collector\n"
+    archived = re.findall(r"(\d{8}): archived, verified: ", log)
+    assert old in archived, log
+    for day in archived:
+        made = f"{DATA_ROOT}/_reports/{day}.json {DATA_ROOT}/_archive/manifests/{day}.json"
+        assert run(f"stat -c '%U %a' {made}").stdout == "hk-tick-collector 640\n" * 2
+    retain = f"{PREFIX}/venv/bin/hk-tickctl retain --keep-days 1 --env-file {PREFIX}/.env"
+    deleted = run(f"cd / && runuser -u {UNIT} -- {retain}", check=False).stdout
+    assert re.search(rf"{old} +deleted", deleted), deleted
+    server.wait_recording()

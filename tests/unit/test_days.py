@@ -327,6 +327,21 @@ def test_a_day_file_begun_anew_after_archiving_does_not_hide_the_archive(tmp_pat
     assert day.ticks(["HK.00005"]).num_rows == 1000
 
 
+def test_a_day_archived_as_packed_file_only_has_its_notes_and_says_how_to_read_it(tmp_path: Path) -> None:
+    archive = tmp_path / "_archive"
+    record_day(tmp_path)
+    write_parquet(tmp_path, archive)
+    raw = json.loads(write_manifest(tmp_path, archive).to_json())
+    raw["files"] = [{"kind": "sqlite", "path": f"sqlite/{DAY}.db.zst", "size_bytes": 1, "sha256": ""}]
+    manifest_path(archive, DAY).write_text(json.dumps(raw))
+    (tmp_path / f"{DAY}.db").unlink()
+    day = Catalog(tmp_path, archive).day(DAY)
+    assert len(day.coverage()) == 3
+    assert day.source == archive / "sqlite" / f"{DAY}.db.zst"
+    with pytest.raises(StoreUnavailable, match=f"hk-tickctl restore {DAY}"):
+        day.batches()
+
+
 @pytest.mark.parametrize(
     "damage",
     [

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from pathlib import Path
 
 import pytest
@@ -480,3 +481,36 @@ def test_wal_of_a_killed_process_is_read(tmp_path, db):
     subprocess.run([sys.executable, "-c", code], cwd=root, check=False)
     assert Path(f"{db}-wal").stat().st_size > 0
     assert DayFileWriter(tmp_path).write(ticks(701)) == WriteResult(1, 700, (DAY,))
+
+
+def test_a_file_removed_while_a_batch_waits_for_its_lock_does_not_take_the_batch_with_it(tmp_path: Path) -> None:
+    """Whoever removes a day file holds its lock (archive/retain.py): the batch that waited goes into a new file."""
+    writer = DayFileWriter(tmp_path)
+    writer.write(ticks(10))
+    db = tmp_path / f"{DAY}.db"
+    remover = sqlite3.connect(db, isolation_level=None)
+    remover.execute("BEGIN IMMEDIATE")
+    begun = threading.Event()
+
+    def write() -> None:
+        begun.set()
+        writer.write([tick(1_000)])
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    begun.wait(10)
+    deadline = time.monotonic() + 10
+    while not lock_is_waited_for() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    db.unlink()
+    remover.execute("COMMIT")
+    remover.close()
+    thread.join(10)
+    assert not thread.is_alive()
+    writer.close()
+    assert query(db, "SELECT COUNT(*) FROM ticks") == [(1,)]
+
+
+def lock_is_waited_for() -> bool:
+    """The writing thread is inside ``_waiting``."""
+    return any("_waiting" in str(traceback.extract_stack(frame)) for frame in sys._current_frames().values())

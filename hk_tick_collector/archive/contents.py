@@ -1,0 +1,146 @@
+"""The ticks of one file, a day file or a Parquet file alike, and what one holds that another lacks.
+
+Whole days are compared by the content hashes of their symbols (``days.content``). Only where those differ are rows
+looked at one by one, a few symbols at a time.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from hk_tick_collector.days import parquet, scan
+from hk_tick_collector.days.content import DayContent, SymbolContent
+from hk_tick_collector.days.manifest import SymbolClaim
+from hk_tick_collector.store.connect import ROW_COLUMNS
+
+ROWS_AT_ONCE = 100_000  # of each side, as Python objects: about 100 MB
+SHOWN_SYMBOLS = 5
+
+Row = tuple[Any, ...]  # in the order of ROW_COLUMNS, times in UTC epoch ms
+RowsOf = Callable[[Sequence[str]], list[Row]]
+SEQ = ROW_COLUMNS.index("seq")
+OCCURRENCE = ROW_COLUMNS.index("occurrence")
+_TRADE = tuple(ROW_COLUMNS.index(name) for name in ("symbol", "ts_ms", "price", "volume", "turnover"))
+
+
+class Ticks(Protocol):
+    """A file of ticks."""
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """All of them, with all columns."""
+
+    def rows(self, symbols: Sequence[str]) -> list[Row]:
+        """Those of a few symbols."""
+
+
+@dataclass(frozen=True, slots=True)
+class DayFileTicks:
+    """The ticks of a SQLite day file."""
+
+    db: Path
+    workers: int = 2
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        return scan.scan_day_file(self.db, workers=self.workers)
+
+    def rows(self, symbols: Sequence[str]) -> list[Row]:
+        return rows_of(scan.scan_symbols(self.db, symbols))
+
+
+@dataclass(frozen=True, slots=True)
+class ParquetTicks:
+    """The ticks of a Parquet file of ours."""
+
+    path: Path
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        return parquet.read_batches(self.path)
+
+    def rows(self, symbols: Sequence[str]) -> list[Row]:
+        return rows_of(parquet.read_symbols(self.path, symbols))
+
+
+def rows_of(table: pa.Table | pa.RecordBatch) -> list[Row]:
+    """Ticks as tuples of plain values, as SQLite has them."""
+    columns = []
+    for name in ROW_COLUMNS:
+        column = table.column(table.schema.get_field_index(name))
+        if pa.types.is_timestamp(column.type):
+            column = column.cast(pa.int64())
+        columns.append(column.to_pylist())
+    return list(zip(*columns, strict=True))
+
+
+def differing(one: Mapping[str, SymbolContent], other: Mapping[str, SymbolContent | SymbolClaim]) -> list[str]:
+    """The symbols that are not the same in both, in order."""
+    return sorted(
+        symbol
+        for symbol in {*one, *other}
+        if symbol not in one
+        or symbol not in other
+        or (one[symbol].rows, one[symbol].content_hash) != (other[symbol].rows, other[symbol].content_hash)
+    )
+
+
+def lacking(holder: Ticks, held: DayContent, others: RowsOf, symbols: Iterable[str]) -> Iterator[list[Row]]:
+    """The rows that ``holder`` has and the other file has not, among these symbols, a part at a time.
+
+    ``others``: the other file's rows of a few symbols.
+
+    ``held``: what ``holder`` contains, to read about ROWS_AT_ONCE rows at a time. A tick whose sequence was found out
+    or taken away later (store/rows.py) is the same tick.
+    """
+    for group in _groups(symbols, held):
+        rows = _minus(holder.rows(group), others(group))
+        if rows:
+            yield rows
+
+
+def _groups(symbols: Iterable[str], held: DayContent) -> Iterator[list[str]]:
+    group: list[str] = []
+    rows = 0
+    for symbol in symbols:
+        content = held.symbols.get(symbol)
+        if content is None:
+            continue
+        if group and rows + content.rows > ROWS_AT_ONCE:
+            yield group
+            group, rows = [], 0
+        group.append(symbol)
+        rows += content.rows
+    if group:
+        yield group
+
+
+def _minus(rows: Sequence[Row], others: Sequence[Row]) -> list[Row]:
+    left, right = Counter(rows), Counter(others)
+    missing, extra = left - right, right - left
+    # The same tick in another form: its sequence became known later, or another tick has it (store/rows.py).
+    found_out = Counter(_trade(row) for row in extra.elements() if row[SEQ] is not None)
+    taken_away = Counter((*_trade(row), row[OCCURRENCE]) for row in extra.elements() if row[SEQ] is None)
+    lacked = []
+    for row in missing.elements():
+        forms = found_out if row[SEQ] is None else taken_away
+        key = _trade(row) if row[SEQ] is None else (*_trade(row), ~row[SEQ])
+        if forms[key] > 0:
+            forms[key] -= 1
+        else:
+            lacked.append(row)
+    return lacked
+
+
+def _trade(row: Row) -> Row:
+    """What makes a tick the same trade where one of two views has no sequence (store/connect.py)."""
+    return tuple(row[n] for n in _TRADE)
+
+
+def some(names: Sequence[str]) -> str:
+    """A few names and how many more there are, for a person."""
+    more = len(names) - SHOWN_SYMBOLS
+    return ", ".join(names[:SHOWN_SYMBOLS]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,281 @@
+"""Bringing a day back: a day file out of its archive.
+
+Without a day file a new one is built beside its place, read back, and linked into it, whole or not at all; what the
+archive holds comes back with all columns, coverage and gaps. A packed day file comes back as it was; from Parquet the
+rows are stored in the order of the time at which the recorder first stored them.
+
+With a day file the archive's ticks are joined to it in one transaction: nothing is lost, nothing is there twice. Of a
+tick that both have, the archive's version is kept, for it is the earlier one. Coverage and gaps are brought in step by
+the recorder's own rules (store/coverage.py). A writer beside would be noticed and waits; to be on the safe side a file
+that another process has open is refused.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import astuple, dataclass, fields
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from hk_tick_collector.archive import atomic
+from hk_tick_collector.archive.atomic import Refused
+from hk_tick_collector.archive.contents import OCCURRENCE, SEQ, DayFileTicks, Row, Ticks, differing, lacking, rows_of
+from hk_tick_collector.archive.verify import OnRows, archive_paths, check_files, count, opened, unpack
+from hk_tick_collector.core.errors import NoData, StoreCorrupt, StoreError
+from hk_tick_collector.core.facts import Fact, HeadProven, Unproven, Verified
+from hk_tick_collector.core.tick import Tick
+from hk_tick_collector.days import parquet
+from hk_tick_collector.days.content import DayContent
+from hk_tick_collector.days.manifest import PARQUET, SQLITE, Manifest, load_manifest, manifest_path
+from hk_tick_collector.store import reader
+from hk_tick_collector.store.connect import (
+    INSERT_SEQUENCED,
+    ROW_COLUMNS,
+    SqliteOptions,
+    keep_orphaned_wal,
+    open_day_file,
+    translate,
+)
+from hk_tick_collector.store.coverage import DayCoverage
+from hk_tick_collector.store.inuse import open_elsewhere
+from hk_tick_collector.store.layout import day_file, sqlite_files, sync_dir
+from hk_tick_collector.store.reader import CoverageRow, GapRow
+from hk_tick_collector.store.rows import store_rows
+
+LOCK_FILE = ".restore.lock"
+PASSES = 8  # over a Parquet file: an eighth of the day is in memory at a time
+CHUNK_ROWS = 20_000  # as Python objects at a time
+INSERTED = ROW_COLUMNS.index("inserted_at_ms")
+
+# What tells how a tick came to us; the tick itself is the same.
+_WITNESS = ("turnover", "direction", "tick_type", "push_type", "provider", "recv_ts_ms", "inserted_at_ms",
+            "push_data_type", "opend_recv_ts_ms", "type_sign")  # fmt: skip
+_KEY = ("symbol", "seq", "ts_ms", "price", "volume", "occurrence")
+_TAKE_WITNESS = (
+    f"UPDATE OR IGNORE ticks SET {', '.join(f'{name} = ?' for name in _WITNESS)} "  # noqa: S608 - our names
+    f"WHERE {' AND '.join(f'{name} IS ?' for name in _KEY)} AND inserted_at_ms >= ?"
+)
+_COUNT = "SELECT COUNT(*) FROM ticks"
+_SELECT = f"SELECT {', '.join(ROW_COLUMNS)} FROM ticks"  # noqa: S608 - our names
+_WITNESS_VALUES = tuple(ROW_COLUMNS.index(name) for name in (*_WITNESS, *_KEY, "inserted_at_ms"))
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What became of a day. ``added_rows``: rows of the archive that the day file did not have."""
+
+    trading_day: str
+    action: str  # restored | joined | unchanged
+    rows: int
+    added_rows: int
+    path: str
+    source: str
+
+
+def restore_day(
+    archive_root: Path, day: str, data_root: Path, *, now_ms: int, on_rows: OnRows | None = None
+) -> Restored:
+    """Put the archived ticks of a day into its day file under ``data_root``, inside ``atomic.only_job`` of both.
+
+    ``NoData`` when the day is not archived, ``Refused`` when another process has the day file open, StoreCorrupt when
+    no file of the archive is what its manifest says, StoreError or OSError when reading or writing fails. Whatever is
+    raised, the day file holds what it held.
+    """
+    manifest = load_manifest(archive_root, day)
+    if manifest is None:
+        raise NoData(f"{day} is not archived: there is no {manifest_path(archive_root, day)}")
+    db = day_file(data_root, day)
+    if db.exists():
+        elsewhere = open_elsewhere(db)
+        if elsewhere.pids:
+            raise Refused(f"{db} is open in {elsewhere.holders}: restore {day} when it is closed")
+    kind, path = _good_file(archive_root, manifest)
+    if not db.exists():
+        keep_orphaned_wal(db, now_ms)  # of another file that stood here: SQLite would apply it to ours
+        try:
+            _build(kind, path, manifest, db, on_rows)
+        except FileExistsError:
+            pass  # the recorder began one meanwhile: join the two
+        else:
+            return Restored(day, "restored", manifest.rows, manifest.rows, str(db), str(path))
+    with opened(kind, path, archive_root) as ticks:
+        added_rows = _join(ticks, manifest, db, now_ms)
+    rows = reader.freshness(db, now_ms).rows
+    return Restored(day, "joined" if added_rows else "unchanged", rows, added_rows, str(db), str(path))
+
+
+def tidy(data_root: Path) -> None:
+    """Remove what a restore that died left. Inside ``atomic.only_job(data_root, LOCK_FILE)``."""
+    for path in data_root.glob(f".????????.db{atomic.PART_SUFFIX}*"):
+        path.unlink(missing_ok=True)
+
+
+def _good_file(archive_root: Path, manifest: Manifest) -> tuple[str, Path]:
+    """The first file of the archive that is what the manifest says, read from end to end."""
+    found: list[str] = []
+    paths = archive_paths(archive_root, manifest.trading_day)
+    for file in sorted(manifest.files, key=lambda one: one.kind != SQLITE):  # the day file itself, if it is there
+        _, problems = check_files(archive_root, manifest, paths, only=file.kind)
+        if not problems:
+            return file.kind, paths[file.kind]
+        found += problems
+    raise StoreCorrupt(f"the archive of {manifest.trading_day} cannot be trusted: {'; '.join(found) or 'it is empty'}")
+
+
+# -- a new day file ----------------------------------------------------------------------------------------------------
+
+
+def _build(kind: str, path: Path, manifest: Manifest, db: Path, on_rows: OnRows | None) -> None:
+    part = atomic.new_part(db)
+    try:
+        if kind == PARQUET:
+            _fill(part, path, manifest, on_rows)
+        else:
+            unpack(path, part)
+        _check_built(part, manifest)
+        _make_logged(part)
+        atomic.sync(part)
+        os.link(part, db)  # unlike a rename it never replaces a file
+        sync_dir(db.parent)
+    finally:
+        for one in sqlite_files(part):
+            one.unlink(missing_ok=True)
+
+
+def _fill(part: Path, path: Path, manifest: Manifest, on_rows: OnRows | None) -> None:
+    # Nobody else knows this file, and it counts only when it is synced and linked into place.
+    with closing(open_day_file(part, SqliteOptions(journal_mode="TRUNCATE", synchronous="NORMAL"))) as conn:
+        try:
+            conn.execute("PRAGMA synchronous = OFF")
+            conn.execute("BEGIN IMMEDIATE")
+            for table in _in_order_stored(path):
+                for batch in table.to_batches(max_chunksize=CHUNK_ROWS):
+                    conn.executemany(INSERT_SEQUENCED, rows_of(batch))
+                    if on_rows is not None:
+                        on_rows(batch.num_rows)
+            _insert(conn, "coverage", CoverageRow, manifest.coverage)
+            _insert(conn, "gaps", GapRow, manifest.gaps)
+            conn.execute("COMMIT")
+        except sqlite3.Error as exc:
+            raise translate(exc, part) from exc
+
+
+def _make_logged(part: Path) -> None:
+    """With a write-ahead log, as a recorder's file: retention draws a proof from it (retain.py)."""
+    try:
+        with closing(sqlite3.connect(part)) as conn:
+            conn.execute("PRAGMA journal_mode = WAL").fetchall()
+    except sqlite3.Error as exc:
+        raise translate(exc, part) from exc
+
+
+def _in_order_stored(path: Path) -> Iterator[pa.Table]:
+    """The ticks of a Parquet file in the order of ``inserted_at_ms``, a part at a time."""
+    columns = [pc.cast(batch.column(0), pa.int64()) for batch in parquet.read_batches(path, ("inserted_at_ms",))]
+    stamps = np.concatenate([column.to_numpy(zero_copy_only=False) for column in columns] or [np.empty(0, np.int64)])
+    if not len(stamps):
+        return
+    stamps.sort()
+    bounds = np.unique(stamps[[len(stamps) * n // PASSES - 1 for n in range(1, PASSES + 1)]])
+    low = np.iinfo(np.int64).min
+    for high in bounds.tolist():
+        kept = []
+        for batch in parquet.read_batches(path):
+            stamp = batch.column(batch.schema.get_field_index("inserted_at_ms")).view(pa.int64())
+            kept.append(batch.filter(pc.and_(pc.greater(stamp, low), pc.less_equal(stamp, high))))
+        table = pa.Table.from_batches(kept).unify_dictionaries()
+        yield table.sort_by([("inserted_at_ms", "ascending"), ("ts_ms", "ascending"), ("seq", "ascending")])
+        low = high
+
+
+def _insert(
+    conn: sqlite3.Connection,
+    table: str,
+    kind: type[CoverageRow | GapRow],
+    rows: Sequence[CoverageRow | GapRow],
+) -> None:
+    names = [field.name for field in fields(kind)]
+    sql = f"INSERT OR IGNORE INTO {table} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"  # noqa: S608
+    conn.executemany(sql, [astuple(row) for row in rows])
+
+
+def _check_built(part: Path, manifest: Manifest) -> None:
+    content = count(DayFileTicks(part))
+    symbols = differing(content.symbols, manifest.symbols)
+    if symbols or reader.coverage(part) != list(manifest.coverage) or reader.gaps(part) != list(manifest.gaps):
+        raise StoreCorrupt(f"{part}: what was written is not what the archive holds; check the disk")
+
+
+# -- joined to a day file ----------------------------------------------------------------------------------------------
+
+
+def _join(ticks: Ticks, manifest: Manifest, db: Path, now_ms: int) -> int:
+    """Store what of the archive the day file lacks; how many rows that were."""
+    archived = count(ticks)
+    symbols = differing(archived.symbols, count(DayFileTicks(db)).symbols)
+    if not _is_missing(ticks, archived, db, symbols) and not _lacks_notes(db, manifest):
+        return 0
+    with closing(open_day_file(db, SqliteOptions())) as conn:
+        # Inside the transaction the file is read through this connection alone: another SQLite library in this process
+        # would drop its locks when it closes the file (POSIX).
+        try:
+            conn.execute("BEGIN IMMEDIATE")
+            _insert(conn, "gaps", GapRow, manifest.gaps)
+            coverage = DayCoverage.load(conn, manifest.trading_day)
+            before_rows = conn.execute(_COUNT).fetchone()[0]
+            for rows in lacking(ticks, archived, lambda group: _stored(conn, group), symbols):
+                _store(conn, coverage, rows)
+            added_rows = conn.execute(_COUNT).fetchone()[0] - before_rows
+            coverage.learn(conn, _facts(manifest))
+            coverage.save(conn, now_ms)
+            conn.execute("COMMIT")
+        except (sqlite3.Error, OverflowError, ValueError) as exc:
+            raise translate(exc, db) from exc
+    if _is_missing(ticks, archived, db, symbols):
+        raise StoreError(f"{db} still lacks ticks of the archive after they were joined; the archive is kept")
+    return int(added_rows)
+
+
+def _is_missing(ticks: Ticks, archived: DayContent, db: Path, symbols: Sequence[str]) -> bool:
+    return any(True for _ in lacking(ticks, archived, DayFileTicks(db).rows, symbols))
+
+
+def _stored(conn: sqlite3.Connection, symbols: Sequence[str]) -> list[Row]:
+    marks = ", ".join("?" * len(symbols))
+    # A branch an index, as in days/scan.py: without them the table would be scanned.
+    parts = [f"{_SELECT} WHERE symbol IN ({marks}) AND seq IS {kind}" for kind in ("NOT NULL", "NULL")]
+    return [tuple(row) for part in parts for row in conn.execute(part, tuple(symbols))]
+
+
+def _lacks_notes(db: Path, manifest: Manifest) -> bool:
+    """Did the recorder learn more of these ticks than the day file knows?"""
+    known = {row.symbol: row for row in reader.coverage(db)}
+    return any(row.symbol not in known for row in manifest.coverage)
+
+
+def _store(conn: sqlite3.Connection, coverage: DayCoverage, rows: Sequence[Row]) -> None:
+    """In the order in which the recorder stored them, each with its own time of storing."""
+    in_order = sorted(rows, key=lambda row: (row[INSERTED], row[SEQ] is not None, row[SEQ] or row[OCCURRENCE]))
+    for stamp, group in groupby(in_order, key=lambda row: int(row[INSERTED])):
+        store_rows(conn, coverage, [Tick._make(row[:INSERTED]) for row in group], (stamp,))
+    conn.executemany(_TAKE_WITNESS, [[row[n] for n in _WITNESS_VALUES] for row in in_order])
+
+
+def _facts(manifest: Manifest) -> list[Fact]:
+    day = manifest.trading_day
+    facts: list[Fact] = []
+    for row in manifest.coverage:
+        if row.head_counter is not None:
+            facts.append(HeadProven(row.symbol, day, row.head_counter))
+        if row.verified_counter is not None and row.verified_until_ms is not None:
+            facts.append(Verified(row.symbol, day, row.verified_counter, row.verified_until_ms))
+        if row.distrust is not None:
+            facts.append(Unproven(row.symbol, day, row.distrust))
+    return facts

@@ -1,0 +1,120 @@
+"""What the commands around the archive share: the job's frame, the formats, one day's failure that stops no other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from hk_tick_collector.cli.common import App, be_gentle, print_table, progress
+from hk_tick_collector.cli.ending import clean_ending
+from hk_tick_collector.core.errors import NoData, RecorderError
+from hk_tick_collector.store import layout
+
+if TYPE_CHECKING:
+    from hk_tick_collector.archive.pack import Outcome
+    from hk_tick_collector.store.reader import CoverageRow
+
+FORMATS = {"parquet": ("parquet",), "sqlite": ("sqlite",), "both": ("parquet", "sqlite")}
+
+T = TypeVar("T")
+
+format_option = click.option(
+    "--format",
+    "format_",
+    type=click.Choice(list(FORMATS)),
+    help="parquet for research, sqlite for the day file itself (compressed), or both. What an archive has already, it "
+    "keeps. Default: the setting ARCHIVE_FORMAT, else parquet.",
+)
+
+
+def kinds_of(app: App, format_: str | None) -> tuple[str, ...]:
+    """The kinds of files that a format stands for; the setting's when none was named."""
+    if format_ is None:
+        format_ = "parquet" if app.data_root_given is not None else app.settings.archive_format
+    return FORMATS[format_]
+
+
+@contextmanager
+def reading_job(app: App) -> Iterator[None]:
+    """Gently, and not while another job changes the archive. ``Busy`` when one does."""
+    from hk_tick_collector.archive import atomic  # noqa: PLC0415 - Arrow takes its time
+
+    be_gentle()
+    with clean_ending(), atomic.beside_readers(app.archive_root):
+        yield
+
+
+@contextmanager
+def archive_job(app: App, *, restore_into: Path | None = None) -> Iterator[None]:
+    """Alone on the archive, gently, with what an earlier job left half done set right. ``Busy`` when it is taken."""
+    from hk_tick_collector.archive import atomic, pack, restore  # noqa: PLC0415 - Arrow takes its time
+
+    be_gentle()
+    with ExitStack() as stack:
+        stack.enter_context(clean_ending())
+        stack.enter_context(atomic.only_job(app.archive_root))
+        pack.tidy(app.archive_root)
+        if restore_into is not None:
+            stack.enter_context(atomic.only_job(restore_into, restore.LOCK_FILE))
+            restore.tidy(restore_into)
+        yield
+
+
+def for_each_day(
+    days: Iterable[str], text: str, expected_rows: Callable[[str], int | None], work: Callable[[str, Any], T]
+) -> Iterator[tuple[str, T | str]]:
+    """``work(day, on_rows)`` day by day with a progress bar; its result, or what went wrong. The other days go on."""
+    for day in days:
+        with progress(f"{text} {day}", expected_rows(day)) as on_rows:
+            try:
+                yield day, work(day, on_rows)
+            except (RecorderError, OSError) as exc:
+                yield day, problem_text(exc)
+
+
+def problem_text(exc: RecorderError | OSError) -> str:
+    """An error as one sentence."""
+    if isinstance(exc, RecorderError):
+        return str(exc)
+    return (f"{exc.filename}: " if exc.filename else "") + (exc.strerror or str(exc))
+
+
+def day_file_of(app: App, day: str) -> Path | None:
+    """The day's file, when there is one."""
+    path = layout.day_file(app.data_root, day)
+    return path if path.exists() else None
+
+
+def stored_rows(app: App, day: str) -> int | None:
+    """About how many ticks a day has, for a progress bar; None when nothing says."""
+    try:
+        found = app.catalog.day(day)
+        rows: list[CoverageRow] = found.coverage()
+    except (RecorderError, OSError):
+        return None
+    return sum(row.stored_ticks for row in rows) or None
+
+
+def archived_text(outcome: Outcome) -> str:
+    """What became of a day, in one line."""
+    size_mb = sum(file.size_bytes for file in outcome.files) / 1e6
+    what = {"archived": "archived", "replaced": "archived anew", "unchanged": "already archived"}[outcome.action]
+    proof = "verified" if outcome.verified else "not verified"
+    kinds = " and ".join(file.kind for file in outcome.files)
+    return f"{what}, {proof}: {outcome.rows:,} ticks of {outcome.symbols} symbols, {size_mb:,.1f} MB ({kinds})"
+
+
+def print_results(results: Iterable[tuple[str, str, str]]) -> None:
+    """A table of day, what became of it, and the details."""
+    print_table(("day", "result", "details"), results)
+
+
+def none_of(app: App, what: str) -> NoData:
+    """There is nothing of this kind at all."""
+    days = app.catalog.days()
+    known = f"there are {len(days)} days, {days[0]} to {days[-1]}" if days else "there are no days at all"
+    return NoData(f"{what} under {app.data_root} or {app.archive_root}; {known}")

@@ -1,0 +1,59 @@
+"""``hk-tickctl restore``: bring a day back out of the archive."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from hk_tick_collector.cli.archiving import archive_job, stored_rows
+from hk_tick_collector.cli.common import EXIT_FINE, App, progress, tickctl_command
+from hk_tick_collector.cli.when import one_day
+
+if TYPE_CHECKING:
+    from hk_tick_collector.archive.restore import Restored
+
+
+@tickctl_command(
+    "restore",
+    help="""Bring a day back out of the archive as a day file.
+
+    All columns, coverage and gaps come back as they were recorded. When there is a day file already, the archive's
+    ticks are joined to it: nothing is lost and nothing is there twice. The archive is read back and compared with its
+    manifest first, and stays.
+
+    A day file that another process has open is refused. With RETAIN_DAYS set, the next end-of-day job deletes an old
+    day's file again; restore into another directory to keep it.
+    """,
+)
+@click.argument("day")
+@click.option(
+    "--into",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Directory for the day file instead of the data root; made when it does not exist.",
+)
+def command(app: App, day: str, into: Path | None) -> int:
+    """See the help text."""
+    from hk_tick_collector.archive import restore  # noqa: PLC0415 - Arrow takes its time
+
+    trading_day = one_day(app, day)
+    app.catalog.day(trading_day)  # says which days there are when this one is not among them
+    target = app.data_root if into is None else into.absolute()
+    with (
+        archive_job(app, restore_into=target),
+        progress(f"restore {trading_day}", stored_rows(app, trading_day)) as on_rows,
+    ):
+        done = restore.restore_day(app.archive_root, trading_day, target, now_ms=app.now_ms, on_rows=on_rows)
+    app.emit(asdict(done), lambda: click.echo(_sentence(done)))
+    return EXIT_FINE
+
+
+def _sentence(done: Restored) -> str:
+    if done.action == "unchanged":
+        return f"{done.trading_day}: {done.path} holds all ticks of the archive already"
+    if done.action == "joined":
+        return f"{done.trading_day}: {done.added_rows:,} ticks joined to {done.path}, {done.rows:,} are in it now"
+    return f"{done.trading_day}: {done.rows:,} ticks restored to {done.path}"

@@ -1,0 +1,79 @@
+"""``hk-tickctl retain``: delete old day files that are safely archived."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hk_tick_collector.cli.archiving import archive_job, for_each_day, none_of, print_results, reading_job, stored_rows
+from hk_tick_collector.cli.common import EXIT_FINE, EXIT_PROBLEM, App, tickctl_command
+
+if TYPE_CHECKING:
+    from hk_tick_collector.archive.retain import Verdict
+
+
+@tickctl_command(
+    "retain",
+    help="""Delete old day files that are safely archived. Try --dry-run first.
+
+    A day file goes only when its archive, read back from its bytes at that moment, holds exactly the ticks, coverage
+    and gaps that the file holds, no process has it open, nothing of the day waits in the spill, and the day is older
+    than the trading day before today. Otherwise it stays, with the reason, and the exit code is 1.
+    """,
+)
+@click.option(
+    "--keep-days",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Keep the files of the newest N trading days that have one. Default: the setting RETAIN_DAYS.",
+)
+@click.option("--dry-run", is_flag=True, help="Check everything and say what would go; delete nothing.")
+def command(app: App, keep_days: int | None, dry_run: bool) -> int:
+    """See the help text."""
+    keep = keep_days_of(app, keep_days)
+    if not keep:
+        raise click.UsageError("nothing says how many days to keep: give --keep-days N, or set RETAIN_DAYS")
+    if not app.catalog.live_days():
+        raise none_of(app, "there is no day file")
+    with reading_job(app) if dry_run else archive_job(app):
+        results = retained(app, keep, dry_run=dry_run)
+
+    def human() -> None:
+        if results:
+            print_results([line(verdict) for verdict in results])
+            freed_mb = sum(verdict.freed_bytes for verdict in results) / 1e6
+            click.echo(f"{'would free' if dry_run else 'freed'} {freed_mb:,.1f} MB")
+        else:
+            click.echo(f"nothing to do: no day file is older than the newest {keep}")
+
+    app.emit([asdict(verdict) for verdict in results], human)
+    return EXIT_FINE if all(verdict.fine for verdict in results) else EXIT_PROBLEM
+
+
+def keep_days_of(app: App, keep_days: int | None) -> int:
+    """The days to keep: as given, else by the setting; 0 keeps all."""
+    if keep_days is not None:
+        return keep_days
+    return 0 if app.data_root_given is not None else app.settings.retain_days
+
+
+def retained(app: App, keep_days: int, *, dry_run: bool = False) -> list[Verdict]:
+    """Delete what may go, inside ``archive_job``; a verdict for each day that is due."""
+    from hk_tick_collector.archive import retain  # noqa: PLC0415 - Arrow takes its time
+
+    def work(day: str, on_rows: Any) -> Verdict:
+        return retain.retain_day(
+            app.data_root, app.archive_root, day, app.calendar, app.now_ms, dry_run=dry_run, on_rows=on_rows
+        )
+
+    due = retain.due_days(app.catalog.live_days(), keep_days, app.calendar, app.now_ms)
+    found = for_each_day(due, "compare", lambda day: stored_rows(app, day), work)
+    return [one if not isinstance(one, str) else retain.Verdict(day, "refused", one, 0, 0) for day, one in found]
+
+
+def line(verdict: Verdict) -> tuple[str, str, str]:
+    """A verdict for a table."""
+    size = f"{verdict.rows:,} ticks, {verdict.freed_bytes / 1e6:,.1f} MB; the archive holds the same"
+    return verdict.trading_day, verdict.action, verdict.reason or size

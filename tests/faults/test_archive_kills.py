@@ -1,0 +1,339 @@
+"""Archive, restoring and retention killed anywhere, out of disk, interrupted, lied to: no tick is ever lost."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hk_tick_collector.archive import verify
+from hk_tick_collector.days.manifest import manifest_path, parquet_path
+from hk_tick_collector.store.connect import ROW_COLUMNS
+from hk_tick_collector.store.writer import DayFileWriter
+from tests.harness import BIN, clean_env, wait_until
+from tests.tickctl import day_ticks, record_day, tickctl, tickctl_json
+
+DAY = "20251120"
+KILLS = 16  # of each job, half of them at a step in the file system, half after a random time
+TICKS = 60
+
+Row = tuple[Any, ...]
+
+
+class Jobs:
+    """The program that runs jobs and kills them."""
+
+    def __init__(self) -> None:
+        self.proc = subprocess.Popen(
+            [sys.executable, "-m", "tests.faults.archive_jobs"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            text=True, bufsize=1, cwd=Path(__file__).parents[2],
+        )  # fmt: skip
+
+    def run(self, scene: Scene, job: str, **options: Any) -> dict[str, Any]:
+        order = {"job": job, "data": str(scene.data), "archive": str(scene.archive), "day": DAY, "kinds": scene.kinds}
+        assert self.proc.stdin is not None
+        assert self.proc.stdout is not None
+        self.proc.stdin.write(json.dumps({**order, **options}) + "\n")
+        self.proc.stdin.flush()
+        line = self.proc.stdout.readline()
+        assert line, "the program that runs jobs has ended"
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def end(self) -> None:
+        self.proc.kill()
+        self.proc.communicate()
+
+
+@pytest.fixture(scope="module")
+def jobs() -> Iterator[Jobs]:
+    server = Jobs()
+    try:
+        yield server
+    finally:
+        server.end()
+
+
+class Scene:
+    """A data root and an archive as they are before a job."""
+
+    def __init__(self, directory: Path, kinds: list[str]) -> None:
+        self.directory = directory
+        self.kinds = kinds
+        self.data, self.archive = directory / "data", directory / "archive"
+        self.data.mkdir(parents=True)
+        self.archive.mkdir()
+
+    @property
+    def db(self) -> Path:
+        return self.data / f"{DAY}.db"
+
+    def copy(self, directory: Path) -> Scene:
+        shutil.copytree(self.directory, directory)
+        made = object.__new__(Scene)
+        made.directory, made.kinds = directory, self.kinds
+        made.data, made.archive = directory / "data", directory / "archive"
+        return made
+
+    def store(self, first: int, last: int) -> None:
+        writer = DayFileWriter(self.data)
+        for symbol in ("HK.00005", "HK.00700"):
+            writer.write(day_ticks(symbol, TICKS, DAY)[first:last])
+        writer.close()
+
+    def lose_day_file(self) -> None:
+        self.db.unlink()
+
+    def stored(self) -> set[Row]:
+        """What the day file holds, read as SQLite would after a crash."""
+        if not self.db.exists():
+            return set()
+        with contextlib.closing(sqlite3.connect(self.db)) as conn:
+            assert conn.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
+            found = conn.execute(f"SELECT {', '.join(ROW_COLUMNS)} FROM ticks").fetchall()
+        assert len(found) == len(set(found))
+        return set(found)
+
+    def archived(self) -> set[Row]:
+        """What an archive holds that can be trusted."""
+        if not verify.check_day(self.archive, DAY, None).fine:
+            return set()
+        with verify.opened("parquet", parquet_path(self.archive, DAY), self.archive) as ticks:
+            return set(ticks.rows(["HK.00005", "HK.00700"]))
+
+    def half_done(self) -> list[str]:
+        """Temporary files of any kind."""
+        return [
+            str(path.relative_to(self.directory))
+            for path in self.directory.rglob(".*")
+            if path.is_file() and not path.name.endswith(".lock")
+        ]
+
+
+Keys = set[tuple[str, int]]
+
+
+def keys(rows: set[Row]) -> Keys:
+    return {(row[ROW_COLUMNS.index("symbol")], row[ROW_COLUMNS.index("seq")]) for row in rows}
+
+
+def to_archive(scene: Scene, jobs: Jobs) -> None:
+    scene.store(0, TICKS)
+
+
+def to_replace(scene: Scene, jobs: Jobs) -> None:
+    scene.store(0, 40)
+    assert jobs.run(scene, "archive")["error"] is None
+    scene.store(0, TICKS)
+
+
+def to_retain(scene: Scene, jobs: Jobs) -> None:
+    scene.store(0, TICKS)
+    assert jobs.run(scene, "archive")["error"] is None
+
+
+def to_restore(scene: Scene, jobs: Jobs) -> None:
+    to_retain(scene, jobs)
+    scene.lose_day_file()
+
+
+def to_join(scene: Scene, jobs: Jobs) -> None:
+    scene.store(0, 40)
+    assert jobs.run(scene, "archive")["error"] is None
+    scene.lose_day_file()
+    scene.store(30, TICKS)
+
+
+SCENES: list[tuple[str, Callable[[Scene, Jobs], None], list[str], str]] = [
+    ("a first archive", to_archive, ["parquet"], "archive"),
+    ("a first archive of both kinds", to_archive, ["parquet", "sqlite"], "archive"),
+    ("an archive replaced", to_replace, ["parquet", "sqlite"], "archive"),
+    ("a day file deleted", to_retain, ["parquet"], "retain"),
+    ("a day restored", to_restore, ["parquet"], "restore"),
+    ("a day restored from its packed file", to_restore, ["parquet", "sqlite"], "restore"),
+    ("a day joined", to_join, ["parquet"], "restore"),
+]
+
+
+@pytest.mark.parametrize(("prepare", "kinds", "job"), [one[1:] for one in SCENES], ids=[one[0] for one in SCENES])
+def test_killed_anywhere_no_tick_is_lost(
+    jobs: Jobs, tmp_path: Path, prepare: Callable[[Scene, Jobs], None], kinds: list[str], job: str
+) -> None:
+    first = Scene(tmp_path / "first", kinds)
+    prepare(first, jobs)
+    whole = keys(first.stored() | first.archived())
+    assert len(whole) == 2 * TICKS
+    trial = first.copy(tmp_path / "trial")
+    started = time.monotonic()
+    steps = jobs.run(trial, job)["steps"]
+    took_sec = time.monotonic() - started
+    after = (trial.stored(), trial.archived())
+    draw = random.Random(f"{prepare.__name__}{kinds}")
+    killed = 0
+    for n in range(KILLS):
+        scene = first.copy(tmp_path / f"scene{n}")
+        how = {"step": draw.randint(1, steps)} if n % 2 else {"after_sec": draw.uniform(0, took_sec)}
+        ended = jobs.run(scene, job, **how)
+        killed += ended["ended"] == -signal.SIGKILL
+        assert keys(scene.stored() | scene.archived()) == whole, how
+        assert jobs.run(scene, job)["error"] is None or (job == "retain" and not scene.db.exists()), how
+        assert (scene.stored(), scene.archived()) == after, how
+        assert scene.half_done() == [], how
+        shutil.rmtree(scene.directory)
+    assert killed >= KILLS // 2
+
+
+def test_every_single_step_of_a_replacement(jobs: Jobs, tmp_path: Path) -> None:
+    """One by one through the renames, the place where an old and a new archive meet."""
+    first = Scene(tmp_path / "first", ["parquet"])
+    to_replace(first, jobs)
+    whole = keys(first.stored())
+    old = keys(first.archived())
+    steps = jobs.run(first.copy(tmp_path / "trial"), "archive")["steps"]
+    seen: list[Keys] = []
+    for step in range(max(1, steps - 30), steps + 1):
+        scene = first.copy(tmp_path / f"scene{step}")
+        jobs.run(scene, "archive", step=step)
+        assert keys(scene.stored()) == whole
+        seen.append(keys(scene.archived()))
+        assert jobs.run(scene, "archive")["error"] is None
+        assert (keys(scene.archived()), scene.half_done()) == (whole, [])
+        shutil.rmtree(scene.directory)
+    assert old in seen
+    assert whole in seen
+
+
+# -- the built command -------------------------------------------------------------------------------------------------
+
+
+def hidden(root: Path) -> list[str]:
+    return [path.name for path in root.rglob(".*") if path.is_file() and not path.name.endswith(".lock")]
+
+
+def start(data_root: Path, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [str(BIN / "hk-tickctl"), *arguments, "--data-root", str(data_root)], env=clean_env(data_root.parent / "home"),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_archive_leaves_nothing(tmp_path: Path, number: int, code: int) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    rows = record_day(data, DAY, count=50_000)
+    part = data / "_archive" / "ticks" / "market=HK" / f"day={DAY}" / ".ticks.parquet.part"
+    for delay_sec in (0.0, 0.05):
+        process = start(data, "archive", DAY, "--format", "both")
+        wait_until(lambda: part.exists() or process.poll() is not None, "the copy has begun")  # noqa: B023
+        time.sleep(delay_sec)
+        process.send_signal(number)
+        told = process.communicate(timeout=30)
+        assert process.returncode == code, told
+        assert hidden(data) == []
+        assert not manifest_path(data / "_archive", DAY).exists()
+    assert tickctl_json("archive", DAY, data_root=data)[0]["rows"] == rows
+
+
+def test_two_jobs_at_once(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    for day in (DAY, "20251119"):
+        record_day(data, day, count=2000)
+    both = [start(data, "eod", "--json") for _ in range(2)]
+    told = [process.communicate(timeout=60) for process in both]
+    codes = sorted(process.returncode for process in both)
+    assert codes in ([0, 0], [0, 1]), told
+    if codes == [0, 1]:
+        assert any("another end-of-day job works on" in err for _, err in told)
+    assert all(row["fine"] for row in tickctl_json("verify", data_root=data))
+    assert len(tickctl_json("verify", data_root=data)) == 2
+    assert hidden(data) == []
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 3 MB."""
+    target = tmp_path / "small"
+    target.mkdir()
+    mounted = os.geteuid() == 0 and not subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(target)], capture_output=True, check=False
+    ).returncode  # fmt: skip
+    if not mounted:
+        pytest.skip("mounting a small file system needs root")
+    try:
+        yield target
+    finally:
+        subprocess.run(["umount", str(target)], check=True)
+
+
+@pytest.mark.parametrize("format_", ["parquet", "sqlite"])
+def test_a_full_disk_leaves_the_archive_that_was_there(tmp_path: Path, small_disk: Path, format_: str) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    ticks = {symbol: day_ticks(symbol, 20_000, DAY) for symbol in ("HK.00005", "HK.00700", "HK.09988")}
+    writer = DayFileWriter(data)
+    writer.write(ticks["HK.00005"][:500])
+    writer.close()
+    where = ("--archive-root", small_disk)
+    assert tickctl("archive", DAY, "--format", format_, *where, data_root=data).returncode == 0
+    for one in ticks.values():
+        writer.write(one)
+    writer.close()
+    free_bytes = os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_bsize
+    (small_disk / "filler").write_bytes(b"x" * (free_bytes - 100_000))
+    full = tickctl("archive", DAY, "--format", format_, *where, data_root=data)
+    assert full.returncode == 1
+    assert "No space left on device" in full.stdout + full.stderr or "disk is full" in full.stdout + full.stderr
+    assert hidden(small_disk) == []
+    (small_disk / "filler").unlink()
+    check = verify.check_day(small_disk, DAY, None)
+    assert (check.fine, check.rows) == (True, 500)
+    if format_ == "parquet":
+        assert tickctl_json("archive", DAY, *where, data_root=data)[0]["rows"] == 60_000
+
+
+def test_a_disk_too_small_for_a_restored_day_stays_clean(tmp_path: Path, small_disk: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    record_day(data, DAY, count=20_000)
+    assert tickctl("archive", DAY, data_root=data).returncode == 0
+    done = tickctl("restore", DAY, "--into", small_disk / "back", data_root=data)
+    assert done.returncode == 1
+    assert "full" in done.stderr or "No space" in done.stderr
+    assert [path.name for path in (small_disk / "back").iterdir()] == [".restore.lock"]
+
+
+def test_deletion_believes_no_manifest(tmp_path: Path) -> None:
+    """An archive of half the day, with a manifest that claims all of it."""
+    data = tmp_path / "data"
+    data.mkdir()
+    record_day(data, DAY, count=100)
+    record_day(data, "20251121", count=100)
+    assert tickctl("archive", data_root=data).returncode == 0
+    archive = data / "_archive"
+    whole = json.loads(manifest_path(archive, DAY).read_text())
+    half = tmp_path / "half"
+    half.mkdir()
+    record_day(half, DAY, count=50)
+    assert tickctl("archive", data_root=half).returncode == 0
+    shutil.copy(parquet_path(half / "_archive", DAY), parquet_path(archive, DAY))
+    told = json.loads(manifest_path(half / "_archive", DAY).read_text())
+    manifest_path(archive, DAY).write_text(json.dumps({**whole, "files": told["files"]}))
+    (verdict,) = tickctl_json("retain", "--keep-days", 1, data_root=data, code=1)
+    assert verdict["action"] == "refused"
+    assert (data / f"{DAY}.db").exists()
+    (result,) = tickctl_json("verify", DAY, data_root=data, code=1)
+    assert not result["fine"]

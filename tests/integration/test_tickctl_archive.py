@@ -1,0 +1,226 @@
+"""The built hk-tickctl: archive, verify, restore, retain and eod, on days recorded by the recorder's writer and by the
+recorder itself beside a simulated OpenD."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import sqlite3
+from datetime import datetime, timezone
+from pathlib import Path
+
+import pytest
+
+from hk_tick_collector.archive import pack
+from hk_tick_collector.days.manifest import manifest_path, parquet_path
+from hk_tick_collector.ingest.spill import SpillQueue
+from hk_tick_collector.market.calendar import TradingCalendar
+from hk_tick_collector.market.sessions import hk_date
+from hk_tick_collector.store.connect import ROW_COLUMNS
+from hk_tick_collector.store.writer import DayFileWriter
+from tests.harness import Recorder, Simulator, ended, wait_until
+from tests.tickctl import day_ticks, record_day, tickctl, tickctl_json
+
+DAYS = ("20251117", "20251118", "20251119", "20251120")
+DAY = DAYS[-1]
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    root = tmp_path / "data"
+    root.mkdir()
+    return root
+
+
+def rows(db: Path) -> list[tuple[object, ...]]:
+    with contextlib.closing(sqlite3.connect(f"file:{db}?mode=ro", uri=True)) as conn:
+        return sorted(conn.execute(f"SELECT {', '.join(ROW_COLUMNS)} FROM ticks"), key=repr)
+
+
+def now_ms() -> int:
+    return int(datetime.now(timezone.utc).timestamp() * 1000)
+
+
+def test_a_week_from_archive_to_retention_and_back(data: Path) -> None:
+    for day in DAYS:
+        record_day(data, day, count=300, lost=(7,) if day == DAY else ())
+    original = rows(data / f"{DAYS[0]}.db")
+    done = tickctl_json("archive", data_root=data)
+    assert [(row["trading_day"], row["action"], row["verified"]) for row in done] == [
+        (day, "archived", True) for day in DAYS
+    ]
+    assert tickctl("archive", data_root=data).stdout == "nothing to do: every day that is over is archived\n"
+    assert [row["action"] for row in tickctl_json("archive", f"..{DAYS[1]}", data_root=data)] == ["unchanged"] * 2
+    assert all(row["fine"] and row["compared_with"] for row in tickctl_json("verify", data_root=data))
+
+    planned = tickctl_json("retain", "--keep-days", 2, "--dry-run", data_root=data)
+    assert [(row["trading_day"], row["action"]) for row in planned] == [(day, "would delete") for day in DAYS[:2]]
+    assert [row["action"] for row in tickctl_json("retain", "--keep-days", 2, data_root=data)] == ["deleted"] * 2
+    assert sorted(path.name for path in data.glob("*.db")) == [f"{day}.db" for day in DAYS[2:]]
+    (check,) = tickctl_json("verify", DAYS[0], data_root=data)
+    assert (check["fine"], check["compared_with"]) == (True, None)
+    assert "its day file is gone" in tickctl("archive", DAYS[0], data_root=data).stdout
+
+    back = tickctl_json("restore", DAYS[0], data_root=data)
+    assert (back["action"], back["rows"]) == ("restored", len(original))
+    assert rows(data / f"{DAYS[0]}.db") == original
+    assert "holds all ticks of the archive already" in tickctl("restore", DAYS[0], data_root=data).stdout
+    assert tickctl("restore", DAYS[1], "--into", data.parent / "elsewhere", data_root=data).returncode == 0
+    assert (data.parent / "elsewhere" / f"{DAYS[1]}.db").exists()
+
+
+def test_the_end_of_the_day_while_the_recorder_holds_the_file_open(data: Path) -> None:
+    ticks = day_ticks("HK.00700", 120, DAY)
+    writer = DayFileWriter(data)
+    writer.write(ticks[:100])
+    first = tickctl_json("eod", data_root=data)
+    assert [(day["trading_day"], day["rows"]) for day in first["days"]] == [(DAY, 100)]
+    assert tickctl_json("eod", data_root=data)["days"] == []
+    writer.write(ticks[100:])  # late ticks
+    late = tickctl_json("eod", data_root=data)
+    assert [(day["rows"], day["archive"].split(",")[0]) for day in late["days"]] == [(120, "archived anew")]
+    writer.close()  # its checkpoint changes the file, not what it holds
+    tickctl_json("eod", data_root=data)
+    assert tickctl_json("verify", data_root=data)[0]["fine"]
+    assert "nothing is due" in tickctl("eod", data_root=data).stdout
+
+
+def test_the_end_of_the_day_of_a_week_that_was_missed(data: Path) -> None:
+    for day in DAYS:
+        record_day(data, day, count=50, lost=(9,) if day == DAYS[1] else ())
+    (data / f"{DAYS[2]}.db").write_bytes(b"no database" * 1000)
+    settings = {"FUTU_SYMBOLS": "HK.00700", "DATA_ROOT": data, "RETAIN_DAYS": 2, "ARCHIVE_FORMAT": "both"}
+    result = tickctl_json("eod", code=1, **settings)
+    assert [(day["trading_day"], day["complete"], not day["problems"]) for day in result["days"]] == [
+        (DAYS[0], True, True),
+        (DAYS[1], False, True),  # a tick is missing: archived all the same
+        (DAYS[2], False, False),
+        (DAYS[3], True, True),
+    ]
+    assert "not a database" in " ".join(result["days"][2]["problems"])
+    assert [(one["trading_day"], one["action"]) for one in result["retention"]] == [
+        (DAYS[0], "deleted"),
+        (DAYS[1], "deleted"),
+    ]
+    for day in DAYS:
+        assert json.loads((data / "_reports" / f"{day}.json").read_text())["trading_day"] == day
+    archive = data / "_archive"
+    assert [path.name for path in sorted((archive / "sqlite").iterdir())] == [f"{DAYS[n]}.db.zst" for n in (0, 1, 3)]
+    again = tickctl_json("eod", code=1, **settings)
+    assert [day["trading_day"] for day in again["days"]] == [DAYS[2]]
+    (data / f"{DAYS[2]}.db").unlink()
+    assert tickctl_json("eod", **settings)["fine"]
+    # What is archived alone has its certificate from the manifest.
+    assert tickctl_json("day", DAYS[1], "--no-write", code=1, **settings)["missing_ticks"] == 1
+
+
+@pytest.mark.parametrize("words", [("archive",), ("verify",), ("retain", "--keep-days", 1), ("eod",)])
+def test_without_any_day(data: Path, words: tuple[object, ...]) -> None:
+    done = tickctl(*words, data_root=data)
+    assert done.returncode == 3
+    assert "there are no days at all" in done.stderr
+
+
+def test_bad_input(data: Path) -> None:
+    record_day(data, DAY, count=20)
+    for words, code, text in (
+        (("archive", "20990105"), 3, "lies in the future"),
+        (("archive", "20251119"), 3, "no ticks of 20251119"),
+        (("archive", "tomorrow"), 2, "is no day"),
+        (("archive", "--format", "tar"), 2, "Invalid value"),
+        (("verify", DAY), 3, "no day is archived"),
+        (("restore", DAY), 3, "is not archived"),
+        (("restore",), 2, "Missing argument"),
+        (("retain",), 2, "give --keep-days N"),
+        (("retain", "--keep-days", "0"), 2, "Invalid value"),
+    ):
+        done = tickctl(*words, data_root=data)
+        assert (done.returncode, text in done.stderr) == (code, True), (words, done.stdout, done.stderr)
+
+
+def test_a_day_whose_ticks_wait_in_the_spill(data: Path) -> None:
+    record_day(data, DAY, count=20)
+    spill = SpillQueue(data)
+    spill.open()
+    spill.append(day_ticks("HK.00700", 3, DAY, first=21))
+    spill.close()
+    done = tickctl("archive", DAY, data_root=data)
+    assert done.returncode == 1
+    assert "wait in" in done.stdout
+    assert not manifest_path(data / "_archive", DAY).exists()
+    result = tickctl_json("eod", data_root=data, code=1)
+    assert "wait in" in " ".join(result["days"][0]["problems"])
+
+
+def test_a_lying_manifest_and_half_a_file(data: Path) -> None:
+    for day in DAYS[:3]:
+        record_day(data, day, count=50)
+    tickctl_json("archive", data_root=data)
+    archive = data / "_archive"
+    claim = manifest_path(archive, DAYS[0])
+    claim.write_text(claim.read_text().replace('"rows": 50', '"rows": 51'))
+    half = parquet_path(archive, DAYS[1])
+    half.write_bytes(half.read_bytes()[: half.stat().st_size // 2])
+    results = tickctl_json("verify", data_root=data, code=1)
+    assert [row["fine"] for row in results] == [False, False, True]
+    done = tickctl("verify", data_root=data)
+    assert (done.returncode, done.stdout.count("WRONG")) == (1, 2)
+    kept = tickctl_json("retain", "--keep-days", 1, data_root=data, code=1)
+    assert [row["action"] for row in kept] == ["refused", "refused"]
+    assert tickctl_json("archive", f"{DAYS[0]},{DAYS[1]}", data_root=data)[0]["action"] == "replaced"
+    assert all(row["fine"] for row in tickctl_json("verify", data_root=data))
+
+
+def test_an_archive_that_knows_more_than_the_file(data: Path) -> None:
+    record_day(data, DAY, count=50)
+    tickctl_json("archive", data_root=data)
+    whole = rows(data / f"{DAY}.db")
+    (data / f"{DAY}.db").unlink()
+    record_day(data, DAY, symbols=("HK.01810",), count=10)
+    done = tickctl("archive", DAY, data_root=data)
+    assert done.returncode == 1
+    assert f"hk-tickctl restore {DAY}" in done.stdout
+    assert tickctl_json("restore", DAY, data_root=data)["action"] == "joined"
+    assert set(whole) < set(rows(data / f"{DAY}.db"))
+    assert tickctl_json("archive", DAY, data_root=data)[0]["action"] == "replaced"
+
+
+def test_the_archive_elsewhere(data: Path, tmp_path: Path) -> None:
+    record_day(data, DAY, count=20)
+    settings = {"FUTU_SYMBOLS": "HK.00700", "DATA_ROOT": data, "ARCHIVE_ROOT": tmp_path / "other" / "disk"}
+    assert tickctl_json("archive", **settings)[0]["files"][0]["kind"] == "parquet"
+    assert tickctl_json("verify", **settings)[0]["fine"]
+    assert not (data / "_archive").exists()
+    shutil.rmtree(tmp_path / "other")
+    assert tickctl("verify", **settings).returncode == 3
+
+
+def test_beside_a_recorder_that_records(data: Path, tmp_path: Path) -> None:
+    """Old days are archived and deleted while it writes today's file, which is left alone."""
+    for day in DAYS[:2]:
+        record_day(data, day, count=2000)
+    simulator = Simulator(tmp_path / "sim", "--symbols", "HK.00700,HK.09988", "--always-open", "--rate", "500")
+    recorder = Recorder(data, simulator.port, "HK.00700,HK.09988")
+    with ended(recorder, simulator):
+        before = recorder.rows()
+        wait_until(lambda: recorder.rows() > before + 500, "it records")
+        today = max(path.stem for path in data.glob("????????.db"))
+        assert tickctl("eod", "--keep-days", 1, "--json", data_root=data).returncode in (0, 1)
+        assert not (data / f"{DAYS[0]}.db").exists()
+        assert all(row["fine"] for row in tickctl_json("verify", f"..{DAYS[1]}", data_root=data))
+        kept = tickctl("retain", "--keep-days", 1, data_root=data)
+        assert today not in kept.stdout
+        before = recorder.rows()
+        wait_until(lambda: recorder.rows() > before + 200, "it goes on")
+        assert not recorder.find("day_file_replaced|persist_error|sqlite_busy")
+
+
+def test_todays_file_is_left_alone_until_it_is_over(data: Path) -> None:
+    today = hk_date(now_ms())
+    record_day(data, today, count=10, proven=False)
+    done = tickctl("archive", today, data_root=data)
+    is_over = pack.is_over(today, TradingCalendar(), now_ms())
+    assert (done.returncode, "still in session" in done.stdout) == ((0, False) if is_over else (1, True))
+    retained = tickctl("retain", "--keep-days", 1, data_root=data)
+    assert (retained.returncode, "nothing to do" in retained.stdout) == (0, True)

@@ -1,0 +1,832 @@
+"""Archive, verification, restoring and retention on real files: what comes back, and what is refused."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hk_tick_collector.archive import atomic, pack, restore, retain, verify
+from hk_tick_collector.archive.atomic import Busy, Refused
+from hk_tick_collector.core.errors import NoData, StoreCorrupt
+from hk_tick_collector.core.facts import GapFound, HeadProven, Verified
+from hk_tick_collector.core.tick import Tick
+from hk_tick_collector.days.manifest import PARQUET, SQLITE, load_manifest, manifest_path, parquet_path, sqlite_path
+from hk_tick_collector.ingest.spill import SpillQueue
+from hk_tick_collector.market.calendar import TradingCalendar
+from hk_tick_collector.market.sessions import HK_TZ
+from hk_tick_collector.store import reader
+from hk_tick_collector.store.connect import ROW_COLUMNS
+from hk_tick_collector.store.writer import DayFileWriter
+from tests.tickctl import day_ticks, record_day
+from tests.unit.test_store_connect import LEGACY_ROW, make_legacy
+
+DAY = "20251120"  # a Thursday
+CALENDAR = TradingCalendar()
+BOTH = (PARQUET, SQLITE)
+
+Rows = list[tuple[Any, ...]]
+
+
+def at(text: str) -> int:
+    """Hong Kong time as UTC epoch ms."""
+    return int(datetime.fromisoformat(text).replace(tzinfo=HK_TZ).timestamp() * 1000)
+
+
+NOW_MS = at("2025-12-01T17:00:00")
+
+
+class Place:
+    """A data root and its archive."""
+
+    def __init__(self, directory: Path) -> None:
+        self.data = directory / "data"
+        self.archive = directory / "archive"
+        self.data.mkdir(parents=True)
+
+    @property
+    def db(self) -> Path:
+        return self.data / f"{DAY}.db"
+
+    def put_away(self, *kinds: str, **options: Any) -> pack.Outcome:
+        with atomic.only_job(self.archive):
+            pack.tidy(self.archive)
+            return pack.archive_day(
+                self.data, self.archive, DAY, kinds or (PARQUET,), **{"made_at_ms": NOW_MS, **options}
+            )
+
+    def check(self, *, beside: bool = True) -> verify.Check:
+        return verify.check_day(self.archive, DAY, self.db if beside else None)
+
+    def bring_back(self, into: Path | None = None) -> restore.Restored:
+        target = into or self.data
+        with atomic.only_job(self.archive), atomic.only_job(target, restore.LOCK_FILE):
+            return restore.restore_day(self.archive, DAY, target, now_ms=NOW_MS)
+
+    def retain(self, **options: Any) -> retain.Verdict:
+        return retain.retain_day(self.data, self.archive, DAY, CALENDAR, NOW_MS, **options)
+
+    def lose_day_file(self) -> None:
+        for path in self.data.glob("*.db*"):
+            path.unlink()
+
+    def files(self) -> list[str]:
+        """Everything under the archive but the lock."""
+        return sorted(str(path.relative_to(self.archive)) for path in self.archive.rglob("*") if path.is_file())[1:]
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path)
+
+
+def rows(db: Path) -> Rows:
+    with contextlib.closing(sqlite3.connect(f"file:{db}?mode=ro", uri=True)) as conn:
+        return sorted(conn.execute(f"SELECT {', '.join(ROW_COLUMNS)} FROM ticks"), key=repr)
+
+
+def record(place: Place, ticks: list[Tick], facts: list[Any] | None = None) -> None:
+    writer = DayFileWriter(place.data)
+    for first in range(0, len(ticks), 100):
+        writer.write(ticks[first : first + 100])
+    writer.write((), facts or [])
+    writer.close()
+
+
+def odd_ticks() -> list[Tick]:
+    """NULLs, ticks without a sequence, equal ones, a collision, texts that are not ASCII."""
+    plain = day_ticks("HK.00700", 50, DAY)
+    without = [tick._replace(seq=None, occurrence=n % 2) for n, tick in enumerate(day_ticks("HK.00005", 20, DAY))]
+    nulls = [
+        tick._replace(seq=None, price=None, volume=None, turnover=None, direction=None, tick_type=None,
+                      push_data_type=None, opend_recv_ts_ms=None, type_sign=None, push_type="poll")
+        for tick in day_ticks("HK.00388", 3, DAY)
+    ]  # fmt: skip
+    collision = plain[7]._replace(price=1.25, volume=77, type_sign="Ω")
+    return [*plain, *without, *nulls, collision]
+
+
+def lost(symbol: str = "HK.00700") -> list[Any]:
+    noticed_ms = at("2025-11-20T16:12:00")
+    return [
+        HeadProven(symbol, DAY, 1),
+        Verified(symbol, DAY, 90, noticed_ms),
+        GapFound(symbol, DAY, 60, 69, noticed_ms, "OpenD no longer shows them"),
+    ]
+
+
+# -- archive ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kinds", [(PARQUET,), (SQLITE,), BOTH])
+def test_a_day_is_archived_once(place: Place, kinds: tuple[str, ...]) -> None:
+    stored = record_day(place.data, DAY, count=200, lost=(5, 6))
+    first = place.put_away(*kinds)
+    assert (first.action, first.rows, first.symbols, first.verified) == ("archived", stored, 3, True)
+    assert tuple(file.kind for file in first.files) == kinds
+    manifest = load_manifest(place.archive, DAY)
+    assert manifest is not None
+    assert (manifest.rows, manifest.symbols["HK.00005"].rows) == (stored, 198)
+    assert list(manifest.coverage) == reader.coverage(place.db)
+    assert list(manifest.gaps) == reader.gaps(place.db)
+    assert len(manifest.gaps) == 1
+    assert place.check().fine
+    before = place.files()
+    assert place.put_away(*kinds).action == "unchanged"
+    assert place.files() == before
+    assert {path.stat().st_mode & 0o777 for path in place.archive.rglob("*") if path.is_file()} == {0o640}
+    assert {path.stat().st_mode & 0o777 for path in place.archive.rglob("*") if path.is_dir()} == {0o750}
+
+
+def test_another_format_joins_the_one_that_is_there(place: Place) -> None:
+    record_day(place.data, DAY, count=50)
+    place.put_away(PARQUET)
+    again = place.put_away(SQLITE)
+    assert (again.action, [file.kind for file in again.files]) == ("replaced", [PARQUET, SQLITE])
+    assert place.check().formats == BOTH
+    assert place.put_away(PARQUET).action == "unchanged"
+
+
+def test_without_verification_unless_an_archive_is_replaced(place: Place) -> None:
+    ticks = day_ticks("HK.00700", 50, DAY)
+    record(place, ticks[:40])
+    assert place.put_away(verify=False).verified is False
+    assert place.put_away(verify=False).action == "unchanged"
+    record(place, ticks)
+    again = place.put_away(verify=False)
+    assert (again.action, again.verified) == ("replaced", True)
+
+
+@pytest.mark.parametrize("had_one", [False, True])
+def test_a_copy_that_came_out_wrong_does_not_count(
+    place: Place, monkeypatch: pytest.MonkeyPatch, had_one: bool
+) -> None:
+    """A disk, or a library, that writes something else than it was given."""
+    ticks = day_ticks("HK.00700", 50, DAY)
+    record(place, ticks[:40])
+    if had_one:
+        place.put_away()
+    before = place.files()
+    record(place, ticks)
+    write_sorted = pack.parquet.write_sorted
+    monkeypatch.setattr(pack.parquet, "write_sorted", lambda path, tables: write_sorted(path, list(tables)[:0]))
+    with pytest.raises(StoreCorrupt, match="the copy is not what was read"):
+        place.put_away()
+    assert place.files() == before
+    assert not had_one or place.check(beside=False).rows == 40
+
+
+def test_later_ticks_replace_the_archive(place: Place) -> None:
+    record(place, day_ticks("HK.00700", 50, DAY))
+    place.put_away(*BOTH)
+    record(place, day_ticks("HK.00700", 5, DAY, first=51, seed=2))
+    assert not place.check().fine
+    assert not pack.is_archived(place.data, place.archive, DAY)
+    assert place.put_away().action == "replaced"
+    assert place.check().rows == 55
+    assert place.check().fine
+    assert pack.is_archived(place.data, place.archive, DAY)
+
+
+def test_a_sequence_found_out_later_is_the_same_tick(place: Place) -> None:
+    ticks = day_ticks("HK.00700", 30, DAY)
+    record(place, [ticks[0], ticks[1]._replace(seq=None)])
+    place.put_away()
+    record(place, ticks)  # the recorder gives the stored row its sequence
+    assert len(rows(place.db)) == 30
+    assert place.put_away().action == "replaced"
+
+
+def test_an_archive_that_holds_more_is_not_replaced(place: Place) -> None:
+    ticks = day_ticks("HK.00700", 50, DAY)
+    record(place, ticks)
+    place.put_away()
+    archived = place.files(), parquet_path(place.archive, DAY).read_bytes()
+    place.lose_day_file()
+    record(place, [*ticks[:20], *day_ticks("HK.00005", 100, DAY)])
+    with pytest.raises(Refused, match=r"lacks .HK.00700, perhaps more.: join them with: hk-tickctl restore 20251120"):
+        place.put_away()
+    assert (place.files(), parquet_path(place.archive, DAY).read_bytes()) == archived
+    assert place.bring_back().added_rows == 30
+    assert place.put_away().action == "replaced"
+    assert place.check().rows == 150
+    assert place.check().fine
+
+
+def damage_parquet(place: Place) -> None:
+    path = parquet_path(place.archive, DAY)
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def garbage_parquet(place: Place) -> None:
+    parquet_path(place.archive, DAY).write_bytes(b"PAR1 this is no parquet PAR1")
+
+
+def flipped_byte(place: Place) -> None:
+    path = parquet_path(place.archive, DAY)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 3] ^= 0x10
+    path.write_bytes(data)
+
+
+def no_parquet(place: Place) -> None:
+    parquet_path(place.archive, DAY).unlink()
+
+
+def rewritten(**changes: Any) -> Callable[[Place], None]:
+    """A manifest that lies."""
+
+    def lie(place: Place) -> None:
+        path = manifest_path(place.archive, DAY)
+        path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+    return lie
+
+
+def lie_of_symbol(place: Place) -> None:
+    path = manifest_path(place.archive, DAY)
+    content = json.loads(path.read_text())
+    content["symbols"]["HK.00700"]["rows"] += 1
+    path.write_text(json.dumps(content))
+
+
+def lie_of_time(place: Place) -> None:
+    path = manifest_path(place.archive, DAY)
+    content = json.loads(path.read_text())
+    content["symbols"]["HK.00700"]["first_ts_ms"] += 1
+    path.write_text(json.dumps(content))
+
+
+def lie_of_file(**changes: Any) -> Callable[[Place], None]:
+    def lie(place: Place) -> None:
+        path = manifest_path(place.archive, DAY)
+        content = json.loads(path.read_text())
+        content["files"][0].update(changes)
+        path.write_text(json.dumps(content))
+
+    return lie
+
+
+LIES = [
+    (damage_parquet, "bytes, its manifest says"),
+    (garbage_parquet, "no Parquet file"),
+    (flipped_byte, "checksum|damaged|does not hold"),
+    (no_parquet, "No such file"),
+    (rewritten(rows=1), "its manifest says 1"),
+    (rewritten(content_hash="0" * 32), "its manifest says"),
+    (rewritten(symbols={}), "does not hold the ticks that its manifest claims: HK.00700"),
+    (rewritten(files=[]), "names no file"),
+    (rewritten(hash_algorithm="crc32"), "counts with crc32"),
+    (rewritten(coverage=[]), "coverage"),
+    (lie_of_symbol, "does not hold the ticks that its manifest claims: HK.00700"),
+    (lie_of_time, "other first and last times"),
+    (lie_of_file(sha256="0" * 64), "another checksum"),
+    (lie_of_file(size_bytes=1), "its manifest says 1"),
+    (lie_of_file(path="ticks/other.parquet"), "kind or place"),
+    (lie_of_file(kind="tar"), "kind or place"),
+    (lambda place: manifest_path(place.archive, DAY).write_text("{"), "no manifest"),
+    (rewritten(trading_day="20251119"), "another day"),
+    (rewritten(format_version=99), "format version 99"),
+    (lambda place: manifest_path(place.archive, DAY).unlink(), "is not archived"),
+]
+
+
+@pytest.mark.parametrize(("harm", "words"), LIES)
+def test_every_lie_and_damage_is_found_and_costs_nothing(
+    place: Place, harm: Callable[[Place], None], words: str
+) -> None:
+    record(place, day_ticks("HK.00700", 50, DAY))
+    place.put_away()
+    stored = rows(place.db)
+    harm(place)
+    check = place.check()
+    assert not check.fine
+    assert re.search(words, " ".join(check.problems)), check.problems
+    verdict = place.retain()
+    assert verdict.action == "refused"
+    assert rows(place.db) == stored
+    if harm is not LIES[-2][0]:  # of a newer version: left alone
+        assert place.put_away().action in ("replaced", "archived")
+        assert place.check().fine
+
+
+def test_a_damaged_archive_that_held_other_ticks_is_kept(place: Place) -> None:
+    record(place, day_ticks("HK.00700", 50, DAY))
+    place.put_away()
+    damage_parquet(place)
+    place.lose_day_file()
+    record(place, day_ticks("HK.00005", 50, DAY))
+    damaged = parquet_path(place.archive, DAY).read_bytes()
+    with pytest.raises(Refused, match=r"is damaged .* does not hold what it held \(HK.00700\): move"):
+        place.put_away()
+    assert parquet_path(place.archive, DAY).read_bytes() == damaged
+
+
+def test_of_two_formats_one_is_enough(place: Place) -> None:
+    stored = record_day(place.data, DAY, count=50)
+    place.put_away(*BOTH)
+    original = rows(place.db)
+    place.lose_day_file()
+    sqlite_path(place.archive, DAY).write_bytes(b"garbage")
+    assert not place.check(beside=False).fine
+    assert place.bring_back().rows == stored
+    assert rows(place.db) == original
+
+
+@pytest.mark.parametrize(
+    ("day", "now", "refused"),
+    [
+        (DAY, "2025-11-20T16:14:59", True),
+        (DAY, "2025-11-20T16:15:00", False),
+        ("20251224", "2025-12-24T12:14:59", True),  # a half day
+        ("20251224", "2025-12-24T12:15:00", False),
+        ("20251122", "2025-11-22T23:59:59", True),  # a Saturday: nobody knows until when ticks come
+        ("20251122", "2025-11-23T00:00:00", False),
+    ],
+)
+def test_a_day_in_session_is_left_alone(place: Place, day: str, now: str, refused: bool) -> None:
+    expected = pytest.raises(Refused, match="still in session") if refused else contextlib.nullcontext()
+    with expected:
+        pack.check_at_rest(place.data, day, CALENDAR, at(now))
+
+
+def test_a_day_with_ticks_in_the_spill_is_left_alone(place: Place) -> None:
+    spill = SpillQueue(place.data)
+    spill.open()
+    spill.append(day_ticks("HK.00700", 3, DAY))
+    spill.close()
+    with pytest.raises(Refused, match=r"wait in .*_spill"):
+        pack.check_at_rest(place.data, DAY, CALENDAR, NOW_MS)
+    pack.check_at_rest(place.data, "20251119", CALENDAR, NOW_MS)
+    record(place, day_ticks("HK.00700", 9, DAY))
+    place.put_away()
+    assert "wait in" in (place.retain().reason or "")
+    assert place.db.exists()
+
+
+class Beside:
+    """A recorder's writer in a process of its own, told what to do line by line."""
+
+    SCRIPT = """
+import sys
+from pathlib import Path
+from hk_tick_collector.store.connect import SqliteOptions
+from hk_tick_collector.store.writer import DayFileWriter
+from hk_tick_collector.core.errors import StoreError
+from tests.tickctl import day_ticks
+writer = DayFileWriter(Path(sys.argv[1]), SqliteOptions(busy_timeout_ms=200))
+print("ready", flush=True)
+for line in sys.stdin:
+    word, *numbers = line.split()
+    if word == "write":
+        ticks = day_ticks("HK.00700", int(numbers[1]), sys.argv[2], first=int(numbers[0]), seed=9)
+        print("writing", flush=True)
+        while True:
+            try:
+                result = writer.write(ticks)
+                break
+            except StoreError as exc:
+                print("waiting", exc, flush=True)
+        print("written", result.inserted_rows, flush=True)
+    else:
+        writer.close()
+        print("closed", flush=True)
+"""
+
+    def __init__(self, data_root: Path) -> None:
+        self.proc = subprocess.Popen(
+            [sys.executable, "-c", self.SCRIPT, str(data_root), DAY], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            text=True, bufsize=1,
+        )  # fmt: skip
+        self.expect("ready")
+
+    def tell(self, line: str) -> None:
+        assert self.proc.stdin is not None
+        self.proc.stdin.write(line + "\n")
+        self.proc.stdin.flush()
+
+    def expect(self, word: str) -> str:
+        """The next line that begins with ``word``."""
+        assert self.proc.stdout is not None
+        for line in self.proc.stdout:
+            if line.startswith(word):
+                return line
+        raise AssertionError(f"the writer ended without {word!r}")
+
+    def write(self, first: int, count: int) -> None:
+        self.tell(f"write {first} {count}")
+        self.expect("written")
+
+    def close(self) -> None:
+        self.tell("close")
+        self.expect("closed")
+
+    def end(self) -> None:
+        self.proc.kill()
+        self.proc.communicate()
+
+
+@pytest.fixture
+def beside(place: Place) -> Iterator[Beside]:
+    writer = Beside(place.data)
+    try:
+        yield writer
+    finally:
+        writer.end()
+
+
+def test_a_recorder_that_holds_the_file_open_does_not_hinder(place: Place, beside: Beside) -> None:
+    beside.write(1, 40)
+    assert place.put_away(*BOTH).rows == 40
+    beside.write(41, 2)  # late ticks, after the archive
+    assert not pack.is_archived(place.data, place.archive, DAY)
+    assert (place.put_away().action, place.check().rows) == ("replaced", 42)
+    assert "is open in pid" in (place.retain().reason or "")
+    beside.close()
+    assert place.retain().action == "deleted"
+
+
+def test_ticks_that_come_while_the_file_is_read_are_in_the_archive(place: Place, beside: Beside) -> None:
+    beside.write(1, 40)
+    late = iter([(41, 5), (46, 5)])
+
+    def on_rows(_: float) -> None:
+        for first, count in late:
+            beside.write(first, count)
+            break
+
+    assert place.put_away(on_rows=on_rows).rows == 50
+    assert place.check().fine
+
+
+def test_a_file_that_never_rests_is_refused(place: Place, beside: Beside) -> None:
+    beside.write(1, 40)
+    numbers = iter(range(41, 1000))
+    with pytest.raises(Refused, match="was written to whenever it was read"):
+        place.put_away(on_rows=lambda _: beside.write(next(numbers), 1))
+    assert place.files() == []
+
+
+def test_one_job_at_a_time(place: Place) -> None:
+    record_day(place.data, DAY, count=5)
+    place.put_away()
+    with atomic.only_job(place.archive):
+        with pytest.raises(Busy, match="another job works on"), atomic.only_job(place.archive):
+            pass
+        with pytest.raises(Busy), atomic.beside_readers(place.archive):
+            pass
+    readers = atomic.beside_readers(place.archive), atomic.beside_readers(place.archive)
+    with readers[0], readers[1], pytest.raises(Busy), atomic.only_job(place.archive):
+        pass
+    with atomic.beside_readers(place.archive / "nowhere"):
+        pass
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_what_root_makes_belongs_to_the_owner_of_the_data(place: Place) -> None:
+    record_day(place.data, DAY, count=5)
+    os.chown(place.data.parent, 12345, 12346)
+    place.put_away(*BOTH)
+    place.bring_back(place.data.parent / "back")
+    made = [*place.archive.rglob("*"), *(place.data.parent / "back").rglob("*")]
+    assert {(path.stat().st_uid, path.stat().st_gid) for path in made} == {(12345, 12346)}
+
+
+# -- restore ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_all_columns_coverage_and_gaps_come_back(place: Place, kind: str) -> None:
+    later = day_ticks("HK.00700", 40, DAY, first=70, seed=3)
+    record(place, odd_ticks())
+    record(place, later[:35], lost())
+    original = rows(place.db), reader.coverage(place.db), reader.gaps(place.db)
+    assert any(row[ROW_COLUMNS.index("occurrence")] < 0 for row in original[0])
+    place.put_away(kind)
+    place.lose_day_file()
+    done = place.bring_back()
+    assert (done.action, done.rows) == ("restored", len(original[0]))
+    assert (rows(place.db), reader.coverage(place.db), reader.gaps(place.db)) == original
+    assert place.check().fine
+    assert [path.name for path in place.data.iterdir() if path.name.startswith(".2")] == []
+    assert place.db.stat().st_mode & 0o777 == 0o640
+    record(place, later)  # the recorder goes on with it
+    assert len(rows(place.db)) == len(original[0]) + 5
+
+
+def test_rows_come_back_in_the_order_in_which_they_were_stored(place: Place) -> None:
+    record(place, day_ticks("HK.09988", 300, DAY))
+    time.sleep(0.005)
+    record(place, day_ticks("HK.00005", 300, DAY))
+    place.put_away()
+    place.lose_day_file()
+    place.bring_back()
+    symbols = [tick.symbol for tick in reader.iter_ticks(place.db)]
+    assert symbols == ["HK.09988"] * 300 + ["HK.00005"] * 300
+
+
+def test_restoring_into_another_directory_leaves_the_data_root_alone(place: Place, tmp_path: Path) -> None:
+    record_day(place.data, DAY, count=20)
+    place.put_away()
+    target = tmp_path / "research" / "files"
+    assert place.bring_back(target).action == "restored"
+    assert rows(target / f"{DAY}.db") == rows(place.db)
+
+
+def test_a_file_of_an_earlier_recorder_is_archived_and_comes_back(place: Place) -> None:
+    make_legacy(place.db, LEGACY_ROW, (*LEGACY_ROW[:7], None, *LEGACY_ROW[8:]))
+    with contextlib.closing(sqlite3.connect(place.db)) as conn:
+        original = conn.execute("SELECT market, symbol, ts_ms, price, seq, inserted_at_ms FROM ticks").fetchall()
+    assert original
+    place.put_away(*BOTH)
+    assert place.check().fine
+    place.lose_day_file()
+    sqlite_path(place.archive, DAY).write_bytes(b"")
+    place.bring_back()
+    with contextlib.closing(sqlite3.connect(place.db)) as conn:
+        back = conn.execute("SELECT market, symbol, ts_ms, price, seq, inserted_at_ms FROM ticks").fetchall()
+    assert sorted(back, key=repr) == sorted(original, key=repr)
+
+
+def test_nothing_to_restore(place: Place) -> None:
+    with pytest.raises(NoData, match="is not archived"):
+        place.bring_back()
+    record_day(place.data, DAY, count=20)
+    place.put_away()
+    before = place.db.stat().st_mtime_ns
+    assert (place.bring_back().action, place.db.stat().st_mtime_ns) == ("unchanged", before)
+    place.lose_day_file()
+    damage_parquet(place)
+    with pytest.raises(StoreCorrupt, match="cannot be trusted"):
+        place.bring_back()
+    assert not place.db.exists()
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_a_second_file_of_the_day_is_joined(place: Place, kind: str) -> None:
+    """The file was lost, the recorder began another and fetched the newest ticks again."""
+    ticks = day_ticks("HK.00700", 80, DAY)
+    record(place, [*ticks, *day_ticks("HK.00005", 10, DAY)], [HeadProven("HK.00700", DAY, 1)])
+    place.put_away(kind)
+    archived = rows(place.db)
+    place.lose_day_file()
+    again = [tick._replace(push_type="backfill", recv_ts_ms=tick.recv_ts_ms + 9, push_data_type=None) for tick in ticks]
+    record(place, [*again[50:], *day_ticks("HK.00700", 100, DAY)[80:]], [Verified("HK.00700", DAY, 100, NOW_MS)])
+    done = place.bring_back()
+    assert (done.action, done.added_rows, done.rows) == ("joined", 60, 110)
+    joined = rows(place.db)
+    assert set(archived) <= set(joined)
+    assert len(joined) == 110
+    coverage = {row.symbol: row for row in reader.coverage(place.db)}
+    assert (coverage["HK.00700"].state, coverage["HK.00700"].stored_ticks) == ("proven", 100)
+    assert place.put_away().action == "replaced"
+    assert place.bring_back().action == "unchanged"
+    assert place.retain().action == "deleted"
+
+
+def test_what_cannot_be_the_same_tick_is_there_twice_and_nothing_else(place: Place) -> None:
+    ticks = day_ticks("HK.00700", 10, DAY)
+    record(place, [*ticks[:5], ticks[5]._replace(seq=None), ticks[6]], lost())
+    place.put_away()
+    place.lose_day_file()
+    record(place, [ticks[0]._replace(price=9999.0), ticks[5], ticks[6]._replace(seq=None)])
+    done = place.bring_back()
+    joined = rows(place.db)
+    # ticks 0 to 6 and the other trade with the sequence of tick 0; 5 and 6 are each one trade, with its sequence
+    assert len(joined) == 8 == done.rows
+    assert sum(row[ROW_COLUMNS.index("price")] == 9999.0 for row in joined) == 1
+    assert sum(row[ROW_COLUMNS.index("seq")] is None for row in joined) == 1
+    assert [gap.missing_ticks for gap in reader.gaps(place.db)] == [10]
+    assert place.put_away().action == "replaced"
+    assert place.bring_back().action == "unchanged"
+
+
+def test_a_file_in_use_is_not_joined(place: Place, beside: Beside) -> None:
+    record(place, day_ticks("HK.00005", 10, DAY))
+    place.put_away()
+    place.lose_day_file()
+    beside.write(1, 5)
+    with pytest.raises(Refused, match="is open in pid"):
+        place.bring_back()
+    beside.close()
+    assert place.bring_back().rows == 15
+
+
+def test_a_file_that_appears_while_one_is_built_is_joined(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    record(place, day_ticks("HK.00005", 10, DAY))
+    place.put_away()
+    place.lose_day_file()
+    link = os.link
+
+    def late_link(source: Any, target: Any) -> None:
+        record(place, day_ticks("HK.00700", 5, DAY))
+        link(source, target)
+
+    monkeypatch.setattr(restore.os, "link", late_link)
+    assert place.bring_back().rows == 15
+
+
+def test_a_wal_without_its_file_is_kept_and_not_applied(place: Place) -> None:
+    record_day(place.data, DAY, count=20)
+    place.put_away()
+    original = rows(place.db)
+    place.lose_day_file()
+    Path(f"{place.db}-wal").write_bytes(b"somebody's newest rows")
+    place.bring_back()
+    assert rows(place.db) == original
+    assert [path.read_bytes() for path in place.data.glob("*corrupt-*-wal")] == [b"somebody's newest rows"]
+
+
+# -- retain ----------------------------------------------------------------------------------------------------------
+
+
+def test_which_days_are_due() -> None:
+    days = ["20251113", "20251114", "20251117", "20251118", "20251119", "20251120"]
+    now_ms = at("2025-11-20T17:00:00")
+    assert retain.due_days(days, 5, CALENDAR, now_ms) == ["20251113"]
+    assert retain.due_days(days, 3, CALENDAR, now_ms) == ["20251113", "20251114", "20251117"]
+    assert retain.due_days(days, 1, CALENDAR, now_ms) == ["20251113", "20251114", "20251117", "20251118"]
+    assert retain.due_days(days, 6, CALENDAR, now_ms) == []
+    assert retain.due_days(days, 1, CALENDAR, at("2025-11-24T09:00:00")) == days[:-1]
+
+
+def test_only_what_the_archive_holds_exactly_is_deleted(place: Place) -> None:
+    ticks = day_ticks("HK.00700", 25, DAY)
+    record(place, ticks[:20])
+    assert "is not archived" in (place.retain().reason or "")
+    place.put_away()
+    record(place, ticks)
+    verdict = place.retain()
+    assert (verdict.action, verdict.fine) == ("refused", False)
+    assert "not the same: HK.00700" in (verdict.reason or "")
+    place.put_away()
+    with contextlib.closing(sqlite3.connect(place.db)) as conn:
+        conn.execute("UPDATE ticks SET turnover = turnover + 0.001 WHERE rowid = 3")
+        conn.commit()
+    assert "not the same: HK.00700" in (place.retain().reason or "")
+    with contextlib.closing(sqlite3.connect(place.db)) as conn:
+        conn.execute("UPDATE ticks SET turnover = turnover - 0.001 WHERE rowid = 3")
+        conn.execute("UPDATE coverage SET verified_counter = 7")
+        conn.commit()
+    assert "coverage" in (place.retain().reason or "")
+    assert len(rows(place.db)) == 25
+
+
+def test_dry_run_changes_nothing(place: Place) -> None:
+    record_day(place.data, DAY, count=20)
+    place.put_away()
+    before = place.db.read_bytes(), place.db.stat().st_mtime_ns
+    verdict = place.retain(dry_run=True)
+    assert (verdict.action, verdict.rows, verdict.freed_bytes) == ("would delete", 60, len(before[0]))
+    assert (place.db.read_bytes(), place.db.stat().st_mtime_ns) == before
+    assert place.retain().action == "deleted"
+    assert [path.name for path in place.data.iterdir()] == []
+
+
+def test_rows_left_in_a_wal_by_a_crash_are_part_of_the_file(place: Place) -> None:
+    writer = DayFileWriter(place.data)
+    writer.write(day_ticks("HK.00700", 30, DAY))
+    crashed = place.data.parent / "crashed"
+    shutil.copytree(place.data, crashed)
+    writer.close()
+    place.data = crashed
+    assert Path(f"{place.db}-wal").stat().st_size
+    assert place.put_away().rows == 30
+    assert place.retain().action == "deleted"
+    assert list(crashed.iterdir()) == []
+
+
+def test_a_refused_file_is_left_as_the_recorder_made_it(place: Place) -> None:
+    record_day(place.data, DAY, count=20)
+    assert place.retain().action == "refused"
+    with contextlib.closing(sqlite3.connect(place.db)) as conn:
+        assert conn.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
+
+
+def test_an_open_reader_keeps_the_file(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    record_day(place.data, DAY, count=20)
+    place.put_away()
+    script = "import sqlite3,sys; c=sqlite3.connect(sys.argv[1]); c.execute('SELECT COUNT(*) FROM ticks').fetchall(); "
+    with subprocess.Popen(
+        [sys.executable, "-c", f"{script} print('open', flush=True); sys.stdin.read()", str(place.db)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    ) as child:  # fmt: skip
+        assert child.stdout is not None
+        assert child.stdin is not None
+        child.stdout.readline()
+        assert f"is open in pid {child.pid}" in (place.retain().reason or "")
+        # Also when this user may not look into the process: SQLite's own locks tell.
+        monkeypatch.setattr(retain, "open_elsewhere", lambda _: _Unseen)
+        assert "is open in another program" in (place.retain().reason or "")
+        child.stdin.close()
+        child.wait(10)
+    assert place.retain().action == "deleted"
+
+
+class _Unseen:
+    """What ``open_elsewhere`` tells an ordinary user."""
+
+    pids = ()
+    caveat = "the system does not let us look into 1 process (1); run as root to be sure"
+
+
+def test_without_a_log_the_kernel_says_whether_an_unseen_process_has_the_file(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record_day(place.data, DAY, count=20)
+    place.put_away()
+    with contextlib.closing(sqlite3.connect(place.db)) as conn:
+        conn.execute("PRAGMA journal_mode = DELETE")
+    monkeypatch.setattr(retain, "open_elsewhere", lambda _: _Unseen)
+    with place.db.open("rb") as file, subprocess.Popen(["sleep", "60"], stdin=file) as child:
+        file.close()
+        try:
+            assert "may be open elsewhere: the system does not let us look" in (place.retain().reason or "")
+        finally:
+            child.kill()
+    assert place.retain().action == "deleted"
+
+
+def test_a_writer_that_comes_in_the_last_moment_waits_and_loses_nothing(
+    place: Place, beside: Beside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It opens the file between the last look for open files and the deletion."""
+    record(place, day_ticks("HK.00700", 20, DAY))
+    place.put_away()
+    check = retain._check_closed
+    checked: list[Path] = []
+
+    def late(db: Path) -> None:
+        check(db)
+        checked.append(db)
+        if len(checked) == 2:  # under the exclusive lock
+            beside.tell("write 21 5")
+            beside.expect("waiting")  # for the lock, once through its whole patience
+
+    monkeypatch.setattr(retain, "_check_closed", late)
+    assert place.retain().action == "deleted"
+    beside.expect("written")
+    beside.close()
+    assert len(rows(place.db)) == 5
+    assert place.bring_back().rows == 25
+
+
+def test_a_writer_that_comes_while_the_archive_is_read_keeps_the_file(
+    place: Place, beside: Beside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record(place, day_ticks("HK.00700", 20, DAY))
+    place.put_away()
+    check = retain.check_day
+
+    def slow(*arguments: Any) -> Any:
+        found = check(*arguments)
+        beside.write(21, 5)
+        beside.close()
+        return found
+
+    monkeypatch.setattr(retain, "check_day", slow)
+    reason = place.retain().reason or ""
+    assert "was opened by another program meanwhile" in reason or "was written to while" in reason
+    assert len(rows(place.db)) == 25
+
+
+def test_random_meetings_of_a_writer_and_retention_lose_nothing(place: Place, beside: Beside) -> None:
+    expected: set[int] = set()
+    number = 1
+    for _ in range(15):
+        with atomic.only_job(place.archive), atomic.only_job(place.data, restore.LOCK_FILE):
+            pack.tidy(place.archive)
+            if place.db.exists():
+                with contextlib.suppress(Refused, NoData):
+                    restore.restore_day(place.archive, DAY, place.data, now_ms=NOW_MS)
+                with contextlib.suppress(Refused):
+                    pack.archive_day(place.data, place.archive, DAY, (PARQUET,), made_at_ms=NOW_MS)
+            beside.tell(f"write {number} 3")
+            expected |= set(range(number, number + 3))
+            number += 3
+            if number % 2:
+                beside.tell("close")
+            place.retain()
+            beside.expect("written")
+    beside.close()
+    if place.db.exists():
+        place.bring_back()
+        kept = rows(place.db)
+    else:
+        target = place.data.parent / "back"
+        place.bring_back(target)
+        kept = rows(target / f"{DAY}.db")
+    counters = [row[ROW_COLUMNS.index("seq")] & 0xFFFFFFFF for row in kept]
+    assert sorted(counters) == sorted(expected)
