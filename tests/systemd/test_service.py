@@ -54,8 +54,10 @@ def _on_todays_file(sql: str) -> str:
 
 def test_a_killed_recorder_comes_back_without_a_hole(server: Server, tmp_path: Path) -> None:
     pid = server.pid()
+    cursor = server.cursor()
     server.machine.run(f"kill -9 {pid}")
     wait_until(lambda: server.pid() not in (0, pid), "a new process")
+    server.wait_said("backfill_done", cursor)  # what was traded while it was away
     server.wait_recording()
     server.machine.run(f"systemctl stop {UNIT}")
     done = check(server.simulator, server.copy_data(tmp_path / "data"), "--symbols", "HK.00700", *_since(server))

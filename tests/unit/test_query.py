@@ -5,10 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-import signal
 import sqlite3
-import threading
-import time
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -223,32 +220,6 @@ def test_more_than_memory_goes_to_disk_and_is_cleaned_up(roots: tuple[Path, Path
     with engine(roots, memory_mb=64) as asked, pytest.raises(QueryFailed, match="memory"):
         for _ in asked.run("SELECT list(range) FROM range(60000000)").batches:
             pass
-
-
-def test_an_interrupt_stops_the_database(roots: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = engine(roots)
-    endless = "SELECT count(*) FROM range(10000000) a, range(10000000) b WHERE (a.range * b.range) % 7 = 3"
-    entered = threading.Event()
-    real_reader = Engine._guarded
-
-    def guarded(self: Engine, work: Any) -> Any:
-        entered.set()
-        return real_reader(self, work)
-
-    monkeypatch.setattr(Engine, "_guarded", guarded)
-
-    def interrupt() -> None:
-        assert entered.wait(20)
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
-
-    thread = threading.Thread(target=interrupt)
-    thread.start()
-    began = time.monotonic()
-    with pytest.raises(KeyboardInterrupt), asked:
-        for _ in asked.run(endless).batches:
-            pass
-    thread.join()
-    assert time.monotonic() - began < 15
 
 
 @pytest.mark.parametrize("damage", ["cut", "page", "foreign"])
