@@ -3,10 +3,10 @@
     python -m benchmarks.transport
 
 Receivers take turns on the same load, each in a process of its own: ``sdk`` is ``feed.sdk.Connection`` as the recorder
-uses it; ``asyncio`` and ``thread`` are the least an own transport can be (the SDK's message classes for InitConnect, Sub
-and KeepAlive, no encryption, no other requests, no reconnecting), on an event loop of their own or in a thread that
+uses it; ``asyncio`` and ``thread`` are the least an own transport can be (the SDK's message classes for InitConnect,
+Sub and KeepAlive, no encryption, no other requests, no reconnecting), on an event loop of its own or in a thread that
 blocks in ``recv``. All three use the recorder's frame cutting, mapping and continuity, and a sink that only counts.
-``raw`` is the floor's handler on the SDK's own callback thread; it cuts as the SDK does and follows no sequence.
+``raw`` is the floor's handler on the SDK's own callback thread: the SDK cuts, nothing is checked or followed.
 ``recorder`` is the whole program on the same load: what a transport can save at most is the difference between ``sdk``
 and the cheapest of the others, and its share of the recorder's CPU says whether it is worth having.
 
@@ -19,6 +19,7 @@ import argparse
 import asyncio
 import contextlib
 import functools
+import gc
 import queue
 import signal
 import socket
@@ -33,12 +34,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import rig
-from hk_tick_collector.core.clock import Clock
+from hk_tick_collector.core.clock import SystemClock
 from hk_tick_collector.core.progress import FeedProgress
 from hk_tick_collector.core.tick import Tick
 from hk_tick_collector.feed.continuity import Continuity
 from hk_tick_collector.feed.frames_in import HEAD, FrameCutter, WireStats
 from hk_tick_collector.feed.push import PushHandler
+from hk_tick_collector.main import GC_THRESHOLD_OBJECTS
 from tests.harness import Process, clean_env, ended
 
 SDK, ASYNCIO, THREAD, RAW = "sdk", "asyncio", "thread", "raw"
@@ -86,14 +88,14 @@ class Counter:
             self.take(ticks)
 
         continuity = Continuity(lambda _facts: None)
-        return PushHandler(sink, lambda _rejected: None, continuity, FeedProgress(), Clock(), self.hole)
+        return PushHandler(sink, lambda _rejected: None, continuity, FeedProgress(), SystemClock(), self.hole)
 
 
 class OwnTransport:
     """A connection of our own making. ``open`` and ``request`` block; ``take`` runs wherever the bytes arrive."""
 
     def __init__(self, handler: PushHandler) -> None:
-        from futu.common.constant import ProtoId  # noqa: PLC0415 (the measuring process goes without the SDK)
+        from futu.common.constant import ProtoId  # noqa: PLC0415
         from futu.common.pb import Qot_UpdateTicker_pb2  # noqa: PLC0415
 
         self._handler = handler
@@ -177,7 +179,10 @@ class _Protocol(asyncio.Protocol):
     """Hands bytes on."""
 
     def __init__(self, take: Callable[[bytes], None]) -> None:
-        self.data_received = take  # type: ignore[method-assign]  # one call less
+        self._take = take
+
+    def data_received(self, data: bytes) -> None:
+        self._take(data)
 
 
 def receive_on_loop(transport: OwnTransport) -> Callable[[bytes], None]:
@@ -212,7 +217,6 @@ async def receive_sdk(port: int, codes: list[str], counter: Counter, stop: async
     """The recorder's way until stopped."""
     from hk_tick_collector.feed import sdk  # noqa: PLC0415
 
-    sdk.configure()
     connection = sdk.Connection("127.0.0.1", port, counter.handler(), lambda _notice: None)
     await connection.open(REQUEST_TIMEOUT_SEC)
     await connection.subscribe_tickers(codes, REQUEST_TIMEOUT_SEC)
@@ -224,12 +228,9 @@ async def receive_sdk(port: int, codes: list[str], counter: Counter, stop: async
 async def receive_raw(port: int, codes: list[str], counter: Counter, stop: asyncio.Event) -> None:
     """The floor's handler until stopped."""
     import futu  # noqa: PLC0415
-    from futu.common.ft_logger import logger  # noqa: PLC0415
 
     from benchmarks.floor import Handler  # noqa: PLC0415
 
-    logger.file_level = logger.console_level = 40
-    futu.SysConfig.set_all_thread_daemon(True)
     context = futu.OpenQuoteContext("127.0.0.1", port)
     context.set_handler(Handler(counter))  # type: ignore[arg-type]
     ret, message = context.subscribe(codes, [futu.SubType.TICKER])
@@ -243,6 +244,14 @@ async def receive_raw(port: int, codes: list[str], counter: Counter, stop: async
 async def receive(kind: str, port: int, wanted: int) -> None:
     """One receiving process: SIGUSR1 asks it for its counts, SIGTERM ends it."""
     counter, stop, loop = Counter(wanted), asyncio.Event(), asyncio.get_running_loop()
+    # The same start for all, which is the recorder's: no pandas, and a collector that leaves what was loaded alone.
+    # What these two buy has nothing to do with the transport.
+    from hk_tick_collector.feed import sdk  # noqa: PLC0415 (the measuring process goes without the SDK)
+
+    sdk.configure()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GC_THRESHOLD_OBJECTS, 20, 20)
     loop.add_signal_handler(signal.SIGTERM, stop.set)
 
     def show() -> None:
@@ -309,7 +318,7 @@ def measure_full(directory: Path, kind: str, ticks: int, ticks_per_push: int) ->
         made = int(simulator.wait_for(r"firehose_ready ticks=(\d+)").group(1))
         program: Any
         if kind == rig.RECORDER:
-            pulls_off: dict[str, object] = {"BACKFILL_N": 0, "FUTU_POLL_ENABLED": 0}
+            pulls_off: dict[str, Any] = {"BACKFILL_N": 0, "FUTU_POLL_ENABLED": 0}
             program = rig.Collector(kind, directory / "data", simulator.port, **pulls_off)
             reader = cleanup.enter_context(contextlib.closing(rig.RowReader(program.data_root)))
         else:

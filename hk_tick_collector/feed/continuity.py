@@ -113,7 +113,7 @@ class Continuity:
         self._lock = threading.Lock()
         self._tracks: dict[str, _Track] = {}
         self._holed: dict[str, None] = {}  # symbols with open holes, in the order found
-        self.unkeyed: set[str] = set()  # symbols whose pushes and pulls are numbered differently today
+        self.unkeyed: dict[str, str] = {}  # symbols whose pushes and pulls are numbered differently, and on which day
         self.distrusted_symbols = 0  # today's and earlier ones', for the health line
 
     def seed(self, known: Mapping[str, StoredTrack]) -> None:
@@ -127,7 +127,7 @@ class Continuity:
                 track.head_known = past.head_known
                 track.given_up = list(past.in_gaps)
                 if past.unkeyed:
-                    self.unkeyed.add(symbol)
+                    self.unkeyed[symbol] = past.trading_day
                 self._note_holed(symbol, track)
 
     def resync(self, known: Mapping[str, StoredTrack]) -> None:
@@ -296,7 +296,7 @@ class Continuity:
     def _new_day(self, symbol: str, track: _Track, day: str) -> None:
         track.restart(day)
         self._holed.pop(symbol, None)
-        self.unkeyed.discard(symbol)
+        self.unkeyed.pop(symbol, None)
 
     def _note_holed(self, symbol: str, track: _Track) -> None:
         if track.open_holes():
@@ -307,7 +307,7 @@ class Continuity:
     def _distrust(self, symbol: str, track: _Track, reason: str, facts: list[Fact]) -> None:
         track.distrust = reason
         if reason == PUSH_PULL_DISAGREE:
-            self.unkeyed.add(symbol)
+            self.unkeyed[symbol] = track.day
         self._holed.pop(symbol, None)
         self.distrusted_symbols += 1
         facts.append(Unproven(symbol, track.day, reason))
@@ -323,7 +323,7 @@ class Continuity:
             same = by_seq.get(pushed.seq)
             if same is not None and _content(same) == _content(pushed):
                 track.confirmed = True
-            elif same is not None or _content(pushed) in contents:
+            elif same is not None or (_content(pushed) in contents and not _is_a_twin(pushed, track, pulled)):
                 self._distrust(symbol, track, PUSH_PULL_DISAGREE, facts)
                 return
 
@@ -363,6 +363,19 @@ def _goes_back(ticks: Sequence[Tick]) -> bool:
         seq_counter(later) < seq_counter(earlier) and seq_epoch_sec(later) >= seq_epoch_sec(earlier)
         for earlier, later in pairwise(seqs)
     )
+
+
+def _is_a_twin(pushed: Tick, track: _Track, pulled: Sequence[Tick]) -> bool:
+    """May the answer hold an equal trade instead of this one, which lies just beyond its beginning or end?
+
+    Large orders are filled in equal parts within a millisecond, and OpenD does not get all of them at once. The twin
+    then has a number among those we know; under another numbering it would not.
+    """
+    twins = [tick.seq for tick in pulled if _content(tick) == _content(pushed)]
+    first, last = pulled[0].seq, pulled[-1].seq
+    if pushed.seq is None or first is None or last is None or first <= pushed.seq <= last:
+        return False
+    return all(seq is not None and track.seen.first <= seq_counter(seq) <= track.seen.last for seq in twins)
 
 
 def _content(tick: Tick) -> tuple[int, float | None, int | None, float | None]:

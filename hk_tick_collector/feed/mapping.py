@@ -292,6 +292,9 @@ def number_equal_ticks(ticks: Iterable[Tick]) -> list[Tick]:
     return numbered
 
 
-def without_sequences(ticks: Iterable[Tick]) -> list[Tick]:
-    """One view's ticks told apart by content alone: for a symbol whose pushes and pulls are numbered differently."""
-    return number_equal_ticks(tick._replace(seq=None) for tick in ticks)
+def without_sequences(ticks: Iterable[Tick], day: str | None = None) -> list[Tick]:
+    """One view's ticks told apart by content alone: for a symbol whose pushes and pulls are numbered differently.
+
+    ``day``: only that trading day's; the others keep their numbers.
+    """
+    return number_equal_ticks(tick._replace(seq=None) if day in (None, tick.trading_day) else tick for tick in ticks)

@@ -62,7 +62,8 @@ class PushHandler:
                 rejected += [RejectedTick(code, str(exc), raw_fields(tick), recv_ts_ms) for tick in body.tickerList]
                 continue
             mapped = mapper.map_all(symbol, body.tickerList, PUSH_TYPE_PUSH, recv_ts_ms, rejected)
-            ticks += without_sequences(mapped) if symbol in unkeyed else mapped
+            unkeyed_day = unkeyed.get(symbol)  # one look: the loop may take it out at midnight
+            ticks += mapped if unkeyed_day is None else without_sequences(mapped, unkeyed_day)
         if rejected:
             self._rejects(rejected)
         if ticks:

@@ -12,7 +12,6 @@ import json
 import logging
 import sys
 from collections.abc import Sequence
-from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from hk_tick_collector import __version__
@@ -24,11 +23,11 @@ from hk_tick_collector.opend_sim.firehose import MARKET_TICKS_PER_SEC
 from hk_tick_collector.opend_sim.instruments import default_symbols
 from hk_tick_collector.opend_sim.runner import RunOptions, run
 from hk_tick_collector.opend_sim.scenario import read_scenario
+from hk_tick_collector.opend_sim.simclock import hk_time_ms
 from hk_tick_collector.opend_sim.truth import TruthError
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
 DEFAULT_SYMBOLS_COUNT = 50
-_HK_TZ = timezone(timedelta(hours=8))
 _LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
 
@@ -83,6 +82,12 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--scenario", type=Path, metavar="FILE", help="timed faults: TIME FAULT [parameter=value] a line"
     )
+    group.add_argument(
+        "--clock-file",
+        type=Path,
+        metavar="FILE",
+        help="keep the market's clock here, for programs that live in its time",
+    )
     group.add_argument("--duration", type=_positive, metavar="SEC", help="end by itself after so many seconds")
     group.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"], help="to stderr")
     parser.set_defaults(command=_run)
@@ -124,7 +129,15 @@ def _add_market_options(group: argparse._ArgumentGroup) -> None:
         "--wait-for-client", action="store_true", help="the market stands still until a client subscribes"
     )
     group.add_argument("--always-open", action="store_true", help="trade at any hour of any day")
-    group.add_argument("--rate", type=_positive, metavar="R", help="a steady R ticks a second of all symbols together")
+    rhythm = group.add_mutually_exclusive_group()
+    rhythm.add_argument("--rate", type=_positive, metavar="R", help="a steady R ticks a second of all symbols together")
+    rhythm.add_argument(
+        "--activity",
+        type=_positive,
+        default=1.0,
+        metavar="X",
+        help="X times the ticks of the market's own rhythm",
+    )
     group.add_argument(
         "--ticks-per-push",
         type=_count,
@@ -204,6 +217,7 @@ def _run_options(args: argparse.Namespace) -> RunOptions:
         wait_for_client=args.wait_for_client,
         speed=args.speed,
         truth=args.truth,
+        clock_file=args.clock_file,
         scenario=read_scenario(args.scenario) if args.scenario else [],
         control_port=args.control_port,
         control_socket=args.control_socket,
@@ -224,7 +238,7 @@ def _market_config(args: argparse.Namespace) -> MarketConfig:
         if args.rate:
             # The time of a steady load's ticks is measured against, so each carries its milliseconds.
             return MarketConfig(symbols, args.seed, args.rate, args.always_open, no_ms_share=0.0)
-        return MarketConfig(symbols, args.seed, always_open=args.always_open)
+        return MarketConfig(symbols, args.seed, always_open=args.always_open, activity=args.activity)
     except ValueError as err:
         raise ConfigError(str(err)) from err
 
@@ -244,12 +258,9 @@ def _ctl(args: argparse.Namespace) -> int:
 def _hk_time(text: str) -> int:
     """UTC epoch milliseconds of a Hong Kong time."""
     try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no time like 2026-11-20T09:29:50") from None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=_HK_TZ)
-    return round(moment.timestamp() * 1000)
+        return hk_time_ms(text)
+    except ValueError as err:
+        raise argparse.ArgumentTypeError(str(err)) from err
 
 
 def _port(text: str) -> int:

@@ -20,6 +20,7 @@ from hk_tick_collector.core.logline import event
 from hk_tick_collector.opend_sim import notify
 from hk_tick_collector.opend_sim.faults import Fault, FaultError, parse_fault
 from hk_tick_collector.opend_sim.server import SimServer
+from hk_tick_collector.opend_sim.simclock import hk_time_ms
 
 MAX_LINE_BYTES = 4096
 MAX_CONTROLLERS = 16
@@ -48,6 +49,9 @@ class FaultDesk:
             "kick-out": self._kick_out,
             "gtw-event": self._gtw_event,
             "clear": self._clear,
+            "stand": self._stand,
+            "run": self._run,
+            "jump": self._jump,
             "status": lambda _fault: self.status(),
         }
 
@@ -60,13 +64,17 @@ class FaultDesk:
         return self.apply(fault)
 
     def apply(self, fault: Fault) -> Answer:
-        """Carry a checked fault out and log it."""
+        """Carry a checked fault out and log it. Never raises; the answer says what was wrong."""
         act = self._at_once.get(fault.name)
+        done: Answer = {}
         if act is None:
             self._faults.begin(fault)
-            done: Answer = {}
         else:
-            done = act(fault)
+            try:
+                done = act(fault)
+            except FaultError as err:
+                _log.warning(event("fault_refused", name=fault.name, **fault.fields(), error=err))
+                return {"ok": False, "error": str(err)}
         if fault.name != "status":
             _log.info(event("fault", name=fault.name, **fault.fields()))
         return {"ok": True, "fault": fault.name, **fault.fields(), **done}
@@ -111,6 +119,22 @@ class FaultDesk:
 
     def _clear(self, fault: Fault) -> Answer:
         return {"ended": self._faults.end(fault.kind)}
+
+    def _stand(self, _fault: Fault) -> Answer:
+        self._server.opend.market.clock.stand()
+        return {"market_time_ms": self._server.opend.market.now_ms()}
+
+    def _run(self, _fault: Fault) -> Answer:
+        self._server.opend.market.clock.run()
+        return {"market_time_ms": self._server.opend.market.now_ms()}
+
+    def _jump(self, fault: Fault) -> Answer:
+        clock = self._server.opend.market.clock
+        try:
+            clock.jump(hk_time_ms(fault.to))
+        except ValueError as err:
+            raise FaultError(f"jump to={fault.to}: {err}") from err
+        return {"market_time_ms": clock.now_ms()}
 
 
 class ControlServer:

@@ -60,8 +60,8 @@ class MarketConfig:
     """What is traded and how much.
 
     ``rate_per_sec`` is the steady number of ticks of all symbols in a second of continuous trading; None is the
-    market's own rhythm. ``delay_ms`` is the (least, most) time until OpenD has a tick; None is as seen live, or 0 at a
-    steady rate.
+    market's own rhythm, with ``activity`` times as many ticks. ``delay_ms`` is the (least, most) time until OpenD has a
+    tick; None is as seen live, or 0 at a steady rate.
     ``no_ms_share`` is the share of times without milliseconds.
     """
 
@@ -72,12 +72,15 @@ class MarketConfig:
     delay_ms: tuple[int, int] | None = None
     no_ms_share: float = 0.004
     history_ticks: int = 30_000
+    activity: float = 1.0
 
     def __post_init__(self) -> None:
         if not self.symbols:
             raise ValueError("a market needs at least one symbol")
         if self.rate_per_sec is not None and not 0 < self.rate_per_sec <= 1_000_000:
             raise ValueError(f"rate_per_sec {self.rate_per_sec} is not above 0 and at most 1000000")
+        if not 0 < self.activity <= 1_000:
+            raise ValueError(f"activity {self.activity} is not above 0 and at most 1000")
         if self.delay_ms is not None and not 0 <= self.delay_ms[0] <= self.delay_ms[1]:
             raise ValueError(f"delay_ms {self.delay_ms} is not (least, most) with 0 <= least <= most")
         if not 0 <= self.no_ms_share <= 1:
@@ -208,15 +211,15 @@ class Exchange(MarketSource):
 
     def _busy(self, at_ms: int) -> float:
         if self.config.always_open:
-            return ALWAYS_OPEN_INTENSITY
+            return ALWAYS_OPEN_INTENSITY * self.config.activity
         close = self._plan.windows[-1][1]
-        return intensity(hk_ms_of_day(at_ms), hk_ms_of_day(close))
+        return intensity(hk_ms_of_day(at_ms), hk_ms_of_day(close)) * self.config.activity
 
     def _make_past(self, live_ms: int) -> None:
         """Fill the time before ``live_ms``: a third of the prints spread thinly, the rest at the live rate."""
         windows = self._past_windows(live_ms)
         active_ms = sum(end - start for start, end in windows)
-        rate = self.config.rate_per_sec or lively_rate_per_sec(len(self.instruments))
+        rate = self.config.rate_per_sec or lively_rate_per_sec(len(self.instruments)) * self.config.activity
         dense_ms = min(int(self.config.history_ticks * 2 / 3 / rate * 1000), active_ms)
         dense_from_ms = _walk_back(windows, dense_ms, live_ms)
         sparse = SparseSchedule(

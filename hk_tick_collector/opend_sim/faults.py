@@ -9,7 +9,8 @@ faults of one simulator; the server owns it, and asks it at named points:
 - building a push: silent, skip, twice, disorder, late, unreadable, first-push, no-sequence, lose-server
 - sending a frame: cut, oversize, bad-sha1, throttle
 
-Faults that happen once (drop, restart, login, gtw-event) are carried out by ``control.py`` and leave nothing here.
+Faults that happen once (drop, restart, login, gtw-event) are carried out by ``control.py`` and leave nothing here, as
+are stand, run and jump, which are no faults: they set the market's clock.
 A fault never touches what the market made: the truth file and ``get_rt_ticker`` stay whole.
 """
 
@@ -21,6 +22,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from hk_tick_collector.core.errors import RecorderError
+from hk_tick_collector.opend_sim.simclock import hk_time_ms
 
 MAX_WORDS = 16
 
@@ -43,6 +45,7 @@ class Fault:
     bytes_per_sec: int = 0
     kind: str = ""
     symbol: str = ""
+    to: str = ""
 
     def fields(self) -> dict[str, str | int | float]:
         """The parameters that say something, for answers and logs."""
@@ -69,6 +72,7 @@ _PARAMS = {
     "bytes_per_sec": _Param(int, 1, 1_000_000_000, "bytes a second and connection"),
     "kind": _Param(str, 0, 0, "one of the kinds listed"),
     "symbol": _Param(str, 0, 0, "only this one, as HK.00700"),
+    "to": _Param(str, 0, 0, "a Hong Kong time, as 2026-12-22T09:10:00"),
 }
 
 
@@ -144,6 +148,9 @@ FAULTS: dict[str, FaultSpec] = {
     "oversize": FaultSpec("send a header that promises 100 MB before the next push", ("next",), default_next=1),
     "bad-sha1": FaultSpec("send the next push frames with a wrong SHA-1", ("next",), default_next=1),
     "delay-answers": FaultSpec("answer late", ("ms", "next", "seconds"), ("ms",)),
+    "stand": FaultSpec("market time stands still from now on"),
+    "run": FaultSpec("market time goes on"),
+    "jump": FaultSpec("market time is a later one at once; what trades until then is made at once", ("to",), ("to",)),
     "clear": FaultSpec("end one fault (kind=NAME) or all", ("kind",)),
     "status": FaultSpec("say what is active, and the counters"),
 }
@@ -196,6 +203,11 @@ def _parse_param(name: str, spec: FaultSpec, word: str) -> tuple[str, str | int 
     param = _PARAMS[key]
     if key == "kind":
         return key, _parse_kind(name, spec, text)
+    if key == "to":
+        try:
+            hk_time_ms(text)
+        except ValueError as err:
+            raise FaultError(f"{name}: {err}") from err
     if param.kind is str:
         return key, text.upper()
     try:

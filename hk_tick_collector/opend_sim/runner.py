@@ -28,7 +28,7 @@ from hk_tick_collector.opend_sim.opend import OpenD, SimSettings
 from hk_tick_collector.opend_sim.replay import ReplayExchange
 from hk_tick_collector.opend_sim.scenario import Step, play
 from hk_tick_collector.opend_sim.server import SimServer
-from hk_tick_collector.opend_sim.simclock import SimClock
+from hk_tick_collector.opend_sim.simclock import ClockFile, SimClock
 from hk_tick_collector.opend_sim.truth import TruthWriter
 
 _log = logging.getLogger(__name__)
@@ -46,6 +46,7 @@ class RunOptions:
     speed: float = 1.0
     wait_for_client: bool = False  # market time stands still until somebody subscribes
     truth: Path | None = None
+    clock_file: Path | None = None
     scenario: list[Step] = field(default_factory=list)
     control_port: int | None = None
     control_socket: Path | None = None
@@ -67,6 +68,7 @@ async def run(options: RunOptions) -> None:
     try:
         if firehose is not None and not await _unless_stopped(firehose.prepare(), stop):
             return
+        _keep_clock_file(options.clock_file, market.clock)
         await server.start()
         desk = FaultDesk(server)
         control = await _start_control(options, desk)
@@ -108,6 +110,17 @@ def _open_truth(path: Path | None) -> TruthWriter | None:
         return TruthWriter(path) if path is not None else None
     except OSError as err:
         raise ConfigError(f"truth file {path}: {err.strerror or err}") from err
+
+
+def _keep_clock_file(path: Path | None, clock: SimClock) -> None:
+    if path is None:
+        return
+    file = ClockFile(path)
+    try:
+        file.write(clock.course)
+    except OSError as err:
+        raise ConfigError(f"clock file {path}: {err.strerror or err}") from err
+    clock.on_change = file.write
 
 
 async def _start_control(options: RunOptions, desk: FaultDesk) -> ControlServer | None:

@@ -1,8 +1,9 @@
 """A script of timed faults: one a line, ``TIME FAULT [parameter=value ...]``.
 
-TIME is seconds after the simulator is ready (``12.5``) or a time of day of the simulated market (``09:30:10``, Hong
-Kong, on the day it starts). ``#`` begins a comment. Every line is checked before anything runs; commands run in order
-of time, lines of the same time in the order of the file.
+TIME is seconds after the simulator is ready (``12.5``), a time of day of the simulated market (``09:30:10``, Hong Kong,
+on the day it starts) or such a time with its day (``2026-12-22T09:30:10``). ``#`` begins a comment. Every line is
+checked before anything runs; commands run in order of time, lines of the same time in the order of the file. Market
+times follow the market's clock when it stands still or jumps: a step that was jumped over is carried out then.
 """
 
 from __future__ import annotations
@@ -18,31 +19,34 @@ from hk_tick_collector.core.errors import ConfigError
 from hk_tick_collector.core.logline import event
 from hk_tick_collector.market.sessions import day_start_ms, hk_date
 from hk_tick_collector.opend_sim.faults import Fault, FaultError, parse_fault
-from hk_tick_collector.opend_sim.simclock import SimClock
+from hk_tick_collector.opend_sim.simclock import SimClock, hk_time_ms
 
 MAX_STEPS = 10_000
+LOOK_AGAIN_SEC = 0.02  # a market clock may be stopped, started and set at any time
 _DAY_TIME = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)(?::([0-5]\d)(\.\d+)?)?\Z")
 _SECONDS = re.compile(r"\+?(\d+(?:\.\d+)?)s?\Z")
+_DATED_TIME = re.compile(r"\d{4}-\d\d-\d\dT")
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One line. Exactly one of ``after_sec`` (after ready) and ``day_ms`` (after Hong Kong midnight) is set."""
+    """One line. Exactly one of ``after_sec`` (after ready), ``day_ms`` (after Hong Kong midnight) and ``at_ms`` (UTC
+    epoch) is set."""
 
     line: int
     fault: Fault
     after_sec: float | None = None
     day_ms: int | None = None
+    at_ms: int | None = None
 
-    def wait_sec(self, clock: SimClock) -> float:
-        """Real seconds from now, when the simulator is ready, until this step is due; negative when it has passed."""
-        if self.after_sec is not None:
-            return self.after_sec
+    def due_ms(self, start_ms: int) -> int:
+        """The market time of a step that has one, in a market that was ready at ``start_ms``."""
+        if self.at_ms is not None:
+            return self.at_ms
         assert self.day_ms is not None
-        due_ms = day_start_ms(hk_date(clock.now_ms())) + self.day_ms
-        return -1.0 if due_ms < clock.now_ms() else clock.real_sec_until(due_ms)
+        return day_start_ms(hk_date(start_ms)) + self.day_ms
 
 
 def read_scenario(path: Path) -> list[Step]:
@@ -73,22 +77,44 @@ def _parse_step(number: int, words: Sequence[str]) -> Step:
     seconds = _SECONDS.match(words[0])
     if seconds:
         return Step(number, fault, after_sec=float(seconds[1]))
+    if _DATED_TIME.match(words[0]):
+        try:
+            return Step(number, fault, at_ms=hk_time_ms(words[0]))
+        except ValueError as err:
+            raise FaultError(str(err)) from err
     time_of_day = _DAY_TIME.match(words[0])
     if time_of_day:
         hour, minute, second, fraction = time_of_day.groups(default="0")
         day_sec = int(hour) * 3600 + int(minute) * 60 + int(second) + float(fraction)
         return Step(number, fault, day_ms=round(day_sec * 1000))
-    raise FaultError(f"{words[0]!r} is no time; write seconds (12.5) or a market time of day (09:30:10)")
+    raise FaultError(f"{words[0]!r} is no time; write seconds (12.5) or a market time (09:30:10, 2026-12-22T09:30:10)")
 
 
 async def play(steps: Sequence[Step], clock: SimClock, apply: Callable[[Fault], object]) -> None:
-    """Carry the steps out when they are due. A market time that has passed is skipped with a log line."""
+    """Carry the steps out when they are due. A market time that has passed before is skipped with a log line."""
+    start_ms = clock.now_ms()
+    by_market = [(step.due_ms(start_ms), step) for step in steps if step.after_sec is None]
+    for due_ms, step in by_market:
+        if due_ms < start_ms:
+            _log.warning(event("scenario_step_passed", line=step.line, fault=step.fault.name))
+    ahead = [(due_ms, step) for due_ms, step in by_market if due_ms >= start_ms]
+    by_second = [(step.after_sec, step) for step in steps if step.after_sec is not None]
+    await asyncio.gather(_play_by_second(by_second, apply), _play_by_market(ahead, clock, apply))
+
+
+async def _play_by_second(steps: Sequence[tuple[float, Step]], apply: Callable[[Fault], object]) -> None:
     loop = asyncio.get_running_loop()
     ready_sec = loop.time()
-    waits = [(step.wait_sec(clock), step) for step in steps]
-    for wait_sec, step in sorted(waits, key=lambda pair: pair[0]):
-        if wait_sec < 0:
-            _log.warning(event("scenario_step_passed", line=step.line, fault=step.fault.name))
-            continue
-        await asyncio.sleep(max(0.0, ready_sec + wait_sec - loop.time()))
+    for after_sec, step in sorted(steps, key=lambda pair: pair[0]):
+        await asyncio.sleep(max(0.0, ready_sec + after_sec - loop.time()))
+        apply(step.fault)
+
+
+async def _play_by_market(steps: Sequence[tuple[int, Step]], clock: SimClock, apply: Callable[[Fault], object]) -> None:
+    for due_ms, step in sorted(steps, key=lambda pair: pair[0]):
+        while True:
+            wait_sec = clock.real_sec_until(due_ms)
+            if not wait_sec:
+                break
+            await asyncio.sleep(min(wait_sec, LOOK_AGAIN_SEC))
         apply(step.fault)

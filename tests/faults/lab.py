@@ -92,7 +92,7 @@ class Lab:
         tail_ms = round((time.monotonic() - ended_sec + 0.5) * 1000 * self._speed)
         result = check(simulator, self.data_root, "--json", "--allow-tail-ms", str(tail_ms))
         assert result.stdout, f"{result.returncode} {result.stderr}\n{recorder.output}"
-        return Verdict(json.loads(result.stdout), _day_claims(simulator, self.data_root), recorder.output)
+        return Verdict(json.loads(result.stdout), day_claims(simulator.truth, self.data_root), recorder.output)
 
 
 @dataclass(frozen=True)
@@ -251,9 +251,10 @@ def _extents(text: str | None) -> list[int]:
     return counters
 
 
-def _day_claims(simulator: Simulator, data_root: Path) -> list[Claim]:
+def day_claims(truth: Path, data_root: Path) -> list[Claim]:
+    """What every day file says of every symbol that it has ticks of."""
     made: dict[tuple[str, str], set[int]] = defaultdict(set)
-    for tick in read_truth(simulator.truth):
+    for tick in read_truth(truth):
         made[hk_date(tick.ts_ms), tick.symbol].add(seq_counter(tick.seq))
     claims = []
     for path in sorted(data_root.glob("????????.db")):

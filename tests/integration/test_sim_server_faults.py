@@ -18,7 +18,9 @@ from pathlib import Path
 import pytest
 from futu import RET_ERROR, RET_OK, SubType
 
-from hk_tick_collector.opend_sim import wire
+from hk_tick_collector.market.sessions import hk_date
+from hk_tick_collector.opend_sim import control, wire
+from hk_tick_collector.opend_sim.simclock import MarketTime
 from hk_tick_collector.opend_sim.truth import read_truth
 from tests.harness import BIN, Process, Simulator, clean_env, ended, wait_until
 from tests.integration.sim_client import RawClient, SdkClient
@@ -301,3 +303,22 @@ def test_commands_go_over_a_unix_socket_too(tmp_path: Path) -> None:
         assert (done.returncode, json.loads(done.stdout)["percent"]) == (0, 10.0)
         assert process.stop() == 0
         assert not path.exists()
+
+
+def test_the_market_stands_still_jumps_and_goes_on(tmp_path: Path) -> None:
+    clock = tmp_path / "clock"
+    options = ["--symbols", LEADER, "--start", "2026-11-20T15:59:00", "--rate", "200", "--clock-file", clock]
+    simulator = Simulator(tmp_path / "sim", *options)
+    market = MarketTime(clock)
+    with ended(simulator):
+        stood_ms = simulator.ctl("stand")["market_time_ms"]
+        status = simulator.ctl("status")
+        assert status["market_time_ms"] == stood_ms == market.now_ms()
+        assert simulator.ctl("jump to=2026-11-23T09:29:59.500")["market_time_ms"] == market.now_ms()
+        assert hk_date(market.now_ms()) == "20261123"
+        over = simulator.ctl("status")["ticks_arrived"]
+        simulator.ctl("run")
+        wait_until(lambda: simulator.ctl("status")["ticks_arrived"] > over + 100, "ticks of the next trading day")
+        back = control.call(simulator.control, "jump to=2026-11-23T09:00:00")
+        assert back == {"ok": False, "error": "jump to=2026-11-23T09:00:00: market time never goes back"}
+    assert {hk_date(tick.ts_ms) for tick in read_truth(simulator.truth)} >= {"20261120", "20261123"}

@@ -271,6 +271,43 @@ def test_a_pull_with_another_price_under_the_same_number_disagrees() -> None:
     assert unproven(continuity) == [PUSH_PULL_DISAGREE]
 
 
+def twin(counter: int) -> Tick:
+    """One of several equal trades of one millisecond."""
+    return tick(counter, second=SECOND)._replace(ts_ms=SECOND * 1000)
+
+
+def test_an_equal_trade_beyond_either_end_of_an_answer_is_another_one() -> None:
+    continuity = Watched()
+    continuity.observe_push([twin(7), twin(8), twin(9)], 1.0)
+    continuity.pull([twin(8)], asked_rows=1)
+    assert unproven(continuity) == []
+    assert counters(continuity.pull([twin(7), twin(8), twin(9), twin(10)])) == [10]
+
+
+def test_an_equal_trade_whose_push_is_still_to_come_is_another_one() -> None:
+    continuity = Watched()
+    continuity.observe_push([twin(6), twin(8)], 1.0)
+    assert counters(continuity.pull([twin(7)], asked_rows=1)) == [7]
+    assert unproven(continuity) == []
+
+
+@pytest.mark.parametrize("numbers", [(7007, 7008), (1, 2)])
+def test_equal_trades_under_other_numbers_still_disagree(numbers: tuple[int, int]) -> None:
+    continuity = Watched()
+    continuity.observe_push([twin(7), twin(8)], 1.0)
+    continuity.pull([twin(number) for number in numbers])
+    assert unproven(continuity) == [PUSH_PULL_DISAGREE]
+
+
+def test_other_numbers_are_over_with_the_day() -> None:
+    continuity = Watched()
+    continuity.push(1, 2, 3)
+    continuity.pull([tick(3, price=9.0)])
+    assert continuity.unkeyed == {"HK.00700": DAY}
+    continuity.observe_push([tick(1, day="20261123")], 2.0)
+    assert continuity.unkeyed == {}
+
+
 def test_distrust_ends_with_the_day_and_is_said_once() -> None:
     continuity = Watched()
     for n in range(5):

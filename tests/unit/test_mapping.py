@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from hk_tick_collector.core.errors import TickRejected
 from hk_tick_collector.core.tick import RejectedTick, Tick, seq_counter, seq_epoch_sec
 from hk_tick_collector.feed import mapping, sdk  # noqa: F401 (sdk makes HOME before futu is imported)
-from hk_tick_collector.feed.mapping import TickMapper
+from hk_tick_collector.feed.mapping import TickMapper, without_sequences
 
 from futu.common.constant import PushDataType, TickerDirect, TickerType  # isort: skip
 from futu.common.pb import Qot_Common_pb2  # isort: skip
@@ -218,6 +218,14 @@ def test_equal_trades_of_one_view_without_sequences_stay_apart() -> None:
     for _ in range(2):
         ticks = mapper.map_all("HK.00700", messages, "push", RECV_MS, [])
         assert [tick.occurrence for tick in ticks] == [0, 0, 1, 0]
+
+
+def test_sequences_are_left_out_on_their_day_only() -> None:
+    ticks = TickMapper().map_all("HK.00700", [message(), message()], "push", RECV_MS, [])
+    later = ticks[1]._replace(trading_day="20261123")
+    seq = ticks[0].seq
+    assert [tick.seq for tick in without_sequences([ticks[0], later], ticks[0].trading_day)] == [None, seq]
+    assert [tick.seq for tick in without_sequences([ticks[0], later])] == [None, None]
 
 
 def test_invalid_utf8_in_a_time_costs_one_tick() -> None:

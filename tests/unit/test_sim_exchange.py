@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from datetime import datetime
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -21,7 +22,7 @@ from hk_tick_collector.opend_sim.instruments import (
     spread_milli,
 )
 from hk_tick_collector.opend_sim.schedule import lively_rate_per_sec, symbol_weights
-from hk_tick_collector.opend_sim.simclock import SimClock
+from hk_tick_collector.opend_sim.simclock import ClockFile, Course, MarketTime, SimClock
 
 CALENDAR = TradingCalendar()
 FEW = default_symbols(12)
@@ -486,6 +487,70 @@ def test_clock_shifts_and_speeds_up() -> None:
     assert clock.now_ms() == hk("2026-11-20 09:30:20")
     assert clock.real_sec_until(hk("2026-11-20 09:30:50")) == pytest.approx(0.5)
     assert clock.real_sec_until(hk("2026-11-20 09:30:00")) == 0.0
+
+
+def test_clock_stands_goes_on_and_jumps() -> None:
+    now = [100.0]
+    clock = SimClock(hk("2026-11-20 16:00:00"), speed=60.0, monotonic=lambda: now[0])
+    courses: list[Course] = []
+    clock.on_change = courses.append
+    now[0] += 1.0
+    clock.stand()
+    now[0] += 5.0
+    assert clock.now_ms() == hk("2026-11-20 16:01:00")
+    clock.jump(hk("2026-11-20 23:59:00"))
+    now[0] += 1.0
+    assert clock.now_ms() == hk("2026-11-20 23:59:00"), "a clock that stands goes on standing"
+    clock.run()
+    now[0] += 2.0
+    assert clock.now_ms() == hk("2026-11-21 00:01:00")
+    clock.jump(hk("2026-11-23 09:00:00"))
+    now[0] += 0.5
+    assert clock.now_ms() == hk("2026-11-23 09:00:30")
+    with pytest.raises(ValueError, match="never goes back"):
+        clock.jump(hk("2026-11-23 09:00:00"))
+    assert [course.speed for course in courses] == [0.0, 0.0, 60.0, 60.0]
+
+
+def test_a_client_does_not_start_a_clock_that_was_told_to_stand() -> None:
+    now = [100.0]
+    clock = SimClock(0, monotonic=lambda: now[0], held=True)
+    clock.release()
+    clock.stand()
+    clock.release()
+    now[0] += 1.0
+    assert clock.now_ms() == 0
+
+
+def test_another_process_reads_the_market_time_from_the_clock_file(tmp_path: Path) -> None:
+    clock = SimClock(hk("2026-11-20 16:00:00"), speed=100.0)
+    file = ClockFile(tmp_path / "clock")
+    file.write(clock.course)
+    clock.on_change = file.write
+    market = MarketTime(tmp_path / "clock")
+    assert abs(market.now_ms() - clock.now_ms()) < 100_000, "a second of real time at most"
+    clock.stand()
+    assert market.now_ms() == clock.now_ms()
+    clock.jump(hk("2026-11-23 09:00:00"))
+    assert market.now_ms() == hk("2026-11-23 09:00:00")
+    assert [path.name for path in tmp_path.iterdir()] == ["clock"]
+
+
+def test_a_night_is_jumped_over_in_no_time() -> None:
+    made = exchange("2026-12-24 11:59", history_ticks=0)
+    made.advance(hk("2026-12-24 12:20"))
+    assert made.advance(hk("2026-12-28 09:15")) == [], "closed from Christmas Eve's noon to Monday morning"
+    assert made.advance(hk("2026-12-28 09:31"))
+
+
+def test_activity_is_so_many_times_the_ticks() -> None:
+    few, many = (
+        len(exchange("2026-11-20 10:00", history_ticks=0, activity=activity).advance(hk("2026-11-20 10:10")))
+        for activity in (0.5, 4.0)
+    )
+    assert 6 < many / few < 10
+    with pytest.raises(ValueError, match="activity"):
+        MarketConfig(["HK.00700"], activity=0.0)
 
 
 @pytest.mark.parametrize("speed", [0.0, -1.0, float("nan"), float("inf")])

@@ -65,7 +65,7 @@ def test_a_wrong_command_is_named_with_what_is_allowed(line: str, parts: list[st
 
 
 def test_every_fault_has_help_and_parses_with_its_required_parameters() -> None:
-    sample = {"seconds": "1", "ms": "5", "limit": "9", "bytes_per_sec": "100"}
+    sample = {"seconds": "1", "ms": "5", "limit": "9", "bytes_per_sec": "100", "to": "2026-12-22T09:10:00"}
     text = fault_help()
     for name, spec in FAULTS.items():
         assert f"  {name}" in text

@@ -79,3 +79,30 @@ def test_market_times_follow_the_market_clock(tmp_path: Path, caplog: pytest.Log
     assert done == ["drop"]
     assert clock.now_ms() >= NINE_THIRTY_MS + 10_000
     assert "scenario_step_passed line=2 fault=logout" in caplog.text
+
+
+def test_a_market_time_with_its_day_is_due_on_that_day_whatever_the_clock_does(tmp_path: Path) -> None:
+    steps = read_scenario(write(tmp_path, "2026-11-23T09:30:10.500 drop\n2026-11-23T09:31:00 logout\n"))
+    clock = SimClock(NINE_THIRTY_MS, speed=1000)
+    done: list[tuple[str, int]] = []
+
+    async def run() -> None:
+        playing = asyncio.create_task(play(steps, clock, lambda fault: done.append((fault.name, clock.now_ms()))))
+        await asyncio.sleep(0.05)
+        clock.stand()
+        await asyncio.sleep(0.1)
+        assert not done
+        clock.jump(day_start_ms("20261123") + (9 * 60 + 30) * 60_000 + 20_000)
+        await asyncio.sleep(0.1)
+        assert [name for name, _ in done] == ["drop"], "it was jumped over"
+        clock.run()
+        await asyncio.wait_for(playing, 10)
+
+    asyncio.run(run())
+    assert [name for name, _ in done] == ["drop", "logout"]
+    assert done[1][1] >= day_start_ms("20261123") + (9 * 60 + 31) * 60_000
+
+
+def test_a_day_that_is_none_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="2026-13-01T09:30:00"):
+        read_scenario(write(tmp_path, "2026-13-01T09:30:00 drop\n"))
