@@ -1,4 +1,4 @@
-# Recorder and simulator in one image; docker-compose.yml shows how to run both.
+# Recorder, simulator and hk-tickctl in one image; docker-compose.yml shows how to run the first two.
 FROM python:3.11-slim-bookworm AS build
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
@@ -10,7 +10,7 @@ FROM python:3.11-slim-bookworm
 RUN useradd --uid 10001 --user-group --create-home --shell /usr/sbin/nologin recorder \
   && install -d -o recorder -g recorder -m 0750 /data
 COPY --from=build /wheels /wheels
-RUN python -m pip install --no-cache-dir "$(ls /wheels/hk_tick_collector-*.whl)[metrics]" && rm -r /wheels
+RUN python -m pip install --no-cache-dir "$(ls /wheels/hk_tick_collector-*.whl)[metrics,tools]" && rm -r /wheels
 COPY deploy/container/healthcheck.py /usr/local/lib/hk-tick-collector/healthcheck.py
 
 USER recorder

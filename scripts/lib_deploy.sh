@@ -125,8 +125,8 @@ seed_release() { # seed_release DIRECTORY
   cp -a --reflink=auto "$RELEASES/$used/lib" "$1/lib" || return 1
 }
 
-# Makes releases/COMMIT unless it is there, with what hk-tickctl needs. With "dev" the tools that the tests need come
-# along. A version from before the extra "tools" existed (rollback) is installed without it; pip only warns.
+# Makes releases/COMMIT unless it is there, with what METRICS_PORT and hk-tickctl need. With "dev" the tools that the
+# tests need come along. A version from before an extra existed (rollback) is installed without it; pip only warns.
 build_release() { # build_release COMMIT SOURCE [dev]
   local release=$RELEASES/$1 source=$2 what=${3-}
   local python=${PYTHON:-python3}
@@ -140,7 +140,7 @@ build_release() { # build_release COMMIT SOURCE [dev]
     "$python" -m venv "$release" || return 1
     seed_release "$release" || return 1
   fi
-  "$release/bin/python" -m pip install --quiet --disable-pip-version-check --no-input "${source}[${what:-tools}]" || return 1
+  "$release/bin/python" -m pip install --quiet --disable-pip-version-check --no-input "${source}[${what:-metrics,tools}]" || return 1
   touch "$release/.complete" || return 1
 }
 

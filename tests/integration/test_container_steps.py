@@ -62,10 +62,16 @@ def services() -> dict[str, dict[str, Any]]:
     return found
 
 
-def runtime_closure(project: importlib.metadata.Distribution, extra: str) -> set[str]:
-    """Distributions that ``pip install PROJECT[extra]`` brings, the project itself left out."""
+def installed_extras() -> list[str]:
+    """The extras of the project that the image is made with."""
+    (extras,) = re.findall(r"hk_tick_collector-\*\.whl\)\[([a-z,]+)\]", " ".join(arguments("RUN")))
+    return str(extras).split(",")
+
+
+def runtime_closure(project: importlib.metadata.Distribution, extras: list[str]) -> set[str]:
+    """Distributions that ``pip install PROJECT[extras]`` brings, the project itself left out."""
     found: set[str] = set()
-    waiting = [(project, extra)]
+    waiting = [(project, extra) for extra in extras]
     while waiting:
         distribution, wanted = waiting.pop()
         for text in distribution.requires or []:
@@ -102,7 +108,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
         [sys.executable, "-m", "pip", "--python", str(env / "bin" / "python"), "install", "-q", "--no-deps", str(wheel)]
     )
     (metadata,) = site.glob("hk_tick_collector-*.dist-info")
-    for name in runtime_closure(importlib.metadata.PathDistribution(metadata), "metrics"):
+    for name in runtime_closure(importlib.metadata.PathDistribution(metadata), installed_extras()):
         lend(importlib.metadata.distribution(name), site)
     return env / "bin"
 
@@ -188,8 +194,8 @@ def test_nothing_of_the_development_tools_is_needed(image: Path) -> None:
     assert run([str(image / "python"), "-c", code]).stdout.strip() == "[]"
     location = run([str(image / "python"), "-c", "import hk_tick_collector as h; print(h.__file__)"], cwd="/").stdout
     assert str(image.parent) in location
-    for command in ("hk-tick-collector", "hk-opend-sim"):
-        assert run([str(image / command), "--help"]).stdout.startswith("usage: ")
+    for command in ("hk-tick-collector", "hk-opend-sim", "hk-tickctl"):
+        assert run([str(image / command), "--help"]).stdout.lower().startswith("usage: ")
 
 
 @pytest.fixture
@@ -231,6 +237,18 @@ def test_the_rehearsal_records_and_the_health_check_tells_the_truth(
     recorder.signal(signal.SIGCONT)
     assert recorder.stop() == 0
     assert ask(image, env)[0] == 1
+
+
+def test_hk_tickctl_works_where_the_recorder_does(image: Path, rehearsal: tuple[Process, dict[str, str]]) -> None:
+    """As ``docker compose exec recorder hk-tickctl``: with what the image has and in its environment."""
+    _, env = rehearsal
+    wait_until(lambda: stored_rows(Path(env["DATA_ROOT"])) > 20, "rows")
+    question = "SELECT count(*) AS ticks FROM ticks"
+    (row,) = json.loads(run([str(image / "hk-tickctl"), "query", question, "--json"], env=env).stdout)
+    assert row["ticks"] > 20
+    target = Path(env["DATA_ROOT"]) / "export"
+    run([str(image / "hk-tickctl"), "export", "parquet", "--output", str(target)], env=env)
+    assert list(target.rglob("*.parquet"))
 
 
 GOOD = {
