@@ -222,9 +222,7 @@ def _judge_service(condition: Condition) -> None:
         return
     if service.active_state == "failed":
         code = " (78: the configuration is wrong, see hk-tickctl config)" if service.exit_code == 78 else ""
-        condition.problems.append(
-            f"the service {service.unit} has failed: {service.result}, exit code {service.exit_code}{code}"
-        )
+        condition.problems.append(f"the service {service.unit} has failed: {service.ending}{code}")
     elif service.sub_state == "auto-restart":
         condition.problems.append(
             f"the service {service.unit} keeps failing ({service.restarts} restarts): hk-tickctl logs"

@@ -28,7 +28,7 @@ def check(checkup: Checkup, app: App, unit: str) -> None:
     """All of them, in order."""
     service = system.service(unit)
     root_needs = () if app.data_root_given is not None else ("configuration",)
-    checkup.run("home", _home)  # before the SDK lends itself another one
+    checkup.run("home", _home)
     checkup.run("zone_data", _zone_data)
     checkup.run("configuration", lambda: _configuration(app))
     checkup.run("data_directory", lambda: _data_directory(data_root(app), service), root_needs)
@@ -46,9 +46,9 @@ def _home() -> Outcome:
     home = os.environ.get("HOME")
     advice = "set HOME to a directory of this user: the SDK keeps its log files there"
     if not home:
-        return warn("HOME is not set; a temporary directory stands in", advice)
+        return warn("HOME is not set: the SDK writes no log", advice)
     if not os.access(home, os.W_OK):
-        return warn(f"HOME={home} is not writable for this user; a temporary directory stands in", advice)
+        return warn(f"HOME={home} is not writable for this user: the SDK writes no log", advice)
     return ok(home)
 
 
@@ -125,6 +125,11 @@ def _disk(root: Path) -> Outcome:
         there = there.parent
     disk = system.disk(there)
     free = f"{disk.free_bytes / 1e9:,.1f} GB free"
+    if not os.access(there, os.R_OK | os.X_OK):
+        return warn(
+            f"{free}; {there} is closed to this user: how long that lasts cannot be told",
+            "use sudo, or join the group that the recorder's files belong to",
+        )
     advice = "make room: hk-tickctl archive, hk-tickctl retain, or a larger disk"
     if disk.day_bytes is None or disk.days_left is None:
         found = f"{free}; nothing recorded tells how long that lasts"
@@ -145,7 +150,7 @@ def _unit(service: system.Service | None) -> Outcome:
     if service.load_state != "loaded":
         return fail(f"{name} is {service.load_state}", f"systemctl status {name} says why")
     if service.active_state == "failed" or service.sub_state == "auto-restart":
-        return fail(f"{found}, exit code {service.exit_code}", "hk-tickctl logs says why")
+        return fail(f"{found}; {service.ending}", "hk-tickctl logs says why")
     for wrong, what, advice in (
         (service.needs_reload, "; its file has changed", "sudo systemctl daemon-reload"),
         (service.enabled not in _STARTS_AT_BOOT, ": it does not start at boot", f"sudo systemctl enable {name}"),
@@ -161,6 +166,8 @@ def _sdk_log(app: App) -> Outcome:
 
     sdk.configure(app.settings.futu_rsa_key_file)
     directory, level = sdk.file_log()
+    if directory is None:
+        return ok("none is written (see home)")
     used_bytes = sum(path.stat().st_size for path in directory.glob("*") if path.is_file())
     found = f"{logging.getLevelName(level)} and worse to {directory}, {used_bytes / 1e6:,.0f} MB"
     if level < logging.WARNING:

@@ -86,10 +86,7 @@ def command(
     show = _show_json if app.as_json else _show_text
     advice = "leave out a filter, or look further back with --since"
     if path is None:
-        advice += (
-            f". Lines of {unit} are for root and the group systemd-journal to see; without systemd name the log with "
-            "--file"
-        )
+        advice += f". {_whose(unit)}"
         shown = _from_journal(unit, wanted, limit, follow=follow, show=show)
     elif str(path) == "-":
         shown = _from_stream(sys.stdin.buffer, wanted, limit, follow=follow, show=show)
@@ -97,6 +94,12 @@ def command(
         shown = _from_file(path, wanted, limit, follow=follow, show=show)
     if not shown and not follow:
         raise NoData(f"no line fits; {advice}")
+
+
+def _whose(unit: str) -> str:
+    return (
+        f"Lines of {unit} are for root and the group systemd-journal to see; without systemd name the log with --file"
+    )
 
 
 _Show = Callable[[LogRecord], None]
@@ -230,7 +233,7 @@ def _from_journal(unit: str, wanted: Filter, limit: int | None, *, follow: bool,
         else:
             complaint = journal.complaint()
     if cursor is None and complaint:
-        raise RecorderError(f"the journal cannot be read: {complaint} Name another log with --file")
+        raise RecorderError(f"the journal cannot be read: {complaint.rstrip('.')}. {_whose(unit)}")
     shown = _show_all(reversed(found), show)
     if follow:
         newer = [f"--after-cursor={cursor}"] if cursor else []

@@ -20,9 +20,13 @@ SAMPLE_DAYS = 5  # recorded days from which the need of a day is estimated
 MANY_DAYS = 1000
 _PROC = Path("/proc")
 _UNIT_PROPERTIES = (
-    "LoadState", "ActiveState", "SubState", "UnitFileState", "MainPID", "NRestarts", "Result", "ExecMainStatus",
-    "StatusText", "NeedDaemonReload", "User", "ActiveEnterTimestamp",
+    "LoadState", "ActiveState", "SubState", "UnitFileState", "MainPID", "NRestarts", "Result", "ExecMainCode",
+    "ExecMainStatus", "StatusText", "NeedDaemonReload", "User", "ActiveEnterTimestamp",
 )  # fmt: skip
+
+
+_CLD_EXITED = 1  # sigaction(2): the process ended by itself, its status is an exit code and no signal
+_PLAIN_RESULTS = ("success", "exit-code", "signal", "core-dump", "")  # say no more than code or signal
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +41,8 @@ class Service:
     main_pid: int  # 0: none
     restarts: int
     result: str  # success, exit-code, watchdog, ...
-    exit_code: int
+    exit_code: int  # of the last process; 0 when a signal ended it
+    signal: int  # that ended the last process; 0: none
     status_text: str  # the recorder's own sentence
     needs_reload: bool  # the unit file changed on disk
     user: str
@@ -46,6 +51,12 @@ class Service:
     @property
     def installed(self) -> bool:
         return self.load_state not in ("not-found", "")
+
+    @property
+    def ending(self) -> str:
+        """How the last process ended, and what else systemd had against it (watchdog, timeout, ...)."""
+        how = f"killed by signal {self.signal}" if self.signal else f"exit code {self.exit_code}"
+        return how if self.result in _PLAIN_RESULTS else f"{self.result}, {how}"
 
 
 def service(unit: str = UNIT) -> Service | None:
@@ -63,6 +74,8 @@ def service(unit: str = UNIT) -> Service | None:
     found = dict(line.partition("=")[::2] for line in done.stdout.splitlines())
     if done.returncode or not found.get("LoadState"):
         return None
+    status = _number(found.get("ExecMainStatus", ""))
+    by_itself = _number(found.get("ExecMainCode", "")) in (0, _CLD_EXITED)  # 0: none has ended yet
     return Service(
         unit=unit,
         load_state=found["LoadState"],
@@ -72,7 +85,8 @@ def service(unit: str = UNIT) -> Service | None:
         main_pid=_number(found.get("MainPID", "")),
         restarts=_number(found.get("NRestarts", "")),
         result=found.get("Result", ""),
-        exit_code=_number(found.get("ExecMainStatus", "")),
+        exit_code=status if by_itself else 0,
+        signal=0 if by_itself else status,
         status_text=found.get("StatusText", ""),
         needs_reload=found.get("NeedDaemonReload") == "yes",
         user=found.get("User", ""),

@@ -11,7 +11,7 @@ requests). Around it, ``_Context`` replaces what loses data or hangs in futu-api
 5. Requests that block for up to 20 s, or for ever on a closed context: every request is an awaitable with a timeout,
    ended at once when the connection goes.
 6. The DEBUG log file of every push: set to WARNING.
-7. ``import futu`` without a usable HOME: a private directory stands in.
+7. ``import futu`` without a usable HOME: a private directory stands in while it lasts, and the SDK logs to no file.
 8. The DataFrame of every push: the protobuf is handed on as it is.
 9. Notify payloads that the SDK's handler drops: the protobuf is handed on as it is.
 
@@ -28,7 +28,8 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,17 +61,37 @@ __all__ = [
 ]
 
 
-def _ensure_home() -> None:
+_STAND_IN = "hk-tick-collector-home-"
+
+
+@contextmanager
+def _ensure_home() -> Iterator[None]:
     """futu opens a log file under $HOME when it is imported, and raises when it cannot (point 7)."""
     home = os.environ.get("HOME")
     if home and os.access(home, os.W_OK):
+        yield
         return
-    os.environ["HOME"] = tempfile.mkdtemp(prefix="hk-tick-collector-home-")
+    with tempfile.TemporaryDirectory(prefix=_STAND_IN) as stand_in:
+        os.environ["HOME"] = stand_in
+        try:
+            yield
+            _close_file_log()
+        finally:
+            del os.environ["HOME"]
+            if home is not None:
+                os.environ["HOME"] = home
 
 
-_ensure_home()
+def _close_file_log() -> None:
+    """Let the SDK log to no file. Left open, a rotation after a day would look for the directory that is gone."""
+    from futu.common.ft_logger import logger  # noqa: PLC0415 - importing it opens the file
 
-with pandas_later():
+    logger.file_logger.removeHandler(logger.fileHandler)
+    logger.fileHandler.close()
+    logger.file_logger.addHandler(logging.NullHandler())  # with no handler at all warnings would go to stderr
+
+
+with _ensure_home(), pandas_later():
     import futu
     from futu.common.constant import DEFAULT_INIT_PRI_KEY_FILE, ProtoId, SubType
     from futu.common.ft_logger import logger as _sdk_logger
@@ -138,9 +159,11 @@ def configure(rsa_key_file: Path | None = None) -> None:
         futu.SysConfig.enable_proto_encrypt(True)
 
 
-def file_log() -> tuple[Path, int]:
-    """Where the SDK's log files lie, and the least severe level (a number of ``logging``) that it writes there."""
-    return Path(_sdk_logger.log_path), _sdk_logger.file_level
+def file_log() -> tuple[Path | None, int]:
+    """Where the SDK's log files lie, None when it writes none for want of a HOME, and the least severe level (a number
+    of ``logging``) that it writes there."""
+    is_open = _sdk_logger.fileHandler in _sdk_logger.file_logger.handlers
+    return Path(_sdk_logger.log_path) if is_open else None, _sdk_logger.file_level
 
 
 def _refuse_public_key(rsa_key_file: Path) -> None:

@@ -11,6 +11,7 @@ are labelled UTC in both, which changes no value.
 from __future__ import annotations
 
 import io
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -89,20 +90,20 @@ def _claim(temporary: Path, path: Path) -> None:
         temporary.replace(path)
 
 
-class _Writer:
+class _Writer(ABC):
     """One format. What stands before the first row, also when none follows; rows; what stands behind the last."""
 
     def __init__(self, schema: pa.Schema, stream: BinaryIO, time_as: str) -> None:
         self.schema, self.stream, self.time_as = schema, stream, time_as
 
-    def begin(self) -> None:
+    def begin(self) -> None:  # noqa: B027 - not every format has a head
         """Called once, first."""
 
+    @abstractmethod
     def write(self, batch: pa.RecordBatch) -> None:
         """Some rows, at least one."""
-        raise NotImplementedError
 
-    def end(self) -> None:
+    def end(self) -> None:  # noqa: B027 - nor a tail
         """Called once, last; not when an error ended the rows."""
 
     def parts(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:

@@ -251,6 +251,20 @@ def test_the_unit(tmp_path: Path, properties: dict[str, str], result: str, expec
     assert expected in checks["unit"]["advice"]
 
 
+@pytest.mark.parametrize(
+    ("properties", "found"),
+    [
+        ({"Result": "exit-code", "ExecMainCode": "1", "ExecMainStatus": "78"}, "; exit code 78"),
+        ({"Result": "signal", "ExecMainCode": "2", "ExecMainStatus": "9"}, "; killed by signal 9"),
+        ({"Result": "watchdog", "ExecMainCode": "3", "ExecMainStatus": "6"}, "; watchdog, killed by signal 6"),
+    ],
+)
+def test_how_a_failed_unit_ended(tmp_path: Path, properties: dict[str, str], found: str) -> None:
+    env = systemctl(tmp_path, ActiveState="failed", SubState="failed", **properties)
+    _, checks = run(tmp_path, "--offline", "--data-root", tmp_path, FUTU_SYMBOLS=SYMBOLS, code=1, **env)
+    assert checks["unit"]["found"] == f"hk-tick-collector is failed (failed), enabled{found}"
+
+
 def test_the_data_directory_must_be_writable_for_the_services_user(tmp_path: Path) -> None:
     env = systemctl(tmp_path, User="nobody")
     data_root = tmp_path / "HK"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -74,11 +76,34 @@ def test_connect_reports_with_the_arguments_we_take() -> None:
     ]  # fmt: skip
 
 
-def test_importing_the_sdk_without_a_usable_home_works(tmp_path: object) -> None:
-    env = {key: value for key, value in os.environ.items() if key != "HOME"}
+@pytest.mark.parametrize("home", ["/proc/nowhere", "", None])
+def test_without_a_usable_home_the_sdk_works_and_leaves_nothing_behind(tmp_path: Path, home: str | None) -> None:
+    """Not even what it logs later, nor on an end without a goodbye."""
+    program = """if True:
+        import os, signal, tempfile
+        from hk_tick_collector.feed import sdk
+        sdk.configure()
+        sdk._sdk_logger.warning("to no file, and not to stderr either")
+        print(repr(os.environ.get("HOME")), sdk.file_log(), os.listdir(tempfile.gettempdir()), flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+    """
+    env = {key: value for key, value in os.environ.items() if key != "HOME"} | {"TMPDIR": str(tmp_path)}
+    if home is not None:
+        env["HOME"] = home
     done = subprocess.run(
-        [sys.executable, "-c", "import hk_tick_collector.feed.sdk, os; print(os.environ['HOME'])"],
-        env={**env, "HOME": "/proc/nowhere"}, capture_output=True, text=True, timeout=60, check=False,
+        [sys.executable, "-c", program], env=env, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (-9, "")
+    assert done.stdout == f"{home!r} (None, {logging.WARNING}) []\n"
+
+
+def test_with_a_home_its_log_stands_there(tmp_path: Path) -> None:
+    program = "from hk_tick_collector.feed import sdk; sdk._sdk_logger.warning('said'); print(sdk.file_log()[0])"
+    done = subprocess.run(
+        [sys.executable, "-c", program], env={**os.environ, "HOME": str(tmp_path)}, capture_output=True, text=True,
+        timeout=60, check=False,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "hk-tick-collector-home-" in done.stdout
+    directory = Path(done.stdout.strip())
+    assert tmp_path in directory.parents, done.stderr
+    (log,) = directory.glob("*.log")
+    assert "said" in log.read_text()

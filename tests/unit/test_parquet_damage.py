@@ -1,0 +1,105 @@
+"""An archived day whose Parquet file was damaged on its disk: refused by name, never read as if it were whole."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from hk_tick_collector.core.errors import StoreCorrupt
+from hk_tick_collector.days import parquet
+from tests.tickctl import SYMBOLS, record_day
+from tests.unit.test_days import write_parquet
+
+CUT_SHORT = "is no Parquet file, or one that was cut short"
+FOOTER_END = 8  # the last bytes: the footer's length and the magic PAR1
+READERS: list[Callable[[Path], Any]] = [
+    lambda path: list(parquet.read_batches(path)),
+    lambda path: parquet.read_symbols(path, SYMBOLS),
+]
+
+
+@pytest.fixture(scope="module")
+def archived(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole file; nobody writes to it."""
+    root = tmp_path_factory.mktemp("day")
+    record_day(root, count=300)
+    return write_parquet(root, root / "_archive")
+
+
+def refusals(path: Path) -> list[str]:
+    """What each way to read says of the file."""
+    said = []
+    for read in READERS:
+        with pytest.raises(StoreCorrupt) as caught:
+            read(path)
+        said.append(str(caught.value))
+    return said
+
+
+def footer_start(whole: bytes) -> int:
+    return len(whole) - FOOTER_END - int.from_bytes(whole[-FOOTER_END:-4], "little")
+
+
+@pytest.mark.parametrize("lost", [1, 4, 7, 8, 9, 100, 5000, "footer", "all but the magic"])
+def test_a_file_that_lost_its_end(archived: Path, tmp_path: Path, lost: int | str) -> None:
+    whole = archived.read_bytes()
+    kept = {"footer": footer_start(whole), "all but the magic": 4}.get(str(lost)) or len(whole) - int(lost)
+    path = tmp_path / "short.parquet"
+    path.write_bytes(whole[:kept])
+    for text in refusals(path):
+        assert text.startswith(f"{path} {CUT_SHORT}: ")
+
+
+def test_a_file_with_a_hole_where_a_crash_lost_blocks(archived: Path, tmp_path: Path) -> None:
+    whole = archived.read_bytes()
+    path = tmp_path / "zeros.parquet"
+    for begin, end in (
+        (0, len(whole)),
+        (len(whole) - 4096, len(whole)),
+        (footer_start(whole), len(whole) - FOOTER_END),
+    ):
+        path.write_bytes(whole[:begin] + bytes(end - begin) + whole[end:])
+        for text in refusals(path):
+            assert text.startswith(f"{path} {CUT_SHORT}: ")
+    path.write_bytes(whole[:4] + bytes(4096) + whole[4100:])
+    for text in refusals(path):
+        assert text.startswith(f"{path} is damaged: ")
+
+
+@pytest.mark.parametrize("length", [0, 1, 100, 2**31, 2**32 - 1])
+def test_a_footer_of_another_length(archived: Path, tmp_path: Path, length: int) -> None:
+    whole = archived.read_bytes()
+    path = tmp_path / "footer.parquet"
+    path.write_bytes(whole[:-FOOTER_END] + length.to_bytes(4, "little") + whole[-4:])
+    for text in refusals(path):
+        assert text.startswith(f"{path} {CUT_SHORT}: ")
+
+
+@pytest.mark.parametrize("column", parquet.FILE_COLUMNS)
+def test_one_flipped_bit_in_a_page(archived: Path, tmp_path: Path, column: str) -> None:
+    """In the last byte of the column's dictionary and of its data: the page's checksum finds both."""
+    whole = archived.read_bytes()
+    with pq.ParquetFile(archived) as file:
+        chunk = file.metadata.row_group(0).column(parquet.FILE_COLUMNS.index(column))
+    first = chunk.dictionary_page_offset or chunk.data_page_offset
+    ends = {first + chunk.total_compressed_size, chunk.data_page_offset} - {first}
+    assert len(ends) == 1 + (column in parquet._DICTIONARY)
+    path = tmp_path / "page.parquet"
+    for end in ends:
+        path.write_bytes(whole[: end - 1] + bytes([whole[end - 1] ^ 0x10]) + whole[end:])
+        with pytest.raises(StoreCorrupt, match=rf"{re.escape(str(path))} is damaged: .*(?i:checksum|crc)"):
+            list(parquet.read_batches(path))
+        with pytest.raises(StoreCorrupt, match=r"is damaged: "):
+            parquet.read_symbols(path, SYMBOLS)
+
+
+def test_the_whole_file_is_read(archived: Path) -> None:
+    """What the tests above damage is worth reading."""
+    for read in READERS:
+        read(archived)
+    assert sum(batch.num_rows for batch in parquet.read_batches(archived)) == 300 * len(SYMBOLS)
