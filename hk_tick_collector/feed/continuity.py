@@ -142,10 +142,13 @@ class Continuity:
         """Note pushed ticks. True when a symbol has just got a hole (worth a look by the repairer)."""
         facts: list[Fact] = []
         new_hole = False
+        symbol: str | None = None
         with self._lock:
             for tick in ticks:
-                track = self._tracks.get(tick.symbol) or self._track(tick.symbol)
-                track.last_tick_monotonic = monotonic_sec
+                if tick.symbol is not symbol:  # else it came in the same push
+                    symbol = tick.symbol
+                    track = self._tracks.get(symbol) or self._track(symbol)
+                    track.last_tick_monotonic = monotonic_sec
                 track.rows += 1
                 ranges = track.seen.ranges
                 seq = tick.seq

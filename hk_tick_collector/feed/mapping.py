@@ -61,13 +61,16 @@ PUSH_DATA_TYPES = {1: "REALTIME", 2: "BYDISCONN", 3: "CACHE"}
 QOT_MARKET_HK = 1  # Qot_Common.QotMarket_HK_Security
 
 # The sequence's second was 2 s behind the time string in one of 18 documented rows; more than this is disagreement.
-WITNESS_TOLERANCE_MS = 5_000
+TOLERANCE_MS = 5_000
 EARLIEST_YEAR = 2000
 SECOND_CACHE_ENTRIES = 4_096
 INT64_MAX = (1 << 63) - 1
+INFINITY = math.inf
 
 _HK = ZoneInfo("Asia/Hong_Kong")
 _new_tuple = tuple.__new__
+# What may follow the seconds of a time string, and its milliseconds: looked up, because reading a number costs more.
+_FRACTION_MS = {f"{point}{ms:03d}": ms for point in ".:," for ms in range(1000)} | {"": 0}
 _DAY_AND_TIME = re.compile(
     r"(\d{4})[-/]?(\d{2})[-/]?(\d{2})[ T]?(\d{2}):?(\d{2}):?(\d{2})(?:[.:,](\d{1,9}))?$", re.ASCII
 )
@@ -136,90 +139,70 @@ class TickMapper:
         view are as many trades, so they get an ``occurrence`` each; the same view again gives the same numbers.
         """
         ticks: list[Tick] = []
-        add, map_one = ticks.append, self.map_one
-        unsequenced_before = self.stats.no_sequence_rows
+        stats, seconds = self.stats, self._seconds
+        unsequenced_rows = 0
+        # One body for the whole way of a tick: a method for each tick and its own constructor cost 0.3 us of 1.5.
         for message in messages:
+            price = message.price
+            turnover = message.turnover
+            volume = message.volume
+            text = message.time
+            seq = message.sequence
+            timestamp_sec = message.timestamp
+            recv_sec = message.recvTime
+            type_sign = message.typeSign
             try:
-                add(map_one(symbol, message, push_type, recv_ts_ms))
+                if not (0.0 <= price < INFINITY and 0.0 <= turnover < INFINITY):
+                    raise TickRejected(f"price {price!r} or turnover {turnover!r} is not a finite number of at least 0")
+                if volume <= 0:
+                    volume = _other_volume(message)
+                if seq <= 0:
+                    seq = None
+                    unsequenced_rows += 1
+                second = seconds.get(text[:19])
+                fraction_ms = _FRACTION_MS.get(text[19:])
+                if second is None or fraction_ms is None:
+                    ts_ms, trading_day = self._read_time(text, seq, timestamp_sec)
+                else:
+                    ts_ms = second[0] + fraction_ms
+                    trading_day = second[1]
             except TickRejected as exc:
                 rejected.append(RejectedTick(symbol, str(exc), raw_fields(message), recv_ts_ms))
-        if self.stats.no_sequence_rows != unsequenced_before:
+                continue
+            if timestamp_sec > 0.0 and not -TOLERANCE_MS <= ts_ms - timestamp_sec * 1000.0 <= TOLERANCE_MS:
+                stats.timestamp_disagree_rows += 1
+            if seq is not None and not -TOLERANCE_MS <= ts_ms - (seq >> SEQ_COUNTER_BITS) * 1000 <= TOLERANCE_MS:
+                stats.sequence_disagree_rows += 1
+            ticks.append(
+                _new_tuple(
+                    Tick,
+                    (
+                        MARKET_HK,
+                        symbol,
+                        ts_ms,
+                        price,
+                        volume,
+                        turnover,
+                        DIRECTIONS.get(message.dir) or self._unknown_direction(message),
+                        seq,
+                        TICK_TYPES.get(message.type) or self._unknown_name("TYPE", message.type),
+                        push_type,
+                        PROVIDER_FUTU,
+                        trading_day,
+                        recv_ts_ms,
+                        PUSH_DATA_TYPES.get(message.pushDataType),
+                        int(recv_sec * 1000.0 + 0.5) if 0.0 < recv_sec < 1e11 else None,
+                        chr(type_sign) if 0 < type_sign < 0x110000 else None,
+                        0,  # occurrence
+                    ),
+                )
+            )
+        if unsequenced_rows:
+            stats.no_sequence_rows += unsequenced_rows
             ticks = number_equal_ticks(ticks)
-        self.stats.mapped_rows += len(ticks)
-        self.stats.rejected_rows += len(messages) - len(ticks)
+        stats.mapped_rows += len(ticks)
+        stats.rejected_rows += len(messages) - len(ticks)
         return ticks
-
-    def map_one(self, symbol: str, message: TickerMessage, push_type: str, recv_ts_ms: int) -> Tick:
-        """One tick. ``recv_ts_ms`` is our clock (UTC epoch ms). Raises ``TickRejected`` with the reason."""
-        price = message.price
-        turnover = message.turnover
-        if not (0.0 <= price < math.inf and 0.0 <= turnover < math.inf):
-            raise TickRejected(f"price {price!r} or turnover {turnover!r} is not a finite number of at least 0")
-        volume = message.volume
-        if volume <= 0:
-            volume = self._volume(message)
-
-        seq: int | None = message.sequence
-        if not seq or seq < 0:
-            self.stats.no_sequence_rows += 1
-            seq = None
-        timestamp_sec = message.timestamp
-
-        text = message.time
-        second = self._seconds.get(text[:19])
-        if second is not None and len(text) == 23:
-            fraction = text[20:]
-            if text[19] not in ".:," or not fraction.isdecimal():
-                raise TickRejected(f"time {text!r} is in no known form")
-            ts_ms = second[0] + int(fraction)
-            trading_day = second[1]
-        else:
-            ts_ms, trading_day = self._read_time(text, seq, timestamp_sec)
-
-        if timestamp_sec > 0.0 and not -WITNESS_TOLERANCE_MS <= ts_ms - timestamp_sec * 1000.0 <= WITNESS_TOLERANCE_MS:
-            self.stats.timestamp_disagree_rows += 1
-        if seq is not None:
-            behind_ms = ts_ms - (seq >> SEQ_COUNTER_BITS) * 1000
-            if behind_ms > WITNESS_TOLERANCE_MS or behind_ms < -WITNESS_TOLERANCE_MS:
-                self.stats.sequence_disagree_rows += 1
-
-        type_sign = message.typeSign
-        recv_sec = message.recvTime
-        # Tick(...) would go through a Python function that only does this: 0.15 us a tick of 1.7.
-        return _new_tuple(
-            Tick,
-            (
-                MARKET_HK,
-                symbol,
-                ts_ms,
-                price,
-                volume,
-                turnover,
-                DIRECTIONS.get(message.dir) or self._unknown_direction(message),
-                seq,
-                TICK_TYPES.get(message.type) or self._unknown_name("TYPE", message.type),
-                push_type,
-                PROVIDER_FUTU,
-                trading_day,
-                recv_ts_ms,
-                PUSH_DATA_TYPES.get(message.pushDataType),
-                int(recv_sec * 1000.0 + 0.5) if 0.0 < recv_sec < 1e11 else None,
-                chr(type_sign) if 0 < type_sign < 0x110000 else None,
-                0,  # occurrence
-            ),
-        )
-
-    def _volume(self, message: TickerMessage) -> int:
-        """``hpVolume`` is newer and stands in when ``volume`` is absent; HK volumes are whole shares."""
-        volume = message.volume
-        if volume == 0 and message.HasField("hpVolume"):
-            high_precision = message.hpVolume
-            if not 0.0 <= high_precision <= INT64_MAX or not high_precision.is_integer():
-                raise TickRejected(f"hpVolume {high_precision!r} is not a whole number of shares")
-            return int(high_precision)
-        if volume < 0:
-            raise TickRejected(f"volume {volume} is negative")
-        return volume
 
     def _unknown_direction(self, message: TickerMessage) -> str | None:
         """0 and absent are Futu's own "unknown" and stay NULL; a number we have no name for is kept as it is."""
@@ -264,6 +247,19 @@ class TickMapper:
                 moment = datetime.fromtimestamp(epoch_sec, tz=timezone.utc).astimezone(_HK)
                 return moment.year, moment.month, moment.day
         raise TickRejected(f"time {text!r} has no date, and neither timestamp nor sequence gives one")
+
+
+def _other_volume(message: TickerMessage) -> int:
+    """``hpVolume`` is newer and stands in when ``volume`` is absent; HK volumes are whole shares."""
+    volume = message.volume
+    if volume == 0 and message.HasField("hpVolume"):
+        high_precision = message.hpVolume
+        if not 0.0 <= high_precision <= INT64_MAX or not high_precision.is_integer():
+            raise TickRejected(f"hpVolume {high_precision!r} is not a whole number of shares")
+        return int(high_precision)
+    if volume < 0:
+        raise TickRejected(f"volume {volume} is negative")
+    return volume
 
 
 def raw_fields(message: Any) -> dict[str, object]:

@@ -243,6 +243,7 @@ class Sorted(NamedTuple):
     new: list[Row]  # their counters are new: none of them can be stored already
     doubtful: list[Row]  # their counters were seen: a repeat, or another tick
     unsequenced: dict[str, list[Row]]  # by symbol
+    claims: bool  # is a row without a sequence stored that one of these may be?
 
 
 class DayCoverage:
@@ -291,10 +292,14 @@ class DayCoverage:
         new: list[Row] = []
         doubtful: list[Row] = []
         unsequenced: dict[str, list[Row]] = {}
-        known = self._tracks.get
+        symbol: object = self  # which no row has
+        touched: set[str] = set()
         try:
             for row in rows:
-                track = known(row.symbol) or self.track(row.symbol)
+                if row.symbol is not symbol:  # ticks of one push share the string
+                    symbol = row.symbol
+                    track = self._tracks.get(symbol) or self.track(symbol)
+                    touched.add(symbol)
                 ts_ms = row.ts_ms
                 if ts_ms > track.last_ts_ms:  # noqa: PLR1730 - a call of max() a row costs as much as the rest
                     track.last_ts_ms = ts_ms
@@ -315,10 +320,11 @@ class DayCoverage:
                     new.append(row + stamp)
                 else:
                     doubtful.append(row + stamp)
-            self._touched.update({row.symbol for row in rows})
         except TypeError as exc:
             raise ValueError(f"a value is of the wrong kind: {exc}") from exc
-        return Sorted(new, doubtful, unsequenced)
+        self._touched |= touched
+        claims = any(self._tracks[symbol].unsequenced_ticks for symbol in touched)
+        return Sorted(new, doubtful, unsequenced, claims)
 
     def recount(self, conn: sqlite3.Connection, symbols: Iterable[str]) -> None:
         """Count these symbols' rows anew from ``ticks``, by its indexes: O(rows of the symbols)."""

@@ -46,7 +46,7 @@ def store_rows(conn: sqlite3.Connection, coverage: DayCoverage, ticks: Sequence[
     """Insert the rows inside the caller's transaction; ``stamp`` is ``inserted_at_ms``."""
     parts = coverage.sort(ticks, stamp)
     new = parts.new
-    if any(coverage.track(symbol).unsequenced_ticks for symbol in {row[_SYMBOL] for row in new}):
+    if parts.claims:
         new = _claim(conn, coverage, new)
     before_rows = conn.total_changes
     conn.executemany(INSERT_SEQUENCED, new)

@@ -34,14 +34,16 @@ def stuck_writer() -> None:
 
 def poison() -> None:
     """Pushed or pulled, the tick is always the same."""
-    genuine = TickMapper.map_one
+    genuine = TickMapper.map_all
 
-    def map_one(self: TickMapper, *arguments: Any) -> Tick:
-        tick = genuine(self, *arguments)
-        poisoned = tick.seq is not None and seq_counter(tick.seq) % POISON_EVERY == 0
-        return tick._replace(volume=TOO_LARGE) if poisoned else tick
+    def poisoned(tick: Tick) -> Tick:
+        chosen = tick.seq is not None and seq_counter(tick.seq) % POISON_EVERY == 0
+        return tick._replace(volume=TOO_LARGE) if chosen else tick
 
-    TickMapper.map_one = map_one  # type: ignore[method-assign]
+    def map_all(self: TickMapper, *arguments: Any) -> list[Tick]:
+        return [poisoned(tick) for tick in genuine(self, *arguments)]
+
+    TickMapper.map_all = map_all  # type: ignore[method-assign]
 
 
 def _raise() -> None:

@@ -48,7 +48,11 @@ def message(**fields: object) -> Qot_Common_pb2.Ticker:
 
 
 def map_one(mapper: TickMapper | None = None, **fields: object) -> Tick:
-    return (mapper or TickMapper()).map_one("HK.00700", message(**fields), "push", RECV_MS)
+    rejected: list[RejectedTick] = []
+    ticks = (mapper or TickMapper()).map_all("HK.00700", [message(**fields)], "push", RECV_MS, rejected)
+    if rejected:
+        raise TickRejected(rejected[0].reason)
+    return ticks[0]
 
 
 def test_all_fields_of_a_push() -> None:
@@ -98,6 +102,7 @@ def test_every_documented_time_form(text: str, expected_ms: int) -> None:
     [
         "", "yesterday", "2026-13-01 09:30:00", "2026-11-20 25:00:00", "1970-01-01 00:00:00", "1795138200123",
         "2026-11-20 09:30:00.12x", "2026-11-20 09:30:00X123", "2026-11-20 09:30", "٢٠٢٦-11-20 09:30:00",
+        "2026-11-20 09:30:00.١٢٣", "2026-11-20 09:30:00.+12", "2026-11-20 09:30:00.1_2",
     ],
 )  # fmt: skip
 def test_unreadable_times_are_refused_by_name(text: str) -> None:
