@@ -43,7 +43,7 @@ class TickSource:
             volume = draw.randint(1, 40) * 100
             kind, sign = draw.choice(_TYPES)
             yield Tick(
-                "HK", symbol, ts_ms, steps / 10, volume, steps * volume / 10, draw.choice(("BUY", "SELL", "NEUTRAL")),
-                (ts_ms // 1000) << 32 | self._counters[symbol], kind, "push", "futu", self._day,
+                symbol, ts_ms, steps / 10, volume, steps * volume / 10, draw.choice(("BUY", "SELL", "NEUTRAL")),
+                (ts_ms // 1000) << 32 | self._counters[symbol], kind, "push", self._day,
                 ts_ms + draw.randint(35, 200), "REALTIME", ts_ms + draw.randint(30, 100), sign,
             )  # fmt: skip

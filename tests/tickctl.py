@@ -53,7 +53,6 @@ def day_ticks(symbol: str, count: int, day: str = DAY, *, first: int = 1, seed: 
         kind, sign = draw.choice(_KINDS)
         ticks.append(
             Tick(
-                "HK",
                 symbol,
                 ts_ms,
                 price,
@@ -63,7 +62,6 @@ def day_ticks(symbol: str, count: int, day: str = DAY, *, first: int = 1, seed: 
                 (ts_ms // 1000) << 32 | (first + n),
                 kind,
                 "push",
-                "futu",
                 day,
                 ts_ms + 60,
                 "REALTIME",

@@ -12,7 +12,7 @@ def make_tick(counter: int, symbol: str = "HK.00700", **fields: object) -> Tick:
     """A tick like OpenD's: its second in the high half of the sequence, its counter in the low half."""
     ts_ms = BASE_MS + counter
     tick = Tick(
-        "HK", symbol, ts_ms, 382.4, 100, 38240.0, "BUY", (ts_ms // 1000) << 32 | counter, "AUTO_MATCH", "push", "futu",
+        symbol, ts_ms, 382.4, 100, 38240.0, "BUY", (ts_ms // 1000) << 32 | counter, "AUTO_MATCH", "push",
         DAY, ts_ms + 50, "REALTIME", ts_ms + 40, " ",
     )  # fmt: skip
     return tick._replace(**fields)

@@ -24,6 +24,7 @@ SHOWN_SYMBOLS = 5
 
 Row = tuple[Any, ...]  # in the order of ROW_COLUMNS, times in UTC epoch ms
 RowsOf = Callable[[Sequence[str]], list[Row]]
+SYMBOL = ROW_COLUMNS.index("symbol")
 SEQ = ROW_COLUMNS.index("seq")
 OCCURRENCE = ROW_COLUMNS.index("occurrence")
 _TRADE = tuple(ROW_COLUMNS.index(name) for name in ("symbol", "ts_ms", "price", "volume", "turnover"))

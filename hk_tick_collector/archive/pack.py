@@ -30,7 +30,7 @@ import zstandard
 from hk_tick_collector import __version__
 from hk_tick_collector.archive import atomic
 from hk_tick_collector.archive.atomic import Refused, part_of
-from hk_tick_collector.archive.contents import DayFileTicks, differing, lacking, some
+from hk_tick_collector.archive.contents import SYMBOL, DayFileTicks, differing, lacking, some
 from hk_tick_collector.archive.verify import (
     BLOCK_BYTES,
     OnRows,
@@ -339,7 +339,7 @@ def _check_holds_all(kind: str, path: Path, archive_root: Path, db: Path, conten
         for rows in lacking(ticks, archived, DayFileTicks(db).rows, symbols):
             day = db.stem
             raise Refused(
-                f"the archive of {day} holds ticks that {db} lacks ({rows[0][1]}, perhaps more): "
+                f"the archive of {day} holds ticks that {db} lacks ({rows[0][SYMBOL]}, perhaps more): "
                 f"join them with: hk-tickctl restore {day}, then archive again"
             )
 

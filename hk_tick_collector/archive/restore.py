@@ -36,7 +36,7 @@ from hk_tick_collector.days.content import DayContent
 from hk_tick_collector.days.manifest import PARQUET, SQLITE, Manifest, load_manifest, manifest_path
 from hk_tick_collector.store import reader
 from hk_tick_collector.store.connect import (
-    INSERT_SEQUENCED,
+    COPY,
     ROW_COLUMNS,
     SqliteOptions,
     keep_orphaned_wal,
@@ -55,7 +55,7 @@ CHUNK_ROWS = 20_000  # as Python objects at a time
 INSERTED = ROW_COLUMNS.index("inserted_at_ms")
 
 # What tells how a tick came to us; the tick itself is the same.
-_WITNESS = ("turnover", "direction", "tick_type", "push_type", "provider", "recv_ts_ms", "inserted_at_ms",
+_WITNESS = ("turnover", "direction", "tick_type", "push_type", "market", "provider", "recv_ts_ms", "inserted_at_ms",
             "push_data_type", "opend_recv_ts_ms", "type_sign")  # fmt: skip
 _KEY = ("symbol", "seq", "ts_ms", "price", "volume", "occurrence")
 _TAKE_WITNESS = (
@@ -157,7 +157,7 @@ def _fill(part: Path, path: Path, manifest: Manifest, on_rows: OnRows | None) ->
             conn.execute("BEGIN IMMEDIATE")
             for table in _in_order_stored(path):
                 for batch in table.to_batches(max_chunksize=CHUNK_ROWS):
-                    conn.executemany(INSERT_SEQUENCED, rows_of(batch))
+                    conn.executemany(COPY.sequenced, rows_of(batch))
                     if on_rows is not None:
                         on_rows(batch.num_rows)
             _insert(conn, "coverage", CoverageRow, manifest.coverage)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+# What every tick of this recorder has in the columns ``market`` and ``provider``.
 MARKET_HK = "HK"
 PROVIDER_FUTU = "futu"
 
@@ -17,12 +18,12 @@ SEQ_COUNTER_MASK = (1 << SEQ_COUNTER_BITS) - 1
 
 
 class Tick(NamedTuple):
-    """One trade. The field order is the column order of ``ticks`` less ``inserted_at_ms`` (the writer's own).
+    """One trade on HKEX, told by Futu. The fields have the names of the columns of ``ticks``; the columns ``market``,
+    ``provider`` and ``inserted_at_ms`` are the store's.
 
-    A plain tuple underneath: the writer hands it to SQLite as it is.
+    A plain tuple underneath: the writer hands it to SQLite as it is, and each value costs 0.08 us there.
     """
 
-    market: str  # "HK"
     symbol: str  # "HK.00700"
     ts_ms: int  # event time, UTC epoch milliseconds
     price: float | None
@@ -32,7 +33,6 @@ class Tick(NamedTuple):
     seq: int | None  # Futu's sequence, int64; never through a float
     tick_type: str | None  # AUTO_MATCH, ODD_LOT, AUCTION, ... (Qot_Common.TickerType)
     push_type: str  # how we got it: push | poll | backfill | repair
-    provider: str  # "futu"
     trading_day: str  # YYYYMMDD, Hong Kong date of ts_ms; names the day file
     recv_ts_ms: int  # our clock when the frame was read, UTC epoch milliseconds
     push_data_type: str | None  # REALTIME | BYDISCONN | CACHE, None for pulls

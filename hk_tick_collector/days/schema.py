@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from hk_tick_collector.core.tick import Tick
+from hk_tick_collector.store.connect import ROW_COLUMNS
 
 SCHEMA_VERSION = 1
 VERSION_KEY = b"hk_tick_collector.schema_version"
@@ -43,7 +43,7 @@ TICKS = pa.schema(
     ]
 )
 COLUMNS: tuple[str, ...] = tuple(TICKS.names)
-assert set(COLUMNS) == {*Tick._fields, "inserted_at_ms"}
+assert set(COLUMNS) == set(ROW_COLUMNS)
 
 
 def ticks_schema(columns: tuple[str, ...] = COLUMNS) -> pa.Schema:

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from zoneinfo import ZoneInfo
 
 from hk_tick_collector.core.errors import TickRejected
-from hk_tick_collector.core.tick import MARKET_HK, PROVIDER_FUTU, SEQ_COUNTER_BITS, RejectedTick, Tick
+from hk_tick_collector.core.tick import SEQ_COUNTER_BITS, RejectedTick, Tick
 
 # Qot_Common.TickerDirection, TickerType and PushDataType under the names the SDK gives them; a test holds them equal.
 DIRECTIONS = {1: "BUY", 2: "SELL", 3: "NEUTRAL"}
@@ -177,7 +177,6 @@ class TickMapper:
                 _new_tuple(
                     Tick,
                     (
-                        MARKET_HK,
                         symbol,
                         ts_ms,
                         price,
@@ -187,7 +186,6 @@ class TickMapper:
                         seq,
                         TICK_TYPES.get(message.type) or self._unknown_name("TYPE", message.type),
                         push_type,
-                        PROVIDER_FUTU,
                         trading_day,
                         recv_ts_ms,
                         PUSH_DATA_TYPES.get(message.pushDataType),

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from hk_tick_collector.core.errors import RowRefused, StoreBusy, StoreCorrupt, StoreError, StoreUnavailable
 from hk_tick_collector.core.logline import event
-from hk_tick_collector.core.tick import Tick
+from hk_tick_collector.core.tick import MARKET_HK, PROVIDER_FUTU, Tick
 from hk_tick_collector.store.layout import FILE_MODE, make_dir, move_companions, set_aside_path, sync_dir
 
 APPLICATION_ID = int.from_bytes(b"HKTK", "big")
@@ -58,27 +58,48 @@ LEGACY_COLUMNS = (
     "inserted_at_ms",
 )
 COLUMNS = (*LEGACY_COLUMNS, "push_data_type", "opend_recv_ts_ms", "type_sign", "occurrence")
-ROW_COLUMNS = (*Tick._fields, "inserted_at_ms")  # the order of the parameters below
+# A stored row as a tuple, here and in the parameters below: a tick with its stamp, then what all ticks have in common.
+ROW_COLUMNS = (*Tick._fields, "inserted_at_ms", "market", "provider")
 
-# ON CONFLICT DO NOTHING is INSERT OR IGNORE for the unique indexes only: OR IGNORE would also drop a row that breaks
-# NOT NULL, without a word. Such a row must raise, so that it reaches the quarantine.
-INSERT_SEQUENCED = (
-    f"INSERT INTO ticks ({', '.join(ROW_COLUMNS)}) "  # noqa: S608 - constants
-    f"VALUES ({', '.join('?' * len(ROW_COLUMNS))}) ON CONFLICT DO NOTHING"
-)
-# A unique index takes two NULLs for different values, so a retried row without price would be stored twice. And the
-# same trade may be stored with its sequence already, when OpenD stopped sending sequences or numbers pushes and pulls
-# differently: of k equal trades stored with one, the first k of a view without are repeats. They are looked for where
-# their sequences lie, around the trade's own second. A negative occurrence marks a collision (rows.py): another trade.
-INSERT_UNSEQUENCED = (
-    f"INSERT INTO ticks ({', '.join(ROW_COLUMNS)}) "  # noqa: S608 - constants
-    f"SELECT {', '.join(f'?{n}' for n in range(1, len(ROW_COLUMNS) + 1))} WHERE NOT EXISTS ("
-    "SELECT 1 FROM ticks WHERE seq IS NULL AND symbol = ?2 AND ts_ms = ?3 "
-    "AND price IS ?4 AND volume IS ?5 AND turnover IS ?6 AND occurrence = ?17) "
-    "AND (?17 < 0 OR ?17 >= (SELECT COUNT(*) FROM ticks WHERE symbol = ?2 "
-    f"AND seq >= ((?3 / 1000 - {SEQ_SECOND_SLACK}) << 32) AND seq < ((?3 / 1000 + {SEQ_SECOND_SLACK} + 1) << 32) "
-    "AND ts_ms = ?3 AND price IS ?4 AND volume IS ?5 AND turnover IS ?6)) ON CONFLICT DO NOTHING"
-)
+
+class Inserts(NamedTuple):
+    """Statements that store a row with a sequence, and one without. A row that is stored already changes nothing."""
+
+    sequenced: str
+    unsequenced: str
+
+
+def _inserts(values: str) -> Inserts:
+    symbol, ts_ms, price, volume, turnover, occurrence = (
+        f"?{1 + ROW_COLUMNS.index(name)}" for name in ("symbol", "ts_ms", "price", "volume", "turnover", "occurrence")
+    )
+    into = f"INSERT INTO ticks ({', '.join(ROW_COLUMNS)})"
+    # ON CONFLICT DO NOTHING is INSERT OR IGNORE for the unique indexes only: OR IGNORE would also drop a row that
+    # breaks NOT NULL, without a word. Such a row must raise, so that it reaches the quarantine.
+    sequenced = f"{into} VALUES ({values}) ON CONFLICT DO NOTHING"
+    # A unique index takes two NULLs for different values, so a retried row without price would be stored twice. And the
+    # same trade may be stored with its sequence already, when OpenD stopped sending sequences or numbers pushes and
+    # pulls differently: of k equal trades stored with one, the first k of a view without are repeats. They are looked
+    # for where their sequences lie, around the trade's own second. A negative occurrence marks a collision (rows.py):
+    # another trade.
+    same_tick = f"ts_ms = {ts_ms} AND price IS {price} AND volume IS {volume} AND turnover IS {turnover}"
+    unsequenced = (
+        f"{into} SELECT {values} WHERE NOT EXISTS ("  # noqa: S608 - our own names
+        f"SELECT 1 FROM ticks WHERE seq IS NULL AND symbol = {symbol} AND {same_tick} AND occurrence = {occurrence}) "
+        f"AND ({occurrence} < 0 OR {occurrence} >= (SELECT COUNT(*) FROM ticks WHERE symbol = {symbol} "
+        f"AND seq >= (({ts_ms} / 1000 - {SEQ_SECOND_SLACK}) << 32) "
+        f"AND seq < (({ts_ms} / 1000 + {SEQ_SECOND_SLACK} + 1) << 32) AND {same_tick})) ON CONFLICT DO NOTHING"
+    )
+    return Inserts(sequenced, unsequenced)
+
+
+def _parameters(count: int) -> list[str]:
+    return [f"?{n}" for n in range(1, count + 1)]
+
+
+# Takes ticks with their stamp. What is always the same stands in the statement: 0.17 us a row of 2.3.
+STORE = _inserts(", ".join([*_parameters(len(Tick._fields) + 1), f"'{MARKET_HK}'", f"'{PROVIDER_FUTU}'"]))
+COPY = _inserts(", ".join(_parameters(len(ROW_COLUMNS))))  # takes whole rows of another file
 
 
 @dataclass(frozen=True, slots=True)

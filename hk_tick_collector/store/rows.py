@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from hk_tick_collector.core.tick import Tick
-from hk_tick_collector.store.connect import INSERT_SEQUENCED, INSERT_UNSEQUENCED, ROW_COLUMNS
+from hk_tick_collector.store.connect import ROW_COLUMNS, STORE
 from hk_tick_collector.store.coverage import DayCoverage, Row, Sorted
 
 # A trade that came without its sequence and now comes with it is the same trade: the row gets its sequence. The first
@@ -49,7 +49,7 @@ def store_rows(conn: sqlite3.Connection, coverage: DayCoverage, ticks: Sequence[
     if parts.claims:
         new = _claim(conn, coverage, new)
     before_rows = conn.total_changes
-    conn.executemany(INSERT_SEQUENCED, new)
+    conn.executemany(STORE.sequenced, new)
     in_step = conn.total_changes - before_rows == len(new)
     doubtful = parts.doubtful if in_step else [*new, *parts.doubtful]
     collided = _store_doubtful(conn, coverage, doubtful) if doubtful else []
@@ -80,7 +80,7 @@ def _store_doubtful(conn: sqlite3.Connection, coverage: DayCoverage, rows: Seque
     for row in rows:
         found = conn.execute(_SAME_TICK, (row[_SYMBOL], row[_SEQ], row[_TS_MS], row[_PRICE], row[_VOLUME])).fetchone()
         if found is None:
-            conn.execute(INSERT_SEQUENCED, row)
+            conn.execute(STORE.sequenced, row)
             track = coverage.track(row[_SYMBOL])
             track.surplus_ticks += 1
             track.settled = False
@@ -98,7 +98,7 @@ def _store_collided(
     for row in rows:
         track = coverage.track(row[_SYMBOL])
         before_rows = conn.total_changes
-        conn.execute(INSERT_UNSEQUENCED, _without_sequence(row))
+        conn.execute(STORE.unsequenced, _without_sequence(row))
         inserted_rows = conn.total_changes - before_rows
         collisions += inserted_rows
         track.unsequenced_ticks += inserted_rows
@@ -113,7 +113,7 @@ def _store_unsequenced(conn: sqlite3.Connection, coverage: DayCoverage, parts: S
     ignored_rows = 0
     for symbol, rows in parts.unsequenced.items():
         before_rows = conn.total_changes
-        conn.executemany(INSERT_UNSEQUENCED, rows)
+        conn.executemany(STORE.unsequenced, rows)
         inserted_rows = conn.total_changes - before_rows
         coverage.track(symbol).unsequenced_ticks += inserted_rows
         ignored_rows += len(rows) - inserted_rows

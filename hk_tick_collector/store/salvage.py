@@ -21,8 +21,7 @@ from typing import Any
 from hk_tick_collector.core.clock import SystemClock
 from hk_tick_collector.core.errors import RowRefused, StoreError
 from hk_tick_collector.store.connect import (
-    INSERT_SEQUENCED,
-    INSERT_UNSEQUENCED,
+    COPY,
     ROW_COLUMNS,
     SqliteOptions,
     open_day_file,
@@ -207,8 +206,8 @@ def _store(target: sqlite3.Connection, path: Path, rows: Sequence[Row], report: 
     before_rows = target.total_changes
     try:
         target.execute("BEGIN IMMEDIATE")
-        target.executemany(INSERT_SEQUENCED, [row for row in rows if row[_SEQ] is not None])
-        target.executemany(INSERT_UNSEQUENCED, [row for row in rows if row[_SEQ] is None])
+        target.executemany(COPY.sequenced, [row for row in rows if row[_SEQ] is not None])
+        target.executemany(COPY.unsequenced, [row for row in rows if row[_SEQ] is None])
         target.execute("COMMIT")
     except sqlite3.Error as exc:
         if target.in_transaction:

@@ -59,8 +59,8 @@ def store(data: Path, made: list[SimTick]) -> None:
     """The day file that a recorder leaves that missed nothing."""
     rows = [
         Tick(
-            "HK", one.symbol, one.ts_ms, one.price, one.volume, one.turnover, one.direction, one.seq, one.tick_type,
-            "push", "futu", DAY, one.recv_ts_ms + 5, "REALTIME", one.recv_ts_ms, chr(one.type_sign),
+            one.symbol, one.ts_ms, one.price, one.volume, one.turnover, one.direction, one.seq, one.tick_type,
+            "push", DAY, one.recv_ts_ms + 5, "REALTIME", one.recv_ts_ms, chr(one.type_sign),
         )
         for one in made
     ]  # fmt: skip

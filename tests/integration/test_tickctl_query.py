@@ -23,8 +23,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from hk_tick_collector.cli.main import main
-from hk_tick_collector.core.tick import Tick
 from hk_tick_collector.market.sessions import day_start_ms
+from hk_tick_collector.store.connect import LEGACY_COLUMNS
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.archived_day import archive_day
 from tests.harness import BIN, Recorder, Simulator, clean_env, ended, wait_until
@@ -438,16 +438,14 @@ def test_beside_a_recorder_that_writes(busy: Recorder) -> None:
 
 
 def test_a_file_of_an_earlier_recorder_reads_too(tmp_path: Path) -> None:
-    columns = [
-        name for name in Tick._fields if name not in ("push_data_type", "opend_recv_ts_ms", "type_sign", "occurrence")
-    ]
     ticks = day_ticks(SYMBOL, 50)
     with closing(sqlite3.connect(tmp_path / f"{DAY}.db")) as conn:
-        conn.execute(f"CREATE TABLE ticks ({', '.join(columns)}, inserted_at_ms)")
+        conn.execute(f"CREATE TABLE ticks ({', '.join(LEGACY_COLUMNS)})")
         for tick in ticks:
-            values = [getattr(tick, name) for name in columns]
+            row = {**tick._asdict(), "market": "HK", "provider": "futu", "inserted_at_ms": tick.recv_ts_ms}
             conn.execute(
-                f"INSERT INTO ticks VALUES ({', '.join('?' * (len(columns) + 1))})", (*values, tick.recv_ts_ms)
+                f"INSERT INTO ticks VALUES ({', '.join('?' * len(LEGACY_COLUMNS))})",
+                [row[name] for name in LEGACY_COLUMNS],
             )
         conn.commit()
     assert len(tickctl_json("ticks", SYMBOL, data_root=tmp_path)) == 50

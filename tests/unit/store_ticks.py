@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hk_tick_collector.core.tick import Tick
+from hk_tick_collector.store.connect import COLUMNS
 
 DAY = "20261120"
 OPEN_MS = 1_795_138_200_000  # 2026-11-20 09:30 in Hong Kong
@@ -19,7 +20,6 @@ def tick(n: int = 1, symbol: str = "HK.00700", day: str = DAY, **changes: object
     """The ``n``-th tick of a symbol's day."""
     ts_ms = OPEN_MS + n
     base = Tick(
-        market="HK",
         symbol=symbol,
         ts_ms=ts_ms,
         price=612.5,
@@ -29,7 +29,6 @@ def tick(n: int = 1, symbol: str = "HK.00700", day: str = DAY, **changes: object
         seq=(ts_ms // 1000 << 32) | n,
         tick_type="AUTO_MATCH",
         push_type="push",
-        provider="futu",
         trading_day=day,
         recv_ts_ms=ts_ms + 60,
         push_data_type="REALTIME",
@@ -41,6 +40,12 @@ def tick(n: int = 1, symbol: str = "HK.00700", day: str = DAY, **changes: object
 
 def ticks(count: int, first: int = 1, **changes: object) -> list[Tick]:
     return [tick(n, **changes) for n in range(first, first + count)]  # type: ignore[arg-type]
+
+
+def table_row(row: Tick, inserted_at_ms: int = 7) -> tuple[object, ...]:
+    """The row in the order of the table's columns; the first 14 are what an earlier recorder's file has."""
+    values = {**row._asdict(), "inserted_at_ms": inserted_at_ms, "market": "HK", "provider": "futu"}
+    return tuple(values[name] for name in COLUMNS)
 
 
 def query(db: Path, sql: str, *args: object) -> list[tuple[object, ...]]:

@@ -41,6 +41,7 @@ def trade(at: str | int, price: float | None = 10.0, volume: int | None = 100, *
 def arrow(ticks: Sequence[Tick]) -> pa.Table:
     columns = {name: [getattr(tick, name) for tick in ticks] for name in Tick._fields}
     columns["inserted_at_ms"] = columns["recv_ts_ms"]
+    columns["market"], columns["provider"] = ["HK"] * len(ticks), ["futu"] * len(ticks)
     arrays = []
     for field in TICKS:
         array = pa.array(columns[field.name], pa.int64() if pa.types.is_timestamp(field.type) else None)

@@ -28,7 +28,7 @@ def tick(counter: int, symbol: str = "HK.00700", day: str = DAY, second: int | N
     """A tick whose second grows with its counter, as OpenD's do."""
     seq = (SECOND + counter // 10 if second is None else second) << 32 | counter
     return Tick(
-        "HK", symbol, SECOND * 1000 + counter, price, 100, 100.0, "BUY", seq, "AUTO_MATCH", "push", "futu", day, 1,
+        symbol, SECOND * 1000 + counter, price, 100, 100.0, "BUY", seq, "AUTO_MATCH", "push", day, 1,
         None, None, None,
     )  # fmt: skip
 

@@ -98,7 +98,7 @@ def test_a_file_of_an_earlier_recorder_is_read_without_what_it_lacks(tmp_path: P
     ]
     with closing(sqlite3.connect(db)) as conn:
         conn.execute(f"CREATE TABLE ticks ({', '.join(columns)})")
-        tick = {**make_tick(1)._asdict(), "inserted_at_ms": 7}
+        tick = {**make_tick(1)._asdict(), "market": "HK", "provider": "futu", "inserted_at_ms": 7}
         conn.execute(f"INSERT INTO ticks VALUES ({', '.join('?' * 14)})", [tick[name] for name in columns])
         conn.commit()
     [row] = rows_of(pa.Table.from_batches(scan.scan_day_file(db)))
@@ -250,7 +250,7 @@ def test_parquet_that_is_not_ours_newer_or_damaged_is_refused(tmp_path: Path) ->
 
 
 def batches_of(ticks: list[Tick], size: int) -> list[pa.RecordBatch]:
-    rows = [{**tick._asdict(), "inserted_at_ms": 1} for tick in ticks]
+    rows = [{**tick._asdict(), "market": "HK", "provider": "futu", "inserted_at_ms": 1} for tick in ticks]
     return [pa.RecordBatch.from_pylist(rows[n : n + size], schema=TICKS) for n in range(0, len(rows), size)]
 
 
@@ -270,7 +270,7 @@ def test_any_change_of_any_value_changes_the_content(data: st.DataObject) -> Non
     ticks = [*odd_ticks(), *day_ticks("HK.00005", 20)]
     expected = content_of(batches_of(ticks, 100)).content_hash
     index = data.draw(st.integers(0, len(ticks) - 1))
-    name = data.draw(st.sampled_from([name for name in Tick._fields if name != "market"]))
+    name = data.draw(st.sampled_from(Tick._fields))
     old = getattr(ticks[index], name)
     if name in ("price", "turnover"):
         new = data.draw(st.one_of(st.none(), st.floats(allow_nan=False)))

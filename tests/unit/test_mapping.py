@@ -57,7 +57,6 @@ def map_one(mapper: TickMapper | None = None, **fields: object) -> Tick:
 
 def test_all_fields_of_a_push() -> None:
     assert map_one() == Tick(
-        market="HK",
         symbol="HK.00700",
         ts_ms=EPOCH_SEC * 1000 + 123,
         price=382.4,
@@ -67,7 +66,6 @@ def test_all_fields_of_a_push() -> None:
         seq=EPOCH_SEC << 32 | 7,
         tick_type="AUTO_MATCH",
         push_type="push",
-        provider="futu",
         trading_day="20261120",
         recv_ts_ms=RECV_MS,
         push_data_type="REALTIME",

@@ -103,11 +103,9 @@ int64 = st.integers(-(1 << 63), (1 << 63) - 1)
 any_text = st.none() | st.text(max_size=5)
 any_ticks = st.builds(
     Tick,
-    market=st.text(max_size=3), symbol=st.text(max_size=9), ts_ms=int64,
-    price=st.none() | st.floats(allow_nan=False), volume=st.none() | int64,
-    turnover=st.none() | st.floats(allow_nan=False), direction=any_text, seq=st.none() | int64,
-    tick_type=any_text, push_type=st.text(max_size=3), provider=st.text(max_size=3),
-    trading_day=st.text(max_size=8), recv_ts_ms=int64, push_data_type=any_text,
+    symbol=st.text(max_size=9), ts_ms=int64, price=st.none() | st.floats(allow_nan=False), volume=st.none() | int64,
+    turnover=st.none() | st.floats(allow_nan=False), direction=any_text, seq=st.none() | int64, tick_type=any_text,
+    push_type=st.text(max_size=3), trading_day=st.text(max_size=8), recv_ts_ms=int64, push_data_type=any_text,
     opend_recv_ts_ms=st.none() | int64, type_sign=any_text,
 )  # fmt: skip
 

@@ -14,14 +14,14 @@ from hk_tick_collector.core.tick import Tick
 from hk_tick_collector.store import connect
 from hk_tick_collector.store.connect import SqliteOptions, Step, bring_up_to_date, identify, open_day_file, translate
 from hk_tick_collector.store.writer import DayFileWriter
-from tests.unit.store_ticks import DAY, query, tick, ticks
+from tests.unit.store_ticks import DAY, query, table_row, tick, ticks
 
 LEGACY_SQL = """
 CREATE TABLE ticks (market TEXT NOT NULL, symbol TEXT NOT NULL, ts_ms INTEGER NOT NULL, price REAL, volume INTEGER,
   turnover REAL, direction TEXT, seq INTEGER, tick_type TEXT, push_type TEXT, provider TEXT, trading_day TEXT NOT NULL,
   recv_ts_ms INTEGER NOT NULL, inserted_at_ms INTEGER NOT NULL);
 """
-LEGACY_ROW = (*tick(1)[:13], 7)
+LEGACY_ROW = table_row(tick(1))[:14]
 
 
 def make_legacy(path: Path, *rows: tuple[object, ...], extra_sql: str = "") -> None:
@@ -106,7 +106,7 @@ def test_migrated_file_has_the_columns_and_indexes_of_a_new_one(db, tmp_path):
 
 
 def test_columns_are_those_of_tick():
-    assert sorted(connect.COLUMNS) == sorted((*Tick._fields, "inserted_at_ms"))
+    assert sorted(connect.COLUMNS) == sorted((*Tick._fields, "inserted_at_ms", "market", "provider"))
     assert sorted(connect.ROW_COLUMNS) == sorted(connect.COLUMNS)
 
 

@@ -22,7 +22,7 @@ from hk_tick_collector.store.connect import SqliteOptions
 from hk_tick_collector.store.coverage import MAX_HOLES, TOO_MANY_HOLES, DayCoverage, Evidence, judge
 from hk_tick_collector.store.rows import COLLISION
 from hk_tick_collector.store.writer import DayFileWriter
-from tests.unit.store_ticks import DAY, OPEN_MS, query, tick, ticks
+from tests.unit.store_ticks import DAY, OPEN_MS, query, table_row, tick, ticks
 from tests.unit.test_store_connect import LEGACY_ROW, make_legacy
 
 SYMBOL = "HK.00700"
@@ -231,17 +231,11 @@ def test_coverage_is_what_a_recount_says(plan):
                     if then == "lose tables":
                         other.executescript("DROP TABLE coverage; DROP TABLE gaps;")
                     else:
-                        other.execute(
-                            f"INSERT OR IGNORE INTO ticks VALUES ({','.join('?' * 18)})", stored_row(tick(70))
-                        )
+                        other.execute(f"INSERT OR IGNORE INTO ticks VALUES ({','.join('?' * 18)})", table_row(tick(70)))
                         other.commit()
                 writer.write([tick(71)])
             if db.exists():
                 check_against_ticks(db)
-
-
-def stored_row(row):
-    return (*row[:13], 7, *row[13:])
 
 
 @settings(max_examples=60, deadline=None)
@@ -260,8 +254,8 @@ def test_any_order_ends_proven(order, batch_rows):
 def test_rows_that_another_program_adds_under_the_open_file_are_noticed(writer, db):
     writer.write(ticks(3))
     with contextlib.closing(sqlite3.connect(db)) as other:
-        other.execute(f"INSERT INTO ticks VALUES ({','.join('?' * 18)})", stored_row(tick(4)))
-        other.execute(f"INSERT INTO ticks VALUES ({','.join('?' * 18)})", stored_row(tick(5, price=1.0)))
+        other.execute(f"INSERT INTO ticks VALUES ({','.join('?' * 18)})", table_row(tick(4)))
+        other.execute(f"INSERT INTO ticks VALUES ({','.join('?' * 18)})", table_row(tick(5, price=1.0)))
         other.commit()
     result = writer.write([tick(4), tick(5), tick(6)])
     assert (result.inserted_rows, result.ignored_rows, result.collisions) == (2, 1, 1)
@@ -384,7 +378,7 @@ def test_counters_that_do_not_count_are_given_up(writer, db, tmp_path):
 def test_file_of_an_earlier_recorder_is_counted_when_it_is_opened(tmp_path, db):
     make_legacy(
         db,
-        *[(*tick(n)[:13], 7) for n in (1, 2, 5)],
+        *[table_row(tick(n))[:14] for n in (1, 2, 5)],
         extra_sql="CREATE UNIQUE INDEX uniq_ticks_symbol_seq ON ticks (symbol, seq) WHERE seq IS NOT NULL; "
         "CREATE UNIQUE INDEX uniq_ticks_symbol_ts_price_vol_turnover ON ticks (symbol, ts_ms, price, volume, "
         "turnover) WHERE seq IS NULL; CREATE TABLE gaps (trading_day TEXT, symbol TEXT, gap_start_ts_ms INTEGER, "

@@ -22,7 +22,7 @@ from hk_tick_collector.core.clock import ManualClock
 from hk_tick_collector.core.errors import RowRefused, StoreBusy, StoreCorrupt, StoreError, StoreUnavailable
 from hk_tick_collector.store.connect import SqliteOptions
 from hk_tick_collector.store.writer import DayFileWriter, WriteResult
-from tests.unit.store_ticks import DAY, OPEN_MS, query, tick, ticks
+from tests.unit.store_ticks import DAY, OPEN_MS, query, table_row, tick, ticks
 
 NEXT_DAY = "20261123"
 COUNT = "SELECT COUNT(*) FROM ticks"
@@ -55,7 +55,7 @@ def test_row_is_stored_as_it_is(writer, db):
     row = tick(5, seq=(1 << 62) + 1, price=0.1 + 0.2, volume=(1 << 53) + 1, turnover=None, type_sign=None)
     assert writer.write([row]) == WriteResult(1, 0, (DAY,))
     stored = query(db, "SELECT * FROM ticks")[0]
-    assert stored == (*row[:13], OPEN_MS + 5000, *row[13:])
+    assert stored == table_row(row, OPEN_MS + 5000)
 
 
 def test_visible_to_others_when_write_returns(writer, db):
