@@ -40,8 +40,10 @@ def number(text: str) -> float:
     return float(text.replace(",", ""))
 
 
-def test_throughput_stores_all_and_stays_near_the_floor(tmp_path: Path) -> None:
-    done = bench(tmp_path, "throughput", "--ticks-per-push", "1", "--max-ratio", "1.5")
+# Quiet machines show 0.55 and 1.1; programs that take turns beside other tests spread by a third.
+@pytest.mark.parametrize(("ticks_per_push", "max_ratio"), [(1, 1.0), (50, 1.6)])
+def test_throughput_stores_all_and_stays_near_the_floor(tmp_path: Path, ticks_per_push: int, max_ratio: float) -> None:
+    done = bench(tmp_path, "throughput", "--ticks-per-push", str(ticks_per_push), "--max-ratio", str(max_ratio))
     assert done.returncode == 0, done.stdout + done.stderr
     recorder, floor, ratio = tables(done.stdout)
     assert [row["program"] for row in (recorder, floor, ratio)] == ["recorder", "floor", "ratio"]
