@@ -18,6 +18,7 @@ import sqlite3
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -102,15 +103,14 @@ def write(data_root: Path, rows: queue.SimpleQueue[list[Row]], stop: threading.E
         conn.close()
 
 
-def main() -> int:
+def run(make_handler: Callable[[queue.SimpleQueue[list[Row]]], Any]) -> int:
     """Subscribe and store until SIGTERM. Exit code 1 when OpenD refuses or the writer fails."""
-    sdk_logger.file_level = sdk_logger.console_level = 40
     futu.SysConfig.set_all_thread_daemon(True)
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     rows: queue.SimpleQueue[list[Row]] = queue.SimpleQueue()
     context = futu.OpenQuoteContext(os.environ["FUTU_HOST"], int(os.environ["FUTU_PORT"]))
-    context.set_handler(Handler(rows))
+    context.set_handler(make_handler(rows))
     writer = threading.Thread(target=write, args=(Path(os.environ["DATA_ROOT"]), rows, stop))
     writer.start()
     codes = os.environ["FUTU_SYMBOLS"].split(",")
@@ -130,4 +130,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sdk_logger.file_level = sdk_logger.console_level = 40
+    sys.exit(run(Handler))

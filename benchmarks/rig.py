@@ -22,12 +22,12 @@ from tests.harness import BIN, Process, Simulator, clean_env
 
 SYMBOLS_COUNT = 900
 SYMBOLS = ",".join(default_symbols(SYMBOLS_COUNT))
-RECORDER, FLOOR = "recorder", "floor"
+RECORDER, FLOOR, USUAL = "recorder", "floor", "usual"
 _MIB = 1024 * 1024
 
 
 class Collector(Process):
-    """The recorder as a user starts it, or the floor, writing day files under ``data_root``."""
+    """The recorder as a user starts it, or a program it is held against, writing day files under ``data_root``."""
 
     def __init__(self, kind: str, data_root: Path, port: int, profile: Path | None = None, **settings: object) -> None:
         """``profile``: where ``thread_profile`` writes what it saw of the recorder."""
@@ -44,8 +44,8 @@ class Collector(Process):
         )
         here = Path(__file__).parent
         command: list[str | Path] = [BIN / "hk-tick-collector"]
-        if kind == FLOOR:
-            command = [sys.executable, here / "floor.py"]
+        if kind != RECORDER:
+            command = [sys.executable, "-m", f"benchmarks.{kind}"]
         elif profile is not None:
             command = [sys.executable, here / "thread_profile.py", profile]
         super().__init__(command, env)
