@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import random
 import subprocess
+import tempfile
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +23,24 @@ MORNING_MS, CONFIRMED_MS = int(9.5 * 3_600_000), int(16.2 * 3_600_000)
 _KINDS = (("AUTO_MATCH", " "), ("AUTO_MATCH", " "), ("INTER_AUTO_MATCH", "Y"), ("ODD_LOT", "D"), ("AUCTION", "U"))
 
 
+@cache
+def _home() -> tempfile.TemporaryDirectory[str]:
+    """HOME of commands that have no data root beside which there could be one; gone when the tests end."""
+    return tempfile.TemporaryDirectory(prefix="tickctl-home-")
+
+
 def tickctl(
-    *arguments: object, data_root: Path | None = None, timeout_sec: float = 120, **settings: object
+    *arguments: object,
+    data_root: Path | None = None,
+    timeout_sec: float = 120,
+    under: Sequence[str] = (),
+    **settings: object,
 ) -> subprocess.CompletedProcess[str]:
-    """Run the console script; ``settings`` are environment variables."""
+    """Run the console script; ``under``: the command that runs it. ``settings`` are environment variables."""
     where: Sequence[object] = () if data_root is None else ("--data-root", data_root)
-    home = (data_root or Path("/tmp")) / ".." / "home" if data_root else Path("/tmp/tickctl-home")
+    home = Path(_home().name) if data_root is None else (data_root / ".." / "home").absolute()
     return subprocess.run(
-        [str(BIN / "hk-tickctl"), *map(str, (*arguments, *where))], env=clean_env(home.absolute(), **settings),
+        [*under, str(BIN / "hk-tickctl"), *map(str, (*arguments, *where))], env=clean_env(home, **settings),
         capture_output=True, text=True, timeout=timeout_sec, check=False,
     )  # fmt: skip
 

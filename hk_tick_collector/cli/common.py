@@ -9,8 +9,10 @@ Heavy libraries are imported where they are used, so that a quick question gets 
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import sqlite3
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
 EXIT_FINE, EXIT_PROBLEM, EXIT_USAGE, EXIT_NO_DATA = 0, 1, 2, 3
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
+CLOSED_ADVICE = "use sudo, or join the group that the recorder's files belong to"
 EXIT_PIPE = 141  # 128 + SIGPIPE: the reader of our output went away
 ARCHIVE_DIR = "_archive"
 NICE_HEAVY = 10
@@ -54,10 +57,12 @@ class App:
 
     @cached_property
     def data_root(self) -> Path:
-        """Where the day files are: ``--data-root``, else the setting. NoData when there is no such directory."""
+        """Where the day files are: ``--data-root``, else the setting. NoData when there is no such directory,
+        PermissionError when this user may not look into it."""
         root = self.data_root_given.absolute() if self.data_root_given is not None else self.settings.data_root
         if not root.is_dir():
             raise NoData(f"{root} is no directory: name the recorder's DATA_ROOT with --data-root or --env-file")
+        check_open(root)  # else it would look as if nothing were in it
         return root
 
     @cached_property
@@ -197,6 +202,9 @@ def _ending(exc: BaseException) -> tuple[str, int]:
     """What is said of an error, and the exit code."""
     if isinstance(exc, KeyboardInterrupt):
         return "interrupted", EXIT_INTERRUPTED
+    closed = closed_to_us(exc)
+    if closed is not None:
+        return closed, EXIT_PROBLEM
     if isinstance(exc, NoData):
         return str(exc), EXIT_NO_DATA
     if isinstance(exc, ConfigError):
@@ -206,14 +214,45 @@ def _ending(exc: BaseException) -> tuple[str, int]:
     return str(exc), EXIT_PROBLEM
 
 
+def check_open(path: Path) -> None:
+    """PermissionError when this user may not read a file or look into a directory that is there."""
+    if _is_closed(path):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+
+def closed_to_us(exc: BaseException) -> str | None:
+    """What this user may not read and what to do about it, when that is what the error comes from."""
+    path = _closed_path(exc)
+    return None if path is None else f"{path} cannot be read ({os.strerror(errno.EACCES)}): {CLOSED_ADVICE}"
+
+
+def _closed_path(exc: BaseException) -> Path | None:
+    cause = exc.__cause__ if isinstance(exc, RecorderError) else exc
+    if isinstance(cause, PermissionError) and isinstance(cause.filename, (str, bytes)):
+        path = Path(os.fsdecode(cause.filename))
+    elif isinstance(cause, sqlite3.OperationalError):  # SQLite says neither which file nor why; our text names the file
+        path = Path(str(exc).partition(": ")[0])
+    else:
+        return None
+    for directory in reversed(path.absolute().parents):
+        if not os.access(directory, os.X_OK):
+            return directory if directory.is_dir() else None
+    return path if _is_closed(path) else None
+
+
+def _is_closed(path: Path) -> bool:
+    return path.exists() and not os.access(path, os.R_OK | os.X_OK if path.is_dir() else os.R_OK)
+
+
 def _common_options() -> list[click.Parameter]:
-    directory = click.Path(path_type=Path, file_okay=False)
+    # What this user may not read is said by ``closed_to_us``, with what to do: click would only refuse it.
+    directory = click.Path(path_type=Path, file_okay=False, readable=False)
     return [
         click.Option(["--data-root"], type=directory, help="Directory of the day files, instead of the setting."),
         click.Option(["--archive-root"], type=directory, help="Directory of the archive, instead of the setting."),
         click.Option(
             ["--env-file"],
-            type=click.Path(path_type=Path, dir_okay=False),
+            type=click.Path(path_type=Path, dir_okay=False, readable=False),
             help="Settings file (default: .env in the working directory).",
         ),
         click.Option(["--json", "as_json"], is_flag=True, help="Print JSON."),

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hk_tick_collector.cli import recorder as system
-from hk_tick_collector.cli.common import App
+from hk_tick_collector.cli.common import CLOSED_ADVICE, App, closed_to_us
 from hk_tick_collector.core.errors import RecorderError, StoreError
 from hk_tick_collector.health.statusfile import STATUS_INTERVAL_SEC, STOPPED, RecorderStatus, process_space, read_status
 from hk_tick_collector.market.sessions import hk_date
@@ -123,9 +123,7 @@ def _read_status(path: Path) -> RecorderStatus | None:
     try:
         return read_status(path)
     except OSError as exc:
-        raise RecorderError(
-            f"{path} cannot be read ({exc.strerror}): use sudo, or join the group that the recorder's files belong to"
-        ) from exc
+        raise RecorderError(f"{path} cannot be read ({exc.strerror}): {CLOSED_ADVICE}") from exc
 
 
 def _runs_elsewhere(status: RecorderStatus | None, now_ms: int) -> bool:
@@ -151,7 +149,7 @@ def _newest_day(data_root: Path, now_ms: int) -> RecordedDay | None:
     try:
         fresh, state = reader.freshness(files[0], now_ms), reader.day_state(files[0])
     except StoreError as exc:
-        return RecordedDay(day, is_today, 0, None, DayState(), str(exc))
+        return RecordedDay(day, is_today, 0, None, DayState(), closed_to_us(exc) or str(exc))
     return RecordedDay(day, is_today, fresh.rows, fresh.max_ts_ms, state)
 
 

@@ -13,6 +13,7 @@ from hk_tick_collector.cli.common import (
     EXIT_PROBLEM,
     App,
     be_gentle,
+    check_open,
     print_table,
     progress,
     say,
@@ -70,6 +71,7 @@ def command(
     """See ``--help``."""
     wanted = symbol_list(symbols) if symbols else []
     found = app.catalog.day(one_day(app, day))
+    check_open(found.source)  # a file that is closed to this user is no file that cannot be read
     certificate, recounted = _certificate(app, found, read_rows=recount or html)
     shown = _only(certificate, wanted)
     app.emit(asdict(shown), lambda: _print(shown, limit, show_all or bool(wanted)))

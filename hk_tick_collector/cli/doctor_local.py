@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from hk_tick_collector.cli import recorder as system
 from hk_tick_collector.cli.checkup import Checkup, Outcome, fail, ok, skipped, warn
-from hk_tick_collector.cli.common import App
+from hk_tick_collector.cli.common import CLOSED_ADVICE, App, closed_to_us
 from hk_tick_collector.store import layout
 
 FEW_DAYS_LEFT = 10.0
@@ -70,6 +70,8 @@ def _configuration(app: App) -> Outcome:
         settings = app.settings
     except ConfigErrors as exc:
         advice = "correct it; docs/configuration.md lists all settings"
+        if closed_to_us(exc):
+            return fail(f"{app.env_file or Path('.env').absolute()} is closed to this user", CLOSED_ADVICE)
         if app.env_file is None and not Path(".env").exists():
             advice = f"there is no {Path('.env').absolute()}: name the recorder's settings file with --env-file"
         return fail("; ".join(problem.text for problem in exc.problems), advice)
@@ -128,7 +130,7 @@ def _disk(root: Path) -> Outcome:
     if not os.access(there, os.R_OK | os.X_OK):
         return warn(
             f"{free}; {there} is closed to this user: how long that lasts cannot be told",
-            "use sudo, or join the group that the recorder's files belong to",
+            CLOSED_ADVICE,
         )
     advice = "make room: hk-tickctl archive, hk-tickctl retain, or a larger disk"
     if disk.day_bytes is None or disk.days_left is None:

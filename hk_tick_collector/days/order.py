@@ -1,46 +1,48 @@
-"""Ticks sorted by symbol and time, a part at a time: a whole day never lies in memory twice.
+"""Ticks sorted by symbol and time, a bucket of symbols at a time: a whole day never lies in memory unpacked.
 
-Batches arrive in any order. Each is parted by symbol into buckets at once; in the end one bucket after the other is
-joined, sorted and handed on, and its memory given back.
+Batches arrive in any order. Each is parted by symbol into buckets at once, and the parts are kept compressed: about 16
+bytes a tick instead of 110, so that a day of five million ticks takes 80 MB. In the end one bucket after the other is
+unpacked, sorted and handed on, and its memory given back. Nothing is put on a disk: there is nothing to run full and
+nothing to leave behind.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-BUCKET_ROWS = 400_000  # what is sorted at a time; a symbol with more is one bucket
+BUCKET_ROWS = 200_000  # what is sorted at a time; a symbol with more is one bucket
+PARTED_ROWS = 131_072  # what is parted at a time: parts of fewer rows are packed worse
+TABLE_ROWS = 65_536  # what is handed on at a time, at most
+TABLES_AHEAD = 4  # sorted before they are asked for: a bucket's last table is soon written, the next bucket's is not
+_PACKING = pa.ipc.IpcWriteOptions(compression=pa.Codec("zstd", compression_level=1), use_threads=False)
+# A NULL sequence goes last; no sequence reaches the end of int64 before the year 2038 (its second is in the high half).
+_LAST = np.iinfo(np.int64).max
 
 
 def sorted_tables(batches: Iterable[pa.RecordBatch], rows_by_symbol: Mapping[str, int]) -> Iterator[pa.Table]:
     """All rows as tables that follow each other in the order of symbol, time, sequence (those without one last).
 
-    ``batches`` need ``symbol``, ``ts_ms`` and ``seq``. ``rows_by_symbol``: about how many will come, to part them
-    evenly; wrong numbers and unknown symbols cost memory only.
+    ``batches`` need ``symbol``, ``ts_ms`` and ``seq`` and have one schema, dictionaries aside. ``rows_by_symbol``:
+    about how many will come, to part them evenly; wrong numbers and unknown symbols cost memory only.
     """
-    bounds = _bounds(rows_by_symbol)
-    parts: list[list[pa.RecordBatch]] = [[] for _ in range(len(bounds) + 1)]
+    buckets = _Buckets(_bounds(rows_by_symbol))
     for batch in batches:
-        for number, part in _split(batch, bounds):
-            parts[number].append(part)
-    waiting = [part for part in reversed(parts) if part]
-    del parts
-
-    def next_bucket() -> pa.Table:
-        return sort_table(pa.Table.from_batches(waiting.pop()))
-
-    # One bucket is sorted while the consumer writes the one before: a fifth of the time of an export.
+        buckets.add(batch)
+    tables = buckets.sorted_tables()
+    # Tables are sorted while the consumer writes the ones before: a fifth of the time of an export.
     with ThreadPoolExecutor(1, thread_name_prefix="sort") as pool:
-        sorting = [pool.submit(next_bucket)] if waiting else []
-        while sorting:
-            table = sorting.pop().result()
-            if waiting:
-                sorting.append(pool.submit(next_bucket))
+        coming = deque(pool.submit(next, tables, None) for _ in range(TABLES_AHEAD))
+        while (table := coming.popleft().result()) is not None:
+            coming.append(pool.submit(next, tables, None))
             yield table
+            del table
 
 
 def sort_table(table: pa.Table) -> pa.Table:
@@ -48,21 +50,127 @@ def sort_table(table: pa.Table) -> pa.Table:
     table = table.unify_dictionaries().combine_chunks()
     if not table.num_rows:
         return table
-    symbols = _chunk(table, "symbol")
-    names = np.array(symbols.dictionary.to_pylist(), dtype=object)
-    rank = np.empty(len(names), np.int64)
-    rank[np.argsort(names)] = np.arange(len(names))
-    codes = rank[symbols.indices.to_numpy(zero_copy_only=False)]
-    times = _chunk(table, "ts_ms").view(pa.int64()).to_numpy(zero_copy_only=False)
-    seq = _chunk(table, "seq")
-    # A NULL goes last; no sequence reaches the end of int64 before the year 2038 (its second is in the high half).
-    seqs = pc.fill_null(seq, np.iinfo(np.int64).max).to_numpy(zero_copy_only=False)
-    return table.take(pa.array(np.lexsort((seqs, times, codes))))
+    symbols = _array(table.column("symbol"))
+    ranks = _ranks(symbols.dictionary.to_pylist())[symbols.indices.to_numpy(zero_copy_only=False)]
+    return table.take(_order(ranks, _array(table.column("ts_ms")), _array(table.column("seq"))))
 
 
-def _chunk(table: pa.Table, name: str) -> pa.Array:
-    column = table.column(name)
-    return column.chunk(0) if column.num_chunks else pa.array([], column.type)
+class _Buckets:
+    """Ticks parted by symbol and packed, texts as numbers: one dictionary a column for all of them."""
+
+    def __init__(self, bounds: Sequence[str]) -> None:
+        self._bounds = np.array(bounds, dtype=object)
+        self._packed: list[list[bytes]] = [[] for _ in range(len(bounds) + 1)]
+        self._numbers: dict[str, dict[str | None, int]] = {}  # of each text, by column
+        self._schema = pa.schema([])
+        self._waiting: list[pa.RecordBatch] = []
+        self._waiting_rows = 0
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        """Take rows in."""
+        self._schema = batch.schema
+        self._waiting.append(self._coded(batch))
+        self._waiting_rows += batch.num_rows
+        if self._waiting_rows >= PARTED_ROWS:
+            self._part()
+
+    def sorted_tables(self) -> Iterator[pa.Table]:
+        """The rows in order, once: each bucket's memory is given back when it is through."""
+        self._part()
+        _give_back()
+        texts = {name: pa.array(list(numbers), pa.string()) for name, numbers in self._numbers.items()}
+        self._packed.reverse()
+        while self._packed:
+            parts = self._packed.pop()
+            if not parts:
+                continue
+            columns, rows = _unpacked(parts)
+            del parts
+            by_name = dict(zip(self._schema.names, columns, strict=True))
+            ranks = self._symbol_ranks()[by_name["symbol"].to_numpy()]
+            order = _order(ranks, by_name["ts_ms"], by_name["seq"])
+            del ranks, by_name
+            for start in range(0, rows, TABLE_ROWS):
+                taken = [column.take(order.slice(start, TABLE_ROWS)) for column in columns]
+                yield pa.Table.from_arrays(
+                    [
+                        pa.DictionaryArray.from_arrays(array, texts[name]) if name in texts else array
+                        for name, array in zip(self._schema.names, taken, strict=True)
+                    ],
+                    schema=self._schema,
+                )
+                del taken
+            del columns, order
+            _give_back()
+
+    def _coded(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        columns = []
+        for name, column in zip(batch.schema.names, batch.columns, strict=True):
+            if pa.types.is_dictionary(column.type):
+                numbers = self._numbers.setdefault(name, {})
+                number_of = [numbers.setdefault(text, len(numbers)) for text in column.dictionary.to_pylist()]
+                columns.append(pa.array(number_of, pa.int32()).take(column.indices))
+            else:
+                columns.append(column)
+        return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
+
+    def _part(self) -> None:
+        """Pack what waits."""
+        if not self._waiting_rows:
+            return
+        rows = pa.Table.from_batches(self._waiting).combine_chunks().to_batches()[0]
+        self._waiting, self._waiting_rows = [], 0
+        ranks = self._symbol_ranks()[rows.column("symbol").to_numpy()]
+        order = np.argsort(ranks, kind="stable")
+        names = np.sort(np.array(list(self._numbers["symbol"]), dtype=object))
+        edges = np.searchsorted(ranks[order], np.searchsorted(names, self._bounds)).tolist()
+        rows = rows.take(pa.array(order))
+        for parts, start, end in zip(self._packed, [0, *edges], [*edges, len(order)], strict=True):
+            if end > start:
+                parts.append(_pack(rows.slice(start, end - start)))
+        _give_back()
+
+    def _symbol_ranks(self) -> npt.NDArray[np.int32]:
+        return _ranks(list(self._numbers["symbol"]))
+
+
+def _pack(part: pa.RecordBatch) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, part.schema, options=_PACKING) as writer:
+        writer.write_batch(part)
+    packed: bytes = sink.getvalue().to_pybytes()  # the sink's own buffer is up to twice as large
+    return packed
+
+
+def _unpacked(parts: list[bytes]) -> tuple[list[pa.Array], int]:
+    """The columns of these parts and their rows. ``parts`` is empty after it."""
+    table = pa.concat_tables([pa.ipc.open_stream(part).read_all() for part in parts])
+    parts.clear()
+    chunked, rows = table.columns, table.num_rows
+    del table
+    columns = []
+    while chunked:  # one by one: never all of them twice
+        columns.append(_array(chunked.pop()))
+    _give_back()
+    return columns[::-1], rows
+
+
+def _order(ranks: npt.NDArray[np.int32], times: pa.Array, seq: pa.Array) -> pa.Array:
+    """Which row comes first, second, ..."""
+    epoch_ms = times.view(pa.int64()).to_numpy(zero_copy_only=False)
+    seqs = pc.fill_null(seq, _LAST).to_numpy(zero_copy_only=False)
+    return pa.array(np.lexsort((seqs, epoch_ms, ranks)))
+
+
+def _ranks(names: Sequence[str | None]) -> npt.NDArray[np.int32]:
+    """Of each name its place in the order of names."""
+    ranks = np.empty(len(names), np.int32)
+    ranks[np.argsort(np.array(names, dtype=object))] = np.arange(len(names))
+    return ranks
+
+
+def _array(column: pa.ChunkedArray) -> pa.Array:
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
 def _bounds(rows_by_symbol: Mapping[str, int]) -> list[str]:
@@ -77,17 +185,7 @@ def _bounds(rows_by_symbol: Mapping[str, int]) -> list[str]:
     return bounds
 
 
-def _split(batch: pa.RecordBatch, bounds: Sequence[str]) -> Iterator[tuple[int, pa.RecordBatch]]:
-    if not bounds:
-        yield 0, batch
-        return
-    symbols = batch.column(batch.schema.get_field_index("symbol"))
-    names = np.array(symbols.dictionary.to_pylist(), dtype=object)
-    bucket_of = np.searchsorted(np.array(bounds, dtype=object), names, side="right")
-    buckets = bucket_of[symbols.indices.to_numpy(zero_copy_only=False)]
-    order = np.argsort(buckets, kind="stable")
-    edges = np.searchsorted(buckets[order], np.arange(len(bounds) + 2))
-    for number in range(len(bounds) + 1):
-        start, end = int(edges[number]), int(edges[number + 1])
-        if end > start:  # each part with memory of its own, so that it is given back with its bucket
-            yield number, batch.take(pa.array(order[start:end]))
+def _give_back() -> None:
+    """Let the allocators return what they hold in reserve, Arrow's and the C library's."""
+    pa.default_memory_pool().release_unused()
+    pa.system_memory_pool().release_unused()  # malloc_trim, for the drivers' and numpy's memory

@@ -6,12 +6,19 @@ Layout of a tree, in Hive's way (``day`` is the trading day, ``market`` is not a
 
 Counters and times are delta-encoded, texts and prices dictionary-encoded: what is nearly regular costs nearly nothing.
 The schema's version is in the file's metadata; a reader of ours refuses a version it does not know.
+
+Every page has a checksum, so damage among the ticks is found by whoever reads them. The footer has none: there, damage
+is found when it makes no sense or another number of rows. A bit that turns into something as good (the bound of a row
+group's symbols, say) goes unnoticed here: the manifest's hashes find it, with ``hk-tickctl verify``. And
+about one flipped bit of a footer in five thousand makes Arrow end the process (seen with pyarrow 26).
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 
 import pyarrow as pa
@@ -27,6 +34,9 @@ FILE_COLUMNS = tuple(name for name in COLUMNS if name != "market")
 # Small enough that one symbol's ticks are read without much beside them, large enough that dictionaries pay.
 ROW_GROUP_ROWS = 65_536
 ZSTD_LEVEL = 3
+
+# What Arrow raises over bytes that make no sense; a name or a text that is no UTF-8 is a ValueError.
+_SENSELESS = (pa.ArrowException, ValueError)
 
 _DELTA = ("ts_ms", "volume", "seq", "recv_ts_ms", "inserted_at_ms", "opend_recv_ts_ms", "occurrence")
 _SPLIT = ("turnover",)  # too many different values for a dictionary: byte-stream split lets zstd see the equal bytes
@@ -91,20 +101,37 @@ def open_file(path: Path) -> pq.ParquetFile:
         file = pq.ParquetFile(path, read_dictionary=_texts(), page_checksum_verification=True)
     except FileNotFoundError as exc:
         raise StoreUnavailable(f"{path}: no such file") from exc
-    except pa.ArrowInvalid as exc:
-        raise StoreCorrupt(f"{path} is no Parquet file, or one that was cut short: {exc}") from exc
     except KeyError as exc:
         raise _foreign(path) from exc
+    except _SENSELESS as exc:
+        raise StoreCorrupt(f"{path} is no Parquet file, or one that was cut short: {exc}") from exc
     except OSError as exc:
         if exc.errno is None:  # Arrow's own: a footer that cannot be read
             raise StoreCorrupt(f"{path} is no Parquet file, or one that was cut short: {exc}") from exc
         raise StoreUnavailable(f"{path}: {exc}") from exc
     try:
-        check_version(file, path)
+        with _reading(path):
+            check_version(file, path)
+            rows = sum(file.metadata.row_group(number).num_rows for number in range(file.num_row_groups))
+            _check_rows(path, rows, file.metadata.num_rows)
     except BaseException:
         file.close()
         raise
     return file
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """What Arrow says of bytes that make no sense becomes StoreCorrupt."""
+    try:
+        yield
+    except (*_SENSELESS, OSError) as exc:
+        raise StoreCorrupt(f"{path} is damaged: {exc}") from exc
+
+
+def _check_rows(path: Path, rows: int, promised_rows: int) -> None:
+    if rows != promised_rows:
+        raise StoreCorrupt(f"{path} is damaged: it holds {rows} ticks and its footer says {promised_rows}")
 
 
 def check_version(file: pq.ParquetFile, path: Path) -> None:
@@ -130,13 +157,14 @@ def read_batches(path: Path, columns: Sequence[str] = COLUMNS) -> Iterator[pa.Re
     Errors as of ``open_file``; StoreCorrupt also when a page turns out damaged.
     """
     names = tuple(columns)
-    with open_file(path) as file:
-        try:
-            wanted = [name for name in names if name != "market"]
-            for batch in file.iter_batches(batch_size=ROW_GROUP_ROWS, columns=wanted):
-                yield with_market(batch, names)
-        except (pa.ArrowException, OSError) as exc:
-            raise StoreCorrupt(f"{path} is damaged: {exc}") from exc
+    rows = 0
+    with open_file(path) as file, _reading(path):
+        wanted = [name for name in names if name != "market"]
+        for batch in file.iter_batches(batch_size=ROW_GROUP_ROWS, columns=wanted):
+            ticks = with_market(batch, names)
+            rows += ticks.num_rows
+            yield ticks
+        _check_rows(path, rows, file.metadata.num_rows)
 
 
 def read_symbols(
@@ -150,33 +178,43 @@ def read_symbols(
     """The ticks of a few symbols between two event times (UTC epoch ms, end exclusive), in the file's order."""
     names = tuple(columns)
     wanted = [name for name in dict.fromkeys((*names, "symbol", "ts_ms")) if name != "market"]
-    with open_file(path) as file:
-        groups = [
-            number
-            for number in range(file.num_row_groups)
-            if _may_hold(file.metadata.row_group(number), symbols, start_ms, end_ms)
-        ]
+    with open_file(path) as file, _reading(path):
+        groups = [number for number in range(file.num_row_groups) if _may_hold(file, number, symbols, start_ms, end_ms)]
         if not groups:
             return ticks_schema(names).empty_table()
-        try:
-            table = file.read_row_groups(groups, columns=wanted)
-        except (pa.ArrowException, OSError) as exc:
-            raise StoreCorrupt(f"{path} is damaged: {exc}") from exc
-    table = table.filter(_matches(table, symbols, start_ms, end_ms))
-    batches = [with_market(batch, names) for batch in table.to_batches()]
+        table = file.read_row_groups(groups, columns=wanted)
+        _check_rows(path, table.num_rows, sum(file.metadata.row_group(number).num_rows for number in groups))
+        table = table.filter(_matches(table, symbols, start_ms, end_ms))
+        batches = [with_market(batch, names) for batch in table.to_batches()]
     return pa.Table.from_batches(batches, ticks_schema(names)).unify_dictionaries()
 
 
-def _may_hold(group: pq.RowGroupMetaData, symbols: Sequence[str], start_ms: int | None, end_ms: int | None) -> bool:
-    """Can the row group hold one of these ticks, by its statistics?"""
-    by_symbol = group.column(FILE_COLUMNS.index("symbol")).statistics
-    by_time = group.column(FILE_COLUMNS.index("ts_ms")).statistics
-    if by_symbol is None or by_time is None or not (by_symbol.has_min_max and by_time.has_min_max):
+def _may_hold(
+    file: pq.ParquetFile, number: int, symbols: Sequence[str], start_ms: int | None, end_ms: int | None
+) -> bool:
+    """Can the row group hold one of these ticks, by its statistics? Those that make no sense say nothing."""
+    try:
+        by_symbol = _statistics(file, number, FILE_COLUMNS.index("symbol"))
+        by_time = _statistics(file, number, FILE_COLUMNS.index("ts_ms"))
+        if by_symbol is None or by_time is None or not (by_symbol.has_min_max and by_time.has_min_max):
+            return True
+        first, last, earliest, latest = by_symbol.min, by_symbol.max, by_time.min, by_time.max
+    except (*_SENSELESS, OverflowError):
         return True
-    first_ms, last_ms = (int(bound.timestamp() * 1000 + 0.5) for bound in (by_time.min, by_time.max))
+    texts, times = isinstance(first, str) and isinstance(last, str), (earliest, latest)
+    if not texts or not all(isinstance(time, datetime) for time in times) or first > last or earliest > latest:
+        return True
+    first_ms, last_ms = (int(time.timestamp() * 1000 + 0.5) for time in times)
     if (start_ms is not None and last_ms < start_ms) or (end_ms is not None and first_ms >= end_ms):
         return False
-    return any(by_symbol.min <= symbol <= by_symbol.max for symbol in symbols)
+    return any(first <= symbol <= last for symbol in symbols)
+
+
+def _statistics(file: pq.ParquetFile, number: int, column: int) -> pq.Statistics | None:
+    chunk = file.metadata.row_group(number).column(column)
+    if chunk.physical_type != file.schema.column(column).physical_type:  # Arrow would end the process
+        return None
+    return chunk.statistics
 
 
 def _matches(table: pa.Table, symbols: Sequence[str], start_ms: int | None, end_ms: int | None) -> pa.ChunkedArray:

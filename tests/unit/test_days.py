@@ -21,8 +21,8 @@ from hk_tick_collector.days import parquet, scan
 from hk_tick_collector.days.catalog import Catalog
 from hk_tick_collector.days.content import ALGORITHM, DayContent, content_of
 from hk_tick_collector.days.manifest import FORMAT_VERSION, Manifest, claims_of, load_manifest, manifest_path
-from hk_tick_collector.days.order import sort_table, sorted_tables
-from hk_tick_collector.days.schema import COLUMNS, SCHEMA_VERSION, TICKS, VERSION_KEY
+from hk_tick_collector.days.order import _Buckets, sort_table, sorted_tables
+from hk_tick_collector.days.schema import COLUMNS, SCHEMA_VERSION, TICKS, VERSION_KEY, ticks_schema
 from hk_tick_collector.store import reader
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.tickctl import SYMBOLS, day_ticks, record_day
@@ -182,6 +182,68 @@ def test_sorting_in_buckets_gives_the_whole_order(tmp_path: Path, monkeypatch: p
     assert rows_of(nothing_known[0]) == stored(tmp_path / f"{DAY}.db")
 
 
+def test_sorting_in_small_parts_gives_the_same_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NULLs, texts that only some parts have, and a symbol of more rows than are handed on at a time."""
+    writer = DayFileWriter(tmp_path)
+    writer.write(odd_ticks())
+    writer.close()
+    record_day(tmp_path, symbols=["HK.00700", "HK.00005"], count=500)
+    expected = stored(tmp_path / f"{DAY}.db")
+    day = Catalog(tmp_path, tmp_path / "_archive").day(DAY)
+    for bucket_rows, parted_rows, table_rows in ((1, 1, 1000), (300, 64, 100), (10_000, 333, 7), (10_000, 10_000, 501)):
+        monkeypatch.setattr("hk_tick_collector.days.order.BUCKET_ROWS", bucket_rows)
+        monkeypatch.setattr("hk_tick_collector.days.order.PARTED_ROWS", parted_rows)
+        monkeypatch.setattr("hk_tick_collector.days.order.TABLE_ROWS", table_rows)
+        batches = [part for batch in day.batches() for part in halves(batch)]
+        tables = list(sorted_tables(batches, day.rows_by_symbol()))
+        assert {table.schema for table in tables} == {ticks_schema()}
+        assert max(table.num_rows for table in tables) <= table_rows
+        assert [row for table in tables for row in rows_of(table)] == expected
+    few = ("seq", "symbol", "direction", "ts_ms")
+    table = pa.concat_tables(sorted_tables(day.batches(few), {}))
+    assert (table.schema, table.num_rows) == (ticks_schema(few), len(expected))
+    assert list(sorted_tables([], {})) == []
+
+
+def halves(batch: pa.RecordBatch) -> list[pa.RecordBatch]:
+    """Of which each has dictionaries of its own."""
+    middle = batch.num_rows // 2
+    cuts = [batch.slice(0, middle), batch.slice(middle)]
+    fresh = [
+        [part.cast(pa.string()).dictionary_encode() if pa.types.is_dictionary(part.type) else part for part in cut]
+        for cut in cuts
+    ]
+    return [pa.RecordBatch.from_arrays(columns, schema=batch.schema) for columns in fresh]
+
+
+def test_who_needs_no_more_sorted_tables_lets_go_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hk_tick_collector.days.order.TABLE_ROWS", 10)
+    record_day(tmp_path, count=100)
+    tables = Catalog(tmp_path, tmp_path / "_archive").day(DAY).sorted_tables()
+    assert next(tables).num_rows == 10
+    tables.close()
+    assert [thread.name for thread in threading.enumerate() if thread.name.startswith("sort")] == []
+
+
+def test_a_day_that_waits_to_be_sorted_takes_little_memory(tmp_path: Path) -> None:
+    """Per tick a fraction of what it takes in Arrow."""
+    record_day(tmp_path, symbols=[f"HK.{n:05d}" for n in range(1, 11)], count=2000)
+    day = Catalog(tmp_path, tmp_path / "_archive").day(DAY)
+    before = pa.total_allocated_bytes()
+    in_arrow = list(day.batches())
+    arrow_bytes = sum(batch.nbytes for batch in in_arrow)
+    del in_arrow
+    buckets = _Buckets([])
+    for batch in day.batches():
+        buckets.add(batch)
+    del batch
+    tables = buckets.sorted_tables()
+    buckets._part()
+    assert pa.total_allocated_bytes() - before < arrow_bytes / 50
+    assert sum(len(part) for parts in buckets._packed for part in parts) < arrow_bytes / 4
+    assert sum(table.num_rows for table in tables) == 20_000
+
+
 def write_parquet(root: Path, archive_root: Path) -> Path:
     day = Catalog(root, archive_root).day(DAY)
     path = day.parquet
@@ -217,14 +279,12 @@ def test_parquet_holds_the_same_rows_in_order_and_skips_by_symbol_and_time(
     for symbol in ("HK.00001", "HK.00008", "HK.00700", "HK.99999"):
         found = rows_of(parquet.read_symbols(path, [symbol], start_ms=make_tick(2).ts_ms))
         assert found == [row for row in stored(db) if row["symbol"] == symbol and row["ts_ms"] >= make_tick(2).ts_ms]
-    groups = pq.ParquetFile(path).metadata
-    assert groups.num_row_groups > 4
-    wanted = [
-        n for n in range(groups.num_row_groups) if parquet._may_hold(groups.row_group(n), ["HK.00003"], None, None)
-    ]
-    assert 0 < len(wanted) <= 2
-    late = make_tick(0).ts_ms + 3_600_000 * 5
-    assert not any(parquet._may_hold(groups.row_group(n), SYMBOLS, late, None) for n in range(groups.num_row_groups))
+    with parquet.open_file(path) as file:
+        groups = range(file.num_row_groups)
+        assert len(groups) > 4
+        assert 0 < sum(parquet._may_hold(file, n, ["HK.00003"], None, None) for n in groups) <= 2
+        late = make_tick(0).ts_ms + 3_600_000 * 5
+        assert not any(parquet._may_hold(file, n, SYMBOLS, late, None) for n in groups)
 
 
 def test_parquet_that_is_not_ours_newer_or_damaged_is_refused(tmp_path: Path) -> None:

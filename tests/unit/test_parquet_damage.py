@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import random
 import re
+import signal
+import subprocess
+import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +19,7 @@ import pytest
 from hk_tick_collector.core.errors import StoreCorrupt
 from hk_tick_collector.days import parquet
 from tests.tickctl import SYMBOLS, record_day
+from tests.unit import parquet_flips
 from tests.unit.test_days import write_parquet
 
 CUT_SHORT = "is no Parquet file, or one that was cut short"
@@ -96,6 +103,80 @@ def test_one_flipped_bit_in_a_page(archived: Path, tmp_path: Path, column: str) 
             list(parquet.read_batches(path))
         with pytest.raises(StoreCorrupt, match=r"is damaged: "):
             parquet.read_symbols(path, SYMBOLS)
+
+
+def flipped(whole: Path, scratch: Path, bits: list[int]) -> tuple[Counter[str], list[int], list[Any]]:
+    """What became of the reads with each of these bits flipped, the bits over which Arrow ended the process, and the
+    reads that ended in any other way than they may."""
+    counted: Counter[str] = Counter()
+    fatal: list[int] = []
+    wrong: list[Any] = []
+    while bits:
+        done = subprocess.run(
+            [sys.executable, parquet_flips.__file__, whole, scratch], input=" ".join(map(str, bits)),
+            capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+        seen = [json.loads(line) for line in done.stdout.splitlines()]
+        for bit, reader, how in seen:
+            counted[how] += 1
+            if how not in ("same", "refused") and (reader, how) not in UNNOTICED:
+                wrong.append((bit, reader, how))
+        if done.returncode == 0:
+            break
+        assert done.returncode == -signal.SIGABRT, done.stderr
+        position = len(seen) // len(parquet_flips.READERS)
+        fatal.append(bits[position])
+        bits = bits[position + 1 :]
+    return counted, fatal, wrong
+
+
+# The bounds of a row group's symbols and times have no checksum: a group may be skipped that holds what is wanted.
+UNNOTICED = {("read_symbols", "other"), ("some columns", "other")}
+
+
+def test_flipped_bits_in_the_footer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of a day is read as it was or refused; nobody has to expect another exception than ours."""
+    monkeypatch.setattr(parquet, "ROW_GROUP_ROWS", 200)
+    record_day(tmp_path / "day", count=100)
+    whole = write_parquet(tmp_path / "day", tmp_path / "archive")
+    data = whole.read_bytes()
+    bits = random.Random(7).sample(range(8 * footer_start(data), 8 * len(data)), 500)
+    counted, fatal, wrong = flipped(whole, tmp_path / "flipped.parquet", bits)
+    assert wrong == []
+    assert len(fatal) <= 3, "one in five thousand is known"
+    assert counted["refused"] > 400
+    assert counted["same"] > 400
+    assert counted["other"] <= 6
+
+
+def test_flipped_bits_among_the_ticks(archived: Path, tmp_path: Path) -> None:
+    """Every page's checksum is looked at: no bit of a page goes unnoticed by who reads all columns."""
+    data = archived.read_bytes()
+    with pq.ParquetFile(archived) as file:
+        first = min(
+            file.metadata.row_group(0).column(n).dictionary_page_offset
+            or file.metadata.row_group(0).column(n).data_page_offset
+            for n in range(file.metadata.num_columns)
+        )
+    bits = random.Random(7).sample(range(8 * first, 8 * footer_start(data)), 200)
+    counted, fatal, wrong = flipped(archived, tmp_path / "flipped.parquet", bits)
+    assert (wrong, fatal) == ([], [])
+    assert counted["refused"] > 400
+    assert counted["other"] == 0
+
+
+def test_a_bound_that_makes_no_sense_excludes_nothing(archived: Path) -> None:
+    """The statistics of a damaged footer say nothing; the ticks are read and looked at."""
+    with parquet.open_file(archived) as file:
+        column = file.metadata.row_group(0).column(0)
+        bounds = column.statistics.min, column.statistics.max
+    whole = archived.read_bytes()
+    path = archived.with_name("bounds.parquet")
+    for bound, worse in ((bounds[0], b"\xff\xfe.00005"), (bounds[1], b"\xff\xfe.09988"), (bounds[0], b"HK.99999")):
+        start = footer_start(whole)
+        assert whole.count(bound.encode(), start) >= 1
+        path.write_bytes(whole[:start] + whole[start:].replace(bound.encode(), worse))
+        assert parquet.read_symbols(path, SYMBOLS).num_rows == 300 * len(SYMBOLS)
 
 
 def test_the_whole_file_is_read(archived: Path) -> None:

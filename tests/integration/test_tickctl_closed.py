@@ -1,0 +1,112 @@
+"""What ``hk-tickctl`` says to a user who may not read the recorder's files: which one, and what to do."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.tickctl import record_day, tickctl
+from tests.ticks import DAY
+
+COMMANDS = ("day", "gaps", "top", "ticks 700", "bars 700", "status", "export csv -o .", "verify")
+ADVICE = "cannot be read (Permission denied): use sudo, or join the group that the recorder's files belong to"
+# Root reads everything, unless it goes without these two.
+UNDER = ("setpriv", "--bounding-set=-dac_override,-dac_read_search") if os.geteuid() == 0 else ()
+
+pytestmark = pytest.mark.skipif(bool(UNDER) and shutil.which("setpriv") is None, reason="root needs setpriv for it")
+
+
+@pytest.fixture
+def data_root(tmp_path: Path) -> Iterator[Path]:
+    root = tmp_path / "data"
+    record_day(root, count=20)
+    yield root
+    for path in (root, root / "_archive"):  # pytest removes it
+        if path.exists():
+            path.chmod(0o700)
+
+
+def run(command: str, *more: object) -> subprocess.CompletedProcess[str]:
+    return tickctl(*command.split(), *more, under=UNDER)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_settings_that_are_closed(tmp_path: Path, data_root: Path, command: str) -> None:
+    settings = tmp_path / "recorder.env"
+    settings.write_text(f"DATA_ROOT={data_root}\nFUTU_SYMBOLS=HK.00700\n")
+    settings.chmod(0)
+    done = run(command, "--env-file", settings)
+    assert (done.returncode, done.stderr) == (1, f"hk-tickctl: {settings} {ADVICE}\n")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("mode", [0o000, 0o300, 0o400], ids=["closed", "no look inside", "only its names"])
+def test_a_data_root_that_is_closed(data_root: Path, mode: int, command: str) -> None:
+    """Never as if no day were recorded."""
+    data_root.chmod(mode)
+    done = run(command, "--data-root", data_root)
+    assert (done.returncode, done.stderr) == (1, f"hk-tickctl: {data_root} {ADVICE}\n")
+
+
+def test_a_data_root_below_a_closed_directory(tmp_path: Path, data_root: Path) -> None:
+    (tmp_path / "closed").mkdir()
+    below = data_root.rename(tmp_path / "closed" / "data")
+    (tmp_path / "closed").chmod(0)
+    done = run("gaps", "--data-root", below)
+    (tmp_path / "closed").chmod(0o700)
+    assert (done.returncode, done.stderr) == (1, f"hk-tickctl: {tmp_path / 'closed'} {ADVICE}\n")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_day_file_that_is_closed(data_root: Path, command: str) -> None:
+    db = data_root / f"{DAY}.db"
+    db.chmod(0)
+    done = run(command, "--data-root", data_root)
+    if command == "status":
+        assert done.returncode == 1
+        assert f"the newest day file cannot be read: {db} {ADVICE}" in done.stdout
+    elif command == "verify":
+        assert done.returncode == 3, "nothing is archived, and of that it is sure"
+    else:
+        assert (done.returncode, done.stderr) == (1, f"hk-tickctl: {db} {ADVICE}\n")
+        assert done.stdout == "", "no grade is given to a file that nobody looked at"
+    assert not (data_root / "_reports").exists()
+
+
+def test_an_archive_that_is_closed(data_root: Path) -> None:
+    assert tickctl("archive", DAY, data_root=data_root).returncode == 0
+    (data_root / "_archive").chmod(0)
+    done = run("gaps", "--data-root", data_root)
+    assert (done.returncode, done.stderr) == (1, f"hk-tickctl: {data_root / '_archive'} {ADVICE}\n")
+
+
+def test_doctor_says_what_is_closed_and_goes_on(tmp_path: Path, data_root: Path) -> None:
+    settings = tmp_path / "recorder.env"
+    settings.write_text(f"DATA_ROOT={data_root}\nFUTU_SYMBOLS=HK.00700\n")
+    settings.chmod(0)
+    data_root.chmod(0)
+    done = run("doctor --offline", "--env-file", settings, "--data-root", data_root)
+    assert done.returncode == 1
+    assert f"{settings} is closed to this user" in done.stdout
+    assert f"{data_root} is closed to this user" in done.stdout
+    assert done.stdout.count("use sudo, or join the group that the recorder's files belong to") == 2
+
+
+def test_a_target_that_is_closed_is_no_file_of_the_recorder(tmp_path: Path, data_root: Path) -> None:
+    target = tmp_path / "out"
+    target.mkdir()
+    target.chmod(0o500)
+    done = run("export csv", "--data-root", data_root, "-o", target)
+    target.chmod(0o700)
+    assert done.returncode == 1
+    assert ADVICE not in done.stderr
+    assert "name another output" in done.stderr or "write permission" in done.stderr
+
+
+def test_who_may_read_is_not_disturbed(data_root: Path) -> None:
+    assert run("gaps", "--data-root", data_root).returncode == 0
