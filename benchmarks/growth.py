@@ -2,10 +2,10 @@
 
     python -m benchmarks.growth
 
-Part one fills one day file through the recorder's own writer, batches as in a lively market, and compares CPU a row
-around row 100,000 with that around row 10,000,000; between the two places rows go in by larger batches. In both it
-also times each commit, watches the WAL, and times what a health check reads. Part two starts the recorder on five day
-files of five million rows each and times from the simulator's answer to the subscription.
+Part one fills two day files through the recorder's own writer, one to row 100,000 and one to row 10,000,000. Then both
+get batches as in a lively market, in turns, and CPU a row is compared. In both it also times each commit, watches the
+WAL, and times what a health check reads. Part two starts the recorder on five day files of five million rows each and
+times from the simulator's answer to the subscription.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ EARLIER_DAYS = ("20261116", "20261117", "20261118", "20261119", "20261120")
 BATCH_ROWS = 500
 FILL_ROWS = 4000
 PLACE_ROWS = 100_000  # rows that go in at a place, while it is measured
+TURNS = 10
 COLUMNS = (
     "around row", "CPU us/row", "commit p50 ms", "commit p99 ms", "commit max ms", "WAL max MB", "state ms",
     "bytes/row",
@@ -75,43 +76,60 @@ class Place:
         ]
 
 
-def fill(writer: DayFileWriter, source: TickSource, rows: int) -> None:
-    """Rows that only have to be there."""
-    for _ in range(rows // FILL_ROWS):
-        writer.write(source.take(FILL_ROWS))
+class Filling:
+    """One day file on its way, and what was measured while rows went in."""
 
+    def __init__(self, root: Path, rows: int) -> None:
+        """``rows``: that only have to be there."""
+        root.mkdir()
+        self._root = root
+        self._writer, self._source = DayFileWriter(root), TickSource(DAY)
+        self._row = rows
+        self._cpu_sec = 0.0
+        self._commits_ms: list[float] = []
+        self._wal_bytes = 0
+        for _ in range(rows // FILL_ROWS):
+            self._writer.write(self._source.take(FILL_ROWS))
 
-def write_at(writer: DayFileWriter, source: TickSource, root: Path, row: int) -> Place:
-    """Write PLACE_ROWS as the recorder would, from ``row`` on, and look at it."""
-    batches = [source.take(BATCH_ROWS) for _ in range(PLACE_ROWS // BATCH_ROWS)]
-    commits_ms: list[float] = []
-    wal_bytes = 0
-    os.sync()  # filling wrote in minutes what a market brings in hours: the disk shall not still be at it
-    begun_cpu_sec = time.process_time()
-    for batch in batches:
+    def write(self, rows: int) -> None:
+        """Rows as the recorder would write them."""
+        batches = [self._source.take(BATCH_ROWS) for _ in range(rows // BATCH_ROWS)]
+        begun_cpu_sec = time.process_time()
+        for batch in batches:
+            begun_sec = time.perf_counter()
+            self._writer.write(batch)
+            self._commits_ms.append((time.perf_counter() - begun_sec) * 1000)
+            self._wal_bytes = max(self._wal_bytes, self._writer.wal_bytes())
+        self._cpu_sec += time.process_time() - begun_cpu_sec
+
+    def look(self) -> Place:
+        """What it came to; the file is closed."""
+        rows = len(self._commits_ms) * BATCH_ROWS
+        path = day_file(self._root, DAY)
         begun_sec = time.perf_counter()
-        writer.write(batch)
-        commits_ms.append((time.perf_counter() - begun_sec) * 1000)
-        wal_bytes = max(wal_bytes, writer.wal_bytes())
-    cpu_us = (time.process_time() - begun_cpu_sec) / PLACE_ROWS * 1e6
-    begun_sec = time.perf_counter()
-    reader.day_state(day_file(root, DAY))
-    reader.freshness(day_file(root, DAY), 0)
-    state_ms = (time.perf_counter() - begun_sec) * 1000
-    size_bytes = day_file(root, DAY).stat().st_size
-    return Place(row, cpu_us, commits_ms, wal_bytes, state_ms, size_bytes / (row + PLACE_ROWS))
+        reader.day_state(path)
+        reader.freshness(path, 0)
+        state_ms = (time.perf_counter() - begun_sec) * 1000
+        self._writer.close()
+        return Place(
+            self._row,
+            self._cpu_sec / rows * 1e6,
+            self._commits_ms,
+            self._wal_bytes,
+            state_ms,
+            path.stat().st_size / (self._row + rows),
+        )
 
 
 def measure_growth(root: Path, first_row: int, last_row: int) -> list[Place]:
-    """The two places, in one file."""
+    """A file at each of the two places. They take turns: a machine that becomes slower meanwhile slows both."""
     root.mkdir()
-    writer, source = DayFileWriter(root), TickSource(DAY)
-    fill(writer, source, first_row)
-    first = write_at(writer, source, root, first_row)
-    fill(writer, source, last_row - first_row - PLACE_ROWS)
-    last = write_at(writer, source, root, last_row)
-    writer.close()
-    return [first, last]
+    places = [Filling(root / "last", last_row), Filling(root / "first", first_row)]
+    os.sync()  # filling wrote in minutes what a market brings in hours: the disk shall not still be at it
+    for _ in range(TURNS):
+        for place in places:
+            place.write(PLACE_ROWS // TURNS)
+    return [place.look() for place in reversed(places)]
 
 
 def measure_start(directory: Path, rows: int) -> tuple[float, float]:
@@ -145,11 +163,12 @@ def _start(root: Path, day_rows: Path | None) -> float:
 def main(argv: list[str] | None = None) -> int:
     """Exit codes: 0 measured, 1 CPU a row at the end is above ``--max-ratio`` times that at the beginning."""
     parser = rig.parser(str(__doc__).splitlines()[0])
+    parser.add_argument("--first", type=int, default=100_000, help="size of the file at the first place")
     parser.add_argument("--rows", type=int, default=10_000_000, help="size of the file at the second place")
     parser.add_argument("--day-rows", type=int, default=5_000_000, help="rows of the five files at start")
     parser.add_argument("--max-ratio", type=float, help="fail when a row costs more than this against the first place")
     args = parser.parse_args(argv)
-    first_row, last_row, day_rows = 100_000, args.rows, args.day_rows
+    first_row, last_row, day_rows = args.first, args.rows, args.day_rows
     if args.short:
         first_row, last_row, day_rows = 20_000, 300_000, 100_000
     rig.print_machine()
