@@ -359,9 +359,7 @@ def main(argv: list[str] | None = None) -> int:
             (directory / "recorder.log").write_text(day.recorder.output)
         print_tables(day)
         problems = problems_of(day, day.judge())
-    for problem in problems:
-        print(problem, file=sys.stderr)
-    return 1 if problems else 0
+    return rig.exit_code(problems)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -136,6 +136,13 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     return "\n".join(lines)
 
 
+def exit_code(problems: Sequence[str]) -> int:
+    """0 when there are none; else 1, and each is said on standard error."""
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    return 1 if problems else 0
+
+
 def _cell(value: object) -> str:
     if value is None:
         return ""

@@ -11,51 +11,36 @@ day is the first one of its process.
 After each close the market stands still until the recorder has confirmed the day; what its process holds is then
 looked at. Exit code 1 when a tick of the week is missing, doubled or wrong, when a day file's coverage claims anything
 that the truth file does not confirm, when a symbol's day is not proven to its end, or when memory, threads, handles or
-connections grew by more than the margins below.
+connections grew by more than the margins in ``soak_verdict``.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import json
-import os
 import re
 import resource
 import signal
 import sqlite3
 import sys
 import time
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from benchmarks import resources, rig, soak_plan
 from benchmarks.soak_plan import Act
+from benchmarks.soak_verdict import Close, growth, judge, print_tables, unconfirmed
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.sessions import CAS_END_AFTER_MS, DayKind, add_days, close_ms, day_start_ms
 from hk_tick_collector.opend_sim import control
-from hk_tick_collector.opend_sim.check import check as compare
 from hk_tick_collector.opend_sim.instruments import default_symbols
 from hk_tick_collector.opend_sim.simclock import MarketTime
-from tests.faults.lab import Claim, Verdict, day_claims, locked, select
+from tests.faults.lab import locked, select
 from tests.harness import Recorder, Simulator, wait_until
-
-# What one close may have more than an earlier one without having grown. Memory: the margin that the recorder has for a
-# day of five million ticks. A connection that is being replaced has a thread and a socket more for a moment.
-MEMORY_MARGIN_MIB = 10.0
-THREADS_MARGIN = 1
-HANDLES_MARGIN = 1
-FILES_MARGIN = 3  # yesterday's day file with its WAL and index, which is closed half an hour after its last tick
-CONNECTIONS_MARGIN = 0
 
 # The most traded symbol makes some 60 ticks a real second, at any speed: a recorder may be away for 10 s.
 ACTIVITY_PER_SPEED = 25.0
-# What may be said of the evening before: of symbols with more ticks than OpenD shows, or nearly as many.
-BEGAN_IN_MID_SESSION = "recording began in mid-session"
-HEAD_NOT_PROVEN = "the day's first ticks are not proven"
 STEP_SEC = 0.02
 PROGRESS_SEC = 20.0
 SETTLE_LIMIT_SEC = 30.0
@@ -77,17 +62,6 @@ class Size:
 
 WEEK = Size(first_day="20261221", days=5, speed=100.0, symbols=150, pause_sec=9.0)
 SHORT = Size(first_day="20261223", days=2, speed=1000.0, symbols=40, pause_sec=3.0)
-
-
-@dataclass(frozen=True)
-class Close:
-    """The end of one day."""
-
-    day: str
-    pid: int
-    holdings: resources.Holdings
-    settled_sec: float  # from the moment the market stood still until everything was confirmed
-    unproven: int  # symbols, when the market went on
 
 
 class Week:
@@ -307,106 +281,6 @@ class Week:
         return "\n".join(self.recorder.lines[-60:])
 
 
-def unconfirmed(data_root: Path, day: str, end_ms: int) -> list[str]:
-    """Symbols of which no pull has confirmed that nothing came until ``end_ms`` but what is stored."""
-    query = "SELECT symbol FROM coverage WHERE verified_until_ms IS NULL OR verified_until_ms < ?"
-    return [row["symbol"] for row in select(data_root / f"{day}.db", query, end_ms)]
-
-
-def judge(week: Week) -> tuple[list[list[object]], list[str]]:
-    """Rows of the table of days, and everything that is wrong."""
-    found = compare(week.simulator.truth, week.data_root)
-    report: dict[str, Any] = json.loads(found.to_json())
-    problems = [f"{report[name]} ticks {name}" for name in ("missing", "extra", "wrong", "duplicate") if report[name]]
-    if problems:
-        problems.append(found.text())
-    claims = day_claims(week.simulator.truth, week.data_root)
-    try:
-        Verdict(report, claims, "").assert_true_claims()
-    except AssertionError as exc:
-        problems.append(f"a day file claims what is not so: {exc}")
-    by_day: dict[str, list[Claim]] = {}
-    for claim in claims:
-        by_day.setdefault(claim.day, []).append(claim)
-    problems += week.left_undone()
-    rows: list[list[object]] = []
-    for day, kind in [(week.eve, "from 15:55 on"), *week.days]:
-        states = Counter(claim.coverage["state"] for claim in by_day.get(day, []))
-        stored = sum(claim.coverage["stored_ticks"] for claim in by_day.get(day, []))
-        settled = next((close.settled_sec for close in week.closes if close.day == day), None)
-        rows.append([day, str(kind), stored, states["proven"], states["missing"], states["unproven"], settled])
-        end_ms = close_ms(day, TradingCalendar().day_kind(day)) + CAS_END_AFTER_MS
-        late = unconfirmed(week.data_root, day, end_ms)
-        problems += [f"{day} {symbol}: its last ticks were not confirmed" for symbol in late]
-        problems += [_unproven_problem(claim) for claim in by_day.get(day, []) if not _as_it_should_be(claim, week.eve)]
-    return rows, problems
-
-
-def _as_it_should_be(claim: Claim, eve: str) -> bool:
-    """Proven; or on the evening before, when recording began in mid-session, and only the beginning is in doubt."""
-    state, reason = claim.coverage["state"], claim.coverage["reason"]
-    if state == "proven" or claim.day != eve:
-        return bool(state == "proven")
-    return [gap["reason"] for gap in claim.gaps] == [BEGAN_IN_MID_SESSION] or reason == HEAD_NOT_PROVEN
-
-
-def _unproven_problem(claim: Claim) -> str:
-    return f"{claim.day} {claim.symbol} is {claim.coverage['state']}: {claim.coverage['reason']}"
-
-
-def growth(closes: Sequence[Close]) -> list[str]:
-    """What grew by more than its margin between closes of one process.
-
-    On the first day the process is started anew, so the first day that it saw whole is the measure, if others follow.
-    """
-    first = 1 if len(closes) > 2 else 0
-    base, problems = closes[first], []
-    for close in closes[first + 1 :]:
-        if close.pid != base.pid:
-            problems.append(f"{close.day}: pid {close.pid} instead of {base.pid}, so growth cannot be seen")
-        for name, margin in (
-            ("rss_mib", MEMORY_MARGIN_MIB),
-            ("threads", THREADS_MARGIN),
-            ("other_handles", HANDLES_MARGIN),
-            ("files", FILES_MARGIN),
-            ("connections", CONNECTIONS_MARGIN),
-        ):
-            more = getattr(close.holdings, name) - getattr(base.holdings, name)
-            if more > margin:
-                problems.append(f"{close.day}: {name} grew by {more:g} since {base.day}, allowed {margin:g}")
-    return problems
-
-
-def report_lines(lines: Sequence[str]) -> list[list[object]]:
-    """How often each warning and error was logged."""
-    counts: Counter[tuple[str, str]] = Counter()
-    for line in lines:
-        words = line.split()
-        if len(words) > 3 and words[1] in ("WARNING", "ERROR", "CRITICAL"):
-            counts[words[1], " ".join(words[2:4]) if words[2] == "WATCHDOG" else words[2]] += 1
-    return [[level, name, number] for (level, name), number in sorted(counts.items())]
-
-
-def print_tables(week: Week, days: list[list[object]], took_sec: float) -> None:
-    """All that was seen."""
-    print()
-    print(rig.table(["day", "trading", "ticks", "proven", "missing", "unproven", "confirmed s"], days))
-    print()
-    columns = ["after the close of", "pid", "RSS MiB", "peak MiB", "threads", "handles", "files", "connections"]
-    rows: list[list[object]] = []
-    for close in week.closes:
-        seen = close.holdings
-        sizes = [seen.rss_mib, seen.peak_mib, seen.threads, seen.handles, seen.files, seen.connections]
-        rows.append([close.day, str(close.pid), *sizes])
-    print(rig.table(columns, rows))
-    print()
-    print(rig.table(["level", "line", "times"], report_lines([*week.log, *week.recorder.lines])))
-    print(
-        f"\n{week.plan.faults} faults, {week.starts} starts of the recorder, {took_sec / 60:.1f} minutes, "
-        f"load {os.getloadavg()[1]:.1f}"
-    )
-
-
 def main(argv: list[str] | None = None) -> int:
     """Exit codes: 0 all stored, proven and nothing grew, 1 not so."""
     args = _parser().parse_args(argv)
@@ -433,9 +307,7 @@ def main(argv: list[str] | None = None) -> int:
             (directory / "recorder.log").write_text("\n".join([*week.log, *week.recorder.lines]))
         print_tables(week, days, time.monotonic() - begun_sec)
         problems += growth(week.closes)
-    for problem in problems:
-        print(problem, file=sys.stderr)
-    return 1 if problems else 0
+    return rig.exit_code(problems)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from zoneinfo import ZoneInfo
 
 from hk_tick_collector.core.errors import TickRejected
-from hk_tick_collector.core.tick import SEQ_COUNTER_BITS, RejectedTick, Tick
+from hk_tick_collector.core.tick import SEQ_COUNTER_BITS, WITNESS_TOLERANCE_MS, RejectedTick, Tick
 
 # Qot_Common.TickerDirection, TickerType and PushDataType under the names the SDK gives them; a test holds them equal.
 DIRECTIONS = {1: "BUY", 2: "SELL", 3: "NEUTRAL"}
@@ -60,8 +60,6 @@ PUSH_DATA_TYPES = {1: "REALTIME", 2: "BYDISCONN", 3: "CACHE"}
 
 QOT_MARKET_HK = 1  # Qot_Common.QotMarket_HK_Security
 
-# The sequence's second was 2 s behind the time string in one of 18 documented rows; more than this is disagreement.
-TOLERANCE_MS = 5_000
 EARLIEST_YEAR = 2000
 SECOND_CACHE_ENTRIES = 4_096
 INT64_MAX = (1 << 63) - 1
@@ -141,6 +139,7 @@ class TickMapper:
         ticks: list[Tick] = []
         stats, seconds = self.stats, self._seconds
         unsequenced_rows = 0
+        most_ms = WITNESS_TOLERANCE_MS
         # One body for the whole way of a tick: a method for each tick and its own constructor cost 0.3 us of 1.5.
         for message in messages:
             price = message.price
@@ -169,9 +168,9 @@ class TickMapper:
             except TickRejected as exc:
                 rejected.append(RejectedTick(symbol, str(exc), raw_fields(message), recv_ts_ms))
                 continue
-            if timestamp_sec > 0.0 and not -TOLERANCE_MS <= ts_ms - timestamp_sec * 1000.0 <= TOLERANCE_MS:
+            if timestamp_sec > 0.0 and not -most_ms <= ts_ms - timestamp_sec * 1000.0 <= most_ms:
                 stats.timestamp_disagree_rows += 1
-            if seq is not None and not -TOLERANCE_MS <= ts_ms - (seq >> SEQ_COUNTER_BITS) * 1000 <= TOLERANCE_MS:
+            if seq is not None and not -most_ms <= ts_ms - (seq >> SEQ_COUNTER_BITS) * 1000 <= most_ms:
                 stats.sequence_disagree_rows += 1
             ticks.append(
                 _new_tuple(

@@ -24,12 +24,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,6 +44,7 @@ from hk_tick_collector.feed.answers import (
     UserInfo,
 )
 from hk_tick_collector.feed.frames_in import FrameCutter, WireStats
+from hk_tick_collector.feed.no_home import lent_home
 from hk_tick_collector.feed.no_pandas import pandas_later
 
 __all__ = [
@@ -60,38 +58,7 @@ __all__ = [
     "replace_dead_network_thread",
 ]
 
-
-_STAND_IN = "hk-tick-collector-home-"
-
-
-@contextmanager
-def _ensure_home() -> Iterator[None]:
-    """futu opens a log file under $HOME when it is imported, and raises when it cannot (point 7)."""
-    home = os.environ.get("HOME")
-    if home and os.access(home, os.W_OK):
-        yield
-        return
-    with tempfile.TemporaryDirectory(prefix=_STAND_IN) as stand_in:
-        os.environ["HOME"] = stand_in
-        try:
-            yield
-            _close_file_log()
-        finally:
-            del os.environ["HOME"]
-            if home is not None:
-                os.environ["HOME"] = home
-
-
-def _close_file_log() -> None:
-    """Let the SDK log to no file. Left open, a rotation after a day would look for the directory that is gone."""
-    from futu.common.ft_logger import logger  # noqa: PLC0415 - importing it opens the file
-
-    logger.file_logger.removeHandler(logger.fileHandler)
-    logger.fileHandler.close()
-    logger.file_logger.addHandler(logging.NullHandler())  # with no handler at all warnings would go to stderr
-
-
-with _ensure_home(), pandas_later():
+with lent_home() as home_is_lent, pandas_later():
     import futu
     from futu.common.constant import DEFAULT_INIT_PRI_KEY_FILE, ProtoId, SubType
     from futu.common.ft_logger import logger as _sdk_logger
@@ -116,6 +83,11 @@ with _ensure_home(), pandas_later():
         SubscriptionQuery,
         TickerQuery,
     )
+
+    if home_is_lent:  # left open, the file's rotation after a day would look for a directory that is gone
+        _sdk_logger.file_logger.removeHandler(_sdk_logger.fileHandler)
+        _sdk_logger.fileHandler.close()
+        _sdk_logger.file_logger.addHandler(logging.NullHandler())  # with no handler at all warnings would go to stderr
 
 log = logging.getLogger(__name__)
 

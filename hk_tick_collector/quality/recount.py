@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from hk_tick_collector.core.tick import PUSH_TYPE_PUSH, SEQ_COUNTER_BITS, SEQ_COUNTER_MASK
+from hk_tick_collector.core.tick import PUSH_TYPE_PUSH, SEQ_COUNTER_BITS, SEQ_COUNTER_MASK, WITNESS_TOLERANCE_MS
 from hk_tick_collector.market.sessions import (
     CAS_RANDOM_CLOSE_AFTER_MS,
     DAY_MS,
@@ -37,8 +37,6 @@ COLUMNS = ("symbol", "ts_ms", "seq", "recv_ts_ms", "opend_recv_ts_ms", "tick_typ
 AUCTION = "AUCTION"
 NOT_GIVEN = "none"  # a tick's type or direction that OpenD left out
 LATE_MS = 5_000  # OpenD has a tick 35-444 ms after its event; what takes longer was repaired, or held up
-# As in feed/mapping.py: the sequence's second was 2 s behind the time string in one of 18 documented rows.
-WITNESS_TOLERANCE_MS = 5_000
 MINUTES, HEAT_SLOTS = 1440, 288  # of a day; a slot of the heat map is five minutes
 _LAG_EDGES_MS = np.geomspace(1.0, 1e7, 256)  # 6.5 % wide each
 

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from hk_tick_collector.core.errors import RowRefused, StoreBusy, StoreCorrupt, StoreError, StoreUnavailable
 from hk_tick_collector.core.logline import event
-from hk_tick_collector.core.tick import MARKET_HK, PROVIDER_FUTU, Tick
+from hk_tick_collector.core.tick import MARKET_HK, PROVIDER_FUTU, WITNESS_TOLERANCE_MS, Tick
 from hk_tick_collector.store.layout import FILE_MODE, make_dir, move_companions, set_aside_path, sync_dir
 
 APPLICATION_ID = int.from_bytes(b"HKTK", "big")
@@ -36,8 +36,7 @@ PAGE_SIZE_BYTES = 4096
 CACHE_SIZE_KIB = 16 * 1024
 # A reader that pauses a checkpoint lets the WAL grow; give the disk back once it is reset.
 WAL_KEEP_BYTES = 64 * 1024 * 1024
-# How far a sequence's second may lie from the tick's own: 2 s were seen (core.tick).
-SEQ_SECOND_SLACK = 5
+SEQ_SECOND_SLACK = WITNESS_TOLERANCE_MS // 1000
 
 _log = logging.getLogger(__name__)
 

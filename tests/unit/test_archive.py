@@ -613,6 +613,22 @@ def test_what_cannot_be_the_same_tick_is_there_twice_and_nothing_else(place: Pla
     assert place.bring_back().action == "unchanged"
 
 
+def test_a_tick_of_another_market_or_provider_keeps_its_own_when_it_is_joined(place: Place) -> None:
+    """The recorder's own rows are all HK and futu; a file of another program may say otherwise."""
+    record(place, day_ticks("HK.00700", 10, DAY))
+    with contextlib.closing(sqlite3.connect(place.db)) as conn:
+        conn.execute("UPDATE ticks SET market = 'XX', provider = 'other' WHERE rowid <= 5")
+        conn.commit()
+    before = rows(place.db)
+    place.put_away(SQLITE)
+    place.lose_day_file()
+    record(place, day_ticks("HK.00700", 10, DAY)[7:])
+    assert place.bring_back().added_rows == 7
+    columns = [ROW_COLUMNS.index(name) for name in ("seq", "market", "provider")]
+    joined = sorted([row[n] for n in columns] for row in rows(place.db))
+    assert joined == sorted([row[n] for n in columns] for row in before)
+
+
 def test_a_file_in_use_is_not_joined(place: Place, beside: Beside) -> None:
     record(place, day_ticks("HK.00005", 10, DAY))
     place.put_away()
