@@ -1,0 +1,111 @@
+"""The table of boxes in docs/architecture.md is what import-linter holds: every import that is not in it is refused."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = "hk_tick_collector"
+WRITER = "store.writer"
+_ROW = re.compile(r"^\| (?P<boxes>`\w+`(?:, `\w+`)*) \|[^|]*\| (?P<allowed>[^|]+) \|$", re.MULTILINE)
+
+
+def read_table() -> dict[str, set[str]]:
+    """What each box may import of the others."""
+    text = (ROOT / "docs/architecture.md").read_text()
+    section = text.partition("| box | holds | may import |")[2].partition("\n\n")[0]
+    table: dict[str, set[str]] = {}
+    for row in _ROW.finditer(section):
+        above = {*table, WRITER}
+        for box in re.findall(r"`(\w+)`", row["boxes"]):
+            table[box] = above if row["allowed"].startswith("all above") else _named(row["allowed"])
+    return table
+
+
+def _named(allowed: str) -> set[str]:
+    names = set() if allowed == "nothing of ours" else set(allowed.split(", "))
+    if "store" in names:
+        names.add(WRITER)
+    return {name.removesuffix("*") for name in names}
+
+
+TABLE = read_table()
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    shutil.copytree(ROOT / PACKAGE, tmp_path / PACKAGE, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    return tmp_path
+
+
+def lint(tree: Path) -> subprocess.CompletedProcess[str]:
+    command = [Path(sys.executable).with_name("lint-imports"), "--no-cache", "--no-logo"]
+    return subprocess.run(command, cwd=tree, capture_output=True, text=True, timeout=60, check=False)
+
+
+def add_imports(tree: Path, box: str, names: set[str]) -> str:
+    """Let a box import each of ``names``; the module that does it."""
+    module = box if (tree / PACKAGE / f"{box}.py").exists() else f"{box}.intruder"
+    path = tree / PACKAGE / f"{module.replace('.', '/')}.py"
+    with path.open("a") as file:
+        file.writelines(f"import {name if name == 'futu' else f'{PACKAGE}.{name}'}\n" for name in sorted(names))
+    return f"{PACKAGE}.{module}"
+
+
+def test_the_table_names_every_box() -> None:
+    found = {path.stem for path in (ROOT / PACKAGE).iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    assert set(TABLE) == found - {"__init__", "__main__"}
+
+
+@pytest.mark.parametrize("box", sorted(TABLE))
+def test_what_the_table_leaves_out_is_refused(box: str, copy: Path) -> None:
+    forbidden = {*TABLE, WRITER} - TABLE[box] - {box} - ({WRITER} if box == "store" else set())
+    if box != "opend_sim":
+        forbidden.add("futu")
+    module = add_imports(copy, box, forbidden)
+    checked = lint(copy)
+    assert checked.returncode == 1, checked.stdout + checked.stderr
+    told = re.sub(r"\s+", " ", checked.stdout)
+    not_seen = {n for n in forbidden if not re.search(rf"{re.escape(module)} -> (\w+\.)?{re.escape(n)} \(l\.", told)}
+    assert not not_seen, checked.stdout
+
+
+@pytest.mark.parametrize(
+    ("box", "name"),
+    [
+        ("core", "query"),
+        ("store", "query"),
+        ("feed", "query"),
+        ("ingest", "archive"),
+        ("query", "archive"),
+        ("archive", "quality"),
+        ("days", "store.writer"),
+    ],
+)
+def test_one_forbidden_import_is_enough(box: str, name: str, copy: Path) -> None:
+    module = add_imports(copy, box, {name})
+    checked = lint(copy)
+    assert checked.returncode == 1, checked.stdout + checked.stderr
+    assert f"{module} -> {PACKAGE}.{name}" in re.sub(r"\s+", " ", checked.stdout)
+
+
+def test_what_the_table_allows_is_accepted(copy: Path) -> None:
+    for box, allowed in TABLE.items():
+        add_imports(copy, box, allowed)
+    checked = lint(copy)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_a_box_that_nobody_put_into_a_line_is_refused(copy: Path) -> None:
+    (copy / PACKAGE / "annex").mkdir()
+    (copy / PACKAGE / "annex/__init__.py").touch()
+    checked = lint(copy)
+    assert checked.returncode == 1, checked.stdout + checked.stderr
+    assert "annex" in checked.stdout
