@@ -54,6 +54,12 @@ def seq_epoch_sec(seq: int) -> int:
     return seq >> SEQ_COUNTER_BITS
 
 
+def same_moment(a_ms: int, b_ms: int) -> bool:
+    """May two channels mean one moment by these times? Some tell a trade's time to the millisecond, others cut it to
+    the second: equal, or of one second and one of them without milliseconds."""
+    return a_ms == b_ms or (a_ms // 1000 == b_ms // 1000 and (a_ms % 1000 == 0 or b_ms % 1000 == 0))
+
+
 class RejectedTick(NamedTuple):
     """A tick that could not be mapped or stored: kept whole in the quarantine file with the reason."""
 

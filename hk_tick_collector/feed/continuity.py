@@ -24,7 +24,7 @@ from itertools import pairwise
 from hk_tick_collector.core.facts import PUSH_PULL_DISAGREE, Fact, GapFound, HeadProven, StoredTrack, Unproven, Verified
 from hk_tick_collector.core.logline import event
 from hk_tick_collector.core.ranges import CounterRanges
-from hk_tick_collector.core.tick import SEQ_COUNTER_MASK, Tick, seq_counter, seq_epoch_sec
+from hk_tick_collector.core.tick import SEQ_COUNTER_MASK, Tick, same_moment, seq_counter, seq_epoch_sec
 from hk_tick_collector.feed.mapping import without_sequences
 
 log = logging.getLogger(__name__)
@@ -321,12 +321,11 @@ class Continuity:
         if track.distrust or not track.recent or not pulled:
             return
         by_seq = {tick.seq: tick for tick in pulled}
-        contents = {_content(tick): tick for tick in pulled}
         for pushed in track.recent:
             same = by_seq.get(pushed.seq)
-            if same is not None and _content(same) == _content(pushed):
+            if same is not None and _looks_like(same, pushed):
                 track.confirmed = True
-            elif same is not None or (_content(pushed) in contents and not _is_a_twin(pushed, track, pulled)):
+            elif same is not None or _is_numbered_otherwise(pushed, track, pulled):
                 self._distrust(symbol, track, PUSH_PULL_DISAGREE, facts)
                 return
 
@@ -368,18 +367,24 @@ def _goes_back(ticks: Sequence[Tick]) -> bool:
     )
 
 
-def _is_a_twin(pushed: Tick, track: _Track, pulled: Sequence[Tick]) -> bool:
-    """May the answer hold an equal trade instead of this one, which lies just beyond its beginning or end?
+def _is_numbered_otherwise(pushed: Tick, track: _Track, pulled: Sequence[Tick]) -> bool:
+    """Does the answer, which lacks its sequence, hold this trade under another one?
 
-    Large orders are filled in equal parts within a millisecond, and OpenD does not get all of them at once. The twin
-    then has a number among those we know; under another numbering it would not.
+    It may also hold an equal trade instead, if this one lies just beyond its beginning or end. Large orders are filled
+    in equal parts within a millisecond, and OpenD does not get all of them at once. The twin then has a number among
+    those we know; under another numbering it would not.
     """
-    twins = [tick.seq for tick in pulled if _content(tick) == _content(pushed)]
+    twins = [tick.seq for tick in pulled if _looks_like(tick, pushed)]
     first, last = pulled[0].seq, pulled[-1].seq
-    if pushed.seq is None or first is None or last is None or first <= pushed.seq <= last:
-        return False
-    return all(seq is not None and track.seen.first <= seq_counter(seq) <= track.seen.last for seq in twins)
+    if not twins or pushed.seq is None or first is None or last is None or first <= pushed.seq <= last:
+        return bool(twins)
+    return not all(seq is not None and track.seen.first <= seq_counter(seq) <= track.seen.last for seq in twins)
 
 
-def _content(tick: Tick) -> tuple[int, float | None, int | None, float | None]:
-    return tick.ts_ms, tick.price, tick.volume, tick.turnover
+def _looks_like(tick: Tick, other: Tick) -> bool:
+    return (
+        tick.price == other.price
+        and tick.volume == other.volume
+        and tick.turnover == other.turnover
+        and same_moment(tick.ts_ms, other.ts_ms)
+    )

@@ -271,6 +271,22 @@ def test_a_pull_with_another_price_under_the_same_number_disagrees() -> None:
     assert unproven(continuity) == [PUSH_PULL_DISAGREE]
 
 
+def test_a_pull_that_tells_no_milliseconds_agrees() -> None:
+    continuity = Watched()
+    continuity.push(1, 2, 3)
+    cut = [tick(n)._replace(ts_ms=tick(n).ts_ms // 1000 * 1000) for n in (1, 2, 3)]
+    assert cut != [tick(n) for n in (1, 2, 3)]
+    assert continuity.pull(cut) == []
+    assert (unproven(continuity), continuity.unconfirmed(["HK.00700"])) == ([], [])
+
+
+def test_a_pull_without_milliseconds_and_under_other_numbers_disagrees() -> None:
+    continuity = Watched()
+    continuity.push(1, 2, 3)
+    continuity.pull([tick(n)._replace(seq=SECOND << 32 | n + 7000, ts_ms=tick(n).ts_ms // 1000 * 1000) for n in (1, 2)])
+    assert unproven(continuity) == [PUSH_PULL_DISAGREE]
+
+
 def twin(counter: int) -> Tick:
     """One of several equal trades of one millisecond."""
     return tick(counter, second=SECOND)._replace(ts_ms=SECOND * 1000)
