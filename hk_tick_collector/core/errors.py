@@ -43,6 +43,10 @@ class StoreUnavailable(StoreError):
     """The disk or the file system refuses writes (full, read-only, I/O error)."""
 
 
+class StoreFault(StoreUnavailable):
+    """The recorder's own code failed while storing; the rows are still ours."""
+
+
 class StoreCorrupt(StoreError):
     """SQLite calls the day file damaged, or it is not a file of ours."""
 

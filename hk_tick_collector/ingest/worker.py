@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from hk_tick_collector.core.backoff import Backoff
 from hk_tick_collector.core.clock import Clock
-from hk_tick_collector.core.errors import RowRefused, StoreBusy, StoreCorrupt, StoreError
+from hk_tick_collector.core.errors import RowRefused, StoreBusy, StoreCorrupt, StoreError, StoreFault
 from hk_tick_collector.core.facts import Fact
 from hk_tick_collector.core.logline import RateLimitedLog, event
 from hk_tick_collector.core.progress import IngestProgress
@@ -42,6 +42,8 @@ IDLE_CHECK_SEC = 1.0
 # Nobody sends ticks of a day this long after its last one: its file is checkpointed and closed, its WAL goes.
 DAY_IDLE_CLOSE_SEC = 1800.0
 CLOSE_TIMEOUT_SEC = 10.0
+# After so many failures of our own code in one way, the batch is taken apart: is one of its rows to blame?
+FAULTS_BEFORE_ISOLATION = 3
 # Rows of a batch whose latency is looked at: 25 us a commit at most, whatever the batch holds.
 LATENCY_SAMPLE_ROWS = 16
 
@@ -84,6 +86,7 @@ class PersistWorker:
         self._day_written: dict[str, float] = {}  # open days and when they were last written, monotonic
         self._commit_started = 0.0
         self._rows_per_sec = 0.0
+        self._fault, self._same_faults = "", 0  # of our own code, since the last commit
         self._retry = Backoff(options.retry_min_sec, options.retry_max_sec)
         self._log = RateLimitedLog(log)
         self._writer = WriterThread(make_writer, "writer-1")
@@ -208,59 +211,72 @@ class PersistWorker:
         while True:
             self._commit_started = self._clock.monotonic()
             try:
-                result = await self._writer.call(lambda writer: writer.write(batch, facts))
-            except RowRefused:
-                result = await self._store_without_poison(batch, facts)
+                result = await self._write(batch, facts)
+                break
             except StoreCorrupt as exc:
                 await self._set_aside(exc)
-                continue
             except StoreError as exc:
                 await self._wait_retry(exc)
-                continue
-            self._in_hand = ()
-            self._retry.reset()
-            self._note_commit(result, batch)
-            return
+                if self._is_fault_of_ours(exc):
+                    batch, facts = self._with_company(batch, facts)
+        self._in_hand = ()
+        self._retry.reset()
+        self._fault, self._same_faults = "", 0
+        self._note_commit(result, batch)
+
+    async def _write(self, batch: Sequence[Tick], facts: Sequence[Fact]) -> WriteResult:
+        """One attempt. Rows that are refused for what they are go into quarantine, and the others are stored."""
+        if not self._isolating:
+            try:
+                return await self._writer.call(lambda writer: writer.write(batch, facts))
+            except RowRefused:
+                isolated = self._writer.call(lambda writer: writer.isolate(batch, facts))
+        else:
+            isolated = self._writer.call(lambda writer: writer.isolate_fault(batch, facts))
+        result, refused = await isolated
+        self._progress.poison_rows += len(refused)
+        self._quarantine.add_refused(refused, self._clock.now_ms())
+        return result
+
+    def _is_fault_of_ours(self, error: StoreError) -> bool:
+        """Did our own code fail, so often in the same way that a row may be the reason?"""
+        if not isinstance(error, StoreFault):
+            return False
+        self._same_faults = self._same_faults + 1 if str(error) == self._fault or self._isolating else 1
+        self._fault = str(error)
+        return self._isolating
+
+    @property
+    def _isolating(self) -> bool:
+        return self._same_faults >= FAULTS_BEFORE_ISOLATION
+
+    def _with_company(self, batch: Sequence[Tick], facts: Sequence[Fact]) -> tuple[Sequence[Tick], Sequence[Fact]]:
+        """Rows of the queue join those in hand: a row is known as the faulty one only by others that can be stored."""
+        room = self._options.batch_rows * BACKLOG_BATCHES - len(batch)
+        if room > 0:
+            more, more_facts = self._queue.take(room)
+            self._progress.out_rows += len(more)
+            batch, facts = [*batch, *more], [*facts, *more_facts]
+            self._in_hand = batch
+        return batch, facts
 
     def _note_rate(self, rows: int) -> None:
         """Rows a second, smoothed over the last batches."""
         since_sec = max(self._clock.monotonic() - self._commit_started, 1e-3)
         self._rows_per_sec += RATE_SMOOTHING * (rows / since_sec - self._rows_per_sec)
 
-    async def _store_without_poison(self, batch: Sequence[Tick], facts: Sequence[Fact]) -> WriteResult:
-        """SQLite refuses a row of the batch: store the others, put the poison into quarantine."""
-        refused: list[tuple[Tick, str]] = []
-
-        def isolate(writer: DayFileWriter) -> WriteResult:
-            result, poison = writer.isolate(batch, facts)
-            refused.extend(poison)
-            return result
-
-        while True:
-            try:
-                result = await self._writer.call(isolate)
-                break
-            except StoreCorrupt as exc:  # the file may break while its rows are taken apart
-                refused.clear()
-                await self._set_aside(exc)
-            except StoreError as exc:
-                refused.clear()
-                await self._wait_retry(exc)
-        self._progress.poison_rows += len(refused)
-        self._quarantine.add_refused(refused, self._clock.now_ms())
-        return result
-
     async def _set_aside(self, error: StoreCorrupt) -> None:
         """A damaged or foreign day file: move it away loudly, so that the retry begins a new one."""
         self._note_error(error)
 
-        def move(writer: DayFileWriter) -> None:
-            if writer.failed_day is not None:
-                writer.set_aside(writer.failed_day, str(error))
-                self._progress.files_set_aside += 1
+        def move(writer: DayFileWriter) -> bool:
+            if writer.failed_day is None:
+                return False
+            writer.set_aside(writer.failed_day, str(error))
+            return True
 
         try:
-            await self._writer.call(move)
+            self._progress.files_set_aside += await self._writer.call(move)
         except StoreError as exc:
             await self._wait_retry(exc)
 

@@ -13,8 +13,9 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
-from hk_tick_collector.core.errors import StoreError, StoreUnavailable
+from hk_tick_collector.core.errors import StoreUnavailable
 from hk_tick_collector.core.logline import event
+from hk_tick_collector.store.connect import as_store_error
 from hk_tick_collector.store.writer import DayFileWriter
 
 log = logging.getLogger(__name__)
@@ -31,6 +32,7 @@ class WriterThread:
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._waiting: set[asyncio.Future[object]] = set()
         self._writer = make_writer()
+        self._data_root = self._writer.data_root
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
@@ -43,7 +45,8 @@ class WriterThread:
         return self._writer.wal_bytes()
 
     async def call(self, job: Callable[[DayFileWriter], T]) -> T:
-        """Run ``job(writer)`` on the thread. Raises what it raises, or ``StoreUnavailable`` when abandoned."""
+        """Run ``job(writer)`` on the thread. Raises ``StoreError`` alone, whatever the job met; ``StoreUnavailable``
+        when the thread was abandoned."""
         future: asyncio.Future[object] = self._loop.create_future()
         self._waiting.add(future)
         self._jobs.put((job, future))
@@ -79,13 +82,16 @@ class WriterThread:
             try:
                 result = call(self._writer)
             except Exception as exc:  # noqa: BLE001 (edge: whatever it is belongs to the waiting loop)
-                self._answer(future, None, exc)
+                error = as_store_error(exc, self._data_root)
+                if error is not exc:
+                    error.__cause__ = exc
+                self._answer(future, None, error)
             else:
                 self._answer(future, result, None)
         try:
             self._writer.close()
-        except StoreError as exc:
-            log.warning(event("writer_close_failed", error=str(exc)))
+        except Exception as exc:  # noqa: BLE001 (edge: nobody waits for it, and the next writer is at work)
+            log.warning(event("writer_close_failed", error=exc))
 
     def _answer(self, future: asyncio.Future[object], result: object, error: Exception | None) -> None:
         def finish() -> None:

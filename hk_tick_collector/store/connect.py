@@ -19,7 +19,14 @@ from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
-from hk_tick_collector.core.errors import RowRefused, StoreBusy, StoreCorrupt, StoreError, StoreUnavailable
+from hk_tick_collector.core.errors import (
+    RowRefused,
+    StoreBusy,
+    StoreCorrupt,
+    StoreError,
+    StoreFault,
+    StoreUnavailable,
+)
 from hk_tick_collector.core.logline import event
 from hk_tick_collector.core.tick import MARKET_HK, PROVIDER_FUTU, WITNESS_TOLERANCE_MS, Tick
 from hk_tick_collector.store.layout import FILE_MODE, make_dir, move_companions, set_aside_path, sync_dir
@@ -190,9 +197,9 @@ def open_day_file(path: Path, options: SqliteOptions, timeout_ms: int | None = N
 
 def _make_file(path: Path) -> None:
     """Create the file ourselves: SQLite would give it to everybody to read."""
-    if path.is_dir():
-        raise StoreCorrupt(f"{path} is a directory; a day file is wanted there: move it away")
     try:
+        if path.is_dir():
+            raise StoreCorrupt(f"{path} is a directory; a day file is wanted there: move it away")
         if not path.parent.exists():
             make_dir(path.parent)
         if not path.exists():
@@ -228,6 +235,18 @@ def unavailable(path: Path, exc: OSError) -> StoreUnavailable:
     }
     cure = cures.get(exc.errno or 0, "check the disk and the kernel log")
     return StoreUnavailable(f"{path}: {exc.strerror or exc}; {cure}")
+
+
+def as_store_error(exc: Exception, path: Path) -> StoreError:
+    """Whatever an operation on ``path`` raised, as one of ours: a fault of the machine, of the file, of a row, or, when
+    it is none of these, of the recorder's own code. None of them ends the recording."""
+    if isinstance(exc, StoreError):
+        return exc
+    if isinstance(exc, OSError):
+        return unavailable(path, exc)
+    if isinstance(exc, SQLITE_ERRORS):
+        return translate(exc, path)
+    return StoreFault(f"{path}: {exc!r}; a fault of the recorder itself, please report it with the lines below")
 
 
 def _set_pragmas(conn: sqlite3.Connection, options: SqliteOptions) -> None:
@@ -336,6 +355,7 @@ _BY_TEXT: tuple[tuple[str, type[StoreError]], ...] = (
     ("too big", RowRefused),
     ("datatype mismatch", RowRefused),
 )
+SQLITE_ERRORS = (sqlite3.Error, OverflowError, ValueError)  # the last two from values that cannot be bound
 _DAMAGED_SCHEMA = ("no such table", "no such column", "has no column named")
 _UNBINDABLE = ("binding parameter", "bindings supplied")
 _CURES = {StoreBusy: "find the other writer with lsof or fuser", StoreUnavailable: "check disk space, mount and rights"}

@@ -36,20 +36,27 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from hk_tick_collector.core.clock import Clock, SystemClock
-from hk_tick_collector.core.errors import RowRefused, StoreBusy, StoreError, StoreUnavailable
+from hk_tick_collector.core.errors import RowRefused, StoreBusy, StoreError, StoreFault, StoreUnavailable
 from hk_tick_collector.core.facts import Fact, GapFound, Unproven
 from hk_tick_collector.core.logline import event
 from hk_tick_collector.core.tick import Tick
-from hk_tick_collector.store.connect import SqliteOptions, keep_orphaned_wal, open_day_file, translate, unavailable
+from hk_tick_collector.store.connect import (
+    SqliteOptions,
+    as_store_error,
+    keep_orphaned_wal,
+    open_day_file,
+    translate,
+    unavailable,
+)
 from hk_tick_collector.store.coverage import DayCoverage
 from hk_tick_collector.store.layout import day_file, move_companions, set_aside_path, sync_dir
 from hk_tick_collector.store.rows import StoredRows, store_rows
 
 MAX_OPEN_DAYS = 2
+FAULT_PROBE_ROWS = 20  # tried one by one before a fault of our own is laid at the door of single rows
 BUSY_SLICE_MS = 100  # how long one call into SQLite waits for a lock; between two of them interrupt() is heard
 
 _log = logging.getLogger(__name__)
-_SQLITE_ERRORS = (sqlite3.Error, OverflowError, ValueError)  # the last two from values that cannot be bound
 _T = TypeVar("_T")
 
 
@@ -85,7 +92,7 @@ class DayFileWriter:
     """Writes ticks to the day files under ``data_root``."""
 
     def __init__(self, data_root: Path, options: SqliteOptions | None = None, clock: Clock | None = None) -> None:
-        self._data_root = data_root
+        self.data_root = data_root
         self._options = options or SqliteOptions()
         self._clock = clock or SystemClock()
         self._open: dict[str, _OpenDay] = {}  # least recently written first
@@ -107,11 +114,16 @@ class DayFileWriter:
                 result = result.merged(self._write_day(day, rows, day_facts))
         return result._replace(missing_ticks=self.missing_ticks)
 
-    def isolate(self, ticks: Sequence[Tick], facts: Sequence[Fact] = ()) -> tuple[WriteResult, list[tuple[Tick, str]]]:
+    def isolate(
+        self,
+        ticks: Sequence[Tick],
+        facts: Sequence[Fact] = (),
+        of_the_row: tuple[type[StoreError], ...] = (RowRefused,),
+    ) -> tuple[WriteResult, list[tuple[Tick, str]]]:
         """Store a batch in which SQLite refuses some rows: halve it until each of them stands alone.
 
         Returns what was stored, and the refused ticks with the reason, in the order of the batch. The facts go last,
-        so that none of them costs a tick. An error of another kind is raised; the whole call may then be repeated.
+        so that none of them costs a tick. What is not ``of_the_row`` is raised; the whole call may then be repeated.
         """
         result = WriteResult()
         refused: list[tuple[Tick, str]] = []
@@ -120,7 +132,7 @@ class DayFileWriter:
             part = parts.pop()
             try:
                 result = result.merged(self.write(part))
-            except RowRefused as exc:
+            except of_the_row as exc:
                 if len(part) == 1:
                     refused.append((part[0], str(exc)))
                 else:
@@ -128,9 +140,27 @@ class DayFileWriter:
                     parts += [part[middle:], part[:middle]]
         try:
             result = result.merged(self.write((), facts))
-        except RowRefused as exc:
+        except of_the_row as exc:
             _log.error(event("facts_refused", facts=len(facts), error=exc, todo="their days stay unproven"))
         return result, refused
+
+    def isolate_fault(self, ticks: Sequence[Tick], facts: Sequence[Fact]) -> tuple[WriteResult, list[tuple[Tick, str]]]:
+        """As ``isolate``, for a batch that met a fault of the recorder's own code again and again.
+
+        A fault that no row of an even sample escapes is not the rows' own: StoreFault then, and nothing is refused.
+        """
+        first = self._first_stored(ticks)
+        result, refused = self.isolate(ticks, facts, (RowRefused, StoreFault))
+        # The row that was stored first is met again, and ignored: it counts once.
+        inserted_rows, ignored_rows = result.inserted_rows + first, result.ignored_rows - first
+        return result._replace(inserted_rows=inserted_rows, ignored_rows=ignored_rows), refused
+
+    def _first_stored(self, ticks: Sequence[Tick]) -> int:
+        """Store one row, the first of an even sample that can be. 1 if it was new, 0 if it was stored already."""
+        for tick in ticks[:: -(-len(ticks) // FAULT_PROBE_ROWS)] if ticks else ():
+            with contextlib.suppress(StoreFault, RowRefused):
+                return self.write([tick]).inserted_rows
+        raise StoreFault("no row of the batch can be stored, so the fault is not of single rows")
 
     def close_day(self, day: str) -> None:
         """Checkpoint and close one day's file; its WAL is gone unless somebody else reads it. Harmless when closed."""
@@ -160,7 +190,7 @@ class DayFileWriter:
 
         Returns the new path, None when there was nothing to rename. StoreUnavailable when the directory refuses.
         """
-        path = day_file(self._data_root, day)
+        path = day_file(self.data_root, day)
         target = set_aside_path(path, self._clock.now_ms())
         try:
             # The database goes last: after a crash in between, the next start still finds it and calls it broken. It is
@@ -220,13 +250,13 @@ class DayFileWriter:
         if any(isinstance(fact, (GapFound, Unproven)) for fact in facts):
             return True
         with contextlib.suppress(ValueError):
-            return os.path.lexists(day_file(self._data_root, day))
+            return os.path.lexists(day_file(self.data_root, day))
         return False
 
     def _write_day(self, day: str, rows: Sequence[Tick], facts: Sequence[Fact]) -> WriteResult:
         self.failed_day = day
         try:
-            path = day_file(self._data_root, day)
+            path = day_file(self.data_root, day)
         except ValueError as exc:
             raise RowRefused(str(exc)) from exc
         now_ms = self._clock.now_ms()
@@ -241,10 +271,12 @@ class DayFileWriter:
             coverage.learn(conn, facts)
             coverage.save(conn, now_ms)
             self._waiting(lambda: conn.execute("COMMIT"))
-        except _SQLITE_ERRORS as exc:
-            error = translate(exc, path)
+        except Exception as exc:
+            error = as_store_error(exc, path)
             if not isinstance(error, RowRefused) or not self._rolled_back(day):
                 self._drop(day)
+            if error is exc:
+                raise
             raise error from exc
         except BaseException:
             self._drop(day)
@@ -278,7 +310,11 @@ class DayFileWriter:
         conn = self._waiting(
             lambda: open_day_file(path, self._options, min(BUSY_SLICE_MS, self._options.busy_timeout_ms))
         )
-        identity = _identity(path)
+        try:
+            identity = _identity(path)
+        except OSError:
+            conn.close()
+            raise
         if identity is None:
             conn.close()
             raise StoreUnavailable(f"{path} was removed while it was being opened; the rows are written again")
@@ -308,7 +344,7 @@ class DayFileWriter:
             try:
                 return step()
             except (sqlite3.OperationalError, StoreBusy) as exc:
-                busy = isinstance(exc, StoreBusy) or isinstance(translate(exc, self._data_root), StoreBusy)
+                busy = isinstance(exc, StoreBusy) or isinstance(translate(exc, self.data_root), StoreBusy)
                 if not busy or time.monotonic() >= give_up_at or self._interrupted.wait(0.001):
                     raise
 
@@ -364,8 +400,10 @@ def _say_collisions(day: str, stored: StoredRows) -> None:
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
+    """Device and inode of what is at ``path`` now, None when nothing is. OSError from a disk that does not answer: it
+    says nothing about the file."""
     try:
         found = os.stat(path)  # noqa: PTH116 - one call a batch on the hot path
-    except OSError:
+    except FileNotFoundError:
         return None
     return found.st_dev, found.st_ino

@@ -1,6 +1,7 @@
 """The recorder with a fault built in, run by tests only: one function is replaced before ``main`` is called.
 
 python broken_recorder.py writer-bug      the 20th batch raises what nobody expects
+python broken_recorder.py writer-bug-stays  so does every batch from the 20th on
 python broken_recorder.py poison          ticks whose counter ends in 00 carry a volume that SQLite cannot hold
 python broken_recorder.py stuck-writer    from the 20th batch on, the first writer hangs and hears nothing
 """
@@ -23,8 +24,13 @@ TOO_LARGE = 1 << 70  # an SQLite integer has 64 bits
 
 
 def writer_bug() -> None:
-    """A fatal error inside the worker."""
+    """A fault of our own code, once."""
     _replace_write(_raise)
+
+
+def writer_bug_stays() -> None:
+    """A fault of our own code that every row meets."""
+    _replace_write(_raise, for_good=True)
 
 
 def stuck_writer() -> None:
@@ -50,14 +56,14 @@ def _raise() -> None:
     raise ZeroDivisionError("a bug that nobody expects")
 
 
-def _replace_write(fail: Callable[[], object]) -> None:
+def _replace_write(fail: Callable[[], object], *, for_good: bool = False) -> None:
     genuine = DayFileWriter.write
     batches = 0
 
     def write(self: DayFileWriter, ticks: Sequence[Tick], *arguments: Any, **named: Any) -> Any:
         nonlocal batches
         batches += 1
-        if batches == BATCHES_BEFORE:
+        if batches == BATCHES_BEFORE or (for_good and batches > BATCHES_BEFORE):
             fail()
         return genuine(self, ticks, *arguments, **named)
 
@@ -65,5 +71,7 @@ def _replace_write(fail: Callable[[], object]) -> None:
 
 
 if __name__ == "__main__":
-    {"writer-bug": writer_bug, "poison": poison, "stuck-writer": stuck_writer}[sys.argv.pop(1)]()
+    {"writer-bug": writer_bug, "writer-bug-stays": writer_bug_stays, "poison": poison, "stuck-writer": stuck_writer}[
+        sys.argv.pop(1)
+    ]()
     sys.exit(main())

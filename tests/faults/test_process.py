@@ -99,12 +99,25 @@ def test_kill_9_with_rows_in_the_spill(lab: Lab) -> None:
     lab.finish(simulator, again).assert_complete()
 
 
-def test_fatal_error_inside_the_worker_saves_everything_and_exits_1(lab: Lab) -> None:
+def test_a_bug_that_strikes_once_costs_nothing(lab: Lab) -> None:
     simulator = lab.market()
     recorder = lab.recorder(simulator, command=[sys.executable, BROKEN, "writer-bug"])
+    recorder.wait_for("persist_error error=.*ZeroDivisionError")
+    more_recorded(recorder, 600)
+    healed(recorder)
+    lab.finish(simulator, recorder).assert_complete()
+
+
+def test_a_bug_in_the_writer_that_stays_saves_everything_and_exits_1(lab: Lab) -> None:
+    """Every batch fails, so no single row is blamed: all of them are in the spill for a recorder without the bug."""
+    simulator = lab.market()
+    impatient = {"WATCHDOG_STALL_SEC": 2, "WATCHDOG_RECOVERY_MAX_FAILURES": 1, "STOP_FLUSH_TIMEOUT_SEC": 2}
+    recorder = lab.recorder(simulator, command=[sys.executable, BROKEN, "writer-bug-stays"], **impatient)
     assert recorder.wait() == 1, recorder.output
-    recorder.wait_for("task_failed task=persist_worker error=.*ZeroDivisionError")
+    recorder.wait_for("persist_error error=.*ZeroDivisionError")
+    recorder.wait_for("WATCHDOG persistent_stall")
     recorder.wait_for("recorder_stopped exit_code=1")
+    assert not list((lab.data_root / "_quarantine").iterdir())
     again = lab.recording(simulator, 900)
     wait_until(lambda: not list((lab.data_root / "_spill").glob("*.spill")), "the spill is drained")
     healed(again)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import sqlite3
 import stat
 from pathlib import Path
@@ -282,3 +284,41 @@ def test_truncated_and_overwritten_files_are_corrupt(db):
     db.write_bytes(b"\0" * 4096 + whole[4096:])
     with pytest.raises(StoreCorrupt):
         DayFileWriter(db.parent).write(ticks(1, first=9000))
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.ESTALE, errno.EROFS, errno.EMFILE, errno.ENOMEM])
+@pytest.mark.parametrize("call", ["is_dir", "exists", "mkdir"])
+def test_whatever_the_disk_answers_to_the_opening_of_a_file_is_waited_for(tmp_path, monkeypatch, number, call):
+    def refuses(self, *_, **__):
+        raise OSError(number, os.strerror(number), str(self))
+
+    monkeypatch.setattr(Path, call, refuses)
+    with pytest.raises(StoreUnavailable, match=os.strerror(number)):
+        open_day_file(tmp_path / "new" / f"{DAY}.db", SqliteOptions())
+
+
+def test_an_orphaned_wal_that_cannot_be_looked_at_is_waited_for(db, monkeypatch):
+    def refuses(*_):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(connect, "move_companions", refuses)
+    db.with_name(f"{db.name}-wal").write_bytes(b"committed rows")
+    with pytest.raises(StoreUnavailable, match="Permission denied"):
+        open_day_file(db, SqliteOptions())
+
+
+def test_a_file_that_cannot_be_looked_at_was_not_replaced(tmp_path, monkeypatch, caplog):
+    """A disk that does not answer says nothing about the file: the batch is written again, to the same file."""
+    writer = DayFileWriter(tmp_path)
+    writer.write(ticks(3))
+
+    def stale(_):
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("hk_tick_collector.store.writer._identity", stale)
+        with pytest.raises(StoreUnavailable, match="Stale file handle"):
+            writer.write(ticks(6))
+    assert writer.write(ticks(6)).inserted_rows == 3
+    assert "day_file_replaced" not in caplog.text
+    writer.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import sqlite3
 import threading
 from collections.abc import Awaitable, Callable, Sequence
@@ -21,6 +22,7 @@ from hk_tick_collector.ingest.queue import TickQueue
 from hk_tick_collector.ingest.spill import SpillQueue
 from hk_tick_collector.ingest.worker import PersistWorker, WorkerOptions
 from hk_tick_collector.market.sessions import hk_date
+from hk_tick_collector.store import writer as writer_module
 from hk_tick_collector.store.connect import SqliteOptions
 from hk_tick_collector.store.layout import prepare_data_root
 from hk_tick_collector.store.writer import DayFileWriter, WriteResult
@@ -262,5 +264,72 @@ def test_a_writer_replaced_while_the_spill_is_read_does_not_end_the_worker(tmp_p
         go_on.set()
         await bench.finish()
         assert bench.stored() == 300
+
+    run(scenario, root)
+
+
+def test_a_row_that_our_own_code_fails_on_is_quarantined_and_the_others_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = tmp_path / "data"
+    ticks = make_ticks(1, 100)
+    real = writer_module.store_rows
+
+    def store_rows(conn: sqlite3.Connection, coverage: object, rows: Sequence[Tick], stamp: tuple[int]) -> object:
+        if any(tick.seq == ticks[41].seq for tick in rows):
+            raise ZeroDivisionError("a bug that this row alone meets")
+        return real(conn, coverage, rows, stamp)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(writer_module, "store_rows", store_rows)
+
+    async def scenario(bench: Bench) -> None:
+        bench.queue.put([ticks[41]])  # alone in its batch: only the company of others shows that it is the faulty one
+        await bench.until(lambda: bench.progress.write_errors >= 2, "the fault")
+        bench.queue.put(ticks)
+        await bench.until(lambda: bench.progress.persisted_rows == 99, "the others")
+        await bench.finish()
+        assert bench.progress.quarantined_rows == 2, "the row came twice"
+
+    run(scenario, root, batch_rows=100)
+    assert "ZeroDivisionError" in caplog.text
+    assert "Traceback" in caplog.text
+    (line_file,) = (root / "_quarantine").glob("*.jsonl")
+    assert "a bug that this row alone meets" in line_file.read_text()
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        ZeroDivisionError("a bug that every row meets"),
+        OSError(errno.EIO, "Input/output error"),
+        OSError(errno.ESTALE, "Stale file handle"),
+        PermissionError(errno.EACCES, "Permission denied"),
+        OSError(errno.EMFILE, "Too many open files"),
+        MemoryError(),
+    ],
+    ids=lambda fault: type(fault).__name__ if not isinstance(fault, OSError) else errno.errorcode[fault.errno or 0],
+)
+def test_a_fault_that_every_row_meets_is_waited_for_and_costs_no_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
+    root = tmp_path / "data"
+    real = DayFileWriter._begin
+    faulty = True
+
+    def begin(self: DayFileWriter, day: str, path: Path) -> sqlite3.Connection:
+        if faulty:
+            raise fault
+        return real(self, day, path)
+
+    monkeypatch.setattr(DayFileWriter, "_begin", begin)
+
+    async def scenario(bench: Bench) -> None:
+        nonlocal faulty
+        bench.queue.put(make_ticks(1, 120))
+        await bench.until(lambda: bench.progress.write_errors >= 8, "several attempts")
+        faulty = False
+        await bench.until(lambda: bench.progress.persisted_rows == 120, "all rows")
+        await bench.finish()
+        assert (bench.stored(), bench.progress.quarantined_rows, bench.progress.files_set_aside) == (120, 0, 0)
 
     run(scenario, root)
