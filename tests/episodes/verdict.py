@@ -1,0 +1,164 @@
+"""What must hold after an episode, from the ledger and the files alone.
+
+- never falsely proven: a proven symbol has every trade that OpenD had until ``verified_until_ms``, all readable
+- never falsely missing: a symbol with missing ticks lacks at least so many
+- nothing lost: what a message to a living recorder held is stored, and so is what OpenD still shows at the end
+- nothing doubled, nothing invented
+- coverage and certificate say the same
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from hk_tick_collector.core.tick import Tick
+from hk_tick_collector.days.catalog import Catalog
+from hk_tick_collector.market.calendar import TradingCalendar
+from hk_tick_collector.quality.certificate import make_certificate
+from hk_tick_collector.quality.model import SymbolCertificate
+from hk_tick_collector.store import reader
+from hk_tick_collector.store.reader import CoverageRow
+from tests.episodes.episode import DAY, SYMBOLS, Outcome, hk_ms
+from tests.episodes.world import Content, Trade
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A promise that did not hold."""
+
+    promise: str
+    symbol: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.promise} {self.symbol}: {self.text}"
+
+
+@dataclass(slots=True)
+class Verdict:
+    """Everything wrong with an outcome, and the states for statistics."""
+
+    broken: list[Broken]
+    states: Counter[str]
+
+
+def content_of_row(tick: Tick) -> Content:
+    """A tick or a stored row, as the ledger names it."""
+    return Content(
+        tick.symbol, tick.ts_ms // 1000, tick.price or 0.0, tick.volume or 0, tick.turnover or 0.0,
+        tick.direction or "", tick.tick_type or "",
+    )  # fmt: skip
+
+
+def judge_outcome(outcome: Outcome, calendar: TradingCalendar) -> Verdict:
+    """Hold the files against the ledger."""
+    stored = stored_contents(outcome.data_root)
+    broken = _too_many(stored, Counter(trade.content for trade in outcome.trades))
+    states: Counter[str] = Counter()
+    coverage, certificates = _words(outcome, calendar)
+    for symbol in SYMBOLS:
+        trades = [trade for trade in outcome.trades if trade.symbol == symbol]
+        broken += _lost(outcome, symbol, trades, stored)
+        row, certificate = coverage.get(symbol), certificates.get(symbol)
+        if row is None or certificate is None:
+            if any(trade.known_ms is not None and trade.day_shift == 0 and trade.readable for trade in trades):
+                broken.append(Broken("silent", symbol, "traded, and the certificate does not know it"))
+            continue
+        states[certificate.state] += 1
+        broken += _false_words(symbol, trades, stored, row, certificate)
+        broken += _wanted_proof(outcome, symbol, trades, stored, certificate)
+    return Verdict(broken, states)
+
+
+def _too_many(stored: Counter[Content], made: Counter[Content]) -> list[Broken]:
+    """Rows that are stored more often than they were made, a sentence for each symbol and kind."""
+    examples: dict[tuple[str, str], list[str]] = {}
+    for content, rows in stored.items():
+        if rows > made[content]:
+            kind = "doubled" if made[content] else "invented"
+            examples.setdefault((kind, content.symbol), []).append(f"{rows} rows of {made[content]}: {content}")
+    return [Broken(kind, symbol, f"{len(texts)}, as {texts[0]}") for (kind, symbol), texts in examples.items()]
+
+
+def stored_contents(data_root: Path) -> Counter[Content]:
+    """All rows of all day files."""
+    stored: Counter[Content] = Counter()
+    for db in sorted(data_root.glob("????????.db")):
+        with closing(sqlite3.connect(db)) as conn:
+            for row in conn.execute(
+                "SELECT symbol, ts_ms / 1000, price, volume, turnover, direction, tick_type FROM ticks"
+            ):
+                stored[Content(*row)] += 1
+    return stored
+
+
+def _words(outcome: Outcome, calendar: TradingCalendar) -> tuple[dict[str, CoverageRow], dict[str, SymbolCertificate]]:
+    db = outcome.data_root / f"{DAY}.db"
+    if not db.exists():
+        return {}, {}
+    coverage = {row.symbol: row for row in reader.coverage(db)}
+    day = Catalog(outcome.data_root, outcome.data_root / "_archive").day(DAY)
+    certificate = make_certificate(day, calendar, outcome.plan.end_ms)
+    return coverage, {one.symbol: one for one in certificate.symbols}
+
+
+def _lost(outcome: Outcome, symbol: str, trades: list[Trade], stored: Counter[Content]) -> list[Broken]:
+    shown = Counter(trade.content for trade in trades if trade.readable and trade.shown_ms is not None)
+    still = Counter(trade.content for trade in outcome.memory.get(symbol, ()) if trade.readable)
+    if outcome.plan.odd.other_day:  # a stray of tomorrow may be doubted: it is in the quarantine then
+        for trade in trades:
+            if trade.day_shift > 0:
+                shown.pop(trade.content, None)
+                still.pop(trade.content, None)
+    kept = stored + outcome.excused
+    lost = [f"{content} shown {n}, stored {stored[content]}" for content, n in shown.items() if n > kept[content]]
+    away = [f"{content} has {n}, stored {stored[content]}" for content, n in still.items() if n > stored[content]]
+    broken = []
+    if lost:
+        broken.append(Broken("lost", symbol, f"{len(lost)} of {len(shown)} shown: {lost[0]}"))
+    if away and outcome.plan.backfill_rows:
+        broken.append(Broken("not fetched", symbol, f"{len(away)} of {len(still)} that OpenD still shows: {away[0]}"))
+    return broken
+
+
+def _false_words(
+    symbol: str, trades: list[Trade], stored: Counter[Content], row: CoverageRow, certificate: SymbolCertificate
+) -> list[Broken]:
+    broken: list[Broken] = []
+    today = [trade for trade in trades if trade.day_shift == 0]
+    if certificate.state == "proven":
+        until_ms = certificate.verified_until_ms or 0
+        had = [trade for trade in today if trade.known_ms is not None and trade.known_ms <= until_ms]
+        wanted = Counter(trade.content for trade in had)
+        absent = [content for content, n in wanted.items() if n > stored[content]]
+        if absent:
+            broken.append(Broken("false proven", symbol, f"{len(absent)} of {len(wanted)} absent, as {absent[0]}"))
+    absent_rows = sum((Counter(trade.content for trade in today) - stored).values())
+    if certificate.state == "missing" and not absent_rows:
+        text = f"{certificate.missing_ticks} ticks ({certificate.reason}), and nothing is"
+        broken.append(Broken("false missing", symbol, text))
+    elif certificate.missing_ticks > absent_rows:
+        broken.append(Broken("false missing", symbol, f"{certificate.missing_ticks} said, {absent_rows} are"))
+    if certificate.state != row.state:
+        broken.append(Broken("two words", symbol, f"coverage says {row.state}, certificate {certificate.state}"))
+    return broken
+
+
+def _wanted_proof(
+    outcome: Outcome, symbol: str, trades: list[Trade], stored: Counter[Content], certificate: SymbolCertificate
+) -> list[Broken]:
+    """In an ordinary episode with nothing absent the end is a proof; else a recorder that never proves would pass."""
+    plan = outcome.plan
+    if not plan.ordinary or certificate.state == "proven" or not trades:
+        return []
+    absent = Counter(trade.content for trade in trades) - stored
+    harmless = not {what.split("_")[0] for _, what in plan.faults} & {"restart", "burst", "refuse"}
+    if absent or not harmless or plan.backfill_rows < 1000 or plan.calm_from_ms > hk_ms(16, 5):
+        return []
+    if len(trades) >= 900 and plan.start_ms > plan.trading[0][0]:
+        return []  # it began behind more than OpenD surely shows
+    return [Broken("unproven", symbol, f"all is stored, and it says {certificate.state}: {certificate.reason}")]
