@@ -33,6 +33,7 @@ from hk_tick_collector.market.sessions import hk_date
 from hk_tick_collector.store import layout, reader
 from hk_tick_collector.store.connect import SqliteOptions, open_day_file
 from hk_tick_collector.store.coverage import DayCoverage
+from hk_tick_collector.store.owner import become_owner
 from hk_tick_collector.store.writer import DayFileWriter
 
 EXIT_FAILED = 1
@@ -153,16 +154,6 @@ def show(found: Findings, rule: Rule, samples: int) -> None:
 def utc(ts_ms: int) -> str:
     """For people."""
     return datetime.fromtimestamp(ts_ms / 1000, tz=timezone.utc).isoformat(timespec="milliseconds")
-
-
-def become_owner(data_root: Path) -> None:
-    """Root works as the directory's owner, so that the recorder can write what is made here."""
-    owner = data_root.stat()
-    if os.geteuid() == 0 and owner.st_uid != 0:
-        os.setgroups([])
-        os.setgid(owner.st_gid)
-        os.setuid(owner.st_uid)
-        os.umask(0o027)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

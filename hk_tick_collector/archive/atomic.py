@@ -17,7 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hk_tick_collector.core.errors import RecorderError
-from hk_tick_collector.store.layout import FILE_MODE, make_dir, sync_dir
+from hk_tick_collector.store.atomic import create_file, make_own_dir, open_lock_file, sync_file
+from hk_tick_collector.store.layout import FILE_MODE, sync_dir
 
 LOCK_FILE = ".archive.lock"
 PART_SUFFIX = ".part"
@@ -35,11 +36,9 @@ class Busy(RecorderError):
 @contextlib.contextmanager
 def only_job(directory: Path, lock_file: str = LOCK_FILE) -> Iterator[None]:
     """Hold the directory's lock, alone; it is made when it is not there. ``Busy`` when somebody else works there."""
-    own_dir(directory)
-    path = directory / lock_file
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, FILE_MODE)
+    make_own_dir(directory)
+    descriptor = open_lock_file(directory / lock_file)
     try:
-        hand_over(path)
         _lock(descriptor, fcntl.LOCK_EX, directory)
         yield
     finally:
@@ -50,7 +49,7 @@ def only_job(directory: Path, lock_file: str = LOCK_FILE) -> Iterator[None]:
 def beside_readers(directory: Path) -> Iterator[None]:
     """Hold the lock together with other readers; without a lock file nobody ever worked there. ``Busy`` as above."""
     try:
-        descriptor = os.open(directory / LOCK_FILE, os.O_RDONLY)
+        descriptor = os.open(directory / LOCK_FILE, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         yield
         return
@@ -68,23 +67,6 @@ def _lock(descriptor: int, kind: int, directory: Path) -> None:
         raise Busy(f"another job works on {directory}; wait for it to end") from exc
 
 
-def own_dir(path: Path) -> None:
-    """Make a directory and its parents. OSError when the system refuses."""
-    missing = [one for one in (path, *path.parents) if not one.exists()]
-    make_dir(path)
-    for directory in reversed(missing):
-        hand_over(directory)
-        sync_dir(directory.parent)
-
-
-def hand_over(path: Path) -> None:
-    """Give what root made to the owner of its directory."""
-    if os.geteuid() == 0:
-        owner = path.parent.stat()
-        with contextlib.suppress(OSError):
-            os.chown(path, owner.st_uid, owner.st_gid)
-
-
 def part_of(path: Path) -> Path:
     """The temporary name of a file."""
     return path.with_name(f".{path.name}{PART_SUFFIX}")
@@ -92,11 +74,10 @@ def part_of(path: Path) -> Path:
 
 def new_part(path: Path) -> Path:
     """An empty file under the temporary name of ``path``, with the mode and owner that ``path`` is to have."""
-    own_dir(path.parent)
+    make_own_dir(path.parent)
     part = part_of(path)
     part.unlink(missing_ok=True)
-    os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, FILE_MODE))
-    hand_over(part)
+    os.close(create_file(part, FILE_MODE))
     return part
 
 
@@ -104,20 +85,8 @@ def write_part(path: Path, text: str) -> Path:
     """The whole of a small file under its temporary name, synced."""
     part = new_part(path)
     part.write_text(text, encoding="utf-8")
-    sync(part)
+    sync_file(part)
     return part
-
-
-def sync(path: Path, *, forget: bool = False) -> None:
-    """Bring a file's bytes to the disk. ``forget`` also lets go of the copy in memory: who reads it next, reads what
-    the disk has."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-        if forget:
-            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-    finally:
-        os.close(descriptor)
 
 
 def rename(path: Path, target: Path) -> None:

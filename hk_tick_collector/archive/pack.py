@@ -60,6 +60,7 @@ from hk_tick_collector.days.schema import SCHEMA_VERSION
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.sessions import no_more_ticks_ms
 from hk_tick_collector.store import reader
+from hk_tick_collector.store.atomic import sync_file
 from hk_tick_collector.store.connect import translate
 from hk_tick_collector.store.inuse import pending_spill
 from hk_tick_collector.store.layout import day_file, sqlite_files
@@ -209,7 +210,7 @@ def _pack_once(
     files = []
     for kind in kinds:
         part = part_of(paths[kind])
-        atomic.sync(part, forget=True)
+        sync_file(part, forget=True)
         files.append(ArchivedFile(kind, str(paths[kind].relative_to(archive_root)), *digest(part)))
     with closing(reader.open_read_only(db)) as conn:
         version = int(conn.execute("PRAGMA user_version").fetchone()[0])

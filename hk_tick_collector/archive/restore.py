@@ -35,6 +35,7 @@ from hk_tick_collector.days import parquet
 from hk_tick_collector.days.content import DayContent
 from hk_tick_collector.days.manifest import PARQUET, SQLITE, Manifest, load_manifest, manifest_path
 from hk_tick_collector.store import reader
+from hk_tick_collector.store.atomic import sync_file
 from hk_tick_collector.store.connect import (
     COPY,
     ROW_COLUMNS,
@@ -141,7 +142,7 @@ def _build(kind: str, path: Path, manifest: Manifest, db: Path, on_rows: OnRows 
             unpack(path, part)
         _check_built(part, manifest)
         _make_logged(part)
-        atomic.sync(part)
+        sync_file(part)
         os.link(part, db)  # unlike a rename it never replaces a file
         sync_dir(db.parent)
     finally:

@@ -13,9 +13,10 @@ import errno
 import json
 import os
 import sqlite3
+import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property, update_wrapper
 from pathlib import Path
@@ -25,6 +26,7 @@ import click
 
 from hk_tick_collector.core.clock import SystemClock
 from hk_tick_collector.core.errors import ConfigError, NoData, RecorderError
+from hk_tick_collector.store.owner import acting_as, become_owner
 
 if TYPE_CHECKING:
     from hk_tick_collector.app.config import Settings
@@ -62,17 +64,33 @@ class App:
         root = self.data_root_given.absolute() if self.data_root_given is not None else self.settings.data_root
         if not root.is_dir():
             raise NoData(f"{root} is no directory: name the recorder's DATA_ROOT with --data-root or --env-file")
+        self.work_as_owner(root)
         check_open(root)  # else it would look as if nothing were in it
         return root
+
+    def work_as_owner(self, directory: Path) -> None:
+        """Before anything in the data root is touched: root takes the rights of its owner, who may have planted links
+        there. Whatever needs root (the settings file, systemd) is read before."""
+        if os.geteuid() == 0 and directory.is_dir() and directory.stat().st_uid != 0:
+            with suppress(ConfigError):  # raised again where the settings are needed
+                _ = self.settings
+            become_owner(directory)
+            for code in (__file__, os.__file__):
+                if not os.access(code, os.R_OK):
+                    raise RecorderError(
+                        f"{Path(code).parent} is closed to the owner of {directory}, whose rights root takes: "
+                        "install hk-tick-collector and its Python where that user may read them"
+                    )
 
     @cached_property
     def archive_root(self) -> Path:
         """Where archived days are: ``--archive-root``, else the setting, else beside the day files."""
+        data_root = self.data_root  # first: it says whose rights root takes
         if self.archive_root_given is not None:
             return self.archive_root_given.absolute()
         if self.data_root_given is None and self.settings.archive_root is not None:
             return self.settings.archive_root
-        return self.data_root / ARCHIVE_DIR
+        return data_root / ARCHIVE_DIR
 
     @cached_property
     def catalog(self) -> Catalog:
@@ -194,7 +212,7 @@ def run_guarded(work: Callable[[], int | None]) -> int:
         return EXIT_PIPE
     except (RecorderError, OSError, KeyboardInterrupt) as exc:
         text, code = _ending(exc)
-        say(f"hk-tickctl: {text}")
+        say(f"hk-tickctl: {text}{_owners_rights(exc)}")
         return code
 
 
@@ -212,6 +230,18 @@ def _ending(exc: BaseException) -> tuple[str, int]:
     if isinstance(exc, OSError):
         return (f"{exc.filename}: " if exc.filename else "") + (exc.strerror or str(exc)), EXIT_PROBLEM
     return str(exc), EXIT_PROBLEM
+
+
+def _owners_rights(exc: BaseException) -> str:
+    """What root has to know when its work was refused: that it was done with the rights of the data root's owner."""
+    acting = acting_as()
+    cause = exc.__cause__ if isinstance(exc, RecorderError) else exc
+    if acting is None or not isinstance(cause, PermissionError):
+        return ""
+    return (
+        f"\nas root, hk-tickctl works with the rights of {acting.name}, the owner of {acting.directory}: "
+        "name a place where that user may write, or give it the right"
+    )
 
 
 def check_open(path: Path) -> None:
@@ -241,7 +271,13 @@ def _closed_path(exc: BaseException) -> Path | None:
 
 
 def _is_closed(path: Path) -> bool:
-    return path.exists() and not os.access(path, os.R_OK | os.X_OK if path.is_dir() else os.R_OK)
+    try:
+        is_dir = stat.S_ISDIR(path.stat().st_mode)
+    except PermissionError:  # a link into a closed directory
+        return True
+    except OSError:
+        return False
+    return not os.access(path, os.R_OK | os.X_OK if is_dir else os.R_OK)
 
 
 def _common_options() -> list[click.Parameter]:

@@ -31,7 +31,7 @@ def check(checkup: Checkup, app: App, unit: str) -> None:
     checkup.run("home", _home)
     checkup.run("zone_data", _zone_data)
     checkup.run("configuration", lambda: _configuration(app))
-    checkup.run("data_directory", lambda: _data_directory(data_root(app), service), root_needs)
+    checkup.run("data_directory", lambda: _data_directory(app, service), root_needs)
     checkup.run("disk", lambda: _disk(data_root(app)), root_needs)
     checkup.run("unit", lambda: _unit(service))
     checkup.run("sdk_log", lambda: _sdk_log(app), ["configuration"])
@@ -78,7 +78,9 @@ def _configuration(app: App) -> Outcome:
     return ok(f"{len(settings.futu_symbols)} symbols, OpenD at {settings.futu_host}:{settings.futu_port}")
 
 
-def _data_directory(root: Path, service: system.Service | None) -> Outcome:
+def _data_directory(app: App, service: system.Service | None) -> Outcome:
+    root = data_root(app)
+    app.work_as_owner(root)
     user = service.user if service is not None and service.installed else ""
     if not root.is_dir():
         owner = f"-o {user} -g {user} " if user else ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict
 from pathlib import Path
 
@@ -22,7 +21,7 @@ MAX_RANGES_SHOWN = 50
 
     FILE, for example 20261120.db.corrupt-20261120T013000.000Z, is only read. Its rows go into the day file beside it,
     or where --into says, also while the recorder writes there; rows that are there already are skipped. Ends with 1
-    when rows were lost.
+    when rows were lost. Root works with the rights of the owner of FILE's directory, as everywhere.
     """,
 )
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
@@ -32,9 +31,11 @@ MAX_RANGES_SHOWN = 50
 def command(app: App, file: Path, into: Path | None) -> int | None:
     """Run it."""
     target = _target(file, into)
+    for directory in (file.absolute().parent, target.absolute().parent):
+        app.work_as_owner(directory)
     be_gentle()
     with clean_ending(), progress(f"salvage {file.name}"):
-        report = _salvage(file, target)
+        report = salvage(file, target)
     app.emit(_as_json(report, file, target), lambda: _show(report, file, target))
     return None if report.clean else EXIT_PROBLEM
 
@@ -52,16 +53,6 @@ def _target(source: Path, into: Path | None) -> Path:
             f"{source} cannot be salvaged into itself: move it away first or name another target with --into"
         )
     return into
-
-
-def _salvage(source: Path, target: Path) -> SalvageReport:
-    is_new = not target.exists()
-    try:
-        return salvage(source, target)
-    finally:
-        if is_new and os.geteuid() == 0 and target.exists():  # else the recorder could not write to it
-            owner = target.parent.stat()
-            os.chown(target, owner.st_uid, owner.st_gid)
 
 
 def _as_json(report: SalvageReport, source: Path, target: Path) -> dict[str, object]:

@@ -18,6 +18,7 @@ from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.sessions import no_more_ticks_ms
 from hk_tick_collector.quality.report_file import REPORTS_DIR, is_current, report_file
 from hk_tick_collector.store import layout
+from hk_tick_collector.store.atomic import make_own_dir, open_lock_file
 
 LOCK_FILE = ".end-of-day.lock"
 
@@ -42,8 +43,8 @@ def due_days(data_root: Path, calendar: TradingCalendar, now_ms: int) -> list[st
 def only_one(data_root: Path) -> Iterator[None]:
     """Hold the job's lock; it ends with the process, however that dies. ``AlreadyRunning`` when another one has it."""
     directory = data_root / REPORTS_DIR
-    layout.make_dir(directory)
-    descriptor = os.open(directory / LOCK_FILE, os.O_RDWR | os.O_CREAT, layout.FILE_MODE)
+    make_own_dir(directory)
+    descriptor = open_lock_file(directory / LOCK_FILE)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

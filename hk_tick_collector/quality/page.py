@@ -16,7 +16,8 @@ from hk_tick_collector.quality.gap_list import GapLine
 from hk_tick_collector.quality.grade import GRADES, hk_clock
 from hk_tick_collector.quality.model import Certificate, RowFacts, SymbolCertificate
 from hk_tick_collector.quality.recount import Plots
-from hk_tick_collector.quality.report_file import report_file, write_whole
+from hk_tick_collector.quality.report_file import report_file
+from hk_tick_collector.store.atomic import write_whole
 from hk_tick_collector.store.coverage import PROVEN
 
 GAP_ROWS = 200

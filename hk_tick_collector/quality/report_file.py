@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from hk_tick_collector.quality.model import FORMAT_VERSION, Certificate
 from hk_tick_collector.store import layout
-from hk_tick_collector.store.atomic import new_temporary, sync_file
+from hk_tick_collector.store.atomic import write_whole
 
 REPORTS_DIR = "_reports"
 _HEAD_BYTES = 512
@@ -34,28 +33,6 @@ def write_certificate(data_root: Path, certificate: Certificate) -> Path:
     """Put the certificate in its place as JSON. OSError when the disk refuses."""
     text = json.dumps(asdict(certificate), ensure_ascii=False, indent=1)
     return write_whole(report_file(data_root, certificate.trading_day), f"{text}\n")
-
-
-def write_whole(path: Path, text: str) -> Path:
-    """Write a file in one step, 0640, its directory made when it is not there. OSError when the disk refuses."""
-    if not path.parent.is_dir():
-        layout.make_dir(path.parent)
-        _hand_over(path.parent)
-    with new_temporary(path, layout.FILE_MODE) as part:
-        part.write_text(text, encoding="utf-8", errors="backslashreplace")
-        sync_file(part)
-        _hand_over(part)
-        part.replace(path)
-    layout.sync_dir(path.parent)
-    return path
-
-
-def _hand_over(path: Path) -> None:
-    """What root makes belongs to the directory's owner: the recorder's user replaces it at the end of the day."""
-    if os.geteuid() == 0:
-        owner = path.parent.stat()
-        with contextlib.suppress(OSError):
-            os.chown(path, owner.st_uid, owner.st_gid)
 
 
 @dataclass(frozen=True, slots=True)

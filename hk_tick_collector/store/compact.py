@@ -131,13 +131,14 @@ def _besides_ticks(conn: sqlite3.Connection) -> Iterator[tuple[object, ...]]:
 def _take_over_owner(db: Path, copy: Path) -> None:
     """The copy belongs to whom the file belongs to, else the recorder could not write to it."""
     status = db.stat()
-    copy.chmod(status.st_mode & 0o7777)
+    descriptor = os.open(copy, os.O_RDONLY | os.O_NOFOLLOW)
     try:
-        os.chown(copy, status.st_uid, status.st_gid)
+        os.fchown(descriptor, status.st_uid, status.st_gid)
+        os.fchmod(descriptor, status.st_mode & 0o777)
     except OSError as exc:
-        raise StoreUnavailable(
-            f"{db} belongs to another user (uid {status.st_uid}); run this as that user or as root"
-        ) from exc
+        raise StoreUnavailable(f"{db} belongs to uid {status.st_uid}: run this as that user") from exc
+    finally:
+        os.close(descriptor)
 
 
 def _exchange(db: Path, copy: Path) -> None:

@@ -40,8 +40,7 @@ class OpenElsewhere(NamedTuple):
         """What could not be looked at, for a person; None when nothing was left out."""
         if not self.unseen:
             return None
-        cure = "" if os.geteuid() == 0 else "; run as root to be sure"
-        return f"the system does not let us look into {_some(self.unseen)}{cure}"
+        return f"the system does not let us look into {_some(self.unseen)}: see that none of them has it open"
 
     @property
     def holders(self) -> str:

@@ -119,7 +119,7 @@ def replace_file(path: Path, content: bytes) -> None:
     """
     new = path.with_name(f"{path.name}.new")
     try:
-        descriptor = os.open(new, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, FILE_MODE)
+        descriptor = os.open(new, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW, FILE_MODE)
         with open(descriptor, "wb") as file:  # noqa: PTH123 - of the descriptor, whose mode is set
             file.write(content)
         new.replace(path)
@@ -189,8 +189,10 @@ def prepare_data_root(path: Path) -> Path:
 def probe_write(directory: Path) -> None:
     """Prove that a file can be made in ``directory``; OSError when not. Nothing is left behind."""
     probe = directory / f".write-probe-{os.getpid()}"
+    with contextlib.suppress(FileNotFoundError):
+        probe.unlink()  # of a process that died; or a link that was planted, which must not be followed
     try:
-        os.close(os.open(probe, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, FILE_MODE))
+        os.close(os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, FILE_MODE))
     finally:
         with contextlib.suppress(OSError):
             probe.unlink()

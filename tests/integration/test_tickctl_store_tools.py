@@ -22,7 +22,6 @@ from hk_tick_collector.store.writer import DayFileWriter
 from tests.harness import BIN, clean_env
 from tests.tickctl import SYMBOLS, day_ticks, record_day, tickctl, tickctl_json
 from tests.ticks import DAY
-from tests.unit.store_ticks import NOBODY_UID
 from tests.unit.test_store_connect import LEGACY_ROW, make_legacy
 
 PAGE = 4096
@@ -109,14 +108,6 @@ def test_salvage_into_a_data_root_or_a_file(root: Path, db: Path, tmp_path: Path
     assert tickctl_json("salvage", db, "--into", tmp_path / "x.db")["copied_rows"] == ROWS
     assert set(iter_ticks(other / f"{DAY}.db")) == set(iter_ticks(tmp_path / "x.db")) == set(iter_ticks(db))
     assert root.exists()
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give a directory away")
-def test_what_root_salvages_belongs_to_the_recorder(root: Path, db: Path) -> None:
-    broken = db.rename(root / CORRUPT)
-    os.chown(root, NOBODY_UID, NOBODY_UID)
-    assert tickctl("salvage", broken).returncode == 0
-    assert (db.stat().st_uid, db.stat().st_gid) == (NOBODY_UID, NOBODY_UID)
 
 
 @pytest.mark.parametrize(

@@ -755,7 +755,7 @@ class _Unseen:
     """What ``open_elsewhere`` tells an ordinary user."""
 
     pids = ()
-    caveat = "the system does not let us look into 1 process (1); run as root to be sure"
+    caveat = "the system does not let us look into 1 process (1): see that none of them has it open"
 
 
 def test_without_a_log_the_kernel_says_whether_an_unseen_process_has_the_file(

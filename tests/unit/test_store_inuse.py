@@ -108,7 +108,7 @@ def test_processes_of_others_are_named_as_unseen_unless_a_lock_shows_them(db: Pa
         assert pid in found.unseen
         assert found.pids == ()
         assert "does not let us look into" in str(found.caveat)
-        assert "as root" in str(found.caveat)
+        assert "none of them has it open" in str(found.caveat)
     with closing(sqlite3.connect(db)) as conn:
         conn.execute("PRAGMA journal_mode = WAL")
     with held_open(db) as pid:
