@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "config": ("config", "The settings in effect and where each comes from."),
     "day": ("day", "The completeness certificate of a day."),
     "gaps": ("gaps", "What is missing, and where."),
+    "facts": ("facts", "What a day shows of OpenD's undocumented habits."),
     "audit": ("audit", "Hold a day against OpenD's minute bars or snapshot."),
     "repair": ("repair", "Ask OpenD for what is missing, and store it."),
     "symbols": ("symbols", "Wanted, subscribed and refused symbols."),

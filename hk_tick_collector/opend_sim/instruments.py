@@ -16,6 +16,8 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from random import Random
 
+from hk_tick_collector.market.classes import SymbolClass, symbol_class
+
 # Price from which the spread applies, and the spread, both in thousandths of a HKD.
 _SPREADS_MILLI = (
     (0, 1),
@@ -147,8 +149,6 @@ _KNOWN: tuple[tuple[str, str, int, float], ...] = (
     ("09633", "NONGFU SPRING", 200, 52.0),
 )
 _KNOWN_BY_CODE = {f"HK.{row[0]}": (rank, row) for rank, row in enumerate(_KNOWN)}
-_ETF_RANGES = ((2800, 2849), (3000, 3199), (7200, 7599), (82800, 82849), (83000, 83199))
-_WARRANT_RANGES = ((10_000, 29_999), (50_000, 69_999))
 _LOTS = (100, 200, 400, 500, 500, 1000, 1000, 2000, 2000, 2000, 4000, 5000, 10_000)
 
 
@@ -194,9 +194,7 @@ def _instrument(code: str, rank: int, seed: int) -> Instrument:
 
 
 def _kind(code: str) -> str:
-    number = int(code[3:])
-    if any(low <= number <= high for low, high in _ETF_RANGES):
-        return "ETF"
-    if any(low <= number <= high for low, high in _WARRANT_RANGES):
-        return "WARRANT"
-    return "STOCK"
+    found = symbol_class(code)
+    if found is SymbolClass.COUNTER and code[3] == "8":
+        found = symbol_class(f"HK.0{code[4:]}")  # a counter in RMB is of the same kind
+    return found.name if found in (SymbolClass.ETF, SymbolClass.WARRANT) else "STOCK"

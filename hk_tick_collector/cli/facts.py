@@ -1,0 +1,85 @@
+"""``hk-tickctl facts``: what a day shows of OpenD's habits that nobody has documented, fit to be posted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from hk_tick_collector.cli.common import App, be_gentle, check_open, progress, say, tickctl_command
+from hk_tick_collector.cli.when import one_day
+
+if TYPE_CHECKING:
+    from hk_tick_collector.quality.facts import DayFacts, Fact
+
+WIDTH = 80
+_VALUE_WIDTH = 13
+_HELP = """What DAY (YYYYMMDD, today; without it the newest one) shows of OpenD's habits that are documented nowhere:
+where counters begin and how they step, over lunch, auctions and reconnects; sequences that are missing or equal; push
+against pull; rows a push; delays; times without milliseconds; types and their signs.
+
+By class of symbols, told from ranges of codes and therefore approximate. There are no prices, volumes or directions in
+it, nothing of the account, and no symbol unless --symbols asks for some of those that are out of the ordinary: it can
+be posted as it is. docs/open-facts.md says which open question each part answers, and where to send it.
+
+Reads every row, some four seconds a million. Ends with 3 when there is no such day.
+"""
+
+
+@tickctl_command("facts", help=_HELP, short_help="What a day shows of OpenD's undocumented habits.")
+@click.argument("day", required=False)
+@click.option("--symbols", is_flag=True, help="Name some symbols that are out of the ordinary.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file instead."
+)  # fmt: skip
+def command(app: App, day: str | None, symbols: bool, output: Path | None) -> None:
+    """See ``--help``."""
+    found = app.catalog.day(one_day(app, day))
+    check_open(found.source)
+    if found.conflict:
+        say(found.conflict)
+    from hk_tick_collector.quality.facts import day_facts  # noqa: PLC0415 - DuckDB takes its time
+
+    be_gentle()
+    with progress("reading all rows", sum(found.rows_by_symbol().values())) as done:
+        facts = day_facts(found, app.calendar, app.now_ms, name_symbols=symbols, on_rows=done)
+    text = json.dumps(asdict(facts), indent=1) if app.as_json else "\n".join(_page(facts))
+    if output is None:
+        print(text)
+        return
+    from hk_tick_collector.store.atomic import replacing  # noqa: PLC0415
+
+    with replacing(output.absolute()) as part:
+        part.write_text(f"{text}\n", encoding="utf-8")
+    say(f"written: {output}")
+
+
+def _page(facts: DayFacts) -> Iterator[str]:
+    ended = "still in session" if facts.so_far else "over"
+    yield f"Facts of {facts.trading_day} ({facts.day_kind} day, {ended}), from the {facts.source}"
+    yield f"hk-tick-collector {facts.version}, futu-api {facts.futu_api}; classes are approximate"
+    for fact in facts.facts:
+        yield ""
+        yield from _section(fact, facts.classes)
+
+
+def _section(fact: Fact, classes: tuple[str, ...]) -> Iterator[str]:
+    width = min(_VALUE_WIDTH, (WIDTH - 30) // len(classes))
+    yield fact.name
+    yield f"({fact.about})"
+    yield " " * (WIDTH - width * len(classes)) + "".join(name.rjust(width) for name in classes)
+    for line in fact.lines:
+        values = "".join(_shown(line.values[name], width) for name in classes)
+        yield f"{line.label:<{WIDTH - width * len(classes)}}{values}".rstrip()
+    if fact.symbols:
+        yield f"out of the ordinary, for example: {fact.symbols[0]}"
+        yield from (f"  {name}" for name in fact.symbols[1:])
+
+
+def _shown(value: int | str | None, width: int) -> str:
+    text = "-" if value is None else str(value)
+    return text.rjust(width)
