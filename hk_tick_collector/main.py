@@ -15,6 +15,7 @@ from pathlib import Path
 from hk_tick_collector import __version__
 from hk_tick_collector.app.config import Settings, load_settings
 from hk_tick_collector.app.logs import configure_logging
+from hk_tick_collector.app.start import until_it_works
 from hk_tick_collector.core.errors import ConfigError
 from hk_tick_collector.store import layout
 
@@ -25,8 +26,12 @@ EXIT_CONFIG = 78  # EX_CONFIG of sysexits.h; the service manager does not restar
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line. Exit codes: 0 stopped as asked, 1 gave up, 2 usage, 78 configuration."""
     args = _parser().parse_args(argv)
+
+    def settings_now() -> Settings:
+        return load_settings(args.env_file, os.environ)
+
     try:
-        settings = load_settings(args.env_file, os.environ)
+        settings = settings_now() if args.check_config else until_it_works(settings_now)
     except ConfigError as exc:
         print(f"hk-tick-collector: the configuration is wrong, nothing was started\n{exc}", file=sys.stderr)
         return EXIT_CONFIG
@@ -37,14 +42,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     faulthandler.enable(all_threads=True)
     faulthandler.register(signal.SIGUSR1, all_threads=True)
     try:
-        layout.prepare_data_root(settings.data_root)
-        lock = layout.DataRootLock(settings.data_root)
-        lock.acquire()
-        with lock:
-            return asyncio.run(_run(settings, lambda: load_settings(args.env_file, os.environ)))
+        with until_it_works(lambda: _take(settings.data_root)):
+            return asyncio.run(_run(settings, settings_now))
     except ConfigError as exc:
         print(f"hk-tick-collector: {exc}", file=sys.stderr)
         return EXIT_CONFIG
+
+
+def _take(data_root: Path) -> layout.DataRootLock:
+    """The data root, made if need be and ours alone."""
+    layout.prepare_data_root(data_root)
+    lock = layout.DataRootLock(data_root)
+    lock.acquire()
+    return lock
 
 
 async def _run(settings: Settings, reload_settings: Callable[[], Settings]) -> int:

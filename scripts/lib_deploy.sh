@@ -202,12 +202,15 @@ install_end_of_day() {
 
 write_drop_in() { # write_drop_in FILE
   local -A facts=()
-  local lines='' stop_sec
+  local lines='' mounts='' stop_sec
   if ! read_facts "$PREFIX/venv/bin/python" "$PREFIX/scripts/service_facts.py" --env-file "$PREFIX/.env"; then
     say "$PREFIX/.env is not right yet (above); the service will not start before it is"
     return 0
   fi
-  [[ ${facts[data_root]} == /data/sqlite/HK ]] || lines+="ReadWritePaths=-${facts[data_root]}"$'\n'
+  if [[ ${facts[data_root]} != /data/sqlite/HK ]]; then
+    mounts="[Unit]"$'\n'"RequiresMountsFor=${facts[data_root]}"$'\n'
+    lines+="ReadWritePaths=-${facts[data_root]}"$'\n'
+  fi
   stop_sec=$((${facts[stop_flush_timeout_sec]%.*} + STOP_MARGIN_SEC))
   ((stop_sec <= 120)) || lines+="TimeoutStopSec=$stop_sec"$'\n'
   write_end_of_day_drop_in
@@ -216,7 +219,7 @@ write_drop_in() { # write_drop_in FILE
     return 0
   fi
   install -d -m 0755 "${1%/*}"
-  printf '# Written by scripts/install_systemd.sh from .env.\n[Service]\n%s' "$lines" >"$1"
+  printf '# Written by scripts/install_systemd.sh from .env.\n%s[Service]\n%s' "$mounts" "$lines" >"$1"
   chmod 0644 "$1"
 }
 

@@ -12,15 +12,19 @@ import contextlib
 import logging
 import os
 import signal
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hk_tick_collector import __version__
 from hk_tick_collector.app.config import Settings
+from hk_tick_collector.app.losses import LossWatch
 from hk_tick_collector.app.service import Service
+from hk_tick_collector.app.start import Patience
+from hk_tick_collector.core.aside import in_thread
 from hk_tick_collector.core.clock import SystemClock
 from hk_tick_collector.core.errors import ConfigError, StoreError
-from hk_tick_collector.core.facts import Fact
+from hk_tick_collector.core.facts import Fact, StoredTrack
 from hk_tick_collector.core.logline import RateLimitedLog, event
 from hk_tick_collector.core.progress import Progress
 from hk_tick_collector.feed import sdk
@@ -67,7 +71,6 @@ class Daemon:
         self._waiting_since = 0.0
         self._round_log = RateLimitedLog(log, period_sec=60)
         self._refused_seen = 0
-        self._losses_seen = 0
 
         sdk.configure(settings.futu_rsa_key_file)
         self._calendar.warm(self._clock.now_ms())
@@ -111,6 +114,7 @@ class Daemon:
             self._clock,
             __version__,
         )
+        self._losses = LossWatch(self._progress.ingest, lambda: self._spill.due, self._read_tracks, self._resync)
         self._feed_watch = FeedWatch(settings.watchdog_upstream_window_sec, settings.watchdog_stall_sec)
         self._worker_task: asyncio.Task[None] | None = None
         self._metrics = self._make_metrics()
@@ -120,8 +124,8 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._on_signal, number)
         self._loop.add_signal_handler(signal.SIGHUP, self._reload)
-        self._spill.open()
-        self._seed()
+        if not await self._opened():
+            return EXIT_OK
         self._worker_task = self._start_task("persist_worker", self._worker.run())
         feed_task = self._start_task("feed", self._feed.run())
         reports = [self._start_task(name, self._every(name, sec, call)) for name, sec, call in self._rounds()]
@@ -143,21 +147,48 @@ class Daemon:
             log.error(event("fatal", reason=reason, action="storing or spilling everything, then exit 1"))
         self._stop_asked.set()
 
-    def _seed(self) -> None:
-        settings = self._settings
-        known = reader.tracks(settings.data_root, settings.futu_symbols, settings.seed_recent_db_days)
+    async def _opened(self) -> bool:
+        """What the disk holds is known, however long it takes to answer. False: told to stop before."""
+        opening = asyncio.create_task(self._open(), name="open")
+        stop = asyncio.create_task(self._stop_asked.wait())
+        await asyncio.wait({opening, stop}, return_when=asyncio.FIRST_COMPLETED)
+        stop.cancel()
+        if not opening.done():
+            opening.cancel()
+            log.info(event("recorder_stopped", exit_code=EXIT_OK, reason="asked to stop while waiting for the disk"))
+            return False
+        opening.result()
+        return True
+
+    async def _open(self) -> None:
+        patience = Patience()
+        while True:
+            try:
+                await in_thread("spill_open", self._spill.open)
+                break
+            except StoreError as exc:
+                await asyncio.sleep(patience.next_sec(exc))
+        known = await self._losses.seed()
         self._continuity.seed(known)
         log.info(
             event(
                 "recorder_started",
                 version=__version__,
                 pid=os.getpid(),
-                symbols=len(settings.futu_symbols),
-                data_root=settings.data_root,
+                symbols=len(self._settings.futu_symbols),
+                data_root=self._settings.data_root,
                 seeded_symbols=len(known),
                 spill_rows=self._spill.rows,
             )
         )
+
+    def _read_tracks(self, unread: list[Path]) -> dict[str, StoredTrack]:
+        settings = self._settings
+        return reader.tracks(settings.data_root, settings.futu_symbols, settings.seed_recent_db_days, unread)
+
+    def _resync(self, known: dict[str, StoredTrack]) -> None:
+        self._continuity.resync(known)
+        self._feed.request_backfill()
 
     def _rounds(self) -> list[tuple[str, float, Callable[[], object]]]:
         settings = self._settings
@@ -167,7 +198,7 @@ class Daemon:
             ("service", self._service.interval_sec, self._service.beat),
             ("status_file", STATUS_INTERVAL_SEC, self._write_status),
             ("feed_watch", settings.check_interval_sec, self._watch_feed),
-            ("loss_watch", settings.check_interval_sec, self._watch_losses),
+            ("loss_watch", settings.check_interval_sec, self._losses.check),
             ("heartbeat", settings.persist_heartbeat_interval_sec, self._reporter.heartbeat),
         ]
 
@@ -191,7 +222,9 @@ class Daemon:
         while True:
             await asyncio.sleep(interval_sec)
             try:
-                call()
+                result = call()
+                if isinstance(result, Awaitable):
+                    await result
             except Exception:  # noqa: BLE001 (edge: a line that cannot be written must not end the recording)
                 self._round_log.log(logging.ERROR, "round_failed", key=name, name=name, exc_info=True)
 
@@ -363,21 +396,6 @@ class Daemon:
         if reason is not None:
             log.error(event("WATCHDOG feed_silent", reason=reason, action="rebuilding the connection"))
             self._feed.request_rebuild(reason)
-
-    def _watch_losses(self) -> None:
-        """On the loop: rows that were refused, or lay in a file set aside, are asked for again once storing works."""
-        ingest = self._progress.ingest
-        losses = ingest.refused_rows + ingest.files_set_aside
-        storing = ingest.last_commit_monotonic > ingest.last_error_monotonic and not self._spill.rows
-        if losses == self._losses_seen or not storing:
-            return
-        self._losses_seen = losses
-        ingest.refused_rows_settled = ingest.refused_rows
-        settings = self._settings
-        known = reader.tracks(settings.data_root, settings.futu_symbols, settings.seed_recent_db_days)
-        self._continuity.resync(known)
-        self._feed.request_backfill()
-        log.warning(event("resync", refused_rows=ingest.refused_rows, files_set_aside=ingest.files_set_aside))
 
     def _recover(self, reason: str) -> None:
         self._loop.call_soon_threadsafe(self._worker.request_writer_recovery, reason)

@@ -1,7 +1,7 @@
 """Rows that cannot be queued or written now wait on disk, in order, until SQLite takes them again.
 
 Owns ``DATA_ROOT/_spill/``. Any thread may call; a lock makes each call whole, and a call blocks for the disk's time.
-Only ``rows`` and ``bytes`` never wait.
+Only ``rows``, ``bytes`` and ``due`` never wait, and ``append_apart`` does not wait for the lock.
 
 A segment ``<number>.spill`` (16 digits, counting up) is a row of frames (``frames.py``) and nothing else.
 
@@ -19,12 +19,14 @@ Promises:
 - How far a segment is drained is not kept on disk. After a restart its first rows come again, and the unique indexes
   of the day files ignore what they have. A drained segment is removed.
 
-Recovery, by ``open`` at the start (it never raises, never writes to a segment that it found):
+Recovery, by ``open`` at the start (it never writes to a segment that it found):
 
 - A torn tail is a last frame that its file's end cuts short: an append that never returned. Skipped and counted.
 - Any other bytes that are no valid frame are damage: a line at ERROR names them, reading goes on at the next valid
   frame, and once drained the segment is renamed to ``<segment>.bad-<utc>`` instead of being removed.
-- A segment that cannot be read at all is renamed to ``<segment>.unreadable-<utc>``.
+- A segment that the disk does not give keeps its name and its rows: it is tried again after a growing delay, and those
+  behind it go on. One that is gone is forgotten after GONE_PATIENCE_SEC; a directory of that name is renamed to
+  ``<segment>.unreadable-<utc>``.
 - New rows always go to a new segment.
 """
 
@@ -36,15 +38,17 @@ import logging
 import os
 import re
 import threading
+import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from hk_tick_collector.core.backoff import Backoff
 from hk_tick_collector.core.clock import Clock, SystemClock
 from hk_tick_collector.core.errors import StoreUnavailable
-from hk_tick_collector.core.logline import event
+from hk_tick_collector.core.logline import RateLimitedLog, event
 from hk_tick_collector.core.tick import Tick
 from hk_tick_collector.ingest.frames import (
     HEADER_BYTES,
@@ -61,7 +65,10 @@ from hk_tick_collector.store.layout import FILE_MODE, make_dir, spill_dir, sync_
 
 FRAME_ROWS = 500
 SEGMENT_BYTES = 16 * 1024 * 1024
-READ_ATTEMPTS = 3  # failing reads of one segment before it is set aside, so that it cannot starve those behind it
+READ_RETRY_MIN_SEC = 1.0  # after a read that failed; the delay doubles
+READ_RETRY_MAX_SEC = 60.0
+LOG_PERIOD_SEC = 60.0  # between two lines about one segment
+GONE_PATIENCE_SEC = 600.0  # a file system that was unmounted for a moment brings its segments back
 
 _SEGMENT_NUMBER = re.compile(r"(\d{16})\.spill", re.ASCII)
 _log = logging.getLogger(__name__)
@@ -76,7 +83,10 @@ class _Segment:
     skip_rows: int = 0  # rows of that frame that are
     passed_over: dict[int, int] = field(default_factory=dict)  # start -> end of what is no valid frame
     damaged: bool = False
-    failed_reads: int = 0
+    counted: bool = True  # False: found at the start, and its rows could not be counted yet
+    retry: Backoff = field(default_factory=lambda: Backoff(READ_RETRY_MIN_SEC, READ_RETRY_MAX_SEC))
+    failed_since_monotonic: float | None = None
+    retry_at_monotonic: float = 0.0
 
 
 class _Peeked(NamedTuple):
@@ -106,7 +116,9 @@ class SpillQueue:
         self._descriptor: int | None = None  # of the last segment while it takes appends
         self._next_number = 1
         self._peeked: _Peeked | None = None
+        self._limited_log = RateLimitedLog(_log, LOG_PERIOD_SEC)
         self._leftover: dict[Path, Path | None] = {}  # drained, but the disk refused to remove or rename them
+        self._uncounted = False
         self.rows = 0  # waiting; read without the lock
         self.bytes = 0  # of segments not drained yet; likewise
         self.torn_tails = 0
@@ -114,20 +126,17 @@ class SpillQueue:
         self.damaged_segments = 0
 
     def open(self) -> int:
-        """Find what an earlier process left; returns the rows waiting. Damage is logged and counted, never raised."""
+        """Find what an earlier process left; returns the rows waiting. Damage is logged and counted, never raised.
+
+        StoreUnavailable when the directory cannot be listed; nothing was done then, and it may be called again.
+        """
         with self._lock:
             for number, path in self._found():
                 self._next_number = max(self._next_number, number + 1)
-                segment = _Segment(path)
-                try:
-                    segment.end = path.stat().st_size
-                    self._rescan(segment)
-                except OSError as exc:
-                    self._set_aside_unreadable(segment, exc)
-                    continue
+                segment = _Segment(path, counted=False)
                 self._segments.append(segment)
-                if not segment.rows:
-                    self._remove(segment)
+                with contextlib.suppress(OSError):
+                    self._count_rows_of(segment)
             self._count()
             if self.rows:
                 _log.warning(event("spill_recovered", rows=self.rows, bytes=self.bytes, segments=len(self._segments)))
@@ -158,25 +167,35 @@ class SpillQueue:
     def peek(self, max_rows: int) -> list[Tick]:
         """The oldest rows, at most ``max_rows`` (at least 1) and of one segment; empty when nothing waits.
 
-        They stay in the queue until ``ack``. StoreUnavailable when the disk does not give them; after READ_ATTEMPTS
-        such failures the segment is set aside and the next call goes on behind it.
+        They stay in the queue until ``ack``. A segment that the disk does not give is passed over until its next try.
         """
         with self._lock:
             self._peeked = None
-            while self._segments:
-                segment = self._segments[0]
+            now_sec = time.monotonic()
+            for segment in [one for one in self._segments if one.retry_at_monotonic <= now_sec]:
                 try:
+                    if self._count_rows_of(segment):
+                        continue
                     rows, position, skip_rows = self._read(segment, max(1, max_rows))
                 except OSError as exc:
                     self._read_failed(segment, exc)
                     continue
-                segment.failed_reads = 0
+                segment.failed_since_monotonic, segment.retry_at_monotonic = None, 0.0
+                segment.retry.reset()
                 if rows:
                     self._peeked = _Peeked(segment, position, skip_rows, len(rows))
                     return rows
                 self._remove(segment)
                 self._count()
             return []
+
+    @property
+    def due(self) -> bool:
+        """Are there rows that ``peek`` may give now? Not those of segments whose last read failed a moment ago."""
+        if not self.rows and not self._uncounted:
+            return False
+        now_sec = time.monotonic()
+        return any(one.retry_at_monotonic <= now_sec for one in tuple(self._segments) if one.rows or not one.counted)
 
     def ack(self) -> int:
         """The rows of the last ``peek`` are stored: forget them, and remove their segment if it is drained.
@@ -198,6 +217,29 @@ class SpillQueue:
             self._count()
             return rows
 
+    def append_apart(self, rows: Sequence[Tick]) -> None:
+        """As ``append``, to a synced segment of its own, without the lock: the last resort of a process that ends while
+        another thread hangs in the disk with the lock in hand. The next ``open`` finds it; ``rows`` does not count it.
+        """
+        data = b"".join(encode(rows[i : i + FRAME_ROWS]) for i in range(0, len(rows), FRAME_ROWS))
+        number = self._next_number
+        while True:
+            path = self._dir / f"{number:016d}.spill"
+            try:
+                descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, FILE_MODE)
+                break
+            except FileExistsError:
+                number += 1
+            except OSError as exc:
+                raise unavailable(path, exc) from exc
+        try:
+            _write_all(descriptor, data, 0)
+            os.fsync(descriptor)
+        except OSError as exc:
+            raise unavailable(path, exc) from exc
+        finally:
+            os.close(descriptor)
+
     def close(self) -> None:
         """Sync and close the segment being written. What waits stays on disk for the next ``open``."""
         with self._lock:
@@ -210,13 +252,13 @@ class SpillQueue:
         except FileNotFoundError:
             return []
         except OSError as exc:
-            _log.error(event("spill_unreadable", path=self._dir, error=exc, todo="check the directory and restart"))
-            return []
+            raise unavailable(self._dir, exc) from exc
         matches = ((_SEGMENT_NUMBER.fullmatch(path.name), path) for path in entries)
         return sorted((int(match.group(1)), path) for match, path in matches if match)
 
     def _count(self) -> None:
         self.rows = sum(segment.rows for segment in self._segments)
+        self._uncounted = any(not segment.counted for segment in self._segments)
         self.bytes = sum(segment.end for segment in self._segments)
 
     # -- the writing end -------------------------------------------------------------------------------------------
@@ -337,15 +379,46 @@ class SpillQueue:
             )
         )
 
-    def _read_failed(self, segment: _Segment, exc: OSError) -> None:
-        segment.failed_reads += 1
-        gone = isinstance(exc, FileNotFoundError)
-        if not gone and segment.failed_reads < READ_ATTEMPTS:
-            raise unavailable(segment.path, exc) from exc
-        self._close_if_active(segment)
-        self._segments.remove(segment)
-        self._set_aside_unreadable(segment, exc)
+    def _count_rows_of(self, segment: _Segment) -> bool:
+        """Count the rows of a segment that was found at the start. True when it is settled: it has none, and goes."""
+        if segment.counted:
+            return False
+        try:
+            segment.end = segment.path.stat().st_size
+            self._rescan(segment)
+        except IsADirectoryError as exc:
+            self._segments.remove(segment)
+            self._set_aside_unreadable(segment, exc)
+            return True
+        except OSError as exc:
+            self._read_failed(segment, exc)
+            raise
+        segment.counted = True
+        if not segment.rows:
+            self._remove(segment)
         self._count()
+        return not segment.rows
+
+    def _read_failed(self, segment: _Segment, exc: OSError) -> None:
+        now_sec = time.monotonic()
+        if segment.failed_since_monotonic is None:
+            segment.failed_since_monotonic = now_sec
+        wait_sec = segment.retry.next_sec()
+        segment.retry_at_monotonic = now_sec + wait_sec
+        gone = isinstance(exc, FileNotFoundError) and now_sec - segment.failed_since_monotonic >= GONE_PATIENCE_SEC
+        if gone:
+            self._close_if_active(segment)
+            self._segments.remove(segment)
+            self._count()
+        self._limited_log.log(
+            logging.ERROR,
+            "spill_segment_unreadable",
+            key=segment.path.name,
+            path=segment.path,
+            rows=segment.rows,
+            error=exc,
+            action="forgotten: it is gone" if gone else f"tried again in {wait_sec:.0f} s, its rows wait",
+        )
 
     # -- drained, damaged, unreadable ------------------------------------------------------------------------------
 
@@ -380,7 +453,7 @@ class SpillQueue:
     def _set_aside_unreadable(self, segment: _Segment, exc: OSError) -> None:
         self.damaged_segments += 1
         target = self._dated(segment.path, "unreadable")
-        _log.error(event("spill_segment_unreadable", path=segment.path, rows=segment.rows, moved_to=target, error=exc))
+        _log.error(event("spill_segment_set_aside", path=segment.path, moved_to=target, error=exc))
         self._leftover[segment.path] = target
         self._retry_leftover()
 

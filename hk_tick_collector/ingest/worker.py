@@ -121,7 +121,7 @@ class PersistWorker:
                 self._progress.out_rows += len(batch)
                 self._progress.last_dequeue_monotonic = self._clock.monotonic()
                 await self._store(batch, facts)
-            if self._spill.rows and self._queue.rows < self._options.batch_rows:
+            if self._spill.due and self._queue.rows < self._options.batch_rows:
                 # In turn with the queue: in a lively market it is never empty, and the spill would wait for the close.
                 await self._until_it_works(self._drain_spill)
             elif not batch and not facts and self._flushing and not self._quarantine.due:
@@ -199,7 +199,7 @@ class PersistWorker:
                 await asyncio.sleep(wait_sec)
         self._work.clear()
         self.wants_wake = True  # before looking: who puts rows after this look wakes us
-        idle = not (queue.rows or queue.facts_waiting or self._spill.rows or self._quarantine.due)
+        idle = not (queue.rows or queue.facts_waiting or self._spill.due or self._quarantine.due)
         if idle and not self._flushing:
             await self._work.wait()
         self.wants_wake = False
@@ -363,5 +363,5 @@ class PersistWorker:
             await self._store(rows)
             self._progress.unspilled_rows += len(rows)
         await self._writer.call(lambda _: self._spill.ack())
-        if not self._spill.rows:
+        if rows and not self._spill.rows:
             log.info(event("spill_drained", unspilled_rows=self._progress.unspilled_rows))

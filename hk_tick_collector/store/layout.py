@@ -26,7 +26,7 @@ from datetime import datetime, timezone
 from functools import lru_cache
 from pathlib import Path
 
-from hk_tick_collector.core.errors import ConfigError
+from hk_tick_collector.core.errors import ConfigError, RecorderError, StoreUnavailable
 
 DIR_MODE = 0o750
 FILE_MODE = 0o640
@@ -39,7 +39,9 @@ KNOWN_DAYS = 64  # a recorder meets a handful of days; the cache only must not g
 
 _DAY_FILE = re.compile(r"(\d{8})\.db", re.ASCII)
 _SET_ASIDE = re.compile(r"(\d{8})\.db\.corrupt-[0-9A-Za-z.-]+", re.ASCII)
-_TRANSIENT_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EINTR, errno.EAGAIN})
+_FULL_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT})
+# No time heals a path that cannot be a directory. Anything else may be a disk that stumbles or is not mounted yet.
+_FINAL_ERRNOS = frozenset({errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL})
 
 
 @lru_cache(maxsize=KNOWN_DAYS)
@@ -171,8 +173,8 @@ def sync_dir(path: Path) -> None:
 def prepare_data_root(path: Path) -> Path:
     """Make ``DATA_ROOT`` and its two inner directories, and prove that files can be made in each.
 
-    Returns the absolute path. ConfigError names the path, what is wrong and what to do. A full disk is no
-    configuration error: it can be freed while the recorder waits, so it passes here.
+    Returns the absolute path. ConfigError for what no time can heal, StoreUnavailable for what may heal: both name the
+    path, what is wrong and what to do. A full disk passes here: ticks can be taken while it is freed.
     """
     root = Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow a link that operators move
     for directory in (root, spill_dir(root), quarantine_dir(root)):
@@ -180,10 +182,13 @@ def prepare_data_root(path: Path) -> Path:
             make_dir(directory)
             probe_write(directory)
         except OSError as exc:
-            if exc.errno in _TRANSIENT_ERRNOS:
-                continue
-            raise ConfigError(_explain(directory, exc)) from exc
+            if exc.errno not in _FULL_ERRNOS:
+                raise _error(exc)(_explain(directory, exc)) from exc
     return root
+
+
+def _error(exc: OSError) -> type[RecorderError]:
+    return ConfigError if exc.errno in _FINAL_ERRNOS else StoreUnavailable
 
 
 def probe_write(directory: Path) -> None:
@@ -199,7 +204,9 @@ def probe_write(directory: Path) -> None:
 
 
 def _explain(directory: Path, exc: OSError) -> str:
-    if directory.is_dir():
+    if exc.errno not in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, *_FINAL_ERRNOS):
+        what, cure = f"directory {directory} does not answer", "check the disk, its mount and the kernel log"
+    elif os.path.isdir(directory):  # noqa: PTH112 - Path.is_dir() raises where we may not look
         what = f"directory {directory} is not writable by uid {os.geteuid()}"
         cure = f"give this user write permission (chown {os.geteuid()} {directory}) or choose another DATA_ROOT"
         if exc.errno == errno.EROFS:
@@ -224,21 +231,24 @@ class DataRootLock:
         self._descriptor: int | None = None
 
     def acquire(self) -> None:
-        """Take the lock and write our pid into it; ConfigError with the holder's pid when it is taken."""
+        """Take the lock and write our pid into it; ConfigError with the holder's pid when it is taken, StoreUnavailable
+        when the disk does not let us ask."""
         if self._descriptor is not None:
             return
         try:
             descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, FILE_MODE)
         except OSError as exc:
-            raise ConfigError(
+            raise _error(exc)(
                 f"DATA_ROOT: lock file {self.path} cannot be opened ({exc.strerror}); "
                 f"give uid {os.geteuid()} write permission to it"
             ) from exc
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as exc:
-            holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
+            holder = _holder(descriptor)
             os.close(descriptor)
+            if not isinstance(exc, BlockingIOError):
+                raise StoreUnavailable(f"DATA_ROOT: {self.path} cannot be locked ({exc.strerror})") from exc
             raise ConfigError(
                 f"DATA_ROOT: another recorder (pid {holder}) already writes to {self.path.parent}; "
                 f"stop it or give this one another DATA_ROOT"
@@ -262,6 +272,12 @@ class DataRootLock:
 
     def __exit__(self, *_: object) -> None:
         self.release()
+
+
+def _holder(descriptor: int) -> str:
+    with contextlib.suppress(OSError):
+        return os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
+    return "unknown"
 
 
 def sqlite_files(path: Path) -> Iterator[Path]:

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from hk_tick_collector.core.errors import StoreCorrupt, StoreError
+from hk_tick_collector.core.errors import StoreBusy, StoreCorrupt, StoreError, StoreUnavailable
 from hk_tick_collector.core.facts import PUSH_PULL_DISAGREE, StoredTrack
 from hk_tick_collector.core.logline import event
 from hk_tick_collector.core.ranges import CounterRanges
@@ -164,12 +164,15 @@ def _has_wal_content(path: Path) -> bool:
         return True
 
 
-def tracks(data_root: Path, symbols: Iterable[str], days: int) -> dict[str, StoredTrack]:
+def tracks(
+    data_root: Path, symbols: Iterable[str], days: int, unread: list[Path] | None = None
+) -> dict[str, StoredTrack]:
     """For each symbol what the newest of the last ``days`` day files holds that has a sequenced tick of it.
 
     Costs O(symbols x log rows) a file, whatever the file's size; a symbol without a coverage row (a file of an earlier
     recorder) costs its part of the index. Symbols without a sequenced tick are left out, and those whose ranges were
-    given up. A file that cannot be read is skipped with a log line: seeding must never stop the recorder.
+    given up. A file that cannot be read is skipped with a log line: seeding must never stop the recorder. Those that
+    the disk or a lock kept from being read are added to ``unread``: they may be readable later.
     """
     found: dict[str, StoredTrack] = {}
     wanted = dict.fromkeys(symbols)
@@ -192,6 +195,8 @@ def tracks(data_root: Path, symbols: Iterable[str], days: int) -> dict[str, Stor
                         found[symbol] = track
         except (StoreError, sqlite3.Error, TypeError, ValueError) as exc:
             _log.warning(event("seed_file_skipped", path=path, error=exc))
+            if unread is not None and isinstance(exc, (StoreBusy, StoreUnavailable)):
+                unread.append(path)
     return found
 
 

@@ -142,6 +142,20 @@ def test_data_directory_read_only_and_back(lab: Lab, small_disk: Path) -> None:
     lab.finish(simulator, recorder).assert_complete()
 
 
+def test_a_disk_that_is_not_ready_at_the_start_is_waited_for(lab: Lab, small_disk: Path) -> None:
+    """And nothing that time can heal ends the process: an exit with 78 would keep the service down for good."""
+    simulator = lab.market()
+    _mount("-o", "remount,ro", small_disk)
+    recorder = lab.recorder(simulator)
+    recorder.wait_for("start_waits error=.*(r|R)ead-only")
+    assert recorder.proc.poll() is None
+    _mount("-o", "remount,rw", small_disk)
+    recorder.wait_for("recorder_started ")
+    more_recorded(recorder, 600)
+    healed(recorder)
+    lab.finish(simulator, recorder).assert_complete()
+
+
 def test_files_that_may_not_grow(lab: Lab) -> None:
     """A write that fails in the middle of a transaction: the kernel refuses every byte beyond a file's size limit."""
     simulator = lab.market()

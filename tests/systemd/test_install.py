@@ -62,6 +62,7 @@ def test_another_data_root_and_stop_time_reach_the_unit(server: Server) -> None:
     server.install("--start")
     assert server.machine.show("TimeoutStopUSec") == "6min"
     assert server.machine.show("ReadWritePaths").split() == [f"-{DATA_ROOT}", "-/srv/ticks"]
+    assert {DATA_ROOT, "/srv/ticks"} <= set(server.machine.show("RequiresMountsFor").split())
     written = server.machine.show("ReadWritePaths", "hk-tick-eod").split()
     assert written == [f"-{DATA_ROOT}", "-/srv/ticks", "-/srv/archive"]
     assert server.machine.show("ActiveState") == "active"

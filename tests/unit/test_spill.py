@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import resource
@@ -9,6 +10,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 import zlib
 from pathlib import Path
 
@@ -292,8 +294,8 @@ def test_cut_that_fails_closes_the_segment_at_its_good_length(tmp_path, monkeypa
 
 
 def test_directory_that_cannot_be_made(tmp_path):
-    (tmp_path / "_spill").write_text("a file")
     spilled = queue(tmp_path)
+    (tmp_path / "_spill").write_text("a file")
     with pytest.raises(StoreUnavailable, match="_spill"):
         spilled.append(ticks(1))
     (tmp_path / "_spill").unlink()
@@ -445,7 +447,7 @@ def test_segment_that_is_a_directory_is_set_aside(tmp_path, caplog):
     path.rename(path.with_name(f"{2:016d}.spill"))
     path.mkdir()
     spilled = queue(tmp_path)
-    assert "spill_segment_unreadable" in caplog.text
+    assert "spill_segment_set_aside" in caplog.text
     assert drain(spilled) == ticks(5)
     assert names(tmp_path) == [f"{path.name}.unreadable-20261120T013000.000Z"]
 
@@ -460,34 +462,101 @@ def test_other_files_in_the_directory_are_left_alone(tmp_path):
     assert len(names(tmp_path)) == 3
 
 
-def test_segment_that_was_removed_under_us_does_not_stop_the_rest(tmp_path, caplog):
+def pass_time(monkeypatch, sec):
+    later_sec = time.monotonic() + sec
+    monkeypatch.setattr(spill.time, "monotonic", lambda: later_sec)
+
+
+def test_segment_that_was_removed_under_us_does_not_stop_the_rest(tmp_path, caplog, monkeypatch):
     spilled = queue(tmp_path, segment_bytes=1)
     for n in (1, 2, 3):
         spilled.append([tick(n)])
     (tmp_path / "_spill" / names(tmp_path)[0]).unlink()
     assert drain(spilled) == ticks(2, first=2)
     assert "spill_segment_unreadable" in caplog.text
-    assert spilled.rows == 0
+    assert (spilled.rows, spilled.due) == (1, False), "its file system may come back"
+    monkeypatch.setattr(spill, "GONE_PATIENCE_SEC", 0)
+    pass_time(monkeypatch, 100)
+    assert (spilled.due, drain(spilled), spilled.rows) == (True, [], 0)
 
 
-def test_segment_that_cannot_be_read_is_tried_again_and_then_set_aside(tmp_path, monkeypatch):
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EACCES, errno.EMFILE])
+def test_segment_that_cannot_be_read_is_tried_again_while_those_behind_it_go_on(tmp_path, monkeypatch, caplog, number):
     spilled = queue(tmp_path, segment_bytes=1)
     for n in (1, 2):
         spilled.append([tick(n)])
     real = SpillQueue._read
+    reads = 0
 
     def broken_disk(self, segment, max_rows):
+        nonlocal reads
         if segment.path.name.startswith(f"{1:016d}"):
-            raise OSError(5, "Input/output error")
+            reads += 1
+            raise OSError(number, os.strerror(number))
         return real(self, segment, max_rows)
 
-    monkeypatch.setattr(SpillQueue, "_read", broken_disk)
-    for _ in range(spill.READ_ATTEMPTS - 1):
-        with pytest.raises(StoreUnavailable):
-            spilled.peek(10)
-        assert spilled.rows == 2
-    assert drain(spilled) == [tick(2)]
-    assert names(tmp_path) == [f"{1:016d}.spill.unreadable-20261120T013000.000Z"]
+    with monkeypatch.context() as patch:
+        patch.setattr(SpillQueue, "_read", broken_disk)
+        assert drain(spilled) == [tick(2)]
+        assert (spilled.rows, spilled.due, reads) == (1, False, 1), "not read again and again"
+        pass_time(patch, spill.READ_RETRY_MIN_SEC * 1.2)
+        assert spilled.due
+        assert (spilled.peek(10), reads, spilled.due) == ([], 2, False)
+    assert names(tmp_path) == [f"{1:016d}.spill"], "it keeps its name: a new start reads it, too"
+    assert caplog.text.count("spill_segment_unreadable") == 1
+    pass_time(monkeypatch, 1000)
+    assert drain(spilled) == [tick(1)]
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EMFILE])
+def test_segments_found_at_the_start_on_a_disk_that_stumbles_are_counted_later(tmp_path, monkeypatch, number):
+    written(tmp_path, ticks(5))
+    real = Path.open
+    spilled = SpillQueue(tmp_path)
+
+    def refuses(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "iterdir", refuses)
+        with pytest.raises(StoreUnavailable, match=os.strerror(number)):
+            spilled.open()
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", refuses)
+        assert spilled.open() == 0
+        assert not spilled.due
+    assert Path.open is real
+    pass_time(monkeypatch, 2)
+    assert spilled.due
+    assert drain(spilled) == ticks(5)
+    assert (spilled.rows, spilled.due, names(tmp_path)) == (0, False, [])
+
+
+def test_last_resort_needs_no_lock(tmp_path):
+    """Another thread hangs in the disk and holds the lock: a process that ends still saves its rows."""
+    spilled = queue(tmp_path)
+    spilled.append(ticks(3))
+    with spilled._lock:
+        spilled.append_apart(ticks(600, first=4))
+    spilled.append(ticks(1, first=604))
+    again = queue(tmp_path)
+    assert again.rows == 604
+    assert sorted(drain(again), key=lambda row: row.seq) == ticks(604)
+
+
+def test_a_full_segment_and_the_last_one_are_synced(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(
+        spill.os, "fsync", lambda number: synced.append(str(Path(f"/proc/self/fd/{number}").readlink()))
+    )
+    spilled = queue(tmp_path, segment_bytes=1)
+    spilled.append(ticks(1))
+    spilled.append(ticks(1, first=2))
+    segments = [str(tmp_path / "_spill" / name) for name in names(tmp_path)]
+    assert [path for path in synced if path.endswith(".spill")] == segments[:1]
+    spilled.close()
+    assert [path for path in synced if path.endswith(".spill")] == segments
 
 
 def test_segment_that_cannot_be_removed_is_removed_later(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import stat
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from hk_tick_collector.core.errors import ConfigError
+from hk_tick_collector.core.errors import ConfigError, StoreUnavailable
 from hk_tick_collector.store import layout
 from tests.unit.store_ticks import without_root
 
@@ -100,14 +101,17 @@ def test_prepare_says_that_a_file_is_in_the_way(tmp_path):
 def test_prepare_says_that_the_directory_is_not_writable(public_dir):
     (public_dir / "root").mkdir(mode=0o755)
     (public_dir / "root").chmod(0o555)
-    with without_root(), pytest.raises(ConfigError, match=r"root is not writable.*chown"):
+    with without_root(), pytest.raises(StoreUnavailable, match=r"root is not writable.*chown"):
         layout.prepare_data_root(public_dir / "root")
 
 
 def test_prepare_says_that_it_cannot_create(public_dir):
     (public_dir / "root").mkdir()
     (public_dir / "root").chmod(0o555)
-    with without_root(), pytest.raises(ConfigError, match=r"root/data does not exist and cannot be created.*mkdir"):
+    with (
+        without_root(),
+        pytest.raises(StoreUnavailable, match=r"root/data does not exist and cannot be cr.*mkdir"),
+    ):
         layout.prepare_data_root(public_dir / "root" / "data")
 
 
@@ -147,6 +151,22 @@ def test_lock_of_another_process_is_named_and_ends_with_kill_9(tmp_path):
 
 def test_lock_file_that_may_not_be_opened(public_dir):
     public_dir.chmod(0o555)  # not for its owner either: the tests may run as an ordinary user
-    with without_root(), pytest.raises(ConfigError, match=r"lock file .* cannot be opened.*write permission"):
+    with without_root(), pytest.raises(StoreUnavailable, match=r"lock file .* cannot be opened.*write permission"):
         layout.DataRootLock(public_dir).acquire()
     public_dir.chmod(0o755)
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EROFS, errno.ESTALE, errno.EMFILE, errno.ENOENT, errno.EACCES])
+def test_what_may_heal_is_no_configuration_error(tmp_path, monkeypatch, number):
+    def refuses(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(layout, "probe_write", refuses)
+        with pytest.raises(StoreUnavailable, match=f"DATA_ROOT: .*{os.strerror(number)}"):
+            layout.prepare_data_root(tmp_path)
+    for call in ("open", "flock"):
+        with monkeypatch.context() as patch:
+            patch.setattr(layout.os if call == "open" else layout.fcntl, call, refuses)
+            with pytest.raises(StoreUnavailable, match=os.strerror(number)):
+                layout.DataRootLock(tmp_path).acquire()

@@ -1,0 +1,65 @@
+"""What was lost on our side and may still be shown by OpenD: seen, and asked for again once storing works.
+
+Rows refused (neither queue nor spill took them), day files that were set aside, and files that could not be read at
+the start: in each case what the feed holds for stored is no longer what the files hold. The files are read aside.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from hk_tick_collector.core.aside import in_thread
+from hk_tick_collector.core.facts import StoredTrack
+from hk_tick_collector.core.logline import event
+from hk_tick_collector.core.progress import IngestProgress
+
+log = logging.getLogger(__name__)
+
+Tracks = dict[str, StoredTrack]
+
+
+class LossWatch:
+    """``read_tracks`` runs on a thread of its own and adds to its argument the files that it could not read now;
+    ``resync`` and everything else belongs to the loop."""
+
+    def __init__(
+        self,
+        progress: IngestProgress,
+        spill_due: Callable[[], bool],
+        read_tracks: Callable[[list[Path]], Tracks],
+        resync: Callable[[Tracks], None],
+    ) -> None:
+        self._progress = progress
+        self._spill_due = spill_due
+        self._read_tracks = read_tracks
+        self._resync = resync
+        self._seen = 0
+        self._unread: list[Path] = []
+
+    async def seed(self) -> Tracks:
+        """What the files hold at the start; those that cannot be read now are read again by ``check``."""
+        self._unread = []
+        return await in_thread("seed", lambda: self._read_tracks(self._unread))
+
+    async def check(self) -> None:
+        """If something was lost since the last look, and rows are stored again: read the files and ask for the rest."""
+        progress = self._progress
+        losses = progress.refused_rows + progress.files_set_aside
+        if not self._storing or (losses == self._seen and not self._unread):
+            return
+        unread_before = len(self._unread)
+        refused_rows = progress.refused_rows
+        known = await self.seed()
+        if losses == self._seen and len(self._unread) >= unread_before:
+            return  # the files that could not be read cannot be read yet
+        self._seen = losses
+        progress.refused_rows_settled = refused_rows
+        self._resync(known)
+        log.warning(event("resync", refused_rows=refused_rows, files_set_aside=progress.files_set_aside))
+
+    @property
+    def _storing(self) -> bool:
+        progress = self._progress
+        return progress.last_commit_monotonic > progress.last_error_monotonic and not self._spill_due()

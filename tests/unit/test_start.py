@@ -1,0 +1,72 @@
+"""The start waits for what time can heal, and for nothing else."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from hk_tick_collector.app.config_sources import given_settings
+from hk_tick_collector.app.start import RETRY_MAX_SEC, until_it_works
+from hk_tick_collector.core.errors import ConfigError, StoreUnavailable
+
+
+class Disk:
+    """Fails so many times, then works."""
+
+    def __init__(self, failures: int, error: Exception) -> None:
+        self.failures = failures
+        self.error = error
+        self.waits_sec: list[float] = []
+
+    def step(self) -> str:
+        if len(self.waits_sec) < self.failures:
+            raise self.error
+        return "there"
+
+
+def test_a_disk_that_does_not_answer_is_waited_for_and_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    disk = Disk(100, StoreUnavailable("DATA_ROOT: directory /data does not answer (Stale file handle)"))
+    assert until_it_works(disk.step, disk.waits_sec.append) == "there"
+    assert len(disk.waits_sec) == 100
+    assert max(disk.waits_sec) <= RETRY_MAX_SEC < sum(disk.waits_sec)
+    assert caplog.text.count("start_waits") == 1, "not each attempt is a line"
+    assert "Stale file handle" in caplog.text
+
+
+def test_the_manager_hears_what_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr("hk_tick_collector.app.start.notify", told.append)
+    disk = Disk(2, StoreUnavailable("DATA_ROOT: /data is not mounted"))
+    until_it_works(disk.step, disk.waits_sec.append)
+    assert told == ["STATUS=waiting to start: DATA_ROOT: /data is not mounted"] * 2
+
+
+def test_a_wrong_setting_is_not_waited_for() -> None:
+    disk = Disk(1, ConfigError("FUTU_PORT=abc is no number"))
+    with pytest.raises(ConfigError):
+        until_it_works(disk.step, disk.waits_sec.append)
+    assert not disk.waits_sec
+
+
+@pytest.mark.parametrize(("number", "waits"), [(errno.EIO, True), (errno.ESTALE, True), (errno.EACCES, False)])
+def test_a_settings_file_on_a_disk_that_stumbles_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, waits: bool
+) -> None:
+    env_file = tmp_path / ".env"
+    env_file.write_text("FUTU_SYMBOLS=HK.00700\n")
+    waits_sec: list[float] = []
+    real = Path.read_text
+
+    def read_text(self: Path, *arguments: object, **named: object) -> str:
+        if self == env_file and not waits_sec:
+            raise OSError(number, "the disk stumbles")
+        return real(self, *arguments, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Path, "read_text", read_text)
+    try:
+        until_it_works(lambda: given_settings(env_file, {}, ["FUTU_SYMBOLS"]), waits_sec.append)
+    except ConfigError:
+        assert not waits
+    assert len(waits_sec) == waits
