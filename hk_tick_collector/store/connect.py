@@ -63,7 +63,8 @@ LEGACY_COLUMNS = (
     "recv_ts_ms",
     "inserted_at_ms",
 )
-COLUMNS = (*LEGACY_COLUMNS, "push_data_type", "opend_recv_ts_ms", "type_sign", "occurrence")
+_ADDED_BY_1 = ("push_data_type", "opend_recv_ts_ms", "type_sign", "occurrence")
+COLUMNS = (*LEGACY_COLUMNS, *_ADDED_BY_1)
 # A stored row as a tuple, here and in the parameters below: a tick with its stamp, then what all ticks have in common.
 ROW_COLUMNS = (*Tick._fields, "inserted_at_ms", "market", "provider")
 
@@ -133,10 +134,11 @@ SCHEMA_SQL = _sql("schema.sql") + COVERAGE_SQL
 
 
 class Step(NamedTuple):
-    """Brings a file from ``version - 1`` to ``version``."""
+    """Brings a file from ``version - 1`` to ``version``. ``adds``: the columns that ``ticks`` has more afterwards."""
 
     version: int
     sql: str
+    adds: tuple[str, ...] = ()
 
 
 MIGRATIONS: tuple[Step, ...] = (
@@ -161,8 +163,14 @@ MIGRATIONS: tuple[Step, ...] = (
         {COVERAGE_SQL}
         PRAGMA application_id = {APPLICATION_ID};
         """,
+        adds=_ADDED_BY_1,
     ),
 )
+
+
+def _columns_of(version: int, steps: Sequence[Step]) -> tuple[str, ...]:
+    """The columns of ``ticks`` in a file of that version: an older file is ours, not one of another kind."""
+    return (*LEGACY_COLUMNS, *(name for step in steps if step.version <= version for name in step.adds))
 
 
 def open_day_file(path: Path, options: SqliteOptions, timeout_ms: int | None = None) -> sqlite3.Connection:
@@ -261,14 +269,14 @@ def _set_pragmas(conn: sqlite3.Connection, options: SqliteOptions) -> None:
         conn.execute(f"PRAGMA {pragma}").fetchall()
 
 
-def identify(conn: sqlite3.Connection, path: Path, newest_version: int = SCHEMA_VERSION) -> int:
+def identify(conn: sqlite3.Connection, path: Path, steps: Sequence[Step] = MIGRATIONS) -> int:
     """The schema version of a file of ours; 0 for an empty one and for one of an earlier recorder.
 
     StoreCorrupt when it belongs to another program or has no proper ``ticks`` table, StoreUnavailable when a newer
     recorder made it. Reads only.
     """
     application_id = int(conn.execute("PRAGMA application_id").fetchone()[0])
-    version = int(conn.execute("PRAGMA user_version").fetchone()[0])
+    version, newest_version = int(conn.execute("PRAGMA user_version").fetchone()[0]), steps[-1].version
     columns = table_columns(conn)
     if application_id not in (0, APPLICATION_ID):
         raise StoreCorrupt(f"{path} belongs to another program (application_id {application_id:#x})")
@@ -282,7 +290,7 @@ def identify(conn: sqlite3.Connection, path: Path, newest_version: int = SCHEMA_
         if version or tables:
             raise StoreCorrupt(f"{path} has no ticks table (it holds {', '.join(tables) or 'nothing'})")
         return 0
-    expected = COLUMNS if version else LEGACY_COLUMNS
+    expected = _columns_of(version, steps)
     if columns[: len(expected)] != expected or (not version and len(columns) != len(expected)):
         raise StoreCorrupt(f"{path} has a ticks table of another kind (columns {', '.join(columns)})")
     return version
@@ -298,7 +306,7 @@ def bring_up_to_date(conn: sqlite3.Connection, path: Path, steps: Sequence[Step]
     newest_version = steps[-1].version
     conn.execute("BEGIN IMMEDIATE")
     try:
-        version = identify(conn, path, newest_version)  # once more: another process may have been first
+        version = identify(conn, path, steps)  # once more: another process may have been first
         if version == 0 and not table_columns(conn):
             version = _run(conn, SCHEMA_SQL, SCHEMA_VERSION)
         for step in steps:

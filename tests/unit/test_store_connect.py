@@ -168,6 +168,27 @@ def test_steps_run_in_order_and_once(db):
         assert conn.execute("SELECT COUNT(*) FROM ticks").fetchone() == (1,)
 
 
+def test_the_steps_add_up_to_the_columns_of_this_version():
+    added = [name for step in connect.MIGRATIONS for name in step.adds]
+    assert (*connect.LEGACY_COLUMNS, *added) == connect.COLUMNS
+    assert [step.version for step in connect.MIGRATIONS] == list(range(1, connect.SCHEMA_VERSION + 1))
+
+
+def test_a_file_of_this_version_is_migrated_to_the_next_one_and_not_called_broken(db):
+    writer = DayFileWriter(db.parent)
+    writer.write([tick(1)])
+    writer.close()
+    steps = (*connect.MIGRATIONS, Step(2, "ALTER TABLE ticks ADD COLUMN venue TEXT;", adds=("venue",)))
+    with contextlib.closing(sqlite3.connect(db, isolation_level=None)) as conn:
+        assert identify(conn, db, steps) == 1
+        bring_up_to_date(conn, db, steps)
+        assert identify(conn, db, steps) == 2
+        assert conn.execute("SELECT seq, venue FROM ticks").fetchall() == [(tick(1).seq, None)]
+        conn.execute("ALTER TABLE ticks DROP COLUMN venue")
+        with pytest.raises(StoreCorrupt, match="of another kind"):
+            identify(conn, db, steps)
+
+
 def test_later_steps_also_run_on_a_new_file(db):
     with contextlib.closing(sqlite3.connect(db, isolation_level=None)) as conn:
         bring_up_to_date(conn, db, (*connect.MIGRATIONS, Step(2, "CREATE TABLE extra (a);")))
