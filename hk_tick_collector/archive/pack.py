@@ -63,7 +63,7 @@ from hk_tick_collector.store import reader
 from hk_tick_collector.store.atomic import sync_file
 from hk_tick_collector.store.connect import translate
 from hk_tick_collector.store.inuse import pending_spill
-from hk_tick_collector.store.layout import day_file, sqlite_files
+from hk_tick_collector.store.layout import day_file, spill_dir, sqlite_files
 
 ATTEMPTS = 3
 BACKUP_STEP_PAGES = 4096  # 16 MB, some milliseconds of holding a read lock
@@ -106,7 +106,7 @@ def check_at_rest(data_root: Path, day: str, calendar: TradingCalendar, now_ms: 
         raise Refused(f"{day} is still in session: archive it when its recording is over")
     if pending_spill(data_root, day):
         raise Refused(
-            f"{day}: ticks of it wait in {data_root / '_spill'}; the recorder stores them when it can: see that it runs"
+            f"{day}: ticks of it wait in {spill_dir(data_root)}; the recorder stores them when it can: see that it runs"
         )
 
 

@@ -46,7 +46,7 @@ from hk_tick_collector.store.connect import (
 )
 from hk_tick_collector.store.coverage import DayCoverage
 from hk_tick_collector.store.inuse import open_elsewhere
-from hk_tick_collector.store.layout import day_file, sqlite_files, sync_dir
+from hk_tick_collector.store.layout import DAY_FILE_GLOB, day_file, sqlite_files, sync_dir
 from hk_tick_collector.store.reader import CoverageRow, GapRow
 from hk_tick_collector.store.rows import store_rows
 
@@ -114,7 +114,7 @@ def restore_day(
 
 def tidy(data_root: Path) -> None:
     """Remove what a restore that died left. Inside ``atomic.only_job(data_root, LOCK_FILE)``."""
-    for path in data_root.glob(f".????????.db{atomic.PART_SUFFIX}*"):
+    for path in data_root.glob(f".{DAY_FILE_GLOB}{atomic.PART_SUFFIX}*"):
         path.unlink(missing_ok=True)
 
 

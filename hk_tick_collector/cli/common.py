@@ -26,6 +26,7 @@ import click
 
 from hk_tick_collector.core.clock import SystemClock
 from hk_tick_collector.core.errors import ConfigError, NoData, RecorderError
+from hk_tick_collector.store.layout import archive_dir
 from hk_tick_collector.store.owner import acting_as, become_owner
 
 if TYPE_CHECKING:
@@ -37,7 +38,6 @@ EXIT_FINE, EXIT_PROBLEM, EXIT_USAGE, EXIT_NO_DATA = 0, 1, 2, 3
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
 CLOSED_ADVICE = "use sudo, or join the group that the recorder's files belong to"
 EXIT_PIPE = 141  # 128 + SIGPIPE: the reader of our output went away
-ARCHIVE_DIR = "_archive"
 NICE_HEAVY = 10
 
 
@@ -90,7 +90,7 @@ class App:
             return self.archive_root_given.absolute()
         if self.data_root_given is None and self.settings.archive_root is not None:
             return self.settings.archive_root
-        return data_root / ARCHIVE_DIR
+        return archive_dir(data_root)
 
     @cached_property
     def catalog(self) -> Catalog:

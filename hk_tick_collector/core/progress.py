@@ -51,7 +51,7 @@ class IngestProgress:
 
     out_rows: int = 0
     persisted_rows: int = 0
-    ignored_rows: int = 0  # already stored: INSERT OR IGNORE skipped them
+    ignored_rows: int = 0  # already stored: ON CONFLICT DO NOTHING
     commits: int = 0
     unspilled_rows: int = 0
     quarantined_rows: int = 0

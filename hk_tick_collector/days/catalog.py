@@ -160,7 +160,7 @@ class Catalog:
 
     def live_days(self) -> list[str]:
         """Trading days with a day file, oldest first."""
-        return sorted(day for path in self.data_root.glob("????????.db") if (day := layout.parse_day(path)))
+        return [day for path in layout.day_files(self.data_root) if (day := layout.parse_day(path))]
 
     def archived_days(self) -> list[str]:
         """Trading days with a manifest, oldest first."""

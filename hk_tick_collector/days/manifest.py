@@ -24,7 +24,6 @@ from hk_tick_collector.store.layout import check_day
 from hk_tick_collector.store.reader import CoverageRow, GapRow
 
 FORMAT_VERSION = 1
-ARCHIVE_DIR = "_archive"  # under DATA_ROOT, unless ARCHIVE_ROOT names another place
 PARQUET, SQLITE = "parquet", "sqlite"
 MAX_MANIFEST_BYTES = 64 * 1024 * 1024
 

@@ -1,6 +1,8 @@
 """From decoded pushes to rows handed over, on the SDK's network thread.
 
-Everything here runs once a socket read, not once a push, and returns at once: no I/O, no waiting, no logging a tick.
+Everything here runs once a socket read, not once a push, and does no I/O, waits for nothing and logs no tick by itself.
+What it hands rows to may: a full queue holds this thread for a quarter of a second at most and then writes to the
+spill (ingest/queue.py), a quarantine says at a bounded rate what it took.
 """
 
 from __future__ import annotations

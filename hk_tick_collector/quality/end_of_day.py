@@ -16,7 +16,7 @@ from pathlib import Path
 from hk_tick_collector.core.errors import RecorderError
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.sessions import no_more_ticks_ms
-from hk_tick_collector.quality.report_file import REPORTS_DIR, is_current, report_file
+from hk_tick_collector.quality.report_file import is_current, report_file
 from hk_tick_collector.store import layout
 from hk_tick_collector.store.atomic import make_own_dir, open_lock_file
 
@@ -30,7 +30,7 @@ class AlreadyRunning(RecorderError):
 def due_days(data_root: Path, calendar: TradingCalendar, now_ms: int) -> list[str]:
     """Days with a file, over at ``now_ms`` (UTC epoch ms), without a certificate or changed since; oldest first."""
     due = []
-    for path in sorted(data_root.glob("????????.db")):
+    for path in layout.day_files(data_root):
         day = layout.parse_day(path)
         if day is None or no_more_ticks_ms(day, calendar.day_kind(day)) > now_ms:
             continue
@@ -42,7 +42,7 @@ def due_days(data_root: Path, calendar: TradingCalendar, now_ms: int) -> list[st
 @contextmanager
 def only_one(data_root: Path) -> Iterator[None]:
     """Hold the job's lock; it ends with the process, however that dies. ``AlreadyRunning`` when another one has it."""
-    directory = data_root / REPORTS_DIR
+    directory = layout.reports_dir(data_root)
     make_own_dir(directory)
     descriptor = open_lock_file(directory / LOCK_FILE)
     try:

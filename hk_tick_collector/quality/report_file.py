@@ -16,7 +16,6 @@ from hk_tick_collector.quality.model import FORMAT_VERSION, Certificate
 from hk_tick_collector.store import layout
 from hk_tick_collector.store.atomic import write_whole
 
-REPORTS_DIR = "_reports"
 _HEAD_BYTES = 512
 _HEAD = re.compile(
     rb'\{\s*"format_version": (\d+),\s*"trading_day": "\d{8}",\s*"so_far": (true|false),\s*"recounted": (true|false),'
@@ -26,7 +25,7 @@ _HEAD = re.compile(
 
 def report_file(data_root: Path, day: str, suffix: str = ".json") -> Path:
     """Where the report of a day stands."""
-    return data_root / REPORTS_DIR / f"{layout.check_day(day)}{suffix}"
+    return layout.reports_dir(data_root) / f"{layout.check_day(day)}{suffix}"
 
 
 def write_certificate(data_root: Path, certificate: Certificate) -> Path:

@@ -6,12 +6,14 @@
     DATA_ROOT/20261120.db.corrupt-<utc>      a day file that was set aside, never touched again by the recorder
     DATA_ROOT/_spill/                        rows that could not be queued or written yet (ingest/spill.py)
     DATA_ROOT/_quarantine/20261120.jsonl     ticks that cannot be stored as they came, with the reason
+    DATA_ROOT/_reports/                      certificates and the end-of-day job's lock (quality/report_file.py)
+    DATA_ROOT/_archive/                      days put away, unless ARCHIVE_ROOT is elsewhere (days/manifest.py)
     DATA_ROOT/.recorder.lock                 held by the one recorder of this data root, contains its pid
     DATA_ROOT/.recorder.status.json          how the recorder is, replaced every two seconds (health/statusfile.py);
                                              .recorder.status.json.new while it is written
 
 Directories are made 0750 and files 0640 (the process umask may only take more away): the service user writes, its
-group reads, nobody else looks in. Names are made and parsed here and nowhere else.
+group reads, nobody else looks in. These names are made and parsed here and nowhere else.
 """
 
 from __future__ import annotations
@@ -32,9 +34,12 @@ DIR_MODE = 0o750
 FILE_MODE = 0o640
 SPILL_DIR = "_spill"
 QUARANTINE_DIR = "_quarantine"
+REPORTS_DIR = "_reports"
+ARCHIVE_DIR = "_archive"
 LOCK_FILE = ".recorder.lock"
 STATUS_FILE = ".recorder.status.json"
 COMPANION_SUFFIXES = ("-wal", "-shm", "-journal")  # what SQLite keeps beside a database
+DAY_FILE_GLOB = "????????.db"
 KNOWN_DAYS = 64  # a recorder meets a handful of days; the cache only must not grow
 
 _DAY_FILE = re.compile(r"(\d{8})\.db", re.ASCII)
@@ -80,13 +85,18 @@ def _valid_day(day: str) -> str | None:
         return None
 
 
-def recent_day_files(data_root: Path, days: int) -> list[Path]:
-    """The newest ``days`` day files that exist, newest first. An absent or unreadable data root has none."""
+def day_files(data_root: Path) -> list[Path]:
+    """The day files that exist, oldest first. An absent or unreadable data root has none."""
     try:
         names = [entry for entry in data_root.iterdir() if parse_day(entry) is not None]
     except OSError:
         return []
-    return sorted(names, key=lambda path: path.name, reverse=True)[: max(0, days)]
+    return sorted(names, key=lambda path: path.name)
+
+
+def recent_day_files(data_root: Path, days: int) -> list[Path]:
+    """The newest ``days`` of them, newest first."""
+    return day_files(data_root)[::-1][: max(0, days)]
 
 
 def spill_dir(data_root: Path) -> Path:
@@ -97,6 +107,16 @@ def spill_dir(data_root: Path) -> Path:
 def quarantine_dir(data_root: Path) -> Path:
     """Where ticks go that cannot be stored as they came."""
     return data_root / QUARANTINE_DIR
+
+
+def reports_dir(data_root: Path) -> Path:
+    """Where certificates are."""
+    return data_root / REPORTS_DIR
+
+
+def archive_dir(data_root: Path) -> Path:
+    """Where archived days are when ``ARCHIVE_ROOT`` names no other place."""
+    return data_root / ARCHIVE_DIR
 
 
 def quarantine_file(data_root: Path, day: str) -> Path:

@@ -5,8 +5,8 @@ rest is halved until every row is either read or stands alone as unreadable, so 
 page. SQLite keeps no checksums; damage that it cannot see shows as values of the wrong kind, or as rowids that are
 missing in a file that only ever grew: both count as unreadable.
 
-Rows go into the target by INSERT OR IGNORE with their old ``inserted_at_ms``, in short transactions, so that a
-recorder may be writing to the same file.
+Rows go into the target by the writer's own statements, which leave a row that is there already as it is, with their
+old ``inserted_at_ms`` and in short transactions, so that a recorder may be writing to the same file.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import errno
 import os
 import signal
@@ -16,6 +17,8 @@ import pytest
 from hk_tick_collector.core.errors import ConfigError, StoreUnavailable
 from hk_tick_collector.store import layout
 from tests.unit.store_ticks import without_root
+
+PACKAGE = Path(layout.__file__).parents[1]
 
 
 @pytest.fixture
@@ -170,3 +173,27 @@ def test_what_may_heal_is_no_configuration_error(tmp_path, monkeypatch, number):
             patch.setattr(layout.os if call == "open" else layout.fcntl, call, refuses)
             with pytest.raises(StoreUnavailable, match=os.strerror(number)):
                 layout.DataRootLock(tmp_path).acquire()
+
+
+@pytest.mark.parametrize("source", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_names_under_the_data_root_are_made_in_one_place(source):
+    if source.name == "layout.py":
+        return
+    module = ast.parse(source.read_text())
+    texts = {id(node.value) for node in ast.walk(module) if isinstance(node, ast.Expr)}  # docstrings
+    written = [
+        node.value
+        for node in ast.walk(module)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in texts
+    ]
+    names = {layout.SPILL_DIR, layout.QUARANTINE_DIR, layout.REPORTS_DIR, layout.ARCHIVE_DIR, layout.LOCK_FILE,
+             layout.STATUS_FILE}  # fmt: skip
+    assert not names.intersection(written)
+    assert not [text for text in written if layout.DAY_FILE_GLOB in text]
+
+
+def test_day_files_are_the_oldest_first(tmp_path):
+    for name in ("20261120.db", "20261118.db", "20261399.db", "20261119.db.corrupt-x", "20261119.db-wal"):
+        (tmp_path / name).touch()
+    assert [path.name for path in layout.day_files(tmp_path)] == ["20261118.db", "20261120.db"]
+    assert layout.day_files(tmp_path / "absent") == []
