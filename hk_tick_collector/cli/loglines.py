@@ -3,8 +3,6 @@
 A text line is ``2026-11-20T01:30:00.123Z INFO health queue=0``, with whatever ``docker``, ``docker compose`` or
 ``journalctl`` put in front; or ``<6>health queue=0`` as it goes to journald; or the bare message. A line that is none
 of them is a part of the one before (a traceback), as long as there is one.
-
-Limit: an unprintable character above U+00FF does not come back as it was; the escape does not say where it ends.
 """
 
 from __future__ import annotations
@@ -25,7 +23,7 @@ _IDENTIFIED = re.compile(r"(.*?)\bhk-tick-collector\[\d+\]: (.*)", re.DOTALL)
 _ISO_STAMP = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(?:\.\d{3,6})?(?:Z|[+-]\d{2}:?\d{2})")
 _MESSAGE = re.compile(r"([A-Za-z]\w*(?: [a-z]\w*)?)(?= [a-z_0-9]+=)")
 _FIELD = re.compile(r' ([a-z_0-9]+)=("(?:[^"\\]|\\.)*"|\S*)')
-_ESCAPE = re.compile(r"\\(x[0-9a-f]{2}|.)", re.DOTALL)
+_ESCAPE = re.compile(r"\\(x[0-9a-f]{2}|u[0-9a-f]{4}|U[0-9a-f]{8}|.)", re.DOTALL)
 _INTEGER = re.compile(r"-?(?:0|[1-9]\d{0,17})")
 _FRACTION = re.compile(r"-?\d+\.\d+")
 
@@ -174,4 +172,4 @@ def _value(text: str) -> Any:
 
 
 def _unescaped(code: str) -> str:
-    return chr(int(code[1:], 16)) if code.startswith("x") and len(code) > 1 else code
+    return chr(int(code[1:], 16)) if len(code) > 1 else code

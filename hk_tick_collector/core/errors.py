@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hk_tick_collector.core.tick import RejectCode
+
 
 class RecorderError(Exception):
     """Something the recorder cannot go on with."""
@@ -17,6 +22,10 @@ class ConfigError(RecorderError):
 
 class TickRejected(RecorderError):
     """One tick cannot be stored as it came; it goes to quarantine, its frame goes on."""
+
+    def __init__(self, code: RejectCode, text: str) -> None:
+        super().__init__(text)
+        self.code = code
 
 
 class FeedError(RecorderError):

@@ -11,6 +11,12 @@ import threading
 import time
 from collections.abc import Callable
 
+from hk_tick_collector.core.text import cut, printable
+
+MAX_VALUE_CHARS = 1_000  # longer ones are cut: a line stays a line, whatever OpenD sent
+MAX_KEYS = 256  # of one limiter; what comes beyond shares one line
+
+_ANY_KEY = "\0"
 _PLAIN_EXTRA = frozenset("._-+:/,%@*<>()[]|~#")
 
 
@@ -18,7 +24,8 @@ def event(word: str, **fields: object) -> str:
     """``event("health", queue=0, phase="morning")`` -> ``health queue=0 phase=morning``.
 
     Floats are cut to three decimals, None becomes ``none``; a value with blanks, quotes, ``=`` or control
-    characters is quoted, and line breaks never get through, so that one event stays one line.
+    characters is quoted, and line breaks never get through, so that one event stays one line. A value longer than
+    MAX_VALUE_CHARS is cut.
     """
     parts = [word]
     parts += [f"{key}={_value(value)}" for key, value in fields.items()]
@@ -30,17 +37,17 @@ def _value(value: object) -> str:
         return "none"
     if isinstance(value, float):
         return f"{value:.3f}".rstrip("0").rstrip(".") if math.isfinite(value) else str(value)
-    text = str(value)
+    text = cut(str(value), MAX_VALUE_CHARS)
     if text and all(c.isalnum() or c in _PLAIN_EXTRA for c in text):
         return text
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return '"' + "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in escaped) + '"'
+    return '"' + printable(text.replace("\\", "\\\\").replace('"', '\\"')) + '"'
 
 
 class RateLimitedLog:
     """Logs the first event of each key, then at most one a ``period_sec`` with the count of what was held back.
 
-    Thread-safe; meant for errors that may repeat thousands of times a second.
+    Thread-safe; meant for errors that may repeat thousands of times a second. A key is the kind of an event and holds
+    nothing that came from outside; should it do so all the same, MAX_KEYS bound lines and memory.
     """
 
     def __init__(
@@ -60,6 +67,8 @@ class RateLimitedLog:
         now_sec = self._monotonic()
         state_key = f"{word}\0{key}"
         with self._lock:
+            if state_key not in self._state and len(self._state) >= MAX_KEYS:
+                state_key = self._make_room(now_sec, state_key)
             last_sec, held_back = self._state.get(state_key, (float("-inf"), 0))
             if now_sec - last_sec < self._period_sec:
                 self._state[state_key] = (last_sec, held_back + 1)
@@ -68,3 +77,10 @@ class RateLimitedLog:
         if held_back:
             fields["suppressed"] = held_back
         self._logger.log(level, event(word, **fields), exc_info=exc_info)
+
+    def _make_room(self, now_sec: float, state_key: str) -> str:
+        """Forget keys that are quiet; the key to use, which is one for all when none is."""
+        quiet = [key for key, (last_sec, _) in self._state.items() if now_sec - last_sec >= self._period_sec]
+        for key in quiet:
+            del self._state[key]
+        return state_key if quiet else _ANY_KEY

@@ -55,6 +55,7 @@ class IngestProgress:
     commits: int = 0
     unspilled_rows: int = 0
     quarantined_rows: int = 0
+    quarantine_dropped_rows: int = 0  # of the quarantined: beyond its limits, so in no file
     poison_rows: int = 0  # of the quarantined: refused by SQLite; the others could not be mapped
     write_errors: int = 0
     busy_errors: int = 0

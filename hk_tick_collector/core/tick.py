@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import NamedTuple
 
 # What every tick of this recorder has in the columns ``market`` and ``provider``.
@@ -60,10 +61,30 @@ def same_moment(a_ms: int, b_ms: int) -> bool:
     return a_ms == b_ms or (a_ms // 1000 == b_ms // 1000 and (a_ms % 1000 == 0 or b_ms % 1000 == 0))
 
 
+class RejectCode(str, Enum):
+    """The kind of reason for which a tick is not stored. Logs are limited and certificates speak by it: it never holds
+    anything that OpenD sent."""
+
+    MARKET = "market"  # another market than Hong Kong
+    SYMBOL = "symbol"  # a code that no Hong Kong security can have
+    UNWANTED = "unwanted"  # a code that nobody asked OpenD for
+    TIME = "time"  # in no known form, or no date and time
+    DAY = "day"  # a day that no tick of now can be of
+    WITNESSES = "witnesses"  # a time that timestamp and sequence both put on another day
+    PRICE = "price"
+    TURNOVER = "turnover"
+    VOLUME = "volume"
+    REFUSED_BY_SQLITE = "refused_by_sqlite"
+
+    def __str__(self) -> str:
+        return self.value
+
+
 class RejectedTick(NamedTuple):
-    """A tick that could not be mapped or stored: kept whole in the quarantine file with the reason."""
+    """A tick that could not be mapped or stored: kept in the quarantine file with the reason, long values cut."""
 
     symbol: str
-    reason: str
+    reason: str  # a sentence, with the value
     raw: dict[str, object]  # the fields as they came
     recv_ts_ms: int  # our clock when it was read, UTC epoch milliseconds
+    code: RejectCode

@@ -2,8 +2,9 @@
 
 Event time comes from the local time string read as Asia/Hong_Kong. ``timestamp`` and the high half of ``sequence``
 are witnesses: they are compared and disagreement is counted, but they never move a tick, and neither does the wall
-clock. They are used only to give a date to a time string that has none. What cannot be mapped raises
-``TickRejected`` for that tick alone.
+clock. They are used to give a date to a time string that has none, and to doubt: a time that they put on another day,
+or a day that no tick of now can be of (``PlausibleDays``). What cannot be mapped or believed raises ``TickRejected``
+for that tick alone. Values from OpenD stand in reasons and raw fields cut to ``SHOWN_CHARS``.
 """
 
 from __future__ import annotations
@@ -18,7 +19,10 @@ from typing import Any, Protocol
 from zoneinfo import ZoneInfo
 
 from hk_tick_collector.core.errors import TickRejected
-from hk_tick_collector.core.tick import SEQ_COUNTER_BITS, WITNESS_TOLERANCE_MS, RejectedTick, Tick
+from hk_tick_collector.core.text import cut
+from hk_tick_collector.core.tick import SEQ_COUNTER_BITS, WITNESS_TOLERANCE_MS, RejectCode, RejectedTick, Tick
+from hk_tick_collector.feed.plausible import PlausibleDays
+from hk_tick_collector.market.symbols import is_hk_code
 
 # Qot_Common.TickerDirection, TickerType and PushDataType under the names the SDK gives them; a test holds them equal.
 DIRECTIONS = {1: "BUY", 2: "SELL", 3: "NEUTRAL"}
@@ -60,13 +64,18 @@ PUSH_DATA_TYPES = {1: "REALTIME", 2: "BYDISCONN", 3: "CACHE"}
 
 QOT_MARKET_HK = 1  # Qot_Common.QotMarket_HK_Security
 
-EARLIEST_YEAR = 2000
 SECOND_CACHE_ENTRIES = 4_096
-INT64_MAX = (1 << 63) - 1
-INFINITY = math.inf
+# Far above what a trade at HKEX can be, far below what sums over a day can no longer hold.
+MAX_PRICE = 1e8
+MAX_TURNOVER = 1e14
+MAX_VOLUME = 10**12
+DOUBTED_MS = 86_400_000  # witnesses that are further off than this doubt a time
+EARLIEST_WITNESS_SEC = 946_684_800  # 2000-01-01: a sequence that counts otherwise has a "second" long before
 
 _HK = ZoneInfo("Asia/Hong_Kong")
 _new_tuple = tuple.__new__
+# HKEX's letters; another number of typeSign is kept as SIGN_n.
+_TYPE_SIGNS = {number: chr(number) for number in range(0x20, 0x7F)}
 # What may follow the seconds of a time string, and its milliseconds: looked up, because reading a number costs more.
 _FRACTION_MS = {f"{point}{ms:03d}": ms for point in ".:," for ms in range(1000)} | {"": 0}
 _DAY_AND_TIME = re.compile(
@@ -113,18 +122,22 @@ class TickMapper:
     share it (parsing costs 0.1 us then, 6 us otherwise).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, days: PlausibleDays | None = None) -> None:
         self.stats = MappingStats()
-        self._symbols: dict[str, str] = {}
+        self._days = days or PlausibleDays()
+        self._symbols: dict[str, str] = {}  # bounded by what ``is_hk_code`` lets in: five digits
         self._seconds: dict[str, tuple[int, str]] = {}
 
     def symbol(self, security: Any) -> str:
-        """``HK.00700`` for a ``Qot_Common.Security``; raises ``TickRejected`` for another market."""
-        if security.market != QOT_MARKET_HK:
-            raise TickRejected(f"market {security.market} is not HK (code {security.code!r})")
+        """``HK.00700`` for a ``Qot_Common.Security``; raises ``TickRejected`` for another market, and for a code that
+        is none: symbols become names of files."""
         code: str = security.code
+        if security.market != QOT_MARKET_HK:
+            raise TickRejected(RejectCode.MARKET, f"market {security.market} is not HK (code {_shown(code)})")
         known = self._symbols.get(code)
         if known is None:
+            if not is_hk_code(code):
+                raise TickRejected(RejectCode.SYMBOL, f"code {_shown(code)} is no HK code: five digits are expected")
             known = self._symbols[code] = f"HK.{code}"
         return known
 
@@ -151,9 +164,9 @@ class TickMapper:
             recv_sec = message.recvTime
             type_sign = message.typeSign
             try:
-                if not (0.0 <= price < INFINITY and 0.0 <= turnover < INFINITY):
-                    raise TickRejected(f"price {price!r} or turnover {turnover!r} is not a finite number of at least 0")
-                if volume <= 0:
+                if not (0.0 <= price <= MAX_PRICE and 0.0 <= turnover <= MAX_TURNOVER):
+                    raise _absurd_amount(price, turnover)
+                if not 0 < volume <= MAX_VOLUME:
                     volume = _other_volume(message)
                 if seq <= 0:
                     seq = None
@@ -161,15 +174,16 @@ class TickMapper:
                 second = seconds.get(text[:19])
                 fraction_ms = _FRACTION_MS.get(text[19:])
                 if second is None or fraction_ms is None:
-                    ts_ms, trading_day = self._read_time(text, seq, timestamp_sec)
+                    ts_ms, trading_day = self._read_time(text, seq, timestamp_sec, recv_ts_ms)
                 else:
                     ts_ms = second[0] + fraction_ms
                     trading_day = second[1]
+                if timestamp_sec > 0.0 and not -most_ms <= ts_ms - timestamp_sec * 1000.0 <= most_ms:
+                    stats.timestamp_disagree_rows += 1
+                    _ask_witnesses(text, ts_ms, seq, timestamp_sec)
             except TickRejected as exc:
-                rejected.append(RejectedTick(symbol, str(exc), raw_fields(message), recv_ts_ms))
+                rejected.append(RejectedTick(symbol, str(exc), raw_fields(message), recv_ts_ms, exc.code))
                 continue
-            if timestamp_sec > 0.0 and not -most_ms <= ts_ms - timestamp_sec * 1000.0 <= most_ms:
-                stats.timestamp_disagree_rows += 1
             if seq is not None and not -most_ms <= ts_ms - (seq >> SEQ_COUNTER_BITS) * 1000 <= most_ms:
                 stats.sequence_disagree_rows += 1
             ticks.append(
@@ -189,7 +203,7 @@ class TickMapper:
                         recv_ts_ms,
                         PUSH_DATA_TYPES.get(message.pushDataType),
                         int(recv_sec * 1000.0 + 0.5) if 0.0 < recv_sec < 1e11 else None,
-                        chr(type_sign) if 0 < type_sign < 0x110000 else None,
+                        (_TYPE_SIGNS.get(type_sign) or self._unknown_name("SIGN", type_sign)) if type_sign else None,
                         0,  # occurrence
                     ),
                 )
@@ -209,9 +223,10 @@ class TickMapper:
         self.stats.unknown_enum_rows += 1
         return f"{kind}_{number}"
 
-    def _read_time(self, text: str, seq: int | None, timestamp_sec: float) -> tuple[int, str]:
+    def _read_time(self, text: str, seq: int | None, timestamp_sec: float, recv_ts_ms: int) -> tuple[int, str]:
+        """The time in UTC and its Hong Kong date. What is read here once a second of ticks costs nothing a tick."""
         if not isinstance(text, str):  # protobuf hands out bytes where a string is not UTF-8
-            raise TickRejected(f"time {text!r} is not text")
+            raise TickRejected(RejectCode.TIME, f"time {_shown(text)} is not text")
         match = _DAY_AND_TIME.match(text)
         if match:
             year, month, day, hour, minute, second = (int(part) for part in match.groups()[:6])
@@ -219,18 +234,18 @@ class TickMapper:
         else:
             match = _TIME_ONLY.match(text)
             if not match:
-                raise TickRejected(f"time {text!r} is in no known form")
+                raise TickRejected(RejectCode.TIME, f"time {_shown(text)} is in no known form")
             hour, minute, second = (int(part) for part in match.groups()[:3])
             fraction = match.group(4)
             year, month, day = self._date_from_witness(text, seq, timestamp_sec)
-        if year < EARLIEST_YEAR:
-            raise TickRejected(f"time {text!r} lies before the year {EARLIEST_YEAR}")
         try:
             moment = datetime(year, month, day, hour, minute, second, tzinfo=_HK)
         except ValueError as exc:
-            raise TickRejected(f"time {text!r} is no date and time: {exc}") from None
-        base_ms = int(moment.timestamp()) * 1000
+            raise TickRejected(RejectCode.TIME, f"time {_shown(text)} is no date and time: {exc}") from None
         trading_day = f"{year:04d}{month:02d}{day:02d}"
+        if not self._days.hold(trading_day, recv_ts_ms):
+            raise TickRejected(RejectCode.DAY, f"time {_shown(text)} is of no day that now has ticks")
+        base_ms = int(moment.timestamp()) * 1000
         if len(text) in (19, 23) and text[10:11] == " ":
             if len(self._seconds) >= SECOND_CACHE_ENTRIES:
                 self._seconds.clear()
@@ -240,10 +255,39 @@ class TickMapper:
     def _date_from_witness(self, text: str, seq: int | None, timestamp_sec: float) -> tuple[int, int, int]:
         """HK date for a time string without one, from ``timestamp``, else from the sequence's second."""
         for epoch_sec in (timestamp_sec, float(seq >> SEQ_COUNTER_BITS) if seq else 0.0):
-            if 946_684_800 <= epoch_sec < 1e11:  # 2000-01-01, and far from overflow
+            if EARLIEST_WITNESS_SEC <= epoch_sec < 1e11:  # far from overflow
                 moment = datetime.fromtimestamp(epoch_sec, tz=timezone.utc).astimezone(_HK)
                 return moment.year, moment.month, moment.day
-        raise TickRejected(f"time {text!r} has no date, and neither timestamp nor sequence gives one")
+        raise TickRejected(
+            RejectCode.TIME, f"time {_shown(text)} has no date, and neither timestamp nor sequence gives one"
+        )
+
+
+def _shown(value: object) -> str:
+    """A value of OpenD's in a reason."""
+    return cut(ascii(value))
+
+
+def _absurd_amount(price: float, turnover: float) -> TickRejected:
+    if not 0.0 <= price <= MAX_PRICE:
+        return TickRejected(RejectCode.PRICE, f"price {price!r} is not a number from 0 to {MAX_PRICE:g}")
+    return TickRejected(RejectCode.TURNOVER, f"turnover {turnover!r} is not a number from 0 to {MAX_TURNOVER:g}")
+
+
+def _ask_witnesses(text: str, ts_ms: int, seq: int | None, timestamp_sec: float) -> None:
+    """Raise ``TickRejected`` when every witness puts a tick on another day than its time does.
+
+    The timestamp's meaning is documented; the sequence's second is not, and counts only where it can be one.
+    """
+    if abs(ts_ms - timestamp_sec * 1000.0) <= DOUBTED_MS:
+        return
+    seq_sec = (seq or 0) >> SEQ_COUNTER_BITS
+    if seq_sec >= EARLIEST_WITNESS_SEC and abs(ts_ms - seq_sec * 1000) <= DOUBTED_MS:
+        return
+    raise TickRejected(
+        RejectCode.WITNESSES,
+        f"time {_shown(text)} is more than a day away from timestamp {timestamp_sec!r} and sequence {seq}",
+    )
 
 
 def _other_volume(message: TickerMessage) -> int:
@@ -251,20 +295,24 @@ def _other_volume(message: TickerMessage) -> int:
     volume = message.volume
     if volume == 0 and message.HasField("hpVolume"):
         high_precision = message.hpVolume
-        if not 0.0 <= high_precision <= INT64_MAX or not high_precision.is_integer():
-            raise TickRejected(f"hpVolume {high_precision!r} is not a whole number of shares")
+        if not 0.0 <= high_precision <= MAX_VOLUME or not high_precision.is_integer():
+            raise TickRejected(
+                RejectCode.VOLUME, f"hpVolume {high_precision!r} is not a whole number of shares up to {MAX_VOLUME}"
+            )
         return int(high_precision)
-    if volume < 0:
-        raise TickRejected(f"volume {volume} is negative")
+    if volume:
+        raise TickRejected(RejectCode.VOLUME, f"volume {volume} is not a number of shares from 0 to {MAX_VOLUME}")
     return volume
 
 
 def raw_fields(message: Any) -> dict[str, object]:
-    """The fields that are set in a protobuf message, as plain values that JSON can hold."""
+    """The fields that are set in a protobuf message, as plain values that JSON can hold; long texts are cut."""
     fields: dict[str, object] = {}
     for descriptor, value in message.ListFields():
         if isinstance(value, bytes):
-            fields[descriptor.name] = value.decode("utf-8", "backslashreplace")
+            fields[descriptor.name] = cut(value.decode("utf-8", "backslashreplace"))
+        elif isinstance(value, str):
+            fields[descriptor.name] = cut(value)
         else:
             odd = isinstance(value, float) and not math.isfinite(value)
             fields[descriptor.name] = repr(value) if odd else value

@@ -18,6 +18,7 @@ from hk_tick_collector.core.progress import FeedProgress
 from hk_tick_collector.core.tick import RejectedTick
 from hk_tick_collector.feed.continuity import Continuity
 from hk_tick_collector.feed.mapping import TickMapper
+from hk_tick_collector.feed.plausible import PlausibleDays
 from hk_tick_collector.feed.push import RejectSink, TickSink
 from hk_tick_collector.feed.sdk import Connection
 
@@ -39,10 +40,16 @@ class TickPuller:
     """Asks for a symbol's newest ticks and hands over those that are new."""
 
     def __init__(
-        self, sink: TickSink, rejects: RejectSink, continuity: Continuity, progress: FeedProgress, clock: Clock
+        self,
+        sink: TickSink,
+        rejects: RejectSink,
+        continuity: Continuity,
+        progress: FeedProgress,
+        clock: Clock,
+        days: PlausibleDays | None = None,
     ) -> None:
         self.on_hole: Callable[[], None] = lambda: None  # an answer may begin behind a hole as a push may
-        self.mapper = TickMapper()
+        self.mapper = TickMapper(days)
         self.continuity = continuity
         self.progress = progress
         self._sink = sink

@@ -15,11 +15,14 @@ from hk_tick_collector.core.clock import Clock
 from hk_tick_collector.core.errors import TickRejected
 from hk_tick_collector.core.logline import RateLimitedLog
 from hk_tick_collector.core.progress import FeedProgress
-from hk_tick_collector.core.tick import PUSH_TYPE_PUSH, RejectedTick, Tick
+from hk_tick_collector.core.tick import PUSH_TYPE_PUSH, RejectCode, RejectedTick, Tick
 from hk_tick_collector.feed.continuity import Continuity
 from hk_tick_collector.feed.mapping import TickMapper, raw_fields, without_sequences
+from hk_tick_collector.feed.plausible import PlausibleDays
 
 log = logging.getLogger(__name__)
+
+SYMBOL_CHARS = 20  # of a code that is none, for the quarantine
 
 TickSink = Callable[[Sequence[Tick]], None]
 RejectSink = Callable[[Sequence[RejectedTick]], None]
@@ -36,8 +39,10 @@ class PushHandler:
         progress: FeedProgress,
         clock: Clock,
         on_new_hole: Callable[[], None],
+        days: PlausibleDays | None = None,
     ) -> None:
-        self.mapper = TickMapper()
+        self.mapper = TickMapper(days)
+        self.wanted: frozenset[str] | None = None  # whose pushes are taken; None: all. Replaced, never changed
         self._sink = sink
         self._rejects = rejects
         self._continuity = continuity
@@ -49,7 +54,7 @@ class PushHandler:
     def __call__(self, pushes: list[Any]) -> None:
         """One burst: whatever came with one socket read."""
         recv_ts_ms = self._clock.now_ms()
-        mapper, unkeyed = self.mapper, self._continuity.unkeyed
+        mapper, unkeyed, wanted = self.mapper, self._continuity.unkeyed, self.wanted
         rejected: list[RejectedTick] = []
         ticks: list[Tick] = []
         for push in pushes:
@@ -59,9 +64,13 @@ class PushHandler:
             body = push.s2c
             try:
                 symbol = mapper.symbol(body.security)
+                if wanted is not None and symbol not in wanted:
+                    raise TickRejected(RejectCode.UNWANTED, "its symbol is on no list that OpenD was asked for")
             except TickRejected as exc:
-                code = body.security.code
-                rejected += [RejectedTick(code, str(exc), raw_fields(tick), recv_ts_ms) for tick in body.tickerList]
+                name, words = f"HK.{body.security.code}"[:SYMBOL_CHARS], str(exc)
+                rejected += [
+                    RejectedTick(name, words, raw_fields(tick), recv_ts_ms, exc.code) for tick in body.tickerList
+                ]
                 continue
             mapped = mapper.map_all(symbol, body.tickerList, PUSH_TYPE_PUSH, recv_ts_ms, rejected)
             unkeyed_day = unkeyed.get(symbol)  # one look: the loop may take it out at midnight

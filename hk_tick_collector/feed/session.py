@@ -21,6 +21,7 @@ from hk_tick_collector.core.progress import FeedProgress
 from hk_tick_collector.feed import sdk
 from hk_tick_collector.feed.backfill import backfill
 from hk_tick_collector.feed.continuity import Continuity
+from hk_tick_collector.feed.plausible import PlausibleDays
 from hk_tick_collector.feed.poll import Auditor, Poller
 from hk_tick_collector.feed.pull import TickPuller
 from hk_tick_collector.feed.push import PushHandler, RejectSink, TickSink
@@ -94,11 +95,13 @@ class FeedSession:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         self._check_now = asyncio.Event()
-        self._puller = TickPuller(sink, rejects, continuity, progress, clock)
+        self._days = PlausibleDays()
+        self._puller = TickPuller(sink, rejects, continuity, progress, clock, self._days)
         self._repairer = Repairer(self._puller, clock)
         self._poller = Poller(self._puller, clock, options.poll_interval_sec, options.poll_rows, options.poll_stale_sec)
         self._auditor = Auditor(self._puller, clock)
-        self._push = PushHandler(push_sink, rejects, continuity, progress, clock, self._wake_repairer)
+        self._push = PushHandler(push_sink, rejects, continuity, progress, clock, self._wake_repairer, self._days)
+        self._push.wanted = frozenset(self._symbols)
         self._backoff = Backoff(options.reconnect_min_sec, options.reconnect_max_sec)
         self._repeat_log = RateLimitedLog(log, period_sec=60)
         self._covered_until_ms = 0  # ticks up to here were seen live or backfilled
@@ -114,6 +117,8 @@ class FeedSession:
     def set_symbols(self, symbols: Sequence[str]) -> None:
         """Record another list from now on, without a break for those on both. Call on the loop."""
         self._symbols = tuple(symbols)
+        # What was dropped from the list is still pushed until OpenD takes it back, a minute later perhaps.
+        self._push.wanted = (self._push.wanted or frozenset()).union(self._symbols)
         self._progress.symbols_wanted = len(self._symbols)
         self._check_now.set()
 
@@ -221,6 +226,7 @@ class FeedSession:
         """Keep what OpenD says of itself; True when it can serve."""
         self._progress.last_answer_monotonic = self._clock.monotonic()
         self._progress.market_hk = state.market_hk
+        self._days.note_opend_time(state.opend_time_sec * 1000, self._clock.now_ms())
         self._progress.opend_state = "ready" if state.ready else "not_ready"
         if not state.ready:
             self._repeat_log.log(

@@ -186,7 +186,11 @@ class PersistWorker:
         return self._writer.wal_bytes()
 
     async def close(self) -> None:
-        """Checkpoint and close the day files. Raises ``StoreError``."""
+        """Write what waits for the quarantine, checkpoint and close the day files. Raises ``StoreError``."""
+        if self._quarantine.waiting_rows:
+            with contextlib.suppress(StoreError, asyncio.TimeoutError):
+                await asyncio.wait_for(self._flush_quarantine(), CLOSE_TIMEOUT_SEC)
+        self._quarantine.close()
         await self._writer.close(CLOSE_TIMEOUT_SEC)
 
     async def _wait_for_work(self) -> None:
@@ -227,15 +231,20 @@ class PersistWorker:
     async def _write(self, batch: Sequence[Tick], facts: Sequence[Fact]) -> WriteResult:
         """One attempt. Rows that are refused for what they are go into quarantine, and the others are stored."""
         if not self._isolating:
-            try:
+            with contextlib.suppress(RowRefused):
                 return await self._writer.call(lambda writer: writer.write(batch, facts))
-            except RowRefused:
-                isolated = self._writer.call(lambda writer: writer.isolate(batch, facts))
-        else:
-            isolated = self._writer.call(lambda writer: writer.isolate_fault(batch, facts))
-        result, refused = await isolated
-        self._progress.poison_rows += len(refused)
-        self._quarantine.add_refused(refused, self._clock.now_ms())
+        isolate = DayFileWriter.isolate_fault if self._isolating else DayFileWriter.isolate
+        recv_ts_ms = self._clock.now_ms()
+
+        def store_apart(writer: DayFileWriter) -> tuple[WriteResult, int]:
+            result, refused = isolate(writer, batch, facts)
+            # On disk before the batch counts as stored: a refused row that came from the spill is in no other place.
+            self._quarantine.add_refused(refused, recv_ts_ms)
+            self._quarantine.flush(sync=True)
+            return result, len(refused)
+
+        result, refused_rows = await self._writer.call(store_apart)
+        self._progress.poison_rows += refused_rows
         return result
 
     def _is_fault_of_ours(self, error: StoreError) -> bool:

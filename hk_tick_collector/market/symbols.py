@@ -14,6 +14,7 @@ from pathlib import Path
 
 from hk_tick_collector.core.errors import ConfigError
 
+_CODE = re.compile(r"[0-9]{5}\Z")
 _EXACT = re.compile(r"HK\.[0-9]{5}\Z")
 _BARE = re.compile(r"[0-9]{1,5}\Z")
 _SHORT_HK = re.compile(r"HK\.([0-9]{1,4})\Z", re.IGNORECASE)
@@ -24,6 +25,11 @@ _HK_DERIVATIVE = re.compile(r"HK\.\S*[A-Za-z]", re.IGNORECASE)
 _OTHER_MARKET = re.compile(r"([A-Za-z]{2,10})\.\S+\Z")
 _SEPARATORS = re.compile(r"[\s,;]+")
 _FILE_LIMIT_BYTES = 1_000_000
+
+
+def is_hk_code(code: object) -> bool:
+    """Is it the part of a symbol behind ``HK.``, as OpenD sends it? A code that is one may stand in a file's name."""
+    return isinstance(code, str) and _CODE.match(code) is not None and code != "00000"
 
 
 def parse_symbols(text: str, base_dir: Path | None = None) -> list[str]:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hk_tick_collector.core.logline import RateLimitedLog, event
+from hk_tick_collector.core.logline import MAX_KEYS, MAX_VALUE_CHARS, RateLimitedLog, event
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ from hk_tick_collector.core.logline import RateLimitedLog, event
         ("back\\slash", r'"back\\slash"'),
         ("line\nbreak", r'"line\x0abreak"'),
         ("\x1b[31m", r'"\x1b[31m"'),
-        ("\u2028", r'"\x2028"'),
+        ("\u2028", r'"\u2028"'),
     ],
 )
 def test_value(value: object, text: str) -> None:
@@ -134,3 +134,21 @@ def test_many_threads_lose_no_count() -> None:
     recorder.now_sec += 10
     recorder.limited.log(logging.INFO, "word")
     assert recorder.texts() == ["word", "word suppressed=1999"]
+
+
+def test_a_value_of_megabytes_is_cut_and_says_how_long_it_was() -> None:
+    line = event("word", text="x\x1b" * 2_000_000, last=1)
+    assert len(line) < 6 * MAX_VALUE_CHARS
+    assert line.endswith('...(4000000 characters)" last=1')
+
+
+def test_keys_from_outside_bound_lines_and_memory() -> None:
+    recorder = Recorder("keys")
+    for number in range(20_000):
+        recorder.limited.log(logging.WARNING, "word", key=f"value {number}")
+    assert len(recorder.lines) == MAX_KEYS + 1
+    recorder.now_sec += 11
+    recorder.limited.log(logging.WARNING, "word", key="another")
+    recorder.limited.log(logging.WARNING, "word", key="value 0")
+    assert len(recorder.lines) == MAX_KEYS + 3
+    assert len(recorder.limited._state) == 2

@@ -16,9 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hk_tick_collector.core.errors import TickRejected
-from hk_tick_collector.core.tick import RejectedTick, Tick, seq_counter, seq_epoch_sec
+from hk_tick_collector.core.tick import RejectCode, RejectedTick, Tick, seq_counter, seq_epoch_sec
 from hk_tick_collector.feed import mapping, sdk  # noqa: F401 (sdk makes HOME before futu is imported)
 from hk_tick_collector.feed.mapping import TickMapper, without_sequences
+from hk_tick_collector.feed.plausible import PlausibleDays
 
 from futu.common.constant import PushDataType, TickerDirect, TickerType  # isort: skip
 from futu.common.pb import Qot_Common_pb2  # isort: skip
@@ -47,11 +48,11 @@ def message(**fields: object) -> Qot_Common_pb2.Ticker:
     return Qot_Common_pb2.Ticker(**{name: value for name, value in base.items() if value is not None})
 
 
-def map_one(mapper: TickMapper | None = None, **fields: object) -> Tick:
+def map_one(mapper: TickMapper | None = None, recv_ts_ms: int = RECV_MS, **fields: object) -> Tick:
     rejected: list[RejectedTick] = []
-    ticks = (mapper or TickMapper()).map_all("HK.00700", [message(**fields)], "push", RECV_MS, rejected)
+    ticks = (mapper or TickMapper()).map_all("HK.00700", [message(**fields)], "push", recv_ts_ms, rejected)
     if rejected:
-        raise TickRejected(rejected[0].reason)
+        raise TickRejected(rejected[0].code, rejected[0].reason)
     return ticks[0]
 
 
@@ -139,8 +140,9 @@ def test_process_time_zone_changes_nothing(other_time_zone: None) -> None:
 
 
 def test_day_is_the_hong_kong_date_across_utc_midnight() -> None:
-    late = map_one(time="2026-12-31 23:59:59.999")
-    early = map_one(time="2027-01-01 00:00:00.000")
+    new_year_ms = 1_798_732_800_000
+    late = map_one(None, new_year_ms, time="2026-12-31 23:59:59.999", timestamp=None)
+    early = map_one(None, new_year_ms, time="2027-01-01 00:00:00.000", timestamp=None)
     assert (late.trading_day, early.trading_day) == ("20261231", "20270101")
     assert early.ts_ms - late.ts_ms == 1
 
@@ -152,7 +154,7 @@ def test_impossible_prices_are_refused(price: float) -> None:
 
 
 def test_negative_volume_and_nan_turnover_are_refused() -> None:
-    with pytest.raises(TickRejected, match="volume -5"):
+    with pytest.raises(TickRejected, match="volume -5 "):
         map_one(volume=-5)
     with pytest.raises(TickRejected, match="turnover"):
         map_one(turnover=math.nan)
@@ -252,11 +254,12 @@ def rows(name: str) -> list[dict[str, str]]:
 @pytest.mark.parametrize("row", rows("official_docs_hk_2020_2023.csv"), ids=lambda row: row["sequence"])
 def test_documented_hk_rows(row: dict[str, str]) -> None:
     mapper = TickMapper()
+    moment = datetime.strptime(row["time"], "%Y-%m-%d %H:%M:%S").replace(tzinfo=HK)
     tick = map_one(
-        mapper, time=row["time"], sequence=int(row["sequence"]), price=float(row["price"]), volume=int(row["volume"]),
+        mapper, int(moment.timestamp() * 1000) + 300, time=row["time"],
+        sequence=int(row["sequence"]), price=float(row["price"]), volume=int(row["volume"]),
         turnover=float(row["turnover"]), timestamp=None, recvTime=float(row["recv_time"] or 0),
     )  # fmt: skip
-    moment = datetime.strptime(row["time"], "%Y-%m-%d %H:%M:%S").replace(tzinfo=HK)
     assert tick.ts_ms == moment.timestamp() * 1000
     assert tick.seq == int(row["sequence"])
     assert abs(seq_epoch_sec(tick.seq) - moment.timestamp()) <= 2
@@ -285,7 +288,7 @@ def test_any_hong_kong_time_comes_back_exactly(moment: datetime, counter: int, f
     text = local.strftime(form)[:23]
     expected_ms = int(local.timestamp()) * 1000 + (local.microsecond // 1000 if "%f" in form else 0)
     sequence = int(local.timestamp()) << 32 | counter
-    tick = map_one(time=text, sequence=sequence, timestamp=None)
+    tick = map_one(None, expected_ms + 300, time=text, sequence=sequence, timestamp=None)
     assert (tick.ts_ms, tick.seq) == (expected_ms, sequence)
     assert tick.trading_day == local.strftime("%Y%m%d")
 
@@ -306,3 +309,114 @@ def test_arbitrary_fields_map_or_are_rejected_never_raise(
     )  # fmt: skip
     ticks = TickMapper().map_all("HK.00700", [odd], "push", RECV_MS, rejected)
     assert len(ticks) + len(rejected) == 1
+
+
+TODAY_MS = RECV_MS  # 2026-11-20
+
+
+@pytest.mark.parametrize(
+    ("day", "kept"),
+    [
+        ("2026-10-20", True), ("2026-10-19", False), ("2026-11-27", True), ("2026-11-28", False), ("9999-12-31", False),
+        ("2000-01-03", False), ("0001-01-01", False),
+    ],
+)  # fmt: skip
+def test_a_day_that_now_cannot_have_is_doubted_and_moved_nowhere(day: str, kept: bool) -> None:
+    """A day file for each date that OpenD can think of would be thousands, and the newest day one of the year 9999."""
+    rejected: list[RejectedTick] = []
+    odd = message(time=f"{day} 09:30:00.000", timestamp=None, sequence=None)
+    ticks = TickMapper().map_all("HK.00700", [odd, odd], "push", TODAY_MS, rejected)
+    assert [tick.trading_day for tick in ticks] == [day.replace("-", "")] * 2 * kept
+    assert [one.code for one in rejected] == [RejectCode.DAY] * 2 * (not kept)
+
+
+def test_opends_clock_is_asked_where_ours_is_wrong_or_the_market_is_replayed() -> None:
+    days = PlausibleDays()
+    mapper = TickMapper(days)
+    woke_up_ms = 3_600_000  # 1970: a machine whose battery is empty, before it has asked for the time
+    with pytest.raises(TickRejected):
+        map_one(mapper, woke_up_ms)
+    days.note_opend_time(EPOCH_SEC * 1000, woke_up_ms)
+    assert map_one(mapper, woke_up_ms + 60_000).trading_day == "20261120"
+    for nonsense_ms in (-1, 0, 2**63 - 1):
+        days.note_opend_time(nonsense_ms, woke_up_ms)
+    assert days.hold("20261120", woke_up_ms)
+
+
+def test_a_time_that_every_witness_puts_on_another_day_is_doubted() -> None:
+    """One tick dated next week, with timestamp and sequence of now: its date is a slip of OpenD's, or a lie."""
+    with pytest.raises(TickRejected, match="more than a day away"):
+        map_one(time="2026-11-23 09:30:00.000")
+    with pytest.raises(TickRejected, match="more than a day away"):
+        map_one(time="2026-11-23 09:30:00.000", sequence=None)
+    with pytest.raises(TickRejected, match="more than a day away"):
+        map_one(time="2026-11-23 09:30:00.000", sequence=7)  # a counter of another kind is no witness
+    sequence = EPOCH_SEC + 3 * 86_400 << 32 | 7
+    assert map_one(time="2026-11-23 09:30:00.000", sequence=sequence).trading_day == "20261123"
+    assert map_one(time="2026-11-23 09:30:00.000", timestamp=None).trading_day == "20261123"
+
+
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [
+        ({"price": 1e300}, RejectCode.PRICE),
+        ({"price": math.inf, "turnover": math.inf}, RejectCode.PRICE),
+        ({"turnover": 1e300}, RejectCode.TURNOVER),
+        ({"volume": 2**62}, RejectCode.VOLUME),
+        ({"volume": None, "hpVolume": 1e18}, RejectCode.VOLUME),
+    ],
+)
+def test_amounts_that_no_trade_has_are_refused(fields: dict[str, object], code: RejectCode) -> None:
+    with pytest.raises(TickRejected) as refusal:
+        map_one(**fields)
+    assert refusal.value.code is code
+
+
+def test_the_kind_of_a_reason_holds_no_value_of_opends_and_the_value_is_cut() -> None:
+    rejected: list[RejectedTick] = []
+    flood = [message(time="x" * 4_000_000), message(time="\x1b[31m"), *(message(price=-float(n)) for n in range(1, 50))]
+    TickMapper().map_all("HK.00700", flood, "push", TODAY_MS, rejected)
+    assert {one.code for one in rejected} == {RejectCode.TIME, RejectCode.PRICE}
+    assert max(len(one.reason) for one in rejected) < 400
+    assert len(str(rejected[0].raw["time"])) < 400
+    assert all(one.reason.isprintable() for one in rejected)
+
+
+@pytest.mark.parametrize(
+    ("number", "sign"),
+    [
+        (0, None),
+        (None, None),
+        (32, " "),
+        (89, "Y"),
+        (126, "~"),
+        (27, "SIGN_27"),
+        (0xD800, "SIGN_55296"),
+        (-1, "SIGN_-1"),
+    ],
+)
+def test_a_type_sign_is_a_printable_letter_or_its_number(number: int | None, sign: str | None) -> None:
+    """The number of a lone surrogate made a text that no file takes, which ended the recorder."""
+    assert map_one(typeSign=number).type_sign == sign
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "../../x",
+        "00700/",
+        "0070",
+        "007000",
+        "00000",
+        "\uff10\uff10\uff17\uff10\uff10",
+        "a\0b",
+        "00700\n",
+        "\x1b[2J",
+        "",
+    ],
+)
+def test_a_code_that_no_hong_kong_security_has_is_refused(code: str) -> None:
+    with pytest.raises(TickRejected) as refusal:
+        TickMapper().symbol(Qot_Common_pb2.Security(market=1, code=code))
+    assert refusal.value.code is RejectCode.SYMBOL
+    assert str(refusal.value).isprintable()

@@ -16,7 +16,7 @@ from hk_tick_collector.core.clock import SystemClock
 from hk_tick_collector.core.errors import StoreError
 from hk_tick_collector.core.facts import Fact
 from hk_tick_collector.core.progress import IngestProgress
-from hk_tick_collector.core.tick import RejectedTick, Tick
+from hk_tick_collector.core.tick import RejectCode, RejectedTick, Tick
 from hk_tick_collector.ingest.quarantine import Quarantine
 from hk_tick_collector.ingest.queue import TickQueue
 from hk_tick_collector.ingest.spill import SpillQueue
@@ -139,6 +139,32 @@ def test_poison_rows_are_quarantined_and_the_others_stored(tmp_path: Path) -> No
     assert len(line_file.read_text().splitlines()) == 2
 
 
+def test_a_refused_row_is_on_disk_before_it_leaves_the_spill(tmp_path: Path) -> None:
+    """A kill -9 between the two would lose the last copy."""
+    root = tmp_path / "data"
+    on_disk_at_ack: list[int] = []
+
+    async def scenario(bench: Bench) -> None:
+        ack = bench.spill.ack
+
+        def looked_at(*arguments: object) -> object:
+            files = list((root / "_quarantine").glob("*.jsonl"))
+            on_disk_at_ack.append(sum(len(path.read_text().splitlines()) for path in files))
+            return ack(*arguments)
+
+        bench.spill.ack = looked_at  # type: ignore[method-assign, assignment]
+        ticks = make_ticks(1, 20, volume=100)
+        ticks[7] = make_tick(8, trading_day="20261399")  # a day that no file is named after
+        bench.spill.append(ticks)
+        bench.worker.wake()
+        await bench.until(lambda: not bench.spill.rows, "the spill drained")
+        await bench.finish()
+        assert bench.stored() == 19
+
+    run(scenario, root)
+    assert on_disk_at_ack[0] == 1
+
+
 def test_a_corrupt_day_file_is_set_aside_and_recording_goes_on(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / f"{DAY}.db").write_bytes(b"this is no database" * 500)
@@ -229,7 +255,7 @@ def test_a_quarantine_that_cannot_be_written_waits_without_spinning_and_holds_up
             flush()
 
         bench.quarantine.flush = counted  # type: ignore[method-assign]
-        bench.quarantine.add([RejectedTick("HK.00700", "unreadable", {}, 1)])
+        bench.quarantine.add([RejectedTick("HK.00700", "unreadable", {}, 1, RejectCode.TIME)])
         bench.queue.put(make_ticks(1, 10))
         await bench.until(lambda: rounds and bench.progress.persisted_rows == 10, "a vain flush, and the rows")
         bench.queue.put(make_ticks(11, 30))

@@ -1,0 +1,26 @@
+"""Text from outside, made fit for a log line, a file or a terminal: bounded, and printable to the last sign."""
+
+from __future__ import annotations
+
+SHOWN_CHARS = 300  # of a value that somebody else chose: enough to know it by
+
+
+def cut(text: str, chars: int = SHOWN_CHARS) -> str:
+    """``text``, or its beginning and how long it was."""
+    return text if len(text) <= chars else f"{text[:chars]}...({len(text)} characters)"
+
+
+def printable(text: str, keep: str = "") -> str:
+    """``text`` with everything that a terminal would obey written as an escape: ``\\x1b`` for ESC.
+
+    That is control characters, line breaks, marks that turn the direction of writing, and lone surrogates, which no
+    encoding can write. ``keep``: such characters that may stay, as ``"\\n"`` in a text of several lines.
+    """
+    if text.isprintable():
+        return text
+    return "".join(sign if sign.isprintable() or sign in keep else _escape(sign) for sign in text)
+
+
+def _escape(sign: str) -> str:
+    code = ord(sign)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

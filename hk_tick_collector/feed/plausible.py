@@ -1,0 +1,35 @@
+"""Which days a tick that comes now can be of: the clock doubts, it never moves.
+
+Two clocks are asked, and a day that either of them allows is plausible. Ours alone would turn every tick away on a
+machine that woke up in 1970, OpenD's alone would take every day from an OpenD whose clock is wrong. A simulated or
+replayed market has its own time, which its OpenD tells.
+"""
+
+from __future__ import annotations
+
+from hk_tick_collector.market.sessions import DAY_MS, hk_date
+
+DAYS_BACK = 31  # a suspended stock shows its last ticks, which are weeks old
+DAYS_AHEAD = 7  # the longest holidays of the market are shorter: its next trading day is always among them
+_LATEST_MS = 4_102_444_800_000  # 2100-01-01: no clock says later
+
+
+class PlausibleDays:
+    """Times are UTC epoch milliseconds. One thread notes, any may ask."""
+
+    def __init__(self) -> None:
+        self._opend_ahead_ms = 0
+
+    def note_opend_time(self, opend_ms: int, now_ms: int) -> None:
+        """What OpenD's clock says at ``now_ms`` of ours; a time that no clock has is not noted."""
+        if 0 < opend_ms < _LATEST_MS:
+            self._opend_ahead_ms = opend_ms - now_ms
+
+    def hold(self, day: str, now_ms: int) -> bool:
+        """May ``day`` (``YYYYMMDD``, Hong Kong) have a tick that comes at ``now_ms``?"""
+        return any(_around(day, clock_ms) for clock_ms in (now_ms, now_ms + self._opend_ahead_ms))
+
+
+def _around(day: str, clock_ms: int) -> bool:
+    clock_ms = min(max(clock_ms, DAYS_BACK * DAY_MS), _LATEST_MS)
+    return hk_date(clock_ms - DAYS_BACK * DAY_MS) <= day <= hk_date(clock_ms + DAYS_AHEAD * DAY_MS)

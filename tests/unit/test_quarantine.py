@@ -1,0 +1,166 @@
+"""The quarantine keeps every tick it is given or counts it, whatever the tick holds and whatever the disk does."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from pathlib import Path
+
+import pytest
+
+from hk_tick_collector.core.progress import IngestProgress
+from hk_tick_collector.core.tick import RejectCode, RejectedTick
+from hk_tick_collector.ingest import quarantine as module
+from hk_tick_collector.ingest.quarantine import Quarantine
+from hk_tick_collector.market.sessions import hk_date
+from tests.ticks import make_tick
+
+RECV_MS = 1_795_138_200_500  # 2026-11-20
+
+
+class Bench:
+    def __init__(self, root: Path, **options: int) -> None:
+        self.progress = IngestProgress()
+        self.quarantine = Quarantine(root, self.progress, hk_date, **options)
+        self.path = root / "_quarantine" / "20261120.jsonl"
+
+    def kept(self) -> list[dict[str, object]]:
+        lines = self.path.read_bytes().decode("ascii").splitlines() if self.path.exists() else []
+        return [found for found in map(json.loads, lines) if found["code"] != "limit_reached"]
+
+    def add(self, rows: int, **fields: object) -> None:
+        self.quarantine.add([rejected(number=number, **fields) for number in range(rows)])
+
+
+def rejected(
+    code: RejectCode = RejectCode.TIME, reason: str = "time '??' is in no known form", **raw: object
+) -> RejectedTick:
+    return RejectedTick("HK.00700", reason, raw, RECV_MS, code)
+
+
+def test_what_no_encoding_can_write_is_kept_as_ascii(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.add(1, time="\ud800 \x1b[2J 騰訊", odd=object(), much=float("inf"))
+    bench.quarantine.add_refused([(make_tick(1, type_sign="\udfff", symbol="\ud800"), "refused")], RECV_MS)
+    bench.quarantine.flush()
+    first, second = bench.kept()
+    assert first["raw"]["time"] == "\ud800 \x1b[2J 騰訊"  # type: ignore[index]
+    assert (second["code"], second["symbol"]) == ("refused_by_sqlite", "\ud800")
+
+
+def test_a_file_never_grows_beyond_its_bytes_and_every_tick_is_kept_or_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench = Bench(tmp_path, day_bytes=2_000)
+    for _ in range(50):
+        bench.add(10)
+        bench.quarantine.flush()
+    assert 0 < len(bench.kept()) < 30
+    assert len(bench.kept()) + bench.progress.quarantine_dropped_rows == 500
+    assert bench.path.stat().st_size < 2_200
+    assert bench.path.read_text().count("limit_reached") == 1
+    assert sum("quarantine_full" in line for line in caplog.messages) == 1
+    after_a_restart = Bench(tmp_path, day_bytes=2_000)
+    after_a_restart.add(10)
+    after_a_restart.quarantine.flush()
+    assert after_a_restart.progress.quarantine_dropped_rows == 10
+    assert bench.path.stat().st_size < 2_400
+
+
+def test_a_day_at_its_limit_leaves_room_for_the_next_one(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, day_bytes=300)
+    bench.add(10)
+    bench.quarantine.flush()
+    bench.quarantine.add([rejected()._replace(recv_ts_ms=RECV_MS + 86_400_000)])
+    bench.quarantine.flush()
+    assert (tmp_path / "_quarantine" / "20261121.jsonl").exists()
+
+
+def test_memory_is_bounded_in_rows_and_in_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_WAITING_ROWS", 100)
+    bench = Bench(tmp_path)
+    bench.add(150)
+    assert (bench.quarantine.waiting_rows, bench.progress.quarantine_dropped_rows) == (100, 50)
+    monkeypatch.setattr(module, "MAX_WAITING_BYTES", 10_000)
+    bench = Bench(tmp_path)
+    bench.add(90, time="x" * 5_000_000)
+    waiting = bench.quarantine.waiting_rows
+    assert 10 < waiting < 30
+    assert bench.progress.quarantine_dropped_rows == 90 - waiting
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device"), UnicodeEncodeError("utf-8", "", 0, 1, "odd"), RuntimeError("odd")]
+)
+def test_no_failure_gets_out_and_what_was_taken_goes_back_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench = Bench(tmp_path)
+    bench.add(5)
+
+    def refuse(*_: object) -> int:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", refuse)
+        bench.quarantine.flush()
+        bench.quarantine.add([rejected(number=5)])
+        assert bench.quarantine.waiting_rows == 6
+        assert not bench.quarantine.due, "the disk gets its time"
+    bench.quarantine.flush()
+    assert [one["raw"]["number"] for one in bench.kept()] == [0, 1, 2, 3, 4, 5]  # type: ignore[index]
+    assert bench.progress.quarantine_dropped_rows == 0
+    assert "quarantine_unwritable" in caplog.text
+
+
+def test_a_disk_that_takes_half_leaves_no_half_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(tmp_path)
+    pwrite, calls = os.pwrite, 0
+
+    def half_once(descriptor: int, data: bytes, offset: int) -> int:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise OSError(28, "No space left on device")
+        return pwrite(descriptor, data[: len(data) // 2] if calls == 1 else data, offset)
+
+    monkeypatch.setattr(os, "pwrite", half_once)
+    bench.add(3)
+    bench.quarantine.flush()
+    assert bench.path.stat().st_size == 0
+    bench.quarantine.flush()
+    assert len(bench.kept()) == 3
+
+
+def test_a_line_torn_by_a_kill_costs_itself_alone(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.path.parent.mkdir(parents=True)
+    bench.path.write_text('{"recv_ts_ms": 1, "sym')
+    bench.add(2)
+    bench.quarantine.flush()
+    assert len(bench.path.read_text().splitlines()) == 3
+    assert [json.loads(line)["code"] for line in bench.path.read_text().splitlines()[1:]] == ["time", "time"]
+
+
+def test_a_stop_says_what_is_in_no_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "_quarantine").write_text("a file in the way")
+    bench = Bench(tmp_path)
+    bench.add(7)
+    bench.quarantine.flush()
+    bench.quarantine.close()
+    assert bench.progress.quarantine_dropped_rows == 7
+    (said,) = [line for line in caplog.messages if line.startswith("quarantine_full")]
+    assert "before the stop" in said
+    assert "dropped_rows=7" in said
+
+
+def test_a_flood_is_one_line_for_each_kind_of_reason(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    bench = Bench(tmp_path)
+    for number in range(5_000):
+        code = RejectCode.PRICE if number % 2 else RejectCode.TIME
+        bench.quarantine.add([rejected(code, reason=f"price {-number - 0.01} is not a number " + "x" * 100_000)])
+    lines = [line for line in caplog.messages if line.startswith("tick_quarantined")]
+    assert len(lines) == 2
+    assert max(map(len, lines)) < 700
+    assert all(record.levelno == logging.WARNING for record in caplog.records if "tick_quarantined" in record.msg)
