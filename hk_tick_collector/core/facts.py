@@ -12,6 +12,8 @@ from typing import NamedTuple
 from hk_tick_collector.core.ranges import CounterRanges
 
 PUSH_PULL_DISAGREE = "push and pull disagree on the same ticks"  # a reason of ``Unproven`` that outlives a restart
+IN_QUARANTINE = "a tick that could not be stored is in the quarantine"  # a reason of ``Unproven``
+NO_TICK = -1  # as ``Verified.last_counter``: OpenD had no tick of the day
 
 
 class HeadProven(NamedTuple):
@@ -23,7 +25,10 @@ class HeadProven(NamedTuple):
 
 
 class Verified(NamedTuple):
-    """At ``at_ms`` OpenD's newest tick of the symbol was ``last_counter``; push and pull agreed on what both had."""
+    """At ``at_ms`` OpenD's newest tick of the symbol was ``last_counter``; push and pull agreed on what both had.
+
+    ``NO_TICK``: OpenD answered, and had no tick of the symbol's day.
+    """
 
     symbol: str
     trading_day: str
@@ -54,7 +59,38 @@ class GapFound(NamedTuple):
     reason: str
 
 
-Fact = HeadProven | Verified | Unproven | GapFound
+class NotSubscribed(NamedTuple):
+    """OpenD did not send ``symbol``'s ticks from ``from_ms`` to ``until_ms``, although they were wanted.
+
+    Told again while it lasts. Not ``over``: it is so still; ``until_ms`` is then the moment of telling.
+    """
+
+    symbol: str
+    trading_day: str
+    from_ms: int  # UTC epoch ms
+    until_ms: int
+    over: bool
+    reason: str  # OpenD's words, or ours when it said nothing
+
+
+class Subscribed(NamedTuple):
+    """At ``at_ms`` OpenD said that it sends the ticks of these symbols, whether any come or not."""
+
+    trading_day: str
+    symbols: tuple[str, ...]
+    at_ms: int  # UTC epoch ms
+
+
+class RowsRead(NamedTuple):
+    """The day's file was read from end to end: at ``at_ms`` it was sound and held so many rows."""
+
+    trading_day: str
+    rows: int
+    at_ms: int  # UTC epoch ms
+
+
+Fact = HeadProven | Verified | Unproven | GapFound | NotSubscribed
+DayFact = Subscribed | RowsRead  # of no single symbol
 
 
 @dataclass(frozen=True, slots=True)
