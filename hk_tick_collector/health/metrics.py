@@ -11,7 +11,6 @@ Needs ``prometheus-client`` (the extra ``metrics``): import this module only whe
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import platform
@@ -20,9 +19,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
-from wsgiref.simple_server import WSGIRequestHandler
 
-from prometheus_client import CollectorRegistry, ProcessCollector, start_http_server
+from prometheus_client import CollectorRegistry, ProcessCollector, make_wsgi_app
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -36,6 +34,7 @@ from hk_tick_collector.core.clock import Clock
 from hk_tick_collector.core.errors import ConfigError
 from hk_tick_collector.core.histogram import HistogramSnapshot
 from hk_tick_collector.core.progress import Progress
+from hk_tick_collector.health.metrics_server import BoundedServer
 from hk_tick_collector.health.report import Backlog
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.sessions import Phase
@@ -43,8 +42,6 @@ from hk_tick_collector.market.sessions import Phase
 PREFIX = "hk_tick_collector_"
 OPEND_STATES = ("down", "connecting", "not_ready", "ready")
 STATUSES = ("ok", "warn", "alert")
-CLOSE_TIMEOUT_SEC = 2.0
-REQUEST_TIMEOUT_SEC = 10.0  # a client that says nothing for so long loses its connection, and its thread ends
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,19 +221,6 @@ class RecorderCollector(Collector):
             yield _labelled_counter("symbol_ticks_pushed_total", about, "symbol", sources.symbol_rows())
 
 
-class _Handler(WSGIRequestHandler):
-    """One scrape. Not logged: they come every few seconds."""
-
-    timeout = REQUEST_TIMEOUT_SEC
-
-    def handle(self) -> None:
-        with contextlib.suppress(OSError):  # the client is mute or gone: its own affair
-            super().handle()
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the base class' name)
-        return
-
-
 class MetricsServer:
     """``http://HOST:PORT/metrics``, served by threads of its own until ``close``."""
 
@@ -246,16 +230,13 @@ class MetricsServer:
         registry.register(RecorderCollector(sources))
         ProcessCollector(registry=registry)
         try:
-            self._server, self._thread = start_http_server(port, addr=host, registry=registry)
+            self._server = BoundedServer(host, port, make_wsgi_app(registry))
         except (OSError, OverflowError) as exc:
             raise ConfigError(_why_not(exc, host, port)) from exc
-        self._server.RequestHandlerClass = _Handler
 
     def close(self) -> None:
         """Stop listening. Scrapes under way are not waited for."""
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join(CLOSE_TIMEOUT_SEC)
+        self._server.stop()
 
 
 def _why_not(error: Exception, host: str, port: int) -> str:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import shutil
 import socket
+import sqlite3
 import subprocess
 import urllib.request
 from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -233,6 +236,32 @@ def test_the_page_s_commands_run(simulator: Simulator, tmp_path: Path) -> None:
             )
             assert done.returncode == 0, f"{command}: {done.stderr}"
     assert any(command.startswith("curl ") for command in commands)
+
+
+def test_slow_clients_take_no_descriptor_from_the_store(simulator: Simulator, tmp_path: Path) -> None:
+    """A hundred clients that say nothing, and a day file that has to be opened anew."""
+    recorder = Measured(
+        tmp_path / "data", simulator.port, PERSIST_RETRY_BACKOFF_MAX_SEC=0.5, SQLITE_BUSY_TIMEOUT_MS=200
+    )
+    with ended(recorder), ExitStack() as stack:
+        recorder.wait_rows(300)
+        pid = recorder.proc.pid
+        used = len(list(Path(f"/proc/{pid}/fd").iterdir()))
+        _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (used + 80, hard))
+        for _ in range(100):
+            stack.enter_context(socket.create_connection(("127.0.0.1", recorder.metrics_port), timeout=30))
+        recorder.wait_for("metrics_refused ")
+        (db,) = recorder.data_root.glob("????????.db")
+        with closing(sqlite3.connect(db, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            recorder.wait_for("sqlite_busy_backoff")  # the writer has let go of the file
+            other.execute("ROLLBACK")
+        rows = recorder.rows()
+        recorder.wait_rows(rows + 300)
+        assert "Too many open files" not in recorder.output
+        assert "ticks_refused" not in recorder.output
+        assert recorder.stop() == 0
 
 
 def started(tmp_path: Path, without_package: bool = False, **settings: object) -> Process:

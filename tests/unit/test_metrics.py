@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
+import os
 import re
+import resource
 import socket
+import threading
+import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -19,11 +27,12 @@ from hk_tick_collector.core.clock import ManualClock, SystemClock
 from hk_tick_collector.core.errors import ConfigError
 from hk_tick_collector.core.progress import Progress
 from hk_tick_collector.feed.continuity import Continuity
-from hk_tick_collector.health import metrics
+from hk_tick_collector.health import metrics_server
 from hk_tick_collector.health.metrics import OPEND_STATES, MetricSources, MetricsServer, RecorderCollector
 from hk_tick_collector.health.report import Backlog, Reporter
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.sessions import Phase
+from tests.harness import wait_until
 from tests.ticks import make_tick, make_ticks
 from tests.unit.test_worker import Bench, run
 
@@ -254,18 +263,85 @@ def test_the_server_answers_until_it_is_closed(scraped: Scraped) -> None:
     MetricsServer(scraped.sources, "127.0.0.1", port).close()  # a restart finds its port free
 
 
-def test_a_mute_client_loses_its_connection(scraped: Scraped, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metrics._Handler, "timeout", 0.2)
+@pytest.fixture
+def port(scraped: Scraped) -> Iterator[int]:
+    """Of a server that runs."""
     port = free_port()
     server = MetricsServer(scraped.sources, "127.0.0.1", port)
     try:
-        with socket.create_connection(("127.0.0.1", port), timeout=10) as mute:
-            mute.sendall(b"GET /metr")
-            assert mute.recv(100) == b""
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
-            assert answer.status == 200
+        yield port
     finally:
         server.close()
+
+
+def connect(port: int) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port), timeout=30)
+
+
+def answers(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
+            return bool(answer.status == 200)
+    except (OSError, http.client.HTTPException):
+        return False
+
+
+def test_a_client_that_sends_a_byte_now_and_then_loses_its_connection(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The time is for the whole request: a byte now and then must not win more of it."""
+    monkeypatch.setattr(metrics_server, "REQUEST_DEADLINE_SEC", 1.0)
+    with connect(port) as slow:
+        slow.settimeout(0.1)
+        cut_off = False
+        give_up_at = time.monotonic() + 30
+        while not cut_off and time.monotonic() < give_up_at:
+            try:
+                slow.sendall(b"G")
+                cut_off = slow.recv(100) == b""
+            except TimeoutError:
+                continue
+            except OSError:
+                cut_off = True
+        assert cut_off
+    assert answers(port)
+
+
+def test_more_connections_than_the_limit_are_closed_at_once(port: int, caplog: pytest.LogCaptureFixture) -> None:
+    threads_before = threading.active_count()
+    with ExitStack() as stack:
+        mute = [stack.enter_context(connect(port)) for _ in range(3 * metrics_server.MAX_CONNECTIONS)]
+        for one in mute[metrics_server.MAX_CONNECTIONS :]:
+            assert one.recv(1) == b"", "closed by the server"
+        assert threading.active_count() - threads_before <= metrics_server.MAX_CONNECTIONS
+    assert caplog.text.count("metrics_refused") == 1
+    wait_until(lambda: answers(port), "an answer once the others are gone")
+
+
+def test_a_request_without_end_is_cut_off(port: int) -> None:
+    with connect(port) as endless:
+        endless.sendall(b"GET /metrics HTTP/1.1\r\n")
+        with contextlib.suppress(OSError):  # reset, or a broken pipe
+            for _ in range(90):  # headers; the standard library's own limit is 100, of 65,536 bytes each
+                endless.sendall(b"X-Filler: " + b"x" * 60_000 + b"\r\n")
+            pytest.fail("5 MB of a request were taken")
+    assert answers(port)
+
+
+def test_the_last_descriptors_are_not_for_clients(port: int, caplog: pytest.LogCaptureFixture) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert answers(port)
+    lowest_free = os.dup(0)
+    os.close(lowest_free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free + metrics_server.RESERVED_DESCRIPTORS, limits[1]))
+    try:
+        with connect(port) as one:
+            assert one.recv(1) == b""
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert "metrics_refused" in caplog.text
+    assert "few descriptors are left" in caplog.text
+    assert answers(port)
 
 
 def test_it_listens_on_its_address_alone(scraped: Scraped) -> None:
