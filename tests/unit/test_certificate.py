@@ -7,7 +7,6 @@ import json
 import os
 import re
 import sqlite3
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from datetime import datetime
@@ -34,6 +33,7 @@ from hk_tick_collector.quality.gap_list import NOT_GIVEN_UP, gap_lines
 from hk_tick_collector.quality.grade import GRADES
 from hk_tick_collector.quality.model import Certificate, sessions_of
 from hk_tick_collector.quality.recount import Recount, recount
+from hk_tick_collector.store import atomic, reader
 from hk_tick_collector.store.reader import CoverageRow, GapRow
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.tickctl import day_ticks, record_day
@@ -226,6 +226,45 @@ def test_sessions_are_confirmed_up_to_where_opend_was_asked(tmp_path: Path) -> N
     assert found.confirmed_until_ms == asked
     assert (found.grade, found.end_confirmed_symbols) == ("B", 0)
     assert "1 of them not to the end of the day" in found.sentence
+
+
+@pytest.mark.parametrize(
+    ("asked", "confirmed"),
+    [
+        ("12:59:59.999", [1, 1, 0, 0]),
+        ("15:59:59.999", [1, 1, 0, 0]),
+        ("16:00:00", [1, 1, 1, 0]),  # the closing auction only begins: its prints come eight minutes later
+        ("16:09:59.999", [1, 1, 1, 0]),
+        ("16:10:00", [1, 1, 1, 1]),
+    ],
+)
+def test_the_closing_auction_is_confirmed_by_its_end_not_by_its_start(
+    asked: str, confirmed: list[int], tmp_path: Path
+) -> None:
+    write(tmp_path, make_ticks(1, 9), [HeadProven(SYMBOL, DAY, 1), Verified(SYMBOL, DAY, 9, at(f"2026-11-20T{asked}"))])
+    found = certify(tmp_path)
+    assert [one.confirmed_symbols for one in found.sessions] == confirmed
+    assert (found.grade, found.end_confirmed_symbols) == (("A", 1) if confirmed[-1] else ("B", 0))
+
+
+def test_a_symbol_written_to_while_it_is_read_is_not_judged_by_tables_of_two_moments(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The recorder closes a gap between the reading of ``gaps`` and that of ``coverage``."""
+    write(tmp_path, make_ticks(1, 9), [HeadProven(SYMBOL, DAY, 1), Verified(SYMBOL, DAY, 9, CONFIRMED)])
+    (now,) = day_of(tmp_path).coverage()
+    before = replace(now, stored_ticks=8, missing_ticks=1, holes="5-5", state="missing", reason="hole")
+    gap = GapRow(DAY, SYMBOL, now.first_ts_ms or 0, now.last_ts_ms or 0, 1.0, CONFIRMED, "not shown by OpenD",
+                 '{"extents": "5-5"}', 1, "open")  # fmt: skip
+    moments = iter([[before], [now]])
+    monkeypatch.setattr(Day, "coverage", lambda _: next(moments))
+    monkeypatch.setattr(Day, "gaps", lambda _: [gap])
+    found = certify(tmp_path)
+    assert (found.problems, found.symbols[0].state, found.symbols[0].reason) == ((), "proven", None)
+    assert found.grade != "F"
+    monkeypatch.setattr(Day, "coverage", lambda _: [now])
+    steady = certify(tmp_path)
+    assert len(steady.problems) == 1, "the same numbers at one moment contradict each other"
 
 
 def special_day(day: str, closing: str) -> list[Tick]:
@@ -442,15 +481,20 @@ def test_rows_in_the_spill_are_mentioned(tmp_path: Path) -> None:
     assert any("spill" in note for note in certify(tmp_path).notes)
 
 
-def test_nine_hundred_symbols_take_well_under_a_second(tmp_path: Path) -> None:
+def test_without_recount_no_row_is_read_whatever_their_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, [make_tick(n, symbol=f"HK.{code:05d}") for code in range(1, 901) for n in (1, 2)])
-    day = day_of(tmp_path)
-    CALENDAR.day_kind(DAY)
-    began_sec = time.perf_counter()
-    found = make_certificate(day, CALENDAR, AFTER)
-    took_sec = time.perf_counter() - began_sec
-    assert found.unproven_symbols == 900
-    assert took_sec < 1, f"{took_sec:.3f} s"
+    statements: list[str] = []
+    genuine = reader.open_read_only
+
+    def traced(db: Path) -> sqlite3.Connection:
+        conn = genuine(db)
+        conn.set_trace_callback(statements.append)
+        return conn
+
+    monkeypatch.setattr(reader, "open_read_only", traced)
+    assert certify(tmp_path).unproven_symbols == 900
+    assert any("FROM coverage" in one for one in statements)
+    assert not [one for one in statements if "FROM ticks" in one]
 
 
 # What is missing, and where
@@ -519,10 +563,10 @@ def test_a_write_that_fails_leaves_the_old_report(tmp_path: Path, monkeypatch: p
     found = certify(tmp_path)
     path = report_file.write_certificate(tmp_path, found)
 
-    def full(_: Path) -> None:
+    def full(_: Path, **__: bool) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(report_file, "sync_file", full)
+    monkeypatch.setattr(atomic, "sync_file", full)
     with pytest.raises(OSError, match="No space"):
         report_file.write_certificate(tmp_path, replace(found, grade="F"))
     assert json.loads(path.read_text())["grade"] == "A"
