@@ -42,6 +42,12 @@ INTERRUPT_INTERVAL_SEC = 0.1
 MAX_MEMORY_MB = 2048  # unless told otherwise; never more than half of what the machine has
 MAX_TEMP_BYTES = 16 << 30
 TEMP_DISK_SHARE = 0.25  # of what is free: the recorder may need the same disk
+# For every DuckDB here, also the one that only plans: planning a read_csv opens the file.
+_CLOSED: dict[str, Any] = {
+    "python_enable_replacements": False,
+    "autoinstall_known_extensions": False,
+    "autoload_known_extensions": False,
+}
 _ANY_COLUMN = "ts_ms"  # read when only rows are counted
 
 # DuckDB's classes for what is wrong with a question. What it says of a damaged Parquet file may be in any other.
@@ -97,9 +103,7 @@ class Engine:
             "temp_directory": str(self._temp),
             "max_temp_directory_size": f"{min(MAX_TEMP_BYTES, int(free_bytes * TEMP_DISK_SHARE)) >> 20}MB",
             "threads": os.cpu_count() or 1,
-            "python_enable_replacements": False,
-            "autoinstall_known_extensions": False,
-            "autoload_known_extensions": False,
+            **_CLOSED,
         }
         try:
             self._connection = duckdb.connect(":memory:", config=config)
@@ -149,7 +153,7 @@ class Engine:
     def _run(self, sql: str) -> Result:
         text = check_question(self._connection, sql)
         schemas = {"ticks": TICKS, "coverage": _schema_of(CoverageRow), "gaps": _schema_of(GapRow)}
-        with duckdb.connect(":memory:", config={"python_enable_replacements": False}) as planner:
+        with duckdb.connect(":memory:", config={**_CLOSED, "enable_external_access": False}) as planner:
             for name, schema in schemas.items():
                 _load(planner, name, schema.empty_table())
             needs = needs_of(planner, text, schemas)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import socket
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
@@ -23,7 +25,7 @@ from hk_tick_collector.query import cells, output
 from hk_tick_collector.query.engine import Engine, QueryFailed
 from hk_tick_collector.query.fetch import DayPart, fetch_ticks
 from hk_tick_collector.query.output import OutputExists, new_file, write_rows
-from hk_tick_collector.query.statement import SqlError, check_question
+from hk_tick_collector.query.statement import ONLY_DAYS, SqlError, check_question
 from hk_tick_collector.query.top import top
 from tests.archived_day import archive_day
 from tests.tickctl import SYMBOLS, record_day
@@ -199,6 +201,73 @@ def test_what_is_not_one_right_question_is_refused_and_harms_nothing(
     assert str(failed.value).strip()
     assert not out.exists()
     assert all(path.read_bytes() == content for path, content in before.items())
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT * FROM read_csv('{file}')",
+        "SELECT other FROM read_csv('{file}')",
+        "SELECT * FROM '{file}'",
+        "SELECT * FROM read_csv('{fifo}')",
+        "SELECT * FROM read_text('{fifo}')",
+        "SELECT (SELECT max(column0) FROM read_csv('{fifo}')) FROM ticks",
+        "SELECT * FROM read_csv('{url}/a.csv')",
+        "SELECT * FROM read_parquet('{url}/a.parquet')",
+        "SELECT * FROM sqlite_scan('{file}', 'ticks')",
+        "SELECT * FROM glob('{file}')",
+        "DESCRIBE SELECT * FROM read_csv('{file}')",
+        "SUMMARIZE '{file}'",
+        "EXPLAIN SELECT * FROM read_csv('{fifo}')",
+    ],
+)
+def test_planning_a_question_opens_nothing(
+    roots: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sql: str
+) -> None:
+    """A FIFO would hang whoever opens it, a file's columns would be named in the error, an extension be downloaded."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    file, fifo = tmp_path / "secret.csv", tmp_path / "fifo"
+    file.write_text("first_secret,second_secret\n1,2\n")
+    os.mkfifo(fifo)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        with engine(roots) as asked, pytest.raises(SqlError) as failed:
+            asked.run(sql.format(file=file, fifo=fifo, url=url))
+        server.setblocking(False)
+        with pytest.raises(BlockingIOError):  # nobody came
+            server.accept()
+    assert str(failed.value).startswith(ONLY_DAYS)
+    assert "_secret" not in str(failed.value)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["fifo", "secret.csv"]
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT count(*) FROM ticks t JOIN gaps g ON t.ts_ms BETWEEN g.gap_start_ts_ms AND g.gap_end_ts_ms",
+        "SELECT max(ts_ms) / 1000.0 FROM ticks",
+        "SELECT count(*) FROM ticks WHERE ts_ms >= 1795138200000",
+    ],
+)
+def test_a_time_taken_for_a_number_brings_a_hint(roots: tuple[Path, Path], sql: str) -> None:
+    with engine(roots) as asked, pytest.raises(SqlError, match=r"hint: .*epoch_ms\(ts_ms\)"):
+        asked.run(sql)
+
+
+def test_the_hint_is_right(roots: tuple[Path, Path]) -> None:
+    of_gap = "SELECT count(*) AS n FROM ticks JOIN gaps USING (symbol) WHERE epoch_ms(ts_ms) <= gap_end_ts_ms"
+    same = (
+        "SELECT count(*) AS n FROM ticks JOIN gaps USING (symbol) WHERE ts_ms <= make_timestamptz(1000 * gap_end_ts_ms)"
+    )
+    assert ask(roots, of_gap, DAY) == ask(roots, same, DAY)
+    assert ask(roots, of_gap, DAY)[0]["n"] > 0
+
+
+def test_the_mark_stands_under_what_is_wrong(roots: tuple[Path, Path]) -> None:
+    with engine(roots) as asked, pytest.raises(SqlError) as failed:
+        asked.run("SELECT foo FROM ticks")
+    line, mark = str(failed.value).splitlines()[-2:]
+    assert line[mark.index("^") :].startswith("foo")
 
 
 def test_explain_is_checked_to_its_end() -> None:
