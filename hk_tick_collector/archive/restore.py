@@ -106,7 +106,7 @@ def restore_day(
             pass  # the recorder began one meanwhile: join the two
         else:
             return Restored(day, "restored", manifest.rows, manifest.rows, str(db), str(path))
-    with opened(kind, path, archive_root) as ticks:
+    with opened(kind, path, archive_root, manifest.rows) as ticks:
         added_rows = _join(ticks, manifest, db, now_ms)
     rows = reader.freshness(db, now_ms).rows
     return Restored(day, "joined" if added_rows else "unchanged", rows, added_rows, str(db), str(path))
@@ -139,7 +139,7 @@ def _build(kind: str, path: Path, manifest: Manifest, db: Path, on_rows: OnRows 
         if kind == PARQUET:
             _fill(part, path, manifest, on_rows)
         else:
-            unpack(path, part)
+            unpack(path, part, manifest.rows)
         _check_built(part, manifest)
         _make_logged(part)
         sync_file(part)

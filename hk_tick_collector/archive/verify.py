@@ -14,12 +14,14 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import zstandard
 
 from hk_tick_collector.archive.atomic import PART_SUFFIX
 from hk_tick_collector.archive.contents import DayFileTicks, ParquetTicks, Ticks, differing, some
 from hk_tick_collector.core.errors import StoreCorrupt, StoreError, StoreUnavailable
+from hk_tick_collector.core.regular import open_regular
 from hk_tick_collector.days.content import ALGORITHM, DayContent
 from hk_tick_collector.days.manifest import (
     PARQUET,
@@ -37,6 +39,11 @@ from hk_tick_collector.store.connect import unavailable
 from hk_tick_collector.store.layout import sqlite_files
 
 BLOCK_BYTES = 4 * 1024 * 1024
+ZSTD_HEADER_BYTES = 18  # the longest header of a frame
+# A tick needs about 250 bytes with its indexes; a file may have free pages, but a day of few ticks is no gigabyte.
+MOST_ROW_BYTES = 4096
+SMALL_DAY_BYTES = 256 * 1024 * 1024
+SPARED_BYTES = 64 * 1024 * 1024
 
 OnRows = Callable[[float], None]
 
@@ -139,7 +146,7 @@ def _check_file(
             problems.append(f"{path} has {size_bytes} bytes, its manifest says {file.size_bytes}")
         elif checksum != file.sha256:
             problems.append(f"{path} has another checksum than its manifest says")
-        with opened(file.kind, path, archive_root) as ticks:
+        with opened(file.kind, path, archive_root, manifest.rows) as ticks:
             content = count(ticks, on_rows)
             problems += _differences(content, manifest, path)
             if isinstance(ticks, DayFileTicks):
@@ -205,7 +212,7 @@ def digest(path: Path) -> tuple[int, str]:
     found = hashlib.sha256()
     size_bytes = 0
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             while block := file.read(BLOCK_BYTES):
                 found.update(block)
                 size_bytes += len(block)
@@ -215,8 +222,9 @@ def digest(path: Path) -> tuple[int, str]:
 
 
 @contextlib.contextmanager
-def opened(kind: str, path: Path, archive_root: Path) -> Iterator[Ticks]:
-    """The ticks of an archive's file; a packed day file is unpacked for as long as the block lasts."""
+def opened(kind: str, path: Path, archive_root: Path, rows: int | None = None) -> Iterator[Ticks]:
+    """The ticks of an archive's file; a packed day file is unpacked for as long as the block lasts. ``rows``: what its
+    manifest says, None when that is not known."""
     if kind == PARQUET:
         yield ParquetTicks(path)
         return
@@ -226,24 +234,71 @@ def opened(kind: str, path: Path, archive_root: Path) -> Iterator[Ticks]:
     os.close(descriptor)
     unpacked = Path(name)
     try:
-        unpack(path, unpacked)
+        unpack(path, unpacked, rows)
         yield DayFileTicks(unpacked)
     finally:
         for one in sqlite_files(unpacked):
             one.unlink(missing_ok=True)
 
 
-def unpack(path: Path, target: Path) -> None:
-    """Decompress a packed day file into ``target``. StoreCorrupt when it is damaged, StoreUnavailable when the disk
-    refuses."""
+def unpack(path: Path, target: Path, rows: int | None = None) -> None:
+    """Decompress a packed day file into ``target``: never more than it declares, than ``rows`` can need, or than the
+    disk can spare. StoreCorrupt when it is damaged or too large, StoreUnavailable when the disk refuses or is too
+    small."""
     try:
-        source = path.open("rb")
+        source = open_regular(path)
     except OSError as exc:
         raise StoreUnavailable(f"{path}: {exc.strerror or exc}") from exc
     try:
-        with source, target.open("wb") as file:
-            zstandard.ZstdDecompressor().copy_stream(source, file, read_size=BLOCK_BYTES, write_size=BLOCK_BYTES)
+        with source:
+            size_bytes = _unpacked_bytes(path, source.read(ZSTD_HEADER_BYTES), rows)
+            _check_room(path, target, size_bytes)
+            source.seek(0)
+            with target.open("wb") as file:
+                room: Any = _Room(path, file, size_bytes)
+                zstandard.ZstdDecompressor().copy_stream(source, room, read_size=BLOCK_BYTES, write_size=BLOCK_BYTES)
+                room.check_full()
     except zstandard.ZstdError as exc:
         raise StoreCorrupt(f"{path} is no packed day file, or one that was cut short: {exc}") from exc
     except OSError as exc:
         raise unavailable(target, exc) from exc
+
+
+class _Room:
+    """A file that takes so many bytes and no more."""
+
+    def __init__(self, path: Path, file: BinaryIO, size_bytes: int) -> None:
+        self._path, self._file, self._left_bytes = path, file, size_bytes
+
+    def write(self, block: bytes) -> int:
+        """StoreCorrupt when it is full."""
+        self._left_bytes -= len(block)
+        if self._left_bytes < 0:
+            raise StoreCorrupt(f"{self._path} holds more than it says: it is no packed day file")
+        return self._file.write(block)
+
+    def check_full(self) -> None:
+        """StoreCorrupt when there is room left: zstd says nothing of a stream that ends early."""
+        if self._left_bytes:
+            raise StoreCorrupt(f"{self._path} is no packed day file, or one that was cut short")
+
+
+def _unpacked_bytes(path: Path, header: bytes, rows: int | None) -> int:
+    """What it says it unpacks to. StoreCorrupt when it does not say, or more than so many rows can need."""
+    size_bytes = int(zstandard.frame_content_size(header))
+    if size_bytes < 0:
+        raise StoreCorrupt(f"{path} is no packed day file: it does not say how large it was")
+    most_bytes = None if rows is None else SMALL_DAY_BYTES + rows * MOST_ROW_BYTES
+    if most_bytes is not None and size_bytes > most_bytes:
+        raise StoreCorrupt(f"{path} unpacks to {size_bytes} bytes, more than a day of {rows} ticks can need")
+    return size_bytes
+
+
+def _check_room(path: Path, target: Path, size_bytes: int) -> None:
+    disk = os.statvfs(target.parent)
+    free_bytes = disk.f_bavail * disk.f_frsize
+    if size_bytes + SPARED_BYTES > free_bytes:
+        raise StoreUnavailable(
+            f"{path} unpacks to {size_bytes:,} bytes and {target.parent} has {free_bytes:,} free, of which "
+            f"{SPARED_BYTES:,} stay for the recorder: make room"
+        )

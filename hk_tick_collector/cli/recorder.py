@@ -12,6 +12,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from hk_tick_collector.core.errors import StoreCorrupt
+from hk_tick_collector.core.regular import open_regular
 from hk_tick_collector.store import layout
 
 UNIT = "hk-tick-collector"
@@ -19,6 +21,7 @@ SYSTEMCTL_TIMEOUT_SEC = 5.0
 SAMPLE_DAYS = 5  # recorded days from which the need of a day is estimated
 MANY_DAYS = 1000
 _PROC = Path("/proc")
+_PID_BYTES = 32
 _UNIT_PROPERTIES = (
     "LoadState", "ActiveState", "SubState", "UnitFileState", "MainPID", "NRestarts", "Result", "ExecMainCode",
     "ExecMainStatus", "StatusText", "NeedDaemonReload", "User", "ActiveEnterTimestamp",
@@ -114,9 +117,10 @@ def lock_holder(data_root: Path) -> Process | None:
     """
     path = layout.lock_file(data_root)
     try:
-        status = path.stat()
-        written_pid = _number(path.read_text(encoding="ascii", errors="replace").strip())
-    except OSError:
+        with open_regular(path) as file:
+            status = os.fstat(file.fileno())
+            written_pid = _number(file.read(_PID_BYTES).decode("ascii", "replace").strip())
+    except (OSError, StoreCorrupt):
         return None
     try:
         locks = (_PROC / "locks").read_text(encoding="ascii", errors="replace")

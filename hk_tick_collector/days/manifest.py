@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from hk_tick_collector.core.errors import StoreCorrupt, StoreUnavailable
+from hk_tick_collector.core.regular import open_regular
 from hk_tick_collector.days.content import DayContent
 from hk_tick_collector.days.parquet import hive_path
 from hk_tick_collector.store.layout import check_day
@@ -106,7 +107,7 @@ def load_manifest(archive_root: Path, day: str) -> Manifest | None:
     cannot be read or a newer version wrote it."""
     path = manifest_path(archive_root, day)
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             text = file.read(MAX_MANIFEST_BYTES + 1)
     except FileNotFoundError:
         return None
@@ -117,7 +118,7 @@ def load_manifest(archive_root: Path, day: str) -> Manifest | None:
     try:
         raw = json.loads(text)
         version = raw["format_version"]
-    except (ValueError, KeyError, TypeError) as exc:
+    except (ValueError, KeyError, TypeError, RecursionError) as exc:
         raise StoreCorrupt(f"{path} is no manifest of an archived day: {exc}") from exc
     if not isinstance(version, int) or version > FORMAT_VERSION:
         raise StoreUnavailable(f"{path} has format version {version!r}, this program knows {FORMAT_VERSION}")

@@ -26,6 +26,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from hk_tick_collector.core.errors import StoreCorrupt, StoreUnavailable
+from hk_tick_collector.core.regular import check_regular
 from hk_tick_collector.core.tick import MARKET_HK
 from hk_tick_collector.days.schema import COLUMNS, SCHEMA_VERSION, TICKS, UTC_MS, VERSION_KEY, ticks_schema
 
@@ -98,9 +99,11 @@ def write_sorted(path: Path, tables: Iterable[pa.Table], schema: pa.Schema | Non
 def open_file(path: Path) -> pq.ParquetFile:
     """Open a file of ours. StoreUnavailable when it cannot be read, StoreCorrupt when it is cut short or foreign."""
     try:
+        check_regular(path)
+    except OSError as exc:
+        raise StoreUnavailable(f"{path}: {exc.strerror or exc}") from exc
+    try:
         file = pq.ParquetFile(path, read_dictionary=_texts(), page_checksum_verification=True)
-    except FileNotFoundError as exc:
-        raise StoreUnavailable(f"{path}: no such file") from exc
     except KeyError as exc:
         raise _foreign(path) from exc
     except _SENSELESS as exc:
@@ -135,7 +138,8 @@ def _check_rows(path: Path, rows: int, promised_rows: int) -> None:
 
 
 def check_version(file: pq.ParquetFile, path: Path) -> None:
-    """StoreCorrupt when the file is not one of ours, StoreUnavailable when a newer version wrote it."""
+    """StoreCorrupt when the file is not one of ours, in names and types, StoreUnavailable when a newer version wrote
+    it."""
     metadata = file.schema_arrow.metadata or {}
     version = metadata.get(VERSION_KEY)
     if version is None or not set(FILE_COLUMNS).issubset(file.schema_arrow.names):
@@ -145,6 +149,19 @@ def check_version(file: pq.ParquetFile, path: Path) -> None:
             f"{path} has schema version {version.decode(errors='replace')}, this program knows {SCHEMA_VERSION}: "
             "install the newer version to read it"
         )
+    wrong = [
+        f"{name} is {there}, not {ours}"
+        for name in FILE_COLUMNS
+        if (there := _stored_type(file.schema_arrow, name)) != (ours := _stored_type(TICKS, name))
+    ]
+    if wrong:
+        raise StoreCorrupt(f"{path} does not hold ticks as they are archived: {'; '.join(wrong)}")
+
+
+def _stored_type(schema: pa.Schema, name: str) -> pa.DataType:
+    """A column's type, whether or not its values are in a dictionary."""
+    kind = schema.field(name).type
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
 
 
 def _foreign(path: Path) -> StoreCorrupt:

@@ -24,9 +24,11 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from hk_tick_collector.core.clock import Clock
+from hk_tick_collector.core.errors import StoreCorrupt
 from hk_tick_collector.core.histogram import HistogramSnapshot
 from hk_tick_collector.core.logline import RateLimitedLog
 from hk_tick_collector.core.progress import Progress
+from hk_tick_collector.core.regular import open_regular
 from hk_tick_collector.health.report import Backlog
 from hk_tick_collector.market.calendar import TradingCalendar
 
@@ -93,10 +95,10 @@ def read_status(path: Path) -> RecorderStatus | None:
     """The file's content; None when there is no file, or none of ours. Fields that another version knows are left out,
     those that it lacks have their default. OSError when it may not be read."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             content = file.read(MAX_FILE_BYTES + 1)
         data = json.loads(content)
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, ValueError, RecursionError, StoreCorrupt):
         return None
     if not isinstance(data, dict) or len(content) > MAX_FILE_BYTES:
         return None

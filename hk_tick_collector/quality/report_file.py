@@ -12,6 +12,8 @@ import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from hk_tick_collector.core.errors import StoreCorrupt
+from hk_tick_collector.core.regular import open_regular
 from hk_tick_collector.quality.model import FORMAT_VERSION, Certificate
 from hk_tick_collector.store import layout
 from hk_tick_collector.store.atomic import write_whole
@@ -46,9 +48,9 @@ class Head:
 def read_head(report: Path) -> Head | None:
     """What a report says of itself; None when there is none, or one of another form."""
     try:
-        with report.open("rb") as file:
+        with open_regular(report) as file:
             found = _HEAD.match(file.read(_HEAD_BYTES))
-    except OSError:
+    except (OSError, StoreCorrupt):
         return None
     if found is None or int(found[1]) != FORMAT_VERSION:
         return None

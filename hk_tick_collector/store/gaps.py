@@ -183,7 +183,7 @@ def read_meta(meta_json: str | None) -> dict[str, Any]:
     """The column as a dict; empty when it is no JSON object (a gap of an earlier recorder)."""
     try:
         meta = json.loads(meta_json or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return meta if isinstance(meta, dict) else {}
 

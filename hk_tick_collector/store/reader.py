@@ -127,6 +127,8 @@ def open_read_only(path: Path, *, damaged: bool = False) -> sqlite3.Connection:
 def open_read_only_uri(path: Path, *, damaged: bool = False) -> tuple[sqlite3.Connection, str]:
     """As ``open_read_only``, with the URI by which another SQLite client can open the file in the same way."""
     uri = path.absolute().as_uri()
+    if path.exists() and not path.is_file():  # opening a pipe would wait for ever
+        raise StoreCorrupt(f"{path} is no file; a day file is wanted there: move it away")
     try:
         return _open_uri(f"{uri}?mode=ro", path, damaged)
     except sqlite3.OperationalError as exc:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -16,7 +17,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import zstandard
 
 from hk_tick_collector.archive import atomic, pack, restore, retain, verify
 from hk_tick_collector.archive.atomic import Busy, Refused
@@ -279,7 +283,48 @@ def lie_of_file(**changes: Any) -> Callable[[Place], None]:
     return lie
 
 
+def price_as_text(place: Place) -> None:
+    """Another program's file with our names, its manifest and sums made to fit."""
+    path = parquet_path(place.archive, DAY)
+    table = pq.read_table(path)
+    at_price = table.schema.get_field_index("price")
+    texts = table.column("price").cast(pa.string())
+    pq.write_table(table.set_column(at_price, pa.field("price", pa.string()), texts), path)
+    content = path.read_bytes()
+    lie_of_file(size_bytes=len(content), sha256=hashlib.sha256(content).hexdigest())(place)
+
+
+def nested(place: Place) -> None:
+    deep = "[" * 200_000 + "]" * 200_000
+    path = manifest_path(place.archive, DAY)
+    path.write_text(path.read_text().replace('"coverage": [', f'"coverage": {deep}, "x": [', 1))
+
+
+def fifo_in_place_of(path_of: Callable[[Path, str], Path]) -> Callable[[Place], None]:
+    def harm(place: Place) -> None:
+        path = path_of(place.archive, DAY)
+        path.unlink()
+        os.mkfifo(path)
+
+    return harm
+
+
+def endless_in_place_of(path_of: Callable[[Path, str], Path]) -> Callable[[Place], None]:
+    def harm(place: Place) -> None:
+        path = path_of(place.archive, DAY)
+        path.unlink()
+        path.symlink_to("/dev/zero")
+
+    return harm
+
+
 LIES = [
+    (price_as_text, "price is string, not double"),
+    (nested, "no manifest"),
+    (fifo_in_place_of(manifest_path), "manifests.*is not a regular file"),
+    (fifo_in_place_of(parquet_path), r"ticks\.parquet is not a regular file"),
+    (endless_in_place_of(manifest_path), "manifests.*is not a regular file"),
+    (endless_in_place_of(parquet_path), r"ticks\.parquet is not a regular file"),
     (damage_parquet, "bytes, its manifest says"),
     (garbage_parquet, "no Parquet file"),
     (flipped_byte, "checksum|damaged|does not hold"),
@@ -320,6 +365,52 @@ def test_every_lie_and_damage_is_found_and_costs_nothing(
     if harm is not LIES[-2][0]:  # of a newer version: left alone
         assert place.put_away().action in ("replaced", "archived")
         assert place.check().fine
+
+
+def bomb(path: Path, size_bytes: int, *, declared: bool = True) -> None:
+    """A small file that unpacks to as many zeros."""
+    compressor = zstandard.ZstdCompressor(write_content_size=declared)
+    with path.open("wb") as file, compressor.stream_writer(file, size=size_bytes if declared else -1) as writer:
+        for _ in range(size_bytes // verify.BLOCK_BYTES):
+            writer.write(bytes(verify.BLOCK_BYTES))
+
+
+@pytest.mark.parametrize(
+    ("declared", "free_bytes", "words"),
+    [
+        (True, 1 << 50, "more than a day of 50 ticks can need"),
+        (False, 1 << 50, "does not say how large it was"),
+        (True, 1 << 20, "make room"),
+    ],
+)
+def test_a_packed_file_that_unpacks_to_gigabytes_is_not_unpacked(
+    place: Place, monkeypatch: pytest.MonkeyPatch, declared: bool, free_bytes: int, words: str
+) -> None:
+    record(place, day_ticks("HK.00700", 50, DAY))
+    place.put_away(SQLITE)
+    size_bytes = verify.SMALL_DAY_BYTES * 2 if free_bytes > verify.SMALL_DAY_BYTES else verify.BLOCK_BYTES
+    bomb(sqlite_path(place.archive, DAY), size_bytes, declared=declared)
+    assert sqlite_path(place.archive, DAY).stat().st_size < 100_000
+    room = os.statvfs_result((1, 1, free_bytes, free_bytes, free_bytes, 1, 1, 1, 0, 255))
+    monkeypatch.setattr(os, "statvfs", lambda _path: room)
+    written: list[Path] = []
+    monkeypatch.setattr(zstandard, "ZstdDecompressor", lambda: written.append(place.db))
+    assert words in " ".join(place.check().problems)
+    place.lose_day_file()
+    with pytest.raises(StoreCorrupt, match=words):
+        place.bring_back()
+    assert not written
+
+
+def test_a_packed_file_that_is_cut_short_is_not_restored(place: Place) -> None:
+    record(place, day_ticks("HK.00700", 5000, DAY))
+    place.put_away(SQLITE)
+    path = sqlite_path(place.archive, DAY)
+    whole = path.read_bytes()
+    for length in (3, len(whole) // 2, len(whole) - 1000):
+        path.write_bytes(whole[:length])
+        with pytest.raises(StoreCorrupt, match="cut short"):
+            verify.unpack(path, place.data / "out", 5000)
 
 
 def test_a_damaged_archive_that_held_other_ticks_is_kept(place: Place) -> None:
