@@ -145,7 +145,9 @@ def print_table(
         table.add_row(*(escape(shown(value)) for value in row))
     # Into a pipe or a file: as wide as the table is, for grep and awk.
     console = Console() if sys.stdout.isatty() else Console(width=400, no_color=True)
-    console.print(table)
+    with console.capture() as text:  # printed by ourselves: rich would end the program when nobody reads it
+        console.print(table)
+    sys.stdout.write(text.get())
 
 
 def shown(value: object) -> str:
@@ -205,7 +207,9 @@ def tickctl_command(name: str, **attrs: Any) -> Callable[[Callable[..., int | No
 def run_guarded(work: Callable[[], int | None]) -> int:
     """Run a command's work; its exit code, also when it raises one of our errors."""
     try:
-        return work() or EXIT_FINE
+        code = work() or EXIT_FINE
+        sys.stdout.flush()  # while a closed pipe is still ours to answer for
+        return code
     except BrokenPipeError:
         # Whoever read our output has enough. Nothing may be flushed into the closed pipe at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

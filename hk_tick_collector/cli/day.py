@@ -74,8 +74,9 @@ def command(
     check_open(found.source)  # a file that is closed to this user is no file that cannot be read
     certificate, recounted = _certificate(app, found, read_rows=recount or html)
     shown = _only(certificate, wanted)
-    app.emit(asdict(shown), lambda: _print(shown, limit, show_all or bool(wanted)))
+    # First: who reads our output may have enough before its end.
     written = no_write or _write(app, found, certificate, recounted)
+    app.emit(asdict(shown), lambda: _print(shown, limit, show_all or bool(wanted)))
     return EXIT_FINE if written and _is_fine(shown, wanted) else EXIT_PROBLEM
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sqlite3
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from hk_tick_collector.core.facts import HeadProven, Verified
 from hk_tick_collector.market.sessions import day_start_ms
 from hk_tick_collector.opend_sim.instruments import default_symbols
 from hk_tick_collector.store.writer import DayFileWriter
-from tests.harness import Recorder, Simulator, ended, wait_until
+from tests.harness import BIN, Recorder, Simulator, clean_env, ended, wait_until
 from tests.tickctl import day_ticks, record_day, tickctl, tickctl_json
 from tests.ticks import DAY
 from tests.unit.test_certificate import archive
@@ -229,3 +231,23 @@ def test_beside_a_recorder_at_work(tmp_path: Path) -> None:
         assert stored[0] < stored[1] < stored[2], "the recorder went on"
         assert not any("busy" in line and "busy_errors=0" not in line for line in recorder.lines)
         assert recorder.stop() == 0
+
+
+@pytest.mark.parametrize("command", ["day", "day --json", "day --html", "gaps", "archive", "export csv -o out"])
+def test_nobody_reads_what_is_printed(tmp_path: Path, command: str) -> None:
+    """As with ``| head -1``: the work is done all the same, and the exit code is that of any program's broken pipe."""
+    record_day(tmp_path, count=20, lost=(7,))
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run(
+            [str(BIN / "hk-tickctl"), *command.split(), "--data-root", str(tmp_path)], cwd=tmp_path, stdout=writer,
+            stderr=subprocess.PIPE, text=True, timeout=120, check=False, env=clean_env(tmp_path / "home"),
+        )  # fmt: skip
+    finally:
+        os.close(writer)
+    assert (done.returncode, "Traceback" in done.stderr, "Error" in done.stderr) == (141, False, False), done.stderr
+    if command.startswith("day"):
+        assert reports(tmp_path) == {f"{DAY}.json", f"{DAY}.html"} - (
+            {f"{DAY}.html"} if "html" not in command else set()
+        )
