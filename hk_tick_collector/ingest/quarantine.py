@@ -71,7 +71,8 @@ class Quarantine:
 
     def add(self, rejected: Sequence[RejectedTick]) -> None:
         """Take rejected ticks; returns at once."""
-        self._progress.quarantined_rows += len(rejected)
+        with self._lock:
+            self._progress.quarantined_rows += len(rejected)
         for one in rejected:
             self._log.log(
                 logging.WARNING,
@@ -168,7 +169,8 @@ class Quarantine:
             self._drop(dropped_rows, "too many wait for the disk", MAX_WAITING_BYTES)
 
     def _drop(self, rows: int, reason: str, limit_bytes: int) -> None:
-        self._progress.quarantine_dropped_rows += rows
+        with self._lock:
+            self._progress.quarantine_dropped_rows += rows
         self._log.log(
             logging.ERROR,
             "quarantine_full",

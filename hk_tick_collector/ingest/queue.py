@@ -1,12 +1,14 @@
 """The bounded queue between whoever has ticks and the one who stores them.
 
-Bounded in rows, never in chunks. A chunk that does not fit goes to the spill file, on the thread that brought it:
-memory stays bounded whatever SQLite or the loop do, and the price is paid by the socket, which is the right place. The
-network thread first waits a moment for room (``put_patiently``); the loop, which makes the room, never does (``put``).
-Only when the spill cannot be written either are rows refused: counted per symbol and said.
+Bounded in rows, never in chunks. A chunk that does not fit goes to the spill file: memory stays bounded whatever SQLite
+or the loop do. The network thread first waits a moment for room and then writes to the spill itself
+(``put_patiently``), so the price is paid by the socket, which is the right place. The loop, which makes the room, never
+waits and never touches the disk (``put``): what it brings beyond the limit is spilled by a thread made for it. Only
+when the spill cannot be written either are rows refused: counted per symbol and said.
 
-``put`` may be called from any thread and takes one lock a burst; everything else belongs to the loop, but
-``spill_everything``, which is for a last resort when the loop is stuck.
+The lock is held for work in memory only, never over a write: whoever takes, puts or asks waits for no disk. Each row is
+in exactly one place: the chunks, the overflow, or in transit to the spill, until it is on disk or refused.
+``spill_everything`` is the last resort: it closes the queue and saves all of it, also what hangs in transit.
 """
 
 from __future__ import annotations
@@ -17,9 +19,9 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 
-from hk_tick_collector.core.errors import StoreError
+from hk_tick_collector.core.errors import RowRefused, StoreBusy, StoreError
 from hk_tick_collector.core.facts import Fact, Verified
-from hk_tick_collector.core.logline import RateLimitedLog
+from hk_tick_collector.core.logline import RateLimitedLog, event
 from hk_tick_collector.core.progress import IngestProgress
 from hk_tick_collector.core.tick import Tick
 from hk_tick_collector.ingest.spill import SpillQueue
@@ -30,6 +32,8 @@ log = logging.getLogger(__name__)
 PATIENCE_SEC = 0.25
 # After a wait in vain the store is slow or stuck: spill at once for so long, so that the socket is read on.
 IMPATIENT_SEC = 5.0
+# How long a thread may be at the spill before the last resort goes round it.
+HANGING_SEC = 5.0
 MAX_FACTS = 50_000  # hours of a store outage; beyond it only those are dropped that are told again
 
 
@@ -47,6 +51,12 @@ class TickQueue:
         self._impatient_until_monotonic = 0.0
         self._chunks: deque[Sequence[Tick]] = deque()
         self._rows = 0
+        self._overflow: deque[Sequence[Tick]] = deque()  # of the loop, beyond the limit: for the spill
+        self._overflow_rows = 0
+        self._overflow_thread: threading.Thread | None = None
+        self._in_transit: dict[int, Sequence[Tick]] = {}  # being written to the spill, by whom does not matter
+        self._last_key = 0
+        self._arrived = threading.Condition(self._lock)
         self._facts: list[Fact] = []
         self._closed = False
         self._log = RateLimitedLog(log)
@@ -54,18 +64,31 @@ class TickQueue:
 
     @property
     def rows(self) -> int:
-        """Rows waiting."""
+        """Rows waiting to be taken."""
         return self._rows
 
+    @property
+    def rows_in_memory(self) -> int:
+        """Rows waiting to be taken, or to be spilled."""
+        return self._rows + self._overflow_rows
+
     def put(self, ticks: Sequence[Tick]) -> None:
-        """Take ``ticks``; they are queued, spilled, or counted as refused on return. Never raises, never waits."""
+        """Take ``ticks`` on the loop. Never raises, never waits, never writes: what is beyond the limit is spilled
+        soon, and what is beyond twice the limit is refused."""
+        refused = False
         with self._lock:
-            was_empty = self._accept(ticks)
-        if was_empty:
+            self._progress.in_rows += len(ticks)
+            was_empty = self._queued(ticks)
+            if was_empty is None and not self._overflowed(ticks):
+                refused = True
+        if refused:
+            self._refuse(ticks, "the spill does not keep up")
+        elif was_empty:
             self._wake()
 
     def put_patiently(self, ticks: Sequence[Tick]) -> None:
-        """As ``put``, but a full queue is given up to ``PATIENCE_SEC`` to become half empty. Never call it on the loop.
+        """As ``put``, but a full queue is given up to ``PATIENCE_SEC`` to become half empty, and then ``ticks`` are in
+        the spill, or refused, on return. Never call it on the loop.
 
         While the store keeps up with the socket at all, the socket is slowed down instead of writing every row twice:
         2.5 times the speed and two thirds of the CPU a tick at full load, against spilling at once.
@@ -73,8 +96,11 @@ class TickQueue:
         with self._lock:
             if self._rows + len(ticks) > self._max_rows and time.monotonic() >= self._impatient_until_monotonic:
                 self._wait_for_room()
-            was_empty = self._accept(ticks)
-        if was_empty:
+            self._progress.in_rows += len(ticks)
+            was_empty = self._queued(ticks)
+        if was_empty is None:
+            self._to_spill(ticks)
+        elif was_empty:
             self._wake()
 
     def _wait_for_room(self) -> None:
@@ -84,17 +110,38 @@ class TickQueue:
             self._impatient_until_monotonic = time.monotonic() + IMPATIENT_SEC
         self._room_wanted = False
 
-    def _accept(self, ticks: Sequence[Tick]) -> bool:
-        """Queue or spill ``ticks``, the lock being held. True when they came to an empty queue."""
+    def _queued(self, ticks: Sequence[Tick]) -> bool | None:
+        """Queue ``ticks``, the lock being held. True when they came to an empty queue; None when there is no room."""
         rows = len(ticks)
-        self._progress.in_rows += rows
         if self._rows + rows > self._max_rows or self._closed:
-            self._to_spill(ticks)
-            return False
+            return None
         was_empty = not self._rows
         self._chunks.append(ticks)
         self._rows += rows
         return was_empty
+
+    def _overflowed(self, ticks: Sequence[Tick]) -> bool:
+        """Leave ``ticks`` to a thread that spills them, the lock being held. False when too many wait for that."""
+        if self._overflow and self._overflow_rows + len(ticks) > self._max_rows:
+            return False
+        self._overflow.append(ticks)
+        self._overflow_rows += len(ticks)
+        if self._overflow_thread is None:
+            self._overflow_thread = threading.Thread(target=self._spill_overflow, name="spill", daemon=True)
+            self._overflow_thread.start()
+        return True
+
+    def _spill_overflow(self) -> None:
+        """On the spill's own thread, which ends when nothing is left."""
+        while True:
+            with self._lock:
+                if not self._overflow:
+                    self._overflow_thread = None
+                    return
+                ticks = self._overflow.popleft()
+                self._overflow_rows -= len(ticks)
+                key = self._leave(ticks)
+            self._spill_in_transit(key, ticks)
 
     def put_facts(self, facts: Sequence[Fact]) -> None:
         """Take what was learned about completeness; it is written with the next rows. From any thread."""
@@ -133,39 +180,85 @@ class TickQueue:
         return batch, facts
 
     def spill_everything(self, in_hand: Sequence[Tick]) -> int:
-        """Close the queue: ``in_hand`` and all that waits go to disk, later rows too. Returns rows spilled."""
+        """Close the queue: ``in_hand`` and all that waits go to disk, later rows too. Returns rows spilled.
+
+        Blocks for the disk's time, so never call it on the loop. When another thread hangs in the spill, all of it goes
+        to a segment of its own, together with what that thread has in hand.
+        """
         with self._lock:
             self._closed = True
             self._room.notify()
-            before = self._progress.spilled_rows
-            if in_hand:
-                self._to_spill(in_hand)
-            while self._chunks:
-                chunk = self._chunks.popleft()
-                self._rows -= len(chunk)
-                self._to_spill(chunk)
-            return self._progress.spilled_rows - before
+            left = [tick for chunk in (in_hand, *self._chunks, *self._overflow) for tick in chunk]
+            self._chunks.clear()
+            self._overflow.clear()
+            self._rows = self._overflow_rows = 0
+            hangs = not self._arrived.wait_for(lambda: not self._in_transit, HANGING_SEC)
+            if hangs:
+                left += [tick for chunk in self._in_transit.values() for tick in chunk]
+        if not left:
+            return 0
+        return len(left) if self._to_spill(left, self._append_apart if hangs else self._append_soon) else 0
 
-    def _to_spill(self, ticks: Sequence[Tick]) -> None:
+    def _append_soon(self, ticks: Sequence[Tick]) -> None:
         try:
-            self._spill.append(ticks)
+            self._spill.append(ticks, HANGING_SEC)
+        except StoreBusy:  # another thread hangs, reading
+            self._append_apart(ticks)
+
+    def _append_apart(self, ticks: Sequence[Tick]) -> None:
+        log.error(event("spill_hangs", rows=len(ticks), action="writing to a segment apart, for the next start"))
+        self._spill.append_apart(ticks)
+
+    def _to_spill(self, ticks: Sequence[Tick], append: Callable[[Sequence[Tick]], None] | None = None) -> bool:
+        """Write ``ticks`` to the spill on this thread, without the lock. False when they were refused."""
+        with self._lock:
+            key = self._leave(ticks)
+        return self._spill_in_transit(key, ticks, append)
+
+    def _leave(self, ticks: Sequence[Tick]) -> int:
+        """``ticks`` are on their way to the spill from now on, the lock being held."""
+        self._last_key += 1
+        self._in_transit[self._last_key] = ticks
+        return self._last_key
+
+    def _spill_in_transit(
+        self, key: int, ticks: Sequence[Tick], append: Callable[[Sequence[Tick]], None] | None = None
+    ) -> bool:
+        error: Exception | None = None
+        try:
+            (append or self._spill.append)(ticks)
         except (StoreError, OSError) as exc:
-            self._progress.refused_rows += len(ticks)
-            self.refused_by_symbol.update(tick.symbol for tick in ticks)
-            self._log.log(
-                logging.ERROR,
-                "ticks_refused",
-                rows=len(ticks),
-                total_rows=self._progress.refused_rows,
-                error=str(exc),
-                action="queue is full and the spill cannot be written: free the disk",
-            )
-            return
-        self._progress.spilled_rows += len(ticks)
+            error = exc
+        with self._lock:
+            del self._in_transit[key]
+            self._arrived.notify_all()
+            if error is None:
+                self._progress.spilled_rows += len(ticks)
+        if isinstance(error, RowRefused) and len(ticks) > 1:
+            middle = len(ticks) // 2
+            first_half = self._to_spill(ticks[:middle], append)
+            return self._to_spill(ticks[middle:], append) and first_half
+        if error is not None:
+            self._refuse(ticks, str(error))
+            return False
         self._log.log(
             logging.WARNING,
             "queue_spilled",
             rows=len(ticks),
             spilled_rows=self._progress.spilled_rows,
             reason="stopping" if self._closed else "queue full",
+        )
+        return True
+
+    def _refuse(self, ticks: Sequence[Tick], error: str) -> None:
+        with self._lock:
+            self._progress.refused_rows += len(ticks)
+            self.refused_by_symbol.update(tick.symbol for tick in ticks)
+        self._log.log(
+            logging.ERROR,
+            "ticks_refused",
+            rows=len(ticks),
+            total_rows=self._progress.refused_rows,
+            error=error,
+            action="queue is full and the spill cannot be written: free the disk",
         )

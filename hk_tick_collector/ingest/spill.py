@@ -47,7 +47,7 @@ from typing import NamedTuple
 
 from hk_tick_collector.core.backoff import Backoff
 from hk_tick_collector.core.clock import Clock, SystemClock
-from hk_tick_collector.core.errors import StoreUnavailable
+from hk_tick_collector.core.errors import StoreBusy, StoreUnavailable
 from hk_tick_collector.core.logline import RateLimitedLog, event
 from hk_tick_collector.core.tick import Tick
 from hk_tick_collector.ingest.frames import (
@@ -142,16 +142,18 @@ class SpillQueue:
                 _log.warning(event("spill_recovered", rows=self.rows, bytes=self.bytes, segments=len(self._segments)))
             return self.rows
 
-    def append(self, rows: Sequence[Tick]) -> None:
+    def append(self, rows: Sequence[Tick], patience_sec: float | None = None) -> None:
         """Put ``rows`` behind all others, all or none of them.
 
         Raises StoreUnavailable when the disk or ``limit_bytes`` refuses, RowRefused when a value is none that a tick
-        can have (find the row by halving the batch).
+        can have (find the row by halving the batch), StoreBusy when the spill is in use for all of ``patience_sec``.
         """
         if not rows:
             return
         data = b"".join(encode(rows[i : i + FRAME_ROWS]) for i in range(0, len(rows), FRAME_ROWS))
-        with self._lock:
+        if not self._lock.acquire(timeout=-1 if patience_sec is None else patience_sec):
+            raise StoreBusy(f"{self._dir}: another thread has been at it for {patience_sec:g} s")
+        try:
             if self._limit_bytes is not None and self.bytes + len(data) > self._limit_bytes:
                 raise StoreUnavailable(f"{self._dir}: the spill's limit of {self._limit_bytes} bytes is reached")
             segment, descriptor = self._writable_segment()
@@ -163,6 +165,8 @@ class SpillQueue:
             segment.end += len(data)
             segment.rows += len(rows)
             self._count()
+        finally:
+            self._lock.release()
 
     def peek(self, max_rows: int) -> list[Tick]:
         """The oldest rows, at most ``max_rows`` (at least 1) and of one segment; empty when nothing waits.
