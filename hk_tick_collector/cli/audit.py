@@ -272,7 +272,7 @@ def _show(result: Result) -> None:
         for symbol, comparison in sorted(result.different.items())
         for one in comparison.differences
     ]
-    columns = ("symbol", "minute", "volume OpenD", "stored", "missing", "turnover OpenD", "stored HKD")
+    columns = ("symbol", "minute", "volume OpenD", "stored", "missing", "turnover OpenD", "turnover stored")
     if rows:
         print_table(columns, rows[:SHOWN_DIFFERENCES], numbers=columns[2:])
         if len(rows) > SHOWN_DIFFERENCES:

@@ -193,6 +193,7 @@ def _totals(certificate: Certificate) -> list[tuple[str, str]]:
                 f"{rows.received_before_event_ticks:,} received before the event",
             ),
             ("outside sessions", f"{rows.outside_session_ticks:,}"),
+            ("zero", f"{rows.no_price_ticks:,} without a price, {rows.no_volume_ticks:,} without a volume"),
         ]
     return lines
 

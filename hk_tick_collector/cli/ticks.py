@@ -25,7 +25,7 @@ SHOWN = ("symbol", "ts_ms", "price", "volume", "turnover", "direction", "tick_ty
 
     A table shows the columns that matter most, every other format all of them unless --columns says otherwise. Odd
     lots and off-exchange trades are among the ticks and carry odd prices: --price-only leaves only the trades that
-    make the price (AUTO_MATCH, INTER_AUTO_MATCH, AUCTION).
+    make the price (AUTO_MATCH, INTER_AUTO_MATCH, AUCTION; none whose price or volume is 0).
 
     Ends with 3 when there is no such tick, and says which days or symbols there are.
     """,
@@ -63,9 +63,14 @@ def command(
 
     needed = tuple(dict.fromkeys((*names, "symbol")))
     if last is None:
-        table = fetch_ticks(parts, wanted, needed, keep_type=keep)
+        table = fetch_ticks(parts, wanted, needed, keep_type=keep, trades_only=price_only)
     else:
-        table = joined([fetch_ticks(parts, [one], needed, keep_type=keep, last_rows=last) for one in wanted])
+        table = joined(
+            [
+                fetch_ticks(parts, [one], needed, keep_type=keep, trades_only=price_only, last_rows=last)
+                for one in wanted
+            ]
+        )
     check_found(app, parts, wanted, table, " ".join(text for text in (told(start, end), kinds) if text))
     table = table.select(list(names))
     output.write(table.schema, table.to_batches())

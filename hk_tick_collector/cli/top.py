@@ -20,14 +20,17 @@ from hk_tick_collector.core.errors import NoData
     hk-tickctl top
     hk-tickctl top --by volatility --days 20261101..20261130 -n 50
 
-    Ticks, volume and turnover (HKD) count every stored trade. Volatility is realised volatility a day in per cent, from
-    the returns between the last prices of traded minutes, of trades that make the price.
+    Ticks, volume and turnover count every stored trade. Turnover is in the counter's own currency: HKD, CNY for 8xxxx,
+    USD for the ETF counters at 9xxx; by turnover each currency has a list of its own. Volatility is realised volatility
+    a day in per cent, from the returns between the last prices of traded minutes, of trades that make the price.
     """,
 )
 @click.option("--by", type=click.Choice(["turnover", "ticks", "volatility"]), default="turnover", show_default=True)
 @click.option("--days", "--day", "days", metavar="A..B", help="A day, a range A..B, or several. Default: the newest.")
 @click.option("--symbols", "--symbol", "symbols", multiple=True, metavar="A,B", help="Only these symbols.")
-@click.option("-n", "rows", type=click.IntRange(1), default=20, show_default=True, help="How many.")
+@click.option(
+    "-n", "rows", type=click.IntRange(1), default=20, show_default=True, help="How many; by turnover, of each currency."
+)
 @output_options
 def command(app: App, by: str, days: str | None, symbols: tuple[str, ...], rows: int, **options: Any) -> None:
     output = Output.of(app, options)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 LEFT_OUT = frozenset({"LATE", "OVERSEAS"})
 LABEL_IS_END = True  # so the simulator does
 TURNOVER_TOLERANCE = 1e-6
-TURNOVER_TOLERANCE_HKD = 1.0
+LEAST_TURNOVER_TOLERANCE = 1.0  # in the counter's own currency
 MINUTE_MS = 60_000
 CHUNK_GROUPS = 65_536  # sums that are Python objects twice at a time
 PARTS_HELD = 8  # sums of batches in memory before they are added up
@@ -40,7 +40,7 @@ Span = tuple[int, int]  # UTC epoch ms, end exclusive
 
 
 class Amount(NamedTuple):
-    """Shares and HKD traded."""
+    """Shares and turnover traded."""
 
     volume: int = 0
     turnover: float = 0.0
@@ -49,8 +49,8 @@ class Amount(NamedTuple):
         return Amount(self.volume + other.volume, self.turnover + other.turnover)
 
     def equals(self, other: Amount) -> bool:
-        allowed_hkd = max(TURNOVER_TOLERANCE_HKD, TURNOVER_TOLERANCE * abs(self.turnover))
-        return self.volume == other.volume and abs(self.turnover - other.turnover) <= allowed_hkd
+        allowed = max(LEAST_TURNOVER_TOLERANCE, TURNOVER_TOLERANCE * abs(self.turnover))
+        return self.volume == other.volume and abs(self.turnover - other.turnover) <= allowed
 
 
 Minutes = dict[int, Amount]  # by the minute's first instant, UTC epoch ms

@@ -66,6 +66,8 @@ class RowFacts:
     received_before_event_ticks: int  # OpenD's clock says it had them before they happened
     outside_session_ticks: int
     other_day_ticks: int  # their event time belongs to another Hong Kong date
+    no_price_ticks: int  # OpenD gave 0 for the price: they are stored and make none
+    no_volume_ticks: int  # the same of the volume
     by_type: dict[str, int]
     by_direction: dict[str, int]
     by_source: dict[str, int]  # push, poll, backfill, repair

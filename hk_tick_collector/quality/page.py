@@ -161,6 +161,8 @@ def _kinds(rows: RowFacts | None) -> str:
         ("time differs from the sequence's second", rows.sequence_time_disagreements),
         ("OpenD had it before its event time", rows.received_before_event_ticks),
         ("outside the sessions", rows.outside_session_ticks),
+        ("without a price (0)", rows.no_price_ticks),
+        ("without a volume (0)", rows.no_volume_ticks),
         ("with the date of another day", rows.other_day_ticks),
     ]
     return _section("Ticks by kind", "", f'<div class="columns">{tables}{_table(("what", "#ticks"), facts)}</div>')

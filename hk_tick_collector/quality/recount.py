@@ -33,7 +33,8 @@ from hk_tick_collector.store.reader import CoverageRow
 if TYPE_CHECKING:
     from hk_tick_collector.days.catalog import Day
 
-COLUMNS = ("symbol", "ts_ms", "seq", "recv_ts_ms", "opend_recv_ts_ms", "tick_type", "direction", "push_type")
+COLUMNS = ("symbol", "ts_ms", "seq", "recv_ts_ms", "opend_recv_ts_ms", "tick_type", "direction", "push_type", "price",
+           "volume")  # fmt: skip
 AUCTION = "AUCTION"
 NOT_GIVEN = "none"  # a tick's type or direction that OpenD left out
 LATE_MS = 5_000  # OpenD has a tick 35-444 ms after its event; what takes longer was repaired, or held up
@@ -163,7 +164,7 @@ class _Kept:
     counters: list[npt.NDArray[np.uint32]] = field(default_factory=list)
 
 
-_OPENING, _CLOSING, _LATE, _SEQ_TIME, _BEFORE_EVENT, _OTHER_DAY, _UNSEQUENCED, _FLAGS = range(8)
+_OPENING, _CLOSING, _LATE, _SEQ_TIME, _BEFORE_EVENT, _OTHER_DAY, _UNSEQUENCED, _NO_PRICE, _NO_VOLUME, _FLAGS = range(10)
 
 
 class _Counter:
@@ -184,7 +185,7 @@ class _Counter:
 
     def add(self, batch: pa.RecordBatch) -> None:
         """Count a batch of ``COLUMNS`` in."""
-        symbol, ts, seq, recv, opend, tick_type, direction, source = batch.columns
+        symbol, ts, seq, recv, opend, tick_type, direction, source, price, volume = batch.columns
         codes = self._symbols.codes(symbol)
         n_symbols = len(self._symbols.numbers)
         self._kept += [_Kept() for _ in range(n_symbols - len(self._kept))]
@@ -200,6 +201,8 @@ class _Counter:
         self._flag(codes, n_symbols, _UNSEQUENCED, ~has_seq)
         self._flag(codes, n_symbols, _BEFORE_EVENT, _valid(opend) & (_ints(opend) - self._midnight_ms < ts_ms))
         self._flag(codes, n_symbols, _LATE, recv_ms - ts_ms > LATE_MS)
+        self._flag(codes, n_symbols, _NO_PRICE, pc.fill_null(pc.less_equal(price, 0.0), False).to_numpy(False))
+        self._flag(codes, n_symbols, _NO_VOLUME, pc.fill_null(pc.less_equal(volume, 0), False).to_numpy(False))
         self._flag(codes, n_symbols, _OTHER_DAY, (ts_ms < 0) | (ts_ms >= DAY_MS))
         self._note_auctions(codes, n_symbols, types, ts_ms)
         self._note_minutes(codes, n_symbols, ts_ms, recv_ms, sources)
@@ -295,6 +298,8 @@ class _Counter:
             flags[_BEFORE_EVENT],
             found[-1].ticks,
             flags[_OTHER_DAY],
+            flags[_NO_PRICE],
+            flags[_NO_VOLUME],
             _named(self._types, self._by_type.counts[n]),
             _named(self._directions, self._by_direction.counts[n]),
             _named(self._sources, self._by_source.counts[n]),
@@ -327,6 +332,8 @@ class _Counter:
             sum(one.received_before_event_ticks for one in facts),
             sum(one.outside_session_ticks for one in facts),
             sum(one.other_day_ticks for one in facts),
+            sum(one.no_price_ticks for one in facts),
+            sum(one.no_volume_ticks for one in facts),
             _named(self._types, self._by_type.counts.sum(axis=0)),
             _named(self._directions, self._by_direction.counts.sum(axis=0)),
             _named(self._sources, self._by_source.counts.sum(axis=0)),

@@ -7,8 +7,9 @@ What a bar is
   first and the last of them in the order of time, then sequence.
 - Volume, turnover, tick count and the volumes by direction are those of the same trades, plus odd lots and
   off-exchange trades when the rule counts them. A bar of such trades alone has no price.
-- No trade, no bar: lunch makes none. The opening auction is in the bar of 09:20, the closing auction in that of 16:08
-  (half day 12:08), each where its prints are. Prints of the last match may carry 12:00:00 or 16:00:00 and make a bar.
+- No trade, no bar: lunch makes none, and neither does a tick whose price or volume is 0. The opening auction is in the
+  bar of 09:20, the closing auction in that of 16:08 (half day 12:08), each where its prints are. Prints of the last
+  match may carry 12:00:00 or 16:00:00 and make a bar.
 - ``Fill`` adds the bars between in continuous trading, at the last close, with no volume.
 
 Exactness: volumes are int64 sums. Turnover is the float64 nearest to the exact sum of the turnovers as decimals, VWAP
@@ -32,7 +33,7 @@ import pyarrow.compute as pc
 from hk_tick_collector.days.order import sort_table
 from hk_tick_collector.days.schema import TEXT, UTC_MS
 from hk_tick_collector.market.sessions import DAY_MS, HK_OFFSET_MS, hk_date
-from hk_tick_collector.query.trade_types import TradeRule
+from hk_tick_collector.query.trade_types import TradeRule, is_trade
 
 INPUT_COLUMNS = ("symbol", "ts_ms", "seq", "price", "volume", "turnover", "direction", "tick_type")
 BARS = pa.schema(
@@ -55,7 +56,7 @@ BARS = pa.schema(
 )
 _INTERVAL = re.compile(r"([0-9]{1,5})(s|m|h)")
 _UNIT_MS = {"s": 1000, "m": 60_000, "h": 3_600_000}
-_THOUSANDTH = 1000  # HKEX's smallest price step is 0.001 HKD, so a turnover has three decimals
+_THOUSANDTH = 1000  # HKEX's smallest price step is 0.001, so a turnover has three decimals
 
 _Ints = npt.NDArray[np.int64]
 _Floats = npt.NDArray[np.float64]
@@ -134,7 +135,7 @@ class _Trades:
 
     @classmethod
     def of(cls, ticks: pa.Table, rule: TradeRule, interval_ms: int) -> _Trades:
-        counts = _where_text(ticks, "tick_type", rule.counts)
+        counts = _where_text(ticks, "tick_type", rule.counts) & is_trade(ticks).to_numpy()
         if not counts.all():
             ticks = ticks.filter(pa.array(counts)).combine_chunks()
         symbols = _chunk(ticks, "symbol")

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from hk_tick_collector.core.errors import StoreError
 from hk_tick_collector.days.catalog import Catalog, Day
 from hk_tick_collector.days.schema import COLUMNS, empty_table
+from hk_tick_collector.query.trade_types import is_trade
 
 EXPLAIN_DAYS = 60  # the newest days that are searched for a symbol that is not where it was looked for
 LISTED = 8
@@ -37,20 +38,24 @@ def fetch_ticks(
     columns: Sequence[str] = COLUMNS,
     *,
     keep_type: Callable[[str | None], bool] | None = None,
+    trades_only: bool = False,
     last_rows: int | None = None,
 ) -> pa.Table:
     """Ticks by day, symbol, time, sequence (those without a sequence last).
 
-    ``keep_type``: which tick types. ``last_rows``: only so many, the latest in that order; days before them are not
-    read. Raises as ``Day.ticks`` does.
+    ``keep_type``: which tick types. ``trades_only``: none whose price or volume is 0. ``last_rows``: only so many, the
+    latest in that order; days before them are not read. Raises as ``Day.ticks`` does.
     """
-    needed = tuple(dict.fromkeys((*columns, "tick_type"))) if keep_type is not None else tuple(columns)
+    narrowing = (("tick_type",) if keep_type is not None else ()) + (("price", "volume") if trades_only else ())
+    needed = tuple(dict.fromkeys((*columns, *narrowing)))
     tables: list[pa.Table] = []
     rows = 0
     for part in reversed(parts) if last_rows is not None else parts:
         table = part.day.ticks(symbols, needed, start_ms=part.start_ms, end_ms=part.end_ms)
         if keep_type is not None:
             table = table.filter(pa.array(type_mask(table, keep_type)))
+        if trades_only:
+            table = table.filter(is_trade(table))
         tables.append(table.select(list(columns)))
         rows += table.num_rows
         if last_rows is not None and rows >= last_rows:

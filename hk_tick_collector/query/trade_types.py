@@ -15,11 +15,17 @@ all others            agreed outside the order book and reported to the exchange
 ===================== ============================================================ ===== ==========================
 
 A tick without any type (a file of an earlier recorder) counts as matched by the exchange.
+
+OpenD writes 0 where it has no price or no volume: such a tick is stored as it came and is no trade here. It makes no
+price, and no bar.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 AUCTION = "AUCTION"
 ODD_LOT_TYPES = frozenset({"ODD_LOT", "ODD_LOT_CROSS_MARKET"})
@@ -50,7 +56,16 @@ class TradeRule:
         return self.odd_lots if tick_type in ODD_LOT_TYPES else self.off_exchange
 
 
-def price_types_sql(column: str = "tick_type") -> str:
-    """The SQL condition for ticks that make the price, as ``TradeRule().prices`` says."""
+def is_trade(ticks: pa.Table) -> pa.ChunkedArray:
+    """For which rows (columns ``price`` and ``volume``) neither the price nor the volume is OpenD's 0 for "none"; one
+    that is absent altogether (a file of an earlier recorder) says nothing."""
+    return pc.and_(
+        pc.fill_null(pc.greater(ticks.column("price"), 0.0), True),
+        pc.fill_null(pc.greater(ticks.column("volume"), 0), True),
+    )
+
+
+def makes_price_sql() -> str:
+    """The SQL condition for ticks that make the price, as ``TradeRule().prices`` and ``is_trade`` say."""
     listed = ", ".join(f"'{name}'" for name in sorted(PRICE_TYPES))
-    return f"({column} IN ({listed}) OR {column} IS NULL)"
+    return f"((tick_type IN ({listed}) OR tick_type IS NULL) AND price > 0 AND (volume > 0 OR volume IS NULL))"

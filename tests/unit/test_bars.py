@@ -71,7 +71,7 @@ def naive_bars(ticks: Sequence[Tick], interval_ms: int, rule: TradeRule) -> list
     ordered = sorted(ticks, key=lambda tick: (tick.symbol, tick.ts_ms, tick.seq is None, tick.seq or 0))
     found: dict[tuple[str, int], list[Tick]] = {}
     for tick in ordered:
-        if rule.counts(tick.tick_type):
+        if rule.counts(tick.tick_type) and tick.price != 0 and tick.volume != 0:
             of_day = (tick.ts_ms + offset_ms) % 86_400_000
             found.setdefault((tick.symbol, tick.ts_ms - of_day % interval_ms), []).append(tick)
     result = []
@@ -111,7 +111,7 @@ def _worth(tick: Tick) -> Decimal:
     return Decimal(repr(round((tick.price or 0.0) * (tick.volume or 0), 3)))
 
 
-prices = st.one_of(st.none(), st.integers(1, 500_000).map(lambda thousandths: thousandths / 1000))
+prices = st.one_of(st.none(), st.just(0.0), st.integers(1, 500_000).map(lambda thousandths: thousandths / 1000))
 turnovers = st.one_of(
     st.none(),
     st.integers(0, 10**12).map(lambda thousandths: thousandths / 1000),
@@ -138,6 +138,14 @@ trades = st.builds(
 )
 def test_bars_are_those_of_the_definition(ticks: list[Tick], interval: str, rule: TradeRule) -> None:
     assert bars(ticks, interval, rule) == naive_bars(ticks, parse_interval_ms(interval), rule)
+
+
+def test_a_price_or_volume_of_zero_makes_no_bar() -> None:
+    ticks = [trade("10:00:00", 600.0), trade("10:00:01", 0.0), trade("10:00:02", 601.0), trade("10:00:03", 650.0, 0)]
+    (row,) = bars(ticks)
+    assert (row["open"], row["high"], row["low"], row["close"], row["vwap"]) == (600.0, 601.0, 600.0, 601.0, 600.5)
+    assert (row["volume"], row["tick_count"]) == (200, 2)
+    assert bars([trade("10:00:01", 0.0), trade("10:00:03", 650.0, 0)]) == []
 
 
 def test_a_bar_holds_its_start_and_not_its_end() -> None:

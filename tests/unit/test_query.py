@@ -21,15 +21,18 @@ import pytest
 from hk_tick_collector.core.errors import StoreCorrupt
 from hk_tick_collector.days.catalog import Catalog
 from hk_tick_collector.days.schema import COLUMNS
+from hk_tick_collector.market.sessions import DayKind
+from hk_tick_collector.quality.recount import recount
 from hk_tick_collector.query import cells, output
 from hk_tick_collector.query.engine import Engine, QueryFailed
 from hk_tick_collector.query.fetch import DayPart, fetch_ticks
 from hk_tick_collector.query.output import OutputExists, new_file, write_rows
 from hk_tick_collector.query.statement import ONLY_DAYS, SqlError, check_question
 from hk_tick_collector.query.top import top
+from hk_tick_collector.store.writer import DayFileWriter
 from tests.archived_day import archive_day
 from tests.tickctl import SYMBOLS, record_day
-from tests.ticks import DAY
+from tests.ticks import DAY, make_tick
 
 OTHER_DAY = "20261119"
 COUNT = 400
@@ -470,3 +473,43 @@ def test_a_file_that_appeared_meanwhile_is_kept(tmp_path: Path) -> None:
         writing.__exit__(None, None, None)
     assert target.read_bytes() == b"somebody's"
     assert list(tmp_path.iterdir()) == [target]
+
+
+def counters(tmp_path: Path) -> tuple[Path, Path]:
+    """A company's counters in three currencies, and ticks whose price or volume is OpenD's 0."""
+    data_root = tmp_path / "data"
+    writer = DayFileWriter(data_root)
+    for symbol, price, volume in (("HK.00700", 600.0, 100), ("HK.80700", 552.0, 105), ("HK.09834", 77.0, 10_000)):
+        writer.write([make_tick(n, symbol, price=price, volume=volume, turnover=price * volume) for n in (1, 2)])
+    writer.write(
+        [make_tick(3, price=0.0, volume=100, turnover=0.0), make_tick(60_004, price=700.0, volume=0, turnover=0.0)]
+    )
+    writer.close()
+    return data_root, tmp_path / "archive"
+
+
+def test_turnovers_of_two_currencies_are_never_held_against_each_other(tmp_path: Path) -> None:
+    roots = counters(tmp_path)
+    for order, expected in (
+        ("turnover", [("HK.00700", "HKD"), ("HK.80700", "CNY"), ("HK.09834", "USD")]),
+        ("ticks", [("HK.00700", "HKD")]),
+    ):
+        with engine(roots) as asked:
+            result = top(asked, order, 1)
+            rows = pa.Table.from_batches(result.batches, result.schema).to_pylist()
+        assert [(row["symbol"], row["currency"]) for row in rows] == expected
+
+
+def test_a_price_or_volume_of_zero_is_stored_and_is_no_price(tmp_path: Path) -> None:
+    roots = counters(tmp_path)
+    day = Catalog(*roots).day(DAY)
+    every = fetch_ticks([DayPart(day)], ["HK.00700"])
+    assert every.column("price").to_pylist() == [600.0, 600.0, 0.0, 700.0]
+    trades = fetch_ticks([DayPart(day)], ["HK.00700"], trades_only=True)
+    assert trades.column("price").to_pylist() == [600.0, 600.0]
+    with engine(roots) as asked:
+        result = top(asked, "volatility", 9)
+        rows = pa.Table.from_batches(result.batches, result.schema).to_pylist()
+    assert {row["symbol"]: row["volatility_pct"] for row in rows}["HK.00700"] is None
+    found = recount(day, DayKind.WHOLE).total
+    assert (found.no_price_ticks, found.no_volume_ticks) == (1, 1)
