@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Shows the recorder at work on a simulated market. Needs python3 (3.10 or newer), venv and git; no OpenD, no account.
+# Shows the recorder at work on a simulated market. Needs python3 (3.11 or newer), venv and git; no OpenD, no account.
 set -euo pipefail
 
 usage() {

@@ -17,7 +17,7 @@ recorder goes on until it is restarted.
   --dry-run       show what would be done and change nothing; works without root
   --help          this text
 
-  PYTHON=python3.12 sudo -E bash scripts/install_systemd.sh     another interpreter (3.10 is the oldest that works)
+  PYTHON=python3.12 sudo -E bash scripts/install_systemd.sh     another interpreter (3.11 is the oldest that works)
   PIP_INDEX_URL, PIP_NO_INDEX, PIP_FIND_LINKS ...               are pip's own and work as usual
 
 Exit codes: 0 done, 1 a step failed, 2 usage, 69 a tool is missing, 75 another installation is running, 77 not root.
@@ -33,8 +33,8 @@ umask 022
 check_machine() {
   local python=${PYTHON:-python3}
   need_tools git tar systemctl useradd runuser flock "$python"
-  "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
-    die $EXIT_MISSING "$("$python" --version) is too old, 3.10 is the oldest that works; name another one with PYTHON="
+  "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+    die $EXIT_MISSING "$("$python" --version) is too old, 3.11 is the oldest that works; name another one with PYTHON="
   "$python" -c 'import ensurepip, venv' 2>/dev/null ||
     die $EXIT_MISSING "$python has no venv module; on Debian and Ubuntu: sudo apt-get install python3-venv"
 }

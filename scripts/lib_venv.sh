@@ -47,8 +47,8 @@ quietly() {
 check_python() {
   command -v "$python" >/dev/null ||
     give_up "$python not found. On Debian and Ubuntu: sudo apt-get install python3 python3-venv"
-  "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
-    give_up "$("$python" --version) is too old, 3.10 is the oldest that works. Name another one: PYTHON=python3.12 bash scripts/$me"
+  "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+    give_up "$("$python" --version) is too old, 3.11 is the oldest that works. Name another one: PYTHON=python3.12 bash scripts/$me"
   "$python" -c 'import ensurepip, venv' 2>/dev/null ||
     give_up "$python has no venv module. On Debian and Ubuntu: sudo apt-get install python3-venv"
 }

@@ -23,7 +23,7 @@ import time
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 from hk_tick_collector.app.config import load_settings
@@ -153,7 +153,7 @@ def show(found: Findings, rule: Rule, samples: int) -> None:
 
 def utc(ts_ms: int) -> str:
     """For people."""
-    return datetime.fromtimestamp(ts_ms / 1000, tz=timezone.utc).isoformat(timespec="milliseconds")
+    return datetime.fromtimestamp(ts_ms / 1000, tz=UTC).isoformat(timespec="milliseconds")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the whole test suite in a virtual environment of its own. Needs python3 (3.10 or newer), venv and git.
+# Runs the whole test suite in a virtual environment of its own. Needs python3 (3.11 or newer), venv and git.
 set -euo pipefail
 
 usage() {

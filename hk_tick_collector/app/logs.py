@@ -16,7 +16,7 @@ import logging
 import os
 import sys
 from collections.abc import Mapping
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TextIO
 
 from hk_tick_collector.core.logline import event
@@ -37,7 +37,7 @@ class _PlainFormatter(logging.Formatter):
     """Own timestamp (UTC, milliseconds) and level in front of the message."""
 
     def format(self, record: logging.LogRecord) -> str:
-        time = datetime.fromtimestamp(record.created, tz=timezone.utc)
+        time = datetime.fromtimestamp(record.created, tz=UTC)
         stamp = f"{time:%Y-%m-%dT%H:%M:%S}.{time.microsecond // 1000:03d}Z"
         return f"{stamp} {record.levelname} {super().format(record)}"
 

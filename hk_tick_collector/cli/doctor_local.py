@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import pwd
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -55,7 +55,7 @@ def _home() -> Outcome:
 def _zone_data() -> Outcome:
     advice = "install the system's tzdata, or: pip install tzdata"
     try:
-        offset = datetime(2026, 11, 20, tzinfo=timezone.utc).astimezone(ZoneInfo(_ZONE)).utcoffset()
+        offset = datetime(2026, 11, 20, tzinfo=UTC).astimezone(ZoneInfo(_ZONE)).utcoffset()
     except ZoneInfoNotFoundError:
         return fail(f"this machine does not know the time zone {_ZONE}", advice)
     if offset != timedelta(hours=8):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
@@ -134,7 +134,7 @@ def _begin(line: str) -> LogRecord | None:
     """The record that begins with this line; None when the line goes on with another one."""
     found = _STAMPED.fullmatch(line)
     if found:
-        moment = datetime.fromisoformat(found[1]).replace(tzinfo=timezone.utc)
+        moment = datetime.fromisoformat(found[1]).replace(tzinfo=UTC)
         return LogRecord(round(moment.timestamp() * 1000), found[2], found[3])
     found = _IDENTIFIED.fullmatch(line)
     if found:
@@ -157,7 +157,7 @@ def _parse_iso_ms(text: str) -> int:
 
 
 def _utc(at_ms: int) -> str:
-    moment = datetime.fromtimestamp(at_ms // 1000, tz=timezone.utc)
+    moment = datetime.fromtimestamp(at_ms // 1000, tz=UTC)
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{at_ms % 1000:03d}Z"
 
 

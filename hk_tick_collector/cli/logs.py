@@ -122,8 +122,7 @@ def _moment_ms(app: App, text: str | None) -> int | None:
     from hk_tick_collector.cli.when import instant_ms  # noqa: PLC0415
     from hk_tick_collector.market.sessions import hk_date  # noqa: PLC0415
 
-    # Log lines end their time in Z, which Python 3.10 does not read.
-    return instant_ms(re.sub(r"Z$", "+00:00", text.strip()), hk_date(app.now_ms))
+    return instant_ms(text.strip(), hk_date(app.now_ms))
 
 
 def _codes(symbols: tuple[str, ...]) -> frozenset[str]:

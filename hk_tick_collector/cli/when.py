@@ -74,7 +74,7 @@ def instant_ms(text: str, day: str) -> int:
             raise click.UsageError(f"{text!r} is no time of day")
         return day_start_ms(day) + ((hour * 60 + minute) * 60 + second) * 1000 + int((found[4] or "0").ljust(3, "0"))
     try:
-        moment = datetime.fromisoformat(re.sub("[zZ]$", "+00:00", text))  # Python 3.10 reads no Z
+        moment = datetime.fromisoformat(text.upper())
     except ValueError as exc:
         raise click.UsageError(f"{text!r} is no time: write 09:30, 09:30:00.250 or 2026-11-20T09:30:00") from exc
     return round((moment if moment.tzinfo else moment.replace(tzinfo=HK_TZ)).timestamp() * 1000)

@@ -14,7 +14,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any, Protocol
 from zoneinfo import ZoneInfo
 
@@ -256,7 +256,7 @@ class TickMapper:
         """HK date for a time string without one, from ``timestamp``, else from the sequence's second."""
         for epoch_sec in (timestamp_sec, float(seq >> SEQ_COUNTER_BITS) if seq else 0.0):
             if EARLIEST_WITNESS_SEC <= epoch_sec < 1e11:  # far from overflow
-                moment = datetime.fromtimestamp(epoch_sec, tz=timezone.utc).astimezone(_HK)
+                moment = datetime.fromtimestamp(epoch_sec, tz=UTC).astimezone(_HK)
                 return moment.year, moment.month, moment.day
         raise TickRejected(
             RejectCode.TIME, f"time {_shown(text)} has no date, and neither timestamp nor sequence gives one"

@@ -316,7 +316,7 @@ class Connection:
         self._context.connect_once()
         try:
             await asyncio.wait_for(asyncio.shield(self._connected), timeout_sec)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             raise FeedTimeout(f"no TCP connection to {self._host}:{self._port} in {timeout_sec:g} s") from None
         sysconfig = futu.SysConfig
         init = await self._request(
@@ -424,7 +424,7 @@ class Connection:
         info, key = context.send_request(packed, self._loop)
         try:
             await asyncio.wait_for(info.event.future, timeout_sec)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             context.forget_request(key)
             raise FeedTimeout(f"OpenD did not answer request {packed[3]} in {timeout_sec:g} s") from None
         if info.err is not PacketErr.Ok:

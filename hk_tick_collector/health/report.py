@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 from hk_tick_collector.core.clock import Clock
 from hk_tick_collector.core.histogram import HistogramSnapshot
@@ -201,6 +201,4 @@ class Reporter:
 def _utc(ts_ms: int) -> str | None:
     if not ts_ms:
         return None
-    return (
-        datetime.fromtimestamp(ts_ms / 1000, tz=timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    )
+    return datetime.fromtimestamp(ts_ms / 1000, tz=UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

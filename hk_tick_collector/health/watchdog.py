@@ -13,7 +13,7 @@ import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 
 from hk_tick_collector.core.clock import Clock
 from hk_tick_collector.core.logline import event
@@ -44,7 +44,7 @@ class Snapshot:
     worker_alive: bool
 
 
-class Action(str, Enum):
+class Action(StrEnum):
     """What to do now."""
 
     NONE = "none"

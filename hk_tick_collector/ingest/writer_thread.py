@@ -67,7 +67,7 @@ class WriterThread:
         """Checkpoint and close the files, end the thread. Raises ``StoreError``, also when it takes too long."""
         try:
             await asyncio.wait_for(self.call(DayFileWriter.close), timeout_sec)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             self.abandon()
             raise StoreUnavailable(f"the day files could not be closed in {timeout_sec:g} s") from None
         finally:

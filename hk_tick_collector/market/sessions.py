@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from datetime import date, timedelta
-from enum import Enum
+from enum import StrEnum
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
@@ -24,7 +24,7 @@ DAY_MS = 86_400_000
 _EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
 
 
-class Phase(str, Enum):
+class Phase(StrEnum):
     """What the market does at an instant. The value is the word in log lines."""
 
     CLOSED = "closed"
@@ -36,19 +36,13 @@ class Phase(str, Enum):
     CLOSING_AUCTION = "closing_auction"
     POST_CLOSE = "post_close"
 
-    def __str__(self) -> str:
-        return self.value
 
-
-class DayKind(str, Enum):
+class DayKind(StrEnum):
     """How long the market trades on a day."""
 
     WHOLE = "whole"
     HALF = "half"
     CLOSED = "closed"
-
-    def __str__(self) -> str:
-        return self.value
 
 
 def _hm(hour: int, minute: int) -> int:

@@ -106,7 +106,7 @@ class CheckReport:
 
     def to_json(self) -> str:
         """For programs: one JSON object; ``symbols`` holds only those that differ."""
-        # asdict would rebuild the Counter from pairs, and make the pairs its keys (Python 3.10 and 3.11).
+        # asdict would rebuild the Counter from pairs, and make the pairs its keys (Python 3.11).
         content = asdict(replace(self, wrong_fields=Counter()))
         content["wrong_fields"] = dict(self.wrong_fields)
         content.pop("seen_examples")

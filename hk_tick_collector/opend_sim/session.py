@@ -88,7 +88,7 @@ class ClientSession:
                 await self._serve_one(await self._reader.readexactly(wire.HEADER_BYTES))
         except asyncio.IncompleteReadError:
             return "overflow" if self.outlet.overflowed else "closed"
-        except (asyncio.TimeoutError, TimeoutError):
+        except TimeoutError:
             return f"no request within {INIT_TIMEOUT_SEC:.0f} s"
         except ConnectionError:
             return "overflow" if self.outlet.overflowed else "lost"

@@ -6,7 +6,7 @@ Follows the reader's preference for light or dark and prints well. Whatever come
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
 
@@ -224,7 +224,7 @@ def _symbol_table(symbols: Iterable[SymbolCertificate]) -> str:
 
 
 def _foot(certificate: Certificate) -> str:
-    made = datetime.fromtimestamp(certificate.made_at_ms / 1000, tz=timezone.utc).astimezone(HK_TZ)
+    made = datetime.fromtimestamp(certificate.made_at_ms / 1000, tz=UTC).astimezone(HK_TZ)
     return (
         f'<footer class="muted">{escape(certificate.day_kind)} trading day, '
         f"{'still in session' if certificate.so_far else 'over'}. Made {made:%Y-%m-%d %H:%M:%S} Hong Kong time "

@@ -353,7 +353,7 @@ _BY_CODE: dict[int, type[StoreError]] = {
     20: RowRefused,  # MISMATCH
     25: RowRefused,  # RANGE
 }
-# Python 3.10 gives no error code, only SQLite's English.
+# What comes through ADBC has no error code, only SQLite's English.
 _BY_TEXT: tuple[tuple[str, type[StoreError]], ...] = (
     ("is locked", StoreBusy),
     ("locking protocol", StoreBusy),

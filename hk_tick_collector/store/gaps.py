@@ -19,7 +19,7 @@ import json
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from hk_tick_collector.core.facts import GapFound
@@ -153,7 +153,7 @@ def _counted_gap(conn: sqlite3.Connection, day: str, track: SymbolCoverage, fact
 
 def first_instant_ms(day: str) -> int:
     """09:00 of a trading day in Hong Kong (UTC+8, no daylight saving) as UTC epoch ms."""
-    moment = datetime(int(day[:4]), int(day[4:6]), int(day[6:]), _HK_0900_AS_UTC_HOUR, tzinfo=timezone.utc)
+    moment = datetime(int(day[:4]), int(day[4:6]), int(day[6:]), _HK_0900_AS_UTC_HOUR, tzinfo=UTC)
     return int(moment.timestamp()) * 1000
 
 

@@ -24,7 +24,7 @@ import fcntl
 import os
 import re
 from collections.abc import Iterator
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 
@@ -55,7 +55,7 @@ def check_day(day: str) -> str:
     if not isinstance(day, str) or len(day) != 8 or not (day.isascii() and day.isdigit()):
         raise ValueError(f"trading_day {day!r} is not a date written YYYYMMDD")
     try:
-        datetime(int(day[:4]), int(day[4:6]), int(day[6:]), tzinfo=timezone.utc)
+        datetime(int(day[:4]), int(day[4:6]), int(day[6:]), tzinfo=UTC)
     except ValueError as exc:
         raise ValueError(f"trading_day {day!r} is not a date written YYYYMMDD: {exc}") from None
     return day
@@ -153,7 +153,7 @@ def replace_file(path: Path, content: bytes) -> None:
 
 def utc_stamp(now_ms: int) -> str:
     """UTC epoch milliseconds as a part of a file name that sorts by time: ``20261120T013000.123Z``."""
-    moment = datetime.fromtimestamp(now_ms // 1000, tz=timezone.utc)
+    moment = datetime.fromtimestamp(now_ms // 1000, tz=UTC)
     return f"{moment:%Y%m%dT%H%M%S}.{now_ms % 1000:03d}Z"
 
 

@@ -160,7 +160,7 @@ class FakeConnection:
             delay_sec = weather.answer_sec
         try:
             lost = await asyncio.wait_for(asyncio.shield(self.lost), min(delay_sec, timeout_sec))
-        except asyncio.TimeoutError:
+        except TimeoutError:
             if delay_sec > timeout_sec:
                 raise FeedTimeout(f"OpenD did not answer in {timeout_sec:g} s") from None
             if rng.random() < weather.fail_share:

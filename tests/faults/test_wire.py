@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 import pytest
 
@@ -33,7 +33,7 @@ def test_foreign_time_zone(lab: Lab, zone: str) -> None:
     lab.finish(simulator, recorder).assert_complete()
     for path in lab.data_root.glob("*.db"):
         (row,) = select(path, "SELECT MAX(ts_ms) AS newest_ms, MAX(recv_ts_ms - ts_ms) AS late_ms FROM ticks")
-        day = datetime.fromtimestamp(row["newest_ms"] / 1000 + 8 * 3600, timezone.utc)
+        day = datetime.fromtimestamp(row["newest_ms"] / 1000 + 8 * 3600, UTC)
         assert path.stem == f"{day:%Y%m%d}", "the day is Hong Kong's"
 
 

@@ -7,7 +7,7 @@ import contextlib
 import json
 import shutil
 import sqlite3
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -39,7 +39,7 @@ def rows(db: Path) -> list[tuple[object, ...]]:
 
 
 def now_ms() -> int:
-    return int(datetime.now(timezone.utc).timestamp() * 1000)
+    return int(datetime.now(UTC).timestamp() * 1000)
 
 
 def test_a_week_from_archive_to_retention_and_back(data: Path) -> None:

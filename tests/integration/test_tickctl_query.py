@@ -14,7 +14,7 @@ import sqlite3
 import subprocess
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +107,7 @@ def test_ticks_over_days_narrowed_by_time_type_and_number(root: Path) -> None:
 def test_a_table_shows_hong_kong_time_with_milliseconds(root: Path) -> None:
     done = tickctl("ticks", SYMBOL, "--last", "2", data_root=root)
     newest = stored(root)[-1]
-    moment = datetime.fromtimestamp((newest["ts_ms"] + 28_800_000) / 1000, timezone.utc)
+    moment = datetime.fromtimestamp((newest["ts_ms"] + 28_800_000) / 1000, UTC)
     head, *lines = done.stdout.splitlines()
     assert head.split() == ["symbol", "ts_ms", "price", "volume", "turnover", "direction", "tick_type", "seq"]
     assert len(lines) == 2

@@ -7,7 +7,7 @@ import math
 import os
 import time
 from collections.abc import Iterator
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -120,7 +120,7 @@ def test_time_without_a_date_takes_it_from_a_witness_never_from_the_wall_clock()
 
 
 def test_fourteen_digits_are_local_time_not_epoch() -> None:
-    assert datetime.fromtimestamp(map_one(time="20261120160812").ts_ms / 1000, tz=timezone.utc).year == 2026
+    assert datetime.fromtimestamp(map_one(time="20261120160812").ts_ms / 1000, tz=UTC).year == 2026
 
 
 @pytest.fixture

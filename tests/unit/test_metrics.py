@@ -15,7 +15,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +37,8 @@ from tests.ticks import make_tick, make_ticks
 from tests.unit.test_worker import Bench, run
 
 ROOT = Path(__file__).resolve().parents[2]
-MID_MORNING = datetime(2026, 11, 20, 2, 30, tzinfo=timezone.utc)  # a Friday, 10:30 in Hong Kong
-NIGHT = datetime(2026, 11, 20, 15, 0, tzinfo=timezone.utc)
+MID_MORNING = datetime(2026, 11, 20, 2, 30, tzinfo=UTC)  # a Friday, 10:30 in Hong Kong
+NIGHT = datetime(2026, 11, 20, 15, 0, tzinfo=UTC)
 CALENDAR = TradingCalendar()
 
 

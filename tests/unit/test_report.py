@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import socket
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -16,8 +16,8 @@ from hk_tick_collector.health.report import Backlog, Reporter
 from hk_tick_collector.health.sdnotify import notify
 from hk_tick_collector.market.calendar import TradingCalendar
 
-MID_MORNING = datetime(2026, 11, 20, 2, 30, tzinfo=timezone.utc)  # a Friday, 10:30 in Hong Kong
-NIGHT = datetime(2026, 11, 20, 15, 0, tzinfo=timezone.utc)
+MID_MORNING = datetime(2026, 11, 20, 2, 30, tzinfo=UTC)  # a Friday, 10:30 in Hong Kong
+NIGHT = datetime(2026, 11, 20, 15, 0, tzinfo=UTC)
 NOTHING_WAITS = Backlog(queue_rows=0, in_hand_rows=0, spill_rows=0, open_holes=0, wal_bytes=0, worker_dead=False)
 
 

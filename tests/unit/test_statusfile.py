@@ -10,7 +10,7 @@ import stat
 import threading
 import time
 from collections.abc import Awaitable, Callable
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -23,7 +23,7 @@ from hk_tick_collector.health.statusfile import MAX_REFUSED_NAMES, RecorderStatu
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.store import layout
 
-MID_MORNING_MS = int(datetime(2026, 11, 20, 2, 30, tzinfo=timezone.utc).timestamp() * 1000)
+MID_MORNING_MS = int(datetime(2026, 11, 20, 2, 30, tzinfo=UTC).timestamp() * 1000)
 CALENDAR = TradingCalendar()  # shared: it loads a year of days
 NOTHING_WAITS = Backlog(queue_rows=0, in_hand_rows=0, spill_rows=0, open_holes=0, wal_bytes=0, worker_dead=False)
 

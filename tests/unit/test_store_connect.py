@@ -277,7 +277,7 @@ def real_errors(tmp_path):
         yield StoreCorrupt, lambda: conn.execute("SELECT * FROM sqlite_master")
 
 
-@pytest.mark.parametrize("with_code", [True, False], ids=["error code", "message only, as Python 3.10"])
+@pytest.mark.parametrize("with_code", [True, False], ids=["error code", "message only, as through ADBC"])
 def test_errors_get_their_meaning(tmp_path, with_code):
     seen = set()
     for expected, provoke in real_errors(tmp_path):
