@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 from typing import NamedTuple
 
 # What every tick of this recorder has in the columns ``market`` and ``provider``.
@@ -61,7 +61,7 @@ def same_moment(a_ms: int, b_ms: int) -> bool:
     return a_ms == b_ms or (a_ms // 1000 == b_ms // 1000 and (a_ms % 1000 == 0 or b_ms % 1000 == 0))
 
 
-class RejectCode(str, Enum):
+class RejectCode(StrEnum):
     """The kind of reason for which a tick is not stored. Logs are limited and certificates speak by it: it never holds
     anything that OpenD sent."""
 
@@ -75,9 +75,6 @@ class RejectCode(str, Enum):
     TURNOVER = "turnover"
     VOLUME = "volume"
     REFUSED_BY_SQLITE = "refused_by_sqlite"
-
-    def __str__(self) -> str:
-        return self.value
 
 
 class RejectedTick(NamedTuple):

@@ -6,10 +6,10 @@ listed. Good enough to tell groups apart in a report; nothing that is recorded o
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 
 
-class SymbolClass(str, Enum):
+class SymbolClass(StrEnum):
     """The value is the word in reports."""
 
     STOCK = "stock"
@@ -17,9 +17,6 @@ class SymbolClass(str, Enum):
     WARRANT = "warrant"  # with inline warrants and CBBCs
     COUNTER = "counter"  # a security's second counter, in RMB or USD
     OTHER = "other"  # debt, and what no range below holds
-
-    def __str__(self) -> str:
-        return self.value
 
 
 # The first range that holds a code says its class. First and last code.
