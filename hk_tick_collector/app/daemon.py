@@ -183,8 +183,8 @@ class Daemon:
         )
 
     def _read_tracks(self, unread: list[Path]) -> dict[str, StoredTrack]:
-        settings = self._settings
-        return reader.tracks(settings.data_root, settings.futu_symbols, settings.seed_recent_db_days, unread)
+        settings, today = self._settings, hk_date(self._clock.now_ms())
+        return reader.tracks(settings.data_root, settings.futu_symbols, settings.seed_recent_db_days, today, unread)
 
     def _resync(self, known: dict[str, StoredTrack]) -> None:
         self._continuity.resync(known)

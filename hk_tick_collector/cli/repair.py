@@ -209,6 +209,7 @@ class _Work:
         self._witnesses = _witnesses(db, list(repairs)) if db.exists() else {}
         self._seeds = _seeds(app.data_root, day, list(repairs))
         self._continuity.seed(self._seeds)
+        self._continuity.connected()
 
     async def run(self, connection: Connection) -> None:
         """Subscribe, then pull a few symbols at a time and store what is new."""

@@ -11,8 +11,20 @@ from typing import NamedTuple
 
 from hk_tick_collector.core.ranges import CounterRanges
 
-PUSH_PULL_DISAGREE = "push and pull disagree on the same ticks"  # a reason of ``Unproven`` that outlives a restart
-IN_QUARANTINE = "a tick that could not be stored is in the quarantine"  # a reason of ``Unproven``
+# Reasons of ``Unproven``. These say that a symbol's counters prove nothing today, and make no holes either:
+PUSH_PULL_DISAGREE = "push and pull disagree on the same ticks"
+NO_SEQUENCE = "ticks without a sequence"
+COUNTER_WENT_BACK = "counters went back while time went on"
+NOT_COUNTING = "sequences do not count the ticks"
+# and these take away the proof alone: the counters go on to be followed.
+UNREAD_TICK = "a tick could not be read"
+NOT_JOINED = "OpenD did not show the ticks before and after an interruption together"
+IN_QUARANTINE = "a tick that could not be stored is in the quarantine"
+DOUBTS = (UNREAD_TICK, NOT_JOINED, IN_QUARANTINE)
+
+# A reason of ``GapFound``: the tick itself is in the quarantine.
+COULD_NOT_BE_READ = "could not be read"
+
 NO_TICK = -1  # as ``Verified.last_counter``: OpenD had no tick of the day
 
 
@@ -25,7 +37,8 @@ class HeadProven(NamedTuple):
 
 
 class Verified(NamedTuple):
-    """At ``at_ms`` OpenD's newest tick of the symbol was ``last_counter``; push and pull agreed on what both had.
+    """At ``at_ms``, the moment before OpenD was asked, it had no tick of the symbol behind ``last_counter``; push and
+    pull agreed on what both had.
 
     ``NO_TICK``: OpenD answered, and had no tick of the symbol's day.
     """
@@ -37,7 +50,7 @@ class Verified(NamedTuple):
 
 
 class Unproven(NamedTuple):
-    """From now on nothing may be concluded from this symbol's counters today."""
+    """From now on this symbol's day cannot be proven complete."""
 
     symbol: str
     trading_day: str
@@ -103,3 +116,13 @@ class StoredTrack:
     head_known: bool  # the day's beginning is proven, or recorded as a gap
     unkeyed: bool = False  # push and pull disagreed: sequences are no key today, content alone tells repeats
     in_gaps: tuple[tuple[int, int], ...] = ()  # counters that stand in open gaps: asked for in vain before
+    distrust: str = ""  # the reasons why the day cannot be proven, as the file has them
+
+    @property
+    def counters_count(self) -> bool:
+        """False when one of the reasons is more than a doubt."""
+        return all(reason in DOUBTS for reason in self.reasons)
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        return tuple(reason for reason in self.distrust.split("; ") if reason)

@@ -56,6 +56,7 @@ class PushHandler:
         recv_ts_ms = self._clock.now_ms()
         mapper, unkeyed, wanted = self.mapper, self._continuity.unkeyed, self.wanted
         rejected: list[RejectedTick] = []
+        unread: list[RejectedTick] = []  # those of them whose symbol is known
         ticks: list[Tick] = []
         for push in pushes:
             if push.retType != 0:
@@ -72,13 +73,18 @@ class PushHandler:
                     RejectedTick(name, words, raw_fields(tick), recv_ts_ms, exc.code) for tick in body.tickerList
                 ]
                 continue
+            rejected_before = len(rejected)
             mapped = mapper.map_all(symbol, body.tickerList, PUSH_TYPE_PUSH, recv_ts_ms, rejected)
+            if len(rejected) > rejected_before:
+                unread += rejected[rejected_before:]
             unkeyed_day = unkeyed.get(symbol)  # one look: the loop may take it out at midnight
             ticks += mapped if unkeyed_day is None else without_sequences(mapped, unkeyed_day)
-        if rejected:
-            self._rejects(rejected)
         if ticks:
             self._hand_over(ticks, len(pushes))
+        if rejected:
+            self._rejects(rejected)
+            if self._continuity.observe_unread(unread):
+                self._on_new_hole()
 
     def _hand_over(self, ticks: list[Tick], frames: int) -> None:
         self._sink(ticks)

@@ -8,10 +8,12 @@ import logging
 
 from hk_tick_collector.core.clock import Clock
 from hk_tick_collector.core.logline import event
+from hk_tick_collector.core.progress import FeedProgress
 from hk_tick_collector.core.tick import PUSH_TYPE_REPAIR
-from hk_tick_collector.feed.continuity import Hole
+from hk_tick_collector.feed.continuity import Continuity
 from hk_tick_collector.feed.pull import TickPuller
 from hk_tick_collector.feed.sdk import GET_TICKER_MAX_ROWS, Connection
+from hk_tick_collector.feed.track import Hole
 
 log = logging.getLogger(__name__)
 
@@ -27,12 +29,20 @@ _Key = tuple[str, int, int]  # symbol, first and last counter missing
 class Repairer:
     """Closes holes in the sequences as they are found, sized to the hole, several symbols at a time."""
 
-    def __init__(self, puller: TickPuller, clock: Clock) -> None:
+    def __init__(
+        self,
+        puller: TickPuller,
+        continuity: Continuity,
+        progress: FeedProgress,
+        clock: Clock,
+        hole_found: asyncio.Event,
+    ) -> None:
         self._puller = puller
+        self._continuity = continuity
+        self._progress = progress
         self._clock = clock
         self._tries: dict[_Key, tuple[int, float]] = {}  # answers in vain so far, not before (monotonic)
-        self._wake = asyncio.Event()
-        puller.on_hole = self.wake
+        self._wake = hole_found
 
     def wake(self) -> None:
         """There may be a new hole. Call on the loop."""
@@ -43,7 +53,7 @@ class Repairer:
         while True:
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), RETRY_MIN_SEC if self._tries else IDLE_CHECK_SEC)
-            if self._puller.continuity.has_holes:
+            if self._continuity.has_holes:
                 await asyncio.sleep(REPAIR_SETTLE_SEC)
                 self._wake.clear()
                 await self._repair_due(connection)
@@ -54,7 +64,7 @@ class Repairer:
     async def _repair_due(self, connection: Connection) -> None:
         now_sec = self._clock.monotonic()
         by_symbol: dict[str, list[Hole]] = {}
-        holes = self._puller.continuity.holes()
+        holes = self._continuity.holes()
         open_keys = {_key(hole) for hole in holes}
         for key in self._tries.keys() - open_keys:
             del self._tries[key]
@@ -68,10 +78,10 @@ class Repairer:
         await self._puller.pull_all(connection, list(by_symbol), one, "repair")
 
     async def _repair(self, connection: Connection, symbol: str, holes: list[Hole]) -> None:
-        self._puller.progress.holes_seen += sum(_key(hole) not in self._tries for hole in holes)
+        self._progress.holes_seen += sum(_key(hole) not in self._tries for hole in holes)
         rows = min(GET_TICKER_MAX_ROWS, max(hole.rows_back for hole in holes) + REPAIR_MARGIN_ROWS)
         await self._puller.pull(connection, symbol, rows, PUSH_TYPE_REPAIR)
-        still_open = {_key(hole) for hole in self._puller.continuity.holes() if hole.symbol == symbol}
+        still_open = {_key(hole) for hole in self._continuity.holes() if hole.symbol == symbol}
         for hole in holes:
             key = _key(hole)
             tries = self._tries.pop(key, (0, 0.0))[0] + 1
@@ -83,8 +93,7 @@ class Repairer:
                 self._tries[key] = (tries, self._clock.monotonic() + RETRY_MIN_SEC * 2 ** (tries - 1))
 
     def _give_up(self, hole: Hole) -> None:
-        reason = "beyond the newest 1000" if hole.rows_back > GET_TICKER_MAX_ROWS else "not shown by OpenD"
-        self._puller.continuity.give_up(hole, self._clock.now_ms(), reason)
+        self._continuity.give_up(hole, self._clock.now_ms())
         log.error(
             event(
                 "hole_unrepaired",
@@ -93,7 +102,7 @@ class Repairer:
                 first_counter=hole.first,
                 last_counter=hole.last,
                 missing_ticks=hole.missing_rows,
-                reason=reason,
+                reason=hole.gap_reason,
                 action="recorded in the gaps table",
             )
         )

@@ -19,10 +19,10 @@ from hk_tick_collector.core.errors import FeedError, FeedLost, FeedTimeout
 from hk_tick_collector.core.logline import RateLimitedLog, event
 from hk_tick_collector.core.progress import FeedProgress
 from hk_tick_collector.feed import sdk
-from hk_tick_collector.feed.backfill import backfill
+from hk_tick_collector.feed.backfill import Backfiller
 from hk_tick_collector.feed.continuity import Continuity
 from hk_tick_collector.feed.plausible import PlausibleDays
-from hk_tick_collector.feed.poll import Auditor, Poller
+from hk_tick_collector.feed.poll import Auditor, Follower, Poller
 from hk_tick_collector.feed.pull import TickPuller
 from hk_tick_collector.feed.push import PushHandler, RejectSink, TickSink
 from hk_tick_collector.feed.repair import Repairer
@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 OPEN_TIMEOUT_SEC = 10
 STATE_TIMEOUT_SEC = 8
 MUTE_LIMIT = 2  # unanswered state requests in a row, without any push between, before the connection is given up
+FOLLOW_CHECK_SEC = 1.0
 CALENDAR_DAYS_BACK = 7
 CALENDAR_DAYS_AHEAD = 60
 
@@ -95,18 +96,28 @@ class FeedSession:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         self._check_now = asyncio.Event()
+        self._continuity = continuity
+        hole_found = asyncio.Event()
         self._days = PlausibleDays()
-        self._puller = TickPuller(sink, rejects, continuity, progress, clock, self._days)
-        self._repairer = Repairer(self._puller, clock)
-        self._poller = Poller(self._puller, clock, options.poll_interval_sec, options.poll_rows, options.poll_stale_sec)
-        self._auditor = Auditor(self._puller, clock)
+        puller = TickPuller(sink, rejects, continuity, progress, clock, hole_found.set, self._days)
+        self._repairer = Repairer(puller, continuity, progress, clock, hole_found)
+        self._backfiller = Backfiller(puller, continuity, progress, clock, options.backfill_rows)
+        self._poller = Poller(
+            puller,
+            continuity,
+            progress,
+            clock,
+            options.poll_interval_sec,
+            options.poll_rows,
+            options.poll_stale_sec,
+        )
+        self._auditor = Auditor(puller, continuity, clock)
+        self._follower = Follower(puller, continuity, progress, clock)
         self._push = PushHandler(push_sink, rejects, continuity, progress, clock, self._wake_repairer, self._days)
         self._push.wanted = frozenset(self._symbols)
         self._backoff = Backoff(options.reconnect_min_sec, options.reconnect_max_sec)
         self._repeat_log = RateLimitedLog(log, period_sec=60)
-        self._covered_until_ms = 0  # ticks up to here were seen live or backfilled
         self._rebuild_reason: str | None = None
-        self._backfill_asked = False
         self._backfilled = False  # on this connection; a poll before it would look for the day's beginning in vain
         progress.symbols_wanted = len(options.symbols)
 
@@ -129,7 +140,7 @@ class FeedSession:
 
     def request_backfill(self) -> None:
         """Fetch of all symbols what OpenD still has. Call on the loop."""
-        self._backfill_asked = True
+        self._backfiller.forget()
         self._check_now.set()
 
     async def run(self) -> None:
@@ -170,7 +181,6 @@ class FeedSession:
             connection.close()
             if progress.connected:
                 progress.disconnections += 1
-                self._covered_until_ms = self._clock.now_ms()
             progress.connected = False
             progress.symbols_subscribed = 0
             progress.opend_state = "down"
@@ -195,12 +205,14 @@ class FeedSession:
     async def _work(self, connection: sdk.Connection) -> None:
         """Everything that runs while connected. Ends only by raising ``FeedError``."""
         self._backfilled = False
+        self._begin_again()
         subscriptions = Subscriptions(connection, self._symbols, self._progress, self._clock)
         jobs = [
             asyncio.ensure_future(self._await_lost(connection), loop=self._loop),
             asyncio.ensure_future(self._supervise(connection, subscriptions), loop=self._loop),
         ]
         jobs.append(asyncio.ensure_future(self._pull_by_the_clock(connection, subscriptions), loop=self._loop))
+        jobs.append(asyncio.ensure_future(self._follow_distrusted(connection, subscriptions), loop=self._loop))
         try:
             await asyncio.gather(*jobs)
         finally:
@@ -239,10 +251,15 @@ class FeedSession:
         return state.ready
 
     async def _supervise(self, connection: sdk.Connection, subscriptions: Subscriptions) -> None:
-        """Subscribe and backfill first, then look after the rest; after a lost login, do both again."""
+        """Subscribe and backfill first, then look after the rest; after a lost login, do both again.
+
+        What was not answered is asked for at a later check, when its time has come.
+        """
         repair: asyncio.Future[None] | None = None
         try:
-            await self._subscribe_and_backfill(connection, subscriptions)
+            await self._subscribe(subscriptions)
+            await self._backfill(connection, subscriptions)
+            self._backfilled = True
             repair = asyncio.ensure_future(self._repairer.run(connection))
             self._repairer.wake()
             await self._check_calendar(connection)
@@ -261,10 +278,12 @@ class FeedSession:
                 self._progress.connected = ready
                 if subscriptions.wanted != self._symbols:
                     subscriptions.set_wanted(self._symbols)
-                everything = not was_ready or self._backfill_asked
-                if ready and (everything or subscriptions.retry_due()):
-                    self._backfill_asked = False
-                    await self._subscribe_and_backfill(connection, subscriptions, everything=everything)
+                if was_ready and not ready:
+                    self._begin_again()
+                if ready:
+                    if not was_ready or subscriptions.retry_due():
+                        await self._subscribe(subscriptions)
+                    await self._backfill(connection, subscriptions)
                 was_ready = ready
                 if repair.done():
                     repair.result()
@@ -284,21 +303,23 @@ class FeedSession:
         if connection.lost.done():
             raise FeedLost(connection.lost.result())
 
-    async def _subscribe_and_backfill(
-        self, connection: sdk.Connection, subscriptions: Subscriptions, *, everything: bool = True
-    ) -> None:
-        newly_active = await subscriptions.reconcile()
-        symbols = subscriptions.active if everything else newly_active
-        if symbols and self._options.backfill_rows and self._backfill_makes_sense():
-            await backfill(self._puller, connection, symbols, self._options.backfill_rows, self._clock)
-        self._backfilled = True
+    def _begin_again(self) -> None:
+        """Nothing is pushed, and whatever answers next may be another OpenD."""
+        self._continuity.connected()
+        self._backfiller.interrupted()
 
-    def _backfill_makes_sense(self) -> bool:
-        """In trading hours always; outside them only if the last session's end has not been covered yet."""
-        if not self._options.trading_only:
-            return True
+    async def _subscribe(self, subscriptions: Subscriptions) -> None:
+        active = set(subscriptions.active)
+        self._continuity.interrupted(symbol for symbol in self._symbols if symbol not in active)
+        self._backfiller.interrupted(await subscriptions.reconcile())
+
+    async def _backfill(self, connection: sdk.Connection, subscriptions: Subscriptions) -> None:
+        """In trading hours what is not answered yet; outside them what does not cover the last session's end."""
         now_ms = self._clock.now_ms()
-        return self._calendar.is_recording(now_ms) or self._covered_until_ms < self._last_session_end_ms(now_ms)
+        any_time = not self._options.trading_only or self._calendar.is_recording(now_ms)
+        due = self._backfiller.due(subscriptions.active, None if any_time else self._last_session_end_ms(now_ms))
+        if due:
+            await self._backfiller.run(connection, due)
 
     def _last_session_end_ms(self, now_ms: int) -> int:
         day = hk_date(now_ms)
@@ -310,16 +331,25 @@ class FeedSession:
 
     async def _pull_by_the_clock(self, connection: sdk.Connection, subscriptions: Subscriptions) -> None:
         """Poll what fell quiet, audit the others in turn, while the market trades."""
-        interval_sec = self._options.poll_interval_sec
         while True:
-            await asyncio.sleep(interval_sec)
-            if not self._progress.connected or not self._backfilled or not subscriptions.active:
-                continue
-            if self._options.trading_only and not self._calendar.is_recording(self._clock.now_ms()):
+            await asyncio.sleep(self._options.poll_interval_sec)
+            if not self._pulls_now(subscriptions):
                 continue
             if self._options.poll_enabled:
                 await self._poller.poll_quiet(connection, subscriptions.active)
-            await self._auditor.run(connection, subscriptions.active, interval_sec)
+            await self._auditor.run(connection, subscriptions.active)
+
+    async def _follow_distrusted(self, connection: sdk.Connection, subscriptions: Subscriptions) -> None:
+        """Fetch what the counters of some symbols cannot show to be missing, while the market trades."""
+        while True:
+            await asyncio.sleep(FOLLOW_CHECK_SEC)
+            if self._pulls_now(subscriptions):
+                await self._follower.follow(connection, subscriptions.active)
+
+    def _pulls_now(self, subscriptions: Subscriptions) -> bool:
+        if not self._progress.connected or not self._backfilled or not subscriptions.active:
+            return False
+        return not self._options.trading_only or self._calendar.is_recording(self._clock.now_ms())
 
     async def _check_calendar(self, connection: sdk.Connection) -> None:
         """Compare our trading days with OpenD's; the one that says "open longer" is followed."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, fields
@@ -167,18 +168,19 @@ def _has_wal_content(path: Path) -> bool:
 
 
 def tracks(
-    data_root: Path, symbols: Iterable[str], days: int, unread: list[Path] | None = None
+    data_root: Path, symbols: Iterable[str], days: int, today: str | None = None, unread: list[Path] | None = None
 ) -> dict[str, StoredTrack]:
     """For each symbol what the newest of the last ``days`` day files holds that has a sequenced tick of it.
 
     Costs O(symbols x log rows) a file, whatever the file's size; a symbol without a coverage row (a file of an earlier
-    recorder) costs its part of the index. Symbols without a sequenced tick are left out, and those whose ranges were
-    given up. A file that cannot be read is skipped with a log line: seeding must never stop the recorder. Those that
-    the disk or a lock kept from being read are added to ``unread``: they may be readable later.
+    recorder) costs its part of the index. Symbols without a sequenced tick are left out, unless their counters are
+    known to prove nothing. Files of days after ``today`` are passed over (one stray tick makes one), unless all are: it
+    is the clock then that is wrong. A file that cannot be read is skipped with a log line: seeding must never stop the
+    recorder. Those that the disk or a lock kept from being read are added to ``unread``: they may be readable later.
     """
     found: dict[str, StoredTrack] = {}
     wanted = dict.fromkeys(symbols)
-    for path in recent_day_files(data_root, days):
+    for path in _seed_files(data_root, days, today):
         if not wanted:
             break
         try:
@@ -193,8 +195,7 @@ def tracks(
                     if track is None:
                         continue
                     del wanted[symbol]
-                    if row is None or TOO_MANY_HOLES not in (row.distrust or ""):
-                        found[symbol] = track
+                    found[symbol] = track
         except (StoreError, sqlite3.Error, TypeError, ValueError) as exc:
             _log.warning(event("seed_file_skipped", path=path, error=exc))
             if unread is not None and isinstance(exc, (StoreBusy, StoreUnavailable)):
@@ -206,16 +207,24 @@ def _track(
     conn: sqlite3.Connection, day: str, symbol: str, row: CoverageRow | None, gaps: list[dict[str, Any]]
 ) -> StoredTrack | None:
     newest = conn.execute(LAST_SEQ_SQL, (symbol,)).fetchone()
-    if newest is None or not isinstance(newest[0], int):
+    last_seq = newest[0] if newest is not None and isinstance(newest[0], int) else 0
+    distrust = (row.distrust if row is not None else None) or ""
+    if not last_seq and not distrust:
         return None
-    stored = CounterRanges() if row is None else row.ranges
+    # Ranges that were given up claim more than is stored.
+    stored = CounterRanges() if row is None or TOO_MANY_HOLES in distrust else row.ranges
     if row is None:
         for (seq,) in conn.execute("SELECT seq FROM ticks WHERE symbol = ? AND seq IS NOT NULL", (symbol,)):
             stored.add(*(seq_counter(seq),) * 2)
     in_gaps = tuple(extent for meta in gaps for extent in parse_extents(meta.get("extents")))
     head_known = any("at_most" in meta for meta in gaps) or (row is not None and bool(row.head_proven))
-    unkeyed = row is not None and PUSH_PULL_DISAGREE in (row.distrust or "")
-    return StoredTrack(day, stored, newest[0], head_known, unkeyed, in_gaps)
+    return StoredTrack(day, stored, last_seq, head_known, PUSH_PULL_DISAGREE in distrust, in_gaps, distrust)
+
+
+def _seed_files(data_root: Path, days: int, today: str | None) -> list[Path]:
+    newest_first = recent_day_files(data_root, sys.maxsize)
+    past = [path for path in newest_first if today is None or (parse_day(path) or "") <= today]
+    return (past or newest_first)[: max(0, days)]
 
 
 def coverage(db: Path) -> list[CoverageRow]:

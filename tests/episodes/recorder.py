@@ -17,6 +17,7 @@ from hk_tick_collector.core.tick import RejectedTick, Tick
 from hk_tick_collector.feed.continuity import Continuity
 from hk_tick_collector.feed.session import FeedOptions, FeedSession
 from hk_tick_collector.market.calendar import TradingCalendar
+from hk_tick_collector.market.sessions import hk_date
 from hk_tick_collector.store import reader
 from hk_tick_collector.store.connect import SqliteOptions
 from hk_tick_collector.store.writer import DayFileWriter
@@ -46,7 +47,7 @@ class Recorder:
         self._dead = False
         self.writer = DayFileWriter(data_root, SqliteOptions(synchronous="OFF", wal_autocheckpoint=100_000), clock)
         self.continuity = Continuity(self._take_facts)
-        self.continuity.seed(reader.tracks(data_root, symbols, 3))
+        self.continuity.seed(reader.tracks(data_root, symbols, 3, hk_date(clock.now_ms())))
         options = FeedOptions(
             host="127.0.0.1", port=1, symbols=symbols, backfill_rows=backfill_rows, reconnect_min_sec=1.0,
             reconnect_max_sec=30.0, check_interval_sec=10.0, poll_enabled=True, poll_interval_sec=5.0,

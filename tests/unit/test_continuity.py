@@ -8,17 +8,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hk_tick_collector.core.facts import PUSH_PULL_DISAGREE, Fact, GapFound, HeadProven, StoredTrack, Unproven, Verified
-from hk_tick_collector.core.ranges import CounterRanges
-from hk_tick_collector.core.tick import Tick, seq_counter
-from hk_tick_collector.feed.continuity import (
+from hk_tick_collector.core.facts import (
     COUNTER_WENT_BACK,
-    MAX_RANGES,
     NO_SEQUENCE,
     NOT_COUNTING,
-    Continuity,
-    Hole,
+    PUSH_PULL_DISAGREE,
+    Fact,
+    GapFound,
+    HeadProven,
+    StoredTrack,
+    Unproven,
+    Verified,
 )
+from hk_tick_collector.core.ranges import CounterRanges
+from hk_tick_collector.core.tick import Tick, seq_counter
+from hk_tick_collector.feed.continuity import Continuity
+from hk_tick_collector.feed.pulled import Answer
+from hk_tick_collector.feed.track import MAX_RANGES, Hole
+from hk_tick_collector.market.sessions import day_start_ms
 
 SECOND = 1_795_138_200
 DAY = "20261120"
@@ -28,8 +35,8 @@ def tick(counter: int, symbol: str = "HK.00700", day: str = DAY, second: int | N
     """A tick whose second grows with its counter, as OpenD's do."""
     seq = (SECOND + counter // 10 if second is None else second) << 32 | counter
     return Tick(
-        symbol, SECOND * 1000 + counter, price, 100, 100.0, "BUY", seq, "AUTO_MATCH", "push", day, 1,
-        None, None, None,
+        symbol, SECOND * 1000 + counter, price, 100, 100.0, "BUY", seq, "AUTO_MATCH", "push", day,
+        day_start_ms(day) + 10 * 3_600_000, None, None, None,
     )  # fmt: skip
 
 
@@ -44,8 +51,10 @@ class Watched(Continuity):
         return self.observe_push([tick(counter) for counter in counters], at)
 
     def pull(self, ticks: Iterable[Tick], asked_rows: int = 1000, at_ms: int = 5) -> list[Tick]:
-        """New ticks of an answer for HK.00700."""
-        return self.new_of_pull("HK.00700", list(ticks), asked_rows, at_ms)
+        """What the store has to see of an answer for HK.00700."""
+        rows = list(ticks)
+        question = self.ask("HK.00700", asked_rows, at_ms)
+        return self.take(Answer(question, rows, (), rows[-1].recv_ts_ms if rows else at_ms)).ticks
 
 
 def counters(ticks: Iterable[Tick]) -> list[int]:
@@ -63,7 +72,7 @@ def test_a_step_is_a_hole_of_known_size_and_closes() -> None:
     assert continuity.push(1, 2, 6)
     assert continuity.holes() == [Hole("HK.00700", DAY, 3, 5, 6)]
     assert (continuity.holes()[0].missing_rows, continuity.holes()[0].rows_back) == (3, 4)
-    assert counters(continuity.pull(map(tick, range(1, 7)))) == [3, 4, 5]
+    assert {3, 4, 5} <= set(counters(continuity.pull(map(tick, range(1, 7)))))
     assert not continuity.has_holes
 
 
@@ -84,13 +93,17 @@ def test_poll_brings_back_a_tick_older_than_the_newest() -> None:
     """Earlier recorders dropped everything at or below the newest sequence, so a hole could never be filled."""
     continuity = Watched()
     continuity.push(1, 2, 4)
-    assert counters(continuity.pull([tick(3), tick(4)])) == [3]
+    assert counters(continuity.pull([tick(3), tick(4)])) == [3, 4]
 
 
-def test_a_pull_with_nothing_new_is_skipped() -> None:
+def test_the_store_decides_about_the_first_answer_of_a_connection_and_repeats_are_left_out_later() -> None:
     continuity = Watched()
     continuity.push(*range(1, 50))
-    assert continuity.pull(map(tick, range(10, 50))) == []
+    assert counters(continuity.pull(map(tick, range(10, 50)))) == list(range(10, 50))
+    continuity.push(50, 51)
+    assert counters(continuity.pull(map(tick, range(20, 53)))) == [52]
+    continuity.connected()
+    assert counters(continuity.pull(map(tick, range(40, 53)))) == list(range(40, 53))
 
 
 def test_a_new_day_starts_over_and_a_late_tick_of_the_old_day_is_no_hole() -> None:
@@ -99,7 +112,7 @@ def test_a_new_day_starts_over_and_a_late_tick_of_the_old_day_is_no_hole() -> No
     continuity.observe_push([tick(1, day="20261123"), tick(2, day="20261123")], 2.0)
     assert not continuity.observe_push([tick(950)], 3.0)
     assert continuity.holes() == []
-    assert continuity.pull([tick(951)]) == [tick(951)]
+    assert tick(951) in continuity.pull([tick(951)])
 
 
 def seeded(first: int, last: int) -> Watched:
@@ -126,8 +139,10 @@ def test_a_hole_in_the_file_is_looked_at_again_unless_it_stands_in_gaps() -> Non
 def test_resync_asks_again_for_what_the_files_do_not_hold() -> None:
     continuity = Watched()
     continuity.push(*range(1, 30))
+    continuity.pull(map(tick, range(1, 30)))
+    assert continuity.pull(map(tick, range(20, 30))) == []
     continuity.resync({"HK.00700": StoredTrack(DAY, CounterRanges([(1, 10)]), tick(10).seq or 0, True)})
-    assert counters(continuity.pull(map(tick, range(5, 30)))) == list(range(11, 30))
+    assert counters(continuity.pull(map(tick, range(5, 30)))) == list(range(5, 30))
     continuity.resync({})
     assert counters(continuity.pull(map(tick, range(5, 30)))) == list(range(5, 30))
 
@@ -141,32 +156,34 @@ def test_an_index_within_the_second_is_distrusted_at_the_first_answer() -> None:
 
 def test_after_a_restart_overlap_proves_that_nothing_is_missing_between() -> None:
     continuity = seeded(1, 100)
-    assert counters(continuity.pull(map(tick, range(50, 131)), asked_rows=81)) == list(range(101, 131))
+    assert set(counters(continuity.pull(map(tick, range(50, 131)), asked_rows=81))) >= set(range(101, 131))
     assert continuity.holes() == []
+    assert unproven(continuity) == []
 
 
-def test_pushes_that_are_ahead_of_an_answer_do_not_make_it_all_new() -> None:
+def test_pushes_that_are_ahead_of_an_answer_do_not_make_it_all_news() -> None:
     continuity = seeded(1, 100)
     continuity.push(*range(101, 111))
-    assert continuity.pull(map(tick, range(50, 106)), asked_rows=1000) == []
+    question = continuity.ask("HK.00700", 1000, 5)
+    assert continuity.take(Answer(question, list(map(tick, range(50, 106))), (), 5)).new_rows == 0
 
 
 def test_two_symbols_may_carry_the_same_sequence() -> None:
     continuity = Watched()
     continuity.push(1, 2)
     other = [tick(1, "HK.00005"), tick(2, "HK.00005")]
-    assert continuity.new_of_pull("HK.00005", other, 1000, 5) == other
+    assert continuity.take(Answer(continuity.ask("HK.00005", 1000, 5), other, (), 5)).ticks == other
 
 
 def test_a_hole_given_up_becomes_a_gap_and_is_taken_if_it_comes_after_all() -> None:
     continuity = Watched()
     continuity.push(1, 9)
-    continuity.give_up(continuity.holes()[0], 77, "gone")
-    assert continuity.facts[-1] == GapFound("HK.00700", DAY, 2, 8, 77, "gone")
+    continuity.give_up(continuity.holes()[0], 77)
+    assert continuity.facts[-1] == GapFound("HK.00700", DAY, 2, 8, 77, "not shown by OpenD")
     assert not continuity.has_holes
     continuity.push(10, 11)
     assert not continuity.has_holes
-    assert counters(continuity.pull(map(tick, range(5, 12)))) == [5, 6, 7, 8]
+    assert set(counters(continuity.pull(map(tick, range(5, 12))))) >= {5, 6, 7, 8}
 
 
 # --- trust ---
@@ -195,7 +212,7 @@ def test_the_head_is_proven_only_when_all_was_shown() -> None:
     assert continuity.facts == []
     continuity.pull(map(tick, range(400, 601)), asked_rows=1000)
     assert continuity.facts == [HeadProven("HK.00700", DAY, 400)]
-    assert continuity.head_known("HK.00700")
+    assert not continuity.wants_whole("HK.00700")
 
 
 def test_an_answer_just_short_of_the_limit_proves_no_head() -> None:
@@ -276,7 +293,7 @@ def test_a_pull_that_tells_no_milliseconds_agrees() -> None:
     continuity.push(1, 2, 3)
     cut = [tick(n)._replace(ts_ms=tick(n).ts_ms // 1000 * 1000) for n in (1, 2, 3)]
     assert cut != [tick(n) for n in (1, 2, 3)]
-    assert continuity.pull(cut) == []
+    assert continuity.pull(cut) == cut  # the first answer: the store knows them
     assert (unproven(continuity), continuity.unconfirmed(["HK.00700"])) == ([], [])
 
 

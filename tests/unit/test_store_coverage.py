@@ -372,7 +372,8 @@ def test_counters_that_do_not_count_are_given_up(writer, db, tmp_path):
         assert [found.state for found in reader.gaps(db)] == ["open"]
         assert row.state == "missing"
         made.close()
-    assert reader.tracks(tmp_path, [SYMBOL], 3) == {}
+    track = reader.tracks(tmp_path, [SYMBOL], 3)[SYMBOL]
+    assert (track.stored.ranges, track.counters_count) == ([], False)
 
 
 def test_file_of_an_earlier_recorder_is_counted_when_it_is_opened(tmp_path, db):

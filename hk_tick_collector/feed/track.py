@@ -1,0 +1,519 @@
+"""One symbol's day as the feed has seen it: which counters, which holes, and what may be concluded from them.
+
+For HK stocks the low 32 bits of ``sequence`` count the symbol's ticks of the day (observed, not documented; see
+``core.tick``). A step above one is a *suspected* hole. The counters seen are a short list of ranges: one range when
+nothing is missing, whatever the number of ticks.
+
+What must hold, whatever the sequences do:
+
+- *Proven means stored.* When a day is proven, every tick that OpenD showed or made before ``verified_until_ms`` is in
+  the file. So each fact is the answer of an OpenD that was asked for it: ``HeadProven`` wants an answer that really
+  begins with the day's first row, ``Verified`` one that really ends with the newest and is not older than what we knew
+  when we asked; and a time is that of the question, not of the answer.
+- *A counter never hides a tick.* A pulled tick is left out only when its whole sequence is known to be ours. A counter
+  that comes again with another second, twice in one answer, or otherwise than we know it is proof that the counters do
+  not count.
+- *Two sides want a witness.* Counters seen before and after an interruption join only when an answer shows ticks of
+  both sides; that the numbers fit is no proof (``NOT_JOINED``).
+- *What could not be read is there.* An unreadable tick is a hole at its counter, wherever it is in the day; without a
+  counter it is a doubt about the day.
+
+Whatever contradicts the counters makes the day *distrusted*: said once, recorded as a fact, no hole is searched, and
+every pulled tick goes to the store, whose unique indexes decide. Distrust is the safe side.
+
+A tick counts for a day only if the day has a witness: our clock, or several ticks in a row. One stray tick dated
+tomorrow begins no day. Late ticks, whose second lies behind that of their predecessor, are ordinary: a tick is judged
+by its neighbours in the order of counters, never by the one that came last.
+
+No locks here: ``Continuity`` owns all tracks.
+"""
+
+from __future__ import annotations
+
+import logging
+from array import array
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from hk_tick_collector.core.facts import (
+    COULD_NOT_BE_READ,
+    COUNTER_WENT_BACK,
+    NO_SEQUENCE,
+    NOT_COUNTING,
+    NOT_JOINED,
+    PUSH_PULL_DISAGREE,
+    UNREAD_TICK,
+    Fact,
+    GapFound,
+    HeadProven,
+    StoredTrack,
+    Unproven,
+    Verified,
+)
+from hk_tick_collector.core.logline import event
+from hk_tick_collector.core.ranges import CounterRanges
+from hk_tick_collector.core.tick import Tick, same_moment, seq_counter, seq_epoch_sec
+from hk_tick_collector.feed.memory import OpenDMemory
+from hk_tick_collector.feed.pulled import PULL_LIMIT_ROWS, PULL_SURELY_ALL_ROWS, Answer, Question, goes_back
+from hk_tick_collector.market.sessions import DAY_MS, hk_date
+
+log = logging.getLogger(__name__)
+
+MAX_RANGES = 512
+MAX_UNREAD = 64  # unreadable ticks followed by their counters; more are a doubt about the day
+RECENT_PUSHES = 16  # pushed ticks kept a symbol, to be compared with the next pull
+KNOWN_SEQS = 128  # of the newest rows of the last answer: what a poll sees again is not handed on again
+EDGE_SEQS = 256  # sequences at the ends of ranges, to judge what fills a hole
+LATE_MAX_SEC = 120  # what fills a hole may be so much later than the tick behind it, which may be a late one
+VERIFIED_INTERVAL_MS = 60_000
+AHEAD_WITNESSES = 3  # ticks in a row that begin a day which our clock does not know yet
+CLOCK_ASTRAY_DAYS = 7  # a clock that is further behind than that is no witness of any day
+
+MID_SESSION = "recording began in mid-session"
+
+
+class Taken(NamedTuple):
+    """What became of an answer: the ticks for the store, and how many of them were news to us."""
+
+    ticks: list[Tick]
+    new_rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hole:
+    """Counters ``first``..``last`` of ``symbol`` are known to be there and were not seen, or could not be read."""
+
+    symbol: str
+    trading_day: str
+    first: int
+    last: int
+    newest: int  # highest counter known: how far back from the newest tick the hole begins
+    unread: bool = False
+
+    @property
+    def missing_rows(self) -> int:
+        return self.last - self.first + 1
+
+    @property
+    def rows_back(self) -> int:
+        """How many of the symbol's newest ticks a pull must fetch to cover the hole."""
+        return self.newest - self.first + 1
+
+    @property
+    def gap_reason(self) -> str:
+        """Why it will not be closed any more."""
+        if self.unread:
+            return COULD_NOT_BE_READ
+        return "beyond the newest 1000" if self.rows_back > PULL_LIMIT_ROWS else "not shown by OpenD"
+
+
+@dataclass(slots=True)
+class Track:
+    """One symbol's day, and what is known of the subscription that feeds it."""
+
+    symbol: str
+    day: str = ""
+    top_seq: int = 0  # the highest sequence seen: no tick of ours has a later second
+    last_tick_monotonic: float = 0.0
+    rows: int = 0
+    seen: CounterRanges = field(default_factory=CounterRanges)
+    given_up: list[tuple[int, int]] = field(default_factory=list)  # holes that OpenD no longer shows
+    unread: dict[int, int] = field(default_factory=dict)  # counter -> sequence of ticks that could not be read
+    recent: deque[Tick] = field(default_factory=lambda: deque(maxlen=RECENT_PUSHES))
+    known: array[int] = field(default_factory=lambda: array("q"))
+    edges: dict[int, int] = field(default_factory=dict)  # counter -> sequence, at ends of ranges
+    distrust: str = ""
+    doubts: set[str] = field(default_factory=set)
+    confirmed: bool = False  # push and pull agreed on a tick of this day
+    head_known: bool = False  # proven, or said to be a gap, or known to stay open
+    from_start: bool = False  # its first tick was pushed after an answer without any tick of the day
+    verified: tuple[int, int] = (0, 0)  # counter and ms of the last Verified fact
+    newest_ms: int = 0  # newest event time in the last answer
+    # The last interruption that no answer has bridged yet: newest sequence and counter before it, and the connection.
+    seam_seq: int = 0
+    seam_last: int = 0
+    seam_connection: int = 0
+    # What outlives the day.
+    answered: bool = False  # since the subscription began
+    nothing_on: str = ""  # a day on which OpenD showed no tick of it,
+    nothing_since: int = 0  # and the first connection on which it did so
+    ahead: list[Tick] = field(default_factory=list)  # ticks of a later day that has no witness yet
+    ahead_rows: int = 0
+
+    # --- beginnings ---
+
+    def begin(self, day: str) -> None:
+        """Nothing is known of ``day``."""
+        self.day = day
+        self.top_seq = self.newest_ms = 0
+        self.seen = CounterRanges()
+        self.given_up = []
+        self.unread.clear()
+        self.recent.clear()
+        self.known = array("q")
+        self.edges.clear()
+        self.distrust = ""
+        self.doubts.clear()
+        self.confirmed = self.head_known = self.from_start = False
+        self.verified = (0, 0)
+        self.seam_seq = self.seam_last = 0
+        self.ahead.clear()
+
+    def resume(self, past: StoredTrack, connection: int) -> None:
+        """Begin where the day file ends."""
+        self.begin(past.trading_day)
+        self.seen = CounterRanges((first, last) for first, last in past.stored.ranges)
+        self.top_seq = past.last_seq
+        self.head_known = past.head_known
+        self.given_up = list(past.in_gaps)
+        self.doubts = set(past.reasons)
+        if past.unkeyed:
+            self.distrust = PUSH_PULL_DISAGREE
+        elif not past.counters_count:
+            self.distrust = past.distrust
+        self.interrupt(connection)
+
+    def interrupt(self, connection: int) -> None:
+        """Nothing was pushed for a while after ``connection``. An earlier interruption that is still open stays."""
+        self.answered = False
+        self.known = array("q")
+        if self.seen and self.top_seq and not self.seam_seq:
+            self.seam_seq, self.seam_last, self.seam_connection = self.top_seq, self.seen.last, connection
+
+    # --- what is asked ---
+
+    def newest_counter(self) -> int:
+        return max((self.seen.last if self.seen else 0), *self.unread, 0)
+
+    def question(self, asked_rows: int, asked_ms: int) -> Question:
+        return Question(self.symbol, asked_rows, asked_ms, self.day, self.newest_counter())
+
+    @property
+    def wants_whole(self) -> bool:
+        """Is there something that only an answer of all that OpenD shows can tell?"""
+        return not self.distrust and (not self.head_known or bool(self.seam_seq))
+
+    def open_holes(self) -> list[Hole]:
+        """Holes that may still be repaired."""
+        if self.distrust or (len(self.seen) < 2 and not self.unread):
+            return []
+        newest = self.newest_counter()
+        return [
+            Hole(self.symbol, self.day, first, last, newest, unread=unread)
+            for first, last, unread in self._all_holes()
+            if not any(low <= first and last <= high for low, high in self.given_up)
+        ]
+
+    def _all_holes(self) -> Iterator[tuple[int, int, bool]]:
+        for first, last in self.seen.holes():
+            yield first, last, any(first <= counter <= last for counter in self.unread)
+        for counter in self.unread:
+            if not self.seen or not self.seen.first <= counter <= self.seen.last:
+                yield counter, counter, True
+
+    # --- ticks ---
+
+    def observe(self, tick: Tick, facts: list[Fact], memory: OpenDMemory | None = None) -> bool:
+        """Anything but the next counter: first tick, new day, repeat, out of order, a hole. True: a new hole.
+
+        ``memory`` for a pushed tick; a pulled one is of the track's day, and its answer is judged as a whole.
+        """
+        if tick.trading_day != self.day and (memory is None or not self._turns_to(tick, facts, memory)):
+            return False  # a late tick of an earlier day, or a stray one: stored, not judged
+        if self.distrust:
+            return False
+        seq = tick.seq
+        if seq is None:
+            self._distrust(NO_SEQUENCE, facts)
+            return False
+        counter = seq_counter(seq)
+        if self._contradicts(seq, counter, pushed=memory is not None):
+            self._distrust(COUNTER_WENT_BACK, facts)
+            return False
+        if memory is not None and not self.seen:
+            self._begins_by_push(counter, facts, memory)
+        ranges_before = len(self.seen)
+        self._add(seq, counter)
+        if len(self.seen) > MAX_RANGES:
+            self._distrust(NOT_COUNTING, facts)
+            return False
+        return len(self.seen) > ranges_before >= 1
+
+    def _add(self, seq: int, counter: int) -> None:
+        seen, edges = self.seen, self.edges
+        in_order = bool(seen) and counter == seen.last + 1
+        if not in_order and not seen.covers(counter):
+            if len(edges) >= EDGE_SEQS:
+                edges.clear()
+            if seen and counter > seen.last and seq_counter(self.top_seq) == seen.last:
+                edges[seen.last] = self.top_seq
+            edges[counter] = seq
+        seen.add(counter, counter)
+        self.top_seq = max(self.top_seq, seq)
+        self.unread.pop(counter, None)
+
+    def _contradicts(self, seq: int, counter: int, *, pushed: bool) -> bool:
+        """Can a tick with this sequence not be one of those that we count?"""
+        seen = self.seen
+        if not seen or counter > seen.last:
+            return False
+        if seen.covers(counter):
+            if seq_epoch_sec(seq) > seq_epoch_sec(self.top_seq):
+                return True  # a repeat of ours has no later second than all of ours
+            if not pushed:
+                return False  # held against all that is known when the answer came
+            return any(ours is not None and ours != seq for ours in self._sequences_of(counter))
+        if not pushed:
+            return False
+        behind = next(first for first, _ in seen.ranges if first > counter)
+        edge = self.edges.get(behind)
+        return edge is not None and seq_epoch_sec(seq) > seq_epoch_sec(edge) + LATE_MAX_SEC
+
+    def _sequences_of(self, counter: int) -> list[int | None]:
+        found = [tick.seq for tick in self.recent if tick.seq is not None and seq_counter(tick.seq) == counter]
+        return [*found, self.edges.get(counter)]
+
+    def _turns_to(self, tick: Tick, facts: list[Fact], memory: OpenDMemory) -> bool:
+        """Does a pushed tick of another day begin that day?"""
+        day = tick.trading_day
+        if day < self.day:
+            return False
+        if self._clock_knows(day, tick.recv_ts_ms):
+            self.begin(day)
+            return True
+        in_a_row = bool(self.ahead) and self.rows == self.ahead_rows + 1 and self.ahead[-1].trading_day == day
+        waiting = [*self.ahead, tick] if in_a_row else [tick]
+        self.ahead, self.ahead_rows = waiting, self.rows
+        if len(waiting) < AHEAD_WITNESSES:
+            return False
+        self.begin(day)
+        for earlier in waiting[:-1]:
+            self.observe(earlier, facts, memory)
+        return True
+
+    def _clock_knows(self, day: str, now_ms: int) -> bool:
+        if day <= hk_date(now_ms):
+            return True
+        return not self.day and day > hk_date(now_ms + CLOCK_ASTRAY_DAYS * DAY_MS)
+
+    def _begins_by_push(self, counter: int, facts: list[Fact], memory: OpenDMemory) -> None:
+        """The day's first tick: OpenD had none when it was asked on this subscription."""
+        if not self.answered or self.unread or self.doubts or self.head_known:
+            return
+        self.from_start = True
+        if counter == 1 and memory.holds(self.day, counter, self._nothing_since()):
+            self.head_known = True
+            facts.append(HeadProven(self.symbol, self.day, counter))
+
+    def _nothing_since(self) -> int | None:
+        return self.nothing_since if self.nothing_on == self.day else None
+
+    def note_unread(self, seq: int, now_ms: int, facts: list[Fact]) -> None:
+        """A tick came that could not be read. ``seq`` 0: it has no sequence."""
+        today = hk_date(now_ms)
+        day = hk_date(seq_epoch_sec(seq) * 1000) if 0 < seq_epoch_sec(seq) < 1 << 32 else ""
+        if not self.day:
+            self.begin(day if day and self._clock_knows(day, now_ms) else today)
+        elif day == today and day > self.day:
+            self.begin(day)
+        if day and day < self.day:
+            return
+        counter = seq_counter(seq)
+        if self.distrust or (day == self.day and counter in self.unread):
+            return
+        if day != self.day or len(self.unread) >= MAX_UNREAD:
+            self._doubt(UNREAD_TICK, facts)
+        elif not self.seen.covers(counter):
+            self.unread.setdefault(counter, seq)
+        elif seq not in self._own_sequences().values():
+            self._doubt(UNREAD_TICK, facts)
+
+    # --- answers ---
+
+    def take(self, answer: Answer, memory: OpenDMemory, facts: list[Fact]) -> Taken:
+        """Judge an answer; see the module's promises."""
+        self._turn_by(answer)
+        today = answer.of_day(self.day)
+        self._judge_numbers(today, facts)
+        ours = self._ours()
+        ticks = [tick for tick in answer.ticks if tick.seq not in ours or tick.trading_day != self.day]
+        new_rows = self._news(ticks)
+        for tick in today:
+            self.observe(tick, facts)
+        for row in answer.unread:
+            self.note_unread(row.seq, answer.recv_ts_ms, facts)
+        if not today:
+            self._note_nothing(answer, memory)
+        elif not self.distrust:
+            self._join(answer, today, memory, facts)
+            self._learn_end(answer, today, facts)
+            if not self.head_known:
+                self._learn_head(answer, today, memory, facts)
+        self._remember(today)
+        return Taken(ticks, new_rows)
+
+    def _turn_by(self, answer: Answer) -> None:
+        """The newest day in the answer that has a witness is the track's day."""
+        days = {tick.trading_day for tick in answer.ticks if tick.trading_day > self.day}
+        ending = {tick.trading_day for tick in answer.ticks[-AHEAD_WITNESSES:]}
+        in_a_row = ending if len(ending) == 1 and len(answer.ticks) >= AHEAD_WITNESSES else set()
+        known = [day for day in days if day in in_a_row or self._clock_knows(day, answer.recv_ts_ms)]
+        if known:
+            self.begin(max(known))
+
+    def _judge_numbers(self, today: Sequence[Tick], facts: list[Fact]) -> None:
+        if self.distrust or not today:
+            return
+        if goes_back(today):
+            self._distrust(COUNTER_WENT_BACK, facts)
+            return
+        self._compare(today, facts)
+        if not self.distrust and self._renumbered(today):
+            self._distrust(COUNTER_WENT_BACK, facts)
+
+    def _renumbered(self, today: Sequence[Tick]) -> bool:
+        """Does a counter that we know stand under another sequence?"""
+        ours = self._own_sequences()
+        return any(ours.get(seq_counter(tick.seq), tick.seq) != tick.seq for tick in today if tick.seq is not None)
+
+    def _own_sequences(self) -> dict[int, int]:
+        """Counter -> sequence of ticks that surely are ours."""
+        seqs = [*self.known, *self.edges.values(), self.seam_seq, self.top_seq]
+        seqs += [tick.seq for tick in self.recent if tick.seq is not None]
+        return {seq_counter(seq): seq for seq in seqs if seq}
+
+    def _ours(self) -> set[int | None]:
+        """Sequences that need not be handed on again: none of a distrusted symbol, and none before its first answer on
+        a subscription; the store decides about those."""
+        if self.distrust or not self.answered:
+            return set()
+        return {*self.known, *(tick.seq for tick in self.recent)}
+
+    def _news(self, ticks: Sequence[Tick]) -> int:
+        """How many of these were not seen yet; without trust: how many are newer than all that were."""
+        if self.distrust or not self.seen:
+            newest_ms = max(self.newest_ms, self.recent[-1].ts_ms if self.recent else 0)
+            return sum(tick.ts_ms > newest_ms or tick.trading_day != self.day for tick in ticks)
+        covers = self.seen.covers
+        return sum(
+            tick.trading_day == self.day and (tick.seq is None or not covers(seq_counter(tick.seq))) for tick in ticks
+        )
+
+    def _remember(self, today: Sequence[Tick]) -> None:
+        self.answered = True
+        if today:
+            self.newest_ms = max(self.newest_ms, *(tick.ts_ms for tick in today))
+            self.known = array("q", [tick.seq for tick in today[-KNOWN_SEQS:] if tick.seq is not None])
+
+    def _note_nothing(self, answer: Answer, memory: OpenDMemory) -> None:
+        """OpenD showed no tick of the track's day."""
+        day = hk_date(answer.question.asked_ms)
+        if not self.seen or self.day != day:
+            if self.nothing_on != day and not answer.unread:
+                self.nothing_on, self.nothing_since = day, memory.connection
+        elif answer.is_short and not answer.unread:
+            memory.forgot(self.day)
+
+    def _join(self, answer: Answer, today: Sequence[Tick], memory: OpenDMemory, facts: list[Fact]) -> None:
+        """Does the answer show what was before the last interruption together with what came after it?"""
+        if not self.seam_seq:
+            return
+        counters = [seq_counter(tick.seq) for tick in today if tick.seq is not None]
+        if any(tick.seq == self.seam_seq for tick in today) or self.seam_seq in answer.unread_seqs:
+            memory.shows(self.seam_connection)
+            self.seam_seq = 0
+        elif counters and max(counters) >= seq_counter(self.seam_seq):
+            if answer.is_short:
+                memory.forgot(self.day)
+            if self._crossed and (answer.question.asked_rows >= PULL_LIMIT_ROWS or min(counters) <= self.seam_last):
+                self._doubt(NOT_JOINED, facts)
+                self.seam_seq = 0
+
+    @property
+    def _crossed(self) -> bool:
+        """Do the counters run on over the last interruption as if there had been none?"""
+        return self.seen.covers(self.seam_last + 1)
+
+    def _compare(self, pulled: Sequence[Tick], facts: list[Fact]) -> None:
+        """Do the newest pushed ticks look the same in this answer?"""
+        by_seq = {tick.seq: tick for tick in pulled}
+        for pushed in self.recent:
+            same = by_seq.get(pushed.seq)
+            if same is not None and _looks_like(same, pushed):
+                self.confirmed = True
+            elif same is not None or self._is_numbered_otherwise(pushed, pulled):
+                self._distrust(PUSH_PULL_DISAGREE, facts)
+                return
+
+    def _is_numbered_otherwise(self, pushed: Tick, pulled: Sequence[Tick]) -> bool:
+        """Does the answer, which lacks its sequence, hold this trade under another one?
+
+        It may also hold an equal trade instead, if this one lies just beyond its beginning or end. Large orders are
+        filled in equal parts within a millisecond, and OpenD does not get all of them at once. The twin then has a
+        number among those we know; under another numbering it would not. Of a way that tells milliseconds, a tick on
+        the full second is no twin of all that second's ticks.
+        """
+        whole_seconds = any(all(tick.ts_ms % 1000 == 0 for tick in way) for way in (pulled, self.recent))
+        twins = [
+            tick.seq for tick in pulled if _looks_like(tick, pushed) and (whole_seconds or tick.ts_ms == pushed.ts_ms)
+        ]
+        first, last = pulled[0].seq, pulled[-1].seq
+        if not twins or pushed.seq is None or first is None or last is None or first <= pushed.seq <= last:
+            return bool(twins)
+        return not all(seq is not None and self.seen.first <= seq_counter(seq) <= self.seen.last for seq in twins)
+
+    def _learn_head(self, answer: Answer, today: Sequence[Tick], memory: OpenDMemory, facts: list[Fact]) -> None:
+        """Is there anything of the day before the oldest tick OpenD shows?"""
+        counter = min(seq_counter(tick.seq) for tick in today if tick.seq is not None)
+        if answer.shows_beginning(self.day):
+            if self.seen.first >= counter and memory.holds(self.day, counter, self._nothing_since()):
+                self.head_known = True
+                facts.append(HeadProven(self.symbol, self.day, counter))
+        elif (
+            self.seen.first > 1
+            and answer.question.asked_rows >= PULL_LIMIT_ROWS
+            and answer.rows >= PULL_SURELY_ALL_ROWS
+            and max(answer.rows, self.seen.last - self.seen.first + 1) >= PULL_LIMIT_ROWS
+        ):
+            # Before counter 1 there is hardly anything. Otherwise: we have as many as OpenD ever shows, so what came
+            # before our first one will not be seen any more.
+            self.head_known = True
+            if not self.from_start:
+                at_ms = answer.question.asked_ms
+                facts.append(GapFound(self.symbol, self.day, None, self.seen.first - 1, at_ms, MID_SESSION))
+
+    def _learn_end(self, answer: Answer, today: Sequence[Tick], facts: list[Fact]) -> None:
+        """Nothing newer than this existed when OpenD was asked; worth a fact when it is news."""
+        question = answer.question
+        counter = max(seq_counter(tick.seq) for tick in today if tick.seq is not None)
+        known = question.newest_counter if question.day == self.day else 0
+        if not self.confirmed or not answer.ends_in(self.day) or counter < known or (self.seam_seq and self._crossed):
+            return
+        if counter > self.verified[0] or question.asked_ms - self.verified[1] >= VERIFIED_INTERVAL_MS:
+            self.verified = (counter, question.asked_ms)
+            facts.append(Verified(self.symbol, self.day, counter, question.asked_ms))
+
+    # --- what stays for the day ---
+
+    def _doubt(self, reason: str, facts: list[Fact]) -> None:
+        if reason not in self.doubts:
+            self.doubts.add(reason)
+            facts.append(Unproven(self.symbol, self.day, reason))
+            log.warning(event("day_doubted", symbol=self.symbol, trading_day=self.day, reason=reason))
+
+    def _distrust(self, reason: str, facts: list[Fact]) -> None:
+        self.distrust = reason
+        self.doubts.add(reason)
+        facts.append(Unproven(self.symbol, self.day, reason))
+        log.warning(event("sequence_distrusted", symbol=self.symbol, trading_day=self.day, reason=reason))
+
+
+def _looks_like(tick: Tick, other: Tick) -> bool:
+    return (
+        tick.price == other.price
+        and tick.volume == other.volume
+        and tick.turnover == other.turnover
+        and same_moment(tick.ts_ms, other.ts_ms)
+    )

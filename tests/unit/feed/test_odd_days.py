@@ -1,0 +1,448 @@
+"""Days whose sequences, answers and interruptions are odd: no tick that OpenD shows stays away, and nothing that is not
+so is called proven. Each scenario goes through a real day file, which says what it claims."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hk_tick_collector.core.facts import COULD_NOT_BE_READ, COUNTER_WENT_BACK, NOT_JOINED, UNREAD_TICK
+from hk_tick_collector.feed.pulled import PULL_LIMIT_ROWS
+from hk_tick_collector.store import reader
+from tests.unit.feed.desk import (
+    DAY,
+    OTHER,
+    SYMBOL,
+    TOMORROW,
+    YESTERDAY,
+    Desk,
+    Unreadable,
+    run,
+    tick,
+    unreadable,
+)
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    return Desk(tmp_path)
+
+
+def proven(desk: Desk, last: int = 8) -> list[object]:
+    """A day that is proven so far: ticks 1 to ``last``, pushed and pulled."""
+    desk.pull([])
+    desk.push(run(1, last))
+    desk.later(1)
+    desk.pull(run(1, last))
+    assert desk.state() == "proven"
+    return [*run(1, last)]
+
+
+def test_an_ordinary_day_is_proven_over_an_interruption(desk: Desk) -> None:
+    shown = proven(desk)
+    desk.continuity.connected()
+    desk.push(run(12, 13, 60))
+    shown += run(9, 13, 59.7)
+    assert desk.pull(shown) == 13
+    assert desk.counters() == list(range(1, 14))
+    assert desk.state() == "proven"
+
+
+# --- counters that begin anew ---
+
+
+@pytest.mark.parametrize("restart", ["connection", "process"])
+def test_counters_that_begin_anew_while_away_and_are_ahead_already(desk: Desk, restart: str) -> None:
+    proven(desk)
+    if restart == "process":
+        desk = desk.restarted()
+    else:
+        desk.continuity.connected()
+    anew = run(1, 17, 500)
+    desk.push(anew[-1:])  # what OpenD pushes first
+    assert desk.pull(anew) == 17
+    desk.push([tick(18, 520)])
+    desk.pull([*anew, tick(18, 520)])
+    assert len(desk.stored()) == 8 + 18
+    assert desk.state() == "unproven"
+    assert COUNTER_WENT_BACK in desk.reason()
+
+
+def test_counters_that_begin_anew_and_go_on_with_the_next_number(desk: Desk) -> None:
+    proven(desk, 3)
+    desk.continuity.connected()
+    anew = run(1, 4, 500)
+    desk.push(anew[-1:])
+    desk.pull(anew)
+    assert len(desk.stored()) == 7
+    assert desk.state() == "unproven"
+
+
+def test_counters_that_begin_anew_over_lunch_in_more_ticks_than_opend_shows(desk: Desk) -> None:
+    shown = proven(desk, 300)
+    desk.continuity.connected()
+    shown += run(1, 1150, 12_000)
+    assert desk.pull(shown) == 1000
+    assert len(desk.stored()) == 1300
+    assert desk.state() == "unproven"
+
+
+def test_a_new_count_that_only_fits_on_is_not_joined(desk: Desk) -> None:
+    """OpenD forgot, and what it shows begins with the next number: nothing tells whether it is the same count."""
+    proven(desk)
+    desk.continuity.connected()
+    desk.push(run(9, 12, 500))
+    desk.later(1)
+    desk.pull(run(9, 12, 500))
+    assert desk.state() == "unproven"
+    assert NOT_JOINED in desk.reason()
+
+
+def test_an_answer_too_short_to_reach_back_joins_nothing_and_verifies_nothing(desk: Desk) -> None:
+    shown = proven(desk)
+    verified = desk.coverage().verified_counter
+    desk.continuity.connected()
+    desk.push(run(9, 100, 60))
+    shown += run(9, 100, 60)
+    desk.later(1)
+    desk.pull(shown, asked_rows=50)
+    assert desk.coverage().verified_counter == verified
+    assert desk.continuity.wants_whole(SYMBOL)
+    desk.pull(shown)
+    assert (desk.state(), desk.coverage().verified_counter) == ("proven", 100)
+
+
+def test_one_symbol_subscribed_again_is_joined_in_the_same_way(desk: Desk) -> None:
+    proven(desk)
+    desk.continuity.interrupted([SYMBOL])
+    desk.push(run(9, 12, 500))
+    desk.pull(run(9, 12, 500))
+    assert NOT_JOINED in desk.reason()
+
+
+# --- counters that repeat ---
+
+
+def test_an_index_within_the_second_whose_second_push_is_lost(desk: Desk) -> None:
+    desk.pull([])
+    desk.push([tick(1)])
+    desk.later(64)
+    desk.pull([tick(1), tick(1, 2)])
+    assert len(desk.stored()) == 2
+    assert desk.state() == "unproven"
+
+
+def test_a_counter_twice_in_one_answer_is_proof_in_any_order(desk: Desk) -> None:
+    desk.pull([tick(1), tick(2, 1), tick(3, 2), tick(2, 3), tick(4, 4)])
+    assert len(desk.stored()) == 5
+    assert COUNTER_WENT_BACK in desk.reason()
+
+
+def test_a_hole_filled_with_a_much_later_second_is_another_count(desk: Desk) -> None:
+    desk.push([*run(1, 4), *run(6, 8, 1)])
+    desk.push([tick(5, 500)])
+    assert COUNTER_WENT_BACK in desk.reason()
+
+
+# --- ticks that cannot be read ---
+
+
+def test_an_unreadable_first_tick_leaves_the_beginning_open(desk: Desk) -> None:
+    desk.push(run(1, 5)[1:])
+    for _ in range(2):
+        desk.pull([unreadable(1), *run(1, 5)[1:]])
+        assert desk.state() != "proven"
+    assert [(hole.first, hole.last, hole.gap_reason) for hole in desk.continuity.holes()] == [(1, 1, COULD_NOT_BE_READ)]
+    desk.give_up()
+    assert (desk.state(), desk.coverage().missing_ticks) == ("missing", 1)
+    desk.pull(run(1, 5))
+    assert desk.state() == "proven"
+
+
+@pytest.mark.parametrize("pushed", [True, False])
+def test_an_unreadable_last_tick_is_not_verified_away(desk: Desk, pushed: bool) -> None:
+    shown = proven(desk)
+    before = desk.coverage()
+    if pushed:
+        desk.push_unreadable(unreadable(9, 60))
+    desk.later(120)
+    desk.pull([*shown, unreadable(9, 60)])
+    assert desk.coverage().verified_until_ms == before.verified_until_ms
+    assert [hole.first for hole in desk.continuity.holes()] == [9]
+    desk.give_up()
+    assert desk.state() == "missing"
+    desk.push([tick(10, 130)])
+    desk.pull([*shown, unreadable(9, 60), tick(10, 130)])
+    assert (desk.state(), desk.coverage().missing_ticks) == ("missing", 1)
+
+
+def test_a_pushed_tick_that_could_not_be_read_heals_with_the_pull_that_can(desk: Desk) -> None:
+    shown = proven(desk)
+    desk.push_unreadable(unreadable(9, 60))
+    desk.push([tick(10, 60)])
+    assert [hole.first for hole in desk.continuity.holes()] == [9]
+    desk.pull([*shown, tick(9, 60), tick(10, 60)])
+    assert not desk.continuity.has_holes
+    assert desk.state() == "proven"
+
+
+def test_the_only_tick_of_a_day_cannot_be_read(desk: Desk) -> None:
+    desk.pull([unreadable(1)])
+    desk.give_up()
+    assert (desk.state(), desk.coverage().missing_ticks) == ("missing", 1)
+
+
+@pytest.mark.parametrize("only_pushed", [True, False])
+def test_an_unreadable_tick_without_a_sequence_is_a_doubt_for_the_day(desk: Desk, only_pushed: bool) -> None:
+    shown = proven(desk)
+    if only_pushed:
+        desk.push_unreadable(Unreadable(0))
+    else:
+        desk.pull([*shown[:4], Unreadable(0), *shown[4:]])
+    desk.push([tick(10, 60)])
+    assert desk.continuity.has_holes, "the counters go on to be followed"
+    desk.pull([*shown, tick(9, 60), tick(10, 60)])
+    assert (desk.state(), desk.reason()) == ("unproven", UNREAD_TICK)
+    assert desk.restarted().pull([*shown, *run(9, 12, 60)]) == 12
+
+
+def test_an_unreadable_tick_of_yesterday_says_nothing_of_today(desk: Desk) -> None:
+    proven(desk)
+    desk.push_unreadable(Unreadable(tick(7, day=YESTERDAY).seq))
+    desk.pull([Unreadable(tick(7, day=YESTERDAY).seq), *run(1, 8)])
+    assert desk.state() == "proven"
+
+
+def test_a_repeat_of_a_known_tick_that_cannot_be_read_is_no_doubt(desk: Desk) -> None:
+    proven(desk)
+    desk.push_unreadable(Unreadable(tick(8, 0.7).seq))
+    assert desk.state() == "proven"
+
+
+def test_sixty_unreadable_rows_of_a_full_answer_hide_no_beginning(desk: Desk) -> None:
+    day = run(1, 1500)
+    shown = [unreadable(n, (n - 1) / 10) if n % 16 == 0 else day[n - 1] for n in range(501, 1501)]
+    desk.pull(shown)
+    desk.give_up()
+    unread = sum(isinstance(row, Unreadable) for row in shown)
+    assert desk.state() == "missing"
+    assert sum(gap.missing_ticks or 0 for gap in reader.gaps(desk.data_root / f"{DAY}.db")) == unread
+    assert [gap.reason for gap in reader.gaps(desk.data_root / f"{DAY}.db") if gap.missing_ticks is None] == [
+        "recording began in mid-session"
+    ]
+
+
+# --- ticks of other dates, and short answers ---
+
+
+@pytest.mark.parametrize("at", [0, 1, 500, 999])
+def test_a_late_report_of_yesterday_in_a_full_answer_shows_no_beginning(desk: Desk, at: int) -> None:
+    day = run(1, 1500)
+    shown = day[500:]
+    shown[at] = tick(700, day=YESTERDAY)
+    desk.pull(shown)
+    desk.push([tick(1501, 200)])
+    desk.pull([*shown[1:], tick(1501, 200)])
+    desk.give_up()
+    assert desk.state() == "missing"
+    assert [gap.reason for gap in reader.gaps(desk.data_root / f"{DAY}.db")][:1] == ["recording began in mid-session"]
+
+
+def test_yesterdays_last_ticks_in_front_of_a_full_answer_show_the_beginning(desk: Desk) -> None:
+    shown = [*run(801, 1200, day=YESTERDAY), *run(4, 603)]
+    desk.push([shown[-1]])
+    desk.pull(shown)
+    assert desk.state() == "proven"
+
+
+@pytest.mark.parametrize("asked_rows", [100, 999])
+def test_an_answer_to_a_small_question_is_never_all(desk: Desk, asked_rows: int) -> None:
+    day = run(1, 400)
+    desk.push([day[-1]])
+    desk.pull([*day[-asked_rows:-1], unreadable(400, 40)], asked_rows=asked_rows)
+    assert desk.continuity.wants_whole(SYMBOL)
+    assert desk.state() != "proven"
+
+
+# --- old and slow answers ---
+
+
+def test_an_answer_speaks_of_the_moment_it_was_asked_for(desk: Desk) -> None:
+    proven(desk)
+    question = desk.ask()
+    desk.later(2.5)  # under way; pushes are lost meanwhile
+    desk.push([tick(9, 60)])
+    desk.answer(question, [*run(1, 8), tick(9, 60)])
+    assert desk.coverage().verified_until_ms == question.asked_ms
+
+
+def test_an_answer_that_ends_before_what_was_known_when_asking_verifies_nothing(desk: Desk) -> None:
+    proven(desk)
+    before = desk.coverage()
+    desk.push(run(9, 15, 60))
+    desk.later(120)
+    desk.pull(run(1, 8))
+    assert desk.coverage().verified_until_ms == before.verified_until_ms
+    desk.pull([*run(1, 8), *run(9, 15, 60)])
+    assert desk.coverage().verified_counter == 15
+
+
+# --- the day's beginning ---
+
+
+def test_first_ticks_in_an_outage_after_which_opend_has_forgotten(desk: Desk) -> None:
+    desk.pull([])
+    desk.continuity.connected()
+    desk.pull([])
+    desk.push([tick(4, 60)])
+    desk.pull([tick(4, 60)])
+    assert (desk.state(), desk.reason()) == ("unproven", "the day's first ticks are not proven")
+
+
+def test_other_symbols_show_whether_opend_has_forgotten(desk: Desk) -> None:
+    others = run(1, 50, symbol=OTHER)
+    desk.push(others)
+    desk.pull(others, symbol=OTHER)
+    desk.pull([])
+    desk.continuity.connected()
+    desk.pull([tick(4, 60)])
+    desk.push([tick(5, 61)])
+    desk.later(1)
+    desk.pull([tick(4, 60), tick(5, 61)])
+    assert desk.state() == "unproven", "nothing shows yet that OpenD remembers"
+    desk.pull(others, symbol=OTHER)
+    desk.pull([tick(4, 60), tick(5, 61)])
+    assert desk.state() == "proven"
+
+
+def test_what_one_symbol_shows_to_be_forgotten_holds_for_all(desk: Desk) -> None:
+    desk.push(run(1, 50, symbol=OTHER))
+    desk.pull([])
+    for connection in range(2):
+        desk.continuity.connected()
+        desk.pull([tick(60, 100, symbol=OTHER)], symbol=OTHER)
+        desk.push([tick(1, 120)])
+        desk.pull([tick(1, 120)])
+        assert desk.state() == "unproven", f"connection {connection}"
+
+
+@pytest.mark.parametrize("first", [1, 37])
+def test_more_ticks_than_opend_shows_before_the_first_pull(desk: Desk, first: int) -> None:
+    """An empty answer and an unbroken subscription since are evidence for the beginning."""
+    desk.pull([])
+    day = run(first, first + 1199)
+    desk.push(day)
+    desk.later(60)
+    desk.pull(day)
+    assert (desk.state(), len(desk.stored())) == (("proven" if first == 1 else "unproven"), 1200)
+    assert reader.gaps(desk.data_root / f"{DAY}.db") == []
+
+
+def test_yesterdays_answer_and_an_unbroken_subscription_are_evidence_too(desk: Desk) -> None:
+    desk.now_ms -= 86_400_000
+    yesterday = [one._replace(recv_ts_ms=desk.now_ms) for one in run(1, 20, day=YESTERDAY)]
+    desk.push(yesterday)
+    desk.pull(yesterday)
+    desk.now_ms += 86_400_000
+    day = run(1, 1200)
+    desk.push(day)
+    desk.pull(day)
+    assert desk.state() == "proven"
+
+
+# --- late ticks ---
+
+
+def test_a_late_tick_is_judged_by_its_neighbours(desk: Desk) -> None:
+    desk.pull([])
+    desk.push([*run(1, 5, 100), tick(7, 95), tick(7, 95), tick(6, 105), tick(5, 100.4)])
+    shown = [*run(1, 5, 100), tick(6, 105), tick(7, 95)]
+    desk.pull(shown)
+    assert (desk.state(), desk.reason()) == ("proven", "")
+
+
+def test_an_answer_sorted_by_time_is_no_count_that_goes_back(desk: Desk) -> None:
+    desk.pull([])
+    desk.push([*run(1, 40), tick(41, 1.5), *run(42, 60, 4)])
+    shown = sorted([*run(1, 40), tick(41, 1.5), *run(42, 60, 4)], key=lambda one: one.ts_ms)
+    desk.pull(shown)
+    assert (desk.state(), desk.reason()) == ("proven", "")
+
+
+def test_two_counts_in_one_answer_are_not_taken_for_late_ticks(desk: Desk) -> None:
+    desk.pull([*run(4, 6), *run(1, 3, 60)])
+    assert COUNTER_WENT_BACK in desk.reason()
+
+
+# --- a tick dated tomorrow ---
+
+
+def test_one_tick_dated_tomorrow_ends_no_hole_repair(desk: Desk) -> None:
+    shown = proven(desk)
+    desk.push([tick(9, day=TOMORROW)])
+    desk.push(run(9, 14, 60)[2:])
+    assert [(hole.trading_day, hole.first, hole.last) for hole in desk.continuity.holes()] == [(DAY, 9, 10)]
+    desk.pull([*shown, *run(9, 14, 60), tick(15, day=TOMORROW)])
+    assert not desk.continuity.has_holes
+    assert desk.counters() == list(range(1, 15))
+
+
+def test_strays_do_not_add_up_to_a_day(desk: Desk) -> None:
+    proven(desk)
+    for n in range(5):
+        desk.push([tick(500 + n, day=TOMORROW), tick(9 + 2 * n, 60 + n)])
+    assert len(desk.continuity.holes()) == 4
+    assert desk.continuity.holes()[0].trading_day == DAY
+
+
+def test_after_a_restart_the_newest_file_may_be_one_strays(desk: Desk) -> None:
+    proven(desk)
+    desk.push([tick(9, day=TOMORROW)])
+    desk = desk.restarted()
+    desk.push(run(11, 12, 60))
+    assert [(hole.trading_day, hole.first, hole.last) for hole in desk.continuity.holes()] == [(DAY, 9, 10)]
+
+
+def test_a_day_that_our_clock_does_not_know_yet_begins_with_several_ticks(desk: Desk) -> None:
+    proven(desk)
+    desk.push(run(1, 5, day=TOMORROW))
+    desk.push([tick(8, 60, day=TOMORROW)])
+    assert [(hole.trading_day, hole.first, hole.last) for hole in desk.continuity.holes()] == [(TOMORROW, 6, 7)]
+
+
+# --- distrust, and what is said over restarts ---
+
+
+@pytest.mark.parametrize("how", ["restart", "resync", "file set aside"])
+def test_distrust_stays_for_the_day(desk: Desk, how: str) -> None:
+    desk.push([*run(1, 5), tick(6)._replace(seq=None), *run(9, 12, 2)])
+    assert desk.state() == "unproven"
+    if how == "restart":
+        desk = desk.restarted()
+    elif how == "resync":
+        desk.continuity.resync(reader.tracks(desk.data_root, [SYMBOL], 3, DAY))
+    else:
+        desk.continuity.resync({})
+        assert desk.facts, "the new file has to be told"
+    desk.push(run(13, 14, 3))
+    assert desk.continuity.holes() == []
+    assert desk.continuity.distrusted([SYMBOL]).keys() == {SYMBOL}
+
+
+def test_a_symbol_whose_ticks_have_no_sequences_is_still_known_after_a_restart(desk: Desk) -> None:
+    desk.push([one._replace(seq=None) for one in run(1, 5)])
+    desk = desk.restarted()
+    assert desk.continuity.distrusted([SYMBOL, OTHER]).keys() == {SYMBOL}
+
+
+def test_resync_wants_a_witness_for_both_sides_as_a_restart_does(desk: Desk) -> None:
+    proven(desk)
+    desk.continuity.resync(reader.tracks(desk.data_root, [SYMBOL], 3, DAY))
+    desk.push(run(9, 12, 500))
+    desk.pull(run(9, 12, 500))
+    assert NOT_JOINED in desk.reason()
+
+
+def test_the_limit_is_what_opend_shows() -> None:
+    assert PULL_LIMIT_ROWS == 1000
