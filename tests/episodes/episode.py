@@ -15,13 +15,14 @@ from unittest import mock
 
 from hk_tick_collector.feed import sdk
 from hk_tick_collector.market.calendar import TradingCalendar
-from hk_tick_collector.market.sessions import day_start_ms
+from hk_tick_collector.market.sessions import day_start_ms, hk_date
+from hk_tick_collector.opend_sim.encode import hk_time_text
 from tests.episodes.clockwork import VirtualClock, VirtualLoop
 from tests.episodes.fake_opend import Street, Weather
 from tests.episodes.recorder import Recorder
 from tests.episodes.world import Exchange, Numbering, Oddities, OpenD, Trade
 
-DAY = "20261120"  # a Friday, a whole day
+DAY, DAY_BEFORE = "20261120", "20261119"  # a Friday and a Thursday, whole days
 SYMBOLS = {"HK.00700": 1.2, "HK.00005": 0.3, "HK.00001": 0.03, "HK.00011": 0.004, "HK.00388": 0.0}
 MANNERS = (
     *["futu"] * 9, *["anew"] * 3, *["lunch"] * 2, *["index"] * 2, "first_n", "plain", "none", "some", "twice", "skip",
@@ -30,9 +31,9 @@ MANNERS = (
 ORDINARY = ("futu", "first_n")
 
 
-def hk_ms(hour: int, minute: int, second: int = 0) -> int:
+def hk_ms(hour: int, minute: int, second: int = 0, day: str = DAY) -> int:
     """A time of the day in Hong Kong as UTC epoch ms."""
-    return day_start_ms(DAY) + ((hour * 60 + minute) * 60 + second) * 1000
+    return day_start_ms(day) + ((hour * 60 + minute) * 60 + second) * 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,8 @@ class Plan:
     poll_rows: int
     backfill_rows: int
     rate: float
+    days: tuple[str, ...] = (DAY,)
+    keeps_yesterday: bool = False  # OpenD shows the day before until its memory is full
 
     @property
     def ordinary(self) -> bool:
@@ -63,14 +66,14 @@ class Plan:
 
 
 def clock(ts_ms: int) -> str:
-    """Hong Kong time of day."""
-    seconds = (ts_ms - day_start_ms(DAY)) // 1000
-    return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
+    """Day of the month and time in Hong Kong."""
+    return hk_time_text(ts_ms)[8:19]
 
 
 FAULTS = (
     "drop", "drop", "kill", "stop", "mute", "mute_end", "lose", "double", "disorder", "slow", "stale", "fail", "hang",
-    "fair", "restart_keep", "restart_forget", "restart_behind", "logout", "away", "refuse", "burst", "burst_behind",
+    "fair", "reload", "restart_keep", "restart_forget", "restart_behind", "logout", "away", "refuse", "burst",
+    "burst_behind",
 )  # fmt: skip
 
 
@@ -90,26 +93,40 @@ def plan_of(seed: int) -> Plan:
     )
     if rng.random() < 0.5:
         odd = Oddities(twins=odd.twins)
-    window = rng.choice(["close", "close", "lunch", "morning"])
-    if window == "close":
-        first, trading = hk_ms(15, 35), ((hk_ms(15, 35), hk_ms(16, 0)),)
-    elif window == "lunch":
-        first, trading = hk_ms(11, 48), ((hk_ms(11, 48), hk_ms(12, 0)), (hk_ms(13, 0), hk_ms(13, 12)))
-    else:
-        first, trading = hk_ms(9, 15), ((hk_ms(9, 30), hk_ms(9, 50)),)
-    evening = rng.random() < 0.2
-    calm_from_ms = hk_ms(16, 40) if evening else trading[-1][1] + 120_000
-    start_ms = rng.choice([first - 60_000, first - 60_000, first + 60_000 * rng.randint(1, 9)])
-    last_ms = hk_ms(16, 38) if evening else trading[-1][1] + 30_000
-    faults = sorted(
-        (rng.randint(start_ms + 5_000, last_ms), rng.choice(FAULTS)) for _ in range(rng.choice([0, 1, 2, 4, 8]))
-    )
-    if evening:
-        faults = sorted([*faults, *((rng.randint(hk_ms(16, 1), last_ms), rng.choice(FAULTS)) for _ in range(3))])
+    window = rng.choice(["close", "close", "lunch", "morning", "night"])
+    calm_sec = 120
+    days: tuple[str, ...] = (DAY,)
+    trading: tuple[tuple[int, int], ...] = ((hk_ms(15, 35), hk_ms(16, 0)),)
+    if window == "lunch":
+        trading = ((hk_ms(11, 48), hk_ms(12, 0)), (hk_ms(13, 0), hk_ms(13, 12)))
+    elif window == "morning":
+        trading = ((hk_ms(9, 30), hk_ms(9, 50)),)
+    elif window == "night":
+        days = (DAY_BEFORE, DAY)
+        trading = ((hk_ms(15, 45, day=DAY_BEFORE), hk_ms(16, 0, day=DAY_BEFORE)), (hk_ms(9, 30), hk_ms(9, 42)))
+    first_ms, last_ms = trading[0][0], trading[-1][1] + 30_000
+    start_ms = rng.choice([first_ms - 60_000, first_ms - 60_000, first_ms + 60_000 * rng.randint(1, 9)])
+    faults = [(_moment(rng, start_ms, trading), rng.choice(FAULTS)) for _ in range(rng.choice([0, 1, 2, 4, 8]))]
+    end_ms = hk_ms(16, 24)
+    if rng.random() < 0.2:  # trouble in the evening, or no recorder before it
+        last_ms, end_ms = hk_ms(16, 38), hk_ms(17, 20)
+        faults += [(rng.randint(hk_ms(16, 1), last_ms), rng.choice(FAULTS)) for _ in range(3)]
+        if rng.random() < 0.3:
+            start_ms = hk_ms(16, 20)
+            faults = [(at_ms, what) for at_ms, what in faults if at_ms > start_ms]
     return Plan(
-        seed, manner, odd, start_ms, trading, tuple(faults), calm_from_ms, hk_ms(17, 20) if evening else hk_ms(16, 24),
+        seed, manner, odd, start_ms, trading, tuple(sorted(faults)), last_ms + calm_sec * 1000 - 30_000, end_ms,
         rng.choice([50, 100, 100, 100, 1000]), rng.choice([1000, 1000, 1000, 300, 0]), rng.choice([0.3, 1.0, 1.0, 2.5]),
+        days, rng.random() < 0.5,
     )  # fmt: skip
+
+
+def _moment(rng: random.Random, start_ms: int, trading: tuple[tuple[int, int], ...]) -> int:
+    """When a fault strikes: mostly while the market trades, now and then in between."""
+    first_ms, last_ms = trading[rng.randrange(len(trading))]
+    if rng.random() < 0.15:
+        first_ms, last_ms = trading[0][0], trading[-1][1]
+    return max(start_ms + 5_000, rng.randint(first_ms, last_ms + 30_000))
 
 
 @dataclass
@@ -180,21 +197,30 @@ class Episode:
     def _schedule_trades(self) -> None:
         plan = self._plan
         trades = [trade for window in plan.trading for trade in self._exchange.trades_between(*window)]
-        for symbol, rate in SYMBOLS.items():
-            if rate and self._rng.random() < 0.7:
-                at_ms = hk_ms(16, 8, self._rng.randint(10, 17))
-                trades.append(self._exchange.make(symbol, at_ms, tick_type=7))
+        for day in plan.days:
+            for symbol, rate in SYMBOLS.items():
+                if rate and self._rng.random() < 0.7:
+                    at_ms = hk_ms(16, 8, self._rng.randint(10, 17), day)
+                    trades.append(self._exchange.make(symbol, at_ms, tick_type=7))
+        trades.sort(key=lambda trade: trade.ts_ms // 60_000)  # auctions into their place, late trades stay in theirs
         by_symbol: dict[str, list[Trade]] = {}
         for trade in trades:
-            by_symbol.setdefault(trade.symbol, []).append(trade)
+            by_symbol.setdefault(f"{trade.symbol} {hk_date(trade.ts_ms)}", []).append(trade)
         for own in by_symbol.values():
             own[0].readable &= not plan.odd.unreadable_head
             own[-1].readable &= not plan.odd.unreadable_tail
         made_at = dict(zip(map(id, trades), self._making_times(trades), strict=True))
         for trade in trades:
             self._loop.call_at(self._clock.loop_time(made_at[id(trade)]), self._street.trade, trade)
-        if self._plan.manner == "lunch":
+        if plan.manner == "lunch":
             self._loop.call_at(self._clock.loop_time(hk_ms(12, 30)), self._opend.numbering.begin_anew)
+        if len(plan.days) > 1:
+            self._loop.call_at(self._clock.loop_time(hk_ms(8, 0)), self._new_day)
+
+    def _new_day(self) -> None:
+        self._opend.numbering.begin_anew()
+        if not self._plan.keeps_yesterday:
+            self._opend.forget()
 
     def _making_times(self, trades: list[Trade]) -> list[int]:
         """Trades reach OpenD in the order made, a little after their time; late ones much later."""
@@ -249,6 +275,10 @@ class Episode:
             await asyncio.sleep(rng.choice([5, 60, 240]))
             self._opend.up = True
             self._opend.catch_up(self._clock.now_ms())
+        elif what == "reload" and self._recorder is not None:
+            self._recorder.session.set_symbols([symbol for symbol in self._symbols if symbol != "HK.00005"])
+            await asyncio.sleep(rng.choice([20, 200]))
+            self._recorder.session.set_symbols(self._symbols)
         elif what == "refuse":
             weather.refused = {rng.choice(self._symbols)}
             self._street.drop_all("reset by peer")

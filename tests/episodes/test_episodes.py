@@ -1,0 +1,112 @@
+"""Random days of feed life keep every promise, and the witness that says so is not blind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hk_tick_collector.core.facts import Fact, HeadProven, Verified
+from hk_tick_collector.feed.continuity import Continuity
+from hk_tick_collector.market.calendar import TradingCalendar
+from tests.episodes.episode import DAY, Plan, hk_ms, plan_of, run_plan
+from tests.episodes.recorder import Recorder
+from tests.episodes.verdict import judge_outcome
+from tests.episodes.world import Oddities
+
+EPISODES = 60  # every night 500: python -m tests.episodes --count 500
+
+
+@pytest.fixture(scope="module")
+def calendar() -> TradingCalendar:
+    return TradingCalendar()
+
+
+@pytest.mark.parametrize("seed", range(EPISODES))
+def test_a_random_episode_keeps_every_promise(seed: int, tmp_path: Path, calendar: TradingCalendar) -> None:
+    plan = plan_of(seed)
+    verdict = judge_outcome(run_plan(plan, tmp_path, calendar), calendar)
+    assert not verdict.broken, "\n".join([str(plan), *map(str, verdict.broken)])
+
+
+def plain_plan(*faults: tuple[int, str]) -> Plan:
+    """A quiet end of a day with documented sequences."""
+    return Plan(
+        seed=1, manner="futu", odd=Oddities(), start_ms=hk_ms(15, 49), trading=((hk_ms(15, 50), hk_ms(16, 0)),),
+        faults=faults, calm_from_ms=hk_ms(16, 2), end_ms=hk_ms(16, 24), poll_rows=100, backfill_rows=1000, rate=0.5,
+    )  # fmt: skip
+
+
+def promises_of(plan: Plan, root: Path, calendar: TradingCalendar) -> set[str]:
+    return {broken.promise for broken in judge_outcome(run_plan(plan, root, calendar), calendar).broken}
+
+
+def test_a_plain_day_is_proven_whole(tmp_path: Path, calendar: TradingCalendar) -> None:
+    outcome = run_plan(plain_plan(), tmp_path, calendar)
+    verdict = judge_outcome(outcome, calendar)
+    assert not verdict.broken
+    assert set(verdict.states) == {"proven"}
+    assert len(outcome.trades) > 100
+    assert (tmp_path / f"{DAY}.db").exists()
+
+
+class TestTheWitness:
+    """A recorder with a defect of each kind is found out."""
+
+    def test_sees_a_tick_that_is_dropped(
+        self, tmp_path: Path, calendar: TradingCalendar, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        take = Recorder._take_rows
+        monkeypatch.setattr(
+            Recorder, "_take_rows", lambda self, ticks: take(self, [t for t in ticks if t.volume != 100])
+        )
+        assert "lost" in promises_of(plain_plan(), tmp_path, calendar)
+
+    def test_sees_a_row_that_nobody_made(
+        self, tmp_path: Path, calendar: TradingCalendar, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        take = Recorder._take_rows
+        monkeypatch.setattr(
+            Recorder, "_take_rows", lambda self, ticks: take(self, [t._replace(turnover=1.0) for t in ticks])
+        )
+        assert {"invented", "lost"} <= promises_of(plain_plan(), tmp_path, calendar)
+
+    def test_sees_a_row_that_is_stored_twice(
+        self, tmp_path: Path, calendar: TradingCalendar, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def twice(ticks: Sequence[Any]) -> Iterator[Any]:
+            for tick in ticks:
+                yield tick
+                if tick.seq is not None:
+                    yield tick._replace(seq=tick.seq + (1 << 20))
+
+        take = Recorder._take_rows
+        monkeypatch.setattr(Recorder, "_take_rows", lambda self, ticks: take(self, list(twice(ticks))))
+        assert "doubled" in promises_of(plain_plan(), tmp_path, calendar)
+
+    def test_sees_a_proof_without_a_reason(
+        self, tmp_path: Path, calendar: TradingCalendar, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The last tick of a symbol stays away, and the feed claims that it asked."""
+
+        def bold(self: Recorder, ticks: Sequence[Any]) -> None:
+            take(self, [tick for tick in ticks if tick.tick_type != "AUCTION"])
+            facts: list[Fact] = []
+            for tick in ticks:
+                if tick.seq is not None:
+                    counter = tick.seq & 0xFFFFFFFF
+                    facts += [HeadProven(tick.symbol, DAY, 1), Verified(tick.symbol, DAY, counter - 1, hk_ms(16, 20))]
+            self._take_facts(facts)
+
+        take = Recorder._take_rows
+        monkeypatch.setattr(Recorder, "_take_rows", bold)
+        monkeypatch.setattr(Continuity, "new_of_pull", lambda self, symbol, ticks, *rest, **named: [])
+        assert "false proven" in promises_of(plain_plan(), tmp_path, calendar)
+
+    def test_sees_a_recorder_that_never_proves(
+        self, tmp_path: Path, calendar: TradingCalendar, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(Recorder, "_take_facts", lambda self, facts: None)
+        assert "unproven" in promises_of(plain_plan(), tmp_path, calendar)
