@@ -158,7 +158,7 @@ def _fill(part: Path, path: Path, manifest: Manifest, on_rows: OnRows | None) ->
             conn.execute("BEGIN IMMEDIATE")
             for table in _in_order_stored(path):
                 for batch in table.to_batches(max_chunksize=CHUNK_ROWS):
-                    conn.executemany(COPY.sequenced, rows_of(batch))
+                    conn.executemany(COPY, rows_of(batch))
                     if on_rows is not None:
                         on_rows(batch.num_rows)
             _insert(conn, "coverage", CoverageRow, manifest.coverage)

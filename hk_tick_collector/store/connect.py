@@ -28,7 +28,7 @@ from hk_tick_collector.core.errors import (
     StoreUnavailable,
 )
 from hk_tick_collector.core.logline import event
-from hk_tick_collector.core.tick import MARKET_HK, PROVIDER_FUTU, WITNESS_TOLERANCE_MS, Tick
+from hk_tick_collector.core.tick import MARKET_HK, PROVIDER_FUTU, Tick
 from hk_tick_collector.store.layout import FILE_MODE, make_dir, move_companions, set_aside_path, sync_dir
 
 APPLICATION_ID = int.from_bytes(b"HKTK", "big")
@@ -43,7 +43,6 @@ PAGE_SIZE_BYTES = 4096
 CACHE_SIZE_KIB = 16 * 1024
 # A reader that pauses a checkpoint lets the WAL grow; give the disk back once it is reset.
 WAL_KEEP_BYTES = 64 * 1024 * 1024
-SEQ_SECOND_SLACK = WITNESS_TOLERANCE_MS // 1000
 
 _log = logging.getLogger(__name__)
 
@@ -69,44 +68,22 @@ COLUMNS = (*LEGACY_COLUMNS, *_ADDED_BY_1)
 ROW_COLUMNS = (*Tick._fields, "inserted_at_ms", "market", "provider")
 
 
-class Inserts(NamedTuple):
-    """Statements that store a row with a sequence, and one without. A row that is stored already changes nothing."""
-
-    sequenced: str
-    unsequenced: str
-
-
-def _inserts(values: str) -> Inserts:
-    symbol, ts_ms, price, volume, turnover, occurrence = (
-        f"?{1 + ROW_COLUMNS.index(name)}" for name in ("symbol", "ts_ms", "price", "volume", "turnover", "occurrence")
-    )
-    into = f"INSERT INTO ticks ({', '.join(ROW_COLUMNS)})"
-    # ON CONFLICT DO NOTHING is INSERT OR IGNORE for the unique indexes only: OR IGNORE would also drop a row that
-    # breaks NOT NULL, without a word. Such a row must raise, so that it reaches the quarantine.
-    sequenced = f"{into} VALUES ({values}) ON CONFLICT DO NOTHING"
-    # A unique index takes two NULLs for different values, so a retried row without price would be stored twice. And the
-    # same trade may be stored with its sequence already, when OpenD stopped sending sequences or numbers pushes and
-    # pulls differently: of k equal trades stored with one, the first k of a view without are repeats. They are looked
-    # for where their sequences lie, around the trade's own second. A negative occurrence marks a collision (rows.py):
-    # another trade.
-    same_tick = f"ts_ms = {ts_ms} AND price IS {price} AND volume IS {volume} AND turnover IS {turnover}"
-    unsequenced = (
-        f"{into} SELECT {values} WHERE NOT EXISTS ("  # noqa: S608 - our own names
-        f"SELECT 1 FROM ticks WHERE seq IS NULL AND symbol = {symbol} AND {same_tick} AND occurrence = {occurrence}) "
-        f"AND ({occurrence} < 0 OR {occurrence} >= (SELECT COUNT(*) FROM ticks WHERE symbol = {symbol} "
-        f"AND seq >= (({ts_ms} / 1000 - {SEQ_SECOND_SLACK}) << 32) "
-        f"AND seq < (({ts_ms} / 1000 + {SEQ_SECOND_SLACK} + 1) << 32) AND {same_tick})) ON CONFLICT DO NOTHING"
-    )
-    return Inserts(sequenced, unsequenced)
+def _insert(values: str) -> str:
+    return f"INSERT INTO ticks ({', '.join(ROW_COLUMNS)}) VALUES ({values})"  # noqa: S608 - our own names
 
 
 def _parameters(count: int) -> list[str]:
     return [f"?{n}" for n in range(1, count + 1)]
 
 
-# Takes ticks with their stamp. What is always the same stands in the statement: 0.17 us a row of 2.3.
-STORE = _inserts(", ".join([*_parameters(len(Tick._fields) + 1), f"'{MARKET_HK}'", f"'{PROVIDER_FUTU}'"]))
-COPY = _inserts(", ".join(_parameters(len(ROW_COLUMNS))))  # takes whole rows of another file
+# ON CONFLICT DO NOTHING is INSERT OR IGNORE for the unique indexes only: OR IGNORE would also drop a row that breaks
+# NOT NULL, without a word. Such a row must raise, so that it reaches the quarantine.
+_UNLESS_STORED = "ON CONFLICT DO NOTHING"
+# Take ticks with their stamp. What is always the same stands in the statement: 0.17 us a row of 2.3.
+INSERT = _insert(", ".join([*_parameters(len(Tick._fields) + 1), f"'{MARKET_HK}'", f"'{PROVIDER_FUTU}'"]))
+STORE = f"{INSERT} {_UNLESS_STORED}"
+# Take whole rows of another file.
+COPY = _insert(", ".join(_parameters(len(ROW_COLUMNS))))
 
 
 @dataclass(frozen=True, slots=True)

@@ -175,6 +175,12 @@ class SymbolCoverage:
         self.newest = self.ranges.ranges[-1]
         return True
 
+    def note_time(self, ts_ms: int) -> None:
+        """A row of this time is stored, or an existing one has it now."""
+        self.first_ts_ms = min(self.first_ts_ms, ts_ms)
+        self.last_ts_ms = max(self.last_ts_ms, ts_ms)
+        self.settled = False
+
     def doubt(self, reason: str) -> None:
         """From now on the counters prove nothing today; every other reason is kept beside the first."""
         self.settled = False
@@ -300,12 +306,6 @@ class DayCoverage:
                     symbol = row.symbol
                     track = self._tracks.get(symbol) or self.track(symbol)
                     touched.add(symbol)
-                ts_ms = row.ts_ms
-                if ts_ms > track.last_ts_ms:  # noqa: PLR1730 - a call of max() a row costs as much as the rest
-                    track.last_ts_ms = ts_ms
-                if ts_ms < track.first_ts_ms:
-                    track.first_ts_ms = ts_ms
-                    track.settled = False
                 seq = row.seq
                 if seq is None:
                     track.settled = False
@@ -315,11 +315,16 @@ class DayCoverage:
                 newest = track.newest
                 if counter == newest[1] + 1:
                     newest[1] = counter
-                    new.append(row + stamp)
-                elif track.add(counter):
-                    new.append(row + stamp)
-                else:
+                elif not track.add(counter):
                     doubtful.append(row + stamp)
+                    continue
+                new.append(row + stamp)
+                ts_ms = row.ts_ms
+                if ts_ms > track.last_ts_ms:  # noqa: PLR1730 - a call of max() a row costs as much as the rest
+                    track.last_ts_ms = ts_ms
+                if ts_ms < track.first_ts_ms:
+                    track.first_ts_ms = ts_ms
+                    track.settled = False
         except TypeError as exc:
             raise ValueError(f"a value is of the wrong kind: {exc}") from exc
         self._touched |= touched

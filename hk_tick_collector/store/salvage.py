@@ -5,28 +5,32 @@ rest is halved until every row is either read or stands alone as unreadable, so 
 page. SQLite keeps no checksums; damage that it cannot see shows as values of the wrong kind, or as rowids that are
 missing in a file that only ever grew: both count as unreadable.
 
-Rows go into the target by the writer's own statements, which leave a row that is there already as it is, with their
-old ``inserted_at_ms`` and in short transactions, so that a recorder may be writing to the same file.
+Rows go into the target by the rules of copying.py with their old ``inserted_at_ms``, in short transactions, so that a
+recorder may be writing to the same file.
 """
 
 from __future__ import annotations
 
+import contextlib
+import marshal
 import sqlite3
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from hk_tick_collector.core.clock import SystemClock
 from hk_tick_collector.core.errors import RowRefused, StoreError
 from hk_tick_collector.store.connect import (
-    COPY,
     ROW_COLUMNS,
     SqliteOptions,
     open_day_file,
     translate,
 )
+from hk_tick_collector.store.copying import CopiedRows, copy_rows, is_keyed
 from hk_tick_collector.store.coverage import DayCoverage
 from hk_tick_collector.store.layout import check_day, parse_day, sqlite_files
 from hk_tick_collector.store.reader import open_read_only, select_list
@@ -36,7 +40,6 @@ MIN_ROW_BYTES = 24  # no stored tick is smaller; bounds the rowids when the last
 PROBES = 1024  # rowids tried all over the table before a large range of it is taken apart row by row
 
 Row = tuple[Any, ...]
-_SEQ = ROW_COLUMNS.index("seq")
 _TEXT_OR_NULL = tuple(
     ROW_COLUMNS.index(name)
     for name in ("direction", "tick_type", "push_type", "provider", "push_data_type", "type_sign")
@@ -82,15 +85,30 @@ def salvage(source: Path, into: Path) -> SalvageReport:
         report.problem = str(exc)
         return report
     with closing(conn), closing(open_day_file(into, SqliteOptions())) as target:
-        chunk: list[Row] = []
-        for row in _readable_rows(conn, source, report):
-            chunk.append(row)
-            if len(chunk) >= CHUNK_ROWS:
-                _store(target, into, chunk, report)
-                chunk = []
-        _store(target, into, chunk, report)
+        copied = CopiedRows()
+        for chunk in _chunks(_keyed_first(_readable_rows(conn, source, report), into.parent)):
+            _store(target, into, chunk, copied, report)
         recount(target, into)
     return report
+
+
+def _keyed_first(rows: Iterable[Row], directory: Path) -> Iterator[Row]:
+    """As copying.py wants them: those without sequence or mark wait in a temporary file in this directory."""
+    with tempfile.TemporaryFile(dir=directory) as waiting:
+        for row in rows:
+            if is_keyed(row):
+                yield row
+            else:
+                marshal.dump(row, waiting)
+        waiting.seek(0)
+        with contextlib.suppress(EOFError):
+            while True:
+                yield marshal.load(waiting)  # noqa: S302 - our own file, which nobody else can open
+
+
+def _chunks(rows: Iterator[Row]) -> Iterator[list[Row]]:
+    while chunk := list(islice(rows, CHUNK_ROWS)):
+        yield chunk
 
 
 def recount(target: sqlite3.Connection, into: Path) -> None:
@@ -202,14 +220,15 @@ def _plausible(values: Sequence[Any]) -> bool:
     )
 
 
-def _store(target: sqlite3.Connection, path: Path, rows: Sequence[Row], report: SalvageReport) -> None:
-    before_rows = target.total_changes
+def _store(
+    target: sqlite3.Connection, path: Path, rows: Sequence[Row], copied: CopiedRows, report: SalvageReport
+) -> None:
     try:
         target.execute("BEGIN IMMEDIATE")
-        target.executemany(COPY.sequenced, [row for row in rows if row[_SEQ] is not None])
-        target.executemany(COPY.unsequenced, [row for row in rows if row[_SEQ] is None])
+        copied_rows = copy_rows(target, rows, copied)
         target.execute("COMMIT")
-    except sqlite3.Error as exc:
+    except (sqlite3.Error, OverflowError, ValueError) as exc:
+        copied.rollback()
         if target.in_transaction:
             target.execute("ROLLBACK")
         error = translate(exc, path)
@@ -219,7 +238,8 @@ def _store(target: sqlite3.Connection, path: Path, rows: Sequence[Row], report: 
             report.refused_rows += 1
             return
         middle = len(rows) // 2
-        _store(target, path, rows[:middle], report)
-        _store(target, path, rows[middle:], report)
+        _store(target, path, rows[:middle], copied, report)
+        _store(target, path, rows[middle:], copied, report)
         return
-    report.copied_rows += target.total_changes - before_rows
+    copied.commit()
+    report.copied_rows += copied_rows

@@ -222,7 +222,8 @@ def test_equal_trades_of_one_view_without_sequences_stay_apart() -> None:
     mapper = TickMapper()
     for _ in range(2):
         ticks = mapper.map_all("HK.00700", messages, "push", RECV_MS, [])
-        assert [tick.occurrence for tick in ticks] == [0, 0, 1, 0]
+        told = [(tick.price, tick.seq is None, tick.occurrence) for tick in ticks]
+        assert told == [(382.4, False, 0), (1.0, True, 0), (382.4, True, 1), (382.4, True, 2)]
 
 
 def test_sequences_are_left_out_on_their_day_only() -> None:

@@ -16,7 +16,8 @@ from hk_tick_collector.core.clock import ManualClock
 from hk_tick_collector.core.errors import RowRefused, StoreBusy
 from hk_tick_collector.core.facts import GapFound, HeadProven, Unproven, Verified
 from hk_tick_collector.core.tick import SEQ_COUNTER_MASK
-from hk_tick_collector.store import gaps, reader
+from hk_tick_collector.feed.mapping import number_equal_ticks
+from hk_tick_collector.store import gaps, neighbours, reader
 from hk_tick_collector.store import rows as row_store
 from hk_tick_collector.store.connect import SqliteOptions
 from hk_tick_collector.store.coverage import MAX_HOLES, TOO_MANY_HOLES, DayCoverage, Evidence, judge
@@ -318,7 +319,7 @@ def test_another_tick_with_a_stored_sequence_is_stored_too(writer, db, caplog):
 
 def test_collision_within_one_batch_and_with_a_genuine_tick_without_sequence(writer, db):
     genuine = tick(2, price=613.0, seq=None)
-    result = writer.write([genuine, tick(1), tick(2), tick(2, price=613.0)])
+    result = writer.write(number_equal_ticks([genuine, tick(1), tick(2), tick(2, price=613.0)]))
     assert (result.inserted_rows, result.collisions) == (4, 1)
     check_against_ticks(db)
 
@@ -421,7 +422,9 @@ def test_looking_things_up_scans_no_table(writer, db):
     with contextlib.closing(reader.open_read_only(db)) as conn:
         for sql, args in (
             (gaps._TS_OF_COUNTER, ("x", 1, 2)),
-            (row_store._SAME_TICK, ("x", 1, 2, 3, 4)),
+            (row_store._BY_SEQUENCE, ("x", 1, 2, 3, 4, 5)),
+            (row_store._SECONDS_WITHOUT, ("x", 1, 2)),
+            (neighbours._STRETCH, ("x", 1, 2, 3, 4, 5, 6)),
             (f"{counted} NULL", ()),
             (f"{counted} NOT NULL", ()),
         ):

@@ -130,7 +130,10 @@ def identity(row):
 @given(batches=st.lists(st.lists(small_ticks, max_size=8), max_size=4))
 def test_any_batches_store_each_identity_once(batches):
     # A trade seen with and without its sequence is one trade (test_store_views.py); here no symbol has both kinds.
-    batches = [[row if row.seq is not None else row._replace(symbol="HK.09999") for row in batch] for batch in batches]
+    batches = [
+        [row._replace(symbol="HK.09999") if row.seq is None else row._replace(occurrence=0) for row in batch]
+        for batch in batches
+    ]
     with tempfile.TemporaryDirectory() as name:
         writer = DayFileWriter(Path(name), SqliteOptions(synchronous="OFF"))
         known = set()

@@ -1,0 +1,84 @@
+"""Rows of another day file into this one.
+
+The rows of one file are as many trades. So each of them has a row of its own afterwards: one that this file had, if
+rows.py takes the two for one tick, else a new one. The same file again changes nothing.
+
+Rows with a sequence or a mark must all be handed over before the others: any of those may be one of these.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+
+from hk_tick_collector.store.connect import COPY, ROW_COLUMNS
+from hk_tick_collector.store.coverage import Row, SymbolCoverage
+from hk_tick_collector.store.rows import OneByOne, SymbolRows
+
+_SYMBOL, _TS_MS, _SEQ, _OCCURRENCE = (ROW_COLUMNS.index(name) for name in ("symbol", "ts_ms", "seq", "occurrence"))
+
+
+class CopiedRows:
+    """Rowids of the rows that are in the file because of those that were copied: no other one may be taken for them."""
+
+    def __init__(self) -> None:
+        self._copied = bytearray()  # a byte a rowid
+        self._pending: set[int] = set()  # of the transaction that is open
+
+    def __contains__(self, rowid: object) -> bool:
+        assert isinstance(rowid, int)
+        return rowid in self._pending or (rowid < len(self._copied) and bool(self._copied[rowid]))
+
+    def add(self, rowid: int) -> None:
+        """Note one, until the transaction ends."""
+        self._pending.add(rowid)
+
+    def commit(self) -> None:
+        """The transaction was committed."""
+        needed = max(self._pending, default=0) + 1
+        if needed > len(self._copied):
+            self._copied.extend(bytes(max(needed, 2 * len(self._copied)) - len(self._copied)))
+        for rowid in self._pending:
+            self._copied[rowid] = 1
+        self._pending.clear()
+
+    def rollback(self) -> None:
+        """The transaction was not committed."""
+        self._pending.clear()
+
+
+def is_keyed(row: Row) -> bool:
+    """Has it a sequence, or the mark of one?"""
+    return row[_SEQ] is not None or row[_OCCURRENCE] < 0
+
+
+def copy_rows(conn: sqlite3.Connection, rows: Sequence[Row], copied: CopiedRows) -> int:
+    """Copy them inside the caller's transaction; returns how many were new. ``coverage`` is the caller's to count."""
+    by_symbol: dict[str, SymbolRows] = {}
+    for row in rows:
+        parts = by_symbol.setdefault(row[_SYMBOL], SymbolRows([], [], []))
+        (parts.unsequenced if row[_SEQ] is None else parts.doubtful).append(row)
+    inserted_rows = 0
+    for symbol, parts in by_symbol.items():
+        one = _Copy(conn, symbol, parts, copied)
+        one.store(parts)
+        inserted_rows += one.inserted_rows
+    return inserted_rows
+
+
+class _Copy(OneByOne):
+    _insert_sql = COPY
+
+    def __init__(self, conn: sqlite3.Connection, symbol: str, rows: SymbolRows, copied: CopiedRows) -> None:
+        super().__init__(conn, SymbolCoverage(symbol), symbol, rows, copied)
+        self._copied = copied
+
+    def _took(self, rowid: int) -> None:
+        self._copied.add(rowid)
+
+    def _store_unsequenced(self, row: Row) -> None:
+        known = self._equals(row).first(row[_TS_MS])
+        if known is None:
+            self._insert(row, None, self._free_number(row))
+        else:
+            self._change_to_unsequenced(known, row)
