@@ -20,8 +20,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TextIO
 
 from hk_tick_collector.core.logline import event
+from hk_tick_collector.core.text import cut, printable
 
 OWN_LOGGER = "hk_tick_collector"
+MAX_RECORD_CHARS = 100_000  # all stacks of a stalled recorder are a tenth of it
 
 _PRIORITIES = (  # sd-daemon(3): the number in <N> is the syslog severity
     (logging.CRITICAL, "<2>"),
@@ -39,7 +41,7 @@ class _PlainFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         time = datetime.fromtimestamp(record.created, tz=UTC)
         stamp = f"{time:%Y-%m-%dT%H:%M:%S}.{time.microsecond // 1000:03d}Z"
-        return f"{stamp} {record.levelname} {super().format(record)}"
+        return f"{stamp} {record.levelname} {_clean(super().format(record))}"
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name is logging's
         return _with_error_word(record) if record.levelno > logging.ERROR else record.getMessage()
@@ -50,10 +52,18 @@ class _JournaldFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         priority = next((text for level, text in _PRIORITIES if record.levelno >= level), _DEBUG_PRIORITY)
-        return "\n".join(priority + line for line in super().format(record).split("\n"))
+        return "\n".join(priority + line for line in _clean(super().format(record)).split("\n"))
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name is logging's
         return _with_error_word(record) if record.levelno >= logging.ERROR else record.getMessage()
+
+
+def _clean(text: str) -> str:
+    """Lines of a bounded length without what a terminal would obey: a traceback ends in words that came from outside,
+    and other packages log what they like."""
+    if len(text) > MAX_RECORD_CHARS:
+        text = cut(text, MAX_RECORD_CHARS)
+    return printable(text, "\n\t")
 
 
 def _with_error_word(record: logging.LogRecord) -> str:

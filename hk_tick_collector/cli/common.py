@@ -10,7 +10,6 @@ Heavy libraries are imported where they are used, so that a quick question gets 
 from __future__ import annotations
 
 import errno
-import json
 import os
 import sqlite3
 import stat
@@ -24,8 +23,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hk_tick_collector.cli.terminal import console, json_text, show
 from hk_tick_collector.core.clock import SystemClock
 from hk_tick_collector.core.errors import ConfigError, NoData, RecorderError
+from hk_tick_collector.core.text import printable
 from hk_tick_collector.store.layout import archive_dir
 from hk_tick_collector.store.owner import acting_as, become_owner
 
@@ -121,7 +122,7 @@ class App:
 
 def write_json(data: object) -> None:
     """One JSON document on standard output."""
-    sys.stdout.write(json.dumps(data, ensure_ascii=False, indent=2, default=str) + "\n")
+    sys.stdout.write(json_text(data, indent=2) + "\n")
     sys.stdout.flush()
 
 
@@ -134,7 +135,6 @@ def print_table(
     columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None, numbers: Sequence[str] = ()
 ) -> None:
     """A table on standard output. ``numbers``: columns set to the right. None is shown as a dash."""
-    from rich.console import Console  # noqa: PLC0415
     from rich.markup import escape  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
@@ -142,12 +142,8 @@ def print_table(
     for name in columns:
         table.add_column(name, justify="right" if name in numbers else "left", no_wrap=name in numbers)
     for row in rows:
-        table.add_row(*(escape(shown(value)) for value in row))
-    # Into a pipe or a file: as wide as the table is, for grep and awk.
-    console = Console() if sys.stdout.isatty() else Console(width=400, no_color=True)
-    with console.capture() as text:  # printed by ourselves: rich would end the program when nobody reads it
-        console.print(table)
-    sys.stdout.write(text.get())
+        table.add_row(*(escape(printable(shown(value))) for value in row))
+    show(table)
 
 
 def shown(value: object) -> str:
@@ -170,10 +166,9 @@ def progress(text: str, total: float | None = None) -> Iterator[Callable[[float]
     if not sys.stderr.isatty():
         yield lambda _done: None
         return
-    from rich.console import Console  # noqa: PLC0415
     from rich.progress import Progress  # noqa: PLC0415
 
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    with Progress(console=console(stderr=True), transient=True) as bar:
         task = bar.add_task(text, total=total)
         yield lambda done: bar.advance(task, done)
 

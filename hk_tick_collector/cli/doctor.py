@@ -10,6 +10,7 @@ from hk_tick_collector.cli import doctor_local, doctor_opend
 from hk_tick_collector.cli.checkup import FAIL, OK, SKIPPED, WARN, Checkup, Outcome
 from hk_tick_collector.cli.common import EXIT_FINE, EXIT_PROBLEM, App, tickctl_command, write_json
 from hk_tick_collector.cli.recorder import UNIT
+from hk_tick_collector.cli.terminal import raw
 
 _COLOURS = {OK: "green", WARN: "yellow", FAIL: "red", SKIPPED: "bright_black"}
 
@@ -44,9 +45,8 @@ def command(app: App, offline: bool, unit: str) -> int:
 
 def _show(name: str, outcome: Outcome) -> None:
     mark = f"{outcome.result:<8}"
-    if sys.stdout.isatty():
-        mark = click.style(mark, fg=_COLOURS[outcome.result])
-    print(f"{mark}{name:<16}{outcome.found}")
+    raw(sys.stdout).write(click.style(mark, fg=_COLOURS[outcome.result]) if sys.stdout.isatty() else mark)
+    print(f"{name:<16}{outcome.found}")
     if outcome.advice:
         print(f"{'':<24}-> {outcome.advice}")
     sys.stdout.flush()

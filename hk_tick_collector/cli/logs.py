@@ -26,6 +26,7 @@ from hk_tick_collector.cli.loglines import (
     from_text,
 )
 from hk_tick_collector.cli.recorder import UNIT
+from hk_tick_collector.cli.terminal import json_text
 from hk_tick_collector.core.errors import NoData, RecorderError
 
 DEFAULT_LINES = 100
@@ -110,7 +111,7 @@ def _show_text(record: LogRecord) -> None:
 
 
 def _show_json(record: LogRecord) -> None:
-    print(json.dumps(record.as_json(), ensure_ascii=False), flush=True)
+    print(json_text(record.as_json()), flush=True)
 
 
 def _moment_ms(app: App, text: str | None) -> int | None:

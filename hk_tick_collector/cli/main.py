@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from hk_tick_collector import __version__
+from hk_tick_collector.cli.terminal import guarded
 
 # name: (module, what it does). The texts stand here so that --help imports nothing.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -70,7 +71,8 @@ def tickctl() -> None:
 def main(argv: list[str] | None = None) -> Any:
     """The console script."""
     try:
-        return tickctl.main(args=argv, prog_name="hk-tickctl", standalone_mode=True)
+        with guarded():
+            return tickctl.main(args=argv, prog_name="hk-tickctl", standalone_mode=True)
     except ModuleNotFoundError as exc:
         missing = (exc.name or "").partition(".")[0]
         if missing == "hk_tick_collector":

@@ -9,11 +9,12 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
 from hk_tick_collector.cli.common import App, say
+from hk_tick_collector.cli.terminal import guarded_bytes
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -60,7 +61,7 @@ class Output:
                 rows = output.write_rows(schema, batches, self.format_name, file, time_as=self.time_as, is_file=True)
             say(f"{rows:,} rows -> {self.path}")
             return rows
-        stream = sys.stdout.buffer
+        stream: BinaryIO = guarded_bytes(sys.stdout.buffer) if sys.stdout.isatty() else sys.stdout.buffer
         if self.format_name == output.TABLE and sys.stdout.isatty() and not self.show_all:
             first = _First(batches, TERMINAL_ROWS)
             rows = output.write_rows(schema, first, self.format_name, stream, time_as=self.time_as)

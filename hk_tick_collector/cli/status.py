@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -15,6 +14,8 @@ from hk_tick_collector.cli import condition as view
 from hk_tick_collector.cli.common import EXIT_FINE, EXIT_NO_DATA, EXIT_PROBLEM, App, tickctl_command
 from hk_tick_collector.cli.condition import Condition
 from hk_tick_collector.cli.recorder import UNIT, days_text
+from hk_tick_collector.cli.terminal import KEPT, console, json_text, show
+from hk_tick_collector.core.text import printable
 from hk_tick_collector.market.sessions import HK_TZ
 
 if TYPE_CHECKING:
@@ -57,14 +58,14 @@ def _watch(look: Callable[[], Condition], *, as_json: bool) -> None:
         while True:
             condition = look()
             if as_json:
-                print(json.dumps(condition.as_json(), ensure_ascii=False), flush=True)
+                print(json_text(condition.as_json()), flush=True)
             else:
                 _print(condition)
                 print(flush=True)
             time.sleep(WATCH_INTERVAL_SEC)
     from rich.live import Live  # noqa: PLC0415
 
-    with Live(table(look()), screen=True, auto_refresh=False) as live:
+    with Live(table(look()), console=console(), screen=True, auto_refresh=False) as live:
         while True:
             time.sleep(WATCH_INTERVAL_SEC)
             live.update(table(look()), refresh=True)
@@ -75,9 +76,7 @@ def _print(condition: Condition) -> None:
         for name, text, _ in rows(condition):
             print(f"{name:<12}" + text.replace("\n", f"\n{'':<12}"))
         return
-    from rich.console import Console  # noqa: PLC0415
-
-    Console().print(table(condition))
+    show(table(condition))
 
 
 def table(condition: Condition) -> Table:
@@ -89,7 +88,7 @@ def table(condition: Condition) -> Table:
     grid.add_column(no_wrap=True, style="bold")
     grid.add_column(overflow="fold")
     for name, text, style in rows(condition):
-        grid.add_row(name, Text(text, style=style))
+        grid.add_row(name, Text(printable(text, KEPT), style=style))
     return grid
 
 

@@ -16,7 +16,10 @@ def printable(text: str, keep: str = "") -> str:
     That is control characters, line breaks, marks that turn the direction of writing, and lone surrogates, which no
     encoding can write. ``keep``: such characters that may stay, as ``"\\n"`` in a text of several lines.
     """
-    if text.isprintable():
+    plain = text
+    for sign in keep:
+        plain = plain.replace(sign, "")
+    if plain.isprintable():
         return text
     return "".join(sign if sign.isprintable() or sign in keep else _escape(sign) for sign in text)
 

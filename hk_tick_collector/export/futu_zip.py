@@ -16,6 +16,7 @@ import pyarrow.csv as pa_csv
 
 from hk_tick_collector.export.rows import by_symbol
 from hk_tick_collector.export.texts import hong_kong, plain_columns
+from hk_tick_collector.market.symbols import file_name
 
 SUFFIXES = (".zip",)
 FUTU_COLUMNS = ("code", "name", "time", "price", "volume", "turnover", "ticker_direction", "sequence", "type")
@@ -28,7 +29,7 @@ def write_zip(path: Path, tables: Iterable[pa.Table], names: Mapping[str, str]) 
     rows = 0
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=_DEFLATE_LEVEL) as archive:
         for symbol, parts in by_symbol(tables):
-            entry = zipfile.ZipInfo(f"{symbol}.csv")
+            entry = zipfile.ZipInfo(f"{file_name(symbol)}.csv")
             entry.compress_type = zipfile.ZIP_DEFLATED
             entry.external_attr = 0o644 << 16
             with archive.open(entry, "w", force_zip64=True) as file:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hk_tick_collector.core.errors import RecorderError, StoreUnavailable
+from hk_tick_collector.market.symbols import file_name
 from hk_tick_collector.store.atomic import replacing
 
 _FIELD = re.compile(r"\{([^{}]*)\}")
@@ -44,7 +45,7 @@ class Pattern:
 
     def path(self, day: str, symbol: str = "") -> Path:
         """The file of a day and, where the name has one, of a symbol."""
-        return Path(self.text.replace("{day}", day).replace("{symbol}", symbol))
+        return Path(self.text.replace("{day}", day).replace("{symbol}", file_name(symbol)))
 
 
 def pattern_of(output: str, suffixes: tuple[str, ...], *, split_symbols: bool = False) -> Pattern:

@@ -9,6 +9,7 @@ Limits: a five-digit code says nothing about whether it is listed or a warrant, 
 
 from __future__ import annotations
 
+import hashlib
 import re
 from pathlib import Path
 
@@ -25,11 +26,29 @@ _HK_DERIVATIVE = re.compile(r"HK\.\S*[A-Za-z]", re.IGNORECASE)
 _OTHER_MARKET = re.compile(r"([A-Za-z]{2,10})\.\S+\Z")
 _SEPARATORS = re.compile(r"[\s,;]+")
 _FILE_LIMIT_BYTES = 1_000_000
+_FILE_NAME_CHARS = 100
 
 
 def is_hk_code(code: object) -> bool:
     """Is it the part of a symbol behind ``HK.``, as OpenD sends it? A code that is one may stand in a file's name."""
     return isinstance(code, str) and _CODE.match(code) is not None and code != "00000"
+
+
+def file_name(symbol: str) -> str:
+    """``symbol`` as a part of a file's name. Those that a recorder stores stand as they are; of one that is none of
+    them, in a file of an earlier version perhaps, every other sign than letters and digits is escaped as in a URL, and
+    a very long one ends in a checksum: no two symbols share a name, and none leaves its directory."""
+    if _EXACT.match(symbol):
+        return symbol
+    escaped = "".join(sign if sign.isascii() and sign.isalnum() else _percent(sign) for sign in symbol)
+    if len(escaped) <= _FILE_NAME_CHARS:
+        return escaped or "%"
+    checksum = hashlib.sha256(symbol.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    return f"{escaped[:_FILE_NAME_CHARS]}%{checksum}"
+
+
+def _percent(sign: str) -> str:
+    return "".join(f"%{byte:02X}" for byte in sign.encode("utf-8", "surrogatepass"))
 
 
 def parse_symbols(text: str, base_dir: Path | None = None) -> list[str]:
