@@ -1,14 +1,16 @@
 """Which days there are, live and archived, and one way to read either.
 
-A day's source is its day file while that exists, its archive otherwise. When both exist and the archive holds more
-(ticks that came after the day file was deleted began a new one), the archive is the source, and ``conflict`` says so.
+A day's source is its day file while that exists, its archive otherwise. When both exist (ticks that came after the day
+file was deleted began a new one) the archive is the source if it holds all of the file and more, and otherwise both
+are read, each tick once (``overlap``); ``conflict`` says so.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 
 import pyarrow as pa
@@ -25,7 +27,17 @@ from hk_tick_collector.days.manifest import (
     sqlite_path,
 )
 from hk_tick_collector.days.order import sort_table, sorted_tables
-from hk_tick_collector.days.schema import COLUMNS
+from hk_tick_collector.days.overlap import (
+    KEY_COLUMNS,
+    Overlap,
+    in_stretch,
+    is_likely_more,
+    joined_row,
+    lacking,
+    overlap_of,
+    uncovered,
+)
+from hk_tick_collector.days.schema import COLUMNS, empty_table
 from hk_tick_collector.store import layout, reader
 from hk_tick_collector.store.reader import CoverageRow, GapRow
 
@@ -44,22 +56,38 @@ class Day:
         return load_manifest(self.archive_root, self.trading_day)
 
     @cached_property
-    def conflict(self) -> str | None:
-        """Why the archive is read although there is a day file; None when there is nothing to explain."""
+    def overlap(self) -> Overlap | None:
+        """How day file and archive stand to each other; None when there is only one of them."""
         if self.db is None or self.manifest is None:
             return None
-        stored_ticks = reader.day_state(self.db).stored_ticks
-        if self.manifest.rows <= stored_ticks:
+        found = overlap_of(self._live_coverage, self.manifest)
+        if found.is_live_whole or self.archived_file.suffix == ".parquet":
+            return found
+        # A packed archive cannot be read in place: the day file is the day where it looks like more.
+        doubtful = {one for one in found.differing if not is_likely_more(self._live_coverage[one], self.manifest)}
+        return replace(found, differing=frozenset(doubtful))
+
+    @cached_property
+    def conflict(self) -> str | None:
+        """Why the archive is read although there is a day file; None when there is nothing to explain."""
+        if self.overlap is None or self.overlap.is_live_whole or self.manifest is None:
             return None
+        stored_ticks = sum(row.stored_ticks for row in self._live_coverage.values())
+        read = "the archive is read" if self.overlap.is_archive_whole else "neither holds all, both are read"
         return (
-            f"{self.trading_day}: the archive holds {self.manifest.rows} ticks and {self.db} only {stored_ticks}; "
-            f"the archive is read. Join them with: hk-tickctl restore {self.trading_day}"
+            f"{self.trading_day}: the archive holds {self.manifest.rows} ticks and {self.db} {stored_ticks}; {read}. "
+            f"Join them with: hk-tickctl restore {self.trading_day}"
         )
 
     @property
     def is_archived_only(self) -> bool:
         """Is the archive what is read?"""
-        return self.db is None or self.conflict is not None
+        return self.db is None or (self.overlap is not None and self.overlap.is_archive_whole)
+
+    @property
+    def is_joined(self) -> bool:
+        """Are the day file and the archive read?"""
+        return self.overlap is not None and not (self.overlap.is_live_whole or self.overlap.is_archive_whole)
 
     @property
     def parquet(self) -> Path:
@@ -87,17 +115,24 @@ class Day:
 
     def coverage(self) -> list[CoverageRow]:
         """What the recorder noted of each symbol's completeness, by symbol; empty for a file of an earlier recorder."""
-        if not self.is_archived_only:
-            assert self.db is not None
-            return reader.coverage(self.db)
-        return list(self._claim().coverage)
+        if self.is_archived_only:
+            return list(self._claim().coverage)
+        assert self.db is not None
+        return self._joined_coverage if self.is_joined else reader.coverage(self.db)
 
     def gaps(self) -> list[GapRow]:
-        """Its gaps, open and closed."""
-        if not self.is_archived_only:
-            assert self.db is not None
-            return reader.gaps(self.db)
-        return list(self._claim().gaps)
+        """Its gaps, open and closed; of a symbol that stands in both sources, those of the one with more ticks."""
+        if self.is_archived_only:
+            return list(self._claim().gaps)
+        assert self.db is not None
+        live = reader.gaps(self.db)
+        if not self.is_joined:
+            return live
+        claims, counts = self._claim().symbols, self._live_coverage
+        archives = {one for one in claims if one not in counts or claims[one].rows > counts[one].stored_ticks}
+        gaps = [gap for gap in live if gap.symbol not in archives]
+        gaps += [gap for gap in self._claim().gaps if gap.symbol in archives]
+        return sorted(gaps, key=lambda gap: (gap.symbol, gap.gap_start_ts_ms))
 
     def rows_by_symbol(self) -> dict[str, int]:
         """How many ticks each symbol has, in the order of symbols. Costs one row a symbol, or for an earlier recorder's
@@ -117,7 +152,8 @@ class Day:
         if self.is_archived_only:
             return parquet.read_batches(self.parquet, columns)
         assert self.db is not None
-        return scan.scan_day_file(self.db, columns, workers=workers)
+        live = scan.scan_day_file(self.db, columns, workers=workers)
+        return chain(live, self._added_batches(columns)) if self.is_joined else live
 
     def sorted_tables(self, *, workers: int = 2) -> Iterator[pa.Table]:
         """Every tick with all columns, as tables in the order of symbol, time, sequence."""
@@ -141,7 +177,45 @@ class Day:
         else:
             assert self.db is not None
             table = scan.scan_symbols(self.db, symbols, needed, start_ms=start_ms, end_ms=end_ms)
+        if self.is_joined:
+            added = [in_stretch(self._added(symbol, needed), start_ms, end_ms) for symbol in symbols]
+            table = pa.concat_tables([table, *added]).unify_dictionaries()
         return sort_table(table).select(list(names))
+
+    @cached_property
+    def _live_coverage(self) -> dict[str, CoverageRow]:
+        """The day file's, by symbol. Of a file that an earlier recorder made only the counts."""
+        assert self.db is not None
+        rows = {row.symbol: row for row in reader.coverage(self.db)}
+        return rows or {one.symbol: uncovered(one) for one in reader.count_by_symbol(self.db, -1)}
+
+    def _added(self, symbol: str, columns: Sequence[str]) -> pa.Table:
+        """What the archive has of a symbol and the day file has not; nothing of symbols that the file has whole."""
+        assert self.overlap is not None
+        assert self.db is not None
+        names = tuple(columns)
+        if symbol in self.overlap.archived_only:
+            return parquet.read_symbols(self.parquet, [symbol], names)
+        if symbol not in self.overlap.differing:
+            return empty_table(names)
+        needed = tuple(dict.fromkeys((*names, *KEY_COLUMNS)))
+        archived = parquet.read_symbols(self.parquet, [symbol], needed)
+        return lacking(archived, scan.scan_symbols(self.db, [symbol], KEY_COLUMNS)).select(list(names))
+
+    def _added_batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        assert self.overlap is not None
+        for symbol in sorted(self.overlap.archived_only | self.overlap.differing):
+            yield from self._added(symbol, columns).to_batches()
+
+    @cached_property
+    def _joined_coverage(self) -> list[CoverageRow]:
+        assert self.overlap is not None
+        archived = {row.symbol: row for row in self._claim().coverage}
+        rows = {**self._live_coverage}
+        rows.update({one: archived[one] for one in self.overlap.archived_only if one in archived})
+        for one in self.overlap.differing:
+            rows[one] = joined_row(rows[one], archived.get(one), self._added(one, KEY_COLUMNS))
+        return [rows[symbol] for symbol in sorted(rows)]
 
     def _claim(self) -> Manifest:
         if self.manifest is None:

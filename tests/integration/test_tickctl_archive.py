@@ -224,3 +224,45 @@ def test_todays_file_is_left_alone_until_it_is_over(data: Path) -> None:
     assert (done.returncode, "still in session" in done.stdout) == ((0, False) if is_over else (1, True))
     retained = tickctl("retain", "--keep-days", 1, data_root=data)
     assert (retained.returncode, "nothing to do" in retained.stdout) == (0, True)
+
+
+def test_a_day_in_archive_and_late_rows_is_read_as_both_by_every_command(data: Path, tmp_path: Path) -> None:
+    record_day(data, DAYS[0], count=300)
+    record_day(data, DAYS[1], count=10)
+    assert tickctl("archive", data_root=data).returncode == 0
+    (data / f"{DAYS[0]}.db").unlink()
+    record_day(data, DAYS[0], symbols=("HK.00011",), count=950)  # more than the archive's 900
+    day = ("--day", DAYS[0])
+    asked = {
+        name: tickctl(*command, data_root=data)
+        for name, command in {
+            "ticks": ("ticks", "5", *day, "--json"),
+            "bars": ("bars", "700", *day, "--json"),
+            "query": ("query", "SELECT count(*) AS n, count(DISTINCT symbol) AS s FROM ticks", *day, "--json"),
+            "top": ("top", "-n", 9, *day, "--json"),
+            "export": ("export", "csv", "--days", DAYS[0], "-o", tmp_path / "out", "--json"),
+            "day": ("day", DAYS[0], "--recount", "--json", "--no-write"),
+        }.items()
+    }
+    for name, done in asked.items():
+        assert done.returncode == 0, (name, done.stderr)
+        said = json.dumps(json.loads(done.stdout)["notes"]) if name == "day" else done.stderr
+        assert said.count("both are read") == 1, (name, said)
+        assert f"hk-tickctl restore {DAYS[0]}" in said
+    found = {name: json.loads(done.stdout) for name, done in asked.items()}
+    assert (len(found["ticks"]), found["query"], found["export"]["rows"]) == (300, [{"n": 1850, "s": 4}], 1850)
+    assert sum(bar["tick_count"] for bar in found["bars"]) > 0
+    assert {row["symbol"] for row in found["top"]} == {"HK.00005", "HK.00011", "HK.00700", "HK.09988"}
+    assert (found["day"]["stored_ticks"], len(found["day"]["symbols"]), found["day"]["problems"]) == (1850, 4, [])
+
+    for refused in (("archive", DAYS[0]), ("retain", "--keep-days", 1), ("retain", "--keep-days", 1, "--dry-run")):
+        done = tickctl(*refused, data_root=data)
+        assert done.returncode == 1, done.stdout
+    assert (data / f"{DAYS[0]}.db").exists()
+    assert tickctl("restore", DAYS[0], data_root=data).returncode == 0
+    assert tickctl("archive", DAYS[0], data_root=data).returncode == 0
+    (total,) = tickctl_json("query", "SELECT count(*) AS n FROM ticks", *day, data_root=data)
+    assert total == {"n": 1850}
+    assert tickctl_json("retain", "--keep-days", 1, data_root=data)[0]["action"] == "deleted"
+    (total,) = tickctl_json("query", "SELECT count(*) AS n FROM ticks", *day, data_root=data)
+    assert total == {"n": 1850}
