@@ -24,7 +24,7 @@ from hk_tick_collector.app.start import Patience
 from hk_tick_collector.core.aside import in_thread
 from hk_tick_collector.core.clock import SystemClock
 from hk_tick_collector.core.errors import ConfigError, StoreError
-from hk_tick_collector.core.facts import Fact, StoredTrack
+from hk_tick_collector.core.facts import DayFact, Fact, StoredTrack
 from hk_tick_collector.core.logline import RateLimitedLog, event
 from hk_tick_collector.core.progress import Progress
 from hk_tick_collector.feed import sdk
@@ -318,7 +318,7 @@ class Daemon:
         log.info(event("metrics_listening", host=settings.metrics_host, port=settings.metrics_port))
         return server
 
-    def _put_facts(self, facts: Sequence[Fact]) -> None:
+    def _put_facts(self, facts: Sequence[Fact | DayFact]) -> None:
         self._queue.put_facts(facts)
 
     def _wake_worker(self) -> None:

@@ -39,7 +39,7 @@ from hk_tick_collector.days.overlap import (
 )
 from hk_tick_collector.days.schema import COLUMNS, empty_table
 from hk_tick_collector.store import layout, reader
-from hk_tick_collector.store.reader import CoverageRow, GapRow
+from hk_tick_collector.store.reader import CoverageRow, GapRow, Notes
 
 
 @dataclass(frozen=True)
@@ -133,6 +133,13 @@ class Day:
         gaps = [gap for gap in live if gap.symbol not in archives]
         gaps += [gap for gap in self._claim().gaps if gap.symbol in archives]
         return sorted(gaps, key=lambda gap: (gap.symbol, gap.gap_start_ts_ms))
+
+    def notes(self) -> Notes:
+        """Both of them, of one moment, and when the rows were last read."""
+        if not self.is_archived_only:
+            assert self.db is not None
+            return reader.notes(self.db)
+        return Notes(self.coverage(), self.gaps())
 
     def rows_by_symbol(self) -> dict[str, int]:
         """How many ticks each symbol has, in the order of symbols. Costs one row a symbol, or for an earlier recorder's

@@ -20,7 +20,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 
 from hk_tick_collector.core.errors import RowRefused, StoreBusy, StoreError
-from hk_tick_collector.core.facts import Fact, Verified
+from hk_tick_collector.core.facts import DayFact, Fact, Verified
 from hk_tick_collector.core.logline import RateLimitedLog, event
 from hk_tick_collector.core.progress import IngestProgress
 from hk_tick_collector.core.tick import Tick
@@ -57,7 +57,7 @@ class TickQueue:
         self._in_transit: dict[int, Sequence[Tick]] = {}  # being written to the spill, by whom does not matter
         self._last_key = 0
         self._arrived = threading.Condition(self._lock)
-        self._facts: list[Fact] = []
+        self._facts: list[Fact | DayFact] = []
         self._closed = False
         self._log = RateLimitedLog(log)
         self.refused_by_symbol: Counter[str] = Counter()
@@ -143,7 +143,7 @@ class TickQueue:
                 key = self._leave(ticks)
             self._spill_in_transit(key, ticks)
 
-    def put_facts(self, facts: Sequence[Fact]) -> None:
+    def put_facts(self, facts: Sequence[Fact | DayFact]) -> None:
         """Take what was learned about completeness; it is written with the next rows. From any thread."""
         with self._lock:
             was_empty = not self._facts and not self._rows
@@ -158,13 +158,13 @@ class TickQueue:
         """Facts not taken yet."""
         return len(self._facts)
 
-    def take(self, max_rows: int) -> tuple[list[Tick], list[Fact]]:
+    def take(self, max_rows: int) -> tuple[list[Tick], list[Fact | DayFact]]:
         """The oldest rows, at most ``max_rows``, and the facts if these were the last rows waiting.
 
         They are the caller's from now on. So no fact is written before the rows it speaks of.
         """
         batch: list[Tick] = []
-        facts: list[Fact] = []
+        facts: list[Fact | DayFact] = []
         with self._lock:
             while self._chunks and len(batch) < max_rows:
                 chunk = self._chunks.popleft()

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from hk_tick_collector.core.backoff import Backoff
 from hk_tick_collector.core.clock import Clock
 from hk_tick_collector.core.errors import RowRefused, StoreBusy, StoreCorrupt, StoreError, StoreFault
-from hk_tick_collector.core.facts import Fact
+from hk_tick_collector.core.facts import DayFact, Fact
 from hk_tick_collector.core.logline import RateLimitedLog, event
 from hk_tick_collector.core.progress import IngestProgress
 from hk_tick_collector.core.tick import PUSH_TYPE_PUSH, Tick
@@ -208,7 +208,7 @@ class PersistWorker:
             await self._work.wait()
         self.wants_wake = False
 
-    async def _store(self, batch: Sequence[Tick], facts: Sequence[Fact] = ()) -> None:
+    async def _store(self, batch: Sequence[Tick], facts: Sequence[Fact | DayFact] = ()) -> None:
         """Commit ``batch`` and the facts, however long it takes; then every row is stored or quarantined."""
         self._in_hand = batch
         self._note_rate(len(batch))
@@ -228,7 +228,7 @@ class PersistWorker:
         self._fault, self._same_faults = "", 0
         self._note_commit(result, batch)
 
-    async def _write(self, batch: Sequence[Tick], facts: Sequence[Fact]) -> WriteResult:
+    async def _write(self, batch: Sequence[Tick], facts: Sequence[Fact | DayFact]) -> WriteResult:
         """One attempt. Rows that are refused for what they are go into quarantine, and the others are stored."""
         if not self._isolating:
             with contextlib.suppress(RowRefused):
@@ -259,7 +259,9 @@ class PersistWorker:
     def _isolating(self) -> bool:
         return self._same_faults >= FAULTS_BEFORE_ISOLATION
 
-    def _with_company(self, batch: Sequence[Tick], facts: Sequence[Fact]) -> tuple[Sequence[Tick], Sequence[Fact]]:
+    def _with_company(
+        self, batch: Sequence[Tick], facts: Sequence[Fact | DayFact]
+    ) -> tuple[Sequence[Tick], Sequence[Fact | DayFact]]:
         """Rows of the queue join those in hand: a row is known as the faulty one only by others that can be stored."""
         room = self._options.batch_rows * BACKLOG_BATCHES - len(batch)
         if room > 0:

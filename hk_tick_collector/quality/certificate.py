@@ -3,7 +3,7 @@
 From ``coverage`` and ``gaps`` alone it costs O(symbols), whatever the number of rows; the parts that only the rows tell
 are then None. With a ``recount.Recount`` they are there, and coverage is held against the rows.
 
-A symbol's state is worked out anew from its row (counts.py); a column that says otherwise is a problem.
+A symbol's verdict is worked out anew from its row (reader.verdict_of); a column that contradicts it is a problem.
 Where nothing can be known nothing is claimed: "proven" wants a proof, "missing" wants evidence.
 """
 
@@ -24,7 +24,6 @@ from hk_tick_collector.market.sessions import (
     no_more_ticks_ms,
 )
 from hk_tick_collector.quality import crosscheck
-from hk_tick_collector.quality.counts import SymbolCounts
 from hk_tick_collector.quality.grade import graded
 from hk_tick_collector.quality.model import (
     FORMAT_VERSION,
@@ -37,9 +36,8 @@ from hk_tick_collector.quality.model import (
 )
 from hk_tick_collector.quality.report_file import changed_ns
 from hk_tick_collector.store import layout, reader
-from hk_tick_collector.store.coverage import MISSING, PROVEN, UNPROVEN, judge
-from hk_tick_collector.store.gaps import OPEN
-from hk_tick_collector.store.reader import CoverageRow, GapRow
+from hk_tick_collector.store.coverage import MISSING, PROVEN, UNPROVEN, Verdict
+from hk_tick_collector.store.reader import CoverageRow, GapRow, verdict_of
 
 if TYPE_CHECKING:
     from hk_tick_collector.days.catalog import Day
@@ -48,6 +46,7 @@ if TYPE_CHECKING:
 REASONS_SHOWN = 20
 _STATE_ORDER = {MISSING: 0, UNPROVEN: 1, PROVEN: 2}
 _NUMBERS = re.compile(r"\d+")
+_UNREADABLE = Verdict(UNPROVEN, "its coverage cannot be read", 0, None, None, [], 0)
 
 
 def make_certificate(day: Day, calendar: TradingCalendar, now_ms: int, recounted: Recount | None = None) -> Certificate:
@@ -110,19 +109,13 @@ class _Found:
 
     sessions: tuple[Session, ...]
     rows: dict[str, CoverageRow] = field(default_factory=dict)
-    steady: set[str] = field(default_factory=set)  # coverage and gaps of these symbols are of one moment
     gaps: dict[str, list[GapRow]] = field(default_factory=dict)  # open ones
     problems: list[str] = field(default_factory=list)
 
     def take(self, day: Day, recounted: Recount | None) -> None:
         """Read the tables. StoreError when they cannot be read."""
-        before = {row.symbol: row for row in day.coverage()}
-        gaps = day.gaps()
-        self.rows = {row.symbol: row for row in day.coverage()}
-        self.steady = {symbol for symbol, row in self.rows.items() if before.get(symbol) == row}
-        for gap in gaps:
-            if gap.state == OPEN:
-                self.gaps.setdefault(gap.symbol, []).append(gap)
+        notes = day.notes()
+        self.rows, self.gaps = {row.symbol: row for row in notes.coverage}, notes.open_gaps()
         if recounted is None:
             return
         has_coverage = bool(self.rows)
@@ -138,47 +131,39 @@ class _Found:
     def symbol(self, name: str, facts: RowFacts | None) -> SymbolCertificate:
         """One symbol's certificate; what cannot be read of it is a problem and proves nothing."""
         row, gaps = self.rows.get(name), self.gaps.get(name, [])
-        unconfirmed = (False,) * len(self.sessions)
-        if row is None:
-            missing_ticks = sum(gap.missing_ticks or 0 for gap in gaps)
-            reason = "ticks that OpenD no longer shows: see table gaps"
-            return SymbolCertificate(
-                name, MISSING, reason, 0, None, missing_ticks, None, None, None, None, unconfirmed, len(gaps), facts
-            )
+        until_ms = row.verified_until_ms if row is not None else None
         try:
-            return self._of_coverage(row, gaps, facts)
+            verdict = verdict_of(row, gaps)
         except (ValueError, TypeError) as exc:
             self.problems.append(f"{name}: its coverage cannot be read: {exc}")
-            reason = "its coverage cannot be read"
-            return SymbolCertificate(
-                name, UNPROVEN, reason, 0, None, 0, None, None, None, None, unconfirmed, len(gaps), facts
-            )
-
-    def _of_coverage(self, row: CoverageRow, gaps: Sequence[GapRow], facts: RowFacts | None) -> SymbolCertificate:
-        counts = SymbolCounts.of(row, gaps)
-        state, reason = row.state, row.reason
-        if row.symbol in self.steady:
-            judged, why = judge(counts.evidence)
-            if judged != row.state:
-                said = f"coverage says {row.state}, its numbers say {judged}"
-                self.problems.append(f"{row.symbol}: {said} ({why or 'no doubt'})")
-            state, reason = counts.state()
-        until_ms = row.verified_until_ms
+            row, until_ms, verdict = None, None, _UNREADABLE
+        else:
+            if row is not None:
+                self._hold_against(row, verdict)
         return SymbolCertificate(
-            row.symbol,
-            state,
-            reason,
-            row.stored_ticks,
-            counts.expected_ticks,
-            counts.missing_ticks if state == MISSING else 0,
-            counts.missing_at_most,
-            row.first_ts_ms,
-            row.last_ts_ms,
+            name,
+            verdict.state,
+            verdict.reason,
+            row.stored_ticks if row is not None else 0,
+            verdict.expected_ticks,
+            verdict.missing_ticks,
+            verdict.missing_at_most,
+            row.first_ts_ms if row is not None else None,
+            row.last_ts_ms if row is not None else None,
             until_ms,
             tuple(until_ms is not None and until_ms >= _confirmable_ms(one) for one in self.sessions),
             len(gaps),
             facts,
+            any(gap.is_window for gap in gaps),
         )
+
+    def _hold_against(self, row: CoverageRow, verdict: Verdict) -> None:
+        """What the row says of its symbol against what its numbers say. A file of an earlier version may call missing
+        what is unproven now, and the other way round; that a day is proven, both say of the same numbers."""
+        states = {row.state, verdict.state}
+        if len(states) > 1 and (PROVEN in states or not states.issubset(_STATE_ORDER)):
+            said = f"coverage says {row.state}, its numbers say {verdict.state}"
+            self.problems.append(f"{row.symbol}: {said} ({verdict.reason or 'no doubt'})")
 
 
 def _confirmable_ms(session: Session) -> int:
@@ -227,6 +212,7 @@ def _summed(certificate: Certificate, symbols: Sequence[SymbolCertificate]) -> C
         proven_symbols=states[PROVEN],
         missing_symbols=states[MISSING],
         unproven_symbols=states[UNPROVEN],
+        not_subscribed_symbols=sum(one.not_subscribed for one in symbols),
         uncounted_symbols=sum(one.expected_ticks is None for one in symbols),
         end_confirmed_symbols=certificate.sessions[-1].confirmed_symbols if certificate.sessions else 0,
         confirmed_until_ms=min(confirmed, default=None),

@@ -13,11 +13,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hk_tick_collector.core.tick import SEQ_COUNTER_MASK
-from hk_tick_collector.quality.counts import SymbolCounts
-from hk_tick_collector.store.coverage import MISSING
-from hk_tick_collector.store.extents import Extent, count, format_extents
+from hk_tick_collector.store.extents import count, format_extents
 from hk_tick_collector.store.gaps import OPEN, first_instant_ms, read_meta
-from hk_tick_collector.store.reader import CoverageRow, GapRow
+from hk_tick_collector.store.reader import CoverageRow, GapRow, verdict_of
 
 if TYPE_CHECKING:
     from hk_tick_collector.days.catalog import Day
@@ -48,11 +46,12 @@ class GapLine:
 
 def gap_lines(day: Day, symbols: Collection[str] | None = None) -> list[GapLine]:
     """All gaps of a day, or those of some symbols, by symbol and start. StoreError when it cannot be read."""
-    gaps = [gap for gap in day.gaps() if symbols is None or gap.symbol in symbols]
-    lines = [_of_row(gap) for gap in gaps]
-    for row in day.coverage():
+    notes = day.notes()
+    open_gaps = notes.open_gaps()
+    lines = [_of_row(gap) for gap in notes.gaps if symbols is None or gap.symbol in symbols]
+    for row in notes.coverage:
         if symbols is None or row.symbol in symbols:
-            lines += _not_given_up(day, row, [gap for gap in gaps if gap.symbol == row.symbol and gap.state == OPEN])
+            lines += _not_given_up(day, row, open_gaps.get(row.symbol, []))
     return sorted(lines, key=lambda line: (line.symbol, line.start_ts_ms))
 
 
@@ -79,10 +78,10 @@ def _of_row(gap: GapRow) -> GapLine:
 
 
 def _not_given_up(day: Day, row: CoverageRow, open_gaps: Sequence[GapRow]) -> list[GapLine]:
-    holes: list[Extent] = []
+    holes, missing_ticks = [], 0
     with suppress(ValueError, TypeError):  # a column that cannot be read is named by the certificate
-        counts = SymbolCounts.of(row, open_gaps)
-        holes = counts.unlisted if counts.state()[0] == MISSING else []
+        verdict = verdict_of(row, open_gaps)
+        holes, missing_ticks = verdict.unlisted, verdict.unlisted_ticks
     if not holes:
         return []
     table = day.ticks([row.symbol], ("ts_ms", "seq"))
@@ -91,19 +90,20 @@ def _not_given_up(day: Day, row: CoverageRow, open_gaps: Sequence[GapRow]) -> li
         for ts_ms, seq in zip(table["ts_ms"].cast("int64").to_pylist(), table["seq"].to_pylist(), strict=True)
         if seq is not None
     }
-    start_ms = first_instant_ms(day.trading_day)
+    # Rows without a counter of their own may be some of these: which ones, nobody knows, so they are one line.
+    parts = [[hole] for hole in holes] if count(holes) == missing_ticks else [holes]
     return [
         GapLine(
             day.trading_day,
             row.symbol,
             OPEN,
-            times.get(first - 1, start_ms),
-            times.get(last + 1),
-            count([(first, last)]),
-            format_extents([(first, last)]),
+            times.get(part[0][0] - 1, first_instant_ms(day.trading_day)),
+            times.get(part[-1][1] + 1),
+            missing_ticks if part is holes else count(part),
+            format_extents(part),
             NOT_GIVEN_UP,
             None,
             None,
         )
-        for first, last in holes
+        for part in parts
     ]

@@ -91,6 +91,7 @@ class SymbolCertificate:
     confirmed_sessions: tuple[bool, ...]  # was OpenD asked after the session's end, by Certificate.sessions
     open_gaps: int
     rows: RowFacts | None
+    not_subscribed: bool  # for a part of the day OpenD did not send its ticks, and nothing made up for it
 
     @property
     def is_missing(self) -> bool:
@@ -131,6 +132,7 @@ class Certificate:
     proven_symbols: int = 0
     missing_symbols: int = 0
     unproven_symbols: int = 0
+    not_subscribed_symbols: int = 0  # wanted, and for a part of the day OpenD did not send their ticks
     uncounted_symbols: int = 0  # no number can be expected of them
     end_confirmed_symbols: int = 0  # OpenD was asked after the closing auction, and had nothing newer
     confirmed_until_ms: int | None = None  # the earliest verified_until_ms of the proven symbols
@@ -146,8 +148,9 @@ class Certificate:
 
     @property
     def fine(self) -> bool:
-        """Nothing is known to be missing, nothing contradicts itself and the file could be read."""
-        return self.error is None and not self.missing_symbols and not self.problems
+        """Nothing is known to be missing, every wanted symbol was subscribed, nothing contradicts itself and the file
+        could be read."""
+        return self.error is None and not (self.missing_symbols or self.not_subscribed_symbols or self.problems)
 
     def symbol(self, name: str) -> SymbolCertificate | None:
         """One symbol's part; None when nothing of it is stored."""

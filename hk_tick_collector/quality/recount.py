@@ -8,7 +8,7 @@ came late or out of order is told from the receive times that the rows carry. nu
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,9 +26,9 @@ from hk_tick_collector.market.sessions import (
 )
 from hk_tick_collector.quality.model import RowFacts, SessionRows, sessions_of
 from hk_tick_collector.quality.report_file import changed_ns
-from hk_tick_collector.store.coverage import Evidence, judge
-from hk_tick_collector.store.extents import Extent, count, format_extents, subtract
-from hk_tick_collector.store.reader import CoverageRow
+from hk_tick_collector.store.coverage import UNPROVEN
+from hk_tick_collector.store.extents import Extent, format_extents, subtract
+from hk_tick_collector.store.reader import CoverageRow, verdict_of
 
 if TYPE_CHECKING:
     from hk_tick_collector.days.catalog import Day
@@ -60,25 +60,27 @@ class SymbolRecount:
         """The coverage that a recorder would count from these rows, knowing nothing else."""
         first, last = (self.ranges[0][0], self.ranges[-1][1]) if self.ranges else (None, None)
         holes = subtract([(first, last)], self.ranges) if first is not None and last is not None else []
-        evidence = Evidence(first, last, count(holes), self.surplus_ticks, self.unsequenced_ticks)
-        return CoverageRow(
+        counted = CoverageRow(
             symbol,
             first,
             last,
             self.facts.ticks,
-            count(holes),
+            0,
             format_extents(holes) or None,
             0,
             None,
             None,
             self.first_ts_ms,
             self.last_ts_ms,
-            *judge(evidence),
+            UNPROVEN,
+            None,
             0,
             self.unsequenced_ticks,
             None,
             None,
         )
+        verdict = verdict_of(counted, ())
+        return replace(counted, missing_ticks=verdict.missing_ticks, state=verdict.state, reason=verdict.reason)
 
 
 @dataclass(frozen=True, slots=True)

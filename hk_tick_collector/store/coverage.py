@@ -22,12 +22,23 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from hk_tick_collector.core.facts import Fact, GapFound, HeadProven, Unproven, Verified
+from hk_tick_collector.core.facts import (
+    NO_TICK,
+    DayFact,
+    Fact,
+    GapFound,
+    HeadProven,
+    NotSubscribed,
+    RowsRead,
+    Subscribed,
+    Unproven,
+    Verified,
+)
 from hk_tick_collector.core.ranges import CounterRanges
 from hk_tick_collector.core.tick import SEQ_COUNTER_MASK, Tick
 from hk_tick_collector.store import gaps
 from hk_tick_collector.store.connect import COVERAGE_SQL, split_statements
-from hk_tick_collector.store.extents import count, format_extents, parse_extents, subtract
+from hk_tick_collector.store.extents import Extent, count, format_extents, parse_extents, subtract
 
 PROVEN, MISSING, UNPROVEN = "proven", "missing", "unproven"
 MAX_HOLES = 500
@@ -50,60 +61,124 @@ Row = tuple[Any, ...]
 
 
 class Evidence(NamedTuple):
-    """All that a symbol's state follows from."""
+    """All that a symbol's verdict follows from."""
 
-    first_counter: int | None = None
-    last_counter: int | None = None
-    hole_ticks: int = 0  # counters between first and last that are not stored
+    ranges: Sequence[Sequence[int]] = ()  # counters stored, ascending and disjoint
     surplus_ticks: int = 0  # rows with a sequence less counters stored; 0 when the counters count
     unsequenced_ticks: int = 0
     open_gaps: int = 0
+    in_gaps: Sequence[Extent] = ()  # counters that are missing by these gaps
+    at_most: int | None = None  # by these gaps up to so many ticks more at the beginning of the day
+    not_subscribed: str | None = None  # why OpenD did not send the symbol's ticks all day, as far as nothing made up
     head_counter: int | None = None  # the day's first counter as OpenD showed it
-    verified_counter: int | None = None
+    verified_counter: int | None = None  # OpenD's newest one when it was last asked; NO_TICK: it had none
     distrust: str | None = None
 
 
-def judge(evidence: Evidence) -> tuple[str, str | None]:
-    """``(state, reason)`` of a symbol's day; the reason is None when it is proven.
+class Verdict(NamedTuple):
+    """What is said of a symbol's day, by ``coverage`` and by everything that speaks of it."""
 
-    What OpenD could not show again is missing whatever else holds. Distrust comes before holes: counters that prove
-    nothing make no holes either.
+    state: str  # proven | missing | unproven
+    reason: str | None  # why it is not proven
+    missing_ticks: int  # known to be missing; 0 unless the state is "missing"
+    missing_at_most: int | None  # not None: besides, up to so many at the beginning of the day
+    expected_ticks: int | None  # None: the counters do not count, or part of the day is not known
+    unlisted: list[Extent]  # counters that are not stored and stand in no open gap
+    unlisted_ticks: int  # of missing_ticks: those that stand in no open gap
+
+
+def judge(evidence: Evidence) -> Verdict:
+    """The verdict on a symbol's day. Nothing else decides a state or counts what is missing.
+
+    What OpenD could not show again is missing whatever else holds. Counters that prove nothing make no holes either.
+    Otherwise a counter is missing that lies between two that are known, whether they are stored or OpenD showed them;
+    but a row without a counter of its own may be any of them.
     """
-    first, last, head = evidence.first_counter, evidence.last_counter, evidence.head_counter
+    in_gaps = _joined(evidence.in_gaps)
+    absent = in_gaps if evidence.distrust else subtract(_known(evidence, in_gaps), evidence.ranges)
+    uncounted_ticks = evidence.unsequenced_ticks + max(0, evidence.surplus_ticks)
+    in_gaps_ticks = count(in_gaps)
+    missing_ticks = max(in_gaps_ticks, count(absent) - (0 if evidence.distrust else uncounted_ticks))
+    if evidence.open_gaps or missing_ticks:
+        state = MISSING
+        reason: str | None = _loss(evidence, absent, missing_ticks)
+    else:
+        missing_ticks = 0
+        reason = evidence.not_subscribed or evidence.distrust or _doubt(evidence, count(absent), uncounted_ticks)
+        state = UNPROVEN if reason else PROVEN
+    unknown = evidence.distrust or evidence.not_subscribed or evidence.at_most is not None
+    counts = not (unknown or uncounted_ticks or evidence.surplus_ticks)
+    no_trade = state == PROVEN and not evidence.ranges
+    return Verdict(
+        state,
+        reason,
+        missing_ticks,
+        evidence.at_most,
+        count(evidence.ranges) + missing_ticks if counts and (evidence.ranges or no_trade) else None,
+        subtract(absent, in_gaps) if missing_ticks > in_gaps_ticks else [],
+        max(0, missing_ticks - in_gaps_ticks),
+    )
+
+
+def _known(evidence: Evidence, in_gaps: Sequence[Extent]) -> list[Extent]:
+    """From the lowest counter that is known to the highest."""
+    edges = [edge for extent in in_gaps for edge in extent]
+    if evidence.ranges:
+        edges += [evidence.ranges[0][0], evidence.ranges[-1][1]]
+    shown = (evidence.head_counter, evidence.verified_counter)
+    edges += [counter for counter in shown if counter is not None and counter != NO_TICK]
+    return [(min(edges), max(edges))] if edges else []
+
+
+def _joined(extents: Iterable[Extent]) -> list[Extent]:
+    """The same counters, none of them twice."""
+    joined: list[Extent] = []
+    for first, last in sorted(extents):
+        if joined and first <= joined[-1][1] + 1:
+            joined[-1] = (joined[-1][0], max(last, joined[-1][1]))
+        else:
+            joined.append((first, last))
+    return joined
+
+
+def _loss(evidence: Evidence, absent: Sequence[Extent], missing_ticks: int) -> str:
     if evidence.open_gaps:
-        return MISSING, "ticks that OpenD no longer shows: see table gaps"
-    if evidence.distrust:
-        return UNPROVEN, evidence.distrust
-    if evidence.hole_ticks:
-        return MISSING, f"{evidence.hole_ticks} ticks between the stored ones"
-    return _doubt(evidence, first, last, head)
+        return "ticks that OpenD no longer shows: see table gaps"
+    first, last = _ends(evidence)
+    if first is None or last is None:
+        return f"OpenD had {missing_ticks} ticks or more that are not stored"
+    between = count(absent) - count(part for part in absent if part[1] < first or part[0] > last)
+    if between:
+        return f"{min(between, missing_ticks)} ticks between the stored ones"
+    if evidence.verified_counter is not None and evidence.verified_counter > last:
+        return f"OpenD had ticks up to counter {evidence.verified_counter}, stored are those up to {last}"
+    return f"the day began with counter {evidence.head_counter}, stored are those from {first}"
 
 
-def _doubt(evidence: Evidence, first: int | None, last: int | None, head: int | None) -> tuple[str, str | None]:
-    verified = evidence.verified_counter
-    reason: str | None = None
+def _doubt(evidence: Evidence, absent_ticks: int, uncounted_ticks: int) -> str | None:
+    (first, last), head, verified = _ends(evidence), evidence.head_counter, evidence.verified_counter
+    if absent_ticks:
+        return f"{uncounted_ticks} ticks without a counter of their own, {absent_ticks} counters absent"
     if evidence.unsequenced_ticks:
-        reason = f"{evidence.unsequenced_ticks} ticks without a sequence"
-    elif evidence.surplus_ticks:
-        reason = f"the counters do not count: {evidence.surplus_ticks} ticks share one"
-    elif first is None or last is None:
-        reason = "no tick stored"
-    elif verified is None:
-        reason = "not yet confirmed by a pull"
-    elif verified > last:
-        reason = f"OpenD had ticks up to counter {verified}, stored are those up to {last}"
-    elif head is None or head > first:
-        reason = "the day's first ticks are not proven"
-    elif head < first:
-        reason = f"the day began with counter {head}, stored are those from {first}"
-    return (UNPROVEN, reason) if reason else (PROVEN, None)
+        return f"{evidence.unsequenced_ticks} ticks without a sequence"
+    if evidence.surplus_ticks:
+        return f"the counters do not count: {evidence.surplus_ticks} ticks share one"
+    if first is None or last is None:
+        return None if verified == NO_TICK else "no tick stored, and OpenD did not say that it has none"
+    if verified is None or verified == NO_TICK:
+        return "not yet confirmed by a pull"
+    return None if head == first else "the day's first ticks are not proven"
+
+
+def _ends(evidence: Evidence) -> tuple[int | None, int | None]:
+    return (evidence.ranges[0][0], evidence.ranges[-1][1]) if evidence.ranges else (None, None)
 
 
 class SymbolCoverage:
     """One symbol's day. ``newest`` is the last range of ``ranges``: the place where a tick in order goes."""
 
     __slots__ = (
-        "distrust", "first_ts_ms", "gaps", "head_counter", "hole_ticks", "last_ts_ms", "missing_ticks", "newest",
+        "distrust", "first_ts_ms", "gaps", "head_counter", "last_ts_ms", "missing_ticks", "newest",
         "ranges", "settled", "state", "stored_less_last", "surplus_ticks", "symbol", "unsequenced_ticks",
         "verified_counter", "verified_until_ms",
     )  # fmt: skip
@@ -124,7 +199,6 @@ class SymbolCoverage:
         # What follows from the above. ``settled``: ticks in order cannot change it.
         self.settled = False
         self.state = UNPROVEN
-        self.hole_ticks = 0
         self.missing_ticks = 0
         self.stored_less_last = 0
 
@@ -189,34 +263,48 @@ class SymbolCoverage:
         elif reason not in self.distrust and (len(self.distrust) < MAX_DISTRUST_CHARS or reason == TOO_MANY_HOLES):
             self.distrust = f"{self.distrust}; {reason}"
 
+    def verify(self, fact: Verified) -> None:
+        """What OpenD's newest tick was. That it has none says nothing once there was one: it may have forgotten."""
+        if fact.last_counter == NO_TICK and (self.stored_ticks() or (self.verified_counter or NO_TICK) != NO_TICK):
+            return
+        if self.verified_until_ms is None or fact.at_ms >= self.verified_until_ms:
+            self.verified_counter, self.verified_until_ms = fact.last_counter, fact.at_ms
+
+    def close_windows(self, conn: sqlite3.Connection, day: str, now_ms: int) -> None:
+        """A time without subscription was made up when OpenD, asked after it, had nothing that is not stored."""
+        until_ms = self.verified_until_ms
+        past = [gap for gap in self.gaps if gap.is_window and gap.over and until_ms and gap.end_ts_ms <= until_ms]
+        if past and judge(self.evidence()._replace(not_subscribed=None)).state == PROVEN:
+            for gap in past:
+                self.gaps.remove(gap)
+                gaps.close(conn, day, self.symbol, gap, now_ms)
+
     def settle(self) -> str | None:
         """Work out state and numbers anew; returns the reason."""
-        first, last = (self.ranges.first, self.ranges.last) if self.ranges else (None, None)
-        self.hole_ticks = self.ranges.missing()
-        gap_extents = [extent for gap in self.gaps for extent in gap.extents]
-        if self.distrust is None:
-            outside = subtract(gap_extents, [(first, last)]) if first is not None and last is not None else gap_extents
-            self.missing_ticks = self.hole_ticks + count(outside)
-        else:
-            self.missing_ticks = count(gap_extents)
-        self.state, reason = judge(
-            Evidence(
-                first,
-                last,
-                self.hole_ticks,
-                self.surplus_ticks,
-                self.unsequenced_ticks,
-                len(self.gaps),
-                self.head_counter,
-                self.verified_counter,
-                self.distrust,
-            )
-        )
+        verdict = judge(self.evidence())
+        self.state, self.missing_ticks = verdict.state, verdict.missing_ticks
         # The next tick may be the one that is waited for: then it must be looked at.
-        awaited = max([self.verified_counter or 0, *(high for _, high in gap_extents)])
+        awaited = max([self.verified_counter or 0, *(high for gap in self.gaps for _, high in gap.extents)])
+        last = self.ranges.last if self.ranges else None
         self.settled = last is not None and last >= awaited
         self.stored_less_last = self.stored_ticks() - (last or 0)
-        return reason
+        return verdict.reason
+
+    def evidence(self) -> Evidence:
+        """What the verdict follows from."""
+        lost = [gap for gap in self.gaps if not gap.is_window]
+        return Evidence(
+            self.ranges.ranges,
+            self.surplus_ticks,
+            self.unsequenced_ticks,
+            len(lost),
+            [extent for gap in lost for extent in gap.extents],
+            max((gap.at_most for gap in lost if gap.at_most is not None), default=None),
+            next((gap.reason for gap in reversed(self.gaps) if gap.is_window), None),
+            self.head_counter,
+            self.verified_counter,
+            self.distrust,
+        )
 
     def row(self, now_ms: int) -> Row:
         """The symbol's row of the table, its columns in the order of COLUMNS."""
@@ -360,23 +448,45 @@ class DayCoverage:
             track.first_ts_ms, track.last_ts_ms = min(times, default=_MAX_MS), max(times, default=_MIN_MS)
             track.settled = False
 
-    def learn(self, conn: sqlite3.Connection, facts: Iterable[Fact]) -> None:
+    def learn(self, conn: sqlite3.Connection, facts: Iterable[Fact | DayFact]) -> None:
         """Take what the feed found out, after the rows of the same batch."""
         for fact in facts:
-            track = self.track(fact.symbol)
-            self._touched.add(fact.symbol)
-            track.settled = False
-            if isinstance(fact, HeadProven):
-                # The lowest one holds: an OpenD that lost its cache shows a later beginning.
-                known = track.head_counter
-                track.head_counter = fact.first_counter if known is None else min(known, fact.first_counter)
-            elif isinstance(fact, Verified):
-                if track.verified_until_ms is None or fact.at_ms >= track.verified_until_ms:
-                    track.verified_counter, track.verified_until_ms = fact.last_counter, fact.at_ms
-            elif isinstance(fact, Unproven):
-                track.doubt(fact.reason)
-            elif isinstance(fact, GapFound):
-                gaps.record(conn, self._day, track, fact)
+            if isinstance(fact, Subscribed):
+                self._note_subscribed(conn, fact)
+            elif isinstance(fact, RowsRead):
+                conn.execute(
+                    "INSERT OR REPLACE INTO readings (read_at_ms, rows) VALUES (?, ?)", (fact.at_ms, fact.rows)
+                )
+            else:
+                self._learn_of_symbol(conn, fact)
+
+    def _learn_of_symbol(self, conn: sqlite3.Connection, fact: Fact) -> None:
+        track = self._touch(fact.symbol)
+        if isinstance(fact, HeadProven):
+            # The lowest one holds: an OpenD that lost its cache shows a later beginning.
+            known = track.head_counter
+            track.head_counter = fact.first_counter if known is None else min(known, fact.first_counter)
+        elif isinstance(fact, Verified):
+            track.verify(fact)
+        elif isinstance(fact, Unproven):
+            track.doubt(fact.reason)
+        elif isinstance(fact, GapFound):
+            gaps.record(conn, self._day, track, fact)
+        elif isinstance(fact, NotSubscribed):
+            gaps.record_window(conn, self._day, track, fact)
+
+    def _touch(self, symbol: str) -> SymbolCoverage:
+        track = self.track(symbol)
+        self._touched.add(symbol)
+        track.settled = False
+        return track
+
+    def _note_subscribed(self, conn: sqlite3.Connection, fact: Subscribed) -> None:
+        """Every wanted symbol has a row, also one that never trades; what OpenD did not send is over now."""
+        for symbol in fact.symbols:
+            track = self._tracks.get(symbol)
+            if track is None or any(gap.is_window and not gap.over for gap in track.gaps):
+                gaps.end_windows(conn, self._day, self._touch(symbol), fact.at_ms)
 
     def save(self, conn: sqlite3.Connection, now_ms: int) -> None:
         """Write the rows of all symbols that were touched since the last save."""
@@ -390,6 +500,7 @@ class DayCoverage:
                 continue
             if track.gaps:
                 gaps.shrink(conn, self._day, track, now_ms)
+                track.close_windows(conn, self._day, now_ms)
             self.missing_ticks -= _counted_as_missing(track)
             whole.append(track.row(now_ms))
             self.missing_ticks += _counted_as_missing(track)

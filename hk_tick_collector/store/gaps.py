@@ -2,13 +2,18 @@
 
 A row's times are the event times of the stored ticks around the gap. Where none is stored on a side, the start is the
 day's first instant of trading, 09:00 in Hong Kong (HKEX: the pre-opening auction begins), and the end the moment the
-gap was found. Two gaps between the same two times are one row. ``meta_json``:
+gap was found. Two gaps between the same two times are one row.
+
+A *window* is a time in which OpenD did not send a wanted symbol's ticks. Nobody knows how many there were; it is closed
+when OpenD, asked after it, had nothing that is not stored. Its times are those of the window. ``meta_json``:
 
     first_counter, last_counter   the extent of the gap when it was found
     found_ticks                   ticks missing in it then
     extents                       counters still missing, '501-502 900-910'
     at_most                       head gap only: the counter before the first tick we have; the day may have begun later
     closed_at_ms                  when the last of it was stored (UTC epoch ms)
+    not_subscribed                a window only: true
+    over                          a window only: false while it lasts; its end is then the last time it was seen
 
 Every function here works on the writer's connection, inside its transaction.
 """
@@ -22,7 +27,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from hk_tick_collector.core.facts import GapFound
+from hk_tick_collector.core.facts import GapFound, NotSubscribed
+from hk_tick_collector.core.text import cut, printable
 from hk_tick_collector.core.tick import SEQ_COUNTER_MASK
 from hk_tick_collector.store.extents import Extent, count, format_extents, parse_extents, subtract
 
@@ -57,11 +63,18 @@ class Gap:
     first_counter: int | None
     last_counter: int | None
     found_ticks: int
+    is_window: bool = False  # a time without subscription
+    over: bool = True  # a window that has ended
 
     @property
     def missing_ticks(self) -> int | None:
         """Ticks still missing; None when that is not known."""
-        return None if self.at_most is not None and not self.extents else count(self.extents)
+        return None if (self.at_most is not None or self.is_window) and not self.extents else count(self.extents)
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """What the row of a symbol is known by."""
+        return self.start_ts_ms, self.end_ts_ms
 
     def absorb(self, other: Gap) -> None:
         """Take in a gap between the same two times."""
@@ -85,17 +98,59 @@ def record(conn: sqlite3.Connection, day: str, track: SymbolCoverage, fact: GapF
     gap = _head_gap(day, track, fact) if fact.first is None else _counted_gap(conn, day, track, fact, fact.first)
     if gap is None:
         return
-    key = (gap.start_ts_ms, gap.end_ts_ms)
-    known = next((one for one in track.gaps if (one.start_ts_ms, one.end_ts_ms) == key), None)
+    known = next((one for one in track.gaps if one.key == gap.key and not one.is_window), None)
     if known is None:
-        row = conn.execute(
-            f"{_SELECT} WHERE symbol = ? AND gap_start_ts_ms = ? AND gap_end_ts_ms = ?", (track.symbol, *key)
-        ).fetchone()
-        known = gap if row is None else _gap_of(row)
+        stored = _stored(conn, track.symbol, gap)
+        while stored is not None and stored.is_window:
+            gap.end_ts_ms += 1
+            stored = _stored(conn, track.symbol, gap)
+        known = gap if stored is None else stored
         track.gaps.append(known)
     if known is not gap:
         known.absorb(gap)
     _write(conn, day, track.symbol, known, None)
+
+
+def record_window(conn: sqlite3.Connection, day: str, track: SymbolCoverage, fact: NotSubscribed) -> None:
+    """Write when the symbol was not subscribed; what was told of the same time before grows."""
+    reason = f"not subscribed: {printable(cut(fact.reason))}"
+    known = next((gap for gap in track.gaps if gap.is_window and not gap.over), None)
+    if known is None:
+        start_ms, end_ms = fact.from_ms, max(fact.from_ms, fact.until_ms)
+        known = Gap(start_ms, end_ms, fact.until_ms, reason, [], None, None, None, 0, is_window=True, over=False)
+        track.gaps.append(known)
+    known.reason = reason
+    _end_window(conn, day, track.symbol, known, fact.until_ms, fact.over)
+
+
+def end_windows(conn: sqlite3.Connection, day: str, track: SymbolCoverage, at_ms: int) -> None:
+    """The symbol is subscribed: what lasted until now is over."""
+    for gap in track.gaps:
+        if gap.is_window and not gap.over:
+            _end_window(conn, day, track.symbol, gap, at_ms, over=True)
+
+
+def close(conn: sqlite3.Connection, day: str, symbol: str, gap: Gap, now_ms: int) -> None:
+    """Nothing of it is missing any more."""
+    _write(conn, day, symbol, gap, now_ms)
+
+
+def _end_window(conn: sqlite3.Connection, day: str, symbol: str, gap: Gap, until_ms: int, over: bool) -> None:
+    """The end is part of the row's key: the row goes and comes again."""
+    stored = _stored(conn, symbol, gap)
+    if stored is not None and stored.is_window:
+        key = (symbol, *gap.key)
+        conn.execute("DELETE FROM gaps WHERE symbol = ? AND gap_start_ts_ms = ? AND gap_end_ts_ms = ?", key)
+    gap.end_ts_ms, gap.over = max(gap.end_ts_ms, until_ms), over
+    while _stored(conn, symbol, gap) is not None:  # another gap between the same two times
+        gap.end_ts_ms += 1
+    _write(conn, day, symbol, gap, None)
+
+
+def _stored(conn: sqlite3.Connection, symbol: str, gap: Gap) -> Gap | None:
+    key = (symbol, *gap.key)
+    row = conn.execute(f"{_SELECT} WHERE symbol = ? AND gap_start_ts_ms = ? AND gap_end_ts_ms = ?", key).fetchone()
+    return None if row is None else _gap_of(row)
 
 
 def shrink(conn: sqlite3.Connection, day: str, track: SymbolCoverage, now_ms: int) -> None:
@@ -176,7 +231,9 @@ def _gap_of(row: Sequence[Any]) -> Gap:
         value if isinstance(value, int) else None
         for value in map(meta.get, ("first_counter", "last_counter", "at_most", "found_ticks"))
     )
-    return Gap(start_ts_ms, end_ts_ms, detected_at_ms, reason, extents, at_most, first, last, found_ticks or 0)
+    gap = Gap(start_ts_ms, end_ts_ms, detected_at_ms, reason, extents, at_most, first, last, found_ticks or 0)
+    gap.is_window, gap.over = bool(meta.get("not_subscribed")), meta.get("over") is not False
+    return gap
 
 
 def read_meta(meta_json: str | None) -> dict[str, Any]:
@@ -196,6 +253,8 @@ def _write(conn: sqlite3.Connection, day: str, symbol: str, gap: Gap, closed_at_
         "extents": format_extents(gap.extents) or None,
         "at_most": gap.at_most,
         "closed_at_ms": closed_at_ms,
+        "not_subscribed": gap.is_window or None,
+        "over": gap.over if gap.is_window else None,
     }
     values = (
         day,

@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -27,9 +27,18 @@ from hk_tick_collector.core.logline import event
 from hk_tick_collector.core.ranges import CounterRanges
 from hk_tick_collector.core.tick import Tick, seq_counter
 from hk_tick_collector.store.connect import APPLICATION_ID, table_columns, translate
-from hk_tick_collector.store.coverage import MISSING, PROVEN, TOO_MANY_HOLES, UNPROVEN, ranges_of
-from hk_tick_collector.store.extents import parse_extents
-from hk_tick_collector.store.gaps import read_meta
+from hk_tick_collector.store.coverage import (
+    MISSING,
+    PROVEN,
+    TOO_MANY_HOLES,
+    UNPROVEN,
+    Evidence,
+    Verdict,
+    judge,
+    ranges_of,
+)
+from hk_tick_collector.store.extents import count, parse_extents
+from hk_tick_collector.store.gaps import OPEN, read_meta
 from hk_tick_collector.store.layout import parse_day, recent_day_files
 
 READ_TIMEOUT_SEC = 1.0  # readers meet a lock only while a WAL is recovered or a rollback journal is committed
@@ -105,6 +114,11 @@ class GapRow:
     meta_json: str | None
     missing_ticks: int | None
     state: str
+
+    @property
+    def is_window(self) -> bool:
+        """A time in which OpenD did not send the symbol's ticks, and not ticks that are known to be missing."""
+        return bool(read_meta(self.meta_json).get("not_subscribed"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,6 +258,75 @@ def gaps(db: Path, symbol: str | None = None, state: str | None = None) -> list[
             return _rows(conn, GapRow, "gaps", which, (symbol, state))
         except sqlite3.Error as exc:
             raise translate(exc, db) from exc
+
+
+class Reading(NamedTuple):
+    """When a file was last read from end to end and found sound, and how many rows it had then."""
+
+    read_at_ms: int
+    rows: int
+
+
+class Notes(NamedTuple):
+    """What a day's file says of its completeness, all of one moment."""
+
+    coverage: list[CoverageRow]  # by symbol
+    gaps: list[GapRow]  # by symbol and start, open and closed
+    reading: Reading | None = None
+
+    def open_gaps(self) -> dict[str, list[GapRow]]:
+        """Those that are open, by symbol."""
+        found: dict[str, list[GapRow]] = {}
+        for gap in self.gaps:
+            if gap.state == OPEN:
+                found.setdefault(gap.symbol, []).append(gap)
+        return found
+
+
+def notes(db: Path) -> Notes:
+    """The notes of a day file; empty ones for a file of an earlier recorder."""
+    with closing(open_read_only(db)) as conn:
+        try:
+            conn.execute("BEGIN")
+            rows = _rows(conn, CoverageRow, "coverage", "ORDER BY symbol")
+            found = _rows(conn, GapRow, "gaps", "ORDER BY symbol, gap_start_ts_ms")
+            return Notes(rows, found, _last_reading(conn))
+        except sqlite3.Error as exc:
+            raise translate(exc, db) from exc
+
+
+def _last_reading(conn: sqlite3.Connection) -> Reading | None:
+    if not conn.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'readings'").fetchone():
+        return None
+    row = conn.execute("SELECT read_at_ms, rows FROM readings ORDER BY read_at_ms DESC LIMIT 1").fetchone()
+    return None if row is None or not all(isinstance(value, int) for value in row) else Reading(*row)
+
+
+def verdict_of(row: CoverageRow | None, open_gaps: Sequence[GapRow]) -> Verdict:
+    """The verdict on a symbol, from its row (None: it has none) and its open gaps. ValueError, TypeError when a column
+    holds what the recorder never writes."""
+    lost = [gap for gap in open_gaps if not gap.is_window]
+    windows = [gap.reason for gap in open_gaps if gap.is_window]
+    metas = [read_meta(gap.meta_json) for gap in lost]
+    evidence = Evidence(
+        open_gaps=len(lost),
+        in_gaps=[extent for meta in metas for extent in parse_extents(meta.get("extents"))],
+        at_most=max((int(meta["at_most"]) for meta in metas if meta.get("at_most") is not None), default=None),
+        not_subscribed=windows[-1] if windows else None,
+    )
+    if row is None:
+        return judge(evidence)
+    ranges = row.ranges.ranges
+    return judge(
+        evidence._replace(
+            ranges=ranges,
+            surplus_ticks=row.stored_ticks - row.unsequenced_ticks - count(ranges),
+            unsequenced_ticks=row.unsequenced_ticks,
+            head_counter=row.head_counter,
+            verified_counter=row.verified_counter,
+            distrust=row.distrust,
+        )
+    )
 
 
 def day_state(db: Path) -> DayState:

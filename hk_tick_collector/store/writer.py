@@ -37,7 +37,7 @@ from typing import NamedTuple, TypeVar
 
 from hk_tick_collector.core.clock import Clock, SystemClock
 from hk_tick_collector.core.errors import RowRefused, StoreBusy, StoreError, StoreFault, StoreUnavailable
-from hk_tick_collector.core.facts import Fact, GapFound, Unproven
+from hk_tick_collector.core.facts import DayFact, Fact, GapFound, NotSubscribed, Unproven
 from hk_tick_collector.core.logline import event
 from hk_tick_collector.core.tick import Tick
 from hk_tick_collector.store.connect import (
@@ -101,11 +101,12 @@ class DayFileWriter:
         self._interrupted = threading.Event()
         self.failed_day: str | None = None  # the trading day of the last write that raised
 
-    def write(self, ticks: Sequence[Tick], facts: Sequence[Fact] = ()) -> WriteResult:
+    def write(self, ticks: Sequence[Tick], facts: Sequence[Fact | DayFact] = ()) -> WriteResult:
         """Store a batch and what the feed learned, one transaction a trading day; returns when all of it is committed.
 
-        Facts that only confirm (HeadProven, Verified) make no file. Raises StoreBusy, StoreUnavailable, StoreCorrupt
-        (``failed_day`` says which) or RowRefused; days committed before the error stay stored.
+        Facts that only confirm (HeadProven, Verified, Subscribed, RowsRead) make no file. Raises StoreBusy,
+        StoreUnavailable, StoreCorrupt (``failed_day`` says which) or RowRefused; days committed before the error stay
+        stored.
         """
         self._interrupted.clear()
         result = WriteResult()
@@ -117,7 +118,7 @@ class DayFileWriter:
     def isolate(
         self,
         ticks: Sequence[Tick],
-        facts: Sequence[Fact] = (),
+        facts: Sequence[Fact | DayFact] = (),
         of_the_row: tuple[type[StoreError], ...] = (RowRefused,),
     ) -> tuple[WriteResult, list[tuple[Tick, str]]]:
         """Store a batch in which SQLite refuses some rows: halve it until each of them stands alone.
@@ -144,7 +145,9 @@ class DayFileWriter:
             _log.error(event("facts_refused", facts=len(facts), error=exc, todo="their days stay unproven"))
         return result, refused
 
-    def isolate_fault(self, ticks: Sequence[Tick], facts: Sequence[Fact]) -> tuple[WriteResult, list[tuple[Tick, str]]]:
+    def isolate_fault(
+        self, ticks: Sequence[Tick], facts: Sequence[Fact | DayFact]
+    ) -> tuple[WriteResult, list[tuple[Tick, str]]]:
         """As ``isolate``, for a batch that met a fault of the recorder's own code again and again.
 
         A fault that no row of an even sample escapes is not the rows' own: StoreFault then, and nothing is refused.
@@ -246,14 +249,14 @@ class DayFileWriter:
         """Ticks known to be missing in the days that are open now."""
         return sum(coverage.missing_ticks for coverage in self._coverage.values())
 
-    def _wants_file(self, day: str, facts: Sequence[Fact]) -> bool:
-        if any(isinstance(fact, (GapFound, Unproven)) for fact in facts):
+    def _wants_file(self, day: str, facts: Sequence[Fact | DayFact]) -> bool:
+        if any(isinstance(fact, (GapFound, NotSubscribed, Unproven)) for fact in facts):
             return True
         with contextlib.suppress(ValueError):
             return os.path.lexists(day_file(self.data_root, day))
         return False
 
-    def _write_day(self, day: str, rows: Sequence[Tick], facts: Sequence[Fact]) -> WriteResult:
+    def _write_day(self, day: str, rows: Sequence[Tick], facts: Sequence[Fact | DayFact]) -> WriteResult:
         self.failed_day = day
         try:
             path = day_file(self.data_root, day)
@@ -379,7 +382,9 @@ class DayFileWriter:
             opened.conn.close()
 
 
-def _by_day(ticks: Sequence[Tick], facts: Sequence[Fact]) -> Iterator[tuple[str, Sequence[Tick], Sequence[Fact]]]:
+def _by_day(
+    ticks: Sequence[Tick], facts: Sequence[Fact | DayFact]
+) -> Iterator[tuple[str, Sequence[Tick], Sequence[Fact | DayFact]]]:
     tick_days = list(dict.fromkeys([tick.trading_day for tick in ticks]))
     for day in dict.fromkeys([*tick_days, *(fact.trading_day for fact in facts)]):
         rows = ticks if tick_days == [day] else [tick for tick in ticks if tick.trading_day == day]

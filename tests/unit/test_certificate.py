@@ -7,6 +7,7 @@ import json
 import os
 import re
 import sqlite3
+import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from datetime import datetime
@@ -16,8 +17,20 @@ from xml.etree import ElementTree
 
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from hk_tick_collector.core.facts import Fact, GapFound, HeadProven, Unproven, Verified
+from hk_tick_collector.core.facts import (
+    NO_TICK,
+    DayFact,
+    Fact,
+    GapFound,
+    HeadProven,
+    NotSubscribed,
+    Subscribed,
+    Unproven,
+    Verified,
+)
 from hk_tick_collector.core.tick import Tick
 from hk_tick_collector.days import manifest as manifests
 from hk_tick_collector.days import parquet
@@ -28,13 +41,12 @@ from hk_tick_collector.market.sessions import HK_TZ, DayKind, day_start_ms
 from hk_tick_collector.quality import page, plots, report_file
 from hk_tick_collector.quality import recount as recounting
 from hk_tick_collector.quality.certificate import make_certificate
-from hk_tick_collector.quality.counts import SymbolCounts
 from hk_tick_collector.quality.gap_list import NOT_GIVEN_UP, gap_lines
 from hk_tick_collector.quality.grade import GRADES
 from hk_tick_collector.quality.model import Certificate, sessions_of
 from hk_tick_collector.quality.recount import Recount, recount
 from hk_tick_collector.store import atomic, reader
-from hk_tick_collector.store.reader import CoverageRow, GapRow
+from hk_tick_collector.store.reader import CoverageRow, GapRow, verdict_of
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.tickctl import day_ticks, record_day
 from tests.ticks import DAY, make_tick, make_ticks
@@ -62,7 +74,7 @@ def certify(root: Path, day: str = DAY, *, now_ms: int = AFTER, rows: bool = Fal
     return make_certificate(found, CALENDAR, now_ms, recount(found, CALENDAR.day_kind(day)) if rows else None)
 
 
-def write(root: Path, ticks: Sequence[Tick], facts: Sequence[Fact] = ()) -> None:
+def write(root: Path, ticks: Sequence[Tick], facts: Sequence[Fact | DayFact] = ()) -> None:
     writer = DayFileWriter(root)
     writer.write(list(ticks), list(facts))
     writer.close()
@@ -103,17 +115,27 @@ def gap(**meta: object) -> GapRow:
         (row(holes="4-5", stored_ticks=10, unsequenced_ticks=2), [], "unproven", None, 0, None),
         (row(holes="4-6", stored_ticks=9, unsequenced_ticks=2), [], "missing", None, 1, None),
         (row(holes="4-5", stored_ticks=10), [], "unproven", None, 0, None),  # two rows with a counter that was there
-        (row(first_counter=None, last_counter=None, stored_ticks=0), [], "unproven", None, 0, None),
+        (
+            row(first_counter=None, last_counter=None, stored_ticks=0),
+            [],
+            "missing",
+            None,
+            10,
+            None,
+        ),  # OpenD showed them
     ],
 )
 def test_numbers_and_state_of_a_symbol(
     coverage: CoverageRow, gaps: list[GapRow], state: str, expected: int | None, missing: int, at_most: int | None
 ) -> None:
-    counts = SymbolCounts.of(coverage, gaps)
-    found, reason = counts.state()
-    assert (found, counts.expected_ticks, counts.missing_at_most) == (state, expected, at_most)
-    assert (counts.missing_ticks if state == "missing" else 0) == missing
-    assert (reason is None) == (state == "proven")
+    found = verdict_of(coverage, gaps)
+    assert (found.state, found.expected_ticks, found.missing_at_most, found.missing_ticks) == (
+        state,
+        expected,
+        at_most,
+        missing,
+    )
+    assert (found.reason is None) == (state == "proven")
 
 
 def test_a_complete_day(tmp_path: Path) -> None:
@@ -250,21 +272,85 @@ def test_the_closing_auction_is_confirmed_by_its_end_not_by_its_start(
 def test_a_symbol_written_to_while_it_is_read_is_not_judged_by_tables_of_two_moments(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The recorder closes a gap between the reading of ``gaps`` and that of ``coverage``."""
-    write(tmp_path, make_ticks(1, 9), [HeadProven(SYMBOL, DAY, 1), Verified(SYMBOL, DAY, 9, CONFIRMED)])
-    (now,) = day_of(tmp_path).coverage()
-    before = replace(now, stored_ticks=8, missing_ticks=1, holes="5-5", state="missing", reason="hole")
-    gap = GapRow(DAY, SYMBOL, now.first_ts_ms or 0, now.last_ts_ms or 0, 1.0, CONFIRMED, "not shown by OpenD",
-                 '{"extents": "5-5"}', 1, "open")  # fmt: skip
-    moments = iter([[before], [now]])
-    monkeypatch.setattr(Day, "coverage", lambda _: next(moments))
-    monkeypatch.setattr(Day, "gaps", lambda _: [gap])
+    """The recorder closes a gap between the reading of ``coverage`` and that of ``gaps``."""
+    missing = GapFound(SYMBOL, DAY, 5, 5, CONFIRMED, "not shown by OpenD")
+    facts = [HeadProven(SYMBOL, DAY, 1), Verified(SYMBOL, DAY, 9, CONFIRMED), missing]
+    write(tmp_path, [*make_ticks(1, 4), *make_ticks(6, 9)], facts)
+    read = reader._rows
+
+    def meanwhile(conn: sqlite3.Connection, kind: type, *rest: object) -> object:
+        if kind is GapRow:
+            write(tmp_path, make_ticks(5, 5))
+        return read(conn, kind, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(reader, "_rows", meanwhile)
     found = certify(tmp_path)
-    assert (found.problems, found.symbols[0].state, found.symbols[0].reason) == ((), "proven", None)
-    assert found.grade != "F"
-    monkeypatch.setattr(Day, "coverage", lambda _: [now])
-    steady = certify(tmp_path)
-    assert len(steady.problems) == 1, "the same numbers at one moment contradict each other"
+    assert (found.problems, found.symbols[0].state, found.symbols[0].missing_ticks) == ((), "missing", 1)
+    assert certify(tmp_path).symbols[0].state == "proven"
+
+
+def states_everywhere(root: Path) -> dict[str, dict[str, tuple[str, int]]]:
+    """State and missing ticks of each symbol, by who says it."""
+    found = day_of(root)
+    said = {
+        "coverage": {row.symbol: (row.state, row.missing_ticks) for row in found.coverage()},
+        "day": {one.symbol: (one.state, one.missing_ticks) for one in certify(root).symbols},
+        "recount": {one.symbol: (one.state, one.missing_ticks) for one in certify(root, rows=True).symbols},
+    }
+    lines = [line for line in gap_lines(found) if line.state == "open"]
+    lost = {line.symbol for line in lines if not line.reason.startswith("not subscribed")}
+    said["gaps"] = {
+        symbol: (
+            "missing" if symbol in lost else "not missing",
+            sum(line.missing_ticks or 0 for line in lines if line.symbol == symbol),
+        )
+        for symbol in said["day"]
+    }
+    return said
+
+
+_COUNTERS = st.integers(1, 12)
+_FACT = st.one_of(
+    st.builds(HeadProven, st.just(SYMBOL), st.just(DAY), _COUNTERS),
+    st.builds(Verified, st.just(SYMBOL), st.just(DAY), _COUNTERS | st.just(NO_TICK), st.integers(1, 4)),
+    st.builds(Unproven, st.just(SYMBOL), st.just(DAY), st.just("odd")),
+    st.builds(
+        lambda first, more: GapFound(SYMBOL, DAY, first, first + more, 7, "gone"), _COUNTERS, st.integers(0, 3)
+    ),
+    st.builds(lambda last: GapFound(SYMBOL, DAY, None, last, 7, "late"), _COUNTERS),
+    st.builds(
+        lambda since, more, over: NotSubscribed(SYMBOL, DAY, since, since + more, over, "No right"),
+        st.integers(1, 3), st.integers(0, 2), st.booleans(),
+    ),
+    st.builds(lambda at_ms: Subscribed(DAY, (SYMBOL,), at_ms), st.integers(1, 4)),
+)  # fmt: skip
+_TICK = st.builds(
+    lambda counter, moved, sequenced: make_tick(counter)._replace(
+        ts_ms=make_tick(counter).ts_ms + moved, seq=make_tick(counter).seq if sequenced else None
+    ),
+    _COUNTERS,
+    st.sampled_from([0, 0, 0, 1000]),
+    st.sampled_from([True, True, True, False]),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.lists(_TICK, max_size=6), st.lists(_FACT, max_size=3)), min_size=1, max_size=4))
+def test_all_who_speak_of_a_symbol_say_the_same(batches: list[tuple[list[Tick], list[Fact | DayFact]]]) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        write(root, make_ticks(1, 2, symbol="HK.00005"))
+        for ticks, facts in batches:
+            write(root, ticks, facts)
+        said = states_everywhere(root)
+        assert said["coverage"] == said["day"] == said["recount"]
+        for symbol, (state, missing) in said["day"].items():
+            assert said["gaps"][symbol] == ("missing" if state == "missing" else "not missing", missing)
+        found = certify(root)
+        assert found.problems == ()
+        assert found.missing_ticks == sum(missing for _, missing in said["day"].values())
+        still_open = any(line.state == "open" for line in gap_lines(day_of(root)))
+        assert found.fine is not still_open, "`day` and `gaps` end with the same code"
 
 
 def special_day(day: str, closing: str) -> list[Tick]:

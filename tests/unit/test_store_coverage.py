@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 
 from hk_tick_collector.core.clock import ManualClock
 from hk_tick_collector.core.errors import RowRefused, StoreBusy
-from hk_tick_collector.core.facts import GapFound, HeadProven, Unproven, Verified
+from hk_tick_collector.core.facts import NO_TICK, GapFound, HeadProven, Unproven, Verified
 from hk_tick_collector.core.tick import SEQ_COUNTER_MASK
 from hk_tick_collector.feed.mapping import number_equal_ticks
 from hk_tick_collector.store import gaps, neighbours, reader
 from hk_tick_collector.store import rows as row_store
 from hk_tick_collector.store.connect import SqliteOptions
 from hk_tick_collector.store.coverage import MAX_HOLES, TOO_MANY_HOLES, DayCoverage, Evidence, judge
+from hk_tick_collector.store.extents import count
 from hk_tick_collector.store.rows import COLLISION
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.unit.store_ticks import DAY, OPEN_MS, query, table_row, tick, ticks
@@ -29,7 +30,8 @@ from tests.unit.test_store_connect import LEGACY_ROW, make_legacy
 SYMBOL = "HK.00700"
 OTHER = "HK.00005"
 NOW_MS = OPEN_MS + 5000
-GOOD = Evidence(1, 100, head_counter=1, verified_counter=100)
+GOOD = Evidence([(1, 100)], head_counter=1, verified_counter=100)
+HOLED = GOOD._replace(ranges=[(1, 40), (50, 100)])
 
 
 @pytest.fixture
@@ -76,14 +78,9 @@ def check_against_ticks(db: Path) -> None:
         first, last = (min(counters), max(counters)) if counters else (None, None)
         assert (row.first_counter, row.last_counter) == (first, last)
         assert row.holes == (extents_of(counters) if counters else None)
-        hole_ticks = last - first + 1 - len(counters) if counters else 0
-        assert row.missing_ticks == (0 if row.distrust else hole_ticks)
         assert row.head_proven == int(first is not None and row.head_counter == first)
-        evidence = Evidence(
-            first, last, hole_ticks, len(sequenced) - len(counters), row.unsequenced_ticks, 0, row.head_counter,
-            row.verified_counter, row.distrust,
-        )  # fmt: skip
-        assert (row.state, row.reason) == judge(evidence)
+        verdict = reader.verdict_of(row, reader.gaps(db, symbol, gaps.OPEN))
+        assert (row.state, row.reason, row.missing_ticks) == verdict[:3]
 
 
 @pytest.mark.parametrize(
@@ -91,28 +88,40 @@ def check_against_ticks(db: Path) -> None:
     [
         (GOOD, "proven", None),
         (GOOD._replace(verified_counter=90), "proven", None),
-        (GOOD._replace(first_counter=0, head_counter=0), "proven", None),
+        (GOOD._replace(ranges=[(0, 100)], head_counter=0), "proven", None),
         (GOOD._replace(open_gaps=1), "missing", "gaps"),
-        (GOOD._replace(open_gaps=1, distrust="odd", hole_ticks=9), "missing", "gaps"),
+        (HOLED._replace(open_gaps=1, distrust="odd"), "missing", "gaps"),
         (GOOD._replace(distrust="odd"), "unproven", "odd"),
-        (GOOD._replace(distrust="odd", hole_ticks=9), "unproven", "odd"),
-        (GOOD._replace(hole_ticks=9), "missing", "9 ticks between"),
-        (GOOD._replace(hole_ticks=9, unsequenced_ticks=1), "missing", "9 ticks between"),
+        (HOLED._replace(distrust="odd"), "unproven", "odd"),
+        (HOLED, "missing", "9 ticks between"),
+        (HOLED._replace(unsequenced_ticks=1), "missing", "8 ticks between"),
+        (HOLED._replace(unsequenced_ticks=9), "unproven", "9 ticks without a counter of their own, 9 counters absent"),
+        (HOLED._replace(surplus_ticks=9), "unproven", "9 ticks without a counter of their own, 9 counters absent"),
         (GOOD._replace(unsequenced_ticks=2), "unproven", "2 ticks without a sequence"),
         (GOOD._replace(surplus_ticks=3), "unproven", "do not count"),
         (GOOD._replace(surplus_ticks=-3), "unproven", "do not count"),
-        (Evidence(), "unproven", "no tick stored"),
+        (Evidence(), "unproven", "no tick stored, and OpenD did not say that it has none"),
+        (Evidence(verified_counter=NO_TICK), "proven", None),
+        (Evidence(verified_counter=7), "missing", "OpenD had 1 ticks or more that are not stored"),
+        (Evidence(verified_counter=7, head_counter=1), "missing", "OpenD had 7 ticks or more that are not stored"),
+        (Evidence(verified_counter=NO_TICK, not_subscribed="refused"), "unproven", "refused"),
+        (Evidence(not_subscribed="refused"), "unproven", "refused"),
+        (GOOD._replace(not_subscribed="refused", distrust="odd"), "unproven", "refused"),
+        (HOLED._replace(not_subscribed="refused"), "missing", "9 ticks between"),
         (GOOD._replace(verified_counter=None), "unproven", "not yet confirmed"),
-        (GOOD._replace(verified_counter=101), "unproven", "up to counter 101, stored are those up to 100"),
+        (GOOD._replace(verified_counter=NO_TICK), "unproven", "not yet confirmed"),
+        (GOOD._replace(verified_counter=101), "missing", "up to counter 101, stored are those up to 100"),
         (GOOD._replace(head_counter=None), "unproven", "first ticks are not proven"),
         (GOOD._replace(head_counter=2), "unproven", "first ticks are not proven"),
-        (GOOD._replace(first_counter=5), "unproven", "began with counter 1, stored are those from 5"),
+        (GOOD._replace(ranges=[(5, 100)]), "missing", "began with counter 1, stored are those from 5"),
     ],
 )
 def test_state(evidence, state, reason):
-    found_state, found_reason = judge(evidence)
-    assert found_state == state
-    assert (found_reason is None) if reason is None else (reason in (found_reason or ""))
+    verdict = judge(evidence)
+    assert verdict.state == state
+    assert (verdict.reason is None) if reason is None else (reason in (verdict.reason or ""))
+    assert (verdict.missing_ticks > 0) <= (state == "missing")
+    assert count(verdict.unlisted) >= verdict.unlisted_ticks
 
 
 def test_a_day_from_its_first_tick_to_the_proof(writer, db):
@@ -149,11 +158,11 @@ def test_a_later_proof_of_the_beginning_does_not_undo_the_first(writer, db):
     assert (row_of(db).state, row_of(db).head_proven) == ("unproven", 0)
 
 
-def test_ticks_that_opend_showed_and_are_not_stored_keep_the_day_unproven(writer, db):
-    writer.write(ticks(5), proofs(9))
-    assert row_of(db).state == "unproven"
-    writer.write(ticks(3, first=6))
-    assert row_of(db).state == "unproven"
+def test_ticks_that_opend_showed_and_are_not_stored_are_missing(writer, db):
+    assert writer.write(ticks(5), proofs(9)).missing_ticks == 4
+    assert row_of(db).state == "missing"
+    assert writer.write(ticks(3, first=6)).missing_ticks == 1
+    assert row_of(db).state == "missing"
     writer.write(ticks(1, first=9))
     assert row_of(db).state == "proven"
 
