@@ -121,8 +121,18 @@ class StoredTrack:
     @property
     def counters_count(self) -> bool:
         """False when one of the reasons is more than a doubt."""
-        return all(reason in DOUBTS for reason in self.reasons)
+        return counters_count(self.distrust)
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        return tuple(reason for reason in self.distrust.split("; ") if reason)
+        return reasons_of(self.distrust)
+
+
+def reasons_of(distrust: str | None) -> tuple[str, ...]:
+    """The reasons in a text that the store made of them."""
+    return tuple(reason for reason in (distrust or "").split("; ") if reason)
+
+
+def counters_count(distrust: str | None) -> bool:
+    """Do the counters mean anything in spite of these reasons? False when one of them is more than a doubt."""
+    return all(reason in DOUBTS for reason in reasons_of(distrust))

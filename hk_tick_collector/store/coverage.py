@@ -33,6 +33,7 @@ from hk_tick_collector.core.facts import (
     Subscribed,
     Unproven,
     Verified,
+    counters_count,
 )
 from hk_tick_collector.core.ranges import CounterRanges
 from hk_tick_collector.core.tick import SEQ_COUNTER_MASK, Tick
@@ -95,10 +96,11 @@ def judge(evidence: Evidence) -> Verdict:
     but a row without a counter of its own may be any of them.
     """
     in_gaps = _joined(evidence.in_gaps)
-    absent = in_gaps if evidence.distrust else subtract(_known(evidence, in_gaps), evidence.ranges)
+    follows = counters_count(evidence.distrust)
+    absent = subtract(_known(evidence, in_gaps), evidence.ranges) if follows else in_gaps
     uncounted_ticks = evidence.unsequenced_ticks + max(0, evidence.surplus_ticks)
     in_gaps_ticks = count(in_gaps)
-    missing_ticks = max(in_gaps_ticks, count(absent) - (0 if evidence.distrust else uncounted_ticks))
+    missing_ticks = max(in_gaps_ticks, count(absent) - (uncounted_ticks if follows else 0))
     if evidence.open_gaps or missing_ticks:
         state = MISSING
         reason: str | None = _loss(evidence, absent, missing_ticks)
@@ -106,7 +108,7 @@ def judge(evidence: Evidence) -> Verdict:
         missing_ticks = 0
         reason = evidence.not_subscribed or evidence.distrust or _doubt(evidence, count(absent), uncounted_ticks)
         state = UNPROVEN if reason else PROVEN
-    unknown = evidence.distrust or evidence.not_subscribed or evidence.at_most is not None
+    unknown = not follows or evidence.not_subscribed or evidence.at_most is not None
     counts = not (unknown or uncounted_ticks or evidence.surplus_ticks)
     no_trade = state == PROVEN and not evidence.ranges
     return Verdict(

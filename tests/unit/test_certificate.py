@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 from hk_tick_collector.core.facts import (
     NO_TICK,
+    UNREAD_TICK,
     DayFact,
     Fact,
     GapFound,
@@ -313,7 +314,7 @@ _COUNTERS = st.integers(1, 12)
 _FACT = st.one_of(
     st.builds(HeadProven, st.just(SYMBOL), st.just(DAY), _COUNTERS),
     st.builds(Verified, st.just(SYMBOL), st.just(DAY), _COUNTERS | st.just(NO_TICK), st.integers(1, 4)),
-    st.builds(Unproven, st.just(SYMBOL), st.just(DAY), st.just("odd")),
+    st.builds(Unproven, st.just(SYMBOL), st.just(DAY), st.sampled_from(["odd", UNREAD_TICK])),
     st.builds(
         lambda first, more: GapFound(SYMBOL, DAY, first, first + more, 7, "gone"), _COUNTERS, st.integers(0, 3)
     ),
