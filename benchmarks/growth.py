@@ -99,7 +99,7 @@ class Filling:
             begun_sec = time.perf_counter()
             self._writer.write(batch)
             self._commits_ms.append((time.perf_counter() - begun_sec) * 1000)
-            self._wal_bytes = max(self._wal_bytes, self._writer.wal_bytes())
+            self._wal_bytes = max(self._wal_bytes, self._writer.wal_bytes)
         self._cpu_sec += time.process_time() - begun_cpu_sec
 
     def look(self) -> Place:

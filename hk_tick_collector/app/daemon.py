@@ -334,7 +334,7 @@ class Daemon:
             in_hand_rows=self._worker.in_hand_rows,
             spill_rows=self._spill.rows,
             open_holes=len(self._continuity.holes()),
-            wal_bytes=self._worker.wal_bytes(),
+            wal_bytes=self._worker.wal_bytes,
             worker_dead=ended and not self._stop_asked.is_set(),
         )
 

@@ -16,7 +16,9 @@ from hk_tick_collector.cli import recorder as system
 from hk_tick_collector.cli.checkup import Checkup, Outcome, fail, ok, skipped, warn
 from hk_tick_collector.cli.common import CLOSED_ADVICE, App, closed_to_us
 from hk_tick_collector.store import layout
+from hk_tick_collector.store.companions import locked_out
 
+FEW_DAYS = 10
 FEW_DAYS_LEFT = 10.0
 MIN_FREE_BYTES = 500_000_000  # less than a day of 900 symbols
 MAX_SDK_LOG_BYTES = 500_000_000
@@ -79,6 +81,11 @@ def _configuration(app: App) -> Outcome:
 
 
 def _data_directory(app: App, service: system.Service | None) -> Outcome:
+    outcome = _writable(app, service)
+    return (_left_companion(data_root(app)) if outcome.result == "ok" else None) or outcome
+
+
+def _writable(app: App, service: system.Service | None) -> Outcome:
     root = data_root(app)
     app.work_as_owner(root)
     user = service.user if service is not None and service.installed else ""
@@ -99,6 +106,16 @@ def _data_directory(app: App, service: system.Service | None) -> Outcome:
         )
     holder = system.lock_holder(root)
     return ok(f"{root} is writable" + (f"; recorder pid {holder.pid} uses it" if holder is not None else ""))
+
+
+def _left_companion(root: Path) -> Outcome | None:
+    """What a reader of another user left beside a day file locks out the recorder, to whom the file belongs."""
+    for db in layout.recent_day_files(root, FEW_DAYS):
+        found = locked_out(db, db.stat().st_uid)
+        if found is not None:
+            what, _, advice = found.partition("; ")
+            return fail(what, advice)
+    return None
 
 
 def _other_user(name: str) -> pwd.struct_passwd | None:

@@ -181,9 +181,10 @@ class PersistWorker:
     def writer_alive(self) -> bool:
         return self._writer.alive
 
+    @property
     def wal_bytes(self) -> int:
-        """Size of the open write-ahead logs; two ``stat`` calls."""
-        return self._writer.wal_bytes()
+        """Size of the open write-ahead logs, as the writer last measured it."""
+        return self._writer.wal_bytes
 
     async def close(self) -> None:
         """Write what waits for the quarantine, checkpoint and close the day files. Raises ``StoreError``."""

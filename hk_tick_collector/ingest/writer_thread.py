@@ -40,9 +40,10 @@ class WriterThread:
     def alive(self) -> bool:
         return self._thread.is_alive()
 
+    @property
     def wal_bytes(self) -> int:
-        """Size of the open write-ahead logs."""
-        return self._writer.wal_bytes()
+        """Size of the open write-ahead logs, as the thread last measured it."""
+        return self._writer.wal_bytes
 
     async def call(self, job: Callable[[DayFileWriter], T]) -> T:
         """Run ``job(writer)`` on the thread. Raises ``StoreError`` alone, whatever the job met; ``StoreUnavailable``

@@ -29,6 +29,7 @@ from hk_tick_collector.core.errors import (
 )
 from hk_tick_collector.core.logline import event
 from hk_tick_collector.core.tick import MARKET_HK, PROVIDER_FUTU, Tick
+from hk_tick_collector.store.companions import locked_out
 from hk_tick_collector.store.layout import FILE_MODE, make_dir, move_companions, set_aside_path, sync_dir
 
 APPLICATION_ID = int.from_bytes(b"HKTK", "big")
@@ -349,7 +350,7 @@ _CURES = {StoreBusy: "find the other writer with lsof or fuser", StoreUnavailabl
 def translate(exc: BaseException, path: Path) -> StoreError:
     """SQLite's error, or one of the sqlite3 module on a value it cannot bind, as one of ours with the path in it."""
     kind = _kind_of(exc)
-    cure = _CURES.get(kind)
+    cure = (locked_out(path) if kind is StoreUnavailable else None) or _CURES.get(kind)
     return kind(f"{path}: {exc}" + (f"; {cure}" if cure else ""))
 
 

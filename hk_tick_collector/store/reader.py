@@ -3,9 +3,10 @@
 A connection is opened with ``mode=ro`` and keeps no read transaction between two chunks, so the writer's checkpoints
 can always finish. A reader of a live file sees what was committed when its statement began.
 
-A closed day file in a directory we may not write to cannot be opened that way: it is marked as WAL, and SQLite wants to
-make its shared-memory file. When no WAL with content lies beside it, nothing is missing from the file itself, and it is
-opened as ``immutable`` instead; that is right only while nobody writes to it, which the absent WAL shows.
+A closed day file is marked as WAL, and SQLite would make a WAL and shared memory to read it, which stay: of another
+owner than the recorder's, they lock it out. Nothing is missing from such a file itself, so it is opened as
+``immutable``, which makes nothing; that is right only while nobody writes to it. Whoever begins to while it is read is
+noticed at the end: then ``close`` raises StoreBusy, and what was read does not count.
 
 Files of an earlier recorder (the first 14 columns only) are read too; the columns they lack are None.
 """
@@ -26,7 +27,8 @@ from hk_tick_collector.core.facts import PUSH_PULL_DISAGREE, StoredTrack
 from hk_tick_collector.core.logline import event
 from hk_tick_collector.core.ranges import CounterRanges
 from hk_tick_collector.core.tick import Tick, seq_counter
-from hk_tick_collector.store.connect import APPLICATION_ID, table_columns, translate
+from hk_tick_collector.store.companions import Mark, is_closed, would_leave_shm
+from hk_tick_collector.store.connect import APPLICATION_ID, table_columns, translate, unavailable
 from hk_tick_collector.store.coverage import (
     MISSING,
     PROVEN,
@@ -142,8 +144,18 @@ def open_read_only(path: Path, *, damaged: bool = False) -> sqlite3.Connection:
 def open_read_only_uri(path: Path, *, damaged: bool = False) -> tuple[sqlite3.Connection, str]:
     """As ``open_read_only``, with the URI by which another SQLite client can open the file in the same way."""
     uri = path.absolute().as_uri()
-    if path.exists() and not path.is_file():  # opening a pipe would wait for ever
-        raise StoreCorrupt(f"{path} is no file; a day file is wanted there: move it away")
+    try:
+        if path.exists() and not path.is_file():  # opening a pipe would wait for ever
+            raise StoreCorrupt(f"{path} is no file; a day file is wanted there: move it away")
+    except OSError as exc:
+        raise unavailable(path, exc) from exc
+    if is_closed(path):
+        return _open_closed(uri, path, damaged)
+    if would_leave_shm(path):
+        raise StoreUnavailable(
+            f"{path} has a WAL and no -shm: to read it would leave one that its owner cannot write; let its owner open "
+            f"it once (start the recorder, or run this as its user)"
+        )
     try:
         return _open_uri(f"{uri}?mode=ro", path, damaged)
     except sqlite3.OperationalError as exc:
@@ -151,14 +163,38 @@ def open_read_only_uri(path: Path, *, damaged: bool = False) -> tuple[sqlite3.Co
             raise translate(exc, path) from exc
     except sqlite3.Error as exc:
         raise translate(exc, path) from exc
+    return _open_closed(uri, path, damaged)
+
+
+class _ClosedFile(sqlite3.Connection):
+    """What was read counts only if nobody wrote to the file meanwhile: SQLite was told that nobody would."""
+
+    path: Path | None = None
+    mark: Mark | None = None
+
+    def close(self) -> None:
+        """StoreBusy when the file has changed."""
+        super().close()
+        if self.path is not None and Mark.of(self.path) != self.mark:
+            raise StoreBusy(f"{self.path} was written to while it was read; ask again")
+
+
+def _open_closed(uri: str, path: Path, damaged: bool) -> tuple[sqlite3.Connection, str]:
+    """Open a file that nobody writes to, without leaving anything beside it."""
+    mark = Mark.of(path)
     try:
-        return _open_uri(f"{uri}?mode=ro&immutable=1", path, damaged)
+        conn, uri = _open_uri(f"{uri}?mode=ro&immutable=1", path, damaged, _ClosedFile)
     except sqlite3.Error as exc:
         raise translate(exc, path) from exc
+    assert isinstance(conn, _ClosedFile)
+    conn.path, conn.mark = path, mark
+    return conn, uri
 
 
-def _open_uri(uri: str, path: Path, damaged: bool) -> tuple[sqlite3.Connection, str]:
-    conn = sqlite3.connect(uri, uri=True, timeout=READ_TIMEOUT_SEC, isolation_level=None)
+def _open_uri(
+    uri: str, path: Path, damaged: bool, kind: type[sqlite3.Connection] = sqlite3.Connection
+) -> tuple[sqlite3.Connection, str]:
+    conn = sqlite3.connect(uri, uri=True, timeout=READ_TIMEOUT_SEC, isolation_level=None, factory=kind)
     try:
         if damaged:
             conn.execute("PRAGMA writable_schema = ON")  # SQLite's switch for files shorter than their header says

@@ -40,6 +40,7 @@ from hk_tick_collector.core.errors import RowRefused, StoreBusy, StoreError, Sto
 from hk_tick_collector.core.facts import DayFact, Fact, GapFound, NotSubscribed, Unproven
 from hk_tick_collector.core.logline import event
 from hk_tick_collector.core.tick import Tick
+from hk_tick_collector.store.companions import WalLook
 from hk_tick_collector.store.connect import (
     SqliteOptions,
     as_store_error,
@@ -54,6 +55,7 @@ from hk_tick_collector.store.rows import StoredRows, store_rows
 
 MAX_OPEN_DAYS = 2
 FAULT_PROBE_ROWS = 20  # tried one by one before a fault of our own is laid at the door of single rows
+WAL_LOOK_SEC = 1.0
 BUSY_SLICE_MS = 100  # how long one call into SQLite waits for a lock; between two of them interrupt() is heard
 
 _log = logging.getLogger(__name__)
@@ -98,6 +100,9 @@ class DayFileWriter:
         self._open: dict[str, _OpenDay] = {}  # least recently written first
         self._coverage: dict[str, DayCoverage] = {}  # of open days; absent: load it from the file
         self._data_versions: dict[str, int] = {}  # SQLite's mark of what other connections committed
+        self._wal_looks: dict[str, WalLook] = {}  # of open days
+        self._next_look_sec = 0.0
+        self.wal_bytes = 0  # of the open days, as last measured
         self._interrupted = threading.Event()
         self.failed_day: str | None = None  # the trading day of the last write that raised
 
@@ -167,9 +172,7 @@ class DayFileWriter:
 
     def close_day(self, day: str) -> None:
         """Checkpoint and close one day's file; its WAL is gone unless somebody else reads it. Harmless when closed."""
-        self._coverage.pop(day, None)
-        self._data_versions.pop(day, None)
-        opened = self._open.pop(day, None)
+        opened = self._forget(day)
         if opened is None:
             return
         try:
@@ -231,13 +234,33 @@ class DayFileWriter:
             with contextlib.suppress(sqlite3.ProgrammingError):  # closed in the meantime
                 opened.conn.interrupt()
 
-    def wal_bytes(self) -> int:
-        """Size of the write-ahead logs of the open days."""
-        total = 0
-        for opened in list(self._open.values()):
-            with contextlib.suppress(OSError):
-                total += Path(f"{opened.path}-wal").stat().st_size
-        return total
+    def _look_at_wal(self, day: str, path: Path) -> None:
+        """After a commit, at most once a second: measure the WAL, and notice one that another program took away.
+
+        Rows go on into the file without a name then, where no reader finds them, and readers fail: so they are moved
+        into the database, and the next write begins on new files.
+        """
+        now_sec = time.monotonic()
+        look = self._wal_looks.get(day)
+        if look is not None and now_sec < self._next_look_sec:
+            return
+        self._next_look_sec = now_sec + WAL_LOOK_SEC
+        try:
+            if look is None:
+                look = self._wal_looks[day] = WalLook(path)
+            elif not look.still_there() and _identity(path) == self._open[day].identity:
+                self._leave_lost_wal(day, path)
+        except (OSError, sqlite3.Error) as exc:  # of a batch that is committed; the next write tells of a sick disk
+            _log.warning(event("day_file_wal_unseen", trading_day=day, path=path, error=exc))
+        self.wal_bytes = sum(one.wal_bytes for one in self._wal_looks.values())
+
+    def _leave_lost_wal(self, day: str, path: Path) -> None:
+        busy, wal_pages, moved_pages = self._open[day].conn.execute("PRAGMA wal_checkpoint(FULL)").fetchone()
+        if busy or wal_pages != moved_pages:
+            return  # a reader of before holds it up; looked at again in a second
+        self._drop(day)
+        todo = "leave -wal and -shm of an open file alone; its rows are in the day file now"
+        _log.error(event("day_file_wal_removed", trading_day=day, path=path, todo=todo))
 
     @property
     def open_days(self) -> tuple[str, ...]:
@@ -287,6 +310,7 @@ class DayFileWriter:
         self._coverage[day] = coverage  # only now is it what the file says
         self._data_versions[day] = data_version
         self.failed_day = None
+        self._look_at_wal(day, path)
         _say_collisions(day, stored)
         ignored_rows = len(rows) - stored.inserted_rows
         unsequenced_rows = stored.ignored_unsequenced_rows
@@ -362,10 +386,17 @@ class DayFileWriter:
             return True
         return False
 
+    def _forget(self, day: str) -> _OpenDay | None:
+        """Everything that is known of an open file; the caller closes it."""
+        self._coverage.pop(day, None)
+        self._data_versions.pop(day, None)
+        self._wal_looks.pop(day, None)
+        self.wal_bytes = sum(look.wal_bytes for look in self._wal_looks.values())
+        return self._open.pop(day, None)
+
     def _drop(self, day: str) -> None:
         """Forget a connection that may be broken; whatever it still complains about changes nothing."""
-        self._coverage.pop(day, None)
-        opened = self._open.pop(day, None)
+        opened = self._forget(day)
         if opened is None:
             return
         with contextlib.suppress(sqlite3.Error):

@@ -277,6 +277,19 @@ def test_the_data_directory_must_be_writable_for_the_services_user(tmp_path: Pat
     assert list(data_root.iterdir()) == []
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs files of two users")
+def test_what_a_reader_left_beside_a_day_file_is_found(tmp_path: Path) -> None:
+    data_root = tmp_path / "HK"
+    record_day(data_root, count=10)
+    (db,) = data_root.glob("????????.db")
+    os.chown(db, 65534, 65534)
+    left = db.with_name(f"{db.name}-shm")
+    left.touch(mode=0o640)
+    _, checks = run(tmp_path, "--offline", "--data-root", data_root, FUTU_SYMBOLS=SYMBOLS, code=1)
+    assert f"{left} belongs to root (uid 0)" in checks["data_directory"]["found"]
+    assert "remove it" in checks["data_directory"]["advice"]
+
+
 def test_an_absent_data_directory(tmp_path: Path) -> None:
     absent = tmp_path / "a" / "b"
     _, checks = run(tmp_path, "--offline", DATA_ROOT=absent, FUTU_SYMBOLS=SYMBOLS, code=1)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sqlite3
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from hk_tick_collector.core.errors import StoreCorrupt, StoreUnavailable
+from hk_tick_collector.core.errors import StoreBusy, StoreCorrupt, StoreUnavailable
+from hk_tick_collector.days.scan import scan_day_file, scan_symbols
 from hk_tick_collector.store import reader
 from hk_tick_collector.store.connect import SqliteOptions
 from hk_tick_collector.store.reader import count_by_symbol, freshness, iter_ticks, open_read_only, tracks
@@ -194,7 +197,7 @@ def test_count_by_symbol(root):
 @pytest.mark.parametrize("name", ["absent.db", "directory.db"])
 def test_no_file(root, name):
     (root / "directory.db").mkdir()
-    with pytest.raises(StoreUnavailable, match=name):
+    with pytest.raises((StoreUnavailable, StoreCorrupt), match=name):
         freshness(root / name, OPEN_MS)
     assert not (root / "absent.db").exists()
 
@@ -265,3 +268,79 @@ def test_reading_takes_no_lock_that_stops_the_writer(root):
     assert writer.write(ticks(100, first=200)).inserted_rows == 100
     assert time.monotonic() - began < 2
     writer.close()
+
+
+def every_reader(db: Path) -> list[Callable[[], object]]:
+    return [
+        lambda: open_read_only(db).close(),
+        lambda: freshness(db, OPEN_MS),
+        lambda: freshness(db, OPEN_MS, exact=True),
+        lambda: count_by_symbol(db),
+        lambda: list(iter_ticks(db)),
+        lambda: reader.coverage(db),
+        lambda: reader.gaps(db),
+        lambda: reader.day_state(db),
+        lambda: tracks(db.parent, ["HK.00700"], 1),
+        lambda: list(scan_day_file(db, stripe_rows=10)),
+        lambda: scan_symbols(db, ["HK.00700"]),
+    ]
+
+
+def test_no_reader_leaves_anything_beside_a_closed_file(root):
+    db = root / f"{DAY}.db"
+    stored(root, ticks(100))
+    for read in every_reader(db):
+        read()
+    root.chmod(0o777)
+    for left in ([], ["-wal"], ["-shm"]):  # and what others have left stays as it is
+        for suffix in left:
+            db.with_name(db.name + suffix).touch()
+        names = sorted(path.name for path in root.iterdir())
+        with without_root():  # a member of the group, who may write to the directory and not to the file
+            db_readers = every_reader(db)
+            for read in db_readers:
+                read()
+        assert sorted(path.name for path in root.iterdir()) == names
+        for suffix in left:
+            db.with_name(db.name + suffix).unlink()
+
+
+@pytest.mark.parametrize("mode", ["WAL", "DELETE"])
+def test_what_a_writer_commits_meanwhile_is_seen_and_never_mistaken(root, mode):
+    """A live file is never taken for a closed one, whatever its journal."""
+    db = root / f"{DAY}.db"
+    writer = DayFileWriter(root, SqliteOptions(journal_mode=mode))
+    writer.write(ticks(5))
+    for first in range(6, 50, 5):
+        with contextlib.closing(open_read_only(db)) as conn:
+            writer.write(ticks(5, first=first))
+            assert conn.execute("SELECT COUNT(*) FROM ticks").fetchone() == (first + 4,)
+    writer.close()
+
+
+def test_a_closed_file_that_is_written_to_while_it_is_read_is_said(root):
+    db = root / f"{DAY}.db"
+    stored(root, ticks(5))
+    conn = open_read_only(db)
+    assert conn.execute("SELECT COUNT(*) FROM ticks").fetchone() == (5,)
+    stored(root, ticks(9))
+    with pytest.raises(StoreBusy, match="written to while it was read"):
+        conn.close()
+    with contextlib.closing(open_read_only(db)) as again:
+        assert again.execute("SELECT COUNT(*) FROM ticks").fetchone() == (9,)
+
+
+def test_a_wal_without_shared_memory_is_left_to_its_owner(root):
+    """To read it would make a -shm that belongs to the reader: the recorder could not write any more."""
+    db = root / f"{DAY}.db"
+    writer = stored(root, ticks(5), close=False)
+    copy = root / "copy"
+    copy.mkdir()
+    for suffix in ("", "-wal"):
+        shutil.copy(f"{db}{suffix}", copy / f"{db.name}{suffix}")
+    writer.close()
+    copy.chmod(0o777)
+    with without_root(), pytest.raises(StoreUnavailable, match="its owner"):
+        open_read_only(copy / db.name)
+    with contextlib.closing(open_read_only(copy / db.name)) as conn:
+        assert conn.execute("SELECT COUNT(*) FROM ticks").fetchone() == (5,)

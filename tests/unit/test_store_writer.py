@@ -20,9 +20,10 @@ from hypothesis import strategies as st
 
 from hk_tick_collector.core.clock import ManualClock
 from hk_tick_collector.core.errors import RowRefused, StoreBusy, StoreCorrupt, StoreError, StoreUnavailable
+from hk_tick_collector.store.companions import WalLook
 from hk_tick_collector.store.connect import SqliteOptions
 from hk_tick_collector.store.writer import DayFileWriter, WriteResult
-from tests.unit.store_ticks import DAY, OPEN_MS, query, table_row, tick, ticks
+from tests.unit.store_ticks import DAY, OPEN_MS, query, table_row, tick, ticks, without_root
 
 NEXT_DAY = "20261123"
 COUNT = "SELECT COUNT(*) FROM ticks"
@@ -160,14 +161,14 @@ def test_at_most_two_days_stay_open_and_the_others_lose_their_wal(writer, tmp_pa
 
 def test_close_day_and_close_leave_one_file_each(writer, tmp_path):
     writer.write([*ticks(10), *ticks(10, day=NEXT_DAY)])
-    assert writer.wal_bytes() > 0
+    assert writer.wal_bytes > 0
     writer.close_day(DAY)
     assert writer.open_days == (NEXT_DAY,)
     assert not (tmp_path / f"{DAY}.db-wal").exists()
     writer.close_day(DAY)
     writer.close()
     assert sorted(p.name for p in tmp_path.iterdir()) == [f"{DAY}.db", f"{NEXT_DAY}.db"]
-    assert writer.wal_bytes() == 0
+    assert writer.wal_bytes == 0
     assert writer.write([tick(99)]).inserted_rows == 1
 
 
@@ -517,3 +518,71 @@ def test_a_file_removed_while_a_batch_waits_for_its_lock_does_not_take_the_batch
 def lock_is_waited_for() -> bool:
     """The writing thread is inside ``_waiting``."""
     return any("_waiting" in str(traceback.extract_stack(frame)) for frame in sys._current_frames().values())
+
+
+def test_a_companion_that_a_reader_left_is_named_with_its_owner():
+    """The recorder cannot write a -shm of another user: it says which file, whose, and what to do."""
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        root.chmod(0o777)
+        with without_root():
+            writer = DayFileWriter(root)
+            writer.write(ticks(3))
+            writer.close()
+        if os.geteuid() != 0:
+            pytest.skip("needs files of two users")
+        for suffix in ("-wal", "-shm"):
+            root.joinpath(f"{DAY}.db{suffix}").touch(mode=0o640)
+            root.joinpath(f"{DAY}.db{suffix}").chmod(0o644)
+        with without_root():
+            writer = DayFileWriter(root, SqliteOptions(busy_timeout_ms=50))
+            with pytest.raises(StoreUnavailable, match=r"20261120\.db-(wal|shm) belongs to root .uid 0.*remove it"):
+                writer.write(ticks(9))
+            for suffix in ("-wal", "-shm"):
+                root.joinpath(f"{DAY}.db{suffix}").unlink()
+            assert writer.write(ticks(9)).inserted_rows == 6
+            writer.close()
+
+
+@pytest.mark.parametrize("removed", [("-wal",), ("-shm",), ("-wal", "-shm")])
+def test_a_wal_removed_under_the_writer_is_noticed_and_readers_work_again(writer, db, caplog, monkeypatch, removed):
+    monkeypatch.setattr("hk_tick_collector.store.writer.WAL_LOOK_SEC", 0)
+    writer.write(ticks(50))
+    for suffix in removed:
+        db.with_name(db.name + suffix).unlink()
+    writer.write(ticks(50, first=51))  # into the file without a name
+    writer.write(ticks(50, first=101))
+    assert "day_file_wal_removed" in caplog.text
+    assert query(db, COUNT) == [(150,)]
+    writer.write(ticks(50, first=151))
+    assert query(db, COUNT) == [(200,)]
+    assert caplog.text.count("day_file_wal_removed") == 1
+    writer.close()
+    assert query(db, COUNT) == [(200,)]
+    assert query(db, "SELECT stored_ticks FROM coverage") == [(200,)]
+
+
+def test_a_wal_removed_under_the_writer_and_a_reader_loses_nothing(writer, db, monkeypatch):
+    """While a reader of before holds up the checkpoint, the writer keeps the file without a name."""
+    monkeypatch.setattr("hk_tick_collector.store.writer.WAL_LOOK_SEC", 0)
+    writer.write(ticks(50))
+    with contextlib.closing(sqlite3.connect(f"file:{db}?mode=ro", uri=True, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        assert reader.execute(COUNT).fetchone() == (50,)
+        db.with_name(f"{db.name}-wal").unlink()
+        for first in range(51, 200, 50):
+            writer.write(ticks(50, first=first))
+        reader.execute("COMMIT")
+    writer.write(ticks(50, first=201))
+    writer.write(ticks(50, first=251))
+    assert query(db, COUNT) == [(300,)]
+
+
+def test_the_wal_is_looked_at_no_more_than_once_a_second(writer, monkeypatch):
+    looks = []
+    real = WalLook._ids
+    monkeypatch.setattr(WalLook, "_ids", lambda look: looks.append(1) or real(look))
+    monkeypatch.setattr("hk_tick_collector.store.writer.WAL_LOOK_SEC", 1e9)
+    for first in range(1, 100, 5):
+        writer.write(ticks(5, first=first))
+    assert len(looks) == 1

@@ -1,0 +1,123 @@
+"""The files that SQLite keeps beside a database: WAL, shared memory, rollback journal. Whose are they, are they there?
+
+A connection that writes in WAL mode has both ``-wal`` and ``-shm``, from its first access to its end. A reader that
+opens such a file with ``mode=ro`` makes them when they are absent, with its own owner, and leaves them: the owner of
+the database may then find itself locked out by its reader. So readers of ours make none (``is_closed``), and what
+others have left is named (``locked_out``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+from pathlib import Path
+from typing import NamedTuple
+
+from hk_tick_collector.store.layout import COMPANION_SUFFIXES
+
+_HEADER_BYTES = 20
+_WRITE_VERSION = 18  # offset in a database's header: 2 for WAL mode
+_WAL_VERSION = 2
+
+_FileId = tuple[int, int]
+
+
+class Mark(NamedTuple):
+    """A closed database as it was: whoever wrote to it since has changed one of these."""
+
+    device: int
+    inode: int
+    size_bytes: int
+    changed_ns: int
+
+    @classmethod
+    def of(cls, path: Path) -> Mark | None:
+        """None when the file cannot be looked at."""
+        try:
+            status = path.stat()
+        except OSError:
+            return None
+        return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+def is_closed(path: Path) -> bool:
+    """Is the database in WAL mode, with nothing in a WAL, and open in no program that writes? One that opens it later
+    is not foreseen: compare ``Mark.of`` before and after.
+
+    Companions that another program made and left look like those of a writer at work: then the answer is False.
+    """
+    wal, shm, journal = (path.with_name(path.name + suffix) for suffix in COMPANION_SUFFIXES)
+    try:
+        if os.path.lexists(journal) or (os.path.lexists(wal) and os.path.lexists(shm)):
+            return False
+        if os.path.lexists(wal) and wal.stat().st_size:
+            return False
+        # Closing a database drops the POSIX locks that this process has on it. Without companions it has none.
+        with path.open("rb") as file:
+            header = file.read(_HEADER_BYTES)
+    except OSError:
+        return False
+    return len(header) == _HEADER_BYTES and header[_WRITE_VERSION] == _WAL_VERSION
+
+
+def would_leave_shm(path: Path) -> bool:
+    """Would reading make a shared memory file that the owner of the database cannot write? So it is when a WAL with
+    content has lost its own."""
+    wal, shm, _ = (path.with_name(path.name + suffix) for suffix in COMPANION_SUFFIXES)
+    try:
+        owner = path.stat().st_uid
+    except OSError:
+        return False
+    # As root, SQLite gives what it makes to the owner of the database.
+    return os.geteuid() not in (0, owner) and os.path.lexists(wal) and not os.path.lexists(shm)
+
+
+def locked_out(path: Path, uid: int | None = None) -> str | None:
+    """A sentence about a companion of ``path`` that ``uid`` (default: this process) cannot write; None without one."""
+    for suffix in COMPANION_SUFFIXES:
+        companion = path.with_name(path.name + suffix)
+        with contextlib.suppress(OSError):
+            status = companion.stat()
+            own = os.geteuid() if uid is None else uid
+            writable = os.access(companion, os.W_OK, effective_ids=True) if uid is None else uid in (0, status.st_uid)
+            if not writable:
+                return (
+                    f"{companion} belongs to {_user(status.st_uid)} and uid {own} cannot write it: a reader left it; "
+                    f"when nothing has the file open (fuser {companion}), remove it"
+                )
+    return None
+
+
+class WalLook:
+    """The WAL of one open database: its size, and whether it and the shared memory are still those at their path."""
+
+    def __init__(self, path: Path) -> None:
+        self._paths = [path.with_name(path.name + suffix) for suffix in COMPANION_SUFFIXES[:2]]
+        self._known = self._ids()
+
+    def _ids(self) -> list[_FileId | None]:
+        self.wal_bytes = 0
+        found: list[_FileId | None] = []
+        for path in self._paths:
+            try:
+                status = path.stat()
+            except FileNotFoundError:
+                found.append(None)
+                continue
+            found.append((status.st_dev, status.st_ino))
+            if path is self._paths[0]:
+                self.wal_bytes = status.st_size
+        return found
+
+    def still_there(self) -> bool:
+        """Look again. False when another program removed or exchanged one of them. OSError from a disk that does not
+        answer."""
+        return self._ids() == self._known
+
+
+def _user(uid: int) -> str:
+    try:
+        return f"{pwd.getpwuid(uid).pw_name} (uid {uid})"
+    except KeyError:
+        return f"uid {uid}"
