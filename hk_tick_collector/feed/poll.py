@@ -21,7 +21,9 @@ AUDIT_UNCONFIRMED_SYMBOLS = 60  # a round, the busiest ones; the others wait for
 # A third of what OpenD keeps: two answers may fail before a tick is out of its sight.
 FOLLOW_ROWS = 300
 FOLLOW_MIN_SEC = 1.0
-FOLLOW_MAX_SEC = 60.0
+# A quiet symbol may become busy at once: 15 s hold 60 ticks a second. With very many such symbols the work is bounded.
+FOLLOW_MAX_SEC = 15.0
+FOLLOW_PULLS_PER_SEC = 10
 FOLLOW_RETRY_SEC = 5.0
 
 
@@ -121,13 +123,14 @@ class Follower:
         for symbol in self._next.keys() - pushed_rows.keys():
             del self._next[symbol]
         due = [symbol for symbol, rows in pushed_rows.items() if self._is_due(symbol, rows)]
+        max_sec = max(FOLLOW_MAX_SEC, len(pushed_rows) / FOLLOW_PULLS_PER_SEC)
 
         async def one(symbol: str) -> None:
             self._next[symbol] = self._clock.monotonic() + FOLLOW_RETRY_SEC, pushed_rows[symbol]
             result = await self._puller.pull(connection, symbol, GET_TICKER_MAX_ROWS, PUSH_TYPE_POLL)
             _count(self._progress, result)
-            wait_sec = FOLLOW_ROWS / result.rows_per_sec if result.rows_per_sec else FOLLOW_MAX_SEC
-            wait_sec = min(max(FOLLOW_MIN_SEC, wait_sec), FOLLOW_MAX_SEC)
+            wait_sec = FOLLOW_ROWS / result.rows_per_sec if result.rows_per_sec else max_sec
+            wait_sec = min(max(FOLLOW_MIN_SEC, wait_sec), max_sec)
             self._next[symbol] = self._clock.monotonic() + wait_sec, pushed_rows[symbol]
 
         await self._puller.pull_all(connection, due, one, "follow")

@@ -1,0 +1,194 @@
+"""A feed on a scripted OpenD and a clock of its own: nothing waits, and every request is on record."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from unittest import mock
+
+from futu.common.pb import Qot_Common_pb2, Qot_GetTicker_pb2, Qot_UpdateTicker_pb2
+
+from hk_tick_collector.core.errors import FeedError, FeedLost, FeedTimeout
+from hk_tick_collector.core.facts import Fact
+from hk_tick_collector.core.progress import FeedProgress
+from hk_tick_collector.core.tick import RejectedTick, Tick
+from hk_tick_collector.feed import sdk
+from hk_tick_collector.feed.answers import GlobalState, SubscriptionInfo
+from hk_tick_collector.feed.continuity import Continuity
+from hk_tick_collector.feed.pull import TickPuller
+from hk_tick_collector.feed.session import FeedOptions, FeedSession
+from hk_tick_collector.market.calendar import TradingCalendar
+from hk_tick_collector.opend_sim.encode import hk_time_text
+from tests.episodes.clockwork import VirtualClock, VirtualLoop
+from tests.unit.feed.desk import DAY, SYMBOL, run
+
+__all__ = ["DAY", "SYMBOL", "Bench", "FakeConnection", "FakeOpenD", "play", "run"]
+
+
+def play(work: Coroutine[Any, Any, None]) -> None:
+    """Run it in virtual time."""
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        runner.run(work)
+
+
+def message_of(tick: Tick) -> Any:
+    """The tick as OpenD tells it; one without a price cannot be read."""
+    message = Qot_Common_pb2.Ticker(
+        time=hk_time_text(tick.ts_ms, True), sequence=tick.seq or 0, dir=1, price=tick.price, volume=tick.volume,
+        turnover=tick.turnover, type=1, timestamp=tick.ts_ms / 1000,
+    )  # fmt: skip
+    if tick.price is None:
+        message.price = -1.0
+    return message
+
+
+def push_of(ticks: Sequence[Tick]) -> Any:
+    push = Qot_UpdateTicker_pb2.Response(retType=0)
+    push.s2c.security.market = Qot_Common_pb2.QotMarket_HK_Security
+    push.s2c.security.code = ticks[0].symbol.partition(".")[2]
+    push.s2c.tickerList.extend(map(message_of, ticks))
+    return push
+
+
+@dataclass
+class FakeOpenD:
+    """What it has and how it behaves. ``trouble`` may raise or return seconds that an answer takes."""
+
+    clock: VirtualClock
+    ticks: dict[str, list[Tick]] = field(default_factory=dict)
+    requests: list[tuple[str, str, int]] = field(default_factory=list)  # word, code, rows
+    asked_at_sec: list[float] = field(default_factory=list)
+    trouble: Callable[[str, str], float | None] = lambda word, code: None
+    refused: set[str] = field(default_factory=set)
+    quota: int = 100
+    ready: bool = True
+    connections: list[FakeConnection] = field(default_factory=list)
+    in_flight: int = 0
+    most_in_flight: int = 0
+
+    def connect(self, host: str, port: int, on_push: Any, on_notice: Any) -> FakeConnection:
+        self.connections.append(FakeConnection(self, on_push, on_notice))
+        return self.connections[-1]
+
+    def pulls(self, symbol: str | None = None) -> list[tuple[str, int]]:
+        """Codes and rows of all ticks that were asked for."""
+        return [(code, rows) for word, code, rows in self.requests if word == "ticks" and symbol in (None, code)]
+
+
+class FakeConnection:
+    """What ``feed.sdk.Connection`` promises."""
+
+    def __init__(self, opend: FakeOpenD, on_push: Any = None, on_notice: Any = None) -> None:
+        self.opend, self.on_push, self.on_notice = opend, on_push, on_notice
+        self.subscribed: list[str] = []
+        self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    def lose(self, reason: str = "reset by peer") -> None:
+        if not self.lost.done():
+            self.lost.set_result(reason)
+
+    close = lose
+
+    async def _ask(self, word: str, timeout_sec: float, code: str = "", rows: int = 0) -> None:
+        opend = self.opend
+        opend.requests.append((word, code, rows))
+        opend.asked_at_sec.append(opend.clock.monotonic())
+        opend.in_flight += 1
+        opend.most_in_flight = max(opend.most_in_flight, opend.in_flight)
+        try:
+            takes_sec = opend.trouble(word, code)
+            delay_sec = 0.01 if takes_sec is None else takes_sec
+            await asyncio.wait({self.lost}, timeout=min(delay_sec, timeout_sec))
+            if self.lost.done():
+                raise FeedLost(self.lost.result())
+            if delay_sec > timeout_sec:
+                raise FeedTimeout(f"no answer in {timeout_sec:g} s")
+        finally:
+            opend.in_flight -= 1
+
+    async def open(self, timeout_sec: float) -> None:
+        await self._ask("open", timeout_sec)
+
+    async def global_state(self, timeout_sec: float) -> GlobalState:
+        await self._ask("state", timeout_sec)
+        return GlobalState(self.opend.ready, "Ready", "Morning", 1011, self.opend.clock.now_ms() // 1000)
+
+    async def subscriptions(self, timeout_sec: float, *, all_connections: bool = False) -> SubscriptionInfo:
+        await self._ask("list", timeout_sec)
+        used = len(self.subscribed)
+        return SubscriptionInfo(frozenset(self.subscribed), self.opend.quota - used, used)
+
+    async def subscribe_tickers(self, codes: list[str], timeout_sec: float, *, push: bool = True) -> None:
+        await self._ask("subscribe", timeout_sec, " ".join(codes))
+        bad = sorted(self.opend.refused.intersection(codes))
+        if bad:
+            raise FeedError(f"unknown stock {bad[0]}")
+        self.subscribed += codes
+
+    async def unsubscribe_tickers(self, codes: list[str], timeout_sec: float) -> None:
+        await self._ask("unsubscribe", timeout_sec, " ".join(codes))
+        self.subscribed = [code for code in self.subscribed if code not in codes]
+
+    async def recent_ticks(self, code: str, rows: int, timeout_sec: float) -> Any:
+        shown = list(self.opend.ticks.get(code, ()))
+        await self._ask("ticks", timeout_sec, code, rows)
+        answer = Qot_GetTicker_pb2.S2C()
+        answer.tickerList.extend(map(message_of, shown[-rows:]))
+        return answer
+
+    async def trading_days(self, start: str, end: str, timeout_sec: float) -> dict[str, str]:
+        await self._ask("days", timeout_sec)
+        raise FeedError("asked in other tests")
+
+
+class Bench:
+    """Parts of a feed, or a whole session, on a ``FakeOpenD``. Make it inside ``play``."""
+
+    def __init__(self, at_ms: int) -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualLoop)
+        self.clock = VirtualClock(loop, at_ms)
+        self.opend = FakeOpenD(self.clock)
+        self.facts: list[Fact] = []
+        self.rows: list[Tick] = []
+        self.rejected: list[RejectedTick] = []
+        self.progress = FeedProgress()
+        self.continuity = Continuity(self.facts.extend)
+        self.hole_found = asyncio.Event()
+        self.puller = TickPuller(
+            self.rows.extend, self.rejected.extend, self.continuity, self.progress, self.clock, self.hole_found.set
+        )
+        self.connection = FakeConnection(self.opend)
+
+    def session(self, symbols: Sequence[str], calendar: TradingCalendar, **changed: Any) -> FeedSession:
+        options = {
+            "host": "opend", "port": 1, "symbols": symbols, "backfill_rows": 1000, "reconnect_min_sec": 1.0,
+            "reconnect_max_sec": 8.0, "check_interval_sec": 10.0, "poll_enabled": True, "poll_interval_sec": 3.0,
+            "poll_rows": 100, "poll_stale_sec": 10.0, "trading_only": True, **changed,
+        }  # fmt: skip
+        return FeedSession(
+            FeedOptions(**options), self.rows.extend, self.rows.extend, self.rejected.extend, self.continuity,
+            calendar, self.progress, self.clock,
+        )  # fmt: skip
+
+    async def serve(self, session: FeedSession, script: Coroutine[Any, Any, None]) -> None:
+        """Let the session run while ``script`` plays, then stop it."""
+        with (
+            mock.patch.object(sdk, "Connection", self.opend.connect),
+            mock.patch.object(sdk, "replace_dead_network_thread", return_value=False),
+        ):
+            running = asyncio.ensure_future(session.run())
+            playing = asyncio.ensure_future(script)
+            await asyncio.wait({running, playing}, return_when=asyncio.FIRST_COMPLETED)
+            playing.result()
+            session.stop()
+            await running
+
+    async def until(self, condition: Callable[[], object], limit_sec: float = 3600.0) -> None:
+        """Wait for it, in virtual time."""
+        deadline_sec = self.clock.monotonic() + limit_sec
+        while not condition():
+            assert self.clock.monotonic() < deadline_sec, f"not within {limit_sec:g} s: {self.opend.requests[-20:]}"
+            await asyncio.sleep(0.05)

@@ -1,0 +1,79 @@
+"""Pushes on their way from the network thread: what is handed on, counted, refused, and followed up."""
+
+from __future__ import annotations
+
+from hk_tick_collector.core.tick import Tick
+from hk_tick_collector.feed.push import PushHandler
+from hk_tick_collector.market.sessions import day_start_ms
+from tests.unit.feed.bench import DAY, SYMBOL, Bench, play, push_of, run
+from tests.unit.feed.desk import OTHER, tick
+
+
+def handed(*bursts: list[list[Tick]], wanted: frozenset[str] | None = None) -> tuple[Bench, list[str]]:
+    """A bench after these bursts of pushes, and when the repairer was woken."""
+    woken: list[str] = []
+    benches: list[Bench] = []
+
+    async def life() -> None:
+        bench = Bench(day_start_ms(DAY) + 36_000_000)
+        benches.append(bench)
+        handler = PushHandler(
+            bench.rows.extend, bench.rejected.extend, bench.continuity, bench.progress, bench.clock,
+            lambda: woken.append("hole"),
+        )  # fmt: skip
+        handler.wanted = wanted
+        for burst in bursts:
+            handler([push_of(ticks) for ticks in burst])
+
+    play(life())
+    return benches[0], woken
+
+
+def test_a_burst_is_handed_on_whole_and_counted() -> None:
+    bench, woken = handed([run(1, 3), run(1, 2, symbol=OTHER)])
+    assert [(row.symbol, row.seq and row.seq & 0xFFFFFFFF) for row in bench.rows] == [
+        (SYMBOL, 1), (SYMBOL, 2), (SYMBOL, 3), (OTHER, 1), (OTHER, 2),
+    ]  # fmt: skip
+    assert (bench.progress.push_frames, bench.progress.push_rows, woken) == (2, 5, [])
+    assert bench.progress.max_ts_ms == bench.rows[-1].ts_ms
+
+
+def test_a_hole_wakes_the_repairer_at_once() -> None:
+    bench, woken = handed([run(1, 3)], [[tick(5, 1)]], [[tick(6, 1)]])
+    assert woken == ["hole"]
+    assert len(bench.continuity.holes()) == 1
+
+
+def test_one_unreadable_tick_costs_itself_alone_and_is_followed_up() -> None:
+    day = run(1, 3)
+    bench, woken = handed([[day[0], day[1], day[2]._replace(price=None)]])
+    assert len(bench.rows) == 2
+    assert [one.symbol for one in bench.rejected] == [SYMBOL]
+    assert [(hole.first, hole.last, hole.unread) for hole in bench.continuity.holes()] == [(3, 3, True)]
+    assert woken == ["hole"]
+
+
+def test_a_day_whose_only_push_cannot_be_read_is_known() -> None:
+    bench, _ = handed([[tick(1)._replace(price=None)]])
+    assert bench.rows == []
+    assert [(hole.trading_day, hole.first) for hole in bench.continuity.holes()] == [(DAY, 1)]
+
+
+def test_what_nobody_asked_for_is_no_hole_of_anybodys_day() -> None:
+    bench, woken = handed([[tick(7, symbol=OTHER)]], wanted=frozenset({SYMBOL}))
+    assert (bench.rows, len(bench.rejected), woken) == ([], 1, [])
+    assert bench.continuity.holes() == []
+
+
+def test_a_refused_push_is_passed_over() -> None:
+    async def life() -> None:
+        bench = Bench(day_start_ms(DAY))
+        handler = PushHandler(
+            bench.rows.extend, bench.rejected.extend, bench.continuity, bench.progress, bench.clock, lambda: None
+        )
+        refused = push_of(run(1, 2))
+        refused.retType = -1
+        handler([refused, push_of(run(1, 2))])
+        assert len(bench.rows) == 2
+
+    play(life())

@@ -1,0 +1,307 @@
+"""The life of the feed: what is asked of OpenD after every kind of interruption, at every hour."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+import pytest
+
+from hk_tick_collector.core.errors import FeedError
+from hk_tick_collector.feed.backfill import RETRY_MAX_SEC
+from hk_tick_collector.market.calendar import TradingCalendar
+from hk_tick_collector.market.sessions import day_start_ms
+from tests.unit.feed.bench import DAY, Bench, play, push_of, run
+from tests.unit.feed.desk import tick
+
+CODES = ("HK.00700", "HK.00005", "HK.00001")
+CALENDAR = TradingCalendar()
+
+
+def hk_ms(hour: int, minute: int) -> int:
+    return day_start_ms(DAY) + (hour * 60 + minute) * 60_000
+
+
+def test_a_line_lost_in_the_evenings_backfill_is_not_the_end_of_it() -> None:
+    async def life() -> None:
+        bench = Bench(hk_ms(16, 20))
+        opend = bench.opend
+
+        def drop_at_the_second(word: str, code: str) -> None:
+            if word == "ticks" and len(opend.connections) == 1 and len(opend.pulls()) > 1:
+                opend.connections[0].lose()
+
+        opend.trouble = drop_at_the_second
+        session = bench.session(CODES, CALENDAR)
+
+        async def script() -> None:
+            await bench.until(lambda: len(opend.connections) == 2 and bench.progress.connected)
+            await asyncio.sleep(60)
+
+        await bench.serve(session, script())
+        assert {code for code, _ in opend.pulls()} == set(CODES)
+        assert Counter(code for code, _ in opend.pulls()[-3:]) == Counter(CODES)
+
+    play(life())
+
+
+@pytest.mark.parametrize("hour", [10, 17])
+@pytest.mark.parametrize("how", ["refused", "no answer"])
+def test_a_symbol_whose_backfill_fails_is_asked_for_until_it_is_answered(hour: int, how: str) -> None:
+    async def life() -> None:
+        bench = Bench(hk_ms(hour, 0))
+        opend = bench.opend
+
+        def trouble(word: str, code: str) -> float | None:
+            if word == "ticks" and code == CODES[1] and bench.clock.now_ms() < hk_ms(hour, 10):
+                if how == "refused":
+                    raise FeedError("OpenD is busy")
+                return 60.0
+            return None
+
+        opend.trouble = trouble
+        opend.ticks[CODES[1]] = run(1, 3, symbol=CODES[1])
+
+        async def script() -> None:
+            await bench.until(lambda: bench.rows)
+            assert bench.clock.now_ms() < hk_ms(hour, 10) + (RETRY_MAX_SEC + 30) * 1000
+            failed_pulls = opend.pulls(CODES[1])
+            assert 5 <= len(failed_pulls) < 25, "growing pauses"
+            await asyncio.sleep(600)
+
+        await bench.serve(bench.session(CODES, CALENDAR, poll_enabled=False, poll_interval_sec=7200.0), script())
+        assert Counter(code for code, _ in opend.pulls())[CODES[0]] == 1, "the others were answered"
+        assert len([row for row in bench.rows if row.symbol == CODES[1]]) == 3
+
+    play(life())
+
+
+def test_what_is_covered_is_not_asked_for_again_in_the_evening() -> None:
+    async def life() -> None:
+        bench = Bench(hk_ms(16, 30))
+        opend = bench.opend
+
+        async def script() -> None:
+            await bench.until(lambda: len(opend.pulls()) == 3)
+            for _ in range(3):
+                opend.connections[-1].lose()
+                await asyncio.sleep(120)
+
+        await bench.serve(bench.session(CODES, CALENDAR), script())
+        assert len(opend.connections) == 4
+        assert len(opend.pulls()) == 3
+
+    play(life())
+
+
+def test_a_session_that_was_only_pushed_is_covered_by_one_more_backfill() -> None:
+    """The answer of the morning says nothing of what was traded since, whoever was connected."""
+
+    async def life() -> None:
+        bench = Bench(hk_ms(9, 10))
+        opend = bench.opend
+
+        async def script() -> None:
+            await asyncio.sleep(9 * 3600)
+            asked = len(opend.pulls())
+            opend.connections[-1].lose()
+            await asyncio.sleep(300)
+            assert sorted(code for code, _ in opend.pulls()[asked:]) == sorted(CODES)
+
+        await bench.serve(bench.session(CODES, CALENDAR), script())
+
+    play(life())
+
+
+def test_a_symbol_added_in_the_evening_after_a_reconnect_is_backfilled() -> None:
+    async def life() -> None:
+        bench = Bench(hk_ms(16, 30))
+        opend = bench.opend
+        session = bench.session(CODES, CALENDAR)
+
+        async def script() -> None:
+            await bench.until(lambda: len(opend.pulls()) == 3)
+            opend.connections[-1].lose()
+            await asyncio.sleep(60)
+            session.set_symbols([*CODES, "HK.00011"])
+            await asyncio.sleep(60)
+
+        await bench.serve(session, script())
+        assert [code for code, _ in opend.pulls()[3:]] == ["HK.00011"]
+
+    play(life())
+
+
+def test_lost_rows_are_asked_for_again_at_any_hour() -> None:
+    async def life() -> None:
+        bench = Bench(hk_ms(20, 0))
+        opend = bench.opend
+        session = bench.session(CODES, CALENDAR)
+
+        async def script() -> None:
+            await bench.until(lambda: len(opend.pulls()) == 3)
+            bench.continuity.resync({})
+            session.request_backfill()
+            await asyncio.sleep(60)
+
+        await bench.serve(session, script())
+        assert sorted(code for code, _ in opend.pulls()[3:]) == sorted(CODES)
+
+    play(life())
+
+
+def test_a_symbol_that_opend_takes_later_is_backfilled_then() -> None:
+    async def life() -> None:
+        bench = Bench(hk_ms(10, 0))
+        opend = bench.opend
+        opend.refused = {CODES[2]}
+        bench.continuity.observe_push([tick(1, symbol=CODES[2])], 0.0)
+
+        async def script() -> None:
+            await bench.until(lambda: bench.progress.symbols_subscribed == 2)
+            opend.refused = set()
+            await bench.until(lambda: opend.pulls(CODES[2]))
+
+        await bench.serve(bench.session(CODES, CALENDAR, poll_enabled=False), script())
+        assert opend.pulls(CODES[2])[0] == (CODES[2], 1000)
+
+    play(life())
+
+
+def test_after_a_lost_login_all_is_subscribed_and_asked_for_again() -> None:
+    async def life() -> None:
+        bench = Bench(hk_ms(17, 0))
+        opend = bench.opend
+        session = bench.session(CODES, CALENDAR, trading_only=False, poll_interval_sec=3600.0)
+
+        async def script() -> None:
+            await bench.until(lambda: len(opend.pulls()) == 3)
+            lists_before = [word for word, _, _ in opend.requests].count("list")
+            opend.ready = False
+            await bench.until(lambda: not bench.progress.connected)
+            opend.ready = True
+            await bench.until(lambda: len(opend.pulls()) == 6)
+            assert [word for word, _, _ in opend.requests].count("list") > lists_before
+
+        await bench.serve(session, script())
+
+    play(life())
+
+
+def test_without_backfill_nothing_is_asked_for_at_a_connect() -> None:
+    async def life() -> None:
+        bench = Bench(hk_ms(10, 0))
+
+        async def script() -> None:
+            await bench.until(lambda: bench.progress.symbols_subscribed == 3)
+            await asyncio.sleep(30)
+
+        session = bench.session(CODES, CALENDAR, backfill_rows=0, poll_interval_sec=3600.0)
+        await bench.serve(session, script())
+        assert bench.opend.pulls() == []
+
+    play(life())
+
+
+def test_a_mute_opend_is_given_up_and_one_that_pushes_is_not() -> None:
+    async def life() -> None:
+        bench = Bench(hk_ms(10, 0))
+        opend = bench.opend
+        session = bench.session(CODES, CALENDAR, poll_enabled=False, poll_interval_sec=3600.0)
+
+        async def script() -> None:
+            await bench.until(lambda: len(opend.pulls()) == 3)
+            opend.trouble = lambda word, code: 60.0 if word == "state" else None
+            for n in range(1, 120):
+                opend.connections[0].on_push([push_of([tick(n, n)])])
+                await asyncio.sleep(1)
+            assert len(opend.connections) == 1
+            await asyncio.sleep(120)
+            assert len(opend.connections) > 1
+
+        await bench.serve(session, script())
+
+    play(life())
+
+
+def test_a_rebuild_makes_a_new_connection_and_a_backfill() -> None:
+    async def life() -> None:
+        bench = Bench(hk_ms(10, 0))
+        opend = bench.opend
+        session = bench.session(CODES, CALENDAR, poll_enabled=False)
+
+        async def script() -> None:
+            await bench.until(lambda: len(opend.pulls()) >= 3)
+            session.request_rebuild("silent")
+            await bench.until(lambda: len(opend.connections) == 2 and len(opend.pulls()) >= 6)
+
+        await bench.serve(session, script())
+        assert bench.progress.disconnections == 2
+
+    play(life())
+
+
+def test_reconnects_come_with_growing_pauses() -> None:
+    async def life() -> None:
+        bench = Bench(hk_ms(10, 0))
+        opend = bench.opend
+
+        def refuse(word: str, code: str) -> None:
+            raise FeedError("nobody listens")
+
+        opend.trouble = refuse
+
+        async def script() -> None:
+            await asyncio.sleep(60)
+
+        await bench.serve(bench.session(CODES, CALENDAR), script())
+        assert 8 <= len(opend.connections) <= 12
+        assert not bench.progress.connected
+
+    play(life())
+
+
+def test_a_stop_does_not_wait_for_opend() -> None:
+    async def life() -> None:
+        bench = Bench(hk_ms(10, 0))
+        bench.opend.trouble = lambda word, code: 9.0
+        stopped_sec = 0.0
+
+        async def script() -> None:
+            nonlocal stopped_sec
+            await asyncio.sleep(1)
+            stopped_sec = bench.clock.monotonic()
+
+        await bench.serve(bench.session(CODES, CALENDAR), script())
+        assert bench.clock.monotonic() - stopped_sec < 0.1
+
+    play(life())
+
+
+def test_the_auditor_is_told_the_time_that_really_passed() -> None:
+    """Slow polls stretch a round; every symbol is still audited once in four minutes."""
+
+    async def life() -> None:
+        symbols = [f"HK.{n:05d}" for n in range(1, 61)]
+        bench = Bench(hk_ms(10, 0))
+        opend = bench.opend
+        audited: Counter[str] = Counter()
+
+        def trouble(word: str, code: str) -> float | None:
+            if word == "ticks" and bench.progress.backfill_fetched_rows == 60:
+                rows = opend.requests[-1][2]
+                audited[code] += rows == 50
+                return 8.0 if rows == 100 else None
+            return None
+
+        opend.trouble = trouble
+        for symbol in symbols:
+            opend.ticks[symbol] = run(5, 5, symbol=symbol)
+
+        async def script() -> None:
+            await asyncio.sleep(600)
+
+        await bench.serve(bench.session(symbols, CALENDAR), script())
+        assert all(audited[symbol] >= 2 for symbol in symbols), audited
+
+    play(life())

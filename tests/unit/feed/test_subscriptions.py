@@ -1,0 +1,95 @@
+"""Wanted symbols against what OpenD takes: nobody is left out for a neighbour, and nothing is asked in a hurry."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from hk_tick_collector.core.errors import FeedError
+from hk_tick_collector.feed.subscriptions import RETRY_MAX_SEC, RETRY_MIN_SEC, Subscriptions
+from tests.unit.feed.bench import Bench, play
+
+CODES = [f"HK.{n:05d}" for n in range(1, 251)]
+
+
+def on_a_bench(test: Callable[[Bench, Subscriptions], Awaitable[None]]) -> Callable[[], None]:
+    """Run the test in virtual time with the first 250 codes wanted."""
+
+    def runner() -> None:
+        async def life() -> None:
+            bench = Bench(0)
+            bench.opend.quota = 1000
+            await test(bench, Subscriptions(bench.connection, CODES, bench.progress, bench.clock))
+
+        play(life())
+
+    runner.__name__ = test.__name__
+    return runner
+
+
+@on_a_bench
+async def test_all_are_subscribed_in_batches_and_once(bench: Bench, subscriptions: Subscriptions) -> None:
+    assert await subscriptions.reconcile() == CODES
+    assert [len(code.split()) for word, code, _ in bench.opend.requests if word == "subscribe"] == [100, 100, 50]
+    assert await subscriptions.reconcile() == []
+    assert subscriptions.complete
+    assert not subscriptions.retry_due()
+    assert bench.progress.symbols_subscribed == 250
+
+
+@on_a_bench
+async def test_bad_codes_stand_alone_and_are_tried_again_later(bench: Bench, subscriptions: Subscriptions) -> None:
+    bench.opend.refused = {CODES[3], CODES[120]}
+    assert await subscriptions.reconcile() == [code for code in CODES if code not in bench.opend.refused]
+    assert set(subscriptions.refused) == bench.opend.refused
+    assert len([word for word, _, _ in bench.opend.requests if word == "subscribe"]) < 3 + 4 * 7
+    assert not subscriptions.retry_due()
+    await asyncio.sleep(RETRY_MIN_SEC * 1.2)
+    assert subscriptions.retry_due()
+    bench.opend.refused = set()
+    assert await subscriptions.reconcile() == [CODES[3], CODES[120]]
+    assert subscriptions.refused == {}
+
+
+@on_a_bench
+async def test_retries_come_with_growing_pauses(bench: Bench, subscriptions: Subscriptions) -> None:
+    bench.opend.refused = {CODES[3]}
+    tries = 0
+    for _ in range(3600):
+        if subscriptions.retry_due():
+            tries += 1
+            await subscriptions.reconcile()
+        await asyncio.sleep(1)
+    assert 3600 / RETRY_MAX_SEC <= tries <= 20
+
+
+@on_a_bench
+async def test_a_short_quota_is_spent_in_the_lists_order(bench: Bench, subscriptions: Subscriptions) -> None:
+    bench.opend.quota = 30
+    assert await subscriptions.reconcile() == CODES[:30]
+    assert len(subscriptions.refused) == 220
+    assert "quota is short" in subscriptions.refused[CODES[-1]]
+
+
+@on_a_bench
+async def test_what_is_no_longer_wanted_is_given_back_when_opend_takes_it(
+    bench: Bench, subscriptions: Subscriptions
+) -> None:
+    await subscriptions.reconcile()
+    subscriptions.set_wanted(CODES[1:])
+
+    def too_early(word: str, code: str) -> None:
+        if word == "unsubscribe":
+            raise FeedError("a minute has not passed")
+
+    bench.opend.trouble = too_early
+    assert subscriptions.retry_due()
+    await subscriptions.reconcile()
+    assert CODES[0] in bench.connection.subscribed
+    assert subscriptions.active == CODES[1:]
+    bench.opend.trouble = lambda word, code: None
+    await asyncio.sleep(RETRY_MIN_SEC * 1.2)
+    assert subscriptions.retry_due()
+    await subscriptions.reconcile()
+    assert CODES[0] not in bench.connection.subscribed
+    assert not subscriptions.retry_due()
