@@ -32,6 +32,7 @@ class Output:
     replace: bool
     time_as: str
     show_all: bool
+    big_as_text: bool
 
     @classmethod
     def of(cls, app: App, options: dict[str, Any]) -> Output:
@@ -50,7 +51,7 @@ class Output:
         elif name in output.BINARY_FORMATS and sys.stdout.isatty():
             raise click.UsageError(f"{name} is binary: write it with --output FILE or into a pipe")
         time_as = options["time_as"] or ("hk" if name == output.TABLE else "utc")
-        return cls(name, path, options["force"], time_as, options["show_all"])
+        return cls(name, path, options["force"], time_as, options["show_all"], options["big_ints"] == "string")
 
     def write(self, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> int:
         """Write the rows; how many. BrokenPipeError when the reader of a pipe went away."""
@@ -58,7 +59,10 @@ class Output:
 
         if self.path is not None:
             with output.new_file(self.path, replace=self.replace) as file:
-                rows = output.write_rows(schema, batches, self.format_name, file, time_as=self.time_as, is_file=True)
+                rows = output.write_rows(
+                    schema, batches, self.format_name, file, time_as=self.time_as, big_as_text=self.big_as_text,
+                    is_file=True,
+                )  # fmt: skip
             say(f"{rows:,} rows -> {self.path}")
             return rows
         stream: BinaryIO = guarded_bytes(sys.stdout.buffer) if sys.stdout.isatty() else sys.stdout.buffer
@@ -68,7 +72,9 @@ class Output:
             if first.there_is_more:
                 say(f"the first {rows} rows; --all shows all, --output FILE keeps them")
             return rows
-        return output.write_rows(schema, batches, self.format_name, stream, time_as=self.time_as)
+        return output.write_rows(
+            schema, batches, self.format_name, stream, time_as=self.time_as, big_as_text=self.big_as_text
+        )
 
 
 class _First:
@@ -103,6 +109,10 @@ def output_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--time", "time_as", type=click.Choice(["utc", "hk", "ms"]),
             help="Times as UTC, as Hong Kong time, or as UTC epoch milliseconds. Default: hk in tables, else utc.",
+        ),
+        click.option(
+            "--big-ints", type=click.Choice(["number", "string"]), default="number", show_default=True,
+            help="json, jsonl: whole numbers that a double cannot hold (seq). For jq before 1.7, JavaScript.",
         ),
         click.option("--all", "show_all", is_flag=True, help=f"More than {TERMINAL_ROWS} rows on a terminal, too."),
     ]  # fmt: skip

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 
 from hk_tick_collector.market.sessions import HK_OFFSET_MS
 
+EXACT_IN_A_DOUBLE = 1 << 53  # a sequence is a thousand times as large
 TIME_UTC, TIME_HK, TIME_MS = "utc", "hk", "ms"
 _PER_MS = {"us": 1000, "ns": 1_000_000}
 _SUFFIX = {TIME_UTC: "Z", TIME_HK: "+08:00"}
@@ -38,9 +39,12 @@ def csv_column(array: pa.Array, time_as: str) -> pa.Array:
     return pa.array([None if value is None else _as_text(value) for value in array.to_pylist()], pa.string())
 
 
-def json_column(array: pa.Array, time_as: str) -> list[str]:
-    """Each value as a JSON literal."""
+def json_column(array: pa.Array, time_as: str, *, big_as_text: bool = False) -> list[str]:
+    """Each value as a JSON literal. ``big_as_text``: whole numbers beyond EXACT_IN_A_DOUBLE as strings, for readers
+    that take every number for a double (jq before 1.7, JavaScript)."""
     kind = array.type
+    if big_as_text and pa.types.is_integer(kind):
+        return _literals(array, lambda value: str(value) if abs(value) <= EXACT_IN_A_DOUBLE else f'"{value}"')
     if pa.types.is_timestamp(kind):
         return _literals(_times(array, time_as, "T", with_zone=True), str if time_as == TIME_MS else _quoted)
     if pa.types.is_dictionary(kind):

@@ -43,11 +43,14 @@ def write_rows(
     stream: BinaryIO,
     *,
     time_as: str = cells.TIME_UTC,
+    big_as_text: bool = False,
     is_file: bool = False,
 ) -> int:
-    """Write all rows to ``stream``; how many. ``time_as``: how text shows times (``cells``). ``is_file``: can a reader
+    """Write all rows to ``stream``; how many. ``time_as``, ``big_as_text``: how text shows times, and JSON large
+    whole numbers (``cells``). ``is_file``: can a reader
     of the stream seek? Errors of the batches and of the stream are passed on."""
     writer = _writer(format_name, schema, stream, time_as, is_file)
+    writer.big_as_text = big_as_text
     rows = 0
     writer.begin()
     for batch in batches:
@@ -92,6 +95,8 @@ def _claim(temporary: Path, path: Path) -> None:
 
 class _Writer(ABC):
     """One format. What stands before the first row, also when none follows; rows; what stands behind the last."""
+
+    big_as_text = False
 
     def __init__(self, schema: pa.Schema, stream: BinaryIO, time_as: str) -> None:
         self.schema, self.stream, self.time_as = schema, stream, time_as
@@ -168,7 +173,7 @@ class _JsonLines(_Writer):
 
     def write(self, batch: pa.RecordBatch) -> None:
         for part in self.parts(batch):
-            columns = [cells.json_column(array, self.time_as) for array in part.columns]
+            columns = [cells.json_column(one, self.time_as, big_as_text=self.big_as_text) for one in part.columns]
             text = self.between.join([self.pattern % row for row in zip(*columns, strict=True)])
             self.stream.write(f"{self.between if self.is_begun else self.first_between}{text}".encode())
             self.is_begun = True

@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -454,3 +455,28 @@ def test_a_file_of_an_earlier_recorder_reads_too(tmp_path: Path) -> None:
     )
     assert row == {"n": 50, "v": sum(tick.volume or 0 for tick in ticks), "s": None}
     assert tickctl("ticks", "5", data_root=tmp_path).returncode == 3
+
+
+@pytest.mark.parametrize("format_name", ["json", "jsonl"])
+def test_sequences_as_strings_for_readers_that_round(root: Path, format_name: str) -> None:
+    """A reader that takes every number for a double, as jq did until 1.7, gets each sequence exactly."""
+    exact = [row["seq"] for row in stored(root)]
+    for option, is_exact in (("number", False), ("string", True)):
+        done = tickctl("ticks", SYMBOL, "--format", format_name, "--big-ints", option, data_root=root)
+        text = done.stdout if format_name == "json" else f"[{','.join(done.stdout.splitlines())}]"
+        seqs = [int(row["seq"]) for row in json.loads(text, parse_int=float)]
+        assert (seqs == exact) == is_exact
+    assert [row["volume"] for row in json.loads(text)] == [row["volume"] for row in stored(root)]
+
+
+def test_csv_keeps_sequences_when_it_is_read_as_documented(tmp_path: Path) -> None:
+    """One tick without a sequence makes floats of the column, unless pandas is told otherwise."""
+    ticks = [make_tick(1), make_tick(2, seq=None), make_tick(3)]
+    writer = DayFileWriter(tmp_path)
+    writer.write(ticks)
+    writer.close()
+    text = tickctl("ticks", SYMBOL, "--format", "csv", data_root=tmp_path).stdout
+    exact = [tick.seq for tick in ticks if tick.seq is not None]
+    table = pd.read_csv(io.StringIO(text), dtype={"seq": "Int64", "occurrence": "Int64"})
+    assert table["seq"].dropna().tolist() == exact
+    assert pd.read_csv(io.StringIO(text))["seq"].dropna().tolist() != exact

@@ -435,6 +435,11 @@ def test_arrow_and_parquet_keep_types(is_file: bool) -> None:
 
 def test_digits_below_the_millisecond_are_shown_when_there_are_any() -> None:
     micros = pa.array([1_795_138_200_123_000, 1_795_138_200_123_456], pa.timestamp("us", tz="Asia/Hong_Kong"))
+    big = pa.array([5, 1 << 53, (1 << 53) + 1, -(1 << 62), None])
+    assert cells.json_column(big, "utc", big_as_text=True) == [
+        "5", "9007199254740992", '"9007199254740993"', '"-4611686018427387904"', "null"
+    ]  # fmt: skip
+    assert cells.json_column(big, "utc")[2] == "9007199254740993"
     assert cells.json_column(micros[:1], "utc") == ['"2026-11-20T01:30:00.123Z"']
     assert cells.json_column(micros, "hk")[1] == '"2026-11-20T09:30:00.123456+08:00"'
     naive = pa.array([1_795_138_200_123], pa.timestamp("ms"))
