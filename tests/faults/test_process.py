@@ -59,18 +59,19 @@ def test_sigterm_while_the_file_stays_locked_spills_and_the_next_start_stores(la
 
 def test_two_sigterms_cut_the_waiting_short_but_not_the_spill(lab: Lab) -> None:
     simulator = lab.market(symbols=FIFTY, rate=5000)
-    recorder = lab.recording(simulator, 3000, FIFTY, MAX_QUEUE_SIZE=100_000)
+    # One signal alone would wait for longer than this test does.
+    recorder = lab.recording(simulator, 3000, FIFTY, MAX_QUEUE_SIZE=100_000, STOP_FLUSH_TIMEOUT_SEC=300)
     with backlog(lab, recorder):
+        simulator.ctl("stand")  # while nobody records: a slow machine would miss more than OpenD keeps
         recorder.signal(signal.SIGTERM)
         recorder.wait_for("signal name=SIGTERM count=1")
         recorder.signal(signal.SIGTERM)
-        asked_sec = time.monotonic()
         assert recorder.wait() == 0, recorder.output
-        assert time.monotonic() - asked_sec < 15
         recorder.wait_for("recorder_stopped exit_code=0 .*spill_rows=[1-9]")
     again = lab.recorder(simulator, FIFTY)
     again.wait_for(r"recorder_started .*spill_rows=\d{5}")
     again.wait_for("backfill_done")
+    simulator.ctl("run")
     again.wait_for("spill_drained")
     lab.finish(simulator, again).assert_complete()
 

@@ -206,12 +206,10 @@ def test_basic_info_and_market_state(client: SdkClient) -> None:
 
 
 def test_what_is_not_simulated_gets_an_error_not_a_hang(client: SdkClient) -> None:
-    begun_sec = time.monotonic()
     assert client.ctx.get_plate_list(Market.HK, Plate.ALL) == (RET_ERROR, "protocol 3204 is not simulated")
     ret, text = client.ctx.subscribe([LEADER], [SubType.ORDER_BOOK])
     assert ret == RET_ERROR
-    assert "not simulated" in text
-    assert time.monotonic() - begun_sec < 2
+    assert "not simulated" in text  # the SDK's own words after a timeout are others
 
 
 def test_calls_are_limited_as_opend_does(client: SdkClient) -> None:

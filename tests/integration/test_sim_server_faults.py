@@ -145,9 +145,9 @@ def test_answers_can_be_delayed(simulator: Simulator, client: SdkClient) -> None
     begun_sec = time.monotonic()
     assert client.ctx.get_global_state()[0] == RET_OK
     assert time.monotonic() - begun_sec > 1
-    begun_sec = time.monotonic()
     assert client.ctx.get_global_state()[0] == RET_OK
-    assert time.monotonic() - begun_sec < 0.9
+    status = simulator.ctl("status")
+    assert (status["hits"]["delay-answers"], status["active"]) == (1, {})
 
 
 def test_after_losing_the_server_missed_ticks_come_as_bydisconn(simulator: Simulator, client: SdkClient) -> None:
@@ -283,10 +283,8 @@ def test_a_signal_ends_it_at_once_with_the_truth_complete(tmp_path: Path, signal
         client.subscribe(LEADER, first_push=False)
         wait_until(lambda: len(client.ticks()) > 20, "ticks")
         simulator.ctl("hang")
-        begun_sec = time.monotonic()
         simulator.signal(getattr(signal, signal_name))
-        assert simulator.wait(5) == 0
-        assert time.monotonic() - begun_sec < 2
+        assert simulator.wait() == 0  # "hang" has no end of its own
         assert set(client.seqs()) <= {t.seq for t in read_truth(simulator.truth)}
         assert simulator.truth.read_bytes().endswith(b"\n")
         assert "Traceback" not in simulator.output

@@ -7,7 +7,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -127,9 +126,7 @@ def test_something_listens_that_is_no_opend(tmp_path: Path) -> None:
     listener = socket.create_server(("127.0.0.1", 0))
     with listener:
         port = listener.getsockname()[1]
-        began = time.monotonic()
         _, checks = run(tmp_path, FUTU_PORT=port, FUTU_SYMBOLS=SYMBOLS, DATA_ROOT=tmp_path, code=1)
-    assert time.monotonic() - began < 30
     assert checks["opend_port"]["result"] == "ok"
     assert checks["opend_answer"]["result"] == "fail"
     assert "api_port" in checks["opend_answer"]["advice"]

@@ -130,7 +130,7 @@ trades = st.builds(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.lists(trades, max_size=40, unique_by=lambda tick: (tick.symbol, tick.ts_ms, tick.seq)),
     st.sampled_from(("1s", "7s", "1m", "5m", "45m", "1h", "24h")),

@@ -510,7 +510,7 @@ def test_a_key_given_instead_of_its_path_is_not_printed() -> None:
 # --- whatever else somebody may write ---
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     content=st.text(max_size=80),
     key=st.sampled_from([info.key for info in setting_table()]),

@@ -63,7 +63,7 @@ def load() -> list[SimTick]:
 
 
 @pytest.mark.parametrize("options", [{}, {"rate_per_sec": 700.0}, {"always_open": True}])
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(slices_ms=st.lists(st.integers(min_value=0, max_value=1_500), min_size=1, max_size=30))
 def test_ticks_do_not_depend_on_how_time_is_sliced(options: dict[str, object], slices_ms: list[int]) -> None:
     start = hk("2026-11-20 09:59:58.337")

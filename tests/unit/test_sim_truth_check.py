@@ -121,7 +121,7 @@ sim_ticks = st.builds(
 )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(ticks=st.lists(sim_ticks, max_size=20), past=st.lists(sim_ticks, max_size=5))
 def test_what_is_written_reads_back_the_same(
     tmp_path_factory: pytest.TempPathFactory, ticks: list[SimTick], past: list[SimTick]
@@ -407,7 +407,7 @@ def test_repeats_in_the_truth_are_told(tmp_path: Path, root: Path, made: list[Si
     assert "repeats 1" in report.text()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_any_damage_is_counted_exactly(
     tmp_path_factory: pytest.TempPathFactory, made: list[SimTick], data: st.DataObject

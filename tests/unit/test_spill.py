@@ -15,7 +15,7 @@ import zlib
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hk_tick_collector.core.clock import ManualClock
@@ -112,7 +112,6 @@ any_ticks = st.builds(
 )  # fmt: skip
 
 
-@settings(deadline=None)
 @given(rows=st.lists(any_ticks, min_size=1, max_size=4))
 def test_every_value_comes_back_exactly(tmp_path_factory, rows):
     spilled = queue(tmp_path_factory.mktemp("spill"))

@@ -148,5 +148,5 @@ class SpillMachine(RuleBasedStateMachine):
         logging.getLogger(spill.__name__).setLevel(logging.NOTSET)
 
 
-SpillMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None, derandomize=True)
+SpillMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=30, derandomize=True)
 TestSpillModel = SpillMachine.TestCase

@@ -249,30 +249,27 @@ def test_nothing_is_left_of_a_write_that_failed(tmp_path: Path) -> None:
 def test_a_hanging_disk_holds_up_neither_the_loop_nor_the_end(tmp_path: Path) -> None:
     """One write hangs: no other begins, ``write`` returns at once, ``close`` gives up."""
     release = threading.Event()
-    began = 0
+    began, waited_out = 0, []
 
     def hang(_path: Path, _content: bytes) -> None:
         nonlocal began
         began += 1
-        release.wait(60)
+        waited_out.append(not release.wait(60))
 
     async def go() -> None:
         desk = Desk(layout.status_file(tmp_path), hang)
-        before = time.monotonic()
         for _ in range(10):
             desk.file.write()
             await asyncio.sleep(0)
-        assert time.monotonic() - before < 1
         assert began == 1
         assert desk.file.failed_writes == 9
         before = time.monotonic()
         await desk.file.close("asked to stop")
-        assert statusfile.CLOSE_TIMEOUT_SEC - 0.1 < time.monotonic() - before < statusfile.CLOSE_TIMEOUT_SEC + 2
+        assert time.monotonic() - before > statusfile.CLOSE_TIMEOUT_SEC - 0.1
         assert began == 1
 
-    began_at = time.monotonic()
     on_loop(go)
-    assert time.monotonic() - began_at < 10, "the loop waited for the hanging thread"
+    assert waited_out == [], "the loop waited for the hanging thread"
     release.set()
 
 

@@ -214,7 +214,7 @@ steps = st.tuples(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(steps, min_size=1, max_size=8))
 def test_coverage_is_what_a_recount_says(plan):
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
@@ -248,7 +248,7 @@ def test_coverage_is_what_a_recount_says(plan):
                 check_against_ticks(db)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.permutations(range(1, 30)), st.integers(1, 7))
 def test_any_order_ends_proven(order, batch_rows):
     with tempfile.TemporaryDirectory() as name:

@@ -202,7 +202,7 @@ def test_first_instant_is_nine_in_hong_kong():
     assert first_instant_ms(DAY) == START_MS
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     st.lists(st.tuples(st.sets(st.integers(1, 40), max_size=8), st.sets(st.integers(1, 40), max_size=6), st.booleans()))
 )

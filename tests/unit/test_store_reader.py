@@ -7,7 +7,6 @@ import os
 import shutil
 import sqlite3
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -264,9 +263,9 @@ def test_reading_takes_no_lock_that_stops_the_writer(root):
     writer = stored(root, ticks(100), close=False)
     rows = iter_ticks(root / f"{DAY}.db", chunk_rows=10)
     next(rows)
-    began = time.monotonic()
+    # A lock would make it StoreBusy: the read goes on only afterwards.
     assert writer.write(ticks(100, first=200)).inserted_rows == 100
-    assert time.monotonic() - began < 2
+    assert next(rows, None) is not None
     writer.close()
 
 

@@ -95,7 +95,7 @@ def test_a_trade_that_gets_its_sequence_later_is_the_same_trade(writer: DayFileW
     assert (row.stored_ticks, row.unsequenced_ticks) == (22, 0)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     contents=st.lists(st.integers(0, 3), min_size=1, max_size=12),
     views=st.lists(st.tuples(st.integers(0, 11), st.integers(1, 12), st.booleans()), max_size=8),

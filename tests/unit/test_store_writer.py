@@ -127,7 +127,7 @@ def identity(row):
     return row.trading_day, row.symbol, row.ts_ms, row.price, row.volume, row.turnover, row.occurrence, "no sequence"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(batches=st.lists(st.lists(small_ticks, max_size=8), max_size=4))
 def test_any_batches_store_each_identity_once(batches):
     # A trade seen with and without its sequence is one trade (test_store_views.py); here no symbol has both kinds.
@@ -199,7 +199,7 @@ def test_lock_that_stays_is_busy_after_the_timeout(writer, db):
         began = time.monotonic()
         with pytest.raises(StoreBusy, match=rf"{DAY}\.db.*lsof"):
             writer.write([tick(2)])
-        assert 0.25 < time.monotonic() - began < 3
+        assert time.monotonic() - began > 0.25
         assert writer.failed_day == DAY
         assert writer.open_days == ()
     assert writer.write([tick(2)]) == WriteResult(1, 0, (DAY,))

@@ -1,0 +1,19 @@
+"""For all suites: how Hypothesis looks for examples.
+
+One place, because a test that takes long on a busy machine has not failed: no example has a deadline.
+"""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import Phase, settings
+
+settings.register_profile("here", deadline=None, print_blob=True)
+# The same examples at each run: a pull request must not fail by an example that has nothing to do with it.
+settings.register_profile("ci", settings.get_profile("here"), derandomize=True)
+# A mutant has to be found, not explained (scripts/mutation.py).
+settings.register_profile(
+    "mutation", settings.get_profile("ci"), phases=(Phase.explicit, Phase.generate), database=None
+)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "here"))
