@@ -12,18 +12,20 @@ import contextlib
 import logging
 import os
 import signal
+import threading
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hk_tick_collector import __version__
 from hk_tick_collector.app.config import Settings
 from hk_tick_collector.app.losses import LossWatch
 from hk_tick_collector.app.service import Service
+from hk_tick_collector.app.snapshots import Snapshots
 from hk_tick_collector.app.start import Patience
 from hk_tick_collector.core.aside import in_thread
 from hk_tick_collector.core.clock import SystemClock
-from hk_tick_collector.core.errors import ConfigError, StoreError
+from hk_tick_collector.core.errors import StoreError
 from hk_tick_collector.core.facts import DayFact, Fact, StoredTrack
 from hk_tick_collector.core.logline import RateLimitedLog, event
 from hk_tick_collector.core.progress import Progress
@@ -33,7 +35,7 @@ from hk_tick_collector.feed.session import FeedOptions, FeedSession
 from hk_tick_collector.health.feedwatch import FeedSnapshot, FeedWatch
 from hk_tick_collector.health.report import Backlog, Reporter
 from hk_tick_collector.health.statusfile import STATUS_INTERVAL_SEC, StatusFile
-from hk_tick_collector.health.watchdog import Snapshot, Watchdog, WatchdogOptions
+from hk_tick_collector.health.watchdog import Watchdog, WatchdogOptions
 from hk_tick_collector.ingest.quarantine import Quarantine
 from hk_tick_collector.ingest.queue import TickQueue
 from hk_tick_collector.ingest.spill import SpillQueue
@@ -53,6 +55,9 @@ EXIT_OK = 0
 EXIT_FAILED = 1
 FEED_STOP_TIMEOUT_SEC = 2.0
 LOOP_BEAT_SEC = 1.0
+RESCUE_TIMEOUT_SEC = 20.0  # for a step of the end that needs the disk
+
+T = TypeVar("T")
 
 
 class Daemon:
@@ -68,9 +73,9 @@ class Daemon:
         self._stop_asked = asyncio.Event()
         self._signals = 0
         self._fatal: str | None = None
-        self._waiting_since = 0.0
+        self._reloading: asyncio.Task[None] | None = None
+        self._reload_again = False
         self._round_log = RateLimitedLog(log, period_sec=60)
-        self._refused_seen = 0
 
         sdk.configure(settings.futu_rsa_key_file)
         self._calendar.warm(self._clock.now_ms())
@@ -98,9 +103,8 @@ class Daemon:
             self._clock,
         )
         self._reporter = Reporter(self._progress, self._backlog, self._calendar, self._clock, settings.drift_warn_sec)
-        self._watchdog = Watchdog(
-            _watchdog_options(settings), self._snapshot, self._recover, self._give_up, self._clock
-        )
+        snapshots = Snapshots(self._progress, self._backlog, self._clock)
+        self._watchdog = Watchdog(_watchdog_options(settings), snapshots, self._recover, self._give_up, self._clock)
         self._service = Service(
             self._progress, self._backlog, self._market_open, self._clock, settings.watchdog_stall_sec
         )
@@ -123,7 +127,7 @@ class Daemon:
         """Record until told to stop or a task fails. Returns the exit code."""
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._on_signal, number)
-        self._loop.add_signal_handler(signal.SIGHUP, self._reload)
+        self._loop.add_signal_handler(signal.SIGHUP, self._on_reload)
         if not await self._opened():
             return EXIT_OK
         self._worker_task = self._start_task("persist_worker", self._worker.run())
@@ -263,20 +267,28 @@ class Daemon:
                 spill_rows=self._spill.rows,
             )
         )
-        self._spill.close()
+        await self._aside("spill_close", self._spill.close)
         await self._status_file.close(self._why_stopping)
         if self._metrics is not None:
-            self._metrics.close()
+            await self._aside("metrics_close", self._metrics.close)
 
     async def _flush(self) -> None:
         """Drain queue and spill into the day files; what cannot be committed in time goes to the spill file."""
         assert self._worker_task is not None
         self._worker.flush()
         await self._wait_ended([self._worker_task], self._settings.stop_flush_timeout_sec)
-        left = self._queue.rows + self._worker.in_hand_rows
-        rows = self._worker.rescue()
+        left = self._queue.rows_in_memory + self._worker.in_hand_rows
+        rows = await self._aside("rescue", self._worker.rescue)
         if left:
-            log.warning(event("stop_spilled", rows=rows, action="they are stored at the next start"))
+            log.warning(event("stop_spilled", rows=rows or 0, action="they are stored at the next start"))
+
+    async def _aside(self, name: str, call: Callable[[], T]) -> T | None:
+        """A step of the stop that needs the disk, on a thread of its own; None when the disk hangs for too long."""
+        try:
+            return await asyncio.wait_for(in_thread(name, call), RESCUE_TIMEOUT_SEC)
+        except TimeoutError:
+            log.error(event("stop_hangs", step=name, after_sec=RESCUE_TIMEOUT_SEC, action="going on without it"))
+            return None
 
     async def _wait_ended(self, tasks: list[asyncio.Task[None]], timeout_sec: float) -> None:
         _, running = await asyncio.wait(tasks, timeout=timeout_sec)
@@ -330,30 +342,12 @@ class Daemon:
         task = self._worker_task
         ended = task is None or task.done() or not self._worker.writer_alive
         return Backlog(
-            queue_rows=self._queue.rows,
+            queue_rows=self._queue.rows_in_memory,
             in_hand_rows=self._worker.in_hand_rows,
             spill_rows=self._spill.rows,
             open_holes=len(self._continuity.holes()),
             wal_bytes=self._worker.wal_bytes,
             worker_dead=ended and not self._stop_asked.is_set(),
-        )
-
-    def _snapshot(self) -> Snapshot:
-        """On the watchdog's thread: plain reads only."""
-        now_sec = self._clock.monotonic()
-        progress, ingest = self._progress, self._progress.ingest
-        backlog = self._backlog()
-        waiting = backlog.queue_rows + backlog.in_hand_rows + backlog.spill_rows
-        if not waiting:
-            self._waiting_since = now_sec
-        refused_delta, self._refused_seen = ingest.refused_rows - self._refused_seen, ingest.refused_rows
-        return Snapshot(
-            waiting_rows=waiting,
-            refused_rows_delta=refused_delta,
-            last_push_age_sec=now_sec - progress.feed.last_push_monotonic,
-            last_commit_age_sec=now_sec - max(ingest.last_commit_monotonic, self._waiting_since),
-            loop_age_sec=now_sec - progress.loop_beat_monotonic,
-            worker_alive=not backlog.worker_dead,
         )
 
     @property
@@ -366,18 +360,31 @@ class Daemon:
     def _market_open(self) -> bool:
         return is_continuous(self._calendar.phase(self._clock.now_ms()))
 
-    def _reload(self) -> None:
+    def _on_reload(self) -> None:
         """SIGHUP: the symbol list is read again; every other setting needs a restart."""
         self._service.reloading()
-        try:
-            symbols = self._reload_settings().futu_symbols
-        except ConfigError as exc:
-            log.error(
-                event("reload_failed", error=str(exc), action="the old symbol list stays; correct it, reload again")
-            )
+        if self._reloading is None:
+            self._reloading = asyncio.create_task(self._reload(), name="reload")
         else:
-            log.info(event("reloaded", symbols=len(symbols), action="list of symbols only; restart for other settings"))
-            self._feed.set_symbols(symbols)
+            self._reload_again = True  # what is being read may be older than what the operator means
+
+    async def _reload(self) -> None:
+        """The file is read aside: it may lie on a disk that hangs."""
+        while True:
+            self._reload_again = False
+            try:
+                symbols = (await in_thread("reload", self._reload_settings)).futu_symbols
+            except Exception as exc:  # noqa: BLE001 (edge: whatever a file held, the old list is good)
+                log.error(
+                    event("reload_failed", error=str(exc), action="the old symbol list stays; correct it, reload again")
+                )
+            else:
+                action = "list of symbols only; restart for other settings"
+                log.info(event("reloaded", symbols=len(symbols), action=action))
+                self._feed.set_symbols(symbols)
+            if not self._reload_again:
+                break
+        self._reloading = None
         self._service.ready()
 
     def _watch_feed(self) -> None:
@@ -405,9 +412,18 @@ class Daemon:
         self._loop.call_soon_threadsafe(self.fatal, f"WATCHDOG persistent_stall: {reason}")
         if self._clock.monotonic() - self._progress.loop_beat_monotonic < self._settings.watchdog_stall_sec:
             return
-        rows = self._worker.rescue()
-        self._spill.close()
-        log.error(event("loop_stuck_exit", spilled_rows=rows, exit_code=EXIT_FAILED))
+        saved: list[int] = []
+
+        def save() -> None:
+            saved.append(self._worker.rescue())
+            self._spill.close()
+
+        # Aside: a disk that hangs may be the reason, and this thread must end the process all the same.
+        saving = threading.Thread(target=save, name="rescue", daemon=True)
+        saving.start()
+        saving.join(RESCUE_TIMEOUT_SEC)
+        rows = saved[0] if saved else 0
+        log.error(event("loop_stuck_exit", spilled_rows=rows, hangs=saving.is_alive(), exit_code=EXIT_FAILED))
         os._exit(EXIT_FAILED)
 
 

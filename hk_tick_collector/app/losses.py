@@ -62,4 +62,5 @@ class LossWatch:
     @property
     def _storing(self) -> bool:
         progress = self._progress
-        return progress.last_commit_monotonic > progress.last_error_monotonic and not self._spill_due()
+        trouble_monotonic = max(progress.last_error_monotonic, progress.last_refused_monotonic)
+        return progress.last_commit_monotonic > trouble_monotonic and not self._spill_due()

@@ -1,7 +1,8 @@
 """Counters and watermarks: what each stage has done so far. Facts flow down the pipeline, these numbers flow back.
 
-Every field has one writing thread (named in its group), so no lock is needed: readers may see a value one step old,
-never a torn one. Rates are made by whoever keeps two readings (``health.report``). Nothing here grows.
+Every field has one writing thread, or is written under one lock (named in its group): ``+=`` of two threads would lose
+counts. Reading needs no lock: a reader may see a value one step old, never a torn one. Rates are made by whoever keeps
+two readings (``health.report``). Nothing here grows.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ class FeedProgress:
     push_rows: int = 0
     push_frames: int = 0
     last_push_monotonic: float = 0.0
-    max_ts_ms: int = 0  # newest event time mapped, UTC epoch ms
+    pushed_max_ts_ms: int = 0  # newest event time mapped, UTC epoch ms
 
     connected: bool = False  # TCP, InitConnect and login done
     connections: int = 0
@@ -30,6 +31,7 @@ class FeedProgress:
     symbols_subscribed: int = 0
     symbols_refused: int = 0
     refused_symbols: dict[str, str] = field(default_factory=dict)  # code -> OpenD's words; replaced, never changed
+    pulled_max_ts_ms: int = 0
     poll_fetched_rows: int = 0
     poll_accepted_rows: int = 0
     backfill_fetched_rows: int = 0
@@ -38,24 +40,32 @@ class FeedProgress:
     request_errors: int = 0
     holes_seen: int = 0
 
+    @property
+    def max_ts_ms(self) -> int:
+        """Newest event time seen, UTC epoch ms."""
+        return max(self.pushed_max_ts_ms, self.pulled_max_ts_ms)
+
 
 @dataclass(slots=True)
 class IngestProgress:
-    """``in_*``: written by the threads that put rows, under the queue's lock; the rest by the persist worker."""
+    """``in_rows`` to ``spilled_rows``: under the queue's lock, by whoever brings or spills rows.
+    ``quarantined_rows``, ``quarantine_dropped_rows``: under the quarantine's lock. The rest on the loop."""
 
     in_rows: int = 0
-    files_set_aside: int = 0  # day files found broken; what OpenD still has of their rows is fetched again
     refused_rows: int = 0  # neither queue nor spill could take them
-    refused_rows_settled: int = 0  # of them: asked for again; what did not come is in the coverage
+    last_refused_monotonic: float = 0.0
     spilled_rows: int = 0
 
+    quarantined_rows: int = 0
+    quarantine_dropped_rows: int = 0  # of the quarantined: beyond its limits, so in no file
+
+    refused_rows_settled: int = 0  # of the refused: asked for again; what did not come is in the coverage
+    files_set_aside: int = 0  # day files found broken; what OpenD still has of their rows is fetched again
     out_rows: int = 0
     persisted_rows: int = 0
     ignored_rows: int = 0  # already stored: ON CONFLICT DO NOTHING
     commits: int = 0
     unspilled_rows: int = 0
-    quarantined_rows: int = 0
-    quarantine_dropped_rows: int = 0  # of the quarantined: beyond its limits, so in no file
     poison_rows: int = 0  # of the quarantined: refused by SQLite; the others could not be mapped
     write_errors: int = 0
     busy_errors: int = 0

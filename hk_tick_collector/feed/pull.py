@@ -79,7 +79,7 @@ class TickPuller:
             self._rejects(rejected)
         if taken.ticks:
             self._sink(taken.ticks)
-            self._progress.max_ts_ms = max(self._progress.max_ts_ms, taken.ticks[-1].ts_ms)
+            self._progress.pulled_max_ts_ms = max(self._progress.pulled_max_ts_ms, taken.ticks[-1].ts_ms)
         if taken.new_rows:
             self._continuity.touch(symbol, self._clock.monotonic())
         if self._continuity.has_holes:

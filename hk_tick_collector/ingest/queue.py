@@ -253,6 +253,7 @@ class TickQueue:
     def _refuse(self, ticks: Sequence[Tick], error: str) -> None:
         with self._lock:
             self._progress.refused_rows += len(ticks)
+            self._progress.last_refused_monotonic = time.monotonic()
             self.refused_by_symbol.update(tick.symbol for tick in ticks)
         self._log.log(
             logging.ERROR,

@@ -123,7 +123,7 @@ def test_times_are_epoch_seconds_and_zero_before_the_first(scraped: Scraped) -> 
     scraped.progress.ingest.last_commit_monotonic = scraped.clock.monotonic() - 2.5
     scraped.progress.feed.last_answer_monotonic = scraped.clock.monotonic() - 1
     scraped.progress.loop_beat_monotonic = scraped.clock.monotonic() - 0.5
-    scraped.progress.feed.max_ts_ms = scraped.clock.now_ms() - 250
+    scraped.progress.feed.pushed_max_ts_ms = scraped.clock.now_ms() - 250
     scraped.progress.ingest.max_committed_ts_ms = scraped.clock.now_ms() - 750
     scraped.clock.advance(10)
     assert scraped.value("last_push_timestamp_seconds") == pytest.approx(now_sec)

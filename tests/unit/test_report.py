@@ -35,7 +35,7 @@ class Desk:
 
     def tick(self) -> None:
         self.progress.feed.last_push_monotonic = self.clock.monotonic()
-        self.progress.feed.max_ts_ms = self.clock.now_ms()
+        self.progress.feed.pushed_max_ts_ms = self.clock.now_ms()
 
     def status(self) -> tuple[str, str | None]:
         return self.reporter.status(self.backlog)
