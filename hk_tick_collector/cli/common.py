@@ -16,7 +16,7 @@ import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, update_wrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,6 +50,7 @@ class App:
     data_root_given: Path | None = None
     archive_root_given: Path | None = None
     as_json: bool = False
+    left_out: list[str] = field(default_factory=list)  # days that could not be read; the others were
 
     @cached_property
     def settings(self) -> Settings:
@@ -189,7 +190,8 @@ def tickctl_command(name: str, **attrs: Any) -> Callable[[Callable[..., int | No
             env_file: Path | None, data_root: Path | None, archive_root: Path | None, as_json: bool, **arguments: Any
         ) -> None:
             app = App(env_file, data_root, archive_root, as_json)
-            raise SystemExit(run_guarded(lambda: function(app, **arguments)))
+            code = run_guarded(lambda: function(app, **arguments))
+            raise SystemExit(EXIT_PROBLEM if app.left_out and code == EXIT_FINE else code)
 
         update_wrapper(run, function)  # its help text, and the options that stand above it
         command: click.Command = click.command(name, cls=click.Command, **attrs)(run)

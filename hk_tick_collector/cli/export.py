@@ -13,7 +13,7 @@ import click
 
 from hk_tick_collector.cli.common import App, be_gentle, print_table, progress, say, tickctl_command
 from hk_tick_collector.cli.ending import clean_ending
-from hk_tick_collector.cli.when import some_days, symbol_list
+from hk_tick_collector.cli.when import days_to_read, some_days, symbol_list
 from hk_tick_collector.core.errors import NoData
 from hk_tick_collector.feed.mapping import TICK_TYPES
 from hk_tick_collector.market.sessions import DayKind, hk_date, recording_window
@@ -142,10 +142,8 @@ def _parts(app: App, days: str | None, selection: Selection) -> list[DayPart]:
     from hk_tick_collector.export.rows import DayPart  # noqa: PLC0415
 
     parts = []
-    for name in some_days(app, days):
-        day = app.catalog.day(name)
-        if day.conflict:
-            say(day.conflict)
+    for day in days_to_read(app, some_days(app, days)):
+        name = day.trading_day
         part = DayPart(day, selection, _is_so_far(app, name))
         if part.symbols():
             parts.append(part)

@@ -8,7 +8,7 @@ from dataclasses import asdict
 import click
 
 from hk_tick_collector.cli.common import EXIT_FINE, EXIT_PROBLEM, App, print_table, progress, tickctl_command
-from hk_tick_collector.cli.when import some_days, symbol_list
+from hk_tick_collector.cli.when import days_to_read, some_days, symbol_list
 from hk_tick_collector.market.sessions import hk_date, hk_ms_of_day
 from hk_tick_collector.quality.grade import hk_clock
 from hk_tick_collector.store.gaps import CLOSED, OPEN
@@ -39,8 +39,8 @@ def command(app: App, days: str, symbols: Sequence[str], state: str) -> int:
     chosen = some_days(app, days)
     lines = []
     with progress("reading days", len(chosen)) as done:
-        for day in chosen:
-            lines += gap_lines(app.catalog.day(day), wanted)
+        for day in days_to_read(app, chosen):
+            lines += gap_lines(day, wanted)
             done(1)
     shown = [line for line in lines if state in (line.state, "all")]
 

@@ -11,7 +11,7 @@ import click
 
 from hk_tick_collector.cli.common import EXIT_USAGE, App, be_gentle, progress, say, tickctl_command
 from hk_tick_collector.cli.results import Output, output_options
-from hk_tick_collector.cli.when import some_days, symbol_list
+from hk_tick_collector.cli.when import days_to_read, some_days, symbol_list
 
 if TYPE_CHECKING:
     from hk_tick_collector.query.engine import Engine
@@ -69,10 +69,7 @@ def engine_of(app: App, days: str | None, symbols: tuple[str, ...], memory_mb: i
     from hk_tick_collector.query.engine import Engine  # noqa: PLC0415 - DuckDB takes its time
 
     wanted = symbol_list(symbols) if symbols else []
-    chosen = [app.catalog.day(name) for name in some_days(app, days)]
-    for day in chosen:
-        if day.conflict:
-            say(day.conflict)
+    chosen = days_to_read(app, some_days(app, days))
     be_gentle()
     with Engine(chosen, wanted, memory_mb=memory_mb) as engine:
         yield engine

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from hk_tick_collector.cli.common import App, say
-from hk_tick_collector.cli.when import instant_ms, one_day, some_days, symbol_list
+from hk_tick_collector.cli.when import days_to_read, instant_ms, one_day, some_days, symbol_list
 from hk_tick_collector.core.errors import NoData
 from hk_tick_collector.market.sessions import DAY_MS, day_start_ms
 
@@ -60,10 +61,8 @@ def parts_of(app: App, days: str | None, start: str | None, end: str | None) -> 
             parts.append(DayPart(app.catalog.day(name), start_ms, end_ms))
     if not parts:
         raise NoData(f"no recorded day lies {told(start, end)}; recorded are {names[0]} to {names[-1]}")
-    for part in parts:
-        if part.day.conflict:
-            say(part.day.conflict)
-    return parts
+    readable = {day.trading_day: day for day in days_to_read(app, [part.day.trading_day for part in parts])}
+    return [replace(part, day=readable[name]) for part in parts if (name := part.day.trading_day) in readable]
 
 
 def told(start: str | None, end: str | None) -> str:

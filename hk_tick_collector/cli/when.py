@@ -9,12 +9,16 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 import click
 
-from hk_tick_collector.cli.common import App
-from hk_tick_collector.core.errors import NoData
+from hk_tick_collector.cli.common import App, say
+from hk_tick_collector.core.errors import NoData, StoreCorrupt
 from hk_tick_collector.market.sessions import HK_TZ, day_start_ms, hk_date, parse_day
+
+if TYPE_CHECKING:
+    from hk_tick_collector.days.catalog import Day
 
 _TIME = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2})(?:\.(\d{1,3}))?)?")
 
@@ -51,6 +55,28 @@ def some_days(app: App, text: str | None) -> list[str]:
         known = f"; recorded are {len(recorded)} days, {recorded[0]} to {recorded[-1]}" if recorded else ""
         raise NoData(f"no recorded day in {text or app.data_root}{known}")
     return chosen
+
+
+def days_to_read(app: App, names: Sequence[str]) -> list[Day]:
+    """These recorded days. Of several, one whose file is damaged or another program's is left out: that is said, and
+    the command ends with 1. Alone it is an error, as it is when none is left. Says, too, when a day's source needs
+    explaining."""
+    days: list[Day] = []
+    for name in names:
+        day = app.catalog.day(name)
+        try:
+            day.coverage()
+            conflict = day.conflict
+        except StoreCorrupt as exc:
+            if name == names[-1] and not days:
+                raise
+            app.left_out.append(name)
+            say(f"{name} is left out: {exc}")
+            continue
+        days.append(day)
+        if conflict:
+            say(conflict)
+    return days
 
 
 def _part(app: App, text: str, recorded: Sequence[str]) -> list[str]:

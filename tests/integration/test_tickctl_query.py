@@ -480,3 +480,30 @@ def test_csv_keeps_sequences_when_it_is_read_as_documented(tmp_path: Path) -> No
     table = pd.read_csv(io.StringIO(text), dtype={"seq": "Int64", "occurrence": "Int64"})
     assert table["seq"].dropna().tolist() == exact
     assert pd.read_csv(io.StringIO(text))["seq"].dropna().tolist() != exact
+
+
+@pytest.mark.parametrize("content", [bytes(300_000), b"SQLite format 3\0" + bytes(5000), None])
+def test_a_file_that_is_no_day_file_leaves_the_good_days_alone(tmp_path: Path, content: bytes | None) -> None:
+    """Zeros, a damaged header, a good database of another program: named, left out, and the exit code tells."""
+    record_day(tmp_path, DAY, count=10)
+    bad = tmp_path / "20261118.db"
+    if content is None:
+        with closing(sqlite3.connect(bad)) as conn:
+            conn.execute("CREATE TABLE other (a)")
+    else:
+        bad.write_bytes(content)
+    for command, expected in {
+        ("query", "SELECT count(*) AS n FROM ticks", "--json"): '"n": 30',
+        ("top", "--days", "20261101..", "--json"): SYMBOL,
+        ("gaps", "--days", "20261118.."): "no open gaps",
+        ("ticks", "700", "--days", "..", "--json"): SYMBOL,
+        ("bars", "700", "--days", "..", "--json"): SYMBOL,
+        ("export", "csv", "-o", str(tmp_path / "out")): "30 ticks in 1 file",
+    }.items():
+        done = tickctl(*command, data_root=tmp_path)
+        assert (done.returncode, expected in done.stdout) == (1, True), (command, done.stdout, done.stderr)
+        assert done.stderr.count("20261118 is left out: ") == 1
+        assert str(bad) in done.stderr
+        alone = [part for part in command if part not in ("--days", "..", "20261101..", "20261118..")]
+        done = tickctl(*alone, "--days", "20261118", data_root=tmp_path)
+        assert (done.returncode, str(bad) in done.stderr) == (1, True), done.stderr
