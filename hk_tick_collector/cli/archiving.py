@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -34,7 +35,7 @@ format_option = click.option(
 def kinds_of(app: App, format_: str | None) -> tuple[str, ...]:
     """The kinds of files that a format stands for; the setting's when none was named."""
     if format_ is None:
-        format_ = "parquet" if app.data_root_given is not None else app.settings.archive_format
+        format_ = "parquet" if app.data_root_given is not None else app.places.archive_format
     return FORMATS[format_]
 
 
@@ -49,15 +50,20 @@ def reading_job(app: App) -> Iterator[None]:
 
 
 @contextmanager
-def archive_job(app: App, *, restore_into: Path | None = None) -> Iterator[None]:
-    """Alone on the archive, gently, with what an earlier job left half done set right. ``Busy`` when it is taken."""
+def archive_job(app: App, *, restore_into: Path | None = None, only_reads: bool = False) -> Iterator[None]:
+    """Alone on the archive, gently, with what an earlier job left half done set right. ``Busy`` when it is taken.
+
+    ``only_reads``: an archive that this user may not write to is read all the same, beside other readers."""
     from hk_tick_collector.archive import atomic, pack, restore  # noqa: PLC0415 - Arrow takes its time
 
     be_gentle()
     with ExitStack() as stack:
         stack.enter_context(clean_ending())
-        stack.enter_context(atomic.only_job(app.archive_root))
-        pack.tidy(app.archive_root)
+        if only_reads and not os.access(app.archive_root, os.W_OK):
+            stack.enter_context(atomic.beside_readers(app.archive_root))
+        else:
+            stack.enter_context(atomic.only_job(app.archive_root))
+            pack.tidy(app.archive_root)
         if restore_into is not None:
             stack.enter_context(atomic.only_job(restore_into, restore.LOCK_FILE))
             restore.tidy(restore_into)

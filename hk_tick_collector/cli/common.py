@@ -60,10 +60,22 @@ class App:
         return load_settings(self.env_file, os.environ)
 
     @cached_property
+    def places(self) -> Settings:
+        """The settings for who works with files alone: without a list of symbols, or with a wrong one, as well."""
+        from hk_tick_collector.app.config import ConfigErrors, load_settings  # noqa: PLC0415
+
+        try:
+            return self.settings
+        except ConfigErrors as exc:
+            if {problem.key for problem in exc.problems} != {"FUTU_SYMBOLS"}:
+                raise
+            return load_settings(self.env_file, {**os.environ, "FUTU_SYMBOLS": "HK.00001"})
+
+    @cached_property
     def data_root(self) -> Path:
         """Where the day files are: ``--data-root``, else the setting. NoData when there is no such directory,
         PermissionError when this user may not look into it."""
-        root = self.data_root_given.absolute() if self.data_root_given is not None else self.settings.data_root
+        root = self.data_root_given.absolute() if self.data_root_given is not None else self.places.data_root
         if not root.is_dir():
             raise NoData(f"{root} is no directory: name the recorder's DATA_ROOT with --data-root or --env-file")
         self.work_as_owner(root)
@@ -90,8 +102,8 @@ class App:
         data_root = self.data_root  # first: it says whose rights root takes
         if self.archive_root_given is not None:
             return self.archive_root_given.absolute()
-        if self.data_root_given is None and self.settings.archive_root is not None:
-            return self.settings.archive_root
+        if self.data_root_given is None and self.places.archive_root is not None:
+            return self.places.archive_root
         return archive_dir(data_root)
 
     @cached_property
@@ -190,7 +202,7 @@ def tickctl_command(name: str, **attrs: Any) -> Callable[[Callable[..., int | No
             env_file: Path | None, data_root: Path | None, archive_root: Path | None, as_json: bool, **arguments: Any
         ) -> None:
             app = App(env_file, data_root, archive_root, as_json)
-            code = run_guarded(lambda: function(app, **arguments))
+            code = run_guarded(lambda: function(app, **arguments), as_json=as_json)
             raise SystemExit(EXIT_PROBLEM if app.left_out and code == EXIT_FINE else code)
 
         update_wrapper(run, function)  # its help text, and the options that stand above it
@@ -201,8 +213,9 @@ def tickctl_command(name: str, **attrs: Any) -> Callable[[Callable[..., int | No
     return decorate
 
 
-def run_guarded(work: Callable[[], int | None]) -> int:
-    """Run a command's work; its exit code, also when it raises one of our errors."""
+def run_guarded(work: Callable[[], int | None], *, as_json: bool = False) -> int:
+    """Run a command's work; its exit code, also when it raises one of our errors. ``as_json``: standard output gets
+    the error, too, as a line of JSON."""
     try:
         code = work() or EXIT_FINE
         sys.stdout.flush()  # while a closed pipe is still ours to answer for
@@ -213,7 +226,10 @@ def run_guarded(work: Callable[[], int | None]) -> int:
         return EXIT_PIPE
     except (RecorderError, OSError, KeyboardInterrupt) as exc:
         text, code = _ending(exc)
-        say(f"hk-tickctl: {text}{_owners_rights(exc)}")
+        text += _owners_rights(exc)
+        say(f"hk-tickctl: {text}")
+        if as_json:
+            print(json_text({"error": text, "exit_code": code}), flush=True)
         return code
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from hk_tick_collector.quality.recount import Recount
 
 SYMBOLS_SHOWN = 20
+NOT_OURS = (errno.EACCES, errno.EPERM, errno.EROFS)  # a reader of the group gets the certificate, not its file
 PROBLEMS_SHOWN = 20
 _GRADES = "\n\n".join(f"{grade}  {rule}" for grade, rule in GRADES.items())
 _HELP = f"""The completeness certificate of DAY (YYYYMMDD, today; without it the newest one): what is stored, what must
@@ -46,7 +48,7 @@ A day still in session is judged so far. The certificate is written to DATA_ROOT
 also as a page, YYYYMMDD.html.
 
 Ends with 0 when nothing is known to be missing (also when something is unproven), 1 when something is, when the file
-contradicts itself or the report could not be written, 3 when there is no such day.
+contradicts itself or the disk refuses the report, 3 when there is no such day.
 """
 
 
@@ -116,9 +118,12 @@ def _write(app: App, day: Day, certificate: Certificate, recounted: Recount | No
 
             say(f"written: {write_page(app.data_root, certificate, recounted.plots, gap_lines(day))}")
     except OSError as exc:
+        if exc.errno in NOT_OURS:
+            say(f"the report is not written: {exc.filename or path} is not for this user to change (--no-write)")
+            return True
         say(
             f"hk-tickctl: the report cannot be written: {exc.filename or path}: {exc.strerror or exc}; "
-            "run this as the recorder's user, or with --no-write"
+            "correct that, or leave it with --no-write"
         )
         return False
     return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from hk_tick_collector.query.engine import Engine
 
 MIN_MEMORY_MB = 128
+_BARE_CODE = re.compile(r"\bsymbol\b[^']*'(?:HK)?\d{1,5}'", re.IGNORECASE)
 
 
 @tickctl_command(
@@ -56,7 +58,9 @@ def command(
         with engine_of(app, days, symbols, memory_mb) as engine:
             with loading(engine) as loaded:
                 result = engine.run(sql, loaded)
-            output.write(result.schema, result.batches)
+            rows = output.write(result.schema, result.batches)
+        if not rows and _BARE_CODE.search(sql):
+            say("hint: symbols are written 'HK.00700'")
     except SqlError as exc:
         say(f"hk-tickctl: {exc}")
         return EXIT_USAGE
@@ -70,6 +74,11 @@ def engine_of(app: App, days: str | None, symbols: tuple[str, ...], memory_mb: i
 
     wanted = symbol_list(symbols) if symbols else []
     chosen = days_to_read(app, some_days(app, days))
+    for symbol in wanted:
+        if not any(symbol in day.rows_by_symbol() for day in chosen):
+            from hk_tick_collector.query.fetch import explain_nothing  # noqa: PLC0415
+
+            say(explain_nothing(app.catalog, chosen, [symbol], ""))
     be_gentle()
     with Engine(chosen, wanted, memory_mb=memory_mb) as engine:
         yield engine

@@ -43,7 +43,7 @@ def command(app: App, day: str, into: Path | None) -> int:
     app.catalog.day(trading_day)  # says which days there are when this one is not among them
     target = app.data_root if into is None else into.absolute()
     with (
-        archive_job(app, restore_into=target),
+        archive_job(app, restore_into=target, only_reads=True),
         progress(f"restore {trading_day}", stored_rows(app, trading_day)) as on_rows,
     ):
         done = restore.restore_day(app.archive_root, trading_day, target, now_ms=app.now_ms, on_rows=on_rows)

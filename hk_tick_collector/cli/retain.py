@@ -56,7 +56,7 @@ def keep_days_of(app: App, keep_days: int | None) -> int:
     """The days to keep: as given, else by the setting; 0 keeps all."""
     if keep_days is not None:
         return keep_days
-    return 0 if app.data_root_given is not None else app.settings.retain_days
+    return 0 if app.data_root_given is not None else app.places.retain_days
 
 
 def retained(app: App, keep_days: int, *, dry_run: bool = False) -> list[Verdict]:

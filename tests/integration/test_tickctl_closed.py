@@ -110,3 +110,29 @@ def test_a_target_that_is_closed_is_no_file_of_the_recorder(tmp_path: Path, data
 
 def test_who_may_read_is_not_disturbed(data_root: Path) -> None:
     assert run("gaps", "--data-root", data_root).returncode == 0
+
+
+@pytest.fixture
+def readable(data_root: Path) -> Iterator[Path]:
+    """A data root with an archive that its group may read and not write, as the systemd page invites people into."""
+    assert tickctl("archive", DAY, data_root=data_root).returncode == 0
+    closed = [data_root, *data_root.rglob("*")]
+    for path in closed:
+        path.chmod(0o550 if path.is_dir() else 0o440)
+    yield data_root
+    for path in closed:
+        path.chmod(0o750 if path.is_dir() else 0o640)
+
+
+def test_a_reader_gets_the_certificate_and_not_its_file(readable: Path) -> None:
+    for command in ("day", "day --html"):
+        done = run(command, "--data-root", readable)
+        assert (done.returncode, "is complete" in done.stdout) == (0, True), done.stderr
+        assert "the report is not written" in done.stderr
+
+
+def test_a_reader_restores_into_a_place_of_his_own(readable: Path, tmp_path: Path) -> None:
+    done = run(f"restore {DAY}", "--into", tmp_path / "mine", "--data-root", readable)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "mine" / f"{DAY}.db").exists()
+    assert tickctl("ticks", "700", "--last", 1, data_root=tmp_path / "mine").returncode == 0

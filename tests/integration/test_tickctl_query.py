@@ -507,3 +507,39 @@ def test_a_file_that_is_no_day_file_leaves_the_good_days_alone(tmp_path: Path, c
         alone = [part for part in command if part not in ("--days", "..", "20261101..", "20261118..")]
         done = tickctl(*alone, "--days", "20261118", data_root=tmp_path)
         assert (done.returncode, str(bad) in done.stderr) == (1, True), done.stderr
+
+
+@pytest.mark.parametrize("symbols", ["", "NONSENSE"])
+def test_who_reads_needs_no_list_of_symbols(root: Path, tmp_path: Path, symbols: str) -> None:
+    for command in (("ticks", "700", "--last", 1), ("gaps",), ("query", "SELECT 1"), ("verify",)):
+        done = tickctl(*command, DATA_ROOT=root, FUTU_SYMBOLS=symbols)
+        assert "FUTU_SYMBOLS" not in done.stderr
+        assert done.returncode in (0, 1), done.stderr
+    done = tickctl("ticks", "700", DATA_ROOT=root, FUTU_SYMBOLS=symbols, FUTU_PORT="x")
+    assert (done.returncode, "FUTU_PORT" in done.stderr) == (2, True), "every other mistake is told"
+
+
+def test_no_rows_are_explained_where_a_symbol_is_to_blame(root: Path) -> None:
+    done = tickctl("query", "SELECT * FROM ticks", "--symbols", "99999", data_root=root)
+    assert (done.returncode, "HK.99999 has no ticks on" in done.stderr) == (0, True), done.stderr
+    for sql in ("SELECT * FROM ticks WHERE symbol = '700'", "SELECT * FROM ticks WHERE symbol IN ('00700')"):
+        done = tickctl("query", sql, data_root=root)
+        assert (done.returncode, "hint: symbols are written 'HK.00700'" in done.stderr) == (0, True)
+    assert "hint" not in tickctl("query", f"SELECT * FROM ticks WHERE symbol = '{SYMBOL}'", data_root=root).stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        (("ticks", "99999"), 3),
+        (("restore", "20200101"), 3),
+        (("archive", "20260101"), 3),
+        (("export", "csv", "-o", "/proc/x"), 1),
+    ],
+)
+def test_an_error_is_json_where_json_was_asked_for(root: Path, command: tuple[str, ...], code: int) -> None:
+    done = tickctl(*command, "--json", data_root=root)
+    assert done.returncode == code
+    said = json.loads(done.stdout)
+    assert said["exit_code"] == code
+    assert f"hk-tickctl: {said['error']}\n" in done.stderr
