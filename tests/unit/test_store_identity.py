@@ -6,21 +6,26 @@ Views come repeated and overlapping, and the store sees them cut into batches an
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hk_tick_collector.core.tick import Tick, same_moment
-from hk_tick_collector.feed.mapping import number_equal_ticks
+from hk_tick_collector.feed.mapping import number_equal_ticks, without_sequences
 from hk_tick_collector.store import reader
 from hk_tick_collector.store.connect import SqliteOptions
+from hk_tick_collector.store.neighbours import NUMBER_STEP
+from hk_tick_collector.store.rows import BORROWED_TIME
 from hk_tick_collector.store.salvage import salvage
-from hk_tick_collector.store.writer import DayFileWriter
+from hk_tick_collector.store.writer import DayFileWriter, WriteResult
 from tests.ticks import BASE_MS, DAY, make_tick
 
 ALL = 255  # bits of the trades that are told with their sequence
@@ -159,3 +164,168 @@ def test_any_views_of_a_day_store_every_trade_once(
             check(ticks, views, rows)
             check_coverage(db, rows)
             check_copies(db, rows)
+
+
+# -- what the above found, or was made for -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def writer(tmp_path: Path) -> Iterator[DayFileWriter]:
+    writer = DayFileWriter(tmp_path)
+    yield writer
+    writer.close()
+
+
+def stored(writer: DayFileWriter, tmp_path: Path) -> list[tuple[int, int | None, int]]:
+    """Milliseconds behind the hour, counter and occurrence of each row."""
+    writer.close()
+    rows = list(reader.iter_ticks(tmp_path / f"{DAY}.db"))
+    check_coverage(tmp_path / f"{DAY}.db", rows)
+    return sorted(
+        ((row.ts_ms - BASE_MS, None if row.seq is None else row.seq & 0xFFFF, row.occurrence) for row in rows),
+        key=lambda row: (row[0], row[1] or 0, row[2]),
+    )
+
+
+def trade(counter: int, ms: int = 437, **fields: object) -> Tick:
+    """One of several trades that look alike."""
+    return make_tick(counter, ts_ms=BASE_MS + ms, seq=(BASE_MS // 1000) << 32 | counter, **fields)
+
+
+def without(tick: Tick) -> Tick:
+    return tick._replace(seq=None)
+
+
+def cut(tick: Tick) -> Tick:
+    return tick._replace(ts_ms=tick.ts_ms // 1000 * 1000)
+
+
+@pytest.mark.parametrize("first", [[], [without(trade(2))], [trade(1)], [trade(2)]])
+def test_the_twin_that_has_no_sequence_is_another_trade(
+    writer: DayFileWriter, tmp_path: Path, first: list[Tick]
+) -> None:
+    writer.write(first)
+    for view in ([trade(1), without(trade(2))], [without(trade(2)), trade(1)], [trade(1)]):
+        for tick in number_equal_ticks(view):  # wherever the view is cut
+            writer.write([tick])
+    assert len(stored(writer, tmp_path)) == 2
+
+
+def test_a_pull_without_milliseconds_tells_the_trades_of_the_pushes(writer: DayFileWriter, tmp_path: Path) -> None:
+    pushed = [trade(1), trade(2, 500), trade(3, 1200)]
+    result = [writer.write(view).inserted_rows for view in (pushed, map_list(cut, pushed), map_list(cut, pushed))]
+    assert (result, stored(writer, tmp_path)) == ([3, 0, 0], [(437, 1, 0), (500, 2, 0), (1200, 3, 0)])
+
+
+def map_list(change: Callable[[Tick], Tick], ticks: Sequence[Tick]) -> list[Tick]:
+    return [change(tick) for tick in ticks]
+
+
+def test_the_pushes_give_a_pull_its_milliseconds(writer: DayFileWriter, tmp_path: Path) -> None:
+    pushed = [trade(1), trade(2, 500), trade(3, 1200)]
+    result = [writer.write(view).inserted_rows for view in (map_list(cut, pushed), pushed, pushed)]
+    assert (result, stored(writer, tmp_path)) == ([3, 0, 0], [(437, 1, 0), (500, 2, 0), (1200, 3, 0)])
+
+
+@pytest.mark.parametrize("change", [cut, without, lambda tick: cut(without(tick))])
+def test_one_trade_told_in_two_ways_is_one_row(
+    writer: DayFileWriter, tmp_path: Path, change: Callable[[Tick], Tick]
+) -> None:
+    for tick in (trade(1), change(trade(1)), trade(1)):
+        writer.write([tick])
+    assert stored(writer, tmp_path) == [(437, 1, 0)]
+
+
+@pytest.mark.parametrize("one", [cut, without, lambda tick: cut(without(tick))])
+@pytest.mark.parametrize("other", [lambda tick: tick, cut, without])
+def test_whatever_tells_more_completes_the_row(
+    writer: DayFileWriter, tmp_path: Path, one: Callable[[Tick], Tick], other: Callable[[Tick], Tick]
+) -> None:
+    for tick in (one(trade(1)), other(trade(1)), trade(1)):
+        writer.write([tick])
+    assert stored(writer, tmp_path) == [(437, 1, 0)]
+
+
+def test_milliseconds_without_a_sequence_may_be_another_trades(writer: DayFileWriter, tmp_path: Path) -> None:
+    for tick in (cut(trade(1, 612)), without(trade(2))):
+        writer.write([tick])
+    assert stored(writer, tmp_path) == [(437, 1, BORROWED_TIME)]  # as far as anybody can know
+    writer.write([trade(1, 612)])
+    assert stored(writer, tmp_path) == [(437, None, 0), (612, 1, 0)]
+    writer.write([trade(2)])
+    assert stored(writer, tmp_path) == [(437, 2, 0), (612, 1, 0)]
+
+
+def test_ticks_with_one_sequence_stay_once_when_sequences_are_given_up(writer: DayFileWriter, tmp_path: Path) -> None:
+    ticks = [trade(1), trade(1, price=383.0), trade(1, price=384.0), trade(2, price=383.0)]
+    for _ in range(2):
+        writer.write(ticks)
+        writer.write(without_sequences(ticks))
+        writer.write(map_list(cut, ticks[:1]))
+    assert len(stored(writer, tmp_path)) == 4
+
+
+def test_sequences_that_are_small_numbers_are_known_again_without_them(writer: DayFileWriter, tmp_path: Path) -> None:
+    ticks = [make_tick(n, seq=n % 3 + 1, ts_ms=BASE_MS + n * 700) for n in range(9)]
+    for _ in range(2):
+        writer.write(ticks)
+        writer.write(without_sequences(ticks))
+    assert len(stored(writer, tmp_path)) == 9
+
+
+def test_equal_numbers_bought_and_sold_are_two(writer: DayFileWriter, tmp_path: Path) -> None:
+    kinds = [trade(1), trade(1, direction="SELL"), trade(1, direction="NEUTRAL"), trade(1, tick_type="AUCTION")]
+    for view in (kinds, kinds[::-1], without_sequences(kinds), kinds):
+        writer.write(view)
+    assert len(stored(writer, tmp_path)) == 4
+
+
+def test_equal_numbers_bought_and_sold_without_a_sequence_are_two(writer: DayFileWriter, tmp_path: Path) -> None:
+    view = without_sequences([trade(1), trade(2, direction="SELL"), trade(3), trade(4, direction="SELL")])
+    for part in (view[:2], view, view[::-1], view[1:2]):
+        writer.write(part)
+    assert stored(writer, tmp_path) == [(437, None, n) for n in (0, 1, NUMBER_STEP, NUMBER_STEP + 1)]
+
+
+def test_a_sequence_is_not_given_to_a_tick_that_has_one(writer: DayFileWriter, tmp_path: Path) -> None:
+    """To one whose sequence another tick has, that is."""
+    writer.write([trade(1), trade(1, price=383.0)])
+    writer.write([trade(2, price=383.0)])
+    found = stored(writer, tmp_path)
+    assert sorted((counter or 0, occurrence) for _, counter, occurrence in found) == [
+        (0, ~trade(1).seq), (1, 0), (2, 0),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("unknown", [{"direction": None}, {"tick_type": "UNKNOWN"}, {"turnover": 1.0}])
+def test_what_one_of_two_views_does_not_tell_is_no_difference(
+    writer: DayFileWriter, tmp_path: Path, unknown: dict[str, object]
+) -> None:
+    assert writer.write([trade(1)]).inserted_rows == 1
+    assert writer.write([trade(1, **unknown), trade(2, **unknown)]) == WriteResult(1, 1, (DAY,))
+    assert writer.write([trade(1), trade(2)]) == WriteResult(0, 2, (DAY,))
+
+
+def test_a_file_in_which_an_earlier_version_stored_doubles_gets_no_more(writer: DayFileWriter, tmp_path: Path) -> None:
+    """Version 1 stored a tick whose sequence another one has again when it came without."""
+    first, second = trade(1), trade(1, price=383.0)
+    writer.write([first, second])
+    writer.close()
+    with contextlib.closing(sqlite3.connect(tmp_path / f"{DAY}.db")) as conn:
+        conn.execute(
+            "INSERT INTO ticks SELECT market, symbol, ts_ms, price, volume, turnover, direction, seq, tick_type, "
+            "push_type, provider, trading_day, recv_ts_ms, inserted_at_ms, push_data_type, opend_recv_ts_ms, "
+            "type_sign, 0 FROM ticks WHERE seq IS NULL"
+        )
+        conn.commit()
+    for view in ([first, second], without_sequences([first, second]), [cut(second)]):
+        assert writer.write(view).inserted_rows == 0
+
+
+def test_a_day_with_ticks_without_a_sequence_says_so(writer: DayFileWriter, tmp_path: Path) -> None:
+    for _ in range(2):  # the same push twice, or two equal trades: nobody can know
+        writer.write([without(trade(1))])
+    (row,) = reader.coverage(tmp_path / f"{DAY}.db")
+    assert (row.state, row.reason, row.stored_ticks) == ("unproven", "1 ticks without a sequence", 1)
+    writer.write(number_equal_ticks([without(trade(1)), without(trade(2))]))
+    assert len(stored(writer, tmp_path)) == 2
