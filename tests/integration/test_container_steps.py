@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import fnmatch
 import http.server
-import importlib.metadata
-import importlib.util
 import json
 import os
 import re
@@ -19,16 +17,15 @@ import socket
 import subprocess
 import sys
 import threading
-import venv
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from packaging.requirements import Requirement
 
 from hk_tick_collector.app.config import setting_table
+from tests.built_package import build_wheel, install_wheel, run
 from tests.harness import Process, clean_env, ended, stored_rows, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -68,22 +65,6 @@ def installed_extras() -> list[str]:
     return str(extras).split(",")
 
 
-def runtime_closure(project: importlib.metadata.Distribution, extras: list[str]) -> set[str]:
-    """Distributions that ``pip install PROJECT[extras]`` brings, the project itself left out."""
-    found: set[str] = set()
-    waiting = [(project, extra) for extra in extras]
-    while waiting:
-        distribution, wanted = waiting.pop()
-        for text in distribution.requires or []:
-            need = Requirement(text)
-            if need.marker is not None and not need.marker.evaluate({"extra": wanted}):
-                continue
-            if need.name.lower() not in found:
-                found.add(need.name.lower())
-                waiting.append((importlib.metadata.distribution(need.name), ""))
-    return found
-
-
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A virtual environment with the built wheel and its declared dependencies alone."""
@@ -96,45 +77,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
             shutil.copytree(ROOT / name, target, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(ROOT / name, target)
-    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", wheels, context]
-    if can_build_wheels():  # then no package index is needed
-        build.append("--no-build-isolation")
-    run([*map(str, build)])
-    (wheel,) = wheels.glob("hk_tick_collector-*.whl")
-    venv.create(env, with_pip=False, symlinks=True)
-    site = next((env / "lib").glob("python3*/site-packages"))
-    # pip of this environment; what it would download is lent file by file from here.
-    run(
-        [sys.executable, "-m", "pip", "--python", str(env / "bin" / "python"), "install", "-q", "--no-deps", str(wheel)]
-    )
-    (metadata,) = site.glob("hk_tick_collector-*.dist-info")
-    for name in runtime_closure(importlib.metadata.PathDistribution(metadata), installed_extras()):
-        lend(importlib.metadata.distribution(name), site)
-    return env / "bin"
-
-
-def can_build_wheels() -> bool:
-    """setuptools does it alone from 70.1 on, with the package ``wheel`` before."""
-    try:
-        major, minor = importlib.metadata.version("setuptools").split(".")[:2]
-    except importlib.metadata.PackageNotFoundError:
-        return False
-    return (int(major), int(minor)) >= (70, 1) or importlib.util.find_spec("wheel") is not None
-
-
-def lend(distribution: importlib.metadata.Distribution, site: Path) -> None:
-    for part in {file.parts[0] for file in distribution.files or []} - {"..", "__pycache__"}:
-        source, target = Path(str(distribution.locate_file(part))), site / part
-        if source.exists() and not target.exists():
-            target.symlink_to(source)
-        elif source.is_dir() and target.is_symlink():  # one directory, two distributions: they lie in the same place
-            assert target.resolve() == source.resolve()
-
-
-def run(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=110, check=False, **options)
-    assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
-    return done
+    return install_wheel(build_wheel(context, wheels), env, installed_extras())
 
 
 def free_port() -> int:
