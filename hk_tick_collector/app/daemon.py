@@ -101,6 +101,7 @@ class Daemon:
             self._calendar,
             self._progress.feed,
             self._clock,
+            self._put_facts,
         )
         self._reporter = Reporter(self._progress, self._backlog, self._calendar, self._clock, settings.drift_warn_sec)
         snapshots = Snapshots(self._progress, self._backlog, self._clock)

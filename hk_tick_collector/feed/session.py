@@ -10,15 +10,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from hk_tick_collector.core.backoff import Backoff
 from hk_tick_collector.core.clock import Clock
 from hk_tick_collector.core.errors import FeedError, FeedLost, FeedTimeout
+from hk_tick_collector.core.facts import DayFact, Fact
 from hk_tick_collector.core.logline import RateLimitedLog, event
 from hk_tick_collector.core.progress import FeedProgress
 from hk_tick_collector.feed import sdk
+from hk_tick_collector.feed.absence import NO_CONNECTION, NOT_LOGGED_IN, Absences
 from hk_tick_collector.feed.backfill import Backfiller
 from hk_tick_collector.feed.continuity import Continuity
 from hk_tick_collector.feed.plausible import PlausibleDays
@@ -74,7 +76,7 @@ class FeedSession:
     """Runs the feed until it is told to stop.
 
     ``push_sink`` takes pushed ticks on the network thread and may hold it up for a moment, ``sink`` takes pulled ones
-    on the loop, at once; ``rejects`` takes unreadable ones on either, at once.
+    on the loop, at once; ``rejects`` takes unreadable ones on either, at once; ``facts`` what is subscribed.
     """
 
     def __init__(
@@ -87,6 +89,7 @@ class FeedSession:
         calendar: TradingCalendar,
         progress: FeedProgress,
         clock: Clock,
+        facts: Callable[[Sequence[Fact | DayFact]], None] = lambda _: None,
     ) -> None:
         self._options = options
         self._symbols = tuple(options.symbols)
@@ -117,6 +120,7 @@ class FeedSession:
         self._push.wanted = frozenset(self._symbols)
         self._backoff = Backoff(options.reconnect_min_sec, options.reconnect_max_sec)
         self._repeat_log = RateLimitedLog(log, period_sec=60)
+        self._absences = Absences(facts, calendar, clock)
         self._rebuild_reason: str | None = None
         self._backfilled = False  # on this connection; a poll before it would look for the day's beginning in vain
         progress.symbols_wanted = len(options.symbols)
@@ -145,6 +149,15 @@ class FeedSession:
 
     async def run(self) -> None:
         """Connect, feed, reconnect; returns after ``stop``."""
+        self._note_absent(NO_CONNECTION)
+        telling = asyncio.ensure_future(self._absences.run())
+        try:
+            await self._serve(telling)
+        finally:
+            telling.cancel()
+            await asyncio.gather(telling, return_exceptions=True)
+
+    async def _serve(self, telling: asyncio.Future[None]) -> None:
         while not self._stop.is_set():
             try:
                 await self._serve_one_connection()
@@ -159,6 +172,8 @@ class FeedSession:
                     attempt=self._backoff.attempts + 1,
                     action="retrying; is OpenD running and is this its API port?",
                 )
+            if telling.done():
+                telling.result()
             if self._stop.is_set():
                 break
             if sdk.replace_dead_network_thread():
@@ -184,6 +199,7 @@ class FeedSession:
             progress.connected = False
             progress.symbols_subscribed = 0
             progress.opend_state = "down"
+            self._note_absent(NO_CONNECTION)
 
     async def _start(self, connection: sdk.Connection) -> None:
         await connection.open(OPEN_TIMEOUT_SEC)
@@ -241,6 +257,7 @@ class FeedSession:
         self._days.note_opend_time(state.opend_time_sec * 1000, self._clock.now_ms())
         self._progress.opend_state = "ready" if state.ready else "not_ready"
         if not state.ready:
+            self._note_absent(NOT_LOGGED_IN)
             self._repeat_log.log(
                 logging.WARNING,
                 "futu_not_ready",
@@ -312,6 +329,10 @@ class FeedSession:
         active = set(subscriptions.active)
         self._continuity.interrupted(symbol for symbol in self._symbols if symbol not in active)
         self._backfiller.interrupted(await subscriptions.reconcile())
+        self._absences.note(subscriptions.wanted, subscriptions.active, subscriptions.refused, NO_CONNECTION)
+
+    def _note_absent(self, reason: str) -> None:
+        self._absences.note(self._symbols, (), {}, reason)
 
     async def _backfill(self, connection: sdk.Connection, subscriptions: Subscriptions) -> None:
         """In trading hours what is not answered yet; outside them what does not cover the last session's end."""

@@ -41,6 +41,7 @@ from hk_tick_collector.core.facts import (
     COULD_NOT_BE_READ,
     COUNTER_WENT_BACK,
     NO_SEQUENCE,
+    NO_TICK,
     NOT_COUNTING,
     NOT_JOINED,
     PUSH_PULL_DISAGREE,
@@ -57,7 +58,7 @@ from hk_tick_collector.core.ranges import CounterRanges
 from hk_tick_collector.core.tick import Tick, same_moment, seq_counter, seq_epoch_sec
 from hk_tick_collector.feed.memory import OpenDMemory
 from hk_tick_collector.feed.pulled import PULL_LIMIT_ROWS, PULL_SURELY_ALL_ROWS, Answer, Question, goes_back
-from hk_tick_collector.market.sessions import DAY_MS, hk_date
+from hk_tick_collector.market.sessions import DAY_MS, PRE_OPEN_START_MS, day_start_ms, hk_date
 
 log = logging.getLogger(__name__)
 
@@ -138,7 +139,8 @@ class Track:
     # What outlives the day.
     answered: bool = False  # since the subscription began
     nothing_on: str = ""  # a day on which OpenD showed no tick of it,
-    nothing_since: int = 0  # and the first connection on which it did so
+    nothing_since: int = 0  # the first connection on which it did so
+    nothing_told_ms: int = 0  # and when that was last told
     ahead: list[Tick] = field(default_factory=list)  # ticks of a later day that has no witness yet
     ahead_rows: int = 0
 
@@ -345,7 +347,7 @@ class Track:
         for row in answer.unread:
             self.note_unread(row.seq, answer.recv_ts_ms, facts)
         if not today:
-            self._note_nothing(answer, memory)
+            self._note_nothing(answer, memory, facts)
         elif not self.distrust:
             self._join(answer, today, memory, facts)
             self._learn_end(answer, today, facts)
@@ -407,14 +409,23 @@ class Track:
             self.newest_ms = max(self.newest_ms, *(tick.ts_ms for tick in today))
             self.known = array("q", [tick.seq for tick in today[-KNOWN_SEQS:] if tick.seq is not None])
 
-    def _note_nothing(self, answer: Answer, memory: OpenDMemory) -> None:
+    def _note_nothing(self, answer: Answer, memory: OpenDMemory, facts: list[Fact]) -> None:
         """OpenD showed no tick of the track's day."""
         day = hk_date(answer.question.asked_ms)
         if not self.seen or self.day != day:
-            if self.nothing_on != day and not answer.unread:
-                self.nothing_on, self.nothing_since = day, memory.connection
+            if not answer.unread:
+                self._learn_nothing(day, answer.question.asked_ms, memory, facts)
         elif answer.is_short and not answer.unread:
             memory.forgot(self.day)
+
+    def _learn_nothing(self, day: str, asked_ms: int, memory: OpenDMemory, facts: list[Fact]) -> None:
+        """An OpenD that does not forget had no tick of ``day`` when it was asked."""
+        if self.nothing_on != day or asked_ms < day_start_ms(day) + PRE_OPEN_START_MS:  # nothing was traded before
+            self.nothing_on, self.nothing_since, self.nothing_told_ms = day, memory.connection, 0
+        told_before = self.nothing_told_ms and asked_ms - self.nothing_told_ms < VERIFIED_INTERVAL_MS
+        if not told_before and memory.holds(day, 0, self.nothing_since):
+            self.nothing_told_ms = asked_ms
+            facts.append(Verified(self.symbol, day, NO_TICK, asked_ms))
 
     def _join(self, answer: Answer, today: Sequence[Tick], memory: OpenDMemory, facts: list[Fact]) -> None:
         """Does the answer show what was before the last interruption together with what came after it?"""
