@@ -387,3 +387,5 @@ def _remove_parts(archive_root: Path, day: str) -> None:
         part_of(path).unlink(missing_ok=True)
     for path in sqlite_files(part_of(paths[SQLITE].with_suffix(""))):
         path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # there is an archive in it
+        paths[PARQUET].parent.rmdir()

@@ -201,7 +201,12 @@ def _judge_running(condition: Condition) -> None:
 def _judge_absent(condition: Condition) -> None:
     status, service = condition.status, condition.service
     start = f"sudo systemctl start {service.unit}" if service is not None and service.installed else "hk-tick-collector"
-    if status is None:
+    if _is_misconfigured(service):
+        condition.problems.append(
+            "the configuration is wrong, so the recorder does not start (exit code 78): hk-tickctl config says what, "
+            f"correct it, then: {start}"
+        )
+    elif status is None:
         if condition.day is not None or (service is not None and service.active_state == "failed"):
             condition.problems.append(f"no recorder runs on this data root; start it: {start}")
     elif status.status == STOPPED:
@@ -214,13 +219,18 @@ def _judge_absent(condition: Condition) -> None:
         )
 
 
+def _is_misconfigured(service: system.Service | None) -> bool:
+    return service is not None and service.active_state == "failed" and service.exit_code == system.EXIT_CONFIG
+
+
 def _judge_service(condition: Condition) -> None:
     service = condition.service
     if service is None or not service.installed:
         return
     if service.active_state == "failed":
-        code = " (78: the configuration is wrong, see hk-tickctl config)" if service.exit_code == 78 else ""
-        condition.problems.append(f"the service {service.unit} has failed: {service.ending}{code}")
+        if condition.is_running or not _is_misconfigured(service):  # else it was said
+            code = " (the configuration is wrong, see hk-tickctl config)" if _is_misconfigured(service) else ""
+            condition.problems.append(f"the service {service.unit} has failed: {service.ending}{code}")
     elif service.sub_state == "auto-restart":
         condition.problems.append(
             f"the service {service.unit} keeps failing ({service.restarts} restarts): hk-tickctl logs"

@@ -17,6 +17,7 @@ from hk_tick_collector.core.regular import open_regular
 from hk_tick_collector.store import layout
 
 UNIT = "hk-tick-collector"
+EXIT_CONFIG = 78  # of the recorder, see main.py
 SYSTEMCTL_TIMEOUT_SEC = 5.0
 SAMPLE_DAYS = 5  # recorded days from which the need of a day is estimated
 MANY_DAYS = 1000

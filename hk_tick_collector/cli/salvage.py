@@ -34,7 +34,8 @@ def command(app: App, file: Path, into: Path | None) -> int | None:
     for directory in (file.absolute().parent, target.absolute().parent):
         app.work_as_owner(directory)
     be_gentle()
-    with clean_ending(), progress(f"salvage {file.name}"):
+    left = f"{target} holds what was copied so far, and the same command goes on with it"
+    with clean_ending(left), progress(f"salvage {file.name}"):
         report = salvage(file, target)
     app.emit(_as_json(report, file, target), lambda: _show(report, file, target))
     return None if report.clean else EXIT_PROBLEM

@@ -242,6 +242,18 @@ def test_the_service(tmp_path: Path, properties: dict[str, str], code: int, expe
     assert said == [] if expected is None else any(expected in text for text in said), said
 
 
+def test_a_service_with_wrong_settings_is_not_told_to_start(tmp_path: Path) -> None:
+    data_root = tmp_path / "HK"
+    data_root.mkdir()
+    written(data_root, status="stopped", reason="asked to stop")
+    failed = systemctl(tmp_path, ActiveState="failed", Result="exit-code", ExecMainStatus="78", MainPID="0")
+    code, picture = status_of(data_root, **failed)
+    assert code == 1
+    (problem,) = picture["problems"]
+    assert problem.startswith("the configuration is wrong, so the recorder does not start")
+    assert "hk-tickctl config" in problem
+
+
 def test_a_service_that_records_elsewhere(tmp_path: Path) -> None:
     data_root = tmp_path / "HK"
     record_day(data_root, count=10)

@@ -19,7 +19,7 @@ from hk_tick_collector.ingest.spill import SpillQueue
 from hk_tick_collector.market.sessions import hk_date
 from hk_tick_collector.store.reader import coverage, iter_ticks
 from hk_tick_collector.store.writer import DayFileWriter
-from tests.harness import BIN, clean_env
+from tests.harness import BIN, clean_env, wait_until
 from tests.tickctl import SYMBOLS, day_ticks, record_day, tickctl, tickctl_json
 from tests.ticks import DAY
 from tests.unit.test_store_connect import LEGACY_ROW, make_legacy
@@ -108,6 +108,24 @@ def test_salvage_into_a_data_root_or_a_file(root: Path, db: Path, tmp_path: Path
     assert tickctl_json("salvage", db, "--into", tmp_path / "x.db")["copied_rows"] == ROWS
     assert set(iter_ticks(other / f"{DAY}.db")) == set(iter_ticks(tmp_path / "x.db")) == set(iter_ticks(db))
     assert root.exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_salvage_says_so_and_goes_on(tmp_path: Path, number: signal.Signals) -> None:
+    root = tmp_path / "large"
+    rows = record_day(root, count=25_000)
+    source = (root / f"{DAY}.db").rename(root / CORRUPT)
+    target = tmp_path / f"{DAY}.db"
+    command = [str(BIN / "hk-tickctl"), "salvage", str(source), "--into", str(target)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=clean_env(tmp_path / "home"))
+    wait_until(lambda: target.exists() and target.stat().st_size > 100_000, "the first rows")
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert (process.returncode, "goes on with it" in said) == (128 + number, True), said
+    report = tickctl_json("salvage", source, "--into", target)
+    assert (report["clean"], report["read_rows"]) == (True, rows)
+    assert report["copied_rows"] < rows
+    assert len(list(iter_ticks(target))) == rows
 
 
 @pytest.mark.parametrize(
