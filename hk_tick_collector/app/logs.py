@@ -15,9 +15,10 @@ import errno
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from hk_tick_collector.core.logline import event
 from hk_tick_collector.core.text import cut, printable
@@ -35,7 +36,27 @@ _DEBUG_PRIORITY = "<7>"
 _READER_GONE = (errno.EPIPE, errno.ECONNRESET)
 
 
-class _PlainFormatter(logging.Formatter):
+class _Formatter(logging.Formatter):
+    """Stacks without the lines of source code: to read those, ``traceback`` opens files, and the loop logs, too."""
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 - the name is logging's
+        error = traceback.TracebackException(*ei, lookup_lines=False)
+        _leave_source_out(error)
+        return "".join(error.format()).rstrip("\n")
+
+
+def _leave_source_out(error: traceback.TracebackException | None) -> None:
+    while error is not None:
+        frames = [(frame.filename, frame.lineno or 0, frame.name, "") for frame in error.stack]
+        error.stack = traceback.StackSummary.from_list(frames)
+        for one in error.exceptions or ():
+            _leave_source_out(one)
+        if error.__cause__ is not None:
+            _leave_source_out(error.__context__)
+        error = error.__cause__ or error.__context__
+
+
+class _PlainFormatter(_Formatter):
     """Own timestamp (UTC, milliseconds) and level in front of the message."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -47,7 +68,7 @@ class _PlainFormatter(logging.Formatter):
         return _with_error_word(record) if record.levelno > logging.ERROR else record.getMessage()
 
 
-class _JournaldFormatter(logging.Formatter):
+class _JournaldFormatter(_Formatter):
     """A priority in front of every line, of a traceback, too: journald takes each line for a message of its own."""
 
     def format(self, record: logging.LogRecord) -> str:

@@ -120,6 +120,7 @@ _TRADE_DATE_TYPES = {0: "WHOLE", 1: "MORNING", 2: "AFTERNOON"}
 
 def configure(rsa_key_file: Path | None = None) -> None:
     """Process-wide settings of the SDK: quiet logs, daemon threads, encryption when a private key is given."""
+    time.strptime("2026", "%Y")  # the SDK's first request for days would load what this needs, on the loop
     _sdk_logger.file_level = logging.WARNING
     _sdk_logger.console_level = logging.CRITICAL
     futu.SysConfig.enable_console_log(False)

@@ -147,6 +147,7 @@ class StatusFile:
         self._calendar = calendar
         self._clock = clock
         self._version = version
+        self._process_space = process_space()
         self._started_at_ms = clock.now_ms()
         self._rows_then = (clock.monotonic(), progress.ingest.persisted_rows)
         self._latencies: deque[HistogramSnapshot] = deque(maxlen=LATENCY_WINDOW_WRITES)
@@ -215,7 +216,7 @@ class StatusFile:
         return RecorderStatus(
             pid=os.getpid(),
             version=self._version,
-            process_space=process_space(),
+            process_space=self._process_space,
             started_at_ms=self._started_at_ms,
             written_at_ms=now_ms,
             status=status,

@@ -64,7 +64,7 @@ def test_it_tells_what_the_counters_say(tmp_path: Path) -> None:
         feed.opend_state, feed.market_hk = "ready", "Morning"
         feed.symbols_wanted, feed.symbols_subscribed, feed.symbols_refused = 3, 2, 1
         feed.refused_symbols = {"HK.99999": "unknown stock"}
-        feed.max_ts_ms, feed.disconnections = desk.clock.now_ms() - 250, 4
+        feed.pushed_max_ts_ms, feed.disconnections = desk.clock.now_ms() - 250, 4
         ingest.persisted_rows, ingest.commits, ingest.missing_ticks = 1000, 5, 7
         ingest.refused_rows, ingest.quarantined_rows, ingest.write_errors = 11, 12, 13
         ingest.last_commit_monotonic = desk.clock.monotonic()
