@@ -1,9 +1,13 @@
-"""``hk-tick-collector``: read the configuration, take the data root's lock, run the daemon, return its exit code."""
+"""``hk-tick-collector``: read the configuration, take the data root's lock, run the daemon, return its exit code.
+
+Until the daemon takes signals itself, SIGINT and SIGTERM simply end the process: nothing is recorded yet. What is heavy
+is imported after that is settled, so that a Ctrl-C in the first second is no traceback.
+"""
 
 from __future__ import annotations
 
 import argparse
-import asyncio
+import errno
 import faulthandler
 import gc
 import os
@@ -11,31 +15,59 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hk_tick_collector import __version__
-from hk_tick_collector.app.config import Settings, load_settings
-from hk_tick_collector.app.logs import configure_logging
-from hk_tick_collector.app.start import until_it_works
-from hk_tick_collector.core.errors import ConfigError
-from hk_tick_collector.store import layout
 
+if TYPE_CHECKING:
+    from hk_tick_collector.app.config import Settings
+    from hk_tick_collector.store.layout import DataRootLock
+
+EXIT_FAILED = 1
+_SHOWN_CHARS = 200
 GC_THRESHOLD_OBJECTS = 50_000
 EXIT_CONFIG = 78  # EX_CONFIG of sysexits.h; the service manager does not restart on it
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line. Exit codes: 0 stopped as asked, 1 gave up, 2 usage, 78 configuration."""
+    """The command line. Exit codes: 0 stopped as asked, 1 gave up, 2 usage, 78 configuration; a signal in the first
+    second ends the process by that signal."""
     args = _parser().parse_args(argv)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        return _record(args.env_file, check_only=args.check_config)
+    except (MemoryError, ImportError, OSError, RuntimeError) as exc:
+        if not _is_out_of_memory(exc):
+            raise
+        why = " ".join(str(exc).split())[-_SHOWN_CHARS:] or type(exc).__name__
+        print(
+            f"hk-tick-collector: there is not enough memory ({why}); give it more: ulimit -v, MemoryMax= of its unit",
+            file=sys.stderr,
+            flush=True,
+        )
+        os._exit(EXIT_FAILED)  # threads of libraries that came up half would be waited for, for ever
+
+
+def _record(env_file: Path | None, *, check_only: bool) -> int:
+    import asyncio  # noqa: PLC0415 - see above: after the signals
+
+    from hk_tick_collector.app.config import load_settings  # noqa: PLC0415
+    from hk_tick_collector.app.logs import configure_logging  # noqa: PLC0415
+    from hk_tick_collector.app.start import until_it_works  # noqa: PLC0415
+    from hk_tick_collector.core.errors import ConfigError  # noqa: PLC0415
+    from hk_tick_collector.core.text import printable  # noqa: PLC0415
 
     def settings_now() -> Settings:
-        return load_settings(args.env_file, os.environ)
+        return load_settings(env_file, os.environ)
 
     try:
-        settings = settings_now() if args.check_config else until_it_works(settings_now)
+        settings = settings_now() if check_only else until_it_works(settings_now)
     except ConfigError as exc:
-        print(f"hk-tick-collector: the configuration is wrong, nothing was started\n{exc}", file=sys.stderr)
+        text = f"hk-tick-collector: the configuration is wrong, nothing was started\n{exc}"
+        print(printable(text, "\n"), file=sys.stderr)
         return EXIT_CONFIG
-    if args.check_config:
+    if check_only:
         print(f"configuration ok: {len(settings.futu_symbols)} symbols, data root {settings.data_root}")
         return 0
     configure_logging(settings.log_level)
@@ -45,12 +77,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         with until_it_works(lambda: _take(settings.data_root)):
             return asyncio.run(_run(settings, settings_now))
     except ConfigError as exc:
-        print(f"hk-tick-collector: {exc}", file=sys.stderr)
+        print(printable(f"hk-tick-collector: {exc}", "\n"), file=sys.stderr)
         return EXIT_CONFIG
 
 
-def _take(data_root: Path) -> layout.DataRootLock:
+def _is_out_of_memory(exc: Exception) -> bool:
+    """Python, the loader of libraries and the starting of a thread each say it in their own way."""
+    if isinstance(exc, OSError):
+        return exc.errno == errno.ENOMEM
+    words = "failed to map segment" if isinstance(exc, ImportError) else "can't start new thread"
+    return isinstance(exc, MemoryError) or words in str(exc)
+
+
+def _take(data_root: Path) -> DataRootLock:
     """The data root, made if need be and ours alone."""
+    from hk_tick_collector.store import layout  # noqa: PLC0415
+
     layout.prepare_data_root(data_root)
     lock = layout.DataRootLock(data_root)
     lock.acquire()

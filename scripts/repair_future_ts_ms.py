@@ -2,8 +2,10 @@
 
 A row is taken for wrong when its ``ts_ms`` is more than ``--future-hours`` (2) ahead of the clock. It gets ``ts_ms``
 less ``--shift-hours`` (8) and the Hong Kong date of that as its ``trading_day``; a row that belongs to another day then
-moves to that day's file. A row that is still ahead after the shift is left alone and reported. A corrected row
-that is already stored (same symbol and sequence, or same content where there is no sequence) is a repeat and goes.
+moves to that day's file. A corrected row that is already stored (same symbol and sequence, or same content where there
+is no sequence) is a repeat and goes. A row that is still ahead after the shift, by a day or more, has a wrong date: it
+goes to the quarantine (``_quarantine/``), and a file that is empty then goes, too. One that is ahead by less is left
+alone and reported.
 
 Without ``--apply`` nothing is changed: the count and samples of before and after are printed. With it each file is
 copied to ``NAME.before-repair-<utc>`` first. The recorder must be stopped, the data root's lock is held meanwhile; root
@@ -28,7 +30,10 @@ from pathlib import Path
 
 from hk_tick_collector.app.config import load_settings
 from hk_tick_collector.core.errors import ConfigError, StoreError
-from hk_tick_collector.core.tick import Tick
+from hk_tick_collector.core.progress import IngestProgress
+from hk_tick_collector.core.text import printable
+from hk_tick_collector.core.tick import RejectCode, RejectedTick, Tick
+from hk_tick_collector.ingest.quarantine import Quarantine
 from hk_tick_collector.market.sessions import hk_date
 from hk_tick_collector.store import layout, reader
 from hk_tick_collector.store.connect import SqliteOptions, open_day_file
@@ -40,6 +45,7 @@ EXIT_FAILED = 1
 EXIT_BUSY = 75
 EXIT_CONFIG = 78
 HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
 DEFAULT_ENV_FILE = Path("/opt/futu_tick_downloader/.env")
 MOVE_ROWS = 1000  # rows of one transaction of the day file they move to
 ALL_FILES = 1_000_000
@@ -70,6 +76,7 @@ class Findings:
 
     path: Path
     rows: list[tuple[int, Tick]] = field(default_factory=list)
+    misdated: list[tuple[int, Tick]] = field(default_factory=list)  # of a day that no shift explains
     left_rows: int = 0  # still ahead after the shift
 
 
@@ -80,7 +87,10 @@ def find(path: Path, rule: Rule) -> Findings:
         sql = f"SELECT rowid, {reader.select_list(conn)} FROM ticks WHERE ts_ms > ? ORDER BY rowid"
         for rowid, *values in conn.execute(sql, (rule.limit_ms,)):
             tick = Tick._make(values)
-            if tick.ts_ms - rule.shift_ms > rule.limit_ms:
+            ahead_ms = tick.ts_ms - rule.shift_ms - rule.now_ms
+            if ahead_ms >= DAY_MS:
+                found.misdated.append((rowid, tick))
+            elif ahead_ms > rule.future_ms:
                 found.left_rows += 1
             else:
                 found.rows.append((rowid, tick))
@@ -118,14 +128,34 @@ def repair(found: Findings, rule: Rule, options: SqliteOptions) -> tuple[int, in
             kept_rows += changed
             if not changed:
                 conn.execute("DELETE FROM ticks WHERE rowid = ?", (rowid,))
-        conn.executemany("DELETE FROM ticks WHERE rowid = ?", [(rowid,) for rowid, _ in moving])
-        coverage.recount(conn, {tick.symbol for _, tick in found.rows})
+        gone = [*moving, *found.misdated]
+        conn.executemany("DELETE FROM ticks WHERE rowid = ?", [(rowid,) for rowid, _ in gone])
+        coverage.recount(conn, {tick.symbol for _, tick in [*found.rows, *found.misdated]})
         coverage.save(conn, rule.now_ms)
         conn.execute("COMMIT")
-        if kept_rows < len(found.rows):
+        is_empty = conn.execute("SELECT 1 FROM ticks LIMIT 1").fetchone() is None
+        if kept_rows < len(found.rows) + len(found.misdated):
             conn.execute("VACUUM")  # numbers the rows anew: the store counts them by the newest rowid
         conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    if is_empty and day > hk_date(rule.now_ms):
+        for path in layout.sqlite_files(found.path):  # its copy holds all of it
+            path.unlink(missing_ok=True)
     return kept_rows, moved_rows, repeats + len(staying) - kept_rows
+
+
+def put_aside(found: Findings, rule: Rule) -> None:
+    """Misdated rows into the quarantine, before they go from the day file. OSError when the disk refuses."""
+    progress = IngestProgress()
+    quarantine = Quarantine(found.path.parent, progress, hk_date, day_bytes=sys.maxsize)
+    reason = f"its time lies days after {utc(rule.now_ms)}, when it was found in {found.path.name}"
+    for at in range(0, len(found.misdated), MOVE_ROWS):
+        ticks = [tick for _, tick in found.misdated[at : at + MOVE_ROWS]]
+        quarantine.add(
+            [RejectedTick(tick.symbol, reason, tick._asdict(), rule.now_ms, RejectCode.DAY) for tick in ticks]
+        )
+        quarantine.flush(sync=True)
+        if quarantine.waiting_rows or progress.quarantine_dropped_rows:
+            raise OSError(f"{layout.quarantine_dir(found.path.parent)} cannot be written")
 
 
 def move(data_root: Path, ticks: Sequence[Tick], options: SqliteOptions) -> int:
@@ -142,11 +172,17 @@ def move(data_root: Path, ticks: Sequence[Tick], options: SqliteOptions) -> int:
 
 def show(found: Findings, rule: Rule, samples: int) -> None:
     """The file's count and a few rows before and after."""
-    print(f"{found.path}: {len(found.rows)} rows to repair, {found.left_rows} left alone")
+    print(
+        f"{found.path}: {len(found.rows)} rows to repair, {len(found.misdated)} with a wrong date for the quarantine, "
+        f"{found.left_rows} left alone"
+    )
+    for _, tick in found.misdated[:samples]:
+        print(f"  aside  {printable(tick.symbol)} seq={tick.seq} ts_ms={tick.ts_ms} day={tick.trading_day}")
     for _, tick in found.rows[:samples]:
         after = rule.corrected(tick)
         for word, row in (("before", tick), ("after ", after)):
-            print(f"  {word} {row.symbol} seq={row.seq} {utc(row.ts_ms)} ts_ms={row.ts_ms} day={row.trading_day}")
+            what = f"{printable(row.symbol)} seq={row.seq}"
+            print(f"  {word} {what} {utc(row.ts_ms)} ts_ms={row.ts_ms} day={row.trading_day}")
         if after.trading_day != layout.parse_day(found.path):
             print(f"         moves to {after.trading_day}.db")
 
@@ -186,7 +222,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def survey(data_root: Path, rule: Rule, samples: int) -> int:
     """Show what would be done."""
     findings = look(data_root, rule, samples)
-    rows = sum(len(found.rows) for found in findings)
+    rows = sum(len(found.rows) + len(found.misdated) for found in findings)
     print(f"repaired_rows=0 to_repair_rows={rows} left_rows={sum(found.left_rows for found in findings)}")
     if rows:
         print("nothing was changed; stop the recorder and run it again with --apply")
@@ -196,11 +232,13 @@ def survey(data_root: Path, rule: Rule, samples: int) -> int:
 def apply(data_root: Path, rule: Rule, samples: int) -> int:
     """Repair every file that needs it. The caller holds the lock."""
     options = SqliteOptions()
-    repaired_rows = moved_rows = repeated_rows = 0
+    repaired_rows = moved_rows = repeated_rows = quarantined_rows = 0
     findings = look(data_root, rule, samples)
     for found in findings:
-        if found.rows:
+        if found.rows or found.misdated:
             print(f"{found.path}: copied to {back_up(found.path, rule.now_ms).name}")
+            put_aside(found, rule)
+            quarantined_rows += len(found.misdated)
             stayed, moved, repeated = repair(found, rule, options)
             repaired_rows += stayed + moved
             moved_rows += moved
@@ -208,7 +246,8 @@ def apply(data_root: Path, rule: Rule, samples: int) -> int:
     left_rows = sum(found.left_rows for found in findings)
     print(
         f"repaired_rows={repaired_rows} moved_rows={moved_rows} repeated_rows={repeated_rows} "
-        f"to_repair_rows={sum(len(again.rows) for again in quiet(data_root, rule))} left_rows={left_rows}"
+        f"to_repair_rows={sum(len(again.rows) for again in quiet(data_root, rule))} left_rows={left_rows} "
+        f"quarantined_rows={quarantined_rows}"
     )
     if left_rows:
         print(
@@ -231,7 +270,7 @@ def quiet(data_root: Path, rule: Rule) -> Iterable[Findings]:
     """The files in which something is wrong."""
     for path in reversed(layout.recent_day_files(data_root, ALL_FILES)):
         found = find(path, rule)
-        if found.rows or found.left_rows:
+        if found.rows or found.left_rows or found.misdated:
             yield found
 
 

@@ -82,7 +82,7 @@ class Service:
         if not feed.connected:
             return f"waiting for OpenD ({feed.opend_state}); {ingest.persisted_rows} ticks stored"
         lag_sec = (self._clock.now_ms() - feed.max_ts_ms) / 1000 if feed.max_ts_ms else None
-        newest = f"newest {lag_sec:.1f} s ago" if lag_sec is not None else "no tick yet"
+        newest = f"newest {max(0.0, lag_sec):.1f} s ago" if lag_sec is not None else "no tick yet"
         return (
             f"recording {feed.symbols_subscribed}/{feed.symbols_wanted} symbols, {ingest.persisted_rows} ticks stored, "
             f"{newest}, {ingest.missing_ticks} missing"

@@ -66,9 +66,10 @@ class Verdict:
 
 def due_days(live_days: Sequence[str], keep_days: int, calendar: TradingCalendar, now_ms: int) -> list[str]:
     """The days whose files may go, oldest first: all but the newest ``keep_days`` trading days with a file, and never
-    today's or one from the trading day before."""
-    newest_first = sorted(live_days, reverse=True)
-    oldest_kept = calendar.previous_trading_day(hk_date(now_ms))
+    today's or one from the trading day before. A file of a day to come is no recorded day, so it keeps none back."""
+    today = hk_date(now_ms)
+    newest_first = sorted((day for day in live_days if day <= today), reverse=True)
+    oldest_kept = calendar.previous_trading_day(today)
     return sorted(day for day in newest_first[keep_days:] if day < oldest_kept)
 
 

@@ -6,6 +6,7 @@ while the recorder runs no trading calendar either, which would import pandas.
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from hk_tick_collector.store.reader import DayState
 STALE_SEC = 5 * STATUS_INTERVAL_SEC  # without a new status for so long, a recorder hangs
 START_SEC = 180.0  # before the first status a large spill may have to be read (TimeoutStartSec of the unit)
 FEW_DAYS_LEFT = 10.0
+FEW_FILES = 3
 ALERT_RECENT_SEC = 24 * 3600.0
 
 FINE, PROBLEM, NO_DATA = "fine", "problem", "no_data"
@@ -51,8 +53,9 @@ class Condition:
     is_running: bool
     phase: str
     disk: system.Disk | None
-    day: RecordedDay | None  # None: nothing is recorded
+    day: RecordedDay | None  # the newest that is not to come; None: nothing is recorded
     spill_bytes: int
+    days_to_come: list[str] = field(default_factory=list)  # that have a file all the same
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -91,6 +94,7 @@ class Condition:
             "process": None if self.process is None else asdict(self.process),
             "recorder": None if self.status is None else asdict(self.status),
             "day": None if self.day is None else asdict(self.day),
+            "days_to_come": self.days_to_come,
             "spill_bytes": self.spill_bytes,
             "disk": None if self.disk is None else {**asdict(self.disk), "days_left": self.disk.days_left},
         }
@@ -111,9 +115,10 @@ def take(app: App, unit: str = system.UNIT) -> Condition:
         status=status,
         is_running=is_running,
         phase=status.phase if fresh and status is not None else str(app.calendar.phase(now_ms)),
-        disk=_disk(data_root),
+        disk=_disk(data_root, hk_date(now_ms)),
         day=_newest_day(data_root, now_ms),
         spill_bytes=_spill_bytes(data_root),
+        days_to_come=_days_to_come(data_root, hk_date(now_ms)),
     )
     judge(condition)
     return condition
@@ -133,15 +138,15 @@ def _runs_elsewhere(status: RecorderStatus | None, now_ms: int) -> bool:
     return abs(now_ms - status.written_at_ms) <= STALE_SEC * 1000
 
 
-def _disk(data_root: Path) -> system.Disk | None:
+def _disk(data_root: Path, today: str) -> system.Disk | None:
     try:
-        return system.disk(data_root)
+        return system.disk(data_root, today)
     except OSError:
         return None
 
 
 def _newest_day(data_root: Path, now_ms: int) -> RecordedDay | None:
-    files = layout.recent_day_files(data_root, 1)
+    files = layout.recent_day_files(data_root, 1, hk_date(now_ms))
     if not files:
         return None
     day = layout.parse_day(files[0]) or ""
@@ -151,6 +156,12 @@ def _newest_day(data_root: Path, now_ms: int) -> RecordedDay | None:
     except StoreError as exc:
         return RecordedDay(day, is_today, 0, None, DayState(), closed_to_us(exc) or str(exc))
     return RecordedDay(day, is_today, fresh.rows, fresh.max_ts_ms, state)
+
+
+def _days_to_come(data_root: Path, today: str) -> list[str]:
+    """Days after today with a file, latest first."""
+    days = (layout.parse_day(path) for path in layout.recent_day_files(data_root, sys.maxsize))
+    return [day for day in days if day is not None and day > today]
 
 
 def _spill_bytes(data_root: Path) -> int:
@@ -250,6 +261,15 @@ def _judge_data(condition: Condition) -> None:
     if day is not None and day.state.symbols[MISSING]:
         known = f"{day.state.missing_ticks} ticks" if day.state.missing_ticks else "ticks at the day's beginning"
         notes.append(f"{day.trading_day}: {day.state.symbols[MISSING]} symbols miss {known}: hk-tickctl gaps")
+    if condition.days_to_come:
+        shown = ", ".join(f"{day}.db" for day in condition.days_to_come[:FEW_FILES])
+        shown += (
+            f" and {len(condition.days_to_come) - FEW_FILES} more" if len(condition.days_to_come) > FEW_FILES else ""
+        )
+        problems.append(
+            f"there are files of days to come ({shown}): their ticks carry a wrong date, or this machine's clock is "
+            "wrong; if the clock is right: scripts/repair_future_ts_ms.py shows them, and with --apply puts them aside"
+        )
     if condition.spill_bytes and not condition.is_running:
         notes.append(f"{condition.spill_bytes} bytes wait in the spill; the recorder stores them when it starts")
     if disk is None:

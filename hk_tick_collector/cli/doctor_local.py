@@ -15,6 +15,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from hk_tick_collector.cli import recorder as system
 from hk_tick_collector.cli.checkup import Checkup, Outcome, fail, ok, skipped, warn
 from hk_tick_collector.cli.common import CLOSED_ADVICE, App, closed_to_us
+from hk_tick_collector.core.clock import SystemClock
+from hk_tick_collector.market.sessions import hk_date
 from hk_tick_collector.store import layout
 from hk_tick_collector.store.companions import locked_out
 
@@ -144,7 +146,7 @@ def _disk(root: Path) -> Outcome:
     there = root
     while not there.exists():
         there = there.parent
-    disk = system.disk(there)
+    disk = system.disk(there, hk_date(SystemClock().now_ms()))
     free = f"{disk.free_bytes / 1e9:,.1f} GB free"
     if not os.access(there, os.R_OK | os.X_OK):
         return warn(

@@ -172,11 +172,11 @@ class Disk:
         return self.free_bytes / self.day_bytes if self.day_bytes else None
 
 
-def disk(data_root: Path) -> Disk:
-    """The room, and how long it lasts. The newest day may not be over: it counts only when it needs more than
-    those before it, or is alone. OSError when the file system does not answer."""
+def disk(data_root: Path, today: str) -> Disk:
+    """The room, and how long it lasts, by the days until ``today``. The newest day may not be over: it counts only when
+    it needs more than those before it, or is alone. OSError when the file system does not answer."""
     usage = os.statvfs(data_root)
-    sizes = [_size_bytes(path) for path in layout.recent_day_files(data_root, SAMPLE_DAYS + 1)]
+    sizes = [_size_bytes(path) for path in layout.recent_day_files(data_root, SAMPLE_DAYS + 1, today)]
     whole = sizes[1:] or sizes
     day_bytes = max([sum(whole) // len(whole), sizes[0]]) if whole else None
     return Disk(usage.f_bavail * usage.f_frsize, usage.f_blocks * usage.f_frsize, day_bytes)

@@ -101,7 +101,7 @@ def rows(condition: Condition) -> list[Row]:
     lines.append(("market", condition.phase.replace("_", " "), ""))
     if condition.is_fresh and status is not None:
         commit = "-" if status.commit_latency_p99_ms is None else f"{status.commit_latency_p99_ms:g} ms"
-        lag = "no tick yet" if status.newest_ts_ms is None else f"newest tick {_span(_lag_sec(condition))} old"
+        lag = "no tick yet" if status.newest_ts_ms is None else _lag(_lag_sec(condition))
         lines += [
             ("stored", f"{status.stored_rows:,} ticks since the start, {status.rows_per_sec:,g} a second; {lag}", ""),
             ("commit", f"99 % within {commit} of their receipt; WAL {_size(status.wal_bytes)}", ""),
@@ -150,6 +150,12 @@ def _opend(condition: Condition) -> str:
         named = "; ".join(f"{code}: {why}" for code, why in status.refused_symbols.items())
         text += f"\n{status.symbols_refused} refused: {named}"
     return text
+
+
+def _lag(lag_sec: float) -> str:
+    if lag_sec < 0:
+        return f"newest tick {_span(-lag_sec)} ahead of this machine's clock"
+    return f"newest tick {_span(lag_sec)} old"
 
 
 def _lag_sec(condition: Condition) -> float:

@@ -1,6 +1,7 @@
 """Days, times and symbols as people type them.
 
-A day is ``YYYYMMDD``, ``YYYY-MM-DD``, ``today`` or ``last`` (the newest recorded one). A range is ``A..B`` with either
+A day is ``YYYYMMDD``, ``YYYY-MM-DD``, ``today`` or ``last`` (the newest recorded one up to today: a tick with a wrong
+date can make a file of a day to come). A range is ``A..B`` with either
 end left out for "as far as there is data"; commas join. Times of day are Hong Kong time.
 """
 
@@ -27,10 +28,7 @@ def one_day(app: App, text: str | None) -> str:
     """The trading day meant; None means the newest recorded one. UsageError for what is no day, NoData for the future
     and when nothing is recorded at all."""
     if text is None or text == "last":
-        days = app.catalog.days()
-        if not days:
-            raise NoData(f"no days are recorded under {app.data_root}")
-        return days[-1]
+        return _newest_day(app)
     if text == "today":
         return hk_date(app.now_ms)
     day = text.replace("-", "") if re.fullmatch(r"\d{4}-\d{2}-\d{2}", text) else text
@@ -41,6 +39,16 @@ def one_day(app: App, text: str | None) -> str:
     if day > hk_date(app.now_ms):
         raise NoData(f"{day} lies in the future: in Hong Kong it is {hk_date(app.now_ms)}")
     return day
+
+
+def _newest_day(app: App) -> str:
+    days, today = app.catalog.days(), hk_date(app.now_ms)
+    if not days:
+        raise NoData(f"no days are recorded under {app.data_root}")
+    past = [day for day in days if day <= today]
+    if not past:
+        raise NoData(f"only days after today ({today}) are recorded under {app.data_root}, the first is {days[0]}")
+    return past[-1]
 
 
 def some_days(app: App, text: str | None) -> list[str]:

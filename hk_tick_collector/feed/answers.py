@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+_LATEST_SEC = 4_102_444_800  # 2100-01-01: no clock of OpenD's says later
+
 
 class EnumNames(NamedTuple):
     """Futu's numbers by name."""
@@ -28,7 +30,7 @@ class GlobalState:
     program_status: str  # Ready when it can serve
     market_hk: str  # Qot_Common.QotMarketState name
     server_version: int
-    opend_time_sec: int  # Futu's server clock, UTC epoch seconds
+    opend_time_sec: int  # Futu's server clock, UTC epoch seconds; 0 when it says what no clock does
 
     @property
     def ready(self) -> bool:
@@ -40,7 +42,7 @@ class SubscriptionInfo:
     """OpenD's answer to ``query_subscription``: ticker codes of this connection or of all, quota over all of them."""
 
     ticker_codes: frozenset[str]
-    remain_quota: int
+    remain_quota: int  # never below 0, whatever OpenD counts
     used_quota: int
 
 
@@ -112,7 +114,7 @@ def read_global_state(state: Any, names: EnumNames) -> GlobalState:
         program_status=names.program_status.get(state.programStatus.type, str(state.programStatus.type)),
         market_hk=names.market_states.get(state.marketHK, str(state.marketHK)),
         server_version=state.serverVer,
-        opend_time_sec=state.time,
+        opend_time_sec=state.time if 0 <= state.time < _LATEST_SEC else 0,
     )
 
 
@@ -127,7 +129,7 @@ def read_subscriptions(info: Any, ticker_type: int, hk_market: int, *, only_own:
         for security in sub.securityList
         if security.market == hk_market
     )
-    return SubscriptionInfo(codes, info.remainQuota, info.totalUsedQuota)
+    return SubscriptionInfo(codes, max(0, info.remainQuota), max(0, info.totalUsedQuota))
 
 
 def read_user_info(info: Any, names: EnumNames) -> UserInfo:
@@ -158,9 +160,9 @@ def read_snapshots(answer: Any) -> dict[str, Snapshot]:
             lot_size=basic.lotSize,
             suspended=basic.isSuspend,
             last_price=basic.curPrice,
-            volume=basic.volume or int(basic.hpVolume),
+            volume=basic.volume or _whole(basic.hpVolume),
             turnover=basic.turnover,
-            updated_at_ms=round(basic.updateTimestamp * 1000),
+            updated_at_ms=_ms(basic.updateTimestamp),
         )
     return snapshots
 
@@ -168,7 +170,7 @@ def read_snapshots(answer: Any) -> dict[str, Snapshot]:
 def read_minute_bars(answer: Any) -> MinuteBars:
     """A ``Qot_RequestHistoryKL.S2C``. Bars that OpenD calls blank have a time and nothing else: they are left out."""
     bars = tuple(
-        MinuteBar(round(line.timestamp * 1000), line.volume or int(line.hpVolume), line.turnover)
+        MinuteBar(_ms(line.timestamp), line.volume or _whole(line.hpVolume), line.turnover)
         for line in answer.klList
         if not line.isBlank
     )
@@ -194,6 +196,16 @@ def read_notice(message: Any, names: EnumNames) -> Notice:
     payload = [value for descriptor, value in body.ListFields() if descriptor.name != "type"]
     fields: dict[str, object] = {d.name: value for part in payload for d, value in part.ListFields()}
     return Notice(kind, "", fields)
+
+
+def _ms(epoch_sec: float) -> int:
+    """Milliseconds; 0 for what is no time."""
+    return round(epoch_sec * 1000) if 0 <= epoch_sec < _LATEST_SEC else 0
+
+
+def _whole(shares: float) -> int:
+    """``hpVolume``, a double, as the number it stands for; 0 for what is none."""
+    return int(shares) if 0 <= shares < 1e18 else 0
 
 
 def _code(security: Any) -> str:

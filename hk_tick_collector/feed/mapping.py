@@ -124,7 +124,7 @@ class TickMapper:
 
     def __init__(self, days: PlausibleDays | None = None) -> None:
         self.stats = MappingStats()
-        self._days = days or PlausibleDays()
+        self.days = days or PlausibleDays()
         self._symbols: dict[str, str] = {}  # bounded by what ``is_hk_code`` lets in: five digits
         self._seconds: dict[str, tuple[int, str]] = {}
 
@@ -243,7 +243,7 @@ class TickMapper:
         except ValueError as exc:
             raise TickRejected(RejectCode.TIME, f"time {_shown(text)} is no date and time: {exc}") from None
         trading_day = f"{year:04d}{month:02d}{day:02d}"
-        if not self._days.hold(trading_day, recv_ts_ms):
+        if not self.days.hold(trading_day, recv_ts_ms):
             raise TickRejected(RejectCode.DAY, f"time {_shown(text)} is of no day that now has ticks")
         base_ms = int(moment.timestamp()) * 1000
         if len(text) in (19, 23) and text[10:11] == " ":

@@ -11,6 +11,7 @@ from hk_tick_collector.market.sessions import DAY_MS, hk_date
 
 DAYS_BACK = 31  # a suspended stock shows its last ticks, which are weeks old
 DAYS_AHEAD = 7  # the longest holidays of the market are shorter: its next trading day is always among them
+CLOCKS_DIFFER_MS = 3_600_000
 _LATEST_MS = 4_102_444_800_000  # 2100-01-01: no clock says later
 
 
@@ -24,6 +25,11 @@ class PlausibleDays:
         """What OpenD's clock says at ``now_ms`` of ours; a time that no clock has is not noted."""
         if 0 < opend_ms < _LATEST_MS:
             self._opend_ahead_ms = opend_ms - now_ms
+
+    def is_newest(self, ts_ms: int, now_ms: int) -> bool:
+        """May it be the newest tick's time at ``now_ms``? One further ahead than clocks differ would hide for hours
+        that nothing comes any more."""
+        return ts_ms <= now_ms + max(0, self._opend_ahead_ms) + CLOCKS_DIFFER_MS
 
     def hold(self, day: str, now_ms: int) -> bool:
         """May ``day`` (``YYYYMMDD``, Hong Kong) have a tick that comes at ``now_ms``?"""

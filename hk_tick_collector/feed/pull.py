@@ -79,7 +79,9 @@ class TickPuller:
             self._rejects(rejected)
         if taken.ticks:
             self._sink(taken.ticks)
-            self._progress.pulled_max_ts_ms = max(self._progress.pulled_max_ts_ms, taken.ticks[-1].ts_ms)
+            newest_ms = taken.ticks[-1].ts_ms
+            if newest_ms > self._progress.pulled_max_ts_ms and self.mapper.days.is_newest(newest_ms, recv_ts_ms):
+                self._progress.pulled_max_ts_ms = newest_ms
         if taken.new_rows:
             self._continuity.touch(symbol, self._clock.monotonic())
         if self._continuity.has_holes:

@@ -94,6 +94,7 @@ class PushHandler:
         progress.push_rows += len(ticks)
         progress.last_push_monotonic = monotonic_sec
         newest_ms = ticks[-1].ts_ms  # within a burst order by time is nearly given; a drift figure needs no more
-        progress.pushed_max_ts_ms = max(progress.pushed_max_ts_ms, newest_ms)
+        if newest_ms > progress.pushed_max_ts_ms and self.mapper.days.is_newest(newest_ms, ticks[-1].recv_ts_ms):
+            progress.pushed_max_ts_ms = newest_ms
         if self._continuity.observe_push(ticks, monotonic_sec):
             self._on_new_hole()

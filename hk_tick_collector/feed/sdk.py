@@ -33,6 +33,7 @@ from typing import Any
 
 from hk_tick_collector.core.errors import ConfigError, FeedError, FeedLost, FeedTimeout
 from hk_tick_collector.core.logline import RateLimitedLog, event
+from hk_tick_collector.core.text import cut
 from hk_tick_collector.feed import answers
 from hk_tick_collector.feed.answers import (
     GlobalState,
@@ -374,9 +375,13 @@ class Connection:
         )
 
     async def recent_ticks(self, code: str, rows: int, timeout_sec: float) -> Any:
-        """``Qot_GetTicker.S2C``: the newest ``rows`` (at most 1000) ticks of a subscribed code, oldest first."""
+        """``Qot_GetTicker.S2C``: the newest ``rows`` (at most 1000) ticks of a subscribed code, oldest first.
+        ``FeedError`` for an answer about another code."""
         packed = TickerQuery.pack_req(code, min(rows, GET_TICKER_MAX_ROWS), self._ready_context().get_sync_conn_id())
-        return (await self._request(packed, _checked, timeout_sec)).s2c
+        answer = (await self._request(packed, _checked, timeout_sec)).s2c
+        if answer.security.code != code.partition(".")[2]:
+            raise FeedError(f"OpenD answered a request for {code} with ticks of {cut(ascii(answer.security.code))}")
+        return answer
 
     async def trading_days(self, start: str, end: str, timeout_sec: float) -> dict[str, str]:
         """``{"20261224": "MORNING", ...}`` from ``start`` to ``end`` (both ``YYYY-MM-DD``), HK market."""
@@ -433,7 +438,7 @@ class Connection:
             raise FeedLost(f"connection lost: {reason}") if info.err is PacketErr.Disconnect else FeedError(reason)
         ret, msg, result = unpack(info.rsp)
         if ret != futu.RET_OK:
-            raise FeedError(str(msg) or f"OpenD refused request {packed[3]} without a reason")
+            raise FeedError(cut(str(msg)) or f"OpenD refused request {packed[3]} without a reason")
         return result
 
     def _push(self, pushes: list[Any]) -> None:

@@ -12,6 +12,7 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from hk_tick_collector.core.backoff import Backoff
 from hk_tick_collector.core.clock import Clock
@@ -121,6 +122,7 @@ class FeedSession:
         self._backoff = Backoff(options.reconnect_min_sec, options.reconnect_max_sec)
         self._repeat_log = RateLimitedLog(log, period_sec=60)
         self._absences = Absences(facts, calendar, clock)
+        self._notice_log = RateLimitedLog(log, period_sec=1)
         self._rebuild_reason: str | None = None
         self._backfilled = False  # on this connection; a poll before it would look for the day's beginning in vain
         progress.symbols_wanted = len(options.symbols)
@@ -399,11 +401,13 @@ class FeedSession:
         advice = _GTW_ADVICE.get(notice.name)
         if notice.kind == "QotRight" and notice.name == "Bmp":
             advice = "HK quotes fell to BMP, which cannot subscribe: another terminal took the right"
-        fields = {key: value for key, value in notice.fields.items() if value != ""}
+        fields: dict[str, Any] = {key: value for key, value in notice.fields.items() if value != ""}
         if advice:
             fields["action"] = advice
         level = logging.WARNING if advice or notice.fields.get("qot_logined") is False else logging.INFO
-        log.log(level, event("futu_notice", kind=notice.kind, name=notice.name or "none", **fields))
+        # A name that is a bare number, and the words beside it, are OpenD's: they are no part of the key.
+        key = f"{notice.kind} {'' if notice.name.isdigit() else notice.name} {notice.fields.get('qot_logined')}"
+        self._notice_log.log(level, "futu_notice", key=key, kind=notice.kind, name=notice.name or "none", **fields)
         self._check_now.set()
 
     def _wake_repairer(self) -> None:

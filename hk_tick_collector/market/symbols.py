@@ -2,7 +2,8 @@
 
 The one form is OpenD's own, ``HK.NNNNN``: market, dot, five digits. A bare number of at most five digits can only
 mean a Hong Kong code here and is filled up with zeros; everything else that is not in the form is refused by name,
-with the reason. Nothing is skipped silently, and all problems come back at once.
+with the reason. Nothing is skipped silently, and all problems come back at once, of a file the first few. What stands
+in a file and looks like no code is not repeated: a file of keys that is named by mistake stays unread in the journal.
 
 Limits: a five-digit code says nothing about whether it is listed or a warrant, which only OpenD can tell.
 """
@@ -10,10 +11,13 @@ Limits: a five-digit code says nothing about whether it is listed or a warrant, 
 from __future__ import annotations
 
 import hashlib
+import os
 import re
+import stat
 from pathlib import Path
 
 from hk_tick_collector.core.errors import ConfigError
+from hk_tick_collector.core.text import cut, printable
 
 _CODE = re.compile(r"[0-9]{5}\Z")
 _EXACT = re.compile(r"HK\.[0-9]{5}\Z")
@@ -27,6 +31,11 @@ _OTHER_MARKET = re.compile(r"([A-Za-z]{2,10})\.\S+\Z")
 _SEPARATORS = re.compile(r"[\s,;]+")
 _FILE_LIMIT_BYTES = 1_000_000
 _FILE_NAME_CHARS = 100
+_SHOWN_CHARS = 60
+_FILE_PROBLEMS_SHOWN = 10
+_LOOKS_LIKE_A_CODE = re.compile(
+    r"([0-9]{1,8}|[A-Za-z]{2}\.[A-Za-z0-9_.-]{1,12}|[0-9]{1,6}\.[A-Za-z]{2}|@[\w./-]{1,60})\Z", re.ASCII
+)
 
 
 def is_hk_code(code: object) -> bool:
@@ -87,33 +96,58 @@ def _read_file(name: str, base_dir: Path | None, symbols: dict[str, None], probl
     if not path.is_absolute() and base_dir is not None:
         path = base_dir / path
     try:
-        if path.stat().st_size > _FILE_LIMIT_BYTES:
-            problems.append(f"symbols file {path} is larger than {_FILE_LIMIT_BYTES} bytes: is it the right file?")
-            return
-        content = path.read_text(encoding="utf-8-sig")
+        content = _text_of(path)
+    except _WrongFile as error:
+        problems.append(f"symbols file {path} {error}")
+        return
     except OSError as error:
         problems.append(f"symbols file {path} cannot be read: {error.strerror or error}")
         return
-    except UnicodeDecodeError:
-        problems.append(f"symbols file {path} is not UTF-8 text")
-        return
     found = False
+    wrong: list[str] = []
     for number, line in enumerate(content.splitlines(), start=1):
         for word in _SEPARATORS.split(line.partition("#")[0].strip()):
             if word:
                 found = True
-                _take(word, f" ({path} line {number})", symbols, problems)
+                _take(
+                    word, f" ({path} line {number})", symbols, wrong, is_secret=_LOOKS_LIKE_A_CODE.match(word) is None
+                )
+    problems += wrong[:_FILE_PROBLEMS_SHOWN]
+    if len(wrong) > _FILE_PROBLEMS_SHOWN:
+        problems.append(
+            f"symbols file {path}: {len(wrong) - _FILE_PROBLEMS_SHOWN} more words are no codes: is it the right file?"
+        )
     if not found:
         problems.append(f"symbols file {path} holds no code")
 
 
-def _take(word: str, where: str, symbols: dict[str, None], problems: list[str]) -> None:
+class _WrongFile(Exception):
+    """A file that holds no list, whatever is in it."""
+
+
+def _text_of(path: Path) -> str:
+    """A regular file's text; a device or a pipe, which may have no end, is not read. OSError as the disk says."""
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:  # noqa: PTH123 - a FIFO would hang in open()
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise _WrongFile("is no regular file")
+        content = file.read(_FILE_LIMIT_BYTES + 1)
+    if len(content) > _FILE_LIMIT_BYTES:
+        raise _WrongFile(f"is larger than {_FILE_LIMIT_BYTES} bytes: is it the right file?")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise _WrongFile("is not UTF-8 text") from None
+
+
+def _take(word: str, where: str, symbols: dict[str, None], problems: list[str], *, is_secret: bool = False) -> None:
+    """``is_secret``: a word of a file that may be the wrong one, a key or passwords; it is not told."""
     if _BARE.match(word) and int(word) > 0:
         symbols[f"HK.{int(word):05d}"] = None
     elif _EXACT.match(word) and word != "HK.00000":
         symbols[word] = None
     else:
-        problems.append(f"{word}{where}: {_why_not(word)}")
+        shown = f"a word of {len(word)} characters" if is_secret else printable(cut(word, _SHOWN_CHARS))
+        problems.append(f"{shown}{where}: {_why_not(word)}")
 
 
 def _why_not(word: str) -> str:

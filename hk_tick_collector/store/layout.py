@@ -94,9 +94,12 @@ def day_files(data_root: Path) -> list[Path]:
     return sorted(names, key=lambda path: path.name)
 
 
-def recent_day_files(data_root: Path, days: int) -> list[Path]:
-    """The newest ``days`` of them, newest first."""
-    return day_files(data_root)[::-1][: max(0, days)]
+def recent_day_files(data_root: Path, days: int, until: str | None = None) -> list[Path]:
+    """The newest ``days`` of them, newest first; none of a day after ``until``."""
+    newest_first = day_files(data_root)[::-1]
+    if until is not None:
+        newest_first = [path for path in newest_first if (parse_day(path) or "") <= until]
+    return newest_first[: max(0, days)]
 
 
 def spill_dir(data_root: Path) -> Path:

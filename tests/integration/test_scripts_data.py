@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import sqlite3
@@ -256,7 +257,7 @@ def test_rows_of_another_day_move_to_its_file(data_root: Path) -> None:
     assert f"moves to {db.name}" in done.stdout
     assert f"repaired_rows={wrong - 10} moved_rows={wrong - 10} repeated_rows=10 to_repair_rows=0" in done.stdout
     assert _rows(db) == good
-    assert _rows(later) == []
+    assert not later.exists(), "an empty file of a day to come"
     assert sum(symbol.stored_ticks for symbol in reader.coverage(db)) == len(good)
 
 
@@ -278,12 +279,34 @@ def test_a_copy_without_a_sequence_is_not_kept_twice(data_root: Path) -> None:
 
 def test_rows_that_the_shift_does_not_bring_back_are_left(data_root: Path) -> None:
     db = _day_file(data_root)
-    _change(db, f"UPDATE ticks SET ts_ms = ts_ms + {100 * HOUR_MS} WHERE rowid <= 2")
+    _change(db, f"UPDATE ticks SET ts_ms = ts_ms + {20 * HOUR_MS} WHERE rowid <= 2")
     before = _rows(db)
     done = _repair(data_root, "--apply")
     assert done.returncode == 1, done.stdout
     assert "2 rows are still ahead" in done.stdout
     assert _rows(db) == before
+
+
+def test_rows_with_a_wrong_date_go_to_the_quarantine_and_their_empty_file_goes(data_root: Path) -> None:
+    """One tick of the year 9999 made a file that no shift emptied, so that every update of the service failed."""
+    db = _day_file(data_root)
+    good = _rows(db)
+    later = Path(shutil.copy(db, data_root / "99991231.db"))
+    _change(
+        later, "DELETE FROM ticks WHERE rowid > 3", "UPDATE ticks SET ts_ms = 253402234200000, trading_day = '99991231'"
+    )
+    assert "3 with a wrong date" in _repair(data_root).stdout
+    assert later.exists()
+    done = _repair(data_root, "--apply")
+    assert done.returncode == 0, done.stdout
+    assert "left_rows=0 quarantined_rows=3" in done.stdout
+    assert not later.exists()
+    [kept] = (data_root / "_quarantine").glob("*.jsonl")
+    assert [json.loads(line)["raw"]["trading_day"] for line in kept.read_text().splitlines()] == ["99991231"] * 3
+    [copy] = data_root.glob("99991231.db.before-repair-*")
+    assert len(_rows(copy)) == 3
+    assert _rows(db) == good
+    assert "to_repair_rows=0" in _repair(data_root, "--apply").stdout
 
 
 def test_it_refuses_while_a_recorder_holds_the_data_root(data_root: Path) -> None:

@@ -766,6 +766,8 @@ def test_which_days_are_due() -> None:
     assert retain.due_days(days, 3, CALENDAR, now_ms) == ["20251113", "20251114", "20251117"]
     assert retain.due_days(days, 1, CALENDAR, now_ms) == ["20251113", "20251114", "20251117", "20251118"]
     assert retain.due_days(days, 6, CALENDAR, now_ms) == []
+    to_come = ["20251224", "20991231", "99991231"]  # ticks with a wrong date made them: they keep no day back
+    assert retain.due_days([*days, *to_come], 5, CALENDAR, now_ms) == ["20251113"]
     assert retain.due_days(days, 1, CALENDAR, at("2025-11-24T09:00:00")) == days[:-1]
 
 
