@@ -18,6 +18,7 @@ from hk_tick_collector.days import parquet, scan
 from hk_tick_collector.days.content import DayContent, SymbolContent
 from hk_tick_collector.days.manifest import SymbolClaim
 from hk_tick_collector.store.connect import ROW_COLUMNS
+from hk_tick_collector.store.copying import without_a_row
 
 ROWS_AT_ONCE = 100_000  # of each side, as Python objects: about 100 MB
 SHOWN_SYMBOLS = 5
@@ -26,8 +27,11 @@ Row = tuple[Any, ...]  # in the order of ROW_COLUMNS, times in UTC epoch ms
 RowsOf = Callable[[Sequence[str]], list[Row]]
 SYMBOL = ROW_COLUMNS.index("symbol")
 SEQ = ROW_COLUMNS.index("seq")
-OCCURRENCE = ROW_COLUMNS.index("occurrence")
-_TRADE = tuple(ROW_COLUMNS.index(name) for name in ("symbol", "ts_ms", "price", "volume", "turnover"))
+_WITH_SEQUENCE = tuple(ROW_COLUMNS.index(name) for name in ("symbol", "seq", "ts_ms", "price", "volume", "occurrence"))
+_WITHOUT_SEQUENCE = tuple(
+    ROW_COLUMNS.index(name)
+    for name in ("symbol", "ts_ms", "price", "volume", "turnover", "direction", "tick_type", "occurrence")
+)
 
 
 class Ticks(Protocol):
@@ -94,16 +98,16 @@ def lacking(holder: Ticks, held: DayContent, others: RowsOf, symbols: Iterable[s
 
     ``others``: the other file's rows of a few symbols.
 
-    ``held``: what ``holder`` contains, to read about ROWS_AT_ONCE rows at a time. A tick whose sequence was found out
-    or taken away later (store/rows.py) is the same tick.
+    ``held``: what ``holder`` contains, to read about ROWS_AT_ONCE rows at a time. A tick whose sequence or milliseconds
+    were found out or taken away later (store/rows.py) is the same tick.
     """
-    for group in _groups(symbols, held):
-        rows = _minus(holder.rows(group), others(group))
+    for group in groups(symbols, held):
+        rows = lacked(holder.rows(group), others(group))
         if rows:
             yield rows
 
 
-def _groups(symbols: Iterable[str], held: DayContent) -> Iterator[list[str]]:
+def groups(symbols: Iterable[str], held: DayContent) -> Iterator[list[str]]:
     group: list[str] = []
     rows = 0
     for symbol in symbols:
@@ -119,26 +123,29 @@ def _groups(symbols: Iterable[str], held: DayContent) -> Iterator[list[str]]:
         yield group
 
 
-def _minus(rows: Sequence[Row], others: Sequence[Row]) -> list[Row]:
+def lacked(rows: Sequence[Row], others: Sequence[Row]) -> list[Row]:
+    """Those of ``rows`` that ``others`` have not, or have as they came another way: the earlier one is to be kept."""
     left, right = Counter(rows), Counter(others)
-    missing, extra = left - right, right - left
-    # The same tick in another form: its sequence became known later, or another tick has it (store/rows.py).
-    found_out = Counter(_trade(row) for row in extra.elements() if row[SEQ] is not None)
-    taken_away = Counter((*_trade(row), row[OCCURRENCE]) for row in extra.elements() if row[SEQ] is None)
-    lacked = []
-    for row in missing.elements():
-        forms = found_out if row[SEQ] is None else taken_away
-        key = _trade(row) if row[SEQ] is None else (*_trade(row), ~row[SEQ])
-        if forms[key] > 0:
-            forms[key] -= 1
-        else:
-            lacked.append(row)
-    return lacked
+    missing, extra = [*(left - right).elements()], [*(right - left).elements()]
+    came_otherwise = Counter(map(_identity, extra)) & Counter(map(_identity, missing))
+    found, spare = _parted(missing, Counter(came_otherwise)), _parted(extra, came_otherwise)
+    return [*found[0], *without_a_row(found[1], spare[1])]
 
 
-def _trade(row: Row) -> Row:
-    """What makes a tick the same trade where one of two views has no sequence (store/connect.py)."""
-    return tuple(row[n] for n in _TRADE)
+def _parted(rows: Sequence[Row], wanted: Counter[Row]) -> tuple[list[Row], list[Row]]:
+    """The rows with these identities, and the others."""
+    parts: tuple[list[Row], list[Row]] = ([], [])
+    for row in rows:
+        identity = _identity(row)
+        is_wanted = wanted[identity] > 0
+        wanted[identity] -= is_wanted
+        parts[not is_wanted].append(row)
+    return parts
+
+
+def _identity(row: Row) -> Row:
+    """What is equal in two rows that tell one tick in one form."""
+    return tuple(row[n] for n in (_WITH_SEQUENCE if row[SEQ] is not None else _WITHOUT_SEQUENCE))
 
 
 def some(names: Sequence[str]) -> str:

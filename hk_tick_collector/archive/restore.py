@@ -17,7 +17,6 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import astuple, dataclass, fields
-from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -26,11 +25,10 @@ import pyarrow.compute as pc
 
 from hk_tick_collector.archive import atomic
 from hk_tick_collector.archive.atomic import Refused
-from hk_tick_collector.archive.contents import OCCURRENCE, SEQ, DayFileTicks, Row, Ticks, differing, lacking, rows_of
+from hk_tick_collector.archive.contents import DayFileTicks, Row, Ticks, differing, groups, lacked, lacking, rows_of
 from hk_tick_collector.archive.verify import OnRows, archive_paths, check_files, count, opened, unpack
 from hk_tick_collector.core.errors import NoData, StoreCorrupt, StoreError
 from hk_tick_collector.core.facts import Fact, HeadProven, Unproven, Verified
-from hk_tick_collector.core.tick import Tick
 from hk_tick_collector.days import parquet
 from hk_tick_collector.days.content import DayContent
 from hk_tick_collector.days.manifest import PARQUET, SQLITE, Manifest, load_manifest, manifest_path
@@ -44,11 +42,11 @@ from hk_tick_collector.store.connect import (
     open_day_file,
     translate,
 )
+from hk_tick_collector.store.copying import CopiedRows, copy_rows, is_keyed
 from hk_tick_collector.store.coverage import DayCoverage
 from hk_tick_collector.store.inuse import open_elsewhere
 from hk_tick_collector.store.layout import DAY_FILE_GLOB, day_file, sqlite_files, sync_dir
 from hk_tick_collector.store.reader import CoverageRow, GapRow
-from hk_tick_collector.store.rows import store_rows
 
 LOCK_FILE = ".restore.lock"
 PASSES = 8  # over a Parquet file: an eighth of the day is in memory at a time
@@ -59,13 +57,17 @@ INSERTED = ROW_COLUMNS.index("inserted_at_ms")
 _WITNESS = ("turnover", "direction", "tick_type", "push_type", "market", "provider", "recv_ts_ms", "inserted_at_ms",
             "push_data_type", "opend_recv_ts_ms", "type_sign")  # fmt: skip
 _KEY = ("symbol", "seq", "ts_ms", "price", "volume", "occurrence")
+_KEY_WITHOUT_SEQUENCE = ("turnover", "direction", "tick_type")  # besides
 _TAKE_WITNESS = (
     f"UPDATE OR IGNORE ticks SET {', '.join(f'{name} = ?' for name in _WITNESS)} "  # noqa: S608 - our names
-    f"WHERE {' AND '.join(f'{name} IS ?' for name in _KEY)} AND inserted_at_ms >= ?"
+    f"WHERE {' AND '.join(f'{name} IS ?' for name in _KEY)} AND inserted_at_ms >= ? "
+    f"AND (seq IS NOT NULL OR ({' AND '.join(f'{name} IS ?' for name in _KEY_WITHOUT_SEQUENCE)}))"
 )
 _COUNT = "SELECT COUNT(*) FROM ticks"
 _SELECT = f"SELECT {', '.join(ROW_COLUMNS)} FROM ticks"  # noqa: S608 - our names
-_WITNESS_VALUES = tuple(ROW_COLUMNS.index(name) for name in (*_WITNESS, *_KEY, "inserted_at_ms"))
+_WITNESS_VALUES = tuple(
+    ROW_COLUMNS.index(name) for name in (*_WITNESS, *_KEY, "inserted_at_ms", *_KEY_WITHOUT_SEQUENCE)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,8 +233,8 @@ def _join(ticks: Ticks, manifest: Manifest, db: Path, now_ms: int) -> int:
             _insert(conn, "gaps", GapRow, manifest.gaps)
             coverage = DayCoverage.load(conn, manifest.trading_day)
             before_rows = conn.execute(_COUNT).fetchone()[0]
-            for rows in lacking(ticks, archived, lambda group: _stored(conn, group), symbols):
-                _store(conn, coverage, rows)
+            for group in groups(symbols, archived):
+                _join_symbols(conn, coverage, ticks.rows(group), group)
             added_rows = conn.execute(_COUNT).fetchone()[0] - before_rows
             coverage.learn(conn, _facts(manifest))
             coverage.save(conn, now_ms)
@@ -242,6 +244,16 @@ def _join(ticks: Ticks, manifest: Manifest, db: Path, now_ms: int) -> int:
     if _is_missing(ticks, archived, db, symbols):
         raise StoreError(f"{db} still lacks ticks of the archive after they were joined; the archive is kept")
     return int(added_rows)
+
+
+def _join_symbols(conn: sqlite3.Connection, coverage: DayCoverage, rows: Sequence[Row], symbols: Sequence[str]) -> None:
+    """Each tick with its own time of storing. All rows of the symbols go in: each wants a row of its own there."""
+    if not lacked(rows, _stored(conn, symbols)):
+        return
+    copy_rows(conn, sorted(rows, key=lambda row: (not is_keyed(row), row[INSERTED])), CopiedRows())
+    came_otherwise = lacked(rows, _stored(conn, symbols))
+    conn.executemany(_TAKE_WITNESS, [[row[n] for n in _WITNESS_VALUES] for row in came_otherwise])
+    coverage.recount(conn, symbols)
 
 
 def _is_missing(ticks: Ticks, archived: DayContent, db: Path, symbols: Sequence[str]) -> bool:
@@ -259,14 +271,6 @@ def _lacks_notes(db: Path, manifest: Manifest) -> bool:
     """Did the recorder learn more of these ticks than the day file knows?"""
     known = {row.symbol: row for row in reader.coverage(db)}
     return any(row.symbol not in known for row in manifest.coverage)
-
-
-def _store(conn: sqlite3.Connection, coverage: DayCoverage, rows: Sequence[Row]) -> None:
-    """In the order in which the recorder stored them, each with its own time of storing."""
-    in_order = sorted(rows, key=lambda row: (row[INSERTED], row[SEQ] is not None, row[SEQ] or row[OCCURRENCE]))
-    for stamp, group in groupby(in_order, key=lambda row: int(row[INSERTED])):
-        store_rows(conn, coverage, [Tick._make(row[:INSERTED]) for row in group], (stamp,))
-    conn.executemany(_TAKE_WITNESS, [[row[n] for n in _WITNESS_VALUES] for row in in_order])
 
 
 def _facts(manifest: Manifest) -> list[Fact]:

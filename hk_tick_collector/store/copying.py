@@ -1,4 +1,4 @@
-"""Rows of another day file into this one.
+"""Rows of another day file into this one, and which of them this one lacks.
 
 The rows of one file are as many trades. So each of them has a row of its own afterwards: one that this file had, if
 rows.py takes the two for one tick, else a new one. The same file again changes nothing.
@@ -13,7 +13,8 @@ from collections.abc import Sequence
 
 from hk_tick_collector.store.connect import COPY, ROW_COLUMNS
 from hk_tick_collector.store.coverage import Row, SymbolCoverage
-from hk_tick_collector.store.rows import OneByOne, SymbolRows
+from hk_tick_collector.store.neighbours import Equals, Stored, mark_of
+from hk_tick_collector.store.rows import BORROWED_TIME, OneByOne, SymbolRows, content_of
 
 _SYMBOL, _TS_MS, _SEQ, _OCCURRENCE = (ROW_COLUMNS.index(name) for name in ("symbol", "ts_ms", "seq", "occurrence"))
 
@@ -64,6 +65,31 @@ def copy_rows(conn: sqlite3.Connection, rows: Sequence[Row], copied: CopiedRows)
         one.store(parts)
         inserted_rows += one.inserted_rows
     return inserted_rows
+
+
+def without_a_row(rows: Sequence[Row], others: Sequence[Row]) -> list[Row]:
+    """Those of ``rows``, of one file, that find none of their own among ``others``, of another file."""
+    equals: dict[tuple[object, ...], Equals] = {}
+    for rowid, other in enumerate(others):
+        stored = Stored(rowid, other[_TS_MS], other[_SEQ], other[_OCCURRENCE])
+        equals.setdefault((other[_SYMBOL], *content_of(other)), Equals()).add(stored)
+    lacking = []
+    for row in sorted(rows, key=is_keyed, reverse=True):
+        among = equals.get((row[_SYMBOL], *content_of(row)), Equals())
+        found = _own_row(row, among)
+        if found is None:
+            lacking.append(row)
+        else:
+            among.remove(found)
+    return lacking
+
+
+def _own_row(row: Row, among: Equals) -> Stored | None:
+    ts_ms, seq = row[_TS_MS], row[_SEQ]
+    if not is_keyed(row):
+        return among.first(ts_ms)
+    mark = mark_of(seq if seq is not None else ~row[_OCCURRENCE])
+    return among.keyed(mark, ts_ms, row[_OCCURRENCE] == BORROWED_TIME) or among.loose(ts_ms)
 
 
 class _Copy(OneByOne):

@@ -119,12 +119,10 @@ class Equals:
         """A loose one that may be of this moment, best one of exactly this time."""
         return _nearest(self._loose_at, ts_ms)
 
-    def keyed(self, mark: int, ts_ms: int) -> Stored | None:
-        """The one with this mark that may be of this moment."""
-        for row in self._keyed.get(mark, {}).values():
-            if same_moment(row.ts_ms, ts_ms):
-                return row
-        return None
+    def keyed(self, mark: int, ts_ms: int, any_moment: bool = False) -> Stored | None:
+        """The one with this mark that may be of this moment, or of any in this second."""
+        rows = self._keyed.get(mark, {}).values()
+        return next((row for row in rows if any_moment or same_moment(row.ts_ms, ts_ms)), None)
 
 
 _Side = dict[int, dict[int, Stored]]

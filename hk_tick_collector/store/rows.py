@@ -322,6 +322,11 @@ def _kind(row: Row) -> Kind:
     return row[_DIRECTION], row[_TYPE]
 
 
+def content_of(row: Row) -> tuple[int, Numbers, Kind]:
+    """What rows have in common that may be one trade: second, numbers, direction and type."""
+    return row[_TS_MS] // 1000, _numbers(row), _kind(row)
+
+
 def _finer(one_ms: int, other_ms: int) -> int:
     """Of two times of one moment."""
     return max(one_ms, other_ms)

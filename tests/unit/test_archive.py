@@ -704,6 +704,33 @@ def test_what_cannot_be_the_same_tick_is_there_twice_and_nothing_else(place: Pla
     assert place.bring_back().action == "unchanged"
 
 
+def test_bought_and_sold_with_equal_numbers_and_no_sequence_stay_two_when_joined(place: Place) -> None:
+    bought = day_ticks("HK.00700", 1, DAY)[0]._replace(seq=None, direction="BUY")
+    sold = bought._replace(direction="SELL")
+    record(place, [sold])
+    place.put_away()
+    place.lose_day_file()
+    record(place, [bought])
+    assert place.bring_back().rows == 2
+    assert sorted(row[ROW_COLUMNS.index("direction")] for row in rows(place.db)) == ["BUY", "SELL"]
+    assert place.bring_back().action == "unchanged"
+
+
+def test_milliseconds_that_were_found_out_later_make_no_other_tick(place: Place) -> None:
+    ticks = day_ticks("HK.00700", 10, DAY)
+    cut = [tick._replace(ts_ms=tick.ts_ms // 1000 * 1000) for tick in ticks]
+    record(place, [*cut[:5], *[tick._replace(seq=None) for tick in cut[5:]]])
+    place.put_away()
+    record(place, ticks)
+    assert place.put_away().action == "replaced"  # the day file holds every tick of the archive
+    place.lose_day_file()
+    record(place, cut)
+    assert place.bring_back().rows == 10
+    assert [row[ROW_COLUMNS.index("ts_ms")] for row in sorted(rows(place.db), key=lambda row: row[6])] == [
+        tick.ts_ms for tick in ticks
+    ]
+
+
 def test_a_tick_of_another_market_or_provider_keeps_its_own_when_it_is_joined(place: Place) -> None:
     """The recorder's own rows are all HK and futu; a file of another program may say otherwise."""
     record(place, day_ticks("HK.00700", 10, DAY))

@@ -7,6 +7,7 @@ Views come repeated and overlapping, and the store sees them cut into batches an
 from __future__ import annotations
 
 import contextlib
+import shutil
 import sqlite3
 import tempfile
 from collections import Counter
@@ -21,7 +22,8 @@ from hypothesis import strategies as st
 from hk_tick_collector.core.tick import Tick, same_moment
 from hk_tick_collector.feed.mapping import number_equal_ticks, without_sequences
 from hk_tick_collector.store import reader
-from hk_tick_collector.store.connect import SqliteOptions
+from hk_tick_collector.store.connect import ROW_COLUMNS, SqliteOptions
+from hk_tick_collector.store.copying import without_a_row
 from hk_tick_collector.store.neighbours import NUMBER_STEP
 from hk_tick_collector.store.rows import BORROWED_TIME
 from hk_tick_collector.store.salvage import salvage
@@ -134,7 +136,12 @@ def check_copies(db: Path, rows: Sequence[Tick]) -> None:
     check_coverage(copy, rows)
 
 
-@settings(max_examples=400, deadline=None)
+def whole_rows(db: Path) -> list[tuple[object, ...]]:
+    with contextlib.closing(sqlite3.connect(db)) as conn:
+        return conn.execute(f"SELECT {', '.join(ROW_COLUMNS)} FROM ticks").fetchall()
+
+
+@settings(max_examples=300, deadline=None)
 @given(
     told=st.lists(trades, min_size=1, max_size=8),
     plain=st.booleans(),
@@ -155,15 +162,23 @@ def test_any_views_of_a_day_store_every_trade_once(
     with tempfile.TemporaryDirectory() as name:
         db = Path(name) / f"{DAY}.db"
         writer = DayFileWriter(Path(name), SqliteOptions(synchronous="OFF"))
-        for batch in batches([tick for view in views for tick in view], cuts):
+        earlier = db.with_name("earlier") / db.name
+        earlier.parent.mkdir()
+        for at, batch in enumerate(batches([tick for view in views for tick in view], cuts)):
             result = writer.write(batch)
             assert result.inserted_rows + result.ignored_rows == len(batch)
+            if at == len(cuts) // 2 and batch:
+                writer.close()
+                shutil.copy(db, earlier)
         writer.close()
         if db.exists():
             rows = list(reader.iter_ticks(db))
             check(ticks, views, rows)
             check_coverage(db, rows)
             check_copies(db, rows)
+            if earlier.exists():
+                assert not without_a_row(whole_rows(earlier), whole_rows(db))
+                assert salvage(earlier, db).copied_rows == 0
 
 
 # -- what the above found, or was made for -----------------------------------------------------------------------------
