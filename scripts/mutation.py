@@ -1,0 +1,344 @@
+#!/usr/bin/env python3
+"""Would a test notice? Changes the code in small ways, one at a time, and runs the unit tests of the place.
+
+    scripts/mutation.py                         a sample of each place, by a seed that is said
+    scripts/mutation.py --all store/rows        every mutant of one place
+    scripts/mutation.py --only store/rows:57:2  one of them again, with pytest's words and the change
+
+A mutant that no test fails for *survived*: either a test is missing, or the change means nothing (a limit that is off
+by one where nobody can see it). Each runs in a copy of the project; nothing here is changed. Two copies work side by
+side. ``PLACES`` says what is mutated, and which tests have to notice; one that makes them run on and on is noticed too.
+
+Own code because what there is (mutmut, cosmic-ray) runs one test command for all places, or changes files in place.
+
+Ends with 0, with 1 when the score is below --fail-under, with 2 when the tests fail without any change.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import json
+import os
+import queue
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = "hk_tick_collector"
+# Module: the tests that have to notice, files or patterns under tests/.
+PLACES: dict[str, tuple[str, ...]] = {
+    "feed/continuity": ("unit/test_continuity*.py", "unit/feed/test_*.py"),
+    "store/coverage": ("unit/test_store_coverage.py", "unit/test_store_gaps.py"),
+    "store/rows": ("unit/test_store_rows*.py", "unit/test_store_views.py", "unit/test_store_writer.py"),
+    "ingest/spill": ("unit/test_spill.py", "unit/test_spill_model.py"),
+    "archive/retain": ("unit/test_archive.py", "unit/test_retain*.py"),
+    "quality/certificate": ("unit/test_certificate.py",),
+}
+SAMPLE = 12  # of each place
+WORKERS = 2
+SLOWER = 4  # a mutant may take so many times what the tests take without one, and
+LONGER_SEC = 20
+_LEFT_OUT = shutil.ignore_patterns(".git", ".venv", ".*cache", ".hypothesis", "__pycache__", "*.egg-info", "kept")
+
+_COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
+    ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
+    ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.In: ast.NotIn, ast.NotIn: ast.In,
+}  # fmt: skip
+_OPERATORS: dict[type[ast.operator], type[ast.operator]] = {
+    ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.FloorDiv, ast.FloorDiv: ast.Mult, ast.Div: ast.Mult,
+    ast.LShift: ast.RShift, ast.RShift: ast.LShift, ast.BitAnd: ast.BitOr, ast.BitOr: ast.BitAnd, ast.Mod: ast.Mult,
+}  # fmt: skip
+
+
+_Path = tuple[tuple[str, int | None], ...]
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One change: the ``number``-th of those of a line."""
+
+    place: str
+    line: int
+    number: int
+    before: str
+    after: str
+    path: _Path = field(repr=False, compare=False)  # to the node in the module's tree
+    change: ast.AST = field(repr=False, compare=False)  # what stands there instead
+
+    @property
+    def name(self) -> str:
+        """How --only calls it."""
+        return f"{self.place}:{self.line}:{self.number}"
+
+    def applied_to(self, source: str) -> str:
+        """The whole module with the change."""
+        tree = ast.parse(source)
+        node: ast.AST = tree
+        for name, index in self.path[:-1]:
+            value = getattr(node, name)
+            node = value if index is None else value[index]
+        name, index = self.path[-1]
+        if index is None:
+            setattr(node, name, self.change)
+        else:
+            getattr(node, name)[index] = self.change
+        return ast.unparse(ast.fix_missing_locations(tree))
+
+
+def mutants_of(place: str, source: str) -> list[Mutant]:
+    """Every mutant of a module, by line."""
+    tree = ast.parse(source)
+    found: list[Mutant] = []
+    lines: dict[int, int] = {}
+    for path, node in _walk(tree, ()):
+        for change in _changes(node):
+            line = node.lineno
+            number = lines[line] = lines.get(line, 0) + 1
+            before, after = (ast.unparse(one).splitlines()[0] for one in (node, change))
+            found.append(Mutant(place, line, number, before, after, path, change))
+    return sorted(found, key=lambda one: (one.line, one.number))
+
+
+def _walk(node: ast.AST, path: _Path) -> Iterator[tuple[_Path, ast.expr | ast.stmt]]:
+    """What may be changed: no annotation, docstring, assertion or line for the log, nothing for the type checker."""
+    for name, value in ast.iter_fields(node):
+        if name in ("annotation", "returns", "decorator_list"):
+            continue
+        items = list(enumerate(value)) if isinstance(value, list) else [(None, value)]
+        for index, child in items:
+            if not isinstance(child, ast.AST) or _is_left_alone(child):
+                continue
+            below = (*path, (name, index))
+            if isinstance(child, (ast.expr, ast.stmt)):
+                yield below, child
+            yield from _walk(child, below)
+
+
+def _is_left_alone(node: ast.AST) -> bool:
+    if isinstance(node, (ast.Import, ast.ImportFrom, ast.Assert, ast.JoinedStr)):
+        return True
+    if isinstance(node, ast.If):
+        return ast.unparse(node.test) == "TYPE_CHECKING"
+    if isinstance(node, ast.Expr):
+        is_text = isinstance(node.value, ast.Constant)
+        return is_text or "log" in ast.unparse(node.value).partition("(")[0].lower()
+    return isinstance(node, ast.Call) and ast.unparse(node.func) in ("event", "TypeVar", "field")
+
+
+def _changes(node: ast.expr | ast.stmt) -> Iterator[ast.expr | ast.stmt]:  # noqa: C901, PLR0912 - one case a kind
+    match node:
+        case ast.Compare(ops=[op]) if type(op) in _COMPARISONS:
+            changed = deepcopy(node)
+            changed.ops = [_COMPARISONS[type(op)]()]
+            yield changed
+        case ast.BoolOp(op=op, values=values):
+            changed = deepcopy(node)
+            changed.op = ast.Or() if isinstance(op, ast.And) else ast.And()
+            yield changed
+            for n in range(len(values)):
+                rest = [deepcopy(value) for value in values if value is not values[n]]
+                yield rest[0] if len(rest) == 1 else ast.copy_location(ast.BoolOp(deepcopy(op), rest), node)
+        case ast.UnaryOp(op=ast.Not(), operand=operand):
+            yield deepcopy(operand)
+        case ast.BinOp(op=operator) if type(operator) in _OPERATORS:
+            changed = deepcopy(node)
+            changed.op = _OPERATORS[type(operator)]()
+            yield changed
+        case ast.AugAssign(op=operator) if type(operator) in _OPERATORS:
+            changed = deepcopy(node)
+            changed.op = _OPERATORS[type(operator)]()
+            yield changed
+            yield ast.copy_location(ast.Pass(), node)
+        case ast.Constant(value=bool(value)):
+            yield ast.copy_location(ast.Constant(not value), node)
+        case ast.Constant(value=int(value)):
+            yield ast.copy_location(ast.Constant(value + 1), node)
+        case ast.If() | ast.While() | ast.IfExp():
+            changed = deepcopy(node)
+            changed.test = ast.copy_location(ast.UnaryOp(ast.Not(), changed.test), node.test)
+            yield changed
+        case ast.Return(value=ast.expr() as value) if not isinstance(value, ast.Constant):
+            yield ast.copy_location(ast.Return(ast.Constant(None)), node)
+        case ast.Expr(value=ast.Call() | ast.Await()) | ast.Delete():
+            yield ast.copy_location(ast.Pass(), node)
+        case ast.Assign(targets=[ast.Attribute() | ast.Subscript()]):
+            yield ast.copy_location(ast.Pass(), node)
+        case ast.Continue():
+            yield ast.copy_location(ast.Break(), node)
+        case ast.Break():
+            yield ast.copy_location(ast.Continue(), node)
+
+
+class Copy:
+    """A copy of the project that one worker changes and tests."""
+
+    def __init__(self, directory: Path) -> None:
+        self.root = directory
+        shutil.copytree(ROOT, directory, ignore=_LEFT_OUT, dirs_exist_ok=True)
+
+    def test(self, place: str, timeout_sec: float | None) -> tuple[int | None, str]:
+        """pytest's exit code over the tests of a place, None when it took too long; and its last words."""
+        files = sorted({str(file) for pattern in PLACES[place] for file in (self.root / "tests").glob(pattern)})
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *files]
+        env = {**os.environ, "HYPOTHESIS_PROFILE": "mutation", "PYTHONPATH": str(self.root)}
+        try:
+            done = subprocess.run(
+                command, cwd=self.root, env=env, capture_output=True, text=True, timeout=timeout_sec, check=False
+            )
+        except subprocess.TimeoutExpired:
+            return None, "took too long"
+        return done.returncode, done.stdout[-2000:] + done.stderr[-2000:]
+
+    def survives(self, mutant: Mutant, timeout_sec: float) -> tuple[bool, str]:
+        """Does no test notice? The module is as before afterwards."""
+        path = self.root / PACKAGE / f"{mutant.place}.py"
+        genuine = path.read_text()
+        try:
+            path.write_text(mutant.applied_to(genuine))
+            # Its bytecode is found by time and size, which the next change may share.
+            shutil.rmtree(path.parent / "__pycache__", ignore_errors=True)
+            code, words = self.test(mutant.place, timeout_sec)
+        finally:
+            path.write_text(genuine)
+            shutil.rmtree(path.parent / "__pycache__", ignore_errors=True)
+        return code == 0, words
+
+
+@dataclass
+class Score:
+    """What became of a place's mutants."""
+
+    mutants: int  # that there are
+    tried: int = 0
+    noticed: int = 0
+
+    @property
+    def percent(self) -> float:
+        """Of those tried."""
+        return 100 * self.noticed / self.tried if self.tried else 100.0
+
+
+def run(chosen: Sequence[Mutant], directory: Path, scores: dict[str, Score]) -> list[Mutant]:
+    """Try them all; those that survived. SystemExit(2) when tests fail without a change."""
+    copies = [Copy(directory / str(n)) for n in range(min(WORKERS, len(chosen)))]
+    limits = {place: _limit_sec(copies[0], place) for place in dict.fromkeys(one.place for one in chosen)}
+    work: queue.SimpleQueue[Mutant] = queue.SimpleQueue()
+    for mutant in chosen:
+        work.put(mutant)
+    survivors: list[Mutant] = []
+    lock = threading.Lock()
+
+    def worker(copy: Copy) -> None:
+        while True:
+            try:
+                mutant = work.get_nowait()
+            except queue.Empty:
+                return
+            survived, words = copy.survives(mutant, limits[mutant.place])
+            with lock:
+                score = scores[mutant.place]
+                score.tried += 1
+                score.noticed += not survived
+                if survived:
+                    survivors.append(mutant)
+                print(
+                    f"{'SURVIVED' if survived else 'noticed '} {mutant.name}: {mutant.before} -> {mutant.after}",
+                    flush=True,
+                )
+                if len(chosen) == 1:
+                    print(words)
+
+    threads = [threading.Thread(target=worker, args=(copy,)) for copy in copies]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return sorted(survivors, key=lambda one: (one.place, one.line, one.number))
+
+
+def _limit_sec(copy: Copy, place: str) -> float:
+    began_sec = time.monotonic()
+    code, words = copy.test(place, None)
+    if code != 0:
+        print(f"the tests of {place} fail without any change:\n{words}", file=sys.stderr)
+        raise SystemExit(2)
+    return (time.monotonic() - began_sec) * SLOWER + LONGER_SEC
+
+
+def choose(
+    places: Sequence[str], sample: int | None, seed: str, only: str | None
+) -> tuple[list[Mutant], dict[str, Score]]:
+    """The mutants to try, in the order of places, and an empty score for each place."""
+    chosen: list[Mutant] = []
+    scores: dict[str, Score] = {}
+    for place in places:
+        found = mutants_of(place, (ROOT / PACKAGE / f"{place}.py").read_text())
+        scores[place] = Score(len(found))
+        if only is not None:
+            chosen += [one for one in found if one.name == only]
+        elif sample is None or sample >= len(found):
+            chosen += found
+        else:
+            # By place, so that a place's sample stays the same whatever else is tried.
+            chosen += random.Random(f"{seed}/{place}").sample(found, sample)
+    return chosen, scores
+
+
+def report(scores: dict[str, Score], survivors: Sequence[Mutant], seed: str, kind: str) -> str:
+    """The result as Markdown."""
+    tried, noticed = (sum(getattr(one, name) for one in scores.values()) for name in ("tried", "noticed"))
+    total = Score(sum(one.mutants for one in scores.values()), tried, noticed)
+    lines = [f"Mutation run, {kind}, seed {seed}: {total.percent:.1f} % noticed ({noticed} of {tried})", "",
+             "| place | mutants | tried | noticed | score |", "|---|---|---|---|---|"]  # fmt: skip
+    lines += [f"| `{place}` | {one.mutants} | {one.tried} | {one.noticed} | {one.percent:.1f} % |"
+              for place, one in scores.items()]  # fmt: skip
+    lines += ["", f"{len(survivors)} survived:", ""]
+    lines += [f"- `{one.name}`: `{one.before}` -> `{one.after}`" for one in survivors]
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("places", nargs="*", metavar="PLACE", help=f"of {', '.join(PLACES)}; default: all")
+    parser.add_argument("--all", action="store_true", help="every mutant instead of a sample")
+    parser.add_argument("--sample", type=int, default=SAMPLE, help="mutants of each place (default: %(default)s)")
+    parser.add_argument("--seed", default=time.strftime("%Y%m%d"), help="of the sample (default: the date)")
+    parser.add_argument("--only", metavar="PLACE:LINE:N", help="one mutant")
+    parser.add_argument("--list", action="store_true", help="name the mutants, and run nothing")
+    parser.add_argument("--fail-under", type=float, metavar="PERCENT", help="end with 1 below this score")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the survivors here")
+    given = parser.parse_args()
+    unknown = [place for place in given.places if place not in PLACES]
+    if unknown:
+        parser.error(f"no such place: {', '.join(unknown)}; there are {', '.join(PLACES)}")
+    places = [given.only.split(":")[0]] if given.only else given.places or list(PLACES)
+    chosen, scores = choose(places, None if given.all else given.sample, given.seed, given.only)
+    if given.list:
+        print("\n".join(f"{one.name}: {one.before} -> {one.after}" for one in chosen))
+        return 0
+    if not chosen:
+        parser.error("no such mutant")
+    with tempfile.TemporaryDirectory(prefix="mutation-") as directory:
+        survivors = run(chosen, Path(directory), scores)
+    print(f"\n{report(scores, survivors, given.seed, 'all' if given.all else 'a sample')}")
+    if given.json:
+        given.json.write_text(
+            json.dumps([{"name": one.name, "before": one.before, "after": one.after} for one in survivors], indent=1)
+        )
+    score = Score(0, sum(one.tried for one in scores.values()), sum(one.noticed for one in scores.values()))
+    return 1 if given.fail_under is not None and score.percent < given.fail_under else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

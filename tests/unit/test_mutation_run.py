@@ -1,0 +1,117 @@
+"""``scripts/mutation.py``: which changes it makes, and what it says of tests that notice and of those that do not."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from tests.scratch_tree import ROOT
+
+SOURCE = '''
+"""A module."""
+import logging
+LIMIT = 3
+def grade(n: int, fine: bool = True) -> str | None:
+    """Its text."""
+    assert n > 0
+    logging.info("grade %d", n + 1)
+    if n < LIMIT and fine:
+        return "low" * n
+    return None
+'''
+
+
+@pytest.fixture
+def mutation(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("mutation_run", ROOT / "scripts/mutation.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, module)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_changes_of_a_module(mutation: ModuleType) -> None:
+    found = [(one.before, one.after) for one in mutation.mutants_of("a/place", SOURCE)]
+    assert sorted(found) == sorted(
+        [
+            ("3", "4"),
+            ("True", "False"),
+            ("if n < LIMIT and fine:", "if not (n < LIMIT and fine):"),
+            ("n < LIMIT and fine", "n < LIMIT or fine"),
+            ("n < LIMIT and fine", "fine"),
+            ("n < LIMIT and fine", "n < LIMIT"),
+            ("n < LIMIT", "n <= LIMIT"),
+            ("return 'low' * n", "return None"),
+            ("'low' * n", "'low' // n"),
+        ]
+    ), "not the assertion, the line for the log, annotations and texts"
+    for one in mutation.mutants_of("a/place", SOURCE):
+        assert ast.dump(ast.parse(one.applied_to(SOURCE))) != ast.dump(ast.parse(SOURCE))
+
+
+def test_every_place_is_there_with_its_tests_and_has_mutants(mutation: ModuleType) -> None:
+    for place, patterns in mutation.PLACES.items():
+        assert any(list((ROOT / "tests").glob(pattern)) for pattern in patterns), place
+    chosen, scores = mutation.choose(list(mutation.PLACES), 5, "seed", None)
+    assert len(chosen) == 5 * len(mutation.PLACES)
+    assert chosen == mutation.choose(list(mutation.PLACES), 5, "seed", None)[0]
+    assert chosen != mutation.choose(list(mutation.PLACES), 5, "another", None)[0]
+    assert all(score.mutants > 20 for score in scores.values())
+
+
+def project(root: Path, test: str) -> None:
+    (root / "hk_tick_collector").mkdir(parents=True)
+    (root / "hk_tick_collector/__init__.py").touch()
+    (root / "hk_tick_collector/place.py").write_text("def low(n: int) -> bool:\n    return n < 3\n")
+    (root / "tests").mkdir()
+    (root / "tests/test_place.py").write_text(f"from hk_tick_collector.place import low\ndef test():\n    {test}\n")
+
+
+@pytest.mark.parametrize(
+    ("test", "survivors"),
+    [
+        ("assert low(2) and not low(3)", []),
+        ("assert low(0) and not low(9)", ["n < 3 -> n <= 3", "3 -> 4"]),
+        ("assert low(2) is not None", ["n < 3 -> n <= 3", "3 -> 4"]),
+    ],
+)
+def test_a_test_that_looks_and_tests_that_do_not(
+    test: str, survivors: list[str], mutation: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project(tmp_path / "project", test)
+    monkeypatch.setattr(mutation, "ROOT", tmp_path / "project")
+    monkeypatch.setattr(mutation, "PLACES", {"place": ("test_place.py",)})
+    chosen, scores = mutation.choose(["place"], None, "seed", None)
+    found = mutation.run(chosen, tmp_path / "copies", scores)
+    assert sorted(f"{one.before} -> {one.after}" for one in found) == sorted(survivors)
+    assert (scores["place"].tried, scores["place"].noticed) == (3, 3 - len(survivors))
+    assert f"| `place` | 3 | 3 | {3 - len(survivors)} |" in mutation.report(scores, found, "seed", "all")
+    assert "n < 3" in (tmp_path / "project/hk_tick_collector/place.py").read_text()
+
+
+def test_tests_that_fail_anyway_are_said(
+    mutation: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project(tmp_path / "project", "assert low(3)")
+    monkeypatch.setattr(mutation, "ROOT", tmp_path / "project")
+    monkeypatch.setattr(mutation, "PLACES", {"place": ("test_place.py",)})
+    chosen, scores = mutation.choose(["place"], None, "seed", None)
+    with pytest.raises(SystemExit) as ended:
+        mutation.run(chosen, tmp_path / "copies", scores)
+    assert ended.value.code == 2
+    assert "the tests of place fail without any change" in capsys.readouterr().err
+
+
+def test_what_is_no_place_is_refused() -> None:
+    command = [sys.executable, ROOT / "scripts/mutation.py", "no/place"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert "no such place: no/place; there are feed/continuity" in done.stderr
