@@ -201,13 +201,14 @@ class SpillQueue:
         now_sec = time.monotonic()
         return any(one.retry_at_monotonic <= now_sec for one in tuple(self._segments) if one.rows or not one.counted)
 
-    def ack(self) -> int:
+    def ack(self, stored_rows: int | None = None) -> int:
         """The rows of the last ``peek`` are stored: forget them, and remove their segment if it is drained.
 
-        Returns how many rows that were; 0 without a ``peek`` before it.
+        Returns how many rows that were; 0 without a ``peek`` before it, or when that one gave another number of rows
+        than ``stored_rows`` (a thread that was given up may come back and look).
         """
         with self._lock:
-            if self._peeked is None:
+            if self._peeked is None or self._peeked.rows != (stored_rows or self._peeked.rows):
                 return 0
             segment, position, skip_rows, rows = self._peeked
             self._peeked = None

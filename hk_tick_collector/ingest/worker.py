@@ -374,6 +374,6 @@ class PersistWorker:
         if rows:
             await self._store(rows)
             self._progress.unspilled_rows += len(rows)
-        await self._writer.call(lambda _: self._spill.ack())
+        await self._writer.call(lambda _: self._spill.ack(len(rows)))
         if rows and not self._spill.rows:
             log.info(event("spill_drained", unspilled_rows=self._progress.unspilled_rows))

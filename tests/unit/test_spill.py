@@ -648,3 +648,14 @@ def test_threads_may_append_and_drain_at_once(tmp_path):
     for symbol in symbols:
         assert [row for row in rows if row.symbol == symbol] == ticks(200, symbol=symbol)
     assert len(rows) == 600
+
+
+def test_only_what_was_stored_is_forgotten(tmp_path):
+    """A thread that was given up comes back and looks again, after more rows came."""
+    spilled = queue(tmp_path)
+    spilled.append(ticks(3))
+    stored = spilled.peek(100)
+    spilled.append(ticks(4, first=4))
+    spilled.peek(100)
+    assert (spilled.ack(len(stored)), spilled.rows) == (0, 7)
+    assert len(spilled.peek(100)) == spilled.ack(7) == 7

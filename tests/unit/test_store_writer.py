@@ -236,6 +236,21 @@ def test_interrupt_ends_waiting_for_a_lock(tmp_path, db):
     writer.close()
 
 
+def test_an_interrupt_is_for_the_call_that_is_under_way(tmp_path, db):
+    """The next one has its whole patience again."""
+    writer = DayFileWriter(tmp_path, SqliteOptions(busy_timeout_ms=60_000))
+    writer.write([tick(1)])
+    writer.interrupt()
+    other = sqlite3.connect(db, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    unlock = threading.Timer(0.5, lambda: other.execute("ROLLBACK"))
+    unlock.start()
+    assert writer.write([tick(2)]).inserted_rows == 1
+    unlock.join()
+    other.close()
+    writer.close()
+
+
 def test_interrupt_ends_a_statement_that_runs(writer, db):
     writer.write([tick(1)])
     with contextlib.closing(sqlite3.connect(db)) as other:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import shutil
 import sqlite3
 import threading
 from collections.abc import Awaitable, Callable, Sequence
@@ -357,5 +358,39 @@ def test_a_fault_that_every_row_meets_is_waited_for_and_costs_no_row(
         await bench.until(lambda: bench.progress.persisted_rows == 120, "all rows")
         await bench.finish()
         assert (bench.stored(), bench.progress.quarantined_rows, bench.progress.files_set_aside) == (120, 0, 0)
+
+    run(scenario, root)
+
+
+def test_spilled_rows_leave_the_disk_only_after_their_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever dies between finds them again: at the moment before each commit, all rows are in the spill on disk."""
+    root = tmp_path / "data"
+    committed: list[int] = []
+    real = DayFileWriter.write
+
+    def write(self: DayFileWriter, ticks: Sequence[Tick], facts: Sequence[Fact] = ()) -> WriteResult:
+        copy = tmp_path / f"copy{len(committed)}"
+        shutil.copytree(root / "_spill", copy / "_spill")
+        left = SpillQueue(copy)
+        left.open()
+        found: set[Tick] = set()
+        while rows := left.peek(10_000):
+            found.update(rows)
+            left.ack()
+        assert found.issuperset(ticks), "a death now would lose them"
+        result = real(self, ticks, facts)
+        committed.append(len(ticks))
+        return result
+
+    async def scenario(bench: Bench) -> None:
+        for first in range(1, 2001, 500):
+            bench.spill.append(make_ticks(first, first + 499))
+        monkeypatch.setattr(DayFileWriter, "write", write)
+        bench.worker.wake()
+        await bench.until(lambda: bench.progress.unspilled_rows == 2000, "the spill is drained")
+        await bench.finish()
+        assert bench.stored() == 2000
+        assert len(committed) >= 2
+        assert not list((root / "_spill").iterdir())
 
     run(scenario, root)
