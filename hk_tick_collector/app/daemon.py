@@ -41,7 +41,7 @@ from hk_tick_collector.ingest.queue import TickQueue
 from hk_tick_collector.ingest.spill import SpillQueue
 from hk_tick_collector.ingest.worker import PersistWorker, WorkerOptions
 from hk_tick_collector.market.calendar import TradingCalendar
-from hk_tick_collector.market.sessions import hk_date, is_continuous
+from hk_tick_collector.market.sessions import hk_date, is_continuous, says_closed
 from hk_tick_collector.store import layout, reader
 from hk_tick_collector.store.connect import SqliteOptions
 from hk_tick_collector.store.writer import DayFileWriter
@@ -120,6 +120,7 @@ class Daemon:
             __version__,
         )
         self._losses = LossWatch(self._progress.ingest, lambda: self._spill.due, self._read_tracks, self._resync)
+        self._said_closed = False
         self._feed_watch = FeedWatch(settings.watchdog_upstream_window_sec, settings.watchdog_stall_sec)
         self._worker_task: asyncio.Task[None] | None = None
         self._metrics = self._make_metrics()
@@ -395,7 +396,7 @@ class Daemon:
             FeedSnapshot(
                 monotonic_sec=self._clock.monotonic(),
                 connected=feed.connected,
-                market_open=self._market_open(),
+                market_open=self._market_open() and not self._closed_by_opend(),
                 network_thread_alive=sdk.network_thread_alive(),
                 push_rows=feed.push_rows,
                 poll_accepted_rows=feed.poll_accepted_rows,
@@ -404,6 +405,25 @@ class Daemon:
         if reason is not None:
             log.error(event("WATCHDOG feed_silent", reason=reason, action="rebuilding the connection"))
             self._feed.request_rebuild(reason)
+
+    def _closed_by_opend(self) -> bool:
+        """An exceptional closing: recording and polling go on as the calendar says, alarms follow OpenD. Said once."""
+        feed = self._progress.feed
+        closed = says_closed(feed.market_hk)
+        quiet_sec = self._clock.monotonic() - feed.last_push_monotonic
+        if closed and quiet_sec > self._settings.drift_warn_sec and self._market_open() and not self._said_closed:
+            self._said_closed = True
+            log.warning(
+                event(
+                    "market_closed_by_opend",
+                    market_hk=feed.market_hk,
+                    phase=self._calendar.phase(self._clock.now_ms()),
+                    action="no alarm while OpenD says so; recording and polling go on",
+                )
+            )
+        elif not closed:
+            self._said_closed = False
+        return closed
 
     def _recover(self, reason: str) -> None:
         self._loop.call_soon_threadsafe(self._worker.request_writer_recovery, reason)

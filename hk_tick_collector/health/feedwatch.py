@@ -18,7 +18,7 @@ class FeedSnapshot:
 
     monotonic_sec: float
     connected: bool
-    market_open: bool  # continuous trading by our calendar
+    market_open: bool  # continuous trading by our calendar, and OpenD does not say that the market is closed
     network_thread_alive: bool
     push_rows: int
     poll_accepted_rows: int
@@ -47,6 +47,8 @@ class FeedWatch:
             self._spoke_sec = now.monotonic_sec
             self._last_accepted_rows = now.poll_accepted_rows
             return None
+        if not now.market_open:
+            self._spoke_sec = now.monotonic_sec  # silence counts from the opening, late as it may be
         if now.poll_accepted_rows != self._last_accepted_rows:
             self._last_accepted_rows = now.poll_accepted_rows
             self._spoke_sec = now.monotonic_sec

@@ -15,7 +15,7 @@ from hk_tick_collector.core.histogram import HistogramSnapshot
 from hk_tick_collector.core.logline import event
 from hk_tick_collector.core.progress import Progress
 from hk_tick_collector.market.calendar import TradingCalendar
-from hk_tick_collector.market.sessions import is_continuous
+from hk_tick_collector.market.sessions import is_continuous, says_closed
 
 log = logging.getLogger(__name__)
 
@@ -119,17 +119,24 @@ class Reporter:
         if not feed.connected:
             yield ("alert" if self._calendar.is_recording(now_ms) else "warn"), f"OpenD is {feed.opend_state}"
         if is_continuous(self._calendar.phase(now_ms)):
-            quiet_sec = self._clock.monotonic() - (feed.last_push_monotonic or self._started)
-            if quiet_sec > self._drift_warn_sec:
-                yield "alert", f"market is open and no tick came for {quiet_sec:.0f} s"
-            if feed.max_ts_ms and now_ms - feed.max_ts_ms > self._drift_warn_sec * 1000:
-                yield "warn", "newest tick is older than DRIFT_WARN_SEC"
+            yield from self._silence(now_ms)
         if feed.symbols_refused:
             yield "warn", f"{feed.symbols_refused} symbols are not subscribed"
         if ingest.missing_ticks and not backlog.spill_rows and not backlog.open_holes:
             yield "warn", "ticks are missing that OpenD no longer shows"
         if backlog.spill_rows:
             yield "warn", "rows wait in the spill"
+
+    def _silence(self, now_ms: int) -> Iterator[tuple[str, str]]:
+        """In continuous trading by our calendar: does nothing come, or nothing new?"""
+        feed = self._progress.feed
+        quiet_sec = self._clock.monotonic() - (feed.last_push_monotonic or self._started)
+        if quiet_sec > self._drift_warn_sec and says_closed(feed.market_hk):
+            yield "warn", f"OpenD says the market is {feed.market_hk}, our calendar says it is open"
+        elif quiet_sec > self._drift_warn_sec:
+            yield "alert", f"market is open and no tick came for {quiet_sec:.0f} s"
+        if feed.max_ts_ms and now_ms - feed.max_ts_ms > self._drift_warn_sec * 1000:
+            yield "warn", "newest tick is older than DRIFT_WARN_SEC"
 
     def persist_summary(self) -> None:
         """One line about what was stored since the last one; nothing was stored, nothing is said."""

@@ -21,6 +21,7 @@ from zoneinfo import ZoneInfo
 HK_TZ = ZoneInfo("Asia/Hong_Kong")
 HK_OFFSET_MS = 8 * 3_600_000
 DAY_MS = 86_400_000
+_OPEND_NOT_TRADING = frozenset({"Auction", "WaitingOpen", "Rest", "Closed", "HkCas"})
 _EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
 
 
@@ -144,6 +145,12 @@ def phase_start_ms(ts_ms: int, day_kind: DayKind) -> int:
 def is_continuous(phase: Phase) -> bool:
     """True in continuous trading, when a liquid market is expected to print."""
     return phase is Phase.MORNING or phase is Phase.AFTERNOON
+
+
+def says_closed(market_hk: str) -> bool:
+    """Does OpenD's market state (a name of ``Qot_Common.QotMarketState``) say that nothing trades at this moment? An
+    exceptional closing or a late opening is in no calendar. A state that is unknown says nothing."""
+    return market_hk in _OPEND_NOT_TRADING
 
 
 def continuous_windows(day: str, kind: DayKind) -> list[tuple[int, int]]:

@@ -49,6 +49,13 @@ def test_an_open_market_without_any_tick_is_rebuilt_a_closed_one_not() -> None:
     assert one_reason(after(9000, market_open=False)) is None
 
 
+def test_silence_counts_from_the_opening_however_late_it_is() -> None:
+    one = watch()
+    assert one.check(after(9000, market_open=False)) is None
+    assert one.check(after(9010)) is None
+    assert one.check(after(9000 + 181)) == "market is open and no tick came for 181 s"
+
+
 def one_reason(snapshot: FeedSnapshot) -> str | None:
     return watch().check(snapshot)
 

@@ -55,6 +55,18 @@ def test_an_open_market_without_ticks_is_never_ok() -> None:
     assert silent_from_the_start.status()[0] == "alert"
 
 
+@pytest.mark.parametrize("state", ["Closed", "WaitingOpen"])
+def test_a_market_that_opend_calls_closed_is_no_alarm_and_no_secret(state: str) -> None:
+    """A typhoon closes the exchange on a day that every calendar calls open."""
+    desk = Desk()
+    desk.progress.feed.market_hk = state
+    assert desk.status() == ("ok", None)
+    desk.clock.advance(121)
+    assert desk.status() == ("warn", f"OpenD says the market is {state}, our calendar says it is open")
+    desk.progress.feed.market_hk = "Morning"
+    assert desk.status()[0] == "alert"
+
+
 def test_a_closed_market_may_be_silent() -> None:
     desk = Desk(NIGHT)
     desk.clock.advance(3600)
