@@ -11,7 +11,7 @@ side. ``PLACES`` says what is mutated, and which tests have to notice; one that 
 
 Own code because what there is (mutmut, cosmic-ray) runs one test command for all places, or changes files in place.
 
-Ends with 0, with 1 when the score is below --fail-under, with 2 when the tests fail without any change.
+Ends with 0, with 1 when the score is below --fail-under, with 2 when the tests of a place fail without any change.
 """
 
 from __future__ import annotations
@@ -229,12 +229,13 @@ class Score:
 
 
 def run(chosen: Sequence[Mutant], directory: Path, scores: dict[str, Score]) -> list[Mutant]:
-    """Try them all; those that survived. SystemExit(2) when tests fail without a change."""
+    """Try them all; those that survived. A place whose tests fail without a change is left out, and said."""
     copies = [Copy(directory / str(n)) for n in range(min(WORKERS, len(chosen)))]
     limits = {place: _limit_sec(copies[0], place) for place in dict.fromkeys(one.place for one in chosen)}
     work: queue.SimpleQueue[Mutant] = queue.SimpleQueue()
     for mutant in chosen:
-        work.put(mutant)
+        if limits[mutant.place] is not None:
+            work.put(mutant)
     survivors: list[Mutant] = []
     lock = threading.Lock()
 
@@ -244,7 +245,7 @@ def run(chosen: Sequence[Mutant], directory: Path, scores: dict[str, Score]) -> 
                 mutant = work.get_nowait()
             except queue.Empty:
                 return
-            survived, words = copy.survives(mutant, limits[mutant.place])
+            survived, words = copy.survives(mutant, limits[mutant.place] or 0)
             with lock:
                 score = scores[mutant.place]
                 score.tried += 1
@@ -266,12 +267,13 @@ def run(chosen: Sequence[Mutant], directory: Path, scores: dict[str, Score]) -> 
     return sorted(survivors, key=lambda one: (one.place, one.line, one.number))
 
 
-def _limit_sec(copy: Copy, place: str) -> float:
+def _limit_sec(copy: Copy, place: str) -> float | None:
+    """How long a mutant of the place may take; None when its tests fail as the code is."""
     began_sec = time.monotonic()
     code, words = copy.test(place, None)
     if code != 0:
         print(f"the tests of {place} fail without any change:\n{words}", file=sys.stderr)
-        raise SystemExit(2)
+        return None
     return (time.monotonic() - began_sec) * SLOWER + LONGER_SEC
 
 
@@ -336,6 +338,8 @@ def main() -> int:
         given.json.write_text(
             json.dumps([{"name": one.name, "before": one.before, "after": one.after} for one in survivors], indent=1)
         )
+    if len({one.place for one in chosen}) > sum(one.tried > 0 for one in scores.values()):
+        return 2
     score = Score(0, sum(one.tried for one in scores.values()), sum(one.noticed for one in scores.values()))
     return 1 if given.fail_under is not None and score.percent < given.fail_under else 0
 
