@@ -37,6 +37,7 @@ from hk_tick_collector.quality.model import (
 from hk_tick_collector.quality.report_file import changed_ns
 from hk_tick_collector.store import layout, reader
 from hk_tick_collector.store.coverage import MISSING, PROVEN, UNPROVEN, Verdict
+from hk_tick_collector.store.doubles import likely_doubles
 from hk_tick_collector.store.reader import CoverageRow, GapRow, verdict_of
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ def make_certificate(day: Day, calendar: TradingCalendar, now_ms: int, recounted
         source, notes = str(day.source), [*_notes(day, kind)]
         found.take(day, recounted)
         stored_ticks = _stored_ticks(day, found, now_ms, notes)
+        notes += _likely_doubles(day) if recounted is not None else []
     except StoreError as exc:
         return graded(replace(blank, error=str(exc)))
     if recounted is not None:
@@ -198,6 +200,13 @@ def _notes(day: Day, kind: DayKind) -> list[str]:
     if day.db is not None and any(layout.spill_dir(day.db.parent).glob("*.spill")):
         notes.append("rows wait in the spill and are not in the file yet: is the recorder running?")
     return notes
+
+
+def _likely_doubles(day: Day) -> list[str]:
+    if day.db is None or day.source != day.db:
+        return []
+    doubles = likely_doubles(day.db)
+    return [f"{doubles:,} rows are likely doubles that an earlier recorder stored"] if doubles else []
 
 
 def _summed(certificate: Certificate, symbols: Sequence[SymbolCertificate]) -> Certificate:

@@ -568,6 +568,16 @@ def test_rows_in_the_spill_are_mentioned(tmp_path: Path) -> None:
     assert any("spill" in note for note in certify(tmp_path).notes)
 
 
+def test_doubles_of_an_earlier_recorder_are_counted_in_a_note(tmp_path: Path) -> None:
+    write(tmp_path, make_ticks(1, 10))
+    change(tmp_path, "UPDATE ticks SET seq = NULL, occurrence = -1 - (SELECT seq FROM ticks WHERE rowid = 1), "
+           "ts_ms = ts_ms / 1000 * 1000 WHERE rowid = 2")  # fmt: skip
+    assert [note for note in certify(tmp_path, rows=True).notes if "doubles" in note] == [
+        "1 rows are likely doubles that an earlier recorder stored"
+    ]
+    assert not [note for note in certify(tmp_path).notes if "doubles" in note]
+
+
 def test_without_recount_no_row_is_read_whatever_their_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, [make_tick(n, symbol=f"HK.{code:05d}") for code in range(1, 901) for n in (1, 2)])
     statements: list[str] = []

@@ -24,11 +24,13 @@ from hk_tick_collector.feed.mapping import number_equal_ticks, without_sequences
 from hk_tick_collector.store import reader
 from hk_tick_collector.store.connect import ROW_COLUMNS, SqliteOptions
 from hk_tick_collector.store.copying import without_a_row
+from hk_tick_collector.store.doubles import likely_doubles
 from hk_tick_collector.store.neighbours import NUMBER_STEP
 from hk_tick_collector.store.rows import BORROWED_TIME
 from hk_tick_collector.store.salvage import salvage
 from hk_tick_collector.store.writer import DayFileWriter, WriteResult
 from tests.ticks import BASE_MS, DAY, make_tick
+from tests.unit.test_store_connect import LEGACY_ROW, make_legacy
 
 ALL = 255  # bits of the trades that are told with their sequence
 MARK = (1 << 50) - 1  # of a sequence that another tick has: the low bits of ~occurrence
@@ -333,8 +335,34 @@ def test_a_file_in_which_an_earlier_version_stored_doubles_gets_no_more(writer: 
             "type_sign, 0 FROM ticks WHERE seq IS NULL"
         )
         conn.commit()
+    assert likely_doubles(tmp_path / f"{DAY}.db") == 1
     for view in ([first, second], without_sequences([first, second]), [cut(second)]):
         assert writer.write(view).inserted_rows == 0
+
+
+def test_doubles_that_an_earlier_version_stored_are_counted(writer: DayFileWriter, tmp_path: Path) -> None:
+    """A trade pushed with milliseconds and pulled without: with one sequence, then without any."""
+    keyed, loose = trade(1), [without(trade(n, ms)) for n, ms in ((2, 1300), (3, 1500))]
+    db = tmp_path / f"{DAY}.db"
+    writer.write([keyed, *loose])
+    writer.write(number_equal_ticks([without(trade(4)), trade(1)]))  # a twin is none
+    writer.close()
+    assert likely_doubles(db) == 0
+    with contextlib.closing(sqlite3.connect(db)) as conn:
+        for tick, occurrence in ((cut(keyed), ~trade(1).seq), *((cut(tick), n) for n, tick in enumerate(loose))):
+            conn.execute(
+                "INSERT INTO ticks SELECT market, symbol, ?, price, volume, turnover, direction, NULL, tick_type, "
+                "push_type, provider, trading_day, recv_ts_ms, inserted_at_ms, push_data_type, opend_recv_ts_ms, "
+                "type_sign, ? FROM ticks WHERE seq = ?",
+                (tick.ts_ms, occurrence, keyed.seq),
+            )
+        conn.commit()
+    assert likely_doubles(db) == 3
+
+
+def test_a_file_without_occurrences_has_no_doubles_to_count(tmp_path: Path) -> None:
+    make_legacy(tmp_path / f"{DAY}.db", LEGACY_ROW)
+    assert likely_doubles(tmp_path / f"{DAY}.db") == 0
 
 
 def test_a_day_with_ticks_without_a_sequence_says_so(writer: DayFileWriter, tmp_path: Path) -> None:
