@@ -276,18 +276,20 @@ def test_a_symbol_written_to_while_it_is_read_is_not_judged_by_tables_of_two_mom
     """The recorder closes a gap between the reading of ``coverage`` and that of ``gaps``."""
     missing = GapFound(SYMBOL, DAY, 5, 5, CONFIRMED, "not shown by OpenD")
     facts = [HeadProven(SYMBOL, DAY, 1), Verified(SYMBOL, DAY, 9, CONFIRMED), missing]
-    write(tmp_path, [*make_ticks(1, 4), *make_ticks(6, 9)], facts)
+    recorder = DayFileWriter(tmp_path)  # has the file open all the time, as a recorder at work
+    recorder.write([*make_ticks(1, 4), *make_ticks(6, 9)], facts)
     read = reader._rows
 
     def meanwhile(conn: sqlite3.Connection, kind: type, *rest: object) -> object:
         if kind is GapRow:
-            write(tmp_path, make_ticks(5, 5))
+            recorder.write(make_ticks(5, 5))
         return read(conn, kind, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(reader, "_rows", meanwhile)
     found = certify(tmp_path)
     assert (found.problems, found.symbols[0].state, found.symbols[0].missing_ticks) == ((), "missing", 1)
     assert certify(tmp_path).symbols[0].state == "proven"
+    recorder.close()
 
 
 def states_everywhere(root: Path) -> dict[str, dict[str, tuple[str, int]]]:
