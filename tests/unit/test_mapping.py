@@ -201,6 +201,17 @@ def test_witnesses_are_counted_and_move_nothing() -> None:
     assert mapper.stats.sequence_disagree_rows == 1
 
 
+@pytest.mark.parametrize(("ahead_ms", "disagrees"), [(-5_001, 1), (-5_000, 0), (5_000, 0), (5_001, 1)])
+def test_a_witness_may_be_five_seconds_off_and_no_more(ahead_ms: int, disagrees: int) -> None:
+    """Both ways, either witness. 09:30:00 is the sequence's second, the tick's time lies ``ahead_ms`` behind it."""
+    mapper = TickMapper()
+    moment = datetime.fromtimestamp(EPOCH_SEC + ahead_ms / 1000, HK)
+    text = moment.strftime("%Y-%m-%d %H:%M:%S.") + f"{ahead_ms % 1000:03d}"
+    map_one(mapper, time=text, sequence=EPOCH_SEC << 32 | 7, timestamp=None)
+    map_one(mapper, time=text, sequence=None, timestamp=float(EPOCH_SEC))
+    assert (mapper.stats.sequence_disagree_rows, mapper.stats.timestamp_disagree_rows) == (disagrees, disagrees)
+
+
 def test_a_time_in_the_future_stays_where_it_is() -> None:
     """Moving rows that look 8 h ahead moved good rows: the string is taken at its word."""
     assert map_one(time="2026-11-20 17:30:00.000", timestamp=None).ts_ms == (EPOCH_SEC + 8 * 3600) * 1000

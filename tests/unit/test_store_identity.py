@@ -372,3 +372,10 @@ def test_a_day_with_ticks_without_a_sequence_says_so(writer: DayFileWriter, tmp_
     assert (row.state, row.reason, row.stored_ticks) == ("unproven", "1 ticks without a sequence", 1)
     writer.write(number_equal_ticks([without(trade(1)), without(trade(2))]))
     assert len(stored(writer, tmp_path)) == 2
+
+
+def test_the_second_of_two_equal_trades_may_come_before_the_first(writer: DayFileWriter, tmp_path: Path) -> None:
+    """From a spill, say, when the first was lost with the memory that held it."""
+    view = without_sequences([trade(1), trade(2)])
+    told = [view[1:], view[1:], view[:1], view, view[1:]]
+    assert [writer.write(part).inserted_rows for part in told] == [1, 0, 1, 0, 0]
