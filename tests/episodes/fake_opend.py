@@ -116,7 +116,7 @@ class Street:
         message.volume = trade.volume
         message.turnover = trade.turnover
         message.type = trade.tick_type
-        message.timestamp = trade.ts_ms / 1000
+        message.timestamp = trade.ts_ms / 1000 + trade.day_shift * 86_400
         message.typeSign = 32
         if push_data_type is not None:
             message.pushDataType = push_data_type
