@@ -1,7 +1,8 @@
 """What was lost on our side and may still be shown by OpenD: seen, and asked for again once storing works.
 
-Rows refused (neither queue nor spill took them), day files that were set aside, and files that could not be read at
-the start: in each case what the feed holds for stored is no longer what the files hold. The files are read aside.
+Rows refused (neither queue nor spill took them), day files that were set aside, moved or removed, and files that could
+not be read at the start: in each case what the feed holds for stored is no longer what the files hold. The files are
+read aside.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class LossWatch:
     async def check(self) -> None:
         """If something was lost since the last look, and rows are stored again: read the files and ask for the rest."""
         progress = self._progress
-        losses = progress.refused_rows + progress.files_set_aside
+        losses = progress.refused_rows + progress.files_set_aside + progress.files_replaced
         if not self._storing or (losses == self._seen and not self._unread):
             return
         unread_before = len(self._unread)
@@ -57,7 +58,14 @@ class LossWatch:
         self._seen = losses
         progress.refused_rows_settled = refused_rows
         self._resync(known)
-        log.warning(event("resync", refused_rows=refused_rows, files_set_aside=progress.files_set_aside))
+        log.warning(
+            event(
+                "resync",
+                refused_rows=refused_rows,
+                files_set_aside=progress.files_set_aside,
+                files_replaced=progress.files_replaced,
+            )
+        )
 
     @property
     def _storing(self) -> bool:

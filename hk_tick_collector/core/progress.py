@@ -61,6 +61,7 @@ class IngestProgress:
 
     refused_rows_settled: int = 0  # of the refused: asked for again; what did not come is in the coverage
     files_set_aside: int = 0  # day files found broken; what OpenD still has of their rows is fetched again
+    files_replaced: int = 0  # day files that somebody moved, removed or exchanged; the same
     out_rows: int = 0
     persisted_rows: int = 0
     ignored_rows: int = 0  # already stored: ON CONFLICT DO NOTHING

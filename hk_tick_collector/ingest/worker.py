@@ -325,6 +325,7 @@ class PersistWorker:
         progress.commits += 1
         progress.persisted_rows += result.inserted_rows
         progress.ignored_rows += result.ignored_rows
+        progress.files_replaced += result.replaced_files
         self._day_written.update(dict.fromkeys(result.days, now_sec))
         progress.missing_ticks = result.missing_ticks
         progress.last_commit_rows = len(batch)

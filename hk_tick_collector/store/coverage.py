@@ -44,6 +44,8 @@ from hk_tick_collector.store.extents import Extent, count, format_extents, parse
 PROVEN, MISSING, UNPROVEN = "proven", "missing", "unproven"
 MAX_HOLES = 500
 TOO_MANY_HOLES = f"the counters do not count: more than {MAX_HOLES} holes"
+CLOSING_MS = 2000  # a file is checkpointed so long after its last commit; who writes to it later is somebody else
+COUNTED_ROWS = 200_000  # so many are counted whenever a file is opened: 20 ms
 MAX_DISTRUST_CHARS = 300  # reasons add up; a text that grows with every fact must not
 
 _NO_RANGE = [0, -2]  # no counter follows it
@@ -352,22 +354,26 @@ class DayCoverage:
         self.missing_ticks = 0  # of the symbols that are in the state "missing"
 
     @classmethod
-    def load(cls, conn: sqlite3.Connection, day: str) -> DayCoverage:
-        """Read the tables, made or counted anew where they do not fit ``ticks``. Wants a write transaction."""
+    def load(cls, conn: sqlite3.Connection, day: str, changed_ms: int | None = None) -> DayCoverage:
+        """Read the tables, made or counted anew where they do not fit ``ticks``. Wants a write transaction.
+
+        ``changed_ms``: when the file was last written to. If that was our own last commit, the newest rowid counts the
+        rows, for the recorder only appends. Else somebody may have removed some (0.1 s a million rows).
+        """
         coverage = cls(day)
         for statement in split_statements(COVERAGE_SQL):
             conn.execute(statement)
-        stored_ticks = 0
+        stored_ticks = committed_ms = 0
         for row in conn.execute(_SELECT):
             try:
                 coverage._tracks[row[0]] = SymbolCoverage.of_row(row)
                 stored_ticks += row[COLUMNS.index("stored_ticks")]
+                committed_ms = max(committed_ms, row[COLUMNS.index("updated_at_ms")])
             except (TypeError, ValueError):  # somebody else's text in a column: as if the row were not there
                 continue
         for symbol, found in gaps.load_open(conn).items():
             coverage.track(symbol).gaps = found
-        # The recorder only appends: the newest rowid counts the rows.
-        if stored_ticks != conn.execute("SELECT COALESCE(MAX(rowid), 0) FROM ticks").fetchone()[0]:
+        if stored_ticks != _rows(conn, changed_ms is not None and changed_ms <= committed_ms + CLOSING_MS):
             stored = [row[0] for row in conn.execute("SELECT DISTINCT symbol FROM ticks")]
             coverage.recount(conn, {*stored, *coverage._tracks})
         for track in coverage._tracks.values():
@@ -382,6 +388,10 @@ class DayCoverage:
         if track is None:
             track = self._tracks[symbol] = SymbolCoverage(symbol)
         return track
+
+    def stored_ticks(self) -> int:
+        """How many rows the file holds."""
+        return sum(track.stored_ticks() for track in self._tracks.values())
 
     def sort(self, rows: Sequence[Tick], stamp: tuple[int]) -> Sorted:
         """Note the rows and part them. ValueError when a value is of a kind that no tick has."""
@@ -509,6 +519,13 @@ class DayCoverage:
         conn.executemany(_ADVANCE, advanced)
         conn.executemany(_UPSERT, whole)
         self._touched.clear()
+
+
+def _rows(conn: sqlite3.Connection, only_grew: bool) -> int:
+    newest = int(conn.execute("SELECT COALESCE(MAX(rowid), 0) FROM ticks").fetchone()[0])
+    if only_grew and newest > COUNTED_ROWS:
+        return newest
+    return int(conn.execute("SELECT COUNT(*) FROM ticks").fetchone()[0])
 
 
 def ranges_of(first: int | None, last: int | None, holes: str | None) -> CounterRanges:

@@ -170,6 +170,11 @@ def set_aside_path(path: Path, now_ms: int) -> Path:
     return candidate
 
 
+def rescue_path(path: Path) -> Path:
+    """A name beside ``path`` for a copy that is being made of it; it matches no pattern of day files."""
+    return path.with_name(f".{path.name}.rescue")
+
+
 def make_dir(path: Path) -> None:
     """Create a directory and its parents, 0750 each; OSError when the system refuses."""
     missing = []

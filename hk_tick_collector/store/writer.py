@@ -11,7 +11,8 @@ Promises:
 - No row disappears without a number: stored rows, ignored rows, and among them those without a sequence, are counted;
   a row that SQLite refuses raises. A tick whose sequence another one already has is stored all the same (rows.py).
 - ``coverage`` and ``gaps`` of the file always say what is true of its rows: they change in the same transaction.
-- A file that was moved or removed under the writer is noticed before the next batch goes into it.
+- A file that was moved or removed under the writer is noticed before the next batch goes into it, and what it held is
+  kept. One that something else than SQLite wrote to is read from end to end; if it is damaged, StoreCorrupt says so.
 
 Limits: MAX_OPEN_DAYS connections (today, and yesterday while late ticks come), SQLite's page cache of each. Waiting for
 another process's lock takes at most ``busy_timeout_ms`` a step and ends at once on ``interrupt``.
@@ -36,11 +37,11 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from hk_tick_collector.core.clock import Clock, SystemClock
-from hk_tick_collector.core.errors import RowRefused, StoreBusy, StoreError, StoreFault, StoreUnavailable
-from hk_tick_collector.core.facts import DayFact, Fact, GapFound, NotSubscribed, Unproven
+from hk_tick_collector.core.errors import RowRefused, StoreBusy, StoreCorrupt, StoreError, StoreFault, StoreUnavailable
+from hk_tick_collector.core.facts import IN_QUARANTINE, DayFact, Fact, GapFound, NotSubscribed, Unproven
 from hk_tick_collector.core.logline import event
 from hk_tick_collector.core.tick import Tick
-from hk_tick_collector.store.companions import WalLook
+from hk_tick_collector.store.companions import Mark, WalLook
 from hk_tick_collector.store.connect import (
     SqliteOptions,
     as_store_error,
@@ -50,12 +51,15 @@ from hk_tick_collector.store.connect import (
     unavailable,
 )
 from hk_tick_collector.store.coverage import DayCoverage
-from hk_tick_collector.store.layout import day_file, move_companions, set_aside_path, sync_dir
+from hk_tick_collector.store.layout import FILE_MODE, day_file, move_companions, rescue_path, set_aside_path, sync_dir
+from hk_tick_collector.store.reading import changed_ms, rows_if_sound
 from hk_tick_collector.store.rows import StoredRows, store_rows
 
 MAX_OPEN_DAYS = 2
 FAULT_PROBE_ROWS = 20  # tried one by one before a fault of our own is laid at the door of single rows
 WAL_LOOK_SEC = 1.0
+COUNT_AT_ONCE_SEC, COUNT_PAUSE = 0.01, 20  # counting after others takes a twentieth of the writer's time at most
+UNREAD_AGAIN_SEC = 60.0
 BUSY_SLICE_MS = 100  # how long one call into SQLite waits for a lock; between two of them interrupt() is heard
 
 _log = logging.getLogger(__name__)
@@ -71,6 +75,7 @@ class WriteResult(NamedTuple):
     ignored_unsequenced_rows: int = 0  # of ignored_rows: without a sequence, told apart by their content only
     missing_ticks: int = 0  # known to be missing in the days that are open now
     collisions: int = 0  # of inserted_rows: other ticks with the sequence of a stored one
+    replaced_files: int = 0  # day files that were moved, removed or exchanged while they were open
 
     def merged(self, other: WriteResult) -> WriteResult:
         """Both results as one; ``other`` is the later one."""
@@ -81,13 +86,14 @@ class WriteResult(NamedTuple):
             self.ignored_unsequenced_rows + other.ignored_unsequenced_rows,
             other.missing_ticks,
             self.collisions + other.collisions,
+            self.replaced_files + other.replaced_files,
         )
 
 
 class _OpenDay(NamedTuple):
     path: Path
     conn: sqlite3.Connection
-    identity: tuple[int, int]  # device and inode: is the open file still the one at the path?
+    mark: Mark  # as it was opened: is it still the file at the path?
 
 
 class DayFileWriter:
@@ -100,6 +106,10 @@ class DayFileWriter:
         self._open: dict[str, _OpenDay] = {}  # least recently written first
         self._coverage: dict[str, DayCoverage] = {}  # of open days; absent: load it from the file
         self._data_versions: dict[str, int] = {}  # SQLite's mark of what other connections committed
+        self._marks: dict[str, Mark | None] = {}  # of open days, as our last commit left the file
+        self._uncounted: dict[str, float] = {}  # days to which others committed: to be counted, not before (monotonic)
+        self._unsure: dict[str, float] = {}  # days that others wrote to past SQLite: to be read, not before
+        self._replaced_files = 0  # since the last result
         self._wal_looks: dict[str, WalLook] = {}  # of open days
         self._next_look_sec = 0.0
         self.wal_bytes = 0  # of the open days, as last measured
@@ -118,7 +128,8 @@ class DayFileWriter:
         for day, rows, day_facts in _by_day(ticks, facts):
             if rows or self._wants_file(day, day_facts):
                 result = result.merged(self._write_day(day, rows, day_facts))
-        return result._replace(missing_ticks=self.missing_ticks)
+        replaced_files, self._replaced_files = self._replaced_files, 0
+        return result._replace(missing_ticks=self.missing_ticks, replaced_files=replaced_files)
 
     def isolate(
         self,
@@ -128,8 +139,9 @@ class DayFileWriter:
     ) -> tuple[WriteResult, list[tuple[Tick, str]]]:
         """Store a batch in which SQLite refuses some rows: halve it until each of them stands alone.
 
-        Returns what was stored, and the refused ticks with the reason, in the order of the batch. The facts go last,
-        so that none of them costs a tick. What is not ``of_the_row`` is raised; the whole call may then be repeated.
+        Returns what was stored, and the refused ticks with the reason, in the order of the batch. Then the days of the
+        refused ones are marked as unproven, and the facts go last, so that none of them costs a tick. What is not
+        ``of_the_row`` is raised; the whole call may then be repeated.
         """
         result = WriteResult()
         refused: list[tuple[Tick, str]] = []
@@ -144,11 +156,21 @@ class DayFileWriter:
                 else:
                     middle = len(part) // 2
                     parts += [part[middle:], part[:middle]]
+        result = result.merged(self._mark_refused([tick for tick, _ in refused]))
         try:
             result = result.merged(self.write((), facts))
         except of_the_row as exc:
             _log.error(event("facts_refused", facts=len(facts), error=exc, todo="their days stay unproven"))
         return result, refused
+
+    def _mark_refused(self, refused: Sequence[Tick]) -> WriteResult:
+        """What is in the quarantine is not in the file: no certificate may call the symbol's day proven."""
+        result = WriteResult()
+        names = dict.fromkeys((tick.symbol, tick.trading_day) for tick in refused if isinstance(tick.symbol, str))
+        for symbol, day in names:
+            with contextlib.suppress(RowRefused, StoreFault):  # a name that is none has no day to be proven
+                result = result.merged(self.write((), [Unproven(symbol, day, IN_QUARANTINE)]))
+        return result
 
     def isolate_fault(
         self, ticks: Sequence[Tick], facts: Sequence[Fact | DayFact]
@@ -248,7 +270,7 @@ class DayFileWriter:
         try:
             if look is None:
                 look = self._wal_looks[day] = WalLook(path)
-            elif not look.still_there() and _identity(path) == self._open[day].identity:
+            elif not look.still_there() and self._is_open_file(day, _mark(path)):
                 self._leave_lost_wal(day, path)
         except (OSError, sqlite3.Error) as exc:  # of a batch that is committed; the next write tells of a sick disk
             _log.warning(event("day_file_wal_unseen", trading_day=day, path=path, error=exc))
@@ -288,11 +310,8 @@ class DayFileWriter:
         now_ms = self._clock.now_ms()
         try:
             conn = self._begin(day, path)
-            coverage = self._coverage.pop(day, None)
             data_version = conn.execute("PRAGMA data_version").fetchone()[0]
-            if coverage is None or data_version != self._data_versions.get(day):
-                # Also when another program (salvage, a repair) wrote to the file.
-                coverage = DayCoverage.load(conn, day)
+            coverage = self._known_coverage(conn, day, path, data_version)
             stored = store_rows(conn, coverage, rows, (now_ms,))
             coverage.learn(conn, facts)
             coverage.save(conn, now_ms)
@@ -311,6 +330,7 @@ class DayFileWriter:
         self._data_versions[day] = data_version
         self.failed_day = None
         self._look_at_wal(day, path)
+        self._note_mark(day, path)
         _say_collisions(day, stored)
         ignored_rows = len(rows) - stored.inserted_rows
         unsequenced_rows = stored.ignored_unsequenced_rows
@@ -318,14 +338,28 @@ class DayFileWriter:
 
     def _begin(self, day: str, path: Path) -> sqlite3.Connection:
         """A connection with the day's write lock, to the file that is at ``path`` now that the lock is held: it may
-        have been removed or exchanged while we waited."""
+        have been removed, exchanged or written over while we waited."""
         while True:
             conn = self._connection(day, path)
             self._waiting(lambda: conn.execute("BEGIN IMMEDIATE"))  # noqa: B023 - called at once
-            if _identity(path) == self._open[day].identity:
+            mark = _mark(path)
+            if not self._is_open_file(day, mark):
+                conn.execute("ROLLBACK")
+                self._leave_replaced(day, path, conn, removed=mark is None)
+                continue
+            known = self._marks.get(day)
+            if known is not None and mark != known and self._is_last_writer(conn, day):
+                self._read_anew(day, path)
+            if day in self._open:
                 return conn
-            conn.execute("ROLLBACK")
-            self._leave_replaced(day, path)
+
+    def _is_last_writer(self, conn: sqlite3.Connection, day: str) -> bool:
+        """Did nobody else commit through SQLite since our last commit?"""
+        return bool(conn.execute("PRAGMA data_version").fetchone()[0] == self._data_versions.get(day))
+
+    def _is_open_file(self, day: str, mark: Mark | None) -> bool:
+        opened = self._open[day].mark
+        return mark is not None and (mark.device, mark.inode) == (opened.device, opened.inode)
 
     def _connection(self, day: str, path: Path) -> sqlite3.Connection:
         opened = self._open.pop(day, None)
@@ -338,24 +372,116 @@ class DayFileWriter:
             lambda: open_day_file(path, self._options, min(BUSY_SLICE_MS, self._options.busy_timeout_ms))
         )
         try:
-            identity = _identity(path)
+            mark = _mark(path)
         except OSError:
             conn.close()
             raise
-        if identity is None:
+        if mark is None:
             conn.close()
             raise StoreUnavailable(f"{path} was removed while it was being opened; the rows are written again")
-        self._open[day] = _OpenDay(path, conn, identity)
+        self._open[day] = _OpenDay(path, conn, mark)
         return conn
 
-    def _leave_replaced(self, day: str, path: Path) -> None:
-        """The open file is no longer the one at its path: it was moved, removed or exchanged."""
-        _log.error(event("day_file_replaced", trading_day=day, path=path, todo="rows now go to the file at this path"))
+    def _note_mark(self, day: str, path: Path) -> None:
+        """How our commit left the file. One that is still to be read keeps its old mark."""
+        if day not in self._open or self._unsure.get(day):
+            return
+        self._unsure.pop(day, None)
+        with contextlib.suppress(OSError):  # of a batch that is committed
+            self._marks[day] = _mark(path)
+
+    def _known_coverage(self, conn: sqlite3.Connection, day: str, path: Path, data_version: int) -> DayCoverage:
+        """The coverage of an open day, loaded again when another program (salvage, a repair) committed."""
+        coverage = self._coverage.pop(day, None)
+        if coverage is None:
+            return DayCoverage.load(conn, day, None if day in self._unsure else changed_ms(path))
+        if data_version != self._data_versions[day]:
+            self._uncounted[day] = self._uncounted.get(day, 0.0)
+            coverage = DayCoverage.load(conn, day, changed_ms=0)
+        started_sec = time.monotonic()
+        if day in self._uncounted and started_sec >= self._uncounted[day]:
+            coverage = DayCoverage.load(conn, day)  # rows may be gone
+            del self._uncounted[day]
+            took_sec = time.monotonic() - started_sec
+            if took_sec > COUNT_AT_ONCE_SEC:
+                self._uncounted[day] = started_sec + took_sec * COUNT_PAUSE
+        return coverage
+
+    def _read_anew(self, day: str, path: Path) -> None:
+        """The file changed, and SQLite knows of no commit: a checkpoint of somebody else, or a copy over the live file.
+        Read it with fresh eyes. StoreCorrupt when it is damaged, or lacks rows that were committed."""
+        if time.monotonic() < self._unsure.get(day, 0.0):
+            return
+        self._unsure[day] = time.monotonic() + UNREAD_AGAIN_SEC
+        look, coverage = self._wal_looks.get(day), self._coverage.get(day)
+        if look is not None and not look.still_there():
+            return  # without its WAL the file looks damaged to everybody but us
+        started_sec = time.monotonic()
+        uri = f"{path.absolute().as_uri()}?mode=ro"
+        try:
+            with contextlib.closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as fresh:
+                rows = rows_if_sound(fresh, path, self._interrupted.is_set)
+        except StoreCorrupt:
+            raise
+        except (sqlite3.Error, StoreError) as exc:
+            _log.warning(event("day_file_unread", trading_day=day, path=path, error=exc, again_sec=UNREAD_AGAIN_SEC))
+            return
+        committed_rows = coverage.stored_ticks() if coverage is not None else rows
+        if rows < committed_rows:
+            raise StoreCorrupt(f"{path} was overwritten: it holds {rows} rows, {committed_rows} were committed")
+        took_sec = time.monotonic() - started_sec
+        _log.warning(event("day_file_written_by_others", trading_day=day, path=path, rows=rows, took_sec=took_sec))
+        # What SQLite keeps of the file in memory may be of another one: begin again with a new connection.
+        self._drop(day)
+        self._unsure[day] = 0.0
+
+    def _leave_replaced(self, day: str, path: Path, conn: sqlite3.Connection, *, removed: bool) -> None:
+        """The open file is no longer the one at its path: it was moved, removed or exchanged. What it holds is still
+        read through our connection: it becomes the new file, or is set aside where there is another one."""
+        self._replaced_files += 1
+        copy = self._copy_of_open(path, conn)
         try:
             keep_orphaned_wal(path, self._clock.now_ms())
+            kept = self._put_back(path, copy, removed) if copy is not None else None
         except OSError as exc:
             raise unavailable(path, exc) from exc
-        self._drop(day)
+        finally:
+            self._drop(day)
+        if kept == path:
+            todo = "its rows are in the new file; find out who took it away"
+        elif kept is not None:
+            todo = f"rows now go to the file at this path; bring back what it had: hk-tickctl salvage {kept}"
+        else:
+            todo = "rows now go to the file at this path; what OpenD still has is fetched"
+        _log.error(event("day_file_replaced", trading_day=day, path=path, kept=kept or "", todo=todo))
+
+    def _copy_of_open(self, path: Path, conn: sqlite3.Connection) -> Path | None:
+        """A copy of the file that ``conn`` has open, with all its tables; None when it cannot be made."""
+        copy = rescue_path(path)
+        try:
+            copy.unlink(missing_ok=True)
+            os.close(os.open(copy, os.O_CREAT | os.O_EXCL | os.O_WRONLY, FILE_MODE))
+            conn.execute("VACUUM INTO ?", (str(copy),))
+        except (OSError, sqlite3.Error) as exc:
+            with contextlib.suppress(OSError):
+                copy.unlink(missing_ok=True)
+            if self._interrupted.is_set():  # another writer is at work by now: leave its files alone
+                raise as_store_error(exc, path) from exc
+            _log.error(event("day_file_not_rescued", path=path, error=exc))
+            return None
+        return copy
+
+    def _put_back(self, path: Path, copy: Path, removed: bool) -> Path:
+        """Give the copy its name, but never that of a file which is there."""
+        target = path if removed else set_aside_path(path, self._clock.now_ms())
+        try:
+            target.hardlink_to(copy)
+        except FileExistsError:
+            target = set_aside_path(path, self._clock.now_ms())
+            target.hardlink_to(copy)
+        copy.unlink()
+        sync_dir(path.parent)
+        return target
 
     def _close_oldest(self) -> None:
         day = next(iter(self._open))
@@ -390,6 +516,9 @@ class DayFileWriter:
         """Everything that is known of an open file; the caller closes it."""
         self._coverage.pop(day, None)
         self._data_versions.pop(day, None)
+        self._marks.pop(day, None)
+        self._uncounted.pop(day, None)
+        self._unsure.pop(day, None)
         self._wal_looks.pop(day, None)
         self.wal_bytes = sum(look.wal_bytes for look in self._wal_looks.values())
         return self._open.pop(day, None)
@@ -435,11 +564,11 @@ def _say_collisions(day: str, stored: StoredRows) -> None:
         )
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
-    """Device and inode of what is at ``path`` now, None when nothing is. OSError from a disk that does not answer: it
-    says nothing about the file."""
+def _mark(path: Path) -> Mark | None:
+    """What is at ``path`` now, None when nothing is. OSError from a disk that does not answer: it says nothing about
+    the file."""
     try:
-        found = os.stat(path)  # noqa: PTH116 - one call a batch on the hot path
+        found = os.stat(path)  # noqa: PTH116 - two calls a batch on the hot path
     except FileNotFoundError:
         return None
-    return found.st_dev, found.st_ino
+    return Mark(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)

@@ -6,6 +6,7 @@ import contextlib
 import os
 import resource
 import sqlite3
+import stat
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,8 @@ from hypothesis import strategies as st
 
 from hk_tick_collector.core.clock import ManualClock
 from hk_tick_collector.core.errors import RowRefused, StoreBusy, StoreCorrupt, StoreError, StoreUnavailable
+from hk_tick_collector.core.facts import IN_QUARANTINE, HeadProven, Verified
+from hk_tick_collector.store import writer as writers
 from hk_tick_collector.store.companions import WalLook
 from hk_tick_collector.store.connect import SqliteOptions
 from hk_tick_collector.store.writer import DayFileWriter, WriteResult
@@ -427,24 +430,139 @@ def test_table_that_vanished_is_corrupt(writer, db):
         writer.write([tick(2)])
 
 
-@pytest.mark.parametrize("how", ["moved", "exchanged"])
-def test_file_that_was_taken_away_is_not_written_to(writer, db, tmp_path, caplog, how):
-    writer.write(ticks(5))
+@pytest.mark.parametrize("how", ["removed", "moved", "exchanged"])
+def test_a_file_that_was_taken_away_is_left_and_what_it_held_is_kept(writer, db, tmp_path, caplog, how):
+    facts = [HeadProven("HK.00700", DAY, 1), Verified("HK.00700", DAY, 5, OPEN_MS)]
+    writer.write(ticks(5), facts)
     taken = tmp_path / "taken.db"
     db.rename(taken)
+    if how == "removed":
+        for file in (taken, Path(f"{db}-wal"), Path(f"{db}-shm")):
+            file.unlink()
     if how == "exchanged":
         other = DayFileWriter(tmp_path / "other")
         other.write(ticks(2, first=100))
         other.close()
         (tmp_path / "other" / f"{DAY}.db").rename(db)
-    assert writer.write(ticks(5, first=6)).inserted_rows == 5
-    assert query(db, COUNT) == [(5 if how == "moved" else 7,)]
+    result = writer.write(ticks(5, first=6))
+    assert (result.inserted_rows, result.replaced_files) == (5, 1)
+    assert writer.write([tick(11)]).replaced_files == 0
+    assert query(db, COUNT) == [(8 if how == "exchanged" else 11,)]
     assert "day_file_replaced" in caplog.text
-    # The rows that were only in the WAL of the file that moved are not lost.
-    (orphan,) = tmp_path.glob(f"{DAY}.db.corrupt-*-wal")
-    assert str(orphan) in caplog.text
-    orphan.rename(tmp_path / "taken.db-wal")
-    assert query(taken, COUNT) == [(5,)]
+    assert not list(tmp_path.glob(".*.rescue"))
+    if how == "exchanged":
+        kept = [path for path in tmp_path.glob(f"{DAY}.db.corrupt-*") if not path.name.endswith(("-wal", "-shm"))]
+        assert [query(path, COUNT) for path in kept] == [[(5,)]]
+        assert str(kept[0]) in caplog.text
+    else:
+        assert query(db, "SELECT state, stored_ticks FROM coverage") == [("proven", 11)], "notes come along"
+        assert stat.S_IMODE(db.stat().st_mode) == 0o640
+    if how == "moved":  # what only the WAL of the moved file has is not lost either
+        (orphan,) = tmp_path.glob(f"{DAY}.db.corrupt-*-wal")
+        assert str(orphan) in caplog.text
+        orphan.rename(tmp_path / "taken.db-wal")
+        assert query(taken, COUNT) == [(5,)]
+    writer.close()
+    assert query(db, "PRAGMA integrity_check") == [("ok",)]
+
+
+def test_a_file_taken_away_that_cannot_be_copied_does_not_stop_the_writing(writer, db, tmp_path, caplog, monkeypatch):
+    writer.write(ticks(5))
+    (tmp_path / f".{DAY}.db.rescue").mkdir()
+    db.unlink()
+    assert writer.write(ticks(5, first=6)) == (5, 0, (DAY,), 0, 0, 0, 1)
+    assert query(db, COUNT) == [(5,)]
+    assert "day_file_not_rescued" in caplog.text
+    assert "what OpenD still has is fetched" in caplog.text
+
+
+def test_a_copy_over_the_live_file_is_noticed(writer, db, tmp_path, caplog):
+    """`cp snapshot.db DAY.db` beside the recorder: SQLite sees no commit, and the pages are mixed."""
+    small = DayFileWriter(tmp_path, SqliteOptions(wal_autocheckpoint=20))
+    for first in range(1, 2001, 100):
+        small.write(ticks(100, first=first))
+    with contextlib.closing(sqlite3.connect(db)) as other:
+        other.execute("VACUUM INTO ?", (str(tmp_path / "snapshot"),))
+    for first in range(2001, 6001, 100):
+        small.write(ticks(100, first=first))
+    db.write_bytes((tmp_path / "snapshot").read_bytes())
+    with pytest.raises(StoreCorrupt, match="was overwritten: it holds 2000 rows, 6000 were committed"):
+        small.write(ticks(100, first=6001))
+    assert small.failed_day == DAY
+    small.set_aside(DAY, "damaged")
+    assert small.write(ticks(5, first=6001)).inserted_rows == 5
+    small.close()
+    assert query(db, COUNT) == [(5,)]
+
+
+def test_pages_zeroed_in_place_are_noticed_and_the_next_file_is_watched_too(tmp_path, db):
+    small = DayFileWriter(tmp_path, SqliteOptions(wal_autocheckpoint=1))
+
+    def spoil() -> None:
+        with db.open("r+b") as file:
+            file.seek(db.stat().st_size // 2)
+            file.write(bytes(12 * 4096))
+
+    for _ in range(2):
+        for first in range(1, 3001, 500):
+            small.write(ticks(500, first=first))
+        spoil()
+        with pytest.raises(StoreCorrupt, match="is damaged: "):
+            small.write([tick(3001)])
+        small.set_aside(DAY, "damaged")
+    small.close()
+
+
+def test_a_checkpoint_of_somebody_else_is_no_damage_and_is_read_once(writer, db, caplog):
+    writer.write(ticks(500))
+    with contextlib.closing(sqlite3.connect(db)) as other:
+        other.execute("PRAGMA wal_checkpoint").fetchall()
+    writer.write(ticks(5, first=501))
+    writer.write(ticks(5, first=506))
+    assert caplog.text.count("day_file_written_by_others") == 1
+    assert query(db, COUNT) == [(510,)]
+
+
+def test_rows_that_another_program_removed_are_missed_at_once_and_after_a_restart(writer, db, tmp_path):
+    proof = [HeadProven("HK.00700", DAY, 1), Verified("HK.00700", DAY, 20, OPEN_MS)]
+    writer.write(ticks(20), proof)
+
+    def remove(counters: str) -> None:
+        with contextlib.closing(sqlite3.connect(db)) as other, other:
+            assert other.execute(f"DELETE FROM ticks WHERE (seq & 0xFFFFFFFF) IN ({counters})").rowcount > 0
+
+    remove("7, 8")
+    writer.write(ticks(1, first=21))
+    states = "SELECT state, missing_ticks, stored_ticks FROM coverage"
+    assert query(db, states) == [("missing", 2, 19)]
+    writer.close()
+    remove("9")
+    writer.write(ticks(1, first=22))
+    assert query(db, states) == [("missing", 3, 19)]
+
+
+def test_a_big_file_is_counted_at_its_opening_only_if_somebody_wrote_to_it(tmp_path, db, monkeypatch):
+    monkeypatch.setattr("hk_tick_collector.store.coverage.COUNTED_ROWS", 10)
+    real = DayFileWriter(tmp_path)
+    real.write(ticks(50))
+    real.close()
+    statements: list[str] = []
+    opened = writers.open_day_file
+
+    def traced(*args: object) -> sqlite3.Connection:
+        conn = opened(*args)
+        conn.set_trace_callback(statements.append)
+        return conn
+
+    monkeypatch.setattr(writers, "open_day_file", traced)
+    again = DayFileWriter(tmp_path)
+    again.write([tick(51)])
+    again.close()
+    assert not any("COUNT(*) FROM ticks" in sql for sql in statements), "its own last commit: the newest rowid counts"
+    os.utime(db, (time.time() + 60, time.time() + 60))
+    again.write([tick(52)])
+    again.close()
+    assert any("COUNT(*) FROM ticks" in sql for sql in statements)
 
 
 def test_wal_without_its_database_is_kept_at_the_start(writer, db, tmp_path, caplog):
@@ -503,7 +621,8 @@ def test_wal_of_a_killed_process_is_read(tmp_path, db):
 
 
 def test_a_file_removed_while_a_batch_waits_for_its_lock_does_not_take_the_batch_with_it(tmp_path: Path) -> None:
-    """Whoever removes a day file holds its lock (archive/retain.py): the batch that waited goes into a new file."""
+    """Whoever removes a day file holds its lock (archive/retain.py): the batch that waited goes into a new file, and so
+    do the rows of the old one."""
     writer = DayFileWriter(tmp_path)
     writer.write(ticks(10))
     db = tmp_path / f"{DAY}.db"
@@ -527,12 +646,24 @@ def test_a_file_removed_while_a_batch_waits_for_its_lock_does_not_take_the_batch
     thread.join(10)
     assert not thread.is_alive()
     writer.close()
-    assert query(db, "SELECT COUNT(*) FROM ticks") == [(1,)]
+    assert query(db, "SELECT COUNT(*) FROM ticks") == [(11,)]
 
 
 def lock_is_waited_for() -> bool:
     """The writing thread is inside ``_waiting``."""
     return any("_waiting" in str(traceback.extract_stack(frame)) for frame in sys._current_frames().values())
+
+
+def test_a_refused_row_leaves_a_mark_on_its_symbols_day(writer, db):
+    proof = [HeadProven("HK.00700", DAY, 1), Verified("HK.00700", DAY, 9, OPEN_MS)]
+    writer.write([*ticks(9), tick(1, "HK.00005")], [*proof, HeadProven("HK.00005", DAY, 1)])
+    assert query(db, "SELECT state FROM coverage WHERE symbol = 'HK.00700'") == [("proven",)]
+    _, refused = writer.isolate([tick(10, price=object())])
+    assert len(refused) == 1
+    assert query(db, "SELECT symbol, state, reason FROM coverage") == [
+        ("HK.00005", "unproven", "not yet confirmed by a pull"),
+        ("HK.00700", "unproven", IN_QUARANTINE),
+    ]
 
 
 def test_a_companion_that_a_reader_left_is_named_with_its_owner():
