@@ -115,6 +115,9 @@ def add_tick(tick_list: Any, tick: SimTick, push_data_type: int, with_sequence: 
     return message
 
 
+LONE_SURROGATE = 0xD800  # a character that no encoding can write
+
+
 def damage_tick(message: Any, kind: str) -> None:
     """Make one tick unreadable in the way named; see ``faults.UNREADABLE_KINDS``."""
     if kind == "time":
@@ -127,6 +130,12 @@ def damage_tick(message: Any, kind: str) -> None:
     elif kind == "enum":
         message.dir = UNKNOWN_ENUM
         message.type = UNKNOWN_ENUM
+    elif kind == "future":
+        message.time = "9999-12-31 09:30:00.000"
+    elif kind == "turnover":
+        message.turnover = 1e300
+    elif kind == "sign":
+        message.typeSign = LONE_SURROGATE
     else:
         assert kind == "zero-seq"
         message.sequence = 0

@@ -89,7 +89,7 @@ class FaultSpec:
 
 
 _PUSH_PARAMS = ("percent", "next", "seconds", "symbol")
-UNREADABLE_KINDS = ("time", "nan", "negative", "enum", "zero-seq")
+UNREADABLE_KINDS = ("time", "nan", "negative", "enum", "zero-seq", "future", "turnover", "sign")
 FIRST_PUSH_KINDS = ("stale", "empty", "foreign")
 RIGHT_KINDS = ("level2", "level1", "bmp", "no")
 GTW_EVENT_KINDS = (

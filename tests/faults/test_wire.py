@@ -120,6 +120,32 @@ def test_unreadable_tick_among_a_hundred(lab: Lab) -> None:
     assert all(one["reason"] and one["raw"] and one["symbol"].startswith("HK.") for one in kept)
 
 
+@pytest.mark.parametrize("kind", ["future", "turnover"])
+def test_absurd_ticks_are_kept_apart_and_fetched_as_they_are(lab: Lab, kind: str) -> None:
+    simulator = lab.market()
+    recorder = lab.recording(simulator)
+    simulator.ctl(f"unreadable every=20 kind={kind}")
+    more_recorded(recorder, 900)
+    simulator.ctl("clear")
+    healed(recorder)
+    lab.finish(simulator, recorder).assert_complete()
+    assert [path.name for path in lab.data_root.glob("*.db")] == [f"{DAY}.db"]
+    kept = [json.loads(line) for path in (lab.data_root / "_quarantine").iterdir() for line in path.open()]
+    assert {one["code"] for one in kept} == {{"future": "day", "turnover": "turnover"}[kind]}
+    assert count_lines(recorder, "tick_quarantined") < 10
+
+
+def test_a_sign_that_no_encoding_can_write_does_not_end_the_recorder(lab: Lab) -> None:
+    simulator = lab.market()
+    recorder = lab.recording(simulator)
+    simulator.ctl("unreadable every=3 kind=sign")
+    more_recorded(recorder, 900)
+    assert recorder.stop() == 0, recorder.output
+    signs = select(lab.day_file, "SELECT count(*) AS ticks FROM ticks WHERE type_sign = 'SIGN_55296'")
+    assert signs[0]["ticks"] > 100
+    assert not list((lab.data_root / "_quarantine").iterdir())
+
+
 def test_holes_are_closed_within_two_seconds(lab: Lab) -> None:
     simulator = lab.market(symbols=codes(900), rate=1000)
     recorder = lab.recording(simulator, 2000, codes(900))

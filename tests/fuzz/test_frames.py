@@ -212,6 +212,7 @@ class Recorder:
         self.not_new_ticks += not_new
 
 
+@pytest.mark.timeout(120 + FRAMES // 50)
 def test_every_tick_of_mutated_frames_is_stored_kept_or_counted(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

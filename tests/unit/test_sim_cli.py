@@ -99,7 +99,7 @@ def test_something_else_on_the_control_address_is_exit_one(capsys: pytest.Captur
 def test_help_lists_every_fault(capsys: pytest.CaptureFixture[str]) -> None:
     assert fails(["ctl", "--help"]) == 0
     text = capsys.readouterr().out
-    assert "unreadable [every=EVERY] [kind=time|nan|negative|enum|zero-seq]" in text
+    assert "unreadable [every=EVERY] [kind=time|nan|negative|enum|zero-seq|future|turnover|sign]" in text
     assert "throttle bytes_per_sec=BYTES_PER_SEC" in text
 
 

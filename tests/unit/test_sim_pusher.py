@@ -198,7 +198,7 @@ def test_late_pushes_come_after_their_delay(world: World) -> None:
 
 
 def test_unreadable_ticks_spoil_only_themselves(world: World) -> None:
-    for kind in ("time", "nan", "negative", "enum", "zero-seq"):
+    for kind in ("time", "nan", "negative", "enum", "zero-seq", "future", "turnover", "sign"):
         world.messages().clear()
         world.fault(f"unreadable every=5 kind={kind}")
         made = world.move(1)
@@ -209,6 +209,9 @@ def test_unreadable_ticks_spoil_only_themselves(world: World) -> None:
             "negative": [t for t in ticks if t.price < 0],
             "enum": [t for t in ticks if t.type == t.dir == encode.UNKNOWN_ENUM],
             "zero-seq": [t for t in ticks if t.sequence == 0],
+            "future": [t for t in ticks if t.time.startswith("9999")],
+            "turnover": [t for t in ticks if t.turnover > 1e299],
+            "sign": [t for t in ticks if t.typeSign == encode.LONE_SURROGATE],
         }
         assert {k: len(v) for k, v in bad.items() if v} == {kind: len(made) // 5}
         world.faults.end()
