@@ -24,6 +24,7 @@ STRETCH_SEC = 10  # seconds nearer to each other than this are read together
 MARK_BITS = 50
 NUMBER_STEP = 1_000_000
 
+_NEWEST_SEQ = (1 << 63) - 1  # sequences of this form end in January 2038
 _HK_OFFSET_SEC = 8 * 3600
 _DAY_SEC = 86_400
 _FIELDS = (
@@ -219,7 +220,7 @@ class Neighbours:
             (first + _HK_OFFSET_SEC) // _DAY_SEC * _DAY_SEC - _HK_OFFSET_SEC - SEQ_SECOND_SLACK,  # of the day
             (last + _HK_OFFSET_SEC) // _DAY_SEC * _DAY_SEC - _HK_OFFSET_SEC + _DAY_SEC + SEQ_SECOND_SLACK,
         )
-        seqs = [second << SEQ_COUNTER_BITS for second in ends]
+        seqs = [min(second << SEQ_COUNTER_BITS, _NEWEST_SEQ) for second in ends]
         for rowid, ts_ms, seq, occurrence, price, volume, turnover, *kind in self._conn.execute(
             _STRETCH, (self._symbol, first * 1000, last * 1000 + 999, *seqs)
         ):

@@ -46,7 +46,7 @@ _TEXT_OR_NULL = tuple(
 )
 _NUMBER_OR_NULL = tuple(ROW_COLUMNS.index(name) for name in ("price", "turnover", "volume"))
 _INTEGER_OR_NULL = tuple(ROW_COLUMNS.index(name) for name in ("seq", "opend_recv_ts_ms"))
-_INTEGER = tuple(ROW_COLUMNS.index(name) for name in ("ts_ms", "recv_ts_ms", "inserted_at_ms"))
+_INTEGER = tuple(ROW_COLUMNS.index(name) for name in ("ts_ms", "recv_ts_ms", "inserted_at_ms", "occurrence"))
 
 
 @dataclass

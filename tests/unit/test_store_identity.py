@@ -263,8 +263,11 @@ def test_whatever_tells_more_completes_the_row(
     assert stored(writer, tmp_path) == [(437, 1, 0)]
 
 
-def test_milliseconds_without_a_sequence_may_be_another_trades(writer: DayFileWriter, tmp_path: Path) -> None:
-    for tick in (cut(trade(1, 612)), without(trade(2))):
+@pytest.mark.parametrize("order", [1, -1])
+def test_milliseconds_without_a_sequence_may_be_another_trades(
+    writer: DayFileWriter, tmp_path: Path, order: int
+) -> None:
+    for tick in [cut(trade(1, 612)), without(trade(2))][::order]:
         writer.write([tick])
     assert stored(writer, tmp_path) == [(437, 1, BORROWED_TIME)]  # as far as anybody can know
     writer.write([trade(1, 612)])
@@ -292,9 +295,8 @@ def test_sequences_that_are_small_numbers_are_known_again_without_them(writer: D
 
 def test_equal_numbers_bought_and_sold_are_two(writer: DayFileWriter, tmp_path: Path) -> None:
     kinds = [trade(1), trade(1, direction="SELL"), trade(1, direction="NEUTRAL"), trade(1, tick_type="AUCTION")]
-    for view in (kinds, kinds[::-1], without_sequences(kinds), kinds):
-        writer.write(view)
-    assert len(stored(writer, tmp_path)) == 4
+    told = [kinds, kinds[::-1], without_sequences(kinds), kinds]
+    assert [writer.write(view).inserted_rows for view in told] == [4, 0, 0, 0]
 
 
 def test_equal_numbers_bought_and_sold_without_a_sequence_are_two(writer: DayFileWriter, tmp_path: Path) -> None:
@@ -379,3 +381,23 @@ def test_the_second_of_two_equal_trades_may_come_before_the_first(writer: DayFil
     view = without_sequences([trade(1), trade(2)])
     told = [view[1:], view[1:], view[:1], view, view[1:]]
     assert [writer.write(part).inserted_rows for part in told] == [1, 0, 1, 0, 0]
+
+
+def test_times_that_no_sequence_can_name_are_told_apart_as_well(writer: DayFileWriter) -> None:
+    """The second in a sequence has 31 bits."""
+    late = [trade(n)._replace(ts_ms=2_300_000_000_437, trading_day="20421119", seq=None) for n in (1, 2)]
+    assert [writer.write(number_equal_ticks(late)).inserted_rows for _ in range(2)] == [2, 0]
+
+
+@pytest.mark.parametrize("values", [("x", 1), (b"\0", 2)])
+def test_a_value_of_the_wrong_kind_refuses_its_row_only(
+    writer: DayFileWriter, tmp_path: Path, values: tuple[object, int]
+) -> None:
+    writer.write([without(trade(1)), without(trade(2, 500)), trade(3, 900)])
+    writer.close()
+    broken = (tmp_path / f"{DAY}.db").rename(tmp_path / "broken.db")
+    with contextlib.closing(sqlite3.connect(broken)) as conn:
+        conn.execute("UPDATE ticks SET occurrence = ? WHERE rowid = ?", values)
+        conn.commit()
+    report = salvage(broken, tmp_path / f"{DAY}.db")
+    assert (report.copied_rows, report.unreadable) == (2, [(values[1], values[1])])
