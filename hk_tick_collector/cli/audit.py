@@ -96,7 +96,7 @@ class Result:
 @click.argument("day", required=False)
 @click.option("--against-kline", "against_what", flag_value=KLINE, help="Compare every minute.")
 @click.option("--against-snapshot", "against_what", flag_value=SNAPSHOT, help="Compare the day's totals.")
-@click.option("--symbols", "-s", multiple=True, help="Only these: 700,HK.00005 or @file.")
+@click.option("--symbols", "--symbol", "-s", "symbols", multiple=True, help="Only these: 700,HK.00005 or @file.")
 @click.option(
     "--leave-out",
     default=",".join(sorted(against.LEFT_OUT)),

@@ -102,6 +102,9 @@ class Condition:
 
 def take(app: App, unit: str = system.UNIT) -> Condition:
     """Look once, and judge. RecorderError when this user may not look."""
+    service = system.service(
+        unit
+    )  # first: without D-Bus systemd talks to root alone, and behind data_root we may not be
     data_root, now_ms = app.data_root, app.now_ms
     process = system.lock_holder(data_root)
     status = _read_status(layout.status_file(data_root))
@@ -110,7 +113,7 @@ def take(app: App, unit: str = system.UNIT) -> Condition:
     condition = Condition(
         at_ms=now_ms,
         data_root=data_root,
-        service=system.service(unit),
+        service=service,
         process=process,
         status=status,
         is_running=is_running,

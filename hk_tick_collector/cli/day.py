@@ -56,7 +56,9 @@ contradicts itself or the disk refuses the report, 3 when there is no such day.
 @click.argument("day", required=False)
 @click.option("--recount", is_flag=True, help="Read every row, and hold the recorder's notes against them.")
 @click.option("--html", is_flag=True, help="Write the page with plots; the same as --recount.")
-@click.option("--symbol", "symbols", multiple=True, help="Only this symbol: 700, HK.00700; several with commas.")
+@click.option(
+    "--symbol", "--symbols", "symbols", multiple=True, help="Only this symbol: 700, HK.00700; several with commas."
+)
 @click.option("--limit", default=SYMBOLS_SHOWN, show_default=True, type=click.IntRange(0), help="Symbols to show.")
 @click.option("--all", "show_all", is_flag=True, help="Show every symbol, also those that are proven.")
 @click.option("--no-write", is_flag=True, help="Leave the report's files alone.")

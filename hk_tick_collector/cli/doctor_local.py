@@ -19,6 +19,7 @@ from hk_tick_collector.core.clock import SystemClock
 from hk_tick_collector.market.sessions import hk_date
 from hk_tick_collector.store import layout
 from hk_tick_collector.store.companions import locked_out
+from hk_tick_collector.store.owner import acting_as
 
 FEW_DAYS = 10
 FEW_DAYS_LEFT = 10.0
@@ -102,6 +103,8 @@ def _writable(app: App, service: system.Service | None) -> Outcome:
     try:
         layout.probe_write(root)
     except OSError as exc:
+        if user and acting_as() is not None:  # the service's user: else ``_may_write`` answered
+            return fail(f"{root} is not writable for the service's user {user}", f"sudo chmod u+rwx {root}")
         return fail(
             f"{root} is not writable: {exc.strerror}",
             f"give uid {os.geteuid()} write permission, or run doctor as the recorder's user",

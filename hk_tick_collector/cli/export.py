@@ -45,15 +45,25 @@ _NAMELESS_TYPE = re.compile(r"TYPE_\d+", re.ASCII)  # as the recorder stores typ
 )
 @click.argument("format_", metavar="FORMAT", type=click.Choice(FORMATS))
 @click.option("--output", "-o", required=True, metavar="DIR|FILE", help="Where to write.")
-@click.option("--days", help="YYYYMMDD, today, last, or a range A..B; ends may be left out. Default: all days.")
-@click.option("--symbols", multiple=True, help="Only these: HK.00700,HK.00005 or @file. Default: all.")
+@click.option(
+    "--days", "--day", "days", help="YYYYMMDD, today, last, or a range A..B; ends may be left out. Default: all days."
+)
+@click.option(
+    "--symbols", "--symbol", "symbols", multiple=True, help="Only these: HK.00700,HK.00005 or @file. Default: all."
+)
 @click.option("--type", "types", multiple=True, help="Only these tick types, for example AUTO_MATCH,AUCTION.")
 @click.option("--exclude-type", "without_types", multiple=True, help="All but these tick types, for example ODD_LOT.")
 @click.option("--force", is_flag=True, help="Replace files that exist.")
 @click.option(
     "--prices", type=click.Choice(["double", "decimal"]), help="parquet: double (as stored) or decimal(18,4)."
 )
-@click.option("--times", type=click.Choice(["ms", "iso"]), help="csv: epoch milliseconds (default) or ISO 8601, UTC.")
+@click.option(
+    "--times",
+    "--time",
+    "times",
+    type=click.Choice(["ms", "iso"]),
+    help="csv: epoch milliseconds (default) or ISO 8601, UTC.",
+)
 @click.option("--split-symbols", is_flag=True, help="csv: one file a day and symbol.")
 @click.option(
     "--names",

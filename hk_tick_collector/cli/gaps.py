@@ -27,7 +27,9 @@ Ends with 1 when there is an open gap in these days and symbols, whichever are s
     "--days", "--day", "days", metavar="DAYS", default="last", show_default=True,
     help="20261120, today, A..B, or several with commas.",
 )  # fmt: skip
-@click.option("--symbol", "symbols", multiple=True, help="Only this symbol: 700, HK.00700; several with commas.")
+@click.option(
+    "--symbol", "--symbols", "symbols", multiple=True, help="Only this symbol: 700, HK.00700; several with commas."
+)
 @click.option(
     "--state", type=click.Choice([OPEN, CLOSED, "all"]), default=OPEN, show_default=True, help="Which gaps to show."
 )

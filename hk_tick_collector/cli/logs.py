@@ -55,7 +55,7 @@ _AGO_SEC = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 @click.option("--until", metavar="TIME", help="Not after.")
 @click.option("--level", type=click.Choice(LEVELS, case_sensitive=False), help="This severe or worse.")
 @click.option("--word", "words", multiple=True, metavar="WORD", help="The event: health, futu_connected, WATCHDOG, ...")
-@click.option("--symbol", "symbols", multiple=True, metavar="CODE", help="Lines that name this symbol.")
+@click.option("--symbol", "--symbols", "symbols", multiple=True, metavar="CODE", help="Lines that name this symbol.")
 @click.option(
     "-n", "--lines", type=click.IntRange(0), metavar="N", help="The newest N (default: 100; with --since all)."
 )

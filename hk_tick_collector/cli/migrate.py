@@ -43,7 +43,9 @@ class Migration:
     not ours are left alone and named, and the command ends with 1.
     """,
 )
-@click.option("--days", help="YYYYMMDD, last, or a range A..B; ends may be left out. Default: all day files.")
+@click.option(
+    "--days", "--day", "days", help="YYYYMMDD, last, or a range A..B; ends may be left out. Default: all day files."
+)
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 def command(app: App, days: str | None, dry_run: bool) -> int | None:
     """Run it."""

@@ -100,7 +100,7 @@ class Repair:
     afterwards (or OpenD has no tick of them), else 1. With --dry-run: 0 when there is nothing to ask for, else 1.""",
 )
 @click.argument("day", required=False)
-@click.option("--symbols", "-s", multiple=True, help="Only these: 700,HK.00005 or @file.")
+@click.option("--symbols", "--symbol", "-s", "symbols", multiple=True, help="Only these: 700,HK.00005 or @file.")
 @click.option("--dry-run", is_flag=True, help="Only show what would be asked for.")
 def command(app: App, day: str | None, symbols: Sequence[str], dry_run: bool) -> int | None:
     """See the help text."""

@@ -1,8 +1,8 @@
 """Days, times and symbols as people type them.
 
-A day is ``YYYYMMDD``, ``YYYY-MM-DD``, ``today`` or ``last`` (the newest recorded one up to today: a tick with a wrong
-date can make a file of a day to come). A range is ``A..B`` with either
-end left out for "as far as there is data"; commas join. Times of day are Hong Kong time.
+A day is ``YYYYMMDD``, ``YYYY-MM-DD``, ``today``, ``yesterday`` or ``last`` (the newest recorded one up to today: a tick
+with a wrong date can make a file of a day to come). A range is ``A..B`` with either end left out for "as far as there
+is data"; commas join. Times of day are Hong Kong time.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import click
 
 from hk_tick_collector.cli.common import App, say
 from hk_tick_collector.core.errors import NoData, StoreCorrupt
-from hk_tick_collector.market.sessions import HK_TZ, day_start_ms, hk_date, parse_day
+from hk_tick_collector.market.sessions import DAY_MS, HK_TZ, day_start_ms, hk_date, parse_day
 
 if TYPE_CHECKING:
     from hk_tick_collector.days.catalog import Day
@@ -29,15 +29,20 @@ def one_day(app: App, text: str | None) -> str:
     and when nothing is recorded at all."""
     if text is None or text == "last":
         return _newest_day(app)
-    if text == "today":
-        return hk_date(app.now_ms)
+    day = _named_day(app, text)
+    if day > hk_date(app.now_ms):
+        raise NoData(f"{day} lies in the future: in Hong Kong it is {hk_date(app.now_ms)}")
+    return day
+
+
+def _named_day(app: App, text: str) -> str:
+    if text in ("today", "yesterday"):
+        return hk_date(app.now_ms - (DAY_MS if text == "yesterday" else 0))
     day = text.replace("-", "") if re.fullmatch(r"\d{4}-\d{2}-\d{2}", text) else text
     try:
         parse_day(day)
     except ValueError as exc:
-        raise click.UsageError(f"{text!r} is no day: write YYYYMMDD, YYYY-MM-DD, today or last") from exc
-    if day > hk_date(app.now_ms):
-        raise NoData(f"{day} lies in the future: in Hong Kong it is {hk_date(app.now_ms)}")
+        raise click.UsageError(f"{text!r} is not a day: write YYYYMMDD, YYYY-MM-DD, today, yesterday or last") from exc
     return day
 
 
@@ -92,9 +97,12 @@ def _part(app: App, text: str, recorded: Sequence[str]) -> list[str]:
         day = one_day(app, text)
         app.catalog.day(day)  # says which days there are when this one is not among them
         return [day]
-    first, last = (one_day(app, end) if end else None for end in text.split("..", 1))
+    ends = text.split("..", 1)
+    if all(ends) and "last" not in ends and _named_day(app, ends[0]) > _named_day(app, ends[1]):
+        raise click.UsageError(f"{text!r} is not a range: {ends[0]} comes after {ends[1]}")
+    first, last = (one_day(app, end) if end else None for end in ends)
     if first and last and first > last:
-        raise click.UsageError(f"{text!r} is no range: {first} comes after {last}")
+        raise click.UsageError(f"{text!r} is not a range: {first} comes after {last}")
     return [day for day in recorded if (not first or day >= first) and (not last or day <= last)]
 
 

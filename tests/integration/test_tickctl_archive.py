@@ -127,7 +127,7 @@ def test_bad_input(data: Path) -> None:
     for words, code, text in (
         (("archive", "20990105"), 3, "lies in the future"),
         (("archive", "20251119"), 3, "no ticks of 20251119"),
-        (("archive", "tomorrow"), 2, "is no day"),
+        (("archive", "tomorrow"), 2, "is not a day"),
         (("archive", "--format", "tar"), 2, "Invalid value"),
         (("verify", DAY), 3, "no day is archived"),
         (("restore", DAY), 3, "is not archived"),

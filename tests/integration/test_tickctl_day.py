@@ -82,7 +82,7 @@ def test_unproven_alone_is_no_failure_and_is_said(tmp_path: Path) -> None:
     [
         (("20261119",), 3, "no ticks of 20261119"),
         (("29991231",), 3, "lies in the future"),
-        (("2026-13-01",), 2, "is no day"),
+        (("2026-13-01",), 2, "is not a day"),
         (("--symbol", "nothing"), 2, "not an HK stock code"),
         (("--limit", "-1"), 2, "--limit"),
     ],

@@ -205,7 +205,7 @@ def test_vacuum_refuses_a_day_that_is_not_over(root: Path) -> None:
 
 def test_vacuum_refuses_what_is_not_there_or_not_ours(root: Path) -> None:
     vacuum_refused(root, "20261118", "20261118.db", 3)
-    vacuum_refused(root, "soon", "is no day", 2)
+    vacuum_refused(root, "soon", "is not a day", 2)
     (root / "20261117.db").write_bytes(b"no database at all" * 300)
     vacuum_refused(root, "20261117", "not a database")
     with closing(sqlite3.connect(root / "20261116.db")) as conn:
