@@ -198,17 +198,17 @@ class Settings(BaseModel):
     """Where `hk-tickctl` puts archived days. Empty: `_archive/` in `DATA_ROOT`. Another disk keeps an archive when the
     disk of the day files fails."""
     archive_format: ArchiveFormat = _recording("ARCHIVE_FORMAT", "parquet")
-    """As what a day is archived: `parquet` for research, `sqlite` for the day file itself, compressed, or `both`."""
+    """Archive format: `parquet` for research, `sqlite` for the day file itself, compressed, or `both`."""
     retain_days: int = _recording("RETAIN_DAYS", 0, "trading days", ge=0, le=100_000)
     """The end-of-day job deletes day files older than so many trading days with a file, once an archive read back at
     that moment holds exactly the same. 0: no day file is ever deleted."""
     seed_recent_db_days: int = _recording("SEED_RECENT_DB_DAYS", 3, "days", ge=0, le=31)
-    """At start the last sequence of each symbol is read from this many of the newest day files; 0 begins without."""
+    """At start the last sequence of each symbol is read from this many of the newest day files; 0 reads none."""
 
     batch_rows: int = _queue("BATCH_SIZE", 500, "rows", ge=1, le=100_000)
     """Rows that are committed at once, without waiting for more; of a backlog up to eight times as many in one go."""
     max_wait_ms: int = _queue("MAX_WAIT_MS", 1000, "milliseconds", ge=1, le=60_000)
-    """Longest time a row waits for company. An upper bound: commits come every 10 ms, in a quiet market every 30 ms."""
+    """Longest time a row waits for its batch. An upper bound: commits come every 10 ms, in a quiet market every 30 ms."""
     max_queue_rows: int = _queue("MAX_QUEUE_SIZE", 20_000, "rows", ge=1, le=1_000_000)
     """Most rows held in memory; what comes on top goes to the spill on disk."""
     persist_retry_backoff_sec: float = _queue("PERSIST_RETRY_BACKOFF_SEC", 0.1, "seconds", ge=0.01, le=60)

@@ -38,7 +38,7 @@ class Selection:
         return not (self.symbols or self.types or self.without_types)
 
     def wants_type(self, name: str | None) -> bool:
-        """Is a tick of this type to be had?"""
+        """True if the selection includes this tick type."""
         return name not in self.without_types and (not self.types or name in self.types)
 
 
