@@ -165,7 +165,7 @@ def _make_plain(db: Path) -> bool:
 
 
 def _make_logged(db: Path) -> None:
-    """As the recorder left it, so that the next run has its proof again; a process that has it open now does that itself."""
+    """As the recorder left it, so that the next run has its proof; a process that has it open now does that itself."""
     with contextlib.suppress(sqlite3.Error, StoreError), closing(_connect(db)) as conn:
         conn.execute("PRAGMA journal_mode = WAL").fetchall()
 
