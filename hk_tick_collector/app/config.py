@@ -208,7 +208,7 @@ class Settings(BaseModel):
     batch_rows: int = _queue("BATCH_SIZE", 500, "rows", ge=1, le=100_000)
     """Rows that are committed at once, without waiting for more; of a backlog up to eight times as many in one go."""
     max_wait_ms: int = _queue("MAX_WAIT_MS", 1000, "milliseconds", ge=1, le=60_000)
-    """Longest time a row waits for its batch; an upper bound: commits come every 10 ms, in a quiet market every 30."""
+    """Longest time a row waits for its batch, as an upper bound: a quiet market is committed every 30 ms."""
     max_queue_rows: int = _queue("MAX_QUEUE_SIZE", 20_000, "rows", ge=1, le=1_000_000)
     """Most rows held in memory; what comes on top goes to the spill on disk."""
     persist_retry_backoff_sec: float = _queue("PERSIST_RETRY_BACKOFF_SEC", 0.1, "seconds", ge=0.01, le=60)
