@@ -40,6 +40,7 @@ __all__ = [
 
 _SHOWN_VALUE_CHARS = 60
 _TEXT_ERROR = "setting"
+_RSA_BITS = 1024  # Futu's documentation of rsa_private_key
 _HOST = r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$"
 
 
@@ -128,7 +129,28 @@ def _rsa_key_file(path: Path | None) -> Path | None:
             "the key has a passphrase, which OpenD does not take; remove it with: "
             "openssl rsa -traditional -in KEY -out NEW"
         )
+    problem = _unusable_key(content)
+    if problem is not None:
+        raise _text_error(problem)
     return path
+
+
+def _unusable_key(content: bytes) -> str | None:
+    """What is wrong with a key that looks like one, for OpenD; never a word of the key itself."""
+    # Imported here: few have a key. It comes with futu-api, which reads the file in the same way.
+    from Crypto.PublicKey import RSA  # noqa: PLC0415
+
+    new_key = f"openssl genrsa -traditional -out KEY {_RSA_BITS}, and give OpenD the same file as rsa_private_key"
+    try:
+        key = RSA.import_key(content.decode("utf-8"))
+    except (ValueError, IndexError, TypeError):
+        return (
+            "the key cannot be read: it is cut off or damaged, its lines were joined, or something stands before its "
+            f"first line; copy it again as it is, or make a new one: {new_key}"
+        )
+    if not key.has_private() or key.size_in_bits() != _RSA_BITS:
+        return f"the key has {key.size_in_bits()} bits and OpenD takes {_RSA_BITS}; make a new one: {new_key}"
+    return None
 
 
 def _symbols(value: object, info: ValidationInfo) -> object:

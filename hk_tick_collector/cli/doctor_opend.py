@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from hk_tick_collector.cli.checkup import Checkup, Outcome, fail, failure, ok, skipped, warn
 from hk_tick_collector.cli.common import App
-from hk_tick_collector.core.errors import FeedError, FeedLost, FeedTimeout, RecorderError
+from hk_tick_collector.core.errors import FeedError, FeedLost, FeedTimeout, RecorderError, RequestNotBuilt
 
 if TYPE_CHECKING:
     from hk_tick_collector.feed.answers import SubscriptionInfo
@@ -130,6 +130,8 @@ async def _answer(patient: _Patient) -> Outcome:
         await patient.connection.open(REQUEST_TIMEOUT_SEC)
     except (FeedLost, FeedTimeout) as exc:
         return fail(f"no answer to InitConnect: {exc}", advice)
+    except RequestNotBuilt as exc:
+        return fail(f"OpenD was not asked: {exc}", "check FUTU_RSA_KEY_FILE: hk-tick-collector --check-config")
     except FeedError as exc:
         return fail(f"OpenD refuses InitConnect: {exc}", advice)
     return ok(f"answered InitConnect in {(time.monotonic() - began_sec) * 1000:.0f} ms")

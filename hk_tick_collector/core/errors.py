@@ -32,6 +32,10 @@ class FeedError(RecorderError):
     """OpenD did not do what was asked."""
 
 
+class RequestNotBuilt(FeedError):
+    """A request to OpenD could not be put together; OpenD was not asked."""
+
+
 class FeedTimeout(FeedError):
     """OpenD did not answer in time."""
 

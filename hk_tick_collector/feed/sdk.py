@@ -23,7 +23,9 @@ how to ask for much within OpenD's limits in ``reference``.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -31,7 +33,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hk_tick_collector.core.errors import ConfigError, FeedError, FeedLost, FeedTimeout
+from hk_tick_collector.core.errors import ConfigError, FeedError, FeedLost, FeedTimeout, RequestNotBuilt
 from hk_tick_collector.core.logline import RateLimitedLog, event
 from hk_tick_collector.core.text import cut
 from hk_tick_collector.feed import answers
@@ -93,6 +95,7 @@ with lent_home() as home_is_lent, pandas_later():
 log = logging.getLogger(__name__)
 
 TCP_CONNECT_TIMEOUT_SEC = 10
+RESOLVER_TIMEOUT_SEC = 3.0
 HISTORY_PAGE_BARS = 1000
 GET_TICKER_MAX_ROWS = 1000  # OpenD gives the newest 1000 ticks of a symbol at most
 
@@ -222,7 +225,7 @@ class _Context(futu.OpenQuoteContext):  # type: ignore[misc]
     def send_request(self, packed: tuple[Any, ...], loop: asyncio.AbstractEventLoop) -> tuple[ReqInfo, ProtoInfo]:
         """Register and send one packed request. Raises ``FeedError`` or ``FeedLost`` when it cannot be sent."""
         if packed[0] != futu.RET_OK:
-            raise FeedError(f"request not built: {packed[1]}")
+            raise RequestNotBuilt(f"request {packed[3]} could not be put together: {cut(str(packed[1]))}")
         _, _, frame, proto_id, serial_no = packed
         info = ReqInfo(proto_id=proto_id, serial_no=serial_no, req_time=float("inf"), is_sync=False)
         info.event = _FutureEvent(loop)
@@ -319,20 +322,32 @@ class Connection:
         try:
             await asyncio.wait_for(asyncio.shield(self._connected), timeout_sec)
         except TimeoutError:
-            raise FeedTimeout(f"no TCP connection to {self._host}:{self._port} in {timeout_sec:g} s") from None
+            words = await _resolver_words(self._host)
+            why = f"; the host is not known: {words}" if words else ""
+            raise FeedTimeout(f"no TCP connection to {self._host}:{self._port} in {timeout_sec:g} s{why}") from None
+        try:
+            await self._init_connect(timeout_sec)
+        except FeedLost as exc:
+            if not self._context.is_encrypt():
+                raise
+            raise FeedLost(f"{exc}, at the first encrypted request: is the key OpenD's rsa_private_key?") from exc
+
+    async def _init_connect(self, timeout_sec: float) -> None:
+        context = self._context
+        assert context is not None
         sysconfig = futu.SysConfig
         init = await self._request(
             InitConnect.pack_req(
                 client_ver=int(sysconfig.get_client_ver()),
                 client_id=str(sysconfig.get_client_id()),
                 recv_notify=True,
-                is_encrypt=self._context.is_encrypt(),
+                is_encrypt=context.is_encrypt(),
                 push_proto_fmt=sysconfig.get_proto_fmt(),
             ),
             InitConnect.unpack_rsp,
             timeout_sec,
         )
-        self._context.accept_init(init)
+        context.accept_init(init)
 
     def close(self) -> None:
         """End the connection and its SDK thread; every waiting request ends with ``FeedLost``. Safe to call twice."""
@@ -471,6 +486,29 @@ class Connection:
     def _finish(future: asyncio.Future[Any], value: object) -> None:
         if not future.done():
             future.set_result(value)
+
+
+async def _resolver_words(host: str) -> str | None:
+    """Why ``host`` has no address, as the resolver says; None when it has one, or the resolver does not answer soon.
+
+    In a daemon thread: a resolver that hangs must not hold up the end of the process, as the loop's own threads would.
+    """
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[str | None] = loop.create_future()
+
+    def ask() -> None:
+        words = None
+        try:
+            socket.getaddrinfo(host, None, socket.AF_INET)
+        except OSError as exc:
+            words = exc.strerror or str(exc)
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(Connection._finish, answer, words)
+
+    threading.Thread(target=ask, name="resolver", daemon=True).start()
+    with contextlib.suppress(asyncio.TimeoutError):
+        return await asyncio.wait_for(answer, RESOLVER_TIMEOUT_SEC)
+    return None
 
 
 def _checked(response: Any) -> tuple[int, str, Any]:

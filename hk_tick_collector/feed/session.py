@@ -16,7 +16,7 @@ from typing import Any
 
 from hk_tick_collector.core.backoff import Backoff
 from hk_tick_collector.core.clock import Clock
-from hk_tick_collector.core.errors import FeedError, FeedLost, FeedTimeout
+from hk_tick_collector.core.errors import FeedError, FeedLost, FeedTimeout, RequestNotBuilt
 from hk_tick_collector.core.facts import DayFact, Fact
 from hk_tick_collector.core.logline import RateLimitedLog, event
 from hk_tick_collector.core.progress import FeedProgress
@@ -172,7 +172,7 @@ class FeedSession:
                     port=self._options.port,
                     error=str(exc),
                     attempt=self._backoff.attempts + 1,
-                    action="retrying; is OpenD running and is this its API port?",
+                    action=_advice(exc),
                 )
             if telling.done():
                 telling.result()
@@ -436,6 +436,12 @@ class FeedSession:
     async def _wait_or_stop(self, delay_sec: float) -> None:
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._stop.wait(), delay_sec)
+
+
+def _advice(error: FeedError) -> str:
+    if isinstance(error, RequestNotBuilt):
+        return "retrying; OpenD was not asked: check FUTU_RSA_KEY_FILE, else report it"
+    return "retrying; is OpenD running and is this its API port?"
 
 
 def _dashed(day: str) -> str:

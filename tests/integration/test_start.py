@@ -8,9 +8,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from Crypto.PublicKey import RSA
 
 from hk_tick_collector.store import layout
-from tests.harness import BIN, clean_env, wait_until
+from tests.harness import BIN, Process, Recorder, Simulator, clean_env, ended, wait_until
 
 RECORDER = str(BIN / "hk-tick-collector")
 
@@ -78,6 +79,22 @@ def test_what_stands_in_a_wrong_file_is_not_told(tmp_path: Path) -> None:
     assert "hunter2" not in done.stderr
     assert "line 1" in done.stderr
     assert len(done.stderr.splitlines()) < 30
+
+
+def test_a_host_without_an_address_is_named_in_the_resolvers_words(tmp_path: Path) -> None:
+    recorder = Process([RECORDER], {**settings(tmp_path), "FUTU_HOST": "opend.invalid"})
+    with ended(recorder):
+        recorder.wait_for(r"futu_connect_failed .*the host is not known: \w+")
+
+
+def test_another_key_than_opends_is_suspected_by_name(tmp_path: Path) -> None:
+    keys = [tmp_path / name for name in ("opends", "ours")]
+    for path in keys:
+        path.write_bytes(RSA.generate(1024).export_key("PEM", pkcs=1))
+    simulator = Simulator(tmp_path / "sim", "--always-open", "--symbols", "HK.00700", "--rsa-key", keys[0])
+    recorder = Recorder(tmp_path / "HK", simulator.port, "700", FUTU_RSA_KEY_FILE=keys[1])
+    with ended(recorder, simulator):
+        recorder.wait_for("futu_connect_failed .*is the key OpenD's rsa_private_key")
 
 
 def check_config(tmp_path: Path, symbols: str) -> subprocess.CompletedProcess[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from Crypto.PublicKey import RSA
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -475,10 +476,12 @@ def test_line_that_is_no_key_and_value_is_named_by_number_and_not_shown(line: st
 
 # --- RSA key file ---
 
+GOOD_KEY = RSA.generate(1024).export_key("PEM", pkcs=1).decode()
+
 
 def test_rsa_key_file(tmp_path: Path) -> None:
     path = tmp_path / "key.pem"
-    path.write_text("-----BEGIN RSA PRIVATE KEY-----\nMII=\n-----END RSA PRIVATE KEY-----\n")
+    path.write_bytes(RSA.generate(1024).export_key("PEM", pkcs=1).replace(b"\n", b"\r\n"))
     loaded = load_settings(None, {**SYMBOLS, "FUTU_RSA_KEY_FILE": str(path)})
     assert loaded.futu_rsa_key_file == path
     assert "key.pem" not in repr(loaded)
@@ -490,7 +493,13 @@ def test_rsa_key_file(tmp_path: Path) -> None:
         (None, "cannot be read"),
         ("-----BEGIN PRIVATE KEY-----\nMII=\n-----END PRIVATE KEY-----\n", "PKCS#1"),
         ("-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nMII=\n", "passphrase"),
+        ("-----BEGIN RSA PRIVATE KEY-----\nMII=\n-----END RSA PRIVATE KEY-----\n", "cut off or damaged"),
+        (GOOD_KEY[:400], "cut off or damaged"),
+        (GOOD_KEY.replace("\n", " "), "joined"),
+        ("\ufeff" + GOOD_KEY, "before its first line"),
+        (RSA.generate(2048).export_key("PEM", pkcs=1).decode(), "2048 bits and OpenD takes 1024"),
     ],
+    ids=["absent", "PKCS#8", "passphrase", "empty", "cut", "one line", "BOM", "2048"],
 )
 def test_rsa_key_file_that_futu_cannot_use(tmp_path: Path, content: str | None, said: str) -> None:
     path = tmp_path / "key.pem"
