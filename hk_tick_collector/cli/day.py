@@ -22,7 +22,7 @@ from hk_tick_collector.cli.common import (
 )
 from hk_tick_collector.cli.when import one_day, symbol_list
 from hk_tick_collector.core.errors import NoData, StoreError
-from hk_tick_collector.quality.grade import GRADES, graded, hk_clock
+from hk_tick_collector.quality.grade import GRADES, explained, graded, hk_clock
 from hk_tick_collector.quality.model import Certificate, SymbolCertificate
 from hk_tick_collector.store.coverage import PROVEN
 
@@ -87,7 +87,7 @@ def command(
 def _certificate(app: App, day: Day, *, read_rows: bool) -> tuple[Certificate, Recount | None]:
     from hk_tick_collector.quality.certificate import make_certificate  # noqa: PLC0415 - Arrow takes its time
 
-    noted = make_certificate(day, app.calendar, app.now_ms)
+    noted = make_certificate(day, app.calendar, app.now_ms, read=not read_rows)
     if not read_rows or noted.error is not None:
         return noted, None
     from hk_tick_collector.quality.recount import recount  # noqa: PLC0415
@@ -153,7 +153,7 @@ def _is_fine(certificate: Certificate, symbols: Sequence[str]) -> bool:
 
 def _print(certificate: Certificate, limit: int, show_all: bool) -> None:
     print(certificate.sentence)
-    print(f"Grade {certificate.grade}: {GRADES[certificate.grade]}")
+    print(f"Grade {certificate.grade}: {explained(certificate)}")
     for note in certificate.notes:
         print(f"Note: {note}")
     for problem in certificate.problems[:PROBLEMS_SHOWN]:

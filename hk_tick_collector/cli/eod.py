@@ -128,7 +128,7 @@ def _certified(app: App, day: str) -> Certificate:
     from hk_tick_collector.quality.report_file import write_certificate  # noqa: PLC0415
 
     found = app.catalog.day(day)
-    certificate = make_certificate(found, app.calendar, app.now_ms)
+    certificate = make_certificate(found, app.calendar, app.now_ms, read=False)
     if certificate.error is None:
         with progress(f"recount {day}", certificate.stored_ticks) as on_rows:
             recounted = recount(found, app.calendar.day_kind(day), on_rows=on_rows)

@@ -134,12 +134,12 @@ class Day:
         gaps += [gap for gap in self._claim().gaps if gap.symbol in archives]
         return sorted(gaps, key=lambda gap: (gap.symbol, gap.gap_start_ts_ms))
 
-    def notes(self) -> Notes:
-        """Both of them, of one moment, and when the rows were last read."""
-        if not self.is_archived_only:
-            assert self.db is not None
-            return reader.notes(self.db)
-        return Notes(self.coverage(), self.gaps())
+    def notes(self, *, count_rows: bool = False) -> Notes:
+        """Both of them, of one moment, and when the rows were last read; of a day file also how many there are."""
+        if self.is_archived_only or self.is_joined:
+            return Notes(self.coverage(), self.gaps())
+        assert self.db is not None
+        return reader.notes(self.db, count_rows=count_rows)
 
     def rows_by_symbol(self) -> dict[str, int]:
         """How many ticks each symbol has, in the order of symbols. Costs one row a symbol, or for an earlier recorder's

@@ -38,7 +38,8 @@ from hk_tick_collector.quality.report_file import changed_ns
 from hk_tick_collector.store import layout, reader
 from hk_tick_collector.store.coverage import MISSING, PROVEN, UNPROVEN, Verdict
 from hk_tick_collector.store.doubles import likely_doubles
-from hk_tick_collector.store.reader import CoverageRow, GapRow, verdict_of
+from hk_tick_collector.store.reader import CoverageRow, GapRow, Notes, Reading, verdict_of
+from hk_tick_collector.store.reading import reading_of
 
 if TYPE_CHECKING:
     from hk_tick_collector.days.catalog import Day
@@ -50,15 +51,22 @@ _NUMBERS = re.compile(r"\d+")
 _UNREADABLE = Verdict(UNPROVEN, "its coverage cannot be read", 0, None, None, [], 0)
 
 
-def make_certificate(day: Day, calendar: TradingCalendar, now_ms: int, recounted: Recount | None = None) -> Certificate:
-    """The certificate of a day as of ``now_ms`` (UTC epoch ms). A file that cannot be read makes one that says so."""
+def make_certificate(
+    day: Day, calendar: TradingCalendar, now_ms: int, recounted: Recount | None = None, *, read: bool = True
+) -> Certificate:
+    """The certificate of a day as of ``now_ms`` (UTC epoch ms). A file that cannot be read makes one that says so.
+
+    A day file that is over is read from end to end, unless somebody did so since it was last written to, or ``read`` is
+    False; of a live one the rows are counted.
+    """
     kind = calendar.day_kind(day.trading_day)
     found = _Found(sessions_of(day.trading_day, kind))
     blank = _blank(day, kind, now_ms)
     try:
         changed = recounted.source_changed_ns if recounted is not None else changed_ns(day.source)
         source, notes = str(day.source), [*_notes(day, kind)]
-        found.take(day, recounted)
+        found.take(day, recounted, count_rows=blank.so_far and read)
+        reading = found.read_again(day, now_ms, recounted, so_far=blank.so_far, read=read)
         stored_ticks = _stored_ticks(day, found, now_ms, notes)
         notes += _likely_doubles(day) if recounted is not None else []
     except StoreError as exc:
@@ -71,7 +79,7 @@ def make_certificate(day: Day, calendar: TradingCalendar, now_ms: int, recounted
     )
     total = recounted.total if recounted is not None else None
     if total is None:
-        notes.append("only what the recorder noted was read; with --recount every row is read")
+        notes.append("what the rows say was not held against the recorder's notes: --recount does that")
     certificate = replace(
         blank,
         source=source,
@@ -79,6 +87,8 @@ def make_certificate(day: Day, calendar: TradingCalendar, now_ms: int, recounted
         source_changed_ns=changed,
         stored_ticks=stored_ticks,
         rows=total,
+        rows_read_at_ms=reading.read_at_ms if reading is not None else None,
+        rows_read=reading.rows if reading is not None else None,
         notes=tuple(notes),
         problems=tuple(found.problems),
         open_gaps=tuple(gap for gaps in found.gaps.values() for gap in gaps),
@@ -113,10 +123,11 @@ class _Found:
     rows: dict[str, CoverageRow] = field(default_factory=dict)
     gaps: dict[str, list[GapRow]] = field(default_factory=dict)  # open ones
     problems: list[str] = field(default_factory=list)
+    notes: Notes = field(default_factory=lambda: Notes([], []))
 
-    def take(self, day: Day, recounted: Recount | None) -> None:
+    def take(self, day: Day, recounted: Recount | None, *, count_rows: bool) -> None:
         """Read the tables. StoreError when they cannot be read."""
-        notes = day.notes()
+        notes = self.notes = day.notes(count_rows=recounted is None and count_rows)
         self.rows, self.gaps = {row.symbol: row for row in notes.coverage}, notes.open_gaps()
         if recounted is None:
             return
@@ -126,6 +137,24 @@ class _Found:
                 if has_coverage:
                     self.problems.append(f"{symbol}: {rows.facts.ticks} rows, and nothing about them in coverage")
                 self.rows[symbol] = rows.as_coverage(symbol)
+
+    def read_again(
+        self, day: Day, now_ms: int, recounted: Recount | None, *, so_far: bool, read: bool
+    ) -> Reading | None:
+        """When the rows were last read, and how many there were. StoreError when they cannot be read."""
+        if recounted is not None:
+            return Reading(now_ms, recounted.total.ticks)
+        if day.is_archived_only or day.db is None:
+            return None
+        reading = None
+        if not so_far and read:
+            reading = reading_of(reader.notes(day.db), day.db, now_ms)
+        rows = self.notes.rows if reading is None else reading.rows
+        if rows is not None and self.rows and not day.is_joined:
+            before, after = (sum(row.stored_ticks for row in found) for found in (self.rows.values(), day.coverage()))
+            if not before <= rows <= after:  # a late tick may have come meanwhile
+                self.problems.append(f"coverage counts {before:,} ticks, there are {rows:,} rows")
+        return reading
 
     def names(self) -> list[str]:
         return sorted({*self.rows, *self.gaps})

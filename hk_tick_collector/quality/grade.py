@@ -4,19 +4,26 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hk_tick_collector.market.sessions import hk_ms_of_day
+from hk_tick_collector.core.text import cut
+from hk_tick_collector.market.sessions import hk_date, hk_ms_of_day
 from hk_tick_collector.quality.model import Certificate
 from hk_tick_collector.store.coverage import PROVEN
+from hk_tick_collector.store.gaps import NOT_SUBSCRIBED
 
 # The first whose rule holds, read from F up to A.
 GRADES = {
-    "A": "every symbol is proven and, once the day is over, OpenD was asked for each after the closing auction",
-    "B": "nothing is known to be missing; symbols that are not proven hold at most 1 % of the ticks",
-    "C": "nothing is known to be missing; symbols that are not proven hold more than 1 % of the ticks",
+    "A": "every symbol is proven and, once the day is over, OpenD was asked for each after the closing auction and all "
+    "rows were read again",
+    "B": "nothing is known to be missing; symbols that are not proven hold at most 1 % of the ticks, or OpenD was not "
+    "asked for each after the closing auction, or the rows were not read again",
+    "C": "nothing is known to be missing; symbols that are not proven hold more than 1 % of the ticks, or a wanted "
+    "symbol was not subscribed all day",
     "D": "ticks are missing, at most 1 in 1,000",
     "E": "more than 1 tick in 1,000 is missing, or how many is not known",
     "F": "the file cannot be read, contradicts itself, or holds no tick",
 }
+NAMED_SYMBOLS = 5  # in the sentence
+WORDS_CHARS = 80
 UNPROVEN_SHARE_OF_B = 0.01
 MISSING_SHARE_OF_D = 0.001
 
@@ -24,6 +31,34 @@ MISSING_SHARE_OF_D = 0.001
 def graded(certificate: Certificate) -> Certificate:
     """The certificate with its grade and its sentence, which follow from the rest."""
     return replace(certificate, grade=_grade(certificate), sentence=_sentence(certificate))
+
+
+def explained(certificate: Certificate) -> str:
+    """Why the day has its grade: of the rule, the part that holds here."""
+    grade, symbols = certificate.grade, certificate.symbols
+    parts = []
+    if grade == "E" and any(one.missing_at_most is not None for one in symbols):
+        unknown = sum(one.missing_at_most is not None for one in symbols)
+        parts.append(f"how many ticks are missing at the beginning of {unknown:,} symbol{_s(unknown)} is not known")
+    if grade in ("B", "C"):
+        parts.append("nothing is known to be missing")
+        if certificate.unproven_symbols and not certificate.not_subscribed_symbols:
+            share = "at most" if grade == "B" else "more than"
+            parts.append(f"symbols that are not proven hold {share} 1 % of the ticks")
+        if certificate.not_subscribed_symbols:
+            parts.append("a wanted symbol was not subscribed all day")
+        if grade == "B" and not _end_asked(certificate):
+            parts.append("OpenD was not asked for each symbol after the closing auction")
+        if grade == "B" and certificate.rows_unread:
+            parts.append("the rows were not read again")
+    return "; ".join(parts) or GRADES[grade]
+
+
+def _end_asked(certificate: Certificate) -> bool:
+    """On a closed day there is no closing auction to ask after."""
+    if certificate.so_far or not certificate.sessions:
+        return True
+    return certificate.end_confirmed_symbols == len(certificate.symbols)
 
 
 def _grade(certificate: Certificate) -> str:
@@ -35,12 +70,10 @@ def _grade(certificate: Certificate) -> str:
         few = missing_ticks <= MISSING_SHARE_OF_D * (stored_ticks + missing_ticks)
         return "D" if is_known and few else "E"
     proven_ticks = sum(one.stored_ticks for one in certificate.symbols if one.state == PROVEN)
-    if stored_ticks - proven_ticks > UNPROVEN_SHARE_OF_B * stored_ticks:
+    if stored_ticks - proven_ticks > UNPROVEN_SHARE_OF_B * stored_ticks or certificate.not_subscribed_symbols:
         return "C"
     all_proven = certificate.proven_symbols == len(certificate.symbols)
-    ended = certificate.so_far or certificate.end_confirmed_symbols == len(certificate.symbols)
-    # On a closed day there is no closing auction to ask after.
-    return "A" if all_proven and (ended or not certificate.sessions) else "B"
+    return "A" if all_proven and _end_asked(certificate) and not certificate.rows_unread else "B"
 
 
 def _sentence(certificate: Certificate) -> str:
@@ -52,22 +85,48 @@ def _sentence(certificate: Certificate) -> str:
     if certificate.problems:
         what = f"{len(certificate.problems)} problem{_s(len(certificate.problems))}"
         return f"{day} contradicts itself ({what}): what it says of its completeness cannot be relied on."
-    if certificate.missing_symbols:
-        return f"{day} {_missing(certificate)}; {_others(certificate)}."
-    return f"{day} {_nothing_missing(certificate)}."
+    found = f"{_missing(certificate)}; {_others(certificate)}" if certificate.missing_symbols else ""
+    return f"{day} {found or _nothing_missing(certificate)}.{_not_subscribed(certificate)}{_read_again(certificate)}"
+
+
+def _not_subscribed(certificate: Certificate) -> str:
+    """Which wanted symbols OpenD did not send, since when, until when, and in its words."""
+    number = certificate.not_subscribed_symbols
+    if not number:
+        return ""
+    windows = {gap.symbol: gap for gap in certificate.open_gaps if gap.is_window}
+    named = [
+        f"{symbol} from {hk_clock(gap.gap_start_ts_ms)} to {hk_clock(gap.gap_end_ts_ms)} "
+        f"({cut(gap.reason.removeprefix(NOT_SUBSCRIBED), WORDS_CHARS)})"
+        for symbol, gap in list(windows.items())[:NAMED_SYMBOLS]
+    ]
+    more = [f"and {number - len(named):,} more"] if number > len(named) else []
+    were = "symbol was" if number == 1 else "symbols were"
+    return f" {number:,} wanted {were} not subscribed: {', '.join([*named, *more])}."
+
+
+def _read_again(certificate: Certificate) -> str:
+    at_ms, rows = certificate.rows_read_at_ms, certificate.rows_read
+    if certificate.so_far or not certificate.stored_ticks:
+        return ""
+    if at_ms is None or rows is None:
+        return " Its rows were not read again." if certificate.rows_unread else ""
+    day = hk_date(at_ms)
+    when = hk_clock(at_ms) if day == certificate.trading_day else f"{hk_clock(at_ms)} on {day}"
+    return f" Its {rows:,} row{_s(rows)} {'was' if rows == 1 else 'were'} read again at {when}."
 
 
 def _nothing_missing(certificate: Certificate) -> str:
     if not certificate.stored_ticks:
         return "holds no tick"
-    symbols = len(certificate.symbols)
+    symbols = sum(bool(one.stored_ticks) for one in certificate.symbols)
     ticks = f"{certificate.stored_ticks:,} tick{_s(certificate.stored_ticks)}"
     if not symbols:
         return f"holds {ticks}, and nothing is known of their completeness"
     ticks += f" of {symbols:,} symbol{_s(symbols)}"
     if certificate.unproven_symbols:
         return f"is not proven to be complete: nothing is known to be missing in {ticks}, but {_doubts(certificate)}"
-    behind = symbols - certificate.end_confirmed_symbols
+    behind = len(certificate.symbols) - certificate.end_confirmed_symbols
     if certificate.so_far or not certificate.sessions:
         return f"is complete: {ticks}, every symbol proven{_until(certificate)}"
     if behind:

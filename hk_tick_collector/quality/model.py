@@ -132,6 +132,8 @@ class Certificate:
     proven_symbols: int = 0
     missing_symbols: int = 0
     unproven_symbols: int = 0
+    rows_read_at_ms: int | None = None  # when the file was last read from end to end; None: not since a write
+    rows_read: int | None = None  # how many rows it had then
     not_subscribed_symbols: int = 0  # wanted, and for a part of the day OpenD did not send their ticks
     uncounted_symbols: int = 0  # no number can be expected of them
     end_confirmed_symbols: int = 0  # OpenD was asked after the closing auction, and had nothing newer
@@ -151,6 +153,11 @@ class Certificate:
         """Nothing is known to be missing, every wanted symbol was subscribed, nothing contradicts itself and the file
         could be read."""
         return self.error is None and not (self.missing_symbols or self.not_subscribed_symbols or self.problems)
+
+    @property
+    def rows_unread(self) -> bool:
+        """Was a day file that is over not read again? An archive was read when it was made."""
+        return not self.so_far and self.rows_read_at_ms is None and self.source.endswith(".db")
 
     def symbol(self, name: str) -> SymbolCertificate | None:
         """One symbol's part; None when nothing of it is stored."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from hk_tick_collector.market.sessions import HK_TZ, hk_ms_of_day
 from hk_tick_collector.quality import plots
 from hk_tick_collector.quality.gap_list import GapLine
-from hk_tick_collector.quality.grade import GRADES, hk_clock
+from hk_tick_collector.quality.grade import explained, hk_clock
 from hk_tick_collector.quality.model import Certificate, RowFacts, SymbolCertificate
 from hk_tick_collector.quality.recount import Plots
 from hk_tick_collector.quality.report_file import report_file
@@ -58,9 +58,9 @@ def page(certificate: Certificate, drawn: Plots, gaps: Sequence[GapLine]) -> str
 def _head(certificate: Certificate, title: str) -> str:
     grade = escape(certificate.grade)
     return (
-        f'<header><div class="grade {grade}" title="{escape(GRADES[certificate.grade])}">{grade}</div>'
+        f'<header><div class="grade {grade}" title="{escape(explained(certificate))}">{grade}</div>'
         f"<div><h1>{title}</h1><p>{escape(certificate.sentence)}</p>"
-        f'<p class="muted">Grade {grade}: {escape(GRADES[certificate.grade])}.</p></div></header>\n'
+        f'<p class="muted">Grade {grade}: {escape(explained(certificate))}.</p></div></header>\n'
     )
 
 

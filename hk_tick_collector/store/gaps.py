@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from hk_tick_collector.store.coverage import SymbolCoverage
 
 OPEN, CLOSED = "open", "closed"
+NOT_SUBSCRIBED = "not subscribed: "  # begins the reason of a window
 _HK_0900_AS_UTC_HOUR = 1
 
 _TS_OF_COUNTER = (
@@ -113,7 +114,7 @@ def record(conn: sqlite3.Connection, day: str, track: SymbolCoverage, fact: GapF
 
 def record_window(conn: sqlite3.Connection, day: str, track: SymbolCoverage, fact: NotSubscribed) -> None:
     """Write when the symbol was not subscribed; what was told of the same time before grows."""
-    reason = f"not subscribed: {printable(cut(fact.reason))}"
+    reason = f"{NOT_SUBSCRIBED}{printable(cut(fact.reason))}"
     known = next((gap for gap in track.gaps if gap.is_window and not gap.over), None)
     if known is None:
         start_ms, end_ms = fact.from_ms, max(fact.from_ms, fact.until_ms)

@@ -28,6 +28,7 @@ from hk_tick_collector.core.facts import (
     GapFound,
     HeadProven,
     NotSubscribed,
+    RowsRead,
     Subscribed,
     Unproven,
     Verified,
@@ -43,7 +44,7 @@ from hk_tick_collector.quality import page, plots, report_file
 from hk_tick_collector.quality import recount as recounting
 from hk_tick_collector.quality.certificate import make_certificate
 from hk_tick_collector.quality.gap_list import NOT_GIVEN_UP, gap_lines
-from hk_tick_collector.quality.grade import GRADES
+from hk_tick_collector.quality.grade import GRADES, explained
 from hk_tick_collector.quality.model import Certificate, sessions_of
 from hk_tick_collector.quality.recount import Recount, recount
 from hk_tick_collector.store import atomic, reader
@@ -151,6 +152,7 @@ def test_a_complete_day(tmp_path: Path) -> None:
     assert any("--recount" in note for note in found.notes), "what was not read is said"
     assert found.sentence == (
         "20261120 is complete: 150 ticks of 3 symbols, every symbol proven, and OpenD had nothing more after the close."
+        " Its 150 rows were read again at 17:00:00."
     )
     with pytest.raises(AttributeError):
         found.grade = "F"  # type: ignore[misc]
@@ -580,8 +582,11 @@ def test_doubles_of_an_earlier_recorder_are_counted_in_a_note(tmp_path: Path) ->
     assert not [note for note in certify(tmp_path).notes if "doubles" in note]
 
 
-def test_without_recount_no_row_is_read_whatever_their_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_day_that_was_read_when_it_closed_is_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, [make_tick(n, symbol=f"HK.{code:05d}") for code in range(1, 901) for n in (1, 2)])
+    now_ms = int(datetime.now(tz=HK_TZ).timestamp() * 1000)
+    assert certify(tmp_path, now_ms=now_ms).rows_read_at_ms == now_ms, "nobody has read it yet: it is read now"
+    write(tmp_path, [], [RowsRead(DAY, 1800, now_ms + 1)])
     statements: list[str] = []
     genuine = reader.open_read_only
 
@@ -591,9 +596,70 @@ def test_without_recount_no_row_is_read_whatever_their_number(tmp_path: Path, mo
         return conn
 
     monkeypatch.setattr(reader, "open_read_only", traced)
-    assert certify(tmp_path).unproven_symbols == 900
+    found = certify(tmp_path, now_ms=now_ms + 5000)
+    assert (found.unproven_symbols, found.rows_read_at_ms, found.rows_read) == (900, now_ms + 1, 1800)
     assert any("FROM coverage" in one for one in statements)
-    assert not [one for one in statements if "FROM ticks" in one]
+    assert not [one for one in statements if "FROM ticks" in one or "quick_check" in one]
+
+
+@pytest.mark.parametrize("after", ["a row", "a count", "a touch"])
+def test_a_reading_of_before_does_not_count(tmp_path: Path, after: str) -> None:
+    record_day(tmp_path, count=50)
+    now_ms = int(datetime.now(tz=HK_TZ).timestamp() * 1000)
+    write(tmp_path, [], [RowsRead(DAY, 150, now_ms + 1)])
+    assert certify(tmp_path, now_ms=now_ms + 5000).rows_read_at_ms == now_ms + 1
+    if after == "a row":
+        change(tmp_path, "UPDATE coverage SET updated_at_ms = ?", now_ms + 2)
+    elif after == "a count":
+        change(tmp_path, "UPDATE readings SET rows = 149")
+    else:
+        later = now_ms / 1000 + 2 * 3600
+        os.utime(tmp_path / f"{DAY}.db", (later, later))
+    assert certify(tmp_path, now_ms=now_ms + 5000).rows_read_at_ms == now_ms + 5000
+
+
+def test_a_closed_day_whose_pages_are_damaged_is_no_complete_one(tmp_path: Path) -> None:
+    record_day(tmp_path, count=3000)
+    db = tmp_path / f"{DAY}.db"
+    with db.open("r+b") as file:
+        file.seek(db.stat().st_size // 2)
+        file.write(bytes(8 * 4096))
+    found = certify(tmp_path)
+    assert found.grade == "F"
+    assert "is damaged" in found.sentence
+
+
+@pytest.mark.parametrize("now", ["2026-11-20T11:00:00", "2026-11-20T17:00:00"])
+def test_rows_that_another_program_removed_are_no_complete_day(tmp_path: Path, now: str) -> None:
+    record_day(tmp_path, count=20)
+    change(tmp_path, "DELETE FROM ticks WHERE symbol = ? AND (seq & 0xFFFFFFFF) IN (7, 8)", SYMBOL)
+    found = certify(tmp_path, now_ms=at(now))
+    assert (found.grade, found.problems) == ("F", ("coverage counts 60 ticks, there are 58 rows",))
+    assert not found.fine
+
+
+def test_what_opend_did_not_send_is_named_in_the_sentence_and_costs_the_grade(tmp_path: Path) -> None:
+    record_day(tmp_path, count=50)
+    refused = NotSubscribed("HK.09988", DAY, at("2026-11-20T09:00:00"), at("2026-11-20T16:15:00"), True, "No right")
+    write(tmp_path, [], [refused])
+    found = certify(tmp_path)
+    assert (found.grade, found.fine, found.not_subscribed_symbols, found.unproven_symbols) == ("C", False, 1, 1)
+    assert "1 wanted symbol was not subscribed: HK.09988 from 09:00:00 to 16:15:00 (No right)." in found.sentence
+    assert "150 ticks of 3 symbols" in found.sentence
+    assert explained(found) == "nothing is known to be missing; a wanted symbol was not subscribed all day"
+    (line,) = [line for line in gap_lines(day_of(tmp_path)) if line.symbol == "HK.09988"]
+    assert (line.state, line.missing_ticks, line.reason) == ("open", None, "not subscribed: No right")
+
+
+def test_a_grade_is_explained_by_the_part_of_its_rule_that_holds(tmp_path: Path) -> None:
+    asked = at("2026-11-20T13:30:00")
+    write(tmp_path, make_ticks(1, 9), [HeadProven(SYMBOL, DAY, 1), Verified(SYMBOL, DAY, 9, asked)])
+    found = certify(tmp_path)
+    assert explained(found) == (
+        "nothing is known to be missing; OpenD was not asked for each symbol after the closing auction"
+    )
+    write(tmp_path, make_ticks(1001, 1009, symbol="HK.00005"), [GapFound("HK.00005", DAY, None, 1000, asked, "began")])
+    assert explained(certify(tmp_path)) == ("how many ticks are missing at the beginning of 1 symbol is not known")
 
 
 # What is missing, and where
