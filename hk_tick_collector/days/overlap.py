@@ -2,34 +2,30 @@
 
 Ticks that come after the day file was archived and deleted begin a new one, so neither is the day then. Symbols are
 compared by what the recorder noted of them and the manifest claims: counts, times and counters, a row a symbol. Only
-where that leaves a doubt are rows read, and told apart as the store tells them apart: a sequence is one tick; without
-one it is time, price, volume, turnover and occurrence; a tick with and without its sequence is the same.
+where that leaves a doubt are rows read, and told apart as the store tells them apart (store/copying.py); where all have
+a sequence, that alone is compared.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from hk_tick_collector.core.ranges import CounterRanges
 from hk_tick_collector.days.manifest import Manifest, SymbolClaim
 from hk_tick_collector.days.schema import UTC_MS
+from hk_tick_collector.store.connect import ROW_COLUMNS
+from hk_tick_collector.store.copying import without_a_row
 from hk_tick_collector.store.coverage import UNPROVEN
 from hk_tick_collector.store.extents import count, format_extents, subtract
 from hk_tick_collector.store.reader import CoverageRow, SymbolCount
 
-KEY_COLUMNS = ("symbol", "ts_ms", "price", "volume", "turnover", "seq", "occurrence")
+KEY_COLUMNS = ("symbol", "ts_ms", "price", "volume", "turnover", "direction", "seq", "tick_type", "occurrence")
 NOT_JOINED = "its ticks stand in the archive and in the day file, which are not joined"
-_TRADE = ("ts_ms", "price", "volume", "turnover")
-
-_Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,46 +120,19 @@ def uncovered(counted: SymbolCount) -> CoverageRow:
 def lacking(archived: pa.Table, live: pa.Table) -> pa.Table:
     """The ticks of one symbol that its archive has and its day file has not. Both with ``KEY_COLUMNS``."""
     theirs, ours = archived.column("seq"), live.column("seq")
-    has_seq = _mask(pc.is_valid(theirs))
-    kept = has_seq & ~_mask(pc.is_in(theirs, value_set=ours.combine_chunks()))
-    plain = ~_mask(pc.is_valid(ours))
-    if plain.any() or not has_seq.all():
-        new_here = ~plain & ~_mask(pc.is_in(ours, value_set=theirs.combine_chunks()))
-        kept = _without_sequences(archived, live, has_seq, kept, plain, new_here)
-    return archived.filter(pa.array(kept))
+    if ours.null_count or theirs.null_count:
+        rows = without_a_row(_rows(archived), _rows(live))
+        return archived.take(pa.array(sorted(row[-1] for row in rows), pa.int64()))
+    return archived.filter(pc.invert(pc.is_in(theirs, value_set=ours.combine_chunks())))
 
 
-def _without_sequences(
-    archived: pa.Table, live: pa.Table, has_seq: _Bools, kept: _Bools, plain: _Bools, new_here: _Bools
-) -> _Bools:
-    """Which rows of the archive are kept when some rows of either side have no sequence."""
-    trades = _rows(archived, _TRADE)
-    occurrences = archived.column("occurrence").to_pylist()
-    ours = _rows(live.filter(pa.array(plain)), (*_TRADE, "occurrence"))
-    there, spare = set(ours), Counter(row[:-1] for row in ours)
-    found_out = Counter(_rows(live.filter(pa.array(new_here)), _TRADE))
-    result: _Bools = kept.copy()
-    for n in np.flatnonzero(~has_seq).tolist():
-        if (*trades[n], occurrences[n]) in there:
-            spare[trades[n]] -= 1
-        elif found_out[trades[n]] > 0:
-            found_out[trades[n]] -= 1
-        else:
-            result[n] = True
-    for n in np.flatnonzero(kept).tolist():
-        if spare[trades[n]] > 0:  # the day file has it without its sequence
-            spare[trades[n]] -= 1
-            result[n] = False
-    return result
-
-
-def _rows(table: pa.Table, names: Iterable[str]) -> list[tuple[Any, ...]]:
-    return list(zip(*(table.column(name).to_pylist() for name in names), strict=True))
-
-
-def _mask(column: pa.ChunkedArray) -> _Bools:
-    mask: _Bools = np.asarray(column.to_numpy(), np.bool_)
-    return mask
+def _rows(table: pa.Table) -> list[tuple[Any, ...]]:
+    """The rows as the store has them, with None for what is not compared, and their place at the end."""
+    columns = {name: table.column(name) for name in KEY_COLUMNS}
+    columns["ts_ms"] = columns["ts_ms"].cast(pa.int64())
+    nothing = [None] * table.num_rows
+    values = [columns[name].to_pylist() if name in columns else nothing for name in ROW_COLUMNS]
+    return list(zip(*values, range(table.num_rows), strict=True))
 
 
 def joined_row(live: CoverageRow, archived: CoverageRow | None, added: pa.Table) -> CoverageRow:

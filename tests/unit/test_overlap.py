@@ -11,6 +11,7 @@ from hk_tick_collector.core.tick import Tick
 from hk_tick_collector.days.catalog import Catalog, Day
 from hk_tick_collector.days.overlap import lacking
 from hk_tick_collector.days.scan import scan_symbols
+from hk_tick_collector.feed.mapping import number_equal_ticks
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.sessions import DAY_MS, DayKind, day_start_ms
 from hk_tick_collector.quality.certificate import make_certificate
@@ -82,6 +83,23 @@ def test_ticks_with_and_without_their_sequence_are_the_same(tmp_path: Path) -> N
         tables.append(scan_symbols(tmp_path / name / f"{DAY}.db", ["HK.01810"]))
     assert lacking(tables[0], tables[1]).num_rows == 0
     assert lacking(tables[1], tables[0]).column("seq").to_pylist() == [fourth.seq]
+
+
+def test_the_archive_and_the_day_file_may_tell_a_trade_in_two_ways(tmp_path: Path) -> None:
+    """Without milliseconds in one of them; BUY and SELL with equal numbers; two ticks with one sequence."""
+    ticks = [tick._replace(ts_ms=tick.ts_ms + 1) for tick in make_ticks(1, 6, "HK.01810")]
+    bought = ticks[0]._replace(seq=None, price=1.0)
+    other = ticks[3]._replace(price=2.0)
+    cut = [tick._replace(ts_ms=tick.ts_ms // 1000 * 1000, seq=None) for tick in ticks[1:3]]
+    tables = []
+    for name, told in (("archive", [bought, *cut, ticks[3], other]),
+                       ("live", [bought._replace(direction="SELL"), *ticks[1:3], other, ticks[3]])):  # fmt: skip
+        writer = DayFileWriter(tmp_path / name)
+        writer.write(number_equal_ticks(told))
+        writer.close()
+        tables.append(scan_symbols(tmp_path / name / f"{DAY}.db", ["HK.01810"]))
+    assert lacking(tables[0], tables[1]).column("direction").to_pylist() == ["BUY"]
+    assert lacking(tables[1], tables[0]).column("direction").to_pylist() == ["SELL"]
 
 
 def test_a_day_file_that_grew_after_archiving_is_read_alone(tmp_path: Path) -> None:
