@@ -10,6 +10,7 @@ import pytest
 
 from hk_tick_collector.core.facts import Fact, HeadProven, Verified
 from hk_tick_collector.feed.continuity import Continuity
+from hk_tick_collector.feed.track import Taken
 from hk_tick_collector.market.calendar import TradingCalendar
 from tests.episodes.episode import DAY, Plan, hk_ms, plan_of, run_plan
 from tests.episodes.recorder import Recorder
@@ -102,7 +103,7 @@ class TestTheWitness:
 
         take = Recorder._take_rows
         monkeypatch.setattr(Recorder, "_take_rows", bold)
-        monkeypatch.setattr(Continuity, "new_of_pull", lambda self, symbol, ticks, *rest, **named: [])
+        monkeypatch.setattr(Continuity, "take", lambda self, answer: Taken([], 0))
         assert "false proven" in promises_of(plain_plan(), tmp_path, calendar)
 
     def test_sees_a_recorder_that_never_proves(
