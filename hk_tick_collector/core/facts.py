@@ -21,6 +21,10 @@ UNREAD_TICK = "a tick could not be read"
 NOT_JOINED = "OpenD did not show the ticks before and after an interruption together"
 IN_QUARANTINE = "a tick that could not be stored is in the quarantine"
 DOUBTS = (UNREAD_TICK, NOT_JOINED, IN_QUARANTINE)
+# The same, and a counter that is not stored is no missing tick by itself.
+NUMBERS_SKIPPED = "OpenD shows no ticks for some counters and never had them"
+DATED_OTHERWISE = "a tick of this day's count is dated another day"
+NO_LOSS = (NUMBERS_SKIPPED, DATED_OTHERWISE)
 
 # A reason of ``GapFound``: the tick itself is in the quarantine.
 COULD_NOT_BE_READ = "could not be read"
@@ -120,8 +124,8 @@ class StoredTrack:
 
     @property
     def counters_count(self) -> bool:
-        """False when one of the reasons is more than a doubt."""
-        return counters_count(self.distrust)
+        """False when one of the reasons is more than a doubt: there is nothing to follow then."""
+        return all(reason in (*DOUBTS, *NO_LOSS) for reason in self.reasons)
 
     @property
     def reasons(self) -> tuple[str, ...]:
@@ -134,5 +138,5 @@ def reasons_of(distrust: str | None) -> tuple[str, ...]:
 
 
 def counters_count(distrust: str | None) -> bool:
-    """Do the counters mean anything in spite of these reasons? False when one of them is more than a doubt."""
+    """Is each counter that is not stored a missing tick, in spite of these reasons?"""
     return all(reason in DOUBTS for reason in reasons_of(distrust))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from hk_tick_collector.core.facts import PUSH_PULL_DISAGREE, Fact, GapFound, StoredTrack, Unproven
+from hk_tick_collector.core.facts import NUMBERS_SKIPPED, PUSH_PULL_DISAGREE, Fact, GapFound, StoredTrack, Unproven
 from hk_tick_collector.core.tick import SEQ_COUNTER_MASK, RejectedTick, Tick
 from hk_tick_collector.feed.mapping import without_sequences
 from hk_tick_collector.feed.memory import OpenDMemory
@@ -42,6 +42,8 @@ class Continuity:
                 track = self._track(symbol)
                 before = track.distrust
                 track.resume(past, self._memory.connection)
+                if NUMBERS_SKIPPED in past.reasons:
+                    self._memory.skips_on = max(self._memory.skips_on, past.trading_day)
                 self._settle(track, before)
 
     def resync(self, known: Mapping[str, StoredTrack]) -> None:
@@ -198,14 +200,22 @@ class Continuity:
         with self._lock:
             return [hole for symbol in self._holed for hole in self._tracks[symbol].open_holes()]
 
-    def give_up(self, hole: Hole, at_ms: int) -> None:
-        """OpenD does not show this hole any more: it becomes a gap. Should its ticks come after all, they are taken."""
+    def give_up(self, hole: Hole, at_ms: int) -> bool:
+        """OpenD does not show this hole any more. Should its ticks come after all, they are taken.
+
+        True: its ticks are missing, and it becomes a gap. False: OpenD is not known to have had any.
+        """
+        facts: list[Fact] = []
+        missing = True
         with self._lock:
             track = self._track(hole.symbol)
             if track.day == hole.trading_day:
-                track.given_up.append((hole.first, hole.last))
+                missing = track.give_up(hole, at_ms, self._memory, facts)
                 self._settle(track, track.distrust)
-        self._facts([GapFound(hole.symbol, hole.trading_day, hole.first, hole.last, at_ms, hole.gap_reason)])
+            else:
+                facts.append(GapFound(hole.symbol, hole.trading_day, hole.first, hole.last, at_ms, hole.gap_reason))
+        self._facts(facts)
+        return missing
 
     def _track(self, symbol: str) -> Track:
         track = self._tracks.get(symbol)

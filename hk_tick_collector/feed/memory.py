@@ -19,6 +19,7 @@ class OpenDMemory:
         self._day_connection = 0  # where its first one was seen
         self._watched_day = ""  # the newest day of which ticks had been seen when this connection was made
         self._forgot_day = ""
+        self.skips_on = ""  # the newest day on which numbers were found that no tick has
 
     def connected(self) -> None:
         """A new connection: who knows which OpenD answers now."""

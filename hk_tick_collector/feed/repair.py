@@ -93,7 +93,8 @@ class Repairer:
                 self._tries[key] = (tries, self._clock.monotonic() + RETRY_MIN_SEC * 2 ** (tries - 1))
 
     def _give_up(self, hole: Hole) -> None:
-        self._continuity.give_up(hole, self._clock.now_ms())
+        if not self._continuity.give_up(hole, self._clock.now_ms()):
+            return
         log.error(
             event(
                 "hole_unrepaired",

@@ -35,15 +35,19 @@ from array import array
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import NamedTuple
 
 from hk_tick_collector.core.facts import (
     COULD_NOT_BE_READ,
     COUNTER_WENT_BACK,
+    DATED_OTHERWISE,
+    NO_LOSS,
     NO_SEQUENCE,
     NO_TICK,
     NOT_COUNTING,
     NOT_JOINED,
+    NUMBERS_SKIPPED,
     PUSH_PULL_DISAGREE,
     UNREAD_TICK,
     Fact,
@@ -63,6 +67,8 @@ from hk_tick_collector.market.sessions import DAY_MS, PRE_OPEN_START_MS, day_sta
 log = logging.getLogger(__name__)
 
 MAX_RANGES = 512
+MAX_BREAKS = 64  # interruptions of a day that are kept apart
+MAX_ELSEWHERE = 512
 MAX_UNREAD = 64  # unreadable ticks followed by their counters; more are a doubt about the day
 RECENT_PUSHES = 16  # pushed ticks kept a symbol, to be compared with the next pull
 KNOWN_SEQS = 128  # of the newest rows of the last answer: what a poll sees again is not handed on again
@@ -122,6 +128,9 @@ class Track:
     seen: CounterRanges = field(default_factory=CounterRanges)
     given_up: list[tuple[int, int]] = field(default_factory=list)  # holes that OpenD no longer shows
     unread: dict[int, int] = field(default_factory=dict)  # counter -> sequence of ticks that could not be read
+    elsewhere: set[int] = field(default_factory=set)  # counters of this day's count whose ticks are dated another day
+    skipped: set[tuple[int, int]] = field(default_factory=set)  # holes whose neighbours OpenD shows side by side
+    breaks: list[int] = field(default_factory=list)  # the newest counter at each interruption
     recent: deque[Tick] = field(default_factory=lambda: deque(maxlen=RECENT_PUSHES))
     known: array[int] = field(default_factory=lambda: array("q"))
     edges: dict[int, int] = field(default_factory=dict)  # counter -> sequence, at ends of ranges
@@ -153,6 +162,9 @@ class Track:
         self.seen = CounterRanges()
         self.given_up = []
         self.unread.clear()
+        self.elsewhere.clear()
+        self.skipped.clear()
+        self.breaks = []
         self.recent.clear()
         self.known = array("q")
         self.edges.clear()
@@ -170,6 +182,8 @@ class Track:
         self.top_seq = past.last_seq
         self.head_known = past.head_known
         self.given_up = list(past.in_gaps)
+        if any(reason in NO_LOSS for reason in past.reasons):
+            self.given_up += self.seen.holes()
         self.doubts = set(past.reasons)
         if past.unkeyed:
             self.distrust = PUSH_PULL_DISAGREE
@@ -181,6 +195,8 @@ class Track:
         """Nothing was pushed for a while after ``connection``. An earlier interruption that is still open stays."""
         self.answered = False
         self.known = array("q")
+        if self.seen and self.seen.last not in self.breaks:
+            self.breaks = [*self.breaks[1 - MAX_BREAKS :], self.seen.last]
         if self.seen and self.top_seq and not self.seam_seq:
             self.seam_seq, self.seam_last, self.seam_connection = self.top_seq, self.seen.last, connection
 
@@ -210,10 +226,35 @@ class Track:
 
     def _all_holes(self) -> Iterator[tuple[int, int, bool]]:
         for first, last in self.seen.holes():
-            yield first, last, any(first <= counter <= last for counter in self.unread)
+            unread = sorted(counter for counter in self.unread if first <= counter <= last)
+            for low, high in pairwise([first - 1, *unread, last + 1]):
+                if low + 1 < high:
+                    yield low + 1, high - 1, False
+            yield from ((counter, counter, True) for counter in unread)
         for counter in self.unread:
             if not self.seen or not self.seen.first <= counter <= self.seen.last:
                 yield counter, counter, True
+
+    def give_up(self, hole: Hole, at_ms: int, memory: OpenDMemory, facts: list[Fact]) -> bool:
+        """OpenD does not show this hole any more. True: its ticks are missing; else it is not known to have had any.
+
+        Numbers whose neighbours it shows side by side, on a subscription without a break between them, were never a
+        tick of it. Over a break it may have missed ticks itself; but once such numbers were found on a day, no number
+        of that day tells how many ticks are missing.
+        """
+        self.given_up.append((hole.first, hole.last))
+        extent = (hole.first, hole.last)
+        if not hole.unread and self.elsewhere.issuperset(range(hole.first, hole.last + 1)):
+            self._doubt(DATED_OTHERWISE, facts)
+            return False
+        at_a_break = any(hole.first <= last + 1 <= hole.last for last in self.breaks)
+        never_was = extent in self.skipped and not at_a_break
+        if not hole.unread and (never_was or memory.skips_on == self.day):
+            memory.skips_on = self.day
+            self._doubt(NUMBERS_SKIPPED, facts)
+            return False
+        facts.append(GapFound(self.symbol, self.day, hole.first, hole.last, at_ms, hole.gap_reason))
+        return True
 
     # --- ticks ---
 
@@ -223,6 +264,7 @@ class Track:
         ``memory`` for a pushed tick; a pulled one is of the track's day, and its answer is judged as a whole.
         """
         if tick.trading_day != self.day and (memory is None or not self._turns_to(tick, facts, memory)):
+            self._note_elsewhere(tick)
             return False  # a late tick of an earlier day, or a stray one: stored, not judged
         if self.distrust:
             return False
@@ -242,6 +284,11 @@ class Track:
             self._distrust(NOT_COUNTING, facts)
             return False
         return len(self.seen) > ranges_before >= 1
+
+    def _note_elsewhere(self, tick: Tick) -> None:
+        """A tick of another date may still have a number of this day's count."""
+        if tick.seq is not None and len(self.elsewhere) < MAX_ELSEWHERE and _day_of(tick.seq) == self.day:
+            self.elsewhere.add(seq_counter(tick.seq))
 
     def _add(self, seq: int, counter: int) -> None:
         seen, edges = self.seen, self.edges
@@ -315,7 +362,7 @@ class Track:
     def note_unread(self, seq: int, now_ms: int, facts: list[Fact]) -> None:
         """A tick came that could not be read. ``seq`` 0: it has no sequence."""
         today = hk_date(now_ms)
-        day = hk_date(seq_epoch_sec(seq) * 1000) if 0 < seq_epoch_sec(seq) < 1 << 32 else ""
+        day = _day_of(seq)
         if not self.day:
             self.begin(day if day and self._clock_knows(day, now_ms) else today)
         elif day == today and day > self.day:
@@ -344,8 +391,12 @@ class Track:
         new_rows = self._news(ticks)
         for tick in today:
             self.observe(tick, facts)
+        for tick in answer.ticks:
+            if tick.trading_day != self.day:
+                self._note_elsewhere(tick)
         for row in answer.unread:
             self.note_unread(row.seq, answer.recv_ts_ms, facts)
+        self._note_skipped(answer, today)
         if not today:
             self._note_nothing(answer, memory, facts)
         elif not self.distrust:
@@ -408,6 +459,14 @@ class Track:
         if today:
             self.newest_ms = max(self.newest_ms, *(tick.ts_ms for tick in today))
             self.known = array("q", [tick.seq for tick in today[-KNOWN_SEQS:] if tick.seq is not None])
+
+    def _note_skipped(self, answer: Answer, today: Sequence[Tick]) -> None:
+        if len(self.seen) < 2 or self.distrust:
+            return
+        counters = {seq_counter(tick.seq) for tick in today if tick.seq is not None}
+        counters.update(seq_counter(seq) for seq in answer.unread_seqs if _day_of(seq) == self.day)
+        holes = {(first, last) for first, last, unread in self._all_holes() if not unread}
+        self.skipped |= holes.intersection((low + 1, high - 1) for low, high in pairwise(sorted(counters)))
 
     def _note_nothing(self, answer: Answer, memory: OpenDMemory, facts: list[Fact]) -> None:
         """OpenD showed no tick of the track's day."""
@@ -519,6 +578,11 @@ class Track:
         self.doubts.add(reason)
         facts.append(Unproven(self.symbol, self.day, reason))
         log.warning(event("sequence_distrusted", symbol=self.symbol, trading_day=self.day, reason=reason))
+
+
+def _day_of(seq: int) -> str:
+    """The day of a sequence's second; empty when it is no time."""
+    return hk_date(seq_epoch_sec(seq) * 1000) if 0 < seq_epoch_sec(seq) < 1 << 31 else ""
 
 
 def _looks_like(tick: Tick, other: Tick) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hk_tick_collector.core.facts import COULD_NOT_BE_READ, COUNTER_WENT_BACK, NOT_JOINED, UNREAD_TICK
+from hk_tick_collector.core.facts import COULD_NOT_BE_READ, COUNTER_WENT_BACK, DATED_OTHERWISE, NOT_JOINED, UNREAD_TICK
 from hk_tick_collector.feed.pulled import PULL_LIMIT_ROWS
 from hk_tick_collector.store import reader
 from tests.unit.feed.desk import (
@@ -263,6 +263,18 @@ def test_an_answer_to_a_small_question_is_never_all(desk: Desk, asked_rows: int)
     desk.pull([*day[-asked_rows:-1], unreadable(400, 40)], asked_rows=asked_rows)
     assert desk.continuity.wants_whole(SYMBOL)
     assert desk.state() != "proven"
+
+
+def test_a_tick_of_another_date_with_todays_number_is_no_missing_tick(desk: Desk) -> None:
+    stray = tick(9, 60)._replace(trading_day=YESTERDAY)
+    shown = [*proven(desk), stray, unreadable(10, 60), *run(11, 12, 60)]
+    desk.push([stray, *run(11, 12, 60)])
+    desk.pull(shown)
+    assert [(hole.first, hole.last) for hole in desk.continuity.holes()] == [(9, 9), (10, 10)]
+    desk.give_up()
+    assert (desk.state(), desk.coverage().missing_ticks) == ("missing", 1)
+    desk.pull([*shown[:-3], tick(10, 60), *shown[-2:]])
+    assert (desk.state(), desk.reason()) == ("unproven", DATED_OTHERWISE)
 
 
 # --- old and slow answers ---

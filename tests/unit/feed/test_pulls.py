@@ -9,7 +9,7 @@ from itertools import pairwise
 import pytest
 
 from hk_tick_collector.core.errors import FeedError, FeedLost
-from hk_tick_collector.core.facts import GapFound, Verified
+from hk_tick_collector.core.facts import NUMBERS_SKIPPED, GapFound, Unproven, Verified
 from hk_tick_collector.core.tick import PUSH_TYPE_POLL, seq_counter
 from hk_tick_collector.feed.poll import (
     AUDIT_INTERVAL_SEC,
@@ -260,16 +260,31 @@ async def test_a_hole_is_closed_by_a_pull_of_its_size(bench: Bench) -> None:
 
 
 @on_a_bench
-async def test_what_opend_does_not_show_is_asked_for_a_few_times_and_becomes_a_gap(bench: Bench) -> None:
+async def test_what_opend_missed_itself_is_asked_for_a_few_times_and_becomes_a_gap(bench: Bench) -> None:
     day = run(1, 30)
     bench.opend.ticks[SYMBOL] = [*day[:10], *day[12:]]
-    bench.continuity.observe_push(bench.opend.ticks[SYMBOL], 0.0)
+    bench.continuity.observe_push(day[:10], 0.0)
+    bench.continuity.connected()
+    bench.continuity.observe_push(day[12:], 0.0)
     await repaired(bench, 60)
     assert len(bench.opend.pulls()) == REPAIR_ATTEMPTS
     (gap,) = [fact for fact in bench.facts if isinstance(fact, GapFound)]
     assert (gap.first, gap.last, gap.reason) == (11, 12, "not shown by OpenD")
     pauses = [later - earlier for earlier, later in pairwise(bench.opend.asked_at_sec)]
     assert pauses == sorted(pauses)
+
+
+@on_a_bench
+async def test_numbers_that_no_tick_has_are_no_missing_ticks(bench: Bench) -> None:
+    """OpenD shows both neighbours side by side, and nothing was interrupted between them."""
+    day = run(1, 30)
+    bench.opend.ticks[SYMBOL] = [*day[:10], *day[12:]]
+    bench.continuity.observe_push(bench.opend.ticks[SYMBOL], 0.0)
+    await repaired(bench, 60)
+    assert len(bench.opend.pulls()) == REPAIR_ATTEMPTS
+    assert not bench.continuity.has_holes
+    assert [fact.reason for fact in bench.facts if isinstance(fact, Unproven)] == [NUMBERS_SKIPPED]
+    assert not [fact for fact in bench.facts if isinstance(fact, GapFound)]
 
 
 @on_a_bench
