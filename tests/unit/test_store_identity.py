@@ -401,3 +401,45 @@ def test_a_value_of_the_wrong_kind_refuses_its_row_only(
         conn.commit()
     report = salvage(broken, tmp_path / f"{DAY}.db")
     assert (report.copied_rows, report.unreadable) == (2, [(values[1], values[1])])
+
+
+def test_the_second_in_a_sequence_may_be_stale(writer: DayFileWriter, tmp_path: Path) -> None:
+    """It was 2 s behind in a documented row; 5 s are borne, either way."""
+    ticks = [make_tick(n, ts_ms=BASE_MS + 437, seq=(BASE_MS // 1000 + n - 6) << 32 | n) for n in range(1, 12)]
+    told = [ticks, without_sequences(ticks), without_sequences(ticks[3:5])]
+    assert [writer.write(view).inserted_rows for view in told] == [11, 0, 0]
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_salvage_matches_every_row_with_one_of_its_own(tmp_path: Path, order: int) -> None:
+    """Two files of one day, begun one after the other, that tell it in different ways and order."""
+    keyed, twin, collided = trade(1), without(trade(2)), trade(1, price=383.0)
+    told = ([keyed, twin, collided, trade(5, 900)], [collided, keyed, trade(2), cut(trade(5, 900)), trade(6, 700)])
+    for name, ticks in zip("ab", told, strict=True):
+        one = DayFileWriter(tmp_path / name)
+        one.write(number_equal_ticks(ticks))
+        one.close()
+    source, target = (tmp_path / name / f"{DAY}.db" for name in "ab"[::order])
+    added_rows = 1 if order == -1 else 0  # only b has the last one
+    assert [salvage(source, target).copied_rows for _ in range(2)] == [added_rows, 0]
+    assert len(list(reader.iter_ticks(target))) == 5
+
+
+def test_salvage_keeps_what_stands_beside_a_row_that_is_refused(tmp_path: Path) -> None:
+    """A refused row takes back what was noted of its batch; the others then find their places again."""
+    one = DayFileWriter(tmp_path)
+    one.write([trade(1), *(trade(n, price=float(n)) for n in range(2, 9))])
+    one.close()
+    target = tmp_path / "target" / f"{DAY}.db"
+    two = DayFileWriter(target.parent)
+    two.write([without(trade(1)), without(trade(4, price=4.0))])
+    two.close()
+    with contextlib.closing(sqlite3.connect(target)) as conn:
+        conn.execute(
+            "CREATE TRIGGER refuse BEFORE INSERT ON ticks WHEN NEW.price = 5.0 "
+            "BEGIN SELECT RAISE(ABORT, 'constraint failed'); END"
+        )
+        conn.commit()
+    report = salvage(tmp_path / f"{DAY}.db", target)
+    assert (report.refused_rows, report.copied_rows, report.read_rows) == (1, 5, 8)
+    assert len({row.seq for row in reader.iter_ticks(target)}) == 7
