@@ -110,7 +110,8 @@ def _times(array: pa.Array, time_as: str, between: str, *, with_zone: bool) -> p
 
 
 def _json(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, default=_as_text)
+    text = json.dumps(value, ensure_ascii=False, default=_as_text)
+    return text if text.isprintable() else json.dumps(value, default=_as_text)  # the same to every reader
 
 
 _JSON: tuple[tuple[Callable[[Any], bool], Callable[[Any], str]], ...] = (

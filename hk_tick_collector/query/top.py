@@ -20,11 +20,12 @@ ORDERS = ("turnover", "ticks", "volatility")
 MAX_ROWS = 100_000
 _COLUMN = {"turnover": "turnover", "ticks": "ticks", "volatility": "volatility_pct"}
 
-# Turnover is summed as a decimal: HKEX's smallest price step is 0.001. Rounding hides in which order threads add.
+# Turnover is summed as a decimal: HKEX's smallest price step is 0.001. Rounding hides in which order threads add. What
+# is no turnover (1e300, in a file of an earlier recorder) is NULL, and adds nothing.
 _SQL = f"""
 WITH minutes AS (
     SELECT symbol, trading_day, epoch_ms(ts_ms) // 60000 AS minute,
-        count(*) AS ticks, sum(volume) AS volume, sum(CAST(turnover AS DECIMAL(18, 3))) AS turnover,
+        count(*) AS ticks, sum(volume) AS volume, sum(TRY_CAST(turnover AS DECIMAL(18, 3))) AS turnover,
         arg_max(price, (ts_ms, seq)) FILTER (WHERE {makes_price_sql()}) AS last_price
     FROM ticks GROUP BY symbol, trading_day, minute
 ), steps AS (

@@ -11,6 +11,7 @@ import os
 import pty
 import re
 import select
+import sqlite3
 import subprocess
 import time
 import zipfile
@@ -23,7 +24,7 @@ from hk_tick_collector.health.statusfile import RecorderStatus, process_space
 from hk_tick_collector.market.symbols import file_name
 from hk_tick_collector.store import layout
 from tests.harness import BIN, clean_env
-from tests.tickctl import record_day, tickctl
+from tests.tickctl import record_day, tickctl, tickctl_json
 from tests.ticks import DAY
 
 WILD = (
@@ -43,8 +44,8 @@ COMMANDS = (
     ("status",),
     ("day", DAY, "--no-write", "--all"),
     ("day", DAY, "--no-write", "--recount", "--all"),
-    ("gaps", DAY),
-    ("top", DAY),
+    ("gaps",),
+    ("top", "--days", DAY),
     ("query", "SELECT symbol, count(*) FROM ticks GROUP BY symbol"),
     ("query", "--format", "csv", "SELECT DISTINCT symbol FROM ticks"),
     ("query", "--format", "jsonl", "SELECT DISTINCT symbol FROM ticks"),
@@ -155,3 +156,16 @@ def test_names_of_files_are_apart_short_and_go_nowhere() -> None:
     for name in names:
         assert re.fullmatch(r"[A-Za-z0-9%]{1,120}", name), name
     assert file_name("HK.00700") == "HK.00700"
+
+
+def test_top_survives_an_amount_that_no_trade_has(tmp_path: Path) -> None:
+    """An earlier recorder stored what OpenD sent."""
+    root = tmp_path / "HK"
+    record_day(root, DAY, symbols=("HK.00700", "HK.00005"), count=50)
+    with contextlib.closing(sqlite3.connect(layout.day_file(root, DAY))) as conn, conn:
+        conn.execute("UPDATE ticks SET turnover = 1e300 WHERE symbol = 'HK.00005' AND rowid % 7 = 0")
+        conn.execute("UPDATE ticks SET price = 1e300 WHERE symbol = 'HK.00005' AND rowid % 9 = 0")
+    for arguments in (("top", "--days", DAY), ("bars", "5", "--day", DAY), ("ticks", "5", "--day", DAY)):
+        done = tickctl(*arguments, data_root=root)
+        assert done.returncode == 0, done.stderr
+    assert tickctl_json("top", "--days", DAY, data_root=root)
