@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 
-from hypothesis import Phase, settings
+from hypothesis import HealthCheck, Phase, settings
 
-settings.register_profile("here", deadline=None, print_blob=True)
+settings.register_profile("here", deadline=None, print_blob=True, suppress_health_check=(HealthCheck.too_slow,))
 # The same examples at each run: a pull request must not fail by an example that has nothing to do with it.
 settings.register_profile("ci", settings.get_profile("here"), derandomize=True)
 # A mutant has to be found, not explained (scripts/mutation.py).
