@@ -39,7 +39,7 @@ PACKAGE = "hk_tick_collector"
 PLACES: dict[str, tuple[str, ...]] = {
     "feed/continuity": ("unit/test_continuity*.py", "unit/feed/test_*.py"),
     "store/coverage": ("unit/test_store_coverage.py", "unit/test_store_gaps.py"),
-    "store/rows": ("unit/test_store_rows*.py", "unit/test_store_views.py", "unit/test_store_writer.py"),
+    "store/rows": ("unit/test_store_identity.py", "unit/test_store_views.py", "unit/test_store_coverage.py"),
     "ingest/spill": ("unit/test_spill.py", "unit/test_spill_model.py"),
     "archive/retain": ("unit/test_archive.py", "unit/test_retain*.py"),
     "quality/certificate": ("unit/test_certificate.py",),

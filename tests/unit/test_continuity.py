@@ -147,6 +147,36 @@ def test_resync_asks_again_for_what_the_files_do_not_hold() -> None:
     assert counters(continuity.pull(map(tick, range(5, 30)))) == list(range(5, 30))
 
 
+def test_resync_with_a_file_of_the_day_before_begins_the_day_anew() -> None:
+    """Today's file is gone, so the files end with yesterday's."""
+    continuity = Watched()
+    continuity.push(*range(1, 30))
+    continuity.pull(map(tick, range(1, 30)))
+    yesterday = StoredTrack("20261119", CounterRanges([(1, 900)]), tick(900, day="20261119").seq or 0, True)
+    continuity.resync({"HK.00700": yesterday})
+    assert counters(continuity.pull(map(tick, range(5, 30)))) == list(range(5, 30))
+    assert continuity.push(40), "and today's counters go on from what the answer showed"
+    assert [(hole.trading_day, hole.first, hole.last) for hole in continuity.holes()] == [(DAY, 30, 39)]
+
+
+def test_a_distrust_of_today_outlives_a_resync_without_todays_file() -> None:
+    continuity = Watched()
+    continuity.push(1)
+    continuity.observe_push([tick(2)._replace(seq=None)], 1.0)
+    assert unproven(continuity) == [NO_SEQUENCE]
+    yesterday = StoredTrack("20261119", CounterRanges([(1, 900)]), tick(900, day="20261119").seq or 0, True)
+    continuity.resync({"HK.00700": yesterday})
+    assert unproven(continuity) == [NO_SEQUENCE] * 2, "said again: the file that had it is gone"
+    assert continuity.distrusted_symbols == 1
+
+
+def test_resync_learns_of_symbols_that_are_new_to_it() -> None:
+    continuity = Watched()
+    continuity.resync({"HK.00700": StoredTrack(DAY, CounterRanges([(1, 10)]), tick(10).seq or 0, True)})
+    assert continuity.push(15)
+    assert [(hole.first, hole.last) for hole in continuity.holes()] == [(11, 14)]
+
+
 def test_an_index_within_the_second_is_distrusted_at_the_first_answer() -> None:
     continuity = Watched()
     answer = [tick(n % 3, second=SECOND + n // 3) for n in range(9)]
@@ -348,6 +378,9 @@ def test_distrust_ends_with_the_day_and_is_said_once() -> None:
     continuity.observe_push([tick(1, day="20261123"), tick(3, day="20261123")], 2.0)
     assert unproven(continuity) == [NO_SEQUENCE]
     assert continuity.has_holes
+    assert continuity.distrusted_symbols == 1
+    continuity.observe_push([tick(1, day="20261124")], 3.0)
+    assert continuity.distrusted_symbols == 1, "a new day without distrust counts nothing"
 
 
 def test_quiet_and_active_symbols() -> None:

@@ -173,6 +173,41 @@ def test_old_verification_does_not_replace_a_newer_one(writer, db):
     assert (row_of(db).verified_counter, row_of(db).verified_until_ms) == (9, NOW_MS)
 
 
+def test_what_was_verified_outlives_a_restart(writer, db, tmp_path):
+    writer.write(ticks(5), proofs(5))
+    writer.close()
+    again = DayFileWriter(tmp_path)
+    again.write([tick(6)])
+    again.close()
+    row = row_of(db)
+    assert (row.state, row.verified_counter, row.verified_until_ms) == ("proven", 5, NOW_MS)
+
+
+def test_an_opend_that_has_no_tick_any_more_takes_back_nothing(writer, db):
+    writer.write([tick(1, OTHER)], [Verified(SYMBOL, DAY, 7, NOW_MS)])
+    writer.write([tick(2, OTHER)], [Verified(SYMBOL, DAY, NO_TICK, NOW_MS + 1)])
+    row = row_of(db)
+    assert (row.state, row.verified_counter, row.verified_until_ms) == ("missing", 7, NOW_MS)
+
+
+@pytest.mark.parametrize("surplus_ticks", [3, -3])
+def test_counters_that_do_not_add_up_expect_no_number(surplus_ticks):
+    assert judge(GOOD).expected_ticks == 100
+    assert judge(GOOD._replace(surplus_ticks=surplus_ticks)).expected_ticks is None
+
+
+@pytest.mark.parametrize("other_ms", [None, OPEN_MS - 5000, OPEN_MS + 5000])
+def test_the_ends_of_the_day_follow_a_time_that_is_told_again(writer, db, other_ms):
+    """A tick came without its milliseconds and is told again with them: alone, as the last one, as the first one."""
+    cut = tick(2)._replace(ts_ms=OPEN_MS)
+    others = [] if other_ms is None else [tick(1 if other_ms < OPEN_MS else 3)._replace(ts_ms=other_ms)]
+    writer.write([cut, *others])
+    writer.write([cut._replace(ts_ms=OPEN_MS + 250, push_type="poll")])
+    check_against_ticks(db)
+    times = [OPEN_MS + 250, *(one.ts_ms for one in others)]
+    assert (row_of(db).first_ts_ms, row_of(db).last_ts_ms) == (min(times), max(times))
+
+
 def test_distrust_lasts_for_the_day_and_over_restarts(writer, db, tmp_path):
     writer.write(ticks(9), [*proofs(9), Unproven(SYMBOL, DAY, "renumbered"), Unproven(SYMBOL, DAY, "renumbered")])
     writer.close()
