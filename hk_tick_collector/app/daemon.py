@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hk_tick_collector import __version__
+from hk_tick_collector.app.closing import CHECK_SEC, ClosingReader
 from hk_tick_collector.app.config import Settings
 from hk_tick_collector.app.losses import LossWatch
 from hk_tick_collector.app.service import Service
@@ -121,6 +122,7 @@ class Daemon:
         )
         self._losses = LossWatch(self._progress.ingest, lambda: self._spill.due, self._read_tracks, self._resync)
         self._said_closed = False
+        self._closing = ClosingReader(settings.data_root, self._calendar, self._clock, self._put_facts)
         self._feed_watch = FeedWatch(settings.watchdog_upstream_window_sec, settings.watchdog_stall_sec)
         self._worker_task: asyncio.Task[None] | None = None
         self._metrics = self._make_metrics()
@@ -205,6 +207,7 @@ class Daemon:
             ("status_file", STATUS_INTERVAL_SEC, self._write_status),
             ("feed_watch", settings.check_interval_sec, self._watch_feed),
             ("loss_watch", settings.check_interval_sec, self._losses.check),
+            ("closing_reader", CHECK_SEC, self._closing.check),
             ("heartbeat", settings.persist_heartbeat_interval_sec, self._reporter.heartbeat),
         ]
 

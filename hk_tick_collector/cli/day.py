@@ -37,7 +37,8 @@ _GRADES = "\n\n".join(f"{grade}  {rule}" for grade, rule in GRADES.items())
 _HELP = f"""The completeness certificate of DAY (YYYYMMDD, today; without it the newest one): what is stored, what must
 have been, what is missing, and what is proven, by symbol.
 
-From what the recorder noted it takes well under a second. --recount reads every row as well: it adds what only the rows
+From what the recorder noted it takes well under a second. The file of a day that is over is also read once for damage,
+unless the recorder did that when it closed (1 to 2 s a million rows). --recount reads every row: it adds what only they
 tell (sessions, auctions, types, late ticks) and holds the recorder's notes against them.
 
 Grades:
@@ -47,8 +48,9 @@ Grades:
 A day still in session is judged so far. The certificate is written to DATA_ROOT/_reports/YYYYMMDD.json, after --recount
 also as a page, YYYYMMDD.html.
 
-Ends with 0 when nothing is known to be missing (also when something is unproven), 1 when something is, when the file
-contradicts itself or the disk refuses the report, 3 when there is no such day.
+Ends with 0 when nothing is known to be missing (also when something is unproven), 1 when something is, when a wanted
+symbol was not subscribed for a part of the day, when the file contradicts itself or the report could not be written, 3
+when there is no such day.
 """
 
 

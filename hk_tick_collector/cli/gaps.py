@@ -18,6 +18,8 @@ _HELP = """What is missing, and where: gaps that OpenD could not fill any more, 
 Times are Hong Kong's, of the ticks stored before and behind the gap; counters are the symbol's own numbers of its ticks
 of the day (the low half of seq). A gap that was filled later is closed, and kept as history.
 
+A time in which OpenD did not send a wanted symbol is a gap too, with its words and of unknown size.
+
 Ends with 1 when there is an open gap in these days and symbols, whichever are shown, with 3 when there is no such day.
 """
 

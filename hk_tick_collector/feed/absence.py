@@ -108,13 +108,13 @@ class Absences:
         return True
 
     def _tell_active(self, now_ms: int) -> None:
-        """Once the day's ticks may come, also in its evening: what was absent then may be proven after all."""
+        """Once the day's ticks may come; what is subscribed in the evening only may be proven after all."""
         day = hk_date(now_ms)
         start_ms, end_ms = self._window(day)
         told_day, told_ms = self._told_active
         if not self._active or not start_ms <= now_ms or start_ms == end_ms:
             return
-        if told_day != day or now_ms >= told_ms + TELL_AGAIN_MS:
+        if told_day != day or told_ms + TELL_AGAIN_MS <= now_ms < end_ms:
             self._told_active = day, now_ms
             self._facts([Subscribed(day, self._active, min(now_ms, end_ms))])
 

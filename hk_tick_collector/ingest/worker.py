@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from hk_tick_collector.core.backoff import Backoff
 from hk_tick_collector.core.clock import Clock
 from hk_tick_collector.core.errors import RowRefused, StoreBusy, StoreCorrupt, StoreError, StoreFault
-from hk_tick_collector.core.facts import DayFact, Fact
+from hk_tick_collector.core.facts import DayFact, Fact, RowsRead
 from hk_tick_collector.core.logline import RateLimitedLog, event
 from hk_tick_collector.core.progress import IngestProgress
 from hk_tick_collector.core.tick import PUSH_TYPE_PUSH, Tick
@@ -228,6 +228,9 @@ class PersistWorker:
         self._retry.reset()
         self._fault, self._same_faults = "", 0
         self._note_commit(result, batch)
+        for fact in facts:
+            if isinstance(fact, RowsRead):  # its day is over: close it now
+                self._day_written[fact.trading_day] = self._clock.monotonic() - DAY_IDLE_CLOSE_SEC - 1
 
     async def _write(self, batch: Sequence[Tick], facts: Sequence[Fact | DayFact]) -> WriteResult:
         """One attempt. Rows that are refused for what they are go into quarantine, and the others are stored."""
