@@ -1,0 +1,95 @@
+"""What an answer shows by itself, and what answers show of OpenD's memory."""
+
+from __future__ import annotations
+
+import pytest
+
+from hk_tick_collector.core.tick import RejectedTick
+from hk_tick_collector.feed.mapping import TickMapper
+from hk_tick_collector.feed.memory import OpenDMemory
+from hk_tick_collector.feed.pulled import UnreadRow, goes_back, unread_rows
+from tests.unit.feed.bench import message_of
+from tests.unit.feed.desk import DAY, SYMBOL, YESTERDAY, run, tick
+
+
+@pytest.mark.parametrize(
+    ("counters_and_seconds", "back"),
+    [
+        ([(1, 0), (2, 1), (3, 2)], False),
+        ([(1, 0), (5, 1), (9, 2)], False),
+        ([(1, 0), (3, 1), (2, 2), (4, 3)], False),  # sorted by time: 3 is late
+        ([(1, 0), (2, 1), (3, 2), (2, 3), (4, 4)], True),  # 2 stands there twice
+        ([(1, 0), (1, 0)], True),
+        ([(1, 0), (1, 2)], True),
+        ([(298, 0), (299, 1), (300, 2), (1, 3), (2, 4)], True),
+        ([(4, 0), (5, 1), (6, 2), (1, 60), (2, 61), (3, 62)], True),
+        ([(7, 0), *((n, n) for n in range(1, 6))], True),  # what is late follows its predecessor's number
+        ([(1, 0), (3, 2), (2, 1), (4, 3)], True),  # in no order at all
+    ],
+)
+def test_counters_that_begin_anew_or_repeat_in_one_answer(
+    counters_and_seconds: list[tuple[int, int]], back: bool
+) -> None:
+    assert goes_back([tick(counter, sec) for counter, sec in counters_and_seconds]) is back
+
+
+def test_unreadable_rows_are_found_at_their_places() -> None:
+    day = run(1, 6)
+    messages = [message_of(one._replace(price=None) if n in (0, 3, 5) else one) for n, one in enumerate(day)]
+    rejected: list[RejectedTick] = []
+    assert len(TickMapper().map_all(SYMBOL, messages, "poll", day[0].recv_ts_ms, rejected)) == 3
+    assert unread_rows(messages, rejected) == [UnreadRow(n, day[n].seq or 0) for n in (0, 3, 5)]
+
+
+class TestMemory:
+    """May a short answer be taken for the whole day?"""
+
+    def remembering(self) -> OpenDMemory:
+        """Ticks of the day were seen on the first connection; the second one is up."""
+        memory = OpenDMemory()
+        memory.connected()
+        memory.saw(DAY)
+        memory.connected()
+        return memory
+
+    def test_on_a_first_start_it_may(self) -> None:
+        memory = OpenDMemory()
+        memory.connected()
+        assert memory.holds(DAY, 4001, None)
+
+    def test_after_an_absence_something_of_before_must_be_shown(self) -> None:
+        memory = self.remembering()
+        assert not memory.holds(DAY, 1, None)
+        memory.shows(1)
+        assert memory.holds(DAY, 4, 1)
+
+    def test_what_is_shown_of_the_second_connection_says_nothing_of_the_first(self) -> None:
+        memory = self.remembering()
+        memory.connected()
+        memory.shows(2)
+        assert not memory.holds(DAY, 4, 1)
+        memory.shows(1)
+        assert memory.holds(DAY, 4, 1)
+
+    def test_one_symbol_forgotten_outweighs_another_one_remembered(self) -> None:
+        memory = self.remembering()
+        memory.shows(1)
+        memory.forgot(DAY)
+        assert not memory.holds(DAY, 4, 1)
+        memory.connected()
+        memory.shows(1)
+        assert not memory.holds(DAY, 4, 1)
+
+    def test_yesterdays_loss_is_over(self) -> None:
+        memory = self.remembering()
+        memory.shows(1)
+        memory.forgot(YESTERDAY)
+        assert memory.holds(DAY, 4, 1)
+
+    @pytest.mark.parametrize(("first_counter", "held"), [(1, True), (4, False)])
+    def test_nothing_shown_then_an_absence_wants_the_first_number(self, first_counter: int, held: bool) -> None:
+        memory = OpenDMemory()
+        memory.connected()
+        memory.connected()
+        assert memory.holds(DAY, first_counter, 1) is held
+        assert memory.holds(DAY, first_counter, 2)
