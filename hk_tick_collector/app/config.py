@@ -207,8 +207,8 @@ class Settings(BaseModel):
     futu_symbols: Annotated[tuple[str, ...], BeforeValidator(_symbols)] = _recording(
         "FUTU_SYMBOLS", ..., "HK stock codes such as HK.00700,HK.00005, or @path of a file with one code a line"
     )
-    """The stocks to record, separated by commas or blanks. `@path` reads a file: one code a line, comments after `#`.
-    A bare number is filled up: `5` is `HK.00005`."""
+    """The stocks to record, separated by commas or blanks. `@path` reads a regular file of at most 1 MB: one code a
+    line, comments after `#`. A bare number is filled up: `5` is `HK.00005`."""
     data_root: Annotated[Path, BeforeValidator(_path), AfterValidator(_directory)] = _recording(
         "DATA_ROOT", Path("/data/sqlite/HK"), "a directory the recorder may write to"
     )
