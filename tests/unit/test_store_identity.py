@@ -443,3 +443,22 @@ def test_salvage_keeps_what_stands_beside_a_row_that_is_refused(tmp_path: Path) 
     report = salvage(tmp_path / f"{DAY}.db", target)
     assert (report.refused_rows, report.copied_rows, report.read_rows) == (1, 5, 8)
     assert len({row.seq for row in reader.iter_ticks(target)}) == 7
+
+
+def test_salvage_gives_the_rows_with_a_sequence_the_first_choice(tmp_path: Path) -> None:
+    """An earlier recorder could store a trade with its sequence behind an equal one without."""
+    source, target = (tmp_path / name / f"{DAY}.db" for name in ("source", "target"))
+    for db, tick in ((source, without(trade(2))), (target, trade(1))):
+        writer = DayFileWriter(db.parent)
+        writer.write([tick])
+        writer.close()
+    with contextlib.closing(sqlite3.connect(source)) as conn:
+        conn.execute(
+            "INSERT INTO ticks SELECT market, symbol, ts_ms, price, volume, turnover, direction, ?, tick_type, "
+            "push_type, provider, trading_day, recv_ts_ms, inserted_at_ms, push_data_type, opend_recv_ts_ms, "
+            "type_sign, 0 FROM ticks",
+            (trade(1).seq,),
+        )
+        conn.commit()
+    assert [salvage(source, target).copied_rows for _ in range(2)] == [1, 0]
+    assert len(list(reader.iter_ticks(target))) == 2
