@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from hk_tick_collector.core.tick import Tick, same_moment
 from hk_tick_collector.feed.mapping import number_equal_ticks, without_sequences
 from hk_tick_collector.store import reader
+from hk_tick_collector.store import salvage as salvage_module
 from hk_tick_collector.store.connect import ROW_COLUMNS, SqliteOptions
 from hk_tick_collector.store.copying import without_a_row
 from hk_tick_collector.store.doubles import likely_doubles
@@ -445,8 +446,11 @@ def test_salvage_keeps_what_stands_beside_a_row_that_is_refused(tmp_path: Path) 
     assert len({row.seq for row in reader.iter_ticks(target)}) == 7
 
 
-def test_salvage_gives_the_rows_with_a_sequence_the_first_choice(tmp_path: Path) -> None:
+def test_salvage_gives_the_rows_with_a_sequence_the_first_choice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An earlier recorder could store a trade with its sequence behind an equal one without."""
+    monkeypatch.setattr(salvage_module, "CHUNK_ROWS", 1)
     source, target = (tmp_path / name / f"{DAY}.db" for name in ("source", "target"))
     for db, tick in ((source, without(trade(2))), (target, trade(1))):
         writer = DayFileWriter(db.parent)
