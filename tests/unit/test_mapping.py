@@ -237,6 +237,19 @@ def test_equal_trades_of_one_view_without_sequences_stay_apart() -> None:
         assert told == [(382.4, False, 0), (1.0, True, 0), (382.4, True, 1), (382.4, True, 2)]
 
 
+def test_a_tick_is_numbered_behind_all_of_its_view_that_may_be_taken_for_it() -> None:
+    """The definite ones come first: with a sequence, then with milliseconds."""
+    whole, fine = "2026-11-20 09:30:00", "2026-11-20 09:30:00.437"
+    view = [message(time=whole, sequence=None), message(time=fine, sequence=None), message(time=whole)]
+    ticks = TickMapper().map_all("HK.00700", view, "push", RECV_MS, [])
+    assert [(tick.ts_ms % 1000, tick.seq is None, tick.occurrence) for tick in ticks] == [
+        (0, False, 0), (437, True, 1), (0, True, 2),
+    ]  # fmt: skip
+    sold = message(sequence=None, dir=2)
+    ticks = TickMapper().map_all("HK.00700", [message(sequence=None), sold], "push", RECV_MS, [])
+    assert [tick.occurrence for tick in ticks] == [0, 0]
+
+
 def test_sequences_are_left_out_on_their_day_only() -> None:
     ticks = TickMapper().map_all("HK.00700", [message(), message()], "push", RECV_MS, [])
     later = ticks[1]._replace(trading_day="20261123")
