@@ -49,7 +49,7 @@ A day still in session is judged so far. The certificate is written to DATA_ROOT
 also as a page, YYYYMMDD.html.
 
 Ends with 0 when nothing is known to be missing (also when something is unproven), 1 when something is, when a wanted
-symbol was not subscribed for a part of the day, when the file contradicts itself or the report could not be written, 3
+symbol was not subscribed for a part of the day, when the file contradicts itself or the disk refuses the report, 3
 when there is no such day.
 """
 

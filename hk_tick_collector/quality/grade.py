@@ -9,6 +9,7 @@ from hk_tick_collector.market.sessions import hk_date, hk_ms_of_day
 from hk_tick_collector.quality.model import Certificate
 from hk_tick_collector.store.coverage import PROVEN
 from hk_tick_collector.store.gaps import NOT_SUBSCRIBED
+from hk_tick_collector.store.reader import GapRow
 
 # The first whose rule holds, read from F up to A.
 GRADES = {
@@ -96,13 +97,17 @@ def _not_subscribed(certificate: Certificate) -> str:
         return ""
     windows = {gap.symbol: gap for gap in certificate.open_gaps if gap.is_window}
     named = [
-        f"{symbol} from {hk_clock(gap.gap_start_ts_ms)} to {hk_clock(gap.gap_end_ts_ms)} "
-        f"({cut(gap.reason.removeprefix(NOT_SUBSCRIBED), WORDS_CHARS)})"
+        f"{symbol} {_time_of(gap, certificate)} ({cut(gap.reason.removeprefix(NOT_SUBSCRIBED), WORDS_CHARS)})"
         for symbol, gap in list(windows.items())[:NAMED_SYMBOLS]
     ]
     more = [f"and {number - len(named):,} more"] if number > len(named) else []
     were = "symbol was" if number == 1 else "symbols were"
     return f" {number:,} wanted {were} not subscribed: {', '.join([*named, *more])}."
+
+
+def _time_of(gap: GapRow, certificate: Certificate) -> str:
+    start, end = hk_clock(gap.gap_start_ts_ms), hk_clock(gap.gap_end_ts_ms)
+    return f"from {start} to {end}" if gap.is_over or not certificate.so_far else f"since {start}"
 
 
 def _read_again(certificate: Certificate) -> str:

@@ -122,6 +122,11 @@ class GapRow:
         """A time in which OpenD did not send the symbol's ticks, and not ticks that are known to be missing."""
         return bool(read_meta(self.meta_json).get("not_subscribed"))
 
+    @property
+    def is_over(self) -> bool:
+        """False for a window that lasts: its end is then the last time it was seen."""
+        return read_meta(self.meta_json).get("over") is not False
+
 
 @dataclass(frozen=True, slots=True)
 class DayState:

@@ -647,7 +647,14 @@ def test_what_opend_did_not_send_is_named_in_the_sentence_and_costs_the_grade(tm
     assert "1 wanted symbol was not subscribed: HK.09988 from 09:00:00 to 16:15:00 (No right)." in found.sentence
     assert "150 ticks of 3 symbols" in found.sentence
     assert explained(found) == "nothing is known to be missing; a wanted symbol was not subscribed all day"
-    (line,) = [line for line in gap_lines(day_of(tmp_path)) if line.symbol == "HK.09988"]
+    write(
+        tmp_path,
+        [],
+        [NotSubscribed("HK.00011", DAY, at("2026-11-20T10:00:00"), at("2026-11-20T10:05:00"), False, "No")],
+    )
+    assert "HK.00011 since 10:00:00 (No)" in certify(tmp_path, now_ms=at("2026-11-20T10:07:00")).sentence
+    assert "HK.00011 from 10:00:00 to 10:05:00 (No)" in certify(tmp_path).sentence
+    (line,) = [one for one in gap_lines(day_of(tmp_path)) if one.symbol == "HK.09988"]
     assert (line.state, line.missing_ticks, line.reason) == ("open", None, "not subscribed: No right")
 
 
