@@ -339,7 +339,7 @@ _TICK = st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.lists(_TICK, max_size=6), st.lists(_FACT, max_size=3)), min_size=1, max_size=4))
 def test_all_who_speak_of_a_symbol_say_the_same(batches: list[tuple[list[Tick], list[Fact | DayFact]]]) -> None:
     with tempfile.TemporaryDirectory() as name:

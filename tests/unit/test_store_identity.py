@@ -144,7 +144,7 @@ def whole_rows(db: Path) -> list[tuple[object, ...]]:
         return conn.execute(f"SELECT {', '.join(ROW_COLUMNS)} FROM ticks").fetchall()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     told=st.lists(trades, min_size=1, max_size=8),
     plain=st.booleans(),
