@@ -276,6 +276,8 @@ async def drained(recorder: Recorder, task: asyncio.Task[None]) -> None:
 def rows_in(path: Path) -> int:
     with contextlib.closing(sqlite3.connect(path)) as conn:
         assert conn.execute("PRAGMA quick_check").fetchone() == ("ok",)
+        symbols = {symbol for (symbol,) in conn.execute("SELECT DISTINCT symbol FROM ticks")}
+        assert symbols <= {f"HK.{code}" for code in SYMBOLS}, "of codes that nobody asked for"
         return int(conn.execute("SELECT COUNT(*) FROM ticks").fetchone()[0])
 
 
