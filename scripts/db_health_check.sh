@@ -7,8 +7,8 @@ usage() {
 Usage: bash scripts/db_health_check.sh [options] DB
 
 Prints key=value lines about a day file, its busiest symbols, a "fail:" line for everything that is wrong, and
-result=pass or result=fail. Also works while the recorder writes. Needs the sqlite3 shell alone; with the recorder's
-Python at hand the exchange's calendar decides whether the newest tick must be fresh.
+result=pass or result=fail. Also works while the recorder writes. Needs python3 alone; with the recorder's Python at
+hand the exchange's calendar decides whether the newest tick must be fresh.
 
   --max-lag-sec N    in continuous trading the newest tick may be this old (default: 120)
   --quick            leave out what reads the whole file: duplicates, delays, integrity
@@ -17,7 +17,7 @@ Python at hand the exchange's calendar decides whether the newest tick must be f
   --market WHICH     auto (default), open or closed: judge as if the market were open or closed
 
 Lag is now minus the newest event time; delay is the time from the event to its receipt.
-Exit codes: 0 pass, 1 fail, 2 usage, 66 the file does not exist or is no database, 69 sqlite3 is missing.
+Exit codes: 0 pass, 1 fail, 2 usage, 66 the file does not exist or is no database, 69 python3 is missing.
 USAGE
 }
 
@@ -50,7 +50,7 @@ while (($#)); do
 done
 [[ -n $db ]] || bad_usage "name the day file"
 [[ $market =~ ^(auto|open|closed)$ ]] || bad_usage "--market is auto, open or closed, not '$market'"
-need_sqlite
+need_python
 [[ -f $db ]] || give_up 66 "$db does not exist"
 tables=$(sql "$db" "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name") ||
   give_up 66 "$db cannot be read as an SQLite database (above)"
@@ -64,11 +64,12 @@ show_file() {
   print db "$db"
   print file_bytes "$(file_bytes "$db")"
   print wal_bytes "$(file_bytes "$db-wal")"
-  local name mode
+  local name mode value
   for name in journal_mode page_size user_version; do
-    print "$name" "$(sql "$db" "PRAGMA $name")"
+    query value "PRAGMA $name"
+    print "$name" "$value"
   done
-  mode=$(sql "$db" "PRAGMA journal_mode")
+  query mode "PRAGMA journal_mode"
   [[ $mode == wal ]] || warn "journal_mode is $mode: readers and the recorder block each other"
 }
 
@@ -90,12 +91,12 @@ judge_market() {
 }
 
 check_freshness() {
-  local min_ts_ms max_ts_ms rows symbols now_ms lag_ms future_rows
+  local newest last_minute min_ts_ms max_ts_ms rows symbols now_ms lag_ms future_rows
   now_ms=$(now_in_ms)
-  IFS='|' read -r rows symbols min_ts_ms max_ts_ms future_rows < <(
-    sql "$db" "SELECT COUNT(*), COUNT(DISTINCT symbol), COALESCE(MIN(ts_ms), 0), COALESCE(MAX(ts_ms), 0),
-                      COUNT(CASE WHEN ts_ms > $((now_ms + FUTURE_MS)) THEN 1 END) FROM ticks"
-  )
+  query newest "SELECT COUNT(*), COUNT(DISTINCT symbol), COALESCE(MIN(ts_ms), 0), COALESCE(MAX(ts_ms), 0),
+    COUNT(CASE WHEN ts_ms > $((now_ms + FUTURE_MS)) THEN 1 END) FROM ticks"
+  query last_minute "SELECT COUNT(*) FROM ticks WHERE ts_ms > $((now_ms - 60000))"
+  IFS='|' read -r rows symbols min_ts_ms max_ts_ms future_rows <<<"$newest"
   print rows "$rows"
   print symbols "$symbols"
   print min_ts_utc "$(utc_of "$min_ts_ms")"
@@ -106,7 +107,7 @@ check_freshness() {
   else
     print lag_sec none
   fi
-  print rows_last_minute "$(sql "$db" "SELECT COUNT(*) FROM ticks WHERE ts_ms > $((now_ms - 60000))")"
+  print rows_last_minute "$last_minute"
   print future_rows "$future_rows"
   ((future_rows == 0)) || fail "$future_rows rows are more than 2 h in the future: scripts/repair_future_ts_ms.py"
   if [[ $judged_as == open ]]; then
@@ -117,14 +118,14 @@ check_freshness() {
 check_rows() {
   local doubled copies foreign day=${db##*/}
   day=${day%%.*}
-  doubled=$(sql "$db" "SELECT COUNT(*) FROM (SELECT 1 FROM ticks WHERE seq IS NOT NULL GROUP BY symbol, seq HAVING COUNT(*) > 1)")
-  copies=$(sql "$db" "SELECT COUNT(*) FROM (SELECT 1 FROM ticks WHERE seq IS NULL
-    GROUP BY symbol, ts_ms, price, volume, turnover$occurrence HAVING COUNT(*) > 1)")
+  query doubled "SELECT COUNT(*) FROM (SELECT 1 FROM ticks WHERE seq IS NOT NULL GROUP BY symbol, seq HAVING COUNT(*) > 1)"
+  query copies "SELECT COUNT(*) FROM (SELECT 1 FROM ticks WHERE seq IS NULL
+    GROUP BY symbol, ts_ms, price, volume, turnover$occurrence HAVING COUNT(*) > 1)"
   print duplicate_seq "$doubled"
   print duplicate_content "$copies"
   ((doubled + copies == 0)) || fail "$((doubled + copies)) ticks are stored more than once: the unique indexes are missing"
   if [[ $day =~ ^[0-9]{8}$ ]]; then
-    foreign=$(sql "$db" "SELECT COUNT(*) FROM ticks WHERE trading_day <> '$day'")
+    query foreign "SELECT COUNT(*) FROM ticks WHERE trading_day <> '$day'"
     print other_day_rows "$foreign"
     ((foreign == 0)) || fail "$foreign rows carry another trading_day than the file's name"
   fi
@@ -134,8 +135,8 @@ check_rows() {
 # Ticks pushed as they happened; a pulled or cached one tells nothing about the delay.
 show_delays() {
   local delays mean_ms max_ms early_rows
-  delays=$(sql "$db" "SELECT CAST(COALESCE(AVG(recv_ts_ms - ts_ms), 0) AS INTEGER), COALESCE(MAX(recv_ts_ms - ts_ms), 0),
-    COUNT(CASE WHEN recv_ts_ms < ts_ms - 1000 THEN 1 END) FROM ticks $pushed")
+  query delays "SELECT CAST(COALESCE(AVG(recv_ts_ms - ts_ms), 0) AS INTEGER), COALESCE(MAX(recv_ts_ms - ts_ms), 0),
+    COUNT(CASE WHEN recv_ts_ms < ts_ms - 1000 THEN 1 END) FROM ticks $pushed"
   IFS='|' read -r mean_ms max_ms early_rows <<<"$delays"
   print mean_delay_sec "$(seconds "$mean_ms")"
   print max_delay_sec "$(seconds "$max_ms")"
@@ -144,17 +145,18 @@ show_delays() {
 }
 
 check_completeness() {
-  local line key value
+  local line key value states
   if grep -qx coverage <<<"$tables"; then
-    while IFS='|' read -r key value; do
-      print "$key" "$value"
-    done < <(sql "$db" "SELECT 'symbols_proven', COUNT(CASE WHEN state = 'proven' THEN 1 END) FROM coverage
+    query states "SELECT 'symbols_proven', COUNT(CASE WHEN state = 'proven' THEN 1 END) FROM coverage
       UNION ALL SELECT 'symbols_missing', COUNT(CASE WHEN state = 'missing' THEN 1 END) FROM coverage
       UNION ALL SELECT 'symbols_unproven', COUNT(CASE WHEN state = 'unproven' THEN 1 END) FROM coverage
-      UNION ALL SELECT 'missing_ticks', COALESCE(SUM(missing_ticks), 0) FROM coverage")
+      UNION ALL SELECT 'missing_ticks', COALESCE(SUM(missing_ticks), 0) FROM coverage"
+    while IFS='|' read -r key value; do
+      print "$key" "$value"
+    done <<<"$states"
   fi
   grep -qx gaps <<<"$tables" || return 0
-  line=$(sql "$db" "SELECT COUNT(*), COALESCE(SUM(missing_ticks), 0) FROM gaps WHERE state = 'open'")
+  query line "SELECT COUNT(*), COALESCE(SUM(missing_ticks), 0) FROM gaps WHERE state = 'open'"
   print open_gaps "${line%%|*}"
   print open_gap_ticks "${line##*|}"
   ((${line%%|*} == 0)) || warn "OpenD could not show all ticks: SELECT * FROM gaps WHERE state = 'open'"
@@ -168,11 +170,8 @@ check_integrity() {
   [[ $answer == ok ]] || fail "the file is damaged: hk-tickctl salvage $db"
 }
 
-# A query that fails after the first ones worked: a damaged page.
-set -E
-trap 'trap - ERR; fail "$db cannot be read to its end (above): hk-tickctl salvage $db"; finish' ERR
-
-columns=$(sql "$db" "SELECT name FROM pragma_table_info('ticks')")
+columns='' busiest=''
+query columns "SELECT name FROM pragma_table_info('ticks')"
 occurrence='' pushed="WHERE push_type = 'push'"
 ! grep -qx occurrence <<<"$columns" || occurrence=', occurrence'
 ! grep -qx push_data_type <<<"$columns" || pushed="WHERE push_data_type = 'REALTIME'"
@@ -185,7 +184,7 @@ if [[ $depth != quick ]]; then
   check_rows
   check_integrity
 fi
+query busiest "SELECT symbol, COUNT(*), MAX(seq) FROM ticks GROUP BY symbol ORDER BY COUNT(*) DESC, symbol LIMIT $top_count"
 printf 'symbols by rows (symbol|rows|max_seq):\n'
-sql "$db" "SELECT symbol, COUNT(*), MAX(seq) FROM ticks GROUP BY symbol ORDER BY COUNT(*) DESC, symbol LIMIT $top_count" |
-  sed 's/^/  /'
+[[ -z $busiest ]] || printf '  %s\n' "${busiest//$'\n'/$'\n'  }"
 finish

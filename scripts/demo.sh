@@ -54,7 +54,7 @@ pass_on() { # pass_on EXIT_CODE: what to return if Python had not begun to liste
 trap 'pass_on 130' INT
 trap 'pass_on 143' TERM
 trap 'pass_on 129' HUP
-.venv/bin/python scripts/demo.py --seconds "$seconds" &
+.venv/bin/python -I scripts/demo.py --seconds "$seconds" &
 demo=$!
 ((signals == 0)) || kill -TERM "$demo" 2>/dev/null || true
 status=0

@@ -7,9 +7,10 @@ usage() {
 Usage: sudo bash scripts/install_systemd.sh [options]
 
 Installs this checkout as the service hk-tick-collector: the system user, /opt/futu_tick_downloader with the code and a
-virtual environment, the settings file .env (from .env.example), the directory of the day files, and the unit. Run it
-again to install a newer checkout or to repair an installation: .env and data are never overwritten, and a running
-recorder goes on until it is restarted.
+virtual environment, the settings file .env (from .env.example), the directory of the day files, and the units. The user
+hk-tick-build builds the packages that requirements/service.txt names; root installs them. Run it again to install a
+newer checkout or to repair an installation: .env and data are never overwritten, and a running recorder goes on until
+it is restarted.
 
   --start         start the service at the end, or restart it; without, the command is shown
   --with-opend    also install futu-opend.service and its user; OpenD itself must be put into /opt/futu-opend
@@ -18,7 +19,8 @@ recorder goes on until it is restarted.
   --help          this text
 
   PYTHON=python3.12 sudo -E bash scripts/install_systemd.sh     another interpreter (3.11 is the oldest that works)
-  PIP_INDEX_URL, PIP_NO_INDEX, PIP_FIND_LINKS ...               are pip's own and work as usual
+  PIP_INDEX_URL, PIP_NO_INDEX, PIP_FIND_LINKS ...               are pip's own and work as usual; hk-tick-build must be
+                                                                able to read what they name
 
 Exit codes: 0 done, 1 a step failed, 2 usage, 69 a tool is missing, 75 another installation is running, 77 not root.
 USAGE
@@ -32,10 +34,10 @@ umask 022
 
 check_machine() {
   local python=${PYTHON:-python3}
-  need_tools git tar systemctl useradd runuser flock "$python"
-  "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+  need_tools git tar systemctl useradd runuser setpriv unshare flock "$python"
+  "$python" -I -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
     die $EXIT_MISSING "$("$python" --version) is too old, 3.11 is the oldest that works; name another one with PYTHON="
-  "$python" -c 'import ensurepip, venv' 2>/dev/null ||
+  "$python" -I -c 'import ensurepip, venv' 2>/dev/null ||
     die $EXIT_MISSING "$python has no venv module; on Debian and Ubuntu: sudo apt-get install python3-venv"
 }
 
@@ -48,7 +50,9 @@ make_user() { # make_user NAME: a system user without a shell or a password
 install_code() {
   run install -d -m 0755 "$PREFIX"
   if ((DRY_RUN)); then
-    printf 'would copy: %s to %s, and build a virtual environment in %s\n' "$source_dir" "$PREFIX" "$RELEASES"
+    printf 'would copy: %s to %s\n' "$source_dir" "$PREFIX"
+    printf 'would build: as the user %s (made when missing), with %s for what it downloads\n' "$BUILD_USER" "$BUILD_CACHE"
+    printf 'would install: what was built, into a new virtual environment in %s\n' "$RELEASES"
     return
   fi
   make_scratch
@@ -129,7 +133,7 @@ install_opend() {
 uninstall() {
   run systemctl disable --now hk-tick-eod.timer || true
   run systemctl disable --now "$UNIT.service" || true
-  run rm -rf "$UNIT_DIR/$UNIT.service" "$UNIT_DIR/$UNIT.service.d/10-settings.conf" "$PREFIX/venv" "$RELEASES"
+  run rm -rf "$UNIT_DIR/$UNIT.service" "$UNIT_DIR/$UNIT.service.d/10-settings.conf" "$PREFIX/venv" "$RELEASES" "$BUILD_CACHE"
   run rm -rf "$UNIT_DIR/hk-tick-eod.service" "$UNIT_DIR/hk-tick-eod.timer" "$UNIT_DIR/hk-tick-eod.service.d"
   run rmdir --ignore-fail-on-non-empty "$UNIT_DIR/$UNIT.service.d" 2>/dev/null || true
   run systemctl daemon-reload

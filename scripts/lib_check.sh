@@ -1,9 +1,13 @@
 # shellcheck shell=bash
-# Sourced by the scripts that look at day files: printing, judging, reading with the sqlite3 shell.
+# Sourced by the scripts that look at day files: printing, judging, reading.
 #
 # Reads PYTHON, an interpreter that has the recorder installed; else the service's, the project's .venv, python3.
 
+# Every Python here is started with -I: root may stand in a directory where others put files, and Python would take
+# modules from there.
+
 me=${0##*/}
+lib_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 failures=()
 declare -A facts=()
 
@@ -43,15 +47,25 @@ whole_number() { # whole_number OPTION TEXT: the number, or a usage error
   printf '%d' "$((10#$2))"
 }
 
-need_sqlite() {
-  command -v sqlite3 >/dev/null || give_up 69 "sqlite3 not found; on Debian and Ubuntu: sudo apt-get install sqlite3"
+# Rows with | between the columns, read-only, with a wait for the recorder's short locks.
+sql() { # sql FILE QUESTION
+  "$reading_python" -I "$lib_dir/read_day.py" "$1" "$2"
 }
 
-# Read-only, with a wait for the recorder's short locks. A path is quoted as a URI wants it.
-sql() { # sql FILE STATEMENTS: rows with | between the columns
-  local path=${1//%/%25}
-  path=${path//\?/%3f}
-  sqlite3 -batch -noheader -separator '|' -cmd '.timeout 5000' "file:${path//#/%23}?mode=ro" "$2"
+# In this shell, not in one of "$( )": a damaged page ends the script with its verdict and never becomes a number.
+query() { # query VARIABLE QUESTION: asks $db, the answer goes into VARIABLE
+  local -n answer_of_query=$1
+  # shellcheck disable=SC2034,SC2154 # both are the caller's
+  answer_of_query=$(sql "$db" "$2") && return
+  fail "$db cannot be read to its end (above): hk-tickctl salvage $db"
+  finish
+}
+
+# Any Python can read a day file; the recorder's is there without being installed by anybody.
+need_python() {
+  reading_python=$(recorder_python) || reading_python=${PYTHON:-python3}
+  command -v "$reading_python" >/dev/null ||
+    give_up 69 "$reading_python not found; on Debian and Ubuntu: sudo apt-get install python3"
 }
 
 now_in_ms() { date +%s%3N; }
@@ -78,10 +92,9 @@ newest_day_file() { # newest_day_file DIRECTORY
 }
 
 recorder_python() {
-  local root candidate
-  root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+  local root=${lib_dir%/*} candidate
   for candidate in "${PYTHON-}" "$root/venv/bin/python" "$root/.venv/bin/python" /opt/futu_tick_downloader/venv/bin/python python3; do
-    if [[ -n $candidate ]] && command -v "$candidate" >/dev/null && "$candidate" -c 'import hk_tick_collector' 2>/dev/null; then
+    if [[ -n $candidate ]] && command -v "$candidate" >/dev/null && "$candidate" -I -c 'import hk_tick_collector' 2>/dev/null; then
       printf '%s' "$candidate"
       return
     fi
@@ -91,12 +104,12 @@ recorder_python() {
 
 # Fills "facts" from service_facts.py; fails when there is no recorder's Python or the settings are wrong.
 load_facts() { # load_facts [--env-file FILE]
-  local python text key value status=0
+  local python text line status=0
   python=$(recorder_python) || return
-  text=$("$python" "$(dirname "${BASH_SOURCE[0]}")/service_facts.py" "$@") || status=$?
-  while IFS='=' read -r key value; do
+  text=$("$python" -I "$lib_dir/service_facts.py" "$@") || status=$?
+  while IFS= read -r line; do
     # shellcheck disable=SC2034 # read by the scripts that source this file
-    [[ -z $key ]] || facts[$key]=$value
+    [[ -z $line ]] || facts[${line%%=*}]=${line#*=}
   done <<<"$text"
   return "$status"
 }

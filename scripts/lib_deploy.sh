@@ -8,6 +8,10 @@
 #
 # A release is built beside the one that records, and the switch is one rename.
 #
+# Building runs code of others: the setup.py of a source package, the build of a version that nobody has looked at yet.
+# So BUILD_USER builds wheels, of exactly the files that the version's lock file names, and root only unpacks them.
+# Root starts every Python with -I: the current directory may hold modules that somebody left for it.
+#
 # Every return names its status: a bare one inside a trap gives the status from before the trap.
 
 # shellcheck disable=SC2034 # used by the scripts that source this file
@@ -16,6 +20,9 @@ readonly PREFIX=/opt/futu_tick_downloader
 readonly RELEASES=$PREFIX/releases
 readonly UNIT=hk-tick-collector
 readonly SERVICE_USER=hk-tick-collector
+readonly BUILD_USER=hk-tick-build
+readonly BUILD_CACHE=/var/cache/hk-tick-build
+readonly DEPLOY_LOCK=/run/hk-tick-collector-deploy
 readonly UNIT_DIR=/etc/systemd/system
 readonly KEPT_RELEASES=5
 readonly STOP_MARGIN_SEC=60
@@ -61,22 +68,27 @@ need_tools() {
 package_of() {
   case $1 in
     systemctl | journalctl) echo systemd ;;
-    flock | runuser) echo util-linux ;;
+    flock | runuser | setpriv | unshare) echo util-linux ;;
     useradd) echo passwd ;;
     *) echo "$1" ;;
   esac
 }
 
-# One installation, update or rollback at a time.
+# One installation, update or rollback at a time. The lock is a directory in /run, where root alone makes names: nobody
+# else can hold it, and nothing is written through it.
 lock_deployment() {
   ((DRY_RUN)) && return 0
-  exec 9>/run/lock/hk-tick-collector-deploy.lock
+  mkdir -m 0700 "$DEPLOY_LOCK" 2>/dev/null || true
+  [[ ! -L $DEPLOY_LOCK && $(stat -c '%F %u %a' "$DEPLOY_LOCK" 2>/dev/null) == 'directory 0 700' ]] ||
+    die 1 "$DEPLOY_LOCK is not a directory of root's with mode 0700: look at it, then remove it"
+  exec 9<"$DEPLOY_LOCK"
   flock -n 9 || die $EXIT_BUSY "another installation or update is running; wait until it has ended"
 }
 
+# In /var/tmp: the wheels are some hundred MB, and /tmp may be memory.
 make_scratch() {
-  scratch=$(mktemp -d)
-  chmod 755 "$scratch" # the tests in it run as the service user
+  scratch=$(mktemp -d -p /var/tmp hk-tick-deploy.XXXXXXXX)
+  chmod 755 "$scratch" # the build and the tests in it run as other users
 }
 
 drop_scratch() {
@@ -96,11 +108,42 @@ is_clean() {
   [[ -z $(in_prefix status --porcelain --untracked-files=no) ]]
 }
 
-# Branches of origin come first: a local branch of that name may be old.
+# A commit is named by itself: a branch or tag that somebody gave the same name never stands for it. For other names
+# branches of origin come first: a local branch of that name may be old.
 resolve_ref() { # resolve_ref REF: the commit it names
-  local name
-  for name in "refs/remotes/origin/$1" "refs/tags/$1" "$1"; do
-    in_prefix rev-parse --verify --quiet "$name^{commit}" && return 0
+  local ref=$1 commit
+  is_ref_name "$ref" || return 1
+  if [[ $ref =~ ^[0-9a-fA-F]{7,40}$ ]]; then
+    commit=$(commit_by_hash "$ref") || return 1
+    if [[ -n $commit ]]; then
+      ! named_commit "$ref" >/dev/null ||
+        say "'$ref' is also the name of a branch or tag; taken is the commit ${commit:0:12}" >&2
+      printf '%s\n' "$commit"
+      return 0
+    fi
+    ((${#ref} < 40)) || return 1
+  fi
+  named_commit "$ref"
+}
+
+is_ref_name() { # is_ref_name TEXT: what can name a branch or tag, and no expression as main@{1} or :/text
+  [[ $1 != -* && $1 != HEAD ]] && git check-ref-format "refs/heads/$1"
+}
+
+# Nothing when there is none; fails when several begin with these digits.
+commit_by_hash() { # commit_by_hash DIGITS
+  local object commits=()
+  while IFS= read -r object; do
+    [[ $(in_prefix cat-file -t "$object" 2>/dev/null) != commit ]] || commits+=("$object")
+  done < <(in_prefix rev-parse --disambiguate="${1,,}" 2>/dev/null)
+  ((${#commits[@]} < 2)) || { say "'$1' begins several commits: give more digits" >&2 && return 1; }
+  printf '%s' "${commits[*]}"
+}
+
+named_commit() { # named_commit NAME
+  local prefix
+  for prefix in refs/remotes/origin refs/tags refs/heads refs/remotes; do
+    in_prefix rev-parse --verify --quiet --end-of-options "$prefix/$1^{commit}" && return 0
   done
   return 1
 }
@@ -110,38 +153,86 @@ export_tree() { # export_tree COMMIT DIRECTORY: its files and nothing that lies 
   in_prefix archive --format=tar "$1" | tar -x -C "$2"
 }
 
-interpreter() { # interpreter PYTHON: which one it is, the same for a virtual environment made from it
-  "$1" -c 'import sys; print(sys.version, sys.base_prefix)' 2>/dev/null
-}
+has_module() { "$1" -I -c "import $2" 2>/dev/null; } # has_module PYTHON NAME
 
-# Begins with the packages of the release in use, if it has the same interpreter: what has not changed is not downloaded
-# again, and an update without new requirements brings no new versions of them.
-seed_release() { # seed_release DIRECTORY
-  local used
-  used=$(current_release) || return 0
-  [[ -n $used && -d $RELEASES/$used/lib ]] || return 0
-  [[ "$(interpreter "$RELEASES/$used/bin/python")" == "$(interpreter "$1/bin/python")" ]] || return 0
-  rm -rf "${1:?}/lib" || return 1
-  cp -a --reflink=auto "$RELEASES/$used/lib" "$1/lib" || return 1
-}
+make_venv() { "${PYTHON:-python3}" -I -m venv "$1"; } # make_venv DIRECTORY
 
 # Makes releases/COMMIT unless it is there, with what METRICS_PORT and hk-tickctl need. With "dev" the tools that the
-# tests need come along. A version from before an extra existed (rollback) is installed without it; pip only warns.
+# tests need come along.
 build_release() { # build_release COMMIT SOURCE [dev]
-  local release=$RELEASES/$1 source=$2 what=${3-}
-  local python=${PYTHON:-python3}
-  if [[ -f $release/.complete ]] && { [[ -z $what ]] || "$release/bin/python" -c 'import pytest' 2>/dev/null; }; then
+  local release=$RELEASES/$1 what=${3:-service}
+  if [[ -f $release/.complete ]] && { [[ $what != dev ]] || has_module "$release/bin/python" pytest; }; then
     say "release ${1:0:12} is already built"
     return 0
   fi
+  build_wheels "$2" "$what" || return 1
+  say "installing release ${1:0:12}"
   if [[ ! -f $release/.complete ]]; then
     rm -rf "$release"
     mkdir -p "$RELEASES" || return 1
-    "$python" -m venv "$release" || return 1
-    seed_release "$release" || return 1
+    make_venv "$release" || return 1
   fi
-  "$release/bin/python" -m pip install --quiet --disable-pip-version-check --no-input "${source}[${what:-metrics,tools}]" || return 1
+  # Wheels are unpacked: nothing of them runs. There are no others than those of the lock file to choose from.
+  [[ $what == dev ]] || what='metrics,tools'
+  "$release/bin/python" -I -m pip --isolated install --quiet --disable-pip-version-check --no-input --no-index \
+    --no-cache-dir --only-binary=:all: --find-links "$scratch/build/wheels" "hk-tick-collector[$what]" || return 1
   touch "$release/.complete" || return 1
+}
+
+# Fills $scratch/build/wheels, as BUILD_USER, and makes the wheels root's.
+build_wheels() { # build_wheels SOURCE service|dev
+  local work=$scratch/build
+  make_build_user || return 1
+  rm -rf "$work"
+  install -d -o "$BUILD_USER" -g "$BUILD_USER" -m 0755 "$work" || return 1
+  say "building as $BUILD_USER; what is not in $BUILD_CACHE is downloaded"
+  (cd / && as_build_user "$work" bash -c "$(declare -f make_venv wheels_of); wheels_of \"\$@\"" wheels_of "$1" "$work" "$2") || return 1
+  # Nobody writes there any more. A link, by name or to another file, is no wheel.
+  [[ -d $work/wheels && ! -L $work/wheels ]] || die 1 "the build left no directory of wheels"
+  chown -h root:root "$work" "$work/wheels" || return 1
+  [[ -z $(find "$work/wheels" -mindepth 1 ! '(' -type f -links 1 -name '*.whl' ')') ]] || die 1 "the build left other things than wheels"
+  find "$work/wheels" -type f -exec chown root:root {} + -exec chmod 0644 {} + || return 1
+}
+
+make_build_user() {
+  getent passwd "$BUILD_USER" >/dev/null ||
+    useradd --system --user-group --home-dir "$BUILD_CACHE" --no-create-home --shell /usr/sbin/nologin "$BUILD_USER" || return 1
+  install -d -o "$BUILD_USER" -g "$BUILD_USER" -m 0700 "$BUILD_CACHE"
+}
+
+# In a process namespace of its own: when the command ends, whatever it left running ends with it. Of the environment
+# it gets what pip reads.
+as_build_user() { # as_build_user WORK COMMAND...
+  local work=$1 name keep=()
+  shift
+  for name in $(compgen -e); do
+    case $name in
+      PIP_CACHE_DIR | PIP_CONFIG_FILE) ;; # another user's
+      PIP_* | [Hh][Tt][Tt][Pp]*_[Pp][Rr][Oo][Xx][Yy] | [Nn][Oo]_[Pp][Rr][Oo][Xx][Yy] | SSL_CERT_* | PYTHON) keep+=("$name=${!name}") ;;
+    esac
+  done
+  unshare --fork --pid --kill-child setpriv --reuid="$BUILD_USER" --regid="$BUILD_USER" --clear-groups --no-new-privs --inh-caps=-all \
+    env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 HOME="$BUILD_CACHE" \
+    TMPDIR="$work" PIP_CACHE_DIR="$BUILD_CACHE/pip" PIP_NO_INPUT=1 PIP_DISABLE_PIP_VERSION_CHECK=1 \
+    ${keep[@]+"${keep[@]}"} "$@" 9>&-
+}
+
+# The part that runs as BUILD_USER. A version from before the lock files (rollback) gets the newest packages that fit.
+wheels_of() { # wheels_of SOURCE WORK service|dev
+  set -e
+  local source=$1 work=$2 locks=$1/requirements what='metrics,tools'
+  [[ $3 != dev ]] || what=dev
+  make_venv "$work/venv"
+  cp -R "$source" "$work/source" # a build writes beside its source
+  local pip=("$work/venv/bin/python" -I -m pip --quiet)
+  if [[ ! -e $locks/$3.txt ]]; then
+    echo "this version has no $3.txt in requirements/: it gets the newest packages that fit"
+    "${pip[@]}" wheel --wheel-dir "$work/wheels" "$work/source[$what]"
+    return
+  fi
+  "${pip[@]}" install --require-hashes -r "$locks/build.txt"
+  "${pip[@]}" wheel --no-build-isolation --require-hashes --no-deps --wheel-dir "$work/wheels" -r "$locks/$3.txt"
+  "${pip[@]}" wheel --no-build-isolation --no-index --no-deps --wheel-dir "$work/wheels" "$work/source"
 }
 
 # The service goes on with the code it has loaded; the next start takes the new release.
@@ -166,33 +257,36 @@ prune_releases() { # prune_releases NAME...: keeps these and the newest few
 
 # Reads the facts of service_facts.py into the associative array "facts"; its exit code.
 read_facts() { # read_facts PYTHON SCRIPT [ARGUMENTS]
-  local text key value status=0
-  text=$("$@") || status=$?
-  while IFS='=' read -r key value; do
+  local text line status=0
+  text=$("$1" -I "${@:2}") || status=$?
+  while IFS= read -r line; do
     # shellcheck disable=SC2154 # declared by the caller
-    [[ -z $key ]] || facts[$key]=$value
+    [[ -z $line ]] || facts[${line%%=*}]=${line#*=}
   done <<<"$text"
   return "$status"
 }
 
-# Unit and drop-in as the checkout and .env say. The drop-in is ours alone and is written anew each time.
+# Unit and drop-in as the checkout and .env say. The drop-ins are ours alone and are written anew each time.
 install_units() {
-  local drop_in=$UNIT_DIR/$UNIT.service.d/10-settings.conf
   run install -D -m 0644 "$PREFIX/deploy/systemd/$UNIT.service" "$UNIT_DIR/$UNIT.service" || return 1
   install_end_of_day || return 1
   if ((DRY_RUN)); then
-    printf 'would write: %s (DATA_ROOT and the time to stop, if .env says other than the unit)\n' "$drop_in"
+    printf 'would write: %s (what .env says other than the unit: directories, the time to stop)\n' \
+      "$(drop_in_of "$UNIT")" "$(drop_in_of hk-tick-eod)"
   else
-    write_drop_in "$drop_in" || return 1
+    write_drop_ins || return 1
   fi
   run systemctl daemon-reload
 }
 
+drop_in_of() { printf '%s' "$UNIT_DIR/$1.service.d/10-settings.conf"; }
+
 # The end-of-day job and its timer. A version from before they existed (rollback) has none: then they go.
 install_end_of_day() {
-  local file
+  local file from=$PREFIX
+  ((!DRY_RUN)) || from=${source_dir:-$PREFIX}
   for file in hk-tick-eod.service hk-tick-eod.timer; do
-    if [[ -e $PREFIX/deploy/systemd/$file ]]; then
+    if [[ -e $from/deploy/systemd/$file ]]; then
       run install -m 0644 "$PREFIX/deploy/systemd/$file" "$UNIT_DIR/$file" || return 1
     else
       run rm -f "$UNIT_DIR/$file"
@@ -200,41 +294,47 @@ install_end_of_day() {
   done
 }
 
-write_drop_in() { # write_drop_in FILE
+write_drop_ins() {
   local -A facts=()
-  local lines='' mounts='' stop_sec
+  local stop_sec service=() end_of_day=()
   if ! read_facts "$PREFIX/venv/bin/python" "$PREFIX/scripts/service_facts.py" --env-file "$PREFIX/.env"; then
     say "$PREFIX/.env is not right yet (above); the service will not start before it is"
     return 0
   fi
   if [[ ${facts[data_root]} != /data/sqlite/HK ]]; then
-    mounts="[Unit]"$'\n'"RequiresMountsFor=${facts[data_root]}"$'\n'
-    lines+="ReadWritePaths=-${facts[data_root]}"$'\n'
+    service+=("${facts[data_root]}")
+    end_of_day+=("${facts[data_root]}")
   fi
+  # The job writes archives, the recorder does not.
+  [[ -z ${facts[archive_root]-} ]] || end_of_day+=("${facts[archive_root]}")
   stop_sec=$((${facts[stop_flush_timeout_sec]%.*} + STOP_MARGIN_SEC))
-  ((stop_sec <= 120)) || lines+="TimeoutStopSec=$stop_sec"$'\n'
-  write_end_of_day_drop_in
-  if [[ -z $lines ]]; then
-    rm -f "$1"
-    return 0
-  fi
-  install -d -m 0755 "${1%/*}"
-  printf '# Written by scripts/install_systemd.sh from .env.\n%s[Service]\n%s' "$mounts" "$lines" >"$1"
-  chmod 0644 "$1"
+  write_drop_in "$UNIT" "$((stop_sec > 120 ? stop_sec : 0))" ${service[@]+"${service[@]}"} || return 1
+  write_drop_in hk-tick-eod 0 ${end_of_day[@]+"${end_of_day[@]}"}
 }
 
-# Another DATA_ROOT, and an ARCHIVE_ROOT, must be writable for the end-of-day job.
-write_end_of_day_drop_in() {
-  local file=$UNIT_DIR/hk-tick-eod.service.d/10-settings.conf lines=''
-  [[ ${facts[data_root]} == /data/sqlite/HK ]] || lines+="ReadWritePaths=-${facts[data_root]}"$'\n'
-  [[ -z ${facts[archive_root]-} ]] || lines+="ReadWritePaths=-${facts[archive_root]}"$'\n'
-  if [[ -z $lines ]]; then
-    rm -f "$file"
-    return 0
-  fi
-  install -d -m 0755 "${file%/*}"
-  printf '# Written by scripts/install_systemd.sh from .env.\n[Service]\n%s' "$lines" >"$file"
+write_drop_in() { # write_drop_in UNIT STOP_SEC DIRECTORY...: 0 leaves the unit's time to stop
+  local file directory stop_sec=$2
+  file=$(drop_in_of "$1")
+  shift 2
+  rm -f "$file"
+  (($# || stop_sec)) || return 0
+  install -d -m 0755 "${file%/*}" || return 1
+  {
+    echo "# Written by scripts/install_systemd.sh from .env."
+    (($# == 0)) || echo "[Unit]"
+    for directory in "$@"; do echo "RequiresMountsFor=$(unit_quoted "$directory")"; done
+    echo "[Service]"
+    for directory in "$@"; do echo "ReadWritePaths=$(unit_quoted "-$directory")"; done
+    ((stop_sec == 0)) || echo "TimeoutStopSec=$stop_sec"
+  } >"$file" || return 1
   chmod 0644 "$file"
+}
+
+# One word as systemd reads it (systemd.syntax(7)): blanks stay, % is no specifier.
+unit_quoted() { # unit_quoted TEXT
+  local text=${1//\\/\\\\}
+  text=${text//\"/\\\"}
+  printf '"%s"' "${text//%/%%}"
 }
 
 as_service_user() { runuser -u "$SERVICE_USER" -- "$@"; }

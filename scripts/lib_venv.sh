@@ -44,17 +44,21 @@ quietly() {
   return "$status"
 }
 
-check_python() {
+check_python_version() {
   command -v "$python" >/dev/null ||
     give_up "$python not found. On Debian and Ubuntu: sudo apt-get install python3 python3-venv"
-  "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+  "$python" -I -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
     give_up "$("$python" --version) is too old, 3.11 is the oldest that works. Name another one: PYTHON=python3.12 bash scripts/$me"
-  "$python" -c 'import ensurepip, venv' 2>/dev/null ||
+}
+
+check_python() {
+  check_python_version
+  "$python" -I -c 'import ensurepip, venv' 2>/dev/null ||
     give_up "$python has no venv module. On Debian and Ubuntu: sudo apt-get install python3-venv"
 }
 
 interpreter() { # interpreter PYTHON: which one it is, the same for a virtual environment made from it
-  "$1" -c 'import sys; print(sys.version, sys.base_prefix)' 2>/dev/null
+  "$1" -I -c 'import sys; print(sys.version, sys.base_prefix)' 2>/dev/null
 }
 
 # What the environment depends on; written into it only after the installation succeeded.
@@ -78,10 +82,10 @@ ensure_venv() { # ensure_venv run|dev
   trap 'interrupt_install 143' TERM
   trap 'interrupt_install 129' HUP
   if [[ "$(interpreter .venv/bin/python)" != "$(interpreter "$python")" ]] ||
-    ! .venv/bin/python -c 'import pip' 2>/dev/null; then
-    quietly "$python" -m venv --clear .venv || give_up ".venv could not be made; the reason is above."
+    ! .venv/bin/python -I -c 'import pip' 2>/dev/null; then
+    quietly "$python" -I -m venv --clear .venv || give_up ".venv could not be made; the reason is above."
   fi
-  quietly .venv/bin/python -m pip install --disable-pip-version-check --no-input -e "$what" ||
+  quietly .venv/bin/python -I -m pip install --disable-pip-version-check --no-input -e "$what" ||
     give_up "pip could not install the project; the reason is above. It needs a package index (PIP_INDEX_URL names one)."
   fingerprint >.venv/.fingerprint-run
   [[ $1 == dev ]] && cp .venv/.fingerprint-run .venv/.fingerprint-dev

@@ -19,6 +19,8 @@ lines, verify (verify_hk_tick_collector.sh). If one of these fails, the former v
   --market WHICH      auto (default), open or closed: passed on to the verification
   --acceptance-sec N  wait this long for the first heartbeat and health lines (default: 90)
 
+REF is built by the user hk-tick-build; root installs the finished wheels and runs nothing of REF before the switch.
+
 Also from the environment: DEPLOY_REF, DEPLOY_TESTS, AUTO_ROLLBACK=0, PYTHON and all that pip reads.
 The way back by hand: sudo ROLLBACK_REF=COMMIT bash scripts/rollback_hk_tick_collector.sh
 
@@ -32,6 +34,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=scripts/lib_deploy.sh
 . "$here/lib_deploy.sh"
 umask 022
+cd /
 
 ref=${DEPLOY_REF-}
 tests=${DEPLOY_TESTS:--q tests/unit}
@@ -109,7 +112,7 @@ switch_to() { # switch_to COMMIT RELEASE
 
 repair_times() {
   step "repair"
-  "$PREFIX/venv/bin/python" "$PREFIX/scripts/repair_future_ts_ms.py" --apply --env-file "$PREFIX/.env"
+  "$PREFIX/venv/bin/python" -I "$PREFIX/scripts/repair_future_ts_ms.py" --apply --env-file "$PREFIX/.env"
 }
 
 # The first lines of a healthy run: the persist loop's pulse and the health line.
@@ -138,7 +141,7 @@ start_and_verify() {
   systemctl start "$UNIT" || return 1
   show_acceptance || return 1
   step "verify"
-  bash "$PREFIX/scripts/verify_hk_tick_collector.sh" --since "$since" --market "$market" --env-file "$PREFIX/.env" || return 1
+  bash "$PREFIX/scripts/verify_hk_tick_collector.sh" --since "$since" --market "$market" --lines 0 --env-file "$PREFIX/.env" || return 1
 }
 
 # shellcheck disable=SC2317 # called by the trap
@@ -172,7 +175,7 @@ on_exit() {
 main() {
   parse "$@"
   need_root
-  need_tools git tar systemctl journalctl runuser flock sqlite3
+  need_tools git tar systemctl journalctl runuser flock setpriv unshare useradd
   [[ -e $PREFIX/.git ]] || die $EXIT_MISSING "$PREFIX is no git checkout: install it from one with scripts/install_systemd.sh"
   lock_deployment
   old_commit=$(current_commit) || die $EXIT_MISSING "$PREFIX has no commit checked out"

@@ -20,6 +20,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=scripts/lib_deploy.sh
 . "$here/lib_deploy.sh"
 umask 022
+cd /
 
 main() {
   local market=auto commit from
@@ -38,7 +39,7 @@ main() {
   [[ $market =~ ^(auto|open|closed)$ ]] || bad_usage "--market is auto, open or closed, not '$market'"
   [[ -n ${ROLLBACK_REF-} ]] || bad_usage "ROLLBACK_REF is not set: name the commit to go back to"
   need_root
-  need_tools git tar systemctl flock sqlite3
+  need_tools git tar systemctl flock setpriv unshare useradd
   [[ -e $PREFIX/.git ]] || die $EXIT_MISSING "$PREFIX is no git checkout: install it from one with scripts/install_systemd.sh"
   lock_deployment
   trap drop_scratch EXIT

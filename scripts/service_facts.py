@@ -43,6 +43,11 @@ def main() -> int:
             print(exc, file=sys.stderr)
             return EXIT_CONFIG
     for key, value in facts.items():
+        if not str(value).isprintable():
+            # A line break would make two lines here, and two in a unit file.
+            print(f"{key.upper()} holds a character that is not printable: {value!r}", file=sys.stderr)
+            return EXIT_CONFIG
+    for key, value in facts.items():
         print(f"{key}={value}")
     return 0
 

@@ -18,7 +18,7 @@ exchange, a lack of ticks is no fault; times in the future and a dead service al
   --unit NAME         the service (default: hk-tick-collector)
   --no-service        judge the files only: no service, no journal
   --since TIME        how far back the journal is searched (default: "10 minutes ago")
-  --lines N           newest log lines to show (default: 20)
+  --lines N           newest log lines to show (default: 20, 0: none)
   --max-lag-sec N     the newest tick may be this old, or this far ahead (default: 60)
   --growth-sec N      wait this long for new rows in an open market (default: 10)
   --market WHICH      auto (default), open or closed: judge as if the market were open or closed
@@ -59,7 +59,7 @@ while (($#)); do
   shift 2
 done
 [[ $market =~ ^(auto|open|closed)$ ]] || bad_usage "--market is auto, open or closed, not '$market'"
-need_sqlite
+need_python
 ((!service)) || command -v systemctl >/dev/null || give_up 69 "systemctl not found: use --no-service to judge the files"
 
 find_settings() {
@@ -112,10 +112,9 @@ check_file() {
     fail "the market is open and today's file (${facts[hk_day]}.db) does not exist; the newest is ${db##*/}"
   fi
   local newest mode
-  newest=$(sql "$db" "SELECT COALESCE(MAX(ts_ms), 0), COUNT(*), COALESCE(MAX(rowid), 0) FROM ticks") ||
-    { fail "$db cannot be read (above)" && return; }
+  query newest "SELECT COALESCE(MAX(ts_ms), 0), COUNT(*), COALESCE(MAX(rowid), 0) FROM ticks"
   IFS='|' read -r max_ts_ms rows last_rowid <<<"$newest"
-  mode=$(sql "$db" "PRAGMA journal_mode")
+  query mode "PRAGMA journal_mode"
   print max_ts_utc "$(utc_of "$max_ts_ms")"
   check_newest
   print rows "$rows"
@@ -152,7 +151,7 @@ check_newest() {
 check_growth() {
   local deadline=$((SECONDS + growth_sec)) now_rowid
   while :; do
-    now_rowid=$(sql "$db" "SELECT COALESCE(MAX(rowid), 0) FROM ticks")
+    query now_rowid "SELECT COALESCE(MAX(rowid), 0) FROM ticks"
     ((now_rowid <= last_rowid)) || break
     ((SECONDS < deadline)) || break
     sleep 0.5
@@ -168,6 +167,7 @@ check_journal() {
   print watchdog_count "$(grep -c 'WATCHDOG' <<<"$log" || true)"
   print watchdog_persistent_stall_count "$stalls"
   ((stalls == 0)) || fail "the watchdog gave up $stalls times since $since: docs/runbook/incident-watchdog-stall.md"
+  ((line_count)) || return 0
   printf 'recent lines (%s):\n' "$since"
   grep -E '^(health|persist_summary|persist_ticks|persist_loop_heartbeat|WATCHDOG|sqlite_busy)|ERROR|Traceback' <<<"$log" |
     tail -n "$line_count" | sed 's/^/  /' || true

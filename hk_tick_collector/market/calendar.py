@@ -166,8 +166,10 @@ class TradingCalendar:
 
 
 def _read_library_apart(first_year: int, last_year: int) -> _Years:
-    """As ``_read_library``, in a process of its own: pandas stays out of this one, which lives for months."""
-    command = [sys.executable, "-m", __name__, str(first_year), str(last_year)]
+    """As ``_read_library``, in a process of its own: pandas stays out of this one, which lives for months.
+
+    Isolated: ``-m`` alone looks for the module in the current directory first, and root may stand in a stranger's."""
+    command = [sys.executable, "-I", "-m", __name__, str(first_year), str(last_year)]
     try:
         done = subprocess.run(command, capture_output=True, timeout=APART_TIMEOUT_SEC, check=True)  # noqa: S603
         tables = json.loads(done.stdout)

@@ -45,7 +45,8 @@ def arguments(instruction: str) -> list[str]:
 
 def copied() -> list[str]:
     """Names of the build context that go into the image."""
-    return [name for rest in arguments("COPY") if "--from" not in rest for name in rest.split()[:-1]]
+    words = [rest.split()[:-1] for rest in arguments("COPY") if "--from" not in rest]
+    return [word for one in words for word in one if not word.startswith("--")]
 
 
 def image_env() -> dict[str, str]:
@@ -59,10 +60,7 @@ def services() -> dict[str, dict[str, Any]]:
     return found
 
 
-def installed_extras() -> list[str]:
-    """The extras of the project that the image is made with."""
-    (extras,) = re.findall(r"hk_tick_collector-\*\.whl\)\[([a-z,]+)\]", " ".join(arguments("RUN")))
-    return str(extras).split(",")
+EXTRAS = ["metrics", "tools"]  # what requirements/service.txt is made of, beside the project's own dependencies
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +75,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
             shutil.copytree(ROOT / name, target, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(ROOT / name, target)
-    return install_wheel(build_wheel(context, wheels), env, installed_extras())
+    return install_wheel(build_wheel(context, wheels), env, EXTRAS)
 
 
 def free_port() -> int:
@@ -103,13 +101,26 @@ def test_the_metadata_of_the_wheel_needs_no_other_file() -> None:
 
 def test_the_image_does_not_run_as_root_and_says_how_it_is() -> None:
     words = [word for word, _ in instructions()]
-    assert arguments("USER") == ["recorder"]
-    assert words.index("USER") > max(n for n, word in enumerate(words) if word == "RUN")
+    assert arguments("USER") == ["build", "recorder"]
+    assert words[-1] == "CMD"
+    assert "RUN" not in words[len(words) - words[::-1].index("USER") :]
     assert any("--uid 10001" in rest and rest.split()[0] == "useradd" for rest in arguments("RUN"))
     assert arguments("STOPSIGNAL") == ["SIGTERM"]
     (check,) = arguments("HEALTHCHECK")
     script = json.loads(check.partition("CMD ")[2])[1]
     assert any(rest == f"{HEALTHCHECK.relative_to(ROOT)} {script}" for rest in arguments("COPY"))
+
+
+def test_the_image_is_made_of_what_is_locked_and_root_builds_nothing() -> None:
+    """By reading: no container engine is here. tests/systemd does the same steps for the service."""
+    build, image = (ROOT / "Dockerfile").read_text(encoding="utf-8").split("\nFROM ")[1:]
+    before, _, after = build.partition("\nUSER build\n")
+    assert "pip" not in before
+    for command in re.findall(r"pip (?:install|wheel) .*", after):
+        assert "--require-hashes" in command or "--no-index" in command, command
+    assert "-r requirements/service.txt" in after
+    (install,) = re.findall(r"pip install .*", image)
+    assert "--no-index --no-deps /wheels/*.whl" in install
 
 
 def test_settings_in_both_files_are_real_ones() -> None:

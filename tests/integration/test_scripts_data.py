@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -96,7 +97,7 @@ def test_every_script_explains_itself_and_refuses_nonsense(name: str) -> None:
 
 
 def test_python_scripts_explain_themselves() -> None:
-    for name in ("repair_future_ts_ms.py", "service_facts.py"):
+    for name in ("repair_future_ts_ms.py", "service_facts.py", "read_day.py"):
         assert _run(sys.executable, SCRIPTS / name, "--help").returncode == 0
         assert _run(sys.executable, SCRIPTS / name, "--no-such-option").returncode == 2
 
@@ -162,6 +163,112 @@ def test_a_damaged_file_is_named(data_root: Path) -> None:
     done = _bash("db_health_check.sh", "--market", "closed", db)
     assert done.returncode == 1, done.stdout
     assert "hk-tickctl salvage" in done.stdout
+
+
+@pytest.mark.parametrize("depth", ["--quick", "--full"])
+def test_a_file_damaged_in_its_middle_ends_in_a_verdict(data_root: Path, depth: str) -> None:
+    """A failed query is told once, nothing that it said is taken for a number, and the verdict stands at the end."""
+    db = _day_file(data_root)
+    (root_page,) = [row[0] for row in _ask(db, "SELECT rootpage FROM sqlite_master WHERE name = 'ticks'")]
+    assert isinstance(root_page, int)
+    with db.open("r+b") as file:
+        file.seek((root_page - 1) * 4096)
+        file.write(bytes(4096))
+    for script in (("db_health_check.sh", depth, "--market", "closed", db), _verification(db)):
+        done = _bash(*script)
+        assert done.returncode == 1, done.stdout
+        assert done.stdout.endswith("result=fail\n")
+        assert done.stdout.count("\nfail: ") == 1
+        assert f"fail: {db} cannot be read to its end" in done.stdout
+        assert "unbound" not in done.stdout
+        assert "syntax" not in done.stdout
+        assert done.stdout.count("database disk image is malformed") == 1
+
+
+def _verification(db: Path) -> tuple[str | Path, ...]:
+    return "verify_hk_tick_collector.sh", "--no-service", "--market", "closed", "--env-file", "/nonexistent", "--db", db
+
+
+def test_what_stands_in_a_file_reaches_no_terminal_raw(data_root: Path) -> None:
+    db = _day_file(data_root)
+    _change(db, "UPDATE ticks SET symbol = 'HK.' || char(27) || '[2J|' || char(10) || 'fail: x' WHERE rowid = 1")
+    done = _bash("db_health_check.sh", "--market", "closed", "--top", "1000", db)
+    assert r"  HK.\x1b[2J\x7c\nfail: x|1|" in done.stdout
+
+
+def test_no_sqlite3_command_is_needed(data_root: Path, tmp_path: Path) -> None:
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for place in map(Path, ("/usr/bin", "/bin")):
+        for tool in place.iterdir():
+            if tool.name != "sqlite3" and not (tools / tool.name).is_symlink():
+                (tools / tool.name).symlink_to(tool)
+    only = {**os.environ, "PATH": str(tools), "PYTHON": sys.executable}
+    db = _day_file(data_root)
+    for command in (("db_health_check.sh", "--market", "closed", db), _verification(db)):
+        done = subprocess.run(
+            ["bash", SCRIPTS / command[0], *command[1:]],
+            env=only,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+APART = "hk_tick_collector.market.calendar"  # starts a Python of its own
+PLANTED = ("hk_tick_collector", "pip", "venv", "ensurepip", "pytest", "sqlite3", "json", "argparse", "pathlib")
+
+
+@pytest.fixture
+def planted(tmp_path: Path) -> Path:
+    """A directory in which somebody left modules for the next one who starts Python there."""
+    directory = tmp_path / "planted"
+    for name in PLANTED:
+        package = directory / name
+        package.mkdir(parents=True)
+        for file in ("__init__.py", "__main__.py"):
+            package.joinpath(file).write_text(f"open({str(tmp_path / 'executed')!r}, 'a').write(__file__ + chr(10))\n")
+    return directory
+
+
+def test_nothing_is_imported_from_the_current_directory(data_root: Path, planted: Path) -> None:
+    """Root runs these wherever it happens to stand: in the data root, which is the service user's, or in /tmp."""
+    db = _day_file(data_root)
+    libraries = f". {SCRIPTS}/lib_deploy.sh; . {SCRIPTS}/lib_venv.sh; scratch=$(mktemp -d); mkdir $scratch/tree;"
+    steps = (
+        ["bash", SCRIPTS / "db_health_check.sh", "--market", "auto", db],
+        ["bash", SCRIPTS / "verify_hk_tick_collector.sh", "--no-service", "--db", db],
+        ["bash", SCRIPTS / "install_systemd.sh", "--dry-run"],
+        ["bash", SCRIPTS / "redeploy_hk_tick_collector.sh", "--no-fetch"],
+        ["bash", SCRIPTS / "rollback_hk_tick_collector.sh"],
+        ["bash", "-c", f"{libraries} check_python; interpreter {sys.executable}; is_installed run"],
+        ["bash", "-c", f"{libraries} make_venv $scratch/venv; has_module {sys.executable} pytest; rm -r $scratch"],
+        [Path(sys.executable).with_name("hk-tickctl"), "status", "--data-root", data_root],
+        [sys.executable, "-I", "-c", f"import {APART} as calendar; calendar._read_library_apart(2026, 2026)"],
+    )
+    for command in steps:
+        subprocess.run(
+            command,
+            cwd=planted,
+            env={**os.environ, "ROLLBACK_REF": "main"},
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+        assert not planted.with_name("executed").exists(), f"{command}: {planted.with_name('executed').read_text()}"
+    subprocess.run([sys.executable, "-m", "pip"], cwd=planted, timeout=60, check=False)
+    assert planted.with_name("executed").exists(), "the plants work"
+
+
+def test_no_script_starts_python_without_isolation() -> None:
+    """By reading: each -m and -c, and each script of ours. read_facts adds -I itself; the tests run from their tree."""
+    start = re.compile(r"""python["}]* (-[mc]\b|\S*\.py\b)""")
+    for path in (*SCRIPTS.glob("*.sh"), ROOT / ".ci/run", ROOT / ".ci/bare"):
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            if not line.lstrip().startswith("#") and "-m pytest" not in line and "read_facts" not in line:
+                assert not start.search(line), f"{path.name}:{number}: {line.strip()}"
 
 
 def test_files_that_are_none(tmp_path: Path) -> None:

@@ -20,8 +20,8 @@ from pathlib import Path
 
 from tests.harness import wait_until
 
-SUITE = "bookworm"
-TREE_PYTHON = (3, 11)
+# The Debian whose Python is that of the wheels.
+SUITES = {(3, 11): "bookworm", (3, 13): "trixie"}
 PACKAGES = (
     "systemd", "systemd-sysv", "dbus", "python3", "python3-venv", "sqlite3", "git", "sudo", "procps", "lsof", "psmisc",
     "netcat-openbsd",
@@ -46,12 +46,22 @@ def why_not() -> str | None:
     if not capabilities >> CAP_SYS_ADMIN & 1:
         return "this root may not mount (no CAP_SYS_ADMIN)"
     if _wheel_python() is None:
-        return "wheels for the tree need python{}.{} on the host".format(*TREE_PYTHON)
+        return f"wheels for the tree need one of these Pythons on the host: {', '.join(map(_name, SUITES))}"
     return None
 
 
-def _wheel_python() -> str | None:
-    return sys.executable if sys.version_info[:2] == TREE_PYTHON else shutil.which("python{}.{}".format(*TREE_PYTHON))
+def _wheel_python() -> tuple[str, str] | None:
+    """The Debian of the tree, and an interpreter of its version here: this one, or another."""
+    for version in sorted(SUITES, key=lambda version: version != sys.version_info[:2]):
+        python = sys.executable if version == sys.version_info[:2] else shutil.which(_name(version))
+        # A shim of a version manager is there for versions that are not.
+        if python and subprocess.run([python, "-c", ""], capture_output=True, check=False).returncode == 0:
+            return SUITES[version], python
+    return None
+
+
+def _name(version: tuple[int, int]) -> str:
+    return "python{}.{}".format(*version)
 
 
 def cache_dir() -> Path:
@@ -78,11 +88,12 @@ def _made_once(target: Path) -> Iterator[Path | None]:
 
 def base_tree() -> Path:
     """The Debian tree, made when there is none for this list of packages."""
-    mark = hashlib.sha256(repr((SUITE, PACKAGES, MASKED)).encode()).hexdigest()[:12]
-    target = cache_dir() / f"tree-{SUITE}-{mark}"
+    suite, _ = _wheel_python() or ("", "")
+    mark = hashlib.sha256(repr((suite, PACKAGES, MASKED)).encode()).hexdigest()[:12]
+    target = cache_dir() / f"tree-{suite}-{mark}"
     with _made_once(target) as making:
         if making is not None:
-            command = ["debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", SUITE, str(making)]
+            command = ["debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", suite, str(making)]
             done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
             assert done.returncode == 0, f"debootstrap failed:\n{done.stdout[-3000:]}{done.stderr[-1000:]}"
             making.chmod(0o755)
@@ -94,33 +105,25 @@ def base_tree() -> Path:
 
 
 def wheels() -> Path:
-    """A directory of wheels from which ``pip install .`` works without an index."""
-    requirements, _, _ = (ROOT / "pyproject.toml").read_text().partition("[project.scripts]")
-    mark = hashlib.sha256(requirements.encode()).hexdigest()[:12]
-    target = cache_dir() / f"wheels-{mark}"
-    python = _wheel_python()
-    assert python is not None
+    """A directory with exactly the files that the lock files name, for installations without an index."""
+    locks = [ROOT / f"requirements/{name}.txt" for name in ("build", "dev")]
+    suite, python = _wheel_python() or ("", "")
+    mark = hashlib.sha256(b"".join(lock.read_bytes() for lock in locks)).hexdigest()[:12]
+    target = cache_dir() / f"locked-{suite}-{mark}"
     with _made_once(target) as making, tempfile.TemporaryDirectory() as build:
         if making is not None:
-            # A copy: building in the project's directory would leave a build directory behind.
-            project = Path(build) / "project"
-            shutil.copytree(ROOT / "hk_tick_collector", project / "hk_tick_collector")
-            for name in ("pyproject.toml", "README.md", "LICENSE"):
-                shutil.copy(ROOT / name, project)
             subprocess.run([python, "-m", "venv", f"{build}/venv"], check=True, timeout=120)
-            command = [f"{build}/venv/bin/python", "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check"]
-            wanted = [f"{project}[dev]", "setuptools>=68", "wheel"]
+            command = [f"{build}/venv/bin/python", "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
+            wanted = [part for lock in locks for part in ("-r", str(lock))]
             done = subprocess.run(
-                [*command, "--wheel-dir", str(making), *wanted],
+                [*command, "--no-deps", "--require-hashes", "--dest", str(making), *wanted],
                 capture_output=True,
                 text=True,
                 timeout=600,
                 check=False,
             )
-            assert done.returncode == 0, f"pip could not make the wheels:\n{done.stderr[-3000:]}"
+            assert done.returncode == 0, f"pip could not fetch what is locked:\n{done.stderr[-3000:]}"
             making.chmod(0o755)
-            for path in making.glob("hk_tick_collector-*"):
-                path.unlink()
     return target
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.harness import wait_until
-from tests.systemd.server import OFFLINE, PREFIX, UNIT, Server
+from tests.systemd.server import OFFLINE, PREFIX, PROJECT, UNIT, Server
 
 QUICK = "--tests '-q tests/unit/test_logline.py'"
 START_LINE = '    """The command line.'
@@ -53,6 +53,66 @@ def test_a_good_commit_and_the_way_back(server: Server, deployed: str) -> None:
     assert _in_use(server) == deployed
     assert _version(server) == former
     server.wait_recording()
+
+
+TELLTALE = """\
+import os, pathlib, setuptools
+with pathlib.Path("/srv/built-by").open("a") as file:
+    file.write(f"{os.getuid()} {os.getgid()} {sorted(os.getgroups())} {os.access('/opt', os.W_OK)}\\n")
+if os.fork() == 0:
+    os.setsid()
+    os.closerange(0, 256)  # pip waits for whoever holds its pipe
+    os.execvp("sleep", ["sleep", "998877"])
+setuptools.setup()
+"""
+
+
+def test_a_version_is_built_without_roots_rights(server: Server, deployed: str) -> None:
+    """Whoever may push to the branch runs code when it is built: as a user who owns nothing, and no longer."""
+    run = server.machine.run
+    run("rm -f /srv/built-by; touch /srv/built-by; chmod 666 /srv/built-by")
+    setup = server.project / "setup.py"
+    setup.write_text(TELLTALE)
+    try:
+        commit = server.commit("runs code when it is built")
+        server.redeploy("--skip-tests --market closed")
+        assert _in_use(server) == commit
+        build_user = run("id -u hk-tick-build").stdout.strip()
+        said = set(run("cat /srv/built-by").stdout.splitlines())
+        assert said
+        assert {line.split()[0] for line in said} == {build_user}
+        assert all(line.endswith("False") for line in said), said
+        assert run("pgrep -f 'sleep 99887[7]'", check=False).stdout == "", (
+            "what it left running has ended with the build"
+        )
+        assert run(f"find {PREFIX}/releases ! -user root").stdout == ""
+    finally:
+        setup.unlink()
+
+
+def test_the_journal_is_shown_once(server: Server, deployed: str) -> None:
+    server.write("hk_tick_collector/__init__.py", '"""Another version."""\n\n__version__ = "9.9.8"\n')
+    server.commit("another version")
+    output = server.redeploy("--skip-tests --market closed").stdout
+    lines = [line for line in output.splitlines() if line.startswith("  ")]
+    assert lines
+    assert len(lines) == len(set(lines))
+
+
+def test_a_branch_named_as_a_commit_is_not_installed(server: Server, deployed: str) -> None:
+    server.machine.run(f"git -C {PROJECT} branch {deployed} && git -C {PROJECT} branch {deployed[:12]}")
+    server.write("hk_tick_collector/__init__.py", '"""Foreign."""\n\n__version__ = "6.6.6"\n')
+    foreign = server.commit("foreign")
+    server.machine.run(
+        f"git -C {PROJECT} branch -f {deployed} {foreign}; git -C {PROJECT} branch -f {deployed[:12]} {foreign}"
+    )
+    try:
+        for name in (deployed, deployed[:12]):
+            output = server.redeploy("--skip-tests --market closed", name).stdout
+            assert "also the name of a branch or tag" in output
+            assert _in_use(server) == deployed
+    finally:
+        server.machine.run(f"git -C {PROJECT} branch -D {deployed} {deployed[:12]}")
 
 
 def test_a_commit_whose_tests_fail_never_stops_the_recorder(server: Server, deployed: str) -> None:

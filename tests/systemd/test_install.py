@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from tests.harness import wait_until
 from tests.systemd.server import DATA_ROOT, PREFIX, PROJECT, UNIT, Server
 
 OWN_UNIT = f"/etc/systemd/system/{UNIT}.service"
@@ -34,6 +35,30 @@ def test_the_service_user_cannot_write_its_code(installed: Server) -> None:
     ).stdout.splitlines()
     assert len(found) == 1
     assert found[0].endswith(":/var/lib/hk-tick-collector:/usr/sbin/nologin")
+
+
+def test_nobody_but_root_can_change_a_release(installed: Server) -> None:
+    run = installed.machine.run
+    assert run(f"find {PREFIX}/releases ! -user root -o ! -group root -o ! -type l -perm /022").stdout == ""
+    assert run("stat -c '%U %a' /run/hk-tick-collector-deploy").stdout == "root 700\n"
+    assert run("ls -d /var/tmp/hk-tick-deploy.*", check=False).returncode != 0, "nothing is left of the build"
+
+
+def test_what_is_installed_is_what_is_locked(installed: Server) -> None:
+    run = installed.machine.run
+    found = dict(
+        line.split("==") for line in run(f"{PREFIX}/venv/bin/python -I -m pip list --format=freeze").stdout.split()
+    )
+    locked = re.findall(r"^([\w-]+)==([\w.]+)(.*)", run(f"cat {PREFIX}/requirements/service.txt").stdout, re.MULTILINE)
+    wanted = {name: version for name, version, marker in locked if ">= '3.12'" not in marker}
+    assert {name.lower().replace("_", "-"): version for name, version in found.items()}.items() >= wanted.items()
+
+
+def test_the_installation_says_what_it_does(server: Server) -> None:
+    server.machine.run(f"rm {PREFIX}/releases/*/.complete")
+    said = server.install().splitlines()
+    assert any("building as hk-tick-build" in line for line in said)
+    assert any("installing release" in line for line in said)
 
 
 def test_systemd_has_nothing_to_complain_about(installed: Server) -> None:
@@ -73,6 +98,37 @@ def test_another_data_root_and_stop_time_reach_the_unit(server: Server) -> None:
     assert server.machine.show("ReadWritePaths", "hk-tick-eod").split() == [f"-{DATA_ROOT}"]
 
 
+def test_a_data_root_with_blanks_and_percent_signs(server: Server) -> None:
+    """Into the unit as one directory, writable, and the recorder records there."""
+    odd = "/srv/my 100% ticks"
+    server.machine.run(f"rm -rf '{odd}'")
+    server.write_settings(DATA_ROOT=f'"{odd}"')
+    try:
+        server.install("--start")
+        unit_files = f"{OWN_UNIT} /etc/systemd/system/hk-tick-eod.service"
+        assert server.machine.run(f"systemd-analyze verify {unit_files}").stdout == ""
+        # As systemd prints it; the words are its own.
+        assert "my 100% ticks" in server.machine.show("ReadWritePaths").replace("\\x20", " ")
+        assert "my 100% ticks" in server.machine.show("RequiresMountsFor").replace("\\x20", " ")
+        wait_until(
+            lambda: server.machine.run(f"ls '{odd}'/*.db", check=False).returncode == 0, "the day file at its odd place"
+        )
+    finally:
+        server.write_settings()
+        server.install("--start")
+    assert "my 100%" not in server.machine.show("ReadWritePaths")
+
+
+def test_a_line_break_in_a_setting_adds_no_line_to_the_unit(server: Server) -> None:
+    server.write_settings(DATA_ROOT='"/srv/x\\nExecStartPre=+/bin/touch /srv/owned"')
+    try:
+        assert "DATA_ROOT" in server.install()
+        assert "owned" not in server.machine.run(f"systemctl cat {UNIT} hk-tick-eod").stdout
+    finally:
+        server.write_settings()
+        server.install("--start")
+
+
 def test_dry_run_changes_nothing(installed: Server) -> None:
     # Without the inside of the environments: tens of thousands of files.
     state = f"find /etc {PREFIX} -path '*/lib/python*' -prune -o -printf '%p %T@ %m %u %l\\n' | sort"
@@ -80,6 +136,11 @@ def test_dry_run_changes_nothing(installed: Server) -> None:
     output = installed.install("--dry-run", "--start", "--with-opend")
     assert "would run: systemctl enable" in output
     assert "would run: systemctl restart" in output
+    for name in ("hk-tick-eod.service", "hk-tick-eod.timer"):
+        assert f"deploy/systemd/{name} /etc/systemd/system/{name}" in output
+        assert f"rm -f /etc/systemd/system/{name}" not in output
+    for word in (".env", "hk-tick-build", "would write: /etc/systemd/system/hk-tick-eod.service.d", "daemon-reload"):
+        assert word in output
     assert installed.machine.run(state).stdout == before
 
 

@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# Writes requirements/*.txt: the exact files, by hash, that a release on a server is made of.
+set -euo pipefail
+
+usage() {
+  cat <<'USAGE'
+Usage: bash scripts/lock_requirements.sh [--upgrade]
+
+Brings requirements/build.txt, service.txt and dev.txt up to pyproject.toml, for every Python that the project works
+with. What is locked stays as it is where it still fits; with --upgrade everything goes to its newest version.
+uv, which resolves them, is installed into a directory that goes again.
+
+Exit codes: 0 written, 1 no versions fit together, 2 usage, 69 python3 or a package index is missing.
+USAGE
+}
+
+upgrade=()
+case ${1-} in
+  '') ;;
+  --upgrade) upgrade=(--upgrade) ;;
+  --help | -h) usage && exit 0 ;;
+  *) usage >&2 && exit 2 ;;
+esac
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+python3 -I -m venv "$work/venv" && "$work/venv/bin/python" -I -m pip install --quiet uv || exit 69
+
+lock() { # lock NAME SOURCE [OPTIONS]
+  "$work/venv/bin/uv" pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes --no-annotate \
+    --custom-compile-command "bash scripts/lock_requirements.sh" ${upgrade[@]+"${upgrade[@]}"} \
+    "$2" --output-file "requirements/$1.txt" "${@:3}"
+}
+
+mkdir -p requirements
+grep -oE '"setuptools>[^"]*"' pyproject.toml | tr -d '"' >"$work/build.in"
+lock build "$work/build.in"
+lock service pyproject.toml --extra metrics --extra tools
+# What both have is the same: the tests of a release run on what it will run on.
+lock dev pyproject.toml --extra dev --no-emit-package hk-tick-collector --constraint requirements/service.txt

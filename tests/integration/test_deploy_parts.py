@@ -1,0 +1,207 @@
+"""Parts of the deployment scripts that need no systemd: which commit a name is, what goes into a unit file, the lock.
+
+Each test sources ``scripts/lib_deploy.sh`` and calls its functions. The whole is tested in ``tests/systemd``.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+LIBRARY = ROOT / "scripts/lib_deploy.sh"
+IDENTITY = {f"GIT_{who}_{what}": "t@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+
+
+def _bash(text: str, *arguments: str, repository: Path | None = None) -> subprocess.CompletedProcess[str]:
+    lines = [f"set -euo pipefail; . {LIBRARY}", f"in_prefix() {{ git -C '{repository}' \"$@\"; }}", text]
+    command = ["bash", "-c", "\n".join(lines), "lib_deploy", *arguments]
+    return subprocess.run(command, cwd="/", capture_output=True, text=True, timeout=60, check=False)
+
+
+def _git(repository: Path, *arguments: str) -> str:
+    env = {**os.environ, **IDENTITY}
+    done = subprocess.run(
+        ["git", "-C", repository, *arguments], env=env, capture_output=True, text=True, timeout=60, check=True
+    )
+    return done.stdout.strip()
+
+
+# --- which commit
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """Two commits; the branch main of origin stands at the second."""
+    where = tmp_path / "repository"
+    _git(tmp_path, "init", "--quiet", "--initial-branch=main", str(where))
+    for message in ("good", "foreign"):
+        _git(where, "commit", "--quiet", "--allow-empty", "-m", message)
+    _git(where, "update-ref", "refs/remotes/origin/main", "HEAD")
+    return where
+
+
+def _resolve(repository: Path, ref: str) -> tuple[str, str]:
+    """What the name means, empty when it is refused, and what was said."""
+    done = _bash('resolve_ref "$1"', ref, repository=repository)
+    assert (done.returncode == 0) == bool(done.stdout.strip()), done
+    return done.stdout.strip(), done.stderr
+
+
+@pytest.mark.parametrize("digits", [7, 12, 39, 40])
+@pytest.mark.parametrize("place", ["refs/remotes/origin/", "refs/heads/", "refs/tags/"])
+def test_a_commit_is_itself_whatever_bears_its_name(repository: Path, digits: int, place: str) -> None:
+    good = _git(repository, "rev-parse", "HEAD^")
+    assert _resolve(repository, good[:digits]) == (good, "")
+    _git(repository, "update-ref", f"{place}{good[:digits]}", "HEAD")
+    resolved, said = _resolve(repository, good[:digits])
+    assert resolved == good
+    assert "also the name of a branch or tag" in said
+
+
+def test_a_whole_hash_of_no_commit_is_no_branch(repository: Path) -> None:
+    unknown = "0123456789abcdef0123456789abcdef01234567"
+    _git(repository, "update-ref", f"refs/heads/{unknown[:39]}", "HEAD")
+    subprocess.run(["git", "-C", repository, "update-ref", f"refs/remotes/origin/{unknown}", "HEAD"], check=True)
+    assert _resolve(repository, unknown)[0] == ""
+    assert _resolve(repository, unknown[:39])[0] == _git(repository, "rev-parse", "HEAD"), "a date may be a branch"
+
+
+def test_branches_of_origin_come_before_local_ones(repository: Path) -> None:
+    new = _git(repository, "rev-parse", "HEAD")
+    _git(repository, "update-ref", "refs/heads/main", "HEAD^")
+    assert _resolve(repository, "main")[0] == new
+    _git(repository, "tag", "-a", "-m", "a release", "v1.2.3", new)
+    assert _resolve(repository, "v1.2.3")[0] == new
+    assert _resolve(repository, "origin/main")[0] == new
+
+
+@pytest.mark.parametrize(
+    "ref",
+    [
+        "", "@{upstream}", "main@{1}", "@", "HEAD", "main^", "main~1", "main..main", ":/good", "main:x", "-x", "--all",
+        "--output=x", "../../heads/main", "$(id)", "main main", "main\n", "no-such", "*", "x.lock",
+    ],
+)  # fmt: skip
+def test_what_names_no_branch_tag_or_commit_is_refused(repository: Path, ref: str) -> None:
+    assert _resolve(repository, ref)[0] == ""
+
+
+# --- what goes into a unit file
+
+
+def _drop_in(directory: Path, *words: str) -> str:
+    text = """
+    drop_in_of() { printf '%s' "$1"; }
+    write_drop_in "$@"
+    """
+    file = directory / "drop-in.conf"
+    done = _bash(text, str(file), *words)
+    assert done.returncode == 0, done.stderr
+    return file.read_text() if file.exists() else ""
+
+
+ODD_DIRECTORIES = (
+    ("/data/my ticks", '"/data/my ticks"'),
+    ("/data/100%HK", '"/data/100%%HK"'),
+    ('/data/"quoted"', '"/data/\\"quoted\\""'),
+    ("/data/back\\slash", '"/data/back\\\\slash"'),
+    (" /data/  two  ", '" /data/  two  "'),
+    ("/data/$HOME`id`;#'&", '"/data/$HOME`id`;#\'&"'),
+    ("/data/數據", '"/data/數據"'),
+)
+
+
+@pytest.mark.parametrize(("directory", "written"), ODD_DIRECTORIES)
+def test_a_directory_is_one_word_in_a_unit_file(tmp_path: Path, directory: str, written: str) -> None:
+    assert _drop_in(tmp_path, "0", directory).splitlines()[1:] == [
+        "[Unit]", f"RequiresMountsFor={written}", "[Service]", f'ReadWritePaths="-{written[1:]}',
+    ]  # fmt: skip
+
+
+def test_a_drop_in_that_says_nothing_goes(tmp_path: Path) -> None:
+    assert _drop_in(tmp_path, "360").endswith("[Service]\nTimeoutStopSec=360\n")
+    assert _drop_in(tmp_path, "0") == ""
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is missing (package systemd)")
+@pytest.mark.parametrize("directory", [one for one, _ in ODD_DIRECTORIES if one.startswith("/")])
+def test_systemd_reads_the_drop_in(tmp_path: Path, directory: str) -> None:
+    unit = tmp_path / "hk-test.service"
+    text = _drop_in(tmp_path, "360", directory)
+    unit.write_text(f"{text}Type=oneshot\nExecStart=/bin/true\n")
+    done = subprocess.run(
+        ["systemd-analyze", "verify", unit], capture_output=True, text=True, timeout=60, check=False,
+        env={**os.environ, "SYSTEMD_LOG_LEVEL": "warning"},
+    )  # fmt: skip
+    assert str(unit) not in done.stdout + done.stderr
+
+
+def test_a_setting_that_breaks_a_line_is_refused(tmp_path: Path) -> None:
+    settings = tmp_path / ".env"
+    settings.write_text('FUTU_SYMBOLS=HK.00700\nDATA_ROOT="/data/x\\nExecStartPre=+/bin/sh -c id"\n')
+    done = _bash(
+        f'declare -A facts=(); read_facts "$1" {ROOT}/scripts/service_facts.py --env-file "$2"',
+        str(ROOT / ".venv/bin/python"),
+        str(settings),
+    )
+    assert done.returncode == 78
+    assert "DATA_ROOT" in done.stderr
+
+
+# --- the lock
+
+
+def _lock(place: Path, *, then: str = "echo locked") -> subprocess.CompletedProcess[str]:
+    """With another place and another owner than root's, who alone can be tested anywhere."""
+    text = (
+        LIBRARY.read_text()
+        .replace("/run/hk-tick-collector-deploy", str(place))
+        .replace("directory 0 700", f"directory {os.geteuid()} 700")
+    )
+    library = place.with_name("lib.sh")
+    library.write_text(text)
+    command = ["bash", "-c", f"set -euo pipefail; . {library}; lock_deployment; {then}"]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_one_deployment_at_a_time(tmp_path: Path) -> None:
+    place = tmp_path / "lock"
+    assert _lock(place).stdout == "locked\n"
+    assert place.stat().st_mode & 0o777 == 0o700
+    inner = _lock(place, then=f"bash -c '. {place.with_name('lib.sh')}; lock_deployment' 9>&-")
+    assert inner.returncode == 75
+    assert "another installation or update is running" in inner.stderr
+    assert _lock(place).returncode == 0, "the lock goes with its holder"
+
+
+@pytest.mark.parametrize("kind", ["link to a directory", "link to a file", "file", "open to others"])
+def test_a_lock_that_somebody_else_laid_out_is_not_taken(tmp_path: Path, kind: str) -> None:
+    place, target = tmp_path / "lock", tmp_path / "target"
+    if kind == "link to a directory":
+        target.mkdir(mode=0o700)
+        place.symlink_to(target)
+    elif kind == "link to a file":
+        target.write_text("precious")
+        place.symlink_to(target)
+    elif kind == "file":
+        place.write_text("precious")
+    else:
+        place.mkdir()
+        place.chmod(0o777)
+    done = _lock(place)
+    assert done.returncode == 1
+    assert f"{place} is not a directory of root's" in done.stderr
+    for file in (place, target):
+        assert not file.is_file() or file.read_text() == "precious"
+
+
+def test_the_lock_is_where_root_alone_makes_names() -> None:
+    text = LIBRARY.read_text()
+    assert "readonly DEPLOY_LOCK=/run/hk-tick-collector-deploy\n" in text
+    assert Path("/run").stat().st_mode & 0o022 == 0
+    assert "/run/lock" not in text
