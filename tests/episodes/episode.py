@@ -95,20 +95,20 @@ def plan_of(seed: int) -> Plan:
         odd = Oddities(twins=odd.twins)
     window = rng.choice(["close", "close", "lunch", "morning", "night"])
     calm_sec = 120
+    end_ms = hk_ms(16, 24)
     days: tuple[str, ...] = (DAY,)
     trading: tuple[tuple[int, int], ...] = ((hk_ms(15, 35), hk_ms(16, 0)),)
     if window == "lunch":
-        trading = ((hk_ms(11, 48), hk_ms(12, 0)), (hk_ms(13, 0), hk_ms(13, 12)))
+        trading, end_ms = ((hk_ms(11, 48), hk_ms(12, 0)), (hk_ms(13, 0), hk_ms(13, 12))), hk_ms(13, 30)
     elif window == "morning":
-        trading = ((hk_ms(9, 30), hk_ms(9, 50)),)
+        trading, end_ms = ((hk_ms(9, 30), hk_ms(9, 50)),), hk_ms(10, 8)
     elif window == "night":
-        days = (DAY_BEFORE, DAY)
+        days, end_ms = (DAY_BEFORE, DAY), hk_ms(10, 0)
         trading = ((hk_ms(15, 45, day=DAY_BEFORE), hk_ms(16, 0, day=DAY_BEFORE)), (hk_ms(9, 30), hk_ms(9, 42)))
     first_ms, last_ms = trading[0][0], trading[-1][1] + 30_000
     start_ms = rng.choice([first_ms - 60_000, first_ms - 60_000, first_ms + 60_000 * rng.randint(1, 9)])
     faults = [(_moment(rng, start_ms, trading), rng.choice(FAULTS)) for _ in range(rng.choice([0, 1, 2, 4, 8]))]
-    end_ms = hk_ms(16, 24)
-    if rng.random() < 0.2:  # trouble in the evening, or no recorder before it
+    if rng.random() < 0.3 and window == "close":  # trouble in the evening, or no recorder before it
         last_ms, end_ms = hk_ms(16, 38), hk_ms(17, 20)
         faults += [(rng.randint(hk_ms(16, 1), last_ms), rng.choice(FAULTS)) for _ in range(3)]
         if rng.random() < 0.3:
@@ -190,6 +190,11 @@ class Episode:
         self._outcome.log.append(f"{clock(self._clock.now_ms())} {what}")
 
     async def _until(self, ts_ms: int) -> None:
+        evening_ms = hk_ms(16, 40, day=self._plan.days[0])
+        if len(self._plan.days) > 1 and self._clock.now_ms() < evening_ms < ts_ms:
+            await self._until(evening_ms)
+            # The machine sleeps: nothing happens at night, and every timer of it would be paid for.
+            self._loop.now_sec = self._clock.loop_time(hk_ms(8, 50))
         delay_sec = (ts_ms - self._clock.now_ms()) / 1000
         if delay_sec > 0:
             await asyncio.sleep(delay_sec)
@@ -199,7 +204,7 @@ class Episode:
         trades = [trade for window in plan.trading for trade in self._exchange.trades_between(*window)]
         for day in plan.days:
             for symbol, rate in SYMBOLS.items():
-                if rate and self._rng.random() < 0.7:
+                if rate and plan.end_ms > hk_ms(16, 9, day=day) and self._rng.random() < 0.7:
                     at_ms = hk_ms(16, 8, self._rng.randint(10, 17), day)
                     trades.append(self._exchange.make(symbol, at_ms, tick_type=7))
         trades.sort(key=lambda trade: trade.ts_ms // 60_000)  # auctions into their place, late trades stay in theirs
