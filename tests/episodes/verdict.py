@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
+from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,8 +114,8 @@ def _words(
 
 
 def _lost(outcome: Outcome, symbol: str, trades: list[Trade], stored: Counter[Content]) -> list[Broken]:
-    shown = Counter(trade.content for trade in trades if trade.readable and trade.shown_ms is not None)
-    still = Counter(trade.content for trade in outcome.memory.get(symbol, ()) if trade.readable)
+    shown = _told(trade for trade in trades if trade.readable and trade.shown_ms is not None)
+    still = _told(trade for trade in outcome.memory.get(symbol, ()) if trade.readable)
     if outcome.plan.odd.other_day:  # a stray of tomorrow may be doubted: it is in the quarantine then
         for trade in trades:
             if trade.day_shift > 0:
@@ -131,6 +132,19 @@ def _lost(outcome: Outcome, symbol: str, trades: list[Trade], stored: Counter[Co
     return broken
 
 
+def _told(trades: Iterable[Trade]) -> Counter[Content]:
+    """How many trades of each content can be told apart: one number and one content in one millisecond is one tick."""
+    seen: set[tuple[int, int, Content]] = set()
+    told: Counter[Content] = Counter()
+    for trade in trades:
+        content = trade.content
+        identity = (trade.seq, trade.ts_ms, content)
+        if not trade.seq or identity not in seen:
+            told[content] += 1
+            seen.add(identity)
+    return told
+
+
 def _false_words(
     symbol: str, trades: list[Trade], stored: Counter[Content], row: CoverageRow, certificate: SymbolCertificate
 ) -> list[Broken]:
@@ -139,7 +153,7 @@ def _false_words(
     if certificate.state == "proven":
         until_ms = certificate.verified_until_ms or 0
         had = [trade for trade in today if trade.known_ms is not None and trade.known_ms <= until_ms]
-        wanted = Counter(trade.content for trade in had)
+        wanted = _told(had)
         absent = [content for content, n in wanted.items() if n > stored[content]]
         if absent:
             broken.append(Broken("false proven", symbol, f"{len(absent)} of {len(wanted)} absent, as {absent[0]}"))
