@@ -41,7 +41,7 @@ install_packages() { # install_packages PACKAGE...
     need_by_hand "the tests need: $*. On Debian and Ubuntu: sudo apt-get update && sudo apt-get install --no-install-recommends $*"
   fi
   echo "${0##*/}: installing $*" >&2
-  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@"; } >&2 ||
+  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@"; } >/dev/null ||
     need_by_hand "apt-get could not install $* (above)"
 }
 
