@@ -49,7 +49,7 @@ whole_number() { # whole_number OPTION TEXT: the number, or a usage error
 
 # Rows with | between the columns, read-only, with a wait for the recorder's short locks.
 sql() { # sql FILE QUESTION
-  "$reading_python" -I "$lib_dir/read_day.py" "$1" "$2"
+  "$reading_python" -I -S "$lib_dir/read_day.py" "$1" "$2" # -S: without installed packages it starts at once
 }
 
 # In this shell, not in one of "$( )": a damaged page ends the script with its verdict and never becomes a number.

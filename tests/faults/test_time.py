@@ -18,7 +18,13 @@ def test_the_machines_clock_is_stepped_by_an_hour(lab: Lab) -> None:
     if library is None:
         pytest.skip("stepping a clock needs libfaketime (apt-get install libfaketime)")
     offset = lab.directory / "offset"
-    offset.write_text("+0\n")
+
+    def step_to(text: str) -> None:
+        new = offset.with_suffix(".new")
+        new.write_text(f"{text}\n")
+        new.replace(offset)  # whole or not at all: libfaketime ends a process that reads an empty file
+
+    step_to("+0")
     simulator = lab.market(rate=150)
     recorder = lab.recording(
         simulator,
@@ -31,7 +37,7 @@ def test_the_machines_clock_is_stepped_by_an_hour(lab: Lab) -> None:
         NO_FAKE_STAT=1,
     )
     for step in ("+3600", "-3600", "+0"):
-        offset.write_text(f"{step}\n")
+        step_to(step)
         more_recorded(recorder, 400)
     healed(recorder)
     lab.finish(simulator, recorder).assert_complete()

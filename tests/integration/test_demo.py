@@ -298,7 +298,7 @@ def test_a_signal_during_the_installation_takes_its_processes_along(tmp_path: Pa
     pid_file = tmp_path / "pid"
     # An interpreter whose venv module hangs in a process that it has started.
     slow.write_text(
-        f'#!/bin/bash\n[[ $1 == -m ]] || exec {sys.executable} "$@"\nsleep 600 &\necho $! >{pid_file}\nwait\n'
+        f'#!/bin/bash\n[[ $2 == -m ]] || exec {sys.executable} "$@"\nsleep 600 &\necho $! >{pid_file}\nwait\n'
     )
     slow.chmod(0o755)
     with ended(demo := shell(tree, tmp_path, PYTHON=slow)):
