@@ -92,6 +92,10 @@ class SymbolBook:
         day.volume += tick.volume
         day.turnover += tick.turnover
 
+    def forget(self) -> None:
+        """The day's ticks are shown no more."""
+        self.ticks.clear()
+
     def recent(self, count: int) -> list[SimTick]:
         """The newest ``count`` ticks of the symbol's day, at most KEPT_TICKS, oldest first."""
         skipped = max(0, len(self.ticks) - max(count, 0))

@@ -103,7 +103,7 @@ class FaultDesk:
 
     def _restart(self, fault: Fault) -> Answer:
         assert fault.seconds is not None
-        return {"connections": self._server.restart(fault.seconds)}
+        return {"connections": self._server.restart(fault.seconds, forget=fault.kind == "forget")}
 
     def _login(self, _fault: Fault) -> Answer:
         return {"ended": self._faults.end("logout") + self._faults.end("kick-out")}

@@ -112,6 +112,8 @@ def add_tick(tick_list: Any, tick: SimTick, push_data_type: int, with_sequence: 
     message.pushDataType = push_data_type
     message.timestamp = ts_ms / 1000 if has_ms else float(ts_ms // 1000)
     message.hpVolume = float(tick.volume)
+    if tick.damage:
+        damage_tick(message, tick.damage)
     return message
 
 

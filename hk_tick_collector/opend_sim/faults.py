@@ -5,13 +5,16 @@ one list of names, parameters and texts, from which help and error messages are 
 faults of one simulator; the server owns it, and asks it at named points:
 
 - accepting a connection: refuse
-- answering a request: hang, delay-answers, fail-subscribe, quota, logout, kick-out, right
+- making a tick: renumber, twins, backdate, spoil
+- answering a request: hang, delay-answers, old-answers, yesterday, no-ms, market-state, fail-subscribe, quota, logout,
+  kick-out, right
 - building a push: silent, skip, twice, disorder, late, unreadable, first-push, no-sequence, lose-server
 - sending a frame: cut, oversize, bad-sha1, throttle
 
 Faults that happen once (drop, restart, login, gtw-event) are carried out by ``control.py`` and leave nothing here, as
 are stand, run and jump, which are no faults: they set the market's clock.
-A fault never touches what the market made: the truth file and ``get_rt_ticker`` stay whole.
+But for those of the first line a fault never touches what the market made: the truth file and ``get_rt_ticker`` stay
+whole. A spoiled tick stands in the truth file as it was made.
 """
 
 from __future__ import annotations
@@ -91,6 +94,9 @@ class FaultSpec:
 _PUSH_PARAMS = ("percent", "next", "seconds", "symbol")
 UNREADABLE_KINDS = ("time", "nan", "negative", "enum", "zero-seq", "future", "turnover", "sign")
 FIRST_PUSH_KINDS = ("stale", "empty", "foreign")
+RESTART_KINDS = ("remember", "forget")
+DELAY_KINDS = ("late", "under-way")
+MARKET_STATES = ("CLOSED", "REST", "NONE")
 RIGHT_KINDS = ("level2", "level1", "bmp", "no")
 GTW_EVENT_KINDS = (
     "LocalCfgLoadFailed",
@@ -113,7 +119,10 @@ FAULTS: dict[str, FaultSpec] = {
     "drop": FaultSpec("close every connection now"),
     "refuse": FaultSpec("refuse new connections", ("seconds",), ("seconds",)),
     "restart": FaultSpec(
-        "close the listening port and all connections, come back later", ("seconds",), default_seconds=3
+        "close the listening port and all connections, come back later, with or without the ticks from before",
+        ("kind", "seconds"),
+        kinds=RESTART_KINDS,
+        default_seconds=3,
     ),
     "hang": FaultSpec("neither answer nor push, keep connections open", ("seconds",)),
     "silent": FaultSpec("answer, but push no ticks", ("seconds", "symbol")),
@@ -124,6 +133,13 @@ FAULTS: dict[str, FaultSpec] = {
     "unreadable": FaultSpec(
         "damage ticks in pushes", ("every", "kind", "next", "seconds", "symbol"), kinds=UNREADABLE_KINDS
     ),
+    "spoil": FaultSpec(
+        "make new ticks unreadable wherever OpenD shows them",
+        ("kind", "next", "seconds", "symbol"),
+        kinds=UNREADABLE_KINDS,
+    ),
+    "twins": FaultSpec("new ticks are equal to the one before them, but for the sequence", _PUSH_PARAMS),
+    "backdate": FaultSpec("new ticks bear an earlier time", ("ms", "percent", "next", "seconds", "symbol"), ("ms",)),
     "first-push": FaultSpec(
         "after a subscription push something else than the newest tick",
         ("kind", "next", "seconds"),
@@ -147,7 +163,16 @@ FAULTS: dict[str, FaultSpec] = {
     "cut": FaultSpec("break off in the middle of the next push frame and drop", ("next",), default_next=1),
     "oversize": FaultSpec("send a header that promises 100 MB before the next push", ("next",), default_next=1),
     "bad-sha1": FaultSpec("send the next push frames with a wrong SHA-1", ("next",), default_next=1),
-    "delay-answers": FaultSpec("answer late", ("ms", "next", "seconds"), ("ms",)),
+    "delay-answers": FaultSpec(
+        "answer late: with what there is then, or with what there was when it was asked for",
+        ("ms", "kind", "next", "seconds"),
+        ("ms",),
+        kinds=DELAY_KINDS,
+    ),
+    "old-answers": FaultSpec("answer with ticks as they were so long ago", ("ms", "seconds", "symbol"), ("ms",)),
+    "yesterday": FaultSpec("a tick in the middle of an answer is of the day before", ("next", "seconds", "symbol")),
+    "no-ms": FaultSpec("leave milliseconds out of the ticks of answers", ("seconds", "symbol")),
+    "market-state": FaultSpec("say another state of the market", ("kind", "seconds"), kinds=MARKET_STATES),
     "stand": FaultSpec("market time stands still from now on"),
     "run": FaultSpec("market time goes on"),
     "jump": FaultSpec("market time is a later one at once; what trades until then is made at once", ("to",), ("to",)),

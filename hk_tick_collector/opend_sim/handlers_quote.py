@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+from hk_tick_collector.market.sessions import DAY_MS
 from hk_tick_collector.opend_sim import encode, pb
 from hk_tick_collector.opend_sim.book import KEPT_DAYS, KEPT_MINUTES, Bar
 from hk_tick_collector.opend_sim.instruments import spread_milli
 from hk_tick_collector.opend_sim.opend import SUB_TICKER, Client, OpenD
+from hk_tick_collector.opend_sim.simtick import SimTick
 from hk_tick_collector.opend_sim.subscriptions import Refused
 
 MAX_TICKS = 1000
@@ -48,8 +51,26 @@ def get_ticker(opend: OpenD, client: Client, c2s: Any, s2c: Any) -> None:
     encode.set_security(s2c.security, symbol)
     s2c.name = opend.market.name_of(symbol)
     with_sequence = opend.faults.active("no-sequence", symbol) is None
-    for tick in opend.market.recent(symbol, min(c2s.maxRetNum, MAX_TICKS)):
+    for tick in _answered_ticks(opend, symbol, min(c2s.maxRetNum, MAX_TICKS)):
         encode.add_tick(s2c.tickerList, tick, encode.PUSH_CACHE, with_sequence)
+
+
+def _answered_ticks(opend: OpenD, symbol: str, count: int) -> list[SimTick]:
+    """The newest ticks, and what faults of answers make of them."""
+    market = opend.market
+    old = opend.faults.active("old-answers", symbol)
+    if old is None:
+        ticks = market.recent(symbol, count)
+    else:
+        ticks = market.recent_as_of(symbol, count, market.now_ms() - old.ms)
+    if opend.faults.active("no-ms", symbol) is not None:
+        ticks = [replace(tick, has_ms=False) for tick in ticks]
+    if ticks and opend.faults.hit("yesterday", symbol) is not None:
+        middle = len(ticks) // 2
+        tick = ticks[middle]
+        of_yesterday = replace(tick, ts_ms=tick.ts_ms - DAY_MS, seq=tick.seq - (DAY_MS // 1000 << 32))
+        ticks = [*ticks[:middle], of_yesterday, *ticks[middle + 1 :]]
+    return ticks
 
 
 def get_basic_qot(opend: OpenD, client: Client, c2s: Any, s2c: Any) -> None:

@@ -58,7 +58,9 @@ def get_global_state(opend: OpenD, client: Client, _c2s: Any, s2c: Any) -> None:
     """Only the Hong Kong market trades here; every other one is closed."""
     now_ms = opend.market.now_ms()
     closed = int(pb.qot_common.QotMarketState_Closed)
-    s2c.marketHK = market_state_number(opend.market.exchange.market_state(now_ms))
+    fault = opend.faults.active("market-state")
+    state = fault.kind if fault is not None else opend.market.exchange.market_state(now_ms)
+    s2c.marketHK = market_state_number(state)
     for field in ("marketUS", "marketSH", "marketSZ", "marketSG", "marketMY", "marketJP"):
         setattr(s2c, field, closed)
     for field in ("marketHKFuture", "marketUSFuture", "marketSGFuture", "marketJPFuture"):

@@ -8,9 +8,10 @@ way are held in memory, a second of the market at most.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from hk_tick_collector.opend_sim.book import KEPT_TICKS
 from hk_tick_collector.opend_sim.simclock import SimClock
 from hk_tick_collector.opend_sim.simtick import SimTick
 from hk_tick_collector.opend_sim.source import MarketSource
@@ -35,6 +36,7 @@ class MarketFeed:
         self._made = 0
         self._renumber = ""
         self._counters: dict[str, tuple[int, int]] = {}
+        self.alter: Callable[[SimTick], None] = lambda _tick: None  # what else becomes of a tick that was made
         self.arrived_ticks = 0
 
     def now_ms(self) -> int:
@@ -77,6 +79,10 @@ class MarketFeed:
         ticks = self.exchange.recent(symbol, count + len(waiting))
         return [tick for tick in ticks if tick.seq not in waiting][-count:]
 
+    def recent_as_of(self, symbol: str, count: int, then_ms: int) -> list[SimTick]:
+        """As ``recent`` would have answered then, of ticks that are still kept."""
+        return [tick for tick in self.exchange.recent(symbol, KEPT_TICKS) if tick.recv_ts_ms <= then_ms][-count:]
+
     def renumber(self, kind: str) -> None:
         """New ticks get other sequences from now on; "" goes back to the exchange's own. See ``faults.py``."""
         if kind != self._renumber:
@@ -92,6 +98,7 @@ class MarketFeed:
         if self._renumber:
             # In place: the exchange's cache, the truth file and the push then all show the same tick.
             tick.seq = self._new_sequence(tick)
+        self.alter(tick)
         self._made += 1
         heapq.heappush(self._under_way, (tick.recv_ts_ms, self._made, tick))
 

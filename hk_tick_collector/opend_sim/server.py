@@ -18,6 +18,7 @@ from typing import Any, cast
 from hk_tick_collector.core.errors import ConfigError
 from hk_tick_collector.core.logline import event
 from hk_tick_collector.opend_sim import notify, wire
+from hk_tick_collector.opend_sim.oddities import Oddities
 from hk_tick_collector.opend_sim.opend import Client, OpenD
 from hk_tick_collector.opend_sim.pusher import Pusher
 from hk_tick_collector.opend_sim.routes import NOTIFY
@@ -64,6 +65,7 @@ class SimServer:
     async def run(self) -> None:
         """Move the market and push, every few milliseconds, until cancelled."""
         market, faults = self.opend.market, self.opend.faults
+        market.alter = Oddities(faults).strike
         while True:
             renumber = faults.active("renumber")
             market.renumber(renumber.kind if renumber is not None else "")
@@ -100,8 +102,10 @@ class SimServer:
             self._placeholder = _bound_socket(self.opend.settings.host, self.port)
         self._closed_until_sec = time.monotonic() + seconds
 
-    def restart(self, seconds: float) -> int:
+    def restart(self, seconds: float, *, forget: bool = False) -> int:
         """As if OpenD were started again: port closed for so long, connections and subscriptions gone."""
+        if forget:
+            self.opend.market.exchange.forget()
         self.refuse(seconds)
         return self.drop_all()
 

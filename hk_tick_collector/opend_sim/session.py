@@ -105,8 +105,10 @@ class ClientSession:
         header = wire.decode_header(header_bytes)
         body = await self._reader.readexactly(header.body_bytes)
         body = self._open(header, body)
-        await self._wait_for_faults()
+        under_way_sec = await self._wait_for_faults()
         answer, route = self._answer(header, body)
+        if under_way_sec:
+            await asyncio.sleep(under_way_sec)
         self.outlet.send(self._frame(header, answer))
         self._after_answer(route)
         await self.outlet.room()
@@ -120,15 +122,20 @@ class ClientSession:
             raise wire.FrameError("wrong SHA-1 in InitConnect; if the client encrypts, this needs its key in --rsa-key")
         return wire.open_body(header, body, self._rsa)
 
-    async def _wait_for_faults(self) -> None:
+    async def _wait_for_faults(self) -> float:
+        """Wait as long as faults want; the seconds that the answer is to be under way."""
         # A fault ends by time or by command; there is no event to wait for.
         while self._opend.faults.active("hang") is not None:
             if not self.outlet.is_open():
                 raise ConnectionError("dropped while hanging")
             await asyncio.sleep(_HANG_POLL_SEC)
         fault = self._opend.faults.hit("delay-answers")
-        if fault is not None:
-            await asyncio.sleep(fault.ms / 1000)
+        if fault is None:
+            return 0.0
+        if fault.kind == "under-way":
+            return fault.ms / 1000
+        await asyncio.sleep(fault.ms / 1000)
+        return 0.0
 
     def _answer(self, header: wire.Header, body: bytes) -> tuple[Any, Route | None]:
         route = ROUTES.get(header.proto_id)

@@ -24,3 +24,4 @@ class SimTick:
     type_sign: int  # ASCII code of HKEX's trade type letter
     has_ms: bool
     recv_ts_ms: int  # when OpenD got it; never before the same symbol's earlier print
+    damage: str = ""  # how OpenD spoils it wherever it shows it, see ``faults.UNREADABLE_KINDS``

@@ -56,6 +56,11 @@ class MarketSource(ABC):
         """The newest ticks of the symbol's newest day, at most 1,500, oldest first. KeyError: not listed."""
         return self._books[symbol].recent(count)
 
+    def forget(self) -> None:
+        """Ticks made so far are shown no more, as by an OpenD that was started again."""
+        for book in self._books.values():
+            book.forget()
+
     def kline_1m(self, symbol: str, count: int = 1000) -> list[Bar]:
         """The newest one-minute bars, oldest first, the running one included. KeyError: not listed."""
         return self._books[symbol].minute_bars(count)

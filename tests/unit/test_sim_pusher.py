@@ -15,6 +15,7 @@ from hk_tick_collector.opend_sim import encode, pb, wire
 from hk_tick_collector.opend_sim.exchange import Exchange, MarketConfig
 from hk_tick_collector.opend_sim.faults import FaultState, parse_fault
 from hk_tick_collector.opend_sim.market_feed import MarketFeed
+from hk_tick_collector.opend_sim.oddities import Oddities
 from hk_tick_collector.opend_sim.opend import SUB_TICKER, OpenD, SimSettings
 from hk_tick_collector.opend_sim.pusher import Pusher
 from hk_tick_collector.opend_sim.session import EncodedPush
@@ -261,6 +262,45 @@ def test_renumbering_changes_what_everyone_sees(world: World) -> None:
     world.market.renumber("")
     assert world.inboxes[1].seqs() == seqs_of(before + restarted + by_second)
     assert seqs_of(world.market.recent("HK.00700", 1000))[-len(by_second) :] == seqs_of(by_second)
+
+
+def test_odd_ticks_are_the_same_in_the_market_and_in_pushes() -> None:
+    world = World()
+    world.subscribe()
+    world.market.alter = Oddities(world.faults).strike
+    world.fault("backdate ms=10000 next=2 symbol=HK.00700")
+    world.fault("twins next=3 symbol=HK.00700")
+    made = world.move(1)
+    assert world.market.recent("HK.00700", len(made)) == made
+    assert world.inboxes[1].seqs() == seqs_of(made)
+    assert [t.seq & 0xFFFFFFFF for t in made] == list(range(made[0].seq & 0xFFFFFFFF, (made[-1].seq & 0xFFFFFFFF) + 1))
+    assert all(t.seq >> 32 == t.ts_ms // 1000 for t in made)
+    assert any(t.recv_ts_ms - t.ts_ms >= 9000 for t in made)
+    assert world.faults.hit_counts == {"backdate": 2, "twins": 3}
+    assert world.faults.active_faults() == {}
+
+
+def test_a_spoiled_tick_is_unreadable_in_pushes_and_stays_so() -> None:
+    world = World()
+    world.subscribe()
+    world.market.alter = Oddities(world.faults).strike
+    world.fault("spoil kind=nan next=1 symbol=HK.00700")
+    made = world.move(1)
+    pushed = [t.price for m in world.inboxes[1].messages for t in m.s2c.tickerList]
+    assert [math.isnan(price) for price in pushed] == [True] + [False] * (len(made) - 1)
+    assert [t.damage for t in world.market.recent("HK.00700", len(made))] == ["nan"] + [""] * (len(made) - 1)
+
+
+def test_opend_may_forget_and_may_answer_as_of_some_time_ago() -> None:
+    world = World()
+    world.subscribe()
+    made = world.move(2)
+    then_ms = world.market.now_ms() - 1000
+    assert world.market.recent_as_of("HK.00700", 5, then_ms) == [t for t in made if t.recv_ts_ms <= then_ms][-5:]
+    world.market.exchange.forget()
+    assert world.market.recent("HK.00700", 1000) == []
+    later = world.move(1)
+    assert world.market.recent("HK.00700", 1000) == later
 
 
 def test_a_tick_is_in_no_answer_before_it_arrives() -> None:
