@@ -15,8 +15,6 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from hk_tick_collector.cli import recorder as system
 from hk_tick_collector.cli.checkup import Checkup, Outcome, fail, ok, skipped, warn
 from hk_tick_collector.cli.common import CLOSED_ADVICE, App, closed_to_us
-from hk_tick_collector.core.clock import SystemClock
-from hk_tick_collector.market.sessions import hk_date
 from hk_tick_collector.store import layout
 from hk_tick_collector.store.companions import locked_out
 from hk_tick_collector.store.owner import acting_as
@@ -26,6 +24,7 @@ FEW_DAYS_LEFT = 10.0
 MIN_FREE_BYTES = 500_000_000  # less than a day of 900 symbols
 MAX_SDK_LOG_BYTES = 500_000_000
 _ZONE = "Asia/Hong_Kong"
+_HONG_KONG_AHEAD = timedelta(hours=8)  # for an estimate that must not depend on zone data
 _STARTS_AT_BOOT = ("enabled", "enabled-runtime", "static", "generated")
 
 
@@ -149,7 +148,8 @@ def _disk(root: Path) -> Outcome:
     there = root
     while not there.exists():
         there = there.parent
-    disk = system.disk(there, hk_date(SystemClock().now_ms()))
+    today = (datetime.now(UTC) + _HONG_KONG_AHEAD).strftime("%Y%m%d")
+    disk = system.disk(there, today)
     free = f"{disk.free_bytes / 1e9:,.1f} GB free"
     if not os.access(there, os.R_OK | os.X_OK):
         return warn(
