@@ -55,13 +55,15 @@ class Continuity:
         with self._lock:
             for symbol, track in self._tracks.items():
                 past = known.get(symbol)
-                day, distrust, doubts = track.day, track.distrust, set(track.doubts)
+                day, distrust, doubts, confirmed = track.day, track.distrust, set(track.doubts), track.confirmed
                 track.interrupt(self._memory.connection)
                 if past is None or past.trading_day < day:
                     track.begin(day)
                 else:
                     track.resume(past, self._memory.connection)
                 if track.day == day:
+                    # That push and pull agreed stays true. After the close no push comes that could show it again.
+                    track.confirmed = confirmed
                     track.distrust = distrust or track.distrust
                     facts += [Unproven(symbol, day, reason) for reason in sorted(doubts - track.doubts)]
                     track.doubts |= doubts

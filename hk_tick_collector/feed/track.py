@@ -474,8 +474,10 @@ class Track:
         if not self.seen or self.day != day:
             if not answer.unread:
                 self._learn_nothing(day, answer.question.asked_ms, memory, facts)
-        elif answer.is_short and not answer.unread:
-            memory.forgot(self.day)
+        elif (
+            answer.is_short and not answer.unread and answer.question.newest_counter and answer.question.day == self.day
+        ):
+            memory.forgot(self.day)  # what was pushed while the answer was under way cannot be in it
 
     def _learn_nothing(self, day: str, asked_ms: int, memory: OpenDMemory, facts: list[Fact]) -> None:
         """An OpenD that does not forget had no tick of ``day`` when it was asked."""

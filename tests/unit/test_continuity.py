@@ -29,6 +29,7 @@ from hk_tick_collector.market.sessions import day_start_ms
 
 SECOND = 1_795_138_200
 DAY = "20261120"
+DAY_MS = day_start_ms(DAY) + 10 * 3_600_000  # in the morning
 
 
 def tick(counter: int, symbol: str = "HK.00700", day: str = DAY, second: int | None = None, price: float = 1.0) -> Tick:
@@ -145,6 +146,28 @@ def test_resync_asks_again_for_what_the_files_do_not_hold() -> None:
     assert counters(continuity.pull(map(tick, range(5, 30)))) == list(range(5, 30))
     continuity.resync({})
     assert counters(continuity.pull(map(tick, range(5, 30)))) == list(range(5, 30))
+
+
+def test_what_push_and_pull_agreed_on_is_not_forgotten_by_a_resync() -> None:
+    """After the close nothing is pushed any more that could show it again."""
+    continuity = Watched()
+    continuity.push(*range(1, 30))
+    continuity.pull(map(tick, range(1, 30)), at_ms=5)
+    continuity.resync({"HK.00700": StoredTrack(DAY, CounterRanges([(1, 10)]), tick(10).seq or 0, True)})
+    continuity.pull(map(tick, range(1, 30)), at_ms=70_000)
+    assert Verified("HK.00700", DAY, 29, 70_000) in continuity.facts
+
+
+def test_what_is_pushed_while_an_empty_answer_is_under_way_was_not_forgotten() -> None:
+    """Else one symbol's first tick of the day would take the proof of the beginning from all others."""
+    continuity = Watched()
+    continuity.connected()
+    question = continuity.ask("HK.00005", 1000, DAY_MS)
+    continuity.observe_push([tick(1, "HK.00005")], 1.0)
+    continuity.take(Answer(question, [], (), DAY_MS))
+    continuity.push(1)
+    continuity.pull([tick(1)], at_ms=DAY_MS + 1)
+    assert HeadProven("HK.00700", DAY, 1) in continuity.facts
 
 
 def test_resync_with_a_file_of_the_day_before_begins_the_day_anew() -> None:
