@@ -17,6 +17,7 @@ from hk_tick_collector.feed.mapping import raw_fields
 
 PULL_LIMIT_ROWS = 1000  # OpenD shows no more: beyond it the day's beginning cannot be seen
 PULL_SURELY_ALL_ROWS = 950  # an answer near the limit may be cut a little short of it
+EARLIER_DAY_ROWS = 50  # so many rows of earlier days in a row are that day's end; fewer may be late reports of it
 LATE_ROWS_SHARE = 0.05  # of an answer sorted by time, so many rows may stand before ticks that were counted earlier
 
 
@@ -65,7 +66,8 @@ class Answer:
     def shows_beginning(self, day: str) -> bool:
         """Is its first tick of ``day`` the first one that OpenD has of that day?
 
-        Earlier days' ticks in front show it too, but one alone may be a late report that happens to stand there.
+        Earlier days' ticks in front show it too, but a few may be late reports that happen to stand there: then only
+        counter 1 does.
         """
         first = next((at for at, tick in enumerate(self.ticks) if tick.trading_day == day), None)
         if first is None or (self.unread and self.unread[0].position <= first):
@@ -79,7 +81,7 @@ class Answer:
         if len(counters) != first + 1 or not before:
             return False
         in_step = all(later == earlier + 1 for earlier, later in pairwise(counters[:-1]))
-        return in_step and (len(before) > 1 or counters[-1] == 1)
+        return in_step and (len(before) >= EARLIER_DAY_ROWS or counters[-1] == 1)
 
     def ends_in(self, day: str) -> bool:
         """Is its last row a readable tick of ``day``?"""

@@ -264,7 +264,7 @@ class Track:
         ``memory`` for a pushed tick; a pulled one is of the track's day, and its answer is judged as a whole.
         """
         if tick.trading_day != self.day and (memory is None or not self._turns_to(tick, facts, memory)):
-            self._note_elsewhere(tick)
+            self._note_elsewhere(tick, facts)
             return False  # a late tick of an earlier day, or a stray one: stored, not judged
         if self.distrust:
             return False
@@ -285,10 +285,15 @@ class Track:
             return False
         return len(self.seen) > ranges_before >= 1
 
-    def _note_elsewhere(self, tick: Tick) -> None:
-        """A tick of another date may still have a number of this day's count."""
-        if tick.seq is not None and len(self.elsewhere) < MAX_ELSEWHERE and _day_of(tick.seq) == self.day:
-            self.elsewhere.add(seq_counter(tick.seq))
+    def _note_elsewhere(self, tick: Tick, facts: list[Fact]) -> None:
+        """A tick of another date may still have a number of this day's count: in the other day's file it is none of
+        that day's count, and makes or fills no hole there."""
+        if tick.seq is None or len(self.elsewhere) >= MAX_ELSEWHERE or _day_of(tick.seq) != self.day:
+            return
+        counter = seq_counter(tick.seq)
+        if counter not in self.elsewhere:
+            self.elsewhere.add(counter)
+            facts.append(Unproven(self.symbol, tick.trading_day, DATED_OTHERWISE))
 
     def _add(self, seq: int, counter: int) -> None:
         seen, edges = self.seen, self.edges
@@ -393,7 +398,7 @@ class Track:
             self.observe(tick, facts)
         for tick in answer.ticks:
             if tick.trading_day != self.day:
-                self._note_elsewhere(tick)
+                self._note_elsewhere(tick, facts)
         for row in answer.unread:
             self.note_unread(row.seq, answer.recv_ts_ms, facts)
         self._note_skipped(answer, today)

@@ -283,7 +283,7 @@ def test_an_answer_that_begins_behind_what_we_have_proves_no_head() -> None:
 
 def test_yesterdays_ticks_in_front_prove_the_head_as_well() -> None:
     continuity = Watched()
-    yesterday = [tick(n, day="20261119") for n in range(900, 999)]
+    yesterday = [tick(n, day="20261119", second=SECOND - 86_400) for n in range(900, 999)]
     continuity.pull([*yesterday, tick(4)], asked_rows=100)
     assert continuity.facts == [HeadProven("HK.00700", DAY, 4)]
 

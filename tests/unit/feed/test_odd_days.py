@@ -9,6 +9,7 @@ import pytest
 
 from hk_tick_collector.core.facts import COULD_NOT_BE_READ, COUNTER_WENT_BACK, DATED_OTHERWISE, NOT_JOINED, UNREAD_TICK
 from hk_tick_collector.feed.pulled import PULL_LIMIT_ROWS
+from hk_tick_collector.market.sessions import DAY_MS
 from hk_tick_collector.store import reader
 from tests.unit.feed.desk import (
     DAY,
@@ -249,6 +250,19 @@ def test_a_late_report_of_yesterday_in_a_full_answer_shows_no_beginning(desk: De
     assert [gap.reason for gap in reader.gaps(desk.data_root / f"{DAY}.db")][:1] == ["recording began in mid-session"]
 
 
+@pytest.mark.parametrize("counted_by", ["today", "yesterday"])
+def test_several_late_reports_in_front_of_a_full_answer_show_no_beginning(desk: Desk, counted_by: str) -> None:
+    late = run(900, 902, day=YESTERDAY)
+    if counted_by == "today":
+        late = [one._replace(trading_day=YESTERDAY) for one in run(501, 503, 50)]
+    shown = [*late, *run(504, 1500, 50.3)]
+    desk.push(shown[-5:])
+    desk.pull(shown)
+    desk.give_up()
+    assert desk.state() == "missing"
+    assert [gap.reason for gap in reader.gaps(desk.data_root / f"{DAY}.db")] == ["recording began in mid-session"]
+
+
 def test_yesterdays_last_ticks_in_front_of_a_full_answer_show_the_beginning(desk: Desk) -> None:
     shown = [*run(801, 1200, day=YESTERDAY), *run(4, 603)]
     desk.push([shown[-1]])
@@ -275,6 +289,35 @@ def test_a_tick_of_another_date_with_todays_number_is_no_missing_tick(desk: Desk
     assert (desk.state(), desk.coverage().missing_ticks) == ("missing", 1)
     desk.pull([*shown[:-3], tick(10, 60), *shown[-2:]])
     assert (desk.state(), desk.reason()) == ("unproven", DATED_OTHERWISE)
+
+
+@pytest.mark.parametrize("counter", [13, 20])
+def test_a_tick_with_todays_number_makes_and_fills_no_hole_in_another_days_count(desk: Desk, counter: int) -> None:
+    yesterday = (
+        [*run(1, 10, day=YESTERDAY), *run(15, 16, day=YESTERDAY)] if counter == 13 else run(1, 10, day=YESTERDAY)
+    )
+    desk.push(yesterday)
+    desk.pull(yesterday)
+    before = desk.state(day=YESTERDAY)
+    day = run(1, 25)
+    day[counter - 1] = day[counter - 1]._replace(trading_day=YESTERDAY, ts_ms=day[counter - 1].ts_ms - DAY_MS)
+    desk.push(day)
+    desk.pull(day)
+    assert before == ("missing" if counter == 13 else "proven")
+    assert (desk.state(day=YESTERDAY), desk.coverage(day=YESTERDAY).missing_ticks) == ("unproven", 0)
+
+
+def test_a_tick_dated_tomorrow_makes_no_hole_in_tomorrows_count(desk: Desk) -> None:
+    day = run(1, 40)
+    day[36] = day[36]._replace(trading_day=TOMORROW, ts_ms=day[36].ts_ms + 3 * DAY_MS)
+    desk.push(day)
+    desk.pull(day)
+    desk.later(3 * DAY_MS / 1000)
+    tomorrow = [one._replace(recv_ts_ms=desk.now_ms) for one in run(1, 20, day=TOMORROW)]
+    desk.pull([])
+    desk.push(tomorrow)
+    desk.pull(tomorrow)
+    assert (desk.state(day=TOMORROW), desk.coverage(day=TOMORROW).missing_ticks) == ("unproven", 0)
 
 
 # --- old and slow answers ---
