@@ -224,7 +224,9 @@ class FeedSession:
         """Everything that runs while connected. Ends only by raising ``FeedError``."""
         self._backfilled = False
         self._begin_again()
-        subscriptions = Subscriptions(connection, self._symbols, self._progress, self._clock)
+        subscriptions = Subscriptions(
+            connection, self._symbols, self._progress, self._clock, self._continuity.interrupted
+        )
         jobs = [
             asyncio.ensure_future(self._await_lost(connection), loop=self._loop),
             asyncio.ensure_future(self._supervise(connection, subscriptions), loop=self._loop),
@@ -328,8 +330,6 @@ class FeedSession:
         self._backfiller.interrupted()
 
     async def _subscribe(self, subscriptions: Subscriptions) -> None:
-        active = set(subscriptions.active)
-        self._continuity.interrupted(symbol for symbol in self._symbols if symbol not in active)
         self._backfiller.interrupted(await subscriptions.reconcile())
         self._absences.note(subscriptions.wanted, subscriptions.active, subscriptions.refused, NO_CONNECTION)
 

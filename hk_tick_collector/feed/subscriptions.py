@@ -7,7 +7,7 @@ culprits stand alone; every other symbol is recorded. When quota is short, the l
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from hk_tick_collector.core.backoff import Backoff
 from hk_tick_collector.core.clock import Clock
@@ -27,7 +27,16 @@ RETRY_MAX_SEC = 300
 class Subscriptions:
     """The subscriptions of one connection."""
 
-    def __init__(self, connection: Connection, wanted: Sequence[str], progress: FeedProgress, clock: Clock) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        wanted: Sequence[str],
+        progress: FeedProgress,
+        clock: Clock,
+        on_missing: Callable[[Sequence[str]], None] = lambda _: None,
+    ) -> None:
+        """``on_missing`` is told what is not subscribed before it is subscribed: nothing of it was pushed so far."""
+        self._on_missing = on_missing
         self._connection = connection
         self.wanted = wanted
         self._progress = progress
@@ -55,10 +64,14 @@ class Subscriptions:
         return (not self.complete or self._to_give_back) and self._clock.monotonic() >= self._retry_at_monotonic
 
     async def reconcile(self) -> list[str]:
-        """Compare, subscribe what is missing, compare again. Returns the codes that were not active before."""
-        before = set(self.active)
+        """Compare, subscribe what is missing, compare again. Returns the codes that were not active before.
+
+        A code that OpenD dropped by itself counts as not active, whatever we thought: nothing was pushed since.
+        """
         info = await self._connection.subscriptions(SUBSCRIBE_TIMEOUT_SEC)
+        before = info.ticker_codes.intersection(self.active)
         missing = [code for code in self.wanted if code not in info.ticker_codes]
+        self._on_missing(missing)
         refused: dict[str, str] = {}
         if missing:
             fits = missing[: info.remain_quota]

@@ -93,3 +93,17 @@ async def test_what_is_no_longer_wanted_is_given_back_when_opend_takes_it(
     await subscriptions.reconcile()
     assert CODES[0] not in bench.connection.subscribed
     assert not subscriptions.retry_due()
+
+
+@on_a_bench
+async def test_what_opend_dropped_by_itself_is_told_and_new_again(bench: Bench, subscriptions: Subscriptions) -> None:
+    """Nothing of it was pushed since: it is interrupted before it is subscribed again, and backfilled after."""
+    told: list[tuple[list[str], int]] = []
+    watched = Subscriptions(
+        bench.connection, CODES[:3], bench.progress, bench.clock,
+        lambda codes: told.append((list(codes), len(bench.connection.subscribed))),
+    )  # fmt: skip
+    await watched.reconcile()
+    bench.connection.subscribed.remove(CODES[1])
+    assert await watched.reconcile() == [CODES[1]]
+    assert told == [(CODES[:3], 0), ([CODES[1]], 2)]
