@@ -1,7 +1,7 @@
 """What the feed learns about completeness, on its way into the day file beside the ticks.
 
-Facts travel with the rows and are written in the same transaction. What confirms (HeadProven, Verified) may be lost in a
-crash: something is then not proven. What doubts is nearly always shown again by the rows or by the next answer;
+Facts travel with the rows and are written in the same transaction. What confirms (HeadProven, Verified) may be lost in
+a crash: something is then not proven. What doubts is nearly always shown again by the rows or by the next answer;
 docs/runbook/data-quality.md names what is not.
 """
 
