@@ -288,7 +288,8 @@ class SymbolCoverage:
         verdict = judge(self.evidence())
         self.state, self.missing_ticks = verdict.state, verdict.missing_ticks
         # The next tick may be the one that is waited for: then it must be looked at.
-        awaited = max([self.verified_counter or 0, *(high for gap in self.gaps for _, high in gap.extents)])
+        in_gaps = (high for gap in self.gaps for _, high in gap.extents)
+        awaited = max([self.verified_counter or 0, self.head_counter or 0, *in_gaps])
         last = self.ranges.last if self.ranges else None
         self.settled = last is not None and last >= awaited
         self.stored_less_last = self.stored_ticks() - (last or 0)

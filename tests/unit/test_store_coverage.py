@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hk_tick_collector.core.clock import ManualClock
@@ -250,6 +250,7 @@ steps = st.tuples(
 
 
 @settings(max_examples=150)
+@example([(ticks(1, first=1), [HeadProven("HK.00700", DAY, 2)], "go on"), (ticks(2, first=1), [], "go on")])
 @given(st.lists(steps, min_size=1, max_size=8))
 def test_coverage_is_what_a_recount_says(plan):
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
