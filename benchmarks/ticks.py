@@ -7,8 +7,8 @@ import random
 from collections.abc import Iterator
 
 from benchmarks.rig import SYMBOLS
-from hk_tick_collector.core.tick import Tick
 from hk_tick_collector.market.sessions import MORNING_START_MS, day_start_ms
+from hk_tick_collector.records.tick import Tick
 
 TAIL = 0.9  # the n-th most traded symbol has 1 / n ** TAIL of the first one's ticks
 _TYPES = (("AUTO_MATCH", " "),) * 8 + (("INTER_AUTO_MATCH", "Y"), ("INTER_NON_AUTO_MATCH", "X"))

@@ -36,11 +36,11 @@ from typing import Any
 from benchmarks import rig
 from hk_tick_collector.core.clock import SystemClock
 from hk_tick_collector.core.progress import FeedProgress
-from hk_tick_collector.core.tick import Tick
 from hk_tick_collector.feed.continuity import Continuity
 from hk_tick_collector.feed.frames_in import HEAD, FrameCutter, WireStats
 from hk_tick_collector.feed.push import PushHandler
 from hk_tick_collector.main import GC_THRESHOLD_OBJECTS
+from hk_tick_collector.records.tick import Tick
 from tests.harness import Process, clean_env, ended
 
 SDK, ASYNCIO, THREAD, RAW = "sdk", "asyncio", "thread", "raw"

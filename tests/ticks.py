@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hk_tick_collector.core.tick import Tick
+from hk_tick_collector.records.tick import Tick
 
 BASE_MS = 1_795_138_200_000  # 2026-11-20 09:30:00 in Hong Kong
 DAY = "20261120"

@@ -42,7 +42,6 @@ from hk_tick_collector.archive.verify import (
     opened,
 )
 from hk_tick_collector.core.errors import NoData, StoreCorrupt, StoreError, StoreUnavailable
-from hk_tick_collector.core.tick import MARKET_HK
 from hk_tick_collector.days import parquet, scan
 from hk_tick_collector.days.content import ALGORITHM, DayContent
 from hk_tick_collector.days.manifest import (
@@ -59,6 +58,7 @@ from hk_tick_collector.days.order import sorted_tables
 from hk_tick_collector.days.schema import SCHEMA_VERSION
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.sessions import no_more_ticks_ms
+from hk_tick_collector.records.tick import MARKET_HK
 from hk_tick_collector.store import reader
 from hk_tick_collector.store.atomic import sync_file
 from hk_tick_collector.store.connect import translate

@@ -34,8 +34,8 @@ from hk_tick_collector.core.clock import SystemClock
 from hk_tick_collector.core.errors import FeedError, FeedLost, FeedTimeout, RecorderError, RowRefused
 from hk_tick_collector.core.facts import Fact, StoredTrack
 from hk_tick_collector.core.progress import FeedProgress
-from hk_tick_collector.core.tick import PUSH_TYPE_PUSH, PUSH_TYPE_REPAIR, RejectedTick, Tick
 from hk_tick_collector.market.sessions import HK_TZ, hk_date, recording_window
+from hk_tick_collector.records.tick import PUSH_TYPE_PUSH, PUSH_TYPE_REPAIR, RejectedTick, Tick
 from hk_tick_collector.store import layout, reader
 from hk_tick_collector.store.connect import SqliteOptions
 from hk_tick_collector.store.coverage import PROVEN, UNPROVEN

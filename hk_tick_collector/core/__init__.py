@@ -1,1 +1,1 @@
-"""Values every box shares: ticks, progress counters, errors, clock, back-off, log lines. Imports nothing of ours."""
+"""Values every box shares: progress counters, errors, clock, back-off, log lines. Imports nothing of ours."""

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from hk_tick_collector.core.tick import RejectCode
+from enum import StrEnum
 
 
 class RecorderError(Exception):
@@ -18,6 +15,22 @@ class RecorderError(Exception):
 
 class ConfigError(RecorderError):
     """The configuration is wrong; nothing was started."""
+
+
+class RejectCode(StrEnum):
+    """The kind of reason for which a tick is not stored. Logs are limited and certificates speak by it: it never holds
+    anything that OpenD sent."""
+
+    MARKET = "market"  # another market than Hong Kong
+    SYMBOL = "symbol"  # a code that no Hong Kong security can have
+    UNWANTED = "unwanted"  # a code that nobody asked OpenD for
+    TIME = "time"  # in no known form, or no date and time
+    DAY = "day"  # a day that no tick of now can be of
+    WITNESSES = "witnesses"  # a time that timestamp and sequence both put on another day
+    PRICE = "price"
+    TURNOVER = "turnover"
+    VOLUME = "volume"
+    REFUSED_BY_SQLITE = "refused_by_sqlite"
 
 
 class TickRejected(RecorderError):

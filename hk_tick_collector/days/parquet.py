@@ -27,8 +27,8 @@ import pyarrow.parquet as pq
 
 from hk_tick_collector.core.errors import StoreCorrupt, StoreUnavailable
 from hk_tick_collector.core.regular import check_regular
-from hk_tick_collector.core.tick import MARKET_HK
 from hk_tick_collector.days.schema import COLUMNS, SCHEMA_VERSION, TICKS, UTC_MS, VERSION_KEY, ticks_schema
+from hk_tick_collector.records.tick import MARKET_HK
 
 FILE_NAME = "ticks.parquet"
 FILE_COLUMNS = tuple(name for name in COLUMNS if name != "market")

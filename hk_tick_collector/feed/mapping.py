@@ -18,11 +18,11 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 from zoneinfo import ZoneInfo
 
-from hk_tick_collector.core.errors import TickRejected
+from hk_tick_collector.core.errors import RejectCode, TickRejected
 from hk_tick_collector.core.text import cut
-from hk_tick_collector.core.tick import SEQ_COUNTER_BITS, WITNESS_TOLERANCE_MS, RejectCode, RejectedTick, Tick
 from hk_tick_collector.feed.plausible import PlausibleDays
 from hk_tick_collector.market.symbols import is_hk_code
+from hk_tick_collector.records.tick import SEQ_COUNTER_BITS, WITNESS_TOLERANCE_MS, RejectedTick, Tick
 
 # Qot_Common.TickerDirection, TickerType and PushDataType under the names the SDK gives them; a test holds them equal.
 DIRECTIONS = {1: "BUY", 2: "SELL", 3: "NEUTRAL"}

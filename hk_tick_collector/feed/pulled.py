@@ -12,8 +12,8 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from hk_tick_collector.core.tick import RejectedTick, Tick, seq_counter, seq_epoch_sec
 from hk_tick_collector.feed.mapping import raw_fields
+from hk_tick_collector.records.tick import RejectedTick, Tick, seq_counter, seq_epoch_sec
 
 PULL_LIMIT_ROWS = 1000  # OpenD shows no more: beyond it the day's beginning cannot be seen
 PULL_SURELY_ALL_ROWS = 950  # an answer near the limit may be cut a little short of it

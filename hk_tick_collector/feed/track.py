@@ -1,7 +1,7 @@
 """One symbol's day as the feed has seen it: which counters, which holes, and what may be concluded from them.
 
 For HK stocks the low 32 bits of ``sequence`` count the symbol's ticks of the day (observed, not documented; see
-``core.tick``). A step above one is a *suspected* hole. The counters seen are a short list of ranges: one range when
+``records.tick``). A step above one is a *suspected* hole. The counters seen are a short list of ranges: one range when
 nothing is missing, whatever the number of ticks.
 
 What must hold, whatever the sequences do:
@@ -59,10 +59,10 @@ from hk_tick_collector.core.facts import (
 )
 from hk_tick_collector.core.logline import event
 from hk_tick_collector.core.ranges import CounterRanges
-from hk_tick_collector.core.tick import Tick, same_moment, seq_counter, seq_epoch_sec
 from hk_tick_collector.feed.memory import OpenDMemory
 from hk_tick_collector.feed.pulled import PULL_LIMIT_ROWS, PULL_SURELY_ALL_ROWS, Answer, Question, goes_back
 from hk_tick_collector.market.sessions import DAY_MS, PRE_OPEN_START_MS, day_start_ms, hk_date
+from hk_tick_collector.records.tick import Tick, same_moment, seq_counter, seq_epoch_sec
 
 log = logging.getLogger(__name__)
 

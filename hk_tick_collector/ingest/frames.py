@@ -25,7 +25,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from hk_tick_collector.core.errors import RowRefused
-from hk_tick_collector.core.tick import Tick
+from hk_tick_collector.records.tick import Tick
 
 MAGIC = b"\xf5HKS"
 VERSION = 1

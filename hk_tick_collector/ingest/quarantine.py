@@ -21,10 +21,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from hk_tick_collector.core.errors import RejectCode
 from hk_tick_collector.core.logline import RateLimitedLog
 from hk_tick_collector.core.progress import IngestProgress
 from hk_tick_collector.core.text import cut
-from hk_tick_collector.core.tick import RejectCode, RejectedTick, Tick
+from hk_tick_collector.records.tick import RejectedTick, Tick
 from hk_tick_collector.store import layout
 
 log = logging.getLogger(__name__)

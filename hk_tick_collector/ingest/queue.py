@@ -23,8 +23,8 @@ from hk_tick_collector.core.errors import RowRefused, StoreBusy, StoreError
 from hk_tick_collector.core.facts import DayFact, Fact, Verified
 from hk_tick_collector.core.logline import RateLimitedLog, event
 from hk_tick_collector.core.progress import IngestProgress
-from hk_tick_collector.core.tick import Tick
 from hk_tick_collector.ingest.spill import SpillQueue
+from hk_tick_collector.records.tick import Tick
 
 log = logging.getLogger(__name__)
 

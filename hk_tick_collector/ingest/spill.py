@@ -49,7 +49,6 @@ from hk_tick_collector.core.backoff import Backoff
 from hk_tick_collector.core.clock import Clock, SystemClock
 from hk_tick_collector.core.errors import StoreBusy, StoreUnavailable
 from hk_tick_collector.core.logline import RateLimitedLog, event
-from hk_tick_collector.core.tick import Tick
 from hk_tick_collector.ingest.frames import (
     HEADER_BYTES,
     Frame,
@@ -60,6 +59,7 @@ from hk_tick_collector.ingest.frames import (
     payload_bytes,
     walk,
 )
+from hk_tick_collector.records.tick import Tick
 from hk_tick_collector.store.connect import unavailable
 from hk_tick_collector.store.layout import FILE_MODE, make_dir, spill_dir, sync_dir, utc_stamp
 

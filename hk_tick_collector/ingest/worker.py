@@ -19,11 +19,11 @@ from hk_tick_collector.core.errors import RowRefused, StoreBusy, StoreCorrupt, S
 from hk_tick_collector.core.facts import DayFact, Fact, RowsRead
 from hk_tick_collector.core.logline import RateLimitedLog, event
 from hk_tick_collector.core.progress import IngestProgress
-from hk_tick_collector.core.tick import PUSH_TYPE_PUSH, Tick
 from hk_tick_collector.ingest.quarantine import Quarantine
 from hk_tick_collector.ingest.queue import TickQueue
 from hk_tick_collector.ingest.spill import SpillQueue
 from hk_tick_collector.ingest.writer_thread import WriterThread
+from hk_tick_collector.records.tick import PUSH_TYPE_PUSH, Tick
 from hk_tick_collector.store.writer import DayFileWriter, WriteResult
 
 log = logging.getLogger(__name__)

@@ -25,10 +25,10 @@ import pyarrow.compute as pc
 
 from hk_tick_collector import __version__
 from hk_tick_collector.core.errors import NoData, StoreUnavailable
-from hk_tick_collector.core.tick import SEQ_COUNTER_BITS, SEQ_COUNTER_MASK
 from hk_tick_collector.market.classes import SymbolClass, symbol_class
 from hk_tick_collector.market.sessions import MORNING_START_MS, OPENING_MATCH_MS, day_start_ms, no_more_ticks_ms
 from hk_tick_collector.quality.model import sessions_of
+from hk_tick_collector.records.tick import SEQ_COUNTER_BITS, SEQ_COUNTER_MASK
 
 if TYPE_CHECKING:
     from hk_tick_collector.days.catalog import Day

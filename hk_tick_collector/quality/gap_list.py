@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hk_tick_collector.core.tick import SEQ_COUNTER_MASK
+from hk_tick_collector.records.tick import SEQ_COUNTER_MASK
 from hk_tick_collector.store.extents import count, format_extents
 from hk_tick_collector.store.gaps import OPEN, first_instant_ms, read_meta
 from hk_tick_collector.store.reader import CoverageRow, GapRow, verdict_of

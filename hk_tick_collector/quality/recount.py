@@ -16,7 +16,6 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from hk_tick_collector.core.tick import PUSH_TYPE_PUSH, SEQ_COUNTER_BITS, SEQ_COUNTER_MASK, WITNESS_TOLERANCE_MS
 from hk_tick_collector.market.sessions import (
     CAS_RANDOM_CLOSE_AFTER_MS,
     DAY_MS,
@@ -26,6 +25,7 @@ from hk_tick_collector.market.sessions import (
 )
 from hk_tick_collector.quality.model import RowFacts, SessionRows, sessions_of
 from hk_tick_collector.quality.report_file import changed_ns
+from hk_tick_collector.records.tick import PUSH_TYPE_PUSH, SEQ_COUNTER_BITS, SEQ_COUNTER_MASK, WITNESS_TOLERANCE_MS
 from hk_tick_collector.store.coverage import UNPROVEN
 from hk_tick_collector.store.extents import Extent, format_extents, subtract
 from hk_tick_collector.store.reader import CoverageRow, verdict_of

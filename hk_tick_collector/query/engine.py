@@ -30,11 +30,11 @@ import duckdb
 import pyarrow as pa
 
 from hk_tick_collector.core.errors import RecorderError
-from hk_tick_collector.core.tick import MARKET_HK
 from hk_tick_collector.days import parquet
 from hk_tick_collector.days.catalog import Day
 from hk_tick_collector.days.schema import COLUMNS, TICKS, ticks_schema
 from hk_tick_collector.query.statement import Needs, SqlError, check_question, message, needs_of
+from hk_tick_collector.records.tick import MARKET_HK
 from hk_tick_collector.store.reader import CoverageRow, GapRow
 
 BATCH_ROWS = 50_000

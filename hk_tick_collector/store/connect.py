@@ -28,7 +28,7 @@ from hk_tick_collector.core.errors import (
     StoreUnavailable,
 )
 from hk_tick_collector.core.logline import event
-from hk_tick_collector.core.tick import MARKET_HK, PROVIDER_FUTU, Tick
+from hk_tick_collector.records.tick import MARKET_HK, PROVIDER_FUTU, Tick
 from hk_tick_collector.store.companions import locked_out
 from hk_tick_collector.store.layout import FILE_MODE, make_dir, move_companions, set_aside_path, sync_dir
 

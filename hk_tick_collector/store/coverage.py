@@ -1,8 +1,8 @@
 """What a day file knows of its own completeness: one ``coverage`` row a symbol, in step with ``ticks``.
 
 For HK stocks the low 32 bits of a sequence count the symbol's ticks of the day (observed, not documented; see
-``core.tick``). So the counters stored, as ranges, say which ticks are missing, and together with what the feed learned
-(``core.facts``) whether anything can be missing at all. ``judge`` is the whole rule.
+``records.tick``). So the counters stored, as ranges, say which ticks are missing, and together with what the feed
+learned (``core.facts``) whether anything can be missing at all. ``judge`` is the whole rule.
 
 A ``DayCoverage`` is the table in memory, owned by the writer that has the file open. Promises:
 
@@ -36,7 +36,7 @@ from hk_tick_collector.core.facts import (
     counters_count,
 )
 from hk_tick_collector.core.ranges import CounterRanges
-from hk_tick_collector.core.tick import SEQ_COUNTER_MASK, Tick
+from hk_tick_collector.records.tick import SEQ_COUNTER_MASK, Tick
 from hk_tick_collector.store import gaps
 from hk_tick_collector.store.connect import COVERAGE_SQL, split_statements
 from hk_tick_collector.store.extents import Extent, count, format_extents, parse_extents, subtract

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 from hk_tick_collector.core.facts import GapFound, NotSubscribed
 from hk_tick_collector.core.text import cut, printable
-from hk_tick_collector.core.tick import SEQ_COUNTER_MASK
+from hk_tick_collector.records.tick import SEQ_COUNTER_MASK
 from hk_tick_collector.store.extents import Extent, count, format_extents, parse_extents, subtract
 
 if TYPE_CHECKING:

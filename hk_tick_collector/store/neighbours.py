@@ -15,7 +15,7 @@ from collections.abc import Container, Iterable, Iterator
 from itertools import count
 from typing import Any, NamedTuple
 
-from hk_tick_collector.core.tick import SEQ_COUNTER_BITS, WITNESS_TOLERANCE_MS, same_moment
+from hk_tick_collector.records.tick import SEQ_COUNTER_BITS, WITNESS_TOLERANCE_MS, same_moment
 
 SEQ_SECOND_SLACK = WITNESS_TOLERANCE_MS // 1000
 STRETCH_SEC = 10  # seconds nearer to each other than this are read together

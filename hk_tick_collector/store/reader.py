@@ -26,7 +26,7 @@ from hk_tick_collector.core.errors import StoreBusy, StoreCorrupt, StoreError, S
 from hk_tick_collector.core.facts import PUSH_PULL_DISAGREE, StoredTrack
 from hk_tick_collector.core.logline import event
 from hk_tick_collector.core.ranges import CounterRanges
-from hk_tick_collector.core.tick import Tick, seq_counter
+from hk_tick_collector.records.tick import Tick, seq_counter
 from hk_tick_collector.store.companions import Mark, is_closed, would_leave_shm
 from hk_tick_collector.store.connect import APPLICATION_ID, table_columns, translate, unavailable
 from hk_tick_collector.store.coverage import (

@@ -3,7 +3,7 @@
 What is one tick, and what are two:
 
 - Equal *content* is price, volume, turnover, direction and type, and one moment: equal times, or one of the two is
-  cut to the second (``core.tick.same_moment``).
+  cut to the second (``records.tick.same_moment``).
 - Symbol and sequence equal, content equal: one tick, one row. (Turnover, and a direction or type that one of the two
   does not tell, are no difference here.) The row keeps the finer time.
 - Symbol and sequence equal, content not: a *collision*, two ticks. The first one stored keeps the sequence. The other
@@ -29,7 +29,7 @@ import sqlite3
 from collections.abc import Container, Iterable, Sequence
 from typing import NamedTuple
 
-from hk_tick_collector.core.tick import Tick, same_moment
+from hk_tick_collector.records.tick import Tick, same_moment
 from hk_tick_collector.store.connect import INSERT, ROW_COLUMNS, STORE
 from hk_tick_collector.store.coverage import DayCoverage, Row, SymbolCoverage
 from hk_tick_collector.store.neighbours import Equals, Kind, Neighbours, Numbers, Stored, mark_of, stretches

@@ -40,7 +40,7 @@ from hk_tick_collector.core.clock import Clock, SystemClock
 from hk_tick_collector.core.errors import RowRefused, StoreBusy, StoreCorrupt, StoreError, StoreFault, StoreUnavailable
 from hk_tick_collector.core.facts import IN_QUARANTINE, DayFact, Fact, GapFound, NotSubscribed, Unproven
 from hk_tick_collector.core.logline import event
-from hk_tick_collector.core.tick import Tick
+from hk_tick_collector.records.tick import Tick
 from hk_tick_collector.store.companions import Mark, WalLook
 from hk_tick_collector.store.connect import (
     SqliteOptions,

@@ -16,12 +16,12 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from hk_tick_collector.core.tick import Tick
 from hk_tick_collector.days.catalog import Catalog
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.sessions import hk_date
 from hk_tick_collector.quality.certificate import make_certificate
 from hk_tick_collector.quality.model import SymbolCertificate
+from hk_tick_collector.records.tick import Tick
 from hk_tick_collector.store import reader
 from hk_tick_collector.store.reader import CoverageRow
 from tests.episodes.episode import DAY, SYMBOLS, Outcome, hk_ms

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hk_tick_collector.core.tick import seq_counter
 from hk_tick_collector.market.sessions import hk_date
 from hk_tick_collector.opend_sim.instruments import default_symbols
 from hk_tick_collector.opend_sim.truth import read_truth
+from hk_tick_collector.records.tick import seq_counter
 from tests.harness import Process, Recorder, Simulator, check, wait_until
 
 SYMBOLS = "HK.00700,HK.00005,HK.09988"

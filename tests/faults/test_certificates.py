@@ -27,7 +27,6 @@ from pathlib import Path
 
 import pytest
 
-from hk_tick_collector.core.tick import seq_counter
 from hk_tick_collector.days.catalog import Catalog
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.sessions import DAY_MS, day_start_ms, hk_date
@@ -36,6 +35,7 @@ from hk_tick_collector.opend_sim.truth import read_truth
 from hk_tick_collector.quality.certificate import make_certificate
 from hk_tick_collector.quality.model import Certificate, SymbolCertificate
 from hk_tick_collector.quality.recount import recount
+from hk_tick_collector.records.tick import seq_counter
 from tests.faults.lab import Lab, codes, count_lines, kill_9, recorded, select
 from tests.harness import Recorder, Simulator
 

@@ -11,8 +11,8 @@ import sys
 import time
 from pathlib import Path
 
-from hk_tick_collector.core.tick import seq_counter
 from hk_tick_collector.ingest.spill import SpillQueue
+from hk_tick_collector.records.tick import seq_counter
 from tests.harness import Process, clean_env, wait_until
 from tests.ticks import DAY
 

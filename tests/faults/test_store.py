@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from hk_tick_collector.core.tick import seq_counter
+from hk_tick_collector.records.tick import seq_counter
 from tests.faults.broken_recorder import POISON_EVERY
 from tests.faults.lab import BEFORE_OPENING, SYMBOLS, Lab, codes, count_lines, healed, kill_9, locked, more_recorded
 from tests.harness import BIN, Recorder, clean_env, wait_until

@@ -16,11 +16,11 @@ import pytest
 
 from hk_tick_collector.cli.repair import shown_day
 from hk_tick_collector.core.facts import Fact, HeadProven, Verified
-from hk_tick_collector.core.tick import Tick, seq_counter
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.sessions import continuous_windows, day_start_ms, recording_window
 from hk_tick_collector.opend_sim.exchange import Exchange, MarketConfig
 from hk_tick_collector.opend_sim.simtick import SimTick
+from hk_tick_collector.records.tick import Tick, seq_counter
 from hk_tick_collector.store import reader
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.harness import Recorder, Simulator, check, ended, wait_until

@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
-from hk_tick_collector.core.tick import Tick
+from hk_tick_collector.records.tick import Tick
 from hk_tick_collector.store.connect import COLUMNS
 
 DAY = "20261120"

@@ -26,11 +26,11 @@ from hk_tick_collector.archive import atomic, pack, restore, retain, verify
 from hk_tick_collector.archive.atomic import Busy, Refused
 from hk_tick_collector.core.errors import NoData, StoreCorrupt
 from hk_tick_collector.core.facts import GapFound, HeadProven, Verified
-from hk_tick_collector.core.tick import Tick
 from hk_tick_collector.days.manifest import PARQUET, SQLITE, load_manifest, manifest_path, parquet_path, sqlite_path
 from hk_tick_collector.ingest.spill import SpillQueue
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.sessions import HK_TZ
+from hk_tick_collector.records.tick import Tick
 from hk_tick_collector.store import reader
 from hk_tick_collector.store.connect import ROW_COLUMNS
 from hk_tick_collector.store.writer import DayFileWriter

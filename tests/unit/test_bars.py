@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hk_tick_collector.core.tick import Tick
 from hk_tick_collector.days.schema import TICKS
 from hk_tick_collector.market.sessions import DayKind, continuous_windows, day_start_ms
 from hk_tick_collector.query.bars import BARS, Fill, make_bars, parse_interval_ms
 from hk_tick_collector.query.trade_types import TradeRule
+from hk_tick_collector.records.tick import Tick
 from tests.ticks import DAY, make_tick
 
 MIDNIGHT_MS = day_start_ms(DAY)

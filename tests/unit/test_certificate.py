@@ -33,7 +33,6 @@ from hk_tick_collector.core.facts import (
     Unproven,
     Verified,
 )
-from hk_tick_collector.core.tick import Tick
 from hk_tick_collector.days import manifest as manifests
 from hk_tick_collector.days import parquet
 from hk_tick_collector.days.catalog import Catalog, Day
@@ -47,6 +46,7 @@ from hk_tick_collector.quality.gap_list import NOT_GIVEN_UP, gap_lines
 from hk_tick_collector.quality.grade import GRADES, explained
 from hk_tick_collector.quality.model import Certificate, sessions_of
 from hk_tick_collector.quality.recount import Recount, recount
+from hk_tick_collector.records.tick import Tick
 from hk_tick_collector.store import atomic, reader
 from hk_tick_collector.store.reader import CoverageRow, GapRow, verdict_of
 from hk_tick_collector.store.writer import DayFileWriter

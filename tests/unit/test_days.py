@@ -16,13 +16,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hk_tick_collector.core.errors import NoData, StoreCorrupt, StoreUnavailable
-from hk_tick_collector.core.tick import Tick
 from hk_tick_collector.days import parquet, scan
 from hk_tick_collector.days.catalog import Catalog
 from hk_tick_collector.days.content import ALGORITHM, DayContent, content_of
 from hk_tick_collector.days.manifest import FORMAT_VERSION, Manifest, claims_of, load_manifest, manifest_path
 from hk_tick_collector.days.order import _Buckets, sort_table, sorted_tables
 from hk_tick_collector.days.schema import COLUMNS, SCHEMA_VERSION, TICKS, VERSION_KEY, ticks_schema
+from hk_tick_collector.records.tick import Tick
 from hk_tick_collector.store import reader
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.tickctl import SYMBOLS, day_ticks, record_day

@@ -26,7 +26,6 @@ import zstandard
 
 from hk_tick_collector import __version__
 from hk_tick_collector.core.errors import NoData, RowRefused, StoreCorrupt, StoreUnavailable
-from hk_tick_collector.core.tick import Tick
 from hk_tick_collector.days import content, manifest, parquet
 from hk_tick_collector.days.catalog import Catalog, Day
 from hk_tick_collector.days.schema import COLUMNS, SCHEMA_VERSION, UTC_MS, VERSION_KEY
@@ -37,6 +36,7 @@ from hk_tick_collector.export.parquet_tree import DECIMAL, write_parquet
 from hk_tick_collector.export.rows import DayPart, Selection, by_symbol
 from hk_tick_collector.export.sqlite_file import write_sqlite
 from hk_tick_collector.export.target import BadPattern, TargetExists, check_free, pattern_of, writing
+from hk_tick_collector.records.tick import Tick
 from hk_tick_collector.store import reader
 from hk_tick_collector.store.atomic import new_temporary, remove_stale, replacing, temporary_path
 from hk_tick_collector.store.writer import DayFileWriter

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from hk_tick_collector.core.tick import Tick
 from hk_tick_collector.days.catalog import Catalog, Day
 from hk_tick_collector.days.overlap import lacking
 from hk_tick_collector.days.scan import scan_symbols
@@ -16,6 +15,7 @@ from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.sessions import DAY_MS, DayKind, day_start_ms
 from hk_tick_collector.quality.certificate import make_certificate
 from hk_tick_collector.quality.recount import recount
+from hk_tick_collector.records.tick import Tick
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.archived_day import archive_day
 from tests.tickctl import day_ticks, record_day

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from hk_tick_collector.core.errors import RejectCode
 from hk_tick_collector.core.progress import IngestProgress
-from hk_tick_collector.core.tick import RejectCode, RejectedTick
 from hk_tick_collector.ingest import quarantine as module
 from hk_tick_collector.ingest.quarantine import Quarantine
 from hk_tick_collector.market.sessions import hk_date
+from hk_tick_collector.records.tick import RejectedTick
 from tests.ticks import make_tick
 
 RECV_MS = 1_795_138_200_500  # 2026-11-20

@@ -14,12 +14,12 @@ import pytest
 from hk_tick_collector.core.errors import StoreUnavailable
 from hk_tick_collector.core.facts import GapFound, HeadProven, Verified
 from hk_tick_collector.core.progress import IngestProgress
-from hk_tick_collector.core.tick import Tick
 from hk_tick_collector.ingest import frames
 from hk_tick_collector.ingest import queue as queue_module
 from hk_tick_collector.ingest import spill as spill_module
 from hk_tick_collector.ingest.queue import MAX_FACTS, PATIENCE_SEC, TickQueue
 from hk_tick_collector.ingest.spill import SpillQueue
+from hk_tick_collector.records.tick import Tick
 from tests.harness import wait_until
 from tests.ticks import make_tick, make_ticks
 

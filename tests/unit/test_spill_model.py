@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from hk_tick_collector.core.errors import StoreUnavailable
-from hk_tick_collector.core.tick import Tick
 from hk_tick_collector.ingest import frames, spill
 from hk_tick_collector.ingest.spill import SpillQueue
+from hk_tick_collector.records.tick import Tick
 from tests.unit.store_ticks import ticks
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from hk_tick_collector.core.errors import RowRefused, StoreBusy, StoreCorrupt, StoreUnavailable
-from hk_tick_collector.core.tick import Tick
+from hk_tick_collector.records.tick import Tick
 from hk_tick_collector.store import connect
 from hk_tick_collector.store.connect import SqliteOptions, Step, bring_up_to_date, identify, open_day_file, translate
 from hk_tick_collector.store.writer import DayFileWriter

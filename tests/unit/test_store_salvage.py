@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hk_tick_collector.core.tick import Tick
+from hk_tick_collector.records.tick import Tick
 from hk_tick_collector.store.reader import iter_ticks
 from hk_tick_collector.store.salvage import salvage
 from hk_tick_collector.store.writer import DayFileWriter

@@ -14,15 +14,15 @@ from pathlib import Path
 import pytest
 
 from hk_tick_collector.core.clock import SystemClock
-from hk_tick_collector.core.errors import StoreError
+from hk_tick_collector.core.errors import RejectCode, StoreError
 from hk_tick_collector.core.facts import Fact
 from hk_tick_collector.core.progress import IngestProgress
-from hk_tick_collector.core.tick import RejectCode, RejectedTick, Tick
 from hk_tick_collector.ingest.quarantine import Quarantine
 from hk_tick_collector.ingest.queue import TickQueue
 from hk_tick_collector.ingest.spill import SpillQueue
 from hk_tick_collector.ingest.worker import PersistWorker, WorkerOptions
 from hk_tick_collector.market.sessions import hk_date
+from hk_tick_collector.records.tick import RejectedTick, Tick
 from hk_tick_collector.store import writer as writer_module
 from hk_tick_collector.store.connect import SqliteOptions
 from hk_tick_collector.store.layout import prepare_data_root

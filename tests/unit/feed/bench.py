@@ -13,7 +13,6 @@ from futu.common.pb import Qot_Common_pb2, Qot_GetTicker_pb2, Qot_UpdateTicker_p
 from hk_tick_collector.core.errors import FeedError, FeedLost, FeedTimeout
 from hk_tick_collector.core.facts import Fact
 from hk_tick_collector.core.progress import FeedProgress
-from hk_tick_collector.core.tick import RejectedTick, Tick
 from hk_tick_collector.feed import sdk
 from hk_tick_collector.feed.answers import GlobalState, SubscriptionInfo
 from hk_tick_collector.feed.continuity import Continuity
@@ -21,6 +20,7 @@ from hk_tick_collector.feed.pull import TickPuller
 from hk_tick_collector.feed.session import FeedOptions, FeedSession
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.opend_sim.encode import hk_time_text
+from hk_tick_collector.records.tick import RejectedTick, Tick
 from tests.episodes.clockwork import VirtualClock, VirtualLoop
 from tests.unit.feed.desk import DAY, SYMBOL, run
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from hk_tick_collector.core.tick import RejectedTick
 from hk_tick_collector.feed.mapping import TickMapper
 from hk_tick_collector.feed.memory import OpenDMemory
 from hk_tick_collector.feed.pulled import UnreadRow, goes_back, unread_rows
+from hk_tick_collector.records.tick import RejectedTick
 from tests.unit.feed.bench import message_of
 from tests.unit.feed.desk import DAY, SYMBOL, YESTERDAY, run, tick
 

@@ -10,7 +10,6 @@ import pytest
 
 from hk_tick_collector.core.errors import FeedError, FeedLost
 from hk_tick_collector.core.facts import NUMBERS_SKIPPED, GapFound, Unproven, Verified
-from hk_tick_collector.core.tick import PUSH_TYPE_POLL, seq_counter
 from hk_tick_collector.feed.poll import (
     AUDIT_INTERVAL_SEC,
     AUDIT_ROWS,
@@ -23,6 +22,7 @@ from hk_tick_collector.feed.poll import (
 from hk_tick_collector.feed.pull import MAX_PULLS_IN_FLIGHT
 from hk_tick_collector.feed.repair import REPAIR_ATTEMPTS, Repairer
 from hk_tick_collector.market.sessions import day_start_ms
+from hk_tick_collector.records.tick import PUSH_TYPE_POLL, seq_counter
 from tests.unit.feed.bench import DAY, SYMBOL, Bench, FakeConnection, play, run
 from tests.unit.feed.desk import OTHER, tick
 

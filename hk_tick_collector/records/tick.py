@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import NamedTuple
+
+from hk_tick_collector.core.errors import RejectCode
 
 # What every tick of this recorder has in the columns ``market`` and ``provider``.
 MARKET_HK = "HK"
@@ -59,22 +60,6 @@ def same_moment(a_ms: int, b_ms: int) -> bool:
     """May two channels mean one moment by these times? Some tell a trade's time to the millisecond, others cut it to
     the second: equal, or of one second and one of them without milliseconds."""
     return a_ms == b_ms or (a_ms // 1000 == b_ms // 1000 and (a_ms % 1000 == 0 or b_ms % 1000 == 0))
-
-
-class RejectCode(StrEnum):
-    """The kind of reason for which a tick is not stored. Logs are limited and certificates speak by it: it never holds
-    anything that OpenD sent."""
-
-    MARKET = "market"  # another market than Hong Kong
-    SYMBOL = "symbol"  # a code that no Hong Kong security can have
-    UNWANTED = "unwanted"  # a code that nobody asked OpenD for
-    TIME = "time"  # in no known form, or no date and time
-    DAY = "day"  # a day that no tick of now can be of
-    WITNESSES = "witnesses"  # a time that timestamp and sequence both put on another day
-    PRICE = "price"
-    TURNOVER = "turnover"
-    VOLUME = "volume"
-    REFUSED_BY_SQLITE = "refused_by_sqlite"
 
 
 class RejectedTick(NamedTuple):

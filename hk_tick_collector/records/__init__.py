@@ -1,0 +1,1 @@
+"""What the recorder records: the tick, and every column of its table. Knows neither files nor libraries."""
