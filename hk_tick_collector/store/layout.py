@@ -8,6 +8,7 @@
     DATA_ROOT/_quarantine/20261120.jsonl     ticks that cannot be stored as they came, with the reason
     DATA_ROOT/_reports/                      certificates and the end-of-day job's lock (quality/report_file.py)
     DATA_ROOT/_archive/                      days put away, unless ARCHIVE_ROOT is elsewhere (days/manifest.py)
+    DATA_ROOT/.market                        the code of the market whose days these are (store/data_root.py)
     DATA_ROOT/.recorder.lock                 held by the one recorder of this data root, contains its pid
     DATA_ROOT/.recorder.status.json          how the recorder is, replaced every two seconds (health/statusfile.py);
                                              .recorder.status.json.new while it is written
@@ -36,6 +37,7 @@ SPILL_DIR = "_spill"
 QUARANTINE_DIR = "_quarantine"
 REPORTS_DIR = "_reports"
 ARCHIVE_DIR = "_archive"
+MARKET_FILE = ".market"
 LOCK_FILE = ".recorder.lock"
 STATUS_FILE = ".recorder.status.json"
 COMPANION_SUFFIXES = ("-wal", "-shm", "-journal")  # what SQLite keeps beside a database
@@ -125,6 +127,11 @@ def archive_dir(data_root: Path) -> Path:
 def quarantine_file(data_root: Path, day: str) -> Path:
     """The quarantine's JSON lines of one day (YYYYMMDD)."""
     return quarantine_dir(data_root) / f"{check_day(day)}.jsonl"
+
+
+def market_file(data_root: Path) -> Path:
+    """Says whose days these are, see ``data_root.market_of``."""
+    return data_root / MARKET_FILE
 
 
 def lock_file(data_root: Path) -> Path:

@@ -1,0 +1,85 @@
+"""Which market a data root belongs to: one data root holds the days of one market, whichever source they come from.
+
+``DATA_ROOT/.market`` holds the market's code and a line feed. Who is about to write days into a data root claims it
+(``claim``): the first claim makes the file, in one step and synced, and every later one must name the same market.
+Without the file, or with one that holds no code, the newest day file that has a row tells; a data root that has
+neither belongs to nobody yet.
+
+Day files that cannot be read are passed over: to answer must not need a sound file, for recording must begin with a
+damaged one too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from hk_tick_collector.core.errors import ConfigError, StoreError
+from hk_tick_collector.core.regular import open_regular
+from hk_tick_collector.store.atomic import new_temporary, sync_file
+from hk_tick_collector.store.layout import FILE_MODE, day_files, market_file, sync_dir
+from hk_tick_collector.store.reader import open_read_only
+
+LOOKED_AT_FILES = 5  # of the newest day files: the first one of a day has a row within minutes
+
+_CODE = re.compile(r"[A-Z][A-Z0-9_]{0,15}", re.ASCII)
+_READ_BYTES = 64
+
+
+def market_of(data_root: Path) -> str | None:
+    """The code of the market whose days these are ("HK"); None when there is nothing to tell by."""
+    return _noted(data_root) or _recorded(data_root)
+
+
+def claim(data_root: Path, market: str) -> None:
+    """Let the data root belong to ``market``, unless it belongs to another one: ConfigError then.
+
+    A disk that takes no file now leaves the claim for the next start: recording must not wait for that.
+    """
+    noted = _noted(data_root)
+    owner = noted or _recorded(data_root)
+    if owner is None or (owner == market and noted is None):
+        with contextlib.suppress(OSError):
+            _note(data_root, market)
+        owner = _noted(data_root) or owner  # somebody else may have been first
+    if owner is not None and owner != market:
+        raise ConfigError(
+            f"DATA_ROOT: {data_root} holds days of market {owner}, and this is market {market}; "
+            f"give each market a DATA_ROOT of its own"
+        )
+
+
+def _noted(data_root: Path) -> str | None:
+    try:
+        with open_regular(market_file(data_root)) as file:
+            text = file.read(_READ_BYTES).decode("ascii", "replace").strip()
+    except (OSError, StoreError):
+        return None
+    return text if _CODE.fullmatch(text) else None
+
+
+def _recorded(data_root: Path) -> str | None:
+    for path in day_files(data_root)[: -LOOKED_AT_FILES - 1 : -1]:
+        with contextlib.suppress(StoreError, sqlite3.Error, OSError), closing(open_read_only(path)) as conn:
+            row = conn.execute("SELECT market FROM ticks LIMIT 1").fetchone()
+            if row is not None and isinstance(row[0], str) and _CODE.fullmatch(row[0]):
+                return row[0]
+    return None
+
+
+def _note(data_root: Path, market: str) -> None:
+    """OSError when the disk refuses. A file that holds a code stays as it is, one that holds none is replaced."""
+    path = market_file(data_root)
+    with new_temporary(path, FILE_MODE) as new:
+        new.write_text(f"{market}\n", encoding="ascii")
+        sync_file(new)
+        try:
+            os.link(new, path)
+        except FileExistsError:
+            if _noted(data_root) is None:
+                new.replace(path)
+    sync_dir(data_root)
