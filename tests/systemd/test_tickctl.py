@@ -321,5 +321,7 @@ def test_an_unprivileged_user_is_told_what_is_closed_to_them(server: Server) -> 
         assert done.returncode == 1, command
         assert done.stdout.startswith(f"hk-tickctl: {DATA_ROOT} {advice}"), f"{command}: {done.stdout}"
     code, found = as_json(server, "doctor", user=own, where="")
-    assert (code, found["failed"], found["warned"]) == (0, [], ["home", "disk"]), "systemd and OpenD answer everybody"
+    # The simulator keeps the time of its start, minutes ago; the machine's clock may have been set since.
+    warned = [name for name in found["warned"] if name != "clock"]
+    assert (code, found["failed"], warned) == (0, [], ["home", "disk"]), "systemd and OpenD answer everybody"
     assert f"{DATA_ROOT} is closed to this user" in check_of(found, "disk")["found"]
