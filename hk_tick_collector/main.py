@@ -74,7 +74,7 @@ def _record(env_file: Path | None, *, check_only: bool) -> int:
     faulthandler.enable(all_threads=True)
     faulthandler.register(signal.SIGUSR1, all_threads=True)
     try:
-        with until_it_works(lambda: _take(settings.data_root)):
+        with until_it_works(lambda: _take(settings.data_root, settings.market)):
             return asyncio.run(_run(settings, settings_now))
     except ConfigError as exc:
         print(printable(f"hk-tick-collector: {exc}", "\n"), file=sys.stderr)
@@ -89,13 +89,20 @@ def _is_out_of_memory(exc: Exception) -> bool:
     return isinstance(exc, MemoryError) or words in str(exc)
 
 
-def _take(data_root: Path) -> DataRootLock:
-    """The data root, made if need be and ours alone."""
+def _take(data_root: Path, market: str) -> DataRootLock:
+    """The data root, made if need be, ours alone, and of no other market."""
+    from hk_tick_collector.core.errors import ConfigError  # noqa: PLC0415
     from hk_tick_collector.store import layout  # noqa: PLC0415
+    from hk_tick_collector.store.data_root import claim  # noqa: PLC0415
 
     layout.prepare_data_root(data_root)
     lock = layout.DataRootLock(data_root)
     lock.acquire()
+    try:
+        claim(data_root, market)
+    except ConfigError:
+        lock.release()
+        raise
     return lock
 
 

@@ -32,6 +32,8 @@ from hk_tick_collector.app.config_sources import (
     given_settings,
 )
 from hk_tick_collector.market.symbols import check_symbols
+from hk_tick_collector.sources import registry
+from hk_tick_collector.sources.source import SourceSpec, choose, listed
 
 __all__ = [
     "OWN_PREFIXES", "ConfigErrors", "Problem", "SettingInfo", "Settings", "load_settings", "load_settings_and_sources",
@@ -174,6 +176,10 @@ def _upper(value: object) -> object:
     return value.upper() if isinstance(value, str) else value
 
 
+def _lower(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
+
+
 ArchiveFormat = Literal["parquet", "sqlite", "both"]
 JournalMode = Literal["WAL", "DELETE", "TRUNCATE", "PERSIST"]
 Synchronous = Literal["NORMAL", "FULL", "EXTRA"]
@@ -204,6 +210,13 @@ class Settings(BaseModel):
     reconnect_max_delay_sec: float = _connection("RECONNECT_MAX_DELAY", 60, "seconds", ge=0.05, le=3600)
     """The wait between attempts to connect grows no longer than this."""
 
+    source: Annotated[str, BeforeValidator(_lower)] = _recording("SOURCE", "futu", listed(registry.PROVIDERS))
+    """Where the ticks come from. `futu` is Futu OpenD."""
+    market: Annotated[str, BeforeValidator(_upper)] = _recording(
+        "MARKET", "HK", f"a market that the source offers: {listed(spec.market for spec in registry.OFFERED)}"
+    )
+    """The market that is recorded. A data root holds the days of one market: with another one the recorder refuses to
+    start (exit code 78)."""
     futu_symbols: Annotated[tuple[str, ...], BeforeValidator(_symbols)] = _recording(
         "FUTU_SYMBOLS", ..., "HK stock codes such as HK.00700,HK.00005, or @path of a file with one code a line"
     )
@@ -297,6 +310,13 @@ class Settings(BaseModel):
     let a firewall say who may ask."""
     metrics_per_symbol: bool = _metrics("METRICS_PER_SYMBOL", False)
     """Count pushed ticks by symbol, too: one series more for each symbol."""
+
+    @property
+    def spec(self) -> SourceSpec:
+        """What the source gives on this market."""
+        spec = choose(self.source, self.market, registry.OFFERED).spec
+        assert spec is not None  # ``load_settings`` refuses any other pair
+        return spec
 
     @field_validator("*", mode="after")
     @classmethod
@@ -417,9 +437,16 @@ def load_settings_and_sources(env_file: Path | None, environ: Mapping[str, str])
             problems += _value_problems(detail, infos, given)
     for rule in _ORDER_RULES:
         problems += rule.problems(loading.right)
+    problems += _source_problems(loading.right)
     if problems or settings is None:
         raise ConfigErrors(problems)
     return settings, {key: given[key].source if key in given else DEFAULT_SOURCE for key in infos}
+
+
+def _source_problems(right: Mapping[str, Any]) -> Iterator[Problem]:
+    choice = choose(right["source"], right["market"], registry.OFFERED)
+    if choice.spec is None:
+        yield Problem(choice.problem.partition("=")[0], choice.problem)
 
 
 def shown_value(settings: Settings, info: SettingInfo) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from Crypto.PublicKey import RSA
 
+from hk_tick_collector.store import data_root
 from tests.harness import BIN, Process, Recorder, Simulator, check, clean_env, ended, wait_until
 
 SYMBOLS = "HK.00700,HK.00005,HK.09988"
@@ -240,6 +241,25 @@ def test_every_wrong_setting_is_named_at_once_and_exits_78(tmp_path: Path) -> No
     for word in ("FUTU_PORT", "abc", "BATCH_SIZE", "US.AAPL", "FUTU_POLL_NUM"):
         assert word in process.output
     assert "Traceback" not in process.output
+
+
+def test_a_data_root_of_another_market_is_refused_and_left_alone(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    root.mkdir()
+    data_root.claim(root, "CME")
+    process = command(tmp_path, FUTU_SYMBOLS="HK.00700", DATA_ROOT=root, FUTU_PORT=1)
+    with ended(process):
+        assert process.wait() == 78
+        assert f"{root} holds days of market CME, and this is market HK" in process.output
+        assert "Traceback" not in process.output
+    assert data_root.market_of(root) == "CME"
+
+
+def test_a_source_that_there_is_not_exits_78_with_the_choices(tmp_path: Path) -> None:
+    process = command(tmp_path, "--check-config", FUTU_SYMBOLS="HK.00700", SOURCE="tape")
+    with ended(process):
+        assert process.wait() == 78
+        assert "SOURCE=tape is unknown: there is" in process.output
 
 
 def test_the_key_that_everybody_has_is_refused(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,8 @@ DEFAULTS = {
     "FUTU_RSA_KEY_FILE": None,
     "RECONNECT_MIN_DELAY": 1.0,
     "RECONNECT_MAX_DELAY": 60.0,
+    "SOURCE": "futu",
+    "MARKET": "HK",
     "DATA_ROOT": Path("/data/sqlite/HK"),
     "ARCHIVE_ROOT": None,
     "ARCHIVE_FORMAT": "parquet",
@@ -95,6 +98,25 @@ def test_defaults_are_the_documented_ones() -> None:
     assert {info.key for info in setting_table()} == {*DEFAULTS, "FUTU_SYMBOLS"}
     assert {key: value(key, loaded) for key in DEFAULTS} == DEFAULTS
     assert loaded.futu_symbols == ("HK.00700",)
+
+
+def test_source_and_market_may_be_written_in_either_case() -> None:
+    loaded = load_settings(None, {**SYMBOLS, "SOURCE": "FUTU", "MARKET": "hk"})
+    assert (loaded.source, loaded.market) == ("futu", "HK")
+    assert loaded.spec.name == "futu HK"
+
+
+@pytest.mark.parametrize(
+    ("key", "wrong", "said"),
+    [
+        ("SOURCE", "fut", r"SOURCE=fut is unknown: there is (\w+, )*futu"),
+        ("MARKET", "MOON", r"MARKET=MOON is unknown: SOURCE=futu offers HK"),
+    ],
+)
+def test_a_source_or_market_that_there_is_not(key: str, wrong: str, said: str) -> None:
+    found, text = one_problem(**SYMBOLS, **{key: wrong})
+    assert found == key
+    assert re.match(said, text), text
 
 
 def test_default_types_are_the_annotated_ones() -> None:

@@ -1,0 +1,30 @@
+"""What a source gives to tell by whether ticks are missing, and what may be called proven by it.
+
+The words stand in the column ``evidence`` of ``coverage``, in certificates and in ``--json``: they never change.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+NO_COUNTER = "no counter in this market"
+
+
+class EvidenceLevel(StrEnum):
+    """From the strongest to none. A day is ``proven`` only by one of the first three."""
+
+    COUNTER = "counter"  # numbers count the symbol's ticks of the day: which are missing, and how many
+    RUNNING_TOTAL = "running_total"  # each tick tells the day's volume so far: how much volume is missing between two
+    REPLAY = "replay"  # a second, complete copy of the day is held against the first
+    ID = "id"  # each tick has a name of its own: what is a repeat
+    NONE = "none"  # content alone
+
+    @property
+    def can_prove(self) -> bool:
+        """May a day be called proven by it?"""
+        return self in {EvidenceLevel.COUNTER, EvidenceLevel.RUNNING_TOTAL, EvidenceLevel.REPLAY}
+
+    @property
+    def missing_unit(self) -> str:
+        """What is counted when something is missing: ticks, or units of volume."""
+        return "volume" if self is EvidenceLevel.RUNNING_TOTAL else "ticks"

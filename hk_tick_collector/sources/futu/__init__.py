@@ -1,0 +1,1 @@
+"""Futu OpenD: everything that knows its protocol, or the futu-api SDK."""

@@ -1,0 +1,115 @@
+"""The example in the docstring is a source: through the real queue, spill, worker and writer into a day file."""
+
+from __future__ import annotations
+
+import asyncio
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hk_tick_collector.core.errors import FeedLost
+from hk_tick_collector.core.evidence import EvidenceLevel
+from hk_tick_collector.core.facts import DayFact, Fact
+from hk_tick_collector.records.tick import RejectedTick, Tick
+from hk_tick_collector.sources import registry, source
+from hk_tick_collector.sources.source import Identity, Link, PullLimits, Sink, Source, SourceSpec, choose
+from hk_tick_collector.store import reader
+from tests.ticks import DAY, make_ticks
+from tests.unit.test_worker import Bench
+
+
+def example() -> type[Any]:
+    """``Tape`` as the docstring has it."""
+    text = (source.__doc__ or "").partition("store::\n\n")[2]
+    names = {**vars(source), "asyncio": asyncio, "FeedLost": FeedLost}
+    exec(textwrap.dedent(text), names)
+    return names["Tape"]
+
+
+class QueueSink:
+    """What a recorder gives a source to hand to."""
+
+    def __init__(self, bench: Bench) -> None:
+        self._bench = bench
+
+    def push(self, ticks: Sequence[Tick]) -> None:
+        self._bench.queue.put_patiently(ticks)
+
+    def reject(self, rejected: Sequence[RejectedTick]) -> None:
+        self._bench.quarantine.add(rejected)
+
+    def learn(self, facts: Sequence[Fact | DayFact]) -> None:
+        self._bench.queue.put_facts(facts)
+
+
+def test_the_example_is_recorded(tmp_path: Path) -> None:
+    ticks = [*make_ticks(1, 300), *make_ticks(1, 20, "HK.00005"), *make_ticks(1, 7, "HK.09999")]
+
+    async def go() -> None:
+        bench = Bench(tmp_path / "data")
+        sink: Sink = QueueSink(bench)
+        tape: Source = example()(ticks)
+        link: Link = tape.open(sink)
+        await link.open(1)
+        assert (await link.ready(1)).serving
+        await link.subscribe(["HK.00700", "HK.00005"], 1)
+        assert (await link.subscribed(1)).symbols == {"HK.00700", "HK.00005"}
+        pulled = await link.pull("HK.00700", 100, "poll", 1)
+        assert [tick.seq for tick in pulled.ticks] == [tick.seq for tick in ticks[200:300]]
+        bench.queue.put(pulled.ticks)
+        link.close()
+        link.close()
+        assert await link.lost == "closed"
+        await bench.finish()
+        assert bench.progress.ignored_rows == 100
+
+    asyncio.run(go())
+    stored = {row.symbol: row.stored_ticks for row in reader.coverage(tmp_path / "data" / f"{DAY}.db")}
+    assert stored == {"HK.00700": 300, "HK.00005": 20}
+
+
+def test_the_example_says_when_it_cannot_be_opened() -> None:
+    async def go() -> None:
+        with pytest.raises(FeedLost, match="empty"):
+            await example()([]).open(None).open(1)
+
+    asyncio.run(go())
+
+
+def spec(provider: str, market: str) -> SourceSpec:
+    return SourceSpec(provider, market, Identity.SEQUENCE, EvidenceLevel.ID, PullLimits(0))
+
+
+@pytest.mark.parametrize(
+    ("provider", "market", "problem"),
+    [
+        ("tape", "HK", "SOURCE=tape is unknown: there is futu or sierra"),
+        ("futu", "CME", "SOURCE=futu does not offer MARKET=CME: it offers HK or US"),
+        ("sierra", "HK", "SOURCE=sierra does not offer MARKET=HK: it offers CME"),
+        ("futu", "MOON", "MARKET=MOON is unknown: SOURCE=futu offers HK or US"),
+        ("futu", "US", ""),
+    ],
+)
+def test_what_is_not_offered_is_said_with_the_choices(provider: str, market: str, problem: str) -> None:
+    offered = [spec("futu", "HK"), spec("futu", "US"), spec("sierra", "CME")]
+    choice = choose(provider, market, offered)
+    assert choice.problem == problem
+    assert (choice.spec is None) is bool(problem)
+
+
+def test_every_source_is_offered_once_and_says_what_it_can_prove() -> None:
+    names = [spec.name for spec in registry.OFFERED]
+    assert len(set(names)) == len(names)
+    assert {spec.name: spec.evidence for spec in registry.OFFERED}["futu HK"] is EvidenceLevel.COUNTER
+    for one in registry.OFFERED:
+        if one.pull.surely_all_rows:
+            assert one.pull.surely_all_rows <= one.pull.newest_rows
+
+
+def test_three_levels_can_prove_and_two_cannot() -> None:
+    provable = {level for level in EvidenceLevel if level.can_prove}
+    assert provable == {EvidenceLevel.COUNTER, EvidenceLevel.RUNNING_TOTAL, EvidenceLevel.REPLAY}
+    assert {level.missing_unit for level in EvidenceLevel} == {"ticks", "volume"}
