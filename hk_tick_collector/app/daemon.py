@@ -79,7 +79,6 @@ class Daemon:
         self._round_log = RateLimitedLog(log, period_sec=60)
 
         sdk.configure(settings.futu_rsa_key_file)
-        self._calendar.warm(self._clock.now_ms())
         self._continuity = Continuity(self._put_facts)
         self._spill = SpillQueue(settings.data_root, clock=self._clock)
         self._quarantine = Quarantine(settings.data_root, self._progress.ingest, hk_date)

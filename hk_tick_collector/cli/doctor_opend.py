@@ -234,7 +234,7 @@ async def _trading_day(patient: _Patient) -> Outcome:
         other = ", ".join(f"{one.day} {one.library} here, {one.opend} for OpenD" for one in mismatches)
         return warn(
             f"{found}; the calendars differ: {other}",
-            "update exchange_calendars; until then whichever is open longer is followed",
+            "update hk-tick-collector; until then whichever is open longer is followed",
         )
     return ok(found)
 

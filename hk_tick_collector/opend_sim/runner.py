@@ -99,7 +99,6 @@ def _market(options: RunOptions) -> tuple[MarketFeed, Firehose | None]:
         return still, Firehose(still, now_ms - span_ms, options.firehose_ticks, options.settings.ticks_per_push)
     clock = SimClock(options.start_ms, options.speed, held=options.wait_for_client)
     exchange = Exchange(options.market, clock.now_ms())
-    exchange.calendar.warm(clock.now_ms())
     market = MarketFeed(exchange, clock, truth)
     market.record_history()
     return market, None

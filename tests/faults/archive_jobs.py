@@ -84,7 +84,6 @@ def obey(order: dict[str, Any], calendar: TradingCalendar) -> dict[str, Any]:
 
 def main() -> None:
     calendar = TradingCalendar()
-    calendar.warm(NOW_MS)
     for line in sys.stdin:
         print(json.dumps(obey(json.loads(line), calendar)), flush=True)
 

@@ -19,9 +19,7 @@ def hk(text: str) -> int:
 @pytest.fixture(scope="module")
 def shared() -> TradingCalendar:
     """Read only; a test that merges takes one of its own."""
-    calendar = TradingCalendar()
-    calendar.warm(hk("2026-06-01 00:00"))
-    return calendar
+    return TradingCalendar()
 
 
 @pytest.mark.parametrize("day", ["20251224", "20251231", "20260216", "20261224", "20261231"])
@@ -58,21 +56,6 @@ def test_whole_days(shared: TradingCalendar, day: str) -> None:
 def test_phase_and_recording(shared: TradingCalendar, at: str, phase: Phase, recording: bool) -> None:
     assert shared.phase(hk(at)) is phase
     assert shared.is_recording(hk(at)) is recording
-
-
-@pytest.mark.parametrize(
-    ("at", "start"),
-    [
-        ("2026-11-20 08:00", "2026-11-20 09:00"),
-        ("2026-11-20 09:00", "2026-11-23 09:00"),
-        ("2026-11-20 23:59", "2026-11-23 09:00"),
-        ("2026-11-21 00:00", "2026-11-23 09:00"),
-        ("2026-02-16 13:00", "2026-02-20 09:00"),
-        ("2026-12-31 12:20", "2027-01-04 09:00"),
-    ],
-)
-def test_next_recording_start(shared: TradingCalendar, at: str, start: str) -> None:
-    assert shared.next_recording_start_ms(hk(at)) == hk(start)
 
 
 def test_neighbouring_trading_days(shared: TradingCalendar) -> None:

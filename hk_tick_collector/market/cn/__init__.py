@@ -1,0 +1,1 @@
+"""Shanghai and Shenzhen stocks."""
