@@ -91,6 +91,7 @@ class Daemon:
             _worker_options(settings),
             self._progress.ingest,
             self._clock,
+            self._continuity.tell_interruptions,
         )
         self._feed = FeedSession(
             _feed_options(settings),

@@ -28,7 +28,7 @@ from hk_tick_collector.archive.atomic import Refused
 from hk_tick_collector.archive.contents import DayFileTicks, Row, Ticks, differing, groups, lacked, lacking, rows_of
 from hk_tick_collector.archive.verify import OnRows, archive_paths, check_files, count, opened, unpack
 from hk_tick_collector.core.errors import NoData, StoreCorrupt, StoreError
-from hk_tick_collector.core.facts import Fact, HeadProven, Unproven, Verified
+from hk_tick_collector.core.facts import Fact, HeadProven, Interrupted, Unproven, Verified
 from hk_tick_collector.days import parquet
 from hk_tick_collector.days.content import DayContent
 from hk_tick_collector.days.manifest import PARQUET, SQLITE, Manifest, load_manifest, manifest_path
@@ -283,4 +283,6 @@ def _facts(manifest: Manifest) -> list[Fact]:
             facts.append(Verified(row.symbol, day, row.verified_counter, row.verified_until_ms))
         if row.distrust is not None:
             facts.append(Unproven(row.symbol, day, row.distrust))
+        if row.interrupted_seq is not None:
+            facts.append(Interrupted(row.symbol, day, row.interrupted_seq))
     return facts

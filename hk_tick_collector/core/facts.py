@@ -1,8 +1,10 @@
 """What the feed learns about completeness, on its way into the day file beside the ticks.
 
-Facts travel with the rows and are written in the same transaction. What confirms (HeadProven, Verified) may be lost in
-a crash: something is then not proven. What doubts is nearly always shown again by the rows or by the next answer;
-docs/runbook/data-quality.md names what is not.
+Facts travel with the rows and are written in the same transaction. What confirms (HeadProven, Verified) is written
+after the rows it speaks of, and may be lost in a crash: something is then not proven. A caution (``CAUTIONS``) is
+written no later than the rows that follow it. So one that a crash takes lies behind every row of the file. There the
+next process has an interruption, also before rows that wait in the spill: only an answer of OpenD that reaches back to
+it, and so shows again whatever there was to doubt, makes the day proven.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ NOT_COUNTING = "sequences do not count the ticks"
 UNREAD_TICK = "a tick could not be read"
 NOT_JOINED = "OpenD did not show the ticks before and after an interruption together"
 IN_QUARANTINE = "a tick that could not be stored is in the quarantine"
+NOT_YET_JOINED = "OpenD has not yet shown the ticks before and after an interruption together"  # may still be withdrawn
 DOUBTS = (UNREAD_TICK, NOT_JOINED, IN_QUARANTINE)
 # The same, and a counter that is not stored is no missing tick by itself.
 NUMBERS_SKIPPED = "OpenD shows no ticks for some counters and never had them"
@@ -60,6 +63,22 @@ class Unproven(NamedTuple):
     symbol: str
     trading_day: str
     reason: str
+
+
+class Interrupted(NamedTuple):
+    """The ticks of the day that come from now on follow an interruption, ``last_seq`` being the newest sequence before
+    it. Until ``Rejoined`` nobody knows whether they go on from there, in this process or the next."""
+
+    symbol: str
+    trading_day: str
+    last_seq: int
+
+
+class Rejoined(NamedTuple):
+    """OpenD showed the ticks before and after the last interruption together."""
+
+    symbol: str
+    trading_day: str
 
 
 class GapFound(NamedTuple):
@@ -107,8 +126,9 @@ class RowsRead(NamedTuple):
     at_ms: int  # UTC epoch ms
 
 
-Fact = HeadProven | Verified | Unproven | GapFound | NotSubscribed
+Fact = HeadProven | Verified | Unproven | Interrupted | Rejoined | GapFound | NotSubscribed
 DayFact = Subscribed | RowsRead  # of no single symbol
+CAUTIONS = (Unproven, Interrupted, Rejoined)  # true before the rows that follow are stored; in the order they were told
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +142,7 @@ class StoredTrack:
     unkeyed: bool = False  # push and pull disagreed: sequences are no key today, content alone tells repeats
     in_gaps: tuple[tuple[int, int], ...] = ()  # counters that stand in open gaps: asked for in vain before
     distrust: str = ""  # the reasons why the day cannot be proven, as the file has them
+    interrupted_seq: int = 0  # newest sequence before an interruption that is still open; 0: none
 
     @property
     def counters_count(self) -> bool:

@@ -13,6 +13,7 @@ Without its manifest an archive file is only a file. A manifest is a claim until
 from __future__ import annotations
 
 import json
+from dataclasses import MISSING as NO_DEFAULT
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -148,4 +149,6 @@ def _parse(raw: dict[str, Any]) -> Manifest:
 
 
 def _build(kind: Any, values: dict[str, Any]) -> Any:
-    return kind(**{field.name: values[field.name] for field in fields(kind)})
+    """From a manifest's values. What a manifest that was written before a field was lacks has its default."""
+    known = [field.name for field in fields(kind) if field.name in values or field.default is NO_DEFAULT]
+    return kind(**{name: values[name] for name in known})

@@ -31,6 +31,7 @@ class Continuity:
         self._tracks: dict[str, Track] = {}
         self._holed: dict[str, None] = {}  # symbols with open holes, in the order found
         self.unkeyed: dict[str, str] = {}  # symbols whose pushes and pulls are numbered differently, and on which day
+        self.untold: set[str] = set()  # symbols whose ticks to come follow an interruption that no fact tells of yet
         self.distrusted_symbols = 0  # today's and earlier ones', for the health line
 
     # --- where it begins, and begins again ---
@@ -45,6 +46,7 @@ class Continuity:
                 if NUMBERS_SKIPPED in past.reasons:
                     self._memory.skips_on = max(self._memory.skips_on, past.trading_day)
                 self._settle(track, before)
+                self._note_untold(track)
 
     def resync(self, known: Mapping[str, StoredTrack]) -> None:
         """Rows were lost on the way to the files: what they do not hold was never seen.
@@ -57,17 +59,20 @@ class Continuity:
                 past = known.get(symbol)
                 day, distrust, doubts, confirmed = track.day, track.distrust, set(track.doubts), track.confirmed
                 track.interrupt(self._memory.connection)
+                seam = track.seam
                 if past is None or past.trading_day < day:
                     track.begin(day)
                 else:
                     track.resume(past, self._memory.connection)
                 if track.day == day:
+                    track.reopen(seam)
                     # That push and pull agreed stays true. After the close no push comes that could show it again.
                     track.confirmed = confirmed
                     track.distrust = distrust or track.distrust
                     facts += [Unproven(symbol, day, reason) for reason in sorted(doubts - track.doubts)]
                     track.doubts |= doubts
                 self._settle(track, distrust)
+                self._note_untold(track)
         self.seed({symbol: past for symbol, past in known.items() if symbol not in self._tracks})
         if facts:
             self._facts(facts)
@@ -77,13 +82,31 @@ class Continuity:
         with self._lock:
             for track in self._tracks.values():
                 track.interrupt(self._memory.connection)
+                self._note_untold(track)
             self._memory.connected()
 
     def interrupted(self, symbols: Iterable[str]) -> None:
         """These were not subscribed for a while on this connection. To be called before they are again."""
         with self._lock:
             for symbol in symbols:
-                self._track(symbol).interrupt(self._memory.connection)
+                track = self._track(symbol)
+                track.interrupt(self._memory.connection)
+                self._note_untold(track)
+
+    def tell_interruptions(self, ticks: Iterable[Tick]) -> None:
+        """To be called before ticks are handed over that no answer brought: the file must know that they follow an
+        interruption before it has them, or another process would take them for its own count's."""
+        if not self.untold:
+            return
+        facts: list[Fact] = []
+        with self._lock:
+            for symbol, day in dict.fromkeys((t.symbol, t.trading_day) for t in ticks if t.symbol in self.untold):
+                track = self._track(symbol)
+                if day == track.day:
+                    track.tell_interruption(facts)
+                self._note_untold(track)
+        if facts:
+            self._facts(facts)
 
     # --- what comes ---
 
@@ -149,6 +172,7 @@ class Continuity:
             distrust = track.distrust
             taken = track.take(answer, self._memory, facts)
             self._settle(track, distrust)
+            self._note_untold(track)
             if symbol in self.unkeyed:
                 taken = Taken(without_sequences(taken.ticks), taken.new_rows)
         if facts:
@@ -224,6 +248,12 @@ class Continuity:
         if track is None:
             track = self._tracks[symbol] = Track(symbol)
         return track
+
+    def _note_untold(self, track: Track) -> None:
+        if track.has_untold:
+            self.untold.add(track.symbol)
+        else:
+            self.untold.discard(track.symbol)
 
     def _settle(self, track: Track, distrust_before: str) -> None:
         """What is known of all symbols follows what has just become of one."""

@@ -79,14 +79,15 @@ class PushHandler:
                 unread += rejected[rejected_before:]
             unkeyed_day = unkeyed.get(symbol)  # one look: the loop may take it out at midnight
             ticks += mapped if unkeyed_day is None else without_sequences(mapped, unkeyed_day)
-        if ticks:
-            self._hand_over(ticks, len(pushes))
-        if rejected:
+        if rejected:  # first: a doubt must be known before the ticks behind it are stored
             self._rejects(rejected)
             if self._continuity.observe_unread(unread):
                 self._on_new_hole()
+        if ticks:
+            self._hand_over(ticks, len(pushes))
 
     def _hand_over(self, ticks: list[Tick], frames: int) -> None:
+        self._continuity.tell_interruptions(ticks)
         self._sink(ticks)
         monotonic_sec = self._clock.monotonic()
         progress = self._progress

@@ -53,6 +53,8 @@ from hk_tick_collector.core.facts import (
     Fact,
     GapFound,
     HeadProven,
+    Interrupted,
+    Rejoined,
     StoredTrack,
     Unproven,
     Verified,
@@ -79,6 +81,14 @@ AHEAD_WITNESSES = 3  # ticks in a row that begin a day which our clock does not 
 CLOCK_ASTRAY_DAYS = 7  # a clock that is further behind than that is no witness of any day
 
 MID_SESSION = "recording began in mid-session"
+
+
+class Seam(NamedTuple):
+    """An interruption that no answer has bridged yet: newest sequence and counter before it, and the connection."""
+
+    seq: int
+    last: int
+    connection: int
 
 
 class Taken(NamedTuple):
@@ -141,10 +151,8 @@ class Track:
     from_start: bool = False  # its first tick was pushed after an answer without any tick of the day
     verified: tuple[int, int] = (0, 0)  # counter and ms of the last Verified fact
     newest_ms: int = 0  # newest event time in the last answer
-    # The last interruption that no answer has bridged yet: newest sequence and counter before it, and the connection.
-    seam_seq: int = 0
-    seam_last: int = 0
-    seam_connection: int = 0
+    seam: Seam | None = None
+    seam_told: bool = False  # the file knows of it
     # What outlives the day.
     answered: bool = False  # since the subscription began
     nothing_on: str = ""  # a day on which OpenD showed no tick of it,
@@ -172,7 +180,7 @@ class Track:
         self.doubts.clear()
         self.confirmed = self.head_known = self.from_start = False
         self.verified = (0, 0)
-        self.seam_seq = self.seam_last = 0
+        self.seam, self.seam_told = None, False
         self.ahead.clear()
 
     def resume(self, past: StoredTrack, connection: int) -> None:
@@ -190,15 +198,39 @@ class Track:
         elif not past.counters_count:
             self.distrust = past.distrust
         self.interrupt(connection)
+        if past.interrupted_seq:
+            self.reopen(Seam(past.interrupted_seq, seq_counter(past.interrupted_seq), connection))
+            self.seam_told = self.seam is not None and self.seam.seq == past.interrupted_seq
 
     def interrupt(self, connection: int) -> None:
         """Nothing was pushed for a while after ``connection``. An earlier interruption that is still open stays."""
         self.answered = False
         self.known = array("q")
-        if self.seen and self.seen.last not in self.breaks:
-            self.breaks = [*self.breaks[1 - MAX_BREAKS :], self.seen.last]
-        if self.seen and self.top_seq and not self.seam_seq:
-            self.seam_seq, self.seam_last, self.seam_connection = self.top_seq, self.seen.last, connection
+        if self.seen:
+            self._note_break(self.seen.last)
+        if self.seen and self.top_seq and self.seam is None:
+            self.seam, self.seam_told = Seam(self.top_seq, self.seen.last, connection), False
+
+    def reopen(self, seam: Seam | None) -> None:
+        """An interruption of the day that was open before: the earlier one stays."""
+        if seam is not None and (self.seam is None or seam.seq < self.seam.seq):
+            self.seam, self.seam_told = seam, False
+            self._note_break(seam.last)
+
+    def _note_break(self, counter: int) -> None:
+        if counter not in self.breaks:
+            self.breaks = [*self.breaks[1 - MAX_BREAKS :], counter]
+
+    @property
+    def has_untold(self) -> bool:
+        """Does the file have to learn of an interruption before it gets a tick that follows it?"""
+        return self.seam is not None and not self.seam_told and not self.distrust
+
+    def tell_interruption(self, facts: list[Fact]) -> None:
+        """A tick of the day follows an open interruption."""
+        if self.seam is not None and self.has_untold:
+            self.seam_told = True
+            facts.append(Interrupted(self.symbol, self.day, self.seam.seq))
 
     # --- what is asked ---
 
@@ -211,7 +243,7 @@ class Track:
     @property
     def wants_whole(self) -> bool:
         """Is there something that only an answer of all that OpenD shows can tell?"""
-        return not self.distrust and (not self.head_known or bool(self.seam_seq))
+        return not self.distrust and (not self.head_known or self.seam is not None)
 
     def open_holes(self) -> list[Hole]:
         """Holes that may still be repaired."""
@@ -409,6 +441,8 @@ class Track:
             self._learn_end(answer, today, facts)
             if not self.head_known:
                 self._learn_head(answer, today, memory, facts)
+        if today and ticks:
+            self.tell_interruption(facts)
         self._remember(today)
         return Taken(ticks, new_rows)
 
@@ -438,7 +472,7 @@ class Track:
 
     def _own_sequences(self) -> dict[int, int]:
         """Counter -> sequence of ticks that surely are ours."""
-        seqs = [*self.known, *self.edges.values(), self.seam_seq, self.top_seq]
+        seqs = [*self.known, *self.edges.values(), self.seam.seq if self.seam else 0, self.top_seq]
         seqs += [tick.seq for tick in self.recent if tick.seq is not None]
         return {seq_counter(seq): seq for seq in seqs if seq}
 
@@ -495,23 +529,26 @@ class Track:
 
     def _join(self, answer: Answer, today: Sequence[Tick], memory: OpenDMemory, facts: list[Fact]) -> None:
         """Does the answer show what was before the last interruption together with what came after it?"""
-        if not self.seam_seq:
+        seam = self.seam
+        if seam is None:
             return
         counters = [seq_counter(tick.seq) for tick in today if tick.seq is not None]
-        if any(tick.seq == self.seam_seq for tick in today) or self.seam_seq in answer.unread_seqs:
-            memory.shows(self.seam_connection)
-            self.seam_seq = 0
-        elif counters and max(counters) >= seq_counter(self.seam_seq):
+        if any(tick.seq == seam.seq for tick in today) or seam.seq in answer.unread_seqs:
+            memory.shows(seam.connection)
+            if self.seam_told:
+                facts.append(Rejoined(self.symbol, self.day))
+            self.seam = None
+        elif counters and max(counters) >= seq_counter(seam.seq):
             if answer.is_short:
                 memory.forgot(self.day)
-            if self._crossed and (answer.question.asked_rows >= PULL_LIMIT_ROWS or min(counters) <= self.seam_last):
+            if self._crossed and (answer.question.asked_rows >= PULL_LIMIT_ROWS or min(counters) <= seam.last):
                 self._doubt(NOT_JOINED, facts)
-                self.seam_seq = 0
+                self.seam = None
 
     @property
     def _crossed(self) -> bool:
         """Do the counters run on over the last interruption as if there had been none?"""
-        return self.seen.covers(self.seam_last + 1)
+        return self.seam is not None and self.seen.covers(self.seam.last + 1)
 
     def _compare(self, pulled: Sequence[Tick], facts: list[Fact]) -> None:
         """Do the newest pushed ticks look the same in this answer?"""
@@ -566,7 +603,7 @@ class Track:
         question = answer.question
         counter = max(seq_counter(tick.seq) for tick in today if tick.seq is not None)
         known = question.newest_counter if question.day == self.day else 0
-        if not self.confirmed or not answer.ends_in(self.day) or counter < known or (self.seam_seq and self._crossed):
+        if not self.confirmed or not answer.ends_in(self.day) or counter < known or self._crossed:
             return
         if counter > self.verified[0] or question.asked_ms - self.verified[1] >= VERIFIED_INTERVAL_MS:
             self.verified = (counter, question.asked_ms)

@@ -20,7 +20,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 
 from hk_tick_collector.core.errors import RowRefused, StoreBusy, StoreError
-from hk_tick_collector.core.facts import DayFact, Fact, Verified
+from hk_tick_collector.core.facts import CAUTIONS, DayFact, Fact, Interrupted, Rejoined, Verified
 from hk_tick_collector.core.logline import RateLimitedLog, event
 from hk_tick_collector.core.progress import IngestProgress
 from hk_tick_collector.ingest.spill import SpillQueue
@@ -58,6 +58,7 @@ class TickQueue:
         self._last_key = 0
         self._arrived = threading.Condition(self._lock)
         self._facts: list[Fact | DayFact] = []
+        self._cautions: list[Fact | DayFact] = []
         self._closed = False
         self._log = RateLimitedLog(log)
         self.refused_by_symbol: Counter[str] = Counter()
@@ -144,24 +145,34 @@ class TickQueue:
             self._spill_in_transit(key, ticks)
 
     def put_facts(self, facts: Sequence[Fact | DayFact]) -> None:
-        """Take what was learned about completeness; it is written with the next rows. From any thread."""
+        """Take what was learned about completeness: a caution is written no later than the rows that are put after it,
+        any other fact not before the rows that were put before it. From any thread."""
         with self._lock:
-            was_empty = not self._facts and not self._rows
-            self._facts.extend(facts)
+            was_empty = not self.facts_waiting and not self._rows
+            self._facts += [fact for fact in facts if not isinstance(fact, CAUTIONS)]
+            self._cautions += [fact for fact in facts if isinstance(fact, CAUTIONS)]
             if len(self._facts) > MAX_FACTS:
                 self._facts = [fact for fact in self._facts if not isinstance(fact, Verified)]
+            if len(self._cautions) > MAX_FACTS:
+                self._cautions = _that_hold(self._cautions)
         if was_empty:
             self._wake()
 
     @property
     def facts_waiting(self) -> int:
         """Facts not taken yet."""
-        return len(self._facts)
+        return len(self._facts) + len(self._cautions)
+
+    def take_cautions(self) -> list[Fact | DayFact]:
+        """Those that were put so far: they go with rows that come by another way than ``take``."""
+        with self._lock:
+            cautions, self._cautions = self._cautions, []
+        return cautions
 
     def take(self, max_rows: int) -> tuple[list[Tick], list[Fact | DayFact]]:
-        """The oldest rows, at most ``max_rows``, and the facts if these were the last rows waiting.
+        """The oldest rows, at most ``max_rows``, all cautions, and the other facts if these were the last rows waiting.
 
-        They are the caller's from now on. So no fact is written before the rows it speaks of.
+        They are the caller's from now on. So none but a caution is written before the rows it speaks of.
         """
         batch: list[Tick] = []
         facts: list[Fact | DayFact] = []
@@ -175,8 +186,9 @@ class TickQueue:
             self._rows -= len(batch)
             if self._room_wanted and self._rows <= self._max_rows // 2:
                 self._room.notify()
+            facts, self._cautions = self._cautions, []
             if not self._rows:
-                facts, self._facts = self._facts, []
+                facts, self._facts = facts + self._facts, []
         return batch, facts
 
     def spill_everything(self, in_hand: Sequence[Tick]) -> int:
@@ -263,3 +275,10 @@ class TickQueue:
             error=error,
             action="queue is full and the spill cannot be written: free the disk",
         )
+
+
+def _that_hold(cautions: Sequence[Fact | DayFact]) -> list[Fact | DayFact]:
+    """Of the interruptions of a symbol's day, begun or over, only the last one told counts."""
+    last = {(fact.symbol, fact.trading_day): fact for fact in cautions if isinstance(fact, (Interrupted, Rejoined))}
+    doubts = [fact for fact in cautions if not isinstance(fact, (Interrupted, Rejoined))]
+    return [*dict.fromkeys(doubts), *last.values()]

@@ -70,7 +70,9 @@ class PersistWorker:
         options: WorkerOptions,
         progress: IngestProgress,
         clock: Clock,
+        on_unspilled: Callable[[Sequence[Tick]], None] = lambda _: None,
     ) -> None:
+        """``on_unspilled`` is told of rows of the spill before they are stored: another process may have left them."""
         self._queue = queue
         self._spill = spill
         self._quarantine = quarantine
@@ -78,6 +80,7 @@ class PersistWorker:
         self._options = options
         self._progress = progress
         self._clock = clock
+        self._on_unspilled = on_unspilled
         self._work = asyncio.Event()
         self.wants_wake = False  # read on other threads: nobody need wake a worker that will look anyway
         self._hurry = asyncio.Event()
@@ -376,7 +379,8 @@ class PersistWorker:
         """Store the oldest spilled rows; they leave the spill only after their commit."""
         rows = await self._writer.call(lambda _: self._spill.peek(self._options.batch_rows * BACKLOG_BATCHES))
         if rows:
-            await self._store(rows)
+            self._on_unspilled(rows)
+            await self._store(rows, self._queue.take_cautions())
             self._progress.unspilled_rows += len(rows)
         await self._writer.call(lambda _: self._spill.ack(len(rows)))
         if rows and not self._spill.rows:

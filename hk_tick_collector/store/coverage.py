@@ -24,11 +24,14 @@ from typing import Any, NamedTuple
 
 from hk_tick_collector.core.facts import (
     NO_TICK,
+    NOT_YET_JOINED,
     DayFact,
     Fact,
     GapFound,
     HeadProven,
+    Interrupted,
     NotSubscribed,
+    Rejoined,
     RowsRead,
     Subscribed,
     Unproven,
@@ -54,8 +57,9 @@ _MAX_MS, _MIN_MS = (1 << 63) - 1, -(1 << 63)
 COLUMNS = (
     "symbol", "first_counter", "last_counter", "stored_ticks", "missing_ticks", "holes", "head_proven",
     "verified_counter", "verified_until_ms", "first_ts_ms", "last_ts_ms", "state", "reason", "updated_at_ms",
-    "unsequenced_ticks", "head_counter", "distrust",
+    "unsequenced_ticks", "head_counter", "distrust", "interrupted_seq",
 )  # fmt: skip
+ADDED_COLUMNS = ("interrupted_seq",)  # whole numbers that files made before lack; NULL: nothing of the kind is known
 _SELECT = f"SELECT {', '.join(COLUMNS)} FROM coverage"  # noqa: S608 - constants
 _UPSERT = f"INSERT OR REPLACE INTO coverage ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"  # noqa: S608
 _ADVANCE = "UPDATE coverage SET last_counter = ?, stored_ticks = ?, last_ts_ms = ?, updated_at_ms = ? WHERE symbol = ?"
@@ -76,6 +80,7 @@ class Evidence(NamedTuple):
     head_counter: int | None = None  # the day's first counter as OpenD showed it
     verified_counter: int | None = None  # OpenD's newest one when it was last asked; NO_TICK: it had none
     distrust: str | None = None
+    interrupted: bool = False  # what was stored after an interruption is not known to go on from what was before
 
 
 class Verdict(NamedTuple):
@@ -108,7 +113,8 @@ def judge(evidence: Evidence) -> Verdict:
         reason: str | None = _loss(evidence, absent, missing_ticks)
     else:
         missing_ticks = 0
-        reason = evidence.not_subscribed or evidence.distrust or _doubt(evidence, count(absent), uncounted_ticks)
+        reason = evidence.not_subscribed or evidence.distrust or (NOT_YET_JOINED if evidence.interrupted else None)
+        reason = reason or _doubt(evidence, count(absent), uncounted_ticks)
         state = UNPROVEN if reason else PROVEN
     unknown = not follows or evidence.not_subscribed or evidence.at_most is not None
     counts = not (unknown or uncounted_ticks or evidence.surplus_ticks)
@@ -182,8 +188,8 @@ class SymbolCoverage:
     """One symbol's day. ``newest`` is the last range of ``ranges``: the place where a tick in order goes."""
 
     __slots__ = (
-        "distrust", "first_ts_ms", "gaps", "head_counter", "last_ts_ms", "missing_ticks", "newest",
-        "ranges", "settled", "state", "stored_less_last", "surplus_ticks", "symbol", "unsequenced_ticks",
+        "distrust", "first_ts_ms", "gaps", "head_counter", "interrupted_seq", "last_ts_ms", "missing_ticks",
+        "newest", "ranges", "settled", "state", "stored_less_last", "surplus_ticks", "symbol", "unsequenced_ticks",
         "verified_counter", "verified_until_ms",
     )  # fmt: skip
 
@@ -199,6 +205,7 @@ class SymbolCoverage:
         self.verified_counter: int | None = None
         self.verified_until_ms: int | None = None
         self.distrust: str | None = None
+        self.interrupted_seq: int | None = None
         self.gaps: list[gaps.Gap] = []
         # What follows from the above. ``settled``: ticks in order cannot change it.
         self.settled = False
@@ -221,6 +228,7 @@ class SymbolCoverage:
         track.verified_counter = value["verified_counter"]
         track.verified_until_ms = value["verified_until_ms"]
         track.distrust = value["distrust"]
+        track.interrupted_seq = value["interrupted_seq"]
         return track
 
     @property
@@ -309,6 +317,7 @@ class SymbolCoverage:
             self.head_counter,
             self.verified_counter,
             self.distrust,
+            self.interrupted_seq is not None,
         )
 
     def row(self, now_ms: int) -> Row:
@@ -333,6 +342,7 @@ class SymbolCoverage:
             self.unsequenced_ticks,
             self.head_counter,
             self.distrust,
+            self.interrupted_seq,
         )
 
 
@@ -364,6 +374,7 @@ class DayCoverage:
         coverage = cls(day)
         for statement in split_statements(COVERAGE_SQL):
             conn.execute(statement)
+        _add_columns(conn)
         stored_ticks = committed_ms = 0
         for row in conn.execute(_SELECT):
             try:
@@ -483,6 +494,10 @@ class DayCoverage:
             track.verify(fact)
         elif isinstance(fact, Unproven):
             track.doubt(fact.reason)
+        elif isinstance(fact, Interrupted):
+            track.interrupted_seq = fact.last_seq
+        elif isinstance(fact, Rejoined):
+            track.interrupted_seq = None
         elif isinstance(fact, GapFound):
             gaps.record(conn, self._day, track, fact)
         elif isinstance(fact, NotSubscribed):
@@ -520,6 +535,14 @@ class DayCoverage:
         conn.executemany(_ADVANCE, advanced)
         conn.executemany(_UPSERT, whole)
         self._touched.clear()
+
+
+def _add_columns(conn: sqlite3.Connection) -> None:
+    """A table that was made before some of the columns were gets them."""
+    present = {row[1] for row in conn.execute("PRAGMA table_info(coverage)")}
+    for name in ADDED_COLUMNS:
+        if name not in present:
+            conn.execute(f"ALTER TABLE coverage ADD COLUMN {name} INTEGER")
 
 
 def _rows(conn: sqlite3.Connection, only_grew: bool) -> int:

@@ -20,7 +20,8 @@ CREATE TABLE IF NOT EXISTS coverage (
   updated_at_ms INTEGER NOT NULL,
   unsequenced_ticks INTEGER NOT NULL,  -- of stored_ticks: rows without a sequence
   head_counter INTEGER,             -- the day's first counter as OpenD showed it
-  distrust TEXT                     -- why this symbol's counters prove nothing today; stays for the day
+  distrust TEXT,                    -- why this symbol's counters prove nothing today; stays for the day
+  interrupted_seq INTEGER           -- newest sequence before an interruption that is still open; NULL: none is
 ) WITHOUT ROWID;
 
 -- Ticks that OpenD can no longer show, and times in which it did not send those of a wanted symbol (meta_json says

@@ -18,6 +18,7 @@ import sqlite3
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import MISSING as NO_DEFAULT
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -95,6 +96,7 @@ class CoverageRow:
     unsequenced_ticks: int
     head_counter: int | None
     distrust: str | None
+    interrupted_seq: int | None = None  # files that were made before it was known lack it
 
     @property
     def ranges(self) -> CounterRanges:
@@ -273,7 +275,9 @@ def _track(
             stored.add(*(seq_counter(seq),) * 2)
     in_gaps = tuple(extent for meta in gaps for extent in parse_extents(meta.get("extents")))
     head_known = any("at_most" in meta for meta in gaps) or (row is not None and bool(row.head_proven))
-    return StoredTrack(day, stored, last_seq, head_known, PUSH_PULL_DISAGREE in distrust, in_gaps, distrust)
+    interrupted_seq = (row.interrupted_seq if row is not None else None) or 0
+    unkeyed = PUSH_PULL_DISAGREE in distrust
+    return StoredTrack(day, stored, last_seq, head_known, unkeyed, in_gaps, distrust, interrupted_seq)
 
 
 def _seed_files(data_root: Path, days: int, today: str | None) -> list[Path]:
@@ -368,6 +372,7 @@ def verdict_of(row: CoverageRow | None, open_gaps: Sequence[GapRow]) -> Verdict:
             head_counter=row.head_counter,
             verified_counter=row.verified_counter,
             distrust=row.distrust,
+            interrupted=row.interrupted_seq is not None,
         )
     )
 
@@ -386,9 +391,10 @@ _RowT = TypeVar("_RowT", CoverageRow, GapRow)
 def _rows(
     conn: sqlite3.Connection, kind: type[_RowT], table: str, which: str = "", args: tuple[Any, ...] = ()
 ) -> list[_RowT]:
-    """The rows of a table, as objects of ``kind``; none where the table is absent or of an earlier recorder."""
-    names = [field.name for field in fields(kind)]
+    """The rows of a table, as objects of ``kind``; none where the table is absent or of an earlier recorder. Columns
+    that came later have a default."""
     present = {row[1] for row in conn.execute(f"PRAGMA table_info({table})")}
+    names = [field.name for field in fields(kind) if field.name in present or field.default is NO_DEFAULT]
     if not present.issuperset(names):
         return []
     return [kind(*row) for row in conn.execute(f"SELECT {', '.join(names)} FROM {table} {which}", args)]  # noqa: S608

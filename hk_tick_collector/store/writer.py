@@ -38,7 +38,16 @@ from typing import NamedTuple, TypeVar
 
 from hk_tick_collector.core.clock import Clock, SystemClock
 from hk_tick_collector.core.errors import RowRefused, StoreBusy, StoreCorrupt, StoreError, StoreFault, StoreUnavailable
-from hk_tick_collector.core.facts import IN_QUARANTINE, DayFact, Fact, GapFound, NotSubscribed, Unproven
+from hk_tick_collector.core.facts import (
+    CAUTIONS,
+    IN_QUARANTINE,
+    DayFact,
+    Fact,
+    GapFound,
+    Interrupted,
+    NotSubscribed,
+    Unproven,
+)
 from hk_tick_collector.core.logline import event
 from hk_tick_collector.records.tick import Tick
 from hk_tick_collector.store.companions import Mark, WalLook
@@ -139,11 +148,11 @@ class DayFileWriter:
     ) -> tuple[WriteResult, list[tuple[Tick, str]]]:
         """Store a batch in which SQLite refuses some rows: halve it until each of them stands alone.
 
-        Returns what was stored, and the refused ticks with the reason, in the order of the batch. Then the days of the
-        refused ones are marked as unproven, and the facts go last, so that none of them costs a tick. What is not
-        ``of_the_row`` is raised; the whole call may then be repeated.
+        Returns what was stored, and the refused ticks with the reason, in the order of the batch. Cautions go first,
+        the other facts last, when the days of the refused ticks are marked as unproven; apart, so that none of them
+        costs a tick. What is not ``of_the_row`` is raised; the whole call may then be repeated.
         """
-        result = WriteResult()
+        result = self._learn_apart([fact for fact in facts if isinstance(fact, CAUTIONS)], of_the_row)
         refused: list[tuple[Tick, str]] = []
         parts = [ticks]
         while parts:
@@ -157,11 +166,15 @@ class DayFileWriter:
                     middle = len(part) // 2
                     parts += [part[middle:], part[:middle]]
         result = result.merged(self._mark_refused([tick for tick, _ in refused]))
+        rest = [fact for fact in facts if not isinstance(fact, CAUTIONS)]
+        return result.merged(self._learn_apart(rest, of_the_row)), refused
+
+    def _learn_apart(self, facts: Sequence[Fact | DayFact], of_the_fact: tuple[type[StoreError], ...]) -> WriteResult:
         try:
-            result = result.merged(self.write((), facts))
-        except of_the_row as exc:
+            return self.write((), facts)
+        except of_the_fact as exc:
             _log.error(event("facts_refused", facts=len(facts), error=exc, todo="their days stay unproven"))
-        return result, refused
+            return WriteResult(missing_ticks=self.missing_ticks)
 
     def _mark_refused(self, refused: Sequence[Tick]) -> WriteResult:
         """What is in the quarantine is not in the file: no certificate may call the symbol's day proven."""
@@ -295,7 +308,7 @@ class DayFileWriter:
         return sum(coverage.missing_ticks for coverage in self._coverage.values())
 
     def _wants_file(self, day: str, facts: Sequence[Fact | DayFact]) -> bool:
-        if any(isinstance(fact, (GapFound, NotSubscribed, Unproven)) for fact in facts):
+        if any(isinstance(fact, (GapFound, Interrupted, NotSubscribed, Unproven)) for fact in facts):
             return True
         with contextlib.suppress(ValueError):
             return os.path.lexists(day_file(self.data_root, day))

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from hk_tick_collector.core.errors import StoreUnavailable
-from hk_tick_collector.core.facts import GapFound, HeadProven, Verified
+from hk_tick_collector.core.facts import UNREAD_TICK, GapFound, HeadProven, Interrupted, Rejoined, Unproven, Verified
 from hk_tick_collector.core.progress import IngestProgress
 from hk_tick_collector.ingest import frames
 from hk_tick_collector.ingest import queue as queue_module
@@ -140,6 +140,28 @@ def test_facts_come_out_behind_the_last_row_they_speak_of(spill: SpillQueue) -> 
     queue.put_facts([head])
     assert wakes == [2]
     assert queue.take(3) == ([], [head])
+
+
+def test_a_caution_comes_out_no_later_than_the_rows_that_follow_it(spill: SpillQueue) -> None:
+    queue, _, _ = make_queue(spill)
+    head, doubt = HeadProven("HK.00700", "20261120", 1), Unproven("HK.00700", "20261120", UNREAD_TICK)
+    queue.put(make_ticks(1, 5))
+    queue.put_facts([head, doubt])
+    queue.put(make_ticks(6, 8))
+    assert queue.take(3) == (make_ticks(1, 3), [doubt])
+    assert queue.take(5) == (make_ticks(4, 8), [head])
+    queue.put_facts([head, doubt])
+    assert queue.take_cautions() == [doubt]
+    assert queue.take(1) == ([], [head])
+
+
+def test_too_many_interruptions_leave_the_last_of_each_symbol_and_every_doubt(spill: SpillQueue) -> None:
+    queue, _, _ = make_queue(spill)
+    doubt = Unproven("HK.00700", "20261120", UNREAD_TICK)
+    queue.put_facts([doubt])
+    for seq in range(MAX_FACTS // 2):
+        queue.put_facts([Interrupted("HK.00700", "20261120", seq), Rejoined("HK.00700", "20261120")])
+    assert queue.take(1) == ([], [doubt, Rejoined("HK.00700", "20261120")])
 
 
 def test_too_many_facts_drop_only_those_that_are_told_again(spill: SpillQueue) -> None:

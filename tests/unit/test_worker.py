@@ -15,7 +15,7 @@ import pytest
 
 from hk_tick_collector.core.clock import SystemClock
 from hk_tick_collector.core.errors import RejectCode, StoreError
-from hk_tick_collector.core.facts import Fact
+from hk_tick_collector.core.facts import Fact, Interrupted
 from hk_tick_collector.core.progress import IngestProgress
 from hk_tick_collector.ingest.quarantine import Quarantine
 from hk_tick_collector.ingest.queue import TickQueue
@@ -23,6 +23,7 @@ from hk_tick_collector.ingest.spill import SpillQueue
 from hk_tick_collector.ingest.worker import PersistWorker, WorkerOptions
 from hk_tick_collector.market.sessions import hk_date
 from hk_tick_collector.records.tick import RejectedTick, Tick
+from hk_tick_collector.store import reader
 from hk_tick_collector.store import writer as writer_module
 from hk_tick_collector.store.connect import SqliteOptions
 from hk_tick_collector.store.layout import prepare_data_root
@@ -48,12 +49,23 @@ class Bench:
         )
         options = WorkerOptions(batch_rows=batch_rows, max_wait_sec=1.0, retry_min_sec=0.01, retry_max_sec=0.05)
         self.worker = PersistWorker(
-            self.queue, self.spill, self.quarantine, make_writer or self.writer, options, self.progress, clock
+            self.queue,
+            self.spill,
+            self.quarantine,
+            make_writer or self.writer,
+            options,
+            self.progress,
+            clock,
+            self._unspilled,
         )
+        self.on_unspilled: Callable[[Sequence[Tick]], None] = lambda _: None
         self.task = asyncio.create_task(self.worker.run())
 
     def writer(self) -> DayFileWriter:
         return DayFileWriter(self.root, SqliteOptions(busy_timeout_ms=20))
+
+    def _unspilled(self, rows: Sequence[Tick]) -> None:
+        self.on_unspilled(rows)
 
     async def until(self, condition: Callable[[], object], what: str) -> None:
         for _ in range(2000):
@@ -394,3 +406,29 @@ def test_spilled_rows_leave_the_disk_only_after_their_commit(tmp_path: Path, mon
         assert not list((root / "_spill").iterdir())
 
     run(scenario, root)
+
+
+def test_what_is_to_be_known_of_spilled_rows_is_stored_with_them(tmp_path: Path) -> None:
+    """Another process may have left them: that an interruption lies before them must not come after a kill."""
+
+    async def scenario(bench: Bench) -> None:
+        first = make_tick(1)
+        told = Interrupted(first.symbol, DAY, first.seq or 0)
+        bench.queue.put([first])
+        await bench.until(lambda: bench.progress.persisted_rows == 1, "a row")
+        bench.on_unspilled = lambda rows: bench.queue.put_facts([told])
+        bench.spill.append(make_ticks(2, 3))
+        write, seen = DayFileWriter.write, []
+
+        def watched(writer: DayFileWriter, ticks: Sequence[Tick], facts: Sequence[Fact] = ()) -> WriteResult:
+            seen.append((len(ticks), list(facts)))
+            return write(writer, ticks, facts)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(DayFileWriter, "write", watched)
+            await bench.until(lambda: bench.progress.persisted_rows == 3, "the spilled rows")
+        assert seen[0] == (2, [told])
+        await bench.finish()
+        assert [row.interrupted_seq for row in reader.coverage(bench.root / f"{DAY}.db")] == [first.seq]
+
+    run(scenario, tmp_path / "data")

@@ -66,10 +66,28 @@ class Desk:
         desk.continuity.connected()
         return desk
 
+    def killed(self) -> Desk:
+        """Another process on the same files, which do not know what was learned since the last rows were stored."""
+        self.facts.clear()
+        return self.restarted()
+
     def push(self, ticks: Iterable[Tick]) -> None:
         rows = list(ticks)
+        self.continuity.tell_interruptions(rows)
         self._store(rows)
         self.continuity.observe_push(rows, 1.0)
+
+    def push_to_spill(self, ticks: Iterable[Tick]) -> list[Tick]:
+        """Pushed while the store is down; what was learned waits for the store, too."""
+        rows = list(ticks)
+        self.continuity.tell_interruptions(rows)
+        self.continuity.observe_push(rows, 1.0)
+        return rows
+
+    def unspill(self, rows: Sequence[Tick]) -> None:
+        """The store works, and takes rows out of the spill."""
+        self.continuity.tell_interruptions(rows)
+        self._store(rows)
 
     def push_unreadable(self, row: Unreadable) -> None:
         raw = {"sequence": int(row)} if row else {}

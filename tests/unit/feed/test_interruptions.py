@@ -1,0 +1,158 @@
+"""An interruption that no answer has bridged is known to the day file, and outlives the process and a lost file."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from hk_tick_collector.core.facts import NOT_JOINED, NOT_YET_JOINED, Interrupted, Rejoined
+from hk_tick_collector.store import reader
+from tests.unit.feed.desk import DAY, OTHER, SYMBOL, Desk, Unreadable, run
+from tests.unit.feed.test_odd_days import proven
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    return Desk(tmp_path)
+
+
+def test_a_day_is_unproven_from_the_first_tick_after_an_interruption_until_an_answer_joins_it(desk: Desk) -> None:
+    shown = proven(desk)
+    desk.continuity.connected()
+    assert desk.state() == "proven"
+    shown += run(9, 12, 60)
+    desk.push(run(9, 12, 60))
+    assert (desk.state(), desk.reason()) == ("unproven", NOT_YET_JOINED)
+    desk.later(1)
+    desk.pull(shown)
+    assert (desk.state(), desk.coverage().interrupted_seq) == ("proven", None)
+
+
+def test_what_was_away_is_not_told_until_a_tick_of_its_day_comes(desk: Desk) -> None:
+    """A connection that is made at night writes nothing into yesterday's file."""
+    shown = proven(desk)
+    desk.facts.clear()
+    desk.continuity.connected()
+    desk.pull(shown)
+    desk.continuity.connected()
+    desk.push([])
+    assert not [fact for fact in desk.facts if isinstance(fact, (Interrupted, Rejoined))]
+
+
+def test_a_new_count_that_goes_on_exactly_is_not_believed_by_the_next_process(desk: Desk) -> None:
+    """Its first 8 ticks were never shown; killed before OpenD answered, which then forgot once more."""
+    proven(desk)
+    desk.continuity.connected()
+    desk.push(run(9, 12, 500))
+    desk = desk.restarted()
+    anew = run(9, 20, 500)
+    desk.push(anew[-4:])
+    desk.later(1)
+    desk.pull(anew)
+    assert desk.state() == "unproven"
+    assert NOT_JOINED in desk.reason()
+
+
+def test_an_open_interruption_outlives_any_number_of_processes_and_is_joined_in_the_end(desk: Desk) -> None:
+    shown = proven(desk)
+    for first in (9, 13, 17):
+        desk.continuity.connected()
+        desk.push(run(first, first + 3, first * 10))
+        shown += run(first, first + 3, first * 10)
+        desk = desk.restarted()
+        assert desk.state() == "unproven"
+    desk.push(run(21, 22, 300))
+    shown += run(21, 22, 300)
+    desk.later(1)
+    desk.pull(shown)
+    assert desk.state() == "proven"
+
+
+def test_rows_that_were_lost_do_not_hide_an_interruption(desk: Desk) -> None:
+    proven(desk)
+    desk.continuity.connected()
+    desk.push(run(9, 12, 500))
+    desk.coverage()
+    desk.continuity.resync(reader.tracks(desk.data_root, [SYMBOL], 3, DAY))
+    anew = run(1, 1300, 500)
+    desk.push(anew[12:])
+    desk.later(1)
+    desk.pull(anew)
+    assert desk.state() == "unproven"
+
+
+def test_a_file_that_was_set_aside_takes_no_open_interruption_with_it(desk: Desk) -> None:
+    """The newest rows and what was known of the interruption are gone, the old ones came back from a copy."""
+    proven(desk)
+    known = reader.tracks(desk.data_root, [SYMBOL], 3, DAY)
+    desk.continuity.connected()
+    desk.push(run(9, 12, 500))
+    desk.continuity.resync(
+        {SYMBOL: known[SYMBOL].__class__(DAY, known[SYMBOL].stored, run(12, 12, 500)[0].seq or 0, True)}
+    )
+    desk.facts.clear()
+    desk.push(run(13, 14, 520))
+    assert desk.reason() == NOT_YET_JOINED
+    assert desk.coverage().interrupted_seq == run(8, 8)[0].seq
+
+
+@pytest.mark.parametrize("lost", [True, False], ids=["killed", "stopped in order"])
+def test_a_doubt_that_dies_while_the_store_is_down_makes_no_proof(desk: Desk, lost: bool) -> None:
+    """A tick without a sequence could not be read, rows wait in the spill, and OpenD shows it no more."""
+    shown = proven(desk)
+    desk.push_unreadable(Unreadable(0))
+    spilled = desk.push_to_spill(run(9, 1400, 60))
+    shown += spilled
+    desk = desk.killed() if lost else desk.restarted()
+    desk.unspill(spilled)
+    assert desk.state() == "unproven"
+    shown += run(1401, 1402, 300)
+    desk.push(run(1401, 1402, 300))
+    desk.later(1)
+    desk.pull(shown)
+    desk.give_up()
+    assert desk.state() != "proven"
+    assert len(desk.stored()) == 1402
+
+
+def test_rows_of_the_spill_are_proven_when_an_answer_reaches_back_to_what_was_stored_before(desk: Desk) -> None:
+    shown = proven(desk)
+    spilled = desk.push_to_spill(run(9, 400, 60))
+    shown += spilled
+    desk = desk.killed()
+    desk.unspill(spilled)
+    desk.later(1)
+    desk.pull(shown)
+    desk.push(run(401, 402, 300))
+    desk.later(1)
+    desk.pull([*shown, *run(401, 402, 300)])
+    assert (desk.state(), len(desk.stored())) == ("proven", 402)
+
+
+def test_another_symbol_is_not_concerned(desk: Desk) -> None:
+    proven(desk)
+    desk.push(run(1, 3, symbol=OTHER))
+    spilled = desk.push_to_spill(run(4, 5, 60, symbol=OTHER))
+    desk = desk.killed()
+    desk.unspill(spilled)
+    assert desk.state() == "proven"
+
+
+def test_a_file_made_before_interruptions_were_known_is_read_and_gets_the_column(desk: Desk) -> None:
+    shown = proven(desk)
+    desk.restarted()
+    path = desk.data_root / f"{DAY}.db"
+    with closing(sqlite3.connect(path)) as conn:
+        conn.execute("ALTER TABLE coverage DROP COLUMN interrupted_seq")
+        conn.commit()
+    assert [(row.state, row.interrupted_seq) for row in reader.coverage(path)] == [("proven", None)]
+    desk = Desk(desk.data_root)
+    desk.continuity.seed(reader.tracks(desk.data_root, [SYMBOL], 3, DAY))
+    desk.push(run(9, 9, 60))
+    assert desk.reason() == NOT_YET_JOINED
+    desk.later(1)
+    desk.pull([*shown, *run(9, 9, 60)])
+    assert desk.state() == "proven"
