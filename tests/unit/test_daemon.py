@@ -131,7 +131,6 @@ class Run:
 @pytest.fixture(autouse=True)
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(daemon_module, "FeedSession", FakeFeed)
-    monkeypatch.setattr(daemon_module.TradingCalendar, "warm", lambda *_: None)  # the library takes seconds
     monkeypatch.setattr(daemon_module.sdk, "configure", lambda key_file: None)
     monkeypatch.setattr(daemon_module.sdk, "network_thread_alive", lambda: True)
 
