@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks import resources, rig
-from hk_tick_collector.market.sessions import day_start_ms
+from hk_tick_collector.market.hk.sessions import day_start_ms
 from hk_tick_collector.opend_sim import control
 from hk_tick_collector.opend_sim.check import CheckReport
 from hk_tick_collector.opend_sim.check import check as compare

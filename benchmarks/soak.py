@@ -32,7 +32,10 @@ from benchmarks import resources, rig, soak_plan
 from benchmarks.soak_plan import Act
 from benchmarks.soak_verdict import Close, growth, judge, print_tables, unconfirmed
 from hk_tick_collector.market.calendar import TradingCalendar
-from hk_tick_collector.market.sessions import CAS_END_AFTER_MS, DayKind, add_days, close_ms, day_start_ms
+from hk_tick_collector.market.dates import add_days
+from hk_tick_collector.market.hk import HK
+from hk_tick_collector.market.hk.sessions import CAS_END_AFTER_MS, day_start_ms
+from hk_tick_collector.market.hours import DayKind
 from hk_tick_collector.opend_sim import control
 from hk_tick_collector.opend_sim.instruments import default_symbols
 from hk_tick_collector.opend_sim.simclock import MarketTime
@@ -71,7 +74,7 @@ class Week:
         self._directory = directory
         self._size = size
         self._cleanup = cleanup
-        self._calendar = TradingCalendar()
+        self._calendar = TradingCalendar(HK)
         self.days = self._trading_days()
         self.eve = self._calendar.previous_trading_day(self.days[0][0])
         self.plan = soak_plan.make(seed, self.days, round(size.pause_sec * size.speed * 1000))
@@ -117,7 +120,7 @@ class Week:
         size = self._size
         scenario = self._directory / "scenario"
         scenario.write_text(self.plan.scenario())
-        evening_ms = close_ms(self.eve, self._calendar.day_kind(self.eve)) - 5 * 60_000
+        evening_ms = HK.close_ms(self.eve, self._calendar.day_kind(self.eve)) - 5 * 60_000
         simulator = Simulator(
             self._directory / "sim", "--symbols-count", size.symbols, "--seed", seed, "--speed", size.speed,
             "--start", soak_plan.hk_time(evening_ms), "--activity", ACTIVITY_PER_SPEED / size.speed,
@@ -146,7 +149,7 @@ class Week:
         return recorder
 
     def _pass_day(self, day: str) -> Close:
-        close = close_ms(day, self._calendar.day_kind(day))
+        close = HK.close_ms(day, self._calendar.day_kind(day))
         self._pass_until(close + DAY_STAND_AFTER_CLOSE_MS)
         self._control("stand")
         stood_sec = time.monotonic()
@@ -248,7 +251,7 @@ class Week:
         """Wait until the recorder has confirmed the day's end; symbols whose day is not proven then."""
         seen = len(self.recorder.lines)
         clean = (" health connected=True ", " refused=0 ", " open_holes=0 ", " queue=0 ", " spill=0 ")
-        end_ms = close_ms(day, self._calendar.day_kind(day)) + CAS_END_AFTER_MS
+        end_ms = HK.close_ms(day, self._calendar.day_kind(day)) + CAS_END_AFTER_MS
         with contextlib.suppress(AssertionError):  # what is not so in time is judged at the end
             wait_until(
                 lambda: (

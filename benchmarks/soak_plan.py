@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from random import Random
 
-from hk_tick_collector.market.sessions import HK_TZ, DayKind, day_start_ms
+from hk_tick_collector.market.hk.sessions import HK_TZ, day_start_ms
+from hk_tick_collector.market.hours import DayKind
 
 Words = Callable[[Random], Sequence[str]]
 

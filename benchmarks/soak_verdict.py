@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks import resources, rig
 from hk_tick_collector.market.calendar import TradingCalendar
-from hk_tick_collector.market.sessions import CAS_END_AFTER_MS, close_ms
+from hk_tick_collector.market.hk import HK
+from hk_tick_collector.market.hk.sessions import CAS_END_AFTER_MS
 from hk_tick_collector.opend_sim.check import check as compare
 from tests.faults.lab import Claim, Verdict, day_claims, select
 
@@ -71,7 +72,7 @@ def judge(week: Week) -> tuple[list[list[object]], list[str]]:
         stored = sum(claim.coverage["stored_ticks"] for claim in by_day.get(day, []))
         settled = next((close.settled_sec for close in week.closes if close.day == day), None)
         rows.append([day, str(kind), stored, states["proven"], states["missing"], states["unproven"], settled])
-        end_ms = close_ms(day, TradingCalendar().day_kind(day)) + CAS_END_AFTER_MS
+        end_ms = HK.close_ms(day, TradingCalendar(HK).day_kind(day)) + CAS_END_AFTER_MS
         late = unconfirmed(week.data_root, day, end_ms)
         problems += [f"{day} {symbol}: its last ticks were not confirmed" for symbol in late]
         problems += [_unproven_problem(claim) for claim in by_day.get(day, []) if not _as_it_should_be(claim, week.eve)]

@@ -7,7 +7,7 @@ import random
 from collections.abc import Iterator
 
 from benchmarks.rig import SYMBOLS
-from hk_tick_collector.market.sessions import MORNING_START_MS, day_start_ms
+from hk_tick_collector.market.hk.sessions import MORNING_START_MS, day_start_ms
 from hk_tick_collector.records.tick import Tick
 
 TAIL = 0.9  # the n-th most traded symbol has 1 / n ** TAIL of the first one's ticks

@@ -33,7 +33,7 @@ from hk_tick_collector.core.errors import ConfigError, RejectCode, StoreError
 from hk_tick_collector.core.progress import IngestProgress
 from hk_tick_collector.core.text import printable
 from hk_tick_collector.ingest.quarantine import Quarantine
-from hk_tick_collector.market.sessions import hk_date
+from hk_tick_collector.market.hk.sessions import hk_date
 from hk_tick_collector.records.tick import RejectedTick, Tick
 from hk_tick_collector.store import layout, reader
 from hk_tick_collector.store.connect import SqliteOptions, open_day_file

@@ -24,7 +24,9 @@ from pathlib import Path
 from hk_tick_collector.app.config import load_settings
 from hk_tick_collector.core.errors import ConfigError
 from hk_tick_collector.market.calendar import TradingCalendar
-from hk_tick_collector.market.sessions import hk_date, is_continuous, phase_start_ms, recording_window
+from hk_tick_collector.market.hk import HK
+from hk_tick_collector.market.hk.sessions import hk_date
+from hk_tick_collector.market.hours import CONTINUOUS
 
 EXIT_CONFIG = 78
 
@@ -54,16 +56,16 @@ def main() -> int:
 
 def market_facts(now_ms: int) -> dict[str, object]:
     """The calendar's answers about an instant."""
-    calendar = TradingCalendar()
+    calendar = TradingCalendar(HK)
     day = hk_date(now_ms)
     phase = calendar.phase(now_ms)
     kind = calendar.day_kind(day)
-    begun = calendar.is_trading_day(day) and now_ms >= recording_window(day, kind)[0]
+    begun = calendar.is_trading_day(day) and now_ms >= HK.recording_window(day, kind)[0]
     return {
         "hk_day": day,
         "phase": phase,
-        "phase_age_sec": (now_ms - phase_start_ms(now_ms, kind)) // 1000,
-        "continuous": int(is_continuous(phase)),
+        "phase_age_sec": (now_ms - HK.span_at(now_ms, kind).start_ms) // 1000,
+        "continuous": int(phase in CONTINUOUS),
         "recording": int(calendar.is_recording(now_ms)),
         "last_session_day": day if begun else calendar.previous_trading_day(day),
     }

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hk_tick_collector.core.facts import GapFound, HeadProven, Verified
-from hk_tick_collector.market.sessions import day_start_ms
+from hk_tick_collector.market.hk.sessions import day_start_ms
 from hk_tick_collector.records.tick import Tick
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.harness import BIN, clean_env

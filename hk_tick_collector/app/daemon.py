@@ -42,7 +42,9 @@ from hk_tick_collector.ingest.queue import TickQueue
 from hk_tick_collector.ingest.spill import SpillQueue
 from hk_tick_collector.ingest.worker import PersistWorker, WorkerOptions
 from hk_tick_collector.market.calendar import TradingCalendar
-from hk_tick_collector.market.sessions import hk_date, is_continuous, says_closed
+from hk_tick_collector.market.hk import HK
+from hk_tick_collector.market.hk.sessions import hk_date, says_closed
+from hk_tick_collector.market.hours import CONTINUOUS
 from hk_tick_collector.store import layout, reader
 from hk_tick_collector.store.connect import SqliteOptions
 from hk_tick_collector.store.writer import DayFileWriter
@@ -70,7 +72,7 @@ class Daemon:
         self._loop = asyncio.get_running_loop()
         self._clock = SystemClock()
         self._progress = Progress()
-        self._calendar = TradingCalendar()
+        self._calendar = TradingCalendar(HK)
         self._stop_asked = asyncio.Event()
         self._signals = 0
         self._fatal: str | None = None
@@ -363,7 +365,7 @@ class Daemon:
         self._status_file.write(self._why_stopping if self._stop_asked.is_set() else None)
 
     def _market_open(self) -> bool:
-        return is_continuous(self._calendar.phase(self._clock.now_ms()))
+        return self._calendar.phase(self._clock.now_ms()) in CONTINUOUS
 
     def _on_reload(self) -> None:
         """SIGHUP: the symbol list is read again; every other setting needs a restart."""

@@ -36,7 +36,7 @@ from hk_tick_collector.archive.pack import check_at_rest
 from hk_tick_collector.archive.verify import OnRows, check_day
 from hk_tick_collector.core.errors import StoreError, StoreUnavailable
 from hk_tick_collector.market.calendar import TradingCalendar
-from hk_tick_collector.market.sessions import hk_date
+from hk_tick_collector.market.hk.sessions import hk_date
 from hk_tick_collector.store.connect import identify, translate
 from hk_tick_collector.store.inuse import open_elsewhere
 from hk_tick_collector.store.layout import day_file, sync_dir

@@ -24,7 +24,10 @@ from hk_tick_collector.cli.common import (
 from hk_tick_collector.cli.opend import REQUEST_TIMEOUT_SEC, with_opend
 from hk_tick_collector.cli.when import one_day, symbol_list
 from hk_tick_collector.core.errors import FeedError, FeedLost, FeedTimeout, NoData
-from hk_tick_collector.market.sessions import DAY_MS, HK_TZ, DayKind, add_days, day_start_ms, hk_date, recording_window
+from hk_tick_collector.market.dates import DAY_MS, add_days
+from hk_tick_collector.market.hk import HK
+from hk_tick_collector.market.hk.sessions import HK_TZ, day_start_ms, hk_date
+from hk_tick_collector.market.hours import DayKind
 from hk_tick_collector.quality import against_opend as against
 from hk_tick_collector.quality.against_opend import Amount, Comparison, TypedMinutes
 
@@ -235,7 +238,7 @@ class _Audit:
     def _is_trading(self, day: str, opend_ms: int) -> bool:
         """By OpenD's clock: can ticks of this day still come? A day the calendar calls closed is judged by midnight."""
         kind = self._kind()
-        end_ms = day_start_ms(add_days(day, 1)) if kind is DayKind.CLOSED else recording_window(day, kind)[1]
+        end_ms = day_start_ms(add_days(day, 1)) if kind is DayKind.CLOSED else HK.recording_window(day, kind)[1]
         return opend_ms < end_ms
 
 

@@ -117,8 +117,9 @@ class App:
     def calendar(self) -> TradingCalendar:
         """Trading days."""
         from hk_tick_collector.market.calendar import TradingCalendar  # noqa: PLC0415
+        from hk_tick_collector.market.hk import HK  # noqa: PLC0415
 
-        return TradingCalendar()
+        return TradingCalendar(HK)
 
     @property
     def now_ms(self) -> int:

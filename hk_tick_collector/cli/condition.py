@@ -15,7 +15,7 @@ from hk_tick_collector.cli import recorder as system
 from hk_tick_collector.cli.common import CLOSED_ADVICE, App, closed_to_us
 from hk_tick_collector.core.errors import RecorderError, StoreError
 from hk_tick_collector.health.statusfile import STATUS_INTERVAL_SEC, STOPPED, RecorderStatus, process_space, read_status
-from hk_tick_collector.market.sessions import hk_date
+from hk_tick_collector.market.hk.sessions import hk_date
 from hk_tick_collector.store import layout, reader
 from hk_tick_collector.store.coverage import MISSING
 from hk_tick_collector.store.reader import DayState

@@ -1,6 +1,6 @@
 """The checks of ``hk-tickctl doctor`` that need no OpenD: this machine, its settings, its service.
 
-Zone data may be what is missing: nothing here imports ``market.sessions`` before that is known.
+Zone data may be what is missing: nothing here imports ``market`` before that is known.
 """
 
 from __future__ import annotations

@@ -147,7 +147,7 @@ async def _login(patient: _Patient) -> Outcome:
 
 
 async def _clock(patient: _Patient) -> Outcome:
-    from hk_tick_collector.market.sessions import hk_date  # noqa: PLC0415 - needs zone data
+    from hk_tick_collector.market.hk.sessions import hk_date  # noqa: PLC0415 - needs zone data
 
     before_ms = patient.app.now_ms
     state = await patient.connection.global_state(REQUEST_TIMEOUT_SEC)
@@ -219,7 +219,8 @@ async def _symbols(patient: _Patient) -> Outcome:
 
 
 async def _trading_day(patient: _Patient) -> Outcome:
-    from hk_tick_collector.market.sessions import add_days, hk_date, parse_day  # noqa: PLC0415 - needs zone data
+    from hk_tick_collector.market.dates import add_days, parse_day  # noqa: PLC0415 - needs zone data
+    from hk_tick_collector.market.hk.sessions import hk_date  # noqa: PLC0415 - needs zone data
 
     calendar = patient.app.calendar
     today = hk_date(patient.app.now_ms)
@@ -261,9 +262,9 @@ async def _trial(patient: _Patient) -> Outcome:
 
 
 def _no_ticks(patient: _Patient, code: str) -> Outcome:
-    from hk_tick_collector.market.sessions import is_continuous  # noqa: PLC0415 - needs zone data
+    from hk_tick_collector.market.hours import CONTINUOUS  # noqa: PLC0415 - needs zone data
 
-    if is_continuous(patient.app.calendar.phase(patient.app.now_ms)):
+    if patient.app.calendar.phase(patient.app.now_ms) in CONTINUOUS:
         return warn(
             f"{code}: subscribed, but it has no tick in an open market", "normal only for a symbol nobody trades"
         )

@@ -16,7 +16,9 @@ from hk_tick_collector.cli.ending import clean_ending
 from hk_tick_collector.cli.when import days_to_read, some_days, symbol_list
 from hk_tick_collector.core.errors import NoData
 from hk_tick_collector.feed.mapping import TICK_TYPES
-from hk_tick_collector.market.sessions import DayKind, hk_date, recording_window
+from hk_tick_collector.market.hk import HK
+from hk_tick_collector.market.hk.sessions import hk_date
+from hk_tick_collector.market.hours import DayKind
 
 if TYPE_CHECKING:
     from hk_tick_collector.export.job import Exported
@@ -172,7 +174,7 @@ def _is_so_far(app: App, day: str) -> bool:
     if day != hk_date(app.now_ms):
         return False
     kind = app.calendar.day_kind(day)
-    return kind is DayKind.CLOSED or app.now_ms < recording_window(day, kind)[1]
+    return kind is DayKind.CLOSED or app.now_ms < HK.recording_window(day, kind)[1]
 
 
 def _types(texts: Sequence[str]) -> frozenset[str]:

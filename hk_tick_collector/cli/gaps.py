@@ -9,7 +9,7 @@ import click
 
 from hk_tick_collector.cli.common import EXIT_FINE, EXIT_PROBLEM, App, print_table, progress, tickctl_command
 from hk_tick_collector.cli.when import days_to_read, some_days, symbol_list
-from hk_tick_collector.market.sessions import hk_date, hk_ms_of_day
+from hk_tick_collector.market.hk.sessions import hk_date, hk_ms_of_day
 from hk_tick_collector.quality.grade import hk_clock
 from hk_tick_collector.store.gaps import CLOSED, OPEN
 

@@ -121,7 +121,7 @@ def _moment_ms(app: App, text: str | None) -> int | None:
     if ago:
         return app.now_ms - int(ago[1]) * _AGO_SEC[ago[2][0]] * 1000
     from hk_tick_collector.cli.when import instant_ms  # noqa: PLC0415
-    from hk_tick_collector.market.sessions import hk_date  # noqa: PLC0415
+    from hk_tick_collector.market.hk.sessions import hk_date  # noqa: PLC0415
 
     return instant_ms(text.strip(), hk_date(app.now_ms))
 

@@ -34,7 +34,8 @@ from hk_tick_collector.core.clock import SystemClock
 from hk_tick_collector.core.errors import FeedError, FeedLost, FeedTimeout, RecorderError, RowRefused
 from hk_tick_collector.core.facts import Fact, StoredTrack
 from hk_tick_collector.core.progress import FeedProgress
-from hk_tick_collector.market.sessions import HK_TZ, hk_date, recording_window
+from hk_tick_collector.market.hk import HK
+from hk_tick_collector.market.hk.sessions import HK_TZ, hk_date
 from hk_tick_collector.records.tick import PUSH_TYPE_PUSH, PUSH_TYPE_REPAIR, RejectedTick, Tick
 from hk_tick_collector.store import layout, reader
 from hk_tick_collector.store.connect import SqliteOptions
@@ -133,7 +134,7 @@ def command(app: App, day: str | None, symbols: Sequence[str], dry_run: bool) ->
 def shown_day(calendar: TradingCalendar, now_ms: int) -> str:
     """The day whose ticks OpenD shows: today from 09:00 on when it trades, else the last day that did."""
     today = hk_date(now_ms)
-    if calendar.is_trading_day(today) and now_ms >= recording_window(today, calendar.day_kind(today))[0]:
+    if calendar.is_trading_day(today) and now_ms >= HK.recording_window(today, calendar.day_kind(today))[0]:
         return today
     return calendar.previous_trading_day(today)
 
@@ -169,7 +170,7 @@ def plan(
 ) -> list[Repair]:
     """Which symbols to ask for, and why; ``only`` these when given."""
     by_symbol, rows = states
-    end_ms = recording_window(day, app.calendar.day_kind(day))[1]
+    end_ms = HK.recording_window(day, app.calendar.day_kind(day))[1]
     confirmed_by_ms = min(app.now_ms, end_ms) - UNCONFIRMED_MS
     repairs = []
     for symbol in only or sorted({*by_symbol, *app.settings.futu_symbols}):

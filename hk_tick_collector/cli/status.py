@@ -16,7 +16,7 @@ from hk_tick_collector.cli.condition import Condition
 from hk_tick_collector.cli.recorder import UNIT, days_text
 from hk_tick_collector.cli.terminal import KEPT, console, json_text, show
 from hk_tick_collector.core.text import printable
-from hk_tick_collector.market.sessions import HK_TZ
+from hk_tick_collector.market.hk.sessions import HK_TZ
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -11,7 +11,8 @@ import click
 from hk_tick_collector.cli.common import App, say
 from hk_tick_collector.cli.when import days_to_read, instant_ms, one_day, some_days, symbol_list
 from hk_tick_collector.core.errors import NoData
-from hk_tick_collector.market.sessions import DAY_MS, day_start_ms
+from hk_tick_collector.market.dates import DAY_MS
+from hk_tick_collector.market.hk.sessions import day_start_ms
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -14,7 +14,7 @@ from hk_tick_collector.cli.opend import REQUEST_TIMEOUT_SEC, with_opend
 from hk_tick_collector.cli.recorder import lock_holder
 from hk_tick_collector.core.errors import FeedError, NoData, StoreError
 from hk_tick_collector.health.statusfile import read_status
-from hk_tick_collector.market.sessions import HK_TZ
+from hk_tick_collector.market.hk.sessions import HK_TZ
 from hk_tick_collector.store import layout, reader
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ import click
 
 from hk_tick_collector.cli.common import App, say
 from hk_tick_collector.core.errors import NoData, StoreCorrupt
-from hk_tick_collector.market.sessions import DAY_MS, HK_TZ, day_start_ms, hk_date, parse_day
+from hk_tick_collector.market.dates import DAY_MS, parse_day
+from hk_tick_collector.market.hk.sessions import HK_TZ, day_start_ms, hk_date
 
 if TYPE_CHECKING:
     from hk_tick_collector.days.catalog import Day

@@ -7,7 +7,8 @@ replayed market has its own time, which its OpenD tells.
 
 from __future__ import annotations
 
-from hk_tick_collector.market.sessions import DAY_MS, hk_date
+from hk_tick_collector.market.dates import DAY_MS
+from hk_tick_collector.market.hk.sessions import hk_date
 
 DAYS_BACK = 31  # a suspended stock shows its last ticks, which are weeks old
 DAYS_AHEAD = 7  # the longest holidays of the market are shorter: its next trading day is always among them

@@ -31,7 +31,9 @@ from hk_tick_collector.feed.push import PushHandler, RejectSink, TickSink
 from hk_tick_collector.feed.repair import Repairer
 from hk_tick_collector.feed.subscriptions import Subscriptions
 from hk_tick_collector.market.calendar import TradingCalendar
-from hk_tick_collector.market.sessions import add_days, hk_date, recording_window
+from hk_tick_collector.market.dates import add_days
+from hk_tick_collector.market.hk import HK
+from hk_tick_collector.market.hk.sessions import hk_date
 
 log = logging.getLogger(__name__)
 
@@ -346,10 +348,10 @@ class FeedSession:
 
     def _last_session_end_ms(self, now_ms: int) -> int:
         day = hk_date(now_ms)
-        _, end_ms = recording_window(day, self._calendar.day_kind(day))
+        _, end_ms = HK.recording_window(day, self._calendar.day_kind(day))
         if not self._calendar.is_trading_day(day) or end_ms > now_ms:
             day = self._calendar.previous_trading_day(day)
-            _, end_ms = recording_window(day, self._calendar.day_kind(day))
+            _, end_ms = HK.recording_window(day, self._calendar.day_kind(day))
         return end_ms
 
     async def _pull_by_the_clock(self, connection: sdk.Connection, subscriptions: Subscriptions) -> None:

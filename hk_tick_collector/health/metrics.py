@@ -37,7 +37,7 @@ from hk_tick_collector.core.progress import Progress
 from hk_tick_collector.health.metrics_server import BoundedServer
 from hk_tick_collector.health.report import Backlog
 from hk_tick_collector.market.calendar import TradingCalendar
-from hk_tick_collector.market.sessions import Phase
+from hk_tick_collector.market.hours import Phase
 
 PREFIX = "hk_tick_collector_"
 OPEND_STATES = ("down", "connecting", "not_ready", "ready")

@@ -15,7 +15,8 @@ from hk_tick_collector.core.histogram import HistogramSnapshot
 from hk_tick_collector.core.logline import event
 from hk_tick_collector.core.progress import Progress
 from hk_tick_collector.market.calendar import TradingCalendar
-from hk_tick_collector.market.sessions import is_continuous, says_closed
+from hk_tick_collector.market.hk.sessions import says_closed
+from hk_tick_collector.market.hours import CONTINUOUS
 
 log = logging.getLogger(__name__)
 
@@ -118,7 +119,7 @@ class Reporter:
             yield "alert", "ticks were refused: queue full and spill not writable"
         if not feed.connected:
             yield ("alert" if self._calendar.is_recording(now_ms) else "warn"), f"OpenD is {feed.opend_state}"
-        if is_continuous(self._calendar.phase(now_ms)):
+        if self._calendar.phase(now_ms) in CONTINUOUS:
             yield from self._silence(now_ms)
         if feed.symbols_refused:
             yield "warn", f"{feed.symbols_refused} symbols are not subscribed"

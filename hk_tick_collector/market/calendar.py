@@ -1,9 +1,9 @@
-"""Which days the Hong Kong market trades, and what it does at an instant.
+"""Which days a market trades, and what it does at an instant.
 
-Owns the table of trading days: generated into the package from ``exchange_calendars`` (XHKG: holidays and half days)
-and checked against OpenD's ``request_trading_days``. Where the two differ, the one that says the market is open longer
-is followed: recording too much costs nothing. Outside what the table covers every weekday counts as a trading day,
-which is logged once.
+Owns what is known of trading days: the market's table, generated into the package from ``exchange_calendars``
+(holidays and half days) and checked against OpenD's ``request_trading_days``. Where the two differ, the one that says
+the market is open longer is followed: recording too much costs nothing. Outside what the table covers every weekday
+counts as a trading day, which is logged once.
 
 Cost: the table of a market is a few kilobytes, read once in less than a millisecond; a question is a look into a
 dictionary. Safe to use from several threads.
@@ -14,72 +14,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 
 from hk_tick_collector.core.logline import event
-from hk_tick_collector.market.hk import calendar_table
-from hk_tick_collector.market.sessions import (
-    DayKind,
-    Phase,
-    add_days,
-    hk_date,
-    parse_day,
-    phase_at,
-    recording_window,
-)
+from hk_tick_collector.market.dates import add_days
+from hk_tick_collector.market.hours import DayKind, Phase
+from hk_tick_collector.market.market import Market
 
 _log = logging.getLogger(__name__)
 
 _OPENNESS = {DayKind.CLOSED: 0, DayKind.HALF: 1, DayKind.WHOLE: 2}
-# An afternoon-only day has not been seen in Hong Kong; recording the whole day loses nothing.
+# An afternoon-only day has not been seen; recording the whole day loses nothing.
 _OPEND_KINDS = {"WHOLE": DayKind.WHOLE, "MORNING": DayKind.HALF, "AFTERNOON": DayKind.WHOLE}
 _SEARCH_LIMIT_DAYS = 30
-_SATURDAY = 5
-
-
-@dataclass(frozen=True, slots=True)
-class CalendarTable:
-    """Trading days of a market as its generated ``calendar_table`` gives them: every weekday trades but those it names.
-
-    >>> table = CalendarTable("20260101", "20261231", {"20261225": DayKind.CLOSED, "20261224": DayKind.HALF})
-    >>> table.day_kind("20261224"), table.day_kind("20261226"), table.day_kind("20270101")
-    (<DayKind.HALF: 'half'>, <DayKind.CLOSED: 'closed'>, None)
-
-    Days are ``YYYYMMDD`` in the market's own zone.
-    """
-
-    known_from: str
-    known_until: str
-    exceptions: Mapping[str, DayKind]
-
-    @classmethod
-    def of_years(
-        cls, known_from: str, known_until: str, closed: Mapping[int, str], half: Mapping[int, str]
-    ) -> CalendarTable:
-        """From the two texts a year that the generated modules hold: ``{2026: "0101 0217 ..."}``, months and days."""
-        exceptions = _days_of(closed, DayKind.CLOSED) | _days_of(half, DayKind.HALF)
-        return cls(known_from, known_until, exceptions)
-
-    def day_kind(self, day: str) -> DayKind | None:
-        """WHOLE, HALF or CLOSED; None for a weekday outside the table. ValueError when ``day`` is not ``YYYYMMDD``."""
-        kind = self.exceptions.get(day)
-        if kind is not None:
-            return kind
-        if parse_day(day).weekday() >= _SATURDAY:
-            return DayKind.CLOSED
-        return DayKind.WHOLE if self.known_from <= day <= self.known_until else None
-
-
-def _days_of(years: Mapping[int, str], kind: DayKind) -> dict[str, DayKind]:
-    return {f"{year}{month_day}": kind for year, texts in years.items() for month_day in texts.split()}
-
-
-@cache
-def hong_kong_table() -> CalendarTable:
-    """Holidays and half days of HKEX's securities market, 1960 to 2049."""
-    return CalendarTable.of_years(
-        calendar_table.KNOWN_FROM, calendar_table.KNOWN_UNTIL, calendar_table.CLOSED, calendar_table.HALF
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +39,10 @@ class Mismatch:
 
 
 class TradingCalendar:
-    """Trading days of XHKG. ``day`` is a Hong Kong date ``YYYYMMDD``; times are UTC epoch milliseconds."""
+    """Trading days of ``market``. ``day`` is one of them as ``YYYYMMDD``; times are UTC epoch milliseconds."""
 
-    def __init__(self) -> None:
-        self._table = hong_kong_table()
+    def __init__(self, market: Market) -> None:
+        self.market = market
         self._overrides: dict[str, DayKind] = {}
         self._said_uncovered = False
 
@@ -107,13 +53,20 @@ class TradingCalendar:
 
     def phase(self, now_ms: int) -> Phase:
         """What the market does at ``now_ms``."""
-        return phase_at(now_ms, self.day_kind(hk_date(now_ms)))
+        return self.market.phase_at(now_ms, self.day_kind(self.market.trading_day(now_ms)))
 
     def is_recording(self, now_ms: int) -> bool:
-        """True while ticks may come: 09:00 to 16:15 of a trading day, 12:15 of a half day."""
-        day = hk_date(now_ms)
-        start_ms, end_ms = recording_window(day, self.day_kind(day))
+        """True while ticks may come (in Hong Kong 09:00 to 16:15 of a trading day, 12:15 of a half day)."""
+        start_ms, end_ms = self.recording_window(self.market.trading_day(now_ms))
         return start_ms <= now_ms < end_ms
+
+    def recording_window(self, day: str) -> tuple[int, int]:
+        """When ticks of ``day`` may come: ``Market.recording_window``."""
+        return self.market.recording_window(day, self.day_kind(day))
+
+    def no_more_ticks_ms(self, day: str) -> int:
+        """From when on no tick of ``day`` can come: ``Market.no_more_ticks_ms``."""
+        return self.market.no_more_ticks_ms(day, self.day_kind(day))
 
     def is_trading_day(self, day: str) -> bool:
         """True when the market trades on that day at all."""
@@ -162,7 +115,7 @@ class TradingCalendar:
         raise ValueError(f"no trading day within {_SEARCH_LIMIT_DAYS} days of {day}")
 
     def _table_kind(self, day: str) -> DayKind:
-        kind = self._table.day_kind(day)
+        kind = self.market.table.day_kind(day)
         if kind is not None:
             return kind
         if not self._said_uncovered:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
-from hk_tick_collector.market.sessions import day_start_ms, hk_date
+from hk_tick_collector.market.hk.sessions import day_start_ms, hk_date
 from hk_tick_collector.opend_sim.instruments import Instrument
 from hk_tick_collector.opend_sim.simtick import SimTick
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from hk_tick_collector.core.errors import StoreError
-from hk_tick_collector.market.sessions import hk_date
+from hk_tick_collector.market.hk.sessions import hk_date
 from hk_tick_collector.opend_sim.check_report import CheckReport, SymbolDiff, hk_time
 from hk_tick_collector.opend_sim.truth import read_truth_flagged
 from hk_tick_collector.store.layout import parse_day, recent_day_files

@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 
-from hk_tick_collector.market.sessions import HK_TZ
+from hk_tick_collector.market.hk.sessions import HK_TZ
 
 EXAMPLES = 10  # of each kind of difference
 SHOWN_SYMBOLS = 20

@@ -4,7 +4,7 @@ Promises: with the same configuration and the same start the ticks are the same,
 each symbol's sequence is ``(epoch second << 32) | counter`` with a counter that is contiguous within its Hong Kong day
 and begins at a value drawn from the seed. Ticks come out in the order in which they were made.
 
-Phases follow ``market.sessions`` and the trading calendar: one auction print a symbol between 09:20 and 09:22,
+Phases follow ``market.hk.sessions`` and the trading calendar: one auction print a symbol between 09:20 and 09:22,
 continuous trading, odd lots while the closing auction collects orders, one auction print a symbol at 16:08:10-16:08:17
 (half day 12:08). ``always_open`` trades at any hour of any day instead, without auctions.
 
@@ -22,18 +22,16 @@ from dataclasses import dataclass
 from random import Random
 
 from hk_tick_collector.market.calendar import TradingCalendar
-from hk_tick_collector.market.sessions import (
+from hk_tick_collector.market.dates import DAY_MS, add_days
+from hk_tick_collector.market.hk import HK
+from hk_tick_collector.market.hk.sessions import (
     CAS_RANDOM_CLOSE_AFTER_MS,
-    DAY_MS,
     OPENING_MATCH_MS,
-    DayKind,
-    add_days,
-    close_ms,
-    continuous_windows,
     day_start_ms,
     hk_date,
     hk_ms_of_day,
 )
+from hk_tick_collector.market.hours import DayKind
 from hk_tick_collector.opend_sim.book import Bar, Snapshot
 from hk_tick_collector.opend_sim.instruments import Instrument, list_instruments
 from hk_tick_collector.opend_sim.prints import AUCTION, ODD_LOT, PrintMaker
@@ -185,7 +183,7 @@ class Exchange(MarketSource):
         if kind is DayKind.CLOSED:
             return []
         rng = Random(f"{self.config.seed}/{day}/auctions")
-        close = close_ms(day, kind)
+        close = HK.close_ms(day, kind)
         matching_ms = day_start_ms(day) + OPENING_MATCH_MS + rng.randrange(110_000)
         specials: list[tuple[int, int, str]] = []
         for instrument in self._ranked:
@@ -250,7 +248,7 @@ class Exchange(MarketSource):
     def _windows(self, day: str) -> list[tuple[int, int]]:
         if self.config.always_open:
             return [(day_start_ms(day), day_start_ms(day) + DAY_MS)]
-        return continuous_windows(day, self._kind(day))
+        return HK.continuous_windows(day, self._kind(day))
 
     def _kind(self, day: str) -> DayKind:
         return DayKind.WHOLE if self.config.always_open else self.calendar.day_kind(day)

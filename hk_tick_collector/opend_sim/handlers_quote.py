@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from hk_tick_collector.market.sessions import DAY_MS
+from hk_tick_collector.market.dates import DAY_MS
 from hk_tick_collector.opend_sim import encode, pb
 from hk_tick_collector.opend_sim.book import KEPT_DAYS, KEPT_MINUTES, Bar
 from hk_tick_collector.opend_sim.instruments import spread_milli

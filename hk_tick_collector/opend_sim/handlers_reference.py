@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from hk_tick_collector.market.sessions import DayKind, add_days, day_start_ms, hk_date
+from hk_tick_collector.market.dates import add_days
+from hk_tick_collector.market.hk.sessions import day_start_ms, hk_date
+from hk_tick_collector.market.hours import DayKind
 from hk_tick_collector.opend_sim import encode, pb
 from hk_tick_collector.opend_sim.handlers_quote import LIST_DATE, SECURITY_TYPES, parse_hk_time_ms
 from hk_tick_collector.opend_sim.opend import Client, OpenD

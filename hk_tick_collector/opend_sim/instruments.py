@@ -16,7 +16,7 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from random import Random
 
-from hk_tick_collector.market.classes import SymbolClass, symbol_class
+from hk_tick_collector.market.hk.classes import SymbolClass, symbol_class
 
 # Price from which the spread applies, and the spread, both in thousandths of a HKD.
 _SPREADS_MILLI = (

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from hk_tick_collector.core.errors import ConfigError
 from hk_tick_collector.core.logline import event
-from hk_tick_collector.market.sessions import day_start_ms, hk_date
+from hk_tick_collector.market.hk.sessions import day_start_ms, hk_date
 from hk_tick_collector.opend_sim.faults import Fault, FaultError, parse_fault
 from hk_tick_collector.opend_sim.simclock import SimClock, hk_time_ms
 

@@ -21,12 +21,7 @@ from itertools import accumulate
 from random import Random
 from typing import Protocol
 
-from hk_tick_collector.market.sessions import (
-    AFTERNOON_START_MS,
-    MORNING_END_MS,
-    MORNING_START_MS,
-    hk_ms_of_day,
-)
+from hk_tick_collector.market.hk.sessions import AFTERNOON_START_MS, MORNING_END_MS, MORNING_START_MS, hk_ms_of_day
 
 LEADER_RATE_PER_SEC = 2.5  # prints of the most traded symbol, average of the day: some 50,000 a day
 ALWAYS_OPEN_INTENSITY = 1.5

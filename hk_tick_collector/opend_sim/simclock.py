@@ -17,7 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from hk_tick_collector.market.sessions import HK_TZ
+from hk_tick_collector.market.hk.sessions import HK_TZ
 
 
 def hk_time_ms(text: str) -> int:

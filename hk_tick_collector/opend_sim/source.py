@@ -9,16 +9,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 
 from hk_tick_collector.market.calendar import TradingCalendar
-from hk_tick_collector.market.sessions import (
-    CAS_RANDOM_CLOSE_AFTER_MS,
-    DAY_MS,
-    DayKind,
-    Phase,
-    hk_date,
-    hk_ms_of_day,
-    phase_at,
-    phase_start_ms,
-)
+from hk_tick_collector.market.dates import DAY_MS
+from hk_tick_collector.market.hk import HK
+from hk_tick_collector.market.hk.sessions import CAS_RANDOM_CLOSE_AFTER_MS, hk_date, hk_ms_of_day
+from hk_tick_collector.market.hours import DayKind, Phase
 from hk_tick_collector.opend_sim.book import Bar, Snapshot, SymbolBook
 from hk_tick_collector.opend_sim.instruments import Instrument
 from hk_tick_collector.opend_sim.simtick import SimTick
@@ -40,7 +34,7 @@ class MarketSource(ABC):
 
     def __init__(self, instruments: dict[str, Instrument], calendar: TradingCalendar | None) -> None:
         self.instruments = instruments
-        self.calendar = calendar or TradingCalendar()
+        self.calendar = calendar or TradingCalendar(HK)
         self._books = {code: SymbolBook(instrument) for code, instrument in instruments.items()}
         self._history: list[SimTick] = []
 
@@ -87,7 +81,7 @@ def market_state_of(now_ms: int, kind: DayKind, always_open: bool = False) -> st
     """OpenD's name for what the market does: as the phase, but CLOSED from 16:08 on, before the auction prints."""
     if always_open:
         return "MORNING" if hk_ms_of_day(now_ms) < DAY_MS // 2 else "AFTERNOON"
-    phase = phase_at(now_ms, kind)
-    if phase is Phase.CLOSING_AUCTION and now_ms >= phase_start_ms(now_ms, kind) + CAS_RANDOM_CLOSE_AFTER_MS:
+    phase = HK.phase_at(now_ms, kind)
+    if phase is Phase.CLOSING_AUCTION and now_ms >= HK.span_at(now_ms, kind).start_ms + CAS_RANDOM_CLOSE_AFTER_MS:
         return "CLOSED"
     return _STATE_NAMES[phase]

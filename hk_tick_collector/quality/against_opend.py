@@ -21,7 +21,10 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from hk_tick_collector.market.sessions import DAY_MS, DayKind, continuous_windows, day_start_ms
+from hk_tick_collector.market.dates import DAY_MS
+from hk_tick_collector.market.hk import HK
+from hk_tick_collector.market.hk.sessions import day_start_ms
+from hk_tick_collector.market.hours import DayKind
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -155,7 +158,7 @@ def edge_spans(day: str, kind: DayKind) -> list[Span]:
     morning's last to the afternoon's first, and from the day's last minute on."""
     start_ms = day_start_ms(day)
     bounds = [start_ms]
-    for first_ms, end_ms in continuous_windows(day, kind):
+    for first_ms, end_ms in HK.continuous_windows(day, kind):
         bounds += [first_ms + MINUTE_MS, end_ms - MINUTE_MS]
     bounds.append(start_ms + DAY_MS)
     return list(zip(bounds[::2], bounds[1::2], strict=True))

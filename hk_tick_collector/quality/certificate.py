@@ -18,11 +18,9 @@ from typing import TYPE_CHECKING
 from hk_tick_collector import __version__
 from hk_tick_collector.core.errors import StoreError
 from hk_tick_collector.market.calendar import TradingCalendar
-from hk_tick_collector.market.sessions import (
-    CAS_END_AFTER_MS,
-    DayKind,
-    no_more_ticks_ms,
-)
+from hk_tick_collector.market.hk import HK
+from hk_tick_collector.market.hk.sessions import CAS_END_AFTER_MS
+from hk_tick_collector.market.hours import DayKind
 from hk_tick_collector.quality import crosscheck
 from hk_tick_collector.quality.grade import graded
 from hk_tick_collector.quality.model import (
@@ -98,7 +96,7 @@ def make_certificate(
 
 
 def _blank(day: Day, kind: DayKind, now_ms: int) -> Certificate:
-    so_far = now_ms < no_more_ticks_ms(day.trading_day, kind)
+    so_far = now_ms < HK.no_more_ticks_ms(day.trading_day, kind)
     source = day.db or day.archived_file
     return Certificate(
         format_version=FORMAT_VERSION,

@@ -25,8 +25,9 @@ import pyarrow.compute as pc
 
 from hk_tick_collector import __version__
 from hk_tick_collector.core.errors import NoData, StoreUnavailable
-from hk_tick_collector.market.classes import SymbolClass, symbol_class
-from hk_tick_collector.market.sessions import MORNING_START_MS, OPENING_MATCH_MS, day_start_ms, no_more_ticks_ms
+from hk_tick_collector.market.hk import HK
+from hk_tick_collector.market.hk.classes import SymbolClass, symbol_class
+from hk_tick_collector.market.hk.sessions import MORNING_START_MS, OPENING_MATCH_MS, day_start_ms
 from hk_tick_collector.quality.model import sessions_of
 from hk_tick_collector.records.tick import SEQ_COUNTER_BITS, SEQ_COUNTER_MASK
 
@@ -106,7 +107,7 @@ def day_facts(
         FORMAT_VERSION,
         day.trading_day,
         str(kind),
-        no_more_ticks_ms(day.trading_day, kind) > now_ms,
+        HK.no_more_ticks_ms(day.trading_day, kind) > now_ms,
         "archive" if day.is_archived_only else "day file",
         __version__,
         importlib.metadata.version("futu-api"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from hk_tick_collector.core.text import cut
-from hk_tick_collector.market.sessions import hk_date, hk_ms_of_day
+from hk_tick_collector.market.hk.sessions import hk_date, hk_ms_of_day
 from hk_tick_collector.quality.model import Certificate
 from hk_tick_collector.store.coverage import PROVEN
 from hk_tick_collector.store.gaps import NOT_SUBSCRIBED

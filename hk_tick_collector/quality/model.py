@@ -9,13 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from hk_tick_collector.market.sessions import (
-    RECORDING_END_AFTER_MS,
-    DayKind,
-    close_ms,
-    continuous_windows,
-    recording_window,
-)
+from hk_tick_collector.market.hk import HK
+from hk_tick_collector.market.hk.sessions import RECORDING_END_AFTER_MS
+from hk_tick_collector.market.hours import DayKind
 from hk_tick_collector.store.coverage import MISSING
 from hk_tick_collector.store.reader import GapRow
 
@@ -31,16 +27,16 @@ class Session(NamedTuple):
 
 
 def sessions_of(day: str, kind: DayKind) -> tuple[Session, ...]:
-    """The sessions of a day in order (HKEX trading hours, market/sessions.py); none on a closed day.
+    """The sessions of a day in order (HKEX trading hours, market/hk/sessions.py); none on a closed day.
 
     The opening auction's lasts to the start of trading, the closing auction's as long as its prints may come.
     """
-    windows = continuous_windows(day, kind)
+    windows = HK.continuous_windows(day, kind)
     if not windows:
         return ()
-    opening = Session("opening_auction", recording_window(day, kind)[0], windows[0][0])
+    opening = Session("opening_auction", HK.recording_window(day, kind)[0], windows[0][0])
     trading = [Session(name, *window) for name, window in zip(("morning", "afternoon"), windows, strict=False)]
-    end_ms = close_ms(day, kind)
+    end_ms = HK.close_ms(day, kind)
     return (opening, *trading, Session("closing_auction", end_ms, end_ms + RECORDING_END_AFTER_MS))
 
 

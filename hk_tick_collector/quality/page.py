@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
 
-from hk_tick_collector.market.sessions import HK_TZ, hk_ms_of_day
+from hk_tick_collector.market.hk.sessions import HK_TZ, hk_ms_of_day
 from hk_tick_collector.quality import plots
 from hk_tick_collector.quality.gap_list import GapLine
 from hk_tick_collector.quality.grade import explained, hk_clock

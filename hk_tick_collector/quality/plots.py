@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
 
-from hk_tick_collector.market.sessions import hk_date, hk_ms_of_day
+from hk_tick_collector.market.hk.sessions import hk_date, hk_ms_of_day
 from hk_tick_collector.quality.gap_list import GapLine
 
 WIDTH, LEFT, RIGHT, TOP, BOTTOM = 1000, 76, 10, 10, 22

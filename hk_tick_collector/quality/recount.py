@@ -16,13 +16,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from hk_tick_collector.market.sessions import (
-    CAS_RANDOM_CLOSE_AFTER_MS,
-    DAY_MS,
-    OPENING_MATCH_MS,
-    DayKind,
-    day_start_ms,
-)
+from hk_tick_collector.market.dates import DAY_MS
+from hk_tick_collector.market.hk.sessions import CAS_RANDOM_CLOSE_AFTER_MS, OPENING_MATCH_MS, day_start_ms
+from hk_tick_collector.market.hours import DayKind
 from hk_tick_collector.quality.model import RowFacts, SessionRows, sessions_of
 from hk_tick_collector.quality.report_file import changed_ns
 from hk_tick_collector.records.tick import PUSH_TYPE_PUSH, SEQ_COUNTER_BITS, SEQ_COUNTER_MASK, WITNESS_TOLERANCE_MS

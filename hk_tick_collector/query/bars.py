@@ -32,7 +32,8 @@ import pyarrow.compute as pc
 
 from hk_tick_collector.days.order import sort_table
 from hk_tick_collector.days.schema import TEXT, UTC_MS
-from hk_tick_collector.market.sessions import DAY_MS, HK_OFFSET_MS, hk_date
+from hk_tick_collector.market.dates import DAY_MS
+from hk_tick_collector.market.hk.sessions import HK_OFFSET_MS, hk_date
 from hk_tick_collector.query.trade_types import TradeRule, is_trade
 
 INPUT_COLUMNS = ("symbol", "ts_ms", "seq", "price", "volume", "turnover", "direction", "tick_type")

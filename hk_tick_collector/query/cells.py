@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from hk_tick_collector.market.sessions import HK_OFFSET_MS
+from hk_tick_collector.market.hk.sessions import HK_OFFSET_MS
 
 EXACT_IN_A_DOUBLE = 1 << 53  # a sequence is a thousand times as large
 TIME_UTC, TIME_HK, TIME_MS = "utc", "hk", "ms"

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from hk_tick_collector.market.currency import CURRENCIES, currency_sql
+from hk_tick_collector.market.hk.currency import CURRENCIES, currency_sql
 from hk_tick_collector.query.engine import Engine, Result
 from hk_tick_collector.query.trade_types import makes_price_sql
 

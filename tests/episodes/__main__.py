@@ -15,6 +15,7 @@ from collections import Counter
 from pathlib import Path
 
 from hk_tick_collector.market.calendar import TradingCalendar
+from hk_tick_collector.market.hk import HK
 from tests.episodes.episode import plan_of, run_plan
 from tests.episodes.verdict import judge_outcome
 
@@ -30,7 +31,7 @@ def main() -> int:
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO if arguments.verbose else logging.CRITICAL, format="%(message)s")
     seeds = range(arguments.first, arguments.first + arguments.count) if arguments.seed is None else [arguments.seed]
-    calendar = TradingCalendar()
+    calendar = TradingCalendar(HK)
     promises: Counter[str] = Counter()
     states: Counter[str] = Counter()
     broken_seeds = 0

@@ -17,7 +17,7 @@ from futu.common.pb import Qot_Common_pb2, Qot_GetTicker_pb2, Qot_UpdateTicker_p
 from hk_tick_collector.core.errors import FeedError, FeedLost, FeedTimeout
 from hk_tick_collector.feed.answers import GlobalState, SubscriptionInfo
 from hk_tick_collector.market.calendar import TradingCalendar
-from hk_tick_collector.market.sessions import add_days
+from hk_tick_collector.market.dates import add_days
 from hk_tick_collector.opend_sim.encode import hk_time_text
 from tests.episodes.clockwork import VirtualClock
 from tests.episodes.world import Oddities, OpenD, Trade

@@ -16,7 +16,7 @@ from hk_tick_collector.core.progress import Progress
 from hk_tick_collector.feed.continuity import Continuity
 from hk_tick_collector.feed.session import FeedOptions, FeedSession
 from hk_tick_collector.market.calendar import TradingCalendar
-from hk_tick_collector.market.sessions import hk_date
+from hk_tick_collector.market.hk.sessions import hk_date
 from hk_tick_collector.records.tick import RejectedTick, Tick
 from hk_tick_collector.store import reader
 from hk_tick_collector.store.connect import SqliteOptions

@@ -12,6 +12,7 @@ from hk_tick_collector.core.facts import Fact, HeadProven, Verified
 from hk_tick_collector.feed.continuity import Continuity
 from hk_tick_collector.feed.track import Taken
 from hk_tick_collector.market.calendar import TradingCalendar
+from hk_tick_collector.market.hk import HK
 from tests.episodes.episode import DAY, Plan, hk_ms, plan_of, run_plan
 from tests.episodes.recorder import Recorder
 from tests.episodes.verdict import judge_outcome
@@ -22,7 +23,7 @@ EPISODES = 60  # every night 500: python -m tests.episodes --count 500
 
 @pytest.fixture(scope="module")
 def calendar() -> TradingCalendar:
-    return TradingCalendar()
+    return TradingCalendar(HK)
 
 
 @pytest.mark.parametrize("seed", range(EPISODES))

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from hk_tick_collector.days.catalog import Catalog
 from hk_tick_collector.market.calendar import TradingCalendar
-from hk_tick_collector.market.sessions import hk_date
+from hk_tick_collector.market.hk.sessions import hk_date
 from hk_tick_collector.quality.certificate import make_certificate
 from hk_tick_collector.quality.model import SymbolCertificate
 from hk_tick_collector.records.tick import Tick

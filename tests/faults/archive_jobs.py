@@ -18,6 +18,7 @@ from typing import Any
 from hk_tick_collector.archive import atomic, pack, restore, retain
 from hk_tick_collector.core.errors import RecorderError
 from hk_tick_collector.market.calendar import TradingCalendar
+from hk_tick_collector.market.hk import HK
 
 NOW_MS = 1_764_579_600_000  # 2025-12-01 17:00 in Hong Kong
 STEPS = frozenset({"open", "os.rename", "os.remove", "os.link", "os.mkdir", "os.truncate", "sqlite3.connect"})
@@ -83,7 +84,7 @@ def obey(order: dict[str, Any], calendar: TradingCalendar) -> dict[str, Any]:
 
 
 def main() -> None:
-    calendar = TradingCalendar()
+    calendar = TradingCalendar(HK)
     for line in sys.stdin:
         print(json.dumps(obey(json.loads(line), calendar)), flush=True)
 

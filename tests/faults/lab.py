@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hk_tick_collector.market.sessions import hk_date
+from hk_tick_collector.market.hk.sessions import hk_date
 from hk_tick_collector.opend_sim.instruments import default_symbols
 from hk_tick_collector.opend_sim.truth import read_truth
 from hk_tick_collector.records.tick import seq_counter

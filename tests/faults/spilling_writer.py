@@ -18,7 +18,7 @@ from hk_tick_collector.ingest.quarantine import Quarantine
 from hk_tick_collector.ingest.queue import TickQueue
 from hk_tick_collector.ingest.spill import SpillQueue
 from hk_tick_collector.ingest.worker import PersistWorker, WorkerOptions
-from hk_tick_collector.market.sessions import hk_date
+from hk_tick_collector.market.hk.sessions import hk_date
 from hk_tick_collector.store.layout import prepare_data_root
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.ticks import make_ticks

@@ -29,7 +29,9 @@ import pytest
 
 from hk_tick_collector.days.catalog import Catalog
 from hk_tick_collector.market.calendar import TradingCalendar
-from hk_tick_collector.market.sessions import DAY_MS, day_start_ms, hk_date
+from hk_tick_collector.market.dates import DAY_MS
+from hk_tick_collector.market.hk import HK
+from hk_tick_collector.market.hk.sessions import day_start_ms, hk_date
 from hk_tick_collector.opend_sim.control import call
 from hk_tick_collector.opend_sim.truth import read_truth
 from hk_tick_collector.quality.certificate import make_certificate
@@ -41,7 +43,7 @@ from tests.harness import Recorder, Simulator
 
 DAYS_A_BATCH, BATCHES, AT_A_TIME = 6, 5, 6
 SETTLE_SEC = 6.0
-CALENDAR = TradingCalendar()
+CALENDAR = TradingCalendar(HK)
 
 Content = tuple[int, float | None, int | None, float | None]
 

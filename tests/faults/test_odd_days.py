@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from hk_tick_collector.market.sessions import hk_date
+from hk_tick_collector.market.hk.sessions import hk_date
 from hk_tick_collector.opend_sim.simclock import hk_time_ms
 from hk_tick_collector.opend_sim.truth import read_truth
 from hk_tick_collector.records.tick import seq_counter

@@ -17,7 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from hk_tick_collector.market.sessions import add_days, hk_date
+from hk_tick_collector.market.dates import add_days
+from hk_tick_collector.market.hk.sessions import hk_date
 from hk_tick_collector.store import reader
 from hk_tick_collector.store.connect import split_statements
 from hk_tick_collector.store.layout import DataRootLock

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from futu import RET_ERROR, RET_OK, SubType
 
-from hk_tick_collector.market.sessions import hk_date
+from hk_tick_collector.market.hk.sessions import hk_date
 from hk_tick_collector.opend_sim import control, wire
 from hk_tick_collector.opend_sim.simclock import MarketTime
 from hk_tick_collector.opend_sim.truth import read_truth

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hk_tick_collector.market.sessions import day_start_ms
+from hk_tick_collector.market.hk.sessions import day_start_ms
 from hk_tick_collector.opend_sim import pb, wire
 from hk_tick_collector.opend_sim.instruments import default_symbols
 from hk_tick_collector.opend_sim.truth import read_truth

@@ -16,7 +16,8 @@ from hk_tick_collector.archive import pack
 from hk_tick_collector.days.manifest import manifest_path, parquet_path
 from hk_tick_collector.ingest.spill import SpillQueue
 from hk_tick_collector.market.calendar import TradingCalendar
-from hk_tick_collector.market.sessions import hk_date
+from hk_tick_collector.market.hk import HK
+from hk_tick_collector.market.hk.sessions import hk_date
 from hk_tick_collector.store.connect import ROW_COLUMNS
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.harness import Recorder, Simulator, ended, wait_until
@@ -220,7 +221,7 @@ def test_todays_file_is_left_alone_until_it_is_over(data: Path) -> None:
     today = hk_date(now_ms())
     record_day(data, today, count=10, proven=False)
     done = tickctl("archive", today, data_root=data)
-    is_over = pack.is_over(today, TradingCalendar(), now_ms())
+    is_over = pack.is_over(today, TradingCalendar(HK), now_ms())
     assert (done.returncode, "still in session" in done.stdout) == ((0, False) if is_over else (1, True))
     retained = tickctl("retain", "--keep-days", 1, data_root=data)
     assert (retained.returncode, "nothing to do" in retained.stdout) == (0, True)

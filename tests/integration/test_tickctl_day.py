@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from hk_tick_collector.core.facts import HeadProven, Verified
-from hk_tick_collector.market.sessions import day_start_ms
+from hk_tick_collector.market.hk.sessions import day_start_ms
 from hk_tick_collector.opend_sim.instruments import default_symbols
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.harness import BIN, Recorder, Simulator, clean_env, ended, wait_until

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from hk_tick_collector.market.sessions import add_days, hk_date
+from hk_tick_collector.market.dates import add_days
+from hk_tick_collector.market.hk.sessions import hk_date
 from tests.tickctl import record_day, tickctl, tickctl_json
 from tests.ticks import DAY
 

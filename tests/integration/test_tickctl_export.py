@@ -18,7 +18,7 @@ import pytest
 
 from hk_tick_collector.core.clock import SystemClock
 from hk_tick_collector.days.parquet import hive_path
-from hk_tick_collector.market.sessions import hk_date
+from hk_tick_collector.market.hk.sessions import hk_date
 from hk_tick_collector.store import reader
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.harness import BIN, clean_env, wait_until

@@ -17,7 +17,8 @@ import pytest
 from hk_tick_collector.cli.repair import shown_day
 from hk_tick_collector.core.facts import Fact, HeadProven, Verified
 from hk_tick_collector.market.calendar import TradingCalendar
-from hk_tick_collector.market.sessions import continuous_windows, day_start_ms, recording_window
+from hk_tick_collector.market.hk import HK
+from hk_tick_collector.market.hk.sessions import day_start_ms
 from hk_tick_collector.opend_sim.exchange import Exchange, MarketConfig
 from hk_tick_collector.opend_sim.simtick import SimTick
 from hk_tick_collector.records.tick import Tick, seq_counter
@@ -28,10 +29,10 @@ from tests.tickctl import record_day, tickctl, tickctl_json
 
 SYMBOLS = ("HK.00005", "HK.00700", "HK.09988")
 VICTIM = "HK.00700"
-CALENDAR = TradingCalendar()
+CALENDAR = TradingCalendar(HK)
 DAY = shown_day(CALENDAR, time.time_ns() // 1_000_000)
 DASHED = f"{DAY[:4]}-{DAY[4:6]}-{DAY[6:]}"
-END_MS = recording_window(DAY, CALENDAR.day_kind(DAY))[1]
+END_MS = HK.recording_window(DAY, CALENDAR.day_kind(DAY))[1]
 NOBODY_LISTENS = 1  # a port
 
 
@@ -166,7 +167,7 @@ def test_a_wanted_symbol_without_ticks_is_a_difference(day: Recorded, copy: Path
 
 
 def test_a_day_under_way_equals_opends_sums_so_far(tmp_path: Path) -> None:
-    half_past_nine_ms = continuous_windows(DAY, CALENDAR.day_kind(DAY))[0][0]
+    half_past_nine_ms = HK.continuous_windows(DAY, CALENDAR.day_kind(DAY))[0][0]
     market = ("--symbols", ",".join(SYMBOLS), "--start", f"{DASHED}T09:29:50", "--wait-for-client")
     simulator = Simulator(tmp_path / "sim", *market, "--speed", 20, "--rate", 20)
     recorder = Recorder(tmp_path / "data", simulator.port, ",".join(SYMBOLS))

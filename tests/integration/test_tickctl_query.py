@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from hk_tick_collector.cli.main import main
-from hk_tick_collector.market.sessions import day_start_ms
+from hk_tick_collector.market.hk.sessions import day_start_ms
 from hk_tick_collector.store.connect import LEGACY_COLUMNS
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.archived_day import archive_day

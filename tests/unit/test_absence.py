@@ -13,7 +13,8 @@ from hk_tick_collector.core.clock import ManualClock
 from hk_tick_collector.core.facts import NO_TICK, DayFact, Fact, HeadProven, NotSubscribed, Subscribed, Verified
 from hk_tick_collector.feed.absence import NO_CONNECTION, OUTAGE_MS, TELL_AGAIN_MS, Absences
 from hk_tick_collector.market.calendar import TradingCalendar
-from hk_tick_collector.market.sessions import HK_TZ
+from hk_tick_collector.market.hk import HK
+from hk_tick_collector.market.hk.sessions import HK_TZ
 from hk_tick_collector.store import reader
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.ticks import DAY, make_ticks
@@ -30,7 +31,7 @@ class Lab:
     def __init__(self, now: str) -> None:
         self.clock = ManualClock(at(now))
         self.facts: list[Fact | DayFact] = []
-        self.absences = Absences(self.facts.extend, TradingCalendar(), self.clock)
+        self.absences = Absences(self.facts.extend, TradingCalendar(HK), self.clock)
 
     def to(self, now: str) -> None:
         self.clock.advance((at(now) - self.clock.now_ms()) / 1000)

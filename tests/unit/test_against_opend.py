@@ -16,7 +16,9 @@ from hk_tick_collector.days.schema import ticks_schema
 from hk_tick_collector.feed.answers import MinuteBar, MinuteBars, SymbolInfo
 from hk_tick_collector.feed.reference import HISTORY_CALLS, MAX_PAGES, WINDOW_SEC, Pace, Reference
 from hk_tick_collector.market.calendar import TradingCalendar
-from hk_tick_collector.market.sessions import DayKind, day_start_ms
+from hk_tick_collector.market.hk import HK
+from hk_tick_collector.market.hk.sessions import day_start_ms
+from hk_tick_collector.market.hours import DayKind
 from hk_tick_collector.quality import against_opend as against
 from hk_tick_collector.quality.against_opend import LEFT_OUT, MINUTE_MS, Amount, Minutes, TypedMinutes
 from hk_tick_collector.store.coverage import MISSING, PROVEN, UNPROVEN
@@ -374,7 +376,7 @@ def test_what_may_lack_something_is_asked_for(row: CoverageRow | None, state: St
     ],
 )
 def test_the_day_that_opend_shows(now_ms: int, day: str) -> None:
-    assert shown_day(TradingCalendar(), now_ms) == day
+    assert shown_day(TradingCalendar(HK), now_ms) == day
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,8 @@ from hk_tick_collector.core.facts import GapFound, HeadProven, Verified
 from hk_tick_collector.days.manifest import PARQUET, SQLITE, load_manifest, manifest_path, parquet_path, sqlite_path
 from hk_tick_collector.ingest.spill import SpillQueue
 from hk_tick_collector.market.calendar import TradingCalendar
-from hk_tick_collector.market.sessions import HK_TZ
+from hk_tick_collector.market.hk import HK
+from hk_tick_collector.market.hk.sessions import HK_TZ
 from hk_tick_collector.records.tick import Tick
 from hk_tick_collector.store import reader
 from hk_tick_collector.store.connect import ROW_COLUMNS
@@ -38,7 +39,7 @@ from tests.tickctl import day_ticks, record_day
 from tests.unit.test_store_connect import LEGACY_ROW, make_legacy
 
 DAY = "20251120"  # a Thursday
-CALENDAR = TradingCalendar()
+CALENDAR = TradingCalendar(HK)
 BOTH = (PARQUET, SQLITE)
 
 Rows = list[tuple[Any, ...]]

@@ -13,7 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hk_tick_collector.days.schema import TICKS
-from hk_tick_collector.market.sessions import DayKind, continuous_windows, day_start_ms
+from hk_tick_collector.market.hk import HK
+from hk_tick_collector.market.hk.sessions import day_start_ms
+from hk_tick_collector.market.hours import DayKind
 from hk_tick_collector.query.bars import BARS, Fill, make_bars, parse_interval_ms
 from hk_tick_collector.query.trade_types import TradeRule
 from hk_tick_collector.records.tick import Tick
@@ -215,7 +217,7 @@ def test_sums_are_exact() -> None:
 
 
 def whole_day_fill(until: str = "24:00", kind: DayKind = DayKind.WHOLE) -> Fill:
-    return Fill(continuous_windows(DAY, kind), clock(until))
+    return Fill(HK.continuous_windows(DAY, kind), clock(until))
 
 
 def test_fill_carries_the_close_through_continuous_trading_only() -> None:
@@ -243,7 +245,7 @@ def test_fill_begins_with_the_first_price_and_ends_where_it_is_told() -> None:
 
 def test_fill_does_not_cross_days_or_symbols() -> None:
     other_day = "20261119"
-    windows = continuous_windows(other_day, DayKind.WHOLE) + continuous_windows(DAY, DayKind.WHOLE)
+    windows = HK.continuous_windows(other_day, DayKind.WHOLE) + HK.continuous_windows(DAY, DayKind.WHOLE)
     ticks = [
         trade(clock("15:58", other_day), 5.0, trading_day=other_day),
         trade("15:57", 6.0),

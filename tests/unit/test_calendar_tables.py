@@ -8,16 +8,15 @@ import exchange_calendars
 import pandas as pd
 import pytest
 
-from hk_tick_collector.market.calendar import CalendarTable
-from hk_tick_collector.market.sessions import DayKind
+from hk_tick_collector.market.hours import DayKind
+from hk_tick_collector.market.table import CalendarTable
 from scripts import calendar_tables
 
 WHOLE, HALF, CLOSED = DayKind.WHOLE, DayKind.HALF, DayKind.CLOSED
 
 
 def table_of(market: str) -> CalendarTable:
-    module = importlib.import_module(f"hk_tick_collector.market.{market}.calendar_table")
-    return CalendarTable.of_years(module.KNOWN_FROM, module.KNOWN_UNTIL, module.CLOSED, module.HALF)
+    return CalendarTable.of(importlib.import_module(f"hk_tick_collector.market.{market}.calendar_table"))
 
 
 @pytest.mark.parametrize("market", calendar_tables.RANGES)

@@ -38,7 +38,9 @@ from hk_tick_collector.days import parquet
 from hk_tick_collector.days.catalog import Catalog, Day
 from hk_tick_collector.days.content import ALGORITHM, content_of
 from hk_tick_collector.market.calendar import TradingCalendar
-from hk_tick_collector.market.sessions import HK_TZ, DayKind, day_start_ms
+from hk_tick_collector.market.hk import HK
+from hk_tick_collector.market.hk.sessions import HK_TZ, day_start_ms
+from hk_tick_collector.market.hours import DayKind
 from hk_tick_collector.quality import page, plots, report_file
 from hk_tick_collector.quality import recount as recounting
 from hk_tick_collector.quality.certificate import make_certificate
@@ -53,7 +55,7 @@ from hk_tick_collector.store.writer import DayFileWriter
 from tests.tickctl import day_ticks, record_day
 from tests.ticks import DAY, make_tick, make_ticks
 
-CALENDAR = TradingCalendar()
+CALENDAR = TradingCalendar(HK)
 HALF_DAY, SUNDAY = "20261224", "20261122"
 SYMBOL = "HK.00700"
 

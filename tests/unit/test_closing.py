@@ -15,7 +15,8 @@ from hk_tick_collector.app.closing import ClosingReader
 from hk_tick_collector.core.clock import ManualClock
 from hk_tick_collector.core.facts import DayFact, RowsRead
 from hk_tick_collector.market.calendar import TradingCalendar
-from hk_tick_collector.market.sessions import HK_TZ
+from hk_tick_collector.market.hk import HK
+from hk_tick_collector.market.hk.sessions import HK_TZ
 from hk_tick_collector.store import reader, reading
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.tickctl import record_day
@@ -31,7 +32,7 @@ class Lab:
         self.facts: list[DayFact] = []
         self.root = root
         self.clock = ManualClock(at(now))
-        self.reader = ClosingReader(root, TradingCalendar(), self.clock, self.facts.extend)
+        self.reader = ClosingReader(root, TradingCalendar(HK), self.clock, self.facts.extend)
 
     def check(self) -> list[DayFact]:
         self.facts.clear()

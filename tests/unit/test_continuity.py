@@ -24,7 +24,7 @@ from hk_tick_collector.core.ranges import CounterRanges
 from hk_tick_collector.feed.continuity import Continuity
 from hk_tick_collector.feed.pulled import Answer
 from hk_tick_collector.feed.track import MAX_RANGES, Hole
-from hk_tick_collector.market.sessions import day_start_ms
+from hk_tick_collector.market.hk.sessions import day_start_ms
 from hk_tick_collector.records.tick import Tick, seq_counter
 
 SECOND = 1_795_138_200

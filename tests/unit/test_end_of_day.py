@@ -15,7 +15,8 @@ from hk_tick_collector.cli.eod import command
 from hk_tick_collector.core.facts import GapFound, HeadProven, Verified
 from hk_tick_collector.days.catalog import Catalog
 from hk_tick_collector.market.calendar import TradingCalendar
-from hk_tick_collector.market.sessions import HK_TZ
+from hk_tick_collector.market.hk import HK
+from hk_tick_collector.market.hk.sessions import HK_TZ
 from hk_tick_collector.quality import end_of_day
 from hk_tick_collector.quality.certificate import make_certificate
 from hk_tick_collector.quality.model import Certificate
@@ -23,7 +24,7 @@ from hk_tick_collector.quality.report_file import report_file, write_certificate
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.ticks import DAY, make_ticks
 
-CALENDAR = TradingCalendar()
+CALENDAR = TradingCalendar(HK)
 
 
 def at(text: str) -> int:

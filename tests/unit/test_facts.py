@@ -15,8 +15,9 @@ from hk_tick_collector.core.errors import NoData
 from hk_tick_collector.core.facts import PUSH_PULL_DISAGREE, Unproven, Verified
 from hk_tick_collector.days.catalog import Catalog
 from hk_tick_collector.market.calendar import TradingCalendar
-from hk_tick_collector.market.classes import SymbolClass, symbol_class
-from hk_tick_collector.market.sessions import day_start_ms
+from hk_tick_collector.market.hk import HK
+from hk_tick_collector.market.hk.classes import SymbolClass, symbol_class
+from hk_tick_collector.market.hk.sessions import day_start_ms
 from hk_tick_collector.quality import facts as facts_module
 from hk_tick_collector.quality.facts import DayFacts, day_facts
 from hk_tick_collector.records.tick import Tick
@@ -24,7 +25,7 @@ from hk_tick_collector.store.writer import DayFileWriter
 from tests.archived_day import archive_day
 from tests.unit.store_ticks import DAY, tick
 
-CALENDAR = TradingCalendar()
+CALENDAR = TradingCalendar(HK)
 MIDNIGHT_MS = day_start_ms(DAY)
 STOCK, ETF, WARRANT, COUNTER = "HK.00700", "HK.02800", "HK.12345", "HK.80700"
 

@@ -9,7 +9,9 @@ from datetime import datetime
 import pytest
 
 from hk_tick_collector.market.calendar import Mismatch, TradingCalendar
-from hk_tick_collector.market.sessions import HK_TZ, DayKind, Phase
+from hk_tick_collector.market.hk import HK
+from hk_tick_collector.market.hk.sessions import HK_TZ
+from hk_tick_collector.market.hours import DayKind, Phase
 
 
 def hk(text: str) -> int:
@@ -19,7 +21,7 @@ def hk(text: str) -> int:
 @pytest.fixture(scope="module")
 def shared() -> TradingCalendar:
     """Read only; a test that merges takes one of its own."""
-    return TradingCalendar()
+    return TradingCalendar(HK)
 
 
 @pytest.mark.parametrize("day", ["20251224", "20251231", "20260216", "20261224", "20261231"])
@@ -65,12 +67,12 @@ def test_neighbouring_trading_days(shared: TradingCalendar) -> None:
 
 
 def test_dates_more_than_a_year_ahead() -> None:
-    assert TradingCalendar().day_kind("20311224") is DayKind.HALF
-    assert TradingCalendar().day_kind("20311226") is DayKind.CLOSED
+    assert TradingCalendar(HK).day_kind("20311224") is DayKind.HALF
+    assert TradingCalendar(HK).day_kind("20311226") is DayKind.CLOSED
 
 
 def test_beyond_the_library_every_weekday_trades_and_it_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
-    calendar = TradingCalendar()
+    calendar = TradingCalendar(HK)
     with caplog.at_level(logging.WARNING):
         assert calendar.day_kind("20600102") is DayKind.WHOLE
         assert calendar.day_kind("20600103") is DayKind.CLOSED
@@ -80,14 +82,14 @@ def test_beyond_the_library_every_weekday_trades_and_it_is_said_once(caplog: pyt
 
 
 def test_opend_agreeing_changes_nothing() -> None:
-    calendar = TradingCalendar()
+    calendar = TradingCalendar(HK)
     days = {"20251222": "WHOLE", "20251223": "WHOLE", "20251224": "MORNING", "20251229": "WHOLE"}
     assert calendar.merge_opend(days) == []
     assert calendar.day_kind("20251224") is DayKind.HALF
 
 
 def test_whoever_says_open_longer_is_followed() -> None:
-    calendar = TradingCalendar()
+    calendar = TradingCalendar(HK)
     days = {"20251223": "MORNING", "20251224": "WHOLE", "20251225": "AFTERNOON", "20251226": "surprise"}
     whole, half, closed = DayKind.WHOLE, DayKind.HALF, DayKind.CLOSED
     assert calendar.merge_opend(days, "20251222", "20251227") == [
@@ -103,14 +105,14 @@ def test_whoever_says_open_longer_is_followed() -> None:
 
 
 def test_a_corrected_answer_takes_the_override_back() -> None:
-    calendar = TradingCalendar()
+    calendar = TradingCalendar(HK)
     assert len(calendar.merge_opend({"20251224": "WHOLE"})) == 1
     assert calendar.merge_opend({"20251224": "MORNING"}) == []
     assert calendar.day_kind("20251224") is DayKind.HALF
 
 
 def test_empty_answer_without_range_says_nothing() -> None:
-    calendar = TradingCalendar()
+    calendar = TradingCalendar(HK)
     assert calendar.merge_opend({}) == []
     assert calendar.day_kind("20251223") is DayKind.WHOLE
 
@@ -122,7 +124,7 @@ def test_a_day_that_is_none_is_refused(shared: TradingCalendar, day: str) -> Non
 
 
 def test_first_use_from_many_threads_gives_one_answer() -> None:
-    calendar = TradingCalendar()
+    calendar = TradingCalendar(HK)
     with ThreadPoolExecutor(8) as pool:
         kinds = list(pool.map(calendar.day_kind, ["20251224"] * 32))
     assert set(kinds) == {DayKind.HALF}

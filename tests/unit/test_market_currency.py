@@ -5,7 +5,7 @@ from __future__ import annotations
 import duckdb
 import pytest
 
-from hk_tick_collector.market.currency import RANGES, currency_of, currency_sql
+from hk_tick_collector.market.hk.currency import RANGES, currency_of, currency_sql
 
 
 @pytest.mark.parametrize(

@@ -7,27 +7,16 @@ import os
 import subprocess
 import sys
 from datetime import datetime
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hk_tick_collector.market.sessions import (
-    HK_TZ,
-    DayKind,
-    Phase,
-    add_days,
-    close_ms,
-    continuous_windows,
-    day_start_ms,
-    hk_date,
-    hk_ms_of_day,
-    is_continuous,
-    parse_day,
-    phase_at,
-    phase_start_ms,
-    recording_window,
-)
+from hk_tick_collector.market.dates import add_days, parse_day
+from hk_tick_collector.market.hk import HK
+from hk_tick_collector.market.hk.sessions import HK_TZ, day_start_ms, hk_date, hk_ms_of_day
+from hk_tick_collector.market.hours import CONTINUOUS, DayKind, Phase
 
 
 def hk(text: str) -> int:
@@ -60,36 +49,36 @@ HALF_EDGES = [
 def test_every_edge_to_the_millisecond(kind: DayKind, edges: list[tuple[str, Phase]]) -> None:
     for (_, before), (at, phase) in itertools.pairwise(edges):
         edge_ms = hk(f"2026-11-20 {at}")
-        assert phase_at(edge_ms - 1, kind) is before
-        assert phase_at(edge_ms, kind) is phase
-        assert phase_start_ms(edge_ms + 1, kind) == edge_ms
-    assert phase_at(hk("2026-11-20 23:59:59.999"), kind) is Phase.CLOSED
-    assert phase_start_ms(hk("2026-11-20 00:00:05"), kind) == hk("2026-11-20 00:00")
+        assert HK.phase_at(edge_ms - 1, kind) is before
+        assert HK.phase_at(edge_ms, kind) is phase
+        assert HK.span_at(edge_ms + 1, kind).start_ms == edge_ms
+    assert HK.phase_at(hk("2026-11-20 23:59:59.999"), kind) is Phase.CLOSED
+    assert HK.span_at(hk("2026-11-20 00:00:05"), kind).start_ms == hk("2026-11-20 00:00")
 
 
 def test_auction_print_at_1608_is_recorded_and_not_continuous() -> None:
     print_ms = hk("2026-11-20 16:08:12")
-    start_ms, end_ms = recording_window("20261120", DayKind.WHOLE)
-    assert phase_at(print_ms, DayKind.WHOLE) is Phase.CLOSING_AUCTION
-    assert not is_continuous(phase_at(print_ms, DayKind.WHOLE))
+    start_ms, end_ms = HK.recording_window("20261120", DayKind.WHOLE)
+    assert HK.phase_at(print_ms, DayKind.WHOLE) is Phase.CLOSING_AUCTION
+    assert HK.phase_at(print_ms, DayKind.WHOLE) not in CONTINUOUS
     assert start_ms <= print_ms < end_ms
     assert (start_ms, end_ms) == (hk("2026-11-20 09:00"), hk("2026-11-20 16:15"))
 
 
 def test_half_day_has_no_afternoon() -> None:
-    assert recording_window("20261224", DayKind.HALF) == (hk("2026-12-24 09:00"), hk("2026-12-24 12:15"))
-    assert continuous_windows("20261224", DayKind.HALF) == [(hk("2026-12-24 09:30"), hk("2026-12-24 12:00"))]
-    assert close_ms("20261224", DayKind.HALF) == hk("2026-12-24 12:00")
-    assert phase_at(hk("2026-12-24 13:30"), DayKind.HALF) is Phase.CLOSED
+    assert HK.recording_window("20261224", DayKind.HALF) == (hk("2026-12-24 09:00"), hk("2026-12-24 12:15"))
+    assert HK.continuous_windows("20261224", DayKind.HALF) == [(hk("2026-12-24 09:30"), hk("2026-12-24 12:00"))]
+    assert HK.close_ms("20261224", DayKind.HALF) == hk("2026-12-24 12:00")
+    assert HK.phase_at(hk("2026-12-24 13:30"), DayKind.HALF) is Phase.CLOSED
 
 
 def test_closed_day_has_an_empty_window() -> None:
-    start_ms, end_ms = recording_window("20261225", DayKind.CLOSED)
+    start_ms, end_ms = HK.recording_window("20261225", DayKind.CLOSED)
     assert start_ms == end_ms
-    assert continuous_windows("20261225", DayKind.CLOSED) == []
-    assert phase_at(hk("2026-12-25 10:00"), DayKind.CLOSED) is Phase.CLOSED
+    assert HK.continuous_windows("20261225", DayKind.CLOSED) == []
+    assert HK.phase_at(hk("2026-12-25 10:00"), DayKind.CLOSED) is Phase.CLOSED
     with pytest.raises(ValueError, match="20261225"):
-        close_ms("20261225", DayKind.CLOSED)
+        HK.close_ms("20261225", DayKind.CLOSED)
 
 
 def test_midnight_and_year_change() -> None:
@@ -111,7 +100,7 @@ def test_a_day_that_is_none_is_named(text: str) -> None:
 
 @given(st.integers(min_value=hk("1980-01-01 00:00"), max_value=hk("2199-12-31 23:59:59")))
 def test_arithmetic_agrees_with_the_zone_data(ts_ms: int) -> None:
-    local = datetime.fromtimestamp(ts_ms // 1000, HK_TZ)
+    local = datetime.fromtimestamp(ts_ms // 1000, ZoneInfo("Asia/Hong_Kong"))
     assert hk_date(ts_ms) == local.strftime("%Y%m%d")
     assert hk_ms_of_day(ts_ms) // 1000 == (local.hour * 60 + local.minute) * 60 + local.second
     assert day_start_ms(hk_date(ts_ms)) + hk_ms_of_day(ts_ms) == ts_ms
@@ -120,21 +109,22 @@ def test_arithmetic_agrees_with_the_zone_data(ts_ms: int) -> None:
 @given(st.integers(min_value=hk("2026-11-20 00:00"), max_value=hk("2026-11-20 23:59:59.999")))
 def test_recording_window_is_what_is_not_closed(ts_ms: int) -> None:
     for kind in DayKind:
-        start_ms, end_ms = recording_window("20261120", kind)
-        assert (start_ms <= ts_ms < end_ms) == (phase_at(ts_ms, kind) is not Phase.CLOSED)
-        inside = any(low <= ts_ms < high for low, high in continuous_windows("20261120", kind))
-        assert inside == is_continuous(phase_at(ts_ms, kind))
+        start_ms, end_ms = HK.recording_window("20261120", kind)
+        assert (start_ms <= ts_ms < end_ms) == (HK.phase_at(ts_ms, kind) is not Phase.CLOSED)
+        inside = any(low <= ts_ms < high for low, high in HK.continuous_windows("20261120", kind))
+        assert inside == (HK.phase_at(ts_ms, kind) in CONTINUOUS)
 
 
 @pytest.mark.parametrize("zone", ["America/New_York", "Asia/Tokyo", "Pacific/Kiritimati"])
 def test_process_time_zone_changes_nothing(zone: str) -> None:
     late_ms = hk("2026-11-20 16:12")
     code = (
-        "from hk_tick_collector.market.sessions import hk_date, phase_at, day_start_ms, DayKind;"
+        "from hk_tick_collector.market.hk import HK; from hk_tick_collector.market.hours import DayKind;"
+        "from hk_tick_collector.market.hk.sessions import hk_date, day_start_ms;"
         "from hk_tick_collector.market.calendar import TradingCalendar;"
-        "c = TradingCalendar();"
+        "c = TradingCalendar(HK);"
         "print(hk_date(1798732799999), hk_date(1798732800000), day_start_ms('20270101'),"
-        f" phase_at({late_ms}, DayKind.WHOLE), c.day_kind('20251224'), c.phase({late_ms}))"
+        f" HK.phase_at({late_ms}, DayKind.WHOLE), c.day_kind('20251224'), c.phase({late_ms}))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], env={**os.environ, "TZ": zone}, capture_output=True, text=True, check=True

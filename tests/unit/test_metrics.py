@@ -31,7 +31,8 @@ from hk_tick_collector.health import metrics_server
 from hk_tick_collector.health.metrics import OPEND_STATES, MetricSources, MetricsServer, RecorderCollector
 from hk_tick_collector.health.report import Backlog, Reporter
 from hk_tick_collector.market.calendar import TradingCalendar
-from hk_tick_collector.market.sessions import Phase
+from hk_tick_collector.market.hk import HK
+from hk_tick_collector.market.hours import Phase
 from tests.harness import wait_until
 from tests.ticks import make_tick, make_ticks
 from tests.unit.test_worker import Bench, run
@@ -39,7 +40,7 @@ from tests.unit.test_worker import Bench, run
 ROOT = Path(__file__).resolve().parents[2]
 MID_MORNING = datetime(2026, 11, 20, 2, 30, tzinfo=UTC)  # a Friday, 10:30 in Hong Kong
 NIGHT = datetime(2026, 11, 20, 15, 0, tzinfo=UTC)
-CALENDAR = TradingCalendar()
+CALENDAR = TradingCalendar(HK)
 
 
 class Scraped:

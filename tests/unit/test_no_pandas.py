@@ -21,7 +21,8 @@ def test_the_sdk_and_the_calendar_bring_no_pandas(tmp_path: Path) -> None:
     code = (
         "import sys; import hk_tick_collector.feed.sdk; from hk_tick_collector.app import daemon\n"
         "from hk_tick_collector.market.calendar import TradingCalendar\n"
-        "c = TradingCalendar(); print(c.day_kind('20261224'), c.day_kind('20261225'))\n"
+        "from hk_tick_collector.market.hk import HK\n"
+        "c = TradingCalendar(HK); print(c.day_kind('20261224'), c.day_kind('20261225'))\n"
         "print([name for name in ('pandas', 'numpy', 'pyarrow') if name in sys.modules])"
     )
     assert run(code, tmp_path).splitlines() == ["half closed", "[]"]

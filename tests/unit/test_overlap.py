@@ -12,7 +12,10 @@ from hk_tick_collector.days.overlap import lacking
 from hk_tick_collector.days.scan import scan_symbols
 from hk_tick_collector.feed.mapping import number_equal_ticks
 from hk_tick_collector.market.calendar import TradingCalendar
-from hk_tick_collector.market.sessions import DAY_MS, DayKind, day_start_ms
+from hk_tick_collector.market.dates import DAY_MS
+from hk_tick_collector.market.hk import HK
+from hk_tick_collector.market.hk.sessions import day_start_ms
+from hk_tick_collector.market.hours import DayKind
 from hk_tick_collector.quality.certificate import make_certificate
 from hk_tick_collector.quality.recount import recount
 from hk_tick_collector.records.tick import Tick
@@ -64,7 +67,7 @@ def test_a_symbol_in_both_is_read_from_both_and_each_tick_once(tmp_path: Path) -
     assert len(every_row(day)) == 3100
     (row,) = [row for row in day.coverage() if row.symbol == "HK.00700"]
     assert (row.stored_ticks, row.state) == (1100, "unproven")
-    certificate = make_certificate(day, TradingCalendar(), day_start_ms(DAY) + DAY_MS, recount(day, DayKind.WHOLE))
+    certificate = make_certificate(day, TradingCalendar(HK), day_start_ms(DAY) + DAY_MS, recount(day, DayKind.WHOLE))
     assert certificate.problems == ()
     assert certificate.grade not in "AB"
     assert any("both are read" in note for note in certificate.notes)

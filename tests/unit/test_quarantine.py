@@ -13,7 +13,7 @@ from hk_tick_collector.core.errors import RejectCode
 from hk_tick_collector.core.progress import IngestProgress
 from hk_tick_collector.ingest import quarantine as module
 from hk_tick_collector.ingest.quarantine import Quarantine
-from hk_tick_collector.market.sessions import hk_date
+from hk_tick_collector.market.hk.sessions import hk_date
 from hk_tick_collector.records.tick import RejectedTick
 from tests.ticks import make_tick
 

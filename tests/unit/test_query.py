@@ -21,7 +21,7 @@ import pytest
 from hk_tick_collector.core.errors import StoreCorrupt
 from hk_tick_collector.days.catalog import Catalog
 from hk_tick_collector.days.schema import COLUMNS
-from hk_tick_collector.market.sessions import DayKind
+from hk_tick_collector.market.hours import DayKind
 from hk_tick_collector.quality.recount import recount
 from hk_tick_collector.query import cells, output
 from hk_tick_collector.query.engine import Engine, QueryFailed

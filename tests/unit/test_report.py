@@ -15,6 +15,7 @@ from hk_tick_collector.core.progress import Progress
 from hk_tick_collector.health.report import Backlog, Reporter
 from hk_tick_collector.health.sdnotify import notify
 from hk_tick_collector.market.calendar import TradingCalendar
+from hk_tick_collector.market.hk import HK
 
 MID_MORNING = datetime(2026, 11, 20, 2, 30, tzinfo=UTC)  # a Friday, 10:30 in Hong Kong
 NIGHT = datetime(2026, 11, 20, 15, 0, tzinfo=UTC)
@@ -28,7 +29,9 @@ class Desk:
         self.clock = ManualClock(int(moment.timestamp() * 1000))
         self.progress = Progress()
         self.backlog = NOTHING_WAITS
-        self.reporter = Reporter(self.progress, lambda: self.backlog, TradingCalendar(), self.clock, drift_warn_sec=120)
+        self.reporter = Reporter(
+            self.progress, lambda: self.backlog, TradingCalendar(HK), self.clock, drift_warn_sec=120
+        )
         feed = self.progress.feed
         feed.connected, feed.opend_state = True, "ready"
         self.tick()

@@ -12,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hk_tick_collector.market.calendar import TradingCalendar
-from hk_tick_collector.market.sessions import HK_TZ, DayKind, hk_date, hk_ms_of_day
+from hk_tick_collector.market.hk import HK
+from hk_tick_collector.market.hk.sessions import HK_TZ, hk_date, hk_ms_of_day
+from hk_tick_collector.market.hours import DayKind
 from hk_tick_collector.opend_sim.book import SymbolBook
 from hk_tick_collector.opend_sim.exchange import Exchange, MarketConfig, SimTick
 from hk_tick_collector.opend_sim.instruments import (
@@ -24,7 +26,7 @@ from hk_tick_collector.opend_sim.instruments import (
 from hk_tick_collector.opend_sim.schedule import lively_rate_per_sec, symbol_weights
 from hk_tick_collector.opend_sim.simclock import ClockFile, Course, MarketTime, SimClock
 
-CALENDAR = TradingCalendar()
+CALENDAR = TradingCalendar(HK)
 FEW = default_symbols(12)
 DAY_SYMBOLS = default_symbols(4)
 MASK = (1 << 32) - 1

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from hk_tick_collector.core.clock import ManualClock
-from hk_tick_collector.market.sessions import day_start_ms
+from hk_tick_collector.market.hk.sessions import day_start_ms
 from hk_tick_collector.opend_sim import encode, pb, wire
 from hk_tick_collector.opend_sim.exchange import Exchange, MarketConfig
 from hk_tick_collector.opend_sim.faults import FaultState, parse_fault

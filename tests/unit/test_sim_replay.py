@@ -10,13 +10,14 @@ import pytest
 
 from hk_tick_collector.core.errors import StoreError
 from hk_tick_collector.market.calendar import TradingCalendar
+from hk_tick_collector.market.hk import HK
 from hk_tick_collector.opend_sim.check import check
 from hk_tick_collector.opend_sim.exchange import Exchange, MarketConfig, SimTick
 from hk_tick_collector.opend_sim.instruments import default_symbols
 from hk_tick_collector.opend_sim.replay import ReplayExchange
 from tests.unit.test_sim_truth_check import hk, store, write_truth
 
-CALENDAR = TradingCalendar()
+CALENDAR = TradingCalendar(HK)
 START = "2026-11-20 15:59:30"
 
 

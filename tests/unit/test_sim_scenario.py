@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hk_tick_collector.core.errors import ConfigError
-from hk_tick_collector.market.sessions import day_start_ms
+from hk_tick_collector.market.hk.sessions import day_start_ms
 from hk_tick_collector.opend_sim.faults import Fault
 from hk_tick_collector.opend_sim.scenario import play, read_scenario
 from hk_tick_collector.opend_sim.simclock import SimClock

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from hk_tick_collector.core.errors import StoreError
 from hk_tick_collector.market.calendar import TradingCalendar
-from hk_tick_collector.market.sessions import HK_TZ, hk_date
+from hk_tick_collector.market.hk import HK
+from hk_tick_collector.market.hk.sessions import HK_TZ, hk_date
 from hk_tick_collector.opend_sim.check import CheckReport, check
 from hk_tick_collector.opend_sim.exchange import Exchange, MarketConfig, SimTick
 from hk_tick_collector.opend_sim.instruments import default_symbols
@@ -74,7 +75,7 @@ def made() -> list[SimTick]:
     """Some 3,000 ticks of ten symbols over the end of a Hong Kong day."""
     config = MarketConfig(default_symbols(10), seed=5, rate_per_sec=300.0, always_open=True, history_ticks=0)
     start_ms = hk("2026-11-20 23:59:55")
-    return Exchange(config, start_ms, TradingCalendar()).advance(start_ms + 10_000)
+    return Exchange(config, start_ms, TradingCalendar(HK)).advance(start_ms + 10_000)
 
 
 @pytest.fixture

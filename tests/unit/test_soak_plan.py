@@ -12,7 +12,8 @@ import pytest
 
 from benchmarks import resources, soak_plan
 from benchmarks.soak_verdict import FILES_MARGIN, HANDLES_MARGIN, MEMORY_MARGIN_MIB, Close, growth
-from hk_tick_collector.market.sessions import DayKind, day_start_ms, hk_date, hk_ms_of_day
+from hk_tick_collector.market.hk.sessions import day_start_ms, hk_date, hk_ms_of_day
+from hk_tick_collector.market.hours import DayKind
 from hk_tick_collector.opend_sim.scenario import read_scenario
 
 WEEK = [

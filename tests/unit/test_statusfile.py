@@ -21,10 +21,11 @@ from hk_tick_collector.health import statusfile
 from hk_tick_collector.health.report import Backlog
 from hk_tick_collector.health.statusfile import MAX_REFUSED_NAMES, RecorderStatus, StatusFile, read_status
 from hk_tick_collector.market.calendar import TradingCalendar
+from hk_tick_collector.market.hk import HK
 from hk_tick_collector.store import layout
 
 MID_MORNING_MS = int(datetime(2026, 11, 20, 2, 30, tzinfo=UTC).timestamp() * 1000)
-CALENDAR = TradingCalendar()  # shared: it loads a year of days
+CALENDAR = TradingCalendar(HK)  # shared: it loads a year of days
 NOTHING_WAITS = Backlog(queue_rows=0, in_hand_rows=0, spill_rows=0, open_holes=0, wal_bytes=0, worker_dead=False)
 
 

@@ -21,7 +21,7 @@ from hk_tick_collector.ingest.quarantine import Quarantine
 from hk_tick_collector.ingest.queue import TickQueue
 from hk_tick_collector.ingest.spill import SpillQueue
 from hk_tick_collector.ingest.worker import PersistWorker, WorkerOptions
-from hk_tick_collector.market.sessions import hk_date
+from hk_tick_collector.market.hk.sessions import hk_date
 from hk_tick_collector.records.tick import RejectedTick, Tick
 from hk_tick_collector.store import reader
 from hk_tick_collector.store import writer as writer_module

@@ -1,1 +1,18 @@
-"""Shanghai and Shenzhen stocks."""
+"""Shanghai and Shenzhen stocks. China has had no daylight saving since 1991."""
+
+from hk_tick_collector.market.cn import calendar_table
+from hk_tick_collector.market.cn.sessions import HOURS
+from hk_tick_collector.market.hours import hm
+from hk_tick_collector.market.market import Market
+from hk_tick_collector.market.table import CalendarTable
+from hk_tick_collector.market.zone import Zone
+
+CN = Market(
+    code="CN",
+    name="Shanghai and Shenzhen",
+    zone=Zone("Asia/Shanghai", fixed_offset_ms=hm(8)),
+    currency="CNY",
+    price_decimals=3,
+    hours=HOURS,
+    table=CalendarTable.of(calendar_table),
+)

@@ -1,1 +1,16 @@
-"""Hong Kong securities."""
+"""Hong Kong securities: ``HK`` is the market as an object."""
+
+from hk_tick_collector.market.hk import calendar_table
+from hk_tick_collector.market.hk.sessions import HOURS, ZONE
+from hk_tick_collector.market.market import Market
+from hk_tick_collector.market.table import CalendarTable
+
+HK = Market(
+    code="HK",
+    name="Hong Kong",
+    zone=ZONE,
+    currency="HKD",
+    price_decimals=3,
+    hours=HOURS,
+    table=CalendarTable.of(calendar_table),
+)

@@ -9,7 +9,7 @@ import pytest
 
 from hk_tick_collector.core.facts import COULD_NOT_BE_READ, COUNTER_WENT_BACK, DATED_OTHERWISE, NOT_JOINED, UNREAD_TICK
 from hk_tick_collector.feed.pulled import PULL_LIMIT_ROWS
-from hk_tick_collector.market.sessions import DAY_MS
+from hk_tick_collector.market.dates import DAY_MS
 from hk_tick_collector.store import reader
 from tests.unit.feed.desk import (
     DAY,

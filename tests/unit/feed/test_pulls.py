@@ -21,7 +21,7 @@ from hk_tick_collector.feed.poll import (
 )
 from hk_tick_collector.feed.pull import MAX_PULLS_IN_FLIGHT
 from hk_tick_collector.feed.repair import REPAIR_ATTEMPTS, Repairer
-from hk_tick_collector.market.sessions import day_start_ms
+from hk_tick_collector.market.hk.sessions import day_start_ms
 from hk_tick_collector.records.tick import PUSH_TYPE_POLL, seq_counter
 from tests.unit.feed.bench import DAY, SYMBOL, Bench, FakeConnection, play, run
 from tests.unit.feed.desk import OTHER, tick

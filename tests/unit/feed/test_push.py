@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hk_tick_collector.feed.push import PushHandler
-from hk_tick_collector.market.sessions import day_start_ms
+from hk_tick_collector.market.hk.sessions import day_start_ms
 from hk_tick_collector.records.tick import Tick
 from tests.unit.feed.bench import DAY, SYMBOL, Bench, play, push_of, run
 from tests.unit.feed.desk import OTHER, tick

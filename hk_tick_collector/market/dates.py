@@ -1,0 +1,36 @@
+"""Calendar dates in the one form of the project, ``YYYYMMDD``: no zone, no clock."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+from functools import lru_cache
+
+DAY_MS = 86_400_000
+_EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
+
+
+def parse_day(day: str) -> date:
+    """``YYYYMMDD`` -> date. ValueError names what was given."""
+    if len(day) != 8 or not (day.isascii() and day.isdigit()):
+        raise ValueError(f"{day!r} is not a date in the form YYYYMMDD")
+    try:
+        return date(int(day[:4]), int(day[4:6]), int(day[6:]))
+    except ValueError:
+        raise ValueError(f"{day!r} is not a date in the form YYYYMMDD") from None
+
+
+def add_days(day: str, days: int) -> str:
+    """The date that many calendar days later (earlier when negative)."""
+    return (parse_day(day) + timedelta(days=days)).strftime("%Y%m%d")
+
+
+@lru_cache(maxsize=256)
+def epoch_day(day: str) -> int:
+    """Days from 1970-01-01 to ``YYYYMMDD``. ValueError when it is not a date in that form."""
+    return parse_day(day).toordinal() - _EPOCH_ORDINAL
+
+
+@lru_cache(maxsize=256)
+def day_text(epoch_day_number: int) -> str:
+    """The inverse of ``epoch_day``. ValueError or OverflowError beyond the years 1-9999."""
+    return date.fromordinal(_EPOCH_ORDINAL + epoch_day_number).strftime("%Y%m%d")

@@ -1,0 +1,167 @@
+"""A market: its clock, its trading days and their hours, its symbols, its money, its trades.
+
+The seam for other markets. ``market/hk`` is one, ``market/cme`` another with another clock; a folder a market, with the
+same file names in each. All that judges, records or prints asks the ``Market`` of its data root, and knows no other.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import NamedTuple
+
+from hk_tick_collector.market.dates import DAY_MS, add_days
+from hk_tick_collector.market.hours import CONTINUOUS, DayKind, Hours, Phase
+from hk_tick_collector.market.table import CalendarTable
+from hk_tick_collector.market.zone import Zone
+
+_SEARCH_LIMIT_DAYS = 30
+
+
+class Span(NamedTuple):
+    """A phase of one trading day: from ``start_ms`` until before ``end_ms``, UTC epoch milliseconds."""
+
+    start_ms: int
+    end_ms: int
+    phase: Phase
+
+
+@dataclass(frozen=True, eq=False)
+class Market:
+    """One market, complete::
+
+        TOY = Market(
+            code="TOY",
+            name="Toy exchange",
+            zone=Zone("Europe/Zurich"),
+            currency="CHF",
+            price_decimals=2,
+            hours=(
+                Hours(
+                    "00010101",
+                    whole=((hm(9), Phase.REGULAR), (hm(17), Phase.CLOSED)),
+                    half=((hm(9), Phase.REGULAR), (hm(12), Phase.CLOSED)),
+                ),
+                Hours("20270104", whole=((hm(8), Phase.REGULAR), ...), half=...),
+            ),
+            table=CalendarTable("20260101", "20271231", {"20261225": DayKind.CLOSED}),
+        )
+        TOY.phase_at(TOY.zone.at_ms("20261120", hm(8, 30)), DayKind.WHOLE)  # CLOSED: the hours of that day are judged
+
+    Days are ``YYYYMMDD``, moments UTC epoch milliseconds. Every interval holds its first millisecond and not its last.
+    ``kind`` is an argument where hours are asked for, because the source may know of a closing that the table does not
+    (``TradingCalendar.day_kind``).
+    """
+
+    code: str  # the column ``market``, the word before the dot of its symbols, the setting MARKET
+    name: str
+    zone: Zone
+    currency: str
+    price_decimals: int
+    hours: tuple[Hours, ...]  # in order of first_day; the first one holds for all days before, too
+    table: CalendarTable = field(repr=False)
+    day_starts_ms: int = 0  # where a trading day begins, from its local midnight: hm(-4) is 20:00 of the day before
+
+    # Days
+
+    def trading_day(self, ts_ms: int) -> str:
+        """The day whose file holds a tick of ``ts_ms``.
+
+        Where a day begins at midnight, the local date, be it a trading day or not. Elsewhere the first trading day
+        that has not ended: Friday evening, Saturday and the evening before a holiday belong to the next session.
+        ValueError or OverflowError beyond the years 1-9999."""
+        if not self.day_starts_ms:
+            return self.zone.date(ts_ms)
+        day = self.zone.date(ts_ms)
+        if self.zone.ms_of_day(ts_ms) >= DAY_MS + self.day_starts_ms:
+            day = add_days(day, 1)
+        return day if self.table_kind(day) is not DayKind.CLOSED else self._session_after(day)
+
+    def day_bounds(self, day: str) -> tuple[int, int]:
+        """The moments whose ``trading_day`` is ``day``: from, and until before. A day of such a market that is no
+        session has none, and both are its beginning."""
+        start_ms = self.zone.at_ms(day, self.day_starts_ms)
+        if not self.day_starts_ms:
+            return start_ms, self.zone.midnight_ms(add_days(day, 1))
+        if self.table_kind(day) is DayKind.CLOSED:
+            return start_ms, start_ms
+        before = add_days(day, -1)
+        while self.table_kind(before) is DayKind.CLOSED:
+            before = add_days(before, -1)
+        following = add_days(before, 1)
+        return self.zone.at_ms(following, self.day_starts_ms), self.zone.at_ms(add_days(day, 1), self.day_starts_ms)
+
+    def table_kind(self, day: str) -> DayKind:
+        """WHOLE, HALF or CLOSED as the generated table says; a weekday outside it counts as WHOLE."""
+        return self.table.day_kind(day) or DayKind.WHOLE
+
+    def _session_after(self, day: str) -> str:
+        for _ in range(_SEARCH_LIMIT_DAYS):
+            day = add_days(day, 1)
+            if self.table_kind(day) is not DayKind.CLOSED:
+                return day
+        raise ValueError(f"{self.code} has no trading day within {_SEARCH_LIMIT_DAYS} days of {day}")
+
+    # Hours
+
+    def hours_on(self, day: str) -> Hours:
+        """The hours that hold on ``day``, whatever they are today."""
+        index = bisect_right(self.hours, day, key=lambda hours: hours.first_day) - 1
+        return self.hours[max(index, 0)]
+
+    def spans(self, day: str, kind: DayKind) -> tuple[Span, ...]:
+        """The phases of a day in order, without a hole from its first phase on; none on a closed day."""
+        return _spans(self, day, kind)
+
+    def span_at(self, ts_ms: int, kind: DayKind) -> Span:
+        """The phase that holds ``ts_ms``, on a trading day of that kind."""
+        day = self.trading_day(ts_ms)
+        spans = self.spans(day, kind)
+        start_ms, end_ms = self.day_bounds(day)
+        if not spans:
+            return Span(start_ms, end_ms, Phase.CLOSED)
+        index = bisect_right(spans, ts_ms, key=lambda span: span.start_ms) - 1
+        return spans[index] if index >= 0 else Span(start_ms, spans[0].start_ms, Phase.CLOSED)
+
+    def phase_at(self, ts_ms: int, kind: DayKind) -> Phase:
+        """What the market does at ``ts_ms``, on a trading day of that kind."""
+        return self.span_at(ts_ms, kind).phase
+
+    def recording_window(self, day: str, kind: DayKind) -> tuple[int, int]:
+        """When ticks of the day may come. On a closed day both ends are midnight, an empty window."""
+        open_spans = [span for span in self.spans(day, kind) if span.phase is not Phase.CLOSED]
+        if not open_spans:
+            midnight_ms = self.zone.midnight_ms(day)
+            return midnight_ms, midnight_ms
+        return open_spans[0].start_ms, open_spans[-1].end_ms
+
+    def continuous_windows(self, day: str, kind: DayKind) -> list[tuple[int, int]]:
+        """Continuous trading of the day, when a liquid symbol is expected to print; empty on a closed day."""
+        return [(span.start_ms, span.end_ms) for span in self.spans(day, kind) if span.phase in CONTINUOUS]
+
+    def close_ms(self, day: str, kind: DayKind) -> int:
+        """End of continuous trading. ValueError on a closed day."""
+        windows = self.continuous_windows(day, kind)
+        if not windows:
+            raise ValueError(f"the market is closed on {day}")
+        return windows[-1][1]
+
+    def no_more_ticks_ms(self, day: str, kind: DayKind) -> int:
+        """From when on no tick of the day can come: the end of recording. A day that the calendar calls closed ends
+        with its date: where ticks came nevertheless, nobody knows until when."""
+        if kind is DayKind.CLOSED:
+            return self.zone.midnight_ms(add_days(day, 1))
+        return self.recording_window(day, kind)[1]
+
+
+@lru_cache(maxsize=256)
+def _spans(market: Market, day: str, kind: DayKind) -> tuple[Span, ...]:
+    rows = market.hours_on(day).rows(kind)
+    if not rows:
+        return ()
+    starts_ms = [market.zone.at_ms(day, clock_ms) for clock_ms, _ in rows]
+    ends_ms = [*starts_ms[1:], market.zone.at_ms(add_days(day, 1), market.day_starts_ms)]
+    return tuple(
+        Span(start_ms, end_ms, phase) for start_ms, end_ms, (_, phase) in zip(starts_ms, ends_ms, rows, strict=True)
+    )
