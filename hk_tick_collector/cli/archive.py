@@ -18,7 +18,7 @@ from hk_tick_collector.cli.archiving import (
     stored_rows,
 )
 from hk_tick_collector.cli.common import EXIT_FINE, EXIT_PROBLEM, App, tickctl_command
-from hk_tick_collector.cli.when import some_days
+from hk_tick_collector.watch.when import some_days
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

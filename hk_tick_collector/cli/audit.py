@@ -22,7 +22,6 @@ from hk_tick_collector.cli.common import (
     tickctl_command,
 )
 from hk_tick_collector.cli.opend import REQUEST_TIMEOUT_SEC, with_opend
-from hk_tick_collector.cli.when import one_day, symbol_list
 from hk_tick_collector.core.errors import FeedError, FeedLost, FeedTimeout, NoData
 from hk_tick_collector.market.dates import DAY_MS, add_days
 from hk_tick_collector.market.hk import HK
@@ -30,6 +29,7 @@ from hk_tick_collector.market.hk.sessions import HK_TZ, day_start_ms, hk_date
 from hk_tick_collector.market.hours import DayKind
 from hk_tick_collector.quality import against_opend as against
 from hk_tick_collector.quality.against_opend import Amount, Comparison, TypedMinutes
+from hk_tick_collector.watch.when import one_day, symbol_list
 
 if TYPE_CHECKING:
     from hk_tick_collector.days.catalog import Day

@@ -8,9 +8,10 @@ import click
 
 from hk_tick_collector.cli.common import App, tickctl_command
 from hk_tick_collector.cli.results import Output, output_options
-from hk_tick_collector.cli.stretch import check_found, parts_of, stretch_options, symbols_of, told
+from hk_tick_collector.cli.stretch import check_rows, parts_of, stretch_options
 from hk_tick_collector.core.errors import NoData
 from hk_tick_collector.market.hk import HK
+from hk_tick_collector.watch.when import symbol_list, told
 
 if TYPE_CHECKING:
     from hk_tick_collector.query.bars import Fill
@@ -63,11 +64,11 @@ def command(
         interval_ms = bars.parse_interval_ms(interval)
     except ValueError as exc:
         raise click.UsageError(str(exc)) from exc
-    wanted = symbols_of(symbols)
+    wanted = symbol_list(symbols)
     output = Output.of(app, options)
     parts = parts_of(app, days, start, end)
     ticks = fetch_ticks(parts, wanted, bars.INPUT_COLUMNS)
-    check_found(app, parts, wanted, ticks, told(start, end))
+    check_rows(app, parts, wanted, ticks, told(start, end))
     rule = TradeRule(auctions, odd_lots, off_exchange)
     table = bars.make_bars(ticks, interval_ms, rule, _fill(app, parts) if fill == "forward" else None)
     if not table.num_rows:

@@ -9,10 +9,7 @@ Heavy libraries are imported where they are used, so that a quick question gets 
 
 from __future__ import annotations
 
-import errno
 import os
-import sqlite3
-import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -25,10 +22,11 @@ import click
 
 from hk_tick_collector.cli.terminal import console, json_text, show
 from hk_tick_collector.core.clock import SystemClock
-from hk_tick_collector.core.errors import ConfigError, NoData, RecorderError
+from hk_tick_collector.core.errors import ConfigError, InputError, NoData, RecorderError
 from hk_tick_collector.core.text import printable
 from hk_tick_collector.store.layout import archive_dir
 from hk_tick_collector.store.owner import acting_as, become_owner
+from hk_tick_collector.watch.access import check_open, closed_to_us
 
 if TYPE_CHECKING:
     from hk_tick_collector.app.config import Settings
@@ -37,7 +35,6 @@ if TYPE_CHECKING:
 
 EXIT_FINE, EXIT_PROBLEM, EXIT_USAGE, EXIT_NO_DATA = 0, 1, 2, 3
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
-CLOSED_ADVICE = "use sudo, or join the group that the recorder's files belong to"
 EXIT_PIPE = 141  # 128 + SIGPIPE: the reader of our output went away
 NICE_HEAVY = 10
 
@@ -216,7 +213,7 @@ def tickctl_command(name: str, **attrs: Any) -> Callable[[Callable[..., int | No
 
 def run_guarded(work: Callable[[], int | None], *, as_json: bool = False) -> int:
     """Run a command's work; its exit code, also when it raises one of our errors. ``as_json``: standard output gets
-    the error, too, as a line of JSON."""
+    the error, too, as a line of JSON. UsageError for an argument that means nothing: click tells that."""
     try:
         code = work() or EXIT_FINE
         sys.stdout.flush()  # while a closed pipe is still ours to answer for
@@ -225,6 +222,8 @@ def run_guarded(work: Callable[[], int | None], *, as_json: bool = False) -> int
         # Whoever read our output has enough. Nothing may be flushed into the closed pipe at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_PIPE
+    except InputError as exc:
+        raise click.UsageError(str(exc)) from exc
     except (RecorderError, OSError, KeyboardInterrupt) as exc:
         text, code = _ending(exc)
         text += _owners_rights(exc)
@@ -260,42 +259,6 @@ def _owners_rights(exc: BaseException) -> str:
         f"\nas root, hk-tickctl works with the rights of {acting.name}, the owner of {acting.directory}: "
         "name a place where that user may write, or give it the right"
     )
-
-
-def check_open(path: Path) -> None:
-    """PermissionError when this user may not read a file or look into a directory that is there."""
-    if _is_closed(path):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
-
-
-def closed_to_us(exc: BaseException) -> str | None:
-    """What this user may not read and what to do about it, when that is what the error comes from."""
-    path = _closed_path(exc)
-    return None if path is None else f"{path} cannot be read ({os.strerror(errno.EACCES)}): {CLOSED_ADVICE}"
-
-
-def _closed_path(exc: BaseException) -> Path | None:
-    cause = exc.__cause__ if isinstance(exc, RecorderError) else exc
-    if isinstance(cause, PermissionError) and isinstance(cause.filename, (str, bytes)):
-        path = Path(os.fsdecode(cause.filename))
-    elif isinstance(cause, sqlite3.OperationalError):  # SQLite says neither which file nor why; our text names the file
-        path = Path(str(exc).partition(": ")[0])
-    else:
-        return None
-    for directory in reversed(path.absolute().parents):
-        if not os.access(directory, os.X_OK):
-            return directory if directory.is_dir() else None
-    return path if _is_closed(path) else None
-
-
-def _is_closed(path: Path) -> bool:
-    try:
-        is_dir = stat.S_ISDIR(path.stat().st_mode)
-    except PermissionError:  # a link into a closed directory
-        return True
-    except OSError:
-        return False
-    return not os.access(path, os.R_OK | os.X_OK if is_dir else os.R_OK)
 
 
 def _common_options() -> list[click.Parameter]:

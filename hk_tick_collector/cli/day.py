@@ -14,17 +14,17 @@ from hk_tick_collector.cli.common import (
     EXIT_PROBLEM,
     App,
     be_gentle,
-    check_open,
     print_table,
     progress,
     say,
     tickctl_command,
 )
-from hk_tick_collector.cli.when import one_day, symbol_list
 from hk_tick_collector.core.errors import NoData, StoreError
 from hk_tick_collector.quality.grade import GRADES, explained, graded, hk_clock
 from hk_tick_collector.quality.model import Certificate, SymbolCertificate
 from hk_tick_collector.store.coverage import PROVEN
+from hk_tick_collector.watch.access import check_open
+from hk_tick_collector.watch.when import one_day, symbol_list
 
 if TYPE_CHECKING:
     from hk_tick_collector.days.catalog import Day

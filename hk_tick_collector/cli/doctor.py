@@ -9,8 +9,8 @@ import click
 from hk_tick_collector.cli import doctor_local, doctor_opend
 from hk_tick_collector.cli.checkup import FAIL, OK, SKIPPED, WARN, Checkup, Outcome
 from hk_tick_collector.cli.common import EXIT_FINE, EXIT_PROBLEM, App, tickctl_command, write_json
-from hk_tick_collector.cli.recorder import UNIT
 from hk_tick_collector.cli.terminal import raw
+from hk_tick_collector.watch.recorder import UNIT
 
 _COLOURS = {OK: "green", WARN: "yellow", FAIL: "red", SKIPPED: "bright_black"}
 

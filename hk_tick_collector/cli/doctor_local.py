@@ -12,12 +12,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from hk_tick_collector.cli import recorder as system
 from hk_tick_collector.cli.checkup import Checkup, Outcome, fail, ok, skipped, warn
-from hk_tick_collector.cli.common import CLOSED_ADVICE, App, closed_to_us
+from hk_tick_collector.cli.common import App
 from hk_tick_collector.store import layout
 from hk_tick_collector.store.companions import locked_out
 from hk_tick_collector.store.owner import acting_as
+from hk_tick_collector.watch import recorder as system
+from hk_tick_collector.watch.access import CLOSED_ADVICE, closed_to_us
 
 FEW_DAYS = 10
 FEW_DAYS_LEFT = 10.0

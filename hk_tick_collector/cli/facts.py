@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hk_tick_collector.cli.common import App, be_gentle, check_open, progress, say, tickctl_command
-from hk_tick_collector.cli.when import one_day
+from hk_tick_collector.cli.common import App, be_gentle, progress, say, tickctl_command
+from hk_tick_collector.watch.access import check_open
+from hk_tick_collector.watch.when import one_day
 
 if TYPE_CHECKING:
     from hk_tick_collector.quality.facts import DayFacts, Fact

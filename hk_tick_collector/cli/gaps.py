@@ -8,10 +8,11 @@ from dataclasses import asdict
 import click
 
 from hk_tick_collector.cli.common import EXIT_FINE, EXIT_PROBLEM, App, print_table, progress, tickctl_command
-from hk_tick_collector.cli.when import days_to_read, some_days, symbol_list
+from hk_tick_collector.cli.stretch import days_to_read
 from hk_tick_collector.market.hk.sessions import hk_date, hk_ms_of_day
 from hk_tick_collector.quality.grade import hk_clock
 from hk_tick_collector.store.gaps import CLOSED, OPEN
+from hk_tick_collector.watch.when import some_days, symbol_list
 
 _HELP = """What is missing, and where: gaps that OpenD could not fill any more, and holes that nobody has filled yet.
 

@@ -25,9 +25,9 @@ from hk_tick_collector.cli.loglines import (
     from_journal,
     from_text,
 )
-from hk_tick_collector.cli.recorder import UNIT
 from hk_tick_collector.cli.terminal import json_text
 from hk_tick_collector.core.errors import NoData, RecorderError
+from hk_tick_collector.watch.recorder import UNIT
 
 DEFAULT_LINES = 100
 FOLLOW_INTERVAL_SEC = 0.3
@@ -120,8 +120,8 @@ def _moment_ms(app: App, text: str | None) -> int | None:
     ago = _AGO.fullmatch(text.strip())
     if ago:
         return app.now_ms - int(ago[1]) * _AGO_SEC[ago[2][0]] * 1000
-    from hk_tick_collector.cli.when import instant_ms  # noqa: PLC0415
     from hk_tick_collector.market.hk.sessions import hk_date  # noqa: PLC0415
+    from hk_tick_collector.watch.when import instant_ms  # noqa: PLC0415
 
     return instant_ms(text.strip(), hk_date(app.now_ms))
 
@@ -129,7 +129,7 @@ def _moment_ms(app: App, text: str | None) -> int | None:
 def _codes(symbols: tuple[str, ...]) -> frozenset[str]:
     if not symbols:
         return frozenset()
-    from hk_tick_collector.cli.when import symbol_list  # noqa: PLC0415
+    from hk_tick_collector.watch.when import symbol_list  # noqa: PLC0415
 
     return frozenset(symbol_list(symbols))
 

@@ -12,7 +12,8 @@ import click
 
 from hk_tick_collector.cli.common import EXIT_USAGE, App, be_gentle, progress, say, tickctl_command
 from hk_tick_collector.cli.results import Output, output_options
-from hk_tick_collector.cli.when import days_to_read, some_days, symbol_list
+from hk_tick_collector.cli.stretch import days_to_read
+from hk_tick_collector.watch.when import some_days, symbol_list
 
 if TYPE_CHECKING:
     from hk_tick_collector.query.engine import Engine

@@ -27,9 +27,7 @@ from hk_tick_collector.cli.common import (
     say,
     tickctl_command,
 )
-from hk_tick_collector.cli.newest import newest_ticks
 from hk_tick_collector.cli.opend import with_opend
-from hk_tick_collector.cli.when import one_day, symbol_list
 from hk_tick_collector.core.clock import SystemClock
 from hk_tick_collector.core.errors import FeedError, FeedLost, FeedTimeout, RecorderError, RowRefused
 from hk_tick_collector.core.facts import Fact, StoredTrack
@@ -42,6 +40,8 @@ from hk_tick_collector.store.connect import SqliteOptions
 from hk_tick_collector.store.coverage import PROVEN, UNPROVEN
 from hk_tick_collector.store.gaps import OPEN
 from hk_tick_collector.store.reader import CoverageRow
+from hk_tick_collector.watch.newest import newest_ticks
+from hk_tick_collector.watch.when import one_day, symbol_list
 
 if TYPE_CHECKING:
     from pathlib import Path

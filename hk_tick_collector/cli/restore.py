@@ -10,7 +10,7 @@ import click
 
 from hk_tick_collector.cli.archiving import archive_job, stored_rows
 from hk_tick_collector.cli.common import EXIT_FINE, App, progress, tickctl_command
-from hk_tick_collector.cli.when import one_day
+from hk_tick_collector.watch.when import one_day
 
 if TYPE_CHECKING:
     from hk_tick_collector.archive.restore import Restored

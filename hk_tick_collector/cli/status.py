@@ -10,19 +10,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hk_tick_collector.cli import condition as view
 from hk_tick_collector.cli.common import EXIT_FINE, EXIT_NO_DATA, EXIT_PROBLEM, App, tickctl_command
-from hk_tick_collector.cli.condition import Condition
-from hk_tick_collector.cli.recorder import UNIT, days_text
 from hk_tick_collector.cli.terminal import KEPT, console, json_text, show
 from hk_tick_collector.core.text import printable
 from hk_tick_collector.market.hk.sessions import HK_TZ
+from hk_tick_collector.watch.condition import FINE, NO_DATA, PROBLEM, Condition, look
+from hk_tick_collector.watch.recorder import UNIT, days_text, service
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 WATCH_INTERVAL_SEC = 1.0
-_EXIT_CODES = {view.FINE: EXIT_FINE, view.PROBLEM: EXIT_PROBLEM, view.NO_DATA: EXIT_NO_DATA}
+_EXIT_CODES = {FINE: EXIT_FINE, PROBLEM: EXIT_PROBLEM, NO_DATA: EXIT_NO_DATA}
 _COLOURS = {"ok": "green", "warn": "yellow", "alert": "bold red", "problem": "bold red", "note": "yellow"}
 _UNITS = ("bytes", "KB", "MB", "GB", "TB")
 
@@ -46,17 +45,23 @@ Row = tuple[str, str, str]  # what it is about, the text, its style
 @click.option("--unit", default=UNIT, show_default=True, help="The recorder's systemd unit.")
 def command(app: App, watch: bool, unit: str) -> int:
     if watch:
-        _watch(lambda: view.take(app, unit), as_json=app.as_json)
-    condition = view.take(app, unit)
+        _watch(lambda: take(app, unit), as_json=app.as_json)
+    condition = take(app, unit)
     app.emit(condition.as_json(), lambda: _print(condition))
     return _EXIT_CODES[condition.verdict]
 
 
-def _watch(look: Callable[[], Condition], *, as_json: bool) -> None:
+def take(app: App, unit: str = UNIT) -> Condition:
+    """Look once with what the command was given. RecorderError when this user may not look."""
+    systemd = service(unit)  # first: without D-Bus systemd talks to root alone, and behind data_root we may not be
+    return look(app.data_root, app.now_ms, lambda ts_ms: str(app.calendar.phase(ts_ms)), systemd)
+
+
+def _watch(shot: Callable[[], Condition], *, as_json: bool) -> None:
     """Never returns: Ctrl-C ends it."""
     if as_json or not sys.stdout.isatty():
         while True:
-            condition = look()
+            condition = shot()
             if as_json:
                 print(json_text(condition.as_json()), flush=True)
             else:
@@ -65,10 +70,10 @@ def _watch(look: Callable[[], Condition], *, as_json: bool) -> None:
             time.sleep(WATCH_INTERVAL_SEC)
     from rich.live import Live  # noqa: PLC0415
 
-    with Live(table(look()), console=console(), screen=True, auto_refresh=False) as live:
+    with Live(table(shot()), console=console(), screen=True, auto_refresh=False) as live:
         while True:
             time.sleep(WATCH_INTERVAL_SEC)
-            live.update(table(look()), refresh=True)
+            live.update(table(shot()), refresh=True)
 
 
 def _print(condition: Condition) -> None:

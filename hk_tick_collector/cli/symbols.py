@@ -9,13 +9,13 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from hk_tick_collector.cli.common import EXIT_FINE, EXIT_PROBLEM, App, print_table, say, tickctl_command
-from hk_tick_collector.cli.newest import newest_ticks
 from hk_tick_collector.cli.opend import REQUEST_TIMEOUT_SEC, with_opend
-from hk_tick_collector.cli.recorder import lock_holder
 from hk_tick_collector.core.errors import FeedError, NoData, StoreError
 from hk_tick_collector.health.statusfile import read_status
 from hk_tick_collector.market.hk.sessions import HK_TZ
 from hk_tick_collector.store import layout, reader
+from hk_tick_collector.watch.newest import newest_ticks
+from hk_tick_collector.watch.recorder import lock_holder
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,7 +9,8 @@ import click
 
 from hk_tick_collector.cli.common import App, tickctl_command
 from hk_tick_collector.cli.results import Output, output_options
-from hk_tick_collector.cli.stretch import check_found, parts_of, stretch_options, symbols_of, told
+from hk_tick_collector.cli.stretch import check_rows, parts_of, stretch_options
+from hk_tick_collector.watch.when import symbol_list, told
 
 SHOWN = ("symbol", "ts_ms", "price", "volume", "turnover", "direction", "tick_type", "seq")
 
@@ -54,7 +55,7 @@ def command(
     columns: str | None,
     **options: Any,
 ) -> None:
-    wanted = symbols_of(symbols)
+    wanted = symbol_list(symbols)
     keep, kinds = _keep(types, exclude_odd_lots, exclude_auctions, price_only)
     output = Output.of(app, options)
     names = _columns(columns, is_table=output.format_name == "table")
@@ -71,7 +72,7 @@ def command(
                 for one in wanted
             ]
         )
-    check_found(app, parts, wanted, table, " ".join(text for text in (told(start, end), kinds) if text))
+    check_rows(app, parts, wanted, table, " ".join(text for text in (told(start, end), kinds) if text))
     table = table.select(list(names))
     output.write(table.schema, table.to_batches())
 

@@ -8,12 +8,12 @@ import click
 
 from hk_tick_collector.cli.common import App, be_gentle, progress, say, tickctl_command
 from hk_tick_collector.cli.ending import clean_ending
-from hk_tick_collector.cli.when import one_day
 from hk_tick_collector.core.errors import NoData, RecorderError
 from hk_tick_collector.market.hk.sessions import hk_date
 from hk_tick_collector.store.compact import compact, refuse_if_open
 from hk_tick_collector.store.inuse import pending_spill
 from hk_tick_collector.store.layout import day_file, spill_dir
+from hk_tick_collector.watch.when import one_day
 
 
 class NotClosed(RecorderError):

@@ -8,8 +8,8 @@ import click
 
 from hk_tick_collector.cli.archiving import day_file_of, for_each_day, none_of, print_results, reading_job, stored_rows
 from hk_tick_collector.cli.common import EXIT_FINE, EXIT_PROBLEM, App, tickctl_command
-from hk_tick_collector.cli.when import some_days
 from hk_tick_collector.core.errors import NoData
+from hk_tick_collector.watch.when import some_days
 
 if TYPE_CHECKING:
     from hk_tick_collector.archive.verify import Check

@@ -83,3 +83,7 @@ class RowRefused(StoreError):
 
 class NoData(RecorderError):
     """There is nothing to show."""
+
+
+class InputError(RecorderError):
+    """What was asked for has no meaning: no day, no time, no symbol."""

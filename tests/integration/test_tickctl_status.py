@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from hk_tick_collector.cli import condition
+from hk_tick_collector.cli import status
 from hk_tick_collector.cli.common import App
 from hk_tick_collector.core.errors import RecorderError
 from hk_tick_collector.health.statusfile import RecorderStatus, process_space
@@ -272,7 +272,7 @@ def test_a_user_without_the_right_is_told_what_to_do() -> None:
             data_root.chmod(0o000)
         try:
             with without_root(), pytest.raises(RecorderError, match=r"cannot be read .* join the group"):
-                condition.take(App(data_root_given=data_root))
+                status.take(App(data_root_given=data_root))
         finally:
             data_root.chmod(0o700)
 

@@ -24,8 +24,15 @@ def read_table() -> dict[str, set[str]]:
     for row in _ROW.finditer(section):
         above = {*table, WRITER}
         for box in re.findall(r"`(\w+)`", row["boxes"]):
-            table[box] = above if row["allowed"].startswith("all above") else _named(row["allowed"])
+            table[box] = (
+                _all_but(above, row["allowed"]) if row["allowed"].startswith("all above") else _named(row["allowed"])
+            )
     return table
+
+
+def _all_but(above: set[str], allowed: str) -> set[str]:
+    _, _, exceptions = allowed.partition(" but ")
+    return above - set(exceptions.split(", "))
 
 
 def _named(allowed: str) -> set[str]:

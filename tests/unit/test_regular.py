@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from hk_tick_collector.cli.recorder import lock_holder
 from hk_tick_collector.core.errors import StoreCorrupt
 from hk_tick_collector.core.regular import open_regular
 from hk_tick_collector.health.statusfile import read_status
 from hk_tick_collector.quality.report_file import read_head, report_file
 from hk_tick_collector.store import layout, reader
+from hk_tick_collector.watch.recorder import lock_holder
 from tests.ticks import DAY
 
 

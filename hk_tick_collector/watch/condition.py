@@ -1,24 +1,24 @@
 """How the recorder is, from what can be seen without asking it: process, service, status file, day file, disk.
 
-``take`` looks, ``judge`` says what is wrong. A look costs milliseconds whatever is recorded: no scan of a day file, and
-while the recorder runs no trading calendar either, which would import pandas.
+``look`` looks, ``judge`` says what is wrong. A look costs milliseconds whatever is recorded: no scan of a day file.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hk_tick_collector.cli import recorder as system
-from hk_tick_collector.cli.common import CLOSED_ADVICE, App, closed_to_us
 from hk_tick_collector.core.errors import RecorderError, StoreError
 from hk_tick_collector.health.statusfile import STATUS_INTERVAL_SEC, STOPPED, RecorderStatus, process_space, read_status
 from hk_tick_collector.market.hk.sessions import hk_date
 from hk_tick_collector.store import layout, reader
 from hk_tick_collector.store.coverage import MISSING
 from hk_tick_collector.store.reader import DayState
+from hk_tick_collector.watch import recorder as system
+from hk_tick_collector.watch.access import CLOSED_ADVICE, closed_to_us
 
 STALE_SEC = 5 * STATUS_INTERVAL_SEC  # without a new status for so long, a recorder hangs
 START_SEC = 180.0  # before the first status a large spill may have to be read (TimeoutStartSec of the unit)
@@ -100,12 +100,13 @@ class Condition:
         }
 
 
-def take(app: App, unit: str = system.UNIT) -> Condition:
-    """Look once, and judge. RecorderError when this user may not look."""
-    service = system.service(
-        unit
-    )  # first: without D-Bus systemd talks to root alone, and behind data_root we may not be
-    data_root, now_ms = app.data_root, app.now_ms
+def look(data_root: Path, now_ms: int, phase: Callable[[int], str], service: system.Service | None = None) -> Condition:
+    """Look once, and judge.
+
+    ``now_ms``: the wall clock, UTC epoch milliseconds. ``phase``: what the market does at a moment; asked only when no
+    running recorder tells. ``service``: what ``recorder.service`` found, None when no service manager matters.
+    RecorderError when this user may not look.
+    """
     process = system.lock_holder(data_root)
     status = _read_status(layout.status_file(data_root))
     is_running = process is not None or _runs_elsewhere(status, now_ms)
@@ -117,7 +118,7 @@ def take(app: App, unit: str = system.UNIT) -> Condition:
         process=process,
         status=status,
         is_running=is_running,
-        phase=status.phase if fresh and status is not None else str(app.calendar.phase(now_ms)),
+        phase=status.phase if fresh and status is not None else phase(now_ms),
         disk=_disk(data_root, hk_date(now_ms)),
         day=_newest_day(data_root, now_ms),
         spill_bytes=_spill_bytes(data_root),

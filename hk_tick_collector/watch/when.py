@@ -1,0 +1,176 @@
+"""Days, times and symbols as people type them.
+
+A day is ``YYYYMMDD``, ``YYYY-MM-DD``, ``today``, ``yesterday`` or ``last`` (the newest recorded one up to today: a tick
+with a wrong date can make a file of a day to come). A range is ``A..B`` with either end left out for "as far as there
+is data"; commas join. Times of day are Hong Kong time. What means nothing is an InputError, in words for the person who
+typed it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Protocol
+
+from hk_tick_collector.core.errors import InputError, NoData, StoreCorrupt
+from hk_tick_collector.market.dates import DAY_MS, parse_day
+from hk_tick_collector.market.hk.sessions import HK_TZ, day_start_ms, hk_date
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from hk_tick_collector.days.catalog import Catalog, Day
+
+_TIME = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2})(?:\.(\d{1,3}))?)?")
+
+
+class Recorded(Protocol):
+    """What is recorded, and what time it is. A catalogue may be made when it is first asked for: ``today`` needs none.
+
+    An API would hold one for each request::
+
+        @dataclass
+        class Request:
+            data_root: Path
+            catalog: Catalog
+            now_ms: int  # UTC epoch milliseconds
+
+        request = Request(data_root, Catalog(data_root, archive_root), clock.now_ms())
+        days = some_days(request, "20261120..last")  # ["20261120", "20261123", ...]
+    """
+
+    @property
+    def data_root(self) -> Path:
+        """Where the day files are; for error messages."""
+
+    @property
+    def catalog(self) -> Catalog:
+        """All days, live and archived."""
+
+    @property
+    def now_ms(self) -> int:
+        """The wall clock, UTC epoch milliseconds."""
+
+
+@dataclass
+class ReadableDays:
+    """Days that can be read, in the order asked for, and what there is to say."""
+
+    days: list[Day] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)  # trading days whose file is damaged or another program's
+    remarks: list[str] = field(default_factory=list)  # for the person: why a day is left out, which source is read
+
+
+def one_day(recorded: Recorded, text: str | None) -> str:
+    """The trading day meant; None means the newest recorded one. InputError for what is no day, NoData for the future
+    and when nothing is recorded at all."""
+    if text is None or text == "last":
+        return _newest_day(recorded)
+    day = _named_day(recorded, text)
+    if day > hk_date(recorded.now_ms):
+        raise NoData(f"{day} lies in the future: in Hong Kong it is {hk_date(recorded.now_ms)}")
+    return day
+
+
+def _named_day(recorded: Recorded, text: str) -> str:
+    if text in ("today", "yesterday"):
+        return hk_date(recorded.now_ms - (DAY_MS if text == "yesterday" else 0))
+    day = text.replace("-", "") if re.fullmatch(r"\d{4}-\d{2}-\d{2}", text) else text
+    try:
+        parse_day(day)
+    except ValueError as exc:
+        raise InputError(f"{text!r} is not a day: write YYYYMMDD, YYYY-MM-DD, today, yesterday or last") from exc
+    return day
+
+
+def _newest_day(recorded: Recorded) -> str:
+    days, today = recorded.catalog.days(), hk_date(recorded.now_ms)
+    if not days:
+        raise NoData(f"no days are recorded under {recorded.data_root}")
+    past = [day for day in days if day <= today]
+    if not past:
+        raise NoData(f"only days after today ({today}) are recorded under {recorded.data_root}, the first is {days[0]}")
+    return past[-1]
+
+
+def some_days(recorded: Recorded, text: str | None) -> list[str]:
+    """The recorded days meant, oldest first; None means all. NoData when there is none, or a day named alone is not
+    recorded."""
+    days = recorded.catalog.days()
+    if text is None:
+        chosen = days
+    else:
+        chosen = sorted({day for part in text.split(",") for day in _part(recorded, part.strip(), days)})
+    if not chosen:
+        known = f"; recorded are {len(days)} days, {days[0]} to {days[-1]}" if days else ""
+        raise NoData(f"no recorded day in {text or recorded.data_root}{known}")
+    return chosen
+
+
+def readable_days(recorded: Recorded, names: Sequence[str]) -> ReadableDays:
+    """These recorded days. Of several, one whose file is damaged or another program's is left out. Alone it is an error
+    (StoreCorrupt), as it is when none is left. A remark tells when a day's source needs explaining."""
+    readable = ReadableDays()
+    for name in names:
+        day = recorded.catalog.day(name)
+        try:
+            day.coverage()
+            conflict = day.conflict
+        except StoreCorrupt as exc:
+            if name == names[-1] and not readable.days:
+                raise
+            readable.left_out.append(name)
+            readable.remarks.append(f"{name} is left out: {exc}")
+            continue
+        readable.days.append(day)
+        if conflict:
+            readable.remarks.append(conflict)
+    return readable
+
+
+def _part(recorded: Recorded, text: str, days: Sequence[str]) -> list[str]:
+    if ".." not in text:
+        day = one_day(recorded, text)
+        recorded.catalog.day(day)  # says which days there are when this one is not among them
+        return [day]
+    ends = text.split("..", 1)
+    if all(ends) and "last" not in ends and _named_day(recorded, ends[0]) > _named_day(recorded, ends[1]):
+        raise InputError(f"{text!r} is not a range: {ends[0]} comes after {ends[1]}")
+    first, last = (one_day(recorded, end) if end else None for end in ends)
+    if first and last and first > last:
+        raise InputError(f"{text!r} is not a range: {first} comes after {last}")
+    return [day for day in days if (not first or day >= first) and (not last or day <= last)]
+
+
+def instant_ms(text: str, day: str) -> int:
+    """A Hong Kong time of day (``09:30``, ``09:30:00.250``) on ``day``, or an ISO date and time (Hong Kong time when it
+    names no zone), as UTC epoch milliseconds."""
+    found = _TIME.fullmatch(text)
+    if found:
+        hour, minute, second = (int(part or 0) for part in found.groups()[:3])
+        if hour > 24 or minute > 59 or second > 59:
+            raise InputError(f"{text!r} is no time of day")
+        return day_start_ms(day) + ((hour * 60 + minute) * 60 + second) * 1000 + int((found[4] or "0").ljust(3, "0"))
+    try:
+        moment = datetime.fromisoformat(text.upper())
+    except ValueError as exc:
+        raise InputError(f"{text!r} is no time: write 09:30, 09:30:00.250 or 2026-11-20T09:30:00") from exc
+    return round((moment if moment.tzinfo else moment.replace(tzinfo=HK_TZ)).timestamp() * 1000)
+
+
+def symbol_list(texts: Sequence[str]) -> list[str]:
+    """Symbols as typed (``700``, ``HK.00700``, separated by commas, several times, ``@file``) in OpenD's form.
+    InputError names each that cannot be one."""
+    from hk_tick_collector.market.symbols import check_symbols  # noqa: PLC0415
+
+    symbols, problems = check_symbols(",".join(texts))
+    if problems:
+        raise InputError("\n".join(problems))
+    return list(symbols)
+
+
+def told(start: str | None, end: str | None) -> str:
+    """The times asked for, in words; empty when none were."""
+    return " ".join(text for text in (start and f"from {start}", end and f"to {end}") if text)
