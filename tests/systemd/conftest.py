@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from hk_tick_collector.market.sessions import HK_TZ
 from tests.harness import Simulator
 from tests.systemd.machine import Machine, why_not
 from tests.systemd.server import SYMBOLS, Server
@@ -25,9 +27,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def simulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Simulator]:
-    sim = Simulator(
-        tmp_path_factory.mktemp("sim"), "--symbols", SYMBOLS, "--always-open", "--rate", "50", "--no-rate-limits"
-    )
+    """One market for the whole suite, some seconds behind this machine: so it is as well when the machine's clock is
+    set while the suite runs, and no test may take the one for the other."""
+    start = datetime.now(HK_TZ) - timedelta(seconds=10)
+    market = ["--start", start.isoformat(), "--always-open", "--rate", "50", "--no-rate-limits"]
+    sim = Simulator(tmp_path_factory.mktemp("sim"), "--symbols", SYMBOLS, *market)
     try:
         yield sim
     finally:

@@ -1,0 +1,95 @@
+"""``scripts/test.sh`` without arguments: every test is in one of its three runs, and each of them counts.
+
+The real script in a copy of the project whose Python only notes how pytest is called.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.harness import Process, clean_env, ended, wait_until
+from tests.scratch_tree import copy_tree, make_venv
+
+PYTHON = """\
+#!/bin/bash
+[[ $1 == -m && $2 == pytest ]] || exec {real} "$@"
+part=rest
+[[ " $* " != *" tests/systemd "* ]] || part=systemd
+[[ " $* " != *" tests/faults "* ]] || part=faults
+echo "$part: $*" >>calls
+if [[ $part == "$WAITS" ]]; then
+  trap 'echo "$part: cleaned up" >>calls; exit 2' INT
+  echo "$part: waits" >>calls
+  while :; do sleep 0.1; done
+fi
+echo "what $part said"
+[[ $part != "$FAILS" ]] || exit 1
+"""
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """Everything that the tests need is there; nothing is installed."""
+    tree = copy_tree(tmp_path / "tree")
+    make_venv(tree)
+    directory = tree / ".venv"
+    (directory / ".fingerprint-run").replace(directory / ".fingerprint-dev")
+    python = directory / "bin" / "python"
+    python.unlink()
+    python.write_text(PYTHON.format(real=sys.executable))
+    python.chmod(0o755)
+    (tree / "scripts" / "lib_needs.sh").write_text("ensure_needs() { :; }\n")
+    return tree
+
+
+def run(tree: Path, *arguments: str, fails: str = "", waits: str = "") -> Process:
+    env = clean_env(tree / "home", PYTHON=sys.executable, FAILS=fails, WAITS=waits)
+    return Process(["bash", tree / "scripts" / "test.sh", *arguments], env)
+
+
+def calls(tree: Path) -> list[str]:
+    file = tree / "calls"
+    return file.read_text().splitlines() if file.exists() else []
+
+
+def test_every_test_is_in_one_of_three_runs(tree: Path) -> None:
+    with ended(script := run(tree)):
+        assert script.wait() == 0, script.output
+    parts = {call.split(": ")[0]: call.split()[1:] for call in calls(tree)}
+    assert parts.keys() == {"systemd", "rest", "faults"}
+    assert [word for word in parts["rest"] if "tests" in word] == ["--ignore=tests/systemd", "--ignore=tests/faults"]
+    assert parts["systemd"][-1] == "tests/systemd"
+    assert parts["faults"][-1] == "tests/faults"
+    assert "-n" not in parts["systemd"], "one machine, one process"
+    assert calls(tree)[-1].startswith("faults: "), "alone, after the others"
+    for part in parts:
+        assert f"what {part} said" in script.lines
+
+
+@pytest.mark.parametrize("part", ["systemd", "rest", "faults"])
+def test_a_part_that_fails_stops_no_other_and_is_not_forgotten(tree: Path, part: str) -> None:
+    with ended(script := run(tree, fails=part)):
+        assert script.wait() == 1, script.output
+    assert len(calls(tree)) == 3
+
+
+def test_a_part_alone_is_one_run(tree: Path) -> None:
+    with ended(script := run(tree, "tests/unit", "-k", "config", fails="rest")):
+        assert script.wait() == 1
+    (call,) = calls(tree)
+    assert call.endswith("tests/unit -k config")
+
+
+def test_ctrl_c_gives_the_machine_time_to_go(tree: Path) -> None:
+    with ended(script := run(tree, waits="systemd")):
+        wait_until(lambda: "systemd: waits" in calls(tree), "the machine is up")
+        wait_until(lambda: "what rest said" in script.lines, "it waits for the machine")
+        os.killpg(script.proc.pid, signal.SIGINT)
+        assert script.wait() == 130
+    assert "systemd: cleaned up" in calls(tree)
+    assert not [call for call in calls(tree) if call.startswith("faults")]
