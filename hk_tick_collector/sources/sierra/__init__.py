@@ -1,0 +1,1 @@
+"""Sierra Chart as a source: its intraday files, read and never written."""
