@@ -1,0 +1,413 @@
+"""Committed rows behind a position, from day file to day file: what live consumers of a recorder read.
+
+The file is the stream: one writer appends, a reader sees whole commits, so nothing has to be handed over inside the
+recorder and no follower can slow it down. Late, pulled and repaired ticks come later in this order, so a follower gets
+them too, each row once, in the order in which it was stored.
+
+``Follower.read_behind`` is the whole of it: give it a position, get the next rows and the position behind them, and
+keep that one once the rows are safe. ``follow`` is the loop around it.
+
+Promises:
+
+- Every committed row of a day that is followed exactly once, or an error that says what happened (``PositionLost``) and
+  where to go on. Positions prove that they fit at every read; ``position.py`` says how.
+- Nothing is written, nothing is left beside a closed file, and no transaction stays open between two calls, so the
+  writer's checkpoints pass. A connection that has seen no commit for LET_GO_SEC is closed; the file is then looked at
+  from outside. Group read permission is enough.
+
+What is followed:
+
+- Two days at most (MAX_PLACES): the newest day file, and the one before while rows may still come into it. A day is
+  left when a newer one has rows and its own file was closed, or when a third one begins; it was read to its end then.
+  What comes into a day after it was left (a salvage, a restored archive, an import of history) is not followed.
+- Days are entered in their order, the oldest day behind the position first; a file that appears behind the newest day
+  followed is not. Files of days after tomorrow (one stray tick makes one) are passed over.
+- A row is given as it was when it was read. A sequence or finer milliseconds that the store fills in later
+  (``rows.py``) bring no second copy: whoever needs the final state of such a row reads it again by its rowid, or the
+  day when it is over. A log of these changes would cost every tick something and concern nearly none.
+
+Cost on two shared cores with commits each 10 ms, looking each 10 ms: docs/performance.md. Memory: the rows of one call.
+Not safe to share between threads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import NamedTuple
+
+from hk_tick_collector.core.clock import Clock, SystemClock
+from hk_tick_collector.core.errors import StoreBusy, StoreCorrupt, StoreError, StoreUnavailable
+from hk_tick_collector.store.companions import Mark, is_closed
+from hk_tick_collector.store.connect import as_store_error
+from hk_tick_collector.store.layout import day_file, day_files, parse_day
+from hk_tick_collector.store.position import (
+    MAX_PLACES,
+    ROW,
+    DayChanged,
+    DayGone,
+    Place,
+    Position,
+    Row,
+    extended,
+)
+from hk_tick_collector.store.reader import open_read_only_uri, select_list
+
+LIMIT_ROWS = 5000  # of one call, so that no read transaction lives long
+LOOK_SEC = 0.01
+DAYS_LOOK_SEC = 1.0  # between two looks for a new day file
+LET_GO_SEC = 30.0
+PATIENCE_SEC = 60.0
+SETTLED_SEC = 1.0  # a file changed so recently may change again within one tick of its file system's clock
+YOUNG_SEC = 10.0  # a day file that was just made has no table yet
+
+_Marks = tuple[Mark | None, Mark | None]
+
+
+class Batch(NamedTuple):
+    """Rows of one day in the order in which they were stored, and the position behind them."""
+
+    day: str  # YYYYMMDD
+    rows: list[Row]  # at least one; the columns are ``position.ROW``: rowid, then those of ``ticks``
+    position: Position
+
+
+def follow(
+    root: Path,
+    after: Position,
+    *,
+    limit_rows: int = LIMIT_ROWS,
+    look_sec: float = LOOK_SEC,
+    patience_sec: float = PATIENCE_SEC,
+    stop: threading.Event | None = None,
+) -> Iterator[tuple[Batch, Position]]:
+    """Every batch behind ``after`` with the position behind it, for ever or until ``stop``.
+
+    Keep the position once the rows are safe, and begin with it again after a death::
+
+        for batch, position in follow(root, Position.parse(saved)):
+            store(batch.rows)                  # durable when it returns
+            save(str(position))
+
+    A disk or a lock that stands in the way is waited for up to ``patience_sec``, then StoreBusy or StoreUnavailable
+    come out. All other errors are those of ``Follower.read_behind``; what came before them stays good.
+    """
+    stop = stop or threading.Event()
+    position, give_up_at = after, time.monotonic() + patience_sec
+    with Follower(root) as follower:
+        while not stop.is_set():
+            try:
+                batch = follower.read_behind(position, limit_rows)
+            except (StoreBusy, StoreUnavailable):
+                if time.monotonic() >= give_up_at:
+                    raise
+                batch = None
+            else:
+                give_up_at = time.monotonic() + patience_sec
+            if batch is None:
+                stop.wait(look_sec)
+                continue
+            position = batch.position
+            yield batch, position
+
+
+class Follower:
+    """Reads behind positions. One may serve many readers of one data root: a position that has nothing behind it costs
+    a few microseconds a day followed."""
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        days_look_sec: float = DAYS_LOOK_SEC,
+        monotonic: Callable[[], float] = time.monotonic,
+        clock: Clock | None = None,
+    ) -> None:
+        self._root = root
+        self._days_look_sec = days_look_sec
+        self._monotonic = monotonic
+        self._clock = clock or SystemClock()
+        self._files: dict[str, _DayFile] = {}
+        self._days: list[str] = []
+        self._list_at = float("-inf")
+
+    def __enter__(self) -> Follower:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all files."""
+        for file in self._files.values():
+            file.close()
+        self._files.clear()
+
+    def read_behind(self, position: Position, limit_rows: int = LIMIT_ROWS) -> Batch | None:
+        """The next rows behind ``position``, at most ``limit_rows`` and of one day; None when there are none now.
+
+        Raises DayChanged or DayGone when the position does not fit; StoreBusy and StoreUnavailable when the disk, a
+        lock or rights are in the way (ask again with the same position); StoreCorrupt when a file is damaged (the
+        recorder sets it aside when it writes to it; ``Position.leaving`` gives the day up).
+        """
+        for place in position.places:
+            rows = self._rows_behind(position, place, limit_rows)
+            if rows:
+                return self._batch(position, place, rows)
+        day = self._next_day(position.newest_day)
+        if day is None:
+            return None
+        if len(position.places) >= MAX_PLACES:
+            position = position.leaving(position.places[0].day)
+        place = Place(day)
+        rows = self._rows_behind(position, place, limit_rows)
+        return self._batch(position, place, rows) if rows else None
+
+    def end(self, back_rows: int = 0) -> Position:
+        """The position behind the rows that are committed now, less the last ``back_rows`` of the newest day.
+
+        It costs the same at any file size. What was before it was never read: a file that is exchanged for an equal
+        one cannot be proven equal then, and DayChanged says so.
+        """
+        days = self._known_days()[-MAX_PLACES:]
+        if not days:
+            return Position()
+        newest = len(days) - 1
+        places = [self._file(day).end(back_rows if n == newest else 0) for n, day in enumerate(days)]
+        return Position(Position.at_start_of(days[0]).left, tuple(place for place in places if place is not None))
+
+    def _rows_behind(self, position: Position, place: Place, limit_rows: int) -> list[Row]:
+        try:
+            return self._file(place.day).rows_behind(place, limit_rows)
+        except _Misfit as exc:
+            raise DayChanged(
+                f"the day file of {place.day} {exc}: what was read of it cannot be told from what was not; read that "
+                f"day again from its start and drop the rows that you have, by symbol and sequence",
+                place.day,
+                position.moved(Place(place.day)),
+            ) from None
+        except FileNotFoundError:
+            if not place.rowid:
+                return []
+            raise DayGone(
+                f"{day_file(self._root, place.day)} is gone: the day was put away or removed; read the rest of it from "
+                f"its archive (hk-tickctl query), or restore it (hk-tickctl restore {place.day}) and ask again",
+                place.day,
+                position.leaving(place.day),
+            ) from None
+
+    def _batch(self, position: Position, place: Place, rows: list[Row]) -> Batch:
+        file = self._file(place.day)
+        position = position.moved(place.behind(rows, file.identity))
+        oldest = position.places[0].day
+        if oldest < place.day and self._file(oldest).is_over():
+            position = position.leaving(oldest)
+        for day in [day for day in self._files if day <= position.left]:
+            self._files.pop(day).close()
+        return Batch(place.day, rows, position)
+
+    def _file(self, day: str) -> _DayFile:
+        file = self._files.get(day)
+        if file is None:
+            file = self._files[day] = _DayFile(day_file(self._root, day), day, self._monotonic)
+        return file
+
+    def _next_day(self, newest: str) -> str | None:
+        if self._monotonic() >= self._list_at:
+            self._days = self._known_days()
+            self._list_at = self._monotonic() + self._days_look_sec
+        return next((day for day in self._days if day > newest), None)
+
+    def _known_days(self) -> list[str]:
+        tomorrow = datetime.fromtimestamp(self._clock.now_ms() / 1000, tz=UTC) + timedelta(days=1)
+        days = [parse_day(path) or "" for path in day_files(self._root)]
+        return [day for day in days if day <= f"{tomorrow:%Y%m%d}"]
+
+
+class _Misfit(Exception):
+    """Not the file that the place was made in; the text goes on after the file's name."""
+
+
+class _DayFile:
+    """One day file as it is read: through a connection that stays while it is live, through one for each read while it
+    is closed. Between reads without a connection its marks (size and time of change, and those of its WAL) tell whether
+    anybody wrote to it."""
+
+    def __init__(self, path: Path, day: str, monotonic: Callable[[], float]) -> None:
+        self._path = path
+        self._wal = path.with_name(f"{path.name}-wal")
+        self._day = day
+        self._monotonic = monotonic
+        self._conn: sqlite3.Connection | None = None
+        self._is_live = False
+        self._columns = ""
+        self._versions = (-1, -1)  # data_version and schema_version, as of the last read
+        self._end: Place | None = None  # behind which there was nothing, as of _versions or _marks
+        self._marks: _Marks | None = None
+        self._proven: tuple[Place, int] | None = None  # a place of another file, and the identity of the equal one
+        self._changed_at_sec = 0.0  # when a commit was last met
+        self.identity = 0
+
+    def close(self) -> None:
+        """Let the file go; what was known of it is forgotten."""
+        self._end, self._marks = None, None
+        conn, self._conn = self._conn, None
+        if conn is not None:
+            with contextlib.suppress(StoreBusy, sqlite3.Error):
+                conn.close()
+
+    def is_over(self) -> bool:
+        """Did whoever wrote to it close it, or is it gone?"""
+        return is_closed(self._path) or not os.path.lexists(self._path)
+
+    def rows_behind(self, place: Place, limit_rows: int) -> list[Row]:
+        """The rows behind ``place``. FileNotFoundError without a file, _Misfit when it is another one, StoreError."""
+        with self._own_errors():
+            if self._conn is not None and self._is_exchanged():
+                self.close()
+            marks = self._look() if self._conn is None else None
+            if marks is not None and (place, marks) == (self._end, self._marks):
+                return []
+            if self._conn is None and not self._open(is_begun=bool(place.rowid)):
+                return []
+            return self._read(place, limit_rows, marks)
+
+    def end(self, back_rows: int) -> Place | None:
+        """The place behind all rows but the last ``back_rows``; None without a file."""
+        self.close()
+        with contextlib.suppress(FileNotFoundError), self._own_errors():
+            self._look()
+            if not self._open(is_begun=False):
+                return None
+            row = self._execute("rowid <= (SELECT MAX(rowid) FROM ticks) - ? ORDER BY rowid DESC", back_rows, 1)
+            identity = self.identity
+            self._end_reading()
+            return Place(self._day).behind(row, identity)._replace(trail=None) if row else Place(self._day)
+        return None
+
+    @contextlib.contextmanager
+    def _own_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (FileNotFoundError, _Misfit):
+            raise
+        except (OSError, sqlite3.Error, StoreError) as exc:
+            self.close()
+            raise as_store_error(exc, self._path) from exc
+
+    def _read(self, place: Place, limit_rows: int, marks: _Marks | None) -> list[Row]:
+        # Before the rows: what is committed in between is met by the next read.
+        versions = self._pragma("data_version"), self._pragma("schema_version")
+        if place == self._end and versions == self._versions:
+            self._let_go_when_idle()
+            return []
+        if versions != self._versions:
+            self._versions, self._changed_at_sec = versions, self._monotonic()
+            self._columns = select_list(self._connection, ROW[1:])
+        rows = self._rows(place, limit_rows)
+        if not self._is_live:
+            self._end_reading()
+            self._marks = marks
+        self._end = None if rows else place
+        return rows
+
+    def _rows(self, place: Place, limit_rows: int) -> list[Row]:
+        if not place.rowid:
+            return self._execute("rowid > ? ORDER BY rowid", 0, limit_rows)
+        if place.file != self.identity:
+            self._prove(place)
+        rows = self._execute("rowid >= ? ORDER BY rowid", place.rowid, limit_rows + 1)
+        if not rows or not place.fits(rows[0]):
+            raise _Misfit(f"holds another row at the place that was reached ({place.rowid})")
+        return rows[1:]
+
+    def _prove(self, place: Place) -> None:
+        """Are the rows up to a place of another file the same here? Reads them all, once."""
+        if self._proven == (place, self.identity):
+            return
+        if place.trail is None:
+            raise _Misfit("was exchanged, and what it held before was not read")
+        trail, last = 0, 0
+        while last < place.rowid:
+            rows = self._execute("rowid > ? ORDER BY rowid", last, min(LIMIT_ROWS, place.rowid - last))
+            rows = [row for row in rows if row[0] <= place.rowid]
+            if not rows:
+                break
+            trail, last = extended(trail, rows), rows[-1][0]
+        if trail != place.trail:
+            raise _Misfit("was exchanged for one with other rows, or in another order")
+        self._proven = place, self.identity
+
+    @property
+    def _connection(self) -> sqlite3.Connection:
+        assert self._conn is not None
+        return self._conn
+
+    def _execute(self, where: str, start: int, limit_rows: int) -> list[Row]:
+        sql = f"SELECT rowid, {self._columns} FROM ticks WHERE {where} LIMIT ?"  # noqa: S608 - our names
+        return self._connection.execute(sql, (start, limit_rows)).fetchall()
+
+    def _pragma(self, name: str) -> int:
+        return int(self._connection.execute(f"PRAGMA {name}").fetchone()[0])
+
+    def _open(self, *, is_begun: bool) -> bool:
+        """Connect to the file that is at the path. False when it was only just made and has no table yet."""
+        before = _identity(self._path)
+        try:
+            self._conn, uri = open_read_only_uri(self._path)
+        except StoreCorrupt:
+            if is_begun or time.time() - self._path.stat().st_mtime > YOUNG_SEC:
+                raise
+            return False
+        if _identity(self._path) != before:
+            raise StoreBusy(f"{self._path} was exchanged while it was opened; ask again")
+        self._is_live = "immutable" not in uri
+        self._columns = select_list(self._connection, ROW[1:])
+        self._versions, self._changed_at_sec = (-1, -1), self._monotonic()
+        self.identity = before
+        return True
+
+    def _end_reading(self) -> None:
+        """Close the connection. StoreBusy when the file was read as a closed one and somebody wrote to it meanwhile:
+        then what was read does not count."""
+        conn, self._conn = self._connection, None
+        conn.close()
+
+    def _is_exchanged(self) -> bool:
+        """Is another file at the path? A file that was only removed is still read through the connection: the recorder
+        puts back what it held."""
+        try:
+            return _identity(self._path) != self.identity
+        except FileNotFoundError:
+            return False
+
+    def _look(self) -> _Marks | None:
+        """The file from outside; None when it changed so recently that a later change may look the same."""
+        status = self._path.stat()
+        marks = Mark.of(self._path), Mark.of(self._wal)
+        settled_ns = time.time_ns() - int(SETTLED_SEC * 1e9)
+        is_settled = status.st_mtime_ns < settled_ns and all(
+            mark is None or mark.changed_ns < settled_ns for mark in marks
+        )
+        return marks if is_settled else None
+
+    def _let_go_when_idle(self) -> None:
+        """A live file without commits is closed, so that its writer, when it closes it, can remove its WAL."""
+        if self._monotonic() - self._changed_at_sec < LET_GO_SEC or not os.path.lexists(self._path):
+            return
+        marks = self._look()
+        if marks is not None and self._pragma("data_version") == self._versions[0]:
+            self._end_reading()
+            self._marks = marks
+
+
+def _identity(path: Path) -> int:
+    status = os.stat(path)  # noqa: PTH116 - at every look
+    return zlib.crc32(f"{status.st_dev}:{status.st_ino}".encode())
