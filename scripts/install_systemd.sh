@@ -13,6 +13,8 @@ newer checkout or to repair an installation: .env and data are never overwritten
 it is restarted.
 
   --start         start the service at the end, or restart it; without, the command is shown
+  --instance NAME also set up one more recorder, hk-tick-collector@NAME with the settings NAME.env, for another market
+                  or another OpenD; --start then means this one alone
   --with-opend    also install futu-opend.service and its user; OpenD itself must be put into /opt/futu-opend
   --uninstall     stop and remove the service and its environments; keeps day files, .env, the code and the users
   --dry-run       show what would be done and change nothing; works without root
@@ -71,7 +73,7 @@ install_code() {
 
 copy_files() { # copy_files DIRECTORY
   mkdir -p "$1"
-  tar -C "$source_dir" --exclude=./.venv --exclude=./venv --exclude=./releases --exclude=./.env --exclude=./build -cf - . |
+  tar -C "$source_dir" --exclude=./.venv --exclude=./venv --exclude=./releases --exclude=./.env --exclude='./*.env' --exclude=./build -cf - . |
     tar -x --no-same-owner -C "$1" -f -
 }
 
@@ -95,22 +97,23 @@ is_installed_clean() {
   ! current_commit >/dev/null || is_clean
 }
 
-install_settings() {
-  local file=$PREFIX/.env
+install_settings() { # install_settings FILE DATA_ROOT
+  local file=$1
   if [[ -e $file ]]; then
     say "kept $file"
     ((DRY_RUN)) || as_service_user test -r "$file" || run chgrp "$SERVICE_USER" "$file"
     ((DRY_RUN)) || as_service_user test -r "$file" || run chmod g+r "$file"
   else
     run install -m 0640 -o root -g "$SERVICE_USER" "$source_dir/.env.example" "$file"
+    run sed -i "s|^DATA_ROOT=.*|DATA_ROOT=$2|" "$file"
   fi
 }
 
-make_data_root() {
+make_data_root() { # make_data_root SETTINGS DATA_ROOT_OF_THE_UNIT
   local -A facts=()
-  local root=/data/sqlite/HK
+  local root=$2
   if ((!DRY_RUN)); then
-    read_facts "$PREFIX/venv/bin/python" "$PREFIX/scripts/service_facts.py" --env-file "$PREFIX/.env" 2>/dev/null &&
+    read_facts "$PREFIX/venv/bin/python" "$PREFIX/scripts/service_facts.py" --env-file "$1" 2>/dev/null &&
       root=${facts[data_root]}
   fi
   if [[ ! -d $root ]]; then
@@ -130,7 +133,19 @@ install_opend() {
     say "futu-opend.service needs /opt/futu-opend/FutuOpenD and /etc/futu-opend/FutuOpenD.xml (docs/deployment/systemd.md)"
 }
 
+set_up_instance() { # set_up_instance NAME
+  install_settings "$PREFIX/$1.env" "$DATA_DIR/$1"
+  make_data_root "$PREFIX/$1.env" "$DATA_DIR/$1"
+}
+
 uninstall() {
+  local name
+  while IFS= read -r name; do
+    run systemctl disable --now "hk-tick-eod@$name.timer" "$UNIT@$name.service" || true
+    run rm -rf "$UNIT_DIR/$UNIT@$name.service.d/10-settings.conf" "$UNIT_DIR/hk-tick-eod@$name.service.d"
+    run rmdir --ignore-fail-on-non-empty "$UNIT_DIR/$UNIT@$name.service.d" 2>/dev/null || true
+  done < <(instances)
+  run rm -f "$UNIT_DIR/$UNIT@.service" "$UNIT_DIR/hk-tick-eod@.service" "$UNIT_DIR/hk-tick-eod@.timer"
   run systemctl disable --now hk-tick-eod.timer || true
   run systemctl disable --now "$UNIT.service" || true
   run rm -rf "$UNIT_DIR/$UNIT.service" "$UNIT_DIR/$UNIT.service.d/10-settings.conf" "$PREFIX/venv" "$RELEASES" "$BUILD_CACHE"
@@ -138,15 +153,20 @@ uninstall() {
   run rmdir --ignore-fail-on-non-empty "$UNIT_DIR/$UNIT.service.d" 2>/dev/null || true
   run systemctl daemon-reload
   run systemctl reset-failed "$UNIT.service" 2>/dev/null || true
-  say "removed the service; kept day files (DATA_ROOT), $PREFIX with .env, /var/lib/$SERVICE_USER and the users"
+  say "removed the service; kept day files (DATA_ROOT), $PREFIX with the settings, /var/lib/$SERVICE_USER and the users"
 }
 
 main() {
-  local start=0 opend=0 remove=0 release=
+  local start=0 opend=0 remove=0 release='' instance=''
   while (($#)); do
     case $1 in
       --help | -h) usage && exit 0 ;;
       --start) start=1 ;;
+      --instance)
+        instance=${2-}
+        is_instance_name "$instance" || bad_usage "--instance wants a name of letters, digits, _ and -, not '$instance'"
+        shift
+        ;;
       --with-opend) opend=1 ;;
       --uninstall) remove=1 ;;
       --dry-run) DRY_RUN=1 ;;
@@ -167,16 +187,21 @@ main() {
   make_user "$SERVICE_USER"
   install_code
   use_release "${release:-COMMIT}"
-  install_settings
-  make_data_root
+  install_settings "$PREFIX/.env" "$DATA_DIR/HK"
+  make_data_root "$PREFIX/.env" "$DATA_DIR/HK"
+  [[ -z $instance ]] || set_up_instance "$instance"
   install_units
   ((!opend)) || install_opend
   run systemctl enable --quiet "$UNIT.service"
   run systemctl enable --quiet --now hk-tick-eod.timer
+  if [[ -n $instance ]]; then
+    run systemctl enable --quiet "$UNIT@$instance.service"
+    run systemctl enable --quiet --now "hk-tick-eod@$instance.timer"
+  fi
   if ((start)); then
-    run systemctl restart "$UNIT.service"
+    run systemctl restart "$UNIT${instance:+@$instance}.service"
   else
-    say "installed. Set FUTU_SYMBOLS in $PREFIX/.env, then: sudo systemctl restart $UNIT"
+    say "installed. Set FUTU_SYMBOLS in $PREFIX/$instance.env, then: sudo systemctl restart $UNIT${instance:+@$instance}"
   fi
 }
 

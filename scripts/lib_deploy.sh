@@ -3,6 +3,7 @@
 #
 #   /opt/futu_tick_downloader              a git checkout, root's: scripts, unit files and documents of the version in use
 #   /opt/futu_tick_downloader/.env         the settings; root's, readable by the service's group
+#   /opt/futu_tick_downloader/NAME.env     those of one more recorder, hk-tick-collector@NAME
 #   /opt/futu_tick_downloader/releases/X   one virtual environment a version, X being the commit; never changed once made
 #   /opt/futu_tick_downloader/venv         link to the release in use; the unit starts the recorder from here
 #
@@ -24,6 +25,7 @@ readonly BUILD_USER=hk-tick-build
 readonly BUILD_CACHE=/var/cache/hk-tick-build
 readonly DEPLOY_LOCK=/run/hk-tick-collector-deploy
 readonly UNIT_DIR=/etc/systemd/system
+readonly DATA_DIR=/data/sqlite # what the units know: HK in it, and a directory for each further recorder
 readonly KEPT_RELEASES=5
 readonly STOP_MARGIN_SEC=60
 
@@ -266,10 +268,23 @@ read_facts() { # read_facts PYTHON SCRIPT [ARGUMENTS]
   return "$status"
 }
 
-# Unit and drop-in as the checkout and .env say. The drop-ins are ours alone and are written anew each time.
+is_instance_name() { [[ $1 =~ ^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$ ]]; } # is_instance_name TEXT
+
+# The names of the further recorders: each NAME.env beside .env is one.
+instances() {
+  local file name
+  for file in "$PREFIX"/*.env; do
+    name=${file##*/}
+    name=${name%.env}
+    ! is_instance_name "$name" || printf '%s\n' "$name"
+  done
+}
+
+# Units and drop-ins as the checkout and the settings say. The drop-ins are ours alone and are written anew each time.
 install_units() {
   run install -D -m 0644 "$PREFIX/deploy/systemd/$UNIT.service" "$UNIT_DIR/$UNIT.service" || return 1
   install_end_of_day || return 1
+  install_templates || return 1
   if ((DRY_RUN)); then
     printf 'would write: %s (what .env says other than the unit: directories, the time to stop)\n' \
       "$(drop_in_of "$UNIT")" "$(drop_in_of hk-tick-eod)"
@@ -294,22 +309,40 @@ install_end_of_day() {
   done
 }
 
+# Those of further recorders. A version from before them (rollback) has none: what is there serves it as well.
+install_templates() {
+  local file from=$PREFIX
+  ((!DRY_RUN)) || from=${source_dir:-$PREFIX}
+  for file in "$UNIT@.service" hk-tick-eod@.service hk-tick-eod@.timer; do
+    [[ ! -e $from/deploy/systemd/$file ]] ||
+      run install -m 0644 "$PREFIX/deploy/systemd/$file" "$UNIT_DIR/$file" || return 1
+  done
+}
+
 write_drop_ins() {
+  local name
+  write_drop_ins_of "$PREFIX/.env" "$DATA_DIR/HK" || return 1
+  while IFS= read -r name; do
+    write_drop_ins_of "$PREFIX/$name.env" "$DATA_DIR/$name" "@$name" || return 1
+  done < <(instances)
+}
+
+write_drop_ins_of() { # write_drop_ins_of SETTINGS DATA_ROOT_OF_THE_UNIT [@NAME]
   local -A facts=()
-  local stop_sec service=() end_of_day=()
-  if ! read_facts "$PREFIX/venv/bin/python" "$PREFIX/scripts/service_facts.py" --env-file "$PREFIX/.env"; then
-    say "$PREFIX/.env is not right yet (above); the service will not start before it is"
+  local stop_sec service=() end_of_day=() instance=${3-}
+  if ! read_facts "$PREFIX/venv/bin/python" "$PREFIX/scripts/service_facts.py" --env-file "$1"; then
+    say "$1 is not right yet (above); the service will not start before it is"
     return 0
   fi
-  if [[ ${facts[data_root]} != /data/sqlite/HK ]]; then
+  if [[ ${facts[data_root]} != "$2" ]]; then
     service+=("${facts[data_root]}")
     end_of_day+=("${facts[data_root]}")
   fi
   # The job writes archives, the recorder does not.
   [[ -z ${facts[archive_root]-} ]] || end_of_day+=("${facts[archive_root]}")
   stop_sec=$((${facts[stop_flush_timeout_sec]%.*} + STOP_MARGIN_SEC))
-  write_drop_in "$UNIT" "$((stop_sec > 120 ? stop_sec : 0))" ${service[@]+"${service[@]}"} || return 1
-  write_drop_in hk-tick-eod 0 ${end_of_day[@]+"${end_of_day[@]}"}
+  write_drop_in "$UNIT$instance" "$((stop_sec > 120 ? stop_sec : 0))" ${service[@]+"${service[@]}"} || return 1
+  write_drop_in "hk-tick-eod$instance" 0 ${end_of_day[@]+"${end_of_day[@]}"}
 }
 
 write_drop_in() { # write_drop_in UNIT STOP_SEC DIRECTORY...: 0 leaves the unit's time to stop
@@ -320,7 +353,7 @@ write_drop_in() { # write_drop_in UNIT STOP_SEC DIRECTORY...: 0 leaves the unit'
   (($# || stop_sec)) || return 0
   install -d -m 0755 "${file%/*}" || return 1
   {
-    echo "# Written by scripts/install_systemd.sh from .env."
+    echo "# Written by scripts/install_systemd.sh from the settings."
     (($# == 0)) || echo "[Unit]"
     for directory in "$@"; do echo "RequiresMountsFor=$(unit_quoted "$directory")"; done
     echo "[Service]"

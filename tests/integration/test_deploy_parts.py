@@ -205,3 +205,24 @@ def test_the_lock_is_where_root_alone_makes_names() -> None:
     assert "readonly DEPLOY_LOCK=/run/hk-tick-collector-deploy\n" in text
     assert Path("/run").stat().st_mode & 0o022 == 0
     assert "/run/lock" not in text
+
+
+# --- further recorders
+
+
+def test_every_settings_file_with_a_name_is_a_recorder(tmp_path: Path) -> None:
+    for name in ("us.env", "HK-2.env", "a b.env", "..env", "-x.env", "us.env.old", ".env", ".env.example"):
+        (tmp_path / name).touch()
+    # PREFIX is the scripts' own, for good: the library is read with another one.
+    library = tmp_path / "lib"
+    library.write_text(LIBRARY.read_text().replace("readonly PREFIX=/opt/futu_tick_downloader", f"PREFIX={tmp_path}"))
+    done = subprocess.run(
+        ["bash", "-c", f". {library}; instances"], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.split() == ["HK-2", "us"]
+    for left in tmp_path.glob("*.env"):
+        left.unlink()
+    done = subprocess.run(
+        ["bash", "-c", f". {library}; instances"], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout == ""

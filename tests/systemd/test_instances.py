@@ -1,0 +1,131 @@
+"""Further recorders beside the plain one: hk-tick-collector@NAME with NAME.env, a data root and an OpenD of its own."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.harness import Simulator, check, wait_until
+from tests.systemd.server import DATA_ROOT, PREFIX, PROJECT, UNIT, Server
+
+NAMES = ("north", "south-2")
+
+
+def unit(name: str) -> str:
+    return f"{UNIT}@{name}"
+
+
+def root_of(name: str) -> str:
+    return f"/data/sqlite/{name}"
+
+
+def ask(server: Server, name: str, what: str) -> int:
+    """Of the newest day file; 0 when there is none yet."""
+    command = f'sqlite3 "file:$(ls {root_of(name)}/????????.db | tail -n 1)?mode=ro" "SELECT {what} FROM ticks"'
+    answer = server.machine.run(command, check=False).stdout.strip()
+    return int(answer) if answer.isdigit() else 0
+
+
+def write_settings(server: Server, name: str, port: int, **changes: object) -> None:
+    values = {**server.settings, "FUTU_PORT": port, "DATA_ROOT": root_of(name), **changes}
+    text = "".join(f"{key}={value}\n" for key, value in values.items())
+    server.machine.root.joinpath(f"{PREFIX}/{name}.env".lstrip("/")).write_text(text)  # keeps owner and mode
+
+
+@pytest.fixture(scope="module")
+def simulators(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Simulator]]:
+    """An OpenD for each, with other seeds: other ticks."""
+    made: dict[str, Simulator] = {}
+    try:
+        for seed, name in enumerate(NAMES, 40):
+            made[name] = Simulator(
+                tmp_path_factory.mktemp(name), "--symbols", "HK.00700,HK.09988", "--always-open", "--rate", "50",
+                "--no-rate-limits", "--seed", str(seed),
+            )  # fmt: skip
+        yield made
+    finally:
+        for sim in made.values():
+            sim.end()
+
+
+@pytest.fixture
+def instances(server: Server, simulators: dict[str, Simulator]) -> Iterator[dict[str, Simulator]]:
+    """Both installed as an operator does it, and started."""
+    for name in NAMES:
+        said = server.install("--instance", name)
+        assert f"Set FUTU_SYMBOLS in {PREFIX}/{name}.env, then: sudo systemctl restart {unit(name)}" in said
+        write_settings(server, name, simulators[name].port)
+    try:
+        server.machine.run(f"systemctl restart {' '.join(map(unit, NAMES))}")
+        yield simulators
+    finally:
+        server.machine.run(f"systemctl disable --now {' '.join(map(unit, NAMES))}", check=False)
+
+
+def test_two_more_recorders_record_beside_the_plain_one(
+    server: Server, instances: dict[str, Simulator], tmp_path: Path
+) -> None:
+    run, show = server.machine.run, server.machine.show
+    pids, begun_ms = {server.pid()}, {}
+    for name in NAMES:
+        assert run(f"systemctl is-enabled {unit(name)} hk-tick-eod@{name}.timer").stdout.split() == ["enabled"] * 2
+        assert run(f"stat -c '%U %G %a' {PREFIX}/{name}.env {root_of(name)}").stdout.splitlines() == [
+            "root hk-tick-collector 640",
+            "hk-tick-collector hk-tick-collector 750",
+        ]
+        assert show("ReadWritePaths", unit(name)) == f"-{root_of(name)}"
+        wait_until(lambda name=name: ask(server, name, "COUNT(*)") > 100, f"rows of {name}", 60)
+        begun_ms[name] = ask(server, name, "MAX(ts_ms)")
+        assert f"data_root={root_of(name)}" in server.machine.journal(unit(name))
+        pids.add(int(show("MainPID", unit(name))))
+    assert len(pids) == 3
+    server.wait_recording()
+
+    # One that ends touches no other; the plain unit's own journal has not a word of the others.
+    plain = server.pid()
+    run(f"kill -9 {show('MainPID', unit(NAMES[0]))}")
+    wait_until(lambda: int(show("MainPID", unit(NAMES[0]))) not in {0, *pids}, "a new process")
+    assert int(show("MainPID", unit(NAMES[1]))) in pids
+    assert server.pid() == plain
+    assert root_of(NAMES[0]) not in server.machine.journal()
+
+    # What each has is what its own OpenD sent, from when it had begun.
+    for name, sim in instances.items():
+        sim.ctl("stand")  # so that no newest seconds need be left out
+        run(f"systemctl stop {unit(name)}")
+        sim.ctl("run")
+        data = tmp_path / name
+        shutil.copytree(server.machine.root / root_of(name).lstrip("/"), data)
+        done = check(sim, data, "--since-ms", str(begun_ms[name]))
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_data_root_of_another_recorder_is_refused(server: Server, instances: dict[str, Simulator]) -> None:
+    name = NAMES[0]
+    write_settings(server, name, instances[name].port, DATA_ROOT=DATA_ROOT)
+    server.install("--instance", name)
+    run = server.machine.run
+    run(f"systemctl reset-failed {unit(name)}; systemctl restart {unit(name)}", check=False)
+    wait_until(lambda: server.machine.show("ActiveState", unit(name)) == "failed", "exit 78, and no restart")
+    assert server.machine.show("ExecMainStatus", unit(name)) == "78"
+    assert f"another recorder (pid {server.pid()})" in server.machine.journal(unit(name))
+    server.wait_recording()
+
+
+def test_systemd_has_nothing_to_complain_about(server: Server, instances: dict[str, Simulator]) -> None:
+    files = " ".join(f"/etc/systemd/system/{file}" for file in (f"{UNIT}@.service", "hk-tick-eod@.service"))
+    assert server.machine.run(f"systemd-analyze verify {files}").stdout == ""
+    done = server.machine.run(
+        f"systemctl start hk-tick-eod@{NAMES[0]}; systemctl show -p Result hk-tick-eod@{NAMES[0]}"
+    )
+    assert "Result=success" in done.stdout
+
+
+def test_a_name_that_could_lead_elsewhere_is_refused(installed: Server) -> None:
+    for name in ("../up", "", "a/b", "a b", "-x", "x" * 40):
+        done = installed.machine.run(f"bash {PROJECT}/scripts/install_systemd.sh --instance '{name}'", check=False)
+        assert done.returncode == 2, done.stdout
+        assert "--instance wants a name" in done.stdout
