@@ -17,10 +17,10 @@ import sys
 from pathlib import Path
 
 from hk_tick_collector.core.clock import SystemClock
-from hk_tick_collector.feed import poll
 from hk_tick_collector.ingest import worker
 from hk_tick_collector.main import main as run_recorder
 from hk_tick_collector.opend_sim.simclock import MarketTime
+from hk_tick_collector.sources import poll
 
 LEAST_AUDIT_SEC = 4.0
 LEAST_QUIET_POLL_SEC = 5.0

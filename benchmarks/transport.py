@@ -2,10 +2,11 @@
 
     python -m benchmarks.transport
 
-Receivers take turns on the same load, each in a process of its own: ``sdk`` is ``feed.sdk.Connection`` as the recorder
-uses it; ``asyncio`` and ``thread`` are the least an own transport can be (the SDK's message classes for InitConnect,
-Sub and KeepAlive, no encryption, no other requests, no reconnecting), on an event loop of its own or in a thread that
-blocks in ``recv``. All three use the recorder's frame cutting, mapping and continuity, and a sink that only counts.
+Receivers take turns on the same load, each in a process of its own: ``sdk`` is ``sources.futu.sdk.Connection`` as the
+recorder uses it; ``asyncio`` and ``thread`` are the least an own transport can be (the SDK's message classes for
+InitConnect, Sub and KeepAlive, no encryption, no other requests, no reconnecting), on an event loop of its own or in a
+thread that blocks in ``recv``. All three use the recorder's frame cutting, mapping and continuity, and a sink that only
+counts.
 ``raw`` is the floor's handler on the SDK's own callback thread: the SDK cuts, nothing is checked or followed.
 ``recorder`` is the whole program on the same load: what a transport can save at most is the difference between ``sdk``
 and the cheapest of the others, and its share of the recorder's CPU says whether it is worth having.
@@ -36,11 +37,11 @@ from typing import Any
 from benchmarks import rig
 from hk_tick_collector.core.clock import SystemClock
 from hk_tick_collector.core.progress import FeedProgress
-from hk_tick_collector.feed.continuity import Continuity
-from hk_tick_collector.feed.frames_in import HEAD, FrameCutter, WireStats
-from hk_tick_collector.feed.push import PushHandler
 from hk_tick_collector.main import GC_THRESHOLD_OBJECTS
 from hk_tick_collector.records.tick import Tick
+from hk_tick_collector.sources.continuity import Continuity
+from hk_tick_collector.sources.futu.frames_in import HEAD, FrameCutter, WireStats
+from hk_tick_collector.sources.futu.push import PushHandler
 from tests.harness import Process, clean_env, ended
 
 SDK, ASYNCIO, THREAD, RAW = "sdk", "asyncio", "thread", "raw"
@@ -215,7 +216,7 @@ async def receive_own(kind: str, port: int, codes: list[str], counter: Counter, 
 
 async def receive_sdk(port: int, codes: list[str], counter: Counter, stop: asyncio.Event) -> None:
     """The recorder's way until stopped."""
-    from hk_tick_collector.feed import sdk  # noqa: PLC0415
+    from hk_tick_collector.sources.futu import sdk  # noqa: PLC0415
 
     connection = sdk.Connection("127.0.0.1", port, counter.handler(), lambda _notice: None)
     await connection.open(REQUEST_TIMEOUT_SEC)
@@ -246,7 +247,7 @@ async def receive(kind: str, port: int, wanted: int) -> None:
     counter, stop, loop = Counter(wanted), asyncio.Event(), asyncio.get_running_loop()
     # The same start for all, which is the recorder's: no pandas, and a collector that leaves what was loaded alone.
     # What these two buy has nothing to do with the transport.
-    from hk_tick_collector.feed import sdk  # noqa: PLC0415 (the measuring process goes without the SDK)
+    from hk_tick_collector.sources.futu import sdk  # noqa: PLC0415 (the measuring process goes without the SDK)
 
     sdk.configure()
     gc.collect()

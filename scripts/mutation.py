@@ -37,7 +37,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "hk_tick_collector"
 # Module: the tests that have to notice, files or patterns under tests/.
 PLACES: dict[str, tuple[str, ...]] = {
-    "feed/continuity": ("unit/test_continuity*.py", "unit/feed/test_*.py"),
+    "sources/continuity": ("unit/test_continuity*.py", "unit/sources/test_*.py"),
     "store/coverage": ("unit/test_store_coverage.py", "unit/test_store_gaps.py"),
     "store/rows": ("unit/test_store_identity.py", "unit/test_store_views.py", "unit/test_store_coverage.py"),
     "ingest/spill": ("unit/test_spill.py", "unit/test_spill_model.py"),

@@ -30,9 +30,6 @@ from hk_tick_collector.core.errors import StoreError
 from hk_tick_collector.core.facts import DayFact, Fact, StoredTrack
 from hk_tick_collector.core.logline import RateLimitedLog, event
 from hk_tick_collector.core.progress import Progress
-from hk_tick_collector.feed import sdk
-from hk_tick_collector.feed.continuity import Continuity
-from hk_tick_collector.feed.session import FeedOptions, FeedSession
 from hk_tick_collector.health.feedwatch import FeedSnapshot, FeedWatch
 from hk_tick_collector.health.report import Backlog, Reporter
 from hk_tick_collector.health.statusfile import STATUS_INTERVAL_SEC, StatusFile
@@ -45,6 +42,9 @@ from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.hk import HK
 from hk_tick_collector.market.hk.sessions import hk_date, says_closed
 from hk_tick_collector.market.hours import CONTINUOUS
+from hk_tick_collector.sources.continuity import Continuity
+from hk_tick_collector.sources.futu import sdk
+from hk_tick_collector.sources.session import FeedOptions, FeedSession
 from hk_tick_collector.store import layout, reader
 from hk_tick_collector.store.connect import SqliteOptions
 from hk_tick_collector.store.writer import DayFileWriter

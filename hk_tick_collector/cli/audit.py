@@ -33,8 +33,8 @@ from hk_tick_collector.watch.when import one_day, symbol_list
 
 if TYPE_CHECKING:
     from hk_tick_collector.days.catalog import Day
-    from hk_tick_collector.feed.reference import Reference
-    from hk_tick_collector.feed.sdk import Connection
+    from hk_tick_collector.sources.futu.reference import Reference
+    from hk_tick_collector.sources.futu.sdk import Connection
 
 KLINE, SNAPSHOT = "kline", "snapshot"
 UNSETTLED_MS = 15_000  # a minute this young may still get ticks
@@ -168,7 +168,7 @@ class _Audit:
 
     async def against_snapshot(self, connection: Connection) -> Result:
         """The totals of the day that OpenD shows."""
-        from hk_tick_collector.feed.reference import Reference  # noqa: PLC0415
+        from hk_tick_collector.sources.futu.reference import Reference  # noqa: PLC0415
 
         day = self._day.trading_day
         result = Result(day, SNAPSHOT)
@@ -198,7 +198,7 @@ class _Audit:
         return result
 
     async def _bars(self, connection: Connection, result: Result) -> dict[str, list[tuple[int, Amount]]]:
-        from hk_tick_collector.feed.reference import Reference  # noqa: PLC0415
+        from hk_tick_collector.sources.futu.reference import Reference  # noqa: PLC0415
 
         reference = Reference(connection)
         bars: dict[str, list[tuple[int, Amount]]] = {}

@@ -189,7 +189,7 @@ def _unit(service: system.Service | None) -> Outcome:
 
 
 def _sdk_log(app: App) -> Outcome:
-    from hk_tick_collector.feed import sdk  # noqa: PLC0415 - futu-api takes its time
+    from hk_tick_collector.sources.futu import sdk  # noqa: PLC0415 - futu-api takes its time
 
     sdk.configure(app.settings.futu_rsa_key_file)
     directory, level = sdk.file_log()

@@ -18,8 +18,8 @@ from hk_tick_collector.cli.common import App
 from hk_tick_collector.core.errors import FeedError, FeedLost, FeedTimeout, RecorderError, RequestNotBuilt
 
 if TYPE_CHECKING:
-    from hk_tick_collector.feed.answers import SubscriptionInfo
-    from hk_tick_collector.feed.sdk import Connection
+    from hk_tick_collector.sources.futu.answers import SubscriptionInfo
+    from hk_tick_collector.sources.futu.sdk import Connection
 
 PORT_TIMEOUT_SEC = 3.0
 REQUEST_TIMEOUT_SEC = 8.0
@@ -87,7 +87,7 @@ def _port(app: App) -> Outcome:
 
 
 async def _ask(checkup: Checkup, app: App) -> None:
-    from hk_tick_collector.feed.sdk import Connection  # noqa: PLC0415 - futu-api takes its time
+    from hk_tick_collector.sources.futu.sdk import Connection  # noqa: PLC0415 - futu-api takes its time
 
     settings = app.settings
     connection = Connection(settings.futu_host, settings.futu_port, lambda _pushes: None, lambda _notice: None)
@@ -195,7 +195,7 @@ async def _quota(patient: _Patient) -> Outcome:
 
 
 async def _symbols(patient: _Patient) -> Outcome:
-    from hk_tick_collector.feed.reference import Reference  # noqa: PLC0415 - futu-api takes its time
+    from hk_tick_collector.sources.futu.reference import Reference  # noqa: PLC0415 - futu-api takes its time
 
     wanted = patient.wanted
     try:

@@ -15,10 +15,10 @@ from hk_tick_collector.cli.common import App, be_gentle, print_table, progress, 
 from hk_tick_collector.cli.ending import clean_ending
 from hk_tick_collector.cli.stretch import days_to_read
 from hk_tick_collector.core.errors import NoData
-from hk_tick_collector.feed.mapping import TICK_TYPES
 from hk_tick_collector.market.hk import HK
 from hk_tick_collector.market.hk.sessions import hk_date
 from hk_tick_collector.market.hours import DayKind
+from hk_tick_collector.sources.futu.mapping import TICK_TYPES
 from hk_tick_collector.watch.when import some_days, symbol_list
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from hk_tick_collector.core.errors import FeedError, FeedLost, FeedTimeout
 if TYPE_CHECKING:
     from hk_tick_collector.app.config import Settings
     from hk_tick_collector.cli.common import App
-    from hk_tick_collector.feed.sdk import Connection
+    from hk_tick_collector.sources.futu.sdk import Connection
 
 OPEN_TIMEOUT_SEC = 10.0
 LOGIN_TIMEOUT_SEC = 3.0  # an OpenD that was just started may need it; a login that waits for a code takes minutes
@@ -43,7 +43,7 @@ def with_opend(
     With ``wait_ready`` False, work begins whether OpenD is logged in or not. Errors name host, port and what to do:
     FeedLost (no connection), FeedTimeout (no answer), OpenDNotReady (no login), FeedError (OpenD refuses), ConfigError.
     """
-    from hk_tick_collector.feed import sdk  # noqa: PLC0415 - futu-api takes its time
+    from hk_tick_collector.sources.futu import sdk  # noqa: PLC0415 - futu-api takes its time
 
     settings = app.settings
     sdk.configure(settings.futu_rsa_key_file)
@@ -53,7 +53,7 @@ def with_opend(
 async def _serve(
     settings: Settings, work: Callable[[Connection], Awaitable[_T]], timeout_sec: float, wait_ready: bool
 ) -> _T:
-    from hk_tick_collector.feed.sdk import Connection  # noqa: PLC0415
+    from hk_tick_collector.sources.futu.sdk import Connection  # noqa: PLC0415
 
     where = f"OpenD at {settings.futu_host}:{settings.futu_port}"
     connection = Connection(settings.futu_host, settings.futu_port, lambda _pushes: None, lambda _notice: None)

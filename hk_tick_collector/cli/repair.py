@@ -46,8 +46,8 @@ from hk_tick_collector.watch.when import one_day, symbol_list
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from hk_tick_collector.feed.sdk import Connection
     from hk_tick_collector.market.calendar import TradingCalendar
+    from hk_tick_collector.sources.futu.sdk import Connection
     from hk_tick_collector.store.writer import DayFileWriter
 
 PULL_ROWS = 1000  # all that OpenD shows of a symbol
@@ -195,8 +195,8 @@ class _Work:
     """Asks, stores, and notes beside each symbol what came of it."""
 
     def __init__(self, app: App, day: str, db: Path, repairs: Mapping[str, Repair]) -> None:
-        from hk_tick_collector.feed.continuity import Continuity  # noqa: PLC0415 - futu-api takes its time
-        from hk_tick_collector.feed.pull import TickPuller  # noqa: PLC0415
+        from hk_tick_collector.sources.continuity import Continuity  # noqa: PLC0415 - futu-api takes its time
+        from hk_tick_collector.sources.pull import TickPuller  # noqa: PLC0415
 
         self._app = app
         self._day = day

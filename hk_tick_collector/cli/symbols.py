@@ -20,8 +20,8 @@ from hk_tick_collector.watch.recorder import lock_holder
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from hk_tick_collector.feed.answers import Snapshot, SubscriptionInfo, SymbolInfo, UserInfo
-    from hk_tick_collector.feed.sdk import Connection
+    from hk_tick_collector.sources.futu.answers import Snapshot, SubscriptionInfo, SymbolInfo, UserInfo
+    from hk_tick_collector.sources.futu.sdk import Connection
 
 RECENT_DAYS = 5  # day files in which a symbol's last tick is looked for
 CANNOT_SUBSCRIBE = ("Bmp", "No", "Unknow")  # Qot_Common.QotRight; the last one in Futu's spelling
@@ -90,7 +90,7 @@ def command(app: App) -> int | None:
 
 
 async def _ask(connection: Connection, wanted: Sequence[str]) -> OpenDSays:
-    from hk_tick_collector.feed.reference import Reference  # noqa: PLC0415 - futu-api takes its time
+    from hk_tick_collector.sources.futu.reference import Reference  # noqa: PLC0415 - futu-api takes its time
 
     reference = Reference(connection)
     subscriptions = await connection.subscriptions(REQUEST_TIMEOUT_SEC, all_connections=True)

@@ -81,8 +81,8 @@ def _keep(
     types: tuple[str, ...], exclude_odd_lots: bool, exclude_auctions: bool, price_only: bool
 ) -> tuple[Callable[[str | None], bool] | None, str]:
     """Which tick types stay (None: all), and that in words. UsageError names what is no type."""
-    from hk_tick_collector.feed.mapping import TICK_TYPES  # noqa: PLC0415 - only when asked
     from hk_tick_collector.query.trade_types import AUCTION, ODD_LOT_TYPES, TradeRule  # noqa: PLC0415
+    from hk_tick_collector.sources.futu.mapping import TICK_TYPES  # noqa: PLC0415 - only when asked
 
     known = set(TICK_TYPES.values())
     only = {one.strip().upper() for text in types for one in text.split(",")}

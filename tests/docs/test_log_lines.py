@@ -45,7 +45,7 @@ def events() -> tuple[tuple[str, tuple[str, ...]], ...]:
             if not isinstance(node, ast.Call) or not node.args:
                 continue
             name = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
-            position = {"event": 0, "log": 1, "_fail": 0}.get(name)  # _fail: of feed/sdk.py
+            position = {"event": 0, "log": 1, "_fail": 0}.get(name)  # _fail: of sources/futu/sdk.py
             if position is None or len(node.args) <= position:
                 continue
             keys = tuple(keyword.arg or "*" for keyword in node.keywords if keyword.arg not in ("key", "exc_info"))

@@ -25,7 +25,7 @@ import pytest
 import yaml
 
 from hk_tick_collector.app.config import OWN_PREFIXES, setting_table
-from hk_tick_collector.feed.mapping import DIRECTIONS, PUSH_DATA_TYPES, TICK_TYPES
+from hk_tick_collector.sources.futu.mapping import DIRECTIONS, PUSH_DATA_TYPES, TICK_TYPES
 from tests.harness import Process, Recorder, Simulator, clean_env, ended, wait_until
 from tests.scratch_tree import ROOT, copy_tree, make_venv
 

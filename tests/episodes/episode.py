@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from unittest import mock
 
-from hk_tick_collector.feed import sdk
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.hk.sessions import day_start_ms, hk_date
 from hk_tick_collector.opend_sim.encode import hk_time_text
+from hk_tick_collector.sources.futu import sdk
 from tests.episodes.clockwork import VirtualClock, VirtualLoop
 from tests.episodes.fake_opend import Street, Weather
 from tests.episodes.recorder import Recorder

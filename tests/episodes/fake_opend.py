@@ -1,4 +1,4 @@
-"""A ``Connection`` to the OpenD of ``world``: what ``feed.sdk.Connection`` promises, with faults, in virtual time.
+"""A ``Connection`` to the OpenD of ``world``: what ``futu.sdk.Connection`` promises, with faults, in virtual time.
 
 It stands in for Futu's servers and for the SDK's thread. Messages are real protobuf messages; a push is handed over at
 once, as the network thread would.
@@ -15,10 +15,10 @@ from typing import Any
 from futu.common.pb import Qot_Common_pb2, Qot_GetTicker_pb2, Qot_UpdateTicker_pb2
 
 from hk_tick_collector.core.errors import FeedError, FeedLost, FeedTimeout
-from hk_tick_collector.feed.answers import GlobalState, SubscriptionInfo
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.dates import add_days
 from hk_tick_collector.opend_sim.encode import hk_time_text
+from hk_tick_collector.sources.futu.answers import GlobalState, SubscriptionInfo
 from tests.episodes.clockwork import VirtualClock
 from tests.episodes.world import Oddities, OpenD, Trade
 

@@ -13,11 +13,11 @@ from pathlib import Path
 
 from hk_tick_collector.core.facts import Fact
 from hk_tick_collector.core.progress import Progress
-from hk_tick_collector.feed.continuity import Continuity
-from hk_tick_collector.feed.session import FeedOptions, FeedSession
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.hk.sessions import hk_date
 from hk_tick_collector.records.tick import RejectedTick, Tick
+from hk_tick_collector.sources.continuity import Continuity
+from hk_tick_collector.sources.session import FeedOptions, FeedSession
 from hk_tick_collector.store import reader
 from hk_tick_collector.store.connect import SqliteOptions
 from hk_tick_collector.store.writer import DayFileWriter

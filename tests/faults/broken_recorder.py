@@ -13,9 +13,9 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from hk_tick_collector.feed.mapping import TickMapper
 from hk_tick_collector.main import main
 from hk_tick_collector.records.tick import Tick, seq_counter
+from hk_tick_collector.sources.futu.mapping import TickMapper
 from hk_tick_collector.store.writer import DayFileWriter
 
 BATCHES_BEFORE = 20

@@ -23,17 +23,17 @@ import pytest
 from hk_tick_collector.core.clock import ManualClock
 from hk_tick_collector.core.errors import FeedError
 from hk_tick_collector.core.progress import FeedProgress, IngestProgress
-from hk_tick_collector.feed import sdk  # noqa: F401 (makes HOME before futu is imported)
-from hk_tick_collector.feed.continuity import Continuity
-from hk_tick_collector.feed.frames_in import HEAD, FrameCutter, WireStats
-from hk_tick_collector.feed.plausible import PlausibleDays
-from hk_tick_collector.feed.pull import TickPuller
-from hk_tick_collector.feed.push import PushHandler
 from hk_tick_collector.ingest.quarantine import Quarantine
 from hk_tick_collector.ingest.queue import TickQueue
 from hk_tick_collector.ingest.spill import SpillQueue
 from hk_tick_collector.ingest.worker import PersistWorker, WorkerOptions
 from hk_tick_collector.market.hk.sessions import hk_date
+from hk_tick_collector.sources.continuity import Continuity
+from hk_tick_collector.sources.futu import sdk  # noqa: F401 (makes HOME before futu is imported)
+from hk_tick_collector.sources.futu.frames_in import HEAD, FrameCutter, WireStats
+from hk_tick_collector.sources.futu.push import PushHandler
+from hk_tick_collector.sources.plausible import PlausibleDays
+from hk_tick_collector.sources.pull import TickPuller
 from hk_tick_collector.store.connect import SqliteOptions
 from hk_tick_collector.store.layout import day_files, prepare_data_root
 from hk_tick_collector.store.writer import DayFileWriter

@@ -85,9 +85,11 @@ def test_two_more_recorders_record_beside_the_plain_one(
     server.wait_recording()
 
     # One that ends touches no other; the plain unit's own journal has not a word of the others.
-    plain = server.pid()
+    plain, cursor = server.pid(), server.cursor()
     run(f"kill -9 {show('MainPID', unit(NAMES[0]))}")
     wait_until(lambda: int(show("MainPID", unit(NAMES[0]))) not in {0, *pids}, "a new process")
+    after = f"--after-cursor='{cursor}'"
+    wait_until(lambda: "backfill_done" in server.machine.journal(unit(NAMES[0]), arguments=after), "the way back", 40)
     assert int(show("MainPID", unit(NAMES[1]))) in pids
     assert server.pid() == plain
     assert root_of(NAMES[0]) not in server.machine.journal()

@@ -11,10 +11,10 @@ import pytest
 
 from hk_tick_collector.core.clock import ManualClock
 from hk_tick_collector.core.facts import NO_TICK, DayFact, Fact, HeadProven, NotSubscribed, Subscribed, Verified
-from hk_tick_collector.feed.absence import NO_CONNECTION, OUTAGE_MS, TELL_AGAIN_MS, Absences
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.hk import HK
 from hk_tick_collector.market.hk.sessions import HK_TZ
+from hk_tick_collector.sources.absence import NO_CONNECTION, OUTAGE_MS, TELL_AGAIN_MS, Absences
 from hk_tick_collector.store import reader
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.ticks import DAY, make_ticks

@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from hk_tick_collector.cli.repair import NO_TICKS, Repair, State, reason_to_ask, shown_day
 from hk_tick_collector.core.errors import FeedError, FeedLost, FeedTimeout
 from hk_tick_collector.days.schema import ticks_schema
-from hk_tick_collector.feed.answers import MinuteBar, MinuteBars, SymbolInfo
-from hk_tick_collector.feed.reference import HISTORY_CALLS, MAX_PAGES, WINDOW_SEC, Pace, Reference
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.hk import HK
 from hk_tick_collector.market.hk.sessions import day_start_ms
 from hk_tick_collector.market.hours import DayKind
 from hk_tick_collector.quality import against_opend as against
 from hk_tick_collector.quality.against_opend import LEFT_OUT, MINUTE_MS, Amount, Minutes, TypedMinutes
+from hk_tick_collector.sources.futu.answers import MinuteBar, MinuteBars, SymbolInfo
+from hk_tick_collector.sources.futu.reference import HISTORY_CALLS, MAX_PAGES, WINDOW_SEC, Pace, Reference
 from hk_tick_collector.store.coverage import MISSING, PROVEN, UNPROVEN
 from hk_tick_collector.store.reader import CoverageRow
 
@@ -284,7 +284,7 @@ class FakeOpenD:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> FakeClock:
     clock = FakeClock()
-    monkeypatch.setattr("hk_tick_collector.feed.reference.asyncio.sleep", clock.sleep)
+    monkeypatch.setattr("hk_tick_collector.sources.futu.reference.asyncio.sleep", clock.sleep)
     return clock
 
 

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from hk_tick_collector.feed import answers, sdk
+from hk_tick_collector.sources.futu import answers, sdk
 
 from futu.common.pb import GetGlobalState_pb2, Qot_GetSecuritySnapshot_pb2, Qot_GetSubInfo_pb2  # isort: skip
 

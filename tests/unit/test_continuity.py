@@ -21,11 +21,11 @@ from hk_tick_collector.core.facts import (
     Verified,
 )
 from hk_tick_collector.core.ranges import CounterRanges
-from hk_tick_collector.feed.continuity import Continuity
-from hk_tick_collector.feed.pulled import Answer
-from hk_tick_collector.feed.track import MAX_RANGES, Hole
 from hk_tick_collector.market.hk.sessions import day_start_ms
 from hk_tick_collector.records.tick import Tick, seq_counter
+from hk_tick_collector.sources.continuity import Continuity
+from hk_tick_collector.sources.pulled import Answer
+from hk_tick_collector.sources.track import MAX_RANGES, Hole
 
 SECOND = 1_795_138_200
 DAY = "20261120"

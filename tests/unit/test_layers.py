@@ -89,7 +89,7 @@ def test_what_the_table_leaves_out_is_refused(box: str, copy: Path) -> None:
     [
         ("core", "query"),
         ("store", "query"),
-        ("feed", "query"),
+        ("sources", "query"),
         ("ingest", "archive"),
         ("query", "archive"),
         ("archive", "quality"),

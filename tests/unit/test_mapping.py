@@ -16,10 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hk_tick_collector.core.errors import RejectCode, TickRejected
-from hk_tick_collector.feed import mapping, sdk  # noqa: F401 (sdk makes HOME before futu is imported)
-from hk_tick_collector.feed.mapping import TickMapper, without_sequences
-from hk_tick_collector.feed.plausible import PlausibleDays
 from hk_tick_collector.records.tick import RejectedTick, Tick, seq_counter, seq_epoch_sec
+from hk_tick_collector.sources.futu import mapping, sdk  # noqa: F401 (sdk makes HOME before futu is imported)
+from hk_tick_collector.sources.futu.mapping import TickMapper
+from hk_tick_collector.sources.plausible import PlausibleDays
+from hk_tick_collector.sources.views import without_sequences
 
 from futu.common.constant import PushDataType, TickerDirect, TickerType  # isort: skip
 from futu.common.pb import Qot_Common_pb2  # isort: skip

@@ -26,13 +26,13 @@ from prometheus_client import CollectorRegistry
 from hk_tick_collector.core.clock import ManualClock, SystemClock
 from hk_tick_collector.core.errors import ConfigError
 from hk_tick_collector.core.progress import Progress
-from hk_tick_collector.feed.continuity import Continuity
 from hk_tick_collector.health import metrics_server
 from hk_tick_collector.health.metrics import OPEND_STATES, MetricSources, MetricsServer, RecorderCollector
 from hk_tick_collector.health.report import Backlog, Reporter
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.hk import HK
 from hk_tick_collector.market.hours import Phase
+from hk_tick_collector.sources.continuity import Continuity
 from tests.harness import wait_until
 from tests.ticks import make_tick, make_ticks
 from tests.unit.test_worker import Bench, run
@@ -184,7 +184,7 @@ def test_the_status_is_that_of_the_health_line(tmp_path: Path) -> None:
 
 
 def test_every_state_the_feed_speaks_of_is_known() -> None:
-    source = (ROOT / "hk_tick_collector/feed/session.py").read_text() + (
+    source = (ROOT / "hk_tick_collector/sources/session.py").read_text() + (
         ROOT / "hk_tick_collector/core/progress.py"
     ).read_text()
     words = re.findall(r'opend_state(?:: str)? = ("\w+"(?: if .* else "\w+")?)', source)

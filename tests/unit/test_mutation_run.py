@@ -105,4 +105,4 @@ def test_what_is_no_place_is_refused() -> None:
     command = [sys.executable, ROOT / "scripts/mutation.py", "no/place"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2
-    assert "no such place: no/place; there are feed/continuity" in done.stderr
+    assert "no such place: no/place; there are sources/continuity" in done.stderr

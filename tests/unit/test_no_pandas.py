@@ -19,7 +19,7 @@ def run(code: str, home: Path) -> str:
 
 def test_the_sdk_and_the_calendar_bring_no_pandas(tmp_path: Path) -> None:
     code = (
-        "import sys; import hk_tick_collector.feed.sdk; from hk_tick_collector.app import daemon\n"
+        "import sys; import hk_tick_collector.sources.futu.sdk; from hk_tick_collector.app import daemon\n"
         "from hk_tick_collector.market.calendar import TradingCalendar\n"
         "from hk_tick_collector.market.hk import HK\n"
         "c = TradingCalendar(HK); print(c.day_kind('20261224'), c.day_kind('20261225'))\n"
@@ -30,7 +30,7 @@ def test_the_sdk_and_the_calendar_bring_no_pandas(tmp_path: Path) -> None:
 
 def test_the_sdk_still_gets_pandas_when_it_uses_it(tmp_path: Path) -> None:
     code = (
-        "import hk_tick_collector.feed.sdk, futu.quote.quote_response_handler as handler\n"
+        "import hk_tick_collector.sources.futu.sdk, futu.quote.quote_response_handler as handler\n"
         "import sys; before = 'pandas' in sys.modules\n"
         "frame = handler.pd.DataFrame([[1]], columns=['a'])\n"
         "import pandas; print(before, isinstance(frame, pandas.DataFrame), frame.a[0])"
@@ -40,6 +40,7 @@ def test_the_sdk_still_gets_pandas_when_it_uses_it(tmp_path: Path) -> None:
 
 def test_pandas_that_is_there_already_is_left_alone(tmp_path: Path) -> None:
     code = (
-        "import pandas as real, hk_tick_collector.feed.sdk, pandas; print(pandas is real, pandas.DataFrame is not None)"
+        "import pandas as real, hk_tick_collector.sources.futu.sdk, pandas; "
+        "print(pandas is real, pandas.DataFrame is not None)"
     )
     assert run(code, tmp_path) == "True True"

@@ -10,7 +10,6 @@ import pytest
 from hk_tick_collector.days.catalog import Catalog, Day
 from hk_tick_collector.days.overlap import lacking
 from hk_tick_collector.days.scan import scan_symbols
-from hk_tick_collector.feed.mapping import number_equal_ticks
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.dates import DAY_MS
 from hk_tick_collector.market.hk import HK
@@ -19,6 +18,7 @@ from hk_tick_collector.market.hours import DayKind
 from hk_tick_collector.quality.certificate import make_certificate
 from hk_tick_collector.quality.recount import recount
 from hk_tick_collector.records.tick import Tick
+from hk_tick_collector.sources.views import number_equal_ticks
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.archived_day import archive_day
 from tests.tickctl import day_ticks, record_day

@@ -1,4 +1,4 @@
-"""futu-api's internals that ``feed/sdk.py`` leans on: an upgrade that moves one of them fails here, by name."""
+"""futu-api's internals that ``sources/futu/sdk.py`` leans on: an upgrade that moves one of them fails here, by name."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from hk_tick_collector.feed import frames_in
+from hk_tick_collector.sources.futu import frames_in
 
 from futu.common import network_manager, open_context_base, utils  # isort: skip
 from futu.common.open_context_base import OpenContextBase, ReqInfo  # isort: skip
@@ -81,7 +81,7 @@ def test_without_a_usable_home_the_sdk_works_and_leaves_nothing_behind(tmp_path:
     """Not even what it logs later, nor on an end without a goodbye."""
     program = """if True:
         import os, signal, tempfile
-        from hk_tick_collector.feed import sdk
+        from hk_tick_collector.sources.futu import sdk
         sdk.configure()
         sdk._sdk_logger.warning("to no file, and not to stderr either")
         print(repr(os.environ.get("HOME")), sdk.file_log(), os.listdir(tempfile.gettempdir()), flush=True)
@@ -98,7 +98,9 @@ def test_without_a_usable_home_the_sdk_works_and_leaves_nothing_behind(tmp_path:
 
 
 def test_with_a_home_its_log_stands_there(tmp_path: Path) -> None:
-    program = "from hk_tick_collector.feed import sdk; sdk._sdk_logger.warning('said'); print(sdk.file_log()[0])"
+    program = (
+        "from hk_tick_collector.sources.futu import sdk; sdk._sdk_logger.warning('said'); print(sdk.file_log()[0])"
+    )
     done = subprocess.run(
         [sys.executable, "-c", program], env={**os.environ, "HOME": str(tmp_path)}, capture_output=True, text=True,
         timeout=60, check=False,

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from hk_tick_collector.core.clock import ManualClock
 from hk_tick_collector.core.errors import RowRefused, StoreBusy
 from hk_tick_collector.core.facts import NO_TICK, GapFound, HeadProven, Unproven, Verified
-from hk_tick_collector.feed.mapping import number_equal_ticks
 from hk_tick_collector.records.tick import SEQ_COUNTER_MASK
+from hk_tick_collector.sources.views import number_equal_ticks
 from hk_tick_collector.store import gaps, neighbours, reader
 from hk_tick_collector.store import rows as row_store
 from hk_tick_collector.store.connect import SqliteOptions

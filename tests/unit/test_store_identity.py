@@ -19,8 +19,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hk_tick_collector.feed.mapping import number_equal_ticks, without_sequences
 from hk_tick_collector.records.tick import Tick, same_moment
+from hk_tick_collector.sources.views import number_equal_ticks, without_sequences
 from hk_tick_collector.store import reader
 from hk_tick_collector.store import salvage as salvage_module
 from hk_tick_collector.store.connect import ROW_COLUMNS, SqliteOptions

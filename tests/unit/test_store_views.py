@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hk_tick_collector.feed.mapping import without_sequences
 from hk_tick_collector.records.tick import Tick
+from hk_tick_collector.sources.views import without_sequences
 from hk_tick_collector.store import reader
 from hk_tick_collector.store.connect import SqliteOptions
 from hk_tick_collector.store.salvage import salvage

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -20,9 +19,12 @@ from zoneinfo import ZoneInfo
 
 from hk_tick_collector.core.errors import RejectCode, TickRejected
 from hk_tick_collector.core.text import cut
-from hk_tick_collector.feed.plausible import PlausibleDays
 from hk_tick_collector.market.symbols import is_hk_code
 from hk_tick_collector.records.tick import SEQ_COUNTER_BITS, WITNESS_TOLERANCE_MS, RejectedTick, Tick
+from hk_tick_collector.sources.plausible import PlausibleDays
+from hk_tick_collector.sources.pulled import sequence_of
+from hk_tick_collector.sources.source import UnreadRow
+from hk_tick_collector.sources.views import number_equal_ticks
 
 # Qot_Common.TickerDirection, TickerType and PushDataType under the names the SDK gives them; a test holds them equal.
 DIRECTIONS = {1: "BUY", 2: "SELL", 3: "NEUTRAL"}
@@ -319,45 +321,12 @@ def raw_fields(message: Any) -> dict[str, object]:
     return fields
 
 
-def number_equal_ticks(ticks: Iterable[Tick]) -> list[Tick]:
-    """One view's ticks; each without a sequence says in ``occurrence`` how many of the view that may be taken for it
-    come before it.
-
-    Those are the ticks of equal content, at one moment (``same_moment``). Among them the places are exchanged so that
-    one with a sequence comes before one without, and one that tells milliseconds before one that does not: wherever
-    the view is cut, the store knows the definite ones first.
-    """
-    numbered = list(ticks)
-    equals: dict[tuple[object, ...], list[int]] = {}
-    for place, tick in enumerate(numbered):
-        numbers = (tick.price, tick.volume, tick.turnover)
-        content = (tick.symbol, tick.trading_day, tick.ts_ms // 1000, numbers, tick.direction, tick.tick_type)
-        equals.setdefault(content, []).append(place)
-    for places in equals.values():
-        if len(places) == 1:
-            place = places[0]
-            if numbered[place].occurrence:
-                numbered[place] = numbered[place]._replace(occurrence=0)
-            continue
-        for place, tick in zip(places, _numbered([numbered[place] for place in places]), strict=True):
-            numbered[place] = tick
-    return numbered
-
-
-def _numbered(equals: list[Tick]) -> Iterator[Tick]:
-    """Ticks of equal content and second, the definite ones first, numbered."""
-    equals.sort(key=lambda tick: (tick.seq is None, tick.ts_ms % 1000 == 0))
-    passed: Counter[int] = Counter()
-    for place, tick in enumerate(equals):
-        whole_ms = tick.ts_ms - tick.ts_ms % 1000
-        before = place if tick.ts_ms == whole_ms else passed[tick.ts_ms] + passed[whole_ms]
-        yield tick._replace(occurrence=before if tick.seq is None else 0)
-        passed[tick.ts_ms] += 1
-
-
-def without_sequences(ticks: Iterable[Tick], day: str | None = None) -> list[Tick]:
-    """One view's ticks told apart by content alone: for a symbol whose pushes and pulls are numbered differently.
-
-    ``day``: only that trading day's; the others keep their numbers.
-    """
-    return number_equal_ticks(tick._replace(seq=None) if day in (None, tick.trading_day) else tick for tick in ticks)
+def unread_rows(messages: Sequence[Any], rejected: Sequence[RejectedTick]) -> list[UnreadRow]:
+    """The places of the rejected ones among the messages that were mapped, both in the same order."""
+    rows: list[UnreadRow] = []
+    for position, message in enumerate(messages):
+        if len(rows) == len(rejected):
+            break
+        if raw_fields(message) == rejected[len(rows)].raw:
+            rows.append(UnreadRow(position, sequence_of(rejected[len(rows)])))
+    return rows

@@ -9,11 +9,11 @@ import logging
 from hk_tick_collector.core.clock import Clock
 from hk_tick_collector.core.logline import event
 from hk_tick_collector.core.progress import FeedProgress
-from hk_tick_collector.feed.continuity import Continuity
-from hk_tick_collector.feed.pull import TickPuller
-from hk_tick_collector.feed.sdk import GET_TICKER_MAX_ROWS, Connection
-from hk_tick_collector.feed.track import Hole
 from hk_tick_collector.records.tick import PUSH_TYPE_REPAIR
+from hk_tick_collector.sources.continuity import Continuity
+from hk_tick_collector.sources.futu.sdk import GET_TICKER_MAX_ROWS, Connection
+from hk_tick_collector.sources.pull import TickPuller
+from hk_tick_collector.sources.track import Hole
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from hk_tick_collector.core.clock import Clock
 from hk_tick_collector.core.errors import FeedError, FeedLost, FeedTimeout
 from hk_tick_collector.core.logline import event
 from hk_tick_collector.core.progress import FeedProgress
-from hk_tick_collector.feed.sdk import Connection
+from hk_tick_collector.sources.futu.sdk import Connection
 
 log = logging.getLogger(__name__)
 

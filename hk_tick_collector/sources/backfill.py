@@ -13,10 +13,10 @@ from hk_tick_collector.core.backoff import Backoff
 from hk_tick_collector.core.clock import Clock
 from hk_tick_collector.core.logline import event
 from hk_tick_collector.core.progress import FeedProgress
-from hk_tick_collector.feed.continuity import Continuity
-from hk_tick_collector.feed.pull import TickPuller
-from hk_tick_collector.feed.sdk import Connection
 from hk_tick_collector.records.tick import PUSH_TYPE_BACKFILL
+from hk_tick_collector.sources.continuity import Continuity
+from hk_tick_collector.sources.futu.sdk import Connection
+from hk_tick_collector.sources.pull import TickPuller
 
 log = logging.getLogger(__name__)
 

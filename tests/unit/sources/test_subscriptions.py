@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from hk_tick_collector.core.errors import FeedError
-from hk_tick_collector.feed.subscriptions import RETRY_MAX_SEC, RETRY_MIN_SEC, Subscriptions
-from tests.unit.feed.bench import Bench, play
+from hk_tick_collector.sources.subscriptions import RETRY_MAX_SEC, RETRY_MIN_SEC, Subscriptions
+from tests.unit.sources.bench import Bench, play
 
 CODES = [f"HK.{n:05d}" for n in range(1, 251)]
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from hk_tick_collector.feed.mapping import TickMapper
-from hk_tick_collector.feed.memory import OpenDMemory
-from hk_tick_collector.feed.pulled import UnreadRow, goes_back, unread_rows
 from hk_tick_collector.records.tick import RejectedTick
-from tests.unit.feed.bench import message_of
-from tests.unit.feed.desk import DAY, SYMBOL, YESTERDAY, run, tick
+from hk_tick_collector.sources.futu.mapping import TickMapper, unread_rows
+from hk_tick_collector.sources.memory import OpenDMemory
+from hk_tick_collector.sources.pulled import goes_back
+from hk_tick_collector.sources.source import UnreadRow
+from tests.unit.sources.bench import message_of
+from tests.unit.sources.desk import DAY, SYMBOL, YESTERDAY, run, tick
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from hk_tick_collector.feed.push import PushHandler
 from hk_tick_collector.market.hk.sessions import day_start_ms
 from hk_tick_collector.records.tick import Tick
-from tests.unit.feed.bench import DAY, SYMBOL, Bench, play, push_of, run
-from tests.unit.feed.desk import OTHER, tick
+from hk_tick_collector.sources.futu.push import PushHandler
+from tests.unit.sources.bench import DAY, SYMBOL, Bench, play, push_of, run
+from tests.unit.sources.desk import OTHER, tick
 
 
 def handed(*bursts: list[list[Tick]], wanted: frozenset[str] | None = None) -> tuple[Bench, list[str]]:

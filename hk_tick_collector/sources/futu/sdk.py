@@ -5,8 +5,8 @@ requests). Around it, ``_Context`` replaces what loses data or hangs in futu-api
 
 1. The constructor's endless retry: connecting is asynchronous and one context serves one connection only.
 2. The callback queue that is thrown away on disconnect: ticker pushes are read on the network thread as they arrive.
-3. The SDK's own reconnect and its half resubscription: switched off; ``feed.session`` owns reconnecting. A new context
-   also means a new receive buffer: the SDK would read the next connection from the middle of a cut frame.
+3. The SDK's own reconnect and its half resubscription: switched off; ``sources.session`` owns reconnecting. A new
+   context also means a new receive buffer: the SDK would read the next connection from the middle of a cut frame.
 4. The unguarded network thread: nothing of ours raises into it, and ``network_thread_alive`` lets others look.
 5. Requests that block for up to 20 s, or for ever on a closed context: every request is an awaitable with a timeout,
    ended at once when the connection goes.
@@ -36,8 +36,8 @@ from typing import Any
 from hk_tick_collector.core.errors import ConfigError, FeedError, FeedLost, FeedTimeout, RequestNotBuilt
 from hk_tick_collector.core.logline import RateLimitedLog, event
 from hk_tick_collector.core.text import cut
-from hk_tick_collector.feed import answers
-from hk_tick_collector.feed.answers import (
+from hk_tick_collector.sources.futu import answers
+from hk_tick_collector.sources.futu.answers import (
     GlobalState,
     MinuteBars,
     Notice,
@@ -46,9 +46,9 @@ from hk_tick_collector.feed.answers import (
     SymbolInfo,
     UserInfo,
 )
-from hk_tick_collector.feed.frames_in import FrameCutter, WireStats
-from hk_tick_collector.feed.no_home import lent_home
-from hk_tick_collector.feed.no_pandas import pandas_later
+from hk_tick_collector.sources.futu.frames_in import FrameCutter, WireStats
+from hk_tick_collector.sources.futu.no_home import lent_home
+from hk_tick_collector.sources.futu.no_pandas import pandas_later
 
 __all__ = [
     "GET_TICKER_MAX_ROWS",

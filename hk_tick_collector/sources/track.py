@@ -61,11 +61,11 @@ from hk_tick_collector.core.facts import (
 )
 from hk_tick_collector.core.logline import event
 from hk_tick_collector.core.ranges import CounterRanges
-from hk_tick_collector.feed.memory import OpenDMemory
-from hk_tick_collector.feed.pulled import PULL_LIMIT_ROWS, PULL_SURELY_ALL_ROWS, Answer, Question, goes_back
 from hk_tick_collector.market.dates import DAY_MS
 from hk_tick_collector.market.hk.sessions import PRE_OPEN_START_MS, day_start_ms, hk_date
 from hk_tick_collector.records.tick import Tick, same_moment, seq_counter, seq_epoch_sec
+from hk_tick_collector.sources.memory import OpenDMemory
+from hk_tick_collector.sources.pulled import PULL_LIMIT_ROWS, PULL_SURELY_ALL_ROWS, Answer, Question, goes_back
 
 log = logging.getLogger(__name__)
 

@@ -13,16 +13,16 @@ from futu.common.pb import Qot_Common_pb2, Qot_GetTicker_pb2, Qot_UpdateTicker_p
 from hk_tick_collector.core.errors import FeedError, FeedLost, FeedTimeout
 from hk_tick_collector.core.facts import Fact
 from hk_tick_collector.core.progress import FeedProgress
-from hk_tick_collector.feed import sdk
-from hk_tick_collector.feed.answers import GlobalState, SubscriptionInfo
-from hk_tick_collector.feed.continuity import Continuity
-from hk_tick_collector.feed.pull import TickPuller
-from hk_tick_collector.feed.session import FeedOptions, FeedSession
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.opend_sim.encode import hk_time_text
 from hk_tick_collector.records.tick import RejectedTick, Tick
+from hk_tick_collector.sources.continuity import Continuity
+from hk_tick_collector.sources.futu import sdk
+from hk_tick_collector.sources.futu.answers import GlobalState, SubscriptionInfo
+from hk_tick_collector.sources.pull import TickPuller
+from hk_tick_collector.sources.session import FeedOptions, FeedSession
 from tests.episodes.clockwork import VirtualClock, VirtualLoop
-from tests.unit.feed.desk import DAY, SYMBOL, run
+from tests.unit.sources.desk import DAY, SYMBOL, run
 
 __all__ = ["DAY", "SYMBOL", "Bench", "FakeConnection", "FakeOpenD", "play", "run"]
 
@@ -78,7 +78,7 @@ class FakeOpenD:
 
 
 class FakeConnection:
-    """What ``feed.sdk.Connection`` promises."""
+    """What ``sources.futu.sdk.Connection`` promises."""
 
     def __init__(self, opend: FakeOpenD, on_push: Any = None, on_notice: Any = None) -> None:
         self.opend, self.on_push, self.on_notice = opend, on_push, on_notice

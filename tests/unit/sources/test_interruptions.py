@@ -10,8 +10,8 @@ import pytest
 
 from hk_tick_collector.core.facts import NOT_JOINED, NOT_YET_JOINED, Interrupted, Rejoined
 from hk_tick_collector.store import reader
-from tests.unit.feed.desk import DAY, OTHER, SYMBOL, Desk, Unreadable, run
-from tests.unit.feed.test_odd_days import proven
+from tests.unit.sources.desk import DAY, OTHER, SYMBOL, Desk, Unreadable, run
+from tests.unit.sources.test_odd_days import proven
 
 
 @pytest.fixture

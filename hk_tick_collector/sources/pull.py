@@ -15,13 +15,13 @@ from hk_tick_collector.core.clock import Clock
 from hk_tick_collector.core.errors import FeedError, FeedLost, FeedTimeout
 from hk_tick_collector.core.logline import RateLimitedLog
 from hk_tick_collector.core.progress import FeedProgress
-from hk_tick_collector.feed.continuity import Continuity
-from hk_tick_collector.feed.mapping import TickMapper
-from hk_tick_collector.feed.plausible import PlausibleDays
-from hk_tick_collector.feed.pulled import Answer, unread_rows
-from hk_tick_collector.feed.push import RejectSink, TickSink
-from hk_tick_collector.feed.sdk import Connection
 from hk_tick_collector.records.tick import RejectedTick, Tick
+from hk_tick_collector.sources.continuity import Continuity
+from hk_tick_collector.sources.futu.mapping import TickMapper, unread_rows
+from hk_tick_collector.sources.futu.push import RejectSink, TickSink
+from hk_tick_collector.sources.futu.sdk import Connection
+from hk_tick_collector.sources.plausible import PlausibleDays
+from hk_tick_collector.sources.pulled import Answer
 
 log = logging.getLogger(__name__)
 

@@ -12,11 +12,11 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from hk_tick_collector.core.facts import NUMBERS_SKIPPED, PUSH_PULL_DISAGREE, Fact, GapFound, StoredTrack, Unproven
-from hk_tick_collector.feed.mapping import without_sequences
-from hk_tick_collector.feed.memory import OpenDMemory
-from hk_tick_collector.feed.pulled import Answer, Question, sequence_of
-from hk_tick_collector.feed.track import Hole, Taken, Track
 from hk_tick_collector.records.tick import SEQ_COUNTER_MASK, RejectedTick, Tick
+from hk_tick_collector.sources.memory import OpenDMemory
+from hk_tick_collector.sources.pulled import Answer, Question, sequence_of
+from hk_tick_collector.sources.track import Hole, Taken, Track
+from hk_tick_collector.sources.views import without_sequences
 
 FactSink = Callable[[Sequence[Fact]], None]
 

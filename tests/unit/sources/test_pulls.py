@@ -10,7 +10,9 @@ import pytest
 
 from hk_tick_collector.core.errors import FeedError, FeedLost
 from hk_tick_collector.core.facts import NUMBERS_SKIPPED, GapFound, Unproven, Verified
-from hk_tick_collector.feed.poll import (
+from hk_tick_collector.market.hk.sessions import day_start_ms
+from hk_tick_collector.records.tick import PUSH_TYPE_POLL, seq_counter
+from hk_tick_collector.sources.poll import (
     AUDIT_INTERVAL_SEC,
     AUDIT_ROWS,
     FOLLOW_MAX_SEC,
@@ -19,12 +21,10 @@ from hk_tick_collector.feed.poll import (
     Follower,
     Poller,
 )
-from hk_tick_collector.feed.pull import MAX_PULLS_IN_FLIGHT
-from hk_tick_collector.feed.repair import REPAIR_ATTEMPTS, Repairer
-from hk_tick_collector.market.hk.sessions import day_start_ms
-from hk_tick_collector.records.tick import PUSH_TYPE_POLL, seq_counter
-from tests.unit.feed.bench import DAY, SYMBOL, Bench, FakeConnection, play, run
-from tests.unit.feed.desk import OTHER, tick
+from hk_tick_collector.sources.pull import MAX_PULLS_IN_FLIGHT
+from hk_tick_collector.sources.repair import REPAIR_ATTEMPTS, Repairer
+from tests.unit.sources.bench import DAY, SYMBOL, Bench, FakeConnection, play, run
+from tests.unit.sources.desk import OTHER, tick
 
 MANY = [f"HK.{n:05d}" for n in range(1, 61)]
 
@@ -337,7 +337,7 @@ def test_the_fake_is_a_connection() -> None:
     """What the feed calls exists on the real one, with the same parameters."""
     import inspect  # noqa: PLC0415
 
-    from hk_tick_collector.feed.sdk import Connection  # noqa: PLC0415
+    from hk_tick_collector.sources.futu.sdk import Connection  # noqa: PLC0415
 
     for name in ("open", "global_state", "subscriptions", "subscribe_tickers", "unsubscribe_tickers", "recent_ticks"):
         assert list(inspect.signature(getattr(FakeConnection, name)).parameters) == list(

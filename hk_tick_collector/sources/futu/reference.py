@@ -16,8 +16,8 @@ from typing import Generic, TypeVar
 
 from hk_tick_collector.core.clock import Clock, SystemClock
 from hk_tick_collector.core.errors import FeedError, FeedLost, FeedTimeout
-from hk_tick_collector.feed.answers import MinuteBar, Snapshot, SymbolInfo
-from hk_tick_collector.feed.sdk import Connection
+from hk_tick_collector.sources.futu.answers import MinuteBar, Snapshot, SymbolInfo
+from hk_tick_collector.sources.futu.sdk import Connection
 
 WINDOW_SEC = 30.0
 HISTORY_CALLS, SNAPSHOT_CALLS, STATIC_CALLS = 60, 60, 10

@@ -1,6 +1,6 @@
-"""OpenD's answers as values of ours, and how they are read from the protobuf messages that ``feed.sdk`` gets.
+"""OpenD's answers as values of ours, and how they are read from the protobuf messages that ``sources.futu.sdk`` gets.
 
-Knows the messages by their fields only; the names of Futu's numbers are given by ``feed.sdk``.
+Knows the messages by their fields only; the names of Futu's numbers are given by ``sources.futu.sdk``.
 """
 
 from __future__ import annotations

@@ -8,12 +8,12 @@ from collections import Counter
 import pytest
 
 from hk_tick_collector.core.errors import FeedError
-from hk_tick_collector.feed.backfill import RETRY_MAX_SEC
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.hk import HK
 from hk_tick_collector.market.hk.sessions import day_start_ms
-from tests.unit.feed.bench import DAY, Bench, play, push_of, run
-from tests.unit.feed.desk import tick
+from hk_tick_collector.sources.backfill import RETRY_MAX_SEC
+from tests.unit.sources.bench import DAY, Bench, play, push_of, run
+from tests.unit.sources.desk import tick
 
 CODES = ("HK.00700", "HK.00005", "HK.00001")
 CALENDAR = TradingCalendar(HK)

@@ -7,10 +7,11 @@ from pathlib import Path
 
 from hk_tick_collector.core.errors import RejectCode
 from hk_tick_collector.core.facts import Fact
-from hk_tick_collector.feed.continuity import Continuity
-from hk_tick_collector.feed.pulled import Answer, Question, UnreadRow
 from hk_tick_collector.market.hk.sessions import day_start_ms
 from hk_tick_collector.records.tick import RejectedTick, Tick, seq_counter
+from hk_tick_collector.sources.continuity import Continuity
+from hk_tick_collector.sources.pulled import Answer, Question
+from hk_tick_collector.sources.source import UnreadRow
 from hk_tick_collector.store import reader
 from hk_tick_collector.store.connect import SqliteOptions
 from hk_tick_collector.store.reader import CoverageRow

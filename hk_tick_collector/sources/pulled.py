@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from hk_tick_collector.feed.mapping import raw_fields
 from hk_tick_collector.records.tick import RejectedTick, Tick, seq_counter, seq_epoch_sec
+from hk_tick_collector.sources.source import UnreadRow
 
 PULL_LIMIT_ROWS = 1000  # OpenD shows no more: beyond it the day's beginning cannot be seen
 PULL_SURELY_ALL_ROWS = 950  # an answer near the limit may be cut a little short of it
@@ -29,13 +29,6 @@ class Question(NamedTuple):
     asked_ms: int  # UTC epoch ms: the answer speaks of this moment, however long it was under way
     day: str
     newest_counter: int  # the highest one known of that day: an answer that ends before it is an old one
-
-
-class UnreadRow(NamedTuple):
-    """A row that could not be mapped, by its place in the answer."""
-
-    position: int
-    seq: int  # 0: it has none
 
 
 @dataclass(frozen=True)
@@ -88,17 +81,6 @@ class Answer:
         if not self.ticks or (self.unread and self.unread[-1].position == self.rows - 1):
             return False
         return self.ticks[-1].trading_day == day
-
-
-def unread_rows(messages: Sequence[Any], rejected: Sequence[RejectedTick]) -> list[UnreadRow]:
-    """The places of the rejected ones among the messages that were mapped, both in the same order."""
-    rows: list[UnreadRow] = []
-    for position, message in enumerate(messages):
-        if len(rows) == len(rejected):
-            break
-        if raw_fields(message) == rejected[len(rows)].raw:
-            rows.append(UnreadRow(position, sequence_of(rejected[len(rows)])))
-    return rows
 
 
 def sequence_of(rejected: RejectedTick) -> int:

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from hk_tick_collector.core.facts import COULD_NOT_BE_READ, COUNTER_WENT_BACK, DATED_OTHERWISE, NOT_JOINED, UNREAD_TICK
-from hk_tick_collector.feed.pulled import PULL_LIMIT_ROWS
 from hk_tick_collector.market.dates import DAY_MS
+from hk_tick_collector.sources.pulled import PULL_LIMIT_ROWS
 from hk_tick_collector.store import reader
-from tests.unit.feed.desk import (
+from tests.unit.sources.desk import (
     DAY,
     OTHER,
     SYMBOL,

@@ -20,20 +20,20 @@ from hk_tick_collector.core.errors import FeedError, FeedLost, FeedTimeout, Requ
 from hk_tick_collector.core.facts import DayFact, Fact
 from hk_tick_collector.core.logline import RateLimitedLog, event
 from hk_tick_collector.core.progress import FeedProgress
-from hk_tick_collector.feed import sdk
-from hk_tick_collector.feed.absence import NO_CONNECTION, NOT_LOGGED_IN, Absences
-from hk_tick_collector.feed.backfill import Backfiller
-from hk_tick_collector.feed.continuity import Continuity
-from hk_tick_collector.feed.plausible import PlausibleDays
-from hk_tick_collector.feed.poll import Auditor, Follower, Poller
-from hk_tick_collector.feed.pull import TickPuller
-from hk_tick_collector.feed.push import PushHandler, RejectSink, TickSink
-from hk_tick_collector.feed.repair import Repairer
-from hk_tick_collector.feed.subscriptions import Subscriptions
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.dates import add_days
 from hk_tick_collector.market.hk import HK
 from hk_tick_collector.market.hk.sessions import hk_date
+from hk_tick_collector.sources.absence import NO_CONNECTION, NOT_LOGGED_IN, Absences
+from hk_tick_collector.sources.backfill import Backfiller
+from hk_tick_collector.sources.continuity import Continuity
+from hk_tick_collector.sources.futu import sdk
+from hk_tick_collector.sources.futu.push import PushHandler, RejectSink, TickSink
+from hk_tick_collector.sources.plausible import PlausibleDays
+from hk_tick_collector.sources.poll import Auditor, Follower, Poller
+from hk_tick_collector.sources.pull import TickPuller
+from hk_tick_collector.sources.repair import Repairer
+from hk_tick_collector.sources.subscriptions import Subscriptions
 
 log = logging.getLogger(__name__)
 

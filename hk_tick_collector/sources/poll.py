@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 from hk_tick_collector.core.clock import Clock
 from hk_tick_collector.core.progress import FeedProgress
-from hk_tick_collector.feed.continuity import Continuity
-from hk_tick_collector.feed.pull import PullResult, TickPuller
-from hk_tick_collector.feed.sdk import GET_TICKER_MAX_ROWS, Connection
 from hk_tick_collector.records.tick import PUSH_TYPE_POLL
+from hk_tick_collector.sources.continuity import Continuity
+from hk_tick_collector.sources.futu.sdk import GET_TICKER_MAX_ROWS, Connection
+from hk_tick_collector.sources.pull import PullResult, TickPuller
 
 QUIET_POLL_MAX_SEC = 60  # a symbol whose polls bring nothing is asked less and less often, down to this
 # Shorter than the five minutes between the closing auction and the end of recording, so that every symbol's last tick

@@ -15,10 +15,11 @@ from hk_tick_collector.core.clock import Clock
 from hk_tick_collector.core.errors import RejectCode, TickRejected
 from hk_tick_collector.core.logline import RateLimitedLog
 from hk_tick_collector.core.progress import FeedProgress
-from hk_tick_collector.feed.continuity import Continuity
-from hk_tick_collector.feed.mapping import TickMapper, raw_fields, without_sequences
-from hk_tick_collector.feed.plausible import PlausibleDays
 from hk_tick_collector.records.tick import PUSH_TYPE_PUSH, RejectedTick, Tick
+from hk_tick_collector.sources.continuity import Continuity
+from hk_tick_collector.sources.futu.mapping import TickMapper, raw_fields
+from hk_tick_collector.sources.plausible import PlausibleDays
+from hk_tick_collector.sources.views import without_sequences
 
 log = logging.getLogger(__name__)
 

@@ -1,1 +1,0 @@
-"""From OpenD to ticks in UTC: connection, push, poll, backfill, mapping, continuity."""

@@ -1,0 +1,52 @@
+"""Equal ticks of one view (a push, an answer) are told apart by their number in it, where they have no sequence."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+from hk_tick_collector.records.tick import Tick
+
+
+def number_equal_ticks(ticks: Iterable[Tick]) -> list[Tick]:
+    """One view's ticks; each without a sequence says in ``occurrence`` how many of the view that may be taken for it
+    come before it.
+
+    Those are the ticks of equal content, at one moment (``same_moment``). Among them the places are exchanged so that
+    one with a sequence comes before one without, and one that tells milliseconds before one that does not: wherever
+    the view is cut, the store knows the definite ones first.
+    """
+    numbered = list(ticks)
+    equals: dict[tuple[object, ...], list[int]] = {}
+    for place, tick in enumerate(numbered):
+        numbers = (tick.price, tick.volume, tick.turnover)
+        content = (tick.symbol, tick.trading_day, tick.ts_ms // 1000, numbers, tick.direction, tick.tick_type)
+        equals.setdefault(content, []).append(place)
+    for places in equals.values():
+        if len(places) == 1:
+            place = places[0]
+            if numbered[place].occurrence:
+                numbered[place] = numbered[place]._replace(occurrence=0)
+            continue
+        for place, tick in zip(places, _numbered([numbered[place] for place in places]), strict=True):
+            numbered[place] = tick
+    return numbered
+
+
+def _numbered(equals: list[Tick]) -> Iterator[Tick]:
+    """Ticks of equal content and second, the definite ones first, numbered."""
+    equals.sort(key=lambda tick: (tick.seq is None, tick.ts_ms % 1000 == 0))
+    passed: Counter[int] = Counter()
+    for place, tick in enumerate(equals):
+        whole_ms = tick.ts_ms - tick.ts_ms % 1000
+        before = place if tick.ts_ms == whole_ms else passed[tick.ts_ms] + passed[whole_ms]
+        yield tick._replace(occurrence=before if tick.seq is None else 0)
+        passed[tick.ts_ms] += 1
+
+
+def without_sequences(ticks: Iterable[Tick], day: str | None = None) -> list[Tick]:
+    """One view's ticks told apart by content alone: for a symbol whose pushes and pulls are numbered differently.
+
+    ``day``: only that trading day's; the others keep their numbers.
+    """
+    return number_equal_ticks(tick._replace(seq=None) if day in (None, tick.trading_day) else tick for tick in ticks)
