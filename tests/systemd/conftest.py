@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hk_tick_collector.market.sessions import HK_TZ
+from hk_tick_collector.market.hk.sessions import HK_TZ
 from tests.harness import Simulator
 from tests.systemd.machine import Machine, why_not
 from tests.systemd.server import SYMBOLS, Server
