@@ -16,8 +16,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from hk_tick_collector.opend_sim.control import call
+
 BIN = Path(sys.executable).parent
-DEADLINE_SEC = 40.0
+DEADLINE_SEC = 60.0
 
 
 def wait_until(condition: Callable[[], Any], what: str, timeout_sec: float = DEADLINE_SEC) -> Any:
@@ -119,19 +121,14 @@ class Simulator(Process):
         self.truth = directory / "truth"
         command = [BIN / "hk-opend-sim", "run", "--port", str(port), "--truth", self.truth, "--control-port", "0"]
         super().__init__([*command, *map(str, arguments)], clean_env(directory / "home"))
-        self._home = directory / "home"
         ready = self.wait_for(r"opend_sim_ready .*port=(\d+)")
         self.port = int(ready.group(1))
         self.control = self.wait_for(r"control=(\S+)").group(1)
 
     def ctl(self, command: str) -> dict[str, Any]:
-        """Send a fault command; its JSON answer."""
-        done = subprocess.run(
-            [BIN / "hk-opend-sim", "ctl", "--control", self.control, *command.split()],
-            env=clean_env(self._home), capture_output=True, text=True, timeout=30, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
-        answer: dict[str, Any] = json.loads(done.stdout)
+        """Send a fault command as ``hk-opend-sim ctl`` does; its answer."""
+        answer = call(self.control, command)
+        assert answer["ok"], f"{command}: {answer}"
         return answer
 
 

@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from hk_tick_collector.market.hk.sessions import hk_date
+from hk_tick_collector.opend_sim.check import check
 from hk_tick_collector.opend_sim.instruments import default_symbols
 from hk_tick_collector.opend_sim.truth import read_truth
 from hk_tick_collector.records.tick import seq_counter
-from tests.harness import Process, Recorder, Simulator, check, wait_until
+from tests.harness import Process, Recorder, Simulator, wait_until
 
 SYMBOLS = "HK.00700,HK.00005,HK.09988"
 DAY = "20261120"
@@ -90,9 +91,8 @@ class Lab:
         """As ``finish``, of a recorder that ended by itself at ``ended_sec`` on the monotonic clock."""
         simulator.stop()
         tail_ms = round((time.monotonic() - ended_sec + 0.5) * 1000 * self._speed)
-        result = check(simulator, self.data_root, "--json", "--allow-tail-ms", str(tail_ms))
-        assert result.stdout, f"{result.returncode} {result.stderr}\n{recorder.output}"
-        return Verdict(json.loads(result.stdout), day_claims(simulator.truth, self.data_root), recorder.output)
+        report = check(simulator.truth, self.data_root, allow_tail_ms=tail_ms)
+        return Verdict(json.loads(report.to_json()), day_claims(simulator.truth, self.data_root), recorder.output)
 
 
 @dataclass(frozen=True)

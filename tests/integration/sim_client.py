@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
@@ -12,6 +13,7 @@ from futu import RET_OK, OpenQuoteContext, SubType, SysNotifyHandlerBase, Ticker
 from futu.common.ft_logger import logger
 
 from hk_tick_collector.opend_sim import pb, wire
+from tests.harness import wait_until
 
 logger.console_level = 50  # the SDK prints every connection to standard output otherwise
 
@@ -64,11 +66,22 @@ class SdkClient:
     def seqs(self, symbol: str | None = None) -> list[int]:
         return [t.sequence for t in self.ticks(symbol)]
 
+    def wait_no_more_ticks(self, quiet_sec: float = 0.5) -> int:
+        """The number of ticks once none has come for so long; what was under way is in it."""
+
+        def is_quiet() -> bool:
+            ticks = len(self.ticks())
+            time.sleep(quiet_sec)
+            return len(self.ticks()) == ticks
+
+        wait_until(is_quiet, "no more ticks")
+        return len(self.ticks())
+
 
 class RawClient:
     """Speaks the protocol byte by byte."""
 
-    def __init__(self, port: int, timeout_sec: float = 10.0) -> None:
+    def __init__(self, port: int, timeout_sec: float = 60.0) -> None:
         self.sock = socket.create_connection(("127.0.0.1", port), timeout_sec)
         self._serial = 0
         self._lock = threading.Lock()
