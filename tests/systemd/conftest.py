@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from hk_tick_collector.market.hk.sessions import HK_TZ
 from tests.harness import Simulator
 from tests.systemd.machine import Machine, why_not
 from tests.systemd.server import SYMBOLS, Server
@@ -29,7 +28,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def simulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Simulator]:
     """One market for the whole suite, some seconds behind this machine: so it is as well when the machine's clock is
     set while the suite runs, and no test may take the one for the other."""
-    start = datetime.now(HK_TZ) - timedelta(seconds=10)
+    start = datetime.now(UTC) - timedelta(seconds=10)
     market = ["--start", start.isoformat(), "--always-open", "--rate", "50", "--no-rate-limits"]
     sim = Simulator(tmp_path_factory.mktemp("sim"), "--symbols", SYMBOLS, *market)
     try:
