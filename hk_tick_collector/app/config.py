@@ -34,6 +34,7 @@ from hk_tick_collector.app.config_sources import (
 from hk_tick_collector.market.symbols import check_symbols
 from hk_tick_collector.sources import registry
 from hk_tick_collector.sources.source import SourceSpec, choose, listed
+from hk_tick_collector.store.connect import SqliteOptions
 
 __all__ = [
     "OWN_PREFIXES", "ConfigErrors", "Problem", "SettingInfo", "Settings", "load_settings", "load_settings_and_sources",
@@ -317,6 +318,16 @@ class Settings(BaseModel):
         spec = choose(self.source, self.market, registry.OFFERED).spec
         assert spec is not None  # ``load_settings`` refuses any other pair
         return spec
+
+    @property
+    def sqlite(self) -> SqliteOptions:
+        """How day files are opened for writing, by the recorder and by whoever writes beside it."""
+        return SqliteOptions(
+            busy_timeout_ms=self.sqlite_busy_timeout_ms,
+            journal_mode=self.sqlite_journal_mode,
+            synchronous=self.sqlite_synchronous,
+            wal_autocheckpoint=self.sqlite_wal_autocheckpoint_pages,
+        )
 
     @field_validator("*", mode="after")
     @classmethod

@@ -46,7 +46,6 @@ from hk_tick_collector.sources.continuity import Continuity
 from hk_tick_collector.sources.futu import sdk
 from hk_tick_collector.sources.session import FeedOptions, FeedSession
 from hk_tick_collector.store import layout, reader
-from hk_tick_collector.store.connect import SqliteOptions
 from hk_tick_collector.store.writer import DayFileWriter
 
 if TYPE_CHECKING:
@@ -305,14 +304,7 @@ class Daemon:
             await asyncio.wait(running, timeout=1.0)
 
     def _make_writer(self) -> DayFileWriter:
-        settings = self._settings
-        options = SqliteOptions(
-            busy_timeout_ms=settings.sqlite_busy_timeout_ms,
-            journal_mode=settings.sqlite_journal_mode,
-            synchronous=settings.sqlite_synchronous,
-            wal_autocheckpoint=settings.sqlite_wal_autocheckpoint_pages,
-        )
-        return DayFileWriter(settings.data_root, options, self._clock)
+        return DayFileWriter(self._settings.data_root, self._settings.sqlite, self._clock)
 
     def _make_metrics(self) -> MetricsServer | None:
         """The endpoint if it is wanted. Raises ``ConfigError`` when it cannot listen."""

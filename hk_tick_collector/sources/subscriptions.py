@@ -24,6 +24,26 @@ RETRY_MIN_SEC = 5
 RETRY_MAX_SEC = 300
 
 
+async def subscribe_each(connection: Connection, codes: Sequence[str], *, push: bool = True) -> dict[str, str]:
+    """Subscribe ``codes``, in their order; those that OpenD refuses alone, with its words. FeedLost or FeedTimeout when
+    there is no answer. ``push`` False: only so that they can be asked for."""
+    refused: dict[str, str] = {}
+    parts = [list(codes[at : at + SUBSCRIBE_BATCH_CODES]) for at in range(0, len(codes), SUBSCRIBE_BATCH_CODES)]
+    while parts:
+        part = parts.pop(0)
+        try:
+            await connection.subscribe_tickers(part, SUBSCRIBE_TIMEOUT_SEC, push=push)
+        except (FeedLost, FeedTimeout):
+            raise
+        except FeedError as exc:
+            if len(part) == 1:
+                refused[part[0]] = str(exc)
+            else:
+                middle = len(part) // 2
+                parts[:0] = [part[:middle], part[middle:]]
+    return refused
+
+
 class Subscriptions:
     """The subscriptions of one connection."""
 
@@ -77,8 +97,7 @@ class Subscriptions:
             fits = missing[: info.remain_quota]
             for code in missing[info.remain_quota :]:
                 refused[code] = f"quota is short: {info.remain_quota} left for {len(missing)} codes"
-            for at in range(0, len(fits), SUBSCRIBE_BATCH_CODES):
-                await self._subscribe(fits[at : at + SUBSCRIBE_BATCH_CODES], refused)
+            refused.update(await subscribe_each(self._connection, fits))
             info = await self._connection.subscriptions(SUBSCRIBE_TIMEOUT_SEC)
         self._to_give_back = not await self._give_back(sorted(info.ticker_codes.difference(self.wanted)))
         self.active = [code for code in self.wanted if code in info.ticker_codes]
@@ -98,19 +117,6 @@ class Subscriptions:
             return False
         log.info(event("futu_unsubscribed", symbols=len(codes), first=codes[0]))
         return True
-
-    async def _subscribe(self, codes: list[str], refused: dict[str, str]) -> None:
-        try:
-            await self._connection.subscribe_tickers(codes, SUBSCRIBE_TIMEOUT_SEC)
-        except (FeedLost, FeedTimeout):
-            raise
-        except FeedError as exc:
-            if len(codes) == 1:
-                refused[codes[0]] = str(exc)
-                return
-            middle = len(codes) // 2
-            await self._subscribe(codes[:middle], refused)
-            await self._subscribe(codes[middle:], refused)
 
     def _report(self, refused: dict[str, str], remain_quota: int) -> None:
         active = set(self.active)

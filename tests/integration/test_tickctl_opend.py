@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from hk_tick_collector.cli.repair import shown_day
 from hk_tick_collector.core.facts import Fact, HeadProven, Verified
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.hk import HK
@@ -24,6 +23,7 @@ from hk_tick_collector.opend_sim.simtick import SimTick
 from hk_tick_collector.records.tick import Tick, seq_counter
 from hk_tick_collector.store import reader
 from hk_tick_collector.store.writer import DayFileWriter
+from hk_tick_collector.watch.repair import shown_day
 from tests.harness import Recorder, Simulator, check, ended, wait_until
 from tests.tickctl import record_day, tickctl, tickctl_json
 

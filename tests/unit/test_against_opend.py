@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hk_tick_collector.cli.repair import NO_TICKS, Repair, State, reason_to_ask, shown_day
 from hk_tick_collector.core.errors import FeedError, FeedLost, FeedTimeout
 from hk_tick_collector.days.schema import ticks_schema
 from hk_tick_collector.market.calendar import TradingCalendar
@@ -23,6 +22,7 @@ from hk_tick_collector.sources.futu.answers import MinuteBar, MinuteBars, Symbol
 from hk_tick_collector.sources.futu.reference import HISTORY_CALLS, MAX_PAGES, WINDOW_SEC, Pace, Reference
 from hk_tick_collector.store.coverage import MISSING, PROVEN, UNPROVEN
 from hk_tick_collector.store.reader import CoverageRow
+from hk_tick_collector.watch.repair import NO_TICKS, Repair, State, reason_to_ask, shown_day
 
 DAY = "20261120"
 START_MS = day_start_ms(DAY)

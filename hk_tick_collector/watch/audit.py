@@ -1,0 +1,189 @@
+"""OpenD's own sums of a day against what is stored of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from hk_tick_collector.core.errors import FeedError, FeedLost, FeedTimeout
+from hk_tick_collector.market.dates import DAY_MS, add_days
+from hk_tick_collector.market.hk.sessions import HK_TZ, day_start_ms, hk_date
+from hk_tick_collector.market.hours import DayKind
+from hk_tick_collector.quality import against_opend as against
+from hk_tick_collector.quality.against_opend import Amount, Comparison, TypedMinutes
+from hk_tick_collector.sources.futu.reference import REQUEST_TIMEOUT_SEC, Reference
+
+if TYPE_CHECKING:
+    from hk_tick_collector.days.catalog import Day
+    from hk_tick_collector.market.calendar import TradingCalendar
+    from hk_tick_collector.sources.futu.sdk import Connection
+
+KLINE, SNAPSHOT = "kline", "snapshot"
+UNSETTLED_MS = 15_000  # a minute this young may still get ticks
+COMMIT_SEC = 3.0  # after which what OpenD had is stored too, when all is well
+FEW_SYMBOLS = 20  # up to here the symbols' own index is quicker than reading the whole day
+_COLUMNS = ("symbol", "ts_ms", "tick_type", "volume", "turnover")
+
+
+@dataclass
+class AuditResult:
+    """What came of it, by symbol: each is in one of the three."""
+
+    trading_day: str
+    against: str
+    compared: dict[str, Comparison] = field(default_factory=dict)
+    empty: list[str] = field(default_factory=list)  # neither OpenD nor we have anything
+    failed: dict[str, str] = field(default_factory=dict)  # could not be compared, and why
+    until_ms: int | None = None  # the market still trades: compared up to here
+    suspicion: str | None = None
+
+    @property
+    def different(self) -> dict[str, Comparison]:
+        """Where OpenD's sums and ours are not the same."""
+        return {symbol: compared for symbol, compared in self.compared.items() if not compared.equal}
+
+    @property
+    def equal(self) -> bool:
+        """Everything that was asked for could be compared, and nothing differs."""
+        return not self.failed and not self.different
+
+    def sentence(self) -> str:
+        """All of it in a line."""
+        sums = "minute bars" if self.against == KLINE else "day totals"
+        parts = [f"{len(self.compared) - len(self.different)} symbols equal OpenD's {sums}"]
+        if self.different:
+            missing = sum(d.missing_volume for compared in self.different.values() for d in compared.differences)
+            how = f"{missing:,} shares missing" if missing >= 0 else f"{-missing:,} shares too many"
+            parts.append(f"{len(self.different)} differ ({how} in all)")
+        if self.failed:
+            parts.append(f"{len(self.failed)} could not be compared")
+        if self.empty:
+            parts.append(f"{len(self.empty)} did not trade")
+        until = "" if self.until_ms is None else f" up to {_hk_time(self.until_ms)}"
+        return f"{self.trading_day}{until}: {', '.join(parts)}"
+
+
+class Audit:
+    """One run. A symbol that fails costs only itself: it stands in ``AuditResult.failed`` with the reason.
+
+    ``left_out``: tick types that are not in OpenD's sums. ``advance`` is told of each symbol whose bars were asked for.
+    """
+
+    def __init__(
+        self,
+        day: Day,
+        calendar: TradingCalendar,
+        symbols: Sequence[str],
+        left_out: frozenset[str] = against.LEFT_OUT,
+        advance: Callable[[float], None] = lambda _symbols: None,
+    ) -> None:
+        self._day = day
+        self._calendar = calendar
+        self._symbols = symbols
+        self._left_out = left_out
+        self._advance = advance
+
+    async def against_kline(self, connection: Connection) -> AuditResult:
+        """Every minute that is over. FeedError when OpenD cannot tell the time, StoreError when the day cannot be
+        read."""
+        day = self._day.trading_day
+        result = AuditResult(day, KLINE)
+        state = await connection.global_state(REQUEST_TIMEOUT_SEC)
+        settled_ms = (state.opend_time_sec * 1000 - UNSETTLED_MS) // against.MINUTE_MS * against.MINUTE_MS
+        until_ms = min(settled_ms, day_start_ms(day) + DAY_MS)
+        if until_ms < day_start_ms(day) + DAY_MS and self._is_trading(day, state.opend_time_sec * 1000):
+            result.until_ms = until_ms
+        bars = await self._bars(connection, result)
+        stored = self._stored()
+        edges = against.edge_spans(day, self._kind())
+        for symbol, of_symbol in bars.items():
+            ours = against.counted(stored.get(symbol, {}), self._left_out)
+            compared = against.compare_minutes(against.minutes_of_bars(of_symbol), ours, edges, until_ms)
+            if not of_symbol and compared.minutes:
+                result.failed[symbol] = f"OpenD has no minute bars of {day}, although ticks of it are stored"
+            elif compared.minutes:
+                result.compared[symbol] = compared
+            else:
+                result.empty.append(symbol)
+        different = {symbol: bars[symbol] for symbol in result.different}
+        if different:
+            result.suspicion = against.suspicion(different, stored, self._left_out, edges, until_ms)
+        return result
+
+    async def against_snapshot(self, connection: Connection) -> AuditResult:
+        """The totals of the day that OpenD shows. FeedError when it does not answer, StoreError when the day cannot be
+        read."""
+        day = self._day.trading_day
+        result = AuditResult(day, SNAPSHOT)
+        before = self._stored()
+        state = await connection.global_state(REQUEST_TIMEOUT_SEC)
+        answers = await Reference(connection).snapshots(self._symbols)
+        after = before
+        if self._is_trading(day, state.opend_time_sec * 1000):
+            result.until_ms = state.opend_time_sec * 1000
+            await asyncio.sleep(COMMIT_SEC)
+            after = self._stored()
+        result.failed.update(answers.refused)
+        totals: dict[str, Amount] = {}
+        for symbol, snapshot in answers.found.items():
+            ours, later = (self._total(stored, symbol) for stored in (before, after))
+            shown_day = hk_date(snapshot.updated_at_ms)
+            if shown_day != day and (snapshot.volume or later.volume):
+                result.failed[symbol] = f"OpenD's snapshot is of {shown_day}; other days: --against-kline"
+            elif not (snapshot.volume or later.volume):
+                result.empty.append(symbol)
+            else:
+                totals[symbol] = Amount(snapshot.volume, snapshot.turnover)
+                result.compared[symbol] = against.compare_totals(totals[symbol], ours, later)
+        different = {symbol: totals[symbol] for symbol in result.different}
+        if different:
+            result.suspicion = against.suspicion_of_totals(different, after, self._left_out)
+        return result
+
+    async def _bars(self, connection: Connection, result: AuditResult) -> dict[str, list[tuple[int, Amount]]]:
+        reference = Reference(connection)
+        bars: dict[str, list[tuple[int, Amount]]] = {}
+        for number, symbol in enumerate(self._symbols):
+            try:
+                bars[symbol] = await self._bars_of(reference, symbol)
+            except FeedTimeout as exc:
+                result.failed[symbol] = str(exc)
+            except FeedLost as exc:
+                result.failed.update((left, f"connection to OpenD lost: {exc}") for left in self._symbols[number:])
+                break
+            except FeedError as exc:
+                result.failed[symbol] = f"OpenD refuses: {exc}"
+            self._advance(1)
+        return bars
+
+    async def _bars_of(self, reference: Reference, symbol: str) -> list[tuple[int, Amount]]:
+        bars = await reference.minute_bars(symbol, self._day.trading_day)
+        return [(bar.label_ms, Amount(bar.volume, bar.turnover)) for bar in bars]
+
+    def _stored(self) -> dict[str, TypedMinutes]:
+        return against.stored_by_minute(self._batches())
+
+    def _batches(self) -> Iterator[Any]:
+        if len(self._symbols) <= FEW_SYMBOLS:
+            yield from self._day.ticks(self._symbols, _COLUMNS).to_batches()
+        else:
+            yield from self._day.batches(_COLUMNS, workers=1)
+
+    def _total(self, stored: dict[str, TypedMinutes], symbol: str) -> Amount:
+        return against.total(against.counted(stored.get(symbol, {}), self._left_out).values())
+
+    def _kind(self) -> DayKind:
+        return self._calendar.day_kind(self._day.trading_day)
+
+    def _is_trading(self, day: str, opend_ms: int) -> bool:
+        """By OpenD's clock: can ticks of this day still come? A day the calendar calls closed is judged by midnight."""
+        kind = self._kind()
+        end_ms = day_start_ms(add_days(day, 1)) if kind is DayKind.CLOSED else self._calendar.recording_window(day)[1]
+        return opend_ms < end_ms
+
+
+def _hk_time(ts_ms: int) -> str:
+    return datetime.fromtimestamp(ts_ms / 1000, tz=HK_TZ).strftime("%H:%M")

@@ -1,0 +1,143 @@
+"""Asks OpenD for what a day file lacks, and stores it the way the recorder does.
+
+What is stored and concluded is the feed's own doing: its mapping, its ``Continuity`` (begun where the day file ends,
+the newest stored pushes as its witnesses) and the recorder's ``DayFileWriter``. Beside a running recorder SQLite's lock
+keeps the two apart; each notices what the other committed and reads the coverage again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from hk_tick_collector.core.clock import SystemClock
+from hk_tick_collector.core.errors import FeedError, FeedLost, FeedTimeout, RowRefused
+from hk_tick_collector.core.facts import Fact, StoredTrack
+from hk_tick_collector.core.progress import FeedProgress
+from hk_tick_collector.records.tick import PUSH_TYPE_PUSH, PUSH_TYPE_REPAIR, RejectedTick, Tick
+from hk_tick_collector.sources.continuity import Continuity
+from hk_tick_collector.sources.futu.sdk import Connection
+from hk_tick_collector.sources.pull import MAX_PULLS_IN_FLIGHT, TickPuller
+from hk_tick_collector.sources.subscriptions import subscribe_each
+from hk_tick_collector.store import layout, reader
+from hk_tick_collector.store.connect import SqliteOptions
+from hk_tick_collector.store.writer import DayFileWriter
+from hk_tick_collector.watch.newest import newest_ticks
+from hk_tick_collector.watch.repair import PULL_ROWS, RepairPlan
+
+WITNESS_ROWS = 200  # newest stored ticks among which pushes are looked for
+
+
+class RepairJob:
+    """Asks and stores, and notes beside each symbol what came of it. One run of ``run``, on one asyncio loop.
+
+    ``advance`` is told, after each batch, how many of the plan's symbols are done since the last time. What a symbol's
+    repair lacks at the end stands in its ``error``; what it has, in ``RepairPlan.look_again``.
+    """
+
+    def __init__(
+        self, plan: RepairPlan, data_root: Path, options: SqliteOptions, advance: Callable[[float], None]
+    ) -> None:
+        self._plan = plan
+        self._data_root = data_root
+        self._options = options
+        self._advance = advance
+        self._repairs = {repair.symbol: repair for repair in plan.repairs}
+        self._clock = SystemClock()
+        self._ticks: list[Tick] = []
+        self._facts: list[Fact] = []
+        self.rejected_ticks = 0  # of OpenD's, that cannot be stored
+        self._continuity = Continuity(self._facts.extend)
+        self._puller = TickPuller(self._ticks.extend, self._reject, self._continuity, FeedProgress(), self._clock)
+        symbols = list(self._repairs)
+        self._witnesses = _witnesses(plan.db, symbols) if plan.db.exists() else {}
+        self._seeds = _seeds(data_root, plan.trading_day, symbols)
+        self._continuity.seed(self._seeds)
+        self._continuity.connected()
+
+    async def run(self, connection: Connection) -> None:
+        """Subscribe, then pull a few symbols at a time and store what is new.
+
+        A symbol that OpenD refuses, or of which nothing comes, costs only itself. FeedLost or FeedTimeout when
+        subscribing gets no answer, StoreError when the day file cannot be written; what was stored before stays.
+        """
+        refused = await subscribe_each(connection, list(self._repairs), push=False)
+        for symbol, words in refused.items():
+            self._repairs[symbol].error = f"OpenD refuses: {words}"
+        self._advance(len(refused))
+        symbols = [symbol for symbol in self._repairs if symbol not in refused]
+        writer = DayFileWriter(self._data_root, self._options)
+        try:
+            await self._pull_all(connection, symbols, writer)
+        finally:
+            writer.close()
+
+    async def _pull_all(self, connection: Connection, symbols: list[str], writer: DayFileWriter) -> None:
+        for at in range(0, len(symbols), MAX_PULLS_IN_FLIGHT):
+            part = symbols[at : at + MAX_PULLS_IN_FLIGHT]
+            answered = await asyncio.gather(*(self._pull(connection, symbol) for symbol in part))
+            self._store(writer)
+            self._advance(len(part))
+            if not any(answered):
+                for symbol in symbols[at + len(part) :]:
+                    self._repairs[symbol].error = f"not asked: {self._repairs[part[0]].error}"
+                return
+
+    async def _pull(self, connection: Connection, symbol: str) -> bool:
+        """False when there was no answer at all."""
+        if symbol in self._seeds and symbol in self._witnesses:
+            self._continuity.observe_push(self._witnesses[symbol], self._clock.monotonic())
+        try:
+            await self._puller.pull(connection, symbol, PULL_ROWS, PUSH_TYPE_REPAIR)
+        except FeedError as exc:
+            self._repairs[symbol].error = str(exc)
+            return not isinstance(exc, (FeedLost, FeedTimeout))
+        return True
+
+    def _store(self, writer: DayFileWriter) -> None:
+        """Ticks and facts of this day, a symbol a transaction: the recorder beside us never waits long for the lock."""
+        day = self._plan.trading_day
+        ticks: dict[str, list[Tick]] = {}
+        for tick in self._ticks:
+            if tick.trading_day == day:
+                ticks.setdefault(tick.symbol, []).append(tick)
+        facts = [fact for fact in self._facts if fact.trading_day == day and self._may_conclude(fact.symbol)]
+        self._ticks.clear()
+        self._facts.clear()
+        for symbol, rows in ticks.items():
+            repair = self._repairs[symbol]
+            of_symbol = [fact for fact in facts if fact.symbol == symbol]
+            try:
+                repair.new_ticks += writer.write(rows, of_symbol).inserted_rows
+            except RowRefused:
+                result, refused = writer.isolate(rows, of_symbol)
+                repair.new_ticks += result.inserted_rows
+                self.rejected_ticks += len(refused)
+        alone = [fact for fact in facts if fact.symbol not in ticks]
+        if alone:
+            writer.write((), alone)
+
+    def _may_conclude(self, symbol: str) -> bool:
+        """Only if the track began where the file ends: else ticks that are stored would look absent."""
+        return symbol in self._seeds or not self._repairs[symbol].before.stored_ticks
+
+    def _reject(self, rejected: Sequence[RejectedTick]) -> None:
+        self.rejected_ticks += len(rejected)
+
+
+def _seeds(data_root: Path, day: str, symbols: list[str]) -> dict[str, StoredTrack]:
+    """Where the day file ends, by symbol. Symbols with a newer file are left out."""
+    newest_first = [layout.parse_day(path) for path in layout.recent_day_files(data_root, sys.maxsize)]
+    files = newest_first.index(day) + 1 if day in newest_first else 0
+    tracks = reader.tracks(data_root, symbols, files)
+    return {symbol: track for symbol, track in tracks.items() if track.trading_day == day}
+
+
+def _witnesses(db: Path, symbols: Sequence[str]) -> dict[str, list[Tick]]:
+    """The newest stored pushes of each symbol, oldest first: when OpenD shows the same ticks in the same way, its
+    counters may be trusted, as the recorder does."""
+    newest = newest_ticks(db, symbols, WITNESS_ROWS)
+    pushed = {symbol: [tick for tick in ticks if tick.push_type == PUSH_TYPE_PUSH] for symbol, ticks in newest.items()}
+    return {symbol: ticks for symbol, ticks in pushed.items() if ticks}
