@@ -22,7 +22,6 @@ from hk_tick_collector.core.errors import StoreCorrupt, StoreError
 from hk_tick_collector.core.facts import DayFact, RowsRead
 from hk_tick_collector.core.logline import event
 from hk_tick_collector.market.calendar import TradingCalendar
-from hk_tick_collector.market.hk import HK
 from hk_tick_collector.store import layout, reader
 from hk_tick_collector.store.companions import Mark
 from hk_tick_collector.store.reading import changed_ms, is_current, read_whole
@@ -74,7 +73,7 @@ class ClosingReader:
 
     def _is_over(self, path: Path) -> bool:
         day = layout.parse_day(path) or ""
-        return self._clock.now_ms() >= HK.no_more_ticks_ms(day, self._calendar.day_kind(day)) + READ_AFTER_MS
+        return self._clock.now_ms() >= self._calendar.no_more_ticks_ms(day) + READ_AFTER_MS
 
     def _read(self, path: Path) -> None:
         notes = reader.notes(path)

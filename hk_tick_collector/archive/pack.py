@@ -57,7 +57,6 @@ from hk_tick_collector.days.manifest import (
 from hk_tick_collector.days.order import sorted_tables
 from hk_tick_collector.days.schema import SCHEMA_VERSION
 from hk_tick_collector.market.calendar import TradingCalendar
-from hk_tick_collector.market.hk import HK
 from hk_tick_collector.records.tick import MARKET_HK
 from hk_tick_collector.store import reader
 from hk_tick_collector.store.atomic import sync_file
@@ -97,7 +96,7 @@ class _Packed:
 
 def is_over(day: str, calendar: TradingCalendar, now_ms: int) -> bool:
     """Is the day's recording over at ``now_ms`` (UTC epoch ms)?"""
-    return HK.no_more_ticks_ms(day, calendar.day_kind(day)) <= now_ms
+    return calendar.no_more_ticks_ms(day) <= now_ms
 
 
 def check_at_rest(data_root: Path, day: str, calendar: TradingCalendar, now_ms: int) -> None:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from hk_tick_collector.app.config import Settings
     from hk_tick_collector.days.catalog import Catalog
     from hk_tick_collector.market.calendar import TradingCalendar
+    from hk_tick_collector.market.market import Market
 
 EXIT_FINE, EXIT_PROBLEM, EXIT_USAGE, EXIT_NO_DATA = 0, 1, 2, 3
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
@@ -114,9 +115,19 @@ class App:
     def calendar(self) -> TradingCalendar:
         """Trading days."""
         from hk_tick_collector.market.calendar import TradingCalendar  # noqa: PLC0415
-        from hk_tick_collector.market.hk import HK  # noqa: PLC0415
 
-        return TradingCalendar(HK)
+        return TradingCalendar(self.market)
+
+    @cached_property
+    def market(self) -> Market:
+        """The market of the data root's days; while there is none, Hong Kong. ConfigError when it is not known."""
+        from hk_tick_collector.market.registry import market_of  # noqa: PLC0415
+        from hk_tick_collector.store import data_root  # noqa: PLC0415
+
+        code = None
+        with suppress(RecorderError, OSError):  # raised again where the data root is needed
+            code = data_root.market_of(self.data_root)
+        return market_of(code)
 
     @property
     def now_ms(self) -> int:

@@ -20,7 +20,8 @@ from hk_tick_collector.cli.common import (
     tickctl_command,
 )
 from hk_tick_collector.core.errors import NoData, StoreError
-from hk_tick_collector.quality.grade import GRADES, explained, graded, hk_clock
+from hk_tick_collector.market.zone import Zone
+from hk_tick_collector.quality.grade import GRADES, explained, graded
 from hk_tick_collector.quality.model import Certificate, SymbolCertificate
 from hk_tick_collector.store.coverage import PROVEN
 from hk_tick_collector.watch.access import check_open
@@ -190,7 +191,8 @@ def _totals(certificate: Certificate) -> list[tuple[str, str]]:
         ),
     ]
     if certificate.first_ts_ms is not None and certificate.last_ts_ms is not None:
-        lines.append(("first, last", f"{hk_clock(certificate.first_ts_ms)}, {hk_clock(certificate.last_ts_ms)}"))
+        clock = certificate.zone.clock
+        lines.append(("first, last", f"{clock(certificate.first_ts_ms)}, {clock(certificate.last_ts_ms)}"))
     rows = certificate.rows
     if rows is not None:
         lines += [
@@ -210,7 +212,7 @@ def _totals(certificate: Certificate) -> list[tuple[str, str]]:
 def _print_sessions(certificate: Certificate) -> None:
     if not certificate.sessions:
         return
-    rows = certificate.rows
+    rows, zone = certificate.rows, certificate.zone
     prints = {
         "opening_auction": rows.opening_auction_ticks if rows else None,
         "closing_auction": rows.closing_auction_ticks if rows else None,
@@ -220,11 +222,11 @@ def _print_sessions(certificate: Certificate) -> None:
         [
             (
                 one.name.replace("_", " "),
-                hk_clock(one.start_ms)[:5],
-                hk_clock(one.end_ms)[:5],
+                zone.minute(one.start_ms),
+                zone.minute(one.end_ms),
                 one.rows.ticks if one.rows else None,
-                _clock(one.rows.first_ts_ms if one.rows else None),
-                _clock(one.rows.last_ts_ms if one.rows else None),
+                zone.clock_if(one.rows.first_ts_ms if one.rows else None),
+                zone.clock_if(one.rows.last_ts_ms if one.rows else None),
                 prints.get(one.name),
                 one.confirmed_symbols,
             )
@@ -252,7 +254,7 @@ def _print_symbols(certificate: Certificate, limit: int, show_all: bool) -> None
     if listed:
         print_table(
             ("symbol", "state", "stored", "expected", "missing", "first", "last", "confirmed", "why"),
-            [_symbol_row(one) for one in listed],
+            [_symbol_row(one, certificate.zone) for one in listed],
             numbers=("stored", "expected", "missing"),
         )
     if len(listed) < len(symbols):
@@ -261,19 +263,15 @@ def _print_symbols(certificate: Certificate, limit: int, show_all: bool) -> None
         print(f"{certificate.proven_symbols:,} symbols are proven (--all shows them)")
 
 
-def _symbol_row(one: SymbolCertificate) -> tuple[object, ...]:
+def _symbol_row(one: SymbolCertificate, zone: Zone) -> tuple[object, ...]:
     return (
         one.symbol,
         one.state,
         one.stored_ticks,
         one.expected_ticks,
         f"{one.missing_ticks:,}" if one.missing_at_most is None else f"{one.missing_ticks:,}+?",
-        _clock(one.first_ts_ms),
-        _clock(one.last_ts_ms),
-        _clock(one.verified_until_ms),
+        zone.clock_if(one.first_ts_ms),
+        zone.clock_if(one.last_ts_ms),
+        zone.clock_if(one.verified_until_ms),
         one.reason or "",
     )
-
-
-def _clock(ts_ms: int | None) -> str | None:
-    return None if ts_ms is None else hk_clock(ts_ms)

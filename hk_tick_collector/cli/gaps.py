@@ -9,8 +9,7 @@ import click
 
 from hk_tick_collector.cli.common import EXIT_FINE, EXIT_PROBLEM, App, print_table, progress, tickctl_command
 from hk_tick_collector.cli.stretch import days_to_read
-from hk_tick_collector.market.hk.sessions import hk_date, hk_ms_of_day
-from hk_tick_collector.quality.grade import hk_clock
+from hk_tick_collector.market.zone import Zone
 from hk_tick_collector.store.gaps import CLOSED, OPEN
 from hk_tick_collector.watch.when import some_days, symbol_list
 
@@ -47,6 +46,7 @@ def command(app: App, days: str, symbols: Sequence[str], state: str) -> int:
         for day in days_to_read(app, chosen):
             lines += gap_lines(day, wanted)
             done(1)
+    zone = app.market.zone
     shown = [line for line in lines if state in (line.state, "all")]
 
     def human() -> None:
@@ -60,13 +60,13 @@ def command(app: App, days: str, symbols: Sequence[str], state: str) -> int:
                 (
                     line.trading_day,
                     line.symbol,
-                    _time(line.start_ts_ms, line.trading_day),
-                    _time(line.end_ts_ms, line.trading_day),
+                    _time(zone, line.start_ts_ms, line.trading_day),
+                    _time(zone, line.end_ts_ms, line.trading_day),
                     line.seconds,
                     "?" if line.missing_ticks is None else line.missing_ticks,
                     line.counters,
                     line.state,
-                    _time(line.detected_at_ms, line.trading_day),
+                    _time(zone, line.detected_at_ms, line.trading_day),
                     line.reason,
                 )
                 for line in shown
@@ -88,9 +88,8 @@ def _where(days: Sequence[str], symbols: Sequence[str] | None) -> str:
     return f"{when} in {', '.join(symbols)}" if symbols else when
 
 
-def _time(ts_ms: int | None, day: str) -> str | None:
+def _time(zone: Zone, ts_ms: int | None, day: str) -> str | None:
     if ts_ms is None:
         return None
-    date = hk_date(ts_ms)
-    clock = f"{hk_clock(ts_ms)}.{hk_ms_of_day(ts_ms) % 1000:03d}"
+    date, clock = zone.date(ts_ms), zone.clock_with_ms(ts_ms)
     return clock if date == day else f"{date} {clock}"

@@ -38,7 +38,10 @@ from hk_tick_collector.days.overlap import (
     uncovered,
 )
 from hk_tick_collector.days.schema import COLUMNS, empty_table
-from hk_tick_collector.store import layout, reader
+from hk_tick_collector.market.hk import HK
+from hk_tick_collector.market.market import Market
+from hk_tick_collector.market.registry import market_of
+from hk_tick_collector.store import data_root, layout, reader
 from hk_tick_collector.store.reader import CoverageRow, GapRow, Notes
 
 
@@ -49,6 +52,7 @@ class Day:
     trading_day: str
     db: Path | None  # the day file
     archive_root: Path
+    market: Market = HK
 
     @cached_property
     def manifest(self) -> Manifest | None:
@@ -239,6 +243,11 @@ class Catalog:
         self.data_root = data_root
         self.archive_root = archive_root
 
+    @cached_property
+    def market(self) -> Market:
+        """The market whose days these are. ConfigError when this version does not know it."""
+        return market_of(data_root.market_of(self.data_root))
+
     def live_days(self) -> list[str]:
         """Trading days with a day file, oldest first."""
         return [day for path in layout.day_files(self.data_root) if (day := layout.parse_day(path))]
@@ -255,7 +264,7 @@ class Catalog:
     def day(self, trading_day: str) -> Day:
         """One day. ``NoData`` when there is neither a day file nor an archive of it."""
         db = layout.day_file(self.data_root, trading_day)
-        found = Day(trading_day, db if db.exists() else None, self.archive_root)
+        found = Day(trading_day, db if db.exists() else None, self.archive_root, self.market)
         if found.db is None and found.manifest is None:
             days = self.days()
             known = f"there are {len(days)} days, {days[0]} to {days[-1]}" if days else "there are no days at all"

@@ -25,6 +25,20 @@ class Phase(StrEnum):
 
 
 CONTINUOUS = frozenset({Phase.MORNING, Phase.AFTERNOON, Phase.REGULAR})
+# Phases that are one session of a day under another name; those in which nothing trades are in none.
+OPENING_AUCTION, CLOSING_AUCTION = "opening_auction", "closing_auction"
+SESSION_OF = {
+    Phase.PRE_OPEN_AUCTION: OPENING_AUCTION,
+    Phase.PRE_OPEN_WAIT: OPENING_AUCTION,
+    Phase.CLOSING_AUCTION: CLOSING_AUCTION,
+    Phase.POST_CLOSE: CLOSING_AUCTION,
+    **{
+        phase: str(phase)
+        for phase in (
+            Phase.MORNING, Phase.AFTERNOON, Phase.OVERNIGHT, Phase.PRE_MARKET, Phase.REGULAR, Phase.POST_MARKET
+        )
+    },
+}  # fmt: skip
 
 
 class DayKind(StrEnum):
@@ -54,6 +68,8 @@ class Hours:
     first_day: str
     whole: Rows
     half: Rows
+    opening_match_ms: int = 0  # from local midnight: the opening auction prints nothing before
+    closing_match_after_ms: int = 0  # from the end of continuous trading: nor does the closing auction
 
     def rows(self, kind: DayKind) -> Rows:
         """The phases of a day of this kind; none on a closed day."""

@@ -12,7 +12,15 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from hk_tick_collector.market.dates import DAY_MS, add_days
-from hk_tick_collector.market.hours import CONTINUOUS, DayKind, Hours, Phase
+from hk_tick_collector.market.hours import (
+    CLOSING_AUCTION,
+    CONTINUOUS,
+    OPENING_AUCTION,
+    SESSION_OF,
+    DayKind,
+    Hours,
+    Phase,
+)
 from hk_tick_collector.market.table import CalendarTable
 from hk_tick_collector.market.zone import Zone
 
@@ -25,6 +33,16 @@ class Span(NamedTuple):
     start_ms: int
     end_ms: int
     phase: Phase
+
+
+class Session(NamedTuple):
+    """A part of the trading day that has ticks of its own, in UTC epoch milliseconds; ``end_ms`` is not in it."""
+
+    name: str  # opening_auction | closing_auction | the word of a phase
+    start_ms: int
+    end_ms: int
+    prints_ms: int  # from when on an auction prints; elsewhere the start
+    confirmable_ms: int  # when the source has all of its ticks: an auction's late prints may be waited for until end_ms
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,6 +157,28 @@ class Market:
     def continuous_windows(self, day: str, kind: DayKind) -> list[tuple[int, int]]:
         """Continuous trading of the day, when a liquid symbol is expected to print; empty on a closed day."""
         return [(span.start_ms, span.end_ms) for span in self.spans(day, kind) if span.phase in CONTINUOUS]
+
+    def sessions(self, day: str, kind: DayKind) -> tuple[Session, ...]:
+        """The sessions of a day in order; none on a closed day. The opening auction's lasts to the start of trading,
+        the closing auction's as long as its prints may come."""
+        hours = self.hours_on(day)
+        sessions: list[Session] = []
+        for start_ms, end_ms, phase in self.spans(day, kind):
+            name = SESSION_OF.get(phase)
+            if name is None:
+                continue
+            if sessions and sessions[-1].name == name:
+                sessions[-1] = sessions[-1]._replace(end_ms=end_ms)
+                if name == OPENING_AUCTION:
+                    sessions[-1] = sessions[-1]._replace(confirmable_ms=end_ms)
+                continue
+            prints_ms = start_ms
+            if name == OPENING_AUCTION:
+                prints_ms = max(start_ms, self.zone.at_ms(day, hours.opening_match_ms))
+            elif name == CLOSING_AUCTION:
+                prints_ms += hours.closing_match_after_ms
+            sessions.append(Session(name, start_ms, end_ms, prints_ms, end_ms))
+        return tuple(sessions)
 
     def close_ms(self, day: str, kind: DayKind) -> int:
         """End of continuous trading. ValueError on a closed day."""

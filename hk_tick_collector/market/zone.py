@@ -74,6 +74,10 @@ class Zone:
         minutes, ms = divmod(self.ms_of_day(ts_ms), 60_000)
         return f"{minutes // 60:02d}:{minutes % 60:02d}:{ms // 1000:02d}"
 
+    def clock_if(self, ts_ms: int | None) -> str | None:
+        """``09:30:00``; None stays None, for tables that show it as a dash."""
+        return None if ts_ms is None else self.clock(ts_ms)
+
     def minute(self, ts_ms: int) -> str:
         """``09:30``"""
         return self.clock(ts_ms)[:5]

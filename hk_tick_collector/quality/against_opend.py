@@ -21,10 +21,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from hk_tick_collector.market.dates import DAY_MS
-from hk_tick_collector.market.hk import HK
-from hk_tick_collector.market.hk.sessions import day_start_ms
 from hk_tick_collector.market.hours import DayKind
+from hk_tick_collector.market.market import Market
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -153,14 +151,14 @@ def total(amounts: Iterable[Amount]) -> Amount:
     return whole
 
 
-def edge_spans(day: str, kind: DayKind) -> list[Span]:
+def edge_spans(market: Market, day: str, kind: DayKind) -> list[Span]:
     """Where prints outside continuous trading may be counted: from midnight to the first minute of trading, from the
     morning's last to the afternoon's first, and from the day's last minute on."""
-    start_ms = day_start_ms(day)
+    start_ms, day_end_ms = market.day_bounds(day)
     bounds = [start_ms]
-    for first_ms, end_ms in HK.continuous_windows(day, kind):
+    for first_ms, end_ms in market.continuous_windows(day, kind):
         bounds += [first_ms + MINUTE_MS, end_ms - MINUTE_MS]
-    bounds.append(start_ms + DAY_MS)
+    bounds.append(day_end_ms)
     return list(zip(bounds[::2], bounds[1::2], strict=True))
 
 

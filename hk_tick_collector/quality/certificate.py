@@ -18,19 +18,16 @@ from typing import TYPE_CHECKING
 from hk_tick_collector import __version__
 from hk_tick_collector.core.errors import StoreError
 from hk_tick_collector.market.calendar import TradingCalendar
-from hk_tick_collector.market.hk import HK
-from hk_tick_collector.market.hk.sessions import CAS_END_AFTER_MS
 from hk_tick_collector.market.hours import DayKind
+from hk_tick_collector.market.market import Session
 from hk_tick_collector.quality import crosscheck
 from hk_tick_collector.quality.grade import graded
 from hk_tick_collector.quality.model import (
     FORMAT_VERSION,
     Certificate,
     RowFacts,
-    Session,
     SessionCertificate,
     SymbolCertificate,
-    sessions_of,
 )
 from hk_tick_collector.quality.report_file import changed_ns
 from hk_tick_collector.store import layout, reader
@@ -58,7 +55,7 @@ def make_certificate(
     False; of a live one the rows are counted.
     """
     kind = calendar.day_kind(day.trading_day)
-    found = _Found(sessions_of(day.trading_day, kind))
+    found = _Found(day.market.sessions(day.trading_day, kind))
     blank = _blank(day, kind, now_ms)
     try:
         changed = recounted.source_changed_ns if recounted is not None else changed_ns(day.source)
@@ -96,7 +93,7 @@ def make_certificate(
 
 
 def _blank(day: Day, kind: DayKind, now_ms: int) -> Certificate:
-    so_far = now_ms < HK.no_more_ticks_ms(day.trading_day, kind)
+    so_far = now_ms < day.market.no_more_ticks_ms(day.trading_day, kind)
     source = day.db or day.archived_file
     return Certificate(
         format_version=FORMAT_VERSION,
@@ -110,6 +107,7 @@ def _blank(day: Day, kind: DayKind, now_ms: int) -> Certificate:
         version=__version__,
         day_kind=str(kind),
         source=str(source),
+        market=day.market.code,
     )
 
 
@@ -180,7 +178,7 @@ class _Found:
             row.first_ts_ms if row is not None else None,
             row.last_ts_ms if row is not None else None,
             until_ms,
-            tuple(until_ms is not None and until_ms >= _confirmable_ms(one) for one in self.sessions),
+            tuple(until_ms is not None and until_ms >= one.confirmable_ms for one in self.sessions),
             len(gaps),
             facts,
             any(gap.is_window for gap in gaps),
@@ -195,17 +193,16 @@ class _Found:
             self.problems.append(f"{row.symbol}: {said} ({verdict.reason or 'no doubt'})")
 
 
-def _confirmable_ms(session: Session) -> int:
-    """When OpenD has all ticks of a session: the closing auction ends before its late prints can come no more."""
-    return session.start_ms + CAS_END_AFTER_MS if session.name == "closing_auction" else session.end_ms
-
-
 def _session_certificates(
     sessions: Sequence[Session], symbols: Sequence[SymbolCertificate], rows: RowFacts | None
 ) -> tuple[SessionCertificate, ...]:
     return tuple(
         SessionCertificate(
-            *session, sum(one.confirmed_sessions[n] for one in symbols), None if rows is None else rows.sessions[n]
+            session.name,
+            session.start_ms,
+            session.end_ms,
+            sum(one.confirmed_sessions[n] for one in symbols),
+            None if rows is None else rows.sessions[n],
         )
         for n, session in enumerate(sessions)
     )

@@ -15,7 +15,6 @@ from pathlib import Path
 
 from hk_tick_collector.core.errors import RecorderError
 from hk_tick_collector.market.calendar import TradingCalendar
-from hk_tick_collector.market.hk import HK
 from hk_tick_collector.quality.report_file import is_current, report_file
 from hk_tick_collector.store import layout
 from hk_tick_collector.store.atomic import make_own_dir, open_lock_file
@@ -32,7 +31,7 @@ def due_days(data_root: Path, calendar: TradingCalendar, now_ms: int) -> list[st
     due = []
     for path in layout.day_files(data_root):
         day = layout.parse_day(path)
-        if day is None or HK.no_more_ticks_ms(day, calendar.day_kind(day)) > now_ms:
+        if day is None or calendar.no_more_ticks_ms(day) > now_ms:
             continue
         if not is_current(report_file(data_root, day), path):
             due.append(day)

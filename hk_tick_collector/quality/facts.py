@@ -2,7 +2,7 @@
 
 Promises: counts, counters, times and delays only. Prices, volumes, turnover and directions are not even read, symbols
 are named on request alone, so that anybody may post the result. It describes and judges nothing: what the recorder
-makes of a day is the certificate's word. Classes of symbols are approximate (market/classes.py).
+makes of a day is the certificate's word. Classes of symbols are approximate (market/hk/classes.py).
 
 What the file cannot tell: which rows came twice (only the first is stored), and a connect after which nothing new came.
 Rows of one push are those of a symbol with one receive time.
@@ -25,10 +25,9 @@ import pyarrow.compute as pc
 
 from hk_tick_collector import __version__
 from hk_tick_collector.core.errors import NoData, StoreUnavailable
-from hk_tick_collector.market.hk import HK
 from hk_tick_collector.market.hk.classes import SymbolClass, symbol_class
-from hk_tick_collector.market.hk.sessions import MORNING_START_MS, OPENING_MATCH_MS, day_start_ms
-from hk_tick_collector.quality.model import sessions_of
+from hk_tick_collector.market.hours import CLOSING_AUCTION, OPENING_AUCTION
+from hk_tick_collector.market.market import Session
 from hk_tick_collector.records.tick import SEQ_COUNTER_BITS, SEQ_COUNTER_MASK
 
 if TYPE_CHECKING:
@@ -99,15 +98,15 @@ def day_facts(
             book = _Book(connection, day, name_symbols=name_symbols)
             try:
                 book.load(workers, on_rows)
-                sessions = sessions_of(day.trading_day, kind)
-                facts = _all_facts(book, [one.end_ms - book.midnight_ms for one in sessions])
+                sessions = day.market.sessions(day.trading_day, kind)
+                facts = _all_facts(book, sessions)
             except duckdb.Error as exc:
                 raise StoreUnavailable(f"{day.source}: cannot be evaluated here: {str(exc).splitlines()[0]}") from exc
     return DayFacts(
         FORMAT_VERSION,
         day.trading_day,
         str(kind),
-        HK.no_more_ticks_ms(day.trading_day, kind) > now_ms,
+        day.market.no_more_ticks_ms(day.trading_day, kind) > now_ms,
         "archive" if day.is_archived_only else "day file",
         __version__,
         importlib.metadata.version("futu-api"),
@@ -199,9 +198,7 @@ _TIMES: _Counts = (
 _TYPE_AND_SIGN = "coalesce(tick_type, 'none') || coalesce(' [' || type_sign || ']', ', no sign')"
 
 
-def _all_facts(book: _Book, session_ends_ms: Sequence[int]) -> list[Fact]:
-    """``session_ends_ms``: of opening auction, morning, (afternoon,) closing auction, since midnight; none on a closed
-    day."""
+def _all_facts(book: _Book, sessions: Sequence[Session]) -> list[Fact]:
     first = book.lines(_FIRST, "by_symbol") + book.clock_lines("first tick", "min(at_ms)", "ticks")
     return [
         Fact("First counter", "the lowest counter of each symbol's day, in symbols", first,
@@ -210,7 +207,7 @@ def _all_facts(book: _Book, session_ends_ms: Sequence[int]) -> list[Fact]:
              book.lines(_STEPS, "by_counter") + book.lines(_FALLS, "by_time"),
              book.named("SELECT symbol FROM by_time WHERE step < 0")),
         _sequences(book),
-        *_breaks(book, session_ends_ms),
+        *_breaks(book, sessions),
         _connects(book),
         _channels(book),
         Fact("Rows a push", "rows of a symbol with one receive time", book.lines(_PUSHES, "pushes")),
@@ -232,11 +229,15 @@ def _sequences(book: _Book) -> Fact:
     )
 
 
-def _breaks(book: _Book, ends_ms: Sequence[int]) -> list[Fact]:
-    """How counters go on over lunch and the auctions, and the auctions' prints."""
-    if not ends_ms:
+def _breaks(book: _Book, sessions: Sequence[Session]) -> list[Fact]:
+    """How counters go on over lunch and the auctions, and the auctions' prints; of a market that has them."""
+    by_name = {one.name: one for one in sessions}
+    if OPENING_AUCTION not in by_name or CLOSING_AUCTION not in by_name:
         return []
-    opening_end_ms, morning_end_ms, close_ms, end_ms = ends_ms[0], ends_ms[1], ends_ms[-2], ends_ms[-1]
+    opening_end_ms, morning_end_ms, close_ms, end_ms = (
+        one.end_ms - book.midnight_ms for one in (*sessions[:2], *sessions[-2:])
+    )
+    match_ms = by_name[OPENING_AUCTION].prints_ms - book.midnight_ms
     facts = []
     if close_ms != morning_end_ms:
         probe_ms = morning_end_ms + 30 * 60_000
@@ -245,7 +246,7 @@ def _breaks(book: _Book, ends_ms: Sequence[int]) -> list[Fact]:
                  book.crossing("", probe_ms), book.not_going_on(probe_ms))
         )  # fmt: skip
     probes = ((" (opening)", opening_end_ms - 60_000), (" (closing)", close_ms + _CLOSING_PRINTS_AFTER_MS))
-    lines = book.auction("opening", OPENING_MATCH_MS, MORNING_START_MS) + book.auction("closing", close_ms, end_ms)
+    lines = book.auction("opening", match_ms, opening_end_ms) + book.auction("closing", close_ms, end_ms)
     for label, probe_ms in probes:
         lines += book.crossing(label, probe_ms)
     facts.append(Fact("Auctions", "prints of type AUCTION, and the counter beside them, in symbols", lines))
@@ -317,7 +318,7 @@ class _Book:
         self._connection = connection
         self._day = day
         self._name_symbols = name_symbols
-        self.midnight_ms = day_start_ms(day.trading_day)
+        self.midnight_ms = day.market.zone.midnight_ms(day.trading_day)
         self.classes: list[str] = []
 
     def load(self, workers: int, on_rows: Callable[[float], None]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 from hk_tick_collector.core.text import cut
-from hk_tick_collector.market.hk.sessions import hk_date, hk_ms_of_day
 from hk_tick_collector.quality.model import Certificate
 from hk_tick_collector.store.coverage import PROVEN
 from hk_tick_collector.store.gaps import NOT_SUBSCRIBED
@@ -82,7 +81,7 @@ def _sentence(certificate: Certificate) -> str:
     if certificate.error is not None:
         return f"{day} cannot be read: {certificate.error}"
     if certificate.so_far:
-        day += f" so far ({hk_clock(certificate.made_at_ms)})"
+        day += f" so far ({certificate.zone.clock(certificate.made_at_ms)})"
     if certificate.problems:
         what = f"{len(certificate.problems)} problem{_s(len(certificate.problems))}"
         return f"{day} contradicts itself ({what}): what it says of its completeness cannot be relied on."
@@ -106,7 +105,7 @@ def _not_subscribed(certificate: Certificate) -> str:
 
 
 def _time_of(gap: GapRow, certificate: Certificate) -> str:
-    start, end = hk_clock(gap.gap_start_ts_ms), hk_clock(gap.gap_end_ts_ms)
+    start, end = (certificate.zone.clock(ts_ms) for ts_ms in (gap.gap_start_ts_ms, gap.gap_end_ts_ms))
     return f"from {start} to {end}" if gap.is_over or not certificate.so_far else f"since {start}"
 
 
@@ -116,8 +115,8 @@ def _read_again(certificate: Certificate) -> str:
         return ""
     if at_ms is None or rows is None:
         return " Its rows were not read again." if certificate.rows_unread else ""
-    day = hk_date(at_ms)
-    when = hk_clock(at_ms) if day == certificate.trading_day else f"{hk_clock(at_ms)} on {day}"
+    day, clock = certificate.zone.date(at_ms), certificate.zone.clock(at_ms)
+    when = clock if day == certificate.trading_day else f"{clock} on {day}"
     return f" Its {rows:,} row{_s(rows)} {'was' if rows == 1 else 'were'} read again at {when}."
 
 
@@ -166,13 +165,7 @@ def _doubts(certificate: Certificate) -> str:
 
 def _until(certificate: Certificate) -> str:
     until_ms = certificate.confirmed_until_ms
-    return "" if until_ms is None else f" until {hk_clock(until_ms)}"
-
-
-def hk_clock(ts_ms: int) -> str:
-    """UTC epoch milliseconds as a time of day in Hong Kong, ``09:30:00``."""
-    minutes, ms = divmod(hk_ms_of_day(ts_ms), 60_000)
-    return f"{minutes // 60:02d}:{minutes % 60:02d}:{ms // 1000:02d}"
+    return "" if until_ms is None else f" until {certificate.zone.clock(until_ms)}"
 
 
 def _s(number: int) -> str:

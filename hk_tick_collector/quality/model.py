@@ -7,37 +7,13 @@ ticks unless their name says otherwise, null means "not known": the rows were no
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
-from hk_tick_collector.market.hk import HK
-from hk_tick_collector.market.hk.sessions import RECORDING_END_AFTER_MS
-from hk_tick_collector.market.hours import DayKind
+from hk_tick_collector.market.registry import market_of
+from hk_tick_collector.market.zone import Zone
 from hk_tick_collector.store.coverage import MISSING
 from hk_tick_collector.store.reader import GapRow
 
 FORMAT_VERSION = 1
-
-
-class Session(NamedTuple):
-    """A part of the trading day that has ticks of its own; ``end_ms`` is not in it."""
-
-    name: str  # opening_auction | morning | afternoon | closing_auction
-    start_ms: int
-    end_ms: int
-
-
-def sessions_of(day: str, kind: DayKind) -> tuple[Session, ...]:
-    """The sessions of a day in order (HKEX trading hours, market/hk/sessions.py); none on a closed day.
-
-    The opening auction's lasts to the start of trading, the closing auction's as long as its prints may come.
-    """
-    windows = HK.continuous_windows(day, kind)
-    if not windows:
-        return ()
-    opening = Session("opening_auction", HK.recording_window(day, kind)[0], windows[0][0])
-    trading = [Session(name, *window) for name, window in zip(("morning", "afternoon"), windows, strict=False)]
-    end_ms = HK.close_ms(day, kind)
-    return (opening, *trading, Session("closing_auction", end_ms, end_ms + RECORDING_END_AFTER_MS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +37,7 @@ class RowFacts:
     sequence_time_disagreements: int  # the sequence's second and the event time are further apart than the tolerance
     received_before_event_ticks: int  # OpenD's clock says it had them before they happened
     outside_session_ticks: int
-    other_day_ticks: int  # their event time belongs to another Hong Kong date
+    other_day_ticks: int  # their event time belongs to another day
     no_price_ticks: int  # OpenD gave 0 for the price: they are stored and make none
     no_volume_ticks: int  # the same of the volume
     by_type: dict[str, int]
@@ -121,6 +97,7 @@ class Certificate:
     version: str  # of the program that made it
     day_kind: str  # whole | half | closed, by the calendar
     source: str  # the file that was read
+    market: str = "HK"
     error: str | None = None  # it could not be read; the counts are then 0
     stored_ticks: int = 0
     expected_ticks: int = 0  # of the symbols whose counters count
@@ -143,6 +120,11 @@ class Certificate:
     notes: tuple[str, ...] = ()
     symbols: tuple[SymbolCertificate, ...] = ()  # the worst first
     open_gaps: tuple[GapRow, ...] = ()
+
+    @property
+    def zone(self) -> Zone:
+        """The clock of its market."""
+        return market_of(self.market).zone
 
     @property
     def fine(self) -> bool:

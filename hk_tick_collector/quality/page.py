@@ -6,14 +6,14 @@ Follows the reader's preference for light or dark and prints well. Whatever come
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
 
-from hk_tick_collector.market.hk.sessions import HK_TZ, hk_ms_of_day
+from hk_tick_collector.market.registry import market_of
+from hk_tick_collector.market.zone import Zone
 from hk_tick_collector.quality import plots
 from hk_tick_collector.quality.gap_list import GapLine
-from hk_tick_collector.quality.grade import explained, hk_clock
+from hk_tick_collector.quality.grade import explained
 from hk_tick_collector.quality.model import Certificate, RowFacts, SymbolCertificate
 from hk_tick_collector.quality.recount import Plots
 from hk_tick_collector.quality.report_file import report_file
@@ -42,7 +42,7 @@ def page(certificate: Certificate, drawn: Plots, gaps: Sequence[GapLine]) -> str
         _plots(certificate, drawn, gaps),
         _sessions(certificate),
         _kinds(certificate.rows),
-        _gaps(gaps),
+        _gaps(gaps, certificate.zone),
         _symbols(certificate),
         _foot(certificate),
     ]
@@ -93,7 +93,8 @@ def _list(title: str, lines: Sequence[str], tone: str) -> str:
 
 
 def _plots(certificate: Certificate, drawn: Plots, gaps: Sequence[GapLine]) -> str:
-    windows = [(_minute(one.start_ms), _minute(one.end_ms)) for one in certificate.sessions]
+    zone = certificate.zone
+    windows = [(_minute(zone, one.start_ms), _minute(zone, one.end_ms)) for one in certificate.sessions]
     span = plots.span_of(windows, drawn.rows_a_minute)
     # Symbols that are not proven first, then the most traded ones.
     order = sorted(certificate.symbols, key=lambda one: (not one.is_missing, -one.stored_ticks))
@@ -104,7 +105,7 @@ def _plots(certificate: Certificate, drawn: Plots, gaps: Sequence[GapLine]) -> s
     figures = [
         ("Ticks a minute", "", plots.rows_plot(span, drawn.rows_a_minute)),
         ("Lag of pushed ticks, event to our clock", key, plots.lag_plot(span, drawn.lag_p50_ms, drawn.lag_p99_ms)),
-        ("Gaps", gap_key, plots.gaps_plot(span, gaps)),
+        ("Gaps", gap_key, plots.gaps_plot(span, gaps, zone)),
         (
             f"Ticks in five minutes, {shown:,} of {len(drawn.heat):,} symbols",
             "symbols that miss ticks first, then the most traded",
@@ -118,12 +119,12 @@ def _plots(certificate: Certificate, drawn: Plots, gaps: Sequence[GapLine]) -> s
     )
 
 
-def _minute(ts_ms: int) -> int:
-    return hk_ms_of_day(ts_ms) // 60_000
+def _minute(zone: Zone, ts_ms: int) -> int:
+    return zone.ms_of_day(ts_ms) // 60_000
 
 
 def _sessions(certificate: Certificate) -> str:
-    rows = certificate.rows
+    rows, zone = certificate.rows, certificate.zone
     prints = {
         "opening_auction": rows.opening_auction_ticks if rows else None,
         "closing_auction": rows.closing_auction_ticks if rows else None,
@@ -131,10 +132,10 @@ def _sessions(certificate: Certificate) -> str:
     body = [
         (
             one.name.replace("_", " "),
-            f"{hk_clock(one.start_ms)[:5]}-{hk_clock(one.end_ms)[:5]}",
+            f"{zone.minute(one.start_ms)}-{zone.minute(one.end_ms)}",
             one.rows.ticks if one.rows else None,
-            _clock(one.rows.first_ts_ms if one.rows else None),
-            _clock(one.rows.last_ts_ms if one.rows else None),
+            zone.clock_if(one.rows.first_ts_ms if one.rows else None),
+            zone.clock_if(one.rows.last_ts_ms if one.rows else None),
             prints.get(one.name),
             f"{one.confirmed_symbols:,} of {len(certificate.symbols):,}",
         )
@@ -168,15 +169,15 @@ def _kinds(rows: RowFacts | None) -> str:
     return _section("Ticks by kind", "", f'<div class="columns">{tables}{_table(("what", "#ticks"), facts)}</div>')
 
 
-def _gaps(gaps: Sequence[GapLine]) -> str:
+def _gaps(gaps: Sequence[GapLine], zone: Zone) -> str:
     if not gaps:
         return ""
     body = [
         (
             line.symbol,
             line.state,
-            _clock(line.start_ts_ms),
-            _clock(line.end_ts_ms),
+            zone.clock_if(line.start_ts_ms),
+            zone.clock_if(line.end_ts_ms),
             "?" if line.missing_ticks is None else line.missing_ticks,
             line.counters,
             line.reason,
@@ -192,13 +193,14 @@ def _gaps(gaps: Sequence[GapLine]) -> str:
 def _symbols(certificate: Certificate) -> str:
     doubtful = [one for one in certificate.symbols if one.state != PROVEN]
     proven = [one for one in certificate.symbols if one.state == PROVEN]
-    parts = [_symbol_table(doubtful)] if doubtful else []
+    parts = [_symbol_table(doubtful, certificate.zone)] if doubtful else []
     if proven:
-        parts.append(f"<details><summary>{len(proven):,} proven symbols</summary>{_symbol_table(proven)}</details>")
+        table = _symbol_table(proven, certificate.zone)
+        parts.append(f"<details><summary>{len(proven):,} proven symbols</summary>{table}</details>")
     return _section("Symbols", "The worst first.", "".join(parts)) if parts else ""
 
 
-def _symbol_table(symbols: Iterable[SymbolCertificate]) -> str:
+def _symbol_table(symbols: Iterable[SymbolCertificate], zone: Zone) -> str:
     columns = (
         "symbol", "state", "#stored", "#expected", "#missing", "first", "last", "confirmed", "#auctions",
         "#out of order", "#late", "why",
@@ -210,9 +212,9 @@ def _symbol_table(symbols: Iterable[SymbolCertificate]) -> str:
             one.stored_ticks,
             one.expected_ticks,
             f"{one.missing_ticks:,}" + ("" if one.missing_at_most is None else " +"),
-            _clock(one.first_ts_ms),
-            _clock(one.last_ts_ms),
-            _clock(one.verified_until_ms),
+            zone.clock_if(one.first_ts_ms),
+            zone.clock_if(one.last_ts_ms),
+            zone.clock_if(one.verified_until_ms),
             (one.rows.opening_auction_ticks or 0) + (one.rows.closing_auction_ticks or 0) if one.rows else None,
             one.rows.out_of_order_ticks if one.rows else None,
             one.rows.late_ticks if one.rows else None,
@@ -224,12 +226,13 @@ def _symbol_table(symbols: Iterable[SymbolCertificate]) -> str:
 
 
 def _foot(certificate: Certificate) -> str:
-    made = datetime.fromtimestamp(certificate.made_at_ms / 1000, tz=UTC).astimezone(HK_TZ)
+    market = market_of(certificate.market)
+    made = market.zone.date_and_clock(certificate.made_at_ms)
     return (
         f'<footer class="muted">{escape(certificate.day_kind)} trading day, '
-        f"{'still in session' if certificate.so_far else 'over'}. Made {made:%Y-%m-%d %H:%M:%S} Hong Kong time "
+        f"{'still in session' if certificate.so_far else 'over'}. Made {made} {market.name} time "
         f"from {escape(certificate.source)} by hk-tick-collector {escape(certificate.version)}. "
-        "Times are Hong Kong's.</footer>"
+        f"Times are {market.name}'s.</footer>"
     )
 
 
@@ -252,7 +255,3 @@ def _table(columns: Sequence[str], body: Iterable[Sequence[object]]) -> str:
             cells.append(f"<td{tone}>{text}</td>")
         rows.append(f"<tr>{''.join(cells)}</tr>")
     return f'<div class="scroll"><table><thead><tr>{heads}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
-
-
-def _clock(ts_ms: int | None) -> str | None:
-    return None if ts_ms is None else hk_clock(ts_ms)

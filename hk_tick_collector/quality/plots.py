@@ -1,6 +1,6 @@
 """Plots of a day as inline SVG, drawn by hand: no library, no script, nothing to load.
 
-Colours are the page's CSS classes, so the plots follow it into the dark. The horizontal axis is Hong Kong time, in
+Colours are the page's CSS classes, so the plots follow it into the dark. The horizontal axis is the market's time, in
 minutes of the day. Everything a file can contain (symbols, reasons) is escaped here.
 """
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
 
-from hk_tick_collector.market.hk.sessions import hk_date, hk_ms_of_day
+from hk_tick_collector.market.zone import Zone
 from hk_tick_collector.quality.gap_list import GapLine
 
 WIDTH, LEFT, RIGHT, TOP, BOTTOM = 1000, 76, 10, 10, 22
@@ -83,7 +83,7 @@ def lag_plot(span: Span, p50_ms: Sequence[float | None], p99_ms: Sequence[float 
     return _svg("lag of pushed ticks", height, span, grid, parts)
 
 
-def gaps_plot(span: Span, lines: Sequence[GapLine]) -> str:
+def gaps_plot(span: Span, lines: Sequence[GapLine], zone: Zone) -> str:
     """One line a symbol, those that miss most first; empty when there is no gap."""
     by_symbol: dict[str, list[GapLine]] = {}
     for line in lines:
@@ -97,8 +97,8 @@ def gaps_plot(span: Span, lines: Sequence[GapLine]) -> str:
         y = TOP + n * row
         parts.append(_row_label(y + row - 4, symbol))
         for line in by_symbol[symbol]:
-            start = span.x(_minute(line.start_ts_ms, line.trading_day))
-            end = WIDTH - RIGHT if line.end_ts_ms is None else span.x(_minute(line.end_ts_ms, line.trading_day))
+            start = span.x(_minute(zone, line.start_ts_ms, line.trading_day))
+            end = WIDTH - RIGHT if line.end_ts_ms is None else span.x(_minute(zone, line.end_ts_ms, line.trading_day))
             ticks = "an unknown number of" if line.missing_ticks is None else f"{line.missing_ticks:,}"
             missing = f"{ticks} ticks missing" if line.state == "open" else "filled"
             told = f"{symbol} counters {line.counters}: {missing} ({line.reason})"
@@ -185,10 +185,10 @@ def _open_ticks(lines: Iterable[GapLine]) -> float:
     )
 
 
-def _minute(ts_ms: int, day: str) -> float:
+def _minute(zone: Zone, ts_ms: int, day: str) -> float:
     """Minutes of the day; a time on another day stands at that end of it."""
-    date = hk_date(ts_ms)
-    return hk_ms_of_day(ts_ms) / 60_000 if date == day else (0 if date < day else _MINUTES_A_DAY)
+    date = zone.date(ts_ms)
+    return zone.ms_of_day(ts_ms) / 60_000 if date == day else (0 if date < day else _MINUTES_A_DAY)
 
 
 def _nice(value: float) -> float:

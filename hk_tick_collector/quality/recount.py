@@ -16,10 +16,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from hk_tick_collector.market.dates import DAY_MS
-from hk_tick_collector.market.hk.sessions import CAS_RANDOM_CLOSE_AFTER_MS, OPENING_MATCH_MS, day_start_ms
-from hk_tick_collector.market.hours import DayKind
-from hk_tick_collector.quality.model import RowFacts, SessionRows, sessions_of
+from hk_tick_collector.market.hours import CLOSING_AUCTION, OPENING_AUCTION, DayKind
+from hk_tick_collector.market.market import Market
+from hk_tick_collector.quality.model import RowFacts, SessionRows
 from hk_tick_collector.quality.report_file import changed_ns
 from hk_tick_collector.records.tick import PUSH_TYPE_PUSH, SEQ_COUNTER_BITS, SEQ_COUNTER_MASK, WITNESS_TOLERANCE_MS
 from hk_tick_collector.store.coverage import UNPROVEN
@@ -81,7 +80,7 @@ class SymbolRecount:
 
 @dataclass(frozen=True, slots=True)
 class Plots:
-    """What the page draws. By minute of the Hong Kong day, the heat map by five minutes."""
+    """What the page draws. By minute of the market's day, the heat map by five minutes."""
 
     rows_a_minute: list[int]
     lag_p50_ms: list[float | None]  # of pushed ticks: our clock less the event time; None: none in that minute
@@ -112,7 +111,7 @@ def recount(day: Day, kind: DayKind, *, workers: int = 2, on_rows: Callable[[flo
     """
     source_changed_ns = changed_ns(day.source)
     before = day.coverage()
-    counter = _Counter(day.trading_day, kind)
+    counter = _Counter(day.market, day.trading_day, kind)
     for batch in day.batches(COLUMNS, workers=workers):
         counter.add(batch)
         on_rows(batch.num_rows)
@@ -163,15 +162,22 @@ class _Kept:
 
 
 _OPENING, _CLOSING, _LATE, _SEQ_TIME, _BEFORE_EVENT, _OTHER_DAY, _UNSEQUENCED, _NO_PRICE, _NO_VOLUME, _FLAGS = range(10)
+_AUCTION_FLAGS = {OPENING_AUCTION: _OPENING, CLOSING_AUCTION: _CLOSING}
 
 
 class _Counter:
     """Takes batches in any order."""
 
-    def __init__(self, day: str, kind: DayKind) -> None:
-        self._midnight_ms = day_start_ms(day)
-        self._sessions = [(one.start_ms - self._midnight_ms, one.end_ms - self._midnight_ms)
-                          for one in sessions_of(day, kind)]  # fmt: skip
+    def __init__(self, market: Market, day: str, kind: DayKind) -> None:
+        midnight_ms = self._midnight_ms = market.zone.midnight_ms(day)
+        self._day_ms = [bound_ms - midnight_ms for bound_ms in market.day_bounds(day)]
+        sessions = market.sessions(day, kind)
+        self._sessions = [(one.start_ms - midnight_ms, one.end_ms - midnight_ms) for one in sessions]
+        self._auctions = [
+            (_AUCTION_FLAGS[one.name], one.prints_ms - midnight_ms, one.end_ms - midnight_ms)
+            for one in sessions
+            if one.name in _AUCTION_FLAGS
+        ]
         self._symbols = _Names()
         self._types, self._directions, self._sources = _Names(AUCTION), _Names(), _Names(PUSH_TYPE_PUSH)
         self._by_type, self._by_direction, self._by_source = _Table(), _Table(), _Table()
@@ -201,7 +207,7 @@ class _Counter:
         self._flag(codes, n_symbols, _LATE, recv_ms - ts_ms > LATE_MS)
         self._flag(codes, n_symbols, _NO_PRICE, pc.fill_null(pc.less_equal(price, 0.0), False).to_numpy(False))
         self._flag(codes, n_symbols, _NO_VOLUME, pc.fill_null(pc.less_equal(volume, 0), False).to_numpy(False))
-        self._flag(codes, n_symbols, _OTHER_DAY, (ts_ms < 0) | (ts_ms >= DAY_MS))
+        self._flag(codes, n_symbols, _OTHER_DAY, (ts_ms < self._day_ms[0]) | (ts_ms >= self._day_ms[1]))
         self._note_auctions(codes, n_symbols, types, ts_ms)
         self._note_minutes(codes, n_symbols, ts_ms, recv_ms, sources)
         self._keep(codes, ts_ms, recv_ms, (seqs & SEQ_COUNTER_MASK).astype(np.uint32), has_seq)
@@ -212,13 +218,8 @@ class _Counter:
             self._flags.add(struck, np.full(len(struck), flag), n_symbols, _FLAGS)
 
     def _note_auctions(self, codes: _Ints, n_symbols: int, types: _Ints, ts_ms: _Ints) -> None:
-        if not self._sessions:
-            return
-        auction = types == 0
-        opening_end_ms, (close_ms, end_ms) = self._sessions[0][1], self._sessions[-1]
-        self._flag(codes, n_symbols, _OPENING, auction & (ts_ms >= OPENING_MATCH_MS) & (ts_ms < opening_end_ms))
-        closing = auction & (ts_ms >= close_ms + CAS_RANDOM_CLOSE_AFTER_MS) & (ts_ms < end_ms)
-        self._flag(codes, n_symbols, _CLOSING, closing)
+        for flag, prints_ms, end_ms in self._auctions:
+            self._flag(codes, n_symbols, flag, (types == 0) & (ts_ms >= prints_ms) & (ts_ms < end_ms))
 
     def _note_minutes(self, codes: _Ints, n_symbols: int, ts_ms: _Ints, recv_ms: _Ints, sources: _Ints) -> None:
         minutes = np.clip(ts_ms // 60_000, 0, MINUTES - 1)

@@ -19,7 +19,6 @@ from hk_tick_collector.core.clock import Clock
 from hk_tick_collector.core.facts import DayFact, Fact, NotSubscribed, Subscribed
 from hk_tick_collector.core.text import cut, printable
 from hk_tick_collector.market.calendar import TradingCalendar
-from hk_tick_collector.market.hk import HK
 from hk_tick_collector.market.hk.sessions import hk_date
 
 NO_CONNECTION = "no connection to OpenD"
@@ -120,4 +119,4 @@ class Absences:
             self._facts([Subscribed(day, self._active, min(now_ms, end_ms))])
 
     def _window(self, day: str) -> tuple[int, int]:
-        return HK.recording_window(day, self._calendar.day_kind(day))
+        return self._calendar.recording_window(day)

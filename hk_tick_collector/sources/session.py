@@ -22,7 +22,6 @@ from hk_tick_collector.core.logline import RateLimitedLog, event
 from hk_tick_collector.core.progress import FeedProgress
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.dates import add_days
-from hk_tick_collector.market.hk import HK
 from hk_tick_collector.market.hk.sessions import hk_date
 from hk_tick_collector.sources.absence import NO_CONNECTION, NOT_LOGGED_IN, Absences
 from hk_tick_collector.sources.backfill import Backfiller
@@ -348,10 +347,10 @@ class FeedSession:
 
     def _last_session_end_ms(self, now_ms: int) -> int:
         day = hk_date(now_ms)
-        _, end_ms = HK.recording_window(day, self._calendar.day_kind(day))
+        _, end_ms = self._calendar.recording_window(day)
         if not self._calendar.is_trading_day(day) or end_ms > now_ms:
             day = self._calendar.previous_trading_day(day)
-            _, end_ms = HK.recording_window(day, self._calendar.day_kind(day))
+            _, end_ms = self._calendar.recording_window(day)
         return end_ms
 
     async def _pull_by_the_clock(self, connection: sdk.Connection, subscriptions: Subscriptions) -> None:

@@ -98,7 +98,7 @@ class Audit:
             result.until_ms = until_ms
         bars = await self._bars(connection, result)
         stored = self._stored()
-        edges = against.edge_spans(day, self._kind())
+        edges = against.edge_spans(self._day.market, day, self._kind())
         for symbol, of_symbol in bars.items():
             ours = against.counted(stored.get(symbol, {}), self._left_out)
             compared = against.compare_minutes(against.minutes_of_bars(of_symbol), ours, edges, until_ms)

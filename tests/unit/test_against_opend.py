@@ -34,7 +34,7 @@ def at(hour: int, minute: int, second: float = 0) -> int:
     return START_MS + (hour * 60 + minute) * MINUTE_MS + round(second * 1000)
 
 
-EDGES = against.edge_spans(DAY, DayKind.WHOLE)
+EDGES = against.edge_spans(HK, DAY, DayKind.WHOLE)
 
 
 def compare(opend: Minutes, stored: Minutes, until_ms: int = END_MS) -> against.Comparison:
@@ -147,9 +147,9 @@ def test_volume_moved_elsewhere_is_a_difference() -> None:
 
 def test_edges_of_the_days_kinds() -> None:
     whole = [(at(0, 0), at(9, 31)), (at(11, 59), at(13, 1)), (at(15, 59), at(24, 0))]
-    assert against.edge_spans(DAY, DayKind.WHOLE) == whole
-    assert against.edge_spans(DAY, DayKind.HALF) == [(at(0, 0), at(9, 31)), (at(11, 59), at(24, 0))]
-    assert against.edge_spans(DAY, DayKind.CLOSED) == [(at(0, 0), at(24, 0))]
+    assert against.edge_spans(HK, DAY, DayKind.WHOLE) == whole
+    assert against.edge_spans(HK, DAY, DayKind.HALF) == [(at(0, 0), at(9, 31)), (at(11, 59), at(24, 0))]
+    assert against.edge_spans(HK, DAY, DayKind.CLOSED) == [(at(0, 0), at(24, 0))]
 
 
 @given(

@@ -40,13 +40,13 @@ from hk_tick_collector.days.content import ALGORITHM, content_of
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.hk import HK
 from hk_tick_collector.market.hk.sessions import HK_TZ, day_start_ms
-from hk_tick_collector.market.hours import DayKind
+from hk_tick_collector.market.hours import DayKind, Hours, Phase, hm
 from hk_tick_collector.quality import page, plots, report_file
 from hk_tick_collector.quality import recount as recounting
 from hk_tick_collector.quality.certificate import make_certificate
 from hk_tick_collector.quality.gap_list import NOT_GIVEN_UP, gap_lines
 from hk_tick_collector.quality.grade import GRADES, explained
-from hk_tick_collector.quality.model import Certificate, sessions_of
+from hk_tick_collector.quality.model import Certificate
 from hk_tick_collector.quality.recount import Recount, recount
 from hk_tick_collector.records.tick import Tick
 from hk_tick_collector.store import atomic, reader
@@ -411,10 +411,24 @@ def test_what_only_the_rows_tell(tmp_path: Path, day: str, closing: str, session
 
 
 def test_session_windows_join_the_calendar() -> None:
-    whole, half = sessions_of(DAY, DayKind.WHOLE), sessions_of(HALF_DAY, DayKind.HALF)
+    whole, half = HK.sessions(DAY, DayKind.WHOLE), HK.sessions(HALF_DAY, DayKind.HALF)
     assert [(one.end_ms - one.start_ms) // 60_000 for one in whole] == [30, 150, 180, 15]
     assert [(one.end_ms - one.start_ms) // 60_000 for one in half] == [30, 150, 15]
-    assert sessions_of(SUNDAY, DayKind.CLOSED) == ()
+    assert HK.sessions(SUNDAY, DayKind.CLOSED) == ()
+
+
+def test_a_day_is_judged_by_the_hours_of_its_date(tmp_path: Path) -> None:
+    """Longer hours from January on: a day of November, judged later, keeps its grade and its sessions."""
+    write(tmp_path, make_ticks(1, 9), [HeadProven(SYMBOL, DAY, 1), Verified(SYMBOL, DAY, 9, at("2026-11-20T16:10:00"))])
+    before = certify(tmp_path, rows=True)
+    longer = Hours("20270104", ((hm(9), Phase.MORNING), (hm(18), Phase.CLOSED)), half=())
+    changed = replace(HK, hours=(*HK.hours, longer))
+    day, now_ms = replace(day_of(tmp_path), market=changed), at("2027-06-01T12:00:00")
+    recounted = recount(day, DayKind.WHOLE)
+    after = make_certificate(day, TradingCalendar(changed), now_ms, recounted)
+    assert (after.grade, after.sessions, after.rows) == (before.grade, before.sessions, before.rows)
+    assert after.grade == "A"
+    assert changed.recording_window("20270104", DayKind.WHOLE)[1] == at("2027-01-04T18:00:00")
 
 
 def archive(root: Path, day: str = DAY) -> None:
@@ -456,7 +470,7 @@ def test_the_order_of_rows_changes_nothing(tmp_path: Path) -> None:
     assert whole.num_rows % 37
     results = []
     for batches in ([whole], [mixed], [mixed.slice(n, 10) for n in range(0, mixed.num_rows, 10)]):
-        counter = recounting._Counter(DAY, DayKind.WHOLE)
+        counter = recounting._Counter(HK, DAY, DayKind.WHOLE)
         for batch in batches:
             counter.add(batch)
         results.append(counter.result([], None))

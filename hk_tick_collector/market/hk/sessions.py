@@ -59,6 +59,8 @@ HOURS = (
             *_closing(AFTERNOON_END_MS),
         ),
         half=(*_OPENING, *_closing(MORNING_END_MS)),
+        opening_match_ms=OPENING_MATCH_MS,
+        closing_match_after_ms=CAS_RANDOM_CLOSE_AFTER_MS,
     ),
 )
 

@@ -1,0 +1,25 @@
+"""Every market there is, by its code. A new one is a line here and a folder."""
+
+from __future__ import annotations
+
+from hk_tick_collector.core.errors import ConfigError
+from hk_tick_collector.market.cme import CME
+from hk_tick_collector.market.cn import CN
+from hk_tick_collector.market.hk import HK
+from hk_tick_collector.market.market import Market
+from hk_tick_collector.market.us import US
+
+MARKETS: dict[str, Market] = {market.code: market for market in (HK, US, CN, CME)}
+
+
+def market_of(code: str | None) -> Market:
+    """The market of a code; Hong Kong for None, which is what files from before markets had names hold.
+
+    ConfigError for one that this version does not know.
+    """
+    if code is None:
+        return HK
+    try:
+        return MARKETS[code]
+    except KeyError:
+        raise ConfigError(f"market {code} is not known; this version knows {', '.join(MARKETS)}") from None
