@@ -17,6 +17,8 @@ import pyarrow as pa
 from hk_tick_collector.days import parquet, scan
 from hk_tick_collector.days.content import DayContent, SymbolContent
 from hk_tick_collector.days.manifest import SymbolClaim
+from hk_tick_collector.records.columns import NAMES, Role, names_of, with_role
+from hk_tick_collector.store import reader
 from hk_tick_collector.store.connect import ROW_COLUMNS
 from hk_tick_collector.store.copying import without_a_row
 
@@ -27,11 +29,8 @@ Row = tuple[Any, ...]  # in the order of ROW_COLUMNS, times in UTC epoch ms
 RowsOf = Callable[[Sequence[str]], list[Row]]
 SYMBOL = ROW_COLUMNS.index("symbol")
 SEQ = ROW_COLUMNS.index("seq")
-_WITH_SEQUENCE = tuple(ROW_COLUMNS.index(name) for name in ("symbol", "seq", "ts_ms", "price", "volume", "occurrence"))
-_WITHOUT_SEQUENCE = tuple(
-    ROW_COLUMNS.index(name)
-    for name in ("symbol", "ts_ms", "price", "volume", "turnover", "direction", "tick_type", "occurrence")
-)
+_WITH_SEQUENCE = tuple(ROW_COLUMNS.index(name) for name in with_role(Role.KEY))
+_WITHOUT_SEQUENCE = tuple(ROW_COLUMNS.index(name) for name in with_role(Role.KEY, Role.CONTENT) if name != "seq")
 
 
 class Ticks(Protocol):
@@ -42,6 +41,9 @@ class Ticks(Protocol):
 
     def rows(self, symbols: Sequence[str]) -> list[Row]:
         """Those of a few symbols."""
+
+    def columns(self) -> tuple[str, ...]:
+        """Those that an archive of its version has; the other ones are NULL in all rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,9 @@ class DayFileTicks:
     def rows(self, symbols: Sequence[str]) -> list[Row]:
         return rows_of(scan.scan_symbols(self.db, symbols))
 
+    def columns(self) -> tuple[str, ...]:
+        return names_of(max(parquet.FIRST_VERSION, reader.schema_version(self.db)))
+
 
 @dataclass(frozen=True, slots=True)
 class ParquetTicks:
@@ -69,6 +74,9 @@ class ParquetTicks:
 
     def rows(self, symbols: Sequence[str]) -> list[Row]:
         return rows_of(parquet.read_symbols(self.path, symbols))
+
+    def columns(self) -> tuple[str, ...]:
+        return names_of(parquet.version_of(self.path))
 
 
 def rows_of(table: pa.Table | pa.RecordBatch) -> list[Row]:
@@ -99,10 +107,12 @@ def lacking(holder: Ticks, held: DayContent, others: RowsOf, symbols: Iterable[s
     ``others``: the other file's rows of a few symbols.
 
     ``held``: what ``holder`` contains, to read about ROWS_AT_ONCE rows at a time. A tick whose sequence or milliseconds
-    were found out or taken away later (store/rows.py) is the same tick.
+    were found out or taken away later (store/rows.py) is the same tick. What the holder's version has no columns for,
+    it does not hold: there the other file may have anything.
     """
+    columns = holder.columns()
     for group in groups(symbols, held):
-        rows = lacked(holder.rows(group), others(group))
+        rows = lacked(holder.rows(group), others(group), columns)
         if rows:
             yield rows
 
@@ -123,8 +133,13 @@ def groups(symbols: Iterable[str], held: DayContent) -> Iterator[list[str]]:
         yield group
 
 
-def lacked(rows: Sequence[Row], others: Sequence[Row]) -> list[Row]:
-    """Those of ``rows`` that ``others`` have not, or have as they came another way: the earlier one is to be kept."""
+def lacked(rows: Sequence[Row], others: Sequence[Row], columns: Sequence[str] = NAMES) -> list[Row]:
+    """Those of ``rows`` that ``others`` have not, or have as they came another way: the earlier one is to be kept.
+
+    ``columns``: those that are compared, where ``rows`` are of an earlier version and have NULL in the rest."""
+    unheld = [n for n, name in enumerate(ROW_COLUMNS) if name not in columns]
+    if unheld:
+        others = [tuple(None if n in unheld else value for n, value in enumerate(row)) for row in others]
     left, right = Counter(rows), Counter(others)
     missing, extra = [*(left - right).elements()], [*(right - left).elements()]
     came_otherwise = Counter(map(_identity, extra)) & Counter(map(_identity, missing))

@@ -32,6 +32,7 @@ from hk_tick_collector.core.facts import Fact, HeadProven, Interrupted, Unproven
 from hk_tick_collector.days import parquet
 from hk_tick_collector.days.content import DayContent
 from hk_tick_collector.days.manifest import PARQUET, SQLITE, Manifest, load_manifest, manifest_path
+from hk_tick_collector.records.columns import Role, with_role
 from hk_tick_collector.store import reader
 from hk_tick_collector.store.atomic import sync_file
 from hk_tick_collector.store.connect import (
@@ -53,21 +54,9 @@ PASSES = 8  # over a Parquet file: an eighth of the day is in memory at a time
 CHUNK_ROWS = 20_000  # as Python objects at a time
 INSERTED = ROW_COLUMNS.index("inserted_at_ms")
 
-# What tells how a tick came to us; the tick itself is the same.
-_WITNESS = ("turnover", "direction", "tick_type", "push_type", "market", "provider", "recv_ts_ms", "inserted_at_ms",
-            "push_data_type", "opend_recv_ts_ms", "type_sign")  # fmt: skip
-_KEY = ("symbol", "seq", "ts_ms", "price", "volume", "occurrence")
-_KEY_WITHOUT_SEQUENCE = ("turnover", "direction", "tick_type")  # besides
-_TAKE_WITNESS = (
-    f"UPDATE OR IGNORE ticks SET {', '.join(f'{name} = ?' for name in _WITNESS)} "  # noqa: S608 - our names
-    f"WHERE {' AND '.join(f'{name} IS ?' for name in _KEY)} AND inserted_at_ms >= ? "
-    f"AND (seq IS NOT NULL OR ({' AND '.join(f'{name} IS ?' for name in _KEY_WITHOUT_SEQUENCE)}))"
-)
+_KEY, _CONTENT = with_role(Role.KEY), with_role(Role.CONTENT)
 _COUNT = "SELECT COUNT(*) FROM ticks"
 _SELECT = f"SELECT {', '.join(ROW_COLUMNS)} FROM ticks"  # noqa: S608 - our names
-_WITNESS_VALUES = tuple(
-    ROW_COLUMNS.index(name) for name in (*_WITNESS, *_KEY, "inserted_at_ms", *_KEY_WITHOUT_SEQUENCE)
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +210,7 @@ def _check_built(part: Path, manifest: Manifest) -> None:
 
 def _join(ticks: Ticks, manifest: Manifest, db: Path, now_ms: int) -> int:
     """Store what of the archive the day file lacks; how many rows that were."""
-    archived = count(ticks)
+    archived, columns = count(ticks), ticks.columns()
     symbols = differing(archived.symbols, count(DayFileTicks(db)).symbols)
     if not _is_missing(ticks, archived, db, symbols) and not _lacks_notes(db, manifest):
         return 0
@@ -234,7 +223,7 @@ def _join(ticks: Ticks, manifest: Manifest, db: Path, now_ms: int) -> int:
             coverage = DayCoverage.load(conn, manifest.trading_day)
             before_rows = conn.execute(_COUNT).fetchone()[0]
             for group in groups(symbols, archived):
-                _join_symbols(conn, coverage, ticks.rows(group), group)
+                _join_symbols(conn, coverage, ticks, group, columns)
             added_rows = conn.execute(_COUNT).fetchone()[0] - before_rows
             coverage.learn(conn, _facts(manifest))
             coverage.save(conn, now_ms)
@@ -246,14 +235,28 @@ def _join(ticks: Ticks, manifest: Manifest, db: Path, now_ms: int) -> int:
     return int(added_rows)
 
 
-def _join_symbols(conn: sqlite3.Connection, coverage: DayCoverage, rows: Sequence[Row], symbols: Sequence[str]) -> None:
+def _join_symbols(
+    conn: sqlite3.Connection, coverage: DayCoverage, ticks: Ticks, symbols: Sequence[str], columns: Sequence[str]
+) -> None:
     """Each tick with its own time of storing. All rows of the symbols go in: each wants a row of its own there."""
-    if not lacked(rows, _stored(conn, symbols)):
+    rows = ticks.rows(symbols)
+    if not lacked(rows, _stored(conn, symbols), columns):
         return
     copy_rows(conn, sorted(rows, key=lambda row: (not is_keyed(row), row[INSERTED])), CopiedRows())
-    came_otherwise = lacked(rows, _stored(conn, symbols))
-    conn.executemany(_TAKE_WITNESS, [[row[n] for n in _WITNESS_VALUES] for row in came_otherwise])
+    _take_witness(conn, lacked(rows, _stored(conn, symbols), columns), columns)
     coverage.recount(conn, symbols)
+
+
+def _take_witness(conn: sqlite3.Connection, rows: Sequence[Row], columns: Sequence[str]) -> None:
+    """How these ticks came to us, as the archive has it, so far as it has columns for it; the ticks are the same."""
+    witness = with_role(Role.CONTENT, Role.WITNESS, among=columns)
+    places = [ROW_COLUMNS.index(name) for name in (*witness, *_KEY, "inserted_at_ms", *_CONTENT)]
+    conn.executemany(
+        f"UPDATE OR IGNORE ticks SET {', '.join(f'{name} = ?' for name in witness)} "  # noqa: S608 - our names
+        f"WHERE {' AND '.join(f'{name} IS ?' for name in _KEY)} AND inserted_at_ms >= ? "
+        f"AND (seq IS NOT NULL OR ({' AND '.join(f'{name} IS ?' for name in _CONTENT)}))",
+        [[row[n] for n in places] for row in rows],
+    )
 
 
 def _is_missing(ticks: Ticks, archived: DayContent, db: Path, symbols: Sequence[str]) -> bool:

@@ -12,8 +12,9 @@ import click
 from hk_tick_collector.cli.common import EXIT_PROBLEM, App, be_gentle, print_table, progress, tickctl_command
 from hk_tick_collector.cli.ending import clean_ending
 from hk_tick_collector.core.errors import NoData, StoreError
+from hk_tick_collector.records.columns import SCHEMA_VERSION
 from hk_tick_collector.store.compact import refuse_if_open
-from hk_tick_collector.store.connect import SCHEMA_VERSION, SqliteOptions, identify, open_day_file
+from hk_tick_collector.store.connect import SqliteOptions, identify, open_day_file
 from hk_tick_collector.store.layout import day_file, recent_day_files
 from hk_tick_collector.store.reader import open_read_only
 from hk_tick_collector.store.salvage import recount

@@ -22,6 +22,7 @@ from hk_tick_collector.core.errors import StoreCorrupt, StoreUnavailable
 from hk_tick_collector.core.regular import open_regular
 from hk_tick_collector.days.content import DayContent
 from hk_tick_collector.days.parquet import hive_path
+from hk_tick_collector.records.columns import SCHEMA_VERSION
 from hk_tick_collector.store.layout import check_day
 from hk_tick_collector.store.reader import CoverageRow, GapRow
 
@@ -123,6 +124,7 @@ def load_manifest(archive_root: Path, day: str) -> Manifest | None:
         raise StoreCorrupt(f"{path} is no manifest of an archived day: {exc}") from exc
     if not isinstance(version, int) or version > FORMAT_VERSION:
         raise StoreUnavailable(f"{path} has format version {version!r}, this program knows {FORMAT_VERSION}")
+    _check_known(raw, path)
     try:
         manifest = _parse(raw)
     except (ValueError, KeyError, TypeError, AttributeError) as exc:
@@ -130,6 +132,16 @@ def load_manifest(archive_root: Path, day: str) -> Manifest | None:
     if manifest.trading_day != day:
         raise StoreCorrupt(f"{path} is the manifest of another day ({manifest.trading_day})")
     return manifest
+
+
+def _check_known(raw: dict[str, Any], path: Path) -> None:
+    for name in ("schema_version", "source_schema_version"):
+        version = raw.get(name)
+        if isinstance(version, int) and version > SCHEMA_VERSION:
+            raise StoreUnavailable(
+                f"{path}: the day was archived by a newer program ({name.replace('_', ' ')} {version}, this one knows "
+                f"{SCHEMA_VERSION}): install the newer version to read it"
+            )
 
 
 def _parse(raw: dict[str, Any]) -> Manifest:

@@ -5,7 +5,8 @@ Layout of a tree, in Hive's way (``day`` is the trading day, ``market`` is not a
     ROOT/market=HK/day=20261120/ticks.parquet
 
 Counters and times are delta-encoded, texts and prices dictionary-encoded: what is nearly regular costs nearly nothing.
-The schema's version is in the file's metadata; a reader of ours refuses a version it does not know.
+The schema's version is in the file's metadata. A file of an earlier version has the columns of its version and is read
+with NULL for the others; a later version is refused.
 
 Every page has a checksum, so damage among the ticks is found by whoever reads them. The footer has none: there, damage
 is found when it makes no sense or another number of rows. A bit that turns into something as good (the bound of a row
@@ -28,10 +29,13 @@ import pyarrow.parquet as pq
 from hk_tick_collector.core.errors import StoreCorrupt, StoreUnavailable
 from hk_tick_collector.core.regular import check_regular
 from hk_tick_collector.days.schema import COLUMNS, SCHEMA_VERSION, TICKS, UTC_MS, VERSION_KEY, ticks_schema
+from hk_tick_collector.records.columns import Packing, names_of, packed
 from hk_tick_collector.records.tick import MARKET_HK
 
 FILE_NAME = "ticks.parquet"
 FILE_COLUMNS = tuple(name for name in COLUMNS if name != "market")
+FIRST_VERSION = 1  # of Parquet files: a day of version 0 is archived as what it becomes
+_TEXTS = tuple(name for name in FILE_COLUMNS if pa.types.is_dictionary(TICKS.field(name).type))
 # Small enough that one symbol's ticks are read without much beside them, large enough that dictionaries pay.
 ROW_GROUP_ROWS = 65_536
 ZSTD_LEVEL = 3
@@ -39,9 +43,9 @@ ZSTD_LEVEL = 3
 # What Arrow raises over bytes that make no sense; a name or a text that is no UTF-8 is a ValueError.
 _SENSELESS = (pa.ArrowException, ValueError)
 
-_DELTA = ("ts_ms", "volume", "seq", "recv_ts_ms", "inserted_at_ms", "opend_recv_ts_ms", "occurrence")
-_SPLIT = ("turnover",)  # too many different values for a dictionary: byte-stream split lets zstd see the equal bytes
-_DICTIONARY = tuple(name for name in FILE_COLUMNS if name not in (*_DELTA, *_SPLIT))
+_DELTA = packed(Packing.DELTA, FILE_COLUMNS)
+_SPLIT = packed(Packing.SPLIT, FILE_COLUMNS)
+_DICTIONARY = packed(Packing.DICTIONARY, FILE_COLUMNS)
 
 
 def hive_path(root: Path, day: str, market: str = MARKET_HK) -> Path:
@@ -103,9 +107,9 @@ def open_file(path: Path) -> pq.ParquetFile:
     except OSError as exc:
         raise StoreUnavailable(f"{path}: {exc.strerror or exc}") from exc
     try:
-        file = pq.ParquetFile(path, read_dictionary=_texts(), page_checksum_verification=True)
-    except KeyError as exc:
-        raise _foreign(path) from exc
+        footer = pq.read_metadata(path)
+        texts = [name for name in _TEXTS if name in footer.schema.names]
+        file = pq.ParquetFile(path, metadata=footer, read_dictionary=texts, page_checksum_verification=True)
     except _SENSELESS as exc:
         raise StoreCorrupt(f"{path} is no Parquet file, or one that was cut short: {exc}") from exc
     except OSError as exc:
@@ -138,24 +142,42 @@ def _check_rows(path: Path, rows: int, promised_rows: int) -> None:
 
 
 def check_version(file: pq.ParquetFile, path: Path) -> None:
-    """StoreCorrupt when the file is not one of ours, in names and types, StoreUnavailable when a newer version wrote
-    it."""
-    metadata = file.schema_arrow.metadata or {}
-    version = metadata.get(VERSION_KEY)
-    if version is None or not set(FILE_COLUMNS).issubset(file.schema_arrow.names):
+    """StoreCorrupt when the file is not one of ours, in the names and types of its version, StoreUnavailable when a
+    newer version wrote it."""
+    version = (file.schema_arrow.metadata or {}).get(VERSION_KEY)
+    if version is None:
         raise _foreign(path)
     if not version.isdigit() or int(version) > SCHEMA_VERSION:
         raise StoreUnavailable(
             f"{path} has schema version {version.decode(errors='replace')}, this program knows {SCHEMA_VERSION}: "
             "install the newer version to read it"
         )
+    names = file_columns(int(version))
+    if not set(names).issubset(file.schema_arrow.names):
+        raise _foreign(path)
     wrong = [
         f"{name} is {there}, not {ours}"
-        for name in FILE_COLUMNS
+        for name in names
         if (there := _stored_type(file.schema_arrow, name)) != (ours := _stored_type(TICKS, name))
     ]
     if wrong:
         raise StoreCorrupt(f"{path} does not hold ticks as they are archived: {'; '.join(wrong)}")
+
+
+def file_columns(version: int) -> tuple[str, ...]:
+    """The columns of a file of that version, in order."""
+    return tuple(name for name in names_of(max(version, FIRST_VERSION)) if name != "market")
+
+
+def version_of(path: Path) -> int:
+    """The schema version of a file of ours; errors as of ``open_file``."""
+    with open_file(path) as file:
+        return int(file.schema_arrow.metadata[VERSION_KEY])
+
+
+def columns_there(file: pq.ParquetFile, names: Iterable[str]) -> list[str]:
+    """Those of these columns that an open file has; the other ones are NULL in all its rows."""
+    return [name for name in names if name in file.schema_arrow.names]
 
 
 def _stored_type(schema: pa.Schema, name: str) -> pa.DataType:
@@ -176,7 +198,7 @@ def read_batches(path: Path, columns: Sequence[str] = COLUMNS) -> Iterator[pa.Re
     names = tuple(columns)
     rows = 0
     with open_file(path) as file, _reading(path):
-        wanted = [name for name in names if name != "market"]
+        wanted = columns_there(file, names)
         for batch in file.iter_batches(batch_size=ROW_GROUP_ROWS, columns=wanted):
             ticks = with_market(batch, names)
             rows += ticks.num_rows
@@ -194,8 +216,8 @@ def read_symbols(
 ) -> pa.Table:
     """The ticks of a few symbols between two event times (UTC epoch ms, end exclusive), in the file's order."""
     names = tuple(columns)
-    wanted = [name for name in dict.fromkeys((*names, "symbol", "ts_ms")) if name != "market"]
     with open_file(path) as file, _reading(path):
+        wanted = columns_there(file, dict.fromkeys((*names, "symbol", "ts_ms")))
         groups = [number for number in range(file.num_row_groups) if _may_hold(file, number, symbols, start_ms, end_ms)]
         if not groups:
             return ticks_schema(names).empty_table()
@@ -244,7 +266,7 @@ def _matches(table: pa.Table, symbols: Sequence[str], start_ms: int | None, end_
 
 
 def with_market(batch: pa.RecordBatch, names: tuple[str, ...]) -> pa.RecordBatch:
-    """A batch out of a file with its market in place, in our types."""
+    """A batch out of a file with its market in place, in our types; NULL in columns that it lacks."""
     arrays = []
     for name in names:
         kind = TICKS.field(name).type
@@ -252,12 +274,12 @@ def with_market(batch: pa.RecordBatch, names: tuple[str, ...]) -> pa.RecordBatch
             indices = pa.repeat(pa.scalar(0, pa.int32()), batch.num_rows)
             arrays.append(pa.DictionaryArray.from_arrays(indices, pa.array([MARKET_HK])))
             continue
-        array = batch.column(batch.schema.get_field_index(name))
+        place = batch.schema.get_field_index(name)
+        if place < 0:
+            arrays.append(pa.nulls(batch.num_rows, kind))
+            continue
+        array = batch.column(place)
         if pa.types.is_dictionary(kind) and not pa.types.is_dictionary(array.type):
             array = array.dictionary_encode()
         arrays.append(array if array.type == kind else array.cast(kind))
     return pa.RecordBatch.from_arrays(arrays, schema=ticks_schema(names))
-
-
-def _texts() -> list[str]:
-    return [name for name in FILE_COLUMNS if pa.types.is_dictionary(TICKS.field(name).type)]

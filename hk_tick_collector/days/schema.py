@@ -1,4 +1,5 @@
-"""The columns of a tick outside SQLite: one Arrow schema for Parquet, DuckDB and everything between.
+"""The columns of a tick outside SQLite: ``records.columns`` as one Arrow schema for Parquet,
+DuckDB and everything between.
 
 Names are those of the ``ticks`` table, so a query reads the same on a live and on an archived day. Types are what a
 researcher expects: UTC timestamps in milliseconds, dictionary strings, int64 sequences. Prices stay the float64 that
@@ -12,38 +13,18 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from hk_tick_collector.store.connect import ROW_COLUMNS
+from hk_tick_collector.records import columns
+from hk_tick_collector.records.columns import NAMES, SCHEMA_VERSION, Arrow
 
-SCHEMA_VERSION = 1
+__all__ = ["COLUMNS", "SCHEMA_VERSION", "TEXT", "TICKS", "UTC_MS", "VERSION_KEY", "empty_table", "ticks_schema"]
 VERSION_KEY = b"hk_tick_collector.schema_version"
 
 TEXT = pa.dictionary(pa.int32(), pa.string())
 UTC_MS = pa.timestamp("ms", tz="UTC")
+_TYPES = {Arrow.TEXT: TEXT, Arrow.UTC_MS: UTC_MS, Arrow.INT64: pa.int64(), Arrow.FLOAT64: pa.float64()}
 
-TICKS = pa.schema(
-    [
-        pa.field("market", TEXT, nullable=False),
-        pa.field("symbol", TEXT, nullable=False),
-        pa.field("ts_ms", UTC_MS, nullable=False),
-        pa.field("price", pa.float64()),
-        pa.field("volume", pa.int64()),
-        pa.field("turnover", pa.float64()),
-        pa.field("direction", TEXT),
-        pa.field("seq", pa.int64()),
-        pa.field("tick_type", TEXT),
-        pa.field("push_type", TEXT),
-        pa.field("provider", TEXT),
-        pa.field("trading_day", TEXT, nullable=False),
-        pa.field("recv_ts_ms", UTC_MS, nullable=False),
-        pa.field("inserted_at_ms", UTC_MS, nullable=False),
-        pa.field("push_data_type", TEXT),
-        pa.field("opend_recv_ts_ms", UTC_MS),
-        pa.field("type_sign", TEXT),
-        pa.field("occurrence", pa.int64(), nullable=False),
-    ]
-)
-COLUMNS: tuple[str, ...] = tuple(TICKS.names)
-assert set(COLUMNS) == set(ROW_COLUMNS)
+TICKS = pa.schema([pa.field(column.name, _TYPES[column.arrow], nullable=column.nullable) for column in columns.TICKS])
+COLUMNS = NAMES
 
 
 def ticks_schema(columns: tuple[str, ...] = COLUMNS) -> pa.Schema:

@@ -15,10 +15,11 @@ import pyarrow.compute as pc
 
 from hk_tick_collector.core.errors import RowRefused
 from hk_tick_collector.days.parquet import FILE_COLUMNS, file_schema, write_sorted
+from hk_tick_collector.records.columns import TICKS, Arrow
 
 DECIMAL_DIGITS, DECIMAL_PLACES = 18, 4
 DECIMAL = pa.decimal128(DECIMAL_DIGITS, DECIMAL_PLACES)
-DECIMAL_COLUMNS = ("price", "turnover")
+DECIMAL_COLUMNS = tuple(column.name for column in TICKS if column.arrow is Arrow.FLOAT64)
 _SCALE = 10**DECIMAL_PLACES
 _EXACT_BELOW = 2.0**53  # doubles hold every integer up to here
 

@@ -25,7 +25,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from hk_tick_collector.core.errors import RowRefused
-from hk_tick_collector.records.tick import Tick
+from hk_tick_collector.records.tick import MORE_COLUMNS, Tick, of_one_kind, tick_with
 
 MAGIC = b"\xf5HKS"
 VERSION = 1
@@ -49,7 +49,9 @@ class Frame(NamedTuple):
 def encode(rows: Sequence[Tick]) -> bytes:
     """The frame of these rows, or several when they are too large for one."""
     try:
-        payload = json.dumps({"fields": _FIELDS, "rows": rows}, separators=(",", ":")).encode("ascii")
+        rows = of_one_kind(rows)
+        fields = rows[0]._fields if rows else Tick._fields
+        payload = json.dumps({"fields": fields, "rows": rows}, separators=(",", ":")).encode("ascii")
     except _ENCODE_ERRORS as exc:
         raise RowRefused(f"a row cannot be spilled: {exc}") from exc
     if len(payload) > MAX_PAYLOAD_BYTES:
@@ -62,19 +64,21 @@ def encode(rows: Sequence[Tick]) -> bytes:
 
 
 def decode(payload: bytes) -> list[Tick] | None:
-    """The rows of a payload, fields matched by name; None when it is not one of ours."""
+    """The rows of a payload, fields matched by name; None when it is not one of ours. Fields that no version up
+    to ours knows are passed over."""
     try:
         content = json.loads(payload)
         fields, rows = content["fields"], content["rows"]
         if fields == _FIELDS:
             return [Tick._make(row) for row in rows]
-        return [_by_name(dict(zip(fields, row, strict=True))) for row in rows]
+        kind = tick_with(*(name for name in fields if name in MORE_COLUMNS))
+        return [_by_name(kind, dict(zip(fields, row, strict=True))) for row in rows]
     except (TypeError, ValueError, KeyError, RecursionError):
         return None
 
 
-def _by_name(values: dict[str, object]) -> Tick:
-    return Tick._make(values.get(name, Tick._field_defaults.get(name)) for name in _FIELDS)
+def _by_name(kind: type[Tick], values: dict[str, object]) -> Tick:
+    return kind._make(values.get(name, kind._field_defaults.get(name)) for name in kind._fields)
 
 
 def payload_bytes(header: bytes) -> int:

@@ -223,11 +223,13 @@ class Engine:
         archived = [day for day in self._days if day.is_archived_only]
         live = [day for day in self._days if not day.is_archived_only]
         if archived and needed is not None:
+            by_version: dict[int, list[str]] = {}
             for day in archived:
-                parquet.open_file(day.parquet).close()
-            paths = ", ".join(_quoted(str(day.parquet)) for day in archived)
-            wanted = ", ".join(f"{_quoted(MARKET_HK)} AS market" if name == "market" else name for name in COLUMNS)
-            parts.append(f"SELECT {wanted} FROM read_parquet([{paths}], hive_partitioning = false){where}")  # noqa: S608 - quoted
+                by_version.setdefault(parquet.version_of(day.parquet), []).append(_quoted(str(day.parquet)))
+            for version, paths in by_version.items():
+                wanted = ", ".join(_archived_column(name, version) for name in COLUMNS)
+                files = f"read_parquet([{', '.join(paths)}], hive_partitioning = false)"
+                parts.append(f"SELECT {wanted} FROM {files}{where}")  # noqa: S608 - quoted
         if live and needed is not None:
             columns = tuple(name for name in COLUMNS if name in (needed or {_ANY_COLUMN}))
             self._load_live(live, columns)
@@ -289,6 +291,13 @@ def _schema_of(kind: type[CoverageRow] | type[GapRow]) -> pa.Schema:
     types = {"int": pa.int64(), "float": pa.float64(), "str": pa.string()}
     named = [(one.name, types[str(one.type).removesuffix(" | None")]) for one in fields(kind)]
     return pa.schema([("trading_day", pa.string()), *(pair for pair in named if pair[0] != "trading_day")])
+
+
+def _archived_column(name: str, version: int) -> str:
+    """As a Parquet file of that version has it."""
+    if name == "market":
+        return f"{_quoted(MARKET_HK)} AS market"
+    return name if name in parquet.file_columns(version) else _typed_nulls((name,))
 
 
 def _typed_nulls(names: Sequence[str]) -> str:

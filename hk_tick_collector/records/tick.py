@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections import namedtuple
+from collections.abc import Sequence
+from functools import cache
+from typing import Any, NamedTuple, cast
 
 from hk_tick_collector.core.errors import RejectCode
+from hk_tick_collector.records import columns
 
 # What every tick of this recorder has in the columns ``market`` and ``provider``.
 MARKET_HK = "HK"
@@ -22,9 +26,20 @@ SEQ_COUNTER_MASK = (1 << SEQ_COUNTER_BITS) - 1
 WITNESS_TOLERANCE_MS = 5_000
 
 
+class Origin(NamedTuple):
+    """What every tick of a data root has in the columns ``market`` and ``provider``."""
+
+    market: str = MARKET_HK
+    provider: str = PROVIDER_FUTU
+
+
+HK_FUTU = Origin()
+
+
 class Tick(NamedTuple):
-    """One trade on HKEX, told by Futu. The fields have the names of the columns of ``ticks``; the columns ``market``,
-    ``provider`` and ``inserted_at_ms`` are the store's.
+    """One trade, with what every source tells of it. The fields have the names of the columns of ``ticks``; the columns
+    ``market``, ``provider`` and ``inserted_at_ms`` are the store's. A source that tells more has a tick of its own
+    kind: ``tick_with``.
 
     A plain tuple underneath: the writer hands it to SQLite as it is, and each value costs 0.08 us there.
     """
@@ -44,6 +59,42 @@ class Tick(NamedTuple):
     opend_recv_ts_ms: int | None  # OpenD's clock when it got the tick; None for CACHE and pulls
     type_sign: str | None  # HKEX's trade-type letter (typeSign as a character)
     occurrence: int = 0  # without seq: 0, 1, 2 ... among ticks of equal content in one view (push frame, pull answer)
+
+
+@cache
+def tick_with(*names: str) -> type[Tick]:
+    """The tick of a source that tells more: the fields of ``Tick``, then these columns, None unless given.
+
+    Only what a source tells is carried, spilled and bound to the INSERT; a column that is left out costs nothing a tick
+    and is NULL. ``names``: columns of ``records.columns.TICKS`` that ``Tick`` has not (``bid_price``, ``venue``, ...),
+    ValueError for any other. Such a tick goes wherever a ``Tick`` goes, to the queue, the spill and the writer, and may
+    share a batch with others::
+
+        QuotedTick = tick_with("conditions", "bid_price", "ask_price")
+        tick = QuotedTick._make((*plain, "", 5001.25, 5001.5))  # plain: a Tick
+        DayFileWriter(data_root, origin=Origin("CME", "sierra")).write([tick])
+    """
+    for name in names:
+        if name not in MORE_COLUMNS:
+            raise ValueError(f"{name!r} is no column that a source may add to a tick: {', '.join(MORE_COLUMNS)}")
+    if not names:
+        return Tick
+    defaults = (*Tick._field_defaults.values(), *(None for _ in names))
+    fields = namedtuple("fields", (*Tick._fields, *names), defaults=defaults)  # type: ignore[misc]
+    return cast(type[Tick], type("TickWith", (fields, Tick), {"__slots__": ()}))
+
+
+MORE_COLUMNS = tuple(name for name in columns.NAMES if name not in (*Tick._fields, columns.STAMP, *columns.CONSTANT))
+
+
+def of_one_kind(ticks: Sequence[Tick]) -> Sequence[Tick]:
+    """The same ticks, those of several kinds as the kind that has all their fields; an empty sequence as it is."""
+    kinds: set[Any] = set(map(type, ticks))
+    if len(kinds) <= 1:
+        return ticks
+    names = dict.fromkeys(name for kind in kinds for name in kind._fields[len(Tick._fields) :])
+    kind = tick_with(*sorted(names, key=MORE_COLUMNS.index))
+    return [kind(**tick._asdict()) for tick in ticks]
 
 
 def seq_counter(seq: int) -> int:

@@ -4,6 +4,12 @@ A file is ours when its ``application_id`` says so, or when it is a version-0 fi
 14 columns of an earlier recorder; such a file is migrated and keeps its rows. Nothing is written to a file before that
 is known. A file of a newer version than ours is left alone (StoreUnavailable): its rows wait in the spill for the
 newer program instead of being set aside as broken.
+
+A new version. A column of ``ticks`` is a line in ``records.columns``; nothing is to be done here. A column of another
+table: a line in its CREATE TABLE and, for files that have the table already, one in ``adds`` of the version's step
+(nullable, or with a default), for example ``("coverage", "interrupted_seq INTEGER")``; readers of that table give the
+field a default, which older files then show. A new table: CREATE TABLE IF NOT EXISTS in one of the scripts below.
+Anything else is SQL of the step. A step may be killed at any moment: all steps are one transaction.
 """
 
 from __future__ import annotations
@@ -15,6 +21,7 @@ import sqlite3
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
@@ -28,12 +35,13 @@ from hk_tick_collector.core.errors import (
     StoreUnavailable,
 )
 from hk_tick_collector.core.logline import event
-from hk_tick_collector.records.tick import MARKET_HK, PROVIDER_FUTU, Tick
+from hk_tick_collector.records import columns
+from hk_tick_collector.records.columns import CONSTANT, SCHEMA_VERSION, STAMP
+from hk_tick_collector.records.tick import HK_FUTU, MORE_COLUMNS, Origin, Tick
 from hk_tick_collector.store.companions import locked_out
 from hk_tick_collector.store.layout import FILE_MODE, make_dir, move_companions, set_aside_path, sync_dir
 
 APPLICATION_ID = int.from_bytes(b"HKTK", "big")
-SCHEMA_VERSION = 1
 JOURNAL_MODES = ("WAL", "DELETE", "TRUNCATE", "PERSIST")  # MEMORY and OFF lose the file with the process
 SYNCHRONOUS_MODES = ("OFF", "NORMAL", "FULL", "EXTRA")
 
@@ -47,44 +55,45 @@ WAL_KEEP_BYTES = 64 * 1024 * 1024
 
 _log = logging.getLogger(__name__)
 
-LEGACY_COLUMNS = (
-    "market",
-    "symbol",
-    "ts_ms",
-    "price",
-    "volume",
-    "turnover",
-    "direction",
-    "seq",
-    "tick_type",
-    "push_type",
-    "provider",
-    "trading_day",
-    "recv_ts_ms",
-    "inserted_at_ms",
-)
-_ADDED_BY_1 = ("push_data_type", "opend_recv_ts_ms", "type_sign", "occurrence")
-COLUMNS = (*LEGACY_COLUMNS, *_ADDED_BY_1)
-# A stored row as a tuple, here and in the parameters below: a tick with its stamp, then what all ticks have in common.
-ROW_COLUMNS = (*Tick._fields, "inserted_at_ms", "market", "provider")
+COLUMNS = columns.NAMES
+# A whole row of a file as a tuple: as ``Row`` of a tick with its stamp begins, so that the same places serve for both.
+ROW_COLUMNS = (*Tick._fields, STAMP, *CONSTANT, *MORE_COLUMNS)
+
+# ON CONFLICT DO NOTHING is INSERT OR IGNORE for the unique indexes only: OR IGNORE would also drop a row that breaks
+# NOT NULL, without a word. Such a row must raise, so that it reaches the quarantine.
+_UNLESS_STORED = "ON CONFLICT DO NOTHING"
 
 
-def _insert(values: str) -> str:
-    return f"INSERT INTO ticks ({', '.join(ROW_COLUMNS)}) VALUES ({values})"  # noqa: S608 - our own names
+class Inserts(NamedTuple):
+    """Statements that take rows of one form."""
+
+    insert: str  # each row is new, or it is an error
+    unless_stored: str  # a row that a unique index knows is passed over
+
+
+def _insert(names: Sequence[str], values: Sequence[str]) -> Inserts:
+    insert = f"INSERT INTO ticks ({', '.join(names)}) VALUES ({', '.join(values)})"  # noqa: S608 - our own names
+    return Inserts(insert, f"{insert} {_UNLESS_STORED}")
 
 
 def _parameters(count: int) -> list[str]:
     return [f"?{n}" for n in range(1, count + 1)]
 
 
-# ON CONFLICT DO NOTHING is INSERT OR IGNORE for the unique indexes only: OR IGNORE would also drop a row that breaks
-# NOT NULL, without a word. Such a row must raise, so that it reaches the quarantine.
-_UNLESS_STORED = "ON CONFLICT DO NOTHING"
-# Take ticks with their stamp. What is always the same stands in the statement: 0.17 us a row of 2.3.
-INSERT = _insert(", ".join([*_parameters(len(Tick._fields) + 1), f"'{MARKET_HK}'", f"'{PROVIDER_FUTU}'"]))
-STORE = f"{INSERT} {_UNLESS_STORED}"
-# Take whole rows of another file.
-COPY = _insert(", ".join(_parameters(len(ROW_COLUMNS))))
+@cache
+def inserts(fields: tuple[str, ...], origin: Origin = HK_FUTU) -> Inserts:
+    """Take ticks with these fields, each with its stamp at the end. Columns that they have not are not named: they are
+    NULL, and cost nothing. What is the same in every row stands in the statement: 0.17 us a row of 2.3. ValueError for
+    an origin that is no plain word."""
+    for word in origin:
+        if not word.isidentifier():
+            raise ValueError(f"{word!r} cannot be a market or a provider: letters, digits and _ only")
+    names = (*fields, STAMP)
+    return _insert((*names, *CONSTANT), [*_parameters(len(names)), *(f"'{word}'" for word in origin)])
+
+
+# Takes whole rows of another file.
+COPY = _insert(ROW_COLUMNS, _parameters(len(ROW_COLUMNS))).insert
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,47 +117,51 @@ def _sql(name: str) -> str:
 
 
 COVERAGE_SQL = _sql("coverage.sql")
-SCHEMA_SQL = _sql("schema.sql") + COVERAGE_SQL
+DETAILS_SQL = _sql("details.sql")
+SCHEMA_SQL = (
+    f"{columns.create_table()}{_sql('schema.sql')}{COVERAGE_SQL}{DETAILS_SQL}"
+    f"PRAGMA application_id = {APPLICATION_ID};\nPRAGMA user_version = {SCHEMA_VERSION};\n"
+)
 
 
 class Step(NamedTuple):
-    """Brings a file from ``version - 1`` to ``version``. ``adds``: the columns that ``ticks`` has more afterwards."""
+    """Brings a file from ``version - 1`` to ``version``: first the columns, where a table is there and lacks them, then
+    the script."""
 
     version: int
-    sql: str
-    adds: tuple[str, ...] = ()
+    sql: str = ""
+    adds: tuple[tuple[str, str], ...] = ()  # table, and the column's declaration
+
+
+def _ticks_columns(version: int) -> tuple[tuple[str, str], ...]:
+    return tuple(("ticks", column.declaration) for column in columns.added_by(version))
 
 
 MIGRATIONS: tuple[Step, ...] = (
     Step(
         1,
         f"""
-        ALTER TABLE ticks ADD COLUMN push_data_type TEXT;
-        ALTER TABLE ticks ADD COLUMN opend_recv_ts_ms INTEGER;
-        ALTER TABLE ticks ADD COLUMN type_sign TEXT;
-        ALTER TABLE ticks ADD COLUMN occurrence INTEGER NOT NULL DEFAULT 0;
         CREATE UNIQUE INDEX IF NOT EXISTS uniq_ticks_symbol_seq ON ticks (symbol, seq) WHERE seq IS NOT NULL;
         DROP INDEX IF EXISTS uniq_ticks_symbol_ts_price_vol_turnover;
         CREATE UNIQUE INDEX uniq_ticks_symbol_ts_price_vol_turnover
           ON ticks (symbol, ts_ms, price, volume, turnover, occurrence) WHERE seq IS NULL;
-        CREATE TABLE IF NOT EXISTS gaps (
-          trading_day TEXT NOT NULL, symbol TEXT NOT NULL, gap_start_ts_ms INTEGER NOT NULL,
-          gap_end_ts_ms INTEGER NOT NULL, gap_sec REAL NOT NULL, detected_at_ms INTEGER NOT NULL, reason TEXT NOT NULL,
-          meta_json TEXT, PRIMARY KEY (symbol, gap_start_ts_ms, gap_end_ts_ms)
-        );
-        ALTER TABLE gaps ADD COLUMN missing_ticks INTEGER;
-        ALTER TABLE gaps ADD COLUMN state TEXT NOT NULL DEFAULT 'open';
         {COVERAGE_SQL}
         PRAGMA application_id = {APPLICATION_ID};
         """,
-        adds=_ADDED_BY_1,
+        (
+            *_ticks_columns(1),
+            ("gaps", "missing_ticks INTEGER"),
+            ("gaps", "state TEXT NOT NULL DEFAULT 'open'"),
+        ),
     ),
+    Step(2, f"{COVERAGE_SQL}{DETAILS_SQL}", (*_ticks_columns(2), ("coverage", "interrupted_seq INTEGER"))),
 )
 
 
 def _columns_of(version: int, steps: Sequence[Step]) -> tuple[str, ...]:
     """The columns of ``ticks`` in a file of that version: an older file is ours, not one of another kind."""
-    return (*LEGACY_COLUMNS, *(name for step in steps if step.version <= version for name in step.adds))
+    added = (adds for step in steps if step.version <= version for adds in step.adds)
+    return (*columns.names_of(0), *(declaration.split()[0] for table, declaration in added if table == "ticks"))
 
 
 def open_day_file(path: Path, options: SqliteOptions, timeout_ms: int | None = None) -> sqlite3.Connection:
@@ -258,11 +271,7 @@ def identify(conn: sqlite3.Connection, path: Path, steps: Sequence[Step] = MIGRA
     columns = table_columns(conn)
     if application_id not in (0, APPLICATION_ID):
         raise StoreCorrupt(f"{path} belongs to another program (application_id {application_id:#x})")
-    if version > newest_version:
-        raise StoreUnavailable(
-            f"{path} was made by a newer recorder (schema version {version}, this one knows {newest_version}); "
-            f"install that recorder again or move the file away"
-        )
+    check_known(version, path, newest_version)
     if not columns:
         tables = [row[0] for row in conn.execute("SELECT name FROM sqlite_master LIMIT 5")]
         if version or tables:
@@ -274,9 +283,18 @@ def identify(conn: sqlite3.Connection, path: Path, steps: Sequence[Step] = MIGRA
     return version
 
 
-def table_columns(conn: sqlite3.Connection) -> tuple[str, ...]:
-    """The column names of ``ticks`` in order; empty when there is no such table."""
-    return tuple(row[1] for row in conn.execute("PRAGMA table_info(ticks)"))
+def check_known(version: int, path: Path, newest_version: int = SCHEMA_VERSION) -> None:
+    """StoreUnavailable for a file of a newer version than ours: it is neither read nor written nor set aside."""
+    if version > newest_version:
+        raise StoreUnavailable(
+            f"{path} was made by a newer recorder (schema version {version}, this one knows {newest_version}); "
+            f"install that recorder again or move the file away"
+        )
+
+
+def table_columns(conn: sqlite3.Connection, table: str = "ticks") -> tuple[str, ...]:
+    """The column names of a table in order; empty when there is no such table."""
+    return tuple(row[1] for row in conn.execute(f"PRAGMA table_info({table})"))
 
 
 def bring_up_to_date(conn: sqlite3.Connection, path: Path, steps: Sequence[Step] = MIGRATIONS) -> None:
@@ -289,6 +307,7 @@ def bring_up_to_date(conn: sqlite3.Connection, path: Path, steps: Sequence[Step]
             version = _run(conn, SCHEMA_SQL, SCHEMA_VERSION)
         for step in steps:
             if step.version > version:
+                _add_columns(conn, step)
                 version = _run(conn, step.sql, step.version)
         conn.execute("COMMIT")
     except sqlite3.IntegrityError as exc:
@@ -298,6 +317,13 @@ def bring_up_to_date(conn: sqlite3.Connection, path: Path, steps: Sequence[Step]
         if conn.in_transaction:
             conn.execute("ROLLBACK")
         raise
+
+
+def _add_columns(conn: sqlite3.Connection, step: Step) -> None:
+    for table, declaration in step.adds:
+        there = table_columns(conn, table)
+        if there and declaration.split()[0] not in there:
+            conn.execute(f"ALTER TABLE {table} ADD COLUMN {declaration}")
 
 
 def _run(conn: sqlite3.Connection, script: str, version: int) -> int:

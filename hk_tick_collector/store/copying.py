@@ -93,10 +93,8 @@ def _own_row(row: Row, among: Equals) -> Stored | None:
 
 
 class _Copy(OneByOne):
-    _insert_sql = COPY
-
     def __init__(self, conn: sqlite3.Connection, symbol: str, rows: SymbolRows, copied: CopiedRows) -> None:
-        super().__init__(conn, SymbolCoverage(symbol), symbol, rows, copied)
+        super().__init__(conn, SymbolCoverage(symbol), symbol, rows, COPY, copied)
         self._copied = copied
 
     def _took(self, rowid: int) -> None:

@@ -59,7 +59,6 @@ COLUMNS = (
     "verified_counter", "verified_until_ms", "first_ts_ms", "last_ts_ms", "state", "reason", "updated_at_ms",
     "unsequenced_ticks", "head_counter", "distrust", "interrupted_seq",
 )  # fmt: skip
-ADDED_COLUMNS = ("interrupted_seq",)  # whole numbers that files made before lack; NULL: nothing of the kind is known
 _SELECT = f"SELECT {', '.join(COLUMNS)} FROM coverage"  # noqa: S608 - constants
 _UPSERT = f"INSERT OR REPLACE INTO coverage ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"  # noqa: S608
 _ADVANCE = "UPDATE coverage SET last_counter = ?, stored_ticks = ?, last_ts_ms = ?, updated_at_ms = ? WHERE symbol = ?"
@@ -374,7 +373,6 @@ class DayCoverage:
         coverage = cls(day)
         for statement in split_statements(COVERAGE_SQL):
             conn.execute(statement)
-        _add_columns(conn)
         stored_ticks = committed_ms = 0
         for row in conn.execute(_SELECT):
             try:
@@ -535,14 +533,6 @@ class DayCoverage:
         conn.executemany(_ADVANCE, advanced)
         conn.executemany(_UPSERT, whole)
         self._touched.clear()
-
-
-def _add_columns(conn: sqlite3.Connection) -> None:
-    """A table that was made before some of the columns were gets them."""
-    present = {row[1] for row in conn.execute("PRAGMA table_info(coverage)")}
-    for name in ADDED_COLUMNS:
-        if name not in present:
-            conn.execute(f"ALTER TABLE coverage ADD COLUMN {name} INTEGER")
 
 
 def _rows(conn: sqlite3.Connection, only_grew: bool) -> int:

@@ -27,9 +27,10 @@ from hk_tick_collector.core.errors import StoreBusy, StoreCorrupt, StoreError, S
 from hk_tick_collector.core.facts import PUSH_PULL_DISAGREE, StoredTrack
 from hk_tick_collector.core.logline import event
 from hk_tick_collector.core.ranges import CounterRanges
+from hk_tick_collector.records.columns import BY_NAME
 from hk_tick_collector.records.tick import Tick, seq_counter
 from hk_tick_collector.store.companions import Mark, is_closed, would_leave_shm
-from hk_tick_collector.store.connect import APPLICATION_ID, table_columns, translate, unavailable
+from hk_tick_collector.store.connect import APPLICATION_ID, check_known, table_columns, translate, unavailable
 from hk_tick_collector.store.coverage import (
     MISSING,
     PROVEN,
@@ -48,7 +49,6 @@ READ_TIMEOUT_SEC = 1.0  # readers meet a lock only while a WAL is recovered or a
 CHUNK_ROWS = 5000  # rows a statement, so that no read transaction lives long
 FRESH_ROWS = 20_000  # the newest rows among which freshness() looks for the newest event time
 MIN_SEQ = -(1 << 63)
-_ABSENT = Tick._field_defaults  # values of columns that files of an earlier recorder lack
 
 # INDEXED BY: without that index this would become a scan of the day; better an error, and the file is skipped.
 LAST_SEQ_SQL = (
@@ -205,6 +205,7 @@ def _open_uri(
     try:
         if damaged:
             conn.execute("PRAGMA writable_schema = ON")  # SQLite's switch for files shorter than their header says
+        check_known(conn.execute("PRAGMA user_version").fetchone()[0], path)
         if not table_columns(conn):
             raise StoreCorrupt(f"{path} has no ticks table")
         if conn.execute("PRAGMA application_id").fetchone()[0] not in (0, APPLICATION_ID):
@@ -284,6 +285,15 @@ def _seed_files(data_root: Path, days: int, today: str | None) -> list[Path]:
     newest_first = recent_day_files(data_root, sys.maxsize)
     past = [path for path in newest_first if today is None or (parse_day(path) or "") <= today]
     return (past or newest_first)[: max(0, days)]
+
+
+def schema_version(db: Path) -> int:
+    """Which version the file is of; 0 for one of an earlier recorder."""
+    with closing(open_read_only(db)) as conn:
+        try:
+            return int(conn.execute("PRAGMA user_version").fetchone()[0])
+        except sqlite3.Error as exc:
+            raise translate(exc, db) from exc
 
 
 def coverage(db: Path) -> list[CoverageRow]:
@@ -397,7 +407,8 @@ def _rows(
     names = [field.name for field in fields(kind) if field.name in present or field.default is NO_DEFAULT]
     if not present.issuperset(names):
         return []
-    return [kind(*row) for row in conn.execute(f"SELECT {', '.join(names)} FROM {table} {which}", args)]  # noqa: S608
+    found = conn.execute(f"SELECT {', '.join(names)} FROM {table} {which}", args)  # noqa: S608 - our names
+    return [kind(**dict(zip(names, row, strict=True))) for row in found]
 
 
 def freshness(db: Path, now_ms: int, *, exact: bool = False) -> Freshness:
@@ -454,10 +465,10 @@ def iter_ticks(db: Path, symbol: str | None = None, *, chunk_rows: int = CHUNK_R
 
 
 def select_list(conn: sqlite3.Connection, fields: tuple[str, ...] = Tick._fields) -> str:
-    """The SELECT list that gives ``fields`` in order from a file of any version: absent columns by Tick's default or as
+    """The SELECT list that gives ``fields`` in order from a file of any version: absent columns by their default or as
     NULL."""
     present = set(table_columns(conn))
-    return ", ".join(name if name in present else f"{_ABSENT.get(name, 'NULL')} AS {name}" for name in fields)
+    return ", ".join(name if name in present else f"{BY_NAME[name].default or 'NULL'} AS {name}" for name in fields)
 
 
 def _in_order_stored(conn: sqlite3.Connection, columns: str, chunk_rows: int) -> Iterator[Tick]:

@@ -29,8 +29,8 @@ import sqlite3
 from collections.abc import Container, Iterable, Sequence
 from typing import NamedTuple
 
-from hk_tick_collector.records.tick import Tick, same_moment
-from hk_tick_collector.store.connect import INSERT, ROW_COLUMNS, STORE
+from hk_tick_collector.records.tick import HK_FUTU, Origin, Tick, of_one_kind, same_moment
+from hk_tick_collector.store.connect import ROW_COLUMNS, inserts
 from hk_tick_collector.store.coverage import DayCoverage, Row, SymbolCoverage
 from hk_tick_collector.store.neighbours import Equals, Kind, Neighbours, Numbers, Stored, mark_of, stretches
 
@@ -66,12 +66,16 @@ class StoredRows(NamedTuple):
     first_collisions: list[tuple[str, int]]  # symbol and sequence of the first one of each symbol that had none today
 
 
-def store_rows(conn: sqlite3.Connection, coverage: DayCoverage, ticks: Sequence[Tick], stamp: tuple[int]) -> StoredRows:
+def store_rows(
+    conn: sqlite3.Connection, coverage: DayCoverage, ticks: Sequence[Tick], stamp: tuple[int], origin: Origin = HK_FUTU
+) -> StoredRows:
     """Insert the rows inside the caller's transaction; ``stamp`` is ``inserted_at_ms``."""
+    ticks = of_one_kind(ticks)
+    sql = inserts(ticks[0]._fields if ticks else Tick._fields, origin)
     parts = coverage.sort(ticks, stamp)
     new, claiming = _part_claiming(conn, coverage, parts.new) if parts.claims else (parts.new, [])
     before_rows = conn.total_changes
-    conn.executemany(STORE, new)
+    conn.executemany(sql.unless_stored, new)
     inserted_rows = conn.total_changes - before_rows
     in_step = inserted_rows == len(new)
     doubtful = parts.doubtful if in_step else [*new, *parts.doubtful]
@@ -79,7 +83,7 @@ def store_rows(conn: sqlite3.Connection, coverage: DayCoverage, ticks: Sequence[
     first_collisions: list[tuple[str, int]] = []
     if claiming or doubtful or parts.unsequenced:
         for symbol, rows in _by_symbol(claiming, doubtful, parts.unsequenced).items():
-            one = OneByOne(conn, coverage.track(symbol), symbol, rows)
+            one = OneByOne(conn, coverage.track(symbol), symbol, rows, sql.insert)
             one.store(rows)
             inserted_rows += one.inserted_rows
             collisions += one.collisions
@@ -146,10 +150,8 @@ def _by_symbol(
 class OneByOne:
     """Stores rows of one symbol that may be stored already, and keeps its coverage in step.
 
-    ``hidden``: rowids of stored rows that none of these can be.
+    ``insert_sql`` takes a row as they are here. ``hidden``: rowids of stored rows that none of these can be.
     """
-
-    _insert_sql = INSERT
 
     def __init__(
         self,
@@ -157,9 +159,11 @@ class OneByOne:
         track: SymbolCoverage,
         symbol: str,
         rows: SymbolRows,
+        insert_sql: str,
         hidden: Container[int] = (),
     ) -> None:
         self._conn = conn
+        self._insert_sql = insert_sql
         self._track = track
         self._symbol = symbol
         self._neighbours = Neighbours(conn, symbol, (row[_TS_MS] // 1000 for part in rows for row in part), hidden)

@@ -24,6 +24,7 @@ from typing import Any
 
 from hk_tick_collector.core.clock import SystemClock
 from hk_tick_collector.core.errors import RowRefused, StoreError
+from hk_tick_collector.records.columns import BY_NAME
 from hk_tick_collector.store.connect import (
     ROW_COLUMNS,
     SqliteOptions,
@@ -40,13 +41,14 @@ MIN_ROW_BYTES = 24  # no stored tick is smaller; bounds the rowids when the last
 PROBES = 1024  # rowids tried all over the table before a large range of it is taken apart row by row
 
 Row = tuple[Any, ...]
-_TEXT_OR_NULL = tuple(
-    ROW_COLUMNS.index(name)
-    for name in ("direction", "tick_type", "push_type", "provider", "push_data_type", "type_sign")
+# What Python gives for a value that a recorder may have stored in the column.
+_FRACTIONAL = ("volume", "total_volume")  # SQLite keeps a fraction in an INTEGER column
+_KINDS: dict[str, tuple[type, ...]] = {"TEXT": (str,), "INTEGER": (int,), "REAL": (int, float)}
+_ALLOWED = tuple(
+    (_KINDS["REAL" if column.name in _FRACTIONAL else column.sql], column.nullable)
+    for column in (BY_NAME[name] for name in ROW_COLUMNS)
 )
-_NUMBER_OR_NULL = tuple(ROW_COLUMNS.index(name) for name in ("price", "turnover", "volume"))
-_INTEGER_OR_NULL = tuple(ROW_COLUMNS.index(name) for name in ("seq", "opend_recv_ts_ms"))
-_INTEGER = tuple(ROW_COLUMNS.index(name) for name in ("ts_ms", "recv_ts_ms", "inserted_at_ms", "occurrence"))
+_TRADING_DAY = ROW_COLUMNS.index("trading_day")
 
 
 @dataclass
@@ -205,18 +207,13 @@ def _hopeless(conn: sqlite3.Connection, last: int) -> bool:
 
 def _plausible(values: Sequence[Any]) -> bool:
     """False for values that no recorder stores in these columns: the mark of a page that was overwritten."""
-    row = dict(zip(ROW_COLUMNS, values, strict=True))
     try:
-        check_day(row["trading_day"])
+        check_day(values[_TRADING_DAY])
     except (ValueError, TypeError):
         return False
-    return (
-        isinstance(row["market"], str)
-        and isinstance(row["symbol"], str)
-        and all(isinstance(values[i], int) for i in _INTEGER)
-        and all(values[i] is None or isinstance(values[i], int) for i in _INTEGER_OR_NULL)
-        and all(values[i] is None or isinstance(values[i], (int, float)) for i in _NUMBER_OR_NULL)
-        and all(values[i] is None or isinstance(values[i], str) for i in _TEXT_OR_NULL)
+    return all(
+        isinstance(value, kinds) or (value is None and nullable)
+        for value, (kinds, nullable) in zip(values, _ALLOWED, strict=True)
     )
 
 

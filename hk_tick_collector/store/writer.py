@@ -49,7 +49,7 @@ from hk_tick_collector.core.facts import (
     Unproven,
 )
 from hk_tick_collector.core.logline import event
-from hk_tick_collector.records.tick import Tick
+from hk_tick_collector.records.tick import HK_FUTU, Origin, Tick
 from hk_tick_collector.store.companions import Mark, WalLook
 from hk_tick_collector.store.connect import (
     SqliteOptions,
@@ -106,10 +106,17 @@ class _OpenDay(NamedTuple):
 
 
 class DayFileWriter:
-    """Writes ticks to the day files under ``data_root``."""
+    """Writes ticks to the day files under ``data_root``; ``origin``: what they say of their market and provider."""
 
-    def __init__(self, data_root: Path, options: SqliteOptions | None = None, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        data_root: Path,
+        options: SqliteOptions | None = None,
+        clock: Clock | None = None,
+        origin: Origin = HK_FUTU,
+    ) -> None:
         self.data_root = data_root
+        self._origin = origin
         self._options = options or SqliteOptions()
         self._clock = clock or SystemClock()
         self._open: dict[str, _OpenDay] = {}  # least recently written first
@@ -325,7 +332,7 @@ class DayFileWriter:
             conn = self._begin(day, path)
             data_version = conn.execute("PRAGMA data_version").fetchone()[0]
             coverage = self._known_coverage(conn, day, path, data_version)
-            stored = store_rows(conn, coverage, rows, (now_ms,))
+            stored = store_rows(conn, coverage, rows, (now_ms,), self._origin)
             coverage.learn(conn, facts)
             coverage.save(conn, now_ms)
             self._waiting(lambda: conn.execute("COMMIT"))

@@ -18,14 +18,15 @@ import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
 
 import pytest
 import yaml
 
 from hk_tick_collector.app.config import OWN_PREFIXES, setting_table
+from hk_tick_collector.records.columns import TICKS
 from hk_tick_collector.sources.futu.mapping import DIRECTIONS, PUSH_DATA_TYPES, TICK_TYPES
+from hk_tick_collector.store.connect import SCHEMA_SQL
 from tests.harness import Process, Recorder, Simulator, clean_env, ended, wait_until
 from tests.scratch_tree import ROOT, copy_tree, make_venv
 
@@ -287,13 +288,18 @@ def test_both_readmes_have_the_same_commands() -> None:
 @pytest.mark.parametrize("name", ["README.md", "README.zh-CN.md"])
 def test_the_schema_shown_is_the_schema(name: str) -> None:
     (shown,) = [block.text for block in read_blocks(ROOT / name) if block.language == "sql"]
-    real = resources.files("hk_tick_collector.store").joinpath("schema.sql").read_text(encoding="utf-8")
     columns = []
-    for script in (shown, real):
+    for script in (shown, SCHEMA_SQL):
         with contextlib.closing(sqlite3.connect(":memory:")) as conn:
             conn.executescript(script)
             columns.append(conn.execute("PRAGMA table_info(ticks)").fetchall())
     assert columns[0] == columns[1]
+
+
+def test_the_schema_shown_says_what_each_column_means() -> None:
+    (shown,) = [block.text for block in read_blocks(ROOT / "README.md") if block.language == "sql"]
+    said = dict(re.findall(r"^  (\w+) .*?-- (.*)$", shown, re.MULTILINE))
+    assert said == {column.name: column.meaning for column in TICKS}
 
 
 @pytest.mark.parametrize("page", markdown_files(), ids=lambda page: str(page.relative_to(ROOT)))

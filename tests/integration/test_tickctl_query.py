@@ -25,7 +25,7 @@ import pytest
 
 from hk_tick_collector.cli.main import main
 from hk_tick_collector.market.hk.sessions import day_start_ms
-from hk_tick_collector.store.connect import LEGACY_COLUMNS
+from hk_tick_collector.records.columns import names_of
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.archived_day import archive_day
 from tests.harness import BIN, Recorder, Simulator, clean_env, ended, wait_until
@@ -441,12 +441,12 @@ def test_beside_a_recorder_that_writes(busy: Recorder) -> None:
 def test_a_file_of_an_earlier_recorder_reads_too(tmp_path: Path) -> None:
     ticks = day_ticks(SYMBOL, 50)
     with closing(sqlite3.connect(tmp_path / f"{DAY}.db")) as conn:
-        conn.execute(f"CREATE TABLE ticks ({', '.join(LEGACY_COLUMNS)})")
+        conn.execute(f"CREATE TABLE ticks ({', '.join(names_of(0))})")
         for tick in ticks:
             row = {**tick._asdict(), "market": "HK", "provider": "futu", "inserted_at_ms": tick.recv_ts_ms}
             conn.execute(
-                f"INSERT INTO ticks VALUES ({', '.join('?' * len(LEGACY_COLUMNS))})",
-                [row[name] for name in LEGACY_COLUMNS],
+                f"INSERT INTO ticks VALUES ({', '.join('?' * len(names_of(0)))})",
+                [row[name] for name in names_of(0)],
             )
         conn.commit()
     assert len(tickctl_json("ticks", SYMBOL, data_root=tmp_path)) == 50

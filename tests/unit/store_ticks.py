@@ -45,7 +45,7 @@ def ticks(count: int, first: int = 1, **changes: object) -> list[Tick]:
 def table_row(row: Tick, inserted_at_ms: int = 7) -> tuple[object, ...]:
     """The row in the order of the table's columns; the first 14 are what an earlier recorder's file has."""
     values = {**row._asdict(), "inserted_at_ms": inserted_at_ms, "market": "HK", "provider": "futu"}
-    return tuple(values[name] for name in COLUMNS)
+    return tuple(values.get(name) for name in COLUMNS)
 
 
 def query(db: Path, sql: str, *args: object) -> list[tuple[object, ...]]:

@@ -18,7 +18,7 @@ from hk_tick_collector.market.hk.sessions import day_start_ms
 from hk_tick_collector.market.hours import DayKind
 from hk_tick_collector.query.bars import BARS, Fill, make_bars, parse_interval_ms
 from hk_tick_collector.query.trade_types import TradeRule
-from hk_tick_collector.records.tick import Tick
+from hk_tick_collector.records.tick import MORE_COLUMNS, Tick
 from tests.ticks import DAY, make_tick
 
 MIDNIGHT_MS = day_start_ms(DAY)
@@ -44,6 +44,7 @@ def arrow(ticks: Sequence[Tick]) -> pa.Table:
     columns = {name: [getattr(tick, name) for tick in ticks] for name in Tick._fields}
     columns["inserted_at_ms"] = columns["recv_ts_ms"]
     columns["market"], columns["provider"] = ["HK"] * len(ticks), ["futu"] * len(ticks)
+    columns |= {name: [None] * len(ticks) for name in MORE_COLUMNS}
     arrays = []
     for field in TICKS:
         array = pa.array(columns[field.name], pa.int64() if pa.types.is_timestamp(field.type) else None)

@@ -22,6 +22,7 @@ from hk_tick_collector.days.content import ALGORITHM, DayContent, content_of
 from hk_tick_collector.days.manifest import FORMAT_VERSION, Manifest, claims_of, load_manifest, manifest_path
 from hk_tick_collector.days.order import _Buckets, sort_table, sorted_tables
 from hk_tick_collector.days.schema import COLUMNS, SCHEMA_VERSION, TICKS, VERSION_KEY, ticks_schema
+from hk_tick_collector.records.columns import names_of
 from hk_tick_collector.records.tick import Tick
 from hk_tick_collector.store import reader
 from hk_tick_collector.store.writer import DayFileWriter
@@ -93,9 +94,7 @@ def test_one_symbol_is_read_by_its_index_and_bounded_in_time(tmp_path: Path) -> 
 
 def test_a_file_of_an_earlier_recorder_is_read_without_what_it_lacks(tmp_path: Path) -> None:
     db = tmp_path / f"{DAY}.db"
-    columns = [
-        name for name in COLUMNS if name not in ("push_data_type", "opend_recv_ts_ms", "type_sign", "occurrence")
-    ]
+    columns = names_of(0)
     with closing(sqlite3.connect(db)) as conn:
         conn.execute(f"CREATE TABLE ticks ({', '.join(columns)})")
         tick = {**make_tick(1)._asdict(), "market": "HK", "provider": "futu", "inserted_at_ms": 7}

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from hk_tick_collector.core.errors import RowRefused, StoreBusy, StoreCorrupt, StoreUnavailable
-from hk_tick_collector.records.tick import Tick
+from hk_tick_collector.records.columns import SCHEMA_VERSION, names_of
+from hk_tick_collector.records.tick import MORE_COLUMNS, Tick
 from hk_tick_collector.store import connect
 from hk_tick_collector.store.connect import SqliteOptions, Step, bring_up_to_date, identify, open_day_file, translate
 from hk_tick_collector.store.writer import DayFileWriter
@@ -23,6 +24,7 @@ CREATE TABLE ticks (market TEXT NOT NULL, symbol TEXT NOT NULL, ts_ms INTEGER NO
   turnover REAL, direction TEXT, seq INTEGER, tick_type TEXT, push_type TEXT, provider TEXT, trading_day TEXT NOT NULL,
   recv_ts_ms INTEGER NOT NULL, inserted_at_ms INTEGER NOT NULL);
 """
+NEXT = SCHEMA_VERSION + 1
 LEGACY_ROW = table_row(tick(1))[:14]
 
 
@@ -48,14 +50,16 @@ def test_new_file_has_the_published_schema(db):
         types = [row[2] for row in conn.execute("PRAGMA table_info(ticks)")]
         not_null = [row[1] for row in conn.execute("PRAGMA table_info(ticks)") if row[3]]
         indexes = dict(conn.execute("SELECT name, sql FROM sqlite_master WHERE type = 'index' AND tbl_name = 'ticks'"))
-        assert conn.execute("PRAGMA user_version").fetchone() == (connect.SCHEMA_VERSION,)
+        assert conn.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
         assert conn.execute("PRAGMA application_id").fetchone()[0].to_bytes(4, "big") == b"HKTK"
     assert " ".join(names) == (
         "market symbol ts_ms price volume turnover direction seq tick_type push_type provider trading_day "
-        "recv_ts_ms inserted_at_ms push_data_type opend_recv_ts_ms type_sign occurrence"
+        "recv_ts_ms inserted_at_ms push_data_type opend_recv_ts_ms type_sign occurrence "
+        "ts_ns_part total_volume venue conditions bid_price ask_price"
     )
     assert " ".join(types) == (
-        "TEXT TEXT INTEGER REAL INTEGER REAL TEXT INTEGER TEXT TEXT TEXT TEXT INTEGER INTEGER TEXT INTEGER TEXT INTEGER"
+        "TEXT TEXT INTEGER REAL INTEGER REAL TEXT INTEGER TEXT TEXT TEXT TEXT INTEGER INTEGER "
+        "TEXT INTEGER TEXT INTEGER INTEGER INTEGER TEXT TEXT REAL REAL"
     )
     assert not_null == ["market", "symbol", "ts_ms", "trading_day", "recv_ts_ms", "inserted_at_ms", "occurrence"]
     assert set(indexes) == {"uniq_ticks_symbol_seq", "uniq_ticks_symbol_ts_price_vol_turnover"}
@@ -97,7 +101,7 @@ def test_migrated_file_has_the_columns_and_indexes_of_a_new_one(db, tmp_path):
         with opened(path) as conn:
             columns = {
                 table: [row[1:] for row in conn.execute(f"PRAGMA table_info({table})")]
-                for table in ("ticks", "coverage", "gaps")
+                for table in ("ticks", "coverage", "gaps", "readings", "symbols", "amendments")
             }
             indexes = {
                 row[1]: [part[2] for part in conn.execute(f"PRAGMA index_info({row[1]})")]
@@ -108,7 +112,7 @@ def test_migrated_file_has_the_columns_and_indexes_of_a_new_one(db, tmp_path):
 
 
 def test_columns_are_those_of_tick():
-    assert sorted(connect.COLUMNS) == sorted((*Tick._fields, "inserted_at_ms", "market", "provider"))
+    assert sorted(connect.COLUMNS) == sorted((*Tick._fields, "inserted_at_ms", "market", "provider", *MORE_COLUMNS))
     assert sorted(connect.ROW_COLUMNS) == sorted(connect.COLUMNS)
 
 
@@ -136,8 +140,8 @@ def test_files_are_closed_to_others(db):
 def test_file_of_an_earlier_recorder_keeps_its_rows(db):
     make_legacy(db, LEGACY_ROW)
     with opened(db) as conn:
-        assert identify(conn, db) == connect.SCHEMA_VERSION
-    assert query(db, "SELECT * FROM ticks") == [(*LEGACY_ROW, None, None, None, 0)]
+        assert identify(conn, db) == SCHEMA_VERSION
+    assert query(db, "SELECT * FROM ticks") == [(*LEGACY_ROW, None, None, None, 0, *(None for _ in MORE_COLUMNS))]
     writer = DayFileWriter(db.parent)
     result = writer.write([tick(1), tick(2)])  # the first is the row that was there
     writer.close()
@@ -157,47 +161,49 @@ def test_steps_run_in_order_and_once(db):
     make_legacy(db, LEGACY_ROW)
     steps = (
         *connect.MIGRATIONS,
-        Step(2, "CREATE TABLE extra (a);\nINSERT INTO extra VALUES (2);"),
-        Step(3, "UPDATE extra SET a = a * 10;"),
+        Step(NEXT, "CREATE TABLE extra (a);\nINSERT INTO extra VALUES (2);"),
+        Step(NEXT + 1, "UPDATE extra SET a = a * 10;"),
     )
     with contextlib.closing(sqlite3.connect(db, isolation_level=None)) as conn:
         bring_up_to_date(conn, db, steps)
         bring_up_to_date(conn, db, steps)
         assert conn.execute("SELECT a FROM extra").fetchall() == [(20,)]
-        assert conn.execute("PRAGMA user_version").fetchone() == (3,)
+        assert conn.execute("PRAGMA user_version").fetchone() == (NEXT + 1,)
         assert conn.execute("SELECT COUNT(*) FROM ticks").fetchone() == (1,)
 
 
 def test_the_steps_add_up_to_the_columns_of_this_version():
-    added = [name for step in connect.MIGRATIONS for name in step.adds]
-    assert (*connect.LEGACY_COLUMNS, *added) == connect.COLUMNS
-    assert [step.version for step in connect.MIGRATIONS] == list(range(1, connect.SCHEMA_VERSION + 1))
+    added = [column.split()[0] for step in connect.MIGRATIONS for table, column in step.adds if table == "ticks"]
+    assert (*names_of(0), *added) == connect.COLUMNS
+    assert [step.version for step in connect.MIGRATIONS] == list(range(1, SCHEMA_VERSION + 1))
 
 
 def test_a_file_of_this_version_is_migrated_to_the_next_one_and_not_called_broken(db):
     writer = DayFileWriter(db.parent)
     writer.write([tick(1)])
     writer.close()
-    steps = (*connect.MIGRATIONS, Step(2, "ALTER TABLE ticks ADD COLUMN venue TEXT;", adds=("venue",)))
+    added = (("ticks", "lot_kind TEXT"), ("coverage", "seen_by TEXT"), ("coverage", "state TEXT"), ("absent", "a"))
+    steps = (*connect.MIGRATIONS, Step(NEXT, adds=added))
     with contextlib.closing(sqlite3.connect(db, isolation_level=None)) as conn:
-        assert identify(conn, db, steps) == 1
+        assert identify(conn, db, steps) == SCHEMA_VERSION
         bring_up_to_date(conn, db, steps)
-        assert identify(conn, db, steps) == 2
-        assert conn.execute("SELECT seq, venue FROM ticks").fetchall() == [(tick(1).seq, None)]
-        conn.execute("ALTER TABLE ticks DROP COLUMN venue")
+        assert identify(conn, db, steps) == NEXT
+        assert conn.execute("SELECT seq, lot_kind FROM ticks").fetchall() == [(tick(1).seq, None)]
+        assert conn.execute("SELECT symbol, seen_by FROM coverage").fetchall() == [(tick(1).symbol, None)]
+        conn.execute("ALTER TABLE ticks DROP COLUMN lot_kind")
         with pytest.raises(StoreCorrupt, match="of another kind"):
             identify(conn, db, steps)
 
 
 def test_later_steps_also_run_on_a_new_file(db):
     with contextlib.closing(sqlite3.connect(db, isolation_level=None)) as conn:
-        bring_up_to_date(conn, db, (*connect.MIGRATIONS, Step(2, "CREATE TABLE extra (a);")))
+        bring_up_to_date(conn, db, (*connect.MIGRATIONS, Step(NEXT, "CREATE TABLE extra (a);")))
         assert conn.execute("SELECT COUNT(*) FROM extra").fetchone() == (0,)
 
 
 def test_a_step_that_fails_changes_nothing(db):
     make_legacy(db, LEGACY_ROW)
-    steps = (*connect.MIGRATIONS, Step(2, "CREATE TABLE extra (a);\nINSERT INTO nowhere VALUES (1);"))
+    steps = (*connect.MIGRATIONS, Step(NEXT, "CREATE TABLE extra (a);\nINSERT INTO nowhere VALUES (1);"))
     with contextlib.closing(sqlite3.connect(db, isolation_level=None)) as conn:
         with pytest.raises(sqlite3.OperationalError):
             bring_up_to_date(conn, db, steps)
@@ -210,7 +216,7 @@ def test_newer_file_is_refused_and_left_alone(db):
     with opened(db) as conn:
         conn.execute("PRAGMA user_version = 99")
     before = db.read_bytes()
-    with pytest.raises(StoreUnavailable, match=r"newer recorder \(schema version 99, this one knows 1\).*install"):
+    with pytest.raises(StoreUnavailable, match=r"newer recorder \(schema version 99, this one knows 2\).*install"):
         open_day_file(db, SqliteOptions())
     assert db.read_bytes() == before
 

@@ -19,7 +19,7 @@ from hk_tick_collector.records.tick import SEQ_COUNTER_MASK
 from hk_tick_collector.sources.views import number_equal_ticks
 from hk_tick_collector.store import gaps, neighbours, reader
 from hk_tick_collector.store import rows as row_store
-from hk_tick_collector.store.connect import SqliteOptions
+from hk_tick_collector.store.connect import COLUMNS, SqliteOptions
 from hk_tick_collector.store.coverage import MAX_HOLES, TOO_MANY_HOLES, DayCoverage, Evidence, judge
 from hk_tick_collector.store.extents import count
 from hk_tick_collector.store.rows import COLLISION
@@ -277,7 +277,9 @@ def test_coverage_is_what_a_recount_says(plan):
                     if then == "lose tables":
                         other.executescript("DROP TABLE coverage; DROP TABLE gaps;")
                     else:
-                        other.execute(f"INSERT OR IGNORE INTO ticks VALUES ({','.join('?' * 18)})", table_row(tick(70)))
+                        other.execute(
+                            f"INSERT OR IGNORE INTO ticks VALUES ({','.join('?' * len(COLUMNS))})", table_row(tick(70))
+                        )
                         other.commit()
                 writer.write([tick(71)])
             if db.exists():
@@ -300,8 +302,8 @@ def test_any_order_ends_proven(order, batch_rows):
 def test_rows_that_another_program_adds_under_the_open_file_are_noticed(writer, db):
     writer.write(ticks(3))
     with contextlib.closing(sqlite3.connect(db)) as other:
-        other.execute(f"INSERT INTO ticks VALUES ({','.join('?' * 18)})", table_row(tick(4)))
-        other.execute(f"INSERT INTO ticks VALUES ({','.join('?' * 18)})", table_row(tick(5, price=1.0)))
+        other.execute(f"INSERT INTO ticks VALUES ({','.join('?' * len(COLUMNS))})", table_row(tick(4)))
+        other.execute(f"INSERT INTO ticks VALUES ({','.join('?' * len(COLUMNS))})", table_row(tick(5, price=1.0)))
         other.commit()
     result = writer.write([tick(4), tick(5), tick(6)])
     assert (result.inserted_rows, result.ignored_rows, result.collisions) == (2, 1, 1)

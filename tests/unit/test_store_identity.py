@@ -19,6 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hk_tick_collector.records.columns import names_of
 from hk_tick_collector.records.tick import Tick, same_moment
 from hk_tick_collector.sources.views import number_equal_ticks, without_sequences
 from hk_tick_collector.store import reader
@@ -333,7 +334,8 @@ def test_a_file_in_which_an_earlier_version_stored_doubles_gets_no_more(writer: 
     writer.close()
     with contextlib.closing(sqlite3.connect(tmp_path / f"{DAY}.db")) as conn:
         conn.execute(
-            "INSERT INTO ticks SELECT market, symbol, ts_ms, price, volume, turnover, direction, seq, tick_type, "
+            f"INSERT INTO ticks ({', '.join(names_of(1))}) "
+            "SELECT market, symbol, ts_ms, price, volume, turnover, direction, seq, tick_type, "
             "push_type, provider, trading_day, recv_ts_ms, inserted_at_ms, push_data_type, opend_recv_ts_ms, "
             "type_sign, 0 FROM ticks WHERE seq IS NULL"
         )
@@ -354,7 +356,8 @@ def test_doubles_that_an_earlier_version_stored_are_counted(writer: DayFileWrite
     with contextlib.closing(sqlite3.connect(db)) as conn:
         for tick, occurrence in ((cut(keyed), ~trade(1).seq), *((cut(tick), n) for n, tick in enumerate(loose))):
             conn.execute(
-                "INSERT INTO ticks SELECT market, symbol, ?, price, volume, turnover, direction, NULL, tick_type, "
+                f"INSERT INTO ticks ({', '.join(names_of(1))}) "
+                "SELECT market, symbol, ?, price, volume, turnover, direction, NULL, tick_type, "
                 "push_type, provider, trading_day, recv_ts_ms, inserted_at_ms, push_data_type, opend_recv_ts_ms, "
                 "type_sign, ? FROM ticks WHERE seq = ?",
                 (tick.ts_ms, occurrence, keyed.seq),
@@ -458,7 +461,8 @@ def test_salvage_gives_the_rows_with_a_sequence_the_first_choice(
         writer.close()
     with contextlib.closing(sqlite3.connect(source)) as conn:
         conn.execute(
-            "INSERT INTO ticks SELECT market, symbol, ts_ms, price, volume, turnover, direction, ?, tick_type, "
+            f"INSERT INTO ticks ({', '.join(names_of(1))}) "
+            "SELECT market, symbol, ts_ms, price, volume, turnover, direction, ?, tick_type, "
             "push_type, provider, trading_day, recv_ts_ms, inserted_at_ms, push_data_type, opend_recv_ts_ms, "
             "type_sign, 0 FROM ticks",
             (trade(1).seq,),

@@ -314,10 +314,10 @@ def test_a_row_that_our_own_code_fails_on_is_quarantined_and_the_others_stored(
     ticks = make_ticks(1, 100)
     real = writer_module.store_rows
 
-    def store_rows(conn: sqlite3.Connection, coverage: object, rows: Sequence[Tick], stamp: tuple[int]) -> object:
+    def store_rows(conn: sqlite3.Connection, coverage: object, rows: Sequence[Tick], *more: object) -> object:
         if any(tick.seq == ticks[41].seq for tick in rows):
             raise ZeroDivisionError("a bug that this row alone meets")
-        return real(conn, coverage, rows, stamp)  # type: ignore[arg-type]
+        return real(conn, coverage, rows, *more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(writer_module, "store_rows", store_rows)
 

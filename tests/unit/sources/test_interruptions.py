@@ -147,6 +147,7 @@ def test_a_file_made_before_interruptions_were_known_is_read_and_gets_the_column
     path = desk.data_root / f"{DAY}.db"
     with closing(sqlite3.connect(path)) as conn:
         conn.execute("ALTER TABLE coverage DROP COLUMN interrupted_seq")
+        conn.execute("PRAGMA user_version = 1")
         conn.commit()
     assert [(row.state, row.interrupted_seq) for row in reader.coverage(path)] == [("proven", None)]
     desk = Desk(desk.data_root)
