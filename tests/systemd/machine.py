@@ -186,8 +186,8 @@ class Machine:
                 stderr=log,
                 start_new_session=True,
             )
-        self._leader = wait_until(self._find_leader, "systemd-nspawn starts process 1", 20)
-        state = wait_until(self._up, "systemd in the container has booted", 60)
+        self._leader = wait_until(self._find_leader, "systemd-nspawn starts process 1")
+        state = wait_until(self._up, "systemd in the container has booted", 120)
         assert state in ("running", "degraded"), f"systemd says {state}:\n{self.console()}"
 
     def _find_leader(self) -> int:

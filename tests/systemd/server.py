@@ -62,12 +62,12 @@ class Server:
     def install(self, *options: str) -> str:
         """Run the installation; its output."""
         command = f"bash {PROJECT}/scripts/install_systemd.sh {' '.join(options)}"
-        return self.machine.run(command, timeout_sec=280, **OFFLINE).stdout
+        return self.machine.run(command, timeout_sec=500, **OFFLINE).stdout
 
     def redeploy(self, *options: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run the redeployment of the installed checkout."""
         command = f"bash {PREFIX}/scripts/redeploy_hk_tick_collector.sh {' '.join(options)}"
-        return self.machine.run(command, timeout_sec=280, check=check, **OFFLINE)
+        return self.machine.run(command, timeout_sec=500, check=check, **OFFLINE)
 
     def write_settings(self, **changes: object) -> None:
         """The .env, with changes; None leaves a key out."""
@@ -103,7 +103,7 @@ class Server:
         answer = self.machine.run(command, check=False).stdout.split()
         return sum(int(number) for number in answer if number.isdigit())
 
-    def wait_recording(self, timeout_sec: float = 40) -> None:
+    def wait_recording(self, timeout_sec: float = 90) -> None:
         """Returns when new rows have come."""
         before = self.rows()
         wait_until(lambda: self.rows() > before, "new rows in the day file", timeout_sec)
@@ -117,7 +117,7 @@ class Server:
         text = self.machine.run("journalctl -n 0 --show-cursor --no-pager").stdout
         return text.split("cursor: ")[1].strip()
 
-    def wait_said(self, text: str, cursor: str, timeout_sec: float = 30) -> str:
+    def wait_said(self, text: str, cursor: str, timeout_sec: float = 90) -> str:
         """The journal since ``cursor``, once ``text`` is in it."""
 
         def said() -> str:
