@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 
+JITTER = random.Random()  # of every Backoff that has none of its own
+
 
 class Backoff:
     """``next_sec()`` gives min, 2 x min, 4 x min ... max seconds; ``reset()`` after a success."""
@@ -12,7 +14,7 @@ class Backoff:
         self._min_sec = min_sec
         self._max_sec = max(min_sec, max_sec)
         self._jitter = jitter
-        self._rng = rng or random.Random()
+        self._rng = rng or JITTER
         self._next_sec = min_sec
         self.attempts = 0
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.hk import HK
 from tests.episodes.episode import plan_of, run_plan
-from tests.episodes.verdict import judge_outcome
+from tests.episodes.verdict import digest_of, judge_outcome
 
 
 def main() -> int:
@@ -41,6 +41,8 @@ def main() -> int:
             root = arguments.keep / str(seed) if arguments.keep else Path(scratch)
             root.mkdir(parents=True, exist_ok=True)
             verdict = judge_outcome(run_plan(plan, root, calendar), calendar)
+            if arguments.verbose:
+                print(f"  stored {digest_of(root)}")
         states += verdict.states
         promises.update(broken.promise for broken in verdict.broken)
         if verdict.broken or arguments.verbose:

@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from unittest import mock
 
+from hk_tick_collector.core import backoff
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.hk.sessions import day_start_ms, hk_date
 from hk_tick_collector.opend_sim.encode import hk_time_text
@@ -20,7 +21,7 @@ from hk_tick_collector.sources.futu import sdk
 from tests.episodes.clockwork import VirtualClock, VirtualLoop
 from tests.episodes.fake_opend import Street, Weather
 from tests.episodes.recorder import Recorder
-from tests.episodes.world import Exchange, Numbering, Oddities, OpenD, Trade
+from tests.episodes.world import Exchange, Numbering, Oddities, OpenD, Told, Trade
 
 DAY, DAY_BEFORE = "20261120", "20261119"  # a Friday and a Thursday, whole days
 SYMBOLS = {"HK.00700": 1.2, "HK.00005": 0.3, "HK.00001": 0.03, "HK.00011": 0.004, "HK.00388": 0.0}
@@ -137,6 +138,7 @@ class Outcome:
     data_root: Path
     trades: list[Trade]
     memory: dict[str, list[Trade]]  # what OpenD still shows at the end
+    together: Counter[Told] = field(default_factory=Counter)  # most trades that look alike in one message
     excused: Counter[tuple[object, ...]] = field(default_factory=Counter)  # killed on their way to the file
     rejected_rows: int = 0
     log: list[str] = field(default_factory=list)
@@ -166,6 +168,7 @@ class Episode:
         """From the recorder's start to its stop in the evening."""
         plan = self._plan
         with (
+            mock.patch.object(backoff, "JITTER", random.Random(plan.seed + 19)),
             mock.patch.object(sdk, "Connection", self._street.connect),
             mock.patch.object(sdk, "replace_dead_network_thread", return_value=False),
         ):
@@ -236,10 +239,12 @@ class Episode:
             times.append(newest_ms)
         return times
 
-    def _note_shown(self, trade: Trade) -> None:
+    def _note_shown(self, trades: Sequence[Trade]) -> None:
         now_ms = self._clock.now_ms()
-        if trade.shown_ms is None:
-            trade.shown_ms = now_ms
+        for trade in trades:
+            if trade.shown_ms is None:
+                trade.shown_ms = now_ms
+        self._outcome.together |= Counter(trade.told for trade in trades)
 
     def _start(self) -> None:
         plan = self._plan

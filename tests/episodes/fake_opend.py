@@ -56,7 +56,7 @@ class Street:
         self.calendar = calendar
         self.weather = Weather()
         self.connections: list[FakeConnection] = []
-        self.on_shown: Callable[[Trade], None] = lambda trade: None
+        self.on_shown: Callable[[Sequence[Trade]], None] = lambda trades: None  # what one message held
         self._held: list[Trade] = []  # pushes that wait for a later one
         self._told: dict[Trade, Any] = {}
 
@@ -94,7 +94,7 @@ class Street:
                 set_security(message.s2c.security, trades[0].symbol)
                 for trade in trades:
                     self.encode(message.s2c.tickerList.add(), trade, push_data_type)
-                    self.on_shown(trade)
+                self.on_shown(trades)
                 connection.on_push([message])
 
     def told(self, trade: Trade) -> Any:
@@ -212,8 +212,7 @@ class FakeConnection:
         answer = Qot_GetTicker_pb2.S2C()
         set_security(answer.security, code)
         answer.tickerList.extend([street.told(trade) for trade in trades])
-        for trade in trades:
-            street.on_shown(trade)
+        street.on_shown(trades)
         return answer
 
     async def trading_days(self, start: str, end: str, timeout_sec: float) -> dict[str, str]:

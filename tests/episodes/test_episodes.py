@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,11 +17,12 @@ from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.hk import HK
 from hk_tick_collector.sources.continuity import Continuity
 from hk_tick_collector.sources.track import Taken
-from tests.episodes.episode import DAY, Plan, hk_ms, plan_of, run_plan
+from tests.episodes.episode import DAY, Outcome, Plan, hk_ms, plan_of, run_plan
 from tests.episodes.recorder import Recorder
-from tests.episodes.verdict import judge_outcome
-from tests.episodes.world import Oddities
+from tests.episodes.verdict import _told_apart, judge_outcome
+from tests.episodes.world import Oddities, Trade
 
+PROJECT = Path(__file__).parents[2]
 EPISODES = 60  # every night 500: python -m tests.episodes --count 500
 
 
@@ -31,6 +36,20 @@ def test_a_random_episode_keeps_every_promise(seed: int, tmp_path: Path, calenda
     plan = plan_of(seed)
     verdict = judge_outcome(run_plan(plan, tmp_path, calendar), calendar)
     assert not verdict.broken, "\n".join([str(plan), *map(str, verdict.broken)])
+
+
+def test_a_seed_is_the_same_episode_in_every_process() -> None:
+    """Else a night that failed could not be run again. This one reconnects, times out and asks in vain."""
+    said = [
+        subprocess.run(  # exit code 1 would be a broken promise
+            [sys.executable, "-m", "tests.episodes", "--seed", "9003", "-v"],
+            check=True, cwd=PROJECT, env={**os.environ, "PYTHONHASHSEED": hash_seed},
+            capture_output=True, text=True, timeout=120,
+        ).stdout
+        for hash_seed in ("1", "2")
+    ]  # fmt: skip
+    assert "stored " in said[0]
+    assert said[0] == said[1]
 
 
 def plain_plan(*faults: tuple[int, str]) -> Plan:
@@ -65,6 +84,25 @@ class TestTheWitness:
             Recorder, "_take_rows", lambda self, ticks: take(self, [t for t in ticks if t.volume != 100])
         )
         assert "lost" in promises_of(plain_plan(), tmp_path, calendar)
+
+    @pytest.mark.parametrize(
+        ("seqs", "together", "known"),
+        [
+            ((0, 0, 0), 1, 1),
+            ((0, 0, 0), 2, 2),
+            ((0, 0, 0), 3, 3),
+            ((7, 0, 9), 1, 2),
+            ((7, 0, 9), 3, 3),
+            ((7, 8, 9), 1, 3),
+        ],
+    )
+    def test_knows_which_trades_nobody_can_tell_apart(
+        self, tmp_path: Path, seqs: tuple[int, ...], together: int, known: int
+    ) -> None:
+        """Equal trades without a sequence are as many as one message showed; a number tells each of its trades."""
+        trades = [Trade("HK.00700", 1000, 1.0, 100, 100.0, 1, 1, seq=seq, push_seq=seq) for seq in seqs]
+        outcome = Outcome(plain_plan(), tmp_path, trades, {}, Counter({trades[0].told: together}))
+        assert _told_apart(outcome, trades) == {trades[0].content: known}
 
     def test_sees_a_row_that_nobody_made(
         self, tmp_path: Path, calendar: TradingCalendar, monkeypatch: pytest.MonkeyPatch

@@ -2,16 +2,18 @@
 
 - never falsely proven: a proven symbol has every trade that OpenD had until ``verified_until_ms``, all readable
 - never falsely missing: a symbol with missing ticks lacks at least so many
-- nothing lost: what a message to a living recorder held is stored, and so is what OpenD still shows at the end
+- nothing lost: what a message to a living recorder held is stored, as far as it can be told apart, and so is what
+  OpenD still shows at the end
 - nothing doubled, nothing invented
 - coverage and certificate say the same
 """
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +27,7 @@ from hk_tick_collector.records.tick import Tick
 from hk_tick_collector.store import reader
 from hk_tick_collector.store.reader import CoverageRow
 from tests.episodes.episode import DAY, SYMBOLS, Outcome, hk_ms
-from tests.episodes.world import Content, Trade
+from tests.episodes.world import Content, Told, Trade
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,16 @@ def stored_contents(data_root: Path) -> Counter[Content]:
     return stored
 
 
+def digest_of(data_root: Path) -> str:
+    """Of all that is stored and when: equal for two runs that went the same way."""
+    digest = hashlib.sha256()
+    for db in sorted(data_root.glob("????????.db")):
+        with closing(sqlite3.connect(db)) as conn:
+            for row in conn.execute("SELECT * FROM ticks ORDER BY rowid"):
+                digest.update(repr(row).encode())
+    return digest.hexdigest()
+
+
 def _words(
     outcome: Outcome, trading_day: str, calendar: TradingCalendar
 ) -> tuple[dict[str, CoverageRow], dict[str, SymbolCertificate]]:
@@ -114,7 +126,7 @@ def _words(
 
 
 def _lost(outcome: Outcome, symbol: str, trades: list[Trade], stored: Counter[Content]) -> list[Broken]:
-    shown = _told(trade for trade in trades if trade.readable and trade.shown_ms is not None)
+    shown = _told_apart(outcome, [trade for trade in trades if trade.readable and trade.shown_ms is not None])
     still = _told(trade for trade in outcome.memory.get(symbol, ()) if trade.readable)
     if outcome.plan.odd.other_day:  # a stray of tomorrow may be doubted: it is in the quarantine then
         for trade in trades:
@@ -130,6 +142,24 @@ def _lost(outcome: Outcome, symbol: str, trades: list[Trade], stored: Counter[Co
     if away and outcome.plan.backfill_rows:
         broken.append(Broken("not fetched", symbol, f"{len(away)} of {len(still)} that OpenD still shows: {away[0]}"))
     return broken
+
+
+def _told_apart(outcome: Outcome, trades: Sequence[Trade]) -> Counter[Content]:
+    """How many trades of each content whoever saw the messages can know of.
+
+    As ``_told``, but one that came without a sequence may be any other that looks like it, told again: there are as
+    many as one message showed side by side, or as there are numbers.
+    """
+    told = _told(trades)
+    alike: dict[Told, list[Trade]] = {}
+    for trade in trades:
+        alike.setdefault(trade.told, []).append(trade)
+    for same, those in alike.items():
+        if not all(trade.seq for trade in those):
+            numbers = {seq for trade in those for seq in (trade.seq, trade.push_seq) if seq}
+            known = max(outcome.together[same], len(numbers))
+            told[same.content] -= max(0, _told(those)[same.content] - known)
+    return told
 
 
 def _told(trades: Iterable[Trade]) -> Counter[Content]:

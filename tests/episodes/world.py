@@ -28,6 +28,13 @@ class Content(NamedTuple):
     tick_type: str
 
 
+class Told(NamedTuple):
+    """All that a trade is told by, except its sequence."""
+
+    ts_ms: int
+    content: Content
+
+
 @dataclass(slots=True, eq=False)
 class Trade:
     """One trade, and what became of it."""
@@ -52,6 +59,10 @@ class Trade:
         tick_type = {1: "AUTO_MATCH", 4: "INTER_AUTO_MATCH", 7: "AUCTION"}[self.tick_type]
         second = (self.ts_ms + self.day_shift * 86_400_000) // 1000
         return Content(self.symbol, second, self.price, self.volume, self.turnover, direction, tick_type)
+
+    @property
+    def told(self) -> Told:
+        return Told(self.ts_ms, self.content)
 
 
 @dataclass(slots=True)
