@@ -296,7 +296,11 @@ class _DayFile:
     def _own_errors(self) -> Iterator[None]:
         try:
             yield
-        except (FileNotFoundError, _Misfit):
+        except FileNotFoundError:
+            raise
+        except _Misfit:
+            if self._conn is not None and not self._is_live:
+                self._end_reading()  # StoreBusy: it was being written to, so what was read says nothing
             raise
         except (OSError, sqlite3.Error, StoreError) as exc:
             self.close()

@@ -15,7 +15,7 @@ import sqlite3
 import tempfile
 from pathlib import Path
 
-from hypothesis import settings
+from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
@@ -56,7 +56,6 @@ class FollowMachine(RuleBasedStateMachine):
         self.loose: list[Tick] = []
         self.aside: list[Path] = []
         self.away: Path | None = None
-        self.backup: bytes | None = None
         self.seen: dict[str, list[tuple[object, object]]] = {}
         self.position = Position()
         self.now_sec = 0.0
@@ -94,7 +93,7 @@ class FollowMachine(RuleBasedStateMachine):
     def commit(self, count: int, loose: int, twins: bool) -> None:
         rows = [self.made() for _ in range(count)]
         without = [self.made(seq=None) for _ in range(loose)]
-        if twins:
+        if twins and rows:
             rows = [row._replace(ts_ms=rows[0].ts_ms, recv_ts_ms=rows[0].recv_ts_ms) for row in rows]
         self.writer.write([*rows, *without])
         self.loose += without
@@ -123,7 +122,6 @@ class FollowMachine(RuleBasedStateMachine):
     @rule()
     def the_next_day(self) -> None:
         self.day = DAYS[DAYS.index(self.day) + 1]
-        self.backup = None
 
     @rule()
     def set_aside(self) -> None:
@@ -169,25 +167,35 @@ class FollowMachine(RuleBasedStateMachine):
             shutil.copy(self.db, self.root / "copy")
             (self.root / "copy").replace(self.db)
 
-    @rule()
-    def keep_a_backup(self) -> None:
+    @rule(in_place=st.booleans(), lost=st.integers(1, 3), again=st.integers(0, 4))
+    def commits_are_taken_back(self, in_place: bool, lost: int, again: int) -> None:
+        """As by a power cut, or by whoever brings back a backup; some were read already, and others come instead."""
         self.writer.close()
-        self.backup = self.db.read_bytes() if self.db.exists() else None
-
-    @precondition(lambda self: self.backup is not None)
-    @rule(in_place=st.booleans())
-    def commits_are_taken_back(self, in_place: bool) -> None:
-        """As by a power cut, or by whoever brings back a backup."""
+        backup = self.db.read_bytes() if self.db.exists() else None
+        self.commit(lost, 0, False)
+        self.read_all()
         self.writer.close()
         self.follower.close()  # over an open database in place: what SQLite shows then is anybody's guess
         for name in ("-wal", "-shm"):
             self.db.with_name(self.db.name + name).unlink(missing_ok=True)
-        assert self.backup is not None
-        if in_place:
-            self.db.write_bytes(self.backup)
+        if backup is None:
+            self.db.unlink()
+        elif in_place:
+            self.db.write_bytes(backup)
         else:
-            (self.root / "restored").write_bytes(self.backup)
+            (self.root / "restored").write_bytes(backup)
             (self.root / "restored").replace(self.db)
+        if again:
+            self.commit(again, 0, False)
+
+    @rule(before=st.integers(1, 2), behind=st.integers(0, 2), lose=st.booleans())
+    def a_file_is_damaged_and_salvaged_in_the_middle(self, before: int, behind: int, lose: bool) -> None:
+        self.commit(before, 0, False)
+        self.commit(0, 1, False)
+        self.read_all()
+        self.commit(behind, 0, False)
+        self.set_aside()
+        self.salvage(lose)
 
     @rule()
     def the_file_goes_away_or_comes_back(self) -> None:
@@ -270,4 +278,4 @@ class FollowMachine(RuleBasedStateMachine):
 
 
 TestFollowModel = FollowMachine.TestCase
-TestFollowModel.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestFollowModel.settings = settings(max_examples=60, stateful_step_count=40, deadline=None, phases=[Phase.generate])
