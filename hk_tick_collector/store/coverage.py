@@ -12,6 +12,9 @@ A ``DayCoverage`` is the table in memory, owned by the writer that has the file 
   added) is counted anew from ``ticks`` when the file is opened. What only the feed knew is then kept or unproven.
 - A tick in order costs a dictionary look-up and an addition; memory and loading are O(symbols).
 
+Where a source's sequences count nothing (``SymbolCoverage.counts``) they are taken as positions that rise with time:
+the range is that of the lowest and the highest one stored, nothing is known to be missing, and NO_COUNTER says so.
+
 Limit: a symbol with more than MAX_HOLES holes does not count its ticks. Its ranges are given up (the holes are
 forgotten, its gaps stay open) and its day is unproven.
 """
@@ -22,6 +25,7 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+from hk_tick_collector.core.evidence import NO_COUNTER
 from hk_tick_collector.core.facts import (
     NO_TICK,
     NOT_YET_JOINED,
@@ -233,7 +237,12 @@ class SymbolCoverage:
     @property
     def counted(self) -> bool:
         """False when the ranges were given up: they then claim more than is stored."""
-        return self.distrust is None or TOO_MANY_HOLES not in self.distrust
+        return self.counts and (self.distrust is None or TOO_MANY_HOLES not in self.distrust)
+
+    @property
+    def counts(self) -> bool:
+        """False when sequences are positions only, which count nothing."""
+        return self.distrust is None or NO_COUNTER not in self.distrust
 
     @property
     def head_proven(self) -> bool:
@@ -259,6 +268,23 @@ class SymbolCoverage:
             self.doubt(TOO_MANY_HOLES)
         self.newest = self.ranges.ranges[-1]
         return True
+
+    def pass_over(self, seq: int) -> bool:
+        """Note a position below or above all others, as one that is stored. False for one between them."""
+        if not self.ranges:
+            self.ranges = CounterRanges([(seq, seq)])
+            self.newest = self.ranges.ranges[0]
+            return True
+        newest = self.newest
+        if seq > newest[1]:
+            self.surplus_ticks -= seq - newest[1] - 1
+            newest[1] = seq
+            return True
+        if seq < newest[0]:
+            self.surplus_ticks -= newest[0] - seq - 1
+            newest[0] = seq
+            return True
+        return False
 
     def note_time(self, ts_ms: int) -> None:
         """A row of this time is stored, or an existing one has it now."""
@@ -298,7 +324,7 @@ class SymbolCoverage:
         in_gaps = (high for gap in self.gaps for _, high in gap.extents)
         awaited = max([self.verified_counter or 0, self.head_counter or 0, *in_gaps])
         last = self.ranges.last if self.ranges else None
-        self.settled = last is not None and last >= awaited
+        self.settled = last is not None and last >= awaited and self.counts
         self.stored_less_last = self.stored_ticks() - (last or 0)
         return verdict.reason
 
@@ -357,20 +383,24 @@ class Sorted(NamedTuple):
 class DayCoverage:
     """The coverage of one open day file."""
 
-    def __init__(self, day: str) -> None:
+    def __init__(self, day: str, *, counts: bool = True) -> None:
         self._day = day
+        self._counts = counts
         self._tracks: dict[str, SymbolCoverage] = {}
         self._touched: set[str] = set()
         self.missing_ticks = 0  # of the symbols that are in the state "missing"
 
     @classmethod
-    def load(cls, conn: sqlite3.Connection, day: str, changed_ms: int | None = None) -> DayCoverage:
+    def load(
+        cls, conn: sqlite3.Connection, day: str, changed_ms: int | None = None, *, counts: bool = True
+    ) -> DayCoverage:
         """Read the tables, made or counted anew where they do not fit ``ticks``. Wants a write transaction.
 
         ``changed_ms``: when the file was last written to. If that was our own last commit, the newest rowid counts the
-        rows, for the recorder only appends. Else somebody may have removed some (0.1 s a million rows).
+        rows, for the recorder only appends. Else somebody may have removed some (0.1 s a million rows). ``counts``:
+        whether sequences count the ticks, where the file does not tell.
         """
-        coverage = cls(day)
+        coverage = cls(day, counts=counts)
         for statement in split_statements(COVERAGE_SQL):
             conn.execute(statement)
         stored_ticks = committed_ms = 0
@@ -381,6 +411,7 @@ class DayCoverage:
                 committed_ms = max(committed_ms, row[COLUMNS.index("updated_at_ms")])
             except (TypeError, ValueError):  # somebody else's text in a column: as if the row were not there
                 continue
+        coverage._counts = counts and all(track.counts for track in coverage._tracks.values())
         for symbol, found in gaps.load_open(conn).items():
             coverage.track(symbol).gaps = found
         if stored_ticks != _rows(conn, changed_ms is not None and changed_ms <= committed_ms + CLOSING_MS):
@@ -397,6 +428,8 @@ class DayCoverage:
         track = self._tracks.get(symbol)
         if track is None:
             track = self._tracks[symbol] = SymbolCoverage(symbol)
+            if not self._counts:
+                track.doubt(NO_COUNTER)
         return track
 
     def stored_ticks(self) -> int:
@@ -405,6 +438,8 @@ class DayCoverage:
 
     def sort(self, rows: Sequence[Tick], stamp: tuple[int]) -> Sorted:
         """Note the rows and part them. ValueError when a value is of a kind that no tick has."""
+        if not self._counts:
+            return self._sort_by_position(rows, stamp)
         new: list[Row] = []
         doubtful: list[Row] = []
         unsequenced: dict[str, list[Row]] = {}
@@ -441,22 +476,34 @@ class DayCoverage:
         claims = any(self._tracks[symbol].unsequenced_ticks for symbol in touched)
         return Sorted(new, doubtful, unsequenced, claims)
 
+    def _sort_by_position(self, rows: Sequence[Tick], stamp: tuple[int]) -> Sorted:
+        """The same where sequences are positions: one beyond all stored ones is new."""
+        parts = Sorted([], [], {}, claims=False)
+        touched = set()
+        try:
+            for row in rows:
+                track = self.track(row.symbol)
+                touched.add(row.symbol)
+                seq = row.seq
+                if seq is None:
+                    parts.unsequenced.setdefault(track.symbol, []).append(row + stamp)
+                elif track.pass_over(seq):
+                    parts.new.append(row + stamp)
+                    track.note_time(row.ts_ms)
+                else:
+                    parts.doubtful.append(row + stamp)
+        except TypeError as exc:
+            raise ValueError(f"a value is of the wrong kind: {exc}") from exc
+        self._touched |= touched
+        return parts._replace(claims=any(self._tracks[symbol].unsequenced_ticks for symbol in touched))
+
     def recount(self, conn: sqlite3.Connection, symbols: Iterable[str]) -> None:
         """Count these symbols' rows anew from ``ticks``, by its indexes: O(rows of the symbols)."""
         for symbol in symbols:
             track = self.track(symbol)
             self._touched.add(symbol)
             track.ranges, track.newest, track.surplus_ticks = CounterRanges(), _NO_RANGE, 0
-            sequenced_ticks = 0
-            for (seq,) in conn.execute(
-                "SELECT seq FROM ticks WHERE symbol = ? AND seq IS NOT NULL ORDER BY seq", (symbol,)
-            ):
-                sequenced_ticks += 1
-                counter = int(seq) & SEQ_COUNTER_MASK
-                if counter == track.newest[1] + 1:
-                    track.newest[1] = counter
-                else:
-                    track.add(counter)
+            sequenced_ticks = _count_sequenced(conn, track) if track.counts else _count_positions(conn, track)
             track.surplus_ticks = sequenced_ticks - track.covered_ticks()
             times: list[int] = []
             for which in ("NOT NULL", "NULL"):
@@ -533,6 +580,32 @@ class DayCoverage:
         conn.executemany(_ADVANCE, advanced)
         conn.executemany(_UPSERT, whole)
         self._touched.clear()
+
+
+def _count_sequenced(conn: sqlite3.Connection, track: SymbolCoverage) -> int:
+    """Note the counters of a symbol's rows; how many rows have one."""
+    sequenced_ticks = 0
+    for (seq,) in conn.execute(
+        "SELECT seq FROM ticks WHERE symbol = ? AND seq IS NOT NULL ORDER BY seq", (track.symbol,)
+    ):
+        sequenced_ticks += 1
+        counter = int(seq) & SEQ_COUNTER_MASK
+        if counter == track.newest[1] + 1:
+            track.newest[1] = counter
+        else:
+            track.add(counter)
+    return sequenced_ticks
+
+
+def _count_positions(conn: sqlite3.Connection, track: SymbolCoverage) -> int:
+    """Note a symbol's lowest and highest position; how many rows have one."""
+    total, first, last = conn.execute(
+        "SELECT COUNT(*), MIN(seq), MAX(seq) FROM ticks WHERE symbol = ? AND seq IS NOT NULL", (track.symbol,)
+    ).fetchone()
+    if total:
+        track.pass_over(first)
+        track.pass_over(last)
+    return int(total)
 
 
 def _rows(conn: sqlite3.Connection, only_grew: bool) -> int:

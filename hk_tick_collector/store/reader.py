@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from hk_tick_collector.core.errors import StoreBusy, StoreCorrupt, StoreError, StoreUnavailable
+from hk_tick_collector.core.evidence import NO_COUNTER
 from hk_tick_collector.core.facts import PUSH_PULL_DISAGREE, StoredTrack
 from hk_tick_collector.core.logline import event
 from hk_tick_collector.core.ranges import CounterRanges
@@ -270,7 +271,8 @@ def _track(
     if not last_seq and not distrust:
         return None
     # Ranges that were given up claim more than is stored.
-    stored = CounterRanges() if row is None or TOO_MANY_HOLES in distrust else row.ranges
+    given_up = TOO_MANY_HOLES in distrust or NO_COUNTER in distrust
+    stored = CounterRanges() if row is None or given_up else row.ranges
     if row is None:
         for (seq,) in conn.execute("SELECT seq FROM ticks WHERE symbol = ? AND seq IS NOT NULL", (symbol,)):
             stored.add(*(seq_counter(seq),) * 2)

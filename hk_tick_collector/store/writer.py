@@ -38,6 +38,7 @@ from typing import NamedTuple, TypeVar
 
 from hk_tick_collector.core.clock import Clock, SystemClock
 from hk_tick_collector.core.errors import RowRefused, StoreBusy, StoreCorrupt, StoreError, StoreFault, StoreUnavailable
+from hk_tick_collector.core.evidence import EvidenceLevel
 from hk_tick_collector.core.facts import (
     CAUTIONS,
     IN_QUARANTINE,
@@ -106,7 +107,8 @@ class _OpenDay(NamedTuple):
 
 
 class DayFileWriter:
-    """Writes ticks to the day files under ``data_root``; ``origin``: what they say of their market and provider."""
+    """Writes ticks to the day files under ``data_root``; ``origin``: what they say of their market and provider;
+    ``evidence``: whether sequences count the ticks, or only tell them apart."""
 
     def __init__(
         self,
@@ -114,8 +116,10 @@ class DayFileWriter:
         options: SqliteOptions | None = None,
         clock: Clock | None = None,
         origin: Origin = HK_FUTU,
+        evidence: EvidenceLevel = EvidenceLevel.COUNTER,
     ) -> None:
         self.data_root = data_root
+        self._counts = evidence is EvidenceLevel.COUNTER
         self._origin = origin
         self._options = options or SqliteOptions()
         self._clock = clock or SystemClock()
@@ -414,18 +418,21 @@ class DayFileWriter:
         """The coverage of an open day, loaded again when another program (salvage, a repair) committed."""
         coverage = self._coverage.pop(day, None)
         if coverage is None:
-            return DayCoverage.load(conn, day, None if day in self._unsure else changed_ms(path))
+            return self._load(conn, day, None if day in self._unsure else changed_ms(path))
         if data_version != self._data_versions[day]:
             self._uncounted[day] = self._uncounted.get(day, 0.0)
-            coverage = DayCoverage.load(conn, day, changed_ms=0)
+            coverage = self._load(conn, day, changed_ms=0)
         started_sec = time.monotonic()
         if day in self._uncounted and started_sec >= self._uncounted[day]:
-            coverage = DayCoverage.load(conn, day)  # rows may be gone
+            coverage = self._load(conn, day)  # rows may be gone
             del self._uncounted[day]
             took_sec = time.monotonic() - started_sec
             if took_sec > COUNT_AT_ONCE_SEC:
                 self._uncounted[day] = started_sec + took_sec * COUNT_PAUSE
         return coverage
+
+    def _load(self, conn: sqlite3.Connection, day: str, changed_ms: int | None = None) -> DayCoverage:
+        return DayCoverage.load(conn, day, changed_ms, counts=self._counts)
 
     def _read_anew(self, day: str, path: Path) -> None:
         """The file changed, and SQLite knows of no commit: a checkpoint of somebody else, or a copy over the live file.

@@ -15,15 +15,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from hk_tick_collector.core.errors import ConfigError, RejectCode
-from hk_tick_collector.records.tick import PUSH_TYPE_BACKFILL, RejectedTick, Tick
+from hk_tick_collector.records.tick import PUSH_TYPE_BACKFILL, RejectedTick, Tick, tick_with
 from hk_tick_collector.sources.sierra.naming import Instrument
 from hk_tick_collector.sources.sierra.prices import Prices
 from hk_tick_collector.sources.sierra.scid import MARKS, UNBUNDLED_FIRST, UNBUNDLED_LAST, Record, unix_us
 
+MORE = ("venue", "conditions", "bid_price", "ask_price")
+SierraTick: Any = tick_with(*MORE)
 CONDITIONS = {UNBUNDLED_FIRST: "UNBUNDLED_FIRST", UNBUNDLED_LAST: "UNBUNDLED_LAST"}
 _QUARTER_US = 900_000_000  # no change of clocks divides it
 _FIELDS = ("time", "open", "high", "low", "close", "trades", "volume", "bid_volume", "ask_volume")
@@ -90,21 +92,27 @@ class TradeMapper:
         """Ticks in order of the records, and what is none."""
         ticks: list[Tick] = []
         rejected: list[RejectedTick] = []
-        symbol, day, recv_ts_ms, push_type = self._instrument.symbol, self._day, self._recv_ts_ms, self._push_type
-        price_of, to_unix_us = self._prices.of, self._to_unix_us
+        symbol, venue, *_ = self._instrument
+        day, recv_ts_ms, push_type = self._day, self._recv_ts_ms, self._push_type
+        price_of, quote_of, to_unix_us, new = self._prices.of, self._prices.quote, self._to_unix_us, tuple.__new__
         for record in records:
             time, opened, high, low, close, _, volume, bid_volume, ask_volume = record
             time_us = to_unix_us(time)
             seq = self._seq(time_us)
             price = price_of(close)
-            if price is None or not volume or not (opened in MARKS or opened == high == low == close):
+            quoted = opened in MARKS
+            if price is None or not volume or not (quoted or opened == high == low == close):
                 rejected.append(self._reject(record))
                 continue
             direction = "NEUTRAL" if bool(bid_volume) == bool(ask_volume) else "BUY" if ask_volume else "SELL"
+            bid, ask = (quote_of(low), quote_of(high)) if quoted else (None, None)
             ticks.append(
-                Tick(
-                    symbol, time_us // 1000, price, volume, None, direction, seq, None, push_type, day, recv_ts_ms,
-                    None, None, None,
+                new(
+                    SierraTick,
+                    (
+                        symbol, time_us // 1000, price, volume, None, direction, seq, None, push_type, day, recv_ts_ms,
+                        None, None, None, 0, venue, CONDITIONS.get(opened), bid, ask,
+                    ),
                 )
             )  # fmt: skip
         return Mapped(ticks, rejected)

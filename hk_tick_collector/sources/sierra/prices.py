@@ -27,6 +27,7 @@ class Prices:
         self._tick_size = tick_size
         self._decimals = 0 if tick_size is None else _decimals(tick_size)
         self._known: dict[float, float | None] = {}
+        self._quotes: dict[float, float | None] = {}
 
     def of(self, value: float) -> float | None:
         """The price; None when it is none."""
@@ -42,10 +43,21 @@ class Prices:
 
     def quote(self, value: float) -> float | None:
         """A bid or an ask: 0 is "not known". One beside the tick is told as it is, for no trade depends on it."""
+        try:
+            return self._quotes[value]
+        except KeyError:
+            quote = self._work_out_quote(value)
+            if not math.isnan(value):
+                if len(self._quotes) >= MAX_KNOWN:
+                    self._quotes.clear()
+                self._quotes[value] = quote
+            return quote
+
+    def _work_out_quote(self, value: float) -> float | None:
         if value == 0.0 or not is_price(value):
             return None
         price = self.of(value)
-        return shortest(value) * self._multiplier if price is None else price
+        return _tidy(shortest(value) * self._multiplier) if price is None else price
 
     def _work_out(self, value: float) -> float | None:
         if not is_price(value):

@@ -30,6 +30,7 @@ def test_a_trade_is_a_tick_in_utc() -> None:
     assert (tick.ts_ms, tick.seq) == (1_795_176_000_123, NOON_US + 123_007)
     assert (tick.price, tick.volume, tick.turnover, tick.direction) == (5000.25, 3, None, "BUY")
     assert (tick.trading_day, tick.recv_ts_ms, tick.push_type) == ("20261120", 1_795_176_005_000, "backfill")
+    assert (tick.venue, tick.conditions, tick.bid_price, tick.ask_price) == ("CME", None, 5000.0, 5000.25)
 
 
 @pytest.mark.parametrize(("side", "direction"), [("ask", "BUY"), ("bid", "SELL"), ("none", "NEUTRAL")])
@@ -39,7 +40,16 @@ def test_the_side_that_was_hit(side: str, direction: str) -> None:
 
 def test_parts_of_an_unbundled_trade_are_trades_of_their_own() -> None:
     parts = [Trade(NOON_US, open=FIRST_PART), Trade(NOON_US + 1), Trade(NOON_US + 2, open=LAST_PART)]
-    assert [tick.seq for tick in mapped(parts).ticks] == [NOON_US, NOON_US + 1, NOON_US + 2]
+    ticks = mapped(parts).ticks
+    assert [tick.seq for tick in ticks] == [NOON_US, NOON_US + 1, NOON_US + 2]
+    assert [tick.conditions for tick in ticks] == ["UNBUNDLED_FIRST", None, "UNBUNDLED_LAST"]
+
+
+def test_a_trade_told_without_bid_and_ask_has_none() -> None:
+    (bare,) = mapped([Trade(NOON_US, price=5000.0, open=5000.0, bid=5000.0, ask=5000.0)]).ticks
+    assert (bare.price, bare.bid_price, bare.ask_price) == (5000.0, None, None)
+    (unknown,) = mapped([Trade(NOON_US, bid=0.0, ask=0.0)]).ticks
+    assert (unknown.price, unknown.bid_price, unknown.ask_price) == (5000.25, None, None)
 
 
 def test_more_than_a_thousand_trades_of_a_millisecond_run_into_the_next() -> None:

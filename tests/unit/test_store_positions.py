@@ -1,0 +1,94 @@
+"""Sequences that count nothing: they tell ticks apart and rise with time, and the day is unproven for that reason."""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from hk_tick_collector.core.evidence import NO_COUNTER, EvidenceLevel
+from hk_tick_collector.records.tick import Origin, Tick
+from hk_tick_collector.store.reader import coverage, tracks
+from hk_tick_collector.store.writer import DayFileWriter
+from tests.unit.store_ticks import DAY, query, tick
+
+US = 1_795_138_200_000_000
+
+
+def trade(us: int, **changes: object) -> Tick:
+    return tick(symbol="CME.ESZ26", seq=us, ts_ms=us // 1000, volume=us % 7 + 1, **changes)
+
+
+def writer(root: Path) -> DayFileWriter:
+    return DayFileWriter(root, origin=Origin("CME", "sierra"), evidence=EvidenceLevel.REPLAY)
+
+
+def stored_seqs(root: Path) -> list[object]:
+    return [row[0] for row in query(root / f"{DAY}.db", "SELECT seq FROM ticks ORDER BY seq")]
+
+
+def spread(count: int) -> list[Tick]:
+    """Over five hours: the low 32 bits begin anew four times."""
+    return [trade(US + number * 18_000_000_000 // count) for number in range(count)]
+
+
+def test_rows_are_stored_once_whatever_their_order(tmp_path: Path) -> None:
+    rows = spread(3000)
+    random.Random(7).shuffle(rows)
+    store = writer(tmp_path)
+    results = [store.write(rows[at : at + 250]) for at in range(0, 3000, 250)]
+    again = store.write(rows)
+    store.close()
+    assert sum(result.inserted_rows for result in results) == 3000
+    assert (again.inserted_rows, again.ignored_rows, again.collisions) == (0, 3000, 0)
+    assert stored_seqs(tmp_path) == [row.seq for row in spread(3000)]
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_the_file_says_that_nothing_counts(tmp_path: Path, parts: int) -> None:
+    """Also after it was opened again, by a writer that was told nothing."""
+    rows = spread(999)
+    for part in range(parts):
+        store = writer(tmp_path) if part == 0 else DayFileWriter(tmp_path, origin=Origin("CME", "sierra"))
+        store.write(rows[part * 999 // parts : (part + 1) * 999 // parts])
+        store.close()
+    (row,) = coverage(tmp_path / f"{DAY}.db")
+    assert (row.state, row.reason, row.missing_ticks, row.holes) == ("unproven", NO_COUNTER, 0, None)
+    assert (row.stored_ticks, row.first_counter, row.last_counter) == (999, rows[0].seq, rows[-1].seq)
+    assert (row.first_ts_ms, row.last_ts_ms) == (rows[0].ts_ms, rows[-1].ts_ms)
+
+
+def test_rows_that_somebody_removed_are_counted_anew(tmp_path: Path) -> None:
+    store = writer(tmp_path)
+    store.write(spread(100))
+    store.close()
+    with sqlite3.connect(tmp_path / f"{DAY}.db") as conn:
+        conn.execute("DELETE FROM ticks WHERE seq IN (SELECT seq FROM ticks ORDER BY seq LIMIT 10)")
+    conn.close()
+    store = writer(tmp_path)
+    assert store.write(spread(100)).inserted_rows == 10
+    store.close()
+    (row,) = coverage(tmp_path / f"{DAY}.db")
+    assert (row.stored_ticks, row.reason) == (100, NO_COUNTER)
+    assert row.first_counter == US
+
+
+def test_another_trade_of_the_same_number_is_stored_and_said(tmp_path: Path) -> None:
+    store = writer(tmp_path)
+    store.write([trade(US), trade(US + 5)])
+    assert store.write([trade(US, price=1.0)]).collisions == 1
+    store.close()
+    (row,) = coverage(tmp_path / f"{DAY}.db")
+    assert row.stored_ticks == 3
+    assert "two ticks with one sequence" in str(row.reason)
+
+
+def test_a_recorder_is_not_told_of_holes(tmp_path: Path) -> None:
+    store = writer(tmp_path)
+    store.write(spread(50))
+    store.close()
+    track = tracks(tmp_path, ["CME.ESZ26"], 1)["CME.ESZ26"]
+    assert not track.stored
+    assert not track.counters_count
