@@ -39,9 +39,9 @@ from hk_tick_collector.ingest.queue import TickQueue
 from hk_tick_collector.ingest.spill import SpillQueue
 from hk_tick_collector.ingest.worker import PersistWorker, WorkerOptions
 from hk_tick_collector.market.calendar import TradingCalendar
-from hk_tick_collector.market.hk import HK
-from hk_tick_collector.market.hk.sessions import hk_date, says_closed
+from hk_tick_collector.market.hk.sessions import says_closed
 from hk_tick_collector.market.hours import CONTINUOUS
+from hk_tick_collector.market.registry import market_of
 from hk_tick_collector.sources.continuity import Continuity
 from hk_tick_collector.sources.futu import sdk
 from hk_tick_collector.sources.session import FeedOptions, FeedSession
@@ -71,7 +71,7 @@ class Daemon:
         self._loop = asyncio.get_running_loop()
         self._clock = SystemClock()
         self._progress = Progress()
-        self._calendar = TradingCalendar(HK)
+        self._calendar = TradingCalendar(market_of(settings.market))
         self._stop_asked = asyncio.Event()
         self._signals = 0
         self._fatal: str | None = None
@@ -82,7 +82,7 @@ class Daemon:
         sdk.configure(settings.futu_rsa_key_file)
         self._continuity = Continuity(self._put_facts)
         self._spill = SpillQueue(settings.data_root, clock=self._clock)
-        self._quarantine = Quarantine(settings.data_root, self._progress.ingest, hk_date)
+        self._quarantine = Quarantine(settings.data_root, self._progress.ingest, self._calendar.market.trading_day)
         self._queue = TickQueue(settings.max_queue_rows, self._spill, self._progress.ingest, self._wake_worker)
         self._worker = PersistWorker(
             self._queue,
@@ -192,7 +192,7 @@ class Daemon:
         )
 
     def _read_tracks(self, unread: list[Path]) -> dict[str, StoredTrack]:
-        settings, today = self._settings, hk_date(self._clock.now_ms())
+        settings, today = self._settings, self._calendar.market.trading_day(self._clock.now_ms())
         return reader.tracks(settings.data_root, settings.futu_symbols, settings.seed_recent_db_days, today, unread)
 
     def _resync(self, known: dict[str, StoredTrack]) -> None:

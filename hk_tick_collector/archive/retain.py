@@ -36,7 +36,6 @@ from hk_tick_collector.archive.pack import check_at_rest
 from hk_tick_collector.archive.verify import OnRows, check_day
 from hk_tick_collector.core.errors import StoreError, StoreUnavailable
 from hk_tick_collector.market.calendar import TradingCalendar
-from hk_tick_collector.market.hk.sessions import hk_date
 from hk_tick_collector.store.connect import identify, translate
 from hk_tick_collector.store.inuse import open_elsewhere
 from hk_tick_collector.store.layout import day_file, sync_dir
@@ -67,7 +66,7 @@ class Verdict:
 def due_days(live_days: Sequence[str], keep_days: int, calendar: TradingCalendar, now_ms: int) -> list[str]:
     """The days whose files may go, oldest first: all but the newest ``keep_days`` trading days with a file, and never
     today's or one from the trading day before. A file of a day to come is no recorded day, so it keeps none back."""
-    today = hk_date(now_ms)
+    today = calendar.market.trading_day(now_ms)
     newest_first = sorted((day for day in live_days if day <= today), reverse=True)
     oldest_kept = calendar.previous_trading_day(today)
     return sorted(day for day in newest_first[keep_days:] if day < oldest_kept)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -21,7 +20,6 @@ from hk_tick_collector.cli.common import (
 )
 from hk_tick_collector.cli.opend import with_opend
 from hk_tick_collector.core.errors import NoData
-from hk_tick_collector.market.hk.sessions import HK_TZ
 from hk_tick_collector.quality import against_opend as against
 from hk_tick_collector.quality.against_opend import Comparison
 from hk_tick_collector.watch.when import one_day, symbol_list
@@ -120,8 +118,9 @@ def _as_json(result: AuditResult) -> dict[str, Any]:
 
 
 def _show(result: AuditResult) -> None:
+    clock = result.market.zone.minute
     rows = [
-        (symbol, _hk_time(difference.minute_ms) if difference.minute_ms else "day", *_amounts(difference))
+        (symbol, clock(difference.minute_ms) if difference.minute_ms else "day", *_amounts(difference))
         for symbol, comparison in sorted(result.different.items())
         for difference in comparison.differences
     ]
@@ -148,7 +147,3 @@ def _amounts(difference: against.Difference) -> tuple[int, int, int, float, floa
         difference.opend_turnover,
         difference.stored_turnover,
     )
-
-
-def _hk_time(ts_ms: int) -> str:
-    return datetime.fromtimestamp(ts_ms / 1000, tz=HK_TZ).strftime("%H:%M")

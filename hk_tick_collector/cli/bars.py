@@ -10,7 +10,6 @@ from hk_tick_collector.cli.common import App, tickctl_command
 from hk_tick_collector.cli.results import Output, output_options
 from hk_tick_collector.cli.stretch import check_rows, parts_of, stretch_options
 from hk_tick_collector.core.errors import NoData
-from hk_tick_collector.market.hk import HK
 from hk_tick_collector.watch.when import symbol_list, told
 
 if TYPE_CHECKING:
@@ -87,7 +86,7 @@ def _fill(app: App, parts: list[DayPart]) -> Fill:
     windows = []
     for part in parts:
         name = part.day.trading_day
-        for first_ms, last_ms in HK.continuous_windows(name, app.calendar.day_kind(name)):
+        for first_ms, last_ms in app.market.continuous_windows(name, app.calendar.day_kind(name)):
             end_ms = last_ms if part.end_ms is None else min(last_ms, part.end_ms)
             if first_ms < end_ms:
                 windows.append((first_ms, end_ms))

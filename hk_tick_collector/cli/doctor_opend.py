@@ -147,14 +147,14 @@ async def _login(patient: _Patient) -> Outcome:
 
 
 async def _clock(patient: _Patient) -> Outcome:
-    from hk_tick_collector.market.hk.sessions import hk_date  # noqa: PLC0415 - needs zone data
 
     before_ms = patient.app.now_ms
     state = await patient.connection.global_state(REQUEST_TIMEOUT_SEC)
     after_ms = patient.app.now_ms
     # OpenD gives whole seconds: on average half of one was cut off.
     skew_sec = (before_ms + after_ms) / 2000 - (state.opend_time_sec + 0.5)
-    ours, theirs = hk_date(after_ms), hk_date(state.opend_time_sec * 1000)
+    market = patient.app.market
+    ours, theirs = market.trading_day(after_ms), market.trading_day(state.opend_time_sec * 1000)
     found = f"{abs(skew_sec):.0f} s {'ahead of' if skew_sec > 0 else 'behind'} OpenD; {ours} in Hong Kong"
     if ours != theirs:
         found += f", for OpenD {theirs}"
@@ -220,10 +220,9 @@ async def _symbols(patient: _Patient) -> Outcome:
 
 async def _trading_day(patient: _Patient) -> Outcome:
     from hk_tick_collector.market.dates import add_days, parse_day  # noqa: PLC0415 - needs zone data
-    from hk_tick_collector.market.hk.sessions import hk_date  # noqa: PLC0415 - needs zone data
 
     calendar = patient.app.calendar
-    today = hk_date(patient.app.now_ms)
+    today = calendar.market.trading_day(patient.app.now_ms)
     last = add_days(today, CALENDAR_DAYS)
     days = await patient.connection.trading_days(
         parse_day(today).isoformat(), parse_day(last).isoformat(), REQUEST_TIMEOUT_SEC

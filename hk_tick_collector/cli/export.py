@@ -15,8 +15,6 @@ from hk_tick_collector.cli.common import App, be_gentle, print_table, progress, 
 from hk_tick_collector.cli.ending import clean_ending
 from hk_tick_collector.cli.stretch import days_to_read
 from hk_tick_collector.core.errors import NoData
-from hk_tick_collector.market.hk import HK
-from hk_tick_collector.market.hk.sessions import hk_date
 from hk_tick_collector.market.hours import DayKind
 from hk_tick_collector.sources.futu.mapping import TICK_TYPES
 from hk_tick_collector.watch.when import some_days, symbol_list
@@ -172,10 +170,10 @@ def _parts(app: App, days: str | None, selection: Selection) -> list[DayPart]:
 
 def _is_so_far(app: App, day: str) -> bool:
     """Is the day still being recorded?"""
-    if day != hk_date(app.now_ms):
+    if day != app.market.trading_day(app.now_ms):
         return False
     kind = app.calendar.day_kind(day)
-    return kind is DayKind.CLOSED or app.now_ms < HK.recording_window(day, kind)[1]
+    return kind is DayKind.CLOSED or app.now_ms < app.calendar.recording_window(day)[1]
 
 
 def _types(texts: Sequence[str]) -> frozenset[str]:

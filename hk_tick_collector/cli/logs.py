@@ -120,10 +120,10 @@ def _moment_ms(app: App, text: str | None) -> int | None:
     ago = _AGO.fullmatch(text.strip())
     if ago:
         return app.now_ms - int(ago[1]) * _AGO_SEC[ago[2][0]] * 1000
-    from hk_tick_collector.market.hk.sessions import hk_date  # noqa: PLC0415
+    from hk_tick_collector.market.hk.sessions import ZONE  # noqa: PLC0415
     from hk_tick_collector.watch.when import instant_ms  # noqa: PLC0415
 
-    return instant_ms(text.strip(), hk_date(app.now_ms))
+    return instant_ms(text.strip(), ZONE.date(app.now_ms), ZONE)
 
 
 def _codes(symbols: tuple[str, ...]) -> frozenset[str]:

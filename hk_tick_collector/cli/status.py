@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 import click
@@ -13,7 +12,6 @@ import click
 from hk_tick_collector.cli.common import EXIT_FINE, EXIT_NO_DATA, EXIT_PROBLEM, App, tickctl_command
 from hk_tick_collector.cli.terminal import KEPT, console, json_text, show
 from hk_tick_collector.core.text import printable
-from hk_tick_collector.market.hk.sessions import HK_TZ
 from hk_tick_collector.watch.condition import FINE, NO_DATA, PROBLEM, Condition, look
 from hk_tick_collector.watch.recorder import UNIT, days_text, service
 
@@ -54,7 +52,7 @@ def command(app: App, watch: bool, unit: str) -> int:
 def take(app: App, unit: str = UNIT) -> Condition:
     """Look once with what the command was given. RecorderError when this user may not look."""
     systemd = service(unit)  # first: without D-Bus systemd talks to root alone, and behind data_root we may not be
-    return look(app.data_root, app.now_ms, lambda ts_ms: str(app.calendar.phase(ts_ms)), systemd)
+    return look(app.data_root, app.market, app.now_ms, lambda ts_ms: str(app.calendar.phase(ts_ms)), systemd)
 
 
 def _watch(shot: Callable[[], Condition], *, as_json: bool) -> None:
@@ -131,7 +129,7 @@ def _recorder(condition: Condition) -> Row:
         assert condition.process is not None
         return "recorder", f"pid {condition.process.pid}, silent", _COLOURS["problem"]
     pid = condition.process.pid if condition.process is not None else f"{status.pid} in another container"
-    since = f"since {_clock(status.started_at_ms)} (pid {pid}, version {status.version})"
+    since = f"since {condition.market.stamp(status.started_at_ms)} (pid {pid}, version {status.version})"
     return "recorder", f"{status.status}, running {since}", _COLOURS.get(status.status, "")
 
 
@@ -177,7 +175,7 @@ def _day(condition: Condition) -> str:
     if day.error is not None:
         return f"{name}: cannot be read"
     states = ", ".join(f"{count} {state}" for state, count in day.state.symbols.items())
-    newest = f", newest {_clock(day.newest_ts_ms)}" if day.newest_ts_ms is not None else ""
+    newest = f", newest {condition.market.stamp(day.newest_ts_ms)}" if day.newest_ts_ms is not None else ""
     return f"{name}: {day.rows:,} ticks{newest}; symbols: {states}"
 
 
@@ -197,11 +195,7 @@ def _last_alert(condition: Condition) -> str:
     if status is None or status.last_alert_at_ms is None:
         return "none known"
     ago = _span((condition.at_ms - status.last_alert_at_ms) / 1000)
-    return f"{_clock(status.last_alert_at_ms)}, {ago} ago: {status.last_alert_reason}"
-
-
-def _clock(ts_ms: int) -> str:
-    return f"{datetime.fromtimestamp(ts_ms / 1000, HK_TZ):%Y-%m-%d %H:%M:%S} HKT"
+    return f"{condition.market.stamp(status.last_alert_at_ms)}, {ago} ago: {status.last_alert_reason}"
 
 
 def _span(seconds: float) -> str:

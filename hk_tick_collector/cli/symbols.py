@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from hk_tick_collector.cli.common import EXIT_FINE, EXIT_PROBLEM, App, print_table, say, tickctl_command
 from hk_tick_collector.cli.opend import REQUEST_TIMEOUT_SEC, with_opend
 from hk_tick_collector.core.errors import FeedError, NoData, StoreError
 from hk_tick_collector.health.statusfile import read_status
-from hk_tick_collector.market.hk.sessions import HK_TZ
+from hk_tick_collector.market.market import Market
 from hk_tick_collector.store import layout, reader
 from hk_tick_collector.watch.newest import newest_ticks
 from hk_tick_collector.watch.recorder import lock_holder
@@ -83,7 +82,7 @@ def command(app: App) -> int | None:
         say(f"hk-tickctl: {exc}")
     if says is not None:
         _add_notes(rows, says, recorders_words)
-    app.emit(_as_json(rows, says, error), lambda: _show(rows, says))
+    app.emit(_as_json(rows, says, error), lambda: _show(rows, says, app.market))
     if error is not None:
         say(f"hk-tickctl: {error}")
     return EXIT_FINE if all(row.subscribed for row in rows if row.wanted) else EXIT_PROBLEM
@@ -189,14 +188,26 @@ def _as_json(rows: Sequence[Row], says: OpenDSays | None, error: str | None) -> 
     }
 
 
-def _show(rows: Sequence[Row], says: OpenDSays | None) -> None:
-    columns = ["symbol", "subscribed", "name", "lot", "last", "at", "stored ticks", "last stored", "at (HKT)", "note"]
+def _show(rows: Sequence[Row], says: OpenDSays | None, market: Market) -> None:
+    at = market.zone.date_and_clock_if
+    columns = [
+        "symbol",
+        "subscribed",
+        "name",
+        "lot",
+        "last",
+        "at",
+        "stored ticks",
+        "last stored",
+        f"at ({market.time_word})",
+        "note",
+    ]
     print_table(
         columns,
         [
             (
-                row.symbol, row.subscribed, row.name, row.board_lot, row.last_price, _hk_time(row.last_price_at_ms),
-                row.stored_ticks, row.last_stored_price, _hk_time(row.last_stored_at_ms), row.note or "",
+                row.symbol, row.subscribed, row.name, row.board_lot, row.last_price, at(row.last_price_at_ms),
+                row.stored_ticks, row.last_stored_price, at(row.last_stored_at_ms), row.note or "",
             )
             for row in rows
         ],
@@ -211,7 +222,3 @@ def _show(rows: Sequence[Row], says: OpenDSays | None) -> None:
         f"{sum(bool(row.subscribed) for row in wanted)} of {len(wanted)} wanted symbols are subscribed; quota "
         f"{quota.used_quota} used, {quota.remain_quota} left; HK quote right {says.user.hk_quote_right}"
     )
-
-
-def _hk_time(ts_ms: int | None) -> str | None:
-    return None if ts_ms is None else datetime.fromtimestamp(ts_ms / 1000, tz=HK_TZ).strftime("%Y-%m-%d %H:%M:%S")

@@ -9,7 +9,6 @@ import click
 from hk_tick_collector.cli.common import App, be_gentle, progress, say, tickctl_command
 from hk_tick_collector.cli.ending import clean_ending
 from hk_tick_collector.core.errors import NoData, RecorderError
-from hk_tick_collector.market.hk.sessions import hk_date
 from hk_tick_collector.store.compact import compact, refuse_if_open
 from hk_tick_collector.store.inuse import pending_spill
 from hk_tick_collector.store.layout import day_file, spill_dir
@@ -53,7 +52,7 @@ def command(app: App, day: str) -> int | None:
 
 
 def _check_closed(app: App, day: str, db: Path) -> None:
-    if day >= hk_date(app.now_ms):
+    if day >= app.market.trading_day(app.now_ms):
         raise NotClosed(f"{day} is today in Hong Kong: its file is vacuumed tomorrow at the earliest")
     if pending_spill(app.data_root, day):
         raise NotClosed(

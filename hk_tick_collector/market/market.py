@@ -55,6 +55,7 @@ class Market:
             zone=Zone("Europe/Zurich"),
             currency="CHF",
             price_decimals=2,
+            time_word="CET",
             hours=(
                 Hours(
                     "00010101",
@@ -77,6 +78,7 @@ class Market:
     zone: Zone
     currency: str
     price_decimals: int
+    time_word: str  # behind a time of day on its clock
     hours: tuple[Hours, ...]  # in order of first_day; the first one holds for all days before, too
     table: CalendarTable = field(repr=False)
     day_starts_ms: int = 0  # where a trading day begins, from its local midnight: hm(-4) is 20:00 of the day before
@@ -120,6 +122,10 @@ class Market:
             if self.table_kind(day) is not DayKind.CLOSED:
                 return day
         raise ValueError(f"{self.code} has no trading day within {_SEARCH_LIMIT_DAYS} days of {day}")
+
+    def stamp(self, ts_ms: int) -> str:
+        """``2026-11-20 09:30:00 HKT``"""
+        return f"{self.zone.date_and_clock(ts_ms)} {self.time_word}"
 
     # Hours
 

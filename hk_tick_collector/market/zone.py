@@ -78,6 +78,10 @@ class Zone:
         """``09:30:00``; None stays None, for tables that show it as a dash."""
         return None if ts_ms is None else self.clock(ts_ms)
 
+    def date_and_clock_if(self, ts_ms: int | None) -> str | None:
+        """``2026-11-20 09:30:00``; None stays None."""
+        return None if ts_ms is None else self.date_and_clock(ts_ms)
+
     def minute(self, ts_ms: int) -> str:
         """``09:30``"""
         return self.clock(ts_ms)[:5]

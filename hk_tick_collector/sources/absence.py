@@ -19,7 +19,6 @@ from hk_tick_collector.core.clock import Clock
 from hk_tick_collector.core.facts import DayFact, Fact, NotSubscribed, Subscribed
 from hk_tick_collector.core.text import cut, printable
 from hk_tick_collector.market.calendar import TradingCalendar
-from hk_tick_collector.market.hk.sessions import hk_date
 
 NO_CONNECTION = "no connection to OpenD"
 NOT_LOGGED_IN = "OpenD is not logged in"
@@ -90,14 +89,14 @@ class Absences:
 
     def _is_due(self, absence: _Absence, now_ms: int) -> bool:
         told = absence.told
-        if told is None or told.trading_day != hk_date(now_ms):
+        if told is None or told.trading_day != self._calendar.market.trading_day(now_ms):
             return True
         _, end_ms = self._window(told.trading_day)
         return not told.over and now_ms >= min(told.until_ms + TELL_AGAIN_MS, end_ms)
 
     def _told(self, symbol: str, now_ms: int, *, over: bool) -> bool:
         """Make the fact that is to be told of a symbol; False when there is none."""
-        absence, day = self._absent[symbol], hk_date(now_ms)
+        absence, day = self._absent[symbol], self._calendar.market.trading_day(now_ms)
         start_ms, end_ms = self._window(day)
         from_ms, until_ms = max(absence.since_ms, start_ms), min(now_ms, end_ms)
         before = absence.told if absence.told is not None and absence.told.trading_day == day else None
@@ -109,7 +108,7 @@ class Absences:
 
     def _tell_active(self, now_ms: int) -> None:
         """Once the day's ticks may come; what is subscribed in the evening only may be proven after all."""
-        day = hk_date(now_ms)
+        day = self._calendar.market.trading_day(now_ms)
         start_ms, end_ms = self._window(day)
         told_day, told_ms = self._told_active
         if not self._active or not start_ms <= now_ms or start_ms == end_ms:

@@ -22,7 +22,6 @@ from hk_tick_collector.core.logline import RateLimitedLog, event
 from hk_tick_collector.core.progress import FeedProgress
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.dates import add_days
-from hk_tick_collector.market.hk.sessions import hk_date
 from hk_tick_collector.sources.absence import NO_CONNECTION, NOT_LOGGED_IN, Absences
 from hk_tick_collector.sources.backfill import Backfiller
 from hk_tick_collector.sources.continuity import Continuity
@@ -346,7 +345,7 @@ class FeedSession:
             await self._backfiller.run(connection, due)
 
     def _last_session_end_ms(self, now_ms: int) -> int:
-        day = hk_date(now_ms)
+        day = self._calendar.market.trading_day(now_ms)
         _, end_ms = self._calendar.recording_window(day)
         if not self._calendar.is_trading_day(day) or end_ms > now_ms:
             day = self._calendar.previous_trading_day(day)
@@ -377,7 +376,7 @@ class FeedSession:
 
     async def _check_calendar(self, connection: sdk.Connection) -> None:
         """Compare our trading days with OpenD's; the one that says "open longer" is followed."""
-        today = hk_date(self._clock.now_ms())
+        today = self._calendar.market.trading_day(self._clock.now_ms())
         first, last = add_days(today, -CALENDAR_DAYS_BACK), add_days(today, CALENDAR_DAYS_AHEAD)
         try:
             days = await connection.trading_days(_dashed(first), _dashed(last), STATE_TIMEOUT_SEC)

@@ -15,6 +15,7 @@ from collections.abc import Container, Iterable, Iterator
 from itertools import count
 from typing import Any, NamedTuple
 
+from hk_tick_collector.market.hk import HK
 from hk_tick_collector.records.tick import SEQ_COUNTER_BITS, WITNESS_TOLERANCE_MS, same_moment
 
 SEQ_SECOND_SLACK = WITNESS_TOLERANCE_MS // 1000
@@ -25,7 +26,7 @@ MARK_BITS = 50
 NUMBER_STEP = 1_000_000
 
 _NEWEST_SEQ = (1 << 63) - 1  # sequences of this form end in January 2038
-_HK_OFFSET_SEC = 8 * 3600
+_OFFSET_SEC = HK.zone.offset_ms(0) // 1000  # who writes sequences with a second in them is in Hong Kong
 _DAY_SEC = 86_400
 _FIELDS = (
     "SELECT rowid, ts_ms, seq, occurrence, price, volume, turnover, direction, tick_type FROM ticks WHERE symbol = ?1"
@@ -217,8 +218,8 @@ class Neighbours:
         ends = (
             first - SEQ_SECOND_SLACK,
             last + SEQ_SECOND_SLACK + 1,
-            (first + _HK_OFFSET_SEC) // _DAY_SEC * _DAY_SEC - _HK_OFFSET_SEC - SEQ_SECOND_SLACK,  # of the day
-            (last + _HK_OFFSET_SEC) // _DAY_SEC * _DAY_SEC - _HK_OFFSET_SEC + _DAY_SEC + SEQ_SECOND_SLACK,
+            (first + _OFFSET_SEC) // _DAY_SEC * _DAY_SEC - _OFFSET_SEC - SEQ_SECOND_SLACK,  # of the day
+            (last + _OFFSET_SEC) // _DAY_SEC * _DAY_SEC - _OFFSET_SEC + _DAY_SEC + SEQ_SECOND_SLACK,
         )
         seqs = [min(second << SEQ_COUNTER_BITS, _NEWEST_SEQ) for second in ends]
         for rowid, ts_ms, seq, occurrence, price, volume, turnover, *kind in self._conn.execute(

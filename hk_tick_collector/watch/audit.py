@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from hk_tick_collector.core.errors import FeedError, FeedLost, FeedTimeout
-from hk_tick_collector.market.dates import DAY_MS, add_days
-from hk_tick_collector.market.hk.sessions import HK_TZ, day_start_ms, hk_date
 from hk_tick_collector.market.hours import DayKind
+from hk_tick_collector.market.market import Market
 from hk_tick_collector.quality import against_opend as against
 from hk_tick_collector.quality.against_opend import Amount, Comparison, TypedMinutes
 from hk_tick_collector.sources.futu.reference import REQUEST_TIMEOUT_SEC, Reference
@@ -34,6 +32,7 @@ class AuditResult:
 
     trading_day: str
     against: str
+    market: Market
     compared: dict[str, Comparison] = field(default_factory=dict)
     empty: list[str] = field(default_factory=list)  # neither OpenD nor we have anything
     failed: dict[str, str] = field(default_factory=dict)  # could not be compared, and why
@@ -62,7 +61,7 @@ class AuditResult:
             parts.append(f"{len(self.failed)} could not be compared")
         if self.empty:
             parts.append(f"{len(self.empty)} did not trade")
-        until = "" if self.until_ms is None else f" up to {_hk_time(self.until_ms)}"
+        until = "" if self.until_ms is None else f" up to {self.market.zone.minute(self.until_ms)}"
         return f"{self.trading_day}{until}: {', '.join(parts)}"
 
 
@@ -90,11 +89,12 @@ class Audit:
         """Every minute that is over. FeedError when OpenD cannot tell the time, StoreError when the day cannot be
         read."""
         day = self._day.trading_day
-        result = AuditResult(day, KLINE)
+        result = AuditResult(day, KLINE, self._day.market)
         state = await connection.global_state(REQUEST_TIMEOUT_SEC)
         settled_ms = (state.opend_time_sec * 1000 - UNSETTLED_MS) // against.MINUTE_MS * against.MINUTE_MS
-        until_ms = min(settled_ms, day_start_ms(day) + DAY_MS)
-        if until_ms < day_start_ms(day) + DAY_MS and self._is_trading(day, state.opend_time_sec * 1000):
+        day_end_ms = self._day.market.day_bounds(day)[1]
+        until_ms = min(settled_ms, day_end_ms)
+        if until_ms < day_end_ms and self._is_trading(day, state.opend_time_sec * 1000):
             result.until_ms = until_ms
         bars = await self._bars(connection, result)
         stored = self._stored()
@@ -117,7 +117,7 @@ class Audit:
         """The totals of the day that OpenD shows. FeedError when it does not answer, StoreError when the day cannot be
         read."""
         day = self._day.trading_day
-        result = AuditResult(day, SNAPSHOT)
+        result = AuditResult(day, SNAPSHOT, self._day.market)
         before = self._stored()
         state = await connection.global_state(REQUEST_TIMEOUT_SEC)
         answers = await Reference(connection).snapshots(self._symbols)
@@ -130,7 +130,7 @@ class Audit:
         totals: dict[str, Amount] = {}
         for symbol, snapshot in answers.found.items():
             ours, later = (self._total(stored, symbol) for stored in (before, after))
-            shown_day = hk_date(snapshot.updated_at_ms)
+            shown_day = self._day.market.trading_day(snapshot.updated_at_ms)
             if shown_day != day and (snapshot.volume or later.volume):
                 result.failed[symbol] = f"OpenD's snapshot is of {shown_day}; other days: --against-kline"
             elif not (snapshot.volume or later.volume):
@@ -180,10 +180,4 @@ class Audit:
 
     def _is_trading(self, day: str, opend_ms: int) -> bool:
         """By OpenD's clock: can ticks of this day still come? A day the calendar calls closed is judged by midnight."""
-        kind = self._kind()
-        end_ms = day_start_ms(add_days(day, 1)) if kind is DayKind.CLOSED else self._calendar.recording_window(day)[1]
-        return opend_ms < end_ms
-
-
-def _hk_time(ts_ms: int) -> str:
-    return datetime.fromtimestamp(ts_ms / 1000, tz=HK_TZ).strftime("%H:%M")
+        return opend_ms < self._calendar.no_more_ticks_ms(day)

@@ -13,7 +13,7 @@ from typing import Any
 
 from hk_tick_collector.core.errors import RecorderError, StoreError
 from hk_tick_collector.health.statusfile import STATUS_INTERVAL_SEC, STOPPED, RecorderStatus, process_space, read_status
-from hk_tick_collector.market.hk.sessions import hk_date
+from hk_tick_collector.market.market import Market
 from hk_tick_collector.store import layout, reader
 from hk_tick_collector.store.coverage import MISSING
 from hk_tick_collector.store.reader import DayState
@@ -47,6 +47,7 @@ class Condition:
 
     at_ms: int
     data_root: Path
+    market: Market
     service: system.Service | None  # None: not under systemd
     process: system.Process | None  # who holds the lock
     status: RecorderStatus | None  # what the recorder wrote last
@@ -100,7 +101,9 @@ class Condition:
         }
 
 
-def look(data_root: Path, now_ms: int, phase: Callable[[int], str], service: system.Service | None = None) -> Condition:
+def look(
+    data_root: Path, market: Market, now_ms: int, phase: Callable[[int], str], service: system.Service | None = None
+) -> Condition:
     """Look once, and judge.
 
     ``now_ms``: the wall clock, UTC epoch milliseconds. ``phase``: what the market does at a moment; asked only when no
@@ -109,20 +112,22 @@ def look(data_root: Path, now_ms: int, phase: Callable[[int], str], service: sys
     """
     process = system.lock_holder(data_root)
     status = _read_status(layout.status_file(data_root))
+    today = market.trading_day(now_ms)
     is_running = process is not None or _runs_elsewhere(status, now_ms)
     fresh = is_running and status is not None and abs(now_ms - status.written_at_ms) <= STALE_SEC * 1000
     condition = Condition(
         at_ms=now_ms,
         data_root=data_root,
+        market=market,
         service=service,
         process=process,
         status=status,
         is_running=is_running,
         phase=status.phase if fresh and status is not None else phase(now_ms),
-        disk=_disk(data_root, hk_date(now_ms)),
-        day=_newest_day(data_root, now_ms),
+        disk=_disk(data_root, today),
+        day=_newest_day(data_root, today, now_ms),
         spill_bytes=_spill_bytes(data_root),
-        days_to_come=_days_to_come(data_root, hk_date(now_ms)),
+        days_to_come=_days_to_come(data_root, today),
     )
     judge(condition)
     return condition
@@ -149,12 +154,12 @@ def _disk(data_root: Path, today: str) -> system.Disk | None:
         return None
 
 
-def _newest_day(data_root: Path, now_ms: int) -> RecordedDay | None:
-    files = layout.recent_day_files(data_root, 1, hk_date(now_ms))
+def _newest_day(data_root: Path, today: str, now_ms: int) -> RecordedDay | None:
+    files = layout.recent_day_files(data_root, 1, today)
     if not files:
         return None
     day = layout.parse_day(files[0]) or ""
-    is_today = day == hk_date(now_ms)
+    is_today = day == today
     try:
         fresh, state = reader.freshness(files[0], now_ms), reader.day_state(files[0])
     except StoreError as exc:

@@ -10,12 +10,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hk_tick_collector.core.errors import RecorderError
-from hk_tick_collector.market.hk.sessions import HK_TZ, hk_date
+from hk_tick_collector.market.zone import Zone
 from hk_tick_collector.store import layout, reader
 from hk_tick_collector.store.coverage import PROVEN, UNPROVEN
 from hk_tick_collector.store.gaps import OPEN
@@ -118,7 +117,7 @@ def plan(
     repairs = []
     for symbol in only or sorted({*states.by_symbol, *wanted}):
         before = states.by_symbol.get(symbol, State())
-        why = reason_to_ask(states.rows.get(symbol), before, confirmed_by_ms)
+        why = reason_to_ask(states.rows.get(symbol), before, confirmed_by_ms, calendar.market.zone)
         if why or only:
             repairs.append(Repair(symbol, why or "asked for", before))
     return RepairPlan(trading_day, db, repairs)
@@ -126,7 +125,7 @@ def plan(
 
 def shown_day(calendar: TradingCalendar, now_ms: int) -> str:
     """The day whose ticks OpenD shows: today from 09:00 on when it trades, else the last day that did."""
-    today = hk_date(now_ms)
+    today = calendar.market.trading_day(now_ms)
     if calendar.is_trading_day(today) and now_ms >= calendar.recording_window(today)[0]:
         return today
     return calendar.previous_trading_day(today)
@@ -148,16 +147,12 @@ def read_states(db: Path) -> DayStates:
     return DayStates(states, rows)
 
 
-def reason_to_ask(row: CoverageRow | None, state: State, confirmed_by_ms: int) -> str | None:
+def reason_to_ask(row: CoverageRow | None, state: State, confirmed_by_ms: int, zone: Zone) -> str | None:
     """Why a symbol may lack something; None when it is proven and was confirmed after ``confirmed_by_ms``."""
     if row is None:
         return state.reason or "no tick is stored"
     if row.state != PROVEN or state.open_gaps:
         return row.reason or row.state
     if row.verified_until_ms is not None and row.verified_until_ms < confirmed_by_ms:
-        return f"confirmed only until {_hk_time(row.verified_until_ms)}"
+        return f"confirmed only until {zone.clock(row.verified_until_ms)}"
     return None
-
-
-def _hk_time(ts_ms: int) -> str:
-    return datetime.fromtimestamp(ts_ms / 1000, tz=HK_TZ).strftime("%H:%M:%S")

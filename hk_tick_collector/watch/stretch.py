@@ -8,8 +8,6 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 
 from hk_tick_collector.core.errors import InputError, NoData
-from hk_tick_collector.market.dates import DAY_MS
-from hk_tick_collector.market.hk.sessions import day_start_ms
 from hk_tick_collector.query.fetch import DayPart, explain_nothing
 from hk_tick_collector.watch.when import Recorded, instant_ms, one_day, readable_days, some_days, told
 
@@ -34,12 +32,12 @@ def stretch_of(recorded: Recorded, days: str | None, start: str | None, end: str
     names = some_days(recorded, days) if days is not None or is_instant else [one_day(recorded, None)]
     parts = []
     for name in names:
-        start_ms = None if start is None else instant_ms(start, name)
-        end_ms = None if end is None else instant_ms(end, name)
+        start_ms = None if start is None else instant_ms(start, name, recorded.market.zone)
+        end_ms = None if end is None else instant_ms(end, name, recorded.market.zone)
         if start_ms is not None and end_ms is not None and start_ms >= end_ms:
             raise InputError(f"nothing lies between {start} and {end}")
-        midnight_ms = day_start_ms(name)
-        if (start_ms is None or start_ms < midnight_ms + DAY_MS) and (end_ms is None or end_ms > midnight_ms):
+        first_ms, after_ms = recorded.market.day_bounds(name)
+        if (start_ms is None or start_ms < after_ms) and (end_ms is None or end_ms > first_ms):
             parts.append(DayPart(recorded.catalog.day(name), start_ms, end_ms))
     if not parts:
         raise NoData(f"no recorded day lies {told(start, end)}; recorded are {names[0]} to {names[-1]}")

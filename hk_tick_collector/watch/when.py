@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from hk_tick_collector.core.errors import InputError, NoData, StoreCorrupt
 from hk_tick_collector.market.dates import DAY_MS, parse_day
-from hk_tick_collector.market.hk.sessions import HK_TZ, day_start_ms, hk_date
+from hk_tick_collector.market.market import Market
+from hk_tick_collector.market.zone import Zone
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,16 +35,22 @@ class Recorded(Protocol):
         @dataclass
         class Request:
             data_root: Path
+            market: Market
             catalog: Catalog
             now_ms: int  # UTC epoch milliseconds
 
-        request = Request(data_root, Catalog(data_root, archive_root), clock.now_ms())
+        catalog = Catalog(data_root, archive_root)
+        request = Request(data_root, catalog.market, catalog, clock.now_ms())
         days = some_days(request, "20261120..last")  # ["20261120", "20261123", ...]
     """
 
     @property
     def data_root(self) -> Path:
         """Where the day files are; for error messages."""
+
+    @property
+    def market(self) -> Market:
+        """Whose days they are."""
 
     @property
     def catalog(self) -> Catalog:
@@ -69,14 +76,15 @@ def one_day(recorded: Recorded, text: str | None) -> str:
     if text is None or text == "last":
         return _newest_day(recorded)
     day = _named_day(recorded, text)
-    if day > hk_date(recorded.now_ms):
-        raise NoData(f"{day} lies in the future: in Hong Kong it is {hk_date(recorded.now_ms)}")
+    today = recorded.market.trading_day(recorded.now_ms)
+    if day > today:
+        raise NoData(f"{day} lies in the future: in {recorded.market.name} it is {today}")
     return day
 
 
 def _named_day(recorded: Recorded, text: str) -> str:
     if text in ("today", "yesterday"):
-        return hk_date(recorded.now_ms - (DAY_MS if text == "yesterday" else 0))
+        return recorded.market.trading_day(recorded.now_ms - (DAY_MS if text == "yesterday" else 0))
     day = text.replace("-", "") if re.fullmatch(r"\d{4}-\d{2}-\d{2}", text) else text
     try:
         parse_day(day)
@@ -86,7 +94,7 @@ def _named_day(recorded: Recorded, text: str) -> str:
 
 
 def _newest_day(recorded: Recorded) -> str:
-    days, today = recorded.catalog.days(), hk_date(recorded.now_ms)
+    days, today = recorded.catalog.days(), recorded.market.trading_day(recorded.now_ms)
     if not days:
         raise NoData(f"no days are recorded under {recorded.data_root}")
     past = [day for day in days if day <= today]
@@ -144,20 +152,21 @@ def _part(recorded: Recorded, text: str, days: Sequence[str]) -> list[str]:
     return [day for day in days if (not first or day >= first) and (not last or day <= last)]
 
 
-def instant_ms(text: str, day: str) -> int:
-    """A Hong Kong time of day (``09:30``, ``09:30:00.250``) on ``day``, or an ISO date and time (Hong Kong time when it
-    names no zone), as UTC epoch milliseconds."""
+def instant_ms(text: str, day: str, zone: Zone) -> int:
+    """A time of day on the market's clock (``09:30``, ``09:30:00.250``) on ``day``, or an ISO date and time (on that
+    clock when it names no zone), as UTC epoch milliseconds."""
     found = _TIME.fullmatch(text)
     if found:
         hour, minute, second = (int(part or 0) for part in found.groups()[:3])
         if hour > 24 or minute > 59 or second > 59:
             raise InputError(f"{text!r} is no time of day")
-        return day_start_ms(day) + ((hour * 60 + minute) * 60 + second) * 1000 + int((found[4] or "0").ljust(3, "0"))
+        ms = int((found[4] or "0").ljust(3, "0"))
+        return zone.at_ms(day, ((hour * 60 + minute) * 60 + second) * 1000 + ms)
     try:
         moment = datetime.fromisoformat(text.upper())
     except ValueError as exc:
         raise InputError(f"{text!r} is no time: write 09:30, 09:30:00.250 or 2026-11-20T09:30:00") from exc
-    return round((moment if moment.tzinfo else moment.replace(tzinfo=HK_TZ)).timestamp() * 1000)
+    return round((moment if moment.tzinfo else moment.replace(tzinfo=zone.tzinfo)).timestamp() * 1000)
 
 
 def symbol_list(texts: Sequence[str]) -> list[str]:

@@ -361,7 +361,7 @@ def coverage_row(state: str, reason: str | None = None, verified_until_ms: int |
     ],
 )
 def test_what_may_lack_something_is_asked_for(row: CoverageRow | None, state: State, why: str | None) -> None:
-    assert reason_to_ask(row, state, at(15, 50)) == why
+    assert reason_to_ask(row, state, at(15, 50), HK.zone) == why
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ CME = Market(
     zone=Zone("America/Chicago"),
     currency="USD",
     price_decimals=9,  # a 32nd's quarter is 0.0078125
+    time_word="CT",
     hours=HOURS,
     table=CalendarTable.of(calendar_table),
     day_starts_ms=DAY_STARTS_MS,

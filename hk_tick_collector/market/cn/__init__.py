@@ -13,6 +13,7 @@ CN = Market(
     zone=Zone("Asia/Shanghai", fixed_offset_ms=hm(8)),
     currency="CNY",
     price_decimals=3,
+    time_word="CST",
     hours=HOURS,
     table=CalendarTable.of(calendar_table),
 )

@@ -11,6 +11,7 @@ HK = Market(
     zone=ZONE,
     currency="HKD",
     price_decimals=3,
+    time_word="HKT",
     hours=HOURS,
     table=CalendarTable.of(calendar_table),
 )

@@ -12,6 +12,7 @@ US = Market(
     zone=Zone("America/New_York"),
     currency="USD",
     price_decimals=4,
+    time_word="ET",
     hours=HOURS,
     table=CalendarTable.of(calendar_table),
     day_starts_ms=DAY_STARTS_MS,

@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
-from zoneinfo import ZoneInfo
 
 from hk_tick_collector.core.errors import RejectCode, TickRejected
 from hk_tick_collector.core.text import cut
+from hk_tick_collector.market.hk import HK
 from hk_tick_collector.market.symbols import is_hk_code
 from hk_tick_collector.records.tick import SEQ_COUNTER_BITS, WITNESS_TOLERANCE_MS, RejectedTick, Tick
 from hk_tick_collector.sources.plausible import PlausibleDays
@@ -74,7 +74,7 @@ MAX_VOLUME = 10**12
 DOUBTED_MS = 86_400_000  # witnesses that are further off than this doubt a time
 EARLIEST_WITNESS_SEC = 946_684_800  # 2000-01-01: a sequence that counts otherwise has a "second" long before
 
-_HK = ZoneInfo("Asia/Hong_Kong")
+_HK = HK.zone.tzinfo
 _new_tuple = tuple.__new__
 # HKEX's letters; another number of typeSign is kept as SIGN_n.
 _TYPE_SIGNS = {number: chr(number) for number in range(0x20, 0x7F)}
