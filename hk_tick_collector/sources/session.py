@@ -302,7 +302,7 @@ class FeedSession:
                 if was_ready and not ready:
                     self._begin_again()
                 if ready:
-                    if not was_ready or subscriptions.retry_due():
+                    if not was_ready or subscriptions.retry_due() or await subscriptions.lost_some():
                         await self._subscribe(subscriptions)
                     await self._backfill(connection, subscriptions)
                 was_ready = ready

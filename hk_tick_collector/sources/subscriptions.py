@@ -22,6 +22,7 @@ SUBSCRIBE_BATCH_CODES = 100
 SUBSCRIBE_TIMEOUT_SEC = 12
 RETRY_MIN_SEC = 5
 RETRY_MAX_SEC = 300
+COMPARE_SEC = 60  # a small request: what OpenD drops without a word is missed for no longer
 
 
 async def subscribe_each(connection: Connection, codes: Sequence[str], *, push: bool = True) -> dict[str, str]:
@@ -63,6 +64,7 @@ class Subscriptions:
         self._clock = clock
         self._retry = Backoff(RETRY_MIN_SEC, RETRY_MAX_SEC)
         self._retry_at_monotonic = 0.0
+        self._compare_at_monotonic = 0.0
         self._to_give_back = False
         self.active: list[str] = []  # in list order, confirmed by OpenD
         self.refused: dict[str, str] = {}  # code -> OpenD's words
@@ -83,6 +85,19 @@ class Subscriptions:
         """Is something missing, and has its waiting time passed?"""
         return (not self.complete or self._to_give_back) and self._clock.monotonic() >= self._retry_at_monotonic
 
+    async def lost_some(self) -> bool:
+        """Does OpenD no longer list a code that was active? Asked at most every ``COMPARE_SEC``; no answer is none."""
+        if self._clock.monotonic() < self._compare_at_monotonic:
+            return False
+        self._compare_at_monotonic = self._clock.monotonic() + COMPARE_SEC
+        try:
+            info = await self._connection.subscriptions(SUBSCRIBE_TIMEOUT_SEC)
+        except FeedLost:
+            raise
+        except FeedError:
+            return False
+        return not info.ticker_codes.issuperset(self.active)
+
     async def reconcile(self) -> list[str]:
         """Compare, subscribe what is missing, compare again. Returns the codes that were not active before.
 
@@ -101,6 +116,7 @@ class Subscriptions:
             info = await self._connection.subscriptions(SUBSCRIBE_TIMEOUT_SEC)
         self._to_give_back = not await self._give_back(sorted(info.ticker_codes.difference(self.wanted)))
         self.active = [code for code in self.wanted if code in info.ticker_codes]
+        self._compare_at_monotonic = self._clock.monotonic() + COMPARE_SEC
         self._report(refused, info.remain_quota)
         return [code for code in self.active if code not in before]
 

@@ -478,11 +478,12 @@ class Track:
         return {seq_counter(seq): seq for seq in seqs if seq}
 
     def _ours(self) -> set[int | None]:
-        """Sequences that need not be handed on again: none of a distrusted symbol, and none before its first answer on
-        a subscription; the store decides about those."""
+        """Sequences that need not be handed on again: none of a distrusted symbol, none before its first answer on a
+        subscription, and none without a second, which may be another tick's, too; the store decides about those."""
         if self.distrust or not self.answered:
             return set()
-        return {*self.known, *(tick.seq for tick in self.recent)}
+        ours = (*self.known, *(tick.seq for tick in self.recent))
+        return {seq for seq in ours if seq is not None and seq_epoch_sec(seq)}
 
     def _news(self, ticks: Sequence[Tick]) -> int:
         """How many of these were not seen yet; without trust: how many are newer than all that were."""

@@ -9,6 +9,7 @@ import pytest
 
 from hk_tick_collector.core.facts import COULD_NOT_BE_READ, COUNTER_WENT_BACK, DATED_OTHERWISE, NOT_JOINED, UNREAD_TICK
 from hk_tick_collector.market.dates import DAY_MS
+from hk_tick_collector.records.tick import Tick, seq_counter
 from hk_tick_collector.sources.pulled import PULL_LIMIT_ROWS
 from hk_tick_collector.store import reader
 from tests.unit.sources.desk import (
@@ -86,6 +87,23 @@ def test_counters_that_begin_anew_over_lunch_in_more_ticks_than_opend_shows(desk
     shown += run(1, 1150, 12_000)
     assert desk.pull(shown) == 1000
     assert len(desk.stored()) == 1300
+    assert desk.state() == "unproven"
+
+
+def test_bare_numbers_that_begin_anew_in_silence_hide_no_tick(desk: Desk) -> None:
+    """Without a second in the sequence, its number alone does not say whose it is; the next answer shows known ones."""
+
+    def bare(first: int, last: int, sec: float, price: float) -> list[Tick]:
+        ticks = [tick(n, sec + n, price=price) for n in range(first, last + 1)]
+        return [one._replace(seq=seq_counter(one.seq or 0)) for one in ticks]
+
+    desk.pull([])
+    before = bare(1, 100, 0, 1.0)
+    desk.push(before)
+    desk.pull(before)
+    anew = bare(1, 5, 500, 2.0)
+    desk.pull(anew)
+    assert len(desk.stored()) == 100 + 5
     assert desk.state() == "unproven"
 
 

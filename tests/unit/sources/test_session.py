@@ -169,6 +169,46 @@ def test_a_symbol_that_opend_takes_later_is_backfilled_then() -> None:
     play(life())
 
 
+def test_what_opend_drops_without_a_word_is_noticed_subscribed_again_and_backfilled() -> None:
+    """All was subscribed, and nothing tells of it: no push comes, and no pull is answered."""
+
+    async def life() -> None:
+        bench = Bench(hk_ms(10, 0))
+        opend = bench.opend
+
+        async def script() -> None:
+            await bench.until(lambda: opend.pulls(CODES[1]))
+            await asyncio.sleep(300)
+            assert len(opend.pulls(CODES[1])) == 1
+            opend.ticks[CODES[1]] = run(1, 3, symbol=CODES[1])
+            opend.connections[0].subscribed.remove(CODES[1])
+            await bench.until(lambda: bench.rows)
+            assert CODES[1] in opend.connections[0].subscribed
+            assert len(opend.pulls(CODES[0])) == 1, "the others go on"
+            assert len(opend.connections) == 1
+
+        await bench.serve(bench.session(CODES, CALENDAR, poll_enabled=False, poll_interval_sec=7200.0), script())
+
+    play(life())
+
+
+def test_a_list_that_is_not_answered_ends_no_connection() -> None:
+    async def life() -> None:
+        bench = Bench(hk_ms(10, 0))
+        opend = bench.opend
+
+        async def script() -> None:
+            await bench.until(lambda: opend.pulls(CODES[1]))
+            opend.trouble = lambda word, code: 60.0 if word == "list" else None
+            await asyncio.sleep(300)
+            assert 3 <= sum(word == "list" for word, _, _ in opend.requests) < 10
+            assert len(opend.connections) == 1
+
+        await bench.serve(bench.session(CODES, CALENDAR, poll_enabled=False, poll_interval_sec=7200.0), script())
+
+    play(life())
+
+
 def test_after_a_lost_login_all_is_subscribed_and_asked_for_again() -> None:
     async def life() -> None:
         bench = Bench(hk_ms(17, 0))
