@@ -34,7 +34,7 @@ _NAMELESS_TYPE = re.compile(r"TYPE_\d+", re.ASCII)  # as the recorder stores typ
 
     \b
     parquet   a tree market=HK/day=YYYYMMDD/ticks.parquet under --output, sorted by symbol and time
-    csv       the 18 columns of the table ticks; one file a day
+    csv       the columns of the table ticks; one file a day
     futu-zip  a zip a day with one CSV a symbol: code, name, time, price, volume, turnover,
               ticker_direction, sequence, type
     sqlite    the table ticks with its indexes

@@ -1,4 +1,4 @@
-"""Ticks as CSV: the 18 columns of the table ``ticks`` by name, strings in quotes, NULL as nothing between two commas.
+"""Ticks as CSV: the columns of the table ``ticks`` by name, strings in quotes, NULL as nothing between two commas.
 
 Numbers are written so that reading them gives the same bits. The ending of the name says how it is compressed:
 ``.csv``, ``.csv.gz``, ``.csv.zst``.

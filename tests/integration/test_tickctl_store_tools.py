@@ -17,6 +17,7 @@ import pytest
 from hk_tick_collector.core.clock import SystemClock
 from hk_tick_collector.ingest.spill import SpillQueue
 from hk_tick_collector.market.hk.sessions import hk_date
+from hk_tick_collector.records.columns import SCHEMA_VERSION
 from hk_tick_collector.store.reader import coverage, iter_ticks
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.harness import BIN, clean_env, wait_until
@@ -302,14 +303,14 @@ def test_migrate(old_root: Path) -> None:
         ("20261117", 0, "would be migrated"),
         ("20261118", None, "refused"),
         ("20261119", None, "refused"),
-        (DAY, 1, "up to date"),
+        (DAY, SCHEMA_VERSION, "up to date"),
     ]
     assert version(old_root / "20261117.db") == 0
     done = tickctl_json("migrate", data_root=old_root, code=1)
-    assert (done[0]["from_version"], done[0]["to_version"], done[0]["result"]) == (0, 1, "migrated")
+    assert (done[0]["from_version"], done[0]["to_version"], done[0]["result"]) == (0, SCHEMA_VERSION, "migrated")
     assert "newer recorder (schema version 99" in done[1]["reason"]
     assert "no ticks table" in done[2]["reason"]
-    assert version(old_root / "20261117.db") == 1
+    assert version(old_root / "20261117.db") == SCHEMA_VERSION
     assert version(old_root / "20261118.db") == 99
     assert (old_root / "20261119.db").read_bytes() == foreign
     assert list(iter_ticks(old_root / "20261117.db")) == truth
