@@ -68,7 +68,7 @@ class Process:
         def seen() -> re.Match[str] | None:
             found = self.find(pattern)
             if not found and self.proc.poll() is not None:
-                self._reader.join(2)
+                self._reader.join(10)
                 found = self.find(pattern)
                 assert found, f"ended with {self.proc.returncode} without {pattern!r}:\n{self.output}"
             return found
@@ -97,7 +97,7 @@ class Process:
             with contextlib.suppress(ProcessLookupError):
                 self.proc.send_signal(signal.SIGCONT)
                 self.proc.kill()
-        self.proc.wait(10)
+        self.proc.wait(60)
         self._reader.join(5)
         if self.proc.stdout is not None:
             self.proc.stdout.close()

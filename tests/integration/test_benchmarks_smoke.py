@@ -11,13 +11,14 @@ import pytest
 
 from tests.harness import clean_env
 
+pytestmark = pytest.mark.timeout(300)
 ROOT = Path(__file__).parents[2]
 
 
 def bench(home: Path, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", f"benchmarks.{name}", "--short", *arguments],
-        cwd=ROOT, env=clean_env(home), capture_output=True, text=True, timeout=100, check=False,
+        cwd=ROOT, env=clean_env(home), capture_output=True, text=True, timeout=280, check=False,
     )  # fmt: skip
 
 

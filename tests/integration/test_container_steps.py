@@ -172,7 +172,7 @@ def rehearsal(image: Path, tmp_path: Path) -> Iterator[tuple[Process, dict[str, 
 
 def ask(image: Path, env: dict[str, str]) -> tuple[int, str]:
     done = subprocess.run(
-        [image / "python", HEALTHCHECK], env=env, capture_output=True, text=True, timeout=20, check=False
+        [image / "python", HEALTHCHECK], env=env, capture_output=True, text=True, timeout=60, check=False
     )
     return done.returncode, done.stdout + done.stderr
 

@@ -90,7 +90,7 @@ def test_without_a_terminal_a_line_a_second_then_the_proof(start: Start, tmp_pat
     last = dict(word.split("=", 1) for word in lines[-1].split()[1:])
     assert last["health"] == "ok"
     assert float(last["live_rows_per_sec"]) > 5
-    assert 0 <= float(last["newest_age_sec"]) < 5
+    assert 0 <= float(last["newest_age_sec"]) < 30
     assert int(last["queue"]) < 500
 
     path = written_file(demo)
@@ -103,7 +103,7 @@ def test_without_a_terminal_a_line_a_second_then_the_proof(start: Start, tmp_pat
     freshness = re.search(r"^  lag_sec  rows\n  (-?[\d.]+) +(\d+)$", demo.output, re.MULTILINE)
     assert freshness
     assert int(freshness[2]) == rows
-    assert -2 < float(freshness[1]) < 20
+    assert -2 < float(freshness[1]) < 60
 
 
 def test_the_commands_it_prints_can_be_typed(start: Start) -> None:
@@ -200,7 +200,7 @@ def test_output_that_nobody_reads_any_more_ends_it(tmp_path: Path) -> None:
                 if "demo sec=0" in said:
                     break
             demo.stdout.close()
-            assert demo.wait(30) == 1
+            assert demo.wait(90) == 1
             assert demo.stderr.read() == b""
             pids = [int(pid) for pid in re.findall(r"\(pid (\d+)\)", said)]
             assert len(pids) == 2
@@ -306,7 +306,7 @@ def test_a_signal_during_the_installation_takes_its_processes_along(tmp_path: Pa
         try:
             demo.signal(number)
             assert demo.wait() == 128 + number
-            wait_until(lambda: not is_running(pid), "the installation's process is gone", 5)
+            wait_until(lambda: not is_running(pid), "the installation's process is gone")
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

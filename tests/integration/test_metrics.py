@@ -54,7 +54,7 @@ class Measured(Recorder):
         super().__init__(data_root, port, SYMBOLS, METRICS_PORT=self.metrics_port, **settings)
 
     def text(self) -> str:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=60) as answer:
             return str(answer.read().decode())
 
     def samples(self) -> Samples:

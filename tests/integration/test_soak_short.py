@@ -7,14 +7,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.harness import clean_env
 from tests.integration.test_benchmarks_smoke import ROOT, number, tables
 
 
+@pytest.mark.timeout(400)
 def test_two_days_with_faults_lose_nothing_and_grow_nothing(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.soak", "--short", "--keep", tmp_path / "kept"],
-        cwd=ROOT, env=clean_env(tmp_path), capture_output=True, text=True, timeout=110, check=False,
+        cwd=ROOT, env=clean_env(tmp_path), capture_output=True, text=True, timeout=380, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     rows = tables(done.stdout)

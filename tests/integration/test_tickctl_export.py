@@ -230,7 +230,7 @@ def test_told_to_stop(big_root: Path, tmp_path: Path, number: int, code: int) ->
     with exporting("csv", "-o", target, data_root=big_root) as proc:
         wait_until(lambda: hidden(tmp_path), "a temporary file")
         proc.send_signal(number)
-        _, said = proc.communicate(timeout=20)
+        _, said = proc.communicate(timeout=60)
     assert proc.returncode == code, said
     assert "Traceback" not in said
     assert len(said.splitlines()) == 1

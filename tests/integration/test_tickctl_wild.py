@@ -120,11 +120,11 @@ def on_a_terminal(command: list[str], directory: Path) -> str:
                     if not data:
                         break
                     shown += data
-        assert process.wait(10) in (0, 1, 2, 3), shown
+        assert process.wait(60) in (0, 1, 2, 3), shown
     finally:
         if process.poll() is None:
             process.kill()
-        process.wait(10)
+        process.wait(60)
         os.close(master)
     return shown.decode("utf-8").replace("\r\n", "\n")
 

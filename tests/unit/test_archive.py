@@ -868,7 +868,7 @@ def test_an_open_reader_keeps_the_file(place: Place, monkeypatch: pytest.MonkeyP
         monkeypatch.setattr(retain, "open_elsewhere", lambda _: _Unseen)
         assert "is open in another program" in (place.retain().reason or "")
         child.stdin.close()
-        child.wait(10)
+        child.wait(60)
     assert place.retain().action == "deleted"
 
 

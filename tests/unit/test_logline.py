@@ -130,7 +130,7 @@ def test_many_threads_lose_no_count() -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
     recorder.now_sec += 10
     recorder.limited.log(logging.INFO, "word")
     assert recorder.texts() == ["word", "word suppressed=1999"]

@@ -190,7 +190,7 @@ def test_lines_of_many_threads_stay_whole() -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
     written = stream.getvalue().splitlines()
     assert len(written) == 800
     assert all(re.fullmatch(r"<6>word thread=\d end", line) for line in written)
@@ -241,7 +241,7 @@ def test_journald_is_recognised_by_a_process_of_its_own() -> None:
             [sys.executable, "-c", CHILD], stderr=theirs, stdout=subprocess.DEVNULL, env=environ, check=True, timeout=30
         )
         theirs.close()
-        ours.settimeout(10)
+        ours.settimeout(60)
         assert ours.makefile().read() == "<6>health n=0\n<6>health n=1\n<6>health n=2\n"
 
 

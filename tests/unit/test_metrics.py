@@ -253,7 +253,7 @@ def free_port() -> int:
 def test_the_server_answers_until_it_is_closed(scraped: Scraped) -> None:
     port = free_port()
     server = MetricsServer(scraped.sources, "127.0.0.1", port)
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as answer:
         assert answer.headers["Content-Type"].startswith("text/plain")
         body = answer.read().decode()
     assert "hk_tick_collector_queue_rows 7.0" in body

@@ -92,7 +92,7 @@ def test_something_else_on_the_control_address_is_exit_one(capsys: pytest.Captur
         thread = threading.Thread(target=answer)
         thread.start()
         assert main(["ctl", "--control", f"127.0.0.1:{other.getsockname()[1]}", "drop"]) == 1
-        thread.join(5)
+        thread.join(60)
     assert "does not answer as a simulator" in capsys.readouterr().err
 
 

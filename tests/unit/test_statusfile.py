@@ -45,7 +45,7 @@ class Desk:
 
     async def written(self, stopping: str | None = None) -> RecorderStatus:
         self.file.write(stopping)
-        await asyncio.wait_for(self.file._idle.wait(), 10)
+        await asyncio.wait_for(self.file._idle.wait(), 60)
         status = read_status(self.path)
         assert status is not None
         return status
@@ -203,7 +203,7 @@ def test_a_reader_never_sees_half_a_file(tmp_path: Path) -> None:
     reader.start()
     on_loop(go)
     done.set()
-    reader.join(10)
+    reader.join(60)
     assert reads > 100
     assert unreadable == []
 

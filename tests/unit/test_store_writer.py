@@ -192,7 +192,7 @@ def test_lock_of_another_is_waited_for(writer, db):
         time.sleep(0.05)
         assert not done
         other.execute("ROLLBACK")
-        thread.join(5)
+        thread.join(60)
     assert done == [WriteResult(1, 0, (DAY,))]
 
 
@@ -229,7 +229,7 @@ def test_interrupt_ends_waiting_for_a_lock(tmp_path, db):
     with locked(db):
         thread = threading.Thread(target=write)
         thread.start()
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while thread.is_alive() and time.monotonic() < deadline:
             writer.interrupt()
             thread.join(0.05)
@@ -271,7 +271,7 @@ def test_interrupt_ends_a_statement_that_runs(writer, db):
 
     thread = threading.Thread(target=write)
     thread.start()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while thread.is_alive() and time.monotonic() < deadline:
         writer.interrupt()
         thread.join(0.05)
@@ -636,14 +636,14 @@ def test_a_file_removed_while_a_batch_waits_for_its_lock_does_not_take_the_batch
 
     thread = threading.Thread(target=write)
     thread.start()
-    begun.wait(10)
-    deadline = time.monotonic() + 10
+    begun.wait(60)
+    deadline = time.monotonic() + 60
     while not lock_is_waited_for() and time.monotonic() < deadline:
         time.sleep(0.005)
     db.unlink()
     remover.execute("COMMIT")
     remover.close()
-    thread.join(10)
+    thread.join(60)
     assert not thread.is_alive()
     writer.close()
     assert query(db, "SELECT COUNT(*) FROM ticks") == [(11,)]

@@ -78,7 +78,7 @@ class Bench:
 
     async def finish(self) -> None:
         self.worker.flush()
-        await asyncio.wait_for(self.task, 20)
+        await asyncio.wait_for(self.task, 60)
         await self.worker.close()
 
     def stored(self, day: str = DAY) -> int:
@@ -236,7 +236,7 @@ def test_what_cannot_be_committed_in_time_is_spilled_and_stored_at_the_next_star
             bench.worker.flush()
             bench.worker.hurry()
             with pytest.raises(StoreError):
-                await asyncio.wait_for(bench.task, 20)
+                await asyncio.wait_for(bench.task, 60)
             assert bench.worker.rescue() == 299
             other.execute("ROLLBACK")
         bench.spill.close()
