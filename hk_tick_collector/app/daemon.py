@@ -31,7 +31,8 @@ from hk_tick_collector.core.facts import DayFact, Fact, StoredTrack
 from hk_tick_collector.core.logline import RateLimitedLog, event
 from hk_tick_collector.core.progress import Progress
 from hk_tick_collector.health.feedwatch import FeedSnapshot, FeedWatch
-from hk_tick_collector.health.report import Backlog, Reporter
+from hk_tick_collector.health.judgement import Backlog, Judge, Waiting
+from hk_tick_collector.health.report import Reporter
 from hk_tick_collector.health.statusfile import STATUS_INTERVAL_SEC, StatusFile
 from hk_tick_collector.health.watchdog import Watchdog, WatchdogOptions
 from hk_tick_collector.ingest.quarantine import Quarantine
@@ -40,7 +41,6 @@ from hk_tick_collector.ingest.spill import SpillQueue
 from hk_tick_collector.ingest.worker import PersistWorker, WorkerOptions
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.hk.sessions import says_closed
-from hk_tick_collector.market.hours import CONTINUOUS
 from hk_tick_collector.market.registry import market_of
 from hk_tick_collector.sources.continuity import Continuity
 from hk_tick_collector.sources.futu import sdk
@@ -105,18 +105,25 @@ class Daemon:
             self._clock,
             self._put_facts,
         )
-        self._reporter = Reporter(self._progress, self._backlog, self._calendar, self._clock, settings.drift_warn_sec)
+        waiting = Waiting()
+        self._judge = Judge(
+            self._progress,
+            self._calendar,
+            self._clock,
+            settings.drift_warn_sec,
+            settings.watchdog_stall_sec,
+            waiting,
+        )
+        self._reporter = Reporter(self._progress, self._backlog, self._calendar, self._clock, self._judge)
         snapshots = Snapshots(self._progress, self._backlog, self._clock)
         self._watchdog = Watchdog(_watchdog_options(settings), snapshots, self._recover, self._give_up, self._clock)
-        self._service = Service(
-            self._progress, self._backlog, self._market_open, self._clock, settings.watchdog_stall_sec
-        )
+        self._service = Service(self._progress, self._backlog, self._clock, self._judge, waiting)
         self._status_file = StatusFile(
             layout.status_file(settings.data_root),
             layout.replace_file,
             self._progress,
             self._backlog,
-            self._reporter.status,
+            self._judge.complaints,
             self._calendar,
             self._clock,
             __version__,
@@ -317,7 +324,7 @@ class Daemon:
         sources = MetricSources(
             progress=self._progress,
             backlog=self._backlog,
-            status=self._reporter.status,
+            complaints=self._judge.complaints,
             calendar=self._calendar,
             clock=self._clock,
             data_root=settings.data_root,
@@ -356,9 +363,6 @@ class Daemon:
     def _write_status(self) -> None:
         self._status_file.write(self._why_stopping if self._stop_asked.is_set() else None)
 
-    def _market_open(self) -> bool:
-        return self._calendar.phase(self._clock.now_ms()) in CONTINUOUS
-
     def _on_reload(self) -> None:
         """SIGHUP: the symbol list is read again; every other setting needs a restart."""
         self._service.reloading()
@@ -389,26 +393,33 @@ class Daemon:
     def _watch_feed(self) -> None:
         """On the loop: a feed that is silent although it should speak gets a new connection."""
         feed = self._progress.feed
-        reason = self._feed_watch.check(
+        complaint = self._feed_watch.check(
             FeedSnapshot(
                 monotonic_sec=self._clock.monotonic(),
                 connected=feed.connected,
-                market_open=self._market_open() and not self._closed_by_opend(),
+                market_open=self._judge.market_open and not self._closed_by_opend(),
                 network_thread_alive=sdk.network_thread_alive(),
                 push_rows=feed.push_rows,
                 poll_accepted_rows=feed.poll_accepted_rows,
             )
         )
-        if reason is not None:
-            log.error(event("WATCHDOG feed_silent", reason=reason, action="rebuilding the connection"))
-            self._feed.request_rebuild(reason)
+        if complaint is not None:
+            log.error(
+                event(
+                    "WATCHDOG feed_silent",
+                    reason=complaint.sentence,
+                    code=complaint.code,
+                    action="rebuilding the connection",
+                )
+            )
+            self._feed.request_rebuild(complaint.sentence)
 
     def _closed_by_opend(self) -> bool:
         """An exceptional closing: recording and polling go on as the calendar says, alarms follow OpenD. Said once."""
         feed = self._progress.feed
         closed = says_closed(feed.market_hk)
         quiet_sec = self._clock.monotonic() - feed.last_push_monotonic
-        if closed and quiet_sec > self._settings.drift_warn_sec and self._market_open() and not self._said_closed:
+        if closed and quiet_sec > self._settings.drift_warn_sec and self._judge.market_open and not self._said_closed:
             self._said_closed = True
             log.warning(
                 event(

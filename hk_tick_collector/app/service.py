@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from hk_tick_collector.core.clock import Clock
 from hk_tick_collector.core.progress import Progress
-from hk_tick_collector.health.report import Backlog
+from hk_tick_collector.health.judgement import Backlog, Judge, Waiting
 from hk_tick_collector.health.sdnotify import notify
 
 DEFAULT_INTERVAL_SEC = 1.0  # a datagram a second: the sentence is never staler than that
@@ -21,16 +21,16 @@ class Service:
         self,
         progress: Progress,
         backlog: Callable[[], Backlog],
-        market_open: Callable[[], bool],
         clock: Clock,
-        stall_sec: float,
+        judge: Judge,
+        waiting: Waiting,
     ) -> None:
+        """``waiting`` is looked at here, with each beat, and read by the judge."""
         self._progress = progress
         self._backlog = backlog
-        self._market_open = market_open
         self._clock = clock
-        self._stall_sec = stall_sec
-        self._waiting_since: float | None = None
+        self._judge = judge
+        self._waiting = waiting
 
     @property
     def interval_sec(self) -> float:
@@ -57,24 +57,11 @@ class Service:
         notify(*words)
 
     def moves(self) -> bool:
-        """Rows that wait are being committed, and an OpenD that is connected in an open market says something.
-
-        A closed market and an OpenD that is known to be down are no reason to be killed.
-        """
-        now_sec = self._clock.monotonic()
+        """Rows that wait are being committed, and an OpenD that is connected in an open market says something."""
         backlog = self._backlog()
-        if not backlog.queue_rows and not backlog.in_hand_rows:
-            self._waiting_since = None
-        elif self._waiting_since is None:
-            self._waiting_since = now_sec
-        feed, ingest = self._progress.feed, self._progress.ingest
-        if self._waiting_since is not None:
-            stored_sec = max(self._waiting_since, ingest.last_commit_monotonic)
-            if now_sec - stored_sec >= self._stall_sec:
-                return False
-        if feed.connected and self._market_open():
-            return now_sec - max(feed.last_push_monotonic, feed.last_answer_monotonic) < self._stall_sec
-        return True
+        last_commit_sec = self._progress.ingest.last_commit_monotonic
+        self._waiting.look(backlog.queue_rows + backlog.in_hand_rows, last_commit_sec, self._clock.monotonic())
+        return self._judge.stuck() is None
 
     def sentence(self) -> str:
         """One line for ``systemctl status``."""

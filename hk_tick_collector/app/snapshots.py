@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from hk_tick_collector.core.clock import Clock
 from hk_tick_collector.core.progress import Progress
-from hk_tick_collector.health.report import Backlog
+from hk_tick_collector.health.judgement import Backlog, Waiting
 from hk_tick_collector.health.watchdog import Snapshot
 
 
@@ -20,7 +20,7 @@ class Snapshots:
         self._progress = progress
         self._backlog = backlog
         self._clock = clock
-        self._waiting_since_sec = 0.0
+        self._waiting = Waiting()
         self._refused_seen = 0
 
     def __call__(self) -> Snapshot:
@@ -29,14 +29,12 @@ class Snapshots:
         feed, ingest = self._progress.feed, self._progress.ingest
         backlog = self._backlog()
         waiting_rows = backlog.queue_rows + backlog.in_hand_rows + backlog.spill_rows
-        if not waiting_rows:
-            self._waiting_since_sec = now_sec
         refused_delta, self._refused_seen = ingest.refused_rows - self._refused_seen, ingest.refused_rows
         return Snapshot(
             waiting_rows=waiting_rows,
             refused_rows_delta=refused_delta,
             last_push_age_sec=now_sec - feed.last_push_monotonic,
-            last_commit_age_sec=now_sec - max(ingest.last_commit_monotonic, self._waiting_since_sec),
+            last_commit_age_sec=self._waiting.look(waiting_rows, ingest.last_commit_monotonic, now_sec),
             loop_age_sec=now_sec - self._progress.loop_beat_monotonic,
             worker_alive=not backlog.worker_dead,
         )

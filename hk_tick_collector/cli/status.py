@@ -52,7 +52,7 @@ def command(app: App, watch: bool, unit: str) -> int:
 def take(app: App, unit: str = UNIT) -> Condition:
     """Look once with what the command was given. RecorderError when this user may not look."""
     systemd = service(unit)  # first: without D-Bus systemd talks to root alone, and behind data_root we may not be
-    return look(app.data_root, app.market, app.now_ms, lambda ts_ms: str(app.calendar.phase(ts_ms)), systemd)
+    return look(app.data_root, app.calendar, app.now_ms, systemd)
 
 
 def _watch(shot: Callable[[], Condition], *, as_json: bool) -> None:

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hk_tick_collector.core.complaint import Complaint
+from hk_tick_collector.health.judgement import network_thread_dead, no_ticks, push_silent
+
 MAX_PATIENCE_FACTOR = 16
 
 
@@ -35,10 +38,10 @@ class FeedWatch:
         self._spoke_sec = 0.0  # when push or poll last brought a tick
         self._last_accepted_rows = 0
 
-    def check(self, now: FeedSnapshot) -> str | None:
+    def check(self, now: FeedSnapshot) -> Complaint | None:
         """The reason to rebuild the connection, or None."""
         if not now.network_thread_alive:
-            return "the SDK's network thread is dead"
+            return network_thread_dead()
         moved = self._moved
         if moved is None or not now.connected or now.push_rows != moved.push_rows or not moved.connected:
             if moved is not None and now.push_rows != moved.push_rows:
@@ -52,18 +55,18 @@ class FeedWatch:
         if now.poll_accepted_rows != self._last_accepted_rows:
             self._last_accepted_rows = now.poll_accepted_rows
             self._spoke_sec = now.monotonic_sec
-        reason = self._judge(now, moved)
-        if reason is not None:
+        complaint = self._judge(now, moved)
+        if complaint is not None:
             self._moved = None
             self._patience = min(self._patience * 2, MAX_PATIENCE_FACTOR)
-        return reason
+        return complaint
 
-    def _judge(self, now: FeedSnapshot, moved: FeedSnapshot) -> str | None:
+    def _judge(self, now: FeedSnapshot, moved: FeedSnapshot) -> Complaint | None:
         push_silent_sec = now.monotonic_sec - moved.monotonic_sec
         pulled_rows = now.poll_accepted_rows - moved.poll_accepted_rows
         if pulled_rows and push_silent_sec >= self._push_silent_sec * self._patience:
-            return f"no push for {push_silent_sec:.0f} s while polls brought {pulled_rows} ticks"
+            return push_silent(push_silent_sec, pulled_rows)
         silent_sec = now.monotonic_sec - self._spoke_sec
         if now.market_open and silent_sec >= self._all_silent_sec * self._patience:
-            return f"market is open and no tick came for {silent_sec:.0f} s"
+            return no_ticks(silent_sec)
         return None

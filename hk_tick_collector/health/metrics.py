@@ -15,7 +15,7 @@ import errno
 import os
 import platform
 import socket
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -31,11 +31,12 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from hk_tick_collector.core.clock import Clock
+from hk_tick_collector.core.complaint import Complaint, Teller, status_word, told_by
 from hk_tick_collector.core.errors import ConfigError
 from hk_tick_collector.core.histogram import HistogramSnapshot
 from hk_tick_collector.core.progress import Progress
+from hk_tick_collector.health.judgement import Backlog
 from hk_tick_collector.health.metrics_server import BoundedServer
-from hk_tick_collector.health.report import Backlog
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.hours import Phase
 
@@ -50,7 +51,7 @@ class MetricSources:
 
     progress: Progress
     backlog: Callable[[], Backlog]
-    status: Callable[[Backlog], tuple[str, str | None]]  # the health line's word and reason
+    complaints: Callable[[Backlog], Sequence[Complaint]]  # as on the health line
     calendar: TradingCalendar
     clock: Clock
     data_root: Path
@@ -193,13 +194,17 @@ class RecorderCollector(Collector):
         backlog = sources.backlog()
         for name, about, read in _BACKLOG:
             yield GaugeMetricFamily(PREFIX + name, about, value=read(backlog))
-        status, _ = sources.status(backlog)
-        yield _state_set("health_status", "1 for the status of the health line.", "status", STATUSES, status)
+        complaints = sources.complaints(backlog)
+        about = "1 for what the recorder complains about."
+        codes = {complaint.code for complaint in complaints}
+        yield _state_set("complaint", about, "code", told_by(Teller.RECORDER), codes)
+        status, _ = status_word(complaints)
+        yield _state_set("health_status", "1 for the status of the health line.", "status", STATUSES, {status})
         phase = sources.calendar.phase(sources.clock.now_ms())
         phases = [one.value for one in Phase]
-        yield _state_set("market_phase", "1 for what the market does now.", "phase", phases, phase.value)
+        yield _state_set("market_phase", "1 for what the market does now.", "phase", phases, {phase.value})
         state = sources.progress.feed.opend_state
-        yield _state_set("opend_state", "1 for the state of the connection.", "state", OPEND_STATES, state)
+        yield _state_set("opend_state", "1 for the state of the connection.", "state", OPEND_STATES, {state})
 
     def _surroundings(self) -> Iterator[Metric]:
         sources = self._sources
@@ -261,11 +266,11 @@ def _labelled_counter(name: str, about: str, label: str, values: Mapping[str, in
     return family
 
 
-def _state_set(name: str, about: str, label: str, states: Iterable[str], present: str) -> Metric:
-    """One series a state, 1 for the present one. A plain gauge, so that the label has a short name of its own."""
+def _state_set(name: str, about: str, label: str, states: Iterable[str], present: Collection[str]) -> Metric:
+    """One series a state, 1 for those present. A plain gauge, so that the label has a short name of its own."""
     family = GaugeMetricFamily(PREFIX + name, about, labels=[label])
     for state in states:
-        family.add_metric([state], state == present)
+        family.add_metric([str(state)], state in present)
     return family
 
 

@@ -6,35 +6,23 @@ Each is made from two readings of the counters; the cost of a line does not depe
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import fields
 from datetime import UTC, datetime
 
 from hk_tick_collector.core.clock import Clock
+from hk_tick_collector.core.complaint import status_word
 from hk_tick_collector.core.histogram import HistogramSnapshot
 from hk_tick_collector.core.logline import event
 from hk_tick_collector.core.progress import Progress
+from hk_tick_collector.health.judgement import Backlog, Judge
 from hk_tick_collector.market.calendar import TradingCalendar
-from hk_tick_collector.market.hk.sessions import says_closed
-from hk_tick_collector.market.hours import CONTINUOUS
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Backlog:
-    """What waits at this moment."""
-
-    queue_rows: int
-    in_hand_rows: int
-    spill_rows: int
-    open_holes: int  # in the sequences, that may still be repaired
-    wal_bytes: int
-    worker_dead: bool  # ended although nobody asked
-
-
 class Reporter:
-    """Writes the lines. ``drift_warn_sec``: a newest tick older than this in continuous trading is a warning."""
+    """Writes the lines. What is wrong, the judge says."""
 
     def __init__(
         self,
@@ -42,20 +30,21 @@ class Reporter:
         backlog: Callable[[], Backlog],
         calendar: TradingCalendar,
         clock: Clock,
-        drift_warn_sec: float,
+        judge: Judge,
     ) -> None:
         self._progress = progress
         self._backlog = backlog
         self._calendar = calendar
         self._clock = clock
-        self._drift_warn_sec = drift_warn_sec
+        self._judge = judge
         self._started = clock.monotonic()
         self._last: dict[str, tuple[float, dict[str, int]]] = {}
         self._latency_then = progress.ingest.commit_latency_ms.snapshot()
         self._event_latency_then = progress.ingest.event_latency_ms.snapshot()
 
     def health(self, stopping: str | None = None) -> str:
-        """The ``health`` line: connection, rates since the line before, ages, holes, and a status with its reason.
+        """The ``health`` line: connection, rates since the line before, ages, holes, a status with its reason,
+        and the codes of all complaints.
 
         ``stopping``: why the recorder stops. The last line then complains about nothing that the stop brings about.
         """
@@ -64,7 +53,8 @@ class Reporter:
         latency, event_latency = self._latencies()
         backlog = self._backlog()
         now_ms = self._clock.now_ms()
-        status, reason = self.status(backlog) if stopping is None else ("stopping", stopping)
+        complaints = self._judge.complaints(backlog) if stopping is None else ()
+        status, reason = status_word(complaints) if stopping is None else ("stopping", stopping)
         line = event(
             "health",
             connected=feed.connected,
@@ -99,45 +89,10 @@ class Reporter:
             latency_ms_p99=latency.quantile(0.99),
             event_latency_ms_p50=event_latency.quantile(0.5),
             event_latency_ms_p99=event_latency.quantile(0.99),
+            complaints=",".join(complaint.code for complaint in complaints) or None,
         )
         log.log(logging.INFO if status in ("ok", "stopping") else logging.WARNING, line)
         return line
-
-    def status(self, backlog: Backlog) -> tuple[str, str | None]:
-        """``ok``, ``warn`` or ``alert``, and why. An open market without ticks is never ok."""
-        for status, reason in self._complaints(backlog):
-            return status, reason
-        return "ok", None
-
-    def _complaints(self, backlog: Backlog) -> Iterator[tuple[str, str]]:
-        """What is wrong, gravest first."""
-        feed, ingest = self._progress.feed, self._progress.ingest
-        now_ms = self._clock.now_ms()
-        if backlog.worker_dead:
-            yield "alert", "persist worker is dead"
-        if ingest.refused_rows > ingest.refused_rows_settled:
-            yield "alert", "ticks were refused: queue full and spill not writable"
-        if not feed.connected:
-            yield ("alert" if self._calendar.is_recording(now_ms) else "warn"), f"OpenD is {feed.opend_state}"
-        if self._calendar.phase(now_ms) in CONTINUOUS:
-            yield from self._silence(now_ms)
-        if feed.symbols_refused:
-            yield "warn", f"{feed.symbols_refused} symbols are not subscribed"
-        if ingest.missing_ticks and not backlog.spill_rows and not backlog.open_holes:
-            yield "warn", "ticks are missing that OpenD no longer shows"
-        if backlog.spill_rows:
-            yield "warn", "rows wait in the spill"
-
-    def _silence(self, now_ms: int) -> Iterator[tuple[str, str]]:
-        """In continuous trading by our calendar: does nothing come, or nothing new?"""
-        feed = self._progress.feed
-        quiet_sec = self._clock.monotonic() - (feed.last_push_monotonic or self._started)
-        if quiet_sec > self._drift_warn_sec and says_closed(feed.market_hk):
-            yield "warn", f"OpenD says the market is {feed.market_hk}, our calendar says it is open"
-        elif quiet_sec > self._drift_warn_sec:
-            yield "alert", f"market is open and no tick came for {quiet_sec:.0f} s"
-        if feed.max_ts_ms and now_ms - feed.max_ts_ms > self._drift_warn_sec * 1000:
-            yield "warn", "newest tick is older than DRIFT_WARN_SEC"
 
     def persist_summary(self) -> None:
         """One line about what was stored since the last one; nothing was stored, nothing is said."""

@@ -15,27 +15,30 @@ import contextlib
 import json
 import logging
 import os
+import re
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, get_type_hints
 
 from hk_tick_collector.core.clock import Clock
+from hk_tick_collector.core.complaint import Complaint, Level, status_word
 from hk_tick_collector.core.errors import StoreCorrupt
 from hk_tick_collector.core.histogram import HistogramSnapshot
 from hk_tick_collector.core.logline import RateLimitedLog
 from hk_tick_collector.core.progress import Progress
 from hk_tick_collector.core.regular import open_regular
-from hk_tick_collector.health.report import Backlog
+from hk_tick_collector.health.judgement import Backlog
 from hk_tick_collector.market.calendar import TradingCalendar
 
 STATUS_INTERVAL_SEC = 2.0
 CLOSE_TIMEOUT_SEC = 1.0
 LATENCY_WINDOW_WRITES = 30  # the latency is of about the last minute: two seconds hold too few commits
 MAX_REFUSED_NAMES = 20
+MAX_COMPLAINTS = 20
 MAX_FILE_BYTES = 65_536  # a larger file is not ours
 LOG_PERIOD_SEC = 600
 
@@ -55,6 +58,7 @@ class RecorderStatus:
     written_at_ms: int
     status: str  # ok, warn or alert as in the health line; stopping, stopped
     reason: str | None = None
+    complaints: tuple[Complaint, ...] = ()  # all of them, gravest first; none of a recorder without codes
     last_alert_at_ms: int | None = None  # when the status was alert last, also in an earlier run
     last_alert_reason: str | None = None
     phase: str = ""  # what the market does
@@ -103,24 +107,43 @@ def read_status(path: Path) -> RecorderStatus | None:
     if not isinstance(data, dict) or len(content) > MAX_FILE_BYTES:
         return None
     known = {name: value for name, value in data.items() if _fits(name, value)}
+    known["complaints"] = _complaints_of(data.get("complaints"))
     try:
         return RecorderStatus(**known)
     except TypeError:  # one without which there is no status
         return None
 
 
+_CODE = re.compile(r"[a-z][a-z_]{0,39}")
+_LEVELS = tuple(Level)
 _KINDS = get_type_hints(RecorderStatus)
 _FIELDS = {one.name for one in fields(RecorderStatus)}
 
 
 def _fits(name: str, value: object) -> bool:
     """Is this a field of ours with a value of its kind? A whole number may stand where a fraction may."""
-    if name not in _FIELDS or isinstance(value, bool):
+    if name not in _FIELDS or name == "complaints" or isinstance(value, bool):
         return False
     kinds = getattr(_KINDS[name], "__args__", (_KINDS[name],))
     if name == "refused_symbols":
         return isinstance(value, dict)
     return isinstance(value, kinds) or (float in kinds and isinstance(value, int))
+
+
+def _complaints_of(value: object) -> tuple[Complaint, ...]:
+    """As they were written, those of another version too; what is none is left out."""
+    items = value[:MAX_COMPLAINTS] if isinstance(value, list) else []
+    return tuple(complaint for item in items if (complaint := _complaint_of(item)) is not None)
+
+
+def _complaint_of(item: object) -> Complaint | None:
+    if not isinstance(item, dict):
+        return None
+    code, level, sentence, since_ms = (item.get(name) for name in ("code", "level", "sentence", "since_ms"))
+    if not isinstance(code, str) or not _CODE.fullmatch(code) or level not in _LEVELS or not isinstance(sentence, str):
+        return None
+    counted = isinstance(since_ms, int) and not isinstance(since_ms, bool)
+    return Complaint(code, Level(level), sentence, since_ms if counted else None)
 
 
 class StatusFile:
@@ -133,17 +156,18 @@ class StatusFile:
         replace_content: Callable[[Path, bytes], None],
         progress: Progress,
         backlog: Callable[[], Backlog],
-        status: Callable[[Backlog], tuple[str, str | None]],
+        complaints: Callable[[Backlog], Sequence[Complaint]],
         calendar: TradingCalendar,
         clock: Clock,
         version: str,
     ) -> None:
-        """``status``: the health line's word and reason."""
+        """``complaints``: what is wrong, as the health line says."""
         self._path = path
         self._replace_content = replace_content
         self._progress = progress
         self._backlog = backlog
-        self._status = status
+        self._complaints = complaints
+        self._since_ms: dict[str, int] = {}  # since when a code has been complained about
         self._calendar = calendar
         self._clock = clock
         self._version = version
@@ -205,7 +229,8 @@ class StatusFile:
         feed, ingest = self._progress.feed, self._progress.ingest
         now_ms, now_sec = self._clock.now_ms(), self._clock.monotonic()
         backlog = self._backlog()
-        status, reason = (STOPPING, stopping) if stopping is not None else self._status(backlog)
+        complaints = () if stopping is not None else self._dated(self._complaints(backlog), now_ms)
+        status, reason = (STOPPING, stopping) if stopping is not None else status_word(complaints)
         if status == "alert":
             self._last_alert = (now_ms, reason)
         then_sec, then_rows = self._rows_then
@@ -221,6 +246,7 @@ class StatusFile:
             written_at_ms=now_ms,
             status=status,
             reason=reason,
+            complaints=complaints,
             last_alert_at_ms=self._last_alert[0],
             last_alert_reason=self._last_alert[1],
             phase=str(self._calendar.phase(now_ms)),
@@ -247,6 +273,11 @@ class StatusFile:
             write_errors=ingest.write_errors,
             disconnections=feed.disconnections,
         )
+
+    def _dated(self, complaints: Sequence[Complaint], now_ms: int) -> tuple[Complaint, ...]:
+        """With the time since when each has been so, as far as this file was written in between."""
+        self._since_ms = {complaint.code: self._since_ms.get(complaint.code, now_ms) for complaint in complaints}
+        return tuple(replace(complaint, since_ms=self._since_ms[complaint.code]) for complaint in complaints)
 
 
 def _last_alert(path: Path) -> tuple[int | None, str | None]:

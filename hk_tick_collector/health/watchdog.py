@@ -16,7 +16,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from hk_tick_collector.core.clock import Clock
+from hk_tick_collector.core.complaint import Complaint
 from hk_tick_collector.core.logline import event
+from hk_tick_collector.health.judgement import loop_stuck, not_storing, worker_dead
 
 log = logging.getLogger(__name__)
 
@@ -52,8 +54,8 @@ class Action(StrEnum):
     GIVE_UP = "give_up"
 
 
-def judge(now: Snapshot, options: WatchdogOptions, failed_recoveries: int) -> tuple[Action, str]:
-    """The action for this snapshot and the reason in words. Pure.
+def judge(now: Snapshot, options: WatchdogOptions, failed_recoveries: int) -> tuple[Action, Complaint | None]:
+    """The action for this snapshot and the reason for it. Pure.
 
     A stall needs all three: ticks keep coming (or came and wait), rows wait, and nothing has been committed for
     ``stall_sec``. A dead worker or a stuck loop counts as a stall by itself once rows wait or pushes arrive.
@@ -61,16 +63,16 @@ def judge(now: Snapshot, options: WatchdogOptions, failed_recoveries: int) -> tu
     backlog = now.waiting_rows >= options.backlog_rows or now.refused_rows_delta > 0
     upstream = now.last_push_age_sec <= options.upstream_window_sec
     if not now.worker_alive and (now.waiting_rows or upstream):
-        reason = "persist worker is dead"
+        complaint = worker_dead()
     elif now.loop_age_sec >= options.stall_sec and (backlog or upstream):
-        reason = "event loop is stuck"
+        complaint = loop_stuck()
     elif backlog and now.last_commit_age_sec >= options.stall_sec:
-        reason = "rows wait and nothing is committed"
+        complaint = not_storing()
     else:
-        return Action.NONE, ""
+        return Action.NONE, None
     if failed_recoveries >= options.max_failed_recoveries:
-        return Action.GIVE_UP, reason
-    return Action.RECOVER, reason
+        return Action.GIVE_UP, complaint
+    return Action.RECOVER, complaint
 
 
 class Watchdog:
@@ -118,8 +120,8 @@ class Watchdog:
     def check(self) -> Action:
         """One look, one judgement, one action. Returns the action taken."""
         now = self._snapshot()
-        action, reason = judge(now, self._options, self._failed_recoveries)
-        if action is Action.NONE:
+        action, complaint = judge(now, self._options, self._failed_recoveries)
+        if complaint is None:
             if now.waiting_rows < self._options.backlog_rows:
                 self._failed_recoveries, self._recovered_at = 0, None
             return action
@@ -130,7 +132,8 @@ class Watchdog:
         log.error(
             event(
                 f"WATCHDOG {word}",
-                reason=reason,
+                reason=complaint.sentence,
+                code=complaint.code,
                 queue=now.waiting_rows,
                 commit_age_sec=now.last_commit_age_sec,
                 push_age_sec=now.last_push_age_sec,
@@ -143,10 +146,10 @@ class Watchdog:
         )
         faulthandler.dump_traceback(file=sys.stderr, all_threads=True)
         if action is Action.GIVE_UP:
-            self._give_up(reason)
+            self._give_up(complaint.sentence)
             self._stopped.set()
         else:
             self._failed_recoveries += 1
             self._recovered_at = now_sec
-            self._recover(reason)
+            self._recover(complaint.sentence)
         return action

@@ -6,13 +6,21 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from hk_tick_collector.core.complaint import Code, Complaint, Level
 from hk_tick_collector.core.errors import RecorderError, StoreError
-from hk_tick_collector.health.statusfile import STATUS_INTERVAL_SEC, STOPPED, RecorderStatus, process_space, read_status
+from hk_tick_collector.health.statusfile import (
+    STATUS_INTERVAL_SEC,
+    STOPPED,
+    STOPPING,
+    RecorderStatus,
+    process_space,
+    read_status,
+)
+from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.market import Market
 from hk_tick_collector.store import layout, reader
 from hk_tick_collector.store.coverage import MISSING
@@ -57,8 +65,21 @@ class Condition:
     day: RecordedDay | None  # the newest that is not to come; None: nothing is recorded
     spill_bytes: int
     days_to_come: list[str] = field(default_factory=list)  # that have a file all the same
-    problems: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    complaints: list[Complaint] = field(default_factory=list)
+
+    @property
+    def problems(self) -> list[str]:
+        """What has to be done something about, in words."""
+        return [complaint.sentence for complaint in self.complaints if complaint.level is Level.ALERT]
+
+    @property
+    def notes(self) -> list[str]:
+        """What somebody may want to know, in words."""
+        return [complaint.sentence for complaint in self.complaints if complaint.level is not Level.ALERT]
+
+    def complain(self, code: Code, level: Level, sentence: str, since_ms: int | None = None) -> None:
+        """One more complaint."""
+        self.complaints.append(Complaint(code, level, sentence, since_ms))
 
     @property
     def status_age_sec(self) -> float | None:
@@ -86,6 +107,7 @@ class Condition:
             "verdict": self.verdict,
             "problems": self.problems,
             "notes": self.notes,
+            "complaints": [asdict(complaint) for complaint in self.complaints],
             "at_ms": self.at_ms,
             "data_root": str(self.data_root),
             "running": self.is_running,
@@ -101,15 +123,13 @@ class Condition:
         }
 
 
-def look(
-    data_root: Path, market: Market, now_ms: int, phase: Callable[[int], str], service: system.Service | None = None
-) -> Condition:
+def look(data_root: Path, calendar: TradingCalendar, now_ms: int, service: system.Service | None = None) -> Condition:
     """Look once, and judge.
 
-    ``now_ms``: the wall clock, UTC epoch milliseconds. ``phase``: what the market does at a moment; asked only when no
-    running recorder tells. ``service``: what ``recorder.service`` found, None when no service manager matters.
+    ``calendar``: of the data root's market. ``now_ms``: the wall clock, UTC epoch milliseconds. ``service``: what ``recorder.service`` found, None when no service manager matters.
     RecorderError when this user may not look.
     """
+    market = calendar.market
     process = system.lock_holder(data_root)
     status = _read_status(layout.status_file(data_root))
     today = market.trading_day(now_ms)
@@ -123,7 +143,7 @@ def look(
         process=process,
         status=status,
         is_running=is_running,
-        phase=status.phase if fresh and status is not None else phase(now_ms),
+        phase=status.phase if fresh and status is not None else str(calendar.phase(now_ms)),
         disk=_disk(data_root, today),
         day=_newest_day(data_root, today, now_ms),
         spill_bytes=_spill_bytes(data_root),
@@ -181,61 +201,100 @@ def _spill_bytes(data_root: Path) -> int:
 
 
 def judge(condition: Condition) -> None:
-    """Fill ``problems`` (something has to be done) and ``notes`` (somebody may want to know)."""
+    """Fill ``complaints``: an alert is something that has to be done, the others somebody may want to know."""
     if condition.is_running:
         _judge_running(condition)
     else:
         _judge_absent(condition)
     _judge_service(condition)
-    _judge_data(condition)
+    _judge_days(condition)
+    _judge_disk(condition)
 
 
 def _judge_running(condition: Condition) -> None:
-    problems, notes, status, process = condition.problems, condition.notes, condition.status, condition.process
+    status, process = condition.status, condition.process
     if condition.is_fresh:
         assert status is not None
-        if status.status == "alert":
-            problems.append(f"the recorder raises an alert: {status.reason}")
-        elif status.status != "ok":
-            notes.append(f"the recorder says {status.status}: {status.reason}")
-        if status.refused_rows:
-            notes.append(f"{status.refused_rows} ticks were refused since the start: neither queue nor spill took them")
+        _judge_fresh(condition, status)
         return
     assert process is not None
     if process.is_stopped:
-        problems.append(
-            f"the recorder (pid {process.pid}) was stopped by a signal and does nothing: kill -CONT {process.pid}"
+        condition.complain(
+            Code.RECORDER_SUSPENDED,
+            Level.ALERT,
+            f"the recorder (pid {process.pid}) was stopped by a signal and does nothing: kill -CONT {process.pid}",
         )
     elif status is None or process.locked_at_ms > status.written_at_ms:
         starting_sec = (condition.at_ms - process.locked_at_ms) / 1000
-        (problems if starting_sec > START_SEC else notes).append(
-            f"the recorder (pid {process.pid}) has been starting for {starting_sec:.0f} s"
+        condition.complain(
+            Code.RECORDER_STARTING,
+            Level.ALERT if starting_sec > START_SEC else Level.NOTE,
+            f"the recorder (pid {process.pid}) has been starting for {starting_sec:.0f} s",
+            process.locked_at_ms,
         )
     else:
-        problems.append(
+        condition.complain(
+            Code.RECORDER_SILENT,
+            Level.ALERT,
             f"the recorder (pid {process.pid}) lives but has not said anything for {condition.status_age_sec:.0f} s: "
-            f"it hangs, or {layout.STATUS_FILE} cannot be written; its stacks: kill -USR1 {process.pid}, then the log"
+            f"it hangs, or {layout.STATUS_FILE} cannot be written; its stacks: kill -USR1 {process.pid}, then the log",
+            status.written_at_ms,
         )
+
+
+def _judge_fresh(condition: Condition, status: RecorderStatus) -> None:
+    """What the recorder says of itself."""
+    for complaint in status.complaints or _without_codes(status):
+        alert = complaint.level is Level.ALERT
+        says = "raises an alert" if alert else f"says {complaint.level}"
+        condition.complaints.append(replace(complaint, sentence=f"the recorder {says}: {complaint.sentence}"))
+    if status.status == STOPPING:
+        condition.complain(Code.RECORDER_STOPPING, Level.NOTE, f"the recorder says {STOPPING}: {status.reason}")
+    if status.refused_rows:
+        condition.complain(
+            Code.TICKS_REFUSED,
+            Level.NOTE,
+            f"{status.refused_rows} ticks were refused since the start: neither queue nor spill took them",
+        )
+
+
+def _without_codes(status: RecorderStatus) -> tuple[Complaint, ...]:
+    """Of a recorder of a version that tells only its gravest complaint, in words."""
+    if status.status not in (Level.ALERT, Level.WARN):
+        return ()
+    return (Complaint(Code.RECORDER_COMPLAINS, Level(status.status), str(status.reason)),)
 
 
 def _judge_absent(condition: Condition) -> None:
     status, service = condition.status, condition.service
     start = f"sudo systemctl start {service.unit}" if service is not None and service.installed else "hk-tick-collector"
     if _is_misconfigured(service):
-        condition.problems.append(
+        condition.complain(
+            Code.CONFIGURATION_WRONG,
+            Level.ALERT,
             "the configuration is wrong, so the recorder does not start (exit code 78): hk-tickctl config says what, "
-            f"correct it, then: {start}"
+            f"correct it, then: {start}",
         )
     elif status is None:
         if condition.day is not None or (service is not None and service.active_state == "failed"):
-            condition.problems.append(f"no recorder runs on this data root; start it: {start}")
+            condition.complain(
+                Code.RECORDER_DOWN, Level.ALERT, f"no recorder runs on this data root; start it: {start}"
+            )
     elif status.status == STOPPED:
         if condition.day is not None or status.reason != "asked to stop":
-            condition.problems.append(f"the recorder was stopped ({status.reason}); start it: {start}")
+            condition.complain(
+                Code.RECORDER_STOPPED,
+                Level.ALERT,
+                f"the recorder was stopped ({status.reason}); start it: {start}",
+                status.written_at_ms,
+            )
     else:
-        condition.problems.append(
+        condition.complain(
+            Code.RECORDER_DIED,
+            Level.ALERT,
             f"the recorder (pid {status.pid}) ended without an ordered stop, {condition.status_age_sec:.0f} s ago or "
-            f"later; see why: hk-tickctl logs; start it: {start}"
+            f"later; see why: hk-tickctl logs; start it: {start}",
+            status.written_at_ms,
         )
 
 
@@ -249,41 +308,74 @@ def _judge_service(condition: Condition) -> None:
         return
     if service.active_state == "failed":
         if condition.is_running or not _is_misconfigured(service):  # else it was said
-            code = " (the configuration is wrong, see hk-tickctl config)" if _is_misconfigured(service) else ""
-            condition.problems.append(f"the service {service.unit} has failed: {service.ending}{code}")
+            advice = " (the configuration is wrong, see hk-tickctl config)" if _is_misconfigured(service) else ""
+            condition.complain(
+                Code.SERVICE_FAILED,
+                Level.ALERT,
+                f"the service {service.unit} has failed: {service.ending}{advice}",
+            )
     elif service.sub_state == "auto-restart":
-        condition.problems.append(
-            f"the service {service.unit} keeps failing ({service.restarts} restarts): hk-tickctl logs"
+        condition.complain(
+            Code.RECORDER_RESTARTING,
+            Level.ALERT,
+            f"the service {service.unit} keeps failing ({service.restarts} restarts): hk-tickctl logs",
         )
     elif service.active_state == "active" and condition.process is None and not condition.is_running:
-        condition.problems.append(
-            f"the service {service.unit} runs, but on another data root: name it with --data-root"
+        condition.complain(
+            Code.SERVICE_OTHER_ROOT,
+            Level.ALERT,
+            f"the service {service.unit} runs, but on another data root: name it with --data-root",
         )
     if service.enabled == "disabled":
-        condition.notes.append(f"the service does not start at boot: sudo systemctl enable {service.unit}")
+        condition.complain(
+            Code.SERVICE_NOT_ENABLED,
+            Level.NOTE,
+            f"the service does not start at boot: sudo systemctl enable {service.unit}",
+        )
 
 
-def _judge_data(condition: Condition) -> None:
-    problems, notes, day, disk = condition.problems, condition.notes, condition.day, condition.disk
+def _judge_days(condition: Condition) -> None:
+    day = condition.day
     if day is not None and day.error is not None:
-        problems.append(f"the newest day file cannot be read: {day.error}")
+        condition.complain(Code.DAY_FILE_UNREADABLE, Level.ALERT, f"the newest day file cannot be read: {day.error}")
     if day is not None and day.state.symbols[MISSING]:
         known = f"{day.state.missing_ticks} ticks" if day.state.missing_ticks else "ticks at the day's beginning"
-        notes.append(f"{day.trading_day}: {day.state.symbols[MISSING]} symbols miss {known}: hk-tickctl gaps")
+        condition.complain(
+            Code.TICKS_MISSING,
+            Level.WARN,
+            f"{day.trading_day}: {day.state.symbols[MISSING]} symbols miss {known}: hk-tickctl gaps",
+        )
     if condition.days_to_come:
         shown = ", ".join(f"{day}.db" for day in condition.days_to_come[:FEW_FILES])
-        shown += (
-            f" and {len(condition.days_to_come) - FEW_FILES} more" if len(condition.days_to_come) > FEW_FILES else ""
-        )
-        problems.append(
+        if len(condition.days_to_come) > FEW_FILES:
+            shown += f" and {len(condition.days_to_come) - FEW_FILES} more"
+        condition.complain(
+            Code.DAYS_TO_COME,
+            Level.ALERT,
             f"there are files of days to come ({shown}): their ticks carry a wrong date, or this machine's clock is "
-            "wrong; if the clock is right: scripts/repair_future_ts_ms.py shows them, and with --apply puts them aside"
+            "wrong; if the clock is right: scripts/repair_future_ts_ms.py shows them, and with --apply puts them aside",
         )
     if condition.spill_bytes and not condition.is_running:
-        notes.append(f"{condition.spill_bytes} bytes wait in the spill; the recorder stores them when it starts")
+        condition.complain(
+            Code.SPILL_WAITING,
+            Level.NOTE,
+            f"{condition.spill_bytes} bytes wait in the spill; the recorder stores them when it starts",
+        )
+
+
+def _judge_disk(condition: Condition) -> None:
+    disk = condition.disk
     if disk is None:
-        problems.append(f"the disk of {condition.data_root} does not answer")
+        condition.complain(Code.DISK_SILENT, Level.ALERT, f"the disk of {condition.data_root} does not answer")
     elif disk.free_bytes == 0 or (disk.days_left is not None and disk.days_left < 1):
-        problems.append(f"the disk has no room for another day: {disk.free_bytes} bytes are free")
+        condition.complain(
+            Code.DISK_FULL,
+            Level.ALERT,
+            f"the disk has no room for another day: {disk.free_bytes} bytes are free",
+        )
     elif disk.days_left is not None and disk.days_left < FEW_DAYS_LEFT:
-        notes.append(f"the disk is full in {disk.days_left:.1f} recorded days: hk-tickctl archive, hk-tickctl retain")
+        condition.complain(
+            Code.DISK_FILLS_UP,
+            Level.WARN,
+            f"the disk is full in {disk.days_left:.1f} recorded days: hk-tickctl archive, hk-tickctl retain",
+        )

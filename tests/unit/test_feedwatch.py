@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from hk_tick_collector.core.complaint import Complaint
 from hk_tick_collector.health.feedwatch import FeedSnapshot, FeedWatch
 
 START = FeedSnapshot(
@@ -35,7 +36,10 @@ def test_pushes_that_come_are_fine() -> None:
 def test_polls_that_bring_what_no_push_brought_mean_a_dead_push_channel() -> None:
     one = watch()
     assert one.check(after(59, poll_accepted_rows=60)) is None
-    assert "no push for 61 s while polls brought 10 ticks" in str(one.check(after(61, poll_accepted_rows=60)))
+    assert told(one.check(after(61, poll_accepted_rows=60))) == (
+        "push_silent",
+        "no push for 61 s while polls brought 10 ticks",
+    )
 
 
 def test_quiet_symbols_raise_nothing() -> None:
@@ -45,19 +49,24 @@ def test_quiet_symbols_raise_nothing() -> None:
 
 
 def test_an_open_market_without_any_tick_is_rebuilt_a_closed_one_not() -> None:
-    assert one_reason(after(181)) == "market is open and no tick came for 181 s"
-    assert one_reason(after(9000, market_open=False)) is None
+    assert told(complaint_of(after(181))) == ("no_ticks", "market is open and no tick came for 181 s")
+    assert complaint_of(after(9000, market_open=False)) is None
 
 
 def test_silence_counts_from_the_opening_however_late_it_is() -> None:
     one = watch()
     assert one.check(after(9000, market_open=False)) is None
     assert one.check(after(9010)) is None
-    assert one.check(after(9000 + 181)) == "market is open and no tick came for 181 s"
+    assert told(one.check(after(9000 + 181))) == ("no_ticks", "market is open and no tick came for 181 s")
 
 
-def one_reason(snapshot: FeedSnapshot) -> str | None:
+def complaint_of(snapshot: FeedSnapshot) -> Complaint | None:
     return watch().check(snapshot)
+
+
+def told(complaint: Complaint | None) -> tuple[str, str]:
+    assert complaint is not None
+    return complaint.code, complaint.sentence
 
 
 def test_each_rebuild_in_vain_makes_it_more_patient_and_a_push_ends_that() -> None:
@@ -72,7 +81,7 @@ def test_each_rebuild_in_vain_makes_it_more_patient_and_a_push_ends_that() -> No
 
 
 def test_a_dead_network_thread_is_rebuilt_at_once() -> None:
-    assert "network thread" in str(one_reason(after(1, network_thread_alive=False)))
+    assert told(complaint_of(after(1, network_thread_alive=False)))[0] == "network_thread_dead"
 
 
 def test_while_disconnected_nothing_is_judged() -> None:

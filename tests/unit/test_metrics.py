@@ -27,8 +27,8 @@ from hk_tick_collector.core.clock import ManualClock, SystemClock
 from hk_tick_collector.core.errors import ConfigError
 from hk_tick_collector.core.progress import Progress
 from hk_tick_collector.health import metrics_server
+from hk_tick_collector.health.judgement import Backlog, Judge, Waiting
 from hk_tick_collector.health.metrics import OPEND_STATES, MetricSources, MetricsServer, RecorderCollector
-from hk_tick_collector.health.report import Backlog, Reporter
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.hk import HK
 from hk_tick_collector.market.hours import Phase
@@ -52,11 +52,11 @@ class Scraped:
         self.backlog = Backlog(
             queue_rows=7, in_hand_rows=3, spill_rows=11, open_holes=2, wal_bytes=4096, worker_dead=False
         )
-        reporter = Reporter(self.progress, lambda: self.backlog, CALENDAR, self.clock, drift_warn_sec=120)
+        judge = Judge(self.progress, CALENDAR, self.clock, drift_warn_sec=120, stall_sec=180, waiting=Waiting())
         self.sources = MetricSources(
             progress=self.progress,
             backlog=lambda: self.backlog,
-            status=reporter.status,
+            complaints=judge.complaints,
             calendar=CALENDAR,
             clock=self.clock,
             data_root=tmp_path,

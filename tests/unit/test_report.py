@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from hk_tick_collector.core.clock import ManualClock
+from hk_tick_collector.core.complaint import status_word
 from hk_tick_collector.core.progress import Progress
-from hk_tick_collector.health.report import Backlog, Reporter
+from hk_tick_collector.health.judgement import Backlog, Judge, Waiting
+from hk_tick_collector.health.report import Reporter
 from hk_tick_collector.health.sdnotify import notify
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.hk import HK
@@ -29,9 +31,10 @@ class Desk:
         self.clock = ManualClock(int(moment.timestamp() * 1000))
         self.progress = Progress()
         self.backlog = NOTHING_WAITS
-        self.reporter = Reporter(
-            self.progress, lambda: self.backlog, TradingCalendar(HK), self.clock, drift_warn_sec=120
-        )
+        calendar = TradingCalendar(HK)
+        self.waiting = Waiting()
+        self.judge = Judge(self.progress, calendar, self.clock, drift_warn_sec=120, stall_sec=180, waiting=self.waiting)
+        self.reporter = Reporter(self.progress, lambda: self.backlog, calendar, self.clock, self.judge)
         feed = self.progress.feed
         feed.connected, feed.opend_state = True, "ready"
         self.tick()
@@ -41,7 +44,7 @@ class Desk:
         self.progress.feed.pushed_max_ts_ms = self.clock.now_ms()
 
     def status(self) -> tuple[str, str | None]:
-        return self.reporter.status(self.backlog)
+        return status_word(self.judge.complaints(self.backlog))
 
 
 def test_an_open_market_with_ticks_is_ok() -> None:

@@ -16,9 +16,10 @@ from pathlib import Path
 import pytest
 
 from hk_tick_collector.core.clock import ManualClock
+from hk_tick_collector.core.complaint import Code, Complaint, Level
 from hk_tick_collector.core.progress import Progress
 from hk_tick_collector.health import statusfile
-from hk_tick_collector.health.report import Backlog
+from hk_tick_collector.health.judgement import Backlog
 from hk_tick_collector.health.statusfile import MAX_REFUSED_NAMES, RecorderStatus, StatusFile, read_status
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.hk import HK
@@ -37,9 +38,9 @@ class Desk:
         self.clock = ManualClock(MID_MORNING_MS)
         self.progress = Progress()
         self.backlog = NOTHING_WAITS
-        self.status: tuple[str, str | None] = ("ok", None)
+        self.complaints: list[Complaint] = []
         self.file = StatusFile(
-            path, replace_content, self.progress, lambda: self.backlog, lambda _backlog: self.status,
+            path, replace_content, self.progress, lambda: self.backlog, lambda _backlog: self.complaints,
             CALENDAR, self.clock, "1.2.3",
         )  # fmt: skip
 
@@ -71,7 +72,7 @@ def test_it_tells_what_the_counters_say(tmp_path: Path) -> None:
         ingest.last_commit_monotonic = desk.clock.monotonic()
         ingest.commit_latency_ms.observe(15, 100)
         desk.backlog = Backlog(1, 2, 3, open_holes=4, wal_bytes=5, worker_dead=False)
-        desk.status = ("warn", "rows wait in the spill")
+        desk.complaints = [Complaint(Code.SPILL_WAITING, Level.WARN, "rows wait in the spill")]
         desk.clock.advance(2)
         status = await desk.written()
         assert (status.pid, status.version) == (os.getpid(), "1.2.3")
@@ -126,10 +127,10 @@ def test_the_last_alert_is_kept_also_over_a_restart(tmp_path: Path) -> None:
     async def go() -> None:
         path = layout.status_file(tmp_path)
         desk = Desk(path)
-        desk.status = ("alert", "persist worker is dead")
+        desk.complaints = [Complaint(Code.WORKER_DEAD, Level.ALERT, "persist worker is dead")]
         await desk.written()
         desk.clock.advance(60)
-        desk.status = ("ok", None)
+        desk.complaints = []
         status = await desk.written()
         assert (status.status, status.last_alert_at_ms) == ("ok", MID_MORNING_MS)
         assert status.last_alert_reason == "persist worker is dead"
@@ -142,7 +143,9 @@ def test_the_last_alert_is_kept_also_over_a_restart(tmp_path: Path) -> None:
 def test_a_stop_is_no_alert_and_its_last_word_is_stopped(tmp_path: Path) -> None:
     async def go() -> None:
         desk = Desk(layout.status_file(tmp_path))
-        desk.status = ("alert", "OpenD is down")  # what the stop itself brings about
+        desk.complaints = [
+            Complaint(Code.SOURCE_DISCONNECTED, Level.ALERT, "OpenD is down")
+        ]  # what the stop itself brings about
         stopping = await desk.written("asked to stop")
         assert (stopping.status, stopping.reason, stopping.last_alert_at_ms) == ("stopping", "asked to stop", None)
         await desk.file.close("asked to stop")

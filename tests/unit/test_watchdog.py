@@ -46,9 +46,9 @@ STALLED = replace(FINE, waiting_rows=5000, last_commit_age_sec=181)
     ids=lambda value: value if isinstance(value, str) else None,
 )  # fmt: skip
 def test_judgement(case: str, snapshot: Snapshot, failed: int, expected: Action) -> None:
-    action, reason = judge(snapshot, OPTIONS, failed)
-    assert action is expected, reason
-    assert bool(reason) == (expected is not Action.NONE)
+    action, complaint = judge(snapshot, OPTIONS, failed)
+    assert action is expected, complaint
+    assert (complaint is not None) == (expected is not Action.NONE)
 
 
 class Watched:

@@ -1,0 +1,308 @@
+"""What can be wrong with a recorder, each thing under a code that does not change.
+
+A complaint is a code, a level and a sentence. The sentence is for people and has numbers in it; whoever keys on
+something (an alert, a filter, a mute) keys on the code. Health line, status file, ``hk-tickctl status``, metrics, the
+watchdog's lines and the shipped alert rules speak these codes and no others. ``TABLE`` is all of them;
+docs/monitoring.md shows it, and a test holds the two equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+
+class Level(StrEnum):
+    """How much it matters."""
+
+    NOTE = "note"  # somebody may want to know
+    WARN = "warn"  # look at it today
+    ALERT = "alert"  # something has to be done: ticks are being lost, or will be soon
+
+
+class Teller(StrEnum):
+    """Who finds out."""
+
+    RECORDER = "recorder"  # of itself: health line, status file, metrics
+    WATCHDOG = "watchdog"  # inside the recorder, when it acts: the WATCHDOG lines of the log
+    STATUS = "status"  # hk-tickctl status, from outside
+    RULES = "rules"  # the shipped alert rules
+
+
+class Code(StrEnum):
+    """The codes. One that was ever shipped keeps its meaning for ever."""
+
+    WORKER_DEAD = "worker_dead"
+    LOOP_STUCK = "loop_stuck"
+    TICKS_REFUSED = "ticks_refused"
+    NOT_STORING = "not_storing"
+    SOURCE_DISCONNECTED = "source_disconnected"
+    SOURCE_MUTE = "source_mute"
+    NO_TICKS = "no_ticks"
+    PUSH_SILENT = "push_silent"
+    NETWORK_THREAD_DEAD = "network_thread_dead"
+    MARKET_CLOSED_BY_SOURCE = "market_closed_by_source"
+    TICKS_LATE = "ticks_late"
+    TICKS_FROM_FUTURE = "ticks_from_future"
+    SYMBOLS_REFUSED = "symbols_refused"
+    TICKS_MISSING = "ticks_missing"
+    HOLES_OPEN = "holes_open"
+    SPILL_WAITING = "spill_waiting"
+    SPILL_GROWING = "spill_growing"
+    WRITER_REPLACED = "writer_replaced"
+    COMMITS_SLOW = "commits_slow"
+    TICKS_QUARANTINED = "ticks_quarantined"
+    RECORDER_DOWN = "recorder_down"
+    RECORDER_STOPPED = "recorder_stopped"
+    RECORDER_STOPPING = "recorder_stopping"
+    RECORDER_DIED = "recorder_died"
+    RECORDER_SUSPENDED = "recorder_suspended"
+    RECORDER_STARTING = "recorder_starting"
+    RECORDER_SILENT = "recorder_silent"
+    RECORDER_RESTARTING = "recorder_restarting"
+    RECORDER_COMPLAINS = "recorder_complains"
+    CONFIGURATION_WRONG = "configuration_wrong"
+    SERVICE_FAILED = "service_failed"
+    SERVICE_OTHER_ROOT = "service_other_root"
+    SERVICE_NOT_ENABLED = "service_not_enabled"
+    DAY_FILE_UNREADABLE = "day_file_unreadable"
+    DAYS_TO_COME = "days_to_come"
+    DISK_SILENT = "disk_silent"
+    DISK_FULL = "disk_full"
+    DISK_FILLS_UP = "disk_fills_up"
+
+
+@dataclass(frozen=True, slots=True)
+class Complaint:
+    """One thing that is wrong now. ``code`` is one of ``Code``, or another version's."""
+
+    code: str
+    level: Level
+    sentence: str  # for people; no program reads it
+    since_ms: int | None = None  # since when it has been so, UTC epoch milliseconds; None: nobody counted
+
+
+class Explanation(NamedTuple):
+    """What a code means. ``levels``: those that it may come with, gravest first."""
+
+    code: Code
+    levels: tuple[Level, ...]
+    tellers: tuple[Teller, ...]
+    meaning: str
+    action: str
+
+
+_NOTE, _WARN, _ALERT = (Level.NOTE,), (Level.WARN,), (Level.ALERT,)
+_RECORDER, _WATCHDOG, _STATUS, _RULES = Teller.RECORDER, Teller.WATCHDOG, Teller.STATUS, Teller.RULES
+
+TABLE = (
+    Explanation(
+        Code.WORKER_DEAD, _ALERT, (_RECORDER, _WATCHDOG, _RULES),
+        "What stores ticks has ended although nobody asked.",
+        "The watchdog ends the recorder and the service manager starts it. If it stays, restart it and keep the log "
+        "(`task_failed`).",
+    ),
+    Explanation(
+        Code.LOOP_STUCK, _ALERT, (_WATCHDOG,),
+        "The event loop does not turn while ticks come or wait.",
+        "The watchdog acts. Keep the log: the stacks of all threads are in it.",
+    ),
+    Explanation(
+        Code.TICKS_REFUSED, (Level.ALERT, Level.NOTE), (_RECORDER, _STATUS, _RULES),
+        "Neither queue nor spill took ticks: they are lost unless the source still shows them.",
+        "Free the disk of `DATA_ROOT`, or mount it writable. A note: it happened since the start.",
+    ),
+    Explanation(
+        Code.NOT_STORING, _ALERT, (_RECORDER, _WATCHDOG, _RULES),
+        "Rows wait and nothing is committed (`WATCHDOG_STALL_SEC`).",
+        "Look for `sqlite_busy_backoff` (another program holds the day file) and `persist_error` (disk) in the log.",
+    ),
+    Explanation(
+        Code.SOURCE_DISCONNECTED, (Level.ALERT, Level.WARN), (_RECORDER, _RULES),
+        "There is no working connection to the source. Outside of recording hours a warning.",
+        "See that OpenD runs and is logged in, and that `FUTU_HOST` and `FUTU_PORT` point to it.",
+    ),
+    Explanation(
+        Code.SOURCE_MUTE, _ALERT, (_RECORDER,),
+        "A connected source sends no tick in an open market and answers nothing (`WATCHDOG_STALL_SEC`).",
+        "The service manager restarts the recorder. If it comes again, restart OpenD.",
+    ),
+    Explanation(
+        Code.NO_TICKS, _ALERT, (_RECORDER, _WATCHDOG, _RULES),
+        "The market is open and no tick comes.",
+        "Look at the source: quote right, quota, another terminal that is logged in. The watchdog connects anew.",
+    ),
+    Explanation(
+        Code.PUSH_SILENT, _WARN, (_WATCHDOG,),
+        "Polls bring ticks that no push brought.",
+        "Nothing: the connection is rebuilt. If it comes often, restart OpenD.",
+    ),
+    Explanation(
+        Code.NETWORK_THREAD_DEAD, _ALERT, (_WATCHDOG,),
+        "The thread that reads from the source has ended.",
+        "Nothing: the connection is rebuilt. Keep the log.",
+    ),
+    Explanation(
+        Code.MARKET_CLOSED_BY_SOURCE, _WARN, (_RECORDER,),
+        "The source calls the market closed and our calendar calls it open.",
+        "On a day of a typhoon nothing. Else compare with the exchange's notices.",
+    ),
+    Explanation(
+        Code.TICKS_LATE, _WARN, (_RECORDER, _RULES),
+        "The newest tick, or the typical one, is old when it is stored.",
+        "Look for the delay before the recorder: source, network, this machine's clock.",
+    ),
+    Explanation(
+        Code.TICKS_FROM_FUTURE, _WARN, (_RULES,),
+        "The newest tick lies ahead of this machine's clock.",
+        "Set the clock.",
+    ),
+    Explanation(
+        Code.SYMBOLS_REFUSED, _WARN, (_RECORDER, _RULES),
+        "The source does not subscribe some symbols; all others are recorded.",
+        "`futu_symbol_refused` in the log has the reason: an unknown code, or quota.",
+    ),
+    Explanation(
+        Code.TICKS_MISSING, _WARN, (_RECORDER, _STATUS, _RULES),
+        "Ticks are missing that the source no longer shows.",
+        "`hk-tickctl gaps` says which; look for the cause before them in the log.",
+    ),
+    Explanation(
+        Code.HOLES_OPEN, _WARN, (_RULES,),
+        "Ticks were jumped over, and asking for them has not brought them.",
+        "Look for requests that fail (`repair_failed`).",
+    ),
+    Explanation(
+        Code.SPILL_WAITING, (Level.WARN, Level.NOTE), (_RECORDER, _STATUS, _RULES),
+        "Ticks are safe on the disk, but not yet in their day files. A note while no recorder runs.",
+        "Nothing for some minutes; then look for `sqlite_busy_backoff` and `persist_error`. Do not delete `_spill`.",
+    ),
+    Explanation(
+        Code.SPILL_GROWING, _ALERT, (_RULES,),
+        "Ticks come faster than they can be stored.",
+        "Look at the disk's load, and for `sqlite_busy_backoff` in the log.",
+    ),
+    Explanation(
+        Code.WRITER_REPLACED, _WARN, (_RULES,),
+        "The watchdog replaced the writer.",
+        "Look in the log for what held it up: a disk that hangs, a lock.",
+    ),
+    Explanation(
+        Code.COMMITS_SLOW, _WARN, (_RULES,),
+        "Storing a tick takes long.",
+        "Compare the duration of commits (disk) with the rows that wait (CPU).",
+    ),
+    Explanation(
+        Code.TICKS_QUARANTINED, _WARN, (_RULES,),
+        "Ticks could not be read or stored; they are kept whole.",
+        "Look into `DATA_ROOT/_quarantine`.",
+    ),
+    Explanation(
+        Code.RECORDER_DOWN, _ALERT, (_STATUS, _RULES),
+        "No recorder runs, or none answers.",
+        "Start it; exit code 78 means that the configuration is wrong.",
+    ),
+    Explanation(
+        Code.RECORDER_STOPPED, _ALERT, (_STATUS,),
+        "Somebody stopped the recorder, or it gave up in order.",
+        "Start it.",
+    ),
+    Explanation(
+        Code.RECORDER_STOPPING, _NOTE, (_STATUS,),
+        "It is storing what waits and will end.",
+        "Wait.",
+    ),
+    Explanation(
+        Code.RECORDER_DIED, _ALERT, (_STATUS,),
+        "It ended without an ordered stop.",
+        "`hk-tickctl logs` shows why; start it.",
+    ),
+    Explanation(
+        Code.RECORDER_SUSPENDED, _ALERT, (_STATUS,),
+        "A signal stopped the process; it lives and does nothing.",
+        "`kill -CONT` it.",
+    ),
+    Explanation(
+        Code.RECORDER_STARTING, (Level.ALERT, Level.NOTE), (_STATUS,),
+        "It has the data root and has not said anything yet. After three minutes something has to be done.",
+        "Look at the log: a large spill takes time, a disk may hang.",
+    ),
+    Explanation(
+        Code.RECORDER_SILENT, _ALERT, (_STATUS,),
+        "The process lives and renews its status no more.",
+        "`kill -USR1` writes its stacks into the log.",
+    ),
+    Explanation(
+        Code.RECORDER_RESTARTING, (Level.ALERT, Level.WARN), (_STATUS, _RULES),
+        "It is started again and again.",
+        "The line `fatal` or `recorder_stopped` before each start has the reason.",
+    ),
+    Explanation(
+        Code.RECORDER_COMPLAINS, (Level.ALERT, Level.WARN), (_STATUS,),
+        "A recorder of a version without codes says that something is wrong.",
+        "Its sentence says what; install this version and restart it.",
+    ),
+    Explanation(
+        Code.CONFIGURATION_WRONG, _ALERT, (_STATUS,),
+        "It does not start because of its settings.",
+        "`hk-tickctl config` says what is wrong.",
+    ),
+    Explanation(
+        Code.SERVICE_FAILED, _ALERT, (_STATUS,),
+        "The service manager gave the unit up.",
+        "`hk-tickctl logs`, then start it.",
+    ),
+    Explanation(
+        Code.SERVICE_OTHER_ROOT, _ALERT, (_STATUS,),
+        "The service runs on another data root than the one that was looked at.",
+        "Name it with `--data-root`.",
+    ),
+    Explanation(
+        Code.SERVICE_NOT_ENABLED, _NOTE, (_STATUS,),
+        "The service does not start at boot.",
+        "`systemctl enable` it.",
+    ),
+    Explanation(
+        Code.DAY_FILE_UNREADABLE, _ALERT, (_STATUS,),
+        "The newest day file cannot be read.",
+        "The sentence says why: rights, or damage (`hk-tickctl salvage`).",
+    ),
+    Explanation(
+        Code.DAYS_TO_COME, _ALERT, (_STATUS,),
+        "There are files of days that have not begun.",
+        "Set the clock; if it is right, `scripts/repair_future_ts_ms.py` shows the ticks.",
+    ),
+    Explanation(
+        Code.DISK_SILENT, _ALERT, (_STATUS,),
+        "The file system of the data root does not answer.",
+        "Look at `dmesg` and the mount.",
+    ),
+    Explanation(
+        Code.DISK_FULL, _ALERT, (_STATUS, _RULES),
+        "There is no room for another day.",
+        "Archive days and let `hk-tickctl retain` delete them, or give it a larger disk.",
+    ),
+    Explanation(
+        Code.DISK_FILLS_UP, _WARN, (_STATUS, _RULES),
+        "The disk is full in a few days.",
+        "`hk-tickctl archive`, `hk-tickctl retain`.",
+    ),
+)  # fmt: skip
+
+EXPLANATIONS = {explanation.code: explanation for explanation in TABLE}
+
+
+def told_by(teller: Teller) -> tuple[Code, ...]:
+    """The codes that ``teller`` may speak, in the table's order."""
+    return tuple(explanation.code for explanation in TABLE if teller in explanation.tellers)
+
+
+def status_word(complaints: Sequence[Complaint]) -> tuple[str, str | None]:
+    """``ok``, ``warn`` or ``alert``, and the sentence of the gravest (of equals the first). Notes change nothing."""
+    for level in (Level.ALERT, Level.WARN):
+        for complaint in complaints:
+            if complaint.level is level:
+                return level.value, complaint.sentence
+    return "ok", None
