@@ -126,8 +126,8 @@ class Condition:
 def look(data_root: Path, calendar: TradingCalendar, now_ms: int, service: system.Service | None = None) -> Condition:
     """Look once, and judge.
 
-    ``calendar``: of the data root's market. ``now_ms``: the wall clock, UTC epoch milliseconds. ``service``: what ``recorder.service`` found, None when no service manager matters.
-    RecorderError when this user may not look.
+    ``calendar``: of the data root's market. ``now_ms``: the wall clock, UTC epoch milliseconds. ``service``: what
+    ``recorder.service`` found, None when no service manager matters. RecorderError when this user may not look.
     """
     market = calendar.market
     process = system.lock_holder(data_root)
