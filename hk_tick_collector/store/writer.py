@@ -47,6 +47,7 @@ from hk_tick_collector.core.facts import (
     GapFound,
     Interrupted,
     NotSubscribed,
+    Subscribed,
     Unproven,
 )
 from hk_tick_collector.core.logline import event
@@ -129,6 +130,7 @@ class DayFileWriter:
         self._marks: dict[str, Mark | None] = {}  # of open days, as our last commit left the file
         self._uncounted: dict[str, float] = {}  # days to which others committed: to be counted, not before (monotonic)
         self._unsure: dict[str, float] = {}  # days that others wrote to past SQLite: to be read, not before
+        self._subscribed: dict[str, Subscribed] = {}  # of the newest day told of that has no file yet
         self._replaced_files = 0  # since the last result
         self._wal_looks: dict[str, WalLook] = {}  # of open days
         self._next_look_sec = 0.0
@@ -139,7 +141,8 @@ class DayFileWriter:
     def write(self, ticks: Sequence[Tick], facts: Sequence[Fact | DayFact] = ()) -> WriteResult:
         """Store a batch and what the feed learned, one transaction a trading day; returns when all of it is committed.
 
-        Facts that only confirm (HeadProven, Verified, Subscribed, RowsRead) make no file. Raises StoreBusy,
+        Facts that only confirm (HeadProven, Verified, Subscribed, RowsRead) make no file; what is subscribed is kept
+        for the one that the day's first row makes. Raises StoreBusy,
         StoreUnavailable, StoreCorrupt (``failed_day`` says which) or RowRefused; days committed before the error stay
         stored.
         """
@@ -147,7 +150,11 @@ class DayFileWriter:
         result = WriteResult()
         for day, rows, day_facts in _by_day(ticks, facts):
             if rows or self._wants_file(day, day_facts):
-                result = result.merged(self._write_day(day, rows, day_facts))
+                before_file = [self._subscribed[day]] if day in self._subscribed else []
+                result = result.merged(self._write_day(day, rows, [*before_file, *day_facts]))
+                self._subscribed.pop(day, None)
+            else:
+                self._keep_subscribed(day_facts)
         replaced_files, self._replaced_files = self._replaced_files, 0
         return result._replace(missing_ticks=self.missing_ticks, replaced_files=replaced_files)
 
@@ -317,6 +324,11 @@ class DayFileWriter:
     def missing_ticks(self) -> int:
         """Ticks known to be missing in the days that are open now."""
         return sum(coverage.missing_ticks for coverage in self._coverage.values())
+
+    def _keep_subscribed(self, facts: Sequence[Fact | DayFact]) -> None:
+        for fact in facts:
+            if isinstance(fact, Subscribed) and fact.trading_day >= max(self._subscribed, default=""):
+                self._subscribed = {fact.trading_day: fact}
 
     def _wants_file(self, day: str, facts: Sequence[Fact | DayFact]) -> bool:
         if any(isinstance(fact, (GapFound, Interrupted, NotSubscribed, Unproven)) for fact in facts):

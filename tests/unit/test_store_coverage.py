@@ -13,8 +13,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hk_tick_collector.core.clock import ManualClock
-from hk_tick_collector.core.errors import RowRefused, StoreBusy
-from hk_tick_collector.core.facts import NO_TICK, GapFound, HeadProven, Unproven, Verified
+from hk_tick_collector.core.errors import RowRefused, StoreBusy, StoreError
+from hk_tick_collector.core.facts import NO_TICK, GapFound, HeadProven, Subscribed, Unproven, Verified
 from hk_tick_collector.records.tick import SEQ_COUNTER_MASK
 from hk_tick_collector.sources.views import number_equal_ticks
 from hk_tick_collector.store import gaps, neighbours, reader
@@ -571,3 +571,24 @@ def test_cost_a_row(tmp_path, capsys):
     with capsys.disabled():
         print(f"\nwriter with coverage, 500 symbols a batch of 500: {took_sec / 20_000 * 1e6:.1f} us a row")
     check_against_ticks(tmp_path / f"{DAY}.db")
+
+
+def test_every_symbol_that_was_subscribed_before_the_days_first_tick_has_a_row_from_then_on(db, writer):
+    """One whose ticks nobody can read has no other: what was told of it must not wait until it is told again."""
+    writer.write([], [Subscribed(DAY, (SYMBOL, OTHER), NOW_MS), Subscribed("20261119", (OTHER,), NOW_MS)])
+    assert not list(db.parent.glob("*.db")), "it makes no file"
+    writer.write([tick(1)])
+    assert [row.symbol for row in reader.coverage(db)] == [OTHER, SYMBOL]
+    assert row_of(db, OTHER).state == "unproven"
+    writer.write([tick(2)])
+    assert not (db.parent / "20261119.db").exists()
+
+
+def test_what_is_subscribed_is_kept_when_the_days_first_write_fails(db, writer):
+    writer.write([], [Subscribed(DAY, (SYMBOL, OTHER), NOW_MS)])
+    db.mkdir()
+    with pytest.raises(StoreError):
+        writer.write([tick(1)])
+    db.rmdir()
+    writer.write([tick(1)])
+    assert [row.symbol for row in reader.coverage(db)] == [OTHER, SYMBOL]
