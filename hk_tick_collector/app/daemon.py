@@ -8,7 +8,6 @@ waiting short, never the spill.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import signal
@@ -35,13 +34,12 @@ from hk_tick_collector.health.judgement import Backlog, Judge, Waiting
 from hk_tick_collector.health.report import Reporter
 from hk_tick_collector.health.statusfile import STATUS_INTERVAL_SEC, StatusFile
 from hk_tick_collector.health.watchdog import Watchdog, WatchdogOptions
-from hk_tick_collector.ingest.quarantine import Quarantine
-from hk_tick_collector.ingest.queue import TickQueue
-from hk_tick_collector.ingest.spill import SpillQueue
-from hk_tick_collector.ingest.worker import PersistWorker, WorkerOptions
+from hk_tick_collector.ingest.lane import Lane
+from hk_tick_collector.ingest.worker import WorkerOptions
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.hk.sessions import says_closed
 from hk_tick_collector.market.registry import market_of
+from hk_tick_collector.records.kind import TICKS
 from hk_tick_collector.sources.continuity import Continuity
 from hk_tick_collector.sources.futu import sdk
 from hk_tick_collector.sources.session import FeedOptions, FeedSession
@@ -81,24 +79,22 @@ class Daemon:
 
         sdk.configure(settings.futu_rsa_key_file)
         self._continuity = Continuity(self._put_facts)
-        self._spill = SpillQueue(settings.data_root, clock=self._clock)
-        self._quarantine = Quarantine(settings.data_root, self._progress.ingest, self._calendar.market.trading_day)
-        self._queue = TickQueue(settings.max_queue_rows, self._spill, self._progress.ingest, self._wake_worker)
-        self._worker = PersistWorker(
-            self._queue,
-            self._spill,
-            self._quarantine,
+        self._lane = Lane(
+            TICKS,
+            settings.data_root,
             self._make_writer,
             _worker_options(settings),
+            settings.max_queue_rows,
+            self._calendar.market.trading_day,
             self._progress.ingest,
             self._clock,
             self._continuity.tell_interruptions,
         )
         self._feed = FeedSession(
             _feed_options(settings),
-            self._queue.put_patiently,
-            self._queue.put,
-            self._quarantine.add,
+            self._lane.put_patiently,
+            self._lane.put,
+            self._lane.put_rejected,
             self._continuity,
             self._calendar,
             self._progress.feed,
@@ -128,7 +124,7 @@ class Daemon:
             self._clock,
             __version__,
         )
-        self._losses = LossWatch(self._progress.ingest, lambda: self._spill.due, self._read_tracks, self._resync)
+        self._losses = LossWatch(self._progress.ingest, lambda: self._lane.spill_due, self._read_tracks, self._resync)
         self._said_closed = False
         self._closing = ClosingReader(settings.data_root, self._calendar, self._clock, self._put_facts)
         self._feed_watch = FeedWatch(settings.watchdog_upstream_window_sec, settings.watchdog_stall_sec)
@@ -142,7 +138,7 @@ class Daemon:
         self._loop.add_signal_handler(signal.SIGHUP, self._on_reload)
         if not await self._opened():
             return EXIT_OK
-        self._worker_task = self._start_task("persist_worker", self._worker.run())
+        self._worker_task = self._start_task("persist_worker", self._lane.run())
         feed_task = self._start_task("feed", self._feed.run())
         reports = [self._start_task(name, self._every(name, sec, call)) for name, sec, call in self._rounds()]
         self._beat()
@@ -180,7 +176,7 @@ class Daemon:
         patience = Patience()
         while True:
             try:
-                await in_thread("spill_open", self._spill.open)
+                await in_thread("spill_open", self._lane.open)
                 break
             except StoreError as exc:
                 await asyncio.sleep(patience.next_sec(exc))
@@ -194,7 +190,7 @@ class Daemon:
                 symbols=len(self._settings.futu_symbols),
                 data_root=self._settings.data_root,
                 seeded_symbols=len(known),
-                spill_rows=self._spill.rows,
+                spill_rows=self._lane.spill_rows,
             )
         )
 
@@ -255,7 +251,7 @@ class Daemon:
         log.info(event("signal", name=signal.Signals(number).name, count=self._signals))
         self._stop_asked.set()
         if self._signals > 1:
-            self._worker.hurry()
+            self._lane.hurry()
 
     async def _stop(self, feed_tasks: list[asyncio.Task[None]], reports: list[asyncio.Task[None]]) -> None:
         self._feed.stop()
@@ -263,7 +259,7 @@ class Daemon:
         self._watchdog.stop()
         await self._flush()
         try:
-            await self._worker.close()
+            await self._lane.close()
         except StoreError as exc:
             log.error(
                 event("close_failed", error=str(exc), action="committed rows are safe; WAL is read at next start")
@@ -277,10 +273,10 @@ class Daemon:
                 exit_code=EXIT_OK if self._fatal is None else EXIT_FAILED,
                 reason=self._why_stopping,
                 persisted_rows=self._progress.ingest.persisted_rows,
-                spill_rows=self._spill.rows,
+                spill_rows=self._lane.spill_rows,
             )
         )
-        await self._aside("spill_close", self._spill.close)
+        await self._aside("spill_close", self._lane.close_spill)
         await self._status_file.close(self._why_stopping)
         if self._metrics is not None:
             await self._aside("metrics_close", self._metrics.close)
@@ -288,10 +284,10 @@ class Daemon:
     async def _flush(self) -> None:
         """Drain queue and spill into the day files; what cannot be committed in time goes to the spill file."""
         assert self._worker_task is not None
-        self._worker.flush()
+        self._lane.flush()
         await self._wait_ended([self._worker_task], self._settings.stop_flush_timeout_sec)
-        left = self._queue.rows_in_memory + self._worker.in_hand_rows
-        rows = await self._aside("rescue", self._worker.rescue)
+        left = self._lane.queue_rows + self._lane.in_hand_rows
+        rows = await self._aside("rescue", self._lane.rescue)
         if left:
             log.warning(event("stop_spilled", rows=rows or 0, action="they are stored at the next start"))
 
@@ -337,23 +333,16 @@ class Daemon:
         return server
 
     def _put_facts(self, facts: Sequence[Fact | DayFact]) -> None:
-        self._queue.put_facts(facts)
-
-    def _wake_worker(self) -> None:
-        if self._worker.wants_wake:
-            with contextlib.suppress(RuntimeError):  # the loop has ended; the queue is spilled by then
-                self._loop.call_soon_threadsafe(self._worker.wake)
+        self._lane.put_facts(facts)
 
     def _backlog(self) -> Backlog:
-        task = self._worker_task
-        ended = task is None or task.done() or not self._worker.writer_alive
         return Backlog(
-            queue_rows=self._queue.rows_in_memory,
-            in_hand_rows=self._worker.in_hand_rows,
-            spill_rows=self._spill.rows,
+            queue_rows=self._lane.queue_rows,
+            in_hand_rows=self._lane.in_hand_rows,
+            spill_rows=self._lane.spill_rows,
             open_holes=len(self._continuity.holes()),
-            wal_bytes=self._worker.wal_bytes,
-            worker_dead=ended and not self._stop_asked.is_set(),
+            wal_bytes=self._lane.wal_bytes,
+            worker_dead=not self._lane.is_running and not self._stop_asked.is_set(),
         )
 
     @property
@@ -434,7 +423,7 @@ class Daemon:
         return closed
 
     def _recover(self, reason: str) -> None:
-        self._loop.call_soon_threadsafe(self._worker.request_writer_recovery, reason)
+        self._loop.call_soon_threadsafe(self._lane.request_writer_recovery, reason)
 
     def _give_up(self, reason: str) -> None:
         """On the watchdog's thread. A living loop stops in order; for a stuck one everything is saved from here."""
@@ -444,8 +433,8 @@ class Daemon:
         saved: list[int] = []
 
         def save() -> None:
-            saved.append(self._worker.rescue())
-            self._spill.close()
+            saved.append(self._lane.rescue())
+            self._lane.close_spill()
 
         # Aside: a disk that hangs may be the reason, and this thread must end the process all the same.
         saving = threading.Thread(target=save, name="rescue", daemon=True)

@@ -25,7 +25,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from hk_tick_collector.core.errors import RowRefused
-from hk_tick_collector.records.tick import MORE_COLUMNS, Tick, of_one_kind, tick_with
+from hk_tick_collector.records.kind import TICKS, RecordKind, RecordT
 
 MAGIC = b"\xf5HKS"
 VERSION = 1
@@ -34,7 +34,6 @@ MAX_PAYLOAD_BYTES = 8 * 1024 * 1024
 _PREFIX = struct.Struct(">4sB3xII")
 _CRC = struct.Struct(">I")
 HEADER_BYTES = _PREFIX.size + _CRC.size
-_FIELDS = list(Tick._fields)
 _ENCODE_ERRORS = (TypeError, ValueError, OverflowError, RecursionError)
 
 
@@ -46,39 +45,30 @@ class Frame(NamedTuple):
     rows: int
 
 
-def encode(rows: Sequence[Tick]) -> bytes:
+def encode(rows: Sequence[RecordT], kind: RecordKind[RecordT] = TICKS) -> bytes:  # type: ignore[assignment]
     """The frame of these rows, or several when they are too large for one."""
     try:
-        rows = of_one_kind(rows)
-        fields = rows[0]._fields if rows else Tick._fields
-        payload = json.dumps({"fields": fields, "rows": rows}, separators=(",", ":")).encode("ascii")
+        rows = kind.alike(rows)
+        payload = json.dumps({"fields": kind.fields_of(rows), "rows": rows}, separators=(",", ":")).encode("ascii")
     except _ENCODE_ERRORS as exc:
         raise RowRefused(f"a row cannot be spilled: {exc}") from exc
     if len(payload) > MAX_PAYLOAD_BYTES:
         if len(rows) == 1:
             raise RowRefused(f"a row of {rows[0].symbol!s:.40} cannot be spilled: it has {len(payload)} bytes")
         middle = len(rows) // 2
-        return encode(rows[:middle]) + encode(rows[middle:])
+        return encode(rows[:middle], kind) + encode(rows[middle:], kind)
     prefix = _PREFIX.pack(MAGIC, VERSION, len(rows), len(payload))
     return prefix + _CRC.pack(zlib.crc32(payload, zlib.crc32(prefix))) + payload
 
 
-def decode(payload: bytes) -> list[Tick] | None:
+def decode(payload: bytes, kind: RecordKind[RecordT] = TICKS) -> list[RecordT] | None:  # type: ignore[assignment]
     """The rows of a payload, fields matched by name; None when it is not one of ours. Fields that no version up
     to ours knows are passed over."""
     try:
         content = json.loads(payload)
-        fields, rows = content["fields"], content["rows"]
-        if fields == _FIELDS:
-            return [Tick._make(row) for row in rows]
-        kind = tick_with(*(name for name in fields if name in MORE_COLUMNS))
-        return [_by_name(kind, dict(zip(fields, row, strict=True))) for row in rows]
+        return kind.rows_of(content["fields"], content["rows"])
     except (TypeError, ValueError, KeyError, RecursionError):
         return None
-
-
-def _by_name(kind: type[Tick], values: dict[str, object]) -> Tick:
-    return kind._make(values.get(name, kind._field_defaults.get(name)) for name in kind._fields)
 
 
 def payload_bytes(header: bytes) -> int:

@@ -25,7 +25,8 @@ from hk_tick_collector.core.errors import RejectCode
 from hk_tick_collector.core.logline import RateLimitedLog
 from hk_tick_collector.core.progress import IngestProgress
 from hk_tick_collector.core.text import cut
-from hk_tick_collector.records.tick import RejectedTick, Tick
+from hk_tick_collector.records.kind import Record
+from hk_tick_collector.records.tick import RejectedTick
 from hk_tick_collector.store import layout
 
 log = logging.getLogger(__name__)
@@ -47,9 +48,16 @@ class Quarantine:
     """``add`` from any thread, ``flush`` on the writer thread."""
 
     def __init__(
-        self, data_root: Path, progress: IngestProgress, day_of: Callable[[int], str], *, day_bytes: int = MAX_DAY_BYTES
+        self,
+        data_root: Path,
+        progress: IngestProgress,
+        day_of: Callable[[int], str],
+        *,
+        day_bytes: int = MAX_DAY_BYTES,
+        kind: str = layout.TICKS,
     ) -> None:
         self._data_root = data_root
+        self._kind = kind
         self._progress = progress
         self._day_of = day_of
         self._day_bytes = day_bytes
@@ -90,7 +98,7 @@ class Quarantine:
         if dropped_rows:
             self._drop(dropped_rows, "too many wait for the disk", MAX_WAITING_BYTES)
 
-    def add_refused(self, refused: Sequence[tuple[Tick, str]], recv_ts_ms: int) -> None:
+    def add_refused(self, refused: Sequence[tuple[Record, str]], recv_ts_ms: int) -> None:
         """Rows that SQLite itself refuses."""
         code = RejectCode.REFUSED_BY_SQLITE
         self.add([RejectedTick(tick.symbol, reason, tick._asdict(), recv_ts_ms, code) for tick, reason in refused])
@@ -131,7 +139,7 @@ class Quarantine:
         if day == self._full_day:
             self._drop(len(lines), "the day's limit is reached", self._day_bytes)
             return
-        path = layout.quarantine_file(self._data_root, day)
+        path = layout.quarantine_file(self._data_root, day, self._kind)
         layout.make_dir(path.parent)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, layout.FILE_MODE)
         try:

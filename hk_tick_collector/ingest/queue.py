@@ -18,13 +18,14 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from typing import Generic
 
 from hk_tick_collector.core.errors import RowRefused, StoreBusy, StoreError
 from hk_tick_collector.core.facts import CAUTIONS, DayFact, Fact, Interrupted, Rejoined, Verified
 from hk_tick_collector.core.logline import RateLimitedLog, event
 from hk_tick_collector.core.progress import IngestProgress
 from hk_tick_collector.ingest.spill import SpillQueue
-from hk_tick_collector.records.tick import Tick
+from hk_tick_collector.records.kind import RecordT
 
 log = logging.getLogger(__name__)
 
@@ -37,10 +38,12 @@ HANGING_SEC = 5.0
 MAX_FACTS = 50_000  # hours of a store outage; beyond it only those are dropped that are told again
 
 
-class TickQueue:
-    """Chunks of ticks in, batches of ticks out. ``wake`` is called once when rows come to an empty queue."""
+class RecordQueue(Generic[RecordT]):
+    """Chunks of records in, batches of records out. ``wake`` is called once when rows come to an empty queue."""
 
-    def __init__(self, max_rows: int, spill: SpillQueue, progress: IngestProgress, wake: Callable[[], None]) -> None:
+    def __init__(
+        self, max_rows: int, spill: SpillQueue[RecordT], progress: IngestProgress, wake: Callable[[], None]
+    ) -> None:
         self._max_rows = max_rows
         self._spill = spill
         self._progress = progress
@@ -49,12 +52,12 @@ class TickQueue:
         self._room = threading.Condition(self._lock)
         self._room_wanted = False
         self._impatient_until_monotonic = 0.0
-        self._chunks: deque[Sequence[Tick]] = deque()
+        self._chunks: deque[Sequence[RecordT]] = deque()
         self._rows = 0
-        self._overflow: deque[Sequence[Tick]] = deque()  # of the loop, beyond the limit: for the spill
+        self._overflow: deque[Sequence[RecordT]] = deque()  # of the loop, beyond the limit: for the spill
         self._overflow_rows = 0
         self._overflow_thread: threading.Thread | None = None
-        self._in_transit: dict[int, Sequence[Tick]] = {}  # being written to the spill, by whom does not matter
+        self._in_transit: dict[int, Sequence[RecordT]] = {}  # being written to the spill, by whom does not matter
         self._last_key = 0
         self._arrived = threading.Condition(self._lock)
         self._facts: list[Fact | DayFact] = []
@@ -73,7 +76,7 @@ class TickQueue:
         """Rows waiting to be taken, or to be spilled."""
         return self._rows + self._overflow_rows
 
-    def put(self, ticks: Sequence[Tick]) -> None:
+    def put(self, ticks: Sequence[RecordT]) -> None:
         """Take ``ticks`` on the loop. Never raises, never waits, never writes: what is beyond the limit is spilled
         soon, and what is beyond twice the limit is refused."""
         refused = False
@@ -87,7 +90,7 @@ class TickQueue:
         elif was_empty:
             self._wake()
 
-    def put_patiently(self, ticks: Sequence[Tick]) -> None:
+    def put_patiently(self, ticks: Sequence[RecordT]) -> None:
         """As ``put``, but a full queue is given up to ``PATIENCE_SEC`` to become half empty, and then ``ticks`` are in
         the spill, or refused, on return. Never call it on the loop.
 
@@ -111,7 +114,7 @@ class TickQueue:
             self._impatient_until_monotonic = time.monotonic() + IMPATIENT_SEC
         self._room_wanted = False
 
-    def _queued(self, ticks: Sequence[Tick]) -> bool | None:
+    def _queued(self, ticks: Sequence[RecordT]) -> bool | None:
         """Queue ``ticks``, the lock being held. True when they came to an empty queue; None when there is no room."""
         rows = len(ticks)
         if self._rows + rows > self._max_rows or self._closed:
@@ -121,7 +124,7 @@ class TickQueue:
         self._rows += rows
         return was_empty
 
-    def _overflowed(self, ticks: Sequence[Tick]) -> bool:
+    def _overflowed(self, ticks: Sequence[RecordT]) -> bool:
         """Leave ``ticks`` to a thread that spills them, the lock being held. False when too many wait for that."""
         if self._overflow and self._overflow_rows + len(ticks) > self._max_rows:
             return False
@@ -169,12 +172,12 @@ class TickQueue:
             cautions, self._cautions = self._cautions, []
         return cautions
 
-    def take(self, max_rows: int) -> tuple[list[Tick], list[Fact | DayFact]]:
+    def take(self, max_rows: int) -> tuple[list[RecordT], list[Fact | DayFact]]:
         """The oldest rows, at most ``max_rows``, all cautions, and the other facts if these were the last rows waiting.
 
         They are the caller's from now on. So none but a caution is written before the rows it speaks of.
         """
-        batch: list[Tick] = []
+        batch: list[RecordT] = []
         facts: list[Fact | DayFact] = []
         with self._lock:
             while self._chunks and len(batch) < max_rows:
@@ -191,7 +194,7 @@ class TickQueue:
                 facts, self._facts = facts + self._facts, []
         return batch, facts
 
-    def spill_everything(self, in_hand: Sequence[Tick]) -> int:
+    def spill_everything(self, in_hand: Sequence[RecordT]) -> int:
         """Close the queue: ``in_hand`` and all that waits go to disk, later rows too. Returns rows spilled.
 
         Blocks for the disk's time, so never call it on the loop. When another thread hangs in the spill, all of it goes
@@ -211,30 +214,30 @@ class TickQueue:
             return 0
         return len(left) if self._to_spill(left, self._append_apart if hangs else self._append_soon) else 0
 
-    def _append_soon(self, ticks: Sequence[Tick]) -> None:
+    def _append_soon(self, ticks: Sequence[RecordT]) -> None:
         try:
             self._spill.append(ticks, HANGING_SEC)
         except StoreBusy:  # another thread hangs, reading
             self._append_apart(ticks)
 
-    def _append_apart(self, ticks: Sequence[Tick]) -> None:
+    def _append_apart(self, ticks: Sequence[RecordT]) -> None:
         log.error(event("spill_hangs", rows=len(ticks), action="writing to a segment apart, for the next start"))
         self._spill.append_apart(ticks)
 
-    def _to_spill(self, ticks: Sequence[Tick], append: Callable[[Sequence[Tick]], None] | None = None) -> bool:
+    def _to_spill(self, ticks: Sequence[RecordT], append: Callable[[Sequence[RecordT]], None] | None = None) -> bool:
         """Write ``ticks`` to the spill on this thread, without the lock. False when they were refused."""
         with self._lock:
             key = self._leave(ticks)
         return self._spill_in_transit(key, ticks, append)
 
-    def _leave(self, ticks: Sequence[Tick]) -> int:
+    def _leave(self, ticks: Sequence[RecordT]) -> int:
         """``ticks`` are on their way to the spill from now on, the lock being held."""
         self._last_key += 1
         self._in_transit[self._last_key] = ticks
         return self._last_key
 
     def _spill_in_transit(
-        self, key: int, ticks: Sequence[Tick], append: Callable[[Sequence[Tick]], None] | None = None
+        self, key: int, ticks: Sequence[RecordT], append: Callable[[Sequence[RecordT]], None] | None = None
     ) -> bool:
         error: Exception | None = None
         try:
@@ -262,7 +265,7 @@ class TickQueue:
         )
         return True
 
-    def _refuse(self, ticks: Sequence[Tick], error: str) -> None:
+    def _refuse(self, ticks: Sequence[RecordT], error: str) -> None:
         with self._lock:
             self._progress.refused_rows += len(ticks)
             self._progress.last_refused_monotonic = time.monotonic()

@@ -1,6 +1,7 @@
 """Rows that cannot be queued or written now wait on disk, in order, until SQLite takes them again.
 
-Owns ``DATA_ROOT/_spill/``. Any thread may call; a lock makes each call whole, and a call blocks for the disk's time.
+Owns ``DATA_ROOT/_spill/``, or for other records than ticks a directory in it. Any thread may call; a lock makes each
+call whole, and a call blocks for the disk's time.
 Only ``rows``, ``bytes`` and ``due`` never wait, and ``append_apart`` does not wait for the lock.
 
 A segment ``<number>.spill`` (16 digits, counting up) is a row of frames (``frames.py``) and nothing else.
@@ -43,7 +44,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Generic, NamedTuple
 
 from hk_tick_collector.core.backoff import Backoff
 from hk_tick_collector.core.clock import Clock, SystemClock
@@ -59,7 +60,7 @@ from hk_tick_collector.ingest.frames import (
     payload_bytes,
     walk,
 )
-from hk_tick_collector.records.tick import Tick
+from hk_tick_collector.records.kind import TICKS, RecordKind, RecordT
 from hk_tick_collector.store.connect import unavailable
 from hk_tick_collector.store.layout import FILE_MODE, make_dir, spill_dir, sync_dir, utc_stamp
 
@@ -96,18 +97,20 @@ class _Peeked(NamedTuple):
     rows: int
 
 
-class SpillQueue:
-    """A queue of ticks on disk: ``append`` at one end, ``peek`` and ``ack`` at the other. Call ``open`` first."""
+class SpillQueue(Generic[RecordT]):
+    """A queue of records on disk: ``append`` at one end, ``peek`` and ``ack`` at the other. Call ``open`` first."""
 
     def __init__(
         self,
         data_root: Path,
+        kind: RecordKind[RecordT] = TICKS,  # type: ignore[assignment]
         *,
         segment_bytes: int = SEGMENT_BYTES,
         limit_bytes: int | None = None,
         clock: Clock | None = None,
     ) -> None:
-        self._dir = spill_dir(data_root)
+        self._kind = kind
+        self._dir = spill_dir(data_root, kind.name)
         self._segment_bytes = segment_bytes
         self._limit_bytes = limit_bytes
         self._clock = clock or SystemClock()
@@ -142,7 +145,7 @@ class SpillQueue:
                 _log.warning(event("spill_recovered", rows=self.rows, bytes=self.bytes, segments=len(self._segments)))
             return self.rows
 
-    def append(self, rows: Sequence[Tick], patience_sec: float | None = None) -> None:
+    def append(self, rows: Sequence[RecordT], patience_sec: float | None = None) -> None:
         """Put ``rows`` behind all others, all or none of them.
 
         Raises StoreUnavailable when the disk or ``limit_bytes`` refuses, RowRefused when a value is none that a tick
@@ -150,7 +153,7 @@ class SpillQueue:
         """
         if not rows:
             return
-        data = b"".join(encode(rows[i : i + FRAME_ROWS]) for i in range(0, len(rows), FRAME_ROWS))
+        data = b"".join(encode(rows[i : i + FRAME_ROWS], self._kind) for i in range(0, len(rows), FRAME_ROWS))
         if not self._lock.acquire(timeout=-1 if patience_sec is None else patience_sec):
             raise StoreBusy(f"{self._dir}: another thread has been at it for {patience_sec:g} s")
         try:
@@ -168,7 +171,7 @@ class SpillQueue:
         finally:
             self._lock.release()
 
-    def peek(self, max_rows: int) -> list[Tick]:
+    def peek(self, max_rows: int) -> list[RecordT]:
         """The oldest rows, at most ``max_rows`` (at least 1) and of one segment; empty when nothing waits.
 
         They stay in the queue until ``ack``. A segment that the disk does not give is passed over until its next try.
@@ -222,11 +225,11 @@ class SpillQueue:
             self._count()
             return rows
 
-    def append_apart(self, rows: Sequence[Tick]) -> None:
+    def append_apart(self, rows: Sequence[RecordT]) -> None:
         """As ``append``, to a synced segment of its own, without the lock: the last resort of a process that ends while
         another thread hangs in the disk with the lock in hand. The next ``open`` finds it; ``rows`` does not count it.
         """
-        data = b"".join(encode(rows[i : i + FRAME_ROWS]) for i in range(0, len(rows), FRAME_ROWS))
+        data = b"".join(encode(rows[i : i + FRAME_ROWS], self._kind) for i in range(0, len(rows), FRAME_ROWS))
         number = self._next_number
         while True:
             path = self._dir / f"{number:016d}.spill"
@@ -309,9 +312,9 @@ class SpillQueue:
 
     # -- the reading end -------------------------------------------------------------------------------------------
 
-    def _read(self, segment: _Segment, max_rows: int) -> tuple[list[Tick], int, int]:
+    def _read(self, segment: _Segment, max_rows: int) -> tuple[list[RecordT], int, int]:
         """Rows from the segment's position on, and the position and rows to skip behind them."""
-        batch: list[Tick] = []
+        batch: list[RecordT] = []
         position, skip_rows = segment.position, segment.skip_rows
         if position >= segment.end:
             return batch, position, skip_rows
@@ -324,7 +327,7 @@ class SpillQueue:
                 data = file.read(HEADER_BYTES)
                 data += file.read(payload_bytes(data))
                 frame = frame_at(data, 0)
-                rows = decode(data[HEADER_BYTES : frame.end]) if frame else None
+                rows = decode(data[HEADER_BYTES : frame.end], self._kind) if frame else None
                 if frame is None or rows is None:
                     self._pass_over(segment, position, frame)
                     return self._read(segment, max_rows)

@@ -12,6 +12,7 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import Generic
 
 from hk_tick_collector.core.backoff import Backoff
 from hk_tick_collector.core.clock import Clock
@@ -20,11 +21,11 @@ from hk_tick_collector.core.facts import DayFact, Fact, RowsRead
 from hk_tick_collector.core.logline import RateLimitedLog, event
 from hk_tick_collector.core.progress import IngestProgress
 from hk_tick_collector.ingest.quarantine import Quarantine
-from hk_tick_collector.ingest.queue import TickQueue
+from hk_tick_collector.ingest.queue import RecordQueue
 from hk_tick_collector.ingest.spill import SpillQueue
-from hk_tick_collector.ingest.writer_thread import WriterThread
-from hk_tick_collector.records.tick import PUSH_TYPE_PUSH, Tick
-from hk_tick_collector.store.writer import DayFileWriter, WriteResult
+from hk_tick_collector.ingest.writer_thread import RecordWriter, WriterThread
+from hk_tick_collector.records.kind import TICKS, RecordKind, RecordT
+from hk_tick_collector.store.writer import WriteResult
 
 log = logging.getLogger(__name__)
 
@@ -58,19 +59,20 @@ class WorkerOptions:
     retry_max_sec: float
 
 
-class PersistWorker:
-    """One instance a daemon. Everything but ``request_writer_recovery``'s caller lives on the loop."""
+class PersistWorker(Generic[RecordT]):
+    """One instance a lane. Everything but ``request_writer_recovery``'s caller lives on the loop."""
 
     def __init__(
         self,
-        queue: TickQueue,
-        spill: SpillQueue,
+        queue: RecordQueue[RecordT],
+        spill: SpillQueue[RecordT],
         quarantine: Quarantine,
-        make_writer: Callable[[], DayFileWriter],
+        make_writer: Callable[[], RecordWriter[RecordT]],
         options: WorkerOptions,
         progress: IngestProgress,
         clock: Clock,
-        on_unspilled: Callable[[Sequence[Tick]], None] = lambda _: None,
+        on_unspilled: Callable[[Sequence[RecordT]], None] = lambda _: None,
+        kind: RecordKind[RecordT] = TICKS,  # type: ignore[assignment]
     ) -> None:
         """``on_unspilled`` is told of rows of the spill before they are stored: another process may have left them."""
         self._queue = queue
@@ -81,18 +83,20 @@ class PersistWorker:
         self._progress = progress
         self._clock = clock
         self._on_unspilled = on_unspilled
+        self._kind = kind
         self._work = asyncio.Event()
         self.wants_wake = False  # read on other threads: nobody need wake a worker that will look anyway
         self._hurry = asyncio.Event()
         self._flushing = False
-        self._in_hand: Sequence[Tick] = ()
+        self._in_hand: Sequence[RecordT] = ()
         self._day_written: dict[str, float] = {}  # open days and when they were last written, monotonic
         self._commit_started = 0.0
         self._rows_per_sec = 0.0
         self._fault, self._same_faults = "", 0  # of our own code, since the last commit
         self._retry = Backoff(options.retry_min_sec, options.retry_max_sec)
         self._log = RateLimitedLog(log)
-        self._writer = WriterThread(make_writer, "writer-1")
+        self._writer_name = "writer" if kind is TICKS else f"{kind.name}-writer"
+        self._writer = WriterThread(make_writer, f"{self._writer_name}-1")
 
     @property
     def in_hand_rows(self) -> int:
@@ -171,7 +175,10 @@ class PersistWorker:
                 queue_rows=self._queue.rows,
             )
         )
-        old, self._writer = self._writer, WriterThread(self._make_writer, f"writer-{self._progress.recoveries + 1}")
+        old, self._writer = (
+            self._writer,
+            WriterThread(self._make_writer, f"{self._writer_name}-{self._progress.recoveries + 1}"),
+        )
         old.abandon()
 
     def rescue(self) -> int:
@@ -212,7 +219,7 @@ class PersistWorker:
             await self._work.wait()
         self.wants_wake = False
 
-    async def _store(self, batch: Sequence[Tick], facts: Sequence[Fact | DayFact] = ()) -> None:
+    async def _store(self, batch: Sequence[RecordT], facts: Sequence[Fact | DayFact] = ()) -> None:
         """Commit ``batch`` and the facts, however long it takes; then every row is stored or quarantined."""
         self._in_hand = batch
         self._note_rate(len(batch))
@@ -235,16 +242,17 @@ class PersistWorker:
             if isinstance(fact, RowsRead):  # its day is over: close it now
                 self._day_written[fact.trading_day] = self._clock.monotonic() - DAY_IDLE_CLOSE_SEC - 1
 
-    async def _write(self, batch: Sequence[Tick], facts: Sequence[Fact | DayFact]) -> WriteResult:
+    async def _write(self, batch: Sequence[RecordT], facts: Sequence[Fact | DayFact]) -> WriteResult:
         """One attempt. Rows that are refused for what they are go into quarantine, and the others are stored."""
         if not self._isolating:
             with contextlib.suppress(RowRefused):
                 return await self._writer.call(lambda writer: writer.write(batch, facts))
-        isolate = DayFileWriter.isolate_fault if self._isolating else DayFileWriter.isolate
+        is_fault = self._isolating
         recv_ts_ms = self._clock.now_ms()
 
-        def store_apart(writer: DayFileWriter) -> tuple[WriteResult, int]:
-            result, refused = isolate(writer, batch, facts)
+        def store_apart(writer: RecordWriter[RecordT]) -> tuple[WriteResult, int]:
+            isolate = writer.isolate_fault if is_fault else writer.isolate
+            result, refused = isolate(batch, facts)
             # On disk before the batch counts as stored: a refused row that came from the spill is in no other place.
             self._quarantine.add_refused(refused, recv_ts_ms)
             self._quarantine.flush(sync=True)
@@ -267,8 +275,8 @@ class PersistWorker:
         return self._same_faults >= FAULTS_BEFORE_ISOLATION
 
     def _with_company(
-        self, batch: Sequence[Tick], facts: Sequence[Fact | DayFact]
-    ) -> tuple[Sequence[Tick], Sequence[Fact | DayFact]]:
+        self, batch: Sequence[RecordT], facts: Sequence[Fact | DayFact]
+    ) -> tuple[Sequence[RecordT], Sequence[Fact | DayFact]]:
         """Rows of the queue join those in hand: a row is known as the faulty one only by others that can be stored."""
         room = self._options.batch_rows * BACKLOG_BATCHES - len(batch)
         if room > 0:
@@ -287,7 +295,7 @@ class PersistWorker:
         """A damaged or foreign day file: move it away loudly, so that the retry begins a new one."""
         self._note_error(error)
 
-        def move(writer: DayFileWriter) -> bool:
+        def move(writer: RecordWriter[RecordT]) -> bool:
             if writer.failed_day is None:
                 return False
             writer.set_aside(writer.failed_day, str(error))
@@ -325,7 +333,7 @@ class PersistWorker:
         progress.last_error = type(error).__name__
         progress.last_error_monotonic = self._clock.monotonic()
 
-    def _note_commit(self, result: WriteResult, batch: Sequence[Tick]) -> None:
+    def _note_commit(self, result: WriteResult, batch: Sequence[RecordT]) -> None:
         progress = self._progress
         now_sec = self._clock.monotonic()
         progress.commits += 1
@@ -352,7 +360,7 @@ class PersistWorker:
                 )
             )
 
-    def _note_latency(self, batch: Sequence[Tick]) -> None:
+    def _note_latency(self, batch: Sequence[RecordT]) -> None:
         """How old the batch's rows are now, from an even sample: each looked at stands for the rows around it."""
         now_ms = self._clock.now_ms()
         progress = self._progress
@@ -361,7 +369,7 @@ class PersistWorker:
             rows = min(step_rows, len(batch) - first)
             tick = batch[first + rows // 2]
             progress.commit_latency_ms.observe(now_ms - tick.recv_ts_ms, rows)
-            if tick.push_type == PUSH_TYPE_PUSH:
+            if self._kind.is_live(tick):
                 progress.event_latency_ms.observe(now_ms - tick.ts_ms, rows)
 
     async def _close_idle_days(self) -> None:

@@ -1,6 +1,6 @@
 """The one thread that touches SQLite, and how a stuck one is replaced.
 
-Jobs are functions of the ``DayFileWriter``; each result comes back to the loop as a future. The thread is a daemon
+Jobs are functions of the writer; each result comes back to the loop as a future. The thread is a daemon
 thread: one that hangs inside the file system cannot keep the process alive.
 """
 
@@ -10,26 +10,72 @@ import asyncio
 import logging
 import queue
 import threading
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Generic, Protocol, TypeVar
 
 from hk_tick_collector.core.errors import StoreUnavailable
+from hk_tick_collector.core.facts import DayFact, Fact
 from hk_tick_collector.core.logline import event
+from hk_tick_collector.records.kind import RecordT
 from hk_tick_collector.store.connect import as_store_error
-from hk_tick_collector.store.writer import DayFileWriter
+from hk_tick_collector.store.writer import WriteResult
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-_Job = tuple[Callable[[DayFileWriter], object], "asyncio.Future[object]"]
 
 
-class WriterThread:
-    """Owns a ``DayFileWriter`` and its thread. Used from the loop only."""
+class RecordWriter(Protocol[RecordT]):
+    """Stores records of one kind. ``store.writer.DayFileWriter`` is the one for ticks and has the whole contract.
 
-    def __init__(self, make_writer: Callable[[], DayFileWriter], name: str) -> None:
+    What a lane relies on: a batch counts as stored only when ``write`` returned, and after any error the same batch may
+    be written again, by this writer or by another one, and is stored once. All errors are StoreErrors.
+    """
+
+    failed_day: str | None  # the trading day of the last write that raised
+
+    @property
+    def data_root(self) -> Path: ...
+
+    @property
+    def wal_bytes(self) -> int:
+        """Size of the open write-ahead logs; read on other threads."""
+
+    def write(self, records: Sequence[RecordT], facts: Sequence[Fact | DayFact] = (), /) -> WriteResult:
+        """Store a batch; returns when all of it is committed."""
+
+    def isolate(
+        self, records: Sequence[RecordT], facts: Sequence[Fact | DayFact], /
+    ) -> tuple[WriteResult, list[tuple[RecordT, str]]]:
+        """As ``write``, for a batch of which some rows are refused (RowRefused): those with the reason."""
+
+    def isolate_fault(
+        self, records: Sequence[RecordT], facts: Sequence[Fact | DayFact], /
+    ) -> tuple[WriteResult, list[tuple[RecordT, str]]]:
+        """As ``isolate``, for a batch that our own code failed on again and again (StoreFault)."""
+
+    def set_aside(self, day: str, reason: str, /) -> Path | None:
+        """Rename a broken file, so that the next write begins a new one."""
+
+    def close_day(self, day: str, /) -> None:
+        """Close one day's file."""
+
+    def close(self) -> None:
+        """Close all files."""
+
+    def interrupt(self) -> None:
+        """From another thread: give up soon."""
+
+
+class WriterThread(Generic[RecordT]):
+    """Owns a writer and its thread. Used from the loop only."""
+
+    def __init__(self, make_writer: Callable[[], RecordWriter[RecordT]], name: str) -> None:
         self._loop = asyncio.get_running_loop()
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[
+            tuple[Callable[[RecordWriter[RecordT]], object], asyncio.Future[object]] | None
+        ] = queue.SimpleQueue()
         self._waiting: set[asyncio.Future[object]] = set()
         self._writer = make_writer()
         self._data_root = self._writer.data_root
@@ -45,7 +91,7 @@ class WriterThread:
         """Size of the open write-ahead logs, as the thread last measured it."""
         return self._writer.wal_bytes
 
-    async def call(self, job: Callable[[DayFileWriter], T]) -> T:
+    async def call(self, job: Callable[[RecordWriter[RecordT]], T]) -> T:
         """Run ``job(writer)`` on the thread. Raises ``StoreError`` alone, whatever the job met; ``StoreUnavailable``
         when the thread was abandoned."""
         future: asyncio.Future[object] = self._loop.create_future()
@@ -67,7 +113,7 @@ class WriterThread:
     async def close(self, timeout_sec: float) -> None:
         """Checkpoint and close the files, end the thread. Raises ``StoreError``, also when it takes too long."""
         try:
-            await asyncio.wait_for(self.call(DayFileWriter.close), timeout_sec)
+            await asyncio.wait_for(self.call(lambda writer: writer.close()), timeout_sec)
         except TimeoutError:
             self.abandon()
             raise StoreUnavailable(f"the day files could not be closed in {timeout_sec:g} s") from None

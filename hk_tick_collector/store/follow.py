@@ -47,7 +47,7 @@ from hk_tick_collector.core.clock import Clock, SystemClock
 from hk_tick_collector.core.errors import StoreBusy, StoreCorrupt, StoreError, StoreUnavailable
 from hk_tick_collector.store.companions import Mark, is_closed
 from hk_tick_collector.store.connect import as_store_error
-from hk_tick_collector.store.layout import day_file, day_files, parse_day
+from hk_tick_collector.store.layout import day_file, parse_day
 from hk_tick_collector.store.position import (
     MAX_PLACES,
     ROW,
@@ -227,8 +227,16 @@ class Follower:
 
     def _known_days(self) -> list[str]:
         tomorrow = datetime.fromtimestamp(self._clock.now_ms() / 1000, tz=UTC) + timedelta(days=1)
-        days = [parse_day(path) or "" for path in day_files(self._root)]
-        return [day for day in days if day <= f"{tomorrow:%Y%m%d}"]
+        try:
+            days = [parse_day(path) or "" for path in self._root.iterdir()]
+        except FileNotFoundError:
+            return []
+        except OSError as exc:
+            raise StoreUnavailable(
+                f"{self._root} cannot be listed ({exc.strerror}); uid {os.geteuid()} needs read permission: the group of "
+                f"the recorder has it"
+            ) from exc
+        return sorted(day for day in days if "" < day <= f"{tomorrow:%Y%m%d}")
 
 
 class _Misfit(Exception):

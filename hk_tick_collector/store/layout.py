@@ -32,6 +32,7 @@ from pathlib import Path
 from hk_tick_collector.core.errors import ConfigError, RecorderError, StoreUnavailable
 
 DIR_MODE = 0o750
+TICKS = "ticks"  # the kind of record that a file is of where no other one is named
 FILE_MODE = 0o640
 SPILL_DIR = "_spill"
 QUARANTINE_DIR = "_quarantine"
@@ -104,14 +105,19 @@ def recent_day_files(data_root: Path, days: int, until: str | None = None) -> li
     return newest_first[: max(0, days)]
 
 
-def spill_dir(data_root: Path) -> Path:
-    """Where rows wait that could not be queued or written."""
-    return data_root / SPILL_DIR
+def spill_dir(data_root: Path, kind: str = TICKS) -> Path:
+    """Where rows of a kind of record wait that could not be queued or written."""
+    return _of_kind(data_root / SPILL_DIR, kind)
 
 
-def quarantine_dir(data_root: Path) -> Path:
-    """Where ticks go that cannot be stored as they came."""
-    return data_root / QUARANTINE_DIR
+def quarantine_dir(data_root: Path, kind: str = TICKS) -> Path:
+    """Where records of a kind go that cannot be stored as they came."""
+    return _of_kind(data_root / QUARANTINE_DIR, kind)
+
+
+def _of_kind(directory: Path, kind: str) -> Path:
+    """Ticks were there first: their files are not in a directory of their own."""
+    return directory if kind == TICKS else directory / kind
 
 
 def reports_dir(data_root: Path) -> Path:
@@ -124,9 +130,9 @@ def archive_dir(data_root: Path) -> Path:
     return data_root / ARCHIVE_DIR
 
 
-def quarantine_file(data_root: Path, day: str) -> Path:
+def quarantine_file(data_root: Path, day: str, kind: str = TICKS) -> Path:
     """The quarantine's JSON lines of one day (YYYYMMDD)."""
-    return quarantine_dir(data_root) / f"{check_day(day)}.jsonl"
+    return quarantine_dir(data_root, kind) / f"{check_day(day)}.jsonl"
 
 
 def market_file(data_root: Path) -> Path:

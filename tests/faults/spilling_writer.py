@@ -15,7 +15,7 @@ from hk_tick_collector.core.aside import in_thread
 from hk_tick_collector.core.clock import SystemClock
 from hk_tick_collector.core.progress import IngestProgress
 from hk_tick_collector.ingest.quarantine import Quarantine
-from hk_tick_collector.ingest.queue import TickQueue
+from hk_tick_collector.ingest.queue import RecordQueue
 from hk_tick_collector.ingest.spill import SpillQueue
 from hk_tick_collector.ingest.worker import PersistWorker, WorkerOptions
 from hk_tick_collector.market.hk.sessions import hk_date
@@ -31,7 +31,7 @@ async def spill_and_store(root: Path, first: int) -> None:
     progress = IngestProgress()
     spill = SpillQueue(root, segment_bytes=SEGMENT_BYTES)
     spill.open()
-    queue = TickQueue(1000, spill, progress, lambda: None)
+    queue = RecordQueue(1000, spill, progress, lambda: None)
     quarantine = Quarantine(root, progress, hk_date)
     options = WorkerOptions(batch_rows=50, max_wait_sec=1.0, retry_min_sec=0.01, retry_max_sec=0.05)
     worker = PersistWorker(queue, spill, quarantine, lambda: DayFileWriter(root), options, progress, SystemClock())

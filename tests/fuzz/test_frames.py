@@ -24,7 +24,7 @@ from hk_tick_collector.core.clock import ManualClock
 from hk_tick_collector.core.errors import FeedError
 from hk_tick_collector.core.progress import FeedProgress, IngestProgress
 from hk_tick_collector.ingest.quarantine import Quarantine
-from hk_tick_collector.ingest.queue import TickQueue
+from hk_tick_collector.ingest.queue import RecordQueue
 from hk_tick_collector.ingest.spill import SpillQueue
 from hk_tick_collector.ingest.worker import PersistWorker, WorkerOptions
 from hk_tick_collector.market.hk.sessions import hk_date
@@ -160,7 +160,7 @@ class Recorder:
         self.spill = SpillQueue(self.root)
         self.spill.open()
         self.quarantine = Quarantine(self.root, self.ingest, hk_date, day_bytes=QUARANTINE_BYTES)
-        self.queue = TickQueue(20_000, self.spill, self.ingest, self._wake)
+        self.queue = RecordQueue(20_000, self.spill, self.ingest, self._wake)
         options = WorkerOptions(batch_rows=500, max_wait_sec=0.5, retry_min_sec=0.01, retry_max_sec=0.1)
         self.worker = PersistWorker(
             self.queue, self.spill, self.quarantine, lambda: DayFileWriter(self.root, SqliteOptions(), self.clock),

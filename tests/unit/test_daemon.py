@@ -480,7 +480,7 @@ def test_for_a_stuck_loop_everything_is_saved_and_the_process_ended_in_bounded_t
         await run.until(lambda: run.ingest.persisted_rows == 1, "the file")
         with run.locked():
             run.feed.put(make_ticks(2, 30))
-            await run.until(lambda: run.daemon._worker.in_hand_rows, "a batch in hand")
+            await run.until(lambda: run.daemon._lane.in_hand_rows, "a batch in hand")
             saver = threading.Thread(target=run.daemon._give_up, args=("event loop is stuck",))
             run.daemon._progress.loop_beat_monotonic -= 3600
             saver.start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import sqlite3
@@ -22,7 +23,7 @@ from hk_tick_collector.store.follow import LET_GO_SEC, Follower, follow
 from hk_tick_collector.store.position import ROW, DayChanged, DayGone, Place, Position, extended
 from hk_tick_collector.store.salvage import salvage
 from hk_tick_collector.store.writer import DayFileWriter
-from tests.unit.store_ticks import DAY, NOBODY_UID, query, tick, ticks
+from tests.unit.store_ticks import DAY, NOBODY_UID, query, tick, ticks, without_root
 from tests.unit.test_store_connect import LEGACY_ROW, make_legacy
 
 BEFORE, AFTER = "20261119", "20261121"
@@ -476,6 +477,13 @@ def test_a_damaged_file_is_said_and_may_be_given_up(writer: DayFileWriter, root:
     assert rest(follower, Position().leaving(DAY))[0] == seqs(ticks(2, day=AFTER))
 
 
+def test_a_data_root_that_may_not_be_listed_is_said(root: Path, follower: Follower) -> None:
+    root.chmod(0o700 if os.geteuid() == 0 else 0)
+    with without_root(), pytest.raises(StoreUnavailable, match=r"cannot be listed.*read permission"):
+        follower.read_behind(Position())
+    root.chmod(0o700)
+
+
 def test_the_loop_yields_positions_to_keep_and_ends_when_told(writer: DayFileWriter, root: Path) -> None:
     writer.write(ticks(5))
     stop, found = threading.Event(), []
@@ -530,7 +538,7 @@ with Follower(Path(sys.argv[1])) as follower:
 def test_group_read_is_enough(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Live, after a writer that was killed, and closed; nothing is made or changed by the reader."""
     root = Path(tmp_path_factory.mktemp("shared"))
-    for directory in (root, *list(root.parents)[:2]):
+    for directory in itertools.takewhile(lambda path: "pytest" in str(path), (root, *root.parents)):
         directory.chmod(0o755)
     group = 54321
     os.chown(root, 0, group)

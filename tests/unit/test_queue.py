@@ -17,7 +17,7 @@ from hk_tick_collector.core.progress import IngestProgress
 from hk_tick_collector.ingest import frames
 from hk_tick_collector.ingest import queue as queue_module
 from hk_tick_collector.ingest import spill as spill_module
-from hk_tick_collector.ingest.queue import MAX_FACTS, PATIENCE_SEC, TickQueue
+from hk_tick_collector.ingest.queue import MAX_FACTS, PATIENCE_SEC, RecordQueue
 from hk_tick_collector.ingest.spill import SpillQueue
 from hk_tick_collector.records.tick import Tick
 from tests.harness import wait_until
@@ -34,21 +34,21 @@ def spill(tmp_path: Path) -> SpillQueue:
     return spill
 
 
-def make_queue(spill: SpillQueue, max_rows: int = 10) -> tuple[TickQueue, IngestProgress, list[int]]:
+def make_queue(spill: SpillQueue, max_rows: int = 10) -> tuple[RecordQueue, IngestProgress, list[int]]:
     progress, wakes = IngestProgress(), [0]
 
     def wake() -> None:
         wakes[0] += 1
 
-    return TickQueue(max_rows, spill, progress, wake), progress, wakes
+    return RecordQueue(max_rows, spill, progress, wake), progress, wakes
 
 
-def settle(queue: TickQueue) -> None:
+def settle(queue: RecordQueue) -> None:
     """Until what the loop brought beyond the limit is spilled."""
     wait_until(lambda: queue.rows_in_memory == queue.rows and not queue._in_transit, "the overflow is spilled")
 
 
-def put_and_settle(queue: TickQueue, ticks: list[Tick]) -> None:
+def put_and_settle(queue: RecordQueue, ticks: list[Tick]) -> None:
     queue.put(ticks)
     settle(queue)
 

@@ -18,7 +18,7 @@ from hk_tick_collector.core.errors import RejectCode, StoreError
 from hk_tick_collector.core.facts import Fact, Interrupted
 from hk_tick_collector.core.progress import IngestProgress
 from hk_tick_collector.ingest.quarantine import Quarantine
-from hk_tick_collector.ingest.queue import TickQueue
+from hk_tick_collector.ingest.queue import RecordQueue
 from hk_tick_collector.ingest.spill import SpillQueue
 from hk_tick_collector.ingest.worker import PersistWorker, WorkerOptions
 from hk_tick_collector.market.hk.sessions import hk_date
@@ -44,7 +44,7 @@ class Bench:
         clock = SystemClock()
         self.quarantine = Quarantine(self.root, self.progress, hk_date)
         loop = asyncio.get_running_loop()
-        self.queue = TickQueue(
+        self.queue = RecordQueue(
             1000, self.spill, self.progress, lambda: loop.call_soon_threadsafe(self.worker.wake) and None
         )
         options = WorkerOptions(batch_rows=batch_rows, max_wait_sec=1.0, retry_min_sec=0.01, retry_max_sec=0.05)
