@@ -233,8 +233,8 @@ class Follower:
             return []
         except OSError as exc:
             raise StoreUnavailable(
-                f"{self._root} cannot be listed ({exc.strerror}); uid {os.geteuid()} needs read permission: the group of "
-                f"the recorder has it"
+                f"{self._root} cannot be listed ({exc.strerror}); uid {os.geteuid()} needs read permission: the "
+                f"recorder's group has it"
             ) from exc
         return sorted(day for day in days if "" < day <= f"{tomorrow:%Y%m%d}")
 
