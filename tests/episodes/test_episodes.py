@@ -23,7 +23,7 @@ from tests.episodes.verdict import _told_apart, judge_outcome
 from tests.episodes.world import Oddities, Trade
 
 PROJECT = Path(__file__).parents[2]
-EPISODES = 24  # a night runs 60 of the same and 500 others: python -m tests.episodes
+EPISODES = 60  # every night 500: python -m tests.episodes --count 500
 
 
 @pytest.fixture(scope="module")
