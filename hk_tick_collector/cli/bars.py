@@ -68,8 +68,8 @@ def command(
     parts = parts_of(app, days, start, end)
     ticks = fetch_ticks(parts, wanted, bars.INPUT_COLUMNS)
     check_rows(app, parts, wanted, ticks, told(start, end))
-    rule = TradeRule(auctions, odd_lots, off_exchange)
-    table = bars.make_bars(ticks, interval_ms, rule, _fill(app, parts) if fill == "forward" else None)
+    rule = TradeRule(app.market.trade_types, auctions, odd_lots, off_exchange)
+    table = bars.make_bars(ticks, interval_ms, app.market, rule, _fill(app, parts) if fill == "forward" else None)
     if not table.num_rows:
         raise NoData(
             f"{', '.join(wanted)}: none of the {ticks.num_rows} ticks counts in a bar; see --include-odd-lots, "

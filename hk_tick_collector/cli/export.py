@@ -16,6 +16,7 @@ from hk_tick_collector.cli.ending import clean_ending
 from hk_tick_collector.cli.stretch import days_to_read
 from hk_tick_collector.core.errors import NoData
 from hk_tick_collector.market.hours import DayKind
+from hk_tick_collector.market.zone import Zone
 from hk_tick_collector.sources.futu.mapping import TICK_TYPES
 from hk_tick_collector.watch.when import some_days, symbol_list
 
@@ -101,7 +102,8 @@ def command(
     be_gentle()
     total = sum(part.rows_at_most() for part in parts)
     with clean_ending(), progress(f"export {format_}", total) as advance:
-        options = _Options(format_, output, force, prices == "decimal", times or "ms", split_symbols, name_of)
+        zone = app.market.zone
+        options = _Options(format_, output, force, prices == "decimal", times or "ms", split_symbols, name_of, zone)
         done = list(_run(options, parts, advance))
     app.emit(_as_json(format_, done), lambda: _show(done))
     return None
@@ -116,6 +118,7 @@ class _Options:
     times: str
     split_symbols: bool
     name_of: dict[str, str]
+    zone: Zone  # the market's clock
 
 
 def _run(options: _Options, parts: Sequence[DayPart], advance: Advance) -> Iterator[Exported]:
@@ -134,7 +137,7 @@ def _run(options: _Options, parts: Sequence[DayPart], advance: Advance) -> Itera
         write = lambda path, tables, target: csv_files.write_csv(path, tables, like=target, times=options.times)  # noqa: E731
     elif options.format_ == FUTU_ZIP:
         suffixes = futu_zip.SUFFIXES
-        write = lambda path, tables, _: futu_zip.write_zip(path, tables, options.name_of)  # noqa: E731
+        write = lambda path, tables, _: futu_zip.write_zip(path, tables, options.name_of, options.zone)  # noqa: E731
     else:
         suffixes = sqlite_file.SUFFIXES
         write = lambda path, tables, _: sqlite_file.write_sqlite(path, tables)  # noqa: E731

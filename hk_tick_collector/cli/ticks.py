@@ -10,6 +10,7 @@ import click
 from hk_tick_collector.cli.common import App, tickctl_command
 from hk_tick_collector.cli.results import Output, output_options
 from hk_tick_collector.cli.stretch import check_rows, parts_of, stretch_options
+from hk_tick_collector.market.trades import TradeTypes
 from hk_tick_collector.watch.when import symbol_list, told
 
 SHOWN = ("symbol", "ts_ms", "price", "volume", "turnover", "direction", "tick_type", "seq")
@@ -56,7 +57,7 @@ def command(
     **options: Any,
 ) -> None:
     wanted = symbol_list(symbols)
-    keep, kinds = _keep(types, exclude_odd_lots, exclude_auctions, price_only)
+    keep, kinds = _keep(app.market.trade_types, types, exclude_odd_lots, exclude_auctions, price_only)
     output = Output.of(app, options)
     names = _columns(columns, is_table=output.format_name == "table")
     parts = parts_of(app, days, start, end)
@@ -78,19 +79,21 @@ def command(
 
 
 def _keep(
-    types: tuple[str, ...], exclude_odd_lots: bool, exclude_auctions: bool, price_only: bool
+    types: TradeTypes, wanted: tuple[str, ...], exclude_odd_lots: bool, exclude_auctions: bool, price_only: bool
 ) -> tuple[Callable[[str | None], bool] | None, str]:
     """Which tick types stay (None: all), and that in words. UsageError names what is no type."""
-    from hk_tick_collector.query.trade_types import AUCTION, ODD_LOT_TYPES, TradeRule  # noqa: PLC0415
+    from hk_tick_collector.query.trade_types import TradeRule  # noqa: PLC0415
     from hk_tick_collector.sources.futu.mapping import TICK_TYPES  # noqa: PLC0415 - only when asked
 
     known = set(TICK_TYPES.values())
-    only = {one.strip().upper() for text in types for one in text.split(",")}
+    only = {one.strip().upper() for text in wanted for one in text.split(",")}
     if not only <= known:
         raise click.UsageError(
             f"{', '.join(sorted(only - known))}: no such tick type; there are {', '.join(TICK_TYPES.values())}"
         )
-    without = (ODD_LOT_TYPES if exclude_odd_lots else frozenset()) | ({AUCTION} if exclude_auctions else set())
+    without = frozenset[str]()
+    without |= types.odd_lot if exclude_odd_lots else frozenset()
+    without |= types.auction if exclude_auctions else frozenset()
     if not only and not without and not price_only:
         return None, ""
 
@@ -98,7 +101,7 @@ def _keep(
         return (
             (not only or tick_type in only)
             and tick_type not in without
-            and (not price_only or TradeRule().prices(tick_type))
+            and (not price_only or TradeRule(types).prices(tick_type))
         )
 
     words = [f"of type {', '.join(sorted(only))}"] if only else []

@@ -15,8 +15,9 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 
 from hk_tick_collector.export.rows import by_symbol
-from hk_tick_collector.export.texts import hong_kong, plain_columns
+from hk_tick_collector.export.texts import local_time, plain_columns
 from hk_tick_collector.market.symbols import file_name
+from hk_tick_collector.market.zone import Zone
 
 SUFFIXES = (".zip",)
 FUTU_COLUMNS = ("code", "name", "time", "price", "volume", "turnover", "ticker_direction", "sequence", "type")
@@ -24,8 +25,8 @@ _FROM = ("symbol", "ts_ms", "price", "volume", "turnover", "direction", "seq", "
 _DEFLATE_LEVEL = 2  # level 6 takes three times as long for 12 % less
 
 
-def write_zip(path: Path, tables: Iterable[pa.Table], names: Mapping[str, str]) -> int:
-    """Write a zip; rows written. ``names``: symbol to name."""
+def write_zip(path: Path, tables: Iterable[pa.Table], names: Mapping[str, str], zone: Zone) -> int:
+    """Write a zip; rows written. ``names``: symbol to name; ``zone``: the market's clock."""
     rows = 0
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=_DEFLATE_LEVEL) as archive:
         for symbol, parts in by_symbol(tables):
@@ -35,7 +36,7 @@ def write_zip(path: Path, tables: Iterable[pa.Table], names: Mapping[str, str]) 
             with archive.open(entry, "w", force_zip64=True) as file:
                 writer: pa_csv.CSVWriter | None = None
                 for part in parts:
-                    columns = _futu_columns(part, names.get(symbol, ""))
+                    columns = _futu_columns(part, names.get(symbol, ""), zone)
                     writer = writer or pa_csv.CSVWriter(file, columns.schema)
                     writer.write(columns)
                     rows += part.num_rows
@@ -44,8 +45,8 @@ def write_zip(path: Path, tables: Iterable[pa.Table], names: Mapping[str, str]) 
     return rows
 
 
-def _futu_columns(table: pa.Table, name: str) -> pa.RecordBatch:
-    plain = plain_columns(table.select(list(_FROM)), hong_kong)
+def _futu_columns(table: pa.Table, name: str, zone: Zone) -> pa.RecordBatch:
+    plain = plain_columns(table.select(list(_FROM)), local_time(zone))
     symbol, *others = plain.columns
     name_column = pa.repeat(pa.scalar(name, pa.string()), table.num_rows)
     return pa.RecordBatch.from_arrays([symbol, name_column, *others], names=list(FUTU_COLUMNS))

@@ -10,7 +10,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-_HONG_KONG_MS = 8 * 3_600_000  # no daylight saving since 1979
+from hk_tick_collector.days.clock import local_ms
+from hk_tick_collector.market.zone import Zone
+
 _T_POSITION = 10  # 2026-11-20T09:30:00.001
 
 TimeForm = Callable[[pa.Array], pa.Array]
@@ -23,18 +25,20 @@ def epoch_ms(times: pa.Array) -> pa.Array:
 
 def iso_utc(times: pa.Array) -> pa.Array:
     """``2026-11-20T01:30:00.001Z``."""
-    return _texts(times, 0, timezone="UTC")
+    return _texts(times, None, timezone="UTC")
 
 
-def hong_kong(times: pa.Array) -> pa.Array:
-    """``2026-11-20 09:30:00.001``, Hong Kong time, as Futu writes it."""
-    return _texts(times, _HONG_KONG_MS, between=" ")
+def local_time(zone: Zone) -> TimeForm:
+    """``2026-11-20 09:30:00.001``, the zone's time, as Futu writes it."""
+    return lambda times: _texts(times, zone, between=" ")
 
 
-def _texts(times: pa.Array, shift_ms: int, between: str = "T", timezone: Literal["naive", "UTC"] = "naive") -> pa.Array:
+def _texts(
+    times: pa.Array, zone: Zone | None, between: str = "T", timezone: Literal["naive", "UTC"] = "naive"
+) -> pa.Array:
     # numpy's is seven times as fast as Arrow's own writer of times.
     epoch = pc.fill_null(times.view(pa.int64()), 0).to_numpy(zero_copy_only=False)
-    moments: npt.NDArray[np.datetime64] = (epoch + shift_ms).view("datetime64[ms]")
+    moments: npt.NDArray[np.datetime64] = (epoch if zone is None else local_ms(epoch, zone)).view("datetime64[ms]")
     texts = np.datetime_as_string(moments, timezone=timezone)
     if between != "T" and len(texts):
         texts.view("U1").reshape(len(texts), -1)[:, _T_POSITION] = between

@@ -7,6 +7,7 @@ same file names in each. All that judges, records or prints asks the ``Market`` 
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple
@@ -22,9 +23,18 @@ from hk_tick_collector.market.hours import (
     Phase,
 )
 from hk_tick_collector.market.table import CalendarTable
+from hk_tick_collector.market.trades import TradeTypes
 from hk_tick_collector.market.zone import Zone
 
 _SEARCH_LIMIT_DAYS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class OtherCurrencies:
+    """Symbols that do not trade in the market's own currency, where their codes tell."""
+
+    names: tuple[str, ...]
+    sql: Callable[[str], str]  # the currency of a column of symbols as a SQL expression; NULL where it is not known
 
 
 class Span(NamedTuple):
@@ -65,6 +75,7 @@ class Market:
                 Hours("20270104", whole=((hm(8), Phase.REGULAR), ...), half=...),
             ),
             table=CalendarTable("20260101", "20271231", {"20261225": DayKind.CLOSED}),
+            trade_types=TradeTypes(price_making=frozenset({"AUTO_MATCH"})),
         )
         TOY.phase_at(TOY.zone.at_ms("20261120", hm(8, 30)), DayKind.WHOLE)  # CLOSED: the hours of that day are judged
 
@@ -81,6 +92,8 @@ class Market:
     time_word: str  # behind a time of day on its clock
     hours: tuple[Hours, ...]  # in order of first_day; the first one holds for all days before, too
     table: CalendarTable = field(repr=False)
+    trade_types: TradeTypes
+    other_currencies: OtherCurrencies | None = None  # None: every symbol trades in ``currency``
     day_starts_ms: int = 0  # where a trading day begins, from its local midnight: hm(-4) is 20:00 of the day before
 
     # Days
@@ -122,6 +135,15 @@ class Market:
             if self.table_kind(day) is not DayKind.CLOSED:
                 return day
         raise ValueError(f"{self.code} has no trading day within {_SEARCH_LIMIT_DAYS} days of {day}")
+
+    @property
+    def currencies(self) -> tuple[str, ...]:
+        """All that its symbols trade in, its own first."""
+        return (self.currency, *(self.other_currencies.names if self.other_currencies is not None else ()))
+
+    def currency_sql(self, column: str = "symbol") -> str:
+        """The currency of a column of symbols, as a SQL expression."""
+        return f"'{self.currency}'" if self.other_currencies is None else self.other_currencies.sql(column)
 
     def stamp(self, ts_ms: int) -> str:
         """``2026-11-20 09:30:00 HKT``"""

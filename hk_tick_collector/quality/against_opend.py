@@ -21,15 +21,15 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from hk_tick_collector.market.hk import HK
 from hk_tick_collector.market.hours import DayKind
 from hk_tick_collector.market.market import Market
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-# LATE: trades of an earlier day, reported today (HKEX's P). OVERSEAS: trades done on another market. Everything else is
-# HKEX turnover of the day. The simulator makes neither of the two and counts all it makes.
-LEFT_OUT = frozenset({"LATE", "OVERSEAS"})
+# The simulator makes none of these types and counts all it makes.
+LEFT_OUT = HK.trade_types.not_in_totals
 LABEL_IS_END = True  # so the simulator does
 TURNOVER_TOLERANCE = 1e-6
 LEAST_TURNOVER_TOLERANCE = 1.0  # in the counter's own currency

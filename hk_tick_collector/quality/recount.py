@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 COLUMNS = ("symbol", "ts_ms", "seq", "recv_ts_ms", "opend_recv_ts_ms", "tick_type", "direction", "push_type", "price",
            "volume")  # fmt: skip
-AUCTION = "AUCTION"
 NOT_GIVEN = "none"  # a tick's type or direction that OpenD left out
 LATE_MS = 5_000  # OpenD has a tick 35-444 ms after its event; what takes longer was repaired, or held up
 MINUTES, HEAT_SLOTS = 1440, 288  # of a day; a slot of the heat map is five minutes
@@ -179,7 +178,9 @@ class _Counter:
             if one.name in _AUCTION_FLAGS
         ]
         self._symbols = _Names()
-        self._types, self._directions, self._sources = _Names(AUCTION), _Names(), _Names(PUSH_TYPE_PUSH)
+        self._types = _Names(*sorted(market.trade_types.auction))
+        self._directions, self._sources = _Names(), _Names(PUSH_TYPE_PUSH)
+        self._auction_types = len(market.trade_types.auction)
         self._by_type, self._by_direction, self._by_source = _Table(), _Table(), _Table()
         self._flags, self._heat = _Table(), _Table()
         self._minutes = np.zeros(MINUTES, np.int64)
@@ -219,7 +220,7 @@ class _Counter:
 
     def _note_auctions(self, codes: _Ints, n_symbols: int, types: _Ints, ts_ms: _Ints) -> None:
         for flag, prints_ms, end_ms in self._auctions:
-            self._flag(codes, n_symbols, flag, (types == 0) & (ts_ms >= prints_ms) & (ts_ms < end_ms))
+            self._flag(codes, n_symbols, flag, (types < self._auction_types) & (ts_ms >= prints_ms) & (ts_ms < end_ms))
 
     def _note_minutes(self, codes: _Ints, n_symbols: int, ts_ms: _Ints, recv_ms: _Ints, sources: _Ints) -> None:
         minutes = np.clip(ts_ms // 60_000, 0, MINUTES - 1)

@@ -30,10 +30,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from hk_tick_collector.days.clock import local_ms, trading_days
 from hk_tick_collector.days.order import sort_table
 from hk_tick_collector.days.schema import TEXT, UTC_MS
 from hk_tick_collector.market.dates import DAY_MS
-from hk_tick_collector.market.hk.sessions import HK_OFFSET_MS, hk_date
+from hk_tick_collector.market.market import Market
+from hk_tick_collector.market.zone import Zone
 from hk_tick_collector.query.trade_types import TradeRule, is_trade
 
 INPUT_COLUMNS = ("symbol", "ts_ms", "seq", "price", "volume", "turnover", "direction", "tick_type")
@@ -87,27 +89,29 @@ def parse_interval_ms(text: str) -> int:
     return interval_ms
 
 
-def make_bars(ticks: pa.Table, interval_ms: int, rule: TradeRule | None = None, fill: Fill | None = None) -> pa.Table:
+def make_bars(
+    ticks: pa.Table, interval_ms: int, market: Market, rule: TradeRule | None = None, fill: Fill | None = None
+) -> pa.Table:
     """The bars of ``ticks`` (columns ``INPUT_COLUMNS``, any order, any symbols and days) as a table of ``BARS``, by
     symbol and start.
 
     ``ticks`` has the types of ``days.schema.TICKS``. See the module for what a bar is.
     """
-    rule = rule or TradeRule()
-    trades = _Trades.of(sort_table(ticks.select(list(INPUT_COLUMNS))), rule, interval_ms)
+    rule = rule or TradeRule(market.trade_types)
+    trades = _Trades.of(sort_table(ticks.select(list(INPUT_COLUMNS))), rule, interval_ms, market)
     columns: list[dict[str, Any]] = []
     if len(trades.starts):
         bars = _aggregated(trades)
         edges = np.flatnonzero(np.diff(bars["code"])) + 1
         for first, last in zip([0, *edges.tolist()], [*edges.tolist(), len(bars["code"])], strict=True):
             part = {name: values[first:last] for name, values in bars.items()}
-            columns.append(_filled(part, fill, interval_ms) if fill is not None else part)
-    return _table(columns, trades.names)
+            columns.append(_filled(part, fill, interval_ms, market) if fill is not None else part)
+    return _table(columns, trades.names, market)
 
 
-def bar_start_ms(ts_ms: _Ints, interval_ms: int) -> _Ints:
+def bar_start_ms(ts_ms: _Ints, interval_ms: int, zone: Zone) -> _Ints:
     """Starts of the bars that hold these instants, UTC epoch ms."""
-    of_day = (ts_ms + HK_OFFSET_MS) % DAY_MS
+    of_day = local_ms(ts_ms, zone) % DAY_MS
     starts: _Ints = ts_ms - of_day % interval_ms
     return starts
 
@@ -135,7 +139,7 @@ class _Trades:
         object.__setattr__(self, "group_starts", np.flatnonzero(is_new))
 
     @classmethod
-    def of(cls, ticks: pa.Table, rule: TradeRule, interval_ms: int) -> _Trades:
+    def of(cls, ticks: pa.Table, rule: TradeRule, interval_ms: int, market: Market) -> _Trades:
         counts = _where_text(ticks, "tick_type", rule.counts) & is_trade(ticks).to_numpy()
         if not counts.all():
             ticks = ticks.filter(pa.array(counts)).combine_chunks()
@@ -146,11 +150,13 @@ class _Trades:
         turnover_column = _chunk(ticks, "turnover")
         turnover = _numbers(turnover_column, 0.0)
         if turnover_column.null_count:
-            turnover = np.where(_valid(turnover_column), turnover, np.round(price * volume, 3))
+            turnover = np.where(_valid(turnover_column), turnover, np.round(price * volume, market.price_decimals))
         return cls(
             symbols.dictionary.to_pylist(),
             symbols.indices.to_numpy(zero_copy_only=False).astype(np.int64),
-            bar_start_ms(_chunk(ticks, "ts_ms").view(pa.int64()).to_numpy(zero_copy_only=False), interval_ms),
+            bar_start_ms(
+                _chunk(ticks, "ts_ms").view(pa.int64()).to_numpy(zero_copy_only=False), interval_ms, market.zone
+            ),
             price,
             volume,
             turnover,
@@ -218,18 +224,19 @@ def _decimal_scale(value: Fraction) -> int:
     return scale
 
 
-def _filled(bars: dict[str, Any], fill: Fill, interval_ms: int) -> dict[str, Any]:
+def _filled(bars: dict[str, Any], fill: Fill, interval_ms: int, market: Market) -> dict[str, Any]:
     """One symbol's bars with those between, day by day."""
     starts = bars["start_ms"]
-    days = (starts + HK_OFFSET_MS) // DAY_MS
+    days, codes = trading_days(starts, market)
     parts = []
-    for day in np.unique(days).tolist():
-        mine = days == day
-        day_start_ms = day * DAY_MS - HK_OFFSET_MS
+    for code, day in enumerate(days):
+        mine = codes == code
+        day_start_ms, day_end_ms = market.day_bounds(day)
+        windows = [window for window in fill.windows if day_start_ms <= window[0] < day_end_ms]
+        firsts_ms = bar_start_ms(np.array([start_ms for start_ms, _ in windows], np.int64), interval_ms, market.zone)
         grid = [
-            np.arange(bar_start_ms(np.array([start_ms]), interval_ms)[0], min(end_ms, fill.until_ms), interval_ms)
-            for start_ms, end_ms in fill.windows
-            if day_start_ms <= start_ms < day_start_ms + DAY_MS
+            np.arange(first_ms, min(end_ms, fill.until_ms), interval_ms)
+            for first_ms, (_, end_ms) in zip(firsts_ms, windows, strict=True)
         ]
         part = {name: values[mine] for name, values in bars.items()}
         parts.append(_day_filled(part, np.concatenate([*grid, np.array([], np.int64)])))
@@ -259,12 +266,11 @@ def _day_filled(bars: dict[str, Any], grid: _Ints) -> dict[str, Any]:
     return filled
 
 
-def _table(parts: list[dict[str, Any]], names: list[str]) -> pa.Table:
+def _table(parts: list[dict[str, Any]], names: list[str], market: Market) -> pa.Table:
     if not parts:
         return BARS.empty_table()
     bars = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    day_numbers, day_codes = np.unique((bars["start_ms"] + HK_OFFSET_MS) // DAY_MS, return_inverse=True)
-    days = [hk_date(day * DAY_MS - HK_OFFSET_MS) for day in day_numbers.tolist()]
+    days, day_codes = trading_days(bars["start_ms"], market)
     arrays: dict[str, pa.Array] = {
         "symbol": pa.DictionaryArray.from_arrays(pa.array(bars["code"], pa.int32()), pa.array(names, pa.string())),
         "trading_day": pa.DictionaryArray.from_arrays(pa.array(day_codes, pa.int32()), pa.array(days, pa.string())),

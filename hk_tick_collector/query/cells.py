@@ -17,11 +17,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from hk_tick_collector.market.hk.sessions import HK_OFFSET_MS
+from hk_tick_collector.market.hk import HK
 
 EXACT_IN_A_DOUBLE = 1 << 53  # a sequence is a thousand times as large
 TIME_UTC, TIME_HK, TIME_MS = "utc", "hk", "ms"
 _PER_MS = {"us": 1000, "ns": 1_000_000}
+_HK_OFFSET_MS = HK.zone.offset_ms(0)
 _SUFFIX = {TIME_UTC: "Z", TIME_HK: "+08:00"}
 
 
@@ -101,7 +102,7 @@ def _times(array: pa.Array, time_as: str, between: str, *, with_zone: bool) -> p
     if time_as == TIME_MS:
         return pa.array(ticks, mask=~valid)
     if has_zone and time_as == TIME_HK:
-        ticks = ticks + HK_OFFSET_MS * _PER_MS.get(unit, 1)
+        ticks = ticks + _HK_OFFSET_MS * _PER_MS.get(unit, 1)
     texts = pa.array(np.datetime_as_string(ticks.view(f"datetime64[{unit}]")), pa.string(), mask=~valid)
     if between != "T":
         texts = pc.replace_substring(texts, "T", between)

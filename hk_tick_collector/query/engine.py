@@ -33,8 +33,8 @@ from hk_tick_collector.core.errors import RecorderError
 from hk_tick_collector.days import parquet
 from hk_tick_collector.days.catalog import Day
 from hk_tick_collector.days.schema import COLUMNS, TICKS, ticks_schema
+from hk_tick_collector.market.registry import market_of
 from hk_tick_collector.query.statement import Needs, SqlError, check_question, message, needs_of
-from hk_tick_collector.records.tick import MARKET_HK
 from hk_tick_collector.store.reader import CoverageRow, GapRow
 
 BATCH_ROWS = 50_000
@@ -92,6 +92,7 @@ class Engine:
         workers: int = 2,
     ) -> None:
         self._days = list(days)
+        self.market = self._days[0].market if self._days else market_of(None)
         self._symbols = list(symbols)
         self._workers = workers
         self._loading: Callable[[int], None] = lambda _rows: None
@@ -163,7 +164,8 @@ class Engine:
         paths = [str(day.parquet) for day in self._days if day.is_archived_only]
         if paths:
             self._connection.execute(f"SET allowed_paths = [{', '.join(map(_quoted, paths))}]")
-        for setting in ("TimeZone = 'Asia/Hong_Kong'", "enable_external_access = false", "lock_configuration = true"):
+        zone = f"TimeZone = '{self.market.zone.name}'"
+        for setting in (zone, "enable_external_access = false", "lock_configuration = true"):
             self._connection.execute(f"SET {setting}")
         reader = self._guarded(lambda: _reader(self._connection.sql(text)))
         names = _distinct(reader.schema.names)
@@ -227,7 +229,7 @@ class Engine:
             for day in archived:
                 by_version.setdefault(parquet.version_of(day.parquet), []).append(_quoted(str(day.parquet)))
             for version, paths in by_version.items():
-                wanted = ", ".join(_archived_column(name, version) for name in COLUMNS)
+                wanted = ", ".join(_archived_column(name, version, self.market.code) for name in COLUMNS)
                 files = f"read_parquet([{', '.join(paths)}], hive_partitioning = false)"
                 parts.append(f"SELECT {wanted} FROM {files}{where}")  # noqa: S608 - quoted
         if live and needed is not None:
@@ -293,10 +295,10 @@ def _schema_of(kind: type[CoverageRow] | type[GapRow]) -> pa.Schema:
     return pa.schema([("trading_day", pa.string()), *(pair for pair in named if pair[0] != "trading_day")])
 
 
-def _archived_column(name: str, version: int) -> str:
+def _archived_column(name: str, version: int, market: str) -> str:
     """As a Parquet file of that version has it."""
     if name == "market":
-        return f"{_quoted(MARKET_HK)} AS market"
+        return f"{_quoted(market)} AS market"
     return name if name in parquet.file_columns(version) else _typed_nulls((name,))
 
 

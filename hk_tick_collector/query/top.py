@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from hk_tick_collector.market.hk.currency import CURRENCIES, currency_sql
+from hk_tick_collector.market.market import Market
 from hk_tick_collector.query.engine import Engine, Result
 from hk_tick_collector.query.trade_types import makes_price_sql
 
@@ -20,13 +20,16 @@ ORDERS = ("turnover", "ticks", "volatility")
 MAX_ROWS = 100_000
 _COLUMN = {"turnover": "turnover", "ticks": "ticks", "volatility": "volatility_pct"}
 
-# Turnover is summed as a decimal: HKEX's smallest price step is 0.001. Rounding hides in which order threads add. What
-# is no turnover (1e300, in a file of an earlier recorder) is NULL, and adds nothing.
-_SQL = f"""
+
+def _sql(market: Market) -> str:
+    # Turnover is summed as a decimal with the digits of the smallest price step. Rounding hides in which order threads
+    # add. What is no turnover (1e300, in a file of an earlier recorder) is NULL, and adds nothing.
+    decimal = f"DECIMAL({15 + market.price_decimals}, {market.price_decimals})"
+    return f"""
 WITH minutes AS (
     SELECT symbol, trading_day, epoch_ms(ts_ms) // 60000 AS minute,
-        count(*) AS ticks, sum(volume) AS volume, sum(TRY_CAST(turnover AS DECIMAL(18, 3))) AS turnover,
-        arg_max(price, (ts_ms, seq)) FILTER (WHERE {makes_price_sql()}) AS last_price
+        count(*) AS ticks, sum(volume) AS volume, sum(TRY_CAST(turnover AS {decimal})) AS turnover,
+        arg_max(price, (ts_ms, seq)) FILTER (WHERE {makes_price_sql(market.trade_types)}) AS last_price
     FROM ticks GROUP BY symbol, trading_day, minute
 ), steps AS (
     SELECT *, ln(last_price / lag(last_price) OVER (
@@ -34,22 +37,22 @@ WITH minutes AS (
     FROM minutes
 )
 SELECT symbol, CAST(sum(ticks) AS BIGINT) AS ticks, CAST(sum(volume) AS BIGINT) AS volume,
-    CAST(sum(turnover) AS DOUBLE) AS turnover, {currency_sql()} AS currency, count(DISTINCT trading_day) AS days,
+    CAST(sum(turnover) AS DOUBLE) AS turnover, {market.currency_sql()} AS currency, count(DISTINCT trading_day) AS days,
     round(100 * sqrt(sum(step * step) / count(DISTINCT trading_day)), 4) AS volatility_pct
 FROM steps GROUP BY symbol
 """  # noqa: S608 - our own words
 
 
 def top(engine: Engine, order: str, rows: int, loading: Callable[[int], None] | None = None) -> Result:
-    """The first ``rows`` symbols by one of ``ORDERS``, by turnover of each currency (HKD first): symbol, ticks, volume,
-    turnover, currency (NULL where the code does not tell), days, volatility_pct (NULL with less than two traded
-    minutes). Raises as ``Engine.run``."""
+    """The first ``rows`` symbols by one of ``ORDERS``, by turnover of each currency (the market's own first): symbol,
+    ticks, volume, turnover, currency (NULL where the code does not tell), days, volatility_pct (NULL with less than two
+    traded minutes). Raises as ``Engine.run``."""
     ranked = f"{_COLUMN[order]} DESC NULLS LAST, symbol"
     if order == "turnover":
-        known = ", ".join(f"'{name}'" for name in CURRENCIES)
-        place = f"coalesce(nullif(list_position([{known}], currency), 0), {len(CURRENCIES) + 1})"
+        known = ", ".join(f"'{name}'" for name in engine.market.currencies)
+        place = f"coalesce(nullif(list_position([{known}], currency), 0), {len(engine.market.currencies) + 1})"
         limit = f"QUALIFY row_number() OVER (PARTITION BY currency ORDER BY {ranked}) <= {rows:d}"
-        sql = f"SELECT * FROM ({_SQL}) {limit} ORDER BY {place}, {ranked}"  # noqa: S608 - our own words
+        sql = f"SELECT * FROM ({_sql(engine.market)}) {limit} ORDER BY {place}, {ranked}"  # noqa: S608 - our own words
     else:
-        sql = f"{_SQL} ORDER BY {ranked} LIMIT {rows:d}"
+        sql = f"{_sql(engine.market)} ORDER BY {ranked} LIMIT {rows:d}"
     return engine.run(sql, loading)

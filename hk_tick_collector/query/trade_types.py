@@ -1,18 +1,6 @@
 """Which trades make the price, and which only volume: the one place where that is decided.
 
-A Hong Kong trade's type is HKEX's (OMD-C market data, trade type), under the names of futu-api's TickerType:
-
-===================== ============================================================ ===== ==========================
-type                  what it is                                                   price counted in bars
-===================== ============================================================ ===== ==========================
-AUTO_MATCH            matched by the exchange, continuous trading                  yes   always
-INTER_AUTO_MATCH      the same, both sides with one broker                         yes   always
-AUCTION               opening and closing auction, at the auction's one price      yes   unless auctions are excluded
-ODD_LOT               less than a board lot, in the odd-lot market, off the price  no    by choice
-all others            agreed outside the order book and reported to the exchange   no    by choice
-                      (NON_AUTO_MATCH, INTER_NON_AUTO_MATCH), of an earlier
-                      session (LATE), partly abroad (OVERSEAS), or unknown
-===================== ============================================================ ===== ==========================
+A market's trade types say which are which (``Market.trade_types``).
 
 A tick without any type (a file of an earlier recorder) counts as matched by the exchange.
 
@@ -27,16 +15,15 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-AUCTION = "AUCTION"
-ODD_LOT_TYPES = frozenset({"ODD_LOT", "ODD_LOT_CROSS_MARKET"})
-PRICE_TYPES = frozenset({"AUTO_MATCH", "INTER_AUTO_MATCH", AUCTION})
+from hk_tick_collector.market.trades import TradeTypes
 
 
 @dataclass(frozen=True, slots=True)
 class TradeRule:
-    """What counts in a bar. ``prices`` is for open, high, low, close and VWAP; ``counts`` for volume, turnover and the
-    number of ticks. All that makes prices counts too."""
+    """What counts in a bar of ticks that have these ``types``. ``prices`` is for open, high, low, close and VWAP;
+    ``counts`` for volume, turnover and the number of ticks. All that makes prices counts too."""
 
+    types: TradeTypes
     auctions: bool = True
     odd_lots: bool = False
     off_exchange: bool = False
@@ -45,15 +32,15 @@ class TradeRule:
         """Does a trade of this type make the price?"""
         if tick_type is None:
             return True
-        return tick_type in PRICE_TYPES and (self.auctions or tick_type != AUCTION)
+        return tick_type in self.types.price_making and (self.auctions or tick_type not in self.types.auction)
 
     def counts(self, tick_type: str | None) -> bool:
         """Does a trade of this type count in volume?"""
         if self.prices(tick_type):
             return True
-        if tick_type == AUCTION:
+        if tick_type in self.types.auction:
             return False
-        return self.odd_lots if tick_type in ODD_LOT_TYPES else self.off_exchange
+        return self.odd_lots if tick_type in self.types.odd_lot else self.off_exchange
 
 
 def is_trade(ticks: pa.Table) -> pa.ChunkedArray:
@@ -65,7 +52,7 @@ def is_trade(ticks: pa.Table) -> pa.ChunkedArray:
     )
 
 
-def makes_price_sql() -> str:
-    """The SQL condition for ticks that make the price, as ``TradeRule().prices`` and ``is_trade`` say."""
-    listed = ", ".join(f"'{name}'" for name in sorted(PRICE_TYPES))
+def makes_price_sql(types: TradeTypes) -> str:
+    """The SQL condition for ticks that make the price, as ``TradeRule(types).prices`` and ``is_trade`` say."""
+    listed = ", ".join(f"'{name}'" for name in sorted(types.price_making))
     return f"((tick_type IN ({listed}) OR tick_type IS NULL) AND price > 0 AND (volume > 0 OR volume IS NULL))"

@@ -48,7 +48,7 @@ class Tick(NamedTuple):
     ts_ms: int  # event time, UTC epoch milliseconds
     price: float | None
     volume: int | None  # shares
-    turnover: float | None  # price x volume, in the counter's own currency (market/currency.py)
+    turnover: float | None  # price x volume, in the counter's own currency (market/hk/currency.py)
     direction: str | None  # BUY | SELL | NEUTRAL (Qot_Common.TickerDirection)
     seq: int | None  # Futu's sequence, int64; never through a float
     tick_type: str | None  # AUTO_MATCH, ODD_LOT, AUCTION, ... (Qot_Common.TickerType)

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from hk_tick_collector.days.schema import TICKS
 from hk_tick_collector.market.hk import HK
 from hk_tick_collector.market.hk.sessions import day_start_ms
-from hk_tick_collector.market.hours import DayKind
+from hk_tick_collector.market.hours import DayKind, hm
+from hk_tick_collector.market.us import US
 from hk_tick_collector.query.bars import BARS, Fill, make_bars, parse_interval_ms
 from hk_tick_collector.query.trade_types import TradeRule
 from hk_tick_collector.records.tick import MORE_COLUMNS, Tick
@@ -55,7 +56,7 @@ def arrow(ticks: Sequence[Tick]) -> pa.Table:
 
 
 def bars(ticks: Sequence[Tick], interval: str = "1m", rule: TradeRule | None = None, fill: Fill | None = None) -> Any:
-    table = make_bars(arrow(ticks), parse_interval_ms(interval), rule, fill)
+    table = make_bars(arrow(ticks), parse_interval_ms(interval), HK, rule, fill)
     assert table.schema.equals(BARS)
     rows = table.to_pylist()
     starts = table.column("start_ms").cast(pa.int64()).to_pylist()
@@ -137,7 +138,7 @@ trades = st.builds(
 @given(
     st.lists(trades, max_size=40, unique_by=lambda tick: (tick.symbol, tick.ts_ms, tick.seq)),
     st.sampled_from(("1s", "7s", "1m", "5m", "45m", "1h", "24h")),
-    st.builds(TradeRule, st.booleans(), st.booleans(), st.booleans()),
+    st.builds(TradeRule, st.just(HK.trade_types), st.booleans(), st.booleans(), st.booleans()),
 )
 def test_bars_are_those_of_the_definition(ticks: list[Tick], interval: str, rule: TradeRule) -> None:
     assert bars(ticks, interval, rule) == naive_bars(ticks, parse_interval_ms(interval), rule)
@@ -175,15 +176,15 @@ def test_odd_lots_and_off_exchange_trades_never_touch_the_price() -> None:
     ]
     (row,) = bars(ticks)
     assert (row["low"], row["high"], row["volume"], row["tick_count"], row["vwap"]) == (10.0, 10.0, 100, 1, 10.0)
-    (row,) = bars(ticks, rule=TradeRule(odd_lots=True))
+    (row,) = bars(ticks, rule=TradeRule(HK.trade_types, odd_lots=True))
     assert (row["low"], row["high"], row["volume"], row["tick_count"], row["vwap"]) == (10.0, 10.0, 107, 2, 10.0)
-    (row,) = bars(ticks, rule=TradeRule(odd_lots=True, off_exchange=True))
+    (row,) = bars(ticks, rule=TradeRule(HK.trade_types, odd_lots=True, off_exchange=True))
     assert (row["low"], row["high"], row["volume"], row["tick_count"]) == (10.0, 10.0, 1157, 4)
     assert row["turnover"] == 1000 + 693 + 1000 + 25
 
 
 def test_a_bar_of_odd_lots_alone_has_no_price() -> None:
-    (row,) = bars([trade("10:00:02", 99.0, 7, tick_type="ODD_LOT")], rule=TradeRule(odd_lots=True))
+    (row,) = bars([trade("10:00:02", 99.0, 7, tick_type="ODD_LOT")], rule=TradeRule(HK.trade_types, odd_lots=True))
     assert (row["open"], row["close"], row["vwap"], row["volume"]) == (None, None, None, 7)
 
 
@@ -199,7 +200,8 @@ def test_auctions_have_bars_of_their_own_and_can_be_left_out(close: str, auction
     last = f"{int(close[:2]) - 1}:59:00"
     assert starts(rows) == ["09:20:00", "09:30:00", last, f"{auction}:00"]
     assert (rows[-1]["close"], rows[-1]["volume"]) == (10.3, 900)
-    assert starts(bars(ticks, rule=TradeRule(auctions=False, odd_lots=True, off_exchange=True))) == ["09:30:00", last]
+    rule = TradeRule(HK.trade_types, auctions=False, odd_lots=True, off_exchange=True)
+    assert starts(bars(ticks, rule=rule)) == ["09:30:00", last]
 
 
 def test_hours_are_those_of_the_clock_and_lunch_makes_no_bar() -> None:
@@ -265,7 +267,7 @@ def test_fill_does_not_cross_days_or_symbols() -> None:
 
 def test_fill_gives_a_bar_of_odd_lots_the_last_price() -> None:
     ticks = [trade("10:00:30", 10.0), trade("10:01:30", 3.0, 5, tick_type="ODD_LOT")]
-    rows = bars(ticks, rule=TradeRule(odd_lots=True), fill=whole_day_fill("10:02"))
+    rows = bars(ticks, rule=TradeRule(HK.trade_types, odd_lots=True), fill=whole_day_fill("10:02"))
     assert [(row["close"], row["vwap"], row["volume"]) for row in rows] == [(10.0, 10.0, 100), (10.0, None, 5)]
 
 
@@ -282,3 +284,19 @@ def test_what_is_no_interval_is_refused(text: str) -> None:
 
 def test_intervals() -> None:
     assert [parse_interval_ms(text) for text in ("1s", "5m", "1h", "24h")] == [1000, 300_000, 3_600_000, 86_400_000]
+
+
+def test_bars_of_a_market_whose_day_begins_in_the_evening() -> None:
+    """New York, the night in which the clocks go back: Sunday 20:00 is Monday, and a bar of a quarter ends where the
+    clock there shows it."""
+    times = (("20261101", hm(20, 7)), ("20261102", hm(9, 44)), ("20261102", hm(20)))
+    at_ms = [US.zone.at_ms(day, clock_ms) for day, clock_ms in times]
+    ticks = [make_tick(n, ts_ms=ts_ms, trading_day="20261102", price=10.0) for n, ts_ms in enumerate(at_ms, start=1)]
+    table = make_bars(arrow(ticks), parse_interval_ms("15m"), US)
+    assert table.column("trading_day").to_pylist() == ["20261102", "20261102", "20261103"]
+    starts_ms = table.column("start_ms").cast(pa.int64()).to_pylist()
+    assert [US.zone.date_and_clock(ts_ms) for ts_ms in starts_ms] == [
+        "2026-11-01 20:00:00",
+        "2026-11-02 09:30:00",
+        "2026-11-02 20:00:00",
+    ]

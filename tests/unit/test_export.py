@@ -36,6 +36,7 @@ from hk_tick_collector.export.parquet_tree import DECIMAL, write_parquet
 from hk_tick_collector.export.rows import DayPart, Selection, by_symbol
 from hk_tick_collector.export.sqlite_file import write_sqlite
 from hk_tick_collector.export.target import BadPattern, TargetExists, check_free, pattern_of, writing
+from hk_tick_collector.market.hk import HK
 from hk_tick_collector.records.tick import Tick
 from hk_tick_collector.store import reader
 from hk_tick_collector.store.atomic import new_temporary, remove_stale, replacing, temporary_path
@@ -273,7 +274,7 @@ def test_futu_zip(data_root: Path, tmp_path: Path) -> None:
     path = tmp_path / "x.zip"
     truth = stored(data_root)
     names = {"HK.00700": 'Tencent, "holdings"'}
-    assert write_zip(path, part_of(data_root).tables(), names) == len(truth)
+    assert write_zip(path, part_of(data_root).tables(), names, HK.zone) == len(truth)
     with zipfile.ZipFile(path) as archived:
         assert archived.testzip() is None
         assert sorted(archived.namelist()) == [f"{symbol}.csv" for symbol in SYMBOLS]
@@ -293,7 +294,7 @@ def test_futu_zip(data_root: Path, tmp_path: Path) -> None:
                 }  # fmt: skip
                 assert (float(row["price"]) if row["price"] else None) == tick.price
     again = tmp_path / "y.zip"
-    write_zip(again, part_of(data_root).tables(), names)
+    write_zip(again, part_of(data_root).tables(), names, HK.zone)
     assert again.read_bytes() == path.read_bytes()
 
 

@@ -2,6 +2,7 @@
 
 from hk_tick_collector.market.cme import calendar_table
 from hk_tick_collector.market.cme.sessions import DAY_STARTS_MS, HOURS
+from hk_tick_collector.market.cme.trade_types import TRADE_TYPES
 from hk_tick_collector.market.market import Market
 from hk_tick_collector.market.table import CalendarTable
 from hk_tick_collector.market.zone import Zone
@@ -15,5 +16,6 @@ CME = Market(
     time_word="CT",
     hours=HOURS,
     table=CalendarTable.of(calendar_table),
+    trade_types=TRADE_TYPES,
     day_starts_ms=DAY_STARTS_MS,
 )

@@ -1,17 +1,21 @@
 """Hong Kong securities: ``HK`` is the market as an object."""
 
 from hk_tick_collector.market.hk import calendar_table
+from hk_tick_collector.market.hk.currency import CNY, HKD, USD, currency_sql
 from hk_tick_collector.market.hk.sessions import HOURS, ZONE
-from hk_tick_collector.market.market import Market
+from hk_tick_collector.market.hk.trade_types import TRADE_TYPES
+from hk_tick_collector.market.market import Market, OtherCurrencies
 from hk_tick_collector.market.table import CalendarTable
 
 HK = Market(
     code="HK",
     name="Hong Kong",
     zone=ZONE,
-    currency="HKD",
+    currency=HKD,
     price_decimals=3,
     time_word="HKT",
     hours=HOURS,
     table=CalendarTable.of(calendar_table),
+    trade_types=TRADE_TYPES,
+    other_currencies=OtherCurrencies((CNY, USD), currency_sql),
 )

@@ -19,7 +19,6 @@ A sum over counters of several currencies has no meaning, and none is made here.
 from __future__ import annotations
 
 HKD, CNY, USD = "HKD", "CNY", "USD"
-CURRENCIES = (HKD, CNY, USD)
 RANGES: tuple[tuple[int, int, str | None], ...] = (
     (80_000, 89_999, CNY),
     (9_000, 9_599, USD),

@@ -4,6 +4,7 @@ from hk_tick_collector.market.market import Market
 from hk_tick_collector.market.table import CalendarTable
 from hk_tick_collector.market.us import calendar_table
 from hk_tick_collector.market.us.sessions import DAY_STARTS_MS, HOURS
+from hk_tick_collector.market.us.trade_types import TRADE_TYPES
 from hk_tick_collector.market.zone import Zone
 
 US = Market(
@@ -15,5 +16,6 @@ US = Market(
     time_word="ET",
     hours=HOURS,
     table=CalendarTable.of(calendar_table),
+    trade_types=TRADE_TYPES,
     day_starts_ms=DAY_STARTS_MS,
 )
