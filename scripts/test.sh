@@ -33,8 +33,10 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 check_python_version
 ensure_needs
 ensure_venv dev
-# Tests wait more than they compute: one process more than there are cores.
-pytest=(.venv/bin/python -m pytest -n "$(($(nproc) + 1))" --dist worksteal)
+# Tests wait more than they compute: one process more than there are cores. Four at most: a container shows cores that
+# it may not use.
+processes=$(($(nproc) < 3 ? $(nproc) + 1 : 4))
+pytest=(.venv/bin/python -m pytest -n "$processes" --dist worksteal)
 if (($#)); then
   exec "${pytest[@]}" "$@"
 fi
