@@ -38,6 +38,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "eod": ("eod", "The end of the day: certificate, archive, retention."),
     "salvage": ("salvage", "Save what can be read of a damaged day file."),
     "vacuum": ("vacuum", "Make a closed day file as small as it can be."),
+    "import": ("importing", "Bring in what other programs recorded (Sierra Chart)."),
     "migrate": ("migrate", "Bring day files of earlier versions up to date."),
 }
 

@@ -1,0 +1,145 @@
+"""``hk-tickctl import``: what other programs recorded, into day files."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from hk_tick_collector.cli.common import (
+    EXIT_NO_DATA,
+    EXIT_PROBLEM,
+    App,
+    be_gentle,
+    progress,
+    tickctl_command,
+)
+from hk_tick_collector.cli.ending import clean_ending
+from hk_tick_collector.sources.sierra.mapping import LocalTimes
+from hk_tick_collector.sources.sierra.naming import MARKET, Instrument, instrument_of, parse_rule
+from hk_tick_collector.sources.sierra.scid import FIELD_BYTES, unix_us
+from hk_tick_collector.store.data_root import claim
+from hk_tick_collector.store.layout import DataRootLock, make_dir
+
+if TYPE_CHECKING:
+    from hk_tick_collector.imports.sierra import FileImport
+
+DAYS_SHOWN = 20
+LEFT = "what is stored stays, and the same command goes on with it"
+GC_THRESHOLD_OBJECTS = 200_000
+
+
+@tickctl_command(
+    "sierra",
+    help="""Import Sierra Chart's intraday files (.scid, "1 Tick" storage) of CME Group futures.
+
+    The symbol comes from the file's name: ESZ26_FUT_CME.scid is CME.ESZ26. Trades go into the day file of their
+    trading day, which begins at 17:00 Chicago time of the day before. The command may be interrupted and run again:
+    what is stored is not stored again. Files are only read. Days of bars are refused, and named.
+
+    Ends with 0 when every record is stored, 1 when some are not (refused days, records in the quarantine, a file that
+    cannot be read), 2 for wrong usage, a data root of another market or one that a recorder writes to, 3 when there is
+    no record.
+    """,
+)
+@click.argument(
+    "files", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="FILE..."
+)
+@click.option(
+    "--multiplier",
+    "multipliers",
+    multiple=True,
+    metavar="[SYMBOL=]M",
+    help="Written price x M is the price: 0.01, or CME.6E*=0.0001 for some symbols. Default 1.",
+)
+@click.option(
+    "--tick-size",
+    "tick_sizes",
+    multiple=True,
+    metavar="[SYMBOL=]T",
+    help="Prices are multiples of T; others go to the quarantine. Default: prices as they are written.",
+)
+@click.option(
+    "--timestamp-tz", "zone", metavar="ZONE",
+    help="Times in the files are local times of ZONE, as other programs write them. Sierra Chart writes UTC.",
+)  # fmt: skip
+def command_sierra(
+    app: App, files: Sequence[Path], multipliers: Sequence[str], tick_sizes: Sequence[str], zone: str | None
+) -> int | None:
+    """Run it."""
+    from hk_tick_collector.imports.sierra import SierraImport, new_writer  # noqa: PLC0415
+
+    multiplier_rules = [parse_rule("--multiplier", text) for text in multipliers]
+    tick_size_rules = [parse_rule("--tick-size", text) for text in tick_sizes]
+    instruments: list[tuple[Path, Instrument]] = [
+        (path, instrument_of(path.name, multiplier_rules, tick_size_rules)) for path in files
+    ]
+    to_unix_us = unix_us if zone is None else LocalTimes(zone)
+    records = sum(path.stat().st_size // FIELD_BYTES for path in files)
+    data_root = _data_root(app)
+    be_gentle()
+    _calm_gc()
+    done = []
+    with DataRootLock(data_root), clean_ending(LEFT), progress("import", 2 * records) as advance:
+        claim(data_root, MARKET)
+        with closing(new_writer(data_root)) as writer:
+            for path, instrument in instruments:
+                job = SierraImport(path, instrument, writer, app.now_ms, to_unix_us, advance)
+                done.append(job.run())
+    app.emit([{**asdict(one), "clean": one.clean} for one in done], lambda: _show(done))
+    if not all(one.clean for one in done):
+        return EXIT_PROBLEM
+    return None if any(one.records for one in done) else EXIT_NO_DATA
+
+
+def _data_root(app: App) -> Path:
+    """Made when it is named and does not exist: a first import needs no recorder."""
+    if app.data_root_given is not None and not app.data_root_given.exists():
+        make_dir(app.data_root_given.absolute())
+    return app.data_root
+
+
+def _calm_gc() -> None:
+    """Ticks make no cycles; looking for some costs a tenth of the time."""
+    gc.freeze()
+    gc.set_threshold(GC_THRESHOLD_OBJECTS, 20, 20)
+
+
+def _show(done: Sequence[FileImport]) -> None:
+    for number, one in enumerate(done):
+        if number:
+            print()
+        print(f"{one.file.name}: {one.symbol}")
+        if one.error is not None:
+            print(f"  not imported: {one.error}")
+            continue
+        days = f"{one.days} trading days, {one.first_day} to {one.last_day}" if one.days else "no trading day"
+        print(f"  read: {one.records:,} records of {days}")
+        print(f"  stored: {one.stored:,}")
+        print(f"  already there: {one.already_there:,}{_renumbered(one)}")
+        if one.quarantined:
+            codes = ", ".join(f"{code} {rows:,}" for code, rows in sorted(one.quarantined.items()))
+            print(f"  in the quarantine: {sum(one.quarantined.values()):,} ({codes})")
+        for day, reason in list(one.refused.items())[:DAYS_SHOWN]:
+            print(f"  refused {day}: {reason}")
+        if len(one.refused) > DAYS_SHOWN:
+            print(f"  refused {len(one.refused) - DAYS_SHOWN} days more")
+        if one.torn_bytes:
+            print(f"  not read: {one.torn_bytes} bytes of a record that is not written wholly")
+
+
+def _renumbered(one: FileImport) -> str:
+    return f" ({one.renumbered:,} with other microseconds)" if one.renumbered else ""
+
+
+@click.group("import")
+def command() -> None:
+    """Bring in what other programs recorded."""
+
+
+command.add_command(command_sierra)
