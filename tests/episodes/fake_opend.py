@@ -67,6 +67,7 @@ class Street:
 
     def trade(self, trade: Trade) -> None:
         """The exchange made a trade: OpenD hears of it and pushes it on."""
+        trade.refused = trade.symbol in self.weather.refused
         if self.opend.hear(trade, self.clock.now_ms()):
             self._push(trade)
 

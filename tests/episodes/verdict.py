@@ -127,7 +127,7 @@ def _words(
 
 def _lost(outcome: Outcome, symbol: str, trades: list[Trade], stored: Counter[Content]) -> list[Broken]:
     shown = _told_apart(outcome, [trade for trade in trades if trade.readable and trade.shown_ms is not None])
-    still = _told(trade for trade in outcome.memory.get(symbol, ()) if trade.readable)
+    still = _told(trade for trade in _to_be_fetched(outcome, symbol) if trade.readable)
     if outcome.plan.odd.other_day:  # a stray of tomorrow may be doubted: it is in the quarantine then
         for trade in trades:
             if trade.day_shift > 0:
@@ -142,6 +142,16 @@ def _lost(outcome: Outcome, symbol: str, trades: list[Trade], stored: Counter[Co
     if away and outcome.plan.backfill_rows:
         broken.append(Broken("not fetched", symbol, f"{len(away)} of {len(still)} that OpenD still shows: {away[0]}"))
     return broken
+
+
+def _to_be_fetched(outcome: Outcome, symbol: str) -> list[Trade]:
+    """What OpenD still shows of a symbol, and the recorder was able to ask for.
+
+    All of it, except that of a symbol which OpenD began to take in the evening only the newest rows are asked for, as
+    many as the settings say; without numbers nothing tells that there were more.
+    """
+    shown, rows = outcome.memory.get(symbol, []), outcome.plan.backfill_rows
+    return [trade for trade in shown[:-rows] if not trade.refused] + shown[-rows:] if rows else shown
 
 
 def _told_apart(outcome: Outcome, trades: Sequence[Trade]) -> Counter[Content]:

@@ -51,6 +51,7 @@ class Trade:
     seq: int = 0  # as OpenD tells it; 0: without one
     push_seq: int = 0
     known_ms: int | None = None  # when OpenD first had it
+    refused: bool = False  # OpenD did not take its symbol when it was made
     shown_ms: int | None = None  # when a message that a living recorder took first held it
 
     @property
