@@ -219,7 +219,8 @@ async def _symbols(patient: _Patient) -> Outcome:
 
 
 async def _trading_day(patient: _Patient) -> Outcome:
-    from hk_tick_collector.market.dates import add_days, parse_day  # noqa: PLC0415 - needs zone data
+    from hk_tick_collector.core.dates import parse_day  # noqa: PLC0415 - needed by this check alone
+    from hk_tick_collector.market.dates import add_days  # noqa: PLC0415
 
     calendar = patient.app.calendar
     today = calendar.market.trading_day(patient.app.now_ms)

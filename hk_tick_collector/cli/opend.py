@@ -1,33 +1,19 @@
-"""Commands that ask OpenD: one connection from the recorder's settings, ended whatever happens.
-
-It is a connection of its own beside the recorder's. Requests that need no subscription cost the recorder nothing.
-"""
+"""Commands that ask OpenD: one connection from the recorder's settings."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
 
-from hk_tick_collector.core.errors import FeedError, FeedLost, FeedTimeout
-
 if TYPE_CHECKING:
-    from hk_tick_collector.app.config import Settings
     from hk_tick_collector.cli.common import App
     from hk_tick_collector.sources.futu.sdk import Connection
 
 OPEN_TIMEOUT_SEC = 10.0
-LOGIN_TIMEOUT_SEC = 3.0  # an OpenD that was just started may need it; a login that waits for a code takes minutes
 REQUEST_TIMEOUT_SEC = 12.0
-_STATE_PERIOD_SEC = 0.5
-_LOOK = "is OpenD running, and are FUTU_HOST and FUTU_PORT its API address?"
 
 _T = TypeVar("_T")
-
-
-class OpenDNotReady(FeedError):
-    """OpenD answers, but it is not logged in."""
 
 
 def with_opend(
@@ -37,67 +23,9 @@ def with_opend(
     *,
     wait_ready: bool = True,
 ) -> _T:
-    """Connect to the OpenD of the settings, wait until it is logged in, do ``work``, close; the work's result.
-
-    ``timeout_sec`` is for connecting; the login is waited for ``LOGIN_TIMEOUT_SEC``; ``work`` has timeouts of its own.
-    With ``wait_ready`` False, work begins whether OpenD is logged in or not. Errors name host, port and what to do:
-    FeedLost (no connection), FeedTimeout (no answer), OpenDNotReady (no login), FeedError (OpenD refuses), ConfigError.
-    """
-    from hk_tick_collector.sources.futu import sdk  # noqa: PLC0415 - futu-api takes its time
+    """``watch.opend.with_connection`` to the OpenD of the settings."""
+    from hk_tick_collector.watch.opend import OpenDAddress, with_connection  # noqa: PLC0415 - futu-api takes its time
 
     settings = app.settings
-    sdk.configure(settings.futu_rsa_key_file)
-    return asyncio.run(_serve(settings, work, timeout_sec, wait_ready))
-
-
-async def _serve(
-    settings: Settings, work: Callable[[Connection], Awaitable[_T]], timeout_sec: float, wait_ready: bool
-) -> _T:
-    from hk_tick_collector.sources.futu.sdk import Connection  # noqa: PLC0415
-
-    where = f"OpenD at {settings.futu_host}:{settings.futu_port}"
-    connection = Connection(settings.futu_host, settings.futu_port, lambda _pushes: None, lambda _notice: None)
-    try:
-        with _named(where, encrypted=settings.futu_rsa_key_file is not None):
-            await connection.open(timeout_sec)
-            if wait_ready:
-                await _await_login(connection, timeout_sec)
-        return await work(connection)
-    finally:
-        connection.close()
-
-
-async def _await_login(connection: Connection, timeout_sec: float) -> None:
-    """OpenD accepts connections before it is logged in (domain: GetGlobalState)."""
-    loop = asyncio.get_running_loop()
-    deadline_sec = loop.time() + LOGIN_TIMEOUT_SEC
-    while True:
-        state = await connection.global_state(timeout_sec)
-        if state.ready:
-            return
-        if loop.time() >= deadline_sec:
-            raise OpenDNotReady(
-                f"is not logged in (status {state.program_status}, quotes {'' if state.qot_logined else 'not '}logged "
-                "in); log it in, it may wait for a verification code on its telnet port"
-            )
-        await asyncio.wait({connection.lost}, timeout=_STATE_PERIOD_SEC)
-        if connection.lost.done():
-            raise FeedLost(connection.lost.result())
-
-
-@contextlib.contextmanager
-def _named(where: str, *, encrypted: bool) -> Iterator[None]:
-    """Errors of connecting, with the place and what to do."""
-    try:
-        yield
-    except FeedTimeout as exc:
-        raise FeedTimeout(f"{where} does not answer: {exc}; {_LOOK}") from exc
-    except FeedLost as exc:
-        if "no TCP connection" in str(exc):
-            raise FeedLost(f"{exc}; {_LOOK}") from exc
-        key = "has it the same RSA key (FUTU_RSA_KEY_FILE)" if encrypted else "does it want an RSA key"
-        raise FeedLost(f"{where} ended the connection: {exc}; is this its API port, and {key}?") from exc
-    except OpenDNotReady as exc:
-        raise OpenDNotReady(f"{where} {exc}") from exc
-    except FeedError as exc:
-        raise FeedError(f"{where} refuses: {exc}") from exc
+    address = OpenDAddress(settings.futu_host, settings.futu_port, settings.futu_rsa_key_file)
+    return asyncio.run(with_connection(address, work, timeout_sec, wait_ready=wait_ready))

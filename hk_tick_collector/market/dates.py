@@ -5,18 +5,10 @@ from __future__ import annotations
 from datetime import date, timedelta
 from functools import lru_cache
 
+from hk_tick_collector.core.dates import parse_day
+
 DAY_MS = 86_400_000
 _EPOCH_ORDINAL = date(1970, 1, 1).toordinal()
-
-
-def parse_day(day: str) -> date:
-    """``YYYYMMDD`` -> date. ValueError names what was given."""
-    if len(day) != 8 or not (day.isascii() and day.isdigit()):
-        raise ValueError(f"{day!r} is not a date in the form YYYYMMDD")
-    try:
-        return date(int(day[:4]), int(day[4:6]), int(day[6:]))
-    except ValueError:
-        raise ValueError(f"{day!r} is not a date in the form YYYYMMDD") from None
 
 
 def add_days(day: str, days: int) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import ModuleType
 
-from hk_tick_collector.market.dates import parse_day
+from hk_tick_collector.core.dates import parse_day
 from hk_tick_collector.market.hours import DayKind
 
 _SATURDAY = 5

@@ -29,6 +29,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 
+from hk_tick_collector.core import dates
 from hk_tick_collector.core.errors import ConfigError, RecorderError, StoreUnavailable
 
 DIR_MODE = 0o750
@@ -55,12 +56,10 @@ _FINAL_ERRNOS = frozenset({errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ELOO
 @lru_cache(maxsize=KNOWN_DAYS)
 def check_day(day: str) -> str:
     """``day`` itself when it is a date written YYYYMMDD; ValueError otherwise, so that no odd value becomes a path."""
-    if not isinstance(day, str) or len(day) != 8 or not (day.isascii() and day.isdigit()):
-        raise ValueError(f"trading_day {day!r} is not a date written YYYYMMDD")
     try:
-        datetime(int(day[:4]), int(day[4:6]), int(day[6:]), tzinfo=UTC)
+        dates.parse_day(day)
     except ValueError as exc:
-        raise ValueError(f"trading_day {day!r} is not a date written YYYYMMDD: {exc}") from None
+        raise ValueError(f"trading_day {exc}") from None
     return day
 
 

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
+from hk_tick_collector.core.dates import parse_day
 from hk_tick_collector.core.errors import InputError, NoData, StoreCorrupt
-from hk_tick_collector.market.dates import DAY_MS, parse_day
+from hk_tick_collector.market.dates import DAY_MS
 from hk_tick_collector.market.market import Market
 from hk_tick_collector.market.zone import Zone
 

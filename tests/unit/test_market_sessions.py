@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hk_tick_collector.market.dates import add_days, parse_day
+from hk_tick_collector.core.dates import parse_day
+from hk_tick_collector.market.dates import add_days
 from hk_tick_collector.market.hk import HK
 from hk_tick_collector.market.hk.sessions import HK_TZ, day_start_ms, hk_date, hk_ms_of_day
 from hk_tick_collector.market.hours import CONTINUOUS, DayKind, Phase
