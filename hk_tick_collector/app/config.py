@@ -31,7 +31,8 @@ from hk_tick_collector.app.config_sources import (
     Problem,
     given_settings,
 )
-from hk_tick_collector.market.symbols import check_symbols
+from hk_tick_collector.market.registry import MARKETS, market_of
+from hk_tick_collector.market.symbols import SymbolGrammar, check_symbols
 from hk_tick_collector.sources import registry
 from hk_tick_collector.sources.source import SourceSpec, choose, listed
 from hk_tick_collector.store.connect import SqliteOptions
@@ -156,9 +157,14 @@ def _unusable_key(content: bytes) -> str | None:
     return None
 
 
+def _grammar(info: ValidationInfo) -> SymbolGrammar:
+    """Of the market that is recorded; of Hong Kong when that setting is wrong, which is told where it stands."""
+    return MARKETS.get(info.data.get("market", ""), market_of(None)).symbols
+
+
 def _symbols(value: object, info: ValidationInfo) -> object:
     text = value if isinstance(value, str) else ",".join(value) if isinstance(value, list | tuple) else ""
-    symbols, problems = check_symbols(text, _base_dir(info))
+    symbols, problems = check_symbols(text, _grammar(info), _base_dir(info))
     if problems:
         raise _text_error("\n".join(problems))
     return tuple(symbols)

@@ -61,7 +61,7 @@ def command(app: App, day: str | None, against_what: str | None, symbols: Sequen
     if against_what is None:
         raise click.UsageError("say what to compare with: --against-kline or --against-snapshot")
     recorded = app.catalog.day(one_day(app, day))
-    wanted = symbol_list(symbols) if symbols else _symbols_of(app, recorded)
+    wanted = symbol_list(app.market, symbols) if symbols else _symbols_of(app, recorded)
     if not wanted:
         raise NoData(f"no symbol has ticks on {recorded.trading_day}")
     be_gentle()

@@ -63,7 +63,7 @@ def command(
         interval_ms = bars.parse_interval_ms(interval)
     except ValueError as exc:
         raise click.UsageError(str(exc)) from exc
-    wanted = symbol_list(symbols)
+    wanted = symbol_list(app.market, symbols)
     output = Output.of(app, options)
     parts = parts_of(app, days, start, end)
     ticks = fetch_ticks(parts, wanted, bars.INPUT_COLUMNS)

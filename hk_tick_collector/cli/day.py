@@ -76,7 +76,7 @@ def command(
     no_write: bool,
 ) -> int:
     """See ``--help``."""
-    wanted = symbol_list(symbols) if symbols else []
+    wanted = symbol_list(app.market, symbols) if symbols else []
     found = app.catalog.day(one_day(app, day))
     check_open(found.source)  # a file that is closed to this user is no file that cannot be read
     certificate, recounted = _certificate(app, found, read_rows=recount or html)

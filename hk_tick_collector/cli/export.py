@@ -16,6 +16,7 @@ from hk_tick_collector.cli.ending import clean_ending
 from hk_tick_collector.cli.stretch import days_to_read
 from hk_tick_collector.core.errors import NoData
 from hk_tick_collector.market.hours import DayKind
+from hk_tick_collector.market.market import Market
 from hk_tick_collector.market.zone import Zone
 from hk_tick_collector.sources.futu.mapping import TICK_TYPES
 from hk_tick_collector.watch.when import some_days, symbol_list
@@ -93,8 +94,8 @@ def command(
     ):  # fmt: skip
         if given and format_ != fits:
             raise click.UsageError(f"{option} is for {fits}, not for {format_}")
-    name_of = _names(names) if names else {}
-    selected = (tuple(symbol_list(symbols)) if symbols else (), _types(types), _types(without_types))
+    name_of = _names(names, app.market) if names else {}
+    selected = (tuple(symbol_list(app.market, symbols)) if symbols else (), _types(types), _types(without_types))
 
     from hk_tick_collector.export.rows import Selection  # noqa: PLC0415 - Arrow takes its time
 
@@ -188,7 +189,7 @@ def _types(texts: Sequence[str]) -> frozenset[str]:
     return frozenset(names)
 
 
-def _names(path: Path) -> dict[str, str]:
+def _names(path: Path, market: Market) -> dict[str, str]:
     """Names by symbol out of a CSV with code and name in its first two columns; other lines than those are refused."""
     from hk_tick_collector.market.symbols import check_symbols  # noqa: PLC0415
 
@@ -198,7 +199,7 @@ def _names(path: Path) -> dict[str, str]:
             for number, row in enumerate(csv.reader(file), start=1):
                 if not row or (number == 1 and row[0].strip().lower() == "code"):
                     continue
-                symbols, problems = check_symbols(row[0])
+                symbols, problems = check_symbols(row[0], market.symbols)
                 if problems or len(symbols) != 1 or len(row) < 2:
                     raise click.UsageError(f"{path} line {number}: a code and a name are wanted, separated by a comma")
                 names[symbols[0]] = row[1].strip()

@@ -39,7 +39,7 @@ def command(app: App, days: str, symbols: Sequence[str], state: str) -> int:
     """See ``--help``."""
     from hk_tick_collector.quality.gap_list import gap_lines  # noqa: PLC0415 - Arrow takes its time
 
-    wanted = symbol_list(symbols) if symbols else None
+    wanted = symbol_list(app.market, symbols) if symbols else None
     chosen = some_days(app, days)
     lines = []
     with progress("reading days", len(chosen)) as done:

@@ -129,9 +129,10 @@ def _moment_ms(app: App, text: str | None) -> int | None:
 def _codes(symbols: tuple[str, ...]) -> frozenset[str]:
     if not symbols:
         return frozenset()
+    from hk_tick_collector.market.hk import HK  # noqa: PLC0415 - the journal is read without a data root
     from hk_tick_collector.watch.when import symbol_list  # noqa: PLC0415
 
-    return frozenset(symbol_list(symbols))
+    return frozenset(symbol_list(HK, symbols))
 
 
 def _newest(records: Iterable[LogRecord], limit: int | None) -> Iterable[LogRecord]:

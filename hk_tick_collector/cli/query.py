@@ -73,7 +73,7 @@ def engine_of(app: App, days: str | None, symbols: tuple[str, ...], memory_mb: i
     """An engine over the days meant."""
     from hk_tick_collector.query.engine import Engine  # noqa: PLC0415 - DuckDB takes its time
 
-    wanted = symbol_list(symbols) if symbols else []
+    wanted = symbol_list(app.market, symbols) if symbols else []
     chosen = days_to_read(app, some_days(app, days))
     for symbol in wanted:
         if not any(symbol in day.rows_by_symbol() for day in chosen):

@@ -43,7 +43,7 @@ def command(app: App, day: str | None, symbols: Sequence[str], dry_run: bool) ->
     """See the help text."""
     chosen = one_day(app, day) if day else None
     trading_day = repairable_day(app, app.calendar, chosen)
-    only = symbol_list(symbols) if symbols else ()
+    only = symbol_list(app.market, symbols) if symbols else ()
     repair_plan = plan(app, app.calendar, trading_day, () if only else app.settings.futu_symbols, only)
     repairs = repair_plan.repairs
     if dry_run or not repairs:

@@ -56,7 +56,7 @@ def command(
     columns: str | None,
     **options: Any,
 ) -> None:
-    wanted = symbol_list(symbols)
+    wanted = symbol_list(app.market, symbols)
     keep, kinds = _keep(app.market.trade_types, types, exclude_odd_lots, exclude_auctions, price_only)
     output = Output.of(app, options)
     names = _columns(columns, is_table=output.format_name == "table")

@@ -22,6 +22,7 @@ from hk_tick_collector.market.hours import (
     Hours,
     Phase,
 )
+from hk_tick_collector.market.symbols import SymbolGrammar
 from hk_tick_collector.market.table import CalendarTable
 from hk_tick_collector.market.trades import TradeTypes
 from hk_tick_collector.market.zone import Zone
@@ -76,6 +77,7 @@ class Market:
             ),
             table=CalendarTable("20260101", "20271231", {"20261225": DayKind.CLOSED}),
             trade_types=TradeTypes(price_making=frozenset({"AUTO_MATCH"})),
+            symbols=CodeGrammar("TOY", r"[A-Z]{1,5}", example="TOY.CAR", noun="toy"),
         )
         TOY.phase_at(TOY.zone.at_ms("20261120", hm(8, 30)), DayKind.WHOLE)  # CLOSED: the hours of that day are judged
 
@@ -93,6 +95,7 @@ class Market:
     hours: tuple[Hours, ...]  # in order of first_day; the first one holds for all days before, too
     table: CalendarTable = field(repr=False)
     trade_types: TradeTypes
+    symbols: SymbolGrammar
     other_currencies: OtherCurrencies | None = None  # None: every symbol trades in ``currency``
     day_starts_ms: int = 0  # where a trading day begins, from its local midnight: hm(-4) is 20:00 of the day before
 

@@ -1,11 +1,9 @@
 """The list of symbols to record: from a setting's text or a file, checked and brought into one form.
 
-The one form is OpenD's own, ``HK.NNNNN``: market, dot, five digits. A bare number of at most five digits can only
-mean a Hong Kong code here and is filled up with zeros; everything else that is not in the form is refused by name,
-with the reason. Nothing is skipped silently, and all problems come back at once, of a file the first few. What stands
-in a file and looks like no code is not repeated: a file of keys that is named by mistake stays unread in the journal.
-
-Limits: a five-digit code says nothing about whether it is listed or a warrant, which only OpenD can tell.
+What a symbol looks like is said by the market's ``SymbolGrammar`` (``Market.symbols``). What is not in its form is
+refused by name, with the reason. Nothing is skipped silently, and all problems come back at once, of a file the first
+few. What stands in a file and looks like no code is not repeated: a file of keys that is named by mistake stays unread
+in the journal.
 """
 
 from __future__ import annotations
@@ -14,20 +12,14 @@ import hashlib
 import os
 import re
 import stat
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from hk_tick_collector.core.errors import ConfigError
 from hk_tick_collector.core.text import cut, printable
 
-_CODE = re.compile(r"[0-9]{5}\Z")
 _EXACT = re.compile(r"HK\.[0-9]{5}\Z")
-_BARE = re.compile(r"[0-9]{1,5}\Z")
-_SHORT_HK = re.compile(r"HK\.([0-9]{1,4})\Z", re.IGNORECASE)
-_ANY_CASE = re.compile(r"HK\.([0-9]{5})\Z", re.IGNORECASE)
-_SUFFIX_HK = re.compile(r"([0-9]{1,5})\.HK\Z", re.IGNORECASE)
-_INDEX = re.compile(r"(?:HK\.)?(800[0-9]{3})\Z", re.IGNORECASE)
-_HK_DERIVATIVE = re.compile(r"HK\.\S*[A-Za-z]", re.IGNORECASE)
-_OTHER_MARKET = re.compile(r"([A-Za-z]{2,10})\.\S+\Z")
 _SEPARATORS = re.compile(r"[\s,;]+")
 _FILE_LIMIT_BYTES = 1_000_000
 _FILE_NAME_CHARS = 100
@@ -38,9 +30,50 @@ _LOOKS_LIKE_A_CODE = re.compile(
 )
 
 
-def is_hk_code(code: object) -> bool:
-    """Is it the part of a symbol behind ``HK.``, as OpenD sends it? A code that is one may stand in a file's name."""
-    return isinstance(code, str) and _CODE.match(code) is not None and code != "00000"
+class SymbolGrammar(Protocol):
+    """How a market writes its symbols: the word before the first dot is the market's, all behind it the code, which may
+    have dots of its own (``US.BRK.B``). A market whose codes are one pattern takes ``CodeGrammar``::
+
+        CodeGrammar("US", r"[A-Z][A-Z0-9]{0,9}([.][A-Z]{1,3})?", example="US.AAPL", noun="US stock")
+    """
+
+    @property
+    def example(self) -> str:
+        """A symbol to show."""
+
+    @property
+    def noun(self) -> str:
+        """What is meant, in the singular, for "name at least one ..."."""
+
+    def symbol(self, word: str) -> str | None:
+        """The symbol that a word means; None when it means none."""
+
+    def why_not(self, word: str) -> str:
+        """Why a word that means none is refused, and what to write instead where that is clear."""
+
+
+@dataclass(frozen=True)
+class CodeGrammar:
+    """``PREFIX.CODE``, capital letters. ``prefixes``: separated by ``|``; ``code``: a regular expression."""
+
+    prefixes: str
+    code: str
+    example: str
+    noun: str
+
+    def symbol(self, word: str) -> str | None:
+        """The word itself, when it is in the form."""
+        return word if re.fullmatch(rf"({self.prefixes})\.({self.code})", word, re.ASCII) else None
+
+    def why_not(self, word: str) -> str:
+        """With the form that was meant, where only capital letters or the prefix are missing."""
+        first = self.prefixes.split("|")[0]
+        meant = next((one for one in (word.upper(), f"{first}.{word.upper()}") if self.symbol(one)), None)
+        if meant is not None:
+            return f"not in the form {self.example}; write {meant}"
+        if word.startswith("@"):
+            return "a symbols file cannot name another file"
+        return f"no symbol of a {self.noun}; {self.example} is the form"
 
 
 def file_name(symbol: str) -> str:
@@ -60,35 +93,37 @@ def _percent(sign: str) -> str:
     return "".join(f"%{byte:02X}" for byte in sign.encode("utf-8", "surrogatepass"))
 
 
-def parse_symbols(text: str, base_dir: Path | None = None) -> list[str]:
+def parse_symbols(text: str, grammar: SymbolGrammar, base_dir: Path | None = None) -> list[str]:
     """``"HK.00700, 5 @more.txt"`` -> ``["HK.00700", "HK.00005", ...]``, in order, without repeats.
 
     Codes are separated by commas or white space. A word that begins with ``@`` names a file (relative to
     ``base_dir``, else to the working directory) with one code a line and comments after ``#``; its path holds no
     blank and no comma. Raises ``ConfigError`` with every problem, one a line; an empty list is a problem too.
     """
-    symbols, problems = check_symbols(text, base_dir)
+    symbols, problems = check_symbols(text, grammar, base_dir)
     if problems:
         raise ConfigError("\n".join(problems))
     return symbols
 
 
-def check_symbols(text: str, base_dir: Path | None = None) -> tuple[list[str], list[str]]:
+def check_symbols(text: str, grammar: SymbolGrammar, base_dir: Path | None = None) -> tuple[list[str], list[str]]:
     """As ``parse_symbols``, but gives back (symbols that are right, problems as sentences) and never raises."""
     symbols: dict[str, None] = {}
     problems: list[str] = []
     words = [word for word in _SEPARATORS.split(text.strip()) if word]
     for word in words:
         if word.startswith("@"):
-            _read_file(word[1:], base_dir, symbols, problems)
+            _read_file(word[1:], grammar, base_dir, symbols, problems)
         else:
-            _take(word, "", symbols, problems)
+            _take(word, "", grammar, symbols, problems)
     if not symbols and not problems:
-        problems.append("no symbol given: name at least one HK stock, for example HK.00700")
+        problems.append(f"no symbol given: name at least one {grammar.noun}, for example {grammar.example}")
     return list(symbols), problems
 
 
-def _read_file(name: str, base_dir: Path | None, symbols: dict[str, None], problems: list[str]) -> None:
+def _read_file(
+    name: str, grammar: SymbolGrammar, base_dir: Path | None, symbols: dict[str, None], problems: list[str]
+) -> None:
     if not name:
         problems.append("@ without a file name: write @path, for example @symbols.txt")
         return
@@ -109,9 +144,8 @@ def _read_file(name: str, base_dir: Path | None, symbols: dict[str, None], probl
         for word in _SEPARATORS.split(line.partition("#")[0].strip()):
             if word:
                 found = True
-                _take(
-                    word, f" ({path} line {number})", symbols, wrong, is_secret=_LOOKS_LIKE_A_CODE.match(word) is None
-                )
+                where, is_secret = f" ({path} line {number})", _LOOKS_LIKE_A_CODE.match(word) is None
+                _take(word, where, grammar, symbols, wrong, is_secret=is_secret)
     problems += wrong[:_FILE_PROBLEMS_SHOWN]
     if len(wrong) > _FILE_PROBLEMS_SHOWN:
         problems.append(
@@ -139,30 +173,19 @@ def _text_of(path: Path) -> str:
         raise _WrongFile("is not UTF-8 text") from None
 
 
-def _take(word: str, where: str, symbols: dict[str, None], problems: list[str], *, is_secret: bool = False) -> None:
+def _take(
+    word: str,
+    where: str,
+    grammar: SymbolGrammar,
+    symbols: dict[str, None],
+    problems: list[str],
+    *,
+    is_secret: bool = False,
+) -> None:
     """``is_secret``: a word of a file that may be the wrong one, a key or passwords; it is not told."""
-    if _BARE.match(word) and int(word) > 0:
-        symbols[f"HK.{int(word):05d}"] = None
-    elif _EXACT.match(word) and word != "HK.00000":
-        symbols[word] = None
-    else:
-        shown = f"a word of {len(word)} characters" if is_secret else printable(cut(word, _SHOWN_CHARS))
-        problems.append(f"{shown}{where}: {_why_not(word)}")
-
-
-def _why_not(word: str) -> str:
-    """The reason a word is refused, and what to write instead where that is clear."""
-    near = _SHORT_HK.match(word) or _ANY_CASE.match(word) or _SUFFIX_HK.match(word)
-    other = _OTHER_MARKET.match(word)
-    reason = "not an HK stock code; HK. and five digits are expected, for example HK.00700"
-    if near is not None and int(near.group(1)) > 0:
-        reason = f"not in the form HK.NNNNN (five digits); write HK.{int(near.group(1)):05d}"
-    elif _INDEX.match(word):
-        reason = "an index has no trades of its own; only HK stocks are recorded"
-    elif _HK_DERIVATIVE.match(word):
-        reason = "futures, options and index codes are not recorded; only HK stocks (HK. and five digits)"
-    elif other is not None and other.group(1).upper() != "HK":
-        reason = f"market {other.group(1).upper()} is not recorded; only HK stocks (HK. and five digits)"
-    elif word.startswith("@"):
-        reason = "a symbols file cannot name another file"
-    return reason
+    symbol = grammar.symbol(word)
+    if symbol is not None:
+        symbols[symbol] = None
+        return
+    shown = f"a word of {len(word)} characters" if is_secret else printable(cut(word, _SHOWN_CHARS))
+    problems.append(f"{shown}{where}: {grammar.why_not(word)}")

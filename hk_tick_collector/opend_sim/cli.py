@@ -16,6 +16,7 @@ from pathlib import Path
 
 from hk_tick_collector import __version__
 from hk_tick_collector.core.errors import ConfigError, RecorderError
+from hk_tick_collector.market.hk import HK
 from hk_tick_collector.market.symbols import parse_symbols
 from hk_tick_collector.opend_sim import check, control, faults, opend
 from hk_tick_collector.opend_sim.exchange import MarketConfig
@@ -167,7 +168,7 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
 
 
 def _check(args: argparse.Namespace) -> int:
-    symbols = parse_symbols(args.symbols) if args.symbols else None
+    symbols = parse_symbols(args.symbols, HK.symbols) if args.symbols else None
     try:
         report = check.check(
             args.truth, args.data_root, allow_tail_ms=args.allow_tail_ms, since_ms=args.since_ms, symbols=symbols
@@ -230,7 +231,7 @@ def _run_options(args: argparse.Namespace) -> RunOptions:
 def _market_config(args: argparse.Namespace) -> MarketConfig:
     try:
         if args.symbols:
-            symbols = parse_symbols(args.symbols)
+            symbols = parse_symbols(args.symbols, HK.symbols)
         else:
             symbols = default_symbols(args.symbols_count or DEFAULT_SYMBOLS_COUNT)
         if args.firehose:

@@ -170,12 +170,12 @@ def instant_ms(text: str, day: str, zone: Zone) -> int:
     return round((moment if moment.tzinfo else moment.replace(tzinfo=zone.tzinfo)).timestamp() * 1000)
 
 
-def symbol_list(texts: Sequence[str]) -> list[str]:
+def symbol_list(market: Market, texts: Sequence[str]) -> list[str]:
     """Symbols as typed (``700``, ``HK.00700``, separated by commas, several times, ``@file``) in OpenD's form.
     InputError names each that cannot be one."""
     from hk_tick_collector.market.symbols import check_symbols  # noqa: PLC0415
 
-    symbols, problems = check_symbols(",".join(texts))
+    symbols, problems = check_symbols(",".join(texts), market.symbols)
     if problems:
         raise InputError("\n".join(problems))
     return list(symbols)

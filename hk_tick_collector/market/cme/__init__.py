@@ -2,6 +2,7 @@
 
 from hk_tick_collector.market.cme import calendar_table
 from hk_tick_collector.market.cme.sessions import DAY_STARTS_MS, HOURS
+from hk_tick_collector.market.cme.symbols import SYMBOLS
 from hk_tick_collector.market.cme.trade_types import TRADE_TYPES
 from hk_tick_collector.market.market import Market
 from hk_tick_collector.market.table import CalendarTable
@@ -17,5 +18,6 @@ CME = Market(
     hours=HOURS,
     table=CalendarTable.of(calendar_table),
     trade_types=TRADE_TYPES,
+    symbols=SYMBOLS,
     day_starts_ms=DAY_STARTS_MS,
 )

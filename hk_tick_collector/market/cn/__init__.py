@@ -2,6 +2,7 @@
 
 from hk_tick_collector.market.cn import calendar_table
 from hk_tick_collector.market.cn.sessions import HOURS
+from hk_tick_collector.market.cn.symbols import SYMBOLS
 from hk_tick_collector.market.cn.trade_types import TRADE_TYPES
 from hk_tick_collector.market.hours import hm
 from hk_tick_collector.market.market import Market
@@ -18,4 +19,5 @@ CN = Market(
     hours=HOURS,
     table=CalendarTable.of(calendar_table),
     trade_types=TRADE_TYPES,
+    symbols=SYMBOLS,
 )

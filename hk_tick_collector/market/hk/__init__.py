@@ -3,6 +3,7 @@
 from hk_tick_collector.market.hk import calendar_table
 from hk_tick_collector.market.hk.currency import CNY, HKD, USD, currency_sql
 from hk_tick_collector.market.hk.sessions import HOURS, ZONE
+from hk_tick_collector.market.hk.symbols import HongKongSymbols
 from hk_tick_collector.market.hk.trade_types import TRADE_TYPES
 from hk_tick_collector.market.market import Market, OtherCurrencies
 from hk_tick_collector.market.table import CalendarTable
@@ -17,5 +18,6 @@ HK = Market(
     hours=HOURS,
     table=CalendarTable.of(calendar_table),
     trade_types=TRADE_TYPES,
+    symbols=HongKongSymbols(),
     other_currencies=OtherCurrencies((CNY, USD), currency_sql),
 )

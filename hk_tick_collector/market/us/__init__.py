@@ -4,6 +4,7 @@ from hk_tick_collector.market.market import Market
 from hk_tick_collector.market.table import CalendarTable
 from hk_tick_collector.market.us import calendar_table
 from hk_tick_collector.market.us.sessions import DAY_STARTS_MS, HOURS
+from hk_tick_collector.market.us.symbols import SYMBOLS
 from hk_tick_collector.market.us.trade_types import TRADE_TYPES
 from hk_tick_collector.market.zone import Zone
 
@@ -17,5 +18,6 @@ US = Market(
     hours=HOURS,
     table=CalendarTable.of(calendar_table),
     trade_types=TRADE_TYPES,
+    symbols=SYMBOLS,
     day_starts_ms=DAY_STARTS_MS,
 )

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from hk_tick_collector.core.errors import RejectCode, TickRejected
 from hk_tick_collector.core.text import cut
 from hk_tick_collector.market.hk import HK
-from hk_tick_collector.market.symbols import is_hk_code
+from hk_tick_collector.market.hk.symbols import is_hk_code
 from hk_tick_collector.records.tick import SEQ_COUNTER_BITS, WITNESS_TOLERANCE_MS, RejectedTick, Tick
 from hk_tick_collector.sources.plausible import PlausibleDays
 from hk_tick_collector.sources.pulled import sequence_of

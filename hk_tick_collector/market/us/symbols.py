@@ -1,0 +1,5 @@
+"""``US.AAPL``, ``US.BRK.B``: a code may have a dot of its own."""
+
+from hk_tick_collector.market.symbols import CodeGrammar
+
+SYMBOLS = CodeGrammar("US", r"[A-Z][A-Z0-9]{0,9}([.][A-Z]{1,3})?", example="US.AAPL", noun="US stock")
