@@ -71,6 +71,9 @@ class AgainstStored:
 
     def new(self, ticks: Iterable[Tick]) -> Iterator[Tick]:
         """Those of ``ticks``, in order of time, that are not stored. OtherPrices when they are, at other prices."""
+        if self._next is None:
+            yield from ticks
+            return
         for second, group in groupby(ticks, key=lambda tick: tick.ts_ms // 1000):
             rows = self._rows_of(second)
             if rows:

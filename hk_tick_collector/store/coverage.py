@@ -271,11 +271,11 @@ class SymbolCoverage:
 
     def pass_over(self, seq: int) -> bool:
         """Note a position below or above all others, as one that is stored. False for one between them."""
-        if not self.ranges:
+        newest = self.newest
+        if newest is _NO_RANGE:
             self.ranges = CounterRanges([(seq, seq)])
             self.newest = self.ranges.ranges[0]
             return True
-        newest = self.newest
         if seq > newest[1]:
             self.surplus_ticks -= seq - newest[1] - 1
             newest[1] = seq
@@ -478,24 +478,33 @@ class DayCoverage:
 
     def _sort_by_position(self, rows: Sequence[Tick], stamp: tuple[int]) -> Sorted:
         """The same where sequences are positions: one beyond all stored ones is new."""
-        parts = Sorted([], [], {}, claims=False)
-        touched = set()
+        new: list[Row] = []
+        doubtful: list[Row] = []
+        unsequenced: dict[str, list[Row]] = {}
+        symbol: object = self  # which no row has
+        touched: set[str] = set()
         try:
             for row in rows:
-                track = self.track(row.symbol)
-                touched.add(row.symbol)
+                if row.symbol is not symbol:
+                    symbol = row.symbol
+                    track = self.track(symbol)
+                    touched.add(symbol)
                 seq = row.seq
                 if seq is None:
-                    parts.unsequenced.setdefault(track.symbol, []).append(row + stamp)
+                    unsequenced.setdefault(track.symbol, []).append(row + stamp)
                 elif track.pass_over(seq):
-                    parts.new.append(row + stamp)
-                    track.note_time(row.ts_ms)
+                    new.append(row + stamp)
+                    ts_ms = row.ts_ms
+                    if ts_ms > track.last_ts_ms:  # noqa: PLR1730 - as above
+                        track.last_ts_ms = ts_ms
+                    if ts_ms < track.first_ts_ms:  # noqa: PLR1730
+                        track.first_ts_ms = ts_ms
                 else:
-                    parts.doubtful.append(row + stamp)
+                    doubtful.append(row + stamp)
         except TypeError as exc:
             raise ValueError(f"a value is of the wrong kind: {exc}") from exc
         self._touched |= touched
-        return parts._replace(claims=any(self._tracks[symbol].unsequenced_ticks for symbol in touched))
+        return Sorted(new, doubtful, unsequenced, any(self._tracks[symbol].unsequenced_ticks for symbol in touched))
 
     def recount(self, conn: sqlite3.Connection, symbols: Iterable[str]) -> None:
         """Count these symbols' rows anew from ``ticks``, by its indexes: O(rows of the symbols)."""

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from hk_tick_collector.core.regular import open_regular
-from hk_tick_collector.sources.sierra.growing import MAX_READ_RECORDS, START, Look, look
+from hk_tick_collector.sources.sierra.growing import START, Look, look
 from hk_tick_collector.sources.sierra.mapping import ToUnixUs
 from hk_tick_collector.sources.sierra.scid import MARKS, Kind, Layout, Record, ScidError, kind_of, unix_us
 
 NO_DAY = ""
 READ_AGAIN = 3  # times that a file may be made anew while it is read
+PART_RECORDS = 20_000  # of a day, read again at a time: what is made of them stays small
 MAX_SPANS = 10_000  # of one day, each a stretch of records without one of another day in between
 _MAX_US = 253_370_764_800_000_000  # year 9999
 
@@ -197,7 +198,7 @@ def records_of(file_days: FileDays, day: FileDay) -> Iterator[bytes]:
             file.seek(file_days.layout.offset(span.first_index))
             left = span.records
             while left:
-                data = file.read(min(left, MAX_READ_RECORDS) * size)
+                data = file.read(min(left, PART_RECORDS) * size)
                 if len(data) < size:
                     return
                 yield data[: len(data) // size * size]

@@ -95,10 +95,13 @@ class TradeMapper:
         symbol, venue, *_ = self._instrument
         day, recv_ts_ms, push_type = self._day, self._recv_ts_ms, self._push_type
         price_of, quote_of, to_unix_us, new = self._prices.of, self._prices.quote, self._to_unix_us, tuple.__new__
+        last_us, seq = self._last_us, self._last_seq
         for record in records:
             time, opened, high, low, close, _, volume, bid_volume, ask_volume = record
             time_us = to_unix_us(time)
-            seq = self._seq(time_us)
+            # Unique within the day, and the same whenever the file is read.
+            seq = seq + 1 if last_us <= time_us <= seq else time_us
+            last_us = time_us
             price = price_of(close)
             quoted = opened in MARKS
             if price is None or not volume or not (quoted or opened == high == low == close):
@@ -115,16 +118,8 @@ class TradeMapper:
                     ),
                 )
             )  # fmt: skip
+        self._last_us, self._last_seq = last_us, seq
         return Mapped(ticks, rejected)
-
-    def _seq(self, time_us: int) -> int:
-        """Unique within the day, and the same whenever the file is read."""
-        if self._last_us <= time_us <= self._last_seq:
-            self._last_seq += 1
-        else:
-            self._last_seq = time_us
-        self._last_us = time_us
-        return self._last_seq
 
     def _reject(self, record: Record) -> RejectedTick:
         code, reason = _why(record, self._prices, self._instrument)
