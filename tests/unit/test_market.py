@@ -5,12 +5,17 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from datetime import datetime
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import hk_tick_collector.market
+from hk_tick_collector.core.errors import ConfigError
+from hk_tick_collector.days.catalog import Catalog
+from hk_tick_collector.market import registry
 from hk_tick_collector.market.cme import CME
 from hk_tick_collector.market.cn import CN
 from hk_tick_collector.market.hk import HK
@@ -18,8 +23,9 @@ from hk_tick_collector.market.hours import DayKind, Hours, Phase, hm
 from hk_tick_collector.market.market import Market
 from hk_tick_collector.market.us import US
 from hk_tick_collector.market.zone import Zone
+from hk_tick_collector.store import data_root
 
-MARKETS = (HK, US, CN, CME)
+MARKETS = tuple(registry.MARKETS.values())
 WHOLE, HALF, CLOSED = DayKind.WHOLE, DayKind.HALF, DayKind.CLOSED
 
 
@@ -142,3 +148,36 @@ def test_new_hours_leave_older_days_as_they_were() -> None:
     assert changed.recording_window("20270104", WHOLE) == (at(HK, "2027-01-04 08:00"), at(HK, "2027-01-04 18:00"))
     assert changed.phase_at(at(HK, "2027-01-04 12:30"), WHOLE) is Phase.MORNING
     assert changed.phase_at(at(HK, "2026-12-30 12:30"), WHOLE) is Phase.LUNCH
+
+
+def test_every_market_is_in_the_registry_and_has_the_same_files() -> None:
+    package = Path(hk_tick_collector.market.__file__).parent
+    folders = {path.parent.name for path in package.glob("*/sessions.py")}
+    assert folders == {code.lower() for code in registry.MARKETS}
+    for folder in folders:
+        names = {path.name for path in (package / folder).glob("*.py")}
+        assert {"__init__.py", "sessions.py", "calendar_table.py", "symbols.py", "trade_types.py"} <= names
+
+
+@pytest.mark.parametrize("market", MARKETS)
+def test_a_market_contradicts_nothing(market: Market) -> None:
+    assert market.symbols.symbol(market.symbols.example) == market.symbols.example
+    assert market.trade_types.auction <= market.trade_types.price_making
+    assert not market.trade_types.odd_lot & market.trade_types.price_making
+    assert [hours.first_day for hours in market.hours] == sorted(hours.first_day for hours in market.hours)
+    for hours in market.hours:
+        for rows in (hours.whole, hours.half):
+            assert list(rows) == sorted(rows, key=lambda row: row[0])
+            assert rows[0][0] >= market.day_starts_ms
+
+
+def test_the_market_of_days_is_that_of_their_data_root(tmp_path: Path) -> None:
+    assert Catalog(tmp_path, tmp_path / "_archive").market is HK
+    data_root.claim(tmp_path, "CME")
+    assert Catalog(tmp_path, tmp_path / "_archive").market is CME
+
+
+def test_a_data_root_of_a_market_to_come_is_refused_by_name(tmp_path: Path) -> None:
+    data_root.claim(tmp_path, "MOON")
+    with pytest.raises(ConfigError, match="market MOON is not known; this version knows HK"):
+        _ = Catalog(tmp_path, tmp_path / "_archive").market
