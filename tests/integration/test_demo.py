@@ -85,7 +85,10 @@ def test_without_a_terminal_a_line_a_second_then_the_proof(start: Start, tmp_pat
     assert demo.wait() == 0, demo.output
     assert_clean_end(demo)
     lines = [line for line in demo.lines if line.startswith("demo sec=")]
-    assert [line.split()[1] for line in lines] == ["sec=0", "sec=1", "sec=2", "sec=3", "sec=4"]
+    seconds = [int(line.split()[1].removeprefix("sec=")) for line in lines]
+    assert len(seconds) == 5
+    assert seconds == sorted(seconds), "as late as the machine is"
+    assert seconds[-1] >= 4
     assert "\x1b" not in demo.output
     last = dict(word.split("=", 1) for word in lines[-1].split()[1:])
     assert last["health"] == "ok"
@@ -126,7 +129,7 @@ def test_the_commands_it_prints_can_be_typed(start: Start) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_show_early_with_the_same_ending(start: Start, number: int) -> None:
     demo = start(600)
-    demo.wait_for("demo sec=1 ")
+    demo.wait_for("demo sec=[1-9]")
     demo.signal(number)
     assert demo.wait() == 0, demo.output
     assert_clean_end(demo)
@@ -151,7 +154,7 @@ def test_a_signal_before_there_are_rows_leaves_nothing(start: Start, tmp_path: P
 
 def test_a_second_signal_ends_at_once(start: Start) -> None:
     demo = start(600)
-    demo.wait_for("demo sec=0 ")
+    demo.wait_for("demo sec=")
     simulator = children_of(demo)[0]
     os.kill(simulator, signal.SIGSTOP)  # it cannot end by itself before the second signal
     demo.signal(signal.SIGINT)
@@ -165,7 +168,7 @@ def test_a_second_signal_ends_at_once(start: Start) -> None:
 @pytest.mark.parametrize(("which", "name"), [(0, "simulator"), (1, "recorder")])
 def test_a_part_that_dies_is_named_and_fails_it(start: Start, which: int, name: str) -> None:
     demo = start(600)
-    demo.wait_for("demo sec=0 ")
+    demo.wait_for("demo sec=")
     os.kill(children_of(demo)[which], signal.SIGKILL)
     assert demo.wait() == 1
     assert f"FAILED: the {name} was killed by SIGKILL. Its last lines:" in demo.output
@@ -174,7 +177,7 @@ def test_a_part_that_dies_is_named_and_fails_it(start: Start, which: int, name: 
 
 def test_a_row_that_is_missing_or_changed_fails_it(start: Start, tmp_path: Path) -> None:
     demo = start(600)
-    demo.wait_for("demo sec=1 ")
+    demo.wait_for("demo sec=[1-9]")
     (path,) = (tmp_path / "tmp").glob("*/data/*.db")
     with contextlib.closing(sqlite3.connect(path, timeout=10)) as conn, conn:
         newest = "SELECT rowid FROM ticks WHERE push_type = 'push' AND push_data_type = 'REALTIME' ORDER BY rowid DESC"
@@ -197,7 +200,7 @@ def test_output_that_nobody_reads_any_more_ends_it(tmp_path: Path) -> None:
         try:
             for line in demo.stdout:
                 said += line.decode()
-                if "demo sec=0" in said:
+                if "demo sec=" in said:
                     break
             demo.stdout.close()
             assert demo.wait(90) == 1
@@ -281,7 +284,7 @@ def test_the_script_runs_the_demo_and_passes_ctrl_c_on(tmp_path: Path) -> None:
     make_venv(tree)
     with ended(demo := shell(tree, tmp_path, "--seconds", "600")):
         try:
-            demo.wait_for("demo sec=1 ")
+            demo.wait_for("demo sec=[1-9]")
             demo.signal(signal.SIGINT)
             assert demo.wait() == 0, demo.output
         finally:

@@ -2,27 +2,71 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from tests.harness import wait_until
 from tests.systemd.server import OFFLINE, PREFIX, PROJECT, UNIT, Server
 
-QUICK = "--tests '-q tests/unit/test_logline.py'"
-START_LINE = '    """The command line.'
+VERSION, MAIN, TESTS = "hk_tick_collector/__init__.py", "hk_tick_collector/main.py", "tests/unit/test_logline.py"
+QUICK = f"--tests '-q {TESTS}'"
+# A release takes a minute to build, so one version serves all these tests: this file says what is wrong with it.
+FAULT = "/srv/fault"
+ARGUMENTS_LINE = "    args = _parser().parse_args(argv)\n"
+FAULTY_MAIN = f"""\
+    fault = Path("{FAULT}").read_text() if Path("{FAULT}").exists() else ""
+    if fault == "start":
+        raise SystemExit("broken at start")
+    if fault == "wrong port":
+        os.environ["FUTU_PORT"] = "1"
+"""
+FAULTY_TESTS = f"""\
+from pathlib import Path
+
+
+def test_nothing():
+    assert not Path("{FAULT}").exists(), "broken commit"
+"""
+
+
+@contextlib.contextmanager
+def _changing(server: Server) -> Iterator[None]:
+    """Afterwards the project's directory has its content again."""
+    texts = {name: server.project.joinpath(name).read_text() for name in (VERSION, MAIN, TESTS)}
+    yield
+    for name, text in texts.items():
+        server.write(name, text)
+    server.commit("as before")
 
 
 @pytest.fixture
 def deployed(server: Server) -> Iterator[str]:
-    """The commit in use; afterwards the project's directory has its content again."""
+    """The commit in use."""
     commit = server.machine.run(f"git -C {PREFIX} rev-parse HEAD").stdout.strip()
-    files = ("hk_tick_collector/__init__.py", "hk_tick_collector/main.py", "tests/unit/test_logline.py")
-    texts = {name: server.project.joinpath(name).read_text() for name in files}
-    yield commit
-    for name, text in texts.items():
-        server.write(name, text)
-    server.commit("as before")
+    with _changing(server):
+        yield commit
+
+
+@pytest.fixture(scope="module")
+def another(installed: Server) -> str:
+    """The commit of another version, which is good as long as there is no FAULT; the first redeployment builds it."""
+    main = installed.project.joinpath(MAIN).read_text()
+    assert ARGUMENTS_LINE in main
+    with _changing(installed):
+        installed.write(VERSION, '"""Another version."""\n\n__version__ = "9.9.9"\n')
+        installed.write(MAIN, main.replace(ARGUMENTS_LINE, ARGUMENTS_LINE + FAULTY_MAIN))
+        installed.write(TESTS, FAULTY_TESTS)
+        return installed.commit("another version")
+
+
+@pytest.fixture
+def fault(server: Server) -> Iterator[Callable[[str], None]]:
+    """``fault(WHAT)`` is what is wrong with the other version from now on; nothing any more afterwards."""
+    file = server.machine.root / FAULT.lstrip("/")
+    yield file.write_text
+    file.unlink(missing_ok=True)
 
 
 def _in_use(server: Server) -> str:
@@ -33,16 +77,14 @@ def _version(server: Server) -> str:
     return server.machine.run(f"{PREFIX}/venv/bin/hk-tick-collector --version").stdout.split()[-1]
 
 
-def test_a_good_commit_and_the_way_back(server: Server, deployed: str) -> None:
+def test_a_good_commit_and_the_way_back(server: Server, deployed: str, another: str) -> None:
     former = _version(server)
-    server.write("hk_tick_collector/__init__.py", '"""Another version."""\n\n__version__ = "9.9.9"\n')
-    commit = server.commit("another version")
     pid = server.pid()
-    output = server.redeploy(QUICK, "--market open").stdout
+    output = server.redeploy(QUICK, "--market open", another).stdout
     steps = [line[3:].split(":")[0] for line in output.splitlines() if line.startswith("== ")]
     assert steps == ["sync", "install", "tests", "stop", "repair", "start", "acceptance", "verify"]
     assert "result=pass" in output
-    assert _in_use(server) == commit
+    assert _in_use(server) == another
     assert _version(server) == "9.9.9"
     assert server.pid() != pid
     server.wait_recording()
@@ -108,11 +150,12 @@ def test_a_branch_named_as_a_commit_is_not_installed(server: Server, deployed: s
         server.machine.run(f"git -C {PROJECT} branch -D {deployed} {deployed[:12]}")
 
 
-def test_a_commit_whose_tests_fail_never_stops_the_recorder(server: Server, deployed: str) -> None:
-    server.write("tests/unit/test_logline.py", "def test_nothing():\n    raise AssertionError('broken commit')\n")
-    server.commit("tests fail")
+def test_a_commit_whose_tests_fail_never_stops_the_recorder(
+    server: Server, deployed: str, another: str, fault: Callable[[str], None]
+) -> None:
+    fault("tests")
     pid = server.pid()
-    done = server.redeploy(QUICK, check=False)
+    done = server.redeploy(QUICK, another, check=False)
     assert done.returncode == 1, done.stdout
     assert "broken commit" in done.stdout
     assert "== stop" not in done.stdout
@@ -121,14 +164,11 @@ def test_a_commit_whose_tests_fail_never_stops_the_recorder(server: Server, depl
     server.wait_recording()
 
 
-def test_a_commit_that_does_not_start_is_rolled_back(server: Server, deployed: str) -> None:
-    main = server.project.joinpath("hk_tick_collector/main.py").read_text()
-    assert START_LINE in main
-    server.write(
-        "hk_tick_collector/main.py", main.replace(START_LINE, f'    raise SystemExit("broken at start")\n{START_LINE}')
-    )
-    commit = server.commit("does not start")
-    done = server.redeploy("--skip-tests", check=False)
+def test_a_commit_that_does_not_start_is_rolled_back(
+    server: Server, deployed: str, another: str, fault: Callable[[str], None]
+) -> None:
+    fault("start")
+    done = server.redeploy("--skip-tests", another, check=False)
     assert done.returncode == 1, done.stdout
     assert "broken at start" in done.stdout
     assert f"rolled back: {deployed[:12]} records again" in done.stdout
@@ -136,22 +176,20 @@ def test_a_commit_that_does_not_start_is_rolled_back(server: Server, deployed: s
     assert server.machine.show("ActiveState") == "active"
     server.wait_recording()
 
-    done = server.redeploy("--skip-tests --no-rollback", commit, check=False)
+    done = server.redeploy("--skip-tests --no-rollback", another, check=False)
     assert done.returncode == 1, done.stdout
-    assert _in_use(server) == commit
+    assert _in_use(server) == another
     back = f"ROLLBACK_REF={deployed} bash {PREFIX}/scripts/rollback_hk_tick_collector.sh"
     server.machine.run(back, timeout_sec=500, **OFFLINE)
     server.wait_recording()
 
 
-def test_a_commit_that_records_nothing_is_rolled_back(server: Server, deployed: str) -> None:
+def test_a_commit_that_records_nothing_is_rolled_back(
+    server: Server, deployed: str, another: str, fault: Callable[[str], None]
+) -> None:
     """It starts and says so, but the verification finds no fresh tick."""
-    main = server.project.joinpath("hk_tick_collector/main.py").read_text()
-    line = "    args = _parser().parse_args(argv)\n"
-    assert line in main
-    server.write("hk_tick_collector/main.py", main.replace(line, f'{line}    os.environ["FUTU_PORT"] = "1"\n'))
-    server.commit("asks the wrong port")
-    done = server.redeploy("--skip-tests --market open", check=False)
+    fault("wrong port")
+    done = server.redeploy("--skip-tests --market open", another, check=False)
     assert done.returncode == 1, done.stdout
     assert "result=fail" in done.stdout
     assert _in_use(server) == deployed
@@ -216,6 +254,11 @@ def test_uninstall_keeps_data_and_settings(server: Server) -> None:
             == settings
         )
         assert server.rows() >= rows
+        # An installation that was interrupted left this: without .complete it counts for nothing.
+        release = f"{PREFIX}/releases/$(git -C {PROJECT} rev-parse HEAD)"
+        server.machine.run(f"mkdir -p {release}/bin && touch {release}/bin/python")
     finally:
-        server.install("--start")
+        said = server.install("--start").splitlines()
+    assert any("building as hk-tick-build" in line for line in said)
+    assert any("installing release" in line for line in said)
     server.wait_recording()
