@@ -40,6 +40,8 @@ PLACES: dict[str, tuple[str, ...]] = {
     "sources/continuity": ("unit/test_continuity*.py", "unit/sources/test_*.py"),
     "store/coverage": ("unit/test_store_coverage.py", "unit/test_store_gaps.py"),
     "store/rows": ("unit/test_store_identity.py", "unit/test_store_views.py", "unit/test_store_coverage.py"),
+    "store/neighbours": ("unit/test_store_identity.py", "unit/test_store_coverage.py"),
+    "store/copying": ("unit/test_store_identity.py", "unit/test_store_salvage.py", "unit/test_archive.py"),
     "ingest/spill": ("unit/test_spill.py", "unit/test_spill_model.py"),
     "archive/retain": ("unit/test_archive.py", "unit/test_retain*.py"),
     "quality/certificate": ("unit/test_certificate.py",),
