@@ -30,7 +30,7 @@ from hk_tick_collector.store.connect import SCHEMA_SQL
 from tests.harness import Process, Recorder, Simulator, clean_env, ended, wait_until
 from tests.scratch_tree import ROOT, copy_tree, make_venv
 
-NEEDS = {"opend", "systemd", "package index", "docker", "another machine", "maintainer", "whole suite"}
+NEEDS = {"opend", "Sierra Chart", "systemd", "package index", "docker", "another machine", "maintainer", "whole suite"}
 RUNNABLE = ("bash", "python")
 DEADLINE_SEC = 60.0
 # A page's example data root and its ports, which may be in use here.
