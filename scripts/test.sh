@@ -36,16 +36,18 @@ ensure_venv dev
 # Tests wait more than they compute: one process more than there are cores. Four at most: a container shows cores that
 # it may not use.
 processes=$(($(nproc) < 3 ? $(nproc) + 1 : 4))
-pytest=(.venv/bin/python -m pytest -n "$processes" --dist worksteal)
+# What a script starts in the background ignores Ctrl-C, with all that it starts: tests send it, and a machine that was
+# booted must hear it.
+pytest=(env '--default-signal=INT,QUIT' .venv/bin/python -m pytest)
+many=("${pytest[@]}" -n "$processes" --dist worksteal)
 if (($#)); then
-  exec "${pytest[@]}" "$@"
+  exec "${many[@]}" "$@"
 fi
 
 # The systemd suite has one machine for all its tests, so it is one process, which mostly waits: it runs beside the
 # rest. The faults come last, with the cores for themselves: they have the tightest times.
 machine_log=$(mktemp)
-# What a script starts in the background ignores Ctrl-C; it must not, or its machine would stay.
-env --default-signal=INT,QUIT .venv/bin/python -m pytest tests/systemd >"$machine_log" 2>&1 &
+"${pytest[@]}" tests/systemd >"$machine_log" 2>&1 &
 machine=$!
 
 # shellcheck disable=SC2317 # called by the trap
@@ -59,9 +61,9 @@ trap 'exit 130' INT
 trap 'exit 129' HUP
 
 status=0
-"${pytest[@]}" --ignore=tests/systemd --ignore=tests/faults || status=$?
+"${many[@]}" --ignore=tests/systemd --ignore=tests/faults || status=$?
 wait "$machine" || status=$?
 machine=
 cat "$machine_log"
-"${pytest[@]}" tests/faults || status=$?
+"${many[@]}" tests/faults || status=$?
 exit "$status"
