@@ -79,10 +79,10 @@ class ParquetTicks:
         return names_of(parquet.version_of(self.path))
 
 
-def rows_of(table: pa.Table | pa.RecordBatch) -> list[Row]:
+def rows_of(table: pa.Table | pa.RecordBatch, names: Sequence[str] = ROW_COLUMNS) -> list[Row]:
     """Ticks as tuples of plain values, as SQLite has them."""
     columns = []
-    for name in ROW_COLUMNS:
+    for name in names:
         column = table.column(table.schema.get_field_index(name))
         if pa.types.is_timestamp(column.type):
             column = column.cast(pa.int64())

@@ -234,11 +234,12 @@ def _pack_once(
 
 def _write_parquet(db: Path, path: Path, on_rows: OnRows | None) -> DayContent:
     content = DayContent()
+    columns = scan.told_columns(db)
     stored = {row.symbol: row.stored_ticks for row in reader.coverage(db)}
     expected = stored or {one.symbol: one.rows for one in reader.count_by_symbol(db, -1)}
 
     def counted() -> Iterator[object]:
-        for batch in scan.scan_day_file(db):
+        for batch in scan.scan_day_file(db, columns):
             content.add(batch)
             if on_rows is not None:
                 on_rows(batch.num_rows)

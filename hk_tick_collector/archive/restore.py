@@ -36,9 +36,9 @@ from hk_tick_collector.records.columns import Role, with_role
 from hk_tick_collector.store import reader
 from hk_tick_collector.store.atomic import sync_file
 from hk_tick_collector.store.connect import (
-    COPY,
     ROW_COLUMNS,
     SqliteOptions,
+    copy_sql,
     keep_orphaned_wal,
     open_day_file,
     translate,
@@ -142,14 +142,16 @@ def _build(kind: str, path: Path, manifest: Manifest, db: Path, on_rows: OnRows 
 
 
 def _fill(part: Path, path: Path, manifest: Manifest, on_rows: OnRows | None) -> None:
+    columns = parquet.told_columns(path)
+    copy = copy_sql(columns)
     # Nobody else knows this file, and it counts only when it is synced and linked into place.
     with closing(open_day_file(part, SqliteOptions(journal_mode="TRUNCATE", synchronous="NORMAL"))) as conn:
         try:
             conn.execute("PRAGMA synchronous = OFF")
             conn.execute("BEGIN IMMEDIATE")
-            for table in _in_order_stored(path):
+            for table in _in_order_stored(path, columns):
                 for batch in table.to_batches(max_chunksize=CHUNK_ROWS):
-                    conn.executemany(COPY, rows_of(batch))
+                    conn.executemany(copy, rows_of(batch, columns))
                     if on_rows is not None:
                         on_rows(batch.num_rows)
             _insert(conn, "coverage", CoverageRow, manifest.coverage)
@@ -168,10 +170,10 @@ def _make_logged(part: Path) -> None:
         raise translate(exc, part) from exc
 
 
-def _in_order_stored(path: Path) -> Iterator[pa.Table]:
+def _in_order_stored(path: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
     """The ticks of a Parquet file in the order of ``inserted_at_ms``, a part at a time."""
-    columns = [pc.cast(batch.column(0), pa.int64()) for batch in parquet.read_batches(path, ("inserted_at_ms",))]
-    stamps = np.concatenate([column.to_numpy(zero_copy_only=False) for column in columns] or [np.empty(0, np.int64)])
+    times = [pc.cast(batch.column(0), pa.int64()) for batch in parquet.read_batches(path, ("inserted_at_ms",))]
+    stamps = np.concatenate([column.to_numpy(zero_copy_only=False) for column in times] or [np.empty(0, np.int64)])
     if not len(stamps):
         return
     stamps.sort()
@@ -179,7 +181,7 @@ def _in_order_stored(path: Path) -> Iterator[pa.Table]:
     low = np.iinfo(np.int64).min
     for high in bounds.tolist():
         kept = []
-        for batch in parquet.read_batches(path):
+        for batch in parquet.read_batches(path, columns):
             stamp = batch.column(batch.schema.get_field_index("inserted_at_ms")).view(pa.int64())
             kept.append(batch.filter(pc.and_(pc.greater(stamp, low), pc.less_equal(stamp, high))))
         table = pa.Table.from_batches(kept).unify_dictionaries()

@@ -64,7 +64,7 @@ class SymbolContent:
 
 
 class DayContent:
-    """The contents of a day by symbol, filled batch by batch with all columns of ``days.schema.TICKS``."""
+    """The contents of a day by symbol, filled batch by batch with all columns that hold anything."""
 
     def __init__(self) -> None:
         self.symbols: dict[str, SymbolContent] = {}
@@ -121,8 +121,9 @@ class DayContent:
         for name in names_of(_FIRST_VERSION):
             hashes = _mixed(hashes + _STEP + self._values(batch.column(batch.schema.get_field_index(name))))
         for name in later_than(_FIRST_VERSION):
-            array = batch.column(batch.schema.get_field_index(name))
-            if array.null_count < len(array):
+            place = batch.schema.get_field_index(name)
+            array = batch.column(place) if place >= 0 else None
+            if array is not None and array.null_count < len(array):
                 salt = self._digest(name)  # without it a text would count the same in two columns
                 told = _mixed(hashes + salt + self._values(array))
                 hashes = np.where(np.asarray(pc.is_valid(array)), told, hashes)

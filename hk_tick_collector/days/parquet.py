@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 from hk_tick_collector.core.errors import StoreCorrupt, StoreUnavailable
 from hk_tick_collector.core.regular import check_regular
 from hk_tick_collector.days.schema import COLUMNS, SCHEMA_VERSION, TICKS, UTC_MS, VERSION_KEY, ticks_schema
-from hk_tick_collector.records.columns import Packing, names_of, packed
+from hk_tick_collector.records.columns import Packing, known_to_all, names_of, packed
 from hk_tick_collector.records.tick import MARKET_HK
 
 FILE_NAME = "ticks.parquet"
@@ -95,9 +95,17 @@ def write_sorted(path: Path, tables: Iterable[pa.Table], schema: pa.Schema | Non
         sorting_columns=[pq.SortingColumn(FILE_COLUMNS.index("symbol")), pq.SortingColumn(FILE_COLUMNS.index("ts_ms"))],
     ) as writer:
         for table in tables:
-            writer.write_table(table.select(list(FILE_COLUMNS)).cast(schema), row_group_size=ROW_GROUP_ROWS)
+            writer.write_table(_whole(table).cast(schema), row_group_size=ROW_GROUP_ROWS)
             rows += table.num_rows
     return rows
+
+
+def _whole(table: pa.Table) -> pa.Table:
+    """With all columns of a file, those that hold nothing too."""
+    for name in FILE_COLUMNS:
+        if name not in table.column_names:
+            table = table.append_column(name, pa.nulls(table.num_rows, TICKS.field(name).type))
+    return table.select(list(FILE_COLUMNS))
 
 
 def open_file(path: Path) -> pq.ParquetFile:
@@ -176,8 +184,28 @@ def version_of(path: Path) -> int:
 
 
 def columns_there(file: pq.ParquetFile, names: Iterable[str]) -> list[str]:
-    """Those of these columns that an open file has; the other ones are NULL in all its rows."""
-    return [name for name in names if name in file.schema_arrow.names]
+    """Those of these columns that an open file has, and that hold anything; the other ones are NULL in all its rows."""
+    there = [name for name in names if name in file.schema_arrow.names]
+    return [name for name in there if name in known_to_all() or not _is_empty(file, name)]
+
+
+def _is_empty(file: pq.ParquetFile, name: str) -> bool:
+    """Is the column NULL in all rows, by its statistics? Without any it may hold something."""
+    column = file.schema_arrow.get_field_index(name)
+    for number in range(file.num_row_groups):
+        statistics = _statistics(file, number, column)
+        if statistics is None or not statistics.has_null_count:
+            return False
+        if statistics.null_count != file.metadata.row_group(number).num_rows:
+            return False
+    return True
+
+
+def told_columns(path: Path) -> tuple[str, ...]:
+    """The columns of the table that hold anything, those that every source tells in any case."""
+    with open_file(path) as file, _reading(path):
+        there = columns_there(file, COLUMNS)
+    return tuple(name for name in COLUMNS if name in there or name == "market")
 
 
 def _stored_type(schema: pa.Schema, name: str) -> pa.DataType:

@@ -25,9 +25,10 @@ import adbc_driver_sqlite
 import pyarrow as pa
 
 from hk_tick_collector.core.errors import StoreCorrupt, StoreError, StoreUnavailable
-from hk_tick_collector.days.schema import COLUMNS, TICKS, ticks_schema
-from hk_tick_collector.store.connect import translate
-from hk_tick_collector.store.reader import open_read_only_uri, select_list
+from hk_tick_collector.days.schema import COLUMNS, TICKS, ticks_schema, with_nulls
+from hk_tick_collector.records.columns import known_to_all
+from hk_tick_collector.store.connect import table_columns, translate
+from hk_tick_collector.store.reader import open_read_only, open_read_only_uri, select_list
 
 STRIPE_ROWS = 32_768  # 0.04 s of reading; larger ones gain nothing, and cost memory
 BATCHES_AHEAD = 4  # what workers may have ready before the consumer takes it: 32,768 rows are about 4 MB each
@@ -49,18 +50,44 @@ def scan_day_file(
     with closing(connection) as conn:  # held open: SQLite keeps the WAL index then, and the drivers need not build it
         try:
             low, high = conn.execute("SELECT MIN(rowid), MAX(rowid) FROM ticks").fetchone()
-            select = select_list(conn, names)
+            if high is None:
+                return
+            wanted = _told(conn, names, high)
+            select = select_list(conn, wanted)
         except sqlite3.Error as exc:
             raise translate(exc, db) from exc
-        if high is None:
-            return
         stripes = [(first, min(first + stripe_rows - 1, high)) for first in range(low, high + 1, stripe_rows)]
         sql = f"SELECT {select} FROM ticks WHERE rowid BETWEEN ? AND ?"  # noqa: S608 - our names
-        read = partial(_read, uri, db, sql, names)
+        read = partial(_read, uri, db, sql, wanted)
         if workers <= 1 or len(stripes) == 1:
-            yield from read(stripes)
+            batches = read(stripes)
         else:
-            yield from _Workers(read, stripes).batches(min(workers, len(stripes)))
+            batches = _Workers(read, stripes).batches(min(workers, len(stripes)))
+        for batch in batches:
+            yield with_nulls(batch, names)
+
+
+def told_columns(db: Path) -> tuple[str, ...]:
+    """The columns that hold anything, those that every source tells in any case: 0.15 s a million rows."""
+    with closing(open_read_only(db)) as conn:
+        try:
+            high = conn.execute("SELECT MAX(rowid) FROM ticks").fetchone()[0]
+            return _told(conn, COLUMNS, high or 0)
+        except sqlite3.Error as exc:
+            raise translate(exc, db) from exc
+
+
+def _told(conn: sqlite3.Connection, names: tuple[str, ...], high: int) -> tuple[str, ...]:
+    """These columns without those that nobody told, up to a rowid; one at least. To look costs half of what
+    reading them does."""
+    more = [name for name in names if name not in known_to_all()]
+    there = [name for name in table_columns(conn) if name in more]
+    told: list[str] = []
+    if there:
+        any_told = f"coalesce({', '.join(there)}, NULL) IS NOT NULL"
+        sql = f"SELECT 1 FROM ticks WHERE rowid <= ? AND {any_told} LIMIT 1"  # noqa: S608 - our names
+        told = there if conn.execute(sql, (high,)).fetchone() else []
+    return tuple(name for name in names if name not in more or name in told) or names[:1]
 
 
 def scan_symbols(

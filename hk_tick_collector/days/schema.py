@@ -16,7 +16,17 @@ import pyarrow as pa
 from hk_tick_collector.records import columns
 from hk_tick_collector.records.columns import NAMES, SCHEMA_VERSION, Arrow
 
-__all__ = ["COLUMNS", "SCHEMA_VERSION", "TEXT", "TICKS", "UTC_MS", "VERSION_KEY", "empty_table", "ticks_schema"]
+__all__ = [
+    "COLUMNS",
+    "SCHEMA_VERSION",
+    "TEXT",
+    "TICKS",
+    "UTC_MS",
+    "VERSION_KEY",
+    "empty_table",
+    "ticks_schema",
+    "with_nulls",
+]
 VERSION_KEY = b"hk_tick_collector.schema_version"
 
 TEXT = pa.dictionary(pa.int32(), pa.string())
@@ -30,6 +40,19 @@ COLUMNS = NAMES
 def ticks_schema(columns: tuple[str, ...] = COLUMNS) -> pa.Schema:
     """The schema of these columns, in this order. KeyError names a column that a tick does not have."""
     return pa.schema([TICKS.field(name) for name in columns])
+
+
+def with_nulls(batch: pa.RecordBatch, names: tuple[str, ...]) -> pa.RecordBatch:
+    """The batch with these columns in this order, all NULL where it lacks one."""
+    if len(names) == batch.num_columns:
+        return batch
+    arrays = [
+        batch.column(place)
+        if (place := batch.schema.get_field_index(name)) >= 0
+        else pa.nulls(batch.num_rows, TICKS.field(name).type)
+        for name in names
+    ]
+    return pa.RecordBatch.from_arrays(arrays, schema=ticks_schema(names))
 
 
 def empty_table(columns: tuple[str, ...] = COLUMNS) -> pa.Table:

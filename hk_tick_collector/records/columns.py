@@ -141,6 +141,11 @@ def later_than(version: int) -> tuple[str, ...]:
     return tuple(column.name for column in TICKS if column.since > version)
 
 
+def known_to_all() -> tuple[str, ...]:
+    """The columns of version 1: every source tells them, and every archive has them."""
+    return names_of(1)
+
+
 def with_role(*roles: Role, among: Collection[str] = NAMES) -> tuple[str, ...]:
     """The columns with one of these roles, in order."""
     return tuple(column.name for column in TICKS if column.role in roles and column.name in among)

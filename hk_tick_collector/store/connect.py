@@ -92,8 +92,12 @@ def inserts(fields: tuple[str, ...], origin: Origin = HK_FUTU) -> Inserts:
     return _insert((*names, *CONSTANT), [*_parameters(len(names)), *(f"'{word}'" for word in origin)])
 
 
-# Takes whole rows of another file.
-COPY = _insert(ROW_COLUMNS, _parameters(len(ROW_COLUMNS))).insert
+def copy_sql(names: Sequence[str]) -> str:
+    """Takes rows of another file with these columns; the other ones are NULL."""
+    return _insert(names, _parameters(len(names))).insert
+
+
+COPY = copy_sql(ROW_COLUMNS)  # takes whole rows of another file
 
 
 @dataclass(frozen=True, slots=True)

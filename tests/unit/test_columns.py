@@ -159,3 +159,15 @@ def test_parquet_keeps_what_a_source_tells(tmp_path: Path) -> None:
     again = pa.Table.from_batches(parquet.read_batches(tmp_path / "x.parquet"))
     assert again.to_pylist() == table.to_pylist()
     assert again.column("ask_price").to_pylist() == [382.4, None]
+
+
+def test_columns_that_nobody_told_are_there_and_empty(tmp_path: Path) -> None:
+    write(tmp_path, make_ticks(1, 3))
+    db = tmp_path / f"{DAY}.db"
+    assert scan.told_columns(db) == names_of(1)
+    for names in (("venue",), ("bid_price", "symbol"), COLUMNS):
+        table = pa.Table.from_batches(scan.scan_day_file(db, names))
+        assert (table.column_names, table.num_rows) == (list(names), 3)
+        assert table.column(names[0]).null_count == (3 if names[0] in MORE_COLUMNS else 0)
+    write(tmp_path, [quoted(4)])
+    assert set(MORE_COLUMNS) < set(scan.told_columns(db)), "one value is enough"
