@@ -477,6 +477,27 @@ def test_a_damaged_file_is_said_and_may_be_given_up(writer: DayFileWriter, root:
     assert rest(follower, Position().leaving(DAY))[0] == seqs(ticks(2, day=AFTER))
 
 
+def test_a_wal_without_its_shared_memory_waits_for_the_recorder(
+    writer: DayFileWriter, tmp_path_factory: pytest.TempPathFactory, root: Path
+) -> None:
+    """As after a power cut: to read it would make a -shm that the recorder could not write."""
+    writer.write(ticks(3))
+    after = Path(tmp_path_factory.mktemp("after"))
+    for name in (f"{DAY}.db", f"{DAY}.db-wal"):
+        shutil.copy(root / name, after / name)
+    for path in (after, *after.iterdir(), *itertools.takewhile(lambda path: "pytest" in str(path), after.parents)):
+        path.chmod(0o755)
+    names = sorted(path.name for path in after.iterdir())
+    with Follower(after, days_look_sec=0) as follower:
+        if os.geteuid() == 0:
+            with without_root(), pytest.raises(StoreUnavailable, match="WAL and no -shm"):
+                follower.read_behind(Position())
+        assert sorted(path.name for path in after.iterdir()) == names
+        with closing(DayFileWriter(after)) as recorder:
+            recorder.write([tick(4)])
+            assert rest(follower, Position())[0] == seqs(ticks(4))
+
+
 def test_a_data_root_that_may_not_be_listed_is_said(root: Path, follower: Follower) -> None:
     root.chmod(0o700 if os.geteuid() == 0 else 0)
     with without_root(), pytest.raises(StoreUnavailable, match=r"cannot be listed.*read permission"):
