@@ -58,6 +58,7 @@ from hk_tick_collector.days.order import sorted_tables
 from hk_tick_collector.days.schema import SCHEMA_VERSION
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.records.tick import MARKET_HK
+from hk_tick_collector.store import data_root as roots
 from hk_tick_collector.store import reader
 from hk_tick_collector.store.atomic import sync_file
 from hk_tick_collector.store.connect import translate
@@ -156,6 +157,9 @@ def archive_day(
     db = day_file(data_root, day)
     if not db.exists():
         raise NoData(f"there is no day file {db}: nothing to archive")
+    market = roots.market_of(data_root) or MARKET_HK
+    if PARQUET in kinds and market != MARKET_HK:  # its files name the market in their path, and are read as Hong Kong's
+        raise Refused(f"{day}: days of market {market} are archived as packed day files: use --format sqlite")
     paths = archive_paths(archive_root, day)
     there = {kind for kind, path in paths.items() if path.exists()}
     if is_archived(data_root, archive_root, day, kinds):
@@ -166,7 +170,7 @@ def archive_day(
     wanted = [kind for kind in (PARQUET, SQLITE) if kind in kinds or kind in there]
     had_one = bool(there) or manifest_path(archive_root, day).exists()
     try:
-        packed = _pack(db, archive_root, day, wanted, made_at_ms, on_rows)
+        packed = _pack(db, archive_root, day, market, wanted, made_at_ms, on_rows)
         if verify or had_one:
             _, problems = check_files(archive_root, packed.manifest, {kind: part_of(paths[kind]) for kind in wanted})
             if problems:
@@ -185,18 +189,18 @@ def archive_day(
 
 
 def _pack(
-    db: Path, archive_root: Path, day: str, kinds: Sequence[str], made_at_ms: int, on_rows: OnRows | None
+    db: Path, archive_root: Path, day: str, market: str, kinds: Sequence[str], made_at_ms: int, on_rows: OnRows | None
 ) -> _Packed:
     for _ in range(ATTEMPTS):
         with at_rest(db) as has_changed:
-            packed = _pack_once(db, archive_root, day, kinds, made_at_ms, on_rows)
+            packed = _pack_once(db, archive_root, day, market, kinds, made_at_ms, on_rows)
             if not has_changed():
                 return packed
     raise Refused(f"{db} was written to whenever it was read; try again when no more ticks of {day} come")
 
 
 def _pack_once(
-    db: Path, archive_root: Path, day: str, kinds: Sequence[str], made_at_ms: int, on_rows: OnRows | None
+    db: Path, archive_root: Path, day: str, market: str, kinds: Sequence[str], made_at_ms: int, on_rows: OnRows | None
 ) -> _Packed:
     paths = archive_paths(archive_root, day)
     content: DayContent | None = None
@@ -216,7 +220,7 @@ def _pack_once(
     manifest = Manifest(
         format_version=FORMAT_VERSION,
         trading_day=day,
-        market=MARKET_HK,
+        market=market,
         made_at_ms=made_at_ms,
         software_version=__version__,
         schema_version=SCHEMA_VERSION,

@@ -36,7 +36,7 @@ def export_tree(
 
     As of all exports here: TargetExists before any work, NoData when there is not one tick in all.
     """
-    plan = [(hive_path(root, part.day.trading_day), [part]) for part in parts]
+    plan = [(hive_path(root, part.day.trading_day, part.day.market.code), [part]) for part in parts]
     return _export(plan, write, force, advance)
 
 

@@ -32,7 +32,7 @@ from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.hk import HK
 from hk_tick_collector.market.hk.sessions import HK_TZ
 from hk_tick_collector.records.tick import Tick
-from hk_tick_collector.store import reader
+from hk_tick_collector.store import data_root, reader
 from hk_tick_collector.store.connect import ROW_COLUMNS
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.tickctl import day_ticks, record_day
@@ -452,6 +452,18 @@ def test_a_day_in_session_is_left_alone(place: Place, day: str, now: str, refuse
     expected = pytest.raises(Refused, match="still in session") if refused else contextlib.nullcontext()
     with expected:
         pack.check_at_rest(place.data, day, CALENDAR, at(now))
+
+
+def test_days_of_another_market_are_archived_as_packed_files_only(place: Place) -> None:
+    """The Parquet files of an archive are read as Hong Kong's: their rows would come back with another market."""
+    data_root.claim(place.data, "CME")
+    record(place, day_ticks("CME.ESZ26", 9, DAY))
+    with pytest.raises(Refused, match="days of market CME are archived as packed day files"):
+        place.put_away(PARQUET)
+    place.put_away(SQLITE)
+    manifest = load_manifest(place.archive, DAY)
+    assert manifest is not None
+    assert (manifest.market, manifest.rows) == ("CME", 9)
 
 
 def test_a_day_with_ticks_in_the_spill_is_left_alone(place: Place) -> None:
