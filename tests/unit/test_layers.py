@@ -13,6 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "hk_tick_collector"
 WRITER = "store.writer"
+EXTERNAL = ("futu", "click", "rich")
 _ROW = re.compile(r"^\| (?P<boxes>`\w+`(?:, `\w+`)*) \|[^|]*\| (?P<allowed>[^|]+) \|$", re.MULTILINE)
 
 
@@ -62,7 +63,7 @@ def add_imports(tree: Path, box: str, names: set[str]) -> str:
     module = box if (tree / PACKAGE / f"{box}.py").exists() else f"{box}.intruder"
     path = tree / PACKAGE / f"{module.replace('.', '/')}.py"
     with path.open("a") as file:
-        file.writelines(f"import {name if name == 'futu' else f'{PACKAGE}.{name}'}\n" for name in sorted(names))
+        file.writelines(f"import {name if name in EXTERNAL else f'{PACKAGE}.{name}'}\n" for name in sorted(names))
     return f"{PACKAGE}.{module}"
 
 
@@ -101,6 +102,13 @@ def test_one_forbidden_import_is_enough(box: str, name: str, copy: Path) -> None
     checked = lint(copy)
     assert checked.returncode == 1, checked.stdout + checked.stderr
     assert f"{module} -> {PACKAGE}.{name}" in re.sub(r"\s+", " ", checked.stdout)
+
+
+def test_a_job_that_prints_is_refused(copy: Path) -> None:
+    module = add_imports(copy, "watch", {"click", "rich"})
+    told = re.sub(r"\s+", " ", lint(copy).stdout)
+    for name in ("click", "rich"):
+        assert f"{module} -> {name} (l." in told
 
 
 def test_what_the_table_allows_is_accepted(copy: Path) -> None:

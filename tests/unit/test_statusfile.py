@@ -10,6 +10,7 @@ import stat
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -310,5 +311,29 @@ def test_one_costs_little_whatever_was_recorded(tmp_path: Path) -> None:
             times.append(time.thread_time() - before)
             await desk.file._idle.wait()
         assert sorted(times)[25] < 0.002, times
+
+    on_loop(go)
+
+
+def test_a_complaint_tells_since_when_it_has_been_so(tmp_path: Path) -> None:
+    async def go() -> None:
+        desk = Desk(layout.status_file(tmp_path))
+        spill = Complaint(Code.SPILL_WAITING, Level.WARN, "rows wait in the spill")
+        missing = Complaint(Code.TICKS_MISSING, Level.WARN, "3 ticks are missing")
+        desk.complaints = [spill]
+        assert [one.since_ms for one in (await desk.written()).complaints] == [MID_MORNING_MS]
+        desk.clock.advance(60)
+        desk.complaints = [replace(missing, sentence="4 ticks are missing"), spill]
+        status = await desk.written()
+        assert [(one.code, one.since_ms) for one in status.complaints] == [
+            ("ticks_missing", MID_MORNING_MS + 60_000),
+            ("spill_waiting", MID_MORNING_MS),
+        ]
+        desk.complaints = []
+        assert (await desk.written()).complaints == ()
+        desk.clock.advance(60)
+        desk.complaints = [spill]  # another time
+        assert [one.since_ms for one in (await desk.written()).complaints] == [MID_MORNING_MS + 120_000]
+        assert (await desk.written("asked to stop")).complaints == ()
 
     on_loop(go)
