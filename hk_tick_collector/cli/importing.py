@@ -122,6 +122,9 @@ def _show(done: Sequence[FileImport]) -> None:
         print(f"  read: {one.records:,} records of {days}")
         print(f"  stored: {one.stored:,}")
         print(f"  already there: {one.already_there:,}{_renumbered(one)}")
+        if one.days:
+            again = f", {one.unchanged_days} read before and unchanged since" if one.unchanged_days else ""
+            print(f"  equal to the file: {one.equal_days} of {one.days} days{again}")
         if one.quarantined:
             codes = ", ".join(f"{code} {rows:,}" for code, rows in sorted(one.quarantined.items()))
             print(f"  in the quarantine: {sum(one.quarantined.values()):,} ({codes})")

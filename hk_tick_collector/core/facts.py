@@ -126,7 +126,18 @@ class RowsRead(NamedTuple):
     at_ms: int  # UTC epoch ms
 
 
-Fact = HeadProven | Verified | Unproven | Interrupted | Rejoined | GapFound | NotSubscribed
+class Replayed(NamedTuple):
+    """At ``at_ms`` a whole copy of the symbol's day was held against the stored rows: each is in both."""
+
+    symbol: str
+    trading_day: str
+    copy: str  # which one: a file's name
+    ticks: int  # of the day
+    digest: str  # of the copy's part of the day
+    at_ms: int  # UTC epoch ms
+
+
+Fact = HeadProven | Verified | Unproven | Interrupted | Rejoined | GapFound | NotSubscribed | Replayed
 DayFact = Subscribed | RowsRead  # of no single symbol
 CAUTIONS = (Unproven, Interrupted, Rejoined)  # true before the rows that follow are stored; in the order they were told
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from hk_tick_collector.core.errors import RecorderError, RejectCode
 from hk_tick_collector.core.evidence import EvidenceLevel
-from hk_tick_collector.core.facts import IN_QUARANTINE, Unproven
+from hk_tick_collector.core.facts import IN_QUARANTINE, Replayed, Unproven
 from hk_tick_collector.core.progress import IngestProgress
 from hk_tick_collector.imports.stored import AgainstStored, OtherPrices, stored_rows
 from hk_tick_collector.ingest.quarantine import Quarantine
@@ -27,6 +27,7 @@ from hk_tick_collector.sources.sierra.mapping import ToUnixUs, TradeMapper, reje
 from hk_tick_collector.sources.sierra.naming import Instrument
 from hk_tick_collector.sources.sierra.scid import unix_us
 from hk_tick_collector.store.layout import day_file, quarantine_file
+from hk_tick_collector.store.reader import replays
 from hk_tick_collector.store.writer import DayFileWriter
 
 PROVIDER = "sierra"
@@ -52,6 +53,8 @@ class FileImport:
     renumbered: int = 0  # of already_there: stored with other microseconds
     quarantined: dict[str, int] = field(default_factory=dict)  # by code
     refused: dict[str, str] = field(default_factory=dict)  # day: why none of it is stored
+    equal_days: int = 0  # every record of the file's day is stored, and nothing else
+    unchanged_days: int = 0  # of equal_days: the file's part was read before, and is the same
     torn_bytes: int = 0  # behind the last whole record
     error: str | None = None  # why the file could not be read
 
@@ -148,7 +151,18 @@ class SierraImport:
             self._writer.write((), [Unproven(self._instrument.symbol, day.day, IN_QUARANTINE)])
         if digest.hexdigest() != day.digest:
             return "the file was changed while it was read: import it again"
+        if not rejected:
+            self._note_replay(day)
         return None
+
+    def _note_replay(self, day: FileDay) -> None:
+        """The file is its own second copy: the day file notes that both are equal, as far as they are."""
+        symbol = self._instrument.symbol
+        self._writer.write((), [Replayed(symbol, day.day, self._path.name, day.records, day.digest, self._now_ms)])
+        replay = replays(day_file(self._data_root, day.day)).get(symbol)
+        if replay is not None and replay.digest == day.digest:
+            self.result.equal_days += 1
+            self.result.unchanged_days += replay.confirmed
 
     def _reject_undated(self, whole: FileDays, day: FileDay, of_day: str) -> None:
         """Records whose time is none: they are kept beside those of the file's first day."""

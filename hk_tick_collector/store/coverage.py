@@ -36,6 +36,7 @@ from hk_tick_collector.core.facts import (
     Interrupted,
     NotSubscribed,
     Rejoined,
+    Replayed,
     RowsRead,
     Subscribed,
     Unproven,
@@ -66,6 +67,10 @@ COLUMNS = (
 _SELECT = f"SELECT {', '.join(COLUMNS)} FROM coverage"  # noqa: S608 - constants
 _UPSERT = f"INSERT OR REPLACE INTO coverage ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"  # noqa: S608
 _ADVANCE = "UPDATE coverage SET last_counter = ?, stored_ticks = ?, last_ts_ms = ?, updated_at_ms = ? WHERE symbol = ?"
+_REPLAYED = (
+    "INSERT INTO replays VALUES (?1, ?2, ?3, ?4, ?5, ?5) ON CONFLICT (symbol) DO UPDATE SET copy = ?2, ticks = ?3, "
+    "digest = ?4, first_at_ms = CASE WHEN digest = ?4 AND ticks = ?3 THEN first_at_ms ELSE ?5 END, last_at_ms = ?5"
+)
 
 Row = tuple[Any, ...]
 
@@ -556,6 +561,8 @@ class DayCoverage:
             gaps.record(conn, self._day, track, fact)
         elif isinstance(fact, NotSubscribed):
             gaps.record_window(conn, self._day, track, fact)
+        elif isinstance(fact, Replayed) and fact.ticks == track.stored_ticks():
+            conn.execute(_REPLAYED, (fact.symbol, fact.copy, fact.ticks, fact.digest, fact.at_ms))
 
     def _touch(self, symbol: str) -> SymbolCoverage:
         track = self.track(symbol)

@@ -361,6 +361,37 @@ def _last_reading(conn: sqlite3.Connection) -> Reading | None:
     return None if row is None or not all(isinstance(value, int) for value in row) else Reading(*row)
 
 
+class Replay(NamedTuple):
+    """A whole copy of a symbol's day that was held against its rows."""
+
+    symbol: str
+    copy: str
+    ticks: int
+    digest: str
+    first_at_ms: int
+    last_at_ms: int
+
+    @property
+    def confirmed(self) -> bool:
+        """Was it read again later, and had not changed?"""
+        return self.last_at_ms > self.first_at_ms
+
+
+def replays(db: Path) -> dict[str, Replay]:
+    """Those that still hold, by symbol: as many ticks are stored as the copy had."""
+    with closing(open_read_only(db)) as conn:
+        try:
+            if not conn.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'replays'").fetchone():
+                return {}
+            rows = conn.execute(
+                f"SELECT {', '.join(f'r.{name}' for name in Replay._fields)} FROM replays r "  # noqa: S608 - our names
+                "JOIN coverage c ON c.symbol = r.symbol AND c.stored_ticks = r.ticks ORDER BY r.symbol"
+            )
+            return {row[0]: Replay._make(row) for row in rows}
+        except sqlite3.Error as exc:
+            raise translate(exc, db) from exc
+
+
 def verdict_of(row: CoverageRow | None, open_gaps: Sequence[GapRow]) -> Verdict:
     """The verdict on a symbol, from its row (None: it has none) and its open gaps. ValueError, TypeError when a column
     holds what the recorder never writes."""

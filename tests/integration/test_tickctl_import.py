@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ import pytest
 
 from hk_tick_collector.market.cme import CME
 from hk_tick_collector.store.layout import DataRootLock
+from hk_tick_collector.store.reader import replays
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.harness import BIN, clean_env
 from tests.scid_files import FIRST_PART, Trade, append, bar, read_independently, run_of, scid_bytes, write_scid
@@ -100,6 +102,25 @@ def test_a_second_run_stores_nothing_and_a_grown_file_only_what_is_new(root: Pat
     append(path, run_of(start + 2 * HOUR_US, 25))
     third = tickctl_json("import", "sierra", path, *ES, data_root=root, code=1)[0]
     assert (third["stored"], third["already_there"]) == (25, 300)
+
+
+def test_the_day_file_notes_that_it_equals_the_file(root: Path, path: Path) -> None:
+    """Every record of a day is a row and every row a record; a later reading says whether the file changed since."""
+    trades = [*run_of(chicago_us("20261119", 9), 50), *run_of(chicago_us("20261120", 9), 60)]
+    write_scid(path, trades)
+    first = tickctl_json("import", "sierra", path, *ES, data_root=root)[0]
+    assert (first["days"], first["equal_days"], first["unchanged_days"]) == (2, 2, 0)
+    second = tickctl_json("import", "sierra", path, *ES, data_root=root)[0]
+    assert (second["equal_days"], second["unchanged_days"]) == (2, 2)
+    noted = replays(root / "20261119.db")["CME.ESZ26"]
+    assert (noted.ticks, noted.copy, noted.confirmed) == (50, NAME, True)
+    assert noted.digest == hashlib.sha256(scid_bytes(trades[:50])[56:]).hexdigest()
+    write_scid(path, trades[1:])  # the file lost a trade that is stored
+    third = tickctl_json("import", "sierra", path, *ES, data_root=root)[0]
+    assert (third["equal_days"], third["unchanged_days"]) == (1, 1)
+    append(path, [Trade(trades[-1].us + 1_000_000)])  # the day goes on
+    fourth = tickctl_json("import", "sierra", path, *ES, data_root=root)[0]
+    assert (fourth["equal_days"], fourth["unchanged_days"]) == (1, 0)
 
 
 def test_trades_downloaded_again_with_other_microseconds_are_the_same_trades(root: Path, path: Path) -> None:

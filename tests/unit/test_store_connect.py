@@ -101,7 +101,7 @@ def test_migrated_file_has_the_columns_and_indexes_of_a_new_one(db, tmp_path):
         with opened(path) as conn:
             columns = {
                 table: [row[1:] for row in conn.execute(f"PRAGMA table_info({table})")]
-                for table in ("ticks", "coverage", "gaps", "readings", "symbols", "amendments")
+                for table in ("ticks", "coverage", "gaps", "readings", "replays", "symbols", "amendments")
             }
             indexes = {
                 row[1]: [part[2] for part in conn.execute(f"PRAGMA index_info({row[1]})")]
