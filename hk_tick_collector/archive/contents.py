@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from hk_tick_collector.days import parquet, scan
 from hk_tick_collector.days.content import DayContent, SymbolContent
-from hk_tick_collector.days.manifest import SymbolClaim
+from hk_tick_collector.days.manifest import Manifest, SymbolClaim
 from hk_tick_collector.records.columns import NAMES, Role, names_of, with_role
 from hk_tick_collector.store import reader
 from hk_tick_collector.store.connect import ROW_COLUMNS
@@ -161,6 +161,17 @@ def _parted(rows: Sequence[Row], wanted: Counter[Row]) -> tuple[list[Row], list[
 def _identity(row: Row) -> Row:
     """What is equal in two rows that tell one tick in one form."""
     return tuple(row[n] for n in (_WITH_SEQUENCE if row[SEQ] is not None else _WITHOUT_SEQUENCE))
+
+
+def differing_notes(db: Path, manifest: Manifest) -> list[str]:
+    """Which tables beside ``ticks`` are not in the day file as the manifest has them. StoreError as of the reader."""
+    pairs: dict[str, tuple[Sequence[object], Sequence[object]]] = {
+        "coverage": (reader.coverage(db), manifest.coverage),
+        "gaps": (reader.gaps(db), manifest.gaps),
+        "symbols": (reader.symbol_rows(db), manifest.symbol_rows),
+        "amendments": (reader.amendments(db), manifest.amendments),
+    }
+    return [name for name, (there, claimed) in pairs.items() if list(there) != list(claimed)]
 
 
 def some(names: Sequence[str]) -> str:

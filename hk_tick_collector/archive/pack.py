@@ -30,7 +30,7 @@ import zstandard
 from hk_tick_collector import __version__
 from hk_tick_collector.archive import atomic
 from hk_tick_collector.archive.atomic import Refused, part_of
-from hk_tick_collector.archive.contents import SYMBOL, DayFileTicks, differing, lacking, some
+from hk_tick_collector.archive.contents import SYMBOL, DayFileTicks, differing, differing_notes, lacking, some
 from hk_tick_collector.archive.verify import (
     BLOCK_BYTES,
     OnRows,
@@ -119,11 +119,7 @@ def fits(manifest: Manifest, db: Path, archive_root: Path) -> bool:
             if file.kind in paths and paths[file.kind].stat().st_size == file.size_bytes:
                 continue
         return False
-    return (
-        reader.freshness(db, 0).rows == manifest.rows
-        and reader.coverage(db) == list(manifest.coverage)
-        and reader.gaps(db) == list(manifest.gaps)
-    )
+    return reader.freshness(db, 0).rows == manifest.rows and not differing_notes(db, manifest)
 
 
 def is_archived(data_root: Path, archive_root: Path, day: str, kinds: Collection[str] = ()) -> bool:
@@ -232,6 +228,8 @@ def _pack_once(
         files=tuple(files),
         coverage=tuple(reader.coverage(db)),
         gaps=tuple(reader.gaps(db)),
+        symbol_rows=tuple(reader.symbol_rows(db)),
+        amendments=tuple(reader.amendments(db)),
     )
     return _Packed(manifest, content)
 

@@ -25,7 +25,17 @@ import pyarrow.compute as pc
 
 from hk_tick_collector.archive import atomic
 from hk_tick_collector.archive.atomic import Refused
-from hk_tick_collector.archive.contents import DayFileTicks, Row, Ticks, differing, groups, lacked, lacking, rows_of
+from hk_tick_collector.archive.contents import (
+    DayFileTicks,
+    Row,
+    Ticks,
+    differing,
+    differing_notes,
+    groups,
+    lacked,
+    lacking,
+    rows_of,
+)
 from hk_tick_collector.archive.verify import OnRows, archive_paths, check_files, count, opened, unpack
 from hk_tick_collector.core.errors import NoData, StoreCorrupt, StoreError
 from hk_tick_collector.core.facts import Fact, HeadProven, Interrupted, Unproven, Verified
@@ -47,7 +57,7 @@ from hk_tick_collector.store.copying import CopiedRows, copy_rows, is_keyed
 from hk_tick_collector.store.coverage import DayCoverage
 from hk_tick_collector.store.inuse import open_elsewhere
 from hk_tick_collector.store.layout import DAY_FILE_GLOB, day_file, sqlite_files, sync_dir
-from hk_tick_collector.store.reader import CoverageRow, GapRow
+from hk_tick_collector.store.reader import AmendmentRow, CoverageRow, GapRow, SymbolRow
 
 LOCK_FILE = ".restore.lock"
 PASSES = 8  # over a Parquet file: an eighth of the day is in memory at a time
@@ -156,6 +166,8 @@ def _fill(part: Path, path: Path, manifest: Manifest, on_rows: OnRows | None) ->
                         on_rows(batch.num_rows)
             _insert(conn, "coverage", CoverageRow, manifest.coverage)
             _insert(conn, "gaps", GapRow, manifest.gaps)
+            _insert(conn, "symbols", SymbolRow, manifest.symbol_rows)
+            _insert(conn, "amendments", AmendmentRow, manifest.amendments)
             conn.execute("COMMIT")
         except sqlite3.Error as exc:
             raise translate(exc, part) from exc
@@ -192,8 +204,8 @@ def _in_order_stored(path: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
 def _insert(
     conn: sqlite3.Connection,
     table: str,
-    kind: type[CoverageRow | GapRow],
-    rows: Sequence[CoverageRow | GapRow],
+    kind: type[CoverageRow | GapRow | SymbolRow | AmendmentRow],
+    rows: Sequence[CoverageRow | GapRow | SymbolRow | AmendmentRow],
 ) -> None:
     names = [field.name for field in fields(kind)]
     sql = f"INSERT OR IGNORE INTO {table} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"  # noqa: S608
@@ -203,7 +215,7 @@ def _insert(
 def _check_built(part: Path, manifest: Manifest) -> None:
     content = count(DayFileTicks(part))
     symbols = differing(content.symbols, manifest.symbols)
-    if symbols or reader.coverage(part) != list(manifest.coverage) or reader.gaps(part) != list(manifest.gaps):
+    if symbols or differing_notes(part, manifest):
         raise StoreCorrupt(f"{part}: what was written is not what the archive holds; check the disk")
 
 
@@ -216,12 +228,16 @@ def _join(ticks: Ticks, manifest: Manifest, db: Path, now_ms: int) -> int:
     symbols = differing(archived.symbols, count(DayFileTicks(db)).symbols)
     if not _is_missing(ticks, archived, db, symbols) and not _lacks_notes(db, manifest):
         return 0
+    known = reader.amendments(db)
+    amendments = [row for row in manifest.amendments if row not in known]
     with closing(open_day_file(db, SqliteOptions())) as conn:
         # Inside the transaction the file is read through this connection alone: another SQLite library in this process
         # would drop its locks when it closes the file (POSIX).
         try:
             conn.execute("BEGIN IMMEDIATE")
             _insert(conn, "gaps", GapRow, manifest.gaps)
+            _insert(conn, "symbols", SymbolRow, manifest.symbol_rows)
+            _insert(conn, "amendments", AmendmentRow, amendments)
             coverage = DayCoverage.load(conn, manifest.trading_day)
             before_rows = conn.execute(_COUNT).fetchone()[0]
             for group in groups(symbols, archived):
@@ -274,8 +290,13 @@ def _stored(conn: sqlite3.Connection, symbols: Sequence[str]) -> list[Row]:
 
 def _lacks_notes(db: Path, manifest: Manifest) -> bool:
     """Did the recorder learn more of these ticks than the day file knows?"""
-    known = {row.symbol: row for row in reader.coverage(db)}
-    return any(row.symbol not in known for row in manifest.coverage)
+    covered, described = ({row.symbol for row in rows} for rows in (reader.coverage(db), reader.symbol_rows(db)))
+    amended = reader.amendments(db)
+    return (
+        any(row.symbol not in covered for row in manifest.coverage)
+        or any(row.symbol not in described for row in manifest.symbol_rows)
+        or any(row not in amended for row in manifest.amendments)
+    )
 
 
 def _facts(manifest: Manifest) -> list[Fact]:

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 import zstandard
 
 from hk_tick_collector.archive.atomic import PART_SUFFIX
-from hk_tick_collector.archive.contents import DayFileTicks, ParquetTicks, Ticks, differing, some
+from hk_tick_collector.archive.contents import DayFileTicks, ParquetTicks, Ticks, differing, differing_notes, some
 from hk_tick_collector.core.errors import StoreCorrupt, StoreError, StoreUnavailable
 from hk_tick_collector.core.regular import open_regular
 from hk_tick_collector.days.content import ALGORITHM, DayContent
@@ -34,7 +34,6 @@ from hk_tick_collector.days.manifest import (
     parquet_path,
     sqlite_path,
 )
-from hk_tick_collector.store import reader
 from hk_tick_collector.store.connect import unavailable
 from hk_tick_collector.store.layout import sqlite_files
 
@@ -189,12 +188,10 @@ def compare_with_day_file(content: DayContent, manifest: Manifest, db: Path) -> 
 
 
 def _notes_differ(db: Path, manifest: Manifest, where: str) -> list[str]:
-    problems = []
-    if reader.coverage(db) != list(manifest.coverage):
-        problems.append(f"the coverage {where} is not what the manifest has")
-    if reader.gaps(db) != list(manifest.gaps):
-        problems.append(f"the gaps {where} are not what the manifest has")
-    return problems
+    return [
+        f"the {name} {where} {'is' if name == 'coverage' else 'are'} not what the manifest has"
+        for name in differing_notes(db, manifest)
+    ]
 
 
 def count(ticks: Ticks, on_rows: OnRows | None = None) -> DayContent:

@@ -24,7 +24,7 @@ from hk_tick_collector.days.content import DayContent
 from hk_tick_collector.days.parquet import hive_path
 from hk_tick_collector.records.columns import SCHEMA_VERSION
 from hk_tick_collector.store.layout import check_day
-from hk_tick_collector.store.reader import CoverageRow, GapRow
+from hk_tick_collector.store.reader import AmendmentRow, CoverageRow, GapRow, SymbolRow
 
 FORMAT_VERSION = 1
 PARQUET, SQLITE = "parquet", "sqlite"
@@ -71,6 +71,8 @@ class Manifest:
     files: tuple[ArchivedFile, ...]
     coverage: tuple[CoverageRow, ...]
     gaps: tuple[GapRow, ...]
+    symbol_rows: tuple[SymbolRow, ...] = ()  # the tables of version 2
+    amendments: tuple[AmendmentRow, ...] = ()
 
     def file(self, kind: str) -> ArchivedFile | None:
         """The archive's file of a kind, if there is one."""
@@ -151,6 +153,8 @@ def _parse(raw: dict[str, Any]) -> Manifest:
         "files": tuple(_build(ArchivedFile, one) for one in raw["files"]),
         "coverage": tuple(_build(CoverageRow, one) for one in raw["coverage"]),
         "gaps": tuple(_build(GapRow, one) for one in raw["gaps"]),
+        "symbol_rows": tuple(_build(SymbolRow, one) for one in raw.get("symbol_rows", ())),
+        "amendments": tuple(_build(AmendmentRow, one) for one in raw.get("amendments", ())),
     }
     manifest: Manifest = _build(Manifest, known)
     if any(Path(file.path).is_absolute() or ".." in Path(file.path).parts for file in manifest.files):

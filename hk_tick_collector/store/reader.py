@@ -132,6 +132,35 @@ class GapRow:
 
 
 @dataclass(frozen=True, slots=True)
+class SymbolRow:
+    """A row of ``symbols``; the columns are described in details.sql."""
+
+    symbol: str
+    name: str | None
+    lot_size: int | None
+    unit: str | None
+    multiplier: float | None
+    currency: str | None
+    tick_size: float | None
+    noted_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class AmendmentRow:
+    """A row of ``amendments``; the columns are described in details.sql."""
+
+    symbol: str
+    kind: str
+    tick_ts_ms: int | None
+    tick_seq: int | None
+    price: float | None
+    volume: int | None
+    ts_ms: int | None
+    recv_ts_ms: int
+    source_text: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class DayState:
     """How complete a day file is. ``symbols``: how many are in each state."""
 
@@ -317,6 +346,24 @@ def gaps(db: Path, symbol: str | None = None, state: str | None = None) -> list[
             raise translate(exc, db) from exc
 
 
+def symbol_rows(db: Path) -> list[SymbolRow]:
+    """What the symbols were on that day, by symbol; empty before version 2 and where no source said so."""
+    with closing(open_read_only(db)) as conn:
+        try:
+            return _rows(conn, SymbolRow, "symbols", "ORDER BY symbol")
+        except sqlite3.Error as exc:
+            raise translate(exc, db) from exc
+
+
+def amendments(db: Path) -> list[AmendmentRow]:
+    """Trades that were corrected or cancelled later, in the order stored; empty before version 2."""
+    with closing(open_read_only(db)) as conn:
+        try:
+            return _rows(conn, AmendmentRow, "amendments", "ORDER BY rowid")
+        except sqlite3.Error as exc:
+            raise translate(exc, db) from exc
+
+
 class Reading(NamedTuple):
     """When a file was last read from end to end and found sound, and how many rows it had then."""
 
@@ -428,7 +475,7 @@ def day_state(db: Path) -> DayState:
     return DayState(sum(row.stored_ticks for row in rows), missing_ticks, symbols)
 
 
-_RowT = TypeVar("_RowT", CoverageRow, GapRow)
+_RowT = TypeVar("_RowT", CoverageRow, GapRow, SymbolRow, AmendmentRow)
 
 
 def _rows(

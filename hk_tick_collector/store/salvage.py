@@ -29,6 +29,7 @@ from hk_tick_collector.store.connect import (
     ROW_COLUMNS,
     SqliteOptions,
     open_day_file,
+    table_columns,
     translate,
 )
 from hk_tick_collector.store.copying import CopiedRows, copy_rows, is_keyed
@@ -90,8 +91,26 @@ def salvage(source: Path, into: Path) -> SalvageReport:
         copied = CopiedRows()
         for chunk in _chunks(_keyed_first(_readable_rows(conn, source, report), into.parent)):
             _store(target, into, chunk, copied, report)
+        _copy_details(conn, target, into)
         recount(target, into)
     return report
+
+
+def _copy_details(conn: sqlite3.Connection, target: sqlite3.Connection, into: Path) -> None:
+    """What was told of symbols and later of trades, as far as it can be read and is not there yet."""
+    for table in ("symbols", "amendments"):
+        names = table_columns(target, table)
+        values = ", ".join(f"?{n}" for n in range(1, len(names) + 1))
+        same = " AND ".join(f"{name} IS ?{n}" for n, name in enumerate(names, start=1))
+        sql = f"INSERT OR IGNORE INTO {table} SELECT {values} WHERE NOT EXISTS (SELECT 1 FROM {table} WHERE {same})"  # noqa: S608
+        try:
+            rows = conn.execute(f"SELECT {', '.join(names)} FROM {table}").fetchall()  # noqa: S608 - of our schema
+        except sqlite3.Error:
+            continue  # of an earlier version, or damaged
+        try:
+            target.executemany(sql, rows)
+        except sqlite3.Error as exc:
+            raise translate(exc, into) from exc
 
 
 def _keyed_first(rows: Iterable[Row], directory: Path) -> Iterator[Row]:

@@ -105,6 +105,19 @@ def make_earlier_recorders_file(root: Path) -> None:
         conn.commit()
 
 
+def add_details(db: Path) -> None:
+    """What a source told of a symbol, and a trade that was cancelled later."""
+    with contextlib.closing(sqlite3.connect(db)) as conn:
+        conn.execute(
+            "INSERT INTO symbols VALUES ('HK.00001', 'CKH HOLDINGS', 500, 'shares', 1.0, 'HKD', 0.05, ?)", (OPEN_MS,)
+        )
+        conn.execute(
+            "INSERT INTO amendments VALUES ('HK.00001', 'cancel', ?, NULL, NULL, NULL, ?, ?, 'cancelled')",
+            (OPEN_MS + 250, OPEN_MS + 9_000, OPEN_MS + 9_100),
+        )
+        conn.commit()
+
+
 def make(version: int) -> None:
     """All of them."""
     root = VERSIONS / str(version)
@@ -115,6 +128,8 @@ def make(version: int) -> None:
         writer = DayFileWriter(root)
         writer.write(day_ticks(version), day_facts())
         writer.close()
+    if version >= 2:
+        add_details(root / f"{DAY}.db")
     archive = root / "archive"
     with atomic.only_job(archive):
         pack.archive_day(root, archive, DAY, (PARQUET, SQLITE), made_at_ms=MADE_AT_MS)

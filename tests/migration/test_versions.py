@@ -232,6 +232,25 @@ def test_an_archive_is_joined_to_a_file_of_today(kept: Kept, tmp_path: Path) -> 
     assert sorted_rows(of_the_archive) == sorted_rows(kept.expected)
 
 
+def test_what_was_told_of_symbols_and_later_of_trades_is_archived_with_the_day(tmp_path: Path) -> None:
+    kept = Kept(SCHEMA_VERSION, tmp_path)
+    told = (reader.symbol_rows(kept.db), reader.amendments(kept.db))
+    assert [len(rows) for rows in told] == [1, 1]
+    kept.bring_back(tmp_path / "back", (PARQUET,))
+    db = tmp_path / "back" / f"{DAY}.db"
+    assert (reader.symbol_rows(db), reader.amendments(db)) == told
+    with contextlib.closing(sqlite3.connect(db)) as conn:
+        conn.executescript("DELETE FROM symbols; DELETE FROM amendments;")
+    manifest = load_manifest(kept.archive, DAY)
+    assert manifest is not None
+    assert not pack.fits(manifest, db, kept.archive)
+    problems = verify.compare_with_day_file(verify.count(DayFileTicks(db)), manifest, db)
+    assert [problem.split(" of ")[0] for problem in problems] == ["the symbols", "the amendments"]
+    for _ in range(2):
+        kept.bring_back(tmp_path / "back", (PARQUET,))
+        assert (reader.symbol_rows(db), reader.amendments(db)) == told
+
+
 # -- migrated ----------------------------------------------------------------------------------------------------------
 
 
@@ -272,6 +291,9 @@ def test_salvage_takes_all_of_it(kept: Kept, tmp_path: Path) -> None:
     report = salvage(kept.db, tmp_path / f"{DAY}.db")
     assert (report.clean, report.copied_rows) == (True, len(kept.rows))
     assert sorted_rows(rows_in(tmp_path / f"{DAY}.db")) == sorted_rows(kept.expected)
+    assert salvage(kept.db, tmp_path / f"{DAY}.db").copied_rows == 0, "a second time changes nothing"
+    for told in (reader.symbol_rows, reader.amendments):
+        assert told(tmp_path / f"{DAY}.db") == told(kept.db)
 
 
 class _Mortal(sqlite3.Connection):
