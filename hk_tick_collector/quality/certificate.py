@@ -31,7 +31,7 @@ from hk_tick_collector.quality.model import (
 )
 from hk_tick_collector.quality.report_file import changed_ns
 from hk_tick_collector.store import layout, reader
-from hk_tick_collector.store.coverage import MISSING, PROVEN, UNPROVEN, Verdict
+from hk_tick_collector.store.coverage import MISSING, PROVEN, UNPROVEN, Verdict, level_of
 from hk_tick_collector.store.doubles import likely_doubles
 from hk_tick_collector.store.reader import CoverageRow, GapRow, Notes, Reading, verdict_of
 from hk_tick_collector.store.reading import reading_of
@@ -182,6 +182,7 @@ class _Found:
             len(gaps),
             facts,
             any(gap.is_window for gap in gaps),
+            level_of(row.distrust if row is not None else None).value,
         )
 
     def _hold_against(self, row: CoverageRow, verdict: Verdict) -> None:

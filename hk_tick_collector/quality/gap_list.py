@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from hk_tick_collector.core.evidence import EvidenceLevel
 from hk_tick_collector.records.tick import SEQ_COUNTER_MASK
+from hk_tick_collector.store.coverage import level_of
 from hk_tick_collector.store.extents import count, format_extents
 from hk_tick_collector.store.gaps import OPEN, first_instant_ms, read_meta
 from hk_tick_collector.store.reader import CoverageRow, GapRow, verdict_of
@@ -37,6 +39,7 @@ class GapLine:
     reason: str
     detected_at_ms: int | None
     closed_at_ms: int | None
+    evidence: str = EvidenceLevel.COUNTER.value  # what the symbol's day is judged by, see core/evidence.py
 
     @property
     def seconds(self) -> float | None:
@@ -52,6 +55,8 @@ def gap_lines(day: Day, symbols: Collection[str] | None = None) -> list[GapLine]
     for row in notes.coverage:
         if symbols is None or row.symbol in symbols:
             lines += _not_given_up(day, row, open_gaps.get(row.symbol, []))
+    levels = {row.symbol: level_of(row.distrust).value for row in notes.coverage}
+    lines = [replace(line, evidence=levels.get(line.symbol, line.evidence)) for line in lines]
     return sorted(lines, key=lambda line: (line.symbol, line.start_ts_ms))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from hk_tick_collector.core.evidence import EvidenceLevel
 from hk_tick_collector.market.registry import market_of
 from hk_tick_collector.market.zone import Zone
 from hk_tick_collector.store.coverage import MISSING
@@ -64,6 +65,7 @@ class SymbolCertificate:
     open_gaps: int
     rows: RowFacts | None
     not_subscribed: bool  # for a part of the day OpenD did not send its ticks, and nothing made up for it
+    evidence: str = EvidenceLevel.COUNTER.value  # what it is judged by: counter | running_total | replay | id | none
 
     @property
     def is_missing(self) -> bool:

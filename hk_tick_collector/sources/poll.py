@@ -9,8 +9,9 @@ from hk_tick_collector.core.clock import Clock
 from hk_tick_collector.core.progress import FeedProgress
 from hk_tick_collector.records.tick import PUSH_TYPE_POLL
 from hk_tick_collector.sources.continuity import Continuity
-from hk_tick_collector.sources.futu.sdk import GET_TICKER_MAX_ROWS, Connection
+from hk_tick_collector.sources.futu.sdk import Connection
 from hk_tick_collector.sources.pull import PullResult, TickPuller
+from hk_tick_collector.sources.pulled import PULL_LIMIT_ROWS
 
 QUIET_POLL_MAX_SEC = 60  # a symbol whose polls bring nothing is asked less and less often, down to this
 # Shorter than the five minutes between the closing auction and the end of recording, so that every symbol's last tick
@@ -97,7 +98,7 @@ class Auditor:
         self._position %= max(1, len(symbols))
 
         async def one(symbol: str) -> None:
-            rows = GET_TICKER_MAX_ROWS if self._continuity.wants_whole(symbol) else AUDIT_ROWS
+            rows = PULL_LIMIT_ROWS if self._continuity.wants_whole(symbol) else AUDIT_ROWS
             await self._puller.pull(connection, symbol, rows, PUSH_TYPE_POLL)
 
         await self._puller.pull_all(connection, list(dict.fromkeys(due)), one, "audit")
@@ -127,7 +128,7 @@ class Follower:
 
         async def one(symbol: str) -> None:
             self._next[symbol] = self._clock.monotonic() + FOLLOW_RETRY_SEC, pushed_rows[symbol]
-            result = await self._puller.pull(connection, symbol, GET_TICKER_MAX_ROWS, PUSH_TYPE_POLL)
+            result = await self._puller.pull(connection, symbol, PULL_LIMIT_ROWS, PUSH_TYPE_POLL)
             _count(self._progress, result)
             wait_sec = FOLLOW_ROWS / result.rows_per_sec if result.rows_per_sec else max_sec
             wait_sec = min(max(FOLLOW_MIN_SEC, wait_sec), max_sec)

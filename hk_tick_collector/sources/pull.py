@@ -20,12 +20,13 @@ from hk_tick_collector.sources.continuity import Continuity
 from hk_tick_collector.sources.futu.mapping import TickMapper, unread_rows
 from hk_tick_collector.sources.futu.push import RejectSink, TickSink
 from hk_tick_collector.sources.futu.sdk import Connection
+from hk_tick_collector.sources.futu.spec import LIMITS
 from hk_tick_collector.sources.plausible import PlausibleDays
 from hk_tick_collector.sources.pulled import Answer
 
 log = logging.getLogger(__name__)
 
-MAX_PULLS_IN_FLIGHT = 8
+MAX_PULLS_IN_FLIGHT = LIMITS.in_flight
 PULL_TIMEOUT_SEC = 10
 PACE_ROWS = 200
 

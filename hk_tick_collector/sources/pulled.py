@@ -13,10 +13,11 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from hk_tick_collector.records.tick import RejectedTick, Tick, seq_counter, seq_epoch_sec
+from hk_tick_collector.sources.futu.spec import LIMITS
 from hk_tick_collector.sources.source import UnreadRow
 
-PULL_LIMIT_ROWS = 1000  # OpenD shows no more: beyond it the day's beginning cannot be seen
-PULL_SURELY_ALL_ROWS = 950  # an answer near the limit may be cut a little short of it
+PULL_LIMIT_ROWS = LIMITS.newest_rows
+PULL_SURELY_ALL_ROWS = LIMITS.surely_all_rows
 EARLIER_DAY_ROWS = 50  # so many rows of earlier days in a row are that day's end; fewer may be late reports of it
 LATE_ROWS_SHARE = 0.05  # of an answer sorted by time, so many rows may stand before ticks that were counted earlier
 

@@ -11,8 +11,9 @@ from hk_tick_collector.core.logline import event
 from hk_tick_collector.core.progress import FeedProgress
 from hk_tick_collector.records.tick import PUSH_TYPE_REPAIR
 from hk_tick_collector.sources.continuity import Continuity
-from hk_tick_collector.sources.futu.sdk import GET_TICKER_MAX_ROWS, Connection
+from hk_tick_collector.sources.futu.sdk import Connection
 from hk_tick_collector.sources.pull import TickPuller
+from hk_tick_collector.sources.pulled import PULL_LIMIT_ROWS
 from hk_tick_collector.sources.track import Hole
 
 log = logging.getLogger(__name__)
@@ -79,7 +80,7 @@ class Repairer:
 
     async def _repair(self, connection: Connection, symbol: str, holes: list[Hole]) -> None:
         self._progress.holes_seen += sum(_key(hole) not in self._tries for hole in holes)
-        rows = min(GET_TICKER_MAX_ROWS, max(hole.rows_back for hole in holes) + REPAIR_MARGIN_ROWS)
+        rows = min(PULL_LIMIT_ROWS, max(hole.rows_back for hole in holes) + REPAIR_MARGIN_ROWS)
         await self._puller.pull(connection, symbol, rows, PUSH_TYPE_REPAIR)
         still_open = {_key(hole) for hole in self._continuity.holes() if hole.symbol == symbol}
         for hole in holes:
@@ -87,7 +88,7 @@ class Repairer:
             tries = self._tries.pop(key, (0, 0.0))[0] + 1
             if key not in still_open:
                 continue
-            if tries >= REPAIR_ATTEMPTS or hole.last < hole.newest - GET_TICKER_MAX_ROWS:
+            if tries >= REPAIR_ATTEMPTS or hole.last < hole.newest - PULL_LIMIT_ROWS:
                 self._give_up(hole)
             else:
                 self._tries[key] = (tries, self._clock.monotonic() + RETRY_MIN_SEC * 2 ** (tries - 1))

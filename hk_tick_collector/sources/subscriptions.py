@@ -15,10 +15,11 @@ from hk_tick_collector.core.errors import FeedError, FeedLost, FeedTimeout
 from hk_tick_collector.core.logline import event
 from hk_tick_collector.core.progress import FeedProgress
 from hk_tick_collector.sources.futu.sdk import Connection
+from hk_tick_collector.sources.futu.spec import LIMITS
 
 log = logging.getLogger(__name__)
 
-SUBSCRIBE_BATCH_CODES = 100
+SUBSCRIBE_BATCH_CODES = LIMITS.subscribe_batch
 SUBSCRIBE_TIMEOUT_SEC = 12
 RETRY_MIN_SEC = 5
 RETRY_MAX_SEC = 300

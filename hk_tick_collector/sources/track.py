@@ -124,7 +124,7 @@ class Hole:
         """Why it will not be closed any more."""
         if self.unread:
             return COULD_NOT_BE_READ
-        return "beyond the newest 1000" if self.rows_back > PULL_LIMIT_ROWS else "not shown by OpenD"
+        return f"beyond the newest {PULL_LIMIT_ROWS}" if self.rows_back > PULL_LIMIT_ROWS else "not shown by OpenD"
 
 
 @dataclass(slots=True)

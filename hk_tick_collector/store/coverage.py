@@ -25,7 +25,7 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from hk_tick_collector.core.evidence import NO_COUNTER
+from hk_tick_collector.core.evidence import NO_COUNTER, EvidenceLevel
 from hk_tick_collector.core.facts import (
     NO_TICK,
     NOT_YET_JOINED,
@@ -101,6 +101,11 @@ class Verdict(NamedTuple):
     expected_ticks: int | None  # None: the counters do not count, or part of the day is not known
     unlisted: list[Extent]  # counters that are not stored and stand in no open gap
     unlisted_ticks: int  # of missing_ticks: those that stand in no open gap
+
+
+def level_of(distrust: str | None) -> EvidenceLevel:
+    """What a symbol's day can be judged by, from what its file says against its counters."""
+    return EvidenceLevel.ID if distrust is not None and NO_COUNTER in distrust else EvidenceLevel.COUNTER
 
 
 def judge(evidence: Evidence) -> Verdict:
@@ -247,7 +252,7 @@ class SymbolCoverage:
     @property
     def counts(self) -> bool:
         """False when sequences are positions only, which count nothing."""
-        return self.distrust is None or NO_COUNTER not in self.distrust
+        return level_of(self.distrust) is EvidenceLevel.COUNTER
 
     @property
     def head_proven(self) -> bool:

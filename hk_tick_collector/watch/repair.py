@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from hk_tick_collector.core.errors import RecorderError
 from hk_tick_collector.market.zone import Zone
+from hk_tick_collector.sources.futu.spec import LIMITS
 from hk_tick_collector.store import layout, reader
 from hk_tick_collector.store.coverage import PROVEN, UNPROVEN
 from hk_tick_collector.store.gaps import OPEN
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from hk_tick_collector.market.calendar import TradingCalendar
     from hk_tick_collector.watch.when import Recorded
 
-PULL_ROWS = 1000  # all that OpenD shows of a symbol
+PULL_ROWS = LIMITS.newest_rows
 UNCONFIRMED_MS = 10 * 60_000  # the recorder confirms every symbol every four minutes, up to the end of recording
 NO_TICKS = "no ticks"
 NO_COVERAGE = "the recorder that wrote the file kept no coverage"

@@ -20,6 +20,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hk_tick_collector.core.evidence import NO_COUNTER, EvidenceLevel
 from hk_tick_collector.core.facts import (
     NO_TICK,
     UNREAD_TICK,
@@ -857,3 +858,13 @@ def test_the_lag_is_the_median_and_the_tail_of_pushed_ticks(tmp_path: Path) -> N
     assert rows.plots.rows_a_minute[minute] == sum(rows.plots.rows_a_minute) == 200
     assert rows.plots.heat[SYMBOL][minute // 5] == 200
     assert rows.plots.lag_p50_ms[minute + 1] is None
+
+
+def test_what_a_day_is_judged_by_is_told(tmp_path: Path) -> None:
+    for root, level, told in (("hk", EvidenceLevel.COUNTER, "counter"), ("other", EvidenceLevel.ID, "id")):
+        writer = DayFileWriter(tmp_path / root, evidence=level)
+        writer.write([make_tick(n) for n in (1, 2, 5)])
+        writer.close()
+        found = certify(tmp_path / root)
+        assert [asdict(one)["evidence"] for one in found.symbols] == [told]
+    assert found.symbols[0].reason == NO_COUNTER

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from hk_tick_collector.core.evidence import NO_COUNTER, EvidenceLevel
+from hk_tick_collector.core.facts import HeadProven, Verified
 from hk_tick_collector.records.tick import Origin, Tick
+from hk_tick_collector.store.coverage import level_of
 from hk_tick_collector.store.reader import coverage, tracks
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.unit.store_ticks import DAY, query, tick
@@ -92,3 +94,16 @@ def test_a_recorder_is_not_told_of_holes(tmp_path: Path) -> None:
     track = tracks(tmp_path, ["CME.ESZ26"], 1)["CME.ESZ26"]
     assert not track.stored
     assert not track.counters_count
+
+
+def test_no_fact_makes_such_a_day_proven(tmp_path: Path) -> None:
+    """Beginning and end confirmed is all that a counted day wants."""
+    rows = spread(50)
+    store = writer(tmp_path)
+    facts = [HeadProven("CME.ESZ26", DAY, US), Verified("CME.ESZ26", DAY, rows[-1].seq or 0, rows[-1].ts_ms + 1)]
+    store.write(rows, facts)
+    store.close()
+    (row,) = coverage(tmp_path / f"{DAY}.db")
+    assert (row.state, row.reason) == ("unproven", NO_COUNTER)
+    assert level_of(row.distrust) is EvidenceLevel.ID
+    assert level_of(None) is level_of("ticks without a sequence") is EvidenceLevel.COUNTER

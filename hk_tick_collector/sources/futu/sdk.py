@@ -49,9 +49,9 @@ from hk_tick_collector.sources.futu.answers import (
 from hk_tick_collector.sources.futu.frames_in import FrameCutter, WireStats
 from hk_tick_collector.sources.futu.no_home import lent_home
 from hk_tick_collector.sources.futu.no_pandas import pandas_later
+from hk_tick_collector.sources.futu.spec import LIMITS
 
 __all__ = [
-    "GET_TICKER_MAX_ROWS",
     "Connection",
     "GlobalState",
     "Notice",
@@ -97,7 +97,6 @@ log = logging.getLogger(__name__)
 TCP_CONNECT_TIMEOUT_SEC = 10
 RESOLVER_TIMEOUT_SEC = 3.0
 HISTORY_PAGE_BARS = 1000
-GET_TICKER_MAX_ROWS = 1000  # OpenD gives the newest 1000 ticks of a symbol at most
 
 _UPDATE_TICKER = ProtoId.Qot_UpdateTicker
 
@@ -392,7 +391,7 @@ class Connection:
     async def recent_ticks(self, code: str, rows: int, timeout_sec: float) -> Any:
         """``Qot_GetTicker.S2C``: the newest ``rows`` (at most 1000) ticks of a subscribed code, oldest first.
         ``FeedError`` for an answer about another code."""
-        packed = TickerQuery.pack_req(code, min(rows, GET_TICKER_MAX_ROWS), self._ready_context().get_sync_conn_id())
+        packed = TickerQuery.pack_req(code, min(rows, LIMITS.newest_rows), self._ready_context().get_sync_conn_id())
         answer = (await self._request(packed, _checked, timeout_sec)).s2c
         if answer.security.code != code.partition(".")[2]:
             raise FeedError(f"OpenD answered a request for {code} with ticks of {cut(ascii(answer.security.code))}")
