@@ -40,6 +40,7 @@ from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.hk.sessions import says_closed
 from hk_tick_collector.market.registry import market_of
 from hk_tick_collector.records.kind import TICKS
+from hk_tick_collector.records.tick import Origin
 from hk_tick_collector.sources.continuity import Continuity
 from hk_tick_collector.sources.futu import sdk
 from hk_tick_collector.sources.session import FeedOptions, FeedSession
@@ -307,7 +308,9 @@ class Daemon:
             await asyncio.wait(running, timeout=1.0)
 
     def _make_writer(self) -> DayFileWriter:
-        return DayFileWriter(self._settings.data_root, self._settings.sqlite, self._clock)
+        settings = self._settings
+        origin = Origin(settings.market, settings.source)
+        return DayFileWriter(settings.data_root, settings.sqlite, self._clock, origin)
 
     def _make_metrics(self) -> MetricsServer | None:
         """The endpoint if it is wanted. Raises ``ConfigError`` when it cannot listen."""
