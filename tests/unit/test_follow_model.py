@@ -190,12 +190,15 @@ class FollowMachine(RuleBasedStateMachine):
 
     @rule(before=st.integers(1, 2), behind=st.integers(0, 2), lose=st.booleans())
     def a_file_is_damaged_and_salvaged_in_the_middle(self, before: int, behind: int, lose: bool) -> None:
+        """Of a file that begins anew: there rows that are stored first can take the place of the one that is lost."""
+        self.set_aside()
         self.commit(before, 0, False)
         self.commit(0, 1, False)
         self.read_all()
         self.commit(behind, 0, False)
         self.set_aside()
         self.salvage(lose)
+        self.read_all()
 
     @rule()
     def the_file_goes_away_or_comes_back(self) -> None:
