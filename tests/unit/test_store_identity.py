@@ -27,7 +27,6 @@ from hk_tick_collector.store import salvage as salvage_module
 from hk_tick_collector.store.connect import ROW_COLUMNS, SqliteOptions
 from hk_tick_collector.store.copying import without_a_row
 from hk_tick_collector.store.doubles import likely_doubles
-from hk_tick_collector.store.neighbours import NUMBER_STEP
 from hk_tick_collector.store.rows import BORROWED_TIME
 from hk_tick_collector.store.salvage import salvage
 from hk_tick_collector.store.writer import DayFileWriter, WriteResult
@@ -305,7 +304,7 @@ def test_equal_numbers_bought_and_sold_without_a_sequence_are_two(writer: DayFil
     view = without_sequences([trade(1), trade(2, direction="SELL"), trade(3), trade(4, direction="SELL")])
     for part in (view[:2], view, view[::-1], view[1:2]):
         writer.write(part)
-    assert stored(writer, tmp_path) == [(437, None, n) for n in (0, 1, NUMBER_STEP, NUMBER_STEP + 1)]
+    assert stored(writer, tmp_path) == [(437, None, n) for n in (0, 1, 1_000_000, 1_000_001)], "as the documents say"
 
 
 def test_a_sequence_is_not_given_to_a_tick_that_has_one(writer: DayFileWriter, tmp_path: Path) -> None:
