@@ -413,6 +413,21 @@ def test_rows_that_come_into_a_closed_file_are_seen(writer: DayFileWriter, root:
         assert found == seqs([tick(n)])
 
 
+def test_two_commits_within_one_tick_of_the_file_systems_clock_are_two(
+    writer: DayFileWriter, root: Path, follower: Follower
+) -> None:
+    db = root / f"{DAY}.db"
+    writer.write([tick(1)])
+    writer.close()
+    _, position = rest(follower, Position())
+    before = db.stat()
+    writer.write([tick(2)])
+    writer.close()
+    os.utime(db, ns=(before.st_mtime_ns, before.st_mtime_ns))
+    assert db.stat().st_size == before.st_size  # nothing to be seen from outside
+    assert rest(follower, position)[0] == seqs([tick(2)])
+
+
 def test_a_live_file_without_commits_is_let_go_and_its_writer_closes_it_cleanly(
     writer: DayFileWriter, root: Path
 ) -> None:
