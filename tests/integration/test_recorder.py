@@ -70,6 +70,7 @@ def test_rows_follow_the_published_schema(simulator: Simulator, tmp_path: Path) 
             "market", "symbol", "ts_ms", "price", "volume", "turnover", "direction", "seq", "tick_type", "push_type",
             "provider", "trading_day", "recv_ts_ms", "inserted_at_ms", "push_data_type", "opend_recv_ts_ms",
             "type_sign", "occurrence",
+            "ts_ns_part", "total_volume", "venue", "conditions", "bid_price", "ask_price",
         ]  # fmt: skip
         indexes = {row[1] for row in conn.execute("PRAGMA index_list(ticks)")}
         assert {"uniq_ticks_symbol_seq", "uniq_ticks_symbol_ts_price_vol_turnover"} == indexes
