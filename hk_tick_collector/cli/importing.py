@@ -118,8 +118,7 @@ def _show(done: Sequence[FileImport]) -> None:
         if one.error is not None:
             print(f"  not imported: {one.error}")
             continue
-        days = f"{one.days} trading days, {one.first_day} to {one.last_day}" if one.days else "no trading day"
-        print(f"  read: {one.records:,} records of {days}")
+        print(f"  read: {one.records:,} records of {_days(one)}")
         print(f"  stored: {one.stored:,}")
         print(f"  already there: {one.already_there:,}{_renumbered(one)}")
         if one.days:
@@ -127,13 +126,21 @@ def _show(done: Sequence[FileImport]) -> None:
             print(f"  equal to the file: {one.equal_days} of {one.days} days{again}")
         if one.quarantined:
             codes = ", ".join(f"{code} {rows:,}" for code, rows in sorted(one.quarantined.items()))
-            print(f"  in the quarantine: {sum(one.quarantined.values()):,} ({codes})")
+            total = sum(one.quarantined.values())
+            kept = f"{total - one.not_kept:,} of {total:,} refused" if one.not_kept else f"{total:,}"
+            print(f"  in the quarantine: {kept} ({codes})")
         for day, reason in list(one.refused.items())[:DAYS_SHOWN]:
             print(f"  refused {day}: {reason}")
         if len(one.refused) > DAYS_SHOWN:
             print(f"  refused {len(one.refused) - DAYS_SHOWN} days more")
         if one.torn_bytes:
             print(f"  not read: {one.torn_bytes} bytes of a record that is not written wholly")
+
+
+def _days(one: FileImport) -> str:
+    if one.days < 2:
+        return f"trading day {one.first_day}" if one.days else "no trading day"
+    return f"{one.days} trading days, {one.first_day} to {one.last_day}"
 
 
 def _renumbered(one: FileImport) -> str:

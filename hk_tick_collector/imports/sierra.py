@@ -33,7 +33,7 @@ from hk_tick_collector.store.writer import DayFileWriter
 PROVIDER = "sierra"
 BATCH_ROWS = 20_000
 QUARANTINE_ROWS = 2_000  # handed over at a time
-MAX_REJECTED_ROWS = 200_000  # of a file: with more of them it is not this file's records that are wrong
+MAX_REJECTED_ROWS = 200_000  # of a day of a file: with more of them it is not this file's records that are wrong
 
 OnRecords = Callable[[int], None]
 
@@ -52,6 +52,7 @@ class FileImport:
     already_there: int = 0
     renumbered: int = 0  # of already_there: stored with other microseconds
     quarantined: dict[str, int] = field(default_factory=dict)  # by code
+    not_kept: int = 0  # of quarantined: more than the quarantine takes of one file's day
     refused: dict[str, str] = field(default_factory=dict)  # day: why none of it is stored
     equal_days: int = 0  # every record of the file's day is stored, and nothing else
     unchanged_days: int = 0  # of equal_days: the file's part was read before, and is the same
@@ -133,8 +134,7 @@ class SierraImport:
             for data in records_of(whole, day):
                 digest.update(data)
                 mapped = mapper.map(whole.layout.records.iter_unpack(data))
-                result.note_quarantined(mapped.rejected)
-                rejected.extend(mapped.rejected[: MAX_REJECTED_ROWS - len(rejected)])
+                self._keep(rejected, mapped.rejected)
                 yield from mapped.ticks
                 self._on_records(len(data) // whole.layout.record_bytes)
 
@@ -167,13 +167,21 @@ class SierraImport:
     def _reject_undated(self, whole: FileDays, day: FileDay, of_day: str) -> None:
         """Records whose time is none: they are kept beside those of the file's first day."""
         reason = "its time is none that a trade of this file can have"
-        rejected = [
-            reject(self._instrument.symbol, record, RejectCode.TIME, reason, self._now_ms)
-            for data in records_of(whole, day)
-            for record in whole.layout.records.iter_unpack(data)
-        ]
+        rejected: list[RejectedTick] = []
+        for data in records_of(whole, day):
+            records = whole.layout.records.iter_unpack(data)
+            self._keep(
+                rejected,
+                [reject(self._instrument.symbol, record, RejectCode.TIME, reason, self._now_ms) for record in records],
+            )
+        self._quarantine(of_day, rejected)
+
+    def _keep(self, kept: list[RejectedTick], rejected: Sequence[RejectedTick]) -> None:
+        """Count them all, and keep as many as one day may bring."""
         self.result.note_quarantined(rejected)
-        self._quarantine(of_day, rejected[:MAX_REJECTED_ROWS])
+        taken = rejected[: MAX_REJECTED_ROWS - len(kept)]
+        self.result.not_kept += len(rejected) - len(taken)
+        kept.extend(taken)
 
     def _quarantine(self, day: str, rejected: Sequence[RejectedTick]) -> None:
         """Those that are not there already."""

@@ -238,10 +238,15 @@ def test_what_is_no_file_of_trades_is_said(
     assert (done.returncode, says in done.stdout + done.stderr) == (code, True), done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("option", [("--multiplier", "x"), ("--tick-size", "0"), ("--timestamp-tz", "Mars/Olympus")])
+@pytest.mark.parametrize(
+    "option",
+    [("--multiplier", "x"), ("--multiplier", "6E*=0.01"), ("--tick-size", "0"), ("--timestamp-tz", "Mars/Olympus")],
+)
 def test_wrong_options_store_nothing(root: Path, path: Path, option: tuple[str, str]) -> None:
     write_scid(path, run_of(chicago_us("20261120", 9), 3))
-    assert tickctl("import", "sierra", path, *option, data_root=root).returncode == 2
+    done = tickctl("import", "sierra", path, *option, data_root=root)
+    assert (done.returncode, option[1] in done.stderr) == (2, True), done.stderr
+    assert "configuration" not in done.stderr  # there is none: it is the command that was mistyped
     assert not root.exists() or not list(root.glob("*.db"))
 
 

@@ -18,11 +18,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from hk_tick_collector.core.errors import ConfigError, RejectCode
+from hk_tick_collector.core.errors import InputError, RejectCode
 from hk_tick_collector.records.tick import PUSH_TYPE_BACKFILL, RejectedTick, Tick, tick_with
 from hk_tick_collector.sources.sierra.naming import Instrument
 from hk_tick_collector.sources.sierra.prices import Prices
-from hk_tick_collector.sources.sierra.scid import MARKS, UNBUNDLED_FIRST, UNBUNDLED_LAST, Record, unix_us
+from hk_tick_collector.sources.sierra.scid import MARKS, UNBUNDLED_FIRST, UNBUNDLED_LAST, Record, is_price, unix_us
 
 MORE = ("venue", "conditions", "bid_price", "ask_price")
 SierraTick: Any = tick_with(*MORE)
@@ -48,7 +48,7 @@ class LocalTimes:
         try:
             self._zone = ZoneInfo(zone)
         except (ZoneInfoNotFoundError, ValueError, OSError):
-            raise ConfigError(f"{zone!r} is no time zone: write its name as in America/Chicago, or UTC") from None
+            raise InputError(f"{zone!r} is no time zone: write its name as in America/Chicago, or UTC") from None
         self._offsets_us: dict[int, int] = {}
 
     def __call__(self, record_time: int) -> int:
@@ -140,5 +140,10 @@ def _why(record: Record, prices: Prices, instrument: Instrument) -> tuple[Reject
     if not volume:
         return RejectCode.VOLUME, "its volume is 0"
     if prices.of(close) is None:
-        return RejectCode.PRICE, f"price {close!r} x {instrument.multiplier:g} is no multiple of {instrument.tick_size}"
+        price, factor = f"price {close!r}", f" x {instrument.multiplier:g}"
+        if not is_price(close):
+            return RejectCode.PRICE, f"{price} is none"
+        if not prices.in_range(close):
+            return RejectCode.PRICE, f"{price}{factor} is beyond any trade: is the multiplier right?"
+        return RejectCode.PRICE, f"{price}{factor} is no multiple of {instrument.tick_size}"
     return RejectCode.PRICE, f"open {opened!r} is neither a mark of a trade nor its price"

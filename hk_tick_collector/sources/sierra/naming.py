@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
-from hk_tick_collector.core.errors import ConfigError
+from hk_tick_collector.core.errors import InputError
 
 MARKET = "CME"
 EXCHANGES = ("CME", "CBOT", "NYMEX", "COMEX")
@@ -21,6 +21,7 @@ EXCHANGES = ("CME", "CBOT", "NYMEX", "COMEX")
 _NAME = re.compile(
     rf"(?P<code>[A-Z0-9]{{1,16}})(?:_FUT_|[.-])(?P<venue>{'|'.join(EXCHANGES)})\.(?:scid|SCID)", re.ASCII
 )
+_WILDCARDS = ("*", "?", "[")
 
 
 class Instrument(NamedTuple):
@@ -40,10 +41,10 @@ class Rule(NamedTuple):
 
 
 def parse_name(file_name: str) -> Instrument:
-    """``ESZ26_FUT_CME.scid`` -> ``CME.ESZ26``; ConfigError with what a name must look like."""
+    """``ESZ26_FUT_CME.scid`` -> ``CME.ESZ26``; InputError with what a name must look like."""
     found = _NAME.fullmatch(file_name)
     if found is None:
-        raise ConfigError(
+        raise InputError(
             f"{file_name}: the symbol cannot be told from the file's name; a futures contract of "
             f"{', '.join(EXCHANGES)} is expected, named like ESZ26_FUT_CME.scid"
         )
@@ -51,14 +52,19 @@ def parse_name(file_name: str) -> Instrument:
 
 
 def parse_rule(option: str, text: str) -> Rule:
-    """One value of ``--multiplier`` or ``--tick-size``; ConfigError names the option."""
+    """One value of ``--multiplier`` or ``--tick-size``; InputError names the option.
+
+    Also for a pattern that no symbol of this market can fit: prices would be stored as if the rule had not been given.
+    """
     pattern, _, number = text.rpartition("=")
     try:
         value = float(number)
     except ValueError:
         value = math.nan
     if not (math.isfinite(value) and value > 0):
-        raise ConfigError(f"{option}: {text!r} is no number above zero; write 0.01, or CME.6E*=0.01 for some symbols")
+        raise InputError(f"{option}: {text!r} is no number above zero; write 0.01, or CME.6E*=0.01 for some symbols")
+    if pattern and not pattern.startswith((f"{MARKET}.", *_WILDCARDS)):
+        raise InputError(f"{option}: {text!r} fits no symbol; they are written with the market, as in CME.6E*={number}")
     return Rule(pattern or "*", value)
 
 

@@ -15,6 +15,7 @@ from hk_tick_collector.sources.sierra.scid import is_price
 
 INEXACT = 2.0**-22  # of the price: four times what rounding to four bytes does
 MAX_KNOWN = 65_536  # prices kept
+MAX_PRICE = 1e9  # no contract of these exchanges trades near it, in whichever unit
 
 _FLOAT = struct.Struct("<f")
 
@@ -53,14 +54,18 @@ class Prices:
                 self._quotes[value] = quote
             return quote
 
+    def in_range(self, value: float) -> bool:
+        """Can a contract have such a price? It cannot with a multiplier that was mistyped."""
+        return abs(value * self._multiplier) <= MAX_PRICE
+
     def _work_out_quote(self, value: float) -> float | None:
-        if value == 0.0 or not is_price(value):
+        if value == 0.0 or not is_price(value) or not self.in_range(value):
             return None
         price = self.of(value)
         return _tidy(shortest(value) * self._multiplier) if price is None else price
 
     def _work_out(self, value: float) -> float | None:
-        if not is_price(value):
+        if not is_price(value) or not self.in_range(value):
             return None
         price = shortest(value) * self._multiplier
         if self._tick_size is None:

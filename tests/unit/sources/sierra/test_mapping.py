@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hk_tick_collector.core.errors import ConfigError, RejectCode
+from hk_tick_collector.core.errors import InputError, RejectCode
 from hk_tick_collector.sources.sierra.mapping import LocalTimes, Mapped, TradeMapper
 from hk_tick_collector.sources.sierra.naming import Instrument, instrument_of, parse_name, parse_rule
 from hk_tick_collector.sources.sierra.prices import Prices, shortest
@@ -86,7 +86,7 @@ def test_time_that_goes_back_moves_no_later_number() -> None:
         (Trade(NOON_US, price=5000.3), RejectCode.PRICE, "no multiple of 0.25"),
         (Trade(NOON_US, price=float("nan")), RejectCode.PRICE, "nan"),
         (Trade(NOON_US, price=float("inf")), RejectCode.PRICE, "inf"),
-        (Trade(NOON_US, price=FIRST_PART), RejectCode.PRICE, "no multiple"),
+        (Trade(NOON_US, price=FIRST_PART), RejectCode.PRICE, "is none"),
         (Trade(NOON_US, open=float("nan")), RejectCode.PRICE, "neither a mark"),
     ],
 )
@@ -156,7 +156,7 @@ def test_the_symbol_comes_from_the_name(name: str, symbol: str, venue: str) -> N
 
 @pytest.mark.parametrize("name", ["AAPL-NQTV.scid", "ES.scid", "ESZ26_FUT_CME.depth", "../ESZ26_FUT_CME.scid", ".scid"])
 def test_another_name_is_refused_with_what_is_expected(name: str) -> None:
-    with pytest.raises(ConfigError, match=r"named like ESZ26_FUT_CME\.scid"):
+    with pytest.raises(InputError, match=r"named like ESZ26_FUT_CME\.scid"):
         parse_name(name)
 
 
@@ -169,8 +169,34 @@ def test_rules_hold_for_symbols_and_the_last_one_counts() -> None:
 
 @pytest.mark.parametrize("text", ["", "x", "0", "-1", "nan", "inf", "CME.ES*=", "CME.ES*=abc"])
 def test_a_rule_that_is_none_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match=r"--multiplier: .* is no number above zero"):
+    with pytest.raises(InputError, match=r"--multiplier: .* is no number above zero"):
         parse_rule("--multiplier", text)
+
+
+def test_a_rule_that_fits_no_symbol_is_refused() -> None:
+    """Prices would be stored as if it had not been given."""
+    for text in ("6E*=0.0001", "cme.6E*=0.0001", "=0.0001x", "CBOT.ZB*=0.01"):
+        with pytest.raises(InputError, match="--multiplier"):
+            parse_rule("--multiplier", text)
+    for text in ("*6E*=0.0001", "?ME.6E*=0.0001", "[C]ME.6E*=0.0001"):
+        assert instrument_of("6EZ26_FUT_CME.scid", [parse_rule("--multiplier", text)]).multiplier == 0.0001
+
+
+@pytest.mark.parametrize(
+    ("price", "multiplier", "tick_size", "says"),
+    [
+        (float("nan"), 1.0, None, "price nan is none"),
+        (5000.25, 1e300, None, "price 5000.25 x 1e+300 is beyond any trade: is the multiplier right?"),
+        (5000.25, 1e300, 0.25, "price 5000.25 x 1e+300 is beyond any trade: is the multiplier right?"),
+        (5000.3, 1.0, 0.25, "price 5000.2998046875 x 1 is no multiple of 0.25"),
+    ],
+)
+def test_a_price_that_is_none_is_refused_with_its_reason(
+    price: float, multiplier: float, tick_size: float | None, says: str
+) -> None:
+    trade = Trade(NOON_US, price=price, bid=0.0, ask=0.0)
+    result = mapped([trade], Instrument("CME.ESZ26", "CME", multiplier, tick_size))
+    assert [(one.code, one.reason) for one in result.rejected] == [(RejectCode.PRICE, says)]
 
 
 def test_local_times_are_read_with_their_zone_over_both_changes_of_clocks() -> None:
@@ -180,10 +206,10 @@ def test_local_times_are_read_with_their_zone_over_both_changes_of_clocks() -> N
     for noon, hours in ((winter_noon, 6), (summer_noon, 5)):
         record_time = struct.unpack("<q", Trade(noon).pack()[:8])[0]
         assert chicago(record_time) == noon + hours * local_us
-    with pytest.raises(ConfigError, match="America/Chicago"):
+    with pytest.raises(InputError, match="America/Chicago"):
         LocalTimes("Mars/Olympus")
     for absent in ("", "../etc/passwd", "a\0b"):
-        with pytest.raises(ConfigError):
+        with pytest.raises(InputError):
             LocalTimes(absent)
 
 
