@@ -164,7 +164,7 @@ main() {
       --start) start=1 ;;
       --instance)
         instance=${2-}
-        is_instance_name "$instance" || bad_usage "--instance wants a name of letters, digits, _ and -, not '$instance'"
+        is_instance_name "$instance" || bad_usage "--instance wants a name of up to 32 letters, digits, _ and -, that begins with a letter or a digit, not '$instance'"
         shift
         ;;
       --with-opend) opend=1 ;;

@@ -8,12 +8,14 @@ from __future__ import annotations
 import logging
 import os
 import pwd
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from hk_tick_collector.cli.checkup import Checkup, Outcome, fail, ok, skipped, warn
 from hk_tick_collector.cli.common import App
+from hk_tick_collector.core.errors import RecorderError
 from hk_tick_collector.store import layout
 from hk_tick_collector.store.companions import locked_out
 from hk_tick_collector.store.owner import acting_as
@@ -85,7 +87,19 @@ def _configuration(app: App) -> Outcome:
 
 def _data_directory(app: App, service: system.Service | None) -> Outcome:
     outcome = _writable(app, service)
-    return (_left_companion(data_root(app)) if outcome.result == "ok" else None) or outcome
+    if outcome.result != "ok":
+        return outcome
+    return _left_companion(data_root(app)) or _other_market(app) or outcome
+
+
+def _other_market(app: App) -> Outcome | None:
+    """The recorder refuses to start there."""
+    from hk_tick_collector.store.data_root import foreign  # noqa: PLC0415
+
+    with suppress(RecorderError):  # wrong settings have a check of their own
+        what, _, advice = (foreign(data_root(app), app.settings.market) or "").partition("; ")
+        return fail(what, advice) if what else None
+    return None
 
 
 def _writable(app: App, service: system.Service | None) -> Outcome:

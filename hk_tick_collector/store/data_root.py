@@ -47,10 +47,21 @@ def claim(data_root: Path, market: str) -> None:
             _note(data_root, market)
         owner = _noted(data_root) or owner  # somebody else may have been first
     if owner is not None and owner != market:
-        raise ConfigError(
-            f"DATA_ROOT: {data_root} holds days of market {owner}, and this is market {market}; "
-            f"give each market a DATA_ROOT of its own"
-        )
+        raise ConfigError(f"DATA_ROOT: {_of_another(data_root, owner, market)}")
+
+
+def foreign(data_root: Path, market: str) -> str | None:
+    """What ``claim`` would refuse, in a sentence; None when it would not. Writes nothing."""
+    owner = market_of(data_root)
+    return None if owner in (None, market) else _of_another(data_root, owner, market)
+
+
+def _of_another(data_root: Path, owner: str, market: str) -> str:
+    told_by = f" (its file {market_file(data_root).name} says so)" if _noted(data_root) else ""
+    return (
+        f"{data_root} holds days of market {owner}{told_by}, and this is market {market}; "
+        f"give each market a DATA_ROOT of its own"
+    )
 
 
 def _noted(data_root: Path) -> str | None:

@@ -251,7 +251,7 @@ def test_a_data_root_of_another_market_is_refused_and_left_alone(tmp_path: Path)
     process = command(tmp_path, FUTU_SYMBOLS="HK.00700", DATA_ROOT=root, FUTU_PORT=1)
     with ended(process):
         assert process.wait() == 78
-        assert f"{root} holds days of market CME, and this is market HK" in process.output
+        assert f"{root} holds days of market CME (its file .market says so), and this is market HK" in process.output
         assert "Traceback" not in process.output
     assert data_root.market_of(root) == "CME"
 

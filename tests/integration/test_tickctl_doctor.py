@@ -287,6 +287,16 @@ def test_what_a_reader_left_beside_a_day_file_is_found(tmp_path: Path) -> None:
     assert "remove it" in checks["data_directory"]["advice"]
 
 
+def test_a_data_directory_of_another_market(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    root.mkdir()
+    (root / ".market").write_text("US\n")
+    _, checks = run(tmp_path, "--offline", code=1, FUTU_SYMBOLS=SYMBOLS, DATA_ROOT=root)
+    assert "holds days of market US (its file .market says so)" in checks["data_directory"]["found"]
+    assert "DATA_ROOT of its own" in checks["data_directory"]["advice"]
+    assert (root / ".market").read_text() == "US\n"
+
+
 def test_an_absent_data_directory(tmp_path: Path) -> None:
     absent = tmp_path / "a" / "b"
     _, checks = run(tmp_path, "--offline", DATA_ROOT=absent, FUTU_SYMBOLS=SYMBOLS, code=1)

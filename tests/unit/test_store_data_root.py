@@ -42,8 +42,10 @@ def test_an_empty_data_root_belongs_to_who_claims_it_first(tmp_path):
 
 def test_another_market_is_refused_and_nothing_changes(tmp_path):
     data_root.claim(tmp_path, "CME")
-    with pytest.raises(ConfigError, match=r"holds days of market CME, and this is market HK; give each .* DATA_ROOT"):
+    with pytest.raises(ConfigError, match=r"market CME \(its file \.market .*, and .* HK; give each .* DATA_ROOT"):
         data_root.claim(tmp_path, "HK")
+    assert "market CME" in (data_root.foreign(tmp_path, "HK") or "")
+    assert data_root.foreign(tmp_path, "CME") is None
     assert data_root.market_of(tmp_path) == "CME"
 
 
