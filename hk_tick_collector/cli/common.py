@@ -107,7 +107,7 @@ class App:
     @cached_property
     def catalog(self) -> Catalog:
         """All days, live and archived."""
-        from hk_tick_collector.days.catalog import Catalog  # noqa: PLC0415 - Arrow takes its time
+        from hk_tick_collector.days.catalog import Catalog  # noqa: PLC0415 - not for who reads no days
 
         return Catalog(self.data_root, self.archive_root)
 

@@ -88,7 +88,7 @@ def command(
 
 
 def _certificate(app: App, day: Day, *, read_rows: bool) -> tuple[Certificate, Recount | None]:
-    from hk_tick_collector.quality.certificate import make_certificate  # noqa: PLC0415 - Arrow takes its time
+    from hk_tick_collector.quality.certificate import make_certificate  # noqa: PLC0415 - not for --help
 
     noted = make_certificate(day, app.calendar, app.now_ms, read=not read_rows)
     if not read_rows or noted.error is not None:

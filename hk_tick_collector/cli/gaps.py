@@ -37,7 +37,7 @@ Ends with 1 when there is an open gap in these days and symbols, whichever are s
 )
 def command(app: App, days: str, symbols: Sequence[str], state: str) -> int:
     """See ``--help``."""
-    from hk_tick_collector.quality.gap_list import gap_lines  # noqa: PLC0415 - Arrow takes its time
+    from hk_tick_collector.quality.gap_list import gap_lines  # noqa: PLC0415 - not for --help
 
     wanted = symbol_list(app.market, symbols) if symbols else None
     chosen = some_days(app, days)

@@ -5,8 +5,11 @@ Each sub-command is a module that is loaded when asked for.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import importlib.abc
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -69,10 +72,29 @@ def tickctl() -> None:
     """
 
 
+class _NoPandas(importlib.abc.MetaPathFinder):
+    """Arrow looks for pandas whenever it is given a list or an array, and importing it costs more than most answers.
+    The SDK may have it: it does without (``no_pandas``) until something of it is used."""
+
+    def find_spec(self, name: str, _path: object, _target: object = None) -> None:
+        if name == "pandas" and "futu" not in sys.modules:
+            raise ModuleNotFoundError("hk-tickctl does without pandas", name=name)
+
+
+@contextlib.contextmanager
+def _without_pandas() -> Iterator[None]:
+    finder = _NoPandas()
+    sys.meta_path.insert(0, finder)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(finder)
+
+
 def main(argv: list[str] | None = None) -> Any:
     """The console script."""
     try:
-        with guarded():
+        with guarded(), _without_pandas():
             return tickctl.main(args=argv, prog_name="hk-tickctl", standalone_mode=True)
     except ModuleNotFoundError as exc:
         missing = (exc.name or "").partition(".")[0]

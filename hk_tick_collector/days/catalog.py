@@ -10,13 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import chain
 from pathlib import Path
-
-import pyarrow as pa
+from typing import TYPE_CHECKING
 
 from hk_tick_collector.core.errors import NoData, StoreCorrupt, StoreUnavailable
-from hk_tick_collector.days import parquet, scan
 from hk_tick_collector.days.manifest import (
     PARQUET,
     SQLITE,
@@ -26,23 +23,23 @@ from hk_tick_collector.days.manifest import (
     parquet_path,
     sqlite_path,
 )
-from hk_tick_collector.days.order import sort_table, sorted_tables
 from hk_tick_collector.days.overlap import (
     KEY_COLUMNS,
     Overlap,
-    in_stretch,
     is_likely_more,
     joined_row,
-    lacking,
     overlap_of,
     uncovered,
 )
-from hk_tick_collector.days.schema import COLUMNS, empty_table
 from hk_tick_collector.market.hk import HK
 from hk_tick_collector.market.market import Market
 from hk_tick_collector.market.registry import market_of
+from hk_tick_collector.records.columns import NAMES
 from hk_tick_collector.store import data_root, layout, reader
 from hk_tick_collector.store.reader import CoverageRow, GapRow, Notes
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 @dataclass(frozen=True)
@@ -158,40 +155,30 @@ class Day:
         """The symbols with ticks, in order; costs what ``rows_by_symbol`` does."""
         return list(self.rows_by_symbol())
 
-    def batches(self, columns: Sequence[str] = COLUMNS, *, workers: int = 2) -> Iterator[pa.RecordBatch]:
+    def batches(self, columns: Sequence[str] = NAMES, *, workers: int = 2) -> Iterator[pa.RecordBatch]:
         """Every tick, in no particular order, as batches of ``days.schema.ticks_schema(columns)``."""
-        if self.is_archived_only:
-            return parquet.read_batches(self.parquet, columns)
-        assert self.db is not None
-        live = scan.scan_day_file(self.db, columns, workers=workers)
-        return chain(live, self._added_batches(columns)) if self.is_joined else live
+        from hk_tick_collector.days import rows  # noqa: PLC0415 - Arrow takes its time
+
+        return rows.batches(self, columns, workers=workers)
 
     def sorted_tables(self, *, workers: int = 2) -> Iterator[pa.Table]:
         """Every tick with all columns, as tables in the order of symbol, time, sequence."""
-        if self.is_archived_only:
-            return (pa.Table.from_batches([batch]) for batch in parquet.read_batches(self.parquet))
-        return sorted_tables(self.batches(workers=workers), self.rows_by_symbol())
+        from hk_tick_collector.days import rows  # noqa: PLC0415
+
+        return rows.sorted_tables(self, workers=workers)
 
     def ticks(
         self,
         symbols: Sequence[str],
-        columns: Sequence[str] = COLUMNS,
+        columns: Sequence[str] = NAMES,
         *,
         start_ms: int | None = None,
         end_ms: int | None = None,
     ) -> pa.Table:
         """The ticks of a few symbols in the order of symbol, time, sequence; times in UTC epoch ms, end exclusive."""
-        names = tuple(columns)
-        needed = tuple(dict.fromkeys((*names, "symbol", "ts_ms", "seq")))
-        if self.is_archived_only:
-            table = parquet.read_symbols(self.parquet, symbols, needed, start_ms=start_ms, end_ms=end_ms)
-        else:
-            assert self.db is not None
-            table = scan.scan_symbols(self.db, symbols, needed, start_ms=start_ms, end_ms=end_ms)
-        if self.is_joined:
-            added = [in_stretch(self._added(symbol, needed), start_ms, end_ms) for symbol in symbols]
-            table = pa.concat_tables([table, *added]).unify_dictionaries()
-        return sort_table(table).select(list(names))
+        from hk_tick_collector.days import rows  # noqa: PLC0415
+
+        return rows.ticks(self, symbols, columns, start_ms, end_ms)
 
     @cached_property
     def _live_coverage(self) -> dict[str, CoverageRow]:
@@ -200,32 +187,16 @@ class Day:
         rows = {row.symbol: row for row in reader.coverage(self.db)}
         return rows or {one.symbol: uncovered(one) for one in reader.count_by_symbol(self.db, -1)}
 
-    def _added(self, symbol: str, columns: Sequence[str]) -> pa.Table:
-        """What the archive has of a symbol and the day file has not; nothing of symbols that the file has whole."""
-        assert self.overlap is not None
-        assert self.db is not None
-        names = tuple(columns)
-        if symbol in self.overlap.archived_only:
-            return parquet.read_symbols(self.parquet, [symbol], names)
-        if symbol not in self.overlap.differing:
-            return empty_table(names)
-        needed = tuple(dict.fromkeys((*names, *KEY_COLUMNS)))
-        archived = parquet.read_symbols(self.parquet, [symbol], needed)
-        return lacking(archived, scan.scan_symbols(self.db, [symbol], KEY_COLUMNS)).select(list(names))
-
-    def _added_batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        assert self.overlap is not None
-        for symbol in sorted(self.overlap.archived_only | self.overlap.differing):
-            yield from self._added(symbol, columns).to_batches()
-
     @cached_property
     def _joined_coverage(self) -> list[CoverageRow]:
+        from hk_tick_collector.days.rows import added  # noqa: PLC0415
+
         assert self.overlap is not None
         archived = {row.symbol: row for row in self._claim().coverage}
         rows = {**self._live_coverage}
         rows.update({one: archived[one] for one in self.overlap.archived_only if one in archived})
         for one in self.overlap.differing:
-            rows[one] = joined_row(rows[one], archived.get(one), self._added(one, KEY_COLUMNS))
+            rows[one] = joined_row(rows[one], archived.get(one), added(self, one, KEY_COLUMNS))
         return [rows[symbol] for symbol in sorted(rows)]
 
     def _claim(self) -> Manifest:

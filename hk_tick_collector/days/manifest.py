@@ -16,15 +16,17 @@ import json
 from dataclasses import MISSING as NO_DEFAULT
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hk_tick_collector.core.errors import StoreCorrupt, StoreUnavailable
 from hk_tick_collector.core.regular import open_regular
-from hk_tick_collector.days.content import DayContent
-from hk_tick_collector.days.parquet import hive_path
+from hk_tick_collector.days.tree import hive_path
 from hk_tick_collector.records.columns import SCHEMA_VERSION
 from hk_tick_collector.store.layout import check_day
 from hk_tick_collector.store.reader import AmendmentRow, CoverageRow, GapRow, SymbolRow
+
+if TYPE_CHECKING:
+    from hk_tick_collector.days.content import DayContent
 
 FORMAT_VERSION = 1
 PARQUET, SQLITE = "parquet", "sqlite"

@@ -2,27 +2,23 @@
 
 Ticks that come after the day file was archived and deleted begin a new one, so neither is the day then. Symbols are
 compared by what the recorder noted of them and the manifest claims: counts, times and counters, a row a symbol. Only
-where that leaves a doubt are rows read, and told apart as the store tells them apart (store/copying.py); where all have
-a sequence, that alone is compared.
+where that leaves a doubt are rows read (``rows``). Nothing here needs Arrow.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
-
-import pyarrow as pa
-import pyarrow.compute as pc
+from typing import TYPE_CHECKING
 
 from hk_tick_collector.core.ranges import CounterRanges
 from hk_tick_collector.days.manifest import Manifest, SymbolClaim
-from hk_tick_collector.days.schema import UTC_MS
-from hk_tick_collector.store.connect import ROW_COLUMNS
-from hk_tick_collector.store.copying import without_a_row
 from hk_tick_collector.store.coverage import UNPROVEN
 from hk_tick_collector.store.extents import count, format_extents, subtract
 from hk_tick_collector.store.reader import CoverageRow, SymbolCount
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 KEY_COLUMNS = ("symbol", "ts_ms", "price", "volume", "turnover", "direction", "seq", "tick_type", "occurrence")
 NOT_JOINED = "its ticks stand in the archive and in the day file, which are not joined"
@@ -100,39 +96,12 @@ def is_likely_more(live: CoverageRow, manifest: Manifest) -> bool:
     )
 
 
-def in_stretch(table: pa.Table, start_ms: int | None, end_ms: int | None) -> pa.Table:
-    """The rows between two event times, UTC epoch ms, the end exclusive."""
-    if start_ms is not None:
-        table = table.filter(pc.greater_equal(table.column("ts_ms"), pa.scalar(start_ms, UTC_MS)))
-    if end_ms is not None:
-        table = table.filter(pc.less(table.column("ts_ms"), pa.scalar(end_ms, UTC_MS)))
-    return table
-
-
 def uncovered(counted: SymbolCount) -> CoverageRow:
     """The coverage of a symbol in a file of an earlier recorder: its number of ticks, and nothing is known of them."""
     return CoverageRow(
         counted.symbol, None, None, counted.rows, 0, None, 0, None, None, None, None, UNPROVEN, NOT_JOINED, 0,
         counted.rows, None, NOT_JOINED,
     )  # fmt: skip
-
-
-def lacking(archived: pa.Table, live: pa.Table) -> pa.Table:
-    """The ticks of one symbol that its archive has and its day file has not. Both with ``KEY_COLUMNS``."""
-    theirs, ours = archived.column("seq"), live.column("seq")
-    if ours.null_count or theirs.null_count:
-        rows = without_a_row(_rows(archived), _rows(live))
-        return archived.take(pa.array(sorted(row[-1] for row in rows), pa.int64()))
-    return archived.filter(pc.invert(pc.is_in(theirs, value_set=ours.combine_chunks())))
-
-
-def _rows(table: pa.Table) -> list[tuple[Any, ...]]:
-    """The rows as the store has them, with None for what is not compared, and their place at the end."""
-    columns = {name: table.column(name) for name in KEY_COLUMNS}
-    columns["ts_ms"] = columns["ts_ms"].cast(pa.int64())
-    nothing = [None] * table.num_rows
-    values = [columns[name].to_pylist() if name in columns else nothing for name in ROW_COLUMNS]
-    return list(zip(*values, range(table.num_rows), strict=True))
 
 
 def joined_row(live: CoverageRow, archived: CoverageRow | None, added: pa.Table) -> CoverageRow:

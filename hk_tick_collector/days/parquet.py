@@ -1,8 +1,6 @@
 """A day as one Parquet file: sorted by symbol and time, zstd, small row groups whose statistics let filters skip.
 
-Layout of a tree, in Hive's way (``day`` is the trading day, ``market`` is not a column of the file)::
-
-    ROOT/market=HK/day=20261120/ticks.parquet
+It stands in a tree (``tree``) whose directories name the market, which is not a column of the file.
 
 Counters and times are delta-encoded, texts and prices dictionary-encoded: what is nearly regular costs nearly nothing.
 The schema's version is in the file's metadata. A file of an earlier version has the columns of its version and is read
@@ -32,7 +30,6 @@ from hk_tick_collector.days.schema import COLUMNS, SCHEMA_VERSION, TICKS, UTC_MS
 from hk_tick_collector.records.columns import Packing, known_to_all, names_of, packed
 from hk_tick_collector.records.tick import MARKET_HK
 
-FILE_NAME = "ticks.parquet"
 FILE_COLUMNS = tuple(name for name in COLUMNS if name != "market")
 FIRST_VERSION = 1  # of Parquet files: a day of version 0 is archived as what it becomes
 _TEXTS = tuple(name for name in FILE_COLUMNS if pa.types.is_dictionary(TICKS.field(name).type))
@@ -46,11 +43,6 @@ _SENSELESS = (pa.ArrowException, ValueError)
 _DELTA = packed(Packing.DELTA, FILE_COLUMNS)
 _SPLIT = packed(Packing.SPLIT, FILE_COLUMNS)
 _DICTIONARY = packed(Packing.DICTIONARY, FILE_COLUMNS)
-
-
-def hive_path(root: Path, day: str, market: str = MARKET_HK) -> Path:
-    """Where a day's file stands in a tree."""
-    return root / f"market={market}" / f"day={day}" / FILE_NAME
 
 
 # pandas makes floats of integers with NULLs, and a sequence does not survive that: this asks for its nullable integers.

@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from hk_tick_collector.core.errors import NoData
-from hk_tick_collector.days.parquet import hive_path
+from hk_tick_collector.days.tree import hive_path
 from hk_tick_collector.export.rows import Advance, DayPart, by_symbol
 from hk_tick_collector.export.target import BadPattern, Pattern, check_free, writing
 

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from hk_tick_collector.core.clock import SystemClock
-from hk_tick_collector.days.parquet import hive_path
+from hk_tick_collector.days.tree import hive_path
 from hk_tick_collector.market.hk.sessions import hk_date
 from hk_tick_collector.store import reader
 from hk_tick_collector.store.writer import DayFileWriter

@@ -24,8 +24,8 @@ from hk_tick_collector.archive.contents import DayFileTicks, differing
 from hk_tick_collector.core.errors import StoreError, StoreUnavailable
 from hk_tick_collector.days.catalog import Catalog
 from hk_tick_collector.days.manifest import PARQUET, SQLITE, load_manifest, manifest_path, parquet_path
-from hk_tick_collector.days.parquet import hive_path
 from hk_tick_collector.days.schema import VERSION_KEY
+from hk_tick_collector.days.tree import hive_path
 from hk_tick_collector.ingest.spill import SpillQueue
 from hk_tick_collector.query.engine import Engine
 from hk_tick_collector.records.columns import BY_NAME, NAMES, SCHEMA_VERSION, names_of

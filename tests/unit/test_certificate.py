@@ -38,6 +38,7 @@ from hk_tick_collector.days import manifest as manifests
 from hk_tick_collector.days import parquet
 from hk_tick_collector.days.catalog import Catalog, Day
 from hk_tick_collector.days.content import ALGORITHM, content_of
+from hk_tick_collector.days.tree import hive_path
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.hk import HK
 from hk_tick_collector.market.hk.sessions import HK_TZ, day_start_ms
@@ -435,7 +436,7 @@ def test_a_day_is_judged_by_the_hours_of_its_date(tmp_path: Path) -> None:
 def archive(root: Path, day: str = DAY) -> None:
     """Put a day away as an archive has it, and remove its file."""
     found = day_of(root, day)
-    path = parquet.hive_path(root / "_archive" / "ticks", day)
+    path = hive_path(root / "_archive" / "ticks", day)
     path.parent.mkdir(parents=True)
     rows = parquet.write_sorted(path, found.sorted_tables())
     content = content_of(found.batches())

@@ -29,6 +29,7 @@ from hk_tick_collector.core.errors import NoData, RowRefused, StoreCorrupt, Stor
 from hk_tick_collector.days import content, manifest, parquet
 from hk_tick_collector.days.catalog import Catalog, Day
 from hk_tick_collector.days.schema import COLUMNS, SCHEMA_VERSION, UTC_MS, VERSION_KEY
+from hk_tick_collector.days.tree import hive_path
 from hk_tick_collector.export import job, rows
 from hk_tick_collector.export.csv_files import write_csv
 from hk_tick_collector.export.futu_zip import FUTU_COLUMNS, write_zip
@@ -163,7 +164,7 @@ def test_duckdb_reads_the_tree(data_root: Path, tmp_path: Path) -> None:
 
 def test_every_bit_comes_back(data_root: Path, tmp_path: Path) -> None:
     tree = tree_of(data_root, tmp_path)
-    file = parquet.hive_path(tree, DAY)
+    file = hive_path(tree, DAY)
     found = content.content_of(parquet.read_batches(file))
     assert (found.rows, found.content_hash) == hash_of(data_root / f"{DAY}.db")
     schema = pq.read_schema(file)

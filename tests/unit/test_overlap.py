@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from hk_tick_collector.days.catalog import Catalog, Day
-from hk_tick_collector.days.overlap import lacking
+from hk_tick_collector.days.rows import lacking
 from hk_tick_collector.days.scan import scan_symbols
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.dates import DAY_MS

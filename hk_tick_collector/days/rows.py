@@ -1,0 +1,104 @@
+"""The ticks of a recorded day as Arrow, from its day file, its archive, or both, each tick once.
+
+Apart from ``catalog``, so that a question that no column answers (which days, what is missing) does without Arrow.
+Where both are read, a tick of the archive is told apart as the store tells them apart (store/copying.py); where all
+have a sequence, that alone is compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from hk_tick_collector.days import order, parquet, scan
+from hk_tick_collector.days.overlap import KEY_COLUMNS
+from hk_tick_collector.days.schema import UTC_MS, empty_table
+from hk_tick_collector.store.connect import ROW_COLUMNS
+from hk_tick_collector.store.copying import without_a_row
+
+if TYPE_CHECKING:
+    from hk_tick_collector.days.catalog import Day
+
+
+def batches(day: Day, columns: Sequence[str], *, workers: int) -> Iterator[pa.RecordBatch]:
+    """As ``Day.batches``."""
+    if day.is_archived_only:
+        return parquet.read_batches(day.parquet, columns)
+    assert day.db is not None
+    live = scan.scan_day_file(day.db, columns, workers=workers)
+    return chain(live, _added_batches(day, columns)) if day.is_joined else live
+
+
+def sorted_tables(day: Day, *, workers: int) -> Iterator[pa.Table]:
+    """As ``Day.sorted_tables``."""
+    if day.is_archived_only:
+        return (pa.Table.from_batches([batch]) for batch in parquet.read_batches(day.parquet))
+    return order.sorted_tables(day.batches(workers=workers), day.rows_by_symbol())
+
+
+def ticks(
+    day: Day, symbols: Sequence[str], columns: Sequence[str], start_ms: int | None, end_ms: int | None
+) -> pa.Table:
+    """As ``Day.ticks``."""
+    names = tuple(columns)
+    needed = tuple(dict.fromkeys((*names, "symbol", "ts_ms", "seq")))
+    if day.is_archived_only:
+        table = parquet.read_symbols(day.parquet, symbols, needed, start_ms=start_ms, end_ms=end_ms)
+    else:
+        assert day.db is not None
+        table = scan.scan_symbols(day.db, symbols, needed, start_ms=start_ms, end_ms=end_ms)
+    if day.is_joined:
+        parts = [_in_stretch(added(day, symbol, needed), start_ms, end_ms) for symbol in symbols]
+        table = pa.concat_tables([table, *parts]).unify_dictionaries()
+    return order.sort_table(table).select(list(names))
+
+
+def added(day: Day, symbol: str, columns: Sequence[str]) -> pa.Table:
+    """What the archive has of a symbol and the day file has not; nothing of symbols that the file has whole."""
+    assert day.overlap is not None
+    assert day.db is not None
+    names = tuple(columns)
+    if symbol in day.overlap.archived_only:
+        return parquet.read_symbols(day.parquet, [symbol], names)
+    if symbol not in day.overlap.differing:
+        return empty_table(names)
+    needed = tuple(dict.fromkeys((*names, *KEY_COLUMNS)))
+    archived = parquet.read_symbols(day.parquet, [symbol], needed)
+    return lacking(archived, scan.scan_symbols(day.db, [symbol], KEY_COLUMNS)).select(list(names))
+
+
+def _added_batches(day: Day, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    assert day.overlap is not None
+    for symbol in sorted(day.overlap.archived_only | day.overlap.differing):
+        yield from added(day, symbol, columns).to_batches()
+
+
+def _in_stretch(table: pa.Table, start_ms: int | None, end_ms: int | None) -> pa.Table:
+    """The rows between two event times, UTC epoch ms, the end exclusive."""
+    if start_ms is not None:
+        table = table.filter(pc.greater_equal(table.column("ts_ms"), pa.scalar(start_ms, UTC_MS)))
+    if end_ms is not None:
+        table = table.filter(pc.less(table.column("ts_ms"), pa.scalar(end_ms, UTC_MS)))
+    return table
+
+
+def lacking(archived: pa.Table, live: pa.Table) -> pa.Table:
+    """The ticks of one symbol that its archive has and its day file has not. Both with ``KEY_COLUMNS``."""
+    theirs, ours = archived.column("seq"), live.column("seq")
+    if ours.null_count or theirs.null_count:
+        rows = without_a_row(_rows(archived), _rows(live))
+        return archived.take(pa.array(sorted(row[-1] for row in rows), pa.int64()))
+    return archived.filter(pc.invert(pc.is_in(theirs, value_set=ours.combine_chunks())))
+
+
+def _rows(table: pa.Table) -> list[tuple[Any, ...]]:
+    """The rows as the store has them, with None for what is not compared, and their place at the end."""
+    columns = {name: table.column(name) for name in KEY_COLUMNS}
+    columns["ts_ms"] = columns["ts_ms"].cast(pa.int64())
+    nothing = [None] * table.num_rows
+    values = [columns[name].to_pylist() if name in columns else nothing for name in ROW_COLUMNS]
+    return list(zip(*values, range(table.num_rows), strict=True))

@@ -1,0 +1,17 @@
+"""Where the Parquet file of a day stands in a tree, in Hive's way (``day`` is the trading day)::
+
+ROOT/market=HK/day=20261120/ticks.parquet
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hk_tick_collector.records.tick import MARKET_HK
+
+FILE_NAME = "ticks.parquet"
+
+
+def hive_path(root: Path, day: str, market: str = MARKET_HK) -> Path:
+    """Where a day's file stands in a tree."""
+    return root / f"market={market}" / f"day={day}" / FILE_NAME

@@ -1,0 +1,86 @@
+"""What the built ``hk-tickctl`` imports: a question that no column answers loads none of the large libraries."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from hk_tick_collector.cli.main import COMMANDS
+from tests.scid_files import run_of, write_scid
+from tests.tickctl import SYMBOLS, record_day, tickctl
+from tests.ticks import DAY
+
+LARGE = ("pyarrow", "duckdb", "futu", "pandas", "numpy")
+NOTHING: set[str] = set()
+ARROW = {"pyarrow", "numpy"}
+SQL = {*ARROW, "duckdb"}
+NOBODY_LISTENS = 1
+
+# Every command: how it is run, and what it loads of LARGE, nothing less and nothing more.
+LOADED: tuple[tuple[str, tuple[str, ...], set[str]], ...] = (
+    ("status", (), NOTHING),
+    ("logs", ("--file", "{tmp}/recorder.log"), NOTHING),
+    ("doctor", (), {"futu"}),
+    ("config", (), NOTHING),
+    ("day", (DAY,), NOTHING),
+    ("day", (DAY, "--recount"), ARROW),
+    ("gaps", ("--days", "..", "--state", "all"), NOTHING),
+    ("facts", (DAY,), SQL),
+    ("audit", (DAY, "--against-kline"), {"futu"}),
+    ("repair", (DAY, "--dry-run"), NOTHING),
+    ("symbols", (), {"futu"}),
+    ("top", (), SQL),
+    ("ticks", (SYMBOLS[0], "--last", "3"), ARROW),
+    ("bars", (SYMBOLS[0],), ARROW),
+    ("query", ("SELECT count(*) FROM ticks",), SQL),
+    ("export", ("csv", "--output", "{tmp}/csv"), ARROW),
+    ("archive", (DAY, "--archive-root", "{tmp}/archive"), ARROW),
+    ("verify", (DAY, "--archive-root", "{tmp}/archive"), ARROW),
+    ("restore", (DAY, "--archive-root", "{tmp}/archive"), ARROW),
+    ("retain", ("--keep-days", "20", "--dry-run"), ARROW),
+    ("eod", (), ARROW),
+    ("salvage", ("{data}/" + DAY + ".db", "--into", "{tmp}/salvaged"), NOTHING),
+    ("vacuum", (DAY,), ARROW),
+    ("import", ("sierra", "{tmp}/ESZ26_FUT_CME.scid", "--data-root", "{tmp}/cme"), NOTHING),
+    ("migrate", ("--dry-run",), NOTHING),
+)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    tmp = tmp_path_factory.mktemp("imports")
+    record_day(tmp / "data", count=60, lost=(7,))
+    (tmp / "recorder.log").write_text("2026-11-20T01:30:00.000Z INFO health ok\n")
+    write_scid(tmp / "ESZ26_FUT_CME.scid", run_of(1_795_190_400_000_000, 5))
+    return tmp
+
+
+def test_every_command_is_tried() -> None:
+    assert {name for name, _, _ in LOADED} == set(COMMANDS)
+
+
+@pytest.mark.parametrize(("name", "arguments", "wanted"), LOADED)
+def test_a_command_loads_what_it_uses(place: Path, name: str, arguments: tuple[str, ...], wanted: set[str]) -> None:
+    words = [word.format(tmp=place, data=place / "data") for word in arguments]
+    data_root = None if "--data-root" in words else place / "data"
+    done = tickctl(
+        name, *words, data_root=data_root, PYTHONPROFILEIMPORTTIME=1, FUTU_SYMBOLS=",".join(SYMBOLS),
+        FUTU_HOST="127.0.0.1", FUTU_PORT=NOBODY_LISTENS,
+    )  # fmt: skip
+    assert "Traceback" not in done.stderr, done.stderr[-2000:]
+    assert done.returncode in (0, 1), done.stdout + done.stderr[-2000:]
+    assert _loaded(done.stderr) == wanted
+
+
+def test_help_of_every_command_loads_nothing(place: Path) -> None:
+    for name in COMMANDS:
+        done = tickctl(name, "--help", data_root=None, PYTHONPROFILEIMPORTTIME=1)
+        assert done.returncode == 0, done.stderr[-2000:]
+        assert not _loaded(done.stderr), name
+
+
+def _loaded(told: str) -> set[str]:
+    """The large ones by what Python says of its imports; an import that came to nothing has no parts."""
+    return {name for name in LARGE if re.search(rf"^import time:.*\| +{name}\.\w", told, re.MULTILINE)}
