@@ -449,7 +449,9 @@ class Track:
 
     def _turn_by(self, answer: Answer) -> None:
         """The newest day in the answer that has a witness is the track's day."""
+        today = hk_date(answer.recv_ts_ms)
         days = {tick.trading_day for tick in answer.ticks if tick.trading_day > self.day}
+        days |= {today for row in answer.unread if _day_of(row.seq) == today > self.day}
         ending = {tick.trading_day for tick in answer.ticks[-AHEAD_WITNESSES:]}
         in_a_row = ending if len(ending) == 1 and len(answer.ticks) >= AHEAD_WITNESSES else set()
         known = [day for day in days if day in in_a_row or self._clock_knows(day, answer.recv_ts_ms)]

@@ -9,6 +9,7 @@ import pytest
 
 from hk_tick_collector.core.facts import COULD_NOT_BE_READ, COUNTER_WENT_BACK, DATED_OTHERWISE, NOT_JOINED, UNREAD_TICK
 from hk_tick_collector.market.dates import DAY_MS
+from hk_tick_collector.market.hk.sessions import day_start_ms
 from hk_tick_collector.records.tick import Tick, seq_counter
 from hk_tick_collector.sources.pulled import PULL_LIMIT_ROWS
 from hk_tick_collector.store import reader
@@ -49,6 +50,22 @@ def test_an_ordinary_day_is_proven_over_an_interruption(desk: Desk) -> None:
     assert desk.pull(shown) == 13
     assert desk.counters() == list(range(1, 14))
     assert desk.state() == "proven"
+
+
+def test_an_unreadable_tick_turns_to_its_day_before_the_answer_is_judged(desk: Desk) -> None:
+    """Behind the day before, all of which OpenD still shows, stands today's first tick, and nobody can read it."""
+    shown = proven(desk)
+    desk = desk.restarted()
+    desk.now_ms = day_start_ms(TOMORROW) + 36_000_000
+    first = Unreadable(tick(1, day=TOMORROW).seq)
+    desk.pull([*shown, first])
+    assert desk.state() == "proven"
+    today = run(2, 5, 1, day=TOMORROW)
+    desk.later(1)
+    assert desk.pull([*shown, first, *today]) == len(shown) + 4
+    desk.push([])
+    desk.give_up()
+    assert desk.state(day=TOMORROW) == "missing"
 
 
 # --- counters that begin anew ---
