@@ -30,6 +30,7 @@ class Question(NamedTuple):
     asked_ms: int  # UTC epoch ms: the answer speaks of this moment, however long it was under way
     day: str
     newest_counter: int  # the highest one known of that day: an answer that ends before it is an old one
+    interruption: int = 0  # the symbol's last one so far: a later one is not bridged by this answer
 
 
 @dataclass(frozen=True)

@@ -155,6 +155,7 @@ class Track:
     seam: Seam | None = None
     seam_told: bool = False  # the file knows of it
     # What outlives the day.
+    interruptions: int = 0  # how many there were
     answered: bool = False  # since the subscription began
     nothing_on: str = ""  # a day on which OpenD showed no tick of it,
     nothing_since: int = 0  # the first connection on which it did so
@@ -205,6 +206,7 @@ class Track:
 
     def interrupt(self, connection: int) -> None:
         """Nothing was pushed for a while after ``connection``. An earlier interruption that is still open stays."""
+        self.interruptions += 1
         self.answered = False
         self.known = array("q")
         if self.seen:
@@ -239,7 +241,7 @@ class Track:
         return max((self.seen.last if self.seen else 0), *self.unread, 0)
 
     def question(self, asked_rows: int, asked_ms: int) -> Question:
-        return Question(self.symbol, asked_rows, asked_ms, self.day, self.newest_counter())
+        return Question(self.symbol, asked_rows, asked_ms, self.day, self.newest_counter(), self.interruptions)
 
     @property
     def wants_whole(self) -> bool:
@@ -434,6 +436,15 @@ class Track:
                 self._note_elsewhere(tick, facts)
         for row in answer.unread:
             self.note_unread(row.seq, answer.recv_ts_ms, facts)
+        if answer.question.interruption == self.interruptions:
+            self._conclude(answer, today, memory, facts)
+        if today and ticks:
+            self.tell_interruption(facts)
+        return Taken(ticks, new_rows)
+
+    def _conclude(self, answer: Answer, today: Sequence[Tick], memory: OpenDMemory, facts: list[Fact]) -> None:
+        """What an answer proves. One that was asked for before the last interruption proves nothing: it may be of
+        another OpenD, and shows nothing of what came since."""
         self._note_skipped(answer, today)
         if not today:
             self._note_nothing(answer, memory, facts)
@@ -442,10 +453,7 @@ class Track:
             self._learn_end(answer, today, facts)
             if not self.head_known:
                 self._learn_head(answer, today, memory, facts)
-        if today and ticks:
-            self.tell_interruption(facts)
         self._remember(today)
-        return Taken(ticks, new_rows)
 
     def _turn_by(self, answer: Answer) -> None:
         """The newest day in the answer that has a witness is the track's day."""
