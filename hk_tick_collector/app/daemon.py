@@ -66,6 +66,7 @@ class Daemon:
 
     def __init__(self, settings: Settings, reload_settings: Callable[[], Settings]) -> None:
         self._settings = settings
+        self._symbols = tuple(settings.futu_symbols)
         self._reload_settings = reload_settings
         self._loop = asyncio.get_running_loop()
         self._clock = SystemClock()
@@ -89,7 +90,7 @@ class Daemon:
             self._calendar.market.trading_day,
             self._progress.ingest,
             self._clock,
-            self._continuity.tell_interruptions,
+            self._continuity.tell_left_over,
         )
         self._feed = FeedSession(
             _feed_options(settings),
@@ -182,7 +183,7 @@ class Daemon:
             except StoreError as exc:
                 await asyncio.sleep(patience.next_sec(exc))
         known = await self._losses.seed()
-        self._continuity.seed(known)
+        self._continuity.seed(known, self._symbols)
         log.info(
             event(
                 "recorder_started",
@@ -197,7 +198,7 @@ class Daemon:
 
     def _read_tracks(self, unread: list[Path]) -> dict[str, StoredTrack]:
         settings, today = self._settings, self._calendar.market.trading_day(self._clock.now_ms())
-        return reader.tracks(settings.data_root, settings.futu_symbols, settings.seed_recent_db_days, today, unread)
+        return reader.tracks(settings.data_root, self._symbols, settings.seed_recent_db_days, today, unread)
 
     def _resync(self, known: dict[str, StoredTrack]) -> None:
         self._continuity.resync(known)
@@ -369,6 +370,10 @@ class Daemon:
             self._reload_again = False
             try:
                 symbols = (await in_thread("reload", self._reload_settings)).futu_symbols
+                added = not set(symbols).issubset(self._symbols)
+                self._symbols = tuple(symbols)
+                if added:  # an earlier process may have recorded them today
+                    self._continuity.seed_new(await self._losses.seed_more())
             except Exception as exc:  # noqa: BLE001 (edge: whatever a file held, the old list is good)
                 log.error(
                     event("reload_failed", error=str(exc), action="the old symbol list stays; correct it, reload again")

@@ -44,6 +44,13 @@ class LossWatch:
         self._unread = []
         return await in_thread("seed", lambda: self._read_tracks(self._unread))
 
+    async def seed_more(self) -> Tracks:
+        """The same for a list of symbols that has grown."""
+        unread: list[Path] = []
+        known = await in_thread("seed", lambda: self._read_tracks(unread))
+        self._unread += [path for path in unread if path not in self._unread]
+        return known
+
     async def check(self) -> None:
         """If something was lost since the last look, and rows are stored again: read the files and ask for the rest."""
         progress = self._progress

@@ -42,18 +42,18 @@ class Lane(Generic[RecordT]):
         day_of: Callable[[int], str],
         progress: IngestProgress,
         clock: Clock,
-        on_unspilled: Callable[[Sequence[RecordT]], None] = lambda _: None,
+        on_left_over: Callable[[Sequence[RecordT]], None] = lambda _: None,
     ) -> None:
         """``make_writer`` is called again when the writer hangs and is replaced. ``day_of``: the market's date
         (YYYYMMDD) of a moment in UTC epoch ms, for the quarantine's files. ``progress``: this lane's own counters.
-        ``on_unspilled``: as ``PersistWorker`` has it."""
+        ``on_left_over``: as ``PersistWorker`` has it."""
         self.kind = kind
         self._loop = asyncio.get_running_loop()
         self._spill = SpillQueue(data_root, kind, clock=clock)
         self._quarantine = Quarantine(data_root, progress, day_of, kind=kind.name)
         self._queue = RecordQueue(max_queue_rows, self._spill, progress, self._wake)
         self._worker = PersistWorker(
-            self._queue, self._spill, self._quarantine, make_writer, options, progress, clock, on_unspilled, kind
+            self._queue, self._spill, self._quarantine, make_writer, options, progress, clock, on_left_over, kind
         )
         self._run_task: asyncio.Task[None] | None = None
 

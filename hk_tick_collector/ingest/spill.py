@@ -84,7 +84,8 @@ class _Segment:
     skip_rows: int = 0  # rows of that frame that are
     passed_over: dict[int, int] = field(default_factory=dict)  # start -> end of what is no valid frame
     damaged: bool = False
-    counted: bool = True  # False: found at the start, and its rows could not be counted yet
+    found: bool = False  # at the start: an earlier process left it
+    counted: bool = True  # False: found, and its rows could not be counted yet
     retry: Backoff = field(default_factory=lambda: Backoff(READ_RETRY_MIN_SEC, READ_RETRY_MAX_SEC))
     failed_since_monotonic: float | None = None
     retry_at_monotonic: float = 0.0
@@ -136,7 +137,7 @@ class SpillQueue(Generic[RecordT]):
         with self._lock:
             for number, path in self._found():
                 self._next_number = max(self._next_number, number + 1)
-                segment = _Segment(path, counted=False)
+                segment = _Segment(path, found=True, counted=False)
                 self._segments.append(segment)
                 with contextlib.suppress(OSError):
                     self._count_rows_of(segment)
@@ -195,6 +196,11 @@ class SpillQueue(Generic[RecordT]):
                 self._remove(segment)
                 self._count()
             return []
+
+    @property
+    def peeked_left_over(self) -> bool:
+        """Did an earlier process leave the rows of the last ``peek``?"""
+        return self._peeked is not None and self._peeked.segment.found
 
     @property
     def due(self) -> bool:

@@ -71,10 +71,10 @@ class PersistWorker(Generic[RecordT]):
         options: WorkerOptions,
         progress: IngestProgress,
         clock: Clock,
-        on_unspilled: Callable[[Sequence[RecordT]], None] = lambda _: None,
+        on_left_over: Callable[[Sequence[RecordT]], None] = lambda _: None,
         kind: RecordKind[RecordT] = TICKS,  # type: ignore[assignment]
     ) -> None:
-        """``on_unspilled`` is told of rows of the spill before they are stored: another process may have left them."""
+        """``on_left_over`` is told of rows that an earlier process left in the spill, before they are stored."""
         self._queue = queue
         self._spill = spill
         self._quarantine = quarantine
@@ -82,7 +82,7 @@ class PersistWorker(Generic[RecordT]):
         self._options = options
         self._progress = progress
         self._clock = clock
-        self._on_unspilled = on_unspilled
+        self._on_left_over = on_left_over
         self._kind = kind
         self._work = asyncio.Event()
         self.wants_wake = False  # read on other threads: nobody need wake a worker that will look anyway
@@ -383,11 +383,16 @@ class PersistWorker(Generic[RecordT]):
             else:
                 log.info(event("day_file_closed", trading_day=day, idle_sec=DAY_IDLE_CLOSE_SEC))
 
+    def _peek_spill(self) -> tuple[list[RecordT], bool]:
+        rows = self._spill.peek(self._options.batch_rows * BACKLOG_BATCHES)
+        return rows, self._spill.peeked_left_over
+
     async def _drain_spill(self) -> None:
         """Store the oldest spilled rows; they leave the spill only after their commit."""
-        rows = await self._writer.call(lambda _: self._spill.peek(self._options.batch_rows * BACKLOG_BATCHES))
+        rows, left_over = await self._writer.call(lambda _: self._peek_spill())
+        if left_over:
+            self._on_left_over(rows)
         if rows:
-            self._on_unspilled(rows)
             await self._store(rows, self._queue.take_cautions())
             self._progress.unspilled_rows += len(rows)
         await self._writer.call(lambda _: self._spill.ack(len(rows)))

@@ -11,7 +11,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from hk_tick_collector.core.facts import NUMBERS_SKIPPED, PUSH_PULL_DISAGREE, Fact, GapFound, StoredTrack, Unproven
+from hk_tick_collector.core.facts import (
+    NOT_JOINED,
+    NUMBERS_SKIPPED,
+    PUSH_PULL_DISAGREE,
+    Fact,
+    GapFound,
+    StoredTrack,
+    Unproven,
+)
 from hk_tick_collector.records.tick import SEQ_COUNTER_MASK, RejectedTick, Tick
 from hk_tick_collector.sources.memory import OpenDMemory
 from hk_tick_collector.sources.pulled import Answer, Question, sequence_of
@@ -22,7 +30,8 @@ FactSink = Callable[[Sequence[Fact]], None]
 
 
 class Continuity:
-    """``facts`` takes what is learned about completeness, from any thread, at once."""
+    """``facts`` takes what is learned about completeness, from any thread, at once. It is called under the lock: so
+    facts come in the order in which they became true, an interruption before the answer that ends it."""
 
     def __init__(self, facts: FactSink) -> None:
         self._facts = facts
@@ -36,9 +45,11 @@ class Continuity:
 
     # --- where it begins, and begins again ---
 
-    def seed(self, known: Mapping[str, StoredTrack]) -> None:
-        """Begin where the day files end."""
+    def seed(self, known: Mapping[str, StoredTrack], symbols: Iterable[str] = ()) -> None:
+        """Begin where the day files end. ``symbols`` are all that were looked for in them."""
         with self._lock:
+            for symbol in symbols:
+                self._track(symbol)
             for symbol, past in known.items():
                 track = self._track(symbol)
                 before = track.distrust
@@ -47,6 +58,10 @@ class Continuity:
                     self._memory.skips_on = max(self._memory.skips_on, past.trading_day)
                 self._settle(track, before)
                 self._note_untold(track)
+
+    def seed_new(self, known: Mapping[str, StoredTrack]) -> None:
+        """The same for symbols that were not followed so far. To be called before they are subscribed."""
+        self.seed({symbol: past for symbol, past in known.items() if symbol not in self._tracks})
 
     def resync(self, known: Mapping[str, StoredTrack]) -> None:
         """Rows were lost on the way to the files: what they do not hold was never seen.
@@ -73,9 +88,9 @@ class Continuity:
                     track.doubts |= doubts
                 self._settle(track, distrust)
                 self._note_untold(track)
-        self.seed({symbol: past for symbol, past in known.items() if symbol not in self._tracks})
-        if facts:
-            self._facts(facts)
+            if facts:
+                self._facts(facts)
+        self.seed_new(known)
 
     def connected(self) -> None:
         """A connection was made; nothing was pushed since the last one was lost."""
@@ -105,8 +120,25 @@ class Continuity:
                 if day == track.day:
                     track.tell_interruption(facts)
                 self._note_untold(track)
-        if facts:
-            self._facts(facts)
+            if facts:
+                self._facts(facts)
+
+    def tell_left_over(self, ticks: Iterable[Tick]) -> None:
+        """To be called before rows are stored that an earlier process left in the spill: what it knew of them may have
+        died with it. Where no answer will show them together with what the file has, that stays a doubt: the day has
+        turned since, or nobody asks for the symbol any more."""
+        rows = dict.fromkeys((tick.symbol, tick.trading_day) for tick in ticks)
+        with self._lock:
+            facts: list[Fact] = []
+            for symbol, day in rows:
+                track = self._tracks.get(symbol)
+                if track is None or day < track.day:
+                    facts.append(Unproven(symbol, day, NOT_JOINED))
+                elif day == track.day:
+                    track.tell_interruption(facts)
+                    self._note_untold(track)
+            if facts:
+                self._facts(facts)
 
     # --- what comes ---
 
@@ -133,8 +165,8 @@ class Continuity:
                         track.recent.append(tick)
                         continue
                 new_hole |= self._observe_slow(tick, track, facts)
-        if facts:
-            self._facts(facts)
+            if facts:
+                self._facts(facts)
         return new_hole
 
     def _observe_slow(self, tick: Tick, track: Track, facts: list[Fact]) -> bool:
@@ -154,8 +186,8 @@ class Continuity:
                 track.note_unread(sequence_of(one), one.recv_ts_ms, facts)
                 self._settle(track, track.distrust)
             holed = bool(self._holed)
-        if facts:
-            self._facts(facts)
+            if facts:
+                self._facts(facts)
         return holed
 
     def ask(self, symbol: str, asked_rows: int, asked_ms: int) -> Question:
@@ -175,8 +207,8 @@ class Continuity:
             self._note_untold(track)
             if symbol in self.unkeyed:
                 taken = Taken(without_sequences(taken.ticks), taken.new_rows)
-        if facts:
-            self._facts(facts)
+            if facts:
+                self._facts(facts)
         return taken
 
     def touch(self, symbol: str, monotonic_sec: float) -> None:
@@ -240,7 +272,7 @@ class Continuity:
                 self._settle(track, track.distrust)
             else:
                 facts.append(GapFound(hole.symbol, hole.trading_day, hole.first, hole.last, at_ms, hole.gap_reason))
-        self._facts(facts)
+            self._facts(facts)
         return missing
 
     def _track(self, symbol: str) -> Track:

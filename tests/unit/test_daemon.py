@@ -22,7 +22,9 @@ from hk_tick_collector.core.errors import ConfigError, StoreUnavailable
 from hk_tick_collector.ingest.spill import SpillQueue
 from hk_tick_collector.ingest.worker import PersistWorker
 from hk_tick_collector.store import reader
+from hk_tick_collector.store.connect import SqliteOptions
 from hk_tick_collector.store.layout import prepare_data_root
+from hk_tick_collector.store.writer import DayFileWriter
 from tests.ticks import DAY, make_ticks
 
 
@@ -340,6 +342,33 @@ def test_sighup_reads_the_symbols_aside_and_tells_when_it_is_done(tmp_path: Path
     assert run.play(scenario) == EXIT_OK
     assert told == ["READY", "RELOADING", "READY", "STOPPING"]
     assert threads == ["reload"]
+
+
+def test_a_symbol_that_sighup_adds_goes_on_where_its_file_ends(tmp_path: Path, told: list[str]) -> None:
+    """An earlier process recorded it today; the feed hears of it only when its file was read."""
+    run = Run(tmp_path / "data", FUTU_SYMBOLS="HK.00005")
+    writer = DayFileWriter(run.root, SqliteOptions())
+    writer.write(make_ticks(1, 5))
+    writer.close()
+    run.reloaded = lambda: load_settings(None, {**run.env, "FUTU_SYMBOLS": "HK.00005,HK.00700"})
+    known: list[int] = []
+
+    async def scenario(run: Run) -> None:
+        continuity = run.daemon._continuity
+        heard = run.feed.set_symbols
+
+        def set_symbols(symbols: tuple[str, ...]) -> None:
+            known.append(continuity.ask("HK.00700", 1000, 0).newest_counter)
+            heard(symbols)
+
+        run.feed.set_symbols = set_symbols  # type: ignore[method-assign]
+        stop(signal.SIGHUP)
+        await run.until(lambda: "RELOADING" in told and told[-1] == "READY", "the reload")
+        stop()
+
+    assert run.play(scenario) == EXIT_OK
+    assert run.feed.symbols == ("HK.00005", "HK.00700")
+    assert known == [5]
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from hk_tick_collector.ingest.queue import RecordQueue
 from hk_tick_collector.ingest.spill import SpillQueue
 from hk_tick_collector.ingest.worker import PersistWorker, WorkerOptions
 from hk_tick_collector.market.hk.sessions import hk_date
-from hk_tick_collector.records.tick import RejectedTick, Tick
+from hk_tick_collector.records.tick import RejectedTick, Tick, seq_counter
 from hk_tick_collector.store import reader
 from hk_tick_collector.store import writer as writer_module
 from hk_tick_collector.store.connect import SqliteOptions
@@ -56,16 +56,16 @@ class Bench:
             options,
             self.progress,
             clock,
-            self._unspilled,
+            self._left_over,
         )
-        self.on_unspilled: Callable[[Sequence[Tick]], None] = lambda _: None
+        self.on_left_over: Callable[[Sequence[Tick]], None] = lambda _: None
         self.task = asyncio.create_task(self.worker.run())
 
     def writer(self) -> DayFileWriter:
         return DayFileWriter(self.root, SqliteOptions(busy_timeout_ms=20))
 
-    def _unspilled(self, rows: Sequence[Tick]) -> None:
-        self.on_unspilled(rows)
+    def _left_over(self, rows: Sequence[Tick]) -> None:
+        self.on_left_over(rows)
 
     async def until(self, condition: Callable[[], object], what: str) -> None:
         for _ in range(2000):
@@ -408,16 +408,38 @@ def test_spilled_rows_leave_the_disk_only_after_their_commit(tmp_path: Path, mon
     run(scenario, root)
 
 
-def test_what_is_to_be_known_of_spilled_rows_is_stored_with_them(tmp_path: Path) -> None:
-    """Another process may have left them: that an interruption lies before them must not come after a kill."""
+def left_in_the_spill(bench: Bench, rows: Sequence[Tick]) -> None:
+    """By an earlier process."""
+    earlier = SpillQueue(bench.root)
+    earlier.open()
+    earlier.append(rows)
+    earlier.close()
+    bench.spill.open()
+
+
+def test_rows_of_the_spill_are_told_from_those_that_an_earlier_process_left(tmp_path: Path) -> None:
+    async def scenario(bench: Bench) -> None:
+        told: list[int] = []
+        bench.on_left_over = lambda rows: told.extend(seq_counter(row.seq or 0) for row in rows)
+        left_in_the_spill(bench, make_ticks(1, 3))
+        bench.spill.append(make_ticks(4, 6))
+        await bench.until(lambda: bench.progress.persisted_rows == 6, "all rows of the spill")
+        assert told == [1, 2, 3]
+        await bench.finish()
+
+    run(scenario, tmp_path / "data")
+
+
+def test_what_is_to_be_known_of_rows_left_in_the_spill_is_stored_with_them(tmp_path: Path) -> None:
+    """That an interruption lies before them must not come after a kill."""
 
     async def scenario(bench: Bench) -> None:
         first = make_tick(1)
         told = Interrupted(first.symbol, DAY, first.seq or 0)
         bench.queue.put([first])
         await bench.until(lambda: bench.progress.persisted_rows == 1, "a row")
-        bench.on_unspilled = lambda rows: bench.queue.put_facts([told])
-        bench.spill.append(make_ticks(2, 3))
+        bench.on_left_over = lambda rows: bench.queue.put_facts([told])
+        left_in_the_spill(bench, make_ticks(2, 3))
         write, seen = DayFileWriter.write, []
 
         def watched(writer: DayFileWriter, ticks: Sequence[Tick], facts: Sequence[Fact] = ()) -> WriteResult:

@@ -55,7 +55,7 @@ class Desk:
         self._writer = DayFileWriter(data_root, SqliteOptions())
         self.continuity.connected()
 
-    def restarted(self) -> Desk:
+    def restarted(self, wanted: Sequence[str] = (SYMBOL, OTHER)) -> Desk:
         """Another process on the same files."""
         self._store([])
         self._writer.close()
@@ -63,14 +63,14 @@ class Desk:
         desk.data_root, desk.facts, desk.now_ms = self.data_root, [], self.now_ms
         desk.continuity = Continuity(desk.facts.extend)
         desk._writer = DayFileWriter(self.data_root, SqliteOptions())
-        desk.continuity.seed(reader.tracks(self.data_root, [SYMBOL, OTHER], 3, DAY))
+        desk.continuity.seed(reader.tracks(self.data_root, wanted, 3, DAY), wanted)
         desk.continuity.connected()
         return desk
 
-    def killed(self) -> Desk:
+    def killed(self, wanted: Sequence[str] = (SYMBOL, OTHER)) -> Desk:
         """Another process on the same files, which do not know what was learned since the last rows were stored."""
         self.facts.clear()
-        return self.restarted()
+        return self.restarted(wanted)
 
     def push(self, ticks: Iterable[Tick]) -> None:
         rows = list(ticks)
@@ -86,8 +86,8 @@ class Desk:
         return rows
 
     def unspill(self, rows: Sequence[Tick]) -> None:
-        """The store works, and takes rows out of the spill."""
-        self.continuity.tell_interruptions(rows)
+        """The store works, and takes rows out of the spill that an earlier process left there."""
+        self.continuity.tell_left_over(rows)
         self._store(rows)
 
     def push_unreadable(self, row: Unreadable) -> None:

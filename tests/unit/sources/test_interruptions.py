@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from hk_tick_collector.core.facts import NOT_JOINED, NOT_YET_JOINED, Interrupted, Rejoined
+from hk_tick_collector.core.facts import NOT_JOINED, NOT_YET_JOINED, Fact, Interrupted, Rejoined
+from hk_tick_collector.sources.continuity import Continuity
+from hk_tick_collector.sources.pulled import Answer
 from hk_tick_collector.store import reader
-from tests.unit.sources.desk import DAY, OTHER, SYMBOL, Desk, Unreadable, run
+from tests.unit.sources.desk import DAY, OTHER, SYMBOL, TOMORROW, Desk, Unreadable, run
 from tests.unit.sources.test_odd_days import proven
 
 
@@ -130,6 +134,104 @@ def test_rows_of_the_spill_are_proven_when_an_answer_reaches_back_to_what_was_st
     desk.later(1)
     desk.pull([*shown, *run(401, 402, 300)])
     assert (desk.state(), len(desk.stored())) == ("proven", 402)
+
+
+def test_rows_left_in_the_spill_for_a_day_that_has_turned_are_doubted(desk: Desk) -> None:
+    """Today's ticks come before the spill is drained: no answer will show yesterday's interruption."""
+    proven(desk)
+    desk.push_unreadable(Unreadable(0))
+    spilled = desk.push_to_spill(run(9, 40, 60))
+    desk = desk.killed()
+    desk.later(3 * 86_400)
+    desk.push([one._replace(recv_ts_ms=desk.now_ms) for one in run(1, 3, day=TOMORROW)])
+    desk.unspill(spilled)
+    assert (desk.state(), desk.reason()) == ("unproven", NOT_JOINED)
+
+
+def test_rows_left_in_the_spill_for_a_symbol_that_nobody_wants_any_more_are_doubted(desk: Desk) -> None:
+    proven(desk)
+    desk.push_unreadable(Unreadable(0))
+    spilled = desk.push_to_spill(run(9, 40, 60))
+    desk = desk.killed(wanted=[OTHER])
+    desk.unspill(spilled)
+    assert (desk.state(), desk.reason()) == ("unproven", NOT_JOINED)
+
+
+def test_a_day_whose_only_rows_were_left_in_the_spill_can_be_proven(desk: Desk) -> None:
+    desk.pull([])
+    shown = run(1, 8)
+    spilled = desk.push_to_spill(shown)
+    desk = desk.killed()
+    desk.unspill(spilled)
+    desk.push(run(9, 10, 60))
+    shown += run(9, 10, 60)
+    desk.later(1)
+    desk.pull(shown)
+    assert desk.state() == "proven"
+
+
+def test_a_symbol_that_is_wanted_again_follows_an_interruption(desk: Desk) -> None:
+    """The process before recorded its first 300 ticks, and OpenD began to count anew since."""
+    proven(desk, 300)
+    desk = desk.restarted(wanted=[OTHER])
+    desk.continuity.seed_new(reader.tracks(desk.data_root, [SYMBOL, OTHER], 3, DAY))
+    desk.continuity.interrupted([SYMBOL])
+    anew = run(1, 1300, 500)
+    desk.push(anew[-3:])
+    for _ in range(2):
+        desk.later(1)
+        desk.pull(anew)
+        desk.give_up()
+    assert desk.state() == "unproven"
+    assert NOT_JOINED in desk.reason()
+
+
+@pytest.mark.parametrize("how", ["another connection", "subscribed again"])
+def test_an_answer_that_was_asked_for_before_an_interruption_does_not_bridge_it(desk: Desk, how: str) -> None:
+    shown = proven(desk)
+    question = desk.ask()
+    if how == "another connection":
+        desk.continuity.connected()
+    else:
+        desk.continuity.interrupted([SYMBOL])
+    desk.later(1)
+    desk.answer(question, shown)
+    anew = run(1, 1300, 500)
+    desk.push(anew[8:])
+    assert desk.reason() == NOT_YET_JOINED
+    desk.later(1)
+    desk.pull(anew)
+    assert desk.state() == "unproven"
+
+
+def test_an_answer_that_was_asked_for_before_an_interruption_still_brings_its_ticks(desk: Desk) -> None:
+    shown = proven(desk)
+    question = desk.ask()
+    desk.continuity.connected()
+    desk.answer(question, [*shown, *run(9, 12, 60)])
+    assert (desk.counters(), desk.reason()) == (list(range(1, 13)), NOT_YET_JOINED)
+
+
+def test_that_an_interruption_is_over_is_told_after_that_it_began(desk: Desk) -> None:
+    """The network thread tells of it; the loop has an answer at the same moment."""
+    shown = [*proven(desk), *run(9, 12, 60)]
+    told: list[Fact] = []
+    answering: list[threading.Thread] = []
+
+    def take(facts: Sequence[Fact]) -> None:
+        if isinstance(facts[0], Interrupted):
+            answering.append(threading.Thread(target=desk.continuity.take, args=[answer]))
+            answering[0].start()
+            answering[0].join(0.2)  # it may not overtake, however long this takes
+        told.extend(facts)
+
+    desk.continuity = Continuity(take)
+    desk.continuity.seed(reader.tracks(desk.data_root, [SYMBOL], 3, DAY))
+    desk.continuity.connected()
+    answer = Answer(desk.ask(), shown, [], desk.now_ms)
+    desk.continuity.tell_interruptions(run(9, 12, 60))
+    answering[0].join()
+    assert [type(fact) for fact in told if isinstance(fact, (Interrupted, Rejoined))] == [Interrupted, Rejoined]
 
 
 def test_another_symbol_is_not_concerned(desk: Desk) -> None:
