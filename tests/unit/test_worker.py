@@ -430,7 +430,7 @@ def test_rows_of_the_spill_are_told_from_those_that_an_earlier_process_left(tmp_
     run(scenario, tmp_path / "data")
 
 
-def test_what_is_to_be_known_of_rows_left_in_the_spill_is_stored_with_them(tmp_path: Path) -> None:
+def test_what_is_to_be_known_of_spilled_rows_is_stored_with_them(tmp_path: Path) -> None:
     """That an interruption lies before them must not come after a kill."""
 
     async def scenario(bench: Bench) -> None:
