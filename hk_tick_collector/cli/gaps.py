@@ -9,14 +9,15 @@ import click
 
 from hk_tick_collector.cli.common import EXIT_FINE, EXIT_PROBLEM, App, print_table, progress, tickctl_command
 from hk_tick_collector.cli.stretch import days_to_read
+from hk_tick_collector.market.hk import HK
 from hk_tick_collector.market.zone import Zone
 from hk_tick_collector.store.gaps import CLOSED, OPEN
 from hk_tick_collector.watch.when import some_days, symbol_list
 
 _HELP = """What is missing, and where: gaps that OpenD could not fill any more, and holes that nobody has filled yet.
 
-Times are Hong Kong's, of the ticks stored before and behind the gap; counters are the symbol's own numbers of its ticks
-of the day (the low half of seq). A gap that was filled later is closed, and kept as history.
+Times are the market's, of the ticks stored before and behind the gap; counters are the symbol's own numbers of its
+ticks of the day (the low half of seq). A gap that was filled later is closed, and kept as history.
 
 A time in which OpenD did not send a wanted symbol is a gap too, with its words and of unknown size.
 
@@ -77,7 +78,8 @@ def command(app: App, days: str, symbols: Sequence[str], state: str) -> int:
         total = sum(line.missing_ticks or 0 for line in shown)
         more = f", and {unknown:,} of unknown size" if unknown else ""
         gaps, ticks = "gap" if len(shown) == 1 else "gaps", "tick" if total == 1 else "ticks"
-        print(f"{len(shown):,} {gaps} with {total:,} missing {ticks}{more}")
+        clock = "" if app.market is HK else f"; times are {app.market.time_word}"
+        print(f"{len(shown):,} {gaps} with {total:,} missing {ticks}{more}{clock}")
 
     app.emit([{**asdict(line), "seconds": line.seconds} for line in shown], human)
     return EXIT_PROBLEM if any(line.state == OPEN for line in lines) else EXIT_FINE

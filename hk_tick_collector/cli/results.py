@@ -19,18 +19,20 @@ from hk_tick_collector.cli.terminal import guarded_bytes
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from hk_tick_collector.query.cells import TimeAs
+
 TERMINAL_ROWS = 100
 _FORMATS = ("table", "csv", "json", "jsonl", "parquet", "arrow")
 
 
 @dataclass(frozen=True)
 class Output:
-    """What was asked for. ``time_as`` is utc, hk or ms."""
+    """What was asked for."""
 
     format_name: str
     path: Path | None
     replace: bool
-    time_as: str
+    time_as: TimeAs
     show_all: bool
     big_as_text: bool
 
@@ -50,7 +52,7 @@ class Output:
             _check_target(path, name, options["force"])
         elif name in output.BINARY_FORMATS and sys.stdout.isatty():
             raise click.UsageError(f"{name} is binary: write it with --output FILE or into a pipe")
-        time_as = options["time_as"] or ("hk" if name == output.TABLE else "utc")
+        time_as = _time_as(app, options["time_as"] or ("market" if name == output.TABLE else "utc"))
         return cls(name, path, options["force"], time_as, options["show_all"], options["big_ints"] == "string")
 
     def write(self, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> int:
@@ -75,6 +77,19 @@ class Output:
         return output.write_rows(
             schema, batches, self.format_name, stream, time_as=self.time_as, big_as_text=self.big_as_text
         )
+
+
+def _time_as(app: App, word: str) -> TimeAs:
+    """A local time other than that of Hong Kong's own days says in tables whose it is."""
+    from hk_tick_collector.market.hk import HK  # noqa: PLC0415
+    from hk_tick_collector.query.cells import TIME_HK, LocalTime  # noqa: PLC0415
+
+    if word not in ("market", "hk"):
+        return word
+    if app.market is HK:
+        return TIME_HK
+    shown = app.market if word == "market" else HK
+    return LocalTime(shown.zone, shown.time_word)
 
 
 class _First:
@@ -107,8 +122,9 @@ def output_options(function: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option("--force", is_flag=True, help="Replace the output file when there is one."),
         click.option(
-            "--time", "time_as", type=click.Choice(["utc", "hk", "ms"]),
-            help="Times as UTC, as Hong Kong time, or as UTC epoch milliseconds. Default: hk in tables, else utc.",
+            "--time", "time_as", type=click.Choice(["utc", "market", "hk", "ms"]),
+            help="Times as UTC, on the market's clock, as Hong Kong time, or as UTC epoch milliseconds. "
+            "Default: market in tables, else utc.",
         ),
         click.option(
             "--big-ints", type=click.Choice(["number", "string"]), default="number", show_default=True,

@@ -27,7 +27,7 @@ def stretch_options(function: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option(
             "--from", "start", metavar="TIME",
-            help="Hong Kong time of each day (09:30, 09:30:00.250), or one instant (2026-11-20T09:30).",
+            help="Time of each day on the market's clock (09:30, 09:30:00.250), or one instant (2026-11-20T09:30).",
         ),
         click.option("--to", "end", metavar="TIME", help="As --from; this instant is not included."),
     ]  # fmt: skip

@@ -1,9 +1,9 @@
 """A column's values as text, for tables, CSV and JSON.
 
 Integers and decimals never pass through a float; a float is written in the shortest form that reads back as the same
-float64. Times with a zone become UTC (``2026-11-20T01:30:00.123Z``), Hong Kong time (``2026-11-20T09:30:00.123+08:00``)
+float64. Times with a zone become UTC (``2026-11-20T01:30:00.123Z``), a local time (``2026-11-20T09:30:00.123+08:00``)
 or UTC epoch milliseconds; times without a zone have none to show. Hong Kong has been at UTC+8 since October 1979;
-earlier times are shown with that offset too. Needs no zone database.
+earlier times are shown with that offset too.
 """
 
 from __future__ import annotations
@@ -11,22 +11,37 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from hk_tick_collector.days.clock import local_ms
 from hk_tick_collector.market.hk import HK
+from hk_tick_collector.market.zone import Zone
 
 EXACT_IN_A_DOUBLE = 1 << 53  # a sequence is a thousand times as large
-TIME_UTC, TIME_HK, TIME_MS = "utc", "hk", "ms"
+TIME_UTC, TIME_MS = "utc", "ms"
 _PER_MS = {"us": 1000, "ns": 1_000_000}
-_HK_OFFSET_MS = HK.zone.offset_ms(0)
-_SUFFIX = {TIME_UTC: "Z", TIME_HK: "+08:00"}
+_FIRST_MS, _LAST_MS = -62_135_510_400_000, 253_402_214_400_000  # the years in which a zone has an offset
 
 
-def csv_column(array: pa.Array, time_as: str) -> pa.Array:
+@dataclass(frozen=True, slots=True)
+class LocalTime:
+    """A clock that times are shown on."""
+
+    zone: Zone
+    word: str = ""  # behind a time in a table, where its offset is not shown
+
+
+TIME_HK = LocalTime(HK.zone)
+TimeAs = str | LocalTime
+
+
+def csv_column(array: pa.Array, time_as: TimeAs) -> pa.Array:
     """An array that pyarrow's CSV writer writes as we mean it: numbers, booleans and texts stay what they are."""
     kind = array.type
     if pa.types.is_dictionary(kind):
@@ -40,7 +55,7 @@ def csv_column(array: pa.Array, time_as: str) -> pa.Array:
     return pa.array([None if value is None else _as_text(value) for value in array.to_pylist()], pa.string())
 
 
-def json_column(array: pa.Array, time_as: str, *, big_as_text: bool = False) -> list[str]:
+def json_column(array: pa.Array, time_as: TimeAs, *, big_as_text: bool = False) -> list[str]:
     """Each value as a JSON literal. ``big_as_text``: whole numbers beyond EXACT_IN_A_DOUBLE as strings, for readers
     that take every number for a double (jq before 1.7, JavaScript)."""
     kind = array.type
@@ -54,7 +69,7 @@ def json_column(array: pa.Array, time_as: str, *, big_as_text: bool = False) -> 
     return _literals(array, next((literal for test, literal in _JSON if test(kind)), _json))
 
 
-def table_column(array: pa.Array, time_as: str) -> list[str]:
+def table_column(array: pa.Array, time_as: TimeAs) -> list[str]:
     """Each value as a table for people shows it; a dash for NULL."""
     kind = array.type
     if pa.types.is_timestamp(kind):
@@ -89,7 +104,7 @@ def _is_plain(kind: pa.DataType) -> bool:
     )
 
 
-def _times(array: pa.Array, time_as: str, between: str, *, with_zone: bool) -> pa.Array:
+def _times(array: pa.Array, time_as: TimeAs, between: str, *, with_zone: bool) -> pa.Array:
     """Times as text, or as int64 for ``ms``. Milliseconds where all of them are whole ones, else all the digits."""
     unit, has_zone = array.type.unit, array.type.tz is not None
     valid = np.asarray(array.is_valid())
@@ -101,13 +116,29 @@ def _times(array: pa.Array, time_as: str, between: str, *, with_zone: bool) -> p
         unit, ticks = "ms", ticks // per_ms
     if time_as == TIME_MS:
         return pa.array(ticks, mask=~valid)
-    if has_zone and time_as == TIME_HK:
-        ticks = ticks + _HK_OFFSET_MS * _PER_MS.get(unit, 1)
+    suffix: pa.Array | str = "Z" if with_zone else ""
+    if has_zone and isinstance(time_as, LocalTime):
+        offsets_ms = _offsets_ms(ticks // _PER_MS.get(unit, 1), time_as.zone)
+        ticks = ticks + offsets_ms * _PER_MS.get(unit, 1)
+        suffix = _told_offsets(offsets_ms) if with_zone else f" {time_as.word}" if time_as.word else ""
     texts = pa.array(np.datetime_as_string(ticks.view(f"datetime64[{unit}]")), pa.string(), mask=~valid)
     if between != "T":
         texts = pc.replace_substring(texts, "T", between)
-    suffix = _SUFFIX[time_as] if has_zone and with_zone else ""
-    return pc.binary_join_element_wise(texts, suffix, "") if suffix else texts
+    has_suffix = has_zone and not (isinstance(suffix, str) and not suffix)
+    return pc.binary_join_element_wise(texts, suffix, "") if has_suffix else texts
+
+
+def _offsets_ms(ts_ms: npt.NDArray[np.int64], zone: Zone) -> npt.NDArray[np.int64]:
+    """What the zone's clock is ahead of UTC at each of these moments."""
+    known_ms = np.clip(ts_ms, _FIRST_MS, _LAST_MS)
+    return local_ms(known_ms, zone) - known_ms
+
+
+def _told_offsets(offsets_ms: npt.NDArray[np.int64]) -> pa.Array:
+    """``+08:00``"""
+    distinct, which = np.unique(offsets_ms // 60_000, return_inverse=True)
+    texts = [f"{'-' if one < 0 else '+'}{abs(one) // 60:02d}:{abs(one) % 60:02d}" for one in distinct.tolist()]
+    return pa.array(texts, pa.string()).take(pa.array(which))
 
 
 def _json(value: object) -> str:

@@ -4,7 +4,7 @@
 - A live day is loaded from its day file before the question runs: only the columns that the question reads, only the
   symbols chosen, into a temporary table that moves to a temporary directory when memory runs short.
 - ``coverage`` and ``gaps`` are tables too, with a column ``trading_day``.
-- Times are shown, cut and compared in Hong Kong time: ``hour(ts_ms)`` of the opening is 9.
+- Times are cut and compared on the market's clock: ``hour(ts_ms)`` of the opening is 9 in Hong Kong.
 
 A question can read the chosen days and do nothing else: one SELECT, no access to other files, no extensions, settings
 locked. Memory and temporary space are limited, because a recorder may share the machine.

@@ -42,7 +42,7 @@ def write_rows(
     format_name: str,
     stream: BinaryIO,
     *,
-    time_as: str = cells.TIME_UTC,
+    time_as: cells.TimeAs = cells.TIME_UTC,
     big_as_text: bool = False,
     is_file: bool = False,
 ) -> int:
@@ -98,7 +98,7 @@ class _Writer(ABC):
 
     big_as_text = False
 
-    def __init__(self, schema: pa.Schema, stream: BinaryIO, time_as: str) -> None:
+    def __init__(self, schema: pa.Schema, stream: BinaryIO, time_as: cells.TimeAs) -> None:
         self.schema, self.stream, self.time_as = schema, stream, time_as
 
     def begin(self) -> None:  # noqa: B027 - not every format has a head
@@ -268,7 +268,7 @@ _WRITERS: dict[str, type[_Writer]] = {
 }
 
 
-def _writer(name: str, schema: pa.Schema, stream: BinaryIO, time_as: str, is_file: bool) -> _Writer:
+def _writer(name: str, schema: pa.Schema, stream: BinaryIO, time_as: cells.TimeAs, is_file: bool) -> _Writer:
     kind = _ArrowFile if name == ARROW and is_file else _WRITERS[name]
     return kind(schema, stream, time_as)
 

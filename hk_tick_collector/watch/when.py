@@ -2,7 +2,7 @@
 
 A day is ``YYYYMMDD``, ``YYYY-MM-DD``, ``today``, ``yesterday`` or ``last`` (the newest recorded one up to today: a tick
 with a wrong date can make a file of a day to come). A range is ``A..B`` with either end left out for "as far as there
-is data"; commas join. Times of day are Hong Kong time. What means nothing is an InputError, in words for the person who
+is data"; commas join. Times of day are the market's. What means nothing is an InputError, in words for the person who
 typed it.
 """
 

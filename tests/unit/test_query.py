@@ -376,7 +376,7 @@ MIXED = pa.table(
 )
 
 
-def written(table: pa.Table, format_name: str, time_as: str = "utc", **options: Any) -> bytes:
+def written(table: pa.Table, format_name: str, time_as: cells.TimeAs = "utc", **options: Any) -> bytes:
     stream = io.BytesIO()
     assert write_rows(table.schema, table.to_batches(), format_name, stream, time_as=time_as, **options) == len(table)
     return stream.getvalue()
@@ -396,7 +396,7 @@ def test_csv_reads_back_exactly() -> None:
 
 @pytest.mark.parametrize("format_name", ["json", "jsonl"])
 def test_json_reads_back_exactly(format_name: str) -> None:
-    text = written(MIXED, format_name, "hk").decode()
+    text = written(MIXED, format_name, cells.TIME_HK).decode()
     rows = json.loads(text) if format_name == "json" else [json.loads(line) for line in text.splitlines()]
     assert [row["big"] for row in rows] == [2**62 + 1, None, -1, 0, 2**53 + 1, 7]
     assert [row["text"] for row in rows] == MIXED.column("text").to_pylist()
@@ -408,7 +408,7 @@ def test_json_reads_back_exactly(format_name: str) -> None:
 
 
 def test_a_table_lines_up_and_shows_no_control_characters() -> None:
-    lines = written(MIXED, "table", "hk").decode().splitlines()
+    lines = written(MIXED, "table", cells.TIME_HK).decode().splitlines()
     assert len(lines) == 7
     assert "2026-11-20 09:30:00.123" in lines[1]
     assert "line\\nbreak" in lines[5]
@@ -441,9 +441,9 @@ def test_digits_below_the_millisecond_are_shown_when_there_are_any() -> None:
     ]  # fmt: skip
     assert cells.json_column(big, "utc")[2] == "9007199254740993"
     assert cells.json_column(micros[:1], "utc") == ['"2026-11-20T01:30:00.123Z"']
-    assert cells.json_column(micros, "hk")[1] == '"2026-11-20T09:30:00.123456+08:00"'
+    assert cells.json_column(micros, cells.TIME_HK)[1] == '"2026-11-20T09:30:00.123456+08:00"'
     naive = pa.array([1_795_138_200_123], pa.timestamp("ms"))
-    assert cells.json_column(naive, "hk") == ['"2026-11-20T01:30:00.123"']
+    assert cells.json_column(naive, cells.TIME_HK) == ['"2026-11-20T01:30:00.123"']
     assert cells.csv_column(pa.array([1_795_138_200], pa.timestamp("s", tz="UTC")), "ms").to_pylist() == [
         1_795_138_200_000
     ]
