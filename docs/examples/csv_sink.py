@@ -3,7 +3,8 @@
 python csv_sink.py DATA_ROOT FILE.csv
 
 Beside the file stands its position: how many bytes of it are good, and where to read on. It is replaced after the rows
-are on disk, so what was written behind it comes again and is cut off first.
+are on disk, so what was written behind it comes again and is cut off first. When a day file was exchanged the sink ends
+and names a position to go on at: put it in place of the second word of that file.
 """
 
 import csv

@@ -113,3 +113,9 @@ def test_three_levels_can_prove_and_two_cannot() -> None:
     provable = {level for level in EvidenceLevel if level.can_prove}
     assert provable == {EvidenceLevel.COUNTER, EvidenceLevel.RUNNING_TOTAL, EvidenceLevel.REPLAY}
     assert {level.missing_unit for level in EvidenceLevel} == {"ticks", "volume"}
+
+
+def test_the_recorder_opens_what_it_offers() -> None:
+    """``app.daemon`` makes the connection of Futu OpenD, whose mapping takes Hong Kong alone: a further line in the
+    registry would record that under another source's name."""
+    assert [spec.name for spec in registry.OFFERED] == ["futu HK"]
