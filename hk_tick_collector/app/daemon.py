@@ -415,8 +415,8 @@ class Daemon:
         """An exceptional closing: recording and polling go on as the calendar says, alarms follow OpenD. Said once."""
         feed = self._progress.feed
         closed = says_closed(feed.market_hk)
-        quiet_sec = self._clock.monotonic() - feed.last_push_monotonic
-        if closed and quiet_sec > self._settings.drift_warn_sec and self._judge.market_open and not self._said_closed:
+        quiet = self._judge.quiet_sec > self._settings.drift_warn_sec
+        if closed and quiet and self._judge.market_open and not self._said_closed:
             self._said_closed = True
             log.warning(
                 event(

@@ -87,6 +87,18 @@ class Judge:
         """Continuous trading, by our calendar."""
         return self._calendar.phase(self._clock.now_ms()) in CONTINUOUS
 
+    @property
+    def quiet_sec(self) -> float:
+        """How long nothing was pushed that could have been: silence counts from the opening, late as that may be."""
+        feed = self._progress.feed
+        since_push_sec = self._clock.monotonic() - (feed.last_push_monotonic or self._started_sec)
+        return min(since_push_sec, (self._clock.now_ms() - self._opening_ms) / 1000)
+
+    @property
+    def _opening_ms(self) -> int:
+        """When what the market does now began."""
+        return self._calendar.span(self._clock.now_ms()).start_ms
+
     def _complaints(self, backlog: Backlog) -> Iterator[Complaint]:
         feed, ingest = self._progress.feed, self._progress.ingest
         now_ms = self._clock.now_ms()
@@ -116,7 +128,7 @@ class Judge:
     def _silence(self, now_ms: int) -> Iterator[Complaint]:
         """In continuous trading: does nothing come, or nothing new?"""
         feed = self._progress.feed
-        quiet_sec = self._clock.monotonic() - (feed.last_push_monotonic or self._started_sec)
+        quiet_sec = self.quiet_sec
         if quiet_sec > self._drift_warn_sec and says_closed(feed.market_hk):
             yield Complaint(
                 Code.MARKET_CLOSED_BY_SOURCE,
@@ -128,7 +140,7 @@ class Judge:
         mute = self._mute()
         if mute is not None:
             yield mute
-        if feed.max_ts_ms and now_ms - feed.max_ts_ms > self._drift_warn_sec * 1000:
+        if feed.max_ts_ms and now_ms - max(feed.max_ts_ms, self._opening_ms) > self._drift_warn_sec * 1000:
             yield Complaint(Code.TICKS_LATE, Level.WARN, "newest tick is older than DRIFT_WARN_SEC")
 
     def _mute(self) -> Complaint | None:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from hk_tick_collector.core.logline import event
 from hk_tick_collector.market.dates import add_days
 from hk_tick_collector.market.hours import DayKind, Phase
-from hk_tick_collector.market.market import Market
+from hk_tick_collector.market.market import Market, Span
 
 _log = logging.getLogger(__name__)
 
@@ -53,7 +53,11 @@ class TradingCalendar:
 
     def phase(self, now_ms: int) -> Phase:
         """What the market does at ``now_ms``."""
-        return self.market.phase_at(now_ms, self.day_kind(self.market.trading_day(now_ms)))
+        return self.span(now_ms).phase
+
+    def span(self, now_ms: int) -> Span:
+        """The same, and since when and until when it does so."""
+        return self.market.span_at(now_ms, self.day_kind(self.market.trading_day(now_ms)))
 
     def is_recording(self, now_ms: int) -> bool:
         """True while ticks may come (in Hong Kong 09:00 to 16:15 of a trading day, 12:15 of a half day)."""

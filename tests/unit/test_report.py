@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import socket
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -59,6 +59,42 @@ def test_an_open_market_without_ticks_is_never_ok() -> None:
     silent_from_the_start.progress.feed.last_push_monotonic = 0.0
     silent_from_the_start.clock.advance(300)
     assert silent_from_the_start.status()[0] == "alert"
+
+
+@pytest.mark.parametrize(("hour", "minute"), [(1, 30), (5, 0)], ids=["after the opening auction", "after lunch"])
+def test_silence_counts_from_the_opening(hour: int, minute: int) -> None:
+    """Nothing can be traded before: the first second of trading is no alarm, two minutes without a tick are."""
+    opening = datetime(2026, 11, 20, hour, minute, tzinfo=UTC)
+    desk = Desk(opening - timedelta(minutes=8))
+    desk.progress.feed.market_hk = "Rest"
+    desk.clock.advance(480)
+    desk.progress.feed.last_answer_monotonic = desk.clock.monotonic()
+    assert (desk.status(), desk.judge.stuck()) == (("ok", None), None)
+    desk.clock.advance(119)
+    assert desk.status() == ("ok", None)
+    desk.progress.feed.market_hk = "Morning"
+    desk.clock.advance(2)
+    assert desk.status() == ("alert", "market is open and no tick came for 121 s")
+
+
+@pytest.mark.parametrize(
+    ("moment", "level"),
+    [
+        (datetime(2026, 11, 20, 4, 30, tzinfo=UTC), "ok"),  # lunch
+        (datetime(2026, 11, 20, 1, 29, tzinfo=UTC), "ok"),  # before the opening
+        (datetime(2026, 12, 24, 6, 0, tzinfo=UTC), "ok"),  # the afternoon of a half day
+        (datetime(2026, 11, 21, 3, 0, tzinfo=UTC), "ok"),  # a Saturday
+        (datetime(2026, 11, 20, 6, 0, tzinfo=UTC), "alert"),
+    ],
+)
+def test_a_source_says_nothing_where_nothing_is_traded(moment: datetime, level: str) -> None:
+    """Hours since the last push, and OpenD answers: only an open market makes that an alarm."""
+    desk = Desk(moment)
+    feed = desk.progress.feed
+    feed.last_push_monotonic, feed.pushed_max_ts_ms = desk.clock.monotonic() - 9000, desk.clock.now_ms() - 9_000_000
+    feed.last_answer_monotonic = desk.clock.monotonic()
+    assert desk.status()[0] == level
+    assert desk.judge.stuck() is None
 
 
 @pytest.mark.parametrize("state", ["Closed", "WaitingOpen"])
