@@ -265,7 +265,8 @@ def test_the_recorder_migrates_a_file_in_place_and_goes_on(kept: Kept) -> None:
     assert rows_in(kept.db)[: len(kept.rows)] == kept.expected
     with contextlib.closing(sqlite3.connect(kept.db)) as conn:
         assert conn.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-        assert conn.execute("SELECT COUNT(*) FROM symbols, amendments").fetchone() == (0,)
+        told = conn.execute("SELECT (SELECT COUNT(*) FROM symbols), (SELECT COUNT(*) FROM amendments)").fetchone()
+        assert told == ((0, 0) if kept.version < 2 else (1, 1)), "version 2 brought the tables"
 
 
 @older_versions
@@ -337,7 +338,7 @@ def test_killed_at_every_statement_of_the_migration_no_row_is_lost(kept: Kept, t
             break
     assert ends[-1] == 0
     assert set(ends[:-1]) == {-9}
-    assert len(ends) > 20, "it was killed in the middle"
+    assert len(ends) > 10, "it was killed in the middle: one column alone takes more statements than that"
 
 
 @older_versions
