@@ -16,7 +16,7 @@ import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -51,10 +51,11 @@ from hk_tick_collector.store.connect import (
     copy_sql,
     keep_orphaned_wal,
     open_day_file,
+    table_columns,
     translate,
 )
 from hk_tick_collector.store.copying import CopiedRows, copy_rows, is_keyed
-from hk_tick_collector.store.coverage import DayCoverage
+from hk_tick_collector.store.coverage import DayCoverage, Replay, sequences_count
 from hk_tick_collector.store.inuse import open_elsewhere
 from hk_tick_collector.store.layout import DAY_FILE_GLOB, day_file, sqlite_files, sync_dir
 from hk_tick_collector.store.reader import AmendmentRow, CoverageRow, GapRow, SymbolRow
@@ -165,6 +166,7 @@ def _fill(part: Path, path: Path, manifest: Manifest, on_rows: OnRows | None) ->
                     if on_rows is not None:
                         on_rows(batch.num_rows)
             _insert(conn, "coverage", CoverageRow, manifest.coverage)
+            _insert(conn, "replays", Replay, [row.replay for row in manifest.coverage if row.replay is not None])
             _insert(conn, "gaps", GapRow, manifest.gaps)
             _insert(conn, "symbols", SymbolRow, manifest.symbol_rows)
             _insert(conn, "amendments", AmendmentRow, manifest.amendments)
@@ -204,12 +206,12 @@ def _in_order_stored(path: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
 def _insert(
     conn: sqlite3.Connection,
     table: str,
-    kind: type[CoverageRow | GapRow | SymbolRow | AmendmentRow],
-    rows: Sequence[CoverageRow | GapRow | SymbolRow | AmendmentRow],
+    kind: type[CoverageRow | GapRow | SymbolRow | AmendmentRow | Replay],
+    rows: Sequence[CoverageRow | GapRow | SymbolRow | AmendmentRow | Replay],
 ) -> None:
-    names = [field.name for field in fields(kind)]
+    names = [field.name for field in fields(kind) if field.name in table_columns(conn, table)]
     sql = f"INSERT OR IGNORE INTO {table} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"  # noqa: S608
-    conn.executemany(sql, [astuple(row) for row in rows])
+    conn.executemany(sql, [[getattr(row, name) for name in names] for row in rows])
 
 
 def _check_built(part: Path, manifest: Manifest) -> None:
@@ -238,7 +240,8 @@ def _join(ticks: Ticks, manifest: Manifest, db: Path, now_ms: int) -> int:
             _insert(conn, "gaps", GapRow, manifest.gaps)
             _insert(conn, "symbols", SymbolRow, manifest.symbol_rows)
             _insert(conn, "amendments", AmendmentRow, amendments)
-            coverage = DayCoverage.load(conn, manifest.trading_day)
+            counts = all(sequences_count(row.distrust) for row in manifest.coverage)
+            coverage = DayCoverage.load(conn, manifest.trading_day, counts=counts)
             before_rows = conn.execute(_COUNT).fetchone()[0]
             for group in groups(symbols, archived):
                 _join_symbols(conn, coverage, ticks, group, columns)

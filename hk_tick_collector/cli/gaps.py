@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 
 import click
 
-from hk_tick_collector.cli.common import EXIT_FINE, EXIT_PROBLEM, App, print_table, progress, tickctl_command
+from hk_tick_collector.cli.common import EXIT_FINE, EXIT_PROBLEM, App, print_table, progress, say, tickctl_command
 from hk_tick_collector.cli.stretch import days_to_read
+from hk_tick_collector.core.evidence import EQUAL_TO_COPY, EvidenceLevel
 from hk_tick_collector.market.hk import HK
 from hk_tick_collector.market.zone import Zone
 from hk_tick_collector.store.gaps import CLOSED, OPEN
@@ -25,6 +27,12 @@ Ends with 1 when there is an open gap in these days and symbols, whichever are s
 """
 
 
+_WITHOUT_COUNTERS = {  # said beside the gaps: that there are none says little here
+    EvidenceLevel.REPLAY: f"without counters: {EQUAL_TO_COPY}",
+    EvidenceLevel.ID: "without counters, and unproven: a tick that is missing there leaves no gap",
+}
+
+
 @tickctl_command("gaps", help=_HELP, short_help="What is missing, and where.")
 @click.option(
     "--days", "--day", "days", metavar="DAYS", default="last", show_default=True,
@@ -38,14 +46,17 @@ Ends with 1 when there is an open gap in these days and symbols, whichever are s
 )
 def command(app: App, days: str, symbols: Sequence[str], state: str) -> int:
     """See ``--help``."""
-    from hk_tick_collector.quality.gap_list import gap_lines  # noqa: PLC0415 - not for --help
+    from hk_tick_collector.quality.gap_list import gap_lines, levels_of  # noqa: PLC0415 - not for --help
 
     wanted = symbol_list(app.market, symbols) if symbols else None
     chosen = some_days(app, days)
     lines = []
+    uncounted: Counter[str] = Counter()  # days of symbols without counters, by what they are judged by
     with progress("reading days", len(chosen)) as done:
         for day in days_to_read(app, chosen):
             lines += gap_lines(day, wanted)
+            levels = levels_of(day).items()
+            uncounted.update(level for symbol, level in levels if wanted is None or symbol in wanted)
             done(1)
     zone = app.market.zone
     shown = [line for line in lines if state in (line.state, "all")]
@@ -81,6 +92,9 @@ def command(app: App, days: str, symbols: Sequence[str], state: str) -> int:
         clock = "" if app.market is HK else f"; times are {app.market.time_word}"
         print(f"{len(shown):,} {gaps} with {total:,} missing {ticks}{more}{clock}")
 
+    for level, words in _WITHOUT_COUNTERS.items():
+        if uncounted[level]:
+            say(f"{uncounted[level]:,} symbol{'s' if uncounted[level] > 1 else ''} {words}")
     app.emit([{**asdict(line), "seconds": line.seconds} for line in shown], human)
     return EXIT_PROBLEM if any(line.state == OPEN for line in lines) else EXIT_FINE
 

@@ -8,6 +8,10 @@ from __future__ import annotations
 from enum import StrEnum
 
 NO_COUNTER = "no counter in this market"
+# What a day that is proven by EvidenceLevel.REPLAY can be called.
+EQUAL_TO_COPY = (
+    "equal to the imported file, which was the same when it was read again; not that the exchange told no more"
+)
 
 
 class EvidenceLevel(StrEnum):

@@ -34,6 +34,7 @@ NO_LOSS = (NUMBERS_SKIPPED, DATED_OTHERWISE)
 COULD_NOT_BE_READ = "could not be read"
 
 NO_TICK = -1  # as ``Verified.last_counter``: OpenD had no tick of the day
+NOT_COMPARED = -1  # as ``Replayed.ticks``: the copy's part of the day could not be held against the rows
 
 
 class HeadProven(NamedTuple):
@@ -127,12 +128,15 @@ class RowsRead(NamedTuple):
 
 
 class Replayed(NamedTuple):
-    """At ``at_ms`` a whole copy of the symbol's day was held against the stored rows: each is in both."""
+    """At ``at_ms`` a whole copy of the symbol's day was held against the rows: each of its ticks is stored.
+
+    ``NOT_COMPARED``: it is no longer what it was, and could not be held against them.
+    """
 
     symbol: str
     trading_day: str
     copy: str  # which one: a file's name
-    ticks: int  # of the day
+    ticks: int  # of the day, in the copy
     digest: str  # of the copy's part of the day
     at_ms: int  # UTC epoch ms
 

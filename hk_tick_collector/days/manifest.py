@@ -22,6 +22,7 @@ from hk_tick_collector.core.errors import StoreCorrupt, StoreUnavailable
 from hk_tick_collector.core.regular import open_regular
 from hk_tick_collector.days.tree import hive_path
 from hk_tick_collector.records.columns import SCHEMA_VERSION
+from hk_tick_collector.store.coverage import Replay
 from hk_tick_collector.store.layout import check_day
 from hk_tick_collector.store.reader import AmendmentRow, CoverageRow, GapRow, SymbolRow
 
@@ -82,7 +83,11 @@ class Manifest:
 
     def to_json(self) -> str:
         """As written to disk."""
-        return json.dumps(asdict(self), ensure_ascii=False, indent=1) + "\n"
+        content = asdict(self)
+        for row in content["coverage"]:
+            if row["replay"] is None:  # as most are
+                del row["replay"]
+        return json.dumps(content, ensure_ascii=False, indent=1) + "\n"
 
 
 def claims_of(content: DayContent) -> dict[str, SymbolClaim]:
@@ -153,7 +158,7 @@ def _parse(raw: dict[str, Any]) -> Manifest:
         **raw,
         "symbols": {str(name): _build(SymbolClaim, claim) for name, claim in raw["symbols"].items()},
         "files": tuple(_build(ArchivedFile, one) for one in raw["files"]),
-        "coverage": tuple(_build(CoverageRow, one) for one in raw["coverage"]),
+        "coverage": tuple(_coverage_row(one) for one in raw["coverage"]),
         "gaps": tuple(_build(GapRow, one) for one in raw["gaps"]),
         "symbol_rows": tuple(_build(SymbolRow, one) for one in raw.get("symbol_rows", ())),
         "amendments": tuple(_build(AmendmentRow, one) for one in raw.get("amendments", ())),
@@ -164,6 +169,12 @@ def _parse(raw: dict[str, Any]) -> Manifest:
     if not isinstance(manifest.rows, int) or any(not isinstance(one.rows, int) for one in manifest.symbols.values()):
         raise ValueError("a row count is no number")
     return manifest
+
+
+def _coverage_row(values: dict[str, Any]) -> CoverageRow:
+    replay = values.get("replay")
+    row: CoverageRow = _build(CoverageRow, {**values, "replay": None if replay is None else _build(Replay, replay)})
+    return row
 
 
 def _build(kind: Any, values: dict[str, Any]) -> Any:

@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from hk_tick_collector.core.evidence import NO_COUNTER
 from hk_tick_collector.core.ranges import CounterRanges
 from hk_tick_collector.days.manifest import Manifest, SymbolClaim
-from hk_tick_collector.store.coverage import UNPROVEN
+from hk_tick_collector.store.coverage import UNPROVEN, sequences_count
 from hk_tick_collector.store.extents import count, format_extents, subtract
 from hk_tick_collector.store.reader import CoverageRow, SymbolCount
 
@@ -124,5 +125,6 @@ def joined_row(live: CoverageRow, archived: CoverageRow | None, added: pa.Table)
         last_ts_ms=max(times, default=None),
         state=UNPROVEN,
         reason=NOT_JOINED,
-        distrust=NOT_JOINED,
+        distrust=NOT_JOINED if sequences_count(live.distrust) else f"{NO_COUNTER}; {NOT_JOINED}",
+        replay=None,
     )

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from hk_tick_collector.core.errors import RecorderError, RejectCode
 from hk_tick_collector.core.evidence import EvidenceLevel
-from hk_tick_collector.core.facts import IN_QUARANTINE, Replayed, Unproven
+from hk_tick_collector.core.facts import IN_QUARANTINE, NOT_COMPARED, Replayed, Unproven
 from hk_tick_collector.core.progress import IngestProgress
 from hk_tick_collector.imports.stored import AgainstStored, OtherPrices, stored_rows
 from hk_tick_collector.ingest.quarantine import Quarantine
@@ -27,7 +27,7 @@ from hk_tick_collector.sources.sierra.mapping import ToUnixUs, TradeMapper, reje
 from hk_tick_collector.sources.sierra.naming import Instrument
 from hk_tick_collector.sources.sierra.scid import unix_us
 from hk_tick_collector.store.layout import day_file, quarantine_file
-from hk_tick_collector.store.reader import replays
+from hk_tick_collector.store.reader import coverage, replays
 from hk_tick_collector.store.writer import DayFileWriter
 
 PROVIDER = "sierra"
@@ -124,6 +124,7 @@ class SierraImport:
                 reason = f"the file cannot be read: {exc.strerror or exc}"
         if reason is not None:
             self.result.refused[day.day] = reason
+            self._withdraw_replay(day)
 
     def _store_day(self, whole: FileDays, day: FileDay) -> str | None:
         """Store what is not stored; why the day cannot be trusted, if so."""
@@ -163,6 +164,13 @@ class SierraImport:
         if replay is not None and replay.digest == day.digest:
             self.result.equal_days += 1
             self.result.unchanged_days += replay.confirmed
+
+    def _withdraw_replay(self, day: FileDay) -> None:
+        """A day that is no longer what was compared: what was stored of it before is not proven by it any more."""
+        db, symbol = day_file(self._data_root, day.day), self._instrument.symbol
+        if db.exists() and any(row.symbol == symbol and row.replay is not None for row in coverage(db)):
+            fact = Replayed(symbol, day.day, self._path.name, NOT_COMPARED, day.digest, self._now_ms)
+            self._writer.write((), [fact])
 
     def _reject_undated(self, whole: FileDays, day: FileDay, of_day: str) -> None:
         """Records whose time is none: they are kept beside those of the file's first day."""

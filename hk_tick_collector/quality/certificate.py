@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from hk_tick_collector import __version__
 from hk_tick_collector.core.errors import StoreError
+from hk_tick_collector.core.evidence import EQUAL_TO_COPY, EvidenceLevel
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.hours import DayKind
 from hk_tick_collector.market.market import Session
@@ -30,8 +31,9 @@ from hk_tick_collector.quality.model import (
     SymbolCertificate,
 )
 from hk_tick_collector.quality.report_file import changed_ns
+from hk_tick_collector.records.tick import Origin
 from hk_tick_collector.store import layout, reader
-from hk_tick_collector.store.coverage import MISSING, PROVEN, UNPROVEN, Verdict, level_of
+from hk_tick_collector.store.coverage import MISSING, PROVEN, UNPROVEN, Verdict
 from hk_tick_collector.store.doubles import likely_doubles
 from hk_tick_collector.store.reader import CoverageRow, GapRow, Notes, Reading, verdict_of
 from hk_tick_collector.store.reading import reading_of
@@ -72,6 +74,9 @@ def make_certificate(
         (found.symbol(name, recounted.facts(name) if recounted is not None else None) for name in found.names()),
         key=lambda one: (_STATE_ORDER[one.state], -one.missing_ticks, -one.stored_ticks, one.symbol),
     )
+    replayed = sum(map(_is_replayed, symbols))
+    if replayed:
+        notes.append(f"{replayed:,} symbol{'' if replayed == 1 else 's'} proven by replay: {EQUAL_TO_COPY}")
     total = recounted.total if recounted is not None else None
     if total is None:
         notes.append("what the rows say was not held against the recorder's notes: --recount does that")
@@ -132,7 +137,7 @@ class _Found:
             if symbol not in self.rows:
                 if has_coverage:
                     self.problems.append(f"{symbol}: {rows.facts.ticks} rows, and nothing about them in coverage")
-                self.rows[symbol] = rows.as_coverage(symbol)
+                self.rows[symbol] = rows.as_coverage(symbol, counts=Origin(day.market.code).counts)
 
     def read_again(
         self, day: Day, now_ms: int, recounted: Recount | None, *, so_far: bool, read: bool
@@ -158,14 +163,15 @@ class _Found:
     def symbol(self, name: str, facts: RowFacts | None) -> SymbolCertificate:
         """One symbol's certificate; what cannot be read of it is a problem and proves nothing."""
         row, gaps = self.rows.get(name), self.gaps.get(name, [])
-        until_ms = row.verified_until_ms if row is not None else None
+        until_ms: int | None = None
         try:
             verdict = verdict_of(row, gaps)
         except (ValueError, TypeError) as exc:
             self.problems.append(f"{name}: its coverage cannot be read: {exc}")
-            row, until_ms, verdict = None, None, _UNREADABLE
+            row, verdict = None, _UNREADABLE
         else:
             if row is not None:
+                until_ms = _verified_until_ms(row, verdict)
                 self._hold_against(row, verdict)
         return SymbolCertificate(
             name,
@@ -182,7 +188,7 @@ class _Found:
             len(gaps),
             facts,
             any(gap.is_window for gap in gaps),
-            level_of(row.distrust if row is not None else None).value,
+            verdict.level.value,
         )
 
     def _hold_against(self, row: CoverageRow, verdict: Verdict) -> None:
@@ -192,6 +198,16 @@ class _Found:
         if len(states) > 1 and (PROVEN in states or not states.issubset(_STATE_ORDER)):
             said = f"coverage says {row.state}, its numbers say {verdict.state}"
             self.problems.append(f"{row.symbol}: {said} ({verdict.reason or 'no doubt'})")
+
+
+def _verified_until_ms(row: CoverageRow, verdict: Verdict) -> int | None:
+    """When the source, or the copy that proves the day, last had nothing that is not stored."""
+    return row.replay.last_at_ms if row.replay is not None and _is_replayed(verdict) else row.verified_until_ms
+
+
+def _is_replayed(one: Verdict | SymbolCertificate) -> bool:
+    level = one.level if isinstance(one, Verdict) else one.evidence
+    return one.state == PROVEN and level == EvidenceLevel.REPLAY
 
 
 def _session_certificates(
@@ -244,6 +260,7 @@ def _summed(certificate: Certificate, symbols: Sequence[SymbolCertificate]) -> C
         expected_ticks=sum(one.expected_ticks or 0 for one in symbols),
         missing_ticks=sum(one.missing_ticks for one in symbols),
         proven_symbols=states[PROVEN],
+        replayed_symbols=sum(map(_is_replayed, symbols)),
         missing_symbols=states[MISSING],
         unproven_symbols=states[UNPROVEN],
         not_subscribed_symbols=sum(one.not_subscribed for one in symbols),

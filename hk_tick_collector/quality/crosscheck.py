@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from hk_tick_collector.core.evidence import NO_COUNTER
-from hk_tick_collector.store.coverage import TOO_MANY_HOLES
+from hk_tick_collector.store.coverage import TOO_MANY_HOLES, sequences_count
 from hk_tick_collector.store.extents import Extent, count, subtract
 from hk_tick_collector.store.reader import CoverageRow
 
@@ -43,7 +42,7 @@ def _differences(before: CoverageRow | None, after: CoverageRow, rows: SymbolRec
     _between(found, "ticks without a sequence", before.unsequenced_ticks if before else 0, unsequenced,
              after.unsequenced_ticks)  # fmt: skip
     ranges = rows.ranges if rows is not None else []
-    if not any(reason in (after.distrust or "") for reason in (TOO_MANY_HOLES, NO_COUNTER)):
+    if sequences_count(after.distrust) and TOO_MANY_HOLES not in (after.distrust or ""):
         had = [(one[0], one[1]) for one in before.ranges.ranges] if before else []
         _lacking(found, subtract(had, ranges), "stands in coverage and is not among the rows")
         _lacking(found, subtract(ranges, after.ranges.ranges), "is among the rows and not in coverage")

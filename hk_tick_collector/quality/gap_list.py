@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING
 
 from hk_tick_collector.core.evidence import EvidenceLevel
 from hk_tick_collector.records.tick import SEQ_COUNTER_MASK
-from hk_tick_collector.store.coverage import level_of
 from hk_tick_collector.store.extents import count, format_extents
 from hk_tick_collector.store.gaps import OPEN, first_instant_ms, read_meta
-from hk_tick_collector.store.reader import CoverageRow, GapRow, verdict_of
+from hk_tick_collector.store.reader import CoverageRow, GapRow, Notes, verdict_of
 
 if TYPE_CHECKING:
     from hk_tick_collector.days.catalog import Day
@@ -55,9 +54,23 @@ def gap_lines(day: Day, symbols: Collection[str] | None = None) -> list[GapLine]
     for row in notes.coverage:
         if symbols is None or row.symbol in symbols:
             lines += _not_given_up(day, row, open_gaps.get(row.symbol, []))
-    levels = {row.symbol: level_of(row.distrust).value for row in notes.coverage}
+    levels = _levels(notes)
     lines = [replace(line, evidence=levels.get(line.symbol, line.evidence)) for line in lines]
     return sorted(lines, key=lambda line: (line.symbol, line.start_ts_ms))
+
+
+def levels_of(day: Day) -> dict[str, str]:
+    """What each symbol's day is judged by. StoreError when it cannot be read."""
+    return _levels(day.notes())
+
+
+def _levels(notes: Notes) -> dict[str, str]:
+    open_gaps = notes.open_gaps()
+    levels: dict[str, str] = {}
+    for row in notes.coverage:
+        with suppress(ValueError, TypeError):  # as below
+            levels[row.symbol] = verdict_of(row, open_gaps.get(row.symbol, [])).level.value
+    return levels
 
 
 def _of_row(gap: GapRow) -> GapLine:

@@ -15,7 +15,8 @@ GRADES = {
     "A": "every symbol is proven and, once the day is over, OpenD was asked for each after the closing auction and all "
     "rows were read again",
     "B": "nothing is known to be missing; symbols that are not proven hold at most 1 % of the ticks, or OpenD was not "
-    "asked for each after the closing auction, or the rows were not read again",
+    "asked for each after the closing auction, or the rows were not read again, or symbols are proven as equal to an "
+    "imported file alone",
     "C": "nothing is known to be missing; symbols that are not proven hold more than 1 % of the ticks, or a wanted "
     "symbol was not subscribed all day",
     "D": "ticks are missing, at most 1 in 1,000",
@@ -47,8 +48,13 @@ def explained(certificate: Certificate) -> str:
             parts.append(f"symbols that are not proven hold {share} 1 % of the ticks")
         if certificate.not_subscribed_symbols:
             parts.append("a wanted symbol was not subscribed all day")
+        if grade == "B" and certificate.replayed_symbols:
+            parts.append(
+                "what is proven is that the rows are those of the imported file, not that the exchange told no more"
+            )
         if grade == "B" and not _end_asked(certificate):
-            parts.append("OpenD was not asked for each symbol after the closing auction")
+            who = "the file was not read" if certificate.replayed_symbols else "OpenD was not asked for each symbol"
+            parts.append(f"{who} after the closing auction")
         if grade == "B" and certificate.rows_unread:
             parts.append("the rows were not read again")
     return "; ".join(parts) or GRADES[grade]
@@ -73,6 +79,7 @@ def _grade(certificate: Certificate) -> str:
     if stored_ticks - proven_ticks > UNPROVEN_SHARE_OF_B * stored_ticks or certificate.not_subscribed_symbols:
         return "C"
     all_proven = certificate.proven_symbols == len(certificate.symbols)
+    all_proven = all_proven and not certificate.replayed_symbols
     return "A" if all_proven and _end_asked(certificate) and not certificate.rows_unread else "B"
 
 
@@ -130,6 +137,13 @@ def _nothing_missing(certificate: Certificate) -> str:
     ticks += f" of {symbols:,} symbol{_s(symbols)}"
     if certificate.unproven_symbols:
         return f"is not proven to be complete: nothing is known to be missing in {ticks}, but {_doubts(certificate)}"
+    return _proven(certificate, ticks)
+
+
+def _proven(certificate: Certificate, ticks: str) -> str:
+    """How far the proof of a day goes of which every symbol is proven."""
+    if certificate.replayed_symbols:
+        return _by_copy(certificate, ticks)
     behind = len(certificate.symbols) - certificate.end_confirmed_symbols
     if certificate.so_far or not certificate.sessions:
         return f"is complete: {ticks}, every symbol proven{_until(certificate)}"
@@ -138,6 +152,15 @@ def _nothing_missing(certificate: Certificate) -> str:
             f"is complete as far as asked: {ticks}, every symbol proven, {behind:,} of them not to the end of the day"
         )
     return f"is complete: {ticks}, every symbol proven, and OpenD had nothing more after the close"
+
+
+def _by_copy(certificate: Certificate, ticks: str) -> str:
+    others = certificate.proven_symbols - certificate.replayed_symbols
+    besides = f" ({others:,} proven by their counters)" if others else ""
+    return (
+        f"is equal to what was imported: {ticks}{besides}, and the file had no other record when it was read again; "
+        "whether the exchange told more is not known"
+    )
 
 
 def _missing(certificate: Certificate) -> str:
@@ -154,7 +177,9 @@ def _missing(certificate: Certificate) -> str:
 
 
 def _others(certificate: Certificate) -> str:
-    return f"{certificate.proven_symbols:,} are proven complete, {certificate.unproven_symbols:,} unproven"
+    replayed = certificate.replayed_symbols
+    by_copy = f" ({replayed:,} as equal to an imported file alone)" if replayed else ""
+    return f"{certificate.proven_symbols:,} are proven complete{by_copy}, {certificate.unproven_symbols:,} unproven"
 
 
 def _doubts(certificate: Certificate) -> str:

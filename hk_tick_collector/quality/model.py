@@ -60,8 +60,8 @@ class SymbolCertificate:
     missing_at_most: int | None  # not None: besides, up to so many at the beginning of the day; how many is not known
     first_ts_ms: int | None
     last_ts_ms: int | None
-    verified_until_ms: int | None  # when OpenD was last asked and had nothing that is not stored
-    confirmed_sessions: tuple[bool, ...]  # was OpenD asked after the session's end, by Certificate.sessions
+    verified_until_ms: int | None  # when OpenD (by replay: the imported file) last had nothing that is not stored
+    confirmed_sessions: tuple[bool, ...]  # was it asked after the session's end, by Certificate.sessions
     open_gaps: int
     rows: RowFacts | None
     not_subscribed: bool  # for a part of the day OpenD did not send its ticks, and nothing made up for it
@@ -105,6 +105,7 @@ class Certificate:
     expected_ticks: int = 0  # of the symbols whose counters count
     missing_ticks: int = 0
     proven_symbols: int = 0
+    replayed_symbols: int = 0  # of proven_symbols: equal to a file that was imported, which is not the exchange
     missing_symbols: int = 0
     unproven_symbols: int = 0
     rows_read_at_ms: int | None = None  # when the file was last read from end to end; None: not since a write

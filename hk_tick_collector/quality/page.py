@@ -143,6 +143,8 @@ def _sessions(certificate: Certificate) -> str:
     ]
     columns = ("session", "hours", "#ticks", "first", "last", "#auction prints", "#confirmed symbols")
     note = "Confirmed: OpenD was asked after the session, and had nothing that is not stored."
+    if certificate.replayed_symbols:
+        note = "Confirmed: the imported file was read after the session, and had nothing that is not stored."
     return _section("Sessions", note, _table(columns, body)) if body else ""
 
 

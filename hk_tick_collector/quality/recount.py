@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from hk_tick_collector.core.evidence import NO_COUNTER
 from hk_tick_collector.market.hours import CLOSING_AUCTION, OPENING_AUCTION, DayKind
 from hk_tick_collector.market.market import Market
 from hk_tick_collector.quality.model import RowFacts, SessionRows
@@ -50,8 +51,9 @@ class SymbolRecount:
     first_ts_ms: int
     last_ts_ms: int
 
-    def as_coverage(self, symbol: str) -> CoverageRow:
-        """The coverage that a recorder would count from these rows, knowing nothing else."""
+    def as_coverage(self, symbol: str, *, counts: bool = True) -> CoverageRow:
+        """The coverage that a recorder would count from these rows, knowing nothing else; ``counts``: whether sequences
+        count the ticks."""
         first, last = (self.ranges[0][0], self.ranges[-1][1]) if self.ranges else (None, None)
         holes = subtract([(first, last)], self.ranges) if first is not None and last is not None else []
         counted = CoverageRow(
@@ -71,7 +73,7 @@ class SymbolRecount:
             0,
             self.unsequenced_ticks,
             None,
-            None,
+            None if counts else NO_COUNTER,
         )
         verdict = verdict_of(counted, ())
         return replace(counted, missing_ticks=verdict.missing_ticks, state=verdict.state, reason=verdict.reason)

@@ -263,7 +263,7 @@ class Engine:
         if name in needs.columns:
             for day in self._days:
                 for row in rows_of(day):
-                    values = {field.name: getattr(row, field.name) for field in fields(row)}
+                    values = {name: getattr(row, name) for name in _columns(type(row))}
                     rows.append({"trading_day": day.trading_day, **values})
         if self._symbols:
             rows = [row for row in rows if row["symbol"] in self._symbols]
@@ -291,8 +291,13 @@ def _reader(relation: Any) -> pa.RecordBatchReader:
 def _schema_of(kind: type[CoverageRow] | type[GapRow]) -> pa.Schema:
     """A table for these rows; their times stay the numbers that the day file holds (UTC epoch ms)."""
     types = {"int": pa.int64(), "float": pa.float64(), "str": pa.string()}
-    named = [(one.name, types[str(one.type).removesuffix(" | None")]) for one in fields(kind)]
+    named = [(name, types[text.removesuffix(" | None")]) for name, text in _columns(kind).items()]
     return pa.schema([("trading_day", pa.string()), *(pair for pair in named if pair[0] != "trading_day")])
+
+
+def _columns(kind: type[CoverageRow] | type[GapRow]) -> dict[str, str]:
+    """Its columns, and the types they are written with; what stands in another table is none."""
+    return {one.name: str(one.type) for one in fields(kind) if one.name != "replay"}
 
 
 def _archived_column(name: str, version: int, market: str) -> str:

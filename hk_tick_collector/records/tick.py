@@ -32,6 +32,11 @@ class Origin(NamedTuple):
     market: str = MARKET_HK
     provider: str = PROVIDER_FUTU
 
+    @property
+    def counts(self) -> bool:
+        """Do the sequences of its ticks count them? Observed in Hong Kong alone."""
+        return self.market == MARKET_HK
+
 
 HK_FUTU = Origin()
 

@@ -14,6 +14,9 @@ A ``DayCoverage`` is the table in memory, owned by the writer that has the file 
 
 Where a source's sequences count nothing (``SymbolCoverage.counts``) they are taken as positions that rise with time:
 the range is that of the lowest and the highest one stored, nothing is known to be missing, and NO_COUNTER says so.
+Such a symbol is proven only by a copy of its day (``Replay``) that had each row and no other, and was the same when it
+was read again: equal to the copy, not to what the exchange told. Whatever changes its rows takes that away until the
+copy is held against them anew.
 
 Limit: a symbol with more than MAX_HOLES holes does not count its ticks. Its ranges are given up (the holes are
 forgotten, its gaps stay open) and its day is unproven.
@@ -23,11 +26,13 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from hk_tick_collector.core.evidence import NO_COUNTER, EvidenceLevel
 from hk_tick_collector.core.facts import (
     NO_TICK,
+    NOT_COMPARED,
     NOT_YET_JOINED,
     DayFact,
     Fact,
@@ -42,15 +47,20 @@ from hk_tick_collector.core.facts import (
     Unproven,
     Verified,
     counters_count,
+    reasons_of,
 )
 from hk_tick_collector.core.ranges import CounterRanges
-from hk_tick_collector.records.tick import SEQ_COUNTER_MASK, Tick
+from hk_tick_collector.records.tick import SEQ_COUNTER_MASK, Origin, Tick
 from hk_tick_collector.store import gaps
 from hk_tick_collector.store.connect import COVERAGE_SQL, split_statements
 from hk_tick_collector.store.extents import Extent, count, format_extents, parse_extents, subtract
 
 PROVEN, MISSING, UNPROVEN = "proven", "missing", "unproven"
 MAX_HOLES = 500
+READ_ONCE = (
+    "equal to its file, which was not read again since: import it once more, best after its program was restarted or "
+    "has connected again"
+)
 TOO_MANY_HOLES = f"the counters do not count: more than {MAX_HOLES} holes"
 CLOSING_MS = 2000  # a file is checkpointed so long after its last commit; who writes to it later is somebody else
 COUNTED_ROWS = 200_000  # so many are counted whenever a file is opened: 20 ms
@@ -67,12 +77,48 @@ COLUMNS = (
 _SELECT = f"SELECT {', '.join(COLUMNS)} FROM coverage"  # noqa: S608 - constants
 _UPSERT = f"INSERT OR REPLACE INTO coverage ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"  # noqa: S608
 _ADVANCE = "UPDATE coverage SET last_counter = ?, stored_ticks = ?, last_ts_ms = ?, updated_at_ms = ? WHERE symbol = ?"
-_REPLAYED = (
-    "INSERT INTO replays VALUES (?1, ?2, ?3, ?4, ?5, ?5) ON CONFLICT (symbol) DO UPDATE SET copy = ?2, ticks = ?3, "
-    "digest = ?4, first_at_ms = CASE WHEN digest = ?4 AND ticks = ?3 THEN first_at_ms ELSE ?5 END, last_at_ms = ?5"
-)
+REPLAY_COLUMNS = ("symbol", "copy", "ticks", "digest", "first_at_ms", "last_at_ms")
+_REPLAYS = f"SELECT {', '.join(REPLAY_COLUMNS)} FROM replays ORDER BY symbol"  # noqa: S608 - constants
+_REPLAYED = f"INSERT OR REPLACE INTO replays ({', '.join(REPLAY_COLUMNS)}) VALUES (?, ?, ?, ?, ?, ?)"  # noqa: S608
 
 Row = tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """A whole copy of a symbol's day that was held against its rows: a row of ``replays``."""
+
+    symbol: str
+    copy: str
+    ticks: int  # of the day, in the copy; NOT_COMPARED
+    digest: str
+    first_at_ms: int
+    last_at_ms: int
+
+    @property
+    def confirmed(self) -> bool:
+        """Was it read again later, unchanged, and equal to the rows?"""
+        return self.last_at_ms > self.first_at_ms
+
+    def withdrawn(self) -> Replay:
+        """The rows have changed since: it must be held against them again."""
+        return replace(self, last_at_ms=self.first_at_ms)
+
+    def row(self) -> Row:
+        """Its columns in the order of REPLAY_COLUMNS."""
+        return tuple(getattr(self, name) for name in REPLAY_COLUMNS)
+
+
+def read_replays(conn: sqlite3.Connection) -> dict[str, Replay]:
+    """The table ``replays`` by symbol; empty where there is none. A row that the recorder never writes is left out."""
+    if not conn.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'replays'").fetchone():
+        return {}
+    found = (Replay(*row) for row in conn.execute(_REPLAYS))
+    return {
+        one.symbol: one
+        for one in found
+        if all(isinstance(n, int) for n in (one.ticks, one.first_at_ms, one.last_at_ms))
+    }
 
 
 class Evidence(NamedTuple):
@@ -89,6 +135,12 @@ class Evidence(NamedTuple):
     verified_counter: int | None = None  # OpenD's newest one when it was last asked; NO_TICK: it had none
     distrust: str | None = None
     interrupted: bool = False  # what was stored after an interruption is not known to go on from what was before
+    replay: Replay | None = None  # the copy of the day that was last held against the rows
+
+    @property
+    def stored_ticks(self) -> int:
+        """How many rows there are."""
+        return count(self.ranges) + self.surplus_ticks + self.unsequenced_ticks
 
 
 class Verdict(NamedTuple):
@@ -98,14 +150,15 @@ class Verdict(NamedTuple):
     reason: str | None  # why it is not proven
     missing_ticks: int  # known to be missing; 0 unless the state is "missing"
     missing_at_most: int | None  # not None: besides, up to so many at the beginning of the day
-    expected_ticks: int | None  # None: the counters do not count, or part of the day is not known
+    expected_ticks: int | None  # None: nothing counts them, or part of the day is not known
     unlisted: list[Extent]  # counters that are not stored and stand in no open gap
     unlisted_ticks: int  # of missing_ticks: those that stand in no open gap
+    level: EvidenceLevel = EvidenceLevel.COUNTER  # what it is judged by
 
 
-def level_of(distrust: str | None) -> EvidenceLevel:
-    """What a symbol's day can be judged by, from what its file says against its counters."""
-    return EvidenceLevel.ID if distrust is not None and NO_COUNTER in distrust else EvidenceLevel.COUNTER
+def sequences_count(distrust: str | None) -> bool:
+    """Are the low bits of the symbol's sequences counters at all, by what its file says? Else they are positions."""
+    return distrust is None or NO_COUNTER not in reasons_of(distrust)
 
 
 def judge(evidence: Evidence) -> Verdict:
@@ -114,7 +167,11 @@ def judge(evidence: Evidence) -> Verdict:
     What OpenD could not show again is missing whatever else holds. Counters that prove nothing make no holes either.
     Otherwise a counter is missing that lies between two that are known, whether they are stored or OpenD showed them;
     but a row without a counter of its own may be any of them.
+
+    Where there are no counters, the rows are proven by a copy of the day that is equal to them (``_unlike_copy``): then
+    as many are expected as are stored.
     """
+    level, against = _basis(evidence)
     in_gaps = _joined(evidence.in_gaps)
     follows = counters_count(evidence.distrust)
     absent = subtract(_known(evidence, in_gaps), evidence.ranges) if follows else in_gaps
@@ -126,21 +183,49 @@ def judge(evidence: Evidence) -> Verdict:
         reason: str | None = _loss(evidence, absent, missing_ticks)
     else:
         missing_ticks = 0
-        reason = evidence.not_subscribed or evidence.distrust or (NOT_YET_JOINED if evidence.interrupted else None)
-        reason = reason or _doubt(evidence, count(absent), uncounted_ticks)
+        reason = evidence.not_subscribed or against or (NOT_YET_JOINED if evidence.interrupted else None)
+        if level is not EvidenceLevel.REPLAY:
+            reason = reason or _doubt(evidence, count(absent), uncounted_ticks)
         state = UNPROVEN if reason else PROVEN
     unknown = not follows or evidence.not_subscribed or evidence.at_most is not None
     counts = not (unknown or uncounted_ticks or evidence.surplus_ticks)
     no_trade = state == PROVEN and not evidence.ranges
+    expected_ticks = count(evidence.ranges) + missing_ticks if counts and (evidence.ranges or no_trade) else None
     return Verdict(
         state,
         reason,
         missing_ticks,
         evidence.at_most,
-        count(evidence.ranges) + missing_ticks if counts and (evidence.ranges or no_trade) else None,
+        evidence.stored_ticks if state == PROVEN and level is EvidenceLevel.REPLAY else expected_ticks,
         subtract(absent, in_gaps) if missing_ticks > in_gaps_ticks else [],
         max(0, missing_ticks - in_gaps_ticks),
+        level,
     )
+
+
+def _basis(evidence: Evidence) -> tuple[EvidenceLevel, str | None]:
+    """What the day is judged by, and what its file says against that."""
+    if sequences_count(evidence.distrust):
+        return EvidenceLevel.COUNTER, evidence.distrust
+    alone = reasons_of(evidence.distrust) == (NO_COUNTER,)
+    against = _unlike_copy(evidence) if alone else evidence.distrust
+    return (EvidenceLevel.ID if against else EvidenceLevel.REPLAY), against
+
+
+def _unlike_copy(evidence: Evidence) -> str | None:
+    """Why rows without counters are not known to be those of a copy of the day; None when they are."""
+    replay = evidence.replay
+    if replay is None:
+        return NO_COUNTER
+    if replay.ticks == NOT_COMPARED:
+        return f"{NO_COUNTER}; its file is another one now, and could not be compared: see what the import says of it"
+    more = evidence.stored_ticks - replay.ticks
+    if more:
+        what = f"{abs(more)} rows {'more' if more > 0 else 'fewer'}"
+        return f"{NO_COUNTER}; {what} than its file had when it was last read: import the file again"
+    if not replay.confirmed:
+        return f"{NO_COUNTER}; {READ_ONCE}"
+    return None
 
 
 def _known(evidence: Evidence, in_gaps: Sequence[Extent]) -> list[Extent]:
@@ -202,8 +287,8 @@ class SymbolCoverage:
 
     __slots__ = (
         "distrust", "first_ts_ms", "gaps", "head_counter", "interrupted_seq", "last_ts_ms", "missing_ticks",
-        "newest", "ranges", "settled", "state", "stored_less_last", "surplus_ticks", "symbol", "unsequenced_ticks",
-        "verified_counter", "verified_until_ms",
+        "newest", "ranges", "replay", "settled", "state", "stored_less_last", "surplus_ticks", "symbol",
+        "unsequenced_ticks", "verified_counter", "verified_until_ms",
     )  # fmt: skip
 
     def __init__(self, symbol: str) -> None:
@@ -220,6 +305,7 @@ class SymbolCoverage:
         self.distrust: str | None = None
         self.interrupted_seq: int | None = None
         self.gaps: list[gaps.Gap] = []
+        self.replay: Replay | None = None
         # What follows from the above. ``settled``: ticks in order cannot change it.
         self.settled = False
         self.state = UNPROVEN
@@ -252,7 +338,7 @@ class SymbolCoverage:
     @property
     def counts(self) -> bool:
         """False when sequences are positions only, which count nothing."""
-        return level_of(self.distrust) is EvidenceLevel.COUNTER
+        return sequences_count(self.distrust)
 
     @property
     def head_proven(self) -> bool:
@@ -317,6 +403,25 @@ class SymbolCoverage:
         if self.verified_until_ms is None or fact.at_ms >= self.verified_until_ms:
             self.verified_counter, self.verified_until_ms = fact.last_counter, fact.at_ms
 
+    def hold_against(self, fact: Replayed, rows: int) -> None:
+        """A copy of the day was compared; ``rows``: how many the symbol has, counted now."""
+        known, at_ms = self.replay, fact.at_ms
+        same = known is not None and (known.copy, known.ticks, known.digest) == (fact.copy, fact.ticks, fact.digest)
+        first_at_ms = known.first_at_ms if known is not None and same else at_ms
+        is_equal = fact.ticks == rows == self.stored_ticks()
+        self.replay = Replay(
+            fact.symbol, fact.copy, fact.ticks, fact.digest, first_at_ms, at_ms if is_equal else first_at_ms
+        )
+
+    def check_replay(self) -> bool:
+        """Withdraw it when there are not as many rows as it had. True when it was withdrawn just now: rows are only
+        added while a file is open, so that an equal number is no coincidence."""
+        replay = self.replay
+        if replay is None or not replay.confirmed or replay.ticks == self.stored_ticks():
+            return False
+        self.replay = replay.withdrawn()
+        return True
+
     def close_windows(self, conn: sqlite3.Connection, day: str, now_ms: int) -> None:
         """A time without subscription was made up when OpenD, asked after it, had nothing that is not stored."""
         until_ms = self.verified_until_ms
@@ -353,6 +458,7 @@ class SymbolCoverage:
             self.verified_counter,
             self.distrust,
             self.interrupted_seq is not None,
+            self.replay,
         )
 
     def row(self, now_ms: int) -> Row:
@@ -408,7 +514,7 @@ class DayCoverage:
 
         ``changed_ms``: when the file was last written to. If that was our own last commit, the newest rowid counts the
         rows, for the recorder only appends. Else somebody may have removed some (0.1 s a million rows). ``counts``:
-        whether sequences count the ticks, where the file does not tell.
+        whether sequences count the ticks, where the file does not tell by its coverage or the origin of its rows.
         """
         coverage = cls(day, counts=counts)
         for statement in split_statements(COVERAGE_SQL):
@@ -421,17 +527,31 @@ class DayCoverage:
                 committed_ms = max(committed_ms, row[COLUMNS.index("updated_at_ms")])
             except (TypeError, ValueError):  # somebody else's text in a column: as if the row were not there
                 continue
-        coverage._counts = counts and all(track.counts for track in coverage._tracks.values())
+        counting = [track.counts for track in coverage._tracks.values()]
+        coverage._counts = counts and all(counting) and _origin_counts(conn)
         for symbol, found in gaps.load_open(conn).items():
             coverage.track(symbol).gaps = found
+        for symbol, replay in read_replays(conn).items():
+            coverage.track(symbol).replay = replay
         if stored_ticks != _rows(conn, changed_ms is not None and changed_ms <= committed_ms + CLOSING_MS):
             stored = [row[0] for row in conn.execute("SELECT DISTINCT symbol FROM ticks")]
             coverage.recount(conn, {*stored, *coverage._tracks})
+        if not coverage._counts and any(counting):
+            coverage._count_nothing(conn)
         for track in coverage._tracks.values():
             track.settle()
             track.settled = False  # the row in the file may be absent or out of date
             coverage.missing_ticks += _counted_as_missing(track)
+            if track.check_replay():
+                coverage._touched.add(track.symbol)
         return coverage
+
+    def _count_nothing(self, conn: sqlite3.Connection) -> None:
+        """What was counted by counters that are none is taken as positions."""
+        counted = [track for track in self._tracks.values() if track.counts]
+        for track in counted:
+            track.doubt(NO_COUNTER)
+        self.recount(conn, [track.symbol for track in counted])
 
     def track(self, symbol: str) -> SymbolCoverage:
         """The symbol's coverage, empty when it is new."""
@@ -522,6 +642,7 @@ class DayCoverage:
             track = self.track(symbol)
             self._touched.add(symbol)
             track.ranges, track.newest, track.surplus_ticks = CounterRanges(), _NO_RANGE, 0
+            track.replay = track.replay.withdrawn() if track.replay is not None else None  # by others' hands
             sequenced_ticks = _count_sequenced(conn, track) if track.counts else _count_positions(conn, track)
             track.surplus_ticks = sequenced_ticks - track.covered_ticks()
             times: list[int] = []
@@ -566,8 +687,8 @@ class DayCoverage:
             gaps.record(conn, self._day, track, fact)
         elif isinstance(fact, NotSubscribed):
             gaps.record_window(conn, self._day, track, fact)
-        elif isinstance(fact, Replayed) and fact.ticks == track.stored_ticks():
-            conn.execute(_REPLAYED, (fact.symbol, fact.copy, fact.ticks, fact.digest, fact.at_ms))
+        elif isinstance(fact, Replayed):
+            track.hold_against(fact, _rows_of(conn, fact.symbol))
 
     def _touch(self, symbol: str) -> SymbolCoverage:
         track = self.track(symbol)
@@ -586,6 +707,7 @@ class DayCoverage:
         """Write the rows of all symbols that were touched since the last save."""
         whole: list[Row] = []
         advanced: list[Row] = []
+        replays: list[Row] = []
         for symbol in self._touched:
             track = self._tracks[symbol]
             if track.settled:
@@ -595,11 +717,15 @@ class DayCoverage:
             if track.gaps:
                 gaps.shrink(conn, self._day, track, now_ms)
                 track.close_windows(conn, self._day, now_ms)
+            if track.replay is not None:
+                track.check_replay()
+                replays.append(track.replay.row())
             self.missing_ticks -= _counted_as_missing(track)
             whole.append(track.row(now_ms))
             self.missing_ticks += _counted_as_missing(track)
         conn.executemany(_ADVANCE, advanced)
         conn.executemany(_UPSERT, whole)
+        conn.executemany(_REPLAYED, replays)
         self._touched.clear()
 
 
@@ -627,6 +753,20 @@ def _count_positions(conn: sqlite3.Connection, track: SymbolCoverage) -> int:
         track.pass_over(first)
         track.pass_over(last)
     return int(total)
+
+
+def _rows_of(conn: sqlite3.Connection, symbol: str) -> int:
+    parts = ("NOT NULL", "NULL")  # an index each
+    return sum(
+        int(conn.execute(f"SELECT COUNT(*) FROM ticks WHERE symbol = ? AND seq IS {part}", (symbol,)).fetchone()[0])  # noqa: S608
+        for part in parts
+    )
+
+
+def _origin_counts(conn: sqlite3.Connection) -> bool:
+    """Do the sequences of the rows count them? By one row: all of a file are of one origin."""
+    row = conn.execute("SELECT market, provider FROM ticks LIMIT 1").fetchone()
+    return row is None or Origin(*row).counts
 
 
 def _rows(conn: sqlite3.Connection, only_grew: bool) -> int:

@@ -40,15 +40,16 @@ CREATE TABLE IF NOT EXISTS gaps (
   PRIMARY KEY (symbol, gap_start_ts_ms, gap_end_ts_ms)
 );
 
--- When a whole copy of a symbol's day was held against the rows of ticks and each was in both. It says that they are
--- equal to the copy, not to what the exchange told.
+-- When a whole copy of a symbol's day was held against the rows of ticks. With as many ticks as are stored, and last_at_ms
+-- behind first_at_ms, each was in both, and the copy has not changed in between. It says that they are equal to the
+-- copy, not to what the exchange told.
 CREATE TABLE IF NOT EXISTS replays (
   symbol TEXT NOT NULL PRIMARY KEY,
   copy TEXT NOT NULL,                -- which one: a file's name
-  ticks INTEGER NOT NULL,            -- of the day, in the copy and stored
+  ticks INTEGER NOT NULL,            -- of the day, in the copy; -1: it could not be held against the rows
   digest TEXT NOT NULL,              -- SHA-256 of the day's part of the copy
   first_at_ms INTEGER NOT NULL,      -- when it was first read with this digest
-  last_at_ms INTEGER NOT NULL        -- and when it was last read: later, it has not changed in between
+  last_at_ms INTEGER NOT NULL        -- when it was last read and equal; first_at_ms again when rows were changed since
 ) WITHOUT ROWID;
 
 -- When the file was read from end to end and found sound, and how many rows it had.

@@ -19,12 +19,11 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import MISSING as NO_DEFAULT
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from hk_tick_collector.core.errors import StoreBusy, StoreCorrupt, StoreError, StoreUnavailable
-from hk_tick_collector.core.evidence import NO_COUNTER
 from hk_tick_collector.core.facts import PUSH_PULL_DISAGREE, StoredTrack
 from hk_tick_collector.core.logline import event
 from hk_tick_collector.core.ranges import CounterRanges
@@ -38,9 +37,12 @@ from hk_tick_collector.store.coverage import (
     TOO_MANY_HOLES,
     UNPROVEN,
     Evidence,
+    Replay,
     Verdict,
     judge,
     ranges_of,
+    read_replays,
+    sequences_count,
 )
 from hk_tick_collector.store.extents import count, parse_extents
 from hk_tick_collector.store.gaps import OPEN, read_meta
@@ -78,7 +80,7 @@ class SymbolCount(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CoverageRow:
-    """A row of ``coverage``; the columns are described in coverage.sql."""
+    """A row of ``coverage``, with the symbol's row of ``replays``; the columns are described in coverage.sql."""
 
     symbol: str
     first_counter: int | None
@@ -98,6 +100,7 @@ class CoverageRow:
     head_counter: int | None
     distrust: str | None
     interrupted_seq: int | None = None  # files that were made before it was known lack it
+    replay: Replay | None = None
 
     @property
     def ranges(self) -> CounterRanges:
@@ -300,7 +303,7 @@ def _track(
     if not last_seq and not distrust:
         return None
     # Ranges that were given up claim more than is stored.
-    given_up = TOO_MANY_HOLES in distrust or NO_COUNTER in distrust
+    given_up = TOO_MANY_HOLES in distrust or not sequences_count(distrust)
     stored = CounterRanges() if row is None or given_up else row.ranges
     if row is None:
         for (seq,) in conn.execute("SELECT seq FROM ticks WHERE symbol = ? AND seq IS NOT NULL", (symbol,)):
@@ -331,7 +334,7 @@ def coverage(db: Path) -> list[CoverageRow]:
     """What the file says of each symbol's completeness, by symbol; empty for a file of an earlier recorder."""
     with closing(open_read_only(db)) as conn:
         try:
-            return _rows(conn, CoverageRow, "coverage", "ORDER BY symbol")
+            return _coverage(conn)
         except sqlite3.Error as exc:
             raise translate(exc, db) from exc
 
@@ -393,7 +396,7 @@ def notes(db: Path, *, count_rows: bool = False) -> Notes:
     with closing(open_read_only(db)) as conn:
         try:
             conn.execute("BEGIN")
-            rows = _rows(conn, CoverageRow, "coverage", "ORDER BY symbol")
+            rows = _coverage(conn)
             found = _rows(conn, GapRow, "gaps", "ORDER BY symbol, gap_start_ts_ms")
             stored = int(conn.execute("SELECT COUNT(*) FROM ticks").fetchone()[0]) if count_rows else None
             return Notes(rows, found, _last_reading(conn), stored)
@@ -408,35 +411,9 @@ def _last_reading(conn: sqlite3.Connection) -> Reading | None:
     return None if row is None or not all(isinstance(value, int) for value in row) else Reading(*row)
 
 
-class Replay(NamedTuple):
-    """A whole copy of a symbol's day that was held against its rows."""
-
-    symbol: str
-    copy: str
-    ticks: int
-    digest: str
-    first_at_ms: int
-    last_at_ms: int
-
-    @property
-    def confirmed(self) -> bool:
-        """Was it read again later, and had not changed?"""
-        return self.last_at_ms > self.first_at_ms
-
-
 def replays(db: Path) -> dict[str, Replay]:
-    """Those that still hold, by symbol: as many ticks are stored as the copy had."""
-    with closing(open_read_only(db)) as conn:
-        try:
-            if not conn.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'replays'").fetchone():
-                return {}
-            rows = conn.execute(
-                f"SELECT {', '.join(f'r.{name}' for name in Replay._fields)} FROM replays r "  # noqa: S608 - our names
-                "JOIN coverage c ON c.symbol = r.symbol AND c.stored_ticks = r.ticks ORDER BY r.symbol"
-            )
-            return {row[0]: Replay._make(row) for row in rows}
-        except sqlite3.Error as exc:
-            raise translate(exc, db) from exc
+    """Those that hold, by symbol: as many ticks are stored as the copy had."""
+    return {row.symbol: row.replay for row in coverage(db) if row.replay and row.replay.ticks == row.stored_ticks}
 
 
 def verdict_of(row: CoverageRow | None, open_gaps: Sequence[GapRow]) -> Verdict:
@@ -463,6 +440,7 @@ def verdict_of(row: CoverageRow | None, open_gaps: Sequence[GapRow]) -> Verdict:
             verified_counter=row.verified_counter,
             distrust=row.distrust,
             interrupted=row.interrupted_seq is not None,
+            replay=row.replay,
         )
     )
 
@@ -489,6 +467,11 @@ def _rows(
         return []
     found = conn.execute(f"SELECT {', '.join(names)} FROM {table} {which}", args)  # noqa: S608 - our names
     return [kind(**dict(zip(names, row, strict=True))) for row in found]
+
+
+def _coverage(conn: sqlite3.Connection) -> list[CoverageRow]:
+    rows, held = _rows(conn, CoverageRow, "coverage", "ORDER BY symbol"), read_replays(conn)
+    return [replace(row, replay=held.get(row.symbol)) for row in rows] if held else rows
 
 
 def freshness(db: Path, now_ms: int, *, exact: bool = False) -> Freshness:

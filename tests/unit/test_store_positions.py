@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,7 @@ import pytest
 from hk_tick_collector.core.evidence import NO_COUNTER, EvidenceLevel
 from hk_tick_collector.core.facts import HeadProven, Verified
 from hk_tick_collector.records.tick import Origin, Tick
-from hk_tick_collector.store.coverage import level_of
-from hk_tick_collector.store.reader import coverage, tracks
+from hk_tick_collector.store.reader import coverage, tracks, verdict_of
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.unit.store_ticks import DAY, query, tick
 
@@ -105,5 +105,6 @@ def test_no_fact_makes_such_a_day_proven(tmp_path: Path) -> None:
     store.close()
     (row,) = coverage(tmp_path / f"{DAY}.db")
     assert (row.state, row.reason) == ("unproven", NO_COUNTER)
-    assert level_of(row.distrust) is EvidenceLevel.ID
-    assert level_of(None) is level_of("ticks without a sequence") is EvidenceLevel.COUNTER
+    assert verdict_of(row, ()).level is EvidenceLevel.ID
+    for distrust in (None, "ticks without a sequence"):
+        assert verdict_of(replace(row, distrust=distrust), ()).level is EvidenceLevel.COUNTER
