@@ -123,6 +123,23 @@ def test_the_day_file_notes_that_it_equals_the_file(root: Path, path: Path) -> N
     assert (fourth["equal_days"], fourth["unchanged_days"]) == (1, 0)
 
 
+def test_a_day_that_was_imported_twice_is_proven_by_replay_and_says_what_that_is(root: Path, path: Path) -> None:
+    write_scid(path, run_of(chicago_us("20261119", 9), 50))
+    tickctl_json("import", "sierra", path, *ES, data_root=root)
+    (before,) = tickctl_json("day", "20261119", data_root=root)["symbols"]
+    assert (before["state"], before["evidence"]) == ("unproven", "id")
+    assert "import it once more" in before["reason"]
+    tickctl_json("import", "sierra", path, *ES, data_root=root)
+    day = tickctl_json("day", "20261119", data_root=root)
+    assert [(one["state"], one["evidence"], one["expected_ticks"]) for one in day["symbols"]] == [
+        ("proven", "replay", 50)
+    ]
+    assert "whether the exchange told more is not known" in day["sentence"]
+    gaps = tickctl("gaps", "--days", "20261119", data_root=root)
+    assert gaps.returncode == 0
+    assert "not that the exchange told no more" in gaps.stderr
+
+
 def test_trades_downloaded_again_with_other_microseconds_are_the_same_trades(root: Path, path: Path) -> None:
     trades = run_of(chicago_us("20261120", 9), 200, 7_001)
     write_scid(path, trades)
