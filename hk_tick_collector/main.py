@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 EXIT_FAILED = 1
 _SHOWN_CHARS = 200
 GC_THRESHOLD_OBJECTS = 50_000
+OUT_OF_MEMORY = ("failed to map segment", "can't start new thread", "out of memory")
 EXIT_CONFIG = 78  # EX_CONFIG of sysexits.h; the service manager does not restart on it
 
 
@@ -37,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         return _record(args.env_file, check_only=args.check_config)
-    except (MemoryError, ImportError, OSError, RuntimeError) as exc:
+    except (MemoryError, ImportError, OSError, RuntimeError, TypeError) as exc:  # protobuf's is a TypeError
         if not _is_out_of_memory(exc):
             raise
         why = " ".join(str(exc).split())[-_SHOWN_CHARS:] or type(exc).__name__
@@ -82,11 +83,10 @@ def _record(env_file: Path | None, *, check_only: bool) -> int:
 
 
 def _is_out_of_memory(exc: Exception) -> bool:
-    """Python, the loader of libraries and the starting of a thread each say it in their own way."""
+    """Python, the loader of libraries, protobuf and the starting of a thread each say it in their own way."""
     if isinstance(exc, OSError):
         return exc.errno == errno.ENOMEM
-    words = "failed to map segment" if isinstance(exc, ImportError) else "can't start new thread"
-    return isinstance(exc, MemoryError) or words in str(exc)
+    return isinstance(exc, MemoryError) or any(words in str(exc) for words in OUT_OF_MEMORY)
 
 
 def _take(data_root: Path, market: str) -> DataRootLock:
