@@ -233,7 +233,7 @@ def test_market_closed_by_opend_and_a_symbol_refused(lab: Lab) -> None:
     seen = count_lines(recorder, "health connected=True")
     wait_until(lambda: count_lines(recorder, "health connected=True") >= seen + 4, "health lines")
     assert count_lines(recorder, "WARNING market_closed_by_opend") == 1, recorder.output
-    assert not recorder.find("status=alert|WATCHDOG feed_silent"), recorder.output
+    assert not recorder.find("connected=True status=alert|WATCHDOG feed_silent"), recorder.output
     simulator.ctl("clear kind=market-state")
     recorder.wait_for("status=alert")  # the same silence in an open market
     simulator.ctl("clear")
