@@ -53,6 +53,7 @@ from hk_tick_collector.days.manifest import (
     claims_of,
     load_manifest,
     manifest_path,
+    market_of_manifest,
 )
 from hk_tick_collector.days.order import sorted_tables
 from hk_tick_collector.days.schema import SCHEMA_VERSION
@@ -113,7 +114,7 @@ def check_at_rest(data_root: Path, day: str, calendar: TradingCalendar, now_ms: 
 def fits(manifest: Manifest, db: Path, archive_root: Path) -> bool:
     """Does the archive look like what the day file holds? Reads a row a symbol: whoever stores a tick changes the
     coverage in the same transaction. Good enough to see that there is nothing to do, never to delete a file."""
-    paths = archive_paths(archive_root, manifest.trading_day)
+    paths = archive_paths(archive_root, manifest.trading_day, manifest.market)
     for file in manifest.files:
         with contextlib.suppress(OSError):
             if file.kind in paths and paths[file.kind].stat().st_size == file.size_bytes:
@@ -154,9 +155,8 @@ def archive_day(
     if not db.exists():
         raise NoData(f"there is no day file {db}: nothing to archive")
     market = roots.market_of(data_root) or MARKET_HK
-    if PARQUET in kinds and market != MARKET_HK:  # its files name the market in their path, and are read as Hong Kong's
-        raise Refused(f"{day}: days of market {market} are archived as packed day files: use --format sqlite")
-    paths = archive_paths(archive_root, day)
+    _check_market(archive_root, day, market)
+    paths = archive_paths(archive_root, day, market)
     there = {kind for kind, path in paths.items() if path.exists()}
     if is_archived(data_root, archive_root, day, kinds):
         check = check_day(archive_root, day, db, on_rows) if verify else None
@@ -172,10 +172,10 @@ def archive_day(
             if problems:
                 raise StoreCorrupt(f"{day}: the copy is not what was read: {'; '.join(problems)}; check the disk")
         if had_one:
-            _check_replaceable(archive_root, day, db, packed.content)
+            _check_replaceable(archive_root, day, market, db, packed.content)
         _commit(archive_root, day, packed.manifest)
     finally:
-        _remove_parts(archive_root, day)
+        _remove_parts(archive_root, day, market)
     manifest = packed.manifest
     action = "replaced" if had_one else "archived"
     return Outcome(day, action, manifest.rows, len(manifest.symbols), verify or had_one, manifest.files)
@@ -198,7 +198,7 @@ def _pack(
 def _pack_once(
     db: Path, archive_root: Path, day: str, market: str, kinds: Sequence[str], made_at_ms: int, on_rows: OnRows | None
 ) -> _Packed:
-    paths = archive_paths(archive_root, day)
+    paths = archive_paths(archive_root, day, market)
     content: DayContent | None = None
     if PARQUET in kinds:
         content = _write_parquet(db, paths[PARQUET], on_rows)
@@ -300,7 +300,18 @@ def _signature(db: Path) -> list[tuple[int, int, int, int]]:
 # -- replacing ---------------------------------------------------------------------------------------------------------
 
 
-def _check_replaceable(archive_root: Path, day: str, db: Path, content: DayContent) -> None:
+def _check_market(archive_root: Path, day: str, market: str) -> None:
+    """Raise ``Refused`` where the day is archived already and its archive is another market's."""
+    with contextlib.suppress(StoreCorrupt):  # what it holds is looked at before it is replaced
+        manifest = load_manifest(archive_root, day)
+        if manifest is not None and manifest.market != market:
+            raise Refused(
+                f"{archive_root} holds {day} of market {manifest.market}, the day file is of {market}: "
+                "give each market an archive of its own (ARCHIVE_ROOT)"
+            )
+
+
+def _check_replaceable(archive_root: Path, day: str, market: str, db: Path, content: DayContent) -> None:
     """Raise ``Refused`` unless the day file, whose contents these are, holds all that the archive there is holds."""
     manifest: Manifest | None = None
     damage: list[str] = []
@@ -309,7 +320,7 @@ def _check_replaceable(archive_root: Path, day: str, db: Path, content: DayConte
     except StoreCorrupt as exc:
         damage.append(str(exc))
     readable = 0
-    for kind, path in archive_paths(archive_root, day).items():
+    for kind, path in archive_paths(archive_root, day, market).items():
         if not path.exists():
             if manifest is not None and manifest.file(kind) is not None:
                 damage.append(f"{path} is gone")
@@ -355,15 +366,15 @@ def _commit(archive_root: Path, day: str, manifest: Manifest) -> None:
     part = atomic.write_part(path, manifest.to_json())
     with atomic.uninterrupted():
         atomic.rename(part, _pending(path))
-        _finish(archive_root, day)
+        _finish(archive_root, day, manifest.market)
 
 
 def _pending(path: Path) -> Path:
     return path.with_name(f".{path.name}{PENDING_SUFFIX}")
 
 
-def _finish(archive_root: Path, day: str) -> None:
-    for path in archive_paths(archive_root, day).values():
+def _finish(archive_root: Path, day: str, market: str) -> None:
+    for path in archive_paths(archive_root, day, market).values():
         if part_of(path).exists():
             atomic.rename(part_of(path), path)
     path = manifest_path(archive_root, day)
@@ -373,18 +384,18 @@ def _finish(archive_root: Path, day: str) -> None:
 def tidy(archive_root: Path) -> None:
     """Finish or undo what a run that died left. Inside ``atomic.only_job(archive_root)``."""
     for pending in (archive_root / "manifests").glob(f".*{PENDING_SUFFIX}"):
-        _finish(archive_root, pending.name[1:9])
+        _finish(archive_root, pending.name[1:9], market_of_manifest(pending))
     for pattern in ("manifests/.*", "sqlite/.*", "ticks/market=*/day=*/.*"):
         for path in archive_root.glob(f"{pattern}{atomic.PART_SUFFIX}*"):
             path.unlink(missing_ok=True)
 
 
-def _remove_parts(archive_root: Path, day: str) -> None:
+def _remove_parts(archive_root: Path, day: str, market: str) -> None:
     """Of a day whose copy did not become its archive; nothing is there otherwise."""
     manifest = manifest_path(archive_root, day)
     if _pending(manifest).exists():
         return
-    paths = archive_paths(archive_root, day)
+    paths = archive_paths(archive_root, day, market)
     for path in (*paths.values(), manifest):
         part_of(path).unlink(missing_ok=True)
     for path in sqlite_files(part_of(paths[SQLITE].with_suffix(""))):

@@ -43,6 +43,7 @@ from hk_tick_collector.days import parquet
 from hk_tick_collector.days.content import DayContent
 from hk_tick_collector.days.manifest import PARQUET, SQLITE, Manifest, load_manifest, manifest_path
 from hk_tick_collector.records.columns import Role, with_role
+from hk_tick_collector.store import data_root as roots
 from hk_tick_collector.store import reader
 from hk_tick_collector.store.atomic import sync_file
 from hk_tick_collector.store.connect import (
@@ -87,13 +88,16 @@ def restore_day(
 ) -> Restored:
     """Put the archived ticks of a day into its day file under ``data_root``, inside ``atomic.only_job`` of both.
 
-    ``NoData`` when the day is not archived, ``Refused`` when another process has the day file open, StoreCorrupt when
+    ``NoData`` when the day is not archived, ``Refused`` when another process has the day file open or the data root
+    holds days of another market, StoreCorrupt when
     no file of the archive is what its manifest says, StoreError or OSError when reading or writing fails. Whatever is
     raised, the day file holds what it held.
     """
     manifest = load_manifest(archive_root, day)
     if manifest is None:
         raise NoData(f"{day} is not archived: there is no {manifest_path(archive_root, day)}")
+    if roots.noted(data_root) not in (None, manifest.market):
+        raise Refused(f"{day}: {roots.foreign(data_root, manifest.market)}")
     db = day_file(data_root, day)
     if db.exists():
         elsewhere = open_elsewhere(db)
@@ -123,7 +127,7 @@ def tidy(data_root: Path) -> None:
 def _good_file(archive_root: Path, manifest: Manifest) -> tuple[str, Path]:
     """The first file of the archive that is what the manifest says, read from end to end."""
     found: list[str] = []
-    paths = archive_paths(archive_root, manifest.trading_day)
+    paths = archive_paths(archive_root, manifest.trading_day, manifest.market)
     for file in sorted(manifest.files, key=lambda one: one.kind != SQLITE):  # the day file itself, if it is there
         _, problems = check_files(archive_root, manifest, paths, only=file.kind)
         if not problems:

@@ -77,9 +77,9 @@ class Check:
         }
 
 
-def archive_paths(archive_root: Path, day: str) -> dict[str, Path]:
+def archive_paths(archive_root: Path, day: str, market: str) -> dict[str, Path]:
     """Where the files of a day's archive stand, by kind."""
-    return {PARQUET: parquet_path(archive_root, day), SQLITE: sqlite_path(archive_root, day)}
+    return {PARQUET: parquet_path(archive_root, day, market), SQLITE: sqlite_path(archive_root, day)}
 
 
 def check_day(archive_root: Path, day: str, db: Path | None, on_rows: OnRows | None = None) -> Check:
@@ -91,7 +91,7 @@ def check_day(archive_root: Path, day: str, db: Path | None, on_rows: OnRows | N
     if manifest is None:
         text = f"{day} is not archived: there is no {manifest_path(archive_root, day)}"
         return Check(day, 0, 0, (), None, (text,), None)
-    content, problems = check_files(archive_root, manifest, archive_paths(archive_root, day), on_rows)
+    content, problems = check_files(archive_root, manifest, archive_paths(archive_root, day, manifest.market), on_rows)
     if content is not None and db is not None:
         problems += compare_with_day_file(content, manifest, db)
     kinds = tuple(file.kind for file in manifest.files)
@@ -117,7 +117,7 @@ def check_files(
         problems.append(f"its manifest counts with {manifest.hash_algorithm}, this program with {ALGORITHM}")
     if not manifest.files:
         problems.append("its manifest names no file")
-    places = archive_paths(archive_root, manifest.trading_day)
+    places = archive_paths(archive_root, manifest.trading_day, manifest.market)
     for file in manifest.files:
         if only not in (None, file.kind):
             continue

@@ -104,7 +104,9 @@ class Day:
     def archived_file(self) -> Path:
         """The file of its archive, or where that would be."""
         kinds = {file.kind for file in self.manifest.files} if self.manifest is not None else {PARQUET}
-        return (sqlite_path if kinds == {SQLITE} else parquet_path)(self.archive_root, self.trading_day)
+        if kinds == {SQLITE}:
+            return sqlite_path(self.archive_root, self.trading_day)
+        return parquet_path(self.archive_root, self.trading_day, self.market.code)
 
     @property
     def source(self) -> Path:

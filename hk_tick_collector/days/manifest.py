@@ -22,7 +22,9 @@ from hk_tick_collector.core.errors import StoreCorrupt, StoreUnavailable
 from hk_tick_collector.core.regular import open_regular
 from hk_tick_collector.days.tree import hive_path
 from hk_tick_collector.records.columns import SCHEMA_VERSION
+from hk_tick_collector.records.tick import MARKET_HK
 from hk_tick_collector.store.coverage import Replay
+from hk_tick_collector.store.data_root import CODE
 from hk_tick_collector.store.layout import check_day
 from hk_tick_collector.store.reader import AmendmentRow, CoverageRow, GapRow, SymbolRow
 
@@ -103,14 +105,25 @@ def manifest_path(archive_root: Path, day: str) -> Path:
     return archive_root / "manifests" / f"{check_day(day)}.json"
 
 
-def parquet_path(archive_root: Path, day: str) -> Path:
+def parquet_path(archive_root: Path, day: str, market: str = MARKET_HK) -> Path:
     """Where the archived Parquet file of a day stands."""
-    return hive_path(archive_root / "ticks", check_day(day))
+    return hive_path(archive_root / "ticks", check_day(day), market)
 
 
 def sqlite_path(archive_root: Path, day: str) -> Path:
     """Where the archived, compressed day file stands."""
     return archive_root / "sqlite" / f"{check_day(day)}.db.zst"
+
+
+def market_of_manifest(path: Path) -> str:
+    """The market that a manifest names, whatever else it holds. StoreCorrupt when it names none."""
+    try:
+        market = json.loads(path.read_bytes())["market"]
+        if CODE.fullmatch(market):
+            return str(market)
+    except (ValueError, KeyError, TypeError, RecursionError) as exc:
+        raise StoreCorrupt(f"{path} is no manifest of an archived day: {exc!r}") from exc
+    raise StoreCorrupt(f"{path} names no market")
 
 
 def load_manifest(archive_root: Path, day: str) -> Manifest | None:
@@ -166,6 +179,8 @@ def _parse(raw: dict[str, Any]) -> Manifest:
     manifest: Manifest = _build(Manifest, known)
     if any(Path(file.path).is_absolute() or ".." in Path(file.path).parts for file in manifest.files):
         raise ValueError("a file's path leads out of the archive")
+    if not CODE.fullmatch(manifest.market):  # it becomes a part of a path
+        raise ValueError(f"{manifest.market!r} is no market")
     if not isinstance(manifest.rows, int) or any(not isinstance(one.rows, int) for one in manifest.symbols.values()):
         raise ValueError("a row count is no number")
     return manifest

@@ -27,8 +27,8 @@ import pyarrow.parquet as pq
 from hk_tick_collector.core.errors import StoreCorrupt, StoreUnavailable
 from hk_tick_collector.core.regular import check_regular
 from hk_tick_collector.days.schema import COLUMNS, SCHEMA_VERSION, TICKS, UTC_MS, VERSION_KEY, ticks_schema
+from hk_tick_collector.days.tree import market_of_file
 from hk_tick_collector.records.columns import Packing, known_to_all, names_of, packed
-from hk_tick_collector.records.tick import MARKET_HK
 
 FILE_COLUMNS = tuple(name for name in COLUMNS if name != "market")
 FIRST_VERSION = 1  # of Parquet files: a day of version 0 is archived as what it becomes
@@ -220,7 +220,7 @@ def read_batches(path: Path, columns: Sequence[str] = COLUMNS) -> Iterator[pa.Re
     with open_file(path) as file, _reading(path):
         wanted = columns_there(file, names)
         for batch in file.iter_batches(batch_size=ROW_GROUP_ROWS, columns=wanted):
-            ticks = with_market(batch, names)
+            ticks = with_market(batch, names, market_of_file(path))
             rows += ticks.num_rows
             yield ticks
         _check_rows(path, rows, file.metadata.num_rows)
@@ -244,7 +244,7 @@ def read_symbols(
         table = file.read_row_groups(groups, columns=wanted)
         _check_rows(path, table.num_rows, sum(file.metadata.row_group(number).num_rows for number in groups))
         table = table.filter(_matches(table, symbols, start_ms, end_ms))
-        batches = [with_market(batch, names) for batch in table.to_batches()]
+        batches = [with_market(batch, names, market_of_file(path)) for batch in table.to_batches()]
     return pa.Table.from_batches(batches, ticks_schema(names)).unify_dictionaries()
 
 
@@ -285,14 +285,14 @@ def _matches(table: pa.Table, symbols: Sequence[str], start_ms: int | None, end_
     return mask
 
 
-def with_market(batch: pa.RecordBatch, names: tuple[str, ...]) -> pa.RecordBatch:
+def with_market(batch: pa.RecordBatch, names: tuple[str, ...], market: str) -> pa.RecordBatch:
     """A batch out of a file with its market in place, in our types; NULL in columns that it lacks."""
     arrays = []
     for name in names:
         kind = TICKS.field(name).type
         if name == "market":
             indices = pa.repeat(pa.scalar(0, pa.int32()), batch.num_rows)
-            arrays.append(pa.DictionaryArray.from_arrays(indices, pa.array([MARKET_HK])))
+            arrays.append(pa.DictionaryArray.from_arrays(indices, pa.array([market])))
             continue
         place = batch.schema.get_field_index(name)
         if place < 0:

@@ -15,3 +15,9 @@ FILE_NAME = "ticks.parquet"
 def hive_path(root: Path, day: str, market: str = MARKET_HK) -> Path:
     """Where a day's file stands in a tree."""
     return root / f"market={market}" / f"day={day}" / FILE_NAME
+
+
+def market_of_file(path: Path) -> str:
+    """The market that a file's path in a tree names; Hong Kong's of a file that stands elsewhere."""
+    kind, _, market = path.parent.parent.name.partition("=")
+    return market if kind == "market" and market else MARKET_HK

@@ -26,13 +26,13 @@ from hk_tick_collector.store.reader import open_read_only
 
 LOOKED_AT_FILES = 5  # of the newest day files: the first one of a day has a row within minutes
 
-_CODE = re.compile(r"[A-Z][A-Z0-9_]{0,15}", re.ASCII)
+CODE = re.compile(r"[A-Z][A-Z0-9_]{0,15}", re.ASCII)
 _READ_BYTES = 64
 
 
 def market_of(data_root: Path) -> str | None:
     """The code of the market whose days these are ("HK"); None when there is nothing to tell by."""
-    return _noted(data_root) or _recorded(data_root)
+    return noted(data_root) or _recorded(data_root)
 
 
 def claim(data_root: Path, market: str) -> None:
@@ -40,12 +40,12 @@ def claim(data_root: Path, market: str) -> None:
 
     A disk that takes no file now leaves the claim for the next start: recording must not wait for that.
     """
-    noted = _noted(data_root)
-    owner = noted or _recorded(data_root)
-    if owner is None or (owner == market and noted is None):
+    claimed = noted(data_root)
+    owner = claimed or _recorded(data_root)
+    if owner is None or (owner == market and claimed is None):
         with contextlib.suppress(OSError):
             _note(data_root, market)
-        owner = _noted(data_root) or owner  # somebody else may have been first
+        owner = noted(data_root) or owner  # somebody else may have been first
     if owner is not None and owner != market:
         raise ConfigError(f"DATA_ROOT: {_of_another(data_root, owner, market)}")
 
@@ -57,27 +57,28 @@ def foreign(data_root: Path, market: str) -> str | None:
 
 
 def _of_another(data_root: Path, owner: str, market: str) -> str:
-    told_by = f" (its file {market_file(data_root).name} says so)" if _noted(data_root) else ""
+    told_by = f" (its file {market_file(data_root).name} says so)" if noted(data_root) else ""
     return (
         f"{data_root} holds days of market {owner}{told_by}, and this is market {market}; "
         f"give each market a DATA_ROOT of its own"
     )
 
 
-def _noted(data_root: Path) -> str | None:
+def noted(data_root: Path) -> str | None:
+    """The code that was claimed; None while nobody did."""
     try:
         with open_regular(market_file(data_root)) as file:
             text = file.read(_READ_BYTES).decode("ascii", "replace").strip()
     except (OSError, StoreError):
         return None
-    return text if _CODE.fullmatch(text) else None
+    return text if CODE.fullmatch(text) else None
 
 
 def _recorded(data_root: Path) -> str | None:
     for path in day_files(data_root)[: -LOOKED_AT_FILES - 1 : -1]:
         with contextlib.suppress(StoreError, sqlite3.Error, OSError), closing(open_read_only(path)) as conn:
             row = conn.execute("SELECT market FROM ticks LIMIT 1").fetchone()
-            if row is not None and isinstance(row[0], str) and _CODE.fullmatch(row[0]):
+            if row is not None and isinstance(row[0], str) and CODE.fullmatch(row[0]):
                 return row[0]
     return None
 
@@ -91,6 +92,6 @@ def _note(data_root: Path, market: str) -> None:
         try:
             os.link(new, path)
         except FileExistsError:
-            if _noted(data_root) is None:
+            if noted(data_root) is None:
                 new.replace(path)
     sync_dir(data_root)

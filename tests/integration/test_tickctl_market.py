@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from hk_tick_collector.market.cme import CME
+from hk_tick_collector.store.data_root import claim
 from tests.scid_files import run_of, write_scid
-from tests.tickctl import tickctl, tickctl_json
+from tests.tickctl import record_day, tickctl, tickctl_json
 
 SYMBOL, DAYS = "CME.ESZ26", ("20261030", "20261102")  # on both sides of the night in which the clocks go back
 ROWS = 300
@@ -80,3 +81,37 @@ def test_an_export_has_the_market_in_its_path(root: Path, tmp_path: Path) -> Non
     (first, _) = sorted((tmp_path / "csv").iterdir())
     rows = list(csv.DictReader(io.StringIO(first.read_text())))
     assert ({row["market"] for row in rows}, len(rows)) == ({"CME"}, ROWS)
+
+
+def test_a_day_is_archived_verified_read_and_restored(root: Path, tmp_path: Path) -> None:
+    """With the format that is the default, from the day file to an archive that is all there is, and back."""
+    before = {day: tickctl_json("ticks", SYMBOL, "--days", day, data_root=root) for day in DAYS}
+    for day in DAYS:
+        assert tickctl_json("archive", day, data_root=root)
+        assert (root / f"_archive/ticks/market=CME/day={day}/ticks.parquet").exists()
+        (root / f"{day}.db").unlink()
+    checks = tickctl_json("verify", "..", data_root=root)
+    assert [(one["fine"], one["rows"]) for one in checks] == [(True, ROWS)] * 2
+    for day in DAYS:
+        assert tickctl_json("ticks", SYMBOL, "--days", day, data_root=root) == before[day]
+    sql = "SELECT market, count(*) AS ticks FROM ticks GROUP BY ALL"
+    assert tickctl_json("query", sql, data_root=root) == [{"market": "CME", "ticks": 2 * ROWS}]
+    assert tickctl_json("day", DAYS[0], data_root=root)["stored_ticks"] == ROWS
+    for day in DAYS:
+        tickctl_json("restore", day, data_root=root)
+        assert tickctl_json("ticks", SYMBOL, "--days", day, data_root=root) == before[day]
+        assert tickctl_json("verify", day, data_root=root)[0]["fine"]
+    other = tmp_path / "hk"
+    record_day(other, count=10)
+    claim(other, "HK")
+    done = tickctl("restore", DAYS[0], "--archive-root", root / "_archive", data_root=other)
+    assert (done.returncode, "holds days of market HK" in done.stderr) == (1, True), done.stderr
+    assert not (other / f"{DAYS[0]}.db").exists()
+
+
+def test_the_end_of_the_day_archives_it(root: Path) -> None:
+    done = tickctl("eod", data_root=root)
+    assert done.returncode in (0, 1), done.stdout + done.stderr
+    for day in DAYS:
+        assert (root / f"_archive/ticks/market=CME/day={day}/ticks.parquet").exists(), done.stdout + done.stderr
+    assert all(one["fine"] for one in tickctl_json("verify", "..", data_root=root))

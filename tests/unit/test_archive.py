@@ -31,7 +31,7 @@ from hk_tick_collector.ingest.spill import SpillQueue
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.hk import HK
 from hk_tick_collector.market.hk.sessions import HK_TZ
-from hk_tick_collector.records.tick import Tick
+from hk_tick_collector.records.tick import HK_FUTU, Origin, Tick
 from hk_tick_collector.store import data_root, reader
 from hk_tick_collector.store.connect import ROW_COLUMNS
 from hk_tick_collector.store.writer import DayFileWriter
@@ -102,8 +102,8 @@ def rows(db: Path) -> Rows:
         return sorted(conn.execute(f"SELECT {', '.join(ROW_COLUMNS)} FROM ticks"), key=repr)
 
 
-def record(place: Place, ticks: list[Tick], facts: list[Any] | None = None) -> None:
-    writer = DayFileWriter(place.data)
+def record(place: Place, ticks: list[Tick], facts: list[Any] | None = None, origin: Origin = HK_FUTU) -> None:
+    writer = DayFileWriter(place.data, origin=origin)
     for first in range(0, len(ticks), 100):
         writer.write(ticks[first : first + 100])
     writer.write((), facts or [])
@@ -454,16 +454,46 @@ def test_a_day_in_session_is_left_alone(place: Place, day: str, now: str, refuse
         pack.check_at_rest(place.data, day, CALENDAR, at(now))
 
 
-def test_days_of_another_market_are_archived_as_packed_files_only(place: Place) -> None:
-    """The Parquet files of an archive are read as Hong Kong's: their rows would come back with another market."""
+def test_an_archive_of_another_market_is_not_replaced(place: Place) -> None:
     data_root.claim(place.data, "CME")
-    record(place, day_ticks("CME.ESZ26", 9, DAY))
-    with pytest.raises(Refused, match="days of market CME are archived as packed day files"):
-        place.put_away(PARQUET)
-    place.put_away(SQLITE)
+    record(place, day_ticks("CME.ESZ26", 9, DAY), origin=Origin("CME", "sierra"))
+    place.put_away(PARQUET)
     manifest = load_manifest(place.archive, DAY)
     assert manifest is not None
     assert (manifest.market, manifest.rows) == ("CME", 9)
+    path = manifest_path(place.archive, DAY)
+    path.write_text(path.read_text().replace('"market": "CME"', '"market": "US"'))
+    with pytest.raises(Refused, match="of market US, the day file is of CME: give each market an archive of its own"):
+        place.put_away(PARQUET)
+
+
+@pytest.mark.parametrize("market", ["../..", "", None])
+def test_a_manifest_with_a_senseless_market_is_none(place: Place, market: str | None) -> None:
+    record(place, day_ticks("HK.00700", 9, DAY))
+    place.put_away(PARQUET)
+    path = manifest_path(place.archive, DAY)
+    path.write_text(json.dumps({**json.loads(path.read_text()), "market": market}))
+    with pytest.raises(StoreCorrupt, match="no manifest of an archived day"):
+        load_manifest(place.archive, DAY)
+
+
+def test_a_run_that_died_before_its_renames_is_finished_in_the_directory_of_its_market(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data_root.claim(place.data, "CME")
+    record(place, day_ticks("CME.ESZ26", 9, DAY), origin=Origin("CME", "sierra"))
+    with monkeypatch.context() as broken:
+        broken.setattr(pack, "_finish", _no_power)
+        with pytest.raises(OSError, match="power"):
+            place.put_away(PARQUET)
+    assert load_manifest(place.archive, DAY) is None
+    pack.tidy(place.archive)
+    assert parquet_path(place.archive, DAY, "CME").exists()
+    assert load_manifest(place.archive, DAY) is not None
+
+
+def _no_power(*_: object) -> None:
+    raise OSError("no power")
 
 
 def test_a_day_with_ticks_in_the_spill_is_left_alone(place: Place) -> None:
