@@ -157,16 +157,16 @@ def _to_be_fetched(outcome: Outcome, symbol: str) -> list[Trade]:
 def _told_apart(outcome: Outcome, trades: Sequence[Trade]) -> Counter[Content]:
     """How many trades of each content whoever saw the messages can know of.
 
-    As ``_told``, but one that came without a sequence may be any other that looks like it, told again: there are as
-    many as one message showed side by side, or as there are numbers.
+    As ``_told``, but one that came without a sequence, or with another one in each way, may be any other that looks
+    like it, told again: there are as many as one message showed side by side, or as there are numbers.
     """
     told = _told(trades)
     alike: dict[Told, list[Trade]] = {}
     for trade in trades:
         alike.setdefault(trade.told, []).append(trade)
     for same, those in alike.items():
-        if not all(trade.seq for trade in those):
-            numbers = {seq for trade in those for seq in (trade.seq, trade.push_seq) if seq}
+        numbers = {trade.seq for trade in those if trade.is_numbered}
+        if not all(trade.is_numbered for trade in those):
             known = max(outcome.together[same], len(numbers))
             told[same.content] -= max(0, _told(those)[same.content] - known)
     return told

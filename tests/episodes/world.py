@@ -62,6 +62,11 @@ class Trade:
         return Content(self.symbol, second, self.price, self.volume, self.turnover, direction, tick_type)
 
     @property
+    def is_numbered(self) -> bool:
+        """Has it a sequence, the same wherever it is told?"""
+        return bool(self.seq) and self.seq == self.push_seq
+
+    @property
     def told(self) -> Told:
         return Told(self.ts_ms, self.content)
 
