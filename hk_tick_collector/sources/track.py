@@ -434,6 +434,8 @@ class Track:
         for tick in answer.ticks:
             if tick.trading_day != self.day:
                 self._note_elsewhere(tick, facts)
+        if self._shows_unread_otherwise(answer):
+            self._distrust(PUSH_PULL_DISAGREE, facts)
         for row in answer.unread:
             self.note_unread(row.seq, answer.recv_ts_ms, facts)
         if answer.question.interruption == self.interruptions:
@@ -475,6 +477,17 @@ class Track:
         self._compare(today, facts)
         if not self.distrust and self._renumbered(today):
             self._distrust(COUNTER_WENT_BACK, facts)
+
+    def _shows_unread_otherwise(self, answer: Answer) -> bool:
+        """Shows it, in less than was asked for, an unreadable tick of the second of one that we know, under another
+        number, and not the one that we know?"""
+        question = answer.question
+        if self.distrust or answer.rows >= question.asked_rows or question.day != self.day:
+            return False
+        asked_after = {seq for counter, seq in self.unread.items() if counter <= question.newest_counter}
+        absent = asked_after.difference(answer.unread_seqs, (tick.seq for tick in answer.ticks))
+        new = answer.unread_seqs.difference(self.unread.values())
+        return not {seq_epoch_sec(seq) for seq in absent}.isdisjoint(seq_epoch_sec(seq) for seq in new)
 
     def _renumbered(self, today: Sequence[Tick]) -> bool:
         """Does a counter that we know stand under another sequence?"""

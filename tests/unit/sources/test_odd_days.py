@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from hk_tick_collector.core.facts import COULD_NOT_BE_READ, COUNTER_WENT_BACK, DATED_OTHERWISE, NOT_JOINED, UNREAD_TICK
+from hk_tick_collector.core.facts import (
+    COULD_NOT_BE_READ,
+    COUNTER_WENT_BACK,
+    DATED_OTHERWISE,
+    NOT_JOINED,
+    PUSH_PULL_DISAGREE,
+    UNREAD_TICK,
+)
 from hk_tick_collector.market.dates import DAY_MS
 from hk_tick_collector.market.hk.sessions import day_start_ms
 from hk_tick_collector.records.tick import Tick, seq_counter
@@ -105,6 +112,30 @@ def test_counters_that_begin_anew_over_lunch_in_more_ticks_than_opend_shows(desk
     assert desk.pull(shown) == 1000
     assert len(desk.stored()) == 1300
     assert desk.state() == "unproven"
+
+
+@pytest.mark.parametrize("asked_rows", [21, 1000])
+def test_an_unreadable_tick_that_is_numbered_otherwise_in_answers_is_not_missed_twice(
+    desk: Desk, asked_rows: int
+) -> None:
+    desk.pull([])
+    desk.push_unreadable(unreadable(500_001))
+    for _ in range(5):
+        desk.later(1)
+        desk.pull([unreadable(1)], asked_rows=asked_rows)
+    desk.give_up()
+    assert desk.reason() == PUSH_PULL_DISAGREE
+    assert (desk.state(), desk.coverage().missing_ticks) == ("unproven", 0)
+
+
+def test_an_unreadable_tick_that_opend_forgot_and_a_later_one_are_both_missing(desk: Desk) -> None:
+    desk.pull([])
+    desk.push_unreadable(unreadable(1))
+    desk.push([tick(2, 1)])
+    desk.later(60)
+    desk.pull([tick(3, 60), unreadable(4, 61), tick(5, 62)])
+    desk.give_up()
+    assert (desk.state(), desk.coverage().missing_ticks) == ("missing", 2)
 
 
 def test_bare_numbers_that_begin_anew_in_silence_hide_no_tick(desk: Desk) -> None:
