@@ -147,11 +147,15 @@ def _lost(outcome: Outcome, symbol: str, trades: list[Trade], stored: Counter[Co
 def _to_be_fetched(outcome: Outcome, symbol: str) -> list[Trade]:
     """What OpenD still shows of a symbol, and the recorder was able to ask for.
 
-    All of it, except that of a symbol which OpenD began to take in the evening only the newest rows are asked for, as
-    many as the settings say; without numbers nothing tells that there were more.
+    All of it, except that in the evening only the newest rows are asked for, as many as the settings say: of a symbol
+    which OpenD did not take before, and of all when the recorder was not there before.
     """
-    shown, rows = outcome.memory.get(symbol, []), outcome.plan.backfill_rows
-    return [trade for trade in shown[:-rows] if not trade.refused] + shown[-rows:] if rows else shown
+    plan, shown = outcome.plan, outcome.memory.get(symbol, [])
+    rows, nobody = plan.backfill_rows, plan.start_ms >= hk_ms(16, 20)
+    if not rows:
+        return shown
+    early = [t for t in shown[:-rows] if not (t.refused or (nobody and (t.known_ms or 0) < plan.start_ms))]
+    return early + shown[-rows:]
 
 
 def _told_apart(outcome: Outcome, trades: Sequence[Trade]) -> Counter[Content]:
