@@ -591,8 +591,8 @@ class Track:
 
         It may also hold an equal trade instead, if this one lies just beyond its beginning or end. Large orders are
         filled in equal parts within a millisecond, and OpenD does not get all of them at once. The twin then has a
-        number among those we know; under another numbering it would not. Of a way that tells milliseconds, a tick on
-        the full second is no twin of all that second's ticks.
+        number among those we know, and near this one's; under another numbering it would not. Of a way that tells
+        milliseconds, a tick on the full second is no twin of all that second's ticks.
         """
         whole_seconds = any(all(tick.ts_ms % 1000 == 0 for tick in way) for way in (pulled, self.recent))
         twins = [
@@ -601,7 +601,9 @@ class Track:
         first, last = pulled[0].seq, pulled[-1].seq
         if not twins or pushed.seq is None or first is None or last is None or first <= pushed.seq <= last:
             return bool(twins)
-        return not all(seq is not None and self.seen.first <= seq_counter(seq) <= self.seen.last for seq in twins)
+        low = max(self.seen.first, seq_counter(pushed.seq) - PULL_LIMIT_ROWS)
+        high = min(self.seen.last, seq_counter(pushed.seq) + PULL_LIMIT_ROWS)
+        return not all(seq is not None and low <= seq_counter(seq) <= high for seq in twins)
 
     def _learn_head(self, answer: Answer, today: Sequence[Tick], memory: OpenDMemory, facts: list[Fact]) -> None:
         """Is there anything of the day before the oldest tick OpenD shows?"""

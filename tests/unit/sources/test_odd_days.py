@@ -114,6 +114,17 @@ def test_counters_that_begin_anew_over_lunch_in_more_ticks_than_opend_shows(desk
     assert desk.state() == "unproven"
 
 
+def test_a_push_that_is_numbered_far_beyond_its_twins_is_none_of_their_count(desk: Desk) -> None:
+    """The day's beginning came by answers alone, so what it says of their numbers includes the push's own."""
+    desk.pull(run(1, 1))
+    twins = [tick(n, 60) for n in (2, 3)]
+    desk.push([tick(500_003, 60)])
+    desk.pull([*run(1, 1), *twins])
+    desk.give_up()
+    assert desk.reason() == PUSH_PULL_DISAGREE
+    assert desk.coverage().missing_ticks == 0
+
+
 @pytest.mark.parametrize("asked_rows", [21, 1000])
 def test_an_unreadable_tick_that_is_numbered_otherwise_in_answers_is_not_missed_twice(
     desk: Desk, asked_rows: int
