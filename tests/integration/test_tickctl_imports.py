@@ -36,7 +36,7 @@ LOADED: tuple[tuple[str, tuple[str, ...], set[str]], ...] = (
     ("bars", (SYMBOLS[0],), ARROW),
     ("query", ("SELECT count(*) FROM ticks",), SQL),
     ("export", ("csv", "--output", "{tmp}/csv"), ARROW),
-    ("archive", (DAY, "--archive-root", "{tmp}/archive"), ARROW),
+    ("archive", (DAY, "--archive-root", "{tmp}/another"), ARROW),
     ("verify", (DAY, "--archive-root", "{tmp}/archive"), ARROW),
     ("restore", (DAY, "--archive-root", "{tmp}/archive"), ARROW),
     ("retain", ("--keep-days", "20", "--dry-run"), ARROW),
@@ -52,6 +52,7 @@ LOADED: tuple[tuple[str, tuple[str, ...], set[str]], ...] = (
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tmp = tmp_path_factory.mktemp("imports")
     record_day(tmp / "data", count=60, lost=(7,))
+    assert tickctl("archive", DAY, "--archive-root", tmp / "archive", data_root=tmp / "data").returncode == 0
     (tmp / "recorder.log").write_text("2026-11-20T01:30:00.000Z INFO health ok\n")
     write_scid(tmp / "ESZ26_FUT_CME.scid", run_of(1_795_190_400_000_000, 5))
     return tmp
