@@ -171,15 +171,34 @@ def test_as_many_rows_are_not_the_same_rows(tmp_path: Path) -> None:
     assert state(db) == UNPROVEN
 
 
-def test_rows_are_counted_when_the_copy_is_held_against_them(tmp_path: Path) -> None:
-    """Not taken from the notes: rows that went after the notes were loaded are missed."""
+def test_a_recount_withdraws_the_copy_of_every_symbol(tmp_path: Path) -> None:
+    """Rows were exchanged for as many others, which the number of another symbol's rows gives away."""
     db = proven_day(tmp_path)
-    writer = new_writer(tmp_path)
-    writer.write(())
+    store(tmp_path, [trade(1)._replace(symbol="CME.NQZ26"), trade(2)._replace(symbol="CME.NQZ26")])
+    change(db, f"UPDATE ticks SET price = 1.0 WHERE seq = {trade(4).seq}")
+    change(db, "DELETE FROM ticks WHERE rowid = 9")
+    store(tmp_path, ())
+    store(tmp_path, [trade(1)._replace(symbol="CME.NQZ26")])
+    rows = {row.symbol: row for row in coverage(db)}
+    assert (rows[SYMBOL].state, rows[SYMBOL].stored_ticks) == ("unproven", 7)
+
+
+def test_rows_are_counted_when_the_copy_is_held_against_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not taken from the notes: in a large file rows that go right after our commit are not missed at its opening."""
+    monkeypatch.setattr("hk_tick_collector.store.coverage.COUNTED_ROWS", 0)
+    db = proven_day(tmp_path)
     change(db, "DELETE FROM ticks WHERE rowid = 4")
-    change(db, "UPDATE coverage SET stored_ticks = 7")
-    writer.write((), [replayed(READ_MS + 2000)])
-    writer.close()
+    store(tmp_path, (), replayed(READ_MS + 2000))
+    assert state(db) == UNPROVEN
+
+
+def test_the_table_itself_is_withdrawn(tmp_path: Path) -> None:
+    """By a row more, and at the opening of a file in which it never fitted."""
+    db = proven_day(tmp_path)
+    store(tmp_path, [trade(9)])
+    assert query(db, "SELECT last_at_ms - first_at_ms FROM replays") == [(0,)]
+    change(db, "UPDATE replays SET ticks = 9, last_at_ms = first_at_ms + 1")
+    store(tmp_path, [trade(10)])
     assert state(db) == UNPROVEN
 
 
@@ -269,6 +288,7 @@ def test_a_day_joined_from_two_files_proves_nothing(tmp_path: Path) -> None:
         (row,) = found.coverage()
         assert verdict_of(row, ()).level is EvidenceLevel.ID
         assert verdict_of(row, ()).state == "unproven"
+        assert row.replay is None
         restore.restore_day(archive, DAY, root, now_ms=READ_MS)
     (row,) = coverage(db)
     assert (row.stored_ticks, row.state, row.reason) == (8, "unproven", NO_COUNTER)
