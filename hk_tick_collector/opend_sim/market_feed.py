@@ -35,6 +35,7 @@ class MarketFeed:
         self._under_way: list[tuple[int, int, SimTick]] = []
         self._made = 0
         self._renumber = ""
+        self._renumber_command: object = None
         self._counters: dict[str, tuple[int, int]] = {}
         self.alter: Callable[[SimTick], None] = lambda _tick: None  # what else becomes of a tick that was made
         self.arrived_ticks = 0
@@ -83,10 +84,12 @@ class MarketFeed:
         """As ``recent`` would have answered then, of ticks that are still kept."""
         return [tick for tick in self.exchange.recent(symbol, KEPT_TICKS) if tick.recv_ts_ms <= then_ms][-count:]
 
-    def renumber(self, kind: str) -> None:
-        """New ticks get other sequences from now on; "" goes back to the exchange's own. See ``faults.py``."""
-        if kind != self._renumber:
-            self._renumber = kind
+    def renumber(self, kind: str, command: object = None) -> None:
+        """New ticks get other sequences from now on; "" goes back to the exchange's own. See ``faults.py``.
+
+        Every new ``command`` begins anew, also one of the same kind that came before anybody saw the old one end."""
+        if kind != self._renumber or command is not self._renumber_command:
+            self._renumber, self._renumber_command = kind, command
             self._counters.clear()
 
     def close(self) -> None:

@@ -68,7 +68,7 @@ class SimServer:
         market.alter = Oddities(faults).strike
         while True:
             renumber = faults.active("renumber")
-            market.renumber(renumber.kind if renumber is not None else "")
+            market.renumber(renumber.kind if renumber is not None else "", renumber)
             self.pusher.step(market.step())
             self._tell_changes()
             if self._closed_until_sec and time.monotonic() >= self._closed_until_sec:

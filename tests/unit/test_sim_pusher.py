@@ -264,6 +264,15 @@ def test_renumbering_changes_what_everyone_sees(world: World) -> None:
     assert seqs_of(world.market.recent("HK.00700", 1000))[-len(by_second) :] == seqs_of(by_second)
 
 
+def test_each_command_to_renumber_begins_anew(world: World) -> None:
+    for _ in range(2):
+        command = object()
+        world.market.renumber("restart", command)
+        assert world.move(0.5)[0].seq & 0xFFFFFFFF == 1
+        world.market.renumber("restart", command)
+        assert world.move(0.5)[0].seq & 0xFFFFFFFF > 1
+
+
 def test_odd_ticks_are_the_same_in_the_market_and_in_pushes() -> None:
     world = World()
     world.subscribe()
