@@ -11,12 +11,14 @@ import textwrap
 from itertools import groupby
 from pathlib import Path
 
-from hk_tick_collector.app.config import OWN_PREFIXES, SettingInfo, order_rule_texts, setting_table
+from hk_tick_collector.app.config import OWN_PREFIXES, SettingInfo, order_rule_texts
+from hk_tick_collector.app.config_sources import SERVE_PREFIXES
+from hk_tick_collector.serve.settings import all_settings_table
 
 ROOT = Path(__file__).resolve().parent.parent
 
 INTRODUCTION = """\
-<!-- Written by scripts/config_docs.py from hk_tick_collector/app/config.py: change that, not this file. -->
+<!-- Written by scripts/config_docs.py from hk_tick_collector/app/config.py and serve/settings.py: change those. -->
 
 # Configuration
 
@@ -44,8 +46,10 @@ cp .env.example .env
   allowed, and the exit code is 78, on which the systemd unit does not restart.
 - A misspelt key is an error, too. In the file that is any unknown key that begins with one of
   {prefixes},
+  {serve_prefixes},
   or that nearly is one of the keys below; in the environment, which belongs to other programs as well, only a near
-  miss with such a beginning. Other keys are left alone.
+  miss with such a beginning. Other keys are left alone. The recorder leaves keys of serving to the programs that serve,
+  and they leave the recorder's to it.
 
 ## Settings
 """
@@ -53,12 +57,13 @@ cp .env.example .env
 NAMES = """\
 ## Names in the code
 
-An attribute of `Settings` is the key in lower case; these end in their unit instead:
+An attribute of `Settings` or `ServeSettings` is the key in lower case; these end in their unit instead:
 
 """
 
 EXAMPLE_HEAD = """\
-# Settings of hk-tick-collector, each with its default. Copy to .env and set FUTU_SYMBOLS.
+# Settings of hk-tick-collector and of the programs that serve its ticks, each with its default. Copy to .env and
+# set FUTU_SYMBOLS.
 # docs/configuration.md explains them. Written by scripts/config_docs.py from the settings class.
 """
 EXAMPLE_SYMBOLS = "HK.00700,HK.09988,HK.03690"
@@ -66,13 +71,13 @@ EXAMPLE_SYMBOLS = "HK.00700,HK.09988,HK.03690"
 
 def configuration_md() -> str:
     """The whole of ``docs/configuration.md``."""
-    prefixes = ", ".join(f"`{prefix}`" for prefix in OWN_PREFIXES)
-    parts = [INTRODUCTION.format(prefixes=prefixes)]
-    for group, infos in groupby(setting_table(), key=lambda info: info.group):
+    prefixes, serve_prefixes = (", ".join(f"`{name}`" for name in names) for names in (OWN_PREFIXES, SERVE_PREFIXES))
+    parts = [INTRODUCTION.format(prefixes=prefixes, serve_prefixes=serve_prefixes)]
+    for group, infos in groupby(all_settings_table(), key=lambda info: info.group):
         rows = [f"### {group}\n", "| key | default | allowed | meaning |", "|---|---|---|---|"]
         rows += [f"| `{info.key}` | {_default(info)} | {info.allowed} | {info.about} |" for info in infos]
         parts.append("\n".join(rows) + "\n")
-    renamed = [info for info in setting_table() if info.attribute != info.key.lower()]
+    renamed = [info for info in all_settings_table() if info.attribute != info.key.lower()]
     names = "\n".join(f"- `{info.key}`: `{info.attribute}`" for info in renamed) + "\n"
     rules = "\n".join(f"- {text}." for text in order_rule_texts())
     parts += [f"## Values that go together\n\n{rules}\n", NAMES + names]
@@ -88,7 +93,7 @@ def _default(info: SettingInfo) -> str:
 def env_example() -> str:
     """The whole of ``.env.example``: a file that works as it is."""
     parts = [EXAMPLE_HEAD]
-    for group, infos in groupby(setting_table(), key=lambda info: info.group):
+    for group, infos in groupby(all_settings_table(), key=lambda info: info.group):
         lines = [f"# --- {group} ---"]
         for info in infos:
             comment = f"{info.about} Allowed: {info.allowed}."

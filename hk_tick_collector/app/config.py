@@ -17,20 +17,28 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic import AfterValidator, BeforeValidator
 from pydantic_core.core_schema import ValidationInfo
 
-from hk_tick_collector.app.config_sources import (
-    DEFAULT_SOURCE,
-    OWN_PREFIXES,
-    ConfigErrors,
-    Given,
-    Problem,
-    given_settings,
+from hk_tick_collector.app.config_model import (
+    HOST_PATTERN,
+    SettingInfo,
+    SettingsModel,
+    as_written,
+    base_dir,
+    directory,
+    info_of,
+    lower,
+    path_value,
+    read_model,
+    setting,
+    table_of,
+    text_error,
+    upper,
 )
+from hk_tick_collector.app.config_sources import OWN_PREFIXES, ConfigErrors, Problem
 from hk_tick_collector.market.registry import MARKETS, market_of
 from hk_tick_collector.market.symbols import SymbolGrammar, check_symbols
 from hk_tick_collector.sources import registry
@@ -42,76 +50,16 @@ __all__ = [
     "order_rule_texts", "setting_table", "shown_value",
 ]  # fmt: skip
 
-_SHOWN_VALUE_CHARS = 60
-_TEXT_ERROR = "setting"
 _RSA_BITS = 1024  # Futu's documentation of rsa_private_key
-_HOST = r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$"
 
-
-class SettingInfo(NamedTuple):
-    """What error messages and the generated documents say about one setting."""
-
-    key: str
-    attribute: str
-    group: str
-    default: str | None  # as written in a .env file; None when there is none and a value is required
-    allowed: str
-    about: str
-    hidden: bool  # its value is never printed
-
-
-def _text_error(text: str) -> PydanticCustomError:
-    return PydanticCustomError(_TEXT_ERROR, "{text}", {"text": text})
-
-
-def _setting(group: str, key: str, default: Any, allowed: str = "", **field: Any) -> Any:
-    """A field; ``allowed`` is the unit of a number, or says in words what the type and the bounds do not."""
-    extra: dict[str, Any] = {"group": group, "allowed": allowed}
-    return Field(default, validation_alias=key, json_schema_extra=extra, **field)
-
-
-_connection = partial(_setting, "Connection to OpenD")
-_recording = partial(_setting, "What is recorded, and where")
-_queue = partial(_setting, "Queue and batches")
-_pulls = partial(_setting, "Backfill and poll")
-_watchdog = partial(_setting, "Watchdog, health and stop")
-_sqlite = partial(_setting, "SQLite")
-_logs = partial(_setting, "Logs")
-_metrics = partial(_setting, "Metrics")
-
-
-class _Loading(NamedTuple):
-    """What ``load_settings`` and the validators of one loading tell each other, by attribute."""
-
-    base_dirs: dict[str, Path]  # where a relative path in the value starts
-    right: dict[str, Any]  # values that are right by themselves, also when others are wrong
-
-
-def _path(value: object, info: ValidationInfo) -> object:
-    """A relative path starts at the .env file's directory if it is written there, else at the working directory."""
-    if not isinstance(value, str):
-        return value
-    try:
-        return _base_dir(info) / Path(value).expanduser()
-    except RuntimeError as error:
-        raise _text_error(f"'{value}' begins with ~ but the home directory is unknown; write the full path") from error
-
-
-def _base_dir(info: ValidationInfo) -> Path:
-    context: _Loading | None = info.context
-    return context.base_dirs.get(str(info.field_name), Path.cwd()) if context else Path.cwd()
-
-
-def _directory(path: Path | None) -> Path | None:
-    if path is None:
-        return None
-    try:
-        is_no_directory = path.exists() and not path.is_dir()
-    except OSError as error:
-        raise _text_error(f"{path} cannot be reached ({error.strerror}); check path and permissions") from error
-    if is_no_directory:
-        raise _text_error(f"{path} is not a directory; name one")
-    return path
+_connection = partial(setting, "Connection to OpenD")
+_recording = partial(setting, "What is recorded, and where")
+_queue = partial(setting, "Queue and batches")
+_pulls = partial(setting, "Backfill and poll")
+_watchdog = partial(setting, "Watchdog, health and stop")
+_sqlite = partial(setting, "SQLite")
+_logs = partial(setting, "Logs")
+_metrics = partial(setting, "Metrics")
 
 
 def _rsa_key_file(path: Path | None) -> Path | None:
@@ -122,20 +70,20 @@ def _rsa_key_file(path: Path | None) -> Path | None:
         content = path.read_bytes()
     except OSError as error:
         reason = error.strerror or "unreadable"
-        raise _text_error(f"the key file cannot be read ({reason}); check path and permissions") from error
+        raise text_error(f"the key file cannot be read ({reason}); check path and permissions") from error
     if b"-----BEGIN RSA PRIVATE KEY-----" not in content:
-        raise _text_error(
+        raise text_error(
             "the file is no PKCS#1 private key (-----BEGIN RSA PRIVATE KEY-----); convert it with: "
             "openssl rsa -traditional -in KEY -out NEW"
         )
     if b"ENCRYPTED" in content:
-        raise _text_error(
+        raise text_error(
             "the key has a passphrase, which OpenD does not take; remove it with: "
             "openssl rsa -traditional -in KEY -out NEW"
         )
     problem = _unusable_key(content)
     if problem is not None:
-        raise _text_error(problem)
+        raise text_error(problem)
     return path
 
 
@@ -164,27 +112,19 @@ def _grammar(info: ValidationInfo) -> SymbolGrammar:
 
 def _symbols(value: object, info: ValidationInfo) -> object:
     text = value if isinstance(value, str) else ",".join(value) if isinstance(value, list | tuple) else ""
-    symbols, problems = check_symbols(text, _grammar(info), _base_dir(info))
+    symbols, problems = check_symbols(text, _grammar(info), base_dir(info))
     if problems:
-        raise _text_error("\n".join(problems))
+        raise text_error("\n".join(problems))
     return tuple(symbols)
 
 
 def _metrics_port(port: int) -> int:
     if port and importlib.util.find_spec("prometheus_client") is None:
-        raise _text_error(
+        raise text_error(
             "the endpoint needs the package prometheus-client; install it with: "
             "pip install 'hk-tick-collector[metrics]', or set METRICS_PORT=0"
         )
     return port
-
-
-def _upper(value: object) -> object:
-    return value.upper() if isinstance(value, str) else value
-
-
-def _lower(value: object) -> object:
-    return value.lower() if isinstance(value, str) else value
 
 
 ArchiveFormat = Literal["parquet", "sqlite", "both"]
@@ -193,21 +133,19 @@ Synchronous = Literal["NORMAL", "FULL", "EXTRA"]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 
 
-class Settings(BaseModel):
+class Settings(SettingsModel):
     """The recorder's settings, checked and frozen. Made by ``load_settings``; tests may give attributes by name.
 
     The text under an attribute is what ``docs/configuration.md`` says about it.
     """
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", populate_by_name=True, validate_default=True, use_attribute_docstrings=True
+    futu_host: str = _connection(
+        "FUTU_HOST", "127.0.0.1", "a host name or an IPv4 address, no port", pattern=HOST_PATTERN
     )
-
-    futu_host: str = _connection("FUTU_HOST", "127.0.0.1", "a host name or an IPv4 address, no port", pattern=_HOST)
     """Where OpenD listens."""
     futu_port: int = _connection("FUTU_PORT", 11111, ge=1, le=65535)
     """OpenD's API port (`api_port` in its own settings)."""
-    futu_rsa_key_file: Annotated[Path | None, BeforeValidator(_path), AfterValidator(_rsa_key_file)] = _connection(
+    futu_rsa_key_file: Annotated[Path | None, BeforeValidator(path_value), AfterValidator(_rsa_key_file)] = _connection(
         "FUTU_RSA_KEY_FILE", None, "empty, or the path of a PKCS#1 private key without a passphrase", repr=False
     )
     """Key for an encrypted connection: the same RSA private key as OpenD's own `rsa_private_key`. Empty: no
@@ -217,9 +155,9 @@ class Settings(BaseModel):
     reconnect_max_delay_sec: float = _connection("RECONNECT_MAX_DELAY", 60, "seconds", ge=0.05, le=3600)
     """The wait between attempts to connect grows no longer than this."""
 
-    source: Annotated[str, BeforeValidator(_lower)] = _recording("SOURCE", "futu", listed(registry.PROVIDERS))
+    source: Annotated[str, BeforeValidator(lower)] = _recording("SOURCE", "futu", listed(registry.PROVIDERS))
     """Where the ticks come from. `futu` is Futu OpenD."""
-    market: Annotated[str, BeforeValidator(_upper)] = _recording(
+    market: Annotated[str, BeforeValidator(upper)] = _recording(
         "MARKET", "HK", f"a market that the source offers: {listed(spec.market for spec in registry.OFFERED)}"
     )
     """The market that is recorded. A data root holds the days of one market: with another one the recorder refuses to
@@ -229,12 +167,12 @@ class Settings(BaseModel):
     )
     """The stocks to record, separated by commas or blanks. `@path` reads a regular file of at most 1 MB: one code a
     line, comments after `#`. A bare number is filled up: `5` is `HK.00005`."""
-    data_root: Annotated[Path, BeforeValidator(_path), AfterValidator(_directory)] = _recording(
+    data_root: Annotated[Path, BeforeValidator(path_value), AfterValidator(directory)] = _recording(
         "DATA_ROOT", Path("/data/sqlite/HK"), "a directory the recorder may write to"
     )
     """Directory of the day files (`YYYYMMDD.db`, Hong Kong date), and of `_spill/`, `_quarantine/`, `_reports/` and,
     unless `ARCHIVE_ROOT` is elsewhere, `_archive/`."""
-    archive_root: Annotated[Path | None, BeforeValidator(_path), AfterValidator(_directory)] = _recording(
+    archive_root: Annotated[Path | None, BeforeValidator(path_value), AfterValidator(directory)] = _recording(
         "ARCHIVE_ROOT", None, "empty, or a directory"
     )
     """Where `hk-tickctl` puts archived days. Empty: `_archive/` in `DATA_ROOT`. Another disk keeps an archive when the
@@ -293,16 +231,16 @@ class Settings(BaseModel):
 
     sqlite_busy_timeout_ms: int = _sqlite("SQLITE_BUSY_TIMEOUT_MS", 5000, "milliseconds", ge=1, le=600_000)
     """Longest wait for another process's lock on a day file."""
-    sqlite_journal_mode: Annotated[JournalMode, BeforeValidator(_upper)] = _sqlite("SQLITE_JOURNAL_MODE", "WAL")
+    sqlite_journal_mode: Annotated[JournalMode, BeforeValidator(upper)] = _sqlite("SQLITE_JOURNAL_MODE", "WAL")
     """Only WAL lets others read while the recorder writes. MEMORY and OFF are refused: a crash in the middle of a write
     would damage the file."""
-    sqlite_synchronous: Annotated[Synchronous, BeforeValidator(_upper)] = _sqlite("SQLITE_SYNCHRONOUS", "NORMAL")
+    sqlite_synchronous: Annotated[Synchronous, BeforeValidator(upper)] = _sqlite("SQLITE_SYNCHRONOUS", "NORMAL")
     """With NORMAL a power cut may cost the newest commits but never damages a WAL file; FULL keeps them, too, for a
     disk flush a batch. OFF is refused: it can damage the file."""
     sqlite_wal_autocheckpoint_pages: int = _sqlite("SQLITE_WAL_AUTOCHECKPOINT", 1000, "pages", ge=1, le=1_000_000)
     """Length of the WAL at which it is copied back into the day file; a page has 4 KiB."""
 
-    log_level: Annotated[LogLevel, BeforeValidator(_upper)] = _logs("LOG_LEVEL", "INFO")
+    log_level: Annotated[LogLevel, BeforeValidator(upper)] = _logs("LOG_LEVEL", "INFO")
     """Least severe level that is logged. DEBUG adds a line for each batch (`persist_ticks`)."""
     persist_summary_interval_sec: float = _logs("PERSIST_SUMMARY_INTERVAL_SEC", 5, "seconds", ge=0.1, le=3600)
     """Time between two `persist_summary` lines."""
@@ -312,7 +250,9 @@ class Settings(BaseModel):
     metrics_port: Annotated[int, AfterValidator(_metrics_port)] = _metrics("METRICS_PORT", 0, ge=0, le=65535)
     """Port of the Prometheus endpoint `/metrics`; 0: none. It needs the extra `metrics`; docs/monitoring.md tells
     more."""
-    metrics_host: str = _metrics("METRICS_HOST", "127.0.0.1", "a host name or an IPv4 address, no port", pattern=_HOST)
+    metrics_host: str = _metrics(
+        "METRICS_HOST", "127.0.0.1", "a host name or an IPv4 address, no port", pattern=HOST_PATTERN
+    )
     """Address of this machine on which the endpoint listens. It has no password: leave it on the loopback address, or
     let a firewall say who may ask."""
     metrics_per_symbol: bool = _metrics("METRICS_PER_SYMBOL", False)
@@ -335,14 +275,6 @@ class Settings(BaseModel):
             wal_autocheckpoint=self.sqlite_wal_autocheckpoint_pages,
         )
 
-    @field_validator("*", mode="after")
-    @classmethod
-    def _keep(cls, value: object, info: ValidationInfo) -> object:
-        """So that values are compared with each other even if a third is wrong."""
-        if info.context is not None:
-            info.context.right[info.field_name] = value
-        return value
-
 
 @dataclass(frozen=True)
 class _OrderRule:
@@ -360,8 +292,8 @@ class _OrderRule:
             return
         low, high = right[self.low] * self.low_unit_in_high_units, right[self.high]
         if low > high or (low == high and self.below):
-            low_key, high_key = _info(self.low).key, _info(self.high).key
-            text = self.text(f"{low_key}={_as_written(right[self.low])}", f"{high_key}={_as_written(high)}")
+            low_key, high_key = info_of(Settings, self.low).key, info_of(Settings, self.high).key
+            text = self.text(f"{low_key}={as_written(right[self.low])}", f"{high_key}={as_written(high)}")
             yield Problem(low_key, f"{text}; lower {low_key} or raise {high_key}")
 
     def text(self, low: str, high: str) -> str:
@@ -384,50 +316,15 @@ _ORDER_RULES = (
 
 def setting_table() -> list[SettingInfo]:
     """All settings in the order of the documents."""
-    return [_info(attribute) for attribute in Settings.model_fields]
+    return table_of(Settings)
 
 
 def order_rule_texts() -> list[str]:
     """The rules between two settings, one sentence each, keys in backquotes."""
-    return [rule.text(f"`{_info(rule.low).key}`", f"`{_info(rule.high).key}`") for rule in _ORDER_RULES]
-
-
-def _info(attribute: str) -> SettingInfo:
-    field = Settings.model_fields[attribute]
-    extra = field.json_schema_extra
-    assert isinstance(extra, dict)
-    return SettingInfo(
-        key=str(field.validation_alias),
-        attribute=attribute,
-        group=str(extra["group"]),
-        default=None if field.is_required() else _as_written(field.default),
-        allowed=_allowed(field.annotation, field.metadata, str(extra["allowed"])),
-        about=" ".join(str(field.description).split()),
-        hidden=not field.repr,
-    )
-
-
-def _allowed(annotation: object, metadata: list[Any], said: str) -> str:
-    """The limits as words: from the type and the bounds, ``said`` being the unit of a number or the whole text."""
-    if annotation is bool:
-        return "1, true or yes; 0, false or no"
-    choices = getattr(annotation, "__args__", ())
-    if choices and all(isinstance(choice, str) for choice in choices):
-        return ", ".join(choices[:-1]) + f" or {choices[-1]}"
-    if annotation in (int, float):
-        low, high = (next(getattr(bound, name) for bound in metadata if hasattr(bound, name)) for name in ("ge", "le"))
-        kind = "a whole number" if annotation is int else "a number"
-        return f"{kind} from {low} to {high}" + (f" ({said})" if said else "")
-    return said
-
-
-def _as_written(value: object) -> str:
-    """A value as it stands in a .env file."""
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "1" if value else "0"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return [
+        rule.text(f"`{info_of(Settings, rule.low).key}`", f"`{info_of(Settings, rule.high).key}`")
+        for rule in _ORDER_RULES
+    ]
 
 
 def load_settings(env_file: Path | None, environ: Mapping[str, str]) -> Settings:
@@ -443,21 +340,14 @@ def load_settings(env_file: Path | None, environ: Mapping[str, str]) -> Settings
 def load_settings_and_sources(env_file: Path | None, environ: Mapping[str, str]) -> tuple[Settings, dict[str, str]]:
     """As ``load_settings``, and for each key where its value comes from: a file's path, ``the environment``,
     ``default``."""
-    infos = {info.key: info for info in setting_table()}
-    given, problems = given_settings(env_file, environ, list(infos))
-    loading = _Loading({infos[key].attribute: found.base_dir for key, found in given.items()}, {})
-    settings: Settings | None = None
-    try:
-        settings = Settings.model_validate({key: found.text.strip() for key, found in given.items()}, context=loading)
-    except ValidationError as error:
-        for detail in error.errors(include_url=False):
-            problems += _value_problems(detail, infos, given)
+    read = read_model(Settings, env_file, environ)
+    problems = read.problems
     for rule in _ORDER_RULES:
-        problems += rule.problems(loading.right)
-    problems += _source_problems(loading.right)
-    if problems or settings is None:
+        problems += rule.problems(read.right)
+    problems += _source_problems(read.right)
+    if problems or read.settings is None:
         raise ConfigErrors(problems)
-    return settings, {key: given[key].source if key in given else DEFAULT_SOURCE for key in infos}
+    return read.settings, dict(read.sources)
 
 
 def _source_problems(right: Mapping[str, Any]) -> Iterator[Problem]:
@@ -466,27 +356,7 @@ def _source_problems(right: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem(choice.problem.partition("=")[0], choice.problem)
 
 
-def shown_value(settings: Settings, info: SettingInfo) -> str:
+def shown_value(settings: SettingsModel, info: SettingInfo) -> str:
     """The value as it stands in a .env file; of a secret only whether there is one."""
     value = getattr(settings, info.attribute)
-    if isinstance(value, tuple):
-        value = ",".join(value)
-    return "(hidden)" if info.hidden and value is not None else _as_written(value)
-
-
-def _value_problems(
-    detail: ErrorDetails, infos: Mapping[str, SettingInfo], given: Mapping[str, Given]
-) -> Iterator[Problem]:
-    """Pydantic's finding about one key in the operator's words."""
-    info = infos[str(detail["loc"][0])]
-    found = given.get(info.key)
-    if found is None:
-        yield Problem(info.key, f"{info.key} is not set: give {info.allowed}")
-    elif detail["type"] == _TEXT_ERROR:
-        for text in str(detail["ctx"]["text"]).split("\n"):
-            yield Problem(info.key, f"{info.key} (from {found.source}): {text}")
-    else:
-        value = found.text if len(found.text) <= _SHOWN_VALUE_CHARS else found.text[:_SHOWN_VALUE_CHARS] + "..."
-        shown = "(hidden)" if info.hidden else repr(value)
-        text = f"{info.key}={shown} (from {found.source}) is wrong: allowed is {info.allowed}"
-        yield Problem(info.key, f"{text}; correct it, or remove it for the default {info.default}")
+    return "(hidden)" if info.hidden and value is not None else as_written(value)

@@ -21,7 +21,19 @@ ENVIRONMENT_SOURCE = "the environment"
 DEFAULT_SOURCE = "default"
 # Keys that begin so are ours and nobody else's; the other keys are too ordinary to claim their first word.
 OWN_PREFIXES = ("FUTU_", "SQLITE_", "WATCHDOG_", "PERSIST_", "RECONNECT_", "BACKFILL_")
+# Those of the programs that serve what was recorded, which read the same file: each leaves the other's keys alone.
+SERVE_PREFIXES = ("API_", "LIVE_", "HOOK_", "REDIS_", "DATA_ROOTS")
 _CLOSE_MATCH_RATIO = 0.8
+
+
+class Claims(NamedTuple):
+    """Beginnings of keys: ``own`` are a program's and nobody else's, ``others`` it leaves to their owner."""
+
+    own: tuple[str, ...]
+    others: tuple[str, ...]
+
+
+RECORDERS = Claims(OWN_PREFIXES, SERVE_PREFIXES)
 
 
 class Problem(NamedTuple):
@@ -49,7 +61,7 @@ class Given:
 
 
 def given_settings(
-    env_file: Path | None, environ: Mapping[str, str], keys: Sequence[str]
+    env_file: Path | None, environ: Mapping[str, str], keys: Sequence[str], claims: Claims = RECORDERS
 ) -> tuple[dict[str, Given], list[Problem]]:
     """What is given for ``keys``, and the lines and misspelt keys that are wrong.
 
@@ -57,7 +69,7 @@ def given_settings(
     read.
     """
     file_given, problems = _read_env_file(env_file)
-    problems += _unknown_keys(file_given, environ, keys)
+    problems += _unknown_keys(file_given, environ, keys, claims)
     given = {key: found for key, found in file_given.items() if key in keys and found.text.strip()}
     for key in keys:
         if environ.get(key, "").strip():
@@ -89,15 +101,17 @@ def _read_env_file(env_file: Path | None) -> tuple[dict[str, Given], list[Proble
 
 
 def _unknown_keys(
-    file_given: Mapping[str, Given], environ: Mapping[str, str], keys: Sequence[str]
+    file_given: Mapping[str, Given], environ: Mapping[str, str], keys: Sequence[str], claims: Claims
 ) -> Iterator[Problem]:
     """Keys that look like ours and are not. The environment belongs to everybody: there only a near miss counts."""
     for key, found in file_given.items():
+        if key in keys or key.upper().startswith(claims.others):
+            continue
         near = _near(key, keys)
-        if key not in keys and (near or key.upper().startswith(OWN_PREFIXES)):
+        if near or key.upper().startswith(claims.own):
             yield _unknown(key, found.source, near)
     for key in environ:
-        if key not in keys and key not in file_given and key.upper().startswith(OWN_PREFIXES):
+        if key not in keys and key not in file_given and key.upper().startswith(claims.own):
             near = _near(key, keys)
             if near:
                 yield _unknown(key, ENVIRONMENT_SOURCE, near)

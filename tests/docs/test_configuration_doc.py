@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from dotenv import dotenv_values
 
-from hk_tick_collector.app.config import load_settings, setting_table
+from hk_tick_collector.app.config import load_settings
+from hk_tick_collector.serve.settings import all_settings_table
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "scripts" / "config_docs.py"
@@ -46,7 +47,7 @@ def test_generator_notices_and_repairs_a_file_that_differs(tmp_path: Path) -> No
 
 def test_every_setting_has_one_row_with_its_default() -> None:
     page = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
-    for info in setting_table():
+    for info in all_settings_table():
         rows = re.findall(rf"^\| `{info.key}` \| (.*?) \|", page, re.MULTILINE)
         expected = "required" if info.default is None else f"`{info.default}`" if info.default else "empty"
         assert rows == [expected], info.key
@@ -54,7 +55,7 @@ def test_every_setting_has_one_row_with_its_default() -> None:
 
 def test_example_names_every_key_with_its_default() -> None:
     example = dotenv_values(ROOT / ".env.example", interpolate=False)
-    defaults = {info.key: info.default for info in setting_table()}
+    defaults = {info.key: info.default for info in all_settings_table()}
     assert example.keys() == defaults.keys()
     assert {key: text for key, text in example.items() if defaults[key] is not None} == {
         key: text for key, text in defaults.items() if text is not None

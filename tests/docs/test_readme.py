@@ -23,8 +23,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hk_tick_collector.app.config import OWN_PREFIXES, setting_table
+from hk_tick_collector.app.config import OWN_PREFIXES
 from hk_tick_collector.records.columns import TICKS
+from hk_tick_collector.serve.settings import all_settings_table
 from hk_tick_collector.sources.futu.mapping import DIRECTIONS, PUSH_DATA_TYPES, TICK_TYPES
 from hk_tick_collector.store.connect import SCHEMA_SQL
 from tests.harness import Process, Recorder, Simulator, clean_env, ended, wait_until
@@ -324,7 +325,7 @@ def test_every_file_named_in_code_style_exists(page: Path) -> None:
 
 @pytest.mark.parametrize("page", markdown_files(), ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_key_is_a_real_setting(page: Path) -> None:
-    settings = {info.key for info in setting_table()}
+    settings = {info.key for info in all_settings_table()}
     other_names = {
         *TICK_TYPES.values(),
         *DIRECTIONS.values(),

@@ -16,7 +16,7 @@ EXTRAS = PROJECT["optional-dependencies"]
 WANTED = {
     "build": ["setuptools>=68"],
     "service": [*PROJECT["dependencies"], *EXTRAS["metrics"], *EXTRAS["tools"]],
-    "dev": [*PROJECT["dependencies"], *EXTRAS["metrics"], *EXTRAS["tools"], *EXTRAS["dev"]],
+    "dev": [*PROJECT["dependencies"], *EXTRAS["metrics"], *EXTRAS["serve"], *EXTRAS["tools"], *EXTRAS["dev"]],
 }
 
 

@@ -1,0 +1,83 @@
+"""Running an HTTP program: uvicorn with the limits that a server on a network needs, and honest exit codes.
+
+What uvicorn bounds here: a request's head (64 KiB), idle keep-alive connections (15 s), connections in work
+(MAX_CONNECTIONS, then 503), a stop (5 s). A client that sends its request byte by byte holds one connection and nothing
+else; put a reverse proxy before a server that strangers reach.
+
+Exit codes: 0 stopped as asked, 1 failed (port taken), 78 the configuration is wrong or would let strangers read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hk_tick_collector import __version__
+from hk_tick_collector.core.errors import ConfigError
+from hk_tick_collector.core.text import printable
+
+if TYPE_CHECKING:
+    from hk_tick_collector.serve.settings import ServeSettings
+
+EXIT_FAILED, EXIT_CONFIG = 1, 78
+MAX_CONNECTIONS = 2000
+KEEP_ALIVE_SEC = 15
+STOP_SEC = 5
+MAX_HEAD_BYTES = 65_536
+MAX_MESSAGE_BYTES = 65_536  # of a WebSocket's client
+BACKLOG = 512
+
+
+def uvicorn_options(settings: ServeSettings, port: int) -> dict[str, Any]:
+    """What both programs give ``uvicorn.Config`` beside the application."""
+    return {
+        "host": settings.api_host,
+        "port": port,
+        "root_path": settings.api_root_path,
+        "proxy_headers": bool(settings.api_trusted_proxies),
+        "forwarded_allow_ips": list(settings.api_trusted_proxies),
+        "ws": "websockets-sansio",
+        "ws_max_size": MAX_MESSAGE_BYTES,
+        "ws_per_message_deflate": False,
+        "limit_concurrency": MAX_CONNECTIONS,
+        "backlog": BACKLOG,
+        "timeout_keep_alive": KEEP_ALIVE_SEC,
+        "timeout_graceful_shutdown": STOP_SEC,
+        "h11_max_incomplete_event_size": MAX_HEAD_BYTES,
+        "server_header": False,
+        "date_header": True,
+        "access_log": False,
+        "log_config": None,
+    }
+
+
+def serve_program(name: str, about: str, run: Callable[[ServeSettings], int], argv: Sequence[str] | None = None) -> int:
+    """The command line of a serving program: settings first, then ``run``, whose ConfigError is exit code 78."""
+    parser = argparse.ArgumentParser(prog=name, description=about, epilog="Settings: docs/configuration.md.")
+    parser.add_argument("--env-file", type=Path, help="settings file (default: .env in the working directory)")
+    parser.add_argument("--check-config", action="store_true", help="check the settings and exit: 0 fine, 78 wrong")
+    parser.add_argument("--version", action="version", version=f"{name} {__version__}")
+    args = parser.parse_args(argv)
+    try:
+        from hk_tick_collector.serve.keys import KeyRing  # noqa: PLC0415 - after --help
+        from hk_tick_collector.serve.settings import check_exposure, load_serve_settings  # noqa: PLC0415
+
+        settings = load_serve_settings(args.env_file, os.environ)
+        check_exposure(settings, KeyRing.open(settings.api_keys_file))
+        if args.check_config:
+            print(f"configuration ok: {settings.api_host}, {len(settings.roots)} data roots")
+            return 0
+        return run(settings)
+    except ConfigError as exc:
+        print(printable(f"{name}: the configuration is wrong, nothing was started\n{exc}", "\n"), file=sys.stderr)
+        return EXIT_CONFIG
+    except ModuleNotFoundError as exc:
+        missing = (exc.name or "").partition(".")[0]
+        if missing == "hk_tick_collector":
+            raise
+        print(f"{name}: the package {missing} is missing: pip install 'hk-tick-collector[serve]'", file=sys.stderr)
+        return EXIT_FAILED

@@ -1,0 +1,214 @@
+"""Settings of the programs that serve recorded ticks (``hk-tick-api``, ``hk-tick-live``).
+
+They stand in the recorder's ``.env`` file and are found in the same way (``app/config.py``). ``check_exposure`` is what
+a program asks before it listens.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, BeforeValidator
+from pydantic_core.core_schema import ValidationInfo
+
+from hk_tick_collector.app.config import LogLevel
+from hk_tick_collector.app.config import setting_table as recorders_table
+from hk_tick_collector.app.config_model import (
+    HOST_PATTERN,
+    SettingInfo,
+    SettingsModel,
+    base_dir,
+    directory,
+    path_value,
+    read_model,
+    setting,
+    table_of,
+    text_error,
+    upper,
+)
+from hk_tick_collector.app.config_sources import OWN_PREFIXES, SERVE_PREFIXES, Claims, ConfigErrors
+from hk_tick_collector.core.errors import ConfigError
+from hk_tick_collector.serve.keys import KeyRing
+from hk_tick_collector.store.layout import archive_dir
+
+_ADDRESS = rf"{HOST_PATTERN}|^[0-9a-fA-F]*:[0-9a-fA-F:]*$"
+_NAME = re.compile(HOST_PATTERN)
+_ORIGIN = re.compile(r"https?://(?:[A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\])(?::\d{1,5})?")
+_MAX_LISTED = 100
+
+_api = partial(setting, "Serving: the HTTP API")
+_live = partial(setting, "Serving: the live channel")
+_data = partial(setting, "Serving: what is served")
+
+
+def _words(value: object) -> object:
+    """``a, b`` as a tuple of texts."""
+    if not isinstance(value, str):
+        return value
+    words = tuple(word for word in re.split(r"[,\s]+", value) if word)
+    if len(words) > _MAX_LISTED:
+        raise text_error(f"{len(words)} are listed; {_MAX_LISTED} at most")
+    return words
+
+
+def _host_names(names: tuple[str, ...]) -> tuple[str, ...]:
+    for name in names:
+        if not _NAME.match(name):
+            raise text_error(f"{name!r} is no host name; write for example ticks.example.org, without a port")
+    return tuple(name.lower() for name in names)
+
+
+def _origins(origins: tuple[str, ...]) -> tuple[str, ...]:
+    for origin in origins:
+        if not _ORIGIN.fullmatch(origin):
+            raise text_error(f"{origin!r} is no origin; write for example https://app.example.org, without a path or *")
+    return tuple(origin.lower() for origin in origins)
+
+
+def _networks(texts: tuple[str, ...]) -> tuple[str, ...]:
+    for text in texts:
+        try:
+            ipaddress.ip_network(text)
+        except ValueError as error:
+            raise text_error(f"{text!r} is no address or network; write for example 127.0.0.1 or 10.0.0.0/8") from error
+    return texts
+
+
+def _directories(value: object, info: ValidationInfo) -> object:
+    """Directories separated by commas; a relative one starts where the setting stands."""
+    if not isinstance(value, str):
+        return value
+    return tuple(base_dir(info) / Path(part.strip()).expanduser() for part in value.split(",") if part.strip())
+
+
+def _roots(paths: tuple[Path, ...]) -> tuple[Path, ...]:
+    for path in paths:
+        directory(path)
+    return paths
+
+
+_Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
+
+
+class ServeSettings(SettingsModel):
+    """The settings of the serving programs, checked and frozen. Made by ``load_serve_settings``; tests may give
+    attributes by name."""
+
+    api_host: str = _api("API_HOST", "127.0.0.1", "a host name or an address, no port", pattern=_ADDRESS)
+    """Address of this machine on which the API and the live channel listen. Any other than a loopback address needs
+    keys: without, nothing starts (exit code 78)."""
+    api_port: int = _api("API_PORT", 8877, "0: any free one, told in the first line", ge=0, le=65535)
+    """Port of the API."""
+    api_keys_file: Annotated[Path | None, BeforeValidator(path_value)] = _api(
+        "API_KEYS_FILE", None, "empty, or the path of a file that others may not read"
+    )
+    """The file of keys, which `hk-tickctl keys` makes (mode 0640). It is read again when it changes."""
+    api_anonymous: bool = _api("API_ANONYMOUS", False)
+    """Let whoever reaches the loopback address read without a key. Not with another `API_HOST`."""
+    api_hosts: Annotated[_Words, AfterValidator(_host_names)] = _api(
+        "API_HOSTS", (), "empty, or host names separated by commas"
+    )
+    """Names by which clients call this server, beside `localhost` and `API_HOST`. Requests for any other are refused,
+    so that no web page can reach the server through a name of its own."""
+    api_origins: Annotated[_Words, AfterValidator(_origins)] = _api(
+        "API_ORIGINS", (), "empty, or origins separated by commas, such as https://app.example.org"
+    )
+    """Web pages of other servers that may read from a browser (CORS, and the live channel). `*` is not taken."""
+    api_trusted_proxies: Annotated[_Words, AfterValidator(_networks)] = _api(
+        "API_TRUSTED_PROXIES", (), "empty, or addresses or networks separated by commas"
+    )
+    """Reverse proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed; nobody else's are."""
+    api_root_path: str = _api(
+        "API_ROOT_PATH", "", "empty, or a path such as /ticks", pattern=r"^((/[A-Za-z0-9._~-]+)+)?$"
+    )
+    """The path under which a reverse proxy shows the server."""
+    api_workers: int = _api("API_WORKERS", 2, "processes", ge=1, le=8)
+    """Processes that read days, so that a large answer holds nobody up."""
+    api_worker_memory_mb: int = _api("API_WORKER_MEMORY_MB", 1024, "megabytes", ge=128, le=65_536)
+    """Memory that one of them may take; a read that needs more fails."""
+    api_timeout_sec: float = _api("API_TIMEOUT_SEC", 60, "seconds", ge=1, le=3600)
+    """Longest time a read may work without sending anything; then it is ended."""
+
+    live_port: int = _live("LIVE_PORT", 8878, "0: any free one, told in the first line", ge=0, le=65535)
+    """Port of the live channel."""
+
+    data_roots: Annotated[tuple[Path, ...], BeforeValidator(_directories), AfterValidator(_roots)] = _data(
+        "DATA_ROOTS", (), "empty, or directories separated by commas"
+    )
+    """Several data roots behind one server, one for each market or for a part of its symbols. Empty: `DATA_ROOT` alone.
+    Their archives are in `_archive/` of each."""
+    data_root: Annotated[Path, BeforeValidator(path_value), AfterValidator(directory)] = setting(
+        "What is recorded, and where", "DATA_ROOT", Path("/data/sqlite/HK"), "a directory"
+    )
+    """The recorder's."""
+    archive_root: Annotated[Path | None, BeforeValidator(path_value), AfterValidator(directory)] = setting(
+        "What is recorded, and where", "ARCHIVE_ROOT", None, "empty, or a directory"
+    )
+    """The recorder's; counts for `DATA_ROOT` alone."""
+    log_level: Annotated[LogLevel, BeforeValidator(upper)] = setting("Logs", "LOG_LEVEL", "INFO")
+    """Least severe level that is logged."""
+
+    @property
+    def roots(self) -> tuple[tuple[Path, Path], ...]:
+        """Each data root that is served, with its archive."""
+        if self.data_roots:
+            return tuple((root, archive_dir(root)) for root in self.data_roots)
+        return ((self.data_root, self.archive_root or archive_dir(self.data_root)),)
+
+    @property
+    def is_loopback(self) -> bool:
+        """Does nobody but this machine reach the server?"""
+        return is_loopback(self.api_host)
+
+
+def is_loopback(host: str) -> bool:
+    """Is it a loopback address, or the name of one?"""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def all_settings_table() -> list[SettingInfo]:
+    """The recorder's settings, then those of the serving programs: all that ``.env`` may hold."""
+    return [*recorders_table(), *serve_setting_table()]
+
+
+def serve_setting_table() -> list[SettingInfo]:
+    """The settings that only the serving programs have, in the order of the documents."""
+    known = {info.key for info in recorders_table()}
+    return [info for info in table_of(ServeSettings) if info.key not in known]
+
+
+def load_serve_settings(env_file: Path | None, environ: Mapping[str, str]) -> ServeSettings:
+    """The settings from ``environ`` over ``env_file`` over defaults. ConfigErrors names all that is wrong."""
+    recorders = tuple(info.key for info in recorders_table())
+    claims = Claims(SERVE_PREFIXES, (*OWN_PREFIXES, *recorders))
+    read = read_model(ServeSettings, env_file, environ, claims)
+    if read.problems or read.settings is None:
+        raise ConfigErrors(read.problems)
+    return read.settings
+
+
+def check_exposure(settings: ServeSettings, ring: KeyRing) -> None:
+    """Before a server listens. ConfigError when strangers could read, with what to do."""
+    if settings.is_loopback:
+        return
+    where = f"API_HOST={settings.api_host} is open to the network"
+    if settings.api_anonymous:
+        raise ConfigError(
+            f"{where}, and API_ANONYMOUS=1 would let everybody read: set API_ANONYMOUS=0 and give each reader a key "
+            "(hk-tickctl keys add NAME), or API_HOST=127.0.0.1"
+        )
+    if not ring.keys:
+        raise ConfigError(
+            f"{where}, and there is no key yet: set API_KEYS_FILE and make one with hk-tickctl keys add NAME, or set "
+            "API_HOST=127.0.0.1"
+        )
