@@ -30,7 +30,8 @@ def test_own_hosts(host: str) -> None:
 @pytest.mark.parametrize(
     "host",
     [None, "", "evil.example", "evil.example:8877", "127.0.0.1.evil.example", "localhost@evil.example",
-     "evil@localhost", "localhost/evil", "127.0.0.1, evil", "[::1", "localhost:x", "localhost:99999999", "2130706433", "0x7f.1"],
+     "evil@localhost", "localhost/evil", "127.0.0.1, evil",
+     "[::1", "localhost:x", "localhost:99999999", "2130706433", "0x7f.1"],
 )  # fmt: skip
 def test_other_hosts(host: str | None) -> None:
     assert not auth.is_own_host(host, NAMES)
