@@ -126,7 +126,9 @@ class Daemon:
             self._clock,
             __version__,
         )
-        self._losses = LossWatch(self._progress.ingest, lambda: self._lane.spill_due, self._read_tracks, self._resync)
+        self._losses = LossWatch(
+            self._progress.ingest, lambda: self._lane.spill_due, self._read_tracks, self._resync, self._today
+        )
         self._said_closed = False
         self._closing = ClosingReader(settings.data_root, self._calendar, self._clock, self._put_facts)
         self._feed_watch = FeedWatch(settings.watchdog_upstream_window_sec, settings.watchdog_stall_sec)
@@ -183,7 +185,7 @@ class Daemon:
             except StoreError as exc:
                 await asyncio.sleep(patience.next_sec(exc))
         known = await self._losses.seed()
-        self._continuity.seed(known, self._symbols)
+        self._continuity.seed(known, self._symbols, self._losses.unknown_days)
         log.info(
             event(
                 "recorder_started",
@@ -197,11 +199,14 @@ class Daemon:
         )
 
     def _read_tracks(self, unread: list[Path]) -> dict[str, StoredTrack]:
-        settings, today = self._settings, self._calendar.market.trading_day(self._clock.now_ms())
-        return reader.tracks(settings.data_root, self._symbols, settings.seed_recent_db_days, today, unread)
+        settings = self._settings
+        return reader.tracks(settings.data_root, self._symbols, settings.seed_recent_db_days, self._today(), unread)
+
+    def _today(self) -> str:
+        return self._calendar.market.trading_day(self._clock.now_ms())
 
     def _resync(self, known: dict[str, StoredTrack]) -> None:
-        self._continuity.resync(known)
+        self._continuity.resync(known, self._losses.unknown_days)
         self._feed.request_backfill()
 
     def _rounds(self) -> list[tuple[str, float, Callable[[], object]]]:
@@ -373,7 +378,8 @@ class Daemon:
                 added = not set(symbols).issubset(self._symbols)
                 self._symbols = tuple(symbols)
                 if added:  # an earlier process may have recorded them today
-                    self._continuity.seed_new(await self._losses.seed_more())
+                    known = await self._losses.seed_more()
+                    self._continuity.seed_new(known, self._losses.unknown_days)
             except Exception as exc:  # noqa: BLE001 (edge: whatever a file held, the old list is good)
                 log.error(
                     event("reload_failed", error=str(exc), action="the old symbol list stays; correct it, reload again")

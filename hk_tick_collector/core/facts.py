@@ -34,6 +34,7 @@ NO_LOSS = (NUMBERS_SKIPPED, DATED_OTHERWISE)
 COULD_NOT_BE_READ = "could not be read"
 
 NO_TICK = -1  # as ``Verified.last_counter``: OpenD had no tick of the day
+UNKNOWN_SEQ = 0  # as ``Interrupted.last_seq``: the newest one that the file has by then
 NOT_COMPARED = -1  # as ``Replayed.ticks``: the copy's part of the day could not be held against the rows
 
 
@@ -68,7 +69,11 @@ class Unproven(NamedTuple):
 
 class Interrupted(NamedTuple):
     """The ticks of the day that come from now on follow an interruption, ``last_seq`` being the newest sequence before
-    it. Until ``Rejoined`` nobody knows whether they go on from there, in this process or the next."""
+    it. Until ``Rejoined`` nobody knows whether they go on from there, in this process or the next. An earlier
+    interruption that is still open stays.
+
+    ``UNKNOWN_SEQ``: whoever tells it does not know what the file holds. Where that is nothing, nothing was interrupted.
+    """
 
     symbol: str
     trading_day: str
@@ -76,10 +81,12 @@ class Interrupted(NamedTuple):
 
 
 class Rejoined(NamedTuple):
-    """OpenD showed the ticks before and after the last interruption together."""
+    """OpenD showed the ticks before and after the interruption at ``last_seq`` together, and so all of the later ones.
+    One that began earlier goes on."""
 
     symbol: str
     trading_day: str
+    last_seq: int
 
 
 class GapFound(NamedTuple):

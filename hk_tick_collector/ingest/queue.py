@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from typing import Generic
 
 from hk_tick_collector.core.errors import RowRefused, StoreBusy, StoreError
-from hk_tick_collector.core.facts import CAUTIONS, DayFact, Fact, Interrupted, Rejoined, Verified
+from hk_tick_collector.core.facts import CAUTIONS, UNKNOWN_SEQ, DayFact, Fact, Interrupted, Rejoined, Verified
 from hk_tick_collector.core.logline import RateLimitedLog, event
 from hk_tick_collector.core.progress import IngestProgress
 from hk_tick_collector.ingest.spill import SpillQueue
@@ -281,7 +281,13 @@ class RecordQueue(Generic[RecordT]):
 
 
 def _that_hold(cautions: Sequence[Fact | DayFact]) -> list[Fact | DayFact]:
-    """Of the interruptions of a symbol's day, begun or over, only the last one told counts."""
-    last = {(fact.symbol, fact.trading_day): fact for fact in cautions if isinstance(fact, (Interrupted, Rejoined))}
-    doubts = [fact for fact in cautions if not isinstance(fact, (Interrupted, Rejoined))]
-    return [*dict.fromkeys(doubts), *last.values()]
+    """Of the interruptions of a symbol's day, begun or over, the last one told counts, and that at a place which only
+    the file knows."""
+    last: dict[tuple[str, str], Fact] = {}
+    others: list[Fact | DayFact] = []
+    for fact in cautions:
+        if isinstance(fact, (Interrupted, Rejoined)) and fact.last_seq != UNKNOWN_SEQ:
+            last[fact.symbol, fact.trading_day] = fact
+        else:
+            others.append(fact)
+    return [*dict.fromkeys(others), *last.values()]

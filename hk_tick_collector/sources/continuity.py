@@ -15,8 +15,10 @@ from hk_tick_collector.core.facts import (
     NOT_JOINED,
     NUMBERS_SKIPPED,
     PUSH_PULL_DISAGREE,
+    UNKNOWN_SEQ,
     Fact,
     GapFound,
+    Interrupted,
     StoredTrack,
     Unproven,
 )
@@ -42,12 +44,18 @@ class Continuity:
         self.unkeyed: dict[str, str] = {}  # symbols whose pushes and pulls are numbered differently, and on which day
         self.untold: set[str] = set()  # symbols whose ticks to come follow an interruption that no fact tells of yet
         self.distrusted_symbols = 0  # today's and earlier ones', for the health line
+        self._unknown_days: frozenset[str] = frozenset()  # of which it is not known what their files hold
+        self._told_unknown: set[tuple[str, str]] = set()  # symbols and such days of which ticks were handed over
 
     # --- where it begins, and begins again ---
 
-    def seed(self, known: Mapping[str, StoredTrack], symbols: Iterable[str] = ()) -> None:
-        """Begin where the day files end. ``symbols`` are all that were looked for in them."""
+    def seed(
+        self, known: Mapping[str, StoredTrack], symbols: Iterable[str] = (), unknown_days: Iterable[str] = ()
+    ) -> None:
+        """Begin where the day files end. ``symbols`` are all that were looked for in them; the files of
+        ``unknown_days`` could not be looked at: what comes of those days follows an interruption there."""
         with self._lock:
+            self._unknown_days |= set(unknown_days)
             for symbol in symbols:
                 self._track(symbol)
             for symbol, past in known.items():
@@ -59,17 +67,20 @@ class Continuity:
                 self._settle(track, before)
                 self._note_untold(track)
 
-    def seed_new(self, known: Mapping[str, StoredTrack]) -> None:
+    def seed_new(self, known: Mapping[str, StoredTrack], unknown_days: Iterable[str] = ()) -> None:
         """The same for symbols that were not followed so far. To be called before they are subscribed."""
-        self.seed({symbol: past for symbol, past in known.items() if symbol not in self._tracks})
+        new = {symbol: past for symbol, past in known.items() if symbol not in self._tracks}
+        self.seed(new, unknown_days=unknown_days)
 
-    def resync(self, known: Mapping[str, StoredTrack]) -> None:
-        """Rows were lost on the way to the files: what they do not hold was never seen.
+    def resync(self, known: Mapping[str, StoredTrack], unknown_days: Iterable[str] = ()) -> None:
+        """Rows were lost on the way to the files, or their files can be read now: what they do not hold was never seen.
 
         The reasons for which a day cannot be proven are said again: the file that had them may be set aside.
         """
         facts: list[Fact] = []
         with self._lock:
+            self._unknown_days = frozenset(unknown_days)
+            self._told_unknown.clear()
             for symbol, track in self._tracks.items():
                 past = known.get(symbol)
                 day, distrust, doubts, confirmed = track.day, track.distrust, set(track.doubts), track.confirmed
@@ -108,13 +119,23 @@ class Continuity:
                 track.interrupt(self._memory.connection)
                 self._note_untold(track)
 
-    def tell_interruptions(self, ticks: Iterable[Tick]) -> None:
+    def _tell_unknown(self, ticks: Sequence[Tick], facts: list[Fact]) -> None:
+        """Ticks of a day are handed over whose file nobody has read."""
+        if not self._unknown_days:
+            return
+        pairs = dict.fromkeys((t.symbol, t.trading_day) for t in ticks if t.trading_day in self._unknown_days)
+        new = [pair for pair in pairs if pair not in self._told_unknown]
+        self._told_unknown.update(new)
+        facts += [Interrupted(symbol, day, UNKNOWN_SEQ) for symbol, day in new]
+
+    def tell_interruptions(self, ticks: Sequence[Tick]) -> None:
         """To be called before ticks are handed over that no answer brought: the file must know that they follow an
         interruption before it has them, or another process would take them for its own count's."""
-        if not self.untold:
+        if not self.untold and not self._unknown_days:
             return
         facts: list[Fact] = []
         with self._lock:
+            self._tell_unknown(ticks, facts)
             for symbol, day in dict.fromkeys((t.symbol, t.trading_day) for t in ticks if t.symbol in self.untold):
                 track = self._track(symbol)
                 if day == track.day:
@@ -123,18 +144,22 @@ class Continuity:
             if facts:
                 self._facts(facts)
 
-    def tell_left_over(self, ticks: Iterable[Tick]) -> None:
+    def tell_left_over(self, ticks: Sequence[Tick]) -> None:
         """To be called before rows are stored that an earlier process left in the spill: what it knew of them may have
         died with it. Where no answer will show them together with what the file has, that stays a doubt: the day has
         turned since, or nobody asks for the symbol any more."""
-        rows = dict.fromkeys((tick.symbol, tick.trading_day) for tick in ticks)
+        rows: dict[tuple[str, str], list[int]] = {}
+        for tick in ticks:
+            rows.setdefault((tick.symbol, tick.trading_day), []).append(tick.seq or 0)
         with self._lock:
             facts: list[Fact] = []
-            for symbol, day in rows:
+            self._tell_unknown(ticks, facts)
+            for (symbol, day), seqs in rows.items():
                 track = self._tracks.get(symbol)
                 if track is None or day < track.day:
                     facts.append(Unproven(symbol, day, NOT_JOINED))
-                elif day == track.day:
+                else:
+                    track.note_left_over(day, seqs, self._memory.connection)
                     track.tell_interruption(facts)
                     self._note_untold(track)
             if facts:
@@ -203,6 +228,7 @@ class Continuity:
             track = self._track(symbol)
             distrust = track.distrust
             taken = track.take(answer, self._memory, facts)
+            self._tell_unknown(taken.ticks, facts)
             self._settle(track, distrust)
             self._note_untold(track)
             if symbol in self.unkeyed:

@@ -220,6 +220,16 @@ class Track:
             self.seam, self.seam_told = seam, False
             self._note_break(seam.last)
 
+    def note_left_over(self, day: str, seqs: Sequence[int], connection: int) -> None:
+        """An earlier process left rows of ``day``, with these sequences (0: none): what comes follows them as it
+        follows what the file has, unless OpenD showed them among ours."""
+        if day > self.day:
+            self.begin(day)
+        unseen = [seq for seq in seqs if seq and not self.seen.covers(seq_counter(seq))]
+        if unseen:
+            newest = max(unseen)
+            self.reopen(Seam(newest, seq_counter(newest), connection))
+
     def _note_break(self, counter: int) -> None:
         if counter not in self.breaks:
             self.breaks = [*self.breaks[1 - MAX_BREAKS :], counter]
@@ -561,7 +571,7 @@ class Track:
         if any(tick.seq == seam.seq for tick in today) or seam.seq in answer.unread_seqs:
             memory.shows(seam.connection)
             if self.seam_told:
-                facts.append(Rejoined(self.symbol, self.day))
+                facts.append(Rejoined(self.symbol, self.day, seam.seq))
             self.seam = None
         elif counters and max(counters) >= seq_counter(seam.seq):
             if answer.is_short:

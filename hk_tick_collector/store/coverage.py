@@ -34,6 +34,7 @@ from hk_tick_collector.core.facts import (
     NO_TICK,
     NOT_COMPARED,
     NOT_YET_JOINED,
+    UNKNOWN_SEQ,
     DayFact,
     Fact,
     GapFound,
@@ -64,6 +65,11 @@ READ_ONCE = (
 TOO_MANY_HOLES = f"the counters do not count: more than {MAX_HOLES} holes"
 CLOSING_MS = 2000  # a file is checkpointed so long after its last commit; who writes to it later is somebody else
 COUNTED_ROWS = 200_000  # so many are counted whenever a file is opened: 20 ms
+# INDEXED BY: without that index this would become a scan of the day; better an error.
+LAST_SEQ_SQL = (
+    "SELECT seq FROM ticks INDEXED BY uniq_ticks_symbol_seq "
+    "WHERE symbol = ? AND seq IS NOT NULL ORDER BY seq DESC LIMIT 1"
+)
 MAX_DISTRUST_CHARS = 300  # reasons add up; a text that grows with every fact must not
 
 _NO_RANGE = [0, -2]  # no counter follows it
@@ -396,6 +402,16 @@ class SymbolCoverage:
         elif reason not in self.distrust and (len(self.distrust) < MAX_DISTRUST_CHARS or reason == TOO_MANY_HOLES):
             self.distrust = f"{self.distrust}; {reason}"
 
+    def interrupt(self, last_seq: int | None) -> None:
+        """What comes follows an interruption behind ``last_seq``; None: there is nothing before it."""
+        if last_seq is not None and (self.interrupted_seq is None or last_seq < self.interrupted_seq):
+            self.interrupted_seq = last_seq
+
+    def rejoin(self, last_seq: int) -> None:
+        """Nothing is missing between ``last_seq`` and what came after it."""
+        if self.interrupted_seq is not None and self.interrupted_seq >= last_seq:
+            self.interrupted_seq = None
+
     def verify(self, fact: Verified) -> None:
         """What OpenD's newest tick was. That it has none says nothing once there was one: it may have forgotten."""
         if fact.last_counter == NO_TICK and (self.stored_ticks() or (self.verified_counter or NO_TICK) != NO_TICK):
@@ -566,6 +582,18 @@ class DayCoverage:
         """How many rows the file holds."""
         return sum(track.stored_ticks() for track in self._tracks.values())
 
+    def holds(self, other: DayCoverage) -> bool:
+        """Is every counter stored that was stored by the other?"""
+        return not any(
+            subtract([(first, last) for first, last in track.ranges.ranges], self._ranges_of(symbol))
+            for symbol, track in other._tracks.items()
+            if track.counts
+        )
+
+    def _ranges_of(self, symbol: str) -> Sequence[Sequence[int]]:
+        track = self._tracks.get(symbol)
+        return track.ranges.ranges if track is not None else ()
+
     def sort(self, rows: Sequence[Tick], stamp: tuple[int]) -> Sorted:
         """Note the rows and part them. ValueError when a value is of a kind that no tick has."""
         if not self._counts:
@@ -658,7 +686,7 @@ class DayCoverage:
             track.settled = False
 
     def learn(self, conn: sqlite3.Connection, facts: Iterable[Fact | DayFact]) -> None:
-        """Take what the feed found out, after the rows of the same batch."""
+        """Take what the feed found out: cautions before the rows of the same batch, the rest after them."""
         for fact in facts:
             if isinstance(fact, Subscribed):
                 self._note_subscribed(conn, fact)
@@ -668,6 +696,12 @@ class DayCoverage:
                 )
             else:
                 self._learn_of_symbol(conn, fact)
+
+    def interrupt_all(self, conn: sqlite3.Connection) -> None:
+        """Nobody knows whether what comes goes on from what the file holds: another one was put in its place."""
+        for symbol, track in self._tracks.items():
+            if track.counts and track.ranges:
+                self._touch(symbol).interrupt(_newest_seq(conn, symbol))
 
     def _learn_of_symbol(self, conn: sqlite3.Connection, fact: Fact) -> None:
         track = self._touch(fact.symbol)
@@ -680,9 +714,10 @@ class DayCoverage:
         elif isinstance(fact, Unproven):
             track.doubt(fact.reason)
         elif isinstance(fact, Interrupted):
-            track.interrupted_seq = fact.last_seq
+            last_seq = _newest_seq(conn, fact.symbol) if fact.last_seq == UNKNOWN_SEQ else fact.last_seq
+            track.interrupt(last_seq)
         elif isinstance(fact, Rejoined):
-            track.interrupted_seq = None
+            track.rejoin(fact.last_seq)
         elif isinstance(fact, GapFound):
             gaps.record(conn, self._day, track, fact)
         elif isinstance(fact, NotSubscribed):
@@ -727,6 +762,11 @@ class DayCoverage:
         conn.executemany(_UPSERT, whole)
         conn.executemany(_REPLAYED, replays)
         self._touched.clear()
+
+
+def _newest_seq(conn: sqlite3.Connection, symbol: str) -> int | None:
+    row = conn.execute(LAST_SEQ_SQL, (symbol,)).fetchone()
+    return row[0] if row is not None and isinstance(row[0], int) else None
 
 
 def _count_sequenced(conn: sqlite3.Connection, track: SymbolCoverage) -> int:

@@ -32,6 +32,7 @@ from hk_tick_collector.records.tick import Tick, seq_counter
 from hk_tick_collector.store.companions import Mark, is_closed, would_leave_shm
 from hk_tick_collector.store.connect import APPLICATION_ID, check_known, table_columns, translate, unavailable
 from hk_tick_collector.store.coverage import (
+    LAST_SEQ_SQL,
     MISSING,
     PROVEN,
     TOO_MANY_HOLES,
@@ -52,12 +53,6 @@ READ_TIMEOUT_SEC = 1.0  # readers meet a lock only while a WAL is recovered or a
 CHUNK_ROWS = 5000  # rows a statement, so that no read transaction lives long
 FRESH_ROWS = 20_000  # the newest rows among which freshness() looks for the newest event time
 MIN_SEQ = -(1 << 63)
-
-# INDEXED BY: without that index this would become a scan of the day; better an error, and the file is skipped.
-LAST_SEQ_SQL = (
-    "SELECT seq FROM ticks INDEXED BY uniq_ticks_symbol_seq "
-    "WHERE symbol = ? AND seq IS NOT NULL ORDER BY seq DESC LIMIT 1"
-)
 
 _log = logging.getLogger(__name__)
 
@@ -266,12 +261,16 @@ def tracks(
     Costs O(symbols x log rows) a file, whatever the file's size; a symbol without a coverage row (a file of an earlier
     recorder) costs its part of the index. Symbols without a sequenced tick are left out, unless their counters are
     known to prove nothing. Files of days after ``today`` are passed over (one stray tick makes one), unless all are: it
-    is the clock then that is wrong. A file that cannot be read is skipped with a log line: seeding must never stop the
-    recorder. Those that the disk or a lock kept from being read are added to ``unread``: they may be readable later.
+    is the clock then that is wrong. Today's is read whatever ``days`` says. A file that cannot be read is skipped with
+    a log line: seeding must never stop the recorder. Added to ``unread`` are those of today or later of which it is not
+    known what they hold, and earlier ones that the disk or a lock kept from being read: they may be readable later.
     """
     found: dict[str, StoredTrack] = {}
     wanted = dict.fromkeys(symbols)
-    for path in _seed_files(data_root, days, today):
+    chosen, passed_over = _seed_files(data_root, days, today)
+    unread = [] if unread is None else unread
+    unread += passed_over
+    for path in chosen:
         if not wanted:
             break
         try:
@@ -289,7 +288,9 @@ def tracks(
                     found[symbol] = track
         except (StoreError, sqlite3.Error, TypeError, ValueError) as exc:
             _log.warning(event("seed_file_skipped", path=path, error=exc))
-            if unread is not None and isinstance(exc, (StoreBusy, StoreUnavailable)):
+            error = translate(exc, path) if isinstance(exc, sqlite3.Error) else exc
+            is_past = today is not None and (parse_day(path) or "") < today
+            if not is_past or isinstance(error, (StoreBusy, StoreUnavailable)):
                 unread.append(path)
     return found
 
@@ -315,10 +316,14 @@ def _track(
     return StoredTrack(day, stored, last_seq, head_known, unkeyed, in_gaps, distrust, interrupted_seq)
 
 
-def _seed_files(data_root: Path, days: int, today: str | None) -> list[Path]:
+def _seed_files(data_root: Path, days: int, today: str | None) -> tuple[list[Path], list[Path]]:
+    """Those to read, newest first, and those of days after today that are not read."""
     newest_first = recent_day_files(data_root, sys.maxsize)
     past = [path for path in newest_first if today is None or (parse_day(path) or "") <= today]
-    return (past or newest_first)[: max(0, days)]
+    if past and parse_day(past[0]) == today:
+        days = max(1, days)
+    passed_over = [path for path in newest_first if path not in past] if past else []
+    return (past or newest_first)[: max(0, days)], passed_over
 
 
 def schema_version(db: Path) -> int:

@@ -67,6 +67,7 @@ from hk_tick_collector.store.reading import changed_ms, rows_if_sound
 from hk_tick_collector.store.rows import StoredRows, store_rows
 
 MAX_OPEN_DAYS = 2
+MAX_LEFT_DAYS = 8  # whose files are known again when they are opened again
 FAULT_PROBE_ROWS = 20  # tried one by one before a fault of our own is laid at the door of single rows
 WAL_LOOK_SEC = 1.0
 COUNT_AT_ONCE_SEC, COUNT_PAUSE = 0.01, 20  # counting after others takes a twentieth of the writer's time at most
@@ -132,6 +133,8 @@ class DayFileWriter:
         self._unsure: dict[str, float] = {}  # days that others wrote to past SQLite: to be read, not before
         self._subscribed: dict[str, Subscribed] = {}  # of the newest day told of that has no file yet
         self._replaced_files = 0  # since the last result
+        self._foreign: set[str] = set()  # days whose file was exchanged, until our first commit to it
+        self._left: dict[str, Mark] = {}  # the file of each day, as we last left it open or closed
         self._wal_looks: dict[str, WalLook] = {}  # of open days
         self._next_look_sec = 0.0
         self.wal_bytes = 0  # of the open days, as last measured
@@ -261,6 +264,7 @@ class DayFileWriter:
             raise unavailable(path, exc) from exc
         finally:
             self._drop(day)
+            self._left.pop(day, None)
         sync_dir(path.parent)
         if not os.path.lexists(target):
             return None
@@ -348,8 +352,11 @@ class DayFileWriter:
             conn = self._begin(day, path)
             data_version = conn.execute("PRAGMA data_version").fetchone()[0]
             coverage = self._known_coverage(conn, day, path, data_version)
+            if day in self._foreign:
+                coverage.interrupt_all(conn)
+            coverage.learn(conn, [fact for fact in facts if isinstance(fact, CAUTIONS)])
             stored = store_rows(conn, coverage, rows, (now_ms,), self._origin)
-            coverage.learn(conn, facts)
+            coverage.learn(conn, [fact for fact in facts if not isinstance(fact, CAUTIONS)])
             coverage.save(conn, now_ms)
             self._waiting(lambda: conn.execute("COMMIT"))
         except Exception as exc:
@@ -364,6 +371,7 @@ class DayFileWriter:
             raise
         self._coverage[day] = coverage  # only now is it what the file says
         self._data_versions[day] = data_version
+        self._foreign.discard(day)
         self.failed_day = None
         self._look_at_wal(day, path)
         self._note_mark(day, path)
@@ -416,7 +424,23 @@ class DayFileWriter:
             conn.close()
             raise StoreUnavailable(f"{path} was removed while it was being opened; the rows are written again")
         self._open[day] = _OpenDay(path, conn, mark)
+        self._note_opened(day, path, mark)
         return conn
+
+    def _note_opened(self, day: str, path: Path, mark: Mark) -> None:
+        """Is it the file that we closed?"""
+        left = self._left.pop(day, mark)
+        if (left.device, left.inode) != (mark.device, mark.inode):
+            self._met_foreign(day)
+            todo = "rows now go to the file at this path; what OpenD still has is fetched"
+            _log.warning(event("day_file_replaced", trading_day=day, path=path, kept="", todo=todo))
+        self._left[day] = mark
+        while len(self._left) > MAX_LEFT_DAYS:
+            del self._left[next(iter(self._left))]
+
+    def _met_foreign(self, day: str) -> None:
+        self._replaced_files += 1
+        self._foreign.add(day)
 
     def _note_mark(self, day: str, path: Path) -> None:
         """How our commit left the file. One that is still to be read keeps its old mark."""
@@ -428,8 +452,8 @@ class DayFileWriter:
 
     def _known_coverage(self, conn: sqlite3.Connection, day: str, path: Path, data_version: int) -> DayCoverage:
         """The coverage of an open day, loaded again when another program (salvage, a repair) committed."""
-        coverage = self._coverage.pop(day, None)
-        if coverage is None:
+        coverage = ours = self._coverage.pop(day, None)
+        if coverage is None or ours is None:
             return self._load(conn, day, None if day in self._unsure else changed_ms(path))
         if data_version != self._data_versions[day]:
             self._uncounted[day] = self._uncounted.get(day, 0.0)
@@ -441,6 +465,8 @@ class DayFileWriter:
             took_sec = time.monotonic() - started_sec
             if took_sec > COUNT_AT_ONCE_SEC:
                 self._uncounted[day] = started_sec + took_sec * COUNT_PAUSE
+        if coverage is not ours and not coverage.holds(ours):
+            self._met_foreign(day)
         return coverage
 
     def _load(self, conn: sqlite3.Connection, day: str, changed_ms: int | None = None) -> DayCoverage:
@@ -473,11 +499,14 @@ class DayFileWriter:
         # What SQLite keeps of the file in memory may be of another one: begin again with a new connection.
         self._drop(day)
         self._unsure[day] = 0.0
+        if rows != committed_rows:
+            self._met_foreign(day)
 
     def _leave_replaced(self, day: str, path: Path, conn: sqlite3.Connection, *, removed: bool) -> None:
         """The open file is no longer the one at its path: it was moved, removed or exchanged. What it holds is still
         read through our connection: it becomes the new file, or is set aside where there is another one."""
         self._replaced_files += 1
+        self._left.pop(day, None)
         copy = self._copy_of_open(path, conn)
         try:
             keep_orphaned_wal(path, self._clock.now_ms())
@@ -486,6 +515,8 @@ class DayFileWriter:
             raise unavailable(path, exc) from exc
         finally:
             self._drop(day)
+        if kept != path:
+            self._foreign.add(day)
         if kept == path:
             todo = "its rows are in the new file; find out who took it away"
         elif kept is not None:

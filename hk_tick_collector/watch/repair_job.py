@@ -14,7 +14,7 @@ from pathlib import Path
 
 from hk_tick_collector.core.clock import SystemClock
 from hk_tick_collector.core.errors import FeedError, FeedLost, FeedTimeout, RowRefused
-from hk_tick_collector.core.facts import Fact, StoredTrack
+from hk_tick_collector.core.facts import UNKNOWN_SEQ, Fact, Interrupted, StoredTrack
 from hk_tick_collector.core.progress import FeedProgress
 from hk_tick_collector.records.tick import PUSH_TYPE_PUSH, PUSH_TYPE_REPAIR, RejectedTick, Tick
 from hk_tick_collector.sources.continuity import Continuity
@@ -53,7 +53,9 @@ class RepairJob:
         self._puller = TickPuller(self._ticks.extend, self._reject, self._continuity, FeedProgress(), self._clock)
         symbols = list(self._repairs)
         self._witnesses = _witnesses(plan.db, symbols) if plan.db.exists() else {}
-        self._seeds = _seeds(data_root, plan.trading_day, symbols)
+        unread: list[Path] = []
+        self._seeds = _seeds(data_root, plan.trading_day, symbols, unread)
+        self._is_blind = plan.db in unread  # what it holds cannot be told from what is stored now
         self._continuity.seed(self._seeds)
         self._continuity.connected()
 
@@ -109,6 +111,8 @@ class RepairJob:
         for symbol, rows in ticks.items():
             repair = self._repairs[symbol]
             of_symbol = [fact for fact in facts if fact.symbol == symbol]
+            if self._is_blind and symbol not in self._seeds:
+                of_symbol.append(Interrupted(symbol, day, UNKNOWN_SEQ))
             try:
                 repair.new_ticks += writer.write(rows, of_symbol).inserted_rows
             except RowRefused:
@@ -127,11 +131,11 @@ class RepairJob:
         self.rejected_ticks += len(rejected)
 
 
-def _seeds(data_root: Path, day: str, symbols: list[str]) -> dict[str, StoredTrack]:
+def _seeds(data_root: Path, day: str, symbols: list[str], unread: list[Path]) -> dict[str, StoredTrack]:
     """Where the day file ends, by symbol. Symbols with a newer file are left out."""
     newest_first = [layout.parse_day(path) for path in layout.recent_day_files(data_root, sys.maxsize)]
     files = newest_first.index(day) + 1 if day in newest_first else 0
-    tracks = reader.tracks(data_root, symbols, files)
+    tracks = reader.tracks(data_root, symbols, files, unread=unread)
     return {symbol: track for symbol, track in tracks.items() if track.trading_day == day}
 
 

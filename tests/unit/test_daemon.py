@@ -477,6 +477,47 @@ def test_a_day_file_that_could_not_be_read_at_the_start_is_read_later(
     assert Run(tmp_path).play(scenario) == EXIT_OK
 
 
+def test_what_a_blind_start_stores_follows_an_interruption(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed before the file could be read, it would look as if its rows went on from those in the file."""
+    real, failing = reader.open_read_only, False
+    monkeypatch.setattr(Daemon, "_today", lambda self: DAY)
+
+    def open_read_only(path: Path, **named: Any) -> Any:
+        if failing:
+            raise sqlite3.OperationalError("database is locked")
+        return real(path, **named)
+
+    def interrupted(run: Run) -> list[int | None]:
+        with contextlib.closing(sqlite3.connect(run.root / f"{DAY}.db")) as conn:
+            return [row[0] for row in conn.execute("SELECT interrupted_seq FROM coverage")]
+
+    async def record(run: Run, first: int, last: int) -> None:
+        rows = make_ticks(first, last)
+        run.daemon._continuity.tell_interruptions(rows)
+        run.feed.put(rows)
+        await run.until(lambda: run.ingest.persisted_rows == len(rows), "rows")
+
+    async def before(run: Run) -> None:
+        await record(run, 1, 5)
+        assert interrupted(run) == [None]
+        stop()
+
+    async def scenario(run: Run) -> None:
+        nonlocal failing
+        await record(run, 6, 9)
+        assert interrupted(run) == [make_ticks(5, 5)[0].seq]
+        failing = False
+        await run.until(lambda: "backfill" in run.feed.asked, "the file is read")
+        assert not run.daemon._losses.unknown_days
+        assert run.daemon._continuity.wants_whole("HK.00700")
+        stop()
+
+    assert Run(tmp_path).play(before) == EXIT_OK
+    failing = True
+    monkeypatch.setattr(reader, "open_read_only", open_read_only)
+    assert Run(tmp_path).play(scenario) == EXIT_OK
+
+
 def test_the_watchdog_gives_up_in_order_while_the_loop_lives(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,7 +12,16 @@ from pathlib import Path
 import pytest
 
 from hk_tick_collector.core.errors import StoreUnavailable
-from hk_tick_collector.core.facts import UNREAD_TICK, GapFound, HeadProven, Interrupted, Rejoined, Unproven, Verified
+from hk_tick_collector.core.facts import (
+    UNKNOWN_SEQ,
+    UNREAD_TICK,
+    GapFound,
+    HeadProven,
+    Interrupted,
+    Rejoined,
+    Unproven,
+    Verified,
+)
 from hk_tick_collector.core.progress import IngestProgress
 from hk_tick_collector.ingest import frames
 from hk_tick_collector.ingest import queue as queue_module
@@ -158,10 +167,13 @@ def test_a_caution_comes_out_no_later_than_the_rows_that_follow_it(spill: SpillQ
 def test_too_many_interruptions_leave_the_last_of_each_symbol_and_every_doubt(spill: SpillQueue) -> None:
     queue, _, _ = make_queue(spill)
     doubt = Unproven("HK.00700", "20261120", UNREAD_TICK)
-    queue.put_facts([doubt])
-    for seq in range(MAX_FACTS // 2):
-        queue.put_facts([Interrupted("HK.00700", "20261120", seq), Rejoined("HK.00700", "20261120")])
-    assert queue.take(1) == ([], [doubt, Rejoined("HK.00700", "20261120")])
+    unknown = Interrupted("HK.00700", "20261120", UNKNOWN_SEQ)
+    queue.put_facts([doubt, unknown])
+    for seq in range(1, MAX_FACTS // 2 + 1):
+        queue.put_facts([Interrupted("HK.00700", "20261120", seq), Rejoined("HK.00700", "20261120", seq)])
+    cautions = queue.take(1)[1]
+    assert cautions == [doubt, unknown, Rejoined("HK.00700", "20261120", seq)]
+    assert isinstance(cautions[-1], Rejoined)
 
 
 def test_too_many_facts_drop_only_those_that_are_told_again(spill: SpillQueue) -> None:

@@ -554,6 +554,28 @@ def test_tracks_go_on_where_the_files_end(writer, tmp_path):
     assert reader.tracks(tmp_path, [OTHER], 1) == {}
 
 
+def test_tracks_name_the_files_of_which_nobody_knows_what_they_hold(writer, tmp_path, db):
+    old, coming = "20261119", "20261121"
+    for day in (old, DAY, coming):
+        writer.write(ticks(3, day=day))
+    writer.close()
+    unread: list[Path] = []
+    assert reader.tracks(tmp_path, [SYMBOL], 0, DAY, unread)[SYMBOL].trading_day == DAY, "today's is read at any rate"
+    assert [path.name for path in unread] == [f"{coming}.db"]
+    unread.clear()
+    assert reader.tracks(tmp_path, [SYMBOL], 3, "20261101", unread)[SYMBOL].trading_day == coming, "the clock is wrong"
+    assert unread == []
+    with contextlib.closing(sqlite3.connect(db)) as conn:
+        conn.execute("UPDATE coverage SET first_counter = 'x'")
+        conn.commit()
+    unread.clear()
+    assert reader.tracks(tmp_path, [SYMBOL], 1, DAY, unread) == {}, "it is of no use"
+    assert [path.name for path in unread] == [f"{coming}.db", f"{DAY}.db"]
+    unread.clear()
+    assert reader.tracks(tmp_path, [SYMBOL, OTHER], 2, coming, unread)[SYMBOL].trading_day == coming
+    assert unread == [], "what is wrong with a past day's notes does not heal by itself"
+
+
 def test_day_state(writer, db):
     writer.write([*ticks(5), tick(1, OTHER), tick(4, OTHER), *ticks(2, symbol="HK.00001")], proofs(5))
     assert reader.day_state(db) == reader.DayState(9, 2, {"proven": 1, "missing": 1, "unproven": 1})

@@ -21,7 +21,14 @@ from hypothesis import strategies as st
 
 from hk_tick_collector.core.clock import ManualClock
 from hk_tick_collector.core.errors import RowRefused, StoreBusy, StoreCorrupt, StoreError, StoreUnavailable
-from hk_tick_collector.core.facts import IN_QUARANTINE, HeadProven, Verified
+from hk_tick_collector.core.facts import (
+    IN_QUARANTINE,
+    UNKNOWN_SEQ,
+    HeadProven,
+    Interrupted,
+    Rejoined,
+    Verified,
+)
 from hk_tick_collector.store import writer as writers
 from hk_tick_collector.store.companions import WalLook
 from hk_tick_collector.store.connect import SqliteOptions
@@ -428,6 +435,61 @@ def test_table_that_vanished_is_corrupt(writer, db):
         other.execute("DROP TABLE ticks")
     with pytest.raises(StoreCorrupt, match="no such table"):
         writer.write([tick(2)])
+
+
+@pytest.mark.parametrize("how", ["exchanged while open", "exchanged while closed", "copied over"])
+def test_rows_in_a_file_that_somebody_put_there_follow_an_interruption(writer, db, tmp_path, how):
+    """It holds what goes before by its counters alone: the feed knows nothing of it until it reads the files anew."""
+    facts = [HeadProven("HK.00700", DAY, 1), Verified("HK.00700", DAY, 5, OPEN_MS)]
+    other = DayFileWriter(tmp_path / "other")
+    other.write(ticks(6), facts)
+    other.close()
+    writer.write(ticks(5, first=100))
+    if how == "copied over":
+        with contextlib.closing(sqlite3.connect(db)) as conn:
+            conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        db.write_bytes((tmp_path / "other" / f"{DAY}.db").read_bytes())
+    else:
+        if how == "exchanged while closed":
+            writer.close_day(DAY)
+        db.unlink()
+        (tmp_path / "other" / f"{DAY}.db").rename(db)
+    assert writer.write(ticks(3, first=7)).replaced_files == 1
+    assert writer.write(ticks(1, first=10)).replaced_files == 0
+    assert query(db, "SELECT state, stored_ticks, interrupted_seq FROM coverage") == [
+        ("unproven", 10, ticks(1, first=6)[0].seq)
+    ]
+    writer.write([], [Rejoined("HK.00700", DAY, ticks(1, first=6)[0].seq)])
+    writer.write(ticks(1, first=11))
+    assert query(db, "SELECT state, interrupted_seq FROM coverage") == [("proven", None)]
+
+
+@pytest.mark.parametrize("again", ["closed", "set aside", "dropped"])
+def test_the_writers_own_file_is_not_taken_for_anothers(writer, db, again):
+    writer.write(ticks(5))
+    if again == "closed":
+        writer.close_day(DAY)
+    elif again == "set aside":
+        writer.set_aside(DAY, "damaged")
+    else:
+        with locked(db), pytest.raises(StoreBusy):
+            writer.write(ticks(1, first=6))
+    assert writer.write(ticks(1, first=6)).replaced_files == 0
+    assert query(db, "SELECT interrupted_seq FROM coverage") == [(None,)]
+
+
+def test_a_caution_is_known_before_the_rows_of_its_batch(writer, db):
+    writer.write(ticks(5))
+    writer.write(ticks(3, first=6), [Interrupted("HK.00700", DAY, UNKNOWN_SEQ)])
+    assert query(db, "SELECT interrupted_seq FROM coverage") == [(tick(5).seq,)]
+    writer.write(ticks(3, first=9), [Interrupted("HK.00700", DAY, tick(8).seq)])
+    assert query(db, "SELECT interrupted_seq FROM coverage") == [(tick(5).seq,)], "the earlier one is still open"
+    writer.write([], [Rejoined("HK.00700", DAY, tick(8).seq)])
+    assert query(db, "SELECT interrupted_seq FROM coverage") == [(tick(5).seq,)], (
+        "and a later one's end does not end it"
+    )
+    writer.write([], [Rejoined("HK.00700", DAY, tick(5).seq)])
+    assert query(db, "SELECT interrupted_seq FROM coverage") == [(None,)]
 
 
 @pytest.mark.parametrize("how", ["removed", "moved", "exchanged"])

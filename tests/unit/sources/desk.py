@@ -67,6 +67,19 @@ class Desk:
         desk.continuity.connected()
         return desk
 
+    def restarted_blind(self) -> Desk:
+        """Another process, which could not read the day file when it started."""
+        desk = self.restarted()
+        desk.continuity = Continuity(desk.facts.extend)
+        desk.continuity.seed({}, (SYMBOL, OTHER), {DAY})
+        desk.continuity.connected()
+        return desk
+
+    def sees(self) -> None:
+        """The file can be read by now."""
+        self.coverage()
+        self.continuity.resync(reader.tracks(self.data_root, (SYMBOL, OTHER), 3, DAY))
+
     def killed(self, wanted: Sequence[str] = (SYMBOL, OTHER)) -> Desk:
         """Another process on the same files, which do not know what was learned since the last rows were stored."""
         self.facts.clear()

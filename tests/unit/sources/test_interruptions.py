@@ -234,6 +234,90 @@ def test_that_an_interruption_is_over_is_told_after_that_it_began(desk: Desk) ->
     assert [type(fact) for fact in told if isinstance(fact, (Interrupted, Rejoined))] == [Interrupted, Rejoined]
 
 
+@pytest.mark.parametrize("pulled", [False, True], ids=["pushed", "pulled"])
+def test_a_start_that_cannot_read_the_file_does_not_go_on_from_what_it_holds(desk: Desk, pulled: bool) -> None:
+    """A new count goes on exactly where the file ends, and the process is killed before it could read the file."""
+    proven(desk)
+    desk = desk.restarted_blind()
+    anew = run(1, 12, 500)
+    if pulled:
+        desk.pull(anew[8:])
+    else:
+        desk.push(anew[8:])
+    assert (desk.state(), desk.coverage().interrupted_seq) == ("unproven", run(8, 8)[0].seq)
+    desk = desk.killed()
+    desk.push(run(13, 13, 510))
+    desk.later(1)
+    desk.pull([*anew[8:], *run(13, 13, 510)])
+    assert desk.state() == "unproven"
+
+
+def test_a_break_of_its_own_hides_none_that_a_blind_start_made(desk: Desk) -> None:
+    """OpenD shows what came before and after the later one together, and nothing of what the file had."""
+    proven(desk)
+    desk = desk.restarted_blind()
+    desk.push(run(9, 12, 500))
+    desk.continuity.connected()
+    desk.push(run(13, 14, 600))
+    desk.later(1)
+    desk.pull([*run(9, 12, 500), *run(13, 14, 600)])
+    assert (desk.state(), desk.coverage().interrupted_seq) == ("unproven", run(8, 8)[0].seq)
+
+
+def test_what_a_blind_start_left_open_is_joined_once_the_file_was_read(desk: Desk) -> None:
+    shown = proven(desk)
+    desk = desk.restarted_blind()
+    desk.push(run(9, 12, 60))
+    shown += run(9, 12, 60)
+    desk.sees()
+    desk.later(1)
+    desk.pull(shown)
+    desk.push(run(13, 14, 90))
+    desk.later(1)
+    desk.pull([*shown, *run(13, 14, 90)])
+    assert desk.state() == "proven"
+
+
+def test_a_blind_start_on_a_day_without_rows_interrupts_nothing(desk: Desk) -> None:
+    proven(desk)
+    desk = desk.restarted_blind()
+    desk.push(run(1, 2, symbol=OTHER))
+    assert desk.coverage(OTHER).interrupted_seq is None
+    assert desk.state() == "proven"
+
+
+@pytest.mark.parametrize("first", ["pushed", "left over"])
+def test_rows_of_the_spill_are_no_beginning_of_a_new_count(desk: Desk, first: str) -> None:
+    """The file has none of the day's rows but those, and the new count ends exactly where they begin."""
+    desk.pull([])
+    spilled = desk.push_to_spill(run(30, 50))
+    desk = desk.killed()
+    desk.pull([])
+    anew = run(1, 29, 500)
+    if first == "pushed":
+        desk.push(anew)
+    desk.unspill(spilled)
+    if first != "pushed":
+        desk.push(anew)
+    desk.later(1)
+    desk.pull(anew)
+    assert len(desk.stored()) == 50
+    assert desk.state() == "unproven"
+
+
+def test_rows_of_the_spill_that_an_answer_has_shown_already_begin_no_interruption(desk: Desk) -> None:
+    shown = proven(desk)
+    spilled = desk.push_to_spill(run(9, 40, 60))
+    shown += spilled
+    desk = desk.killed()
+    desk.push(run(41, 42, 90))
+    shown += run(41, 42, 90)
+    desk.later(1)
+    desk.pull(shown)
+    desk.unspill(spilled)
+    assert desk.state() == "proven"
+
+
 def test_another_symbol_is_not_concerned(desk: Desk) -> None:
     proven(desk)
     desk.push(run(1, 3, symbol=OTHER))
