@@ -183,7 +183,7 @@ class Settings(SettingsModel):
     """The end-of-day job deletes day files older than so many trading days with a file, once an archive read back at
     that moment holds exactly the same. 0: no day file is ever deleted."""
     seed_recent_db_days: int = _recording("SEED_RECENT_DB_DAYS", 3, "days", ge=0, le=31)
-    """At start the last sequence of each symbol is read from this many of the newest day files; today's is always read."""
+    """At start the last sequence of each symbol is read from this many of the newest day files, and from today's."""
 
     batch_rows: int = _queue("BATCH_SIZE", 500, "rows", ge=1, le=100_000)
     """Rows that are committed at once, without waiting for more; of a backlog up to eight times as many in one go."""

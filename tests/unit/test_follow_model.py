@@ -42,12 +42,15 @@ def token(row: tuple[object, ...]) -> object:
     return row[OPEND_MS] if row[OPEND_MS] is not None else ("legacy", row[RECV_MS])
 
 
+QUIET = (salvage_module.__name__, writer_module.__name__)  # thousands of lines, all expected
+
+
 class FollowMachine(RuleBasedStateMachine):
     """``seen``: for each day the rowid and the token of what the follower gave, in its order, since it last began."""
 
     def __init__(self) -> None:
         super().__init__()
-        for name in (salvage_module.__name__, writer_module.__name__):
+        for name in QUIET:
             logging.getLogger(name).setLevel(logging.CRITICAL)
         self.root = Path(tempfile.mkdtemp())
         self.day = DAYS[0]
@@ -66,6 +69,8 @@ class FollowMachine(RuleBasedStateMachine):
         return Follower(self.root, days_look_sec=0, monotonic=lambda: self.now_sec)
 
     def teardown(self) -> None:
+        for name in QUIET:
+            logging.getLogger(name).setLevel(logging.NOTSET)
         self.writer.close()
         self.follower.close()
         shutil.rmtree(self.root)

@@ -576,6 +576,18 @@ def test_tracks_name_the_files_of_which_nobody_knows_what_they_hold(writer, tmp_
     assert unread == [], "what is wrong with a past day's notes does not heal by itself"
 
 
+def test_a_lock_met_while_a_past_day_is_read_may_be_gone_later(writer, tmp_path, monkeypatch):
+    writer.write(ticks(3))
+
+    def locked(path):
+        raise sqlite3.OperationalError("database is locked")
+
+    monkeypatch.setattr(reader, "open_read_only", locked)
+    unread: list[Path] = []
+    assert reader.tracks(tmp_path, [SYMBOL], 1, "20261124", unread) == {}
+    assert [path.name for path in unread] == [f"{DAY}.db"]
+
+
 def test_day_state(writer, db):
     writer.write([*ticks(5), tick(1, OTHER), tick(4, OTHER), *ticks(2, symbol="HK.00001")], proofs(5))
     assert reader.day_state(db) == reader.DayState(9, 2, {"proven": 1, "missing": 1, "unproven": 1})

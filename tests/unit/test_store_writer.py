@@ -587,6 +587,15 @@ def test_a_checkpoint_of_somebody_else_is_no_damage_and_is_read_once(writer, db,
     assert query(db, COUNT) == [(510,)]
 
 
+def test_a_sound_file_with_more_rows_than_were_committed_is_anothers(writer, db, monkeypatch):
+    writer.write(ticks(500))
+    with contextlib.closing(sqlite3.connect(db)) as other:
+        other.execute("PRAGMA wal_checkpoint").fetchall()
+    monkeypatch.setattr(writers, "rows_if_sound", lambda *_: 501)
+    assert writer.write(ticks(5, first=501)).replaced_files == 1
+    assert query(db, "SELECT interrupted_seq FROM coverage") == [(tick(500).seq,)]
+
+
 def test_rows_that_another_program_removed_are_missed_at_once_and_after_a_restart(writer, db, tmp_path):
     proof = [HeadProven("HK.00700", DAY, 1), Verified("HK.00700", DAY, 20, OPEN_MS)]
     writer.write(ticks(20), proof)
