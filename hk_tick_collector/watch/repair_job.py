@@ -55,7 +55,8 @@ class RepairJob:
         self._witnesses = _witnesses(plan.db, symbols) if plan.db.exists() else {}
         unread: list[Path] = []
         self._seeds = _seeds(data_root, plan.trading_day, symbols, unread)
-        self._is_blind = plan.db in unread  # what it holds cannot be told from what is stored now
+        # What the file held before cannot be told from what is stored now.
+        self._is_blind = plan.trading_day in {layout.parse_day(path) for path in unread}
         self._continuity.seed(self._seeds)
         self._continuity.connected()
 

@@ -30,6 +30,7 @@ MANNERS = (
     "split",
 )  # fmt: skip
 ORDINARY = ("futu", "first_n")
+BLIND_SEC = (0, 0, 0, 0.5, 20, 150)  # for so long a start cannot read the day file
 
 
 def hk_ms(hour: int, minute: int, second: int = 0, day: str = DAY) -> int:
@@ -160,6 +161,7 @@ class Episode:
         self._street.on_shown = self._note_shown
         rates = {symbol: rate * plan.rate for symbol, rate in SYMBOLS.items()}
         self._exchange = Exchange(random.Random(plan.seed + 13), rates, plan.odd)
+        self._blind = random.Random(plan.seed + 29)  # of its own: the plans stay what they were
         self._recorder: Recorder | None = None
         self._symbols = list(SYMBOLS)
         self._outcome = Outcome(plan, data_root, self._exchange.trades, {})
@@ -248,8 +250,11 @@ class Episode:
 
     def _start(self) -> None:
         plan = self._plan
+        blind_sec = self._blind.choice(BLIND_SEC)
+        if blind_sec:
+            self._say(f"blind for {blind_sec} s")
         self._recorder = Recorder(
-            self._root, self._symbols, self._calendar, self._clock, plan.poll_rows, plan.backfill_rows
+            self._root, self._symbols, self._calendar, self._clock, plan.poll_rows, plan.backfill_rows, blind_sec
         )
 
     async def _end_recorder(self, *, kill: bool) -> None:

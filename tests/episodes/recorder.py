@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from hk_tick_collector.core.facts import Fact
+from hk_tick_collector.core.facts import Fact, StoredTrack
 from hk_tick_collector.core.progress import Progress
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.hk.sessions import hk_date
@@ -37,6 +37,7 @@ class Recorder:
         clock: VirtualClock,
         poll_rows: int,
         backfill_rows: int,
+        blind_sec: float = 0,
     ) -> None:
         self._clock = clock
         self.rows: list[Tick] = []
@@ -47,7 +48,13 @@ class Recorder:
         self._dead = False
         self.writer = DayFileWriter(data_root, SqliteOptions(synchronous="OFF", wal_autocheckpoint=100_000), clock)
         self.continuity = Continuity(self._take_facts)
-        self.continuity.seed(reader.tracks(data_root, symbols, 3, hk_date(clock.now_ms())))
+        self._data_root = data_root
+        self._symbols = list(symbols)
+        if blind_sec:
+            self.continuity.seed({}, symbols, {hk_date(clock.now_ms())})
+            asyncio.get_running_loop().call_later(blind_sec, self._see)
+        else:
+            self.continuity.seed(self._tracks(), symbols)
         options = FeedOptions(
             host="127.0.0.1", port=1, symbols=symbols, backfill_rows=backfill_rows, reconnect_min_sec=1.0,
             reconnect_max_sec=30.0, check_interval_sec=10.0, poll_enabled=True, poll_interval_sec=5.0,
@@ -58,6 +65,15 @@ class Recorder:
             self.progress.feed, clock,
         )  # fmt: skip
         self._task = asyncio.ensure_future(self.session.run())
+
+    def _tracks(self) -> dict[str, StoredTrack]:
+        return reader.tracks(self._data_root, self._symbols, 3, hk_date(self._clock.now_ms()))
+
+    def _see(self) -> None:
+        """The day file can be read by now."""
+        if not self._dead:
+            self.continuity.resync(self._tracks())
+            self.session.request_backfill()
 
     def check_alive(self) -> None:
         """Raise what ended the feed, if anything did."""

@@ -371,6 +371,39 @@ def test_a_symbol_that_sighup_adds_goes_on_where_its_file_ends(tmp_path: Path, t
     assert known == [5]
 
 
+def test_a_symbol_that_sighup_adds_follows_an_interruption_while_its_file_cannot_be_read(
+    tmp_path: Path, told: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, failing = reader.open_read_only, False
+    monkeypatch.setattr(Daemon, "_today", lambda self: DAY)
+
+    def open_read_only(path: Path, **named: Any) -> Any:
+        if failing:
+            raise StoreUnavailable(f"{path}: Stale file handle")
+        return real(path, **named)
+
+    monkeypatch.setattr(reader, "open_read_only", open_read_only)
+    run = Run(tmp_path / "data", FUTU_SYMBOLS="HK.00005")
+    writer = DayFileWriter(run.root, SqliteOptions())
+    writer.write(make_ticks(1, 5))
+    writer.close()
+    run.reloaded = lambda: load_settings(None, {**run.env, "FUTU_SYMBOLS": "HK.00005,HK.00700"})
+
+    async def scenario(run: Run) -> None:
+        nonlocal failing
+        failing = True
+        stop(signal.SIGHUP)
+        await run.until(lambda: "RELOADING" in told and told[-1] == "READY", "the reload")
+        run.daemon._continuity.tell_interruptions(make_ticks(6, 7))
+        run.feed.put(make_ticks(6, 7))
+        await run.until(lambda: run.ingest.persisted_rows == 2, "rows")
+        stop()
+
+    assert run.play(scenario) == EXIT_OK
+    with contextlib.closing(sqlite3.connect(run.root / f"{DAY}.db")) as conn:
+        assert conn.execute("SELECT interrupted_seq FROM coverage").fetchall() == [(make_ticks(5, 5)[0].seq,)]
+
+
 @pytest.mark.parametrize(
     "error", [ConfigError("FUTU_SYMBOLS: US.AAPL is no HK code"), OSError(5, "Input/output error")]
 )
