@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hk_tick_collector.cli.common import EXIT_USAGE, App, be_gentle, progress, say, tickctl_command
+from hk_tick_collector.cli.ending import clean_ending
 from hk_tick_collector.cli.results import Output, output_options
 from hk_tick_collector.cli.stretch import days_to_read
 from hk_tick_collector.watch.when import some_days, symbol_list
@@ -81,7 +82,7 @@ def engine_of(app: App, days: str | None, symbols: tuple[str, ...], memory_mb: i
 
             say(explain_nothing(app.catalog, chosen, [symbol], ""))
     be_gentle()
-    with Engine(chosen, wanted, memory_mb=memory_mb) as engine:
+    with clean_ending(), Engine(chosen, wanted, memory_mb=memory_mb) as engine:
         yield engine
 
 

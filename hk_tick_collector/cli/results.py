@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import click
 
 from hk_tick_collector.cli.common import App, say
+from hk_tick_collector.cli.ending import clean_ending
 from hk_tick_collector.cli.terminal import guarded_bytes
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class Output:
         from hk_tick_collector.query import output  # noqa: PLC0415
 
         if self.path is not None:
-            with output.new_file(self.path, replace=self.replace) as file:
+            with clean_ending(), output.new_file(self.path, replace=self.replace) as file:
                 rows = output.write_rows(
                     schema, batches, self.format_name, file, time_as=self.time_as, big_as_text=self.big_as_text,
                     is_file=True,

@@ -16,9 +16,11 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import shutil
 import tempfile
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, fields
@@ -97,7 +99,11 @@ class Engine:
         self._workers = workers
         self._loading: Callable[[int], None] = lambda _rows: None
         self.loaded: Loaded | None = None
-        self._temp = Path(tempfile.mkdtemp(prefix="hk-tickctl-"))
+        # Its name is known before it is there: an interrupt at any moment from here on, also between this and the
+        # ``with`` that closes the engine, leaves nothing behind.
+        self._temp = Path(tempfile.gettempdir()) / f"hk-tickctl-{secrets.token_hex(8)}"
+        self._tidy = weakref.finalize(self, shutil.rmtree, self._temp, ignore_errors=True)
+        self._temp.mkdir(mode=0o700)
         free_bytes = shutil.disk_usage(self._temp).free
         config: dict[str, Any] = {
             "memory_limit": f"{memory_mb or _default_memory_mb()}MB",
@@ -106,11 +112,7 @@ class Engine:
             "threads": os.cpu_count() or 1,
             **_CLOSED,
         }
-        try:
-            self._connection = duckdb.connect(":memory:", config=config)
-        except BaseException:
-            shutil.rmtree(self._temp, ignore_errors=True)
-            raise
+        self._connection = duckdb.connect(":memory:", config=config)
         self._thread = ThreadPoolExecutor(1, "duckdb")
         self._stop = threading.Event()
 
@@ -128,7 +130,7 @@ class Engine:
         self._connection.interrupt()
         self._thread.shutdown(wait=True, cancel_futures=True)
         self._connection.close()
-        shutil.rmtree(self._temp, ignore_errors=True)
+        self._tidy()
 
     def run(self, sql: str, loading: Callable[[int], None] | None = None) -> Result:
         """Answer one question. ``loading`` is told how many rows more were loaded, from another thread.

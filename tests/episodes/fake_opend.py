@@ -96,6 +96,8 @@ class Street:
                 for trade in trades:
                     self.encode(message.s2c.tickerList.add(), trade, push_data_type)
                 self.on_shown(trades)
+                for trade in trades:
+                    trade.pushed = True
                 connection.on_push([message])
 
     def told(self, trade: Trade) -> Any:

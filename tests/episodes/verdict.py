@@ -227,4 +227,6 @@ def _wanted_proof(
         return []
     if plan.start_ms > plan.trading[0][0] or {what for _, what in plan.faults} & {"stale", "fail", "hang"}:
         return []  # it may have begun behind more than OpenD surely shows, or could not ask in time
+    if not any(trade.pushed for trade in trades):
+        return []  # nothing could be held against an answer
     return [Broken("unproven", symbol, f"all is stored, and it says {certificate.state}: {certificate.reason}")]

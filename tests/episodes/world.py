@@ -53,6 +53,7 @@ class Trade:
     known_ms: int | None = None  # when OpenD first had it
     refused: bool = False  # OpenD did not take its symbol when it was made
     shown_ms: int | None = None  # when a message that a living recorder took first held it
+    pushed: bool = False  # such a message was a push
 
     @property
     def content(self) -> Content:

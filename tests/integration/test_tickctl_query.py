@@ -373,7 +373,14 @@ def test_a_full_disk_leaves_nothing_behind(root: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("stage", ["query", "file"])
-def test_an_interrupt_leaves_nothing_behind(root: Path, tmp_path: Path, stage: str) -> None:
+@pytest.mark.parametrize(
+    ("number", "code", "said"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "told to stop; nothing half done is left")],
+    ids=["SIGINT", "SIGTERM"],
+)
+def test_an_interrupt_leaves_nothing_behind(
+    root: Path, tmp_path: Path, stage: str, number: int, code: int, said: str
+) -> None:
     target = tmp_path / "out" / "rows.csv"
     target.parent.mkdir()
     temp = tmp_path / "temp"
@@ -393,11 +400,11 @@ def test_an_interrupt_leaves_nothing_behind(root: Path, tmp_path: Path, stage: s
             return any(path.stat().st_size for path in target.parent.iterdir())
 
         wait_until(is_at_work, "the query runs")
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         _, errors = process.communicate(timeout=30)
     finally:
         process.kill()
-    assert (process.returncode, errors.strip()) == (130, "hk-tickctl: interrupted")
+    assert (process.returncode, errors.strip()) == (code, f"hk-tickctl: {said}")
     assert list(target.parent.iterdir()) == []
     assert list(temp.iterdir()) == []
 

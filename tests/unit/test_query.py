@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import gc
 import io
 import json
 import os
+import shutil
 import socket
 import sqlite3
 from collections.abc import Sequence
@@ -518,3 +520,28 @@ def test_a_price_or_volume_of_zero_is_stored_and_is_no_price(tmp_path: Path) -> 
     assert {row["symbol"]: row["volatility_pct"] for row in rows}["HK.00700"] is None
     found = recount(day, DayKind.WHOLE).total
     assert (found.no_price_ticks, found.no_volume_ticks) == (1, 1)
+
+
+@pytest.mark.parametrize("at", ["made", "nearly open", "open"])
+def test_an_interrupt_at_any_moment_leaves_no_temporary_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    """Also before there is an engine, and before anybody has it in a ``with``."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    seen: list[Path] = []
+
+    def interrupt(*_: object, **__: object) -> None:
+        seen.extend(tmp_path.iterdir())
+        raise KeyboardInterrupt
+
+    if at != "open":
+        monkeypatch.setattr(*((shutil, "disk_usage") if at == "made" else (duckdb, "connect")), interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            Engine([])
+    else:
+        engine = Engine([])
+        seen.extend(tmp_path.iterdir())
+        del engine
+    gc.collect()
+    assert list(tmp_path.iterdir()) == []
+    assert len(seen) == 1
