@@ -1,0 +1,276 @@
+"""``Recordings``: the calls of the Python API; and ``Backend``, what answers them: local files, or a server.
+
+``Recordings`` checks what was asked, warns, and turns tables into what was asked for. It is the same class for both,
+so that the same call gives the same table wherever the ticks are. A ``Backend`` answers checked questions.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from hk_tick_collector.client import question as asked
+from hk_tick_collector.client.coverage import Coverage, DayInfo
+from hk_tick_collector.client.errors import BadQuestion, IncompleteData, NotProven
+from hk_tick_collector.client.question import BarQuestion, DayLike, Moment, Stretch, Texts, TickQuestion
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+To = Literal["arrow", "polars", "pandas", "duckdb"]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Rows as they are read, once, and how complete they are.
+
+    ``coverage`` and the rows are of one state: what is recorded while they are read is in neither.
+    ``batches`` raises what reading raises; an answer that ends without an error is whole.
+    """
+
+    schema: pa.Schema  # of ``days.schema.ticks_schema`` or ``query.bars.BARS``; times in UTC
+    coverage: Coverage
+    batches: Iterator[pa.RecordBatch]
+
+
+class Backend(Protocol):
+    """Where recordings are. One that holds a list would be::
+
+        class InMemory:
+            def __init__(self, table: pa.Table) -> None:
+                self.table = table  # of days.schema.TICKS
+
+            def ticks(self, question: TickQuestion) -> Answer:
+                rows = self.table.filter(...).select(list(question.columns))
+                coverage = self.coverage(question.stretch)
+                return Answer(rows.schema, coverage, iter(rows.to_batches()))
+
+            def bars(self, question: BarQuestion) -> Answer:
+                bars = make_bars(self.table.filter(...), parse_interval_ms(question.interval), HK)
+                return Answer(bars.schema, self.coverage(question.stretch), iter(bars.to_batches()))
+
+            def coverage(self, stretch: Stretch) -> Coverage:
+                return Coverage([SymbolCoverage("20261127", "HK.00700", "unproven", "nobody counted", ...)])
+
+            def days(self) -> list[DayInfo]: ...
+            def certificate(self, day: str) -> dict[str, Any]: ...
+            def live(self, symbols: Texts, **options: Any) -> Any: ...
+            def close(self) -> None: ...
+
+        Recordings(InMemory(table)).load("700", "20261127", to="polars")
+
+    Every method raises ``client.errors.RecordingsError`` and nothing else for what a user can meet. Rows come by
+    trading day, symbol, time, sequence (those without a sequence last). A symbol without a row among others is no
+    error: its coverage says so. No row at all is NoData or UnknownSymbol.
+    """
+
+    def ticks(self, question: TickQuestion) -> Answer:
+        """The ticks asked for. ``proven`` is the caller's to hold: a server may refuse by itself (NotProven)."""
+
+    def bars(self, question: BarQuestion) -> Answer:
+        """The bars asked for; the coverage is that of their ticks."""
+
+    def coverage(self, stretch: Stretch) -> Coverage:
+        """How complete these symbols and days are."""
+
+    def days(self) -> list[DayInfo]:
+        """What is recorded, oldest first; of several data roots, by market."""
+
+    def certificate(self, day: str) -> dict[str, Any]:
+        """A day's certificate, as ``hk-tickctl day --json`` shows it."""
+
+    def live(self, symbols: Texts, **options: Any) -> Any:
+        """Ticks as they are recorded (``client.live``)."""
+
+    def close(self) -> None:
+        """Give back what is held. Twice is fine."""
+
+
+class Recordings:
+    """Recorded ticks, wherever they are. Made by ``hk.local`` and ``hk.connect``; a context manager.
+
+    Where nothing else is said: ``symbols`` is ``"700"``, ``"HK.00700"``, several, or ``"all"``. ``day`` is a date,
+    ``"20261127"``, ``"2026-11-27"``, ``"last"``, ``"today"``, ``"yesterday"``, a range ``"20261102..20261127"`` (both
+    ends in it) or several with commas. Instead of it ``start`` and ``end``, a date or a moment each: start inclusive,
+    **end exclusive**; a date stands for the beginning of that trading day. Neither: the newest recorded day.
+
+    A moment is a datetime with a zone, ISO 8601 with an offset, or UTC epoch milliseconds. One without a zone is
+    refused, unless ``tz`` says whose clock it is on. ``tz`` also sets the zone of the timestamps that come back:
+    None is UTC, ``"hk"`` Hong Kong, or a name such as ``"America/New_York"``.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+
+    def __enter__(self) -> Recordings:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give back connections and files."""
+        self.backend.close()
+
+    def load(
+        self,
+        symbols: Texts,
+        day: DayLike | None = None,
+        *,
+        start: Moment | None = None,
+        end: Moment | None = None,
+        columns: Texts | None = None,
+        types: Texts = asked.ALL,
+        to: To = "arrow",
+        require: Literal["proven"] | None = None,
+        as_of: Moment | None = None,
+        tz: str | None = None,
+    ) -> Any:
+        """Ticks as one table, by trading day, symbol, time and sequence (those without a sequence last).
+
+        Parameters
+        ----------
+        columns
+            Of the table ``ticks`` (``docs/data.md``), in this order; all when not given.
+        types
+            ``"all"``: every row as stored, those whose price or volume is 0 ("none") too. Otherwise one or more of
+            ``"price"`` (trades that make the price, auctions among them), ``"odd_lots"``, ``"off_exchange"``; rows
+            without a price or a volume are then left out.
+        to
+            ``"arrow"`` (``pyarrow.Table``), ``"polars"``, ``"pandas"`` (Arrow types: ``seq`` stays int64), or
+            ``"duckdb"`` (a relation).
+        require
+            ``"proven"``: NotProven unless it is proven of every symbol and day that nothing is missing.
+        as_of
+            Only rows that were stored by then: what was backfilled later is no look-ahead.
+
+        Raises
+        ------
+        BadQuestion, NoData, NotProven, DayPacked, Damaged, Unreadable: see ``client.errors``.
+
+        Warns
+        -----
+        IncompleteData: once, when a symbol or day is not proven.
+        """
+        tick_question = self._tick_question(
+            symbols, day, start=start, end=end, columns=columns, types=types, require=require, as_of=as_of, tz=tz
+        )
+        answer = self._complete(self.backend.ticks(tick_question), tick_question.stretch)
+        return _converted(answer, to, tz)
+
+    def iter_batches(
+        self,
+        symbols: Texts,
+        day: DayLike | None = None,
+        *,
+        start: Moment | None = None,
+        end: Moment | None = None,
+        columns: Texts | None = None,
+        types: Texts = asked.ALL,
+        require: Literal["proven"] | None = None,
+        as_of: Moment | None = None,
+        tz: str | None = None,
+    ) -> Iterator[pa.RecordBatch]:
+        """The rows of ``load`` as record batches, read as they are taken: for what does not fit in memory.
+
+        Arguments, errors and the warning as of ``load``; they come before the first batch.
+        """
+        tick_question = self._tick_question(
+            symbols, day, start=start, end=end, columns=columns, types=types, require=require, as_of=as_of, tz=tz
+        )
+        answer = self._complete(self.backend.ticks(tick_question), tick_question.stretch)
+        from hk_tick_collector.client.outputs import batches_in_zone  # noqa: PLC0415 - Arrow takes its time
+
+        return batches_in_zone(answer, asked.zone_name(tz))
+
+    def bars(
+        self,
+        symbols: Texts,
+        day: DayLike | None = None,
+        interval: str = "1m",
+        *,
+        start: Moment | None = None,
+        end: Moment | None = None,
+        fill: bool = False,
+        auctions: bool = True,
+        odd_lots: bool = False,
+        off_exchange: bool = False,
+        to: To = "arrow",
+        require: Literal["proven"] | None = None,
+        as_of: Moment | None = None,
+        tz: str | None = None,
+    ) -> Any:
+        """Bars, by symbol and start: open, high, low, close, VWAP, volume, turnover, ticks, volume by direction.
+
+        Parameters
+        ----------
+        interval
+            A number and ``s``, ``m`` or ``h``; a day at most. Bars are aligned to the market's clock and labelled with
+            their start.
+        fill
+            Also bars without a trade, in continuous trading, at the last close.
+        auctions, odd_lots, off_exchange
+            Whether those trades count. Odd lots and off-exchange trades never make a price, only volume.
+
+        The rest as of ``load``.
+        """
+        wanted = asked.stretch(symbols, day, start=start, end=end, as_of=as_of, require=require, tz=tz)
+        bar_question = BarQuestion(wanted, interval, fill, auctions, odd_lots, off_exchange)
+        _check_output(to, tz)
+        return _converted(self._complete(self.backend.bars(bar_question), wanted), to, tz)
+
+    def days(self) -> list[DayInfo]:
+        """What is recorded, oldest first."""
+        return self.backend.days()
+
+    def coverage(self, day: DayLike | None = None, symbols: Texts = asked.ALL) -> Coverage:
+        """How complete days are, by symbol; the newest day when none is named."""
+        return self.backend.coverage(asked.stretch(symbols, day))
+
+    def certificate(self, day: DayLike) -> dict[str, Any]:
+        """A day's certificate, as ``hk-tickctl day DAY --json`` shows it: ``grade``, ``sentence``, every symbol."""
+        return self.backend.certificate(asked.day_text(day))
+
+    def live(self, symbols: Texts, **options: Any) -> Any:
+        """Ticks as they are recorded; see ``hk.live``."""
+        return self.backend.live(symbols, **options)
+
+    def _tick_question(
+        self,
+        symbols: Texts,
+        day: DayLike | None,
+        *,
+        columns: Texts | None,
+        types: Texts,
+        tz: str | None,
+        **stretch: Any,
+    ) -> TickQuestion:
+        wanted = asked.stretch(symbols, day, tz=tz, **stretch)
+        asked.zone_name(tz)
+        return TickQuestion(wanted, asked.column_names(columns), asked.type_words(types))
+
+    def _complete(self, answer: Answer, stretch: Stretch) -> Answer:
+        """The answer, when it is as complete as was required; with the one warning when it is not proven."""
+        if not answer.coverage.is_proven:
+            sentence = answer.coverage.sentence()
+            if stretch.proven:
+                raise NotProven(f"not proven to be complete: {sentence}", "leave require out to have it all the same")
+            warnings.warn(f"not proven to be complete: {sentence}", IncompleteData, stacklevel=3)
+        return answer
+
+
+def _check_output(to: str, tz: str | None) -> None:
+    if to not in ("arrow", "polars", "pandas", "duckdb"):
+        raise BadQuestion(f"to={to!r} is not known", "there are arrow, polars, pandas and duckdb")
+    asked.zone_name(tz)
+
+
+def _converted(answer: Answer, to: To, tz: str | None) -> Any:
+    from hk_tick_collector.client.outputs import converted  # noqa: PLC0415 - Arrow takes its time
+
+    return converted(answer, to, asked.zone_name(tz))

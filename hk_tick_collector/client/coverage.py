@@ -1,0 +1,137 @@
+"""How complete an answer is, by symbol and day. Plain values: JSON in a table's metadata and over HTTP."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any, overload
+
+PROVEN, MISSING, UNPROVEN = "proven", "missing", "unproven"
+NOT_RECORDED = "not_recorded"  # a trading day without any file
+KEY = b"hk_tick_collector.coverage"  # of a table's metadata
+NAMED = 5  # symbols and days in a sentence
+WHOLE_DAY = "*"  # the symbol of a day that is not recorded, when all symbols are asked for
+
+
+@dataclass(frozen=True, slots=True)
+class SymbolCoverage:
+    """One symbol's day. Counts are of the whole day, whatever part of it was asked for; times are UTC epoch ms.
+
+    With ``as_of`` they are of what was stored by then: ``missing_ticks`` had happened and were stored later.
+    """
+
+    trading_day: str
+    symbol: str
+    state: str  # proven | missing | unproven | not_recorded
+    reason: str | None  # why it is not proven
+    stored_ticks: int
+    missing_ticks: int  # known to be missing
+    missing_at_most: int | None  # not None: besides, up to so many at the beginning of the day
+    expected_ticks: int | None  # None: not known
+    first_ts_ms: int | None
+    last_ts_ms: int | None
+    verified_until_ms: int | None  # when the source last had nothing that is not stored
+
+    @property
+    def is_proven(self) -> bool:
+        """Is it proven that no tick is missing?"""
+        return self.state == PROVEN
+
+
+@dataclass(frozen=True, slots=True)
+class DayInfo:
+    """A recorded day."""
+
+    trading_day: str
+    market: str
+    where: str  # live | archived | both
+    state: str  # the worst of its symbols: proven | unproven | missing
+    stored_ticks: int
+    missing_ticks: int
+    symbols: int
+    proven_symbols: int
+    error: str | None = None  # it cannot be read; the counts are then 0
+
+
+class Coverage(Sequence[SymbolCoverage]):
+    """The coverage of an answer, by day and symbol."""
+
+    def __init__(self, rows: Iterable[SymbolCoverage] = ()) -> None:
+        self._rows = tuple(rows)
+
+    @overload
+    def __getitem__(self, place: int) -> SymbolCoverage: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[SymbolCoverage]: ...
+    def __getitem__(self, place: int | slice) -> SymbolCoverage | Sequence[SymbolCoverage]:
+        return self._rows[place]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[SymbolCoverage]:
+        return iter(self._rows)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Coverage) and self._rows == other._rows
+
+    def __hash__(self) -> int:
+        return hash(self._rows)
+
+    def __repr__(self) -> str:
+        return f"<Coverage of {len(self)}: {self.sentence()}>"
+
+    @property
+    def is_proven(self) -> bool:
+        """Is it proven of every symbol and day that no tick is missing?"""
+        return all(row.is_proven for row in self._rows)
+
+    @property
+    def missing_ticks(self) -> int:
+        """How many are known to be missing."""
+        return sum(row.missing_ticks for row in self._rows)
+
+    def not_proven(self) -> list[SymbolCoverage]:
+        """Those that are not proven, the most missing first."""
+        open_rows = [row for row in self._rows if not row.is_proven]
+        return sorted(open_rows, key=lambda row: (-row.missing_ticks, row.trading_day, row.symbol))
+
+    def sentence(self) -> str:
+        """In words: what is not proven, by symbol and day, with counts."""
+        rows = self.not_proven()
+        if not rows:
+            return "nothing is missing"
+        named = [f"{row.symbol} {row.trading_day}: {_told(row)}" for row in rows[:NAMED]]
+        more = f" and {len(rows) - NAMED} more" if len(rows) > NAMED else ""
+        return f"{'; '.join(named)}{more}"
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """For JSON."""
+        return [asdict(row) for row in self._rows]
+
+    def to_json(self) -> str:
+        """As it stands in a table's metadata under ``KEY``."""
+        return json.dumps(self.to_dicts(), separators=(",", ":"))
+
+    @classmethod
+    def from_dicts(cls, rows: Iterable[Mapping[str, Any]]) -> Coverage:
+        """From JSON, of this version or a later one with more fields. KeyError when one is missing."""
+        names = [field.name for field in fields(SymbolCoverage)]
+        return cls(SymbolCoverage(**{name: row[name] for name in names}) for row in rows)
+
+    @classmethod
+    def of(cls, table: Any) -> Coverage:
+        """Of an Arrow table, or of a pandas DataFrame, that ``load`` or ``bars`` gave."""
+        if hasattr(table, "attrs"):
+            return cls.from_dicts(table.attrs["coverage"])
+        return cls.from_dicts(json.loads(table.schema.metadata[KEY]))
+
+
+def _told(row: SymbolCoverage) -> str:
+    if row.state == NOT_RECORDED:
+        return "not recorded"
+    if row.missing_ticks:
+        ticks = f"{row.missing_ticks:,} tick{'' if row.missing_ticks == 1 else 's'} missing"
+        return f"{ticks} ({row.reason})" if row.reason else ticks
+    return f"not proven ({row.reason})" if row.reason else "not proven"

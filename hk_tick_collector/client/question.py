@@ -1,0 +1,180 @@
+"""What is asked of recordings, checked as far as can be without looking at them.
+
+Days are text: ``YYYYMMDD``, or what ``hk-tickctl`` takes (``last``, ``20261101..20261130``, commas). Moments are UTC
+epoch milliseconds. Who answers (a ``Backend``) knows the market, so symbols stay as typed here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from zoneinfo import ZoneInfo
+
+from hk_tick_collector.client.errors import BadQuestion
+from hk_tick_collector.core.dates import parse_day
+from hk_tick_collector.records.columns import NAMES
+
+ALL = "all"
+PRICE, ODD_LOTS, OFF_EXCHANGE = "price", "odd_lots", "off_exchange"
+TYPES = (PRICE, ODD_LOTS, OFF_EXCHANGE, ALL)
+ZONES = {"utc": "UTC", "hk": "Asia/Hong_Kong"}
+_DAY = re.compile(r"\d{8}|\d{4}-\d{2}-\d{2}", re.ASCII)
+
+Texts = str | Iterable[str]
+DayLike = str | date
+Moment = str | int | date | datetime
+Bound = str | int  # a trading day ``YYYYMMDD``, or UTC epoch milliseconds
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Which ticks: of these symbols, on these days or from ``start`` until before ``end``.
+
+    ``symbols``: as typed; empty for all. ``days``: None when ``start`` or ``end`` tell, or for the newest day.
+    ``start``, ``end``: a day stands for its beginning. ``as_of_ms``: only what was stored by then (rows whose
+    ``inserted_at_ms`` is not later). ``proven``: refuse (NotProven) instead of handing out what may be incomplete.
+    """
+
+    symbols: tuple[str, ...]
+    days: str | None = None
+    start: Bound | None = None
+    end: Bound | None = None
+    as_of_ms: int | None = None
+    proven: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TickQuestion:
+    """Ticks: these columns, trades of these ``types`` (of ``TYPES``; ``all`` alone)."""
+
+    stretch: Stretch
+    columns: tuple[str, ...] = NAMES
+    types: tuple[str, ...] = (ALL,)
+
+
+@dataclass(frozen=True, slots=True)
+class BarQuestion:
+    """Bars, as ``query.bars`` makes them. ``fill``: also bars without a trade in continuous trading."""
+
+    stretch: Stretch
+    interval: str = "1m"
+    fill: bool = False
+    auctions: bool = True
+    odd_lots: bool = False
+    off_exchange: bool = False
+
+
+def stretch(
+    symbols: Texts,
+    day: DayLike | None = None,
+    *,
+    start: Moment | None = None,
+    end: Moment | None = None,
+    as_of: Moment | None = None,
+    require: str | None = None,
+    tz: str | None = None,
+) -> Stretch:
+    """From the arguments of ``Recordings.load``. BadQuestion says which has no meaning."""
+    if day is not None and (start is not None or end is not None):
+        raise BadQuestion("day and start or end are given", "give a day, or the two ends of a stretch of time")
+    if require not in (None, "proven"):
+        raise BadQuestion(f"require={require!r} is not known", 'require="proven" is, or leave it out')
+    first, last = bound("start", start, tz), bound("end", end, tz)
+    if first is not None and type(first) is type(last) and first >= last:  # type: ignore[operator]
+        raise BadQuestion(f"start ({start}) is not before end ({end})", "end is exclusive")
+    known_by = None if as_of is None else moment_ms("as_of", as_of, tz)
+    days = None if day is None else day_text(day)
+    return Stretch(symbol_words(symbols), days, first, last, known_by, require is not None)
+
+
+def symbol_words(symbols: Texts) -> tuple[str, ...]:
+    """Symbols as typed, separated by commas too; empty for ``all``."""
+    words = [symbols] if isinstance(symbols, str) else list(symbols)
+    if not all(isinstance(word, str) for word in words):
+        raise BadQuestion(f"symbols are texts, and {symbols!r} is none", 'write "700", "HK.00700" or a list of such')
+    parts = tuple(part.strip() for word in words for part in word.split(",") if part.strip())
+    if not parts:
+        raise BadQuestion("no symbol is given", 'symbols="all" stands for all of them')
+    if any(part.startswith("@") for part in parts):
+        raise BadQuestion("@file is for the command line", "pass a list of symbols")
+    return () if ALL in parts else parts
+
+
+def type_words(types: Texts) -> tuple[str, ...]:
+    """Kinds of trades, each one of ``TYPES``."""
+    words = [types] if isinstance(types, str) else list(types)
+    parts = tuple(dict.fromkeys(part.strip() for word in words for part in word.split(",") if part.strip()))
+    unknown = [part for part in parts if part not in TYPES]
+    if unknown or not parts:
+        raise BadQuestion(f"types={types!r}: no such kind of trades", f"there are {', '.join(TYPES)}")
+    return (ALL,) if ALL in parts else parts
+
+
+def column_names(columns: Texts | None) -> tuple[str, ...]:
+    """Columns of the table ``ticks``, in the order asked for; None for all."""
+    if columns is None:
+        return NAMES
+    names = columns.split(",") if isinstance(columns, str) else columns
+    wanted = tuple(dict.fromkeys(name.strip() for name in names))
+    unknown = [name for name in wanted if name not in NAMES]
+    if unknown or not wanted:
+        raise BadQuestion(f"no such column: {', '.join(unknown) or '(none)'}", f"there are {', '.join(NAMES)}")
+    return wanted
+
+
+def day_text(day: DayLike) -> str:
+    """A day or several as text."""
+    if isinstance(day, datetime):
+        raise BadQuestion(f"{day!r} is a moment, not a day", "write a date, or use start= and end=")
+    return day.strftime("%Y%m%d") if isinstance(day, date) else str(day)
+
+
+def bound(name: str, moment: Moment | None, tz: str | None) -> Bound | None:
+    """An end of a stretch: a day as ``YYYYMMDD``, a moment as UTC epoch milliseconds."""
+    if isinstance(moment, date) and not isinstance(moment, datetime):
+        return moment.strftime("%Y%m%d")
+    if isinstance(moment, str) and _DAY.fullmatch(moment):
+        day = moment.replace("-", "")
+        try:
+            parse_day(day)
+        except ValueError as exc:
+            raise BadQuestion(f"{name}={moment!r} is no day", "write YYYYMMDD or YYYY-MM-DD") from exc
+        return day
+    return None if moment is None else moment_ms(name, moment, tz)
+
+
+def moment_ms(name: str, moment: Moment, tz: str | None) -> int:
+    """A moment as UTC epoch milliseconds. BadQuestion for one that names no zone, unless ``tz`` tells the clock."""
+    if isinstance(moment, int) and not isinstance(moment, bool):
+        return int(moment)
+    if isinstance(moment, str):
+        try:
+            moment = datetime.fromisoformat(moment)
+        except ValueError as exc:
+            raise BadQuestion(f"{name}={moment!r} is no time", "write 2026-11-20T09:30+08:00") from exc
+    if not isinstance(moment, datetime):
+        raise BadQuestion(f"{name}={moment!r} is no moment", "give a datetime with a zone, or UTC epoch milliseconds")
+    if moment.tzinfo is None:
+        if tz is None:
+            raise BadQuestion(
+                f"{name}={moment.isoformat()} names no time zone",
+                'write +08:00 behind it, or say whose clock it is on with tz="hk"',
+            )
+        moment = moment.replace(tzinfo=ZoneInfo(zone_name(tz)))
+    whole, part = divmod(moment.astimezone(UTC).replace(tzinfo=None) - datetime(1970, 1, 1), _SECOND)  # noqa: DTZ001
+    return whole * 1000 + part.microseconds // 1000
+
+
+def zone_name(tz: str | None) -> str:
+    """The name of a time zone: ``hk``, ``utc`` or one of the IANA database; UTC for None."""
+    name = "UTC" if tz is None else ZONES.get(tz.lower(), tz)
+    try:
+        ZoneInfo(name)
+    except (KeyError, ValueError, OSError) as exc:
+        raise BadQuestion(f"tz={tz!r} is no time zone", 'write "utc", "hk" or a name such as America/New_York') from exc
+    return name
+
+
+_SECOND = datetime(1970, 1, 1, 0, 0, 1) - datetime(1970, 1, 1)  # noqa: DTZ001
