@@ -176,11 +176,13 @@ class Day:
         *,
         start_ms: int | None = None,
         end_ms: int | None = None,
+        last_rowid: int | None = None,
     ) -> pa.Table:
-        """The ticks of a few symbols in the order of symbol, time, sequence; times in UTC epoch ms, end exclusive."""
+        """The ticks of a few symbols in the order of symbol, time, sequence; times in UTC epoch ms, end exclusive.
+        ``last_rowid`` leaves out what was stored in the day file later (of an archive: nothing)."""
         from hk_tick_collector.days import rows  # noqa: PLC0415
 
-        return rows.ticks(self, symbols, columns, start_ms, end_ms)
+        return rows.ticks(self, symbols, columns, start_ms, end_ms, last_rowid)
 
     @cached_property
     def _live_coverage(self) -> dict[str, CoverageRow]:

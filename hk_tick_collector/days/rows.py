@@ -41,7 +41,12 @@ def sorted_tables(day: Day, *, workers: int) -> Iterator[pa.Table]:
 
 
 def ticks(
-    day: Day, symbols: Sequence[str], columns: Sequence[str], start_ms: int | None, end_ms: int | None
+    day: Day,
+    symbols: Sequence[str],
+    columns: Sequence[str],
+    start_ms: int | None,
+    end_ms: int | None,
+    last_rowid: int | None = None,
 ) -> pa.Table:
     """As ``Day.ticks``."""
     names = tuple(columns)
@@ -50,7 +55,7 @@ def ticks(
         table = parquet.read_symbols(day.parquet, symbols, needed, start_ms=start_ms, end_ms=end_ms)
     else:
         assert day.db is not None
-        table = scan.scan_symbols(day.db, symbols, needed, start_ms=start_ms, end_ms=end_ms)
+        table = scan.scan_symbols(day.db, symbols, needed, start_ms=start_ms, end_ms=end_ms, last_rowid=last_rowid)
     if day.is_joined:
         parts = [_in_stretch(added(day, symbol, needed), start_ms, end_ms) for symbol in symbols]
         table = pa.concat_tables([table, *parts]).unify_dictionaries()

@@ -97,14 +97,17 @@ def scan_symbols(
     *,
     start_ms: int | None = None,
     end_ms: int | None = None,
+    last_rowid: int | None = None,
 ) -> pa.Table:
     """The ticks of a few symbols, by the index on symbol: O(their rows), whatever the file holds beside them.
 
-    ``start_ms`` (inclusive) and ``end_ms`` (exclusive) bound the event time, UTC epoch milliseconds. Not sorted.
+    ``start_ms`` (inclusive) and ``end_ms`` (exclusive) bound the event time, UTC epoch milliseconds; ``last_rowid``
+    (inclusive) leaves out what was stored later. Not sorted.
     """
     names = tuple(columns)
-    bounds = " AND ts_ms >= ?" * (start_ms is not None) + " AND ts_ms < ?" * (end_ms is not None)
-    times = [bound for bound in (start_ms, end_ms) if bound is not None]
+    given = {"ts_ms >= ?": start_ms, "ts_ms < ?": end_ms, "rowid <= ?": last_rowid}
+    bounds = "".join(f" AND {condition}" for condition, bound in given.items() if bound is not None)
+    times = [bound for bound in given.values() if bound is not None]
     connection, uri = open_read_only_uri(db)
     batches: list[pa.RecordBatch] = []
     with closing(connection) as conn:

@@ -45,12 +45,14 @@ def write_rows(
     time_as: cells.TimeAs = cells.TIME_UTC,
     big_as_text: bool = False,
     is_file: bool = False,
+    arrow_compression: str | None = None,
 ) -> int:
     """Write all rows to ``stream``; how many. ``time_as``, ``big_as_text``: how text shows times, and JSON large
-    whole numbers (``cells``). ``is_file``: can a reader
-    of the stream seek? Errors of the batches and of the stream are passed on."""
+    whole numbers (``cells``). ``is_file``: can a reader of the stream seek? ``arrow_compression``: ``zstd`` packs
+    Arrow's buffers. Errors of the batches and of the stream are passed on."""
     writer = _writer(format_name, schema, stream, time_as, is_file)
     writer.big_as_text = big_as_text
+    writer.arrow_compression = arrow_compression
     rows = 0
     writer.begin()
     for batch in batches:
@@ -97,6 +99,7 @@ class _Writer(ABC):
     """One format. What stands before the first row, also when none follows; rows; what stands behind the last."""
 
     big_as_text = False
+    arrow_compression: str | None = None
 
     def __init__(self, schema: pa.Schema, stream: BinaryIO, time_as: cells.TimeAs) -> None:
         self.schema, self.stream, self.time_as = schema, stream, time_as
@@ -210,9 +213,11 @@ class _Arrow(_Writer):
     def begin(self) -> None:
         self.utc = _in_utc(self.schema)
         # One dictionary a column for the whole file: a file cannot replace one, as a stream can.
-        self.plain = pa.schema([_plain(field) for field in self.utc]) if self.is_file else self.utc
+        plain = pa.schema([_plain(field) for field in self.utc], metadata=self.utc.metadata)
+        self.plain = plain if self.is_file else self.utc
         make = pa.ipc.new_file if self.is_file else pa.ipc.new_stream
-        self.file = make(_Counted(self.stream), self.plain)
+        options = pa.ipc.IpcWriteOptions(compression=self.arrow_compression)
+        self.file = make(_Counted(self.stream), self.plain, options=options)
 
     def write(self, batch: pa.RecordBatch) -> None:
         self.file.write_batch(batch.cast(self.plain))
@@ -281,7 +286,7 @@ def _in_utc(schema: pa.Schema) -> pa.Schema:
             fields.append(field.with_type(pa.timestamp(kind.unit, tz="UTC")))
         else:
             fields.append(field)
-    return pa.schema(fields)
+    return pa.schema(fields, metadata=schema.metadata)
 
 
 def _plain(field: pa.Field) -> pa.Field:

@@ -54,7 +54,7 @@ class KeysFileError(ConfigError):
 class KeyLimits:
     """What one key may ask for."""
 
-    requests_per_min: int = 6000
+    requests_per_min: int = 120_000
     rows_per_min: int = 50_000_000
     heavy_reads: int = 2  # at once
     live_connections: int = 10

@@ -16,7 +16,8 @@ from hk_tick_collector.core.text import cut, printable
 
 MEDIA_TYPE = "application/problem+json"
 _TEXT_CHARS = 1000
-_PATH = re.compile(r"(?<![\w.:/])/(?:[^\s/:;,'\"]+/)*([^\s/:;,'\"]*)")
+# Not our own addresses, which a text may name.
+_PATH = re.compile(r"(?<![\w.:/])/(?!v1/|docs\b|problems/)(?:[^\s/:;,'\"]+/)*([^\s/:;,'\"]*)")
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
@@ -93,7 +94,7 @@ class Problem(Exception):
             "title": self.kind.title,
             "status": self.kind.status,
             "detail": self.detail or self.kind.title,
-            "instance": shown(instance),
+            "instance": printable(cut(instance, _TEXT_CHARS)),
             "hint": self.hint,
             "request_id": request_id,
             "errors": [one._asdict() for one in self.errors],

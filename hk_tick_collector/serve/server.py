@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import socket
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -81,3 +82,43 @@ def serve_program(name: str, about: str, run: Callable[[ServeSettings], int], ar
             raise
         print(f"{name}: the package {missing} is missing: pip install 'hk-tick-collector[serve]'", file=sys.stderr)
         return EXIT_FAILED
+
+
+def run_app(name: str, app: Any, settings: ServeSettings, port: int) -> int:
+    """Listen, say where in one line on standard output, and serve until SIGTERM or SIGINT; the exit code."""
+    import uvicorn  # noqa: PLC0415
+
+    try:
+        listening = bind(settings.api_host, port)
+    except OSError as exc:
+        print(
+            f"{name}: port {port} on {settings.api_host} cannot be used ({exc.strerror}): stop what uses it, or choose "
+            "another port",
+            file=sys.stderr,
+        )
+        return EXIT_FAILED
+    with listening:
+        server = uvicorn.Server(uvicorn.Config(app, **uvicorn_options(settings, port)))
+        host = f"[{settings.api_host}]" if ":" in settings.api_host else settings.api_host
+        print(f"{name}: listening on http://{host}:{listening.getsockname()[1]}{settings.api_root_path}", flush=True)
+        if settings.is_loopback and not settings.api_anonymous and settings.api_keys_file is None:
+            print(
+                f"{name}: nobody can read yet: make a key (hk-tickctl keys add NAME) or set API_ANONYMOUS=1", flush=True
+            )
+        server.run(sockets=[listening])
+    return 0 if server.started else EXIT_FAILED
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A socket that listens nowhere yet. OSError when the port is taken, or the address not of this machine."""
+    family, kind, protocol, _, address = socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    bound = socket.socket(family, kind, protocol)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+    except OSError:
+        bound.close()
+        raise
+    return bound

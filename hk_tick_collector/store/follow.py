@@ -118,6 +118,16 @@ def follow(
             yield batch, position
 
 
+def place_at(path: Path, day: str, rowid: int | None = None) -> Place:
+    """The place in a day file behind the row of that rowid; behind all of them when None, before all of them when there
+    is no such row. What was before it was not read, as of ``Follower.end``. Raises as ``store.reader``."""
+    file = _DayFile(path, day, time.monotonic)
+    try:
+        return file.place_at(rowid) or Place(day)
+    finally:
+        file.close()
+
+
 class Follower:
     """Reads behind positions. One may serve many readers of one data root: a position that has nothing behind it costs
     a few microseconds a day followed."""
@@ -286,6 +296,16 @@ class _DayFile:
             if self._conn is None and not self._open(is_begun=bool(place.rowid)):
                 return []
             return self._read(place, limit_rows, marks)
+
+    def place_at(self, rowid: int | None) -> Place | None:
+        """The place behind one row, by default the newest; None without such a row."""
+        with self._own_errors():
+            if not self._open(is_begun=True):
+                return None
+            where = "rowid = ?" if rowid is not None else "rowid > ? ORDER BY rowid DESC"
+            rows, identity = self._execute(where, rowid or 0, 1), self.identity
+            self._end_reading()
+            return Place(self._day).behind(rows, identity)._replace(trail=None) if rows else None
 
     def end(self, back_rows: int) -> Place | None:
         """The place behind all rows but the last ``back_rows``; None without a file."""

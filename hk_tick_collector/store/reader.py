@@ -450,6 +450,14 @@ def verdict_of(row: CoverageRow | None, open_gaps: Sequence[GapRow]) -> Verdict:
     )
 
 
+def notes_of(conn: sqlite3.Connection, symbols: Sequence[str]) -> Notes:
+    """The notes of a few symbols, through a connection of ``open_read_only``: costs what their rows do."""
+    which = f"WHERE symbol IN ({', '.join('?' * len(symbols))})"
+    held = read_replays(conn)
+    rows = [replace(row, replay=held.get(row.symbol)) for row in _rows(conn, CoverageRow, "coverage", which, symbols)]
+    return Notes(rows, _rows(conn, GapRow, "gaps", f"{which} ORDER BY symbol, gap_start_ts_ms", symbols))
+
+
 def day_state(db: Path) -> DayState:
     """The file's completeness in one line; reads one row a symbol."""
     rows = coverage(db)
@@ -462,7 +470,7 @@ _RowT = TypeVar("_RowT", CoverageRow, GapRow, SymbolRow, AmendmentRow)
 
 
 def _rows(
-    conn: sqlite3.Connection, kind: type[_RowT], table: str, which: str = "", args: tuple[Any, ...] = ()
+    conn: sqlite3.Connection, kind: type[_RowT], table: str, which: str = "", args: Sequence[Any] = ()
 ) -> list[_RowT]:
     """The rows of a table, as objects of ``kind``; none where the table is absent or of an earlier recorder. Columns
     that came later have a default."""

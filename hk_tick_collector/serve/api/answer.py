@@ -1,0 +1,107 @@
+"""The formats of an answer, written by the one who reads: rows through ``query.output``, and what stands around them.
+
+JSON is one document: ``data``, ``next``, ``as_of``, ``coverage``, ``warnings``. The other formats are rows alone, so
+the same facts are headers, and in Arrow and Parquet also metadata of the schema. ``seq`` is text in JSON: it is beyond
+what JavaScript and others take for a whole number.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+
+from hk_tick_collector.export.texts import iso_utc, local_time
+from hk_tick_collector.market.zone import Zone
+from hk_tick_collector.query import cells, output
+
+METADATA_PREFIX = "hk_ticks."
+TEXT_IN_JSON = "seq"
+PRICES = ("price", "turnover", "open", "high", "low", "close", "vwap", "bid_price", "ask_price")
+_MEDIA = {
+    "json": ("application/json", output.JSON),
+    "ndjson": ("application/x-ndjson", output.JSONL),
+    "csv": ("text/csv; charset=utf-8", output.CSV),
+    "arrow": ("application/vnd.apache.arrow.stream", output.ARROW),
+    "parquet": ("application/vnd.apache.parquet", output.PARQUET),
+}
+FORMATS = tuple(_MEDIA)
+
+
+@dataclass
+class Facts:
+    """What is said of the rows."""
+
+    as_of: dict[str, Any]
+    coverage: dict[str, Any]
+    warnings: list[str] = field(default_factory=list)
+    next: str | None = None
+
+    def headers(self) -> dict[str, str]:
+        """For formats that are rows alone. Lists are left out: headers are short."""
+        short = {name: value for name, value in self.coverage.items() if name != "not_proven"}
+        found = {
+            "hk-as-of": json.dumps(self.as_of, separators=(",", ":")),
+            "hk-coverage": json.dumps(short, separators=(",", ":")),
+            "hk-warnings": str(len(self.warnings)),
+        }
+        return {**found, "hk-next": self.next} if self.next else found
+
+    def metadata(self) -> dict[str, str]:
+        """For a schema."""
+        values = {"as_of": self.as_of, "coverage": self.coverage, "warnings": self.warnings}
+        return {METADATA_PREFIX + name: json.dumps(value, ensure_ascii=False) for name, value in values.items()}
+
+
+@dataclass(frozen=True)
+class Look:
+    """How values are shown, in formats that are text. ``time``: ``ms``, or with a text column beside: ``iso``, ``hk``
+    (the market's clock)."""
+
+    format: str
+    time: str = "ms"
+    prices: str = "number"
+
+
+def media_type(format_name: str) -> str:
+    """What the header Content-Type says."""
+    return _MEDIA[format_name][0]
+
+
+def write_answer(
+    stream: BinaryIO, schema: pa.Schema, tables: Iterable[pa.Table], facts: Facts, look: Look, zone: Zone
+) -> int:
+    """The body; how many rows."""
+    if look.format in ("arrow", "parquet"):
+        schema = schema.with_metadata({**(schema.metadata or {}), **facts.metadata()})
+        batches = (batch for table in tables for batch in table.replace_schema_metadata(None).to_batches())
+        return output.write_rows(schema, batches, _MEDIA[look.format][1], stream, arrow_compression="zstd")
+    shown = (as_text(table, look, zone) for table in tables)
+    text_schema = as_text(schema.empty_table(), look, zone).schema
+    batches = (batch for table in shown for batch in table.to_batches())
+    if look.format != "json":
+        return output.write_rows(text_schema, batches, _MEDIA[look.format][1], stream, time_as=cells.TIME_MS)
+    stream.write(b'{"data": ')
+    rows = output.write_rows(text_schema, batches, output.JSON, stream, time_as=cells.TIME_MS)
+    rest = {"next": facts.next, "as_of": facts.as_of, "coverage": facts.coverage, "warnings": facts.warnings}
+    stream.write(b", " + json.dumps(rest, ensure_ascii=False).encode("utf-8", "backslashreplace")[1:])
+    return rows
+
+
+def as_text(table: pa.Table, look: Look, zone: Zone) -> pa.Table:
+    """The table as its text formats show it."""
+    for name in table.column_names:
+        place, column = table.column_names.index(name), table.column(name)
+        if name == TEXT_IN_JSON and look.format in ("json", "ndjson"):
+            table = table.set_column(place, name, column.cast(pa.string()))
+        elif look.prices == "text" and name in PRICES:
+            values = [None if value is None else repr(value) for value in column.to_pylist()]
+            table = table.set_column(place, name, pa.array(values, pa.string()))
+        elif look.time != "ms" and name in ("ts_ms", "start_ms"):
+            form = iso_utc if look.time == "iso" else local_time(zone)
+            texts = [form(chunk) for chunk in column.chunks]
+            table = table.add_column(place, "time", pa.chunked_array(texts, pa.string()))
+    return table

@@ -1,0 +1,141 @@
+"""Short answers that the server gives by itself, from memory or by one look at files."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from hk_tick_collector.core.errors import NoData
+from hk_tick_collector.market.dates import add_days
+from hk_tick_collector.serve.api.roots import Root, Roots, packed
+from hk_tick_collector.serve.problems import shown
+from hk_tick_collector.store.layout import check_day
+from hk_tick_collector.watch import condition as watch
+from hk_tick_collector.watch.when import one_day
+
+_STATES = ("proven", "unproven", "missing")
+
+
+def worse(first: dict[str, Any] | None, second: dict[str, Any]) -> dict[str, Any]:
+    """The completeness of two parts of an answer."""
+    if first is None:
+        return second
+    summed = {name: first[name] + second[name] for name in (*_STATES, "missing_ticks", "not_proven")}
+    return {"state": max(first["state"], second["state"], key=_STATES.index), **summed}
+
+
+def in_format(
+    rows: Sequence[tuple[Any, ...]], answer: dict[str, Any], format_name: str
+) -> tuple[bytes, dict[str, str]]:
+    """Rows of ``records.columns`` in a format other than JSON, and the headers of it."""
+    import pyarrow as pa  # noqa: PLC0415 - few ask for it, and it takes 50 MB
+
+    from hk_tick_collector.days.schema import COLUMNS, TICKS  # noqa: PLC0415
+    from hk_tick_collector.market.hk import HK  # noqa: PLC0415
+    from hk_tick_collector.serve.api.answer import Facts, Look, media_type, write_answer  # noqa: PLC0415
+
+    arrays = []
+    for number, name in enumerate(COLUMNS):
+        kind = TICKS.field(name).type
+        values = [row[number] for row in rows]
+        if pa.types.is_timestamp(kind):
+            arrays.append(pa.array(values, pa.int64()).cast(kind))
+        else:
+            arrays.append(
+                pa.array(values, pa.string()).dictionary_encode()
+                if pa.types.is_dictionary(kind)
+                else pa.array(values, kind)
+            )
+    table = pa.Table.from_arrays(arrays, schema=TICKS)
+    told = Facts(answer["as_of"], answer["coverage"], answer["warnings"])
+    stream = io.BytesIO()
+    write_answer(stream, TICKS, [table], told, Look(format_name), HK.zone)
+    return stream.getvalue(), {"Content-Type": media_type(format_name), **told.headers()}
+
+
+def archived_file(roots: Roots, day: str, market: str | None) -> tuple[Path, str]:
+    """A day's archived Parquet file and the hash of its content. A Problem when there is none."""
+    found = None
+    for root in roots.of_market(market):
+        name = one_day(root, day)
+        if name in root.catalog.archived_days():
+            found = root.catalog.day(name)
+            break
+    if found is None or found.manifest is None:
+        raise NoData(f"{day} is not archived; GET /v1/ticks reads it")
+    if found.archived_file.suffix != ".parquet":
+        raise packed(found.trading_day)
+    return found.archived_file, found.manifest.content_hash
+
+
+def calendar(root: Root, first: str | None, count: int) -> dict[str, Any]:
+    """Days from ``first`` on. ValueError when it is none."""
+    market = root.market
+    day = check_day(first) if first is not None else market.trading_day(root.now_ms)
+    lines = []
+    for _ in range(count):
+        kind = root.calendar.day_kind(day)
+        sessions = [
+            {"name": one.name, "start_ms": one.start_ms, "end_ms": one.end_ms} for one in market.sessions(day, kind)
+        ]
+        lines.append({"day": day, "kind": str(kind), "sessions": sessions})
+        day = add_days(day, 1)
+    return {"market": market.code, "zone": market.zone.name, "data": lines}
+
+
+def condition(root: Root) -> dict[str, Any]:
+    """How a recorder is, without its paths."""
+    found = watch.look(root.data_root, root.calendar, root.now_ms).as_json()
+    found["data_root"] = root.name
+    found["market"] = root.market.code
+    cleaned: dict[str, Any] = _without_paths(found)
+    return cleaned
+
+
+def _without_paths(value: Any) -> Any:
+    if isinstance(value, str):
+        return shown(value)
+    if isinstance(value, dict):
+        return {str(name): _without_paths(one) for name, one in value.items()}
+    return [_without_paths(one) for one in value] if isinstance(value, (list, tuple)) else value
+
+
+def worst_verdict(roots: Sequence[dict[str, Any]]) -> str:
+    """``problem`` when one has a problem, else ``no_data`` when none has data, else ``fine``."""
+    verdicts = {root["verdict"] for root in roots}
+    if watch.PROBLEM in verdicts:
+        return watch.PROBLEM
+    return watch.FINE if watch.FINE in verdicts else watch.NO_DATA
+
+
+def alias_tick(row: dict[str, Any]) -> dict[str, Any]:
+    """A tick under the names of an earlier server."""
+    return {
+        "symbol": row["symbol"],
+        "timestamp": _iso(row["ts_ms"]),
+        "ts_ms": row["ts_ms"],
+        "price": row["price"],
+        "volume": row["volume"],
+        "turnover": row["turnover"],
+        "direction": row["direction"],
+        "tick_type": row["tick_type"],
+        "seq": row["seq"],
+    }
+
+
+def alias_bar(row: dict[str, Any]) -> dict[str, Any]:
+    """A bar under the names of an earlier server."""
+    names = ("open", "high", "low", "close", "vwap", "volume", "tick_count", "is_final")
+    start = {"symbol": row["symbol"], "timestamp": _iso(row["start_ms"]), "ts_ms": row["start_ms"]}
+    return {**start, **{name: row[name] for name in names}}
+
+
+def _iso(ts_ms: int) -> str:
+    return (
+        (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=ts_ms))
+        .isoformat(timespec="milliseconds")
+        .replace("+00:00", "Z")
+    )

@@ -1,0 +1,26 @@
+"""``hk-tick-api``: recorded ticks over HTTP. Exit codes as of ``serve.server``."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+
+from hk_tick_collector.serve.server import run_app, serve_program
+from hk_tick_collector.serve.settings import ServeSettings
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line."""
+    return serve_program("hk-tick-api", "Answer questions about recorded ticks over HTTP.", _run, argv)
+
+
+def _run(settings: ServeSettings) -> int:
+    from hk_tick_collector.serve.api.app import create_app  # noqa: PLC0415 - after --help and --check-config
+
+    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    return run_app("hk-tick-api", create_app(settings), settings, settings.api_port)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,324 @@
+"""What may be asked and what is answered, as pydantic models: the API's documents are made of them.
+
+A parameter that no model has is refused, so that a misspelt one is not ignored.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, create_model
+
+from hk_tick_collector.records.columns import TICKS, Arrow
+
+Format = Literal["json", "ndjson", "csv", "arrow", "parquet"]
+DAY_PATTERN = r"^([0-9]{8}|[0-9]{4}-[0-9]{2}-[0-9]{2}|today|yesterday|last)$"
+MARKET_PATTERN = r"^[A-Za-z]{2,6}$"
+PAGE_ROWS, MAX_PAGE_ROWS = 10_000, 100_000
+
+Market = Annotated[str | None, Field(pattern=MARKET_PATTERN, description="A market that is served, such as HK.")]
+DayWord = Annotated[str, Field(pattern=DAY_PATTERN, description="YYYYMMDD, today, yesterday or last.")]
+MarketWord = Annotated[str, Field(pattern=MARKET_PATTERN)]
+
+
+class Query(BaseModel):
+    """A set of parameters."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Nothing(Query):
+    """No parameter at all."""
+
+
+class OfMarket(Query):
+    """Which market."""
+
+    market: Market = None
+
+
+class Stretch(Query):
+    """Symbols and a stretch of time."""
+
+    symbols: str = Field(
+        min_length=1, max_length=2000, pattern=r"^[A-Za-z0-9._,-]+$", examples=["HK.00700"],
+        description="1 to 50 symbols separated by commas (700, HK.00700), or `all` for one day.",
+    )  # fmt: skip
+    day: str | None = Field(
+        None, max_length=100, pattern=r"^[0-9a-z.,-]+$", examples=["20261120"],
+        description="YYYYMMDD, today, yesterday, last, a range A..B, or several. Without a time: the newest day.",
+    )  # fmt: skip
+    start: str | None = Field(
+        None, max_length=40, pattern=r"^[0-9TtZz:.+ -]+$", examples=["2026-11-20T09:30:00+08:00"],
+        description="From this moment on: RFC 3339 with an offset, UTC epoch milliseconds, or YYYYMMDD.",
+    )  # fmt: skip
+    end: str | None = Field(
+        None, max_length=40, pattern=r"^[0-9TtZz:.+ -]+$", description="Up to and without this moment; as start."
+    )
+    tz: str | None = Field(
+        None, max_length=40, pattern=r"^[A-Za-z_/+-]+$",
+        description="The zone of a start and end that name none, the market's own.",
+    )  # fmt: skip
+    market: Market = None
+    require: Literal["proven"] | None = Field(None, description="409 unless everything asked for is proven complete.")
+    limit: int | None = Field(
+        None, ge=1, le=MAX_PAGE_ROWS, description="Rows of a page. JSON: 10,000 by default; other formats: all of them."
+    )
+    cursor: str | None = Field(
+        None, max_length=12_000, pattern=r"^[A-Za-z0-9._-]+$", description="`next` of the page before."
+    )
+    format: Format | None = Field(None, description="Instead of the header Accept.")
+    time: Literal["ms", "iso", "hk"] = Field(
+        "ms", description="Times are UTC epoch milliseconds; iso or hk (the market's clock) adds them as text."
+    )
+    prices: Literal["number", "text"] = Field("number", description="text: prices as exact decimals in text.")
+
+
+class TicksQuery(Stretch):
+    """Stored ticks."""
+
+    types: str = Field(
+        "all", pattern=r"^(all|(price|odd_lots|off_exchange)(,(price|odd_lots|off_exchange)){0,2})$",
+        description="all, or some of price, odd_lots, off_exchange.",
+    )  # fmt: skip
+    fields: str | None = Field(
+        None, max_length=1000, pattern=r"^[a-z_,0-9]+$", description="Columns separated by commas; all without."
+    )
+    order: Literal["asc"] = Field("asc", description="By day, symbol, time and sequence.")
+    as_of: int | None = Field(
+        None, ge=0, le=10**14, description="Only what was stored at that moment, UTC epoch milliseconds."
+    )
+
+
+class BarsQuery(Stretch):
+    """Bars of ticks."""
+
+    interval: str = Field("1m", pattern=r"^[0-9]{1,5}[smh]$", description="1s to 24h.", examples=["1m"])
+    fill: Literal["none", "session"] = Field("none", description="session: bars without trades carry the last close.")
+    auctions: bool = Field(True, description="Do auctions count?")
+    odd_lots: bool = Field(False, description="Do odd lots count in volume?")
+    off_exchange: bool = Field(False, description="Do trades off the exchange count in volume?")
+
+
+class LatestQuery(Query):
+    """Newest ticks."""
+
+    symbols: str = Field(
+        min_length=1, max_length=2000, pattern=r"^[A-Za-z0-9._,-]+$", examples=["HK.00700"],
+        description="1 to 50 symbols separated by commas.",
+    )  # fmt: skip
+    n: int = Field(1, ge=1, le=1000, description="How many of each symbol.")
+    format: Format | None = Field(None, description="Instead of the header Accept.")
+
+
+class DaysQuery(OfMarket):
+    """Recorded days."""
+
+    first: str | None = Field(None, pattern=r"^[0-9]{8}$", description="YYYYMMDD; no day before.")
+    last: str | None = Field(None, pattern=r"^[0-9]{8}$", description="YYYYMMDD; no day after.")
+    limit: int = Field(400, ge=1, le=4000, description="The newest so many.")
+
+
+class GapsQuery(OfMarket):
+    """What is missing."""
+
+    state: Literal["open", "closed", "all"] = "open"
+
+
+class CertificateQuery(OfMarket):
+    """A day's certificate."""
+
+    format: Literal["json", "html"] = Field("json", description="html: the page with plots; every row is read for it.")
+
+
+class TopQuery(OfMarket):
+    """A ranking."""
+
+    by: Literal["turnover", "ticks", "volatility"] = "turnover"
+    limit: int = Field(20, ge=1, le=1000)
+
+
+class CalendarQuery(OfMarket):
+    """Trading days."""
+
+    first: str | None = Field(None, pattern=r"^[0-9]{8}$", description="YYYYMMDD; today by default.")
+    days: int = Field(7, ge=1, le=400, description="How many calendar days.")
+
+
+class RealtimeQuery(Query):
+    """The newest ticks, in the words of an earlier server."""
+
+    symbols: str = Field(min_length=1, max_length=2000, pattern=r"^[A-Za-z0-9._,-]+$", examples=["HK.00700"])
+    limit: int = Field(100, ge=1, le=1000)
+
+
+class HistoricalQuery(Query):
+    """Ticks or bars of a stretch of time, in the words of an earlier server."""
+
+    symbols: str = Field(min_length=1, max_length=2000, pattern=r"^[A-Za-z0-9._,-]+$", examples=["HK.00700"])
+    start_time: str = Field(max_length=40, pattern=r"^[0-9TtZz:.+ -]+$", examples=["2026-11-20T00:00:00Z"])
+    end_time: str = Field(max_length=40, pattern=r"^[0-9TtZz:.+ -]+$", examples=["2026-11-21T00:00:00Z"])
+    interval: str | None = Field(None, pattern=r"^([0-9]{1,5}[smh]|tick)$", examples=["1h"])
+    limit: int = Field(PAGE_ROWS, ge=1, le=MAX_PAGE_ROWS)
+    cursor: str | None = Field(None, max_length=12_000, pattern=r"^[A-Za-z0-9._-]+$")
+
+
+# Answers
+
+
+class NotProven(BaseModel):
+    """A symbol's day that is not proven."""
+
+    day: str
+    symbol: str
+    state: Literal["missing", "unproven"]
+    missing_ticks: int
+    reason: str | None
+
+
+class Coverage(BaseModel):
+    """How complete the symbols and days of an answer are: how many symbol-days are in each state."""
+
+    state: Literal["proven", "missing", "unproven"]
+    proven: int
+    missing: int
+    unproven: int
+    missing_ticks: int
+    not_proven: list[NotProven]
+
+
+class AsOf(BaseModel):
+    """The state that all pages of an answer are of."""
+
+    at_ms: int
+    position: str | None = Field(description="Where the live channel goes on without a hole.")
+
+
+_JSON_TYPES: dict[Arrow, Any] = {Arrow.TEXT: str, Arrow.UTC_MS: int, Arrow.INT64: int, Arrow.FLOAT64: float}
+_tick_fields: dict[str, Any] = {
+    column.name: (
+        (str if column.name == "seq" else _JSON_TYPES[column.arrow] | (str if column.arrow is Arrow.FLOAT64 else None))
+        | None,
+        None,
+    )
+    for column in TICKS
+}
+Tick = create_model("Tick", __config__=ConfigDict(extra="allow"), **_tick_fields)
+Tick.__doc__ = "A tick; fields leaves columns out. seq is text: it is beyond 2^53."
+
+
+class Bar(BaseModel):
+    """A bar. Its start is in it, its end is not."""
+
+    model_config = ConfigDict(extra="allow")
+
+    symbol: str
+    trading_day: str
+    start_ms: int
+    open: float | str | None
+    high: float | str | None
+    low: float | str | None
+    close: float | str | None
+    vwap: float | str | None
+    volume: int
+    turnover: float | str
+    tick_count: int
+    buy_volume: int
+    sell_volume: int
+    neutral_volume: int
+    end_ms: int
+    is_final: bool
+
+
+class _Page(BaseModel):
+    next: str | None
+    as_of: AsOf
+    coverage: Coverage
+    warnings: list[str]
+
+
+class TicksAnswer(_Page):
+    """A page of ticks."""
+
+    data: list[Tick]  # type: ignore[valid-type]
+
+
+class BarsAnswer(_Page):
+    """A page of bars."""
+
+    data: list[Bar]
+
+
+class DayLine(BaseModel):
+    """A recorded day."""
+
+    model_config = ConfigDict(extra="allow")
+
+    day: str
+    market: str
+    state: Literal["live", "over", "damaged"]
+
+
+class DaysAnswer(BaseModel):
+    """Recorded days."""
+
+    data: list[DayLine]
+
+
+class DayRows(BaseModel):
+    """Rows about a day."""
+
+    model_config = ConfigDict(extra="allow")
+
+    day: str
+    data: list[dict[str, Any]]
+
+
+class CalendarAnswer(BaseModel):
+    """Days of a market."""
+
+    market: str
+    zone: str
+    data: list[dict[str, Any]]
+
+
+class Anything(BaseModel):
+    """An object."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class Health(BaseModel):
+    """Does the server work?"""
+
+    ok: bool
+
+
+class AliasAnswer(BaseModel):
+    """Rows and what is said of them."""
+
+    success: bool
+    data: list[dict[str, Any]]
+    metadata: dict[str, Any]
+
+
+class FieldProblem(BaseModel):
+    """A parameter that is wrong."""
+
+    field: str
+    message: str
+
+
+class ProblemDocument(BaseModel):
+    """RFC 9457, and what to do."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    hint: str
+    request_id: str
+    errors: list[FieldProblem]

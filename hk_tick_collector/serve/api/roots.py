@@ -1,0 +1,228 @@
+"""The data roots behind one server, and what a question means on them: which root, which symbols, which days.
+
+A symbol's market chooses the root. Where several roots hold one market (shards), a symbol is looked for in each.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hk_tick_collector.core.clock import Clock, SystemClock
+from hk_tick_collector.core.errors import NoData, StoreCorrupt
+from hk_tick_collector.days.catalog import Catalog, Day
+from hk_tick_collector.market.calendar import TradingCalendar
+from hk_tick_collector.market.market import Market
+from hk_tick_collector.serve.problems import FieldError, Problem
+from hk_tick_collector.store.layout import check_day
+from hk_tick_collector.watch.when import one_day, some_days
+
+if TYPE_CHECKING:
+    from hk_tick_collector.query.fetch import DayPart
+
+ALL = "all"
+MAX_SYMBOLS = 50
+MAX_DAYS = 3660
+_EPOCH_MS = re.compile(r"-?[0-9]{1,14}", re.ASCII)
+_PLUS = re.compile(r"(?<=[0-9]) ([0-9]{2}:[0-9]{2})$", re.ASCII)  # a + that the address turned into a blank
+_DAY = re.compile(r"[0-9]{8}", re.ASCII)
+
+
+@dataclass
+class Root:
+    """One data root; what ``watch.when`` calls Recorded."""
+
+    number: int
+    data_root: Path
+    archive_root: Path
+    clock: Clock
+
+    @property
+    def catalog(self) -> Catalog:
+        """Looked at anew for every question: days come and go."""
+        return Catalog(self.data_root, self.archive_root)
+
+    @cached_property
+    def market(self) -> Market:
+        """Whose days these are; it never changes."""
+        return self.catalog.market
+
+    @cached_property
+    def calendar(self) -> TradingCalendar:
+        """Its trading days."""
+        return TradingCalendar(self.market)
+
+    @property
+    def now_ms(self) -> int:
+        """The wall clock."""
+        return self.clock.now_ms()
+
+    @property
+    def name(self) -> str:
+        """What it may be called in an answer: the last part of its path."""
+        return self.data_root.name
+
+
+@dataclass(frozen=True)
+class Times:
+    """A stretch of time as a question gives it: a day (or days) in words, or instants; one or neither."""
+
+    day: str | None = None
+    start: str | None = None
+    end: str | None = None
+    tz: str | None = None
+
+
+class Roots:
+    """All of them. ``roots``: each with its archive."""
+
+    def __init__(self, roots: Iterable[tuple[Path, Path]], clock: Clock | None = None) -> None:
+        clock = clock or SystemClock()
+        self.all = [Root(number, *paths, clock) for number, paths in enumerate(roots)]
+
+    def of_market(self, market: str | None) -> list[Root]:
+        """The roots of a market; of the first root's when none is named."""
+        wanted = market.upper() if market else self.all[0].market.code
+        found = [root for root in self.all if root.market.code == wanted]
+        if not found:
+            codes = ", ".join(dict.fromkeys(root.market.code for root in self.all))
+            raise bad("market", f"{wanted!r:.20} is not served here; there are {codes}")
+        return found
+
+    def symbols(self, texts: str) -> list[tuple[Root, list[str]]]:
+        """Symbols as typed, by the roots in which they may be. A Problem names each that means nothing."""
+        by_root: dict[int, list[str]] = {}
+        errors: list[FieldError] = []
+        words = [word for word in re.split(r"[,\s]+", texts) if word]
+        if not 0 < len(words) <= MAX_SYMBOLS:
+            raise bad("symbols", f"give 1 to {MAX_SYMBOLS} symbols, or {ALL} for one day")
+        for word in words:
+            roots = self._of_word(word)
+            symbol, problems = _parsed(word, roots[0].market) if roots else (None, [_unserved(word, self.all)])
+            errors += [FieldError("symbols", problem) for problem in problems]
+            for root in roots if symbol else ():
+                mine = by_root.setdefault(root.number, [])
+                if symbol and symbol not in mine:
+                    mine.append(symbol)
+        if errors:
+            raise Problem("bad-parameter", "a symbol is none", errors=errors)
+        return [(self.all[number], sorted(symbols)) for number, symbols in sorted(by_root.items())]
+
+    def _of_word(self, word: str) -> list[Root]:
+        code, dot, _ = word.partition(".")
+        named = [root for root in self.all if dot and root.market.code == code.upper()]
+        if named or dot:
+            return named
+        return [root for root in self.all if root.market is self.all[0].market]
+
+    def day(self, text: str, market: str | None) -> tuple[Root, Day]:
+        """One recorded day, in words, of the first root that has it. Raises as ``watch.when.one_day``."""
+        roots = self.of_market(market)
+        for root in roots:
+            try:
+                return root, root.catalog.day(one_day(root, text))
+            except NoData:
+                if root is roots[-1]:
+                    raise
+        raise AssertionError("a market has a root")
+
+
+def _parsed(word: str, market: Market) -> tuple[str | None, list[str]]:
+    from hk_tick_collector.market.symbols import check_symbols  # noqa: PLC0415
+
+    if word.startswith("@"):  # the CLI reads a file of that name
+        return None, [f"{word!r:.40} is no symbol"]
+    symbols, problems = check_symbols(word, market.symbols)
+    return (symbols[0] if symbols else None), problems
+
+
+def _unserved(word: str, roots: Sequence[Root]) -> str:
+    codes = ", ".join(dict.fromkeys(root.market.code for root in roots))
+    return f"{word!r:.40} is of a market that is not served here; there are {codes}"
+
+
+def parts_of(root: Root, times: Times) -> list[DayPart]:
+    """The stretches of a root's recorded days that a question means, oldest first; none when it has none there.
+
+    Without anything the newest day. A Problem for what is no day or time.
+    """
+    from hk_tick_collector.query.fetch import DayPart  # noqa: PLC0415 - Arrow takes its time
+
+    if times.start is None and times.end is None:
+        names = some_days(root, times.day) if times.day is not None else [one_day(root, None)]
+        return [DayPart(_readable(root, name)) for name in _few(names)]
+    if times.day is not None:
+        raise bad("day", "give a day, or start and end, and not both")
+    start_ms, end_ms = (_instant_ms(root, name, getattr(times, name), times.tz) for name in ("start", "end"))
+    if start_ms is not None and end_ms is not None and start_ms >= end_ms:
+        raise bad("end", "end must be after start")
+    parts = []
+    for name in root.catalog.days():
+        first_ms, after_ms = root.market.day_bounds(name)
+        if (start_ms is None or start_ms < after_ms) and (end_ms is None or end_ms > first_ms):
+            parts.append((name, start_ms, end_ms))
+    _few(parts)
+    return [DayPart(_readable(root, name), start, end) for name, start, end in parts]
+
+
+def _few(days: Sequence[object]) -> Sequence[object]:
+    if len(days) > MAX_DAYS:
+        raise Problem("too-large", f"{len(days)} days are meant; {MAX_DAYS} at most")
+    return days
+
+
+def _readable(root: Root, name: object) -> Day:
+    day = root.catalog.day(str(name))
+    try:
+        is_packed = day.is_archived_only and day.archived_file.suffix != ".parquet"
+    except StoreCorrupt as exc:
+        raise Problem("day-damaged", f"{name} cannot be read") from exc
+    if is_packed:
+        raise packed(day.trading_day)
+    return day
+
+
+def packed(day: str) -> Problem:
+    """The problem of a day whose archive cannot be read in place."""
+    return Problem(
+        "day-packed",
+        f"{day} is archived as a packed day file only",
+        hint=f"ask who runs the server to bring it back: hk-tickctl restore {day}",
+    )
+
+
+def _instant_ms(root: Root, field: str, text: str | None, tz: str | None) -> int | None:
+    """RFC 3339 with an offset, UTC epoch ms, or ``YYYYMMDD``: when that trading day begins."""
+    if text is None:
+        return None
+    if _DAY.fullmatch(text):
+        try:
+            return root.market.day_bounds(check_day(text))[0]
+        except ValueError as exc:
+            raise bad(field, f"{text} is no day") from exc
+    if _EPOCH_MS.fullmatch(text):
+        return int(text)
+    try:
+        moment = datetime.fromisoformat(_PLUS.sub(r"+\1", text.upper()))
+    except ValueError:
+        raise bad(field, "write 2026-11-20T09:30:00+08:00, UTC epoch milliseconds, or YYYYMMDD") from None
+    if moment.tzinfo is None:
+        if tz is None:
+            raise bad(field, "the time has no zone: write its offset (+08:00, or Z), or give tz")
+        if tz != root.market.zone.name:
+            raise bad("tz", f"the zone of {root.market.code} is {root.market.zone.name}")
+        moment = moment.replace(tzinfo=root.market.zone.tzinfo)
+    try:
+        return round(moment.timestamp() * 1000)
+    except OverflowError:
+        raise bad(field, "the time is out of range") from None
+
+
+def bad(field: str, message: str) -> Problem:
+    """A parameter that is wrong."""
+    return Problem("bad-parameter", f"{field}: {message}", errors=[FieldError(field, message)])

@@ -1,0 +1,327 @@
+"""The routes of the API, one function each; the texts here are its documents."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from typing import Annotated, Any
+
+import orjson
+from fastapi import APIRouter, Body, Depends, Query, Request
+from starlette.responses import FileResponse, Response
+
+from hk_tick_collector.records.columns import NAMES
+from hk_tick_collector.serve.api import facts, models
+from hk_tick_collector.serve.api.latest import Latest, latest
+from hk_tick_collector.serve.api.metrics import MEDIA_TYPE
+from hk_tick_collector.serve.api.service import Admitted, Service, in_thread
+from hk_tick_collector.serve.problems import FieldError, Problem
+
+EXPOSED_HEADERS = [
+    "HK-As-Of",
+    "HK-Coverage",
+    "HK-Next",
+    "HK-Warnings",
+    "RateLimit",
+    "RateLimit-Policy",
+    "Retry-After",
+    "ETag",
+]
+FORMATS = {
+    "application/json": "json",
+    "application/x-ndjson": "ndjson",
+    "application/ndjson": "ndjson",
+    "text/csv": "csv",
+    "application/vnd.apache.arrow.stream": "arrow",
+    "application/vnd.apache.parquet": "parquet",
+}
+_NO_STORE = {"Cache-Control": "no-store"}
+
+router = APIRouter()
+Nothing = Annotated[models.Nothing, Query()]
+
+
+def service_of(request: Request) -> Service:
+    """What ``create_app`` put together."""
+    found: Service = request.app.state.service
+    return found
+
+
+def admitted(request: Request) -> Admitted:
+    """Whoever may read."""
+    return service_of(request).admit(request)
+
+
+Reader = Annotated[Admitted, Depends(admitted)]
+
+
+def format_of(request: Request, given: str | None) -> str:
+    """The format asked for: the parameter, else the first type of Accept that there is."""
+    if given is not None:
+        return given
+    accepted = [part.partition(";")[0].strip().lower() for part in request.headers.get("accept", "*/*").split(",")]
+    for kind in accepted:
+        if kind in FORMATS:
+            return FORMATS[kind]
+    if any(kind in ("*/*", "application/*", "text/*", "") for kind in accepted):
+        return "json"
+    raise Problem("unsupported-format", "none of the types of the header Accept")
+
+
+def asked_of(request: Request, query: models.Stretch) -> dict[str, Any]:
+    """A question's parameters as the reading process takes them."""
+    asked = query.model_dump(exclude_none=True)
+    asked["format"] = format_of(request, query.format)
+    if asked["format"] == "json" or query.cursor is not None:
+        asked.setdefault("limit", models.PAGE_ROWS)
+    for name in ("types", "fields"):
+        if name in asked:
+            asked[name] = [word for word in asked[name].split(",") if word]
+    if "as_of" in asked:
+        asked["as_of_ms"] = asked.pop("as_of")
+    return asked
+
+
+@router.get("/v1/ticks", response_model=models.TicksAnswer, tags=["ticks"])
+async def ticks(request: Request, reader: Reader, query: Annotated[models.TicksQuery, Query()]) -> Response:
+    """Stored ticks of symbols, by day, symbol, time and sequence.
+
+    All pages are one state of the files: what is stored meanwhile is left out, and `as_of` says when that was.
+    """
+    return service_of(request).ask(reader, "ticks", asked_of(request, query))
+
+
+@router.post("/v1/ticks", response_model=models.TicksAnswer, tags=["ticks"])
+async def ticks_by_body(request: Request, reader: Reader, query: Annotated[models.TicksQuery, Body()]) -> Response:
+    """The same question in a body, for long lists of symbols."""
+    return service_of(request).ask(reader, "ticks", asked_of(request, query))
+
+
+@router.get("/v1/ticks/latest", response_model=models.TicksAnswer, tags=["ticks"])
+async def ticks_latest(request: Request, reader: Reader, query: Annotated[models.LatestQuery, Query()]) -> Response:
+    """The newest ticks of each symbol, oldest first. `as_of.position` is where the live channel goes on."""
+    format_name = format_of(request, query.format)
+    rows, answer = await _newest(request, reader, query.symbols, query.n)
+    headers = {**_NO_STORE, **reader.headers}
+    if format_name == "json":
+        data = [_shown(row) for row in rows]
+        return Response(orjson.dumps({"data": data, **answer}), headers=headers, media_type="application/json")
+    body, more = await in_thread(facts.in_format, rows, answer, format_name)
+    return Response(body, headers={**headers, **more})
+
+
+async def _newest(request: Request, reader: Admitted, symbols: str, count: int) -> tuple[list[Any], dict[str, Any]]:
+    """Rows, and what is said of them. A Problem when no symbol has any."""
+    roots = service_of(request).roots
+    rows: list[Any] = []
+    answer: dict[str, Any] = {"next": None, "as_of": {"at_ms": roots.all[0].now_ms, "position": None}}
+    lacking: list[str] = []
+    for root, wanted in roots.symbols(symbols):
+        refused = [symbol for symbol in wanted if not reader.key.may_read(symbol)]
+        if refused:
+            raise Problem("forbidden", f"the key {reader.key.id} may not read {', '.join(refused[:5])}")
+        found: Latest = await in_thread(latest, root, wanted, count)
+        rows += found.rows
+        answer["as_of"]["position"] = answer["as_of"]["position"] or found.position
+        answer["coverage"] = facts.worse(answer.get("coverage"), found.coverage)
+        lacking += found.lacking
+    if not rows:
+        raise Problem("unknown-symbol", f"{', '.join(lacking)[:200]}: there are no ticks in the newest day files")
+    answer["warnings"] = [f"{symbol} has no ticks in the newest day files" for symbol in lacking]
+    return rows, answer
+
+
+def _shown(row: tuple[Any, ...]) -> dict[str, Any]:
+    found = dict(zip(NAMES, row, strict=True))
+    if found["seq"] is not None:
+        found["seq"] = str(found["seq"])
+    return found
+
+
+@router.get("/v1/bars", response_model=models.BarsAnswer, tags=["bars"])
+async def bars(request: Request, reader: Reader, query: Annotated[models.BarsQuery, Query()]) -> Response:
+    """Bars of the trades that make the price: start inclusive, end exclusive. The last one of a day in session has
+    `is_final: false`."""
+    return service_of(request).ask(reader, "bars", asked_of(request, query))
+
+
+@router.post("/v1/bars", response_model=models.BarsAnswer, tags=["bars"])
+async def bars_by_body(request: Request, reader: Reader, query: Annotated[models.BarsQuery, Body()]) -> Response:
+    """The same question in a body."""
+    return service_of(request).ask(reader, "bars", asked_of(request, query))
+
+
+@router.get("/v1/days", response_model=models.DaysAnswer, tags=["days"])
+async def days(request: Request, reader: Reader, query: Annotated[models.DaysQuery, Query()]) -> Response:
+    """The recorded days: where they are, how many rows, how good."""
+    return service_of(request).ask(reader, "days", query.model_dump(exclude_none=True))
+
+
+@router.get("/v1/days/{day}", response_model=models.DayLine, tags=["days"])
+async def day(
+    request: Request, reader: Reader, day: models.DayWord, query: Annotated[models.OfMarket, Query()]
+) -> Response:
+    """One recorded day."""
+    return service_of(request).ask(reader, "day", {"day": day, **query.model_dump(exclude_none=True)})
+
+
+@router.get("/v1/days/{day}/symbols", response_model=models.DayRows, tags=["days"])
+async def day_symbols(
+    request: Request, reader: Reader, day: models.DayWord, query: Annotated[models.OfMarket, Query()]
+) -> Response:
+    """The symbols with ticks on a day, and how many."""
+    return service_of(request).ask(reader, "symbols", {"day": day, **query.model_dump(exclude_none=True)})
+
+
+@router.get("/v1/days/{day}/coverage", response_model=models.DayRows, tags=["completeness"])
+async def day_coverage(
+    request: Request, reader: Reader, day: models.DayWord, query: Annotated[models.OfMarket, Query()]
+) -> Response:
+    """What is proven, missing or unproven of each symbol, and why."""
+    return service_of(request).ask(reader, "coverage", {"day": day, **query.model_dump(exclude_none=True)})
+
+
+@router.get("/v1/days/{day}/gaps", response_model=models.DayRows, tags=["completeness"])
+async def day_gaps(
+    request: Request, reader: Reader, day: models.DayWord, query: Annotated[models.GapsQuery, Query()]
+) -> Response:
+    """What is missing, and where."""
+    return service_of(request).ask(reader, "gaps", {"day": day, **query.model_dump(exclude_none=True)})
+
+
+@router.get(
+    "/v1/days/{day}/certificate", response_model=models.Anything, tags=["completeness"],
+    responses={200: {"content": {"text/html": {"schema": {"type": "string"}}}}},
+)  # fmt: skip
+async def day_certificate(
+    request: Request, reader: Reader, day: models.DayWord, query: Annotated[models.CertificateQuery, Query()]
+) -> Response:
+    """The certificate of a day."""
+    if query.format == "html" and not reader.key.reads_all:
+        raise Problem("forbidden", f"the key {reader.key.id} may not read every symbol, which the page shows")
+    return service_of(request).ask(reader, "certificate", {"day": day, **query.model_dump(exclude_none=True)})
+
+
+@router.get("/v1/days/{day}/top", response_model=models.DayRows, tags=["days"])
+async def day_top(
+    request: Request, reader: Reader, day: models.DayWord, query: Annotated[models.TopQuery, Query()]
+) -> Response:
+    """The symbols with most turnover, ticks or volatility."""
+    return service_of(request).ask(reader, "top", {"day": day, **query.model_dump(exclude_none=True)})
+
+
+@router.get(
+    "/v1/days/{day}/file", response_class=Response, tags=["days"],
+    responses={200: {"content": {"application/vnd.apache.parquet": {}}, "description": "The file"},
+               206: {"content": {"application/vnd.apache.parquet": {}}, "description": "A part of it"},
+               304: {"description": "You have it"}},
+)  # fmt: skip
+async def day_file(
+    request: Request, reader: Reader, day: models.DayWord, query: Annotated[models.OfMarket, Query()]
+) -> Response:
+    """The archived Parquet file as it is. `ETag` is the hash of the day's content; `Range` works."""
+    if not reader.key.reads_all:
+        raise Problem("forbidden", f"the key {reader.key.id} may not read every symbol, which the file holds")
+    path, content_hash = await in_thread(facts.archived_file, service_of(request).roots, day, query.market)
+    headers = {"ETag": f'"{content_hash}"', "Cache-Control": "private, max-age=3600", **reader.headers}
+    if f'"{content_hash}"' in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers=headers)
+    return FileResponse(path, headers=headers, media_type="application/vnd.apache.parquet", filename=path.name)
+
+
+@router.get("/v1/calendar", response_model=models.CalendarAnswer, tags=["market"])
+async def calendar(request: Request, reader: Reader, query: Annotated[models.CalendarQuery, Query()]) -> Response:
+    """Trading days and their hours, with auctions and half days; times are UTC epoch milliseconds."""
+    root = service_of(request).roots.of_market(query.market)[0]
+    try:
+        found = facts.calendar(root, query.first, query.days)
+    except (ValueError, OverflowError) as exc:
+        raise Problem("bad-parameter", errors=[FieldError("first", "is no day of the calendar")]) from exc
+    return Response(orjson.dumps(found), headers=reader.headers, media_type="application/json")
+
+
+@router.get("/v1/status", response_model=models.Anything, tags=["server"])
+async def status(request: Request, reader: Reader, query: Nothing) -> Response:
+    """How the recorder of each data root is, judged as `hk-tickctl status` does, and the server."""
+    service = service_of(request)
+    roots = [await in_thread(facts.condition, root) for root in service.roots.all]
+    found = {"verdict": facts.worst_verdict(roots), "at_ms": service.roots.all[0].now_ms, "roots": roots}
+    server = {"readers": service.pool.ready, "readers_replaced": service.pool.replaced}
+    body = orjson.dumps({**found, "server": server})
+    return Response(body, headers={**_NO_STORE, **reader.headers}, media_type="application/json")
+
+
+@router.get(
+    "/v1/metrics", response_class=Response, tags=["server"],
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+)  # fmt: skip
+async def metrics(request: Request, reader: Reader, query: Nothing) -> Response:
+    """For Prometheus."""
+    return Response(service_of(request).metrics.text(), headers={**_NO_STORE, "Content-Type": MEDIA_TYPE})
+
+
+@router.get("/v1/healthz", response_model=models.Health, tags=["server"])
+async def healthz(request: Request, query: Nothing) -> Response:
+    """Does the server work? No key, no details."""
+    service = service_of(request)
+    try:
+        there = all([await in_thread(root.data_root.is_dir) for root in service.roots.all])
+    except Problem:
+        there = False
+    is_well = there and service.pool.ready > 0
+    body = orjson.dumps({"ok": is_well})
+    return Response(body, 200 if is_well else 503, headers=_NO_STORE, media_type="application/json")
+
+
+# The words of an earlier server
+
+
+@router.get("/api/v1/ticks/realtime", response_model=models.AliasAnswer, tags=["aliases"])
+async def realtime(request: Request, reader: Reader, query: Annotated[models.RealtimeQuery, Query()]) -> Response:
+    """As /v1/ticks/latest."""
+    began = time.perf_counter()
+    rows, answer = await _newest(request, reader, query.symbols, query.limit)
+    data = [facts.alias_tick(_shown(row)) for row in rows]
+    return _aliased(reader, began, data, answer)
+
+
+@router.get("/api/v1/ticks/historical", response_model=models.AliasAnswer, tags=["aliases"])
+async def historical(request: Request, reader: Reader, query: Annotated[models.HistoricalQuery, Query()]) -> Response:
+    """As /v1/ticks, and with interval as /v1/bars."""
+    began = time.perf_counter()
+    service = service_of(request)
+    asked: dict[str, Any] = {
+        "symbols": query.symbols,
+        "start": query.start_time,
+        "end": query.end_time,
+        "limit": query.limit,
+        "format": "json",
+    }
+    if query.cursor is not None:
+        asked["cursor"] = query.cursor
+    job = "ticks"
+    if query.interval not in (None, "tick"):
+        job, asked["interval"] = "bars", query.interval
+    found = await service.collect(reader, job, asked)
+    data = [facts.alias_bar(row) if job == "bars" else facts.alias_tick(row) for row in found.pop("data")]
+    return _aliased(reader, began, data, found, interval=query.interval)
+
+
+@router.get("/api/v1/status", response_model=models.Anything, tags=["aliases"])
+async def alias_status(request: Request, reader: Reader, query: Nothing) -> Response:
+    """As /v1/status."""
+    return await status(request, reader, query)
+
+
+def _aliased(
+    reader: Admitted, began: float, data: list[dict[str, Any]], answer: dict[str, Any], interval: str | None = None
+) -> Response:
+    metadata = {
+        "query_id": str(uuid.uuid4()),
+        "response_time_ms": round((time.perf_counter() - began) * 1000, 3),
+        "record_count": len(data),
+        "interval": interval,
+        **answer,
+    }
+    body = orjson.dumps({"success": True, "data": data, "metadata": metadata})
+    return Response(body, headers={**_NO_STORE, **reader.headers}, media_type="application/json")

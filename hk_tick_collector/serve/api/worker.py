@@ -1,0 +1,121 @@
+"""A reading process: takes questions from standard input, one at a time, and answers on standard output (``wire``).
+
+It is a process of its own because reading days holds the interpreter for long, may take much memory, and must end when
+nobody wants the answer any more: it is then killed, and another takes its place. It ends by itself with its server.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from hk_tick_collector.core.errors import RecorderError
+from hk_tick_collector.core.logline import event
+from hk_tick_collector.serve.api import wire
+from hk_tick_collector.serve.keys import Key, KeyLimits
+from hk_tick_collector.serve.problems import Problem, problem_of
+
+NICE = 5  # the recorder may share the machine
+BUFFER_BYTES = 128 << 10
+
+_log = logging.getLogger(__name__)
+
+
+class FrameOut:
+    """Frames on a pipe; the body goes out in pieces of BUFFER_BYTES."""
+
+    def __init__(self, pipe: BinaryIO) -> None:
+        self._pipe = pipe
+        self.body: BinaryIO = io.BufferedWriter(_Pieces(self), BUFFER_BYTES)
+
+    def head(self, status: int, headers: Mapping[str, str]) -> None:
+        """First, once."""
+        self.send(wire.HEAD, json.dumps({"status": status, "headers": dict(headers)}).encode())
+
+    def send(self, kind: bytes, payload: bytes | memoryview) -> None:
+        """One frame."""
+        self._pipe.write(wire.FRAME.pack(kind, len(payload)))
+        self._pipe.write(payload)
+        self._pipe.flush()
+
+
+class _Pieces(io.RawIOBase):
+    def __init__(self, out: FrameOut) -> None:
+        self._out = out
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data).cast("B")[: wire.MAX_FRAME_BYTES]
+        self._out.send(wire.DATA, view)
+        return len(view)
+
+
+def key_to_json(key: Key) -> dict[str, Any]:
+    """What a reading process has to know of a key."""
+    return {"id": key.id, "symbols": list(key.symbols)}
+
+
+def _key(found: Mapping[str, Any]) -> Key:
+    return Key(found["id"], "", ("read",), tuple(found["symbols"]), KeyLimits())
+
+
+def answer(roots: Any, question: Mapping[str, Any], pipe: BinaryIO) -> None:
+    """Answer one question, or say what is in the way."""
+    from hk_tick_collector.serve.api import jobs  # noqa: PLC0415 - Arrow takes its time
+
+    out = FrameOut(pipe)
+    try:
+        rows = jobs.run(roots, question["asked"], _key(question["key"]), out)
+        out.body.flush()
+    except BrokenPipeError:
+        raise
+    except (Problem, RecorderError, OSError) as exc:
+        if not isinstance(exc, Problem):
+            _log.warning(event("read_failed", job=question["asked"].get("job"), error=exc))
+        _refuse(out, problem_of(exc))
+    except Exception as exc:  # noqa: BLE001 - a fault of ours: the log has it, the client a sentence
+        _log.exception(event("read_fault", job=question["asked"].get("job")))
+        _refuse(out, problem_of(exc))
+    else:
+        out.send(wire.END, json.dumps({"rows": rows}).encode())
+
+
+def _refuse(out: FrameOut, problem: Problem) -> None:
+    content = {
+        "slug": problem.slug, "detail": problem.detail, "hint": problem.hint,
+        "errors": [list(one) for one in problem.errors], "headers": problem.headers, "more": problem.more,
+    }  # fmt: skip
+    out.send(wire.PROBLEM, json.dumps(content).encode())
+
+
+def main() -> int:
+    """Until standard input ends. The roots are the first argument, as JSON."""
+    from hk_tick_collector.serve.api import jobs  # noqa: F401, PLC0415 - before the first question
+    from hk_tick_collector.serve.api.roots import Roots  # noqa: PLC0415
+
+    os.nice(NICE)
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
+    pipe = os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(2, 1)  # whatever a library prints is no frame
+    roots = Roots((Path(data), Path(archive)) for data, archive in json.loads(sys.argv[1]))
+    raw = io.BufferedWriter(pipe, 64 << 10)
+    raw.write(wire.FRAME.pack(wire.HEAD, 0))  # ready
+    raw.flush()
+    while line := sys.stdin.buffer.readline(wire.MAX_QUESTION_BYTES):
+        try:
+            answer(roots, json.loads(line), raw)
+        except BrokenPipeError:
+            return 0
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
