@@ -105,7 +105,8 @@ class Process:
 
 def clean_env(home: Path, **settings: object) -> dict[str, str]:
     """The environment without settings of ours that the developer may have, plus ``settings``."""
-    keep = {key: value for key, value in os.environ.items() if not re.match(r"(FUTU|SQLITE|WATCHDOG|PERSIST|API|LIVE|HOOK|REDIS)_", key)}
+    ours = re.compile(r"(FUTU|SQLITE|WATCHDOG|PERSIST|API|LIVE|HOOK|REDIS)_")
+    keep = {key: value for key, value in os.environ.items() if not ours.match(key)}
     home.mkdir(parents=True, exist_ok=True)
     keep.update(HOME=str(home), PYTHONUNBUFFERED="1", PYTHONFAULTHANDLER="1")
     keep.update({key: str(value) for key, value in settings.items()})
