@@ -15,7 +15,7 @@ from unittest import mock
 
 from hk_tick_collector.core import backoff
 from hk_tick_collector.market.calendar import TradingCalendar
-from hk_tick_collector.market.hk.sessions import day_start_ms, hk_date
+from hk_tick_collector.market.hk.sessions import PRE_OPEN_START_MS, day_start_ms, hk_date
 from hk_tick_collector.opend_sim.encode import hk_time_text
 from hk_tick_collector.sources.futu import sdk
 from tests.episodes.clockwork import VirtualClock, VirtualLoop
@@ -200,6 +200,7 @@ class Episode:
             await self._until(evening_ms)
             # The machine sleeps: nothing happens at night, and every timer of it would be paid for.
             self._loop.now_sec = self._clock.loop_time(hk_ms(8, 50))
+            await asyncio.sleep(0.001)  # and OpenD's new day has begun meanwhile
         delay_sec = (ts_ms - self._clock.now_ms()) / 1000
         if delay_sec > 0:
             await asyncio.sleep(delay_sec)
@@ -332,8 +333,8 @@ class Episode:
     def _burst(self, rows: int, *, lost: bool) -> None:
         """Many trades of the busy symbol at once; with ``lost`` none of them is pushed."""
         now_ms = self._clock.now_ms()
-        if now_ms >= self._plan.trading[-1][1]:
-            return
+        if now_ms >= self._plan.trading[-1][1] or now_ms < day_start_ms(hk_date(now_ms)) + PRE_OPEN_START_MS:
+            return  # nobody trades at night
         muted, self._street.weather.mute = self._street.weather.mute, self._street.weather.mute or lost
         for n in range(rows):
             self._street.trade(self._exchange.make("HK.00700", now_ms + n // 10))
