@@ -10,7 +10,7 @@ it, and so shows again whatever there was to doubt, makes the day proven.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from hk_tick_collector.core.ranges import CounterRanges
 
@@ -165,6 +165,7 @@ class StoredTrack:
     in_gaps: tuple[tuple[int, int], ...] = ()  # counters that stand in open gaps: asked for in vain before
     distrust: str = ""  # the reasons why the day cannot be proven, as the file has them
     interrupted_seq: int = 0  # newest sequence before an interruption that is still open; 0: none
+    witnesses: tuple[Any, ...] = ()  # of a symbol with holes: pushed ticks among its newest ones, oldest first
 
     @property
     def counters_count(self) -> bool:

@@ -25,7 +25,7 @@ from hk_tick_collector.core.facts import (
 from hk_tick_collector.records.tick import SEQ_COUNTER_MASK, RejectedTick, Tick
 from hk_tick_collector.sources.memory import OpenDMemory
 from hk_tick_collector.sources.pulled import Answer, Question, sequence_of
-from hk_tick_collector.sources.track import Hole, Taken, Track
+from hk_tick_collector.sources.track import RECENT_PUSHES, Hole, Taken, Track
 from hk_tick_collector.sources.views import without_sequences
 
 FactSink = Callable[[Sequence[Fact]], None]
@@ -84,6 +84,7 @@ class Continuity:
             for symbol, track in self._tracks.items():
                 past = known.get(symbol)
                 day, distrust, doubts, confirmed = track.day, track.distrust, set(track.doubts), track.confirmed
+                witnesses = (*track.witnesses, *track.recent)[-RECENT_PUSHES:]
                 track.interrupt(self._memory.connection)
                 seam = track.seam
                 if past is None or past.trading_day < day:
@@ -94,6 +95,7 @@ class Continuity:
                     track.reopen(seam)
                     # That push and pull agreed stays true. After the close no push comes that could show it again.
                     track.confirmed = confirmed
+                    track.witnesses = witnesses or track.witnesses
                     track.distrust = distrust or track.distrust
                     facts += [Unproven(symbol, day, reason) for reason in sorted(doubts - track.doubts)]
                     track.doubts |= doubts

@@ -143,6 +143,7 @@ class Track:
     skipped: set[tuple[int, int]] = field(default_factory=set)  # holes whose neighbours OpenD shows side by side
     breaks: list[int] = field(default_factory=list)  # the newest counter at each interruption
     recent: deque[Tick] = field(default_factory=lambda: deque(maxlen=RECENT_PUSHES))
+    witnesses: Sequence[Tick] = ()  # pushed before the restart or the loss: how pushes are numbered, not what is stored
     known: array[int] = field(default_factory=lambda: array("q"))
     edges: dict[int, int] = field(default_factory=dict)  # counter -> sequence, at ends of ranges
     distrust: str = ""
@@ -176,6 +177,7 @@ class Track:
         self.skipped.clear()
         self.breaks = []
         self.recent.clear()
+        self.witnesses = ()
         self.known = array("q")
         self.edges.clear()
         self.distrust = ""
@@ -192,6 +194,7 @@ class Track:
         self.top_seq = past.last_seq
         self.head_known = past.head_known
         self.given_up = list(past.in_gaps)
+        self.witnesses = past.witnesses
         if any(reason in NO_LOSS for reason in past.reasons):
             self.given_up += self.seen.holes()
         self.doubts = set(past.reasons)
@@ -588,7 +591,7 @@ class Track:
     def _compare(self, pulled: Sequence[Tick], facts: list[Fact]) -> None:
         """Do the newest pushed ticks look the same in this answer?"""
         by_seq = {tick.seq: tick for tick in pulled}
-        for pushed in self.recent:
+        for pushed in (*self.witnesses, *self.recent):
             same = by_seq.get(pushed.seq)
             if same is not None and _looks_like(same, pushed):
                 self.confirmed = True
@@ -604,7 +607,8 @@ class Track:
         number among those we know, and near this one's; under another numbering it would not. Of a way that tells
         milliseconds, a tick on the full second is no twin of all that second's ticks.
         """
-        whole_seconds = any(all(tick.ts_ms % 1000 == 0 for tick in way) for way in (pulled, self.recent))
+        ways = (pulled, (*self.witnesses, *self.recent))
+        whole_seconds = any(all(tick.ts_ms % 1000 == 0 for tick in way) for way in ways)
         twins = [
             tick.seq for tick in pulled if _looks_like(tick, pushed) and (whole_seconds or tick.ts_ms == pushed.ts_ms)
         ]

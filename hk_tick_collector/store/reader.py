@@ -28,7 +28,7 @@ from hk_tick_collector.core.facts import PUSH_PULL_DISAGREE, StoredTrack
 from hk_tick_collector.core.logline import event
 from hk_tick_collector.core.ranges import CounterRanges
 from hk_tick_collector.records.columns import BY_NAME
-from hk_tick_collector.records.tick import Tick, seq_counter
+from hk_tick_collector.records.tick import PUSH_TYPE_PUSH, Tick, seq_counter
 from hk_tick_collector.store.companions import Mark, is_closed, would_leave_shm
 from hk_tick_collector.store.connect import APPLICATION_ID, check_known, table_columns, translate, unavailable
 from hk_tick_collector.store.coverage import (
@@ -53,6 +53,10 @@ READ_TIMEOUT_SEC = 1.0  # readers meet a lock only while a WAL is recovered or a
 CHUNK_ROWS = 5000  # rows a statement, so that no read transaction lives long
 FRESH_ROWS = 20_000  # the newest rows among which freshness() looks for the newest event time
 MIN_SEQ = -(1 << 63)
+WITNESS_ROWS = 4  # of a symbol's newest ticks: those of them that were pushed tell the feed how pushes are numbered
+_NEWEST_SQL = (  # by the same index as LAST_SEQ_SQL
+    "FROM ticks INDEXED BY uniq_ticks_symbol_seq WHERE symbol = ? AND seq IS NOT NULL ORDER BY seq DESC LIMIT ?"
+)
 
 _log = logging.getLogger(__name__)
 
@@ -279,9 +283,10 @@ def tracks(
                 gaps: dict[str, list[dict[str, Any]]] = {}
                 for gap in _rows(conn, GapRow, "gaps"):
                     gaps.setdefault(gap.symbol, []).append(read_meta(gap.meta_json))
+                newest_sql = f"SELECT {select_list(conn)} {_NEWEST_SQL}"
                 for symbol in list(wanted):
                     row = rows.get(symbol)
-                    track = _track(conn, parse_day(path) or "", symbol, row, gaps.get(symbol, []))
+                    track = _track(conn, newest_sql, parse_day(path) or "", symbol, row, gaps.get(symbol, []))
                     if track is None:
                         continue
                     del wanted[symbol]
@@ -296,7 +301,12 @@ def tracks(
 
 
 def _track(
-    conn: sqlite3.Connection, day: str, symbol: str, row: CoverageRow | None, gaps: list[dict[str, Any]]
+    conn: sqlite3.Connection,
+    newest_sql: str,
+    day: str,
+    symbol: str,
+    row: CoverageRow | None,
+    gaps: list[dict[str, Any]],
 ) -> StoredTrack | None:
     newest = conn.execute(LAST_SEQ_SQL, (symbol,)).fetchone()
     last_seq = newest[0] if newest is not None and isinstance(newest[0], int) else 0
@@ -313,7 +323,14 @@ def _track(
     head_known = any("at_most" in meta for meta in gaps) or (row is not None and bool(row.head_proven))
     interrupted_seq = (row.interrupted_seq if row is not None else None) or 0
     unkeyed = PUSH_PULL_DISAGREE in distrust
-    return StoredTrack(day, stored, last_seq, head_known, unkeyed, in_gaps, distrust, interrupted_seq)
+    witnesses = _witnesses(conn, newest_sql, symbol) if len(stored) > 1 else ()
+    return StoredTrack(day, stored, last_seq, head_known, unkeyed, in_gaps, distrust, interrupted_seq, witnesses)
+
+
+def _witnesses(conn: sqlite3.Connection, newest_sql: str, symbol: str) -> tuple[Tick, ...]:
+    """Read where counters are absent: these may be holes, or the two ways may number otherwise."""
+    newest = [Tick._make(values) for values in conn.execute(newest_sql, (symbol, WITNESS_ROWS))]
+    return tuple(t for t in reversed(newest) if t.push_type == PUSH_TYPE_PUSH and isinstance(t.ts_ms, int))
 
 
 def _seed_files(data_root: Path, days: int, today: str | None) -> tuple[list[Path], list[Path]]:

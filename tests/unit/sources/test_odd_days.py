@@ -149,6 +149,23 @@ def test_an_unreadable_tick_that_opend_forgot_and_a_later_one_are_both_missing(d
     assert (desk.state(), desk.coverage().missing_ticks) == ("missing", 2)
 
 
+@pytest.mark.parametrize("how", ["restarted", "resync"])
+def test_pushes_of_before_a_restart_still_show_that_they_are_numbered_otherwise(desk: Desk, how: str) -> None:
+    """A pushed number far beyond those of the answers is no hole of thousands of ticks."""
+    desk.pull(run(1, 2))
+    desk.push([tick(500_003, 1)])
+    desk.coverage()
+    if how == "restarted":
+        desk = desk.restarted()
+    else:
+        desk.continuity.resync(reader.tracks(desk.data_root, [SYMBOL], 3, DAY))
+    assert len(desk.continuity.holes()) == 1
+    desk.later(1)
+    desk.pull([*run(1, 2), tick(3, 1)])
+    assert desk.continuity.holes() == []
+    assert PUSH_PULL_DISAGREE in desk.reason()
+
+
 def test_bare_numbers_that_begin_anew_in_silence_hide_no_tick(desk: Desk) -> None:
     """Without a second in the sequence, its number alone does not say whose it is; the next answer shows known ones."""
 
