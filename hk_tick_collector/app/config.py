@@ -111,9 +111,10 @@ def _grammar(info: ValidationInfo) -> SymbolGrammar:
 
 
 def _symbols(value: object, info: ValidationInfo) -> object:
+    """Of a market that is not offered, nothing is right or wrong: MARKET's problem says it all."""
     text = value if isinstance(value, str) else ",".join(value) if isinstance(value, list | tuple) else ""
     symbols, problems = check_symbols(text, _grammar(info), base_dir(info))
-    if problems:
+    if problems and info.data.get("market") in {spec.market for spec in registry.OFFERED}:
         raise text_error("\n".join(problems))
     return tuple(symbols)
 

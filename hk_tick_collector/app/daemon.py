@@ -37,11 +37,10 @@ from hk_tick_collector.health.watchdog import Watchdog, WatchdogOptions
 from hk_tick_collector.ingest.lane import Lane
 from hk_tick_collector.ingest.worker import WorkerOptions
 from hk_tick_collector.market.calendar import TradingCalendar
-from hk_tick_collector.market.hk.sessions import says_closed
 from hk_tick_collector.market.registry import market_of
 from hk_tick_collector.records.kind import TICKS
 from hk_tick_collector.records.tick import Origin
-from hk_tick_collector.sources.continuity import Continuity
+from hk_tick_collector.sources.completeness import completeness_of
 from hk_tick_collector.sources.futu import sdk
 from hk_tick_collector.sources.session import FeedOptions, FeedSession
 from hk_tick_collector.store import layout, reader
@@ -80,7 +79,7 @@ class Daemon:
         self._round_log = RateLimitedLog(log, period_sec=60)
 
         sdk.configure(settings.futu_rsa_key_file)
-        self._continuity = Continuity(self._put_facts)
+        self._continuity = completeness_of(settings.spec.evidence, self._put_facts)
         self._lane = Lane(
             TICKS,
             settings.data_root,
@@ -316,7 +315,7 @@ class Daemon:
     def _make_writer(self) -> DayFileWriter:
         settings = self._settings
         origin = Origin(settings.market, settings.source)
-        return DayFileWriter(settings.data_root, settings.sqlite, self._clock, origin)
+        return DayFileWriter(settings.data_root, settings.sqlite, self._clock, origin, settings.spec.evidence)
 
     def _make_metrics(self) -> MetricsServer | None:
         """The endpoint if it is wanted. Raises ``ConfigError`` when it cannot listen."""
@@ -420,14 +419,14 @@ class Daemon:
     def _closed_by_opend(self) -> bool:
         """An exceptional closing: recording and polling go on as the calendar says, alarms follow OpenD. Said once."""
         feed = self._progress.feed
-        closed = says_closed(feed.market_hk)
+        closed = feed.closed_by_source
         quiet = self._judge.quiet_sec > self._settings.drift_warn_sec
         if closed and quiet and self._judge.market_open and not self._said_closed:
             self._said_closed = True
             log.warning(
                 event(
                     "market_closed_by_opend",
-                    market_hk=feed.market_hk,
+                    **{f"market_{self._settings.market.lower()}": feed.market_state},
                     phase=self._calendar.phase(self._clock.now_ms()),
                     action="no alarm while OpenD says so; recording and polling go on",
                 )

@@ -78,9 +78,11 @@ def _run(app: App, recorded: Day, symbols: Sequence[str], left_out: frozenset[st
     from hk_tick_collector.watch.audit import KLINE, Audit  # noqa: PLC0415 - futu-api takes its time
 
     if against_what != KLINE:
-        return with_opend(app, Audit(recorded, app.calendar, symbols, left_out).against_snapshot)
+        return with_opend(app, Audit(recorded, app.calendar, symbols, left_out).against_snapshot, of_data_root=True)
     with progress("minute bars from OpenD", len(symbols)) as advance:
-        return with_opend(app, Audit(recorded, app.calendar, symbols, left_out, advance).against_kline)
+        return with_opend(
+            app, Audit(recorded, app.calendar, symbols, left_out, advance).against_kline, of_data_root=True
+        )
 
 
 def _symbols_of(app: App, day: Day) -> list[str]:

@@ -61,13 +61,19 @@ class App:
     def places(self) -> Settings:
         """The settings for who works with files alone: without a list of symbols, or with a wrong one, as well."""
         from hk_tick_collector.app.config import ConfigErrors, load_settings  # noqa: PLC0415
+        from hk_tick_collector.market.registry import market_of  # noqa: PLC0415
+        from hk_tick_collector.sources.registry import OFFERED  # noqa: PLC0415
 
         try:
             return self.settings
         except ConfigErrors as exc:
             if {problem.key for problem in exc.problems} != {"FUTU_SYMBOLS"}:
                 raise
-            return load_settings(self.env_file, {**os.environ, "FUTU_SYMBOLS": "HK.00001"})
+            examples = (spec.market for spec in OFFERED)
+            for symbol in (market_of(code).symbols.example for code in dict.fromkeys(examples)):
+                with suppress(ConfigErrors):  # of another market than the one that is set
+                    return load_settings(self.env_file, {**os.environ, "FUTU_SYMBOLS": symbol})
+            raise
 
     @cached_property
     def data_root(self) -> Path:
@@ -120,13 +126,17 @@ class App:
 
     @cached_property
     def market(self) -> Market:
-        """The market of the data root's days; while there is none, Hong Kong. ConfigError when it is not known."""
+        """The market of the data root's days; while it has none, the one that is set (MARKET). ConfigError when it is
+        not known."""
         from hk_tick_collector.market.registry import market_of  # noqa: PLC0415
         from hk_tick_collector.store import data_root  # noqa: PLC0415
 
         code = None
         with suppress(RecorderError, OSError):  # raised again where the data root is needed
             code = data_root.market_of(self.data_root)
+        if code is None and self.data_root_given is None:
+            with suppress(RecorderError, OSError):
+                code = self.places.market
         return market_of(code)
 
     @property

@@ -29,7 +29,6 @@ CLOCK_FAIL_SEC = 60.0
 TRIAL_ROWS = 10
 CALENDAR_DAYS = 14
 SHOWN_SYMBOLS = 10
-_NO_SUBSCRIPTION = {"Bmp", "No", "Unknow"}
 _PORT_ADVICE = "start OpenD, or correct FUTU_HOST and FUTU_PORT (its api_port)"
 
 CHECKS = (
@@ -87,10 +86,12 @@ def _port(app: App) -> Outcome:
 
 
 async def _ask(checkup: Checkup, app: App) -> None:
-    from hk_tick_collector.sources.futu.sdk import Connection  # noqa: PLC0415 - futu-api takes its time
+    from hk_tick_collector.sources.futu.markets import at_futu  # noqa: PLC0415 - futu-api takes its time
+    from hk_tick_collector.sources.futu.sdk import Connection  # noqa: PLC0415
 
     settings = app.settings
-    connection = Connection(settings.futu_host, settings.futu_port, lambda _pushes: None, lambda _notice: None)
+    market = at_futu(settings.market)
+    connection = Connection(settings.futu_host, settings.futu_port, lambda _pushes: None, lambda _notice: None, market)
     patient = _Patient(app, connection)
     try:
         await _run(checkup, "opend_answer", _answer, patient, [])
@@ -140,7 +141,7 @@ async def _answer(patient: _Patient) -> Outcome:
 async def _login(patient: _Patient) -> Outcome:
     state = await patient.connection.global_state(REQUEST_TIMEOUT_SEC)
     logged_in = "logged in to the quote server" if state.qot_logined else "not logged in to the quote server"
-    found = f"{logged_in}, status {state.program_status}, version {state.server_version}, market {state.market_hk}"
+    found = f"{logged_in}, status {state.program_status}, version {state.server_version}, market {state.market_state}"
     if state.ready:
         return ok(found)
     return fail(found, "log OpenD in; it may wait for a verification code (telnet port: input_phone_verify_code)")
@@ -155,7 +156,7 @@ async def _clock(patient: _Patient) -> Outcome:
     skew_sec = (before_ms + after_ms) / 2000 - (state.opend_time_sec + 0.5)
     market = patient.app.market
     ours, theirs = market.trading_day(after_ms), market.trading_day(state.opend_time_sec * 1000)
-    found = f"{abs(skew_sec):.0f} s {'ahead of' if skew_sec > 0 else 'behind'} OpenD; {ours} in Hong Kong"
+    found = f"{abs(skew_sec):.0f} s {'ahead of' if skew_sec > 0 else 'behind'} OpenD; {ours} in {market.name}"
     if ours != theirs:
         found += f", for OpenD {theirs}"
     advice = "let the clock be set: sudo timedatectl set-ntp true (latencies, phases and days depend on it)"
@@ -166,12 +167,15 @@ async def _clock(patient: _Patient) -> Outcome:
 
 async def _quote_right(patient: _Patient) -> Outcome:
     info = await patient.connection.user_info(REQUEST_TIMEOUT_SEC)
-    found = f"Hong Kong: {info.hk_quote_right}"
-    if info.hk_quote_right in _NO_SUBSCRIPTION:
+    market = patient.connection.market
+    found = f"{market.market.name}: {market.rights_text(info.quote_rights)}"
+    lacking = market.cannot_subscribe(info.quote_rights)
+    if lacking:
+        which = "" if len(lacking) == len(info.quote_rights) else f": {', '.join(lacking)}"
         return fail(
-            f"{found}, which cannot subscribe",
-            "get the HK Level 1 or Level 2 quotes; if you have them, another terminal took them: close it, and start "
-            "OpenD with -auto_hold_quote_right=1",
+            f"{found}, which cannot subscribe{which}",
+            f"get the {' and '.join(lacking)} Level 1 or Level 2 quotes; if you have them, another terminal took them: "
+            "close it, and start OpenD with -auto_hold_quote_right=1",
         )
     if info.must_agree_disclaimer:
         return warn(f"{found}; the API disclaimer is not agreed to", "agree to it on Futu's site")
@@ -257,7 +261,7 @@ async def _trial(patient: _Patient) -> Outcome:
     except FeedError as exc:
         return fail(f"{code}: OpenD refuses: {exc}", "quote right, quota and symbol are checked above")
     if ticks:
-        return ok(f"{code}: subscribed, {len(ticks)} ticks, the newest of {ticks[-1].time} (Hong Kong)")
+        return ok(f"{code}: subscribed, {len(ticks)} ticks, the newest of {ticks[-1].time} ({patient.app.market.name})")
     return _no_ticks(patient, code)
 
 

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
 
+from hk_tick_collector.core.errors import ConfigError
+
 if TYPE_CHECKING:
     from hk_tick_collector.cli.common import App
     from hk_tick_collector.sources.futu.sdk import Connection
@@ -22,10 +24,16 @@ def with_opend(
     timeout_sec: float = OPEN_TIMEOUT_SEC,
     *,
     wait_ready: bool = True,
+    of_data_root: bool = False,
 ) -> _T:
-    """``watch.opend.with_connection`` to the OpenD of the settings."""
+    """``watch.opend.with_connection`` to the OpenD of the settings. ``of_data_root``: it is asked about days of the
+    data root; ConfigError when those are of another market than the settings'."""
+    from hk_tick_collector.store.data_root import foreign  # noqa: PLC0415
     from hk_tick_collector.watch.opend import OpenDAddress, with_connection  # noqa: PLC0415 - futu-api takes its time
 
     settings = app.settings
-    address = OpenDAddress(settings.futu_host, settings.futu_port, settings.futu_rsa_key_file)
+    other = foreign(app.data_root, settings.market) if of_data_root else None
+    if other is not None:
+        raise ConfigError(f"MARKET: {other}")
+    address = OpenDAddress(settings.futu_host, settings.futu_port, settings.futu_rsa_key_file, settings.market)
     return asyncio.run(with_connection(address, work, timeout_sec, wait_ready=wait_ready))

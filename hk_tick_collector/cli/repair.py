@@ -19,7 +19,8 @@ from hk_tick_collector.cli.common import (
     tickctl_command,
 )
 from hk_tick_collector.cli.opend import with_opend
-from hk_tick_collector.watch.repair import PULL_ROWS, Repair, RepairPlan, plan, repairable_day
+from hk_tick_collector.sources.futu.spec import LIMITS
+from hk_tick_collector.watch.repair import Repair, RepairPlan, plan, repairable_day
 from hk_tick_collector.watch.when import one_day, symbol_list
 
 
@@ -64,7 +65,7 @@ def _run(app: App, repair_plan: RepairPlan) -> int:
 
     with progress("ticks from OpenD", len(repair_plan.repairs)) as advance:
         job = RepairJob(repair_plan, app.data_root, app.settings.sqlite, advance)
-        with_opend(app, job.run)
+        with_opend(app, job.run, of_data_root=True)
     return job.rejected_ticks
 
 
@@ -96,7 +97,7 @@ def _show_plan(day: str, repairs: Sequence[Repair]) -> None:
         for repair in repairs
     ]
     print_table(columns, rows, numbers=columns[2:5])
-    print(f"{day}: OpenD would be asked for the newest {PULL_ROWS} ticks of {len(repairs)} symbols")
+    print(f"{day}: OpenD would be asked for the newest {LIMITS.newest_rows} ticks of {len(repairs)} symbols")
 
 
 def _show(day: str, repairs: Sequence[Repair]) -> None:

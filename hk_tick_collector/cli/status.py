@@ -147,8 +147,9 @@ def _opend(condition: Condition) -> str:
     status = condition.status
     assert status is not None
     text = f"{status.opend_state.replace('_', ' ')}, {status.symbols_subscribed} of {status.symbols_wanted} symbols"
-    if status.market_hk:
-        text += f", market {status.market_hk}"
+    market_state = status.market_state or status.market_hk  # an earlier recorder writes the latter alone
+    if market_state:
+        text += f", market {market_state}"
     if status.symbols_refused:
         named = "; ".join(f"{code}: {why}" for code, why in status.refused_symbols.items())
         text += f"\n{status.symbols_refused} refused: {named}"

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from hk_tick_collector.sources.futu.answers import Snapshot, SubscriptionInfo, SymbolInfo, UserInfo
+    from hk_tick_collector.sources.futu.markets import FutuMarket
     from hk_tick_collector.sources.futu.sdk import Connection
 
 RECENT_DAYS = 5  # day files in which a symbol's last tick is looked for
-CANNOT_SUBSCRIBE = ("Bmp", "No", "Unknow")  # Qot_Common.QotRight; the last one in Futu's spelling
 
 
 @dataclass(slots=True)
@@ -54,6 +54,17 @@ class OpenDSays:
     static: dict[str, SymbolInfo]
     snapshots: dict[str, Snapshot]
     refused: dict[str, str]
+    market: FutuMarket
+
+    @property
+    def rights(self) -> str:
+        """``HK quote right Level2``"""
+        rights = self.user.quote_rights
+        return f"{self.market.market.code} quote right {self.market.rights_text(rights)}"
+
+    def cannot_subscribe(self, symbol: str) -> bool:
+        """By the right for its place."""
+        return symbol.partition(".")[0] in self.market.cannot_subscribe(self.user.quote_rights)
 
 
 @tickctl_command(
@@ -99,7 +110,7 @@ async def _ask(connection: Connection, wanted: Sequence[str]) -> OpenDSays:
     known = [symbol for symbol in symbols if symbol in static.found and not static.found[symbol].delisted]
     snapshots = await reference.snapshots(known)
     refused = {**static.refused, **snapshots.refused}
-    return OpenDSays(user, subscriptions, static.found, snapshots.found, refused)
+    return OpenDSays(user, subscriptions, static.found, snapshots.found, refused, connection.market)
 
 
 def _rows(wanted: Sequence[str], says: OpenDSays | None) -> list[Row]:
@@ -133,8 +144,9 @@ def _add_notes(rows: Sequence[Row], says: OpenDSays, recorders_words: dict[str, 
             row.note = "no recorder runs on this data root"
         elif row.symbol in recorders_words:
             row.note = f"refused: {recorders_words[row.symbol]}"
-        elif says.user.hk_quote_right in CANNOT_SUBSCRIBE:
-            row.note = f"the account's HK quote right is {says.user.hk_quote_right}, which cannot subscribe"
+        elif says.cannot_subscribe(row.symbol):
+            place = row.symbol.partition(".")[0]
+            row.note = f"the account's {place} quote right is {says.user.quote_rights[place]}, which cannot subscribe"
         elif not says.subscriptions.remain_quota:
             row.note = "no subscription quota is left"
         else:
@@ -175,7 +187,8 @@ def _as_json(rows: Sequence[Row], says: OpenDSays | None, error: str | None) -> 
     opend: dict[str, Any] = {"reachable": says is not None, "error": error}
     if says is not None:
         opend.update(
-            hk_quote_right=says.user.hk_quote_right,
+            hk_quote_right=says.user.quote_rights.get("HK"),
+            quote_rights=dict(says.user.quote_rights),
             account_quota=says.user.sub_quota,
             used_quota=says.subscriptions.used_quota,
             remain_quota=says.subscriptions.remain_quota,
@@ -220,5 +233,5 @@ def _show(rows: Sequence[Row], says: OpenDSays | None, market: Market) -> None:
     quota = says.subscriptions
     print(
         f"{sum(bool(row.subscribed) for row in wanted)} of {len(wanted)} wanted symbols are subscribed; quota "
-        f"{quota.used_quota} used, {quota.remain_quota} left; HK quote right {says.user.hk_quote_right}"
+        f"{quota.used_quota} used, {quota.remain_quota} left; {says.rights}"
     )

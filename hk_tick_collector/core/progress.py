@@ -26,7 +26,8 @@ class FeedProgress:
     disconnections: int = 0
     last_answer_monotonic: float = 0.0  # OpenD answered a state request
     opend_state: str = "down"  # down | connecting | not_ready | ready
-    market_hk: str = ""
+    market_state: str = ""  # what the source says of the market, in its own word
+    closed_by_source: bool = False  # and by that there is no continuous trading now
     symbols_wanted: int = 0
     symbols_subscribed: int = 0
     symbols_refused: int = 0

@@ -13,7 +13,6 @@ from hk_tick_collector.core.clock import Clock
 from hk_tick_collector.core.complaint import Code, Complaint, Level
 from hk_tick_collector.core.progress import Progress
 from hk_tick_collector.market.calendar import TradingCalendar
-from hk_tick_collector.market.hk.sessions import says_closed
 from hk_tick_collector.market.hours import CONTINUOUS
 
 
@@ -129,11 +128,11 @@ class Judge:
         """In continuous trading: does nothing come, or nothing new?"""
         feed = self._progress.feed
         quiet_sec = self.quiet_sec
-        if quiet_sec > self._drift_warn_sec and says_closed(feed.market_hk):
+        if quiet_sec > self._drift_warn_sec and feed.closed_by_source:
             yield Complaint(
                 Code.MARKET_CLOSED_BY_SOURCE,
                 Level.WARN,
-                f"OpenD says the market is {feed.market_hk}, our calendar says it is open",
+                f"OpenD says the market is {feed.market_state}, our calendar says it is open",
             )
         elif quiet_sec > self._drift_warn_sec:
             yield no_ticks(quiet_sec)

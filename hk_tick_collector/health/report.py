@@ -62,7 +62,7 @@ class Reporter:
             reason=reason,
             phase=self._calendar.phase(now_ms),
             opend=feed.opend_state,
-            market_hk=feed.market_hk or None,
+            **{f"market_{self._calendar.market.code.lower()}": feed.market_state or None},
             symbols=feed.symbols_subscribed,
             wanted=feed.symbols_wanted,
             refused=feed.symbols_refused,

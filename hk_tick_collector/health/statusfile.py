@@ -63,7 +63,8 @@ class RecorderStatus:
     last_alert_reason: str | None = None
     phase: str = ""  # what the market does
     opend_state: str = ""  # down, connecting, not_ready, ready
-    market_hk: str = ""  # what OpenD says of the market
+    market_hk: str = ""  # what OpenD says of the market, where that is Hong Kong
+    market_state: str = ""  # the same of whichever market is recorded
     symbols_wanted: int = 0
     symbols_subscribed: int = 0
     symbols_refused: int = 0
@@ -251,7 +252,8 @@ class StatusFile:
             last_alert_reason=self._last_alert[1],
             phase=str(self._calendar.phase(now_ms)),
             opend_state=feed.opend_state,
-            market_hk=feed.market_hk,
+            market_hk=feed.market_state if self._calendar.market.code == "HK" else "",
+            market_state=feed.market_state,
             symbols_wanted=feed.symbols_wanted,
             symbols_subscribed=feed.symbols_subscribed,
             symbols_refused=feed.symbols_refused,

@@ -14,7 +14,7 @@ from hk_tick_collector.core.clock import Clock
 from hk_tick_collector.core.logline import event
 from hk_tick_collector.core.progress import FeedProgress
 from hk_tick_collector.records.tick import PUSH_TYPE_BACKFILL
-from hk_tick_collector.sources.continuity import Continuity
+from hk_tick_collector.sources.completeness import Completeness
 from hk_tick_collector.sources.futu.sdk import Connection
 from hk_tick_collector.sources.pull import TickPuller
 
@@ -28,7 +28,7 @@ class Backfiller:
     """``rows``: how many of the newest ticks are asked for; 0: none ever."""
 
     def __init__(
-        self, puller: TickPuller, continuity: Continuity, progress: FeedProgress, clock: Clock, rows: int
+        self, puller: TickPuller, continuity: Completeness, progress: FeedProgress, clock: Clock, rows: int
     ) -> None:
         self._puller = puller
         self._continuity = continuity

@@ -8,7 +8,8 @@ replayed market has its own time, which its OpenD tells.
 from __future__ import annotations
 
 from hk_tick_collector.market.dates import DAY_MS
-from hk_tick_collector.market.hk.sessions import hk_date
+from hk_tick_collector.market.hk import HK
+from hk_tick_collector.market.market import Market
 
 DAYS_BACK = 31  # a suspended stock shows its last ticks, which are weeks old
 DAYS_AHEAD = 7  # the longest holidays of the market are shorter: its next trading day is always among them
@@ -19,7 +20,8 @@ _LATEST_MS = 4_102_444_800_000  # 2100-01-01: no clock says later
 class PlausibleDays:
     """Times are UTC epoch milliseconds. One thread notes, any may ask."""
 
-    def __init__(self) -> None:
+    def __init__(self, market: Market = HK) -> None:
+        self._trading_day = market.trading_day
         self._opend_ahead_ms = 0
 
     def note_opend_time(self, opend_ms: int, now_ms: int) -> None:
@@ -33,10 +35,10 @@ class PlausibleDays:
         return ts_ms <= now_ms + max(0, self._opend_ahead_ms) + CLOCKS_DIFFER_MS
 
     def hold(self, day: str, now_ms: int) -> bool:
-        """May ``day`` (``YYYYMMDD``, Hong Kong) have a tick that comes at ``now_ms``?"""
-        return any(_around(day, clock_ms) for clock_ms in (now_ms, now_ms + self._opend_ahead_ms))
+        """May ``day`` (a trading day, ``YYYYMMDD``) have a tick that comes at ``now_ms``?"""
+        return any(self._is_around(day, clock_ms) for clock_ms in (now_ms, now_ms + self._opend_ahead_ms))
 
-
-def _around(day: str, clock_ms: int) -> bool:
-    clock_ms = min(max(clock_ms, DAYS_BACK * DAY_MS), _LATEST_MS)
-    return hk_date(clock_ms - DAYS_BACK * DAY_MS) <= day <= hk_date(clock_ms + DAYS_AHEAD * DAY_MS)
+    def _is_around(self, day: str, clock_ms: int) -> bool:
+        clock_ms = min(max(clock_ms, DAYS_BACK * DAY_MS), _LATEST_MS)
+        first_ms, last_ms = clock_ms - DAYS_BACK * DAY_MS, clock_ms + DAYS_AHEAD * DAY_MS
+        return self._trading_day(first_ms) <= day <= self._trading_day(last_ms)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from hk_tick_collector.core.clock import Clock
 from hk_tick_collector.core.progress import FeedProgress
 from hk_tick_collector.records.tick import PUSH_TYPE_POLL
-from hk_tick_collector.sources.continuity import Continuity
+from hk_tick_collector.sources.completeness import Completeness
 from hk_tick_collector.sources.futu.sdk import Connection
 from hk_tick_collector.sources.pull import PullResult, TickPuller
 from hk_tick_collector.sources.pulled import PULL_LIMIT_ROWS
@@ -34,7 +34,7 @@ class Poller:
     def __init__(
         self,
         puller: TickPuller,
-        continuity: Continuity,
+        continuity: Completeness,
         progress: FeedProgress,
         clock: Clock,
         interval_sec: float,
@@ -79,7 +79,7 @@ class Auditor:
     tells (the day's beginning, an interruption) is asked for all that OpenD shows.
     """
 
-    def __init__(self, puller: TickPuller, continuity: Continuity, clock: Clock) -> None:
+    def __init__(self, puller: TickPuller, continuity: Completeness, clock: Clock) -> None:
         self._puller = puller
         self._continuity = continuity
         self._clock = clock
@@ -111,7 +111,7 @@ class Follower:
     may have been traded: by the pushes that came, and by the pace that the last answer shows.
     """
 
-    def __init__(self, puller: TickPuller, continuity: Continuity, progress: FeedProgress, clock: Clock) -> None:
+    def __init__(self, puller: TickPuller, continuity: Completeness, progress: FeedProgress, clock: Clock) -> None:
         self._puller = puller
         self._continuity = continuity
         self._progress = progress

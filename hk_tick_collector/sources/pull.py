@@ -16,8 +16,9 @@ from hk_tick_collector.core.errors import FeedError, FeedLost, FeedTimeout
 from hk_tick_collector.core.logline import RateLimitedLog
 from hk_tick_collector.core.progress import FeedProgress
 from hk_tick_collector.records.tick import RejectedTick, Tick
-from hk_tick_collector.sources.continuity import Continuity
+from hk_tick_collector.sources.completeness import Completeness
 from hk_tick_collector.sources.futu.mapping import TickMapper, unread_rows
+from hk_tick_collector.sources.futu.markets import HK, FutuMarket
 from hk_tick_collector.sources.futu.push import RejectSink, TickSink
 from hk_tick_collector.sources.futu.sdk import Connection
 from hk_tick_collector.sources.futu.spec import LIMITS
@@ -50,13 +51,14 @@ class TickPuller:
         self,
         sink: TickSink,
         rejects: RejectSink,
-        continuity: Continuity,
+        continuity: Completeness,
         progress: FeedProgress,
         clock: Clock,
         on_hole: Callable[[], None] = lambda: None,
         days: PlausibleDays | None = None,
+        market: FutuMarket = HK,
     ) -> None:
-        self.mapper = TickMapper(days)
+        self.mapper = TickMapper(days, market)
         self._on_hole = on_hole
         self._continuity = continuity
         self._progress = progress

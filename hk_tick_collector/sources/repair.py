@@ -10,7 +10,7 @@ from hk_tick_collector.core.clock import Clock
 from hk_tick_collector.core.logline import event
 from hk_tick_collector.core.progress import FeedProgress
 from hk_tick_collector.records.tick import PUSH_TYPE_REPAIR
-from hk_tick_collector.sources.continuity import Continuity
+from hk_tick_collector.sources.completeness import Completeness
 from hk_tick_collector.sources.futu.sdk import Connection
 from hk_tick_collector.sources.pull import TickPuller
 from hk_tick_collector.sources.pulled import PULL_LIMIT_ROWS
@@ -33,7 +33,7 @@ class Repairer:
     def __init__(
         self,
         puller: TickPuller,
-        continuity: Continuity,
+        continuity: Completeness,
         progress: FeedProgress,
         clock: Clock,
         hole_found: asyncio.Event,

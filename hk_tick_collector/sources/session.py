@@ -24,8 +24,9 @@ from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.dates import add_days
 from hk_tick_collector.sources.absence import NO_CONNECTION, NOT_LOGGED_IN, Absences
 from hk_tick_collector.sources.backfill import Backfiller
-from hk_tick_collector.sources.continuity import Continuity
+from hk_tick_collector.sources.completeness import Completeness
 from hk_tick_collector.sources.futu import sdk
+from hk_tick_collector.sources.futu.markets import at_futu
 from hk_tick_collector.sources.futu.push import PushHandler, RejectSink, TickSink
 from hk_tick_collector.sources.plausible import PlausibleDays
 from hk_tick_collector.sources.poll import Auditor, Follower, Poller
@@ -86,7 +87,7 @@ class FeedSession:
         push_sink: TickSink,
         sink: TickSink,
         rejects: RejectSink,
-        continuity: Continuity,
+        continuity: Completeness,
         calendar: TradingCalendar,
         progress: FeedProgress,
         clock: Clock,
@@ -102,8 +103,9 @@ class FeedSession:
         self._check_now = asyncio.Event()
         self._continuity = continuity
         hole_found = asyncio.Event()
-        self._days = PlausibleDays()
-        puller = TickPuller(sink, rejects, continuity, progress, clock, hole_found.set, self._days)
+        self._market = at_futu(calendar.market.code)
+        self._days = PlausibleDays(calendar.market)
+        puller = TickPuller(sink, rejects, continuity, progress, clock, hole_found.set, self._days, self._market)
         self._repairer = Repairer(puller, continuity, progress, clock, hole_found)
         self._backfiller = Backfiller(puller, continuity, progress, clock, options.backfill_rows)
         self._poller = Poller(
@@ -117,7 +119,9 @@ class FeedSession:
         )
         self._auditor = Auditor(puller, continuity, clock)
         self._follower = Follower(puller, continuity, progress, clock)
-        self._push = PushHandler(push_sink, rejects, continuity, progress, clock, self._wake_repairer, self._days)
+        self._push = PushHandler(
+            push_sink, rejects, continuity, progress, clock, self._wake_repairer, self._days, self._market
+        )
         self._push.wanted = frozenset(self._symbols)
         self._backoff = Backoff(options.reconnect_min_sec, options.reconnect_max_sec)
         self._repeat_log = RateLimitedLog(log, period_sec=60)
@@ -188,7 +192,7 @@ class FeedSession:
         """From TCP connect to the end of this connection. Raises ``FeedError`` if it never came to work."""
         options, progress = self._options, self._progress
         progress.opend_state = "connecting"
-        connection = sdk.Connection(options.host, options.port, self._push, self._on_notice)
+        connection = sdk.Connection(options.host, options.port, self._push, self._on_notice, self._market)
         try:
             if not await self._unless_stopped(self._start(connection)):
                 return
@@ -257,7 +261,8 @@ class FeedSession:
     def _note_state(self, state: sdk.GlobalState) -> bool:
         """Keep what OpenD says of itself; True when it can serve."""
         self._progress.last_answer_monotonic = self._clock.monotonic()
-        self._progress.market_hk = state.market_hk
+        self._progress.market_state = state.market_state
+        self._progress.closed_by_source = self._market.says_closed(state.market_state)
         self._days.note_opend_time(state.opend_time_sec * 1000, self._clock.now_ms())
         self._progress.opend_state = "ready" if state.ready else "not_ready"
         if not state.ready:
@@ -399,9 +404,10 @@ class FeedSession:
     def _on_notice(self, notice: sdk.Notice) -> None:
         """OpenD's own words (on the loop): said by name, and looked into at once."""
         advice = _GTW_ADVICE.get(notice.name)
-        if notice.kind == "QotRight" and notice.name == "Bmp":
-            advice = "HK quotes fell to BMP, which cannot subscribe: another terminal took the right"
         fields: dict[str, Any] = {key: value for key, value in notice.fields.items() if value != ""}
+        lost = fields.pop("cannot_subscribe", None)
+        if lost:
+            advice = f"{lost} quotes are {notice.name}, which cannot subscribe: another terminal took the right"
         if advice:
             fields["action"] = advice
         level = logging.WARNING if advice or notice.fields.get("qot_logined") is False else logging.INFO

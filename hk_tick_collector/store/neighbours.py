@@ -16,6 +16,7 @@ from itertools import count
 from typing import Any, NamedTuple
 
 from hk_tick_collector.market.hk import HK
+from hk_tick_collector.market.market import Market
 from hk_tick_collector.records.tick import SEQ_COUNTER_BITS, WITNESS_TOLERANCE_MS, same_moment
 
 SEQ_SECOND_SLACK = WITNESS_TOLERANCE_MS // 1000
@@ -26,8 +27,6 @@ MARK_BITS = 50
 NUMBER_STEP = 1_000_000
 
 _NEWEST_SEQ = (1 << 63) - 1  # sequences of this form end in January 2038
-_OFFSET_SEC = HK.zone.offset_ms(0) // 1000  # who writes sequences with a second in them is in Hong Kong
-_DAY_SEC = 86_400
 _FIELDS = (
     "SELECT rowid, ts_ms, seq, occurrence, price, volume, turnover, direction, tick_type FROM ticks WHERE symbol = ?1"
 )
@@ -149,11 +148,18 @@ def _drop(side: _Side, key: int, rowid: int) -> None:
 
 
 class Neighbours:
-    """One symbol's rows around the seconds given, as they are stored now, but for those with the rowids ``hidden``."""
+    """One symbol's rows around the seconds given, as they are stored now, but for those with the rowids ``hidden``.
+    ``market`` says which seconds are of the day."""
 
     def __init__(
-        self, conn: sqlite3.Connection, symbol: str, seconds: Iterable[int], hidden: Container[int] = ()
+        self,
+        conn: sqlite3.Connection,
+        symbol: str,
+        seconds: Iterable[int],
+        hidden: Container[int] = (),
+        market: Market = HK,
     ) -> None:
+        self._market = market
         self._conn = conn
         self._symbol = symbol
         self._hidden = hidden
@@ -215,11 +221,12 @@ class Neighbours:
         return found
 
     def _read(self, first: int, last: int) -> None:
+        day_start_ms, day_end_ms = self._market.day_bounds(self._market.trading_day(first * 1000))
         ends = (
             first - SEQ_SECOND_SLACK,
             last + SEQ_SECOND_SLACK + 1,
-            (first + _OFFSET_SEC) // _DAY_SEC * _DAY_SEC - _OFFSET_SEC - SEQ_SECOND_SLACK,  # of the day
-            (last + _OFFSET_SEC) // _DAY_SEC * _DAY_SEC - _OFFSET_SEC + _DAY_SEC + SEQ_SECOND_SLACK,
+            day_start_ms // 1000 - SEQ_SECOND_SLACK,
+            max(day_end_ms // 1000, last + 1) + SEQ_SECOND_SLACK,
         )
         seqs = [min(second << SEQ_COUNTER_BITS, _NEWEST_SEQ) for second in ends]
         for rowid, ts_ms, seq, occurrence, price, volume, turnover, *kind in self._conn.execute(

@@ -29,6 +29,9 @@ import sqlite3
 from collections.abc import Container, Iterable, Sequence
 from typing import NamedTuple
 
+from hk_tick_collector.market.hk import HK
+from hk_tick_collector.market.market import Market
+from hk_tick_collector.market.registry import MARKETS
 from hk_tick_collector.records.tick import HK_FUTU, Origin, Tick, of_one_kind, same_moment
 from hk_tick_collector.store.connect import ROW_COLUMNS, inserts
 from hk_tick_collector.store.coverage import DayCoverage, Row, SymbolCoverage
@@ -83,7 +86,9 @@ def store_rows(
     first_collisions: list[tuple[str, int]] = []
     if claiming or doubtful or parts.unsequenced:
         for symbol, rows in _by_symbol(claiming, doubtful, parts.unsequenced).items():
-            one = OneByOne(conn, coverage.track(symbol), symbol, rows, sql.insert)
+            one = OneByOne(
+                conn, coverage.track(symbol), symbol, rows, sql.insert, market=MARKETS.get(origin.market, HK)
+            )
             one.store(rows)
             inserted_rows += one.inserted_rows
             collisions += one.collisions
@@ -151,6 +156,7 @@ class OneByOne:
     """Stores rows of one symbol that may be stored already, and keeps its coverage in step.
 
     ``insert_sql`` takes a row as they are here. ``hidden``: rowids of stored rows that none of these can be.
+    ``market``: theirs.
     """
 
     def __init__(
@@ -161,12 +167,14 @@ class OneByOne:
         rows: SymbolRows,
         insert_sql: str,
         hidden: Container[int] = (),
+        market: Market = HK,
     ) -> None:
         self._conn = conn
         self._insert_sql = insert_sql
         self._track = track
         self._symbol = symbol
-        self._neighbours = Neighbours(conn, symbol, (row[_TS_MS] // 1000 for part in rows for row in part), hidden)
+        seconds = (row[_TS_MS] // 1000 for part in rows for row in part)
+        self._neighbours = Neighbours(conn, symbol, seconds, hidden, market)
         self.inserted_rows = 0
         self.inserted_unsequenced_rows = 0
         self.collisions = 0

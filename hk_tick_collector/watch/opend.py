@@ -13,6 +13,7 @@ from typing import NamedTuple, TypeVar
 
 from hk_tick_collector.core.errors import FeedError, FeedLost, FeedTimeout
 from hk_tick_collector.sources.futu import sdk
+from hk_tick_collector.sources.futu.markets import at_futu
 from hk_tick_collector.sources.futu.sdk import Connection
 
 OPEN_TIMEOUT_SEC = 10.0
@@ -24,11 +25,12 @@ _T = TypeVar("_T")
 
 
 class OpenDAddress(NamedTuple):
-    """Where OpenD is, and the key that it wants to see (None: it wants none)."""
+    """Where OpenD is, for which market it is asked, and the key that it wants to see (None: it wants none)."""
 
     host: str
     port: int
     rsa_key_file: Path | None = None
+    market: str = "HK"  # as the setting MARKET
 
 
 class OpenDNotReady(FeedError):
@@ -53,7 +55,8 @@ async def with_connection(
     """
     sdk.configure(address.rsa_key_file)
     where = f"OpenD at {address.host}:{address.port}"
-    connection = Connection(address.host, address.port, lambda _pushes: None, lambda _notice: None)
+    market = at_futu(address.market)
+    connection = Connection(address.host, address.port, lambda _pushes: None, lambda _notice: None, market)
     try:
         with _named(where, encrypted=address.rsa_key_file is not None):
             await connection.open(timeout_sec)

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hk_tick_collector.core.errors import RecorderError
+from hk_tick_collector.market.market import Market
 from hk_tick_collector.market.zone import Zone
-from hk_tick_collector.sources.futu.spec import LIMITS
+from hk_tick_collector.sources.pulled import PULL_LIMIT_ROWS
 from hk_tick_collector.store import layout, reader
 from hk_tick_collector.store.coverage import PROVEN, UNPROVEN
 from hk_tick_collector.store.gaps import OPEN
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from hk_tick_collector.market.calendar import TradingCalendar
     from hk_tick_collector.watch.when import Recorded
 
-PULL_ROWS = LIMITS.newest_rows
 UNCONFIRMED_MS = 10 * 60_000  # the recorder confirms every symbol every four minutes, up to the end of recording
 NO_TICKS = "no ticks"
 NO_COVERAGE = "the recorder that wrote the file kept no coverage"
@@ -72,6 +72,7 @@ class RepairPlan:
     """Which symbols to ask OpenD for; none when nothing is missing."""
 
     trading_day: str
+    market: Market
     db: Path  # the day file, which may not exist yet
     repairs: list[Repair]
 
@@ -93,7 +94,8 @@ def repairable_day(recorded: Recorded, calendar: TradingCalendar, day: str | Non
     trading_day = shown_day(calendar, recorded.now_ms)
     if day is not None and day != trading_day:
         raise RecorderError(
-            f"{day} cannot be repaired: OpenD shows the newest {PULL_ROWS} ticks of {trading_day} and nothing older"
+            f"{day} cannot be repaired: OpenD shows the newest {PULL_LIMIT_ROWS} ticks of {trading_day} and "
+            "nothing older"
             if day < trading_day
             else f"{day} cannot be repaired: no tick of it can be there yet; OpenD shows {trading_day}"
         )
@@ -121,7 +123,7 @@ def plan(
         why = reason_to_ask(states.rows.get(symbol), before, confirmed_by_ms, calendar.market.zone)
         if why or only:
             repairs.append(Repair(symbol, why or "asked for", before))
-    return RepairPlan(trading_day, db, repairs)
+    return RepairPlan(trading_day, calendar.market, db, repairs)
 
 
 def shown_day(calendar: TradingCalendar, now_ms: int) -> str:

@@ -1,6 +1,6 @@
 """Asks OpenD for what a day file lacks, and stores it the way the recorder does.
 
-What is stored and concluded is the feed's own doing: its mapping, its ``Continuity`` (begun where the day file ends,
+What is stored and concluded is the feed's own doing: its mapping, its ``Completeness`` (begun where the day file ends,
 the newest stored pushes as its witnesses) and the recorder's ``DayFileWriter``. Beside a running recorder SQLite's lock
 keeps the two apart; each notices what the other committed and reads the coverage again.
 """
@@ -16,16 +16,18 @@ from hk_tick_collector.core.clock import SystemClock
 from hk_tick_collector.core.errors import FeedError, FeedLost, FeedTimeout, RowRefused
 from hk_tick_collector.core.facts import UNKNOWN_SEQ, Fact, Interrupted, StoredTrack
 from hk_tick_collector.core.progress import FeedProgress
-from hk_tick_collector.records.tick import PUSH_TYPE_PUSH, PUSH_TYPE_REPAIR, RejectedTick, Tick
-from hk_tick_collector.sources.continuity import Continuity
+from hk_tick_collector.records.tick import PUSH_TYPE_PUSH, PUSH_TYPE_REPAIR, Origin, RejectedTick, Tick
+from hk_tick_collector.sources.completeness import completeness_of
+from hk_tick_collector.sources.futu.markets import at_futu
 from hk_tick_collector.sources.futu.sdk import Connection
 from hk_tick_collector.sources.pull import MAX_PULLS_IN_FLIGHT, TickPuller
+from hk_tick_collector.sources.pulled import PULL_LIMIT_ROWS
 from hk_tick_collector.sources.subscriptions import subscribe_each
 from hk_tick_collector.store import layout, reader
 from hk_tick_collector.store.connect import SqliteOptions
 from hk_tick_collector.store.writer import DayFileWriter
 from hk_tick_collector.watch.newest import newest_ticks
-from hk_tick_collector.watch.repair import PULL_ROWS, RepairPlan
+from hk_tick_collector.watch.repair import RepairPlan
 
 WITNESS_ROWS = 200  # newest stored ticks among which pushes are looked for
 
@@ -49,8 +51,11 @@ class RepairJob:
         self._ticks: list[Tick] = []
         self._facts: list[Fact] = []
         self.rejected_ticks = 0  # of OpenD's, that cannot be stored
-        self._continuity = Continuity(self._facts.extend)
-        self._puller = TickPuller(self._ticks.extend, self._reject, self._continuity, FeedProgress(), self._clock)
+        self._market = at_futu(plan.market.code)
+        self._continuity = completeness_of(self._market.spec.evidence, self._facts.extend)
+        self._puller = TickPuller(
+            self._ticks.extend, self._reject, self._continuity, FeedProgress(), self._clock, market=self._market
+        )
         symbols = list(self._repairs)
         self._witnesses = _witnesses(plan.db, symbols) if plan.db.exists() else {}
         unread: list[Path] = []
@@ -71,7 +76,9 @@ class RepairJob:
             self._repairs[symbol].error = f"OpenD refuses: {words}"
         self._advance(len(refused))
         symbols = [symbol for symbol in self._repairs if symbol not in refused]
-        writer = DayFileWriter(self._data_root, self._options)
+        spec = self._market.spec
+        origin = Origin(spec.market, spec.provider)
+        writer = DayFileWriter(self._data_root, self._options, origin=origin, evidence=spec.evidence)
         try:
             await self._pull_all(connection, symbols, writer)
         finally:
@@ -93,7 +100,7 @@ class RepairJob:
         if symbol in self._seeds and symbol in self._witnesses:
             self._continuity.observe_push(self._witnesses[symbol], self._clock.monotonic())
         try:
-            await self._puller.pull(connection, symbol, PULL_ROWS, PUSH_TYPE_REPAIR)
+            await self._puller.pull(connection, symbol, PULL_LIMIT_ROWS, PUSH_TYPE_REPAIR)
         except FeedError as exc:
             self._repairs[symbol].error = str(exc)
             return not isinstance(exc, (FeedLost, FeedTimeout))

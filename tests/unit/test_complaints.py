@@ -124,7 +124,7 @@ def disconnect(desk: Desk) -> None:
 
 
 def close_by_source(desk: Desk) -> None:
-    desk.progress.feed.market_hk = "Closed"
+    desk.progress.feed.market_state, desk.progress.feed.closed_by_source = "Closed", True
     desk.clock.advance(121)
 
 

@@ -110,13 +110,35 @@ def test_source_and_market_may_be_written_in_either_case() -> None:
     ("key", "wrong", "said"),
     [
         ("SOURCE", "fut", r"SOURCE=fut is unknown: there is (\w+, )*futu"),
-        ("MARKET", "MOON", r"MARKET=MOON is unknown: SOURCE=futu offers HK"),
+        ("MARKET", "MOON", r"MARKET=MOON is unknown: SOURCE=futu offers CN, HK or US$"),
     ],
 )
 def test_a_source_or_market_that_there_is_not(key: str, wrong: str, said: str) -> None:
     found, text = one_problem(**SYMBOLS, **{key: wrong})
     assert found == key
     assert re.match(said, text), text
+
+
+def test_a_market_that_is_not_offered_makes_no_symbol_wrong() -> None:
+    """One mistake, one sentence: what is right in a market that nobody knows?"""
+    found, _ = one_problem(FUTU_SYMBOLS="US.AAPL", MARKET="MOON")
+    assert found == "MARKET"
+
+
+@pytest.mark.parametrize(
+    ("market", "symbols"),
+    [("US", "US.AAPL,US.BRK.B US..DJI"), ("CN", "SH.600519,SZ.000001"), ("HK", "HK.00700,5")],
+)
+def test_each_market_has_symbols_of_its_own(market: str, symbols: str) -> None:
+    loaded = load_settings(None, {"FUTU_SYMBOLS": symbols, "MARKET": market})
+    assert len(loaded.futu_symbols) == len(re.split("[, ]", symbols))
+
+
+@pytest.mark.parametrize(("market", "other"), [("US", "HK.00700"), ("HK", "US.AAPL"), ("CN", "HK.00700")])
+def test_a_symbol_of_another_market_is_refused_by_name(market: str, other: str) -> None:
+    key, text = one_problem(FUTU_SYMBOLS=other, MARKET=market)
+    assert key == "FUTU_SYMBOLS"
+    assert other in text
 
 
 def test_default_types_are_the_annotated_ones() -> None:

@@ -43,6 +43,9 @@ class Desk:
         self.progress.feed.last_push_monotonic = self.clock.monotonic()
         self.progress.feed.pushed_max_ts_ms = self.clock.now_ms()
 
+    def source_says(self, state: str, *, closed: bool) -> None:
+        self.progress.feed.market_state, self.progress.feed.closed_by_source = state, closed
+
     def status(self) -> tuple[str, str | None]:
         return status_word(self.judge.complaints(self.backlog))
 
@@ -66,13 +69,13 @@ def test_silence_counts_from_the_opening(hour: int, minute: int) -> None:
     """Nothing can be traded before: the first second of trading is no alarm, two minutes without a tick are."""
     opening = datetime(2026, 11, 20, hour, minute, tzinfo=UTC)
     desk = Desk(opening - timedelta(minutes=8))
-    desk.progress.feed.market_hk = "Rest"
+    desk.source_says("Rest", closed=True)
     desk.clock.advance(480)
     desk.progress.feed.last_answer_monotonic = desk.clock.monotonic()
     assert (desk.status(), desk.judge.stuck()) == (("ok", None), None)
     desk.clock.advance(119)
     assert desk.status() == ("ok", None)
-    desk.progress.feed.market_hk = "Morning"
+    desk.source_says("Morning", closed=False)
     desk.clock.advance(2)
     assert desk.status() == ("alert", "market is open and no tick came for 121 s")
 
@@ -101,11 +104,11 @@ def test_a_source_says_nothing_where_nothing_is_traded(moment: datetime, level: 
 def test_a_market_that_opend_calls_closed_is_no_alarm_and_no_secret(state: str) -> None:
     """A typhoon closes the exchange on a day that every calendar calls open."""
     desk = Desk()
-    desk.progress.feed.market_hk = state
+    desk.source_says(state, closed=True)
     assert desk.status() == ("ok", None)
     desk.clock.advance(121)
     assert desk.status() == ("warn", f"OpenD says the market is {state}, our calendar says it is open")
-    desk.progress.feed.market_hk = "Morning"
+    desk.source_says("Morning", closed=False)
     assert desk.status()[0] == "alert"
 
 

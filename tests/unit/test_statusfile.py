@@ -64,7 +64,7 @@ def test_it_tells_what_the_counters_say(tmp_path: Path) -> None:
     async def go() -> None:
         desk = Desk(layout.status_file(tmp_path))
         feed, ingest = desk.progress.feed, desk.progress.ingest
-        feed.opend_state, feed.market_hk = "ready", "Morning"
+        feed.opend_state, feed.market_state = "ready", "Morning"
         feed.symbols_wanted, feed.symbols_subscribed, feed.symbols_refused = 3, 2, 1
         feed.refused_symbols = {"HK.99999": "unknown stock"}
         feed.pushed_max_ts_ms, feed.disconnections = desk.clock.now_ms() - 250, 4
@@ -79,7 +79,7 @@ def test_it_tells_what_the_counters_say(tmp_path: Path) -> None:
         assert (status.pid, status.version) == (os.getpid(), "1.2.3")
         assert (status.started_at_ms, status.written_at_ms) == (MID_MORNING_MS, MID_MORNING_MS + 2000)
         assert (status.status, status.reason, status.phase) == ("warn", "rows wait in the spill", "morning")
-        assert (status.opend_state, status.market_hk, status.disconnections) == ("ready", "Morning", 4)
+        assert (status.opend_state, status.market_state, status.disconnections) == ("ready", "Morning", 4)
         assert (status.symbols_wanted, status.symbols_subscribed, status.symbols_refused) == (3, 2, 1)
         assert status.refused_symbols == {"HK.99999": "unknown stock"}
         assert (status.stored_rows, status.rows_per_sec) == (1000, 500.0)

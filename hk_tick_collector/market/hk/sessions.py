@@ -19,7 +19,6 @@ from hk_tick_collector.market.zone import Zone
 ZONE = Zone("Asia/Hong_Kong", fixed_offset_ms=hm(8))
 HK_TZ = ZONE.tzinfo
 HK_OFFSET_MS = hm(8)
-_OPEND_NOT_TRADING = frozenset({"Auction", "WaitingOpen", "Rest", "Closed", "HkCas"})
 
 PRE_OPEN_START_MS = hm(9)
 OPENING_MATCH_MS = hm(9, 20)
@@ -78,9 +77,3 @@ def hk_ms_of_day(ts_ms: int) -> int:
 def day_start_ms(day: str) -> int:
     """Hong Kong midnight of ``YYYYMMDD`` in UTC epoch milliseconds. ValueError when it is not a date in that form."""
     return epoch_day(day) * DAY_MS - HK_OFFSET_MS
-
-
-def says_closed(market_hk: str) -> bool:
-    """Does OpenD's market state (a name of ``Qot_Common.QotMarketState``) say that nothing trades at this moment? An
-    exceptional closing or a late opening is in no calendar. A state that is unknown says nothing."""
-    return market_hk in _OPEND_NOT_TRADING

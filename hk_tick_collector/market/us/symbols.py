@@ -1,5 +1,8 @@
-"""``US.AAPL``, ``US.BRK.B``: a code may have a dot of its own."""
+"""``US.AAPL``, ``US.BRK.B``, ``US..DJI``: a code may have a dot of its own, an index begins with one.
+
+Whether OpenD sends ticks of a code, an index above all, only OpenD can tell.
+"""
 
 from hk_tick_collector.market.symbols import CodeGrammar
 
-SYMBOLS = CodeGrammar("US", r"[A-Z][A-Z0-9]{0,9}([.][A-Z]{1,3})?", example="US.AAPL", noun="US stock")
+SYMBOLS = CodeGrammar("US", r"[.]?[A-Z][A-Z0-9]{0,9}([.][A-Z]{1,3})?", example="US.AAPL", noun="US stock")

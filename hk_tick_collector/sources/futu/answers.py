@@ -5,8 +5,11 @@ Knows the messages by their fields only; the names of Futu's numbers are given b
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
+
+from hk_tick_collector.sources.futu.markets import FutuMarket
 
 _LATEST_SEC = 4_102_444_800  # 2100-01-01: no clock of OpenD's says later
 
@@ -28,7 +31,7 @@ class GlobalState:
 
     qot_logined: bool
     program_status: str  # Ready when it can serve
-    market_hk: str  # Qot_Common.QotMarketState name
+    market_state: str  # Qot_Common.QotMarketState name; two of them ("Morning/Rest") where its places differ
     server_version: int
     opend_time_sec: int  # Futu's server clock, UTC epoch seconds; 0 when it says what no clock does
 
@@ -50,7 +53,7 @@ class SubscriptionInfo:
 class UserInfo:
     """OpenD's answer to ``get_user_info``: what the account may do."""
 
-    hk_quote_right: str  # Qot_Common.QotRight name: Level2, Level1, Bmp (cannot subscribe), No, ...
+    quote_rights: Mapping[str, str]  # by the market's places (HK, SH, ...): Qot_Common.QotRight name, Level2, Bmp, ...
     sub_quota: int  # subscriptions the account may hold
     history_kline_quota: int  # symbols whose K-line history it may ask for in 30 days
     must_agree_disclaimer: bool
@@ -77,7 +80,7 @@ class Snapshot:
     suspended: bool
     last_price: float
     volume: int  # shares
-    turnover: float  # HKD
+    turnover: float  # in the symbol's currency
     updated_at_ms: int  # UTC epoch ms of the last price, 0 when OpenD does not say
 
 
@@ -87,7 +90,7 @@ class MinuteBar:
 
     label_ms: int  # OpenD's time of the bar, UTC epoch ms; which end of the minute it is: quality.against_opend
     volume: int  # shares
-    turnover: float  # HKD
+    turnover: float  # in the symbol's currency
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,53 +110,52 @@ class Notice:
     fields: dict[str, object]
 
 
-def read_global_state(state: Any, names: EnumNames) -> GlobalState:
+def read_global_state(state: Any, names: EnumNames, market: FutuMarket) -> GlobalState:
     """A ``GetGlobalState.S2C``."""
     return GlobalState(
         qot_logined=state.qotLogined,
         program_status=names.program_status.get(state.programStatus.type, str(state.programStatus.type)),
-        market_hk=names.market_states.get(state.marketHK, str(state.marketHK)),
+        market_state="/".join(dict.fromkeys(_named(names.market_states, state, market.state_fields))),
         server_version=state.serverVer,
         opend_time_sec=state.time if 0 <= state.time < _LATEST_SEC else 0,
     )
 
 
-def read_subscriptions(info: Any, ticker_type: int, hk_market: int, *, only_own: bool) -> SubscriptionInfo:
-    """A ``Qot_GetSubInfo.S2C``: the HK codes subscribed for ticks, of this connection or of all it lists."""
+def read_subscriptions(info: Any, ticker_type: int, market: FutuMarket, *, only_own: bool) -> SubscriptionInfo:
+    """A ``Qot_GetSubInfo.S2C``: the market's codes subscribed for ticks, of this connection or of all it lists."""
     codes = frozenset(
-        _code(security)
+        _code(security, market)
         for conn in info.connSubInfoList
         if conn.isOwnConnData or not only_own
         for sub in conn.subInfoList
         if sub.subType == ticker_type
         for security in sub.securityList
-        if security.market == hk_market
+        if security.market in market.prefixes
     )
     return SubscriptionInfo(codes, max(0, info.remainQuota), max(0, info.totalUsedQuota))
 
 
-def read_user_info(info: Any, names: EnumNames) -> UserInfo:
-    """A ``GetUserInfo.S2C``."""
-    right = names.qot_rights.get(info.hkQotRight, str(info.hkQotRight))
-    return UserInfo(right, info.subQuota, info.historyKLQuota, info.isNeedAgreeDisclaimer)
+def read_user_info(info: Any, names: EnumNames, market: FutuMarket) -> UserInfo:
+    """A ``GetUserInfo.S2C``, with the rights for this market."""
+    return UserInfo(_rights(info, names, market), info.subQuota, info.historyKLQuota, info.isNeedAgreeDisclaimer)
 
 
-def read_static_info(answer: Any, names: EnumNames) -> dict[str, SymbolInfo]:
+def read_static_info(answer: Any, names: EnumNames, market: FutuMarket) -> dict[str, SymbolInfo]:
     """A ``Qot_GetStaticInfo.S2C``, by code."""
     infos: dict[str, SymbolInfo] = {}
     for entry in answer.staticInfoList:
         basic = entry.basic
-        code, kind = _code(basic.security), names.security_types.get(basic.secType, str(basic.secType))
+        code, kind = _code(basic.security, market), names.security_types.get(basic.secType, str(basic.secType))
         infos[code] = SymbolInfo(code, basic.name, basic.lotSize, kind, basic.delisting)
     return infos
 
 
-def read_snapshots(answer: Any) -> dict[str, Snapshot]:
+def read_snapshots(answer: Any, market: FutuMarket) -> dict[str, Snapshot]:
     """A ``Qot_GetSecuritySnapshot.S2C``, by code."""
     snapshots: dict[str, Snapshot] = {}
     for one in answer.snapshotList:
         basic = one.basic
-        code = _code(basic.security)
+        code = _code(basic.security, market)
         snapshots[code] = Snapshot(
             code=code,
             name=basic.name,
@@ -177,8 +179,8 @@ def read_minute_bars(answer: Any) -> MinuteBars:
     return MinuteBars(bars, bytes(answer.nextReqKey) or None)
 
 
-def read_notice(message: Any, names: EnumNames) -> Notice:
-    """A ``Notify.Response`` by name, with its payload's fields."""
+def read_notice(message: Any, names: EnumNames, market: FutuMarket) -> Notice:
+    """A ``Notify.Response`` by name, with its payload's fields; of quote rights those for this market."""
     body = message.s2c
     kind = names.notify_types.get(body.type, f"Type{body.type}")
     if kind == "GtwEvent":
@@ -191,8 +193,10 @@ def read_notice(message: Any, names: EnumNames) -> Notice:
         connect = body.connectStatus
         return Notice(kind, "", {"qot_logined": connect.qotLogined, "trd_logined": connect.trdLogined})
     if kind == "QotRight":
-        right = body.qotRight.hkQotRight
-        return Notice(kind, names.qot_rights.get(right, str(right)), {})
+        rights = _rights(body.qotRight, names, market)
+        return Notice(
+            kind, market.rights_text(rights), {"cannot_subscribe": ", ".join(market.cannot_subscribe(rights))}
+        )
     payload = [value for descriptor, value in body.ListFields() if descriptor.name != "type"]
     fields: dict[str, object] = {d.name: value for part in payload for d, value in part.ListFields()}
     return Notice(kind, "", fields)
@@ -208,5 +212,15 @@ def _whole(shares: float) -> int:
     return int(shares) if 0 <= shares < 1e18 else 0
 
 
-def _code(security: Any) -> str:
-    return f"HK.{security.code}"
+def _named(names: dict[int, str], message: Any, fields: tuple[str, ...]) -> list[str]:
+    return [names.get(getattr(message, field), str(getattr(message, field))) for field in fields]
+
+
+def _rights(message: Any, names: EnumNames, market: FutuMarket) -> dict[str, str]:
+    """By the market's places, in whose order its fields are."""
+    return dict(zip(market.prefixes.values(), _named(names.qot_rights, message, market.right_fields), strict=True))
+
+
+def _code(security: Any, market: FutuMarket) -> str:
+    """The symbol; with OpenD's number where it is of another market."""
+    return f"{market.prefixes.get(security.market, security.market)}.{security.code}"

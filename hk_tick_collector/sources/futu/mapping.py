@@ -1,6 +1,6 @@
 """Futu's ticker protobuf -> ``Tick`` in UTC. Owns every rule about what a field means; reads no clock of its own.
 
-Event time comes from the local time string read as Asia/Hong_Kong. ``timestamp`` and the high half of ``sequence``
+Event time comes from the local time string read in the market's zone. ``timestamp`` and the high half of ``sequence``
 are witnesses: they are compared and disagreement is counted, but they never move a tick, and neither does the wall
 clock. They are used to give a date to a time string that has none, and to doubt: a time that they put on another day,
 or a day that no tick of now can be of (``PlausibleDays``). What cannot be mapped or believed raises ``TickRejected``
@@ -18,9 +18,8 @@ from typing import Any, Protocol
 
 from hk_tick_collector.core.errors import RejectCode, TickRejected
 from hk_tick_collector.core.text import cut
-from hk_tick_collector.market.hk import HK
-from hk_tick_collector.market.hk.symbols import is_hk_code
 from hk_tick_collector.records.tick import SEQ_COUNTER_BITS, WITNESS_TOLERANCE_MS, RejectedTick, Tick
+from hk_tick_collector.sources.futu.markets import HK, FutuMarket
 from hk_tick_collector.sources.plausible import PlausibleDays
 from hk_tick_collector.sources.pulled import sequence_of
 from hk_tick_collector.sources.source import UnreadRow
@@ -64,17 +63,15 @@ TICK_TYPES = {
 }
 PUSH_DATA_TYPES = {1: "REALTIME", 2: "BYDISCONN", 3: "CACHE"}
 
-QOT_MARKET_HK = 1  # Qot_Common.QotMarket_HK_Security
-
 SECOND_CACHE_ENTRIES = 4_096
-# Far above what a trade at HKEX can be, far below what sums over a day can no longer hold.
+SYMBOL_CACHE_ENTRIES = 20_000  # ten times the symbols that an account may subscribe
+# Far above what a trade on any of the exchanges can be, far below what sums over a day can no longer hold.
 MAX_PRICE = 1e8
 MAX_TURNOVER = 1e14
 MAX_VOLUME = 10**12
 DOUBTED_MS = 86_400_000  # witnesses that are further off than this doubt a time
 EARLIEST_WITNESS_SEC = 946_684_800  # 2000-01-01: a sequence that counts otherwise has a "second" long before
 
-_HK = HK.zone.tzinfo
 _new_tuple = tuple.__new__
 # HKEX's letters; another number of typeSign is kept as SIGN_n.
 _TYPE_SIGNS = {number: chr(number) for number in range(0x20, 0x7F)}
@@ -115,33 +112,45 @@ class MappingStats:
     unknown_enum_rows: int = 0
     timestamp_disagree_rows: int = 0
     sequence_disagree_rows: int = 0
+    fractional_rows: int = 0  # of less than a share, or of shares and a part: stored without a volume
 
 
 class TickMapper:
-    """Maps ticker messages of HK securities.
+    """Maps ticker messages of the securities of one market.
 
     One instance is used by one thread at a time: it keeps the calendar second it read last, because consecutive ticks
     share it (parsing costs 0.1 us then, 6 us otherwise).
     """
 
-    def __init__(self, days: PlausibleDays | None = None) -> None:
+    def __init__(self, days: PlausibleDays | None = None, market: FutuMarket = HK) -> None:
         self.stats = MappingStats()
-        self.days = days or PlausibleDays()
-        self._symbols: dict[str, str] = {}  # bounded by what ``is_hk_code`` lets in: five digits
+        self.days = days or PlausibleDays(market.market)
+        self._market = market
+        self._zone = market.market.zone.tzinfo
+        self._symbols: dict[tuple[int, str], str] = {}
         self._seconds: dict[str, tuple[int, str]] = {}
 
     def symbol(self, security: Any) -> str:
         """``HK.00700`` for a ``Qot_Common.Security``; raises ``TickRejected`` for another market, and for a code that
         is none: symbols become names of files."""
         code: str = security.code
-        if security.market != QOT_MARKET_HK:
-            raise TickRejected(RejectCode.MARKET, f"market {security.market} is not HK (code {_shown(code)})")
-        known = self._symbols.get(code)
-        if known is None:
-            if not is_hk_code(code):
-                raise TickRejected(RejectCode.SYMBOL, f"code {_shown(code)} is no HK code: five digits are expected")
-            known = self._symbols[code] = f"HK.{code}"
-        return known
+        known = self._symbols.get((security.market, code))
+        return self._new_symbol(security.market, code) if known is None else known
+
+    def _new_symbol(self, number: int, code: str) -> str:
+        market = self._market.market
+        prefix = self._market.prefixes.get(number)
+        if prefix is None:
+            raise TickRejected(RejectCode.MARKET, f"market {number} is not {market.code} (code {_shown(code)})")
+        symbol = f"{prefix}.{code}" if isinstance(code, str) else ""  # protobuf hands out bytes that are no UTF-8
+        if market.symbols.symbol(symbol) != symbol:
+            raise TickRejected(
+                RejectCode.SYMBOL, f"code {_shown(code)} is of no {market.symbols.noun}: {market.symbols.example}"
+            )
+        if len(self._symbols) >= SYMBOL_CACHE_ENTRIES:
+            self._symbols.clear()
+        self._symbols[number, code] = symbol
+        return symbol
 
     def map_all(
         self, symbol: str, messages: Any, push_type: str, recv_ts_ms: int, rejected: list[RejectedTick]
@@ -153,6 +162,7 @@ class TickMapper:
         """
         ticks: list[Tick] = []
         stats, seconds = self.stats, self._seconds
+        is_second_in_seq, is_volume_whole = self._market.is_second_in_seq, self._market.is_volume_whole
         unsequenced_rows = 0
         most_ms = WITNESS_TOLERANCE_MS
         # One body for the whole way of a tick: a method for each tick and its own constructor cost 0.3 us of 1.5.
@@ -168,8 +178,9 @@ class TickMapper:
             try:
                 if not (0.0 <= price <= MAX_PRICE and 0.0 <= turnover <= MAX_TURNOVER):
                     raise _absurd_amount(price, turnover)
-                if not 0 < volume <= MAX_VOLUME:
-                    volume = _other_volume(message)
+                if not 0 < volume <= MAX_VOLUME or not (is_volume_whole or message.hpVolume in (0.0, volume)):
+                    volume = _other_volume(message, self._market)
+                    stats.fractional_rows += volume is None
                 if seq <= 0:
                     seq = None
                     unsequenced_rows += 1
@@ -182,11 +193,15 @@ class TickMapper:
                     trading_day = second[1]
                 if timestamp_sec > 0.0 and not -most_ms <= ts_ms - timestamp_sec * 1000.0 <= most_ms:
                     stats.timestamp_disagree_rows += 1
-                    _ask_witnesses(text, ts_ms, seq, timestamp_sec)
+                    _ask_witnesses(text, ts_ms, seq if is_second_in_seq else None, timestamp_sec)
             except TickRejected as exc:
                 rejected.append(RejectedTick(symbol, str(exc), raw_fields(message), recv_ts_ms, exc.code))
                 continue
-            if seq is not None and not -most_ms <= ts_ms - (seq >> SEQ_COUNTER_BITS) * 1000 <= most_ms:
+            if (
+                seq is not None
+                and is_second_in_seq
+                and not -most_ms <= ts_ms - (seq >> SEQ_COUNTER_BITS) * 1000 <= most_ms
+            ):
                 stats.sequence_disagree_rows += 1
             ticks.append(
                 _new_tuple(
@@ -226,7 +241,7 @@ class TickMapper:
         return f"{kind}_{number}"
 
     def _read_time(self, text: str, seq: int | None, timestamp_sec: float, recv_ts_ms: int) -> tuple[int, str]:
-        """The time in UTC and its Hong Kong date. What is read here once a second of ticks costs nothing a tick."""
+        """The time in UTC and its trading day. What is read here once a second of ticks costs nothing a tick."""
         if not isinstance(text, str):  # protobuf hands out bytes where a string is not UTF-8
             raise TickRejected(RejectCode.TIME, f"time {_shown(text)} is not text")
         match = _DAY_AND_TIME.match(text)
@@ -241,13 +256,13 @@ class TickMapper:
             fraction = match.group(4)
             year, month, day = self._date_from_witness(text, seq, timestamp_sec)
         try:
-            moment = datetime(year, month, day, hour, minute, second, tzinfo=_HK)
-        except ValueError as exc:
+            moment = datetime(year, month, day, hour, minute, second, tzinfo=self._zone)
+            base_ms = int(moment.timestamp()) * 1000
+            trading_day = self._market.market.trading_day(base_ms)
+        except (ValueError, OverflowError) as exc:
             raise TickRejected(RejectCode.TIME, f"time {_shown(text)} is no date and time: {exc}") from None
-        trading_day = f"{year:04d}{month:02d}{day:02d}"
         if not self.days.hold(trading_day, recv_ts_ms):
             raise TickRejected(RejectCode.DAY, f"time {_shown(text)} is of no day that now has ticks")
-        base_ms = int(moment.timestamp()) * 1000
         if len(text) in (19, 23) and text[10:11] == " ":
             if len(self._seconds) >= SECOND_CACHE_ENTRIES:
                 self._seconds.clear()
@@ -255,10 +270,11 @@ class TickMapper:
         return base_ms + (int(fraction[:3].ljust(3, "0")) if fraction else 0), trading_day
 
     def _date_from_witness(self, text: str, seq: int | None, timestamp_sec: float) -> tuple[int, int, int]:
-        """HK date for a time string without one, from ``timestamp``, else from the sequence's second."""
-        for epoch_sec in (timestamp_sec, float(seq >> SEQ_COUNTER_BITS) if seq else 0.0):
+        """Local date for a time string without one, from ``timestamp``, else from the sequence's second."""
+        seq_sec = float(seq >> SEQ_COUNTER_BITS) if seq and self._market.is_second_in_seq else 0.0
+        for epoch_sec in (timestamp_sec, seq_sec):
             if EARLIEST_WITNESS_SEC <= epoch_sec < 1e11:  # far from overflow
-                moment = datetime.fromtimestamp(epoch_sec, tz=UTC).astimezone(_HK)
+                moment = datetime.fromtimestamp(epoch_sec, tz=UTC).astimezone(self._zone)
                 return moment.year, moment.month, moment.day
         raise TickRejected(
             RejectCode.TIME, f"time {_shown(text)} has no date, and neither timestamp nor sequence gives one"
@@ -292,16 +308,23 @@ def _ask_witnesses(text: str, ts_ms: int, seq: int | None, timestamp_sec: float)
     )
 
 
-def _other_volume(message: TickerMessage) -> int:
-    """``hpVolume`` is newer and stands in when ``volume`` is absent; HK volumes are whole shares."""
+def _other_volume(message: TickerMessage, market: FutuMarket) -> int | None:
+    """``hpVolume`` is newer and stands in when ``volume`` is absent.
+
+    Where a trade may be of less than a share, None for one of a part of a share: no whole number is right, and turnover
+    by price tells the part. Without a turnover it is rejected, for then nothing that is stored would tell it.
+    """
     volume = message.volume
-    if volume == 0 and message.HasField("hpVolume"):
+    if 0 <= volume <= MAX_VOLUME and message.HasField("hpVolume"):
         high_precision = message.hpVolume
-        if not 0.0 <= high_precision <= MAX_VOLUME or not high_precision.is_integer():
-            raise TickRejected(
-                RejectCode.VOLUME, f"hpVolume {high_precision!r} is not a whole number of shares up to {MAX_VOLUME}"
-            )
-        return int(high_precision)
+        is_amount = 0.0 <= high_precision <= MAX_VOLUME
+        if is_amount and high_precision.is_integer():
+            return int(high_precision)
+        if is_amount and not market.is_volume_whole and message.turnover > 0.0 and message.price > 0.0:
+            return None
+        raise TickRejected(
+            RejectCode.VOLUME, f"hpVolume {high_precision!r} is not a whole number of shares up to {MAX_VOLUME}"
+        )
     if volume:
         raise TickRejected(RejectCode.VOLUME, f"volume {volume} is not a number of shares from 0 to {MAX_VOLUME}")
     return volume

@@ -16,8 +16,9 @@ from hk_tick_collector.core.errors import RejectCode, TickRejected
 from hk_tick_collector.core.logline import RateLimitedLog
 from hk_tick_collector.core.progress import FeedProgress
 from hk_tick_collector.records.tick import PUSH_TYPE_PUSH, RejectedTick, Tick
-from hk_tick_collector.sources.continuity import Continuity
+from hk_tick_collector.sources.completeness import Completeness
 from hk_tick_collector.sources.futu.mapping import TickMapper, raw_fields
+from hk_tick_collector.sources.futu.markets import HK, FutuMarket
 from hk_tick_collector.sources.plausible import PlausibleDays
 from hk_tick_collector.sources.views import without_sequences
 
@@ -36,13 +37,15 @@ class PushHandler:
         self,
         sink: TickSink,
         rejects: RejectSink,
-        continuity: Continuity,
+        continuity: Completeness,
         progress: FeedProgress,
         clock: Clock,
         on_new_hole: Callable[[], None],
         days: PlausibleDays | None = None,
+        market: FutuMarket = HK,
     ) -> None:
-        self.mapper = TickMapper(days)
+        self.mapper = TickMapper(days, market)
+        self._market = market
         self.wanted: frozenset[str] | None = None  # whose pushes are taken; None: all. Replaced, never changed
         self._sink = sink
         self._rejects = rejects
@@ -69,7 +72,7 @@ class PushHandler:
                 if wanted is not None and symbol not in wanted:
                     raise TickRejected(RejectCode.UNWANTED, "its symbol is on no list that OpenD was asked for")
             except TickRejected as exc:
-                name, words = f"HK.{body.security.code}"[:SYMBOL_CHARS], str(exc)
+                name, words = self._name(body.security), str(exc)
                 rejected += [
                     RejectedTick(name, words, raw_fields(tick), recv_ts_ms, exc.code) for tick in body.tickerList
                 ]
@@ -86,6 +89,10 @@ class PushHandler:
                 self._on_new_hole()
         if ticks:
             self._hand_over(ticks, len(pushes))
+
+    def _name(self, security: Any) -> str:
+        """Of a symbol that is none of ours, for the quarantine."""
+        return f"{self._market.prefixes.get(security.market, security.market)}.{security.code}"[:SYMBOL_CHARS]
 
     def _hand_over(self, ticks: list[Tick], frames: int) -> None:
         self._continuity.tell_interruptions(ticks)

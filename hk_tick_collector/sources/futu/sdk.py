@@ -47,6 +47,7 @@ from hk_tick_collector.sources.futu.answers import (
     UserInfo,
 )
 from hk_tick_collector.sources.futu.frames_in import FrameCutter, WireStats
+from hk_tick_collector.sources.futu.markets import HK, FutuMarket
 from hk_tick_collector.sources.futu.no_home import lent_home
 from hk_tick_collector.sources.futu.no_pandas import pandas_later
 from hk_tick_collector.sources.futu.spec import LIMITS
@@ -295,13 +296,22 @@ class _Context(futu.OpenQuoteContext):  # type: ignore[misc]
 
 
 class Connection:
-    """One connection to OpenD, used from one asyncio loop. Create, ``open()``, use, ``close()``; never reopened.
+    """One connection to OpenD, used from one asyncio loop, for one market. Create, ``open()``, use, ``close()``; never
+    reopened.
 
     ``on_push`` gets decoded ``Qot_UpdateTicker.Response`` messages on the SDK's network thread, a burst at a time.
     ``on_notice`` is called on the loop. ``lost`` is done, with the reason, when the connection is gone.
     """
 
-    def __init__(self, host: str, port: int, on_push: PushCallback, on_notice: Callable[[Notice], None]) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        on_push: PushCallback,
+        on_notice: Callable[[Notice], None],
+        market: FutuMarket = HK,
+    ) -> None:
+        self.market = market
         self._host = host
         self._port = port
         self._on_push = on_push
@@ -361,13 +371,16 @@ class Connection:
         """Ask whether OpenD is logged in and ready: accepting TCP does not mean that."""
         context = self._ready_context()
         packed = GlobalStateQuery.pack_req(context.get_login_user_id(), context.get_sync_conn_id())
-        return answers.read_global_state((await self._request(packed, _checked, timeout_sec)).s2c, NAMES)
+        state = (await self._request(packed, _checked, timeout_sec)).s2c
+        return answers.read_global_state(state, NAMES, self.market)
 
     async def subscribe_tickers(self, codes: list[str], timeout_sec: float, *, push: bool = True) -> None:
         """Subscribe ``codes``, for ticker pushes too unless ``push`` is False: asking for ticks needs a subscription
         of this connection as well. OpenD refuses the whole request when it refuses one code."""
+        session = getattr(futu.Session, self.market.session)
+        extended = session != futu.Session.NONE
         packed = SubscriptionQuery.pack_subscribe_req(
-            codes, [SubType.TICKER], self._ready_context().get_sync_conn_id(), push, push, False, False
+            codes, [SubType.TICKER], self._ready_context().get_sync_conn_id(), push, push, False, extended, session
         )
         await self._request(packed, SubscriptionQuery.unpack_subscribe_rsp, timeout_sec)
 
@@ -385,7 +398,7 @@ class Connection:
         )
         info = (await self._request(packed, _checked, timeout_sec)).s2c
         return answers.read_subscriptions(
-            info, Qot_Common_pb2.SubType_Ticker, Qot_Common_pb2.QotMarket_HK_Security, only_own=not all_connections
+            info, Qot_Common_pb2.SubType_Ticker, self.market, only_own=not all_connections
         )
 
     async def recent_ticks(self, code: str, rows: int, timeout_sec: float) -> Any:
@@ -398,10 +411,9 @@ class Connection:
         return answer
 
     async def trading_days(self, start: str, end: str, timeout_sec: float) -> dict[str, str]:
-        """``{"20261224": "MORNING", ...}`` from ``start`` to ``end`` (both ``YYYY-MM-DD``), HK market."""
-        packed = RequestTradeDayQuery.pack_req(
-            futu.TradeDateMarket.HK, self._ready_context().get_sync_conn_id(), start, end
-        )
+        """``{"20261224": "MORNING", ...}`` from ``start`` to ``end`` (both ``YYYY-MM-DD``)."""
+        dates = getattr(futu.TradeDateMarket, self.market.trade_dates)
+        packed = RequestTradeDayQuery.pack_req(dates, self._ready_context().get_sync_conn_id(), start, end)
         answer: Qot_RequestTradeDate_pb2.Response = await self._request(packed, _checked, timeout_sec)
         return {
             day.time.replace("-", "")[:8]: _TRADE_DATE_TYPES.get(day.tradeDateType, "WHOLE")
@@ -409,25 +421,30 @@ class Connection:
         }
 
     async def user_info(self, timeout_sec: float) -> UserInfo:
-        """The account's quote right and quotas."""
+        """The account's quote rights for the market, and its quotas."""
         packed = GetUserInfo.pack_req(None, self._ready_context().get_sync_conn_id())
-        return answers.read_user_info((await self._request(packed, _checked, timeout_sec)).s2c, NAMES)
+        info = (await self._request(packed, _checked, timeout_sec)).s2c
+        return answers.read_user_info(info, NAMES, self.market)
 
     async def static_info(self, codes: Sequence[str], timeout_sec: float) -> dict[str, SymbolInfo]:
         """Static data of ``codes``; those that OpenD does not know are absent or marked as delisted."""
-        packed = StockBasicInfoQuery.pack_req("HK", self._ready_context().get_sync_conn_id(), "STOCK", list(codes))
-        return answers.read_static_info((await self._request(packed, _checked, timeout_sec)).s2c, NAMES)
+        # The codes say which market; the word is for who asks without any.
+        packed = StockBasicInfoQuery.pack_req("", self._ready_context().get_sync_conn_id(), "STOCK", list(codes))
+        answer = (await self._request(packed, _checked, timeout_sec)).s2c
+        return answers.read_static_info(answer, NAMES, self.market)
 
     async def snapshots(self, codes: Sequence[str], timeout_sec: float) -> dict[str, Snapshot]:
         """The day so far of ``codes``, at most 400; needs no subscription. OpenD refuses all for one unknown code."""
         packed = MarketSnapshotQuery.pack_req(list(codes), self._ready_context().get_sync_conn_id())
-        return answers.read_snapshots((await self._request(packed, _checked, timeout_sec)).s2c)
+        return answers.read_snapshots((await self._request(packed, _checked, timeout_sec)).s2c, self.market)
 
     async def minute_bars(self, code: str, day: str, timeout_sec: float, page_key: bytes | None = None) -> MinuteBars:
         """One-minute K-lines of ``day`` (``YYYY-MM-DD``), prices not adjusted, a page of at most 1000."""
+        session = getattr(futu.Session, self.market.session)
+        extended = session != futu.Session.NONE
         packed = RequestHistoryKlineQuery.pack_req(
             code, day, day, futu.KLType.K_1M, futu.AuType.NONE, [futu.KL_FIELD.ALL], HISTORY_PAGE_BARS,
-            self._ready_context().get_sync_conn_id(), page_key, False, futu.Session.NONE,
+            self._ready_context().get_sync_conn_id(), page_key, extended, session,
         )  # fmt: skip
         return answers.read_minute_bars((await self._request(packed, _checked, timeout_sec)).s2c)
 
@@ -460,7 +477,7 @@ class Connection:
             self._on_push(pushes)
 
     def _notify(self, message: Any) -> None:
-        notice = answers.read_notice(message, NAMES)
+        notice = answers.read_notice(message, NAMES, self.market)
         self._on_loop(lambda: self._on_notice(notice))
 
     def _report_connected(self, error: str | None) -> None:

@@ -13,5 +13,9 @@ LIMITS = PullLimits(newest_rows=1000, surely_all_rows=950, in_flight=8, subscrib
 
 # Hong Kong stocks: the low 32 bits of a sequence count the symbol's ticks of the day (observed, not documented).
 HK = SourceSpec(PROVIDER, "HK", Identity.SEQUENCE, EvidenceLevel.COUNTER, LIMITS)
+# US stocks: the low 32 bits are an index within the second (three documented rows). Shanghai and Shenzhen: sequences
+# rise and leave numbers out. Either names a tick and counts nothing.
+US = SourceSpec(PROVIDER, "US", Identity.SEQUENCE, EvidenceLevel.ID, LIMITS)
+CN = SourceSpec(PROVIDER, "CN", Identity.SEQUENCE, EvidenceLevel.ID, LIMITS)
 
-SPECS = (HK,)
+SPECS = (HK, US, CN)

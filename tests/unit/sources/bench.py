@@ -14,11 +14,11 @@ from hk_tick_collector.core.errors import FeedError, FeedLost, FeedTimeout
 from hk_tick_collector.core.facts import Fact
 from hk_tick_collector.core.progress import FeedProgress
 from hk_tick_collector.market.calendar import TradingCalendar
-from hk_tick_collector.opend_sim.encode import hk_time_text
 from hk_tick_collector.records.tick import RejectedTick, Tick
-from hk_tick_collector.sources.continuity import Continuity
+from hk_tick_collector.sources.completeness import completeness_of
 from hk_tick_collector.sources.futu import sdk
 from hk_tick_collector.sources.futu.answers import GlobalState, SubscriptionInfo
+from hk_tick_collector.sources.futu.markets import HK, MARKETS, FutuMarket
 from hk_tick_collector.sources.pull import TickPuller
 from hk_tick_collector.sources.session import FeedOptions, FeedSession
 from tests.episodes.clockwork import VirtualClock, VirtualLoop
@@ -33,10 +33,22 @@ def play(work: Coroutine[Any, Any, None]) -> None:
         runner.run(work)
 
 
+def place_of(symbol: str) -> tuple[int, FutuMarket]:
+    """OpenD's number of the symbol's place, and its market."""
+    prefix = symbol.partition(".")[0]
+    return next((n, market) for market in MARKETS.values() for n, place in market.prefixes.items() if place == prefix)
+
+
+def local_time(tick: Tick) -> str:
+    """``2026-11-20 09:30:00.123`` on the market's own clock."""
+    zone = place_of(tick.symbol)[1].market.zone
+    return f"{zone.date_and_clock(tick.ts_ms)}.{tick.ts_ms % 1000:03d}"
+
+
 def message_of(tick: Tick) -> Any:
     """The tick as OpenD tells it; one without a price cannot be read."""
     message = Qot_Common_pb2.Ticker(
-        time=hk_time_text(tick.ts_ms, True), sequence=tick.seq or 0, dir=1, price=tick.price, volume=tick.volume,
+        time=local_time(tick), sequence=tick.seq or 0, dir=1, price=tick.price, volume=tick.volume,
         turnover=tick.turnover, type=1, timestamp=tick.ts_ms / 1000,
     )  # fmt: skip
     if tick.price is None:
@@ -46,7 +58,7 @@ def message_of(tick: Tick) -> Any:
 
 def push_of(ticks: Sequence[Tick]) -> Any:
     push = Qot_UpdateTicker_pb2.Response(retType=0)
-    push.s2c.security.market = Qot_Common_pb2.QotMarket_HK_Security
+    push.s2c.security.market = place_of(ticks[0].symbol)[0]
     push.s2c.security.code = ticks[0].symbol.partition(".")[2]
     push.s2c.tickerList.extend(map(message_of, ticks))
     return push
@@ -68,7 +80,7 @@ class FakeOpenD:
     in_flight: int = 0
     most_in_flight: int = 0
 
-    def connect(self, host: str, port: int, on_push: Any, on_notice: Any) -> FakeConnection:
+    def connect(self, host: str, port: int, on_push: Any, on_notice: Any, market: FutuMarket) -> FakeConnection:
         self.connections.append(FakeConnection(self, on_push, on_notice))
         return self.connections[-1]
 
@@ -146,7 +158,7 @@ class FakeConnection:
 class Bench:
     """Parts of a feed, or a whole session, on a ``FakeOpenD``. Make it inside ``play``."""
 
-    def __init__(self, at_ms: int) -> None:
+    def __init__(self, at_ms: int, market: FutuMarket = HK) -> None:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, VirtualLoop)
         self.clock = VirtualClock(loop, at_ms)
@@ -155,10 +167,16 @@ class Bench:
         self.rows: list[Tick] = []
         self.rejected: list[RejectedTick] = []
         self.progress = FeedProgress()
-        self.continuity = Continuity(self.facts.extend)
+        self.continuity = completeness_of(market.spec.evidence, self.facts.extend)
         self.hole_found = asyncio.Event()
         self.puller = TickPuller(
-            self.rows.extend, self.rejected.extend, self.continuity, self.progress, self.clock, self.hole_found.set
+            self.rows.extend,
+            self.rejected.extend,
+            self.continuity,
+            self.progress,
+            self.clock,
+            self.hole_found.set,
+            market=market,
         )
         self.connection = FakeConnection(self.opend)
 

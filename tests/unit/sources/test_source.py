@@ -15,6 +15,7 @@ from hk_tick_collector.core.evidence import EvidenceLevel
 from hk_tick_collector.core.facts import DayFact, Fact
 from hk_tick_collector.records.tick import RejectedTick, Tick
 from hk_tick_collector.sources import registry, source
+from hk_tick_collector.sources.futu.markets import MARKETS
 from hk_tick_collector.sources.source import Identity, Link, PullLimits, Sink, Source, SourceSpec, choose
 from hk_tick_collector.store import reader
 from tests.ticks import DAY, make_ticks
@@ -116,6 +117,6 @@ def test_three_levels_can_prove_and_two_cannot() -> None:
 
 
 def test_the_recorder_opens_what_it_offers() -> None:
-    """``app.daemon`` makes the connection of Futu OpenD, whose mapping takes Hong Kong alone: a further line in the
-    registry would record that under another source's name."""
-    assert [spec.name for spec in registry.OFFERED] == ["futu HK"]
+    """``app.daemon`` makes the connection of Futu OpenD, which asks for these markets: a further line in the registry
+    would record them under another source's name."""
+    assert {spec.name for spec in registry.OFFERED if spec.provider == "futu"} == {f"futu {code}" for code in MARKETS}
