@@ -6,6 +6,7 @@ so that the same call gives the same table wherever the ticks are. A ``Backend``
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from hk_tick_collector.client.question import BarQuestion, DayLike, Moment, Stre
 if TYPE_CHECKING:
     import pyarrow as pa
 
+_PACKAGE = "hk_tick_collector."
 To = Literal["arrow", "polars", "pandas", "duckdb"]
 
 
@@ -64,7 +66,8 @@ class Backend(Protocol):
 
     Every method raises ``client.errors.RecordingsError`` and nothing else for what a user can meet. Rows come by
     trading day, symbol, time, sequence (those without a sequence last). A symbol without a row among others is no
-    error: its coverage says so. No row at all is NoData or UnknownSymbol.
+    error: its coverage says so. When no tick of any is recorded on these days, that is NoData or UnknownSymbol; a
+    stretch without a tick gives no rows.
     """
 
     def ticks(self, question: TickQuestion) -> Answer:
@@ -160,6 +163,7 @@ class Recordings:
         tick_question = self._tick_question(
             symbols, day, start=start, end=end, columns=columns, types=types, require=require, as_of=as_of, tz=tz
         )
+        _check_output(to, tz)
         answer = self._complete(self.backend.ticks(tick_question), tick_question.stretch)
         return _converted(answer, to, tz)
 
@@ -236,7 +240,7 @@ class Recordings:
         """A day's certificate, as ``hk-tickctl day DAY --json`` shows it: ``grade``, ``sentence``, every symbol."""
         return self.backend.certificate(asked.day_text(day))
 
-    def live(self, symbols: Texts, **options: Any) -> Any:
+    def live(self, /, symbols: Texts, **options: Any) -> Any:
         """Ticks as they are recorded; see ``hk.live``."""
         return self.backend.live(symbols, **options)
 
@@ -260,8 +264,16 @@ class Recordings:
             sentence = answer.coverage.sentence()
             if stretch.proven:
                 raise NotProven(f"not proven to be complete: {sentence}", "leave require out to have it all the same")
-            warnings.warn(f"not proven to be complete: {sentence}", IncompleteData, stacklevel=3)
+            warnings.warn(f"not proven to be complete: {sentence}", IncompleteData, stacklevel=_callers_level())
         return answer
+
+
+def _callers_level() -> int:
+    """Where the code outside this package stands, as ``warnings.warn`` counts: the warning is about that line."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(_PACKAGE):
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def _check_output(to: str, tz: str | None) -> None:

@@ -44,9 +44,9 @@ def _polars(table: pa.Table) -> Any:
 
 
 def _pandas(table: pa.Table) -> Any:
-    """With Arrow's types: an integer column with an absent value stays one of integers."""
-    pandas = _library("pandas")
-    frame = table.to_pandas(types_mapper=pandas.ArrowDtype)
+    """With Arrow's types, so that an integer column with an absent value stays one of integers; texts as categories."""
+    dtype = _library("pandas").ArrowDtype
+    frame = table.to_pandas(types_mapper=lambda kind: None if pa.types.is_dictionary(kind) else dtype(kind))
     frame.attrs["coverage"] = _coverage(table)
     return frame
 

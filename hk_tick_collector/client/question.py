@@ -91,10 +91,7 @@ def stretch(
 
 def symbol_words(symbols: Texts) -> tuple[str, ...]:
     """Symbols as typed, separated by commas too; empty for ``all``."""
-    words = [symbols] if isinstance(symbols, str) else list(symbols)
-    if not all(isinstance(word, str) for word in words):
-        raise BadQuestion(f"symbols are texts, and {symbols!r} is none", 'write "700", "HK.00700" or a list of such')
-    parts = tuple(part.strip() for word in words for part in word.split(",") if part.strip())
+    parts = _words("symbols", symbols)
     if not parts:
         raise BadQuestion("no symbol is given", 'symbols="all" stands for all of them')
     if any(part.startswith("@") for part in parts):
@@ -102,10 +99,17 @@ def symbol_words(symbols: Texts) -> tuple[str, ...]:
     return () if ALL in parts else parts
 
 
+def _words(name: str, texts: Texts) -> tuple[str, ...]:
+    """The words of a text or of several, separated by commas, each once."""
+    given = [texts] if isinstance(texts, str) or not isinstance(texts, Iterable) else list(texts)
+    if not all(isinstance(text, str) for text in given):
+        raise BadQuestion(f"{name} are texts, and {texts!r} is none", "write one text or a list of them")
+    return tuple(dict.fromkeys(part.strip() for text in given for part in text.split(",") if part.strip()))
+
+
 def type_words(types: Texts) -> tuple[str, ...]:
     """Kinds of trades, each one of ``TYPES``."""
-    words = [types] if isinstance(types, str) else list(types)
-    parts = tuple(dict.fromkeys(part.strip() for word in words for part in word.split(",") if part.strip()))
+    parts = _words("types", types)
     unknown = [part for part in parts if part not in TYPES]
     if unknown or not parts:
         raise BadQuestion(f"types={types!r}: no such kind of trades", f"there are {', '.join(TYPES)}")
@@ -116,8 +120,7 @@ def column_names(columns: Texts | None) -> tuple[str, ...]:
     """Columns of the table ``ticks``, in the order asked for; None for all."""
     if columns is None:
         return NAMES
-    names = columns.split(",") if isinstance(columns, str) else columns
-    wanted = tuple(dict.fromkeys(name.strip() for name in names))
+    wanted = _words("columns", columns)
     unknown = [name for name in wanted if name not in NAMES]
     if unknown or not wanted:
         raise BadQuestion(f"no such column: {', '.join(unknown) or '(none)'}", f"there are {', '.join(NAMES)}")

@@ -137,12 +137,15 @@ class Day:
         gaps += [gap for gap in self._claim().gaps if gap.symbol in archives]
         return sorted(gaps, key=lambda gap: (gap.symbol, gap.gap_start_ts_ms))
 
-    def notes(self, *, count_rows: bool = False) -> Notes:
-        """Both of them, of one moment, and when the rows were last read; of a day file also how many there are."""
-        if self.is_archived_only or self.is_joined:
+    def notes(self, *, count_rows: bool = False, last_row: bool = False) -> Notes:
+        """Both of them, of one moment, and when the rows were last read; of a day file also how many there are and
+        which is the newest: who reads the rows up to that one (``ticks``) has one state with the notes."""
+        if self.is_archived_only:
             return Notes(self.coverage(), self.gaps())
+        if self.is_joined:
+            return Notes(self.coverage(), self.gaps(), last_rowid=self._live_notes.last_rowid)
         assert self.db is not None
-        return reader.notes(self.db, count_rows=count_rows)
+        return reader.notes(self.db, count_rows=count_rows, last_row=last_row)
 
     def rows_by_symbol(self) -> dict[str, int]:
         """How many ticks each symbol has, in the order of symbols. Costs one row a symbol, or for an earlier recorder's
@@ -157,17 +160,23 @@ class Day:
         """The symbols with ticks, in order; costs what ``rows_by_symbol`` does."""
         return list(self.rows_by_symbol())
 
-    def batches(self, columns: Sequence[str] = NAMES, *, workers: int = 2) -> Iterator[pa.RecordBatch]:
-        """Every tick, in no particular order, as batches of ``days.schema.ticks_schema(columns)``."""
+    def batches(
+        self, columns: Sequence[str] = NAMES, *, workers: int = 2, last_rowid: int | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """Every tick, in no particular order, as batches of ``days.schema.ticks_schema(columns)``. ``last_rowid`` as of
+        ``ticks``."""
         from hk_tick_collector.days import rows  # noqa: PLC0415 - Arrow takes its time
 
-        return rows.batches(self, columns, workers=workers)
+        return rows.batches(self, columns, workers=workers, last_rowid=last_rowid)
 
-    def sorted_tables(self, *, workers: int = 2) -> Iterator[pa.Table]:
-        """Every tick with all columns, as tables in the order of symbol, time, sequence."""
+    def sorted_tables(
+        self, columns: Sequence[str] = NAMES, *, workers: int = 2, last_rowid: int | None = None
+    ) -> Iterator[pa.Table]:
+        """Every tick, as tables in the order of symbol, time, sequence, which are among ``columns``. ``last_rowid`` as
+        of ``ticks``."""
         from hk_tick_collector.days import rows  # noqa: PLC0415
 
-        return rows.sorted_tables(self, workers=workers)
+        return rows.sorted_tables(self, columns, workers=workers, last_rowid=last_rowid)
 
     def ticks(
         self,
@@ -185,10 +194,15 @@ class Day:
         return rows.ticks(self, symbols, columns, start_ms, end_ms, last_rowid)
 
     @cached_property
+    def _live_notes(self) -> Notes:
+        assert self.db is not None
+        return reader.notes(self.db, last_row=True)
+
+    @cached_property
     def _live_coverage(self) -> dict[str, CoverageRow]:
         """The day file's, by symbol. Of a file that an earlier recorder made only the counts."""
         assert self.db is not None
-        rows = {row.symbol: row for row in reader.coverage(self.db)}
+        rows = {row.symbol: row for row in self._live_notes.coverage}
         return rows or {one.symbol: uncovered(one) for one in reader.count_by_symbol(self.db, -1)}
 
     @cached_property

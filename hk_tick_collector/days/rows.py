@@ -24,20 +24,20 @@ if TYPE_CHECKING:
     from hk_tick_collector.days.catalog import Day
 
 
-def batches(day: Day, columns: Sequence[str], *, workers: int) -> Iterator[pa.RecordBatch]:
+def batches(day: Day, columns: Sequence[str], *, workers: int, last_rowid: int | None) -> Iterator[pa.RecordBatch]:
     """As ``Day.batches``."""
     if day.is_archived_only:
         return parquet.read_batches(day.parquet, columns)
     assert day.db is not None
-    live = scan.scan_day_file(day.db, columns, workers=workers)
-    return chain(live, _added_batches(day, columns)) if day.is_joined else live
+    live = scan.scan_day_file(day.db, columns, workers=workers, last_rowid=last_rowid)
+    return chain(live, _added_batches(day, columns, last_rowid)) if day.is_joined else live
 
 
-def sorted_tables(day: Day, *, workers: int) -> Iterator[pa.Table]:
+def sorted_tables(day: Day, columns: Sequence[str], *, workers: int, last_rowid: int | None) -> Iterator[pa.Table]:
     """As ``Day.sorted_tables``."""
     if day.is_archived_only:
-        return (pa.Table.from_batches([batch]) for batch in parquet.read_batches(day.parquet))
-    return order.sorted_tables(day.batches(workers=workers), day.rows_by_symbol())
+        return (pa.Table.from_batches([batch]) for batch in parquet.read_batches(day.parquet, columns))
+    return order.sorted_tables(batches(day, columns, workers=workers, last_rowid=last_rowid), day.rows_by_symbol())
 
 
 def ticks(
@@ -57,13 +57,14 @@ def ticks(
         assert day.db is not None
         table = scan.scan_symbols(day.db, symbols, needed, start_ms=start_ms, end_ms=end_ms, last_rowid=last_rowid)
     if day.is_joined:
-        parts = [_in_stretch(added(day, symbol, needed), start_ms, end_ms) for symbol in symbols]
+        parts = [in_stretch(added(day, symbol, needed, last_rowid), start_ms, end_ms) for symbol in symbols]
         table = pa.concat_tables([table, *parts]).unify_dictionaries()
     return order.sort_table(table).select(list(names))
 
 
-def added(day: Day, symbol: str, columns: Sequence[str]) -> pa.Table:
-    """What the archive has of a symbol and the day file has not; nothing of symbols that the file has whole."""
+def added(day: Day, symbol: str, columns: Sequence[str], last_rowid: int | None = None) -> pa.Table:
+    """What the archive has of a symbol and the day file, up to a row, has not; nothing of symbols that the file has
+    whole."""
     assert day.overlap is not None
     assert day.db is not None
     names = tuple(columns)
@@ -73,16 +74,18 @@ def added(day: Day, symbol: str, columns: Sequence[str]) -> pa.Table:
         return empty_table(names)
     needed = tuple(dict.fromkeys((*names, *KEY_COLUMNS)))
     archived = parquet.read_symbols(day.parquet, [symbol], needed)
-    return lacking(archived, scan.scan_symbols(day.db, [symbol], KEY_COLUMNS)).select(list(names))
+    return lacking(archived, scan.scan_symbols(day.db, [symbol], KEY_COLUMNS, last_rowid=last_rowid)).select(
+        list(names)
+    )
 
 
-def _added_batches(day: Day, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+def _added_batches(day: Day, columns: Sequence[str], last_rowid: int | None) -> Iterator[pa.RecordBatch]:
     assert day.overlap is not None
     for symbol in sorted(day.overlap.archived_only | day.overlap.differing):
-        yield from added(day, symbol, columns).to_batches()
+        yield from added(day, symbol, columns, last_rowid).to_batches()
 
 
-def _in_stretch(table: pa.Table, start_ms: int | None, end_ms: int | None) -> pa.Table:
+def in_stretch(table: pa.Table, start_ms: int | None, end_ms: int | None) -> pa.Table:
     """The rows between two event times, UTC epoch ms, the end exclusive."""
     if start_ms is not None:
         table = table.filter(pc.greater_equal(table.column("ts_ms"), pa.scalar(start_ms, UTC_MS)))

@@ -39,11 +39,17 @@ Stripe = tuple[int, int]  # first and last rowid
 
 
 def scan_day_file(
-    db: Path, columns: Sequence[str] = COLUMNS, *, workers: int = 2, stripe_rows: int = STRIPE_ROWS
+    db: Path,
+    columns: Sequence[str] = COLUMNS,
+    *,
+    workers: int = 2,
+    stripe_rows: int = STRIPE_ROWS,
+    last_rowid: int | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """Every tick of a day file as record batches of ``ticks_schema(columns)``, stripes of rowids in any order.
 
-    Rows committed after the call began are left out. ``workers``: threads that read; 1 beside a working recorder.
+    Rows committed after the call began are left out, and those behind ``last_rowid``. ``workers``: threads that read;
+    1 beside a working recorder.
     """
     names = tuple(columns)
     connection, uri = open_read_only_uri(db)
@@ -52,6 +58,7 @@ def scan_day_file(
             low, high = conn.execute("SELECT MIN(rowid), MAX(rowid) FROM ticks").fetchone()
             if high is None:
                 return
+            high = high if last_rowid is None else min(high, last_rowid)
             wanted = _told(conn, names, high)
             select = select_list(conn, wanted)
         except sqlite3.Error as exc:

@@ -171,7 +171,7 @@ class _Found:
             row, verdict = None, _UNREADABLE
         else:
             if row is not None:
-                until_ms = _verified_until_ms(row, verdict)
+                until_ms = verified_until_ms(row, verdict)
                 self._hold_against(row, verdict)
         return SymbolCertificate(
             name,
@@ -200,7 +200,7 @@ class _Found:
             self.problems.append(f"{row.symbol}: {said} ({verdict.reason or 'no doubt'})")
 
 
-def _verified_until_ms(row: CoverageRow, verdict: Verdict) -> int | None:
+def verified_until_ms(row: CoverageRow, verdict: Verdict) -> int | None:
     """When the source, or the copy that proves the day, last had nothing that is not stored."""
     return row.replay.last_at_ms if row.replay is not None and _is_replayed(verdict) else row.verified_until_ms
 

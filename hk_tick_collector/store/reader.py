@@ -403,6 +403,9 @@ class Notes(NamedTuple):
     gaps: list[GapRow]  # by symbol and start, open and closed
     reading: Reading | None = None
     rows: int | None = None  # rows in ``ticks`` at the same moment, where they were counted
+    last_rowid: int | None = (
+        None  # of ``ticks`` at the same moment, where it was asked for: later rows have greater ones
+    )
 
     def open_gaps(self) -> dict[str, list[GapRow]]:
         """Those that are open, by symbol."""
@@ -413,15 +416,18 @@ class Notes(NamedTuple):
         return found
 
 
-def notes(db: Path, *, count_rows: bool = False) -> Notes:
-    """The notes of a day file; empty ones for a file of an earlier recorder. ``count_rows``: 0.1 s a million rows."""
+def notes(db: Path, *, count_rows: bool = False, last_row: bool = False) -> Notes:
+    """The notes of a day file; empty ones for a file of an earlier recorder. ``count_rows``: 0.1 s a million rows;
+    ``last_row``: which row is the newest."""
     with closing(open_read_only(db)) as conn:
         try:
             conn.execute("BEGIN")
             rows = _coverage(conn)
             found = _rows(conn, GapRow, "gaps", "ORDER BY symbol, gap_start_ts_ms")
             stored = int(conn.execute("SELECT COUNT(*) FROM ticks").fetchone()[0]) if count_rows else None
-            return Notes(rows, found, _last_reading(conn), stored)
+            newest = "SELECT COALESCE(MAX(rowid), 0) FROM ticks"
+            last_rowid = int(conn.execute(newest).fetchone()[0]) if last_row else None
+            return Notes(rows, found, _last_reading(conn), stored, last_rowid)
         except sqlite3.Error as exc:
             raise translate(exc, db) from exc
 

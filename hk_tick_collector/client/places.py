@@ -1,0 +1,57 @@
+"""Where the recordings on this machine are: as ``hk-tickctl`` finds them, or where the caller says."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from hk_tick_collector.app.config_sources import ENVIRONMENT_SOURCE, given_settings
+from hk_tick_collector.client.errors import BadQuestion, NoData
+from hk_tick_collector.client.told import translated
+from hk_tick_collector.store.layout import archive_dir
+from hk_tick_collector.watch.access import check_open
+
+DEFAULT_DATA_ROOT = Path("/data/sqlite/HK")  # the setting's own default
+_KEYS = ("DATA_ROOT", "ARCHIVE_ROOT", "DATA_ROOTS")
+_HINT = "set DATA_ROOT to the recorder's, or use hk.local(DIRECTORY)"
+
+Roots = list[tuple[Path, Path]]  # each data root with its archive
+
+
+def find_roots(
+    data_root: str | Path | Sequence[str | Path] | None = None,
+    archive_root: str | Path | None = None,
+    env_file: str | Path | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Roots:
+    """As ``hk.local`` says."""
+    with translated():
+        if data_root is None:
+            roots = _of_settings(None if env_file is None else Path(env_file), environ or os.environ)
+        else:
+            given = [data_root] if isinstance(data_root, (str, Path)) else list(data_root)
+            roots = [(path := Path(one).expanduser().absolute(), archive_dir(path)) for one in given]
+        if archive_root is not None:
+            if len(roots) != 1:
+                raise BadQuestion("archive_root is given for several data roots", "each has its own, _archive/")
+            roots = [(roots[0][0], Path(archive_root).expanduser().absolute())]
+        for root, _ in roots:
+            if not root.is_dir():
+                raise NoData(f"{root} is no directory", _HINT)
+            check_open(root)
+    return roots
+
+
+def _of_settings(env_file: Path | None, environ: Mapping[str, str]) -> Roots:
+    """Other settings may be wrong: who reads files needs none of them."""
+    given, _ = given_settings(env_file, environ, _KEYS)
+    paths: dict[str, list[Path]] = {}
+    for key, setting in given.items():
+        words = setting.text.split(",") if key == "DATA_ROOTS" else [setting.text]
+        base = Path.cwd() if setting.source == ENVIRONMENT_SOURCE else setting.base_dir
+        paths[key] = [base / Path(word.strip()).expanduser() for word in words if word.strip()]
+    if paths.get("DATA_ROOTS"):
+        return [(root, archive_dir(root)) for root in paths["DATA_ROOTS"]]
+    root = paths.get("DATA_ROOT", [DEFAULT_DATA_ROOT])[0]
+    return [(root, paths["ARCHIVE_ROOT"][0] if "ARCHIVE_ROOT" in paths else archive_dir(root))]

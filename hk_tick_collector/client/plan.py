@@ -1,0 +1,300 @@
+"""What is read for a question: which days of which data root, which symbols there, and how complete they are.
+
+Several data roots may hold one market (each a part of its symbols): a symbol is read from the first one listed that has
+ticks of it on that day. A trading day without any file, within the stretch asked for, is no error but is not complete
+either: it stands in the coverage as not recorded. A holiday does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from hk_tick_collector.client.coverage import NOT_RECORDED, UNPROVEN, WHOLE_DAY, SymbolCoverage
+from hk_tick_collector.client.errors import BadQuestion, DayPacked, NoData
+from hk_tick_collector.client.question import Bound, Stretch
+from hk_tick_collector.core.clock import Clock
+from hk_tick_collector.core.errors import InputError, StoreCorrupt
+from hk_tick_collector.core.errors import NoData as NothingThere
+from hk_tick_collector.days.catalog import Catalog, Day
+from hk_tick_collector.market.calendar import TradingCalendar
+from hk_tick_collector.market.dates import add_days
+from hk_tick_collector.market.market import Market
+from hk_tick_collector.quality.certificate import verified_until_ms
+from hk_tick_collector.store.reader import CoverageRow, GapRow, Notes, verdict_of
+from hk_tick_collector.watch.when import one_day, some_days
+
+_NOTHING_NOTED = "no tick of it is recorded on this day"
+_OPEN_MS = (-(10**15), 10**15)  # no moment before, none after
+
+
+class Places(Catalog):
+    """The days of one market in several data roots."""
+
+    def __init__(self, catalogs: Sequence[Catalog]) -> None:
+        super().__init__(catalogs[0].data_root, catalogs[0].archive_root)
+        self.catalogs = catalogs
+
+    def days(self) -> list[str]:
+        """All trading days, oldest first."""
+        return sorted({day for catalog in self.catalogs for day in catalog.days()})
+
+    def day(self, trading_day: str) -> Day:
+        """The day in the first data root that has it. NoData when none does."""
+        return self.each_day(trading_day)[0]
+
+    def each_day(self, trading_day: str) -> list[Day]:
+        """The day in each data root that has it, at least one. NoData when there is none."""
+        if len(self.catalogs) == 1:
+            return [super().day(trading_day)]
+        return [catalog.day(trading_day) for catalog in self.catalogs if trading_day in catalog.days()] or [
+            super().day(trading_day)
+        ]
+
+
+@dataclass
+class MarketRoots:
+    """The data roots of one market; what ``watch.when`` calls ``Recorded``."""
+
+    market: Market
+    catalog: Places
+    clock: Clock
+
+    @property
+    def data_root(self) -> Path:
+        """The first one: for messages."""
+        return self.catalog.data_root
+
+    @property
+    def now_ms(self) -> int:
+        """The wall clock."""
+        return self.clock.now_ms()
+
+    @cached_property
+    def calendar(self) -> TradingCalendar:
+        """Its trading days."""
+        return TradingCalendar(self.market)
+
+
+@dataclass(frozen=True)
+class DayRead:
+    """A part of a day to read. ``symbols``: None for all; times in UTC epoch ms, end exclusive, None for open.
+
+    ``notes`` are of one moment with ``last_rowid``, and rows behind it are not read: one state, whatever is recorded
+    meanwhile.
+    """
+
+    day: Day
+    notes: Notes
+    symbols: tuple[str, ...] | None
+    start_ms: int | None = None
+    end_ms: int | None = None
+
+    @cached_property
+    def ticks_by_symbol(self) -> dict[str, int]:
+        """How many ticks the day has of each symbol wanted, in order; none left out."""
+        counts = {row.symbol: row.stored_ticks for row in self.notes.coverage} or self.day.rows_by_symbol()
+        names = sorted(symbol for symbol, ticks in counts.items() if ticks) if self.symbols is None else self.symbols
+        return {symbol: counts.get(symbol, 0) for symbol in names}
+
+    def coverage(self) -> list[SymbolCoverage]:
+        """How complete the day is, by symbol."""
+        rows, gaps = {row.symbol: row for row in self.notes.coverage}, self.notes.open_gaps()
+        names = sorted({*rows, *gaps, *self.ticks_by_symbol}) if self.symbols is None else self.symbols
+        return [self._symbol(name, rows.get(name), gaps.get(name, [])) for name in names]
+
+    def _symbol(self, symbol: str, row: CoverageRow | None, gaps: list[GapRow]) -> SymbolCoverage:
+        day, stored_ticks = self.day.trading_day, self.ticks_by_symbol.get(symbol, 0)
+        if row is None and not gaps and not stored_ticks:
+            return blank(day, symbol, UNPROVEN, _NOTHING_NOTED)
+        try:
+            verdict = verdict_of(row, gaps)
+        except (ValueError, TypeError) as exc:
+            return blank(day, symbol, UNPROVEN, f"its coverage cannot be read: {exc}", stored_ticks)
+        return SymbolCoverage(
+            day, symbol, verdict.state, verdict.reason, stored_ticks, verdict.missing_ticks, verdict.missing_at_most,
+            verdict.expected_ticks, row.first_ts_ms if row else None, row.last_ts_ms if row else None,
+            verified_until_ms(row, verdict) if row else None,
+        )  # fmt: skip
+
+
+@dataclass
+class Plan:
+    """What to read, by day and market, and the coverage of what cannot be."""
+
+    reads: list[DayRead] = field(default_factory=list)
+    not_there: list[SymbolCoverage] = field(default_factory=list)
+
+    @property
+    def days(self) -> list[Day]:
+        """The days that are read."""
+        return [read.day for read in self.reads]
+
+
+def blank(day: str, symbol: str, state: str, reason: str, stored_ticks: int = 0) -> SymbolCoverage:
+    """The coverage of what nothing is known of."""
+    return SymbolCoverage(day, symbol, state, reason, stored_ticks, 0, None, None, None, None, None)
+
+
+def markets_of(roots: Iterable[tuple[Path, Path]], clock: Clock) -> list[MarketRoots]:
+    """The data roots by market, in the order listed."""
+    by_market: dict[str, list[Catalog]] = {}
+    for data_root, archive_root in roots:
+        catalog = Catalog(data_root, archive_root)
+        by_market.setdefault(catalog.market.code, []).append(catalog)
+    return [MarketRoots(catalogs[0].market, Places(catalogs), clock) for catalogs in by_market.values()]
+
+
+def plan_of(markets: Sequence[MarketRoots], stretch: Stretch) -> Plan:
+    """What a question means here. BadQuestion for what is no day or symbol, NoData when no recorded day is meant."""
+    plan = Plan()
+    nothing: list[NoData] = []
+    for recorded, symbols in _symbols_by_market(markets, stretch.symbols):
+        try:
+            _add(plan, recorded, symbols, stretch)
+        except NoData as exc:
+            nothing.append(exc)
+    if not plan.reads and not plan.not_there:
+        raise nothing[0] if nothing else NoData("nothing of these days was recorded by then")
+    plan.reads.sort(key=lambda read: read.day.trading_day)  # stable: markets stay in their order
+    return plan
+
+
+def _symbols_by_market(
+    markets: Sequence[MarketRoots], words: Sequence[str]
+) -> list[tuple[MarketRoots, tuple[str, ...] | None]]:
+    """Which symbols are of which market; None for all of them."""
+    if not words:
+        return [(recorded, None) for recorded in markets]
+    found: dict[str, list[str]] = {recorded.market.code: [] for recorded in markets}
+    problems = []
+    for word in words:
+        meant = ((one.market.code, one.market.symbols.symbol(word)) for one in markets)
+        code, symbol = next(((code, symbol) for code, symbol in meant if symbol), ("", ""))
+        if symbol:
+            found[code].append(symbol)
+        else:
+            problems.append(f"{word!r}: {markets[0].market.symbols.why_not(word)}")
+    if problems:
+        raise BadQuestion("; ".join(problems), f"recorded here: {', '.join(found)}")
+    by_code = ((one, tuple(sorted(set(found[one.market.code])))) for one in markets)
+    return [(recorded, symbols) for recorded, symbols in by_code if symbols]
+
+
+def _add(plan: Plan, recorded: MarketRoots, symbols: tuple[str, ...] | None, stretch: Stretch) -> None:
+    """One market's part."""
+    start_ms, end_ms = (_bound_ms(recorded.market, end) for end in (stretch.start, stretch.end))
+    names = _days_meant(recorded, stretch, start_ms, end_ms)
+    for name in names:
+        first_ms, after_ms = recorded.market.day_bounds(name)
+        if stretch.as_of_ms is not None and stretch.as_of_ms < first_ms:
+            continue
+        start = None if start_ms is None or start_ms <= first_ms else start_ms
+        end = None if end_ms is None or end_ms >= after_ms else end_ms
+        try:
+            plan.reads += _reads(recorded, name, symbols, start, end)
+        except StoreCorrupt as exc:
+            if len(names) == 1:
+                raise
+            reason = f"left out, it cannot be read: {exc}"
+            plan.not_there += [blank(name, symbol, UNPROVEN, reason) for symbol in symbols or (WHOLE_DAY,)]
+    for name in _unrecorded(recorded, stretch, start_ms, end_ms):
+        reason = "nothing is recorded of this trading day"
+        plan.not_there += [blank(name, symbol, NOT_RECORDED, reason) for symbol in symbols or (WHOLE_DAY,)]
+
+
+def _reads(
+    recorded: MarketRoots, name: str, symbols: tuple[str, ...] | None, start_ms: int | None, end_ms: int | None
+) -> Iterator[DayRead]:
+    """A day's parts in its data roots; each symbol in one of them alone."""
+    days = recorded.catalog.each_day(name)
+    reads = [DayRead(day, day.notes(last_row=True), symbols, start_ms, end_ms) for day in days]
+    if len(reads) == 1:
+        yield reads[0]
+        return
+    home: dict[str, DayRead] = {}
+    for read in reads:
+        for symbol, ticks in read.ticks_by_symbol.items():
+            if symbol not in home or (ticks and not home[symbol].ticks_by_symbol.get(symbol)):
+                home[symbol] = read
+    for read in reads:
+        mine = tuple(sorted(symbol for symbol in home if home[symbol] is read))
+        if mine:
+            yield DayRead(read.day, read.notes, mine, start_ms, end_ms)
+
+
+def check_readable(day: Day) -> None:
+    """DayPacked when its ticks cannot be read in place."""
+    if (day.is_archived_only or day.is_joined) and day.archived_file.suffix != ".parquet":
+        raise DayPacked(
+            f"{day.trading_day} is archived as a packed day file only, which cannot be read in place",
+            f"bring it back with: hk-tickctl restore {day.trading_day}",
+        )
+
+
+def _days_meant(recorded: MarketRoots, stretch: Stretch, start_ms: int | None, end_ms: int | None) -> list[str]:
+    """The recorded ones. NoData says why there is none."""
+    if stretch.start is None and stretch.end is None:
+        try:
+            return [one_day(recorded, None)] if stretch.days is None else some_days(recorded, stretch.days)
+        except NothingThere as exc:
+            raise NoData(str(exc), _why_nothing(recorded, stretch.days)) from exc
+    low, high = start_ms if start_ms is not None else _OPEN_MS[0], end_ms if end_ms is not None else _OPEN_MS[1]
+    if low >= high:
+        raise BadQuestion("start is not before end", "end is exclusive")
+    days = recorded.catalog.days()
+    meant = [day for day in days if (bounds := recorded.market.day_bounds(day))[0] < high and bounds[1] > low]
+    if not meant:
+        known = f"recorded are {len(days)} days, {days[0]} to {days[-1]}" if days else "nothing is recorded at all"
+        raise NoData(f"no recorded day lies between start and end under {recorded.data_root}; {known}")
+    return meant
+
+
+def _why_nothing(recorded: MarketRoots, text: str | None) -> str:
+    """Of a day named alone: was the market closed?"""
+    try:
+        day = one_day(recorded, text)
+        is_trading_day = recorded.calendar.is_trading_day(day)
+    except (NothingThere, InputError, ValueError):
+        return "hk.days() lists what is recorded"
+    if is_trading_day:
+        return f"{recorded.market.name} traded on {day}, but nothing was recorded; hk.days() lists what is"
+    return f"{recorded.market.name} was closed on {day}"
+
+
+def _unrecorded(recorded: MarketRoots, stretch: Stretch, start_ms: int | None, end_ms: int | None) -> Iterator[str]:
+    """Trading days in the stretch that have begun and have no file."""
+    there = set(recorded.catalog.days())
+    now_ms = min(recorded.now_ms, recorded.now_ms if stretch.as_of_ms is None else stretch.as_of_ms)
+    for first, last in _spans(recorded, stretch, start_ms, end_ms):
+        day = first
+        while day <= last:
+            kind = recorded.calendar.day_kind(day)
+            windows = recorded.market.continuous_windows(day, kind)
+            if day not in there and windows and windows[0][0] < now_ms:
+                yield day
+            day = add_days(day, 1)
+
+
+def _spans(
+    recorded: MarketRoots, stretch: Stretch, start_ms: int | None, end_ms: int | None
+) -> Iterator[tuple[str, str]]:
+    """First and last day of each stretch; an open end is the first or last recorded day."""
+    days = recorded.catalog.days()
+    if stretch.days is not None:
+        for part in stretch.days.split(","):
+            if ".." in part:
+                first, last = (one_day(recorded, end) if end else None for end in part.strip().split("..", 1))
+                yield first or days[0], last or days[-1]
+    elif start_ms is not None or end_ms is not None:
+        trading_day = recorded.market.trading_day
+        today = trading_day(recorded.now_ms)
+        first = days[0] if start_ms is None else trading_day(start_ms)
+        last = days[-1] if end_ms is None else min(trading_day(end_ms - 1), today)
+        yield first, last
+
+
+def _bound_ms(market: Market, bound: Bound | None) -> int | None:
+    return market.day_bounds(bound)[0] if isinstance(bound, str) else bound

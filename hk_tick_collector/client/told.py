@@ -1,0 +1,40 @@
+"""The errors of the boxes below as those of the Python API, each with what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from hk_tick_collector.client.errors import BadQuestion, Busy, Damaged, NoData, RecordingsError, Unreadable
+from hk_tick_collector.core import errors as core
+from hk_tick_collector.watch.access import CLOSED_ADVICE, closed_to_us
+
+_DAMAGED_HINT = "hk-tickctl verify says more, hk-tickctl salvage copies what can be read"
+_KINDS: tuple[tuple[type[Exception], type[RecordingsError], str], ...] = (
+    (core.NoData, NoData, "hk.days() lists what is recorded"),
+    (core.InputError, BadQuestion, ""),
+    (core.ConfigError, BadQuestion, "docs/configuration.md lists the settings"),
+    (core.StoreBusy, Busy, "ask again in a moment"),
+    (core.StoreUnavailable, Unreadable, ""),
+    (core.StoreCorrupt, Damaged, _DAMAGED_HINT),
+    (core.RecorderError, RecordingsError, ""),
+    (OSError, Unreadable, ""),
+)
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Errors of reading become ``RecordingsError``."""
+    try:
+        yield
+    except RecordingsError:
+        raise
+    except (core.RecorderError, OSError) as exc:
+        raise as_ours(exc) from exc
+
+
+def as_ours(exc: BaseException) -> RecordingsError:
+    """One error of the Python API that says the same."""
+    if closed_to_us(exc):
+        return Unreadable(f"{closed_to_us(exc)}".removesuffix(f": {CLOSED_ADVICE}"), CLOSED_ADVICE)
+    return next(ours(str(exc), hint) for kind, ours, hint in _KINDS if isinstance(exc, kind))
