@@ -1,7 +1,8 @@
 """Each day file is read once when its day is over: what was damaged in place is met by somebody, and the file says so.
 
-On a thread of its own with the lowest priority, one file at a time, never while the market records: a reading that is
-still going on when ticks may come again is given up and made another time. So it holds up neither the writer nor the
+On a thread of its own with the lowest priority, one file at a time, never while the market records but at night (where
+a trading day follows the other without a pause, there is no other time): a reading that is still going on when more
+ticks may come again is given up and made another time. So it holds up neither the writer nor the
 loop. What it finds goes to the writer as a fact, and the file is closed. A file that was read already, as the file
 itself says, costs opening it once a start.
 """
@@ -22,6 +23,7 @@ from hk_tick_collector.core.errors import StoreCorrupt, StoreError
 from hk_tick_collector.core.facts import DayFact, RowsRead
 from hk_tick_collector.core.logline import event
 from hk_tick_collector.market.calendar import TradingCalendar
+from hk_tick_collector.market.hours import Phase
 from hk_tick_collector.store import layout, reader
 from hk_tick_collector.store.companions import Mark
 from hk_tick_collector.store.reading import changed_ms, is_current, read_whole
@@ -32,6 +34,7 @@ CHECK_SEC = 60.0
 READ_AFTER_MS = 300_000  # so long after the day's last tick could come, and before the end-of-day job
 RECENT_FILES = 5
 LOWEST_PRIORITY = 19
+_QUIET = frozenset({Phase.CLOSED, Phase.OVERNIGHT})
 
 
 class ClosingReader:
@@ -52,7 +55,7 @@ class ClosingReader:
             await in_thread("closing_reader", self._read_due)
 
     def _recording(self) -> bool:
-        return self._calendar.is_recording(self._clock.now_ms())
+        return self._calendar.phase(self._clock.now_ms()) not in _QUIET
 
     def _read_due(self) -> None:
         with contextlib.suppress(OSError):

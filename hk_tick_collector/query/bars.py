@@ -129,6 +129,7 @@ class _Trades:
     makes_price: _Bools
     buys: _Bools
     sells: _Bools
+    has_volume: _Bools  # a part of a share has none: its turnover weighs in no VWAP
     group: _Ints = field(init=False)  # number of the bar
     group_starts: _Ints = field(init=False)  # where each bar's trades begin
 
@@ -163,6 +164,7 @@ class _Trades:
             _where_text(ticks, "tick_type", rule.prices) & _valid(price_column),
             _where_text(ticks, "direction", lambda text: text == "BUY"),
             _where_text(ticks, "direction", lambda text: text == "SELL"),
+            _valid(_chunk(ticks, "volume")),
         )
 
 
@@ -194,7 +196,7 @@ def _aggregated(trades: _Trades) -> dict[str, Any]:
         bars["close"][which] = price[np.append(first[1:], len(group)) - 1]
         bars["high"][which] = np.maximum.reduceat(price, first)
         bars["low"][which] = np.minimum.reduceat(price, first)
-        totals = np.add.reduceat(exact[makes], first).tolist()
+        totals = np.add.reduceat(np.where(trades.has_volume, exact, 0)[makes], first).tolist()
         volumes = np.add.reduceat(trades.volume[makes], first).tolist()
         bars["vwap"][which] = [
             int(total) / (scale * traded) if traded else np.nan for total, traded in zip(totals, volumes, strict=True)

@@ -82,7 +82,7 @@ def naive_bars(ticks: Sequence[Tick], interval_ms: int, rule: TradeRule) -> list
     for (symbol, start_ms), members in sorted(found.items()):
         priced = [tick for tick in members if rule.prices(tick.tick_type) and tick.price is not None]
         prices = [tick.price for tick in priced]
-        worth = sum((_worth(tick) for tick in priced), Decimal(0))
+        worth = sum((_worth(tick) for tick in priced if tick.volume is not None), Decimal(0))
         traded = sum(tick.volume or 0 for tick in priced)
         by_side = {
             side: sum(tick.volume or 0 for tick in members if tick.direction == side) for side in ("BUY", "SELL")
@@ -300,3 +300,10 @@ def test_bars_of_a_market_whose_day_begins_in_the_evening() -> None:
         "2026-11-02 09:30:00",
         "2026-11-02 20:00:00",
     ]
+
+
+def test_a_part_of_a_share_weighs_in_no_vwap() -> None:
+    """It has a price and a turnover, and no volume."""
+    part = trade("10:00:01", 30.0, None, turnover=7.5)
+    (bar,) = bars([trade("10:00:00", 10.0, 100), part])
+    assert (bar["vwap"], bar["volume"], bar["turnover"], bar["high"], bar["tick_count"]) == (10.0, 100, 1007.5, 30.0, 2)

@@ -17,6 +17,8 @@ from hk_tick_collector.core.facts import DayFact, RowsRead
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.hk import HK
 from hk_tick_collector.market.hk.sessions import HK_TZ
+from hk_tick_collector.market.market import Market
+from hk_tick_collector.market.us import US
 from hk_tick_collector.store import reader, reading
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.tickctl import record_day
@@ -28,11 +30,11 @@ def at(text: str) -> int:
 
 
 class Lab:
-    def __init__(self, root: Path, now: str) -> None:
+    def __init__(self, root: Path, now: str, market: Market = HK) -> None:
         self.facts: list[DayFact] = []
         self.root = root
         self.clock = ManualClock(at(now))
-        self.reader = ClosingReader(root, TradingCalendar(HK), self.clock, self.facts.extend)
+        self.reader = ClosingReader(root, TradingCalendar(market), self.clock, self.facts.extend)
 
     def check(self) -> list[DayFact]:
         self.facts.clear()
@@ -115,3 +117,17 @@ def test_a_damaged_day_is_named_once_and_not_called_read(recorded: Path, caplog:
     assert lab.check() == []
     assert caplog.text.count("day_file_damaged") == 1
     assert "hk-tickctl salvage" in caplog.text
+
+
+def test_where_days_follow_each_other_without_a_pause_it_is_read_at_night(recorded: Path) -> None:
+    """In New York a Friday ends at 20:00; other days the next one begins at that moment, and is quiet until 04:00."""
+    day = recorded / f"{DAY}.db"
+    day.rename(recorded / "20261119.db")  # a Thursday
+    over_ms = US.zone.at_ms("20261119", (20 * 60 + 5) * 60_000)
+    os.utime(recorded / "20261119.db", (over_ms / 1000 - 600, over_ms / 1000 - 600))
+    lab = Lab(recorded, "2026-11-20T09:00:00", US)
+    lab.clock = ManualClock(over_ms - 1)
+    lab.reader._clock = lab.clock
+    assert lab.check() == []
+    lab.clock.advance(1)
+    assert [fact.trading_day for fact in lab.check()] == ["20261119"]

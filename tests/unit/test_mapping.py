@@ -19,6 +19,8 @@ from hk_tick_collector.core.errors import RejectCode, TickRejected
 from hk_tick_collector.records.tick import RejectedTick, Tick, seq_counter, seq_epoch_sec
 from hk_tick_collector.sources.futu import mapping, sdk  # noqa: F401 (sdk makes HOME before futu is imported)
 from hk_tick_collector.sources.futu.mapping import TickMapper
+from hk_tick_collector.sources.futu.markets import CN as FUTU_CN
+from hk_tick_collector.sources.futu.markets import US as FUTU_US
 from hk_tick_collector.sources.plausible import PlausibleDays
 from hk_tick_collector.sources.views import without_sequences
 
@@ -446,3 +448,101 @@ def test_a_code_that_no_hong_kong_security_has_is_refused(code: str) -> None:
         TickMapper().symbol(Qot_Common_pb2.Security(market=1, code=code))
     assert refusal.value.code is RejectCode.SYMBOL
     assert str(refusal.value).isprintable()
+
+
+US_SECURITY = 11
+
+
+def us_one(recv_ts_ms: int, **fields: object) -> Tick:
+    rejected: list[RejectedTick] = []
+    mapper = TickMapper(market=FUTU_US)
+    ticks = mapper.map_all("US.AAPL", [message(**fields)], "push", recv_ts_ms, rejected)
+    if rejected:
+        raise TickRejected(rejected[0].code, rejected[0].reason)
+    assert mapper.stats.sequence_disagree_rows == mapper.stats.timestamp_disagree_rows == 0
+    assert mapper.stats.fractional_rows == (ticks[0].volume is None)
+    return ticks[0]
+
+
+@pytest.mark.parametrize("row", rows("official_docs_us_2025.csv"), ids=lambda row: row["sequence"])
+def test_documented_us_rows(row: dict[str, str]) -> None:
+    """Eastern time, and the high half of the sequence is its second."""
+    seq = int(row["sequence"])
+    tick = us_one(
+        seq_epoch_sec(seq) * 1000 + 900, time=row["time"], sequence=seq, price=float(row["price"]), timestamp=None,
+        volume=int(row["volume"]), turnover=float(row["turnover"]), type=6,
+    )  # fmt: skip
+    assert (tick.ts_ms // 1000, tick.trading_day, tick.tick_type) == (seq_epoch_sec(seq), "20250407", "ODD_LOT")
+
+
+@pytest.mark.parametrize(
+    ("text", "utc", "day"),
+    [
+        ("2026-03-06 19:59:59.999", "2026-03-07T00:59:59.999", "20260306"),  # Friday before the clocks go forward
+        ("2026-03-08 20:00:00.000", "2026-03-09T00:00:00.000", "20260309"),  # that Sunday: Monday's first instant
+        ("2026-03-09 09:30:00.000", "2026-03-09T13:30:00.000", "20260309"),
+        ("2026-10-30 16:00:00.000", "2026-10-30T20:00:00.000", "20261030"),  # Friday before they go back
+        ("2026-11-01 20:00:00.000", "2026-11-02T01:00:00.000", "20261102"),
+        ("2026-11-02 09:30:00.000", "2026-11-02T14:30:00.000", "20261102"),
+        ("2026-11-24 20:00:00.001", "2026-11-25T01:00:00.001", "20261125"),
+        ("2026-11-25 19:59:59.000", "2026-11-26T00:59:59.000", "20261125"),
+        ("2026-11-26 20:00:00.000", "2026-11-27T01:00:00.000", "20261127"),  # Thanksgiving's evening: Friday's
+        ("2026-11-25 20:00:00.000", "2026-11-26T01:00:00.000", "20261127"),  # no night of a holiday: the next session
+    ],
+)
+def test_new_york_time_over_both_changes_of_clocks_and_the_trading_day(text: str, utc: str, day: str) -> None:
+    moment = datetime.fromisoformat(utc).replace(tzinfo=UTC)
+    ts_ms = round(moment.timestamp() * 1000)
+    tick = us_one(ts_ms + 300, time=text, sequence=ts_ms // 1000 << 32, timestamp=ts_ms / 1000)
+    assert (tick.ts_ms, tick.trading_day) == (ts_ms, day)
+
+
+@pytest.mark.parametrize(
+    ("fields", "volume"),
+    [
+        ({"volume": 0, "hpVolume": 0.25, "turnover": 50.0}, None),
+        ({"volume": 10, "hpVolume": 10.5, "turnover": 2100.0}, None),
+        ({"volume": 10, "hpVolume": 10.0}, 10),
+        ({"volume": 10}, 10),
+        ({"volume": None, "hpVolume": 7.0}, 7),
+    ],
+)
+def test_a_part_of_a_share_is_never_a_wrong_whole_number(fields: dict[str, object], volume: int | None) -> None:
+    tick = us_one(RECV_MS, time="2026-11-19 20:30:00.123", **fields)
+    assert tick.volume == volume
+    assert tick.turnover
+
+
+@pytest.mark.parametrize("odd", [0.5, math.nan, -1.0, 1e18])
+def test_a_part_of_a_share_that_nothing_would_tell_is_refused(odd: float) -> None:
+    with pytest.raises(TickRejected) as refusal:
+        us_one(RECV_MS, time="2026-11-19 20:30:00.123", volume=0, hpVolume=odd, turnover=0.0)
+    assert refusal.value.code is RejectCode.VOLUME
+
+
+@pytest.mark.parametrize("code", ["AAPL", "BRK.B", ".DJI"])
+def test_us_codes_may_have_dots(code: str) -> None:
+    mapper = TickMapper(market=FUTU_US)
+    assert mapper.symbol(Qot_Common_pb2.Security(market=US_SECURITY, code=code)) == f"US.{code}"
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "why"),
+    [(1, "00700", RejectCode.MARKET), (11, "../etc", RejectCode.SYMBOL), (11, "aapl", RejectCode.SYMBOL),
+     (11, "", RejectCode.SYMBOL), (11, "A\n", RejectCode.SYMBOL), (21, "600519", RejectCode.MARKET)],
+)  # fmt: skip
+def test_what_is_no_us_stock_is_refused(number: int, code: str, why: RejectCode) -> None:
+    with pytest.raises(TickRejected) as refusal:
+        TickMapper(market=FUTU_US).symbol(Qot_Common_pb2.Security(market=number, code=code))
+    assert refusal.value.code is why
+
+
+def test_shanghai_and_shenzhen_are_places_of_one_market() -> None:
+    """Their sequences hold no second, so it is no witness."""
+    mapper = TickMapper(market=FUTU_CN)
+    assert mapper.symbol(Qot_Common_pb2.Security(market=21, code="600519")) == "SH.600519"
+    assert mapper.symbol(Qot_Common_pb2.Security(market=22, code="000001")) == "SZ.000001"
+    rejected: list[RejectedTick] = []
+    (tick,) = mapper.map_all("SH.600519", [message(sequence=7_001)], "push", RECV_MS, rejected)
+    assert (tick.ts_ms, tick.trading_day, tick.seq) == (EPOCH_SEC * 1000 + 123, "20261120", 7_001)
+    assert mapper.stats.sequence_disagree_rows == 0
