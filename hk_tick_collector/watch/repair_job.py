@@ -76,13 +76,18 @@ class RepairJob:
             self._repairs[symbol].error = f"OpenD refuses: {words}"
         self._advance(len(refused))
         symbols = [symbol for symbol in self._repairs if symbol not in refused]
-        spec = self._market.spec
-        origin = Origin(spec.market, spec.provider)
-        writer = DayFileWriter(self._data_root, self._options, origin=origin, evidence=spec.evidence)
+        writer = self._writer()
         try:
             await self._pull_all(connection, symbols, writer)
         finally:
             writer.close()
+
+    def _writer(self) -> DayFileWriter:
+        """As the recorder of this market has it."""
+        spec = self._market.spec
+        return DayFileWriter(
+            self._data_root, self._options, origin=Origin(spec.market, spec.provider), evidence=spec.evidence
+        )
 
     async def _pull_all(self, connection: Connection, symbols: list[str], writer: DayFileWriter) -> None:
         for at in range(0, len(symbols), MAX_PULLS_IN_FLIGHT):
