@@ -38,7 +38,7 @@ def coverage_as_of(read: DayRead, as_of_ms: int) -> list[SymbolCoverage]:
         _count(late, after.filter(pc.less_equal(after.column("ts_ms"), pa.scalar(as_of_ms, UTC_MS))))
     return [
         _judged(row, stored.get(row.symbol, 0), later.get(row.symbol, 0), late.get(row.symbol, 0), as_of_ms)
-        for row in read.coverage()
+        for row in read.coverage
     ]
 
 
@@ -55,9 +55,9 @@ def _judged(now: SymbolCoverage, stored: int, later: int, late: int, as_of_ms: i
 
 def _tables(read: DayRead) -> Iterator[pa.Table]:
     if read.symbols is not None:
-        yield read.day.ticks(read.symbols, _COLUMNS, last_rowid=read.notes.last_rowid)
+        yield read.day.ticks(read.symbols, _COLUMNS, last_rowid=read.last_rowid)
         return
-    for batch in read.day.batches(_COLUMNS, last_rowid=read.notes.last_rowid):
+    for batch in read.day.batches(_COLUMNS, last_rowid=read.last_rowid):
         yield pa.Table.from_batches([batch])
 
 

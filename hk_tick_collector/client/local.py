@@ -135,7 +135,8 @@ class LocalFiles:
         if first.symbols is None:
             return NoData(f"{first.day.trading_day} holds no tick", "hk.days() lists what is recorded")
         market = next(one for one in self._markets() if one.market is first.day.market)
-        days = [day for day in plan.days if day.market is first.day.market]
+        names = sorted({read.day.trading_day for read in plan.reads if read.day.market is first.day.market})
+        days = [day for name in names for day in market.catalog.each_day(name)]
         return UnknownSymbol(explain_nothing(market.catalog, days, first.symbols, ""), "hk.coverage(DAY) lists symbols")
 
     def _bars(self, plan: Plan, recorded: MarketRoots, question: BarQuestion) -> pa.Table:
@@ -195,7 +196,7 @@ def _coverage(plan: Plan, stretch: Stretch) -> Coverage:
     rows = [*plan.not_there]
     for read in plan.reads:
         if stretch.as_of_ms is None:
-            rows += read.coverage()
+            rows += read.coverage
         else:
             from hk_tick_collector.client.known import coverage_as_of  # noqa: PLC0415
 
@@ -227,7 +228,7 @@ def _batches(plan: Plan, question: TickQuestion) -> Iterator[pa.RecordBatch]:
 
 def _tables(read: DayRead, columns: tuple[str, ...]) -> Iterator[pa.Table]:
     """A day's rows in order."""
-    last_rowid = read.notes.last_rowid
+    last_rowid = read.last_rowid
     if read.symbols is not None:
         symbols = [symbol for symbol, ticks in read.ticks_by_symbol.items() if ticks]
         if symbols:

@@ -7,8 +7,8 @@ either: it stands in the coverage as not recorded. A holiday does not.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -36,6 +36,7 @@ class Places(Catalog):
     def __init__(self, catalogs: Sequence[Catalog]) -> None:
         super().__init__(catalogs[0].data_root, catalogs[0].archive_root)
         self.catalogs = catalogs
+        self._last: tuple[str, list[Day]] = ("", [])  # asked for twice in a row, and its manifest is read once
 
     def days(self) -> list[str]:
         """All trading days, oldest first."""
@@ -47,11 +48,11 @@ class Places(Catalog):
 
     def each_day(self, trading_day: str) -> list[Day]:
         """The day in each data root that has it, at least one. NoData when there is none."""
-        if len(self.catalogs) == 1:
-            return [super().day(trading_day)]
-        return [catalog.day(trading_day) for catalog in self.catalogs if trading_day in catalog.days()] or [
-            super().day(trading_day)
-        ]
+        if self._last[0] != trading_day:
+            several = self.catalogs if len(self.catalogs) > 1 else ()
+            days = [catalog.day(trading_day) for catalog in several if trading_day in catalog.days()]
+            self._last = (trading_day, days or [super().day(trading_day)])
+        return self._last[1]
 
 
 @dataclass
@@ -82,42 +83,31 @@ class MarketRoots:
 class DayRead:
     """A part of a day to read. ``symbols``: None for all; times in UTC epoch ms, end exclusive, None for open.
 
-    ``notes`` are of one moment with ``last_rowid``, and rows behind it are not read: one state, whatever is recorded
-    meanwhile.
+    ``coverage`` and ``ticks_by_symbol`` (of the symbols wanted, in order) are of one moment with ``last_rowid``, and
+    rows behind it are not read: one state, whatever is recorded meanwhile.
     """
 
     day: Day
-    notes: Notes
     symbols: tuple[str, ...] | None
+    coverage: list[SymbolCoverage]
+    ticks_by_symbol: dict[str, int]
+    last_rowid: int | None
     start_ms: int | None = None
     end_ms: int | None = None
 
-    @cached_property
-    def ticks_by_symbol(self) -> dict[str, int]:
-        """How many ticks the day has of each symbol wanted, in order; none left out."""
-        counts = {row.symbol: row.stored_ticks for row in self.notes.coverage} or self.day.rows_by_symbol()
-        names = sorted(symbol for symbol, ticks in counts.items() if ticks) if self.symbols is None else self.symbols
-        return {symbol: counts.get(symbol, 0) for symbol in names}
+    @classmethod
+    def of(cls, day: Day, symbols: tuple[str, ...] | None, start_ms: int | None, end_ms: int | None) -> DayRead:
+        """What there is to read, and how complete it is. Raises as ``Day.notes``."""
+        notes = day.notes(last_row=True)
+        ticks = _ticks_by_symbol(day, notes, symbols)
+        coverage = _coverage(day.trading_day, notes, symbols, ticks)
+        return cls(day.without_notes(), symbols, coverage, ticks, notes.last_rowid, start_ms, end_ms)
 
-    def coverage(self) -> list[SymbolCoverage]:
-        """How complete the day is, by symbol."""
-        rows, gaps = {row.symbol: row for row in self.notes.coverage}, self.notes.open_gaps()
-        names = sorted({*rows, *gaps, *self.ticks_by_symbol}) if self.symbols is None else self.symbols
-        return [self._symbol(name, rows.get(name), gaps.get(name, [])) for name in names]
-
-    def _symbol(self, symbol: str, row: CoverageRow | None, gaps: list[GapRow]) -> SymbolCoverage:
-        day, stored_ticks = self.day.trading_day, self.ticks_by_symbol.get(symbol, 0)
-        if row is None and not gaps and not stored_ticks:
-            return blank(day, symbol, UNPROVEN, _NOTHING_NOTED)
-        try:
-            verdict = verdict_of(row, gaps)
-        except (ValueError, TypeError) as exc:
-            return blank(day, symbol, UNPROVEN, f"its coverage cannot be read: {exc}", stored_ticks)
-        return SymbolCoverage(
-            day, symbol, verdict.state, verdict.reason, stored_ticks, verdict.missing_ticks, verdict.missing_at_most,
-            verdict.expected_ticks, row.first_ts_ms if row else None, row.last_ts_ms if row else None,
-            verified_until_ms(row, verdict) if row else None,
-        )  # fmt: skip
+    def only(self, symbols: tuple[str, ...]) -> DayRead:
+        """The part of these symbols."""
+        ticks = {symbol: self.ticks_by_symbol.get(symbol, 0) for symbol in symbols}
+        rows = [row for row in self.coverage if row.symbol in ticks]
+        return replace(self, symbols=symbols, coverage=rows, ticks_by_symbol=ticks)
 
 
 @dataclass
@@ -127,10 +117,37 @@ class Plan:
     reads: list[DayRead] = field(default_factory=list)
     not_there: list[SymbolCoverage] = field(default_factory=list)
 
-    @property
-    def days(self) -> list[Day]:
-        """The days that are read."""
-        return [read.day for read in self.reads]
+
+def _ticks_by_symbol(day: Day, notes: Notes, symbols: Sequence[str] | None) -> dict[str, int]:
+    counts = {row.symbol: row.stored_ticks for row in notes.coverage} or day.rows_by_symbol()
+    names = sorted(symbol for symbol, ticks in counts.items() if ticks) if symbols is None else symbols
+    return {symbol: counts.get(symbol, 0) for symbol in names}
+
+
+def _coverage(
+    day: str, notes: Notes, symbols: Sequence[str] | None, ticks_by_symbol: Mapping[str, int]
+) -> list[SymbolCoverage]:
+    rows, gaps = {row.symbol: row for row in notes.coverage}, notes.open_gaps()
+    names = sorted({*rows, *gaps, *ticks_by_symbol}) if symbols is None else symbols
+    return [
+        _symbol_coverage(day, name, rows.get(name), gaps.get(name, []), ticks_by_symbol.get(name, 0)) for name in names
+    ]
+
+
+def _symbol_coverage(
+    day: str, symbol: str, row: CoverageRow | None, gaps: list[GapRow], stored_ticks: int
+) -> SymbolCoverage:
+    if row is None and not gaps and not stored_ticks:
+        return blank(day, symbol, UNPROVEN, _NOTHING_NOTED)
+    try:
+        verdict = verdict_of(row, gaps)
+    except (ValueError, TypeError) as exc:
+        return blank(day, symbol, UNPROVEN, f"its coverage cannot be read: {exc}", stored_ticks)
+    return SymbolCoverage(
+        day, symbol, verdict.state, verdict.reason, stored_ticks, verdict.missing_ticks, verdict.missing_at_most,
+        verdict.expected_ticks, row.first_ts_ms if row else None, row.last_ts_ms if row else None,
+        verified_until_ms(row, verdict) if row else None,
+    )  # fmt: skip
 
 
 def blank(day: str, symbol: str, state: str, reason: str, stored_ticks: int = 0) -> SymbolCoverage:
@@ -209,8 +226,7 @@ def _reads(
     recorded: MarketRoots, name: str, symbols: tuple[str, ...] | None, start_ms: int | None, end_ms: int | None
 ) -> Iterator[DayRead]:
     """A day's parts in its data roots; each symbol in one of them alone."""
-    days = recorded.catalog.each_day(name)
-    reads = [DayRead(day, day.notes(last_row=True), symbols, start_ms, end_ms) for day in days]
+    reads = [DayRead.of(day, symbols, start_ms, end_ms) for day in recorded.catalog.each_day(name)]
     if len(reads) == 1:
         yield reads[0]
         return
@@ -222,7 +238,7 @@ def _reads(
     for read in reads:
         mine = tuple(sorted(symbol for symbol in home if home[symbol] is read))
         if mine:
-            yield DayRead(read.day, read.notes, mine, start_ms, end_ms)
+            yield read.only(mine)
 
 
 def check_readable(day: Day) -> None:

@@ -108,6 +108,15 @@ class Day:
             return sqlite_path(self.archive_root, self.trading_day)
         return parquet_path(self.archive_root, self.trading_day, self.market.code)
 
+    def without_notes(self) -> Day:
+        """The same archived day for whoever reads its rows alone: what its manifest says of symbols (a megabyte) is let
+        go. A day that has a day file too needs it, and stays as it is."""
+        if self.db is not None or self.manifest is None:
+            return self
+        slim = replace(self)
+        slim.__dict__["manifest"] = replace(self.manifest, symbols={}, coverage=(), gaps=())
+        return slim
+
     @property
     def source(self) -> Path:
         """The file that is read."""
