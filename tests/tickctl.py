@@ -15,11 +15,13 @@ from hk_tick_collector.core.facts import GapFound, HeadProven, Verified
 from hk_tick_collector.market.hk.sessions import day_start_ms
 from hk_tick_collector.records.tick import Tick
 from hk_tick_collector.store.writer import DayFileWriter
+from tests import forked
 from tests.harness import BIN, clean_env
 from tests.ticks import DAY
 
 SYMBOLS = ("HK.00005", "HK.00700", "HK.09988")
 MORNING_MS, CONFIRMED_MS = int(9.5 * 3_600_000), int(16.2 * 3_600_000)
+BUILT = ("env",)  # the console script itself, whatever it costs
 _KINDS = (("AUTO_MATCH", " "), ("AUTO_MATCH", " "), ("INTER_AUTO_MATCH", "Y"), ("ODD_LOT", "D"), ("AUCTION", "U"))
 
 
@@ -36,12 +38,16 @@ def tickctl(
     under: Sequence[str] = (),
     **settings: object,
 ) -> subprocess.CompletedProcess[str]:
-    """Run the console script; ``under``: the command that runs it. ``settings`` are environment variables."""
+    """Run the command in a process of its own (``tests.forked``), or the console script where BUILT is ``under`` it or
+    another command is. ``settings`` are environment variables."""
     where: Sequence[object] = () if data_root is None else ("--data-root", data_root)
     home = Path(_home().name) if data_root is None else (data_root / ".." / "home").absolute()
+    words, environment = [str(word) for word in (*arguments, *where)], clean_env(home, **settings)
+    if not under and forked.may_fork(settings):
+        return forked.parent().run(words, environment, timeout_sec)
     return subprocess.run(
-        [*under, str(BIN / "hk-tickctl"), *map(str, (*arguments, *where))], env=clean_env(home, **settings),
-        capture_output=True, text=True, timeout=timeout_sec, check=False,
+        [*under, str(BIN / "hk-tickctl"), *words], env=environment, capture_output=True, text=True,
+        timeout=timeout_sec, check=False,
     )  # fmt: skip
 
 

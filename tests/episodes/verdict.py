@@ -75,7 +75,7 @@ def judge_outcome(outcome: Outcome, calendar: TradingCalendar) -> Verdict:
                     broken.append(Broken("silent", symbol, f"traded on {day}, and the certificate does not know it"))
                 continue
             states[certificate.state] += 1
-            broken += _false_words(symbol, trades, stored, row, certificate)
+            broken += _false_words(symbol, trades, stored, row, certificate, _skipped_at_breaks(outcome))
             if day == DAY:
                 broken += _wanted_proof(outcome, symbol, trades, stored, certificate)
     return Verdict(broken, states)
@@ -189,8 +189,19 @@ def _told(trades: Iterable[Trade]) -> Counter[Content]:
     return told
 
 
+def _skipped_at_breaks(outcome: Outcome) -> int:
+    """How many numbers that no trade has may be taken for missing ticks: one at each break. OpenD shows its neighbours
+    side by side, as it does when it missed the tick itself while it was away."""
+    return 1 + len(outcome.log) if outcome.plan.manner == "skip" else 0
+
+
 def _false_words(
-    symbol: str, trades: list[Trade], stored: Counter[Content], row: CoverageRow, certificate: SymbolCertificate
+    symbol: str,
+    trades: list[Trade],
+    stored: Counter[Content],
+    row: CoverageRow,
+    certificate: SymbolCertificate,
+    skipped_at_breaks: int,
 ) -> list[Broken]:
     broken: list[Broken] = []
     today = [trade for trade in trades if trade.day_shift == 0]
@@ -203,7 +214,7 @@ def _false_words(
             broken.append(Broken("false proven", symbol, f"{len(absent)} of {len(wanted)} absent, as {absent[0]}"))
     # A trade that is told under another date has a number of this day and no row in its file.
     strays = len(trades) - len(today)
-    absent_rows = strays + sum((Counter(trade.content for trade in today) - stored).values())
+    absent_rows = strays + sum((Counter(trade.content for trade in today) - stored).values()) + skipped_at_breaks
     if certificate.state == "missing" and not absent_rows:
         text = f"{certificate.missing_ticks} ticks ({certificate.reason}), and nothing is"
         broken.append(Broken("false missing", symbol, text))
