@@ -307,6 +307,18 @@ def test_equal_numbers_bought_and_sold_without_a_sequence_are_two(writer: DayFil
     assert stored(writer, tmp_path) == [(437, None, n) for n in (0, 1, 1_000_000, 1_000_001)], "as the documents say"
 
 
+def test_a_row_with_a_sequence_finds_its_own_among_those_without_one(tmp_path: Path) -> None:
+    """The archive has the trade with its sequence; the day file, made anew, has it without: once, not twice."""
+    rows = {}
+    for name, ticks in (("archived", [trade(1)]), ("live", without_sequences([trade(1)]))):
+        writer = DayFileWriter(tmp_path / name, SqliteOptions())
+        writer.write(ticks)
+        writer.close()
+        rows[name] = whole_rows(tmp_path / name / f"{DAY}.db")
+    assert without_a_row(rows["archived"], rows["live"]) == []
+    assert without_a_row(rows["archived"] * 2, rows["live"]) == rows["archived"], "it is one trade"
+
+
 def test_a_sequence_is_not_given_to_a_tick_that_has_one(writer: DayFileWriter, tmp_path: Path) -> None:
     """To one whose sequence another tick has, that is."""
     writer.write([trade(1), trade(1, price=383.0)])
