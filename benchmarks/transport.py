@@ -41,7 +41,10 @@ from hk_tick_collector.main import GC_THRESHOLD_OBJECTS
 from hk_tick_collector.records.tick import Tick
 from hk_tick_collector.sources.continuity import Continuity
 from hk_tick_collector.sources.futu.frames_in import HEAD, FrameCutter, WireStats
+from hk_tick_collector.sources.futu.mapping import TickMapper
 from hk_tick_collector.sources.futu.push import PushHandler
+from hk_tick_collector.sources.intake import Intake
+from hk_tick_collector.sources.plausible import PlausibleDays
 from tests.harness import Process, clean_env, ended
 
 SDK, ASYNCIO, THREAD, RAW = "sdk", "asyncio", "thread", "raw"
@@ -89,7 +92,12 @@ class Counter:
             self.take(ticks)
 
         continuity = Continuity(lambda _facts: None)
-        return PushHandler(sink, lambda _rejected: None, continuity, FeedProgress(), SystemClock(), self.hole)
+        clock, days = SystemClock(), PlausibleDays()
+        intake = Intake(
+            sink, lambda _rejected: None, lambda _facts: None, continuity, FeedProgress(), clock, days, self.hole,
+            lambda: None,
+        )  # fmt: skip
+        return PushHandler(intake, TickMapper(days), clock)
 
 
 class OwnTransport:

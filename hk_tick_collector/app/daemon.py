@@ -41,7 +41,7 @@ from hk_tick_collector.market.registry import market_of
 from hk_tick_collector.records.kind import TICKS
 from hk_tick_collector.records.tick import Origin
 from hk_tick_collector.sources.completeness import completeness_of
-from hk_tick_collector.sources.futu import sdk
+from hk_tick_collector.sources.registry import open_source
 from hk_tick_collector.sources.session import FeedOptions, FeedSession
 from hk_tick_collector.store import layout, reader
 from hk_tick_collector.store.writer import DayFileWriter
@@ -78,7 +78,7 @@ class Daemon:
         self._reload_again = False
         self._round_log = RateLimitedLog(log, period_sec=60)
 
-        sdk.configure(settings.futu_rsa_key_file)
+        self._source = open_source(settings, self._clock)
         self._continuity = completeness_of(settings.spec.evidence, self._put_facts)
         self._lane = Lane(
             TICKS,
@@ -93,6 +93,7 @@ class Daemon:
         )
         self._feed = FeedSession(
             _feed_options(settings),
+            self._source,
             self._lane.put_patiently,
             self._lane.put,
             self._lane.put_rejected,
@@ -400,7 +401,7 @@ class Daemon:
                 monotonic_sec=self._clock.monotonic(),
                 connected=feed.connected,
                 market_open=self._judge.market_open and not self._closed_by_opend(),
-                network_thread_alive=sdk.network_thread_alive(),
+                network_thread_alive=self._source.alive(),
                 push_rows=feed.push_rows,
                 poll_accepted_rows=feed.poll_accepted_rows,
             )
@@ -469,8 +470,6 @@ def _worker_options(settings: Settings) -> WorkerOptions:
 
 def _feed_options(settings: Settings) -> FeedOptions:
     return FeedOptions(
-        host=settings.futu_host,
-        port=settings.futu_port,
         symbols=settings.futu_symbols,
         backfill_rows=settings.backfill_rows,
         reconnect_min_sec=settings.reconnect_min_delay_sec,

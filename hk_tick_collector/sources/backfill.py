@@ -15,8 +15,8 @@ from hk_tick_collector.core.logline import event
 from hk_tick_collector.core.progress import FeedProgress
 from hk_tick_collector.records.tick import PUSH_TYPE_BACKFILL
 from hk_tick_collector.sources.completeness import Completeness
-from hk_tick_collector.sources.futu.sdk import Connection
 from hk_tick_collector.sources.pull import TickPuller
+from hk_tick_collector.sources.source import Link
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ class Backfiller:
             and (symbol not in self._retries or self._retries[symbol][1] <= now_sec)
         ]
 
-    async def run(self, connection: Connection, symbols: Sequence[str]) -> None:
+    async def run(self, link: Link, symbols: Sequence[str]) -> None:
         """The newest ticks of ``symbols``, most active first. Raises ``FeedLost`` when the connection is gone."""
         started_sec = self._clock.monotonic()
         progress = self._progress
@@ -78,14 +78,14 @@ class Backfiller:
 
         async def one(symbol: str) -> None:
             asked_ms = self._clock.now_ms()
-            result = await self._puller.pull(connection, symbol, self._rows, PUSH_TYPE_BACKFILL)
+            result = await self._puller.pull(link, symbol, self._rows, PUSH_TYPE_BACKFILL)
             self._covered_until_ms[symbol] = asked_ms
             self._done.add(symbol)
             self._retries.pop(symbol, None)
             progress.backfill_fetched_rows += result.fetched_rows
             progress.backfill_accepted_rows += result.fresh_rows
 
-        failed = await self._puller.pull_all(connection, self._continuity.most_active_first(symbols), one, "backfill")
+        failed = await self._puller.pull_all(self._continuity.most_active_first(symbols), one, "backfill")
         log.info(
             event(
                 "backfill_done",

@@ -9,9 +9,9 @@ from hk_tick_collector.core.clock import Clock
 from hk_tick_collector.core.progress import FeedProgress
 from hk_tick_collector.records.tick import PUSH_TYPE_POLL
 from hk_tick_collector.sources.completeness import Completeness
-from hk_tick_collector.sources.futu.sdk import Connection
 from hk_tick_collector.sources.pull import PullResult, TickPuller
 from hk_tick_collector.sources.pulled import PULL_LIMIT_ROWS
+from hk_tick_collector.sources.source import Link
 
 QUIET_POLL_MAX_SEC = 60  # a symbol whose polls bring nothing is asked less and less often, down to this
 # Shorter than the five minutes between the closing auction and the end of recording, so that every symbol's last tick
@@ -50,7 +50,7 @@ class Poller:
         self._stale_sec = stale_sec
         self._next_poll: dict[str, tuple[float, float]] = {}  # symbol -> (not before, wait after that), monotonic
 
-    async def poll_quiet(self, connection: Connection, symbols: Sequence[str]) -> None:
+    async def poll_quiet(self, link: Link, symbols: Sequence[str]) -> None:
         """One round over the quiet ones among ``symbols``. Raises ``FeedLost`` when the connection is gone."""
         now_sec = self._clock.monotonic()
         quiet = self._continuity.quiet_symbols(symbols, now_sec - self._stale_sec)
@@ -60,11 +60,11 @@ class Poller:
             del self._next_poll[symbol]
 
         async def one(symbol: str) -> None:
-            result = await self._puller.pull(connection, symbol, self._rows, PUSH_TYPE_POLL)
+            result = await self._puller.pull(link, symbol, self._rows, PUSH_TYPE_POLL)
             _count(self._progress, result)
             self._schedule(symbol, quiet=not result.fresh_rows)
 
-        await self._puller.pull_all(connection, due, one, "poll")
+        await self._puller.pull_all(due, one, "poll")
 
     def _schedule(self, symbol: str, *, quiet: bool) -> None:
         wait_sec = self._next_poll.get(symbol, (0.0, 0.0))[1]
@@ -86,7 +86,7 @@ class Auditor:
         self._position = 0.0
         self._last_monotonic = clock.monotonic()
 
-    async def run(self, connection: Connection, symbols: Sequence[str]) -> None:
+    async def run(self, link: Link, symbols: Sequence[str]) -> None:
         """Audit the share of ``symbols`` that the time since the last call stands for, however long that was."""
         now_sec = self._clock.monotonic()
         elapsed_sec, self._last_monotonic = now_sec - self._last_monotonic, now_sec
@@ -99,9 +99,9 @@ class Auditor:
 
         async def one(symbol: str) -> None:
             rows = PULL_LIMIT_ROWS if self._continuity.wants_whole(symbol) else AUDIT_ROWS
-            await self._puller.pull(connection, symbol, rows, PUSH_TYPE_POLL)
+            await self._puller.pull(link, symbol, rows, PUSH_TYPE_POLL)
 
-        await self._puller.pull_all(connection, list(dict.fromkeys(due)), one, "audit")
+        await self._puller.pull_all(list(dict.fromkeys(due)), one, "audit")
 
 
 class Follower:
@@ -118,7 +118,7 @@ class Follower:
         self._clock = clock
         self._next: dict[str, tuple[float, int]] = {}  # not before (monotonic), rows pushed at its last pull
 
-    async def follow(self, connection: Connection, symbols: Sequence[str]) -> None:
+    async def follow(self, link: Link, symbols: Sequence[str]) -> None:
         """One round over the distrusted ones among ``symbols``. Raises ``FeedLost`` when the connection is gone."""
         pushed_rows = self._continuity.distrusted(symbols)
         for symbol in self._next.keys() - pushed_rows.keys():
@@ -128,13 +128,13 @@ class Follower:
 
         async def one(symbol: str) -> None:
             self._next[symbol] = self._clock.monotonic() + FOLLOW_RETRY_SEC, pushed_rows[symbol]
-            result = await self._puller.pull(connection, symbol, PULL_LIMIT_ROWS, PUSH_TYPE_POLL)
+            result = await self._puller.pull(link, symbol, PULL_LIMIT_ROWS, PUSH_TYPE_POLL)
             _count(self._progress, result)
             wait_sec = FOLLOW_ROWS / result.rows_per_sec if result.rows_per_sec else max_sec
             wait_sec = min(max(FOLLOW_MIN_SEC, wait_sec), max_sec)
             self._next[symbol] = self._clock.monotonic() + wait_sec, pushed_rows[symbol]
 
-        await self._puller.pull_all(connection, due, one, "follow")
+        await self._puller.pull_all(due, one, "follow")
 
     def _is_due(self, symbol: str, pushed_rows: int) -> bool:
         not_before_sec, rows_then = self._next.get(symbol, (0.0, 0))

@@ -11,9 +11,9 @@ from hk_tick_collector.core.logline import event
 from hk_tick_collector.core.progress import FeedProgress
 from hk_tick_collector.records.tick import PUSH_TYPE_REPAIR
 from hk_tick_collector.sources.completeness import Completeness
-from hk_tick_collector.sources.futu.sdk import Connection
 from hk_tick_collector.sources.pull import TickPuller
 from hk_tick_collector.sources.pulled import PULL_LIMIT_ROWS
+from hk_tick_collector.sources.source import Link
 from hk_tick_collector.sources.track import Hole
 
 log = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ class Repairer:
         """There may be a new hole. Call on the loop."""
         self._wake.set()
 
-    async def run(self, connection: Connection) -> None:
+    async def run(self, link: Link) -> None:
         """Repair until the connection is gone (``FeedLost``)."""
         while True:
             with contextlib.suppress(asyncio.TimeoutError):
@@ -57,12 +57,12 @@ class Repairer:
             if self._continuity.has_holes:
                 await asyncio.sleep(REPAIR_SETTLE_SEC)
                 self._wake.clear()
-                await self._repair_due(connection)
+                await self._repair_due(link)
             else:
                 self._wake.clear()
                 self._tries.clear()
 
-    async def _repair_due(self, connection: Connection) -> None:
+    async def _repair_due(self, link: Link) -> None:
         now_sec = self._clock.monotonic()
         by_symbol: dict[str, list[Hole]] = {}
         holes = self._continuity.holes()
@@ -74,14 +74,14 @@ class Repairer:
                 by_symbol.setdefault(hole.symbol, []).append(hole)
 
         async def one(symbol: str) -> None:
-            await self._repair(connection, symbol, by_symbol[symbol])
+            await self._repair(link, symbol, by_symbol[symbol])
 
-        await self._puller.pull_all(connection, list(by_symbol), one, "repair")
+        await self._puller.pull_all(list(by_symbol), one, "repair")
 
-    async def _repair(self, connection: Connection, symbol: str, holes: list[Hole]) -> None:
+    async def _repair(self, link: Link, symbol: str, holes: list[Hole]) -> None:
         self._progress.holes_seen += sum(_key(hole) not in self._tries for hole in holes)
         rows = min(PULL_LIMIT_ROWS, max(hole.rows_back for hole in holes) + REPAIR_MARGIN_ROWS)
-        await self._puller.pull(connection, symbol, rows, PUSH_TYPE_REPAIR)
+        await self._puller.pull(link, symbol, rows, PUSH_TYPE_REPAIR)
         still_open = {_key(hole) for hole in self._continuity.holes() if hole.symbol == symbol}
         for hole in holes:
             key = _key(hole)

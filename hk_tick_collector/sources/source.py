@@ -26,7 +26,7 @@ A whole source, which a test runs through the real queue and store::
 
         async def subscribe(self, symbols, timeout_sec):
             self._subscribed.update(symbols)
-            self._sink.push([tick for tick in self._tape if tick.symbol in self._subscribed])
+            self._sink.push([[tick for tick in self._tape if tick.symbol == symbol] for symbol in symbols])
 
         async def unsubscribe(self, symbols, timeout_sec):
             self._subscribed.difference_update(symbols)
@@ -38,6 +38,9 @@ A whole source, which a test runs through the real queue and store::
             ticks = [tick._replace(push_type=push_type) for tick in self._tape if tick.symbol == symbol]
             return Pulled(ticks[-rows:])
 
+        async def trading_days(self, first, last, timeout_sec):
+            return None
+
         def close(self):
             if not self.lost.done():
                 self.lost.set_result("closed")
@@ -45,12 +48,19 @@ A whole source, which a test runs through the real queue and store::
 
     class Tape:
         spec = SourceSpec("tape", "HK", Identity.SEQUENCE, EvidenceLevel.ID, PullLimits(newest_rows=1000))
+        place = {"tape": "the first one"}
 
         def __init__(self, ticks):
             self._ticks = ticks
 
         def open(self, sink):
             return TapeLink(self._ticks, sink)
+
+        def alive(self):
+            return True
+
+        def advice(self, error):
+            return "retrying; put a tape in"
 """
 
 from __future__ import annotations
@@ -59,8 +69,9 @@ import asyncio
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
+from hk_tick_collector.core.errors import FeedError
 from hk_tick_collector.core.evidence import EvidenceLevel
 from hk_tick_collector.core.facts import DayFact, Fact
 from hk_tick_collector.records.tick import RejectedTick, Tick
@@ -95,6 +106,7 @@ class SourceSpec:
     evidence: EvidenceLevel
     pull: PullLimits
     trade_types: Mapping[int, str] = field(default_factory=dict)  # by the source's number, as ``tick_type`` has it
+    keeps_history: bool = False  # what was missed while nobody was connected is read later: being away is no loss
 
     @property
     def name(self) -> str:
@@ -107,8 +119,9 @@ class Ready(NamedTuple):
 
     serving: bool  # logged in, and able to answer
     market_state: str = ""  # in its own words
+    market_closed: bool = False  # and by that there is no continuous trading now
     clock_ms: int = 0  # its clock, UTC epoch ms; 0: it has none
-    details: Mapping[str, object] = {}  # for the log line that says why it is not serving
+    details: Mapping[str, Any] = {}  # for the log line that says why it is not serving; ``action``: what helps
 
 
 class Subscribed(NamedTuple):
@@ -136,14 +149,17 @@ class Pulled(NamedTuple):
 class Sink(Protocol):
     """Takes what a link receives, on any thread; may hold it up for a moment, never raises."""
 
-    def push(self, ticks: Sequence[Tick]) -> None:
-        """The ticks of one burst, in the order they came."""
+    def push(self, messages: Sequence[Sequence[Tick]]) -> None:
+        """The messages of one burst in the order they came: each is one view of one symbol's ticks."""
 
     def reject(self, rejected: Sequence[RejectedTick]) -> None:
-        """What could not be mapped."""
+        """What could not be mapped: to be told before the ticks that were."""
 
     def learn(self, facts: Sequence[Fact | DayFact]) -> None:
         """What was found out about completeness; it follows the ticks that were handed over before it."""
+
+    def changed(self) -> None:
+        """The far side said something of itself: ``Link.ready`` is asked now and not at the next check."""
 
 
 class Link(Protocol):
@@ -157,7 +173,7 @@ class Link(Protocol):
         """Connect."""
 
     async def ready(self, timeout_sec: float) -> Ready:
-        """Connected does not mean able to serve."""
+        """Connected does not mean able to serve. Asked every few seconds."""
 
     async def subscribe(self, symbols: Sequence[str], timeout_sec: float) -> None:
         """Have the ticks of these sent. ``FeedError``: none of them is, though one alone may be refused."""
@@ -172,6 +188,10 @@ class Link(Protocol):
         """The newest ``rows`` of a subscribed symbol, at most ``PullLimits.newest_rows``. What cannot be mapped is in
         the answer, and not handed to the sink."""
 
+    async def trading_days(self, first: str, last: str, timeout_sec: float) -> Mapping[str, str] | None:
+        """The market's days from ``first`` to ``last`` (all ``YYYYMMDD``): ``WHOLE``, ``MORNING`` or ``AFTERNOON``.
+        None: the far side has no calendar."""
+
     def close(self) -> None:
         """End it, and all requests that wait (``FeedLost``). Safe to call twice."""
 
@@ -180,9 +200,17 @@ class Source(Protocol):
     """One feed: where ticks come from."""
 
     spec: SourceSpec
+    place: Mapping[str, Any]
+    """Where it is, for log lines: host and port, or a directory."""
 
     def open(self, sink: Sink) -> Link:
-        """A new connection, not made yet: ``Link.open`` does that."""
+        """A new connection, not made yet: ``Link.open`` does that. At most one is in use at a time."""
+
+    def alive(self) -> bool:
+        """Can anything still come? False when what all connections run on has died; the next ``open`` begins anew."""
+
+    def advice(self, error: FeedError) -> str:
+        """What the operator should look at when a connection cannot be made."""
 
 
 class Choice(NamedTuple):

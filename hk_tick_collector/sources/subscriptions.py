@@ -1,4 +1,4 @@
-"""Wanted symbols against what OpenD says is subscribed, until they are equal.
+"""Wanted symbols against what the source says is subscribed, until they are equal.
 
 OpenD refuses a whole request for one bad code or a quota that is one short, so a refused batch is halved until the
 culprits stand alone; every other symbol is recorded. When quota is short, the list's order decides who fits.
@@ -14,27 +14,25 @@ from hk_tick_collector.core.clock import Clock
 from hk_tick_collector.core.errors import FeedError, FeedLost, FeedTimeout
 from hk_tick_collector.core.logline import event
 from hk_tick_collector.core.progress import FeedProgress
-from hk_tick_collector.sources.futu.sdk import Connection
-from hk_tick_collector.sources.futu.spec import LIMITS
+from hk_tick_collector.sources.source import Link, SourceSpec
 
 log = logging.getLogger(__name__)
 
-SUBSCRIBE_BATCH_CODES = LIMITS.subscribe_batch
 SUBSCRIBE_TIMEOUT_SEC = 12
 RETRY_MIN_SEC = 5
 RETRY_MAX_SEC = 300
 COMPARE_SEC = 60  # a small request: what OpenD drops without a word is missed for no longer
 
 
-async def subscribe_each(connection: Connection, codes: Sequence[str], *, push: bool = True) -> dict[str, str]:
-    """Subscribe ``codes``, in their order; those that OpenD refuses alone, with its words. FeedLost or FeedTimeout when
-    there is no answer. ``push`` False: only so that they can be asked for."""
+async def subscribe_each(link: Link, codes: Sequence[str], batch: int) -> dict[str, str]:
+    """Subscribe ``codes``, in their order, ``batch`` at a time; those that are refused alone, with the source's words.
+    FeedLost or FeedTimeout when there is no answer."""
     refused: dict[str, str] = {}
-    parts = [list(codes[at : at + SUBSCRIBE_BATCH_CODES]) for at in range(0, len(codes), SUBSCRIBE_BATCH_CODES)]
+    parts = [list(codes[at : at + batch]) for at in range(0, len(codes), batch)]
     while parts:
         part = parts.pop(0)
         try:
-            await connection.subscribe_tickers(part, SUBSCRIBE_TIMEOUT_SEC, push=push)
+            await link.subscribe(part, SUBSCRIBE_TIMEOUT_SEC)
         except (FeedLost, FeedTimeout):
             raise
         except FeedError as exc:
@@ -51,7 +49,8 @@ class Subscriptions:
 
     def __init__(
         self,
-        connection: Connection,
+        link: Link,
+        spec: SourceSpec,
         wanted: Sequence[str],
         progress: FeedProgress,
         clock: Clock,
@@ -59,7 +58,8 @@ class Subscriptions:
     ) -> None:
         """``on_missing`` is told what is not subscribed before it is subscribed: nothing of it was pushed so far."""
         self._on_missing = on_missing
-        self._connection = connection
+        self._link = link
+        self._spec = spec
         self.wanted = wanted
         self._progress = progress
         self._clock = clock
@@ -92,33 +92,34 @@ class Subscriptions:
             return False
         self._compare_at_monotonic = self._clock.monotonic() + COMPARE_SEC
         try:
-            info = await self._connection.subscriptions(SUBSCRIBE_TIMEOUT_SEC)
+            info = await self._link.subscribed(SUBSCRIBE_TIMEOUT_SEC)
         except FeedLost:
             raise
         except FeedError:
             return False
-        return not info.ticker_codes.issuperset(self.active)
+        return not info.symbols.issuperset(self.active)
 
     async def reconcile(self) -> list[str]:
         """Compare, subscribe what is missing, compare again. Returns the codes that were not active before.
 
         A code that OpenD dropped by itself counts as not active, whatever we thought: nothing was pushed since.
         """
-        info = await self._connection.subscriptions(SUBSCRIBE_TIMEOUT_SEC)
-        before = info.ticker_codes.intersection(self.active)
-        missing = [code for code in self.wanted if code not in info.ticker_codes]
+        info = await self._link.subscribed(SUBSCRIBE_TIMEOUT_SEC)
+        before = info.symbols.intersection(self.active)
+        missing = [code for code in self.wanted if code not in info.symbols]
         self._on_missing(missing)
         refused: dict[str, str] = {}
         if missing:
-            fits = missing[: info.remain_quota]
-            for code in missing[info.remain_quota :]:
-                refused[code] = f"quota is short: {info.remain_quota} left for {len(missing)} codes"
-            refused.update(await subscribe_each(self._connection, fits))
-            info = await self._connection.subscriptions(SUBSCRIBE_TIMEOUT_SEC)
-        self._to_give_back = not await self._give_back(sorted(info.ticker_codes.difference(self.wanted)))
-        self.active = [code for code in self.wanted if code in info.ticker_codes]
+            quota = len(missing) if info.quota_left is None else info.quota_left
+            fits = missing[:quota]
+            for code in missing[quota:]:
+                refused[code] = f"quota is short: {quota} left for {len(missing)} codes"
+            refused.update(await subscribe_each(self._link, fits, self._spec.pull.subscribe_batch))
+            info = await self._link.subscribed(SUBSCRIBE_TIMEOUT_SEC)
+        self._to_give_back = not await self._give_back(sorted(info.symbols.difference(self.wanted)))
+        self.active = [code for code in self.wanted if code in info.symbols]
         self._compare_at_monotonic = self._clock.monotonic() + COMPARE_SEC
-        self._report(refused, info.remain_quota)
+        self._report(refused, info.quota_left)
         return [code for code in self.active if code not in before]
 
     async def _give_back(self, codes: list[str]) -> bool:
@@ -126,24 +127,24 @@ class Subscriptions:
         if not codes:
             return True
         try:
-            await self._connection.unsubscribe_tickers(codes, SUBSCRIBE_TIMEOUT_SEC)
+            await self._link.unsubscribe(codes, SUBSCRIBE_TIMEOUT_SEC)
         except (FeedLost, FeedTimeout):
             raise
         except FeedError as exc:
-            log.info(event("futu_unsubscribe_later", symbols=len(codes), reason=str(exc)))
+            log.info(event(f"{self._spec.provider}_unsubscribe_later", symbols=len(codes), reason=str(exc)))
             return False
-        log.info(event("futu_unsubscribed", symbols=len(codes), first=codes[0]))
+        log.info(event(f"{self._spec.provider}_unsubscribed", symbols=len(codes), first=codes[0]))
         return True
 
-    def _report(self, refused: dict[str, str], remain_quota: int) -> None:
+    def _report(self, refused: dict[str, str], quota_left: int | None) -> None:
         active = set(self.active)
         still = {code: refused.get(code, "OpenD does not list it") for code in self.wanted if code not in active}
         for code, reason in still.items():
             if self.refused.get(code) != reason:
                 action = "retrying later; all others are recorded"
-                log.warning(event("futu_symbol_refused", symbol=code, reason=reason, action=action))
+                log.warning(event(f"{self._spec.provider}_symbol_refused", symbol=code, reason=reason, action=action))
         for code in self.refused.keys() - still.keys():
-            log.info(event("futu_symbol_recovered", symbol=code))
+            log.info(event(f"{self._spec.provider}_symbol_recovered", symbol=code))
         changed = self._progress.symbols_subscribed != len(active) or still != self.refused
         self.refused = still
         self._progress.symbols_subscribed = len(active)
@@ -152,11 +153,11 @@ class Subscriptions:
         if changed:
             log.info(
                 event(
-                    "futu_subscribed",
+                    f"{self._spec.provider}_subscribed",
                     symbols=len(active),
                     wanted=len(self.wanted),
                     refused=len(still),
-                    remain_quota=remain_quota,
+                    remain_quota="no limit" if quota_left is None else quota_left,
                 )
             )
         if still or self._to_give_back:

@@ -18,10 +18,14 @@ from hk_tick_collector.core.facts import UNKNOWN_SEQ, Fact, Interrupted, StoredT
 from hk_tick_collector.core.progress import FeedProgress
 from hk_tick_collector.records.tick import PUSH_TYPE_PUSH, PUSH_TYPE_REPAIR, Origin, RejectedTick, Tick
 from hk_tick_collector.sources.completeness import completeness_of
+from hk_tick_collector.sources.futu.link import FutuLink
+from hk_tick_collector.sources.futu.mapping import TickMapper
 from hk_tick_collector.sources.futu.markets import at_futu
 from hk_tick_collector.sources.futu.sdk import Connection
-from hk_tick_collector.sources.pull import MAX_PULLS_IN_FLIGHT, TickPuller
+from hk_tick_collector.sources.plausible import PlausibleDays
+from hk_tick_collector.sources.pull import TickPuller
 from hk_tick_collector.sources.pulled import PULL_LIMIT_ROWS
+from hk_tick_collector.sources.source import Link
 from hk_tick_collector.sources.subscriptions import subscribe_each
 from hk_tick_collector.store import layout, reader
 from hk_tick_collector.store.connect import SqliteOptions
@@ -53,8 +57,16 @@ class RepairJob:
         self.rejected_ticks = 0  # of OpenD's, that cannot be stored
         self._market = at_futu(plan.market.code)
         self._continuity = completeness_of(self._market.spec.evidence, self._facts.extend)
+        self._limits = self._market.spec.pull
+        self._days = PlausibleDays(self._market.market)
         self._puller = TickPuller(
-            self._ticks.extend, self._reject, self._continuity, FeedProgress(), self._clock, market=self._market
+            self._ticks.extend,
+            self._reject,
+            self._continuity,
+            FeedProgress(),
+            self._clock,
+            self._limits.in_flight,
+            self._days,
         )
         symbols = list(self._repairs)
         self._witnesses = _witnesses(plan.db, symbols) if plan.db.exists() else {}
@@ -71,14 +83,15 @@ class RepairJob:
         A symbol that OpenD refuses, or of which nothing comes, costs only itself. FeedLost or FeedTimeout when
         subscribing gets no answer, StoreError when the day file cannot be written; what was stored before stays.
         """
-        refused = await subscribe_each(connection, list(self._repairs), push=False)
+        link = FutuLink(connection, TickMapper(self._days, self._market), self._clock, push=False)
+        refused = await subscribe_each(link, list(self._repairs), self._limits.subscribe_batch)
         for symbol, words in refused.items():
             self._repairs[symbol].error = f"OpenD refuses: {words}"
         self._advance(len(refused))
         symbols = [symbol for symbol in self._repairs if symbol not in refused]
         writer = self._writer()
         try:
-            await self._pull_all(connection, symbols, writer)
+            await self._pull_all(link, symbols, writer)
         finally:
             writer.close()
 
@@ -89,10 +102,10 @@ class RepairJob:
             self._data_root, self._options, origin=Origin(spec.market, spec.provider), evidence=spec.evidence
         )
 
-    async def _pull_all(self, connection: Connection, symbols: list[str], writer: DayFileWriter) -> None:
-        for at in range(0, len(symbols), MAX_PULLS_IN_FLIGHT):
-            part = symbols[at : at + MAX_PULLS_IN_FLIGHT]
-            answered = await asyncio.gather(*(self._pull(connection, symbol) for symbol in part))
+    async def _pull_all(self, link: Link, symbols: list[str], writer: DayFileWriter) -> None:
+        for at in range(0, len(symbols), self._limits.in_flight):
+            part = symbols[at : at + self._limits.in_flight]
+            answered = await asyncio.gather(*(self._pull(link, symbol) for symbol in part))
             self._store(writer)
             self._advance(len(part))
             if not any(answered):
@@ -100,12 +113,12 @@ class RepairJob:
                     self._repairs[symbol].error = f"not asked: {self._repairs[part[0]].error}"
                 return
 
-    async def _pull(self, connection: Connection, symbol: str) -> bool:
+    async def _pull(self, link: Link, symbol: str) -> bool:
         """False when there was no answer at all."""
         if symbol in self._seeds and symbol in self._witnesses:
             self._continuity.observe_push(self._witnesses[symbol], self._clock.monotonic())
         try:
-            await self._puller.pull(connection, symbol, PULL_LIMIT_ROWS, PUSH_TYPE_REPAIR)
+            await self._puller.pull(link, symbol, PULL_LIMIT_ROWS, PUSH_TYPE_REPAIR)
         except FeedError as exc:
             self._repairs[symbol].error = str(exc)
             return not isinstance(exc, (FeedLost, FeedTimeout))

@@ -17,6 +17,8 @@ from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.hk.sessions import hk_date
 from hk_tick_collector.records.tick import RejectedTick, Tick
 from hk_tick_collector.sources.continuity import Continuity
+from hk_tick_collector.sources.futu.link import FutuSource
+from hk_tick_collector.sources.futu.spec import HK
 from hk_tick_collector.sources.session import FeedOptions, FeedSession
 from hk_tick_collector.store import reader
 from hk_tick_collector.store.connect import SqliteOptions
@@ -56,12 +58,13 @@ class Recorder:
         else:
             self.continuity.seed(self._tracks(), symbols)
         options = FeedOptions(
-            host="127.0.0.1", port=1, symbols=symbols, backfill_rows=backfill_rows, reconnect_min_sec=1.0,
+            symbols=symbols, backfill_rows=backfill_rows, reconnect_min_sec=1.0,
             reconnect_max_sec=30.0, check_interval_sec=10.0, poll_enabled=True, poll_interval_sec=5.0,
             poll_rows=poll_rows, poll_stale_sec=10.0, trading_only=True,
         )  # fmt: skip
+        source = FutuSource(HK, "127.0.0.1", 1, None, clock)
         self.session = FeedSession(
-            options, self._take_rows, self._take_rows, self._take_rejected, self.continuity, calendar,
+            options, source, self._take_rows, self._take_rows, self._take_rejected, self.continuity, calendar,
             self.progress.feed, clock,
         )  # fmt: skip
         self._task = asyncio.ensure_future(self.session.run())

@@ -31,7 +31,11 @@ from hk_tick_collector.market.hk.sessions import hk_date
 from hk_tick_collector.sources.continuity import Continuity
 from hk_tick_collector.sources.futu import sdk  # noqa: F401 (makes HOME before futu is imported)
 from hk_tick_collector.sources.futu.frames_in import HEAD, FrameCutter, WireStats
+from hk_tick_collector.sources.futu.link import FutuLink
+from hk_tick_collector.sources.futu.mapping import TickMapper
 from hk_tick_collector.sources.futu.push import PushHandler
+from hk_tick_collector.sources.futu.spec import LIMITS
+from hk_tick_collector.sources.intake import Intake
 from hk_tick_collector.sources.plausible import PlausibleDays
 from hk_tick_collector.sources.pull import TickPuller
 from hk_tick_collector.store.connect import SqliteOptions
@@ -168,11 +172,16 @@ class Recorder:
         )  # fmt: skip
         self.continuity = Continuity(self.queue.put_facts)
         days = PlausibleDays()
-        self.push = PushHandler(
-            self.queue.put, self.quarantine.add, self.continuity, self.feed, self.clock, lambda: None, days
-        )
+        intake = Intake(
+            self.queue.put, self.quarantine.add, self.queue.put_facts, self.continuity, self.feed, self.clock, days,
+            lambda: None, lambda: None,
+        )  # fmt: skip
+        self.push = PushHandler(intake, TickMapper(days), self.clock)
         self.push.wanted = frozenset(f"HK.{code}" for code in SYMBOLS)
-        self.puller = TickPuller(self.queue.put, self.quarantine.add, self.continuity, self.feed, self.clock, days=days)
+        self.puller = TickPuller(
+            self.queue.put, self.quarantine.add, self.continuity, self.feed, self.clock, LIMITS.in_flight, days
+        )
+        self.mapper = TickMapper(days)
         self.decoded_ticks = self.not_new_ticks = 0
         self.broken_connections = 0
         self._connect()
@@ -200,12 +209,14 @@ class Recorder:
 
     async def pull(self, code: str, answer: Any) -> None:
         class Connection:
+            lost = None
+
             async def recent_ticks(self, *_: object) -> Any:
                 return answer
 
         connection: Any = Connection()
         before = self.ingest.in_rows + self.ingest.quarantined_rows, self.feed.duplicate_rows
-        await self.puller.pull(connection, f"HK.{code}", 1000, "poll")
+        await self.puller.pull(FutuLink(connection, self.mapper, self.clock), f"HK.{code}", 1000, "poll")
         not_new = len(answer.tickerList) - (self.ingest.in_rows + self.ingest.quarantined_rows - before[0])
         assert 0 <= not_new <= self.feed.duplicate_rows - before[1], "left out, and counted"
         self.decoded_ticks += len(answer.tickerList)

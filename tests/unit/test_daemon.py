@@ -21,6 +21,7 @@ from hk_tick_collector.app.daemon import EXIT_FAILED, EXIT_OK, Daemon
 from hk_tick_collector.core.errors import ConfigError, StoreUnavailable
 from hk_tick_collector.ingest.spill import SpillQueue
 from hk_tick_collector.ingest.worker import PersistWorker
+from hk_tick_collector.sources.futu import sdk
 from hk_tick_collector.store import reader
 from hk_tick_collector.store.connect import SqliteOptions
 from hk_tick_collector.store.layout import prepare_data_root
@@ -33,7 +34,7 @@ class FakeFeed:
 
     made: FakeFeed
 
-    def __init__(self, options: Any, sink: Any, pull_sink: Any, rejects: Any, *others: Any) -> None:
+    def __init__(self, options: Any, source: Any, sink: Any, pull_sink: Any, rejects: Any, *others: Any) -> None:
         self.put, self.put_pulled = sink, pull_sink
         self.asked: list[str] = []
         self.symbols: tuple[str, ...] = options.symbols
@@ -133,8 +134,8 @@ class Run:
 @pytest.fixture(autouse=True)
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(daemon_module, "FeedSession", FakeFeed)
-    monkeypatch.setattr(daemon_module.sdk, "configure", lambda key_file: None)
-    monkeypatch.setattr(daemon_module.sdk, "network_thread_alive", lambda: True)
+    monkeypatch.setattr(sdk, "configure", lambda key_file: None)
+    monkeypatch.setattr(sdk, "network_thread_alive", lambda: True)
 
 
 @pytest.fixture

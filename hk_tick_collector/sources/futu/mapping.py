@@ -125,7 +125,7 @@ class TickMapper:
     def __init__(self, days: PlausibleDays | None = None, market: FutuMarket = HK) -> None:
         self.stats = MappingStats()
         self.days = days or PlausibleDays(market.market)
-        self._market = market
+        self.market = market
         self._zone = market.market.zone.tzinfo
         self._symbols: dict[tuple[int, str], str] = {}
         self._seconds: dict[str, tuple[int, str]] = {}
@@ -137,9 +137,13 @@ class TickMapper:
         known = self._symbols.get((security.market, code))
         return self._new_symbol(security.market, code) if known is None else known
 
+    def name(self, security: Any) -> str:
+        """Of a ``Qot_Common.Security`` that is none of ours, for the quarantine."""
+        return f"{self.market.prefixes.get(security.market, security.market)}.{security.code}"
+
     def _new_symbol(self, number: int, code: str) -> str:
-        market = self._market.market
-        prefix = self._market.prefixes.get(number)
+        market = self.market.market
+        prefix = self.market.prefixes.get(number)
         if prefix is None:
             raise TickRejected(RejectCode.MARKET, f"market {number} is not {market.code} (code {_shown(code)})")
         symbol = f"{prefix}.{code}" if isinstance(code, str) else ""  # protobuf hands out bytes that are no UTF-8
@@ -162,7 +166,7 @@ class TickMapper:
         """
         ticks: list[Tick] = []
         stats, seconds = self.stats, self._seconds
-        is_second_in_seq, is_volume_whole = self._market.is_second_in_seq, self._market.is_volume_whole
+        is_second_in_seq, is_volume_whole = self.market.is_second_in_seq, self.market.is_volume_whole
         unsequenced_rows = 0
         most_ms = WITNESS_TOLERANCE_MS
         # One body for the whole way of a tick: a method for each tick and its own constructor cost 0.3 us of 1.5.
@@ -179,7 +183,7 @@ class TickMapper:
                 if not (0.0 <= price <= MAX_PRICE and 0.0 <= turnover <= MAX_TURNOVER):
                     raise _absurd_amount(price, turnover)
                 if not 0 < volume <= MAX_VOLUME or not (is_volume_whole or message.hpVolume in (0.0, volume)):
-                    volume = _other_volume(message, self._market)
+                    volume = _other_volume(message, self.market)
                     stats.fractional_rows += volume is None
                 if seq <= 0:
                     seq = None
@@ -258,7 +262,7 @@ class TickMapper:
         try:
             moment = datetime(year, month, day, hour, minute, second, tzinfo=self._zone)
             base_ms = int(moment.timestamp()) * 1000
-            trading_day = self._market.market.trading_day(base_ms)
+            trading_day = self.market.market.trading_day(base_ms)
         except (ValueError, OverflowError) as exc:
             raise TickRejected(RejectCode.TIME, f"time {_shown(text)} is no date and time: {exc}") from None
         if not self.days.hold(trading_day, recv_ts_ms):
@@ -271,7 +275,7 @@ class TickMapper:
 
     def _date_from_witness(self, text: str, seq: int | None, timestamp_sec: float) -> tuple[int, int, int]:
         """Local date for a time string without one, from ``timestamp``, else from the sequence's second."""
-        seq_sec = float(seq >> SEQ_COUNTER_BITS) if seq and self._market.is_second_in_seq else 0.0
+        seq_sec = float(seq >> SEQ_COUNTER_BITS) if seq and self.market.is_second_in_seq else 0.0
         for epoch_sec in (timestamp_sec, seq_sec):
             if EARLIEST_WITNESS_SEC <= epoch_sec < 1e11:  # far from overflow
                 moment = datetime.fromtimestamp(epoch_sec, tz=UTC).astimezone(self._zone)

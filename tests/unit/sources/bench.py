@@ -18,7 +18,12 @@ from hk_tick_collector.records.tick import RejectedTick, Tick
 from hk_tick_collector.sources.completeness import completeness_of
 from hk_tick_collector.sources.futu import sdk
 from hk_tick_collector.sources.futu.answers import GlobalState, SubscriptionInfo
+from hk_tick_collector.sources.futu.link import FutuLink, FutuSource
+from hk_tick_collector.sources.futu.mapping import TickMapper
 from hk_tick_collector.sources.futu.markets import HK, MARKETS, FutuMarket
+from hk_tick_collector.sources.futu.push import PushHandler
+from hk_tick_collector.sources.intake import Intake
+from hk_tick_collector.sources.plausible import PlausibleDays
 from hk_tick_collector.sources.pull import TickPuller
 from hk_tick_collector.sources.session import FeedOptions, FeedSession
 from tests.episodes.clockwork import VirtualClock, VirtualLoop
@@ -162,6 +167,7 @@ class Bench:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, VirtualLoop)
         self.clock = VirtualClock(loop, at_ms)
+        self.market = market
         self.opend = FakeOpenD(self.clock)
         self.facts: list[Fact] = []
         self.rows: list[Tick] = []
@@ -170,24 +176,31 @@ class Bench:
         self.continuity = completeness_of(market.spec.evidence, self.facts.extend)
         self.hole_found = asyncio.Event()
         self.puller = TickPuller(
-            self.rows.extend,
-            self.rejected.extend,
-            self.continuity,
-            self.progress,
-            self.clock,
-            self.hole_found.set,
-            market=market,
-        )
+            self.rows.extend, self.rejected.extend, self.continuity, self.progress, self.clock,
+            market.spec.pull.in_flight, PlausibleDays(market.market), self.hole_found.set,
+        )  # fmt: skip
         self.connection = FakeConnection(self.opend)
+        self.link = FutuLink(self.connection, TickMapper(market=market), self.clock)  # type: ignore[arg-type]
+
+    def push_handler(self, on_new_hole: Callable[[], None] = lambda: None) -> PushHandler:
+        """What a connection hands its pushes to, up to the rows."""
+        days = PlausibleDays(self.market.market)
+        intake = Intake(
+            self.rows.extend, self.rejected.extend, self.facts.extend, self.continuity, self.progress, self.clock, days,
+            on_new_hole, lambda: None,
+        )  # fmt: skip
+        return PushHandler(intake, TickMapper(days, self.market), self.clock)
 
     def session(self, symbols: Sequence[str], calendar: TradingCalendar, **changed: Any) -> FeedSession:
         options = {
-            "host": "opend", "port": 1, "symbols": symbols, "backfill_rows": 1000, "reconnect_min_sec": 1.0,
+            "symbols": symbols, "backfill_rows": 1000, "reconnect_min_sec": 1.0,
             "reconnect_max_sec": 8.0, "check_interval_sec": 10.0, "poll_enabled": True, "poll_interval_sec": 3.0,
             "poll_rows": 100, "poll_stale_sec": 10.0, "trading_only": True, **changed,
         }  # fmt: skip
+        with mock.patch.object(sdk, "configure"):
+            source = FutuSource(self.market.spec, "opend", 1, None, self.clock)
         return FeedSession(
-            FeedOptions(**options), self.rows.extend, self.rows.extend, self.rejected.extend, self.continuity,
+            FeedOptions(**options), source, self.rows.extend, self.rows.extend, self.rejected.extend, self.continuity,
             calendar, self.progress, self.clock,
         )  # fmt: skip
 

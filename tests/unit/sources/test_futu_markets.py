@@ -24,7 +24,7 @@ from hk_tick_collector.sources.futu import answers, sdk
 from hk_tick_collector.sources.futu.markets import CN, HK, MARKETS, US, FutuMarket, at_futu
 
 # Whoever makes one of these says for which market.
-OF_A_MARKET = {"Connection": 5, "TickPuller": 8, "PushHandler": 8}
+OF_A_MARKET = {"Connection": 5, "TickMapper": 2}
 
 
 @pytest.mark.parametrize("market", MARKETS.values(), ids=MARKETS)

@@ -12,6 +12,7 @@ from hk_tick_collector.core.errors import FeedError, FeedLost
 from hk_tick_collector.core.facts import NUMBERS_SKIPPED, GapFound, Unproven, Verified
 from hk_tick_collector.market.hk.sessions import day_start_ms
 from hk_tick_collector.records.tick import PUSH_TYPE_POLL, seq_counter
+from hk_tick_collector.sources.futu.spec import LIMITS
 from hk_tick_collector.sources.poll import (
     AUDIT_INTERVAL_SEC,
     AUDIT_ROWS,
@@ -21,7 +22,6 @@ from hk_tick_collector.sources.poll import (
     Follower,
     Poller,
 )
-from hk_tick_collector.sources.pull import MAX_PULLS_IN_FLIGHT
 from hk_tick_collector.sources.repair import REPAIR_ATTEMPTS, Repairer
 from tests.unit.sources.bench import DAY, SYMBOL, Bench, FakeConnection, play, run
 from tests.unit.sources.desk import OTHER, tick
@@ -52,9 +52,9 @@ async def test_an_answer_under_way_speaks_of_the_moment_before_it_was_sent(bench
     bench.opend.ticks[SYMBOL] = run(1, 3)
     bench.continuity.observe_push(run(1, 3), 0.0)
     bench.opend.trouble = lambda word, code: 2.5
-    others = [asyncio.ensure_future(bench.puller.pull(bench.connection, code, 50, "poll")) for code in MANY[:8]]
+    others = [asyncio.ensure_future(bench.puller.pull(bench.link, code, 50, "poll")) for code in MANY[:8]]
     await asyncio.sleep(0)
-    waits = asyncio.ensure_future(bench.puller.pull(bench.connection, SYMBOL, 1000, PUSH_TYPE_POLL))
+    waits = asyncio.ensure_future(bench.puller.pull(bench.link, SYMBOL, 1000, PUSH_TYPE_POLL))
     await asyncio.gather(*others)
     sent_ms = bench.clock.now_ms()  # not when it began to wait for its turn
     await waits
@@ -73,12 +73,12 @@ async def test_pulls_in_flight_are_bounded_and_failures_are_counted(bench: Bench
     answered: list[str] = []
 
     async def one(symbol: str) -> None:
-        await bench.puller.pull(bench.connection, symbol, 50, PUSH_TYPE_POLL)
+        await bench.puller.pull(bench.link, symbol, 50, PUSH_TYPE_POLL)
         answered.append(symbol)
 
-    assert await bench.puller.pull_all(bench.connection, MANY, one, "poll") == 6
+    assert await bench.puller.pull_all(MANY, one, "poll") == 6
     assert len(answered) == 54
-    assert (bench.opend.most_in_flight, bench.progress.request_errors) == (MAX_PULLS_IN_FLIGHT, 6)
+    assert (bench.opend.most_in_flight, bench.progress.request_errors) == (LIMITS.in_flight, 6)
 
 
 @on_a_bench
@@ -86,18 +86,18 @@ async def test_an_opend_that_answers_nothing_is_given_up(bench: Bench) -> None:
     bench.opend.trouble = lambda word, code: 60.0
 
     async def one(symbol: str) -> None:
-        await bench.puller.pull(bench.connection, symbol, 50, PUSH_TYPE_POLL)
+        await bench.puller.pull(bench.link, symbol, 50, PUSH_TYPE_POLL)
 
     with pytest.raises(FeedLost):
-        await bench.puller.pull_all(bench.connection, MANY, one, "poll")
-    assert len(bench.opend.pulls()) <= 2 * MAX_PULLS_IN_FLIGHT
+        await bench.puller.pull_all(MANY, one, "poll")
+    assert len(bench.opend.pulls()) <= 2 * LIMITS.in_flight
 
 
 @on_a_bench
 async def test_rows_that_cannot_be_read_go_to_the_quarantine_and_stay_holes(bench: Bench) -> None:
     day = run(1, 4)
     bench.opend.ticks[SYMBOL] = [day[0]._replace(price=None), day[1], day[2]._replace(price=None), day[3]]
-    result = await bench.puller.pull(bench.connection, SYMBOL, 1000, PUSH_TYPE_POLL)
+    result = await bench.puller.pull(bench.link, SYMBOL, 1000, PUSH_TYPE_POLL)
     assert (result.fetched_rows, result.fresh_rows) == (4, 2)
     assert [one.symbol for one in bench.rejected] == [SYMBOL, SYMBOL]
     assert [(hole.first, hole.unread) for hole in bench.continuity.holes()] == [(3, True), (1, True)]
@@ -109,10 +109,10 @@ async def test_rows_that_cannot_be_read_go_to_the_quarantine_and_stay_holes(benc
 async def test_repeats_are_handed_on_once_a_connection_and_counted_as_duplicates(bench: Bench) -> None:
     bench.opend.ticks[SYMBOL] = run(1, 20)
     for _ in range(3):
-        await bench.puller.pull(bench.connection, SYMBOL, 1000, PUSH_TYPE_POLL)
+        await bench.puller.pull(bench.link, SYMBOL, 1000, PUSH_TYPE_POLL)
     assert (len(bench.rows), bench.progress.duplicate_rows) == (20, 40)
     bench.continuity.connected()
-    await bench.puller.pull(bench.connection, SYMBOL, 1000, PUSH_TYPE_POLL)
+    await bench.puller.pull(bench.link, SYMBOL, 1000, PUSH_TYPE_POLL)
     assert (len(bench.rows), bench.progress.duplicate_rows) == (40, 60)
 
 
@@ -124,14 +124,14 @@ async def test_quiet_symbols_are_polled_less_and_less_and_at_once_again_after_ne
     poller = Poller(bench.puller, bench.continuity, bench.progress, bench.clock, 3.0, 100, 10.0)
     bench.opend.ticks[SYMBOL] = run(1, 5)
     for _ in range(100):
-        await poller.poll_quiet(bench.connection, [SYMBOL])
+        await poller.poll_quiet(bench.link, [SYMBOL])
         await asyncio.sleep(3)
     assert 7 <= len(bench.opend.pulls()) <= 12
     assert (bench.progress.poll_accepted_rows, bench.opend.pulls()[0]) == (5, (SYMBOL, 100))
     bench.opend.ticks[SYMBOL] = run(1, 6)
     asked = len(bench.opend.pulls())
     for _ in range(35):
-        await poller.poll_quiet(bench.connection, [SYMBOL])
+        await poller.poll_quiet(bench.link, [SYMBOL])
         await asyncio.sleep(3)
     assert bench.progress.poll_accepted_rows == 6
     assert len(bench.opend.pulls()) - asked >= 4
@@ -142,7 +142,7 @@ async def test_a_symbol_that_is_pushed_is_not_polled(bench: Bench) -> None:
     poller = Poller(bench.puller, bench.continuity, bench.progress, bench.clock, 3.0, 100, 10.0)
     for n in range(1, 10):
         bench.continuity.observe_push([tick(n, n)], bench.clock.monotonic())
-        await poller.poll_quiet(bench.connection, [SYMBOL])
+        await poller.poll_quiet(bench.link, [SYMBOL])
         await asyncio.sleep(3)
     assert bench.opend.pulls() == []
 
@@ -157,7 +157,7 @@ async def test_every_symbol_is_audited_once_a_round_however_long_its_parts_take(
     assert sum(waits_sec) == AUDIT_INTERVAL_SEC
     for wait_sec in waits_sec:
         await asyncio.sleep(wait_sec - (bench.clock.monotonic() % 1.0 if wait_sec > 3 else 0))
-        await auditor.run(bench.connection, MANY)
+        await auditor.run(bench.link, MANY)
     asked = [code for code, _ in bench.opend.pulls()]
     assert len(asked) == len(set(asked))
     assert len(asked) >= len(MANY) - 1
@@ -171,7 +171,7 @@ async def test_a_whole_answer_is_wanted_until_beginning_and_interruptions_are_se
 
     async def audit() -> int:
         await asyncio.sleep(AUDIT_INTERVAL_SEC)
-        await auditor.run(bench.connection, [SYMBOL])
+        await auditor.run(bench.link, [SYMBOL])
         return bench.opend.pulls()[-1][1]
 
     assert await audit() == 1000
@@ -193,7 +193,7 @@ async def test_a_distrusted_busy_symbol_is_pulled_whole_before_opend_can_show_no
     started_sec = bench.clock.monotonic()
     while (shown := int((bench.clock.monotonic() - started_sec) * 50)) < 5900:
         bench.opend.ticks[SYMBOL] = day[max(0, shown - 1000) : shown]
-        await follower.follow(bench.connection, [SYMBOL, OTHER])
+        await follower.follow(bench.link, [SYMBOL, OTHER])
         await asyncio.sleep(1)
     seen = {seq_counter(row.seq) for row in bench.rows if row.seq}
     assert seen == set(range(1, max(seen) + 1))
@@ -206,12 +206,12 @@ async def test_a_distrusted_busy_symbol_is_pulled_whole_before_opend_can_show_no
 async def test_many_pushes_bring_the_next_pull_forward(bench: Bench) -> None:
     follower = Follower(bench.puller, bench.continuity, bench.progress, bench.clock)
     bench.continuity.observe_push([tick(1)._replace(seq=None)], 0.0)
-    await follower.follow(bench.connection, [SYMBOL])
+    await follower.follow(bench.link, [SYMBOL])
     bench.continuity.observe_push(run(2, FOLLOW_ROWS), 0.0)
-    await follower.follow(bench.connection, [SYMBOL])
+    await follower.follow(bench.link, [SYMBOL])
     assert len(bench.opend.pulls()) == 1
     bench.continuity.observe_push(run(FOLLOW_ROWS + 1, FOLLOW_ROWS + 1, 50), 0.0)
-    await follower.follow(bench.connection, [SYMBOL])
+    await follower.follow(bench.link, [SYMBOL])
     assert len(bench.opend.pulls()) == 2
 
 
@@ -227,7 +227,7 @@ async def test_a_quiet_distrusted_symbol_and_a_failing_one_are_not_asked_all_the
 
     bench.opend.trouble = trouble
     for _ in range(120):
-        await follower.follow(bench.connection, [SYMBOL, OTHER])
+        await follower.follow(bench.link, [SYMBOL, OTHER])
         await asyncio.sleep(1)
     assert len(bench.opend.pulls(SYMBOL)) == 120 // FOLLOW_MAX_SEC
     assert 20 <= len(bench.opend.pulls(OTHER)) <= 26
@@ -240,7 +240,7 @@ async def repaired(bench: Bench, sec: float) -> None:
     """Let the repairer work for a while."""
     repairer = Repairer(bench.puller, bench.continuity, bench.progress, bench.clock, bench.hole_found)
     repairer.wake()
-    task = asyncio.ensure_future(repairer.run(bench.connection))
+    task = asyncio.ensure_future(repairer.run(bench.link))
     await asyncio.sleep(sec)
     assert not task.done(), task
     task.cancel()
@@ -302,7 +302,7 @@ async def test_an_unreadable_tick_is_asked_for_and_its_gap_says_why(bench: Bench
     day = run(1, 3)
     bench.opend.ticks[SYMBOL] = [*day[:2], day[2]._replace(price=None)]
     bench.continuity.observe_push(day[:2], 0.0)
-    await bench.puller.pull(bench.connection, SYMBOL, 50, PUSH_TYPE_POLL)
+    await bench.puller.pull(bench.link, SYMBOL, 50, PUSH_TYPE_POLL)
     await repaired(bench, 60)
     (gap,) = [fact for fact in bench.facts if isinstance(fact, GapFound)]
     assert (gap.first, gap.last, gap.reason) == (3, 3, "could not be read")

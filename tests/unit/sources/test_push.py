@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from hk_tick_collector.market.hk.sessions import day_start_ms
 from hk_tick_collector.records.tick import Tick
-from hk_tick_collector.sources.futu.push import PushHandler
 from tests.unit.sources.bench import DAY, SYMBOL, Bench, play, push_of, run
 from tests.unit.sources.desk import OTHER, tick
 
@@ -17,10 +16,7 @@ def handed(*bursts: list[list[Tick]], wanted: frozenset[str] | None = None) -> t
     async def life() -> None:
         bench = Bench(day_start_ms(DAY) + 36_000_000)
         benches.append(bench)
-        handler = PushHandler(
-            bench.rows.extend, bench.rejected.extend, bench.continuity, bench.progress, bench.clock,
-            lambda: woken.append("hole"),
-        )  # fmt: skip
+        handler = bench.push_handler(lambda: woken.append("hole"))
         handler.wanted = wanted
         for burst in bursts:
             handler([push_of(ticks) for ticks in burst])
@@ -68,9 +64,7 @@ def test_what_nobody_asked_for_is_no_hole_of_anybodys_day() -> None:
 def test_a_refused_push_is_passed_over() -> None:
     async def life() -> None:
         bench = Bench(day_start_ms(DAY))
-        handler = PushHandler(
-            bench.rows.extend, bench.rejected.extend, bench.continuity, bench.progress, bench.clock, lambda: None
-        )
+        handler = bench.push_handler()
         refused = push_of(run(1, 2))
         refused.retType = -1
         handler([refused, push_of(run(1, 2))])

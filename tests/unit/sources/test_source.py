@@ -36,14 +36,18 @@ class QueueSink:
     def __init__(self, bench: Bench) -> None:
         self._bench = bench
 
-    def push(self, ticks: Sequence[Tick]) -> None:
-        self._bench.queue.put_patiently(ticks)
+    def push(self, messages: Sequence[Sequence[Tick]]) -> None:
+        for ticks in messages:
+            self._bench.queue.put_patiently(ticks)
 
     def reject(self, rejected: Sequence[RejectedTick]) -> None:
         self._bench.quarantine.add(rejected)
 
     def learn(self, facts: Sequence[Fact | DayFact]) -> None:
         self._bench.queue.put_facts(facts)
+
+    def changed(self) -> None:
+        raise AssertionError("a tape says nothing of itself")
 
 
 def test_the_example_is_recorded(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from hk_tick_collector.core.errors import FeedError
+from hk_tick_collector.sources.futu.spec import HK
 from hk_tick_collector.sources.subscriptions import RETRY_MAX_SEC, RETRY_MIN_SEC, Subscriptions
 from tests.unit.sources.bench import Bench, play
 
@@ -19,7 +20,7 @@ def on_a_bench(test: Callable[[Bench, Subscriptions], Awaitable[None]]) -> Calla
         async def life() -> None:
             bench = Bench(0)
             bench.opend.quota = 1000
-            await test(bench, Subscriptions(bench.connection, CODES, bench.progress, bench.clock))
+            await test(bench, Subscriptions(bench.link, HK, CODES, bench.progress, bench.clock))
 
         play(life())
 
@@ -100,7 +101,7 @@ async def test_what_opend_dropped_by_itself_is_told_and_new_again(bench: Bench, 
     """Nothing of it was pushed since: it is interrupted before it is subscribed again, and backfilled after."""
     told: list[tuple[list[str], int]] = []
     watched = Subscriptions(
-        bench.connection, CODES[:3], bench.progress, bench.clock,
+        bench.link, HK, CODES[:3], bench.progress, bench.clock,
         lambda codes: told.append((list(codes), len(bench.connection.subscribed))),
     )  # fmt: skip
     await watched.reconcile()

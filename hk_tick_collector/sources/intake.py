@@ -1,0 +1,87 @@
+"""What a connection receives, on its way to the store: the ``Sink`` that a session hands to its source.
+
+Called on the source's thread, once a burst and not once a tick: does no I/O, waits for nothing and logs no tick by
+itself. What it hands rows to may: a full queue holds this thread for a quarter of a second at most and then writes to
+the spill (ingest/queue.py), a quarantine says at a bounded rate what it took.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import chain
+
+from hk_tick_collector.core.clock import Clock
+from hk_tick_collector.core.errors import RejectCode
+from hk_tick_collector.core.facts import DayFact, Fact
+from hk_tick_collector.core.progress import FeedProgress
+from hk_tick_collector.records.tick import RejectedTick, Tick
+from hk_tick_collector.sources.completeness import Completeness
+from hk_tick_collector.sources.plausible import PlausibleDays
+from hk_tick_collector.sources.views import without_sequences
+
+TickSink = Callable[[Sequence[Tick]], None]
+RejectSink = Callable[[Sequence[RejectedTick]], None]
+FactSink = Callable[[Sequence[Fact | DayFact]], None]
+
+OF_NO_SYMBOL = frozenset({RejectCode.MARKET, RejectCode.SYMBOL, RejectCode.UNWANTED})
+
+
+class Intake:
+    """``on_new_hole`` is called when a symbol has just got a hole, ``on_change`` when the far side spoke of itself,
+    both on the thread that brought it."""
+
+    def __init__(
+        self,
+        sink: TickSink,
+        rejects: RejectSink,
+        facts: FactSink,
+        continuity: Completeness,
+        progress: FeedProgress,
+        clock: Clock,
+        days: PlausibleDays,
+        on_new_hole: Callable[[], None],
+        on_change: Callable[[], None],
+    ) -> None:
+        self._sink = sink
+        self._rejects = rejects
+        self.learn = facts
+        self._continuity = continuity
+        self._progress = progress
+        self._clock = clock
+        self._days = days
+        self._on_new_hole = on_new_hole
+        self.changed = on_change
+
+    def reject(self, rejected: Sequence[RejectedTick]) -> None:
+        """Keep them; a doubt is known before the ticks behind it are stored."""
+        self._rejects(rejected)
+        unread = [one for one in rejected if one.code not in OF_NO_SYMBOL]
+        if unread and self._continuity.observe_unread(unread):
+            self._on_new_hole()
+
+    def push(self, messages: Sequence[Sequence[Tick]]) -> None:
+        """Hand the ticks of a burst on, and note them."""
+        unkeyed = self._continuity.unkeyed
+        if unkeyed:  # one look: the loop may take one out at midnight
+            messages = [_as_told(ticks, unkeyed.get(ticks[0].symbol) if ticks else None) for ticks in messages]
+        ticks = messages[0] if len(messages) == 1 else list(chain.from_iterable(messages))
+        if ticks:
+            self._hand_over(ticks, len(messages))
+
+    def _hand_over(self, ticks: Sequence[Tick], frames: int) -> None:
+        self._continuity.tell_interruptions(ticks)
+        self._sink(ticks)
+        monotonic_sec = self._clock.monotonic()
+        progress = self._progress
+        progress.push_frames += frames
+        progress.push_rows += len(ticks)
+        progress.last_push_monotonic = monotonic_sec
+        newest_ms = ticks[-1].ts_ms  # within a burst order by time is nearly given; a drift figure needs no more
+        if newest_ms > progress.pushed_max_ts_ms and self._days.is_newest(newest_ms, ticks[-1].recv_ts_ms):
+            progress.pushed_max_ts_ms = newest_ms
+        if self._continuity.observe_push(ticks, monotonic_sec):
+            self._on_new_hole()
+
+
+def _as_told(ticks: Sequence[Tick], unkeyed_day: str | None) -> Sequence[Tick]:
+    return ticks if unkeyed_day is None else without_sequences(ticks, unkeyed_day)
