@@ -10,6 +10,7 @@ An address is what uvicorn says: the peer's, or what a proxy of ``API_TRUSTED_PR
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from typing import Any
@@ -22,6 +23,7 @@ from hk_tick_collector.serve.settings import ServeSettings
 
 FAILED_KEYS_PER_MIN = 10
 MAX_BODY_BYTES = 1 << 20
+BODY_SEC = 15.0  # for each piece of a body
 MAX_QUERY_BYTES = 16_384
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 SECURITY_HEADERS = {
@@ -115,7 +117,9 @@ class Guard:
         if problem is not None:
             await send_problem(scope, send, problem, request_id)
             return
-        await self._app(scope, self._bounded(receive), _with_headers(send, request_id))
+        # A live connection lasts, and its messages are bounded by uvicorn.
+        bounded = self._bounded(receive) if scope["type"] == "http" else receive
+        await self._app(scope, bounded, _with_headers(send, request_id))
 
     def _refused(self, scope: Scope) -> Problem | None:
         host = header(scope, b"host")
@@ -133,13 +137,18 @@ class Guard:
         return None
 
     def _bounded(self, receive: Receive) -> Receive:
-        """A body that grows beyond the limit ends as if the client had gone."""
-        left = self._max_body_bytes
+        """A body that grows beyond the limit is a Problem; one of which a piece is late, as if the client had gone."""
+        left, is_whole = self._max_body_bytes, False
 
         async def receive_bounded() -> MutableMapping[str, Any]:
-            nonlocal left
-            message = await receive()
+            nonlocal left, is_whole
+            try:
+                async with asyncio.timeout(None if is_whole else BODY_SEC):
+                    message = await receive()
+            except TimeoutError:
+                return {"type": "http.disconnect"}
             if message["type"] == "http.request":
+                is_whole = not message.get("more_body", False)
                 left -= len(message.get("body", b""))
                 if left < 0:
                     raise Problem("too-large", f"the body is longer than {self._max_body_bytes} bytes")

@@ -12,7 +12,9 @@ again when it changes; while it cannot be read, no key is good.
 from __future__ import annotations
 
 import base64
+import contextlib
 import errno
+import fcntl
 import fnmatch
 import hashlib
 import hmac
@@ -22,13 +24,14 @@ import re
 import secrets
 import stat
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from hk_tick_collector.core.errors import ConfigError, InputError, NoData, RecorderError
-from hk_tick_collector.store.atomic import write_whole
+from hk_tick_collector.store.atomic import make_own_dir, open_lock_file, write_whole
+from hk_tick_collector.store.connect import unavailable
 
 PREFIX = "hktk"
 SCOPES = ("read", "live", "sql", "admin")  # and hook:<name>
@@ -213,6 +216,27 @@ def write_keys(path: Path, keys: Iterable[StoredKey]) -> None:
     if len(listed) > MAX_KEYS:
         raise RecorderError(f"{path} would hold more than {MAX_KEYS} keys: revoke some")
     write_whole(path, json.dumps({"form": _FORM, "keys": listed}, indent=1) + "\n")
+
+
+@contextlib.contextmanager
+def edited(path: Path) -> Iterator[list[StoredKey]]:
+    """The keys of a file, to change; written when the block ends well. One at a time, by a lock beside the file.
+    KeysFileError when it cannot be used, StoreUnavailable when the disk refuses."""
+    try:
+        make_own_dir(path.parent)
+        descriptor = open_lock_file(path.with_name(f".{path.name}.lock"))
+    except OSError as exc:
+        raise unavailable(path, exc) from exc
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        keys = read_keys(path)
+        yield keys
+        try:
+            write_keys(path, keys)
+        except OSError as exc:
+            raise unavailable(path, exc) from exc
+    finally:
+        os.close(descriptor)
 
 
 def named(keys: Iterable[StoredKey], word: str) -> StoredKey:

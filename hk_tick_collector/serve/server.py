@@ -1,8 +1,7 @@
 """Running an HTTP program: uvicorn with the limits that a server on a network needs, and honest exit codes.
 
-What uvicorn bounds here: a request's head (64 KiB), idle keep-alive connections (15 s), connections in work
-(MAX_CONNECTIONS, then 503), a stop (5 s). A client that sends its request byte by byte holds one connection and nothing
-else; put a reverse proxy before a server that strangers reach.
+What is bounded here: a request's head in bytes and time (``heads``), its body (``auth.Guard``), idle connections
+(15 s), connections in work (MAX_CONNECTIONS, then 503), a stop (5 s).
 
 Exit codes: 0 stopped as asked, 1 failed (port taken), 78 the configuration is wrong or would let strangers read.
 """
@@ -11,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
@@ -28,19 +28,21 @@ EXIT_FAILED, EXIT_CONFIG = 1, 78
 MAX_CONNECTIONS = 2000
 KEEP_ALIVE_SEC = 15
 STOP_SEC = 5
-MAX_HEAD_BYTES = 65_536
 MAX_MESSAGE_BYTES = 65_536  # of a WebSocket's client
 BACKLOG = 512
 
 
 def uvicorn_options(settings: ServeSettings, port: int) -> dict[str, Any]:
     """What both programs give ``uvicorn.Config`` beside the application."""
+    from hk_tick_collector.serve.heads import BoundedHttp  # noqa: PLC0415 - uvicorn takes its time
+
     return {
         "host": settings.api_host,
         "port": port,
         "root_path": settings.api_root_path,
         "proxy_headers": bool(settings.api_trusted_proxies),
         "forwarded_allow_ips": list(settings.api_trusted_proxies),
+        "http": BoundedHttp,
         "ws": "websockets-sansio",
         "ws_max_size": MAX_MESSAGE_BYTES,
         "ws_per_message_deflate": False,
@@ -48,7 +50,6 @@ def uvicorn_options(settings: ServeSettings, port: int) -> dict[str, Any]:
         "backlog": BACKLOG,
         "timeout_keep_alive": KEEP_ALIVE_SEC,
         "timeout_graceful_shutdown": STOP_SEC,
-        "h11_max_incomplete_event_size": MAX_HEAD_BYTES,
         "server_header": False,
         "date_header": True,
         "access_log": False,
@@ -105,6 +106,8 @@ def run_app(name: str, app: Any, settings: ServeSettings, port: int) -> int:
             print(
                 f"{name}: nobody can read yet: make a key (hk-tickctl keys add NAME) or set API_ANONYMOUS=1", flush=True
             )
+        for number in (signal.SIGTERM, signal.SIGINT):  # which uvicorn raises again once it has stopped as asked
+            signal.signal(number, lambda *_: None)
         server.run(sockets=[listening])
     return 0 if server.started else EXIT_FAILED
 

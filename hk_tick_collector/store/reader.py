@@ -198,7 +198,8 @@ def open_read_only_uri(path: Path, *, damaged: bool = False) -> tuple[sqlite3.Co
     try:
         return _open_uri(f"{uri}?mode=ro", path, damaged)
     except sqlite3.OperationalError as exc:
-        if not path.is_file() or _has_wal_content(path):
+        is_locked = exc.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY  # then somebody writes: it is no closed file
+        if is_locked or not path.is_file() or _has_wal_content(path):
             raise translate(exc, path) from exc
     except sqlite3.Error as exc:
         raise translate(exc, path) from exc

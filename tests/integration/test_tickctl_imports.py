@@ -45,6 +45,7 @@ LOADED: tuple[tuple[str, tuple[str, ...], set[str]], ...] = (
     ("vacuum", (DAY,), ARROW),
     ("import", ("sierra", "{tmp}/ESZ26_FUT_CME.scid", "--data-root", "{tmp}/cme"), NOTHING),
     ("migrate", ("--dry-run",), NOTHING),
+    ("keys", ("list", "--keys-file", "{tmp}/keys.json"), NOTHING),
 )
 
 
@@ -65,7 +66,7 @@ def test_every_command_is_tried() -> None:
 @pytest.mark.parametrize(("name", "arguments", "wanted"), LOADED)
 def test_a_command_loads_what_it_uses(place: Path, name: str, arguments: tuple[str, ...], wanted: set[str]) -> None:
     words = [word.format(tmp=place, data=place / "data") for word in arguments]
-    data_root = None if "--data-root" in words else place / "data"
+    data_root = None if "--data-root" in words or name == "keys" else place / "data"
     done = tickctl(
         name, *words, data_root=data_root, PYTHONPROFILEIMPORTTIME=1, FUTU_SYMBOLS=",".join(SYMBOLS),
         FUTU_HOST="127.0.0.1", FUTU_PORT=NOBODY_LISTENS,

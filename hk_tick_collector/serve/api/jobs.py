@@ -23,7 +23,7 @@ from hk_tick_collector.quality.certificate import make_certificate
 from hk_tick_collector.quality.gap_list import gap_lines
 from hk_tick_collector.query import bars
 from hk_tick_collector.query.fetch import DayPart, explain_nothing, type_mask
-from hk_tick_collector.query.trade_types import TradeRule
+from hk_tick_collector.query.trade_types import TradeRule, is_trade
 from hk_tick_collector.serve.api.answer import Facts, Look, media_type, write_answer
 from hk_tick_collector.serve.api.completeness import Completeness, judge_day
 from hk_tick_collector.serve.api.cursor import Cursor, Spot, question_of
@@ -135,6 +135,7 @@ class TickRows:
         )  # fmt: skip
         if "all" not in self._types:
             table = table.filter(pa.array(type_mask(table, _keep(part.root.market, self._types))))
+            table = table.filter(is_trade(table))
         if self._as_of_ms is not None:
             stored = table.column("inserted_at_ms")
             table = table.filter(pc.fill_null(pc.less_equal(stored, pa.scalar(self._as_of_ms, stored.type)), False))

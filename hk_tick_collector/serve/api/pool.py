@@ -81,7 +81,11 @@ class Worker:
                 self._process.kill()
 
     async def wait(self) -> None:
-        """Until it has ended."""
+        """Until it has ended, what it said last thrown away: asyncio tells of the end only behind it."""
+        assert self._process.stdout is not None
+        with contextlib.suppress(RuntimeError, OSError):
+            while await self._process.stdout.read(wire.MAX_FRAME_BYTES):
+                pass
         await self._process.wait()
 
     async def ask(self, question: Mapping[str, Any], timeout_sec: float) -> AsyncIterator[tuple[bytes, bytes]]:
@@ -117,6 +121,7 @@ class Pool:
         self._tasks: set[asyncio.Task[None]] = set()
         self._waiting = 0
         self.replaced = 0
+        self.is_well = True  # False while no process can be started
 
     @property
     def ready(self) -> int:
@@ -179,9 +184,11 @@ class Pool:
             try:
                 worker = await Worker.start(self._roots)
             except (OSError, TimeoutError, asyncio.IncompleteReadError) as exc:
+                self.is_well = False
                 _log.error(event("reader_not_started", error=exc))
                 await asyncio.sleep(RESTART_SEC)
                 continue
+            self.is_well = True
             self._workers.add(worker)
             self._idle.put_nowait(worker)
             return

@@ -268,7 +268,7 @@ async def healthz(request: Request, query: Nothing) -> Response:
         there = all([await in_thread(root.data_root.is_dir) for root in service.roots.all])
     except Problem:
         there = False
-    is_well = there and service.pool.ready > 0
+    is_well = there and service.pool.is_well
     body = orjson.dumps({"ok": is_well})
     return Response(body, 200 if is_well else 503, headers=_NO_STORE, media_type="application/json")
 

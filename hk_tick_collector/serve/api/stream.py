@@ -80,8 +80,7 @@ class PoolResponse(Response):
         except (Broken, TimeoutError) as exc:
             reason = str(exc) or "the client took nothing"
             _log.log(logging.WARNING, "answer_broken", reason=reason, request_id=request_id_of(scope))
-            # The connection ends without the end of the body.
-            raise ConnectionAbortedError("the answer is broken") from None
+            # Without the end of the body: uvicorn then ends the connection.
 
     async def _start(self, answer: Answer, send: Send, *, is_packed: bool) -> None:
         self.status_code = answer.status

@@ -15,8 +15,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from hk_tick_collector.core.errors import RecorderError
-from hk_tick_collector.core.logline import event
+from hk_tick_collector.core.errors import RecorderError, StoreError
+from hk_tick_collector.core.logline import RateLimitedLog
 from hk_tick_collector.serve.api import wire
 from hk_tick_collector.serve.keys import Key, KeyLimits
 from hk_tick_collector.serve.problems import Problem, problem_of
@@ -24,7 +24,7 @@ from hk_tick_collector.serve.problems import Problem, problem_of
 NICE = 5  # the recorder may share the machine
 BUFFER_BYTES = 128 << 10
 
-_log = logging.getLogger(__name__)
+_limited = RateLimitedLog(logging.getLogger(__name__))
 
 
 class FrameOut:
@@ -78,11 +78,11 @@ def answer(roots: Any, question: Mapping[str, Any], pipe: BinaryIO) -> None:
     except BrokenPipeError:
         raise
     except (Problem, RecorderError, OSError) as exc:
-        if not isinstance(exc, Problem):
-            _log.warning(event("read_failed", job=question["asked"].get("job"), error=exc))
+        if isinstance(exc, (StoreError, OSError)):  # the rest is the client's affair
+            _limited.log(logging.WARNING, "read_failed", job=question["asked"].get("job"), error=exc)
         _refuse(out, problem_of(exc))
     except Exception as exc:  # noqa: BLE001 - a fault of ours: the log has it, the client a sentence
-        _log.exception(event("read_fault", job=question["asked"].get("job")))
+        _limited.log(logging.ERROR, "read_fault", exc_info=True, job=question["asked"].get("job"))
         _refuse(out, problem_of(exc))
     else:
         out.send(wire.END, json.dumps({"rows": rows}).encode())
