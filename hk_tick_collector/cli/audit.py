@@ -51,12 +51,13 @@ SHOWN_DIFFERENCES = 100
 @click.option("--symbols", "--symbol", "-s", "symbols", multiple=True, help="Only these: 700,HK.00005 or @file.")
 @click.option(
     "--leave-out",
-    default=",".join(sorted(against.LEFT_OUT)),
-    show_default=True,
     metavar="TYPES",
-    help="Tick types that are not in OpenD's sums, separated by commas.",
+    help="Tick types that are not in OpenD's sums, separated by commas. "
+    f"[default: the market's, in Hong Kong {','.join(sorted(against.LEFT_OUT))}]",
 )
-def command(app: App, day: str | None, against_what: str | None, symbols: Sequence[str], leave_out: str) -> int | None:
+def command(
+    app: App, day: str | None, against_what: str | None, symbols: Sequence[str], leave_out: str | None
+) -> int | None:
     """See the help text."""
     if against_what is None:
         raise click.UsageError("say what to compare with: --against-kline or --against-snapshot")
@@ -65,7 +66,9 @@ def command(app: App, day: str | None, against_what: str | None, symbols: Sequen
     if not wanted:
         raise NoData(f"no symbol has ticks on {recorded.trading_day}")
     be_gentle()
-    left_out = frozenset(part.strip().upper() for part in leave_out.split(",") if part)
+    left_out = app.market.trade_types.not_in_totals
+    if leave_out is not None:
+        left_out = frozenset(part.strip().upper() for part in leave_out.split(",") if part)
     result = _run(app, recorded, wanted, left_out, against_what)
     app.emit(_as_json(result), lambda: _show(result))
     if result.equal and not result.compared:

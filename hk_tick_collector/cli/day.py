@@ -176,8 +176,7 @@ def _print(certificate: Certificate, limit: int, show_all: bool) -> None:
 
 
 def _totals(certificate: Certificate) -> list[tuple[str, str]]:
-    symbols = len(certificate.symbols)
-    uncounted = f" (of {symbols - certificate.uncounted_symbols:,} symbols whose counters count)"
+    uncounted = f" (of {certificate.counted_symbols:,} symbols whose counters count)"
     lines = [
         ("day", f"{certificate.day_kind}, {'still in session' if certificate.so_far else 'over'}"),
         ("file", certificate.source),
@@ -189,6 +188,7 @@ def _totals(certificate: Certificate) -> list[tuple[str, str]]:
             f"{certificate.proven_symbols:,} proven, {certificate.missing_symbols:,} missing ticks, "
             f"{certificate.unproven_symbols:,} unproven",
         ),
+        *(("evidence", text) for text in certificate.evidence),
     ]
     if certificate.first_ts_ms is not None and certificate.last_ts_ms is not None:
         clock = certificate.zone.clock

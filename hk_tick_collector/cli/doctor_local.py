@@ -36,7 +36,7 @@ def check(checkup: Checkup, app: App, unit: str) -> None:
     service = system.service(unit)
     root_needs = () if app.data_root_given is not None else ("configuration",)
     checkup.run("home", _home)
-    checkup.run("zone_data", _zone_data)
+    checkup.run("zone_data", lambda: _zone_data(app))
     checkup.run("configuration", lambda: _configuration(app))
     checkup.run("data_directory", lambda: _data_directory(app, service), root_needs)
     checkup.run("disk", lambda: _disk(data_root(app)), root_needs)
@@ -59,7 +59,7 @@ def _home() -> Outcome:
     return ok(home)
 
 
-def _zone_data() -> Outcome:
+def _zone_data(app: App) -> Outcome:
     advice = "install the system's tzdata, or: pip install tzdata"
     try:
         offset = datetime(2026, 11, 20, tzinfo=UTC).astimezone(ZoneInfo(_ZONE)).utcoffset()
@@ -67,6 +67,13 @@ def _zone_data() -> Outcome:
         return fail(f"this machine does not know the time zone {_ZONE}", advice)
     if offset != timedelta(hours=8):
         return fail(f"{_ZONE} is not eight hours before UTC, but {offset}", advice)
+    with suppress(RecorderError, OSError):  # wrong settings have a check of their own
+        zone = app.market.zone.name
+        try:
+            ZoneInfo(zone)
+        except ZoneInfoNotFoundError:
+            return fail(f"this machine does not know the time zone {zone}", advice)
+        return ok(f"{zone} is known")
     return ok(f"{_ZONE} is known")
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hk_tick_collector.cli.common import App, be_gentle, progress, say, tickctl_command
+from hk_tick_collector.records.tick import Origin
 from hk_tick_collector.watch.access import check_open
 from hk_tick_collector.watch.when import one_day
 
@@ -45,6 +46,8 @@ def command(app: App, day: str | None, symbols: bool, output: Path | None) -> No
         say(found.conflict)
     from hk_tick_collector.quality.facts import day_facts  # noqa: PLC0415 - DuckDB takes its time
 
+    if not Origin(app.market.code).counts:
+        say(f"note: in {app.market.name} sequences count nothing; what follows on counters says nothing there")
     be_gentle()
     with progress("reading all rows", sum(found.rows_by_symbol().values())) as done:
         facts = day_facts(found, app.calendar, app.now_ms, name_symbols=symbols, on_rows=done)

@@ -10,7 +10,7 @@ import click
 
 from hk_tick_collector.cli.common import EXIT_FINE, EXIT_PROBLEM, App, print_table, progress, say, tickctl_command
 from hk_tick_collector.cli.stretch import days_to_read
-from hk_tick_collector.core.evidence import EQUAL_TO_COPY, EvidenceLevel
+from hk_tick_collector.core.evidence import WITHOUT_COUNTERS
 from hk_tick_collector.market.hk import HK
 from hk_tick_collector.market.zone import Zone
 from hk_tick_collector.store.gaps import CLOSED, OPEN
@@ -25,12 +25,6 @@ A time in which OpenD did not send a wanted symbol is a gap too, with its words 
 
 Ends with 1 when there is an open gap in these days and symbols, whichever are shown, with 3 when there is no such day.
 """
-
-
-_WITHOUT_COUNTERS = {  # said beside the gaps: that there are none says little here
-    EvidenceLevel.REPLAY: f"without counters: {EQUAL_TO_COPY}",
-    EvidenceLevel.ID: "without counters, and unproven: a tick that is missing there leaves no gap",
-}
 
 
 @tickctl_command("gaps", help=_HELP, short_help="What is missing, and where.")
@@ -92,7 +86,7 @@ def command(app: App, days: str, symbols: Sequence[str], state: str) -> int:
         clock = "" if app.market is HK else f"; times are {app.market.time_word}"
         print(f"{len(shown):,} {gaps} with {total:,} missing {ticks}{more}{clock}")
 
-    for level, words in _WITHOUT_COUNTERS.items():
+    for level, words in WITHOUT_COUNTERS.items():
         if uncounted[level]:
             say(f"{uncounted[level]:,} symbol{'s' if uncounted[level] > 1 else ''} {words}")
     app.emit([{**asdict(line), "seconds": line.seconds} for line in shown], human)

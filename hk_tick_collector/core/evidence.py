@@ -32,3 +32,10 @@ class EvidenceLevel(StrEnum):
     def missing_unit(self) -> str:
         """What is counted when something is missing: ticks, or units of volume."""
         return "volume" if self is EvidenceLevel.RUNNING_TOTAL else "ticks"
+
+
+# What is said beside a day that is judged by another level than counters: that there are no gaps says little there.
+WITHOUT_COUNTERS = {
+    EvidenceLevel.REPLAY: f"without counters: {EQUAL_TO_COPY}",
+    EvidenceLevel.ID: "without counters, and unproven: a tick that is missing there leaves no gap",
+}

@@ -6,9 +6,10 @@ ticks unless their name says otherwise, null means "not known": the rows were no
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 
-from hk_tick_collector.core.evidence import EvidenceLevel
+from hk_tick_collector.core.evidence import WITHOUT_COUNTERS, EvidenceLevel
 from hk_tick_collector.market.registry import market_of
 from hk_tick_collector.market.zone import Zone
 from hk_tick_collector.store.coverage import MISSING
@@ -128,6 +129,21 @@ class Certificate:
     def zone(self) -> Zone:
         """The clock of its market."""
         return market_of(self.market).zone
+
+    @property
+    def evidence(self) -> list[str]:
+        """What its symbols are judged by where that is no counter: ``id: 3 symbols without counters, and ...``."""
+        levels = Counter(one.evidence for one in self.symbols)
+        return [
+            f"{level}: {levels[level]:,} symbol{'s' if levels[level] > 1 else ''} {words}"
+            for level, words in WITHOUT_COUNTERS.items()
+            if levels[level]
+        ]
+
+    @property
+    def counted_symbols(self) -> int:
+        """Of which a number of ticks can be expected."""
+        return self.proven_symbols + self.missing_symbols + self.unproven_symbols - self.uncounted_symbols
 
     @property
     def fine(self) -> bool:

@@ -38,7 +38,7 @@ def page(certificate: Certificate, drawn: Plots, gaps: Sequence[GapLine]) -> str
         _head(certificate, title),
         _tiles(certificate),
         _list("Problems", certificate.problems, "bad"),
-        _list("Notes", certificate.notes, "note"),
+        _list("Notes", (*certificate.notes, *certificate.evidence), "note"),
         _plots(certificate, drawn, gaps),
         _sessions(certificate),
         _kinds(certificate.rows),
@@ -68,8 +68,7 @@ def _tiles(certificate: Certificate) -> str:
     missing = f"{certificate.missing_ticks:,}"
     if any(one.missing_at_most is not None for one in certificate.symbols):
         missing += " +"
-    counted = len(certificate.symbols) - certificate.uncounted_symbols
-    of = f" ({counted:,} symbols)" if certificate.uncounted_symbols else ""
+    of = f" ({certificate.counted_symbols:,} symbols)" if certificate.uncounted_symbols else ""
     tiles = [
         ("ticks stored", f"{certificate.stored_ticks:,}", ""),
         (f"ticks expected{of}", f"{certificate.expected_ticks:,}", ""),
