@@ -26,6 +26,7 @@ readonly BUILD_CACHE=/var/cache/hk-tick-build
 readonly DEPLOY_LOCK=/run/hk-tick-collector-deploy
 readonly UNIT_DIR=/etc/systemd/system
 readonly DATA_DIR=/data/sqlite # what the units know: HK in it, and a directory for each further recorder
+readonly EXTRAS='metrics,redis,serve,tools' # of the package; those of service.txt
 readonly KEPT_RELEASES=5
 readonly STOP_MARGIN_SEC=60
 
@@ -175,7 +176,7 @@ build_release() { # build_release COMMIT SOURCE [dev]
     make_venv "$release" || return 1
   fi
   # Wheels are unpacked: nothing of them runs. There are no others than those of the lock file to choose from.
-  [[ $what == dev ]] || what='metrics,tools'
+  [[ $what == dev ]] || what=$EXTRAS
   "$release/bin/python" -I -m pip --isolated install --quiet --disable-pip-version-check --no-input --no-index \
     --no-cache-dir --only-binary=:all: --find-links "$scratch/build/wheels" "hk-tick-collector[$what]" || return 1
   touch "$release/.complete" || return 1
@@ -188,7 +189,7 @@ build_wheels() { # build_wheels SOURCE service|dev
   rm -rf "$work"
   install -d -o "$BUILD_USER" -g "$BUILD_USER" -m 0755 "$work" || return 1
   say "building as $BUILD_USER; what is not in $BUILD_CACHE is downloaded"
-  (cd / && as_build_user "$work" bash -c "$(declare -f make_venv wheels_of); wheels_of \"\$@\"" wheels_of "$1" "$work" "$2") || return 1
+  (cd / && as_build_user "$work" bash -c "$(declare -p EXTRAS; declare -f make_venv wheels_of); wheels_of \"\$@\"" wheels_of "$1" "$work" "$2") || return 1
   # Nobody writes there any more. A link, by name or to another file, is no wheel.
   [[ -d $work/wheels && ! -L $work/wheels ]] || die 1 "the build left no directory of wheels"
   chown -h root:root "$work" "$work/wheels" || return 1
@@ -222,7 +223,7 @@ as_build_user() { # as_build_user WORK COMMAND...
 # The part that runs as BUILD_USER. A version from before the lock files (rollback) gets the newest packages that fit.
 wheels_of() { # wheels_of SOURCE WORK service|dev
   set -e
-  local source=$1 work=$2 locks=$1/requirements what='metrics,tools'
+  local source=$1 work=$2 locks=$1/requirements what=$EXTRAS
   [[ $3 != dev ]] || what=dev
   make_venv "$work/venv"
   cp -R "$source" "$work/source" # a build writes beside its source

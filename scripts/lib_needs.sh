@@ -17,6 +17,9 @@ missing_packages() {
   command -v ps >/dev/null || echo procps
   # A clock that tests of a stepped clock can move.
   compgen -G "/usr/lib/*/faketime/libfaketime.so.1" >/dev/null || echo libfaketime
+  # Servers that tests start by themselves; where systemd runs, these packages start one each, which nothing here uses.
+  command -v redis-server >/dev/null || echo redis-server
+  command -v nginx >/dev/null || [[ -x /usr/sbin/nginx ]] || echo nginx-light
   # systemd-analyze reads the unit files.
   command -v systemd-analyze >/dev/null || echo systemd
   # Machines are made and booted by root alone; for others those tests say so and are left out.

@@ -22,7 +22,8 @@ DEFAULT_SOURCE = "default"
 # Keys that begin so are ours and nobody else's; the other keys are too ordinary to claim their first word.
 OWN_PREFIXES = ("FUTU_", "SQLITE_", "WATCHDOG_", "PERSIST_", "RECONNECT_", "BACKFILL_")
 # Those of the programs that serve what was recorded, which read the same file: each leaves the other's keys alone.
-SERVE_PREFIXES = ("API_", "LIVE_", "HOOK_", "REDIS_", "DATA_ROOTS")
+SERVE_PREFIXES = ("API_", "LIVE_", "HOOKS_", "DATA_ROOTS")
+RELAY_PREFIXES = ("REDIS_",)
 _CLOSE_MATCH_RATIO = 0.8
 
 
@@ -33,7 +34,7 @@ class Claims(NamedTuple):
     others: tuple[str, ...]
 
 
-RECORDERS = Claims(OWN_PREFIXES, SERVE_PREFIXES)
+RECORDERS = Claims(OWN_PREFIXES, (*SERVE_PREFIXES, *RELAY_PREFIXES))
 
 
 class Problem(NamedTuple):

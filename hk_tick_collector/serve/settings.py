@@ -31,7 +31,7 @@ from hk_tick_collector.app.config_model import (
     text_error,
     upper,
 )
-from hk_tick_collector.app.config_sources import OWN_PREFIXES, SERVE_PREFIXES, Claims, ConfigErrors
+from hk_tick_collector.app.config_sources import OWN_PREFIXES, RELAY_PREFIXES, SERVE_PREFIXES, Claims, ConfigErrors
 from hk_tick_collector.core.errors import ConfigError
 from hk_tick_collector.serve.keys import KeyRing
 from hk_tick_collector.store.layout import archive_dir
@@ -43,6 +43,7 @@ _MAX_LISTED = 100
 
 _api = partial(setting, "Serving: the HTTP API")
 _live = partial(setting, "Serving: the live channel")
+_hooks = partial(setting, "Serving: signals")
 _data = partial(setting, "Serving: what is served")
 
 
@@ -137,6 +138,16 @@ class ServeSettings(SettingsModel):
     live_port: int = _live("LIVE_PORT", 8878, "0: any free one, told in the first line", ge=0, le=65535)
     """Port of the live channel."""
 
+    hooks_dir: Annotated[Path | None, BeforeValidator(path_value), AfterValidator(directory)] = _hooks(
+        "HOOKS_DIR", None, "empty, or a directory"
+    )
+    """Where the API stores what hooks receive (`signals.db`). Empty: there are no hooks. Outside of `DATA_ROOT`, to
+    which the API cannot write."""
+    hooks_secrets_file: Annotated[Path | None, BeforeValidator(path_value)] = _hooks(
+        "HOOKS_SECRETS_FILE", None, "empty, or the path of a file that others may not read"
+    )
+    """Lines `name=secret` for senders that sign (HMAC-SHA256) and have no key. A secret has 32 characters or more."""
+
     data_roots: Annotated[tuple[Path, ...], BeforeValidator(_directories), AfterValidator(_roots)] = _data(
         "DATA_ROOTS", (), "empty, or directories separated by commas"
     )
@@ -176,11 +187,6 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def all_settings_table() -> list[SettingInfo]:
-    """The recorder's settings, then those of the serving programs: all that ``.env`` may hold."""
-    return [*recorders_table(), *serve_setting_table()]
-
-
 def serve_setting_table() -> list[SettingInfo]:
     """The settings that only the serving programs have, in the order of the documents."""
     known = {info.key for info in recorders_table()}
@@ -190,7 +196,7 @@ def serve_setting_table() -> list[SettingInfo]:
 def load_serve_settings(env_file: Path | None, environ: Mapping[str, str]) -> ServeSettings:
     """The settings from ``environ`` over ``env_file`` over defaults. ConfigErrors names all that is wrong."""
     recorders = tuple(info.key for info in recorders_table())
-    claims = Claims(SERVE_PREFIXES, (*OWN_PREFIXES, *recorders))
+    claims = Claims(SERVE_PREFIXES, (*OWN_PREFIXES, *RELAY_PREFIXES, *recorders))
     read = read_model(ServeSettings, env_file, environ, claims)
     if read.problems or read.settings is None:
         raise ConfigErrors(read.problems)

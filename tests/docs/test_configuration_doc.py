@@ -11,7 +11,7 @@ import pytest
 from dotenv import dotenv_values
 
 from hk_tick_collector.app.config import load_settings
-from hk_tick_collector.serve.settings import all_settings_table
+from hk_tick_collector.cli.all_settings import all_settings_table
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "scripts" / "config_docs.py"

@@ -24,8 +24,8 @@ import pytest
 import yaml
 
 from hk_tick_collector.app.config import OWN_PREFIXES
+from hk_tick_collector.cli.all_settings import all_settings_table
 from hk_tick_collector.records.columns import TICKS
-from hk_tick_collector.serve.settings import all_settings_table
 from hk_tick_collector.sources.futu.mapping import DIRECTIONS, PUSH_DATA_TYPES, TICK_TYPES
 from hk_tick_collector.store.connect import SCHEMA_SQL
 from tests.harness import Process, Recorder, Simulator, clean_env, ended, wait_until

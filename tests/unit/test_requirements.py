@@ -13,10 +13,11 @@ ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 PYTHONS = [found for text in PROJECT["classifiers"] if (found := text.rpartition(" ")[2]).startswith("3.")]
 EXTRAS = PROJECT["optional-dependencies"]
+SERVICE = ("metrics", "redis", "serve", "tools")
 WANTED = {
     "build": ["setuptools>=68"],
-    "service": [*PROJECT["dependencies"], *EXTRAS["metrics"], *EXTRAS["tools"]],
-    "dev": [*PROJECT["dependencies"], *EXTRAS["metrics"], *EXTRAS["serve"], *EXTRAS["tools"], *EXTRAS["dev"]],
+    "service": [*PROJECT["dependencies"], *(text for name in SERVICE for text in EXTRAS[name])],
+    "dev": [*PROJECT["dependencies"], *(text for name in (*SERVICE, "dev") for text in EXTRAS[name])],
 }
 
 

@@ -1,0 +1,333 @@
+"""Ticks in Redis: a stream a day whose ids are positions, the last tick of each symbol, channels by choice.
+
+Keys (all can be named otherwise, ``settings.py``)::
+
+    hk:ticks:<day>      stream; id <YYYYMMDD>-<rowid of the frame's last tick>; fields ticks (JSON: arrays), position,
+                        and after: the id before this one, or <day>-0
+    hk:ticks:<day>:<n>  the day again from its start, once its file was replaced (n from 2)
+    hk:ticks:current    hash: day -> its stream in use; columns -> the names of a tick's values
+    hk:last:<symbol>    hash: the newest tick of a symbol
+    hk:signals          stream of the signals that hooks received; id <number>-0
+
+The id is the position. Redis refuses an id that is not greater than the newest one, so a frame whose storing ended in
+doubt is stored once. The stream's newest entry is where to go on, and its ``position`` proves whether the day files
+still fit; there is no other state. A stream that vanished (FLUSHALL, a restart without its contents) is seen by the
+next write, which never makes a stream that had begun (NOMKSTREAM), and the day comes again from its start.
+
+All writes of a call are one transaction: all or none. Needs Redis 6.2. One relay for a stream: a second one finds its
+ids taken and says so.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+import redis
+from redis.backoff import NoBackoff
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    ConnectionError,  # noqa: A004 - redis's own, which is no OSError
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    TimeoutError,  # noqa: A004
+)
+from redis.retry import Retry
+
+from hk_tick_collector.core.text import cut, printable
+from hk_tick_collector.relay.settings import RelaySettings
+from hk_tick_collector.relay.sink import SinkAway, SinkMoved
+from hk_tick_collector.store.follow import Batch
+from hk_tick_collector.store.position import MAX_PLACES, ROW, Place, Position, Row
+from hk_tick_collector.store.signals import Signal
+
+TIMEOUT_SEC = 10.0
+COLUMNS = ROW[1:]
+_SYMBOL, _TS_MS, _SEQ = (COLUMNS.index(name) for name in ("symbol", "ts_ms", "seq"))
+_COLUMNS_FIELD = "columns"
+_SMALLER = "equal or smaller"
+
+
+def address_of(url: str) -> str:
+    """A Redis address without user and password, for texts."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def connect(settings: RelaySettings) -> redis.Redis:
+    """A client that has not connected yet. It tries nothing twice: a write whose answer was lost may have been done."""
+    return redis.Redis.from_url(
+        settings.redis_url,
+        decode_responses=True,
+        socket_timeout=TIMEOUT_SEC,
+        socket_connect_timeout=TIMEOUT_SEC,
+        health_check_interval=0,
+        retry=Retry(NoBackoff(), 0),
+        client_name="hk-tick-redis",
+    )
+
+
+def sentence_of(error: RedisError, address: str) -> str:
+    """What an error of Redis means, and what to do."""
+    said = printable(cut(str(error), 200))
+    if isinstance(error, (AuthenticationError, AuthorizationError, NoPermissionError)) or said.startswith("NOAUTH"):
+        return f"Redis at {address} does not let the relay in ({said}): put user and password into REDIS_URL"
+    if isinstance(error, OutOfMemoryError) or "OOM" in said:
+        return (
+            f"Redis at {address} is full (maxmemory): give it more memory, or lower REDIS_MAX_FRAMES and "
+            "REDIS_KEEP_DAYS and remove old streams"
+        )
+    if isinstance(error, ReadOnlyError):
+        return f"Redis at {address} is a replica and takes no writes: name its primary in REDIS_URL"
+    if "WRONGTYPE" in said:
+        return (
+            f"Redis at {address} holds something else under one of the relay's keys ({said}): remove it, or choose "
+            "other names with REDIS_STREAM, REDIS_CURRENT, REDIS_LAST and REDIS_SIGNALS"
+        )
+    if isinstance(error, (ConnectionError, TimeoutError)):
+        return f"Redis at {address} does not answer ({said}): start it, or correct REDIS_URL; nothing is lost meanwhile"
+    return f"Redis at {address} refused a command ({said}): the relay needs Redis 6.2 or newer"
+
+
+def id_of(place: Place) -> str:
+    """The id of the entry that ends at a place."""
+    return f"{place.day}-{place.rowid}"
+
+
+class RedisSink:
+    """A ``Sink`` for one Redis server."""
+
+    def __init__(self, settings: RelaySettings, client: redis.Redis | None = None) -> None:
+        self._settings = settings
+        self._client = client or connect(settings)
+        self._address = address_of(settings.redis_url)
+        self._streams: dict[str, str] = {}  # by day: the stream in use
+        self._newest: dict[str, str] = {}  # by day: the id of the newest entry
+        self._last: dict[str, tuple[int, int]] = {}  # by symbol: what hk:last has, as ts_ms and seq
+
+    def close(self) -> None:
+        """As ``Sink.close``."""
+        self._client.close()
+
+    @contextmanager
+    def _own_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except RedisError as exc:
+            if isinstance(exc, ResponseError) and _SMALLER in str(exc):
+                raise SinkMoved(
+                    f"another program has written to the stream at {self._address}: two relays must not have the same "
+                    "REDIS_STREAM"
+                ) from exc
+            raise SinkAway(sentence_of(exc, self._address)) from exc
+
+    # Where it stands
+
+    def where(self) -> Position | None:
+        """As ``Sink.where``: of each day the newest entry of its stream in use."""
+        with self._own_errors():
+            current = cast(dict[str, str], self._client.hgetall(self._settings.redis_current))
+            self._streams = {day: stream for day, stream in current.items() if day.isdigit()}
+            self._newest.clear()
+            self._last.clear()
+            found = {day: self._newest_position(day) for day in sorted(self._streams)[-MAX_PLACES:]}
+        if not any(found.values()):
+            begun = [day for day in found if self._is_second(day)]
+            return Position.at_start_of(begun[0]) if begun else None
+        return _joined(found)
+
+    def _is_second(self, day: str) -> bool:
+        return self._streams[day] != self._name(day, 1)
+
+    def _newest_position(self, day: str) -> Position | None:
+        entries = cast(list[tuple[str, Mapping[str, str]]], self._client.xrevrange(self._streams[day], count=1))
+        for entry_id, fields in entries:
+            self._newest[day] = entry_id
+            try:
+                return Position.parse(fields["position"])
+            except (KeyError, ValueError) as exc:
+                raise SinkAway(
+                    f"the newest entry of the stream {self._streams[day]} at {self._address} is none of this relay's: "
+                    "remove the stream, or choose another name with REDIS_STREAM"
+                ) from exc
+        return None
+
+    # What is put
+
+    def begin_again(self, day: str) -> None:
+        """As ``Sink.begin_again``: a new stream, named in the hash first."""
+        known = self._streams.get(day, self._name(day, 1))
+        number = int(known.rpartition(":")[2]) if day in self._streams and self._is_second(day) else 1
+        stream = self._name(day, number + 1)
+        with self._own_errors():
+            pipe = self._client.pipeline(transaction=True)
+            pipe.unlink(stream)
+            pipe.hset(self._settings.redis_current, day, stream)
+            pipe.execute()
+        self._streams[day] = stream
+        self._newest.pop(day, None)
+
+    def _name(self, day: str, number: int) -> str:
+        stream = self._settings.redis_stream.replace("{day}", day)
+        return stream if number == 1 else f"{stream}:{number}"
+
+    def put(self, frames: Sequence[Batch]) -> None:
+        """As ``Sink.put``: one transaction."""
+        with self._own_errors():
+            self._check_new_days(frames)
+            newest_ticks = self._newest_ticks(frames)
+            pipe = self._client.pipeline(transaction=True)
+            newest = dict(self._newest)
+            is_stored = [self._add(pipe, frame, newest) for frame in frames]
+            for tick in newest_ticks:
+                mapping = {name: _text(value) for name, value in zip(COLUMNS, tick, strict=True) if value is not None}
+                pipe.hset(self._last_key(tick[_SYMBOL]), mapping=cast(Any, mapping))
+            if self._settings.redis_channel:
+                self._publish(pipe, frames)
+            self._drop_old(pipe)
+            answers = pipe.execute()
+        if None in [answers[place] for place in is_stored]:
+            raise SinkMoved(f"Redis at {self._address} was emptied: its contents begin again with the newest day")
+        self._newest = newest
+        self._last |= {tick[_SYMBOL]: _order(tick) for tick in newest_ticks}
+
+    def _check_new_days(self, frames: Sequence[Batch]) -> None:
+        for day in {frame.day for frame in frames} - set(self._streams):
+            if self._client.exists(self._name(day, 1)):
+                raise SinkAway(
+                    f"Redis at {self._address} has a key {self._name(day, 1)} that {self._settings.redis_current} does "
+                    "not name: remove it, or choose another name with REDIS_STREAM"
+                )
+
+    def _add(self, pipe: Any, frame: Batch, newest: dict[str, str]) -> int:
+        """One entry; its place among the transaction's answers."""
+        day = frame.day
+        if day not in self._streams:
+            self._streams[day] = self._name(day, 1)
+            pipe.hset(
+                self._settings.redis_current,
+                mapping={day: self._streams[day], _COLUMNS_FIELD: ",".join(COLUMNS)},
+            )
+        place = next(place for place in frame.position.places if place.day == day)
+        fields = {
+            "ticks": json.dumps([_wire(row) for row in frame.rows], separators=(",", ":")),
+            "position": str(frame.position),
+            "after": newest.get(day, f"{day}-0"),
+        }
+        pipe.xadd(
+            self._streams[day], cast(Any, fields), id=id_of(place), maxlen=self._settings.redis_max_frames,
+            approximate=True, nomkstream=day in newest,
+        )  # fmt: skip
+        newest[day] = id_of(place)
+        return len(pipe.command_stack) - 1
+
+    def _publish(self, pipe: Any, frames: Sequence[Batch]) -> None:
+        for frame in frames:
+            for row in frame.rows:
+                channel = self._settings.redis_channel.replace("{symbol}", str(row[1 + _SYMBOL]))
+                pipe.publish(channel, json.dumps(_message(row), separators=(",", ":")))
+
+    def _drop_old(self, pipe: Any) -> None:
+        for day in sorted(self._streams)[: -self._settings.redis_keep_days]:
+            number = int(self._streams[day].rpartition(":")[2]) if self._is_second(day) else 1
+            pipe.unlink(*[self._name(day, n) for n in range(1, number + 1)])
+            pipe.hdel(self._settings.redis_current, day)
+            del self._streams[day]
+            self._newest.pop(day, None)
+
+    # The last tick of each symbol
+
+    def _last_key(self, symbol: str) -> str:
+        return self._settings.redis_last.replace("{symbol}", symbol)
+
+    def _newest_ticks(self, frames: Sequence[Batch]) -> list[Row]:
+        """Of each symbol the newest tick, if it is newer than what Redis has: repaired ticks come late."""
+        if not self._settings.redis_last:
+            return []
+        newest: dict[str, Row] = {}
+        for frame in frames:
+            for row in frame.rows:
+                tick = row[1:]
+                known = newest.get(tick[_SYMBOL])
+                if known is None or _order(tick) >= _order(known):
+                    newest[tick[_SYMBOL]] = tick
+        self._learn([symbol for symbol in newest if symbol not in self._last])
+        return [tick for symbol, tick in newest.items() if _order(tick) >= self._last[symbol]]
+
+    def _learn(self, symbols: Sequence[str]) -> None:
+        if not symbols:
+            return
+        pipe = self._client.pipeline(transaction=False)
+        for symbol in symbols:
+            pipe.hmget(self._last_key(symbol), "ts_ms", "seq")
+        for symbol, found in zip(symbols, pipe.execute(), strict=True):
+            ts_ms, seq = (_whole(value) for value in found)
+            self._last[symbol] = ts_ms, seq
+
+    # Signals
+
+    def newest_signal(self) -> int:
+        """The number of the newest signal in the stream; 0 when there is none."""
+        with self._own_errors():
+            entries = cast(list[tuple[str, Any]], self._client.xrevrange(self._settings.redis_signals, count=1))
+        return _whole(entries[0][0].partition("-")[0]) if entries else 0
+
+    def put_signals(self, signals: Sequence[Signal]) -> None:
+        """Store signals, all or none, behind what is there."""
+        with self._own_errors():
+            pipe = self._client.pipeline(transaction=True)
+            for signal in signals:
+                fields = {name: _text(value) for name, value in signal.as_json().items() if value is not None}
+                pipe.xadd(
+                    self._settings.redis_signals, cast(Any, fields), id=f"{signal.number}-0",
+                    maxlen=self._settings.redis_max_frames, approximate=True,
+                )  # fmt: skip
+            pipe.execute()
+
+
+def _joined(found: Mapping[str, Position | None]) -> Position:
+    """One position of the newest entries of several days: each day is as far as its own stream is."""
+    left = max((position.left for position in found.values() if position is not None), default="")
+    places = [
+        next((place for place in position.places if place.day == day), Place(day))
+        if position is not None
+        else Place(day)
+        for day, position in found.items()
+        if day > left
+    ]
+    return Position(left, tuple(places))
+
+
+def _order(tick: Row) -> tuple[int, int]:
+    return int(tick[_TS_MS] or 0), int(tick[_SEQ] or 0)
+
+
+def _whole(value: object) -> int:
+    text = str(value)
+    return int(text) if text.isascii() and text.isdigit() else 0
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _wire(row: Row) -> list[object]:
+    """A tick's values without its rowid; ``seq`` as text, for readers whose numbers end at 2^53."""
+    values = list(row[1:])
+    values[_SEQ] = None if values[_SEQ] is None else str(values[_SEQ])
+    return values
+
+
+def _message(row: Row) -> dict[str, object]:
+    """A tick as it is published: its columns, with ``size`` and ``timestamp`` as other feeds name them."""
+    message = dict(zip(COLUMNS, _wire(row), strict=True))
+    moment = datetime.fromtimestamp(row[1 + _TS_MS] / 1000, tz=UTC)
+    return {**message, "size": message["volume"], "timestamp": moment.isoformat(timespec="milliseconds")}

@@ -1,0 +1,112 @@
+"""Settings of ``hk-tick-redis``. They stand in the recorder's ``.env`` file and are found in the same way."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, BeforeValidator
+
+from hk_tick_collector.app.config import LogLevel
+from hk_tick_collector.app.config import setting_table as recorders_table
+from hk_tick_collector.app.config_model import (
+    SettingInfo,
+    SettingsModel,
+    directory,
+    path_value,
+    read_model,
+    setting,
+    table_of,
+    text_error,
+    upper,
+)
+from hk_tick_collector.app.config_sources import OWN_PREFIXES, RELAY_PREFIXES, SERVE_PREFIXES, Claims, ConfigErrors
+
+_URL = re.compile(r"(rediss?://[^\s/]+|unix:///)\S*")
+_FIELD = re.compile(r"\{[^{}]*\}")
+
+_redis = partial(setting, "Serving: Redis")
+
+
+def _url(url: str) -> str:
+    if not _URL.fullmatch(url):
+        raise text_error(
+            "is no address of Redis; write for example redis://127.0.0.1:6379/0, or unix:///run/redis.sock"
+        )
+    return url
+
+
+def _key(wanted: str | None) -> AfterValidator:
+    """A check of a key's name, in which ``wanted`` has to stand, and nothing else in braces."""
+
+    def check(name: str) -> str:
+        fields = _FIELD.findall(name)
+        allowed = [wanted] if wanted else []
+        if set(fields) - {*allowed, "{symbol}"} or "{" in _FIELD.sub("", name) or "}" in _FIELD.sub("", name):
+            raise text_error(f"{name!r:.100} has other words in braces than {wanted or '{symbol}'}")
+        if wanted and name and wanted not in fields:
+            raise text_error(f"{name!r:.100} needs {wanted} in it")
+        if not name.isprintable() or len(name) > 200:
+            raise text_error("a key has at most 200 printable characters")
+        return name
+
+    return AfterValidator(check)
+
+
+class RelaySettings(SettingsModel):
+    """The settings of the relay, checked and frozen. Made by ``load_relay_settings``; tests may give attributes by
+    name."""
+
+    redis_url: Annotated[str, AfterValidator(_url)] = _redis(
+        "REDIS_URL", "redis://127.0.0.1:6379/0", "redis://, rediss:// or unix://, with user and password if needed",
+        repr=False,
+    )  # fmt: skip
+    """The Redis server that `hk-tick-redis` fills."""
+    redis_stream: Annotated[str, _key("{day}")] = _redis("REDIS_STREAM", "hk:ticks:{day}", "a key with {day} in it")
+    """The stream of a day. A second recorder needs another one."""
+    redis_current: Annotated[str, _key(None)] = _redis("REDIS_CURRENT", "hk:ticks:current", "a key")
+    """The hash that names the stream in use of each day, and the columns of a tick."""
+    redis_last: Annotated[str, _key("{symbol}")] = _redis(
+        "REDIS_LAST", "hk:last:{symbol}", "empty, or a key with {symbol} in it"
+    )
+    """The hash of a symbol's last tick. Empty: none."""
+    redis_channel: Annotated[str, _key(None)] = _redis(
+        "REDIS_CHANNEL", "", "empty, or a channel, such as hk:ticks:{symbol}"
+    )
+    """The channel on which each tick is published as a JSON object. Empty: none. What a subscriber was away for is lost
+    to it."""
+    redis_max_frames: int = _redis("REDIS_MAX_FRAMES", 100_000, "frames of up to 100 ticks", ge=100, le=100_000_000)
+    """About how much of a day's stream is kept."""
+    redis_keep_days: int = _redis("REDIS_KEEP_DAYS", 2, "days", ge=2, le=100)
+    """Streams of older days are removed."""
+    redis_signals: Annotated[str, _key(None)] = _redis("REDIS_SIGNALS", "hk:signals", "empty, or a key")
+    """The stream of the signals that hooks received, if `HOOKS_DIR` has any. Empty: none."""
+
+    hooks_dir: Annotated[Path | None, BeforeValidator(path_value), AfterValidator(directory)] = setting(
+        "Serving: signals", "HOOKS_DIR", None, "empty, or a directory"
+    )
+    """Where the API stores what hooks receive."""
+    data_root: Annotated[Path, BeforeValidator(path_value), AfterValidator(directory)] = setting(
+        "What is recorded, and where", "DATA_ROOT", Path("/data/sqlite/HK"), "a directory"
+    )
+    """The recorder's."""
+    log_level: Annotated[LogLevel, BeforeValidator(upper)] = setting("Logs", "LOG_LEVEL", "INFO")
+    """Least severe level that is logged."""
+
+
+def relay_setting_table() -> list[SettingInfo]:
+    """The settings that only the relay has, in the order of the documents."""
+    return [info for info in table_of(RelaySettings) if info.key.startswith(RELAY_PREFIXES)]
+
+
+def load_relay_settings(env_file: Path | None, environ: Mapping[str, str]) -> RelaySettings:
+    """The settings from ``environ`` over ``env_file`` over defaults. ConfigErrors names all that is wrong."""
+    recorders = tuple(info.key for info in recorders_table())
+    claims = Claims(RELAY_PREFIXES, (*OWN_PREFIXES, *SERVE_PREFIXES, *recorders))
+    read = read_model(RelaySettings, env_file, environ, claims)
+    if read.problems or read.settings is None:
+        raise ConfigErrors(read.problems)
+    return read.settings
