@@ -65,16 +65,18 @@ A whole source, which a test runs through the real queue and store::
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from hk_tick_collector.core.errors import FeedError
 from hk_tick_collector.core.evidence import EvidenceLevel
 from hk_tick_collector.core.facts import DayFact, Fact
 from hk_tick_collector.records.tick import RejectedTick, Tick
+
+if TYPE_CHECKING:
+    import asyncio  # settings name the sources, and a command that reads settings needs no loop
 
 
 class Identity(StrEnum):

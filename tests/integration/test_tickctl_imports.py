@@ -74,6 +74,8 @@ def test_a_command_loads_what_it_uses(place: Path, name: str, arguments: tuple[s
     assert "Traceback" not in done.stderr, done.stderr[-2000:]
     assert done.returncode in (0, 1), done.stdout + done.stderr[-2000:]
     assert _loaded(done.stderr) == wanted
+    if wanted == NOTHING and name not in ("repair", "status"):  # which share a module with the recorder's loop
+        assert not re.search(r"^import time:.*\| +asyncio$", done.stderr, re.MULTILINE), "it runs no loop"
 
 
 def test_help_of_every_command_loads_nothing(place: Path) -> None:
