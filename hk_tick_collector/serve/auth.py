@@ -195,17 +195,25 @@ class Gate:
             raise limited(allowance, f"the key {key.id} may ask {allowance.limit} times a minute")
         return key, allowance
 
+    def check_failed(self, address: str) -> None:
+        """A Problem, 429, when too many wrong keys or signatures came from an address."""
+        failed = self._failed.take(address, FAILED_KEYS_PER_MIN, 0)
+        if failed.remaining < 1:
+            raise limited(failed, "too many wrong keys from this address")
+
+    def count_failed(self, address: str) -> None:
+        """One more wrong key or signature."""
+        self._failed.charge(address, 1)
+
     def _known(self, bearer: str | None, address: str) -> Key:
         if bearer is None:
             if self._is_open:
                 return ANONYMOUS
             raise Problem("unauthorized")
-        failed = self._failed.take(address, FAILED_KEYS_PER_MIN, 0)
-        if failed.remaining < 1:
-            raise limited(failed, "too many wrong keys from this address")
+        self.check_failed(address)
         key = self.ring.check(bearer)
         if key is None:
-            self._failed.charge(address, 1)
+            self.count_failed(address)
             raise Problem("unauthorized", "the key is not known, or its time is over")
         return key
 

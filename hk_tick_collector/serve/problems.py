@@ -41,6 +41,9 @@ KINDS: dict[str, Kind] = {
     "method-not-allowed": Kind(405, "The address does not take this method", "the header Allow says which it takes"),
     "unsupported-format": Kind(406, "There is no such format", "use format=json, ndjson, csv, arrow or parquet"),
     "not-proven": Kind(409, "Not everything asked for is proven complete", "see coverage, or ask without require"),
+    "idempotency-conflict": Kind(
+        409, "The Idempotency-Key was used for another signal", "give each signal an Idempotency-Key of its own"
+    ),
     "day-packed": Kind(409, "The day is packed away", "ask who runs the server to bring it back: hk-tickctl restore"),
     "cursor-gone": Kind(410, "The position has no day file any more", "read that day with GET /v1/ticks"),
     "too-large": Kind(413, "That is too much at once", "ask for fewer symbols or a shorter time"),

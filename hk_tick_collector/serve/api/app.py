@@ -27,6 +27,8 @@ from hk_tick_collector.serve.api.pool import Pool
 from hk_tick_collector.serve.api.roots import Roots
 from hk_tick_collector.serve.api.service import Service
 from hk_tick_collector.serve.auth import Gate, Guard, request_id_of
+from hk_tick_collector.serve.hooks import routes as hooks
+from hk_tick_collector.serve.hooks.inbox import Inbox
 from hk_tick_collector.serve.keys import KeyRing
 from hk_tick_collector.serve.problems import FieldError, Problem, problem_of
 from hk_tick_collector.serve.settings import ServeSettings
@@ -46,13 +48,17 @@ def create_app(settings: ServeSettings) -> FastAPI:
         memory_bytes=settings.api_worker_memory_mb << 20,
     )  # fmt: skip
     metrics = Metrics(pool)
-    service = Service(settings, Roots(settings.roots), Gate(settings, ring), pool, metrics)
+    roots = Roots(settings.roots)
+    inbox = Inbox(settings, roots)
+    service = Service(settings, roots, Gate(settings, ring), pool, metrics)
     app = FastAPI(
-        title="hk-tick-api", version=__version__, lifespan=_lifespan(pool, ring), docs_url=None, redoc_url=None,
+        title="hk-tick-api", version=__version__, lifespan=_lifespan(pool, ring, inbox), docs_url=None, redoc_url=None,
         openapi_url=None, root_path_in_servers=False,
     )  # fmt: skip
     app.state.service = service
+    app.state.inbox = inbox
     app.include_router(routes.router)
+    app.include_router(hooks.router)
     for kind, handler in _HANDLERS.items():
         app.add_exception_handler(kind, handler)
     if settings.api_origins:
@@ -66,7 +72,7 @@ def create_app(settings: ServeSettings) -> FastAPI:
     return app
 
 
-def _lifespan(pool: Pool, ring: KeyRing) -> Any:
+def _lifespan(pool: Pool, ring: KeyRing, inbox: Inbox) -> Any:
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         watching = asyncio.create_task(_watch_keys(ring))
@@ -76,6 +82,7 @@ def _lifespan(pool: Pool, ring: KeyRing) -> Any:
         finally:
             watching.cancel()
             await pool.close()
+            await asyncio.to_thread(inbox.close)
 
     return lifespan
 

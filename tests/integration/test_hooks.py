@@ -1,0 +1,270 @@
+"""Signals over a real server: stored with the tick that was newest, once, for those who may, and read back."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import signal
+import stat
+import subprocess
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from hk_tick_collector.store.follow import Follower
+from hk_tick_collector.store.position import Position
+from hk_tick_collector.store.signals import read_signals
+from hk_tick_collector.store.writer import DayFileWriter
+from tests.serving import ApiServer, add_key
+from tests.tickctl import record_day
+from tests.ticks import DAY
+from tests.unit.store_ticks import tick
+
+SECRET = "a-secret-of-thirty-two-characters"
+TRADE = {
+    "symbol": "MNQ", "action": "entry", "direction": "long", "price": 165.25, "confidence": 0.785,
+    "position_before": 0, "position_after": 1, "pnl": 0.0, "total_pnl": 0.0, "total_trades": 1,
+    "timestamp": "2025-11-19T14:30:22.123456+00:00", "simulated": True,
+}  # fmt: skip
+
+
+class Hooked(ApiServer):
+    """A server with hooks, and keys for it."""
+
+    root: Path
+    hooks: Path
+    keys: dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hooked]:
+    directory = tmp_path_factory.mktemp("hooks")
+    record_day(directory / "HK", DAY, count=500)
+    secrets = directory / "secrets"
+    secrets.write_text(f"# signs\nsigned={SECRET}\nshort=abc\n")
+    secrets.chmod(0o640)
+    keys_file = directory / "keys.json"
+    keys = {
+        "hook": add_key(keys_file, "hook", scopes=["hook:ml-trade", "hook:other"]),
+        "one symbol": add_key(keys_file, "one", scopes=["hook:other"], symbols=["HK.00005"]),
+        "reader": add_key(keys_file, "reader", scopes=["read"]),
+    }
+    running = Hooked(
+        directory / "server", directory / "HK", API_KEYS_FILE=keys_file, API_ANONYMOUS=1,
+        HOOKS_DIR=directory / "_hooks", HOOKS_SECRETS_FILE=secrets,
+    )  # fmt: skip
+    running.root, running.hooks, running.keys = directory / "HK", directory / "_hooks", keys
+    yield running
+    assert "Traceback" not in running.output, running.output[-3000:]
+    assert SECRET not in running.output
+    running.end()
+
+
+@pytest.fixture
+def client(server: Hooked) -> Iterator[httpx.Client]:
+    with server.client(server.keys["hook"]) as client:
+        yield client
+
+
+def accepted(answer: httpx.Response) -> dict[str, Any]:
+    assert answer.status_code == 202, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def refused(answer: httpx.Response, status: int) -> dict[str, Any]:
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def test_the_trade_of_another_pipeline_is_taken_and_read_back(server: Hooked, client: httpx.Client) -> None:
+    before_ms = time.time_ns() // 1_000_000
+    told = accepted(client.post("/ml-trade", json=TRADE))
+    assert (told["name"], told["symbol"], told["is_new"]) == ("ml-trade", "MNQ", True)
+    assert before_ms <= told["recv_ts_ms"] <= time.time_ns() // 1_000_000
+    read = client.get("/v1/hooks/ml-trade", params={"after": told["number"] - 1}).json()
+    assert read["data"][0]["payload"] == TRADE
+    assert read["data"][0]["cursor"] == told["cursor"]
+    assert read["next"] is None
+    assert stat.S_IMODE((server.hooks / "signals.db").stat().st_mode) == 0o640
+
+
+def test_a_signal_knows_behind_which_tick_it_came(server: Hooked, client: httpx.Client) -> None:
+    first = accepted(client.post("/v1/hooks/other", json={"symbol": "700"}))
+    assert first["symbol"] == "HK.00700"
+    with Follower(server.root) as follower:
+        assert follower.read_behind(Position.parse(first["cursor"])) is None
+        writer = DayFileWriter(server.root)
+        writer.write([tick(9000, day=DAY)])
+        second = accepted(client.post("/v1/hooks/other", json={"symbol": "700"}))
+        between = follower.read_behind(Position.parse(first["cursor"]))
+        assert between is not None
+        assert [row[3] for row in between.rows] == [tick(9000).ts_ms]
+        assert follower.read_behind(Position.parse(second["cursor"])) is None
+        writer.close()
+
+
+def test_what_is_answered_202_is_on_the_disk_when_the_server_is_killed(tmp_path: Path, server: Hooked) -> None:
+    key = add_key(tmp_path / "keys.json", scopes=["hook:x"])
+    doomed = ApiServer(tmp_path / "server", server.root, API_KEYS_FILE=tmp_path / "keys.json", HOOKS_DIR=tmp_path / "h")
+    with doomed.client(key) as client:
+        numbers = [accepted(client.post("/v1/hooks/x", json={"symbol": "700", "n": n}))["number"] for n in range(5)]
+    doomed.signal(signal.SIGKILL)
+    doomed.wait()
+    assert [one.number for one in read_signals(tmp_path / "h")] == numbers
+
+
+def test_an_idempotency_key_stores_one_signal_also_at_once(server: Hooked, client: httpx.Client) -> None:
+    def send(_n: int) -> dict[str, Any]:
+        return accepted(client.post("/ml-trade", json=TRADE, headers={"Idempotency-Key": "once"}))
+
+    with ThreadPoolExecutor(4) as pool:
+        told = list(pool.map(send, range(8)))
+    assert len({one["number"] for one in told}) == 1
+    assert [one["is_new"] for one in told].count(True) == 1
+    other = {**TRADE, "price": 1.5}
+    problem = refused(client.post("/ml-trade", json=other, headers={"Idempotency-Key": "once"}), 409)
+    assert problem["type"] == "/problems/idempotency-conflict"
+
+
+def sign(body: bytes, now_sec: float, secret: str = SECRET) -> dict[str, str]:
+    text = f"{int(now_sec)}"
+    signature = hmac.new(secret.encode(), text.encode() + b"." + body, hashlib.sha256).hexdigest()
+    return {"X-HK-Time": text, "X-HK-Signature": signature}
+
+
+def test_who_signs_needs_no_key_and_a_replay_stores_nothing(server: Hooked) -> None:
+    body = b'{"symbol": "HK.00005", "n": 1}'
+    headers = sign(body, time.time())
+    with server.client() as client:
+        first = accepted(client.post("/v1/hooks/signed", content=body, headers=headers))
+        again = accepted(client.post("/v1/hooks/signed", content=body, headers=headers))
+    assert (first["is_new"], again["is_new"]) == (True, False)
+    assert first["number"] == again["number"]
+
+
+def test_openssl_and_curl_sign_as_the_documents_say(server: Hooked, tmp_path: Path) -> None:
+    script = f"""
+body='{{"symbol": "HK.00700", "action": "buy"}}'
+time=$(date +%s)
+signature=$(printf '%s.%s' "$time" "$body" | openssl dgst -sha256 -hmac "$SECRET" | sed 's/.* //')
+curl -sS -X POST {server.url}/v1/hooks/signed -H "X-HK-Time: $time" -H "X-HK-Signature: $signature" -d "$body"
+"""
+    done = subprocess.run(
+        ["bash", "-c", script], check=True, env={"SECRET": SECRET, "PATH": "/usr/bin:/bin"}, capture_output=True
+    )
+    assert json.loads(done.stdout)["is_new"] is True, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("how", "name"),
+    [
+        ("late", "signed"), ("early", "signed"), ("other body", "signed"), ("other secret", "signed"),
+        ("no time", "signed"), ("another hook", "other"), ("a short secret", "short"),
+    ],
+)  # fmt: skip
+def test_a_wrong_signature_is_none(tmp_path: Path, server: Hooked, how: str, name: str) -> None:
+    body = b'{"symbol": "HK.00005"}'
+    now_sec = time.time() + {"late": -400, "early": 400}.get(how, 0)
+    secret = {"other secret": "x" * 32, "a short secret": "abc"}.get(how, SECRET)
+    headers = sign(b"{}" if how == "other body" else body, now_sec, secret)
+    if how == "no time":
+        del headers["X-HK-Time"]
+    with server.client() as client:
+        refused(client.post(f"/v1/hooks/{name}", content=body, headers=headers), 401)
+
+
+def test_each_key_may_what_it_may(server: Hooked) -> None:
+    any_signal = {"symbol": "HK.00700"}
+    with server.client() as nobody, server.client(server.keys["reader"]) as reader:
+        refused(nobody.post("/v1/hooks/other", json=any_signal), 403)  # reading on this machine is all that it may
+        refused(reader.post("/v1/hooks/other", json=any_signal), 403)
+        refused(reader.get("/v1/hooks/other"), 403)
+        refused(reader.post("/ml-trade", json=TRADE), 403)
+    with server.client(server.keys["one symbol"]) as one, server.client(server.keys["hook"]) as all_symbols:
+        refused(one.post("/v1/hooks/other", json=any_signal), 403)
+        accepted(all_symbols.post("/v1/hooks/other", json=any_signal))
+        accepted(one.post("/v1/hooks/other", json={"symbol": "5"}))
+        assert {line["symbol"] for line in one.get("/v1/hooks/other").json()["data"]} == {"HK.00005"}
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"confidence": 1.5}, "confidence"),
+        ({"timestamp": "2025-11-19T14:30:22"}, "timestamp"),
+        ({"direction": "up"}, "direction"),
+        ({"price": -1}, "price"),
+        ({"price": "165.25"}, "price"),
+        ({"action": "a b"}, "action"),
+        ({"symbol": "../x y"}, "symbol"),
+        ({"symbol": None}, "symbol"),
+        ({"total_trades": 10**30}, "total_trades"),
+    ],
+)
+def test_a_trade_that_means_nothing_is_refused_by_field(
+    client: httpx.Client, change: dict[str, object], field: str
+) -> None:
+    problem = refused(client.post("/ml-trade", json={**TRADE, **change}), 400)
+    assert [error["field"] for error in problem["errors"]] == [field]
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"", 400),
+        (b"[]", 400),
+        (b"null", 400),
+        (b'{"symbol": "700", "n": NaN}', 400),
+        (b'{"symbol": "700", "n": 1e999}', 400),
+        (b'{"symbol": "\xff"}', 400),
+        (b'{"symbol": "700", "text": "\\ud800"}', 400),
+        (b'{"symbol": "700", "deep": ' + b"[" * 8000 + b"]" * 8000 + b"}", 400),
+        (b'{"symbol": "700", "long": "' + b"x" * 16_384 + b'"}', 413),
+    ],
+)
+def test_a_body_that_is_no_signal_is_refused(client: httpx.Client, body: bytes, status: int) -> None:
+    refused(client.post("/v1/hooks/other", content=body), status)
+
+
+def test_pages_go_on_by_number(client: httpx.Client) -> None:
+    for n in range(3):
+        accepted(client.post("/v1/hooks/other", json={"symbol": "HK.00001", "n": n}))
+    found: list[int] = []
+    after = 0
+    while True:
+        page = client.get("/v1/hooks/other", params={"after": after, "limit": 2}).json()
+        found += [line["number"] for line in page["data"]]
+        if page["next"] is None:
+            break
+        after = page["next"]
+    assert found == sorted(set(found))
+    assert len(found) >= 3
+    refused(client.get("/v1/hooks/other", params={"after": -1}), 400)
+    refused(client.get("/v1/hooks/Other"), 400)
+
+
+def test_a_server_without_hooks_says_so(tmp_path: Path, server: Hooked) -> None:
+    key = add_key(tmp_path / "keys.json", scopes=["hook:x"])
+    plain = ApiServer(tmp_path / "server", server.root, API_KEYS_FILE=tmp_path / "keys.json")
+    with plain.client(key) as client:
+        assert "HOOKS_DIR" in refused(client.post("/v1/hooks/x", json={"symbol": "700"}), 404)["hint"]
+    plain.end()
+
+
+def test_a_directory_that_cannot_be_written_costs_a_503(tmp_path: Path, server: Hooked) -> None:
+    key = add_key(tmp_path / "keys.json", scopes=["hook:x"])
+    (tmp_path / "h" / "signals.db").mkdir(parents=True)
+    broken = ApiServer(tmp_path / "server", server.root, API_KEYS_FILE=tmp_path / "keys.json", HOOKS_DIR=tmp_path / "h")
+    with broken.client(key) as client:
+        problem = refused(client.post("/v1/hooks/x", json={"symbol": "700"}), 503)
+        assert str(tmp_path) not in json.dumps(problem)
+    broken.end()
