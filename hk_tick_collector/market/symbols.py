@@ -73,6 +73,12 @@ class CodeGrammar:
             return f"not in the form {self.example}; write {meant}"
         if word.startswith("@"):
             return "a symbols file cannot name another file"
+        prefix, dot, _ = word.partition(".")
+        ours = self.prefixes.split("|")
+        if dot and prefix.isalpha() and prefix.upper() not in ours:
+            return (
+                f"market {prefix.upper()} is not recorded here, only {' and '.join(ours)}; {self.example} is the form"
+            )
         return f"no symbol of a {self.noun}; {self.example} is the form"
 
 

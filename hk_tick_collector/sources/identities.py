@@ -50,7 +50,6 @@ class _Symbol:
     recent: array[int] = field(default_factory=lambda: array("q"))  # a ring
     at: int = 0  # the ring's oldest place
     pushed: deque[Tick] = field(default_factory=lambda: deque(maxlen=WITNESSES))
-    newest_ms: int = 0
     interruptions: int = 0
 
     def note(self, seq: int) -> None:
@@ -189,8 +188,6 @@ class Identities:
                 for tick in ticks:
                     if tick.seq is not None and tick.trading_day == track.day:
                         track.note(tick.seq)
-            if ticks:
-                track.newest_ms = max(track.newest_ms, *(tick.ts_ms for tick in ticks))
             if symbol in self.unkeyed:
                 ticks = without_sequences(answer.ticks, self.unkeyed[symbol])
             if facts:
@@ -260,9 +257,12 @@ class Identities:
 
     @staticmethod
     def _news(track: _Symbol, ticks: Sequence[Tick]) -> int:
-        """How many are surely news. Before the first answer on a subscription nothing is known but the newest time."""
-        newest_ms = max(track.newest_ms, track.pushed[-1].ts_ms if track.pushed else 0)
-        return sum(tick.ts_ms > newest_ms or tick.trading_day > track.day for tick in ticks)
+        """How many of those that were not handed over since the subscription began were not stored before it either:
+        all that come later than what was."""
+        return sum(
+            tick.trading_day > track.day or (tick.trading_day == track.day and (tick.seq or 0) > track.before_seq)
+            for tick in ticks
+        )
 
     def _join(self, track: _Symbol, answer: Answer, facts: list[Fact]) -> None:
         """Does the answer reach back to the newest tick before the last interruption, or to the day's beginning?"""

@@ -73,6 +73,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from hk_tick_collector.core.errors import FeedError
 from hk_tick_collector.core.evidence import EvidenceLevel
 from hk_tick_collector.core.facts import DayFact, Fact
+from hk_tick_collector.core.text import cut, printable
 from hk_tick_collector.records.tick import RejectedTick, Tick
 
 if TYPE_CHECKING:
@@ -222,8 +223,12 @@ class Choice(NamedTuple):
     problem: str  # a sentence for the operator; empty when ``spec`` is there
 
 
+_SHOWN_CHARS = 40  # of a word that is none
+
+
 def choose(provider: str, market: str, offered: Collection[SourceSpec]) -> Choice:
     """The spec that both words name, or which of the two is wrong and what there is instead."""
+    provider, market = (printable(cut(word, _SHOWN_CHARS)) for word in (provider, market))
     of_provider = [spec for spec in offered if spec.provider == provider]
     for spec in of_provider:
         if spec.market == market:

@@ -139,6 +139,14 @@ def test_a_symbol_of_another_market_is_refused_by_name(market: str, other: str) 
     key, text = one_problem(FUTU_SYMBOLS=other, MARKET=market)
     assert key == "FUTU_SYMBOLS"
     assert other in text
+    assert f"market {other[:2]} is not recorded" in text
+
+
+@pytest.mark.parametrize("key", ["SOURCE", "MARKET"])
+def test_a_long_word_is_not_repeated_whole(key: str) -> None:
+    found, text = one_problem(**SYMBOLS, **{key: "x" * 5000})
+    assert found == key
+    assert len(text) < 200
 
 
 def test_default_types_are_the_annotated_ones() -> None:

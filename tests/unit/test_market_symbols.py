@@ -126,8 +126,10 @@ def test_symbols_of_other_markets(market: Market, text: str, symbols: list[str])
     [
         (US, "aapl", "write US.AAPL"),
         (US, "us.brk.b", "write US.BRK.B"),
-        (US, "HK.00700", "no symbol of a US stock; US.AAPL is the form"),
+        (US, "HK.00700", "market HK is not recorded here, only US; US.AAPL is the form"),
         (CN, "sz.000001", "write SZ.000001"),
+        (CN, "HK.00700", "only SH and SZ"),
+        (US, "US.A/B", "no symbol of a US stock; US.AAPL is the form"),
         (CME, "ESZ26", "write CME.ESZ26"),
         (CME, "CME.ES/Z26", "CME.ESZ26 is the form"),
     ],
