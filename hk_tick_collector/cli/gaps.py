@@ -11,7 +11,7 @@ import click
 from hk_tick_collector.cli.common import EXIT_FINE, EXIT_PROBLEM, App, print_table, progress, say, tickctl_command
 from hk_tick_collector.cli.stretch import days_to_read
 from hk_tick_collector.core.evidence import WITHOUT_COUNTERS
-from hk_tick_collector.market.hk import HK
+from hk_tick_collector.market.registry import DEFAULT_MARKET
 from hk_tick_collector.market.zone import Zone
 from hk_tick_collector.store.gaps import CLOSED, OPEN
 from hk_tick_collector.watch.when import some_days, symbol_list
@@ -83,7 +83,7 @@ def command(app: App, days: str, symbols: Sequence[str], state: str) -> int:
         total = sum(line.missing_ticks or 0 for line in shown)
         more = f", and {unknown:,} of unknown size" if unknown else ""
         gaps, ticks = "gap" if len(shown) == 1 else "gaps", "tick" if total == 1 else "ticks"
-        clock = "" if app.market is HK else f"; times are {app.market.time_word}"
+        clock = "" if app.market is DEFAULT_MARKET else f"; times are {app.market.time_word}"
         print(f"{len(shown):,} {gaps} with {total:,} missing {ticks}{more}{clock}")
 
     for level, words in WITHOUT_COUNTERS.items():

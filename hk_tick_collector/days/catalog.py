@@ -31,9 +31,8 @@ from hk_tick_collector.days.overlap import (
     overlap_of,
     uncovered,
 )
-from hk_tick_collector.market.hk import HK
 from hk_tick_collector.market.market import Market
-from hk_tick_collector.market.registry import market_of
+from hk_tick_collector.market.registry import DEFAULT_MARKET, market_of
 from hk_tick_collector.records.columns import NAMES
 from hk_tick_collector.store import data_root, layout, reader
 from hk_tick_collector.store.reader import CoverageRow, GapRow, Notes
@@ -49,7 +48,7 @@ class Day:
     trading_day: str
     db: Path | None  # the day file
     archive_root: Path
-    market: Market = HK
+    market: Market = DEFAULT_MARKET
 
     @cached_property
     def manifest(self) -> Manifest | None:

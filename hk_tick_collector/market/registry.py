@@ -10,15 +10,16 @@ from hk_tick_collector.market.market import Market
 from hk_tick_collector.market.us import US
 
 MARKETS: dict[str, Market] = {market.code: market for market in (HK, US, CN, CME)}
+DEFAULT_MARKET = HK  # where MARKET is not set, and of files from before markets had names
 
 
 def market_of(code: str | None) -> Market:
-    """The market of a code; Hong Kong for None, which is what files from before markets had names hold.
+    """The market of a code; DEFAULT_MARKET for None, which is what files from before markets had names hold.
 
     ConfigError for one that this version does not know.
     """
     if code is None:
-        return HK
+        return DEFAULT_MARKET
     try:
         return MARKETS[code]
     except KeyError:

@@ -15,8 +15,8 @@ from collections.abc import Container, Iterable, Iterator
 from itertools import count
 from typing import Any, NamedTuple
 
-from hk_tick_collector.market.hk import HK
 from hk_tick_collector.market.market import Market
+from hk_tick_collector.market.registry import DEFAULT_MARKET
 from hk_tick_collector.records.tick import SEQ_COUNTER_BITS, WITNESS_TOLERANCE_MS, same_moment
 
 SEQ_SECOND_SLACK = WITNESS_TOLERANCE_MS // 1000
@@ -157,7 +157,7 @@ class Neighbours:
         symbol: str,
         seconds: Iterable[int],
         hidden: Container[int] = (),
-        market: Market = HK,
+        market: Market = DEFAULT_MARKET,
     ) -> None:
         self._market = market
         self._conn = conn

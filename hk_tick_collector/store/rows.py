@@ -29,9 +29,8 @@ import sqlite3
 from collections.abc import Container, Iterable, Sequence
 from typing import NamedTuple
 
-from hk_tick_collector.market.hk import HK
 from hk_tick_collector.market.market import Market
-from hk_tick_collector.market.registry import MARKETS
+from hk_tick_collector.market.registry import DEFAULT_MARKET, MARKETS
 from hk_tick_collector.records.tick import HK_FUTU, Origin, Tick, of_one_kind, same_moment
 from hk_tick_collector.store.connect import ROW_COLUMNS, inserts
 from hk_tick_collector.store.coverage import DayCoverage, Row, SymbolCoverage
@@ -87,7 +86,12 @@ def store_rows(
     if claiming or doubtful or parts.unsequenced:
         for symbol, rows in _by_symbol(claiming, doubtful, parts.unsequenced).items():
             one = OneByOne(
-                conn, coverage.track(symbol), symbol, rows, sql.insert, market=MARKETS.get(origin.market, HK)
+                conn,
+                coverage.track(symbol),
+                symbol,
+                rows,
+                sql.insert,
+                market=MARKETS.get(origin.market, DEFAULT_MARKET),
             )
             one.store(rows)
             inserted_rows += one.inserted_rows
@@ -167,7 +171,7 @@ class OneByOne:
         rows: SymbolRows,
         insert_sql: str,
         hidden: Container[int] = (),
-        market: Market = HK,
+        market: Market = DEFAULT_MARKET,
     ) -> None:
         self._conn = conn
         self._insert_sql = insert_sql
