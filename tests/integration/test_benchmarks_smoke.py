@@ -83,3 +83,12 @@ def test_idle_and_startup_print_their_tables(tmp_path: Path) -> None:
         assert number(row["started s"]) <= number(row["subscribed s"]) <= number(row["first row s"])
     assert imports[-1]["package"] == "all"
     assert number(imports[-1]["import ms"]) > number(imports[0]["import ms"]) > 0
+
+
+def test_client_reads_a_day_and_a_year(tmp_path: Path) -> None:
+    done = bench(tmp_path, "client")
+    assert done.returncode == 0, done.stdout + done.stderr
+    *day, year, floor = tables(done.stdout)
+    assert {row["read by"] for row in day} > {"hk.load, Arrow", "hk.load, pandas", "floor: polars.scan_parquet"}
+    assert year["ticks"] == floor["ticks"] == "1,500"
+    assert 0 < number(year["peak MB"]) < 300, "of its own process"

@@ -6,6 +6,7 @@ import json
 import random
 import sqlite3
 import threading
+from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 
@@ -166,6 +167,26 @@ def empty_day(root: Path) -> Path:
         conn.execute("DELETE FROM ticks")
         conn.commit()
     return root / f"{DAY}.db"
+
+
+@given(st.permutations(range(12)))
+def test_a_table_in_order_stays_and_any_other_is_sorted(places: list[int]) -> None:
+    ticks = [
+        make_tick(n // 4, symbol, seq=seq) for symbol in ("HK.00005", "HK.00700") for n in (1, 4) for seq in (7, 9)
+    ]
+    ticks += [make_tick(9, "HK.00700", seq=None)] + [make_tick(n, "HK.09988", seq=1) for n in (1, 2, 3)]
+    rows = [(tick.symbol, tick.ts_ms, tick.seq) for tick in ticks]
+
+    def table(order: Iterable[int]) -> pa.Table:
+        columns = zip(*(rows[place] for place in order), strict=True)
+        schema = ticks_schema(("symbol", "ts_ms", "seq"))
+        return pa.Table.from_arrays(
+            [pa.array(values).cast(field.type) for values, field in zip(columns, schema, strict=True)], schema=schema
+        )
+
+    whole = table(range(12))
+    assert sort_table(whole).equals(whole)
+    assert rows_of(sort_table(table(places))) == rows_of(whole)
 
 
 def test_sorting_in_buckets_gives_the_whole_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
 import warnings
 from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
@@ -32,6 +36,7 @@ from hk_tick_collector.market.hk.sessions import day_start_ms
 from hk_tick_collector.query.bars import INPUT_COLUMNS, make_bars
 from hk_tick_collector.records.tick import Origin
 from hk_tick_collector.store.writer import DayFileWriter
+from hk_tick_collector.watch.access import CLOSED_ADVICE
 from tests.archived_day import archive_day
 from tests.tickctl import SYMBOLS, day_ticks, record_day
 from tests.ticks import BASE_MS, DAY, make_tick, make_ticks
@@ -39,6 +44,7 @@ from tests.unit.client.days import ARCHIVED, HOLED, UNPROVEN, recordings, store
 from tests.unit.test_days import rows_of, stored
 
 COUNT = 200
+UNDER = ("setpriv", "--bounding-set=-dac_override,-dac_read_search") if os.geteuid() == 0 else ()
 HK_TIME = timezone(timedelta(hours=8))
 
 
@@ -416,3 +422,26 @@ def test_bars_are_those_of_the_command(here: Recordings, root: Path) -> None:
 def test_columns_of_every_name(here: Recordings) -> None:
     assert here.load("700", ARCHIVED).column_names == list(COLUMNS)
     assert here.load("700", ARCHIVED, columns="seq, symbol").column_names == ["seq", "symbol"]
+
+
+# Who may not read
+
+
+@pytest.mark.skipif(bool(UNDER) and shutil.which("setpriv") is None, reason="root needs setpriv for it")
+@pytest.mark.parametrize("closed", ["", f"{DAY}.db"], ids=["directory", "day file"])
+def test_what_this_user_may_not_read_is_told_with_what_to_do(tmp_path: Path, closed: str) -> None:
+    root = tmp_path / "HK"
+    record_day(root, DAY, count=5)
+    code = (
+        "import sys, hk_tick_collector as hk\n"
+        "try: hk.local(sys.argv[1]).load('700', start='20261120', end='20261121')\n"
+        "except hk.Unreadable as error: print(error.hint, error)"
+    )
+    (root / closed).chmod(0)
+    try:
+        done = subprocess.run(
+            [*UNDER, sys.executable, "-c", code, str(root)], capture_output=True, text=True, timeout=60, check=False
+        )
+    finally:
+        (root / closed).chmod(0o700)
+    assert done.stdout.startswith(f"{CLOSED_ADVICE} {root / closed} cannot be read (Permission denied)"), done
