@@ -58,28 +58,33 @@ class LocalFiles:
     def ticks(self, question: TickQuestion) -> Answer:
         """As ``Backend.ticks``."""
         with translated():
-            plan = self._plan(question.stretch)
+            plan = self.plan(question.stretch)
             from hk_tick_collector.days.schema import ticks_schema  # noqa: PLC0415 - Arrow takes its time
 
             schema = ticks_schema(question.columns)
-            coverage = _coverage(plan, question.stretch)
+            coverage = coverage_of(plan, question.stretch)
         return Answer(schema, coverage, _guarded(_batches(plan, question)))
 
     def bars(self, question: BarQuestion) -> Answer:
         """As ``Backend.bars``."""
         with translated():
-            plan = self._plan(question.stretch)
+            plan = self.plan(question.stretch)
             from hk_tick_collector.query.bars import BARS  # noqa: PLC0415
 
-            coverage = _coverage(plan, question.stretch)
-            made = [self._bars(plan, recorded, question) for recorded in self._markets()]
-            batches = [batch for table in made for batch in table.to_batches()]
+            coverage = coverage_of(plan, question.stretch)
+            batches = self.bars_of(plan, question).to_batches()
         return Answer(BARS, coverage, iter(batches))
+
+    def bars_of(self, plan: Plan, question: BarQuestion) -> pa.Table:
+        """The bars of what a plan reads, by symbol and start, market after market."""
+        import pyarrow as pa  # noqa: PLC0415
+
+        return pa.concat_tables([self._bars(plan, recorded, question) for recorded in self._markets()])
 
     def coverage(self, stretch: Stretch) -> Coverage:
         """As ``Backend.coverage``."""
         with translated():
-            return _coverage(plan_of(self._markets(), stretch), stretch)
+            return coverage_of(plan_of(self._markets(), stretch), stretch)
 
     def days(self) -> list[DayInfo]:
         """As ``Backend.days``; states are those that the recorder noted."""
@@ -119,7 +124,7 @@ class LocalFiles:
                     raise
         raise NoData("no data root is named", "hk.local(DIRECTORY)")
 
-    def _plan(self, stretch: Stretch) -> Plan:
+    def plan(self, stretch: Stretch) -> Plan:
         """What is read; an error when there cannot be a row."""
         plan = plan_of(self._markets(), stretch)
         for read in plan.reads:
@@ -192,7 +197,7 @@ def _schema(columns: tuple[str, ...]) -> pa.Schema:
     return ticks_schema(columns)
 
 
-def _coverage(plan: Plan, stretch: Stretch) -> Coverage:
+def coverage_of(plan: Plan, stretch: Stretch) -> Coverage:
     rows = [*plan.not_there]
     for read in plan.reads:
         if stretch.as_of_ms is None:
@@ -220,9 +225,9 @@ def _batches(plan: Plan, question: TickQuestion) -> Iterator[pa.RecordBatch]:
     stored = () if as_of_ms is None else ("inserted_at_ms",)
     needed = tuple(dict.fromkeys((*question.columns, *narrowing, *stored)))
     for read in plan.reads:
-        keep = None if not narrowing else _keep(question.types, read.day.market.trade_types)
+        keep = None if not narrowing else kept_types(question.types, read.day.market.trade_types)
         for table in _tables(read, needed):
-            rows = _narrowed(table, keep, as_of_ms).select(list(question.columns))
+            rows = narrowed(table, keep, as_of_ms).select(list(question.columns))
             yield from rows.to_batches(max_chunksize=BATCH_ROWS)
 
 
@@ -241,7 +246,7 @@ def _tables(read: DayRead, columns: tuple[str, ...]) -> Iterator[pa.Table]:
         yield in_stretch(table, read.start_ms, read.end_ms)
 
 
-def _narrowed(table: pa.Table, keep: Callable[[str | None], bool] | None, as_of_ms: int | None) -> pa.Table:
+def narrowed(table: pa.Table, keep: Callable[[str | None], bool] | None, as_of_ms: int | None) -> pa.Table:
     import pyarrow as pa  # noqa: PLC0415
 
     from hk_tick_collector.client.known import stored_by  # noqa: PLC0415
@@ -254,7 +259,7 @@ def _narrowed(table: pa.Table, keep: Callable[[str | None], bool] | None, as_of_
     return table if as_of_ms is None else table.filter(stored_by(table, as_of_ms))
 
 
-def _keep(types: tuple[str, ...], of_market: TradeTypes) -> Callable[[str | None], bool]:
+def kept_types(types: tuple[str, ...], of_market: TradeTypes) -> Callable[[str | None], bool]:
     """Is a tick type of one of these kinds of trades?"""
     from hk_tick_collector.query.trade_types import TradeRule  # noqa: PLC0415
 

@@ -100,7 +100,7 @@ class DayRead:
         """What there is to read, and how complete it is. Raises as ``Day.notes``."""
         notes = day.notes(last_row=True)
         ticks = _ticks_by_symbol(day, notes, symbols)
-        coverage = _coverage(day.trading_day, notes, symbols, ticks)
+        coverage = coverage_rows(day.trading_day, notes, symbols, ticks)
         return cls(day.without_notes(), symbols, coverage, ticks, notes.last_rowid, start_ms, end_ms)
 
     def only(self, symbols: tuple[str, ...]) -> DayRead:
@@ -124,9 +124,10 @@ def _ticks_by_symbol(day: Day, notes: Notes, symbols: Sequence[str] | None) -> d
     return {symbol: counts.get(symbol, 0) for symbol in names}
 
 
-def _coverage(
+def coverage_rows(
     day: str, notes: Notes, symbols: Sequence[str] | None, ticks_by_symbol: Mapping[str, int]
 ) -> list[SymbolCoverage]:
+    """How complete a day is, by symbol, from its notes."""
     rows, gaps = {row.symbol: row for row in notes.coverage}, notes.open_gaps()
     names = sorted({*rows, *gaps, *ticks_by_symbol}) if symbols is None else symbols
     return [

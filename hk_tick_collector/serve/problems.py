@@ -50,7 +50,8 @@ KINDS: dict[str, Kind] = {
     "range-not-satisfiable": Kind(416, "The file has no such range", "see the header Content-Range"),
     "rate-limited": Kind(429, "Too many requests", "wait as long as the header Retry-After says"),
     "internal": Kind(500, "The server failed", "tell who runs the server the request_id; the log has it"),
-    "day-damaged": Kind(500, "A day's file is damaged", "tell who runs the server: hk-tickctl doctor names the file"),
+    "store-damaged": Kind(500, "A day's file is damaged", "tell who runs the server: hk-tickctl doctor names the file"),
+    "store-unreadable": Kind(503, "The files cannot be read", "tell who runs the server: hk-tickctl doctor says why"),
     "store-busy": Kind(503, "The files cannot be read now", "ask again after Retry-After seconds"),
     "overloaded": Kind(503, "The server has too much to do", "ask again after Retry-After seconds"),
     "timeout": Kind(504, "The answer took too long", "ask for fewer symbols or a shorter time"),
@@ -122,19 +123,27 @@ def shown(text: str) -> str:
     return printable(cut(_PATH.sub(r"\1", text), _TEXT_CHARS), "\n")
 
 
+# The first that fits, as the errors of the boxes below are derived from each other.
+_SLUGS: tuple[tuple[type[BaseException], str], ...] = (
+    (InputError, "bad-parameter"),
+    (NoData, "no-data"),
+    (StoreCorrupt, "store-damaged"),
+    (StoreBusy, "store-busy"),
+    (StoreUnavailable, "store-unreadable"),
+)
+_FOR_CLIENTS = ("bad-parameter", "no-data", "unknown-symbol", "not-proven", "day-packed")  # their texts name no file
+
+
 def problem_of(error: BaseException) -> Problem:
     """The problem that an error is for a client."""
     if isinstance(error, Problem):
         return error
-    if isinstance(error, InputError):
-        return Problem("bad-parameter", str(error))
-    if isinstance(error, NoData):
-        return Problem("no-data", str(error))
-    if isinstance(error, StoreCorrupt):
-        return Problem("day-damaged")
-    if isinstance(error, (StoreBusy, StoreUnavailable)):
-        return Problem("store-busy")
-    return Problem("internal")
+    slug = getattr(error, "slug", None)  # the Python API's errors have the same names
+    if slug not in KINDS:
+        slug = next((slug for kind, slug in _SLUGS if isinstance(error, kind)), "internal")
+    text = str(error.args[0]) if slug in _FOR_CLIENTS and error.args else ""
+    hint = getattr(error, "hint", None) if slug == "day-packed" else None
+    return Problem(slug, text, hint=hint)
 
 
 async def send_problem(scope: Mapping[str, Any], send: Send, problem: Problem, request_id: str) -> None:

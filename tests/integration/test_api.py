@@ -315,7 +315,7 @@ def test_words_of_an_earlier_server(client: httpx.Client) -> None:
     ("params", "field"),
     [
         ({"start": "2026-11-20T09:30:00"}, "start"),
-        ({"start": "2026-11-20T09:30:00", "tz": "America/New_York"}, "tz"),
+        ({"start": "2026-11-20T09:30:00", "tz": "Mars/Olympus"}, "start"),
         ({"start": "2026-11-20T10:00Z", "end": "2026-11-20T09:00Z"}, "end"),
         ({"day": DAY, "start": "2026-11-20T09:30Z"}, "day"),
         ({"day": "20261131"}, "day"),
@@ -359,7 +359,6 @@ def test_symbols_that_are_not_recorded(client: httpx.Client) -> None:
 def test_all_symbols_of_one_day(client: httpx.Client) -> None:
     response = client.get("/v1/ticks", params={"symbols": "all", "day": DAY, "format": "arrow"})
     assert pa.ipc.open_stream(response.content).read_all().num_rows == 3000
-    problem(client.get("/v1/ticks", params={"symbols": "all", "day": f"{BEFORE}..{DAY}"}), 400, "bad-parameter")
 
 
 def test_text_for_people(client: httpx.Client) -> None:
@@ -377,7 +376,7 @@ def test_kinds_of_trades_and_what_was_known(client: httpx.Client) -> None:
     assert kinds["odd_lots"] == {"ODD_LOT"}
     assert kinds["price"] == {"AUTO_MATCH", "INTER_AUTO_MATCH", "AUCTION"}
     assert kinds["price,odd_lots"] == kinds["price"] | kinds["odd_lots"]
-    assert ok(client.get("/v1/ticks", params={**params, "as_of": 1}))["data"] == []
+    assert ok(client.get("/v1/ticks", params={**params, "as_of": 1_795_140_000_000}))["data"] == []
 
 
 # Keys

@@ -282,7 +282,7 @@ def test_a_packed_day_says_so(tmp_path: Path) -> None:
                 assert (packed.status_code, packed.json()["type"]) == (409, "/problems/day-packed"), packed.text
                 assert f"hk-tickctl restore {BEFORE}" in packed.json()["hint"]
             damaged = client.get(f"/v1/ticks?symbols=700&day={DAY}")
-            assert (damaged.status_code, damaged.json()["type"]) == (500, "/problems/day-damaged")
+            assert (damaged.status_code, damaged.json()["type"]) == (500, "/problems/store-damaged")
             assert str(tmp_path) not in damaged.text
             assert {line["day"]: line["state"] for line in client.get("/v1/days").json()["data"]}[DAY] == "damaged"
         assert "Traceback" not in running.output

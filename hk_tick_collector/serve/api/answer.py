@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 
 import pyarrow as pa
 
+from hk_tick_collector.client.coverage import KEY, Coverage
 from hk_tick_collector.export.texts import iso_utc, local_time
 from hk_tick_collector.market.zone import Zone
 from hk_tick_collector.query import cells, output
@@ -72,11 +73,19 @@ def media_type(format_name: str) -> str:
 
 
 def write_answer(
-    stream: BinaryIO, schema: pa.Schema, tables: Iterable[pa.Table], facts: Facts, look: Look, zone: Zone
+    stream: BinaryIO,
+    schema: pa.Schema,
+    tables: Iterable[pa.Table],
+    coverage: Coverage,
+    facts: Facts,
+    look: Look,
+    zone: Zone,
 ) -> int:
-    """The body; how many rows."""
+    """The body; how many rows. ``coverage``, by symbol and day, stands in the schema of Arrow and Parquet, under the
+    key that the Python API gives to its tables."""
     if look.format in ("arrow", "parquet"):
-        schema = schema.with_metadata({**(schema.metadata or {}), **facts.metadata()})
+        metadata = {KEY.decode(): coverage.to_json(), **facts.metadata()}
+        schema = schema.with_metadata(metadata)
         batches = (batch for table in tables for batch in table.replace_schema_metadata(None).to_batches())
         return output.write_rows(schema, batches, _MEDIA[look.format][1], stream, arrow_compression="zstd")
     shown = (as_text(table, look, zone) for table in tables)

@@ -25,8 +25,7 @@ MAX_CHARS = 12_000
 class Spot(NamedTuple):
     """Behind which row a page ended."""
 
-    root: int
-    day: str
+    part: int  # which of the days (of data roots) that the question reads, in their order
     symbol: str
     ts_ms: int
     given: int  # rows of that symbol and millisecond that were given
@@ -38,7 +37,7 @@ class Cursor(NamedTuple):
     question: str  # hash of what was asked
     spot: Spot
     as_of_ms: int
-    states: Mapping[str, str]  # by "<root>:<day>": "<rowid>.<check>" of a day file, or "=<hash>" of an archive
+    states: Mapping[str, str]  # by day and data root: "<rowid>.<check>" of a day file, or "=<hash>" of an archive
 
     def __str__(self) -> str:
         content = [self.question, list(self.spot), self.as_of_ms, dict(self.states)]

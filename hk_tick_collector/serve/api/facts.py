@@ -16,14 +16,14 @@ from hk_tick_collector.store.layout import check_day
 from hk_tick_collector.watch import condition as watch
 from hk_tick_collector.watch.when import one_day
 
-_STATES = ("proven", "unproven", "missing")
+_STATES = ("proven", "unproven", "missing")  # from the best to the worst
 
 
 def worse(first: dict[str, Any] | None, second: dict[str, Any]) -> dict[str, Any]:
     """The completeness of two parts of an answer."""
     if first is None:
         return second
-    summed = {name: first[name] + second[name] for name in (*_STATES, "missing_ticks", "not_proven")}
+    summed = {name: first[name] + second[name] for name in (*_STATES, "not_recorded", "missing_ticks", "not_proven")}
     return {"state": max(first["state"], second["state"], key=_STATES.index), **summed}
 
 
@@ -33,6 +33,7 @@ def in_format(
     """Rows of ``records.columns`` in a format other than JSON, and the headers of it."""
     import pyarrow as pa  # noqa: PLC0415 - few ask for it, and it takes 50 MB
 
+    from hk_tick_collector.client.coverage import Coverage  # noqa: PLC0415
     from hk_tick_collector.days.schema import COLUMNS, TICKS  # noqa: PLC0415
     from hk_tick_collector.market.hk import HK  # noqa: PLC0415
     from hk_tick_collector.serve.api.answer import Facts, Look, media_type, write_answer  # noqa: PLC0415
@@ -52,7 +53,7 @@ def in_format(
     table = pa.Table.from_arrays(arrays, schema=TICKS)
     told = Facts(answer["as_of"], answer["coverage"], answer["warnings"])
     stream = io.BytesIO()
-    write_answer(stream, TICKS, [table], told, Look(format_name), HK.zone)
+    write_answer(stream, TICKS, [table], Coverage(), told, Look(format_name), HK.zone)
     return stream.getvalue(), {"Content-Type": media_type(format_name), **told.headers()}
 
 

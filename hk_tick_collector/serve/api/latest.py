@@ -13,8 +13,10 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
+from hk_tick_collector.client.coverage import Coverage
+from hk_tick_collector.client.plan import coverage_rows
 from hk_tick_collector.records.columns import NAMES
-from hk_tick_collector.serve.api.completeness import Completeness, judge
+from hk_tick_collector.serve.api.completeness import summary_of
 from hk_tick_collector.serve.api.roots import Root
 from hk_tick_collector.store.connect import translate
 from hk_tick_collector.store.follow import place_at
@@ -44,7 +46,7 @@ def latest(root: Root, symbols: Sequence[str], count: int) -> Latest:
     today = root.market.trading_day(root.now_ms)
     paths = recent_day_files(root.data_root, DAYS_BACK, today)
     found: dict[str, list[tuple[Any, ...]]] = {symbol: [] for symbol in symbols}
-    judged, position, day = Completeness(), None, None
+    judged, position, day = Coverage(), None, None
     for path in paths:
         wanted = [symbol for symbol, rows in found.items() if len(rows) < count]
         if not wanted:
@@ -55,7 +57,7 @@ def latest(root: Root, symbols: Sequence[str], count: int) -> Latest:
         with closing(open_read_only(path)) as conn:
             try:
                 if path == paths[0]:
-                    judge(judged, day or "", notes_of(conn, symbols), symbols)
+                    judged = Coverage(coverage_rows(day or "", notes_of(conn, symbols), symbols, {}))
                 columns = select_list(conn, NAMES)
                 for symbol in wanted:
                     older = _newest(conn, columns, symbol, count - len(found[symbol]))
@@ -63,7 +65,7 @@ def latest(root: Root, symbols: Sequence[str], count: int) -> Latest:
             except sqlite3.Error as exc:
                 raise translate(exc, path) from exc
     rows = [row for symbol in symbols for row in found[symbol]]
-    return Latest(rows, position, day, judged.as_json(), [symbol for symbol, its in found.items() if not its])
+    return Latest(rows, position, day, summary_of(judged), [symbol for symbol, its in found.items() if not its])
 
 
 def _newest(conn: sqlite3.Connection, columns: str, symbol: str, count: int) -> list[tuple[Any, ...]]:

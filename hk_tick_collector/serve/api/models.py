@@ -57,9 +57,8 @@ class Stretch(Query):
     )
     tz: str | None = Field(
         None, max_length=40, pattern=r"^[A-Za-z_/+-]+$",
-        description="The zone of a start and end that name none, the market's own.",
+        description="The zone of a start and end that name none, such as Asia/Hong_Kong.",
     )  # fmt: skip
-    market: Market = None
     require: Literal["proven"] | None = Field(None, description="409 unless everything asked for is proven complete.")
     limit: int | None = Field(
         None, ge=1, le=MAX_PAGE_ROWS, description="Rows of a page. JSON: 10,000 by default; other formats: all of them."
@@ -90,9 +89,23 @@ class TicksQuery(Stretch):
     )
 
 
+class CoverageQuery(Query):
+    """Symbols and a stretch of time, to judge."""
+
+    symbols: str = Field("all", min_length=1, max_length=2000, pattern=r"^[A-Za-z0-9._,-]+$")
+    day: str | None = Field(None, max_length=100, pattern=r"^[0-9a-z.,-]+$")
+    start: str | None = Field(None, max_length=40, pattern=r"^[0-9TtZz:.+ -]+$")
+    end: str | None = Field(None, max_length=40, pattern=r"^[0-9TtZz:.+ -]+$")
+    tz: str | None = Field(None, max_length=40, pattern=r"^[A-Za-z_/+-]+$")
+    as_of: int | None = Field(None, ge=0, le=10**14)
+
+
 class BarsQuery(Stretch):
     """Bars of ticks."""
 
+    as_of: int | None = Field(
+        None, ge=0, le=10**14, description="Only what was stored at that moment, UTC epoch milliseconds."
+    )
     interval: str = Field("1m", pattern=r"^[0-9]{1,5}[smh]$", description="1s to 24h.", examples=["1m"])
     fill: Literal["none", "session"] = Field("none", description="session: bars without trades carry the last close.")
     auctions: bool = Field(True, description="Do auctions count?")
@@ -171,7 +184,7 @@ class NotProven(BaseModel):
 
     day: str
     symbol: str
-    state: Literal["missing", "unproven"]
+    state: Literal["missing", "unproven", "not_recorded"]
     missing_ticks: int
     reason: str | None
 
@@ -183,6 +196,7 @@ class Coverage(BaseModel):
     proven: int
     missing: int
     unproven: int
+    not_recorded: int
     missing_ticks: int
     not_proven: list[NotProven]
 
@@ -263,6 +277,12 @@ class DaysAnswer(BaseModel):
     """Recorded days."""
 
     data: list[DayLine]
+
+
+class CoverageAnswer(BaseModel):
+    """Verdicts by day and symbol."""
+
+    data: list[dict[str, Any]]
 
 
 class DayRows(BaseModel):

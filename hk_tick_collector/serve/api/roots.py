@@ -8,26 +8,21 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from hk_tick_collector.client.errors import BadQuestion
+from hk_tick_collector.client.question import bound
 from hk_tick_collector.core.clock import Clock, SystemClock
-from hk_tick_collector.core.errors import NoData, StoreCorrupt
+from hk_tick_collector.core.errors import NoData
 from hk_tick_collector.days.catalog import Catalog, Day
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.market import Market
 from hk_tick_collector.serve.problems import FieldError, Problem
-from hk_tick_collector.store.layout import check_day
-from hk_tick_collector.watch.when import one_day, some_days
-
-if TYPE_CHECKING:
-    from hk_tick_collector.query.fetch import DayPart
+from hk_tick_collector.watch.when import one_day
 
 ALL = "all"
 MAX_SYMBOLS = 50
-MAX_DAYS = 3660
 _EPOCH_MS = re.compile(r"-?[0-9]{1,14}", re.ASCII)
 _PLUS = re.compile(r"(?<=[0-9]) ([0-9]{2}:[0-9]{2})$", re.ASCII)  # a + that the address turned into a blank
 _DAY = re.compile(r"[0-9]{8}", re.ASCII)
@@ -68,22 +63,13 @@ class Root:
         return self.data_root.name
 
 
-@dataclass(frozen=True)
-class Times:
-    """A stretch of time as a question gives it: a day (or days) in words, or instants; one or neither."""
-
-    day: str | None = None
-    start: str | None = None
-    end: str | None = None
-    tz: str | None = None
-
-
 class Roots:
     """All of them. ``roots``: each with its archive."""
 
     def __init__(self, roots: Iterable[tuple[Path, Path]], clock: Clock | None = None) -> None:
         clock = clock or SystemClock()
-        self.all = [Root(number, *paths, clock) for number, paths in enumerate(roots)]
+        self.paths = list(roots)
+        self.all = [Root(number, *paths, clock) for number, paths in enumerate(self.paths)]
 
     def of_market(self, market: str | None) -> list[Root]:
         """The roots of a market; of the first root's when none is named."""
@@ -146,47 +132,6 @@ def _unserved(word: str, roots: Sequence[Root]) -> str:
     return f"{word!r:.40} is of a market that is not served here; there are {codes}"
 
 
-def parts_of(root: Root, times: Times) -> list[DayPart]:
-    """The stretches of a root's recorded days that a question means, oldest first; none when it has none there.
-
-    Without anything the newest day. A Problem for what is no day or time.
-    """
-    from hk_tick_collector.query.fetch import DayPart  # noqa: PLC0415 - Arrow takes its time
-
-    if times.start is None and times.end is None:
-        names = some_days(root, times.day) if times.day is not None else [one_day(root, None)]
-        return [DayPart(_readable(root, name)) for name in _few(names)]
-    if times.day is not None:
-        raise bad("day", "give a day, or start and end, and not both")
-    start_ms, end_ms = (_instant_ms(root, name, getattr(times, name), times.tz) for name in ("start", "end"))
-    if start_ms is not None and end_ms is not None and start_ms >= end_ms:
-        raise bad("end", "end must be after start")
-    parts = []
-    for name in root.catalog.days():
-        first_ms, after_ms = root.market.day_bounds(name)
-        if (start_ms is None or start_ms < after_ms) and (end_ms is None or end_ms > first_ms):
-            parts.append((name, start_ms, end_ms))
-    _few(parts)
-    return [DayPart(_readable(root, name), start, end) for name, start, end in parts]
-
-
-def _few(days: Sequence[object]) -> Sequence[object]:
-    if len(days) > MAX_DAYS:
-        raise Problem("too-large", f"{len(days)} days are meant; {MAX_DAYS} at most")
-    return days
-
-
-def _readable(root: Root, name: object) -> Day:
-    day = root.catalog.day(str(name))
-    try:
-        is_packed = day.is_archived_only and day.archived_file.suffix != ".parquet"
-    except StoreCorrupt as exc:
-        raise Problem("day-damaged", f"{name} cannot be read") from exc
-    if is_packed:
-        raise packed(day.trading_day)
-    return day
-
-
 def packed(day: str) -> Problem:
     """The problem of a day whose archive cannot be read in place."""
     return Problem(
@@ -196,31 +141,17 @@ def packed(day: str) -> Problem:
     )
 
 
-def _instant_ms(root: Root, field: str, text: str | None, tz: str | None) -> int | None:
-    """RFC 3339 with an offset, UTC epoch ms, or ``YYYYMMDD``: when that trading day begins."""
-    if text is None:
-        return None
-    if _DAY.fullmatch(text):
-        try:
-            return root.market.day_bounds(check_day(text))[0]
-        except ValueError as exc:
-            raise bad(field, f"{text} is no day") from exc
-    if _EPOCH_MS.fullmatch(text):
+def instant(field: str, text: str, tz: str | None) -> int | str:
+    """RFC 3339 with an offset or epoch milliseconds as UTC epoch ms; ``YYYYMMDD`` (that trading day's beginning) as it
+    is. A Problem for anything else, also for a time without a zone, unless ``tz`` names one."""
+    if _EPOCH_MS.fullmatch(text) and not _DAY.fullmatch(text):
         return int(text)
     try:
-        moment = datetime.fromisoformat(_PLUS.sub(r"+\1", text.upper()))
-    except ValueError:
-        raise bad(field, "write 2026-11-20T09:30:00+08:00, UTC epoch milliseconds, or YYYYMMDD") from None
-    if moment.tzinfo is None:
-        if tz is None:
-            raise bad(field, "the time has no zone: write its offset (+08:00, or Z), or give tz")
-        if tz != root.market.zone.name:
-            raise bad("tz", f"the zone of {root.market.code} is {root.market.zone.name}")
-        moment = moment.replace(tzinfo=root.market.zone.tzinfo)
-    try:
-        return round(moment.timestamp() * 1000)
-    except OverflowError:
-        raise bad(field, "the time is out of range") from None
+        found = bound(field, _PLUS.sub(r"+\1", text.upper()), tz)
+    except (BadQuestion, OverflowError) as exc:
+        raise bad(field, str(exc)) from None
+    assert found is not None
+    return found
 
 
 def bad(field: str, message: str) -> Problem:

@@ -151,6 +151,21 @@ async def bars_by_body(request: Request, reader: Reader, query: Annotated[models
     return service_of(request).ask(reader, "bars", asked_of(request, query))
 
 
+@router.get("/v1/coverage", response_model=models.CoverageAnswer, tags=["completeness"])
+async def coverage(request: Request, reader: Reader, query: Annotated[models.CoverageQuery, Query()]) -> Response:
+    """How complete symbols and days are, each by itself; trading days that are not recorded are among them."""
+    asked = query.model_dump(exclude_none=True)
+    if "as_of" in asked:
+        asked["as_of_ms"] = asked.pop("as_of")
+    return service_of(request).ask(reader, "completeness", asked)
+
+
+@router.get("/v1/recorded", response_model=models.CoverageAnswer, tags=["days"])
+async def recorded(request: Request, reader: Reader, query: Nothing) -> Response:
+    """The recorded days in short, as the Python API lists them: cheaper than /v1/days, without grades."""
+    return service_of(request).ask(reader, "recorded", {})
+
+
 @router.get("/v1/days", response_model=models.DaysAnswer, tags=["days"])
 async def days(request: Request, reader: Reader, query: Annotated[models.DaysQuery, Query()]) -> Response:
     """The recorded days: where they are, how many rows, how good."""

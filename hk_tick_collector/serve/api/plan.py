@@ -1,0 +1,172 @@
+"""What a question reads, and of which state of the files.
+
+Which days and symbols, and how complete they are, is worked out by the Python API (``client.plan``), so that an answer
+over HTTP is the answer from files. Here come the key's rights, what pages need (a state that does not move, and the
+cursor), and what every answer says of itself.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from hk_tick_collector.client import question as asked_for
+from hk_tick_collector.client.coverage import PROVEN, Coverage
+from hk_tick_collector.client.errors import BadQuestion
+from hk_tick_collector.client.local import LocalFiles, coverage_of
+from hk_tick_collector.client.plan import DayRead, Plan, markets_of
+from hk_tick_collector.client.question import Bound, Stretch
+from hk_tick_collector.core.errors import InputError
+from hk_tick_collector.days.catalog import Day
+from hk_tick_collector.query.fetch import explain_nothing
+from hk_tick_collector.serve.api.answer import Facts
+from hk_tick_collector.serve.api.completeness import summary_of
+from hk_tick_collector.serve.api.cursor import Cursor, Spot, question_of
+from hk_tick_collector.serve.api.roots import MAX_SYMBOLS, bad, instant
+from hk_tick_collector.serve.keys import Key
+from hk_tick_collector.serve.problems import Problem
+from hk_tick_collector.store.follow import place_at
+from hk_tick_collector.store.position import Position
+
+MAX_DAYS = 3660
+WARNED = 20  # symbols without a tick that are named
+Asked = Mapping[str, Any]
+
+
+@dataclass
+class Reading:
+    """One question's."""
+
+    files: LocalFiles
+    stretch: Stretch
+    plan: Plan
+    coverage: Coverage
+    facts: Facts
+    question: str
+    states: dict[str, str] = field(default_factory=dict)
+    start: Spot | None = None
+
+
+def reading_of(roots: Sequence[tuple[Path, Path]], asked: Asked, key: Key) -> Reading:
+    """What is read; a Problem or an error of the Python API when there is nothing, or it may not be read."""
+    question = question_of(asked)
+    cursor = Cursor.parse(asked["cursor"], question) if asked.get("cursor") else None
+    stretch = stretch_of(asked)
+    files = LocalFiles(roots)
+    try:
+        plan = files.plan(stretch)
+    except (BadQuestion, InputError) as exc:
+        text = str(exc.args[0])
+        is_symbol = any(repr(symbol) in text for symbol in stretch.symbols)
+        raise bad("symbols" if is_symbol else "day", text) from exc
+    if len(plan.reads) > MAX_DAYS:
+        raise Problem("too-large", f"{len(plan.reads)} days are meant; {MAX_DAYS} at most")
+    plan.reads = [allowed(read, key) for read in plan.reads]
+    coverage = coverage_of(plan, stretch)
+    summary = summary_of(coverage)
+    if asked.get("require") == PROVEN and not coverage.is_proven:
+        raise Problem("not-proven", coverage.sentence(), more={"coverage": summary})
+    states = dict(cursor.states) if cursor is not None else {_name(read): _state(read) for read in plan.reads}
+    if cursor is not None:
+        newest = max(states, default="")
+        known = [read for read in plan.reads if _name(read) in states or _name(read) < newest]  # not what began since
+        plan.reads = [_pinned(read, states.get(_name(read))) for read in known]
+    as_of = {
+        "at_ms": cursor.as_of_ms if cursor is not None else files.clock.now_ms(),
+        "position": _position(plan.reads),
+    }
+    facts = Facts(as_of, summary, _warnings(files, plan, stretch))
+    return Reading(files, stretch, plan, coverage, facts, question, states, cursor.spot if cursor else None)
+
+
+def stretch_of(asked: Asked) -> Stretch:
+    """The question as the Python API asks it."""
+    symbols = asked_for.symbol_words(asked["symbols"])
+    if len(symbols) > MAX_SYMBOLS:
+        raise bad("symbols", f"{len(symbols)} are given; {MAX_SYMBOLS} at most, or {asked_for.ALL}")
+    start, end = (_bound(name, asked) for name in ("start", "end"))
+    if asked.get("day") is not None and (start is not None or end is not None):
+        raise bad("day", "give a day, or start and end, and not both")
+    if start is not None and type(start) is type(end) and start >= end:  # type: ignore[operator]
+        raise bad("end", "end must be after start")
+    return Stretch(symbols, asked.get("day"), start, end, asked.get("as_of_ms"))
+
+
+def _bound(name: str, asked: Asked) -> Bound | None:
+    text = asked.get(name)
+    return None if text is None else instant(name, text, asked.get("tz"))
+
+
+def allowed(read: DayRead, key: Key) -> DayRead:
+    """What a key may see of a day. A Problem when a symbol was named that it may not."""
+    if key.reads_all:
+        return read
+    if read.symbols is None:
+        names = {*read.ticks_by_symbol, *(row.symbol for row in read.coverage)}
+        return read.only(tuple(sorted(filter(key.may_read, names))))
+    refused = [symbol for symbol in read.symbols if not key.may_read(symbol)]
+    if refused:
+        raise Problem("forbidden", f"the key {key.id} may not read {', '.join(refused[:5])}")
+    return read
+
+
+def _name(read: DayRead) -> str:
+    """A day of a data root, as a cursor names it."""
+    return f"{read.day.trading_day}.{zlib.crc32(str(read.day.archive_root).encode()):08x}"
+
+
+def _state(read: DayRead) -> str:
+    """What a cursor keeps of a day: how far its file was written, or which archive it is."""
+    day = read.day
+    if read.last_rowid is None or day.db is None:
+        return f"={day.manifest.content_hash[-12:]}" if day.manifest is not None else "=0"
+    return f"{read.last_rowid}.{place_at(day.db, day.trading_day, read.last_rowid).check:08x}"
+
+
+def _pinned(read: DayRead, kept: str | None) -> DayRead:
+    """The day up to where a cursor keeps it. Problem when it is another file now."""
+    day = read.day
+    gone = Problem(
+        "cursor-gone", f"{day.trading_day} is another file than on the first page", hint="ask again without cursor"
+    )
+    if kept is None or kept.startswith("=") != (read.last_rowid is None or day.db is None):
+        raise gone
+    if kept.startswith("="):
+        if kept != _state(read):
+            raise gone
+        return read
+    rowid, _, check = kept.partition(".")
+    assert day.db is not None
+    if not rowid.isdigit() or f"{place_at(day.db, day.trading_day, int(rowid)).check:08x}" != check:
+        raise gone
+    return replace(read, last_rowid=int(rowid))
+
+
+def _position(reads: Sequence[DayRead]) -> str | None:
+    """Where the live channel goes on behind the newest day file."""
+    live = [read for read in reads if read.day.db is not None and read.last_rowid is not None]
+    if not live:
+        return None
+    day: Day = live[-1].day
+    assert day.db is not None
+    place = place_at(day.db, day.trading_day, live[-1].last_rowid)
+    return str(Position.at_start_of(place.day).moved(place))
+
+
+def _warnings(files: LocalFiles, plan: Plan, stretch: Stretch) -> list[str]:
+    """A sentence for each symbol that is not recorded on these days, and for days that are not recorded."""
+    warnings = []
+    if stretch.symbols:
+        there = {symbol for read in plan.reads for symbol, ticks in read.ticks_by_symbol.items() if ticks}
+        lacking = sorted({symbol for read in plan.reads for symbol in read.symbols or ()} - there)
+        markets = {one.market.code: one for one in markets_of(files.roots, files.clock)}
+        for symbol in lacking[:WARNED]:
+            days = [read.day for read in plan.reads if symbol in (read.symbols or ())]
+            warnings.append(explain_nothing(markets[days[0].market.code].catalog, days, [symbol], ""))
+    absent = sorted({row.trading_day for row in plan.not_there})
+    if absent:
+        warnings.append(f"{len(absent)} trading days are not recorded or cannot be read: {', '.join(absent[:WARNED])}")
+    return warnings
