@@ -144,7 +144,7 @@ class Server:
         with contextlib.closing(response):
             try:
                 return json.loads(response.read())
-            except (self._http.HTTPError, ValueError) as exc:
+            except (self._http.HTTPError, ValueError, RecursionError) as exc:
                 raise _broken(exc) from exc
 
     def _begun(self, method: str, path: str, asked: Mapping[str, Any] | None) -> httpx.Response:
@@ -227,7 +227,7 @@ def _refused(response: httpx.Response) -> tuple[errors.RecordingsError, float]:
     try:
         found = json.loads(content)
         slug, text, hint = str(found["type"]).rpartition("/")[2], str(found["detail"]), str(found["hint"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         slug, text, hint = "", f"the server answered {response.status_code}", "is it hk-tick-api?"
     after = response.headers.get("retry-after", "")
     kind = _KINDS.get(slug)
@@ -243,4 +243,6 @@ def _library(name: str) -> Any:
     try:
         return import_module(name)
     except ImportError as exc:
-        raise errors.RecordingsError(f"{name} is not installed here", "pip install 'hk-tick-collector[client]'") from exc
+        raise errors.RecordingsError(
+            f"{name} is not installed here", "pip install 'hk-tick-collector[client]'"
+        ) from exc

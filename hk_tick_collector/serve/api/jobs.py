@@ -274,7 +274,7 @@ def _gaps(roots: Roots, asked: Asked, key: Key, out: Out) -> int:
 def _certificate(roots: Roots, asked: Asked, key: Key, out: Out) -> int:
     """What is judged of the whole day: symbols that a key may not read are left out of its lists, not of its sums."""
     root, day = roots.day(asked["day"], asked.get("market"))
-    certificate = make_certificate(day, root.calendar, root.now_ms, read=False)
+    certificate = make_certificate(day, root.calendar, root.now_ms)
     if certificate.error is not None:
         raise Problem("store-damaged", f"{day.trading_day} cannot be read")
     if not key.reads_all:
