@@ -58,7 +58,7 @@ from hk_tick_collector.days.manifest import (
 from hk_tick_collector.days.order import sorted_tables
 from hk_tick_collector.days.schema import SCHEMA_VERSION
 from hk_tick_collector.market.calendar import TradingCalendar
-from hk_tick_collector.records.tick import MARKET_HK
+from hk_tick_collector.market.registry import DEFAULT_MARKET
 from hk_tick_collector.store import data_root as roots
 from hk_tick_collector.store import reader
 from hk_tick_collector.store.atomic import sync_file
@@ -154,7 +154,7 @@ def archive_day(
     db = day_file(data_root, day)
     if not db.exists():
         raise NoData(f"there is no day file {db}: nothing to archive")
-    market = roots.market_of(data_root) or MARKET_HK
+    market = roots.market_of(data_root) or DEFAULT_MARKET.code
     _check_market(archive_root, day, market)
     paths = archive_paths(archive_root, day, market)
     there = {kind for kind, path in paths.items() if path.exists()}

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any
 from hk_tick_collector.core.errors import StoreCorrupt, StoreUnavailable
 from hk_tick_collector.core.regular import open_regular
 from hk_tick_collector.days.tree import hive_path
+from hk_tick_collector.market.registry import DEFAULT_MARKET
 from hk_tick_collector.records.columns import SCHEMA_VERSION
-from hk_tick_collector.records.tick import MARKET_HK
 from hk_tick_collector.store.coverage import Replay
 from hk_tick_collector.store.data_root import CODE
 from hk_tick_collector.store.layout import check_day
@@ -106,7 +106,7 @@ def manifest_path(archive_root: Path, day: str) -> Path:
     return archive_root / "manifests" / f"{check_day(day)}.json"
 
 
-def parquet_path(archive_root: Path, day: str, market: str = MARKET_HK) -> Path:
+def parquet_path(archive_root: Path, day: str, market: str = DEFAULT_MARKET.code) -> Path:
     """Where the archived Parquet file of a day stands."""
     return hive_path(archive_root / "ticks", check_day(day), market)
 
