@@ -36,6 +36,7 @@ from hk_tick_collector.store.reader import open_read_only
 
 EXIT_OK, EXIT_FAILED, EXIT_STOPPED = 0, 1, 130
 BIN = Path(sys.executable).parent
+ROOT = Path(__file__).resolve().parent.parent
 SYMBOLS_COUNT = 20
 START_TIMEOUT_SEC = 60.0
 STOP_TIMEOUT_SEC = 15.0
@@ -411,7 +412,12 @@ class Demo:
         print("\nThe file:")
         for path in self._watcher.day_files():
             print(f"  {path}")
-        print(f"Logs and the market's truth file are beside it. Remove all: rm -r {shlex.quote(str(self._scratch))}")
+        print("\nLook at it as its readers will, over HTTP (Ctrl-C ends it):")
+        print(f"  {shlex.quote(str(BIN / 'pip'))} install {shlex.quote(f'{ROOT}[serve]')}")
+        serve = [str(BIN / "hk-tickctl"), "serve", "--anonymous", "--data-root", str(self._data_root)]
+        print(f"  {shlex.join(serve)}")
+        print("  curl 'http://127.0.0.1:8877/v1/ticks/latest?symbols=HK.00700&n=5'")
+        print(f"\nLogs and the market's truth file are beside it. Remove all: rm -r {shlex.quote(str(self._scratch))}")
 
 
 def _double_quoted(sql: str) -> str:

@@ -42,6 +42,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "salvage": ("salvage", "Save what can be read of a damaged day file."),
     "vacuum": ("vacuum", "Make a closed day file as small as it can be."),
     "import": ("importing", "Bring in what other programs recorded (Sierra Chart)."),
+    "serve": ("serve", "Let others read over HTTP, on this machine."),
     "keys": ("keys", "Who may read over HTTP."),
     "migrate": ("migrate", "Bring day files of earlier versions up to date."),
 }

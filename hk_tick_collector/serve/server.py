@@ -85,8 +85,13 @@ def serve_program(name: str, about: str, run: Callable[[ServeSettings], int], ar
         return EXIT_FAILED
 
 
-def run_app(name: str, app: Any, settings: ServeSettings, port: int) -> int:
-    """Listen, say where in one line on standard output, and serve until SIGTERM or SIGINT; the exit code."""
+def run_app(
+    name: str, app: Any, settings: ServeSettings, port: int, *, tell: Callable[[str], None] = lambda _url: None
+) -> int:
+    """Listen, say where in one line on standard output, and serve until SIGTERM or SIGINT; the exit code.
+
+    ``tell``: says more about the address, on the lines below.
+    """
     import uvicorn  # noqa: PLC0415
 
     try:
@@ -101,7 +106,10 @@ def run_app(name: str, app: Any, settings: ServeSettings, port: int) -> int:
     with listening:
         server = uvicorn.Server(uvicorn.Config(app, **uvicorn_options(settings, port)))
         host = f"[{settings.api_host}]" if ":" in settings.api_host else settings.api_host
-        print(f"{name}: listening on http://{host}:{listening.getsockname()[1]}{settings.api_root_path}", flush=True)
+        listening.listen(BACKLOG)  # what is told is true: who asks at once waits for the application
+        url = f"http://{host}:{listening.getsockname()[1]}{settings.api_root_path}"
+        print(f"{name}: listening on {url}", flush=True)
+        tell(url)
         if settings.is_loopback and not settings.api_anonymous and settings.api_keys_file is None:
             print(
                 f"{name}: nobody can read yet: make a key (hk-tickctl keys add NAME) or set API_ANONYMOUS=1", flush=True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,7 @@ LOADED: tuple[tuple[str, tuple[str, ...], set[str]], ...] = (
     ("vacuum", (DAY,), ARROW),
     ("import", ("sierra", "{tmp}/ESZ26_FUT_CME.scid", "--data-root", "{tmp}/cme"), NOTHING),
     ("migrate", ("--dry-run",), NOTHING),
+    ("serve", ("--data-root", "{data}", "--anonymous", "--port", "{taken}"), NOTHING),
     ("keys", ("list", "--keys-file", "{tmp}/keys.json"), NOTHING),
 )
 
@@ -65,16 +67,21 @@ def test_every_command_is_tried() -> None:
 
 @pytest.mark.parametrize(("name", "arguments", "wanted"), LOADED)
 def test_a_command_loads_what_it_uses(place: Path, name: str, arguments: tuple[str, ...], wanted: set[str]) -> None:
-    words = [word.format(tmp=place, data=place / "data") for word in arguments]
-    data_root = None if "--data-root" in words or name == "keys" else place / "data"
-    done = tickctl(
-        name, *words, data_root=data_root, PYTHONPROFILEIMPORTTIME=1, FUTU_SYMBOLS=",".join(SYMBOLS),
-        FUTU_HOST="127.0.0.1", FUTU_PORT=NOBODY_LISTENS,
-    )  # fmt: skip
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        words = [word.format(tmp=place, data=place / "data", taken=taken.getsockname()[1]) for word in arguments]
+        data_root = None if "--data-root" in words or name == "keys" else place / "data"
+        done = tickctl(
+            name, *words, data_root=data_root, PYTHONPROFILEIMPORTTIME=1, FUTU_SYMBOLS=",".join(SYMBOLS),
+            FUTU_HOST="127.0.0.1", FUTU_PORT=NOBODY_LISTENS,
+        )  # fmt: skip
     assert "Traceback" not in done.stderr, done.stderr[-2000:]
     assert done.returncode in (0, 1), done.stdout + done.stderr[-2000:]
     assert _loaded(done.stderr) == wanted
-    if wanted == NOTHING and name not in ("repair", "status"):  # which share a module with the recorder's loop
+    if wanted == NOTHING and name not in (
+        "repair",
+        "serve",
+        "status",
+    ):  # these have a loop, or the recorder's module of one
         assert not re.search(r"^import time:.*\| +asyncio$", done.stderr, re.MULTILINE), "it runs no loop"
 
 
