@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, overload
 
+from hk_tick_collector.client.errors import BadQuestion
+
 PROVEN, MISSING, UNPROVEN = "proven", "missing", "unproven"
 NOT_RECORDED = "not_recorded"  # a trading day without any file
 KEY = b"hk_tick_collector.coverage"  # of a table's metadata
@@ -122,16 +124,18 @@ class Coverage(Sequence[SymbolCoverage]):
 
     @classmethod
     def of(cls, table: Any) -> Coverage:
-        """Of an Arrow table, or of a pandas DataFrame, that ``load`` or ``bars`` gave."""
-        if hasattr(table, "attrs"):
-            return cls.from_dicts(table.attrs["coverage"])
-        return cls.from_dicts(json.loads(table.schema.metadata[KEY]))
+        """Of an Arrow table or batch, or of a pandas DataFrame, that ``load``, ``iter_batches`` or ``bars`` gave.
+        BadQuestion for anything else: polars and DuckDB keep no such notes."""
+        noted = getattr(table, "attrs", {}).get("coverage")
+        if noted is None:
+            noted = json.loads((getattr(getattr(table, "schema", None), "metadata", None) or {}).get(KEY, b"null"))
+        if noted is None:
+            raise BadQuestion(f"this {type(table).__name__} carries no coverage", "hk.coverage(DAY, SYMBOLS) has it")
+        return cls.from_dicts(noted)
 
 
 def _told(row: SymbolCoverage) -> str:
-    if row.state == NOT_RECORDED:
-        return "not recorded"
+    words = "not recorded" if row.state == NOT_RECORDED else "not proven"
     if row.missing_ticks:
-        ticks = f"{row.missing_ticks:,} tick{'' if row.missing_ticks == 1 else 's'} missing"
-        return f"{ticks} ({row.reason})" if row.reason else ticks
-    return f"not proven ({row.reason})" if row.reason else "not proven"
+        words = f"{row.missing_ticks:,} tick{'' if row.missing_ticks == 1 else 's'} missing"
+    return f"{words} ({row.reason})" if row.reason else words

@@ -151,7 +151,7 @@ def _symbol_coverage(
     )  # fmt: skip
 
 
-def blank(day: str, symbol: str, state: str, reason: str, stored_ticks: int = 0) -> SymbolCoverage:
+def blank(day: str, symbol: str, state: str, reason: str | None, stored_ticks: int = 0) -> SymbolCoverage:
     """The coverage of what nothing is known of."""
     return SymbolCoverage(day, symbol, state, reason, stored_ticks, 0, None, None, None, None, None)
 
@@ -168,14 +168,17 @@ def markets_of(roots: Iterable[tuple[Path, Path]], clock: Clock) -> list[MarketR
 def plan_of(markets: Sequence[MarketRoots], stretch: Stretch) -> Plan:
     """What a question means here. BadQuestion for what is no day or symbol, NoData when no recorded day is meant."""
     plan = Plan()
-    nothing: list[NoData] = []
+    nothing: list[tuple[NoData, tuple[str, ...]]] = []
     for recorded, symbols in _symbols_by_market(markets, stretch.symbols):
         try:
             _add(plan, recorded, symbols, stretch)
         except NoData as exc:
-            nothing.append(exc)
+            nothing.append((exc, symbols or ()))
     if not plan.reads and not plan.not_there:
-        raise nothing[0] if nothing else NoData("nothing of these days was recorded by then")
+        raise nothing[0][0] if nothing else NoData("nothing of these days was recorded by then")
+    newest = max(read.day.trading_day for read in plan.reads) if plan.reads else plan.not_there[-1].trading_day
+    for error, symbols in nothing:  # of one market, where another one has something
+        plan.not_there += [blank(newest, symbol, NOT_RECORDED, error.args[0]) for symbol in symbols]
     plan.reads.sort(key=lambda read: read.day.trading_day)  # stable: markets stay in their order
     return plan
 
@@ -216,11 +219,10 @@ def _add(plan: Plan, recorded: MarketRoots, symbols: tuple[str, ...] | None, str
         except StoreCorrupt as exc:
             if len(names) == 1:
                 raise
-            reason = f"left out, it cannot be read: {exc}"
-            plan.not_there += [blank(name, symbol, UNPROVEN, reason) for symbol in symbols or (WHOLE_DAY,)]
-    for name in _unrecorded(recorded, stretch, start_ms, end_ms):
-        reason = "nothing is recorded of this trading day"
-        plan.not_there += [blank(name, symbol, NOT_RECORDED, reason) for symbol in symbols or (WHOLE_DAY,)]
+            damage = f"left out, it cannot be read: {exc}"
+            plan.not_there += [blank(name, symbol, UNPROVEN, damage) for symbol in symbols or (WHOLE_DAY,)]
+    for day, reason in _unrecorded(recorded, stretch, start_ms, end_ms):
+        plan.not_there += [blank(day, symbol, NOT_RECORDED, reason) for symbol in symbols or (WHOLE_DAY,)]
 
 
 def _reads(
@@ -281,17 +283,22 @@ def _why_nothing(recorded: MarketRoots, text: str | None) -> str:
     return f"{recorded.market.name} was closed on {day}"
 
 
-def _unrecorded(recorded: MarketRoots, stretch: Stretch, start_ms: int | None, end_ms: int | None) -> Iterator[str]:
-    """Trading days in the stretch that have begun and have no file."""
-    there = set(recorded.catalog.days())
-    now_ms = min(recorded.now_ms, recorded.now_ms if stretch.as_of_ms is None else stretch.as_of_ms)
+def _unrecorded(
+    recorded: MarketRoots, stretch: Stretch, start_ms: int | None, end_ms: int | None
+) -> Iterator[tuple[str, str | None]]:
+    """Trading days in the stretch that have begun and have no file. Before the first recorded day it is one, with a
+    reason: a stretch may begin with the century."""
+    days = recorded.catalog.days()
+    there, now_ms = set(days), recorded.now_ms if stretch.as_of_ms is None else stretch.as_of_ms
     for first, last in _spans(recorded, stretch, start_ms, end_ms):
-        day = first
+        before = recorded.calendar.previous_trading_day(days[0])
+        if first <= before:
+            yield before, f"nothing is recorded before {days[0]}"
+        day = max(first, days[0])
         while day <= last:
-            kind = recorded.calendar.day_kind(day)
-            windows = recorded.market.continuous_windows(day, kind)
+            windows = recorded.market.continuous_windows(day, recorded.calendar.day_kind(day))
             if day not in there and windows and windows[0][0] < now_ms:
-                yield day
+                yield day, None
             day = add_days(day, 1)
 
 

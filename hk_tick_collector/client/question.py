@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from hk_tick_collector.client.errors import BadQuestion
@@ -20,6 +20,9 @@ ALL = "all"
 PRICE, ODD_LOTS, OFF_EXCHANGE = "price", "odd_lots", "off_exchange"
 TYPES = (PRICE, ODD_LOTS, OFF_EXCHANGE, ALL)
 ZONES = {"utc": "UTC", "hk": "Asia/Hong_Kong"}
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST_MS, _AFTER_MS = -2_208_988_800_000, 7_258_118_400_000  # of the years 1900 to 2199
+_RANGE_HINT = "UTC epoch milliseconds of the years 1900 to 2199 are taken"
 _DAY = re.compile(r"\d{8}|\d{4}-\d{2}-\d{2}", re.ASCII)
 
 Texts = str | Iterable[str]
@@ -150,8 +153,8 @@ def bound(name: str, moment: Moment | None, tz: str | None) -> Bound | None:
 
 def moment_ms(name: str, moment: Moment, tz: str | None) -> int:
     """A moment as UTC epoch milliseconds. BadQuestion for one that names no zone, unless ``tz`` tells the clock."""
-    if isinstance(moment, int) and not isinstance(moment, bool):
-        return int(moment)
+    if hasattr(moment, "__index__") and not isinstance(moment, bool):
+        return _in_range(name, int(moment))
     if isinstance(moment, str):
         try:
             moment = datetime.fromisoformat(moment)
@@ -166,18 +169,24 @@ def moment_ms(name: str, moment: Moment, tz: str | None) -> int:
                 'write +08:00 behind it, or say whose clock it is on with tz="hk"',
             )
         moment = moment.replace(tzinfo=ZoneInfo(zone_name(tz)))
-    whole, part = divmod(moment.astimezone(UTC).replace(tzinfo=None) - datetime(1970, 1, 1), _SECOND)  # noqa: DTZ001
-    return whole * 1000 + part.microseconds // 1000
+    try:
+        return _in_range(name, (moment - _EPOCH) // timedelta(milliseconds=1))
+    except OverflowError as exc:
+        raise BadQuestion(f"{name}={moment} is out of range", _RANGE_HINT) from exc
+
+
+def _in_range(name: str, ms: int) -> int:
+    """Days and clocks can be told of it, and Arrow holds it."""
+    if not _FIRST_MS <= ms < _AFTER_MS:
+        raise BadQuestion(f"{name}={ms} is out of range", _RANGE_HINT)
+    return ms
 
 
 def zone_name(tz: str | None) -> str:
     """The name of a time zone: ``hk``, ``utc`` or one of the IANA database; UTC for None."""
-    name = "UTC" if tz is None else ZONES.get(tz.lower(), tz)
     try:
+        name = "UTC" if tz is None else ZONES.get(tz.lower(), tz)
         ZoneInfo(name)
-    except (KeyError, ValueError, OSError) as exc:
+    except (KeyError, ValueError, OSError, AttributeError, TypeError) as exc:
         raise BadQuestion(f"tz={tz!r} is no time zone", 'write "utc", "hk" or a name such as America/New_York') from exc
     return name
-
-
-_SECOND = datetime(1970, 1, 1, 0, 0, 1) - datetime(1970, 1, 1)  # noqa: DTZ001

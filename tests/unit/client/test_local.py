@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
 import pandas
 import polars
 import pyarrow as pa
@@ -169,6 +170,7 @@ def test_the_end_is_exclusive(tmp_path: Path) -> None:
 
     moment = datetime.fromtimestamp(BASE_MS / 1000, UTC)
     assert counters(start=BASE_MS + 3, end=BASE_MS + 6) == [3, 4, 5]
+    assert counters(start=np.int64(BASE_MS + 3), end=pandas.Timestamp(BASE_MS + 4, unit="ms", tz="UTC")) == [3]
     assert counters(start=moment + timedelta(milliseconds=8)) == [8, 9]
     assert counters(end=(moment + timedelta(milliseconds=2)).astimezone(HK_TIME).isoformat()) == [0, 1]
     assert counters(start="2026-11-20T09:30:00.005", end="2026-11-20T09:30:00.006", tz="hk") == [5]
@@ -185,6 +187,10 @@ def test_the_end_is_exclusive(tmp_path: Path) -> None:
         ({"as_of": "2026-11-20T09:30"}, "names no time zone"),
         ({"start": "2026-11-20T09:30+08:00", "end": "2026-11-20T01:30Z"}, "start .* is not before end"),
         ({"start": "20261121", "end": "2026-11-20T09:30+08:00"}, "start is not before end"),
+        ({"start": 10**17}, "is out of range"),
+        ({"as_of": datetime(1, 1, 1, tzinfo=HK_TIME)}, "is out of range"),
+        ({"as_of": True}, "is no moment"),
+        ({"tz": 8}, "is no time zone"),
         ({"day": "20261120", "start": "20261120"}, "give a day, or the two ends"),
         ({"day": "2026-13-01"}, "is not a day"),
         ({"start": "20261301"}, "is no day"),
@@ -235,6 +241,26 @@ def test_a_trading_day_without_a_file_is_not_complete(here: Recordings) -> None:
     with pytest.raises(NotProven, match="not recorded"):
         here.load("all", f"20261119..{ARCHIVED}", require="proven")
     assert here.load("700", f"..{ARCHIVED}", require="proven").num_rows == COUNT
+
+
+def test_before_the_first_recorded_day_it_is_one_line(here: Recordings) -> None:
+    """A stretch may begin with the century."""
+    for question in ({"start": 0, "end": HOLED}, {"day": f"19991231..{ARCHIVED}"}):
+        with pytest.warns(
+            IncompleteData, match=r"HK.00700 20261119: not recorded .nothing is recorded before 20261120"
+        ):
+            coverage = Coverage.of(here.load("700", **question))
+        assert [(row.trading_day, row.state) for row in coverage] == [
+            ("20261119", "not_recorded"),
+            (ARCHIVED, "proven"),
+        ]
+
+
+def test_coverage_of_what_carries_none(here: Recordings) -> None:
+    assert Coverage.of(next(here.iter_batches("700", ARCHIVED))) == here.coverage(ARCHIVED, "700")
+    for table in (here.load("700", ARCHIVED, to="polars"), pa.table({}), pandas.DataFrame(), None):
+        with pytest.raises(BadQuestion, match="carries no coverage"):
+            Coverage.of(table)
 
 
 def test_today_counts_when_trading_has_begun(root: Path) -> None:
@@ -397,6 +423,8 @@ def test_several_data_roots(tmp_path: Path) -> None:
     assert [(info.trading_day, info.market, info.symbols) for info in here.days()] == [
         (DAY, "HK", 2), (DAY, "US", 1), ("20261123", "HK", 1),
     ]  # fmt: skip
+    assert counts("5,US.AAPL", "20261123") == {"HK.00005": 2}
+    assert {row.symbol: row.state for row in here.coverage("20261123", "5,US.AAPL")}["US.AAPL"] == "not_recorded"
     with pytest.raises(BadQuestion, match="recorded here: HK, US"):
         here.load("CME.ESZ26", DAY)
 
