@@ -161,18 +161,20 @@ class Settings(SettingsModel):
     market: Annotated[str, BeforeValidator(upper)] = _recording(
         "MARKET", "HK", f"a market that the source offers: {listed(spec.market for spec in registry.OFFERED)}"
     )
-    """The market that is recorded. A data root holds the days of one market: with another one the recorder refuses to
-    start (exit code 78)."""
+    """The market that is recorded: `HK` Hong Kong, `US` United States, `CN` Shanghai and Shenzhen (docs/markets.md). A
+    data root holds the days of one market: with another one the recorder refuses to start (exit code 78)."""
     futu_symbols: Annotated[tuple[str, ...], BeforeValidator(_symbols)] = _recording(
-        "FUTU_SYMBOLS", ..., "HK stock codes such as HK.00700,HK.00005, or @path of a file with one code a line"
+        "FUTU_SYMBOLS",
+        ...,
+        "stock codes of the market such as HK.00700,HK.00005, or @path of a file with one code a line",
     )
     """The stocks to record, separated by commas or blanks. `@path` reads a regular file of at most 1 MB: one code a
-    line, comments after `#`. A bare number is filled up: `5` is `HK.00005`."""
+    line, comments after `#`. In Hong Kong a bare number is filled up: `5` is `HK.00005`."""
     data_root: Annotated[Path, BeforeValidator(path_value), AfterValidator(directory)] = _recording(
         "DATA_ROOT", Path("/data/sqlite/HK"), "a directory the recorder may write to"
     )
-    """Directory of the day files (`YYYYMMDD.db`, Hong Kong date), and of `_spill/`, `_quarantine/`, `_reports/` and,
-    unless `ARCHIVE_ROOT` is elsewhere, `_archive/`."""
+    """Directory of the day files (`YYYYMMDD.db`, the market's trading day), and of `_spill/`, `_quarantine/`,
+    `_reports/` and, unless `ARCHIVE_ROOT` is elsewhere, `_archive/`."""
     archive_root: Annotated[Path | None, BeforeValidator(path_value), AfterValidator(directory)] = _recording(
         "ARCHIVE_ROOT", None, "empty, or a directory"
     )

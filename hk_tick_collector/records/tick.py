@@ -52,13 +52,13 @@ class Tick(NamedTuple):
     symbol: str  # "HK.00700"
     ts_ms: int  # event time, UTC epoch milliseconds
     price: float | None
-    volume: int | None  # shares
+    volume: int | None  # whole shares; None where a trade was of a part of one
     turnover: float | None  # price x volume, in the counter's own currency (market/hk/currency.py)
     direction: str | None  # BUY | SELL | NEUTRAL (Qot_Common.TickerDirection)
     seq: int | None  # Futu's sequence, int64; never through a float
     tick_type: str | None  # AUTO_MATCH, ODD_LOT, AUCTION, ... (Qot_Common.TickerType)
     push_type: str  # how we got it: push | poll | backfill | repair
-    trading_day: str  # YYYYMMDD, Hong Kong date of ts_ms; names the day file
+    trading_day: str  # YYYYMMDD, the market's trading day of ts_ms; names the day file
     recv_ts_ms: int  # our clock when the frame was read, UTC epoch milliseconds
     push_data_type: str | None  # REALTIME | BYDISCONN | CACHE, None for pulls
     opend_recv_ts_ms: int | None  # OpenD's clock when it got the tick; None for CACHE and pulls

@@ -36,6 +36,14 @@ def _words(node: ast.expr) -> list[str]:
     return []
 
 
+def _keys(keyword: ast.keyword) -> list[str]:
+    """As regular expressions; of ``**{f"market_{code}": ...}`` those of the dictionary, ``*`` where it is not written out."""
+    if keyword.arg is not None:
+        return [keyword.arg]
+    written = keyword.value.keys if isinstance(keyword.value, ast.Dict) else []
+    return [word for key in written if key is not None for word in _words(key)] or ["*"]
+
+
 @cache
 def events() -> tuple[tuple[str, tuple[str, ...]], ...]:
     """``(pattern of the word, keys)`` of every ``event(...)`` and ``RateLimitedLog.log(...)`` in the package."""
@@ -48,7 +56,7 @@ def events() -> tuple[tuple[str, tuple[str, ...]], ...]:
             position = {"event": 0, "log": 1, "_fail": 0}.get(name)  # _fail: of sources/futu/sdk.py
             if position is None or len(node.args) <= position:
                 continue
-            keys = tuple(keyword.arg or "*" for keyword in node.keywords if keyword.arg not in ("key", "exc_info"))
+            keys = tuple(key for one in node.keywords if one.arg not in ("key", "exc_info") for key in _keys(one))
             keys = keys if name != "_fail" else ("*",)
             found += [(word, keys) for word in _words(node.args[position])]
     return tuple(found)
@@ -68,7 +76,7 @@ def objection(line: str) -> str | None:
         return f"no line of the recorder begins with {word!r}"
     for known in candidates:
         allowed = iter([*known, *ADDED_KEYS])
-        if "*" in known or all(key in allowed for key in keys):
+        if "*" in known or all(any(re.fullmatch(one, key) for one in allowed) for key in keys):
             return None
     return f"{word} has the keys {', '.join(candidates[0])}, in this order; the page has {', '.join(keys)}"
 
@@ -126,6 +134,8 @@ def test_what_a_grep_looks_for_can_be_found(page: Path) -> None:
         ('fatal reason="a b=1 c" action=x level=ERROR', None),
         ("healthy connected=True", "no line of the recorder"),
         ("health queue=8 connected=True", "in this order"),
+        ("health opend=ready market_us=Morning symbols=4", None),
+        ("health market_us=Morning opend=ready", "in this order"),
         ("WATCHDOG stall reason=x rows=1", "in this order"),
     ],
 )
