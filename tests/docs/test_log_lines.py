@@ -37,7 +37,7 @@ def _words(node: ast.expr) -> list[str]:
 
 
 def _keys(keyword: ast.keyword) -> list[str]:
-    """As regular expressions; of ``**{f"market_{code}": ...}`` those of the dictionary, ``*`` where it is not written out."""
+    """As regular expressions; of a dictionary its keys, ``*`` where they are not written out."""
     if keyword.arg is not None:
         return [keyword.arg]
     written = keyword.value.keys if isinstance(keyword.value, ast.Dict) else []
