@@ -81,6 +81,7 @@ class FakeOpenD:
     refused: set[str] = field(default_factory=set)
     quota: int = 100
     ready: bool = True
+    market_state: str = "Morning"
     connections: list[FakeConnection] = field(default_factory=list)
     in_flight: int = 0
     most_in_flight: int = 0
@@ -130,7 +131,7 @@ class FakeConnection:
 
     async def global_state(self, timeout_sec: float) -> GlobalState:
         await self._ask("state", timeout_sec)
-        return GlobalState(self.opend.ready, "Ready", "Morning", 1011, self.opend.clock.now_ms() // 1000)
+        return GlobalState(self.opend.ready, "Ready", self.opend.market_state, 1011, self.opend.clock.now_ms() // 1000)
 
     async def subscriptions(self, timeout_sec: float, *, all_connections: bool = False) -> SubscriptionInfo:
         await self._ask("list", timeout_sec)
