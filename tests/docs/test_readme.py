@@ -217,6 +217,7 @@ def pages_with_commands() -> list[str]:
         "README.zh-CN.md",  # the same commands as README.md: test_both_readmes_have_the_same_commands
         "CONTRIBUTING.md",  # .ci/run and the tools it runs
         "docs/python.md",  # tests/docs/test_python_doc.py
+        "docs/api.md",  # tests/docs/test_api_doc.py
         "docs/monitoring.md",  # tests/integration/test_metrics.py
         "docs/deployment/systemd.md",  # tests/systemd, on a machine of their own
         "benchmarks/README.md",  # tests/integration/test_benchmarks_smoke.py

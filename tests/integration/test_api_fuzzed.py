@@ -1,0 +1,68 @@
+"""schemathesis against ``hk-tick-api``: what its document promises, asked at random; bounded, and always the same."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.harness import BIN
+from tests.serving import ApiServer, add_key, record_roots
+
+PROMISES = (
+    "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance,"
+    "negative_data_rejection,unsupported_method"
+)
+SEED = "7"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("fuzzed")
+
+
+@pytest.fixture(scope="module")
+def key(place: Path) -> str:
+    return add_key(place / "keys.json", scopes=["admin"])
+
+
+@pytest.fixture(scope="module")
+def server(place: Path, key: str) -> Iterator[ApiServer]:
+    assert key
+    running = ApiServer(place, record_roots(place), API_KEYS_FILE=place / "keys.json")
+    yield running
+    assert "Traceback" not in running.output, running.output[-3000:]
+    running.end()
+
+
+def fuzz(server: ApiServer, place: Path, *options: str) -> str:
+    command = [
+        BIN / "schemathesis", "run", f"{server.url}/openapi.json", "--seed", SEED, "--no-color",
+        "--generation-database", "none", "--suppress-health-check", "all", "--phases", "fuzzing", *options,
+    ]  # fmt: skip
+    done = subprocess.run(list(map(str, command)), cwd=place, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-1000:]
+    return done.stdout
+
+
+def test_with_a_key_every_answer_is_as_the_document_says(server: ApiServer, key: str, place: Path) -> None:
+    said = fuzz(server, place, "-H", f"Authorization: Bearer {key}", "--checks", PROMISES, "--max-examples", "8")
+    assert "Rate limited" not in said
+    found = re.search(r"(\d+) generated, (\d+) passed", said)
+    assert found is not None
+    assert found[1] == found[2]
+    assert int(found[1]) > 150
+
+
+def test_without_a_key_nothing_is_answered(server: ApiServer, place: Path) -> None:
+    fuzz(server, place, "--checks", "not_a_server_error,ignored_auth", "--max-examples", "2")
+    with server.client() as client:
+        document = client.get("/openapi.json").json()
+        for path, operations in document["paths"].items():
+            for method in operations:
+                response = client.request(method, path.replace("{day}", "last").replace("{name}", "ml-trade"))
+                free = path == "/v1/healthz"
+                assert (response.status_code == 200) if free else response.status_code in (401, 429), (method, path)
