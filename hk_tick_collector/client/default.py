@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from functools import wraps
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -37,8 +36,9 @@ def local(
 
 def connect(url: str, key: str | None = None, **options: Any) -> Recordings:
     """Recordings on a server (``hk-tick-api``): the same calls, the same tables. ``key``: from ``hk-tickctl keys``."""
-    recordings: Recordings = import_module("hk_tick_collector.client.remote").connect(url, key, **options)
-    return recordings
+    from hk_tick_collector.client.remote import connect as connect_to  # noqa: PLC0415 - with its HTTP library
+
+    return connect_to(url, key, **options)
 
 
 def _here(method: Callable[Concatenate[Recordings, _P], _T]) -> Callable[_P, _T]:

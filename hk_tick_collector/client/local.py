@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -233,17 +233,26 @@ def _batches(plan: Plan, question: TickQuestion) -> Iterator[pa.RecordBatch]:
 
 def _tables(read: DayRead, columns: tuple[str, ...]) -> Iterator[pa.Table]:
     """A day's rows in order."""
-    last_rowid = read.last_rowid
+    day, last_rowid = _as_it_is_now(read.day), read.last_rowid
     if read.symbols is not None:
         symbols = [symbol for symbol, ticks in read.ticks_by_symbol.items() if ticks]
         if symbols:
-            yield read.day.ticks(symbols, columns, start_ms=read.start_ms, end_ms=read.end_ms, last_rowid=last_rowid)
+            yield day.ticks(symbols, columns, start_ms=read.start_ms, end_ms=read.end_ms, last_rowid=last_rowid)
         return
     from hk_tick_collector.days.rows import in_stretch  # noqa: PLC0415
 
     keyed = tuple(dict.fromkeys((*columns, *_KEYS)))
-    for table in read.day.sorted_tables(keyed, last_rowid=last_rowid):
+    for table in day.sorted_tables(keyed, last_rowid=last_rowid):
         yield in_stretch(table, read.start_ms, read.end_ms)
+
+
+def _as_it_is_now(day: Day) -> Day:
+    """A day file that was archived and deleted since it was looked at (batches may be taken for hours) is read from its
+    archive, which holds the same rows."""
+    if day.db is None or day.db.exists():
+        return day
+    archived = replace(day, db=None)
+    return day if archived.manifest is None else archived
 
 
 def narrowed(table: pa.Table, keep: Callable[[str | None], bool] | None, as_of_ms: int | None) -> pa.Table:

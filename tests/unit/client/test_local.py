@@ -27,6 +27,7 @@ from hk_tick_collector.client.errors import (
     IncompleteData,
     NoData,
     NotProven,
+    RecordingsError,
     UnknownSymbol,
 )
 from hk_tick_collector.client.question import TickQuestion, stretch
@@ -323,6 +324,21 @@ def test_batches_are_read_as_they_are_taken(here: Recordings, monkeypatch: pytes
     assert read == [ARCHIVED]
     assert first.num_rows + sum(batch.num_rows for batch in batches) == 3 * COUNT
     assert read == [ARCHIVED, HOLED, UNPROVEN]
+
+
+@pytest.mark.parametrize("symbols", ["all", "700"])
+def test_a_day_that_is_archived_meanwhile_is_read_from_there(tmp_path: Path, symbols: str) -> None:
+    record_day(tmp_path, DAY, count=20)
+    rows = [row for row in stored(tmp_path / f"{DAY}.db") if symbols in ("all", str(row["symbol"])[-3:])]
+    batches = recordings(tmp_path).iter_batches(symbols, DAY)
+    archive_day(tmp_path, tmp_path / "_archive", DAY)
+    assert rows_of(pa.Table.from_batches(batches)) == rows
+
+
+def test_a_library_that_is_not_there_is_named(here: Recordings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "polars", None)
+    with pytest.raises(RecordingsError, match=r"polars is not installed here .pip install polars"):
+        here.load("700", ARCHIVED, to="polars")
 
 
 # What was known
