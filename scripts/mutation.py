@@ -38,7 +38,13 @@ PACKAGE = "hk_tick_collector"
 # Module: the tests that have to notice, files or patterns under tests/.
 PLACES: dict[str, tuple[str, ...]] = {
     "sources/continuity": ("unit/test_continuity*.py", "unit/sources/test_*.py"),
-    "store/coverage": ("unit/test_store_coverage.py", "unit/test_store_gaps.py"),
+    "store/coverage": (
+        "unit/test_store_coverage.py",
+        "unit/test_store_gaps.py",
+        "unit/test_store_positions.py",
+        "unit/test_store_replay.py",
+        "unit/sources/test_interruptions.py",
+    ),
     "store/rows": ("unit/test_store_identity.py", "unit/test_store_views.py", "unit/test_store_coverage.py"),
     "store/neighbours": ("unit/test_store_identity.py", "unit/test_store_coverage.py"),
     "store/copying": ("unit/test_store_identity.py", "unit/test_store_salvage.py", "unit/test_archive.py"),

@@ -173,6 +173,13 @@ def test_old_verification_does_not_replace_a_newer_one(writer, db):
     assert (row_of(db).verified_counter, row_of(db).verified_until_ms) == (9, NOW_MS)
 
 
+@pytest.mark.parametrize("later_ms", [0, 1, 60_000])
+def test_a_later_verification_replaces_an_earlier_one(writer, db, later_ms):
+    writer.write(ticks(9), proofs(5))
+    writer.write([], [Verified(SYMBOL, DAY, 9, NOW_MS + later_ms)])
+    assert (row_of(db).verified_counter, row_of(db).verified_until_ms) == (9, NOW_MS + later_ms)
+
+
 def test_what_was_verified_outlives_a_restart(writer, db, tmp_path):
     writer.write(ticks(5), proofs(5))
     writer.close()
