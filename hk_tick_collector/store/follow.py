@@ -118,6 +118,14 @@ def follow(
             yield batch, position
 
 
+def newest_place(conn: sqlite3.Connection, day: str, identity: int, columns: str) -> Place:
+    """The place behind all rows of an open day file, as ``Follower.end`` would say. ``columns``: the select list of
+    ``position.ROW`` but its rowid; ``identity``: of the file, ``identity_of``."""
+    sql = f"SELECT rowid, {columns} FROM ticks ORDER BY rowid DESC LIMIT 1"  # noqa: S608 - our names
+    row = conn.execute(sql).fetchone()
+    return Place(day) if row is None else Place(day).behind([row], identity)._replace(trail=None)
+
+
 def place_at(path: Path, day: str, rowid: int | None = None) -> Place:
     """The place in a day file behind the row of that rowid; behind all of them when None, before all of them when there
     is no such row. What was before it was not read, as of ``Follower.end``. Raises as ``store.reader``."""
@@ -391,14 +399,14 @@ class _DayFile:
 
     def _open(self, *, is_begun: bool) -> bool:
         """Connect to the file that is at the path. False when it was only just made and has no table yet."""
-        before = _identity(self._path)
+        before = identity_of(self._path)
         try:
             self._conn, uri = open_read_only_uri(self._path)
         except StoreCorrupt:
             if is_begun or time.time() - self._path.stat().st_mtime > YOUNG_SEC:
                 raise
             return False
-        if _identity(self._path) != before:
+        if identity_of(self._path) != before:
             raise StoreBusy(f"{self._path} was exchanged while it was opened; ask again")
         self._is_live = "immutable" not in uri
         self._columns = select_list(self._connection, ROW[1:])
@@ -416,7 +424,7 @@ class _DayFile:
         """Is another file at the path? A file that was only removed is still read through the connection: the recorder
         puts back what it held."""
         try:
-            return _identity(self._path) != self.identity
+            return identity_of(self._path) != self.identity
         except FileNotFoundError:
             return False
 
@@ -440,6 +448,7 @@ class _DayFile:
             self._marks = marks
 
 
-def _identity(path: Path) -> int:
+def identity_of(path: Path) -> int:
+    """What tells one file from another at the same path. OSError when there is none."""
     status = os.stat(path)  # noqa: PTH116 - at every look
     return zlib.crc32(f"{status.st_dev}:{status.st_ino}".encode())

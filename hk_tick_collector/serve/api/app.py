@@ -52,8 +52,8 @@ def create_app(settings: ServeSettings) -> FastAPI:
     inbox = Inbox(settings, roots)
     service = Service(settings, roots, Gate(settings, ring), pool, metrics)
     app = FastAPI(
-        title="hk-tick-api", version=__version__, lifespan=_lifespan(pool, ring, inbox), docs_url=None, redoc_url=None,
-        openapi_url=None, root_path_in_servers=False,
+        title="hk-tick-api", version=__version__, lifespan=_lifespan(service, ring, inbox), docs_url=None,
+        redoc_url=None, openapi_url=None, root_path_in_servers=False,
     )  # fmt: skip
     app.state.service = service
     app.state.inbox = inbox
@@ -72,16 +72,18 @@ def create_app(settings: ServeSettings) -> FastAPI:
     return app
 
 
-def _lifespan(pool: Pool, ring: KeyRing, inbox: Inbox) -> Any:
+def _lifespan(service: Service, ring: KeyRing, inbox: Inbox) -> Any:
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        watching = asyncio.create_task(_watch_keys(ring))
-        await pool.open()
+        tasks = [asyncio.create_task(_watch_keys(ring)), asyncio.create_task(service.let_go())]
+        await service.pool.open()
         try:
             yield
         finally:
-            watching.cancel()
-            await pool.close()
+            for task in tasks:
+                task.cancel()
+            await service.pool.close()
+            await asyncio.to_thread(service.close)
             await asyncio.to_thread(inbox.close)
 
     return lifespan

@@ -12,7 +12,6 @@ from starlette.responses import FileResponse, Response
 
 from hk_tick_collector.records.columns import NAMES
 from hk_tick_collector.serve.api import facts, models
-from hk_tick_collector.serve.api.latest import Latest, latest
 from hk_tick_collector.serve.api.metrics import MEDIA_TYPE
 from hk_tick_collector.serve.api.service import Admitted, Service, in_thread
 from hk_tick_collector.serve.problems import FieldError, Problem
@@ -35,6 +34,7 @@ FORMATS = {
     "application/vnd.apache.arrow.stream": "arrow",
     "application/vnd.apache.parquet": "parquet",
 }
+_SYMBOL = NAMES.index("symbol")
 _NO_STORE = {"Cache-Control": "no-store"}
 
 router = APIRouter()
@@ -113,18 +113,22 @@ async def ticks_latest(request: Request, reader: Reader, query: Annotated[models
 async def _newest(request: Request, reader: Admitted, symbols: str, count: int) -> tuple[list[Any], dict[str, Any]]:
     """Rows, and what is said of them. A Problem when no symbol has any."""
     roots = service_of(request).roots
-    rows: list[Any] = []
     answer: dict[str, Any] = {"next": None, "as_of": {"at_ms": roots.all[0].now_ms, "position": None}}
     lacking: list[str] = []
-    for root, wanted in roots.symbols(symbols):
-        refused = [symbol for symbol in wanted if not reader.key.may_read(symbol)]
+    by_symbol: dict[str, list[Any]] = {}
+    for root, named in roots.symbols(symbols):
+        refused = [symbol for symbol in named if not reader.key.may_read(symbol)]
         if refused:
             raise Problem("forbidden", f"the key {reader.key.id} may not read {', '.join(refused[:5])}")
-        found: Latest = await in_thread(latest, root, wanted, count)
-        rows += found.rows
+        wanted = [symbol for symbol in named if symbol not in by_symbol]  # the first root that has it, of several
+        found = await service_of(request).newest(root, wanted, count)
+        for row in found.rows:
+            by_symbol.setdefault(row[_SYMBOL], []).append(row)
         answer["as_of"]["position"] = answer["as_of"]["position"] or found.position
         answer["coverage"] = facts.worse(answer.get("coverage"), found.coverage)
         lacking += found.lacking
+    lacking = sorted({symbol for symbol in lacking if symbol not in by_symbol})
+    rows = [row for symbol in sorted(by_symbol) for row in by_symbol[symbol]]
     if not rows:
         raise Problem("unknown-symbol", f"{', '.join(lacking)[:200]}: there are no ticks in the newest day files")
     answer["warnings"] = [f"{symbol} has no ticks in the newest day files" for symbol in lacking]

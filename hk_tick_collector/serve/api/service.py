@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import anyio.to_thread
@@ -14,9 +14,10 @@ from fastapi import Request
 from starlette.responses import Response
 
 from hk_tick_collector.core.errors import RecorderError
+from hk_tick_collector.serve.api.latest import KEEP_SEC, Latest, Newest
 from hk_tick_collector.serve.api.metrics import Metrics
 from hk_tick_collector.serve.api.pool import Broken, Pool
-from hk_tick_collector.serve.api.roots import Roots
+from hk_tick_collector.serve.api.roots import Root, Roots
 from hk_tick_collector.serve.api.stream import PoolResponse
 from hk_tick_collector.serve.api.worker import key_to_json
 from hk_tick_collector.serve.auth import Gate, limit_headers, limited
@@ -45,8 +46,30 @@ class Service:
         self.gate = gate
         self.pool = pool
         self.metrics = metrics
+        self._newest = [Newest(root) for root in roots.all]
         self._heavy: dict[str, list[int]] = {}  # by key: reads that run and wait
         self._slots: dict[str, asyncio.Semaphore] = {}
+
+    async def newest(self, root: Root, symbols: Sequence[str], count: int) -> Latest:
+        """The newest ticks of a root's symbols. Problems of the store."""
+        looker = self._newest[root.number]
+        try:
+            return await asyncio.get_running_loop().run_in_executor(looker.thread, looker.ticks, symbols, count)
+        except (RecorderError, OSError) as exc:
+            raise problem_of(exc) from exc
+
+    async def let_go(self) -> None:
+        """For ever: day files that nobody asks about any more are let go."""
+        while True:
+            await asyncio.sleep(KEEP_SEC)
+            for looker in self._newest:
+                with contextlib.suppress(RecorderError, OSError):  # the next question meets it, and says it
+                    await asyncio.get_running_loop().run_in_executor(looker.thread, looker.drop_when_idle)
+
+    def close(self) -> None:
+        """Let all files go."""
+        for looker in self._newest:
+            looker.close()
 
     def admit(self, request: Request, scope: str = "read") -> Admitted:
         """The key of a request, which counts. Problems: 401, 403, 429."""
