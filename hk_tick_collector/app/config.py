@@ -39,9 +39,12 @@ from hk_tick_collector.app.config_model import (
     upper,
 )
 from hk_tick_collector.app.config_sources import OWN_PREFIXES, ConfigErrors, Problem
+from hk_tick_collector.core.errors import InputError
 from hk_tick_collector.market.registry import MARKETS, market_of
 from hk_tick_collector.market.symbols import SymbolGrammar, check_symbols
 from hk_tick_collector.sources import registry
+from hk_tick_collector.sources.sierra.naming import Rule, parse_rule
+from hk_tick_collector.sources.sierra.spec import PROVIDER as SIERRA
 from hk_tick_collector.sources.source import SourceSpec, choose, listed
 from hk_tick_collector.store.connect import SqliteOptions
 
@@ -119,6 +122,16 @@ def _symbols(value: object, info: ValidationInfo) -> object:
     return tuple(symbols)
 
 
+def _rules(value: object, info: ValidationInfo) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        written = [text.strip() for text in value.split(",") if text.strip()]
+        return tuple(parse_rule(str(info.field_name).upper(), text) for text in written)
+    except InputError as exc:
+        raise text_error(str(exc).partition(": ")[2]) from None
+
+
 def _metrics_port(port: int) -> int:
     if port and importlib.util.find_spec("prometheus_client") is None:
         raise text_error(
@@ -157,12 +170,27 @@ class Settings(SettingsModel):
     """The wait between attempts to connect grows no longer than this."""
 
     source: Annotated[str, BeforeValidator(lower)] = _recording("SOURCE", "futu", listed(registry.PROVIDERS))
-    """Where the ticks come from. `futu` is Futu OpenD."""
+    """Where the ticks come from. `futu` is Futu OpenD, `sierra` the files of Sierra Chart (docs/sierra.md)."""
     market: Annotated[str, BeforeValidator(upper)] = _recording(
         "MARKET", "HK", f"a market that the source offers: {listed(spec.market for spec in registry.OFFERED)}"
     )
-    """The market that is recorded: `HK` Hong Kong, `US` United States, `CN` Shanghai and Shenzhen (docs/markets.md). A
-    data root holds the days of one market: with another one the recorder refuses to start (exit code 78)."""
+    """The market that is recorded: `HK` Hong Kong, `US` United States, `CN` Shanghai and Shenzhen (docs/markets.md),
+    `CME` futures of CME Group. A data root holds the days of one market: with another one the recorder refuses to start
+    (exit code 78)."""
+    sierra_dir: Annotated[Path | None, BeforeValidator(path_value), AfterValidator(directory)] = _recording(
+        "SIERRA_DIR", None, "empty, or a directory"
+    )
+    """With `SOURCE=sierra`: Sierra Chart's data directory, whose growing `.scid` files are followed, and never written
+    to."""
+    sierra_multiplier: Annotated[tuple[Rule, ...], BeforeValidator(_rules)] = _recording(
+        "SIERRA_MULTIPLIER", (), "numbers above zero such as 0.01, or CME.6E*=0.0001 for some symbols, by commas"
+    )
+    """With `SOURCE=sierra`: written price times this is the price. The last one that fits a symbol counts; empty: 1."""
+    sierra_tick_size: Annotated[tuple[Rule, ...], BeforeValidator(_rules)] = _recording(
+        "SIERRA_TICK_SIZE", (), "numbers above zero such as 0.25, or CME.6E*=0.00005 for some symbols, by commas"
+    )
+    """With `SOURCE=sierra`: prices are multiples of this, and others go to the quarantine. In the same form; empty:
+    prices as they are written."""
     futu_symbols: Annotated[tuple[str, ...], BeforeValidator(_symbols)] = _recording(
         "FUTU_SYMBOLS",
         ...,
@@ -357,6 +385,8 @@ def _source_problems(right: Mapping[str, Any]) -> Iterator[Problem]:
     choice = choose(right["source"], right["market"], registry.OFFERED)
     if choice.spec is None:
         yield Problem(choice.problem.partition("=")[0], choice.problem)
+    elif choice.spec.provider == SIERRA and "sierra_dir" in right and right["sierra_dir"] is None:
+        yield Problem("SIERRA_DIR", "SOURCE=sierra needs SIERRA_DIR: the directory of Sierra Chart's .scid files")
 
 
 def shown_value(settings: SettingsModel, info: SettingInfo) -> str:

@@ -34,6 +34,7 @@ from hk_tick_collector.health.judgement import Backlog, Judge, Waiting
 from hk_tick_collector.health.report import Reporter
 from hk_tick_collector.health.statusfile import STATUS_INTERVAL_SEC, StatusFile
 from hk_tick_collector.health.watchdog import Watchdog, WatchdogOptions
+from hk_tick_collector.imports.stored import RecordedDays
 from hk_tick_collector.ingest.lane import Lane
 from hk_tick_collector.ingest.worker import WorkerOptions
 from hk_tick_collector.market.calendar import TradingCalendar
@@ -41,7 +42,7 @@ from hk_tick_collector.market.registry import market_of
 from hk_tick_collector.records.kind import TICKS
 from hk_tick_collector.records.tick import Origin
 from hk_tick_collector.sources.completeness import completeness_of
-from hk_tick_collector.sources.registry import open_source
+from hk_tick_collector.sources.registry import Surroundings, open_source
 from hk_tick_collector.sources.session import FeedOptions, FeedSession
 from hk_tick_collector.store import layout, reader
 from hk_tick_collector.store.writer import DayFileWriter
@@ -78,7 +79,9 @@ class Daemon:
         self._reload_again = False
         self._round_log = RateLimitedLog(log, period_sec=60)
 
-        self._source = open_source(settings, self._clock)
+        self._source = open_source(
+            settings, Surroundings(self._clock, RecordedDays(settings.data_root, settings.seed_recent_db_days))
+        )
         self._continuity = completeness_of(settings.spec.evidence, self._put_facts)
         self._lane = Lane(
             TICKS,
@@ -102,7 +105,9 @@ class Daemon:
             self._progress.feed,
             self._clock,
             self._put_facts,
+            lambda: self._lane.waiting_rows,
         )
+        self._progress.feed.source = settings.spec.title
         waiting = Waiting()
         self._judge = Judge(
             self._progress,

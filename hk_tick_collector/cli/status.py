@@ -100,7 +100,7 @@ def rows(condition: Condition) -> list[Row]:
     lines = [_recorder(condition), ("service", _service(condition), "")]
     status = condition.status
     if condition.is_fresh and status is not None:
-        lines.append(("OpenD", _opend(condition), "" if status.opend_state == "ready" else _COLOURS["warn"]))
+        lines.append((status.source, _opend(condition), "" if status.opend_state == "ready" else _COLOURS["warn"]))
     lines.append(("market", condition.phase.replace("_", " "), ""))
     if condition.is_fresh and status is not None:
         commit = "-" if status.commit_latency_p99_ms is None else f"{status.commit_latency_p99_ms:g} ms"

@@ -109,7 +109,7 @@ class Judge:
             yield not_storing()
         if not feed.connected:
             level = Level.ALERT if self._calendar.is_recording(now_ms) else Level.WARN
-            yield Complaint(Code.SOURCE_DISCONNECTED, level, f"OpenD is {feed.opend_state}")
+            yield Complaint(Code.SOURCE_DISCONNECTED, level, f"{feed.source} is {feed.opend_state}")
         if self.market_open:
             yield from self._silence(now_ms)
         yield from self._left_over(backlog)
@@ -120,7 +120,7 @@ class Judge:
         if feed.symbols_refused:
             yield Complaint(Code.SYMBOLS_REFUSED, Level.WARN, f"{feed.symbols_refused} symbols are not subscribed")
         if ingest.missing_ticks and not backlog.spill_rows and not backlog.open_holes:
-            yield Complaint(Code.TICKS_MISSING, Level.WARN, "ticks are missing that OpenD no longer shows")
+            yield Complaint(Code.TICKS_MISSING, Level.WARN, f"ticks are missing that {feed.source} no longer shows")
         if backlog.spill_rows:
             yield Complaint(Code.SPILL_WAITING, Level.WARN, "rows wait in the spill")
 
@@ -132,7 +132,7 @@ class Judge:
             yield Complaint(
                 Code.MARKET_CLOSED_BY_SOURCE,
                 Level.WARN,
-                f"OpenD says the market is {feed.market_state}, our calendar says it is open",
+                f"{feed.source} says the market is {feed.market_state}, our calendar says it is open",
             )
         elif quiet_sec > self._drift_warn_sec:
             yield no_ticks(quiet_sec)
@@ -148,7 +148,7 @@ class Judge:
         mute_sec = self._clock.monotonic() - max(feed.last_push_monotonic, feed.last_answer_monotonic)
         if not feed.connected or mute_sec < self._stall_sec:
             return None
-        return Complaint(Code.SOURCE_MUTE, Level.ALERT, f"OpenD is connected and silent for {mute_sec:.0f} s")
+        return Complaint(Code.SOURCE_MUTE, Level.ALERT, f"{feed.source} is connected and silent for {mute_sec:.0f} s")
 
 
 def worker_dead() -> Complaint:

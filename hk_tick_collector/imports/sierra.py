@@ -18,19 +18,20 @@ from hk_tick_collector.core.errors import RecorderError, RejectCode
 from hk_tick_collector.core.evidence import EvidenceLevel
 from hk_tick_collector.core.facts import IN_QUARANTINE, NOT_COMPARED, Replayed, Unproven
 from hk_tick_collector.core.progress import IngestProgress
-from hk_tick_collector.imports.stored import AgainstStored, OtherPrices, stored_rows
+from hk_tick_collector.imports.stored import stored_rows
 from hk_tick_collector.ingest.quarantine import Quarantine
 from hk_tick_collector.market.cme import CME
 from hk_tick_collector.records.tick import Origin, RejectedTick, Tick
+from hk_tick_collector.sources.sierra.against import AgainstStored, OtherPrices
 from hk_tick_collector.sources.sierra.filedays import NO_DAY, FileDay, FileDays, read_days, records_of
 from hk_tick_collector.sources.sierra.mapping import ToUnixUs, TradeMapper, reject
 from hk_tick_collector.sources.sierra.naming import Instrument
 from hk_tick_collector.sources.sierra.scid import unix_us
+from hk_tick_collector.sources.sierra.spec import PROVIDER
 from hk_tick_collector.store.layout import day_file, quarantine_file
 from hk_tick_collector.store.reader import coverage, replays
 from hk_tick_collector.store.writer import DayFileWriter
 
-PROVIDER = "sierra"
 BATCH_ROWS = 20_000
 QUARANTINE_ROWS = 2_000  # handed over at a time
 MAX_REJECTED_ROWS = 200_000  # of a day of a file: with more of them it is not this file's records that are wrong

@@ -1,26 +1,16 @@
-"""Which ticks of a day a day file holds already, so that an import may run again and stores nothing twice.
-
-The sequence tells, and where it does not the content within a second: after a reconnect Sierra Chart downloads what it
-missed, and such trades may carry other microseconds than they had live. Both sides are read in order of time, a second
-at a time; memory is what a second holds.
-"""
+"""What a data root holds of a symbol's days, for the source that reads the same trades from a file."""
 
 from __future__ import annotations
 
 import heapq
 import sqlite3
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
-from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple
 
-from hk_tick_collector.core.errors import RecorderError
-from hk_tick_collector.records.tick import Tick
-from hk_tick_collector.store.reader import open_read_only
-
-CONFLICT_ROWS = 20  # with one sequence and another price, before it is called a wrong multiplier
+from hk_tick_collector.sources.sierra.against import Stored
+from hk_tick_collector.store.layout import day_file, parse_day, recent_day_files
+from hk_tick_collector.store.reader import coverage, open_read_only, replays
 
 _SEQUENCED = (
     "SELECT ts_ms, seq, price, volume, direction FROM ticks WHERE symbol = ? AND seq IS NOT NULL ORDER BY symbol, seq"
@@ -28,22 +18,6 @@ _SEQUENCED = (
 _UNSEQUENCED = (
     "SELECT ts_ms, seq, price, volume, direction FROM ticks WHERE symbol = ? AND seq IS NULL ORDER BY symbol, ts_ms"
 )
-
-Content = tuple[float | None, int | None, str | None]
-
-
-class Stored(NamedTuple):
-    """A row of the day file, as far as it tells ticks apart."""
-
-    ts_ms: int
-    seq: int | None
-    price: float | None
-    volume: int | None
-    direction: str | None
-
-
-class OtherPrices(RecorderError):
-    """The day file holds other prices for the same trades."""
 
 
 def stored_rows(db: Path, symbol: str) -> Iterator[Stored]:
@@ -59,70 +33,25 @@ def _rows(conn: sqlite3.Connection, sql: str, symbol: str) -> Iterator[Stored]:
     return map(Stored._make, conn.execute(sql, (symbol,)))
 
 
-class AgainstStored:
-    """Parts a day's ticks into those that are stored and those that are not."""
+class RecordedDays:
+    """The newest ``recent_files`` day files of a data root: a ``sierra.against.StoredDays``."""
 
-    def __init__(self, stored: Iterable[Stored]) -> None:
-        self._seconds = groupby(stored, key=lambda row: row.ts_ms // 1000)
-        self._next = next(self._seconds, None)
-        self.already = 0
-        self.renumbered = 0  # of already: stored with another sequence
-        self._same_seq = self._other_price = 0
+    def __init__(self, data_root: Path, recent_files: int) -> None:
+        self._data_root = data_root
+        self._recent_files = max(1, recent_files)
 
-    def new(self, ticks: Iterable[Tick]) -> Iterator[Tick]:
-        """Those of ``ticks``, in order of time, that are not stored. OtherPrices when they are, at other prices."""
-        if self._next is None:
-            yield from ticks
-            return
-        for second, group in groupby(ticks, key=lambda tick: tick.ts_ms // 1000):
-            rows = self._rows_of(second)
-            if rows:
-                yield from self._match(list(group), rows)
-            else:
-                yield from group
+    def days(self, symbol: str) -> list[str]:
+        """As ``StoredDays`` has it."""
+        newest = recent_day_files(self._data_root, self._recent_files)
+        having = (parse_day(db) for db in newest if any(row.symbol == symbol for row in coverage(db)))
+        return sorted(day for day in having if day is not None)
 
-    def _rows_of(self, second: int) -> list[Stored]:
-        while self._next is not None and self._next[0] < second:
-            self._next = next(self._seconds, None)
-        if self._next is None or self._next[0] != second:
-            return []
-        rows = list(self._next[1])
-        self._next = next(self._seconds, None)
-        return rows
+    def rows(self, symbol: str, day: str) -> Iterator[Stored]:
+        """As ``StoredDays`` has it."""
+        return stored_rows(day_file(self._data_root, day), symbol)
 
-    def _match(self, ticks: list[Tick], rows: list[Stored]) -> list[Tick]:
-        by_seq: dict[int | None, Stored] = {row.seq: row for row in rows if row.seq is not None}
-        left: list[Tick] = []
-        for tick in ticks:
-            row = by_seq.get(tick.seq)
-            if row is not None:
-                self._note(tick, row)
-            if row is not None and _content(row) == _content(tick):
-                del by_seq[tick.seq]
-                self.already += 1
-            else:
-                left.append(tick)
-        others = Counter(_content(row) for row in rows if row.seq is None or row.seq in by_seq)
-        new: list[Tick] = []
-        for tick in left:
-            if others[_content(tick)] > 0:
-                others[_content(tick)] -= 1
-                self.already += 1
-                self.renumbered += 1
-            else:
-                new.append(tick)
-        return new
-
-    def _note(self, tick: Tick, row: Stored) -> None:
-        """Nearly every trade at another price is no accident of numbering."""
-        self._same_seq += 1
-        self._other_price += row.volume == tick.volume and row.price != tick.price
-        if self._other_price >= CONFLICT_ROWS and self._other_price * 2 > self._same_seq:
-            raise OtherPrices(
-                f"the same trades are stored at other prices ({row.price} and not {tick.price}): they were imported "
-                "with another --multiplier or --tick-size; give the same ones, or move the day file away"
-            )
-
-
-def _content(row: Tick | Stored) -> Content:
-    return row.price, row.volume, row.direction
+    def replay(self, symbol: str, day: str) -> tuple[str, bool] | None:
+        """As ``StoredDays`` has it."""
+        db = day_file(self._data_root, day)
+        found = replays(db).get(symbol) if db.exists() else None
+        return None if found is None else (found.digest, found.confirmed)

@@ -128,6 +128,11 @@ class Lane(Generic[RecordT]):
         return self._spill.rows
 
     @property
+    def waiting_rows(self) -> int:
+        """All that is not stored yet."""
+        return self.queue_rows + self.in_hand_rows + self.spill_rows
+
+    @property
     def spill_due(self) -> bool:
         """Are there spilled rows that could be stored now?"""
         return self._spill.due

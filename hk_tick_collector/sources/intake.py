@@ -41,6 +41,7 @@ class Intake:
         days: PlausibleDays,
         on_new_hole: Callable[[], None],
         on_change: Callable[[], None],
+        waiting_rows: Callable[[], int] = lambda: 0,
     ) -> None:
         self._sink = sink
         self._rejects = rejects
@@ -51,6 +52,7 @@ class Intake:
         self._days = days
         self._on_new_hole = on_new_hole
         self.changed = on_change
+        self.waiting_rows = waiting_rows
 
     def reject(self, rejected: Sequence[RejectedTick]) -> None:
         """Keep them; a doubt is known before the ticks behind it are stored."""

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from hk_tick_collector.core.clock import Clock
+from hk_tick_collector.market.registry import market_of
 from hk_tick_collector.sources.futu import spec as futu
+from hk_tick_collector.sources.sierra import spec as sierra
+from hk_tick_collector.sources.sierra.against import StoredDays
+from hk_tick_collector.sources.sierra.naming import Rule
 from hk_tick_collector.sources.source import Source, SourceSpec
 
-OFFERED: tuple[SourceSpec, ...] = (*futu.SPECS,)
+OFFERED: tuple[SourceSpec, ...] = (*futu.SPECS, *sierra.SPECS)
 PROVIDERS: tuple[str, ...] = tuple(dict.fromkeys(spec.provider for spec in OFFERED))
 
 
@@ -24,18 +28,47 @@ class SourceSettings(Protocol):
     futu_host: str
     futu_port: int
     futu_rsa_key_file: Path | None
+    sierra_dir: Path | None
+    sierra_multiplier: tuple[Rule, ...]
+    sierra_tick_size: tuple[Rule, ...]
+    max_queue_rows: int
 
 
-def _futu(settings: SourceSettings, clock: Clock) -> Source:
+class Surroundings(NamedTuple):
+    """What a source may be given besides its settings."""
+
+    clock: Clock
+    stored: StoredDays  # for one that finds its place by what is stored
+
+
+def _futu(settings: SourceSettings, around: Surroundings) -> Source:
     # Imported here: the SDK behind it takes a second and a log file, which nobody else need pay.
     from hk_tick_collector.sources.futu.link import FutuSource  # noqa: PLC0415
 
-    return FutuSource(settings.spec, settings.futu_host, settings.futu_port, settings.futu_rsa_key_file, clock)
+    return FutuSource(settings.spec, settings.futu_host, settings.futu_port, settings.futu_rsa_key_file, around.clock)
 
 
-_MAKERS: dict[str, Callable[[SourceSettings, Clock], Source]] = {futu.PROVIDER: _futu}
+def _sierra(settings: SourceSettings, around: Surroundings) -> Source:
+    from hk_tick_collector.sources.sierra.live import SierraSource  # noqa: PLC0415 - as above
+
+    assert settings.sierra_dir is not None  # the settings ask for it
+    return SierraSource(
+        settings.spec,
+        settings.sierra_dir,
+        (settings.sierra_multiplier, settings.sierra_tick_size),
+        market_of(settings.spec.market),
+        around.stored,
+        settings.max_queue_rows,
+        around.clock,
+    )
 
 
-def open_source(settings: SourceSettings, clock: Clock) -> Source:
+_MAKERS: dict[str, Callable[[SourceSettings, Surroundings], Source]] = {
+    futu.PROVIDER: _futu,
+    sierra.PROVIDER: _sierra,
+}
+
+
+def open_source(settings: SourceSettings, around: Surroundings) -> Source:
     """The source that SOURCE and MARKET name. Made on the loop; it connects to nothing yet."""
-    return _MAKERS[settings.spec.provider](settings, clock)
+    return _MAKERS[settings.spec.provider](settings, around)

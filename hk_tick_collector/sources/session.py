@@ -63,6 +63,7 @@ class FeedSession:
 
     ``push_sink`` takes pushed ticks on the source's thread and may hold it up for a moment, ``sink`` takes pulled ones
     on the loop, at once; ``rejects`` takes unreadable ones on either, at once; ``facts`` what is subscribed.
+    ``waiting_rows``: how many rows are not stored yet.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class FeedSession:
         progress: FeedProgress,
         clock: Clock,
         facts: Callable[[Sequence[Fact | DayFact]], None] = lambda _: None,
+        waiting_rows: Callable[[], int] = lambda: 0,
     ) -> None:
         self._options = options
         self._symbols = tuple(options.symbols)
@@ -116,10 +118,13 @@ class FeedSession:
             self._days,
             lambda: self._soon(self._repairer.wake),
             lambda: self._soon(self._check_now.set),
+            waiting_rows,
         )
         self._backoff = Backoff(options.reconnect_min_sec, options.reconnect_max_sec)
         self._repeat_log = RateLimitedLog(log, period_sec=60)
-        self._absences = Absences(facts, calendar, clock)
+        # What a source keeps for later is not missed while nobody is connected.
+        absent = (lambda _facts: None) if source.spec.keeps_history else facts
+        self._absences = Absences(absent, calendar, clock)
         self._rebuild_reason: str | None = None
         self._backfilled = False  # on this connection; a poll before it would look for the day's beginning in vain
         progress.symbols_wanted = len(options.symbols)

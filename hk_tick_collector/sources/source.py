@@ -109,7 +109,12 @@ class SourceSpec:
     evidence: EvidenceLevel
     pull: PullLimits
     trade_types: Mapping[int, str] = field(default_factory=dict)  # by the source's number, as ``tick_type`` has it
+    title: str = ""  # what people call it, as in "OpenD is down"; empty: the provider
     keeps_history: bool = False  # what was missed while nobody was connected is read later: being away is no loss
+
+    def __post_init__(self) -> None:
+        """People call it by its provider's name where it has no other."""
+        object.__setattr__(self, "title", self.title or self.provider)
 
     @property
     def name(self) -> str:
@@ -160,6 +165,10 @@ class Sink(Protocol):
 
     def learn(self, facts: Sequence[Fact | DayFact]) -> None:
         """What was found out about completeness; it follows the ticks that were handed over before it."""
+
+    def waiting_rows(self) -> int:
+        """Rows that were handed over and are not stored yet. A source that can read on later waits for them, and so
+        leaves queue and spill alone."""
 
     def changed(self) -> None:
         """The far side said something of itself: ``Link.ready`` is asked now and not at the next check."""

@@ -25,6 +25,9 @@ DEFAULTS = {
     "RECONNECT_MAX_DELAY": 60.0,
     "SOURCE": "futu",
     "MARKET": "HK",
+    "SIERRA_DIR": None,
+    "SIERRA_MULTIPLIER": (),
+    "SIERRA_TICK_SIZE": (),
     "DATA_ROOT": Path("/data/sqlite/HK"),
     "ARCHIVE_ROOT": None,
     "ARCHIVE_FORMAT": "parquet",
@@ -98,6 +101,17 @@ def test_defaults_are_the_documented_ones() -> None:
     assert {info.key for info in setting_table()} == {*DEFAULTS, "FUTU_SYMBOLS"}
     assert {key: value(key, loaded) for key in DEFAULTS} == DEFAULTS
     assert loaded.futu_symbols == ("HK.00700",)
+
+
+def test_sierra_chart_needs_its_directory_and_takes_rules_by_symbol(tmp_path: Path) -> None:
+    given = {"SOURCE": "sierra", "MARKET": "CME", "FUTU_SYMBOLS": "CME.ESZ26"}
+    with pytest.raises(ConfigErrors, match="SOURCE=sierra needs SIERRA_DIR"):
+        load_settings(None, given)
+    given["SIERRA_DIR"] = str(tmp_path)
+    loaded = load_settings(None, {**given, "SIERRA_TICK_SIZE": "0.25, CME.6E*=0.00005"})
+    assert [(rule.pattern, rule.value) for rule in loaded.sierra_tick_size] == [("*", 0.25), ("CME.6E*", 0.00005)]
+    with pytest.raises(ConfigErrors, match=r"SIERRA_MULTIPLIER.*no number above zero"):
+        load_settings(None, {**given, "SIERRA_MULTIPLIER": "none"})
 
 
 def test_source_and_market_may_be_written_in_either_case() -> None:

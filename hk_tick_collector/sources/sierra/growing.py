@@ -12,11 +12,12 @@ error for longer than it is gone. Limits: MAX_READ_RECORDS a look, TAIL_RECORDS 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from hk_tick_collector.core.regular import open_regular
-from hk_tick_collector.sources.sierra.scid import HEADER, Layout, read_header
+from hk_tick_collector.sources.sierra.scid import HEADER, Layout, read_header, unix_us
 
 MAX_READ_RECORDS = 250_000  # 10 MB
 TAIL_RECORDS = 16
@@ -85,3 +86,41 @@ def _still_there(file: BinaryIO, layout: Layout, position: Position, size_bytes:
 def _at(file: BinaryIO, offset: int, length: int) -> bytes:
     file.seek(offset)
     return file.read(length)
+
+
+def position_at(path: Path, from_us: int, to_unix_us: Callable[[int], int] = unix_us) -> Position:
+    """Before the first record of ``from_us`` (Unix microseconds) or later, found by halves: records rise with time.
+
+    START where the file has no records yet. OSError, ScidError as ``look``.
+    """
+    with open_regular(path) as file:
+        size_bytes = os.fstat(file.fileno()).st_size
+        layout = read_header(_at(file, 0, HEADER.size))
+        if layout is None:
+            return START
+        low, high = 0, layout.whole_records(size_bytes)
+        while low < high:
+            middle = (low + high) // 2
+            data = _at(file, layout.offset(middle), layout.record_bytes)
+            if len(data) < layout.record_bytes:  # cut while we look
+                return START
+            if to_unix_us(layout.records.unpack(data)[0]) < from_us:
+                low = middle + 1
+            else:
+                high = middle
+        if not low:
+            return START
+        begin = max(0, low - TAIL_RECORDS)
+        tail = _at(file, layout.offset(begin), (low - begin) * layout.record_bytes)
+        return Position(size_bytes, low, _at(file, 0, layout.offset(1)), tail)
+
+
+def last_time_us(path: Path, to_unix_us: Callable[[int], int] = unix_us) -> int | None:
+    """The time of the last whole record in Unix microseconds; None when there is none. OSError, ScidError."""
+    with open_regular(path) as file:
+        layout = read_header(_at(file, 0, HEADER.size))
+        records = layout.whole_records(os.fstat(file.fileno()).st_size) if layout is not None else 0
+        if layout is None or not records:
+            return None
+        data = _at(file, layout.offset(records - 1), layout.record_bytes)
+        return to_unix_us(layout.records.unpack(data)[0]) if len(data) == layout.record_bytes else None

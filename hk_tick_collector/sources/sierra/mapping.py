@@ -70,7 +70,10 @@ class LocalTimes:
 
 
 class TradeMapper:
-    """Maps the records of one symbol's trading day, in the order of the file and from its first one on."""
+    """Maps the records of one symbol's trading day, in the order of the file and from its first one on.
+
+    ``recv_ts_ms`` and ``push_type`` are those of the ticks to come, and may be changed.
+    """
 
     def __init__(
         self,
@@ -83,8 +86,8 @@ class TradeMapper:
         self._instrument = instrument
         self._prices = Prices(instrument.multiplier, instrument.tick_size)
         self._day = day
-        self._recv_ts_ms = recv_ts_ms
-        self._push_type = push_type
+        self.recv_ts_ms = recv_ts_ms
+        self.push_type = push_type
         self._to_unix_us = to_unix_us
         self._last_us = self._last_seq = -(1 << 63)
 
@@ -93,7 +96,7 @@ class TradeMapper:
         ticks: list[Tick] = []
         rejected: list[RejectedTick] = []
         symbol, venue, *_ = self._instrument
-        day, recv_ts_ms, push_type = self._day, self._recv_ts_ms, self._push_type
+        day, recv_ts_ms, push_type = self._day, self.recv_ts_ms, self.push_type
         price_of, quote_of, to_unix_us, new = self._prices.of, self._prices.quote, self._to_unix_us, tuple.__new__
         last_us, seq = self._last_us, self._last_seq
         for record in records:
@@ -123,7 +126,7 @@ class TradeMapper:
 
     def _reject(self, record: Record) -> RejectedTick:
         code, reason = _why(record, self._prices, self._instrument)
-        return reject(self._instrument.symbol, record, code, reason, self._recv_ts_ms)
+        return reject(self._instrument.symbol, record, code, reason, self.recv_ts_ms)
 
 
 def reject(symbol: str, record: Record, code: RejectCode, reason: str, recv_ts_ms: int) -> RejectedTick:

@@ -39,6 +39,10 @@ class Rule(NamedTuple):
     pattern: str
     value: float
 
+    def __str__(self) -> str:
+        """As it is written."""
+        return f"{self.value!r}" if self.pattern == "*" else f"{self.pattern}={self.value!r}"
+
 
 def parse_name(file_name: str) -> Instrument:
     """``ESZ26_FUT_CME.scid`` -> ``CME.ESZ26``; InputError with what a name must look like."""
