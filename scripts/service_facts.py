@@ -2,11 +2,11 @@
 
 Prints ``key=value`` lines. The calendar's come always, the settings' only with ``--env-file``:
 
-    hk_day            today in Hong Kong, YYYYMMDD
+    hk_day            the trading day, YYYYMMDD: in Hong Kong, or in the market of --env-file
     phase             what the market does now, e.g. morning, lunch, closed
     phase_age_sec     for how long
     continuous        1 in continuous trading, when ticks must come
-    recording         1 while ticks may come (09:00 to 16:15, half days 12:15)
+    recording         1 while ticks may come (in Hong Kong 09:00 to 16:15, half days 12:15)
     last_session_day  the newest trading day whose recording has begun
     data_root, archive_root (empty: inside data_root), sqlite_journal_mode, sqlite_busy_timeout_ms,
     stop_flush_timeout_sec
@@ -21,12 +21,12 @@ import sys
 import time
 from pathlib import Path
 
-from hk_tick_collector.app.config import load_settings
+from hk_tick_collector.app.config import Settings, load_settings
 from hk_tick_collector.core.errors import ConfigError
 from hk_tick_collector.market.calendar import TradingCalendar
-from hk_tick_collector.market.hk import HK
-from hk_tick_collector.market.hk.sessions import hk_date
 from hk_tick_collector.market.hours import CONTINUOUS
+from hk_tick_collector.market.market import Market
+from hk_tick_collector.market.registry import market_of
 
 EXIT_CONFIG = 78
 
@@ -37,13 +37,16 @@ def main() -> int:
     parser.add_argument("--env-file", type=Path, help="also print the settings of this file")
     parser.add_argument("--now-ms", type=int, help="UTC epoch milliseconds to take for now")
     args = parser.parse_args()
-    facts = market_facts(int(time.time() * 1000) if args.now_ms is None else args.now_ms)
-    if args.env_file is not None:
-        try:
-            facts.update(setting_facts(args.env_file))
-        except ConfigError as exc:
-            print(exc, file=sys.stderr)
-            return EXIT_CONFIG
+    now_ms = int(time.time() * 1000) if args.now_ms is None else args.now_ms
+    try:
+        # The service reads its settings from this file alone, so the caller's environment does not count here either.
+        settings = None if args.env_file is None else load_settings(args.env_file, {})
+    except ConfigError as exc:
+        print(exc, file=sys.stderr)
+        return EXIT_CONFIG
+    facts = market_facts(now_ms, market_of(None if settings is None else settings.market))
+    if settings is not None:
+        facts.update(setting_facts(settings))
     for key, value in facts.items():
         if not str(value).isprintable():
             # A line break would make two lines here, and two in a unit file.
@@ -54,26 +57,25 @@ def main() -> int:
     return 0
 
 
-def market_facts(now_ms: int) -> dict[str, object]:
+def market_facts(now_ms: int, market: Market) -> dict[str, object]:
     """The calendar's answers about an instant."""
-    calendar = TradingCalendar(HK)
-    day = hk_date(now_ms)
+    calendar = TradingCalendar(market)
+    day = market.trading_day(now_ms)
     phase = calendar.phase(now_ms)
     kind = calendar.day_kind(day)
-    begun = calendar.is_trading_day(day) and now_ms >= HK.recording_window(day, kind)[0]
+    begun = calendar.is_trading_day(day) and now_ms >= market.recording_window(day, kind)[0]
     return {
         "hk_day": day,
         "phase": phase,
-        "phase_age_sec": (now_ms - HK.span_at(now_ms, kind).start_ms) // 1000,
+        "phase_age_sec": (now_ms - market.span_at(now_ms, kind).start_ms) // 1000,
         "continuous": int(phase in CONTINUOUS),
         "recording": int(calendar.is_recording(now_ms)),
         "last_session_day": day if begun else calendar.previous_trading_day(day),
     }
 
 
-def setting_facts(env_file: Path) -> dict[str, object]:
-    """The service reads its settings from this file alone, so the caller's environment does not count here either."""
-    settings = load_settings(env_file, {})
+def setting_facts(settings: Settings) -> dict[str, object]:
+    """Where the service has its files, and how it opens them."""
     return {
         "data_root": settings.data_root,
         "archive_root": "" if settings.archive_root is None else settings.archive_root,

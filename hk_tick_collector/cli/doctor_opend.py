@@ -169,7 +169,8 @@ async def _quote_right(patient: _Patient) -> Outcome:
     info = await patient.connection.user_info(REQUEST_TIMEOUT_SEC)
     market = patient.connection.market
     found = f"{market.market.name}: {market.rights_text(info.quote_rights)}"
-    lacking = market.cannot_subscribe(info.quote_rights)
+    places = {code.partition(".")[0] for code in patient.wanted}
+    lacking = [place for place in market.cannot_subscribe(info.quote_rights) if place in places]
     if lacking:
         which = "" if len(lacking) == len(info.quote_rights) else f": {', '.join(lacking)}"
         return fail(

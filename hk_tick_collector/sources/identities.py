@@ -279,7 +279,7 @@ class Identities:
     def _compare(self, track: _Symbol, answer: Answer, facts: list[Fact]) -> None:
         """Is a pushed tick of its stretch not in it, but an equal trade under a sequence that was not pushed?"""
         symbol = answer.question.symbol
-        shown = {tick.seq: tick for tick in answer.ticks if tick.seq is not None}
+        shown = {tick.seq for tick in answer.of_day(track.day) if tick.seq is not None}
         if symbol in self.unkeyed or not shown or not track.pushed:
             return
         first, last = min(shown), max(shown)

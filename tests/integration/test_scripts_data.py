@@ -522,6 +522,17 @@ def test_market_facts_follow_the_calendar(hk_time: str, expected: dict[str, str]
     assert facts["sqlite_busy_timeout_ms"] == "5000"
 
 
+def test_market_facts_are_those_of_the_market_that_is_recorded(tmp_path: Path) -> None:
+    (tmp_path / "us.env").write_text(f"MARKET=US\nFUTU_SYMBOLS=US.AAPL\nDATA_ROOT={tmp_path}\n")
+    seconds = int(_run("date", "-d", "2026-11-19T20:30:00-05:00", "+%s").stdout)
+    done = _run(
+        sys.executable, SCRIPTS / "service_facts.py", "--now-ms", seconds * 1000, "--env-file", tmp_path / "us.env"
+    )
+    facts = _facts(done.stdout)
+    assert (facts["hk_day"], facts["phase"], facts["phase_age_sec"]) == ("20261120", "overnight", "1800")
+    assert (facts["continuous"], facts["recording"], facts["last_session_day"]) == ("0", "1", "20261120")
+
+
 def test_hk_day_is_today_in_hong_kong() -> None:
     before = hk_date(int(time.time() * 1000))
     facts = _facts(_run(sys.executable, SCRIPTS / "service_facts.py").stdout)
