@@ -15,6 +15,8 @@ it is restarted.
   --start         start the service at the end, or restart it; without, the command is shown
   --instance NAME also set up one more recorder, hk-tick-collector@NAME with the settings NAME.env, for another market
                   or another OpenD; --start then means this one alone
+  --with NAMES    also set up what serves the ticks, one or more of api, live and redis, separated by commas; --start
+                  starts them, too. What was chosen once stays
   --with-opend    also install futu-opend.service and its user; OpenD itself must be put into /opt/futu-opend
   --uninstall     stop and remove the service and its environments; keeps day files, .env, the code and the users
   --dry-run       show what would be done and change nothing; works without root
@@ -133,6 +135,29 @@ install_opend() {
     say "futu-opend.service needs /opt/futu-opend/FutuOpenD and /etc/futu-opend/FutuOpenD.xml (docs/deployment/systemd.md)"
 }
 
+# Of its own, without a group of its own: it reads as the recorder's group and owns nothing of the recorder's.
+make_serve_user() {
+  getent passwd "$SERVE_USER" >/dev/null && return
+  run useradd --system --gid "$SERVICE_USER" --home-dir "/var/lib/$SERVE_USER" --no-create-home \
+    --shell /usr/sbin/nologin "$SERVE_USER"
+}
+
+set_up_serving() { # set_up_serving NAME...
+  local name
+  make_serve_user
+  # New files get the group, so that keys made by root can be read by who serves.
+  run install -d -m 2750 -o root -g "$SERVICE_USER" "$SERVE_DIR"
+  for name in "$@"; do install_serving "$name"; done
+}
+
+check_serving() { # check_serving NAMES
+  local name
+  [[ $1 =~ ^[a-z,]+$ ]] || bad_usage "--with wants names out of: $SERVING, separated by commas"
+  for name in ${1//,/ }; do
+    [[ " $SERVING " == *" $name "* ]] || bad_usage "--with wants names out of: $SERVING, separated by commas, not '$name'"
+  done
+}
+
 set_up_instance() { # set_up_instance NAME
   install_settings "$PREFIX/$1.env" "$DATA_DIR/$1"
   make_data_root "$PREFIX/$1.env" "$DATA_DIR/$1"
@@ -140,6 +165,10 @@ set_up_instance() { # set_up_instance NAME
 
 uninstall() {
   local name
+  for name in $SERVING; do
+    [[ ! -e $UNIT_DIR/hk-tick-$name.service ]] || run systemctl disable --now "hk-tick-$name.service" || true
+    run rm -f "$UNIT_DIR/hk-tick-$name.service"
+  done
   while IFS= read -r name; do
     run systemctl disable --now "hk-tick-eod@$name.timer" "$UNIT@$name.service" || true
     run rm -rf "$UNIT_DIR/$UNIT@$name.service.d/10-settings.conf" "$UNIT_DIR/hk-tick-eod@$name.service.d"
@@ -153,11 +182,11 @@ uninstall() {
   run rmdir --ignore-fail-on-non-empty "$UNIT_DIR/$UNIT.service.d" 2>/dev/null || true
   run systemctl daemon-reload
   run systemctl reset-failed "$UNIT.service" 2>/dev/null || true
-  say "removed the service; kept day files (DATA_ROOT), $PREFIX with the settings, /var/lib/$SERVICE_USER and the users"
+  say "removed the service; kept day files (DATA_ROOT), $PREFIX with the settings, $SERVE_DIR, /var/lib/$SERVICE_USER, /var/lib/$SERVE_USER and the users"
 }
 
 main() {
-  local start=0 opend=0 remove=0 release='' instance=''
+  local start=0 opend=0 remove=0 release='' instance='' serving=() unit
   while (($#)); do
     case $1 in
       --help | -h) usage && exit 0 ;;
@@ -165,6 +194,11 @@ main() {
       --instance)
         instance=${2-}
         is_instance_name "$instance" || bad_usage "--instance wants a name of up to 32 letters, digits, _ and -, that begins with a letter or a digit, not '$instance'"
+        shift
+        ;;
+      --with)
+        check_serving "${2-}"
+        IFS=, read -ra serving <<<"$2"
         shift
         ;;
       --with-opend) opend=1 ;;
@@ -190,6 +224,7 @@ main() {
   install_settings "$PREFIX/.env" "$DATA_DIR/HK"
   make_data_root "$PREFIX/.env" "$DATA_DIR/HK"
   [[ -z $instance ]] || set_up_instance "$instance"
+  ((${#serving[@]} == 0)) || set_up_serving "${serving[@]}"
   install_units
   ((!opend)) || install_opend
   run systemctl enable --quiet "$UNIT.service"
@@ -198,7 +233,9 @@ main() {
     run systemctl enable --quiet "$UNIT@$instance.service"
     run systemctl enable --quiet --now "hk-tick-eod@$instance.timer"
   fi
+  for unit in ${serving[@]+"${serving[@]/#/hk-tick-}"}; do run systemctl enable --quiet "$unit.service"; done
   if ((start)); then
+    for unit in ${serving[@]+"${serving[@]/#/hk-tick-}"}; do run systemctl restart "$unit.service"; done
     run systemctl restart "$UNIT${instance:+@$instance}.service"
   else
     say "installed. Set FUTU_SYMBOLS in $PREFIX/$instance.env, then: sudo systemctl restart $UNIT${instance:+@$instance}"

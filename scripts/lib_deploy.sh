@@ -4,6 +4,7 @@
 #   /opt/futu_tick_downloader              a git checkout, root's: scripts, unit files and documents of the version in use
 #   /opt/futu_tick_downloader/.env         the settings; root's, readable by the service's group
 #   /opt/futu_tick_downloader/NAME.env     those of one more recorder, hk-tick-collector@NAME
+#   /etc/hk-tick-serve                     for the file of keys; root's, readable by the service's group
 #   /opt/futu_tick_downloader/releases/X   one virtual environment a version, X being the commit; never changed once made
 #   /opt/futu_tick_downloader/venv         link to the release in use; the unit starts the recorder from here
 #
@@ -21,6 +22,9 @@ readonly PREFIX=/opt/futu_tick_downloader
 readonly RELEASES=$PREFIX/releases
 readonly UNIT=hk-tick-collector
 readonly SERVICE_USER=hk-tick-collector
+readonly SERVE_USER=hk-tick-serve # of the programs that serve; in the recorder's group, which reads day files
+readonly SERVE_DIR=/etc/hk-tick-serve
+readonly SERVING='api live redis' # hk-tick-NAME.service each, installed by choice
 readonly BUILD_USER=hk-tick-build
 readonly BUILD_CACHE=/var/cache/hk-tick-build
 readonly DEPLOY_LOCK=/run/hk-tick-collector-deploy
@@ -286,6 +290,7 @@ install_units() {
   run install -D -m 0644 "$PREFIX/deploy/systemd/$UNIT.service" "$UNIT_DIR/$UNIT.service" || return 1
   install_end_of_day || return 1
   install_templates || return 1
+  refresh_serving || return 1
   if ((DRY_RUN)); then
     printf 'would write: %s (what .env says other than the unit: directories, the time to stop)\n' \
       "$(drop_in_of "$UNIT")" "$(drop_in_of hk-tick-eod)"
@@ -318,6 +323,61 @@ install_templates() {
     [[ ! -e $from/deploy/systemd/$file ]] ||
       run install -m 0644 "$PREFIX/deploy/systemd/$file" "$UNIT_DIR/$file" || return 1
   done
+}
+
+# The programs that serve, those that were chosen once: what is installed says which.
+serving_chosen() {
+  local name
+  for name in $SERVING; do
+    [[ ! -e $UNIT_DIR/hk-tick-$name.service ]] || printf '%s\n' "$name"
+  done
+}
+
+# Their units as the checkout has them. A version from before them (rollback) has no such program: it stands still, and
+# goes on with a version that has it.
+refresh_serving() {
+  local name from=$PREFIX
+  ((!DRY_RUN)) || from=${source_dir:-$PREFIX}
+  while IFS= read -r name; do
+    if [[ -e $from/deploy/systemd/hk-tick-$name.service ]]; then
+      install_serving "$name" || return 1
+    else
+      say "this version has no hk-tick-$name: it is stopped until one that has it is installed"
+      run systemctl stop "hk-tick-$name.service" || true
+    fi
+  done < <(serving_chosen)
+}
+
+install_serving() { # install_serving NAME
+  run install -m 0644 "$PREFIX/deploy/systemd/hk-tick-$1.service" "$UNIT_DIR/hk-tick-$1.service"
+}
+
+# What runs from the release beside the plain recorder: further recorders, and what serves.
+other_units() {
+  local name
+  while IFS= read -r name; do printf '%s\n' "$UNIT@$name.service"; done < <(instances)
+  while IFS= read -r name; do
+    [[ ! -e $PREFIX/deploy/systemd/hk-tick-$name.service ]] || printf '%s\n' "hk-tick-$name.service"
+  done < <(serving_chosen)
+}
+
+# Those that run take the release in use. Fails, when all were tried, if one does not run again.
+restart_others() {
+  local unit status=0 restarted=()
+  while IFS= read -r unit; do
+    systemctl is-active --quiet "$unit" || continue
+    say "restarting $unit"
+    restarted+=("$unit")
+    systemctl restart "$unit" || status=1
+  done < <(other_units)
+  ((${#restarted[@]})) || return "$status"
+  sleep 3 # one whose settings are wrong has ended by then
+  for unit in "${restarted[@]}"; do
+    systemctl is-active --quiet "$unit" && continue
+    say "$unit does not run: systemctl status $unit"
+    status=1
+  done
+  return "$status"
 }
 
 write_drop_ins() {

@@ -10,7 +10,9 @@ Brings the service to REF, a branch, tag or commit of the checkout's origin (def
 
 While the recorder goes on recording: fetch, build an environment for REF, run tests from it. If that fails, nothing has
 changed. Then: stop, switch, repair times in the future (repair_future_ts_ms.py --apply), start, show the first log
-lines, verify (verify_hk_tick_collector.sh). If one of these fails, the former version is put back and started.
+lines, verify (verify_hk_tick_collector.sh), restart what else runs from the release: further recorders
+(hk-tick-collector@NAME) and what serves (hk-tick-api, -live, -redis). If one of these fails, the former version is put
+back and started.
 
   --tests ARGS        what pytest runs (default: "-q tests/unit")
   --skip-tests        run none
@@ -144,6 +146,11 @@ start_and_verify() {
   bash "$PREFIX/scripts/verify_hk_tick_collector.sh" --since "$since" --market "$market" --lines 0 --env-file "$PREFIX/.env" || return 1
 }
 
+restart_the_others() {
+  step "others"
+  restart_others
+}
+
 # shellcheck disable=SC2317 # called by the trap
 go_back() {
   step "rollback to ${old_commit:0:12}"
@@ -152,6 +159,7 @@ go_back() {
     say "the former version could not be started: nobody records. systemctl status $UNIT"
     return 1
   fi
+  restart_others || true # it has said which
   say "rolled back: ${old_commit:0:12} records again"
 }
 
@@ -190,7 +198,7 @@ main() {
   step "stop"
   switched=1
   systemctl stop "$UNIT"
-  if switch_to "$new_commit" "$new_commit" && repair_times && start_and_verify; then
+  if switch_to "$new_commit" "$new_commit" && repair_times && start_and_verify && restart_the_others; then
     switched=0
     prune_releases "$new_commit" "$old_release"
     say "deployed ${new_commit:0:12}; the way back: sudo ROLLBACK_REF=$old_commit bash $PREFIX/scripts/rollback_hk_tick_collector.sh"

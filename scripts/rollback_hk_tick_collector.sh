@@ -7,6 +7,7 @@ usage() {
 Usage: sudo ROLLBACK_REF=COMMIT bash scripts/rollback_hk_tick_collector.sh [--market auto|open|closed]
 
 Stops the service, switches to ROLLBACK_REF (a commit, tag or branch that the checkout knows), starts it and verifies.
+Further recorders and what serves (hk-tick-api, -live, -redis) are restarted if they run.
 The environment of that version is still there if it ran lately; else it is built first, while the recorder goes on.
 .env and day files are not touched. A day file that a newer version migrated is refused by an older one with a line that
 says so; move that file away, or go forward again.
@@ -55,6 +56,7 @@ main() {
   install_units
   systemctl reset-failed "$UNIT" 2>/dev/null || true
   systemctl start "$UNIT" || die 1 "${commit:0:12} does not start: systemctl status $UNIT"
+  restart_others || die 1 "the plain recorder runs; the units named above do not"
   say "went back from ${from:0:12} to ${commit:0:12}"
   bash "$PREFIX/scripts/verify_hk_tick_collector.sh" --market "$market" --since "1 minute ago" --env-file "$PREFIX/.env" || exit 1
 }

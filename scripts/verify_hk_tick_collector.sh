@@ -97,6 +97,17 @@ check_service() {
   [[ $state == active && $sub == running ]] || fail "$unit is $state ($sub): systemctl status $unit"
 }
 
+# What serves is judged when it is set up to run.
+check_serving() {
+  local name state
+  for name in api live redis; do
+    [[ $(systemctl is-enabled "hk-tick-$name" 2>/dev/null) == enabled ]] || continue
+    state=$(systemctl show -p ActiveState --value "hk-tick-$name")
+    print "hk-tick-$name" "$state"
+    [[ $state == active ]] || fail "hk-tick-$name is $state: systemctl status hk-tick-$name"
+  done
+}
+
 check_file() {
   [[ -n $db || -z $data_root ]] || db=$(newest_day_file "$data_root")
   if [[ -z $db || ! -e $db ]]; then
@@ -177,6 +188,7 @@ print now_utc "$(utc_of "$(now_in_ms)")"
 find_settings
 judge_market
 ((!service)) || check_service
+((!service)) || [[ $unit != hk-tick-collector ]] || check_serving
 check_file
 ((!service)) || check_journal
 finish

@@ -24,6 +24,7 @@ from hk_tick_collector.app.config_model import (
     upper,
 )
 from hk_tick_collector.app.config_sources import OWN_PREFIXES, RELAY_PREFIXES, SERVE_PREFIXES, Claims, ConfigErrors
+from hk_tick_collector.store.signals import hooks_dir_of
 
 _URL = re.compile(r"(rediss?://[^\s/]+|unix:///)\S*")
 _FIELD = re.compile(r"\{[^{}]*\}")
@@ -109,4 +110,6 @@ def load_relay_settings(env_file: Path | None, environ: Mapping[str, str]) -> Re
     read = read_model(RelaySettings, env_file, environ, claims)
     if read.problems or read.settings is None:
         raise ConfigErrors(read.problems)
+    if read.settings.hooks_dir is None:
+        return read.settings.model_copy(update={"hooks_dir": hooks_dir_of(environ)})
     return read.settings

@@ -35,6 +35,7 @@ from hk_tick_collector.app.config_sources import OWN_PREFIXES, RELAY_PREFIXES, S
 from hk_tick_collector.core.errors import ConfigError
 from hk_tick_collector.serve.keys import KeyRing
 from hk_tick_collector.store.layout import archive_dir
+from hk_tick_collector.store.signals import hooks_dir_of
 
 _ADDRESS = rf"{HOST_PATTERN}|^[0-9a-fA-F]*:[0-9a-fA-F:]*$"
 _NAME = re.compile(HOST_PATTERN)
@@ -141,8 +142,8 @@ class ServeSettings(SettingsModel):
     hooks_dir: Annotated[Path | None, BeforeValidator(path_value), AfterValidator(directory)] = _hooks(
         "HOOKS_DIR", None, "empty, or a directory"
     )
-    """Where the API stores what hooks receive (`signals.db`). Empty: there are no hooks. Outside of `DATA_ROOT`, to
-    which the API cannot write."""
+    """Where the API stores what hooks receive (`signals.db`). Empty: there are no hooks; under systemd `hooks` in the
+    unit's state directory. Outside of `DATA_ROOT`, to which the API cannot write."""
     hooks_secrets_file: Annotated[Path | None, BeforeValidator(path_value)] = _hooks(
         "HOOKS_SECRETS_FILE", None, "empty, or the path of a file that others may not read"
     )
@@ -200,6 +201,8 @@ def load_serve_settings(env_file: Path | None, environ: Mapping[str, str]) -> Se
     read = read_model(ServeSettings, env_file, environ, claims)
     if read.problems or read.settings is None:
         raise ConfigErrors(read.problems)
+    if read.settings.hooks_dir is None:
+        return read.settings.model_copy(update={"hooks_dir": hooks_dir_of(environ)})
     return read.settings
 
 

@@ -10,7 +10,7 @@ import json
 import os
 import sqlite3
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -57,6 +57,12 @@ class Signal(NamedTuple):
 
 class SameKeyOtherSignal(InputError):
     """The idempotency key was used for another signal."""
+
+
+def hooks_dir_of(environ: Mapping[str, str]) -> Path | None:
+    """Where signals are when HOOKS_DIR does not say: in the state directory that systemd gives a unit."""
+    state = environ.get("STATE_DIRECTORY", "").split(":")[0]
+    return Path(state) / "hooks" if state else None
 
 
 def signals_file(hooks_dir: Path) -> Path:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
+
+from hk_tick_collector.relay.settings import load_relay_settings
+from hk_tick_collector.serve.settings import load_serve_settings
 
 UNITS = Path(__file__).resolve().parents[2] / "deploy/systemd"
 
@@ -48,3 +54,45 @@ def test_a_template_is_its_plain_unit_with_a_name(plain: str, template: str, nam
     assert [line for line in found if not line.startswith("Description=")] == same
     (description,) = [line for line in found if line.startswith("Description=")]
     assert "%i" in description
+
+
+SERVING = ("api", "live", "redis")
+
+
+@pytest.mark.parametrize("name", SERVING[1:])
+def test_units_that_serve_are_one_unit_with_names(name: str) -> None:
+    def told(unit: str) -> list[str]:
+        return [line for line in lines(f"hk-tick-{unit}.service") if not line.startswith(("Description=", "After="))]
+
+    assert told(name) == [line.replace("hk-tick-api", f"hk-tick-{name}") for line in told("api")]
+
+
+@pytest.mark.parametrize("name", SERVING)
+def test_what_serves_writes_nothing_of_the_recorders(name: str) -> None:
+    found = lines(f"hk-tick-{name}.service")
+    recorders = lines("hk-tick-collector.service")
+    assert not [line for line in found if line.startswith(("ReadWritePaths", "BindPaths", "SupplementaryGroups"))]
+    assert {"ProtectSystem=strict", "Restart=always", "UMask=0027"} <= set(found)
+    assert "User=hk-tick-serve" in found
+    assert "Group=hk-tick-collector" in found
+    assert "Group=hk-tick-collector" in recorders
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is missing (package systemd)")
+@pytest.mark.parametrize("name", SERVING)
+def test_exposure_of_what_serves(name: str) -> None:
+    command = ["systemd-analyze", "security", "--offline=true", "--no-pager", UNITS / f"hk-tick-{name}.service"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    found = re.search(r"Overall exposure level for \S+: ([\d.]+)", done.stdout)
+    assert found is not None, done.stdout
+    assert float(found.group(1)) <= 1.5
+
+
+def test_signals_are_in_the_units_state_unless_told_otherwise(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("")
+    (tmp_path / "own.env").write_text("HOOKS_DIR=signals\n")
+    environ = {"STATE_DIRECTORY": "/var/lib/hk-tick-serve"}
+    for load in (load_serve_settings, load_relay_settings):
+        assert load(tmp_path / ".env", environ).hooks_dir == Path("/var/lib/hk-tick-serve/hooks")
+        assert load(tmp_path / "own.env", environ).hooks_dir == tmp_path / "signals"
+        assert load(tmp_path / ".env", {}).hooks_dir is None

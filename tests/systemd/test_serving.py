@@ -1,0 +1,98 @@
+"""What serves, installed by choice: another user of the recorder's group, which reads and cannot write."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+
+import httpx
+import pytest
+
+from tests.harness import wait_until
+from tests.redis_server import free_port
+from tests.systemd.server import DATA_ROOT, PREFIX, PROJECT, Server
+
+API = "hk-tick-api"
+STATE = "/var/lib/hk-tick-serve"
+
+
+@pytest.fixture(scope="module")
+def serving(installed: Server) -> Server:
+    said = installed.install("--with", "api")
+    assert "installed" in said
+    installed.settings["API_PORT"] = free_port()
+    installed.settings["API_KEYS_FILE"] = "/etc/hk-tick-serve/keys.json"
+    installed.write_settings()
+    return installed
+
+
+@pytest.fixture
+def key(serving: Server) -> str:
+    serving.recover()
+    made = serving.machine.run(
+        f"cd {PREFIX} && venv/bin/hk-tickctl keys add systemd --scope read --scope hook:x --env-file .env --json"
+    ).stdout
+    serving.machine.run(f"systemctl restart {API}")
+    found = re.search(r"hktk_[a-z0-9]{8}_[A-Za-z0-9_-]{43}", made)
+    assert found, made
+    return found.group()
+
+
+def ask(server: Server, key: str, path: str, **post: object) -> str:
+    """The answer; the machine is on this one's network."""
+    url = f"http://127.0.0.1:{server.settings['API_PORT']}{path}"
+    headers = {"Authorization": f"Bearer {key}"}
+    with contextlib.suppress(httpx.TransportError):
+        if post:
+            return httpx.post(url, headers=headers, json=post, timeout=20).text
+        return httpx.get(url, headers=headers, timeout=20).text
+    return ""
+
+
+def test_it_reads_while_the_recorder_writes_and_comes_back_when_killed(serving: Server, key: str) -> None:
+    run, show = serving.machine.run, serving.machine.show
+    wait_until(lambda: '"data":[{' in ask(serving, key, "/v1/ticks/latest?symbols=HK.00700"), "ticks of now", 60)
+    pid = int(show("MainPID", API))
+    assert run(f"ps -o user:20=,group:20= -p {pid}").stdout.split() == ["hk-tick-serve", "hk-tick-collector"]
+    signal = ask(serving, key, "/v1/hooks/x", "-d", '\'{"symbol": "700"}\'')
+    assert '"cursor":"v1~' in signal, signal
+    assert run(f"stat -c '%U %G %a' {STATE}/hooks/signals.db").stdout.split() == [
+        "hk-tick-serve",
+        "hk-tick-collector",
+        "640",
+    ]
+    run(f"kill -9 {pid}")
+    wait_until(lambda: int(show("MainPID", API)) not in (0, pid), "a new process")
+    wait_until(lambda: '"data":[{' in ask(serving, key, "/v1/ticks/latest?symbols=HK.00700"), "ticks again", 60)
+
+
+def test_it_can_write_nothing_of_the_recorders(serving: Server, key: str) -> None:
+    run = serving.machine.run
+    for target in (DATA_ROOT, f"$(ls {DATA_ROOT}/*.db | head -n 1)", f"{PREFIX}/.env", "/etc/hk-tick-serve", PREFIX):
+        done = run(f"runuser -u hk-tick-serve -- test -w {target}", check=False)
+        assert done.returncode == 1, target
+    text = run(f"systemd-analyze security --no-pager {API}").stdout
+    exposure = re.search(r"Overall exposure level for \S+: ([\d.]+)", text)
+    assert exposure is not None
+    assert float(exposure.group(1)) <= 1.5
+
+
+def test_an_update_restarts_it_and_verification_knows_it(serving: Server, key: str) -> None:
+    show = serving.machine.show
+    pid = show("MainPID", API)
+    serving.commit("another")
+    said = serving.redeploy("--skip-tests", "--market", "closed").stdout
+    assert f"restarting {API}.service" in said
+    assert f"{API}=active" in said
+    assert show("MainPID", API) not in ("0", pid)
+
+
+def test_wrong_names_are_refused_and_dry_run_tells(installed: Server) -> None:
+    run = installed.machine.run
+    for names in ("''", "api,web", "../api", "-x"):
+        done = run(f"bash {PROJECT}/scripts/install_systemd.sh --with {names}", check=False)
+        assert done.returncode == 2
+        assert "api live redis" in done.stdout + done.stderr
+    assert "would run: systemctl enable --quiet hk-tick-redis.service" in installed.install(
+        "--dry-run", "--with", "redis"
+    )
