@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from hk_tick_collector.cli import doctor_local, doctor_opend
+from hk_tick_collector.cli import doctor_local, doctor_opend, doctor_serving
 from hk_tick_collector.cli.checkup import FAIL, OK, SKIPPED, WARN, Checkup, Outcome
 from hk_tick_collector.cli.common import EXIT_FINE, EXIT_PROBLEM, App, tickctl_command, write_json
 from hk_tick_collector.cli.terminal import raw
@@ -19,7 +19,8 @@ _COLOURS = {OK: "green", WARN: "yellow", FAIL: "red", SKIPPED: "bright_black"}
     "doctor",
     help="""Check everything the recorder needs, and say what to do.
 
-    This machine: HOME, zone data, settings, the data directory, disk, the service, the SDK's log. OpenD: its port, an
+    This machine: HOME, zone data, settings, the data directory, disk, the service, the SDK's log; where ticks are
+    served, the API's port, the file of keys, the group's right to read, Redis. OpenD: its port, an
     answer in time, login, clock, quote right, quota, symbols, trading days, a trial subscription with ticks. Each check
     is ok, warn, fail or skipped, with what was found and what to do.
 
@@ -32,6 +33,7 @@ _COLOURS = {OK: "green", WARN: "yellow", FAIL: "red", SKIPPED: "bright_black"}
 def command(app: App, offline: bool, unit: str) -> int:
     checkup = Checkup((lambda _name, _outcome: None) if app.as_json else _show)
     doctor_local.check(checkup, app, unit)
+    doctor_serving.check(checkup, app)
     if offline:
         doctor_opend.leave_out(checkup)
     else:

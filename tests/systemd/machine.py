@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -106,15 +107,17 @@ def base_tree() -> Path:
 
 def wheels() -> Path:
     """A directory with exactly the files that the lock files name, for installations without an index."""
-    locks = [ROOT / f"requirements/{name}.txt" for name in ("build", "dev")]
+    locks = {name: _for_any_micro((ROOT / f"requirements/{name}").read_text()) for name in ("build.txt", "dev.txt")}
     suite, python = _wheel_python() or ("", "")
-    mark = hashlib.sha256(b"".join(lock.read_bytes() for lock in locks)).hexdigest()[:12]
+    mark = hashlib.sha256("".join(locks.values()).encode()).hexdigest()[:12]
     target = cache_dir() / f"locked-{suite}-{mark}"
     with _made_once(target) as making, tempfile.TemporaryDirectory() as build:
         if making is not None:
             subprocess.run([python, "-m", "venv", f"{build}/venv"], check=True, timeout=120)
             command = [f"{build}/venv/bin/python", "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
-            wanted = [part for lock in locks for part in ("-r", str(lock))]
+            for name, text in locks.items():
+                Path(build, name).write_text(text)
+            wanted = [part for name in locks for part in ("-r", f"{build}/{name}")]
             done = subprocess.run(
                 [*command, "--no-deps", "--require-hashes", "--dest", str(making), *wanted],
                 capture_output=True,
@@ -125,6 +128,11 @@ def wheels() -> Path:
             assert done.returncode == 0, f"pip could not fetch what is locked:\n{done.stderr[-3000:]}"
             making.chmod(0o755)
     return target
+
+
+def _for_any_micro(text: str) -> str:
+    """A lock file with what only an early micro version wants: Debian 12 has 3.11.2, whatever runs this."""
+    return re.sub(r" ; python_full_version < '3\.\d+\.[1-9]\d*'", "", text)
 
 
 def _own_cgroups(name: str) -> list[Path]:

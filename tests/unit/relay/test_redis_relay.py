@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -397,3 +398,16 @@ def test_settings_are_found_in_the_recorders_file(tmp_path: Path) -> None:
     env_file.write_text(f"DATA_ROOT={tmp_path}\nREDIS_LAST=last:{{symbol}}\nFUTU_SYMBOLS=HK.00700\n")
     settings = load_relay_settings(env_file, {})
     assert (settings.data_root, settings.redis_last) == (tmp_path, "last:{symbol}")
+
+
+def test_the_reader_of_the_documents_misses_nothing(root: Path, writer: DayFileWriter, server: RedisServer) -> None:
+    page = (Path(__file__).resolve().parents[3] / "docs/redis.md").read_text()
+    (code,) = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert "redis.Redis(" in code
+    assert "block=5000" in code
+    code = code.replace("redis.Redis(", f"redis.Redis(port={server.port}, ").replace("block=5000", "block=200")
+    writer.write(ticks(330))
+    with relaying(root, settings_of(server)):
+        wait_for(lambda: is_whole(root, server))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert len(done.stdout.splitlines()) == 330
