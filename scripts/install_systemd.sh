@@ -147,7 +147,10 @@ set_up_serving() { # set_up_serving NAME...
   make_serve_user
   # New files get the group, so that keys made by root can be read by who serves.
   run install -d -m 2750 -o root -g "$SERVICE_USER" "$SERVE_DIR"
-  for name in "$@"; do install_serving "$name"; done
+  for name in "$@"; do
+    ((DRY_RUN)) || [[ -x $PREFIX/venv/bin/hk-tick-$name ]] || die 1 "this version has no hk-tick-$name"
+    install_serving "$name"
+  done
 }
 
 check_serving() { # check_serving NAMES

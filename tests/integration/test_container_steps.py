@@ -25,6 +25,7 @@ import pytest
 import yaml
 
 from hk_tick_collector.app.config import setting_table
+from hk_tick_collector.cli.all_settings import all_settings_table
 from tests.built_package import build_wheel, install_wheel, run
 from tests.harness import Process, clean_env, ended, stored_rows, wait_until
 
@@ -124,19 +125,22 @@ def test_the_image_is_made_of_what_is_locked_and_root_builds_nothing() -> None:
 
 
 def test_settings_in_both_files_are_real_ones() -> None:
-    keys = {info.key for info in setting_table()}
+    keys = {info.key for info in all_settings_table()}
     used = {*image_env(), *(key for one in services().values() for key in one.get("environment", {}))}
     assert used - {"PYTHONUNBUFFERED"} <= keys
 
 
 def test_services_are_kept_small_and_apart() -> None:
     found = services()
-    assert set(found) == {"recorder", "simulator", "rehearsal"}
+    serving = {"api", "keys", "redis-relay"}
+    assert set(found) == {"recorder", "simulator", "rehearsal", *serving}
     assert [name for name, one in found.items() if "profiles" not in one] == ["recorder"]
-    for one in found.values():
+    for name, one in found.items():
         assert one["cap_drop"] == ["ALL"]
         assert one["read_only"] is True
-        assert "ports" not in one
+        assert one.get("ports", []) == (["127.0.0.1:8877:8877"] if name == "api" else [])
+        if name in serving:
+            assert "ticks:/data" not in one["volumes"], "what serves only reads"
     assert not set(found["recorder"]["volumes"]) & set(found["rehearsal"]["volumes"])
     grace_sec = int(found["recorder"]["stop_grace_period"].removesuffix("s"))
     flush = next(info.default for info in setting_table() if info.key == "STOP_FLUSH_TIMEOUT_SEC")
@@ -148,7 +152,7 @@ def test_nothing_of_the_development_tools_is_needed(image: Path) -> None:
     assert run([str(image / "python"), "-c", code]).stdout.strip() == "[]"
     location = run([str(image / "python"), "-c", "import hk_tick_collector as h; print(h.__file__)"], cwd="/").stdout
     assert str(image.parent) in location
-    for command in ("hk-tick-collector", "hk-opend-sim", "hk-tickctl"):
+    for command in ("hk-tick-collector", "hk-opend-sim", "hk-tickctl", "hk-tick-api", "hk-tick-redis"):
         assert run([str(image / command), "--help"]).stdout.lower().startswith("usage: ")
 
 
