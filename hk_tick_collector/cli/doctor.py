@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from hk_tick_collector.cli import doctor_local, doctor_opend, doctor_serving
+from hk_tick_collector.cli import doctor_local, doctor_opend, doctor_serving, doctor_sierra
 from hk_tick_collector.cli.checkup import FAIL, OK, SKIPPED, WARN, Checkup, Outcome
 from hk_tick_collector.cli.common import EXIT_FINE, EXIT_PROBLEM, App, tickctl_command, write_json
 from hk_tick_collector.cli.terminal import raw
@@ -34,7 +34,9 @@ def command(app: App, offline: bool, unit: str) -> int:
     checkup = Checkup((lambda _name, _outcome: None) if app.as_json else _show)
     doctor_local.check(checkup, app, unit)
     doctor_serving.check(checkup, app)
-    if offline:
+    if doctor_sierra.is_source(app):
+        doctor_sierra.check(checkup, app)
+    elif offline:
         doctor_opend.leave_out(checkup)
     else:
         doctor_opend.check(checkup, app)

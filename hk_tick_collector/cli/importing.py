@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +20,7 @@ from hk_tick_collector.cli.common import (
     tickctl_command,
 )
 from hk_tick_collector.cli.ending import clean_ending
+from hk_tick_collector.core.errors import StoreError
 from hk_tick_collector.sources.sierra.mapping import LocalTimes
 from hk_tick_collector.sources.sierra.naming import MARKET, Instrument, instrument_of, parse_rule
 from hk_tick_collector.sources.sierra.scid import FIELD_BYTES, unix_us
@@ -87,10 +88,16 @@ def command_sierra(
     done = []
     with DataRootLock(data_root), clean_ending(LEFT), progress("import", 2 * records) as advance:
         claim(data_root, MARKET)
-        with closing(new_writer(data_root)) as writer:
+        # Closing only tidies up: on a disk that is full it fails, and what is committed is safe.
+        with suppress(StoreError), closing(new_writer(data_root)) as writer:
             for path, instrument in instruments:
                 job = SierraImport(path, instrument, writer, app.now_ms, to_unix_us, advance)
-                done.append(job.run())
+                done.append(job.result)
+                try:
+                    job.run()
+                except StoreError as exc:  # what the files before it brought is told all the same
+                    job.result.error = f"{exc}; {LEFT}"
+                    break
     app.emit([{**asdict(one), "clean": one.clean} for one in done], lambda: _show(done))
     if not all(one.clean for one in done):
         return EXIT_PROBLEM
@@ -117,7 +124,8 @@ def _show(done: Sequence[FileImport]) -> None:
         print(f"{one.file.name}: {one.symbol}")
         if one.error is not None:
             print(f"  not imported: {one.error}")
-            continue
+            if not one.stored:
+                continue
         print(f"  read: {one.records:,} records of {_days(one)}")
         print(f"  stored: {one.stored:,}")
         print(f"  already there: {one.already_there:,}{_renumbered(one)}")

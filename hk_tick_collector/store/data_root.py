@@ -46,8 +46,18 @@ def claim(data_root: Path, market: str) -> None:
         with contextlib.suppress(OSError):
             _note(data_root, market)
         owner = noted(data_root) or owner  # somebody else may have been first
+        _check_file(market_file(data_root))
     if owner is not None and owner != market:
         raise ConfigError(f"DATA_ROOT: {_of_another(data_root, owner, market)}")
+
+
+def _check_file(path: Path) -> None:
+    """ConfigError for what can never hold a claim: without it another market's recorder would not be refused."""
+    if os.path.lexists(path) and not path.is_file():
+        raise ConfigError(
+            f"DATA_ROOT: {path} is no file, so the data root cannot say whose days it holds: move it away, and the "
+            "recorder makes the file"
+        )
 
 
 def foreign(data_root: Path, market: str) -> str | None:

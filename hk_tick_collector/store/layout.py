@@ -278,10 +278,11 @@ class DataRootLock:
         try:
             descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, FILE_MODE)
         except OSError as exc:
-            raise _error(exc)(
-                f"DATA_ROOT: lock file {self.path} cannot be opened ({exc.strerror}); "
-                f"give uid {os.geteuid()} write permission to it"
-            ) from exc
+            if exc.errno == errno.EROFS:
+                cure = "mount its file system for writing, or name another DATA_ROOT"
+            else:
+                cure = f"give uid {os.geteuid()} write permission to it"
+            raise _error(exc)(f"DATA_ROOT: lock file {self.path} cannot be opened ({exc.strerror}); {cure}") from exc
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as exc:

@@ -129,6 +129,11 @@ def test_bars_and_a_directory_that_is_gone_are_sentences(tmp_path: Path) -> None
         )
         assert "Sierra Chart" in told_by.stdout
         assert "OpenD" not in told_by.stdout
+        doctor = subprocess.run(
+            [BIN / "hk-tickctl", "doctor"], env=settings(tmp_path), capture_output=True, text=True, check=False
+        )
+        assert "sierra_files" in doctor.stdout
+        assert "OpenD" not in doctor.stdout
         assert gone.stop() == 0
     refused = Process([RECORDER, "--check-config"], settings(tmp_path, SIERRA_DIR=""))
     assert refused.wait() == 78

@@ -325,3 +325,16 @@ def test_a_stop_says_what_is_left_and_the_file_is_untouched(root: Path, path: Pa
     assert total_rows(root) == 200_000
     assert (path.stat().st_mtime_ns, path.read_bytes()) == before
     assert os.access(path, os.R_OK)
+
+
+def test_a_disk_that_fills_up_leaves_the_report_of_the_files_before(root: Path, path: Path) -> None:
+    """Of the first file all is told; the second one's day cannot be written."""
+    write_scid(path, run_of(chicago_us("20261119", 9), 20))
+    second = write_scid(path.parent / "NQZ26_FUT_CME.scid", run_of(chicago_us("20261118", 9), 20))
+    root.mkdir(parents=True, exist_ok=True)
+    (root / "20261118.db").mkdir()
+    done = tickctl("import", "sierra", path, second, data_root=root)
+    assert done.returncode == 1, done.stderr
+    assert "stored: 20" in done.stdout
+    assert "not imported" in done.stdout.partition("CME.NQZ26")[2]
+    assert "the same command goes on" in done.stdout

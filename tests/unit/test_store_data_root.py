@@ -137,3 +137,9 @@ def test_of_two_processes_that_claim_at_once_one_gets_it(tmp_path):
             process.join(30)
         assert {loser, data_root.market_of(root)} == {"HK", "US"}
         assert refused.empty()
+
+
+def test_a_directory_under_the_name_is_no_claim_that_is_left_out_in_silence(tmp_path):
+    market_file(tmp_path).mkdir()
+    with pytest.raises(ConfigError, match=r"\.market is no file.*move it away"):
+        data_root.claim(tmp_path, "CME")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from hk_tick_collector.core.errors import ConfigError, StoreUnavailable
+from hk_tick_collector.core.errors import ConfigError, RecorderError, StoreUnavailable
 from hk_tick_collector.store import layout
 from tests.unit.store_ticks import without_root
 
@@ -157,6 +157,15 @@ def test_lock_file_that_may_not_be_opened(public_dir):
     with without_root(), pytest.raises(StoreUnavailable, match=r"lock file .* cannot be opened.*write permission"):
         layout.DataRootLock(public_dir).acquire()
     public_dir.chmod(0o755)
+
+
+def test_a_read_only_mount_is_not_told_to_give_permission(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(layout.os, "open", refuse)
+    with pytest.raises(RecorderError, match=r"Read-only file system\); mount its file system for writing"):
+        layout.DataRootLock(tmp_path).acquire()
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.EROFS, errno.ESTALE, errno.EMFILE, errno.ENOENT, errno.EACCES])
