@@ -1,7 +1,7 @@
 """What OpenD knows of one symbol from the ticks that were handed out: newest ticks, K-lines, the day's totals.
 
-Limits: 1,000 ticks (as OpenD keeps), 2,000 one-minute bars, 30 days. As on HKEX only prints of the order book and of
-the auctions set last, high and low; odd lots and off-exchange prints count in volume and turnover alone.
+Limits: 1,000 ticks (as OpenD keeps), 2,000 one-minute bars, 30 days. Only prints that make a
+price in their market set last, high and low; odd lots and off-exchange prints count in volume and turnover alone.
 """
 
 from __future__ import annotations
@@ -9,19 +9,18 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
-from hk_tick_collector.market.hk.sessions import day_start_ms, hk_date
 from hk_tick_collector.opend_sim.instruments import Instrument
 from hk_tick_collector.opend_sim.simtick import SimTick
+from hk_tick_collector.opend_sim.venue import venue_of
 
 KEPT_TICKS = 1500  # OpenD shows 1,000; the newest of these may still be under way to it
 KEPT_MINUTES = 2000
 KEPT_DAYS = 30
-_PRICE_SETTING = frozenset({"AUTO_MATCH", "INTER_AUTO_MATCH", "AUCTION"})
 
 
 @dataclass(slots=True)
 class Bar:
-    """A K-line: prices in HKD, volume in shares, turnover in HKD; ``start_ms`` is UTC epoch milliseconds."""
+    """A K-line: prices and turnover in the market's money, volume in shares; ``start_ms`` is UTC epoch milliseconds."""
 
     start_ms: int
     open: float
@@ -51,10 +50,15 @@ class Snapshot:
 class SymbolBook:
     """One symbol. Ticks are added in the order in which they were made."""
 
-    __slots__ = ("_day_bars", "_day_end_ms", "_last", "_minute_bars", "_update_ts_ms", "symbol", "ticks")
+    __slots__ = (
+        "_day_bars", "_day_end_ms", "_last", "_market", "_minute_bars", "_price_making", "_update_ts_ms", "symbol",
+        "ticks",
+    )  # fmt: skip
 
     def __init__(self, instrument: Instrument) -> None:
         self.symbol = instrument.code
+        self._market = venue_of(instrument.code).market
+        self._price_making = self._market.trade_types.price_making
         self.ticks: deque[SimTick] = deque(maxlen=KEPT_TICKS)
         self._minute_bars: deque[Bar] = deque(maxlen=KEPT_MINUTES)
         self._day_bars: deque[Bar] = deque(maxlen=KEPT_DAYS)
@@ -63,23 +67,23 @@ class SymbolBook:
         self._day_end_ms = 0
 
     def add(self, tick: SimTick) -> None:
-        """Take a tick in; a new Hong Kong day drops the earlier day's ticks."""
+        """Take a tick in; a new trading day drops the earlier day's ticks."""
         ts_ms = tick.ts_ms
         if ts_ms >= self._day_end_ms:
-            midnight_ms = day_start_ms(hk_date(ts_ms))
-            self._day_end_ms = midnight_ms + 86_400_000
+            day = self._market.trading_day(ts_ms)
+            self._day_end_ms = self._market.day_bounds(day)[1]
             self.ticks.clear()
-            self._day_bars.append(self._new_bar(midnight_ms))
+            self._day_bars.append(self._new_bar(self._market.zone.midnight_ms(day)))
         self.ticks.append(tick)
         self._update_ts_ms = ts_ms
         minutes = self._minute_bars
         if not minutes or ts_ms >= minutes[-1].start_ms + 60_000:
             minutes.append(self._new_bar(ts_ms - ts_ms % 60_000))
-        minute, day = minutes[-1], self._day_bars[-1]
+        minute, day_bar = minutes[-1], self._day_bars[-1]
         price = tick.price
-        if tick.tick_type in _PRICE_SETTING:
+        if tick.tick_type in self._price_making:
             self._last = price
-            for bar in (minute, day):
+            for bar in (minute, day_bar):
                 if bar.open < 0:
                     bar.open = bar.high = bar.low = price
                 elif price > bar.high:
@@ -89,8 +93,8 @@ class SymbolBook:
                 bar.close = price
         minute.volume += tick.volume
         minute.turnover += tick.turnover
-        day.volume += tick.volume
-        day.turnover += tick.turnover
+        day_bar.volume += tick.volume
+        day_bar.turnover += tick.turnover
 
     def forget(self) -> None:
         """The day's ticks are shown no more."""

@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import Any
 
 from hk_tick_collector.core.errors import StoreError
-from hk_tick_collector.market.hk.sessions import hk_date
-from hk_tick_collector.opend_sim.check_report import CheckReport, SymbolDiff, hk_time
+from hk_tick_collector.opend_sim.check_report import CheckReport, SymbolDiff, market_time
 from hk_tick_collector.opend_sim.truth import read_truth_flagged
+from hk_tick_collector.opend_sim.venue import venue_of
 from hk_tick_collector.store.layout import parse_day, recent_day_files
 from hk_tick_collector.store.reader import open_read_only
 
@@ -99,8 +99,10 @@ def _sort_truth(
             if symbols is None or t.symbol in symbols:
                 report.made_rows += 1
                 newest_ms = max(newest_ms, t.ts_ms)
-                day = hk_date(t.ts_ms)
-                yield day, t.symbol, t.seq, t.ts_ms, t.price, t.volume, t.turnover, t.direction, t.tick_type, history
+                day = venue_of(t.symbol).market.trading_day(t.ts_ms)
+                # A part of a share has no whole number: it is stored without a volume.
+                volume = None if t.part else t.volume
+                yield day, t.symbol, t.seq, t.ts_ms, t.price, volume, t.turnover, t.direction, t.tick_type, history
 
     database.execute("BEGIN")
     database.executemany(f"INSERT INTO truth VALUES ({','.join('?' * 10)})", rows())  # noqa: S608
@@ -237,7 +239,8 @@ class _Comparison:
             self._report.of(symbol).missing += rows
             self._report.example(
                 "missing",
-                f"{symbol} {rows} rows from {hk_time(stretch.first_ts_ms)} to {hk_time(stretch.last_ts_ms)} HKT, "
+                f"{symbol} {rows} rows from {market_time(symbol, stretch.first_ts_ms)} "
+                f"to {market_time(symbol, stretch.last_ts_ms)} {venue_of(symbol).market.time_word}, "
                 f"seq {stretch.first_seq} to {stretch.last_seq}",
             )
 
@@ -266,4 +269,5 @@ def _stored_rows(path: Path, symbols: Collection[str] | None, *, sequenced: bool
 
 
 def _tell(row: Row) -> str:
-    return f"{row[_SYMBOL]} seq {row[_SEQ]} {hk_time(row[_TS])} HKT"
+    symbol = str(row[_SYMBOL])
+    return f"{symbol} seq {row[_SEQ]} {market_time(symbol, row[_TS])} {venue_of(symbol).market.time_word}"

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import asdict, dataclass, field, replace
-from datetime import datetime
 
-from hk_tick_collector.market.hk.sessions import HK_TZ
+from hk_tick_collector.opend_sim.venue import venue_of
 
 EXAMPLES = 10  # of each kind of difference
 SHOWN_SYMBOLS = 20
@@ -115,9 +114,8 @@ class CheckReport:
         return json.dumps(content)
 
 
-def hk_time(ts_ms: int | None) -> str:
-    """Milliseconds as Hong Kong date and time for a message; what is no time comes back as it is."""
+def market_time(symbol: str, ts_ms: int | None) -> str:
+    """Milliseconds as date and time of the symbol's market for a message; what is no time comes back as it is."""
     if not isinstance(ts_ms, int) or not 0 <= ts_ms < 1 << 42:
         return str(ts_ms)
-    moment = datetime.fromtimestamp(ts_ms // 1000, HK_TZ)
-    return f"{moment:%Y-%m-%d %H:%M:%S}.{ts_ms % 1000:03d}"
+    return f"{venue_of(symbol).market.zone.date_and_clock(ts_ms)}.{ts_ms % 1000:03d}"

@@ -16,16 +16,16 @@ from pathlib import Path
 
 from hk_tick_collector import __version__
 from hk_tick_collector.core.errors import ConfigError, RecorderError
-from hk_tick_collector.market.hk import HK
-from hk_tick_collector.market.symbols import parse_symbols
+from hk_tick_collector.market.symbols import check_symbols, parse_symbols
 from hk_tick_collector.opend_sim import check, control, faults, opend
 from hk_tick_collector.opend_sim.exchange import MarketConfig
 from hk_tick_collector.opend_sim.firehose import MARKET_TICKS_PER_SEC
 from hk_tick_collector.opend_sim.instruments import default_symbols
 from hk_tick_collector.opend_sim.runner import RunOptions, run
 from hk_tick_collector.opend_sim.scenario import read_scenario
-from hk_tick_collector.opend_sim.simclock import hk_time_ms
+from hk_tick_collector.opend_sim.simclock import hk_time_ms, time_ms
 from hk_tick_collector.opend_sim.truth import TruthError
+from hk_tick_collector.opend_sim.venue import VENUES, Venue
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
 DEFAULT_SYMBOLS_COUNT = 50
@@ -117,13 +117,14 @@ def _add_network_options(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_market_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--market", default="HK", choices=list(VENUES), help="which market trades: CN is SH and SZ")
     which = group.add_mutually_exclusive_group()
     which.add_argument("--symbols", metavar="LIST", help="codes (HK.00700,HK.00005) or @FILE")
     which.add_argument("--replay", type=Path, nargs="+", metavar="FILE", help="play recorded day files back")
     which.add_argument("--symbols-count", type=_count, metavar="N", help="the N most traded codes")
     group.add_argument("--seed", type=int, default=1, help="the same seed and start make the same ticks")
     group.add_argument(
-        "--start", type=_hk_time, metavar="TIME", help="Hong Kong time it is at start: 2026-11-20T09:29:50"
+        "--start", type=_market_time, metavar="TIME", help="time of the market it is at start: 2026-11-20T09:29:50"
     )
     group.add_argument("--speed", type=_positive, default=1.0, help="market seconds in a real second")
     group.add_argument(
@@ -168,7 +169,7 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
 
 
 def _check(args: argparse.Namespace) -> int:
-    symbols = parse_symbols(args.symbols, HK.symbols) if args.symbols else None
+    symbols = _symbols_of_any(args.symbols) if args.symbols else None
     try:
         report = check.check(
             args.truth, args.data_root, allow_tail_ms=args.allow_tail_ms, since_ms=args.since_ms, symbols=symbols
@@ -177,6 +178,15 @@ def _check(args: argparse.Namespace) -> int:
         raise ConfigError(f"truth file {args.truth}: {err}") from err
     print(report.to_json() if args.json else report.text())
     return report.exit_code
+
+
+def _symbols_of_any(text: str) -> list[str]:
+    """Symbols of one market, whichever."""
+    for venue in VENUES.values():
+        symbols, problems = check_symbols(text, venue.market.symbols)
+        if not problems:
+            return symbols
+    return parse_symbols(text, VENUES["HK"].market.symbols)
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -210,16 +220,19 @@ def _run_options(args: argparse.Namespace) -> RunOptions:
         rsa_key=args.rsa_key,
         seed=args.seed,
     )
+    market = VENUES[args.market].market
+    if args.replay and args.market != "HK":
+        raise ConfigError("--replay takes no --market: the files say which market they are of")
     return RunOptions(
         settings=settings,
-        market=None if args.replay else _market_config(args),
+        market=None if args.replay else _market_config(args, VENUES[args.market]),
         replay=tuple(args.replay or ()),
-        start_ms=args.start,
+        start_ms=None if args.start is None else time_ms(args.start, market.zone),
         wait_for_client=args.wait_for_client,
         speed=args.speed,
         truth=args.truth,
         clock_file=args.clock_file,
-        scenario=read_scenario(args.scenario) if args.scenario else [],
+        scenario=read_scenario(args.scenario, market) if args.scenario else [],
         control_port=args.control_port,
         control_socket=args.control_socket,
         port_file=args.port_file,
@@ -228,12 +241,12 @@ def _run_options(args: argparse.Namespace) -> RunOptions:
     )
 
 
-def _market_config(args: argparse.Namespace) -> MarketConfig:
+def _market_config(args: argparse.Namespace, venue: Venue) -> MarketConfig:
     try:
         if args.symbols:
-            symbols = parse_symbols(args.symbols, HK.symbols)
+            symbols = parse_symbols(args.symbols, venue.market.symbols)
         else:
-            symbols = default_symbols(args.symbols_count or DEFAULT_SYMBOLS_COUNT)
+            symbols = default_symbols(args.symbols_count or DEFAULT_SYMBOLS_COUNT, venue)
         if args.firehose:
             return MarketConfig(symbols, args.seed, MARKET_TICKS_PER_SEC, always_open=True, history_ticks=0)
         if args.rate:
@@ -256,12 +269,13 @@ def _ctl(args: argparse.Namespace) -> int:
     return EXIT_OK if answer["ok"] else EXIT_FAILED
 
 
-def _hk_time(text: str) -> int:
-    """UTC epoch milliseconds of a Hong Kong time."""
+def _market_time(text: str) -> str:
+    """A time of day with its date, in whichever market."""
     try:
-        return hk_time_ms(text)
+        hk_time_ms(text)
     except ValueError as err:
         raise argparse.ArgumentTypeError(str(err)) from err
+    return text
 
 
 def _port(text: str) -> int:

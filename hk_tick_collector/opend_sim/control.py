@@ -20,7 +20,7 @@ from hk_tick_collector.core.logline import event
 from hk_tick_collector.opend_sim import notify
 from hk_tick_collector.opend_sim.faults import Fault, FaultError, parse_fault
 from hk_tick_collector.opend_sim.server import SimServer
-from hk_tick_collector.opend_sim.simclock import hk_time_ms
+from hk_tick_collector.opend_sim.simclock import time_ms
 
 MAX_LINE_BYTES = 4096
 MAX_CONTROLLERS = 16
@@ -131,7 +131,7 @@ class FaultDesk:
     def _jump(self, fault: Fault) -> Answer:
         clock = self._server.opend.market.clock
         try:
-            clock.jump(hk_time_ms(fault.to))
+            clock.jump(time_ms(fault.to, self._server.opend.venue.market.zone))
         except ValueError as err:
             raise FaultError(f"jump to={fault.to}: {err}") from err
         return {"market_time_ms": clock.now_ms()}

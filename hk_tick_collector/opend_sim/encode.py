@@ -1,13 +1,12 @@
 """From the simulated market's values to Futu's protobuf messages: ticks, times, enum numbers.
 
-Times on the wire are Hong Kong local text (UTC+8, no daylight saving since 1979) next to epoch seconds. A tick without
+Times on the wire are local text of the symbol's market next to epoch seconds. A tick without
 milliseconds has none in its text, as OpenD shows it for a few of a thousand.
 """
 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -15,9 +14,8 @@ from typing import Any
 from hk_tick_collector.opend_sim import pb
 from hk_tick_collector.opend_sim.simtick import SimTick
 from hk_tick_collector.opend_sim.subscriptions import Refused
+from hk_tick_collector.opend_sim.venue import HK, PREFIXES, Venue, venue_of
 
-HK_OFFSET_SEC = 8 * 3600
-HK_MARKETS = (pb.qot_common.QotMarket_HK_Security, pb.qot_common.QotMarket_HK_Future)
 MAX_CODE_CHARS = 32
 
 PUSH_REALTIME = int(pb.qot_common.PushDataType_Realtime)
@@ -40,6 +38,9 @@ _TYPES = {
     "ODD_LOT": int(pb.qot_common.TickerType_OddLot),
     "AUCTION": int(pb.qot_common.TickerType_Auction),
     "OVERSEAS": int(pb.qot_common.TickerType_Overseas),
+    "CROSS_MARKET": int(pb.qot_common.TickerType_CrossMarket),
+    "EXTENDED_TRADING_HOURS": int(pb.qot_common.TickerType_ExtendedTradingHours),
+    "AVERAGE_PRICE": int(pb.qot_common.TickerType_AvgPrice),
 }
 _MARKET_STATES = {
     "NONE": int(pb.qot_common.QotMarketState_None),
@@ -50,56 +51,64 @@ _MARKET_STATES = {
     "AFTERNOON": int(pb.qot_common.QotMarketState_Afternoon),
     "CLOSED": int(pb.qot_common.QotMarketState_Closed),
     "HK_CAS": int(pb.qot_common.QotMarketState_HkCas),
+    "PRE_MARKET_BEGIN": int(pb.qot_common.QotMarketState_PreMarketBegin),
+    "AFTER_HOURS_BEGIN": int(pb.qot_common.QotMarketState_AfterHoursBegin),
+    "OVERNIGHT": int(pb.qot_common.QotMarketState_OVERNIGHT),
+    "CLOSE_AUCTION": int(pb.qot_common.QotMarketState_CLOSE_AUCTION),
 }
 
 
 @lru_cache(maxsize=4096)
-def hk_second_text(epoch_sec: int) -> str:
-    """``2026-11-20 09:30:00`` for a UTC epoch second."""
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(epoch_sec + HK_OFFSET_SEC))
+def _second_text(venue: Venue, epoch_sec: int) -> str:
+    return venue.market.zone.date_and_clock(epoch_sec * 1000)
 
 
-def hk_time_text(ts_ms: int, with_ms: bool = False) -> str:
+def time_text(venue: Venue, ts_ms: int, with_ms: bool = False) -> str:
     """Local time as OpenD writes it, ``2026-11-20 09:30:00.123`` or without the fraction."""
-    text = hk_second_text(ts_ms // 1000)
+    text = _second_text(venue, ts_ms // 1000)
     return f"{text}.{ts_ms % 1000:03d}" if with_ms else text
 
 
-def hk_day_text(ts_ms: int) -> str:
-    return hk_second_text(ts_ms // 1000)[:10]
+def hk_time_text(ts_ms: int, with_ms: bool = False) -> str:
+    """The same, of Hong Kong."""
+    return time_text(HK, ts_ms, with_ms)
 
 
 def market_state_number(name: str) -> int:
-    """Qot_Common.QotMarketState of the exchange's state name. KeyError for a name that is none of the HK market's."""
+    """Qot_Common.QotMarketState of the exchange's state name. KeyError for a name that is none of those simulated."""
     return _MARKET_STATES[name]
 
 
-def symbol_of(security: Any) -> str:
-    """``HK.00700`` of a Qot_Common.Security. Refused when it is no Hong Kong code."""
+def symbol_of(security: Any, venue: Venue = HK) -> str:
+    """``HK.00700`` of a Qot_Common.Security. Refused when it is no code of the venue's market."""
     code = str(security.code)
-    if security.market not in HK_MARKETS:
-        raise Refused(f"unknown stock {code[:MAX_CODE_CHARS]!r}: this simulator has the Hong Kong market only")
+    prefix = PREFIXES.get(security.market)
+    if prefix not in venue.numbers:
+        raise Refused(
+            f"unknown stock {code[:MAX_CODE_CHARS]!r}: this simulator has the {venue.market.name} market only"
+        )
     if not code or len(code) > MAX_CODE_CHARS:
-        raise Refused(f"unknown stock {code[:MAX_CODE_CHARS]!r}: a Hong Kong code has five digits")
-    return f"HK.{code}"
+        raise Refused(f"unknown stock {code[:MAX_CODE_CHARS]!r}: a code looks as {venue.market.symbols.example}")
+    return f"{prefix}.{code}"
 
 
 def set_security(security: Any, symbol: str) -> None:
-    """Fill a Qot_Common.Security from ``HK.00700``."""
-    security.market = pb.qot_common.QotMarket_HK_Security
-    security.code = symbol.partition(".")[2]
+    """Fill a Qot_Common.Security from ``HK.00700``: a code may have dots of its own."""
+    prefix, _, code = symbol.partition(".")
+    security.market = venue_of(symbol).numbers[prefix]
+    security.code = code
 
 
 def add_tick(tick_list: Any, tick: SimTick, push_data_type: int, with_sequence: bool = True) -> Any:
     """Append one tick to a ``tickerList`` and give its message back.
 
-    A direction or type that is none of the HK market's (a replayed file may hold one) is sent as unknown, 0.
+    A direction or type that is none of those above (a replayed file may hold one) is sent as unknown, 0.
     ``recvTime`` is OpenD's clock for real-time pushes and 0 for everything it took from its cache.
     """
     has_ms = tick.has_ms
     ts_ms = tick.ts_ms
     message = tick_list.add()
-    message.time = hk_time_text(ts_ms, has_ms)
+    message.time = time_text(venue_of(tick.symbol), ts_ms, has_ms)
     if with_sequence:
         message.sequence = tick.seq
     message.dir = _DIRECTIONS.get(tick.direction, 0)
@@ -111,7 +120,7 @@ def add_tick(tick_list: Any, tick: SimTick, push_data_type: int, with_sequence: 
     message.typeSign = tick.type_sign
     message.pushDataType = push_data_type
     message.timestamp = ts_ms / 1000 if has_ms else float(ts_ms // 1000)
-    message.hpVolume = float(tick.volume)
+    message.hpVolume = tick.volume + tick.part
     if tick.damage:
         damage_tick(message, tick.damage)
     return message

@@ -1,10 +1,11 @@
-"""The simulated Hong Kong exchange: ticks of a believable market, by seed, as market time goes on.
+"""The simulated exchange: ticks of a believable market, by seed, as market time goes on.
 
 Promises: with the same configuration and the same start the ticks are the same, however ``advance`` slices the time;
-each symbol's sequence is ``(epoch second << 32) | counter`` with a counter that is contiguous within its Hong Kong day
-and begins at a value drawn from the seed. Ticks come out in the order in which they were made.
+each symbol's sequence is made as its ``Venue`` numbers: in Hong Kong ``(epoch second << 32) | counter`` with a counter
+that is contiguous within its day and begins at a value drawn from the seed. Ticks come out in the order in which they
+were made.
 
-Phases follow ``market.hk.sessions`` and the trading calendar: one auction print a symbol between 09:20 and 09:22,
+Phases follow the ``Market`` and the trading calendar. In Hong Kong: one auction print a symbol between 09:20 and 09:22,
 continuous trading, odd lots while the closing auction collects orders, one auction print a symbol at 16:08:10-16:08:17
 (half day 12:08). ``always_open`` trades at any hour of any day instead, without auctions.
 
@@ -22,16 +23,9 @@ from dataclasses import dataclass
 from random import Random
 
 from hk_tick_collector.market.calendar import TradingCalendar
-from hk_tick_collector.market.dates import DAY_MS, add_days
-from hk_tick_collector.market.hk import HK
-from hk_tick_collector.market.hk.sessions import (
-    CAS_RANDOM_CLOSE_AFTER_MS,
-    OPENING_MATCH_MS,
-    day_start_ms,
-    hk_date,
-    hk_ms_of_day,
-)
-from hk_tick_collector.market.hours import DayKind
+from hk_tick_collector.market.dates import add_days
+from hk_tick_collector.market.hours import CONTINUOUS, DayKind, Phase
+from hk_tick_collector.market.market import Market
 from hk_tick_collector.opend_sim.book import Bar, Snapshot
 from hk_tick_collector.opend_sim.instruments import Instrument, list_instruments
 from hk_tick_collector.opend_sim.prints import AUCTION, ODD_LOT, PrintMaker
@@ -46,6 +40,7 @@ from hk_tick_collector.opend_sim.schedule import (
 )
 from hk_tick_collector.opend_sim.simtick import SimTick
 from hk_tick_collector.opend_sim.source import MarketSource, market_state_of
+from hk_tick_collector.opend_sim.venue import venue_of_all
 
 __all__ = ["Bar", "Exchange", "Instrument", "MarketConfig", "SimTick", "Snapshot", "market_state_of"]
 
@@ -126,15 +121,16 @@ class Exchange(MarketSource):
     """The market from ``clock_start_ms`` (UTC epoch milliseconds) on. Not thread-safe: one owner."""
 
     def __init__(self, config: MarketConfig, clock_start_ms: int, calendar: TradingCalendar | None = None) -> None:
-        super().__init__(list_instruments(config.symbols, config.seed), calendar)
+        super().__init__(list_instruments(config.symbols, config.seed), calendar, venue_of_all(config.symbols))
         self.config = config
         self._ranked = sorted(self.instruments.values(), key=lambda instrument: instrument.rank)
-        self._maker = PrintMaker(self._ranked, config.seed, config.no_ms_share, config.delay_range_ms)
+        self._maker = PrintMaker(self._ranked, config.seed, config.no_ms_share, config.delay_range_ms, self.venue)
         self._schedule = self._live_schedule()
         self._made: list[SimTick] = []
         self._made_ms: list[int] = []
         self._next_ms = clock_start_ms - clock_start_ms % self._schedule.step_ms
         self._plan = _DayPlan(0, [], [])
+        self._opens_ms = self._close_ms = 0
         if config.history_ticks:
             self._make_past(self._next_ms)
         else:
@@ -153,7 +149,7 @@ class Exchange(MarketSource):
         return ticks
 
     def market_state(self, now_ms: int) -> str:
-        return market_state_of(now_ms, self._kind(hk_date(now_ms)), self.config.always_open)
+        return market_state_of(now_ms, self._kind(self._day(now_ms)), self.config.always_open, self.venue)
 
     def _step(self, schedule: Schedule) -> None:
         start_ms = self._next_ms
@@ -165,26 +161,30 @@ class Exchange(MarketSource):
             self._made.append(self._maker.special(ts_ms, rank, tick_type))
             self._made_ms.append(ts_ms)
         if plan.is_trading(start_ms):
+            if self.venue.extended:
+                self._maker.enter(self._is_extended(start_ms))
             prints = schedule.prints(start_ms)
             self._made += self._maker.trade(prints)
             self._made_ms += [ts_ms for ts_ms, _ in prints]
         self._next_ms = plan.next_active_ms(end_ms, schedule.step_ms)
 
     def _open_day(self, at_ms: int) -> None:
-        day = hk_date(at_ms)
+        day = self._day(at_ms)
         windows = self._windows(day)
         specials = [] if self.config.always_open else self._specials(day, self._kind(day))
-        self._plan = _DayPlan(day_start_ms(day) + DAY_MS, windows, specials)
+        self._plan = _DayPlan(self._market.day_bounds(day)[1], windows, specials)
         if windows:
             self._maker.begin_day(day)
+            self._opens_ms, self._close_ms = self._continuous(day)
 
     def _specials(self, day: str, kind: DayKind) -> list[tuple[int, int, str]]:
         """Auction prints and the odd lots dealt while the closing auction collects orders."""
-        if kind is DayKind.CLOSED:
+        hours = self._market.hours_on(day)
+        if kind is DayKind.CLOSED or not hours.opening_match_ms:
             return []
         rng = Random(f"{self.config.seed}/{day}/auctions")
-        close = HK.close_ms(day, kind)
-        matching_ms = day_start_ms(day) + OPENING_MATCH_MS + rng.randrange(110_000)
+        close = self._market.close_ms(day, kind)
+        matching_ms = self._market.zone.at_ms(day, hours.opening_match_ms) + rng.randrange(110_000)
         specials: list[tuple[int, int, str]] = []
         for instrument in self._ranked:
             rank = instrument.rank
@@ -198,7 +198,7 @@ class Exchange(MarketSource):
             if odd < (0.6 if rank < 200 else 0.05):
                 specials.append((close + delays_ms[2], rank, ODD_LOT))
             if closing < (0.98 if rank < 300 else 0.7):
-                specials.append((close + CAS_RANDOM_CLOSE_AFTER_MS + delays_ms[1], rank, AUCTION))
+                specials.append((close + hours.closing_match_after_ms + delays_ms[1], rank, AUCTION))
         return sorted(specials)
 
     def _live_schedule(self) -> Schedule:
@@ -210,8 +210,11 @@ class Exchange(MarketSource):
     def _busy(self, at_ms: int) -> float:
         if self.config.always_open:
             return ALWAYS_OPEN_INTENSITY * self.config.activity
-        close = self._plan.windows[-1][1]
-        return intensity(hk_ms_of_day(at_ms), hk_ms_of_day(close)) * self.config.activity
+        start_ms, _ = next(window for window in self._plan.windows if at_ms < window[1])
+        quiet = self.venue.extended.get(self._phase(at_ms)) if self.venue.extended else None
+        if quiet is not None:
+            return quiet * self.config.activity
+        return intensity(at_ms - start_ms, self._close_ms - at_ms, start_ms == self._opens_ms) * self.config.activity
 
     def _make_past(self, live_ms: int) -> None:
         """Fill the time before ``live_ms``: a third of the prints spread thinly, the rest at the live rate."""
@@ -226,7 +229,7 @@ class Exchange(MarketSource):
             len(self.instruments),
             Random(f"{self.config.seed}/history"),
         )
-        self._next_ms = day_start_ms(hk_date(windows[0][0] if windows else live_ms))
+        self._next_ms = self._market.day_bounds(self._day(windows[0][0] if windows else live_ms))[0]
         sparse_until_ms = dense_from_ms - dense_from_ms % sparse.step_ms
         while self._next_ms < sparse_until_ms:
             self._step(sparse)
@@ -235,7 +238,7 @@ class Exchange(MarketSource):
     def _past_windows(self, live_ms: int) -> list[tuple[int, int]]:
         """Trading windows before ``live_ms`` of the two newest days that have any."""
         days: list[list[tuple[int, int]]] = []
-        day = hk_date(live_ms)
+        day = self._day(live_ms)
         for _ in range(30):
             begun = [(start, min(end, live_ms)) for start, end in self._windows(day) if start < live_ms]
             if begun:
@@ -247,8 +250,26 @@ class Exchange(MarketSource):
 
     def _windows(self, day: str) -> list[tuple[int, int]]:
         if self.config.always_open:
-            return [(day_start_ms(day), day_start_ms(day) + DAY_MS)]
-        return HK.continuous_windows(day, self._kind(day))
+            return [self._market.day_bounds(day)]
+        return self.venue.windows(day, self._kind(day))
+
+    @property
+    def _market(self) -> Market:
+        return self.venue.market
+
+    def _day(self, ts_ms: int) -> str:
+        return self._market.trading_day(ts_ms)
+
+    def _phase(self, ts_ms: int) -> Phase:
+        return self._market.phase_at(ts_ms, self._kind(self._day(ts_ms)))
+
+    def _is_extended(self, ts_ms: int) -> bool:
+        return self._phase(ts_ms) not in CONTINUOUS
+
+    def _continuous(self, day: str) -> tuple[int, int]:
+        """From the opening until the close of a trading day."""
+        windows = self._market.continuous_windows(day, self._kind(day))
+        return windows[0][0], windows[-1][1]
 
     def _kind(self, day: str) -> DayKind:
         return DayKind.WHOLE if self.config.always_open else self.calendar.day_kind(day)

@@ -75,7 +75,7 @@ _PARAMS = {
     "bytes_per_sec": _Param(int, 1, 1_000_000_000, "bytes a second and connection"),
     "kind": _Param(str, 0, 0, "one of the kinds listed"),
     "symbol": _Param(str, 0, 0, "only this one, as HK.00700"),
-    "to": _Param(str, 0, 0, "a Hong Kong time, as 2026-12-22T09:10:00"),
+    "to": _Param(str, 0, 0, "a time of the market, as 2026-12-22T09:10:00"),
 }
 
 
@@ -151,7 +151,7 @@ FAULTS: dict[str, FaultSpec] = {
     "kick-out": FaultSpec("another terminal took the login (GTW_EVENT KickedOut)", ("seconds",)),
     "login": FaultSpec("login is back after logout or kick-out"),
     "lose-server": FaultSpec("OpenD loses its server; afterwards at most 50 missed ticks a symbol", ("seconds",)),
-    "right": FaultSpec("set the Hong Kong quote right", ("kind", "seconds"), ("kind",), kinds=RIGHT_KINDS),
+    "right": FaultSpec("set the quote right of the market", ("kind", "seconds"), ("kind",), kinds=RIGHT_KINDS),
     "gtw-event": FaultSpec("push a gateway event", ("kind",), ("kind",), kinds=GTW_EVENT_KINDS),
     "renumber": FaultSpec(
         "number new ticks otherwise: counters from 1 again, or index within the second",

@@ -1,6 +1,6 @@
 """Answers with prices: ticks, quotes, snapshots, K-lines. All of it comes from the simulated market's own ticks.
 
-One-minute bars are labelled with the end of their minute, day bars with midnight, in Hong Kong time. Prices are not
+One-minute bars are labelled with the end of their minute, day bars with midnight, in local time. Prices are not
 adjusted: nothing here ever splits or pays a dividend.
 """
 
@@ -9,16 +9,17 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta, timezone
+from datetime import datetime
 from typing import Any
 
 from hk_tick_collector.market.dates import DAY_MS
+from hk_tick_collector.market.zone import Zone
 from hk_tick_collector.opend_sim import encode, pb
 from hk_tick_collector.opend_sim.book import KEPT_DAYS, KEPT_MINUTES, Bar
-from hk_tick_collector.opend_sim.instruments import spread_milli
 from hk_tick_collector.opend_sim.opend import SUB_TICKER, Client, OpenD
 from hk_tick_collector.opend_sim.simtick import SimTick
 from hk_tick_collector.opend_sim.subscriptions import Refused
+from hk_tick_collector.opend_sim.venue import Venue
 
 MAX_TICKS = 1000
 MAX_BARS = 1000
@@ -38,7 +39,6 @@ _KLINE_SUBS = {
     KL_1MIN: (int(pb.qot_common.SubType_KL_1Min), "K_1M"),
     KL_DAY: (int(pb.qot_common.SubType_KL_Day), "K_DAY"),
 }
-_HK_TZ = timezone(timedelta(seconds=encode.HK_OFFSET_SEC))
 _PAGE_KEY = re.compile(rb"[0-9]{1,15}\Z")
 
 
@@ -51,11 +51,11 @@ def get_ticker(opend: OpenD, client: Client, c2s: Any, s2c: Any) -> None:
     encode.set_security(s2c.security, symbol)
     s2c.name = opend.market.name_of(symbol)
     with_sequence = opend.faults.active("no-sequence", symbol) is None
-    for tick in _answered_ticks(opend, symbol, min(c2s.maxRetNum, MAX_TICKS)):
+    for tick in _answered_ticks(opend, client, symbol, min(c2s.maxRetNum, MAX_TICKS)):
         encode.add_tick(s2c.tickerList, tick, encode.PUSH_CACHE, with_sequence)
 
 
-def _answered_ticks(opend: OpenD, symbol: str, count: int) -> list[SimTick]:
+def _answered_ticks(opend: OpenD, client: Client, symbol: str, count: int) -> list[SimTick]:
     """The newest ticks, and what faults of answers make of them."""
     market = opend.market
     old = opend.faults.active("old-answers", symbol)
@@ -63,12 +63,15 @@ def _answered_ticks(opend: OpenD, symbol: str, count: int) -> list[SimTick]:
         ticks = market.recent(symbol, count)
     else:
         ticks = market.recent_as_of(symbol, count, market.now_ms() - old.ms)
+    ticks = list(opend.collected(client.conn_id, symbol, ticks))
     if opend.faults.active("no-ms", symbol) is not None:
         ticks = [replace(tick, has_ms=False) for tick in ticks]
     if ticks and opend.faults.hit("yesterday", symbol) is not None:
         middle = len(ticks) // 2
         tick = ticks[middle]
-        of_yesterday = replace(tick, ts_ms=tick.ts_ms - DAY_MS, seq=tick.seq - (DAY_MS // 1000 << 32))
+        of_yesterday = replace(
+            tick, ts_ms=tick.ts_ms - DAY_MS, seq=opend.venue.moved(tick.seq, (tick.seq >> 32) - DAY_MS // 1000)
+        )
         ticks = [*ticks[:middle], of_yesterday, *ticks[middle + 1 :]]
     return ticks
 
@@ -110,15 +113,15 @@ def get_kline(opend: OpenD, client: Client, c2s: Any, s2c: Any) -> None:
     encode.set_security(s2c.security, symbol)
     s2c.name = opend.market.name_of(symbol)
     for bar in _bars(opend, symbol, c2s.klType)[-c2s.reqNum :]:
-        _add_bar(s2c.klList, bar, c2s.klType)
+        _add_bar(s2c.klList, bar, c2s.klType, opend.venue)
 
 
 def request_history_kline(opend: OpenD, _client: Client, c2s: Any, s2c: Any) -> None:
     """Bars between two dates, a page at a time: ``nextReqKey`` is where the next page begins."""
     symbol = _known(opend, c2s.security)
     _kline_type(c2s.klType)
-    begin_ms = parse_hk_time_ms(c2s.beginTime)
-    end_ms = parse_hk_time_ms(c2s.endTime, end_of_day=True)
+    begin_ms = parse_time_ms(c2s.beginTime, opend.venue.market.zone)
+    end_ms = parse_time_ms(c2s.endTime, opend.venue.market.zone, end_of_day=True)
     if c2s.nextReqKey:
         if not _PAGE_KEY.match(c2s.nextReqKey):
             raise Refused("nextReqKey is not one this simulator gave out")
@@ -128,19 +131,19 @@ def request_history_kline(opend: OpenD, _client: Client, c2s: Any, s2c: Any) -> 
     encode.set_security(s2c.security, symbol)
     s2c.name = opend.market.name_of(symbol)
     for bar in bars[:page]:
-        _add_bar(s2c.klList, bar, c2s.klType)
+        _add_bar(s2c.klList, bar, c2s.klType, opend.venue)
     if len(bars) > page:
         s2c.nextReqKey = str(_label_ms(bars[page], c2s.klType)).encode()
 
 
-def parse_hk_time_ms(text: str, end_of_day: bool = False) -> int:
-    """UTC epoch milliseconds of ``2026-11-20`` or ``2026-11-20 09:30:00`` in Hong Kong. Refused for anything else.
+def parse_time_ms(text: str, zone: Zone, end_of_day: bool = False) -> int:
+    """UTC epoch milliseconds of ``2026-11-20`` or ``2026-11-20 09:30:00`` in a zone. Refused for anything else.
 
     A date alone is its first millisecond, or its last with ``end_of_day``.
     """
     for form, whole_day in (("%Y-%m-%d %H:%M:%S", False), ("%Y-%m-%d", True)):
         try:
-            moment = datetime.strptime(text, form).replace(tzinfo=_HK_TZ)
+            moment = datetime.strptime(text, form).replace(tzinfo=zone.tzinfo)
         except ValueError:
             continue
         ts_ms = int(moment.timestamp()) * 1000
@@ -170,10 +173,10 @@ def _label_ms(bar: Bar, kl_type: int) -> int:
     return bar.start_ms + 60_000 if kl_type == KL_1MIN else bar.start_ms
 
 
-def _add_bar(kl_list: Any, bar: Bar, kl_type: int) -> None:
+def _add_bar(kl_list: Any, bar: Bar, kl_type: int, venue: Venue) -> None:
     label_ms = _label_ms(bar, kl_type)
     line = kl_list.add()
-    line.time = encode.hk_time_text(label_ms)
+    line.time = encode.time_text(venue, label_ms)
     line.timestamp = label_ms / 1000
     line.isBlank = False
     line.openPrice = bar.open
@@ -196,8 +199,8 @@ def _fill_prices(opend: OpenD, symbol: str, target: Any) -> None:
     encode.set_security(target.security, symbol)
     target.name = opend.market.name_of(symbol)
     target.listTime = LIST_DATE
-    target.priceSpread = spread_milli(round(snapshot.last * 1000)) / 1000
-    target.updateTime = encode.hk_time_text(updated_ms)
+    target.priceSpread = opend.venue.grid.spread(round(snapshot.last * 1000)) / 1000
+    target.updateTime = encode.time_text(opend.venue, updated_ms)
     target.updateTimestamp = updated_ms / 1000
     target.openPrice = snapshot.open
     target.highPrice = snapshot.high

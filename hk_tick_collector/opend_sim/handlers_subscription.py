@@ -6,7 +6,7 @@ from typing import Any
 
 from hk_tick_collector.opend_sim import pb
 from hk_tick_collector.opend_sim.encode import set_security
-from hk_tick_collector.opend_sim.opend import SUB_TICKER, Client, OpenD
+from hk_tick_collector.opend_sim.opend import SUB_TICKER, Client, OpenD, Reach
 from hk_tick_collector.opend_sim.subscriptions import Key, Refused
 
 # Ticks are pushed; quotes and K-lines can be subscribed and then asked for. There is no order book to serve the rest.
@@ -31,9 +31,13 @@ def subscribe(opend: OpenD, client: Client, c2s: Any, s2c: Any) -> None:
     if opend.faults.hit("fail-subscribe") is not None:
         raise Refused("subscription failed: the server did not answer, try again")
     if not opend.may_subscribe():
-        raise Refused("no right to subscribe: the Hong Kong quote right is BMP or none, which cannot subscribe")
+        raise Refused(
+            f"no right to subscribe: the {opend.venue.market.name} quote right is BMP or none, which cannot subscribe"
+        )
     push = c2s.isRegOrUnRegPush if c2s.HasField("isRegOrUnRegPush") else None
+    reach = _reach(c2s)
     opend.book.subscribe(client.conn_id, keys, opend.quota(), push)
+    opend.reach.setdefault(client.conn_id, {}).update(dict.fromkeys(_ticker_symbols(keys), reach))
     opend.market.clock.release()
     if push and (c2s.isFirstPush or not c2s.HasField("isFirstPush")):
         client.first_push_symbols += _ticker_symbols(keys)
@@ -77,6 +81,16 @@ def _keys(opend: OpenD, c2s: Any) -> list[Key]:
             served = ", ".join(SERVED_SUB_TYPES.values())
             raise Refused(f"subscription type {sub_type} is not simulated; there are {served}")
     return [(symbol, sub_type) for symbol in symbols for sub_type in sub_types]
+
+
+def _reach(c2s: Any) -> Reach:
+    """Which of the day's sessions are asked for; what was asked last holds. In a market of one session it means
+    nothing."""
+    if c2s.session == int(pb.common.Session_OVERNIGHT):
+        raise Refused("session OVERNIGHT cannot be subscribed; ask for ALL")
+    if c2s.session == int(pb.common.Session_ALL):
+        return Reach.ALL
+    return Reach.EXTENDED if c2s.extendedTime or c2s.session == int(pb.common.Session_ETH) else Reach.REGULAR
 
 
 def _ticker_symbols(keys: list[Key]) -> list[str]:

@@ -20,6 +20,9 @@ from hk_tick_collector.opend_sim.subscriptions import Refused
 
 _ENC_ALGOS = (wire.ENC_NONE, wire.ENC_FTAES_ECB, wire.ENC_AES_ECB, wire.ENC_AES_CBC)
 _NO_RIGHT = int(pb.qot_common.QotRight_No)
+_RIGHT_FIELDS = (
+    "hkQotRight", "usQotRight", "cnQotRight", "shQotRight", "szQotRight", "hkOptionQotRight", "hkFutureQotRight",
+)  # fmt: skip
 
 
 def init_connect(opend: OpenD, client: Client, c2s: Any, s2c: Any) -> None:
@@ -55,14 +58,15 @@ def keep_alive(_opend: OpenD, _client: Client, _c2s: Any, s2c: Any) -> None:
 
 
 def get_global_state(opend: OpenD, client: Client, _c2s: Any, s2c: Any) -> None:
-    """Only the Hong Kong market trades here; every other one is closed."""
+    """Only the simulated market trades here; every other one is closed."""
     now_ms = opend.market.now_ms()
     closed = int(pb.qot_common.QotMarketState_Closed)
     fault = opend.faults.active("market-state")
     state = fault.kind if fault is not None else opend.market.exchange.market_state(now_ms)
-    s2c.marketHK = market_state_number(state)
-    for field in ("marketUS", "marketSH", "marketSZ", "marketSG", "marketMY", "marketJP"):
+    for field in ("marketHK", "marketUS", "marketSH", "marketSZ", "marketSG", "marketMY", "marketJP"):
         setattr(s2c, field, closed)
+    for field in opend.venue.state_fields:
+        setattr(s2c, field, market_state_number(state))
     for field in ("marketHKFuture", "marketUSFuture", "marketSGFuture", "marketJPFuture"):
         setattr(s2c, field, int(pb.qot_common.QotMarketState_FutureClose))
     s2c.qotLogined = opend.qot_logined()
@@ -76,12 +80,11 @@ def get_global_state(opend: OpenD, client: Client, _c2s: Any, s2c: Any) -> None:
 
 
 def get_user_info(opend: OpenD, _client: Client, _c2s: Any, s2c: Any) -> None:
-    """All fields that concern quotes, whatever the request's flag asks for; no right outside Hong Kong."""
+    """All fields that concern quotes, whatever the request's flag asks for; no right outside the market."""
     s2c.nickName = "simulator"
     s2c.userID = LOGIN_USER_ID
-    s2c.hkQotRight = opend.right()
-    for field in ("usQotRight", "cnQotRight", "shQotRight", "szQotRight", "hkOptionQotRight", "hkFutureQotRight"):
-        setattr(s2c, field, _NO_RIGHT)
+    for field in _RIGHT_FIELDS:
+        setattr(s2c, field, opend.right() if field in opend.venue.right_fields else _NO_RIGHT)
     s2c.isNeedAgreeDisclaimer = False
     s2c.updateType = 0
     s2c.subQuota = opend.quota()

@@ -6,12 +6,13 @@ from typing import Any
 
 from hk_tick_collector.opend_sim import pb
 from hk_tick_collector.opend_sim.opend import HISTORY_KL_QUOTA, Standing
+from hk_tick_collector.opend_sim.venue import HK, Venue
 
 _notify = pb.load("Notify")
 _NO_RIGHT = int(pb.qot_common.QotRight_No)
 
 
-def changes(before: Standing, now: Standing) -> list[Any]:
+def changes(before: Standing, now: Standing, venue: Venue = HK) -> list[Any]:
     """One Notify message for each thing that differs."""
     messages = []
     if now.program_status != before.program_status:
@@ -19,7 +20,7 @@ def changes(before: Standing, now: Standing) -> list[Any]:
     if now.qot_logined != before.qot_logined:
         messages.append(conn_status(now.qot_logined))
     if now.right != before.right:
-        messages.append(qot_right(now.right))
+        messages.append(qot_right(now.right, venue))
     if now.quota != before.quota:
         messages.append(api_quota(now.quota))
     return messages
@@ -46,11 +47,10 @@ def conn_status(qot_logined: bool) -> Any:
     return message
 
 
-def qot_right(hk_right: int) -> Any:
+def qot_right(right: int, venue: Venue = HK) -> Any:
     message = _message(_notify.NotifyType_QotRight)
-    message.s2c.qotRight.hkQotRight = hk_right
-    message.s2c.qotRight.usQotRight = _NO_RIGHT
-    message.s2c.qotRight.cnQotRight = _NO_RIGHT
+    for field in dict.fromkeys(("hkQotRight", "usQotRight", "cnQotRight", *venue.right_fields)):
+        setattr(message.s2c.qotRight, field, right if field in venue.right_fields else _NO_RIGHT)
     return message
 
 

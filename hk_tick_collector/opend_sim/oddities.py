@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from hk_tick_collector.opend_sim.faults import FaultState
 from hk_tick_collector.opend_sim.simtick import SimTick
+from hk_tick_collector.opend_sim.venue import venue_of
 
 
 class Oddities:
@@ -38,11 +39,12 @@ class Oddities:
 
 def _move_back(tick: SimTick, ms: int) -> None:
     tick.ts_ms -= ms if tick.has_ms else ms - ms % 1000
-    tick.seq = (tick.ts_ms // 1000) << 32 | (tick.seq & 0xFFFFFFFF)
+    tick.seq = venue_of(tick.symbol).moved(tick.seq, tick.ts_ms // 1000)
 
 
 def _make_equal(tick: SimTick, other: SimTick) -> None:
     tick.ts_ms, tick.has_ms = other.ts_ms, other.has_ms
     tick.price, tick.volume, tick.turnover = other.price, other.volume, other.turnover
     tick.direction, tick.tick_type, tick.type_sign = other.direction, other.tick_type, other.type_sign
-    tick.seq = (other.seq >> 32) << 32 | (tick.seq & 0xFFFFFFFF)
+    tick.part = other.part
+    tick.seq = venue_of(tick.symbol).moved(tick.seq, other.seq >> 32)

@@ -5,15 +5,20 @@ Nothing here knows sockets. One owner: the server's event loop.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import IntEnum
 from pathlib import Path
 
+from hk_tick_collector.market.hours import Phase
 from hk_tick_collector.opend_sim import pb
 from hk_tick_collector.opend_sim.encode import symbol_of
 from hk_tick_collector.opend_sim.faults import FaultState
 from hk_tick_collector.opend_sim.limits import RateLimiter
 from hk_tick_collector.opend_sim.market_feed import MarketFeed
+from hk_tick_collector.opend_sim.simtick import SimTick
 from hk_tick_collector.opend_sim.subscriptions import MIN_HOLD_SEC, Refused, SubscriptionBook
+from hk_tick_collector.opend_sim.venue import Venue
 
 SERVER_VERSION = 1011
 SERVER_BUILD = 7108
@@ -52,6 +57,17 @@ class SimSettings:
     seed: int = 0
 
 
+class Reach(IntEnum):
+    """Which of a day's sessions a subscription collects ticks of, in a market that has several."""
+
+    REGULAR = 0
+    EXTENDED = 1  # before and after it, too
+    ALL = 2  # and overnight
+
+
+_NEEDED = {Phase.PRE_MARKET: Reach.EXTENDED, Phase.POST_MARKET: Reach.EXTENDED, Phase.REGULAR: Reach.REGULAR}
+
+
 @dataclass(slots=True)
 class Client:
     """One connection as handlers see it."""
@@ -85,7 +101,12 @@ class OpenD:
         self.faults = faults
         self.book = SubscriptionBook(settings.min_hold_sec)
         self.limiter = RateLimiter(RATE_LIMITS if settings.rate_limits else {})
-        self.clients: dict[int, Client] = {}
+        self.reach: dict[int, dict[str, Reach]] = {}  # by connection: of its subscriptions for ticks
+
+    @property
+    def venue(self) -> Venue:
+        """The market that is simulated."""
+        return self.market.exchange.venue
 
     def standing(self) -> Standing:
         """What the faults leave of the login."""
@@ -107,7 +128,7 @@ class OpenD:
         return int(pb.common.ProgramStatusType_Ready)
 
     def right(self) -> int:
-        """Qot_Common.QotRight for Hong Kong."""
+        """Qot_Common.QotRight for the market that is simulated."""
         fault = self.faults.active("right")
         return _RIGHTS[fault.kind if fault is not None else "level2"]
 
@@ -121,20 +142,36 @@ class OpenD:
 
     def known_symbols(self, securities: list[object], limit: int = MAX_SECURITIES) -> list[str]:
         """``HK.00700`` of each Qot_Common.Security. Refused when there is none, too many, or an unknown one."""
-        symbols = self.hk_symbols(securities, limit)
+        symbols = self.own_symbols(securities, limit)
         unknown = [symbol for symbol in symbols if not self.market.knows(symbol)]
         if unknown:
             more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
             raise Refused(f"unknown stock {', '.join(unknown[:5])}{more}")
         return symbols
 
-    def hk_symbols(self, securities: list[object], limit: int = MAX_SECURITIES) -> list[str]:
-        """``HK.00700`` of each Qot_Common.Security, known or not. Refused when there is none, or too many."""
+    def own_symbols(self, securities: list[object], limit: int = MAX_SECURITIES) -> list[str]:
+        """The symbol of each Qot_Common.Security, known or not. Refused when there is none, or too many."""
         if not securities:
             raise Refused("no stock given")
         if len(securities) > limit:
             raise Refused(f"{len(securities)} stocks in one request, at most {limit} are allowed")
-        return list(dict.fromkeys(symbol_of(security) for security in securities))
+        return list(dict.fromkeys(symbol_of(security, self.venue) for security in securities))
+
+    def drop_connection(self, conn_id: int) -> None:
+        """The connection is gone, and all that it subscribed."""
+        self.book.drop_connection(conn_id)
+        self.reach.pop(conn_id, None)
+
+    def collected(self, conn_id: int, symbol: str, ticks: Sequence[SimTick]) -> Sequence[SimTick]:
+        """Of these ticks of a symbol those of the sessions that the connection asked for."""
+        if not self.venue.extended:
+            return ticks
+        reach = self.reach.get(conn_id, {}).get(symbol, Reach.REGULAR)
+        return ticks if reach is Reach.ALL else [tick for tick in ticks if self._needed(tick) <= reach]
+
+    def _needed(self, tick: SimTick) -> Reach:
+        calendar = self.market.exchange.calendar
+        return _NEEDED.get(calendar.phase(tick.ts_ms), Reach.ALL)
 
     def require_subscribed(self, conn_id: int, symbol: str, sub_type: int, what: str) -> None:
         """Refused unless this connection subscribed it, as OpenD does."""

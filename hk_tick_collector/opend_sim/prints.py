@@ -1,11 +1,11 @@
-"""Turns "this symbol prints now" into a trade: price on the HKEX grid, volume in lots, type, side, sequence.
+"""Turns "this symbol prints now" into a trade: price on the market's grid, volume in lots, type, side, sequence.
 
 Each symbol has a best bid that walks on the price grid, one step up or down in about every eighth print, within 8 % of
-the last close; buyers pay the ask, sellers get the bid. The mix of types, sides and times without milliseconds is the
-one seen live on HK.00700 in 2026: AUTO_MATCH 82 %, INTER_AUTO_MATCH 10 %, INTER_NON_AUTO_MATCH 7 %, ODD_LOT 1 %;
-BUY 54 %, SELL 26 %, NEUTRAL the rest; 0.4 % without milliseconds. Off-exchange prints and odd lots carry odd prices.
-Trade type letters are those of HKEX's market data feed (OMD-C, trade type): blank automatch, Y internalised automatch,
-X direct off-exchange, D odd lot, U auction.
+the last close; buyers pay the ask, sellers get the bid. The mix of types is the ``Venue``'s; Hong Kong's, and that of
+sides and times without milliseconds, is the one seen live on HK.00700 in 2026: AUTO_MATCH 82 %, INTER_AUTO_MATCH 10 %,
+INTER_NON_AUTO_MATCH 7 %, ODD_LOT 1 %; BUY 54 %, SELL 26 %, NEUTRAL the rest; 0.4 % without milliseconds. Off-exchange
+prints and odd lots carry odd prices. Hong Kong's trade type letters are those of HKEX's market data feed (OMD-C, trade
+type): blank automatch, Y internalised automatch, X direct off-exchange, D odd lot, U auction.
 
 The random numbers of a print are drawn in one go and looked up in tables: a print costs some 3 µs.
 """
@@ -16,68 +16,85 @@ import math
 from collections.abc import Iterable, Sequence
 from random import Random
 
-from hk_tick_collector.opend_sim.instruments import (
-    MAX_PRICE_MILLI,
-    MIN_PRICE_MILLI,
-    Instrument,
-    on_grid_milli,
-    spread_band_milli,
-)
+from hk_tick_collector.opend_sim.instruments import Instrument
 from hk_tick_collector.opend_sim.simtick import SimTick
+from hk_tick_collector.opend_sim.venue import MAX_PRICE_MILLI, MIN_PRICE_MILLI, Kinds, Numbering, Venue, venue_of
 
 AUCTION = "AUCTION"
 ODD_LOT = "ODD_LOT"
 
-_AUTO = ("AUTO_MATCH", 32)
-_INTER_AUTO = ("INTER_AUTO_MATCH", ord("Y"))
-_OFF_EXCHANGE = ("INTER_NON_AUTO_MATCH", ord("X"))
-_ODD = (ODD_LOT, ord("D"))
+_ODD_SIGN = ord("D")
 _AUCTION_SIGN = ord("U")
+_OFF_BOOK = frozenset({"INTER_NON_AUTO_MATCH", "AVERAGE_PRICE"})  # agreed between two parties
+_PARTS_OF_A_SHARE = 1024
 
 _TABLE = 4096
 _DAY_LIMIT = 0.08
 
 
 class _Quote:
-    """One symbol's moving state; prices in thousandths of a HKD."""
+    """One symbol's moving state; prices in thousandths of the currency."""
 
-    __slots__ = ("band_high", "band_low", "bid", "ceiling", "code", "counter", "floor", "last_recv_ms", "lot", "spread")
+    __slots__ = (
+        "band_high", "band_low", "bid", "ceiling", "code", "counter", "floor", "grid", "last_recv_ms", "lot",
+        "numbering", "second", "spread",
+    )  # fmt: skip
 
     def __init__(self, instrument: Instrument) -> None:
         self.code = instrument.code
         self.lot = instrument.board_lot
-        self.bid = on_grid_milli(instrument.last_price * 1000)
+        venue = venue_of(instrument.code)
+        self.grid = venue.grid
+        self.numbering = venue.numbering
+        self.bid = self.grid.nearest(instrument.last_price * 1000)
         self.counter = 0
+        self.second = 0
         self.last_recv_ms = 0
-        self.anchor(on_grid_milli(instrument.prev_close * 1000))
+        self.anchor(self.grid.nearest(instrument.prev_close * 1000))
 
     def anchor(self, close_milli: int) -> None:
         """The day's limits around the last close."""
-        self.band_low, self.band_high, self.spread = spread_band_milli(self.bid)
+        self.band_low, self.band_high, self.spread = self.grid.band(self.bid)
         room = max(int(close_milli * _DAY_LIMIT), 4 * self.spread)
-        self.floor = on_grid_milli(max(close_milli - room, MIN_PRICE_MILLI))
-        self.ceiling = on_grid_milli(min(close_milli + room, MAX_PRICE_MILLI - 2 * self.spread))
+        self.floor = self.grid.nearest(max(close_milli - room, MIN_PRICE_MILLI))
+        self.ceiling = self.grid.nearest(min(close_milli + room, MAX_PRICE_MILLI - 2 * self.spread))
 
     def move(self, steps: int) -> None:
         bid = self.bid + steps * self.spread
         if not self.floor <= bid <= self.ceiling:
             bid = self.bid - steps * self.spread
         if not self.band_low <= bid < self.band_high:
-            self.band_low, self.band_high, self.spread = spread_band_milli(bid)
-            bid = on_grid_milli(bid)
+            self.band_low, self.band_high, self.spread = self.grid.band(bid)
+            bid = self.grid.nearest(bid)
         self.bid = bid
+
+    def next_seq(self, second: int, draw: int) -> int:
+        """The sequence of the symbol's next tick, which happens in ``second``."""
+        if self.numbering is Numbering.DAY_COUNTER:
+            self.counter += 1
+        elif self.numbering is Numbering.SECOND_INDEX:
+            self.counter = self.counter + 1 if second == self.second else 0
+            self.second = second
+        else:
+            self.counter += 1 + (draw & 7)
+            return self.counter
+        return second << 32 | self.counter
 
 
 class PrintMaker:
     """Makes the ticks of all symbols, in the order of their prints. ``instruments`` are ordered by rank."""
 
     def __init__(
-        self, instruments: Sequence[Instrument], seed: int, no_ms_share: float, delay_ms: tuple[int, int]
+        self, instruments: Sequence[Instrument], seed: int, no_ms_share: float, delay_ms: tuple[int, int], venue: Venue
     ) -> None:
         self._seed = seed
         self._rng = Random(f"{seed}/prints")
         self._quotes = [_Quote(instrument) for instrument in instruments]
-        self._kinds = _kind_table(no_ms_share)
+        self._usual_kinds = _kind_table(venue.kinds, no_ms_share)
+        self._extended_kinds = _kind_table(venue.extended_kinds, no_ms_share) if venue.extended else []
+        self._parts = round(venue.part_share * _PARTS_OF_A_SHARE)
+        self._venue = venue
+        self._kinds = self._usual_kinds
         self._sides = _side_table()
         self._lots = _lot_table()
         self._delays = _delay_table(delay_ms)
@@ -87,10 +104,18 @@ class PrintMaker:
         """Counters start again, at a value drawn from the seed; limits are set around the last price."""
         rng = Random(f"{self._seed}/{day}")
         for quote in self._quotes:
-            quote.counter = rng.randrange(1, 4000) - 1
+            drawn = rng.randrange(1, 4000) - 1
+            if self._venue.numbering is Numbering.DAY_COUNTER:
+                quote.counter = drawn
+            elif self._venue.numbering is Numbering.SPARSE:
+                quote.counter += drawn  # never as on another day
             if self._day:
                 quote.anchor(quote.bid)
         self._day = day
+
+    def enter(self, extended: bool) -> None:
+        """What follows is traded in an extended phase of the day, or no more in one."""
+        self._kinds = self._extended_kinds if extended else self._usual_kinds
 
     def trade(self, prints: Iterable[tuple[int, int]]) -> list[SimTick]:
         """Ticks of continuous trading for (ts_ms, rank) in order of time."""
@@ -104,30 +129,33 @@ class PrintMaker:
             direction, at_ask, move = sides[(draw >> 12) & 4095]
             if move:
                 quote.move(move)
-            if sign == 32 or sign == 89:  # noqa: PLR1714  (half the price of a set look-up, in the hot loop)
+            if tick_type != ODD_LOT and tick_type not in _OFF_BOOK:
                 price_milli = quote.bid + quote.spread if at_ask else quote.bid
                 volume = lots[(draw >> 24) & 1023] * quote.lot
             else:
                 direction = "NEUTRAL"
-                price_milli, volume = _odd_print(quote, sign, draw >> 24)
+                price_milli, volume = _odd_print(quote, tick_type, draw >> 24)
             recv_ms = ts_ms + delays[(draw >> 50) & 255]
             recv_ms = max(recv_ms, quote.last_recv_ms)
             quote.last_recv_ms = recv_ms
             second = ts_ms // 1000
-            quote.counter += 1
+            part = 0.0
+            if (draw >> 46) % _PARTS_OF_A_SHARE < self._parts:
+                volume, part = 0, 0.25
             ticks.append(
                 SimTick(
                     quote.code,
                     ts_ms if has_ms else second * 1000,
                     price_milli / 1000,
                     volume,
-                    price_milli * volume / 1000,
+                    price_milli * (volume + part) / 1000 if part else price_milli * volume / 1000,
                     direction,
-                    second << 32 | quote.counter,
+                    quote.next_seq(second, draw),
                     tick_type,
                     sign,
                     has_ms,
                     recv_ms,
+                    part=part,
                 )
             )
         return ticks
@@ -142,9 +170,8 @@ class PrintMaker:
             price_milli, sign = quote.bid, _AUCTION_SIGN
             volume = max(1, round(busy * math.exp(rng.gauss(0, 1)))) * quote.lot
         else:
-            sign = _ODD[1]
-            price_milli, volume = _odd_print(quote, sign, rng.getrandbits(26))
-        quote.counter += 1
+            sign = _ODD_SIGN
+            price_milli, volume = _odd_print(quote, ODD_LOT, rng.getrandbits(26))
         quote.last_recv_ms = max(quote.last_recv_ms, ts_ms + self._delays[rng.randrange(256)])
         return SimTick(
             quote.code,
@@ -153,7 +180,7 @@ class PrintMaker:
             volume,
             price_milli * volume / 1000,
             "NEUTRAL",
-            ts_ms // 1000 << 32 | quote.counter,
+            quote.next_seq(ts_ms // 1000, ts_ms),
             tick_type,
             sign,
             True,
@@ -161,11 +188,11 @@ class PrintMaker:
         )
 
 
-def _odd_print(quote: _Quote, sign: int, draw: int) -> tuple[int, int]:
+def _odd_print(quote: _Quote, tick_type: str, draw: int) -> tuple[int, int]:
     """(price in thousandths, shares) of a print that does not come from the order book."""
-    if sign == _ODD[1]:
+    if tick_type == ODD_LOT:
         price_milli = max(quote.bid - quote.spread * (1 + draw % 8), MIN_PRICE_MILLI)
-        return on_grid_milli(price_milli), 1 + (draw >> 3) % max(quote.lot - 1, 1)
+        return quote.grid.nearest(price_milli), 1 + (draw >> 3) % max(quote.lot - 1, 1)
     # Agreed between two parties: an average price beside the grid, any number of shares.
     price_milli = quote.bid - 2 * quote.spread + draw % (5 * quote.spread)
     return max(price_milli, MIN_PRICE_MILLI), 1 + (draw >> 4) % (quote.lot * 60)
@@ -179,9 +206,9 @@ def _spread_out(parts: Sequence[tuple[object, float]], size: int) -> list[object
     return [parts[0][0]] * (size - len(table)) + table
 
 
-def _kind_table(no_ms_share: float) -> list[tuple[tuple[str, int], bool]]:
+def _kind_table(kinds: Kinds, no_ms_share: float) -> list[tuple[tuple[str, int], bool]]:
     """(type and sign, has milliseconds) by 12 random bits."""
-    shares = ((_AUTO, 0.82), (_INTER_AUTO, 0.10), (_OFF_EXCHANGE, 0.07), (_ODD, 0.01))
+    shares = tuple(((name, sign), share) for name, sign, share in kinds)
     parts: list[tuple[object, float]] = [((kind, True), share * (1 - no_ms_share)) for kind, share in shares]
     parts += [((kind, False), share * no_ms_share) for kind, share in shares]
     return _spread_out(parts, _TABLE)  # type: ignore[return-value]

@@ -181,16 +181,30 @@ class Pusher:
             return Item(symbol, ticks[:1], encode.PUSH_REALTIME)
         return Item(symbol, ticks[-1:], encode.PUSH_CACHE)
 
+    def _by_session(self, item: Item, conn_ids: tuple[int, ...]) -> list[tuple[Item, tuple[int, ...]]]:
+        """What of it goes to whom: a connection gets ticks of the sessions alone that it subscribed."""
+        if not self._opend.venue.extended or not item.ticks:
+            return [(item, conn_ids)]
+        parts: dict[tuple[int, ...], tuple[Item, tuple[int, ...]]] = {}
+        for conn_id in conn_ids:
+            ticks = self._opend.collected(conn_id, item.symbol, item.ticks)
+            if ticks:
+                same = tuple(tick.seq for tick in ticks)
+                part, others = parts.get(same, (Item(item.symbol, ticks, item.push_data_type), ()))
+                parts[same] = part, (*others, conn_id)
+        return list(parts.values())
+
     def _send(self, addressed: list[tuple[Item, tuple[int, ...]]]) -> None:
         batches: dict[int, list[EncodedPush]] = {}
         for item, conn_ids in addressed:
             if not conn_ids:
                 continue
-            push = self.encode(item)
-            self.pushes += 1
-            self.pushed_ticks += len(item.ticks)
-            for conn_id in conn_ids:
-                batches.setdefault(conn_id, []).append(push)
+            for part, part_conn_ids in self._by_session(item, conn_ids):
+                push = self.encode(part)
+                self.pushes += 1
+                self.pushed_ticks += len(part.ticks)
+                for conn_id in part_conn_ids:
+                    batches.setdefault(conn_id, []).append(push)
         for conn_id, pushes in batches.items():
             session = self._sessions.get(conn_id)
             if session is not None:

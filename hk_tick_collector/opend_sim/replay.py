@@ -25,6 +25,7 @@ from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.opend_sim.instruments import Instrument, list_instruments
 from hk_tick_collector.opend_sim.simtick import SimTick
 from hk_tick_collector.opend_sim.source import MarketSource
+from hk_tick_collector.opend_sim.venue import venue_of_all
 from hk_tick_collector.store.reader import count_by_symbol, open_read_only, select_list
 
 _COLUMNS = ("symbol", "seq", "ts_ms", "price", "volume", "turnover", "direction", "tick_type", "type_sign")
@@ -49,7 +50,8 @@ class ReplayExchange(MarketSource):
     ) -> None:
         if not paths:
             raise StoreError("no day file to replay")
-        super().__init__(_instruments(paths), calendar)
+        instruments = _instruments(paths)
+        super().__init__(instruments, calendar, venue_of_all(list(instruments)))
         self._groups = _all_seconds(paths)
         self._group = next(self._groups, None)
         if self._group is None:

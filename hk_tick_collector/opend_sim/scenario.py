@@ -1,7 +1,7 @@
 """A script of timed faults: one a line, ``TIME FAULT [parameter=value ...]``.
 
-TIME is seconds after the simulator is ready (``12.5``), a time of day of the simulated market (``09:30:10``, Hong Kong,
-on the day it starts) or such a time with its day (``2026-12-22T09:30:10``). ``#`` begins a comment. Every line is
+TIME is seconds after the simulator is ready (``12.5``), a time of day of the simulated market (``09:30:10``, its local
+time, on the day it starts) or such a time with its day (``2026-12-22T09:30:10``). ``#`` begins a comment. Every line is
 checked before anything runs; commands run in order of time, lines of the same time in the order of the file. Market
 times follow the market's clock when it stands still or jumps: a step that was jumped over is carried out then.
 """
@@ -17,9 +17,10 @@ from pathlib import Path
 
 from hk_tick_collector.core.errors import ConfigError
 from hk_tick_collector.core.logline import event
-from hk_tick_collector.market.hk.sessions import day_start_ms, hk_date
+from hk_tick_collector.market.hk import HK
+from hk_tick_collector.market.market import Market
 from hk_tick_collector.opend_sim.faults import Fault, FaultError, parse_fault
-from hk_tick_collector.opend_sim.simclock import SimClock, hk_time_ms
+from hk_tick_collector.opend_sim.simclock import SimClock, time_ms
 
 MAX_STEPS = 10_000
 LOOK_AGAIN_SEC = 0.02  # a market clock may be stopped, started and set at any time
@@ -32,7 +33,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One line. Exactly one of ``after_sec`` (after ready), ``day_ms`` (after Hong Kong midnight) and ``at_ms`` (UTC
+    """One line. Exactly one of ``after_sec`` (after ready), ``day_ms`` (after local midnight) and ``at_ms`` (UTC
     epoch) is set."""
 
     line: int
@@ -40,16 +41,18 @@ class Step:
     after_sec: float | None = None
     day_ms: int | None = None
     at_ms: int | None = None
+    market: Market = HK
 
     def due_ms(self, start_ms: int) -> int:
         """The market time of a step that has one, in a market that was ready at ``start_ms``."""
         if self.at_ms is not None:
             return self.at_ms
         assert self.day_ms is not None
-        return day_start_ms(hk_date(start_ms)) + self.day_ms
+        zone = self.market.zone
+        return zone.at_ms(zone.date(start_ms), self.day_ms)
 
 
-def read_scenario(path: Path) -> list[Step]:
+def read_scenario(path: Path, market: Market = HK) -> list[Step]:
     """The steps of a script file. ConfigError names every bad line."""
     try:
         text = path.read_text(encoding="utf-8")
@@ -62,7 +65,7 @@ def read_scenario(path: Path) -> list[Step]:
         if not words:
             continue
         try:
-            steps.append(_parse_step(number, words))
+            steps.append(_parse_step(number, words, market))
         except FaultError as err:
             problems.append(f"{path} line {number}: {err}")
     if len(steps) > MAX_STEPS:
@@ -72,21 +75,21 @@ def read_scenario(path: Path) -> list[Step]:
     return steps
 
 
-def _parse_step(number: int, words: Sequence[str]) -> Step:
+def _parse_step(number: int, words: Sequence[str], market: Market) -> Step:
     fault = parse_fault(words[1:])
     seconds = _SECONDS.match(words[0])
     if seconds:
         return Step(number, fault, after_sec=float(seconds[1]))
     if _DATED_TIME.match(words[0]):
         try:
-            return Step(number, fault, at_ms=hk_time_ms(words[0]))
+            return Step(number, fault, at_ms=time_ms(words[0], market.zone))
         except ValueError as err:
             raise FaultError(str(err)) from err
     time_of_day = _DAY_TIME.match(words[0])
     if time_of_day:
         hour, minute, second, fraction = time_of_day.groups(default="0")
         day_sec = int(hour) * 3600 + int(minute) * 60 + int(second) + float(fraction)
-        return Step(number, fault, day_ms=round(day_sec * 1000))
+        return Step(number, fault, day_ms=round(day_sec * 1000), market=market)
     raise FaultError(f"{words[0]!r} is no time; write seconds (12.5) or a market time (09:30:10, 2026-12-22T09:30:10)")
 
 

@@ -21,11 +21,12 @@ from itertools import accumulate
 from random import Random
 from typing import Protocol
 
-from hk_tick_collector.market.hk.sessions import AFTERNOON_START_MS, MORNING_END_MS, MORNING_START_MS, hk_ms_of_day
+from hk_tick_collector.market.dates import DAY_MS
 
 LEADER_RATE_PER_SEC = 2.5  # prints of the most traded symbol, average of the day: some 50,000 a day
 ALWAYS_OPEN_INTENSITY = 1.5
 _ZIPF_SHIFT = 12.0
+_COUNTED_FROM_MS = 8 * 3_600_000
 _ZIPF_EXPONENT = 1.3
 
 _RUN_LENGTHS = (1,) * 12 + (2,) * 4 + (3,) * 2 + (4, 5)
@@ -56,14 +57,14 @@ def lively_rate_per_sec(count: int) -> float:
     return LEADER_RATE_PER_SEC * sum(symbol_weights(count))
 
 
-def intensity(of_day_ms: int, close_of_day_ms: int) -> float:
-    """How busy continuous trading is at a time of day, 1.0 on the average of a whole day."""
-    to_close_sec = (close_of_day_ms - of_day_ms) / 1000
-    if of_day_ms < MORNING_END_MS:
-        sec = (of_day_ms - MORNING_START_MS) / 1000
+def intensity(since_start_ms: int, to_close_ms: int, is_opening: bool) -> float:
+    """How busy continuous trading is so long after its start (the day's opening, or that after a pause) and before
+    the day's close, 1.0 on the average of a whole day."""
+    to_close_sec = to_close_ms / 1000
+    sec = since_start_ms / 1000
+    if is_opening:
         value = 30 * math.exp(-sec / 25) + 3 * math.exp(-sec / 240) + 1.2 * math.exp(-sec / 1800)
     else:
-        sec = (of_day_ms - AFTERNOON_START_MS) / 1000
         value = 2 * math.exp(-sec / 60) + 0.6 * math.exp(-sec / 900)
     return 0.75 + value + 2 * math.exp(-to_close_sec / 300) + 5 * math.exp(-to_close_sec / 20)
 
@@ -90,8 +91,9 @@ class SteadySchedule:
         self._draw = _Draw(symbols, rng)
 
     def prints(self, start_ms: int) -> list[tuple[int, int]]:
-        # Counted from midnight, so that the number of prints up to any instant is exact.
-        of_day_ms = hk_ms_of_day(start_ms)
+        # Counted from one instant of each day, whatever a market's clock shows then, so that the number of prints up
+        # to any instant is exact.
+        of_day_ms = (start_ms + _COUNTED_FROM_MS) % DAY_MS
         before = math.floor(self._rate_per_sec * of_day_ms / 1000)
         count = math.floor(self._rate_per_sec * (of_day_ms + self.step_ms) / 1000) - before
         if count == 0:

@@ -122,7 +122,7 @@ class SimServer:
             return
         standing = self.opend.standing()
         if standing != self._standing:
-            for message in notify.changes(self._standing, standing):
+            for message in notify.changes(self._standing, standing, self.opend.venue):
                 self.notify_all(message)
             self._standing = standing
 
@@ -177,7 +177,7 @@ class SimServer:
         conn_id = session.client.conn_id
         self.overflows += session.outlet.overflowed
         del self.sessions[conn_id]
-        self.opend.book.drop_connection(conn_id)
+        self.opend.drop_connection(conn_id)
         with contextlib.suppress(OSError):
             session.outlet.abort()
         _log.info(event("client_gone", conn=conn_id, reason=reason))

@@ -17,16 +17,22 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from hk_tick_collector.market.hk.sessions import HK_TZ
+from hk_tick_collector.market.hk import HK
+from hk_tick_collector.market.zone import Zone
 
 
 def hk_time_ms(text: str) -> int:
     """A Hong Kong time (``2026-11-20T09:29:50``) in UTC epoch milliseconds. ValueError when it is none."""
+    return time_ms(text, HK.zone)
+
+
+def time_ms(text: str, zone: Zone) -> int:
+    """A zone's local time (``2026-11-20T09:29:50``) in UTC epoch milliseconds. ValueError when it is none."""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
         raise ValueError(f"{text!r} is no time like 2026-11-20T09:29:50") from None
-    return round(moment.replace(tzinfo=moment.tzinfo or HK_TZ).timestamp() * 1000)
+    return round(moment.replace(tzinfo=moment.tzinfo or zone.tzinfo).timestamp() * 1000)
 
 
 class Course(NamedTuple):

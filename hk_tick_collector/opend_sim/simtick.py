@@ -15,13 +15,14 @@ class SimTick:
 
     symbol: str  # "HK.00700"
     ts_ms: int
-    price: float  # HKD
+    price: float  # in the market's currency
     volume: int  # shares
-    turnover: float  # price x volume, HKD
+    turnover: float  # price x volume
     direction: str  # BUY | SELL | NEUTRAL
-    seq: int  # (epoch second << 32) | the symbol's counter of the day
+    seq: int  # made as ``venue.Numbering`` says
     tick_type: str  # AUTO_MATCH, ODD_LOT, AUCTION, ...
     type_sign: int  # ASCII code of HKEX's trade type letter
     has_ms: bool
     recv_ts_ms: int  # when OpenD got it; never before the same symbol's earlier print
+    part: float = 0.0  # of a share, beside ``volume`` whole ones
     damage: str = ""  # how OpenD spoils it wherever it shows it, see ``faults.UNREADABLE_KINDS``

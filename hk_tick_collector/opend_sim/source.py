@@ -10,31 +10,20 @@ from abc import ABC, abstractmethod
 
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.dates import DAY_MS
-from hk_tick_collector.market.hk import HK
-from hk_tick_collector.market.hk.sessions import CAS_RANDOM_CLOSE_AFTER_MS, hk_date, hk_ms_of_day
 from hk_tick_collector.market.hours import DayKind, Phase
 from hk_tick_collector.opend_sim.book import Bar, Snapshot, SymbolBook
 from hk_tick_collector.opend_sim.instruments import Instrument
 from hk_tick_collector.opend_sim.simtick import SimTick
-
-_STATE_NAMES = {
-    Phase.CLOSED: "CLOSED",
-    Phase.PRE_OPEN_AUCTION: "AUCTION",
-    Phase.PRE_OPEN_WAIT: "WAITING_OPEN",
-    Phase.MORNING: "MORNING",
-    Phase.LUNCH: "REST",
-    Phase.AFTERNOON: "AFTERNOON",
-    Phase.CLOSING_AUCTION: "HK_CAS",
-    Phase.POST_CLOSE: "CLOSED",
-}
+from hk_tick_collector.opend_sim.venue import HK, Venue
 
 
 class MarketSource(ABC):
     """A market with its listed ``instruments`` and its trading ``calendar``. Not thread-safe: one owner."""
 
-    def __init__(self, instruments: dict[str, Instrument], calendar: TradingCalendar | None) -> None:
+    def __init__(self, instruments: dict[str, Instrument], calendar: TradingCalendar | None, venue: Venue = HK) -> None:
+        self.venue = venue
         self.instruments = instruments
-        self.calendar = calendar or TradingCalendar(HK)
+        self.calendar = calendar or TradingCalendar(venue.market)
         self._books = {code: SymbolBook(instrument) for code, instrument in instruments.items()}
         self._history: list[SimTick] = []
 
@@ -68,8 +57,9 @@ class MarketSource(ABC):
         return self._books[symbol].snapshot()
 
     def market_state(self, now_ms: int) -> str:
-        """Name of futu's ``MarketState`` for the Hong Kong market at ``now_ms``."""
-        return market_state_of(now_ms, self.calendar.day_kind(hk_date(now_ms)))
+        """Name of futu's ``MarketState`` for the market at ``now_ms``."""
+        kind = self.calendar.day_kind(self.venue.market.trading_day(now_ms))
+        return market_state_of(now_ms, kind, venue=self.venue)
 
     def _remember(self, ticks: list[SimTick]) -> None:
         books = self._books
@@ -77,11 +67,15 @@ class MarketSource(ABC):
             books[tick.symbol].add(tick)
 
 
-def market_state_of(now_ms: int, kind: DayKind, always_open: bool = False) -> str:
-    """OpenD's name for what the market does: as the phase, but CLOSED from 16:08 on, before the auction prints."""
+def market_state_of(now_ms: int, kind: DayKind, always_open: bool = False, venue: Venue = HK) -> str:
+    """OpenD's name for what the market does: as the phase, but CLOSED from when a closing auction matches, before its
+    prints (in Hong Kong 16:08)."""
+    market = venue.market
     if always_open:
-        return "MORNING" if hk_ms_of_day(now_ms) < DAY_MS // 2 else "AFTERNOON"
-    phase = HK.phase_at(now_ms, kind)
-    if phase is Phase.CLOSING_AUCTION and now_ms >= HK.span_at(now_ms, kind).start_ms + CAS_RANDOM_CLOSE_AFTER_MS:
-        return "CLOSED"
-    return _STATE_NAMES[phase]
+        return "MORNING" if market.zone.ms_of_day(now_ms) < DAY_MS // 2 else "AFTERNOON"
+    span = market.span_at(now_ms, kind)
+    if span.phase is Phase.CLOSING_AUCTION:
+        after_ms = market.hours_on(market.trading_day(now_ms)).closing_match_after_ms
+        if after_ms and now_ms >= span.start_ms + after_ms:
+            return "CLOSED"
+    return venue.states[span.phase]

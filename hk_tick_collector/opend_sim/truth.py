@@ -2,7 +2,8 @@
 
 Format: UTF-8 text. The first line names format and columns, every further line is a tick, comma-separated:
 ``symbol,seq,ts_ms,price,volume,turnover,direction,tick_type,type_sign,has_ms,recv_ts_ms,history``. Numbers are decimal
-and read back to the same value; ``has_ms`` and ``history`` are 0 or 1. ``history`` marks ticks from before the
+and read back to the same value; ``has_ms`` and ``history`` are 0 or 1; a volume of shares and a part of
+one has a decimal point. ``history`` marks ticks from before the
 simulation began: OpenD can show the newest of them, nobody must have them.
 
 Promises: what ``write`` was given has been handed to the operating system when it returns, so a check may run beside
@@ -55,8 +56,8 @@ class TruthWriter:
         """Add ticks; ``history`` for those from before the simulation began."""
         end = ",1\n" if history else ",0\n"
         lines = [
-            f"{t.symbol},{t.seq},{t.ts_ms},{t.price!r},{t.volume},{t.turnover!r},{t.direction},{t.tick_type},"
-            f"{t.type_sign},{1 if t.has_ms else 0},{t.recv_ts_ms}{end}"
+            f"{t.symbol},{t.seq},{t.ts_ms},{t.price!r},{t.volume + t.part if t.part else t.volume},{t.turnover!r},"
+            f"{t.direction},{t.tick_type},{t.type_sign},{1 if t.has_ms else 0},{t.recv_ts_ms}{end}"
             for t in ticks
         ]
         if lines:
@@ -99,11 +100,13 @@ def _parse(line: str) -> tuple[SimTick, bool]:
     if len(fields) != len(_COLUMNS):
         raise ValueError(f"{len(fields)} columns instead of {len(_COLUMNS)}")
     symbol, seq, ts_ms, price, volume, turnover, direction, tick_type, sign, has_ms, recv_ts_ms, history = fields
+    whole = int(volume.partition(".")[0])
+    part = float(volume) - whole if "." in volume else 0.0
     tick = SimTick(
         symbol,
         int(ts_ms),
         float(price),
-        int(volume),
+        whole,
         float(turnover),
         direction,
         int(seq),
@@ -111,5 +114,6 @@ def _parse(line: str) -> tuple[SimTick, bool]:
         int(sign),
         has_ms == "1",
         int(recv_ts_ms),
+        part=part,
     )
     return tick, history == "1"
