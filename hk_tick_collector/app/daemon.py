@@ -21,6 +21,7 @@ from hk_tick_collector.app.closing import CHECK_SEC, ClosingReader
 from hk_tick_collector.app.config import Settings
 from hk_tick_collector.app.losses import LossWatch
 from hk_tick_collector.app.service import Service
+from hk_tick_collector.app.silence import SilenceOptions, SilenceWatch
 from hk_tick_collector.app.snapshots import Snapshots
 from hk_tick_collector.app.start import Patience
 from hk_tick_collector.core.aside import in_thread
@@ -28,8 +29,8 @@ from hk_tick_collector.core.clock import SystemClock
 from hk_tick_collector.core.errors import StoreError
 from hk_tick_collector.core.facts import DayFact, Fact, StoredTrack
 from hk_tick_collector.core.logline import RateLimitedLog, event
+from hk_tick_collector.core.options import options_of
 from hk_tick_collector.core.progress import Progress
-from hk_tick_collector.health.feedwatch import FeedSnapshot, FeedWatch
 from hk_tick_collector.health.judgement import Backlog, Judge, Waiting
 from hk_tick_collector.health.report import Reporter
 from hk_tick_collector.health.statusfile import STATUS_INTERVAL_SEC, StatusFile
@@ -87,7 +88,7 @@ class Daemon:
             TICKS,
             settings.data_root,
             self._make_writer,
-            _worker_options(settings),
+            options_of(WorkerOptions, settings),
             settings.max_queue_rows,
             self._calendar.market.trading_day,
             self._progress.ingest,
@@ -95,7 +96,7 @@ class Daemon:
             self._continuity.tell_left_over,
         )
         self._feed = FeedSession(
-            _feed_options(settings),
+            options_of(FeedOptions, settings),
             self._source,
             self._lane.put_patiently,
             self._lane.put,
@@ -119,7 +120,8 @@ class Daemon:
         )
         self._reporter = Reporter(self._progress, self._backlog, self._calendar, self._clock, self._judge)
         snapshots = Snapshots(self._progress, self._backlog, self._clock)
-        self._watchdog = Watchdog(_watchdog_options(settings), snapshots, self._recover, self._give_up, self._clock)
+        watchdog_options = options_of(WatchdogOptions, settings)
+        self._watchdog = Watchdog(watchdog_options, snapshots, self._recover, self._give_up, self._clock)
         self._service = Service(self._progress, self._backlog, self._clock, self._judge, waiting)
         self._status_file = StatusFile(
             layout.status_file(settings.data_root),
@@ -134,9 +136,16 @@ class Daemon:
         self._losses = LossWatch(
             self._progress.ingest, lambda: self._lane.spill_due, self._read_tracks, self._resync, self._today
         )
-        self._said_closed = False
         self._closing = ClosingReader(settings.data_root, self._calendar, self._clock, self._put_facts)
-        self._feed_watch = FeedWatch(settings.watchdog_upstream_window_sec, settings.watchdog_stall_sec)
+        self._silence = SilenceWatch(
+            options_of(SilenceOptions, settings),
+            self._progress.feed,
+            self._judge,
+            self._source.alive,
+            self._calendar,
+            self._clock,
+            self._feed.request_rebuild,
+        )
         self._worker_task: asyncio.Task[None] | None = None
         self._metrics = self._make_metrics()
 
@@ -221,7 +230,7 @@ class Daemon:
             ("persist_summary", settings.persist_summary_interval_sec, self._reporter.persist_summary),
             ("service", self._service.interval_sec, self._service.beat),
             ("status_file", STATUS_INTERVAL_SEC, self._write_status),
-            ("feed_watch", settings.check_interval_sec, self._watch_feed),
+            ("feed_watch", settings.check_interval_sec, self._silence.check),
             ("loss_watch", settings.check_interval_sec, self._losses.check),
             ("closing_reader", CHECK_SEC, self._closing.check),
             ("heartbeat", settings.persist_heartbeat_interval_sec, self._reporter.heartbeat),
@@ -398,49 +407,6 @@ class Daemon:
         self._reloading = None
         self._service.ready()
 
-    def _watch_feed(self) -> None:
-        """On the loop: a feed that is silent although it should speak gets a new connection."""
-        feed = self._progress.feed
-        complaint = self._feed_watch.check(
-            FeedSnapshot(
-                monotonic_sec=self._clock.monotonic(),
-                connected=feed.connected,
-                market_open=self._judge.market_open and not self._closed_by_opend(),
-                network_thread_alive=self._source.alive(),
-                push_rows=feed.push_rows,
-                poll_accepted_rows=feed.poll_accepted_rows,
-            )
-        )
-        if complaint is not None:
-            log.error(
-                event(
-                    "WATCHDOG feed_silent",
-                    reason=complaint.sentence,
-                    code=complaint.code,
-                    action="rebuilding the connection",
-                )
-            )
-            self._feed.request_rebuild(complaint.sentence)
-
-    def _closed_by_opend(self) -> bool:
-        """An exceptional closing: recording and polling go on as the calendar says, alarms follow OpenD. Said once."""
-        feed = self._progress.feed
-        closed = feed.closed_by_source
-        quiet = self._judge.quiet_sec > self._settings.drift_warn_sec
-        if closed and quiet and self._judge.market_open and not self._said_closed:
-            self._said_closed = True
-            log.warning(
-                event(
-                    "market_closed_by_opend",
-                    **{f"market_{self._settings.market.lower()}": feed.market_state},
-                    phase=self._calendar.phase(self._clock.now_ms()),
-                    action="no alarm while OpenD says so; recording and polling go on",
-                )
-            )
-        elif not closed:
-            self._said_closed = False
-        return closed
-
     def _recover(self, reason: str) -> None:
         self._loop.call_soon_threadsafe(self._lane.request_writer_recovery, reason)
 
@@ -462,37 +428,3 @@ class Daemon:
         rows = saved[0] if saved else 0
         log.error(event("loop_stuck_exit", spilled_rows=rows, hangs=saving.is_alive(), exit_code=EXIT_FAILED))
         os._exit(EXIT_FAILED)
-
-
-def _worker_options(settings: Settings) -> WorkerOptions:
-    return WorkerOptions(
-        batch_rows=settings.batch_rows,
-        max_wait_sec=settings.max_wait_ms / 1000,
-        retry_min_sec=settings.persist_retry_backoff_sec,
-        retry_max_sec=settings.persist_retry_backoff_max_sec,
-    )
-
-
-def _feed_options(settings: Settings) -> FeedOptions:
-    return FeedOptions(
-        symbols=settings.futu_symbols,
-        backfill_rows=settings.backfill_rows,
-        reconnect_min_sec=settings.reconnect_min_delay_sec,
-        reconnect_max_sec=settings.reconnect_max_delay_sec,
-        check_interval_sec=settings.check_interval_sec,
-        poll_enabled=settings.futu_poll_enabled,
-        poll_interval_sec=settings.futu_poll_interval_sec,
-        poll_rows=settings.futu_poll_rows,
-        poll_stale_sec=settings.futu_poll_stale_sec,
-        trading_only=settings.futu_poll_trading_only,
-    )
-
-
-def _watchdog_options(settings: Settings) -> WatchdogOptions:
-    return WatchdogOptions(
-        stall_sec=settings.watchdog_stall_sec,
-        upstream_window_sec=settings.watchdog_upstream_window_sec,
-        backlog_rows=settings.watchdog_queue_threshold_rows,
-        max_failed_recoveries=settings.watchdog_recovery_max_failures,
-        check_interval_sec=settings.check_interval_sec,
-    )

@@ -18,6 +18,7 @@ from enum import StrEnum
 from hk_tick_collector.core.clock import Clock
 from hk_tick_collector.core.complaint import Complaint
 from hk_tick_collector.core.logline import event
+from hk_tick_collector.core.options import from_setting
 from hk_tick_collector.health.judgement import loop_stuck, not_storing, worker_dead
 
 log = logging.getLogger(__name__)
@@ -27,11 +28,13 @@ log = logging.getLogger(__name__)
 class WatchdogOptions:
     """Limits of the judgement."""
 
-    stall_sec: float  # how long nothing may be committed while there is something to commit
-    upstream_window_sec: float  # ticks within this time mean that OpenD still delivers
-    backlog_rows: int  # fewer waiting rows are no backlog
-    max_failed_recoveries: int
-    check_interval_sec: float
+    # How long nothing may be committed while there is something to commit.
+    stall_sec: float = from_setting("watchdog_stall_sec")
+    # Ticks within this time mean that the source still delivers.
+    upstream_window_sec: float = from_setting("watchdog_upstream_window_sec")
+    backlog_rows: int = from_setting("watchdog_queue_threshold_rows")  # fewer waiting rows are no backlog
+    max_failed_recoveries: int = from_setting("watchdog_recovery_max_failures")
+    check_interval_sec: float = from_setting("check_interval_sec")
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from hk_tick_collector.core.clock import Clock
 from hk_tick_collector.core.errors import RowRefused, StoreBusy, StoreCorrupt, StoreError, StoreFault
 from hk_tick_collector.core.facts import DayFact, Fact, RowsRead
 from hk_tick_collector.core.logline import RateLimitedLog, event
+from hk_tick_collector.core.options import from_setting
 from hk_tick_collector.core.progress import IngestProgress
 from hk_tick_collector.ingest.quarantine import Quarantine
 from hk_tick_collector.ingest.queue import RecordQueue
@@ -54,9 +55,9 @@ class WorkerOptions:
     """``batch_rows``: rows a commit at most; ``max_wait_sec``: how long a row may wait for company at most."""
 
     batch_rows: int
-    max_wait_sec: float
-    retry_min_sec: float
-    retry_max_sec: float
+    max_wait_sec: float = from_setting("max_wait_ms", factor=0.001)
+    retry_min_sec: float = from_setting("persist_retry_backoff_sec")
+    retry_max_sec: float = from_setting("persist_retry_backoff_max_sec")
 
 
 class PersistWorker(Generic[RecordT]):

@@ -18,6 +18,7 @@ from hk_tick_collector.core.clock import Clock
 from hk_tick_collector.core.errors import FeedError, FeedLost, FeedTimeout
 from hk_tick_collector.core.facts import DayFact, Fact
 from hk_tick_collector.core.logline import RateLimitedLog, event
+from hk_tick_collector.core.options import from_setting
 from hk_tick_collector.core.progress import FeedProgress
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.dates import add_days
@@ -46,16 +47,16 @@ CALENDAR_DAYS_AHEAD = 60
 class FeedOptions:
     """What is wanted and how hard to look. Seconds unless named otherwise."""
 
-    symbols: Sequence[str]
-    backfill_rows: int
-    reconnect_min_sec: float
-    reconnect_max_sec: float
-    check_interval_sec: float
-    poll_enabled: bool
-    poll_interval_sec: float
-    poll_rows: int
-    poll_stale_sec: float
-    trading_only: bool
+    symbols: Sequence[str] = from_setting("futu_symbols")
+    backfill_rows: int = from_setting("backfill_rows")
+    reconnect_min_sec: float = from_setting("reconnect_min_delay_sec")
+    reconnect_max_sec: float = from_setting("reconnect_max_delay_sec")
+    check_interval_sec: float = from_setting("check_interval_sec")
+    poll_enabled: bool = from_setting("futu_poll_enabled")
+    poll_interval_sec: float = from_setting("futu_poll_interval_sec")
+    poll_rows: int = from_setting("futu_poll_rows")
+    poll_stale_sec: float = from_setting("futu_poll_stale_sec")
+    trading_only: bool = from_setting("futu_poll_trading_only")
 
 
 class FeedSession:
