@@ -1,0 +1,130 @@
+"""``hk.connect(...).live``: the live channel of a server (``hk-tick-live``) as a ``Live``.
+
+Each message's ``prev`` must be the cursor that was told before it; another one means that something was missed, and the
+connection is made again at the last good cursor. So is one that ended, or said nothing for DEAD_SEC.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import threading
+import time
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from hk_tick_collector.client.errors import BadQuestion, NoData, ServerError
+from hk_tick_collector.client.live import ALL, COLUMNS, NOW, Live, LiveBatch, Seen
+from hk_tick_collector.client.question import Texts
+
+DEAD_SEC = 15.0
+MIN_PAUSE_SEC, MAX_PAUSE_SEC = 0.5, 30.0
+LOOK_SEC = 0.25
+_SEQ = COLUMNS.index("seq")
+_FINAL = ("bad-parameter", "bad-cursor", "unauthorized", "forbidden")
+
+
+class _Missed(Exception):
+    """A message was missed, or the server is silent: connect again."""
+
+
+def connect(
+    url: str,
+    key: str | None,
+    symbols: Texts,
+    *,
+    since: str = NOW,
+    cursor_file: str | Path | None = None,
+    types: str = ALL,
+) -> Live:
+    """Ticks of a server. ``since``: a cursor, ``"now"``, ``"day"``, or ``"-500"`` for the newest 500 rows.
+
+    ``url``: where ``/v1/live`` is. BadQuestion or ServerError when the server refuses; NoData when the cursor's day has
+    no file any more. A server that is away is waited for.
+    """
+    text = symbols if isinstance(symbols, str) else ",".join(symbols)
+    asked = {"op": "subscribe", "symbols": text, "types": types}
+    address = f"{url.replace('http', 'ws', 1).rstrip('/')}/v1/live"
+
+    def batches(cursor: str, stop: threading.Event) -> Iterator[LiveBatch]:
+        connection = _Connection(address, key, asked, cursor)
+        pause_sec = MIN_PAUSE_SEC
+        while not stop.is_set():
+            told = connection.cursor
+            try:
+                yield from connection.batches(stop)
+            except (OSError, EOFError, TimeoutError, _Missed, connection.library.WebSocketException):
+                pause_sec = MIN_PAUSE_SEC if connection.cursor != told else min(pause_sec * 2, MAX_PAUSE_SEC)
+                stop.wait(pause_sec * random.uniform(0.5, 1.0))
+
+    return Live(batches, since, None if cursor_file is None else Path(cursor_file))
+
+
+class _Connection:
+    """One after the other; ``cursor`` is what was told last."""
+
+    def __init__(self, address: str, key: str | None, asked: dict[str, str], cursor: str) -> None:
+        try:
+            self.library: Any = import_module("websockets.exceptions")
+            self._client: Any = import_module("websockets.sync.client")
+        except ModuleNotFoundError as exc:
+            raise ServerError("the package websockets is missing", "pip install 'hk-tick-collector[client]'") from exc
+        self._address, self._asked, self.cursor = address, asked, cursor
+        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._seen = Seen()
+
+    def batches(self, stop: threading.Event) -> Iterator[LiveBatch]:
+        """Until something fails."""
+        try:
+            opened = self._client.connect(
+                self._address, additional_headers=self._headers, subprotocols=["hk-ticks.v1"], max_size=None,
+                open_timeout=DEAD_SEC, proxy=None,
+            )  # fmt: skip
+            with opened as socket:
+                socket.send(json.dumps({**self._asked, "since": self.cursor}))
+                yield from self._messages(socket, stop)
+        except self.library.InvalidStatus as exc:
+            status = exc.response.status_code
+            if status in (429, 503) or status >= 500:
+                raise _Missed from exc
+            raise ServerError(f"the server refused the live channel ({status})", "check key", status=status) from exc
+
+    def _messages(self, socket: Any, stop: threading.Event) -> Iterator[LiveBatch]:
+        silent_since_sec = time.monotonic()
+        is_first = True
+        while not stop.is_set():
+            try:
+                message = json.loads(socket.recv(LOOK_SEC))
+            except TimeoutError:
+                if time.monotonic() - silent_since_sec > DEAD_SEC:
+                    raise _Missed from None
+                continue
+            silent_since_sec = time.monotonic()
+            if message["type"] == "error":
+                _refuse(message)
+            if "cursor" not in message:
+                continue
+            if not is_first and message["prev"] != self.cursor:
+                raise _Missed
+            is_first, self.cursor = False, message["cursor"]
+            rows = [_row(row) for row in message.get("ticks", ())]
+            yield LiveBatch(self._seen.new(rows), self.cursor)
+
+
+def _row(values: list[Any]) -> tuple[Any, ...]:
+    if values[_SEQ] is not None:
+        values[_SEQ] = int(values[_SEQ])
+    return tuple(values)
+
+
+def _refuse(message: dict[str, Any]) -> None:
+    slug, detail, hint = message.get("slug", ""), str(message.get("detail", "")), str(message.get("hint", ""))
+    if slug == "cursor-gone":
+        raise NoData(detail, hint)
+    if slug in ("bad-parameter", "bad-cursor"):
+        raise BadQuestion(detail, hint)
+    if slug in _FINAL:
+        raise ServerError(detail, hint, status=int(message.get("status", 0)))
+    raise _Missed

@@ -1,0 +1,111 @@
+"""What a reader of the live channel asks for, checked; and the cursor, a position in each data root.
+
+The cursor is the text of the position (``store/position.py``). With several data roots it is one for each, in the order
+of ``DATA_ROOTS``, with commas between; ``-`` for one of which no symbol was asked for.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hk_tick_collector.market.symbols import check_symbols
+from hk_tick_collector.serve.keys import Key
+from hk_tick_collector.serve.live.frames import ALL, TYPES
+from hk_tick_collector.serve.live.hub import Hub
+from hk_tick_collector.serve.problems import FieldError, Problem
+from hk_tick_collector.store.position import Position
+
+NOW, DAY = "now", "day"
+CATCH_UP, CONFLATE, CLOSE = "catch_up", "conflate", "close"
+ON_SLOW = (CATCH_UP, CONFLATE, CLOSE)
+SHAPES = ("array", "object")
+MAX_BACK_ROWS = 100_000
+MAX_SYMBOLS_TEXT = 60_000
+MAX_CURSOR_CHARS = 4000
+NOT_FOLLOWED = "-"
+_BACK = re.compile(r"-([1-9][0-9]{0,5})", re.ASCII)
+_FIELDS = ("op", "symbols", "since", "types", "shape", "on_slow")
+
+
+@dataclass(frozen=True)
+class Subscription:
+    """``symbols``: those of each root (by its number); None for all of it. ``since``: NOW, DAY, a number of rows to go
+    back, or a position for each root."""
+
+    symbols: Mapping[int, frozenset[str] | None]
+    since: str | int | tuple[Position | None, ...] = NOW
+    types: frozenset[str] = frozenset((ALL,))
+    shape: str = "array"
+    on_slow: str = CATCH_UP
+
+
+def subscription(given: Mapping[str, Any], hubs: Sequence[Hub], key: Key) -> Subscription:
+    """From a message or the parameters of an address. A Problem names what is wrong."""
+    for name in given:
+        if name not in _FIELDS:
+            raise _bad(str(name)[:40], f"is not known; there are {', '.join(_FIELDS[1:])}")
+    return Subscription(
+        _symbols(given.get("symbols", ALL), hubs, key),
+        _since(given.get("since", NOW), len(hubs)),
+        frozenset(_words("types", given.get("types", ALL), TYPES)),
+        _words("shape", given.get("shape", SHAPES[0]), SHAPES)[0],
+        _words("on_slow", given.get("on_slow", CATCH_UP), ON_SLOW)[0],
+    )
+
+
+def _words(field: str, given: Any, known: Sequence[str]) -> list[str]:
+    words = given.split(",") if isinstance(given, str) else given
+    if not isinstance(words, list) or not words or len(words) > len(known) or not all(word in known for word in words):
+        raise _bad(field, f"there are {', '.join(known)}")
+    return words
+
+
+def _symbols(given: Any, hubs: Sequence[Hub], key: Key) -> dict[int, frozenset[str] | None]:
+    text = ",".join(map(str, given)) if isinstance(given, list) else given
+    if not isinstance(text, str) or not text.strip() or len(text) > MAX_SYMBOLS_TEXT:
+        raise _bad("symbols", "name symbols separated by commas, or all")
+    if text.strip() == ALL:
+        return dict.fromkeys(range(len(hubs)))
+    wanted: dict[int, set[str]] = {}
+    for word in re.split(r"[,\s]+", text.strip().strip(",")):
+        code, dot, _ = word.partition(".")
+        market = code.upper() if dot else hubs[0].market.code
+        mine = [number for number, hub in enumerate(hubs) if hub.market.code == market]
+        if not mine or word.startswith("@"):
+            raise _bad("symbols", f"{word!r:.40} is of no market that is served here")
+        symbols, problems = check_symbols(word, hubs[mine[0]].market.symbols)
+        if problems:
+            raise _bad("symbols", problems[0])
+        for number in mine:
+            wanted.setdefault(number, set()).update(symbols)
+    named = set().union(*wanted.values())
+    if len(named) > key.limits.live_symbols:
+        raise _bad("symbols", f"{len(named)} are named; the key may have {key.limits.live_symbols} of a connection")
+    refused = sorted(symbol for symbol in named if not key.may_read(symbol))
+    if refused:
+        raise Problem("forbidden", f"the key {key.id} may not read {', '.join(refused[:5])}")
+    return {number: frozenset(symbols) for number, symbols in wanted.items()}
+
+
+def _since(given: Any, roots: int) -> str | int | tuple[Position | None, ...]:
+    if not isinstance(given, str) or len(given) > MAX_CURSOR_CHARS:
+        raise _bad("since", "give a cursor, now, day, or -500 for the newest 500 rows")
+    if given in (NOW, DAY, ""):
+        return given or NOW
+    back = _BACK.fullmatch(given)
+    if back:
+        return min(int(back[1]), MAX_BACK_ROWS)
+    texts = given.split(",")
+    try:
+        if len(texts) != roots:
+            raise ValueError(f"it has {len(texts)} parts, and {roots} data roots are served here")
+        return tuple(None if text == NOT_FOLLOWED else Position.parse(text) for text in texts)
+    except ValueError as exc:
+        raise Problem("bad-cursor", f"since is no cursor of this server: {exc}", hint="begin with now or day") from None
+
+
+def _bad(field: str, message: str) -> Problem:
+    return Problem("bad-parameter", f"{field}: {message}", errors=[FieldError(field, message)])

@@ -1,0 +1,99 @@
+"""The newest frames of one data root, in memory: a reader is a number in it, not a queue.
+
+Bounded by age and by bytes. Whoever falls behind its beginning reads on from the files (``session``) and joins again
+where its position is one of the ring's.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections import deque
+from collections.abc import Callable
+
+from hk_tick_collector.serve.live.frames import Frame
+from hk_tick_collector.store.position import Place, Position
+
+MAX_SEC = 60.0
+MAX_BYTES = 64 << 20
+
+
+class Ring:
+    """Frames ``start`` to ``end``, exclusive; numbers only rise. ``head`` is the position behind the last one."""
+
+    def __init__(
+        self,
+        head: Position,
+        *,
+        max_sec: float = MAX_SEC,
+        max_bytes: int = MAX_BYTES,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.head = head
+        self.start = 0
+        self.size_bytes = 0
+        self._max_sec, self._max_bytes, self._monotonic = max_sec, max_bytes, monotonic
+        self._frames: deque[Frame] = deque()
+        self._numbers: dict[tuple[str, int], int] = {}  # of the frame behind a place of the newest day
+
+    @property
+    def end(self) -> int:
+        """The number of the next frame."""
+        return self.start + len(self._frames)
+
+    def append(self, frame: Frame) -> None:
+        """Add the next frame; the oldest ones go."""
+        assert frame.before == self.head, "a frame that does not follow the last one"
+        self._numbers.setdefault(_key(frame.before), self.end)
+        self._frames.append(frame)
+        self.head = frame.after
+        self.size_bytes += frame.size_bytes
+        oldest_sec = self._monotonic() - self._max_sec
+        while self._frames and (self.size_bytes > self._max_bytes or self._frames[0].at_sec < oldest_sec):
+            gone = self._frames.popleft()
+            self.size_bytes -= gone.size_bytes
+            if self._numbers.get(_key(gone.before)) == self.start:
+                del self._numbers[_key(gone.before)]
+            self.start += 1
+
+    def take(self, number: int, max_bytes: int) -> list[Frame]:
+        """Frames from this number on: one at least when there is one, and no more once they have ``max_bytes``."""
+        taken: list[Frame] = []
+        size = 0
+        for frame in itertools.islice(self._frames, number - self.start, None):
+            taken.append(frame)
+            size += frame.size_bytes
+            if size >= max_bytes:
+                break
+        return taken
+
+    def number_behind(self, position: Position, *, is_at_end: bool) -> int | None:
+        """The number of the frame that follows ``position``; None when the ring does not know the position.
+
+        ``is_at_end``: the files had nothing behind it a moment ago. Then a day that one of both has left is no
+        difference: whoever left it, nothing of it is skipped.
+        """
+        number = self._numbers.get(_key(position))
+        if number is None and _key(position) == _key(self.head):
+            number = self.end
+        if number is None:
+            return None
+        boundary = self.head if number == self.end else self._frames[number - self.start].before
+        return number if _is_same(position, boundary, is_at_end) else None
+
+
+def _key(position: Position) -> tuple[str, int]:
+    return (position.places[-1].day, position.places[-1].rowid) if position.places else (position.left, 0)
+
+
+def _is_same(position: Position, boundary: Position, is_at_end: bool) -> bool:
+    ours, theirs = _marks(position.places), _marks(boundary.places)
+    if ours == theirs:
+        return bool(ours) or position.left == boundary.left
+    if not is_at_end or not ours or not theirs or position.newest_day != boundary.newest_day:
+        return False
+    return all(ours[day] == theirs[day] for day in ours.keys() & theirs.keys())
+
+
+def _marks(places: tuple[Place, ...]) -> dict[str, tuple[int, int, int]]:
+    return {place.day: (place.rowid, place.check, place.file) for place in places}

@@ -1,0 +1,326 @@
+"""One reader of the live channel: everything that it is sent, in order, whichever way it goes out.
+
+``Session.events`` gives one message at a time and makes the next only when the last was taken, so a reader that takes
+nothing costs one message. Behind each data root it has a position. Where the ring knows the position the rows come from
+there; otherwise from the files, until the ring knows it again. Both are the same rows in the same order, so there is no
+seam between what was and what comes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import orjson
+
+from hk_tick_collector import __version__
+from hk_tick_collector.core.errors import StoreError
+from hk_tick_collector.serve.keys import Key
+from hk_tick_collector.serve.live import question as asked
+from hk_tick_collector.serve.live.frames import ALL, COLUMNS, Frame, as_objects, ticks_message
+from hk_tick_collector.serve.live.hub import Hub, News, Readers, query_of, reset_message
+from hk_tick_collector.serve.live.question import CLOSE, CONFLATE, NOT_FOLLOWED, Subscription
+from hk_tick_collector.serve.problems import Problem
+from hk_tick_collector.store.position import DayGone, Position, PositionLost
+
+HEARTBEAT_SEC = 5.0
+LAGGING_SEC = 5.0
+MAX_LAG_SEC = 60.0  # then ``close`` closes
+MAX_MESSAGE_BYTES = 1 << 20  # about, before the filter
+READY_SEC = 10.0
+_RETRY_SEC = 0.5
+
+
+class Event(NamedTuple):
+    """A message, and the cursor that is told with it."""
+
+    type: str
+    data: bytes
+    cursor: str
+
+
+class SlowReader(Exception):
+    """A reader that asked for ``on_slow=close`` is too far behind."""
+
+
+@dataclass
+class Feed:
+    """A reader's place in one data root. ``number``: of the ring's frame that comes next; None: read the files."""
+
+    hub: Hub
+    root: int
+    symbols: frozenset[str] | None
+    position: Position
+    number: int | None = None
+    retry_at_sec: float = 0.0
+
+    @property
+    def is_live(self) -> bool:
+        """Does it read the ring?"""
+        return self.number is not None
+
+    @property
+    def behind_rows(self) -> int:
+        """Rows of the newest day that the ring's head is ahead."""
+        ring = self.hub.ring
+        if ring is None or not ring.head.places or not self.position.places:
+            return 0
+        ours, head = self.position.places[-1], ring.head.places[-1]
+        return max(0, head.rowid - (ours.rowid if ours.day == head.day else 0))
+
+
+class Session:
+    """``pace_sec``: the shortest time between two messages of a reader that is live, as it is now."""
+
+    def __init__(
+        self,
+        wanted: Subscription,
+        hubs: list[Hub],
+        key: Key,
+        news: News,
+        readers: Readers,
+        *,
+        pace_sec: Callable[[], float],
+        stopping: asyncio.Event,
+    ) -> None:
+        self._wanted, self._hubs, self._key = wanted, hubs, key
+        self._news, self._readers = news, readers
+        self._pace_sec, self._stopping = pace_sec, stopping
+        self._feeds: list[Feed] = []
+        self._ready: list[Event] = []  # what ``open`` has found already
+        self._may: dict[str, bool] = {}
+        self.told = ""  # the last cursor that was sent
+        self._behind_since_sec = float("inf")
+        self._is_lagging = False
+
+    # Begin
+
+    async def open(self) -> None:
+        """Find where to begin. Problem when there is no such place any more, or the files cannot be read."""
+        try:
+            async with asyncio.timeout(READY_SEC):
+                while any(self._hubs[root].ring is None for root in self._wanted.symbols):
+                    await self._news.next
+                self._feeds = [await self._feed(root) for root in sorted(self._wanted.symbols)]
+        except (TimeoutError, StoreError) as exc:
+            raise Problem("store-busy") from exc
+        self.told = self.cursor
+        for feed in self._feeds:
+            await self._first(feed)
+
+    async def _feed(self, root: int) -> Feed:
+        hub, since = self._hubs[root], self._wanted.since
+        assert hub.ring is not None
+        feed = Feed(hub, root, self._wanted.symbols[root], hub.ring.head)
+        if since == asked.NOW:
+            feed.number = hub.ring.end
+        elif since == asked.DAY:
+            day = hub.ring.head.newest_day
+            feed.position = Position.at_start_of(day) if hub.ring.head.places else Position()
+        elif isinstance(since, int):
+            feed.position = await self._readers.end(hub, since)
+        else:
+            feed.position = since[root] or feed.position  # type: ignore[assignment]
+        return feed
+
+    async def _first(self, feed: Feed) -> None:
+        """The first read shows whether the position fits."""
+        if feed.is_live:
+            return
+        try:
+            await self._readers.next(feed.hub, feed.position)
+        except DayGone as exc:
+            raise Problem(
+                "cursor-gone",
+                f"the day {exc.day} has no day file any more",
+                hint=f"read the rest of it with GET {query_of(exc.day)}, then go on with the cursor in onward",
+                more={"day": exc.day, "query": query_of(exc.day), "onward": self._cursor_with(feed, exc.onward)},
+            ) from exc
+        except (PositionLost, StoreError):
+            return  # told in order, or tried again
+
+    # Go on
+
+    @property
+    def cursor(self) -> str:
+        """Where the reader stands."""
+        texts = {feed.root: str(feed.position) for feed in self._feeds}
+        return ",".join(texts.get(root, NOT_FOLLOWED) for root in range(len(self._hubs)))
+
+    def _cursor_with(self, changed: Feed, position: Position) -> str:
+        texts = {feed.root: str(position if feed is changed else feed.position) for feed in self._feeds}
+        return ",".join(texts.get(root, NOT_FOLLOWED) for root in range(len(self._hubs)))
+
+    async def events(self) -> AsyncIterator[Event]:
+        """Every message, until the server stops. SlowReader when the reader asked for that."""
+        yield self._welcome()
+        has_caught_up, heartbeat_at_sec = False, time.monotonic() + HEARTBEAT_SEC
+        while not self._stopping.is_set():
+            news, is_quiet = self._news.next, True
+            for feed in self._feeds:
+                for event in await self._step(feed):
+                    is_quiet = False
+                    yield event
+            is_live = all(feed.is_live for feed in self._feeds)
+            if is_live and not has_caught_up:
+                has_caught_up = True
+                for event in self._caught_up():
+                    yield event
+            for event in self._lag():
+                yield event
+            if time.monotonic() >= heartbeat_at_sec:
+                heartbeat_at_sec = time.monotonic() + HEARTBEAT_SEC
+                yield self._heartbeat()
+            await self._rest(news, is_live=is_live, is_quiet=is_quiet, until_sec=heartbeat_at_sec)
+        yield self._event({"type": "bye", "reason": "the server stops"})
+
+    async def _rest(self, news: asyncio.Future[None], *, is_live: bool, is_quiet: bool, until_sec: float) -> None:
+        if not is_quiet:
+            await asyncio.sleep(self._pace_sec() if is_live else 0)
+            return
+        if not is_live:  # the next row, or the disk, may come without news
+            until_sec = min(until_sec, time.monotonic() + _RETRY_SEC / 5)
+        await asyncio.wait({news}, timeout=max(0.0, until_sec - time.monotonic()))
+
+    async def _step(self, feed: Feed) -> list[Event]:
+        ring = feed.hub.ring
+        assert ring is not None
+        if feed.number is not None and feed.number < ring.start:
+            feed.number = None
+            return [self._event({"type": "lagging", **self._behind(feed)}), *self._jumped(feed)]
+        if feed.number is None:
+            return await self._from_files(feed)
+        if self._wanted.on_slow == CONFLATE and self._lag_sec(feed) > LAGGING_SEC:
+            return self._jumped(feed)
+        frames = ring.take(feed.number, MAX_MESSAGE_BYTES)
+        feed.number += len(frames)
+        return list(self._of_frames(feed, frames))
+
+    async def _from_files(self, feed: Feed) -> list[Event]:
+        if time.monotonic() < feed.retry_at_sec:
+            return []
+        try:
+            frame = await self._readers.next(feed.hub, feed.position)
+        except PositionLost as exc:
+            feed.position = exc.onward
+            return [self._event(reset_message(exc))]
+        except StoreError:
+            feed.retry_at_sec = time.monotonic() + _RETRY_SEC
+            return []
+        events = [] if frame is None else list(self._of_frames(feed, [frame]))
+        self._join(feed, is_at_end=frame is None)
+        return events
+
+    def _join(self, feed: Feed, *, is_at_end: bool) -> None:
+        assert feed.hub.ring is not None
+        feed.number = feed.hub.ring.number_behind(feed.position, is_at_end=is_at_end)
+
+    def _of_frames(self, feed: Feed, frames: list[Frame]) -> Iterator[Event]:
+        rows: list[bytes] = []
+        for frame in frames:
+            if frame.message is not None:
+                if rows:
+                    yield self._ticks(rows)
+                    rows = []
+                feed.position = frame.after
+                if frame.symbol is None or self._reads(feed, frame.symbol):
+                    yield self._event(frame.message)
+                continue
+            rows += self._rows(feed, frame)
+            feed.position = frame.after
+        if rows:
+            yield self._ticks(rows)
+
+    def _rows(self, feed: Feed, frame: Frame) -> list[bytes]:
+        types, is_array = self._wanted.types, self._wanted.shape == "array"
+        if ALL in types and feed.symbols is None and self._key.reads_all:
+            return [frame.joined] if is_array else as_objects(frame.parts)
+        parts = [
+            part
+            for symbol, kind, part in zip(frame.symbols, frame.kinds, frame.parts, strict=True)
+            if (ALL in types or kind in types) and self._reads(feed, symbol)
+        ]
+        return parts if is_array else as_objects(parts)
+
+    def _reads(self, feed: Feed, symbol: str) -> bool:
+        if feed.symbols is not None:
+            return symbol in feed.symbols
+        if symbol not in self._may:
+            self._may[symbol] = self._key.may_read(symbol)
+        return self._may[symbol]
+
+    # Behind
+
+    def _lag_sec(self, feed: Feed) -> float:
+        assert feed.hub.ring is not None
+        waiting = feed.hub.ring.take(feed.number, 1) if feed.number is not None else []
+        return time.monotonic() - waiting[0].at_sec if waiting else 0.0
+
+    def _behind(self, feed: Feed) -> dict[str, Any]:
+        return {"behind_rows": feed.behind_rows, "behind_sec": round(self._lag_sec(feed), 1)}
+
+    def _lag(self) -> list[Event]:
+        """Say once when a live reader is behind; SlowReader when it is so for long."""
+        lag_sec = max((self._lag_sec(feed) for feed in self._feeds), default=0.0)
+        if lag_sec < LAGGING_SEC:
+            self._is_lagging = False
+            return []
+        if self._wanted.on_slow == CLOSE and lag_sec > MAX_LAG_SEC / 2:
+            raise SlowReader
+        if self._is_lagging:
+            return []
+        self._is_lagging = True
+        return [self._event({"type": "lagging", **self._behind(feed)}) for feed in self._feeds[:1]]
+
+    def _jumped(self, feed: Feed) -> list[Event]:
+        """A reader that is behind, by its wish: cut off, or the newest row a symbol of what the ring has."""
+        if self._wanted.on_slow == CLOSE:
+            raise SlowReader
+        if self._wanted.on_slow != CONFLATE:
+            return []
+        ring = feed.hub.ring
+        assert ring is not None
+        behind_rows = feed.behind_rows
+        newest = {
+            symbol: part
+            for frame in ring.take(max(ring.start, feed.number or 0), ring.size_bytes + 1)
+            for symbol, kind, part in zip(frame.symbols, frame.kinds, frame.parts, strict=True)
+            if (ALL in self._wanted.types or kind in self._wanted.types) and self._reads(feed, symbol)
+        }
+        feed.number, feed.position = ring.end, ring.head
+        parts = list(newest.values()) if self._wanted.shape == "array" else as_objects(list(newest.values()))
+        return [self._ticks(parts, {"conflated": True, "behind_rows": behind_rows})]
+
+    # Messages
+
+    def _event(self, message: dict[str, Any]) -> Event:
+        prev, self.told = self.told, self.cursor
+        kind = message["type"]
+        told = {"type": kind, "prev": prev, "cursor": self.told, **message}
+        return Event(kind, orjson.dumps(told), self.told)
+
+    def _ticks(self, parts: list[bytes], more: dict[str, Any] | None = None) -> Event:
+        prev, self.told = self.told, self.cursor
+        return Event("ticks", ticks_message(prev, self.told, b",".join(filter(None, parts)), more), self.told)
+
+    def _welcome(self) -> Event:
+        days = [feed.position.newest_day for feed in self._feeds]
+        return self._event(
+            {"type": "welcome", "version": __version__, "columns": COLUMNS, "day": max(days, default="")}
+        )
+
+    def _heartbeat(self) -> Event:
+        behind = sum(feed.behind_rows for feed in self._feeds)
+        return self._event({"type": "heartbeat", "at_ms": time.time_ns() // 1_000_000, "behind_rows": behind})
+
+    def _caught_up(self) -> Iterator[Event]:
+        """What is known of completeness, and that what follows is live."""
+        for feed in self._feeds:
+            for fact in list(feed.hub.facts.values()):
+                is_bad = fact["state"] not in ("proven", "closed")
+                if self._reads(feed, fact["symbol"]) and (feed.symbols is not None or is_bad):
+                    yield self._event(fact)
+        yield self._event({"type": "caught_up"})

@@ -1,0 +1,252 @@
+"""The built ``hk-tick-live`` over day files that a real writer fills: WebSocket, server-sent events, tickets, keys."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+
+from hk_tick_collector.serve.keys import edited
+from hk_tick_collector.store.writer import DayFileWriter
+from tests.harness import ended, wait_until
+from tests.serving import ApiServer, add_key
+from tests.unit.store_ticks import DAY, ticks
+
+NEXT_DAY = "20261123"
+
+
+class Reader:
+    """A client that asserts what the channel promises."""
+
+    def __init__(self, url: str, key: str | None = None, **subscription: Any) -> None:
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self.socket: ClientConnection = connect(
+            f"{url.replace('http', 'ws')}/v1/live", additional_headers=headers, subprotocols=["hk-ticks.v1"],  # type: ignore[list-item]
+            proxy=None, max_size=None,
+        ).__enter__()  # fmt: skip
+        self.socket.send(json.dumps({"op": "subscribe", **subscription}))
+        self.rows: list[list[Any]] = []
+        self.others: list[dict[str, Any]] = []
+        self.welcome = self.next()
+        self.cursor = self.welcome.get("cursor", "")
+
+    def next(self) -> dict[str, Any]:
+        message: dict[str, Any] = json.loads(self.socket.recv(30))
+        return message
+
+    def until(self, kind: str = "caught_up", rows: int = 0) -> dict[str, Any]:
+        """The first message of this type once so many rows have come."""
+        deadline = time.monotonic() + 30
+        while True:
+            assert time.monotonic() < deadline, f"no {kind} with {rows} rows; {len(self.rows)} came"
+            message = self.next()
+            if "prev" in message:
+                assert message["prev"] == self.cursor, "a message was missed"
+                self.cursor = message["cursor"]
+            if message["type"] == "ticks":
+                self.rows += message["ticks"]
+            else:
+                self.others.append(message)
+            if message["type"] == kind and len(self.rows) >= rows:
+                return message
+
+    def seqs(self) -> list[int]:
+        return [int(row[self.welcome["columns"].index("seq")]) for row in self.rows]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "HK"
+
+
+@pytest.fixture
+def live(tmp_path: Path, root: Path) -> Iterator[ApiServer]:
+    root.mkdir()
+    server = ApiServer(tmp_path / "server", root, "hk-tick-live", API_ANONYMOUS=1)
+    with ended(server):
+        yield server
+
+
+def test_what_was_and_what_comes_without_a_seam(live: ApiServer, root: Path) -> None:
+    with closing(DayFileWriter(root)) as writer:
+        writer.write(ticks(6000))
+        reader = Reader(live.url, symbols="700", since="day")
+        assert reader.socket.subprotocol == "hk-ticks.v1"
+        for first in range(6001, 6301, 10):
+            writer.write(ticks(10, first))
+            writer.write(ticks(1, first, symbol="HK.00005"))
+        reader.until("ticks", rows=6300)
+        assert reader.seqs() == [row.seq for row in ticks(6300)]
+        reader.until("heartbeat")  # also past the rows of another symbol
+        assert any(message["type"] == "caught_up" for message in reader.others)
+        again = Reader(live.url, symbols=["HK.00700", "HK.00005"], since=reader.cursor)
+        assert again.welcome["cursor"] == reader.cursor
+        again.until()
+        assert again.rows == []
+        writer.write(ticks(3, 6301))
+        again.until("ticks", rows=3)
+        assert again.seqs() == [row.seq for row in ticks(3, 6301)]
+
+
+def test_back_by_rows_types_and_shape(live: ApiServer, root: Path) -> None:
+    with closing(DayFileWriter(root)) as writer:
+        writer.write(ticks(100))
+        writer.write(ticks(10, 101, tick_type="ODD_LOT"))
+        reader = Reader(live.url, since="-20", types="odd_lots", shape="object")
+        reader.until()
+        assert [row["tick_type"] for row in reader.rows] == ["ODD_LOT"] * 10  # type: ignore[call-overload]
+        assert isinstance(reader.rows[0]["seq"], str)  # type: ignore[call-overload]
+
+
+def test_a_new_day_and_a_file_that_was_replaced(live: ApiServer, root: Path) -> None:
+    with closing(DayFileWriter(root)) as writer:
+        writer.write(ticks(50))
+        reader = Reader(live.url, since="day")
+        reader.until(rows=50)
+    with closing(DayFileWriter(root)) as writer:
+        writer.write(ticks(20, day=NEXT_DAY))
+        reader.until("ticks", rows=70)
+    (root / f"{NEXT_DAY}.db").rename(root / f"{NEXT_DAY}.db.away")
+    with closing(DayFileWriter(root)) as writer:
+        writer.write(ticks(30, day=NEXT_DAY))
+        assert reader.until("reset")["reason"] == "file_replaced"
+        reader.rows.clear()
+        reader.until("ticks", rows=30)
+        assert reader.seqs() == [row.seq for row in ticks(30, day=NEXT_DAY)]
+
+
+def test_a_day_without_its_file_is_gone(live: ApiServer, root: Path, tmp_path: Path) -> None:
+    with closing(DayFileWriter(root)) as writer:
+        writer.write(ticks(50))
+        reader = Reader(live.url, since="day")
+        reader.until(rows=50)
+    (root / f"{DAY}.db").unlink()
+    live.stop()  # it still reads what it had open: the recorder puts back a live file that was removed
+    server = ApiServer(tmp_path / "second", root, "hk-tick-live", API_ANONYMOUS=1)
+    with ended(server), server.client() as client:
+        refused = Reader(server.url, since=reader.cursor)
+        assert refused.welcome["slug"] == "cursor-gone"
+        assert refused.welcome["query"] == f"/v1/ticks?symbols=all&day={DAY}"
+        with pytest.raises(ConnectionClosed) as closed:
+            refused.next()
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 4010
+        assert client.get("/v1/live/events", params={"since": reader.cursor}).status_code == 410
+        assert client.get("/v1/live/events", params={"since": "v1~nonsense"}).status_code == 400
+
+
+def test_a_stop_says_bye_and_the_cursor_goes_on_at_the_next_server(live: ApiServer, root: Path, tmp_path: Path) -> None:
+    with closing(DayFileWriter(root)) as writer:
+        writer.write(ticks(50))
+        reader = Reader(live.url, since="day")
+        reader.until(rows=50)
+        live.signal(signal.SIGTERM)
+        reader.until("bye")
+        with pytest.raises(ConnectionClosed) as closed:
+            reader.next()
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1012
+        assert live.wait() == 0
+        writer.write(ticks(10, 51))
+        server = ApiServer(tmp_path / "second", root, "hk-tick-live", API_ANONYMOUS=1)
+        with ended(server):
+            again = Reader(server.url, since=reader.cursor)
+            again.until("ticks", rows=10)
+            assert again.seqs() == [row.seq for row in ticks(10, 51)]
+
+
+def sse(client: httpx.Client, wanted: int, last: str = "", **params: str) -> tuple[list[list[Any]], str]:
+    """Rows of the stream until there are so many, and the last id."""
+    rows: list[list[Any]] = []
+    headers = {"Last-Event-ID": last} if last else {}
+    with client.stream("GET", "/v1/live/events", params=params, headers=headers) as answer:
+        assert answer.status_code == 200
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        for line in answer.iter_lines():
+            name, _, text = line.partition(": ")
+            if name == "id":
+                last = text
+            if name == "data" and (message := json.loads(text))["type"] == "ticks":
+                rows += message["ticks"]
+                if len(rows) >= wanted:
+                    return rows, last
+    raise AssertionError("the stream ended")
+
+
+def test_server_sent_events_go_on_behind_their_last_id(live: ApiServer, root: Path) -> None:
+    with closing(DayFileWriter(root)) as writer, live.client() as client:
+        writer.write(ticks(40))
+        first, last = sse(client, 40, since="day")
+        writer.write(ticks(5, 41))
+        rest, _ = sse(client, 5, last)
+        assert [row[1] for row in first + rest] == ["HK.00700"] * 45
+        assert len({json.dumps(row) for row in first + rest}) == 45
+
+
+@pytest.fixture
+def closed(tmp_path: Path, root: Path) -> Iterator[tuple[ApiServer, Path]]:
+    root.mkdir()
+    keys = tmp_path / "keys.json"
+    server = ApiServer(tmp_path / "server", root, "hk-tick-live", API_KEYS_FILE=keys)
+    with ended(server):
+        yield server, keys
+
+
+def test_keys_tickets_patterns_and_an_end_within_seconds(closed: tuple[ApiServer, Path], root: Path) -> None:
+    server, keys = closed
+    key = add_key(keys, symbols=("HK.00700",))
+    with closing(DayFileWriter(root)) as writer, server.client(key) as client:
+        writer.write([*ticks(5), *ticks(5, symbol="HK.00005")])
+        wait_until(lambda: client.post("/v1/live/ticket").status_code == 200, "the key to be read")
+        ticket = client.post("/v1/live/ticket").json()["ticket"]
+        url = f"{server.url.replace('http', 'ws')}/v1/live?ticket={ticket}"
+        with connect(url, proxy=None):
+            pass
+        with pytest.raises(InvalidStatus) as refused, connect(url, proxy=None):
+            pass
+        assert refused.value.response.status_code == 401
+        assert client.get("/v1/live/events", params={"symbols": "5"}).status_code == 403
+        assert httpx.get(f"{server.url}/v1/live/events").status_code == 401
+        assert Reader(server.url, symbols="all").welcome["slug"] == "bad-parameter"  # the key comes first
+        reader = Reader(server.url, key, symbols="all", since="day")
+        reader.until(rows=5)
+        assert len(reader.rows) == 5
+        with edited(keys) as stored:
+            stored.clear()
+        with pytest.raises(ConnectionClosed) as cut:
+            reader.until("never")
+        assert cut.value.rcvd is not None
+        assert cut.value.rcvd.code == 4003
+
+
+def test_what_clients_say_is_bounded(live: ApiServer) -> None:
+    for text in ("[]", "{", '{"op":"subscribe","symbols":"@/etc/passwd"}', '{"op":"subscribe","more":1}', '{"op":7}'):
+        with connect(f"{live.url.replace('http', 'ws')}/v1/live", proxy=None) as socket:
+            socket.send(text)
+            answer = json.loads(socket.recv(10))
+            assert (answer["type"], answer["slug"]) == ("error", "bad-parameter")
+    reader = Reader(live.url)
+    for _ in range(50):
+        reader.socket.send('{"op":"ping"}')
+    with pytest.raises(ConnectionClosed):
+        reader.until("never")
+    with connect(f"{live.url.replace('http', 'ws')}/v1/live", proxy=None) as socket:
+        socket.send("x" * 100_000)
+        with pytest.raises(ConnectionClosed):
+            socket.recv(10)
+
+
+def test_the_process_loads_no_arrow() -> None:
+    code = "import sys, hk_tick_collector.serve.live.app; sys.exit('pyarrow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

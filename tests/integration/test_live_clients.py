@@ -1,0 +1,165 @@
+"""Clients of the live channel, with a server that is killed under them: hk.live, and the page of JavaScript."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+import hk_tick_collector as hk
+from hk_tick_collector.store.writer import DayFileWriter
+from tests.harness import wait_until
+from tests.serving import ApiServer
+from tests.unit.store_ticks import DAY, ticks
+
+PAGE = Path(__file__).parents[2] / "docs" / "examples" / "live.js"
+NODE_PROGRAM = """
+import { live } from "LIVE";
+live(process.argv[2], {
+  symbols: "HK.00700", since: "day",
+  onRow: (row, columns) => console.log(row[columns.indexOf("seq")]),
+});
+"""
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "HK").mkdir()
+    return tmp_path / "HK"
+
+
+def seqs(rows: int) -> list[int]:
+    return [int(row.seq or 0) for row in ticks(rows)]
+
+
+class Taking:
+    """A live iteration in a thread of its own."""
+
+    def __init__(self, live: hk.client.live.Live) -> None:  # type: ignore[attr-defined]
+        self.live, self.seqs = live, [0][:0]
+        self.thread = threading.Thread(target=self._take, daemon=True)
+        self.thread.start()
+
+    def _take(self) -> None:
+        for batch in self.live:
+            self.seqs += [row["seq"] for row in batch.dicts()]
+
+    def end(self) -> list[int]:
+        self.live.close()
+        self.thread.join(30)
+        assert not self.thread.is_alive()
+        return self.seqs
+
+
+@pytest.fixture
+def restarting(tmp_path: Path, root: Path) -> Iterator[Callable[[], ApiServer]]:
+    """A server that is killed and comes again on its port."""
+    servers: list[ApiServer] = []
+
+    def start() -> ApiServer:
+        port = servers[-1].port if servers else 0
+        for server in servers:
+            server.end()
+        servers.append(ApiServer(tmp_path / "server", root, "hk-tick-live", API_ANONYMOUS=1, LIVE_PORT=port))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.end()
+
+
+def test_files_from_a_cursor_file_and_over_a_replaced_file(root: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "700.cursor"
+    with closing(DayFileWriter(root)) as writer:
+        writer.write(ticks(20))
+        first = Taking(hk.local(root).live("700", since="day", cursor_file=kept))
+        wait_until(lambda: len(first.seqs) == 20 and kept.exists(), "the rows and their cursor")
+        assert first.end() == seqs(20)
+        writer.write(ticks(10, 21))
+        second = Taking(hk.local(root).live("700", cursor_file=kept))
+        wait_until(lambda: len(second.seqs) == 10, "what was missed")
+        assert second.end() == seqs(30)[20:]
+        third = Taking(hk.local(root).live("700", since="day"))
+        wait_until(lambda: len(third.seqs) == 30, "all of it")
+    (root / f"{DAY}.db").rename(root / "away")
+    with closing(DayFileWriter(root)) as writer:
+        writer.write(ticks(35))
+        wait_until(lambda: len(third.seqs) >= 35, "the rows of the new file")
+        assert third.end() == seqs(35)
+
+
+def test_local_files_in_an_event_loop(root: Path) -> None:
+    async def take() -> list[int]:
+        async with hk.local(root).live("700", since="day") as live:
+            async for batch in live:
+                return [row["seq"] for row in batch.dicts()]
+        return []
+
+    with closing(DayFileWriter(root)) as writer:
+        writer.write(ticks(20))
+        assert asyncio.run(take()) == seqs(20)
+
+
+def test_what_is_asked_wrongly_is_said_at_once(root: Path) -> None:
+    with pytest.raises(hk.BadQuestion, match="no position"):
+        hk.local(root).live("700", since="v1~nonsense")
+    with pytest.raises(hk.BadQuestion):
+        hk.local(root).live("?!")
+
+
+def test_a_remote_reader_over_kills_of_the_server(
+    root: Path, restarting: Callable[[], ApiServer], tmp_path: Path
+) -> None:
+    server = restarting()
+    kept = tmp_path / "cursor"
+    reader = Taking(hk.connect(server.url).live("700", since="day", cursor_file=kept))
+    with closing(DayFileWriter(root)) as writer:
+        for first in range(1, 301, 10):
+            writer.write([*ticks(10, first), *ticks(2, first, symbol="HK.00005")])
+            if first in (101, 201):
+                wait_until(lambda: len(reader.seqs) >= 50, "some rows")
+                restarting()
+        wait_until(lambda: len(reader.seqs) >= 300, "all rows")
+        assert reader.end() == seqs(300)
+        again = Taking(hk.connect(server.url).live("700", cursor_file=kept))
+        writer.write(ticks(5, 301))
+        wait_until(lambda: len(again.seqs) >= 5, "what came since")
+        assert again.end() == seqs(305)[300:]
+
+
+def test_a_refusal_is_an_error_with_its_hint(root: Path, restarting: Callable[[], ApiServer]) -> None:
+    server = restarting()
+    with pytest.raises(hk.BadQuestion, match="no cursor of this server"):
+        next(hk.connect(server.url).live("700", since="v1~nonsense"))
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="no node")
+def test_the_page_misses_nothing(root: Path, restarting: Callable[[], ApiServer], tmp_path: Path) -> None:
+    server = restarting()
+    program = tmp_path / "page.mjs"
+    shutil.copy(PAGE, tmp_path / "live.mjs")
+    program.write_text(NODE_PROGRAM.replace("LIVE", "./live.mjs"))
+    output = tmp_path / "seqs"
+    with output.open("w") as file:
+        node = subprocess.Popen(
+            ["node", "--experimental-websocket", str(program), server.url.replace("http", "ws")],
+            stdout=file, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+    try:
+        with closing(DayFileWriter(root)) as writer:
+            for first in range(1, 101, 10):
+                writer.write(ticks(10, first))
+                if first == 51:
+                    wait_until(lambda: len(output.read_text().split()) >= 10, "the first rows")
+                    restarting()
+            wait_until(lambda: len(output.read_text().split()) >= 100, "all rows")
+            assert [int(text) for text in output.read_text().split()] == seqs(100)
+    finally:
+        node.kill()
+        node.wait(30)
