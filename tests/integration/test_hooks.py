@@ -201,6 +201,7 @@ def test_each_key_may_what_it_may(server: Hooked) -> None:
     [
         ({"confidence": 1.5}, "confidence"),
         ({"timestamp": "2025-11-19T14:30:22"}, "timestamp"),
+        ({"timestamp": 0}, "timestamp"),
         ({"direction": "up"}, "direction"),
         ({"price": -1}, "price"),
         ({"price": "165.25"}, "price"),
@@ -233,6 +234,17 @@ def test_a_trade_that_means_nothing_is_refused_by_field(
 )
 def test_a_body_that_is_no_signal_is_refused(client: httpx.Client, body: bytes, status: int) -> None:
     refused(client.post("/v1/hooks/other", content=body), status)
+
+
+def test_what_an_address_takes_is_told_whole(client: httpx.Client) -> None:
+    answer = client.request("PATCH", "/v1/hooks/other")
+    refused(answer, 405)
+    assert answer.headers["allow"] == "GET, POST"
+
+
+def test_a_key_of_idempotency_that_is_none_is_named(client: httpx.Client) -> None:
+    problem = refused(client.post("/ml-trade", json=TRADE, headers={"Idempotency-Key": "a b"}), 400)
+    assert "idempotency" in problem["errors"][0]["field"].lower()
 
 
 def test_pages_go_on_by_number(client: httpx.Client) -> None:

@@ -17,6 +17,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
+from starlette.routing import Match
 
 from hk_tick_collector import __version__
 from hk_tick_collector.core.logline import RateLimitedLog, event
@@ -128,7 +129,16 @@ async def _on_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     slug = _HTTP_SLUGS.get(error.status_code, "bad-parameter" if error.status_code < 500 else "internal")
     headers: Mapping[str, str] = error.headers or {}
+    if error.status_code == 405 and (allowed := _allowed(request)):
+        headers = {**headers, "Allow": allowed}
     return _answered(request, Problem(slug, headers=headers))
+
+
+def _allowed(request: Request) -> str:
+    """Every method of an address: Starlette names those of one of its routes."""
+    own = (*routes.router.routes, *hooks.router.routes)
+    matching = [route for route in own if route.matches(request.scope)[0] is not Match.NONE]
+    return ", ".join(sorted({method for route in matching for method in getattr(route, "methods", None) or ()}))
 
 
 async def _on_fault(request: Request, error: Exception) -> Response:

@@ -21,10 +21,10 @@ import stat
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 import orjson
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from hk_tick_collector.core.clock import Clock, SystemClock
 from hk_tick_collector.core.errors import RecorderError, StoreError
@@ -43,10 +43,16 @@ MAX_SKEW_SEC = 300
 MAX_WAITING = 100  # signals that wait for the disk
 SIGNALS_PER_MIN = 6000  # of one sender
 MIN_SECRET_CHARS = 32
-_KEY = re.compile(r"[\x21-\x7e]{1,128}", re.ASCII)
+KEY_PATTERN = r"^[\x21-\x7e]{1,128}$"
 _SIGNATURE = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _MAX_FILE_BYTES = 1 << 20
 _T = TypeVar("_T")
+
+
+def _text(value: object) -> object:
+    if not isinstance(value, str):
+        raise ValueError("write RFC 3339 with an offset, 2026-11-20T09:30:22+08:00")
+    return value
 
 
 class AnySignal(BaseModel):
@@ -69,7 +75,9 @@ class MlTrade(AnySignal):
     pnl: float | None = Field(None, allow_inf_nan=False)
     total_pnl: float | None = Field(None, allow_inf_nan=False)
     total_trades: int | None = Field(None, ge=0, le=2**53)
-    timestamp: AwareDatetime = Field(strict=False, examples=["2026-11-20T09:30:22.123456+08:00"])
+    timestamp: Annotated[AwareDatetime, BeforeValidator(_text)] = Field(
+        strict=False, examples=["2026-11-20T09:30:22.123456+08:00"]
+    )
     simulated: bool | None = None
 
 
@@ -131,8 +139,6 @@ class Inbox:
         """Store a signal; it is safe when this returns. A Problem when it was not stored."""
         directory = self._needed()
         recv_ts_ms = self._clock.now_ms()
-        if idempotency_key is not None and not _KEY.fullmatch(idempotency_key):
-            raise Problem("bad-parameter", "Idempotency-Key: 1 to 128 printable characters without blanks")
         payload = payload_of(name, body)
         if not self._limit.take(f"{name} {sender.name}", SIGNALS_PER_MIN).is_allowed:
             raise Problem("rate-limited", f"{SIGNALS_PER_MIN} signals a minute at most", headers={"Retry-After": "60"})

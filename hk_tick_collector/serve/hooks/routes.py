@@ -13,6 +13,7 @@ from hk_tick_collector.serve.api import models
 from hk_tick_collector.serve.api.routes import service_of
 from hk_tick_collector.serve.auth import address_of, bearer_of
 from hk_tick_collector.serve.hooks.inbox import (
+    KEY_PATTERN,
     MAX_BODY_BYTES,
     ML_TRADE,
     NAME_PATTERN,
@@ -27,7 +28,7 @@ router = APIRouter()
 
 Name = Annotated[str, Path(pattern=NAME_PATTERN, description="The hook; a key needs the scope hook:<name>.")]
 IdempotencyKey = Annotated[
-    str | None, Header(max_length=128, description="The same key within a day stores one signal.")
+    str | None, Header(pattern=KEY_PATTERN, description="The same key within a day stores one signal.")
 ]
 _STORED: dict[int | str, dict[str, Any]] = {202: {"description": "It is stored"}}
 
