@@ -8,25 +8,22 @@ server with hundreds of live clients runs ``hk-tick-api`` and ``hk-tick-live`` a
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 from collections.abc import AsyncIterator
 
 from starlette.applications import Starlette
 
 from hk_tick_collector.serve.api.app import create_app as create_api
 from hk_tick_collector.serve.auth import Receive, Scope
+from hk_tick_collector.serve.live.app import create_app as create_live
 from hk_tick_collector.serve.problems import Send
 from hk_tick_collector.serve.settings import ServeSettings
 
 LIVE_PATH = "/v1/live"
 
 
-def create_app(settings: ServeSettings) -> Both | Starlette:
+def create_app(settings: ServeSettings) -> Both:
     """Both applications as one. KeysFileError when the file of keys cannot be used."""
-    if importlib.util.find_spec("hk_tick_collector.serve.live") is None:
-        return create_api(settings)
-    live = importlib.import_module("hk_tick_collector.serve.live.app")
-    return Both(create_api(settings), live.create_app(settings))
+    return Both(create_api(settings), create_live(settings))
 
 
 class Both:

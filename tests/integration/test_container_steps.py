@@ -132,13 +132,14 @@ def test_settings_in_both_files_are_real_ones() -> None:
 
 def test_services_are_kept_small_and_apart() -> None:
     found = services()
-    serving = {"api", "keys", "redis-relay"}
+    serving = {"api": 8877, "live": 8878, "keys": None, "redis-relay": None}
     assert set(found) == {"recorder", "simulator", "rehearsal", *serving}
     assert [name for name, one in found.items() if "profiles" not in one] == ["recorder"]
     for name, one in found.items():
         assert one["cap_drop"] == ["ALL"]
         assert one["read_only"] is True
-        assert one.get("ports", []) == (["127.0.0.1:8877:8877"] if name == "api" else [])
+        port = serving.get(name)
+        assert one.get("ports", []) == ([f"127.0.0.1:{port}:{port}"] if port else [])
         if name in serving:
             assert "ticks:/data" not in one["volumes"], "what serves only reads"
     assert not set(found["recorder"]["volumes"]) & set(found["rehearsal"]["volumes"])

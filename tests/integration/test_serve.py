@@ -40,6 +40,10 @@ def test_what_it_says_to_try_works_and_it_ends_as_asked(tmp_path: Path, root: Pa
     days = httpx.get(told, timeout=30).json()
     assert [day["day"] for day in days["data"]] == [DAY]
     assert httpx.get(f"{url}/docs", timeout=30).status_code == 200
+    assert running.find(re.escape(f"curl -N '{url}/v1/live/events"))
+    with httpx.stream("GET", f"{url}/v1/live/events?symbols=HK.00700&since=day", timeout=30) as live:
+        assert next(line for line in live.iter_lines() if '"ticks":[[' in line)
+    assert httpx.get(f"{url}/v1/livestock", timeout=30).status_code == 404
     running.signal(number)
     assert running.wait() == 0
     assert "Traceback" not in running.output

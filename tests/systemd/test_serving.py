@@ -18,9 +18,10 @@ STATE = "/var/lib/hk-tick-serve"
 
 @pytest.fixture(scope="module")
 def serving(installed: Server) -> Server:
-    said = installed.install("--with", "api")
+    said = installed.install("--with", "api,live")
     assert "installed" in said
     installed.settings["API_PORT"] = free_port()
+    installed.settings["LIVE_PORT"] = free_port()
     installed.settings["API_KEYS_FILE"] = "/etc/hk-tick-serve/keys.json"
     installed.write_settings()
     return installed
@@ -32,7 +33,7 @@ def key(serving: Server) -> str:
     made = serving.machine.run(
         f"cd {PREFIX} && venv/bin/hk-tickctl keys add systemd --scopes read,hook:x --env-file .env --json"
     ).stdout
-    serving.machine.run(f"systemctl restart {API}")
+    serving.machine.run(f"systemctl restart {API} hk-tick-live")
     found = re.search(r"hktk_[a-z0-9]{8}_[A-Za-z0-9_-]{43}", made)
     assert found, made
     return found.group()
@@ -49,11 +50,25 @@ def ask(server: Server, key: str, path: str, **post: object) -> str:
     return ""
 
 
+def live_text(server: Server, key: str) -> str:
+    """What the live channel sends in its first seconds."""
+    url = f"http://127.0.0.1:{server.settings['LIVE_PORT']}/v1/live/events?symbols=HK.00700"
+    found = ""
+    headers = {"Authorization": f"Bearer {key}"}
+    with contextlib.suppress(httpx.TransportError), httpx.stream("GET", url, headers=headers, timeout=5) as answer:
+        for piece in answer.iter_text():
+            found += piece
+            if '"HK.00700"' in found:
+                break
+    return found
+
+
 def test_it_reads_while_the_recorder_writes_and_comes_back_when_killed(serving: Server, key: str) -> None:
     run, show = serving.machine.run, serving.machine.show
     wait_until(lambda: '"data":[{' in ask(serving, key, "/v1/ticks/latest?symbols=HK.00700"), "ticks of now", 60)
     pid = int(show("MainPID", API))
     assert run(f"ps -o user:20=,group:20= -p {pid}").stdout.split() == ["hk-tick-serve", "hk-tick-collector"]
+    wait_until(lambda: '"HK.00700"' in live_text(serving, key), "a tick as it comes", 60)
     signal = ask(serving, key, "/v1/hooks/x", "-d", '\'{"symbol": "700"}\'')
     assert '"cursor":"v1~' in signal, signal
     assert run(f"stat -c '%U %G %a' {STATE}/hooks/signals.db").stdout.split() == [

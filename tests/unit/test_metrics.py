@@ -383,9 +383,7 @@ def test_an_alert_says_what_happened_and_what_to_do(alert: dict[str, Any]) -> No
     for word in re.findall(r"\b[a-z]+(?:_[a-z]+)+\b", description):
         if not word.startswith("hk_tick_collector_"):
             known = f'"{word}"' in source or f'event("{word} ' in source
-            by_source = (
-                f'}}_{word.partition("_")[2]}"' in source
-            )  # the source's word comes first: futu_disconnected
+            by_source = f'}}_{word.partition("_")[2]}"' in source  # the source's word comes first: futu_disconnected
             assert known or by_source or f'"{word.removesuffix("_failed")}"' in source, f"no log line says {word}"
     for key in re.findall(r"\b[A-Z]+(?:_[A-Z]+)+\b", description):
         assert f'"{key}"' in source, f"{key} is no setting"

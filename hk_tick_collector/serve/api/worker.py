@@ -6,6 +6,7 @@ nobody wants the answer any more: it is then killed, and another takes its place
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import logging
@@ -101,7 +102,8 @@ def main() -> int:
     from hk_tick_collector.serve.api import jobs  # noqa: F401, PLC0415 - before the first question
     from hk_tick_collector.serve.api.roots import Roots  # noqa: PLC0415
 
-    os.nice(NICE)
+    with contextlib.suppress(PermissionError):  # a unit may forbid it; readers then have the server's share
+        os.nice(NICE)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
     pipe = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # whatever a library prints is no frame
