@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
+import json
 import shutil
 import socket
 import ssl
 import subprocess
-import threading
-import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
-import uvicorn
 import websockets.sync.client
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import StreamingResponse
-from starlette.routing import Route, WebSocketRoute
-from starlette.websockets import WebSocket
+from websockets.typing import Subprotocol
 
 from tests.harness import wait_until
 from tests.redis_server import free_port
@@ -32,38 +25,6 @@ from tests.ticks import DAY
 EXAMPLE = Path(__file__).resolve().parents[2] / "deploy/nginx/hk-ticks.conf"
 NAME = "ticks.example.org"
 NGINX = shutil.which("nginx") or "/usr/sbin/nginx"
-
-
-async def _events(_request: Request) -> StreamingResponse:
-    """One event at once, and then nothing for longer than any test waits."""
-
-    async def events() -> AsyncIterator[str]:
-        yield "data: first\n\n"
-        await asyncio.sleep(60)
-
-    return StreamingResponse(events(), media_type="text/event-stream")
-
-
-async def _socket(websocket: WebSocket) -> None:
-    await websocket.accept()
-    await websocket.send_json(dict(websocket.headers))
-    await websocket.close()
-
-
-@contextlib.contextmanager
-def live_server() -> Iterator[int]:
-    """What sends and holds as the live channel does."""
-    app = Starlette(routes=[Route("/v1/live/events", _events), WebSocketRoute("/v1/live", _socket)])
-    port = free_port()
-    server = uvicorn.Server(
-        uvicorn.Config(app, port=port, log_level="warning", ws="websockets-sansio", timeout_graceful_shutdown=1)
-    )
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    wait_until(lambda: server.started, "the live server")
-    yield port
-    server.should_exit = True
-    thread.join(30)
 
 
 @pytest.fixture(scope="module")
@@ -81,33 +42,37 @@ def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, str]]
         directory / "api", directory / "HK", API_KEYS_FILE=directory / "keys.json", API_HOSTS=NAME,
         API_TRUSTED_PROXIES="127.0.0.1",
     )  # fmt: skip
+    live = ApiServer(
+        directory / "live", directory / "HK", "hk-tick-live", API_KEYS_FILE=directory / "keys.json", API_HOSTS=NAME,
+        API_TRUSTED_PROXIES="127.0.0.1",
+    )  # fmt: skip
     port = free_port()
-    with live_server() as live_port:
-        text = EXAMPLE.read_text()
-        for before, after in {
-            "127.0.0.1:8877": f"127.0.0.1:{api.port}", "127.0.0.1:8878": f"127.0.0.1:{live_port}",
-            "listen 443 ssl": f"listen 127.0.0.1:{port} ssl",
-            "/etc/ssl/certs/ticks.example.org.pem": f"{directory}/cert.pem",
-            "/etc/ssl/private/ticks.example.org.key": f"{directory}/key.pem",
-        }.items():  # fmt: skip
-            assert before in text
-            text = text.replace(before, after)
-        temporary = "".join(
-            f"{kind}_temp_path {directory}/{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-        )
-        whole = directory / "nginx.conf"
-        whole.write_text(
-            f"daemon off; pid {directory}/pid; error_log stderr; events {{}}\nuser root;\n"
-            f"http {{ access_log off;\n{temporary}{text} }}\n"
-        )
-        nginx = subprocess.Popen([NGINX, "-c", whole, "-p", directory], stderr=subprocess.DEVNULL)
-        wait_until(lambda: nginx.poll() is not None or _answers(port), "nginx")
-        assert nginx.poll() is None
-        yield port, key
-        nginx.terminate()
-        nginx.wait(30)
-    assert "Traceback" not in api.output
-    api.end()
+    text = EXAMPLE.read_text()
+    for before, after in {
+        "127.0.0.1:8877": f"127.0.0.1:{api.port}", "127.0.0.1:8878": f"127.0.0.1:{live.port}",
+        "listen 443 ssl": f"listen 127.0.0.1:{port} ssl",
+        "/etc/ssl/certs/ticks.example.org.pem": f"{directory}/cert.pem",
+        "/etc/ssl/private/ticks.example.org.key": f"{directory}/key.pem",
+    }.items():  # fmt: skip
+        assert before in text
+        text = text.replace(before, after)
+    temporary = "".join(
+        f"{kind}_temp_path {directory}/{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    whole = directory / "nginx.conf"
+    whole.write_text(
+        f"daemon off; pid {directory}/pid; error_log stderr; events {{}}\nuser root;\n"
+        f"http {{ access_log off;\n{temporary}{text} }}\n"
+    )
+    nginx = subprocess.Popen([NGINX, "-c", whole, "-p", directory], stderr=subprocess.DEVNULL)
+    wait_until(lambda: nginx.poll() is not None or _answers(port), "nginx")
+    assert nginx.poll() is None
+    yield port, key
+    nginx.terminate()
+    nginx.wait(30)
+    for server in (api, live):
+        assert "Traceback" not in server.output
+        server.end()
 
 
 def _answers(port: int) -> bool:
@@ -138,24 +103,27 @@ def test_a_large_answer_comes_whole(proxy: tuple[int, str]) -> None:
     assert len(answer.text.splitlines()) > 100
 
 
-def test_an_event_is_not_held_back(proxy: tuple[int, str]) -> None:
-    port, _ = proxy
-    began = time.monotonic()
-    with client(port).stream("GET", "/v1/live/events") as answer:
-        assert next(answer.iter_lines()) == "data: first"
-    assert time.monotonic() - began < 30, "it waited for the end"
+def test_ticks_are_not_held_back_while_the_stream_goes_on(proxy: tuple[int, str]) -> None:
+    port, key = proxy
+    asked = {"symbols": "HK.00700", "since": "day"}
+    with client(port, key).stream("GET", "/v1/live/events", params=asked) as answer:
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        assert next(line for line in answer.iter_lines() if '"ticks":[[' in line)
 
 
-def test_a_websocket_comes_through_and_tells_who_asks(proxy: tuple[int, str]) -> None:
-    port, _ = proxy
+def test_a_websocket_comes_through(proxy: tuple[int, str]) -> None:
+    port, key = proxy
     unchecked = ssl.create_default_context()
     unchecked.check_hostname, unchecked.verify_mode = False, ssl.CERT_NONE
     with websockets.sync.client.connect(
-        f"wss://{NAME}:{port}/v1/live", ssl=unchecked, sock=_socket_to(port), proxy=None
-    ) as connection:
-        headers = connection.recv(timeout=30)
-    assert f'"host":"{NAME}"' in str(headers).replace(": ", ":")
-    assert '"x-forwarded-for":"127.0.0.1"' in str(headers).replace(": ", ":")
+        f"wss://{NAME}/v1/live", ssl=unchecked, sock=socket.create_connection(("127.0.0.1", port)), proxy=None,
+        subprotocols=[Subprotocol("hk-ticks.v1")], additional_headers={"Authorization": f"Bearer {key}"},
+    ) as connection:  # fmt: skip
+        connection.send(json.dumps({"op": "subscribe", "symbols": ["HK.00700"], "since": "day"}))
+        kinds = []
+        while "ticks" not in kinds:
+            kinds.append(json.loads(connection.recv(timeout=30))["type"])
+    assert kinds[0] == "welcome"
 
 
 def test_wrong_keys_are_counted_by_the_readers_address_which_no_header_forges(proxy: tuple[int, str]) -> None:
@@ -166,8 +134,3 @@ def test_wrong_keys_are_counted_by_the_readers_address_which_no_header_forges(pr
     ]
     assert statuses[0] == 401
     assert statuses[-1] == 429
-
-
-def _socket_to(port: int) -> socket.socket:
-
-    return socket.create_connection(("127.0.0.1", port))
