@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from hk_tick_collector.cli import doctor_sierra
 from hk_tick_collector.cli.checkup import Checkup, Outcome, fail, ok, skipped, warn
 from hk_tick_collector.cli.common import App
 from hk_tick_collector.core.errors import RecorderError
@@ -41,7 +42,8 @@ def check(checkup: Checkup, app: App, unit: str) -> None:
     checkup.run("data_directory", lambda: _data_directory(app, service), root_needs)
     checkup.run("disk", lambda: _disk(data_root(app)), root_needs)
     checkup.run("unit", lambda: _unit(service))
-    checkup.run("sdk_log", lambda: _sdk_log(app), ["configuration"])
+    if not doctor_sierra.is_source(app):
+        checkup.run("sdk_log", lambda: _sdk_log(app), ["configuration"])
 
 
 def data_root(app: App) -> Path:

@@ -9,8 +9,11 @@ from contextlib import closing
 from pathlib import Path
 
 from hk_tick_collector.sources.sierra.against import Stored
+from hk_tick_collector.store.connect import translate
 from hk_tick_collector.store.layout import day_file, parse_day, recent_day_files
-from hk_tick_collector.store.reader import coverage, open_read_only, replays
+from hk_tick_collector.store.reader import coverage, replays
+
+READ_TIMEOUT_SEC = 5.0
 
 _SEQUENCED = (
     "SELECT ts_ms, seq, price, volume, direction FROM ticks WHERE symbol = ? AND seq IS NOT NULL ORDER BY symbol, seq"
@@ -21,12 +24,20 @@ _UNSEQUENCED = (
 
 
 def stored_rows(db: Path, symbol: str) -> Iterator[Stored]:
-    """A symbol's rows in order of time; none when there is no such file."""
+    """A symbol's rows in order of time; none when there is no such file.
+
+    While they are read, the file is written to by this very process. So it is opened as its writer does, which may
+    come at any time, and not as a closed file, whose reader would be told that it has changed. StoreError.
+    """
     if not db.exists():
         return
-    with closing(open_read_only(db)) as conn:
-        sides = (_rows(conn, sql, symbol) for sql in (_SEQUENCED, _UNSEQUENCED))
-        yield from heapq.merge(*sides, key=lambda row: row.ts_ms)
+    try:
+        with closing(sqlite3.connect(f"{db.absolute().as_uri()}?mode=rw", uri=True, timeout=READ_TIMEOUT_SEC)) as conn:
+            conn.execute("PRAGMA query_only = ON")
+            sides = (_rows(conn, sql, symbol) for sql in (_SEQUENCED, _UNSEQUENCED))
+            yield from heapq.merge(*sides, key=lambda row: row.ts_ms)
+    except sqlite3.Error as exc:
+        raise translate(exc, db) from exc
 
 
 def _rows(conn: sqlite3.Connection, sql: str, symbol: str) -> Iterator[Stored]:

@@ -338,3 +338,14 @@ def test_a_disk_that_fills_up_leaves_the_report_of_the_files_before(root: Path, 
     assert "stored: 20" in done.stdout
     assert "not imported" in done.stdout.partition("CME.NQZ26")[2]
     assert "the same command goes on" in done.stdout
+
+
+def test_trades_that_come_before_stored_ones_are_stored_while_those_are_read(root: Path, path: Path) -> None:
+    """The day file is closed when the reading begins and written to before it ends."""
+    late = run_of(chicago_us("20261119", 10), 30_000, 20_000)
+    write_scid(path, late)
+    tickctl("import", "sierra", path, data_root=root)
+    write_scid(path, [*run_of(chicago_us("20261119", 9), 30_000, 20_000), *late])
+    (told,) = tickctl_json("import", "sierra", path, data_root=root)
+    assert (told["stored"], told["already_there"], told["equal_days"], told["error"]) == (30_000, 30_000, 1, None)
+    assert not list(root.glob("*.db-*")), "nothing is left beside the day file"
