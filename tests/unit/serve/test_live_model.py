@@ -1,0 +1,146 @@
+"""The ring and the readers of the live channel against a list: random commits, days, cuts, slow readers, filters.
+
+What a reader has been sent, over all its connections, is what the files hold, each row once and in the order stored;
+every ``prev`` is the cursor before it. Real files and real sessions; the hub's thread is stepped by hand.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import tempfile
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from hk_tick_collector.serve.keys import ANONYMOUS, Key
+from hk_tick_collector.serve.live.hub import Hub, News, Readers
+from hk_tick_collector.serve.live.question import subscription
+from hk_tick_collector.serve.live.ring import Ring
+from hk_tick_collector.serve.live.session import Session
+from hk_tick_collector.store.follow import Follower
+from hk_tick_collector.store.position import Position
+from hk_tick_collector.store.writer import DayFileWriter
+from tests.unit.store_ticks import DAY, ticks
+
+DAYS = (DAY, "20261123")
+SYMBOLS = ("HK.00005", "HK.00700")
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("commit"), st.integers(1, 40), st.sampled_from(SYMBOLS)),
+        st.tuples(st.just("hub"), st.just(0), st.just("")),
+        st.tuples(st.just("read"), st.integers(1, 6), st.just("")),
+        st.tuples(st.just("cut"), st.just(0), st.just("")),
+        st.tuples(st.just("new_day"), st.just(0), st.just("")),
+    ),
+    max_size=40,
+)
+
+
+class World:
+    """A root, its hub without the thread, and one reader."""
+
+    def __init__(self, root: Path, writer: DayFileWriter, wanted: str, ring_bytes: int) -> None:
+        self.root, self.writer, self.wanted = root, writer, wanted
+        self.made: list[tuple[str, int]] = []
+        self.counts = dict.fromkeys([(day, symbol) for day in DAYS for symbol in SYMBOLS], 0)
+        self.day = DAYS[0]
+        self.news, self.readers = News(), Readers()
+        self.hub = Hub(root, self.news)
+        self.hub._room.acquire()  # type: ignore[attr-defined]
+        self.follower = Follower(root, days_look_sec=0)
+        self.hub.ring = Ring(self.follower.end(), max_bytes=ring_bytes)
+        self.given: list[tuple[str, int]] = []
+        self.cursor = str(Position.at_start_of(DAY))
+        self.session: Session | None = None
+
+    def commit(self, count: int, symbol: str) -> None:
+        first = self.counts[self.day, symbol] + 1
+        self.counts[self.day, symbol] += count
+        self.writer.write(rows := ticks(count, first, symbol=symbol, day=self.day))
+        self.made += [(symbol, row.seq or 0) for row in rows]
+
+    def step_hub(self) -> None:
+        assert self.hub.ring is not None
+        while (frame := self.hub._next_frame(self.follower, self.hub.ring.head)) is not None:
+            self.hub._room.acquire(blocking=False)
+            self.hub._add(frame)
+
+    async def read(self, events: int) -> None:
+        """Take some events, or what there is."""
+        if self.session is None:
+            asked = subscription({"symbols": self.wanted, "since": self.cursor}, [self.hub], ANONYMOUS)
+            self.session = Session(
+                asked, [self.hub], ANONYMOUS, self.news, self.readers, pace_sec=float, stopping=asyncio.Event()
+            )
+            await self.session.open()
+            self.take(json.loads(self.session._welcome().data), is_first=True)
+        for _ in range(events):
+            for feed in self.session._feeds:
+                for event in await self.session._step(feed):
+                    self.take(json.loads(event.data))
+
+    def take(self, message: dict[str, Any], *, is_first: bool = False) -> None:
+        assert is_first or message["prev"] == self.cursor
+        self.cursor = message["cursor"]
+        for row in message.get("ticks", ()):
+            self.given.append((row[1], int(row[7])))
+
+    def expected(self) -> list[tuple[str, int]]:
+        return [row for row in self.made if self.wanted in ("all", row[0])]
+
+
+async def play(world: World, steps: list[tuple[str, int, str]]) -> None:
+    for word, number, symbol in steps:
+        if word == "commit":
+            world.commit(number, symbol)
+        elif word == "hub":
+            world.step_hub()
+        elif word == "read":
+            await world.read(number)
+        elif word == "cut":
+            world.session = None
+        elif world.day == DAYS[0]:
+            world.day = DAYS[1]
+    for _ in range(3):
+        world.step_hub()
+        await world.read(5)
+    assert world.given == world.expected()
+    assert world.session is not None
+    assert all(feed.is_live for feed in world.session._feeds), "it has caught up, and reads the ring"
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@given(STEPS, st.sampled_from(("all", "HK.00700")), st.sampled_from((4000, 1 << 20)))
+def test_every_row_once_and_in_order(steps: list[tuple[str, int, str]], wanted: str, ring_bytes: int) -> None:
+    with tempfile.TemporaryDirectory() as directory, closing(DayFileWriter(Path(directory))) as writer:
+        writer.write(first := ticks(3))
+        world = World(Path(directory), writer, wanted, ring_bytes)
+        world.made += [(row.symbol, row.seq or 0) for row in first]
+        world.counts[DAY, "HK.00700"] = 3
+        try:
+            asyncio.run(play(world, steps))
+        finally:
+            world.readers.close()
+            world.follower.close()
+
+
+def test_a_ring_takes_no_frame_that_does_not_follow() -> None:
+    from hk_tick_collector.serve.live.frames import Frame  # noqa: PLC0415
+
+    with pytest.raises(AssertionError, match="does not follow"):
+        Ring(Position()).append(Frame(Position("20261120"), Position("20261121")))
+
+
+def test_a_key_with_patterns_may_not_name_others() -> None:
+    from hk_tick_collector.serve.problems import Problem  # noqa: PLC0415
+
+    key = Key("abcdefgh", "tests", ("live",), ("HK.00700",))
+    hub = Hub(Path("/nonexistent"), News())
+    assert subscription({"symbols": "700"}, [hub], key).symbols == {0: frozenset({"HK.00700"})}
+    with pytest.raises(Problem, match=r"may not read HK\.00005"):
+        subscription({"symbols": ["700", "5"]}, [hub], key)
