@@ -24,7 +24,7 @@ from hk_tick_collector.market.registry import market_of
 from hk_tick_collector.serve.live.frames import Frame, frame_of
 from hk_tick_collector.serve.live.ring import Ring
 from hk_tick_collector.store import data_root, reader
-from hk_tick_collector.store.follow import LOOK_SEC, Follower
+from hk_tick_collector.store.follow import DAYS_LOOK_SEC, LOOK_SEC, Follower
 from hk_tick_collector.store.layout import day_file
 from hk_tick_collector.store.position import DayGone, Position, PositionLost
 
@@ -206,9 +206,9 @@ def query_of(day: str) -> str:
 class Readers:
     """Threads that read behind positions, each with a follower of each root."""
 
-    def __init__(self, count: int = READERS) -> None:
+    def __init__(self, count: int = READERS, days_look_sec: float = DAYS_LOOK_SEC) -> None:
         self._free: asyncio.Queue[_Reader] = asyncio.Queue()
-        self._all = [_Reader() for _ in range(count)]
+        self._all = [_Reader(days_look_sec) for _ in range(count)]
         for one in self._all:
             self._free.put_nowait(one)
 
@@ -236,7 +236,8 @@ class Readers:
 
 
 class _Reader:
-    def __init__(self) -> None:
+    def __init__(self, days_look_sec: float) -> None:
+        self._days_look_sec = days_look_sec
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="catch-up")
         self._followers: dict[Path, Follower] = {}
 
@@ -249,7 +250,7 @@ class _Reader:
 
     def _follower(self, hub: Hub) -> Follower:
         if hub.root not in self._followers:
-            self._followers[hub.root] = Follower(hub.root)
+            self._followers[hub.root] = Follower(hub.root, days_look_sec=self._days_look_sec)
         return self._followers[hub.root]
 
     def close(self) -> None:

@@ -49,7 +49,7 @@ class World:
         self.made: list[tuple[str, int]] = []
         self.counts = dict.fromkeys([(day, symbol) for day in DAYS for symbol in SYMBOLS], 0)
         self.day = DAYS[0]
-        self.news, self.readers = News(), Readers()
+        self.news, self.readers = News(), Readers(days_look_sec=0)
         self.hub = Hub(root, self.news)
         self.hub._room.acquire()  # type: ignore[attr-defined]
         self.follower = Follower(root, days_look_sec=0)
@@ -114,7 +114,7 @@ async def play(world: World, steps: list[tuple[str, int, str]]) -> None:
     assert all(feed.is_live for feed in world.session._feeds), "it has caught up, and reads the ring"
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(STEPS, st.sampled_from(("all", "HK.00700")), st.sampled_from((4000, 1 << 20)))
 def test_every_row_once_and_in_order(steps: list[tuple[str, int, str]], wanted: str, ring_bytes: int) -> None:
     with tempfile.TemporaryDirectory() as directory, closing(DayFileWriter(Path(directory))) as writer:
