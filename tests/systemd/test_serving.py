@@ -31,7 +31,7 @@ def serving(installed: Server) -> Server:
 def key(serving: Server) -> str:
     serving.recover()
     made = serving.machine.run(
-        f"cd {PREFIX} && venv/bin/hk-tickctl keys add systemd --scopes read,hook:x --env-file .env --json"
+        f"cd {PREFIX} && venv/bin/hk-tickctl keys add systemd --scopes read,live,hook:x --env-file .env --json"
     ).stdout
     serving.machine.run(f"systemctl restart {API} hk-tick-live")
     found = re.search(r"hktk_[a-z0-9]{8}_[A-Za-z0-9_-]{43}", made)
@@ -68,7 +68,11 @@ def test_it_reads_while_the_recorder_writes_and_comes_back_when_killed(serving: 
     wait_until(lambda: '"data":[{' in ask(serving, key, "/v1/ticks/latest?symbols=HK.00700"), "ticks of now", 60)
     pid = int(show("MainPID", API))
     assert run(f"ps -o user:20=,group:20= -p {pid}").stdout.split() == ["hk-tick-serve", "hk-tick-collector"]
-    wait_until(lambda: '"HK.00700"' in live_text(serving, key), "a tick as it comes", 60)
+    try:
+        wait_until(lambda: '"HK.00700"' in live_text(serving, key), "a tick as it comes", 40)
+    except AssertionError as exc:
+        said = serving.machine.journal("hk-tick-live")
+        raise AssertionError(f"{live_text(serving, key)[-1000:]}\n{said[-3000:]}") from exc
     signal = ask(serving, key, "/v1/hooks/x", "-d", '\'{"symbol": "700"}\'')
     assert '"cursor":"v1~' in signal, signal
     assert run(f"stat -c '%U %G %a' {STATE}/hooks/signals.db").stdout.split() == [
