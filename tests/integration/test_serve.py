@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import signal
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -23,8 +24,20 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+_started: list[Process] = []
+
+
+@pytest.fixture(autouse=True)
+def all_end() -> Iterator[None]:
+    """Also when a test fails."""
+    yield
+    while _started:
+        _started.pop().end()
+
+
 def serve(tmp_path: Path, *arguments: str | Path, **settings: object) -> Process:
-    return Process([BIN / "hk-tickctl", "serve", *arguments], clean_env(tmp_path / "home", **settings))
+    _started.append(Process([BIN / "hk-tickctl", "serve", *arguments], clean_env(tmp_path / "home", **settings)))
+    return _started[-1]
 
 
 def address(running: Process) -> str:
