@@ -27,6 +27,7 @@ import zstandard
 from hk_tick_collector import __version__
 from hk_tick_collector.core.errors import NoData, RowRefused, StoreCorrupt, StoreUnavailable
 from hk_tick_collector.days import content, manifest, parquet
+from hk_tick_collector.days import rows as days_rows
 from hk_tick_collector.days.catalog import Catalog, Day
 from hk_tick_collector.days.schema import COLUMNS, SCHEMA_VERSION, UTC_MS, VERSION_KEY
 from hk_tick_collector.days.tree import hive_path
@@ -378,15 +379,15 @@ def test_a_day_being_recorded_is_exported_as_it_was_at_the_start(tmp_path: Path,
     record_day(tmp_path / "HK", count=200)
     truth = [row for row in stored(tmp_path / "HK") if not symbols or row.symbol in symbols]
     writer = DayFileWriter(tmp_path / "HK")
-    batches = Day.batches
+    batches = days_rows.batches
 
-    def batches_while_recording(self: Day, *args: object, **options: object) -> Iterator[pa.RecordBatch]:
-        for batch in batches(self, *args, **options):  # type: ignore[arg-type]
+    def batches_while_recording(day: Day, *args: object, **options: object) -> Iterator[pa.RecordBatch]:
+        for batch in batches(day, *args, **options):  # type: ignore[arg-type]
             writer.write([tick for name in SYMBOLS for tick in day_ticks(name, 300)[200:]])
             yield batch
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Day, "batches", batches_while_recording)
+        patch.setattr(days_rows, "batches", batches_while_recording)
         found = rows_of(part_of(tmp_path / "HK", so_far=True, symbols=symbols))
     writer.close()
     assert found == [(t.symbol, t.seq, t.tick_type) for t in truth]
