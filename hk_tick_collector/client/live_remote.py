@@ -22,6 +22,7 @@ from hk_tick_collector.client.question import Texts
 DEAD_SEC = 15.0
 MIN_PAUSE_SEC, MAX_PAUSE_SEC = 0.5, 30.0
 LOOK_SEC = 0.25
+CLOSE_SEC = 1.0  # messages that nobody takes any more may stand before the server's answer
 _SEQ = COLUMNS.index("seq")
 _FINAL = ("bad-parameter", "bad-cursor", "unauthorized", "forbidden")
 
@@ -80,7 +81,7 @@ class _Connection:
         try:
             opened = self._client.connect(
                 self._address, additional_headers=self._headers, subprotocols=["hk-ticks.v1"], max_size=None,
-                open_timeout=DEAD_SEC, proxy=None,
+                open_timeout=DEAD_SEC, close_timeout=CLOSE_SEC, proxy=None,
             )  # fmt: skip
             with opened as socket:
                 socket.send(json.dumps({**self._asked, "since": self.cursor}))
