@@ -8,17 +8,17 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from benchmarks import resources, rig
+from benchmarks.soak_plan import Plan
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.hk import HK
 from hk_tick_collector.market.hk.sessions import CAS_END_AFTER_MS
+from hk_tick_collector.market.hours import DayKind
 from hk_tick_collector.opend_sim.check import check as compare
 from tests.faults.lab import Claim, Verdict, day_claims, select
-
-if TYPE_CHECKING:
-    from benchmarks.soak import Week
+from tests.harness import Recorder, Simulator
 
 # What one close may have more than an earlier one without having grown. Memory: the margin that the recorder has for a
 # day of five million ticks. A connection that is being replaced has a thread and a socket more for a moment.
@@ -44,13 +44,30 @@ class Close:
     unproven: int  # symbols, when the market went on
 
 
+class Run(Protocol):
+    """What is judged: ``soak.Week`` when it is over."""
+
+    simulator: Simulator
+    recorder: Recorder
+    data_root: Path
+    plan: Plan
+    eve: str
+    days: list[tuple[str, DayKind]]
+    closes: list[Close]
+    log: list[str]
+    starts: int
+
+    def left_undone(self) -> list[str]:
+        """What was planned and did not happen."""
+
+
 def unconfirmed(data_root: Path, day: str, end_ms: int) -> list[str]:
     """Symbols of which no pull has confirmed that nothing came until ``end_ms`` but what is stored."""
     query = "SELECT symbol FROM coverage WHERE verified_until_ms IS NULL OR verified_until_ms < ?"
     return [row["symbol"] for row in select(data_root / f"{day}.db", query, end_ms)]
 
 
-def judge(week: Week) -> tuple[list[list[object]], list[str]]:
+def judge(week: Run) -> tuple[list[list[object]], list[str]]:
     """Rows of the table of days, and everything that is wrong."""
     found = compare(week.simulator.truth, week.data_root)
     report: dict[str, Any] = json.loads(found.to_json())
@@ -124,7 +141,7 @@ def report_lines(lines: Sequence[str]) -> list[list[object]]:
     return [[level, name, number] for (level, name), number in sorted(counts.items())]
 
 
-def print_tables(week: Week, days: list[list[object]], took_sec: float) -> None:
+def print_tables(week: Run, days: list[list[object]], took_sec: float) -> None:
     """All that was seen."""
     print()
     print(rig.table(["day", "trading", "ticks", "proven", "missing", "unproven", "confirmed s"], days))

@@ -25,15 +25,13 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from hk_tick_collector.core.facts import GapFound, NotSubscribed
+from hk_tick_collector.core.ranges import CounterRanges
 from hk_tick_collector.core.text import cut, printable
 from hk_tick_collector.records.tick import SEQ_COUNTER_MASK
 from hk_tick_collector.store.extents import Extent, count, format_extents, parse_extents, subtract
-
-if TYPE_CHECKING:
-    from hk_tick_collector.store.coverage import SymbolCoverage
 
 OPEN, CLOSED = "open", "closed"
 NOT_SUBSCRIBED = "not subscribed: "  # begins the reason of a window
@@ -86,6 +84,27 @@ class Gap:
         self.last_counter = _highest(self.last_counter, other.last_counter)
 
 
+class Track(Protocol):
+    """What a gap needs to know of its symbol's day: ``coverage.SymbolCoverage`` has it."""
+
+    gaps: list[Gap]  # the open ones; changed here
+    ranges: CounterRanges
+
+    @property
+    def symbol(self) -> str: ...
+
+    @property
+    def first_ts_ms(self) -> int: ...
+
+    @property
+    def counted(self) -> bool:
+        """False when ``ranges`` were given up: they then claim more than is stored."""
+
+    @property
+    def head_proven(self) -> bool:
+        """The lowest counter stored is the day's first one."""
+
+
 def load_open(conn: sqlite3.Connection) -> dict[str, list[Gap]]:
     """The open gaps by symbol."""
     found: dict[str, list[Gap]] = {}
@@ -94,7 +113,7 @@ def load_open(conn: sqlite3.Connection) -> dict[str, list[Gap]]:
     return found
 
 
-def record(conn: sqlite3.Connection, day: str, track: SymbolCoverage, fact: GapFound) -> None:
+def record(conn: sqlite3.Connection, day: str, track: Track, fact: GapFound) -> None:
     """Write what of the fact is neither stored nor in an open gap; nothing when nothing is left of it."""
     gap = _head_gap(day, track, fact) if fact.first is None else _counted_gap(conn, day, track, fact, fact.first)
     if gap is None:
@@ -112,7 +131,7 @@ def record(conn: sqlite3.Connection, day: str, track: SymbolCoverage, fact: GapF
     _write(conn, day, track.symbol, known, None)
 
 
-def record_window(conn: sqlite3.Connection, day: str, track: SymbolCoverage, fact: NotSubscribed) -> None:
+def record_window(conn: sqlite3.Connection, day: str, track: Track, fact: NotSubscribed) -> None:
     """Write when the symbol was not subscribed; what was told of the same time before grows."""
     reason = f"{NOT_SUBSCRIBED}{printable(cut(fact.reason))}"
     known = next((gap for gap in track.gaps if gap.is_window and not gap.over), None)
@@ -124,7 +143,7 @@ def record_window(conn: sqlite3.Connection, day: str, track: SymbolCoverage, fac
     _end_window(conn, day, track.symbol, known, fact.until_ms, fact.over)
 
 
-def end_windows(conn: sqlite3.Connection, day: str, track: SymbolCoverage, at_ms: int) -> None:
+def end_windows(conn: sqlite3.Connection, day: str, track: Track, at_ms: int) -> None:
     """The symbol is subscribed: what lasted until now is over."""
     for gap in track.gaps:
         if gap.is_window and not gap.over:
@@ -154,7 +173,7 @@ def _stored(conn: sqlite3.Connection, symbol: str, gap: Gap) -> Gap | None:
     return None if row is None else _gap_of(row)
 
 
-def shrink(conn: sqlite3.Connection, day: str, track: SymbolCoverage, now_ms: int) -> None:
+def shrink(conn: sqlite3.Connection, day: str, track: Track, now_ms: int) -> None:
     """Take out of the symbol's gaps what is stored by now; close those of which nothing is left.
 
     Ranges that were given up say nothing: the gaps of such a symbol stay.
@@ -176,7 +195,7 @@ def shrink(conn: sqlite3.Connection, day: str, track: SymbolCoverage, now_ms: in
         _write(conn, day, track.symbol, gap, now_ms if closed else None)
 
 
-def _head_gap(day: str, track: SymbolCoverage, fact: GapFound) -> Gap | None:
+def _head_gap(day: str, track: Track, fact: GapFound) -> Gap | None:
     if track.head_proven or any(gap.at_most is not None for gap in track.gaps):
         return None
     at_most = min(fact.last, track.ranges.first - 1) if track.ranges and track.counted else fact.last
@@ -187,7 +206,7 @@ def _head_gap(day: str, track: SymbolCoverage, fact: GapFound) -> Gap | None:
     return Gap(start_ts_ms, max(start_ts_ms, end_ts_ms), fact.detected_at_ms, fact.reason, [], at_most, None, None, 0)
 
 
-def _counted_gap(conn: sqlite3.Connection, day: str, track: SymbolCoverage, fact: GapFound, first: int) -> Gap | None:
+def _counted_gap(conn: sqlite3.Connection, day: str, track: Track, fact: GapFound, first: int) -> Gap | None:
     ranges: Sequence[Sequence[int]] = track.ranges.ranges if track.counted else ()
     extents = subtract([(first, fact.last)], ranges)
     extents = subtract(extents, sorted(extent for gap in track.gaps for extent in gap.extents))
