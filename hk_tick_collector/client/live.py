@@ -29,6 +29,7 @@ from hk_tick_collector.client.errors import BadQuestion
 from hk_tick_collector.client.question import Texts
 from hk_tick_collector.client.told import as_ours, translated
 from hk_tick_collector.core.errors import RecorderError, StoreBusy, StoreCorrupt, StoreUnavailable
+from hk_tick_collector.days.catalog import Catalog
 from hk_tick_collector.market.registry import market_of
 from hk_tick_collector.market.symbols import check_symbols
 from hk_tick_collector.store import data_root
@@ -150,13 +151,18 @@ def follow_files(
     """
     if len(roots) != 1:
         raise BadQuestion("live follows one data root", "name it: hk.local(DIRECTORY).live(...)")
-    root = roots[0][0]
+    root, archive = roots[0]
     with translated():
         wanted = _symbols(symbols, root)
 
     def batches(cursor: str, stop: threading.Event) -> Iterator[LiveBatch]:
         with translated(), Follower(root) as follower:
             position = _start(follower, cursor)
+            for day in Catalog(root, archive).passed_over(position.newest_day):
+                raise RecorderError(
+                    f"{day} has no day file any more: read it with hk.load(..., {day!r}), then go on with "
+                    f"since={str(position.leaving(day))!r}"
+                )
             yield from _followed(follower, position, wanted, stop)
 
     if since not in (NOW, DAY):

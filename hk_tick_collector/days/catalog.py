@@ -258,6 +258,12 @@ class Catalog:
         """All trading days, oldest first."""
         return sorted({*self.live_days(), *self.archived_days()})
 
+    def passed_over(self, after: str) -> list[str]:
+        """Days after that one (YYYYMMDD, or "" for none) that are archived and have no day file any more: who follows
+        day files gets nothing of them."""
+        live = set(self.live_days())
+        return [day for day in self.archived_days() if after and day > after and day not in live]
+
     def day(self, trading_day: str) -> Day:
         """One day. ``NoData`` when there is neither a day file nor an archive of it."""
         db = layout.day_file(self.data_root, trading_day)

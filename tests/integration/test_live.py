@@ -17,8 +17,11 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
+import hk_tick_collector as hk
 from hk_tick_collector.serve.keys import edited
+from hk_tick_collector.store.position import Position
 from hk_tick_collector.store.writer import DayFileWriter
+from tests.archived_day import archive_day
 from tests.harness import ended, wait_until
 from tests.serving import ApiServer, add_key
 from tests.unit.store_ticks import DAY, ticks
@@ -144,6 +147,23 @@ def test_a_day_without_its_file_is_gone(live: ApiServer, root: Path, tmp_path: P
         assert closed.value.rcvd.code == 4010
         assert client.get("/v1/live/events", params={"since": reader.cursor}).status_code == 410
         assert client.get("/v1/live/events", params={"since": "v1~nonsense"}).status_code == 400
+
+
+def test_a_day_that_was_put_away_meanwhile_is_not_passed_over(live: ApiServer, root: Path) -> None:
+    """A cursor of before the day holds no place in it, and later days have their files."""
+    before = str(Position.at_start_of(DAY))
+    with closing(DayFileWriter(root)) as writer:
+        writer.write(ticks(50))
+    archive_day(root, root / "_archive", DAY)
+    with closing(DayFileWriter(root)) as writer:
+        writer.write(ticks(5, trading_day=NEXT_DAY))
+    refused = Reader(live.url, since=before)
+    assert (refused.welcome["slug"], refused.welcome["day"]) == ("cursor-gone", DAY)
+    goes_on = Reader(live.url, since=refused.welcome["onward"])
+    goes_on.until(rows=5)
+    with pytest.raises(hk.RecordingsError, match=DAY):
+        next(hk.local(root).live("all", since=before))
+    assert len(next(hk.local(root).live("all", since=refused.welcome["onward"])).rows) == 5
 
 
 def test_a_stop_says_bye_and_the_cursor_goes_on_at_the_next_server(live: ApiServer, root: Path, tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ class Live:
         self.keys = KeyRing.open(settings.api_keys_file)
         self.gate = Gate(settings, self.keys)
         self.news = News()
-        self.hubs = [Hub(root, self.news) for root, _ in settings.roots]
+        self.hubs = [Hub(root, self.news, archive) for root, archive in settings.roots]
         self.readers = Readers()
         self.stopping = asyncio.Event()
         self.tickets: dict[str, tuple[Key, str | None, float]] = {}

@@ -19,13 +19,14 @@ from typing import Any
 
 from hk_tick_collector.core.errors import StoreError
 from hk_tick_collector.core.logline import RateLimitedLog
+from hk_tick_collector.days.catalog import Catalog
 from hk_tick_collector.market.market import Market
 from hk_tick_collector.market.registry import market_of
 from hk_tick_collector.serve.live.frames import Frame, frame_of
 from hk_tick_collector.serve.live.ring import Ring
 from hk_tick_collector.store import data_root, reader
 from hk_tick_collector.store.follow import DAYS_LOOK_SEC, LOOK_SEC, Follower
-from hk_tick_collector.store.layout import day_file
+from hk_tick_collector.store.layout import archive_dir, day_file
 from hk_tick_collector.store.position import DayGone, Position, PositionLost
 
 IDLE_LOOK_SEC = 0.25
@@ -61,8 +62,9 @@ class News:
 class Hub:
     """One data root. ``ring`` is None until the files were looked at for the first time."""
 
-    def __init__(self, root: Path, news: News) -> None:
+    def __init__(self, root: Path, news: News, archive: Path | None = None) -> None:
         self.root = root
+        self.archive = archive or archive_dir(root)
         self.ring: Ring | None = None
         self.facts: _Facts = {}
         self.listeners = 0
@@ -222,6 +224,11 @@ class Readers:
         found: Position = await self._use(hub, "end", back_rows)
         return found
 
+    async def passed_over(self, hub: Hub, position: Position) -> list[str]:
+        """Days behind a position that are archived and have no day file: nothing of them would be sent."""
+        days: list[str] = await self._use(hub, "passed_over", position)
+        return days
+
     async def _use(self, hub: Hub, what: str, argument: Any) -> Any:
         one = await self._free.get()
         work = asyncio.get_running_loop().run_in_executor(one.thread, getattr(one, what), hub, argument)
@@ -247,6 +254,9 @@ class _Reader:
 
     def end(self, hub: Hub, back_rows: int) -> Position:
         return self._follower(hub).end(back_rows)
+
+    def passed_over(self, hub: Hub, position: Position) -> list[str]:
+        return Catalog(hub.root, hub.archive).passed_over(position.newest_day)
 
     def _follower(self, hub: Hub) -> Follower:
         if hub.root not in self._followers:

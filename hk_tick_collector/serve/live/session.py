@@ -133,14 +133,19 @@ class Session:
         try:
             await self._readers.next(feed.hub, feed.position)
         except DayGone as exc:
-            raise Problem(
-                "cursor-gone",
-                f"the day {exc.day} has no day file any more",
-                hint=f"read the rest of it with GET {query_of(exc.day)}, then go on with the cursor in onward",
-                more={"day": exc.day, "query": query_of(exc.day), "onward": self._cursor_with(feed, exc.onward)},
-            ) from exc
+            raise self._gone(feed, exc.day, exc.onward) from exc
         except (PositionLost, StoreError):
             return  # told in order, or tried again
+        for day in await self._readers.passed_over(feed.hub, feed.position):
+            raise self._gone(feed, day, feed.position.leaving(day))
+
+    def _gone(self, feed: Feed, day: str, onward: Position) -> Problem:
+        return Problem(
+            "cursor-gone",
+            f"the day {day} has no day file any more",
+            hint=f"read the rest of it with GET {query_of(day)}, then go on with the cursor in onward",
+            more={"day": day, "query": query_of(day), "onward": self._cursor_with(feed, onward)},
+        )
 
     # Go on
 
