@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from hk_tick_collector.serve.problems import KINDS
-from tests.harness import BIN
+from tests.harness import BIN, ended
 from tests.serving import ApiServer, record_roots
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "api.md"
@@ -33,9 +33,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def server(place: Path) -> Iterator[ApiServer]:
     running = ApiServer(place, record_roots(place), API_ANONYMOUS=1)
-    yield running
-    assert "Traceback" not in running.output
-    running.end()
+    with ended(running):
+        yield running
+        assert "Traceback" not in running.output
 
 
 def alike(shown: Any, found: Any) -> Any:

@@ -23,7 +23,7 @@ from hk_tick_collector.serve.api.app import create_app
 from hk_tick_collector.serve.keys import edited, named
 from hk_tick_collector.serve.settings import ServeSettings
 from hk_tick_collector.store.writer import DayFileWriter
-from tests.harness import wait_until
+from tests.harness import ended, wait_until
 from tests.serving import BEFORE, GAPPY, ApiServer, add_key, record_roots
 from tests.tickctl import record_day, tickctl_json
 from tests.ticks import DAY, make_tick
@@ -52,11 +52,11 @@ def keys(place: Path) -> dict[str, str]:
 def server(place: Path, keys: dict[str, str]) -> Iterator[ApiServer]:
     assert keys
     running = ApiServer(place, place / "HK", API_KEYS_FILE=place / "keys.json", API_ANONYMOUS=1)
-    yield running
-    assert running.stop() == 0, running.output
-    assert "Traceback" not in running.output
-    assert not re.search(r"hktk_\w{8}_", running.output)
-    running.end()
+    with ended(running):
+        yield running
+        assert running.stop() == 0, running.output
+        assert "Traceback" not in running.output
+        assert not re.search(r"hktk_\w{8}_", running.output)
 
 
 @pytest.fixture(scope="module")

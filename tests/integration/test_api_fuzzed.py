@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import BIN
+from tests.harness import BIN, ended
 from tests.serving import ApiServer, add_key, record_roots
 
 PROMISES = (
@@ -33,9 +33,9 @@ def key(place: Path) -> str:
 def server(place: Path, key: str) -> Iterator[ApiServer]:
     assert key
     running = ApiServer(place, record_roots(place), API_KEYS_FILE=place / "keys.json")
-    yield running
-    assert "Traceback" not in running.output, running.output[-3000:]
-    running.end()
+    with ended(running):
+        yield running
+        assert "Traceback" not in running.output, running.output[-3000:]
 
 
 def fuzz(server: ApiServer, place: Path, *options: str) -> str:

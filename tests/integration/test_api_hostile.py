@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from hk_tick_collector.days import manifest
-from tests.harness import BIN, Process, clean_env, wait_until
+from tests.harness import BIN, Process, clean_env, ended, wait_until
 from tests.serving import BEFORE, PROGRAM, ApiServer, add_key, record_roots
 from tests.tickctl import record_day, tickctl
 from tests.ticks import DAY
@@ -34,9 +34,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
     running = ApiServer(directory, root, API_KEYS_FILE=directory / "keys.json", API_ANONYMOUS=1, API_TIMEOUT_SEC=5)
     running.key = key  # type: ignore[attr-defined]
     running.root = root  # type: ignore[attr-defined]
-    yield running
-    assert "Traceback" not in running.output, running.output[-3000:]
-    running.end()
+    with ended(running):
+        yield running
+        assert "Traceback" not in running.output, running.output[-3000:]
 
 
 @pytest.fixture(autouse=True)
