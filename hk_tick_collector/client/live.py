@@ -40,7 +40,11 @@ from hk_tick_collector.store.position import ROW, DayChanged, Position, Position
 COLUMNS = ROW[1:]
 NOW, DAY, ALL = "now", "day", "all"
 PATIENCE_SEC = 60.0
-_KEY = tuple(COLUMNS.index(name) for name in ("trading_day", "symbol", "seq", "ts_ms", "occurrence"))
+# What tells one row from another, with a sequence and without: as the unique indexes of store/schema.sql.
+_KEY = tuple(
+    COLUMNS.index(name)
+    for name in ("trading_day", "symbol", "seq", "ts_ms", "price", "volume", "turnover", "occurrence")
+)
 
 
 @dataclass(frozen=True, slots=True)

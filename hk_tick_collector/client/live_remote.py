@@ -110,6 +110,11 @@ class _Connection:
             if not is_first and message["prev"] != self.cursor:
                 raise _Missed
             is_first, self.cursor = False, message["cursor"]
+            if message["type"] == "reset" and message.get("reason") == "day_gone":
+                raise NoData(
+                    f"{message.get('day')} has no day file any more, and was not read to its end",
+                    f"read it with hk.connect(...).load, then go on with since={self.cursor!r}",
+                )
             rows = [_row(row) for row in message.get("ticks", ())]
             yield LiveBatch(self._seen.new(rows), self.cursor)
 

@@ -120,8 +120,8 @@ class Live:
                 _log.info(event("keys_read", keys=len(self.keys.keys)))
 
     async def key_ended(self, key: Key) -> None:
-        """Returns once the key is good no more."""
-        while self.keys.current(key) is not None:  # noqa: ASYNC110 - time ends it too
+        """Returns once the key is good no more, or has other rights than those that were checked."""
+        while self.keys.current(key) == key:  # noqa: ASYNC110 - time ends it too
             await asyncio.sleep(KEYS_LOOK_SEC)
 
 
@@ -345,7 +345,7 @@ async def _converse(live: Live, socket: WebSocket, key: Key | None) -> None:
 
 
 def _why_ended(live: Live, key: Key) -> tuple[int, str]:
-    if live.keys.current(key) is None:
+    if live.keys.current(key) != key:
         return CLOSE_REFUSED, "the key is good no more"
     return (CLOSE_RESTART, "the server stops") if live.stopping.is_set() else (1000, "")
 
