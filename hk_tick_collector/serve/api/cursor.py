@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -19,6 +20,8 @@ from hk_tick_collector.serve.problems import Problem
 
 _FORM = "c1"
 _DIGEST_CHARS = 16
+_MAX_NUMBER = 1 << 53
+_STATE = re.compile(r"=.{0,200}|[0-9]{1,18}\.[0-9a-f]{8}", re.ASCII | re.DOTALL)
 MAX_CHARS = 12_000
 
 
@@ -51,17 +54,26 @@ class Cursor(NamedTuple):
         body, _, digest = rest.partition(".")
         if form != _FORM or len(text) > MAX_CHARS or not text.isascii() or digest != _digest(body):
             raise Problem("bad-cursor", "the cursor was cut or altered")
-        found: Any = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
         try:
-            asked, spot, as_of_ms, states = found
-            cursor = cls(
-                str(asked), Spot(*spot), int(as_of_ms), {str(day): str(state) for day, state in states.items()}
-            )
-        except (TypeError, ValueError, AttributeError):
+            cursor = _read(json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4))))
+        except (TypeError, ValueError, AttributeError, RecursionError):
             raise Problem("bad-cursor", "the cursor was cut or altered") from None
         if cursor.question != question:
             raise Problem("bad-cursor", "the cursor is of another query: only limit may change between pages")
         return cursor
+
+
+def _read(content: Any) -> Cursor:
+    """From what JSON held. Anybody can make the digest, so no part is believed. ValueError, TypeError, AttributeError
+    when it is no cursor."""
+    question, (part, symbol, ts_ms, given), as_of_ms, states = content
+    numbers = (part, ts_ms, given, as_of_ms)
+    if not all(type(number) is int and 0 <= number < _MAX_NUMBER for number in numbers):
+        raise ValueError
+    held = {str(day): str(state) for day, state in states.items()}
+    if not all(_STATE.fullmatch(state) for state in held.values()):
+        raise ValueError
+    return Cursor(str(question), Spot(part, str(symbol), ts_ms, given), as_of_ms, held)
 
 
 def question_of(asked: Mapping[str, Any]) -> str:

@@ -71,6 +71,11 @@ def reading_of(roots: Sequence[tuple[Path, Path]], asked: Asked, key: Key) -> Re
         raise Problem("not-proven", coverage.sentence(), more={"coverage": summary})
     states = dict(cursor.states) if cursor is not None else {_name(read): _state(read) for read in plan.reads}
     if cursor is not None:
+        absent = sorted(states.keys() - {_name(read) for read in plan.reads})
+        if absent:  # the pages behind would begin in another day
+            raise Problem(
+                "cursor-gone", "a day of the first page cannot be read any more", hint="ask again without cursor"
+            )
         newest = max(states, default="")
         known = [read for read in plan.reads if _name(read) in states or _name(read) < newest]  # not what began since
         plan.reads = [_pinned(read, states.get(_name(read))) for read in known]
