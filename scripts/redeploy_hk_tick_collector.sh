@@ -147,6 +147,7 @@ start_and_verify() {
 }
 
 restart_the_others() {
+  [[ -n $(other_units) ]] || return 0
   step "others"
   restart_others
 }

@@ -89,7 +89,7 @@ def _keys(settings: ServeSettings) -> Outcome:
 
 def _group(app: App) -> Outcome:
     """Who serves is in the recorder's group, which has to reach the day files and what SQLite puts beside them."""
-    root = app.data_root_given.absolute() if app.data_root_given is not None else app.settings.data_root
+    root = app.data_root_given.absolute() if app.data_root_given is not None else app.places.data_root
     if not root.is_dir():
         return skipped(f"{root} does not exist yet")
     wanted = stat.S_IRGRP | stat.S_IXGRP

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections.abc import Iterator
 
 import httpx
 import pytest
@@ -17,14 +18,20 @@ STATE = "/var/lib/hk-tick-serve"
 
 
 @pytest.fixture(scope="module")
-def serving(installed: Server) -> Server:
+def serving(installed: Server) -> Iterator[Server]:
     said = installed.install("--with", "api,live")
     assert "installed" in said
     installed.settings["API_PORT"] = free_port()
     installed.settings["LIVE_PORT"] = free_port()
     installed.settings["API_KEYS_FILE"] = "/etc/hk-tick-serve/keys.json"
     installed.write_settings()
-    return installed
+    yield installed
+    units = ["hk-tick-api.service", "hk-tick-live.service"]
+    installed.machine.run(f"systemctl disable --quiet --now {' '.join(units)}")
+    installed.machine.run(f"rm -f {' '.join(f'/etc/systemd/system/{unit}' for unit in units)}; systemctl daemon-reload")
+    for name in ("API_PORT", "LIVE_PORT", "API_KEYS_FILE"):
+        del installed.settings[name]
+    installed.write_settings()
 
 
 @pytest.fixture
