@@ -5,9 +5,11 @@ Each sub-command is a module that is loaded when asked for.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import importlib
 import importlib.abc
+import os
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -93,18 +95,39 @@ def _without_pandas() -> Iterator[None]:
         sys.meta_path.remove(finder)
 
 
+_EXTRAS = {"serve": {"fastapi", "starlette", "uvicorn", "orjson", "websockets", "httpx"}, "redis": {"redis"}}
+
+
+_BY_SIGNAL = 128  # exit codes above it: this much and the signal's number
+
+
+def _end_at_once(code: int) -> None:
+    """End an interrupted command, which has cleaned up. Arrow's threads may be in the middle of a read, and an
+    interpreter that ends in an orderly way meanwhile is aborted by them."""
+    atexit._run_exitfuncs()  # what must not be left behind; there is no public way that does not end the interpreter
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
+
+
 def main(argv: list[str] | None = None) -> Any:
     """The console script."""
     try:
         with guarded(), _without_pandas():
             return tickctl.main(args=argv, prog_name="hk-tickctl", standalone_mode=True)
+    except SystemExit as exc:
+        if isinstance(exc.code, int) and exc.code > _BY_SIGNAL:
+            _end_at_once(exc.code)
+        raise
     except ModuleNotFoundError as exc:
         missing = (exc.name or "").partition(".")[0]
         if missing == "hk_tick_collector":
             raise
+        extra = next((name for name, packages in _EXTRAS.items() if missing in packages), "tools")
         click.echo(
-            f"hk-tickctl: this command needs the package {missing}: install the recorder with its extra, "
-            "pip install '.[tools]' in its checkout",
+            f"hk-tickctl: this command needs the package {missing}: pip install 'hk-tick-collector[{extra}]' "
+            f"(in a checkout: pip install '.[{extra}]')",
             err=True,
         )
         return 1

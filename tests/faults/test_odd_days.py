@@ -35,10 +35,10 @@ ONE = "HK.00700"
 
 
 def certified(lab: Lab) -> dict[str, dict[str, Any]]:
-    """What ``hk-tickctl day`` says of each symbol."""
+    """What ``hk-tickctl day`` says of each symbol; nothing while there is no day yet."""
     done = tickctl("day", DAY, "--all", "--no-write", "--json", data_root=lab.data_root)
     assert done.stdout, done.stderr
-    return {one["symbol"]: one for one in json.loads(done.stdout)["symbols"]}
+    return {one["symbol"]: one for one in json.loads(done.stdout).get("symbols", [])}
 
 
 def made_ticks(simulator: Simulator) -> list[int]:
