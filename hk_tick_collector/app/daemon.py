@@ -123,8 +123,18 @@ class Daemon:
         watchdog_options = options_of(WatchdogOptions, settings)
         self._watchdog = Watchdog(watchdog_options, snapshots, self._recover, self._give_up, self._clock)
         self._service = Service(self._progress, self._backlog, self._clock, self._judge, waiting)
-        self._status_file = StatusFile(
-            layout.status_file(settings.data_root),
+        self._status_file = self._make_status_file()
+        self._losses = LossWatch(
+            self._progress.ingest, lambda: self._lane.spill_due, self._read_tracks, self._resync, self._today
+        )
+        self._closing = ClosingReader(settings.data_root, self._calendar, self._clock, self._put_facts)
+        self._silence = self._make_silence_watch()
+        self._worker_task: asyncio.Task[None] | None = None
+        self._metrics = self._make_metrics()
+
+    def _make_status_file(self) -> StatusFile:
+        return StatusFile(
+            layout.status_file(self._settings.data_root),
             layout.replace_file,
             self._progress,
             self._backlog,
@@ -133,12 +143,10 @@ class Daemon:
             self._clock,
             __version__,
         )
-        self._losses = LossWatch(
-            self._progress.ingest, lambda: self._lane.spill_due, self._read_tracks, self._resync, self._today
-        )
-        self._closing = ClosingReader(settings.data_root, self._calendar, self._clock, self._put_facts)
-        self._silence = SilenceWatch(
-            options_of(SilenceOptions, settings),
+
+    def _make_silence_watch(self) -> SilenceWatch:
+        return SilenceWatch(
+            options_of(SilenceOptions, self._settings),
             self._progress.feed,
             self._judge,
             self._source.alive,
@@ -146,8 +154,6 @@ class Daemon:
             self._clock,
             self._feed.request_rebuild,
         )
-        self._worker_task: asyncio.Task[None] | None = None
-        self._metrics = self._make_metrics()
 
     async def run(self) -> int:
         """Record until told to stop or a task fails. Returns the exit code."""

@@ -15,8 +15,10 @@ from pathlib import Path
 from hk_tick_collector.core.backoff import Backoff
 from hk_tick_collector.core.errors import StoreBusy, StoreCorrupt, StoreUnavailable
 from hk_tick_collector.core.logline import RateLimitedLog, event
+from hk_tick_collector.days.catalog import Catalog
 from hk_tick_collector.relay.sink import Sink, SinkAway, SinkMoved
 from hk_tick_collector.store.follow import LOOK_SEC, Batch, Follower
+from hk_tick_collector.store.layout import archive_dir
 from hk_tick_collector.store.position import DayChanged, Position, PositionLost
 
 FRAME_ROWS = 100
@@ -29,7 +31,13 @@ _log = logging.getLogger(__name__)
 
 
 def run(
-    root: Path, sink: Sink, *, stop: threading.Event, look_sec: float = LOOK_SEC, backoff: Backoff | None = None
+    root: Path,
+    sink: Sink,
+    *,
+    stop: threading.Event,
+    look_sec: float = LOOK_SEC,
+    backoff: Backoff | None = None,
+    archive_root: Path | None = None,
 ) -> None:
     """Relay until ``stop``. A sink that holds nothing gets the newest day from its start. The sink is closed."""
     waiting = _Waiting(backoff or Backoff(MIN_WAIT_SEC, MAX_WAIT_SEC))
@@ -37,7 +45,7 @@ def run(
     try:
         while not stop.is_set():
             try:
-                _relay(root, sink, stop, look_sec, waiting)
+                _relay(Catalog(root, archive_root or archive_dir(root)), sink, stop, look_sec, waiting)
             except SinkMoved as exc:
                 _log.warning(event("relay_moved", reason=str(exc)))
                 stop.wait(MIN_WAIT_SEC)
@@ -86,12 +94,17 @@ class _PutRefused(Exception):
         self.error = error
 
 
-def _relay(root: Path, sink: Sink, stop: threading.Event, look_sec: float, waiting: _Waiting) -> None:
+def _relay(days: Catalog, sink: Sink, stop: threading.Event, look_sec: float, waiting: _Waiting) -> None:
     position = sink.where()
     waiting.over(in_put=False)
-    with Follower(root) as follower:
+    with Follower(days.data_root) as follower:
         if position is None:
             position = _start(follower)
+        for day in days.passed_over(position.newest_day):
+            reason = (
+                f"the day was put away before it was relayed: hk-tickctl restore {day} and restart, or do without it"
+            )
+            _log.warning(event("relay_day", day=day, reason=reason))
         _log.debug(event("relay_from", position=str(position)))
         files = RateLimitedLog(_log, _FILES_PERIOD_SEC)
         while not stop.is_set():

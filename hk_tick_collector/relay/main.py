@@ -68,7 +68,7 @@ def _run(settings: RelaySettings) -> int:
             target=relay_signals, args=(settings.hooks_dir, RedisSink(settings), stop), name="signals"
         )
         signals.start()
-    run(settings.data_root, RedisSink(settings), stop=stop)
+    run(settings.data_root, RedisSink(settings), stop=stop, archive_root=settings.archive_root)
     if signals is not None:
         signals.join()
     return 0

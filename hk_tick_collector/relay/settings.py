@@ -94,6 +94,10 @@ class RelaySettings(SettingsModel):
         "What is recorded, and where", "DATA_ROOT", Path("/data/sqlite/HK"), "a directory"
     )
     """The recorder's."""
+    archive_root: Annotated[Path | None, BeforeValidator(path_value), AfterValidator(directory)] = setting(
+        "What is recorded, and where", "ARCHIVE_ROOT", None, "empty, or a directory"
+    )
+    """The recorder's."""
     log_level: Annotated[LogLevel, BeforeValidator(upper)] = setting("Logs", "LOG_LEVEL", "INFO")
     """Least severe level that is logged."""
 

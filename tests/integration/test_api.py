@@ -292,6 +292,7 @@ def test_calendar_status_metrics_health(client: httpx.Client) -> None:
     status = ok(client.get("/v1/status"))
     assert (status["verdict"], status["roots"][0]["day"]["trading_day"]) == ("problem", DAY)
     assert status["roots"][0]["problems"][0].startswith("no recorder runs")
+    ok(client.get("/v1/ticks", params={"symbols": "700", "day": DAY}))
     text = client.get("/v1/metrics").text
     assert 'hk_api_requests_total{route="/v1/ticks",status="200"}' in text
     assert ok(client.get("/v1/healthz")) == {"ok": True}

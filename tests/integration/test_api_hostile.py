@@ -17,6 +17,7 @@ import httpx
 import pytest
 
 from hk_tick_collector.days import manifest
+from hk_tick_collector.serve.keys import KeyLimits
 from tests.harness import BIN, Process, clean_env, ended, wait_until
 from tests.serving import BEFORE, PROGRAM, ApiServer, add_key, record_roots
 from tests.tickctl import record_day, tickctl
@@ -338,3 +339,24 @@ def test_no_door_is_left_open(tmp_path: Path) -> None:
         taken.listen()
         code, said = start(tmp_path, API_PORT=taken.getsockname()[1])
     assert (code, "cannot be used" in said) == (1, True), said
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        "/v1/ticks?symbols=700&limit=1",
+        "/v1/ticks/latest?symbols=700&n=1",
+        "/api/v1/ticks/realtime?symbols=700&limit=1",
+        "/api/v1/ticks/historical?symbols=700&start_time=2026-11-20T00:00:00Z&end_time=2026-11-21T00:00:00Z",
+    ],
+)
+def test_a_key_that_has_read_its_rows_waits_whatever_it_asks(server: ApiServer, asked: str, tmp_path: Path) -> None:
+    keys = tmp_path / "keys.json"
+    key = add_key(keys, limits=KeyLimits(rows_per_min=30))
+    running = ApiServer(tmp_path, server.root, API_KEYS_FILE=keys)  # type: ignore[attr-defined]
+    with ended(running), running.client(key) as client:
+        assert client.get("/v1/ticks/latest?symbols=700&n=50").status_code == 200, "what was asked in time is whole"
+        refused = client.get(asked)
+        assert (refused.status_code, refused.json()["type"]) == (429, "/problems/rate-limited")
+        assert "30 rows a minute" in refused.json()["detail"]
+        assert refused.headers["retry-after"]

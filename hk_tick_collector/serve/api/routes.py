@@ -112,7 +112,9 @@ async def ticks_latest(request: Request, reader: Reader, query: Annotated[models
 
 async def _newest(request: Request, reader: Admitted, symbols: str, count: int) -> tuple[list[Any], dict[str, Any]]:
     """Rows, and what is said of them. A Problem when no symbol has any."""
-    roots = service_of(request).roots
+    service = service_of(request)
+    service.check_rows(reader.key)
+    roots = service.roots
     answer: dict[str, Any] = {"next": None, "as_of": {"at_ms": roots.all[0].now_ms, "position": None}}
     lacking: list[str] = []
     by_symbol: dict[str, list[Any]] = {}
@@ -121,7 +123,8 @@ async def _newest(request: Request, reader: Admitted, symbols: str, count: int) 
         if refused:
             raise Problem("forbidden", f"the key {reader.key.id} may not read {', '.join(refused[:5])}")
         wanted = [symbol for symbol in named if symbol not in by_symbol]  # the first root that has it, of several
-        found = await service_of(request).newest(root, wanted, count)
+        found = await service.newest(root, wanted, count)
+        service.gate.rows.charge(reader.key.id, len(found.rows))
         for row in found.rows:
             by_symbol.setdefault(row[_SYMBOL], []).append(row)
         answer["as_of"]["position"] = answer["as_of"]["position"] or found.position

@@ -76,12 +76,16 @@ class Service:
         key, allowance = self.gate.admit_request(request.scope, scope)
         return Admitted(key, limit_headers(allowance))
 
-    def ask(self, admitted: Admitted, job: str, asked: Mapping[str, Any]) -> Response:
-        """The answer of a reading process, as it comes."""
-        key = admitted.key
+    def check_rows(self, key: Key) -> None:
+        """A Problem when the key has read its rows of this minute. Whatever gives rows asks first and charges after."""
         rows = self.gate.rows.take(key.id, key.limits.rows_per_min, 0)
         if rows.remaining < 1:
             raise limited(rows, f"the key {key.id} may read {rows.limit} rows a minute")
+
+    def ask(self, admitted: Admitted, job: str, asked: Mapping[str, Any]) -> Response:
+        """The answer of a reading process, as it comes."""
+        key = admitted.key
+        self.check_rows(key)
 
         def on_rows(count: int) -> None:
             self.gate.rows.charge(key.id, count)
@@ -94,6 +98,7 @@ class Service:
 
     async def collect(self, admitted: Admitted, job: str, asked: Mapping[str, Any]) -> dict[str, Any]:
         """The answer of a reading process, whole, for a question whose ``limit`` bounds it."""
+        self.check_rows(admitted.key)
         question = {"asked": {"job": job, **asked}, "key": key_to_json(admitted.key)}
         async with self.slot(admitted.key), self.pool.answer(question) as answer:
             try:

@@ -43,6 +43,7 @@ SUBPROTOCOL = "hk-ticks.v1"
 MAX_CONNECTIONS = 500
 PACE_SEC = ((20, 0.01), (100, 0.025), (MAX_CONNECTIONS, 0.05))  # up to so many readers, so long between two messages
 AUTH_SEC = 5.0
+SUBSCRIBE_SEC = 10.0
 TICKET_SEC = 30.0
 MAX_TICKETS = 10_000
 KEYS_LOOK_SEC = 1.0
@@ -328,7 +329,7 @@ async def _converse(live: Live, socket: WebSocket, key: Key | None) -> None:
     try:
         if key is None:
             key = await _authenticated(live, socket, inbox)
-        wanted = subscription(await inbox.next("subscribe"), live.hubs, key)
+        wanted = subscription(await _first_wish(inbox), live.hubs, key)
         with live.connected(key):
             session = live.session(wanted, key)
             await session.open()
@@ -342,6 +343,15 @@ async def _converse(live: Live, socket: WebSocket, key: Key | None) -> None:
         code, reason = CLOSE_SLOW, session.told[:120]
     if socket.client_state is WebSocketState.CONNECTED:
         await socket.close(code, reason)
+
+
+async def _first_wish(inbox: _Inbox) -> Mapping[str, Any]:
+    """The subscription. A connection that wants nothing is not held open: it would count for no key."""
+    try:
+        async with asyncio.timeout(SUBSCRIBE_SEC):
+            return await inbox.next("subscribe")
+    except TimeoutError:
+        raise Problem("bad-parameter", f"op: no subscribe came within {SUBSCRIBE_SEC:g} seconds") from None
 
 
 def _why_ended(live: Live, key: Key) -> tuple[int, str]:

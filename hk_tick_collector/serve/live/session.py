@@ -289,15 +289,22 @@ class Session:
         ring = feed.hub.ring
         assert ring is not None
         behind_rows = feed.behind_rows
+        frames = ring.take(max(ring.start, feed.number or 0), ring.size_bytes + 1)
         newest = {
             symbol: part
-            for frame in ring.take(max(ring.start, feed.number or 0), ring.size_bytes + 1)
+            for frame in frames
             for symbol, kind, part in zip(frame.symbols, frame.kinds, frame.parts, strict=True)
             if (ALL in self._wanted.types or kind in self._wanted.types) and self._reads(feed, symbol)
         }
         feed.number, feed.position = ring.end, ring.head
         parts = list(newest.values()) if self._wanted.shape == "array" else as_objects(list(newest.values()))
-        return [self._ticks(parts, {"conflated": True, "behind_rows": behind_rows})]
+        # Only ticks are left out: what was said of completeness, days and files is said to this reader, too.
+        told = [
+            self._event(frame.message)
+            for frame in frames
+            if frame.message is not None and (frame.symbol is None or self._reads(feed, frame.symbol))
+        ]
+        return [*told, self._ticks(parts, {"conflated": True, "behind_rows": behind_rows})]
 
     # Messages
 

@@ -400,6 +400,23 @@ def test_settings_are_found_in_the_recorders_file(tmp_path: Path) -> None:
     assert (settings.data_root, settings.redis_last) == (tmp_path, "last:{symbol}")
 
 
+def test_a_day_that_was_put_away_before_it_was_relayed_is_named(
+    root: Path, writer: DayFileWriter, server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    writer.write(ticks(5))
+    with relaying(root, settings_of(server)):
+        wait_for(lambda: is_whole(root, server))
+    assert "relay_day" not in caplog.text
+    manifests = root / "_archive" / "manifests"
+    manifests.mkdir(parents=True)
+    for day in (DAY, "20261123"):  # the first one has its day file still
+        (manifests / f"{day}.json").write_text("{}")
+    with relaying(root, settings_of(server)):
+        wait_for(lambda: "relay_day day=20261123" in caplog.text)
+    assert "hk-tickctl restore 20261123" in caplog.text
+    assert f"relay_day day={DAY}" not in caplog.text
+
+
 def test_the_reader_of_the_documents_misses_nothing(root: Path, writer: DayFileWriter, server: RedisServer) -> None:
     page = (Path(__file__).resolve().parents[3] / "docs/redis.md").read_text()
     (code,) = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)

@@ -129,6 +129,47 @@ def test_every_row_once_and_in_order(steps: list[tuple[str, int, str]], wanted: 
             world.follower.close()
 
 
+def test_a_reader_that_skips_ticks_is_told_everything_else() -> None:
+    async def skip(world: World) -> list[dict[str, Any]]:
+        asked = subscription({"since": "now", "on_slow": "conflate"}, [world.hub], ANONYMOUS)
+        session = Session(
+            asked, [world.hub], ANONYMOUS, world.news, world.readers, pace_sec=float, stopping=asyncio.Event()
+        )
+        await session.open()
+        world.commit(5, "HK.00700")
+        world.step_hub()
+        world.hub._compare({(DAY, "HK.00700"): {"type": "coverage", "symbol": "HK.00700", "state": "missing"}})
+        world.hub._compare({(DAY, "HK.00700"): {"type": "coverage", "symbol": "HK.00700", "state": "proven"}})
+        (feed,) = session._feeds
+        return [json.loads(event.data) for event in session._jumped(feed)]
+
+    with tempfile.TemporaryDirectory() as directory, closing(DayFileWriter(Path(directory))) as writer:
+        writer.write(ticks(3, symbol="HK.00005"))
+        world = World(Path(directory), writer, "all", 1 << 20)
+        try:
+            told = asyncio.run(skip(world))
+        finally:
+            world.readers.close()
+            world.follower.close()
+    assert [message["type"] for message in told] == ["coverage", "ticks"]
+    assert told[0]["state"] == "proven", "the first look is where it begins"
+    assert (told[1]["prev"], told[1]["conflated"], len(told[1]["ticks"])) == (told[0]["cursor"], True, 1)
+
+
+def test_a_connection_that_wants_nothing_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    from hk_tick_collector.serve.live import app  # noqa: PLC0415
+    from hk_tick_collector.serve.problems import Problem  # noqa: PLC0415
+
+    class Silent:
+        async def next(self, _operation: str) -> dict[str, Any]:
+            await asyncio.Event().wait()
+            return {}
+
+    monkeypatch.setattr(app, "SUBSCRIBE_SEC", 0.01)
+    with pytest.raises(Problem, match="no subscribe came"):
+        asyncio.run(app._first_wish(Silent()))  # type: ignore[arg-type]
+
+
 def test_a_ring_takes_no_frame_that_does_not_follow() -> None:
     from hk_tick_collector.serve.live.frames import Frame  # noqa: PLC0415
 
