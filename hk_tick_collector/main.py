@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hk_tick_collector import __version__
+from hk_tick_collector.health import stacks
 
 if TYPE_CHECKING:
     from hk_tick_collector.app.config import Settings
@@ -36,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+    stacks.hold_requests()
     try:
         return _record(args.env_file, check_only=args.check_config)
     except (MemoryError, ImportError, OSError, RuntimeError, TypeError) as exc:  # protobuf's is a TypeError
@@ -73,7 +75,7 @@ def _record(env_file: Path | None, *, check_only: bool) -> int:
         return 0
     configure_logging(settings.log_level)
     faulthandler.enable(all_threads=True)
-    faulthandler.register(signal.SIGUSR1, all_threads=True)
+    stacks.answer_requests()
     try:
         with until_it_works(lambda: _take(settings.data_root, settings.market)):
             return asyncio.run(_run(settings, settings_now))

@@ -209,13 +209,37 @@ def test_reload_changes_the_list_without_a_break(simulator: Simulator, tmp_path:
         assert_complete(simulator, recorder)
 
 
-def test_sigusr1_dumps_all_threads(simulator: Simulator, tmp_path: Path) -> None:
+def test_sigusr1_writes_all_stacks_from_a_thread_that_holds_the_interpreter(
+    simulator: Simulator, tmp_path: Path
+) -> None:
+    """A handler below the interpreter read frames of threads that ran on, and ended the recorder with SIGSEGV."""
     recorder = Recorder(tmp_path / "data", simulator.port, SYMBOLS)
     with ended(recorder):
         recorder.wait_for("futu_connected")
-        recorder.signal(signal.SIGUSR1)
-        recorder.wait_for(r"Current thread 0x")
+        for asked in range(1, 21):
+            recorder.signal(signal.SIGUSR1)
+            wait_until(lambda asked=asked: len(re.findall("Current thread 0x", recorder.output)) >= asked, "the stacks")
+        assert re.search(r"Current thread 0x.*\n  File \".*stacks\.py\", line \d+ in _answer\n", recorder.output)
+        assert re.search(r"Thread 0x(?s:.*)asyncio", recorder.output)
         recorded(recorder, 1000)
+        assert recorder.stop() == 0
+
+
+def test_a_request_for_stacks_in_the_first_moments_does_not_end_the_recorder(
+    simulator: Simulator, tmp_path: Path
+) -> None:
+    recorder = Recorder(tmp_path / "data", simulator.port, SYMBOLS)
+    with ended(recorder):
+        asked = 0
+        while "futu_connected" not in recorder.output:
+            status = Path(f"/proc/{recorder.proc.pid}/status").read_text()
+            blocked = int(re.search(r"SigBlk:\s*(\w+)", status).group(1), 16)  # type: ignore[union-attr]
+            if blocked >> (signal.SIGUSR1 - 1) & 1:
+                recorder.signal(signal.SIGUSR1)
+                asked += 1
+            assert recorder.proc.poll() is None, recorder.output
+        recorder.wait_for(r"Current thread 0x")
+        assert asked
         assert recorder.stop() == 0
 
 
