@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from hk_tick_collector.core.facts import Fact, StoredTrack
+from hk_tick_collector.core.facts import DayFact, Fact, StoredTrack
 from hk_tick_collector.core.progress import Progress
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.hk.sessions import hk_date
@@ -43,7 +43,7 @@ class Recorder:
     ) -> None:
         self._clock = clock
         self.rows: list[Tick] = []
-        self.facts: list[Fact] = []
+        self.facts: list[Fact | DayFact] = []
         self.rejected: list[RejectedTick] = []
         self.progress = Progress()
         self._commit_due = False
@@ -65,7 +65,7 @@ class Recorder:
         source = FutuSource(HK, "127.0.0.1", 1, None, clock)
         self.session = FeedSession(
             options, source, self._take_rows, self._take_rows, self._take_rejected, self.continuity, calendar,
-            self.progress.feed, clock,
+            self.progress.feed, clock, self._take_facts,
         )  # fmt: skip
         self._task = asyncio.ensure_future(self.session.run())
 
@@ -87,7 +87,7 @@ class Recorder:
         self.rows += ticks
         self._commit_soon()
 
-    def _take_facts(self, facts: Sequence[Fact]) -> None:
+    def _take_facts(self, facts: Sequence[Fact | DayFact]) -> None:
         self.facts += facts
         self._commit_soon()
 

@@ -24,6 +24,7 @@ from tests.episodes.world import Oddities, Trade
 
 PROJECT = Path(__file__).parents[2]
 EPISODES = 60  # every night 500: python -m tests.episodes --count 500
+KEPT = (61029,)  # each broke a promise once; 61029: OpenD refused a symbol for as long as it traded
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,7 @@ def calendar() -> TradingCalendar:
     return TradingCalendar(HK)
 
 
-@pytest.mark.parametrize("seed", range(EPISODES))
+@pytest.mark.parametrize("seed", [*range(EPISODES), *KEPT])
 def test_a_random_episode_keeps_every_promise(seed: int, tmp_path: Path, calendar: TradingCalendar) -> None:
     plan = plan_of(seed)
     verdict = judge_outcome(run_plan(plan, tmp_path, calendar), calendar)
