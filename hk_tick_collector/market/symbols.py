@@ -54,7 +54,9 @@ class SymbolGrammar(Protocol):
 
 @dataclass(frozen=True)
 class CodeGrammar:
-    """``PREFIX.CODE``, capital letters. ``prefixes``: separated by ``|``; ``code``: a regular expression."""
+    """``PREFIX.CODE``, capital letters; ``prefix.code`` and ``CODE.PREFIX`` are taken for it.
+
+    ``prefixes``: separated by ``|``; ``code``: a regular expression."""
 
     prefixes: str
     code: str
@@ -62,14 +64,16 @@ class CodeGrammar:
     noun: str
 
     def symbol(self, word: str) -> str | None:
-        """The word itself, when it is in the form."""
-        return word if re.fullmatch(rf"({self.prefixes})\.({self.code})", word, re.ASCII) else None
+        """The word in the form, when it names the market."""
+        code, dot, suffix = word.upper().rpartition(".")
+        turned = f"{suffix}.{code}" if dot else ""
+        form = rf"({self.prefixes})\.({self.code})"
+        return next((one for one in (word, word.upper(), turned) if re.fullmatch(form, one, re.ASCII)), None)
 
     def why_not(self, word: str) -> str:
-        """With the form that was meant, where only capital letters or the prefix are missing."""
-        first = self.prefixes.split("|")[0]
-        meant = next((one for one in (word.upper(), f"{first}.{word.upper()}") if self.symbol(one)), None)
-        if meant is not None:
+        """With the form that was meant, where only the prefix is missing."""
+        meant = f"{self.prefixes.split('|')[0]}.{word.upper()}"
+        if self.symbol(meant):
             return f"not in the form {self.example}; write {meant}"
         if word.startswith("@"):
             return "a symbols file cannot name another file"

@@ -28,14 +28,26 @@ def test_bare_number_is_filled_up(word: str, code: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("market", "words", "symbol"),
+    [
+        (HK, "0700.HK 700.hk HK.700 hk.00700 hk700 HK0700 00700.HK", "HK.00700"),
+        (US, "us.brk.b US.BRK.B BRK.B.US brk.b.us", "US.BRK.B"),
+        (CN, "sz.000001 000001.SZ 000001.sz", "SZ.000001"),
+        (CME, "cme.esz26 ESZ26.CME", "CME.ESZ26"),
+    ],
+)
+def test_a_symbol_is_taken_as_people_and_other_vendors_write_it(market: Market, words: str, symbol: str) -> None:
+    assert [parse_symbols(word, market.symbols) for word in words.split()] == [[symbol]] * len(words.split())
+
+
+@pytest.mark.parametrize(
     ("word", "said"),
     [
         ("US.AAPL", "market US"),
         ("SH.600519", "market SH"),
         ("us.aapl", "market US"),
-        ("HK.700", "write HK.00700"),
-        ("hk.00700", "write HK.00700"),
-        ("00700.HK", "write HK.00700"),
+        ("HK.0", "not an HK stock code"),
+        ("700.US", "not an HK stock code"),
         ("HK.800000", "index"),
         ("800100", "index"),
         ("HK.HSImain", "futures"),
@@ -125,9 +137,7 @@ def test_symbols_of_other_markets(market: Market, text: str, symbols: list[str])
     ("market", "word", "why"),
     [
         (US, "aapl", "write US.AAPL"),
-        (US, "us.brk.b", "write US.BRK.B"),
         (US, "HK.00700", "market HK is not recorded here, only US; US.AAPL is the form"),
-        (CN, "sz.000001", "write SZ.000001"),
         (CN, "HK.00700", "only SH and SZ"),
         (US, "US.A/B", "no symbol of a US stock; US.AAPL is the form"),
         (CME, "ESZ26", "write CME.ESZ26"),

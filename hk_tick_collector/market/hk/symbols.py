@@ -1,6 +1,7 @@
 """Hong Kong's codes: ``HK.`` and five digits.
 
-A bare number of at most five digits can only mean a Hong Kong code here and is filled up with zeros.
+A number of at most five digits can only mean a Hong Kong code here and is filled up with zeros, alone or with HK before
+or behind it, as people and other vendors write it: ``700``, ``0700.HK``, ``HK.700``, ``hk700``.
 
 Limits: a five-digit code says nothing about whether it is listed or a warrant, which only OpenD can tell.
 """
@@ -10,11 +11,7 @@ from __future__ import annotations
 import re
 
 _CODE = re.compile(r"[0-9]{5}\Z")
-_EXACT = re.compile(r"HK\.[0-9]{5}\Z")
-_BARE = re.compile(r"[0-9]{1,5}\Z")
-_SHORT_HK = re.compile(r"HK\.([0-9]{1,4})\Z", re.IGNORECASE)
-_ANY_CASE = re.compile(r"HK\.([0-9]{5})\Z", re.IGNORECASE)
-_SUFFIX_HK = re.compile(r"([0-9]{1,5})\.HK\Z", re.IGNORECASE)
+_WRITTEN = re.compile(r"(?:HK\.?)?([0-9]{1,5})\Z|([0-9]{1,5})\.HK\Z", re.IGNORECASE | re.ASCII)
 _INDEX = re.compile(r"(?:HK\.)?(800[0-9]{3})\Z", re.IGNORECASE)
 _HK_DERIVATIVE = re.compile(r"HK\.\S*[A-Za-z]", re.IGNORECASE)
 _OTHER_MARKET = re.compile(r"([A-Za-z]{2,10})\.\S+\Z")
@@ -32,19 +29,16 @@ class HongKongSymbols:
     noun = "HK stock"
 
     def symbol(self, word: str) -> str | None:
-        """``HK.00700`` and ``700`` -> ``HK.00700``; None for what is neither."""
-        if _BARE.match(word) and int(word) > 0:
-            return f"HK.{int(word):05d}"
-        return word if _EXACT.match(word) and word != "HK.00000" else None
+        """``HK.00700``, ``700``, ``0700.HK``, ``hk700`` -> ``HK.00700``; None for what is none of these."""
+        found = _WRITTEN.match(word)
+        number = int(found[1] or found[2]) if found else 0
+        return f"HK.{number:05d}" if number else None
 
     def why_not(self, word: str) -> str:
         """The reason a word is refused, and what to write instead where that is clear."""
-        near = _SHORT_HK.match(word) or _ANY_CASE.match(word) or _SUFFIX_HK.match(word)
         other = _OTHER_MARKET.match(word)
         reason = "not an HK stock code; HK. and five digits are expected, for example HK.00700"
-        if near is not None and int(near.group(1)) > 0:
-            reason = f"not in the form HK.NNNNN (five digits); write HK.{int(near.group(1)):05d}"
-        elif _INDEX.match(word):
+        if _INDEX.match(word):
             reason = "an index has no trades of its own; only HK stocks are recorded"
         elif _HK_DERIVATIVE.match(word):
             reason = "futures, options and index codes are not recorded; only HK stocks (HK. and five digits)"

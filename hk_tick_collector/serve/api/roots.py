@@ -100,6 +100,9 @@ class Roots:
         return [(self.all[number], sorted(symbols)) for number, symbols in sorted(by_root.items())]
 
     def _of_word(self, word: str) -> list[Root]:
+        meant = [root for root in self.all if root.market.symbols.symbol(word)]
+        if meant:
+            return meant
         code, dot, _ = word.partition(".")
         named = [root for root in self.all if dot and root.market.code == code.upper()]
         if named or dot:

@@ -71,9 +71,11 @@ def _symbols(given: Any, hubs: Sequence[Hub], key: Key) -> dict[int, frozenset[s
         return dict.fromkeys(range(len(hubs)))
     wanted: dict[int, set[str]] = {}
     for word in re.split(r"[,\s]+", text.strip().strip(",")):
-        code, dot, _ = word.partition(".")
-        market = code.upper() if dot else hubs[0].market.code
-        mine = [number for number, hub in enumerate(hubs) if hub.market.code == market]
+        mine = [number for number, hub in enumerate(hubs) if hub.market.symbols.symbol(word)]
+        if not mine:  # of no market: the one that it seems to be of says why
+            code, dot, _ = word.partition(".")
+            market = code.upper() if dot else hubs[0].market.code
+            mine = [number for number, hub in enumerate(hubs) if hub.market.code == market]
         if not mine or word.startswith("@"):
             raise _bad("symbols", f"{word!r:.40} is of no market that is served here")
         symbols, problems = check_symbols(word, hubs[mine[0]].market.symbols)
