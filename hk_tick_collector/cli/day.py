@@ -263,13 +263,19 @@ def _print_symbols(certificate: Certificate, limit: int, show_all: bool) -> None
         print(f"{certificate.proven_symbols:,} symbols are proven (--all shows them)")
 
 
+def _missing(one: SymbolCertificate) -> str:
+    """``3``, or ``3-1,853`` where of the day's beginning only the most is known."""
+    known = f"{one.missing_ticks:,}"
+    return known if one.missing_at_most is None else f"{known}-{one.missing_ticks + one.missing_at_most:,}"
+
+
 def _symbol_row(one: SymbolCertificate, zone: Zone) -> tuple[object, ...]:
     return (
         one.symbol,
         one.state,
         one.stored_ticks,
         one.expected_ticks,
-        f"{one.missing_ticks:,}" if one.missing_at_most is None else f"{one.missing_ticks:,}+?",
+        _missing(one),
         zone.clock_if(one.first_ts_ms),
         zone.clock_if(one.last_ts_ms),
         zone.clock_if(one.verified_until_ms),

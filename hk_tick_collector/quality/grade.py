@@ -20,7 +20,7 @@ GRADES = {
     "C": "nothing is known to be missing; symbols that are not proven hold more than 1 % of the ticks, or a wanted "
     "symbol was not subscribed all day",
     "D": "ticks are missing, at most 1 in 1,000",
-    "E": "more than 1 tick in 1,000 is missing, or how many is not known",
+    "E": "more than 1 tick in 1,000 is missing, or may be: of a beginning that is missing only the most is known",
     "F": "the file cannot be read, contradicts itself, or holds no tick",
 }
 NAMED_SYMBOLS = 5  # in the sentence
@@ -38,9 +38,10 @@ def explained(certificate: Certificate) -> str:
     """Why the day has its grade: of the rule, the part that holds here."""
     grade, symbols = certificate.grade, certificate.symbols
     parts = []
-    if grade == "E" and any(one.missing_at_most is not None for one in symbols):
-        unknown = sum(one.missing_at_most is not None for one in symbols)
-        parts.append(f"how many ticks are missing at the beginning of {unknown:,} symbol{_s(unknown)} is not known")
+    if grade in ("D", "E") and any(one.missing_at_most is not None for one in symbols):
+        most = _missing_at_most(certificate)
+        whole = certificate.stored_ticks + most
+        parts.append(f"at most {most:,} of {whole:,} ticks are missing ({_percent(most / whole)})")
     if grade in ("B", "C"):
         parts.append("nothing is known to be missing")
         if certificate.unproven_symbols and not certificate.not_subscribed_symbols:
@@ -60,6 +61,15 @@ def explained(certificate: Certificate) -> str:
     return "; ".join(parts) or GRADES[grade]
 
 
+def _missing_at_most(certificate: Certificate) -> int:
+    """What is missing, were all of the lost beginnings as long as they can be."""
+    return certificate.missing_ticks + sum(one.missing_at_most or 0 for one in certificate.symbols)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2g} %" if share < 0.1 else f"{100 * share:.0f} %"
+
+
 def _end_asked(certificate: Certificate) -> bool:
     """On a closed day there is no closing auction to ask after."""
     if certificate.so_far or not certificate.sessions:
@@ -72,9 +82,8 @@ def _grade(certificate: Certificate) -> str:
     if certificate.error is not None or certificate.problems or not stored_ticks:
         return "F"
     if certificate.missing_symbols:
-        is_known = not any(one.missing_at_most is not None for one in certificate.symbols)
-        few = missing_ticks <= MISSING_SHARE_OF_D * (stored_ticks + missing_ticks)
-        return "D" if is_known and few else "E"
+        missing_ticks = _missing_at_most(certificate)
+        return "D" if missing_ticks <= MISSING_SHARE_OF_D * (stored_ticks + missing_ticks) else "E"
     proven_ticks = sum(one.stored_ticks for one in certificate.symbols if one.state == PROVEN)
     if stored_ticks - proven_ticks > UNPROVEN_SHARE_OF_B * stored_ticks or certificate.not_subscribed_symbols:
         return "C"
@@ -170,10 +179,11 @@ def _missing(certificate: Certificate) -> str:
     if not unknown:
         whole = certificate.stored_ticks + missing_ticks
         return f"misses {missing_ticks:,} of {whole:,} tick{_s(whole)}, {where}"
+    most = _missing_at_most(certificate)
     if missing_ticks:
-        beginning = f"of {unknown:,} also the beginning of the day"
+        beginning = f"of {unknown:,} also the beginning of the day ({most:,} in all at most)"
         return f"misses at least {missing_ticks:,} tick{_s(missing_ticks)} {where}, {beginning}"
-    return f"misses the beginning of the day {where}, how many ticks is not known"
+    return f"misses the beginning of the day {where}, {most:,} tick{_s(most)} at most"
 
 
 def _others(certificate: Certificate) -> str:

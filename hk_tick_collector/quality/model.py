@@ -58,7 +58,7 @@ class SymbolCertificate:
     stored_ticks: int
     expected_ticks: int | None  # None: the counters do not count, or the day's beginning is lost
     missing_ticks: int  # known to be missing
-    missing_at_most: int | None  # not None: besides, up to so many at the beginning of the day; how many is not known
+    missing_at_most: int | None  # not None: besides, up to so many at the beginning of the day
     first_ts_ms: int | None
     last_ts_ms: int | None
     verified_until_ms: int | None  # when OpenD (by replay: the imported file) last had nothing that is not stored

@@ -191,6 +191,8 @@ def only(state: str, ticks: int, missing: int = 0, at_most: int | None = None) -
         ("D", [only("missing", 999, 1)], {}),
         ("E", [only("missing", 998, 2)], {}),
         ("E", [only("missing", 999, 0, 5)], {}),
+        ("D", [only("missing", 400, 0, 5), only("proven", 9_600)], {}),
+        ("E", [only("missing", 400, 6, 5), only("proven", 9_600)], {}),
         ("F", [], {}),
         ("F", [only("proven", 100)], {"error": "it is gone"}),
         ("F", [only("proven", 100)], {"problems": ("HK.00700: no",)}),
@@ -220,6 +222,40 @@ def test_grades(
     found = graded(replace(blank, **whole))
     assert found.grade == grade, GRADES
     assert found.sentence.startswith(DAY)
+
+
+@pytest.mark.parametrize(
+    ("missing", "said", "why"),
+    [
+        (
+            0,
+            "misses the beginning of the day in 1 of 2 symbols, 5 ticks at most;",
+            "at most 5 of 10,005 ticks are missing (0.05 %)",
+        ),
+        (
+            6,
+            "misses at least 6 ticks in 1 of 2 symbols, of 1 also the beginning of the day (11 in all at most);",
+            "at most 11 of 10,011 ticks are missing (0.11 %)",
+        ),
+    ],
+)
+def test_of_a_symbol_that_began_late_the_most_that_is_missing_is_said(
+    tmp_path: Path, missing: int, said: str, why: str
+) -> None:
+    from hk_tick_collector.quality.grade import explained, graded  # noqa: PLC0415
+
+    record_day(tmp_path, count=1, symbols=(SYMBOL,))
+    blank = certify(tmp_path)
+    late = replace(blank.symbols[0], state="missing", stored_ticks=400, missing_ticks=missing, missing_at_most=5)
+    other = replace(blank.symbols[0], state="proven", stored_ticks=9_600)
+    found = graded(
+        replace(
+            blank, symbols=(late, other), stored_ticks=10_000, missing_ticks=missing, missing_symbols=1,
+            proven_symbols=1, unproven_symbols=0,
+        )
+    )  # fmt: skip
+    assert said in found.sentence
+    assert explained(found) == why
 
 
 @pytest.mark.parametrize(
@@ -684,7 +720,7 @@ def test_a_grade_is_explained_by_the_part_of_its_rule_that_holds(tmp_path: Path)
         "nothing is known to be missing; OpenD was not asked for each symbol after the closing auction"
     )
     write(tmp_path, make_ticks(1001, 1009, symbol="HK.00005"), [GapFound("HK.00005", DAY, None, 1000, asked, "began")])
-    assert explained(certify(tmp_path)) == ("how many ticks are missing at the beginning of 1 symbol is not known")
+    assert explained(certify(tmp_path)) == "at most 1,000 of 1,018 ticks are missing (98 %)"
 
 
 # What is missing, and where
