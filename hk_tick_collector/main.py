@@ -72,6 +72,12 @@ def _record(env_file: Path | None, *, check_only: bool) -> int:
         return EXIT_CONFIG
     if check_only:
         print(f"configuration ok: {len(settings.futu_symbols)} symbols, data root {settings.data_root}")
+        if not _can_be_written(settings.data_root):
+            print(
+                f"note: uid {os.geteuid()} cannot write to {settings.data_root} now, and the recorder would wait "
+                "for it: hk-tickctl doctor --offline says what to do",
+                file=sys.stderr,
+            )
         return 0
     configure_logging(settings.log_level)
     faulthandler.enable(all_threads=True)
@@ -82,6 +88,12 @@ def _record(env_file: Path | None, *, check_only: bool) -> int:
     except ConfigError as exc:
         print(printable(f"hk-tick-collector: {exc}", "\n"), file=sys.stderr)
         return EXIT_CONFIG
+
+
+def _can_be_written(data_root: Path) -> bool:
+    """May this user write there, or make it where it is to be?"""
+    there = next(path for path in (data_root, *data_root.parents) if path.exists())
+    return os.access(there, os.W_OK | os.X_OK)
 
 
 def _is_out_of_memory(exc: Exception) -> bool:

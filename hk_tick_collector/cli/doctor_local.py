@@ -118,8 +118,7 @@ def _writable(app: App, service: system.Service | None) -> Outcome:
     app.work_as_owner(root)
     user = service.user if service is not None and service.installed else ""
     if not root.is_dir():
-        owner = f"-o {user} -g {user} " if user else ""
-        return fail(f"{root} does not exist", f"create it: sudo install -d -m 0750 {owner}{root}")
+        return fail(f"{root} does not exist", f"create it: sudo install -d -m 0750 {_ownership(user)}{root}")
     other_user = _other_user(user)
     if other_user is not None:
         if not _may_write(root, other_user):
@@ -136,6 +135,13 @@ def _writable(app: App, service: system.Service | None) -> Outcome:
         )
     holder = system.lock_holder(root)
     return ok(f"{root} is writable" + (f"; recorder pid {holder.pid} uses it" if holder is not None else ""))
+
+
+def _ownership(user: str) -> str:
+    """Whose directory it must be: the service's user's, without a service that of whoever runs the recorder by hand."""
+    if user:
+        return f"-o {user} -g {user} "
+    return f"-o {os.geteuid()} -g {os.getegid()} " if os.geteuid() else ""
 
 
 def _left_companion(root: Path) -> Outcome | None:
@@ -184,7 +190,7 @@ def _disk(root: Path) -> Outcome:
         )
     advice = "make room: hk-tickctl archive, hk-tickctl retain, or a larger disk"
     if disk.day_bytes is None or disk.days_left is None:
-        found = f"{free}; nothing recorded tells how long that lasts"
+        found = f"{free}; no whole day is recorded that tells how long that lasts"
         return fail(found, advice) if disk.free_bytes < MIN_FREE_BYTES else ok(found)
     found = f"{free}, full in {system.days_text(disk.days_left)} recorded days of {disk.day_bytes / 1e6:,.1f} MB"
     if disk.days_left < 1:

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from hk_tick_collector.query.engine import Engine
 
 MIN_MEMORY_MB = 128
-_BARE_CODE = re.compile(r"\bsymbol\b[^']*'(?:HK)?\d{1,5}'", re.IGNORECASE)
+_BARE_CODE = re.compile(
+    r"\bsymbol\b[^']*'(?:(?:HK)?\d{1,5}(?:\.HK)?|HK\.\d{1,4})'", re.IGNORECASE | re.ASCII
+)  # equal to no stored symbol
 
 
 @tickctl_command(
@@ -60,9 +62,9 @@ def command(
         with engine_of(app, days, symbols, memory_mb) as engine:
             with loading(engine) as loaded:
                 result = engine.run(sql, loaded)
-            rows = output.write(result.schema, result.batches)
-        if not rows and _BARE_CODE.search(sql):
-            say("hint: symbols are written 'HK.00700'")
+            output.write(result.schema, result.batches)
+        if _BARE_CODE.search(sql):
+            say("hint: symbols are written 'HK.00700' in SQL; nothing else is equal to that")
     except SqlError as exc:
         say(f"hk-tickctl: {exc}")
         return EXIT_USAGE

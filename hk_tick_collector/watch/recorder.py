@@ -6,6 +6,7 @@ taken and give up. Nothing here imports pandas, pyarrow or the SDK.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -20,6 +21,7 @@ UNIT = "hk-tick-collector"
 EXIT_CONFIG = 78  # of the recorder, see main.py
 SYSTEMCTL_TIMEOUT_SEC = 5.0
 SAMPLE_DAYS = 5  # recorded days from which the need of a day is estimated
+FEW_DAYS = 10  # of room: the first day's own bytes say something only where there is less
 MANY_DAYS = 1000
 _PROC = Path("/proc")
 _PID_BYTES = 32
@@ -174,12 +176,18 @@ class Disk:
 
 def disk(data_root: Path, today: str) -> Disk:
     """The room, and how long it lasts, by the days until ``today``. The newest day may not be over: it counts only when
-    it needs more than those before it, or is alone. OSError when the file system does not answer."""
+    it needs more than those before it, or is alone; today alone only says that the room is short. OSError when the file
+    system does not answer."""
     usage = os.statvfs(data_root)
-    sizes = [_size_bytes(path) for path in layout.recent_day_files(data_root, SAMPLE_DAYS + 1, today)]
+    free_bytes = usage.f_bavail * usage.f_frsize
+    files = layout.recent_day_files(data_root, SAMPLE_DAYS + 1, today)
+    sizes = [_size_bytes(path) for path in files]
     whole = sizes[1:] or sizes
     day_bytes = max([sum(whole) // len(whole), sizes[0]]) if whole else None
-    return Disk(usage.f_bavail * usage.f_frsize, usage.f_blocks * usage.f_frsize, day_bytes)
+    is_all_of_today = len(files) == 1 and layout.parse_day(files[0]) == today
+    if is_all_of_today and sizes[0] * FEW_DAYS < free_bytes:
+        day_bytes = None
+    return Disk(free_bytes, usage.f_blocks * usage.f_frsize, day_bytes)
 
 
 def days_text(days: float) -> str:
@@ -189,8 +197,10 @@ def days_text(days: float) -> str:
     return f"{days:,.0f}" if days >= 10 else f"{days:.1f}"
 
 
-def _size_bytes(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:  # gone meanwhile: archived
-        return 0
+def _size_bytes(db: Path) -> int:
+    """Of a day file with its WAL, which holds what was not brought into it yet."""
+    size_bytes = 0
+    for path in (db, db.with_name(f"{db.name}-wal")):
+        with contextlib.suppress(OSError):  # gone meanwhile: archived, or closed
+            size_bytes += path.stat().st_size
+    return size_bytes

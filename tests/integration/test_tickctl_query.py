@@ -532,6 +532,9 @@ def test_no_rows_are_explained_where_a_symbol_is_to_blame(root: Path) -> None:
     for sql in ("SELECT * FROM ticks WHERE symbol = '700'", "SELECT * FROM ticks WHERE symbol IN ('00700')"):
         done = tickctl("query", sql, data_root=root)
         assert (done.returncode, "hint: symbols are written 'HK.00700'" in done.stderr) == (0, True)
+    for sql in ("count(*) FROM ticks WHERE symbol = '0700.HK'", "symbol = 'HK.700' FROM ticks"):
+        done = tickctl("query", f"SELECT {sql}", data_root=root)
+        assert (done.returncode, "hint: " in done.stderr) == (0, True), "an answer with a row is as wrong"
     assert "hint" not in tickctl("query", f"SELECT * FROM ticks WHERE symbol = '{SYMBOL}'", data_root=root).stderr
 
 
