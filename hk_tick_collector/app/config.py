@@ -40,6 +40,7 @@ from hk_tick_collector.app.config_model import (
 )
 from hk_tick_collector.app.config_sources import OWN_PREFIXES, ConfigErrors, Problem
 from hk_tick_collector.core.errors import InputError
+from hk_tick_collector.core.extras import how_to_install
 from hk_tick_collector.market.registry import MARKETS, market_of
 from hk_tick_collector.market.symbols import SymbolGrammar, check_symbols
 from hk_tick_collector.sources import registry
@@ -135,8 +136,7 @@ def _rules(value: object, info: ValidationInfo) -> object:
 def _metrics_port(port: int) -> int:
     if port and importlib.util.find_spec("prometheus_client") is None:
         raise text_error(
-            "the endpoint needs the package prometheus-client; install it with: "
-            "pip install 'hk-tick-collector[metrics]', or set METRICS_PORT=0"
+            f"the endpoint needs the package prometheus-client: {how_to_install('metrics')}, or set METRICS_PORT=0"
         )
     return port
 

@@ -18,6 +18,7 @@ import click
 
 from hk_tick_collector import __version__
 from hk_tick_collector.cli.terminal import guarded
+from hk_tick_collector.core.extras import extra_with, how_to_install, missing_library
 
 # name: (module, what it does). The texts stand here so that --help imports nothing.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -95,9 +96,6 @@ def _without_pandas() -> Iterator[None]:
         sys.meta_path.remove(finder)
 
 
-_EXTRAS = {"serve": {"fastapi", "starlette", "uvicorn", "orjson", "websockets", "httpx"}, "redis": {"redis"}}
-
-
 _BY_SIGNAL = 128  # exit codes above it: this much and the signal's number
 
 
@@ -121,15 +119,9 @@ def main(argv: list[str] | None = None) -> Any:
             _end_at_once(exc.code)
         raise
     except ModuleNotFoundError as exc:
-        missing = (exc.name or "").partition(".")[0]
-        if missing == "hk_tick_collector":
-            raise
-        extra = next((name for name, packages in _EXTRAS.items() if missing in packages), "tools")
-        click.echo(
-            f"hk-tickctl: this command needs the package {missing}: pip install 'hk-tick-collector[{extra}]' "
-            f"(in a checkout: pip install '.[{extra}]')",
-            err=True,
-        )
+        missing = missing_library(exc)
+        command = how_to_install(extra_with(missing))
+        click.echo(f"hk-tickctl: this command needs the package {missing}: {command}", err=True)
         return 1
 
 

@@ -18,6 +18,7 @@ from typing import Any
 from hk_tick_collector.client.errors import BadQuestion, NoData, ServerError
 from hk_tick_collector.client.live import ALL, COLUMNS, NOW, Live, LiveBatch, Seen
 from hk_tick_collector.client.question import Texts
+from hk_tick_collector.core.extras import how_to_install
 
 DEAD_SEC = 15.0
 MIN_PAUSE_SEC, MAX_PAUSE_SEC = 0.5, 30.0
@@ -71,7 +72,7 @@ class _Connection:
             self.library: Any = import_module("websockets.exceptions")
             self._client: Any = import_module("websockets.sync.client")
         except ModuleNotFoundError as exc:
-            raise ServerError("the package websockets is missing", "pip install 'hk-tick-collector[client]'") from exc
+            raise ServerError("the package websockets is missing", how_to_install("client")) from exc
         self._address, self._asked, self.cursor = address, asked, cursor
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._seen = Seen()

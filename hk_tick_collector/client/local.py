@@ -28,7 +28,7 @@ from hk_tick_collector.client.question import (
     Texts,
     TickQuestion,
 )
-from hk_tick_collector.client.told import as_ours, translated
+from hk_tick_collector.client.told import UNTRANSLATED, as_ours, translated
 from hk_tick_collector.core.clock import Clock, SystemClock
 from hk_tick_collector.core.errors import RecorderError
 from hk_tick_collector.watch.access import check_open
@@ -214,7 +214,7 @@ def _guarded(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """Errors while rows are taken, as ours."""
     try:
         yield from batches
-    except (RecorderError, OSError) as exc:
+    except UNTRANSLATED as exc:
         raise as_ours(exc) from exc
 
 

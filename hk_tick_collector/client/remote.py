@@ -23,6 +23,7 @@ from hk_tick_collector.client import errors
 from hk_tick_collector.client.api import Answer, Recordings
 from hk_tick_collector.client.coverage import KEY, Coverage, DayInfo
 from hk_tick_collector.client.question import ALL, BarQuestion, Stretch, Texts, TickQuestion
+from hk_tick_collector.core.extras import how_to_install
 
 if TYPE_CHECKING:
     import httpx
@@ -67,7 +68,7 @@ class Server:
     ) -> None:
         self._http = _library("httpx")
         if not url.startswith(("http://", "https://")):
-            raise errors.BadQuestion(f"{url!r} is no address of a server", "write http://127.0.0.1:8877")
+            raise errors.BadQuestion(f"{url!r} is not the address of a server", "write http://127.0.0.1:8877")
         self.url = url.rstrip("/")
         self.key = key
         self._tries = max(1, tries)
@@ -243,6 +244,4 @@ def _library(name: str) -> Any:
     try:
         return import_module(name)
     except ImportError as exc:
-        raise errors.RecordingsError(
-            f"{name} is not installed here", "pip install 'hk-tick-collector[client]'"
-        ) from exc
+        raise errors.RecordingsError(f"the package {name} is missing", how_to_install("client")) from exc

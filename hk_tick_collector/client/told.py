@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from hk_tick_collector.client.errors import BadQuestion, Busy, Damaged, NoData, RecordingsError, Unreadable
 from hk_tick_collector.core import errors as core
+from hk_tick_collector.core.extras import extra_with, how_to_install, missing_library
 from hk_tick_collector.watch.access import CLOSED_ADVICE, closed_to_us
 
 _DAMAGED_HINT = "hk-tickctl verify says more, hk-tickctl salvage copies what can be read"
@@ -20,6 +21,7 @@ _KINDS: tuple[tuple[type[Exception], type[RecordingsError], str], ...] = (
     (core.RecorderError, RecordingsError, ""),
     (OSError, Unreadable, ""),
 )
+UNTRANSLATED = (core.RecorderError, OSError, ModuleNotFoundError)  # what boxes below raise that a user can meet
 
 
 @contextmanager
@@ -29,12 +31,15 @@ def translated() -> Iterator[None]:
         yield
     except RecordingsError:
         raise
-    except (core.RecorderError, OSError) as exc:
+    except UNTRANSLATED as exc:
         raise as_ours(exc) from exc
 
 
 def as_ours(exc: BaseException) -> RecordingsError:
     """One error of the Python API that says the same."""
+    if isinstance(exc, ModuleNotFoundError):
+        library = missing_library(exc)
+        return RecordingsError(f"the package {library} is missing", how_to_install(extra_with(library)))
     if closed_to_us(exc):
         return Unreadable(f"{closed_to_us(exc)}".removesuffix(f": {CLOSED_ADVICE}"), CLOSED_ADVICE)
     return next(ours(str(exc), hint) for kind, ours, hint in _KINDS if isinstance(exc, kind))

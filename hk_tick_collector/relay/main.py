@@ -16,6 +16,7 @@ from pathlib import Path
 
 from hk_tick_collector import __version__
 from hk_tick_collector.core.errors import ConfigError
+from hk_tick_collector.core.extras import how_to_install, missing_library
 from hk_tick_collector.core.text import printable
 from hk_tick_collector.relay.settings import RelaySettings, load_relay_settings
 
@@ -39,9 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(printable(f"{NAME}: the configuration is wrong, nothing was started\n{exc}", "\n"), file=sys.stderr)
         return EXIT_CONFIG
     except ModuleNotFoundError as exc:
-        if exc.name != "redis":
-            raise
-        print(f"{NAME}: the package redis is missing: pip install 'hk-tick-collector[redis]'", file=sys.stderr)
+        print(f"{NAME}: the package {missing_library(exc)} is missing: {how_to_install('redis')}", file=sys.stderr)
         return EXIT_FAILED
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from hk_tick_collector import __version__
 from hk_tick_collector.core.errors import ConfigError
+from hk_tick_collector.core.extras import how_to_install, missing_library
 from hk_tick_collector.core.text import printable
 
 if TYPE_CHECKING:
@@ -78,10 +79,7 @@ def serve_program(name: str, about: str, run: Callable[[ServeSettings], int], ar
         print(printable(f"{name}: the configuration is wrong, nothing was started\n{exc}", "\n"), file=sys.stderr)
         return EXIT_CONFIG
     except ModuleNotFoundError as exc:
-        missing = (exc.name or "").partition(".")[0]
-        if missing == "hk_tick_collector":
-            raise
-        print(f"{name}: the package {missing} is missing: pip install 'hk-tick-collector[serve]'", file=sys.stderr)
+        print(f"{name}: the package {missing_library(exc)} is missing: {how_to_install('serve')}", file=sys.stderr)
         return EXIT_FAILED
 
 
