@@ -11,18 +11,49 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict, Unpack, overload
 
 from hk_tick_collector.client import question as asked
 from hk_tick_collector.client.coverage import Coverage, DayInfo
 from hk_tick_collector.client.errors import BadQuestion, IncompleteData, NotProven
-from hk_tick_collector.client.question import BarQuestion, DayLike, Moment, Stretch, Texts, TickQuestion
+from hk_tick_collector.client.question import BarQuestion, DayLike, Days, Moment, Stretch, Texts, TickQuestion
 
 if TYPE_CHECKING:
+    import duckdb
+    import pandas as pd
+    import polars as pl
     import pyarrow as pa
+
+    from hk_tick_collector.client.live import Live
 
 _PACKAGE = "hk_tick_collector."
 To = Literal["arrow", "polars", "pandas", "duckdb"]
+
+
+class StretchOptions(TypedDict, total=False):
+    """For type checkers: the options that ``load`` and ``bars`` share."""
+
+    start: Moment | None
+    end: Moment | None
+    require: Literal["proven"] | None
+    as_of: Moment | None
+    tz: str | None
+
+
+class TickOptions(StretchOptions, total=False):
+    """For type checkers: the options of ``load``."""
+
+    columns: Texts | None
+    types: Texts
+
+
+class BarOptions(StretchOptions, total=False):
+    """For type checkers: the options of ``bars``."""
+
+    fill: bool
+    auctions: bool
+    odd_lots: bool
+    off_exchange: bool
 
 
 @dataclass(frozen=True)
@@ -85,7 +116,7 @@ class Backend(Protocol):
     def certificate(self, day: str) -> dict[str, Any]:
         """A day's certificate, as ``hk-tickctl day --json`` shows it."""
 
-    def live(self, symbols: Texts, **options: Any) -> Any:
+    def live(self, symbols: Texts, **options: Any) -> Live:
         """Ticks as they are recorded (``client.live``)."""
 
     def close(self) -> None:
@@ -97,8 +128,8 @@ class Recordings:
 
     Where nothing else is said: ``symbols`` is ``"700"``, ``"HK.00700"``, several, or ``"all"``. ``day`` is a date,
     ``"20261127"``, ``"2026-11-27"``, ``"last"``, ``"today"``, ``"yesterday"``, a range ``"20261102..20261127"`` (both
-    ends in it) or several with commas. Instead of it ``start`` and ``end``, a date or a moment each: start inclusive,
-    **end exclusive**; a date stands for the beginning of that trading day. Neither: the newest recorded day.
+    ends in it) or several (a list, or commas). Instead of it ``start`` and ``end``, a date or a moment each: start
+    inclusive, **end exclusive**; a date stands for the beginning of that trading day. Neither: the newest recorded day.
 
     A moment is a datetime with a zone, ISO 8601 with an offset, or UTC epoch milliseconds. One without a zone is
     refused, unless ``tz`` says whose clock it is on. ``tz`` also sets the zone of the timestamps that come back:
@@ -120,10 +151,26 @@ class Recordings:
         """Give back connections and files."""
         self.backend.close()
 
+    @overload
+    def load(
+        self, symbols: Texts, day: Days | None = None, *, to: Literal["arrow"] = "arrow", **options: Unpack[TickOptions]
+    ) -> pa.Table: ...
+    @overload
+    def load(
+        self, symbols: Texts, day: Days | None = None, *, to: Literal["polars"], **options: Unpack[TickOptions]
+    ) -> pl.DataFrame: ...
+    @overload
+    def load(
+        self, symbols: Texts, day: Days | None = None, *, to: Literal["pandas"], **options: Unpack[TickOptions]
+    ) -> pd.DataFrame: ...
+    @overload
+    def load(
+        self, symbols: Texts, day: Days | None = None, *, to: Literal["duckdb"], **options: Unpack[TickOptions]
+    ) -> duckdb.DuckDBPyRelation: ...
     def load(
         self,
         symbols: Texts,
-        day: DayLike | None = None,
+        day: Days | None = None,
         *,
         start: Moment | None = None,
         end: Moment | None = None,
@@ -139,14 +186,14 @@ class Recordings:
         Parameters
         ----------
         columns
-            Of the table ``ticks`` (``docs/data.md``), in this order; all when not given.
+            Of the table ``ticks`` (``records.columns.TICKS``), in this order; all when not given.
         types
             ``"all"``: every row as stored, those whose price or volume is 0 ("none") too. Otherwise one or more of
             ``"price"`` (trades that make the price, auctions among them), ``"odd_lots"``, ``"off_exchange"``; rows
             without a price or a volume are then left out.
         to
-            ``"arrow"`` (``pyarrow.Table``), ``"polars"``, ``"pandas"`` (Arrow types: ``seq`` stays int64), or
-            ``"duckdb"`` (a relation).
+            ``"arrow"`` (``pyarrow.Table``), ``"polars"``, ``"pandas"`` (whole numbers with Arrow's type: ``seq`` stays
+            int64), or ``"duckdb"`` (a relation).
         require
             ``"proven"``: NotProven unless it is proven of every symbol and day that nothing is missing.
         as_of
@@ -170,7 +217,7 @@ class Recordings:
     def iter_batches(
         self,
         symbols: Texts,
-        day: DayLike | None = None,
+        day: Days | None = None,
         *,
         start: Moment | None = None,
         end: Moment | None = None,
@@ -192,10 +239,50 @@ class Recordings:
 
         return batches_in_zone(answer, asked.zone_name(tz))
 
+    @overload
     def bars(
         self,
         symbols: Texts,
-        day: DayLike | None = None,
+        day: Days | None = None,
+        interval: str = "1m",
+        *,
+        to: Literal["arrow"] = "arrow",
+        **options: Unpack[BarOptions],
+    ) -> pa.Table: ...
+    @overload
+    def bars(
+        self,
+        symbols: Texts,
+        day: Days | None = None,
+        interval: str = "1m",
+        *,
+        to: Literal["polars"],
+        **options: Unpack[BarOptions],
+    ) -> pl.DataFrame: ...
+    @overload
+    def bars(
+        self,
+        symbols: Texts,
+        day: Days | None = None,
+        interval: str = "1m",
+        *,
+        to: Literal["pandas"],
+        **options: Unpack[BarOptions],
+    ) -> pd.DataFrame: ...
+    @overload
+    def bars(
+        self,
+        symbols: Texts,
+        day: Days | None = None,
+        interval: str = "1m",
+        *,
+        to: Literal["duckdb"],
+        **options: Unpack[BarOptions],
+    ) -> duckdb.DuckDBPyRelation: ...
+    def bars(
+        self,
+        symbols: Texts,
+        day: Days | None = None,
         interval: str = "1m",
         *,
         start: Moment | None = None,
@@ -232,7 +319,7 @@ class Recordings:
         """What is recorded, oldest first."""
         return self.backend.days()
 
-    def coverage(self, day: DayLike | None = None, symbols: Texts = asked.ALL) -> Coverage:
+    def coverage(self, day: Days | None = None, symbols: Texts = asked.ALL) -> Coverage:
         """How complete days are, by symbol; the newest day when none is named."""
         return self.backend.coverage(asked.stretch(symbols, day))
 
@@ -240,14 +327,14 @@ class Recordings:
         """A day's certificate, as ``hk-tickctl day DAY --json`` shows it: ``grade``, ``sentence``, every symbol."""
         return self.backend.certificate(asked.day_text(day))
 
-    def live(self, /, symbols: Texts, **options: Any) -> Any:
+    def live(self, /, symbols: Texts, **options: Any) -> Live:
         """Ticks as they are recorded; see ``hk.live``."""
         return self.backend.live(symbols, **options)
 
     def _tick_question(
         self,
         symbols: Texts,
-        day: DayLike | None,
+        day: Days | None,
         *,
         columns: Texts | None,
         types: Texts,

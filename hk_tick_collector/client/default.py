@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from hk_tick_collector.client.api import Recordings
 
@@ -53,9 +53,12 @@ def _here(method: Callable[Concatenate[Recordings, _P], _T]) -> Callable[_P, _T]
     return call
 
 
-load = _here(Recordings.load)
+if TYPE_CHECKING:  # a decorator would hide which type each ``to=`` gives
+    _there = local()
+    load, bars = _there.load, _there.bars
+else:
+    load, bars = _here(Recordings.load), _here(Recordings.bars)
 iter_batches = _here(Recordings.iter_batches)
-bars = _here(Recordings.bars)
 days = _here(Recordings.days)
 coverage = _here(Recordings.coverage)
 certificate = _here(Recordings.certificate)

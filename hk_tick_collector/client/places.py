@@ -38,7 +38,7 @@ def find_roots(
             roots = [(roots[0][0], Path(archive_root).expanduser().absolute())]
         for root, _ in roots:
             if not root.is_dir():
-                raise NoData(f"{root} is no directory", _HINT)
+                raise NoData(f"{root} is not a directory", _HINT)
             check_open(root)
     return roots
 

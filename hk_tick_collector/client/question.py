@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 from hk_tick_collector.client.errors import BadQuestion
@@ -23,10 +23,12 @@ ZONES = {"utc": "UTC", "hk": "Asia/Hong_Kong"}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST_MS, _AFTER_MS = -2_208_988_800_000, 7_258_118_400_000  # of the years 1900 to 2199
 _RANGE_HINT = "UTC epoch milliseconds of the years 1900 to 2199 are taken"
+_SECONDS = range(10**8, 10**11)  # as milliseconds 2 January 1970 to 3 March 1973, as seconds from 1973 on
 _DAY = re.compile(r"\d{8}|\d{4}-\d{2}-\d{2}", re.ASCII)
 
 Texts = str | Iterable[str]
 DayLike = str | date
+Days = DayLike | Iterable[DayLike]
 Moment = str | int | date | datetime
 Bound = str | int  # a trading day ``YYYYMMDD``, or UTC epoch milliseconds
 
@@ -71,7 +73,7 @@ class BarQuestion:
 
 def stretch(
     symbols: Texts,
-    day: DayLike | None = None,
+    day: Days | None = None,
     *,
     start: Moment | None = None,
     end: Moment | None = None,
@@ -88,7 +90,7 @@ def stretch(
     if first is not None and type(first) is type(last) and first >= last:  # type: ignore[operator]
         raise BadQuestion(f"start ({start}) is not before end ({end})", "end is exclusive")
     known_by = None if as_of is None else moment_ms("as_of", as_of, tz)
-    days = None if day is None else day_text(day)
+    days = None if day is None else days_text(day)
     return Stretch(symbol_words(symbols), days, first, last, known_by, require is not None)
 
 
@@ -96,7 +98,7 @@ def symbol_words(symbols: Texts) -> tuple[str, ...]:
     """Symbols as typed, separated by commas too; empty for ``all``."""
     parts = _words("symbols", symbols)
     if not parts:
-        raise BadQuestion("no symbol is given", 'symbols="all" stands for all of them')
+        raise BadQuestion("no symbol is given", 'symbols="all" means all of them')
     if any(part.startswith("@") for part in parts):
         raise BadQuestion("@file is for the command line", "pass a list of symbols")
     return () if ALL in parts else parts
@@ -106,7 +108,7 @@ def _words(name: str, texts: Texts) -> tuple[str, ...]:
     """The words of a text or of several, separated by commas, each once."""
     given = [texts] if isinstance(texts, str) or not isinstance(texts, Iterable) else list(texts)
     if not all(isinstance(text, str) for text in given):
-        raise BadQuestion(f"{name} are texts, and {texts!r} is none", "write one text or a list of them")
+        raise BadQuestion(f"{name} must be text, not {texts!r}", "write it in quotes, or give a list of texts")
     return tuple(dict.fromkeys(part.strip() for text in given for part in text.split(",") if part.strip()))
 
 
@@ -130,10 +132,20 @@ def column_names(columns: Texts | None) -> tuple[str, ...]:
     return wanted
 
 
+def days_text(days: Days) -> str:
+    """A day or several as text, separated by commas."""
+    if isinstance(days, str | date) or not isinstance(days, Iterable):
+        return day_text(days)
+    named = ",".join(day_text(day) for day in days)
+    if not named:
+        raise BadQuestion("the list of days is empty", "leave day out for the newest recorded day")
+    return named
+
+
 def day_text(day: DayLike) -> str:
-    """A day or several as text."""
-    if isinstance(day, datetime):
-        raise BadQuestion(f"{day!r} is a moment, not a day", "write a date, or use start= and end=")
+    """A day as text. A datetime at midnight without a zone is that day, as pandas writes one."""
+    if isinstance(day, datetime) and (day.tzinfo is not None or day.time() != time.min):
+        raise BadQuestion(f"day={day} is a moment, not a day", "write a date, or use start= and end=")
     return day.strftime("%Y%m%d") if isinstance(day, date) else str(day)
 
 
@@ -146,7 +158,7 @@ def bound(name: str, moment: Moment | None, tz: str | None) -> Bound | None:
         try:
             parse_day(day)
         except ValueError as exc:
-            raise BadQuestion(f"{name}={moment!r} is no day", "write YYYYMMDD or YYYY-MM-DD") from exc
+            raise BadQuestion(f"{name}={moment!r} is not a day", "write YYYYMMDD or YYYY-MM-DD") from exc
         return day
     return None if moment is None else moment_ms(name, moment, tz)
 
@@ -154,14 +166,19 @@ def bound(name: str, moment: Moment | None, tz: str | None) -> Bound | None:
 def moment_ms(name: str, moment: Moment, tz: str | None) -> int:
     """A moment as UTC epoch milliseconds. BadQuestion for one that names no zone, unless ``tz`` tells the clock."""
     if hasattr(moment, "__index__") and not isinstance(moment, bool):
-        return _in_range(name, int(moment))
+        ms = int(moment)
+        if ms in _SECONDS:
+            raise BadQuestion(f"{name}={ms} looks like seconds", "write milliseconds, a thousand times as much")
+        return _in_range(name, ms)
     if isinstance(moment, str):
         try:
             moment = datetime.fromisoformat(moment)
         except ValueError as exc:
-            raise BadQuestion(f"{name}={moment!r} is no time", "write 2026-11-20T09:30+08:00") from exc
+            raise BadQuestion(f"{name}={moment!r} is not a time", "write 2026-11-20T09:30+08:00") from exc
     if not isinstance(moment, datetime):
-        raise BadQuestion(f"{name}={moment!r} is no moment", "give a datetime with a zone, or UTC epoch milliseconds")
+        raise BadQuestion(
+            f"{name}={moment!r} is not a moment", "give a datetime with a zone, or UTC epoch milliseconds"
+        )
     if moment.tzinfo is None:
         if tz is None:
             raise BadQuestion(
@@ -188,5 +205,7 @@ def zone_name(tz: str | None) -> str:
         name = "UTC" if tz is None else ZONES.get(tz.lower(), tz)
         ZoneInfo(name)
     except (KeyError, ValueError, OSError, AttributeError, TypeError) as exc:
-        raise BadQuestion(f"tz={tz!r} is no time zone", 'write "utc", "hk" or a name such as America/New_York') from exc
+        raise BadQuestion(
+            f"tz={tz!r} is not a time zone", 'write "utc", "hk" or a name such as America/New_York'
+        ) from exc
     return name
