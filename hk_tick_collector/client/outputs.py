@@ -44,9 +44,10 @@ def _polars(table: pa.Table) -> Any:
 
 
 def _pandas(table: pa.Table) -> Any:
-    """With Arrow's types, so that an integer column with an absent value stays one of integers; texts as categories."""
+    """Whole numbers with Arrow's type, so that a column with an absent value stays one of integers; the rest with
+    pandas' own types, since ``resample``, ``between_time`` and slices by day refuse Arrow's."""
     dtype = _library("pandas").ArrowDtype
-    frame = table.to_pandas(types_mapper=lambda kind: None if pa.types.is_dictionary(kind) else dtype(kind))
+    frame = table.to_pandas(types_mapper=lambda kind: dtype(kind) if pa.types.is_integer(kind) else None)
     frame.attrs["coverage"] = _coverage(table)
     return frame
 
@@ -68,4 +69,4 @@ def _library(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as exc:
-        raise RecordingsError(f"{name} is not installed here", f"pip install {name}") from exc
+        raise RecordingsError(f"the package {name} is missing", f"pip install {name}") from exc

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -114,6 +115,35 @@ def test_every_output_holds_the_same(here: Recordings) -> None:
     assert relation.aggregate("count(*), max(seq)").fetchall() == [(COUNT, max(arrow["seq"].to_pylist()))]
 
 
+def test_pandas_own_tools_work_on_what_it_is_given(here: Recordings) -> None:
+    """``resample``, ``between_time`` and slices by day refuse Arrow's timestamps."""
+    frame = here.load("700", ARCHIVED, to="pandas", tz="hk")
+    assert frame["ts_ms"].dtype == pandas.DatetimeTZDtype("ms", "Asia/Hong_Kong")
+    assert {str(frame[name].dtype) for name in ("price", "bid_price")} == {"float64"}
+    ticks = frame.set_index("ts_ms")
+    five_minutes = ticks.resample("5min").agg({"price": "ohlc", "volume": "sum"}).dropna()
+    bars = here.bars("700", ARCHIVED, "5m", to="pandas", tz="hk", odd_lots=True).set_index("start_ms")
+    assert list(five_minutes["volume"]["volume"]) == list(bars["volume"])
+    assert list(five_minutes.index) == list(bars.index)
+    assert len(ticks.between_time("09:30", "09:40")) == (frame["ts_ms"] <= "2026-11-20 09:40:00+08:00").sum() > 0
+    assert len(ticks.loc["2026-11-20"]) == COUNT
+    assert isinstance(bars.index, pandas.DatetimeIndex)
+
+
+@pytest.mark.filterwarnings("ignore::hk_tick_collector.client.errors.IncompleteData")
+def test_days_are_taken_as_people_hold_them(here: Recordings) -> None:
+    wanted = here.load("700", f"{ARCHIVED},{HOLED}")
+    for days in (
+        [ARCHIVED, HOLED],
+        [date(2026, 11, 20), "2026-11-23"],
+        pandas.bdate_range("2026-11-20", "2026-11-23"),
+        np.array(["2026-11-20", "2026-11-23"], "datetime64[D]"),
+    ):
+        assert here.load("700", days).equals(wanted)
+        assert here.coverage(days, "700") == Coverage.of(wanted)
+    assert here.load("700", pandas.Timestamp("2026-11-20")).num_rows == COUNT
+
+
 @pytest.mark.filterwarnings("ignore::hk_tick_collector.client.errors.IncompleteData")
 def test_a_sequence_is_never_a_float(tmp_path: Path) -> None:
     """Absent beside one that no float64 holds."""
@@ -190,20 +220,23 @@ def test_the_end_is_exclusive(tmp_path: Path) -> None:
         ({"start": "20261121", "end": "2026-11-20T09:30+08:00"}, "start is not before end"),
         ({"start": 10**17}, "is out of range"),
         ({"as_of": datetime(1, 1, 1, tzinfo=HK_TIME)}, "is out of range"),
-        ({"as_of": True}, "is no moment"),
-        ({"tz": 8}, "is no time zone"),
+        ({"as_of": True}, "is not a moment"),
+        ({"tz": 8}, "is not a time zone"),
         ({"day": "20261120", "start": "20261120"}, "give a day, or the two ends"),
         ({"day": "2026-13-01"}, "is not a day"),
-        ({"start": "20261301"}, "is no day"),
+        ({"start": "20261301"}, "is not a day"),
         ({"day": datetime(2026, 11, 20, tzinfo=UTC)}, "a moment, not a day"),
         ({"symbols": ""}, "no symbol"),
         ({"symbols": ["700", "@file"]}, "@file is for the command line"),
-        ({"symbols": 700}, "symbols are texts"),
+        ({"day": []}, "the list of days is empty"),
+        ({"day": ["20261120", datetime(2026, 11, 20, 9, 30)]}, "a moment, not a day"),  # noqa: DTZ001
+        ({"start": 1795138200}, "looks like seconds"),
+        ({"symbols": 700}, "symbols must be text, not 700"),
         ({"symbols": "7 00"}, "HK.00700"),
         ({"columns": "symbol,prize"}, "no such column: prize"),
         ({"types": "prices"}, "no such kind of trades"),
         ({"to": "excel"}, "to='excel' is not known"),
-        ({"tz": "Hongkong/HK"}, "is no time zone"),
+        ({"tz": "Hongkong/HK"}, "is not a time zone"),
         ({"require": "complete"}, "is not known"),
     ],
 )
@@ -337,8 +370,27 @@ def test_a_day_that_is_archived_meanwhile_is_read_from_there(tmp_path: Path, sym
 
 def test_a_library_that_is_not_there_is_named(here: Recordings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "polars", None)
-    with pytest.raises(RecordingsError, match=r"polars is not installed here .pip install polars"):
+    with pytest.raises(RecordingsError, match=r"the package polars is missing .pip install polars"):
         here.load("700", ARCHIVED, to="polars")
+
+
+def test_what_an_extra_brings_is_named_with_the_extra(root: Path) -> None:
+    """As in a base install: at the first call, and where a live day is read."""
+    told = r"RecordingsError the package {} is missing \(pip install 'hk-tick-collector\[tools\]'"
+    for absent, question in (("pyarrow", f'"700", "{ARCHIVED}"'), ("adbc_driver_manager", f'"700", "{HOLED}"')):
+        code = f"""
+import sys
+import hk_tick_collector as hk
+sys.modules["{absent}"] = None
+try:
+    hk.local("{root}").load({question})
+except hk.RecordingsError as exc:
+    print(type(exc).__name__, exc)
+"""
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=60, check=True
+        )
+        assert re.match(told.format(absent), done.stdout), done.stdout
 
 
 # What was known
