@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hk_tick_collector.cli.groups import EXIT_INTERRUPTED
 from hk_tick_collector.cli.terminal import console, json_text, show
 from hk_tick_collector.core.clock import SystemClock
 from hk_tick_collector.core.errors import ConfigError, InputError, NoData, RecorderError
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from hk_tick_collector.market.market import Market
 
 EXIT_FINE, EXIT_PROBLEM, EXIT_USAGE, EXIT_NO_DATA = 0, 1, 2, 3
-EXIT_INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
 EXIT_PIPE = 141  # 128 + SIGPIPE: the reader of our output went away
 NICE_HEAVY = 10
 

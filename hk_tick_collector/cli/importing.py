@@ -20,6 +20,7 @@ from hk_tick_collector.cli.common import (
     tickctl_command,
 )
 from hk_tick_collector.cli.ending import clean_ending
+from hk_tick_collector.cli.groups import Group
 from hk_tick_collector.core.errors import StoreError
 from hk_tick_collector.sources.sierra.mapping import LocalTimes
 from hk_tick_collector.sources.sierra.naming import MARKET, Instrument, instrument_of, parse_rule
@@ -155,7 +156,7 @@ def _renumbered(one: FileImport) -> str:
     return f" ({one.renumbered:,} with other microseconds)" if one.renumbered else ""
 
 
-@click.group("import")
+@click.group("import", cls=Group)
 def command() -> None:
     """Bring in what other programs recorded."""
 

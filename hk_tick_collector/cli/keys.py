@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hk_tick_collector.cli.common import EXIT_FINE, print_table, run_guarded, say, write_json
+from hk_tick_collector.cli.groups import Group
 from hk_tick_collector.core.clock import SystemClock
 from hk_tick_collector.core.errors import ConfigError, InputError
 
@@ -27,6 +28,7 @@ _LIMITS = ("requests_per_min", "rows_per_min", "heavy_reads", "live_connections"
 
 @click.group(
     "keys",
+    cls=Group,
     help="""Who may read over HTTP: keys for hk-tick-api and hk-tick-live.
 
     \b

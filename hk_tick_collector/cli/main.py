@@ -17,41 +17,57 @@ from typing import Any
 import click
 
 from hk_tick_collector import __version__
+from hk_tick_collector.cli.groups import Outermost
 from hk_tick_collector.cli.terminal import guarded
 from hk_tick_collector.core.extras import extra_with, how_to_install, missing_library
 
-# name: (module, what it does). The texts stand here so that --help imports nothing.
+# name: (module, what it does), by the question they answer. The texts stand here so that --help imports nothing.
+SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
+    "Is it running?": {
+        "status": ("status", "Is everything as it should be?"),
+        "doctor": ("doctor", "Check everything the recorder needs, and say what to do."),
+        "symbols": ("symbols", "Wanted, subscribed and refused symbols."),
+        "logs": ("logs", "The recorder's log lines, filtered."),
+        "config": ("config", "The settings in effect and where each comes from."),
+    },
+    "Is the day complete?": {
+        "day": ("day", "The completeness certificate of a day."),
+        "gaps": ("gaps", "What is missing, and where."),
+        "repair": ("repair", "Ask OpenD for what is missing, and store it."),
+        "audit": ("audit", "Compare a day with OpenD's minute bars or snapshot."),
+        "facts": ("facts", "What a day shows of OpenD's undocumented habits."),
+    },
+    "Give me the data": {
+        "ticks": ("ticks", "The ticks of a symbol."),
+        "bars": ("bars", "Bars of a symbol: OHLCV, VWAP, buy and sell volume."),
+        "top": ("top", "The symbols with the most turnover, ticks or volatility."),
+        "query": ("query", "SQL over all days, live and archived."),
+        "export": ("export", "Days as Parquet, CSV, Futu's zip or SQLite."),
+    },
+    "Let others read": {
+        "serve": ("serve", "HTTP API and live channel, on this machine."),
+        "keys": ("keys", "Who may read over HTTP."),
+    },
+    "Put it away": {
+        "eod": ("eod", "The end of the day: certificate, archive, retention."),
+        "archive": ("archive", "Put a day away, verified."),
+        "verify": ("verify", "Read an archive and compare it with what it claims."),
+        "restore": ("restore", "Bring a day back out of the archive."),
+        "retain": ("retain", "Delete old days that are safely archived."),
+    },
+    "Day files": {
+        "salvage": ("salvage", "Save what can be read of a damaged day file."),
+        "vacuum": ("vacuum", "Make a closed day file as small as it can be."),
+        "migrate": ("migrate", "Bring day files of earlier versions up to date."),
+        "import": ("importing", "Bring in what other programs recorded (Sierra Chart)."),
+    },
+}
 COMMANDS: dict[str, tuple[str, str]] = {
-    "status": ("status", "Is it running, and is everything as it should be?"),
-    "logs": ("logs", "The recorder's log lines, filtered."),
-    "doctor": ("doctor", "Check everything the recorder needs, and say what to do."),
-    "config": ("config", "The settings in effect and where each comes from."),
-    "day": ("day", "The completeness certificate of a day."),
-    "gaps": ("gaps", "What is missing, and where."),
-    "facts": ("facts", "What a day shows of OpenD's undocumented habits."),
-    "audit": ("audit", "Hold a day against OpenD's minute bars or snapshot."),
-    "repair": ("repair", "Ask OpenD for what is missing, and store it."),
-    "symbols": ("symbols", "Wanted, subscribed and refused symbols."),
-    "top": ("top", "The symbols with most turnover, ticks or volatility."),
-    "ticks": ("ticks", "The ticks of a symbol."),
-    "bars": ("bars", "Bars of a symbol: OHLCV, VWAP, buy and sell volume."),
-    "query": ("query", "SQL over all days, live and archived."),
-    "export": ("export", "Days as Parquet, CSV, Futu's zip or SQLite."),
-    "archive": ("archive", "Put a day away, verified."),
-    "verify": ("verify", "Read an archive and compare it with what it claims."),
-    "restore": ("restore", "Bring a day back out of the archive."),
-    "retain": ("retain", "Delete old days that are safely archived."),
-    "eod": ("eod", "The end of the day: certificate, archive, retention."),
-    "salvage": ("salvage", "Save what can be read of a damaged day file."),
-    "vacuum": ("vacuum", "Make a closed day file as small as it can be."),
-    "import": ("importing", "Bring in what other programs recorded (Sierra Chart)."),
-    "serve": ("serve", "Let others read over HTTP, on this machine."),
-    "keys": ("keys", "Who may read over HTTP."),
-    "migrate": ("migrate", "Bring day files of earlier versions up to date."),
+    name: entry for commands in SECTIONS.values() for name, entry in commands.items()
 }
 
 
-class _Lazy(click.Group):
+class _Lazy(Outermost):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
 
@@ -63,8 +79,11 @@ class _Lazy(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, about) for name, (_, about) in COMMANDS.items()])
+        widest = max(map(len, COMMANDS))
+        for title, commands in SECTIONS.items():
+            formatter.write(f"\n{title}\n")
+            with formatter.indentation():
+                formatter.write_dl([(name.ljust(widest), about) for name, (_, about) in commands.items()])
 
 
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})

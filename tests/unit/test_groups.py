@@ -1,0 +1,92 @@
+"""What ``hk-tickctl`` does before a command of its own begins: help by question, wrong words, JSON, Ctrl-C."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from hk_tick_collector.cli.groups import Group, Outermost
+from hk_tick_collector.cli.main import SECTIONS, tickctl
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (("statu",), "Did you mean status?"),
+        (("gap",), "Did you mean gaps?"),
+        (("keys", "ad"), "Did you mean add?"),
+        (("keys", "lst", "--json"), "Did you mean list?"),
+        (("import", "sierr", "x.scid"), "Did you mean sierra?"),
+        (("rest",), "Did you mean restore or retain?"),
+        (("day", "--recont"), "Did you mean '--recount'?"),
+    ],
+)
+def test_what_was_likely_meant_is_named(words: tuple[str, ...], meant: str) -> None:
+    done = CliRunner().invoke(tickctl, words)
+    assert (done.exit_code, meant in done.stderr) == (2, True), done.stderr
+
+
+@pytest.mark.parametrize("words", [("statu",), ("day", "--nonsense"), ("gaps", "--state", "x"), ("export",)])
+def test_a_wrong_command_line_is_json_where_json_was_asked_for(words: tuple[str, ...]) -> None:
+    done = CliRunner().invoke(tickctl, [*words, "--json"])
+    said = json.loads(done.stdout)
+    assert (done.exit_code, said["exit_code"]) == (2, 2)
+    assert f"Error: {said['error']}\n" in done.stderr
+    assert CliRunner().invoke(tickctl, words).stdout == "", "and only there"
+
+
+def test_help_has_each_command_once_under_a_question() -> None:
+    text = CliRunner().invoke(tickctl, ["--help"]).stdout
+    at = [text.index(f"\n{title}\n") for title in SECTIONS]
+    assert at == sorted(at)
+    names = [line.split()[0] for line in text[at[0] :].splitlines() if line.startswith("  ")]
+    assert names == tickctl.list_commands(click.Context(tickctl))
+    assert len(set(names)) == len(names)
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_ctrl_c_while_a_command_is_loaded_is_no_traceback() -> None:
+    class Loading(Outermost):
+        def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+            raise KeyboardInterrupt
+
+    done = CliRunner().invoke(Loading("hk-tickctl"), ["day"])
+    assert (done.exit_code, done.stderr) == (130, "hk-tickctl: interrupted\n")
+
+
+def test_ctrl_c_while_python_imports_ends_the_process_by_the_signal() -> None:
+    """A signal that arrives before the first import has ended, wherever that is."""
+    import_that_is_interrupted = (
+        "import builtins, os, signal, sys\n"
+        "from hk_tick_collector.cli import start\n"
+        "real = builtins.__import__\n"
+        "def slow(name, *rest):\n"
+        "    if name == 'click': os.kill(os.getpid(), signal.SIGINT)\n"
+        "    return real(name, *rest)\n"
+        "builtins.__import__ = slow\n"
+        "start.main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", import_that_is_interrupted], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
+
+
+def test_the_console_script_begins_there() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["scripts"]["hk-tickctl"] == "hk_tick_collector.cli.start:main"
+
+
+def test_a_group_of_one_word_suggests_nothing_far() -> None:
+    group = Group("g", commands=[click.Command("sierra")])
+    assert "mean" not in CliRunner().invoke(group, ["zzz"]).stderr
