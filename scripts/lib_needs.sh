@@ -20,6 +20,8 @@ missing_packages() {
   # Servers that tests start by themselves; where systemd runs, these packages start one each, which nothing here uses.
   command -v redis-server >/dev/null || echo redis-server
   command -v nginx >/dev/null || [[ -x /usr/sbin/nginx ]] || echo nginx-light
+  # The dashboard is looked at in a browser.
+  command -v chromium >/dev/null || echo chromium
   # systemd-analyze reads the unit files.
   command -v systemd-analyze >/dev/null || echo systemd
   # Machines are made and booted by root alone; for others those tests say so and are left out.

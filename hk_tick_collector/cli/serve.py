@@ -84,6 +84,7 @@ def _run(settings: ServeSettings) -> int:
 def _tell(url: str, settings: ServeSettings) -> None:
     key = "" if settings.api_anonymous else "-H 'Authorization: Bearer KEY' "
     print(printable(f"  what is served  {', '.join(str(root) for root, _ in settings.roots)}"))
+    print(f"  in a browser    {url}/ui/")
     print(f"  recorded days   curl {key}{url}/v1/days")
     print(f"  live ticks      curl -N {key}'{url}/v1/live/events?symbols=HK.00700'")
     print(f"  all addresses   {url}/docs", flush=True)

@@ -11,8 +11,10 @@ An address is what uvicorn says: the peer's, or what a proxy of ``API_TRUSTED_PR
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -25,6 +27,9 @@ FAILED_KEYS_PER_MIN = 10
 MAX_BODY_BYTES = 1 << 20
 BODY_SEC = 15.0  # for each piece of a body
 MAX_QUERY_BYTES = 16_384
+SESSION_COOKIE = "hk_key"
+SESSION_SEC = 12 * 3600
+_COOKIE_RIGHTS = ("read", "live")  # what the dashboard does; a signal is sent by a program, with a header
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 SECURITY_HEADERS = {
     "x-content-type-options": "nosniff",
@@ -85,6 +90,24 @@ def bearer_of(scope: Mapping[str, Any]) -> str | None:
         return None
     scheme, _, rest = value.partition(" ")
     return rest.strip() if scheme.lower() == "bearer" else ""
+
+
+def credential_of(scope: Mapping[str, Any], right: str) -> str | None:
+    """The key that a request brings: in ``Authorization``, else, for reading, in the dashboard's cookie.
+
+    A browser sends the cookie with whatever it is told to load, so a request that another page began has none for us;
+    one that would change something had its ``Origin`` checked by ``Guard`` already.
+    """
+    bearer = bearer_of(scope)
+    if bearer is not None or right not in _COOKIE_RIGHTS:
+        return bearer
+    if (header(scope, b"sec-fetch-site") or "same-origin") not in ("same-origin", "none"):
+        return None
+    cookies = SimpleCookie()
+    with contextlib.suppress(CookieError):
+        cookies.load(header(scope, b"cookie") or "")
+    morsel = cookies.get(SESSION_COOKIE)
+    return morsel.value if morsel is not None else None
 
 
 def address_of(scope: Mapping[str, Any]) -> str:
@@ -189,7 +212,7 @@ class Gate:
 
     def admit_request(self, scope: Mapping[str, Any], right: str) -> tuple[Key, Allowance]:
         """As ``admit``, for a request, which counts; and what the key has left."""
-        key = self.admit(bearer_of(scope), address_of(scope), right)
+        key = self.admit(credential_of(scope, right), address_of(scope), right)
         allowance = self._requests.take(key.id, key.limits.requests_per_min)
         if not allowance.is_allowed:
             raise limited(allowance, f"the key {key.id} may ask {allowance.limit} times a minute")

@@ -33,6 +33,7 @@ from hk_tick_collector.serve.hooks.inbox import Inbox
 from hk_tick_collector.serve.keys import KeyRing
 from hk_tick_collector.serve.problems import FieldError, Problem, problem_of
 from hk_tick_collector.serve.settings import ServeSettings
+from hk_tick_collector.serve.web import routes as web
 
 KEYS_LOOK_SEC = 1.0
 _HTTP_SLUGS = {404: "not-found", 405: "method-not-allowed", 413: "too-large"}
@@ -60,6 +61,7 @@ def create_app(settings: ServeSettings) -> FastAPI:
     app.state.inbox = inbox
     app.include_router(routes.router)
     app.include_router(hooks.router)
+    app.include_router(web.router)
     for kind, handler in _HANDLERS.items():
         app.add_exception_handler(kind, handler)
     if settings.api_origins:
@@ -136,7 +138,7 @@ async def _on_http(request: Request, error: Exception) -> Response:
 
 def _allowed(request: Request) -> str:
     """Every method of an address: Starlette names those of one of its routes."""
-    own = (*routes.router.routes, *hooks.router.routes)
+    own = (*routes.router.routes, *hooks.router.routes, *web.router.routes)
     matching = [route for route in own if route.matches(request.scope)[0] is not Match.NONE]
     return ", ".join(sorted({method for route in matching for method in getattr(route, "methods", None) or ()}))
 

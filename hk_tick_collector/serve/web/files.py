@@ -1,0 +1,42 @@
+"""The dashboard's files: read and packed once, when the program starts, and sent from memory.
+
+There is no build step: what is in ``static/`` is what a browser gets. ``static/vendor`` holds other people's libraries
+as they were published (``THIRD_PARTY.md`` there: versions, licences, checksums, which a test computes again).
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+STATIC = Path(__file__).parent / "static"
+TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class StaticFile:
+    """One file as it goes out."""
+
+    body: bytes
+    packed: bytes  # gzip
+    etag: str
+    media_type: str
+
+
+def read_files(directory: Path = STATIC) -> dict[str, StaticFile]:
+    """Every file that a browser may ask for, by its path below ``directory`` (``pages/symbol.js``)."""
+    paths = sorted(path for path in directory.rglob("*") if path.suffix in TYPES and path.is_file())
+    return {path.relative_to(directory).as_posix(): _read(path) for path in paths}
+
+
+def _read(path: Path) -> StaticFile:
+    body = path.read_bytes()
+    etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+    return StaticFile(body, gzip.compress(body, 9, mtime=0), etag, TYPES[path.suffix])

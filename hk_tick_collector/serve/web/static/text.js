@@ -1,0 +1,96 @@
+// Words in both languages, and how numbers and times are written. One rule: market time on the page, UTC on hover.
+
+const WORDS = {
+  en: {},
+  zh: {
+    "Overview": "總覽", "Coverage": "覆蓋", "Symbol": "股票", "Days": "日子", "Data": "數據", "Server": "伺服器",
+    "All is well": "一切正常", "Something is wrong": "出現問題", "Nothing is recorded here yet": "尚未有任何記錄",
+    "It records; look at this": "正在記錄，請留意以下事項",
+    "proven": "已證明", "missing": "缺失", "unproven": "未證明", "not recorded": "沒有記錄", "repaired": "已修復",
+    "not proven yet": "尚未證明", "outside of trading": "非交易時段", "not proven": "未證明",
+    "rows a second": "每秒筆數", "newest tick": "最新一筆", "delay to the file": "寫入延遲", "commit, p99": "提交 p99",
+    "waiting": "等候中", "symbols subscribed": "已訂閱", "disk lasts": "磁碟可用",
+    "OpenD": "OpenD", "days": "日", "day": "日", "refused": "被拒", "recorder": "記錄程式", "since": "自",
+    "not running": "沒有運行", "of": "／", "symbols": "股票", "ticks": "筆", "market": "市場",
+    "Day": "交易日", "filter": "篩選", "sort": "排序", "by symbol": "按代號", "worst first": "最差先",
+    "most ticks first": "筆數最多先",
+    "symbol": "代號", "state": "狀態", "reason": "原因", "stored": "已存", "from": "由", "to": "至", "time": "時間",
+    "No gap is known.": "沒有已知的缺口。", "None.": "沒有。", "price": "價格", "volume": "成交量", "side": "方向",
+    "type": "類別", "interval": "週期", "Tape": "逐筆成交", "Latency": "延遲",
+    "source to recorder": "來源至程式", "recorder to file": "程式至檔案", "median": "中位數", "live": "即時",
+    "every second": "每秒更新", "reconnecting": "重新連線中", "grade": "評級", "certificate": "證明書",
+    "archived": "已歸檔", "damaged": "檔案損壞", "day file": "當日檔案", "Download": "下載", "Sample": "樣本",
+    "format": "格式", "types": "類別", "all": "全部", "that make the price": "影響價格的", "Show": "顯示",
+    "In a terminal": "終端機", "In Python": "Python", "key": "金鑰", "Log in": "登入", "Log out": "登出",
+    "This server wants a key.": "這個伺服器需要金鑰。", "as an operator made it: hk-tickctl keys add NAME": "由管理員以 hk-tickctl keys add 名稱 建立",
+    "The server does not answer; trying again.": "伺服器沒有回應，正在重試。", "Skip to the content": "跳至內容",
+    "dark": "深色", "light": "淺色", "closed": "休市", "pre open auction": "開市前競價", "pre open wait": "等候開市", "morning": "早市", "lunch": "午休",
+    "afternoon": "午市", "closing auction": "收市競價", "post close": "收市後", "overnight": "夜盤", "pre market": "盤前", "regular": "盤中", "post market": "盤後", "no day file": "沒有檔案",
+    "Charts": "圖表", "Choose a symbol.": "請選一隻股票。",
+    "previous month": "上個月", "next month": "下個月", "requests": "請求數", "Requests by address": "各地址的請求",
+    "address": "地址", "reading processes": "讀取程序", "replaced": "已更換",
+    "nothing yet": "尚未有", "Notes": "備註", "unknown": "未知", "at most": "最多",
+    "verified until": "已核實至", "open": "未補", "all gaps": "所有缺口",
+    "copied": "已複製", "copy": "複製",
+  },
+};
+
+const stored = (name, fallback) => { try { return localStorage.getItem(name) ?? fallback; } catch { return fallback; } };
+export const keep = (name, value) => { try { localStorage.setItem(name, value); } catch { /* a private window */ } };
+
+export const prefs = {
+  language: stored("hk-language", (navigator.language || "en").toLowerCase().startsWith("zh") ? "zh" : "en"),
+  theme: stored("hk-theme", matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light"),
+};
+
+/** The word in the language chosen; English itself is the key. */
+export const t = (word) => (prefs.language === "en" ? word : WORDS.zh[word] ?? word);
+
+const grouped = new Intl.NumberFormat("en-US");
+export const count = (value) => (value === null || value === undefined ? "–" : grouped.format(value));
+export const price = (value) => (value === null || value === undefined ? "–" : String(Number(Number(value).toFixed(4))));
+
+export function bytes(value) {
+  if (value === null || value === undefined) return "–";
+  const units = ["B", "KB", "MB", "GB", "TB"];
+  let power = 0;
+  while (value >= 1000 && power < units.length - 1) { value /= 1000; power += 1; }
+  return `${value >= 100 || power === 0 ? Math.round(value) : value.toFixed(1)} ${units[power]}`;
+}
+
+/** 0.004 -> "4 ms", 12.3 -> "12.3 s", 200 -> "3 min". */
+export function seconds(value) {
+  if (value === null || value === undefined) return "–";
+  const size = Math.abs(value);
+  if (size < 1) return `${Math.round(value * 1000)} ms`;
+  if (size < 100) return `${value.toFixed(1)} s`;
+  if (size < 7200) return `${Math.round(value / 60)} min`;
+  return `${(value / 3600).toFixed(1)} h`;
+}
+
+export const iso = (ms) => (ms === null || ms === undefined ? "" : new Date(ms).toISOString().replace("T", " ").replace("Z", " UTC"));
+const formats = new Map();
+function formatter(zone, hasMillis) {
+  const key = `${zone}${hasMillis}`;
+  if (!formats.has(key)) {
+    formats.set(key, new Intl.DateTimeFormat("en-GB", {
+      timeZone: zone, hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23",
+      ...(hasMillis ? { fractionalSecondDigits: 3 } : {}),
+    }));
+  }
+  return formats.get(key);
+}
+/** The time of day in the market's zone. */
+export const clock = (ms, zone, hasMillis = false) =>
+  ms === null || ms === undefined ? "–" : formatter(zone, hasMillis).format(ms);
+/** Milliseconds that the zone is ahead of UTC at that moment. */
+export function zoneOffset(ms, zone) {
+  const parts = Object.fromEntries(new Intl.DateTimeFormat("en-GB", {
+    timeZone: zone, year: "numeric", month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit", second: "2-digit",
+    hourCycle: "h23",
+  }).formatToParts(ms).map((part) => [part.type, part.value]));
+  const local = Date.UTC(parts.year, parts.month - 1, parts.day, parts.hour, parts.minute, parts.second);
+  return local - Math.floor(ms / 1000) * 1000;
+}
+export const dayText = (day) => (day ? `${day.slice(0, 4)}-${day.slice(4, 6)}-${day.slice(6)}` : "–");
+export const zoneName = (zone) => ({ "Asia/Hong_Kong": "HKT", "America/New_York": "ET", "Asia/Shanghai": "CST", "America/Chicago": "CT" })[zone] ?? zone;

@@ -1,0 +1,60 @@
+"""Debian's chromium, driven by Playwright, that says everything a page complained about."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from playwright.sync_api import Browser, Page, sync_playwright
+
+ARGUMENTS = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]
+WAIT_MS = 60_000
+# Where pictures of every page are kept, for somebody who wants to look: CI keeps them as artefacts.
+PICTURES_DIR = os.environ.get("DASHBOARD_PICTURES_DIR")
+
+
+@dataclass
+class Seen:
+    """What pages said and asked for."""
+
+    complaints: list[str] = field(default_factory=list)
+    hosts: set[str] = field(default_factory=set)
+
+
+@contextlib.contextmanager
+def chromium() -> Iterator[Browser]:
+    """A browser; AssertionError when there is none."""
+    program = shutil.which("chromium")
+    assert program, "there is no chromium: apt-get install chromium"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=ARGUMENTS)
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+@contextlib.contextmanager
+def page_of(browser: Browser, seen: Seen, width: int = 1440, height: int = 900, **options: object) -> Iterator[Page]:
+    """A page in a session of its own; what it complains about goes into ``seen``."""
+    context = browser.new_context(viewport={"width": width, "height": height}, **options)  # type: ignore[arg-type]
+    page = context.new_page()
+    page.set_default_timeout(WAIT_MS)
+    page.on("console", lambda told: seen.complaints.append(told.text) if told.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: seen.complaints.append(str(error)))
+    page.on("request", lambda request: seen.hosts.add(urlsplit(request.url).netloc))
+    try:
+        yield page
+    finally:
+        context.close()
+
+
+def keep_picture(page: Page, name: str) -> None:
+    """Kept when somebody asks for pictures."""
+    if PICTURES_DIR:
+        page.screenshot(path=Path(PICTURES_DIR) / f"{name}.png")
