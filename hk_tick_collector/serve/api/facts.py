@@ -28,20 +28,22 @@ def worse(first: dict[str, Any] | None, second: dict[str, Any]) -> dict[str, Any
 
 
 def in_format(
-    rows: Sequence[tuple[Any, ...]], answer: dict[str, Any], format_name: str
+    ticks: Sequence[dict[str, Any]], answer: dict[str, Any], format_name: str
 ) -> tuple[bytes, dict[str, str]]:
-    """Rows of ``records.columns`` in a format other than JSON, and the headers of it."""
+    """Ticks as JSON has them in another format, and the headers of it."""
     import pyarrow as pa  # noqa: PLC0415 - few ask for it, and it takes 50 MB
 
     from hk_tick_collector.client.coverage import Coverage  # noqa: PLC0415
     from hk_tick_collector.days.schema import COLUMNS, TICKS  # noqa: PLC0415
     from hk_tick_collector.market.hk import HK  # noqa: PLC0415
-    from hk_tick_collector.serve.api.answer import Facts, Look, media_type, write_answer  # noqa: PLC0415
+    from hk_tick_collector.serve.api.answer import TEXT_IN_JSON, Facts, Look, media_type, write_answer  # noqa: PLC0415
 
     arrays = []
-    for number, name in enumerate(COLUMNS):
+    for name in COLUMNS:
         kind = TICKS.field(name).type
-        values = [row[number] for row in rows]
+        values = [tick[name] for tick in ticks]
+        if name == TEXT_IN_JSON:
+            values = [None if value is None else int(value) for value in values]
         if pa.types.is_timestamp(kind):
             arrays.append(pa.array(values, pa.int64()).cast(kind))
         else:

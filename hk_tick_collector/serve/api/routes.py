@@ -10,7 +10,6 @@ import orjson
 from fastapi import APIRouter, Body, Depends, Query, Request
 from starlette.responses import FileResponse, Response
 
-from hk_tick_collector.records.columns import NAMES
 from hk_tick_collector.serve.api import facts, models
 from hk_tick_collector.serve.api.metrics import MEDIA_TYPE
 from hk_tick_collector.serve.api.service import Admitted, Service, in_thread
@@ -34,7 +33,6 @@ FORMATS = {
     "application/vnd.apache.arrow.stream": "arrow",
     "application/vnd.apache.parquet": "parquet",
 }
-_SYMBOL = NAMES.index("symbol")
 _NO_STORE = {"Cache-Control": "no-store"}
 
 router = APIRouter()
@@ -47,7 +45,7 @@ def service_of(request: Request) -> Service:
     return found
 
 
-def admitted(request: Request) -> Admitted:
+async def admitted(request: Request) -> Admitted:  # not on a thread: it only counts
     """Whoever may read."""
     return service_of(request).admit(request)
 
@@ -101,47 +99,43 @@ async def ticks_by_body(request: Request, reader: Reader, query: Annotated[model
 async def ticks_latest(request: Request, reader: Reader, query: Annotated[models.LatestQuery, Query()]) -> Response:
     """The newest ticks of each symbol, oldest first. `as_of.position` is where the live channel goes on."""
     format_name = format_of(request, query.format)
-    rows, answer = await _newest(request, reader, query.symbols, query.n)
+    ticks, answer = await _newest(request, reader, query.symbols, query.n)
     headers = {**_NO_STORE, **reader.headers}
     if format_name == "json":
-        data = [_shown(row) for row in rows]
-        return Response(orjson.dumps({"data": data, **answer}), headers=headers, media_type="application/json")
-    body, more = await in_thread(facts.in_format, rows, answer, format_name)
+        body = b'{"data":[' + ticks + b"]," + orjson.dumps(answer)[1:]
+        return Response(body, headers=headers, media_type="application/json")
+    body, more = await in_thread(facts.in_format, _loaded(ticks), answer, format_name)
     return Response(body, headers={**headers, **more})
 
 
-async def _newest(request: Request, reader: Admitted, symbols: str, count: int) -> tuple[list[Any], dict[str, Any]]:
-    """Rows, and what is said of them. A Problem when no symbol has any."""
+async def _newest(request: Request, reader: Admitted, symbols: str, count: int) -> tuple[bytes, dict[str, Any]]:
+    """Ticks as JSON objects, and what is said of them. A Problem when no symbol has any."""
     service = service_of(request)
     service.check_rows(reader.key)
     roots = service.roots
     answer: dict[str, Any] = {"next": None, "as_of": {"at_ms": roots.all[0].now_ms, "position": None}}
     lacking: list[str] = []
-    by_symbol: dict[str, list[Any]] = {}
+    by_symbol: dict[str, bytes] = {}
     for root, named in roots.symbols(symbols):
         refused = [symbol for symbol in named if not reader.key.may_read(symbol)]
         if refused:
             raise Problem("forbidden", f"the key {reader.key.id} may not read {', '.join(refused[:5])}")
         wanted = [symbol for symbol in named if symbol not in by_symbol]  # the first root that has it, of several
         found = await service.newest(root, wanted, count)
-        service.gate.rows.charge(reader.key.id, len(found.rows))
-        for row in found.rows:
-            by_symbol.setdefault(row[_SYMBOL], []).append(row)
+        service.gate.rows.charge(reader.key.id, sum(tail.rows for tail in found.tails.values()))
+        by_symbol.update({symbol: tail.json for symbol, tail in found.tails.items() if tail.rows})
         answer["as_of"]["position"] = answer["as_of"]["position"] or found.position
         answer["coverage"] = facts.worse(answer.get("coverage"), found.coverage)
         lacking += found.lacking
     lacking = sorted({symbol for symbol in lacking if symbol not in by_symbol})
-    rows = [row for symbol in sorted(by_symbol) for row in by_symbol[symbol]]
-    if not rows:
+    if not by_symbol:
         raise Problem("unknown-symbol", f"{', '.join(lacking)[:200]}: there are no ticks in the newest day files")
     answer["warnings"] = [f"{symbol} has no ticks in the newest day files" for symbol in lacking]
-    return rows, answer
+    return b",".join(by_symbol[symbol] for symbol in sorted(by_symbol)), answer
 
 
-def _shown(row: tuple[Any, ...]) -> dict[str, Any]:
-    found = dict(zip(NAMES, row, strict=True))
-    if found["seq"] is not None:
-        found["seq"] = str(found["seq"])
+def _loaded(ticks: bytes) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = orjson.loads(b"[" + ticks + b"]")
     return found
 
 
@@ -302,8 +296,8 @@ async def healthz(request: Request, query: Nothing) -> Response:
 async def realtime(request: Request, reader: Reader, query: Annotated[models.RealtimeQuery, Query()]) -> Response:
     """As /v1/ticks/latest."""
     began = time.perf_counter()
-    rows, answer = await _newest(request, reader, query.symbols, query.limit)
-    data = [facts.alias_tick(_shown(row)) for row in rows]
+    ticks, answer = await _newest(request, reader, query.symbols, query.limit)
+    data = [facts.alias_tick(row) for row in _loaded(ticks)]
     return _aliased(reader, began, data, answer)
 
 

@@ -52,9 +52,8 @@ class Service:
 
     async def newest(self, root: Root, symbols: Sequence[str], count: int) -> Latest:
         """The newest ticks of a root's symbols. Problems of the store."""
-        looker = self._newest[root.number]
         try:
-            return await asyncio.get_running_loop().run_in_executor(looker.thread, looker.ticks, symbols, count)
+            return await self._newest[root.number].ask(symbols, count)
         except (RecorderError, OSError) as exc:
             raise problem_of(exc) from exc
 
@@ -64,7 +63,7 @@ class Service:
             await asyncio.sleep(KEEP_SEC)
             for looker in self._newest:
                 with contextlib.suppress(RecorderError, OSError):  # the next question meets it, and says it
-                    await asyncio.get_running_loop().run_in_executor(looker.thread, looker.drop_when_idle)
+                    await looker.drop_when_idle()
 
     def close(self) -> None:
         """Let all files go."""
