@@ -38,8 +38,10 @@ from benchmarks import rig
 from hk_tick_collector.core.clock import SystemClock
 from hk_tick_collector.core.progress import FeedProgress
 from hk_tick_collector.main import GC_THRESHOLD_OBJECTS
+from hk_tick_collector.market.hk import HK
 from hk_tick_collector.records.tick import Tick
 from hk_tick_collector.sources.continuity import Continuity
+from hk_tick_collector.sources.futu import spec
 from hk_tick_collector.sources.futu.frames_in import HEAD, FrameCutter, WireStats
 from hk_tick_collector.sources.futu.mapping import TickMapper
 from hk_tick_collector.sources.futu.push import PushHandler
@@ -91,8 +93,8 @@ class Counter:
         def sink(ticks: Sequence[Tick]) -> None:
             self.take(ticks)
 
-        continuity = Continuity(lambda _facts: None)
-        clock, days = SystemClock(), PlausibleDays()
+        continuity = Continuity(lambda _facts: None, spec.HK)
+        clock, days = SystemClock(), PlausibleDays(HK)
         intake = Intake(
             sink, lambda _rejected: None, lambda _facts: None, continuity, FeedProgress(), clock, days, self.hole,
             lambda: None,

@@ -83,7 +83,7 @@ class Daemon:
         self._source = open_source(
             settings, Surroundings(self._clock, RecordedDays(settings.data_root, settings.seed_recent_db_days))
         )
-        self._continuity = completeness_of(settings.spec.evidence, self._put_facts)
+        self._continuity = completeness_of(settings.spec, self._put_facts)
         self._lane = Lane(
             TICKS,
             settings.data_root,

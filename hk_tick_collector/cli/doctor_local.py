@@ -91,8 +91,9 @@ def _configuration(app: App) -> Outcome:
         if app.env_file is None and not Path(".env").exists():
             advice = f"there is no {Path('.env').absolute()}: name the recorder's settings file with --env-file"
         return fail("; ".join(problem.text for problem in exc.problems), advice)
-    opend = f"OpenD at {settings.futu_host}:{settings.futu_port}"
-    where = opend if settings.source != "sierra" else f"Sierra Chart in {settings.sierra_dir}"
+    where = f"OpenD at {settings.futu_host}:{settings.futu_port}"
+    if settings.source == "sierra":
+        where = f"Sierra Chart in {settings.sierra_dir}"
     return ok(f"{len(settings.futu_symbols)} symbols, {where}")
 
 

@@ -234,10 +234,10 @@ async def _trading_day(patient: _Patient) -> Outcome:
         parse_day(today).isoformat(), parse_day(last).isoformat(), REQUEST_TIMEOUT_SEC
     )
     ours = calendar.day_kind(today)
-    mismatches = calendar.merge_opend(days, today, last)
+    mismatches = calendar.merge_source_days(days, today, last)
     found = f"{today}: {ours}; the next is {calendar.next_trading_day(today)}"
     if mismatches:
-        other = ", ".join(f"{one.day} {one.library} here, {one.opend} for OpenD" for one in mismatches)
+        other = ", ".join(f"{one.day} {one.library} here, {one.told} for OpenD" for one in mismatches)
         return warn(
             f"{found}; the calendars differ: {other}",
             "update hk-tick-collector; until then whichever is open longer is followed",

@@ -120,19 +120,20 @@ def _moment_ms(app: App, text: str | None) -> int | None:
     ago = _AGO.fullmatch(text.strip())
     if ago:
         return app.now_ms - int(ago[1]) * _AGO_SEC[ago[2][0]] * 1000
-    from hk_tick_collector.market.hk.sessions import ZONE  # noqa: PLC0415
+    from hk_tick_collector.market.registry import DEFAULT_MARKET  # noqa: PLC0415 - there is no data root
     from hk_tick_collector.watch.when import instant_ms  # noqa: PLC0415
 
-    return instant_ms(text.strip(), ZONE.date(app.now_ms), ZONE)
+    zone = DEFAULT_MARKET.zone
+    return instant_ms(text.strip(), zone.date(app.now_ms), zone)
 
 
 def _codes(symbols: tuple[str, ...]) -> frozenset[str]:
     if not symbols:
         return frozenset()
-    from hk_tick_collector.market.hk import HK  # noqa: PLC0415 - the journal is read without a data root
+    from hk_tick_collector.market.registry import DEFAULT_MARKET  # noqa: PLC0415 - there is no data root
     from hk_tick_collector.watch.when import symbol_list  # noqa: PLC0415
 
-    return frozenset(symbol_list(HK, symbols))
+    return frozenset(symbol_list(DEFAULT_MARKET, symbols))
 
 
 def _newest(records: Iterable[LogRecord], limit: int | None) -> Iterable[LogRecord]:

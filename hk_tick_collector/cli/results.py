@@ -82,14 +82,15 @@ class Output:
 
 def _time_as(app: App, word: str) -> TimeAs:
     """A local time other than that of Hong Kong's own days says in tables whose it is."""
-    from hk_tick_collector.market.hk import HK  # noqa: PLC0415
-    from hk_tick_collector.query.cells import TIME_HK, LocalTime  # noqa: PLC0415
+    from hk_tick_collector.market.registry import market_of  # noqa: PLC0415
+    from hk_tick_collector.query.cells import LocalTime  # noqa: PLC0415
 
     if word not in ("market", "hk"):
         return word
-    if app.market is HK:
-        return TIME_HK
-    shown = app.market if word == "market" else HK
+    hong_kong = market_of("HK")
+    if app.market is hong_kong:
+        return LocalTime(hong_kong.zone)
+    shown = app.market if word == "market" else hong_kong
     return LocalTime(shown.zone, shown.time_word)
 
 

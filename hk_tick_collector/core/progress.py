@@ -26,7 +26,7 @@ class FeedProgress:
     disconnections: int = 0
     last_answer_monotonic: float = 0.0  # OpenD answered a state request
     source: str = "OpenD"  # what people call it
-    opend_state: str = "down"  # down | connecting | not_ready | ready
+    link_state: str = "down"  # down | connecting | not_ready | ready
     market_state: str = ""  # what the source says of the market, in its own word
     closed_by_source: bool = False  # and by that there is no continuous trading now
     symbols_wanted: int = 0

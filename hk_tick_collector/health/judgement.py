@@ -109,7 +109,7 @@ class Judge:
             yield not_storing()
         if not feed.connected:
             level = Level.ALERT if self._calendar.is_recording(now_ms) else Level.WARN
-            yield Complaint(Code.SOURCE_DISCONNECTED, level, f"{feed.source} is {feed.opend_state}")
+            yield Complaint(Code.SOURCE_DISCONNECTED, level, f"{feed.source} is {feed.link_state}")
         if self.market_open:
             yield from self._silence(now_ms)
         yield from self._left_over(backlog)

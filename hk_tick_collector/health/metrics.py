@@ -41,7 +41,7 @@ from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.hours import Phase
 
 PREFIX = "hk_tick_collector_"
-OPEND_STATES = ("down", "connecting", "not_ready", "ready")
+LINK_STATES = ("down", "connecting", "not_ready", "ready")
 STATUSES = ("ok", "warn", "alert")
 
 
@@ -203,8 +203,8 @@ class RecorderCollector(Collector):
         phase = sources.calendar.phase(sources.clock.now_ms())
         phases = [one.value for one in Phase]
         yield _state_set("market_phase", "1 for what the market does now.", "phase", phases, {phase.value})
-        state = sources.progress.feed.opend_state
-        yield _state_set("opend_state", "1 for the state of the connection.", "state", OPEND_STATES, {state})
+        state = sources.progress.feed.link_state
+        yield _state_set("opend_state", "1 for the state of the connection.", "state", LINK_STATES, {state})
 
     def _surroundings(self) -> Iterator[Metric]:
         sources = self._sources

@@ -253,7 +253,7 @@ class StatusFile:
             last_alert_reason=self._last_alert[1],
             phase=str(self._calendar.phase(now_ms)),
             source=feed.source,
-            opend_state=feed.opend_state,
+            opend_state=feed.link_state,
             market_hk=feed.market_state if self._calendar.market.code == "HK" else "",
             market_state=feed.market_state,
             symbols_wanted=feed.symbols_wanted,

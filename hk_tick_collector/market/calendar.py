@@ -24,18 +24,22 @@ _log = logging.getLogger(__name__)
 
 _OPENNESS = {DayKind.CLOSED: 0, DayKind.HALF: 1, DayKind.WHOLE: 2}
 # An afternoon-only day has not been seen; recording the whole day loses nothing.
-_OPEND_KINDS = {"WHOLE": DayKind.WHOLE, "MORNING": DayKind.HALF, "AFTERNOON": DayKind.WHOLE}
+_KIND_OF_WORD = {"WHOLE": DayKind.WHOLE, "MORNING": DayKind.HALF, "AFTERNOON": DayKind.WHOLE}
 _SEARCH_LIMIT_DAYS = 30
 
 
 @dataclass(frozen=True, slots=True)
 class Mismatch:
-    """One day on which the calendar library and OpenD disagree, and which kind is followed."""
+    """One day on which the calendar library and the source disagree, and which kind is followed."""
 
     day: str
     library: DayKind
-    opend: DayKind
+    told: DayKind  # by the source
     used: DayKind
+
+    def words(self) -> dict[str, str]:
+        """For a log line."""
+        return {"day": self.day, "library": self.library, "opend": self.told, "used": self.used}
 
 
 class TradingCalendar:
@@ -84,13 +88,13 @@ class TradingCalendar:
         """The last trading day before ``day``."""
         return self._search(day, -1)
 
-    def merge_opend(
+    def merge_source_days(
         self, days: Mapping[str, str], first_day: str | None = None, last_day: str | None = None
     ) -> list[Mismatch]:
-        """Check the table against OpenD's answer and follow whichever is open longer from now on.
+        """Check the table against the source's answer and follow whichever is open longer from now on.
 
         ``days`` maps ``YYYYMMDD`` to WHOLE, MORNING or AFTERNOON; a day it leaves out between ``first_day`` and
-        ``last_day`` (by default its own first and last) is closed for OpenD. An unknown word counts as WHOLE.
+        ``last_day`` (by default its own first and last) is closed for the source. An unknown word counts as WHOLE.
         Returns every disagreement in order of days, for logging; an empty answer with no range says nothing.
         """
         first = first_day or min(days, default=None)
@@ -101,11 +105,11 @@ class TradingCalendar:
         day = first
         while day <= last:
             library = self._table_kind(day)
-            opend = _OPEND_KINDS.get(days[day].upper(), DayKind.WHOLE) if day in days else DayKind.CLOSED
-            if opend is not library:
-                used = max(library, opend, key=_OPENNESS.__getitem__)
+            told = _KIND_OF_WORD.get(days[day].upper(), DayKind.WHOLE) if day in days else DayKind.CLOSED
+            if told is not library:
+                used = max(library, told, key=_OPENNESS.__getitem__)
                 self._overrides[day] = used
-                mismatches.append(Mismatch(day, library, opend, used))
+                mismatches.append(Mismatch(day, library, told, used))
             else:
                 self._overrides.pop(day, None)
             day = add_days(day, 1)

@@ -185,6 +185,10 @@ class Market:
             return midnight_ms, midnight_ms
         return open_spans[0].start_ms, open_spans[-1].end_ms
 
+    def opening_ms(self, day: str) -> int:
+        """Before it no tick of ``day`` can come, whatever kind of day it turns out to be."""
+        return self.recording_window(day, DayKind.WHOLE)[0]
+
     def continuous_windows(self, day: str, kind: DayKind) -> list[tuple[int, int]]:
         """Continuous trading of the day, when a liquid symbol is expected to print; empty on a closed day."""
         return [(span.start_ms, span.end_ms) for span in self.spans(day, kind) if span.phase in CONTINUOUS]

@@ -342,9 +342,9 @@ class _Book:
             self._insert("noted", pa.table(dict(zip(names, map(list, zip(*noted, strict=True)), strict=True))))
 
     def _table(self, batch: pa.RecordBatch) -> pa.Table:
-        symbol, ts, seq, recv, opend, stored, *words = batch.columns
+        symbol, ts, seq, recv, gateway, stored, *words = batch.columns
         classes = pa.array([str(symbol_class(name)) for name in symbol.dictionary.to_pylist()], pa.string())
-        times = [pc.subtract(one.view(pa.int64()), self.midnight_ms) for one in (ts, recv, opend, stored)]
+        times = [pc.subtract(one.view(pa.int64()), self.midnight_ms) for one in (ts, recv, gateway, stored)]
         midnight = pa.array([self.midnight_ms] * len(seq), pa.int64())
         columns = [symbol, pa.DictionaryArray.from_arrays(symbol.indices, classes), midnight, times[0], seq, *times[1:]]
         return pa.table([*columns, *words], names=[str(n) for n in range(12)])

@@ -192,7 +192,7 @@ class _Counter:
 
     def add(self, batch: pa.RecordBatch) -> None:
         """Count a batch of ``COLUMNS`` in."""
-        symbol, ts, seq, recv, opend, tick_type, direction, source, price, volume = batch.columns
+        symbol, ts, seq, recv, gateway, tick_type, direction, source, price, volume = batch.columns
         codes = self._symbols.codes(symbol)
         n_symbols = len(self._symbols.numbers)
         self._kept += [_Kept() for _ in range(n_symbols - len(self._kept))]
@@ -206,7 +206,7 @@ class _Counter:
         seq_sec_ms = (seqs >> SEQ_COUNTER_BITS) * 1000 - self._midnight_ms
         self._flag(codes, n_symbols, _SEQ_TIME, has_seq & (np.abs(ts_ms - seq_sec_ms) > WITNESS_TOLERANCE_MS))
         self._flag(codes, n_symbols, _UNSEQUENCED, ~has_seq)
-        self._flag(codes, n_symbols, _BEFORE_EVENT, _valid(opend) & (_ints(opend) - self._midnight_ms < ts_ms))
+        self._flag(codes, n_symbols, _BEFORE_EVENT, _valid(gateway) & (_ints(gateway) - self._midnight_ms < ts_ms))
         self._flag(codes, n_symbols, _LATE, recv_ms - ts_ms > LATE_MS)
         self._flag(codes, n_symbols, _NO_PRICE, pc.fill_null(pc.less_equal(price, 0.0), False).to_numpy(False))
         self._flag(codes, n_symbols, _NO_VOLUME, pc.fill_null(pc.less_equal(volume, 0), False).to_numpy(False))

@@ -20,7 +20,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hk_tick_collector.days.clock import local_ms
-from hk_tick_collector.market.hk import HK
 from hk_tick_collector.market.zone import Zone
 
 EXACT_IN_A_DOUBLE = 1 << 53  # a sequence is a thousand times as large
@@ -37,7 +36,6 @@ class LocalTime:
     word: str = ""  # behind a time in a table, where its offset is not shown
 
 
-TIME_HK = LocalTime(HK.zone)
 TimeAs = str | LocalTime
 
 

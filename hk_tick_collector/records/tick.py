@@ -38,7 +38,7 @@ class Origin(NamedTuple):
         return self.market == MARKET_HK
 
 
-HK_FUTU = Origin()
+FIRST_ORIGIN = Origin()
 
 
 class Tick(NamedTuple):

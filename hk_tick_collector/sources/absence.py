@@ -31,7 +31,7 @@ CHECK_SEC = 5.0
 class _Absence:
     since_ms: int
     reason: str
-    by_opend: bool  # it refused, and not: nobody could be asked
+    by_source: bool  # it refused, and not: nobody could be asked
     told: NotSubscribed | None = None
 
 
@@ -59,8 +59,8 @@ class Absences:
         for symbol in wanted:
             if symbol not in there:
                 reason = printable(cut(refused.get(symbol, otherwise)))
-                absence = self._absent.setdefault(symbol, _Absence(now_ms, reason, by_opend=False))
-                absence.reason, absence.by_opend = reason, symbol in refused
+                absence = self._absent.setdefault(symbol, _Absence(now_ms, reason, by_source=False))
+                absence.reason, absence.by_source = reason, symbol in refused
         subscribed = tuple(symbol for symbol in wanted if symbol in there)
         if subscribed != self._active:
             self._active, self._told_active = subscribed, ("", 0)
@@ -100,7 +100,7 @@ class Absences:
         start_ms, end_ms = self._window(day)
         from_ms, until_ms = max(absence.since_ms, start_ms), min(now_ms, end_ms)
         before = absence.told if absence.told is not None and absence.told.trading_day == day else None
-        long_enough = absence.by_opend or before is not None or until_ms - from_ms >= OUTAGE_MS
+        long_enough = absence.by_source or before is not None or until_ms - from_ms >= OUTAGE_MS
         if until_ms <= from_ms or not long_enough or (over and before is None) or (before is not None and before.over):
             return False
         absence.told = NotSubscribed(symbol, day, from_ms, until_ms, over or now_ms >= end_ms, absence.reason)

@@ -16,13 +16,14 @@ from hk_tick_collector.records.tick import RejectedTick, Tick
 from hk_tick_collector.sources.continuity import Continuity, FactSink
 from hk_tick_collector.sources.identities import Identities
 from hk_tick_collector.sources.pulled import Answer, Question
+from hk_tick_collector.sources.source import SourceSpec
 from hk_tick_collector.sources.track import Hole, Taken
 
 
 class Completeness(Protocol):
     """Called from the thread that brings pushes and from the loop. For instance::
 
-    completeness = completeness_of(spec.evidence, lambda facts: lane.put_facts(facts))
+    completeness = completeness_of(spec, lambda facts: lane.put_facts(facts))
     completeness.seed(tracks, symbols)               # where the day files end
     completeness.connected()                         # nothing was pushed since the last connection
     completeness.tell_interruptions(ticks)           # before pushed ticks are handed over
@@ -104,14 +105,14 @@ class Completeness(Protocol):
         """The source does not show this hole any more. True: its ticks are missing."""
 
 
-def completeness_of(evidence: EvidenceLevel, facts: FactSink) -> Completeness:
+def completeness_of(spec: SourceSpec, facts: FactSink) -> Completeness:
     """The strategy for a source's evidence; ``facts`` takes what it learns, from any thread, at once.
 
     Where there is a name for each tick and nothing better (``ID``), or a copy that a later reading is held against
     (``REPLAY``), ticks are told apart and nothing is concluded. ValueError for evidence that no connection has yet.
     """
-    if evidence is EvidenceLevel.COUNTER:
-        return Continuity(facts)
-    if evidence in {EvidenceLevel.ID, EvidenceLevel.REPLAY}:
-        return Identities(facts)
-    raise ValueError(f"there is no strategy for evidence {evidence}")
+    if spec.evidence is EvidenceLevel.COUNTER:
+        return Continuity(facts, spec)
+    if spec.evidence in {EvidenceLevel.ID, EvidenceLevel.REPLAY}:
+        return Identities(facts, spec)
+    raise ValueError(f"there is no strategy for evidence {spec.evidence}")

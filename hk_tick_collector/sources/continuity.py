@@ -1,6 +1,6 @@
 """The tracks of all symbols: which ticks we have seen, what is missing, and what that proves.
 
-``track.Track`` has the rules for one symbol's day, ``memory.OpenDMemory`` what all symbols together say of OpenD. This
+``track.Track`` has the rules for one symbol's day, ``memory.SourceMemory`` what all symbols together say of OpenD. This
 owns them, and the lock: it is called from the SDK's network thread (pushes) and from the loop (pulls), and takes the
 lock once a burst. The tick that has the next counter and a later sequence than all before is done here, at the cost of
 a look-up and an addition; any other goes the long way.
@@ -22,9 +22,11 @@ from hk_tick_collector.core.facts import (
     StoredTrack,
     Unproven,
 )
+from hk_tick_collector.market.registry import market_of
 from hk_tick_collector.records.tick import SEQ_COUNTER_MASK, RejectedTick, Tick
-from hk_tick_collector.sources.memory import OpenDMemory
+from hk_tick_collector.sources.memory import SourceMemory
 from hk_tick_collector.sources.pulled import Answer, Question, sequence_of
+from hk_tick_collector.sources.source import SourceSpec
 from hk_tick_collector.sources.track import RECENT_PUSHES, Hole, Taken, Track
 from hk_tick_collector.sources.views import without_sequences
 
@@ -35,10 +37,12 @@ class Continuity:
     """``facts`` takes what is learned about completeness, from any thread, at once. It is called under the lock: so
     facts come in the order in which they became true, an interruption before the answer that ends it."""
 
-    def __init__(self, facts: FactSink) -> None:
+    def __init__(self, facts: FactSink, spec: SourceSpec) -> None:
         self._facts = facts
+        self._limits = spec.pull
+        self._market = market_of(spec.market)
         self._lock = threading.Lock()
-        self._memory = OpenDMemory()
+        self._memory = SourceMemory()
         self._tracks: dict[str, Track] = {}
         self._holed: dict[str, None] = {}  # symbols with open holes, in the order found
         self.unkeyed: dict[str, str] = {}  # symbols whose pushes and pulls are numbered differently, and on which day
@@ -299,14 +303,15 @@ class Continuity:
                 missing = track.give_up(hole, at_ms, self._memory, facts)
                 self._settle(track, track.distrust)
             else:
-                facts.append(GapFound(hole.symbol, hole.trading_day, hole.first, hole.last, at_ms, hole.gap_reason))
+                reason = hole.gap_reason(self._limits.newest_rows)
+                facts.append(GapFound(hole.symbol, hole.trading_day, hole.first, hole.last, at_ms, reason))
             self._facts(facts)
         return missing
 
     def _track(self, symbol: str) -> Track:
         track = self._tracks.get(symbol)
         if track is None:
-            track = self._tracks[symbol] = Track(symbol)
+            track = self._tracks[symbol] = Track(symbol, self._market, self._limits)
         return track
 
     def _note_untold(self, track: Track) -> None:

@@ -27,7 +27,8 @@ from hk_tick_collector.core.facts import NOT_JOINED, PUSH_PULL_DISAGREE, Fact, S
 from hk_tick_collector.core.logline import event
 from hk_tick_collector.records.tick import RejectedTick, Tick, same_moment
 from hk_tick_collector.sources.continuity import FactSink
-from hk_tick_collector.sources.pulled import PULL_LIMIT_ROWS, PULL_SURELY_ALL_ROWS, Answer, Question
+from hk_tick_collector.sources.pulled import Answer, Question
+from hk_tick_collector.sources.source import SourceSpec
 from hk_tick_collector.sources.track import MID_SESSION, Hole, Taken
 from hk_tick_collector.sources.views import without_sequences
 
@@ -77,8 +78,9 @@ class _Symbol:
 class Identities:
     """A strategy of ``completeness.Completeness``, with its promises. ``facts`` takes what is learned, at once."""
 
-    def __init__(self, facts: FactSink) -> None:
+    def __init__(self, facts: FactSink, spec: SourceSpec) -> None:
         self._facts = facts
+        self._limits = spec.pull
         self._lock = threading.Lock()
         self._symbols: dict[str, _Symbol] = {}
         self.unkeyed: dict[str, str] = {}
@@ -168,7 +170,7 @@ class Identities:
         """No counter is known, so none is expected."""
         with self._lock:
             track = self._symbol(symbol)
-            return Question(symbol, asked_rows, asked_ms, track.day, 0, track.interruptions)
+            return Question(symbol, asked_rows, asked_ms, track.day, 0, self._limits, track.interruptions)
 
     def take(self, answer: Answer) -> Taken:
         """All of an answer but the sequences that were handed over since the subscription began."""
@@ -266,13 +268,13 @@ class Identities:
 
     def _join(self, track: _Symbol, answer: Answer, facts: list[Fact]) -> None:
         """Does the answer reach back to the newest tick before the last interruption, or to the day's beginning?"""
-        if not track.is_cut or answer.question.asked_rows < PULL_LIMIT_ROWS:
+        if not track.is_cut or not answer.question.asks_all:
             return
         today = answer.of_day(track.day)
         if track.before_seq:
             if not any(tick.seq is not None and tick.seq <= track.before_seq for tick in today):
                 self._doubt(answer.question.symbol, track.day, NOT_JOINED, facts)
-        elif len(today) == len(answer.ticks) and answer.rows >= PULL_SURELY_ALL_ROWS:
+        elif len(today) == len(answer.ticks) and answer.is_full:
             self._doubt(answer.question.symbol, track.day, MID_SESSION, facts)
         track.is_cut, track.before_seq = False, 0
 

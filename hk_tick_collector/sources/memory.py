@@ -1,6 +1,6 @@
-"""Does OpenD still know what it knew on earlier connections? Learned from its answers, for all symbols together.
+"""Does a source still know what it knew on earlier connections? Learned from its answers, for all symbols together.
 
-An OpenD that was restarted may have forgotten the day so far. Its short answer then looks like a whole day. What it
+A source that was restarted may have forgotten the day so far. Its short answer then looks like a whole day. What it
 once showed us and shows no more tells it apart, and what it shows again clears it.
 
 Connections are numbered from 1; 0 stands for what the day files held at the start.
@@ -9,12 +9,12 @@ Connections are numbered from 1; 0 stands for what the day files held at the sta
 from __future__ import annotations
 
 
-class OpenDMemory:
+class SourceMemory:
     """``holds`` says whether a short answer may be taken for the whole day so far."""
 
     def __init__(self) -> None:
         self.connection = 0
-        self._reaches = [0]  # by connection: the earliest one whose ticks OpenD still showed on it
+        self._reaches = [0]  # by connection: the earliest one whose ticks it still showed
         self._day = ""  # the newest day of which a tick was seen
         self._day_connection = 0  # where its first one was seen
         self._watched_day = ""  # the newest day of which ticks had been seen when this connection was made
@@ -22,7 +22,7 @@ class OpenDMemory:
         self.skips_on = ""  # the newest day on which numbers were found that no tick has
 
     def connected(self) -> None:
-        """A new connection: who knows which OpenD answers now."""
+        """A new connection: who knows which one answers now."""
         self.connection += 1
         self._reaches.append(self.connection)
         self._watched_day = self._day
@@ -43,7 +43,7 @@ class OpenDMemory:
     def holds(self, day: str, first_counter: int, nothing_since: int | None) -> bool:
         """May an answer that begins with ``first_counter`` be taken for all of the day so far?
 
-        ``nothing_since``: the first connection on which OpenD showed no tick of the symbol on that day. Whatever was
+        ``nothing_since``: the first connection on which it showed no tick of the symbol on that day. Whatever was
         traded while we were away afterwards must still be there, or the counter must be the first one there is.
         On a first start there is nothing to hold it against (docs/runbook/data-quality.md names the limit).
         """

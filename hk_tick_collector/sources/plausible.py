@@ -1,14 +1,13 @@
 """Which days a tick that comes now can be of: the clock doubts, it never moves.
 
 Two clocks are asked, and a day that either of them allows is plausible. Ours alone would turn every tick away on a
-machine that woke up in 1970, OpenD's alone would take every day from an OpenD whose clock is wrong. A simulated or
-replayed market has its own time, which its OpenD tells.
+machine that woke up in 1970, the source's alone would take every day from one whose clock is wrong. A simulated or
+replayed market has its own time, which its source tells.
 """
 
 from __future__ import annotations
 
 from hk_tick_collector.market.dates import DAY_MS
-from hk_tick_collector.market.hk import HK
 from hk_tick_collector.market.market import Market
 
 DAYS_BACK = 31  # a suspended stock shows its last ticks, which are weeks old
@@ -20,23 +19,23 @@ _LATEST_MS = 4_102_444_800_000  # 2100-01-01: no clock says later
 class PlausibleDays:
     """Times are UTC epoch milliseconds. One thread notes, any may ask."""
 
-    def __init__(self, market: Market = HK) -> None:
+    def __init__(self, market: Market) -> None:
         self._trading_day = market.trading_day
-        self._opend_ahead_ms = 0
+        self._source_ahead_ms = 0
 
-    def note_opend_time(self, opend_ms: int, now_ms: int) -> None:
-        """What OpenD's clock says at ``now_ms`` of ours; a time that no clock has is not noted."""
-        if 0 < opend_ms < _LATEST_MS:
-            self._opend_ahead_ms = opend_ms - now_ms
+    def note_source_time(self, source_ms: int, now_ms: int) -> None:
+        """What the source's clock says at ``now_ms`` of ours; a time that no clock has is not noted."""
+        if 0 < source_ms < _LATEST_MS:
+            self._source_ahead_ms = source_ms - now_ms
 
     def is_newest(self, ts_ms: int, now_ms: int) -> bool:
         """May it be the newest tick's time at ``now_ms``? One further ahead than clocks differ would hide for hours
         that nothing comes any more."""
-        return ts_ms <= now_ms + max(0, self._opend_ahead_ms) + CLOCKS_DIFFER_MS
+        return ts_ms <= now_ms + max(0, self._source_ahead_ms) + CLOCKS_DIFFER_MS
 
     def hold(self, day: str, now_ms: int) -> bool:
         """May ``day`` (a trading day, ``YYYYMMDD``) have a tick that comes at ``now_ms``?"""
-        return any(self._is_around(day, clock_ms) for clock_ms in (now_ms, now_ms + self._opend_ahead_ms))
+        return any(self._is_around(day, clock_ms) for clock_ms in (now_ms, now_ms + self._source_ahead_ms))
 
     def _is_around(self, day: str, clock_ms: int) -> bool:
         clock_ms = min(max(clock_ms, DAYS_BACK * DAY_MS), _LATEST_MS)

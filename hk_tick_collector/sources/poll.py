@@ -10,7 +10,6 @@ from hk_tick_collector.core.progress import FeedProgress
 from hk_tick_collector.records.tick import PUSH_TYPE_POLL
 from hk_tick_collector.sources.completeness import Completeness
 from hk_tick_collector.sources.pull import PullResult, TickPuller
-from hk_tick_collector.sources.pulled import PULL_LIMIT_ROWS
 from hk_tick_collector.sources.source import Link
 
 QUIET_POLL_MAX_SEC = 60  # a symbol whose polls bring nothing is asked less and less often, down to this
@@ -98,7 +97,7 @@ class Auditor:
         self._position %= max(1, len(symbols))
 
         async def one(symbol: str) -> None:
-            rows = PULL_LIMIT_ROWS if self._continuity.wants_whole(symbol) else AUDIT_ROWS
+            rows = self._puller.limits.newest_rows if self._continuity.wants_whole(symbol) else AUDIT_ROWS
             await self._puller.pull(link, symbol, rows, PUSH_TYPE_POLL)
 
         await self._puller.pull_all(list(dict.fromkeys(due)), one, "audit")
@@ -128,7 +127,7 @@ class Follower:
 
         async def one(symbol: str) -> None:
             self._next[symbol] = self._clock.monotonic() + FOLLOW_RETRY_SEC, pushed_rows[symbol]
-            result = await self._puller.pull(link, symbol, PULL_LIMIT_ROWS, PUSH_TYPE_POLL)
+            result = await self._puller.pull(link, symbol, self._puller.limits.newest_rows, PUSH_TYPE_POLL)
             _count(self._progress, result)
             wait_sec = FOLLOW_ROWS / result.rows_per_sec if result.rows_per_sec else max_sec
             wait_sec = min(max(FOLLOW_MIN_SEC, wait_sec), max_sec)

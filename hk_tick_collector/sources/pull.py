@@ -20,7 +20,7 @@ from hk_tick_collector.sources.completeness import Completeness
 from hk_tick_collector.sources.intake import RejectSink, TickSink
 from hk_tick_collector.sources.plausible import PlausibleDays
 from hk_tick_collector.sources.pulled import Answer
-from hk_tick_collector.sources.source import Link
+from hk_tick_collector.sources.source import Link, PullLimits
 
 log = logging.getLogger(__name__)
 
@@ -50,11 +50,11 @@ class TickPuller:
         continuity: Completeness,
         progress: FeedProgress,
         clock: Clock,
-        in_flight: int,
+        limits: PullLimits,
         days: PlausibleDays,
         on_hole: Callable[[], None] = lambda: None,
     ) -> None:
-        self.in_flight = in_flight
+        self.limits = limits
         self._days = days
         self._on_hole = on_hole
         self._continuity = continuity
@@ -62,7 +62,7 @@ class TickPuller:
         self._sink = sink
         self._rejects = rejects
         self._clock = clock
-        self._in_flight = asyncio.Semaphore(in_flight)
+        self._in_flight = asyncio.Semaphore(limits.in_flight)
         self._log = RateLimitedLog(log)
 
     async def pull(self, link: Link, symbol: str, rows: int, push_type: str) -> PullResult:
@@ -107,10 +107,10 @@ class TickPuller:
                     unanswered = unanswered + 1 if isinstance(exc, FeedTimeout) else 0
                     self._progress.request_errors += 1
                     self._log.log(logging.WARNING, f"{what}_failed", symbol=symbol, error=str(exc))
-                    if unanswered >= self.in_flight:
+                    if unanswered >= self.limits.in_flight:
                         raise FeedLost(f"no {what} request is answered any more: {exc}") from exc
 
-        workers = [asyncio.ensure_future(work()) for _ in range(min(self.in_flight, len(symbols)))]
+        workers = [asyncio.ensure_future(work()) for _ in range(min(self.limits.in_flight, len(symbols)))]
         try:
             await asyncio.gather(*workers)
         finally:

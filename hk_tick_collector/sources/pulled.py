@@ -1,4 +1,4 @@
-"""One answer of OpenD to "the newest N ticks of this symbol": what it shows, judged by itself.
+"""One answer of a source to "the newest N ticks of this symbol": what it shows, judged by itself.
 
 An answer is all its rows. One that could not be read still takes its place: an answer that begins with such a row does
 not show the day's first tick, one that ends with it does not show the newest.
@@ -13,11 +13,8 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from hk_tick_collector.records.tick import RejectedTick, Tick, seq_counter, seq_epoch_sec
-from hk_tick_collector.sources.futu.spec import LIMITS
-from hk_tick_collector.sources.source import UnreadRow
+from hk_tick_collector.sources.source import PullLimits, UnreadRow
 
-PULL_LIMIT_ROWS = LIMITS.newest_rows
-PULL_SURELY_ALL_ROWS = LIMITS.surely_all_rows
 EARLIER_DAY_ROWS = 50  # so many rows of earlier days in a row are that day's end; fewer may be late reports of it
 LATE_ROWS_SHARE = 0.05  # of an answer sorted by time, so many rows may stand before ticks that were counted earlier
 
@@ -30,12 +27,18 @@ class Question(NamedTuple):
     asked_ms: int  # UTC epoch ms: the answer speaks of this moment, however long it was under way
     day: str
     newest_counter: int  # the highest one known of that day: an answer that ends before it is an old one
+    limits: PullLimits  # what the source can show at once
     interruption: int = 0  # the symbol's last one so far: a later one is not bridged by this answer
+
+    @property
+    def asks_all(self) -> bool:
+        """Was as much asked for as the source ever shows?"""
+        return self.asked_rows >= self.limits.newest_rows
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The rows of an answer, oldest first as OpenD gave them."""
+    """The rows of an answer, oldest first as the source gave them."""
 
     question: Question
     ticks: Sequence[Tick]
@@ -48,8 +51,13 @@ class Answer:
 
     @property
     def is_short(self) -> bool:
-        """Did OpenD show all that it has?"""
-        return self.question.asked_rows >= PULL_LIMIT_ROWS and self.rows < PULL_SURELY_ALL_ROWS
+        """Did the source show all that it has?"""
+        return self.question.asks_all and self.rows < self.question.limits.surely_all_rows
+
+    @property
+    def is_full(self) -> bool:
+        """Is it as long as an answer gets, so that there may be more?"""
+        return self.rows >= self.question.limits.surely_all_rows
 
     @cached_property
     def unread_seqs(self) -> frozenset[int]:
@@ -59,7 +67,7 @@ class Answer:
         return [tick for tick in self.ticks if tick.trading_day == day]
 
     def shows_beginning(self, day: str) -> bool:
-        """Is its first tick of ``day`` the first one that OpenD has of that day?
+        """Is its first tick of ``day`` the first one that the source has of that day?
 
         Earlier days' ticks in front show it too, but a few may be late reports that happen to stand there: then only
         counter 1 does.

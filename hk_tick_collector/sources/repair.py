@@ -12,7 +12,6 @@ from hk_tick_collector.core.progress import FeedProgress
 from hk_tick_collector.records.tick import PUSH_TYPE_REPAIR
 from hk_tick_collector.sources.completeness import Completeness
 from hk_tick_collector.sources.pull import TickPuller
-from hk_tick_collector.sources.pulled import PULL_LIMIT_ROWS
 from hk_tick_collector.sources.source import Link
 from hk_tick_collector.sources.track import Hole
 
@@ -80,7 +79,7 @@ class Repairer:
 
     async def _repair(self, link: Link, symbol: str, holes: list[Hole]) -> None:
         self._progress.holes_seen += sum(_key(hole) not in self._tries for hole in holes)
-        rows = min(PULL_LIMIT_ROWS, max(hole.rows_back for hole in holes) + REPAIR_MARGIN_ROWS)
+        rows = min(self._puller.limits.newest_rows, max(hole.rows_back for hole in holes) + REPAIR_MARGIN_ROWS)
         await self._puller.pull(link, symbol, rows, PUSH_TYPE_REPAIR)
         still_open = {_key(hole) for hole in self._continuity.holes() if hole.symbol == symbol}
         for hole in holes:
@@ -88,7 +87,7 @@ class Repairer:
             tries = self._tries.pop(key, (0, 0.0))[0] + 1
             if key not in still_open:
                 continue
-            if tries >= REPAIR_ATTEMPTS or hole.last < hole.newest - PULL_LIMIT_ROWS:
+            if tries >= REPAIR_ATTEMPTS or hole.last < hole.newest - self._puller.limits.newest_rows:
                 self._give_up(hole)
             else:
                 self._tries[key] = (tries, self._clock.monotonic() + RETRY_MIN_SEC * 2 ** (tries - 1))
@@ -104,7 +103,7 @@ class Repairer:
                 first_counter=hole.first,
                 last_counter=hole.last,
                 missing_ticks=hole.missing_rows,
-                reason=hole.gap_reason,
+                reason=hole.gap_reason(self._puller.limits.newest_rows),
                 action="recorded in the gaps table",
             )
         )

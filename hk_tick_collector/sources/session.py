@@ -94,7 +94,7 @@ class FeedSession:
         hole_found = asyncio.Event()
         self._days = PlausibleDays(calendar.market)
         limits = source.spec.pull
-        puller = TickPuller(sink, rejects, continuity, progress, clock, limits.in_flight, self._days, hole_found.set)
+        puller = TickPuller(sink, rejects, continuity, progress, clock, limits, self._days, hole_found.set)
         self._repairer = Repairer(puller, continuity, progress, clock, hole_found)
         backfill_rows = min(options.backfill_rows, limits.newest_rows)
         self._backfiller = Backfiller(puller, continuity, progress, clock, backfill_rows)
@@ -190,7 +190,7 @@ class FeedSession:
     async def _serve_one_connection(self) -> None:
         """From connecting to the end of this connection. Raises ``FeedError`` if it never came to work."""
         progress = self._progress
-        progress.opend_state = "connecting"
+        progress.link_state = "connecting"
         link = self._source.open(self._intake)
         try:
             if not await self._unless_stopped(self._start(link)):
@@ -203,7 +203,7 @@ class FeedSession:
                 progress.disconnections += 1
             progress.connected = False
             progress.symbols_subscribed = 0
-            progress.opend_state = "down"
+            progress.link_state = "down"
             self._note_absent(NO_CONNECTION)
 
     async def _start(self, link: Link) -> None:
@@ -244,7 +244,7 @@ class FeedSession:
 
     async def _await_login(self, link: Link) -> None:
         """Wait until the far side is logged in and ready: being connected does not mean that."""
-        self._progress.opend_state = "not_ready"
+        self._progress.link_state = "not_ready"
         while True:
             if self._note_state(await link.ready(STATE_TIMEOUT_SEC)):
                 return
@@ -257,8 +257,8 @@ class FeedSession:
         self._progress.last_answer_monotonic = self._clock.monotonic()
         self._progress.market_state = state.market_state
         self._progress.closed_by_source = state.market_closed
-        self._days.note_opend_time(state.clock_ms, self._clock.now_ms())
-        self._progress.opend_state = "ready" if state.serving else "not_ready"
+        self._days.note_source_time(state.clock_ms, self._clock.now_ms())
+        self._progress.link_state = "ready" if state.serving else "not_ready"
         if not state.serving:
             self._note_absent(NOT_LOGGED_IN)
             self._repeat_log.log(logging.WARNING, f"{self._word}_not_ready", **state.details)
@@ -380,16 +380,8 @@ class FeedSession:
             return
         if days is None:
             return
-        for mismatch in self._calendar.merge_opend(dict(days), first, last):
-            log.warning(
-                event(
-                    "calendar_mismatch",
-                    day=mismatch.day,
-                    library=mismatch.library,
-                    opend=mismatch.opend,
-                    used=mismatch.used,
-                )
-            )
+        for mismatch in self._calendar.merge_source_days(dict(days), first, last):
+            log.warning(event("calendar_mismatch", **mismatch.words()))
 
     def _soon(self, call: Callable[[], None]) -> None:
         """On the loop, from the source's thread."""

@@ -62,10 +62,11 @@ from hk_tick_collector.core.facts import (
 from hk_tick_collector.core.logline import event
 from hk_tick_collector.core.ranges import CounterRanges
 from hk_tick_collector.market.dates import DAY_MS
-from hk_tick_collector.market.hk.sessions import PRE_OPEN_START_MS, day_start_ms, hk_date
+from hk_tick_collector.market.market import Market
 from hk_tick_collector.records.tick import Tick, same_moment, seq_counter, seq_epoch_sec
-from hk_tick_collector.sources.memory import OpenDMemory
-from hk_tick_collector.sources.pulled import PULL_LIMIT_ROWS, PULL_SURELY_ALL_ROWS, Answer, Question, goes_back
+from hk_tick_collector.sources.memory import SourceMemory
+from hk_tick_collector.sources.pulled import Answer, Question, goes_back
+from hk_tick_collector.sources.source import PullLimits
 
 log = logging.getLogger(__name__)
 
@@ -119,12 +120,11 @@ class Hole:
         """How many of the symbol's newest ticks a pull must fetch to cover the hole."""
         return self.newest - self.first + 1
 
-    @property
-    def gap_reason(self) -> str:
-        """Why it will not be closed any more."""
+    def gap_reason(self, shown_rows: int) -> str:
+        """Why it will not be closed any more. ``shown_rows``: so many of the newest ticks the source shows."""
         if self.unread:
             return COULD_NOT_BE_READ
-        return f"beyond the newest {PULL_LIMIT_ROWS}" if self.rows_back > PULL_LIMIT_ROWS else "not shown by OpenD"
+        return f"beyond the newest {shown_rows}" if self.rows_back > shown_rows else "not shown by OpenD"
 
 
 @dataclass(slots=True)
@@ -132,6 +132,8 @@ class Track:
     """One symbol's day, and what is known of the subscription that feeds it."""
 
     symbol: str
+    market: Market
+    limits: PullLimits
     day: str = ""
     top_seq: int = 0  # the highest sequence seen: no tick of ours has a later second
     last_tick_monotonic: float = 0.0
@@ -254,7 +256,8 @@ class Track:
         return max((self.seen.last if self.seen else 0), *self.unread, 0)
 
     def question(self, asked_rows: int, asked_ms: int) -> Question:
-        return Question(self.symbol, asked_rows, asked_ms, self.day, self.newest_counter(), self.interruptions)
+        newest, limits = self.newest_counter(), self.limits
+        return Question(self.symbol, asked_rows, asked_ms, self.day, newest, limits, self.interruptions)
 
     @property
     def wants_whole(self) -> bool:
@@ -283,7 +286,7 @@ class Track:
             if not self.seen or not self.seen.first <= counter <= self.seen.last:
                 yield counter, counter, True
 
-    def give_up(self, hole: Hole, at_ms: int, memory: OpenDMemory, facts: list[Fact]) -> bool:
+    def give_up(self, hole: Hole, at_ms: int, memory: SourceMemory, facts: list[Fact]) -> bool:
         """OpenD does not show this hole any more. True: its ticks are missing; else it is not known to have had any.
 
         Numbers whose neighbours it shows side by side, on a subscription without a break between them, were never a
@@ -301,12 +304,14 @@ class Track:
             memory.skips_on = self.day
             self._doubt(NUMBERS_SKIPPED, facts)
             return False
-        facts.append(GapFound(self.symbol, self.day, hole.first, hole.last, at_ms, hole.gap_reason))
+        facts.append(
+            GapFound(self.symbol, self.day, hole.first, hole.last, at_ms, hole.gap_reason(self.limits.newest_rows))
+        )
         return True
 
     # --- ticks ---
 
-    def observe(self, tick: Tick, facts: list[Fact], memory: OpenDMemory | None = None) -> bool:
+    def observe(self, tick: Tick, facts: list[Fact], memory: SourceMemory | None = None) -> bool:
         """Anything but the next counter: first tick, new day, repeat, out of order, a hole. True: a new hole.
 
         ``memory`` for a pushed tick; a pulled one is of the track's day, and its answer is judged as a whole.
@@ -336,7 +341,7 @@ class Track:
     def _note_elsewhere(self, tick: Tick, facts: list[Fact]) -> None:
         """A tick of another date may still have a number of this day's count: in the other day's file it is none of
         that day's count, and makes or fills no hole there."""
-        if tick.seq is None or len(self.elsewhere) >= MAX_ELSEWHERE or _day_of(tick.seq) != self.day:
+        if tick.seq is None or len(self.elsewhere) >= MAX_ELSEWHERE or self._day_of(tick.seq) != self.day:
             return
         counter = seq_counter(tick.seq)
         if counter not in self.elsewhere:
@@ -377,7 +382,7 @@ class Track:
         found = [tick.seq for tick in self.recent if tick.seq is not None and seq_counter(tick.seq) == counter]
         return [*found, self.edges.get(counter)]
 
-    def _turns_to(self, tick: Tick, facts: list[Fact], memory: OpenDMemory) -> bool:
+    def _turns_to(self, tick: Tick, facts: list[Fact], memory: SourceMemory) -> bool:
         """Does a pushed tick of another day begin that day?"""
         day = tick.trading_day
         if day < self.day:
@@ -396,11 +401,11 @@ class Track:
         return True
 
     def _clock_knows(self, day: str, now_ms: int) -> bool:
-        if day <= hk_date(now_ms):
+        if day <= self.market.trading_day(now_ms):
             return True
-        return not self.day and day > hk_date(now_ms + CLOCK_ASTRAY_DAYS * DAY_MS)
+        return not self.day and day > self.market.trading_day(now_ms + CLOCK_ASTRAY_DAYS * DAY_MS)
 
-    def _begins_by_push(self, counter: int, facts: list[Fact], memory: OpenDMemory) -> None:
+    def _begins_by_push(self, counter: int, facts: list[Fact], memory: SourceMemory) -> None:
         """The day's first tick: OpenD had none when it was asked on this subscription."""
         if not self.answered or self.unread or self.doubts or self.head_known:
             return
@@ -414,8 +419,8 @@ class Track:
 
     def note_unread(self, seq: int, now_ms: int, facts: list[Fact]) -> None:
         """A tick came that could not be read. ``seq`` 0: it has no sequence."""
-        today = hk_date(now_ms)
-        day = _day_of(seq)
+        today = self.market.trading_day(now_ms)
+        day = self._day_of(seq)
         if not self.day:
             self.begin(day if day and self._clock_knows(day, now_ms) else today)
         elif day == today and day > self.day:
@@ -434,7 +439,7 @@ class Track:
 
     # --- answers ---
 
-    def take(self, answer: Answer, memory: OpenDMemory, facts: list[Fact]) -> Taken:
+    def take(self, answer: Answer, memory: SourceMemory, facts: list[Fact]) -> Taken:
         """Judge an answer; see the module's promises."""
         self._turn_by(answer)
         today = answer.of_day(self.day)
@@ -457,7 +462,7 @@ class Track:
             self.tell_interruption(facts)
         return Taken(ticks, new_rows)
 
-    def _conclude(self, answer: Answer, today: Sequence[Tick], memory: OpenDMemory, facts: list[Fact]) -> None:
+    def _conclude(self, answer: Answer, today: Sequence[Tick], memory: SourceMemory, facts: list[Fact]) -> None:
         """What an answer proves. One that was asked for before the last interruption proves nothing: it may be of
         another OpenD, and shows nothing of what came since."""
         self._note_skipped(answer, today)
@@ -472,9 +477,9 @@ class Track:
 
     def _turn_by(self, answer: Answer) -> None:
         """The newest day in the answer that has a witness is the track's day."""
-        today = hk_date(answer.recv_ts_ms)
+        today = self.market.trading_day(answer.recv_ts_ms)
         days = {tick.trading_day for tick in answer.ticks if tick.trading_day > self.day}
-        days |= {today for row in answer.unread if _day_of(row.seq) == today > self.day}
+        days |= {today for row in answer.unread if self._day_of(row.seq) == today > self.day}
         ending = {tick.trading_day for tick in answer.ticks[-AHEAD_WITNESSES:]}
         in_a_row = ending if len(ending) == 1 and len(answer.ticks) >= AHEAD_WITNESSES else set()
         known = [day for day in days if day in in_a_row or self._clock_knows(day, answer.recv_ts_ms)]
@@ -541,13 +546,13 @@ class Track:
         if len(self.seen) < 2 or self.distrust:
             return
         counters = {seq_counter(tick.seq) for tick in today if tick.seq is not None}
-        counters.update(seq_counter(seq) for seq in answer.unread_seqs if _day_of(seq) == self.day)
+        counters.update(seq_counter(seq) for seq in answer.unread_seqs if self._day_of(seq) == self.day)
         holes = {(first, last) for first, last, unread in self._all_holes() if not unread}
         self.skipped |= holes.intersection((low + 1, high - 1) for low, high in pairwise(sorted(counters)))
 
-    def _note_nothing(self, answer: Answer, memory: OpenDMemory, facts: list[Fact]) -> None:
+    def _note_nothing(self, answer: Answer, memory: SourceMemory, facts: list[Fact]) -> None:
         """OpenD showed no tick of the track's day."""
-        day = hk_date(answer.question.asked_ms)
+        day = self.market.trading_day(answer.question.asked_ms)
         if not self.seen or self.day != day:
             if not answer.unread:
                 self._learn_nothing(day, answer.question.asked_ms, memory, facts)
@@ -556,16 +561,16 @@ class Track:
         ):
             memory.forgot(self.day)  # what was pushed while the answer was under way cannot be in it
 
-    def _learn_nothing(self, day: str, asked_ms: int, memory: OpenDMemory, facts: list[Fact]) -> None:
+    def _learn_nothing(self, day: str, asked_ms: int, memory: SourceMemory, facts: list[Fact]) -> None:
         """An OpenD that does not forget had no tick of ``day`` when it was asked."""
-        if self.nothing_on != day or asked_ms < day_start_ms(day) + PRE_OPEN_START_MS:  # nothing was traded before
+        if self.nothing_on != day or asked_ms < self.market.opening_ms(day):  # nothing was traded before
             self.nothing_on, self.nothing_since, self.nothing_told_ms = day, memory.connection, 0
         told_before = self.nothing_told_ms and asked_ms - self.nothing_told_ms < VERIFIED_INTERVAL_MS
         if not told_before and memory.holds(day, 0, self.nothing_since):
             self.nothing_told_ms = asked_ms
             facts.append(Verified(self.symbol, day, NO_TICK, asked_ms))
 
-    def _join(self, answer: Answer, today: Sequence[Tick], memory: OpenDMemory, facts: list[Fact]) -> None:
+    def _join(self, answer: Answer, today: Sequence[Tick], memory: SourceMemory, facts: list[Fact]) -> None:
         """Does the answer show what was before the last interruption together with what came after it?"""
         seam = self.seam
         if seam is None:
@@ -579,7 +584,7 @@ class Track:
         elif counters and max(counters) >= seq_counter(seam.seq):
             if answer.is_short:
                 memory.forgot(self.day)
-            if self._crossed and (answer.question.asked_rows >= PULL_LIMIT_ROWS or min(counters) <= seam.last):
+            if self._crossed and (answer.question.asks_all or min(counters) <= seam.last):
                 self._doubt(NOT_JOINED, facts)
                 self.seam = None
 
@@ -615,11 +620,11 @@ class Track:
         first, last = pulled[0].seq, pulled[-1].seq
         if not twins or pushed.seq is None or first is None or last is None or first <= pushed.seq <= last:
             return bool(twins)
-        low = max(self.seen.first, seq_counter(pushed.seq) - PULL_LIMIT_ROWS)
-        high = min(self.seen.last, seq_counter(pushed.seq) + PULL_LIMIT_ROWS)
+        low = max(self.seen.first, seq_counter(pushed.seq) - self.limits.newest_rows)
+        high = min(self.seen.last, seq_counter(pushed.seq) + self.limits.newest_rows)
         return not all(seq is not None and low <= seq_counter(seq) <= high for seq in twins)
 
-    def _learn_head(self, answer: Answer, today: Sequence[Tick], memory: OpenDMemory, facts: list[Fact]) -> None:
+    def _learn_head(self, answer: Answer, today: Sequence[Tick], memory: SourceMemory, facts: list[Fact]) -> None:
         """Is there anything of the day before the oldest tick OpenD shows?"""
         counter = min(seq_counter(tick.seq) for tick in today if tick.seq is not None)
         if answer.shows_beginning(self.day):
@@ -628,9 +633,9 @@ class Track:
                 facts.append(HeadProven(self.symbol, self.day, counter))
         elif (
             self.seen.first > 1
-            and answer.question.asked_rows >= PULL_LIMIT_ROWS
-            and answer.rows >= PULL_SURELY_ALL_ROWS
-            and max(answer.rows, self.seen.last - self.seen.first + 1) >= PULL_LIMIT_ROWS
+            and answer.question.asks_all
+            and answer.is_full
+            and max(answer.rows, self.seen.last - self.seen.first + 1) >= self.limits.newest_rows
         ):
             # Before counter 1 there is hardly anything. Otherwise: we have as many as OpenD ever shows, so what came
             # before our first one will not be seen any more.
@@ -650,6 +655,10 @@ class Track:
             self.verified = (counter, question.asked_ms)
             facts.append(Verified(self.symbol, self.day, counter, question.asked_ms))
 
+    def _day_of(self, seq: int) -> str:
+        """The day of a sequence's second; empty when it is no time."""
+        return self.market.trading_day(seq_epoch_sec(seq) * 1000) if 0 < seq_epoch_sec(seq) < 1 << 31 else ""
+
     # --- what stays for the day ---
 
     def _doubt(self, reason: str, facts: list[Fact]) -> None:
@@ -663,11 +672,6 @@ class Track:
         self.doubts.add(reason)
         facts.append(Unproven(self.symbol, self.day, reason))
         log.warning(event("sequence_distrusted", symbol=self.symbol, trading_day=self.day, reason=reason))
-
-
-def _day_of(seq: int) -> str:
-    """The day of a sequence's second; empty when it is no time."""
-    return hk_date(seq_epoch_sec(seq) * 1000) if 0 < seq_epoch_sec(seq) < 1 << 31 else ""
 
 
 def _looks_like(tick: Tick, other: Tick) -> bool:

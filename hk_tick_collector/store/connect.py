@@ -37,7 +37,7 @@ from hk_tick_collector.core.errors import (
 from hk_tick_collector.core.logline import event
 from hk_tick_collector.records import columns
 from hk_tick_collector.records.columns import CONSTANT, SCHEMA_VERSION, STAMP
-from hk_tick_collector.records.tick import HK_FUTU, MORE_COLUMNS, Origin, Tick
+from hk_tick_collector.records.tick import FIRST_ORIGIN, MORE_COLUMNS, Origin, Tick
 from hk_tick_collector.store.companions import locked_out
 from hk_tick_collector.store.layout import FILE_MODE, make_dir, move_companions, set_aside_path, sync_dir
 
@@ -81,7 +81,7 @@ def _parameters(count: int) -> list[str]:
 
 
 @cache
-def inserts(fields: tuple[str, ...], origin: Origin = HK_FUTU) -> Inserts:
+def inserts(fields: tuple[str, ...], origin: Origin = FIRST_ORIGIN) -> Inserts:
     """Take ticks with these fields, each with its stamp at the end. Columns that they have not are not named: they are
     NULL, and cost nothing. What is the same in every row stands in the statement: 0.17 us a row of 2.3. ValueError for
     an origin that is no plain word."""

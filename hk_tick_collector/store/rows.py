@@ -31,7 +31,7 @@ from typing import NamedTuple
 
 from hk_tick_collector.market.market import Market
 from hk_tick_collector.market.registry import DEFAULT_MARKET, MARKETS
-from hk_tick_collector.records.tick import HK_FUTU, Origin, Tick, of_one_kind, same_moment
+from hk_tick_collector.records.tick import FIRST_ORIGIN, Origin, Tick, of_one_kind, same_moment
 from hk_tick_collector.store.connect import ROW_COLUMNS, inserts
 from hk_tick_collector.store.coverage import DayCoverage, Row, SymbolCoverage
 from hk_tick_collector.store.neighbours import Equals, Kind, Neighbours, Numbers, Stored, mark_of, stretches
@@ -69,7 +69,11 @@ class StoredRows(NamedTuple):
 
 
 def store_rows(
-    conn: sqlite3.Connection, coverage: DayCoverage, ticks: Sequence[Tick], stamp: tuple[int], origin: Origin = HK_FUTU
+    conn: sqlite3.Connection,
+    coverage: DayCoverage,
+    ticks: Sequence[Tick],
+    stamp: tuple[int],
+    origin: Origin = FIRST_ORIGIN,
 ) -> StoredRows:
     """Insert the rows inside the caller's transaction; ``stamp`` is ``inserted_at_ms``."""
     ticks = of_one_kind(ticks)

@@ -51,7 +51,7 @@ from hk_tick_collector.core.facts import (
     Unproven,
 )
 from hk_tick_collector.core.logline import event
-from hk_tick_collector.records.tick import HK_FUTU, Origin, Tick
+from hk_tick_collector.records.tick import FIRST_ORIGIN, Origin, Tick
 from hk_tick_collector.store.companions import Mark, WalLook
 from hk_tick_collector.store.connect import (
     SqliteOptions,
@@ -117,7 +117,7 @@ class DayFileWriter:
         data_root: Path,
         options: SqliteOptions | None = None,
         clock: Clock | None = None,
-        origin: Origin = HK_FUTU,
+        origin: Origin = FIRST_ORIGIN,
         evidence: EvidenceLevel = EvidenceLevel.COUNTER,
     ) -> None:
         self.data_root = data_root

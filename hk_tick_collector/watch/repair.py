@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from hk_tick_collector.core.errors import RecorderError
 from hk_tick_collector.market.market import Market
 from hk_tick_collector.market.zone import Zone
-from hk_tick_collector.sources.pulled import PULL_LIMIT_ROWS
+from hk_tick_collector.sources.futu.spec import LIMITS
 from hk_tick_collector.store import layout, reader
 from hk_tick_collector.store.coverage import PROVEN, UNPROVEN
 from hk_tick_collector.store.gaps import OPEN
@@ -94,7 +94,7 @@ def repairable_day(recorded: Recorded, calendar: TradingCalendar, day: str | Non
     trading_day = shown_day(calendar, recorded.now_ms)
     if day is not None and day != trading_day:
         raise RecorderError(
-            f"{day} cannot be repaired: OpenD shows the newest {PULL_LIMIT_ROWS} ticks of {trading_day} and "
+            f"{day} cannot be repaired: OpenD shows the newest {LIMITS.newest_rows} ticks of {trading_day} and "
             "nothing older"
             if day < trading_day
             else f"{day} cannot be repaired: no tick of it can be there yet; OpenD shows {trading_day}"

@@ -24,7 +24,6 @@ from hk_tick_collector.sources.futu.markets import at_futu
 from hk_tick_collector.sources.futu.sdk import Connection
 from hk_tick_collector.sources.plausible import PlausibleDays
 from hk_tick_collector.sources.pull import TickPuller
-from hk_tick_collector.sources.pulled import PULL_LIMIT_ROWS
 from hk_tick_collector.sources.source import Link
 from hk_tick_collector.sources.subscriptions import subscribe_each
 from hk_tick_collector.store import layout, reader
@@ -56,7 +55,7 @@ class RepairJob:
         self._facts: list[Fact] = []
         self.rejected_ticks = 0  # of OpenD's, that cannot be stored
         self._market = at_futu(plan.market.code)
-        self._continuity = completeness_of(self._market.spec.evidence, self._facts.extend)
+        self._continuity = completeness_of(self._market.spec, self._facts.extend)
         self._limits = self._market.spec.pull
         self._days = PlausibleDays(self._market.market)
         self._puller = TickPuller(
@@ -65,7 +64,7 @@ class RepairJob:
             self._continuity,
             FeedProgress(),
             self._clock,
-            self._limits.in_flight,
+            self._limits,
             self._days,
         )
         symbols = list(self._repairs)
@@ -118,7 +117,7 @@ class RepairJob:
         if symbol in self._seeds and symbol in self._witnesses:
             self._continuity.observe_push(self._witnesses[symbol], self._clock.monotonic())
         try:
-            await self._puller.pull(link, symbol, PULL_LIMIT_ROWS, PUSH_TYPE_REPAIR)
+            await self._puller.pull(link, symbol, self._limits.newest_rows, PUSH_TYPE_REPAIR)
         except FeedError as exc:
             self._repairs[symbol].error = str(exc)
             return not isinstance(exc, (FeedLost, FeedTimeout))

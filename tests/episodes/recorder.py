@@ -49,7 +49,7 @@ class Recorder:
         self._commit_due = False
         self._dead = False
         self.writer = DayFileWriter(data_root, SqliteOptions(synchronous="OFF", wal_autocheckpoint=100_000), clock)
-        self.continuity = Continuity(self._take_facts)
+        self.continuity = Continuity(self._take_facts, HK)
         self._data_root = data_root
         self._symbols = list(symbols)
         if blind_sec:

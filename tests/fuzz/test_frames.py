@@ -27,9 +27,10 @@ from hk_tick_collector.ingest.quarantine import Quarantine
 from hk_tick_collector.ingest.queue import RecordQueue
 from hk_tick_collector.ingest.spill import SpillQueue
 from hk_tick_collector.ingest.worker import PersistWorker, WorkerOptions
+from hk_tick_collector.market.hk import HK
 from hk_tick_collector.market.hk.sessions import hk_date
 from hk_tick_collector.sources.continuity import Continuity
-from hk_tick_collector.sources.futu import sdk  # noqa: F401 (makes HOME before futu is imported)
+from hk_tick_collector.sources.futu import sdk, spec  # noqa: F401 (sdk makes HOME before futu is imported)
 from hk_tick_collector.sources.futu.frames_in import HEAD, FrameCutter, WireStats
 from hk_tick_collector.sources.futu.link import FutuLink
 from hk_tick_collector.sources.futu.mapping import TickMapper
@@ -170,8 +171,8 @@ class Recorder:
             self.queue, self.spill, self.quarantine, lambda: DayFileWriter(self.root, SqliteOptions(), self.clock),
             options, self.ingest, ManualClock(OPENING_SEC * 1000),
         )  # fmt: skip
-        self.continuity = Continuity(self.queue.put_facts)
-        days = PlausibleDays()
+        self.continuity = Continuity(self.queue.put_facts, spec.HK)
+        days = PlausibleDays(HK)
         intake = Intake(
             self.queue.put, self.quarantine.add, self.queue.put_facts, self.continuity, self.feed, self.clock, days,
             lambda: None, lambda: None,
@@ -179,7 +180,7 @@ class Recorder:
         self.push = PushHandler(intake, TickMapper(days), self.clock)
         self.push.wanted = frozenset(f"HK.{code}" for code in SYMBOLS)
         self.puller = TickPuller(
-            self.queue.put, self.quarantine.add, self.continuity, self.feed, self.clock, LIMITS.in_flight, days
+            self.queue.put, self.quarantine.add, self.continuity, self.feed, self.clock, LIMITS, days
         )
         self.mapper = TickMapper(days)
         self.decoded_ticks = self.not_new_ticks = 0

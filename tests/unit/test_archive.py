@@ -31,7 +31,7 @@ from hk_tick_collector.ingest.spill import SpillQueue
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.hk import HK
 from hk_tick_collector.market.hk.sessions import HK_TZ
-from hk_tick_collector.records.tick import HK_FUTU, Origin, Tick
+from hk_tick_collector.records.tick import FIRST_ORIGIN, Origin, Tick
 from hk_tick_collector.store import data_root, reader
 from hk_tick_collector.store.connect import ROW_COLUMNS
 from hk_tick_collector.store.writer import DayFileWriter
@@ -102,7 +102,7 @@ def rows(db: Path) -> Rows:
         return sorted(conn.execute(f"SELECT {', '.join(ROW_COLUMNS)} FROM ticks"), key=repr)
 
 
-def record(place: Place, ticks: list[Tick], facts: list[Any] | None = None, origin: Origin = HK_FUTU) -> None:
+def record(place: Place, ticks: list[Tick], facts: list[Any] | None = None, origin: Origin = FIRST_ORIGIN) -> None:
     writer = DayFileWriter(place.data, origin=origin)
     for first in range(0, len(ticks), 100):
         writer.write(ticks[first : first + 100])

@@ -111,7 +111,7 @@ class Desk:
         self.judge = Judge(self.progress, calendar, self.clock, drift_warn_sec=120, stall_sec=180, waiting=self.waiting)
         self.reporter = Reporter(self.progress, lambda: self.backlog, calendar, self.clock, self.judge)
         feed = self.progress.feed
-        feed.connected, feed.opend_state = True, "ready"
+        feed.connected, feed.link_state = True, "ready"
         feed.last_push_monotonic = feed.last_answer_monotonic = self.clock.monotonic()
         feed.pushed_max_ts_ms = NOW_MS
 
@@ -120,7 +120,7 @@ class Desk:
 
 
 def disconnect(desk: Desk) -> None:
-    desk.progress.feed.connected, desk.progress.feed.opend_state = False, "down"
+    desk.progress.feed.connected, desk.progress.feed.link_state = False, "down"
 
 
 def close_by_source(desk: Desk) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -24,8 +25,10 @@ from hk_tick_collector.core.ranges import CounterRanges
 from hk_tick_collector.market.hk.sessions import day_start_ms
 from hk_tick_collector.records.tick import Tick, seq_counter
 from hk_tick_collector.sources.continuity import Continuity
+from hk_tick_collector.sources.futu import spec
 from hk_tick_collector.sources.pulled import Answer
-from hk_tick_collector.sources.track import MAX_RANGES, Hole
+from hk_tick_collector.sources.source import PullLimits, SourceSpec
+from hk_tick_collector.sources.track import MAX_RANGES, MID_SESSION, Hole
 
 SECOND = 1_795_138_200
 DAY = "20261120"
@@ -44,9 +47,9 @@ def tick(counter: int, symbol: str = "HK.00700", day: str = DAY, second: int | N
 class Watched(Continuity):
     """A continuity whose facts are kept."""
 
-    def __init__(self) -> None:
+    def __init__(self, source: SourceSpec = spec.HK) -> None:
         self.facts: list[Fact] = []
-        super().__init__(self.facts.extend)
+        super().__init__(self.facts.extend, source)
 
     def push(self, *counters: int, at: float = 1.0) -> bool:
         return self.observe_push([tick(counter) for counter in counters], at)
@@ -440,3 +443,19 @@ def test_symbols_that_no_pull_has_confirmed_are_told() -> None:
     assert continuity.unconfirmed(symbols) == ["HK.00700"]
     continuity.pull([tick(1), tick(2)])
     assert continuity.unconfirmed(symbols) == []
+
+
+def test_how_far_an_answer_reaches_is_the_sources() -> None:
+    """A source that shows 40 ticks: 40 of them are as many as there ever are, and a hole behind them is past help."""
+    shows_40 = replace(spec.HK, pull=PullLimits(newest_rows=40, surely_all_rows=39))
+    narrow, wide = Watched(shows_40), Watched()
+    for continuity in (narrow, wide):
+        continuity.pull(map(tick, range(101, 141)), asked_rows=40)
+        continuity.push(181, 182)
+    begins_unknown = [fact for fact in narrow.facts if isinstance(fact, GapFound)]
+    assert [(fact.first, fact.last, fact.reason) for fact in begins_unknown] == [(None, 100, MID_SESSION)]
+    assert not any(isinstance(fact, GapFound) for fact in wide.facts)
+    narrow.give_up(narrow.holes()[0], 7)
+    wide.give_up(wide.holes()[0], 7)
+    reasons = [fact.reason for facts in (narrow.facts, wide.facts) for fact in facts[-1:] if isinstance(fact, GapFound)]
+    assert reasons == ["beyond the newest 40", "not shown by OpenD"]

@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hk_tick_collector.core.errors import RejectCode, TickRejected
+from hk_tick_collector.market.hk import HK as HK_MARKET
 from hk_tick_collector.records.tick import RejectedTick, Tick, seq_counter, seq_epoch_sec
 from hk_tick_collector.sources.futu import mapping, sdk  # noqa: F401 (sdk makes HOME before futu is imported)
 from hk_tick_collector.sources.futu.mapping import TickMapper
@@ -359,15 +360,15 @@ def test_a_day_that_now_cannot_have_is_doubted_and_moved_nowhere(day: str, kept:
 
 
 def test_opends_clock_is_asked_where_ours_is_wrong_or_the_market_is_replayed() -> None:
-    days = PlausibleDays()
+    days = PlausibleDays(HK_MARKET)
     mapper = TickMapper(days)
     woke_up_ms = 3_600_000  # 1970: a machine whose battery is empty, before it has asked for the time
     with pytest.raises(TickRejected):
         map_one(mapper, woke_up_ms)
-    days.note_opend_time(EPOCH_SEC * 1000, woke_up_ms)
+    days.note_source_time(EPOCH_SEC * 1000, woke_up_ms)
     assert map_one(mapper, woke_up_ms + 60_000).trading_day == "20261120"
     for nonsense_ms in (-1, 0, 2**63 - 1):
-        days.note_opend_time(nonsense_ms, woke_up_ms)
+        days.note_source_time(nonsense_ms, woke_up_ms)
     assert days.hold("20261120", woke_up_ms)
 
 

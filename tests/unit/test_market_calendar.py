@@ -84,7 +84,7 @@ def test_beyond_the_library_every_weekday_trades_and_it_is_said_once(caplog: pyt
 def test_opend_agreeing_changes_nothing() -> None:
     calendar = TradingCalendar(HK)
     days = {"20251222": "WHOLE", "20251223": "WHOLE", "20251224": "MORNING", "20251229": "WHOLE"}
-    assert calendar.merge_opend(days) == []
+    assert calendar.merge_source_days(days) == []
     assert calendar.day_kind("20251224") is DayKind.HALF
 
 
@@ -92,12 +92,12 @@ def test_whoever_says_open_longer_is_followed() -> None:
     calendar = TradingCalendar(HK)
     days = {"20251223": "MORNING", "20251224": "WHOLE", "20251225": "AFTERNOON", "20251226": "surprise"}
     whole, half, closed = DayKind.WHOLE, DayKind.HALF, DayKind.CLOSED
-    assert calendar.merge_opend(days, "20251222", "20251227") == [
-        Mismatch("20251222", library=whole, opend=closed, used=whole),
-        Mismatch("20251223", library=whole, opend=half, used=whole),
-        Mismatch("20251224", library=half, opend=whole, used=whole),
-        Mismatch("20251225", library=closed, opend=whole, used=whole),
-        Mismatch("20251226", library=closed, opend=whole, used=whole),
+    assert calendar.merge_source_days(days, "20251222", "20251227") == [
+        Mismatch("20251222", library=whole, told=closed, used=whole),
+        Mismatch("20251223", library=whole, told=half, used=whole),
+        Mismatch("20251224", library=half, told=whole, used=whole),
+        Mismatch("20251225", library=closed, told=whole, used=whole),
+        Mismatch("20251226", library=closed, told=whole, used=whole),
     ]
     assert calendar.day_kind("20251222") is whole
     assert calendar.is_recording(hk("2025-12-24 15:00"))
@@ -106,14 +106,14 @@ def test_whoever_says_open_longer_is_followed() -> None:
 
 def test_a_corrected_answer_takes_the_override_back() -> None:
     calendar = TradingCalendar(HK)
-    assert len(calendar.merge_opend({"20251224": "WHOLE"})) == 1
-    assert calendar.merge_opend({"20251224": "MORNING"}) == []
+    assert len(calendar.merge_source_days({"20251224": "WHOLE"})) == 1
+    assert calendar.merge_source_days({"20251224": "MORNING"}) == []
     assert calendar.day_kind("20251224") is DayKind.HALF
 
 
 def test_empty_answer_without_range_says_nothing() -> None:
     calendar = TradingCalendar(HK)
-    assert calendar.merge_opend({}) == []
+    assert calendar.merge_source_days({}) == []
     assert calendar.day_kind("20251223") is DayKind.WHOLE
 
 

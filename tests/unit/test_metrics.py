@@ -28,11 +28,12 @@ from hk_tick_collector.core.errors import ConfigError
 from hk_tick_collector.core.progress import Progress
 from hk_tick_collector.health import metrics_server
 from hk_tick_collector.health.judgement import Backlog, Judge, Waiting
-from hk_tick_collector.health.metrics import OPEND_STATES, MetricSources, MetricsServer, RecorderCollector
+from hk_tick_collector.health.metrics import LINK_STATES, MetricSources, MetricsServer, RecorderCollector
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.hk import HK
 from hk_tick_collector.market.hours import Phase
 from hk_tick_collector.sources.continuity import Continuity
+from hk_tick_collector.sources.futu import spec
 from tests.harness import wait_until
 from tests.ticks import make_tick, make_ticks
 from tests.unit.test_worker import Bench, run
@@ -187,8 +188,8 @@ def test_every_state_the_feed_speaks_of_is_known() -> None:
     source = (ROOT / "hk_tick_collector/sources/session.py").read_text() + (
         ROOT / "hk_tick_collector/core/progress.py"
     ).read_text()
-    words = re.findall(r'opend_state(?:: str)? = ("\w+"(?: if .* else "\w+")?)', source)
-    assert {state for word in words for state in re.findall(r'"(\w+)"', word)} == set(OPEND_STATES)
+    words = re.findall(r'link_state(?:: str)? = ("\w+"(?: if .* else "\w+")?)', source)
+    assert {state for word in words for state in re.findall(r'"(\w+)"', word)} == set(LINK_STATES)
 
 
 def test_latencies_are_in_seconds_with_all_buckets(scraped: Scraped) -> None:
@@ -207,7 +208,7 @@ def test_latencies_are_in_seconds_with_all_buckets(scraped: Scraped) -> None:
 
 def test_symbols_have_a_label_only_when_asked_for(scraped: Scraped) -> None:
     assert scraped.values("symbol_ticks_pushed_total", "symbol") == {}
-    continuity = Continuity(lambda facts: None)
+    continuity = Continuity(lambda facts: None, spec.HK)
     continuity.observe_push(make_ticks(1, 5) + make_ticks(1, 2, "HK.00005"), 0.0)
     continuity.observe_push([make_tick(9)], 0.0)
     scraped.sources = replace(scraped.sources, symbol_rows=continuity.pushed_rows)

@@ -23,6 +23,7 @@ import pytest
 from hk_tick_collector.core.errors import StoreCorrupt
 from hk_tick_collector.days.catalog import Catalog
 from hk_tick_collector.days.schema import COLUMNS
+from hk_tick_collector.market.hk import HK
 from hk_tick_collector.market.hours import DayKind
 from hk_tick_collector.quality.recount import recount
 from hk_tick_collector.query import cells, output
@@ -38,6 +39,7 @@ from tests.ticks import DAY, make_tick
 
 OTHER_DAY = "20261119"
 COUNT = 400
+HONG_KONG = cells.LocalTime(HK.zone)
 
 
 @pytest.fixture(scope="module")
@@ -398,7 +400,7 @@ def test_csv_reads_back_exactly() -> None:
 
 @pytest.mark.parametrize("format_name", ["json", "jsonl"])
 def test_json_reads_back_exactly(format_name: str) -> None:
-    text = written(MIXED, format_name, cells.TIME_HK).decode()
+    text = written(MIXED, format_name, HONG_KONG).decode()
     rows = json.loads(text) if format_name == "json" else [json.loads(line) for line in text.splitlines()]
     assert [row["big"] for row in rows] == [2**62 + 1, None, -1, 0, 2**53 + 1, 7]
     assert [row["text"] for row in rows] == MIXED.column("text").to_pylist()
@@ -410,7 +412,7 @@ def test_json_reads_back_exactly(format_name: str) -> None:
 
 
 def test_a_table_lines_up_and_shows_no_control_characters() -> None:
-    lines = written(MIXED, "table", cells.TIME_HK).decode().splitlines()
+    lines = written(MIXED, "table", HONG_KONG).decode().splitlines()
     assert len(lines) == 7
     assert "2026-11-20 09:30:00.123" in lines[1]
     assert "line\\nbreak" in lines[5]
@@ -443,9 +445,9 @@ def test_digits_below_the_millisecond_are_shown_when_there_are_any() -> None:
     ]  # fmt: skip
     assert cells.json_column(big, "utc")[2] == "9007199254740993"
     assert cells.json_column(micros[:1], "utc") == ['"2026-11-20T01:30:00.123Z"']
-    assert cells.json_column(micros, cells.TIME_HK)[1] == '"2026-11-20T09:30:00.123456+08:00"'
+    assert cells.json_column(micros, HONG_KONG)[1] == '"2026-11-20T09:30:00.123456+08:00"'
     naive = pa.array([1_795_138_200_123], pa.timestamp("ms"))
-    assert cells.json_column(naive, cells.TIME_HK) == ['"2026-11-20T01:30:00.123"']
+    assert cells.json_column(naive, HONG_KONG) == ['"2026-11-20T01:30:00.123"']
     assert cells.csv_column(pa.array([1_795_138_200], pa.timestamp("s", tz="UTC")), "ms").to_pylist() == [
         1_795_138_200_000
     ]

@@ -36,7 +36,7 @@ class Desk:
         self.judge = Judge(self.progress, calendar, self.clock, drift_warn_sec=120, stall_sec=180, waiting=self.waiting)
         self.reporter = Reporter(self.progress, lambda: self.backlog, calendar, self.clock, self.judge)
         feed = self.progress.feed
-        feed.connected, feed.opend_state = True, "ready"
+        feed.connected, feed.link_state = True, "ready"
         self.tick()
 
     def tick(self) -> None:
@@ -121,7 +121,7 @@ def test_a_closed_market_may_be_silent() -> None:
 @pytest.mark.parametrize(("moment", "level"), [(MID_MORNING, "alert"), (NIGHT, "warn")])
 def test_disconnected_is_told_by_the_hour(moment: datetime, level: str) -> None:
     desk = Desk(moment)
-    desk.progress.feed.connected, desk.progress.feed.opend_state = False, "down"
+    desk.progress.feed.connected, desk.progress.feed.link_state = False, "down"
     assert desk.status() == (level, "OpenD is down")
 
 

@@ -64,7 +64,7 @@ def test_it_tells_what_the_counters_say(tmp_path: Path) -> None:
     async def go() -> None:
         desk = Desk(layout.status_file(tmp_path))
         feed, ingest = desk.progress.feed, desk.progress.ingest
-        feed.opend_state, feed.market_state = "ready", "Morning"
+        feed.link_state, feed.market_state = "ready", "Morning"
         feed.symbols_wanted, feed.symbols_subscribed, feed.symbols_refused = 3, 2, 1
         feed.refused_symbols = {"HK.99999": "unknown stock"}
         feed.pushed_max_ts_ms, feed.disconnections = desk.clock.now_ms() - 250, 4

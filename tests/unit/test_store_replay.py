@@ -28,7 +28,7 @@ from hk_tick_collector.quality.certificate import make_certificate
 from hk_tick_collector.quality.grade import explained
 from hk_tick_collector.quality.model import Certificate
 from hk_tick_collector.quality.recount import recount
-from hk_tick_collector.records.tick import HK_FUTU, Origin, Tick
+from hk_tick_collector.records.tick import FIRST_ORIGIN, Origin, Tick
 from hk_tick_collector.sources import registry
 from hk_tick_collector.sources.sierra.naming import instrument_of
 from hk_tick_collector.store.coverage import READ_ONCE, Evidence, Replay, judge
@@ -258,7 +258,7 @@ def archive_job(archive: Path, root: Path) -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize(("kind", "origin"), [(SQLITE, CME_SIERRA), (PARQUET, HK_FUTU)])
+@pytest.mark.parametrize(("kind", "origin"), [(SQLITE, CME_SIERRA), (PARQUET, FIRST_ORIGIN)])
 def test_an_archived_day_comes_back_with_its_proof(tmp_path: Path, kind: str, origin: Origin) -> None:
     """Parquet is for days of Hong Kong alone as yet."""
     root, archive = tmp_path / "data", tmp_path / "archive"
@@ -278,11 +278,11 @@ def test_an_archived_day_comes_back_with_its_proof(tmp_path: Path, kind: str, or
 
 def test_a_day_joined_from_two_files_proves_nothing(tmp_path: Path) -> None:
     root, archive = tmp_path / "data", tmp_path / "archive"
-    db = proven_day(root, HK_FUTU)
+    db = proven_day(root, FIRST_ORIGIN)
     with archive_job(archive, root):
         pack.archive_day(root, archive, DAY, (PARQUET,), made_at_ms=READ_MS)
         db.unlink()
-        store(root, [trade(9)], origin=HK_FUTU)
+        store(root, [trade(9)], origin=FIRST_ORIGIN)
         found = Day(DAY, db, archive)
         assert found.is_joined
         (row,) = found.coverage()

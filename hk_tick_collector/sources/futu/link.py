@@ -60,7 +60,7 @@ class FutuLink:
         """Accepting TCP does not mean logged in (GetGlobalState)."""
         state = await self._connection.global_state(timeout_sec)
         clock_ms = state.opend_time_sec * 1000
-        self._mapper.days.note_opend_time(clock_ms, self._clock.now_ms())
+        self._mapper.days.note_source_time(clock_ms, self._clock.now_ms())
         details = {
             "qot_logined": state.qot_logined,
             "program_status": state.program_status,

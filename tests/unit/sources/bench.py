@@ -174,11 +174,11 @@ class Bench:
         self.rows: list[Tick] = []
         self.rejected: list[RejectedTick] = []
         self.progress = FeedProgress()
-        self.continuity = completeness_of(market.spec.evidence, self.facts.extend)
+        self.continuity = completeness_of(market.spec, self.facts.extend)
         self.hole_found = asyncio.Event()
         self.puller = TickPuller(
             self.rows.extend, self.rejected.extend, self.continuity, self.progress, self.clock,
-            market.spec.pull.in_flight, PlausibleDays(market.market), self.hole_found.set,
+            market.spec.pull, PlausibleDays(market.market), self.hole_found.set,
         )  # fmt: skip
         self.connection = FakeConnection(self.opend)
         self.link = FutuLink(self.connection, TickMapper(market=market), self.clock)  # type: ignore[arg-type]

@@ -10,6 +10,7 @@ from hk_tick_collector.core.facts import Fact
 from hk_tick_collector.market.hk.sessions import day_start_ms
 from hk_tick_collector.records.tick import RejectedTick, Tick, seq_counter
 from hk_tick_collector.sources.continuity import Continuity
+from hk_tick_collector.sources.futu import spec
 from hk_tick_collector.sources.pulled import Answer, Question
 from hk_tick_collector.sources.source import UnreadRow
 from hk_tick_collector.store import reader
@@ -51,7 +52,7 @@ class Desk:
         self.data_root = data_root
         self.facts: list[Fact] = []
         self.now_ms = day_start_ms(DAY) + 36_000_000
-        self.continuity = Continuity(self.facts.extend)
+        self.continuity = Continuity(self.facts.extend, spec.HK)
         self._writer = DayFileWriter(data_root, SqliteOptions())
         self.continuity.connected()
 
@@ -61,7 +62,7 @@ class Desk:
         self._writer.close()
         desk = Desk.__new__(Desk)
         desk.data_root, desk.facts, desk.now_ms = self.data_root, [], self.now_ms
-        desk.continuity = Continuity(desk.facts.extend)
+        desk.continuity = Continuity(desk.facts.extend, spec.HK)
         desk._writer = DayFileWriter(self.data_root, SqliteOptions())
         desk.continuity.seed(reader.tracks(self.data_root, wanted, 3, DAY), wanted)
         desk.continuity.connected()
@@ -70,7 +71,7 @@ class Desk:
     def restarted_blind(self) -> Desk:
         """Another process, which could not read the day file when it started."""
         desk = self.restarted()
-        desk.continuity = Continuity(desk.facts.extend)
+        desk.continuity = Continuity(desk.facts.extend, spec.HK)
         desk.continuity.seed({}, (SYMBOL, OTHER), {DAY})
         desk.continuity.connected()
         return desk

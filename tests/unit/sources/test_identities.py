@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hk_tick_collector.core.evidence import EvidenceLevel
 from hk_tick_collector.core.facts import NOT_JOINED, PUSH_PULL_DISAGREE, Fact, StoredTrack, Unproven
 from hk_tick_collector.core.ranges import CounterRanges
 from hk_tick_collector.market.us import US
 from hk_tick_collector.records.tick import Tick
 from hk_tick_collector.sources.completeness import completeness_of
 from hk_tick_collector.sources.continuity import Continuity
+from hk_tick_collector.sources.futu import spec
 from hk_tick_collector.sources.identities import RECENT_SEQS, Identities
 from hk_tick_collector.sources.pulled import Answer
 from hk_tick_collector.sources.track import MID_SESSION
@@ -34,7 +34,7 @@ def us_tick(second: int, index: int = 0, **changed: object) -> Tick:
 class Desk:
     def __init__(self) -> None:
         self.facts: list[Fact] = []
-        self.identities = Identities(self.facts.extend)
+        self.identities = Identities(self.facts.extend, spec.US)
         self.identities.seed({}, [SYMBOL])
         self.identities.connected()
 
@@ -53,8 +53,8 @@ class Desk:
 
 
 def test_the_evidence_chooses_the_strategy() -> None:
-    assert isinstance(completeness_of(EvidenceLevel.COUNTER, lambda _: None), Continuity)
-    assert isinstance(completeness_of(EvidenceLevel.ID, lambda _: None), Identities)
+    assert isinstance(completeness_of(spec.HK, lambda _: None), Continuity)
+    assert isinstance(completeness_of(spec.US, lambda _: None), Identities)
 
 
 def test_low_halves_that_return_every_second_hide_no_tick() -> None:

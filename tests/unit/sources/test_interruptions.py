@@ -12,6 +12,7 @@ import pytest
 
 from hk_tick_collector.core.facts import NOT_JOINED, NOT_YET_JOINED, Fact, Interrupted, Rejoined
 from hk_tick_collector.sources.continuity import Continuity
+from hk_tick_collector.sources.futu import spec
 from hk_tick_collector.sources.pulled import Answer
 from hk_tick_collector.store import reader
 from tests.unit.sources.desk import DAY, OTHER, SYMBOL, TOMORROW, Desk, Unreadable, run
@@ -225,7 +226,7 @@ def test_that_an_interruption_is_over_is_told_after_that_it_began(desk: Desk) ->
             answering[0].join(0.2)  # it may not overtake, however long this takes
         told.extend(facts)
 
-    desk.continuity = Continuity(take)
+    desk.continuity = Continuity(take, spec.HK)
     desk.continuity.seed(reader.tracks(desk.data_root, [SYMBOL], 3, DAY))
     desk.continuity.connected()
     answer = Answer(desk.ask(), shown, [], desk.now_ms)

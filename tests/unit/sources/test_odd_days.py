@@ -18,7 +18,7 @@ from hk_tick_collector.core.facts import (
 from hk_tick_collector.market.dates import DAY_MS
 from hk_tick_collector.market.hk.sessions import day_start_ms
 from hk_tick_collector.records.tick import Tick, seq_counter
-from hk_tick_collector.sources.pulled import PULL_LIMIT_ROWS
+from hk_tick_collector.sources.futu import spec
 from hk_tick_collector.store import reader
 from tests.unit.sources.desk import (
     DAY,
@@ -248,7 +248,9 @@ def test_an_unreadable_first_tick_leaves_the_beginning_open(desk: Desk) -> None:
     for _ in range(2):
         desk.pull([unreadable(1), *run(1, 5)[1:]])
         assert desk.state() != "proven"
-    assert [(hole.first, hole.last, hole.gap_reason) for hole in desk.continuity.holes()] == [(1, 1, COULD_NOT_BE_READ)]
+    assert [(hole.first, hole.last, hole.gap_reason(1000)) for hole in desk.continuity.holes()] == [
+        (1, 1, COULD_NOT_BE_READ)
+    ]
     desk.give_up()
     assert (desk.state(), desk.coverage().missing_ticks) == ("missing", 1)
     desk.pull(run(1, 5))
@@ -594,4 +596,4 @@ def test_resync_wants_a_witness_for_both_sides_as_a_restart_does(desk: Desk) -> 
 
 
 def test_the_limit_is_what_opend_shows() -> None:
-    assert PULL_LIMIT_ROWS == 1000
+    assert spec.LIMITS.newest_rows == 1000

@@ -6,7 +6,7 @@ import pytest
 
 from hk_tick_collector.records.tick import RejectedTick
 from hk_tick_collector.sources.futu.mapping import TickMapper, unread_rows
-from hk_tick_collector.sources.memory import OpenDMemory
+from hk_tick_collector.sources.memory import SourceMemory
 from hk_tick_collector.sources.pulled import goes_back
 from hk_tick_collector.sources.source import UnreadRow
 from tests.unit.sources.bench import message_of
@@ -45,16 +45,16 @@ def test_unreadable_rows_are_found_at_their_places() -> None:
 class TestMemory:
     """May a short answer be taken for the whole day?"""
 
-    def remembering(self) -> OpenDMemory:
+    def remembering(self) -> SourceMemory:
         """Ticks of the day were seen on the first connection; the second one is up."""
-        memory = OpenDMemory()
+        memory = SourceMemory()
         memory.connected()
         memory.saw(DAY)
         memory.connected()
         return memory
 
     def test_on_a_first_start_it_may(self) -> None:
-        memory = OpenDMemory()
+        memory = SourceMemory()
         memory.connected()
         assert memory.holds(DAY, 4001, None)
 
@@ -89,7 +89,7 @@ class TestMemory:
 
     @pytest.mark.parametrize(("first_counter", "held"), [(1, True), (4, False)])
     def test_nothing_shown_then_an_absence_wants_the_first_number(self, first_counter: int, held: bool) -> None:
-        memory = OpenDMemory()
+        memory = SourceMemory()
         memory.connected()
         memory.connected()
         assert memory.holds(DAY, first_counter, 1) is held
