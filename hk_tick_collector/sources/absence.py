@@ -89,7 +89,7 @@ class Absences:
 
     def _is_due(self, absence: _Absence, now_ms: int) -> bool:
         told = absence.told
-        if told is None or told.trading_day != self._calendar.market.trading_day(now_ms):
+        if told is None or told.trading_day != self._calendar.market.trading_day(now_ms) or now_ms < told.until_ms:
             return True
         _, end_ms = self._window(told.trading_day)
         return not told.over and now_ms >= min(told.until_ms + TELL_AGAIN_MS, end_ms)
@@ -98,8 +98,10 @@ class Absences:
         """Make the fact that is to be told of a symbol; False when there is none."""
         absence, day = self._absent[symbol], self._calendar.market.trading_day(now_ms)
         start_ms, end_ms = self._window(day)
+        absence.since_ms = min(absence.since_ms, now_ms)  # a time to come is of a clock that ran ahead
         from_ms, until_ms = max(absence.since_ms, start_ms), min(now_ms, end_ms)
-        before = absence.told if absence.told is not None and absence.told.trading_day == day else None
+        told = absence.told
+        before = told if told is not None and told.trading_day == day and told.until_ms <= now_ms else None
         long_enough = absence.by_source or before is not None or until_ms - from_ms >= OUTAGE_MS
         if until_ms <= from_ms or not long_enough or (over and before is None) or (before is not None and before.over):
             return False
@@ -113,7 +115,7 @@ class Absences:
         told_day, told_ms = self._told_active
         if not self._active or not start_ms <= now_ms or start_ms == end_ms:
             return
-        if told_day != day or told_ms + TELL_AGAIN_MS <= now_ms < end_ms:
+        if told_day != day or now_ms < told_ms or told_ms + TELL_AGAIN_MS <= now_ms < end_ms:
             self._told_active = day, now_ms
             self._facts([Subscribed(day, self._active, min(now_ms, end_ms))])
 

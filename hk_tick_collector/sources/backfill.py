@@ -58,6 +58,7 @@ class Backfiller:
         """Those that OpenD has to be asked for now. ``until_ms``: only if they are not covered until then."""
         if not self._rows:
             return []
+        self._forget_times_to_come()
         now_sec = self._clock.monotonic()
         return [
             symbol
@@ -66,6 +67,12 @@ class Backfiller:
             and (until_ms is None or self._covered_until_ms.get(symbol, 0) < until_ms)
             and (symbol not in self._retries or self._retries[symbol][1] <= now_sec)
         ]
+
+    def _forget_times_to_come(self) -> None:
+        """What was asked for when the clock ran ahead covers nothing: in the evening it would pass for all."""
+        now_ms = self._clock.now_ms()
+        for symbol in [symbol for symbol, until_ms in self._covered_until_ms.items() if until_ms > now_ms]:
+            del self._covered_until_ms[symbol]
 
     async def run(self, link: Link, symbols: Sequence[str]) -> None:
         """The newest ticks of ``symbols``, most active first. Raises ``FeedLost`` when the connection is gone."""
@@ -77,7 +84,7 @@ class Backfiller:
             self._retries[symbol] = backoff, started_sec + backoff.next_sec()
 
         async def one(symbol: str) -> None:
-            asked_ms = self._clock.now_ms()
+            asked_ms = self._puller.asking_ms()
             result = await self._puller.pull(link, symbol, self._rows, PUSH_TYPE_BACKFILL)
             self._covered_until_ms[symbol] = asked_ms
             self._done.add(symbol)

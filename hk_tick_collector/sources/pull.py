@@ -68,7 +68,7 @@ class TickPuller:
     async def pull(self, link: Link, symbol: str, rows: int, push_type: str) -> PullResult:
         """Fetch up to ``rows`` newest ticks. Raises ``FeedError`` (``FeedTimeout``, ``FeedLost``)."""
         async with self._in_flight:
-            question = self._continuity.ask(symbol, rows, self._clock.now_ms())
+            question = self._continuity.ask(symbol, rows, self.asking_ms())
             ticks, unread, rejected = await link.pull(symbol, rows, push_type, PULL_TIMEOUT_SEC)
         recv_ts_ms = self._clock.now_ms()
         taken = self._continuity.take(Answer(question, ticks, unread, recv_ts_ms))
@@ -85,6 +85,10 @@ class TickPuller:
             self._on_hole()
         self._progress.duplicate_rows += len(ticks) - taken.new_rows
         return PullResult(len(ticks) + len(rejected), taken.new_rows, _rows_per_sec(ticks))
+
+    def asking_ms(self) -> int:
+        """The moment that an answer to a question of now speaks of."""
+        return self._days.surely_past_ms(self._clock.now_ms())
 
     async def pull_all(self, symbols: Sequence[str], one: Callable[[str], Awaitable[None]], what: str) -> int:
         """``one(symbol)`` for all symbols, a few at a time. Errors of single symbols are logged and counted.

@@ -565,8 +565,7 @@ class Track:
         """An OpenD that does not forget had no tick of ``day`` when it was asked."""
         if self.nothing_on != day or asked_ms < self.market.opening_ms(day):  # nothing was traded before
             self.nothing_on, self.nothing_since, self.nothing_told_ms = day, memory.connection, 0
-        told_before = self.nothing_told_ms and asked_ms - self.nothing_told_ms < VERIFIED_INTERVAL_MS
-        if not told_before and memory.holds(day, 0, self.nothing_since):
+        if not _told_lately(self.nothing_told_ms, asked_ms) and memory.holds(day, 0, self.nothing_since):
             self.nothing_told_ms = asked_ms
             facts.append(Verified(self.symbol, day, NO_TICK, asked_ms))
 
@@ -651,7 +650,7 @@ class Track:
         known = question.newest_counter if question.day == self.day else 0
         if not self.confirmed or not answer.ends_in(self.day) or counter < known or self._crossed:
             return
-        if counter > self.verified[0] or question.asked_ms - self.verified[1] >= VERIFIED_INTERVAL_MS:
+        if counter > self.verified[0] or not _told_lately(self.verified[1], question.asked_ms):
             self.verified = (counter, question.asked_ms)
             facts.append(Verified(self.symbol, self.day, counter, question.asked_ms))
 
@@ -672,6 +671,11 @@ class Track:
         self.doubts.add(reason)
         facts.append(Unproven(self.symbol, self.day, reason))
         log.warning(event("sequence_distrusted", symbol=self.symbol, trading_day=self.day, reason=reason))
+
+
+def _told_lately(told_ms: int, now_ms: int) -> bool:
+    """So that it need not be told again. A time to come is of a clock that ran ahead: it has to be corrected."""
+    return 0 <= now_ms - told_ms < VERIFIED_INTERVAL_MS
 
 
 def _looks_like(tick: Tick, other: Tick) -> bool:

@@ -63,6 +63,9 @@ READ_ONCE = (
     "has connected again"
 )
 TOO_MANY_HOLES = f"the counters do not count: more than {MAX_HOLES} holes"
+# Answers pass each other by some seconds. What is told later and is earlier by more was told before by a clock that ran
+# ahead, and "OpenD was asked at 17:00" would be said of a morning.
+SET_BACK_MS = 120_000
 CLOSING_MS = 2000  # a file is checkpointed so long after its last commit; who writes to it later is somebody else
 COUNTED_ROWS = 200_000  # so many are counted whenever a file is opened: 20 ms
 # INDEXED BY: without that index this would become a scan of the day; better an error.
@@ -416,14 +419,19 @@ class SymbolCoverage:
         """What OpenD's newest tick was. That it has none says nothing once there was one: it may have forgotten."""
         if fact.last_counter == NO_TICK and (self.stored_ticks() or (self.verified_counter or NO_TICK) != NO_TICK):
             return
-        if self.verified_until_ms is None or fact.at_ms >= self.verified_until_ms:
+        until_ms = self.verified_until_ms
+        if until_ms is None or fact.at_ms >= until_ms:
             self.verified_counter, self.verified_until_ms = fact.last_counter, fact.at_ms
+        elif until_ms - fact.at_ms > SET_BACK_MS:
+            self.verified_counter = max(fact.last_counter, self.verified_counter or NO_TICK)
+            self.verified_until_ms = fact.at_ms
 
     def hold_against(self, fact: Replayed, rows: int) -> None:
         """A copy of the day was compared; ``rows``: how many the symbol has, counted now."""
         known, at_ms = self.replay, fact.at_ms
         same = known is not None and (known.copy, known.ticks, known.digest) == (fact.copy, fact.ticks, fact.digest)
-        first_at_ms = known.first_at_ms if known is not None and same else at_ms
+        # One of a time to come is of a clock that ran ahead: it is no earlier reading.
+        first_at_ms = known.first_at_ms if known is not None and same and known.first_at_ms <= at_ms else at_ms
         is_equal = fact.ticks == rows == self.stored_ticks()
         self.replay = Replay(
             fact.symbol, fact.copy, fact.ticks, fact.digest, first_at_ms, at_ms if is_equal else first_at_ms

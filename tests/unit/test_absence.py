@@ -136,6 +136,36 @@ def test_what_is_no_longer_wanted_is_over_and_words_are_bounded_and_printable() 
     assert [(fact.symbol, fact.over) for fact in lab.told()] == [(B, True)]
 
 
+def test_what_was_absent_before_the_clock_was_set_back_is_absent_now() -> None:
+    """The machine came up eight hours ahead. Else nothing would be told of a symbol until the evening."""
+    lab = Lab("2026-11-20T17:05:00")
+    lab.note(A, refused={B: WORDS})
+    lab.absences.tell()
+    lab.clock.step_wall(-8 * 3600)
+    lab.facts.clear()
+    lab.clock.advance(5)
+    lab.absences.tell()
+    now, set_right = lab.clock.now_ms(), at("2026-11-20T09:05:05")
+    assert now == set_right
+    assert lab.facts == [Subscribed(DAY, (A,), now)]
+    lab.clock.advance(5)
+    lab.absences.tell()
+    assert lab.told() == [NotSubscribed(B, DAY, set_right, lab.clock.now_ms(), over=False, reason=WORDS)]
+
+
+def test_what_was_told_before_the_clock_was_set_back_is_told_again() -> None:
+    lab = Lab("2026-11-20T16:00:00")
+    lab.note(A, refused={B: WORDS})
+    lab.clock.advance(1200)  # past the end of the day: it is over
+    lab.absences.tell()
+    assert [fact.over for fact in lab.told()] == [True]
+    lab.clock.step_wall(-3600)
+    lab.absences.tell()
+    lab.clock.advance(5)
+    lab.absences.tell()
+    assert [(fact.symbol, fact.until_ms, fact.over) for fact in lab.told()] == [(B, lab.clock.now_ms(), False)]
+
+
 def test_the_last_word_at_the_stop_says_until_when() -> None:
     async def stop_after_an_hour(lab: Lab) -> None:
         running = asyncio.ensure_future(lab.absences.run())
@@ -220,4 +250,17 @@ def test_an_empty_answer_says_nothing_once_there_were_ticks(tmp_path: Path) -> N
     writer.write([], [Verified(A, DAY, NO_TICK, at("2026-11-20T16:12:00"))])
     (found,) = reader.coverage(tmp_path / f"{DAY}.db")
     assert (found.verified_counter, found.verified_until_ms) == (9, at("2026-11-20T10:00:00"))
+    writer.close()
+
+
+def test_a_claim_of_a_clock_that_ran_ahead_gives_way_to_one_of_now(tmp_path: Path) -> None:
+    """Else a day whose recording ended in the morning would be confirmed to its end."""
+    writer = DayFileWriter(tmp_path)
+    writer.write(make_ticks(1, 9, symbol=A), [HeadProven(A, DAY, 1), Verified(A, DAY, 9, at("2026-11-20T17:05:00"))])
+    writer.write([], [Verified(A, DAY, 9, at("2026-11-20T17:03:01"))])
+    (found,) = reader.coverage(tmp_path / f"{DAY}.db")
+    assert found.verified_until_ms == at("2026-11-20T17:05:00"), "answers pass each other by seconds"
+    writer.write([], [Verified(A, DAY, 8, at("2026-11-20T09:06:00"))])
+    (found,) = reader.coverage(tmp_path / f"{DAY}.db")
+    assert (found.verified_counter, found.verified_until_ms) == (9, at("2026-11-20T09:06:00"))
     writer.close()

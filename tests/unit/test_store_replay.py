@@ -75,6 +75,20 @@ def test_anything_else_is_unproven_and_says_what_is_missing(evidence: Evidence, 
     assert says in str(verdict.reason)
 
 
+def test_a_reading_under_a_clock_that_ran_ahead_is_no_earlier_one(tmp_path: Path) -> None:
+    """And stands in nobody's way: the first reading under the right clock counts as one."""
+    writer = DayFileWriter(tmp_path, origin=CME_SIERRA, evidence=EvidenceLevel.REPLAY)
+    rows = [tick(n, symbol=SYMBOL) for n in range(1, 8)]
+    told: list[tuple[str, str | None]] = []
+    for n, at_ms in enumerate((READ_MS + 28_800_000, READ_MS, READ_MS + 1000)):
+        writer.write(rows if not n else [], [Replayed(SYMBOL, DAY, FILE, 7, DIGEST, at_ms)])
+        (row,) = coverage(tmp_path / f"{DAY}.db")
+        told.append((row.state, row.reason))
+    writer.close()
+    once = ("unproven", f"{NO_COUNTER}; {READ_ONCE}")
+    assert told == [once, once, ("proven", None)]
+
+
 def test_a_gap_is_a_gap_whatever_the_copy_says() -> None:
     assert judge(EQUAL._replace(open_gaps=1)).state == "missing"
 

@@ -10,6 +10,7 @@ from unittest import mock
 
 from futu.common.pb import Qot_Common_pb2, Qot_GetTicker_pb2, Qot_UpdateTicker_pb2
 
+from hk_tick_collector.core.clock import Clock
 from hk_tick_collector.core.errors import FeedError, FeedLost, FeedTimeout
 from hk_tick_collector.core.facts import Fact
 from hk_tick_collector.core.progress import FeedProgress
@@ -73,7 +74,7 @@ def push_of(ticks: Sequence[Tick]) -> Any:
 class FakeOpenD:
     """What it has and how it behaves. ``trouble`` may raise or return seconds that an answer takes."""
 
-    clock: VirtualClock
+    clock: Clock
     ticks: dict[str, list[Tick]] = field(default_factory=dict)
     requests: list[tuple[str, str, int]] = field(default_factory=list)  # word, code, rows
     asked_at_sec: list[float] = field(default_factory=list)
@@ -161,13 +162,24 @@ class FakeConnection:
         raise FeedError("asked in other tests")
 
 
+class AheadClock:
+    """The wall clock runs ahead of OpenD's by ``ahead_ms``, until somebody sets it right."""
+
+    def __init__(self, true: Clock, ahead_ms: int) -> None:
+        self.true, self.ahead_ms = true, ahead_ms
+        self.monotonic = true.monotonic
+
+    def now_ms(self) -> int:
+        return self.true.now_ms() + self.ahead_ms
+
+
 class Bench:
     """Parts of a feed, or a whole session, on a ``FakeOpenD``. Make it inside ``play``."""
 
     def __init__(self, at_ms: int, market: FutuMarket = HK) -> None:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, VirtualLoop)
-        self.clock = VirtualClock(loop, at_ms)
+        self.clock: Clock = VirtualClock(loop, at_ms)
         self.market = market
         self.opend = FakeOpenD(self.clock)
         self.facts: list[Fact] = []

@@ -8,11 +8,12 @@ from collections import Counter
 import pytest
 
 from hk_tick_collector.core.errors import FeedError
+from hk_tick_collector.core.facts import Verified
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.hk import HK
 from hk_tick_collector.market.hk.sessions import day_start_ms
 from hk_tick_collector.sources.backfill import RETRY_MAX_SEC
-from tests.unit.sources.bench import DAY, Bench, play, push_of, run
+from tests.unit.sources.bench import DAY, AheadClock, Bench, play, push_of, run
 from tests.unit.sources.desk import tick
 
 CODES = ("HK.00700", "HK.00005", "HK.00001")
@@ -91,6 +92,37 @@ def test_what_is_covered_is_not_asked_for_again_in_the_evening() -> None:
         await bench.serve(bench.session(CODES, CALENDAR), script())
         assert len(opend.connections) == 4
         assert len(opend.pulls()) == 3
+
+    play(life())
+
+
+@pytest.mark.parametrize("opend_too", [False, True], ids=["OpenD knows the time", "OpenD's clock is ours"])
+def test_what_was_asked_under_a_clock_that_ran_ahead_covers_no_evening(opend_too: bool) -> None:
+    """A machine whose clock holds local time is hours ahead from its start until it has asked for the time."""
+
+    async def life() -> None:
+        bench = Bench(hk_ms(15, 30))
+        opend, true = bench.opend, bench.clock
+        clock = bench.clock = AheadClock(true, 8 * 3_600_000)
+        if opend_too:
+            opend.clock = clock
+
+        async def script() -> None:
+            await bench.until(lambda: len(opend.pulls()) == 3)
+            claims = [fact.at_ms for fact in bench.facts if isinstance(fact, Verified)]
+            assert len(claims) == 3
+            assert opend_too or max(claims) <= true.now_ms(), "OpenD was not asked in the evening"
+            await asyncio.sleep(60)
+            clock.ahead_ms = 0
+            await asyncio.sleep(60)
+            assert [fact for fact in bench.facts if isinstance(fact, Verified) and fact.at_ms <= true.now_ms()]
+            await asyncio.sleep(50 * 60)
+            asked = len(opend.pulls())
+            opend.connections[-1].lose()
+            await asyncio.sleep(300)
+            assert sorted(code for code, _ in opend.pulls()[asked:]) == sorted(CODES)
+
+        await bench.serve(bench.session(CODES, CALENDAR, poll_interval_sec=20.0), script())
 
     play(life())
 
