@@ -23,8 +23,8 @@ from hk_tick_collector.core.facts import (
     Unproven,
 )
 from hk_tick_collector.market.registry import market_of
-from hk_tick_collector.records.tick import SEQ_COUNTER_MASK, RejectedTick, Tick
-from hk_tick_collector.sources.memory import SourceMemory
+from hk_tick_collector.records.tick import SEQ_COUNTER_MASK, RejectedTick, Tick, seq_epoch_sec
+from hk_tick_collector.sources.memory import BEFORE_BREAK, IN_FILES, SourceMemory
 from hk_tick_collector.sources.pulled import Answer, Question, sequence_of
 from hk_tick_collector.sources.source import SourceSpec
 from hk_tick_collector.sources.track import RECENT_PUSHES, Hole, Taken, Track
@@ -60,16 +60,31 @@ class Continuity:
         ``unknown_days`` could not be looked at: what comes of those days follows an interruption there."""
         with self._lock:
             self._unknown_days |= set(unknown_days)
+            self._memory.unknown_days = self._unknown_days
             for symbol in symbols:
                 self._track(symbol)
+            connections = self._hold(known) if not self._memory.connection else {}
             for symbol, past in known.items():
                 track = self._track(symbol)
                 before = track.distrust
-                track.resume(past, self._memory.connection)
+                track.resume(past, connections.get(symbol, self._memory.connection))
                 if NUMBERS_SKIPPED in past.reasons:
                     self._memory.skips_on = max(self._memory.skips_on, past.trading_day)
                 self._settle(track, before)
                 self._note_untold(track)
+
+    def _hold(self, known: Mapping[str, StoredTrack]) -> dict[str, int]:
+        """Note what the files held at the start; on which connection it came, by symbol."""
+        day = max((past.trading_day for past in known.values()), default="")
+        today = {symbol: past for symbol, past in known.items() if past.trading_day == day}
+        breaks = [seq_epoch_sec(past.interrupted_seq) for past in today.values() if past.interrupted_seq]
+        if today:
+            self._memory.held(day, unbridged=bool(breaks))
+        break_sec = min(breaks, default=0)  # what was traded by then came before all of them
+        return {
+            symbol: BEFORE_BREAK if seq_epoch_sec(past.interrupted_seq or past.last_seq) <= break_sec else IN_FILES
+            for symbol, past in today.items()
+        }
 
     def seed_new(self, known: Mapping[str, StoredTrack], unknown_days: Iterable[str] = ()) -> None:
         """The same for symbols that were not followed so far. To be called before they are subscribed."""
@@ -83,20 +98,25 @@ class Continuity:
         """
         facts: list[Fact] = []
         with self._lock:
-            self._unknown_days = frozenset(unknown_days)
+            unread, self._unknown_days = self._unknown_days, frozenset(unknown_days)
+            self._memory.unknown_days = self._unknown_days
             self._told_unknown.clear()
+            read = {s: past for s, past in known.items() if past.trading_day in unread - self._unknown_days}
+            connections = self._hold(read)
             for symbol, track in self._tracks.items():
                 past = known.get(symbol)
                 day, distrust, doubts, confirmed = track.day, track.distrust, set(track.doubts), track.confirmed
                 witnesses = (*track.witnesses, *track.recent)[-RECENT_PUSHES:]
+                is_left_open = track.left_open
                 track.interrupt(self._memory.connection)
                 seam = track.seam
                 if past is None or past.trading_day < day:
                     track.begin(day)
                 else:
-                    track.resume(past, self._memory.connection)
+                    track.resume(past, connections.get(symbol, self._memory.connection))
                 if track.day == day:
                     track.reopen(seam)
+                    track.left_open &= symbol in connections or is_left_open
                     # That push and pull agreed stays true. After the close no push comes that could show it again.
                     track.confirmed = confirmed
                     track.witnesses = witnesses or track.witnesses

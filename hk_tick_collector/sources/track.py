@@ -152,6 +152,7 @@ class Track:
     doubts: set[str] = field(default_factory=set)
     confirmed: bool = False  # push and pull agreed on a tick of this day
     head_known: bool = False  # proven, or said to be a gap, or known to stay open
+    left_open: bool = False  # an earlier process had ticks of it and could not prove its beginning
     from_start: bool = False  # its first tick was pushed after an answer without any tick of the day
     verified: tuple[int, int] = (0, 0)  # counter and ms of the last Verified fact
     newest_ms: int = 0  # newest event time in the last answer
@@ -184,7 +185,7 @@ class Track:
         self.edges.clear()
         self.distrust = ""
         self.doubts.clear()
-        self.confirmed = self.head_known = self.from_start = False
+        self.confirmed = self.head_known = self.from_start = self.left_open = False
         self.verified = (0, 0)
         self.seam, self.seam_told = None, False
         self.ahead.clear()
@@ -195,6 +196,7 @@ class Track:
         self.seen = CounterRanges((first, last) for first, last in past.stored.ranges)
         self.top_seq = past.last_seq
         self.head_known = past.head_known
+        self.left_open = not past.head_known and bool(past.stored)
         self.given_up = list(past.in_gaps)
         self.witnesses = past.witnesses
         if any(reason in NO_LOSS for reason in past.reasons):
@@ -627,7 +629,9 @@ class Track:
         """Is there anything of the day before the oldest tick OpenD shows?"""
         counter = min(seq_counter(tick.seq) for tick in today if tick.seq is not None)
         if answer.shows_beginning(self.day):
-            if self.seen.first >= counter and memory.holds(self.day, counter, self._nothing_since()):
+            # Who had the symbol's first ticks knew more of OpenD than we do: what it left open only counter 1 closes.
+            sure = counter == 1 or not self.left_open
+            if sure and self.seen.first >= counter and memory.holds(self.day, counter, self._nothing_since()):
                 self.head_known = True
                 facts.append(HeadProven(self.symbol, self.day, counter))
         elif (

@@ -478,6 +478,85 @@ def test_what_one_symbol_shows_to_be_forgotten_holds_for_all(desk: Desk) -> None
         assert desk.state() == "unproven", f"connection {connection}"
 
 
+def forgotten_by_opend(desk: Desk, later_rows: int) -> list[Tick]:
+    """OpenD was restarted while we were away and forgot; OTHER, which traded before, traded on. What it shows of it."""
+    others = run(1, 50, symbol=OTHER)
+    desk.push(others)
+    desk.pull(others, symbol=OTHER)
+    desk.pull([])
+    desk.later(60)
+    desk.continuity.connected()
+    desk.pull([])
+    later = run(51, 50 + later_rows, 70, symbol=OTHER)
+    desk.push(later)
+    desk.pull(later, symbol=OTHER)
+    return later
+
+
+@pytest.mark.parametrize("how", ["restarted", "killed", "restarted_blind"])
+@pytest.mark.parametrize("later_rows", [40, 1200])
+def test_that_opend_has_forgotten_is_known_after_a_restart_too(desk: Desk, how: str, later_rows: int) -> None:
+    """Ticks 1-3 were traded in the outage. The next process sees an OpenD that shows whatever came since."""
+    others = forgotten_by_opend(desk, later_rows)
+    desk.push(run(4, 8, 80))
+    desk.pull(run(4, 8, 80))
+    assert desk.state() == "unproven"
+    desk = getattr(desk, how)()
+    for second in (200, 300):
+        others = [*others, tick(len(others) + 51, second, symbol=OTHER)]
+        desk.pull(others, symbol=OTHER)
+        desk.push([tick(second // 100 + 7, second)])
+        desk.pull([*run(4, 8, 80), *(tick(n // 100 + 7, n) for n in range(200, second + 1, 100))])
+        desk.later(60)
+        assert desk.state() == "unproven"
+        desk.sees()
+
+
+def test_nor_is_a_symbol_proven_whose_first_tick_comes_after_that_restart(desk: Desk) -> None:
+    third = "HK.00001"
+    others, new = forgotten_by_opend(desk, 1200), run(1, 5, 90, symbol=third)
+    desk.push(new)
+    desk.pull(new, symbol=third)
+    desk = desk.restarted((SYMBOL, OTHER, third))
+    desk.pull([])
+    desk.pull(others, symbol=OTHER)
+    desk.pull(new, symbol=third)  # OpenD shows what the file has of it, and that is no older than its restart
+    desk.push(run(4, 8, 300))
+    desk.later(60)
+    desk.pull(run(4, 8, 300))
+    assert desk.state() == "unproven"
+
+
+def test_an_interruption_that_is_bridged_after_a_restart_says_that_opend_remembers(desk: Desk) -> None:
+    """The first process was killed before OpenD had answered."""
+    others = run(1, 50, symbol=OTHER)
+    desk.push(others)
+    desk.pull(others, symbol=OTHER)
+    desk.continuity.connected()
+    others += run(51, 60, 70, symbol=OTHER)
+    desk.push(others[50:])
+    desk = desk.restarted()
+    desk.pull([])
+    desk.pull(others, symbol=OTHER)
+    desk.push(run(1, 5, 80))
+    desk.later(60)
+    desk.pull(run(1, 5, 80))
+    assert (desk.state(), desk.state(OTHER)) == ("proven", "proven")
+
+
+def test_nothing_is_proven_while_the_days_file_is_unread(desk: Desk) -> None:
+    """It may tell that OpenD has forgotten."""
+    others = forgotten_by_opend(desk, 40)
+    desk = desk.restarted_blind()
+    desk.push(run(4, 8, 80))
+    desk.pull(run(4, 8, 80))
+    assert desk.state() == "unproven"
+    desk.sees()
+    desk.pull(others, symbol=OTHER)
+    desk.pull(run(4, 8, 80))
+    assert desk.state() == "unproven"
+
+
 @pytest.mark.parametrize("first", [1, 37])
 def test_more_ticks_than_opend_shows_before_the_first_pull(desk: Desk, first: int) -> None:
     """An empty answer and an unbroken subscription since are evidence for the beginning."""
