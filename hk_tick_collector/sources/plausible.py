@@ -13,7 +13,7 @@ from hk_tick_collector.market.market import Market
 DAYS_BACK = 31  # a suspended stock shows its last ticks, which are weeks old
 DAYS_AHEAD = 7  # the longest holidays of the market are shorter: its next trading day is always among them
 CLOCKS_DIFFER_MS = 3_600_000
-ASKING_TAKES_MS = 5000  # what OpenD says of its clock is so old at most, and cut to a second
+ASKING_TAKES_MS = 5000  # what a source says of its clock is so old at most, and cut to a second
 _LATEST_MS = 4_102_444_800_000  # 2100-01-01: no clock says later
 
 
@@ -32,7 +32,7 @@ class PlausibleDays:
     def surely_past_ms(self, now_ms: int) -> int:
         """The earlier one of both clocks, where they really differ: an answer that is asked for now speaks of no later
         moment, even if our clock runs ahead."""
-        ours_ahead_ms = -self._opend_ahead_ms
+        ours_ahead_ms = -self._source_ahead_ms
         return now_ms - ours_ahead_ms if ours_ahead_ms > ASKING_TAKES_MS else now_ms
 
     def is_newest(self, ts_ms: int, now_ms: int) -> bool:
