@@ -14,7 +14,7 @@ from pathlib import Path
 
 from hk_tick_collector.core.clock import SystemClock
 from hk_tick_collector.core.errors import FeedError, FeedLost, FeedTimeout, RowRefused
-from hk_tick_collector.core.facts import UNKNOWN_SEQ, Fact, Interrupted, StoredTrack
+from hk_tick_collector.core.facts import NOT_JOINED, UNKNOWN_SEQ, Fact, Interrupted, StoredTrack, Unproven
 from hk_tick_collector.core.progress import FeedProgress
 from hk_tick_collector.records.tick import PUSH_TYPE_PUSH, PUSH_TYPE_REPAIR, Origin, RejectedTick, Tick
 from hk_tick_collector.sources.completeness import completeness_of
@@ -32,6 +32,7 @@ from hk_tick_collector.store.writer import DayFileWriter
 from hk_tick_collector.watch.newest import newest_ticks
 from hk_tick_collector.watch.repair import RepairPlan
 
+READY_TIMEOUT_SEC = 10
 WITNESS_ROWS = 200  # newest stored ticks among which pushes are looked for
 
 
@@ -83,6 +84,7 @@ class RepairJob:
         subscribing gets no answer, StoreError when the day file cannot be written; what was stored before stays.
         """
         link = FutuLink(connection, TickMapper(self._days, self._market), self._clock, push=False)
+        await link.ready(READY_TIMEOUT_SEC)  # an answer speaks of OpenD's time where ours runs ahead
         refused = await subscribe_each(link, list(self._repairs), self._limits.subscribe_batch)
         for symbol, words in refused.items():
             self._repairs[symbol].error = f"OpenD refuses: {words}"
@@ -131,6 +133,7 @@ class RepairJob:
             if tick.trading_day == day:
                 ticks.setdefault(tick.symbol, []).append(tick)
         facts = [fact for fact in self._facts if fact.trading_day == day and self._may_conclude(fact.symbol)]
+        facts = self._without_others_interruptions(facts)
         self._ticks.clear()
         self._facts.clear()
         for symbol, rows in ticks.items():
@@ -148,12 +151,27 @@ class RepairJob:
         if alone:
             writer.write((), alone)
 
+    def _without_others_interruptions(self, facts: list[Fact]) -> list[Fact]:
+        """Whether what came behind the end that we began with goes on from there is known to the recorder that stored
+        it. It has no interruption of ours to end: the day would stay unproven."""
+        of_interruptions = [fact for fact in facts if _is_of_interruption(fact)]
+        if not of_interruptions:
+            return facts
+        symbols = [fact.symbol for fact in of_interruptions if fact.symbol in self._seeds]
+        ends = _seeds(self._data_root, self._plan.trading_day, symbols, [])
+        recorded_on = {symbol for symbol, end in ends.items() if end.last_seq > self._seeds[symbol].last_seq}
+        return [fact for fact in facts if fact.symbol not in recorded_on or not _is_of_interruption(fact)]
+
     def _may_conclude(self, symbol: str) -> bool:
         """Only if the track began where the file ends: else ticks that are stored would look absent."""
         return symbol in self._seeds or not self._repairs[symbol].before.stored_ticks
 
     def _reject(self, rejected: Sequence[RejectedTick]) -> None:
         self.rejected_ticks += len(rejected)
+
+
+def _is_of_interruption(fact: Fact) -> bool:
+    return isinstance(fact, Interrupted) or (isinstance(fact, Unproven) and fact.reason == NOT_JOINED)
 
 
 def _seeds(data_root: Path, day: str, symbols: list[str], unread: list[Path]) -> dict[str, StoredTrack]:

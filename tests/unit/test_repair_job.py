@@ -9,15 +9,20 @@ from pathlib import Path
 import pytest
 
 from hk_tick_collector.core.evidence import NO_COUNTER
+from hk_tick_collector.core.facts import HeadProven, Verified
 from hk_tick_collector.market.hk import HK
 from hk_tick_collector.market.us import US
 from hk_tick_collector.store import reader
 from hk_tick_collector.store.connect import SqliteOptions
 from hk_tick_collector.store.writer import DayFileWriter
+from hk_tick_collector.watch import repair_job
 from hk_tick_collector.watch.repair import Repair, RepairPlan, State
 from hk_tick_collector.watch.repair_job import RepairJob
+from tests.unit.sources.bench import AheadClock, Bench, play
 from tests.unit.sources.desk import DAY, SYMBOL, run
 from tests.unit.sources.test_identities import us_tick
+
+HOUR_MS = 3_600_000
 
 
 @pytest.mark.parametrize("blind", [False, True], ids=["the file is read", "the file is locked"])
@@ -56,3 +61,32 @@ def test_what_a_repair_of_another_market_stores_is_that_markets(tmp_path: Path) 
     assert (plan.repairs[0].after.reason, plan.repairs[0].after.missing_ticks) == (NO_COUNTER, 0)
     with closing(sqlite3.connect(plan.db)) as conn:
         assert conn.execute("SELECT DISTINCT market, provider FROM ticks").fetchall() == [("US", "futu")]
+
+
+@pytest.mark.parametrize("beside", [True, False], ids=["a recorder records on", "nobody records"])
+def test_an_answer_that_no_longer_reaches_back_interrupts_nothing_that_is_being_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, beside: bool
+) -> None:
+    """A repair of many symbols takes minutes. What a busy one traded since is the running recorder's to tell of: it
+    knows of no interruption, and so would never end one."""
+    recorder = DayFileWriter(tmp_path, SqliteOptions())
+    day = run(1, 1300)
+    recorder.write(day[:50], [HeadProven(SYMBOL, DAY, 1), Verified(SYMBOL, DAY, 50, day[49].recv_ts_ms)])
+    plan = RepairPlan(DAY, HK, tmp_path / f"{DAY}.db", [Repair(SYMBOL, "asked for", State("proven", None, 50))])
+
+    async def life() -> None:
+        bench = Bench(day[0].recv_ts_ms)
+        bench.opend.ticks[SYMBOL] = day
+        monkeypatch.setattr(repair_job, "SystemClock", lambda: AheadClock(bench.clock, HOUR_MS))
+        job = RepairJob(plan, tmp_path, SqliteOptions(), lambda symbols: None)
+        if beside:
+            recorder.write(day[50:1290], [])
+        await job.run(bench.connection)  # type: ignore[arg-type]
+
+    play(life())
+    recorder.close()
+    plan.look_again()
+    with closing(sqlite3.connect(plan.db)) as conn:
+        (found,) = conn.execute("SELECT state, stored_ticks, interrupted_seq, verified_until_ms FROM coverage")
+    assert found[:3] == (("proven", 1300, None) if beside else ("missing", 1050, day[49].seq))
+    assert found[3] < day[0].recv_ts_ms + HOUR_MS, "as OpenD's clock had it when it was asked, not as ours"
