@@ -412,11 +412,13 @@ class Demo:
         print("\nThe file:")
         for path in self._watcher.day_files():
             print(f"  {path}")
-        print("\nLook at it as its readers will, over HTTP (Ctrl-C ends it):")
+        print("\nWhat next? Install what reads the data, then look at the day, at its ticks, and at both over HTTP:")
         print(f"  {shlex.quote(str(BIN / 'pip'))} install {shlex.quote(f'{ROOT}[serve]')}")
-        serve = [str(BIN / "hk-tickctl"), "serve", "--anonymous", "--data-root", str(self._data_root)]
-        print(f"  {shlex.join(serve)}")
-        print("  curl 'http://127.0.0.1:8877/v1/ticks/latest?symbols=HK.00700&n=5'")
+        for words in (("day", "--html"), ("ticks", "700", "--last", "5"), ("serve", "--anonymous")):
+            print(f"  {shlex.join([str(BIN / 'hk-tickctl'), *words, '--data-root', str(self._data_root)])}")
+        print("The day gets grade E: what was traded before the demo began is missing, and the certificate knows it.")
+        print("serve runs until Ctrl-C. In a second terminal:")
+        print("  curl 'http://127.0.0.1:8877/v1/ticks/latest?symbols=700&n=5'")
         print(f"\nLogs and the market's truth file are beside it. Remove all: rm -r {shlex.quote(str(self._scratch))}")
 
 

@@ -120,6 +120,15 @@ def test_the_commands_it_prints_can_be_typed(start: Start) -> None:
     done = subprocess.run(check, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"stored {rows}, matched {rows}" in done.stdout
+    next_steps = [shlex.split(line) for line in demo.lines if "/hk-tickctl " in line]
+    assert [words[1] for words in next_steps] == ["day", "ticks", "serve"]
+    day, ticks = (
+        subprocess.run(words, capture_output=True, text=True, timeout=60, check=False) for words in next_steps[:2]
+    )
+    assert day.returncode == 1, "begun in mid-session, ticks are missing"
+    assert Path(re.findall(r"written: (\S+\.html)", day.stderr)[0]).is_file(), day.stdout
+    assert "Grade E" in day.stdout
+    assert len(re.findall("HK.00700", ticks.stdout)) == 5, ticks.stdout + ticks.stderr
     removal = shlex.split(demo.lines[-1].rpartition(": ")[2])
     assert removal[:2] == ["rm", "-r"]
     assert subprocess.run(removal, timeout=30, check=False).returncode == 0
