@@ -96,7 +96,7 @@ class Roots:
                 if symbol and symbol not in mine:
                     mine.append(symbol)
         if errors:
-            raise Problem("bad-parameter", "a symbol is none", errors=errors)
+            raise Problem("bad-parameter", "symbols has a word that is not a symbol here", errors=errors)
         return [(self.all[number], sorted(symbols)) for number, symbols in sorted(by_root.items())]
 
     def _of_word(self, word: str) -> list[Root]:
