@@ -18,6 +18,7 @@ from hk_tick_collector.cli.archiving import (
     stored_rows,
 )
 from hk_tick_collector.cli.common import EXIT_FINE, EXIT_PROBLEM, App, tickctl_command
+from hk_tick_collector.cli.terminal import show_text
 from hk_tick_collector.watch.when import some_days
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def command(app: App, days: str | None, format_: str | None, verify: bool) -> in
         if results:
             print_results([(row["trading_day"], row["action"], row["details"]) for row in results])
         else:
-            click.echo("nothing to do: every day that is over is archived")
+            show_text("nothing to do: every day that is over is archived")
 
     app.emit(results, human)
     return EXIT_PROBLEM if any(row["action"] == "failed" for row in results) else EXIT_FINE

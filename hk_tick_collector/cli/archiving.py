@@ -116,7 +116,7 @@ def archived_text(outcome: Outcome) -> str:
 
 def print_results(results: Iterable[tuple[str, str, str]]) -> None:
     """A table of day, what became of it, and the details."""
-    print_table(("day", "result", "details"), results)
+    print_table(("day", "result", "details"), results, text="details")
 
 
 def none_of(app: App, what: str) -> NoData:

@@ -19,6 +19,7 @@ from hk_tick_collector.cli.common import (
     tickctl_command,
 )
 from hk_tick_collector.cli.opend import with_opend
+from hk_tick_collector.cli.terminal import show_text
 from hk_tick_collector.core.errors import NoData
 from hk_tick_collector.quality import against_opend as against
 from hk_tick_collector.quality.against_opend import Comparison
@@ -129,19 +130,21 @@ def _show(result: AuditResult) -> None:
         for symbol, comparison in sorted(result.different.items())
         for difference in comparison.differences
     ]
-    columns = ("symbol", "minute", "volume OpenD", "stored", "missing", "turnover OpenD", "turnover stored")
+    minute = f"minute ({result.market.time_word})"
+    columns = ("symbol", minute, "volume OpenD", "stored", "missing", "turnover OpenD", "turnover stored")
     if rows:
-        print_table(columns, rows[:SHOWN_DIFFERENCES], numbers=columns[2:])
+        print_table(columns, rows[:SHOWN_DIFFERENCES], numbers=columns[2:], spare=columns[:4:-1])
         if len(rows) > SHOWN_DIFFERENCES:
             print(f"... and {len(rows) - SHOWN_DIFFERENCES:,} more; --json lists all")
     moved = sum(len(comparison.moved) for comparison in result.compared.values())
     if moved:
-        print(f"{moved} minutes hold volume that OpenD counts in a neighbouring one: nothing is missing for that")
+        hold = "minute holds" if moved == 1 else "minutes hold"
+        show_text(f"{moved:,} {hold} volume that OpenD counts in a neighbouring one: nothing is missing for that")
     for symbol, reason in sorted(result.failed.items()):
-        print(f"{symbol}: could not be compared: {reason}")
+        show_text(f"could not be compared: {reason}", f"{symbol}: ")
     if result.suspicion:
-        print(f"Perhaps nothing is missing: {result.suspicion} (see --leave-out)")
-    print(result.sentence())
+        show_text(f"Perhaps nothing is missing: {result.suspicion} (see --leave-out)")
+    show_text(result.sentence())
 
 
 def _amounts(difference: against.Difference) -> tuple[int, int, int, float, float]:

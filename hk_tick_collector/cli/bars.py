@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     from hk_tick_collector.query.fetch import DayPart
 
 
+# Of the table, where a terminal is narrow; the last ones stay the longest.
+SPARE = (
+    "neutral_volume", "sell_volume", "buy_volume", "trading_day", "tick_count", "turnover", "vwap", "volume", "open",
+)  # fmt: skip
+
+
 @tickctl_command(
     "bars",
     help="""Bars of a symbol out of its stored ticks: open, high, low, close, VWAP, volume, turnover, number of ticks,
@@ -75,7 +81,7 @@ def command(
             f"{', '.join(wanted)}: none of the {ticks.num_rows} ticks counts in a bar; see --include-odd-lots, "
             "--include-off-exchange and --include-auctions"
         )
-    output.write(table.schema, table.to_batches())
+    output.write(table.schema, table.to_batches(), spare=SPARE)
 
 
 def _fill(app: App, parts: list[DayPart]) -> Fill:

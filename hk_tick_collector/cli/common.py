@@ -10,6 +10,7 @@ Heavy libraries are imported where they are used, so that a quick question gets 
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -21,9 +22,21 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hk_tick_collector.cli.groups import EXIT_INTERRUPTED
-from hk_tick_collector.cli.terminal import console, json_text, show
+from hk_tick_collector.cli.terminal import (
+    BOLD,
+    GREEN,
+    RED,
+    USUAL_COLUMNS,
+    YELLOW,
+    coloured,
+    console,
+    json_text,
+    show_lines,
+    width,
+)
 from hk_tick_collector.core.clock import SystemClock
 from hk_tick_collector.core.errors import ConfigError, InputError, NoData, RecorderError
+from hk_tick_collector.core.tables import Column, aligned, folded, layout
 from hk_tick_collector.core.text import printable
 from hk_tick_collector.store.layout import archive_dir
 from hk_tick_collector.store.owner import acting_as, become_owner
@@ -160,22 +173,53 @@ def write_json(data: object) -> None:
 
 def say(text: str) -> None:
     """A line for the person, on standard error: never part of the result."""
-    click.echo(text, err=True)
+    room = shutil.get_terminal_size((USUAL_COLUMNS, 0)).columns if sys.stderr.isatty() else None
+    lines = [line for one in text.split("\n") for line in (folded(one, room) or [""])]
+    click.echo("\n".join(lines), err=True)
+
+
+_MEANING = {
+    **dict.fromkeys(("proven", "fine", "archived", "migrated", "closed"), GREEN),
+    **dict.fromkeys(("unproven", "refused", "would be migrated"), YELLOW),
+    **dict.fromkeys(("missing", "open", "WRONG", "failed"), RED),
+}
 
 
 def print_table(
-    columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None, numbers: Sequence[str] = ()
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    numbers: Sequence[str] = (),
+    spare: Sequence[str] = (),
+    text: str = "",
 ) -> None:
-    """A table on standard output. ``numbers``: columns set to the right. None is shown as a dash."""
-    from rich.markup import escape  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
+    """A table on standard output that fits its terminal (``core.tables``). None is shown as a dash.
 
-    table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
-    for name in columns:
-        table.add_column(name, justify="right" if name in numbers else "left", no_wrap=name in numbers)
-    for row in rows:
-        table.add_row(*(escape(printable(shown(value))) for value in row))
-    show(table)
+    ``numbers``: columns set to the right. ``spare``: those that may be left out where there is no room, the first ones
+    first. ``text``: the last column, when it holds sentences."""
+    made = [
+        Column(name, name in numbers, len(spare) - spare.index(name) if name in spare else 0, name == text)
+        for name in columns
+    ]
+    cells = [[printable(shown(value)) for value in row] for row in rows]
+    for n, column in enumerate(made):
+        if column.is_number:
+            for row, number in zip(cells, aligned([row[n] for row in cells]), strict=True):
+                row[n] = number
+    table = layout(made, cells, width())
+    show_lines([*table.head(_in_colour), *(line for row in cells for line in table.row(row, _in_colour))])
+    say_left_out(table.left_out)
+
+
+def _in_colour(column: str, cell: str) -> str:
+    """The head in bold, a state by what it means."""
+    return coloured(cell, _MEANING.get(cell.strip(), "") if column else BOLD)
+
+
+def say_left_out(names: Sequence[str]) -> None:
+    """Which columns a terminal had no room for, on standard error."""
+    if names:
+        say(f"no room for: {', '.join(names)} (a wider window, a pipe and --json have all)")
 
 
 def shown(value: object) -> str:

@@ -35,7 +35,9 @@ def command(app: App, changed: bool) -> int:
     columns = ("setting", "value", "source", "default")
     app.emit(
         {"settings": shown, "problems": []},
-        lambda: print_table(columns, ([row[column] or "-" for column in columns] for row in shown)),
+        lambda: print_table(
+            columns, ([row[column] or "-" for column in columns] for row in shown), spare=columns[:1:-1]
+        ),
     )
     return EXIT_FINE
 

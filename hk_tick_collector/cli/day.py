@@ -19,6 +19,7 @@ from hk_tick_collector.cli.common import (
     say,
     tickctl_command,
 )
+from hk_tick_collector.cli.terminal import GREEN, RED, YELLOW, show_text
 from hk_tick_collector.core.errors import NoData, StoreError
 from hk_tick_collector.market.zone import Zone
 from hk_tick_collector.quality.grade import GRADES, explained, graded
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 SYMBOLS_SHOWN = 20
 NOT_OURS = (errno.EACCES, errno.EPERM, errno.EROFS)  # a reader of the group gets the certificate, not its file
 PROBLEMS_SHOWN = 20
+_GRADE_COLOURS = {"A": GREEN, "B": GREEN, "C": YELLOW, "D": YELLOW, "E": RED, "F": RED}
 _GRADES = "\n\n".join(f"{grade}  {rule}" for grade, rule in GRADES.items())
 _HELP = f"""The completeness certificate of DAY (YYYYMMDD, today; without it the newest one): what is stored, what must
 have been, what is missing, and what is proven, by symbol.
@@ -155,19 +157,20 @@ def _is_fine(certificate: Certificate, symbols: Sequence[str]) -> bool:
 
 
 def _print(certificate: Certificate, limit: int, show_all: bool) -> None:
-    print(certificate.sentence)
-    print(f"Grade {certificate.grade}: {explained(certificate)}")
+    colour = _GRADE_COLOURS[certificate.grade]
+    show_text(certificate.sentence)
+    show_text(f"Grade {certificate.grade}: {explained(certificate)}", colour=colour)
     for note in certificate.notes:
-        print(f"Note: {note}")
+        show_text(note, "Note: ")
     for problem in certificate.problems[:PROBLEMS_SHOWN]:
-        print(f"Problem: {problem}")
+        show_text(problem, "Problem: ", RED)
     if len(certificate.problems) > PROBLEMS_SHOWN:
         print(f"... and {len(certificate.problems) - PROBLEMS_SHOWN} more problems: --json shows all")
     if certificate.error is not None:
         return
     print()
     for name, text in _totals(certificate):
-        print(f"{name:<20} {text}")
+        show_text(text, f"{name:<20} ")
     print()
     _print_sessions(certificate)
     if certificate.rows is not None:
@@ -192,7 +195,8 @@ def _totals(certificate: Certificate) -> list[tuple[str, str]]:
     ]
     if certificate.first_ts_ms is not None and certificate.last_ts_ms is not None:
         clock = certificate.zone.clock
-        lines.append(("first, last", f"{clock(certificate.first_ts_ms)}, {clock(certificate.last_ts_ms)}"))
+        times = f"{clock(certificate.first_ts_ms)}, {clock(certificate.last_ts_ms)} {certificate.time_word}"
+        lines.append(("first, last", times))
     rows = certificate.rows
     if rows is not None:
         lines += [
@@ -217,23 +221,35 @@ def _print_sessions(certificate: Certificate) -> None:
         "opening_auction": rows.opening_auction_ticks if rows else None,
         "closing_auction": rows.closing_auction_ticks if rows else None,
     }
-    print_table(
-        ("session", "from", "to", "ticks", "first", "last", "auction prints", "confirmed symbols"),
-        [
-            (
-                one.name.replace("_", " "),
-                zone.minute(one.start_ms),
-                zone.minute(one.end_ms),
-                one.rows.ticks if one.rows else None,
-                zone.clock_if(one.rows.first_ts_ms if one.rows else None),
-                zone.clock_if(one.rows.last_ts_ms if one.rows else None),
-                prints.get(one.name),
-                one.confirmed_symbols,
-            )
-            for one in certificate.sessions
-        ],
-        numbers=("ticks", "auction prints", "confirmed symbols"),
+    word = certificate.time_word
+    first, last = f"first ({word})", f"last ({word})"
+    columns: tuple[str, ...] = (
+        "session",
+        f"from ({word})",
+        f"to ({word})",
+        "ticks",
+        first,
+        last,
+        "auction prints",
+        "confirmed symbols",
     )
+    table: list[tuple[object, ...]] = [
+        (
+            one.name.replace("_", " "),
+            zone.minute(one.start_ms),
+            zone.minute(one.end_ms),
+            one.rows.ticks if one.rows else None,
+            zone.clock_if(one.rows.first_ts_ms if one.rows else None),
+            zone.clock_if(one.rows.last_ts_ms if one.rows else None),
+            prints.get(one.name),
+            one.confirmed_symbols,
+        )
+        for one in certificate.sessions
+    ]
+    if rows is None:  # what only they tell would be nothing but dashes
+        columns, table = (*columns[:3], columns[-1]), [(*row[:3], row[-1]) for row in table]
+    numbers = ("ticks", "auction prints", "confirmed symbols")
+    print_table(columns, table, numbers=numbers, spare=(last, first, "auction prints"))
     print()
 
 
@@ -244,7 +260,7 @@ def _print_kinds(certificate: Certificate) -> None:
         ("directions", certificate.rows.by_direction),
         ("came by", certificate.rows.by_source),
     ):
-        print(f"{title}: " + ", ".join(f"{name} {count:,}" for name, count in counts.items()))
+        show_text(", ".join(f"{name} {count:,}" for name, count in counts.items()), f"{title}: ")
     print()
 
 
@@ -252,10 +268,14 @@ def _print_symbols(certificate: Certificate, limit: int, show_all: bool) -> None
     symbols = [one for one in certificate.symbols if show_all or one.state != PROVEN]
     listed = symbols if show_all else symbols[:limit]
     if listed:
+        word = certificate.time_word
+        first, last, confirmed = (f"{name} ({word})" for name in ("first", "last", "confirmed"))
         print_table(
-            ("symbol", "state", "stored", "expected", "missing", "first", "last", "confirmed", "why"),
+            ("symbol", "state", "stored", "expected", "missing", first, last, confirmed, "why"),
             [_symbol_row(one, certificate.zone) for one in listed],
             numbers=("stored", "expected", "missing"),
+            spare=(first, last, confirmed),
+            text="why",
         )
     if len(listed) < len(symbols):
         print(f"... and {len(symbols) - len(listed):,} more that are not proven: --limit, --all")

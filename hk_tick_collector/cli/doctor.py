@@ -9,10 +9,11 @@ import click
 from hk_tick_collector.cli import doctor_local, doctor_opend, doctor_serving, doctor_sierra
 from hk_tick_collector.cli.checkup import FAIL, OK, SKIPPED, WARN, Checkup, Outcome
 from hk_tick_collector.cli.common import EXIT_FINE, EXIT_PROBLEM, App, tickctl_command, write_json
-from hk_tick_collector.cli.terminal import raw
+from hk_tick_collector.cli.terminal import GREEN, GREY, RED, YELLOW, coloured, set_beside, show_lines, show_text
 from hk_tick_collector.watch.recorder import UNIT
 
-_COLOURS = {OK: "green", WARN: "yellow", FAIL: "red", SKIPPED: "bright_black"}
+_COLOURS = {OK: GREEN, WARN: YELLOW, FAIL: RED, SKIPPED: GREY}
+_INDENT = 24  # of what was found
 
 
 @tickctl_command(
@@ -48,11 +49,11 @@ def command(app: App, offline: bool, unit: str) -> int:
 
 
 def _show(name: str, outcome: Outcome) -> None:
-    mark = f"{outcome.result:<8}"
-    raw(sys.stdout).write(click.style(mark, fg=_COLOURS[outcome.result]) if sys.stdout.isatty() else mark)
-    print(f"{name:<16}{outcome.found}")
+    mark = coloured(f"{outcome.result:<8}", _COLOURS[outcome.result])
+    found, *more = set_beside(outcome.found, _INDENT)
+    show_lines([f"{mark}{name:<16}{found}", *more])
     if outcome.advice:
-        print(f"{'':<24}-> {outcome.advice}")
+        show_text(outcome.advice, f"{'':<{_INDENT}}-> ")
     sys.stdout.flush()
 
 

@@ -20,6 +20,7 @@ from hk_tick_collector.cli.archiving import (
 )
 from hk_tick_collector.cli.common import EXIT_FINE, EXIT_PROBLEM, App, progress, tickctl_command
 from hk_tick_collector.cli.retain import keep_days_of, retained
+from hk_tick_collector.cli.terminal import show_text
 from hk_tick_collector.core.errors import RecorderError
 
 if TYPE_CHECKING:
@@ -150,14 +151,14 @@ def _archiver(app: App, kinds: Sequence[str]) -> Any:
 
 def _print(days: Sequence[_DayDone], verdicts: Sequence[Verdict]) -> None:
     if not days:
-        click.echo("nothing is due: every day that is over has its certificate and its archive")
+        show_text("nothing is due: every day that is over has its certificate and its archive")
     for day in days:
         if day.certificate is not None:
-            click.echo(day.certificate)
+            show_text(day.certificate)
         if day.archive is not None:
-            click.echo(f"{day.trading_day}: {day.archive}")
+            show_text(f"{day.trading_day}: {day.archive}")
         for problem in day.problems:
-            click.echo(f"{day.trading_day}: NOT DONE: {problem}")
+            show_text(f"{day.trading_day}: NOT DONE: {problem}")
     for verdict in verdicts:
         reason = verdict.reason or f"{verdict.freed_bytes / 1e6:,.1f} MB; the archive holds all of it"
-        click.echo(f"{verdict.trading_day}: day file {verdict.action}: {reason}")
+        show_text(f"{verdict.trading_day}: day file {verdict.action}: {reason}")

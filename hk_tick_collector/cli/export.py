@@ -217,7 +217,7 @@ def _show(done: Sequence[Exported]) -> None:
         (" ".join(one.trading_days) + (" so far" if one.so_far else ""), one.rows, one.size_bytes, one.path)
         for one in done[:FILES_SHOWN]
     ]
-    print_table(("day", "ticks", "bytes", "file"), rows, numbers=("ticks", "bytes"))
+    print_table(("day", "ticks", "bytes", "file"), rows, numbers=("ticks", "bytes"), spare=("bytes",), text="file")
     if len(done) > FILES_SHOWN:
         print(f"and {len(done) - FILES_SHOWN} more files")
     rows_in_all, bytes_in_all = sum(one.rows for one in done), sum(one.size_bytes for one in done)

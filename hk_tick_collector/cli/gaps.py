@@ -10,8 +10,8 @@ import click
 
 from hk_tick_collector.cli.common import EXIT_FINE, EXIT_PROBLEM, App, print_table, progress, say, tickctl_command
 from hk_tick_collector.cli.stretch import days_to_read
+from hk_tick_collector.cli.terminal import show_text
 from hk_tick_collector.core.evidence import WITHOUT_COUNTERS
-from hk_tick_collector.market.registry import DEFAULT_MARKET
 from hk_tick_collector.market.zone import Zone
 from hk_tick_collector.store.gaps import CLOSED, OPEN
 from hk_tick_collector.watch.when import some_days, symbol_list
@@ -60,8 +60,9 @@ def command(app: App, days: str, symbols: Sequence[str], state: str) -> int:
             which = "" if state == "all" else f"{state} "
             print(f"no {which}gaps {_where(chosen, wanted)}")
             return
+        start, end, found = (f"{name} ({app.market.time_word})" for name in ("from", "to", "found"))
         print_table(
-            ("day", "symbol", "from", "to", "seconds", "missing", "counters", "state", "found", "reason"),
+            ("day", "symbol", start, end, "seconds", "missing", "counters", "state", found, "reason"),
             [
                 (
                     line.trading_day,
@@ -78,13 +79,14 @@ def command(app: App, days: str, symbols: Sequence[str], state: str) -> int:
                 for line in shown
             ],
             numbers=("seconds", "missing"),
+            spare=(found, "counters", "state"),
+            text="reason",
         )
         unknown = sum(line.missing_ticks is None for line in shown)
         total = sum(line.missing_ticks or 0 for line in shown)
         more = f", and {unknown:,} of unknown size" if unknown else ""
         gaps, ticks = "gap" if len(shown) == 1 else "gaps", "tick" if total == 1 else "ticks"
-        clock = "" if app.market is DEFAULT_MARKET else f"; times are {app.market.time_word}"
-        print(f"{len(shown):,} {gaps} with {total:,} missing {ticks}{more}{clock}")
+        show_text(f"{len(shown):,} {gaps} with {total:,} missing {ticks}{more}")
 
     for level, words in WITHOUT_COUNTERS.items():
         if uncounted[level]:

@@ -127,7 +127,8 @@ def list_keys(path: Path, as_json: bool) -> None:
     elif not keys:
         say(f"there is no key in {path}")
     else:
-        print_table(("id", "name", "scopes", "symbols", "made", "expires"), [_row(key) for key in keys])
+        columns = ("id", "name", "scopes", "symbols", "made", "expires")
+        print_table(columns, [_row(key) for key in keys], spare=("made",))
 
 
 @_key_command("revoke", help="Take a key back: KEY is its id, or its name when no other has it.")

@@ -30,7 +30,7 @@ _FRACTION = re.compile(r"-?\d+\.\d+")
 
 @dataclass(frozen=True, slots=True)
 class LogRecord:
-    """One event. ``line`` is what is shown, in the form of a plain log."""
+    """One event."""
 
     at_ms: int | None  # UTC epoch milliseconds; None when nothing tells
     level: str | None
@@ -49,10 +49,9 @@ class LogRecord:
         return {key: _value(text) for key, text in _FIELD.findall(first)} if self.word else {}
 
     @property
-    def line(self) -> str:
-        """As the recorder writes it where it keeps the time itself."""
-        stamp = "" if self.at_ms is None else f"{_utc(self.at_ms)} "
-        return f"{stamp}{self.level + ' ' if self.level else ''}{self.text}"
+    def parts(self) -> tuple[str, str, str]:
+        """Time, level and text as the recorder writes them where it keeps the time itself; empty what is not known."""
+        return "" if self.at_ms is None else _utc(self.at_ms), self.level or "", self.text
 
     def as_json(self) -> dict[str, Any]:
         """One object."""

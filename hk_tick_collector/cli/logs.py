@@ -25,11 +25,13 @@ from hk_tick_collector.cli.loglines import (
     from_journal,
     from_text,
 )
-from hk_tick_collector.cli.terminal import json_text
+from hk_tick_collector.cli.terminal import KEPT, RED, YELLOW, coloured, json_text, show_lines
 from hk_tick_collector.core.errors import NoData, RecorderError
+from hk_tick_collector.core.text import printable
 from hk_tick_collector.watch.recorder import UNIT
 
 DEFAULT_LINES = 100
+_COLOURS = {"WARNING": YELLOW, "ERROR": RED, "CRITICAL": RED}
 FOLLOW_INTERVAL_SEC = 0.3
 CHUNK_BYTES = 65_536
 _AGO = re.compile(r"(\d+)\s*(s|sec|m|min|h|hours?|d|days?)(?:\s+ago)?")
@@ -107,7 +109,10 @@ _Show = Callable[[LogRecord], None]
 
 
 def _show_text(record: LogRecord) -> None:
-    print(record.line, flush=True)
+    before, level, text = record.parts
+    parts = (printable(before, KEPT), coloured(printable(level), _COLOURS.get(level, "")), printable(text, KEPT))
+    show_lines([" ".join(part for part in parts if part)])
+    sys.stdout.flush()
 
 
 def _show_json(record: LogRecord) -> None:

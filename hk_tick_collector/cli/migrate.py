@@ -91,4 +91,4 @@ def _migrate(db: Path, *, dry_run: bool) -> Migration:
 
 def _show(done: Sequence[Migration]) -> None:
     rows = [(one.file.name, one.from_version, one.to_version, one.result, one.reason) for one in done]
-    print_table(("file", "from", "to", "result", "why"), rows, numbers=("from", "to"))
+    print_table(("file", "from", "to", "result", "why"), rows, numbers=("from", "to"), text="why")

@@ -19,6 +19,7 @@ from hk_tick_collector.cli.common import (
     tickctl_command,
 )
 from hk_tick_collector.cli.opend import with_opend
+from hk_tick_collector.cli.terminal import show_text
 from hk_tick_collector.sources.futu.spec import LIMITS
 from hk_tick_collector.watch.repair import Repair, RepairPlan, plan, repairable_day
 from hk_tick_collector.watch.when import one_day, symbol_list
@@ -82,7 +83,7 @@ def _as_json(day: str, repairs: Sequence[Repair], *, dry_run: bool) -> dict[str,
 
 def _show_plan(day: str, repairs: Sequence[Repair]) -> None:
     if not repairs:
-        print(f"{day}: nothing is missing, every symbol is proven complete: nothing to ask for")
+        show_text(f"{day}: nothing is missing, every symbol is proven complete: nothing to ask for")
         return
     columns = ("symbol", "state", "stored", "missing", "open gaps", "why")
     rows = [
@@ -96,8 +97,8 @@ def _show_plan(day: str, repairs: Sequence[Repair]) -> None:
         )
         for repair in repairs
     ]
-    print_table(columns, rows, numbers=columns[2:5])
-    print(f"{day}: OpenD would be asked for the newest {LIMITS.newest_rows} ticks of {len(repairs)} symbols")
+    print_table(columns, rows, numbers=columns[2:5], spare=("open gaps",), text="why")
+    show_text(f"{day}: OpenD would be asked for the newest {LIMITS.newest_rows} ticks of {len(repairs)} symbols")
 
 
 def _show(day: str, repairs: Sequence[Repair]) -> None:
@@ -121,9 +122,9 @@ def _show(day: str, repairs: Sequence[Repair]) -> None:
         )
         for repair in repairs
     ]  # fmt: skip
-    print_table(columns, rows, numbers=columns[3:8])
+    print_table(columns, rows, numbers=columns[3:8], spare=columns[6:4:-1], text="note")
     left = [repair for repair in repairs if not repair.complete]
     failed = sum(repair.error is not None for repair in repairs)
     new_ticks = sum(repair.new_ticks for repair in repairs)
     end = "all are complete now" if not left else f"{len(left)} are not proven complete, of these {failed} failed"
-    print(f"{day}: asked for {len(repairs)} symbols, stored {new_ticks:,} new ticks; {end}")
+    show_text(f"{day}: asked for {len(repairs)} symbols, stored {new_ticks:,} new ticks; {end}")

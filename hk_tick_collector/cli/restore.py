@@ -10,6 +10,7 @@ import click
 
 from hk_tick_collector.cli.archiving import archive_job, stored_rows
 from hk_tick_collector.cli.common import EXIT_FINE, App, progress, tickctl_command
+from hk_tick_collector.cli.terminal import show_text
 from hk_tick_collector.watch.when import one_day
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def command(app: App, day: str, into: Path | None) -> int:
         progress(f"restore {trading_day}", stored_rows(app, trading_day)) as on_rows,
     ):
         done = restore.restore_day(app.archive_root, trading_day, target, now_ms=app.now_ms, on_rows=on_rows)
-    app.emit(asdict(done), lambda: click.echo(_sentence(done)))
+    app.emit(asdict(done), lambda: show_text(_sentence(done)))
     return EXIT_FINE
 
 

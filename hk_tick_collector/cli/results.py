@@ -6,16 +6,16 @@ On a terminal a table ends after a screenful or two and says so; into a pipe or 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from hk_tick_collector.cli.common import App, say
+from hk_tick_collector.cli.common import App, say, say_left_out
 from hk_tick_collector.cli.ending import clean_ending
-from hk_tick_collector.cli.terminal import guarded_bytes
+from hk_tick_collector.cli.terminal import guarded_bytes, width
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -56,8 +56,9 @@ class Output:
         time_as = _time_as(app, options["time_as"] or ("market" if name == output.TABLE else "utc"))
         return cls(name, path, options["force"], time_as, options["show_all"], options["big_ints"] == "string")
 
-    def write(self, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> int:
-        """Write the rows; how many. BrokenPipeError when the reader of a pipe went away."""
+    def write(self, schema: pa.Schema, batches: Iterable[pa.RecordBatch], *, spare: Sequence[str] = ()) -> int:
+        """Write the rows; how many. ``spare``: columns of a table that may be left out where a terminal has no room,
+        the first ones first. BrokenPipeError when the reader of a pipe went away."""
         from hk_tick_collector.query import output  # noqa: PLC0415
 
         if self.path is not None:
@@ -69,9 +70,11 @@ class Output:
             say(f"{rows:,} rows -> {self.path}")
             return rows
         stream: BinaryIO = guarded_bytes(sys.stdout.buffer) if sys.stdout.isatty() else sys.stdout.buffer
-        if self.format_name == output.TABLE and sys.stdout.isatty() and not self.show_all:
-            first = _First(batches, TERMINAL_ROWS)
-            rows = output.write_rows(schema, first, self.format_name, stream, time_as=self.time_as)
+        if self.format_name == output.TABLE and sys.stdout.isatty():
+            first = _First(batches, sys.maxsize if self.show_all else TERMINAL_ROWS)
+            fit = output.Fit(width(), spare)
+            rows = output.write_rows(schema, first, self.format_name, stream, time_as=self.time_as, fit=fit)
+            say_left_out(fit.left_out)
             if first.there_is_more:
                 say(f"the first {rows} rows; --all shows all, --output FILE keeps them")
             return rows
@@ -81,16 +84,13 @@ class Output:
 
 
 def _time_as(app: App, word: str) -> TimeAs:
-    """A local time other than that of Hong Kong's own days says in tables whose it is."""
+    """The clock that times are shown on."""
     from hk_tick_collector.market.registry import market_of  # noqa: PLC0415
     from hk_tick_collector.query.cells import LocalTime  # noqa: PLC0415
 
     if word not in ("market", "hk"):
         return word
-    hong_kong = market_of("HK")
-    if app.market is hong_kong:
-        return LocalTime(hong_kong.zone)
-    shown = app.market if word == "market" else hong_kong
+    shown = app.market if word == "market" else market_of("HK")
     return LocalTime(shown.zone, shown.time_word)
 
 

@@ -9,6 +9,7 @@ import click
 
 from hk_tick_collector.cli.archiving import archive_job, for_each_day, none_of, print_results, reading_job, stored_rows
 from hk_tick_collector.cli.common import EXIT_FINE, EXIT_PROBLEM, App, tickctl_command
+from hk_tick_collector.cli.terminal import show_text
 
 if TYPE_CHECKING:
     from hk_tick_collector.archive.retain import Verdict
@@ -44,9 +45,9 @@ def command(app: App, keep_days: int | None, dry_run: bool) -> int:
         if results:
             print_results([line(verdict) for verdict in results])
             freed_mb = sum(verdict.freed_bytes for verdict in results) / 1e6
-            click.echo(f"{'would free' if dry_run else 'freed'} {freed_mb:,.1f} MB")
+            show_text(f"{'would free' if dry_run else 'freed'} {freed_mb:,.1f} MB")
         else:
-            click.echo(f"nothing to do: no day file is older than the newest {keep}")
+            show_text(f"nothing to do: no day file is older than the newest {keep}")
 
     app.emit([asdict(verdict) for verdict in results], human)
     return EXIT_FINE if all(verdict.fine for verdict in results) else EXIT_PROBLEM

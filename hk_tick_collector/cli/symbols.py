@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from hk_tick_collector.cli.common import EXIT_FINE, EXIT_PROBLEM, App, print_table, say, tickctl_command
 from hk_tick_collector.cli.opend import REQUEST_TIMEOUT_SEC, with_opend
+from hk_tick_collector.cli.terminal import show_text
 from hk_tick_collector.core.errors import FeedError, NoData, StoreError
 from hk_tick_collector.health.statusfile import read_status
 from hk_tick_collector.market.market import Market
@@ -203,16 +204,17 @@ def _as_json(rows: Sequence[Row], says: OpenDSays | None, error: str | None) -> 
 
 def _show(rows: Sequence[Row], says: OpenDSays | None, market: Market) -> None:
     at = market.zone.date_and_clock_if
+    traded, stored = f"last at ({market.time_word})", f"stored at ({market.time_word})"
     columns = [
         "symbol",
         "subscribed",
         "name",
         "lot",
         "last",
-        "at",
+        traded,
         "stored ticks",
         "last stored",
-        f"at ({market.time_word})",
+        stored,
         "note",
     ]
     print_table(
@@ -225,13 +227,15 @@ def _show(rows: Sequence[Row], says: OpenDSays | None, market: Market) -> None:
             for row in rows
         ],
         numbers=("lot", "last", "stored ticks", "last stored"),
+        spare=(traded, "lot", "last stored", stored, "last"),
+        text="note",
     )  # fmt: skip
     wanted = [row for row in rows if row.wanted]
     if says is None:
-        print(f"{len(wanted)} symbols are wanted; OpenD does not answer, what it has subscribed is not known")
+        show_text(f"{len(wanted)} symbols are wanted; OpenD does not answer, what it has subscribed is not known")
         return
     quota = says.subscriptions
-    print(
+    show_text(
         f"{sum(bool(row.subscribed) for row in wanted)} of {len(wanted)} wanted symbols are subscribed; quota "
         f"{quota.used_quota} used, {quota.remain_quota} left; {says.rights}"
     )

@@ -12,10 +12,13 @@ import codecs
 import contextlib
 import io
 import json
+import os
+import shutil
 import sys
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO, TextIO, cast
 
+from hk_tick_collector.core.tables import folded
 from hk_tick_collector.core.text import printable
 
 if TYPE_CHECKING:
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
 
 KEPT = "\n\t"
 PIPE_COLUMNS = 400
+GREEN, YELLOW, RED, BOLD, GREY = "32", "33", "31", "1", "90"
+USUAL_COLUMNS = 80  # of a terminal that does not tell
 
 
 class _Guarded:
@@ -80,6 +85,41 @@ def raw(stream: TextIO) -> TextIO:
 def guarded_bytes(stream: BinaryIO) -> BinaryIO:
     """Where text in bytes goes when a person looks at it."""
     return cast(BinaryIO, _GuardedBytes(stream))
+
+
+def width() -> int | None:
+    """The cells of a line of the terminal that standard output is; None for a pipe or a file, where lines are as long
+    as they are, for grep and awk."""
+    if not sys.stdout.isatty():
+        return None
+    return shutil.get_terminal_size((USUAL_COLUMNS, 0)).columns
+
+
+def coloured(text: str, colour: str) -> str:
+    """``text`` in a colour where standard output shows any: not in a pipe, with NO_COLOR set or on a dumb terminal."""
+    if not colour or not text or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return text
+    return f"\x1b[{colour}m{text}\x1b[0m" if sys.stdout.isatty() else text
+
+
+def show_lines(lines: Iterable[str]) -> None:
+    """Lines on standard output whose texts are printable and whose colours are ours."""
+    raw(sys.stdout).write("".join(f"{line}\n" for line in lines))
+
+
+def show_text(text: str, head: str = "", colour: str = "") -> None:
+    """Sentences on standard output, broken between words where a terminal ends, behind ``head`` in a column of their
+    own."""
+    first, *more = set_beside(text, len(head), colour)
+    show_lines([f"{printable(head)}{first}", *more])
+
+
+def set_beside(text: str, indent: int, colour: str = "") -> list[str]:
+    """The lines of a text behind ``indent`` cells that the caller fills in the first of them."""
+    columns = width()
+    room = None if columns is None else max(columns - indent, USUAL_COLUMNS // 4)
+    lines = [line for one in printable(text, KEPT).split("\n") for line in (folded(one, room) or [""])]
+    return [f"{' ' * indent if n else ''}{coloured(line, colour)}" for n, line in enumerate(lines)]
 
 
 def console(*, stderr: bool = False) -> Console:

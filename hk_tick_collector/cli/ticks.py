@@ -13,6 +13,7 @@ from hk_tick_collector.cli.stretch import check_rows, parts_of, stretch_options
 from hk_tick_collector.market.trades import TradeTypes
 from hk_tick_collector.watch.when import symbol_list, told
 
+SPARE = ("seq", "turnover", "direction", "tick_type")  # of the table, where a terminal is narrow
 SHOWN = ("symbol", "ts_ms", "price", "volume", "turnover", "direction", "tick_type", "seq")
 
 
@@ -75,7 +76,7 @@ def command(
         )
     check_rows(app, parts, wanted, table, " ".join(text for text in (told(start, end), kinds) if text))
     table = table.select(list(names))
-    output.write(table.schema, table.to_batches())
+    output.write(table.schema, table.to_batches(), spare=() if columns else SPARE)
 
 
 def _keep(

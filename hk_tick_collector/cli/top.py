@@ -42,4 +42,4 @@ def command(app: App, by: str, days: str | None, symbols: tuple[str, ...], rows:
         batches = [batch for batch in result.batches if batch.num_rows]
         if not batches:
             raise NoData(f"no ticks{' of these symbols' if symbols else ''} on {days or 'the newest day'}")
-        output.write(result.schema, batches)
+        output.write(result.schema, batches, spare=("days", "volume", "volatility_pct", "ticks"))

@@ -38,10 +38,12 @@ def explained(certificate: Certificate) -> str:
     """Why the day has its grade: of the rule, the part that holds here."""
     grade, symbols = certificate.grade, certificate.symbols
     parts = []
-    if grade in ("D", "E") and any(one.missing_at_most is not None for one in symbols):
+    if grade in ("D", "E"):
         most = _missing_at_most(certificate)
         whole = certificate.stored_ticks + most
-        parts.append(f"at most {most:,} of {whole:,} ticks are missing ({_percent(most / whole)})")
+        bound = "at most " if any(one.missing_at_most is not None for one in symbols) else ""
+        verb = "is" if most == 1 else "are"
+        parts.append(f"{bound}{most:,} of {whole:,} ticks {verb} missing ({_percent(most / whole)})")
     if grade in ("B", "C"):
         parts.append("nothing is known to be missing")
         if certificate.unproven_symbols and not certificate.not_subscribed_symbols:
@@ -97,7 +99,7 @@ def _sentence(certificate: Certificate) -> str:
     if certificate.error is not None:
         return f"{day} cannot be read: {certificate.error}"
     if certificate.so_far:
-        day += f" so far ({certificate.zone.clock(certificate.made_at_ms)})"
+        day += f" so far ({certificate.zone.clock(certificate.made_at_ms)} {certificate.time_word})"
     if certificate.problems:
         what = f"{len(certificate.problems)} problem{_s(len(certificate.problems))}"
         return f"{day} contradicts itself ({what}): what it says of its completeness cannot be relied on."
@@ -122,7 +124,8 @@ def _not_subscribed(certificate: Certificate) -> str:
 
 def _time_of(gap: GapRow, certificate: Certificate) -> str:
     start, end = (certificate.zone.clock(ts_ms) for ts_ms in (gap.gap_start_ts_ms, gap.gap_end_ts_ms))
-    return f"from {start} to {end}" if gap.is_over or not certificate.so_far else f"since {start}"
+    word = certificate.time_word
+    return f"from {start} to {end} {word}" if gap.is_over or not certificate.so_far else f"since {start} {word}"
 
 
 def _read_again(certificate: Certificate) -> str:
@@ -132,6 +135,7 @@ def _read_again(certificate: Certificate) -> str:
     if at_ms is None or rows is None:
         return " Its rows were not read again." if certificate.rows_unread else ""
     day, clock = certificate.zone.date(at_ms), certificate.zone.clock(at_ms)
+    clock += f" {certificate.time_word}"
     when = clock if day == certificate.trading_day else f"{clock} on {day}"
     return f" Its {rows:,} row{_s(rows)} {'was' if rows == 1 else 'were'} read again at {when}."
 
@@ -200,7 +204,7 @@ def _doubts(certificate: Certificate) -> str:
 
 def _until(certificate: Certificate) -> str:
     until_ms = certificate.confirmed_until_ms
-    return "" if until_ms is None else f" until {certificate.zone.clock(until_ms)}"
+    return "" if until_ms is None else f" until {certificate.zone.clock(until_ms)} {certificate.time_word}"
 
 
 def _s(number: int) -> str:

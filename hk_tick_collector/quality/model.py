@@ -131,6 +131,11 @@ class Certificate:
         return market_of(self.market).zone
 
     @property
+    def time_word(self) -> str:
+        """What stands behind or over times on that clock: ``HKT``."""
+        return market_of(self.market).time_word
+
+    @property
     def evidence(self) -> list[str]:
         """What its symbols are judged by where that is no counter: ``id: 3 symbols without counters, and ...``."""
         levels = Counter(one.evidence for one in self.symbols)

@@ -33,7 +33,7 @@ class LocalTime:
     """A clock that times are shown on."""
 
     zone: Zone
-    word: str = ""  # behind a time in a table, where its offset is not shown
+    word: str  # over times in a table, where their offset is not shown
 
 
 TimeAs = str | LocalTime
@@ -67,21 +67,35 @@ def json_column(array: pa.Array, time_as: TimeAs, *, big_as_text: bool = False) 
     return _literals(array, next((literal for test, literal in _JSON if test(kind)), _json))
 
 
-def table_column(array: pa.Array, time_as: TimeAs) -> list[str]:
-    """Each value as a table for people shows it; a dash for NULL."""
+def table_column(array: pa.Array, time_as: TimeAs, *, is_count: bool = True) -> list[str]:
+    """Each value as a table for people shows it; a dash for NULL. ``is_count``: a large number gets separators."""
     kind = array.type
     if pa.types.is_timestamp(kind):
         return _shown(_times(array, time_as, " ", with_zone=False), str)
     if pa.types.is_dictionary(kind):
         texts = [_printable(value) for value in array.dictionary.to_pylist()]
         return ["-" if code is None else texts[code] for code in array.indices.to_pylist()]
-    if pa.types.is_floating(kind):
-        return _shown(array, _short_float)
-    if pa.types.is_decimal(kind):
-        return _shown(array, lambda value: format(value, "f"))
+    number = next((text for test, text in _NUMBERS if test(kind)), None)
+    if number is not None:
+        return _shown(array, lambda value: _grouped(number(value)) if is_count else number(value))
     if pa.types.is_boolean(kind):
         return _shown(array, lambda value: "yes" if value else "no")
-    return _shown(array, str if pa.types.is_integer(kind) else _printable)
+    return _shown(array, _printable)
+
+
+def is_count(name: str) -> bool:
+    """Is a column of this name no sequence and no instant, whose digits are a name?"""
+    return name not in ("seq", "rowid") and not name.endswith(("_ms", "_seq"))
+
+
+def has_clock(kind: pa.DataType, time_as: TimeAs) -> bool:
+    """Are a column's values shown on a clock that has to be named?"""
+    return bool(pa.types.is_timestamp(kind) and kind.tz is not None and time_as != TIME_MS)
+
+
+def clock_word(time_as: TimeAs) -> str:
+    """``HKT``, ``UTC``: whose clock times are on."""
+    return time_as.word if isinstance(time_as, LocalTime) else "UTC"
 
 
 def is_number(kind: pa.DataType) -> bool:
@@ -118,7 +132,7 @@ def _times(array: pa.Array, time_as: TimeAs, between: str, *, with_zone: bool) -
     if has_zone and isinstance(time_as, LocalTime):
         offsets_ms = _offsets_ms(ticks // _PER_MS.get(unit, 1), time_as.zone)
         ticks = ticks + offsets_ms * _PER_MS.get(unit, 1)
-        suffix = _told_offsets(offsets_ms) if with_zone else f" {time_as.word}" if time_as.word else ""
+        suffix = _told_offsets(offsets_ms) if with_zone else ""
     texts = pa.array(np.datetime_as_string(ticks.view(f"datetime64[{unit}]")), pa.string(), mask=~valid)
     if between != "T":
         texts = pc.replace_substring(texts, "T", between)
@@ -175,6 +189,25 @@ def _short_float(value: float) -> str:
         return f"{value:.6g}"
     text = f"{value:.6f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+_GROUPED_FROM, _NAMES_FROM = 5, 16  # digits: a year needs no separator, and what is longer is a name
+
+
+def _grouped(text: str) -> str:
+    """``21511746629.628`` -> ``21,511,746,629.628``"""
+    whole, point, rest = text.partition(".")
+    digits = whole.lstrip("-")
+    if not digits.isdigit() or not _GROUPED_FROM <= len(digits) < _NAMES_FROM:
+        return text
+    return f"{int(whole):,}{point}{rest}"
+
+
+_NUMBERS: tuple[tuple[Callable[[Any], bool], Callable[[Any], str]], ...] = (
+    (pa.types.is_integer, str),
+    (pa.types.is_floating, _short_float),
+    (pa.types.is_decimal, lambda value: format(value, "f")),
+)
 
 
 def _printable(value: object) -> str:

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import io
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,6 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hk_tick_collector.core.errors import RecorderError
+from hk_tick_collector.core.tables import Column, Layout, aligned, cells_of, layout_of
 from hk_tick_collector.query import cells
 from hk_tick_collector.store.atomic import new_temporary, sync_file
 from hk_tick_collector.store.connect import unavailable
@@ -30,6 +32,16 @@ FORMATS = (TABLE, CSV, JSON, JSONL, PARQUET, ARROW)
 BINARY_FORMATS = (PARQUET, ARROW)
 SUFFIXES = {".csv": CSV, ".json": JSON, ".jsonl": JSONL, ".ndjson": JSONL, ".parquet": PARQUET, ".arrow": ARROW}
 CHUNK_ROWS = 20_000  # rows that become text at a time
+
+
+@dataclass
+class Fit:
+    """How a table is made to fit a terminal (``core.tables``). ``width``: its cells in a line, None for a pipe;
+    ``spare``: columns that may be left out, the first ones first; ``left_out``: those that were."""
+
+    width: int | None = None
+    spare: Sequence[str] = ()
+    left_out: list[str] = field(default_factory=list)
 
 
 class OutputExists(RecorderError):
@@ -46,12 +58,14 @@ def write_rows(
     big_as_text: bool = False,
     is_file: bool = False,
     arrow_compression: str | None = None,
+    fit: Fit | None = None,
 ) -> int:
     """Write all rows to ``stream``; how many. ``time_as``, ``big_as_text``: how text shows times, and JSON large
     whole numbers (``cells``). ``is_file``: can a reader of the stream seek? ``arrow_compression``: ``zstd`` packs
-    Arrow's buffers. Errors of the batches and of the stream are passed on."""
+    Arrow's buffers. ``fit``: a table's terminal. Errors of the batches and of the stream are passed on."""
     writer = _writer(format_name, schema, stream, time_as, is_file)
     writer.big_as_text = big_as_text
+    writer.fit = fit or writer.fit
     writer.arrow_compression = arrow_compression
     rows = 0
     writer.begin()
@@ -100,6 +114,7 @@ class _Writer(ABC):
 
     big_as_text = False
     arrow_compression: str | None = None
+    fit = Fit()
 
     def __init__(self, schema: pa.Schema, stream: BinaryIO, time_as: cells.TimeAs) -> None:
         self.schema, self.stream, self.time_as = schema, stream, time_as
@@ -120,34 +135,53 @@ class _Writer(ABC):
 
 
 class _Table(_Writer):
-    """Columns as wide as their widest value so far; numbers to the right."""
+    """Columns as wide as their widest value so far, numbers to the right and by their decimal points; times say in the
+    head whose clock they are on. Whether all fits a terminal is settled by the first rows."""
 
     def begin(self) -> None:
-        self.widths = [len(name) for name in self.schema.names]
-        self.is_begun = False
+        names = [f"{one.name}{self._clock(one.type)}" for one in self.schema]
+        self.widths = [cells_of(name) for name in names]
+        self.columns = [
+            Column(name, cells.is_number(one.type), self._spare(one.name))
+            for name, one in zip(names, self.schema, strict=True)
+        ]
+        self.layout: Layout | None = None
 
     def write(self, batch: pa.RecordBatch) -> None:
         for part in self.parts(batch):
-            columns = [cells.table_column(array, self.time_as) for array in part.columns]
-            for n, column in enumerate(columns):
-                widest = max(map(len, column))
-                self.widths[n] = max(self.widths[n], widest)
-            self._head()
-            line = self._pattern()
-            text = "\n".join([(line % row).rstrip() for row in zip(*columns, strict=True)])
-            self.stream.write(f"{text}\n".encode())
+            shown = [self._cells(field, array) for field, array in zip(self.schema, part.columns, strict=True)]
+            for n, column in enumerate(shown):
+                self.widths[n] = max(self.widths[n], *map(cells_of, column))
+            lines = self._head()
+            lines += [line for row in zip(*shown, strict=True) for line in self._layout().row(row)]
+            self.stream.write("".join([f"{line}\n" for line in lines]).encode())
 
     def end(self) -> None:
-        self._head()
+        self.stream.write("".join([f"{line}\n" for line in self._head()]).encode())
 
-    def _head(self) -> None:
-        if not self.is_begun and self.schema.names:
-            self.is_begun = True
-            self.stream.write(((self._pattern() % tuple(self.schema.names)).rstrip() + "\n").encode())
+    def _head(self) -> list[str]:
+        """Once, before the first row."""
+        if self.layout is not None:
+            return []
+        self.layout = self._layout()
+        self.fit.left_out[:] = self.layout.left_out
+        return list(self.layout.head())
 
-    def _pattern(self) -> str:
-        signs = ["" if cells.is_number(field.type) else "-" for field in self.schema]
-        return "  ".join(f"%{sign}{width}s" for sign, width in zip(signs, self.widths, strict=True))
+    def _layout(self) -> Layout:
+        """As it was settled, with the widths of now."""
+        if self.layout is None:
+            return layout_of(self.columns, self.widths, self.fit.width)
+        return replace(self.layout, widths=tuple(self.widths))
+
+    def _cells(self, field: pa.Field, array: pa.Array) -> list[str]:
+        texts = cells.table_column(array, self.time_as, is_count=cells.is_count(field.name))
+        return aligned(texts) if cells.is_number(field.type) else texts
+
+    def _clock(self, kind: pa.DataType) -> str:
+        return f" ({cells.clock_word(self.time_as)})" if cells.has_clock(kind, self.time_as) else ""
+
+    def _spare(self, name: str) -> int:
+        return len(self.fit.spare) - self.fit.spare.index(name) if name in self.fit.spare else 0
 
 
 class _Csv(_Writer):
@@ -280,12 +314,12 @@ def _writer(name: str, schema: pa.Schema, stream: BinaryIO, time_as: cells.TimeA
 
 def _in_utc(schema: pa.Schema) -> pa.Schema:
     fields = []
-    for field in schema:
-        kind = field.type
+    for column in schema:
+        kind = column.type
         if pa.types.is_timestamp(kind) and kind.tz is not None:
-            fields.append(field.with_type(pa.timestamp(kind.unit, tz="UTC")))
+            fields.append(column.with_type(pa.timestamp(kind.unit, tz="UTC")))
         else:
-            fields.append(field)
+            fields.append(column)
     return pa.schema(fields, metadata=schema.metadata)
 
 

@@ -39,21 +39,22 @@ def root(tmp_path: Path) -> Path:
 def first_time(root: Path, *options: object) -> str:
     done = tickctl("ticks", SYMBOL, "--columns", "ts_ms", *options, data_root=root)
     assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()[1]
+    head, first, *_ = done.stdout.splitlines()
+    return first + head.removeprefix("ts_ms").rstrip()
 
 
 def test_times_are_those_of_the_market_and_say_so(root: Path) -> None:
     at = ("--from", "09:00", "--to", "09:01")
     before, after = (("--day", day, *at) for day in DAYS)
-    assert first_time(root, *after) == "2026-11-02 09:00:00.000 CT"
-    assert first_time(root, *after, "--time", "hk") == "2026-11-02 23:00:00.000 HKT"
-    assert first_time(root, *before, "--time", "hk") == "2026-10-30 22:00:00.000 HKT"
+    assert first_time(root, *after) == "2026-11-02 09:00:00.000 (CT)"
+    assert first_time(root, *after, "--time", "hk") == "2026-11-02 23:00:00.000 (HKT)"
+    assert first_time(root, *before, "--time", "hk") == "2026-10-30 22:00:00.000 (HKT)"
     as_csv = ("--format", "csv", "--time")
     assert first_time(root, *before, *as_csv, "market") == "2026-10-30T09:00:00.000-05:00"
     assert first_time(root, *after, *as_csv, "market") == "2026-11-02T09:00:00.000-06:00"
     assert first_time(root, *after, *as_csv, "hk") == "2026-11-02T23:00:00.000+08:00"
     assert first_time(root, *after, *as_csv, "utc") == "2026-11-02T15:00:00.000Z"
-    assert first_time(root, "--day", DAYS[1]) == "2026-11-01 17:00:00.000 CT", "the day begins on Sunday evening"
+    assert first_time(root, "--day", DAYS[1]) == "2026-11-01 17:00:00.000 (CT)", "the day begins on Sunday evening"
 
 
 def test_every_reading_command_reads_it(root: Path) -> None:

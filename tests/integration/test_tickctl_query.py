@@ -110,7 +110,7 @@ def test_a_table_shows_hong_kong_time_with_milliseconds(root: Path) -> None:
     newest = stored(root)[-1]
     moment = datetime.fromtimestamp((newest["ts_ms"] + 28_800_000) / 1000, UTC)
     head, *lines = done.stdout.splitlines()
-    assert head.split() == ["symbol", "ts_ms", "price", "volume", "turnover", "direction", "tick_type", "seq"]
+    assert head.split() == ["symbol", "ts_ms", "(HKT)", "price", "volume", "turnover", "direction", "tick_type", "seq"]
     assert len(lines) == 2
     assert f"{moment:%Y-%m-%d %H:%M:%S}.{newest['ts_ms'] % 1000:03d}" in lines[1]
     assert lines[1].rstrip().endswith(str(newest["seq"]))
@@ -253,7 +253,7 @@ def test_what_is_wrong_is_said(
     with pytest.raises(SystemExit) as ended_with:  # in this process, for there are many
         main([*map(str, arguments), "--data-root", str(root)])
     shown, said = capfd.readouterr()
-    assert (ended_with.value.code, shown) == (code, ""), said
+    assert (ended_with.value.code, "error" in shown) == (code, "--json" in arguments), said
     assert words in said
 
 

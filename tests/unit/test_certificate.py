@@ -156,7 +156,7 @@ def test_a_complete_day(tmp_path: Path) -> None:
     assert any("--recount" in note for note in found.notes), "what was not read is said"
     assert found.sentence == (
         "20261120 is complete: 150 ticks of 3 symbols, every symbol proven, and OpenD had nothing more after the close."
-        " Its 150 rows were read again at 17:00:00."
+        " Its 150 rows were read again at 17:00:00 HKT."
     )
     with pytest.raises(AttributeError):
         found.grade = "F"  # type: ignore[misc]
@@ -698,7 +698,7 @@ def test_what_opend_did_not_send_is_named_in_the_sentence_and_costs_the_grade(tm
     write(tmp_path, [], [refused])
     found = certify(tmp_path)
     assert (found.grade, found.fine, found.not_subscribed_symbols, found.unproven_symbols) == ("C", False, 1, 1)
-    assert "1 wanted symbol was not subscribed: HK.09988 from 09:00:00 to 16:15:00 (No right)." in found.sentence
+    assert "1 wanted symbol was not subscribed: HK.09988 from 09:00:00 to 16:15:00 HKT (No right)." in found.sentence
     assert "150 ticks of 3 symbols" in found.sentence
     assert explained(found) == "nothing is known to be missing; a wanted symbol was not subscribed all day"
     write(
@@ -706,8 +706,8 @@ def test_what_opend_did_not_send_is_named_in_the_sentence_and_costs_the_grade(tm
         [],
         [NotSubscribed("HK.00011", DAY, at("2026-11-20T10:00:00"), at("2026-11-20T10:05:00"), False, "No")],
     )
-    assert "HK.00011 since 10:00:00 (No)" in certify(tmp_path, now_ms=at("2026-11-20T10:07:00")).sentence
-    assert "HK.00011 from 10:00:00 to 10:05:00 (No)" in certify(tmp_path).sentence
+    assert "HK.00011 since 10:00:00 HKT (No)" in certify(tmp_path, now_ms=at("2026-11-20T10:07:00")).sentence
+    assert "HK.00011 from 10:00:00 to 10:05:00 HKT (No)" in certify(tmp_path).sentence
     (line,) = [one for one in gap_lines(day_of(tmp_path)) if one.symbol == "HK.09988"]
     assert (line.state, line.missing_ticks, line.reason) == ("open", None, "not subscribed: No right")
 

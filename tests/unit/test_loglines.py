@@ -33,7 +33,7 @@ def test_a_stamped_line_wherever_it_went_through(line: str) -> None:
     record = one(line)
     assert (record.at_ms, record.level, record.word) == (AT_MS, "WARNING", "health")
     assert record.fields == {"queue": 0, "reason": None}
-    assert record.line == "2026-11-20T01:30:00.123Z WARNING health queue=0 reason=none"
+    assert " ".join(record.parts) == "2026-11-20T01:30:00.123Z WARNING health queue=0 reason=none"
 
 
 def test_lines_without_a_time_of_their_own() -> None:
