@@ -18,6 +18,7 @@ from hk_tick_collector.cli.archiving import (
     stored_rows,
 )
 from hk_tick_collector.cli.common import EXIT_FINE, EXIT_PROBLEM, App, tickctl_command
+from hk_tick_collector.cli.options import day_argument
 from hk_tick_collector.cli.terminal import show_text
 from hk_tick_collector.watch.when import some_days
 
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     Exit code 1 when a day could not be archived; the other days are.
     """,
 )
-@click.argument("days", required=False)
+@day_argument("days")
 @format_option
 @click.option(
     "--verify/--no-verify",

@@ -19,6 +19,7 @@ from hk_tick_collector.cli.common import (
     tickctl_command,
 )
 from hk_tick_collector.cli.opend import with_opend
+from hk_tick_collector.cli.options import day_argument, symbols_option
 from hk_tick_collector.cli.terminal import show_text
 from hk_tick_collector.core.errors import NoData
 from hk_tick_collector.quality import against_opend as against
@@ -46,10 +47,10 @@ SHOWN_DIFFERENCES = 100
 
     Ends with 0 (equal), 1 (differences, or a symbol could not be compared) or 3 (nothing to compare).""",
 )
-@click.argument("day", required=False)
+@day_argument()
 @click.option("--against-kline", "against_what", flag_value="kline", help="Compare every minute.")
 @click.option("--against-snapshot", "against_what", flag_value="snapshot", help="Compare the day's totals.")
-@click.option("--symbols", "--symbol", "-s", "symbols", multiple=True, help="Only these: 700,HK.00005 or @file.")
+@symbols_option()
 @click.option(
     "--leave-out",
     metavar="TYPES",

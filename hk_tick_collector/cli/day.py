@@ -19,6 +19,7 @@ from hk_tick_collector.cli.common import (
     say,
     tickctl_command,
 )
+from hk_tick_collector.cli.options import day_argument, symbols_option
 from hk_tick_collector.cli.terminal import GREEN, RED, YELLOW, show_text
 from hk_tick_collector.core.errors import NoData, StoreError
 from hk_tick_collector.market.zone import Zone
@@ -58,12 +59,10 @@ when there is no such day.
 
 
 @tickctl_command("day", help=_HELP, short_help="The completeness certificate of a day.")
-@click.argument("day", required=False)
+@day_argument()
 @click.option("--recount", is_flag=True, help="Read every row, and hold the recorder's notes against them.")
 @click.option("--html", is_flag=True, help="Write the page with plots; the same as --recount.")
-@click.option(
-    "--symbol", "--symbols", "symbols", multiple=True, help="Only this symbol: 700, HK.00700; several with commas."
-)
+@symbols_option()
 @click.option("--limit", default=SYMBOLS_SHOWN, show_default=True, type=click.IntRange(0), help="Symbols to show.")
 @click.option("--all", "show_all", is_flag=True, help="Show every symbol, also those that are proven.")
 @click.option("--no-write", is_flag=True, help="Leave the report's files alone.")

@@ -13,6 +13,7 @@ import click
 
 from hk_tick_collector.cli.common import App, be_gentle, print_table, progress, say, tickctl_command
 from hk_tick_collector.cli.ending import clean_ending
+from hk_tick_collector.cli.options import days_option, named_option, symbols_option
 from hk_tick_collector.cli.stretch import days_to_read
 from hk_tick_collector.core.errors import NoData
 from hk_tick_collector.market.hours import DayKind
@@ -48,24 +49,20 @@ _NAMELESS_TYPE = re.compile(r"TYPE_\d+", re.ASCII)  # as the recorder stores typ
 )
 @click.argument("format_", metavar="FORMAT", type=click.Choice(FORMATS))
 @click.option("--output", "-o", required=True, metavar="DIR|FILE", help="Where to write.")
-@click.option(
-    "--days", "--day", "days", help="YYYYMMDD, today, last, or a range A..B; ends may be left out. Default: all days."
-)
-@click.option(
-    "--symbols", "--symbol", "symbols", multiple=True, help="Only these: HK.00700,HK.00005 or @file. Default: all."
-)
+@days_option("Default: all.")
+@symbols_option()
 @click.option("--type", "types", multiple=True, help="Only these tick types, for example AUTO_MATCH,AUCTION.")
 @click.option("--exclude-type", "without_types", multiple=True, help="All but these tick types, for example ODD_LOT.")
 @click.option("--force", is_flag=True, help="Replace files that exist.")
 @click.option(
     "--prices", type=click.Choice(["double", "decimal"]), help="parquet: double (as stored) or decimal(18,4)."
 )
-@click.option(
+@named_option(
     "--times",
-    "--time",
     "times",
-    type=click.Choice(["ms", "iso"]),
-    help="csv: epoch milliseconds (default) or ISO 8601, UTC.",
+    earlier=["--time"],
+    type=click.Choice(["ms", "iso", "utc"]),
+    help="csv: UTC epoch milliseconds (default), or ISO 8601 in UTC (iso and utc are the same).",
 )
 @click.option("--split-symbols", is_flag=True, help="csv: one file a day and symbol.")
 @click.option(
@@ -104,7 +101,16 @@ def command(
     total = sum(part.rows_at_most() for part in parts)
     with clean_ending(), progress(f"export {format_}", total) as advance:
         zone = app.market.zone
-        options = _Options(format_, output, force, prices == "decimal", times or "ms", split_symbols, name_of, zone)
+        options = _Options(
+            format_,
+            output,
+            force,
+            prices == "decimal",
+            "ms" if times in (None, "ms") else "iso",
+            split_symbols,
+            name_of,
+            zone,
+        )
         done = list(_run(options, parts, advance))
     app.emit(_as_json(format_, done), lambda: _show(done))
     return None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hk_tick_collector.cli.common import App, be_gentle, progress, say, tickctl_command
+from hk_tick_collector.cli.options import day_argument, named_option
 from hk_tick_collector.records.tick import Origin
 from hk_tick_collector.watch.access import check_open
 from hk_tick_collector.watch.when import one_day
@@ -25,16 +26,19 @@ where counters begin and how they step, over lunch, auctions and reconnects; seq
 against pull; rows a push; delays; times without milliseconds; types and their signs.
 
 By class of symbols, told from ranges of codes and therefore approximate. There are no prices, volumes or directions in
-it, nothing of the account, and no symbol unless --symbols asks for some of those that are out of the ordinary: it can
-be posted as it is. docs/open-facts.md says which open question each part answers, and where to send it.
+it, nothing of the account, and no symbol unless --name-symbols asks for some of those that are out of the ordinary: it
+can be posted as it is. docs/open-facts.md says which open question each part answers, and where to send it.
 
 Reads every row, some four seconds a million. Ends with 3 when there is no such day.
 """
 
 
 @tickctl_command("facts", help=_HELP, short_help="What a day shows of OpenD's undocumented habits.")
-@click.argument("day", required=False)
-@click.option("--symbols", is_flag=True, help="Name some symbols that are out of the ordinary.")
+@day_argument()
+@named_option(
+    "--name-symbols", "symbols", earlier=["--symbols"], is_flag=True,
+    help="Name some symbols that are out of the ordinary.",
+)  # fmt: skip
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file instead."
 )  # fmt: skip

@@ -9,6 +9,7 @@ from dataclasses import asdict
 import click
 
 from hk_tick_collector.cli.common import EXIT_FINE, EXIT_PROBLEM, App, print_table, progress, say, tickctl_command
+from hk_tick_collector.cli.options import days_option, symbols_option
 from hk_tick_collector.cli.stretch import days_to_read
 from hk_tick_collector.cli.terminal import show_text
 from hk_tick_collector.core.evidence import WITHOUT_COUNTERS
@@ -28,13 +29,8 @@ Ends with 1 when there is an open gap in these days and symbols, whichever are s
 
 
 @tickctl_command("gaps", help=_HELP, short_help="What is missing, and where.")
-@click.option(
-    "--days", "--day", "days", metavar="DAYS", default="last", show_default=True,
-    help="20261120, today, A..B, or several with commas.",
-)  # fmt: skip
-@click.option(
-    "--symbol", "--symbols", "symbols", multiple=True, help="Only this symbol: 700, HK.00700; several with commas."
-)
+@days_option("", default="last", show_default=True)
+@symbols_option()
 @click.option(
     "--state", type=click.Choice([OPEN, CLOSED, "all"]), default=OPEN, show_default=True, help="Which gaps to show."
 )

@@ -25,6 +25,7 @@ from hk_tick_collector.cli.loglines import (
     from_journal,
     from_text,
 )
+from hk_tick_collector.cli.options import symbols_option
 from hk_tick_collector.cli.terminal import KEPT, RED, YELLOW, coloured, json_text, show_lines
 from hk_tick_collector.core.errors import NoData, RecorderError
 from hk_tick_collector.core.text import printable
@@ -44,7 +45,7 @@ _AGO_SEC = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
     From the journal of the service, or with --file from a file or standard input (Docker: docker logs NAME 2>&1 |
     hk-tickctl logs --file -). A line is a word and key=value pairs: --word health, --word WATCHDOG, --word "WATCHDOG
-    stall". All filters must fit; --word and --symbol may be given several times, one of each must fit.
+    stall". All filters must fit; --word and --symbols may be given several times, one of each must fit.
 
     TIME is 10m, 2h or 3d (ago), 09:30 or 09:30:15 (today in Hong Kong), or a date and time such as 2026-11-20T09:30
     (Hong Kong time unless it names a zone). Lines without a time of their own take that of the line before.
@@ -57,7 +58,7 @@ _AGO_SEC = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 @click.option("--until", metavar="TIME", help="Not after.")
 @click.option("--level", type=click.Choice(LEVELS, case_sensitive=False), help="This severe or worse.")
 @click.option("--word", "words", multiple=True, metavar="WORD", help="The event: health, futu_connected, WATCHDOG, ...")
-@click.option("--symbol", "--symbols", "symbols", multiple=True, metavar="CODE", help="Lines that name this symbol.")
+@symbols_option("Lines that name one of these symbols.")
 @click.option(
     "-n", "--lines", type=click.IntRange(0), metavar="N", help="The newest N (default: 100; with --since all)."
 )

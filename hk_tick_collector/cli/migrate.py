@@ -11,6 +11,7 @@ import click
 
 from hk_tick_collector.cli.common import EXIT_PROBLEM, App, be_gentle, print_table, progress, tickctl_command
 from hk_tick_collector.cli.ending import clean_ending
+from hk_tick_collector.cli.options import days_option
 from hk_tick_collector.core.errors import NoData, StoreError
 from hk_tick_collector.records.columns import SCHEMA_VERSION
 from hk_tick_collector.store.compact import refuse_if_open
@@ -44,9 +45,7 @@ class Migration:
     not ours are left alone and named, and the command ends with 1.
     """,
 )
-@click.option(
-    "--days", "--day", "days", help="YYYYMMDD, last, or a range A..B; ends may be left out. Default: all day files."
-)
+@days_option("Default: all day files.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 def command(app: App, days: str | None, dry_run: bool) -> int | None:
     """Run it."""

@@ -12,6 +12,7 @@ import click
 
 from hk_tick_collector.cli.common import EXIT_USAGE, App, be_gentle, progress, say, tickctl_command
 from hk_tick_collector.cli.ending import clean_ending
+from hk_tick_collector.cli.options import days_option, symbols_option
 from hk_tick_collector.cli.results import Output, output_options
 from hk_tick_collector.cli.stretch import days_to_read
 from hk_tick_collector.watch.when import some_days, symbol_list
@@ -45,8 +46,8 @@ _BARE_CODE = re.compile(
     """,
 )
 @click.argument("sql")
-@click.option("--days", "--day", "days", metavar="A..B", help="A day, a range A..B, or several. Default: all.")
-@click.option("--symbols", "--symbol", "symbols", multiple=True, metavar="A,B", help="Only these symbols.")
+@days_option("Default: all.")
+@symbols_option()
 @click.option(
     "--memory-mb", type=click.IntRange(MIN_MEMORY_MB), metavar="MB",
     help="Memory for the question; more goes to temporary files.",

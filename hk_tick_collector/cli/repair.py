@@ -19,6 +19,7 @@ from hk_tick_collector.cli.common import (
     tickctl_command,
 )
 from hk_tick_collector.cli.opend import with_opend
+from hk_tick_collector.cli.options import day_argument, symbols_option
 from hk_tick_collector.cli.terminal import show_text
 from hk_tick_collector.sources.futu.spec import LIMITS
 from hk_tick_collector.watch.repair import Repair, RepairPlan, plan, repairable_day
@@ -38,8 +39,8 @@ from hk_tick_collector.watch.when import one_day, symbol_list
     Safe while the recorder runs. Shows every symbol before and after. Ends with 0 when all of them are proven complete
     afterwards (or OpenD has no tick of them), else 1. With --dry-run: 0 when there is nothing to ask for, else 1.""",
 )
-@click.argument("day", required=False)
-@click.option("--symbols", "--symbol", "-s", "symbols", multiple=True, help="Only these: 700,HK.00005 or @file.")
+@day_argument()
+@symbols_option()
 @click.option("--dry-run", is_flag=True, help="Only show what would be asked for.")
 def command(app: App, day: str | None, symbols: Sequence[str], dry_run: bool) -> int | None:
     """See the help text."""

@@ -10,6 +10,7 @@ import click
 
 from hk_tick_collector.cli.archiving import archive_job, stored_rows
 from hk_tick_collector.cli.common import EXIT_FINE, App, progress, tickctl_command
+from hk_tick_collector.cli.options import day_argument
 from hk_tick_collector.cli.terminal import show_text
 from hk_tick_collector.watch.when import one_day
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     day's file again; restore into another directory to keep it.
     """,
 )
-@click.argument("day")
+@day_argument(is_required=True)
 @click.option(
     "--into",
     type=click.Path(path_type=Path, file_okay=False),

@@ -15,6 +15,7 @@ import click
 
 from hk_tick_collector.cli.common import App, say, say_left_out
 from hk_tick_collector.cli.ending import clean_ending
+from hk_tick_collector.cli.options import named_option
 from hk_tick_collector.cli.terminal import guarded_bytes, width
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ class _First:
 
 def output_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """The options, in the order in which --help shows them; ``Output.of`` takes them."""
-    options = [
+    options: list[Callable[[Callable[..., Any]], Callable[..., Any]]] = [
         click.option(
             "--format", "format_name", type=click.Choice(_FORMATS), help="Default: by the file's ending, else table."
         ),
@@ -123,8 +124,8 @@ def output_options(function: Callable[..., Any]) -> Callable[..., Any]:
             "--output", "-o", type=click.Path(path_type=Path, dir_okay=False), help="Write to this new file."
         ),
         click.option("--force", is_flag=True, help="Replace the output file when there is one."),
-        click.option(
-            "--time", "time_as", type=click.Choice(["utc", "market", "hk", "ms"]),
+        named_option(
+            "--times", "time_as", earlier=["--time"], type=click.Choice(["utc", "market", "hk", "ms"]),
             help="Times as UTC, on the market's clock, as Hong Kong time, or as UTC epoch milliseconds. "
             "Default: market in tables, else utc.",
         ),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hk_tick_collector.cli.common import App, say
+from hk_tick_collector.cli.options import days_option
 from hk_tick_collector.watch.when import readable_days
 
 if TYPE_CHECKING:
@@ -19,12 +20,9 @@ if TYPE_CHECKING:
 
 def stretch_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """SYMBOL..., --days, --from, --to."""
-    options = [
+    options: list[Callable[[Callable[..., Any]], Callable[..., Any]]] = [
         click.argument("symbols", nargs=-1, required=True, metavar="SYMBOL..."),
-        click.option(
-            "--days", "--day", "days", metavar="A..B",
-            help="A day (YYYYMMDD, today, last), a range A..B, A.. or ..B, or several (commas). Default: the newest.",
-        ),
+        days_option(),
         click.option(
             "--from", "start", metavar="TIME",
             help="Time of each day on the market's clock (09:30, 09:30:00.250), or one instant (2026-11-20T09:30).",

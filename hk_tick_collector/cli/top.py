@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from hk_tick_collector.cli.common import App, tickctl_command
+from hk_tick_collector.cli.options import days_option, symbols_option
 from hk_tick_collector.cli.query import engine_of, loading
 from hk_tick_collector.cli.results import Output, output_options
 from hk_tick_collector.core.errors import NoData
@@ -26,8 +27,8 @@ from hk_tick_collector.core.errors import NoData
     """,
 )
 @click.option("--by", type=click.Choice(["turnover", "ticks", "volatility"]), default="turnover", show_default=True)
-@click.option("--days", "--day", "days", metavar="A..B", help="A day, a range A..B, or several. Default: the newest.")
-@click.option("--symbols", "--symbol", "symbols", multiple=True, metavar="A,B", help="Only these symbols.")
+@days_option()
+@symbols_option()
 @click.option(
     "-n", "rows", type=click.IntRange(1), default=20, show_default=True, help="How many; by turnover, of each currency."
 )

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import click
-
 from hk_tick_collector.cli.common import App, be_gentle, progress, say, tickctl_command
 from hk_tick_collector.cli.ending import clean_ending
+from hk_tick_collector.cli.options import day_argument
 from hk_tick_collector.core.errors import NoData, RecorderError
 from hk_tick_collector.store.compact import compact, refuse_if_open
 from hk_tick_collector.store.inuse import pending_spill
@@ -28,7 +27,7 @@ class NotClosed(RecorderError):
     has open, and while rows of the day wait in the spill. Needs as much free disk as the file has bytes.
     """,
 )
-@click.argument("day")
+@day_argument(is_required=True)
 def command(app: App, day: str) -> int | None:
     """Run it."""
     trading_day = one_day(app, day)

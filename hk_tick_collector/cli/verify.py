@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from hk_tick_collector.cli.archiving import day_file_of, for_each_day, none_of, print_results, reading_job, stored_rows
 from hk_tick_collector.cli.common import EXIT_FINE, EXIT_PROBLEM, App, tickctl_command
+from hk_tick_collector.cli.options import day_argument
 from hk_tick_collector.core.errors import NoData
 from hk_tick_collector.watch.when import some_days
 
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     Exit code 1 on any difference.
     """,
 )
-@click.argument("days", required=False)
+@day_argument("days")
 def command(app: App, days: str | None) -> int:
     """See the help text."""
     from hk_tick_collector.archive import verify  # noqa: PLC0415 - Arrow takes its time

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -14,7 +15,9 @@ import pytest
 from click.testing import CliRunner
 
 from hk_tick_collector.cli.groups import Group, Outermost
-from hk_tick_collector.cli.main import SECTIONS, tickctl
+from hk_tick_collector.cli.main import COMMANDS, SECTIONS, tickctl
+from tests.tickctl import record_day
+from tests.ticks import DAY
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -90,3 +93,42 @@ def test_the_console_script_begins_there() -> None:
 def test_a_group_of_one_word_suggests_nothing_far() -> None:
     group = Group("g", commands=[click.Command("sierra")])
     assert "mean" not in CliRunner().invoke(group, ["zzz"]).stderr
+
+
+def every_command() -> list[tuple[str, click.Command]]:
+    """All of them with what they are called, those of groups too."""
+    found = []
+    for name in COMMANDS:
+        command = tickctl.get_command(click.Context(tickctl), name)
+        assert command is not None
+        inner = command.commands if isinstance(command, click.Group) else {"": command}
+        found += [(f"{name} {word}".strip(), one) for word, one in inner.items()]
+    return found
+
+
+@pytest.mark.parametrize(("name", "command"), every_command(), ids=[name for name, _ in every_command()])
+def test_an_option_has_one_name_everywhere_and_help_shows_no_other(name: str, command: click.Command) -> None:
+    context = click.Context(command, info_name=f"hk-tickctl {name}")
+    shown = command.get_help(context)
+    assert not re.search(r"--(day|symbol|time)\b", shown.partition("Options:")[2]), shown
+    for parameter in command.params:
+        for earlier, now in (("--day", "--days"), ("--symbol", "--symbols"), ("--time", "--times")):
+            assert (earlier in parameter.opts) <= (now in parameter.opts), parameter
+        if "--days" in parameter.opts:
+            assert "--day" in parameter.opts, f"{name}: --day was a name of it everywhere"
+    if any(one.name in ("day", "days") for one in command.params):
+        assert any("--days" in one.opts for one in command.params), f"{name}: a day may be an option"
+
+
+def test_a_day_is_an_argument_or_an_option_and_not_both(tmp_path: Path) -> None:
+    record_day(tmp_path / "HK", count=3)
+    root = ["--data-root", str(tmp_path / "HK"), "--no-write", "--json"]
+    answers = [
+        CliRunner().invoke(tickctl, ["day", *words, *root]) for words in ([DAY], ["--days", DAY], ["--day", DAY])
+    ]
+    said = [(done.exit_code, json.loads(done.stdout)["trading_day"]) for done in answers]
+    assert said == [(0, DAY)] * 3
+    both = CliRunner().invoke(tickctl, ["day", DAY, "--days", DAY, *root])
+    assert (both.exit_code, "exclude each other" in both.stderr) == (2, True)
+    none = CliRunner().invoke(tickctl, ["restore", *root[:2]])
+    assert (none.exit_code, "Missing argument 'DAY'" in none.stderr) == (2, True)
