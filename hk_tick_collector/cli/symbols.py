@@ -14,6 +14,7 @@ from hk_tick_collector.core.errors import FeedError, NoData, StoreError
 from hk_tick_collector.health.statusfile import read_status
 from hk_tick_collector.market.market import Market
 from hk_tick_collector.store import layout, reader
+from hk_tick_collector.store.reader import SymbolRow
 from hk_tick_collector.watch.newest import newest_ticks
 from hk_tick_collector.watch.recorder import lock_holder
 
@@ -38,6 +39,10 @@ class Row:
     name: str | None = None
     board_lot: int | None = None
     kind: str | None = None
+    unit: str | None = None  # what volume counts; this and what follows as the newest day file has it
+    currency: str | None = None
+    tick_size: float | None = None
+    described_at_ms: int | None = None  # since when the source says so
     last_price: float | None = None
     last_price_at_ms: int | None = None
     stored_day: str | None = None  # the newest day with a tick of it
@@ -71,7 +76,8 @@ class OpenDSays:
 @tickctl_command(
     "symbols",
     help="""Wanted symbols (FUTU_SYMBOLS), which of them OpenD has subscribed, over all its connections, and why others
-    are not; name, board lot and last trade from OpenD; the newest stored tick; the subscription quota.
+    are not; name, board lot and last trade from OpenD; the newest stored tick; the subscription quota. What the source
+    told the recorder of each (unit, currency, tick size, since when) is in --json.
 
     Costs no quota and works while the recorder runs. When OpenD cannot be reached, what is wanted and what is stored is
     shown all the same. Ends with 0 when every wanted symbol is subscribed, else 1.""",
@@ -171,16 +177,29 @@ def _add_stored(rows: Sequence[Row], data_root: Path) -> None:
     for db in layout.recent_day_files(data_root, RECENT_DAYS):
         try:
             stored = {one.symbol: one.stored_ticks for one in reader.coverage(db) if one.symbol in waiting}
+            described = reader.symbol_rows(db)
             newest = newest_ticks(db, list(waiting), 1)
         except StoreError as exc:
             say(f"hk-tickctl: {exc}")
             continue
+        _describe(rows, described)
         for symbol, ticks in newest.items():
             row = waiting.pop(symbol)
             row.stored_day, row.stored_ticks = layout.parse_day(db), stored.get(symbol)
             row.last_stored_at_ms, row.last_stored_price = ticks[-1].ts_ms, ticks[-1].price
         if not waiting:
             return
+
+
+def _describe(rows: Sequence[Row], described: Sequence[SymbolRow]) -> None:
+    """As the source told the recorder; OpenD's word of now comes first."""
+    told = {one.symbol: one for one in described}
+    for row in rows:
+        one = told.get(row.symbol)
+        if one is not None and row.described_at_ms is None:
+            row.name, row.board_lot = row.name or one.name, row.board_lot or one.lot_size
+            row.unit, row.currency, row.tick_size = one.unit, one.currency, one.tick_size
+            row.described_at_ms = one.noted_at_ms
 
 
 def _as_json(rows: Sequence[Row], says: OpenDSays | None, error: str | None) -> dict[str, Any]:

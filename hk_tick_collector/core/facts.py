@@ -33,6 +33,8 @@ NO_LOSS = (NUMBERS_SKIPPED, DATED_OTHERWISE)
 # A reason of ``GapFound``: the tick itself is in the quarantine.
 COULD_NOT_BE_READ = "could not be read"
 
+CORRECTION, CANCEL = "correction", "cancel"  # ``Amended.kind``
+
 NO_TICK = -1  # as ``Verified.last_counter``: OpenD had no tick of the day
 UNKNOWN_SEQ = 0  # as ``Interrupted.last_seq``: the newest one that the file has by then
 NOT_COMPARED = -1  # as ``Replayed.ticks``: the copy's part of the day could not be held against the rows
@@ -148,8 +150,39 @@ class Replayed(NamedTuple):
     at_ms: int  # UTC epoch ms
 
 
+class SymbolNoted(NamedTuple):
+    """What the source says ``symbol`` is on that day: a row of ``symbols``. None: it does not say."""
+
+    symbol: str
+    trading_day: str
+    at_ms: int  # UTC epoch ms: when it said so
+    name: str | None = None
+    lot_size: int | None = None  # units in a board lot
+    unit: str | None = None  # what volume counts: shares, contracts
+    multiplier: float | None = None  # turnover = price x volume x multiplier
+    currency: str | None = None  # ISO 4217
+    tick_size: float | None = None  # the smallest step of the price
+
+
+class Amended(NamedTuple):
+    """The source corrected or cancelled a trade that it had told: a row of ``amendments``. The tick stays as it is."""
+
+    symbol: str
+    trading_day: str
+    kind: str  # CORRECTION | CANCEL
+    recv_ts_ms: int  # UTC epoch ms
+    tick_ts_ms: int | None = None  # which trade, as far as the source says
+    tick_seq: int | None = None
+    price: float | None = None  # what is right instead; None for a cancel
+    volume: int | None = None
+    ts_ms: int | None = None  # when it was amended
+    source_text: str | None = None  # the source's words
+
+
 Fact = HeadProven | Verified | Unproven | Interrupted | Rejoined | GapFound | NotSubscribed | Replayed
-DayFact = Subscribed | RowsRead  # of no single symbol
+Detail = SymbolNoted | Amended
+DayFact = Subscribed | RowsRead | Detail  # by which no symbol's completeness is judged
+DETAILS = (SymbolNoted, Amended)
 CAUTIONS = (Unproven, Interrupted, Rejoined)  # true before the rows that follow are stored; in the order they were told
 
 

@@ -35,7 +35,7 @@ from hk_tick_collector.market.market import Market
 from hk_tick_collector.market.registry import DEFAULT_MARKET, market_of
 from hk_tick_collector.records.columns import NAMES
 from hk_tick_collector.store import data_root, layout, reader
-from hk_tick_collector.store.reader import CoverageRow, GapRow, Notes
+from hk_tick_collector.store.reader import AmendmentRow, CoverageRow, GapRow, Notes, SymbolRow
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -113,7 +113,7 @@ class Day:
         if self.db is not None or self.manifest is None:
             return self
         slim = replace(self)
-        slim.__dict__["manifest"] = replace(self.manifest, symbols={}, coverage=(), gaps=())
+        slim.__dict__["manifest"] = replace(self.manifest, symbols={}, coverage=(), gaps=(), symbol_rows=())
         return slim
 
     @property
@@ -144,6 +144,23 @@ class Day:
         gaps = [gap for gap in live if gap.symbol not in archives]
         gaps += [gap for gap in self._claim().gaps if gap.symbol in archives]
         return sorted(gaps, key=lambda gap: (gap.symbol, gap.gap_start_ts_ms))
+
+    def symbol_rows(self) -> list[SymbolRow]:
+        """What the symbols were on that day, by symbol; the day file's word where it has one."""
+        told = self._claim().symbol_rows if self._reads_archive else ()
+        live = reader.symbol_rows(self.db) if self.db is not None and not self.is_archived_only else []
+        by_symbol = {row.symbol: row for row in (*told, *live)}
+        return [by_symbol[symbol] for symbol in sorted(by_symbol)]
+
+    def amendments(self) -> list[AmendmentRow]:
+        """Trades that the source corrected or cancelled later, in the order stored."""
+        told = self._claim().amendments if self._reads_archive else ()
+        live = reader.amendments(self.db) if self.db is not None and not self.is_archived_only else []
+        return list(dict.fromkeys((*told, *live)))
+
+    @property
+    def _reads_archive(self) -> bool:
+        return self.is_archived_only or self.is_joined
 
     def notes(self, *, count_rows: bool = False, last_row: bool = False) -> Notes:
         """Both of them, of one moment, and when the rows were last read; of a day file also how many there are and

@@ -16,16 +16,17 @@ from pathlib import Path
 
 from hk_tick_collector.core.errors import RecorderError, RejectCode
 from hk_tick_collector.core.evidence import EvidenceLevel
-from hk_tick_collector.core.facts import IN_QUARANTINE, NOT_COMPARED, Replayed, Unproven
+from hk_tick_collector.core.facts import IN_QUARANTINE, NOT_COMPARED, Replayed, SymbolNoted, Unproven
 from hk_tick_collector.core.progress import IngestProgress
 from hk_tick_collector.imports.stored import stored_rows
 from hk_tick_collector.ingest.quarantine import Quarantine
 from hk_tick_collector.market.cme import CME
 from hk_tick_collector.records.tick import Origin, RejectedTick, Tick
+from hk_tick_collector.sources.details import noted
 from hk_tick_collector.sources.sierra.against import AgainstStored, OtherPrices
 from hk_tick_collector.sources.sierra.filedays import NO_DAY, FileDay, FileDays, read_days, records_of
 from hk_tick_collector.sources.sierra.mapping import ToUnixUs, TradeMapper, reject
-from hk_tick_collector.sources.sierra.naming import Instrument
+from hk_tick_collector.sources.sierra.naming import Instrument, described
 from hk_tick_collector.sources.sierra.scid import unix_us
 from hk_tick_collector.sources.sierra.spec import PROVIDER
 from hk_tick_collector.store.layout import day_file, quarantine_file
@@ -150,7 +151,7 @@ class SierraImport:
         result.renumbered += against.renumbered
         if rejected:
             self._quarantine(day.day, rejected)
-            self._writer.write((), [Unproven(self._instrument.symbol, day.day, IN_QUARANTINE)])
+            self._writer.write((), [self._noted(day), Unproven(self._instrument.symbol, day.day, IN_QUARANTINE)])
         if digest.hexdigest() != day.digest:
             return "the file was changed while it was read: import it again"
         if not rejected:
@@ -160,11 +161,15 @@ class SierraImport:
     def _note_replay(self, day: FileDay) -> None:
         """The file is its own second copy: the day file notes that both are equal, as far as they are."""
         symbol = self._instrument.symbol
-        self._writer.write((), [Replayed(symbol, day.day, self._path.name, day.records, day.digest, self._now_ms)])
+        replayed = Replayed(symbol, day.day, self._path.name, day.records, day.digest, self._now_ms)
+        self._writer.write((), [self._noted(day), replayed])
         replay = replays(day_file(self._data_root, day.day)).get(symbol)
         if replay is not None and replay.digest == day.digest:
             self.result.equal_days += 1
             self.result.unchanged_days += replay.confirmed
+
+    def _noted(self, day: FileDay) -> SymbolNoted:
+        return noted(described(self._instrument), day.day, self._now_ms)
 
     def _withdraw_replay(self, day: FileDay) -> None:
         """A day that is no longer what was compared: what was stored of it before is not proven by it any more."""

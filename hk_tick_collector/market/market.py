@@ -35,6 +35,7 @@ class OtherCurrencies:
     """Symbols that do not trade in the market's own currency, where their codes tell."""
 
     names: tuple[str, ...]
+    of: Callable[[str], str | None]  # the currency of a symbol; None where it is not known
     sql: Callable[[str], str]  # the currency of a column of symbols as a SQL expression; NULL where it is not known
 
 
@@ -143,6 +144,10 @@ class Market:
     def currencies(self) -> tuple[str, ...]:
         """All that its symbols trade in, its own first."""
         return (self.currency, *(self.other_currencies.names if self.other_currencies is not None else ()))
+
+    def currency_of(self, symbol: str) -> str | None:
+        """In which a symbol trades; None where its code does not tell."""
+        return self.currency if self.other_currencies is None else self.other_currencies.of(symbol)
 
     def currency_sql(self, column: str = "symbol") -> str:
         """The currency of a column of symbols, as a SQL expression."""

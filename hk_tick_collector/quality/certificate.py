@@ -238,6 +238,12 @@ def _notes(day: Day, kind: DayKind) -> list[str]:
     notes = [day.conflict] if day.conflict else []
     if kind is DayKind.CLOSED:
         notes.append("the calendar says that the market is closed on this day")
+    amended = len(day.amendments())
+    if amended:
+        notes.append(
+            f"the source corrected or cancelled {amended:,} trade{'' if amended == 1 else 's'} later: the rows are as "
+            "they were told first, the table amendments says what is right"
+        )
     if day.db is not None and any(layout.spill_dir(day.db.parent).glob("*.spill")):
         notes.append("rows wait in the spill and are not in the file yet: is the recorder running?")
     return notes

@@ -25,6 +25,7 @@ from hk_tick_collector.market.dates import add_days
 from hk_tick_collector.sources.absence import NO_CONNECTION, NOT_LOGGED_IN, Absences
 from hk_tick_collector.sources.backfill import Backfiller
 from hk_tick_collector.sources.completeness import Completeness
+from hk_tick_collector.sources.details import SymbolDetails
 from hk_tick_collector.sources.intake import Intake, RejectSink, TickSink
 from hk_tick_collector.sources.plausible import PlausibleDays
 from hk_tick_collector.sources.poll import Auditor, Follower, Poller
@@ -126,6 +127,7 @@ class FeedSession:
         # What a source keeps for later is not missed while nobody is connected.
         absent = (lambda _facts: None) if source.spec.keeps_history else facts
         self._absences = Absences(absent, calendar, clock)
+        self._details = SymbolDetails(facts, calendar, clock)
         self._rebuild_reason: str | None = None
         self._backfilled = False  # on this connection; a poll before it would look for the day's beginning in vain
         progress.symbols_wanted = len(options.symbols)
@@ -153,6 +155,7 @@ class FeedSession:
     def request_backfill(self) -> None:
         """Fetch of all symbols what OpenD still has. Call on the loop."""
         self._backfiller.forget()
+        self._details.forget()
         self._check_now.set()
 
     async def run(self) -> None:
@@ -229,6 +232,7 @@ class FeedSession:
             link, self._source.spec, self._symbols, self._progress, self._clock, self._continuity.interrupted
         )
         work = [self._await_lost(link), self._supervise(link, subscriptions)]
+        work.append(self._details.run(link, lambda: subscriptions.active if self._backfilled else ()))
         if self._source.spec.pull.newest_rows:
             work += [self._pull_by_the_clock(link, subscriptions), self._follow_distrusted(link, subscriptions)]
         jobs = [asyncio.ensure_future(job) for job in work]

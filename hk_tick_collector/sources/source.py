@@ -38,6 +38,9 @@ A whole source, which a test runs through the real queue and store::
             ticks = [tick._replace(push_type=push_type) for tick in self._tape if tick.symbol == symbol]
             return Pulled(ticks[-rows:])
 
+        async def describe(self, symbols):
+            return [Described(symbol, unit="shares") for symbol in symbols]
+
         async def trading_days(self, first, last, timeout_sec):
             return None
 
@@ -146,6 +149,18 @@ class UnreadRow(NamedTuple):
     seq: int  # 0: it has none
 
 
+class Described(NamedTuple):
+    """What a symbol is today, as the far side says. None: it does not say."""
+
+    symbol: str
+    name: str | None = None
+    lot_size: int | None = None  # units in a board lot
+    unit: str | None = None  # what volume counts: shares, contracts
+    multiplier: float | None = None  # turnover = price x volume x multiplier
+    currency: str | None = None  # ISO 4217
+    tick_size: float | None = None  # the smallest step of the price
+
+
 class Pulled(NamedTuple):
     """The newest ticks of a symbol, oldest first."""
 
@@ -164,7 +179,8 @@ class Sink(Protocol):
         """What could not be mapped: to be told before the ticks that were."""
 
     def learn(self, facts: Sequence[Fact | DayFact]) -> None:
-        """What was found out about completeness; it follows the ticks that were handed over before it."""
+        """What was found out about completeness, and trades that were corrected or cancelled (``Amended``); it follows
+        the ticks that were handed over before it."""
 
     def waiting_rows(self) -> int:
         """Rows that were handed over and are not stored yet. A source that can read on later waits for them, and so
@@ -199,6 +215,10 @@ class Link(Protocol):
     async def pull(self, symbol: str, rows: int, push_type: str, timeout_sec: float) -> Pulled:
         """The newest ``rows`` of a subscribed symbol, at most ``PullLimits.newest_rows``. What cannot be mapped is in
         the answer, and not handed to the sink."""
+
+    async def describe(self, symbols: Sequence[str]) -> Sequence[Described]:
+        """What these are, as far as it is known; asked once a trading day. It may take its time: it waits for nothing,
+        and nothing waits for it."""
 
     async def trading_days(self, first: str, last: str, timeout_sec: float) -> Mapping[str, str] | None:
         """The market's days from ``first`` to ``last`` (all ``YYYYMMDD``): ``WHOLE``, ``MORNING`` or ``AFTERNOON``.

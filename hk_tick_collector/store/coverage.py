@@ -31,6 +31,7 @@ from typing import Any, NamedTuple
 
 from hk_tick_collector.core.evidence import NO_COUNTER, EvidenceLevel
 from hk_tick_collector.core.facts import (
+    DETAILS,
     NO_TICK,
     NOT_COMPARED,
     NOT_YET_JOINED,
@@ -702,7 +703,7 @@ class DayCoverage:
                 conn.execute(
                     "INSERT OR REPLACE INTO readings (read_at_ms, rows) VALUES (?, ?)", (fact.at_ms, fact.rows)
                 )
-            else:
+            elif not isinstance(fact, DETAILS):
                 self._learn_of_symbol(conn, fact)
 
     def interrupt_all(self, conn: sqlite3.Connection) -> None:

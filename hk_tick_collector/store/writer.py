@@ -41,13 +41,16 @@ from hk_tick_collector.core.errors import RowRefused, StoreBusy, StoreCorrupt, S
 from hk_tick_collector.core.evidence import EvidenceLevel
 from hk_tick_collector.core.facts import (
     CAUTIONS,
+    DETAILS,
     IN_QUARANTINE,
+    Amended,
     DayFact,
     Fact,
     GapFound,
     Interrupted,
     NotSubscribed,
     Subscribed,
+    SymbolNoted,
     Unproven,
 )
 from hk_tick_collector.core.logline import event
@@ -62,6 +65,7 @@ from hk_tick_collector.store.connect import (
     unavailable,
 )
 from hk_tick_collector.store.coverage import DayCoverage
+from hk_tick_collector.store.details import store_details
 from hk_tick_collector.store.layout import FILE_MODE, day_file, move_companions, rescue_path, set_aside_path, sync_dir
 from hk_tick_collector.store.reading import changed_ms, rows_if_sound
 from hk_tick_collector.store.rows import StoredRows, store_rows
@@ -131,7 +135,8 @@ class DayFileWriter:
         self._marks: dict[str, Mark | None] = {}  # of open days, as our last commit left the file
         self._uncounted: dict[str, float] = {}  # days to which others committed: to be counted, not before (monotonic)
         self._unsure: dict[str, float] = {}  # days that others wrote to past SQLite: to be read, not before
-        self._subscribed: dict[str, Subscribed] = {}  # of the newest day told of that has no file yet
+        self._before_file: dict[tuple[str, str], DayFact] = {}  # of the newest day told of that has no file yet
+        self._fileless_day = ""  # that day
         self._replaced_files = 0  # since the last result
         self._foreign: set[str] = set()  # days whose file was exchanged, until our first commit to it
         self._left: dict[str, Mark] = {}  # the file of each day, as we last left it open or closed
@@ -144,20 +149,20 @@ class DayFileWriter:
     def write(self, ticks: Sequence[Tick], facts: Sequence[Fact | DayFact] = ()) -> WriteResult:
         """Store a batch and what the feed learned, one transaction a trading day; returns when all of it is committed.
 
-        Facts that only confirm (HeadProven, Verified, Subscribed, RowsRead) make no file; what is subscribed is kept
-        for the one that the day's first row makes. Raises StoreBusy,
-        StoreUnavailable, StoreCorrupt (``failed_day`` says which) or RowRefused; days committed before the error stay
-        stored.
+        Facts that only confirm (HeadProven, Verified, Subscribed, RowsRead) make no file; what is subscribed, and what
+        symbols are, is kept for the one that the day's first row makes. Raises StoreBusy, StoreUnavailable,
+        StoreCorrupt (``failed_day`` says which) or RowRefused; days committed before the error stay stored.
         """
         self._interrupted.clear()
         result = WriteResult()
         for day, rows, day_facts in _by_day(ticks, facts):
             if rows or self._wants_file(day, day_facts):
-                before_file = [self._subscribed[day]] if day in self._subscribed else []
+                before_file = list(self._before_file.values()) if day == self._fileless_day else []
                 result = result.merged(self._write_day(day, rows, [*before_file, *day_facts]))
-                self._subscribed.pop(day, None)
+                if before_file:
+                    self._before_file.clear()
             else:
-                self._keep_subscribed(day_facts)
+                self._keep_for_file(day, day_facts)
         replaced_files, self._replaced_files = self._replaced_files, 0
         return result._replace(missing_ticks=self.missing_ticks, replaced_files=replaced_files)
 
@@ -329,13 +334,19 @@ class DayFileWriter:
         """Ticks known to be missing in the days that are open now."""
         return sum(coverage.missing_ticks for coverage in self._coverage.values())
 
-    def _keep_subscribed(self, facts: Sequence[Fact | DayFact]) -> None:
-        for fact in facts:
-            if isinstance(fact, Subscribed) and fact.trading_day >= max(self._subscribed, default=""):
-                self._subscribed = {fact.trading_day: fact}
+    def _keep_for_file(self, day: str, facts: Sequence[Fact | DayFact]) -> None:
+        """The last word of each kind, and of each symbol."""
+        kept = [fact for fact in facts if isinstance(fact, (Subscribed, SymbolNoted))]
+        if not kept or day < self._fileless_day:
+            return
+        if day > self._fileless_day:
+            self._fileless_day = day
+            self._before_file.clear()
+        for fact in kept:
+            self._before_file[type(fact).__name__, fact.symbol if isinstance(fact, SymbolNoted) else ""] = fact
 
     def _wants_file(self, day: str, facts: Sequence[Fact | DayFact]) -> bool:
-        if any(isinstance(fact, (GapFound, Interrupted, NotSubscribed, Unproven)) for fact in facts):
+        if any(isinstance(fact, (Amended, GapFound, Interrupted, NotSubscribed, Unproven)) for fact in facts):
             return True
         with contextlib.suppress(ValueError):
             return os.path.lexists(day_file(self.data_root, day))
@@ -356,7 +367,8 @@ class DayFileWriter:
                 coverage.interrupt_all(conn)
             coverage.learn(conn, [fact for fact in facts if isinstance(fact, CAUTIONS)])
             stored = store_rows(conn, coverage, rows, (now_ms,), self._origin)
-            coverage.learn(conn, [fact for fact in facts if not isinstance(fact, CAUTIONS)])
+            coverage.learn(conn, [fact for fact in facts if not isinstance(fact, (*CAUTIONS, *DETAILS))])
+            store_details(conn, facts)
             coverage.save(conn, now_ms)
             self._waiting(lambda: conn.execute("COMMIT"))
         except Exception as exc:

@@ -218,6 +218,9 @@ class FakeConnection:
         street.on_shown(trades)
         return answer
 
+    async def static_info(self, codes: list[str], timeout_sec: float) -> dict[str, Any]:
+        return {}
+
     async def trading_days(self, start: str, end: str, timeout_sec: float) -> dict[str, str]:
         await self._ask(timeout_sec)
         words = {"whole": "WHOLE", "half": "MORNING"}

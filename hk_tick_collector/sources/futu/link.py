@@ -12,13 +12,17 @@ from hk_tick_collector.core.errors import FeedError, RequestNotBuilt
 from hk_tick_collector.core.logline import RateLimitedLog, event
 from hk_tick_collector.records.tick import RejectedTick
 from hk_tick_collector.sources.futu import sdk
+from hk_tick_collector.sources.futu.answers import SymbolInfo
 from hk_tick_collector.sources.futu.mapping import TickMapper, unread_rows
 from hk_tick_collector.sources.futu.markets import at_futu
 from hk_tick_collector.sources.futu.push import PushHandler
+from hk_tick_collector.sources.futu.reference import Reference
 from hk_tick_collector.sources.plausible import PlausibleDays
-from hk_tick_collector.sources.source import Pulled, Ready, Sink, SourceSpec, Subscribed
+from hk_tick_collector.sources.source import Described, Pulled, Ready, Sink, SourceSpec, Subscribed
 
 log = logging.getLogger(__name__)
+
+SHARES = frozenset({"Eqty", "Trust"})  # Qot_Common.SecurityType whose volume is in shares
 
 # What an operator does about OpenD's own events; the others are logged by name alone.
 _GTW_ADVICE = {
@@ -90,6 +94,14 @@ class FutuLink:
         ticks = self._mapper.map_all(symbol, message.tickerList, push_type, self._clock.now_ms(), rejected)
         return Pulled(ticks, unread_rows(message.tickerList, rejected) if rejected else (), rejected)
 
+    async def describe(self, symbols: Sequence[str]) -> Sequence[Described]:
+        """OpenD's static data; it knows no tick size, which goes with the price here."""
+        answers = await Reference(self._connection, self._clock).static_info(symbols)
+        if answers.refused and not answers.found:
+            raise FeedError(next(iter(answers.refused.values())))
+        market = self._mapper.market.market
+        return [_described(one, market.currency_of(one.code)) for one in answers.found.values() if not one.delisted]
+
     async def trading_days(self, first: str, last: str, timeout_sec: float) -> Mapping[str, str]:
         """OpenD's own calendar."""
         return await self._connection.trading_days(_dashed(first), _dashed(last), timeout_sec)
@@ -154,6 +166,18 @@ class FutuSource:
         # A name that is a bare number, and the words beside it, are OpenD's: they are no part of the key.
         key = f"{notice.kind} {'' if notice.name.isdigit() else notice.name} {notice.fields.get('qot_logined')}"
         self._notice_log.log(level, "futu_notice", key=key, kind=notice.kind, name=notice.name or "none", **fields)
+
+
+def _described(info: SymbolInfo, currency: str | None) -> Described:
+    is_share = info.kind in SHARES
+    return Described(
+        info.code,
+        name=info.name,
+        lot_size=info.lot_size,
+        unit="shares" if is_share else None,
+        multiplier=1.0 if is_share else None,
+        currency=currency,
+    )
 
 
 def _dashed(day: str) -> str:

@@ -24,9 +24,9 @@ from hk_tick_collector.core.logline import RateLimitedLog, event
 from hk_tick_collector.sources.sierra.against import StoredDays
 from hk_tick_collector.sources.sierra.filedays import Days
 from hk_tick_collector.sources.sierra.following import Following
-from hk_tick_collector.sources.sierra.naming import Instrument, Rule, instrument_of
+from hk_tick_collector.sources.sierra.naming import Instrument, Rule, described, instrument_of
 from hk_tick_collector.sources.sierra.scid import ScidError
-from hk_tick_collector.sources.source import Pulled, Ready, Sink, SourceSpec, Subscribed
+from hk_tick_collector.sources.source import Described, Pulled, Ready, Sink, SourceSpec, Subscribed
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +88,10 @@ class SierraLink:
     async def pull(self, symbol: str, rows: int, push_type: str, timeout_sec: float) -> Pulled:
         """A file is not asked."""
         raise FeedError(f"{symbol}: Sierra Chart's files are followed, not asked")
+
+    async def describe(self, symbols: Sequence[str]) -> Sequence[Described]:
+        """By the files' names and the settings."""
+        return [described(self._reader.instrument(symbol)) for symbol in symbols if self._reader.follows(symbol)]
 
     async def trading_days(self, first: str, last: str, timeout_sec: float) -> None:
         """There is no calendar among the files."""
@@ -189,6 +193,10 @@ class _Reader:
     def follows(self, symbol: str) -> bool:
         """Is its file there and recorded?"""
         return symbol in self.looked and self.problem(symbol) is None
+
+    def instrument(self, symbol: str) -> Instrument:
+        """Of one that is followed."""
+        return self._instruments[symbol]
 
     def problem(self, symbol: str) -> str | None:
         """Why a symbol is not recorded."""

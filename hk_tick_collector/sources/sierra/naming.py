@@ -14,8 +14,10 @@ from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 from hk_tick_collector.core.errors import InputError
+from hk_tick_collector.sources.source import Described
 
 MARKET = "CME"
+CURRENCY = "USD"
 EXCHANGES = ("CME", "CBOT", "NYMEX", "COMEX")
 
 _NAME = re.compile(
@@ -42,6 +44,11 @@ class Rule(NamedTuple):
     def __str__(self) -> str:
         """As it is written."""
         return f"{self.value!r}" if self.pattern == "*" else f"{self.pattern}={self.value!r}"
+
+
+def described(instrument: Instrument) -> Described:
+    """What is known of it: a name and a contract's size stand in no file."""
+    return Described(instrument.symbol, unit="contracts", currency=CURRENCY, tick_size=instrument.tick_size)
 
 
 def parse_name(file_name: str) -> Instrument:

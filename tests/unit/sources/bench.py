@@ -12,13 +12,13 @@ from futu.common.pb import Qot_Common_pb2, Qot_GetTicker_pb2, Qot_UpdateTicker_p
 
 from hk_tick_collector.core.clock import Clock
 from hk_tick_collector.core.errors import FeedError, FeedLost, FeedTimeout
-from hk_tick_collector.core.facts import Fact
+from hk_tick_collector.core.facts import DayFact, Fact
 from hk_tick_collector.core.progress import FeedProgress
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.records.tick import RejectedTick, Tick
 from hk_tick_collector.sources.completeness import completeness_of
 from hk_tick_collector.sources.futu import sdk
-from hk_tick_collector.sources.futu.answers import GlobalState, SubscriptionInfo
+from hk_tick_collector.sources.futu.answers import GlobalState, SubscriptionInfo, SymbolInfo
 from hk_tick_collector.sources.futu.link import FutuLink, FutuSource
 from hk_tick_collector.sources.futu.mapping import TickMapper
 from hk_tick_collector.sources.futu.markets import HK, MARKETS, FutuMarket
@@ -80,6 +80,7 @@ class FakeOpenD:
     asked_at_sec: list[float] = field(default_factory=list)
     trouble: Callable[[str, str], float | None] = lambda word, code: None
     refused: set[str] = field(default_factory=set)
+    static: dict[str, SymbolInfo] = field(default_factory=dict)
     quota: int = 100
     ready: bool = True
     market_state: str = "Morning"
@@ -157,6 +158,9 @@ class FakeConnection:
         answer.tickerList.extend(map(message_of, shown[-rows:]))
         return answer
 
+    async def static_info(self, codes: Sequence[str], timeout_sec: float) -> dict[str, SymbolInfo]:
+        return {code: self.opend.static[code] for code in codes if code in self.opend.static}
+
     async def trading_days(self, start: str, end: str, timeout_sec: float) -> dict[str, str]:
         await self._ask("days", timeout_sec)
         raise FeedError("asked in other tests")
@@ -183,6 +187,7 @@ class Bench:
         self.market = market
         self.opend = FakeOpenD(self.clock)
         self.facts: list[Fact] = []
+        self.told: list[Fact | DayFact] = []  # by the session itself
         self.rows: list[Tick] = []
         self.rejected: list[RejectedTick] = []
         self.progress = FeedProgress()
@@ -214,7 +219,7 @@ class Bench:
             source = FutuSource(self.market.spec, "opend", 1, None, self.clock)
         return FeedSession(
             FeedOptions(**options), source, self.rows.extend, self.rows.extend, self.rejected.extend, self.continuity,
-            calendar, self.progress, self.clock,
+            calendar, self.progress, self.clock, self.told.extend,
         )  # fmt: skip
 
     async def serve(self, session: FeedSession, script: Coroutine[Any, Any, None]) -> None:

@@ -8,11 +8,13 @@ from collections import Counter
 import pytest
 
 from hk_tick_collector.core.errors import FeedError
-from hk_tick_collector.core.facts import Verified
+from hk_tick_collector.core.facts import SymbolNoted, Verified
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.hk import HK
 from hk_tick_collector.market.hk.sessions import day_start_ms
 from hk_tick_collector.sources.backfill import RETRY_MAX_SEC
+from hk_tick_collector.sources.details import RETRY_SEC
+from hk_tick_collector.sources.futu.answers import SymbolInfo
 from tests.unit.sources.bench import DAY, AheadClock, Bench, play, push_of, run
 from tests.unit.sources.desk import tick
 
@@ -376,5 +378,71 @@ def test_the_auditor_is_told_the_time_that_really_passed() -> None:
 
         await bench.serve(bench.session(symbols, CALENDAR), script())
         assert all(audited[symbol] >= 2 for symbol in symbols), audited
+
+    play(life())
+
+
+def noted_at(bench: Bench) -> list[tuple[str, str, str | None, int | None, str | None, str | None]]:
+    return [
+        (fact.trading_day, fact.symbol, fact.name, fact.lot_size, fact.currency, fact.unit)
+        for fact in bench.told
+        if isinstance(fact, SymbolNoted)
+    ]
+
+
+def test_what_symbols_are_is_told_once_a_day_from_its_beginning_on() -> None:
+    async def life() -> None:
+        bench = Bench(hk_ms(8, 58))
+        bench.opend.static = {
+            CODES[0]: SymbolInfo(CODES[0], "TENCENT\x1b[2J" + "x" * 200, 100, "Eqty", delisted=False),
+            CODES[1]: SymbolInfo(CODES[1], "HSBC", -400, "Warrant", delisted=False),
+            CODES[2]: SymbolInfo(CODES[2], "", 0, "Eqty", delisted=True),
+        }
+        session = bench.session(CODES, CALENDAR)
+
+        async def script() -> None:
+            await asyncio.sleep(60)
+            assert noted_at(bench) == []
+            await asyncio.sleep(90)
+            (tencent, hsbc) = noted_at(bench)
+            assert tencent[3:] == (100, "HKD", "shares")
+            assert tencent[2] is not None
+            assert tencent[2].startswith("TENCENT")
+            assert len(tencent[2]) < 110
+            assert tencent[2].isprintable()
+            assert hsbc == (DAY, CODES[1], "HSBC", None, "HKD", None)
+            bench.opend.connections[-1].lose()
+            await asyncio.sleep(120)
+            assert len(noted_at(bench)) == 2, "a new connection says nothing new"
+            session.request_backfill()
+            await asyncio.sleep(30)
+            assert len(noted_at(bench)) == 4, "the file may be another one"
+
+        await bench.serve(session, script())
+
+    play(life())
+
+
+def test_an_opend_that_does_not_describe_costs_nothing_and_is_asked_again() -> None:
+    async def life() -> None:
+        bench = Bench(hk_ms(10, 0))
+        asked: list[float] = []
+
+        class Refusing(dict[str, SymbolInfo]):
+            def __contains__(self, code: object) -> bool:
+                asked.append(bench.clock.monotonic())
+                raise FeedError("no permission")
+
+        bench.opend.static = Refusing()
+        session = bench.session(CODES, CALENDAR)
+
+        async def script() -> None:
+            await asyncio.sleep(2.2 * RETRY_SEC)
+
+        await bench.serve(session, script())
+        rounds = sorted({round(sec / 60) for sec in asked})
+        assert 2 <= len(rounds) <= 4
+        assert len(bench.opend.connections) == 1
+        assert bench.progress.connected or bench.progress.disconnections == 1
 
     play(life())

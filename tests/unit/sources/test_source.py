@@ -15,6 +15,7 @@ from hk_tick_collector.core.evidence import EvidenceLevel
 from hk_tick_collector.core.facts import DayFact, Fact
 from hk_tick_collector.records.tick import RejectedTick, Tick
 from hk_tick_collector.sources import registry, source
+from hk_tick_collector.sources.details import noted
 from hk_tick_collector.sources.futu.markets import MARKETS
 from hk_tick_collector.sources.source import Identity, Link, PullLimits, Sink, Source, SourceSpec, choose
 from hk_tick_collector.store import reader
@@ -65,6 +66,7 @@ def test_the_example_is_recorded(tmp_path: Path) -> None:
         pulled = await link.pull("HK.00700", 100, "poll", 1)
         assert [tick.seq for tick in pulled.ticks] == [tick.seq for tick in ticks[200:300]]
         bench.queue.put(pulled.ticks)
+        sink.learn([noted(one, DAY, 1) for one in await link.describe(["HK.00700"])])
         link.close()
         link.close()
         assert await link.lost == "closed"
@@ -74,6 +76,9 @@ def test_the_example_is_recorded(tmp_path: Path) -> None:
     asyncio.run(go())
     stored = {row.symbol: row.stored_ticks for row in reader.coverage(tmp_path / "data" / f"{DAY}.db")}
     assert stored == {"HK.00700": 300, "HK.00005": 20}
+    assert [(row.symbol, row.unit) for row in reader.symbol_rows(tmp_path / "data" / f"{DAY}.db")] == [
+        ("HK.00700", "shares")
+    ]
 
 
 def test_the_example_says_when_it_cannot_be_opened() -> None:
