@@ -38,7 +38,6 @@ from hk_tick_collector.archive.contents import (
 )
 from hk_tick_collector.archive.verify import OnRows, archive_paths, check_files, count, opened, unpack
 from hk_tick_collector.core.errors import NoData, StoreCorrupt, StoreError
-from hk_tick_collector.core.facts import Fact, HeadProven, Interrupted, Unproven, Verified
 from hk_tick_collector.days import parquet
 from hk_tick_collector.days.content import DayContent
 from hk_tick_collector.days.manifest import PARQUET, SQLITE, Manifest, load_manifest, manifest_path
@@ -56,6 +55,7 @@ from hk_tick_collector.store.connect import (
     translate,
 )
 from hk_tick_collector.store.copying import CopiedRows, copy_rows, is_keyed
+from hk_tick_collector.store.coverage import COLUMNS as COVERAGE_COLUMNS
 from hk_tick_collector.store.coverage import DayCoverage, Replay, sequences_count
 from hk_tick_collector.store.inuse import open_elsewhere
 from hk_tick_collector.store.layout import DAY_FILE_GLOB, day_file, sqlite_files, sync_dir
@@ -250,7 +250,7 @@ def _join(ticks: Ticks, manifest: Manifest, db: Path, now_ms: int) -> int:
             for group in groups(symbols, archived):
                 _join_symbols(conn, coverage, ticks, group, columns)
             added_rows = conn.execute(_COUNT).fetchone()[0] - before_rows
-            coverage.learn(conn, _facts(manifest))
+            coverage.take_over(_row_of(row) for row in manifest.coverage)
             coverage.save(conn, now_ms)
             conn.execute("COMMIT")
         except (sqlite3.Error, OverflowError, ValueError) as exc:
@@ -295,27 +295,26 @@ def _stored(conn: sqlite3.Connection, symbols: Sequence[str]) -> list[Row]:
     return [tuple(row) for part in parts for row in conn.execute(part, tuple(symbols))]
 
 
-def _lacks_notes(db: Path, manifest: Manifest) -> bool:
-    """Did the recorder learn more of these ticks than the day file knows?"""
-    covered, described = ({row.symbol for row in rows} for rows in (reader.coverage(db), reader.symbol_rows(db)))
-    amended = reader.amendments(db)
-    return (
-        any(row.symbol not in covered for row in manifest.coverage)
-        or any(row.symbol not in described for row in manifest.symbol_rows)
-        or any(row not in amended for row in manifest.amendments)
+def _knows_less(stored: CoverageRow | None, archived: CoverageRow) -> bool:
+    """Of what OpenD showed and what stays for the day; where it was salvaged, nothing is known of either."""
+    if stored is None or (stored.verified_until_ms or 0) < (archived.verified_until_ms or 0):
+        return True
+    return any(
+        getattr(archived, name) is not None and getattr(stored, name) is None for name in ("head_counter", "distrust")
     )
 
 
-def _facts(manifest: Manifest) -> list[Fact]:
-    day = manifest.trading_day
-    facts: list[Fact] = []
-    for row in manifest.coverage:
-        if row.head_counter is not None:
-            facts.append(HeadProven(row.symbol, day, row.head_counter))
-        if row.verified_counter is not None and row.verified_until_ms is not None:
-            facts.append(Verified(row.symbol, day, row.verified_counter, row.verified_until_ms))
-        if row.distrust is not None:
-            facts.append(Unproven(row.symbol, day, row.distrust))
-        if row.interrupted_seq is not None:
-            facts.append(Interrupted(row.symbol, day, row.interrupted_seq))
-    return facts
+def _row_of(row: CoverageRow) -> Row:
+    return tuple(getattr(row, name) for name in COVERAGE_COLUMNS)
+
+
+def _lacks_notes(db: Path, manifest: Manifest) -> bool:
+    """Did the recorder learn more of these ticks than the day file knows?"""
+    covered = {row.symbol: row for row in reader.coverage(db)}
+    described = {row.symbol for row in reader.symbol_rows(db)}
+    amended = reader.amendments(db)
+    return (
+        any(_knows_less(covered.get(row.symbol), row) for row in manifest.coverage)
+        or any(row.symbol not in described for row in manifest.symbol_rows)
+        or any(row not in amended for row in manifest.amendments)
+    )

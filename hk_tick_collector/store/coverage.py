@@ -427,6 +427,21 @@ class SymbolCoverage:
             self.verified_counter = max(fact.last_counter, self.verified_counter or NO_TICK)
             self.verified_until_ms = fact.at_ms
 
+    def begins_with(self, counter: int) -> None:
+        """OpenD showed that no tick comes before it. The lowest one holds: without its cache it shows a later one."""
+        self.head_counter = counter if self.head_counter is None else min(self.head_counter, counter)
+
+    def take_over(self, other: SymbolCoverage) -> None:
+        """What another file says of this symbol's day besides its rows: what OpenD showed, and every caution."""
+        if other.head_counter is not None:
+            self.begins_with(other.head_counter)
+        counter, until_ms = other.verified_counter, other.verified_until_ms
+        if counter is not None and until_ms is not None and until_ms > (self.verified_until_ms or 0):
+            self.verify(Verified(self.symbol, "", counter, until_ms))
+        for reason in reasons_of(other.distrust):
+            self.doubt(reason)
+        self.interrupt(other.interrupted_seq)
+
     def hold_against(self, fact: Replayed, rows: int) -> None:
         """A copy of the day was compared; ``rows``: how many the symbol has, counted now."""
         known, at_ms = self.replay, fact.at_ms
@@ -706,6 +721,16 @@ class DayCoverage:
             elif not isinstance(fact, DETAILS):
                 self._learn_of_symbol(conn, fact)
 
+    def take_over(self, rows: Iterable[Row]) -> None:
+        """Learn what another file of the day says of it: rows of its ``coverage``, in the order of COLUMNS. One that no
+        recorder writes is left out."""
+        for row in rows:
+            try:
+                other = SymbolCoverage.of_row(row)
+            except (TypeError, ValueError):
+                continue
+            self._touch(other.symbol).take_over(other)
+
     def interrupt_all(self, conn: sqlite3.Connection) -> None:
         """Nobody knows whether what comes goes on from what the file holds: another one was put in its place."""
         for symbol, track in self._tracks.items():
@@ -715,9 +740,7 @@ class DayCoverage:
     def _learn_of_symbol(self, conn: sqlite3.Connection, fact: Fact) -> None:
         track = self._touch(fact.symbol)
         if isinstance(fact, HeadProven):
-            # The lowest one holds: an OpenD that lost its cache shows a later beginning.
-            known = track.head_counter
-            track.head_counter = fact.first_counter if known is None else min(known, fact.first_counter)
+            track.begins_with(fact.first_counter)
         elif isinstance(fact, Verified):
             track.verify(fact)
         elif isinstance(fact, Unproven):

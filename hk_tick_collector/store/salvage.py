@@ -6,7 +6,8 @@ page. SQLite keeps no checksums; damage that it cannot see shows as values of th
 missing in a file that only ever grew: both count as unreadable.
 
 Rows go into the target by the rules of copying.py with their old ``inserted_at_ms``, in short transactions, so that a
-recorder may be writing to the same file.
+recorder may be writing to the same file. What the file noted of its day goes with them, as far as it can be read: what
+OpenD showed, and every doubt, gap and interruption. The state follows from both: rows that were lost are missing.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import sqlite3
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -33,9 +34,9 @@ from hk_tick_collector.store.connect import (
     translate,
 )
 from hk_tick_collector.store.copying import CopiedRows, copy_rows, is_keyed
-from hk_tick_collector.store.coverage import DayCoverage
+from hk_tick_collector.store.coverage import COLUMNS, DayCoverage
 from hk_tick_collector.store.layout import check_day, parse_day, sqlite_files
-from hk_tick_collector.store.reader import open_read_only, select_list
+from hk_tick_collector.store.reader import GapRow, open_read_only, select_list
 
 CHUNK_ROWS = 1000  # rows a transaction of the target
 MIN_ROW_BYTES = 24  # no stored tick is smaller; bounds the rowids when the last one cannot be read
@@ -49,6 +50,17 @@ _ALLOWED = tuple(
     (_KINDS["REAL" if column.name in _FRACTIONAL else column.sql], column.nullable)
     for column in (BY_NAME[name] for name in ROW_COLUMNS)
 )
+_NOTES = {"coverage": COLUMNS, "gaps": tuple(one.name for one in fields(GapRow))}
+_NONE = type(None)
+_NOTED: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(_NOTES["coverage"] + _NOTES["gaps"], (int, _NONE)),
+    **dict.fromkeys(("stored_ticks", "unsequenced_ticks"), (int,)),
+    **dict.fromkeys(("gap_start_ts_ms", "gap_end_ts_ms", "detected_at_ms"), (int,)),
+    **dict.fromkeys(("trading_day", "symbol", "state"), (str,)),
+    "holes": (str, _NONE), "reason": (str, _NONE), "distrust": (str, _NONE), "meta_json": (str, _NONE),
+    "gap_sec": (float, int),
+}  # fmt: skip
+_TAKE_GAP = f"INSERT OR IGNORE INTO gaps ({', '.join(_NOTES['gaps'])}) VALUES ({', '.join('?' * len(_NOTES['gaps']))})"  # noqa: S608
 _TRADING_DAY = ROW_COLUMNS.index("trading_day")
 
 
@@ -92,8 +104,20 @@ def salvage(source: Path, into: Path) -> SalvageReport:
         for chunk in _chunks(_keyed_first(_readable_rows(conn, source, report), into.parent)):
             _store(target, into, chunk, copied, report)
         _copy_details(conn, target, into)
-        recount(target, into)
+        recount(target, into, _told(conn, "gaps"), _told(conn, "coverage"))
     return report
+
+
+def _told(conn: sqlite3.Connection, table: str) -> list[Row]:
+    """The readable rows of one of these tables, in the order of _NOTES; none where that cannot be told any more."""
+    names = _NOTES[table]
+    there = table_columns(conn, table)
+    columns = ", ".join(name if name in there else "NULL" for name in names)
+    try:
+        rows = conn.execute(f"SELECT {columns} FROM {table}").fetchall()  # noqa: S608 - of our schema
+    except sqlite3.Error:
+        return []
+    return [row for row in rows if all(isinstance(value, _NOTED[name]) for name, value in zip(names, row, strict=True))]
 
 
 def _copy_details(conn: sqlite3.Connection, target: sqlite3.Connection, into: Path) -> None:
@@ -132,11 +156,15 @@ def _chunks(rows: Iterator[Row]) -> Iterator[list[Row]]:
         yield chunk
 
 
-def recount(target: sqlite3.Connection, into: Path) -> None:
-    """Bring ``coverage`` and ``gaps`` of the day file in step with the rows it has now."""
+def recount(target: sqlite3.Connection, into: Path, gaps: Sequence[Row] = (), noted: Sequence[Row] = ()) -> None:
+    """Bring ``coverage`` and ``gaps`` of the day file in step with the rows it has now, and with what another file of
+    the day tells in these tables."""
     try:
         target.execute("BEGIN IMMEDIATE")
-        coverage = DayCoverage.load(target, parse_day(into) or "")
+        day = parse_day(into) or ""
+        target.executemany(_TAKE_GAP, [gap for gap in gaps if day in ("", gap[0])])
+        coverage = DayCoverage.load(target, day)
+        coverage.take_over(noted)
         coverage.save(target, SystemClock().now_ms())
         target.execute("COMMIT")
     except sqlite3.Error as exc:

@@ -25,7 +25,7 @@ import zstandard
 from hk_tick_collector.archive import atomic, pack, restore, retain, verify
 from hk_tick_collector.archive.atomic import Busy, Refused
 from hk_tick_collector.core.errors import NoData, StoreCorrupt
-from hk_tick_collector.core.facts import GapFound, HeadProven, Verified
+from hk_tick_collector.core.facts import UNREAD_TICK, GapFound, HeadProven, Unproven, Verified
 from hk_tick_collector.days.manifest import PARQUET, SQLITE, load_manifest, manifest_path, parquet_path, sqlite_path
 from hk_tick_collector.ingest.spill import SpillQueue
 from hk_tick_collector.market.calendar import TradingCalendar
@@ -728,6 +728,20 @@ def test_a_second_file_of_the_day_is_joined(place: Place, kind: str) -> None:
     assert place.put_away().action == "replaced"
     assert place.bring_back().action == "unchanged"
     assert place.retain().action == "deleted"
+
+
+@pytest.mark.parametrize("doubt", [None, UNREAD_TICK])
+def test_a_file_with_all_ticks_and_none_of_the_notes_gets_the_notes_back(place: Place, doubt: str | None) -> None:
+    """Proof and doubt alike: else the day would stay unproven, or be proven by whoever asks next."""
+    ticks = day_ticks("HK.00700", 80, DAY)
+    proof = [HeadProven("HK.00700", DAY, 1), Verified("HK.00700", DAY, 80, NOW_MS)]
+    record(place, ticks, [*proof, *([Unproven("HK.00700", DAY, doubt)] if doubt else [])])
+    place.put_away()
+    place.lose_day_file()
+    record(place, ticks)
+    place.bring_back()
+    (row,) = reader.coverage(place.db)
+    assert (row.state, row.reason, row.verified_until_ms) == ("unproven" if doubt else "proven", doubt, NOW_MS)
 
 
 def test_what_cannot_be_the_same_tick_is_there_twice_and_nothing_else(place: Place) -> None:

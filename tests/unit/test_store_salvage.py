@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from hk_tick_collector.core.facts import UNREAD_TICK, Fact, GapFound, HeadProven, Interrupted, Unproven, Verified
 from hk_tick_collector.records.tick import Tick
-from hk_tick_collector.store.reader import iter_ticks
+from hk_tick_collector.store.reader import CoverageRow, coverage, gaps, iter_ticks
 from hk_tick_collector.store.salvage import salvage
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.unit.store_ticks import DAY, query, tick, ticks
@@ -187,3 +188,78 @@ def test_rows_without_sequence(tmp_path, target):
     for _ in range(2):
         assert salvage(tmp_path / "a" / f"{DAY}.db", target).clean
     assert list(iter_ticks(target)) == rows
+
+
+# -- what the file noted of its day --
+
+SYMBOL = ticks(1)[0].symbol
+PROOF: list[Fact] = [HeadProven(SYMBOL, DAY, 1), Verified(SYMBOL, DAY, 200, 1_795_140_000_000)]
+
+
+def set_aside(root: Path, rows: list[Tick], *facts: Fact) -> Path:
+    writer = DayFileWriter(root)
+    writer.write(rows, facts)
+    moved = writer.set_aside(DAY, "test")
+    writer.close()
+    assert moved is not None
+    return moved
+
+
+def covered(target: Path) -> CoverageRow:
+    (row,) = coverage(target)
+    return row
+
+
+def test_what_was_proven_is_proven_in_the_salvaged_file(tmp_path, target):
+    salvage(set_aside(tmp_path, ticks(200), *PROOF), target)
+    row = covered(target)
+    assert (row.state, row.head_proven, row.verified_until_ms) == ("proven", 1, 1_795_140_000_000)
+
+
+def test_rows_that_were_lost_are_missing_in_it(tmp_path, target):
+    damaged = set_aside(tmp_path, ticks(200), *PROOF)
+    with contextlib.closing(sqlite3.connect(damaged)) as conn:
+        conn.execute("DELETE FROM ticks WHERE rowid BETWEEN 191 AND 200")
+        conn.commit()
+    salvage(damaged, target)
+    assert (covered(target).state, covered(target).missing_ticks) == ("missing", 10)
+
+
+@pytest.mark.parametrize(
+    ("fact", "state"),
+    [
+        (Unproven(SYMBOL, DAY, UNREAD_TICK), "unproven"),
+        (Interrupted(SYMBOL, DAY, ticks(100)[99].seq or 0), "unproven"),
+        (GapFound(SYMBOL, DAY, 201, 210, 1_795_140_000_000, "not shown by OpenD"), "missing"),
+    ],
+)
+def test_a_caution_outlives_its_file(tmp_path, target, fact, state):
+    """Else the next answer of OpenD, which knows nothing of it, would prove the day."""
+    salvage(set_aside(tmp_path, ticks(200), fact), target)
+    writer = DayFileWriter(tmp_path)
+    writer.write([], PROOF)
+    writer.close()
+    assert covered(target).state == state
+    assert len(gaps(target)) == (state == "missing")
+
+
+def test_what_the_new_file_knows_of_a_later_time_stays(tmp_path, target):
+    moved = set_aside(tmp_path, ticks(200), *PROOF)
+    writer = DayFileWriter(tmp_path)
+    writer.write(ticks(20, first=201), [Verified(SYMBOL, DAY, 220, 1_795_150_000_000)])
+    salvage(moved, target)
+    assert (covered(target).state, covered(target).verified_counter) == ("proven", 220)
+    assert covered(target).verified_until_ms == 1_795_150_000_000
+    writer.write(ticks(1, first=221), [])
+    writer.close()
+    assert (covered(target).state, covered(target).stored_ticks) == ("proven", 221)
+
+
+def test_notes_that_no_recorder_writes_are_left_out(tmp_path, target):
+    moved = set_aside(tmp_path, ticks(200), *PROOF, GapFound(SYMBOL, DAY, 1, 9, 1, "x"))
+    with contextlib.closing(sqlite3.connect(moved)) as conn:
+        conn.execute("UPDATE coverage SET verified_until_ms = 'noon', holes = 'a-b'")
+        conn.execute("INSERT INTO gaps VALUES (?, ?, 'a', 'b', 1, 2, 'x', NULL, NULL, 'open')", (DAY, SYMBOL))
+        conn.commit()
+    assert salvage(moved, target).clean
+    assert (covered(target).state, covered(target).head_counter) == ("unproven", None)
