@@ -232,8 +232,13 @@ class Readers:
     async def _use(self, hub: Hub, what: str, argument: Any) -> Any:
         one = await self._free.get()
         work = asyncio.get_running_loop().run_in_executor(one.thread, getattr(one, what), hub, argument)
-        work.add_done_callback(lambda _: self._free.put_nowait(one))  # not before: a reader that left may still read
+        work.add_done_callback(lambda done: self._is_free(one, done))  # not before: a reader that left may still read
         return await asyncio.shield(work)
+
+    def _is_free(self, one: _Reader, done: asyncio.Future[Any]) -> None:
+        self._free.put_nowait(one)
+        if not done.cancelled():
+            done.exception()  # taken note of: a reader that left does not ask for it, and asyncio would log it
 
     def close(self) -> None:
         """Close all files."""
