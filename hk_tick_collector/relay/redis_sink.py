@@ -32,7 +32,11 @@ from redis.backoff import NoBackoff
 from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
+    BusyLoadingError,
+    ClusterDownError,
     ConnectionError,  # noqa: A004 - redis's own, which is no OSError
+    MasterDownError,
+    MovedError,
     NoPermissionError,
     OutOfMemoryError,
     ReadOnlyError,
@@ -54,6 +58,7 @@ COLUMNS = ROW[1:]
 _SYMBOL, _TS_MS, _SEQ = (COLUMNS.index(name) for name in ("symbol", "ts_ms", "seq"))
 _COLUMNS_FIELD = "columns"
 _SMALLER = "equal or smaller"
+_IN_PIPELINE = "of pipeline caused error: "  # redis-py puts the command in front, whose values are no help
 
 
 def address_of(url: str) -> str:
@@ -75,26 +80,60 @@ def connect(settings: RelaySettings) -> redis.Redis:
     )
 
 
+_REFUSALS = (
+    # What Redis's answer begins with, what that means, and what to do.
+    ("NOAUTH", "does not let the relay in", "put user and password into REDIS_URL"),
+    ("WRONGPASS", "does not let the relay in", "put user and password into REDIS_URL"),
+    ("NOPERM", "does not let the relay in", "put a user into REDIS_URL who may read and write the relay's keys"),
+    (
+        "OOM",
+        "is full (maxmemory)",
+        "give it more memory, or lower REDIS_MAX_FRAMES and REDIS_KEEP_DAYS and remove old streams",
+    ),
+    ("READONLY", "is a replica and takes no writes", "name its primary in REDIS_URL"),
+    (
+        "MISCONF",
+        "takes no writes because it cannot save to its disk",
+        "free its disk and let its user write there; its own log says more",
+    ),
+    ("NOREPLICAS", "takes no writes because its replicas are away", "start them, or lower min-replicas-to-write"),
+    ("MASTERDOWN", "is a replica that has lost its primary", "name the primary in REDIS_URL"),
+    ("LOADING", "is still loading its contents", "wait; it goes on by itself"),
+    (
+        "WRONGTYPE",
+        "holds something else under one of the relay's keys",
+        "remove it, or choose other names with REDIS_STREAM, REDIS_CURRENT, REDIS_LAST and REDIS_SIGNALS",
+    ),
+    ("CLUSTERDOWN", "is a cluster, which the relay does not serve", "name a single server in REDIS_URL"),
+    ("MOVED", "is a cluster, which the relay does not serve", "name a single server in REDIS_URL"),
+    ("CROSSSLOT", "is a cluster, which the relay does not serve", "name a single server in REDIS_URL"),
+)
+_CODES = {  # redis-py has taken the code out of the text of these
+    AuthenticationError: "NOAUTH",
+    AuthorizationError: "NOAUTH",
+    NoPermissionError: "NOPERM",
+    OutOfMemoryError: "OOM",
+    ReadOnlyError: "READONLY",
+    BusyLoadingError: "LOADING",
+    MasterDownError: "MASTERDOWN",
+    ClusterDownError: "CLUSTERDOWN",
+    MovedError: "MOVED",
+}
+
+
 def sentence_of(error: RedisError, address: str) -> str:
     """What an error of Redis means, and what to do."""
-    said = printable(cut(str(error), 200))
-    if isinstance(error, (AuthenticationError, AuthorizationError, NoPermissionError)) or said.startswith("NOAUTH"):
-        return f"Redis at {address} does not let the relay in ({said}): put user and password into REDIS_URL"
-    if isinstance(error, OutOfMemoryError) or "OOM" in said:
-        return (
-            f"Redis at {address} is full (maxmemory): give it more memory, or lower REDIS_MAX_FRAMES and "
-            "REDIS_KEEP_DAYS and remove old streams"
-        )
-    if isinstance(error, ReadOnlyError):
-        return f"Redis at {address} is a replica and takes no writes: name its primary in REDIS_URL"
-    if "WRONGTYPE" in said:
-        return (
-            f"Redis at {address} holds something else under one of the relay's keys ({said}): remove it, or choose "
-            "other names with REDIS_STREAM, REDIS_CURRENT, REDIS_LAST and REDIS_SIGNALS"
-        )
+    said = str(error).rpartition(_IN_PIPELINE)[2]
+    code = next((code for kind, code in _CODES.items() if isinstance(error, kind)), said.partition(" ")[0])
+    shown = printable(cut(said, 200))
+    for refusal, means, do in _REFUSALS:
+        if code == refusal:
+            return f"Redis at {address} {means} ({shown}): {do}"
     if isinstance(error, (ConnectionError, TimeoutError)):
-        return f"Redis at {address} does not answer ({said}): start it, or correct REDIS_URL; nothing is lost meanwhile"
-    return f"Redis at {address} refused a command ({said}): the relay needs Redis 6.2 or newer"
+        return (
+            f"Redis at {address} does not answer ({shown}): start it, or correct REDIS_URL; nothing is lost meanwhile"
+        )
+    return f"Redis at {address} refused a command ({shown}): the relay needs Redis 6.2 or newer"
 
 
 def id_of(place: Place) -> str:

@@ -20,6 +20,7 @@ import pytest
 import redis
 
 from hk_tick_collector.core.backoff import Backoff
+from hk_tick_collector.relay import redis_sink
 from hk_tick_collector.relay.loop import run
 from hk_tick_collector.relay.main import main
 from hk_tick_collector.relay.redis_sink import COLUMNS, RedisSink, address_of
@@ -30,7 +31,7 @@ from hk_tick_collector.store.follow import Follower
 from hk_tick_collector.store.position import Position
 from hk_tick_collector.store.signals import SignalStore, read_signals
 from hk_tick_collector.store.writer import DayFileWriter
-from tests.redis_server import RedisServer, redis_server
+from tests.redis_server import RedisServer, free_port, redis_server
 from tests.unit.store_ticks import DAY, query, tick, ticks
 
 BEFORE, AFTER = "20261119", "20261121"
@@ -261,6 +262,20 @@ def break_by(server: RedisServer, how: str) -> None:
     elif how == "full":
         client.config_set("maxmemory-policy", "noeviction")
         client.config_set("maxmemory", 1)
+    elif how == "no permission":
+        client.execute_command("ACL", "SETUSER", "default", "-xadd")
+    elif how == "a replica":
+        client.replicaof("127.0.0.1", free_port())
+    elif how == "cannot save":
+        client.config_set("save", "3600 1000000")
+        (server.directory / "dump.rdb").mkdir()
+        client.bgsave()
+        wait_for(lambda: client.info("persistence")["rdb_last_bgsave_status"] == "err")
+    elif how == "without replicas":
+        client.config_set("min-replicas-to-write", 1)
+    elif how == "stopped":
+        assert server.process is not None
+        server.process.send_signal(signal.SIGSTOP)
     elif how == "wrong type of the hash":
         client.set("hk:ticks:current", "mine")
     elif how == "wrong type of a stream":
@@ -274,6 +289,18 @@ def mend(server: RedisServer, how: str) -> None:
         redis.Redis(port=server.port, password="secret").config_set("requirepass", "")
     elif how == "full":
         server.client.config_set("maxmemory", 0)
+    elif how == "no permission":
+        server.client.execute_command("ACL", "SETUSER", "default", "+@all")
+    elif how == "a replica":
+        server.client.replicaof("no", "one")
+    elif how == "cannot save":
+        (server.directory / "dump.rdb").rmdir()
+        server.client.config_set("save", "")
+    elif how == "without replicas":
+        server.client.config_set("min-replicas-to-write", 0)
+    elif how == "stopped":
+        assert server.process is not None
+        server.process.send_signal(signal.SIGCONT)
     else:
         server.client.delete("hk:ticks:current", STREAM, "hk:last:HK.00700")
 
@@ -283,14 +310,26 @@ def mend(server: RedisServer, how: str) -> None:
     [
         ("no auth", "put user and password into REDIS_URL"),
         ("full", "is full (maxmemory)"),
+        ("no permission", "who may read and write the relay's keys"),
+        ("a replica", "name its primary in REDIS_URL"),
+        ("cannot save", "takes no writes because it cannot save to its disk"),
+        ("without replicas", "its replicas are away"),
+        ("stopped", "does not answer"),
         ("wrong type of the hash", "holds something else under one of the relay's keys"),
         ("wrong type of a stream", "does not name: remove it"),
         ("wrong type of a last tick", "holds something else under one of the relay's keys"),
     ],
 )
 def test_what_redis_refuses_is_said_once_and_waited_for(
-    root: Path, writer: DayFileWriter, server: RedisServer, caplog: pytest.LogCaptureFixture, how: str, said: str
+    root: Path,
+    writer: DayFileWriter,
+    server: RedisServer,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    how: str,
+    said: str,
 ) -> None:
+    monkeypatch.setattr(redis_sink, "TIMEOUT_SEC", 0.5)
     writer.write(ticks(120))
     break_by(server, how)
     with relaying(root, settings_of(server)):
