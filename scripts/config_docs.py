@@ -12,14 +12,14 @@ from itertools import groupby
 from pathlib import Path
 
 from hk_tick_collector.app.config import OWN_PREFIXES, SettingInfo, order_rule_texts
-from hk_tick_collector.app.config_sources import RELAY_PREFIXES, SERVE_PREFIXES
+from hk_tick_collector.app.config_sources import READERS_PREFIXES
 from hk_tick_collector.cli.all_settings import all_settings_table
 
 ROOT = Path(__file__).resolve().parent.parent
 
 INTRODUCTION = """\
-<!-- Written by scripts/config_docs.py from hk_tick_collector/app/config.py, serve/settings.py and relay/settings.py:
-change those. -->
+<!-- Written by scripts/config_docs.py from hk_tick_collector/app/config.py, serve/settings.py, relay/settings.py
+and alert/settings.py: change those. -->
 
 # Configuration
 
@@ -58,8 +58,8 @@ cp .env.example .env
 NAMES = """\
 ## Names in the code
 
-An attribute of `Settings`, `ServeSettings` or `RelaySettings` is the key in lower case; these end in their unit
-instead:
+An attribute of `Settings`, `ServeSettings`, `RelaySettings` or `AlertSettings` is the key in lower case; these end in
+their unit instead:
 
 """
 
@@ -73,9 +73,7 @@ EXAMPLE_SYMBOLS = "HK.00700,HK.09988,HK.03690"
 
 def configuration_md() -> str:
     """The whole of ``docs/configuration.md``."""
-    prefixes, serve_prefixes = (
-        ", ".join(f"`{name}`" for name in names) for names in (OWN_PREFIXES, (*SERVE_PREFIXES, *RELAY_PREFIXES))
-    )
+    prefixes, serve_prefixes = (", ".join(f"`{name}`" for name in names) for names in (OWN_PREFIXES, READERS_PREFIXES))
     parts = [INTRODUCTION.format(prefixes=prefixes, serve_prefixes=serve_prefixes)]
     for group, infos in groupby(all_settings_table(), key=lambda info: info.group):
         rows = [f"### {group}\n", "| key | default | allowed | meaning |", "|---|---|---|---|"]

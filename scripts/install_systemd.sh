@@ -15,7 +15,7 @@ it is restarted.
   --start         start the service at the end, or restart it; without, the command is shown
   --instance NAME also set up one more recorder, hk-tick-collector@NAME with the settings NAME.env, for another market
                   or another OpenD; --start then means this one alone
-  --with NAMES    also set up what serves the ticks, one or more of api, live and redis, separated by commas; --start
+  --with NAMES    also set up what serves the ticks, one or more of api, live, redis and alert, separated by commas; --start
                   starts them, too. What was chosen once stays
   --with-opend    also install futu-opend.service and its user; OpenD itself must be put into /opt/futu-opend
   --uninstall     stop and remove the service and its environments; keeps day files, .env, the code and the users

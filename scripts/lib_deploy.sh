@@ -24,13 +24,13 @@ readonly UNIT=hk-tick-collector
 readonly SERVICE_USER=hk-tick-collector
 readonly SERVE_USER=hk-tick-serve # of the programs that serve; in the recorder's group, which reads day files
 readonly SERVE_DIR=/etc/hk-tick-serve
-readonly SERVING='api live redis' # hk-tick-NAME.service each, installed by choice
+readonly SERVING='api live redis alert' # hk-tick-NAME.service each, installed by choice
 readonly BUILD_USER=hk-tick-build
 readonly BUILD_CACHE=/var/cache/hk-tick-build
 readonly DEPLOY_LOCK=/run/hk-tick-collector-deploy
 readonly UNIT_DIR=/etc/systemd/system
 readonly DATA_DIR=/data/sqlite # what the units know: HK in it, and a directory for each further recorder
-readonly EXTRAS='metrics,redis,serve,tools' # of the package; those of service.txt
+readonly EXTRAS='alert,metrics,redis,serve,tools' # of the package; those of service.txt
 readonly KEPT_RELEASES=5
 readonly STOP_MARGIN_SEC=60
 

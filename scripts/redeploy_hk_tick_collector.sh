@@ -11,7 +11,7 @@ Brings the service to REF, a branch, tag or commit of the checkout's origin (def
 While the recorder goes on recording: fetch, build an environment for REF, run tests from it. If that fails, nothing has
 changed. Then: stop, switch, repair times in the future (repair_future_ts_ms.py --apply), start, show the first log
 lines, verify (verify_hk_tick_collector.sh), restart what else runs from the release: further recorders
-(hk-tick-collector@NAME) and what serves (hk-tick-api, -live, -redis). If one of these fails, the former version is put
+(hk-tick-collector@NAME) and what serves (hk-tick-api, -live, -redis, -alert). If one of these fails, the former version is put
 back and started.
 
   --tests ARGS        what pytest runs (default: "-q tests/unit")

@@ -7,7 +7,7 @@ usage() {
 Usage: sudo ROLLBACK_REF=COMMIT bash scripts/rollback_hk_tick_collector.sh [--market auto|open|closed]
 
 Stops the service, switches to ROLLBACK_REF (a commit, tag or branch that the checkout knows), starts it and verifies.
-Further recorders and what serves (hk-tick-api, -live, -redis) are restarted if they run.
+Further recorders and what serves (hk-tick-api, -live, -redis, -alert) are restarted if they run.
 The environment of that version is still there if it ran lately; else it is built first, while the recorder goes on.
 .env and day files are not touched. A day file that a newer version migrated is refused by an older one with a line that
 says so; move that file away, or go forward again.

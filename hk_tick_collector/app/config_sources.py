@@ -24,6 +24,8 @@ OWN_PREFIXES = ("FUTU_", "SQLITE_", "WATCHDOG_", "PERSIST_", "RECONNECT_", "BACK
 # Those of the programs that serve what was recorded, which read the same file: each leaves the other's keys alone.
 SERVE_PREFIXES = ("API_", "LIVE_", "HOOKS_", "DATA_ROOTS")
 RELAY_PREFIXES = ("REDIS_",)
+ALERT_PREFIXES = ("ALERT_",)
+READERS_PREFIXES = (*SERVE_PREFIXES, *RELAY_PREFIXES, *ALERT_PREFIXES)
 _CLOSE_MATCH_RATIO = 0.8
 
 
@@ -34,7 +36,7 @@ class Claims(NamedTuple):
     others: tuple[str, ...]
 
 
-RECORDERS = Claims(OWN_PREFIXES, (*SERVE_PREFIXES, *RELAY_PREFIXES))
+RECORDERS = Claims(OWN_PREFIXES, READERS_PREFIXES)
 
 
 class Problem(NamedTuple):

@@ -47,6 +47,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     "Let others read": {
         "serve": ("serve", "HTTP API and live channel, on this machine."),
         "keys": ("keys", "Who may read over HTTP."),
+        "alert": ("alert", "Whom to call when something is wrong: try it, mute it."),
     },
     "Put it away": {
         "eod": ("eod", "The end of the day: certificate, archive, retention."),

@@ -8,6 +8,7 @@ _BROUGHT_BY = {
     "serve": ("fastapi", "httpx", "orjson", "starlette", "uvicorn", "websockets"),
     "redis": ("redis",),
     "metrics": ("prometheus_client",),
+    "alert": ("apprise",),
 }
 
 

@@ -86,6 +86,7 @@ class RecorderStatus:
     wal_bytes: int = 0
     write_errors: int = 0
     disconnections: int = 0
+    writer_recoveries: int = 0  # times that the watchdog replaced the writer
 
 
 def process_space() -> str:
@@ -276,6 +277,7 @@ class StatusFile:
             wal_bytes=backlog.wal_bytes,
             write_errors=ingest.write_errors,
             disconnections=feed.disconnections,
+            writer_recoveries=ingest.recoveries,
         )
 
     def _dated(self, complaints: Sequence[Complaint], now_ms: int) -> tuple[Complaint, ...]:

@@ -23,7 +23,7 @@ from hk_tick_collector.app.config_model import (
     text_error,
     upper,
 )
-from hk_tick_collector.app.config_sources import OWN_PREFIXES, RELAY_PREFIXES, SERVE_PREFIXES, Claims, ConfigErrors
+from hk_tick_collector.app.config_sources import OWN_PREFIXES, READERS_PREFIXES, RELAY_PREFIXES, Claims, ConfigErrors
 from hk_tick_collector.store.signals import hooks_dir_of
 
 _URL = re.compile(r"(rediss?://[^\s/]+|unix:///)\S*")
@@ -110,7 +110,8 @@ def relay_setting_table() -> list[SettingInfo]:
 def load_relay_settings(env_file: Path | None, environ: Mapping[str, str]) -> RelaySettings:
     """The settings from ``environ`` over ``env_file`` over defaults. ConfigErrors names all that is wrong."""
     recorders = tuple(info.key for info in recorders_table())
-    claims = Claims(RELAY_PREFIXES, (*OWN_PREFIXES, *SERVE_PREFIXES, *recorders))
+    others = (name for name in READERS_PREFIXES if name not in RELAY_PREFIXES)
+    claims = Claims(RELAY_PREFIXES, (*OWN_PREFIXES, *others, *recorders))
     read = read_model(RelaySettings, env_file, environ, claims)
     if read.problems or read.settings is None:
         raise ConfigErrors(read.problems)

@@ -31,7 +31,7 @@ from hk_tick_collector.app.config_model import (
     text_error,
     upper,
 )
-from hk_tick_collector.app.config_sources import OWN_PREFIXES, RELAY_PREFIXES, SERVE_PREFIXES, Claims, ConfigErrors
+from hk_tick_collector.app.config_sources import OWN_PREFIXES, READERS_PREFIXES, SERVE_PREFIXES, Claims, ConfigErrors
 from hk_tick_collector.core.errors import ConfigError
 from hk_tick_collector.serve.keys import KeyRing
 from hk_tick_collector.store.layout import archive_dir
@@ -197,7 +197,8 @@ def serve_setting_table() -> list[SettingInfo]:
 def load_serve_settings(env_file: Path | None, environ: Mapping[str, str]) -> ServeSettings:
     """The settings from ``environ`` over ``env_file`` over defaults. ConfigErrors names all that is wrong."""
     recorders = tuple(info.key for info in recorders_table())
-    claims = Claims(SERVE_PREFIXES, (*OWN_PREFIXES, *RELAY_PREFIXES, *recorders))
+    others = (name for name in READERS_PREFIXES if name not in SERVE_PREFIXES)
+    claims = Claims(SERVE_PREFIXES, (*OWN_PREFIXES, *others, *recorders))
     read = read_model(ServeSettings, env_file, environ, claims)
     if read.problems or read.settings is None:
         raise ConfigErrors(read.problems)

@@ -161,8 +161,11 @@ def _read_status(path: Path) -> RecorderStatus | None:
 
 
 def _runs_elsewhere(status: RecorderStatus | None, now_ms: int) -> bool:
-    """Does a process write it that does not show here (another container)? Then only the file tells that it lives."""
-    if status is None or status.status == STOPPED or status.process_space == process_space():
+    """Does a process write it that does not show here (another container, or this one may see none)? Then only the file
+    tells that it lives."""
+    if status is None or status.status == STOPPED:
+        return False
+    if status.process_space == process_space() and system.sees_processes():
         return False
     return abs(now_ms - status.written_at_ms) <= STALE_SEC * 1000
 

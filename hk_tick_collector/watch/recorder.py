@@ -135,6 +135,11 @@ def lock_holder(data_root: Path) -> Process | None:
     return Process(pid, status.st_mtime_ns // 1_000_000, _is_stopped(pid)) if pid else None
 
 
+def sees_processes() -> bool:
+    """May this process know of others at all? One in a unit with ProcSubset=pid may not: there only files tell."""
+    return (_PROC / "locks").exists()
+
+
 def _holder(locks: str, status: os.stat_result, written_pid: int) -> int:
     """The pid from a line like ``1: FLOCK  ADVISORY  WRITE 4711 fd:01:131233 0 EOF`` (proc(5)); 0 when there is none.
 

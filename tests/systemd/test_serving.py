@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 from collections.abc import Iterator
 
@@ -73,6 +74,8 @@ def live_text(server: Server, key: str) -> str:
 def test_it_reads_while_the_recorder_writes_and_comes_back_when_killed(serving: Server, key: str) -> None:
     run, show = serving.machine.run, serving.machine.show
     wait_until(lambda: '"data":[{' in ask(serving, key, "/v1/ticks/latest?symbols=HK.00700"), "ticks of now", 60)
+    condition = json.loads(ask(serving, key, "/v1/status"))["roots"][0]
+    assert condition["running"], condition  # though it may see no other process
     pid = int(show("MainPID", API))
     assert run(f"ps -o user:20=,group:20= -p {pid}").stdout.split() == ["hk-tick-serve", "hk-tick-collector"]
     try:
@@ -118,7 +121,7 @@ def test_wrong_names_are_refused_and_dry_run_tells(installed: Server) -> None:
     for names in ("''", "api,web", "../api", "-x"):
         done = run(f"bash {PROJECT}/scripts/install_systemd.sh --with {names}", check=False)
         assert done.returncode == 2
-        assert "api live redis" in done.stdout
+        assert "api live redis alert" in done.stdout
     assert "would run: systemctl enable --quiet hk-tick-redis.service" in installed.install(
         "--dry-run", "--with", "redis"
     )

@@ -1,0 +1,151 @@
+"""The desk: looks at the recorder every two seconds, and puts what has to be told into the outbox.
+
+It never sends: that is ``post.py``'s, in a thread for each target, so that one that hangs holds up nobody. All times of
+events run on a clock that cannot jump; what is looked at is judged by the wall clock, as the recorder's files are.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+from hk_tick_collector.alert.events import Kind, Ledger, Telling
+from hk_tick_collector.alert.outbox import Outbox
+from hk_tick_collector.alert.rules import RULES, Rule, Seer
+from hk_tick_collector.alert.targets import RuleSettings, TargetsFile
+from hk_tick_collector.alert.words import digest_lines, line_of, week_line
+from hk_tick_collector.core.clock import Clock
+from hk_tick_collector.core.complaint import Level
+from hk_tick_collector.core.errors import RecorderError
+from hk_tick_collector.core.logline import event
+from hk_tick_collector.days.catalog import Catalog
+from hk_tick_collector.market.calendar import TradingCalendar
+from hk_tick_collector.quality.certificate import make_certificate
+from hk_tick_collector.quality.model import Certificate
+from hk_tick_collector.watch import recorder as system
+from hk_tick_collector.watch.condition import Condition, look
+
+LOOK_SEC = 2.0
+SERVICE_EVERY_LOOKS = 5  # asking systemd starts a process
+TIDY_EVERY_LOOKS = 1800
+DIGEST_AFTER_MS = 25 * 60_000  # after the last tick of a day can come: the end-of-day job has run by then
+DIGEST_LATE_MS = 12 * 3_600_000  # a digest that nobody asked for by then is not made up for
+GOOD_GRADES = ("A", "B")
+WEEK_DAYS = 5
+FRIDAY = 4
+
+_log = logging.getLogger(__name__)
+
+
+def rule_of(changes: dict[str, RuleSettings]) -> Callable[[str], Rule | None]:
+    """The rules with the file's changes."""
+    found = dict(RULES)
+    for code, change in changes.items():
+        rule = found.pop(code)
+        if not change.is_off:
+            for_sec = rule.for_sec if change.for_sec is None else change.for_sec
+            found[code] = Rule(rule.code, rule.level, for_sec, rule.keep_sec)
+    return found.get
+
+
+class Desk:
+    """One data root. ``step`` is called every LOOK_SEC by the program's main thread."""
+
+    def __init__(self, data_root: Path, archive_root: Path, file: TargetsFile, outbox: Outbox, clock: Clock) -> None:
+        self._catalog = Catalog(data_root, archive_root)
+        self._calendar = TradingCalendar(self._catalog.market)
+        self._targets, self._outbox, self._clock = file.targets, outbox, clock
+        self._ledger = Ledger(rule_of(file.rules))
+        self._ledger.load(outbox.events())
+        self._seer = Seer()
+        self._service: system.Service | None = None
+        self._looks = 0
+        self._began_ms, self._began_sec = clock.now_ms(), clock.monotonic()
+        self.condition: Condition | None = None  # of the last look
+
+    @property
+    def market(self) -> str:
+        """The code of the market whose days these are."""
+        return self._catalog.market.code
+
+    @property
+    def steady_ms(self) -> int:
+        """The time, on a clock that does not jump."""
+        return self._began_ms + int((self._clock.monotonic() - self._began_sec) * 1000)
+
+    @property
+    def is_well(self) -> bool:
+        """Did the last look find nothing that needs somebody at once?"""
+        firing = self._ledger.firing()
+        return self.condition is not None and not any(found.level is Level.ALERT for found in firing)
+
+    def step(self) -> None:
+        """One look, and what comes of it. A look that fails is logged; the next one may not."""
+        if self._looks % SERVICE_EVERY_LOOKS == 0:
+            self._service = system.service()
+        if self._looks % TIDY_EVERY_LOOKS == 0:
+            self._outbox.tidy(self.steady_ms)
+        self._looks += 1
+        try:
+            self.condition = look(self._catalog.data_root, self._calendar, self._clock.now_ms(), self._of_this_root())
+        except RecorderError as exc:
+            self.condition = None
+            _log.error(event("alert_look_failed", reason=exc, action="looking again"))
+            return
+        tellings = self._ledger.observe(self._seer.findings(self.condition), self.steady_ms)
+        if tellings:
+            with self._outbox.transaction():
+                for telling in tellings:
+                    self._tell(telling)
+                self._outbox.keep_events(self._ledger.events.values())
+        self._end_of_day(self.condition)
+
+    def _of_this_root(self) -> system.Service | None:
+        """The plain unit may be another data root's: then what it does says nothing here."""
+        return self._service if self._service is not None and self._service.installed else None
+
+    def _tell(self, telling: Telling) -> None:
+        now_ms, found = self.steady_ms, telling.event
+        line = line_of(telling, self._catalog.market, now_ms)
+        if found.code in self._outbox.mutes(now_ms):
+            return
+        _log.warning(event("alert_told", kind=telling.kind, code=found.code, subject=found.subject))
+        for target in self._targets:
+            if target.takes(found.level, now_ms):
+                self._outbox.add(target.name, found.level, [line], now_ms)
+            elif target.digest and telling.kind is not Kind.STILL:
+                self._outbox.hold(target.name, line)
+
+    # The end of a day
+
+    def _end_of_day(self, condition: Condition) -> None:
+        day = condition.day
+        if day is None or not self._calendar.is_trading_day(day.trading_day):
+            return
+        over_ms = condition.at_ms - self._calendar.no_more_ticks_ms(day.trading_day)
+        if not DIGEST_AFTER_MS <= over_ms < DIGEST_LATE_MS:
+            return
+        with self._outbox.transaction():
+            if self._outbox.first_time(f"digest {self._catalog.market.code} {day.trading_day}", self.steady_ms):
+                self._digest(day.trading_day, condition)
+
+    def _digest(self, day: str, condition: Condition) -> None:
+        market, now_ms = self._catalog.market, self.steady_ms
+        certificate = self._certificate(day, condition.at_ms)
+        is_archived = day in self._catalog.archived_days()
+        mutes = self._outbox.mutes(now_ms)
+        lines = digest_lines(certificate, condition.disk, self._ledger.firing(), mutes, market, is_archived)
+        if datetime.strptime(day, "%Y%m%d").weekday() == FRIDAY:  # noqa: DTZ007 - a date
+            days = [found for found in self._catalog.days() if found <= day][-WEEK_DAYS:]
+            lines.append(week_line({found: self._certificate(found, condition.at_ms).grade for found in days}))
+        level = Level.NOTE if certificate.grade in GOOD_GRADES else Level.WARN
+        for target in self._targets:
+            held = self._outbox.take_held(target.name)
+            if target.digest:
+                self._outbox.add(target.name, level, [*lines, *held], now_ms, kind="digest")
+        _log.info(event("alert_digest", day=day, grade=certificate.grade))
+
+    def _certificate(self, day: str, now_ms: int) -> Certificate:
+        return make_certificate(self._catalog.day(day), self._calendar, now_ms, read=False)

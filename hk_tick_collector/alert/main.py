@@ -1,0 +1,140 @@
+"""``hk-tick-alert``: look at the recorder, and call somebody when something is wrong.
+
+Exit codes: 0 stopped as asked, 1 failed (a package is missing, another one works on the same outbox), 78 the
+configuration is wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hk_tick_collector import __version__
+from hk_tick_collector.core.errors import ConfigError, RecorderError
+from hk_tick_collector.core.extras import how_to_install, missing_library
+from hk_tick_collector.core.text import printable
+
+if TYPE_CHECKING:
+    from hk_tick_collector.alert.settings import AlertSettings
+    from hk_tick_collector.alert.targets import TargetsFile
+
+NAME = "hk-tick-alert"
+EXIT_FAILED, EXIT_CONFIG = 1, 78
+LOCK_FILE = "alert.lock"
+WELL_LOOKS = 3  # the last look may be so many intervals old, or nobody knows whether all is well
+STOP_SEC = 20.0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog=NAME, description="Call somebody when something is wrong with the recorder.", epilog="See docs/alerts.md."
+    )
+    parser.add_argument("--env-file", type=Path, help="settings file (default: .env in the working directory)")
+    parser.add_argument("--check-config", action="store_true", help="check the settings and exit: 0 fine, 78 wrong")
+    parser.add_argument("--version", action="version", version=f"{NAME} {__version__}")
+    args = parser.parse_args(argv)
+    try:
+        return _run(args.env_file, check_only=args.check_config)
+    except ConfigError as exc:
+        print(printable(f"{NAME}: the configuration is wrong, nothing was started\n{exc}", "\n"), file=sys.stderr)
+        return EXIT_CONFIG
+    except RecorderError as exc:
+        print(printable(f"{NAME}: {exc}", "\n"), file=sys.stderr)
+        return EXIT_FAILED
+    except ModuleNotFoundError as exc:
+        print(f"{NAME}: the package {missing_library(exc)} is missing: {how_to_install('alert')}", file=sys.stderr)
+        return EXIT_FAILED
+
+
+def _run(env_file: Path | None, *, check_only: bool) -> int:
+    from hk_tick_collector.alert.settings import load_alert_settings  # noqa: PLC0415 - after --help
+    from hk_tick_collector.alert.targets import check_libraries, read_targets  # noqa: PLC0415
+
+    settings = load_alert_settings(env_file, os.environ)
+    if settings.alert_file is None:
+        raise ConfigError("ALERT_FILE is not set: it names the file that says whom to call (docs/alerts.md has one)")
+    file = read_targets(settings.alert_file)
+    if settings.alert_dir is None:
+        raise ConfigError("ALERT_DIR is not set: it names the directory for what has to be told")
+    check_libraries(file)
+    if check_only:
+        print(f"configuration ok: {', '.join(target.name for target in file.targets)}")
+        return 0
+    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    for library in ("httpx", "httpcore", "apprise", "urllib3", "requests"):
+        logging.getLogger(library).setLevel(logging.CRITICAL)  # they write addresses, in which tokens are
+    with _alone(settings.alert_dir):
+        _work(settings, file)
+    return 0
+
+
+@contextlib.contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """One program for each outbox: two would tell everything twice."""
+    from hk_tick_collector.store.atomic import open_lock_file  # noqa: PLC0415
+    from hk_tick_collector.store.layout import make_dir  # noqa: PLC0415
+
+    make_dir(directory)
+    descriptor = open_lock_file(directory / LOCK_FILE)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise RecorderError(
+            f"another {NAME} works in {directory}: stop it, or give this one another ALERT_DIR"
+        ) from None
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _work(settings: AlertSettings, file: TargetsFile) -> None:
+    from hk_tick_collector.alert.desk import LOOK_SEC, Desk  # noqa: PLC0415
+    from hk_tick_collector.alert.outbox import Outbox  # noqa: PLC0415
+    from hk_tick_collector.alert.post import DeadManPing, Postman  # noqa: PLC0415
+    from hk_tick_collector.alert.targets import target_of  # noqa: PLC0415
+    from hk_tick_collector.core.clock import SystemClock  # noqa: PLC0415
+
+    stop, clock = threading.Event(), SystemClock()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    assert settings.alert_dir is not None
+    outbox = Outbox(settings.alert_dir)
+    desk = Desk(settings.data_root, settings.archive, file, outbox, clock)
+    looked_sec = clock.monotonic()
+    market = desk.market
+
+    def is_well() -> bool:
+        return desk.is_well and clock.monotonic() - looked_sec < WELL_LOOKS * LOOK_SEC
+
+    senders: list[Postman | DeadManPing] = [
+        Postman(target.name, target_of(target), settings.alert_dir, market, lambda: desk.steady_ms, stop)
+        for target in file.targets
+    ]
+    if file.deadman is not None:
+        senders.append(DeadManPing(file.deadman, is_well, stop))
+    for sender in senders:
+        sender.thread.start()
+    print(printable(f"{NAME}: {settings.data_root} to {', '.join(target.name for target in file.targets)}"), flush=True)
+    while not stop.is_set():
+        desk.step()
+        looked_sec = clock.monotonic()
+        stop.wait(LOOK_SEC)
+    for sender in senders:
+        sender.thread.join(STOP_SEC)
+    outbox.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,101 @@
+"""Sending: a thread for each target, and one for the dead man's address. What is sent comes out of the outbox."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from hk_tick_collector.alert.outbox import GIVE_UP_MS, MAX_LINES, Outbox, Waiting
+from hk_tick_collector.alert.targets import SEND_SEC, DeadMan, Letter, NotSent, Target
+from hk_tick_collector.alert.words import title_of
+from hk_tick_collector.core.errors import StoreError
+from hk_tick_collector.core.logline import RateLimitedLog, event
+
+POLL_SEC = 1.0
+_log = logging.getLogger(__name__)
+
+
+def letter_of(waiting: Waiting, given_up: int, market: str) -> Letter:
+    """What goes out: the lines, no more than somebody reads, and what never arrived."""
+    lines = list(waiting.lines[:MAX_LINES])
+    if len(waiting.lines) > MAX_LINES:
+        lines.append(f"and {len(waiting.lines) - MAX_LINES} more: hk-tickctl status")
+    if given_up:
+        lines.append(f"{given_up} earlier letters could not be sent for a day and were given up: hk-tickctl alert list")
+    title = title_of(waiting.kind, waiting.level, waiting.lines, market)
+    data = {"kind": waiting.kind, "level": waiting.level.value, "market": market, "created_ms": waiting.created_ms}
+    return Letter(f"{waiting.number}-{waiting.created_ms}", title, "\n".join(lines), data)
+
+
+class Postman:
+    """Sends the letters of one target until ``stop``."""
+
+    def __init__(
+        self, name: str, target: Target, directory: Path, market: str, now_ms: Callable[[], int], stop: threading.Event
+    ) -> None:
+        self.name = name
+        self._target, self._directory, self._market = target, directory, market
+        self._now_ms, self._stop = now_ms, stop
+        self._faults = RateLimitedLog(_log)
+        self.thread = threading.Thread(target=self._run, name=f"post-{name}", daemon=True)
+
+    def _run(self) -> None:
+        outbox: Outbox | None = None
+        while not self._stop.is_set():
+            try:
+                outbox = outbox or Outbox(self._directory)
+                if self.send_next(outbox):
+                    continue
+            except StoreError as exc:
+                self._faults.log(logging.ERROR, "alert_outbox_failed", reason=exc, action="trying again")
+            self._stop.wait(POLL_SEC)
+        if outbox is not None:
+            outbox.close()
+
+    def send_next(self, outbox: Outbox) -> bool:
+        """Send one letter; False when none is due, or it was not taken."""
+        waiting = outbox.due(self.name, self._now_ms())
+        if waiting is None:
+            return False
+        given_up = outbox.given_up(self.name, self._now_ms() - 7 * GIVE_UP_MS)
+        try:
+            self._target.send(letter_of(waiting, given_up, self._market))
+        except NotSent as exc:
+            is_over = outbox.failed(waiting, str(exc), self._now_ms(), exc.retry_after_sec)
+            self._faults.log(
+                logging.WARNING, "alert_not_sent", key=self.name, target=self.name, reason=exc, tries=waiting.tries + 1,
+                action="given up" if is_over else "trying again",
+            )  # fmt: skip
+            return False
+        outbox.sent(waiting, self._now_ms())
+        _log.info(event("alert_sent", target=self.name, kind=waiting.kind, lines=len(waiting.lines)))
+        return True
+
+
+class DeadManPing:
+    """Asks an address while ``is_well`` says so."""
+
+    def __init__(self, settings: DeadMan, is_well: Callable[[], bool], stop: threading.Event) -> None:
+        self._settings, self._is_well, self._stop = settings, is_well, stop
+        self._faults = RateLimitedLog(_log)
+        self.thread = threading.Thread(target=self._run, name="dead-man", daemon=True)
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._settings.every_sec):
+            if self._is_well():
+                self.ping()
+
+    def ping(self) -> None:
+        """Once. Its answer matters to nobody here."""
+        import httpx  # noqa: PLC0415 - an extra
+
+        try:
+            with (
+                httpx.Client(timeout=SEND_SEC, follow_redirects=False, trust_env=False) as client,
+                client.stream("GET", self._settings.url.get_secret_value()),
+            ):
+                pass
+        except (httpx.HTTPError, httpx.InvalidURL) as exc:
+            self._faults.log(logging.WARNING, "alert_deadman_failed", reason=type(exc).__name__)

@@ -1,0 +1,281 @@
+"""Whom to call: the file of targets, and how each is reached.
+
+The file is TOML, mode 0640 or less, because it holds tokens (``docs/alerts.md`` has one with everything in it). All
+that is wrong in it is said at once. A token never reaches a log or an error: a target is known by its name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import logging
+import re
+import stat
+import time
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal, Protocol
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+from hk_tick_collector.alert.rules import RULES
+from hk_tick_collector.core.complaint import Level
+from hk_tick_collector.core.errors import ConfigError, StoreCorrupt
+from hk_tick_collector.core.regular import open_regular
+
+MAX_FILE_BYTES = 256 << 10
+SEND_SEC = 15.0
+RETRY_AFTER_MAX_SEC = 3600.0
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
+_HOURS = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]):([0-5]\d)")
+_URL = re.compile(r"https?://[^\s/]+\S*")
+_OTHERS_MAY = stat.S_IWGRP | stat.S_IRWXO
+
+
+def _name(text: str) -> str:
+    if not _NAME.fullmatch(text):
+        raise ValueError("a name has small letters, digits and -, 32 at most")
+    return text
+
+
+def _hours(text: str) -> str:
+    if not _HOURS.fullmatch(text):
+        raise ValueError("write for example 22:30-07:30")
+    return text
+
+
+def _zone(text: str) -> str:
+    try:
+        ZoneInfo(text)
+    except (ValueError, OSError, ZoneInfoNotFoundError) as exc:
+        raise ValueError("is no time zone; write for example Asia/Hong_Kong") from exc
+    return text
+
+
+def _url(text: SecretStr) -> SecretStr:
+    if not _URL.fullmatch(text.get_secret_value()):
+        raise ValueError("is no address; it begins with https:// or http://")
+    return text
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class TargetSettings(_Strict):
+    """One who is called."""
+
+    name: Annotated[str, AfterValidator(_name)]
+    webhook: Annotated[SecretStr, AfterValidator(_url)] | None = None
+    secret: SecretStr | None = Field(None, min_length=16)  # signs a webhook's body
+    apprise: SecretStr | None = None
+    levels: tuple[Literal["alert", "warn"], ...] = ("alert", "warn")
+    digest: bool = True
+    quiet: Annotated[str, AfterValidator(_hours)] | None = None  # then alerts alone; the rest waits for the digest
+    zone: Annotated[str, AfterValidator(_zone)] = "Asia/Hong_Kong"
+
+    def is_quiet(self, now_ms: int) -> bool:
+        """Is it one of its quiet hours?"""
+        hours = _HOURS.fullmatch(self.quiet or "")
+        if hours is None:
+            return False
+        begin, end = (int(hours[at]) * 60 + int(hours[at + 1]) for at in (1, 3))
+        local = datetime.fromtimestamp(now_ms / 1000, UTC).astimezone(ZoneInfo(self.zone))
+        minute = local.hour * 60 + local.minute
+        return begin <= minute < end if begin <= end else minute >= begin or minute < end
+
+    def takes(self, level: Level, now_ms: int) -> bool:
+        """Is it called at once about something of this level?"""
+        return level.value in self.levels and (level is Level.ALERT or not self.is_quiet(now_ms))
+
+
+class DeadMan(_Strict):
+    """An address that is asked while all is well: whoever watches it calls when this machine is dead."""
+
+    url: Annotated[SecretStr, AfterValidator(_url)]
+    every_sec: float = Field(60, ge=5, le=86_400)
+
+
+class RuleSettings(_Strict):
+    """A change of one rule."""
+
+    for_sec: float | None = Field(None, ge=0, le=86_400)
+    is_off: bool = False
+
+
+class TargetsFile(_Strict):
+    """The whole file."""
+
+    targets: tuple[TargetSettings, ...] = Field(min_length=1, max_length=50)
+    deadman: DeadMan | None = None
+    rules: dict[str, RuleSettings] = Field(default_factory=dict)
+
+
+def read_targets(path: Path) -> TargetsFile:
+    """The file's content. ConfigError with every mistake, a line each, and no secret."""
+    content = _content(path)
+    try:
+        found = TargetsFile.model_validate(tomllib.loads(content))
+    except tomllib.TOMLDecodeError as exc:
+        raise ConfigError(f"{path.name}: {exc}") from exc
+    except ValidationError as exc:
+        lines = [f"{path.name}: {_place(one['loc'])}: {one['msg']}" for one in exc.errors(include_input=False)]
+        raise ConfigError("\n".join(lines)) from exc
+    mistakes = list(_mistakes(found))
+    if mistakes:
+        raise ConfigError("\n".join(f"{path.name}: {mistake}" for mistake in mistakes))
+    return found
+
+
+def _content(path: Path) -> str:
+    try:
+        with open_regular(path) as file:
+            mode = path.stat().st_mode
+            content = file.read(MAX_FILE_BYTES + 1)
+    except OSError as exc:
+        raise ConfigError(f"ALERT_FILE: {path} cannot be read ({exc.strerror}): docs/alerts.md has one") from exc
+    except StoreCorrupt as exc:
+        raise ConfigError(f"ALERT_FILE: {exc}") from exc
+    if mode & _OTHERS_MAY:
+        raise ConfigError(f"ALERT_FILE: others may read {path}, which holds tokens: chmod 640 {path}")
+    if len(content) > MAX_FILE_BYTES:
+        raise ConfigError(f"ALERT_FILE: {path} has more than {MAX_FILE_BYTES} bytes")
+    try:
+        return content.decode()
+    except UnicodeDecodeError as exc:
+        raise ConfigError(f"ALERT_FILE: {path} is not UTF-8") from exc
+
+
+def _place(location: tuple[int | str, ...]) -> str:
+    return ".".join(str(part + 1) if isinstance(part, int) else part for part in location) or "the file"
+
+
+def _mistakes(found: TargetsFile) -> list[str]:
+    mistakes = []
+    names = [target.name for target in found.targets]
+    for target in found.targets:
+        ways = [way for way in ("webhook", "apprise") if getattr(target, way) is not None]
+        if len(ways) != 1:
+            mistakes.append(f"targets.{target.name}: give it one of webhook and apprise, not {len(ways)}")
+        if target.secret is not None and target.webhook is None:
+            mistakes.append(f"targets.{target.name}: secret signs a webhook, and there is none")
+    mistakes += [
+        f"targets: {name} is there twice" for name in sorted({name for name in names if names.count(name) > 1})
+    ]
+    mistakes += [
+        f"rules.{code}: there is no such rule; one of: {', '.join(sorted(RULES))}"
+        for code in found.rules
+        if code not in RULES
+    ]
+    return mistakes
+
+
+# Sending
+
+
+class NotSent(Exception):
+    """It was not taken. ``retry_after_sec``: what the other side asks for. The text has no address and no token."""
+
+    def __init__(self, reason: str, retry_after_sec: float | None = None) -> None:
+        super().__init__(reason)
+        self.retry_after_sec = retry_after_sec
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """What is sent: a title, lines of text, and the same for programs."""
+
+    id: str
+    title: str
+    text: str
+    data: Mapping[str, Any]
+
+
+class Target(Protocol):
+    """A way to somebody.
+
+    ``send`` returns when the other side has taken the letter, else it raises NotSent; it may be called again with the
+    same letter, whose ``id`` tells the other side so::
+
+        class Printer:
+            def send(self, letter: Letter) -> None:
+                print(letter.title, letter.text, sep="\\n")
+    """
+
+    def send(self, letter: Letter) -> None:
+        """Hand the letter over, within SEND_SEC."""
+        ...
+
+
+class Webhook:
+    """An address of one's own: a JSON body, with ``X-HK-Signature: sha256=<HMAC of "timestamp.body">`` if a secret is
+    given and ``X-HK-Timestamp`` in seconds, so that an old letter cannot be sent again by somebody else."""
+
+    def __init__(self, url: str, secret: str | None) -> None:
+        self._url, self._secret = url, secret
+
+    def send(self, letter: Letter) -> None:
+        """One request. 2xx is taken; 429 and 503 may say when to come again."""
+        import httpx  # noqa: PLC0415 - an extra
+
+        body = json.dumps({"id": letter.id, "title": letter.title, "text": letter.text, **letter.data}).encode()
+        headers = {"Content-Type": "application/json", "Idempotency-Key": letter.id}
+        if self._secret is not None:
+            stamp = str(int(time.time()))
+            signed = hmac.new(self._secret.encode(), f"{stamp}.".encode() + body, hashlib.sha256).hexdigest()
+            headers |= {"X-HK-Timestamp": stamp, "X-HK-Signature": f"sha256={signed}"}
+        try:
+            with (
+                httpx.Client(timeout=SEND_SEC, follow_redirects=False, trust_env=False) as client,
+                client.stream("POST", self._url, content=body, headers=headers) as answer,
+            ):
+                status, wait = answer.status_code, answer.headers.get("retry-after", "")
+        except (httpx.HTTPError, httpx.InvalidURL) as exc:
+            raise NotSent(type(exc).__name__) from None
+        if not 200 <= status < 300:
+            wait_sec = min(float(wait), RETRY_AFTER_MAX_SEC) if re.fullmatch(r"\d{1,6}", wait) else None
+            raise NotSent(f"it answers {status}", wait_sec)
+
+
+class Apprise:
+    """Discord, Telegram, mail, ntfy, Slack, Pushover and about a hundred others, by an address of apprise's."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def send(self, letter: Letter) -> None:
+        """It tells only true or false."""
+        import apprise  # noqa: PLC0415 - an extra
+
+        logging.getLogger("apprise").setLevel(logging.CRITICAL)  # it writes addresses with their tokens
+        sender = apprise.Apprise()
+        if not sender.add(self._url):
+            raise NotSent("apprise does not know such an address")
+        try:
+            is_taken = sender.notify(title=letter.title, body=letter.text)
+        except Exception as exc:  # noqa: BLE001 - a hundred services' own code, and its texts hold addresses
+            raise NotSent(type(exc).__name__) from None
+        if not is_taken:
+            raise NotSent("it did not take it")
+
+
+def check_libraries(file: TargetsFile) -> None:
+    """ModuleNotFoundError when what a target needs is not installed: better now than at night."""
+    if file.deadman is not None or any(target.webhook is not None for target in file.targets):
+        import httpx  # noqa: F401, PLC0415
+    if any(target.apprise is not None for target in file.targets):
+        import apprise  # noqa: F401, PLC0415
+
+
+def target_of(settings: TargetSettings) -> Target:
+    """How somebody is reached."""
+    if settings.webhook is not None:
+        secret = None if settings.secret is None else settings.secret.get_secret_value()
+        return Webhook(settings.webhook.get_secret_value(), secret)
+    assert settings.apprise is not None
+    return Apprise(settings.apprise.get_secret_value())

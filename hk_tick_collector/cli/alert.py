@@ -1,0 +1,182 @@
+"""``hk-tickctl alert``: try whom hk-tick-alert calls, see what it told, and have it keep silent for a while."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import update_wrapper
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hk_tick_collector.cli.common import EXIT_FINE, EXIT_PROBLEM, print_table, run_guarded, write_json
+from hk_tick_collector.cli.groups import Group
+from hk_tick_collector.core.clock import SystemClock
+from hk_tick_collector.core.complaint import Level
+from hk_tick_collector.core.errors import ConfigError, InputError
+
+if TYPE_CHECKING:
+    from hk_tick_collector.alert.settings import AlertSettings
+
+_SPAN = re.compile(r"([1-9][0-9]{0,3})(m|h|d)", re.ASCII)
+_SPAN_MS = {"m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_MAX_MUTE_MS = 7 * _SPAN_MS["d"]  # a longer one is a rule that is switched off, in the file
+
+
+@click.group(
+    "alert",
+    cls=Group,
+    help="""Whom hk-tick-alert calls, and about what.
+
+    \b
+    hk-tickctl alert test
+    hk-tickctl alert list
+    hk-tickctl alert mute ticks_late --for 2h
+
+    Whom it calls is in the file that ALERT_FILE names: docs/alerts.md.
+    """,
+    short_help="Whom to call when something is wrong: try it, mute it.",
+)
+def command() -> None:
+    """See ``--help``."""
+
+
+def _alert_command(name: str, **attrs: Any) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """A command on the outbox. The function gets the settings first."""
+
+    def decorate(function: Callable[..., int]) -> Callable[..., int]:
+        def run(env_file: Path | None, as_json: bool, **arguments: Any) -> None:
+            def work() -> int:
+                return function(_settings(env_file), as_json, **arguments)
+
+            raise SystemExit(run_guarded(work, as_json=as_json))
+
+        update_wrapper(run, function)
+        made: click.Command = click.command(name, cls=click.Command, **attrs)(run)
+        made.params.extend(
+            [
+                click.Option(
+                    ["--env-file"], type=click.Path(path_type=Path, dir_okay=False),
+                    help="Settings file (default: .env in the working directory).",
+                ),
+                click.Option(["--json", "as_json"], is_flag=True, help="Print JSON."),
+            ]
+        )  # fmt: skip
+        command.add_command(made)
+        return function
+
+    return decorate
+
+
+def _settings(env_file: Path | None) -> AlertSettings:
+    from hk_tick_collector.alert.settings import load_alert_settings  # noqa: PLC0415 - pydantic takes its time
+
+    return load_alert_settings(env_file, os.environ)
+
+
+def _directory(settings: AlertSettings) -> Path:
+    if settings.alert_dir is None:
+        raise ConfigError("ALERT_DIR is not set: it names the directory in which hk-tick-alert keeps what it tells")
+    return settings.alert_dir
+
+
+@_alert_command("test", help="Send a test to each target, or to NAME alone, and say whether it was taken.")
+@click.argument("name", required=False)
+def test(settings: AlertSettings, as_json: bool, name: str | None) -> int:
+    """See ``--help``. Sent from here, past the outbox: what is tried is the way to somebody."""
+    from hk_tick_collector.alert.outbox import Waiting  # noqa: PLC0415
+    from hk_tick_collector.alert.post import letter_of  # noqa: PLC0415
+    from hk_tick_collector.alert.targets import NotSent, check_libraries, read_targets, target_of  # noqa: PLC0415
+    from hk_tick_collector.days.catalog import Catalog  # noqa: PLC0415
+
+    if settings.alert_file is None:
+        raise ConfigError("ALERT_FILE is not set: it names the file that says whom to call")
+    file = read_targets(settings.alert_file)
+    check_libraries(file)
+    wanted = [target for target in file.targets if name in (None, target.name)]
+    if not wanted:
+        raise InputError(f"there is no target {name}; there are {', '.join(target.name for target in file.targets)}")
+    market, now_ms = Catalog(settings.data_root, settings.archive).market.code, SystemClock().now_ms()
+    found = []
+    for target in wanted:
+        waiting = Waiting(0, target.name, "test", Level.NOTE, ("somebody tried whether this arrives",), now_ms, 0)
+        try:
+            target_of(target).send(letter_of(waiting, 0, market))
+        except NotSent as exc:
+            found.append({"target": target.name, "taken": False, "reason": str(exc)})
+        else:
+            found.append({"target": target.name, "taken": True, "reason": None})
+    if as_json:
+        write_json(found)
+    else:
+        for line in found:
+            click.echo(f"{line['target']}: {'taken' if line['taken'] else 'not taken: ' + str(line['reason'])}")
+    return EXIT_FINE if all(line["taken"] for line in found) else EXIT_PROBLEM
+
+
+@_alert_command("list", help="What was told, what waits, and what is muted.")
+@click.option(
+    "--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="The newest so many letters."
+)
+def list_letters(settings: AlertSettings, as_json: bool, limit: int) -> int:
+    """See ``--help``."""
+    from hk_tick_collector.alert.outbox import Outbox  # noqa: PLC0415
+
+    outbox, now_ms = Outbox(_directory(settings)), SystemClock().now_ms()
+    letters, mutes = outbox.recent(limit), outbox.mutes(now_ms)
+    outbox.close()
+    if as_json:
+        write_json({"letters": letters, "mutes": mutes})
+        return EXIT_FINE
+    rows = [[_utc(one["created_ms"]), one["target"], one["kind"], one["level"], _state(one),
+             "; ".join(one["lines"])] for one in letters]  # fmt: skip
+    print_table(["UTC", "target", "kind", "level", "state", "text"], rows)
+    for code, until_ms in sorted(mutes.items()):
+        click.echo(f"muted until {_utc(until_ms)} UTC: {code}")
+    return EXIT_FINE
+
+
+def _utc(ms: int) -> str:
+    return f"{datetime.fromtimestamp(ms / 1000, UTC):%Y-%m-%d %H:%M:%S}"
+
+
+def _state(letter: dict[str, Any]) -> str:
+    if letter["sent_ms"] is not None:
+        return "sent"
+    if letter["given_up_ms"] is not None:
+        return f"given up: {letter['reason'] or 'too many waited'}"
+    return f"waits: {letter['reason']}" if letter["reason"] else "waits"
+
+
+@_alert_command("mute", help="Tell nothing about CODE for a while. --for 0m ends it.")
+@click.argument("code")
+@click.option("--for", "span", default="1h", show_default=True, metavar="SPAN", help="30m, 2h, 7d at most; 0m ends it.")
+def mute(settings: AlertSettings, as_json: bool, code: str, span: str) -> int:
+    """See ``--help``."""
+    from hk_tick_collector.alert.outbox import Outbox  # noqa: PLC0415
+    from hk_tick_collector.alert.rules import RULES  # noqa: PLC0415
+
+    if code not in RULES:
+        raise InputError(f"there is no rule {code}; one of: {', '.join(sorted(RULES))}")
+    until_ms = SystemClock().now_ms() + _span_ms(span)
+    outbox = Outbox(_directory(settings))
+    outbox.mute(code, until_ms)
+    outbox.close()
+    if as_json:
+        write_json({"code": code, "until_ms": until_ms})
+    else:
+        click.echo(f"{code}: silent for {span}" if _span_ms(span) else f"{code}: told again")
+    return EXIT_FINE
+
+
+def _span_ms(text: str) -> int:
+    if text in ("0m", "0"):
+        return 0
+    match = _SPAN.fullmatch(text)
+    span_ms = int(match[1]) * _SPAN_MS[match[2]] if match else _MAX_MUTE_MS + 1
+    if span_ms > _MAX_MUTE_MS:
+        raise InputError(f"--for {text}: write for example 30m, 2h or 3d, 7d at most")
+    return span_ms

@@ -1,0 +1,120 @@
+"""The file of targets: every mistake at once, no secret in any of it; and quiet hours."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from hk_tick_collector.alert.targets import TargetSettings, read_targets
+from hk_tick_collector.core.complaint import Level
+from hk_tick_collector.core.errors import ConfigError
+
+GOOD = """
+[[targets]]
+name = "desk"
+webhook = "https://example.org/hook/TOKEN1"
+secret = "0123456789abcdef0123"
+quiet = "22:30-07:30"
+
+[[targets]]
+name = "phone"
+apprise = "ntfy://TOKEN2"
+levels = ["alert"]
+digest = false
+
+[deadman]
+url = "https://example.org/ping/TOKEN3"
+every_sec = 30
+
+[rules.ticks_late]
+for_sec = 1200
+[rules.holes_open]
+is_off = true
+"""
+
+
+def written(tmp_path: Path, text: str, mode: int = 0o640) -> Path:
+    path = tmp_path / "alerts.toml"
+    path.write_text(text)
+    path.chmod(mode)
+    return path
+
+
+def test_a_good_file_is_read(tmp_path: Path) -> None:
+    found = read_targets(written(tmp_path, GOOD))
+    assert [target.name for target in found.targets] == ["desk", "phone"]
+    assert found.deadman is not None
+    assert found.deadman.every_sec == 30
+    assert found.rules["ticks_late"].for_sec == 1200
+    assert "TOKEN" not in repr(found)
+
+
+def test_every_mistake_is_said_at_once_and_no_secret(tmp_path: Path) -> None:
+    text = """
+    [[targets]]
+    name = "Desk!"
+    webhook = "ftp://TOKEN1"
+    quiet = "25:00-07:00"
+    zone = "Mars/Olympus"
+    levels = ["loud"]
+    colour = "red"
+    [[targets]]
+    name = "phone"
+    apprise = 7
+    [deadman]
+    url = "TOKEN3"
+    every_sec = 0
+    """
+    with pytest.raises(ConfigError) as refused:
+        read_targets(written(tmp_path, text))
+    told = str(refused.value)
+    for place in ("targets.1.name", "targets.1.webhook", "targets.1.quiet", "targets.1.zone", "targets.1.levels.1",
+                  "targets.1.colour", "targets.2.apprise", "deadman.url", "deadman.every_sec"):  # fmt: skip
+        assert f"{place}:" in told
+    assert "TOKEN" not in told
+
+
+def test_mistakes_between_entries_are_said(tmp_path: Path) -> None:
+    text = GOOD.replace('name = "phone"', 'name = "desk"').replace("holes_open", "holes_opn")
+    text = text.replace('apprise = "ntfy://TOKEN2"', 'secret = "0123456789abcdef0123"')
+    with pytest.raises(ConfigError) as refused:
+        read_targets(written(tmp_path, text))
+    for part in ("desk is there twice", "rules.holes_opn: there is no such rule", "one of webhook and apprise"):
+        assert part in str(refused.value)
+
+
+@pytest.mark.parametrize("text", ["", "targets = 3", "[[targets]", "\x00", "[deadman]\nurl='https://x.org'"])
+def test_what_is_no_such_file_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError, match=r"alerts\.toml"):
+        read_targets(written(tmp_path, text))
+
+
+def test_a_file_that_others_may_read_a_link_and_none_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="chmod 640"):
+        read_targets(written(tmp_path, GOOD, 0o644))
+    with pytest.raises(ConfigError, match="ALERT_FILE"):
+        read_targets(tmp_path / "none.toml")
+    with pytest.raises(ConfigError, match="ALERT_FILE"):
+        read_targets(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("hours", "at", "is_quiet"),
+    [
+        ("22:30-07:30", "2026-11-20T14:29:00", False),  # 22:29 in Hong Kong
+        ("22:30-07:30", "2026-11-20T14:30:00", True),
+        ("22:30-07:30", "2026-11-20T23:29:00", True),
+        ("22:30-07:30", "2026-11-20T23:30:00", False),
+        ("12:00-13:00", "2026-11-20T04:30:00", True),
+        ("12:00-13:00", "2026-11-20T05:00:00", False),
+    ],
+)
+def test_quiet_hours_let_alerts_through_alone(hours: str, at: str, is_quiet: bool) -> None:
+    now_ms = int(datetime.fromisoformat(at).replace(tzinfo=UTC).timestamp() * 1000)
+    target = TargetSettings(name="desk", quiet=hours)
+    assert target.is_quiet(now_ms) is is_quiet
+    assert target.takes(Level.ALERT, now_ms)
+    assert target.takes(Level.WARN, now_ms) is not is_quiet
+    assert not TargetSettings(name="desk", levels=("warn",)).takes(Level.ALERT, now_ms)
