@@ -26,9 +26,10 @@ from hk_tick_collector.market.hk import HK
 from hk_tick_collector.quality.certificate import make_certificate
 from hk_tick_collector.quality.gap_list import gap_lines
 from hk_tick_collector.query import bars
+from hk_tick_collector.query.trade_types import TradeRule
 from hk_tick_collector.serve.api.answer import Look, media_type, write_answer
 from hk_tick_collector.serve.api.cursor import Cursor, Spot
-from hk_tick_collector.serve.api.plan import Asked, Reading, allowed, reading_of, stretch_of
+from hk_tick_collector.serve.api.plan import Asked, Reading, allowed, reading_of, reading_of_today, stretch_of
 from hk_tick_collector.serve.api.roots import Root, Roots, bad
 from hk_tick_collector.serve.keys import Key
 from hk_tick_collector.serve.problems import Problem, shown
@@ -38,6 +39,7 @@ TOP_MEMORY_MB = 512
 PAGE_CSP = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 BAR_FIELDS = (pa.field("end_ms", UTC_MS, nullable=False), pa.field("is_final", pa.bool_(), nullable=False))
 BAR_SCHEMA = pa.schema([*bars.BARS, *BAR_FIELDS])
+_NOT_OF_TODAY = ("cursor", "start", "end", "as_of_ms")
 
 
 class Out(Protocol):
@@ -122,12 +124,8 @@ def _bars(roots: Roots, asked: Asked, key: Key, out: Out) -> int:
         interval_ms = bars.parse_interval_ms(asked["interval"])
     except ValueError as exc:
         raise bad("interval", str(exc)) from exc
-    reading = reading_of(roots.paths, asked, key)
-    question = BarQuestion(
-        reading.stretch, asked["interval"], asked.get("fill") == "session", bool(asked.get("auctions", True)),
-        bool(asked.get("odd_lots")), bool(asked.get("off_exchange")),
-    )  # fmt: skip
-    table = with_ends(reading.files.bars_of(reading.plan, question), interval_ms, roots.all[0].now_ms)
+    reading, found = _bars_of_today(roots, asked, key, interval_ms) or _bars_of_days(roots, asked, key)
+    table = with_ends(found, interval_ms, roots.all[0].now_ms)
     start = reading.start
     if start is not None:
         symbols, times = table.column("symbol").cast(pa.string()), table.column("start_ms")
@@ -135,6 +133,33 @@ def _bars(roots: Roots, asked: Asked, key: Key, out: Out) -> int:
         table = table.filter(pc.or_(pc.greater(symbols, start.symbol), is_later))
     table = table.append_column("part", pa.repeat(0, table.num_rows))
     return _send(reading, [table] if table.num_rows else [], BAR_SCHEMA, "start_ms", asked, out)
+
+
+def _bars_of_days(roots: Roots, asked: Asked, key: Key) -> tuple[Reading, pa.Table]:
+    reading = reading_of(roots.paths, asked, key)
+    question = BarQuestion(
+        reading.stretch, asked["interval"], asked.get("fill") == "session", bool(asked.get("auctions", True)),
+        bool(asked.get("odd_lots")), bool(asked.get("off_exchange")),
+    )  # fmt: skip
+    return reading, reading.files.bars_of(reading.plan, question)
+
+
+def _bars_of_today(roots: Roots, asked: Asked, key: Key, interval_ms: int) -> tuple[Reading, pa.Table] | None:
+    """The same, of what is kept of the newest day; None when it is none of that."""
+    if asked.get("fill") == "session" or any(asked.get(name) is not None for name in _NOT_OF_TODAY):
+        return None
+    try:
+        ((root, symbols),) = roots.symbols(asked["symbols"])
+    except (Problem, ValueError):
+        return None
+    rule = TradeRule(
+        root.market.trade_types, bool(asked.get("auctions", True)), bool(asked.get("odd_lots")),
+        bool(asked.get("off_exchange")),
+    )  # fmt: skip
+    today = root.today.bars(asked.get("day"), symbols, interval_ms, rule)
+    if today is None:
+        return None
+    return reading_of_today(roots.paths, asked, key, today.read, today.place), today.bars
 
 
 def with_ends(table: pa.Table, interval_ms: int, now_ms: int) -> pa.Table:

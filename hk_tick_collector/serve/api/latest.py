@@ -5,9 +5,7 @@ time, then sequence, as in every other answer. A symbol without ticks in the new
 before it.
 
 What was answered is kept as JSON, up to KEPT_BYTES a file, and given again only while it is what the file holds:
-nothing was committed since, or the symbol's newest rows are the same ones. Of a stored row only time, sequence and
-number among equal ones are ever changed (``store.rows``), so these and the rowids say whether they are; SQLite puts
-them into one text, which costs a sixth of reading the rows.
+nothing was committed since, or the symbol's newest rows are the same ones (``changing``).
 """
 
 from __future__ import annotations
@@ -28,6 +26,7 @@ import orjson
 from hk_tick_collector.client.coverage import SymbolCoverage
 from hk_tick_collector.client.plan import coverage_rows
 from hk_tick_collector.records.columns import NAMES
+from hk_tick_collector.serve.api.changing import changing_sql
 from hk_tick_collector.serve.api.completeness import summary_of
 from hk_tick_collector.serve.api.roots import Root
 from hk_tick_collector.store.companions import Mark, is_closed
@@ -42,10 +41,8 @@ KEEP_SEC = 1.0
 KEPT_BYTES, KEPT_TAILS = 8 << 20, 5000
 _SEQ, _TS_MS = NAMES.index("seq"), NAMES.index("ts_ms")
 _NO_SEQ = 1 << 63
-_SEQUENCED = "FROM ticks WHERE symbol = ?1 AND seq IS NOT NULL ORDER BY seq DESC LIMIT ?2"
-_OTHERS = "FROM ticks WHERE symbol = ?1 AND seq IS NULL ORDER BY ts_ms DESC LIMIT ?2"
-_TOLD = "SELECT group_concat(rowid || ' ' || ts_ms || ' ' || ifnull(seq, '') || ' ' || ifnull(occurrence, '')) FROM"
-_WHICH = f"SELECT ({_TOLD} (SELECT rowid, * {_SEQUENCED})), ({_TOLD} (SELECT rowid, * {_OTHERS}))"
+_SEQUENCED = "WHERE symbol = ?1 AND seq IS NOT NULL ORDER BY seq DESC LIMIT ?2"
+_OTHERS = "WHERE symbol = ?1 AND seq IS NULL ORDER BY ts_ms DESC LIMIT ?2"
 
 
 class Tail(NamedTuple):
@@ -203,6 +200,7 @@ class _Open:
 
     conn: sqlite3.Connection
     columns: str
+    which_sql: str  # what tells the newest rows of a symbol from others
     identity: int
     is_live: bool
 
@@ -210,7 +208,8 @@ class _Open:
     def of(cls, path: Path) -> _Open:
         identity = identity_of(path)
         conn, uri = open_read_only_uri(path)
-        return cls(conn, select_list(conn, NAMES), identity, "immutable" not in uri)
+        which_sql = f"SELECT ({changing_sql(conn, _SEQUENCED)}), ({changing_sql(conn, _OTHERS)})"
+        return cls(conn, select_list(conn, NAMES), which_sql, identity, "immutable" not in uri)
 
 
 @dataclass
@@ -301,7 +300,7 @@ class _DayTails:
             self._tails.move_to_end(key)
             return known
         found = self._opened
-        which = found.conn.execute(_WHICH, key).fetchone()
+        which = found.conn.execute(found.which_sql, key).fetchone()
         if known is None or known.which != which:
             rows = _newest(found.conn, found.columns, symbol, count)
             known = Tail(len(rows), orjson.dumps([tick_of(row) for row in rows])[1:-1], which)
@@ -319,8 +318,7 @@ class _DayTails:
 
 
 def _newest(conn: sqlite3.Connection, columns: str, symbol: str, count: int) -> list[tuple[Any, ...]]:
-    rows = [
-        row for which in (_SEQUENCED, _OTHERS) for row in conn.execute(f"SELECT {columns} {which}", (symbol, count))
-    ]
+    asked = (f"SELECT {columns} FROM ticks {which}" for which in (_SEQUENCED, _OTHERS))  # noqa: S608 - our names
+    rows = [row for sql in asked for row in conn.execute(sql, (symbol, count))]
     rows.sort(key=lambda row: (row[_TS_MS], _NO_SEQ if row[_SEQ] is None else row[_SEQ]))
     return rows[-count:]

@@ -29,7 +29,7 @@ from hk_tick_collector.serve.api.roots import MAX_SYMBOLS, bad, instant
 from hk_tick_collector.serve.keys import Key
 from hk_tick_collector.serve.problems import Problem
 from hk_tick_collector.store.follow import place_at
-from hk_tick_collector.store.position import Position
+from hk_tick_collector.store.position import Place, Position
 
 MAX_DAYS = 3660
 WARNED = 20  # symbols without a tick that are named
@@ -65,26 +65,47 @@ def reading_of(roots: Sequence[tuple[Path, Path]], asked: Asked, key: Key) -> Re
     if len(plan.reads) > MAX_DAYS:
         raise Problem("too-large", f"{len(plan.reads)} days are meant; {MAX_DAYS} at most")
     plan.reads = [allowed(read, key) for read in plan.reads]
-    coverage = coverage_of(plan, stretch)
-    summary = summary_of(coverage)
-    if asked.get("require") == PROVEN and not coverage.is_proven:
-        raise Problem("not-proven", coverage.sentence(), more={"coverage": summary})
+    coverage = _judged(plan, stretch, asked)
     states = dict(cursor.states) if cursor is not None else {_name(read): _state(read) for read in plan.reads}
     if cursor is not None:
-        absent = sorted(states.keys() - {_name(read) for read in plan.reads})
-        if absent:  # the pages behind would begin in another day
-            raise Problem(
-                "cursor-gone", "a day of the first page cannot be read any more", hint="ask again without cursor"
-            )
-        newest = max(states, default="")
-        known = [read for read in plan.reads if _name(read) in states or _name(read) < newest]  # not what began since
-        plan.reads = [_pinned(read, states.get(_name(read))) for read in known]
+        plan.reads = _of_cursor(plan.reads, states)
     as_of = {
         "at_ms": cursor.as_of_ms if cursor is not None else files.clock.now_ms(),
         "position": _position(plan.reads),
     }
-    facts = Facts(as_of, summary, _warnings(files, plan, stretch))
+    facts = Facts(as_of, summary_of(coverage), _warnings(files, plan, stretch))
     return Reading(files, stretch, plan, coverage, facts, question, states, cursor.spot if cursor else None)
+
+
+def reading_of_today(
+    roots: Sequence[tuple[Path, Path]], asked: Asked, key: Key, read: DayRead, place: Place
+) -> Reading:
+    """As ``reading_of``, of symbols that were read already, up to a place in the newest day file."""
+    stretch, files = stretch_of(asked), LocalFiles(roots)
+    plan = Plan([allowed(read, key)])
+    coverage = _judged(plan, stretch, asked)
+    position = str(Position.at_start_of(place.day).moved(place))
+    facts = Facts({"at_ms": files.clock.now_ms(), "position": position}, summary_of(coverage))
+    states = {_name(read): _state_at(place)}
+    return Reading(files, stretch, plan, coverage, facts, question_of(asked), states)
+
+
+def _judged(plan: Plan, stretch: Stretch, asked: Asked) -> Coverage:
+    """How complete it is. A Problem when it has to be proven, and is not."""
+    coverage = coverage_of(plan, stretch)
+    if asked.get("require") == PROVEN and not coverage.is_proven:
+        raise Problem("not-proven", coverage.sentence(), more={"coverage": summary_of(coverage)})
+    return coverage
+
+
+def _of_cursor(reads: Sequence[DayRead], states: Mapping[str, str]) -> list[DayRead]:
+    """The days of the first page, as they were then. A Problem when one is not there any more."""
+    absent = sorted(states.keys() - {_name(read) for read in reads})
+    if absent:  # the pages behind would begin in another day
+        raise Problem("cursor-gone", "a day of the first page cannot be read any more", hint="ask again without cursor")
+    newest = max(states, default="")
+    known = [read for read in reads if _name(read) in states or _name(read) < newest]  # not what began since
+    return [_pinned(read, states.get(_name(read))) for read in known]
 
 
 def stretch_of(asked: Asked) -> Stretch:
@@ -128,7 +149,11 @@ def _state(read: DayRead) -> str:
     day = read.day
     if read.last_rowid is None or day.db is None:
         return f"={day.manifest.content_hash[-12:]}" if day.manifest is not None else "=0"
-    return f"{read.last_rowid}.{place_at(day.db, day.trading_day, read.last_rowid).check:08x}"
+    return _state_at(place_at(day.db, day.trading_day, read.last_rowid))
+
+
+def _state_at(place: Place) -> str:
+    return f"{place.rowid}.{place.check:08x}"
 
 
 def _pinned(read: DayRead, kept: str | None) -> DayRead:
@@ -167,7 +192,7 @@ def _warnings(files: LocalFiles, plan: Plan, stretch: Stretch) -> list[str]:
     if stretch.symbols:
         there = {symbol for read in plan.reads for symbol, ticks in read.ticks_by_symbol.items() if ticks}
         lacking = sorted({symbol for read in plan.reads for symbol in read.symbols or ()} - there)
-        markets = {one.market.code: one for one in markets_of(files.roots, files.clock)}
+        markets = {one.market.code: one for one in markets_of(files.roots, files.clock)} if lacking else {}
         for symbol in lacking[:WARNED]:
             days = [read.day for read in plan.reads if symbol in (read.symbols or ())]
             warnings.append(explain_nothing(markets[days[0].market.code].catalog, days, [symbol], ""))

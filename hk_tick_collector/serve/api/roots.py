@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hk_tick_collector.client.errors import BadQuestion
 from hk_tick_collector.client.question import bound
@@ -20,6 +21,9 @@ from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.market import Market
 from hk_tick_collector.serve.problems import FieldError, Problem
 from hk_tick_collector.watch.when import one_day
+
+if TYPE_CHECKING:
+    from hk_tick_collector.serve.api.today import TodayBars
 
 ALL = "all"
 MAX_SYMBOLS = 50
@@ -51,6 +55,13 @@ class Root:
     def calendar(self) -> TradingCalendar:
         """Its trading days."""
         return TradingCalendar(self.market)
+
+    @cached_property
+    def today(self) -> TodayBars:
+        """What a reading process keeps of its newest day."""
+        from hk_tick_collector.serve.api.today import TodayBars  # noqa: PLC0415 - the server does without Arrow
+
+        return TodayBars(self)
 
     @property
     def now_ms(self) -> int:

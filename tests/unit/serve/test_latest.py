@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from hk_tick_collector.records.columns import NAMES
@@ -83,7 +83,9 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25, deadline=None, phases=[Phase.generate], suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(steps=STEPS, count=st.sampled_from([1, 3, 1000]))
 def test_what_is_kept_is_what_a_new_server_reads(tmp_path: Path, steps: list[Any], count: int) -> None:
     root = tmp_path / "HK"
