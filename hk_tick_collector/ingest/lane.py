@@ -78,8 +78,11 @@ class Lane(Generic[RecordT]):
     # -- its life ----------------------------------------------------------------------------------------------------
 
     def open(self) -> int:
-        """Find what an earlier process left in the spill; rows waiting. Needs the disk. StoreUnavailable: try again."""
-        return self._spill.open()
+        """Find what an earlier process left in spill and quarantine; rows waiting in the spill. Needs the disk.
+        StoreUnavailable: try again."""
+        rows = self._spill.open()
+        self._quarantine.remember()
+        return rows
 
     async def run(self) -> None:
         """Store until cancelled, or after ``flush`` until nothing is left. StoreError only after ``hurry``."""

@@ -3,8 +3,12 @@
 One JSON object a line, in ASCII whatever OpenD sent: ``recv_ts_ms``, ``symbol``, ``code`` (the kind of reason),
 ``reason``, ``raw``. The file's day is the Hong Kong date of receipt.
 
+What is told again word for word is the same tick and kept once: an answer shows its newest 1000 ticks each time, a
+file is read again after a restart. Equal ones in one call of ``add`` are as many ticks, as equal trades of a view are.
+
 Limits: MAX_WAITING_ROWS and MAX_WAITING_BYTES in memory, MAX_DAY_BYTES a day on disk. What comes beyond is dropped,
-counted (``IngestProgress.quarantine_dropped_rows``) and said: it must not fill the disk that recording needs.
+counted (``IngestProgress.quarantine_dropped_rows``) and said: it must not fill the disk that recording needs. Known
+again are at least the last REMEMBERED_TICKS, and of those from before the start the files' last REMEMBERED_BYTES.
 
 Promises: every tick given to ``add`` is in a file, waits, or is counted as dropped. Nothing here raises into a caller:
 whatever goes wrong with a file, its lines go on waiting and recording goes on.
@@ -12,18 +16,22 @@ whatever goes wrong with a file, its lines go on waiting and recording goes on.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
+from itertools import compress
 from pathlib import Path
 from typing import NamedTuple
 
-from hk_tick_collector.core.errors import RejectCode
+from hk_tick_collector.core.errors import RejectCode, StoreCorrupt
 from hk_tick_collector.core.logline import RateLimitedLog
 from hk_tick_collector.core.progress import IngestProgress
+from hk_tick_collector.core.regular import open_regular
 from hk_tick_collector.core.text import cut
 from hk_tick_collector.records.kind import Record
 from hk_tick_collector.records.tick import RejectedTick
@@ -34,6 +42,8 @@ log = logging.getLogger(__name__)
 MAX_WAITING_ROWS = 10_000
 MAX_WAITING_BYTES = 16 * 1024 * 1024
 MAX_DAY_BYTES = 256 * 1024 * 1024  # about 700,000 ticks: a seventh of what the whole market trades in a day
+REMEMBERED_TICKS = 100_000  # 8 MB; a thin symbol's answer may hold a thousand
+REMEMBERED_BYTES = 4 * 1024 * 1024  # read at the start in some 20 ms
 RETRY_SEC = 5.0  # after a disk that refused: its next chance
 
 _LIMIT_LINE = b'{"code": "limit_reached", "reason": "more ticks of this day are dropped, and counted in the log"}\n'
@@ -42,6 +52,23 @@ _LIMIT_LINE = b'{"code": "limit_reached", "reason": "more ticks of this day are 
 class _Line(NamedTuple):
     day: str
     data: bytes
+
+
+class _Told:
+    """What was told, as numbers: the younger half and the older one, which is forgotten when the younger is full."""
+
+    def __init__(self) -> None:
+        self._young: set[int] = set()
+        self._old: set[int] = set()
+
+    def is_new(self, line: bytes, occurrence: int) -> bool:
+        """Note a line; False when it was told before. When it was received does not count."""
+        number = hash((line.rstrip(b"\n").partition(b", ")[2], occurrence))
+        is_new = number not in self._young and number not in self._old
+        if len(self._young) >= REMEMBERED_TICKS:
+            self._old, self._young = self._young, set()
+        self._young.add(number)
+        return is_new
 
 
 class Quarantine:
@@ -64,6 +91,7 @@ class Quarantine:
         self._lock = threading.Lock()  # held for list work only, never over a write
         self._waiting: list[_Line] = []
         self._waiting_bytes = 0
+        self._told = _Told()
         self._full_day = ""  # whose file has reached its limit
         self._retry_at_monotonic = 0.0
         self._log = RateLimitedLog(log)
@@ -78,25 +106,57 @@ class Quarantine:
         """Ticks that are in no file yet."""
         return len(self._waiting)
 
+    def remember(self) -> None:
+        """At the start: know what earlier processes kept. Needs the disk; what cannot be read is kept again."""
+        room_bytes = REMEMBERED_BYTES
+        for path in self._files():
+            lines = _last_lines(path, room_bytes)
+            with self._lock:
+                self._note(lines)
+            room_bytes -= sum(map(len, lines))
+            if room_bytes <= 0:
+                return
+
+    def _files(self) -> list[Path]:
+        """The newest first."""
+        with contextlib.suppress(OSError):
+            return sorted(layout.quarantine_dir(self._data_root, self._kind).glob("????????.jsonl"), reverse=True)
+        return []
+
     def add(self, rejected: Sequence[RejectedTick]) -> None:
         """Take rejected ticks; returns at once."""
-        with self._lock:
-            self._progress.quarantined_rows += len(rejected)
-        for one in rejected:
-            self._log.log(
-                logging.WARNING,
-                "tick_quarantined",
-                key=one.code,
-                symbol=one.symbol,
-                code=one.code,
-                reason=cut(one.reason),
-                total=self._progress.quarantined_rows,
-            )
         lines = [_Line(self._day_of(one.recv_ts_ms), _as_json(one)) for one in rejected]
+        with self._lock:
+            new = self._note([line.data for line in lines])
+            self._progress.quarantined_rows += sum(new)
+        for one, is_new in zip(rejected, new, strict=True):
+            if is_new:
+                self._say(one)
+        lines = list(compress(lines, new))
         with self._lock:
             dropped_rows = len(lines) - self._take(lines)
         if dropped_rows:
             self._drop(dropped_rows, "too many wait for the disk", MAX_WAITING_BYTES)
+
+    def _note(self, lines: Sequence[bytes]) -> list[bool]:
+        """Which of the lines, told in one view, were not told before. Under the lock."""
+        seen: Counter[bytes] = Counter()
+        new = []
+        for line in lines:
+            new.append(self._told.is_new(line, seen[line]))
+            seen[line] += 1
+        return new
+
+    def _say(self, one: RejectedTick) -> None:
+        self._log.log(
+            logging.WARNING,
+            "tick_quarantined",
+            key=one.code,
+            symbol=one.symbol,
+            code=one.code,
+            reason=cut(one.reason),
+            total=self._progress.quarantined_rows,
+        )
 
     def add_refused(self, refused: Sequence[tuple[Record, str]], recv_ts_ms: int) -> None:
         """Rows that SQLite itself refuses."""
@@ -189,6 +249,18 @@ class Quarantine:
             total=self._progress.quarantine_dropped_rows,
             limit_bytes=limit_bytes or None,
         )
+
+
+def _last_lines(path: Path, most_bytes: int) -> list[bytes]:
+    """The whole lines in the last bytes of a file, without their ends; none of a file that cannot be read."""
+    try:
+        with open_regular(path) as file:
+            begin = max(0, file.seek(0, os.SEEK_END) - most_bytes)
+            file.seek(begin)
+            lines = file.read(most_bytes).split(b"\n")
+    except (OSError, StoreCorrupt):
+        return []
+    return lines[1 if begin else 0 : -1]
 
 
 def _as_json(one: RejectedTick) -> bytes:

@@ -24,6 +24,7 @@ class Bench:
     def __init__(self, root: Path, **options: int) -> None:
         self.progress = IngestProgress()
         self.quarantine = Quarantine(root, self.progress, hk_date, **options)
+        self.quarantine.remember()
         self.path = root / "_quarantine" / "20261120.jsonl"
 
     def kept(self) -> list[dict[str, object]]:
@@ -54,8 +55,8 @@ def test_a_file_never_grows_beyond_its_bytes_and_every_tick_is_kept_or_counted(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     bench = Bench(tmp_path, day_bytes=2_000)
-    for _ in range(50):
-        bench.add(10)
+    for again in range(50):
+        bench.add(10, again=again)
         bench.quarantine.flush()
     assert 0 < len(bench.kept()) < 30
     assert len(bench.kept()) + bench.progress.quarantine_dropped_rows == 500
@@ -63,10 +64,70 @@ def test_a_file_never_grows_beyond_its_bytes_and_every_tick_is_kept_or_counted(
     assert bench.path.read_text().count("limit_reached") == 1
     assert sum("quarantine_full" in line for line in caplog.messages) == 1
     after_a_restart = Bench(tmp_path, day_bytes=2_000)
-    after_a_restart.add(10)
+    after_a_restart.add(10, again=50)
     after_a_restart.quarantine.flush()
     assert after_a_restart.progress.quarantine_dropped_rows == 10
     assert bench.path.stat().st_size < 2_400
+
+
+def test_what_an_answer_shows_again_each_time_is_kept_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    bench = Bench(tmp_path)
+    for again in range(3):
+        bench.quarantine.add([rejected(number=number)._replace(recv_ts_ms=RECV_MS + again) for number in range(5)])
+        bench.quarantine.flush()
+    bench.add(6)
+    bench.quarantine.flush()
+    assert [one["raw"]["number"] for one in bench.kept()] == [0, 1, 2, 3, 4, 5]  # type: ignore[index]
+    assert bench.progress.quarantined_rows == 6
+    caplog.clear()
+    after_a_restart = Bench(tmp_path)
+    after_a_restart.add(6)
+    after_a_restart.quarantine.flush()
+    assert len(bench.kept()) == 6
+    assert after_a_restart.progress.quarantined_rows == 0
+    assert not caplog.messages
+
+
+def test_equal_ticks_of_one_answer_are_as_many(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    for rows in (2, 3, 2):
+        bench.quarantine.add([rejected()] * rows)
+    bench.quarantine.flush()
+    assert len(bench.kept()) == 3
+
+
+def test_what_is_known_again_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "REMEMBERED_TICKS", 10)
+    bench = Bench(tmp_path)
+    for number in range(100):
+        bench.add(1, again=number)
+    assert len(bench.quarantine._told._young) + len(bench.quarantine._told._old) <= 20
+    bench.add(1, again=95)
+    assert bench.quarantine.waiting_rows == 100
+    bench.quarantine.flush()
+    monkeypatch.setattr(module, "REMEMBERED_BYTES", 1_000)
+    after_a_restart = Bench(tmp_path)
+    after_a_restart.add(1, again=99)
+    after_a_restart.add(1, again=5)
+    assert after_a_restart.quarantine.waiting_rows == 1, "the newest lines are known, the old ones beyond the limit not"
+
+
+@pytest.mark.parametrize("thing", ["directory", "link", "fifo", "noise"])
+def test_whatever_lies_where_a_quarantine_file_should_be_costs_no_start(tmp_path: Path, thing: str) -> None:
+    path = tmp_path / "_quarantine" / "20261119.jsonl"
+    path.parent.mkdir()
+    if thing == "directory":
+        path.mkdir()
+    elif thing == "link":
+        path.symlink_to("/dev/zero")
+    elif thing == "fifo":
+        os.mkfifo(path)
+    else:
+        path.write_bytes(bytes(range(256)) * 100)
+    bench = Bench(tmp_path)
+    bench.add(2)
+    bench.quarantine.flush()
+    assert len(bench.kept()) == 2
 
 
 def test_a_day_at_its_limit_leaves_room_for_the_next_one(tmp_path: Path) -> None:
