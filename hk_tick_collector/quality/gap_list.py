@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from hk_tick_collector.core.evidence import EvidenceLevel
 from hk_tick_collector.records.tick import SEQ_COUNTER_MASK
 from hk_tick_collector.store.extents import count, format_extents
-from hk_tick_collector.store.gaps import OPEN, first_instant_ms, read_meta
+from hk_tick_collector.store.gaps import OPEN, read_meta
 from hk_tick_collector.store.reader import CoverageRow, GapRow, Notes, verdict_of
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def _not_given_up(day: Day, row: CoverageRow, open_gaps: Sequence[GapRow]) -> li
             day.trading_day,
             row.symbol,
             OPEN,
-            times.get(part[0][0] - 1, first_instant_ms(day.trading_day)),
+            times.get(part[0][0] - 1, day.market.opening_ms(day.trading_day)),
             times.get(part[-1][1] + 1),
             missing_ticks if part is holes else count(part),
             format_extents(part),

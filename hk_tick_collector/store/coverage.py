@@ -52,6 +52,8 @@ from hk_tick_collector.core.facts import (
     reasons_of,
 )
 from hk_tick_collector.core.ranges import CounterRanges
+from hk_tick_collector.market.market import Market
+from hk_tick_collector.market.registry import DEFAULT_MARKET
 from hk_tick_collector.records.tick import SEQ_COUNTER_MASK, Origin, Tick
 from hk_tick_collector.store import gaps
 from hk_tick_collector.store.connect import COVERAGE_SQL, split_statements
@@ -539,8 +541,9 @@ class Sorted(NamedTuple):
 class DayCoverage:
     """The coverage of one open day file."""
 
-    def __init__(self, day: str, *, counts: bool = True) -> None:
+    def __init__(self, day: str, *, counts: bool = True, market: Market = DEFAULT_MARKET) -> None:
         self._day = day
+        self._market = market
         self._counts = counts
         self._tracks: dict[str, SymbolCoverage] = {}
         self._touched: set[str] = set()
@@ -548,7 +551,13 @@ class DayCoverage:
 
     @classmethod
     def load(
-        cls, conn: sqlite3.Connection, day: str, changed_ms: int | None = None, *, counts: bool = True
+        cls,
+        conn: sqlite3.Connection,
+        day: str,
+        changed_ms: int | None = None,
+        *,
+        counts: bool = True,
+        market: Market = DEFAULT_MARKET,
     ) -> DayCoverage:
         """Read the tables, made or counted anew where they do not fit ``ticks``. Wants a write transaction.
 
@@ -556,7 +565,7 @@ class DayCoverage:
         rows, for the recorder only appends. Else somebody may have removed some (0.1 s a million rows). ``counts``:
         whether sequences count the ticks, where the file does not tell by its coverage or the origin of its rows.
         """
-        coverage = cls(day, counts=counts)
+        coverage = cls(day, counts=counts, market=market)
         for statement in split_statements(COVERAGE_SQL):
             conn.execute(statement)
         stored_ticks = committed_ms = 0
@@ -751,7 +760,7 @@ class DayCoverage:
         elif isinstance(fact, Rejoined):
             track.rejoin(fact.last_seq)
         elif isinstance(fact, GapFound):
-            gaps.record(conn, self._day, track, fact)
+            gaps.record(conn, self._day, self._market.opening_ms(self._day), track, fact)
         elif isinstance(fact, NotSubscribed):
             gaps.record_window(conn, self._day, track, fact)
         elif isinstance(fact, Replayed):

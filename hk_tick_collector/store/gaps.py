@@ -1,8 +1,8 @@
 """Table ``gaps``: ticks that OpenD can no longer show, each with its exact extent, until something fills it.
 
 A row's times are the event times of the stored ticks around the gap. Where none is stored on a side, the start is the
-day's first instant of trading, 09:00 in Hong Kong (HKEX: the pre-opening auction begins), and the end the moment the
-gap was found. Two gaps between the same two times are one row.
+day's first instant (``Market.opening_ms``: 09:00 in Hong Kong, where HKEX's pre-opening auction begins), and the
+end the moment the gap was found. Two gaps between the same two times are one row.
 
 A *window* is a time in which OpenD did not send a wanted symbol's ticks. Nobody knows how many there were; it is closed
 when OpenD, asked after it, had nothing that is not stored. Its times are those of the window. ``meta_json``:
@@ -24,7 +24,6 @@ import json
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from hk_tick_collector.core.facts import GapFound, NotSubscribed
@@ -35,7 +34,6 @@ from hk_tick_collector.store.extents import Extent, count, format_extents, parse
 
 OPEN, CLOSED = "open", "closed"
 NOT_SUBSCRIBED = "not subscribed: "  # begins the reason of a window
-_HK_0900_AS_UTC_HOUR = 1
 
 _TS_OF_COUNTER = (
     "SELECT ts_ms FROM ticks WHERE symbol = ?1 AND seq IS NOT NULL AND (seq & ?3) = ?2 ORDER BY seq DESC LIMIT 1"
@@ -113,9 +111,13 @@ def load_open(conn: sqlite3.Connection) -> dict[str, list[Gap]]:
     return found
 
 
-def record(conn: sqlite3.Connection, day: str, track: Track, fact: GapFound) -> None:
-    """Write what of the fact is neither stored nor in an open gap; nothing when nothing is left of it."""
-    gap = _head_gap(day, track, fact) if fact.first is None else _counted_gap(conn, day, track, fact, fact.first)
+def record(conn: sqlite3.Connection, day: str, opens_ms: int, track: Track, fact: GapFound) -> None:
+    """Write what of the fact is neither stored nor in an open gap; nothing when nothing is left of it. ``opens_ms``:
+    the day's first instant."""
+    if fact.first is None:
+        gap = _head_gap(opens_ms, track, fact)
+    else:
+        gap = _counted_gap(conn, opens_ms, track, fact, fact.first)
     if gap is None:
         return
     known = next((one for one in track.gaps if one.key == gap.key and not one.is_window), None)
@@ -195,18 +197,17 @@ def shrink(conn: sqlite3.Connection, day: str, track: Track, now_ms: int) -> Non
         _write(conn, day, track.symbol, gap, now_ms if closed else None)
 
 
-def _head_gap(day: str, track: Track, fact: GapFound) -> Gap | None:
+def _head_gap(opens_ms: int, track: Track, fact: GapFound) -> Gap | None:
     if track.head_proven or any(gap.at_most is not None for gap in track.gaps):
         return None
     at_most = min(fact.last, track.ranges.first - 1) if track.ranges and track.counted else fact.last
     if at_most < 0:
         return None
-    start_ts_ms = first_instant_ms(day)
     end_ts_ms = track.first_ts_ms if track.ranges else fact.detected_at_ms
-    return Gap(start_ts_ms, max(start_ts_ms, end_ts_ms), fact.detected_at_ms, fact.reason, [], at_most, None, None, 0)
+    return Gap(opens_ms, max(opens_ms, end_ts_ms), fact.detected_at_ms, fact.reason, [], at_most, None, None, 0)
 
 
-def _counted_gap(conn: sqlite3.Connection, day: str, track: Track, fact: GapFound, first: int) -> Gap | None:
+def _counted_gap(conn: sqlite3.Connection, opens_ms: int, track: Track, fact: GapFound, first: int) -> Gap | None:
     ranges: Sequence[Sequence[int]] = track.ranges.ranges if track.counted else ()
     extents = subtract([(first, fact.last)], ranges)
     extents = subtract(extents, sorted(extent for gap in track.gaps for extent in gap.extents))
@@ -218,18 +219,12 @@ def _counted_gap(conn: sqlite3.Connection, day: str, track: Track, fact: GapFoun
     start_ts_ms = _ts_of(conn, track.symbol, before)
     end_ts_ms = _ts_of(conn, track.symbol, after)
     if start_ts_ms is None:
-        start_ts_ms = first_instant_ms(day)
+        start_ts_ms = opens_ms
     if end_ts_ms is None:
         end_ts_ms = fact.detected_at_ms
     found_ticks = count(extents)
     end_ts_ms = max(start_ts_ms, end_ts_ms)  # ticks may carry times that fall back a little
     return Gap(start_ts_ms, end_ts_ms, fact.detected_at_ms, fact.reason, extents, None, low, high, found_ticks)
-
-
-def first_instant_ms(day: str) -> int:
-    """09:00 of a trading day in Hong Kong (UTC+8, no daylight saving) as UTC epoch ms."""
-    moment = datetime(int(day[:4]), int(day[4:6]), int(day[6:]), _HK_0900_AS_UTC_HOUR, tzinfo=UTC)
-    return int(moment.timestamp()) * 1000
 
 
 def _ts_of(conn: sqlite3.Connection, symbol: str, counter: int | None) -> int | None:

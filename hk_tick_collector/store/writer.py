@@ -54,6 +54,7 @@ from hk_tick_collector.core.facts import (
     Unproven,
 )
 from hk_tick_collector.core.logline import event
+from hk_tick_collector.market.registry import DEFAULT_MARKET, MARKETS
 from hk_tick_collector.records.tick import FIRST_ORIGIN, Origin, Tick
 from hk_tick_collector.store.companions import Mark, WalLook
 from hk_tick_collector.store.connect import (
@@ -482,7 +483,8 @@ class DayFileWriter:
         return coverage
 
     def _load(self, conn: sqlite3.Connection, day: str, changed_ms: int | None = None) -> DayCoverage:
-        return DayCoverage.load(conn, day, changed_ms, counts=self._counts)
+        market = MARKETS.get(self._origin.market, DEFAULT_MARKET)
+        return DayCoverage.load(conn, day, changed_ms, counts=self._counts, market=market)
 
     def _read_anew(self, day: str, path: Path) -> None:
         """The file changed, and SQLite knows of no commit: a checkpoint of somebody else, or a copy over the live file.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hk_tick_collector.core.clock import ManualClock
+from hk_tick_collector.core.evidence import EvidenceLevel
 from hk_tick_collector.core.facts import GapFound, HeadProven, Unproven, Verified
+from hk_tick_collector.market.cme import CME
+from hk_tick_collector.market.cn import CN
+from hk_tick_collector.market.dates import DAY_MS
+from hk_tick_collector.market.hk import HK
+from hk_tick_collector.market.hours import hm
+from hk_tick_collector.market.us import US
+from hk_tick_collector.records.tick import Origin
 from hk_tick_collector.store import reader
 from hk_tick_collector.store.connect import SqliteOptions
 from hk_tick_collector.store.extents import count, format_extents, parse_extents, subtract
-from hk_tick_collector.store.gaps import first_instant_ms
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.unit.store_ticks import DAY, OPEN_MS, tick, ticks
 
@@ -198,8 +206,29 @@ def test_gaps_are_found_by_symbol_and_state(writer, db):
     assert len(reader.gaps(db, SYMBOL, "open")) == 1
 
 
-def test_first_instant_is_nine_in_hong_kong():
-    assert first_instant_ms(DAY) == START_MS
+@pytest.mark.parametrize(
+    ("market", "evidence", "opens"),
+    [
+        (HK, EvidenceLevel.COUNTER, "2026-11-20T01:00:00"),
+        (US, EvidenceLevel.ID, "2026-11-20T01:00:00"),  # the evening before in New York
+        (CN, EvidenceLevel.ID, "2026-11-20T01:15:00"),
+        (CME, EvidenceLevel.REPLAY, "2026-11-19T23:00:00"),
+    ],
+    ids=lambda value: getattr(value, "code", None),
+)
+def test_a_gap_before_the_first_tick_begins_where_the_market_s_day_does(tmp_path, market, evidence, opens):
+    writer = DayFileWriter(tmp_path, SqliteOptions(), ManualClock(NOW_MS), Origin(market.code, "futu"), evidence)
+    symbol = market.symbols.example
+    writer.write([], [GapFound(symbol, DAY, None, 812, NOW_MS + DAY_MS, "recording began in mid-session")])
+    writer.close()
+    row = only(tmp_path / f"{DAY}.db")
+    began = datetime.fromtimestamp(row.gap_start_ts_ms / 1000, UTC)
+    assert f"{began:%Y-%m-%dT%H:%M:%S}" == opens
+
+
+@pytest.mark.parametrize("day", ["20261121", "20261225"])
+def test_a_day_that_is_no_session_has_a_first_instant_too(day):
+    assert HK.opening_ms(day) == HK.zone.at_ms(day, hm(9))
 
 
 @settings(max_examples=80)
