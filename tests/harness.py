@@ -30,7 +30,7 @@ def wait_until(condition: Callable[[], Any], what: str, timeout_sec: float = DEA
             return value
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {timeout_sec:g} s: {what}")
-        time.sleep(0.02)
+        time.sleep(0.05)  # a look may ask SQLite
 
 
 class Process:

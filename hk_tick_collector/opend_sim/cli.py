@@ -12,13 +12,14 @@ import json
 import logging
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from hk_tick_collector import __version__
 from hk_tick_collector.core.errors import ConfigError, RecorderError
 from hk_tick_collector.market.symbols import check_symbols, parse_symbols
 from hk_tick_collector.opend_sim import check, control, faults, opend
-from hk_tick_collector.opend_sim.exchange import MarketConfig
+from hk_tick_collector.opend_sim.exchange import DEFAULT_HISTORY_TICKS, MarketConfig
 from hk_tick_collector.opend_sim.firehose import MARKET_TICKS_PER_SEC
 from hk_tick_collector.opend_sim.instruments import default_symbols
 from hk_tick_collector.opend_sim.runner import RunOptions, run
@@ -131,6 +132,13 @@ def _add_market_options(group: argparse._ArgumentGroup) -> None:
         "--wait-for-client", action="store_true", help="the market stands still until a client subscribes"
     )
     group.add_argument("--always-open", action="store_true", help="trade at any hour of any day")
+    group.add_argument(
+        "--history",
+        type=_count,
+        default=DEFAULT_HISTORY_TICKS,
+        metavar="N",
+        help="some N ticks of all symbols together were made before the start",
+    )
     rhythm = group.add_mutually_exclusive_group()
     rhythm.add_argument("--rate", type=_positive, metavar="R", help="a steady R ticks a second of all symbols together")
     rhythm.add_argument(
@@ -251,8 +259,11 @@ def _market_config(args: argparse.Namespace, venue: Venue) -> MarketConfig:
             return MarketConfig(symbols, args.seed, MARKET_TICKS_PER_SEC, always_open=True, history_ticks=0)
         if args.rate:
             # The time of a steady load's ticks is measured against, so each carries its milliseconds.
-            return MarketConfig(symbols, args.seed, args.rate, args.always_open, no_ms_share=0.0)
-        return MarketConfig(symbols, args.seed, always_open=args.always_open, activity=args.activity)
+            steady = MarketConfig(symbols, args.seed, args.rate, args.always_open, no_ms_share=0.0)
+            return replace(steady, history_ticks=args.history)
+        return MarketConfig(
+            symbols, args.seed, always_open=args.always_open, activity=args.activity, history_ticks=args.history
+        )
     except ValueError as err:
         raise ConfigError(str(err)) from err
 

@@ -46,6 +46,7 @@ __all__ = ["Bar", "Exchange", "Instrument", "MarketConfig", "SimTick", "Snapshot
 
 # OpenD got the ticks of a live run of 2026 so long after the event.
 LIVE_DELAY_MS = (35, 444)
+DEFAULT_HISTORY_TICKS = 30_000
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class MarketConfig:
     always_open: bool = False
     delay_ms: tuple[int, int] | None = None
     no_ms_share: float = 0.004
-    history_ticks: int = 30_000
+    history_ticks: int = DEFAULT_HISTORY_TICKS
     activity: float = 1.0
 
     def __post_init__(self) -> None:

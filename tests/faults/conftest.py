@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.lab import Lab
+from tests.faults.lab import IN_HK, Lab
 
 
 @pytest.fixture
-def lab(tmp_path: Path) -> Iterator[Lab]:
-    laboratory = Lab(tmp_path)
+def lab(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Lab]:
+    """In Hong Kong, unless the test is marked otherwise."""
+    laboratory = Lab(tmp_path, getattr(request, "param", IN_HK))
     try:
         yield laboratory
     finally:

@@ -2,6 +2,9 @@
 
 The verdict has two witnesses that know nothing of each other: the simulator's truth file says what was made, the day
 file's own ``coverage`` and ``gaps`` say what it claims to hold. The first must be matched, the second must be true.
+
+A test that is marked ``in_hk_and_us`` plays in both markets. The sequences of US stocks count nothing: what is judged
+there is that nothing stored is wrong, that nothing OpenD could still show is absent, and that no day is called proven.
 """
 
 from __future__ import annotations
@@ -17,10 +20,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hk_tick_collector.market.hk.sessions import hk_date
+import pytest
+
+from hk_tick_collector.market.hk import HK
+from hk_tick_collector.market.market import Market
+from hk_tick_collector.market.us import US
 from hk_tick_collector.opend_sim.check import check
+from hk_tick_collector.opend_sim.exchange import DEFAULT_HISTORY_TICKS
 from hk_tick_collector.opend_sim.instruments import default_symbols
 from hk_tick_collector.opend_sim.truth import read_truth
+from hk_tick_collector.opend_sim.venue import Numbering, venue_of
 from hk_tick_collector.records.tick import seq_counter
 from tests.harness import Process, Recorder, Simulator, wait_until
 
@@ -28,16 +37,34 @@ SYMBOLS = "HK.00700,HK.00005,HK.09988"
 DAY = "20261120"
 OPENING = "2026-11-20T09:30:00"  # the day's first ticks can be seen from here, so its head can be proven
 BEFORE_OPENING = "2026-11-20T09:29:56"  # of a busy symbol a slow start would miss the first ticks for good
+HISTORY_TICKS = 3_000  # of a symbol, before the start: more than OpenD shows, and few to be written and judged
 
 Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The market that a scenario plays in, and its day."""
+
+    market: Market
+    symbols: str
+    opening: str  # the day's first ticks can be seen from here
+    counts: bool  # its sequences count the ticks of a day
+
+
+IN_HK = Stage(HK, SYMBOLS, OPENING, counts=True)
+IN_US = Stage(US, "US.AAPL,US.BRK.B,US..DJI", "2026-11-19T20:00:00", counts=False)  # the evening before the same day
+in_hk_and_us = pytest.mark.parametrize("lab", [IN_HK, IN_US], ids=["HK", "US"], indirect=True)
+in_us = pytest.mark.parametrize("lab", [IN_US], ids=["US"], indirect=True)
 
 
 class Lab:
     """Starts the processes of one scenario; ``end`` leaves none behind."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, stage: Stage = IN_HK) -> None:
         self.directory = directory
         self.data_root = directory / "data"
+        self.stage = stage
         self._processes: list[Process] = []
         self._speed = 1.0
 
@@ -46,6 +73,10 @@ class Lab:
         """The file of the day that most scenarios play on."""
         return self.data_root / f"{DAY}.db"
 
+    def symbol(self, place: int) -> str:
+        """One of the three: 0, 1 or 2."""
+        return self.stage.symbols.split(",")[place]
+
     def market(self, *flags: str, port: int = 0, **options: object) -> Simulator:
         """A simulator of three symbols from the opening on; ``options`` are those of its command line, None: not.
 
@@ -53,8 +84,11 @@ class Lab:
         misses nothing; one in real time (``start=None``) does not.
         """
         self._speed = float(str(options.get("speed", 1)))
-        named = {"symbols": SYMBOLS, "start": OPENING, "rate": 300, **options}
+        stage = self.stage
+        named = {"market": stage.market.code, "symbols": stage.symbols, "start": stage.opening, "rate": 300, **options}
         words: list[object] = [*flags] if named["start"] is None else ["--wait-for-client", *flags]
+        few = len(str(named["symbols"]).split(",")) * HISTORY_TICKS
+        named.setdefault("history", min(few, DEFAULT_HISTORY_TICKS))
         for name, value in named.items():
             if value is not None:
                 words += [f"--{name.replace('_', '-')}", value]
@@ -62,14 +96,15 @@ class Lab:
         self._processes.append(simulator)
         return simulator
 
-    def recorder(self, simulator: Simulator, symbols: str = SYMBOLS, **settings: object) -> Recorder:
+    def recorder(self, simulator: Simulator, symbols: str = "", **settings: object) -> Recorder:
         """A recorder on this lab's data root, connected or not."""
         quick: dict[str, Any] = {"PERSIST_RETRY_BACKOFF_MAX_SEC": 0.5, "SQLITE_BUSY_TIMEOUT_MS": 500, **settings}
-        recorder = Recorder(self.data_root, simulator.port, symbols, **quick)
+        market = {} if self.stage is IN_HK else {"MARKET": self.stage.market.code}
+        recorder = Recorder(self.data_root, simulator.port, symbols or self.stage.symbols, **market, **quick)
         self._processes.append(recorder)
         return recorder
 
-    def recording(self, simulator: Simulator, rows: int = 600, symbols: str = SYMBOLS, **settings: object) -> Recorder:
+    def recording(self, simulator: Simulator, rows: int = 600, symbols: str = "", **settings: object) -> Recorder:
         """A recorder that has backfilled and stored so many rows."""
         recorder = self.recorder(simulator, symbols, **settings)
         recorder.wait_for("backfill_done")
@@ -82,10 +117,18 @@ class Lab:
 
     def finish(self, simulator: Simulator, recorder: Recorder, *, exit_code: int = 0) -> Verdict:
         """Stop the recorder, then the market; compare. Ticks made after the stop was asked need not be there."""
+        if not self.stage.counts:
+            self.last_look(simulator, recorder)
         asked_sec = time.monotonic()
         code = recorder.stop()
         assert code == exit_code, f"exit code {code}\n{recorder.output}"
         return self.verdict(simulator, recorder, asked_sec)
+
+    def last_look(self, simulator: Simulator, recorder: Recorder) -> None:
+        """Without a counter nothing tells of a tick that is missing: everything is asked for once more."""
+        backfills = count_lines(recorder, "backfill_done")
+        simulator.ctl("drop")
+        one_more_line(recorder, "backfill_done", backfills)
 
     def verdict(self, simulator: Simulator, recorder: Recorder, ended_sec: float) -> Verdict:
         """As ``finish``, of a recorder that ended by itself at ``ended_sec`` on the monotonic clock."""
@@ -106,6 +149,7 @@ class Claim:
     stored: list[int]  # counters in the file, sorted, one for each row with a sequence
     unsequenced_rows: int
     made: set[int]  # counters of the day in the truth file, those from before the simulation too
+    counts: bool = True  # the lower half of a sequence is a counter
 
     @property
     def missing(self) -> list[int]:
@@ -155,9 +199,14 @@ class Verdict:
     def assert_true_claims(self) -> None:
         """Whatever the files say about counters that count is so, complete or not."""
         for claim in self.claims:
+            where = f"{claim.day} {claim.symbol}: {claim.coverage}\n{self.log}"
+            assert claim.coverage["stored_ticks"] == len(claim.stored) + claim.unsequenced_rows, where
+            if not claim.counts:
+                assert claim.coverage["state"] == "unproven", where
+                assert "no counter in this market" in claim.coverage["reason"], where
+                assert claim.coverage["missing_ticks"] == 0, where
+                continue
             coverage, stored, missing = claim.coverage, claim.stored, claim.missing
-            where = f"{claim.day} {claim.symbol}: {coverage}\n{self.log}"
-            assert coverage["stored_ticks"] == len(stored) + claim.unsequenced_rows, where
             assert coverage["first_counter"] == stored[0], where
             assert coverage["last_counter"] == stored[-1], where
             assert coverage["missing_ticks"] == len(missing), f"{len(missing)} missing, {where}"
@@ -255,7 +304,8 @@ def day_claims(truth: Path, data_root: Path) -> list[Claim]:
     """What every day file says of every symbol that it has ticks of."""
     made: dict[tuple[str, str], set[int]] = defaultdict(set)
     for tick in read_truth(truth):
-        made[hk_date(tick.ts_ms), tick.symbol].add(seq_counter(tick.seq))
+        market = venue_of(tick.symbol).market
+        made[market.trading_day(tick.ts_ms), tick.symbol].add(seq_counter(tick.seq))
     claims = []
     for path in sorted(data_root.glob("????????.db")):
         day = path.stem
@@ -278,6 +328,7 @@ def day_claims(truth: Path, data_root: Path) -> list[Claim]:
                 sorted(stored[symbol]),
                 unsequenced[symbol],
                 made[day, symbol],
+                venue_of(symbol).numbering is Numbering.DAY_COUNTER,
             )
             for symbol, row in covered.items()
             if stored[symbol] or unsequenced[symbol]

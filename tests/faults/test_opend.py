@@ -11,6 +11,7 @@ from tests.faults.lab import (
     codes,
     count_lines,
     healed,
+    in_hk_and_us,
     kill_9,
     more_recorded,
     one_more_line,
@@ -20,6 +21,7 @@ from tests.faults.lab import (
 from tests.harness import wait_until
 
 
+@in_hk_and_us
 def test_opend_restart(lab: Lab) -> None:
     simulator = lab.market()
     recorder = lab.recording(simulator)
@@ -31,6 +33,7 @@ def test_opend_restart(lab: Lab) -> None:
     lab.finish(simulator, recorder).assert_complete()
 
 
+@in_hk_and_us
 def test_opend_loses_its_server(lab: Lab) -> None:
     simulator = lab.market()
     recorder = lab.recording(simulator)
@@ -53,19 +56,21 @@ def test_resubscription_refused_at_the_second_batch(lab: Lab) -> None:
     lab.finish(simulator, recorder).assert_complete()
 
 
+@in_hk_and_us
 def test_quota_short_records_what_fits_and_the_rest_when_there_is_room(lab: Lab) -> None:
     simulator = lab.market(rate=100, quota=2)
     recorder = lab.recording(simulator, 200)
-    recorder.wait_for("futu_symbol_refused symbol=HK.09988 reason=.*quota")
+    recorder.wait_for(f"futu_symbol_refused symbol={lab.symbol(2)} reason=.*quota")
     recorder.wait_for("futu_subscribed symbols=2 wanted=3 refused=1")
     recorder.wait_for("health .*status=warn .*symbols=2 .*refused=1")
     simulator.ctl("quota limit=1000")
-    recorder.wait_for("futu_symbol_recovered symbol=HK.09988")
+    recorder.wait_for(f"futu_symbol_recovered symbol={lab.symbol(2)}")
     one_more_line(recorder, "backfill_done", 1)
     more_recorded(recorder, 200)
     lab.finish(simulator, recorder).assert_complete()
 
 
+@in_hk_and_us
 def test_login_lost_and_back(lab: Lab) -> None:
     simulator = lab.market()
     recorder = lab.recording(simulator)
@@ -80,6 +85,7 @@ def test_login_lost_and_back(lab: Lab) -> None:
     lab.finish(simulator, recorder).assert_complete()
 
 
+@in_hk_and_us
 def test_opend_absent_at_start(lab: Lab) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -131,6 +137,7 @@ def test_a_gap_is_remembered_and_not_searched_again_after_a_restart(lab: Lab) ->
     assert not count_lines(again, "hole_unrepaired"), "an old gap is no news"
 
 
+@in_hk_and_us
 def test_kicked_out_by_another_terminal(lab: Lab) -> None:
     simulator = lab.market(rate=150)
     recorder = lab.recording(simulator, 300)

@@ -9,7 +9,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.faults.lab import Lab, codes, count_lines, healed, kill_9, locked, more_recorded, one_more_line, recorded
+from tests.faults.lab import (
+    Lab,
+    codes,
+    count_lines,
+    healed,
+    in_hk_and_us,
+    kill_9,
+    locked,
+    more_recorded,
+    one_more_line,
+    recorded,
+)
 from tests.harness import Recorder, wait_until
 
 BROKEN = Path(__file__).with_name("broken_recorder.py")
@@ -44,6 +55,7 @@ def test_sigterm_with_twenty_thousand_queued_stores_them_all(lab: Lab) -> None:
     lab.verdict(simulator, recorder, asked_sec).assert_complete()
 
 
+@in_hk_and_us
 def test_sigterm_while_the_file_stays_locked_spills_and_the_next_start_stores(lab: Lab) -> None:
     simulator = lab.market(rate=300)
     recorder = lab.recording(simulator, 600, STOP_FLUSH_TIMEOUT_SEC=2)
@@ -88,6 +100,7 @@ def test_kill_9_at_load_five_times_in_a_row(lab: Lab) -> None:
     lab.finish(simulator, recorder).assert_complete()
 
 
+@in_hk_and_us
 def test_kill_9_with_rows_in_the_spill(lab: Lab) -> None:
     simulator = lab.market()
     recorder = lab.recording(simulator, 600, BATCH_SIZE=100, MAX_QUEUE_SIZE=200)
@@ -100,6 +113,7 @@ def test_kill_9_with_rows_in_the_spill(lab: Lab) -> None:
     lab.finish(simulator, again).assert_complete()
 
 
+@in_hk_and_us
 def test_a_bug_that_strikes_once_costs_nothing(lab: Lab) -> None:
     simulator = lab.market()
     recorder = lab.recorder(simulator, command=[sys.executable, BROKEN, "writer-bug"])
@@ -125,6 +139,7 @@ def test_a_bug_in_the_writer_that_stays_saves_everything_and_exits_1(lab: Lab) -
     lab.finish(simulator, again).assert_complete()
 
 
+@in_hk_and_us
 def test_a_writer_that_hangs_is_replaced(lab: Lab) -> None:
     simulator = lab.market()
     recorder = lab.recorder(simulator, command=[sys.executable, BROKEN, "stuck-writer"], WATCHDOG_STALL_SEC=2)
@@ -157,6 +172,7 @@ def test_a_second_recorder_on_the_root_refuses_with_the_pid(lab: Lab) -> None:
     lab.finish(simulator, recorder).assert_complete()
 
 
+@in_hk_and_us
 def test_the_lock_of_a_killed_recorder_is_free(lab: Lab) -> None:
     simulator = lab.market()
     kill_9(lab.recording(simulator, 300))
@@ -164,6 +180,7 @@ def test_the_lock_of_a_killed_recorder_is_free(lab: Lab) -> None:
     lab.finish(simulator, recorder).assert_complete()
 
 
+@in_hk_and_us
 def test_a_restart_in_order_continues_where_the_file_ends(lab: Lab) -> None:
     simulator = lab.market()
     assert lab.recording(simulator, 600).stop() == 0

@@ -17,7 +17,18 @@ import pytest
 
 from hk_tick_collector.records.tick import seq_counter
 from tests.faults.broken_recorder import POISON_EVERY
-from tests.faults.lab import BEFORE_OPENING, SYMBOLS, Lab, codes, count_lines, healed, kill_9, locked, more_recorded
+from tests.faults.lab import (
+    BEFORE_OPENING,
+    SYMBOLS,
+    Lab,
+    codes,
+    count_lines,
+    healed,
+    in_hk_and_us,
+    kill_9,
+    locked,
+    more_recorded,
+)
 from tests.harness import BIN, Recorder, clean_env, wait_until
 
 BROKEN = Path(__file__).with_name("broken_recorder.py")
@@ -101,6 +112,7 @@ def test_a_lock_beyond_the_watchdogs_patience_ends_with_1_and_loses_nothing(lab:
     lab.finish(simulator, again).assert_complete()
 
 
+@in_hk_and_us
 def test_disk_full_and_freed(lab: Lab, small_disk: Path) -> None:
     simulator = lab.market()
     recorder = lab.recording(simulator, 600)
@@ -112,6 +124,7 @@ def test_disk_full_and_freed(lab: Lab, small_disk: Path) -> None:
     lab.finish(simulator, recorder).assert_complete()
 
 
+@in_hk_and_us
 def test_disk_full_beyond_the_queue_is_refetched(lab: Lab, small_disk: Path) -> None:
     simulator = lab.market(rate=150)
     recorder = lab.recording(simulator, 300, BATCH_SIZE=100, MAX_QUEUE_SIZE=200)
@@ -156,6 +169,7 @@ def test_a_disk_that_is_not_ready_at_the_start_is_waited_for(lab: Lab, small_dis
     lab.finish(simulator, recorder).assert_complete()
 
 
+@in_hk_and_us
 def test_files_that_may_not_grow(lab: Lab) -> None:
     """A write that fails in the middle of a transaction: the kernel refuses every byte beyond a file's size limit."""
     simulator = lab.market()
@@ -191,6 +205,7 @@ def _pages(path: Path) -> None:
         file.write(os.urandom(path.stat().st_size - 2 * 4096))
 
 
+@in_hk_and_us
 @pytest.mark.parametrize("damage", [_garbage, _foreign, _half, _pages])
 def test_a_corrupt_day_file_is_set_aside_and_refetched(lab: Lab, damage: Damage) -> None:
     simulator = lab.market(rate=100)
@@ -242,6 +257,7 @@ def test_salvage_brings_back_what_opend_no_longer_shows(lab: Lab) -> None:
     assert len(verdict.of_day()[0].stored) > 2000, salvage.stdout
 
 
+@in_hk_and_us
 def test_a_damaged_wal(lab: Lab) -> None:
     simulator = lab.market(rate=100)
     recorder = lab.recording(simulator, 600)
@@ -269,6 +285,7 @@ def _noise(segment: Path) -> None:
     segment.write_bytes(os.urandom(segment.stat().st_size))
 
 
+@in_hk_and_us
 @pytest.mark.parametrize("damage", [_torn, _scratched, _noise])
 def test_a_damaged_spill(lab: Lab, damage: Damage) -> None:
     simulator = lab.market(rate=120)  # what the spill loses must still be among the newest 1000
