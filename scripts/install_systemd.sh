@@ -174,15 +174,17 @@ uninstall() {
   done
   while IFS= read -r name; do
     run systemctl disable --now "hk-tick-eod@$name.timer" "$UNIT@$name.service" || true
-    run rm -rf "$UNIT_DIR/$UNIT@$name.service.d/10-settings.conf" "$UNIT_DIR/hk-tick-eod@$name.service.d"
-    run rmdir --ignore-fail-on-non-empty "$UNIT_DIR/$UNIT@$name.service.d" 2>/dev/null || true
+    run rm -rf "$UNIT_DIR/$UNIT@$name.service.d/10-settings.conf" "$UNIT_DIR/hk-tick-eod@$name.service.d" \
+      "$(timer_drop_in_of "hk-tick-eod@$name")"
+    run rmdir --ignore-fail-on-non-empty "$UNIT_DIR/$UNIT@$name.service.d" "$UNIT_DIR/hk-tick-eod@$name.timer.d" 2>/dev/null || true
   done < <(instances)
   run rm -f "$UNIT_DIR/$UNIT@.service" "$UNIT_DIR/hk-tick-eod@.service" "$UNIT_DIR/hk-tick-eod@.timer"
   run systemctl disable --now hk-tick-eod.timer || true
   run systemctl disable --now "$UNIT.service" || true
   run rm -rf "$UNIT_DIR/$UNIT.service" "$UNIT_DIR/$UNIT.service.d/10-settings.conf" "$PREFIX/venv" "$RELEASES" "$BUILD_CACHE"
-  run rm -rf "$UNIT_DIR/hk-tick-eod.service" "$UNIT_DIR/hk-tick-eod.timer" "$UNIT_DIR/hk-tick-eod.service.d"
-  run rmdir --ignore-fail-on-non-empty "$UNIT_DIR/$UNIT.service.d" 2>/dev/null || true
+  run rm -rf "$UNIT_DIR/hk-tick-eod.service" "$UNIT_DIR/hk-tick-eod.timer" "$UNIT_DIR/hk-tick-eod.service.d" \
+    "$(timer_drop_in_of hk-tick-eod)"
+  run rmdir --ignore-fail-on-non-empty "$UNIT_DIR/$UNIT.service.d" "$UNIT_DIR/hk-tick-eod.timer.d" 2>/dev/null || true
   run systemctl daemon-reload
   run systemctl reset-failed "$UNIT.service" 2>/dev/null || true
   say "removed the service; kept day files (DATA_ROOT), $PREFIX with the settings, $SERVE_DIR, /var/lib/$SERVICE_USER, /var/lib/$SERVE_USER and the users"

@@ -292,8 +292,8 @@ install_units() {
   install_templates || return 1
   refresh_serving || return 1
   if ((DRY_RUN)); then
-    printf 'would write: %s (what .env says other than the unit: directories, the time to stop)\n' \
-      "$(drop_in_of "$UNIT")" "$(drop_in_of hk-tick-eod)"
+    printf 'would write: %s (what .env says other than the unit: directories, the time to stop, the hour of the market)\n' \
+      "$(drop_in_of "$UNIT")" "$(drop_in_of hk-tick-eod)" "$(timer_drop_in_of hk-tick-eod)"
   else
     write_drop_ins || return 1
   fi
@@ -301,6 +301,7 @@ install_units() {
 }
 
 drop_in_of() { printf '%s' "$UNIT_DIR/$1.service.d/10-settings.conf"; }
+timer_drop_in_of() { printf '%s' "$UNIT_DIR/$1.timer.d/10-settings.conf"; }
 
 # The end-of-day job and its timer. A version from before they existed (rollback) has none: then they go.
 install_end_of_day() {
@@ -403,7 +404,20 @@ write_drop_ins_of() { # write_drop_ins_of SETTINGS DATA_ROOT_OF_THE_UNIT [@NAME]
   [[ -z ${facts[archive_root]-} ]] || end_of_day+=("${facts[archive_root]}")
   stop_sec=$((${facts[stop_flush_timeout_sec]%.*} + STOP_MARGIN_SEC))
   write_drop_in "$UNIT$instance" "$((stop_sec > 120 ? stop_sec : 0))" ${service[@]+"${service[@]}"} || return 1
-  write_drop_in "hk-tick-eod$instance" 0 ${end_of_day[@]+"${end_of_day[@]}"}
+  write_drop_in "hk-tick-eod$instance" 0 ${end_of_day[@]+"${end_of_day[@]}"} || return 1
+  # A version from before the fact (rollback) has the unit's own hour.
+  write_timer_drop_in "hk-tick-eod$instance" "${instance:+@}" "${facts[end_of_day]-}"
+}
+
+# The end-of-day job runs after the close of the market that is recorded.
+write_timer_drop_in() { # write_timer_drop_in UNIT TEMPLATE ONCALENDAR: nothing where the timer itself says so
+  local file
+  file=$(timer_drop_in_of "$1")
+  rm -f "$file"
+  [[ -n $3 ]] && ! grep -qxF "OnCalendar=$3" "$PREFIX/deploy/systemd/hk-tick-eod$2.timer" || return 0
+  install -d -m 0755 "${file%/*}" || return 1
+  printf '# Written by scripts/install_systemd.sh from the settings.\n[Timer]\nOnCalendar=\nOnCalendar=%s\n' "$3" >"$file" || return 1
+  chmod 0644 "$file"
 }
 
 write_drop_in() { # write_drop_in UNIT STOP_SEC DIRECTORY...: 0 leaves the unit's time to stop

@@ -8,6 +8,7 @@ Prints ``key=value`` lines. The calendar's come always, the settings' only with 
     continuous        1 in continuous trading, when ticks must come
     recording         1 while ticks may come (in Hong Kong 09:00 to 16:15, half days 12:15)
     last_session_day  the newest trading day whose recording has begun
+    end_of_day        when the end-of-day job is to run, as systemd's OnCalendar= has it
     data_root, archive_root (empty: inside data_root), sqlite_journal_mode, sqlite_busy_timeout_ms,
     stop_flush_timeout_sec
 
@@ -24,11 +25,12 @@ from pathlib import Path
 from hk_tick_collector.app.config import Settings, load_settings
 from hk_tick_collector.core.errors import ConfigError
 from hk_tick_collector.market.calendar import TradingCalendar
-from hk_tick_collector.market.hours import CONTINUOUS
+from hk_tick_collector.market.hours import CONTINUOUS, DayKind
 from hk_tick_collector.market.market import Market
 from hk_tick_collector.market.registry import market_of
 
 EXIT_CONFIG = 78
+AFTER_RECORDING_MS = 15 * 60_000
 
 
 def main() -> int:
@@ -71,7 +73,15 @@ def market_facts(now_ms: int, market: Market) -> dict[str, object]:
         "continuous": int(phase in CONTINUOUS),
         "recording": int(calendar.is_recording(now_ms)),
         "last_session_day": day if begun else calendar.previous_trading_day(day),
+        "end_of_day": end_of_day(market, day),
     }
+
+
+def end_of_day(market: Market, day: str) -> str:
+    """A quarter of an hour after recording ends on a whole day, ``Mon..Fri 16:30 Asia/Hong_Kong``; on a half day that is
+    late and does no harm."""
+    ends_ms = market.no_more_ticks_ms(day, DayKind.WHOLE) + AFTER_RECORDING_MS
+    return f"Mon..Fri {market.zone.clock(ends_ms)[:5]} {market.zone.name}"
 
 
 def setting_facts(settings: Settings) -> dict[str, object]:

@@ -53,7 +53,7 @@ class _DayDone:
     A day is due when it has no certificate, no archive, or when its file changed after them; a run that was missed is
     made up for by the next. Certificates go to DATA_ROOT/_reports, JSON and page, archives to ARCHIVE_ROOT, read back.
     With RETAIN_DAYS, or --keep-days, old day files are deleted last, each only when its archive holds exactly the same.
-    The timer hk-tick-eod runs it at 16:30 Hong Kong time; one at a time.
+    The timer hk-tick-eod runs it after the close, in Hong Kong at 16:30; one at a time.
 
     Exit code 1 when a day misses ticks or something could not be done; the other days are done all the same.
     """,

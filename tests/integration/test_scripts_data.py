@@ -533,6 +533,46 @@ def test_market_facts_are_those_of_the_market_that_is_recorded(tmp_path: Path) -
     assert (facts["continuous"], facts["recording"], facts["last_session_day"]) == ("0", "1", "20261120")
 
 
+@pytest.mark.parametrize(
+    ("settings", "calendar"),
+    [
+        ("MARKET=HK FUTU_SYMBOLS=HK.00700", "Mon..Fri 16:30 Asia/Hong_Kong"),
+        ("MARKET=US FUTU_SYMBOLS=US.AAPL", "Mon..Fri 20:15 America/New_York"),
+        ("MARKET=CN FUTU_SYMBOLS=SH.600519", "Mon..Fri 15:45 Asia/Shanghai"),
+        ("SOURCE=sierra MARKET=CME SIERRA_DIR=/sierra FUTU_SYMBOLS=CME.ESZ26", "Mon..Fri 17:15 America/Chicago"),
+    ],
+)
+def test_the_end_of_day_job_of_a_market_runs_after_its_close(tmp_path: Path, settings: str, calendar: str) -> None:
+    """From the settings to the timer's drop-in; systemd understands it, in the zone's summer and winter."""
+    text = settings.replace(" ", "\n")
+    (tmp_path / "x.env").write_text(f"{text}\nDATA_ROOT={tmp_path}\n")
+    now_ms = 1_795_138_200_000  # 2026-11-20
+    facts = _facts(
+        _run(sys.executable, SCRIPTS / "service_facts.py", "--now-ms", now_ms, "--env-file", tmp_path / "x.env").stdout
+    )
+    assert facts["end_of_day"] == calendar
+    drop_in = tmp_path / "timer.conf"
+    write = """
+    . "$1"
+    timer_drop_in_of() { printf '%s' "$drop_in"; }
+    drop_in=$2
+    write_timer_drop_in hk-tick-eod@x @ 'Mon..Fri 12:00 UTC'
+    write_timer_drop_in hk-tick-eod@x @ "$3"
+    """
+    library = tmp_path / "lib_deploy.sh"
+    library.write_text(
+        (SCRIPTS / "lib_deploy.sh").read_text().replace("PREFIX=/opt/futu_tick_downloader", f"PREFIX={ROOT}")
+    )
+    done = _run("bash", "-euc", write, "x", library, drop_in, calendar)
+    assert done.returncode == 0, done.stderr
+    if "Hong_Kong" in calendar:
+        assert not drop_in.exists(), "the timer says so itself"
+    else:
+        assert drop_in.read_text().splitlines()[1:] == ["[Timer]", "OnCalendar=", f"OnCalendar={calendar}"]
+    if shutil.which("systemd-analyze"):
+        assert _run("systemd-analyze", "calendar", calendar).returncode == 0
+
+
 def test_hk_day_is_today_in_hong_kong() -> None:
     before = hk_date(int(time.time() * 1000))
     facts = _facts(_run(sys.executable, SCRIPTS / "service_facts.py").stdout)
