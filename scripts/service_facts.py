@@ -78,7 +78,7 @@ def market_facts(now_ms: int, market: Market) -> dict[str, object]:
 
 
 def end_of_day(market: Market, day: str) -> str:
-    """A quarter of an hour after recording ends on a whole day, ``Mon..Fri 16:30 Asia/Hong_Kong``; on a half day that is
+    """A quarter of an hour after recording ends on a whole day, ``Mon..Fri 16:30 Asia/Hong_Kong``. On a half day it is
     late and does no harm."""
     ends_ms = market.no_more_ticks_ms(day, DayKind.WHOLE) + AFTER_RECORDING_MS
     return f"Mon..Fri {market.zone.clock(ends_ms)[:5]} {market.zone.name}"

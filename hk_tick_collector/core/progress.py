@@ -51,7 +51,7 @@ class FeedProgress:
 @dataclass(slots=True)
 class IngestProgress:
     """``in_rows`` to ``spilled_rows``: under the queue's lock, by whoever brings or spills rows.
-    ``quarantined_rows``, ``quarantine_dropped_rows``: under the quarantine's lock. The rest on the loop."""
+    ``quarantined_rows`` to ``quarantine_known_rows``: under the quarantine's lock. The rest on the loop."""
 
     in_rows: int = 0
     refused_rows: int = 0  # neither queue nor spill could take them
@@ -60,6 +60,7 @@ class IngestProgress:
 
     quarantined_rows: int = 0
     quarantine_dropped_rows: int = 0  # of the quarantined: beyond its limits, so in no file
+    quarantine_known_rows: int = 0  # told again word for word: counted once, when they first came
 
     refused_rows_settled: int = 0  # of the refused: asked for again; what did not come is in the coverage
     files_set_aside: int = 0  # day files found broken; what OpenD still has of their rows is fetched again

@@ -24,7 +24,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from itertools import compress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -125,14 +124,26 @@ class Quarantine:
 
     def add(self, rejected: Sequence[RejectedTick]) -> None:
         """Take rejected ticks; returns at once."""
-        lines = [_Line(self._day_of(one.recv_ts_ms), _as_json(one)) for one in rejected]
+        lines = [_as_json(one) for one in rejected]
         with self._lock:
-            new = self._note([line.data for line in lines])
-            self._progress.quarantined_rows += sum(new)
-        for one, is_new in zip(rejected, new, strict=True):
-            if is_new:
-                self._say(one)
-        lines = list(compress(lines, new))
+            new = self._note(lines)
+            self._progress.quarantine_known_rows += len(new) - sum(new)
+        self._keep([(one, line) for one, line, is_new in zip(rejected, lines, new, strict=True) if is_new])
+
+    def _keep(self, rejected: Sequence[tuple[RejectedTick, bytes]]) -> None:
+        with self._lock:
+            self._progress.quarantined_rows += len(rejected)
+        for one, _ in rejected:
+            self._log.log(
+                logging.WARNING,
+                "tick_quarantined",
+                key=one.code,
+                symbol=one.symbol,
+                code=one.code,
+                reason=cut(one.reason),
+                total=self._progress.quarantined_rows,
+            )
+        lines = [_Line(self._day_of(one.recv_ts_ms), data) for one, data in rejected]
         with self._lock:
             dropped_rows = len(lines) - self._take(lines)
         if dropped_rows:
@@ -147,21 +158,11 @@ class Quarantine:
             seen[line] += 1
         return new
 
-    def _say(self, one: RejectedTick) -> None:
-        self._log.log(
-            logging.WARNING,
-            "tick_quarantined",
-            key=one.code,
-            symbol=one.symbol,
-            code=one.code,
-            reason=cut(one.reason),
-            total=self._progress.quarantined_rows,
-        )
-
     def add_refused(self, refused: Sequence[tuple[Record, str]], recv_ts_ms: int) -> None:
-        """Rows that SQLite itself refuses."""
+        """Rows that SQLite itself refuses, each time it does."""
         code = RejectCode.REFUSED_BY_SQLITE
-        self.add([RejectedTick(tick.symbol, reason, tick._asdict(), recv_ts_ms, code) for tick, reason in refused])
+        rejected = [RejectedTick(tick.symbol, reason, tick._asdict(), recv_ts_ms, code) for tick, reason in refused]
+        self._keep([(one, _as_json(one)) for one in rejected])
 
     def flush(self, *, sync: bool = False) -> None:
         """Append what waits to its day's file; ``sync``: until it would survive a power cut. What cannot be written

@@ -216,9 +216,11 @@ class Recorder:
                 return answer
 
         connection: Any = Connection()
-        before = self.ingest.in_rows + self.ingest.quarantined_rows, self.feed.duplicate_rows
+        rejected_rows = self.ingest.quarantined_rows + self.ingest.quarantine_known_rows
+        before = self.ingest.in_rows + rejected_rows, self.feed.duplicate_rows
         await self.puller.pull(FutuLink(connection, self.mapper, self.clock), f"HK.{code}", 1000, "poll")
-        not_new = len(answer.tickerList) - (self.ingest.in_rows + self.ingest.quarantined_rows - before[0])
+        new = self.ingest.in_rows + self.ingest.quarantined_rows + self.ingest.quarantine_known_rows - before[0]
+        not_new = len(answer.tickerList) - new
         assert 0 <= not_new <= self.feed.duplicate_rows - before[1], "left out, and counted"
         self.decoded_ticks += len(answer.tickerList)
         self.not_new_ticks += not_new
@@ -238,7 +240,7 @@ def test_every_tick_of_mutated_frames_is_stored_kept_or_counted(
     quarantined = lines_in(recorder.root)
     assert stored == ingest.persisted_rows
     assert quarantined == ingest.quarantined_rows - ingest.quarantine_dropped_rows
-    known = ingest.ignored_rows + recorder.not_new_ticks  # the same tick once more
+    known = ingest.ignored_rows + ingest.quarantine_known_rows + recorder.not_new_ticks  # the same tick once more
     assert stored + known + quarantined + ingest.quarantine_dropped_rows == recorder.decoded_ticks
     assert ingest.quarantine_dropped_rows or FRAMES < 20_000
     assert stored > recorder.decoded_ticks / 2, "most of them are whole"
