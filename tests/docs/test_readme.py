@@ -8,8 +8,10 @@ would type them. ``<!-- background -->`` before a block keeps it running beside 
 from __future__ import annotations
 
 import contextlib
+import doctest
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -30,6 +32,7 @@ from hk_tick_collector.sources.futu.mapping import DIRECTIONS, PUSH_DATA_TYPES, 
 from hk_tick_collector.store.connect import SCHEMA_SQL
 from tests.harness import Process, Recorder, Simulator, clean_env, ended, wait_until
 from tests.scratch_tree import ROOT, copy_tree, make_venv
+from tests.tickctl import record_day, tickctl
 
 NEEDS = {"opend", "Sierra Chart", "systemd", "package index", "docker", "another machine", "maintainer", "whole suite"}
 RUNNABLE = ("bash", "python")
@@ -97,6 +100,7 @@ class Reader:
         self.tree = tree
         self.data_root = tree.parent / "HK"
         self.run_blocks: list[Block] = []
+        self.printed = ""
         self._opend_port = opend_port
         self._control_port = free_port()
         self._background: list[Process] = []
@@ -116,6 +120,7 @@ class Reader:
             done = self._run(block, script)
             assert done.returncode == 0, f"{block.where} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
             assert "Traceback" not in done.stderr, f"{block.where}:\n{done.stderr}"
+            self.printed += done.stdout
         self.run_blocks.append(block)
 
     def end(self) -> list[int]:
@@ -246,10 +251,26 @@ def test_every_command_runs_or_says_what_it_needs(reader: Reader, recorder: Reco
     assert all(block.comment.removeprefix("needs: ") in NEEDS for block in not_run), not_run
     assert set(reader.end()) <= {0}
     if name == "README.md":
+        assert labels(sample_of("recorder ")) <= labels(reader.printed), reader.printed
         recorder.wait_for("Current thread 0x")  # it was asked for its stacks
         recorder.wait_for("recorder_stopped exit_code=0")  # and told to stop
         with contextlib.closing(sqlite3.connect(reader.tree / "salvaged.db")) as conn:
             assert conn.execute("SELECT COUNT(*) FROM ticks").fetchone()[0] > 100
+
+
+def sample_of(beginning: str) -> str:
+    """A sample of output in the README, by its first word."""
+    (sample,) = [
+        block.text
+        for block in read_blocks(ROOT / "README.md")
+        if block.comment == "sample" and block.text.startswith(beginning)
+    ]
+    return sample
+
+
+def labels(text: str) -> set[str]:
+    """What begins its lines."""
+    return {re.split(r"\s{2,}", line.strip())[0] for line in text.splitlines() if re.search(r"\S\s{2,}\S", line)}
 
 
 def missing_tools(block: Block) -> list[str]:
@@ -262,7 +283,8 @@ def missing_tools(block: Block) -> list[str]:
 def test_comments_before_blocks_are_known_ones(page: Path) -> None:
     for block in read_blocks(page):
         what, _, value = block.comment.partition(": ")
-        known = block.comment in ("", "background") or (what == "needs" and value in NEEDS)
+        known = block.comment in ("", "background", "sample") or (what == "needs" and value in NEEDS)
+        known = known or (what == "sample" and block.language == "text")
         assert known, f"{block.where}: {block.comment}"
         assert block.language, f"{block.where}: name the language, so that no command hides from these tests"
 
@@ -286,6 +308,29 @@ def test_both_readmes_have_the_same_commands() -> None:
     )
     assert english == chinese
     assert [text for _, text, _ in english[:2]] == ["bash scripts/demo.sh\n", "bash scripts/test.sh\n"]
+
+
+def test_both_readmes_show_the_same_samples() -> None:
+    english, chinese = (
+        [(block.comment, block.text) for block in read_blocks(ROOT / name) if block.comment.startswith("sample")]
+        for name in ("README.md", "README.zh-CN.md")
+    )
+    assert english == chinese
+    assert len(english) == 4
+
+
+def test_samples_are_what_the_commands_print(tmp_path: Path) -> None:
+    """On two recorded days, of which the second lacks two ticks; ``...`` stands for anything."""
+    record_day(tmp_path / "HK", "20261126")
+    record_day(tmp_path / "HK", "20261127", lost=(7, 8))
+    samples = [block for block in read_blocks(ROOT / "README.md") if block.comment.startswith("sample: ")]
+    assert samples
+    for block in samples:
+        done = tickctl(*shlex.split(block.comment.removeprefix("sample: ")), data_root=tmp_path / "HK")
+        same = doctest.OutputChecker().check_output(
+            block.text, done.stdout, doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+        )
+        assert same, f"{block.where} shows\n{block.text}\nand the command prints\n{done.stdout}{done.stderr}"
 
 
 @pytest.mark.parametrize("name", ["README.md", "README.zh-CN.md"])
