@@ -9,17 +9,22 @@ the script itself stands where it should and loads what it needs is for tests th
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import gc
 import json
 import os
+import pty
+import select
 import selectors
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
+import termios
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -73,6 +78,41 @@ class Parent:
                 file.seek(0)
                 texts.append(file.read().decode())
         return subprocess.CompletedProcess(["hk-tickctl", *arguments], json.loads(answer), *texts)
+
+    def run_on_terminal(
+        self, arguments: Sequence[str], environment: Mapping[str, str], columns: int, timeout_sec: float = 60
+    ) -> subprocess.CompletedProcess[str]:
+        """As ``run``, with a terminal of so many columns as standard output; standard error is none."""
+        master, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+        request = {"arguments": list(arguments), "environment": dict(environment), "directory": str(Path.cwd())}
+        with (
+            open(master, "rb", buffering=0) as screen,  # noqa: PTH123 - a descriptor
+            tempfile.TemporaryFile() as err,
+            socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as line,
+        ):
+            line.settimeout(timeout_sec)
+            line.connect(self._address)
+            socket.send_fds(line, [json.dumps(request).encode()], [slave, err.fileno()])
+            os.close(slave)
+            shown = b"".join(_all_of(screen.fileno(), time.monotonic() + timeout_sec))
+            answer = line.recv(MAX_REQUEST_BYTES)
+            err.seek(0)
+            said = err.read().decode()
+        text = shown.decode().replace("\r\n", "\n")
+        return subprocess.CompletedProcess(["hk-tickctl", *arguments], json.loads(answer), text, said)
+
+
+def _all_of(terminal: int, deadline: float) -> Iterator[bytes]:
+    """What is written to a terminal until its last writer ends. TimeoutError at the deadline."""
+    while True:
+        if not select.select([terminal], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            raise TimeoutError("the command still runs")
+        try:
+            part = os.read(terminal, 65536)
+        except OSError:  # nobody has the other end
+            return
+        yield part
 
 
 @cache

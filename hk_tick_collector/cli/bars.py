@@ -30,9 +30,9 @@ SPARE = (
 
     \b
     hk-tickctl bars 700 --interval 1m
-    hk-tickctl bars HK.00700 --interval 5m --days 20261101..20261130 --fill forward --output bars.csv
+    hk-tickctl bars 0700.HK --interval 5m --days 20261101.. --output bars.csv
 
-    A bar is labelled with its start (start_ms) and aligned to the Hong Kong clock; it does not hold its end. Prices and
+    A bar is labelled with its start (start_ms) and aligned to the market's clock; it does not hold its end. Prices and
     VWAP come from the trades that make the price: AUTO_MATCH, INTER_AUTO_MATCH and AUCTION. Volume, turnover and ticks
     count the same trades; --include-odd-lots and --include-off-exchange add those trades to them, never to the prices.
     The opening auction is in the bar of 09:20, the closing auction in that of 16:08 (half day 12:08).

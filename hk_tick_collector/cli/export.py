@@ -36,10 +36,11 @@ _NAMELESS_TYPE = re.compile(r"TYPE_\d+", re.ASCII)  # as the recorder stores typ
     help="""Write days as files for other programs.
 
     \b
-    parquet   a tree market=HK/day=YYYYMMDD/ticks.parquet under --output, sorted by symbol and time
+    parquet   a tree market=HK/day=YYYYMMDD/ticks.parquet under --output,
+              sorted by symbol and time
     csv       the columns of the table ticks; one file a day
-    futu-zip  a zip a day with one CSV a symbol: code, name, time, price, volume, turnover,
-              ticker_direction, sequence, type
+    futu-zip  a zip a day with one CSV a symbol: code, name, time, price,
+              volume, turnover, ticker_direction, sequence, type
     sqlite    the table ticks with its indexes
 
     --output is a directory, or a file name in which {day} (and with --split-symbols {symbol}) may stand:

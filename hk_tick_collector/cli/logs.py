@@ -101,6 +101,8 @@ def command(
 
 
 def _whose(unit: str) -> str:
+    if os.geteuid() == 0:
+        return f"The journal was read for the unit {unit}: name another one with --unit, or the log with --file"
     return (
         f"Lines of {unit} are for root and the group systemd-journal to see; without systemd name the log with --file"
     )

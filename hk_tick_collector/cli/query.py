@@ -31,8 +31,9 @@ _BARE_CODE = re.compile(
     help="""Ask recorded days in SQL (DuckDB's dialect); live and archived days are one table.
 
     \b
-    hk-tickctl query "SELECT symbol, count(*), sum(turnover) FROM ticks GROUP BY 1 ORDER BY 3 DESC" --day last
-    hk-tickctl query "SELECT hour(ts_ms) AS h, sum(volume) FROM ticks GROUP BY h" --symbols 700 --days 20261101..
+    hk-tickctl query "SELECT symbol, count(*) FROM ticks GROUP BY 1" --days last
+    hk-tickctl query "SELECT hour(ts_ms), sum(volume) FROM ticks GROUP BY 1" \\
+        --symbols 700 --days 20261101..
     hk-tickctl query "SELECT * FROM gaps WHERE state = 'open'" --json
 
     Tables: ticks (one row a trade: symbol, ts_ms, price, volume, turnover, direction, tick_type, seq, trading_day and

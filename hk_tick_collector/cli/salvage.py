@@ -9,6 +9,7 @@ import click
 
 from hk_tick_collector.cli.common import EXIT_PROBLEM, App, be_gentle, progress, tickctl_command
 from hk_tick_collector.cli.ending import clean_ending
+from hk_tick_collector.cli.terminal import show_text
 from hk_tick_collector.store.layout import day_file, parse_day, set_aside_day
 from hk_tick_collector.store.salvage import SalvageReport, salvage
 
@@ -61,19 +62,20 @@ def _as_json(report: SalvageReport, source: Path, target: Path) -> dict[str, obj
 
 
 def _show(report: SalvageReport, source: Path, target: Path) -> None:
-    print(f"salvage of {source} into {target}")
+    there = report.read_rows - report.copied_rows - report.refused_rows
+    show_text(f"salvage of {source} into {target}")
     if report.problem is not None:
-        print(f"  not readable: {report.problem}")
-    print(f"  rows read: {report.read_rows}")
-    print(f"  rows copied: {report.copied_rows} (the others were there already)")
+        show_text(report.problem, "  not readable: ")
+    print(f"  rows read: {report.read_rows:,}")
+    print(f"  rows copied: {report.copied_rows:,}" + (f" ({there:,} were there already)" if there > 0 else ""))
     if report.refused_rows:
-        print(f"  rows the target refused: {report.refused_rows}")
-    print(f"  unreadable ranges of rowid: {len(report.unreadable)}")
+        print(f"  rows the target refused: {report.refused_rows:,}")
+    print(f"  unreadable ranges of rowid: {len(report.unreadable):,}")
     for low, high in report.unreadable[:MAX_RANGES_SHOWN]:
-        print(f"    {low}..{high} ({high - low + 1} rows at most)")
+        print(f"    {low}..{high} ({high - low + 1:,} row{'s' if high > low else ''} at most)")
     if len(report.unreadable) > MAX_RANGES_SHOWN:
-        print(f"    and {len(report.unreadable) - MAX_RANGES_SHOWN} more")
+        print(f"    and {len(report.unreadable) - MAX_RANGES_SHOWN:,} more")
     if report.clean:
         print("  every row of the file was read and is stored")
     else:
-        print(f"  rows were lost; keep {source.name} until nothing more can be had from it")
+        show_text(f"rows were lost; keep {source.name} until nothing more can be had from it", "  ")

@@ -28,6 +28,7 @@ KEPT = "\n\t"
 PIPE_COLUMNS = 400
 GREEN, YELLOW, RED, BOLD, GREY = "32", "33", "31", "1", "90"
 USUAL_COLUMNS = 80  # of a terminal that does not tell
+_LEAST_COLUMNS = 10  # of a text, however narrow the terminal is
 
 
 class _Guarded:
@@ -117,7 +118,7 @@ def show_text(text: str, head: str = "", colour: str = "") -> None:
 def set_beside(text: str, indent: int, colour: str = "") -> list[str]:
     """The lines of a text behind ``indent`` cells that the caller fills in the first of them."""
     columns = width()
-    room = None if columns is None else max(columns - indent, USUAL_COLUMNS // 4)
+    room = None if columns is None else max(columns - indent, _LEAST_COLUMNS)
     lines = [line for one in printable(text, KEPT).split("\n") for line in (folded(one, room) or [""])]
     return [f"{' ' * indent if n else ''}{coloured(line, colour)}" for n, line in enumerate(lines)]
 

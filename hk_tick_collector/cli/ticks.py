@@ -23,7 +23,7 @@ SHOWN = ("symbol", "ts_ms", "price", "volume", "turnover", "direction", "tick_ty
 
     \b
     hk-tickctl ticks 700 --last 20
-    hk-tickctl ticks HK.00700 --day 20261120 --from 09:30 --to 10:00 --exclude-odd-lots
+    hk-tickctl ticks 0700.HK --days 20261120 --from 09:30 --to 10:00
     hk-tickctl ticks 700 5 --days 20261101.. --output ticks.parquet
 
     A table shows the columns that matter most, every other format all of them unless --columns says otherwise. Odd

@@ -7,6 +7,7 @@ from pathlib import Path
 from hk_tick_collector.cli.common import App, be_gentle, progress, say, tickctl_command
 from hk_tick_collector.cli.ending import clean_ending
 from hk_tick_collector.cli.options import day_argument
+from hk_tick_collector.cli.terminal import show_text
 from hk_tick_collector.core.errors import NoData, RecorderError
 from hk_tick_collector.store.compact import compact, refuse_if_open
 from hk_tick_collector.store.inuse import pending_spill
@@ -46,7 +47,7 @@ def command(app: App, day: str) -> int | None:
     text = f"{done.before_bytes:,} bytes before, {done.after_bytes:,} after: {saved:,} saved"
     if not done.is_changed:
         text = f"{done.before_bytes:,} bytes, as small as it can be; left as it is"
-    app.emit(result, lambda: print(f"{db}: {text}"))
+    app.emit(result, lambda: show_text(f"{db}: {text}"))
     return None
 
 
@@ -60,7 +61,7 @@ def _check_closed(app: App, day: str, db: Path) -> None:
         )
     caveat = refuse_if_open(db)
     if caveat:
-        say(f"{db}: {caveat}")
+        say(f"{db}: {caveat}; the file is exchanged all the same, unless SQLite finds it in use")
 
 
 def _content(db: Path) -> object:

@@ -75,8 +75,8 @@ def test_salvage_of_a_whole_file(root: Path, db: Path) -> None:
     broken = db.rename(root / CORRUPT)
     done = tickctl("salvage", broken)
     assert done.returncode == 0, done.stderr
-    assert f"rows read: {ROWS}" in done.stdout
-    assert f"rows copied: {ROWS}" in done.stdout
+    assert f"rows read: {ROWS:,}" in done.stdout
+    assert f"rows copied: {ROWS:,}" in done.stdout
     assert set(iter_ticks(db)) == truth
     assert sum(row.stored_ticks for row in coverage(db)) == ROWS
     again = tickctl_json("salvage", broken)
