@@ -35,9 +35,20 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "hk_tick_collector"
+_RULES = (
+    "unit/test_continuity*.py",
+    "unit/sources/test_odd_days.py",
+    "unit/sources/test_pulled.py",
+    "unit/sources/test_pulls.py",
+    "unit/sources/test_interruptions.py",
+)
 # Module: the tests that have to notice, files or patterns under tests/.
 PLACES: dict[str, tuple[str, ...]] = {
     "sources/continuity": ("unit/test_continuity*.py", "unit/sources/test_*.py"),
+    # The rules of continuity, for one symbol, one answer and all symbols together.
+    "sources/track": _RULES,
+    "sources/pulled": _RULES,
+    "sources/memory": _RULES,
     "store/coverage": (
         "unit/test_store_coverage.py",
         "unit/test_store_gaps.py",

@@ -52,6 +52,7 @@ from hk_tick_collector.quality.model import Certificate
 from hk_tick_collector.quality.recount import Recount, recount
 from hk_tick_collector.records.tick import Tick
 from hk_tick_collector.store import atomic, reader
+from hk_tick_collector.store.doubles import likely_doubles
 from hk_tick_collector.store.reader import CoverageRow, GapRow, verdict_of
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.tickctl import day_ticks, record_day
@@ -634,6 +635,18 @@ def test_doubles_of_an_earlier_recorder_are_counted_in_a_note(tmp_path: Path) ->
         "1 rows are likely doubles that an earlier recorder stored"
     ]
     assert not [note for note in certify(tmp_path).notes if "doubles" in note]
+
+
+def test_doubles_of_a_day_file_are_none_of_the_archive_that_is_read_in_its_place(tmp_path: Path) -> None:
+    write(tmp_path, [*make_ticks(1, 10), *make_ticks(1, 10, symbol="HK.00005")])
+    archive(tmp_path)
+    write(tmp_path, make_ticks(1, 10))
+    change(tmp_path, "UPDATE ticks SET seq = NULL, occurrence = -1 - (SELECT seq FROM ticks WHERE rowid = 1), "
+           "ts_ms = ts_ms / 1000 * 1000 WHERE rowid = 2")  # fmt: skip
+    assert likely_doubles(tmp_path / f"{DAY}.db") == 1
+    notes = certify(tmp_path, rows=True).notes
+    assert any("the archive is read" in note for note in notes)
+    assert not any("likely doubles" in note for note in notes)
 
 
 def test_a_day_that_was_read_when_it_closed_is_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
