@@ -35,6 +35,7 @@ from hk_tick_collector.health.judgement import Backlog, Judge, Waiting
 from hk_tick_collector.health.report import Reporter
 from hk_tick_collector.health.statusfile import STATUS_INTERVAL_SEC, StatusFile
 from hk_tick_collector.health.watchdog import Watchdog, WatchdogOptions
+from hk_tick_collector.imports.depth import DepthKeeper
 from hk_tick_collector.imports.stored import RecordedDays
 from hk_tick_collector.ingest.lane import Lane
 from hk_tick_collector.ingest.worker import WorkerOptions
@@ -81,7 +82,12 @@ class Daemon:
         self._round_log = RateLimitedLog(log, period_sec=60)
 
         self._source = open_source(
-            settings, Surroundings(self._clock, RecordedDays(settings.data_root, settings.seed_recent_db_days))
+            settings,
+            Surroundings(
+                self._clock,
+                RecordedDays(settings.data_root, settings.seed_recent_db_days),
+                DepthKeeper(settings.data_root),
+            ),
         )
         self._continuity = completeness_of(settings.spec, self._put_facts)
         self._lane = Lane(

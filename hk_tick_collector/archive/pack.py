@@ -22,13 +22,13 @@ import contextlib
 import sqlite3
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import zstandard
 
 from hk_tick_collector import __version__
-from hk_tick_collector.archive import atomic
+from hk_tick_collector.archive import atomic, kept
 from hk_tick_collector.archive.atomic import Refused, part_of
 from hk_tick_collector.archive.contents import SYMBOL, DayFileTicks, differing, differing_notes, lacking, some
 from hk_tick_collector.archive.verify import (
@@ -120,7 +120,8 @@ def fits(manifest: Manifest, db: Path, archive_root: Path) -> bool:
             if file.kind in paths and paths[file.kind].stat().st_size == file.size_bytes:
                 continue
         return False
-    return reader.freshness(db, 0).rows == manifest.rows and not differing_notes(db, manifest)
+    rows = reader.freshness(db, 0).rows
+    return rows == manifest.rows and not differing_notes(db, manifest) and kept.fits(manifest, db.parent)
 
 
 def is_archived(data_root: Path, archive_root: Path, day: str, kinds: Collection[str] = ()) -> bool:
@@ -173,12 +174,22 @@ def archive_day(
                 raise StoreCorrupt(f"{day}: the copy is not what was read: {'; '.join(problems)}; check the disk")
         if had_one:
             _check_replaceable(archive_root, day, market, db, packed.content)
-        _commit(archive_root, day, packed.manifest)
+        manifest = replace(
+            packed.manifest, depth=kept.put_away(data_root, archive_root, day, _readable(archive_root, day))
+        )
+        _commit(archive_root, day, manifest)
+        kept.forget_unlisted(archive_root, manifest)
     finally:
         _remove_parts(archive_root, day, market)
-    manifest = packed.manifest
     action = "replaced" if had_one else "archived"
     return Outcome(day, action, manifest.rows, len(manifest.symbols), verify or had_one, manifest.files)
+
+
+def _readable(archive_root: Path, day: str) -> Manifest | None:
+    """The manifest that is there; None also for one that is damaged, whose list is then lost."""
+    with contextlib.suppress(StoreCorrupt):
+        return load_manifest(archive_root, day)
+    return None
 
 
 # -- writing the copy ------------------------------------------------------------------------------------------------

@@ -31,10 +31,12 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from hk_tick_collector.archive import kept
 from hk_tick_collector.archive.atomic import Refused
 from hk_tick_collector.archive.pack import check_at_rest
 from hk_tick_collector.archive.verify import OnRows, check_day
 from hk_tick_collector.core.errors import StoreError, StoreUnavailable
+from hk_tick_collector.days.manifest import load_manifest
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.store.connect import identify, translate
 from hk_tick_collector.store.inuse import open_elsewhere
@@ -93,6 +95,9 @@ def retain_day(
             rows = _check_archived(archive_root, day, db, on_rows)
             return Verdict(day, "would delete", None, rows, size_bytes)
         rows = _delete(archive_root, day, db, on_rows)
+        manifest = load_manifest(archive_root, day)
+        if manifest is not None:
+            kept.leave_to_archive(data_root, manifest)
     except Refused as exc:
         return Verdict(day, "refused", str(exc), 0, 0)
     except (StoreError, OSError) as exc:

@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 
 import zstandard
 
+from hk_tick_collector.archive import kept
 from hk_tick_collector.archive.atomic import PART_SUFFIX
 from hk_tick_collector.archive.contents import DayFileTicks, ParquetTicks, Ticks, differing, differing_notes, some
 from hk_tick_collector.core.errors import StoreCorrupt, StoreError, StoreUnavailable
@@ -58,6 +59,7 @@ class Check:
     compared_with: str | None  # the day file that the archive was held against
     problems: tuple[str, ...]
     content: DayContent | None
+    depth_files: int = 0  # that the manifest lists, read as well
 
     @property
     def fine(self) -> bool:
@@ -72,6 +74,7 @@ class Check:
             "rows": self.rows,
             "symbols": self.symbols,
             "formats": list(self.formats),
+            "depth_files": self.depth_files,
             "compared_with": self.compared_with,
             "problems": list(self.problems),
         }
@@ -94,11 +97,13 @@ def check_day(archive_root: Path, day: str, db: Path | None, on_rows: OnRows | N
     content, problems = check_files(archive_root, manifest, archive_paths(archive_root, day, manifest.market), on_rows)
     if content is not None and db is not None:
         problems += compare_with_day_file(content, manifest, db)
+    problems += kept.differences(archive_root, manifest, db.parent if db is not None else None)
     kinds = tuple(file.kind for file in manifest.files)
     compared_with = None if db is None else str(db)
     if content is None:
-        return Check(day, 0, 0, kinds, compared_with, tuple(problems), None)
-    return Check(day, content.rows, len(content.symbols), kinds, compared_with, tuple(problems), content)
+        return Check(day, 0, 0, kinds, compared_with, tuple(problems), None, len(manifest.depth))
+    symbols, depth_files = len(content.symbols), len(manifest.depth)
+    return Check(day, content.rows, symbols, kinds, compared_with, tuple(problems), content, depth_files)
 
 
 def check_files(

@@ -22,6 +22,7 @@ from hk_tick_collector.cli.common import (
 from hk_tick_collector.cli.ending import clean_ending
 from hk_tick_collector.cli.groups import Group
 from hk_tick_collector.core.errors import StoreError
+from hk_tick_collector.sources.sierra.depth import SUFFIX, parse_depth_name
 from hk_tick_collector.sources.sierra.mapping import LocalTimes
 from hk_tick_collector.sources.sierra.naming import MARKET, Instrument, instrument_of, parse_rule
 from hk_tick_collector.sources.sierra.scid import FIELD_BYTES, unix_us
@@ -29,6 +30,7 @@ from hk_tick_collector.store.data_root import claim
 from hk_tick_collector.store.layout import DataRootLock, make_dir
 
 if TYPE_CHECKING:
+    from hk_tick_collector.imports.depth import DepthImport
     from hk_tick_collector.imports.sierra import FileImport
 
 DAYS_SHOWN = 20
@@ -38,11 +40,14 @@ GC_THRESHOLD_OBJECTS = 200_000
 
 @tickctl_command(
     "sierra",
-    help="""Import Sierra Chart's intraday files (.scid, "1 Tick" storage) of CME Group futures.
+    help="""Import Sierra Chart's intraday files (.scid, "1 Tick" storage) of CME Group futures; keep its depth files.
 
     The symbol comes from the file's name: ESZ26_FUT_CME.scid is CME.ESZ26. Trades go into the day file of their
     trading day, which begins at 17:00 Chicago time of the day before. The command may be interrupted and run again:
     what is stored is not stored again. Files are only read. Days of bars are refused, and named.
+
+    Depth files (ESZ26_FUT_CME.2026-11-20.depth) are kept beside their day as they are, compressed and hashed, and go
+    into its archive; no book is made of them.
 
     Ends with 0 when every record is stored, 1 when some are not (refused days, records in the quarantine, a file that
     cannot be read), 2 for wrong usage, a data root of another market or one that a recorder writes to, 3 when there is
@@ -74,19 +79,24 @@ def command_sierra(
     app: App, files: Sequence[Path], multipliers: Sequence[str], tick_sizes: Sequence[str], zone: str | None
 ) -> int | None:
     """Run it."""
+    from hk_tick_collector.imports.depth import import_depth  # noqa: PLC0415
     from hk_tick_collector.imports.sierra import SierraImport, new_writer  # noqa: PLC0415
 
     multiplier_rules = [parse_rule("--multiplier", text) for text in multipliers]
     tick_size_rules = [parse_rule("--tick-size", text) for text in tick_sizes]
     instruments: list[tuple[Path, Instrument]] = [
-        (path, instrument_of(path.name, multiplier_rules, tick_size_rules)) for path in files
+        (path, instrument_of(path.name, multiplier_rules, tick_size_rules)) for path in files if not is_depth(path)
     ]
+    depth_files = [path for path in files if is_depth(path)]
+    for path in depth_files:
+        parse_depth_name(path.name)
     to_unix_us = unix_us if zone is None else LocalTimes(zone)
-    records = sum(path.stat().st_size // FIELD_BYTES for path in files)
+    records = sum(path.stat().st_size // FIELD_BYTES for path, _ in instruments)
     data_root = _data_root(app)
     be_gentle()
     _calm_gc()
     done = []
+    kept: list[DepthImport] = []
     with DataRootLock(data_root), clean_ending(LEFT), progress("import", 2 * records) as advance:
         claim(data_root, MARKET)
         # Closing only tidies up: on a disk that is full it fails, and what is committed is safe.
@@ -99,10 +109,12 @@ def command_sierra(
                 except StoreError as exc:  # what the files before it brought is told all the same
                     job.result.error = f"{exc}; {LEFT}"
                     break
-    app.emit([{**asdict(one), "clean": one.clean} for one in done], lambda: _show(done))
-    if not all(one.clean for one in done):
+        kept.extend(import_depth(path, data_root, app.now_ms) for path in depth_files)
+    results: list[FileImport | DepthImport] = [*done, *kept]
+    app.emit([{**asdict(one), "clean": one.clean} for one in results], lambda: _show_all(done, kept))
+    if not all(one.clean for one in results):
         return EXIT_PROBLEM
-    return None if any(one.records for one in done) else EXIT_NO_DATA
+    return None if kept or any(one.records for one in done) else EXIT_NO_DATA
 
 
 def _data_root(app: App) -> Path:
@@ -116,6 +128,29 @@ def _calm_gc() -> None:
     """Ticks make no cycles; looking for some costs a tenth of the time."""
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD_OBJECTS, 20, 20)
+
+
+def is_depth(path: Path) -> bool:
+    """By its name."""
+    return path.suffix.lower() == SUFFIX
+
+
+def _show_all(done: Sequence[FileImport], kept: Sequence[DepthImport]) -> None:
+    _show(done)
+    if done and kept:
+        print()
+    for one in kept:
+        if one.kept is None:
+            print(f"{one.file.name}: not kept: {one.error}")
+            continue
+        ratio = f"{one.kept.size_bytes:,} bytes, {one.kept.packed_bytes:,} packed"
+        how = "already there" if one.already_there else "kept"
+        print(f"{one.file.name}: {how} beside {one.trading_day}: {one.kept.records:,} records, {ratio}")
+        if one.kept.torn_bytes:
+            print(
+                f"  it ends with {one.kept.torn_bytes} bytes of a record that is not written wholly: import it again "
+                "when Sierra Chart has"
+            )
 
 
 def _show(done: Sequence[FileImport]) -> None:

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     help="""Read archives from end to end and compare every row count and hash.
 
     DAYS is a day or a range A..B; default: all archived days. Each symbol's rows are counted and hashed anew from the
-    archive's bytes, and held against the manifest and, where it still exists, against the day file.
+    archive's bytes, and held against the manifest and, where it still exists, against the day file. Files that were
+    kept beside a day (Sierra Chart's depth) are unpacked and hashed as well.
 
     Exit code 1 on any difference.
     """,
@@ -55,4 +56,5 @@ def _line(row: dict[str, Any]) -> tuple[str, str, str]:
         return row["trading_day"], "WRONG", "; ".join(row["problems"])
     beside = "as its day file" if row["compared_with"] else "its day file is gone"
     kinds = " and ".join(row["formats"])
-    return row["trading_day"], "fine", f"{row['rows']:,} ticks of {row['symbols']} symbols ({kinds}), {beside}"
+    depth = f" and {row['depth_files']} depth files" if row["depth_files"] else ""
+    return row["trading_day"], "fine", f"{row['rows']:,} ticks of {row['symbols']} symbols ({kinds}){depth}, {beside}"

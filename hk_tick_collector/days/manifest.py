@@ -7,6 +7,7 @@ Without its manifest an archive file is only a file. A manifest is a claim until
 
     ARCHIVE_ROOT/ticks/market=HK/day=20261120/ticks.parquet
     ARCHIVE_ROOT/sqlite/20261120.db.zst
+    ARCHIVE_ROOT/depth/20261120/...depth.0f3a...gz    what was kept beside the day (store/kept.py)
     ARCHIVE_ROOT/manifests/20261120.json
 """
 
@@ -26,6 +27,7 @@ from hk_tick_collector.market.registry import DEFAULT_MARKET
 from hk_tick_collector.records.columns import SCHEMA_VERSION
 from hk_tick_collector.store.coverage import Replay
 from hk_tick_collector.store.data_root import CODE
+from hk_tick_collector.store.kept import KeptFile, kept_file
 from hk_tick_collector.store.layout import check_day
 from hk_tick_collector.store.reader import AmendmentRow, CoverageRow, GapRow, SymbolRow
 
@@ -79,6 +81,7 @@ class Manifest:
     gaps: tuple[GapRow, ...]
     symbol_rows: tuple[SymbolRow, ...] = ()  # the tables of version 2
     amendments: tuple[AmendmentRow, ...] = ()
+    depth: tuple[KeptFile, ...] = ()  # files that are kept beside the day, by name
 
     def file(self, kind: str) -> ArchivedFile | None:
         """The archive's file of a kind, if there is one."""
@@ -90,6 +93,8 @@ class Manifest:
         for row in content["coverage"]:
             if row["replay"] is None:  # as most are
                 del row["replay"]
+        if not self.depth:
+            del content["depth"]
         return json.dumps(content, ensure_ascii=False, indent=1) + "\n"
 
 
@@ -114,6 +119,11 @@ def parquet_path(archive_root: Path, day: str, market: str = DEFAULT_MARKET.code
 def sqlite_path(archive_root: Path, day: str) -> Path:
     """Where the archived, compressed day file stands."""
     return archive_root / "sqlite" / f"{check_day(day)}.db.zst"
+
+
+def kept_dir(archive_root: Path, day: str) -> Path:
+    """Where the files stand that were kept beside a day."""
+    return archive_root / "depth" / check_day(day)
 
 
 def market_of_manifest(path: Path) -> str:
@@ -176,6 +186,7 @@ def _parse(raw: dict[str, Any]) -> Manifest:
         "gaps": tuple(_build(GapRow, one) for one in raw["gaps"]),
         "symbol_rows": tuple(_build(SymbolRow, one) for one in raw.get("symbol_rows", ())),
         "amendments": tuple(_build(AmendmentRow, one) for one in raw.get("amendments", ())),
+        "depth": tuple(kept_file(one) for one in raw.get("depth", ())),
     }
     manifest: Manifest = _build(Manifest, known)
     if any(Path(file.path).is_absolute() or ".." in Path(file.path).parts for file in manifest.files):

@@ -61,7 +61,7 @@ class Reporter:
             status=status,
             reason=reason,
             phase=self._calendar.phase(now_ms),
-            **self._source_words(),
+            **{"opend": feed.link_state, f"market_{self._calendar.market.code.lower()}": feed.market_state or None},
             symbols=feed.symbols_subscribed,
             wanted=feed.symbols_wanted,
             refused=feed.symbols_refused,
@@ -92,11 +92,6 @@ class Reporter:
         )
         log.log(logging.INFO if status in ("ok", "stopping") else logging.WARNING, line)
         return line
-
-    def _source_words(self) -> dict[str, str | None]:
-        """What the source says of itself, in the words that users of the first one know."""
-        feed = self._progress.feed
-        return {"opend": feed.link_state, f"market_{self._calendar.market.code.lower()}": feed.market_state or None}
 
     def persist_summary(self) -> None:
         """One line about what was stored since the last one; nothing was stored, nothing is said."""

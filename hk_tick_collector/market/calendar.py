@@ -37,10 +37,6 @@ class Mismatch:
     told: DayKind  # by the source
     used: DayKind
 
-    def words(self) -> dict[str, str]:
-        """For a log line."""
-        return {"day": self.day, "library": self.library, "opend": self.told, "used": self.used}
-
 
 class TradingCalendar:
     """Trading days of ``market``. ``day`` is one of them as ``YYYYMMDD``; times are UTC epoch milliseconds."""

@@ -35,6 +35,7 @@ from hk_tick_collector.records.tick import Origin
 from hk_tick_collector.store import layout, reader
 from hk_tick_collector.store.coverage import MISSING, PROVEN, UNPROVEN, Verdict
 from hk_tick_collector.store.doubles import likely_doubles
+from hk_tick_collector.store.kept import kept_files
 from hk_tick_collector.store.reader import CoverageRow, GapRow, Notes, Reading, verdict_of
 from hk_tick_collector.store.reading import reading_of
 
@@ -238,6 +239,11 @@ def _notes(day: Day, kind: DayKind) -> list[str]:
     notes = [day.conflict] if day.conflict else []
     if kind is DayKind.CLOSED:
         notes.append("the calendar says that the market is closed on this day")
+    kept = len(kept_files(day.db.parent, day.trading_day)) if day.db is not None else 0
+    if kept:
+        notes.append(
+            f"{kept:,} depth file{' is' if kept == 1 else 's are'} kept beside the day, as the source wrote them"
+        )
     amended = len(day.amendments())
     if amended:
         notes.append(

@@ -11,6 +11,7 @@ from hk_tick_collector.market.registry import market_of
 from hk_tick_collector.sources.futu import spec as futu
 from hk_tick_collector.sources.sierra import spec as sierra
 from hk_tick_collector.sources.sierra.against import StoredDays
+from hk_tick_collector.sources.sierra.depthfiles import DepthKeeper
 from hk_tick_collector.sources.sierra.naming import Rule
 from hk_tick_collector.sources.source import Source, SourceSpec
 
@@ -39,6 +40,7 @@ class Surroundings(NamedTuple):
 
     clock: Clock
     stored: StoredDays  # for one that finds its place by what is stored
+    depth: DepthKeeper | None = None  # for one whose depth files are kept beside the day
 
 
 def _futu(settings: SourceSettings, around: Surroundings) -> Source:
@@ -60,6 +62,7 @@ def _sierra(settings: SourceSettings, around: Surroundings) -> Source:
         around.stored,
         settings.max_queue_rows,
         around.clock,
+        around.depth,
     )
 
 

@@ -385,7 +385,15 @@ class FeedSession:
         if days is None:
             return
         for mismatch in self._calendar.merge_source_days(dict(days), first, last):
-            log.warning(event("calendar_mismatch", **mismatch.words()))
+            log.warning(
+                event(
+                    "calendar_mismatch",
+                    day=mismatch.day,
+                    library=mismatch.library,
+                    **{"opend": mismatch.told},  # noqa: PIE804 - the word that users know
+                    used=mismatch.used,
+                )
+            )
 
     def _soon(self, call: Callable[[], None]) -> None:
         """On the loop, from the source's thread."""

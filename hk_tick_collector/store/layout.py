@@ -6,6 +6,7 @@
     DATA_ROOT/20261120.db.corrupt-<utc>      a day file that was set aside, never touched again by the recorder
     DATA_ROOT/_spill/                        rows that could not be queued or written yet (ingest/spill.py)
     DATA_ROOT/_quarantine/20261120.jsonl     ticks that cannot be stored as they came, with the reason
+    DATA_ROOT/_depth/20261120/               depth files of that day as the source wrote them (store/kept.py)
     DATA_ROOT/_reports/                      certificates and the end-of-day job's lock (quality/report_file.py)
     DATA_ROOT/_archive/                      days put away, unless ARCHIVE_ROOT is elsewhere (days/manifest.py)
     DATA_ROOT/.market                        the code of the market whose days these are (store/data_root.py)
@@ -37,6 +38,7 @@ TICKS = "ticks"  # the kind of record that a file is of where no other one is na
 FILE_MODE = 0o640
 SPILL_DIR = "_spill"
 QUARANTINE_DIR = "_quarantine"
+DEPTH_DIR = "_depth"
 REPORTS_DIR = "_reports"
 ARCHIVE_DIR = "_archive"
 MARKET_FILE = ".market"
@@ -117,6 +119,11 @@ def quarantine_dir(data_root: Path, kind: str = TICKS) -> Path:
 def _of_kind(directory: Path, kind: str) -> Path:
     """Ticks were there first: their files are not in a directory of their own."""
     return directory if kind == TICKS else directory / kind
+
+
+def depth_dir(root: Path, day: str) -> Path:
+    """Where the depth files of a day (YYYYMMDD) are kept, under the data root as ``_depth``."""
+    return root / DEPTH_DIR / check_day(day)
 
 
 def reports_dir(data_root: Path) -> Path:

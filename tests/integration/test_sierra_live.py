@@ -102,11 +102,11 @@ def test_a_day_that_equals_its_file_at_two_readings_is_proven(tmp_path: Path) ->
 
     with ended(first := recorder(tmp_path)):
         first.wait_for("sierra_day_compared symbol=CME.ESZ26")
-        wait_until(lambda: states() and "not read again" in (states()[0][1] or ""), "compared once")
+        wait_until(lambda: any("not read again" in (reason or "") for _, reason in states()[:1]), "compared once")
         assert first.stop() == 0
     append(path, run_of(BEGIN_US + DAY_US, 10))  # Sierra Chart has been at work since
     with ended(second := recorder(tmp_path)):
-        wait_until(lambda: states() and states()[0][0] == "proven", "confirmed")
+        wait_until(lambda: [state for state, _ in states()[:1]] == ["proven"], "confirmed")
         assert second.stop() == 0
     assert len(stored(tmp_path)) == 310
 

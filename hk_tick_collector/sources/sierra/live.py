@@ -22,6 +22,7 @@ from hk_tick_collector.core.clock import Clock
 from hk_tick_collector.core.errors import FeedError, FeedLost, FeedTimeout, InputError, RecorderError
 from hk_tick_collector.core.logline import RateLimitedLog, event
 from hk_tick_collector.sources.sierra.against import StoredDays
+from hk_tick_collector.sources.sierra.depthfiles import DepthFiles, DepthKeeper
 from hk_tick_collector.sources.sierra.filedays import Days
 from hk_tick_collector.sources.sierra.following import Following
 from hk_tick_collector.sources.sierra.naming import Instrument, Rule, described, instrument_of
@@ -49,7 +50,10 @@ class SierraLink:
     def __init__(self, source: SierraSource, sink: Sink) -> None:
         self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._loop = asyncio.get_running_loop()
-        self._reader = _Reader(source, sink, self._report_lost)
+        self._reader = reader = _Reader(source, sink, self._report_lost)
+        self._depth: DepthFiles | None = None
+        if source.depth is not None:
+            self._depth = DepthFiles(source.directory, source.depth, source.clock, lambda: reader.wanted)
 
     async def open(self, timeout_sec: float) -> None:
         """The directory is there. FeedLost with the system's words when it is not."""
@@ -57,6 +61,8 @@ class SierraLink:
         await self._until(lambda: self._reader.listed or self._reader.list_error, timeout_sec)
         if not self._reader.listed:
             raise FeedLost(self._reader.list_error)
+        if self._depth is not None:
+            self._depth.start()
 
     async def ready(self, timeout_sec: float) -> Ready:
         """Does the thread come round?"""
@@ -100,6 +106,8 @@ class SierraLink:
         """The thread ends at its next step; one that hangs in the file system is left to itself and hands over nothing
         more."""
         self._reader.stop()
+        if self._depth is not None:
+            self._depth.stop()
         if not self.lost.done():
             self.lost.set_result("closed")
 
@@ -129,8 +137,10 @@ class SierraSource:
         stored: StoredDays,
         max_waiting_rows: int,
         clock: Clock,
+        depth: DepthKeeper | None = None,
     ) -> None:
         self.spec = spec
+        self.depth = depth
         self.directory = directory
         self.place: Mapping[str, Any] = {"dir": directory}
         self.multipliers, self.tick_sizes = rules
