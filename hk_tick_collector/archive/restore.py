@@ -246,11 +246,11 @@ def _join(ticks: Ticks, manifest: Manifest, db: Path, now_ms: int) -> int:
             _insert(conn, "amendments", AmendmentRow, amendments)
             counts = all(sequences_count(row.distrust) for row in manifest.coverage)
             coverage = DayCoverage.load(conn, manifest.trading_day, counts=counts)
+            coverage.take_over(conn, map(_row_of, manifest.coverage))
             before_rows = conn.execute(_COUNT).fetchone()[0]
             for group in groups(symbols, archived):
                 _join_symbols(conn, coverage, ticks, group, columns)
             added_rows = conn.execute(_COUNT).fetchone()[0] - before_rows
-            coverage.take_over(_row_of(row) for row in manifest.coverage)
             coverage.save(conn, now_ms)
             conn.execute("COMMIT")
         except (sqlite3.Error, OverflowError, ValueError) as exc:

@@ -76,6 +76,7 @@ LAST_SEQ_SQL = (
     "SELECT seq FROM ticks INDEXED BY uniq_ticks_symbol_seq "
     "WHERE symbol = ? AND seq IS NOT NULL ORDER BY seq DESC LIMIT 1"
 )
+_IS_STORED = "SELECT 1 FROM ticks WHERE symbol = ? AND seq = ?"
 MAX_DISTRUST_CHARS = 300  # reasons add up; a text that grows with every fact must not
 
 _NO_RANGE = [0, -2]  # no counter follows it
@@ -442,7 +443,6 @@ class SymbolCoverage:
             self.verify(Verified(self.symbol, "", counter, until_ms))
         for reason in reasons_of(other.distrust):
             self.doubt(reason)
-        self.interrupt(other.interrupted_seq)
 
     def hold_against(self, fact: Replayed, rows: int) -> None:
         """A copy of the day was compared; ``rows``: how many the symbol has, counted now."""
@@ -730,15 +730,19 @@ class DayCoverage:
             elif not isinstance(fact, DETAILS):
                 self._learn_of_symbol(conn, fact)
 
-    def take_over(self, rows: Iterable[Row]) -> None:
+    def take_over(self, conn: sqlite3.Connection, rows: Iterable[Row]) -> None:
         """Learn what another file of the day says of it: rows of its ``coverage``, in the order of COLUMNS. One that no
-        recorder writes is left out."""
+        recorder writes is left out. To be called before that file's ticks are stored: where the newest one before an
+        open interruption is stored already, OpenD has shown it since, and whoever stored it knows what followed."""
         for row in rows:
             try:
                 other = SymbolCoverage.of_row(row)
             except (TypeError, ValueError):
                 continue
-            self._touch(other.symbol).take_over(other)
+            track = self._touch(other.symbol)
+            track.take_over(other)
+            if conn.execute(_IS_STORED, (other.symbol, other.interrupted_seq)).fetchone() is None:
+                track.interrupt(other.interrupted_seq)
 
     def interrupt_all(self, conn: sqlite3.Connection) -> None:
         """Nobody knows whether what comes goes on from what the file holds: another one was put in its place."""

@@ -100,12 +100,27 @@ def salvage(source: Path, into: Path) -> SalvageReport:
         report.problem = str(exc)
         return report
     with closing(conn), closing(open_day_file(into, SqliteOptions())) as target:
+        _take_notes(conn, target, into)
         copied = CopiedRows()
         for chunk in _chunks(_keyed_first(_readable_rows(conn, source, report), into.parent)):
             _store(target, into, chunk, copied, report)
         _copy_details(conn, target, into)
-        recount(target, into, _told(conn, "gaps"), _told(conn, "coverage"))
+        recount(target, into)
     return report
+
+
+def _take_notes(conn: sqlite3.Connection, target: sqlite3.Connection, into: Path) -> None:
+    """Before the rows: a doubt is in the file no later than the rows it is about, whenever this ends."""
+    day = parse_day(into) or ""
+    try:
+        target.execute("BEGIN IMMEDIATE")
+        target.executemany(_TAKE_GAP, [gap for gap in _told(conn, "gaps") if day in ("", gap[0])])
+        coverage = DayCoverage.load(target, day)
+        coverage.take_over(target, _told(conn, "coverage"))
+        coverage.save(target, SystemClock().now_ms())
+        target.execute("COMMIT")
+    except sqlite3.Error as exc:
+        raise translate(exc, into) from exc
 
 
 def _told(conn: sqlite3.Connection, table: str) -> list[Row]:
@@ -156,15 +171,11 @@ def _chunks(rows: Iterator[Row]) -> Iterator[list[Row]]:
         yield chunk
 
 
-def recount(target: sqlite3.Connection, into: Path, gaps: Sequence[Row] = (), noted: Sequence[Row] = ()) -> None:
-    """Bring ``coverage`` and ``gaps`` of the day file in step with the rows it has now, and with what another file of
-    the day tells in these tables."""
+def recount(target: sqlite3.Connection, into: Path) -> None:
+    """Bring ``coverage`` and ``gaps`` of the day file in step with the rows it has now."""
     try:
         target.execute("BEGIN IMMEDIATE")
-        day = parse_day(into) or ""
-        target.executemany(_TAKE_GAP, [gap for gap in gaps if day in ("", gap[0])])
-        coverage = DayCoverage.load(target, day)
-        coverage.take_over(noted)
+        coverage = DayCoverage.load(target, parse_day(into) or "")
         coverage.save(target, SystemClock().now_ms())
         target.execute("COMMIT")
     except sqlite3.Error as exc:

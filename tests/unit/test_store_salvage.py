@@ -255,6 +255,18 @@ def test_what_the_new_file_knows_of_a_later_time_stays(tmp_path, target):
     assert (covered(target).state, covered(target).stored_ticks) == ("proven", 221)
 
 
+def test_an_interruption_that_was_bridged_since_stays_bridged(tmp_path, target):
+    """OpenD has shown its tick again to whoever records now, and nobody would tell the end of it twice."""
+    seq = ticks(150)[149].seq or 0
+    moved = set_aside(tmp_path, ticks(200), *PROOF, Interrupted(SYMBOL, DAY, seq))
+    writer = DayFileWriter(tmp_path)
+    writer.write(ticks(100, first=121), [Verified(SYMBOL, DAY, 220, 1_795_150_000_000)])
+    writer.close()
+    for _ in range(2):
+        salvage(moved, target)
+        assert (covered(target).state, covered(target).stored_ticks) == ("proven", 220)
+
+
 def test_notes_that_no_recorder_writes_are_left_out(tmp_path, target):
     moved = set_aside(tmp_path, ticks(200), *PROOF, GapFound(SYMBOL, DAY, 1, 9, 1, "x"))
     with contextlib.closing(sqlite3.connect(moved)) as conn:
