@@ -17,6 +17,7 @@ from hk_tick_collector.cli.groups import Group
 from hk_tick_collector.core.clock import SystemClock
 from hk_tick_collector.core.complaint import Level
 from hk_tick_collector.core.errors import ConfigError, InputError
+from hk_tick_collector.store.owner import become_owner
 
 if TYPE_CHECKING:
     from hk_tick_collector.alert.settings import AlertSettings
@@ -80,7 +81,15 @@ def _settings(env_file: Path | None) -> AlertSettings:
 def _directory(settings: AlertSettings) -> Path:
     if settings.alert_dir is None:
         raise ConfigError("ALERT_DIR is not set: it names the directory in which hk-tick-alert keeps what it tells")
+    _take_rights_of_owner(settings.alert_dir)
     return settings.alert_dir
+
+
+def _take_rights_of_owner(directory: Path) -> None:
+    """Root works with the rights of whoever owns the directory, who may have planted links there, and has to be able to
+    write afterwards, too."""
+    if os.geteuid() == 0 and directory.is_dir() and directory.stat().st_uid != 0:
+        become_owner(directory)
 
 
 @_alert_command("test", help="Send a test to each target, or to NAME alone, and say whether it was taken.")
@@ -99,6 +108,7 @@ def test(settings: AlertSettings, as_json: bool, name: str | None) -> int:
     wanted = [target for target in file.targets if name in (None, target.name)]
     if not wanted:
         raise InputError(f"there is no target {name}; there are {', '.join(target.name for target in file.targets)}")
+    _take_rights_of_owner(settings.data_root)
     market, now_ms = Catalog(settings.data_root, settings.archive).market.code, SystemClock().now_ms()
     found = []
     for target in wanted:

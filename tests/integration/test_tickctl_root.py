@@ -231,3 +231,13 @@ def test_an_archive_of_somebody_else_beside_roots_own_days(place: Place) -> None
     (archive / ".archive.lock").unlink()
     assert tickctl("archive", "--archive-root", archive, data_root=place.data).returncode == 0
     assert {path.lstat().st_uid for path in archive.rglob("*")} == {NOBODY}
+
+
+def test_what_root_mutes_the_alerts_program_can_write_again(tmp_path: Path) -> None:
+    with tempfile.TemporaryDirectory() as held:
+        directory = Path(held)
+        os.chown(directory, NOBODY, NOBODY)
+        directory.chmod(0o750)
+        done = built.tickctl("alert", "mute", "ticks_late", under=opener(), ALERT_DIR=directory, DATA_ROOT=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert (directory / "outbox.db").stat().st_uid == NOBODY
