@@ -30,7 +30,7 @@ readonly BUILD_CACHE=/var/cache/hk-tick-build
 readonly DEPLOY_LOCK=/run/hk-tick-collector-deploy
 readonly UNIT_DIR=/etc/systemd/system
 readonly DATA_DIR=/data/sqlite # what the units know: HK in it, and a directory for each further recorder
-readonly EXTRAS='alert,metrics,redis,serve,tools' # of the package; those of service.txt
+readonly EXTRAS='alert,metrics,redis,screen,serve,tools' # of the package; those of service.txt
 readonly KEPT_RELEASES=5
 readonly STOP_MARGIN_SEC=60
 

@@ -36,6 +36,6 @@ lock() { # lock NAME SOURCE [OPTIONS]
 mkdir -p requirements
 grep -oE '"setuptools>[^"]*"' pyproject.toml | tr -d '"' >"$work/build.in"
 lock build "$work/build.in"
-lock service pyproject.toml --extra alert --extra metrics --extra redis --extra serve --extra tools
+lock service pyproject.toml --extra alert --extra metrics --extra redis --extra screen --extra serve --extra tools
 # What both have is the same: the tests of a release run on what it will run on.
 lock dev pyproject.toml --extra dev --no-emit-package hk-tick-collector --constraint requirements/service.txt

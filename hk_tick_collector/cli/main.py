@@ -25,6 +25,7 @@ from hk_tick_collector.core.extras import extra_with, how_to_install, missing_li
 SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     "Is it running?": {
         "status": ("status", "Is everything as it should be?"),
+        "screen": ("screen", "A live picture in the terminal."),
         "doctor": ("doctor", "Check everything the recorder needs, and say what to do."),
         "symbols": ("symbols", "Wanted, subscribed and refused symbols."),
         "logs": ("logs", "The recorder's log lines, filtered."),

@@ -1,0 +1,236 @@
+"""The live terminal of ``hk-tickctl screen``, with Textual: it shows, and a thread asks."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any, ClassVar
+
+from rich.text import Text
+from textual import work
+from textual.app import App as TextualApp
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.widgets import DataTable, Footer, Input, Sparkline, Static
+
+from hk_tick_collector.cli.screen_sources import ORDERS, Facts, ScreenSource, arranged
+from hk_tick_collector.core.errors import RecorderError
+from hk_tick_collector.core.text import printable
+
+STATUS_SEC, DAY_SEC = 1.0, 10.0
+KEPT = 120  # values of a sparkline
+TAPE_ROWS = 40
+MAX_SYMBOLS = 500  # rows of the table: more than somebody scrolls through
+STYLES = {"proven": "green", "missing": "bold red", "unproven": "yellow", "fine": "green", "problem": "bold red"}
+SIGNS = {"proven": "✓", "missing": "✕", "unproven": "?"}
+LEVELS = {"alert": "bold red", "warn": "yellow"}
+
+
+class Screen(TextualApp[None]):
+    """One data root, looked at every second."""
+
+    TITLE = "hk-tick-collector"
+    CSS = """
+    #verdict { height: auto; max-height: 6; padding: 0 1; }
+    #numbers { height: 1; padding: 0 1; }
+    #lines { height: 2; }
+    #lines Sparkline { width: 1fr; margin: 0 1; }
+    #filter { display: none; height: 3; }
+    #filter.asked { display: block; }
+    #main { height: 1fr; }
+    #symbols { width: 3fr; height: 100%; }
+    #side { width: 2fr; }
+    #tape { height: 2fr; }
+    #gaps { height: 1fr; }
+    .narrow #side { display: none; }
+    .low #lines, .low #numbers { display: none; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("q", "quit", "quit"),
+        Binding("s", "sort", "sort"),
+        Binding("slash", "filter", "filter"),
+        Binding("escape", "unfilter", "all", show=False),
+    ]
+
+    def __init__(self, source: ScreenSource) -> None:
+        super().__init__()
+        self._source = source
+        self._rates: deque[float] = deque(maxlen=KEPT)
+        self._lags: deque[float] = deque(maxlen=KEPT)
+        self._rows: list[Facts] = []
+        self._order, self._filter = 0, ""
+        self._symbol: str | None = None
+
+    def compose(self) -> ComposeResult:
+        """The parts."""
+        yield Static("…", id="verdict", markup=False)
+        yield Static("", id="numbers", markup=False)
+        with Horizontal(id="lines"):
+            yield Sparkline([], id="rates")
+            yield Sparkline([], id="lags")
+        yield Input(placeholder="part of a symbol", id="filter")
+        with Horizontal(id="main"):
+            yield DataTable(id="symbols", cursor_type="row", zebra_stripes=True)
+            with Vertical(id="side"):
+                yield DataTable(id="tape", cursor_type="none")
+                yield DataTable(id="gaps", cursor_type="none")
+        yield Footer()
+
+    def on_mount(self) -> None:
+        """Columns, and the first questions."""
+        self._table("symbols").add_columns("symbol", "state", "ticks", "missing", "last")
+        self._table("tape").add_columns("time", "price", "volume", "side")
+        self._table("gaps").add_columns("gap", "from", "to", "missing")
+        self._table("symbols").focus()
+        self.set_interval(STATUS_SEC, self._ask_status)
+        self.set_interval(DAY_SEC, self._ask_day)
+        self._ask_status()
+        self._ask_day()
+
+    def on_resize(self, event: Any) -> None:
+        """What fits."""
+        self.screen.set_class(event.size.width < 70, "narrow")
+        self.screen.set_class(event.size.height < 16, "low")
+
+    def _table(self, name: str) -> DataTable[Any]:
+        return self.query_one(f"#{name}", DataTable)
+
+    # Asking, in threads: a disk or a server that hangs must not hold the keys up
+
+    @work(thread=True, exclusive=True, group="status", exit_on_error=False)
+    def _ask_status(self) -> None:
+        try:
+            status = self._source.status()
+            tape = [] if self._symbol is None else self._source.tape(self._symbol, TAPE_ROWS)
+        except RecorderError as exc:
+            self.call_from_thread(self._show_failure, str(exc))
+            return
+        self.call_from_thread(self._show_status, status, tape)
+
+    @work(thread=True, exclusive=True, group="day", exit_on_error=False)
+    def _ask_day(self) -> None:
+        try:
+            symbols, gaps = self._source.symbols(), self._source.gaps()
+        except RecorderError as exc:
+            self.call_from_thread(self._show_failure, str(exc))
+            return
+        self.call_from_thread(self._show_day, symbols, gaps)
+
+    # Showing
+
+    def _show_failure(self, text: str) -> None:
+        self.query_one("#verdict", Static).update(Text(printable(text), style="bold red"))
+
+    def _show_status(self, status: Facts, tape: list[Facts]) -> None:
+        recorder = status.get("recorder") or {}
+        self._rates.append(float(recorder.get("rows_per_sec") or 0))
+        self._lags.append(float(recorder.get("lag_sec") or 0))
+        self.query_one("#rates", Sparkline).data = list(self._rates)
+        self.query_one("#lags", Sparkline).data = list(self._lags)
+        self.query_one("#verdict", Static).update(self._verdict(status))
+        self.query_one("#numbers", Static).update(_numbers(status, recorder))
+        table = self._table("tape")
+        table.clear()
+        for tick in reversed(tape):
+            table.add_row(
+                self._clock(tick["ts_ms"], with_ms=True), _number(tick["price"]), _number(tick["volume"]),
+                printable(str(tick["direction"] or "")),
+            )  # fmt: skip
+
+    def _verdict(self, status: Facts) -> Text:
+        words = {"fine": "all is well", "problem": "something is wrong", "no_data": "nothing is recorded here yet"}
+        text = Text(f"{words.get(status['verdict'], status['verdict'])}", style=STYLES.get(status["verdict"], "yellow"))
+        text.append(f"  {self._clock(status['at_ms'])}  {status['phase']}  {printable(self._source.name)}", style="dim")
+        for complaint in status["complaints"][:4]:
+            text.append(f"\n{printable(complaint['sentence'])}", style=LEVELS.get(str(complaint["level"]), ""))
+        return text
+
+    def _show_day(self, symbols: list[Facts], gaps: list[Facts]) -> None:
+        self._rows = symbols
+        self._fill()
+        table = self._table("gaps")
+        table.clear()
+        for gap in gaps[:100]:
+            table.add_row(
+                printable(gap["symbol"]), self._clock(gap["start_ts_ms"]), self._clock(gap["end_ts_ms"]),
+                "?" if gap.get("missing_ticks") is None else _number(gap["missing_ticks"]),
+            )  # fmt: skip
+
+    def _fill(self) -> None:
+        table = self._table("symbols")
+        place, shown = table.cursor_row, arranged(self._rows, self._filter, self._order)[:MAX_SYMBOLS]
+        table.clear()
+        for row in shown:
+            state = Text(f"{SIGNS.get(row['state'], ' ')} {row['state']}", style=STYLES.get(row["state"], ""))
+            table.add_row(
+                printable(row["symbol"]), state, _number(row["stored_ticks"]), _missing(row),
+                self._clock(row.get("last_ts_ms")), key=row["symbol"],
+            )  # fmt: skip
+        if shown:
+            table.move_cursor(row=min(place, len(shown) - 1), scroll=False)
+            self._symbol = self._symbol if self._symbol in {row["symbol"] for row in shown} else shown[0]["symbol"]
+        self.sub_title = ORDERS[self._order][0]
+
+    def _clock(self, ts_ms: int | None, *, with_ms: bool = False) -> str:
+        if ts_ms is None:
+            return "-"
+        text = f"{datetime.fromtimestamp(ts_ms / 1000, self._source.zone):%H:%M:%S.%f}"
+        return text[:-3] if with_ms else text[:8]
+
+    # Keys
+
+    def on_data_table_row_highlighted(self, event: DataTable.RowHighlighted) -> None:
+        """The tape is of the symbol under the cursor."""
+        if event.data_table.id == "symbols" and event.row_key.value is not None:
+            self._symbol = event.row_key.value
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        """Filter while it is typed."""
+        self._filter = event.value
+        self._fill()
+
+    def on_input_submitted(self, _: Input.Submitted) -> None:
+        """Back to the table."""
+        self._table("symbols").focus()
+
+    def action_sort(self) -> None:
+        """The next order."""
+        self._order = (self._order + 1) % len(ORDERS)
+        self._fill()
+
+    def action_filter(self) -> None:
+        """Ask for a part of a symbol."""
+        asked = self.query_one("#filter", Input)
+        asked.add_class("asked")
+        asked.focus()
+
+    def action_unfilter(self) -> None:
+        """All symbols again."""
+        asked = self.query_one("#filter", Input)
+        asked.value = ""
+        asked.remove_class("asked")
+        self._table("symbols").focus()
+
+
+def _numbers(status: Facts, recorder: Facts) -> str:
+    day = status.get("day") or {}
+    counts: Iterable[str] = (
+        f"{_number(recorder.get('rows_per_sec') or 0)} rows/s",
+        f"delay {(recorder.get('lag_sec') or 0) * 1000:,.0f} ms",
+        f"{_number(day.get('rows') or 0)} ticks",
+        f"{recorder.get('symbols_subscribed', 0)}/{recorder.get('symbols_wanted', 0)} symbols",
+        f"{recorder.get('queue_rows', 0) + recorder.get('spill_rows', 0)} waiting",
+    )
+    return "  ".join(counts) if recorder else "no recorder runs"
+
+
+def _missing(row: Facts) -> str:
+    if row.get("missing_ticks"):
+        return _number(row["missing_ticks"])
+    return "?" if row["state"] == "missing" else "0"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.3f}".rstrip("0").rstrip(".")

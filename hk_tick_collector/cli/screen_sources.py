@@ -1,0 +1,171 @@
+"""Where ``hk-tickctl screen`` looks: at the files here, or at a server's answers. Both give the same."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from hk_tick_collector.core.errors import RecorderError
+
+if TYPE_CHECKING:
+    from hk_tick_collector.cli.common import App
+
+Facts = dict[str, Any]
+ASK_SEC = 10.0
+
+
+class ScreenSource(Protocol):
+    """What the screen shows. Each answer is as ``/v1/status``, ``/v1/days/last/...`` and ``/v1/ticks/latest`` have it::
+
+        source = LocalSource(app)
+        source.status()["verdict"]                    # "fine"
+        source.symbols()[0]["symbol"]                 # "HK.00700"
+        source.tape("HK.00700", 20)[-1]["price"]      # 612.5
+
+    RecorderError when there is no answer now; the screen says so and asks again.
+    """
+
+    name: str  # what is looked at
+    zone: Any  # tzinfo of the market
+
+    def status(self) -> Facts:
+        """The verdict, and what the recorder says."""
+        ...
+
+    def symbols(self) -> list[Facts]:
+        """Each symbol of the newest day, with its state."""
+        ...
+
+    def gaps(self) -> list[Facts]:
+        """Open gaps of the newest day."""
+        ...
+
+    def tape(self, symbol: str, rows: int) -> list[Facts]:
+        """The newest ticks of a symbol, oldest first."""
+        ...
+
+
+class LocalSource:
+    """The data root on this machine."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+        self.name = str(app.data_root)
+        self.zone = app.market.zone.tzinfo
+
+    def status(self) -> Facts:
+        """As ``hk-tickctl status --json``."""
+        from hk_tick_collector.watch.condition import look  # noqa: PLC0415
+
+        return look(self._app.data_root, self._app.calendar, self._app.now_ms).as_json()
+
+    def symbols(self) -> list[Facts]:
+        """Out of the certificate, without reading a row."""
+        from hk_tick_collector.quality.certificate import make_certificate  # noqa: PLC0415
+
+        day = self._newest()
+        if day is None:
+            return []
+        made = make_certificate(self._app.catalog.day(day), self._app.calendar, self._app.now_ms, read=False)
+        return [asdict(symbol) for symbol in made.symbols]
+
+    def gaps(self) -> list[Facts]:
+        """Open ones."""
+        day = self._newest()
+        if day is None:
+            return []
+        from hk_tick_collector.quality.gap_list import gap_lines  # noqa: PLC0415
+
+        return [asdict(gap) for gap in gap_lines(self._app.catalog.day(day)) if gap.state == "open"]
+
+    def tape(self, symbol: str, rows: int) -> list[Facts]:
+        """By the index: microseconds."""
+        from hk_tick_collector.store import layout  # noqa: PLC0415
+        from hk_tick_collector.watch.newest import newest_ticks  # noqa: PLC0415
+
+        day = self._newest()
+        if day is None:
+            return []
+        found = newest_ticks(layout.day_file(self._app.data_root, day), [symbol], rows)
+        return [tick._asdict() for tick in found.get(symbol, [])]
+
+    def _newest(self) -> str | None:
+        from hk_tick_collector.store import layout  # noqa: PLC0415
+
+        today = self._app.market.trading_day(self._app.now_ms)
+        files = layout.recent_day_files(self._app.data_root, 1, today)
+        return layout.parse_day(files[0]) if files else None
+
+
+class RemoteSource:
+    """A server (``hk-tick-api``, ``hk-tickctl serve``). ``key``: None where nobody needs one."""
+
+    def __init__(self, url: str, key: str | None) -> None:
+        import httpx  # noqa: PLC0415 - an extra
+
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._client = httpx.Client(base_url=url.rstrip("/"), headers=headers, timeout=ASK_SEC, follow_redirects=False)
+        self.name = url
+        from hk_tick_collector.market.registry import market_of  # noqa: PLC0415
+
+        root = self.status()
+        self.zone = market_of(str(root.get("market", "HK"))).zone.tzinfo
+
+    def status(self) -> Facts:
+        """Of the first data root."""
+        roots: list[Facts] = self._ask("/v1/status")["roots"]
+        return roots[0]
+
+    def symbols(self) -> list[Facts]:
+        """Of the newest day."""
+        return self._data("/v1/days/last/coverage")
+
+    def gaps(self) -> list[Facts]:
+        """Open ones."""
+        return self._data("/v1/days/last/gaps")
+
+    def tape(self, symbol: str, rows: int) -> list[Facts]:
+        """The newest."""
+        return self._data("/v1/ticks/latest", symbols=symbol, n=rows)
+
+    def _data(self, path: str, **asked: Any) -> list[Facts]:
+        found: list[Facts] = self._ask(path, **asked)["data"]
+        return found
+
+    def _ask(self, path: str, **asked: Any) -> Facts:
+        import httpx  # noqa: PLC0415
+
+        try:
+            answer = self._client.get(path, params=asked)
+            found: Facts = answer.json()
+        except (httpx.HTTPError, ValueError) as exc:
+            raise RecorderError(f"{self.name} does not answer ({type(exc).__name__})") from None
+        if answer.status_code != 200:
+            raise RecorderError(f"{self.name} refuses: {found.get('detail', answer.status_code)}")
+        return found
+
+
+def read_key(path: Path | None) -> str | None:
+    """A key out of a file, so that it is on no command line. RecorderError when it cannot be read."""
+    if path is None:
+        return None
+    try:
+        return path.read_text(encoding="utf-8").strip() or None
+    except (OSError, UnicodeDecodeError) as exc:
+        raise RecorderError(f"the key in {path} cannot be read ({exc})") from exc
+
+
+ORDERS: tuple[tuple[str, Any], ...] = (
+    ("worst first", lambda row: ({"missing": 0, "unproven": 1}.get(row["state"], 2), -row["stored_ticks"])),
+    ("most ticks", lambda row: -row["stored_ticks"]),
+    ("by symbol", lambda row: row["symbol"]),
+    ("newest first", lambda row: -(row.get("last_ts_ms") or 0)),
+)
+
+
+def arranged(rows: Sequence[Facts], text: str, order: int) -> list[Facts]:
+    """Symbols with ``text`` in their code, in one of ORDERS."""
+    wanted = text.strip().upper()
+    return sorted((row for row in rows if wanted in row["symbol"]), key=ORDERS[order][1])

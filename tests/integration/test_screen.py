@@ -1,0 +1,160 @@
+"""``hk-tickctl screen``: driven by Textual's own pilot, over files and over a server, wide, narrow and low."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pty
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from textual.widgets import DataTable, Input, Static
+
+from hk_tick_collector.cli.common import App
+from hk_tick_collector.cli.screen_app import Screen
+from hk_tick_collector.cli.screen_sources import LocalSource, RemoteSource, ScreenSource, arranged
+from hk_tick_collector.core.errors import RecorderError
+from tests.harness import BIN, clean_env, ended
+from tests.serving import ApiServer
+from tests.tickctl import SYMBOLS, record_day, tickctl
+from tests.ticks import DAY
+
+DEADLINE_SEC = 60.0
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("screen") / "HK"
+    record_day(root, DAY, lost=(7, 8))
+    return root
+
+
+def local(root: Path) -> LocalSource:
+    return LocalSource(App(data_root_given=root))
+
+
+def driven(source: ScreenSource, size: tuple[int, int], play: Callable[[Screen, Any], Any]) -> None:
+    async def run() -> None:
+        screen = Screen(source)
+        async with screen.run_test(size=size) as pilot:
+            await play(screen, pilot)
+
+    asyncio.run(run())
+
+
+async def until(condition: Callable[[], bool], pilot: Any, what: str) -> None:
+    async with asyncio.timeout(DEADLINE_SEC):
+        while not condition():
+            await pilot.pause(0.05)
+    assert condition(), what
+
+
+def cells(screen: Screen, name: str) -> list[list[str]]:
+    table = screen.query_one(f"#{name}", DataTable)
+    return [[str(cell) for cell in table.get_row_at(row)] for row in range(table.row_count)]
+
+
+def test_files_and_server_give_the_same_picture(root: Path, tmp_path: Path) -> None:
+    server = ApiServer(tmp_path, root, API_ANONYMOUS=1)
+    with ended(server):
+        here, there = local(root), RemoteSource(server.url, None)
+        assert [row["symbol"] for row in there.symbols()] == [row["symbol"] for row in here.symbols()]
+        assert [row["state"] for row in there.symbols()] == [row["state"] for row in here.symbols()]
+        assert [gap["symbol"] for gap in there.gaps()] == [gap["symbol"] for gap in here.gaps()]
+        for mine, theirs in zip(here.tape(SYMBOLS[1], 5), there.tape(SYMBOLS[1], 5), strict=True):
+            assert (mine["ts_ms"], mine["price"]) == (theirs["ts_ms"], theirs["price"])
+        assert there.status()["day"]["rows"] == here.status()["day"]["rows"]
+    with pytest.raises(RecorderError, match="does not answer"):
+        there.status()
+
+
+def test_it_shows_sorts_filters_and_follows_the_cursor(root: Path) -> None:
+    async def play(screen: Screen, pilot: Any) -> None:
+        await until(lambda: len(cells(screen, "symbols")) == len(SYMBOLS), pilot, "symbols")
+        assert "missing" in cells(screen, "symbols")[0][1]  # worst first
+        await until(lambda: len(cells(screen, "tape")) > 0, pilot, "the tape")
+        assert cells(screen, "gaps")
+        await pilot.press("s", "s")
+        assert [row[0] for row in cells(screen, "symbols")] == sorted(SYMBOLS)
+        await pilot.press("slash", "9", "9")
+        assert [row[0] for row in cells(screen, "symbols")] == ["HK.09988"]
+        await pilot.press("escape")
+        assert len(cells(screen, "symbols")) == len(SYMBOLS)
+        assert screen.query_one("#filter", Input).value == ""
+        assert "wrong" in str(screen.query_one("#verdict", Static).render())  # no recorder runs on a recorded root
+
+    driven(local(root), (120, 40), play)
+
+
+@pytest.mark.parametrize("size", [(80, 24), (40, 10)])
+def test_it_fits_a_small_terminal(root: Path, size: tuple[int, int]) -> None:
+    async def play(screen: Screen, pilot: Any) -> None:
+        await until(lambda: len(cells(screen, "symbols")) == len(SYMBOLS), pilot, "symbols")
+        table = screen.query_one("#symbols", DataTable)
+        await until(lambda: table.size.height >= 3, pilot, "room for a symbol")
+        assert table.region.right <= size[0]
+
+    driven(local(root), size, play)
+
+
+class Failing:
+    """A disk, or a server, that answers nothing."""
+
+    name, zone = "nowhere", None
+
+    def status(self) -> dict[str, Any]:
+        raise RecorderError("it does\x1b[2J not answer")
+
+    symbols = gaps = tape = status  # type: ignore[assignment]
+
+
+def test_what_does_not_answer_is_said_and_nothing_reaches_the_terminal_raw() -> None:
+    async def play(screen: Screen, pilot: Any) -> None:
+        told = screen.query_one("#verdict", Static)
+        await until(lambda: "not answer" in str(told.render()), pilot, "the failure")
+        assert "\x1b" not in str(told.render())
+
+    driven(Failing(), (80, 24), play)  # type: ignore[arg-type]
+
+
+def test_two_thousand_symbols_are_arranged() -> None:
+    rows = [{"symbol": f"HK.{number:05}", "state": "proven", "stored_ticks": number} for number in range(2000)]
+    assert arranged(rows, "", 1)[0]["symbol"] == "HK.01999"
+    assert len(arranged(rows, "0199", 2)) == 11
+
+
+def test_without_a_terminal_it_says_what_to_use_instead(root: Path) -> None:
+    done = tickctl("screen", data_root=root)
+    assert done.returncode == 2
+    assert "status --watch" in done.stderr
+
+
+def test_the_command_draws_on_a_terminal_and_q_ends_it(root: Path, tmp_path: Path) -> None:
+    leader, follower = pty.openpty()
+    environment = clean_env(tmp_path / "home", TERM="xterm-256color", COLUMNS=80, LINES=24)
+    process = subprocess.Popen(
+        [BIN / "hk-tickctl", "screen", "--data-root", root], stdin=follower, stdout=follower, stderr=follower,
+        env=environment, start_new_session=True,
+    )  # fmt: skip
+    os.close(follower)
+    drawn = b""
+    try:
+        while b"HK.09988" not in drawn:
+            drawn += os.read(leader, 65_536)
+        os.write(leader, b"q")
+        while True:
+            try:
+                if not os.read(leader, 65_536):
+                    break
+            except OSError:  # the other end is closed
+                break
+        assert process.wait(DEADLINE_SEC) == 0
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        os.close(leader)
