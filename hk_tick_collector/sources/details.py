@@ -9,7 +9,6 @@ Limits: a look every ``CHECK_SEC``, a failed request again after ``RETRY_SEC``; 
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import math
 from collections.abc import Callable, Sequence
@@ -61,6 +60,8 @@ class SymbolDetails:
 
     async def run(self, link: Link, active: Callable[[], Sequence[str]]) -> None:
         """Until cancelled: ask for what ``active`` lists, and tell it. ``FeedLost`` when the connection is gone."""
+        import asyncio  # noqa: PLC0415 - an import of files notes details, too, and runs no loop
+
         not_before_sec = 0.0
         while True:
             await asyncio.sleep(CHECK_SEC)
