@@ -111,7 +111,7 @@ class ServeSettings(SettingsModel):
     )
     """The file of keys, which `hk-tickctl keys` makes (mode 0640). It is read again when it changes."""
     api_anonymous: bool = _api("API_ANONYMOUS", False)
-    """Let whoever reaches the loopback address read without a key. Not with another `API_HOST`."""
+    """Anybody on this machine may read without a key, over the loopback address. Not with another `API_HOST`."""
     api_hosts: Annotated[_Words, AfterValidator(_host_names)] = _api(
         "API_HOSTS", (), "empty, or host names separated by commas"
     )

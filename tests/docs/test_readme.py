@@ -319,6 +319,19 @@ def test_both_readmes_show_the_same_samples() -> None:
     assert len(english) == 4
 
 
+@pytest.mark.parametrize("name", ["README.zh-CN.md", "docs/runbook/production-onepager.md"])
+def test_chinese_pages_have_one_word_for_one_thing(name: str) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    for word, not_word in (
+        ("日檔", "當日檔案"),
+        ("歸檔", "封存"),
+        ("甚麼", "什麼"),
+        ("網絡", "網路"),
+        ("日常運作", "維運"),
+    ):
+        assert not_word not in text, f"write {word}"
+
+
 def test_samples_are_what_the_commands_print(tmp_path: Path) -> None:
     """On two recorded days, of which the second lacks two ticks; ``...`` stands for anything."""
     record_day(tmp_path / "HK", "20261126")
