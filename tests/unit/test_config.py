@@ -283,7 +283,7 @@ def test_settings_by_attribute_for_tests_of_others(tmp_path: Path) -> None:
 
 def test_every_wrong_value_at_once() -> None:
     problems = problems_of(
-        "FUTU_PORT=70000\nBATCH_SIZE=many\nFUTU_SYMBOLS=US.AAPL 700.HK\nFUTU_POL_NUM=3\nno equals sign\n",
+        "FUTU_PORT=70000\nBATCH_SIZE=many\nFUTU_SYMBOLS=US.AAPL HK.AAPL\nFUTU_POL_NUM=3\nno equals sign\n",
         LOG_LEVEL="loud",
         MAX_WAIT_MS="0",
     )
