@@ -20,6 +20,7 @@ from hk_tick_collector.store.connect import as_store_error
 from hk_tick_collector.store.layout import FILE_MODE, make_dir
 
 SIGNALS_FILE = "signals.db"
+NAME_PATTERN = r"^[a-z0-9][a-z0-9-]{0,31}$"  # of a hook
 REMEMBERED_MS = 24 * 3600 * 1000  # how long an idempotency key means the same signal
 LIMIT_ROWS = 1000
 _BUSY_SEC = 2.0
@@ -141,6 +142,31 @@ def read_signals(hooks_dir: Path, after: int = 0, limit: int = LIMIT_ROWS, name:
 
     Raises StoreBusy, StoreUnavailable or StoreCorrupt when the file cannot be read now.
     """
+    where, values = ("AND name = ?", (after, name, limit)) if name is not None else ("", (after, limit))
+    rows = _read(
+        hooks_dir,
+        f"SELECT {_COLUMNS} FROM signals WHERE number > ? {where} ORDER BY number LIMIT ?",  # noqa: S608 - our names
+        values,
+    )
+    return [_signal(row) for row in rows]
+
+
+def newest_signal(hooks_dir: Path) -> int:
+    """The number of the newest signal; 0 when there is none. Errors as of ``read_signals``."""
+    return _number(_read(hooks_dir, "SELECT MAX(number) FROM signals"))
+
+
+def number_before(hooks_dir: Path, recv_ts_ms: int) -> int:
+    """The number of the last signal that came before a moment (UTC epoch ms); 0 when none did. Errors as of
+    ``read_signals``. It reads the whole file."""
+    return _number(_read(hooks_dir, "SELECT MAX(number) FROM signals WHERE recv_ts_ms < ?", (recv_ts_ms,)))
+
+
+def _number(rows: list[tuple[Any, ...]]) -> int:
+    return int(rows[0][0] or 0) if rows else 0
+
+
+def _read(hooks_dir: Path, sql: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     path = signals_file(hooks_dir)
     if not path.exists():
         return []
@@ -150,26 +176,7 @@ def read_signals(hooks_dir: Path, after: int = 0, limit: int = LIMIT_ROWS, name:
     ):
         if not conn.execute("SELECT 1 FROM sqlite_master WHERE name = 'signals'").fetchone():
             return []
-        where, values = ("AND name = ?", (after, name, limit)) if name is not None else ("", (after, limit))
-        rows = conn.execute(
-            f"SELECT {_COLUMNS} FROM signals WHERE number > ? {where} ORDER BY number LIMIT ?",  # noqa: S608
-            values,
-        ).fetchall()
-    return [_signal(row) for row in rows]
-
-
-def newest_signal(hooks_dir: Path) -> int:
-    """The number of the newest signal; 0 when there is none. Errors as of ``read_signals``."""
-    path = signals_file(hooks_dir)
-    if not path.exists():
-        return 0
-    with (
-        _own_errors(path),
-        closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", timeout=_BUSY_SEC, uri=True)) as conn,
-    ):
-        if not conn.execute("SELECT 1 FROM sqlite_master WHERE name = 'signals'").fetchone():
-            return 0
-        return int(conn.execute("SELECT COALESCE(MAX(number), 0) FROM signals").fetchone()[0])
+        return conn.execute(sql, values).fetchall()
 
 
 def _signal(row: tuple[Any, ...]) -> Signal:

@@ -34,10 +34,9 @@ from hk_tick_collector.serve.limits import MinuteLimit
 from hk_tick_collector.serve.problems import FieldError, Problem, problem_of
 from hk_tick_collector.serve.settings import ServeSettings
 from hk_tick_collector.store.follow import Follower
-from hk_tick_collector.store.signals import SameKeyOtherSignal, Signal, SignalStore, read_signals
+from hk_tick_collector.store.signals import NAME_PATTERN, SameKeyOtherSignal, Signal, SignalStore, read_signals
 
 ML_TRADE = "ml-trade"
-NAME_PATTERN = r"^[a-z0-9][a-z0-9-]{0,31}$"
 MAX_BODY_BYTES = 16 << 10
 MAX_SKEW_SEC = 300
 MAX_WAITING = 100  # signals that wait for the disk

@@ -16,13 +16,13 @@ from hk_tick_collector.serve.hooks.inbox import (
     KEY_PATTERN,
     MAX_BODY_BYTES,
     ML_TRADE,
-    NAME_PATTERN,
     AnySignal,
     Inbox,
     MlTrade,
     Sender,
 )
 from hk_tick_collector.serve.problems import Problem
+from hk_tick_collector.store.signals import NAME_PATTERN
 
 router = APIRouter()
 

@@ -36,6 +36,7 @@ from hk_tick_collector.serve.keys import Key, KeyRing
 from hk_tick_collector.serve.live.hub import Hub, News, Readers
 from hk_tick_collector.serve.live.question import Subscription, subscription
 from hk_tick_collector.serve.live.session import Session, SlowReader
+from hk_tick_collector.serve.live.signals import Signals
 from hk_tick_collector.serve.problems import Problem, problem_of, send_problem
 from hk_tick_collector.serve.settings import ServeSettings
 
@@ -63,6 +64,7 @@ class Live:
         self.news = News()
         self.hubs = [Hub(root, self.news, archive) for root, archive in settings.roots]
         self.readers = Readers()
+        self.signals = None if settings.hooks_dir is None else Signals(settings.hooks_dir, self.news)
         self.stopping = asyncio.Event()
         self.tickets: dict[str, tuple[Key, str | None, float]] = {}
         self.connections: Counter[str] = Counter()
@@ -74,7 +76,10 @@ class Live:
 
     def session(self, wanted: Subscription, key: Key) -> Session:
         """A reader."""
-        return Session(wanted, self.hubs, key, self.news, self.readers, pace_sec=self.pace_sec, stopping=self.stopping)
+        return Session(
+            wanted, self.hubs, key, self.news, self.readers, pace_sec=self.pace_sec, stopping=self.stopping,
+            signals=self.signals,
+        )  # fmt: skip
 
     @contextlib.contextmanager
     def connected(self, key: Key) -> Iterator[None]:
@@ -154,11 +159,14 @@ def _lifespan(live: Live) -> Any:
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         for hub in live.hubs:
             hub.open()
-        watching = asyncio.create_task(live.watch_keys())
+        watching = [asyncio.create_task(live.watch_keys())]
+        if live.signals is not None:
+            watching.append(asyncio.create_task(live.signals.watch()))
         with _says_bye(live):
             yield
         live.stopping.set()
-        watching.cancel()
+        for task in watching:
+            task.cancel()
         live.readers.close()
         for hub in live.hubs:
             await hub.close()

@@ -1,7 +1,8 @@
 """What a reader of the live channel asks for, checked; and the cursor, a position in each data root.
 
 The cursor is the text of the position (``store/position.py``). With several data roots it is one for each, in the order
-of ``DATA_ROOTS``, with commas between; ``-`` for one of which no symbol was asked for.
+of ``DATA_ROOTS``, with commas between; ``-`` for one of which no symbol was asked for. Who asks for signals has the
+number of the last one behind them, ``s<number>`` (``signals.py``).
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from hk_tick_collector.market.symbols import check_symbols
 from hk_tick_collector.serve.keys import Key
 from hk_tick_collector.serve.live.frames import ALL, TYPES
 from hk_tick_collector.serve.live.hub import Hub
+from hk_tick_collector.serve.live.signals import parted
 from hk_tick_collector.serve.problems import FieldError, Problem
 from hk_tick_collector.store.position import Position
+from hk_tick_collector.store.signals import NAME_PATTERN
 
 NOW, DAY = "now", "day"
 CATCH_UP, CONFLATE, CLOSE = "catch_up", "conflate", "close"
@@ -27,19 +30,27 @@ MAX_SYMBOLS_TEXT = 60_000
 MAX_CURSOR_CHARS = 4000
 NOT_FOLLOWED = "-"
 _BACK = re.compile(r"-([1-9][0-9]{0,5})", re.ASCII)
-_FIELDS = ("op", "symbols", "since", "types", "shape", "on_slow")
+_FIELDS = ("op", "symbols", "since", "types", "shape", "on_slow", "signals")
+MAX_HOOKS = 100
 
 
 @dataclass(frozen=True)
 class Subscription:
     """``symbols``: those of each root (by its number); None for all of it. ``since``: NOW, DAY, a number of rows to go
-    back, or a position for each root."""
+    back, or a position for each root. ``signals``: the hooks whose signals are wanted, or ALL that the key may read;
+    ``after_signal``: behind which number, None when ``since`` has none."""
 
     symbols: Mapping[int, frozenset[str] | None]
     since: str | int | tuple[Position | None, ...] = NOW
     types: frozenset[str] = frozenset((ALL,))
     shape: str = "array"
     on_slow: str = CATCH_UP
+    signals: frozenset[str] = frozenset()
+    after_signal: int | None = None
+
+    def wants_signal(self, name: str, symbol: str, key: Key) -> bool:
+        """Is a signal of this hook, of this symbol, for this reader?"""
+        return (ALL in self.signals or name in self.signals) and key.may(f"hook:{name}") and key.may_read(symbol)
 
 
 def subscription(given: Mapping[str, Any], hubs: Sequence[Hub], key: Key) -> Subscription:
@@ -47,13 +58,39 @@ def subscription(given: Mapping[str, Any], hubs: Sequence[Hub], key: Key) -> Sub
     for name in given:
         if name not in _FIELDS:
             raise _bad(str(name)[:40], f"is not known; there are {', '.join(_FIELDS[1:])}")
+    since, after_signal = _since_and_signal(given.get("since", NOW))
     return Subscription(
         _symbols(given.get("symbols", ALL), hubs, key),
-        _since(given.get("since", NOW), len(hubs)),
+        _since(since, len(hubs)),
         frozenset(_words("types", given.get("types", ALL), TYPES)),
         _words("shape", given.get("shape", SHAPES[0]), SHAPES)[0],
         _words("on_slow", given.get("on_slow", CATCH_UP), ON_SLOW)[0],
+        _hooks(given.get("signals"), key),
+        after_signal,
     )
+
+
+def _since_and_signal(given: Any) -> tuple[Any, int | None]:
+    return parted(given) if isinstance(given, str) and len(given) <= MAX_CURSOR_CHARS else (given, None)
+
+
+def _hooks(given: Any, key: Key) -> frozenset[str]:
+    """The hooks whose signals are wanted; the key needs the scope of each."""
+    if given is None:
+        return frozenset()
+    names = given.split(",") if isinstance(given, str) else given
+    if not isinstance(names, list) or not 0 < len(names) <= MAX_HOOKS or not all(map(_is_hook, names)):
+        raise _bad("signals", "name hooks separated by commas, or all")
+    refused = sorted(name for name in set(names) - {ALL} if not key.may(f"hook:{name}"))
+    if ALL in names and not any(scope == "admin" or scope.startswith("hook:") for scope in key.scopes):
+        refused.append("NAME")
+    if refused:
+        raise Problem("forbidden", f"the key {key.id} has no scope hook:{refused[0]}")
+    return frozenset(names)
+
+
+def _is_hook(name: Any) -> bool:
+    return isinstance(name, str) and re.fullmatch(NAME_PATTERN, name) is not None
 
 
 def _words(field: str, given: Any, known: Sequence[str]) -> list[str]:

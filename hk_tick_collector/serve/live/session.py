@@ -23,6 +23,7 @@ from hk_tick_collector.serve.live import question as asked
 from hk_tick_collector.serve.live.frames import ALL, COLUMNS, Frame, as_objects, ticks_message
 from hk_tick_collector.serve.live.hub import Hub, News, Readers, query_of, reset_message
 from hk_tick_collector.serve.live.question import CLOSE, CONFLATE, NOT_FOLLOWED, Subscription
+from hk_tick_collector.serve.live.signals import Signals, part_of
 from hk_tick_collector.serve.problems import Problem
 from hk_tick_collector.store.position import DayGone, Position, PositionLost
 
@@ -85,8 +86,11 @@ class Session:
         *,
         pace_sec: Callable[[], float],
         stopping: asyncio.Event,
+        signals: Signals | None = None,
     ) -> None:
         self._wanted, self._hubs, self._key = wanted, hubs, key
+        self._signals = signals if wanted.signals else None
+        self._signal = 0  # the number of the last one
         self._news, self._readers = news, readers
         self._pace_sec, self._stopping = pace_sec, stopping
         self._feeds: list[Feed] = []
@@ -107,6 +111,7 @@ class Session:
                 self._feeds = [await self._feed(root) for root in sorted(self._wanted.symbols)]
         except (TimeoutError, StoreError) as exc:
             raise Problem("store-busy") from exc
+        await self._begin_signals()
         self.told = self.cursor
         for feed in self._feeds:
             await self._first(feed)
@@ -152,12 +157,12 @@ class Session:
     @property
     def cursor(self) -> str:
         """Where the reader stands."""
-        texts = {feed.root: str(feed.position) for feed in self._feeds}
-        return ",".join(texts.get(root, NOT_FOLLOWED) for root in range(len(self._hubs)))
+        return self._cursor_with()
 
-    def _cursor_with(self, changed: Feed, position: Position) -> str:
+    def _cursor_with(self, changed: Feed | None = None, position: Position | None = None) -> str:
         texts = {feed.root: str(position if feed is changed else feed.position) for feed in self._feeds}
-        return ",".join(texts.get(root, NOT_FOLLOWED) for root in range(len(self._hubs)))
+        parts = [texts.get(root, NOT_FOLLOWED) for root in range(len(self._hubs))]
+        return ",".join([*parts, part_of(self._signal)] if self._signals is not None else parts)
 
     async def events(self) -> AsyncIterator[Event]:
         """Every message, until the server stops. SlowReader when the reader asked for that."""
@@ -169,6 +174,9 @@ class Session:
                 for event in await self._step(feed):
                     is_quiet = False
                     yield event
+            for event in await self._signal_events():
+                is_quiet = False
+                yield event
             is_live = all(feed.is_live for feed in self._feeds)
             if is_live and not has_caught_up:
                 has_caught_up = True
@@ -256,6 +264,40 @@ class Session:
         if symbol not in self._may:
             self._may[symbol] = self._key.may_read(symbol)
         return self._may[symbol]
+
+    # Signals
+
+    async def _begin_signals(self) -> None:
+        if not self._wanted.signals:
+            return
+        if self._signals is None:
+            raise Problem("not-found", "this server has no hooks", hint="ask who runs the server to set HOOKS_DIR")
+        self._signals.readers.add(self)
+        newest = await self._signals.look()
+        if newest is None:
+            raise Problem("store-busy")
+        days = [(feed.hub, feed.position.newest_day) for feed in self._feeds]
+        self._signal = newest if self._wanted.after_signal is None else self._wanted.after_signal
+        if self._wanted.since == asked.DAY and self._wanted.after_signal is None:
+            begun_ms = [hub.market.day_bounds(hub.ring.head.newest_day)[0] for hub, day in days if hub.ring and day]
+            self._signal = await self._signals.before(min(begun_ms, default=0))
+
+    async def _signal_events(self) -> list[Event]:
+        if self._signals is None or self._signals.newest is None or self._signals.newest == self._signal:
+            return []
+        if self._signals.newest < self._signal:  # another file: numbers are given once
+            self._signal = 0
+            return [self._event({"type": "reset", "reason": "signals_replaced"})]
+        try:
+            found = await self._signals.behind(self._signal)
+        except StoreError:
+            return []
+        events = []
+        for signal in found:
+            self._signal = signal.number
+            if self._wanted.wants_signal(signal.name, signal.symbol, self._key):
+                events.append(self._event({"type": "signal", "signal": signal.as_json()}))
+        return events
 
     # Behind
 

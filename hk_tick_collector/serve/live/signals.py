@@ -1,0 +1,69 @@
+"""Signals of hooks for readers of the live channel.
+
+Their file is numbered and only appended to (``store/signals.py``), so a number is a place in it, as a position is one
+in the day files: behind it comes exactly what was stored later. In a reader's cursor it is the last part,
+``s<number>``. The file is looked at five times a second, while anybody wants signals.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from pathlib import Path
+from weakref import WeakSet
+
+from hk_tick_collector.core.errors import StoreError
+from hk_tick_collector.serve.live.hub import News
+from hk_tick_collector.store.signals import Signal, newest_signal, number_before, read_signals
+
+LOOK_SEC = 0.2
+FRAME = 100  # signals of one read
+_PART = re.compile(r"s(0|[1-9][0-9]{0,17})", re.ASCII)
+
+
+def part_of(number: int) -> str:
+    """A number in a cursor."""
+    return f"s{number}"
+
+
+def parted(cursor: str) -> tuple[str, int | None]:
+    """A cursor without its number, and the number; None when it has none."""
+    rest, comma, last = cursor.rpartition(",")
+    found = _PART.fullmatch(last) if comma else None
+    return (rest, int(found[1])) if found else (cursor, None)
+
+
+class Signals:
+    """One a server. ``newest``: the number that was seen last; None until the file was read."""
+
+    def __init__(self, directory: Path, news: News) -> None:
+        self._directory = directory
+        self._news = news
+        self.newest: int | None = None
+        self.readers: WeakSet[object] = WeakSet()  # those who want signals
+
+    async def watch(self) -> None:
+        """Tell of news, for ever."""
+        while True:
+            if self.readers:
+                await self.look()
+            await asyncio.sleep(LOOK_SEC)
+
+    async def look(self) -> int | None:
+        """The newest number now; None while the file cannot be read."""
+        try:
+            newest = await asyncio.to_thread(newest_signal, self._directory)
+        except StoreError:
+            return None
+        if newest != self.newest:
+            self.newest = newest
+            self._news.tell()
+        return newest
+
+    async def behind(self, number: int) -> list[Signal]:
+        """The next signals, oldest first. StoreError when they cannot be read now."""
+        return await asyncio.to_thread(read_signals, self._directory, number, FRAME)
+
+    async def before(self, recv_ts_ms: int) -> int:
+        """The number behind which signals came at that moment or later. StoreError when they cannot be read now."""
+        return await asyncio.to_thread(number_before, self._directory, recv_ts_ms)
