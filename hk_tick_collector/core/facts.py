@@ -198,6 +198,7 @@ class StoredTrack:
     in_gaps: tuple[tuple[int, int], ...] = ()  # counters that stand in open gaps: asked for in vain before
     distrust: str = ""  # the reasons why the day cannot be proven, as the file has them
     interrupted_seq: int = 0  # newest sequence before an interruption that is still open; 0: none
+    confirmed: bool = False  # push and pull agreed on a tick of the day
     witnesses: tuple[Any, ...] = ()  # of a symbol with holes: pushed ticks among its newest ones, oldest first
 
     @property

@@ -118,7 +118,7 @@ class Continuity:
                     track.reopen(seam)
                     track.left_open &= symbol in connections or is_left_open
                     # That push and pull agreed stays true. After the close no push comes that could show it again.
-                    track.confirmed = confirmed
+                    track.confirmed |= confirmed
                     track.witnesses = witnesses or track.witnesses
                     track.distrust = distrust or track.distrust
                     facts += [Unproven(symbol, day, reason) for reason in sorted(doubts - track.doubts)]

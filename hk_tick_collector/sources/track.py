@@ -196,6 +196,7 @@ class Track:
         self.seen = CounterRanges((first, last) for first, last in past.stored.ranges)
         self.top_seq = past.last_seq
         self.head_known = past.head_known
+        self.confirmed = past.confirmed  # after the close no push comes that could show it again
         self.left_open = not past.head_known and bool(past.stored)
         self.given_up = list(past.in_gaps)
         self.witnesses = past.witnesses

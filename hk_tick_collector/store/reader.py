@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from hk_tick_collector.core.errors import StoreBusy, StoreCorrupt, StoreError, StoreUnavailable
-from hk_tick_collector.core.facts import PUSH_PULL_DISAGREE, StoredTrack
+from hk_tick_collector.core.facts import NO_TICK, PUSH_PULL_DISAGREE, StoredTrack
 from hk_tick_collector.core.logline import event
 from hk_tick_collector.core.ranges import CounterRanges
 from hk_tick_collector.records.columns import BY_NAME
@@ -325,7 +325,10 @@ def _track(
     interrupted_seq = (row.interrupted_seq if row is not None else None) or 0
     unkeyed = PUSH_PULL_DISAGREE in distrust
     witnesses = _witnesses(conn, newest_sql, symbol) if len(stored) > 1 else ()
-    return StoredTrack(day, stored, last_seq, head_known, unkeyed, in_gaps, distrust, interrupted_seq, witnesses)
+    confirmed = row is not None and row.verified_counter is not None and row.verified_counter != NO_TICK
+    return StoredTrack(
+        day, stored, last_seq, head_known, unkeyed, in_gaps, distrust, interrupted_seq, confirmed, witnesses
+    )
 
 
 def _witnesses(conn: sqlite3.Connection, newest_sql: str, symbol: str) -> tuple[Tick, ...]:

@@ -666,6 +666,22 @@ def test_a_symbol_whose_ticks_have_no_sequences_is_still_known_after_a_restart(d
     assert desk.continuity.distrusted([SYMBOL, OTHER]).keys() == {SYMBOL}
 
 
+@pytest.mark.parametrize("how", ["restarted", "killed", "restarted_blind"])
+def test_a_day_can_be_confirmed_to_its_end_after_a_restart_behind_the_close(desk: Desk, how: str) -> None:
+    """No push comes any more that could be held against an answer; the process before had that."""
+    proven(desk)
+    desk.coverage()
+    desk = getattr(desk, how)()
+    day = [*desk.stored(), *run(9, 20, 3600)]
+    desk.later(7200)
+    desk.pull(day)
+    desk.sees()
+    desk.later(60)
+    desk.pull(day)
+    row = desk.coverage()
+    assert (row.state, row.verified_counter, row.verified_until_ms) == ("proven", 20, desk.now_ms)
+
+
 def test_resync_wants_a_witness_for_both_sides_as_a_restart_does(desk: Desk) -> None:
     proven(desk)
     desk.continuity.resync(reader.tracks(desk.data_root, [SYMBOL], 3, DAY))
