@@ -6,6 +6,7 @@ events run on a clock that cannot jump; what is looked at is judged by the wall 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable
 from datetime import datetime
@@ -18,8 +19,9 @@ from hk_tick_collector.alert.targets import RuleSettings, TargetsFile
 from hk_tick_collector.alert.words import digest_lines, line_of, week_line
 from hk_tick_collector.core.clock import Clock
 from hk_tick_collector.core.complaint import Level
-from hk_tick_collector.core.errors import RecorderError
-from hk_tick_collector.core.logline import event
+from hk_tick_collector.core.errors import RecorderError, StoreError
+from hk_tick_collector.core.logline import RateLimitedLog, event
+from hk_tick_collector.core.text import printable
 from hk_tick_collector.days.catalog import Catalog
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.quality.certificate import make_certificate
@@ -53,16 +55,28 @@ def rule_of(changes: dict[str, RuleSettings]) -> Callable[[str], Rule | None]:
 class Desk:
     """One data root. ``step`` is called every LOOK_SEC by the program's main thread."""
 
-    def __init__(self, data_root: Path, archive_root: Path, file: TargetsFile, outbox: Outbox, clock: Clock) -> None:
+    def __init__(
+        self,
+        data_root: Path,
+        archive_root: Path,
+        file: TargetsFile,
+        outbox: Outbox,
+        clock: Clock,
+        direct: Callable[[str, Level, list[str]], None] = lambda *_: None,
+    ) -> None:
+        """``direct(target, level, lines)`` sends past the outbox, when that cannot be written."""
         self._catalog = Catalog(data_root, archive_root)
         self._calendar = TradingCalendar(self._catalog.market)
         self._targets, self._outbox, self._clock = file.targets, outbox, clock
         self._ledger = Ledger(rule_of(file.rules))
-        self._ledger.load(outbox.events())
         self._seer = Seer()
         self._service: system.Service | None = None
+        self._faults = RateLimitedLog(_log)
         self._looks = 0
         self._began_ms, self._began_sec = clock.now_ms(), clock.monotonic()
+        self._direct = direct
+        self._ledger.load(outbox.events(), self._began_ms)
+        outbox.begin(self._began_ms)
         self.condition: Condition | None = None  # of the last look
 
     @property
@@ -86,21 +100,36 @@ class Desk:
         if self._looks % SERVICE_EVERY_LOOKS == 0:
             self._service = system.service()
         if self._looks % TIDY_EVERY_LOOKS == 0:
-            self._outbox.tidy(self.steady_ms)
+            with contextlib.suppress(StoreError):  # the next telling meets it, and says it
+                self._outbox.tidy(self.steady_ms)
         self._looks += 1
         try:
             self.condition = look(self._catalog.data_root, self._calendar, self._clock.now_ms(), self._of_this_root())
         except RecorderError as exc:
             self.condition = None
-            _log.error(event("alert_look_failed", reason=exc, action="looking again"))
+            self._faults.log(logging.ERROR, "alert_look_failed", reason=exc, action="looking again")
             return
         tellings = self._ledger.observe(self._seer.findings(self.condition), self.steady_ms)
-        if tellings:
-            with self._outbox.transaction():
-                for telling in tellings:
-                    self._tell(telling)
-                self._outbox.keep_events(self._ledger.events.values())
-        self._end_of_day(self.condition)
+        try:
+            self._store(tellings)
+            self._end_of_day(self.condition)
+        except StoreError as exc:
+            self._faults.log(logging.ERROR, "alert_outbox_failed", reason=exc, action="sending past it")
+            for telling in tellings:
+                for target in self._targets:
+                    if target.takes(telling.event.level, self.steady_ms):
+                        self._direct(target.name, telling.event.level, [self._line(telling)])
+
+    def _store(self, tellings: list[Telling]) -> None:
+        if not tellings:
+            return
+        with self._outbox.transaction():
+            for telling in tellings:
+                self._tell(telling)
+            self._outbox.keep_events(self._ledger.events.values())
+
+    def _line(self, telling: Telling) -> str:
+        return line_of(telling, self._catalog.market, self.steady_ms)
 
     def _of_this_root(self) -> system.Service | None:
         """The plain unit may be another data root's: then what it does says nothing here."""
@@ -108,7 +137,7 @@ class Desk:
 
     def _tell(self, telling: Telling) -> None:
         now_ms, found = self.steady_ms, telling.event
-        line = line_of(telling, self._catalog.market, now_ms)
+        line = self._line(telling)
         if found.code in self._outbox.mutes(now_ms):
             return
         _log.warning(event("alert_told", kind=telling.kind, code=found.code, subject=found.subject))
@@ -127,11 +156,21 @@ class Desk:
         over_ms = condition.at_ms - self._calendar.no_more_ticks_ms(day.trading_day)
         if not DIGEST_AFTER_MS <= over_ms < DIGEST_LATE_MS:
             return
+        if not self._outbox.first_time(f"digest {self._catalog.market.code} {day.trading_day}", self.steady_ms):
+            return
+        try:
+            lines, grade = self._digest(day.trading_day, condition)
+        except RecorderError as exc:
+            lines, grade = [f"{day.trading_day}: nothing can be said of the day: {printable(str(exc))}"], "?"
+        level = Level.NOTE if grade in GOOD_GRADES else Level.WARN
         with self._outbox.transaction():
-            if self._outbox.first_time(f"digest {self._catalog.market.code} {day.trading_day}", self.steady_ms):
-                self._digest(day.trading_day, condition)
+            for target in self._targets:
+                held = self._outbox.take_held(target.name)
+                if target.digest:
+                    self._outbox.add(target.name, level, [*lines, *held], self.steady_ms, kind="digest")
+        _log.info(event("alert_digest", day=day.trading_day, grade=grade))
 
-    def _digest(self, day: str, condition: Condition) -> None:
+    def _digest(self, day: str, condition: Condition) -> tuple[list[str], str]:
         market, now_ms = self._catalog.market, self.steady_ms
         certificate = self._certificate(day, condition.at_ms)
         is_archived = day in self._catalog.archived_days()
@@ -140,12 +179,7 @@ class Desk:
         if datetime.strptime(day, "%Y%m%d").weekday() == FRIDAY:  # noqa: DTZ007 - a date
             days = [found for found in self._catalog.days() if found <= day][-WEEK_DAYS:]
             lines.append(week_line({found: self._certificate(found, condition.at_ms).grade for found in days}))
-        level = Level.NOTE if certificate.grade in GOOD_GRADES else Level.WARN
-        for target in self._targets:
-            held = self._outbox.take_held(target.name)
-            if target.digest:
-                self._outbox.add(target.name, level, [*lines, *held], now_ms, kind="digest")
-        _log.info(event("alert_digest", day=day, grade=certificate.grade))
+        return lines, certificate.grade
 
     def _certificate(self, day: str, now_ms: int) -> Certificate:
         return make_certificate(self._catalog.day(day), self._calendar, now_ms, read=False)

@@ -81,9 +81,14 @@ class Ledger:
             told += self._absent(event, now_ms)
         return told
 
-    def load(self, events: Sequence[Event]) -> None:
-        """Go on from what was kept."""
-        self.events = {event.key: event for event in events}
+    def load(self, events: Sequence[Event], now_ms: int) -> None:
+        """Go on from what was kept. A time to come is of a clock that was set back since."""
+        for event in events:
+            fired_ms = None if event.fired_ms is None else min(event.fired_ms, now_ms)
+            self.events[event.key] = replace(
+                event, began_ms=min(event.began_ms, now_ms), seen_ms=min(event.seen_ms, now_ms), fired_ms=fired_ms,
+                told_ms=min(event.told_ms, now_ms), changes_ms=tuple(min(ms, now_ms) for ms in event.changes_ms),
+            )  # fmt: skip
 
     def firing(self) -> list[Event]:
         """What is wrong now, gravest and oldest first."""
@@ -101,7 +106,9 @@ class Ledger:
         elif event.is_over:
             event = replace(event, is_over=False, began_ms=now_ms, fired_ms=None)
         graver = event.level is Level.WARN and finding.level is Level.ALERT
-        event = replace(event, seen_ms=now_ms, sentence=finding.sentence, level=finding.level)
+        # Who was told of an alert is told how it goes on and ends, though it may be a warning by then.
+        stays = event.fired_ms is not None and event.level is Level.ALERT
+        event = replace(event, seen_ms=now_ms, sentence=finding.sentence, level=Level.ALERT if stays else finding.level)
         if event.fired_ms is None:
             if now_ms - event.began_ms < rule.for_sec * 1000:
                 return self._kept(event)

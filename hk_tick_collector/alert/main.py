@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(env_file: Path | None, *, check_only: bool) -> int:
     from hk_tick_collector.alert.settings import load_alert_settings  # noqa: PLC0415 - after --help
-    from hk_tick_collector.alert.targets import check_libraries, read_targets  # noqa: PLC0415
+    from hk_tick_collector.alert.targets import check_ways, read_targets  # noqa: PLC0415
 
     settings = load_alert_settings(env_file, os.environ)
     if settings.alert_file is None:
@@ -66,7 +66,7 @@ def _run(env_file: Path | None, *, check_only: bool) -> int:
     file = read_targets(settings.alert_file)
     if settings.alert_dir is None:
         raise ConfigError("ALERT_DIR is not set: it names the directory for what has to be told")
-    check_libraries(file)
+    check_ways(file)
     if check_only:
         print(f"configuration ok: {', '.join(target.name for target in file.targets)}")
         return 0
@@ -111,17 +111,21 @@ def _work(settings: AlertSettings, file: TargetsFile) -> None:
         signal.signal(number, lambda *_: stop.set())
     assert settings.alert_dir is not None
     outbox = Outbox(settings.alert_dir)
-    desk = Desk(settings.data_root, settings.archive, file, outbox, clock)
+    postmen: dict[str, Postman] = {}
+    desk = Desk(
+        settings.data_root, settings.archive, file, outbox, clock,
+        lambda target, level, lines: postmen[target].send_at_once(level, lines),
+    )  # fmt: skip
+    for target in file.targets:
+        postmen[target.name] = Postman(
+            target.name, target_of(target), settings.alert_dir, desk.market, lambda: desk.steady_ms, stop
+        )
     looked_sec = clock.monotonic()
-    market = desk.market
 
     def is_well() -> bool:
         return desk.is_well and clock.monotonic() - looked_sec < WELL_LOOKS * LOOK_SEC
 
-    senders: list[Postman | DeadManPing] = [
-        Postman(target.name, target_of(target), settings.alert_dir, market, lambda: desk.steady_ms, stop)
-        for target in file.targets
-    ]
+    senders: list[Postman | DeadManPing] = [*postmen.values()]
     if file.deadman is not None:
         senders.append(DeadManPing(file.deadman, is_well, stop))
     for sender in senders:

@@ -104,6 +104,15 @@ class Outbox:
 
     # Letters
 
+    def begin(self, now_ms: int) -> None:
+        """At a start everything that waits is due: what it waited for may have been said by another clock."""
+        with self._own_errors():
+            self._conn.execute(
+                "UPDATE letters SET due_ms = min(due_ms, ?), created_ms = min(created_ms, ?)"
+                " WHERE number IN (SELECT number FROM waiting)",
+                (now_ms, now_ms),
+            )
+
     def add(self, target: str, level: Level, lines: Sequence[str], now_ms: int, kind: str = "event") -> None:
         """Put lines into the letter that waits for more, else into a new one."""
         with self._own_errors():

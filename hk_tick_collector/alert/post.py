@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import logging
+import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hk_tick_collector.alert.outbox import GIVE_UP_MS, MAX_LINES, Outbox, Waiting
 from hk_tick_collector.alert.targets import SEND_SEC, DeadMan, Letter, NotSent, Target
 from hk_tick_collector.alert.words import title_of
+from hk_tick_collector.core.complaint import Level
 from hk_tick_collector.core.errors import StoreError
 from hk_tick_collector.core.logline import RateLimitedLog, event
 
 POLL_SEC = 1.0
+MAX_DIRECT = 100
 _log = logging.getLogger(__name__)
 
 
@@ -38,21 +41,48 @@ class Postman:
         self.name = name
         self._target, self._directory, self._market = target, directory, market
         self._now_ms, self._stop = now_ms, stop
+        self._direct: queue.SimpleQueue[Waiting] = queue.SimpleQueue()
         self._faults = RateLimitedLog(_log)
         self.thread = threading.Thread(target=self._run, name=f"post-{name}", daemon=True)
+
+    def send_at_once(self, level: Level, lines: Sequence[str]) -> None:
+        """Past the outbox, which cannot be written: the disk that is full may be what has to be told."""
+        if self._direct.qsize() < MAX_DIRECT:
+            self._direct.put(Waiting(0, self.name, "event", level, tuple(lines), self._now_ms(), 0))
 
     def _run(self) -> None:
         outbox: Outbox | None = None
         while not self._stop.is_set():
             try:
+                self._send_direct()
                 outbox = outbox or Outbox(self._directory)
                 if self.send_next(outbox):
                     continue
             except StoreError as exc:
                 self._faults.log(logging.ERROR, "alert_outbox_failed", reason=exc, action="trying again")
+            except Exception:  # noqa: BLE001 - one that ends the thread would call nobody ever after
+                self._faults.log(logging.ERROR, "alert_fault", exc_info=True, target=self.name, action="trying again")
             self._stop.wait(POLL_SEC)
         if outbox is not None:
             outbox.close()
+
+    def _send_direct(self) -> None:
+        while not self._direct.empty():
+            waiting = self._direct.get_nowait()
+            try:
+                self._hand_over(letter_of(waiting, 0, self._market))
+            except NotSent:
+                self._direct.put(waiting)
+                return
+
+    def _hand_over(self, letter: Letter) -> None:
+        """``Target.send``; whatever else goes wrong in somebody's library, it was not sent."""
+        try:
+            self._target.send(letter)
+        except NotSent:
+            raise
+        except Exception as exc:  # noqa: BLE001 - its text may hold an address
+            raise NotSent(type(exc).__name__) from None
 
     def send_next(self, outbox: Outbox) -> bool:
         """Send one letter; False when none is due, or it was not taken."""
@@ -61,7 +91,7 @@ class Postman:
             return False
         given_up = outbox.given_up(self.name, self._now_ms() - 7 * GIVE_UP_MS)
         try:
-            self._target.send(letter_of(waiting, given_up, self._market))
+            self._hand_over(letter_of(waiting, given_up, self._market))
         except NotSent as exc:
             is_over = outbox.failed(waiting, str(exc), self._now_ms(), exc.retry_after_sec)
             self._faults.log(

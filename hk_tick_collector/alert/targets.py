@@ -252,7 +252,7 @@ class Apprise:
         """It tells only true or false."""
         import apprise  # noqa: PLC0415 - an extra
 
-        logging.getLogger("apprise").setLevel(logging.CRITICAL)  # it writes addresses with their tokens
+        _silence_apprise()
         sender = apprise.Apprise()
         if not sender.add(self._url):
             raise NotSent("apprise does not know such an address")
@@ -264,12 +264,26 @@ class Apprise:
             raise NotSent("it did not take it")
 
 
-def check_libraries(file: TargetsFile) -> None:
-    """ModuleNotFoundError when what a target needs is not installed: better now than at night."""
+def check_ways(file: TargetsFile) -> None:
+    """Better now than at night: ModuleNotFoundError when what a target needs is not installed, ConfigError when apprise
+    does not know an address."""
     if file.deadman is not None or any(target.webhook is not None for target in file.targets):
         import httpx  # noqa: F401, PLC0415
-    if any(target.apprise is not None for target in file.targets):
-        import apprise  # noqa: F401, PLC0415
+    unknown = []
+    for target in file.targets:
+        if target.apprise is not None:
+            import apprise  # noqa: PLC0415
+
+            _silence_apprise()
+            if not apprise.Apprise().add(target.apprise.get_secret_value()):
+                unknown.append(f"targets.{target.name}: apprise does not know such an address")
+    if unknown:
+        raise ConfigError("\n".join(unknown))
+
+
+def _silence_apprise() -> None:
+    """It writes addresses with their tokens."""
+    logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)
 
 
 def target_of(settings: TargetSettings) -> Target:

@@ -98,13 +98,13 @@ def test(settings: AlertSettings, as_json: bool, name: str | None) -> int:
     """See ``--help``. Sent from here, past the outbox: what is tried is the way to somebody."""
     from hk_tick_collector.alert.outbox import Waiting  # noqa: PLC0415
     from hk_tick_collector.alert.post import letter_of  # noqa: PLC0415
-    from hk_tick_collector.alert.targets import NotSent, check_libraries, read_targets, target_of  # noqa: PLC0415
+    from hk_tick_collector.alert.targets import NotSent, check_ways, read_targets, target_of  # noqa: PLC0415
     from hk_tick_collector.days.catalog import Catalog  # noqa: PLC0415
 
     if settings.alert_file is None:
         raise ConfigError("ALERT_FILE is not set: it names the file that says whom to call")
     file = read_targets(settings.alert_file)
-    check_libraries(file)
+    check_ways(file)
     wanted = [target for target in file.targets if name in (None, target.name)]
     if not wanted:
         raise InputError(f"there is no target {name}; there are {', '.join(target.name for target in file.targets)}")

@@ -106,9 +106,26 @@ def test_a_restart_tells_nothing_twice_and_forgets_nothing() -> None:
     bench = Bench()
     bench.hold(finding(), seconds=130)
     again = Ledger()
-    again.load(list(bench.ledger.events.values()))
+    again.load(list(bench.ledger.events.values()), bench.now_ms)
     assert again.observe([finding()], bench.now_ms + 5000) == []
     assert [telling.kind for telling in again.observe([], bench.now_ms + 7000)] == [Kind.RESOLVED]
+
+
+def test_a_clock_that_was_set_back_while_we_were_away_holds_nothing_up() -> None:
+    bench = Bench()
+    bench.hold(finding(), seconds=60)
+    again, earlier_ms = Ledger(), START_MS - 7_200_000
+    again.load(list(bench.ledger.events.values()), earlier_ms)
+    assert again.observe([finding()], earlier_ms + 119_000) == []
+    assert [telling.kind for telling in again.observe([finding()], earlier_ms + 121_000)] == [Kind.FIRED]
+
+
+def test_who_was_told_of_an_alert_is_told_its_end_though_it_is_a_warning_by_then() -> None:
+    bench = Bench()
+    bench.hold(finding(Code.SOURCE_DISCONNECTED), seconds=130)
+    bench.hold(finding(Code.SOURCE_DISCONNECTED, Level.WARN), seconds=10)
+    (over,) = bench.ledger.observe([], bench.now_ms + 2000)
+    assert (over.kind, over.event.level) == (Kind.RESOLVED, Level.ALERT)
 
 
 @given(st.lists(st.tuples(st.sampled_from(sorted(RULES)), st.integers(1, 90), st.integers(1, 90)), max_size=12))

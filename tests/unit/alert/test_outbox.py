@@ -113,3 +113,11 @@ def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
     (tmp_path / "outbox.db").write_bytes(b"no database at all, and long enough to be looked at as one" * 4)
     with pytest.raises(StoreError, match=r"outbox\.db"):
         Outbox(tmp_path)
+
+
+def test_a_start_with_an_earlier_clock_tries_everything_at_once(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path)
+    outbox.add("desk", Level.ALERT, ["line"], NOW_MS)
+    outbox.begin(NOW_MS - 7_200_000)
+    assert outbox.due("desk", NOW_MS - 7_200_000) is not None
+    outbox.close()

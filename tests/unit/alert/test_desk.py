@@ -1,0 +1,117 @@
+"""The desk over a recorded root, at moments of the test's own: the digest, mutes, a disk that takes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hk_tick_collector.alert.desk import DIGEST_AFTER_MS, Desk
+from hk_tick_collector.alert.outbox import GROUP_MS, Outbox
+from hk_tick_collector.alert.post import letter_of
+from hk_tick_collector.alert.targets import TargetSettings, TargetsFile
+from hk_tick_collector.core.clock import ManualClock
+from hk_tick_collector.core.complaint import Code, Level
+from hk_tick_collector.core.errors import StoreUnavailable
+from hk_tick_collector.market.calendar import TradingCalendar
+from hk_tick_collector.market.hk import HK
+from tests.tickctl import record_day
+
+FRIDAY, THURSDAY = "20261120", "20261119"
+OVER_MS = TradingCalendar(HK).no_more_ticks_ms(FRIDAY)
+FILE = TargetsFile(
+    targets=(
+        TargetSettings(name="desk"),
+        TargetSettings(name="night", quiet="00:00-23:59"),
+        TargetSettings(name="pager", levels=("alert",), digest=False),
+    )
+)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("desk") / "HK"
+    record_day(root, THURSDAY)
+    record_day(root, FRIDAY, lost=(7, 8))
+    return root
+
+
+@pytest.fixture
+def outbox(tmp_path: Path) -> Iterator[Outbox]:
+    outbox = Outbox(tmp_path / "alert")
+    yield outbox
+    outbox.close()
+
+
+def desk_at(root: Path, outbox: Outbox, now_ms: int) -> tuple[Desk, ManualClock, list[tuple[str, Level, list[str]]]]:
+    clock, direct = ManualClock(now_ms), [("", Level.NOTE, [""])][:0]
+    return Desk(root, root / "_archive", FILE, outbox, clock, lambda *sent: direct.append(sent)), clock, direct
+
+
+def texts(outbox: Outbox, target: str, now_ms: int) -> list[str]:
+    found = []
+    while (letter := outbox.due(target, now_ms)) is not None:
+        found.append(letter_of(letter, 0, "HK").title + "\n" + letter_of(letter, 0, "HK").text)
+        outbox.sent(letter, now_ms)
+    return found
+
+
+def test_the_digest_comes_once_after_the_day_with_grades_of_the_week(root: Path, outbox: Outbox) -> None:
+    desk, clock, _ = desk_at(root, outbox, OVER_MS + DIGEST_AFTER_MS - 5000)
+    outbox.mute(Code.TICKS_LATE, OVER_MS + 36_000_000)
+    for _ in range(10):
+        desk.step()
+        clock.advance(2)
+    (digest,) = [text for text in texts(outbox, "desk", desk.steady_ms) if "the day" in text]
+    assert f"HK {FRIDAY}: grade " in digest
+    assert "missing" in digest
+    assert "not archived" in digest
+    assert "this week: 11-19 " in digest
+    assert "muted until" in digest
+    assert "[ticks_late]" not in digest
+    assert not [text for text in texts(outbox, "pager", desk.steady_ms) if "the day" in text]
+    again, clock, _ = desk_at(root, outbox, desk.steady_ms)
+    again.step()
+    assert not [text for text in texts(outbox, "desk", again.steady_ms) if "the day" in text]
+
+
+def test_a_recorder_that_is_away_is_told_and_quiet_hours_hold_warnings_for_the_digest(
+    root: Path, outbox: Outbox
+) -> None:
+    desk, clock, _ = desk_at(root, outbox, OVER_MS - 3_600_000)
+    for _ in range(70):
+        desk.step()
+        clock.advance(2)
+    now_ms = desk.steady_ms + GROUP_MS
+    for target in ("desk", "night", "pager"):
+        assert "[recorder_down;" in "".join(texts(outbox, target, now_ms)), target
+    assert not desk.is_well
+    held = outbox.take_held("night")
+    assert [line for line in held if "[ticks_missing;" in line]
+    assert not outbox.take_held("pager")
+
+
+def test_muted_it_says_nothing(root: Path, outbox: Outbox) -> None:
+    desk, clock, _ = desk_at(root, outbox, OVER_MS - 3_600_000)
+    outbox.mute(Code.RECORDER_DOWN, OVER_MS)
+    for _ in range(70):
+        desk.step()
+        clock.advance(2)
+    assert not texts(outbox, "pager", desk.steady_ms + GROUP_MS)
+
+
+def test_when_the_outbox_cannot_be_written_it_is_sent_past_it(
+    root: Path, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk, clock, direct = desk_at(root, outbox, OVER_MS - 3_600_000)
+
+    def full(*_: object, **__: object) -> None:
+        raise StoreUnavailable("the disk is full")
+
+    monkeypatch.setattr(outbox, "add", full)
+    for _ in range(70):
+        desk.step()
+        clock.advance(2)
+    told = [(target, line) for target, _, lines in direct for line in lines if "[recorder_down;" in line]
+    assert [target for target, _ in told] == ["desk", "night", "pager"]
