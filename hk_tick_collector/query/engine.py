@@ -82,7 +82,9 @@ class Loaded:
 class Engine:
     """DuckDB over some days; a context manager. One question an engine.
 
-    ``symbols``: only these; empty for all. ``workers``: threads that read a live day.
+    ``symbols``: only these; empty for all. ``workers``: threads that read a live day. ``threads``: DuckDB's.
+    ``temp_mb``: of temporary files. ``for_strangers``: nothing that a question can find out names a place on this
+    machine, its temporary directory aside.
     """
 
     def __init__(
@@ -92,11 +94,15 @@ class Engine:
         *,
         memory_mb: int | None = None,
         workers: int = 2,
+        threads: int | None = None,
+        temp_mb: int = MAX_TEMP_BYTES >> 20,
+        for_strangers: bool = False,
     ) -> None:
         self._days = list(days)
         self.market = self._days[0].market if self._days else market_of(None)
         self._symbols = list(symbols)
         self._workers = workers
+        self._for_strangers = for_strangers
         self._loading: Callable[[int], None] = lambda _rows: None
         self.loaded: Loaded | None = None
         # Its name is known before it is there: an interrupt at any moment from here on, also between this and the
@@ -108,10 +114,12 @@ class Engine:
         config: dict[str, Any] = {
             "memory_limit": f"{memory_mb or _default_memory_mb()}MB",
             "temp_directory": str(self._temp),
-            "max_temp_directory_size": f"{min(MAX_TEMP_BYTES, int(free_bytes * TEMP_DISK_SHARE)) >> 20}MB",
-            "threads": os.cpu_count() or 1,
+            "max_temp_directory_size": f"{min(temp_mb, int(free_bytes * TEMP_DISK_SHARE) >> 20)}MB",
+            "threads": threads or os.cpu_count() or 1,
             **_CLOSED,
         }
+        if for_strangers:  # both are in the home directory otherwise, which settings show
+            config.update(secret_directory=str(self._temp), extension_directory=str(self._temp))
         self._connection = duckdb.connect(":memory:", config=config)
         self._thread = ThreadPoolExecutor(1, "duckdb")
         self._stop = threading.Event()
@@ -164,7 +172,7 @@ class Engine:
         self._make_small("coverage", schemas["coverage"], needs, lambda day: day.coverage())
         self._make_small("gaps", schemas["gaps"], needs, lambda day: day.gaps())
         paths = [str(day.parquet) for day in self._days if day.is_archived_only]
-        if paths:
+        if paths and not self._for_strangers:
             self._connection.execute(f"SET allowed_paths = [{', '.join(map(_quoted, paths))}]")
         zone = f"TimeZone = '{self.market.zone.name}'"
         for setting in (zone, "enable_external_access = false", "lock_configuration = true"):
@@ -227,19 +235,30 @@ class Engine:
         archived = [day for day in self._days if day.is_archived_only]
         live = [day for day in self._days if not day.is_archived_only]
         if archived and needed is not None:
-            by_version: dict[int, list[str]] = {}
+            by_version: dict[int, list[Day]] = {}
             for day in archived:
-                by_version.setdefault(parquet.version_of(day.parquet), []).append(_quoted(str(day.parquet)))
-            for version, paths in by_version.items():
+                by_version.setdefault(parquet.version_of(day.parquet), []).append(day)
+            for version, days in by_version.items():
                 wanted = ", ".join(_archived_column(name, version, self.market.code) for name in COLUMNS)
-                files = f"read_parquet([{', '.join(paths)}], hive_partitioning = false)"
-                parts.append(f"SELECT {wanted} FROM {files}{where}")  # noqa: S608 - quoted
+                parts.append(f"SELECT {wanted} FROM {self._archive(version, days)}{where}")  # noqa: S608 - quoted
         if live and needed is not None:
             columns = tuple(name for name in COLUMNS if name in (needed or {_ANY_COLUMN}))
             self._load_live(live, columns)
             wanted = ", ".join(name if name in columns else _typed_nulls((name,)) for name in COLUMNS)
             parts.append(f"SELECT {wanted} FROM live_ticks")  # noqa: S608 - our names
         self._connection.execute(f"CREATE VIEW ticks AS {' UNION ALL '.join(parts)}")
+
+    def _archive(self, version: int, days: Sequence[Day]) -> str:
+        """Archived days of one version as SQL names them."""
+        paths = [str(day.parquet) for day in days]
+        if not self._for_strangers:
+            return f"read_parquet([{', '.join(map(_quoted, paths))}], hive_partitioning = false)"
+        from pyarrow import dataset  # noqa: PLC0415 - few ask for it
+
+        options = dataset.ParquetFragmentScanOptions(use_buffered_stream=True, pre_buffer=False)
+        files = dataset.dataset(paths, format=dataset.ParquetFileFormat(default_fragment_scan_options=options))
+        self._connection.register(f"archived_{version}", files)  # Arrow reads them: DuckDB is told of no file
+        return f"archived_{version}"
 
     def _load_live(self, live: Sequence[Day], columns: tuple[str, ...]) -> None:
         rows = 0

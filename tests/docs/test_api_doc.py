@@ -69,7 +69,7 @@ def test_every_command_answers_what_is_shown(server: ApiServer, place: Path) -> 
         assert done.returncode == 0, f"{text}\n{done.stdout}{done.stderr}"
         answer = done.stdout
         run += 1
-    assert (compared, run) == (5, 9)
+    assert (compared, run) == (5, 10)
 
 
 def test_the_page_names_what_there_is(server: ApiServer) -> None:

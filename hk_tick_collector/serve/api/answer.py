@@ -72,6 +72,11 @@ def media_type(format_name: str) -> str:
     return _MEDIA[format_name][0]
 
 
+def written_format(format_name: str) -> str:
+    """The format as ``query.output`` calls it."""
+    return _MEDIA[format_name][1]
+
+
 def write_answer(
     stream: BinaryIO,
     schema: pa.Schema,

@@ -86,6 +86,7 @@ def _lifespan(service: Service, ring: KeyRing, inbox: Inbox) -> Any:
             for task in tasks:
                 task.cancel()
             await service.pool.close()
+            await service.sql_pool.close()
             await asyncio.to_thread(service.close)
             await asyncio.to_thread(inbox.close)
 

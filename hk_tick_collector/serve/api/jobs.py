@@ -339,6 +339,12 @@ def _top(roots: Roots, asked: Asked, key: Key, out: Out) -> int:
     return _send_json(out, {"day": day.trading_day, "by": asked["by"], "data": table.to_pylist()})
 
 
+def _sql(roots: Roots, asked: Asked, key: Key, out: Out) -> int:
+    from hk_tick_collector.serve.api.sql import answer  # noqa: PLC0415 - DuckDB takes its time
+
+    return answer(roots, asked, key, out)
+
+
 def _completeness(roots: Roots, asked: Asked, key: Key, out: Out) -> int:
     """By symbol and day, as the Python API has it."""
     stretch = stretch_of(asked)
@@ -365,4 +371,5 @@ _JOBS: dict[str, Callable[[Roots, Asked, Key, Out], int]] = {
     "gaps": _gaps,
     "certificate": _certificate,
     "top": _top,
+    "sql": _sql,
 }

@@ -158,6 +158,24 @@ class CalendarQuery(OfMarket):
     days: int = Field(7, ge=1, le=400, description="How many calendar days.")
 
 
+class SqlQuery(OfMarket):
+    """A question in SQL."""
+
+    sql: str = Field(
+        min_length=1, max_length=20_000, examples=["SELECT symbol, count(*) AS n FROM ticks GROUP BY 1 ORDER BY 2"],
+        description="One SELECT in DuckDB's dialect over the tables `ticks`, `coverage` and `gaps`.",
+    )  # fmt: skip
+    day: str | None = Field(
+        None, max_length=100, pattern=r"^[0-9a-z.,-]+$", examples=["20261120"],
+        description="The days whose rows the tables hold, 100 at most; as in /v1/ticks. The newest one without.",
+    )  # fmt: skip
+    symbols: str | None = Field(
+        None, min_length=1, max_length=2000, pattern=r"^[A-Za-z0-9._,-]+$", description="Only rows of these symbols."
+    )
+    limit: int = Field(PAGE_ROWS, ge=1, le=MAX_PAGE_ROWS, description="The answer has no more rows than this.")
+    format: Format | None = Field(None, description="Instead of the header Accept.")
+
+
 class RealtimeQuery(Query):
     """The newest ticks, in the words of an earlier server."""
 
@@ -261,6 +279,16 @@ class BarsAnswer(_Page):
     """A page of bars."""
 
     data: list[Bar]
+
+
+class SqlAnswer(BaseModel):
+    """The rows of a question in SQL, under the names of its columns; whole numbers beyond 2^53 are text."""
+
+    data: list[dict[str, Any]]
+    truncated: bool = Field(description="Are there more rows than limit?")
+    as_of: AsOf
+    coverage: Coverage
+    warnings: list[str]
 
 
 class DayLine(BaseModel):

@@ -12,7 +12,9 @@ import contextlib
 import json
 import logging
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,19 +40,27 @@ class Broken(Exception):
 class Worker:
     """One process."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, temp: Path | None) -> None:
         self._process = process
+        self._temp = temp
         self.killed_for = ""
 
     @classmethod
     async def start(cls, roots: Sequence[tuple[Path, Path]]) -> Worker:
         """Start one and wait until it is ready. OSError, TimeoutError, IncompleteReadError when it does not."""
         paths = json.dumps([[str(data), str(archive)] for data, archive in roots])
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-P", "-m", "hk_tick_collector.serve.api.worker", paths,
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=wire.MAX_FRAME_BYTES,
-        )  # fmt: skip
-        worker = cls(process)
+        temp = _own_directory()
+        try:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-P", "-m", "hk_tick_collector.serve.api.worker", paths,
+                stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=wire.MAX_FRAME_BYTES,
+                env=None if temp is None else {**os.environ, "TMPDIR": str(temp)},
+            )  # fmt: skip
+        except BaseException:
+            if temp is not None:
+                temp.rmdir()
+            raise
+        worker = cls(process, temp)
         try:
             async with asyncio.timeout(START_SEC):
                 await worker._frame()
@@ -87,14 +97,20 @@ class Worker:
             while await self._process.stdout.read(wire.MAX_FRAME_BYTES):
                 pass
         await self._process.wait()
+        if self._temp is not None:
+            await asyncio.to_thread(shutil.rmtree, self._temp, ignore_errors=True)
 
-    async def ask(self, question: Mapping[str, Any], timeout_sec: float) -> AsyncIterator[tuple[bytes, bytes]]:
+    async def ask(
+        self, question: Mapping[str, Any], timeout_sec: float, whole_sec: float | None
+    ) -> AsyncIterator[tuple[bytes, bytes]]:
         """The frames of one answer up to and with its end. IncompleteReadError when the process dies; TimeoutError when
-        nothing comes of it."""
+        nothing comes of it, or it is not whole after ``whole_sec``."""
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(question).encode() + b"\n")
+        until = float("inf") if whole_sec is None else asyncio.get_running_loop().time() + whole_sec
         while True:
-            async with asyncio.timeout(timeout_sec):
+            left_sec = until - asyncio.get_running_loop().time()
+            async with asyncio.timeout(min(timeout_sec, left_sec)):
                 kind, payload = await self._frame()
             yield kind, payload
             if kind in (wire.END, wire.PROBLEM):
@@ -106,15 +122,34 @@ class Worker:
         return kind, await self._process.stdout.readexactly(length)
 
 
+def _own_directory() -> Path | None:
+    """For temporary files of one process: one that is killed leaves them behind. None where there is no place."""
+    try:
+        return Path(tempfile.mkdtemp(prefix="hk-tick-api-"))
+    except OSError:
+        return None
+
+
 class Pool:
-    """All of them. ``open`` before the first question, ``close`` in the end."""
+    """All of them. ``open`` before the first question (a pool that few need opens with it), ``close`` in the end.
+
+    ``timeout_sec``: how long an answer may give nothing; ``whole_sec``: how long all of it may take.
+    """
 
     def __init__(
-        self, roots: Sequence[tuple[Path, Path]], *, workers: int, timeout_sec: float, memory_bytes: int
+        self,
+        roots: Sequence[tuple[Path, Path]],
+        *,
+        workers: int,
+        timeout_sec: float,
+        memory_bytes: int,
+        whole_sec: float | None = None,
     ) -> None:
         self._roots = roots
         self._size = workers
         self._timeout_sec = timeout_sec
+        self._whole_sec = whole_sec
+        self._is_open = False
         self._memory_bytes = memory_bytes
         self._idle: asyncio.Queue[Worker] = asyncio.Queue()
         self._workers: set[Worker] = set()
@@ -130,8 +165,9 @@ class Pool:
 
     async def open(self) -> None:
         """Start all of them, side by side."""
-        await asyncio.gather(*(self._start() for _ in range(self._size)))
+        self._is_open = True
         self._spawn(self._watch_memory())
+        await asyncio.gather(*(self._start() for _ in range(self._size)))
 
     async def close(self) -> None:
         """End all of them."""
@@ -146,8 +182,11 @@ class Pool:
     async def answer(self, question: Mapping[str, Any]) -> AsyncIterator[Answer]:
         """The answer to a question, whose head has come. A Problem when there is none. The process goes back when the
         answer was read to its end, and is killed when not."""
+        if not self._is_open:
+            self._is_open = True
+            self._spawn(self.open())
         worker = await self._take()
-        found = Answer(worker.ask(question, self._timeout_sec), worker)
+        found = Answer(worker.ask(question, self._timeout_sec, self._whole_sec), worker)
         try:
             await found.begin()
             yield found

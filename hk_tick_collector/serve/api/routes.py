@@ -19,6 +19,7 @@ EXPOSED_HEADERS = [
     "HK-As-Of",
     "HK-Coverage",
     "HK-Next",
+    "HK-Truncated",
     "HK-Warnings",
     "RateLimit",
     "RateLimit-Policy",
@@ -50,7 +51,13 @@ async def admitted(request: Request) -> Admitted:  # not on a thread: it only co
     return service_of(request).admit(request)
 
 
+async def admitted_to_sql(request: Request) -> Admitted:
+    """Whoever may ask in SQL."""
+    return service_of(request).admit(request, "sql")
+
+
 Reader = Annotated[Admitted, Depends(admitted)]
+Asker = Annotated[Admitted, Depends(admitted_to_sql)]
 
 
 def format_of(request: Request, given: str | None) -> str:
@@ -150,6 +157,18 @@ async def bars(request: Request, reader: Reader, query: Annotated[models.BarsQue
 async def bars_by_body(request: Request, reader: Reader, query: Annotated[models.BarsQuery, Body()]) -> Response:
     """The same question in a body."""
     return service_of(request).ask(reader, "bars", asked_of(request, query))
+
+
+@router.post("/v1/sql", response_model=models.SqlAnswer, tags=["sql"])
+async def sql(request: Request, asker: Asker, query: Annotated[models.SqlQuery, Body()]) -> Response:
+    """One SELECT over recorded days, for keys with the scope `sql`: at most 30 seconds and 768 MB, no file, no network.
+
+    Times in `ticks` are timestamps on the market's clock: `hour(ts_ms)` of the opening in Hong Kong is 9. Times of the
+    answer are UTC epoch milliseconds.
+    """
+    asked = query.model_dump(exclude_none=True)
+    asked["format"] = format_of(request, query.format)
+    return service_of(request).ask(asker, "sql", asked)
 
 
 @router.get("/v1/coverage", response_model=models.CoverageAnswer, tags=["completeness"])

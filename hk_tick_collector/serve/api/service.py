@@ -25,6 +25,7 @@ from hk_tick_collector.serve.keys import Key
 from hk_tick_collector.serve.problems import Problem, problem_of
 from hk_tick_collector.serve.settings import ServeSettings
 
+SQL_SEC, SQL_MEMORY_MB = 30.0, 768  # DuckDB's own limit is in sql.py; Arrow and Python take the rest
 MAX_QUEUED = 20  # heavy reads of one key that wait for its others
 _T = TypeVar("_T")
 
@@ -45,6 +46,9 @@ class Service:
         self.roots = roots
         self.gate = gate
         self.pool = pool
+        self.sql_pool = Pool(  # SQL may take any time and memory: a process that nobody else waits for
+            settings.roots, workers=1, timeout_sec=SQL_SEC, memory_bytes=SQL_MEMORY_MB << 20, whole_sec=SQL_SEC
+        )
         self.metrics = metrics
         self._newest = [Newest(root) for root in roots.all]
         self._heavy: dict[str, list[int]] = {}  # by key: reads that run and wait
@@ -92,7 +96,8 @@ class Service:
 
         question = {"asked": {"job": job, **asked}, "key": key_to_json(key)}
         timeout_sec = self.settings.api_timeout_sec
-        response = PoolResponse(self.pool, question, timeout_sec=timeout_sec, headers=admitted.headers, on_rows=on_rows)
+        pool = self.sql_pool if job == "sql" else self.pool
+        response = PoolResponse(pool, question, timeout_sec=timeout_sec, headers=admitted.headers, on_rows=on_rows)
         return _Heavy(self, key, response)
 
     async def collect(self, admitted: Admitted, job: str, asked: Mapping[str, Any]) -> dict[str, Any]:
