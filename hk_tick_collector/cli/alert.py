@@ -143,7 +143,7 @@ def list_letters(settings: AlertSettings, as_json: bool, limit: int) -> int:
         return EXIT_FINE
     rows = [[_utc(one["created_ms"]), one["target"], one["kind"], one["level"], _state(one),
              "; ".join(one["lines"])] for one in letters]  # fmt: skip
-    print_table(["UTC", "target", "kind", "level", "state", "text"], rows)
+    print_table(["UTC", "target", "kind", "level", "state", "text"], rows, spare=("kind", "target"), text="text")
     for code, until_ms in sorted(mutes.items()):
         click.echo(f"muted until {_utc(until_ms)} UTC: {code}")
     return EXIT_FINE

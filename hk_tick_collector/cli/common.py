@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 EXIT_FINE, EXIT_PROBLEM, EXIT_USAGE, EXIT_NO_DATA = 0, 1, 2, 3
 EXIT_PIPE = 141  # 128 + SIGPIPE: the reader of our output went away
 NICE_HEAVY = 10
+ENV_FILE_VARIABLE = "HK_TICKCTL_ENV_FILE"  # the settings file where none is named; a service's command sets it
 
 
 @dataclass
@@ -334,6 +335,7 @@ def _common_options() -> list[click.Parameter]:
         click.Option(["--archive-root"], type=directory, help="Directory of the archive, instead of the setting."),
         click.Option(
             ["--env-file"],
+            envvar=ENV_FILE_VARIABLE,
             type=click.Path(path_type=Path, dir_okay=False, readable=False),
             help="Settings file (default: .env in the working directory).",
         ),

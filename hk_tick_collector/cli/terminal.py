@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 KEPT = "\n\t"
 PIPE_COLUMNS = 400
 GREEN, YELLOW, RED, BOLD, GREY = "32", "33", "31", "1", "90"
+NO_COLOR = "NO_COLOR"  # whoever sets it wants none, in any program: no-color.org
 USUAL_COLUMNS = 80  # of a terminal that does not tell
 _LEAST_COLUMNS = 10  # of a text, however narrow the terminal is
 
@@ -98,7 +99,7 @@ def width() -> int | None:
 
 def coloured(text: str, colour: str) -> str:
     """``text`` in a colour where standard output shows any: not in a pipe, with NO_COLOR set or on a dumb terminal."""
-    if not colour or not text or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+    if not colour or not text or os.environ.get(NO_COLOR) or os.environ.get("TERM") == "dumb":
         return text
     return f"\x1b[{colour}m{text}\x1b[0m" if sys.stdout.isatty() else text
 
