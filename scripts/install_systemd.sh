@@ -7,8 +7,8 @@ usage() {
 Usage: sudo bash scripts/install_systemd.sh [options]
 
 Installs this checkout as the service hk-tick-collector: the system user, /opt/futu_tick_downloader with the code and a
-virtual environment, the settings file .env (from .env.example), the directory of the day files, and the units. The user
-hk-tick-build builds the packages that requirements/service.txt names; root installs them. Run it again to install a
+virtual environment, the settings file .env (from .env.example), the directory of the day files, the units, and the
+command hk-tickctl with these settings, its man pages and its completion (/usr/local). The user hk-tick-build builds the packages that requirements/service.txt names; root installs them. Run it again to install a
 newer checkout or to repair an installation: .env and data are never overwritten, and a running recorder goes on until
 it is restarted.
 
@@ -185,6 +185,7 @@ uninstall() {
   run rm -rf "$UNIT_DIR/hk-tick-eod.service" "$UNIT_DIR/hk-tick-eod.timer" "$UNIT_DIR/hk-tick-eod.service.d" \
     "$(timer_drop_in_of hk-tick-eod)"
   run rmdir --ignore-fail-on-non-empty "$UNIT_DIR/$UNIT.service.d" "$UNIT_DIR/hk-tick-eod.timer.d" 2>/dev/null || true
+  remove_command
   run systemctl daemon-reload
   run systemctl reset-failed "$UNIT.service" 2>/dev/null || true
   say "removed the service; kept day files (DATA_ROOT), $PREFIX with the settings, $SERVE_DIR, /var/lib/$SERVICE_USER, /var/lib/$SERVE_USER and the users"
@@ -230,7 +231,9 @@ main() {
   make_data_root "$PREFIX/.env" "$DATA_DIR/HK"
   [[ -z $instance ]] || set_up_instance "$instance"
   ((${#serving[@]} == 0)) || set_up_serving "${serving[@]}"
+  say "units and the command hk-tickctl"
   install_units
+  install_command
   ((!opend)) || install_opend
   run systemctl enable --quiet "$UNIT.service"
   run systemctl enable --quiet --now hk-tick-eod.timer
@@ -244,6 +247,9 @@ main() {
     run systemctl restart "$UNIT${instance:+@$instance}.service"
   else
     say "installed. Set FUTU_SYMBOLS in $PREFIX/$instance.env, then: sudo systemctl restart $UNIT${instance:+@$instance}"
+  fi
+  if ((!DRY_RUN)); then
+    say "look at it with: sudo hk-tickctl status"
   fi
 }
 

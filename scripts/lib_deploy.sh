@@ -29,6 +29,8 @@ readonly BUILD_USER=hk-tick-build
 readonly BUILD_CACHE=/var/cache/hk-tick-build
 readonly DEPLOY_LOCK=/run/hk-tick-collector-deploy
 readonly UNIT_DIR=/etc/systemd/system
+readonly COMMAND=/usr/local/bin/hk-tickctl # on everybody's path, with the service's settings
+readonly SHARE_PREFIX=/usr/local # of its man pages and its completion
 readonly DATA_DIR=/data/sqlite # what the units know: HK in it, and a directory for each further recorder
 readonly EXTRAS='alert,metrics,redis,screen,serve,tools' # of the package; those of service.txt
 readonly KEPT_RELEASES=5
@@ -188,17 +190,30 @@ build_release() { # build_release COMMIT SOURCE [dev]
 
 # Fills $scratch/build/wheels, as BUILD_USER, and makes the wheels root's.
 build_wheels() { # build_wheels SOURCE service|dev
-  local work=$scratch/build
+  local work=$scratch/build ticker status=0
   make_build_user || return 1
   rm -rf "$work"
   install -d -o "$BUILD_USER" -g "$BUILD_USER" -m 0755 "$work" || return 1
   say "building as $BUILD_USER; what is not in $BUILD_CACHE is downloaded"
-  (cd / && as_build_user "$work" bash -c "$(declare -p EXTRAS; declare -f make_venv wheels_of); wheels_of \"\$@\"" wheels_of "$1" "$work" "$2") || return 1
+  report_progress "$work" 9>&- &
+  ticker=$!
+  (cd / && as_build_user "$work" bash -c "$(declare -p EXTRAS; declare -f make_venv wheels_of); wheels_of \"\$@\"" wheels_of "$1" "$work" "$2") || status=1
+  { kill "$ticker" && wait "$ticker"; } 2>/dev/null || true
+  ((status == 0)) || return 1
   # Nobody writes there any more. A link, by name or to another file, is no wheel.
   [[ -d $work/wheels && ! -L $work/wheels ]] || die 1 "the build left no directory of wheels"
   chown -h root:root "$work" "$work/wheels" || return 1
   [[ -z $(find "$work/wheels" -mindepth 1 ! '(' -type f -links 1 -name '*.whl' ')') ]] || die 1 "the build left other things than wheels"
   find "$work/wheels" -type f -exec chown root:root {} + -exec chmod 0644 {} + || return 1
+}
+
+# A line every few seconds while packages are fetched and built, which takes minutes on a slow line. Ends with us.
+report_progress() { # report_progress DIRECTORY
+  local begin=$SECONDS size
+  while sleep "${PROGRESS_SEC:-10}" >/dev/null 2>&1 && kill -0 $$ 2>/dev/null; do
+    size=$(du -sm "$1" 2>/dev/null | cut -f1)
+    say "still building after $((SECONDS - begin)) s, ${size:-0} MB so far"
+  done
 }
 
 make_build_user() {
@@ -314,6 +329,39 @@ install_end_of_day() {
       run rm -f "$UNIT_DIR/$file"
     fi
   done
+}
+
+# hk-tickctl for everybody on the machine, with the settings of the service; an earlier version (rollback) has no pages
+# and no completion to write, and those that are there stay. Nothing that records depends on it.
+install_command() {
+  if ((DRY_RUN)); then
+    printf 'would write: %s (hk-tickctl with the settings in %s), its man pages and completion below %s\n' \
+      "$COMMAND" "$PREFIX/.env" "$SHARE_PREFIX/share"
+  elif [[ -e $COMMAND || -L $COMMAND ]] && ! is_our_command; then
+    say "kept $COMMAND, which this script did not write: the service's is $PREFIX/venv/bin/hk-tickctl"
+  else
+    write_command || say "$COMMAND could not be written: the service's hk-tickctl is $PREFIX/venv/bin/hk-tickctl"
+  fi
+}
+
+is_our_command() { [[ -f $COMMAND && ! -L $COMMAND ]] && grep -qF "$PREFIX/venv/bin/hk-tickctl" "$COMMAND"; }
+
+write_command() {
+  mkdir -p "${COMMAND%/*}" || return 1
+  # shellcheck disable=SC2016 # for the shell that runs it
+  printf '#!/bin/sh\n# Written by scripts/install_systemd.sh: hk-tickctl with the settings of the service.\n[ -n "${HK_TICKCTL_ENV_FILE-}" ] || [ ! -r %s ] || export HK_TICKCTL_ENV_FILE=%s\nexec %s "$@"\n' \
+    "$PREFIX/.env" "$PREFIX/.env" "$PREFIX/venv/bin/hk-tickctl" >"$COMMAND.new" || return 1
+  chmod 0755 "$COMMAND.new" && mv -T "$COMMAND.new" "$COMMAND" || return 1
+  "$PREFIX/venv/bin/python" -I -m hk_tick_collector.cli.system_files "$SHARE_PREFIX" 2>/dev/null ||
+    say "this version writes no man pages and no completion"
+}
+
+remove_command() {
+  local share=$SHARE_PREFIX/share
+  { ((DRY_RUN)) || is_our_command; } || return 0
+  run rm -f "$COMMAND" "$share/bash-completion/completions/hk-tickctl" "$share/zsh/site-functions/_hk-tickctl" \
+    "$share/fish/vendor_completions.d/hk-tickctl.fish"
+  [[ ! -d $share/man/man1 ]] || run find "$share/man/man1" -maxdepth 1 -type f -name 'hk-tickctl*.1' -delete
 }
 
 # Those of further recorders. A version from before them (rollback) has none: what is there serves it as well.

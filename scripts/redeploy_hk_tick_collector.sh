@@ -14,8 +14,9 @@ lines, verify (verify_hk_tick_collector.sh), restart what else runs from the rel
 (hk-tick-collector@NAME) and what serves (hk-tick-api, -live, -redis, -alert). If one of these fails, the former version is put
 back and started.
 
-  --tests ARGS        what pytest runs (default: "-q tests/unit")
-  --skip-tests        run none
+  --tests WHICH       quick (default: settings, store and start, some seconds), full (all of tests/unit, minutes), none,
+                      or arguments for pytest ("-q tests")
+  --skip-tests        the same as --tests none
   --no-rollback       leave the new version in place when it fails after the switch
   --no-fetch          take REF from the checkout as it is
   --market WHICH      auto (default), open or closed: passed on to the verification
@@ -39,16 +40,17 @@ umask 022
 cd /
 
 ref=${DEPLOY_REF-}
-tests=${DEPLOY_TESTS:--q tests/unit}
+tests=${DEPLOY_TESTS:-quick}
+readonly QUICK_TESTS='test_config.py test_main.py test_start.py test_store_connect.py test_worker.py'
 rollback=${AUTO_ROLLBACK:-1}
 fetch=1 run_tests=1 market=auto acceptance_sec=90
-switched=0 old_commit='' old_release='' new_commit='' since=''
+switched=0 arguments='' old_commit='' old_release='' new_commit='' since=''
 
 parse() {
   while (($#)); do
     case $1 in
       --help | -h) usage && exit 0 ;;
-      --skip-tests) run_tests=0 ;;
+      --skip-tests) tests=none ;;
       --no-rollback) rollback=0 ;;
       --no-fetch) fetch=0 ;;
       --tests | --market | --acceptance-sec)
@@ -65,6 +67,7 @@ parse() {
     esac
     shift
   done
+  [[ $tests != none ]] || run_tests=0
   [[ $market =~ ^(auto|open|closed)$ ]] || bad_usage "--market is auto, open or closed, not '$market'"
   [[ $acceptance_sec =~ ^[0-9]{1,5}$ ]] || bad_usage "--acceptance-sec needs a whole number, not '$acceptance_sec'"
   [[ $rollback =~ ^[01]$ ]] || bad_usage "AUTO_ROLLBACK is 0 or 1, not '$rollback'"
@@ -98,18 +101,34 @@ build_and_test() {
   build_release "$new_commit" "$scratch/tree" $dev ||
     die 1 "the environment could not be built (above); nothing was changed, the recorder goes on"
   ((run_tests)) || return 0
-  step "tests: pytest $tests"
+  step "tests: $tests"
+  pytest_arguments
   # As the service user, in a directory of its own, and with less right to the processor than the recorder.
   install -d -o "$SERVICE_USER" -g "$SERVICE_USER" "$scratch/home"
   # shellcheck disable=SC2086 # several arguments
   (cd "$scratch/tree" && as_service_user env HOME="$scratch/home" HYPOTHESIS_STORAGE_DIRECTORY="$scratch/home" \
     PYTHONDONTWRITEBYTECODE=1 nice -n 10 "$RELEASES/$new_commit/bin/python" -m pytest -p no:cacheprovider \
-    --basetemp="$scratch/home/tmp" $tests) ||
+    --basetemp="$scratch/home/tmp" $arguments) ||
     die 1 "the tests of ${new_commit:0:12} failed; nothing was changed, the recorder goes on"
 }
 
+# Sets "arguments" to those of pytest. Of the quick ones those that the version has: an earlier one may lack some.
+pytest_arguments() {
+  local name
+  case $tests in
+    full) arguments='-q tests/unit' ;;
+    quick)
+      arguments='-q -x'
+      for name in $QUICK_TESTS; do
+        [[ ! -e $scratch/tree/tests/unit/$name ]] || arguments+=" tests/unit/$name"
+      done
+      ;;
+    *) arguments=$tests ;;
+  esac
+}
+
 switch_to() { # switch_to COMMIT RELEASE
-  check_out "$1" && use_release "$2" && install_units
+  check_out "$1" && use_release "$2" && install_units && install_command
 }
 
 repair_times() {

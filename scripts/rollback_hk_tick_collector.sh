@@ -54,6 +54,7 @@ main() {
   check_out "$commit"
   use_release "$commit"
   install_units
+  install_command
   systemctl reset-failed "$UNIT" 2>/dev/null || true
   systemctl start "$UNIT" || die 1 "${commit:0:12} does not start: systemctl status $UNIT"
   restart_others || die 1 "the plain recorder runs; the units named above do not"
