@@ -42,6 +42,7 @@ from hk_tick_collector.archive.verify import (
     opened,
 )
 from hk_tick_collector.core.errors import NoData, StoreCorrupt, StoreError, StoreUnavailable
+from hk_tick_collector.core.text import cut, printable
 from hk_tick_collector.days import parquet, scan
 from hk_tick_collector.days.content import ALGORITHM, DayContent
 from hk_tick_collector.days.manifest import (
@@ -165,6 +166,8 @@ def archive_day(
         if manifest is not None and (check is None or check.fine):
             return Outcome(day, "unchanged", manifest.rows, len(manifest.symbols), check is not None, manifest.files)
     wanted = [kind for kind in (PARQUET, SQLITE) if kind in kinds or kind in there]
+    if PARQUET in wanted:
+        _check_rows(db, market)
     had_one = bool(there) or manifest_path(archive_root, day).exists()
     try:
         packed = _pack(db, archive_root, day, market, wanted, made_at_ms, on_rows)
@@ -320,6 +323,21 @@ def _check_market(archive_root: Path, day: str, market: str) -> None:
                 f"{archive_root} holds {day} of market {manifest.market}, the day file is of {market}: "
                 "give each market an archive of its own (ARCHIVE_ROOT)"
             )
+
+
+def _check_rows(db: Path, market: str) -> None:
+    """Raise ``Refused`` where the day file has rows of another market: in a Parquet tree the path says the market."""
+    with closing(reader.open_read_only(db)) as conn:
+        try:
+            other = conn.execute("SELECT symbol, market FROM ticks WHERE market IS NOT ? LIMIT 1", (market,)).fetchone()
+        except sqlite3.Error as exc:
+            raise StoreCorrupt(f"{db} cannot be read: {exc}") from exc
+    if other is not None:
+        symbol, named = (printable(cut(str(value))) for value in other)
+        raise Refused(
+            f"{db} holds ticks of market {named} ({symbol}) and is among the days of market {market}: "
+            f"move the file to a DATA_ROOT of market {named}"
+        )
 
 
 def _check_replaceable(archive_root: Path, day: str, market: str, db: Path, content: DayContent) -> None:

@@ -18,6 +18,7 @@ from hk_tick_collector.days.manifest import (
     PARQUET,
     SQLITE,
     Manifest,
+    archived_days,
     load_manifest,
     manifest_path,
     parquet_path,
@@ -52,8 +53,11 @@ class Day:
 
     @cached_property
     def manifest(self) -> Manifest | None:
-        """What its archive claims. StoreCorrupt, StoreUnavailable as of ``load_manifest``."""
-        return load_manifest(self.archive_root, self.trading_day)
+        """What its archive claims, if that is of the day file's market. StoreCorrupt, StoreUnavailable as of
+        ``load_manifest``."""
+        found = load_manifest(self.archive_root, self.trading_day)
+        is_other = found is not None and self.db is not None and found.market != self.market.code
+        return None if is_other else found
 
     @cached_property
     def overlap(self) -> Overlap | None:
@@ -267,9 +271,8 @@ class Catalog:
         return [day for path in layout.day_files(self.data_root) if (day := layout.parse_day(path))]
 
     def archived_days(self) -> list[str]:
-        """Trading days with a manifest, oldest first."""
-        found = (self.archive_root / "manifests").glob("????????.json")
-        return sorted(day for path in found if (day := layout.parse_day(path.with_suffix(".db"))))
+        """Trading days of the data root's market with a manifest, oldest first."""
+        return archived_days(self.archive_root, data_root.market_of(self.data_root))
 
     def days(self) -> list[str]:
         """All trading days, oldest first."""
@@ -281,11 +284,15 @@ class Catalog:
         live = set(self.live_days())
         return [day for day in self.archived_days() if after and day > after and day not in live]
 
+    def _is_archived(self, day: Day) -> bool:
+        owner = data_root.market_of(self.data_root)
+        return day.manifest is not None and owner in (None, day.manifest.market)
+
     def day(self, trading_day: str) -> Day:
         """One day. ``NoData`` when there is neither a day file nor an archive of it."""
         db = layout.day_file(self.data_root, trading_day)
         found = Day(trading_day, db if db.exists() else None, self.archive_root, self.market)
-        if found.db is None and found.manifest is None:
+        if found.db is None and not self._is_archived(found):
             days = self.days()
             known = f"there are {len(days)} days, {days[0]} to {days[-1]}" if days else "there are no days at all"
             raise NoData(f"no ticks of {trading_day} under {self.data_root} or {self.archive_root}; {known}")

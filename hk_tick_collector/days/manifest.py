@@ -14,9 +14,10 @@ Without its manifest an archive file is only a file. A manifest is a claim until
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import MISSING as NO_DEFAULT
 from dataclasses import asdict, dataclass, fields
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,7 @@ from hk_tick_collector.records.columns import SCHEMA_VERSION
 from hk_tick_collector.store.coverage import Replay
 from hk_tick_collector.store.data_root import CODE
 from hk_tick_collector.store.kept import KeptFile, kept_file
-from hk_tick_collector.store.layout import check_day
+from hk_tick_collector.store.layout import check_day, parse_day
 from hk_tick_collector.store.reader import AmendmentRow, CoverageRow, GapRow, SymbolRow
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 FORMAT_VERSION = 1
 PARQUET, SQLITE = "parquet", "sqlite"
 MAX_MANIFEST_BYTES = 64 * 1024 * 1024
+_HEAD_BYTES = 512
+_MARKET_IN_HEAD = re.compile(rb'"market": "([A-Z0-9_]{1,16})"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +138,36 @@ def market_of_manifest(path: Path) -> str:
     except (ValueError, KeyError, TypeError, RecursionError) as exc:
         raise StoreCorrupt(f"{path} is no manifest of an archived day: {exc!r}") from exc
     raise StoreCorrupt(f"{path} names no market")
+
+
+@lru_cache(maxsize=4096)
+def _market_in_head(path: str, _size_bytes: int, _mtime_ns: int) -> str | None:
+    """What a manifest names in its first lines; it may be a megabyte long."""
+    try:
+        with open_regular(Path(path)) as file:
+            named = _MARKET_IN_HEAD.search(file.read(_HEAD_BYTES))
+    except (OSError, StoreCorrupt):
+        return None
+    return named[1].decode() if named else None
+
+
+def archived_days(archive_root: Path, market: str | None) -> list[str]:
+    """Trading days with a manifest that names this market, or any where it is None, oldest first. One that cannot be
+    read is among them: whoever reads the day says what is wrong."""
+    found = []
+    for path in (archive_root / "manifests").glob("????????.json"):
+        day = parse_day(path.with_suffix(".db"))
+        if day and (market is None or _named_market(path) in (None, market)):
+            found.append(day)
+    return sorted(found)
+
+
+def _named_market(path: Path) -> str | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return _market_in_head(str(path), status.st_size, status.st_mtime_ns)
 
 
 def load_manifest(archive_root: Path, day: str) -> Manifest | None:

@@ -129,6 +129,11 @@ class Market:
         following = add_days(before, 1)
         return self.zone.at_ms(following, self.day_starts_ms), self.zone.at_ms(add_days(day, 1), self.day_starts_ms)
 
+    def begins_ms(self, day: str) -> int:
+        """Where the clock of a trading day begins: midnight, or the evening before. Also of a Monday, to which the days
+        before belong as well (``day_bounds``)."""
+        return self.zone.at_ms(day, self.day_starts_ms)
+
     def table_kind(self, day: str) -> DayKind:
         """WHOLE, HALF or CLOSED as the generated table says; a weekday outside it counts as WHOLE."""
         return self.table.day_kind(day) or DayKind.WHOLE

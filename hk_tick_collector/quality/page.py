@@ -92,9 +92,11 @@ def _list(title: str, lines: Sequence[str], tone: str) -> str:
 
 
 def _plots(certificate: Certificate, drawn: Plots, gaps: Sequence[GapLine]) -> str:
-    zone = certificate.zone
-    windows = [(_minute(zone, one.start_ms), _minute(zone, one.end_ms)) for one in certificate.sessions]
-    span = plots.span_of(windows, drawn.rows_a_minute)
+    market = market_of(certificate.market)
+    begins_ms = market.begins_ms(certificate.trading_day)
+    edges_ms = [(one.start_ms, one.end_ms) for one in certificate.sessions]
+    windows = [((start_ms - begins_ms) // 60_000, (end_ms - begins_ms) // 60_000) for start_ms, end_ms in edges_ms]
+    span = plots.span_of(windows, drawn.rows_a_minute, market.zone.ms_of_day(begins_ms) // 60_000)
     # Symbols that are not proven first, then the most traded ones.
     order = sorted(certificate.symbols, key=lambda one: (not one.is_missing, -one.stored_ticks))
     heat_symbols = [one.symbol for one in order]
@@ -104,7 +106,7 @@ def _plots(certificate: Certificate, drawn: Plots, gaps: Sequence[GapLine]) -> s
     figures = [
         ("Ticks a minute", "", plots.rows_plot(span, drawn.rows_a_minute)),
         ("Lag of pushed ticks, event to our clock", key, plots.lag_plot(span, drawn.lag_p50_ms, drawn.lag_p99_ms)),
-        ("Gaps", gap_key, plots.gaps_plot(span, gaps, zone)),
+        ("Gaps", gap_key, plots.gaps_plot(span, gaps, begins_ms)),
         (
             f"Ticks in five minutes, {shown:,} of {len(drawn.heat):,} symbols",
             "symbols that miss ticks first, then the most traded",
@@ -116,10 +118,6 @@ def _plots(certificate: Certificate, drawn: Plots, gaps: Sequence[GapLine]) -> s
         for title, note, drawing in figures
         if drawing
     )
-
-
-def _minute(zone: Zone, ts_ms: int) -> int:
-    return zone.ms_of_day(ts_ms) // 60_000
 
 
 def _sessions(certificate: Certificate) -> str:

@@ -1,7 +1,8 @@
 """Plots of a day as inline SVG, drawn by hand: no library, no script, nothing to load.
 
 Colours are the page's CSS classes, so the plots follow it into the dark. The horizontal axis is the market's time, in
-minutes of the day. Everything a file can contain (symbols, reasons) is escaped here.
+minutes since the trading day's clock began: at midnight, or in the evening before. Everything a file can contain
+(symbols, reasons) is escaped here.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
 
-from hk_tick_collector.market.zone import Zone
 from hk_tick_collector.quality.gap_list import GapLine
 
 WIDTH, LEFT, RIGHT, TOP, BOTTOM = 1000, 76, 10, 10, 22
@@ -24,25 +24,34 @@ _MINUTES_A_DAY = 1440
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """The minutes of the day that are drawn, and the breaks between sessions among them."""
+    """The minutes of the day that are drawn, and the breaks between sessions among them. ``begins_minute``: the time of
+    day, in minutes, that the day's first minute has on the market's clock."""
 
     first: int
     last: int
     breaks: tuple[tuple[int, int], ...] = ()
+    begins_minute: int = 0
 
     def x(self, minute: float) -> float:
         """Where a minute stands; outside the span: at its edge."""
         share = (min(max(minute, self.first), self.last) - self.first) / (self.last - self.first)
         return round(LEFT + share * (WIDTH - LEFT - RIGHT), 1)
 
+    def clock(self, minute: int) -> str:
+        """``09:30``; the end of a day that begins at midnight is ``24:00``."""
+        minute += self.begins_minute
+        if minute > _MINUTES_A_DAY or (minute == _MINUTES_A_DAY and self.begins_minute):
+            minute -= _MINUTES_A_DAY
+        return f"{minute // 60:02d}:{minute % 60:02d}"
 
-def span_of(sessions: Sequence[tuple[int, int]], rows_a_minute: Sequence[int]) -> Span:
+
+def span_of(sessions: Sequence[tuple[int, int]], rows_a_minute: Sequence[int], begins_minute: int = 0) -> Span:
     """What to draw: the sessions (first and last minute), and every minute that has rows; whole half hours."""
     used = [minute for minute, rows in enumerate(rows_a_minute) if rows]
     edges = [*(edge for session in sessions for edge in session), *(used[:1] + used[-1:])] or [0, _MINUTES_A_DAY]
     breaks = tuple((before[1], after[0]) for before, after in pairwise(sessions) if before[1] < after[0])
     first, last = min(edges) // 30 * 30, -(-(max(edges) + 1) // 30) * 30
-    return Span(first, min(last, _MINUTES_A_DAY), breaks)
+    return Span(first, min(last, _MINUTES_A_DAY), breaks, begins_minute)
 
 
 def rows_plot(span: Span, rows_a_minute: Sequence[int]) -> str:
@@ -57,7 +66,7 @@ def rows_plot(span: Span, rows_a_minute: Sequence[int]) -> str:
             tall = round(max(0.6, rows / top * height), 1)
             bars.append(
                 f'<rect class="bar" x="{span.x(minute)}" y="{round(TOP + height - tall, 1)}" width="{width}" '
-                f'height="{tall}"><title>{_clock(minute)}: {rows:,} ticks</title></rect>'
+                f'height="{tall}"><title>{span.clock(minute)}: {rows:,} ticks</title></rect>'
             )
     grid = [(TOP + height - share * height, f"{round(top * share):,}") for share in (0, 0.5, 1)]
     return _svg("ticks a minute", height, span, grid, bars)
@@ -83,8 +92,9 @@ def lag_plot(span: Span, p50_ms: Sequence[float | None], p99_ms: Sequence[float 
     return _svg("lag of pushed ticks", height, span, grid, parts)
 
 
-def gaps_plot(span: Span, lines: Sequence[GapLine], zone: Zone) -> str:
-    """One line a symbol, those that miss most first; empty when there is no gap."""
+def gaps_plot(span: Span, lines: Sequence[GapLine], begins_ms: int) -> str:
+    """One line a symbol, those that miss most first; empty when there is no gap. A time on another day stands at that
+    end of this one, whose clock began at ``begins_ms``."""
     by_symbol: dict[str, list[GapLine]] = {}
     for line in lines:
         by_symbol.setdefault(line.symbol, []).append(line)
@@ -97,8 +107,8 @@ def gaps_plot(span: Span, lines: Sequence[GapLine], zone: Zone) -> str:
         y = TOP + n * row
         parts.append(_row_label(y + row - 4, symbol))
         for line in by_symbol[symbol]:
-            start = span.x(_minute(zone, line.start_ts_ms, line.trading_day))
-            end = WIDTH - RIGHT if line.end_ts_ms is None else span.x(_minute(zone, line.end_ts_ms, line.trading_day))
+            start = span.x((line.start_ts_ms - begins_ms) / 60_000)
+            end = WIDTH - RIGHT if line.end_ts_ms is None else span.x((line.end_ts_ms - begins_ms) / 60_000)
             ticks = "an unknown number of" if line.missing_ticks is None else f"{line.missing_ticks:,}"
             missing = f"{ticks} ticks missing" if line.state == "open" else "filled"
             told = f"{symbol} counters {line.counters}: {missing} ({line.reason})"
@@ -154,7 +164,7 @@ def _svg(title: str, height: float, span: Span, grid: Iterable[tuple[float, str]
     step = 30 if span.last - span.first <= 600 else 120
     for minute in range(span.first, span.last + 1, step):
         out.append(f'<text class="tick" x="{span.x(minute)}" y="{bottom + 15}" text-anchor="middle">')
-        out.append(f"{_clock(minute)}</text>")
+        out.append(f"{span.clock(minute)}</text>")
     out.append("</svg>")
     return "".join(out)
 
@@ -185,12 +195,6 @@ def _open_ticks(lines: Iterable[GapLine]) -> float:
     )
 
 
-def _minute(zone: Zone, ts_ms: int, day: str) -> float:
-    """Minutes of the day; a time on another day stands at that end of it."""
-    date = zone.date(ts_ms)
-    return zone.ms_of_day(ts_ms) / 60_000 if date == day else (0 if date < day else _MINUTES_A_DAY)
-
-
 def _nice(value: float) -> float:
     """A round number not below the value."""
     if value <= 1:
@@ -201,7 +205,3 @@ def _nice(value: float) -> float:
 
 def _duration(ms: float) -> str:
     return f"{ms:g} ms" if ms < 1000 else f"{ms / 1000:g} s"
-
-
-def _clock(minute: int) -> str:
-    return f"{minute // 60:02d}:{minute % 60:02d}"

@@ -21,7 +21,13 @@ from hk_tick_collector.market.hours import CLOSING_AUCTION, OPENING_AUCTION, Day
 from hk_tick_collector.market.market import Market
 from hk_tick_collector.quality.model import RowFacts, SessionRows
 from hk_tick_collector.quality.report_file import changed_ns
-from hk_tick_collector.records.tick import PUSH_TYPE_PUSH, SEQ_COUNTER_BITS, SEQ_COUNTER_MASK, WITNESS_TOLERANCE_MS
+from hk_tick_collector.records.tick import (
+    PUSH_TYPE_BACKFILL,
+    PUSH_TYPE_PUSH,
+    SEQ_COUNTER_BITS,
+    SEQ_COUNTER_MASK,
+    WITNESS_TOLERANCE_MS,
+)
 from hk_tick_collector.store.coverage import UNPROVEN
 from hk_tick_collector.store.extents import Extent, format_extents, subtract
 from hk_tick_collector.store.reader import CoverageRow, verdict_of
@@ -81,7 +87,7 @@ class SymbolRecount:
 
 @dataclass(frozen=True, slots=True)
 class Plots:
-    """What the page draws. By minute of the market's day, the heat map by five minutes."""
+    """What the page draws. By minute since the trading day's clock began, the heat map by five minutes."""
 
     rows_a_minute: list[int]
     lag_p50_ms: list[float | None]  # of pushed ticks: our clock less the event time; None: none in that minute
@@ -112,7 +118,8 @@ def recount(day: Day, kind: DayKind, *, workers: int = 2, on_rows: Callable[[flo
     """
     source_changed_ns = changed_ns(day.source)
     before = day.coverage()
-    counter = _Counter(day.market, day.trading_day, kind)
+    copied = frozenset(row.symbol for row in before if row.replay is not None)
+    counter = _Counter(day.market, day.trading_day, kind, copied)
     for batch in day.batches(COLUMNS, workers=workers):
         counter.add(batch)
         on_rows(batch.num_rows)
@@ -167,21 +174,25 @@ _AUCTION_FLAGS = {OPENING_AUCTION: _OPENING, CLOSING_AUCTION: _CLOSING}
 
 
 class _Counter:
-    """Takes batches in any order."""
+    """Takes batches in any order. ``copied``: symbols whose day was held against a copy of it: what was read from one
+    came whenever it was read, and is not late."""
 
-    def __init__(self, market: Market, day: str, kind: DayKind) -> None:
-        midnight_ms = self._midnight_ms = market.zone.midnight_ms(day)
-        self._day_ms = [bound_ms - midnight_ms for bound_ms in market.day_bounds(day)]
+    def __init__(self, market: Market, day: str, kind: DayKind, copied: frozenset[str] = frozenset()) -> None:
+        self._copied = copied
+        # Times since the day's first moment: packed, an event time has no sign.
+        self._day_ms = market.day_bounds(day)
+        begins_ms = self._begins_ms = self._day_ms[0]
+        self._clock_ms = market.begins_ms(day) - begins_ms  # since then minutes are counted
         sessions = market.sessions(day, kind)
-        self._sessions = [(one.start_ms - midnight_ms, one.end_ms - midnight_ms) for one in sessions]
+        self._sessions = [(one.start_ms - begins_ms, one.end_ms - begins_ms) for one in sessions]
         self._auctions = [
-            (_AUCTION_FLAGS[one.name], one.prints_ms - midnight_ms, one.end_ms - midnight_ms)
+            (_AUCTION_FLAGS[one.name], one.prints_ms - begins_ms, one.end_ms - begins_ms)
             for one in sessions
             if one.name in _AUCTION_FLAGS
         ]
         self._symbols = _Names()
         self._types = _Names(*sorted(market.trade_types.auction))
-        self._directions, self._sources = _Names(), _Names(PUSH_TYPE_PUSH)
+        self._directions, self._sources = _Names(), _Names(PUSH_TYPE_PUSH, PUSH_TYPE_BACKFILL)
         self._auction_types = len(market.trade_types.auction)
         self._by_type, self._by_direction, self._by_source = _Table(), _Table(), _Table()
         self._flags, self._heat = _Table(), _Table()
@@ -201,19 +212,24 @@ class _Counter:
         self._by_type.add(codes, types, n_symbols, len(self._types.numbers))
         self._by_direction.add(codes, directions, n_symbols, len(self._directions.numbers))
         self._by_source.add(codes, sources, n_symbols, len(self._sources.numbers))
-        ts_ms, recv_ms = _ints(ts) - self._midnight_ms, _ints(recv) - self._midnight_ms
+        ts_ms, recv_ms = _ints(ts) - self._begins_ms, _ints(recv) - self._begins_ms
         seqs, has_seq = _ints(seq), _valid(seq)
-        seq_sec_ms = (seqs >> SEQ_COUNTER_BITS) * 1000 - self._midnight_ms
+        seq_sec_ms = (seqs >> SEQ_COUNTER_BITS) * 1000 - self._begins_ms
         self._flag(codes, n_symbols, _SEQ_TIME, has_seq & (np.abs(ts_ms - seq_sec_ms) > WITNESS_TOLERANCE_MS))
         self._flag(codes, n_symbols, _UNSEQUENCED, ~has_seq)
-        self._flag(codes, n_symbols, _BEFORE_EVENT, _valid(gateway) & (_ints(gateway) - self._midnight_ms < ts_ms))
-        self._flag(codes, n_symbols, _LATE, recv_ms - ts_ms > LATE_MS)
+        self._flag(codes, n_symbols, _BEFORE_EVENT, _valid(gateway) & (_ints(gateway) - self._begins_ms < ts_ms))
+        self._flag(codes, n_symbols, _LATE, (recv_ms - ts_ms > LATE_MS) & ~self._read_from_copy(codes, sources))
         self._flag(codes, n_symbols, _NO_PRICE, pc.fill_null(pc.less_equal(price, 0.0), False).to_numpy(False))
         self._flag(codes, n_symbols, _NO_VOLUME, pc.fill_null(pc.less_equal(volume, 0), False).to_numpy(False))
-        self._flag(codes, n_symbols, _OTHER_DAY, (ts_ms < self._day_ms[0]) | (ts_ms >= self._day_ms[1]))
+        self._flag(codes, n_symbols, _OTHER_DAY, (ts_ms < 0) | (ts_ms >= self._day_ms[1] - self._begins_ms))
         self._note_auctions(codes, n_symbols, types, ts_ms)
         self._note_minutes(codes, n_symbols, ts_ms, recv_ms, sources)
         self._keep(codes, ts_ms, recv_ms, (seqs & SEQ_COUNTER_MASK).astype(np.uint32), has_seq)
+
+    def _read_from_copy(self, codes: _Ints, sources: _Ints) -> _Bools:
+        copied = np.array([name in self._copied for name in self._symbols.numbers] or [False])
+        found: _Bools = (sources == 1) & copied[codes]
+        return found
 
     def _flag(self, codes: _Ints, n_symbols: int, flag: int, hit: _Bools) -> None:
         struck = codes[hit]
@@ -225,7 +241,7 @@ class _Counter:
             self._flag(codes, n_symbols, flag, (types < self._auction_types) & (ts_ms >= prints_ms) & (ts_ms < end_ms))
 
     def _note_minutes(self, codes: _Ints, n_symbols: int, ts_ms: _Ints, recv_ms: _Ints, sources: _Ints) -> None:
-        minutes = np.clip(ts_ms // 60_000, 0, MINUTES - 1)
+        minutes = np.clip((ts_ms - self._clock_ms) // 60_000, 0, MINUTES - 1)
         self._minutes += np.bincount(minutes, minlength=MINUTES)
         self._heat.add(codes, minutes // (MINUTES // HEAT_SLOTS), n_symbols, HEAT_SLOTS)
         pushed = sources == 0
@@ -251,7 +267,7 @@ class _Counter:
         for group, size, low, high in zip(
             groups[starts].tolist(), (ends - starts).tolist(), lows.tolist(), highs.tolist(), strict=True
         ):
-            self._note_session(divmod(group, parts), size, low + self._midnight_ms, high + self._midnight_ms)
+            self._note_session(divmod(group, parts), size, low + self._begins_ms, high + self._begins_ms)
         limit = np.iinfo(np.int32)
         packed = (np.clip(recv_ms[order], limit.min, limit.max) << 32) | np.clip(times, 0, limit.max)
         valid = has_seq[order]
