@@ -14,16 +14,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from hk_tick_collector.alert.rules import RULES, Finding, Rule
-from hk_tick_collector.core.complaint import Code, Level
+from hk_tick_collector.alert.rules import ONLY_THE_RECORDER_TELLS, RECORDER_AWAY, RULES, Finding, Rule
+from hk_tick_collector.core.complaint import Level
 
 REPEATS_SEC = (600, 1800)
 REPEAT_SEC = 3600
-# What is said by the recorder alone, so that nothing is known of it while the recorder is away.
-ONLY_THE_RECORDER_TELLS = frozenset(RULES) - {
-    Code.RECORDER_DOWN, Code.RECORDER_RESTARTING, Code.DISK_FULL, Code.DISK_FILLS_UP, Code.DISK_SILENT,
-    Code.TICKS_MISSING, Code.DAY_FILE_UNREADABLE, Code.DAYS_TO_COME,
-}  # fmt: skip
 FLAPS, FLAPS_SEC, CALM_SEC = 4, 1800, 600
 
 
@@ -74,7 +69,7 @@ class Ledger:
         """What this look changes."""
         there = {finding.key: finding for finding in findings if self.rule_of(finding.code) is not None}
         told = [telling for finding in there.values() for telling in self._present(finding, now_ms)]
-        away = {finding.subject for finding in there.values() if finding.code == Code.RECORDER_DOWN}
+        away = {finding.subject for finding in there.values() if finding.code == RECORDER_AWAY}
         for event in [event for key, event in self.events.items() if key not in there]:
             if event.subject in away and event.code in ONLY_THE_RECORDER_TELLS:
                 continue  # nobody knows: it is neither told again nor called over

@@ -69,6 +69,13 @@ RULES = {
     )
 }
 
+RECORDER_AWAY = Code.RECORDER_DOWN
+# What is said by the recorder alone, so that nothing is known of it while the recorder is away.
+ONLY_THE_RECORDER_TELLS = frozenset(RULES) - {
+    Code.RECORDER_DOWN, Code.RECORDER_RESTARTING, Code.DISK_FULL, Code.DISK_FILLS_UP, Code.DISK_SILENT,
+    Code.TICKS_MISSING, Code.DAY_FILE_UNREADABLE, Code.DAYS_TO_COME,
+}  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:

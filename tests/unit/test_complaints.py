@@ -87,7 +87,12 @@ def test_nobody_else_makes_complaints() -> None:
         for path in (ROOT / "hk_tick_collector").rglob("*.py")
         if re.search(r"\bCode\.[A-Z_]+", path.read_text()) and "core.complaint import" in path.read_text()
     }
-    assert speakers == {"health/judgement.py", "watch/condition.py"}
+    assert speakers == {"health/judgement.py", "watch/condition.py", "alert/rules.py"}
+
+
+def test_what_hk_tick_alert_sees_by_itself_is_what_the_rules_tell() -> None:
+    spoken = set(re.findall(r"yield Code\.([A-Z_]+)", (ROOT / "hk_tick_collector/alert/rules.py").read_text()))
+    assert {Code[name] for name in spoken} <= set(told_by(Teller.RULES))
 
 
 def test_the_alert_rules_carry_the_codes() -> None:
