@@ -166,10 +166,7 @@ def bound(name: str, moment: Moment | None, tz: str | None) -> Bound | None:
 def moment_ms(name: str, moment: Moment, tz: str | None) -> int:
     """A moment as UTC epoch milliseconds. BadQuestion for one that names no zone, unless ``tz`` tells the clock."""
     if hasattr(moment, "__index__") and not isinstance(moment, bool):
-        ms = int(moment)
-        if ms in _SECONDS:
-            raise BadQuestion(f"{name}={ms} looks like seconds", "write milliseconds, a thousand times as much")
-        return _in_range(name, ms)
+        return _in_range(name, milliseconds(name, int(moment)))
     if isinstance(moment, str):
         try:
             moment = datetime.fromisoformat(moment)
@@ -190,6 +187,13 @@ def moment_ms(name: str, moment: Moment, tz: str | None) -> int:
         return _in_range(name, (moment - _EPOCH) // timedelta(milliseconds=1))
     except OverflowError as exc:
         raise BadQuestion(f"{name}={moment} is out of range", _RANGE_HINT) from exc
+
+
+def milliseconds(name: str, ms: int) -> int:
+    """``ms``, unless it must be seconds: as a moment in 1970 it would mean everything that is recorded."""
+    if ms in _SECONDS:
+        raise BadQuestion(f"{name}={ms} looks like seconds", "write milliseconds, a thousand times as much")
+    return ms
 
 
 def _in_range(name: str, ms: int) -> int:

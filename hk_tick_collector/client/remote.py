@@ -227,13 +227,20 @@ def _refused(response: httpx.Response) -> tuple[errors.RecordingsError, float]:
                 break
     try:
         found = json.loads(content)
-        slug, text, hint = str(found["type"]).rpartition("/")[2], str(found["detail"]), str(found["hint"])
+        slug, (text, hint) = str(found["type"]).rpartition("/")[2], _told(found)
     except (ValueError, KeyError, TypeError, RecursionError):
         slug, text, hint = "", f"the server answered {response.status_code}", "is it hk-tick-api?"
     after = response.headers.get("retry-after", "")
     kind = _KINDS.get(slug)
     error = kind(text, hint) if kind is not None else errors.ServerError(text, hint, status=response.status_code)
     return error, float(after) if after.isdigit() else 0.0
+
+
+def _told(problem: Mapping[str, Any]) -> tuple[str, str]:
+    """What happened and what to do. Of parameters what is wrong with each: the rest is about HTTP."""
+    if problem.get("errors"):
+        return "; ".join(f"{wrong['field']}: {wrong['message']}" for wrong in problem["errors"]), ""
+    return str(problem["detail"]), str(problem["hint"])
 
 
 def _broken(exc: BaseException) -> errors.ServerError:

@@ -17,7 +17,7 @@ from hk_tick_collector.core.text import cut, printable
 MEDIA_TYPE = "application/problem+json"
 _TEXT_CHARS = 1000
 # Not our own addresses, which a text may name.
-_PATH = re.compile(r"(?<![\w.:/])/(?!v1/|docs\b|problems/)(?:[^\s/:;,'\"]+/)*([^\s/:;,'\"]*)")
+_PATH = re.compile(r"(?<![\w.:/}])/(?!v1/|docs\b|problems/)(?:[^\s/:;,'\"]+/)*([^\s/:;,'\"]*)")
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 

@@ -328,6 +328,7 @@ def test_words_of_an_earlier_server(client: httpx.Client) -> None:
         ({"symbols": ",".join(str(n) for n in range(1, 52))}, "symbols"),
         ({"symbols": "US.AAPL"}, "symbols"),
         ({"simbols": "700"}, "simbols"),
+        ({"start": "1795138200"}, "looks like seconds"),
         ({"start": "99999999999999"}, None),
         ({"as_of": -1}, "as_of"),
     ],

@@ -68,6 +68,7 @@ CALLS: dict[str, Call] = {
     "several": lambda hk: hk.load(["700", "5", "1"], f"{GAPPY}..{DAY}"),
     "all of a day": lambda hk: hk.load("all", DAY),
     "all of two days": lambda hk: hk.load("all", f"{BEFORE}..{DAY}"),
+    "listed days": lambda hk: hk.load("700", [GAPPY, DAY]),
     "archived": lambda hk: hk.load("700", BEFORE, columns="symbol,ts_ms,seq,price"),
     "a stretch": lambda hk: hk.load("700,5", start="2026-11-18T09:40+08:00", end="2026-11-20T09:45+08:00"),
     "days as ends": lambda hk: hk.load("700", start=GAPPY, end=DAY),
@@ -127,6 +128,13 @@ def test_an_error_is_the_same(here: Recordings, there: Recordings, call: Call, k
         with pytest.raises(kind) as raised:
             call(recordings)
         assert type(raised.value) is kind
+
+
+def test_what_is_wrong_with_a_parameter_is_told(there: Recordings) -> None:
+    """And not what HTTP is told about it."""
+    with pytest.raises(errors.BadQuestion, match=r"^interval: .*pattern") as raised:
+        there.bars("700", DAY, "7x")
+    assert "/docs" not in str(raised.value)
 
 
 def test_a_wrong_key_is_told_and_not_asked_again(server: ApiServer) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hk_tick_collector.client.errors import BadQuestion
-from hk_tick_collector.client.question import bound
+from hk_tick_collector.client.question import bound, milliseconds
 from hk_tick_collector.core.clock import Clock, SystemClock
 from hk_tick_collector.core.errors import NoData
 from hk_tick_collector.days.catalog import Catalog, Day
@@ -158,9 +158,9 @@ def packed(day: str) -> Problem:
 def instant(field: str, text: str, tz: str | None) -> int | str:
     """RFC 3339 with an offset or epoch milliseconds as UTC epoch ms; ``YYYYMMDD`` (that trading day's beginning) as it
     is. A Problem for anything else, also for a time without a zone, unless ``tz`` names one."""
-    if _EPOCH_MS.fullmatch(text) and not _DAY.fullmatch(text):
-        return int(text)
     try:
+        if _EPOCH_MS.fullmatch(text) and not _DAY.fullmatch(text):
+            return milliseconds(field, int(text))
         found = bound(field, _PLUS.sub(r"+\1", text.upper()), tz)
     except (BadQuestion, OverflowError) as exc:
         raise bad(field, str(exc)) from None

@@ -149,6 +149,7 @@ def test_no_path_leaves_with_a_problem() -> None:
     assert text == "no ticks under HK or _archive; a day 2026/11/20, see http://host/x"
     assert "secret" not in json.dumps(problem_of(RuntimeError("/etc/secret")).document("/v1", "id"))
     assert all(300 < kind.status < 600 and kind.hint for kind in KINDS.values())
+    assert [kind.hint for kind in KINDS.values() if shown(kind.hint) != kind.hint] == [], "an address is no path"
 
 
 def test_strangers_find_no_door(tmp_path: Path) -> None:
