@@ -71,7 +71,7 @@ def _record(env_file: Path | None, *, check_only: bool) -> int:
         print(printable(text, "\n"), file=sys.stderr)
         return EXIT_CONFIG
     if check_only:
-        print(f"configuration ok: {len(settings.futu_symbols)} symbols, data root {settings.data_root}")
+        print(f"configuration ok: {len(settings.symbols)} symbols, data root {settings.data_root}")
         if not _can_be_written(settings.data_root):
             print(
                 f"note: uid {os.geteuid()} cannot write to {settings.data_root} now, and the recorder would wait "

@@ -290,6 +290,11 @@ class Settings(SettingsModel):
     """Count pushed ticks by symbol, too: one series more for each symbol."""
 
     @property
+    def symbols(self) -> tuple[str, ...]:
+        """What is to be recorded, whatever the source: the setting has the name of the first one."""
+        return self.futu_symbols
+
+    @property
     def spec(self) -> SourceSpec:
         """What the source gives on this market."""
         spec = choose(self.source, self.market, registry.OFFERED).spec

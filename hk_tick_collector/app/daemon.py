@@ -68,7 +68,7 @@ class Daemon:
 
     def __init__(self, settings: Settings, reload_settings: Callable[[], Settings]) -> None:
         self._settings = settings
-        self._symbols = tuple(settings.futu_symbols)
+        self._symbols = tuple(settings.symbols)
         self._reload_settings = reload_settings
         self._loop = asyncio.get_running_loop()
         self._clock = SystemClock()
@@ -217,7 +217,7 @@ class Daemon:
                 "recorder_started",
                 version=__version__,
                 pid=os.getpid(),
-                symbols=len(self._settings.futu_symbols),
+                symbols=len(self._settings.symbols),
                 data_root=self._settings.data_root,
                 seeded_symbols=len(known),
                 spill_rows=self._lane.spill_rows,
@@ -400,7 +400,7 @@ class Daemon:
         while True:
             self._reload_again = False
             try:
-                symbols = (await in_thread("reload", self._reload_settings)).futu_symbols
+                symbols = (await in_thread("reload", self._reload_settings)).symbols
                 added = not set(symbols).issubset(self._symbols)
                 self._symbols = tuple(symbols)
                 if added:  # an earlier process may have recorded them today

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hk_tick_collector.cli.asking import with_reference
 from hk_tick_collector.cli.common import (
     EXIT_FINE,
     EXIT_NO_DATA,
@@ -18,12 +19,11 @@ from hk_tick_collector.cli.common import (
     say,
     tickctl_command,
 )
-from hk_tick_collector.cli.opend import with_opend
 from hk_tick_collector.cli.options import day_argument, symbols_option
 from hk_tick_collector.cli.terminal import show_text
 from hk_tick_collector.core.errors import NoData
-from hk_tick_collector.quality import against_opend as against
-from hk_tick_collector.quality.against_opend import Comparison
+from hk_tick_collector.quality import against_source as against
+from hk_tick_collector.quality.against_source import Comparison
 from hk_tick_collector.watch.when import one_day, symbol_list
 
 if TYPE_CHECKING:
@@ -83,17 +83,15 @@ def _run(app: App, recorded: Day, symbols: Sequence[str], left_out: frozenset[st
     from hk_tick_collector.watch.audit import KLINE, Audit  # noqa: PLC0415 - futu-api takes its time
 
     if against_what != KLINE:
-        return with_opend(app, Audit(recorded, app.calendar, symbols, left_out).against_snapshot, of_data_root=True)
+        return with_reference(app, Audit(recorded, app.calendar, symbols, left_out).against_snapshot)
     with progress("minute bars from OpenD", len(symbols)) as advance:
-        return with_opend(
-            app, Audit(recorded, app.calendar, symbols, left_out, advance).against_kline, of_data_root=True
-        )
+        return with_reference(app, Audit(recorded, app.calendar, symbols, left_out, advance).against_kline)
 
 
 def _symbols_of(app: App, day: Day) -> list[str]:
     stored = set(day.symbols())
     if day.trading_day == app.catalog.days()[-1]:
-        stored.update(app.settings.futu_symbols)
+        stored.update(app.settings.symbols)
     return sorted(stored)
 
 
@@ -102,9 +100,9 @@ def _as_json(result: AuditResult) -> dict[str, Any]:
         return {
             "equal": comparison.equal,
             "minutes": comparison.minutes,
-            "opend_volume": comparison.opend.volume,
+            "opend_volume": comparison.theirs.volume,
             "stored_volume": comparison.stored.volume,
-            "opend_turnover": comparison.opend.turnover,
+            "opend_turnover": comparison.theirs.turnover,
             "stored_turnover": comparison.stored.turnover,
             "differences": [against.as_json(difference) for difference in comparison.differences],
             "moved": [against.as_json(moved) for moved in comparison.moved],
@@ -150,9 +148,9 @@ def _show(result: AuditResult) -> None:
 
 def _amounts(difference: against.Difference) -> tuple[int, int, int, float, float]:
     return (
-        difference.opend_volume,
+        difference.theirs_volume,
         difference.stored_volume,
         difference.missing_volume,
-        difference.opend_turnover,
+        difference.theirs_turnover,
         difference.stored_turnover,
     )

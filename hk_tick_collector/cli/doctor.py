@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from hk_tick_collector.cli import doctor_local, doctor_opend, doctor_serving, doctor_sierra
+from hk_tick_collector.cli import doctor_local, doctor_serving, doctor_sierra, doctor_source
 from hk_tick_collector.cli.checkup import FAIL, OK, SKIPPED, WARN, Checkup, Outcome
 from hk_tick_collector.cli.common import EXIT_FINE, EXIT_PROBLEM, App, tickctl_command, write_json
 from hk_tick_collector.cli.terminal import GREEN, GREY, RED, YELLOW, coloured, set_beside, show_lines, show_text
@@ -38,9 +38,9 @@ def command(app: App, offline: bool, unit: str) -> int:
     if doctor_sierra.is_source(app):
         doctor_sierra.check(checkup, app)
     elif offline:
-        doctor_opend.leave_out(checkup)
+        doctor_source.leave_out(checkup)
     else:
-        doctor_opend.check(checkup, app)
+        doctor_source.check(checkup, app)
     if app.as_json:
         write_json(checkup.as_json())
     else:

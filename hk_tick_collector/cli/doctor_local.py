@@ -5,7 +5,6 @@ Zone data may be what is missing: nothing here imports ``market`` before that is
 
 from __future__ import annotations
 
-import logging
 import os
 import pwd
 from contextlib import suppress
@@ -13,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from hk_tick_collector.cli import doctor_sierra
+from hk_tick_collector.cli import doctor_sierra, doctor_source
 from hk_tick_collector.cli.checkup import Checkup, Outcome, fail, ok, skipped, warn
 from hk_tick_collector.cli.common import App
 from hk_tick_collector.core.errors import RecorderError
@@ -26,7 +25,6 @@ from hk_tick_collector.watch.access import CLOSED_ADVICE, closed_to_us
 FEW_DAYS = 10
 FEW_DAYS_LEFT = 10.0
 MIN_FREE_BYTES = 500_000_000  # less than a day of 900 symbols
-MAX_SDK_LOG_BYTES = 500_000_000
 _ZONE = "Asia/Hong_Kong"
 _HONG_KONG_AHEAD = timedelta(hours=8)  # for an estimate that must not depend on zone data
 _STARTS_AT_BOOT = ("enabled", "enabled-runtime", "static", "generated")
@@ -43,7 +41,7 @@ def check(checkup: Checkup, app: App, unit: str) -> None:
     checkup.run("disk", lambda: _disk(data_root(app)), root_needs)
     checkup.run("unit", lambda: _unit(service))
     if not doctor_sierra.is_source(app):
-        checkup.run("sdk_log", lambda: _sdk_log(app), ["configuration"])
+        checkup.run("sdk_log", lambda: doctor_source.sdk_log(app), ["configuration"])
 
 
 def data_root(app: App) -> Path:
@@ -94,7 +92,7 @@ def _configuration(app: App) -> Outcome:
     where = f"OpenD at {settings.futu_host}:{settings.futu_port}"
     if settings.source == "sierra":
         where = f"Sierra Chart in {settings.sierra_dir}"
-    return ok(f"{len(settings.futu_symbols)} symbols, {where}")
+    return ok(f"{len(settings.symbols)} symbols, {where}")
 
 
 def _data_directory(app: App, service: system.Service | None) -> Outcome:
@@ -217,20 +215,4 @@ def _unit(service: system.Service | None) -> Outcome:
     ):
         if wrong:
             return warn(f"{found}{what}", advice)
-    return ok(found)
-
-
-def _sdk_log(app: App) -> Outcome:
-    from hk_tick_collector.sources.futu import sdk  # noqa: PLC0415 - futu-api takes its time
-
-    sdk.configure(app.settings.futu_rsa_key_file)
-    directory, level = sdk.file_log()
-    if directory is None:
-        return ok("none is written (see home)")
-    used_bytes = sum(path.stat().st_size for path in directory.glob("*") if path.is_file())
-    found = f"{logging.getLevelName(level)} and worse to {directory}, {used_bytes / 1e6:,.0f} MB"
-    if level < logging.WARNING:
-        return fail(found, "every push is logged (275 bytes each): this futu-api is not the pinned one, install that")
-    if used_bytes > MAX_SDK_LOG_BYTES:
-        return warn(found, "another program logs every push there; stop that, and delete old files")
     return ok(found)

@@ -55,7 +55,7 @@ def _files(app: App) -> Outcome:
     directory = app.settings.sierra_dir
     assert directory is not None
     files, problems, newest_sec = _files_of(directory), [], 0.0
-    for symbol in app.settings.futu_symbols:
+    for symbol in app.settings.symbols:
         path = files.get(symbol)
         if path is None:
             problems.append(f"{symbol} has no file")
@@ -67,7 +67,7 @@ def _files(app: App) -> Outcome:
     if problems:
         return fail("; ".join(problems), "see docs/sierra.md: names of files, and 1 Tick as the storage time unit")
     age_sec = time.time() - newest_sec
-    found = f"{len(app.settings.futu_symbols)} wanted, written {age_sec:,.0f} s ago"
+    found = f"{len(app.settings.symbols)} wanted, written {age_sec:,.0f} s ago"
     if age_sec > STALE_SEC:
         return warn(found, "is Sierra Chart running and connected? In a pause of the market this is as it should be")
     return ok(found)

@@ -19,7 +19,7 @@ from hk_tick_collector.core.errors import NoData
 from hk_tick_collector.market.hours import DayKind
 from hk_tick_collector.market.market import Market
 from hk_tick_collector.market.zone import Zone
-from hk_tick_collector.sources.futu.mapping import TICK_TYPES
+from hk_tick_collector.sources.registry import TRADE_TYPES
 from hk_tick_collector.watch.when import some_days, symbol_list
 
 if TYPE_CHECKING:
@@ -189,9 +189,9 @@ def _is_so_far(app: App, day: str) -> bool:
 
 def _types(texts: Sequence[str]) -> frozenset[str]:
     names = {name.strip().upper() for text in texts for name in text.split(",") if name.strip()}
-    unknown = {name for name in names.difference(TICK_TYPES.values()) if not _NAMELESS_TYPE.fullmatch(name)}
+    unknown = {name for name in names.difference(TRADE_TYPES) if not _NAMELESS_TYPE.fullmatch(name)}
     if unknown:
-        known = ", ".join(TICK_TYPES.values())
+        known = ", ".join(TRADE_TYPES)
         raise click.UsageError(f"{', '.join(sorted(unknown))}: no tick type; there are {known}")
     return frozenset(names)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from hk_tick_collector.cli.asking import with_link
 from hk_tick_collector.cli.common import (
     EXIT_FINE,
     EXIT_PROBLEM,
@@ -18,10 +19,9 @@ from hk_tick_collector.cli.common import (
     say,
     tickctl_command,
 )
-from hk_tick_collector.cli.opend import with_opend
 from hk_tick_collector.cli.options import day_argument, symbols_option
 from hk_tick_collector.cli.terminal import show_text
-from hk_tick_collector.sources.futu.spec import LIMITS
+from hk_tick_collector.sources.registry import spec_to_ask
 from hk_tick_collector.watch.repair import Repair, RepairPlan, plan, repairable_day
 from hk_tick_collector.watch.when import one_day, symbol_list
 
@@ -47,10 +47,12 @@ def command(app: App, day: str | None, symbols: Sequence[str], dry_run: bool) ->
     chosen = one_day(app, day) if day else None
     trading_day = repairable_day(app, app.calendar, chosen)
     only = symbol_list(app.market, symbols) if symbols else ()
-    repair_plan = plan(app, app.calendar, trading_day, () if only else app.settings.futu_symbols, only)
+    repair_plan = plan(app, app.calendar, trading_day, () if only else app.settings.symbols, only)
     repairs = repair_plan.repairs
     if dry_run or not repairs:
-        app.emit(_as_json(trading_day, repairs, dry_run=dry_run), lambda: _show_plan(trading_day, repairs))
+        app.emit(
+            _as_json(trading_day, repairs, dry_run=dry_run), lambda: _show_plan(trading_day, repairs, app.market.code)
+        )
         return EXIT_PROBLEM if repairs else EXIT_FINE
     be_gentle()
     rejected_ticks = _run(app, repair_plan)
@@ -67,7 +69,7 @@ def _run(app: App, repair_plan: RepairPlan) -> int:
 
     with progress("ticks from OpenD", len(repair_plan.repairs)) as advance:
         job = RepairJob(repair_plan, app.data_root, app.settings.sqlite, advance)
-        with_opend(app, job.run, of_data_root=True)
+        with_link(app, job.days, job.run)
     return job.rejected_ticks
 
 
@@ -82,7 +84,7 @@ def _as_json(day: str, repairs: Sequence[Repair], *, dry_run: bool) -> dict[str,
     }
 
 
-def _show_plan(day: str, repairs: Sequence[Repair]) -> None:
+def _show_plan(day: str, repairs: Sequence[Repair], market: str) -> None:
     if not repairs:
         show_text(f"{day}: nothing is missing, every symbol is proven complete: nothing to ask for")
         return
@@ -99,7 +101,9 @@ def _show_plan(day: str, repairs: Sequence[Repair]) -> None:
         for repair in repairs
     ]
     print_table(columns, rows, numbers=columns[2:5], spare=("open gaps",), text="why")
-    show_text(f"{day}: OpenD would be asked for the newest {LIMITS.newest_rows} ticks of {len(repairs)} symbols")
+    spec = spec_to_ask(market)
+    newest = f"{spec.pull.newest_rows} " if spec is not None else ""
+    show_text(f"{day}: OpenD would be asked for the newest {newest}ticks of {len(repairs)} symbols")
 
 
 def _show(day: str, repairs: Sequence[Repair]) -> None:

@@ -100,7 +100,7 @@ def rows(condition: Condition) -> list[Row]:
     lines = [_recorder(condition), ("service", _service(condition), "")]
     status = condition.status
     if condition.is_fresh and status is not None:
-        lines.append((status.source, _opend(condition), "" if status.opend_state == "ready" else _COLOURS["warn"]))
+        lines.append((status.source, _source(condition), "" if status.link_state == "ready" else _COLOURS["warn"]))
     lines.append(("market", condition.phase.replace("_", " "), ""))
     if condition.is_fresh and status is not None:
         commit = "-" if status.commit_latency_p99_ms is None else f"{status.commit_latency_p99_ms:g} ms"
@@ -143,11 +143,11 @@ def _service(condition: Condition) -> str:
     return f"{service.active_state} ({service.sub_state}), {service.enabled or 'not enabled'}{restarts}"
 
 
-def _opend(condition: Condition) -> str:
+def _source(condition: Condition) -> str:
     status = condition.status
     assert status is not None
-    text = f"{status.opend_state.replace('_', ' ')}, {status.symbols_subscribed} of {status.symbols_wanted} symbols"
-    market_state = status.market_state or status.market_hk  # an earlier recorder writes the latter alone
+    text = f"{status.link_state.replace('_', ' ')}, {status.symbols_subscribed} of {status.symbols_wanted} symbols"
+    market_state = status.said_of_market
     if market_state:
         text += f", market {market_state}"
     if status.symbols_refused:

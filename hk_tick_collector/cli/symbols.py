@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from hk_tick_collector.cli.asking import REQUEST_TIMEOUT_SEC, with_connection
 from hk_tick_collector.cli.common import EXIT_FINE, EXIT_PROBLEM, App, print_table, say, tickctl_command
-from hk_tick_collector.cli.opend import REQUEST_TIMEOUT_SEC, with_opend
 from hk_tick_collector.cli.terminal import show_text
 from hk_tick_collector.core.errors import FeedError, NoData, StoreError
 from hk_tick_collector.health.statusfile import read_status
@@ -84,11 +84,11 @@ class OpenDSays:
 )
 def command(app: App) -> int | None:
     """See the help text."""
-    wanted = list(app.settings.futu_symbols)
+    wanted = list(app.settings.symbols)
     says: OpenDSays | None = None
     error: str | None = None
     try:
-        says = with_opend(app, lambda connection: _ask(connection, wanted))
+        says = with_connection(app, lambda connection: _ask(connection, wanted))
     except FeedError as exc:
         error = str(exc)
     rows = _rows(wanted, says)

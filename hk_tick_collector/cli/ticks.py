@@ -84,13 +84,13 @@ def _keep(
 ) -> tuple[Callable[[str | None], bool] | None, str]:
     """Which tick types stay (None: all), and that in words. UsageError names what is no type."""
     from hk_tick_collector.query.trade_types import TradeRule  # noqa: PLC0415
-    from hk_tick_collector.sources.futu.mapping import TICK_TYPES  # noqa: PLC0415 - only when asked
+    from hk_tick_collector.sources.registry import TRADE_TYPES  # noqa: PLC0415 - only when asked
 
-    known = set(TICK_TYPES.values())
+    known = set(TRADE_TYPES)
     only = {one.strip().upper() for text in wanted for one in text.split(",")}
     if not only <= known:
         raise click.UsageError(
-            f"{', '.join(sorted(only - known))}: no such tick type; there are {', '.join(TICK_TYPES.values())}"
+            f"{', '.join(sorted(only - known))}: no such tick type; there are {', '.join(TRADE_TYPES)}"
         )
     without = frozenset[str]()
     without |= types.odd_lot if exclude_odd_lots else frozenset()

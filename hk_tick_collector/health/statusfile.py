@@ -88,6 +88,16 @@ class RecorderStatus:
     disconnections: int = 0
     writer_recoveries: int = 0  # times that the watchdog replaced the writer
 
+    @property
+    def link_state(self) -> str:
+        """The source's connection; in the file its word is that of the first source."""
+        return self.opend_state
+
+    @property
+    def said_of_market(self) -> str:
+        """The source's word; an earlier recorder writes that of its one market alone."""
+        return self.market_state or self.market_hk
+
 
 def process_space() -> str:
     """Where this process can look up others by pid: its host and its pid namespace (a container has its own)."""

@@ -16,6 +16,7 @@ from hk_tick_collector.sources.sierra.naming import Rule
 from hk_tick_collector.sources.source import Source, SourceSpec
 
 OFFERED: tuple[SourceSpec, ...] = (*futu.SPECS, *sierra.SPECS)
+TRADE_TYPES: tuple[str, ...] = tuple(dict.fromkeys(name for spec in OFFERED for name in spec.trade_types.values()))
 PROVIDERS: tuple[str, ...] = tuple(dict.fromkeys(spec.provider for spec in OFFERED))
 
 
@@ -64,6 +65,11 @@ def _sierra(settings: SourceSettings, around: Surroundings) -> Source:
         around.clock,
         around.depth,
     )
+
+
+def spec_to_ask(market: str) -> SourceSpec | None:
+    """The source that can be asked for ticks of a market; None where there is only one that is read."""
+    return next((spec for spec in OFFERED if spec.market == market and spec.pull.newest_rows), None)
 
 
 _MAKERS: dict[str, Callable[[SourceSettings, Surroundings], Source]] = {

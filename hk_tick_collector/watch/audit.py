@@ -3,27 +3,70 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from hk_tick_collector.core.errors import FeedError, FeedLost, FeedTimeout
 from hk_tick_collector.market.hours import DayKind
 from hk_tick_collector.market.market import Market
-from hk_tick_collector.quality import against_opend as against
-from hk_tick_collector.quality.against_opend import Amount, Comparison, TypedMinutes
-from hk_tick_collector.sources.futu.reference import REQUEST_TIMEOUT_SEC, Reference
+from hk_tick_collector.quality import against_source as against
+from hk_tick_collector.quality.against_source import Amount, Comparison, TypedMinutes
 
 if TYPE_CHECKING:
     from hk_tick_collector.days.catalog import Day
     from hk_tick_collector.market.calendar import TradingCalendar
-    from hk_tick_collector.sources.futu.sdk import Connection
 
 KLINE, SNAPSHOT = "kline", "snapshot"
 UNSETTLED_MS = 15_000  # a minute this young may still get ticks
 COMMIT_SEC = 3.0  # after which what OpenD had is stored too, when all is well
 FEW_SYMBOLS = 20  # up to here the symbols' own index is quicker than reading the whole day
 _COLUMNS = ("symbol", "ts_ms", "tick_type", "volume", "turnover")
+
+
+class DaySum(Protocol):
+    """A symbol's day so far, or a minute of it."""
+
+    @property
+    def volume(self) -> int: ...
+    @property
+    def turnover(self) -> float: ...
+
+
+class Total(DaySum, Protocol):
+    """``updated_at_ms``: of the last price, UTC epoch ms."""
+
+    @property
+    def updated_at_ms(self) -> int: ...
+
+
+class Bar(DaySum, Protocol):
+    """``label_ms``: one end of its minute, UTC epoch ms."""
+
+    @property
+    def label_ms(self) -> int: ...
+
+
+class Totals(Protocol):
+    """By symbol; ``refused``: with the source's words."""
+
+    @property
+    def found(self) -> Mapping[str, Total]: ...
+    @property
+    def refused(self) -> Mapping[str, str]: ...
+
+
+class SourceSums(Protocol):
+    """The source's own figures, for instance ``sources.futu.reference.Reference``. FeedError with its words."""
+
+    async def clock_ms(self) -> int:
+        """The source's time, UTC epoch ms."""
+
+    async def snapshots(self, symbols: Sequence[str], /) -> Totals:
+        """The day so far."""
+
+    async def minute_bars(self, symbol: str, day: str, /) -> Sequence[Bar]:
+        """All of a day (``YYYYMMDD``)."""
 
 
 @dataclass
@@ -85,18 +128,18 @@ class Audit:
         self._left_out = left_out
         self._advance = advance
 
-    async def against_kline(self, connection: Connection) -> AuditResult:
+    async def against_kline(self, sums: SourceSums) -> AuditResult:
         """Every minute that is over. FeedError when OpenD cannot tell the time, StoreError when the day cannot be
         read."""
         day = self._day.trading_day
         result = AuditResult(day, KLINE, self._day.market)
-        state = await connection.global_state(REQUEST_TIMEOUT_SEC)
-        settled_ms = (state.opend_time_sec * 1000 - UNSETTLED_MS) // against.MINUTE_MS * against.MINUTE_MS
+        now_ms = await sums.clock_ms()
+        settled_ms = (now_ms - UNSETTLED_MS) // against.MINUTE_MS * against.MINUTE_MS
         day_end_ms = self._day.market.day_bounds(day)[1]
         until_ms = min(settled_ms, day_end_ms)
-        if until_ms < day_end_ms and self._is_trading(day, state.opend_time_sec * 1000):
+        if until_ms < day_end_ms and self._is_trading(day, now_ms):
             result.until_ms = until_ms
-        bars = await self._bars(connection, result)
+        bars = await self._bars(sums, result)
         stored = self._stored()
         edges = against.edge_spans(self._day.market, day, self._kind())
         for symbol, of_symbol in bars.items():
@@ -113,17 +156,17 @@ class Audit:
             result.suspicion = against.suspicion(different, stored, self._left_out, edges, until_ms)
         return result
 
-    async def against_snapshot(self, connection: Connection) -> AuditResult:
+    async def against_snapshot(self, sums: SourceSums) -> AuditResult:
         """The totals of the day that OpenD shows. FeedError when it does not answer, StoreError when the day cannot be
         read."""
         day = self._day.trading_day
         result = AuditResult(day, SNAPSHOT, self._day.market)
         before = self._stored()
-        state = await connection.global_state(REQUEST_TIMEOUT_SEC)
-        answers = await Reference(connection).snapshots(self._symbols)
+        now_ms = await sums.clock_ms()
+        answers = await sums.snapshots(self._symbols)
         after = before
-        if self._is_trading(day, state.opend_time_sec * 1000):
-            result.until_ms = state.opend_time_sec * 1000
+        if self._is_trading(day, now_ms):
+            result.until_ms = now_ms
             await asyncio.sleep(COMMIT_SEC)
             after = self._stored()
         result.failed.update(answers.refused)
@@ -143,12 +186,11 @@ class Audit:
             result.suspicion = against.suspicion_of_totals(different, after, self._left_out)
         return result
 
-    async def _bars(self, connection: Connection, result: AuditResult) -> dict[str, list[tuple[int, Amount]]]:
-        reference = Reference(connection)
+    async def _bars(self, sums: SourceSums, result: AuditResult) -> dict[str, list[tuple[int, Amount]]]:
         bars: dict[str, list[tuple[int, Amount]]] = {}
         for number, symbol in enumerate(self._symbols):
             try:
-                bars[symbol] = await self._bars_of(reference, symbol)
+                bars[symbol] = await self._bars_of(sums, symbol)
             except FeedTimeout as exc:
                 result.failed[symbol] = str(exc)
             except FeedLost as exc:
@@ -159,8 +201,8 @@ class Audit:
             self._advance(1)
         return bars
 
-    async def _bars_of(self, reference: Reference, symbol: str) -> list[tuple[int, Amount]]:
-        bars = await reference.minute_bars(symbol, self._day.trading_day)
+    async def _bars_of(self, sums: SourceSums, symbol: str) -> list[tuple[int, Amount]]:
+        bars = await sums.minute_bars(symbol, self._day.trading_day)
         return [(bar.label_ms, Amount(bar.volume, bar.turnover)) for bar in bars]
 
     def _stored(self) -> dict[str, TypedMinutes]:
@@ -178,6 +220,6 @@ class Audit:
     def _kind(self) -> DayKind:
         return self._calendar.day_kind(self._day.trading_day)
 
-    def _is_trading(self, day: str, opend_ms: int) -> bool:
+    def _is_trading(self, day: str, now_ms: int) -> bool:
         """By OpenD's clock: can ticks of this day still come? A day the calendar calls closed is judged by midnight."""
-        return opend_ms < self._calendar.no_more_ticks_ms(day)
+        return now_ms < self._calendar.no_more_ticks_ms(day)

@@ -51,7 +51,9 @@ async def with_connection(
     FeedLost (no connection), FeedTimeout (no answer), OpenDNotReady (no login), FeedError (OpenD refuses), ConfigError
     (the key). For instance::
 
-        result = await with_connection(OpenDAddress("127.0.0.1", 11111), Audit(day, calendar, symbols).against_kline)
+        audit = Audit(day, calendar, symbols)
+        address = OpenDAddress("127.0.0.1", 11111)
+        result = await with_connection(address, lambda connection: audit.against_kline(Reference(connection)))
     """
     sdk.configure(address.rsa_key_file)
     where = f"OpenD at {address.host}:{address.port}"

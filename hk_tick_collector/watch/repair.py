@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from hk_tick_collector.core.errors import RecorderError
 from hk_tick_collector.market.market import Market
 from hk_tick_collector.market.zone import Zone
-from hk_tick_collector.sources.futu.spec import LIMITS
+from hk_tick_collector.sources.registry import spec_to_ask
 from hk_tick_collector.store import layout, reader
 from hk_tick_collector.store.coverage import PROVEN, UNPROVEN
 from hk_tick_collector.store.gaps import OPEN
@@ -93,9 +93,10 @@ def repairable_day(recorded: Recorded, calendar: TradingCalendar, day: str | Non
     has no day file."""
     trading_day = shown_day(calendar, recorded.now_ms)
     if day is not None and day != trading_day:
+        spec = spec_to_ask(calendar.market.code)
+        newest = f"{spec.pull.newest_rows} " if spec is not None else ""
         raise RecorderError(
-            f"{day} cannot be repaired: OpenD shows the newest {LIMITS.newest_rows} ticks of {trading_day} and "
-            "nothing older"
+            f"{day} cannot be repaired: OpenD shows the newest {newest}ticks of {trading_day} and nothing older"
             if day < trading_day
             else f"{day} cannot be repaired: no tick of it can be there yet; OpenD shows {trading_day}"
         )

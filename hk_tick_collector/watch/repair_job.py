@@ -13,17 +13,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hk_tick_collector.core.clock import SystemClock
-from hk_tick_collector.core.errors import FeedError, FeedLost, FeedTimeout, RowRefused
+from hk_tick_collector.core.errors import FeedError, FeedLost, FeedTimeout, InputError, RowRefused
 from hk_tick_collector.core.facts import NOT_JOINED, UNKNOWN_SEQ, Fact, Interrupted, StoredTrack, Unproven
 from hk_tick_collector.core.progress import FeedProgress
 from hk_tick_collector.records.tick import PUSH_TYPE_PUSH, PUSH_TYPE_REPAIR, Origin, RejectedTick, Tick
 from hk_tick_collector.sources.completeness import completeness_of
-from hk_tick_collector.sources.futu.link import FutuLink
-from hk_tick_collector.sources.futu.mapping import TickMapper
-from hk_tick_collector.sources.futu.markets import at_futu
-from hk_tick_collector.sources.futu.sdk import Connection
 from hk_tick_collector.sources.plausible import PlausibleDays
 from hk_tick_collector.sources.pull import TickPuller
+from hk_tick_collector.sources.registry import spec_to_ask
 from hk_tick_collector.sources.source import Link
 from hk_tick_collector.sources.subscriptions import subscribe_each
 from hk_tick_collector.store import layout, reader
@@ -55,10 +52,13 @@ class RepairJob:
         self._ticks: list[Tick] = []
         self._facts: list[Fact] = []
         self.rejected_ticks = 0  # of OpenD's, that cannot be stored
-        self._market = at_futu(plan.market.code)
-        self._continuity = completeness_of(self._market.spec, self._facts.extend)
-        self._limits = self._market.spec.pull
-        self._days = PlausibleDays(self._market.market)
+        spec = spec_to_ask(plan.market.code)
+        if spec is None:
+            raise InputError(f"no source can be asked for ticks of market {plan.market.code}")
+        self._spec = spec
+        self._continuity = completeness_of(spec, self._facts.extend)
+        self._limits = spec.pull
+        self.days = PlausibleDays(plan.market)
         self._puller = TickPuller(
             self._ticks.extend,
             self._reject,
@@ -66,7 +66,7 @@ class RepairJob:
             FeedProgress(),
             self._clock,
             self._limits,
-            self._days,
+            self.days,
         )
         symbols = list(self._repairs)
         self._witnesses = _witnesses(plan.db, symbols) if plan.db.exists() else {}
@@ -77,13 +77,12 @@ class RepairJob:
         self._continuity.seed(self._seeds)
         self._continuity.connected()
 
-    async def run(self, connection: Connection) -> None:
-        """Subscribe, then pull a few symbols at a time and store what is new.
+    async def run(self, link: Link) -> None:
+        """On a link that pushes nothing: subscribe, then pull a few symbols at a time and store what is new.
 
         A symbol that OpenD refuses, or of which nothing comes, costs only itself. FeedLost or FeedTimeout when
         subscribing gets no answer, StoreError when the day file cannot be written; what was stored before stays.
         """
-        link = FutuLink(connection, TickMapper(self._days, self._market), self._clock, push=False)
         await link.ready(READY_TIMEOUT_SEC)  # an answer speaks of OpenD's time where ours runs ahead
         refused = await subscribe_each(link, list(self._repairs), self._limits.subscribe_batch)
         for symbol, words in refused.items():
@@ -98,7 +97,7 @@ class RepairJob:
 
     def _writer(self) -> DayFileWriter:
         """As the recorder of this market has it."""
-        spec = self._market.spec
+        spec = self._spec
         return DayFileWriter(
             self._data_root, self._options, origin=Origin(spec.market, spec.provider), evidence=spec.evidence
         )

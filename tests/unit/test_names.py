@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "hk_tick_collector"
 AT_HOME = ("market/hk/", "sources/futu/", "opend_sim/")
 OURS = "hk_tick_collector"
+MOST_FILES = 15
 ONE_OF_THEM = re.compile(r"(?i:^_?(?:hk|futu|opend)(?:_|$)|_(?:hk|futu|opend)(?:_|$))|^(?:HK|Futu|OpenD)[A-Z_]")
 
 
@@ -36,6 +37,7 @@ def test_names_of_one_market_or_source_stand_where_the_page_says() -> None:
     }
     unexplained = {name: names for name, names in found.items() if not any(fnmatch(name, path) for path in listed)}
     assert unexplained == {}, "say why, or name it otherwise"
+    assert len(found) <= MOST_FILES, sorted(found)
     assert [path for path in listed if not filter_names(found, path)] == [], "these need no reason any more"
 
 

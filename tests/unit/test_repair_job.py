@@ -12,6 +12,9 @@ from hk_tick_collector.core.evidence import NO_COUNTER
 from hk_tick_collector.core.facts import HeadProven, Verified
 from hk_tick_collector.market.hk import HK
 from hk_tick_collector.market.us import US
+from hk_tick_collector.sources.futu.link import FutuLink
+from hk_tick_collector.sources.futu.mapping import TickMapper
+from hk_tick_collector.sources.futu.markets import at_futu
 from hk_tick_collector.store import reader
 from hk_tick_collector.store.connect import SqliteOptions
 from hk_tick_collector.store.writer import DayFileWriter
@@ -81,7 +84,8 @@ def test_an_answer_that_no_longer_reaches_back_interrupts_nothing_that_is_being_
         job = RepairJob(plan, tmp_path, SqliteOptions(), lambda symbols: None)
         if beside:
             recorder.write(day[50:1290], [])
-        await job.run(bench.connection)  # type: ignore[arg-type]
+        mapper = TickMapper(job.days, at_futu("HK"))
+        await job.run(FutuLink(bench.connection, mapper, AheadClock(bench.clock, HOUR_MS), push=False))  # type: ignore[arg-type]
 
     play(life())
     recorder.close()

@@ -35,7 +35,7 @@ def in_format(
 
     from hk_tick_collector.client.coverage import Coverage  # noqa: PLC0415
     from hk_tick_collector.days.schema import COLUMNS, TICKS  # noqa: PLC0415
-    from hk_tick_collector.market.hk import HK  # noqa: PLC0415
+    from hk_tick_collector.market.registry import DEFAULT_MARKET  # noqa: PLC0415
     from hk_tick_collector.serve.api.answer import TEXT_IN_JSON, Facts, Look, media_type, write_answer  # noqa: PLC0415
 
     arrays = []
@@ -55,7 +55,7 @@ def in_format(
     table = pa.Table.from_arrays(arrays, schema=TICKS)
     told = Facts(answer["as_of"], answer["coverage"], answer["warnings"])
     stream = io.BytesIO()
-    write_answer(stream, TICKS, [table], Coverage(), told, Look(format_name), HK.zone)
+    write_answer(stream, TICKS, [table], Coverage(), told, Look(format_name), DEFAULT_MARKET.zone)
     return stream.getvalue(), {"Content-Type": media_type(format_name), **told.headers()}
 
 

@@ -22,7 +22,7 @@ from hk_tick_collector.client.question import ALL, BarQuestion, column_names
 from hk_tick_collector.core.errors import StoreError
 from hk_tick_collector.days.catalog import Day
 from hk_tick_collector.days.schema import UTC_MS, ticks_schema
-from hk_tick_collector.market.hk import HK
+from hk_tick_collector.market.registry import DEFAULT_MARKET
 from hk_tick_collector.quality.certificate import make_certificate
 from hk_tick_collector.quality.gap_list import gap_lines
 from hk_tick_collector.query import bars
@@ -188,7 +188,7 @@ def _send(
         headers.update(facts.headers())
     out.head(200, headers)
     names = list(schema.names)
-    zone = reading.plan.reads[0].day.market.zone if reading.plan.reads else HK.zone
+    zone = reading.plan.reads[0].day.market.zone if reading.plan.reads else DEFAULT_MARKET.zone
     return write_answer(out.body, schema, (table.select(names) for table in found), reading.coverage, facts, look, zone)
 
 

@@ -88,7 +88,7 @@ class Snapshot:
 class MinuteBar:
     """One of OpenD's one-minute K-lines."""
 
-    label_ms: int  # OpenD's time of the bar, UTC epoch ms; which end of the minute it is: quality.against_opend
+    label_ms: int  # OpenD's time of the bar, UTC epoch ms; which end of the minute it is: quality.against_source
     volume: int  # shares
     turnover: float  # in the symbol's currency
 

@@ -20,6 +20,7 @@ from hk_tick_collector.core.errors import RejectCode, TickRejected
 from hk_tick_collector.core.text import cut
 from hk_tick_collector.records.tick import SEQ_COUNTER_BITS, WITNESS_TOLERANCE_MS, RejectedTick, Tick
 from hk_tick_collector.sources.futu.markets import HK, FutuMarket
+from hk_tick_collector.sources.futu.spec import TICK_TYPES
 from hk_tick_collector.sources.plausible import PlausibleDays
 from hk_tick_collector.sources.pulled import sequence_of
 from hk_tick_collector.sources.source import UnreadRow
@@ -27,40 +28,6 @@ from hk_tick_collector.sources.views import number_equal_ticks
 
 # Qot_Common.TickerDirection, TickerType and PushDataType under the names the SDK gives them; a test holds them equal.
 DIRECTIONS = {1: "BUY", 2: "SELL", 3: "NEUTRAL"}
-TICK_TYPES = {
-    0: "UNKNOWN",
-    1: "AUTO_MATCH",
-    2: "LATE",
-    3: "NON_AUTO_MATCH",
-    4: "INTER_AUTO_MATCH",
-    5: "INTER_NON_AUTO_MATCH",
-    6: "ODD_LOT",
-    7: "AUCTION",
-    8: "BULK",
-    9: "CRASH",
-    10: "CROSS_MARKET",
-    11: "BULK_SOLD",
-    12: "FREE_ON_BOARD",
-    13: "RULE127_OR_155",
-    14: "DELAY",
-    15: "MARKET_CENTER_CLOSE_PRICE",
-    16: "NEXT_DAY",
-    17: "MARKET_CENTER_OPENING",
-    18: "PRIOR_REFERENCE_PRICE",
-    19: "MARKET_CENTER_OPEN_PRICE",
-    20: "SELLER",
-    21: "T",
-    22: "EXTENDED_TRADING_HOURS",
-    23: "CONTINGENT",
-    24: "AVERAGE_PRICE",
-    25: "OTC_SOLD",
-    26: "ODD_LOT_CROSS_MARKET",
-    27: "DERIVATIVELY_PRICED",
-    28: "REOPENINGP_RICED",  # the SDK's spelling
-    29: "CLOSING_PRICED",
-    30: "COMPREHENSIVE_DELAY_PRICE",
-    31: "OVERSEAS",
-}
 PUSH_DATA_TYPES = {1: "REALTIME", 2: "BYDISCONN", 3: "CACHE"}
 
 SECOND_CACHE_ENTRIES = 4_096

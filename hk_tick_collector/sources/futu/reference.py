@@ -69,6 +69,10 @@ class Reference:
         self._snapshot = Pace(SNAPSHOT_CALLS, clock)
         self._static = Pace(STATIC_CALLS, clock)
 
+    async def clock_ms(self) -> int:
+        """OpenD's time, UTC epoch ms."""
+        return (await self._connection.global_state(_TIMEOUT)).opend_time_sec * 1000
+
     async def static_info(self, codes: Sequence[str]) -> Answers[SymbolInfo]:
         """Name, board lot and kind of ``codes``."""
         return await self._in_batches(codes, self._static, lambda part: self._connection.static_info(part, _TIMEOUT))

@@ -7,6 +7,7 @@ that is wanted, and its quota is free again when the connection closes.
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from hk_tick_collector.sources.futu.answers import SubscriptionInfo
     from hk_tick_collector.sources.futu.sdk import Connection
 
+MAX_SDK_LOG_BYTES = 500_000_000
 PORT_TIMEOUT_SEC = 3.0
 REQUEST_TIMEOUT_SEC = 8.0
 SYMBOLS_TIMEOUT_SEC = 40.0  # longer than the window of OpenD's limit for static data
@@ -47,7 +49,7 @@ class _Patient:
 
     @property
     def wanted(self) -> Sequence[str]:
-        return self.app.settings.futu_symbols
+        return self.app.settings.symbols
 
 
 _Check = Callable[[_Patient], Awaitable[Outcome]]
@@ -274,3 +276,20 @@ def _no_ticks(patient: _Patient, code: str) -> Outcome:
             f"{code}: subscribed, but it has no tick in an open market", "normal only for a symbol nobody trades"
         )
     return ok(f"{code}: subscribed; it has no tick today")
+
+
+def sdk_log(app: App) -> Outcome:
+    """Does the SDK write a log, and how much?"""
+    from hk_tick_collector.sources.futu import sdk  # noqa: PLC0415 - futu-api takes its time
+
+    sdk.configure(app.settings.futu_rsa_key_file)
+    directory, level = sdk.file_log()
+    if directory is None:
+        return ok("none is written (see home)")
+    used_bytes = sum(path.stat().st_size for path in directory.glob("*") if path.is_file())
+    found = f"{logging.getLevelName(level)} and worse to {directory}, {used_bytes / 1e6:,.0f} MB"
+    if level < logging.WARNING:
+        return fail(found, "every push is logged (275 bytes each): this futu-api is not the pinned one, install that")
+    if used_bytes > MAX_SDK_LOG_BYTES:
+        return warn(found, "another program logs every push there; stop that, and delete old files")
+    return ok(found)

@@ -16,8 +16,8 @@ from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.hk import HK
 from hk_tick_collector.market.hk.sessions import day_start_ms
 from hk_tick_collector.market.hours import DayKind
-from hk_tick_collector.quality import against_opend as against
-from hk_tick_collector.quality.against_opend import LEFT_OUT, MINUTE_MS, Amount, Minutes, TypedMinutes
+from hk_tick_collector.quality import against_source as against
+from hk_tick_collector.quality.against_source import LEFT_OUT, MINUTE_MS, Amount, Minutes, TypedMinutes
 from hk_tick_collector.sources.futu.answers import MinuteBar, MinuteBars, SymbolInfo
 from hk_tick_collector.sources.futu.reference import HISTORY_CALLS, MAX_PAGES, WINDOW_SEC, Pace, Reference
 from hk_tick_collector.store.coverage import MISSING, PROVEN, UNPROVEN
@@ -89,8 +89,8 @@ def test_a_bar_is_labelled_with_the_end_of_its_minute() -> None:
 def test_equal_minutes_have_no_difference() -> None:
     minutes = {at(10, minute): amount(100 + minute) for minute in range(30)}
     found = compare(minutes, dict(minutes))
-    assert (found.equal, found.minutes, found.opend) == (True, 30, found.stored)
-    assert found.opend.volume == sum(range(100, 130))
+    assert (found.equal, found.minutes, found.theirs) == (True, 30, found.stored)
+    assert found.theirs.volume == sum(range(100, 130))
 
 
 @pytest.mark.parametrize("lost", [1, 100, 12_345])

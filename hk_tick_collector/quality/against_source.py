@@ -21,15 +21,15 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from hk_tick_collector.market.hk import HK
 from hk_tick_collector.market.hours import DayKind
 from hk_tick_collector.market.market import Market
+from hk_tick_collector.market.registry import DEFAULT_MARKET
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 # The simulator makes none of these types and counts all it makes.
-LEFT_OUT = HK.trade_types.not_in_totals
+LEFT_OUT = DEFAULT_MARKET.trade_types.not_in_totals
 LABEL_IS_END = True  # so the simulator does
 TURNOVER_TOLERANCE = 1e-6
 LEAST_TURNOVER_TOLERANCE = 1.0  # in the counter's own currency
@@ -63,15 +63,15 @@ class Difference:
     """One minute in which OpenD and the day file do not agree."""
 
     minute_ms: int  # its first instant, UTC epoch ms
-    opend_volume: int
+    theirs_volume: int
     stored_volume: int
-    opend_turnover: float
+    theirs_turnover: float
     stored_turnover: float
 
     @property
     def missing_volume(self) -> int:
         """Shares that OpenD counts and we do not; negative when we hold more."""
-        return self.opend_volume - self.stored_volume
+        return self.theirs_volume - self.stored_volume
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class Comparison:
     minutes: int  # compared
     differences: tuple[Difference, ...]
     moved: tuple[Difference, ...]  # the same amounts, in other minutes
-    opend: Amount
+    theirs: Amount
     stored: Amount
 
     @property
@@ -162,32 +162,32 @@ def edge_spans(market: Market, day: str, kind: DayKind) -> list[Span]:
     return list(zip(bounds[::2], bounds[1::2], strict=True))
 
 
-def compare_minutes(opend: Minutes, stored: Minutes, edges: Sequence[Span], until_ms: int) -> Comparison:
+def compare_minutes(theirs: Minutes, stored: Minutes, edges: Sequence[Span], until_ms: int) -> Comparison:
     """OpenD's minutes against ours, those that ended by ``until_ms`` (UTC epoch ms)."""
-    both = sorted(minute for minute in opend.keys() | stored.keys() if minute + MINUTE_MS <= until_ms)
+    both = sorted(minute for minute in theirs.keys() | stored.keys() if minute + MINUTE_MS <= until_ms)
     unequal = {
-        minute: _difference(minute, opend, stored)
+        minute: _difference(minute, theirs, stored)
         for minute in both
-        if not opend.get(minute, Amount()).equals(stored.get(minute, Amount()))
+        if not theirs.get(minute, Amount()).equals(stored.get(minute, Amount()))
     }
     moved = _moved(unequal, edges)
     return Comparison(
         minutes=len(both),
         differences=tuple(one for minute, one in unequal.items() if minute not in moved),
         moved=tuple(one for minute, one in unequal.items() if minute in moved),
-        opend=total(opend[minute] for minute in both if minute in opend),
+        theirs=total(theirs[minute] for minute in both if minute in theirs),
         stored=total(stored[minute] for minute in both if minute in stored),
     )
 
 
-def compare_totals(opend: Amount, before: Amount, after: Amount) -> Comparison:
+def compare_totals(theirs: Amount, before: Amount, after: Amount) -> Comparison:
     """A snapshot's day total against ours, read ``before`` and ``after`` it was taken: while the market trades the
     truth lies between the two. The one difference, if any, carries minute 0."""
     nearest = Amount(
-        min(max(opend.volume, before.volume), after.volume), min(max(opend.turnover, before.turnover), after.turnover)
+        min(max(theirs.volume, before.volume), after.volume), min(max(theirs.turnover, before.turnover), after.turnover)
     )
-    difference = Difference(0, opend.volume, nearest.volume, opend.turnover, nearest.turnover)
-    return Comparison(1, () if opend.equals(nearest) else (difference,), (), opend, nearest)
+    difference = Difference(0, theirs.volume, nearest.volume, theirs.turnover, nearest.turnover)
+    return Comparison(1, () if theirs.equals(nearest) else (difference,), (), theirs, nearest)
 
 
 def suspicion(
@@ -240,9 +240,9 @@ def _type_that_explains(
     return None
 
 
-def _difference(minute_ms: int, opend: Minutes, stored: Minutes) -> Difference:
-    theirs, ours = opend.get(minute_ms, Amount()), stored.get(minute_ms, Amount())
-    return Difference(minute_ms, theirs.volume, ours.volume, theirs.turnover, ours.turnover)
+def _difference(minute_ms: int, theirs: Minutes, stored: Minutes) -> Difference:
+    told, ours = theirs.get(minute_ms, Amount()), stored.get(minute_ms, Amount())
+    return Difference(minute_ms, told.volume, ours.volume, told.turnover, ours.turnover)
 
 
 def _moved(unequal: Mapping[int, Difference], edges: Sequence[Span]) -> set[int]:
@@ -260,8 +260,8 @@ def _moved(unequal: Mapping[int, Difference], edges: Sequence[Span]) -> set[int]
 
 
 def _cancel(differences: Sequence[Difference]) -> bool:
-    opend = total(Amount(one.opend_volume, one.opend_turnover) for one in differences)
-    return opend.equals(total(Amount(one.stored_volume, one.stored_turnover) for one in differences))
+    theirs = total(Amount(one.theirs_volume, one.theirs_turnover) for one in differences)
+    return theirs.equals(total(Amount(one.stored_volume, one.stored_turnover) for one in differences))
 
 
 def as_json(difference: Difference) -> dict[str, object]:

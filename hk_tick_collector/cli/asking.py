@@ -1,0 +1,66 @@
+"""Commands that ask the source (OpenD): one connection from the recorder's settings."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from hk_tick_collector.core.clock import SystemClock
+from hk_tick_collector.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from hk_tick_collector.cli.common import App
+    from hk_tick_collector.sources.futu.reference import Reference
+    from hk_tick_collector.sources.futu.sdk import Connection
+    from hk_tick_collector.sources.plausible import PlausibleDays
+    from hk_tick_collector.sources.source import Link
+
+OPEN_TIMEOUT_SEC = 10.0
+REQUEST_TIMEOUT_SEC = 12.0
+
+_T = TypeVar("_T")
+
+
+def with_connection(
+    app: App,
+    work: Callable[[Connection], Awaitable[_T]],
+    timeout_sec: float = OPEN_TIMEOUT_SEC,
+    *,
+    wait_ready: bool = True,
+    of_data_root: bool = False,
+) -> _T:
+    """``watch.opend.with_connection`` to the OpenD of the settings. ``of_data_root``: it is asked about days of the
+    data root; ConfigError when those are of another market than the settings'."""
+    from hk_tick_collector.store.data_root import foreign  # noqa: PLC0415
+    from hk_tick_collector.watch import opend  # noqa: PLC0415 - futu-api takes its time
+
+    settings = app.settings
+    other = foreign(app.data_root, settings.market) if of_data_root else None
+    if other is not None:
+        raise ConfigError(f"MARKET: {other}")
+    address = opend.OpenDAddress(settings.futu_host, settings.futu_port, settings.futu_rsa_key_file, settings.market)
+    return asyncio.run(opend.with_connection(address, work, timeout_sec, wait_ready=wait_ready))
+
+
+def with_reference(app: App, work: Callable[[Reference], Awaitable[_T]]) -> _T:
+    """``work`` with the source's own figures of days of the data root."""
+
+    async def asking(connection: Connection) -> _T:
+        from hk_tick_collector.sources.futu.reference import Reference  # noqa: PLC0415
+
+        return await work(Reference(connection))
+
+    return with_connection(app, asking, of_data_root=True)
+
+
+def with_link(app: App, days: PlausibleDays, work: Callable[[Link], Awaitable[_T]]) -> _T:
+    """``work`` with a link that pushes nothing, on days of the data root. ``days``: which ticks may be of."""
+
+    async def asking(connection: Connection) -> _T:
+        from hk_tick_collector.sources.futu.link import FutuLink  # noqa: PLC0415
+        from hk_tick_collector.sources.futu.mapping import TickMapper  # noqa: PLC0415
+
+        return await work(FutuLink(connection, TickMapper(days, connection.market), SystemClock(), push=False))
+
+    return with_connection(app, asking, of_data_root=True)
