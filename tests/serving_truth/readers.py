@@ -26,6 +26,8 @@ import hk_tick_collector as hk
 Key = tuple[str, int]  # symbol, sequence
 Content = tuple[int, float, float, float, str, str]
 CONTENT = ("ts_ms", "price", "volume", "turnover", "direction", "tick_type")
+HOOK = "truth"
+SIGNALS = "hk:signals"
 PAUSE_SEC = 0.05
 SILENT_SEC = 15.0
 
@@ -41,6 +43,7 @@ class Reader(ABC):
     def __init__(self) -> None:
         self.held: dict[Key, Content] = {}
         self.again: Counter[str] = Counter()
+        self.signals: list[int] = []  # numbers, in the order in which they came
         self.faults: list[str] = []
         self.ends = 0  # connections, or iterations, that ended
         self._over = threading.Event()
@@ -87,9 +90,10 @@ class Reader(ABC):
 class Channel(Reader):
     """What both protocols of the live channel have in common: every message follows on the one before."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, key: str) -> None:
         super().__init__()
         self.port = port
+        self.headers = {"Authorization": f"Bearer {key}"}
         self.cursor = ""
         self._columns: list[str] = []
         self.resets = 0
@@ -109,6 +113,8 @@ class Channel(Reader):
             self.faults.append(f"the first message is {message['type']}")
         self._columns = message.get("columns", self._columns)
         self.resets += message["type"] == "reset"
+        if message["type"] == "signal":
+            self.signals.append(message["signal"]["number"])
         for values in message.get("ticks", ()):
             self.keep(dict(zip(self._columns, values, strict=True)))
         self.cursor = message["cursor"]
@@ -118,8 +124,11 @@ class OverWebSocket(Channel):
     """``/v1/live``."""
 
     def read(self) -> None:
-        with connect(f"ws://127.0.0.1:{self.port}/v1/live", proxy=None, max_size=None, close_timeout=1) as socket:
-            socket.send(json.dumps({"op": "subscribe", "symbols": "all", "since": self.since}))
+        with connect(
+            f"ws://127.0.0.1:{self.port}/v1/live", additional_headers=self.headers, proxy=None, max_size=None,
+            close_timeout=1,
+        ) as socket:  # fmt: skip
+            socket.send(json.dumps({"op": "subscribe", "symbols": "all", "since": self.since, "signals": HOOK}))
             is_first = True
             while not self._over.is_set():
                 self.take(self._next(socket), is_first=is_first)
@@ -135,10 +144,10 @@ class OverEvents(Channel):
     """``/v1/live/events``, as an ``EventSource`` reads it: an event counts once its empty line has come."""
 
     def read(self) -> None:
-        headers = {"Last-Event-ID": self.cursor} if self.cursor else {}
+        headers = self.headers | ({"Last-Event-ID": self.cursor} if self.cursor else {})
         with httpx.stream(
-            "GET", f"http://127.0.0.1:{self.port}/v1/live/events", params={"since": "day"}, headers=headers,
-            timeout=SILENT_SEC,
+            "GET", f"http://127.0.0.1:{self.port}/v1/live/events", params={"since": "day", "signals": HOOK},
+            headers=headers, timeout=SILENT_SEC,
         ) as answer:  # fmt: skip
             answer.raise_for_status()
             is_first = True
@@ -198,9 +207,14 @@ class OverRedis(Reader):
             if not streams:
                 self._over.wait(PAUSE_SEC)
                 continue
+            streams[SIGNALS] = self._last.get(SIGNALS, "0")
             for stream, entries in self._redis.xread(streams, block=200):  # type: ignore[arg-type,union-attr]
                 for entry, fields in entries:
-                    self._take(stream, entry, fields, columns, streams[stream])
+                    if stream == SIGNALS:
+                        self.signals.append(int(fields["number"]))
+                        self._last[stream] = entry
+                    else:
+                        self._take(stream, entry, fields, columns, streams[stream])
 
     def _take(self, stream: str, entry: str, fields: dict[str, str], columns: list[str], first: str) -> None:
         before = self._last.get(stream, first)

@@ -11,6 +11,7 @@ import os
 import random
 import sqlite3
 import subprocess
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +19,15 @@ from typing import TypeVar
 
 import hk_tick_collector as hk
 from hk_tick_collector.opend_sim.truth import read_truth_flagged
+from hk_tick_collector.store.signals import SignalStore, read_signals
 from tests.faults.lab import healed
 from tests.harness import BIN, Process, Recorder, Simulator, check, clean_env, stored_rows, wait_until
 from tests.redis_server import RedisServer
-from tests.serving import ApiServer
+from tests.serving import ApiServer, add_key
 from tests.serving_truth.line import Line
 from tests.serving_truth.readers import (
     CONTENT,
+    HOOK,
     Channel,
     Content,
     Key,
@@ -105,6 +108,10 @@ class Run:
             )
         )  # fmt: skip
         self.recorder = self._ending(Recorder(self.root, self.simulator.port, SYMBOLS))
+        self.hooks = directory / "hooks"
+        self._signals = SignalStore(self.hooks)
+        stack.callback(self._signals.close)
+        self._key = add_key(directory / "keys.json", scopes=["live", f"hook:{HOOK}"])
         self.redis = RedisServer(directory / "redis")
         self.redis.start()
         stack.callback(self.redis.kill)
@@ -124,11 +131,14 @@ class Run:
         return process
 
     def _live(self) -> ApiServer:
-        return self._ending(ApiServer(self.directory / "server", self.root, "hk-tick-live", API_ANONYMOUS=1))
+        keys = self.directory / "keys.json"
+        return self._ending(
+            ApiServer(self.directory / "server", self.root, "hk-tick-live", API_KEYS_FILE=keys, HOOKS_DIR=self.hooks)
+        )
 
     def _relay(self) -> Process:
         url = f"redis://127.0.0.1:{self.lines['relay'].port}/0"
-        env = clean_env(self.directory / "home", DATA_ROOT=self.root, REDIS_URL=url)
+        env = clean_env(self.directory / "home", DATA_ROOT=self.root, REDIS_URL=url, HOOKS_DIR=self.hooks)
         return self._ending(Process([BIN / "hk-tick-redis"], env))
 
     def _line(self, number: int, name: str) -> Line:
@@ -139,9 +149,11 @@ class Run:
 
     def _readers(self) -> dict[str, Reader]:
         readers: dict[str, Reader] = {
-            "WebSocket": OverWebSocket(self.lines["ws"].port),
-            "server-sent events": OverEvents(self.lines["events"].port),
-            "hk.live of a server": OverPython(hk.connect(f"http://127.0.0.1:{self.lines['python'].port}"), 1000),
+            "WebSocket": OverWebSocket(self.lines["ws"].port, self._key),
+            "server-sent events": OverEvents(self.lines["events"].port, self._key),
+            "hk.live of a server": OverPython(
+                hk.connect(f"http://127.0.0.1:{self.lines['python'].port}", self._key), 1000
+            ),
             "hk.live of files": OverPython(hk.local(self.root), 20),
             "Redis": OverRedis(self.lines["redis"].port),
         }
@@ -175,7 +187,14 @@ class Run:
         local = self.readers["hk.live of files"]
         wait_until(lambda: local.ends >= size.cuts, f"{size.cuts} beginnings of hk.live", 600)
 
+    def _add_signal(self) -> None:
+        self._signals.add(
+            HOOK, "HK.00700", {"symbol": "HK.00700", "act": len(self.done)}, recv_ts_ms=time.time_ns() // 1_000_000,
+            cursor=None, sender="run",
+        )  # fmt: skip
+
     def _more_rows(self, rows: int) -> None:
+        self._add_signal()
         before = stored_rows(self.root)
         wait_until(
             lambda: stored_rows(self.root) > before + rows or self._stands_before_midnight(),
@@ -248,10 +267,11 @@ class Run:
         made = self.made()
         with contextlib.suppress(AssertionError):  # the verdict says what is missing
             wait_until(lambda: made <= self.stored().keys(), "every tick is stored", PATIENCE_SEC)
-        stored = self.stored()
+        stored, signals = self.stored(), self.signals()
         for name, reader in self.readers.items():
             with contextlib.suppress(AssertionError):
                 wait_until(lambda r=reader: len(r.held) >= len(stored) or r.faults, name, PATIENCE_SEC)
+                wait_until(lambda r=reader: len(r.signals) >= len(signals) or not self._hears(r), name, PATIENCE_SEC)
 
     def made(self) -> set[Key]:
         """What the simulator made since it began."""
@@ -268,6 +288,15 @@ class Run:
                     found[row["symbol"], row["seq"]] = content_of(row)
         return found
 
+    def signals(self) -> list[int]:
+        """The numbers of all signals."""
+        return [signal.number for signal in read_signals(self.hooks)]
+
+    @staticmethod
+    def _hears(reader: Reader) -> bool:
+        """Is it told of signals, too?"""
+        return not isinstance(reader, OverPython)
+
     def verdict(self) -> list[str]:
         """What is not as promised."""
         checked = check(self.simulator, self.root)
@@ -277,6 +306,8 @@ class Run:
             other = _differences(reader.held, stored)
             broken += [f"{name}: {text}" for text in [*reader.faults[:10], *other]]
             broken += [f"{name} is at {reader.where()}"] if other else []
+            if self._hears(reader) and reader.signals != self.signals():
+                broken.append(f"{name}: signals {reader.signals}, and {len(self.signals())} were stored")
             again = {day: rows for day, rows in reader.again.items() if day not in self.replaced}
             broken += [f"{name}: rows came again of {again}, whose files are as they were"] if again else []
             if isinstance(reader, Channel) and reader.resets < len(self.replaced):
