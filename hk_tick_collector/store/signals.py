@@ -36,6 +36,12 @@ CREATE TABLE IF NOT EXISTS signals (
   payload TEXT NOT NULL
 ) STRICT;
 CREATE INDEX IF NOT EXISTS signals_by_key ON signals (name, sender, idempotency_key);
+CREATE TABLE IF NOT EXISTS signatures (
+  signature TEXT PRIMARY KEY,
+  number INTEGER NOT NULL,
+  recv_ts_ms INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS signatures_by_time ON signatures (recv_ts_ms);
 """
 _COLUMNS = "number, name, recv_ts_ms, cursor, symbol, payload"
 
@@ -107,13 +113,19 @@ class SignalStore:
         cursor: str | None,
         sender: str,
         idempotency_key: str | None = None,
+        signature: str | None = None,
     ) -> tuple[Signal, bool]:
         """The signal as it is stored, synced; and whether it is new, or the one that this key of this sender named
-        within a day. SameKeyOtherSignal, or a StoreError, when nothing was stored."""
+        within a day, or that came with this signature: who caught a signed message cannot store it again under another
+        key. SameKeyOtherSignal, or a StoreError, when nothing was stored."""
         text = json.dumps(payload, ensure_ascii=False, allow_nan=False, sort_keys=True)
         with _own_errors(self.path), self._conn:
             self._conn.execute("BEGIN IMMEDIATE")
-            known = self._known(name, sender, idempotency_key, recv_ts_ms - REMEMBERED_MS)
+            since_ms = recv_ts_ms - REMEMBERED_MS
+            replayed = self._signed(signature)
+            if replayed is not None:
+                return replayed, False
+            known = self._known(name, sender, idempotency_key, since_ms)
             if known is not None:
                 if known.payload != payload:
                     raise SameKeyOtherSignal
@@ -123,8 +135,22 @@ class SignalStore:
                 " VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (name, recv_ts_ms, cursor, symbol, sender, idempotency_key, text),
             ).lastrowid
-        assert number is not None
+            assert number is not None
+            self._note_signature(signature, number, recv_ts_ms, since_ms)
         return Signal(number, name, recv_ts_ms, cursor, symbol, payload), True
+
+    def _signed(self, signature: str | None) -> Signal | None:
+        row = self._conn.execute(
+            f"SELECT {_COLUMNS} FROM signals WHERE number = (SELECT number FROM signatures WHERE signature = ?)",  # noqa: S608
+            (signature,),
+        ).fetchone()
+        return None if row is None else _signal(row)
+
+    def _note_signature(self, signature: str | None, number: int, recv_ts_ms: int, since_ms: int) -> None:
+        if signature is None:
+            return
+        self._conn.execute("DELETE FROM signatures WHERE recv_ts_ms < ?", (since_ms,))
+        self._conn.execute("INSERT INTO signatures VALUES (?, ?, ?)", (signature, number, recv_ts_ms))
 
     def _known(self, name: str, sender: str, key: str | None, since_ms: int) -> Signal | None:
         if key is None:

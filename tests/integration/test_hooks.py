@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import json
+import resource
 import signal
 import stat
 import subprocess
@@ -17,10 +19,16 @@ from typing import Any
 import httpx
 import pytest
 
+from hk_tick_collector.serve.api.roots import Roots
+from hk_tick_collector.serve.hooks import inbox as inbox_module
+from hk_tick_collector.serve.hooks.inbox import Inbox, Sender
+from hk_tick_collector.serve.problems import Problem
+from hk_tick_collector.serve.settings import ServeSettings
 from hk_tick_collector.store.follow import Follower
 from hk_tick_collector.store.position import Position
 from hk_tick_collector.store.signals import read_signals
 from hk_tick_collector.store.writer import DayFileWriter
+from tests.harness import ended
 from tests.serving import ApiServer, add_key
 from tests.tickctl import record_day
 from tests.ticks import DAY
@@ -147,7 +155,11 @@ def test_who_signs_needs_no_key_and_a_replay_stores_nothing(server: Hooked) -> N
     with server.client() as client:
         first = accepted(client.post("/v1/hooks/signed", content=body, headers=headers))
         again = accepted(client.post("/v1/hooks/signed", content=body, headers=headers))
-    assert (first["is_new"], again["is_new"]) == (True, False)
+        caught = accepted(
+            client.post("/v1/hooks/signed", content=body, headers=headers | {"Idempotency-Key": "another"})
+        )
+    assert (first["is_new"], again["is_new"], caught["is_new"]) == (True, False, False)
+    assert first["number"] == again["number"] == caught["number"]
     assert first["number"] == again["number"]
 
 
@@ -270,6 +282,64 @@ def test_a_server_without_hooks_says_so(tmp_path: Path, server: Hooked) -> None:
     with plain.client(key) as client:
         assert "HOOKS_DIR" in refused(client.post("/v1/hooks/x", json={"symbol": "700"}), 404)["hint"]
     plain.end()
+
+
+def test_a_disk_that_is_full_is_said_and_nothing_counts_as_stored(tmp_path: Path, server: Hooked) -> None:
+    """The kernel refuses every byte beyond a file's size limit, as a full disk does."""
+    key = add_key(tmp_path / "keys.json", scopes=["hook:x"])
+    narrow = ApiServer(tmp_path / "server", server.root, API_KEYS_FILE=tmp_path / "keys.json", HOOKS_DIR=tmp_path / "h")
+    with ended(narrow), narrow.client(key) as client:
+        first = accepted(client.post("/v1/hooks/x", json={"symbol": "700", "n": 0}))
+        soft, hard = resource.prlimit(narrow.proc.pid, resource.RLIMIT_FSIZE)
+        size_bytes = (tmp_path / "h" / "signals.db").stat().st_size
+        resource.prlimit(narrow.proc.pid, resource.RLIMIT_FSIZE, (size_bytes, hard))
+        large = {"symbol": "700", "text": "x" * 16_000}
+        headers = {"Idempotency-Key": "of-the-full-disk"}
+        problem = refused(client.post("/v1/hooks/x", json=large, headers=headers), 503)
+        assert str(tmp_path) not in json.dumps(problem)
+        assert [one.number for one in read_signals(tmp_path / "h")] == [first["number"]]
+        resource.prlimit(narrow.proc.pid, resource.RLIMIT_FSIZE, (soft, hard))
+        stored = accepted(client.post("/v1/hooks/x", json=large, headers=headers))  # the sender tries again
+        assert stored["is_new"]
+    assert [one.number for one in read_signals(tmp_path / "h")] == [first["number"], stored["number"]]
+
+
+def test_two_servers_on_one_directory_store_each_signal_once(tmp_path: Path, server: Hooked) -> None:
+    key = add_key(tmp_path / "keys.json", scopes=["hook:x"])
+    settings = {"API_KEYS_FILE": tmp_path / "keys.json", "HOOKS_DIR": tmp_path / "h"}
+    servers = [ApiServer(tmp_path / f"server{n}", server.root, **settings) for n in range(2)]
+    with ended(*servers), servers[0].client(key) as one, servers[1].client(key) as other, ThreadPoolExecutor(4) as pool:
+
+        def send(n: int) -> dict[str, Any]:
+            headers = {"Idempotency-Key": f"{n // 2}"}  # each by both
+            return accepted(
+                (one, other)[n % 2].post("/v1/hooks/x", json={"symbol": "700", "n": n // 2}, headers=headers)
+            )
+
+        told = list(pool.map(send, range(80)))
+    stored = read_signals(tmp_path / "h")
+    assert [signal.number for signal in stored] == list(range(1, 41))
+    assert sorted(signal.payload["n"] for signal in stored) == list(range(40))
+    assert [answer["is_new"] for answer in told].count(True) == 40
+
+
+def test_a_sender_is_counted_whatever_hooks_it_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key of the scope admin may name any hook: thousands of names are no way round the limit."""
+    settings = ServeSettings(hooks_dir=tmp_path / "h", data_root=tmp_path)
+    sender = Sender("key", lambda _symbol: True)
+
+    async def flood() -> None:
+        inbox = Inbox(settings, Roots(settings.roots))
+        try:
+            for number in range(3):
+                await inbox.receive(f"hook-{number}", b'{"symbol": "700"}', sender, None)
+            with pytest.raises(Problem, match="signals a minute"):
+                await inbox.receive("hook-3", b'{"symbol": "700"}', sender, None)
+        finally:
+            inbox.close()
+
+    monkeypatch.setattr(inbox_module, "SIGNALS_PER_MIN", 3)
+    asyncio.run(flood())
 
 
 def test_a_directory_that_cannot_be_written_costs_a_503(tmp_path: Path, server: Hooked) -> None:

@@ -85,6 +85,7 @@ class Sender(NamedTuple):
 
     name: str  # of the key or the signature, for the store
     may_read: Callable[[str], bool]  # may it speak of this symbol?
+    signature: str | None = None  # of this message
 
 
 class Received(NamedTuple):
@@ -139,7 +140,8 @@ class Inbox:
         directory = self._needed()
         recv_ts_ms = self._clock.now_ms()
         payload = payload_of(name, body)
-        if not self._limit.take(f"{name} {sender.name}", SIGNALS_PER_MIN).is_allowed:
+        counted_as = sender.name if sender.signature is None else f"{sender.name} {name}"  # a key may have many hooks
+        if not self._limit.take(counted_as, SIGNALS_PER_MIN).is_allowed:
             raise Problem("rate-limited", f"{SIGNALS_PER_MIN} signals a minute at most", headers={"Retry-After": "60"})
         number, symbol = self._symbol(payload["symbol"])
         if not sender.may_read(symbol):
@@ -151,7 +153,7 @@ class Inbox:
             return Received(
                 *self._store.add(
                     name, symbol, payload, recv_ts_ms=recv_ts_ms, cursor=self._cursor(number), sender=sender.name,
-                    idempotency_key=idempotency_key,
+                    idempotency_key=idempotency_key, signature=sender.signature,
                 )
             )  # fmt: skip
 

@@ -119,7 +119,6 @@ async def _receive(request: Request, name: str, idempotency_key: str | None) -> 
     if signature is not None and bearer_of(request.scope) is None:
         body = await _body(request)
         sender = await _signer(request, name, signature, body)
-        idempotency_key = idempotency_key or signature
     else:
         admitted = service_of(request).admit(request, f"hook:{name}")
         headers |= admitted.headers
@@ -138,7 +137,7 @@ async def _signer(request: Request, name: str, signature: str, body: bytes) -> S
     if not await _inbox_of(request).signed_by(name, request.headers.get("x-hk-time"), signature, body):
         gate.count_failed(address)
         raise Problem("unauthorized", "the signature or its time is wrong")
-    return Sender("signature", lambda _symbol: True)
+    return Sender("signature", lambda _symbol: True, signature)
 
 
 async def _body(request: Request) -> bytes:
