@@ -285,7 +285,9 @@ class Session:
     async def _signal_events(self) -> list[Event]:
         if self._signals is None or self._signals.newest is None or self._signals.newest == self._signal:
             return []
-        if self._signals.newest < self._signal:  # another file: numbers are given once
+        if self._signals.newest < self._signal:
+            if not await self._signals.are_replaced(self._signal):
+                return []
             self._signal = 0
             return [self._event({"type": "reset", "reason": "signals_replaced"})]
         try:

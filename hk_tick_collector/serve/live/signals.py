@@ -60,6 +60,12 @@ class Signals:
             self._news.tell()
         return newest
 
+    async def are_replaced(self, number: int) -> bool:
+        """Has the file begun anew? ``number`` was read from it before: a look that begins now must find it. ``newest``
+        does not tell: a look that began earlier may have ended later."""
+        newest = await self.look()
+        return newest is not None and newest < number
+
     async def behind(self, number: int) -> list[Signal]:
         """The next signals, oldest first. StoreError when they cannot be read now."""
         return await asyncio.to_thread(read_signals, self._directory, number, FRAME)

@@ -1,18 +1,26 @@
-"""The threads that read for who is behind: a reader that leaves in the middle leaves nothing behind."""
+"""Looks that are made in threads: a reader that leaves in the middle, a look that ends after a later one."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import threading
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hk_tick_collector.serve.keys import ANONYMOUS
 from hk_tick_collector.serve.live.hub import Hub, News, Readers
+from hk_tick_collector.serve.live.question import Subscription
+from hk_tick_collector.serve.live.session import Session
+from hk_tick_collector.serve.live.signals import Signals
 from hk_tick_collector.store.follow import Follower
 from hk_tick_collector.store.position import DayChanged, Position
+from hk_tick_collector.store.signals import SignalStore
 
 
 def test_a_reader_that_left_is_told_of_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,3 +49,28 @@ def test_a_reader_that_left_is_told_of_nothing(tmp_path: Path, monkeypatch: pyte
     asyncio.run(leave())
     gc.collect()
     assert complaints == []
+
+
+def test_a_look_that_ends_late_does_not_take_signals_back(tmp_path: Path) -> None:
+    with closing(SignalStore(tmp_path)) as store:
+        for number in range(3):
+            store.add("x", "700", {"n": number}, recv_ts_ms=number, cursor=None, sender="test")
+
+    async def late() -> None:
+        news = News()
+        signals = Signals(tmp_path, news)
+        key = replace(ANONYMOUS, scopes=("live", "hook:x"))
+        wanted = Subscription({}, signals=frozenset(("x",)), after_signal=3)
+        session = Session(
+            wanted, [], key, news, Readers(0), pace_sec=lambda: 0.0, stopping=asyncio.Event(), signals=signals
+        )
+        await session.open()
+        signals.newest = 2  # as a look found it that began before the third one was stored
+        assert await session._signal_events() == []
+        with closing(SignalStore(tmp_path)) as store:
+            store.add("x", "700", {"n": 3}, recv_ts_ms=3, cursor=None, sender="test")
+        await signals.look()
+        (told,) = await session._signal_events()
+        assert json.loads(told.data)["signal"]["number"] == 4
+
+    asyncio.run(late())
