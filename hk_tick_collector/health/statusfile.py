@@ -10,7 +10,6 @@ or cannot write there. After an ordered end the last word is ``stopped``; any ot
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import logging
@@ -190,6 +189,8 @@ class StatusFile:
         self._latencies: deque[HistogramSnapshot] = deque(maxlen=LATENCY_WINDOW_WRITES)
         self._latencies.append(progress.ingest.commit_latency_ms.snapshot())
         self._last_alert = _last_alert(path)
+        import asyncio  # noqa: PLC0415 - who only reads the file needs none, and it takes a third of such a command
+
         self._loop = asyncio.get_running_loop()
         self._idle = asyncio.Event()  # no write is under way
         self._idle.set()
@@ -205,6 +206,8 @@ class StatusFile:
 
     async def close(self, reason: str) -> None:
         """The last word after an ordered end. Gives up after CLOSE_TIMEOUT_SEC: the file is then merely old."""
+        import asyncio  # noqa: PLC0415
+
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._write_last(reason), CLOSE_TIMEOUT_SEC)
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from hk_tick_collector.core.clock import Clock
 from hk_tick_collector.market.registry import market_of
 from hk_tick_collector.sources.futu import spec as futu
 from hk_tick_collector.sources.sierra import spec as sierra
-from hk_tick_collector.sources.sierra.against import StoredDays
-from hk_tick_collector.sources.sierra.depthfiles import DepthKeeper
-from hk_tick_collector.sources.sierra.naming import Rule
 from hk_tick_collector.sources.source import Source, SourceSpec
+
+if TYPE_CHECKING:
+    from hk_tick_collector.sources.sierra.against import StoredDays
+    from hk_tick_collector.sources.sierra.depthfiles import DepthKeeper
+    from hk_tick_collector.sources.sierra.naming import Rule
 
 OFFERED: tuple[SourceSpec, ...] = (*futu.SPECS, *sierra.SPECS)
 TRADE_TYPES: tuple[str, ...] = tuple(dict.fromkeys(name for spec in OFFERED for name in spec.trade_types.values()))

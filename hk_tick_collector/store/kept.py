@@ -14,7 +14,6 @@ Promise: a listed file is, unpacked, byte for byte what was read; ``problems_of`
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
 import os
@@ -144,6 +143,8 @@ def keep(source: BinaryIO, data_root: Path, day: str, describe: Callable[[int, s
 
 
 def _pack(source: BinaryIO, part: Path) -> tuple[int, str]:
+    import gzip  # noqa: PLC0415 - commands that list files need none
+
     found, size_bytes = hashlib.sha256(), 0
     descriptor = os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, FILE_MODE)
     with os.fdopen(descriptor, "wb") as file:
@@ -179,6 +180,8 @@ def digest_of(path: Path) -> tuple[int, str]:
 
 def problems_of(directory: Path, entry: KeptFile) -> list[str]:
     """Read a packed file to its end: where it is not what its entry says. Never unpacks more than that."""
+    import gzip  # noqa: PLC0415
+
     path = directory / entry.packed_name
     try:
         if digest_of(path) != (entry.packed_bytes, entry.packed_sha256):
