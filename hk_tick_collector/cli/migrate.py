@@ -16,7 +16,7 @@ from hk_tick_collector.core.errors import NoData, StoreError
 from hk_tick_collector.records.columns import SCHEMA_VERSION
 from hk_tick_collector.store.compact import refuse_if_open
 from hk_tick_collector.store.connect import SqliteOptions, identify, open_day_file
-from hk_tick_collector.store.layout import day_file, recent_day_files
+from hk_tick_collector.store.layout import day_file, parse_day, recent_day_files
 from hk_tick_collector.store.reader import open_read_only
 from hk_tick_collector.store.salvage import recount
 from hk_tick_collector.watch.when import some_days
@@ -82,7 +82,7 @@ def _migrate(db: Path, *, dry_run: bool) -> Migration:
         if dry_run:
             return Migration(db, version, version, WOULD_MIGRATE)
         with closing(open_day_file(db, SqliteOptions())) as conn:
-            recount(conn, db)
+            recount(conn, db, parse_day(db) or "")
     except StoreError as exc:
         return Migration(db, version, version, REFUSED, str(exc))
     return Migration(db, version, SCHEMA_VERSION, MIGRATED)

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from hk_tick_collector.cli.common import EXIT_PROBLEM, App, be_gentle, progress, tickctl_command
-from hk_tick_collector.cli.ending import clean_ending
+from hk_tick_collector.cli.ending import NOTHING_LEFT, clean_ending
 from hk_tick_collector.cli.terminal import show_text
 from hk_tick_collector.store.layout import day_file, parse_day, set_aside_day
 from hk_tick_collector.store.salvage import SalvageReport, salvage
@@ -35,7 +35,8 @@ def command(app: App, file: Path, into: Path | None) -> int | None:
     for directory in (file.absolute().parent, target.absolute().parent):
         app.work_as_owner(directory)
     be_gentle()
-    left = f"{target} holds what was copied so far, and the same command goes on with it"
+    so_far = f"{target} holds what was copied so far, and the same command goes on with it"
+    left = so_far if target.exists() else NOTHING_LEFT
     with clean_ending(left), progress(f"salvage {file.name}"):
         report = salvage(file, target)
     app.emit(_as_json(report, file, target), lambda: _show(report, file, target))

@@ -26,16 +26,18 @@ from typing import Any
 from hk_tick_collector.core.clock import SystemClock
 from hk_tick_collector.core.errors import RowRefused, StoreError
 from hk_tick_collector.records.columns import BY_NAME
+from hk_tick_collector.store.atomic import new_temporary, sync_file
 from hk_tick_collector.store.connect import (
     ROW_COLUMNS,
     SqliteOptions,
     open_day_file,
     table_columns,
     translate,
+    unavailable,
 )
 from hk_tick_collector.store.copying import CopiedRows, copy_rows, is_keyed
 from hk_tick_collector.store.coverage import COLUMNS, DayCoverage
-from hk_tick_collector.store.layout import check_day, parse_day, sqlite_files
+from hk_tick_collector.store.layout import FILE_MODE, check_day, parse_day, sqlite_files, sync_dir
 from hk_tick_collector.store.reader import GapRow, open_read_only, select_list
 
 CHUNK_ROWS = 1000  # rows a transaction of the target
@@ -91,27 +93,55 @@ class _Damage(Exception):
 
 
 def salvage(source: Path, into: Path) -> SalvageReport:
-    """Copy every readable row of ``source`` into the day file ``into``, which is made when absent, but not for a source
-    that cannot be opened at all. StoreError when ``into`` cannot be written."""
+    """Copy every readable row of ``source`` into the day file ``into``. StoreError when that cannot be written.
+
+    An absent one is made: it appears whole or not at all, and not for a source that cannot be opened. One that is there
+    keeps what was copied until an end comes, and the next run goes on with it."""
     report = SalvageReport()
     try:
         conn = open_read_only(source, damaged=True)
     except StoreError as exc:
         report.problem = str(exc)
         return report
-    with closing(conn), closing(open_day_file(into, SqliteOptions())) as target:
-        _take_notes(conn, target, into)
+    day = parse_day(into) or ""
+    with closing(conn):
+        if into.exists() or not _made(conn, source, into, day, report):
+            _copy(conn, source, into, day, report)
+    return report
+
+
+def _made(conn: sqlite3.Connection, source: Path, into: Path, day: str, report: SalvageReport) -> bool:
+    """Did the copy become ``into``? Not when a recorder made that file meanwhile; then ``report`` is as it was."""
+    try:
+        with new_temporary(into, FILE_MODE) as part:
+            copied = SalvageReport()
+            _copy(conn, source, part, day, copied)
+            sync_file(part)
+            try:
+                into.hardlink_to(part)
+            except FileExistsError:
+                return False
+            except OSError:  # a file system without hard links
+                part.replace(into)
+        sync_dir(into.parent)
+    except OSError as exc:
+        raise unavailable(into, exc) from exc
+    vars(report).update(vars(copied))
+    return True
+
+
+def _copy(conn: sqlite3.Connection, source: Path, into: Path, day: str, report: SalvageReport) -> None:
+    with closing(open_day_file(into, SqliteOptions())) as target:
+        _take_notes(conn, target, into, day)
         copied = CopiedRows()
         for chunk in _chunks(_keyed_first(_readable_rows(conn, source, report), into.parent)):
             _store(target, into, chunk, copied, report)
         _copy_details(conn, target, into)
-        recount(target, into)
-    return report
+        recount(target, into, day)
 
 
-def _take_notes(conn: sqlite3.Connection, target: sqlite3.Connection, into: Path) -> None:
+def _take_notes(conn: sqlite3.Connection, target: sqlite3.Connection, into: Path, day: str) -> None:
     """Before the rows: a doubt is in the file no later than the rows it is about, whenever this ends."""
-    day = parse_day(into) or ""
     try:
         target.execute("BEGIN IMMEDIATE")
         target.executemany(_TAKE_GAP, [gap for gap in _told(conn, "gaps") if day in ("", gap[0])])
@@ -171,11 +201,11 @@ def _chunks(rows: Iterator[Row]) -> Iterator[list[Row]]:
         yield chunk
 
 
-def recount(target: sqlite3.Connection, into: Path) -> None:
+def recount(target: sqlite3.Connection, into: Path, day: str) -> None:
     """Bring ``coverage`` and ``gaps`` of the day file in step with the rows it has now."""
     try:
         target.execute("BEGIN IMMEDIATE")
-        coverage = DayCoverage.load(target, parse_day(into) or "")
+        coverage = DayCoverage.load(target, day)
         coverage.save(target, SystemClock().now_ms())
         target.execute("COMMIT")
     except sqlite3.Error as exc:

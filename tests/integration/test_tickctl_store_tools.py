@@ -18,6 +18,7 @@ from hk_tick_collector.core.clock import SystemClock
 from hk_tick_collector.ingest.spill import SpillQueue
 from hk_tick_collector.market.hk.sessions import hk_date
 from hk_tick_collector.records.columns import SCHEMA_VERSION
+from hk_tick_collector.store import salvage as salvage_of_a_file
 from hk_tick_collector.store.reader import coverage, iter_ticks
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.harness import BIN, clean_env, wait_until
@@ -112,9 +113,46 @@ def test_salvage_into_a_data_root_or_a_file(root: Path, db: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_salvage_says_so_and_goes_on(tmp_path: Path, number: signal.Signals) -> None:
+def test_an_interrupted_salvage_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
+    root, into = tmp_path / "large", tmp_path / "into"
+    into.mkdir()
+    record_day(root, count=25_000)
+    source = (root / f"{DAY}.db").rename(root / CORRUPT)
+    command = [str(BIN / "hk-tickctl"), "salvage", str(source), "--into", str(into / f"{DAY}.db")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=clean_env(tmp_path / "home"))
+
+    def is_at_work() -> bool:
+        assert process.poll() is None, "it ended before it was told to"
+        return any(path.name.endswith(".tmp") and path.stat().st_size > 100_000 for path in into.iterdir())
+
+    wait_until(is_at_work, "the first rows")
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert (process.returncode, list(into.iterdir())) == (128 + number, []), said
+
+
+def test_a_file_that_a_recorder_makes_meanwhile_is_joined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record_day(tmp_path / "old", count=50)
+    source, into = tmp_path / "old" / f"{DAY}.db", tmp_path / "new" / f"{DAY}.db"
+    into.parent.mkdir()
+    synced = salvage_of_a_file.sync_file
+
+    def meanwhile(part: Path) -> None:
+        synced(part)
+        record_day(into.parent, count=80, symbols=("HK.00001",))
+
+    monkeypatch.setattr(salvage_of_a_file, "sync_file", meanwhile)
+    report = salvage_of_a_file.salvage(source, into)
+    assert (report.read_rows, report.copied_rows, report.clean) == (150, 150, True)
+    assert len(list(iter_ticks(into))) == 230
+    assert [path.name for path in into.parent.iterdir() if ".tmp" in path.name] == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_salvage_into_a_file_says_so_and_goes_on(tmp_path: Path, number: signal.Signals) -> None:
     root = tmp_path / "large"
     rows = record_day(root, count=25_000)
+    record_day(tmp_path, count=1)
     source = (root / f"{DAY}.db").rename(root / CORRUPT)
     target = tmp_path / f"{DAY}.db"
     command = [str(BIN / "hk-tickctl"), "salvage", str(source), "--into", str(target)]
