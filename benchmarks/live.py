@@ -1,36 +1,60 @@
 """The live channel: made to received, and CPU, by the number of clients; and the rows a second of a resume.
 
-python -m benchmarks.live [--short]
+python -m benchmarks.live [--short] [--clients 20,500] [--program COMMAND]
 
-A writer process commits each 10 ms at 1,000 ticks a second (900 symbols), ``hk-tick-live`` is the built one, and the
-clients (one process) take everything over WebSocket. A row's way is counted from its stamp ``inserted_at_ms``, which
-its commit begins with, to its arrival at a client, by one client in ten.
+A writer process commits each 10 ms at 1,000 ticks a second (900 symbols); ``hk-tick-live`` is the built one; every
+client takes everything over WebSocket. Most clients are sockets that one process only drains, since hundreds that read
+JSON would be what is measured; SAMPLED real ones, in a process of their own, count a row's way from its stamp
+``inserted_at_ms``, which its commit begins with, to its arrival. In the same run and in turns: the floor
+(``live_floor``), the same rows sent to as many clients by the same uvicorn with nothing else, and the writer alone.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import base64
+import contextlib
 import json
 import os
+import selectors
+import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from websockets.asyncio.client import connect
+from websockets.frames import Frame, Opcode
 
 from benchmarks.follow import DAY
+from benchmarks.follow import STAMP as STAMP_BEHIND_ROWID
 from benchmarks.ticks import TickSource
 from hk_tick_collector.serve.keys import KeyLimits
+from hk_tick_collector.serve.live.app import pace_sec_of
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.harness import ended
 from tests.serving import ApiServer, add_key
 
 TICKS = os.sysconf("SC_CLK_TCK")
+RATE = 1000
+SAMPLED = 4
+STAMP = STAMP_BEHIND_ROWID - 1
+PROGRAM = "hk-tick-live"
+SUBSCRIBE = {"op": "subscribe", "symbols": "all", "since": "now"}
+
+
+class Found(NamedTuple):
+    """Of one turn; ``writer_us``: the writer's CPU a tick."""
+
+    p50_ms: float
+    p99_ms: float
+    percent: float
+    writer_us: float
 
 
 def cpu_sec(pid: int) -> float:
@@ -39,95 +63,226 @@ def cpu_sec(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / TICKS
 
 
-async def client(url: str, since: str, rows: int, ways_ms: list[float] | None, key: str = "") -> None:
-    """Take until so many rows have come."""
-    address = f"{url.replace('http', 'ws')}/v1/live"
-    sent = {"Authorization": f"Bearer {key}"} if key else {}
+def memory_mb(pid: int) -> float:
+    """What a process holds."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+# Clients, in processes of their own
+
+
+async def sampled(url: str, key: str, rows: int, ways_ms: list[int], begun: asyncio.Barrier) -> None:
+    """Take until so many rows have come, noting each row's way."""
     async with connect(
-        address, additional_headers=sent, max_size=None, proxy=None, compression=None, close_timeout=0.2
-    ) as socket:
-        await socket.send(json.dumps({"op": "subscribe", "symbols": "all", "since": since}))
-        stamp, left = 0, rows
-        async for text in socket:
-            if ways_ms is None:  # only what it takes to count
-                left -= text.count("],[") + 1 if text.startswith('{"type":"ticks"') else 0
-            else:
-                now_ms, message = time.time_ns() // 1_000_000, json.loads(text)
-                stamp = stamp or message.get("columns", ["inserted_at_ms"]).index("inserted_at_ms")
-                got = message.get("ticks", ())
-                ways_ms += [now_ms - row[stamp] for row in got]
-                left -= len(got)
-            if left <= 0:
+        f"{url}/v1/live", additional_headers=bearer(key), max_size=None, proxy=None, compression=None, close_timeout=0.2
+    ) as connection:
+        await connection.send(json.dumps(SUBSCRIBE))
+        await begun.wait()
+        async for text in connection:
+            now_ms, message = time.time_ns() // 1_000_000, json.loads(text)
+            got = message.get("ticks", ())
+            ways_ms += [now_ms - row[STAMP] for row in got]
+            rows -= len(got)
+            if rows <= 0:
                 break
 
 
-async def fan_out(directory: Path, clients: int, rate: int, seconds: float) -> dict[str, Any]:
-    """Server's CPU, and the ways of rows."""
-    root = directory / "HK"
-    with DayFileWriterOf(root) as writer:
-        writer.write(TickSource(DAY).take(1))
+def bearer(key: str) -> dict[str, str]:
+    """The header."""
+    return {"Authorization": f"Bearer {key}"} if key != "-" else {}
+
+
+async def sample(url: str, key: str, rows: int) -> None:
+    """Several of them; says ``ready`` once all are connected, then p50 and p99."""
+    ways_ms: list[int] = []
+    begun = asyncio.Barrier(SAMPLED + 1)
+    tasks = [asyncio.create_task(sampled(url, key, rows, ways_ms, begun)) for _ in range(SAMPLED)]
+    await begun.wait()
+    print("ready", flush=True)
+    await asyncio.gather(*tasks)
+    cuts = statistics.quantiles(ways_ms, n=100)
+    print(cuts[49], cuts[98], flush=True)
+
+
+def opened(url: str, key: str) -> socket.socket:
+    """A subscribed connection by hand."""
+    host, _, port = url.removeprefix("ws://").partition(":")
+    connection = socket.create_connection((host, int(port)), timeout=30)
+    nonce = base64.b64encode(os.urandom(16)).decode()
+    head = {
+        "Host": f"{host}:{port}", "Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Key": nonce,
+        "Sec-WebSocket-Version": "13", **bearer(key),
+    }  # fmt: skip
+    lines = "".join(f"{name}: {value}\r\n" for name, value in head.items())
+    connection.sendall(f"GET /v1/live HTTP/1.1\r\n{lines}\r\n".encode())
+    answer = b""
+    while b"\r\n\r\n" not in answer:
+        answer += connection.recv(1)
+    assert b" 101 " in answer, answer
+    connection.sendall(Frame(Opcode.TEXT, json.dumps(SUBSCRIBE).encode()).serialize(mask=True))
+    return connection
+
+
+def drain(url: str, key: str, clients: int) -> None:
+    """Take everything and look at nothing, until killed; says ``ready`` once all are connected."""
+    room, selector = bytearray(1 << 18), selectors.DefaultSelector()
+    for _ in range(clients):
+        connection = opened(url, key)
+        connection.setblocking(False)
+        selector.register(connection, selectors.EVENT_READ)
+    print("ready", flush=True)
+    while True:
+        for ready, _ in selector.select():
+            found = ready.fileobj
+            assert isinstance(found, socket.socket)
+            if not found.recv_into(room):
+                selector.unregister(found)
+
+
+# Turns
+
+
+def me(*words: object) -> list[str]:
+    """This file, as a process of its own."""
+    return [sys.executable, "-m", "benchmarks.live", *map(str, words)]
+
+
+@contextlib.contextmanager
+def draining(url: str, key: str, clients: int) -> Iterator[None]:
+    """So many clients more."""
+    with subprocess.Popen(me("--drain", url, key, clients), stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            assert process.stdout.readline() == "ready\n"
+            yield
+        finally:
+            process.kill()
+
+
+@contextlib.contextmanager
+def served(directory: Path, root: Path, program: str) -> Iterator[tuple[str, str, int]]:
+    """``hk-tick-live``: address, key and process."""
     key = add_key(keys := directory / "keys.json", limits=KeyLimits(live_connections=500))
-    server = ApiServer(directory / "server", root, "hk-tick-live", API_KEYS_FILE=keys)
+    server = ApiServer(directory / "server", root, program, API_KEYS_FILE=keys)
     with ended(server):
-        ways_ms: list[float] = []
-        rows = int(rate * seconds * 0.9)
-        tasks = [
-            asyncio.create_task(client(server.url, "now", rows, ways_ms if n % 10 == 0 else None, key))
-            for n in range(clients)
-        ]
-        await asyncio.sleep(1 + clients / 100)
-        started_sec, used_sec = time.monotonic(), cpu_sec(server.proc.pid)
-        writing = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "benchmarks.follow", "--write", str(root), str(rate), str(seconds),
-            stdout=subprocess.DEVNULL,
-        )  # fmt: skip
-        await asyncio.wait_for(asyncio.gather(*tasks), seconds + 60)
-        percent = 100 * (cpu_sec(server.proc.pid) - used_sec) / (time.monotonic() - started_sec)
-        await writing.wait()
-        cuts = statistics.quantiles(ways_ms, n=100)
-        return {"p50": cuts[49], "p99": cuts[98], "percent": percent}
+        yield server.url.replace("http", "ws"), key, server.proc.pid
 
 
-class DayFileWriterOf:
-    """A writer that is closed at the end."""
+@contextlib.contextmanager
+def floor(root: Path, clients: int) -> Iterator[tuple[str, str, int]]:
+    """The same of ``live_floor``."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "benchmarks.live_floor", str(root), str(port), str(pace_sec_of(clients))]
+    with subprocess.Popen(command) as process:
+        try:
+            deadline = time.monotonic() + 20
+            while True:
+                with contextlib.suppress(OSError):
+                    socket.create_connection(("127.0.0.1", port)).close()
+                    break
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            yield f"ws://127.0.0.1:{port}", "-", process.pid
+        finally:
+            process.kill()
 
-    def __init__(self, root: Path) -> None:
-        self._writer = DayFileWriter(root)
 
-    def __enter__(self) -> DayFileWriter:
-        return self._writer
+def turn(directory: Path, clients: int, seconds: float, program: str) -> Found:
+    """One turn with so many clients; ``program`` is ``floor``, or what serves."""
+    root = begun_root(directory)
+    serving = floor(root, clients) if program == "floor" else served(directory, root, program)
+    with serving as (url, key, pid), draining(url, key, clients - SAMPLED):
+        rows = int(RATE * seconds * 0.9)
+        with subprocess.Popen(me("--sample", url, key, rows), stdout=subprocess.PIPE, text=True) as sampling:
+            assert sampling.stdout is not None
+            assert sampling.stdout.readline() == "ready\n"
+            time.sleep(1)  # what they sent is read
+            started_sec, used_sec = time.monotonic(), cpu_sec(pid)
+            writer_us = write(root, seconds)
+            percent = 100 * (cpu_sec(pid) - used_sec) / (time.monotonic() - started_sec)
+            told, _ = sampling.communicate(timeout=60)
+    p50_ms, p99_ms = map(float, told.split())
+    return Found(p50_ms, p99_ms, percent, writer_us)
 
-    def __exit__(self, *_: object) -> None:
-        self._writer.close()
+
+def begun_root(directory: Path) -> Path:
+    """A data root with a row."""
+    with contextlib.closing(DayFileWriter(directory / "HK")) as writer:
+        writer.write(TickSource(DAY).take(1))
+    return directory / "HK"
 
 
-async def resume(directory: Path, rows: int) -> float:
-    """Rows a second of a client that was away."""
+def write(root: Path, seconds: float) -> float:
+    """Let the writer process write; its CPU microseconds a tick."""
+    command = [sys.executable, "-m", "benchmarks.follow", "--write", str(root), str(RATE), str(seconds)]
+    return float(subprocess.check_output(command, text=True).split()[0])
+
+
+async def resumed(url: str, rows: int) -> None:
+    """A client that was away: takes until so many rows have come, looking only at what it takes to count them."""
+    async with connect(f"{url}/v1/live", max_size=None, proxy=None, compression=None, close_timeout=0.2) as connection:
+        await connection.send(json.dumps({**SUBSCRIBE, "since": "day"}))
+        async for data in connection:
+            rows -= data.count("],[") + 1 if data.startswith('{"type":"ticks"') else 0
+            if rows <= 0:
+                break
+
+
+def resume(directory: Path, rows: int, program: str) -> tuple[float, float]:
+    """Rows a second of a client that was away, and the server's memory."""
     root = directory / "HK"
-    with DayFileWriterOf(root) as writer:
+    with contextlib.closing(DayFileWriter(root)) as writer:
         source = TickSource(DAY)
         for _ in range(rows // 5000):
             writer.write(source.take(5000))
-    server = ApiServer(directory / "server", root, "hk-tick-live", API_ANONYMOUS=1)
+    server = ApiServer(directory / "server", root, program, API_ANONYMOUS=1)
     with ended(server):
         started_sec = time.monotonic()
-        await client(server.url, "day", rows // 5000 * 5000, None)
-        return rows / (time.monotonic() - started_sec)
+        asyncio.run(resumed(server.url.replace("http", "ws"), rows // 5000 * 5000))
+        return rows / (time.monotonic() - started_sec), memory_mb(server.proc.pid)
+
+
+def in_turns(clients: int, seconds: float, program: str) -> None:
+    """One line of the table."""
+    found = {}
+    for name in ("floor", program):
+        with tempfile.TemporaryDirectory() as directory:
+            found[name] = turn(Path(directory), clients, seconds, name)
+    with tempfile.TemporaryDirectory() as directory:
+        alone_us = write(begun_root(Path(directory)), seconds)
+    ours, least = found[program], found["floor"]
+    print(
+        f"| {clients} | {ours.p50_ms:.0f} ({least.p50_ms:.0f}) | {ours.p99_ms:.0f} ({least.p99_ms:.0f}) "
+        f"| {ours.percent:.0f} ({least.percent:.0f}) | {ours.writer_us:.0f} ({alone_us:.0f}) |",
+        flush=True,
+    )
 
 
 def main() -> None:
-    """The table."""
+    """The table, or one of the processes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--short", action="store_true", help="one quick round, to see that it works")
+    parser.add_argument("--clients", default="20,100,500", help="how many, with commas")
+    parser.add_argument("--program", default=PROGRAM, help="another build, to compare two in turns")
+    parser.add_argument("--drain", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--sample", nargs=3, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    print("| clients | made to received p50 ms | p99 ms | server % of a core |\n|---|---|---|---|")
-    for clients in (5,) if args.short else (20, 100):
-        with tempfile.TemporaryDirectory() as directory:
-            found = asyncio.run(fan_out(Path(directory), clients, 1000, 2.0 if args.short else 10.0))
-        print(f"| {clients} | {found['p50']:.0f} | {found['p99']:.0f} | {found['percent']:.0f} |", flush=True)
+    if args.drain:
+        drain(*args.drain[:2], int(args.drain[2]))
+        return
+    if args.sample:
+        asyncio.run(sample(*args.sample[:2], int(args.sample[2])))
+        return
+    print("| clients | made to received p50 ms (floor) | p99 ms | server % of a core | writer us a tick (alone) |")
+    print("|---------|---------------------------------|--------|--------------------|--------------------------|")
+    for clients in (6,) if args.short else map(int, args.clients.split(",")):
+        in_turns(clients, 2.0 if args.short else 10.0, args.program)
     with tempfile.TemporaryDirectory() as directory:
         rows = 20_000 if args.short else 500_000
-        print(f"resume of {rows} rows: {asyncio.run(resume(Path(directory), rows)):.0f} rows/s")
+        rows_per_sec, held_mb = resume(Path(directory), rows, args.program)
+    print(f"resume of {rows} rows: {rows_per_sec:.0f} rows/s, server holds {held_mb:.0f} MB")
 
 
 if __name__ == "__main__":

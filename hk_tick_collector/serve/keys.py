@@ -24,7 +24,7 @@ import re
 import secrets
 import stat
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ from hk_tick_collector.store.connect import unavailable
 PREFIX = "hktk"
 SCOPES = ("read", "live", "sql", "admin")  # and hook:<name>
 DEFAULT_SCOPES = ("read", "live")
+EVERY_SYMBOL = "*"
 MAX_KEYS = 10_000
 MAX_FILE_BYTES = 16 << 20
 _FORM = 1
@@ -82,16 +83,21 @@ class Key:
 
     def may_read(self, symbol: str) -> bool:
         """May it see this symbol (``HK.00700``)?"""
-        return "*" in self.symbols or any(fnmatch.fnmatchcase(symbol, pattern) for pattern in self.symbols)
+        return may_read(self.symbols, symbol)
 
     @property
     def reads_all(self) -> bool:
         """May it see every symbol?"""
-        return "*" in self.symbols
+        return EVERY_SYMBOL in self.symbols
 
     def is_expired(self, now_ms: int) -> bool:
         """Is its time over?"""
         return self.expires_at_ms is not None and now_ms >= self.expires_at_ms
+
+
+def may_read(patterns: Sequence[str], symbol: str) -> bool:
+    """Does one of a key's patterns name this symbol?"""
+    return EVERY_SYMBOL in patterns or any(fnmatch.fnmatchcase(symbol, pattern) for pattern in patterns)
 
 
 ANONYMOUS = Key("anonymous", "whoever is on this machine", DEFAULT_SCOPES)

@@ -138,6 +138,10 @@ class PositionLost(StoreError):
         self.day = day
         self.onward = onward
 
+    def __reduce__(self) -> tuple[type[PositionLost], tuple[str, str, Position]]:
+        """Whole also where another process reads the files."""
+        return type(self), (str(self), self.day, self.onward)
+
 
 class DayChanged(PositionLost):
     """The file of a day is another one. ``onward`` begins that day again: drop the rows that you have."""

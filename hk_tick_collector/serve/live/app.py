@@ -21,6 +21,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
+from weakref import WeakValueDictionary
 
 import orjson
 from starlette.applications import Starlette
@@ -47,7 +48,7 @@ AUTH_SEC = 5.0
 SUBSCRIBE_SEC = 10.0
 TICKET_SEC = 30.0
 MAX_TICKETS = 10_000
-KEYS_LOOK_SEC = 1.0
+KEYS_LOOK_SEC = 0.5
 MESSAGES_PER_SEC = 20
 CLOSE_REFUSED, CLOSE_SLOW, CLOSE_RESTART, CLOSE_GONE = 4003, 4008, 1012, 4010
 BYE_SEC = 2.0
@@ -61,24 +62,23 @@ class Live:
     def __init__(self, settings: ServeSettings) -> None:
         self.keys = KeyRing.open(settings.api_keys_file)
         self.gate = Gate(settings, self.keys)
-        self.news = News()
+        self.news = News(self.pace_sec)
         self.hubs = [Hub(root, self.news, archive) for root, archive in settings.roots]
         self.readers = Readers()
         self.signals = None if settings.hooks_dir is None else Signals(settings.hooks_dir, self.news)
         self.stopping = asyncio.Event()
         self.tickets: dict[str, tuple[Key, str | None, float]] = {}
         self.connections: Counter[str] = Counter()
+        self.keys_used: WeakValueDictionary[Key, asyncio.Event] = WeakValueDictionary()  # set: good no more
 
     def pace_sec(self) -> float:
         """Between two messages of a reader, with as many readers as there are."""
-        count = self.connections.total()
-        return next((pace for readers, pace in PACE_SEC if count <= readers), PACE_SEC[-1][1])
+        return pace_sec_of(self.connections.total())
 
     def session(self, wanted: Subscription, key: Key) -> Session:
         """A reader."""
         return Session(
-            wanted, self.hubs, key, self.news, self.readers, pace_sec=self.pace_sec, stopping=self.stopping,
-            signals=self.signals,
+            wanted, self.hubs, key, self.news, self.readers, stopping=self.stopping, signals=self.signals
         )  # fmt: skip
 
     @contextlib.contextmanager
@@ -119,16 +119,24 @@ class Live:
         return key
 
     async def watch_keys(self) -> None:
-        """Read the keys again when they change."""
+        """Read the keys again when they change; end who has none any more."""
         while True:
             await asyncio.sleep(KEYS_LOOK_SEC)
             if await asyncio.to_thread(self.keys.reload):
                 _log.info(event("keys_read", keys=len(self.keys.keys)))
+            for key, ended in list(self.keys_used.items()):
+                if self.keys.current(key) != key:
+                    ended.set()
+            self.news.tell()  # so that readers look at the clock: heartbeats, lag
 
     async def key_ended(self, key: Key) -> None:
         """Returns once the key is good no more, or has other rights than those that were checked."""
-        while self.keys.current(key) == key:  # noqa: ASYNC110 - time ends it too
-            await asyncio.sleep(KEYS_LOOK_SEC)
+        await self.keys_used.setdefault(key, asyncio.Event()).wait()
+
+
+def pace_sec_of(readers: int) -> float:
+    """Between two messages of a reader, with so many readers."""
+    return next((pace for most, pace in PACE_SEC if readers <= most), PACE_SEC[-1][1])
 
 
 def create_app(settings: ServeSettings) -> Starlette:
@@ -167,7 +175,7 @@ def _lifespan(live: Live) -> Any:
         live.stopping.set()
         for task in watching:
             task.cancel()
-        live.readers.close()
+        await live.readers.close()
         for hub in live.hubs:
             await hub.close()
 

@@ -1,4 +1,4 @@
-"""Rows as they are sent: each is made into JSON once, for all readers.
+"""Rows as they are sent: what many readers ask for is made into JSON once (``choice``).
 
 ``seq`` is text: it is larger than what JavaScript can count exactly. Messages are JSON objects; each that carries a
 ``cursor`` carries as ``prev`` the one that was told before it, so a reader sees by itself whether it missed one.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -15,40 +16,38 @@ from typing import Any
 import orjson
 
 from hk_tick_collector.market.trades import TradeTypes
-from hk_tick_collector.store.follow import Batch
 from hk_tick_collector.store.position import ROW, Position, Row
 
 COLUMNS = ROW[1:]
 PRICE, ODD_LOTS, OFF_EXCHANGE, ALL = "price", "odd_lots", "off_exchange", "all"
 TYPES = (PRICE, ODD_LOTS, OFF_EXCHANGE, ALL)
-ROW_BYTES = 250  # what a row costs in memory beside its JSON
-_SYMBOL, _SEQ, _TYPE = ROW.index("symbol"), ROW.index("seq"), ROW.index("tick_type")
+ROW_BYTES, FRAME_BYTES = 1000, 2000  # what they cost in memory
+SYMBOL = ROW.index("symbol")
+_AT_ONCE = 500  # rows; nobody else can do anything meanwhile
+_SEQ, _TYPE = ROW.index("seq"), ROW.index("tick_type")
 _PRICE, _VOLUME = ROW.index("price"), ROW.index("volume")
 
 
 @dataclass(frozen=True)
 class Frame:
-    """Rows of one batch between two positions; or, without rows, a ``message`` for the readers of ``symbol``."""
+    """Rows of one batch between two positions; or, without rows, a ``message``."""
 
     before: Position
     after: Position
     day: str = ""
-    symbols: list[str] = field(default_factory=list)
-    kinds: list[str] = field(default_factory=list)  # of TYPES; "" for a row that is no trade
-    parts: list[bytes] = field(default_factory=list)  # the rows as JSON arrays in the order of COLUMNS
+    rows: list[Row] = field(default_factory=list)  # columns as of ROW
     message: dict[str, Any] | None = None
-    symbol: str | None = None
     at_sec: float = field(default_factory=time.monotonic)
 
-    @cached_property
-    def joined(self) -> bytes:
-        """All rows."""
-        return b",".join(self.parts)
-
-    @cached_property
+    @property
     def size_bytes(self) -> int:
         """About what it costs in memory."""
-        return sum(map(len, self.parts)) * 2 + ROW_BYTES * len(self.parts) + 1000
+        return ROW_BYTES * len(self.rows) + FRAME_BYTES
+
+    @cached_property
+    def symbols(self) -> frozenset[str]:
+        """Of its rows."""
+        return frozenset([row[SYMBOL] for row in self.rows])
 
     @cached_property
     def cursor(self) -> str:
@@ -56,28 +55,24 @@ class Frame:
         return str(self.after)
 
 
-def frame_of(before: Position, batch: Batch, types: TradeTypes) -> Frame:
-    """The frame of a batch that was read behind ``before``."""
-    rows = batch.rows
-    return Frame(
-        before,
-        batch.position,
-        batch.day,
-        [str(row[_SYMBOL]) for row in rows],
-        [kind_of(row, types) for row in rows],
-        [as_json(row) for row in rows],
-    )
+def rows_json(rows: Sequence[Row], *, as_objects: bool = False) -> bytes:
+    """Rows as JSON arrays in the order of COLUMNS, or as objects, with commas between. What no JSON has (NaN, bytes, a
+    broken text) is null or a readable text."""
+    return b",".join([_json(rows[n : n + _AT_ONCE], as_objects) for n in range(0, len(rows), _AT_ONCE)])
 
 
-def as_json(row: Row) -> bytes:
-    """A row as a JSON array. What no JSON has (NaN, bytes, a broken text) is null or a readable text."""
-    values: list[Any] = list(row[1:])
-    if values[_SEQ - 1] is not None:
-        values[_SEQ - 1] = str(values[_SEQ - 1])
+def _json(rows: Sequence[Row], as_objects: bool) -> bytes:
+    listed: list[Any] = [
+        (*row[1:_SEQ], None if row[_SEQ] is None else str(row[_SEQ]), *row[_SEQ + 1 :]) for row in rows
+    ]
+    if as_objects:
+        listed = [dict(zip(COLUMNS, row, strict=True)) for row in listed]
     try:
-        return orjson.dumps(values)
+        return orjson.dumps(listed)[1:-1]
     except TypeError:
-        return orjson.dumps([_plain(value) for value in values])
+        if as_objects:
+            return orjson.dumps([{name: _plain(value) for name, value in row.items()} for row in listed])[1:-1]
+        return orjson.dumps([[_plain(value) for value in row] for row in listed])[1:-1]
 
 
 def _plain(value: Any) -> Any:
@@ -99,9 +94,9 @@ def kind_of(row: Row, types: TradeTypes) -> str:
     return ODD_LOTS if tick_type in types.odd_lot else OFF_EXCHANGE
 
 
-def as_objects(parts: list[bytes]) -> list[bytes]:
-    """The same rows with the names of their columns."""
-    return [orjson.dumps(dict(zip(COLUMNS, orjson.loads(part), strict=True))) for part in parts]
+def told_json(prev: str, cursor: str, message: dict[str, Any]) -> bytes:
+    """A message as it is sent, with its cursors."""
+    return orjson.dumps({"type": message["type"], "prev": prev, "cursor": cursor, **message})
 
 
 def ticks_message(prev: str, cursor: str, rows: bytes, more: dict[str, Any] | None = None) -> bytes:

@@ -6,9 +6,7 @@ where its position is one of the ring's.
 
 from __future__ import annotations
 
-import itertools
 import time
-from collections import deque
 from collections.abc import Callable
 
 from hk_tick_collector.serve.live.frames import Frame
@@ -33,7 +31,7 @@ class Ring:
         self.start = 0
         self.size_bytes = 0
         self._max_sec, self._max_bytes, self._monotonic = max_sec, max_bytes, monotonic
-        self._frames: deque[Frame] = deque()
+        self._frames: dict[int, Frame] = {}  # by number, so that a reader finds its own at once
         self._numbers: dict[tuple[str, int], int] = {}  # of the frame behind a place of the newest day
 
     @property
@@ -45,12 +43,12 @@ class Ring:
         """Add the next frame; the oldest ones go."""
         assert frame.before == self.head, "a frame that does not follow the last one"
         self._numbers.setdefault(_key(frame.before), self.end)
-        self._frames.append(frame)
+        self._frames[self.end] = frame
         self.head = frame.after
         self.size_bytes += frame.size_bytes
         oldest_sec = self._monotonic() - self._max_sec
-        while self._frames and (self.size_bytes > self._max_bytes or self._frames[0].at_sec < oldest_sec):
-            gone = self._frames.popleft()
+        while self._frames and (self.size_bytes > self._max_bytes or self._frames[self.start].at_sec < oldest_sec):
+            gone = self._frames.pop(self.start)
             self.size_bytes -= gone.size_bytes
             if self._numbers.get(_key(gone.before)) == self.start:
                 del self._numbers[_key(gone.before)]
@@ -60,12 +58,16 @@ class Ring:
         """Frames from this number on: one at least when there is one, and no more once they have ``max_bytes``."""
         taken: list[Frame] = []
         size = 0
-        for frame in itertools.islice(self._frames, number - self.start, None):
+        while size < max_bytes and (frame := self._frames.get(number)) is not None:
             taken.append(frame)
             size += frame.size_bytes
-            if size >= max_bytes:
-                break
+            number += 1
         return taken
+
+    def waiting_since_sec(self, number: int) -> float | None:
+        """Since when the frame of this number is there; None when it is still to come."""
+        frame = self._frames.get(number)
+        return None if frame is None else frame.at_sec
 
     def number_behind(self, position: Position, *, is_at_end: bool) -> int | None:
         """The number of the frame that follows ``position``; None when the ring does not know the position.
@@ -78,7 +80,7 @@ class Ring:
             number = self.end
         if number is None:
             return None
-        boundary = self.head if number == self.end else self._frames[number - self.start].before
+        boundary = self.head if number == self.end else self._frames[number].before
         return number if _is_same(position, boundary, is_at_end) else None
 
 

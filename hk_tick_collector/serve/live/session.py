@@ -10,17 +10,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
-
-import orjson
 
 from hk_tick_collector import __version__
 from hk_tick_collector.core.errors import StoreError
 from hk_tick_collector.serve.keys import Key
 from hk_tick_collector.serve.live import question as asked
-from hk_tick_collector.serve.live.frames import ALL, COLUMNS, Frame, as_objects, ticks_message
+from hk_tick_collector.serve.live.choice import Choice, Wish
+from hk_tick_collector.serve.live.files import told_of
+from hk_tick_collector.serve.live.frames import COLUMNS, SYMBOL, Frame, ticks_message, told_json
 from hk_tick_collector.serve.live.hub import Hub, News, Readers, query_of, reset_message
 from hk_tick_collector.serve.live.question import CLOSE, CONFLATE, NOT_FOLLOWED, Subscription
 from hk_tick_collector.serve.live.signals import Signals, part_of
@@ -53,7 +53,7 @@ class Feed:
 
     hub: Hub
     root: int
-    symbols: frozenset[str] | None
+    choice: Choice
     position: Position
     number: int | None = None
     retry_at_sec: float = 0.0
@@ -74,7 +74,7 @@ class Feed:
 
 
 class Session:
-    """``pace_sec``: the shortest time between two messages of a reader that is live, as it is now."""
+    """A reader; ``events`` is what it is sent."""
 
     def __init__(
         self,
@@ -84,7 +84,6 @@ class Session:
         news: News,
         readers: Readers,
         *,
-        pace_sec: Callable[[], float],
         stopping: asyncio.Event,
         signals: Signals | None = None,
     ) -> None:
@@ -92,10 +91,9 @@ class Session:
         self._signals = signals if wanted.signals else None
         self._signal = 0  # the number of the last one
         self._news, self._readers = news, readers
-        self._pace_sec, self._stopping = pace_sec, stopping
+        self._stopping = stopping
         self._feeds: list[Feed] = []
         self._ready: list[Event] = []  # what ``open`` has found already
-        self._may: dict[str, bool] = {}
         self.told = ""  # the last cursor that was sent
         self._behind_since_sec = float("inf")
         self._is_lagging = False
@@ -107,7 +105,7 @@ class Session:
         try:
             async with asyncio.timeout(READY_SEC):
                 while any(self._hubs[root].ring is None for root in self._wanted.symbols):
-                    await self._news.next
+                    await self._news.after(self._news.number)
                 self._feeds = [await self._feed(root) for root in sorted(self._wanted.symbols)]
         except (TimeoutError, StoreError) as exc:
             raise Problem("store-busy") from exc
@@ -119,7 +117,9 @@ class Session:
     async def _feed(self, root: int) -> Feed:
         hub, since = self._hubs[root], self._wanted.since
         assert hub.ring is not None
-        feed = Feed(hub, root, self._wanted.symbols[root], hub.ring.head)
+        wanted = self._wanted
+        choice = hub.choices.of(Wish(wanted.symbols[root], wanted.types, wanted.shape, self._key.symbols))
+        feed = Feed(hub, root, choice, hub.ring.head)
         if since == asked.NOW:
             feed.number = hub.ring.end
         elif since == asked.DAY:
@@ -136,7 +136,7 @@ class Session:
         if feed.is_live:
             return
         try:
-            await self._readers.next(feed.hub, feed.position)
+            await self._readers.check(feed.hub, feed.position)
         except DayGone as exc:
             raise self._gone(feed, exc.day, exc.onward) from exc
         except (PositionLost, StoreError):
@@ -169,7 +169,7 @@ class Session:
         yield self._welcome()
         has_caught_up, heartbeat_at_sec = False, time.monotonic() + HEARTBEAT_SEC
         while not self._stopping.is_set():
-            news, is_quiet = self._news.next, True
+            number, is_quiet = self._news.number, True
             for feed in self._feeds:
                 for event in await self._step(feed):
                     is_quiet = False
@@ -187,16 +187,19 @@ class Session:
             if time.monotonic() >= heartbeat_at_sec:
                 heartbeat_at_sec = time.monotonic() + HEARTBEAT_SEC
                 yield self._heartbeat()
-            await self._rest(news, is_live=is_live, is_quiet=is_quiet, until_sec=heartbeat_at_sec)
+            if is_live:
+                await (self._news.after(number) if is_quiet or self._has_all else asyncio.sleep(0))
+            else:  # the next row, or the disk, may come without news
+                await asyncio.sleep(_RETRY_SEC / 5 if is_quiet else 0)
         yield self._event({"type": "bye", "reason": "the server stops"})
 
-    async def _rest(self, news: asyncio.Future[None], *, is_live: bool, is_quiet: bool, until_sec: float) -> None:
-        if not is_quiet:
-            await asyncio.sleep(self._pace_sec() if is_live else 0)
-            return
-        if not is_live:  # the next row, or the disk, may come without news
-            until_sec = min(until_sec, time.monotonic() + _RETRY_SEC / 5)
-        await asyncio.wait({news}, timeout=max(0.0, until_sec - time.monotonic()))
+    @property
+    def _has_all(self) -> bool:
+        """Has a live reader all that there is?"""
+        rings = [(feed.number, feed.hub.ring) for feed in self._feeds]
+        if any(ring is not None and number != ring.end for number, ring in rings):
+            return False
+        return self._signals is None or self._signals.newest in (None, self._signal)
 
     async def _step(self, feed: Feed) -> list[Event]:
         ring = feed.hub.ring
@@ -209,61 +212,52 @@ class Session:
         if self._wanted.on_slow == CONFLATE and self._lag_sec(feed) > LAGGING_SEC:
             return self._jumped(feed)
         frames = ring.take(feed.number, MAX_MESSAGE_BYTES)
-        feed.number += len(frames)
-        return list(self._of_frames(feed, frames))
+        if not frames:
+            return []
+        first, feed.number = feed.number, feed.number + len(frames)
+        return self._of_frames(feed, frames, first)
 
     async def _from_files(self, feed: Feed) -> list[Event]:
         if time.monotonic() < feed.retry_at_sec:
             return []
         try:
-            frame = await self._readers.next(feed.hub, feed.position)
+            piece = await self._readers.next(feed.hub, feed.position, feed.choice.wish)
         except PositionLost as exc:
             feed.position = exc.onward
             return [self._event(reset_message(exc))]
         except StoreError:
             feed.retry_at_sec = time.monotonic() + _RETRY_SEC
             return []
-        events = [] if frame is None else list(self._of_frames(feed, [frame]))
-        self._join(feed, is_at_end=frame is None)
-        return events
+        if piece is not None:
+            feed.position = piece.after
+        self._join(feed, is_at_end=piece is None)
+        return [self._ticks(piece.json)] if piece is not None and piece.rows else []
 
     def _join(self, feed: Feed, *, is_at_end: bool) -> None:
         assert feed.hub.ring is not None
         feed.number = feed.hub.ring.number_behind(feed.position, is_at_end=is_at_end)
 
-    def _of_frames(self, feed: Feed, frames: list[Frame]) -> Iterator[Event]:
-        rows: list[bytes] = []
-        for frame in frames:
+    def _of_frames(self, feed: Feed, frames: list[Frame], first: int) -> list[Event]:
+        events: list[Event] = []
+        begin = 0
+        for n, frame in enumerate(frames):
             if frame.message is not None:
-                if rows:
-                    yield self._ticks(rows)
-                    rows = []
-                feed.position = frame.after
-                if frame.symbol is None or self._reads(feed, frame.symbol):
-                    yield self._event(frame.message)
-                continue
-            rows += self._rows(feed, frame)
-            feed.position = frame.after
-        if rows:
-            yield self._ticks(rows)
+                events += self._of_rows(feed, frames[begin:n], first + begin)
+                begin, feed.position = n + 1, frame.after
+                data = feed.choice.told_message(self.told, self.cursor, first + n, frame.message)
+                events += [] if data is None else [self._sent(frame.message["type"], data)]
+        return events + self._of_rows(feed, frames[begin:], first + begin)
 
-    def _rows(self, feed: Feed, frame: Frame) -> list[bytes]:
-        types, is_array = self._wanted.types, self._wanted.shape == "array"
-        if ALL in types and feed.symbols is None and self._key.reads_all:
-            return [frame.joined] if is_array else as_objects(frame.parts)
-        parts = [
-            part
-            for symbol, kind, part in zip(frame.symbols, frame.kinds, frame.parts, strict=True)
-            if (ALL in types or kind in types) and self._reads(feed, symbol)
-        ]
-        return parts if is_array else as_objects(parts)
-
-    def _reads(self, feed: Feed, symbol: str) -> bool:
-        if feed.symbols is not None:
-            return symbol in feed.symbols
-        if symbol not in self._may:
-            self._may[symbol] = self._key.may_read(symbol)
-        return self._may[symbol]
+    def _of_rows(self, feed: Feed, frames: list[Frame], first: int) -> list[Event]:
+        if not frames:
+            return []
+        feed.position = frames[-1].after
+        cursor = frames[-1].cursor if len(self._hubs) == 1 and self._signals is None else self.cursor
+        data = feed.choice.message(self.told, cursor, first, frames)
+        if data is None:
+            return []
+        self.told = cursor
+        return [Event("ticks", data, cursor)]
 
     # Signals
 
@@ -305,8 +299,8 @@ class Session:
 
     def _lag_sec(self, feed: Feed) -> float:
         assert feed.hub.ring is not None
-        waiting = feed.hub.ring.take(feed.number, 1) if feed.number is not None else []
-        return time.monotonic() - waiting[0].at_sec if waiting else 0.0
+        since_sec = None if feed.number is None else feed.hub.ring.waiting_since_sec(feed.number)
+        return 0.0 if since_sec is None else time.monotonic() - since_sec
 
     def _behind(self, feed: Feed) -> dict[str, Any]:
         return {"behind_rows": feed.behind_rows, "behind_sec": round(self._lag_sec(feed), 1)}
@@ -334,33 +328,26 @@ class Session:
         assert ring is not None
         behind_rows = feed.behind_rows
         frames = ring.take(max(ring.start, feed.number or 0), ring.size_bytes + 1)
-        newest = {
-            symbol: part
-            for frame in frames
-            for symbol, kind, part in zip(frame.symbols, frame.kinds, frame.parts, strict=True)
-            if (ALL in self._wanted.types or kind in self._wanted.types) and self._reads(feed, symbol)
-        }
+        newest = {row[SYMBOL]: row for frame in frames for row in feed.choice.rows(frame.rows)}
         feed.number, feed.position = ring.end, ring.head
-        parts = list(newest.values()) if self._wanted.shape == "array" else as_objects(list(newest.values()))
         # Only ticks are left out: what was said of completeness, days and files is said to this reader, too.
-        told = [
-            self._event(frame.message)
-            for frame in frames
-            if frame.message is not None and (frame.symbol is None or self._reads(feed, frame.symbol))
-        ]
-        return [*told, self._ticks(parts, {"conflated": True, "behind_rows": behind_rows})]
+        messages = [feed.choice.told(frame.message) for frame in frames if frame.message is not None]
+        told = [self._event(message) for message in messages if message is not None]
+        rows = feed.choice.json(list(newest.values()))
+        return [*told, self._ticks(rows, {"conflated": True, "behind_rows": behind_rows})]
 
     # Messages
 
     def _event(self, message: dict[str, Any]) -> Event:
-        prev, self.told = self.told, self.cursor
-        kind = message["type"]
-        told = {"type": kind, "prev": prev, "cursor": self.told, **message}
-        return Event(kind, orjson.dumps(told), self.told)
+        return self._sent(message["type"], told_json(self.told, self.cursor, message))
 
-    def _ticks(self, parts: list[bytes], more: dict[str, Any] | None = None) -> Event:
+    def _sent(self, kind: str, data: bytes) -> Event:
+        self.told = self.cursor
+        return Event(kind, data, self.told)
+
+    def _ticks(self, rows: bytes, more: dict[str, Any] | None = None) -> Event:
         prev, self.told = self.told, self.cursor
-        return Event("ticks", ticks_message(prev, self.told, b",".join(filter(None, parts)), more), self.told)
+        return Event("ticks", ticks_message(prev, self.told, rows, more), self.told)
 
     def _welcome(self) -> Event:
         days = [feed.position.newest_day for feed in self._feeds]
@@ -375,8 +362,12 @@ class Session:
     def _caught_up(self) -> Iterator[Event]:
         """What is known of completeness, and that what follows is live."""
         for feed in self._feeds:
-            for fact in list(feed.hub.facts.values()):
-                is_bad = fact["state"] not in ("proven", "closed")
-                if self._reads(feed, fact["symbol"]) and (feed.symbols is not None or is_bad):
-                    yield self._event(fact)
+            facts = {
+                key: fact
+                for key, fact in feed.hub.facts.items()
+                if feed.choice.is_named or fact["state"] not in ("proven", "closed")
+            }
+            for message in map(feed.choice.told, told_of(facts)):
+                if message is not None:
+                    yield self._event(message)
         yield self._event({"type": "caught_up"})

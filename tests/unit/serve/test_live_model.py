@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hk_tick_collector.serve.keys import ANONYMOUS, Key
+from hk_tick_collector.serve.live.files import Files
 from hk_tick_collector.serve.live.hub import Hub, News, Readers
 from hk_tick_collector.serve.live.question import subscription
 from hk_tick_collector.serve.live.ring import Ring
@@ -41,19 +42,31 @@ STEPS = st.lists(
 )
 
 
+class Here:
+    """Reads in this process."""
+
+    def __init__(self) -> None:
+        self.files = Files(days_look_sec=0)
+
+    async def ask(self, what: str, *arguments: Any) -> Any:
+        return getattr(self.files, what)(*arguments)
+
+    async def close(self) -> None:
+        self.files.close()
+
+
 class World:
-    """A root, its hub without the thread, and one reader."""
+    """A root, its hub stepped by hand, and one reader."""
 
     def __init__(self, root: Path, writer: DayFileWriter, wanted: str, ring_bytes: int) -> None:
         self.root, self.writer, self.wanted = root, writer, wanted
         self.made: list[tuple[str, int]] = []
         self.counts = dict.fromkeys([(day, symbol) for day in DAYS for symbol in SYMBOLS], 0)
         self.day = DAYS[0]
-        self.news, self.readers = News(), Readers(days_look_sec=0)
-        self.hub = Hub(root, self.news)
-        self.hub._room.acquire()  # type: ignore[attr-defined]
-        self.follower = Follower(root, days_look_sec=0)
-        self.hub.ring = Ring(self.follower.end(), max_bytes=ring_bytes)
+        self.news, self.readers = News(), Readers(make=Here)
+        self.hub = Hub(root, self.news, make=Here)
+        with Follower(root) as follower:
+            self.hub.ring = Ring(follower.end(), max_bytes=ring_bytes)
         self.given: list[tuple[str, int]] = []
         self.cursor = str(Position.at_start_of(DAY))
         self.session: Session | None = None
@@ -64,19 +77,19 @@ class World:
         self.writer.write(rows := ticks(count, first, symbol=symbol, day=self.day))
         self.made += [(symbol, row.seq or 0) for row in rows]
 
-    def step_hub(self) -> None:
-        assert self.hub.ring is not None
-        while (frame := self.hub._next_frame(self.follower, self.hub.ring.head)) is not None:
-            self.hub._room.acquire(blocking=False)
-            self.hub._add(frame)
+    async def step_hub(self) -> None:
+        while await self.hub.step(0, 0):
+            pass
+
+    async def close(self) -> None:
+        await self.hub.close()
+        await self.readers.close()
 
     async def read(self, events: int) -> None:
         """Take some events, or what there is."""
         if self.session is None:
             asked = subscription({"symbols": self.wanted, "since": self.cursor}, [self.hub], ANONYMOUS)
-            self.session = Session(
-                asked, [self.hub], ANONYMOUS, self.news, self.readers, pace_sec=float, stopping=asyncio.Event()
-            )
+            self.session = Session(asked, [self.hub], ANONYMOUS, self.news, self.readers, stopping=asyncio.Event())
             await self.session.open()
             self.take(json.loads(self.session._welcome().data), is_first=True)
         for _ in range(events):
@@ -99,7 +112,7 @@ async def play(world: World, steps: list[tuple[str, int, str]]) -> None:
         if word == "commit":
             world.commit(number, symbol)
         elif word == "hub":
-            world.step_hub()
+            await world.step_hub()
         elif word == "read":
             await world.read(number)
         elif word == "cut":
@@ -107,7 +120,7 @@ async def play(world: World, steps: list[tuple[str, int, str]]) -> None:
         elif world.day == DAYS[0]:
             world.day = DAYS[1]
     for _ in range(3):
-        world.step_hub()
+        await world.step_hub()
         await world.read(5)
     assert world.given == world.expected()
     assert world.session is not None
@@ -125,21 +138,19 @@ def test_every_row_once_and_in_order(steps: list[tuple[str, int, str]], wanted: 
         try:
             asyncio.run(play(world, steps))
         finally:
-            world.readers.close()
-            world.follower.close()
+            asyncio.run(world.close())
 
 
 def test_a_reader_that_skips_ticks_is_told_everything_else() -> None:
     async def skip(world: World) -> list[dict[str, Any]]:
         asked = subscription({"since": "now", "on_slow": "conflate"}, [world.hub], ANONYMOUS)
-        session = Session(
-            asked, [world.hub], ANONYMOUS, world.news, world.readers, pace_sec=float, stopping=asyncio.Event()
-        )
+        session = Session(asked, [world.hub], ANONYMOUS, world.news, world.readers, stopping=asyncio.Event())
         await session.open()
         world.commit(5, "HK.00700")
-        world.step_hub()
-        world.hub._compare({(DAY, "HK.00700"): {"type": "coverage", "symbol": "HK.00700", "state": "missing"}})
-        world.hub._compare({(DAY, "HK.00700"): {"type": "coverage", "symbol": "HK.00700", "state": "proven"}})
+        await world.step_hub()
+        facts = {(DAY, symbol): {"symbol": symbol, "state": "proven"} for symbol in SYMBOLS}
+        world.hub._compare({key: {**fact, "state": "missing"} for key, fact in facts.items()})
+        world.hub._compare(facts)
         (feed,) = session._feeds
         return [json.loads(event.data) for event in session._jumped(feed)]
 
@@ -149,10 +160,9 @@ def test_a_reader_that_skips_ticks_is_told_everything_else() -> None:
         try:
             told = asyncio.run(skip(world))
         finally:
-            world.readers.close()
-            world.follower.close()
+            asyncio.run(world.close())
     assert [message["type"] for message in told] == ["coverage", "ticks"]
-    assert told[0]["state"] == "proven", "the first look is where it begins"
+    assert [fact["state"] for fact in told[0]["symbols"]] == ["proven"] * 2, "the first look is where it begins"
     assert (told[1]["prev"], told[1]["conflated"], len(told[1]["ticks"])) == (told[0]["cursor"], True, 1)
 
 

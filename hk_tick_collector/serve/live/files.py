@@ -1,0 +1,125 @@
+"""What the live channel asks of the files, as one process answers it (``worker``). Nothing here waits for a network.
+
+SQLite lets the interpreter go at each row it gives. In a thread beside a busy loop each of them would then be waited
+for, and a hundred rows took half a second; so files are read in processes of their own, and the loop only sends.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hk_tick_collector.days.catalog import Catalog
+from hk_tick_collector.serve.live.choice import Choice, Choices, Wish
+from hk_tick_collector.store import reader
+from hk_tick_collector.store.follow import DAYS_LOOK_SEC, Batch, Follower
+from hk_tick_collector.store.layout import day_file
+from hk_tick_collector.store.position import Position
+
+TAIL_ROWS = 1000  # at a time: the loop takes them in one piece
+_COVERAGE_KEY = 2  # parts: day, symbol
+Facts = dict[tuple[object, ...], dict[str, Any]]
+
+
+class Piece(NamedTuple):
+    """Rows that were read for one reader; ``json`` as they are sent."""
+
+    after: Position
+    rows: int
+    json: bytes
+
+
+class Files:
+    """Follows data roots and answers. ``pause``: waits so many seconds; True when nobody asks any more."""
+
+    def __init__(self, days_look_sec: float = DAYS_LOOK_SEC, pause: Callable[[float], bool] | None = None) -> None:
+        self._days_look_sec = days_look_sec
+        self._pause = pause or _slept
+        self._followers: dict[Path, Follower] = {}
+        self._choices: dict[Path, Choices] = {}
+        self._last_choice: Choice | None = None  # kept: the next question is often for the same reader
+        self._facts: dict[Path, Facts] = {}
+
+    def tail(self, root: Path, position: Position, look_sec: float, wait_sec: float) -> Batch | None:
+        """The next rows, waited for up to ``wait_sec``. Raises as ``Follower.read_behind``."""
+        follower, until_sec = self._follower(root), time.monotonic() + wait_sec
+        while True:
+            batch = follower.read_behind(position, TAIL_ROWS)
+            if batch is not None or time.monotonic() >= until_sec or self._pause(look_sec):
+                return batch
+
+    def piece(self, root: Path, position: Position, wish: Wish) -> Piece | None:
+        """The next rows as a reader wants them; None when there are none now. Raises as ``Follower.read_behind``."""
+        batch = self._follower(root).read_behind(position)
+        if batch is None:
+            return None
+        if root not in self._choices:
+            self._choices[root] = Choices.of_root(root)
+        choice = self._last_choice = self._choices[root].of(wish)
+        rows = choice.rows(batch.rows)
+        return Piece(batch.position, len(rows), choice.json(rows))
+
+    def check(self, root: Path, position: Position) -> None:
+        """Does the position fit? Raises as ``Follower.read_behind``."""
+        self._follower(root).read_behind(position, 1)
+
+    def end(self, root: Path, back_rows: int) -> Position:
+        """The position before the newest rows."""
+        return self._follower(root).end(back_rows)
+
+    def passed_over(self, root: Path, archive: Path, position: Position) -> list[str]:
+        """Days behind a position that are archived and have no day file: nothing of them would be sent."""
+        return Catalog(root, archive).passed_over(position.newest_day)
+
+    def facts(self, root: Path, day: str) -> Facts | None:
+        """What the file of the day says of completeness, None when that is what it said last."""
+        facts = read_facts(day_file(root, day), day)
+        if facts == self._facts.get(root):
+            return None
+        self._facts[root] = facts
+        return facts
+
+    def close(self) -> None:
+        """Close all files."""
+        for follower in self._followers.values():
+            follower.close()
+        self._followers.clear()
+
+    def _follower(self, root: Path) -> Follower:
+        if root not in self._followers:
+            self._followers[root] = Follower(root, days_look_sec=self._days_look_sec)
+        return self._followers[root]
+
+
+def _slept(seconds: float) -> bool:
+    time.sleep(seconds)
+    return False
+
+
+def read_facts(path: Path, day: str) -> Facts:
+    """What a day file says of completeness: of each (day, symbol), and of each gap (day, symbol, start, end)."""
+    facts: Facts = {}
+    for row in reader.coverage(path):
+        facts[day, row.symbol] = {
+            "symbol": row.symbol, "state": row.state, "missing_ticks": row.missing_ticks, "reason": row.reason,
+        }  # fmt: skip
+    for gap in reader.gaps(path):
+        facts[day, gap.symbol, gap.gap_start_ts_ms, gap.gap_end_ts_ms] = {
+            "symbol": gap.symbol, "start_ms": gap.gap_start_ts_ms, "end_ms": gap.gap_end_ts_ms, "state": gap.state,
+            "missing_ticks": gap.missing_ticks, "reason": gap.reason,
+        }  # fmt: skip
+    return facts
+
+
+def told_of(facts: Facts) -> list[dict[str, Any]]:
+    """As messages, one for each day and kind: at the open nine hundred symbols change in one second."""
+    messages: dict[tuple[object, bool], dict[str, Any]] = {}
+    for key, fact in facts.items():
+        is_gap = len(key) > _COVERAGE_KEY
+        empty = (
+            {"type": "gap", "day": key[0], "gaps": []} if is_gap else {"type": "coverage", "day": key[0], "symbols": []}
+        )
+        messages.setdefault((key[0], is_gap), empty)["gaps" if is_gap else "symbols"].append(fact)
+    return list(messages.values())
