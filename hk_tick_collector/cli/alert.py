@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hk_tick_collector.cli.common import EXIT_FINE, EXIT_PROBLEM, print_table, run_guarded, write_json
+from hk_tick_collector.cli.common import EXIT_FINE, EXIT_PROBLEM, env_file_option, print_table, run_guarded, write_json
 from hk_tick_collector.cli.groups import Group
 from hk_tick_collector.core.clock import SystemClock
 from hk_tick_collector.core.complaint import Level
@@ -59,10 +59,7 @@ def _alert_command(name: str, **attrs: Any) -> Callable[[Callable[..., int]], Ca
         made: click.Command = click.command(name, cls=click.Command, **attrs)(run)
         made.params.extend(
             [
-                click.Option(
-                    ["--env-file"], type=click.Path(path_type=Path, dir_okay=False),
-                    help="Settings file (default: .env in the working directory).",
-                ),
+                env_file_option(),
                 click.Option(["--json", "as_json"], is_flag=True, help="Print JSON."),
             ]
         )  # fmt: skip

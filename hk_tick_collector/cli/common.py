@@ -333,11 +333,16 @@ def _common_options() -> list[click.Parameter]:
     return [
         click.Option(["--data-root"], type=directory, help="Directory of the day files, instead of the setting."),
         click.Option(["--archive-root"], type=directory, help="Directory of the archive, instead of the setting."),
-        click.Option(
-            ["--env-file"],
-            envvar=ENV_FILE_VARIABLE,
-            type=click.Path(path_type=Path, dir_okay=False, readable=False),
-            help="Settings file (default: .env in the working directory).",
-        ),
+        env_file_option(),
         click.Option(["--json", "as_json"], is_flag=True, help="Print JSON."),
     ]
+
+
+def env_file_option() -> click.Option:
+    """``--env-file``, of every command that reads settings."""
+    return click.Option(
+        ["--env-file"],
+        envvar=ENV_FILE_VARIABLE,
+        type=click.Path(path_type=Path, dir_okay=False, readable=False),
+        help=f"Settings file. Default: {ENV_FILE_VARIABLE}, else .env in the working directory.",
+    )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hk_tick_collector.cli.common import ENV_FILE_VARIABLE, EXIT_FINE, print_table, run_guarded, say, write_json
+from hk_tick_collector.cli.common import EXIT_FINE, env_file_option, print_table, run_guarded, say, write_json
 from hk_tick_collector.cli.groups import Group
 from hk_tick_collector.core.clock import SystemClock
 from hk_tick_collector.core.errors import ConfigError, InputError
@@ -63,10 +63,7 @@ def _key_command(name: str, **attrs: Any) -> Callable[[Callable[..., None]], Cal
                 click.Option(
                     ["--keys-file"], type=click.Path(path_type=Path, dir_okay=False), help="Instead of API_KEYS_FILE."
                 ),
-                click.Option(
-                    ["--env-file"], envvar=ENV_FILE_VARIABLE, type=click.Path(path_type=Path, dir_okay=False),
-                    help="Settings file (default: .env in the working directory).",
-                ),
+                env_file_option(),
                 click.Option(["--json", "as_json"], is_flag=True, help="Print JSON."),
             ]
         )  # fmt: skip

@@ -16,7 +16,7 @@ from hk_tick_collector.cli.common import App, tickctl_command
 
     \b
     hk-tickctl screen
-    hk-tickctl screen --url http://ticks.example.org:8877 --key-file ~/.hk-ticks.key
+    hk-tickctl screen --url http://ticks.example.org:8877 --key-file ~/.ticks
 
     Keys: arrows choose a symbol, s another order, / a part of a symbol, Escape all of them, q ends. It reads the files
     that the recorder writes, or asks a server, once a second. Without a terminal: hk-tickctl status --watch.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hk_tick_collector.cli.common import App, run_guarded
+from hk_tick_collector.cli.common import App, env_file_option, run_guarded
 from hk_tick_collector.core.errors import NoData
 from hk_tick_collector.core.text import printable
 
@@ -41,10 +41,6 @@ NAME = "hk-tickctl serve"
 )
 @click.option("--port", type=click.IntRange(0, 65535), help="Instead of API_PORT; 0: any free one.")
 @click.option("--anonymous", is_flag=True, help="Whoever is on this machine reads without a key (API_ANONYMOUS=1).")
-@click.option(
-    "--env-file", type=click.Path(path_type=Path, dir_okay=False),
-    help="Settings file (default: .env in the working directory).",
-)  # fmt: skip
 def command(data_root: Path | None, port: int | None, anonymous: bool, env_file: Path | None) -> None:
     """See ``--help``."""
     given = {
@@ -54,6 +50,9 @@ def command(data_root: Path | None, port: int | None, anonymous: bool, env_file:
     }
     overriding = {key: value for key, value in given.items() if value is not None}
     raise SystemExit(run_guarded(lambda: _serve(env_file, overriding)))
+
+
+command.params.append(env_file_option())
 
 
 def _serve(env_file: Path | None, overriding: dict[str, str]) -> int:

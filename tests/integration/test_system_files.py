@@ -58,7 +58,7 @@ def test_groff_has_nothing_to_complain_about(prefix: Path) -> None:
         ["groff", "-man", "-ww", "-Tutf8", *pages], capture_output=True, text=True, check=True, timeout=120
     )
     assert done.stderr == ""
-    assert "Settings file (default: .env in the working directory)" in " ".join(done.stdout.split())
+    assert "else .env in the working directory" in " ".join(done.stdout.split())
 
 
 def completed(prefix: Path, *words: str) -> list[str]:

@@ -114,6 +114,8 @@ def test_an_option_has_one_name_everywhere_and_help_shows_no_other(name: str, co
     for parameter in command.params:
         for earlier, now in (("--day", "--days"), ("--symbol", "--symbols"), ("--time", "--times")):
             assert (earlier in parameter.opts) <= (now in parameter.opts), parameter
+        if "--env-file" in parameter.opts:
+            assert parameter.envvar == "HK_TICKCTL_ENV_FILE", f"{name}: the service's command names it so"
         if "--days" in parameter.opts:
             assert "--day" in parameter.opts, f"{name}: --day was a name of it everywhere"
     if any(one.name in ("day", "days") for one in command.params):
