@@ -86,11 +86,11 @@ class LocalFiles:
         with translated():
             return coverage_of(plan_of(self._markets(), stretch), stretch)
 
-    def days(self) -> list[DayInfo]:
-        """As ``Backend.days``; states are those that the recorder noted."""
+    def days(self, keep: Callable[[str], bool] = lambda _symbol: True) -> list[DayInfo]:
+        """As ``Backend.days``; states are those that the recorder noted. ``keep``: of which symbols."""
         with translated():
             found = [
-                _info(day, recorded.catalog.each_day, recorded.market.code)
+                _info(day, recorded.catalog.each_day, recorded.market.code, keep)
                 for recorded in self._markets()
                 for day in recorded.catalog.days()
             ]
@@ -277,15 +277,16 @@ def kept_types(types: tuple[str, ...], of_market: TradeTypes) -> Callable[[str |
     return lambda tick_type: PRICE in types if prices(tick_type) else wider(tick_type)
 
 
-def _info(name: str, each_day: Callable[[str], list[Day]], market: str) -> DayInfo:
+def _info(name: str, each_day: Callable[[str], list[Day]], market: str, keep: Callable[[str], bool]) -> DayInfo:
     """A day over its data roots. One that cannot be read says so."""
     days: list[Day] = []
     try:
         days = each_day(name)
-        rows = {row.symbol: row for day in reversed(days) for row in day.coverage()}
+        noted = {row.symbol: row for day in reversed(days) for row in day.coverage()}
+        rows = {symbol: row for symbol, row in noted.items() if keep(symbol)}
         counts = {symbol: row.stored_ticks for symbol, row in rows.items()}
-        for day in [] if rows else days:
-            counts.update(day.rows_by_symbol())
+        for day in [] if noted else days:
+            counts.update({symbol: ticks for symbol, ticks in day.rows_by_symbol().items() if keep(symbol)})
         where = {_where(day) for day in days}
     except (RecorderError, OSError) as exc:
         return DayInfo(name, market, "live", UNPROVEN, 0, 0, 0, 0, str(as_ours(exc)))

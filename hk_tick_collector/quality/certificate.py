@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -96,6 +96,27 @@ def make_certificate(
         sessions=_session_certificates(found.sessions, symbols, total),
     )
     return graded(_summed(certificate, symbols))
+
+
+def part_of(certificate: Certificate, keep: Callable[[str], bool]) -> Certificate:
+    """The certificate of some symbols alone, by their names: its sums and its grade are theirs. What is said of the
+    whole file (notes, its rows, when it was read) is left out."""
+    if certificate.error is not None:
+        return certificate
+    symbols = [one for one in certificate.symbols if keep(one.symbol)]
+    sessions = (
+        replace(session, confirmed_symbols=sum(one.confirmed_sessions[n] for one in symbols), rows=None)
+        for n, session in enumerate(certificate.sessions)
+    )
+    part = replace(
+        certificate,
+        stored_ticks=sum(one.stored_ticks for one in symbols),
+        sessions=tuple(sessions),
+        open_gaps=tuple(gap for gap in certificate.open_gaps if keep(gap.symbol)),
+        problems=tuple(text for text in certificate.problems if keep(text.partition(":")[0])),
+        notes=(), recounted=False, rows=None, rows_read=None, rows_read_at_ms=None,
+    )  # fmt: skip
+    return graded(_summed(part, symbols))
 
 
 def _blank(day: Day, kind: DayKind, now_ms: int) -> Certificate:

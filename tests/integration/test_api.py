@@ -400,6 +400,53 @@ def test_keys_and_their_rights(server: ApiServer, keys: dict[str, str]) -> None:
         assert "www-authenticate" in client.get("/v1/days").headers
 
 
+def test_a_key_for_some_symbols_is_told_of_no_others(
+    server: ApiServer, client: httpx.Client, keys: dict[str, str]
+) -> None:
+    whole = {line["day"]: line for line in ok(client.get("/v1/days"))["data"]}
+    with server.client(keys["one"]) as one:
+        for day, named in ((GAPPY, "missing"), (BEFORE, None), (DAY, None)):
+            rows = {row["symbol"]: row["rows"] for row in ok(client.get(f"/v1/days/{day}/symbols"))["data"]}
+            line = ok(one.get(f"/v1/days/{day}"))
+            assert (line["rows"], line["symbols"], line["missing_ticks"]) == (rows["HK.00700"], 1, 0)
+            assert line["content_hash"] is None
+            assert line in ok(one.get("/v1/days"))["data"]
+            certificate = ok(one.get(f"/v1/days/{day}/certificate"))
+            assert certificate["stored_ticks"] == rows["HK.00700"] < whole[day]["rows"]
+            assert (certificate["grade"], certificate["missing_ticks"]) == (line["grade"], 0)
+            assert f"{whole[day]['rows']:,}" not in certificate["sentence"]
+            assert "HK.00005" not in json.dumps(certificate), named
+            (short,) = (info for info in ok(one.get("/v1/recorded"))["data"] if info["trading_day"] == day)
+            assert (short["stored_ticks"], short["symbols"], short["missing_ticks"]) == (rows["HK.00700"], 1, 0)
+    assert whole[GAPPY]["missing_ticks"] > 0
+
+
+def test_a_parameter_that_would_be_passed_over_is_refused(client: httpx.Client) -> None:
+    for path in ("ticks", "ticks/latest", "bars", "coverage"):
+        found = problem(client.get(f"/v1/{path}?symbols=700&symbols=5"), 400, "bad-parameter")
+        assert found["errors"] == [
+            {"field": "symbols", "message": "is given twice; several values are separated by commas"}
+        ]
+    found = problem(client.post("/v1/bars?interval=5m", json={"symbols": "700", "day": DAY}), 400, "bad-parameter")
+    assert found["errors"][0]["field"] == "interval"
+    problem(client.get("/v1/days?limit=1&limit=2"), 400, "bad-parameter")
+
+
+def test_a_data_root_that_is_not_there_is_waited_for(tmp_path: Path) -> None:
+    server = ApiServer(tmp_path, tmp_path / "disk" / "HK", API_ANONYMOUS=1)
+    with ended(server), server.client() as client:
+        assert "data_root_missing" in server.output
+        paths = ("ticks?symbols=700", "ticks/latest?symbols=700", "bars?symbols=700", "days", "recorded")
+        for path in paths:
+            found = problem(client.get(f"/v1/{path}"), 503, "store-unreadable")
+            assert str(tmp_path) not in json.dumps(found)
+        assert client.get("/v1/healthz").status_code == 503
+        record_day(tmp_path / "disk" / "HK", DAY, symbols=["HK.00700"])
+        assert client.get("/v1/healthz").status_code == 200
+        for path in paths:
+            assert ok(client.get(f"/v1/{path}"))["data"]
+
+
 def test_a_key_that_is_taken_back_is_refused_at_once(server: ApiServer, place: Path, keys: dict[str, str]) -> None:
     with server.client(keys["gone"]) as client:
         assert client.get("/v1/days").status_code == 200

@@ -78,6 +78,9 @@ def create_app(settings: ServeSettings) -> FastAPI:
 def _lifespan(service: Service, ring: KeyRing, inbox: Inbox) -> Any:
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        for root in service.roots.all:
+            if not await asyncio.to_thread(root.data_root.is_dir):
+                _log.error(event("data_root_missing", path=root.data_root, then="questions get 503 until it is there"))
         tasks = [asyncio.create_task(_watch_keys(ring)), asyncio.create_task(service.let_go())]
         await service.pool.open()
         try:

@@ -23,8 +23,9 @@ from hk_tick_collector.core.errors import StoreError
 from hk_tick_collector.days.catalog import Day
 from hk_tick_collector.days.schema import UTC_MS, ticks_schema
 from hk_tick_collector.market.registry import DEFAULT_MARKET
-from hk_tick_collector.quality.certificate import make_certificate
+from hk_tick_collector.quality.certificate import make_certificate, part_of
 from hk_tick_collector.quality.gap_list import gap_lines
+from hk_tick_collector.quality.model import Certificate
 from hk_tick_collector.query import bars
 from hk_tick_collector.query.trade_types import TradeRule
 from hk_tick_collector.serve.api.answer import Look, media_type, write_answer
@@ -55,6 +56,7 @@ class Out(Protocol):
 
 def run(roots: Roots, asked: Asked, key: Key, out: Out) -> int:
     """Answer a question; how many rows. Problems and the errors of reading are raised, also in the middle of a body."""
+    roots.check_there()
     return _JOBS[asked["job"]](roots, asked, key, out)
 
 
@@ -235,7 +237,7 @@ def _days(roots: Roots, asked: Asked, key: Key, out: Out) -> int:
     for root in roots.all if not asked.get("market") else roots.of_market(asked["market"]):
         catalog = root.catalog
         names = [name for name in catalog.days() if _is_between(name, asked.get("first"), asked.get("last"))]
-        found += [_day_line(root, catalog.day(name)) for name in names[-asked["limit"] :]]
+        found += [_day_line(root, catalog.day(name), key) for name in names[-asked["limit"] :]]
     return _send_json(out, {"data": sorted(found, key=lambda line: (line["day"], line["market"]))})
 
 
@@ -243,9 +245,10 @@ def _is_between(day: str, first: str | None, last: str | None) -> bool:
     return (first is None or day >= first) and (last is None or day <= last)
 
 
-def _day_line(root: Root, day: Day) -> dict[str, Any]:
+def _day_line(root: Root, day: Day, key: Key) -> dict[str, Any]:
+    """What is recorded of a day, as far as the key may read."""
     try:
-        certificate = make_certificate(day, root.calendar, root.now_ms, read=False)
+        certificate = _of_key(make_certificate(day, root.calendar, root.now_ms, read=False), key)
         manifest = day.manifest
     except StoreError:
         return {"day": day.trading_day, "market": root.market.code, "state": "damaged"}
@@ -261,13 +264,17 @@ def _day_line(root: Root, day: Day) -> dict[str, Any]:
         "symbols": len(certificate.symbols),
         "grade": certificate.grade,
         "missing_ticks": certificate.missing_ticks,
-        "content_hash": manifest.content_hash if manifest is not None else None,
+        "content_hash": manifest.content_hash if manifest is not None and key.reads_all else None,
     }
+
+
+def _of_key(certificate: Certificate, key: Key) -> Certificate:
+    return certificate if key.reads_all else part_of(certificate, key.may_read)
 
 
 def _one_day(roots: Roots, asked: Asked, key: Key, out: Out) -> int:
     root, day = roots.day(asked["day"], asked.get("market"))
-    return _send_json(out, _day_line(root, day))
+    return _send_json(out, _day_line(root, day, key))
 
 
 def _symbols(roots: Roots, asked: Asked, key: Key, out: Out) -> int:
@@ -297,18 +304,12 @@ def _gaps(roots: Roots, asked: Asked, key: Key, out: Out) -> int:
 
 
 def _certificate(roots: Roots, asked: Asked, key: Key, out: Out) -> int:
-    """What is judged of the whole day: symbols that a key may not read are left out of its lists, not of its sums."""
+    """What is judged of a day, or of the symbols that a key may read: its sums and its grade are theirs."""
     root, day = roots.day(asked["day"], asked.get("market"))
     certificate = make_certificate(day, root.calendar, root.now_ms)
     if certificate.error is not None:
         raise Problem("store-damaged", f"{day.trading_day} cannot be read")
-    if not key.reads_all:
-        certificate = replace(
-            certificate,
-            symbols=tuple(one for one in certificate.symbols if key.may_read(one.symbol)),
-            open_gaps=tuple(gap for gap in certificate.open_gaps if key.may_read(gap.symbol)),
-            problems=(),
-        )
+    certificate = _of_key(certificate, key)
     certificate = replace(certificate, source=day.source.name, notes=tuple(map(shown, certificate.notes)))
     if asked["format"] == "json":
         return _send_json(out, {**asdict(certificate), "problems": list(map(shown, certificate.problems))})
@@ -356,7 +357,7 @@ def _completeness(roots: Roots, asked: Asked, key: Key, out: Out) -> int:
 
 def _recorded(roots: Roots, asked: Asked, key: Key, out: Out) -> int:
     """The recorded days as the Python API lists them."""
-    return _send_json(out, {"data": [asdict(info) for info in LocalFiles(roots.paths).days()]})
+    return _send_json(out, {"data": [asdict(info) for info in LocalFiles(roots.paths).days(key.may_read)]})
 
 
 _JOBS: dict[str, Callable[[Roots, Asked, Key, Out], int]] = {

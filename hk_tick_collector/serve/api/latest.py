@@ -25,6 +25,7 @@ import orjson
 
 from hk_tick_collector.client.coverage import SymbolCoverage
 from hk_tick_collector.client.plan import coverage_rows
+from hk_tick_collector.core.errors import StoreUnavailable
 from hk_tick_collector.records.columns import NAMES
 from hk_tick_collector.serve.api.changing import changing_sql
 from hk_tick_collector.serve.api.completeness import summary_of
@@ -158,6 +159,8 @@ class Newest:
         """As ``ask``; on the thread."""
         self._look()
         if not self._files:
+            if not self._root.data_root.is_dir():
+                raise StoreUnavailable(f"{self._root.data_root} is not there")
             return Latest(dict.fromkeys(symbols, _NO_TICK), None, None, summary_of([]))
         newest = self._files[0]
         with newest.reading():

@@ -82,6 +82,12 @@ class Roots:
         self.paths = list(roots)
         self.all = [Root(number, *paths, clock) for number, paths in enumerate(self.paths)]
 
+    def check_there(self) -> None:
+        """A Problem while a data root is absent, as before its disk is mounted: its days are not known to be none."""
+        absent = [root.name for root in self.all if not root.data_root.is_dir()]
+        if absent:
+            raise Problem("store-unreadable", f"the data root {', '.join(absent)} is not there")
+
     def of_market(self, market: str | None) -> list[Root]:
         """The roots of a market; of the first root's when none is named."""
         wanted = market.upper() if market else self.all[0].market.code

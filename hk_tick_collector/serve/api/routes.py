@@ -12,6 +12,7 @@ from starlette.responses import FileResponse, Response
 
 from hk_tick_collector.serve.api import facts, models
 from hk_tick_collector.serve.api.metrics import MEDIA_TYPE
+from hk_tick_collector.serve.api.roots import bad
 from hk_tick_collector.serve.api.service import Admitted, Service, in_thread
 from hk_tick_collector.serve.problems import FieldError, Problem
 
@@ -48,12 +49,25 @@ def service_of(request: Request) -> Service:
 
 async def admitted(request: Request) -> Admitted:  # not on a thread: it only counts
     """Whoever may read."""
-    return service_of(request).admit(request)
+    return _admit(request, "read")
 
 
 async def admitted_to_sql(request: Request) -> Admitted:
     """Whoever may ask in SQL."""
-    return service_of(request).admit(request, "sql")
+    return _admit(request, "sql")
+
+
+def _admit(request: Request, scope: str) -> Admitted:
+    """Who asks, and nothing that would be passed over: of a parameter that is given twice only the last would count, of
+    one in the address of a POST nothing."""
+    found = service_of(request).admit(request, scope)
+    names = [name for name, _ in request.query_params.multi_items()]
+    if request.method == "POST" and names:
+        raise bad(names[0][:40], "belongs into the body: the address of a POST has no parameters")
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise bad(twice[:40], "is given twice; several values are separated by commas")
+    return found
 
 
 Reader = Annotated[Admitted, Depends(admitted)]
