@@ -16,6 +16,7 @@ from hk_tick_collector.core.backoff import Backoff
 from hk_tick_collector.core.errors import StoreBusy, StoreCorrupt, StoreUnavailable
 from hk_tick_collector.core.logline import RateLimitedLog, event
 from hk_tick_collector.days.catalog import Catalog
+from hk_tick_collector.relay.counts import RelayCounts
 from hk_tick_collector.relay.sink import Sink, SinkAway, SinkMoved
 from hk_tick_collector.store.follow import LOOK_SEC, Batch, Follower
 from hk_tick_collector.store.layout import archive_dir
@@ -38,9 +39,10 @@ def run(
     look_sec: float = LOOK_SEC,
     backoff: Backoff | None = None,
     archive_root: Path | None = None,
+    counts: RelayCounts | None = None,
 ) -> None:
     """Relay until ``stop``. A sink that holds nothing gets the newest day from its start. The sink is closed."""
-    waiting = _Waiting(backoff or Backoff(MIN_WAIT_SEC, MAX_WAIT_SEC))
+    waiting = _Waiting(backoff or Backoff(MIN_WAIT_SEC, MAX_WAIT_SEC), counts or RelayCounts())
     _log.info(event("relay_started", data_root=str(root)))
     try:
         while not stop.is_set():
@@ -63,8 +65,9 @@ class _Waiting:
     Who may ask a sink may not always put: a refused ``put`` is over only with the next one that is taken.
     """
 
-    def __init__(self, backoff: Backoff) -> None:
+    def __init__(self, backoff: Backoff, counts: RelayCounts) -> None:
         self._backoff = backoff
+        self.counts = counts
         self._said = ""
         self._refused_put = False
 
@@ -74,6 +77,8 @@ class _Waiting:
             self._said = str(error)
             _log.error(event("relay_waits", reason=self._said))
         self._refused_put = in_put
+        self.counts.waits += 1
+        self.counts.is_waiting = True
         return self._backoff.next_sec()
 
     def over(self, *, in_put: bool) -> None:
@@ -82,7 +87,7 @@ class _Waiting:
             return
         if self._said:
             _log.info(event("relay_goes_on", attempts=self._backoff.attempts))
-        self._said, self._refused_put = "", False
+        self._said, self._refused_put, self.counts.is_waiting = "", False, False
         self._backoff.reset()
 
 
@@ -111,7 +116,7 @@ def _relay(days: Catalog, sink: Sink, stop: threading.Event, look_sec: float, wa
             try:
                 frames = _next_frames(follower, position)
             except PositionLost as exc:
-                position = _onward(exc, sink)
+                position = _onward(exc, sink, waiting.counts)
                 continue
             except (StoreBusy, StoreUnavailable, StoreCorrupt) as exc:
                 files.log(logging.ERROR, "relay_files", key=type(exc).__name__, reason=str(exc))
@@ -122,6 +127,7 @@ def _relay(days: Catalog, sink: Sink, stop: threading.Event, look_sec: float, wa
                 continue
             _put(sink, frames)
             waiting.over(in_put=True)
+            waiting.counts.note_put(frames)
             position = frames[-1].position
 
 
@@ -156,8 +162,9 @@ def _next_frames(follower: Follower, position: Position) -> list[Batch]:
     return frames
 
 
-def _onward(error: PositionLost, sink: Sink) -> Position:
+def _onward(error: PositionLost, sink: Sink, counts: RelayCounts) -> Position:
     _log.warning(event("relay_day", day=error.day, reason=str(error)))
     if isinstance(error, DayChanged):
         sink.begin_again(error.day)
+        counts.days_begun_again += 1
     return error.onward

@@ -13,12 +13,17 @@ import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hk_tick_collector import __version__
 from hk_tick_collector.core.errors import ConfigError
-from hk_tick_collector.core.extras import how_to_install, missing_library
+from hk_tick_collector.core.extras import extra_with, how_to_install, missing_library
 from hk_tick_collector.core.text import printable
 from hk_tick_collector.relay.settings import RelaySettings, load_relay_settings
+
+if TYPE_CHECKING:
+    from hk_tick_collector.relay.counts import RelayCounts
+    from hk_tick_collector.relay.metrics import MetricsServer
 
 NAME = "hk-tick-redis"
 EXIT_FAILED, EXIT_CONFIG = 1, 78
@@ -52,7 +57,8 @@ def _check(settings: RelaySettings) -> int:
 
 
 def _run(settings: RelaySettings) -> int:
-    from hk_tick_collector.relay.loop import run  # noqa: PLC0415 - after --help and --check-config
+    from hk_tick_collector.relay.counts import RelayCounts  # noqa: PLC0415 - after --help and --check-config
+    from hk_tick_collector.relay.loop import run  # noqa: PLC0415
     from hk_tick_collector.relay.redis_sink import RedisSink, address_of  # noqa: PLC0415
     from hk_tick_collector.relay.signals import relay_signals  # noqa: PLC0415
 
@@ -60,17 +66,35 @@ def _run(settings: RelaySettings) -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    counts = RelayCounts()
+    metrics = _metrics(settings.redis_metrics_port, counts) if settings.redis_metrics_port else None
     print(printable(f"{NAME}: {settings.data_root} to {address_of(settings.redis_url)}"), flush=True)
     signals = None
     if settings.hooks_dir is not None and settings.redis_signals:
         signals = threading.Thread(
-            target=relay_signals, args=(settings.hooks_dir, RedisSink(settings), stop), name="signals"
+            target=relay_signals,
+            args=(settings.hooks_dir, RedisSink(settings), stop),
+            kwargs={"counts": counts},
+            name="signals",
         )
         signals.start()
-    run(settings.data_root, RedisSink(settings), stop=stop, archive_root=settings.archive_root)
+    run(settings.data_root, RedisSink(settings), stop=stop, archive_root=settings.archive_root, counts=counts)
     if signals is not None:
         signals.join()
+    if metrics is not None:
+        metrics.close()
     return 0
+
+
+def _metrics(port: int, counts: RelayCounts) -> MetricsServer:
+    try:
+        from hk_tick_collector.relay.metrics import MetricsServer  # noqa: PLC0415 - its package may be missing
+    except ModuleNotFoundError as exc:
+        library = missing_library(exc)
+        raise ConfigError(
+            f"REDIS_METRICS_PORT needs the package {library}: {how_to_install(extra_with(library))}; or set it to 0"
+        ) from exc
+    return MetricsServer(counts, port)
 
 
 if __name__ == "__main__":

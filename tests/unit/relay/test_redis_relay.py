@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,9 +21,12 @@ import pytest
 import redis
 
 from hk_tick_collector.core.backoff import Backoff
+from hk_tick_collector.core.errors import ConfigError
 from hk_tick_collector.relay import redis_sink
+from hk_tick_collector.relay.counts import RelayCounts
 from hk_tick_collector.relay.loop import run
 from hk_tick_collector.relay.main import main
+from hk_tick_collector.relay.metrics import MetricsServer
 from hk_tick_collector.relay.redis_sink import COLUMNS, RedisSink, address_of
 from hk_tick_collector.relay.settings import RelaySettings, load_relay_settings
 from hk_tick_collector.relay.signals import relay_signals
@@ -73,10 +77,12 @@ def settings_of(server: RedisServer, **changes: Any) -> RelaySettings:
 
 
 @contextmanager
-def relaying(root: Path, settings: RelaySettings) -> Iterator[None]:
+def relaying(root: Path, settings: RelaySettings, counts: RelayCounts | None = None) -> Iterator[None]:
     stop = threading.Event()
     thread = threading.Thread(
-        target=run, args=(root, RedisSink(settings)), kwargs={"stop": stop, "backoff": Backoff(0.02, 0.1)}
+        target=run,
+        args=(root, RedisSink(settings)),
+        kwargs={"stop": stop, "backoff": Backoff(0.02, 0.1), "counts": counts},
     )
     thread.start()
     try:
@@ -394,6 +400,51 @@ def test_signals_come_to_their_stream_once(tmp_path: Path, server: RedisServer) 
     assert [entry_id for entry_id, _ in entries] == ["1-0", "2-0", "3-0", "4-0"]  # type: ignore[union-attr]
     assert json.loads(entries[0][1]["payload"]) == read_signals(hooks)[0].payload  # type: ignore[index]
     store.close()
+
+
+def test_signals_whose_file_begins_anew_are_not_passed_over_in_silence(
+    tmp_path: Path, server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    hooks = tmp_path / "_hooks"
+    store = SignalStore(hooks)
+    store.add("ml-trade", "HK.00700", {"symbol": "700"}, recv_ts_ms=1, cursor=None, sender="k")
+    server.client.xadd("hk:signals", {"number": 7}, id="7-0")
+    stop = threading.Event()
+    thread = threading.Thread(target=relay_signals, args=(hooks, RedisSink(settings_of(server)), stop, 0.01))
+    thread.start()
+    wait_for(lambda: "begins anew; remove the stream" in caplog.text)
+    server.client.delete("hk:signals")
+    wait_for(lambda: bool(server.client.xlen("hk:signals")))
+    stop.set()
+    thread.join(DEADLINE_SEC)
+    store.close()
+
+
+def metrics_of(port: int) -> dict[str, float]:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=DEADLINE_SEC) as answer:
+        lines = answer.read().decode().splitlines()
+    return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))}
+
+
+def test_metrics_tell_what_was_put_and_that_it_waits(root: Path, writer: DayFileWriter, server: RedisServer) -> None:
+    writer.write(ticks(250))
+    counts = RelayCounts()
+    endpoint = MetricsServer(counts, 0)
+    with relaying(root, settings_of(server), counts):
+        wait_for(lambda: is_whole(root, server) and counts.ticks == 250)
+        found = metrics_of(endpoint.port)
+        assert found["hk_redis_frames_total"] == 3
+        assert found["hk_redis_newest_tick_timestamp_seconds"] == ticks(250)[-1].ts_ms / 1000
+        assert (found["hk_redis_waiting"], found["hk_redis_waits_total"]) == (0, 0)
+        assert found["hk_redis_last_put_timestamp_seconds"] > 0
+        server.client.config_set("min-replicas-to-write", 1)
+        writer.write(ticks(5, first=251))
+        wait_for(lambda: metrics_of(endpoint.port)["hk_redis_waiting"] == 1)
+        server.client.config_set("min-replicas-to-write", 0)
+        wait_for(lambda: metrics_of(endpoint.port)["hk_redis_waiting"] == 0)
+    with pytest.raises(ConfigError, match="REDIS_METRICS_PORT"):
+        MetricsServer(counts, endpoint.port)
+    endpoint.close()
 
 
 def test_the_console_script_relays_and_stops_as_asked(
