@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from tests.called import Called
 from tests.harness import wait_until
 from tests.redis_server import free_port
 from tests.systemd.server import DATA_ROOT, PREFIX, PROJECT, Server
@@ -114,6 +115,37 @@ def test_an_update_restarts_it_and_verification_knows_it(serving: Server, key: s
     assert f"restarting {API}.service" in said
     assert f"{API}=active" in said
     assert show("MainPID", API) not in ("0", pid)
+
+
+def test_the_one_that_calls_sees_the_recorder_and_calls_when_it_is_gone(installed: Server) -> None:
+    run = installed.machine.run
+    with Called() as called:
+        installed.install("--with", "alert")
+        installed.settings["ALERT_FILE"] = "/etc/hk-tick-serve/alerts.toml"
+        installed.write_settings()
+        run(
+            "install -d /etc/hk-tick-serve && printf '%s\\n' '[[targets]]' 'name = \"desk\"' "
+            f"'webhook = \"{called.url}\"' '[rules.recorder_down]' 'for_sec = 1' > /etc/hk-tick-serve/alerts.toml && "
+            "chown root:hk-tick-collector /etc/hk-tick-serve/alerts.toml && chmod 640 /etc/hk-tick-serve/alerts.toml"
+        )
+        try:
+            installed.recover()
+            run("systemctl restart hk-tick-alert")
+            told = f"cd {PREFIX} && set -a && . ./.env && ALERT_DIR={STATE}/alert venv/bin/hk-tickctl alert"
+            assert "taken" in run(f"{told} test").stdout
+            run("systemctl stop hk-tick-collector")
+            wait_until(lambda: "[recorder_down;" in called.texts(), "a call", 90)
+            installed.recover()
+            wait_until(lambda: "OVER" in called.texts(), "the end of it", 90)
+            assert run(f"stat -c '%U %G %a' {STATE}/alert/outbox.db").stdout.split() == [
+                "hk-tick-serve", "hk-tick-collector", "640",
+            ]  # fmt: skip
+        finally:
+            run("systemctl disable --quiet --now hk-tick-alert.service", check=False)
+            run("rm -f /etc/systemd/system/hk-tick-alert.service")
+            run("rm -f /etc/hk-tick-serve/alerts.toml; systemctl daemon-reload")
+            del installed.settings["ALERT_FILE"]
+            installed.write_settings()
 
 
 def test_wrong_names_are_refused_and_dry_run_tells(installed: Server) -> None:
