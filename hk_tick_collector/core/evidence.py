@@ -15,23 +15,12 @@ EQUAL_TO_COPY = (
 
 
 class EvidenceLevel(StrEnum):
-    """From the strongest to none. A day is ``proven`` only by one of the first three."""
+    """From the strongest to none. A day is ``proven`` only by one of the first two."""
 
     COUNTER = "counter"  # numbers count the symbol's ticks of the day: which are missing, and how many
-    RUNNING_TOTAL = "running_total"  # each tick tells the day's volume so far: how much volume is missing between two
     REPLAY = "replay"  # a second, complete copy of the day is held against the first
     ID = "id"  # each tick has a name of its own: what is a repeat
-    NONE = "none"  # content alone
-
-    @property
-    def can_prove(self) -> bool:
-        """May a day be called proven by it?"""
-        return self in {EvidenceLevel.COUNTER, EvidenceLevel.RUNNING_TOTAL, EvidenceLevel.REPLAY}
-
-    @property
-    def missing_unit(self) -> str:
-        """What is counted when something is missing: ticks, or units of volume."""
-        return "volume" if self is EvidenceLevel.RUNNING_TOTAL else "ticks"
+    NONE = "none"  # content alone; a day says ``id``, for a name that ticks lack proves as little
 
 
 # What is said beside a day that is judged by another level than counters: that there are no gaps says little there.

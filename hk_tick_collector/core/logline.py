@@ -9,7 +9,8 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
+from typing import Any
 
 from hk_tick_collector.core.text import cut, printable
 
@@ -18,6 +19,23 @@ MAX_KEYS = 256  # of one limiter; what comes beyond shares one line
 
 _ANY_KEY = "\0"
 _PLAIN_EXTRA = frozenset("._-+:/,%@*<>()[]|~#")
+
+
+class _OfKind(logging.LoggerAdapter[logging.Logger]):
+    """Says behind each line which kind of record it is of."""
+
+    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
+        kind = (self.extra or {}).get("kind")
+        return f"{msg} kind={kind}", kwargs
+
+
+Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
+
+
+def log_of_kind(logger: logging.Logger, kind: str, usual: str) -> Log:
+    """The log of what handles one kind of record of several: its lines end with ``kind=books``. Those of the ``usual``
+    kind are as they always were."""
+    return logger if kind == usual else _OfKind(logger, {"kind": kind})
 
 
 def event(word: str, **fields: object) -> str:
@@ -52,7 +70,7 @@ class RateLimitedLog:
 
     def __init__(
         self,
-        logger: logging.Logger,
+        logger: Log,
         period_sec: float = 10.0,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hk_tick_collector.core.errors import RejectCode, StoreCorrupt
-from hk_tick_collector.core.logline import RateLimitedLog
+from hk_tick_collector.core.logline import RateLimitedLog, log_of_kind
 from hk_tick_collector.core.progress import IngestProgress
 from hk_tick_collector.core.regular import open_regular
 from hk_tick_collector.core.text import cut
@@ -93,7 +93,7 @@ class Quarantine:
         self._told = _Told()
         self._full_day = ""  # whose file has reached its limit
         self._retry_at_monotonic = 0.0
-        self._log = RateLimitedLog(log)
+        self._log = RateLimitedLog(log_of_kind(log, kind, layout.TICKS))
 
     @property
     def due(self) -> bool:

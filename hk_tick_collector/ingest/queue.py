@@ -27,8 +27,6 @@ from hk_tick_collector.core.progress import IngestProgress
 from hk_tick_collector.ingest.spill import SpillQueue
 from hk_tick_collector.records.kind import RecordT
 
-log = logging.getLogger(__name__)
-
 # How long ``put_patiently`` waits: many commits, yet short against every timeout of the connection it holds up.
 PATIENCE_SEC = 0.25
 # After a wait in vain the store is slow or stuck: spill at once for so long, so that the socket is read on.
@@ -63,7 +61,8 @@ class RecordQueue(Generic[RecordT]):
         self._facts: list[Fact | DayFact] = []
         self._cautions: list[Fact | DayFact] = []
         self._closed = False
-        self._log = RateLimitedLog(log)
+        self._plain_log = spill.log
+        self._log = RateLimitedLog(self._plain_log)
         self.refused_by_symbol: Counter[str] = Counter()
 
     @property
@@ -221,7 +220,9 @@ class RecordQueue(Generic[RecordT]):
             self._append_apart(ticks)
 
     def _append_apart(self, ticks: Sequence[RecordT]) -> None:
-        log.error(event("spill_hangs", rows=len(ticks), action="writing to a segment apart, for the next start"))
+        self._plain_log.error(
+            event("spill_hangs", rows=len(ticks), action="writing to a segment apart, for the next start")
+        )
         self._spill.append_apart(ticks)
 
     def _to_spill(self, ticks: Sequence[RecordT], append: Callable[[Sequence[RecordT]], None] | None = None) -> bool:

@@ -49,7 +49,7 @@ from typing import Generic, NamedTuple
 from hk_tick_collector.core.backoff import Backoff
 from hk_tick_collector.core.clock import Clock, SystemClock
 from hk_tick_collector.core.errors import StoreBusy, StoreUnavailable
-from hk_tick_collector.core.logline import RateLimitedLog, event
+from hk_tick_collector.core.logline import RateLimitedLog, event, log_of_kind
 from hk_tick_collector.ingest.frames import (
     HEADER_BYTES,
     Frame,
@@ -111,6 +111,7 @@ class SpillQueue(Generic[RecordT]):
         clock: Clock | None = None,
     ) -> None:
         self._kind = kind
+        self.log = log_of_kind(_log, kind.name, TICKS.name)
         self._dir = spill_dir(data_root, kind.name)
         self._segment_bytes = segment_bytes
         self._limit_bytes = limit_bytes
@@ -120,7 +121,7 @@ class SpillQueue(Generic[RecordT]):
         self._descriptor: int | None = None  # of the last segment while it takes appends
         self._next_number = 1
         self._peeked: _Peeked | None = None
-        self._limited_log = RateLimitedLog(_log, LOG_PERIOD_SEC)
+        self._limited_log = RateLimitedLog(self.log, LOG_PERIOD_SEC)
         self._leftover: dict[Path, Path | None] = {}  # drained, but the disk refused to remove or rename them
         self._uncounted = False
         self.rows = 0  # waiting; read without the lock
@@ -143,7 +144,9 @@ class SpillQueue(Generic[RecordT]):
                     self._count_rows_of(segment)
             self._count()
             if self.rows:
-                _log.warning(event("spill_recovered", rows=self.rows, bytes=self.bytes, segments=len(self._segments)))
+                self.log.warning(
+                    event("spill_recovered", rows=self.rows, bytes=self.bytes, segments=len(self._segments))
+                )
             return self.rows
 
     def append(self, rows: Sequence[RecordT], patience_sec: float | None = None) -> None:
@@ -302,7 +305,7 @@ class SpillQueue(Generic[RecordT]):
         try:
             os.ftruncate(descriptor, segment.end)
         except OSError as exc:
-            _log.error(event("spill_cut_failed", path=segment.path, keep_bytes=segment.end, error=exc))
+            self.log.error(event("spill_cut_failed", path=segment.path, keep_bytes=segment.end, error=exc))
             self._seal()
 
     def _seal(self) -> None:
@@ -312,7 +315,7 @@ class SpillQueue(Generic[RecordT]):
         try:
             os.fsync(descriptor)
         except OSError as exc:
-            _log.error(event("spill_sync_failed", path=self._segments[-1].path, error=exc))
+            self.log.error(event("spill_sync_failed", path=self._segments[-1].path, error=exc))
         with contextlib.suppress(OSError):
             os.close(descriptor)
 
@@ -367,7 +370,7 @@ class SpillQueue(Generic[RecordT]):
             elif is_torn(data, part):
                 self.torn_tails += 1
                 segment.passed_over[start] = end
-                _log.warning(event("spill_torn_tail", path=segment.path, offset=start, bytes=end - start))
+                self.log.warning(event("spill_torn_tail", path=segment.path, offset=start, bytes=end - start))
             else:
                 self._mark_damage(segment, start, end)
         if len(data) < segment.end - segment.position:  # shorter than what was written: nothing is there to read
@@ -383,7 +386,7 @@ class SpillQueue(Generic[RecordT]):
         if not segment.damaged:
             segment.damaged = True
             self.damaged_segments += 1
-        _log.error(
+        self.log.error(
             event(
                 "spill_damaged",
                 path=segment.path,
@@ -460,14 +463,14 @@ class SpillQueue(Generic[RecordT]):
                 pass
             except OSError as exc:
                 # Harmless: after a restart its rows come again and are ignored.
-                _log.warning(event("spill_not_removed", path=path, error=exc))
+                self.log.warning(event("spill_not_removed", path=path, error=exc))
                 continue
             del self._leftover[path]
 
     def _set_aside_unreadable(self, segment: _Segment, exc: OSError) -> None:
         self.damaged_segments += 1
         target = self._dated(segment.path, "unreadable")
-        _log.error(event("spill_segment_set_aside", path=segment.path, moved_to=target, error=exc))
+        self.log.error(event("spill_segment_set_aside", path=segment.path, moved_to=target, error=exc))
         self._leftover[segment.path] = target
         self._retry_leftover()
 

@@ -18,7 +18,7 @@ from hk_tick_collector.core.backoff import Backoff
 from hk_tick_collector.core.clock import Clock
 from hk_tick_collector.core.errors import RowRefused, StoreBusy, StoreCorrupt, StoreError, StoreFault
 from hk_tick_collector.core.facts import DayFact, Fact, RowsRead
-from hk_tick_collector.core.logline import RateLimitedLog, event
+from hk_tick_collector.core.logline import RateLimitedLog, event, log_of_kind
 from hk_tick_collector.core.options import from_setting
 from hk_tick_collector.core.progress import IngestProgress
 from hk_tick_collector.ingest.quarantine import Quarantine
@@ -95,9 +95,10 @@ class PersistWorker(Generic[RecordT]):
         self._rows_per_sec = 0.0
         self._fault, self._same_faults = "", 0  # of our own code, since the last commit
         self._retry = Backoff(options.retry_min_sec, options.retry_max_sec)
-        self._log = RateLimitedLog(log)
+        self._plain_log = log_of_kind(log, kind.name, TICKS.name)
+        self._log = RateLimitedLog(self._plain_log)
         self._writer_name = "writer" if kind is TICKS else f"{kind.name}-writer"
-        self._writer = WriterThread(make_writer, f"{self._writer_name}-1")
+        self._writer = WriterThread(make_writer, f"{self._writer_name}-1", self._plain_log)
 
     @property
     def in_hand_rows(self) -> int:
@@ -167,7 +168,7 @@ class PersistWorker(Generic[RecordT]):
     def request_writer_recovery(self, reason: str) -> None:
         """Replace the writer's thread and connections; the batch in hand is written again by the new one."""
         self._progress.recoveries += 1
-        log.warning(
+        self._plain_log.warning(
             event(
                 "writer_recovery",
                 reason=reason,
@@ -178,7 +179,7 @@ class PersistWorker(Generic[RecordT]):
         )
         old, self._writer = (
             self._writer,
-            WriterThread(self._make_writer, f"{self._writer_name}-{self._progress.recoveries + 1}"),
+            WriterThread(self._make_writer, f"{self._writer_name}-{self._progress.recoveries + 1}", self._plain_log),
         )
         old.abandon()
 
@@ -349,8 +350,8 @@ class PersistWorker(Generic[RecordT]):
         if batch:
             progress.max_committed_ts_ms = max(progress.max_committed_ts_ms, batch[-1].ts_ms)
             self._note_latency(batch)
-        if log.isEnabledFor(logging.DEBUG):
-            log.debug(
+        if self._plain_log.isEnabledFor(logging.DEBUG):
+            self._plain_log.debug(
                 event(
                     "persist_ticks",
                     rows=len(batch),
@@ -380,9 +381,9 @@ class PersistWorker(Generic[RecordT]):
             try:
                 await self._writer.call(lambda writer, day=day: writer.close_day(day))  # type: ignore[misc]
             except StoreError as exc:
-                log.warning(event("day_file_close_failed", trading_day=day, error=str(exc)))
+                self._plain_log.warning(event("day_file_close_failed", trading_day=day, error=str(exc)))
             else:
-                log.info(event("day_file_closed", trading_day=day, idle_sec=DAY_IDLE_CLOSE_SEC))
+                self._plain_log.info(event("day_file_closed", trading_day=day, idle_sec=DAY_IDLE_CLOSE_SEC))
 
     def _peek_spill(self) -> tuple[list[RecordT], bool]:
         rows = self._spill.peek(self._options.batch_rows * BACKLOG_BATCHES)
@@ -398,4 +399,4 @@ class PersistWorker(Generic[RecordT]):
             self._progress.unspilled_rows += len(rows)
         await self._writer.call(lambda _: self._spill.ack(len(rows)))
         if rows and not self._spill.rows:
-            log.info(event("spill_drained", unspilled_rows=self._progress.unspilled_rows))
+            self._plain_log.info(event("spill_drained", unspilled_rows=self._progress.unspilled_rows))

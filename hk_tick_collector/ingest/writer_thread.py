@@ -7,7 +7,6 @@ thread: one that hangs inside the file system cannot keep the process alive.
 from __future__ import annotations
 
 import asyncio
-import logging
 import queue
 import threading
 from collections.abc import Callable, Sequence
@@ -16,12 +15,10 @@ from typing import Generic, Protocol, TypeVar
 
 from hk_tick_collector.core.errors import StoreUnavailable
 from hk_tick_collector.core.facts import DayFact, Fact
-from hk_tick_collector.core.logline import event
+from hk_tick_collector.core.logline import Log, event
 from hk_tick_collector.records.kind import RecordT
 from hk_tick_collector.store.connect import as_store_error
 from hk_tick_collector.store.writer import WriteResult
-
-log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -71,7 +68,8 @@ class RecordWriter(Protocol[RecordT]):
 class WriterThread(Generic[RecordT]):
     """Owns a writer and its thread. Used from the loop only."""
 
-    def __init__(self, make_writer: Callable[[], RecordWriter[RecordT]], name: str) -> None:
+    def __init__(self, make_writer: Callable[[], RecordWriter[RecordT]], name: str, log: Log) -> None:
+        self._log = log
         self._loop = asyncio.get_running_loop()
         self._jobs: queue.SimpleQueue[
             tuple[Callable[[RecordWriter[RecordT]], object], asyncio.Future[object]] | None
@@ -138,7 +136,7 @@ class WriterThread(Generic[RecordT]):
         try:
             self._writer.close()
         except Exception as exc:  # noqa: BLE001 (edge: nobody waits for it, and the next writer is at work)
-            log.warning(event("writer_close_failed", error=exc))
+            self._log.warning(event("writer_close_failed", error=exc))
 
     def _answer(self, future: asyncio.Future[object], result: object, error: Exception | None) -> None:
         def finish() -> None:

@@ -66,7 +66,7 @@ class SymbolCertificate:
     open_gaps: int
     rows: RowFacts | None
     not_subscribed: bool  # for a part of the day OpenD did not send its ticks, and nothing made up for it
-    evidence: str = EvidenceLevel.COUNTER.value  # what it is judged by: counter | running_total | replay | id | none
+    evidence: str = EvidenceLevel.COUNTER.value  # what it is judged by: counter | replay | id
 
     @property
     def is_missing(self) -> bool:

@@ -108,11 +108,9 @@ class Completeness(Protocol):
 def completeness_of(spec: SourceSpec, facts: FactSink) -> Completeness:
     """The strategy for a source's evidence; ``facts`` takes what it learns, from any thread, at once.
 
-    Where there is a name for each tick and nothing better (``ID``), or a copy that a later reading is held against
-    (``REPLAY``), ticks are told apart and nothing is concluded. ValueError for evidence that no connection has yet.
+    Where there is a name for each tick and nothing better (``ID``), not even that (``NONE``), or a copy that a later
+    reading is held against (``REPLAY``), ticks are told apart and nothing is concluded.
     """
     if spec.evidence is EvidenceLevel.COUNTER:
         return Continuity(facts, spec)
-    if spec.evidence in {EvidenceLevel.ID, EvidenceLevel.REPLAY}:
-        return Identities(facts, spec)
-    raise ValueError(f"there is no strategy for evidence {spec.evidence}")
+    return Identities(facts, spec)

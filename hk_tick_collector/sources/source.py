@@ -87,7 +87,6 @@ class Identity(StrEnum):
     """What makes two ticks of a symbol's day two."""
 
     SEQUENCE = "sequence"  # ``seq`` is unique
-    RUNNING_TOTAL = "running_total"  # ``seq`` is the day's volume after the tick
     TIME = "time"  # ``seq`` is a time that rises with every tick
     CONTENT = "content"  # there is nothing: equal ticks are told apart by ``occurrence`` alone
 

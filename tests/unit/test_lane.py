@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import signal
 import sqlite3
 import subprocess
@@ -14,7 +15,7 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -24,6 +25,7 @@ from hk_tick_collector.core.errors import RowRefused, StoreBusy, StoreError, Sto
 from hk_tick_collector.core.facts import DayFact, Fact
 from hk_tick_collector.core.progress import IngestProgress
 from hk_tick_collector.ingest.lane import Lane
+from hk_tick_collector.ingest.spill import SpillQueue
 from hk_tick_collector.ingest.worker import WorkerOptions
 from hk_tick_collector.market.hk.sessions import hk_date
 from hk_tick_collector.records.kind import TICKS, RecordKind
@@ -280,3 +282,23 @@ def test_a_kill_loses_no_row_of_either_kind_that_was_on_disk(tmp_path: Path, kil
     of_quotes, of_ticks = stored(root)
     assert of_quotes >= spilled_rows
     assert of_ticks >= persisted_rows
+
+
+def test_the_lines_of_a_second_kind_say_so_and_those_of_ticks_are_what_they_were(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def left_over(kind: RecordKind[Any], rows: Sequence[Any]) -> None:
+        spill: SpillQueue[Any] = SpillQueue(tmp_path, kind)
+        spill.open()
+        spill.append(rows)
+        spill.close()
+        again: SpillQueue[Any] = SpillQueue(tmp_path, kind)
+        again.open()
+        again.close()
+
+    with caplog.at_level(logging.INFO):
+        left_over(QUOTES, quotes(1, 5))
+        left_over(TICKS, make_ticks(1, 5))
+    lines = [record.getMessage() for record in caplog.records if record.getMessage().startswith("spill_recovered")]
+    assert ["kind=" in line for line in lines] == [True, False]
+    assert lines[0].endswith(" kind=quotes")

@@ -15,10 +15,14 @@ from hk_tick_collector.core.evidence import EvidenceLevel
 from hk_tick_collector.core.facts import DayFact, Fact
 from hk_tick_collector.records.tick import RejectedTick, Tick
 from hk_tick_collector.sources import registry, source
+from hk_tick_collector.sources.completeness import completeness_of
 from hk_tick_collector.sources.details import noted
 from hk_tick_collector.sources.futu.markets import MARKETS
+from hk_tick_collector.sources.pulled import Answer
 from hk_tick_collector.sources.source import Identity, Link, PullLimits, Sink, Source, SourceSpec, choose
+from hk_tick_collector.sources.views import number_equal_ticks
 from hk_tick_collector.store import reader
+from hk_tick_collector.store.writer import DayFileWriter
 from tests.ticks import DAY, make_ticks
 from tests.unit.test_worker import Bench
 
@@ -119,10 +123,26 @@ def test_every_source_is_offered_once_and_says_what_it_can_prove() -> None:
             assert one.pull.surely_all_rows <= one.pull.newest_rows
 
 
-def test_three_levels_can_prove_and_two_cannot() -> None:
-    provable = {level for level in EvidenceLevel if level.can_prove}
-    assert provable == {EvidenceLevel.COUNTER, EvidenceLevel.RUNNING_TOTAL, EvidenceLevel.REPLAY}
-    assert {level.missing_unit for level in EvidenceLevel} == {"ticks", "volume"}
+@pytest.mark.parametrize("level", list(EvidenceLevel))
+def test_every_level_has_a_strategy(tmp_path: Path, level: EvidenceLevel) -> None:
+    """Twice shown, each tick is stored once; only what counts can have a gap, and nothing is proven by a name."""
+    spec = SourceSpec("tape", "HK", Identity.SEQUENCE, level, PullLimits(newest_rows=1000, surely_all_rows=950))
+    told = make_ticks(1, 40)
+    if level is EvidenceLevel.NONE:
+        told = number_equal_ticks(tick._replace(seq=None) for tick in told)
+    facts: list[Fact] = []
+    completeness = completeness_of(spec, facts.extend)
+    completeness.connected()
+    writer = DayFileWriter(tmp_path, evidence=level)
+    for ticks in (told, told[10:]):
+        question = completeness.ask("HK.00700", 1000, told[-1].recv_ts_ms)
+        taken = completeness.take(Answer(question, ticks, (), told[-1].recv_ts_ms))
+        writer.write(taken.ticks, facts)
+    writer.close()
+    (row,) = reader.coverage(tmp_path / f"{DAY}.db")
+    assert row.stored_ticks == 40
+    assert row.state == "unproven"
+    assert completeness.holes() == []
 
 
 def test_the_recorder_opens_what_it_offers() -> None:
