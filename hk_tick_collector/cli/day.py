@@ -178,12 +178,16 @@ def _print(certificate: Certificate, limit: int, show_all: bool) -> None:
 
 
 def _totals(certificate: Certificate) -> list[tuple[str, str]]:
-    uncounted = f" (of {certificate.counted_symbols:,} symbols whose counters count)"
+    expected = f"{certificate.expected_ticks:,}"
+    if certificate.uncounted_symbols:
+        expected += f" (of {certificate.counted_symbols:,} symbols whose counters count)"
+    if certificate.uncounted_symbols and not certificate.counted_symbols:
+        expected = "not known: no symbol has counters that count"
     lines = [
         ("day", f"{certificate.day_kind}, {'still in session' if certificate.so_far else 'over'}"),
         ("file", certificate.source),
         ("stored", f"{certificate.stored_ticks:,} ticks"),
-        ("expected", f"{certificate.expected_ticks:,}{uncounted if certificate.uncounted_symbols else ''}"),
+        ("expected", expected),
         ("missing", f"{certificate.missing_ticks:,}"),
         (
             "symbols",

@@ -71,7 +71,7 @@ def _tiles(certificate: Certificate) -> str:
     of = f" ({certificate.counted_symbols:,} symbols)" if certificate.uncounted_symbols else ""
     tiles = [
         ("ticks stored", f"{certificate.stored_ticks:,}", ""),
-        (f"ticks expected{of}", f"{certificate.expected_ticks:,}", ""),
+        (f"ticks expected{of}", f"{certificate.expected_ticks:,}" if certificate.counted_symbols else "-", ""),
         ("ticks missing", missing, "bad" if certificate.missing_symbols else "good"),
         ("symbols proven", f"{certificate.proven_symbols:,}", "good" if certificate.proven_symbols else ""),
         ("symbols missing ticks", f"{certificate.missing_symbols:,}", "bad" if certificate.missing_symbols else ""),

@@ -22,6 +22,7 @@ from hk_tick_collector.market.market import Market
 from hk_tick_collector.quality.model import RowFacts, SessionRows
 from hk_tick_collector.quality.report_file import changed_ns
 from hk_tick_collector.records.tick import (
+    EARLIEST_WITNESS_SEC,
     PUSH_TYPE_BACKFILL,
     PUSH_TYPE_PUSH,
     SEQ_COUNTER_BITS,
@@ -215,7 +216,9 @@ class _Counter:
         ts_ms, recv_ms = _ints(ts) - self._begins_ms, _ints(recv) - self._begins_ms
         seqs, has_seq = _ints(seq), _valid(seq)
         seq_sec_ms = (seqs >> SEQ_COUNTER_BITS) * 1000 - self._begins_ms
-        self._flag(codes, n_symbols, _SEQ_TIME, has_seq & (np.abs(ts_ms - seq_sec_ms) > WITNESS_TOLERANCE_MS))
+        disagrees = np.abs(ts_ms - seq_sec_ms) > WITNESS_TOLERANCE_MS
+        is_second = has_seq & (seqs >> SEQ_COUNTER_BITS >= EARLIEST_WITNESS_SEC)
+        self._flag(codes, n_symbols, _SEQ_TIME, is_second & disagrees)
         self._flag(codes, n_symbols, _UNSEQUENCED, ~has_seq)
         self._flag(codes, n_symbols, _BEFORE_EVENT, _valid(gateway) & (_ints(gateway) - self._begins_ms < ts_ms))
         self._flag(codes, n_symbols, _LATE, (recv_ms - ts_ms > LATE_MS) & ~self._read_from_copy(codes, sources))

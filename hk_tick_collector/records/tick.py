@@ -24,6 +24,7 @@ SEQ_COUNTER_MASK = (1 << SEQ_COUNTER_BITS) - 1
 # How far the second in a sequence, or OpenD's timestamp, may lie from the tick's time: a sequence was 2 s behind in one
 # of 18 documented rows. More is disagreement.
 WITNESS_TOLERANCE_MS = 5_000
+EARLIEST_WITNESS_SEC = 946_684_800  # 2000-01-01: a sequence that counts otherwise has a "second" long before
 
 
 class Origin(NamedTuple):

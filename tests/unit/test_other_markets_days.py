@@ -11,6 +11,7 @@ import pytest
 
 from hk_tick_collector.archive import pack
 from hk_tick_collector.archive.atomic import Refused, only_job
+from hk_tick_collector.cli.day import _totals
 from hk_tick_collector.core.errors import NoData
 from hk_tick_collector.core.evidence import EvidenceLevel
 from hk_tick_collector.core.facts import GapFound, Replayed
@@ -122,6 +123,25 @@ def test_what_was_read_from_a_copy_is_not_late(tmp_path: Path, is_copied: bool) 
     written(tmp_path, CME, [*ticks, *live, *slow], *facts)
     _, rows = counted(tmp_path, CME)
     assert rows.total.late_ticks == (1 if is_copied else 4)
+
+
+@pytest.mark.parametrize("market", [US, CME], ids=lambda market: market.code)
+def test_what_sequences_do_not_tell_is_not_called_a_disagreement(tmp_path: Path, market: Market) -> None:
+    """Only a sequence that begins with a second can disagree with the time; CME's are microseconds."""
+    ticks = ticks_at(market, DAY, [hm(10), hm(11)])
+    if market is CME:
+        ticks = [tick._replace(seq=tick.ts_ms * 1000) for tick in ticks]
+    else:
+        ticks[1] = ticks[1]._replace(seq=(ticks[1].ts_ms // 1000 - 1800) << 32)
+    written(tmp_path, market, ticks)
+    certificate, rows = counted(tmp_path, market)
+    assert rows.total.sequence_time_disagreements == (1 if market is US else 0)
+    tile = re.search(
+        r'ticks expected \(0 symbols\)</div><div class="big ">([^<]*)<', page.page(certificate, rows.plots, [])
+    )
+    assert tile is not None
+    assert tile[1] == "-", "nobody knows how many"
+    assert dict(_totals(certificate))["expected"] == "not known: no symbol has counters that count"
 
 
 # --- several markets in one place

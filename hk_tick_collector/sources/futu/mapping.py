@@ -18,7 +18,13 @@ from typing import Any, Protocol
 
 from hk_tick_collector.core.errors import RejectCode, TickRejected
 from hk_tick_collector.core.text import cut
-from hk_tick_collector.records.tick import SEQ_COUNTER_BITS, WITNESS_TOLERANCE_MS, RejectedTick, Tick
+from hk_tick_collector.records.tick import (
+    EARLIEST_WITNESS_SEC,
+    SEQ_COUNTER_BITS,
+    WITNESS_TOLERANCE_MS,
+    RejectedTick,
+    Tick,
+)
 from hk_tick_collector.sources.futu.markets import HK, FutuMarket
 from hk_tick_collector.sources.futu.spec import TICK_TYPES
 from hk_tick_collector.sources.plausible import PlausibleDays
@@ -37,7 +43,6 @@ MAX_PRICE = 1e8
 MAX_TURNOVER = 1e14
 MAX_VOLUME = 10**12
 DOUBTED_MS = 86_400_000  # witnesses that are further off than this doubt a time
-EARLIEST_WITNESS_SEC = 946_684_800  # 2000-01-01: a sequence that counts otherwise has a "second" long before
 
 _new_tuple = tuple.__new__
 # HKEX's letters; another number of typeSign is kept as SIGN_n.
