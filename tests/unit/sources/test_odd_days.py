@@ -451,6 +451,19 @@ def test_first_ticks_in_an_outage_after_which_opend_has_forgotten(desk: Desk) ->
     assert (desk.state(), desk.reason()) == ("unproven", "the day's first ticks are not proven")
 
 
+@pytest.mark.parametrize(("minute", "state"), [(530, "proven"), (570, "unproven")])
+def test_before_the_market_opens_no_tick_can_be_lost(desk: Desk, minute: int, state: str) -> None:
+    """An empty answer at 08:50 says as much on the second connection as on the first; one at 09:30 does not."""
+    desk.now_ms = day_start_ms(DAY) + minute * 60_000
+    desk.pull([])
+    desk.continuity.connected()
+    desk.pull([])
+    desk.push([tick(37, 60)])
+    desk.later(3600)
+    desk.pull([tick(37, 60)])
+    assert desk.state() == state
+
+
 def test_other_symbols_show_whether_opend_has_forgotten(desk: Desk) -> None:
     others = run(1, 50, symbol=OTHER)
     desk.push(others)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from hk_tick_collector.core.errors import RejectCode
 from hk_tick_collector.records.tick import RejectedTick
+from hk_tick_collector.sources.continuity import Continuity
+from hk_tick_collector.sources.futu import spec
 from hk_tick_collector.sources.futu.mapping import TickMapper, unread_rows
-from hk_tick_collector.sources.memory import SourceMemory
-from hk_tick_collector.sources.pulled import goes_back
+from hk_tick_collector.sources.memory import BEFORE_BREAK, IN_FILES, SourceMemory
+from hk_tick_collector.sources.pulled import Answer, goes_back, sequence_of
 from hk_tick_collector.sources.source import UnreadRow
 from tests.unit.sources.bench import message_of
 from tests.unit.sources.desk import DAY, SYMBOL, YESTERDAY, run, tick
@@ -40,6 +43,18 @@ def test_unreadable_rows_are_found_at_their_places() -> None:
     rejected: list[RejectedTick] = []
     assert len(TickMapper().map_all(SYMBOL, messages, "poll", day[0].recv_ts_ms, rejected)) == 3
     assert unread_rows(messages, rejected) == [UnreadRow(n, day[n].seq or 0) for n in (0, 3, 5)]
+
+
+@pytest.mark.parametrize(("rows", "first", "begins"), [(49, 37, False), (50, 37, True), (49, 1, True), (1, 1, True)])
+def test_fifty_rows_of_yesterday_are_its_end_and_fewer_may_be_late_reports(rows: int, first: int, begins: bool) -> None:
+    ticks = [*run(701, 700 + rows, day=YESTERDAY), *run(first, first + 999 - rows)]
+    question = Continuity(lambda facts: None, spec.HK).ask(SYMBOL, 1000, ticks[0].recv_ts_ms)
+    assert Answer(question, ticks, (), ticks[0].recv_ts_ms).shows_beginning(DAY) is begins
+
+
+@pytest.mark.parametrize(("told", "seq"), [(7, 7), (0, 0), (-7, 0), ("7", 0), (None, 0)])
+def test_a_tick_that_cannot_be_read_may_have_no_number_either(told: object, seq: int) -> None:
+    assert sequence_of(RejectedTick(SYMBOL, "bad", {"sequence": told}, 0, RejectCode.TIME)) == seq
 
 
 class TestMemory:
@@ -80,6 +95,28 @@ class TestMemory:
         memory.connected()
         memory.shows(1)
         assert not memory.holds(DAY, 4, 1)
+
+    @pytest.mark.parametrize("is_blind", [False, True])
+    @pytest.mark.parametrize("unbridged", [False, True])
+    def test_what_the_files_held_must_be_shown_as_far_back_as_they_are_whole(
+        self, is_blind: bool, unbridged: bool
+    ) -> None:
+        """Also when they can be read only after ticks of the day were pushed."""
+        memory = SourceMemory()
+        if is_blind:
+            memory.unknown_days = frozenset({DAY})
+            memory.connected()
+            memory.saw(DAY)
+            assert not memory.holds(DAY, 1, None)
+            memory.unknown_days = frozenset()
+        memory.held(DAY, unbridged=unbridged)
+        if not is_blind:
+            memory.connected()
+        assert not memory.holds(DAY, 4, None)
+        memory.shows(IN_FILES)
+        assert memory.holds(DAY, 4, None) is not unbridged
+        memory.shows(BEFORE_BREAK)
+        assert memory.holds(DAY, 4, None)
 
     def test_yesterdays_loss_is_over(self) -> None:
         memory = self.remembering()
