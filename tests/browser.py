@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 ARGUMENTS = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]
 WAIT_MS = 60_000
+expect.set_options(timeout=WAIT_MS)
 # Where pictures of every page are kept, for somebody who wants to look: CI keeps them as artefacts.
 PICTURES_DIR = os.environ.get("DASHBOARD_PICTURES_DIR")
 
