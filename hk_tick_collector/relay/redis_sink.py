@@ -329,6 +329,10 @@ class RedisSink:
                     self._settings.redis_signals, cast(Any, fields), id=f"{signal.number}-0",
                     maxlen=self._settings.redis_max_frames, approximate=True,
                 )  # fmt: skip
+                if self._settings.redis_signals_channel:
+                    pipe.publish(self._settings.redis_signals_channel, _signal_message(signal))
+            if self._settings.redis_signals_last and signals:
+                pipe.set(self._settings.redis_signals_last, _signal_message(signals[-1]))
             pipe.execute()
 
 
@@ -370,3 +374,9 @@ def _message(row: Row) -> dict[str, object]:
     message = dict(zip(COLUMNS, _wire(row), strict=True))
     moment = datetime.fromtimestamp(row[1 + _TS_MS] / 1000, tz=UTC)
     return {**message, "size": message["volume"], "timestamp": moment.isoformat(timespec="milliseconds")}
+
+
+def _signal_message(signal: Signal) -> str:
+    """A signal as it is published: what was sent, and under ``signal`` what we know of it."""
+    known = {"number": signal.number, "name": signal.name, "recv_ts_ms": signal.recv_ts_ms, "cursor": signal.cursor}
+    return json.dumps({**signal.payload, "symbol": signal.symbol, "signal": known})

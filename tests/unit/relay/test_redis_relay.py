@@ -33,7 +33,7 @@ from hk_tick_collector.relay.signals import relay_signals
 from hk_tick_collector.relay.sink import SinkAway, SinkMoved
 from hk_tick_collector.store.follow import Follower
 from hk_tick_collector.store.position import Position
-from hk_tick_collector.store.signals import SignalStore, read_signals
+from hk_tick_collector.store.signals import Signal, SignalStore, read_signals
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.redis_server import RedisServer, free_port, redis_server
 from tests.unit.store_ticks import DAY, query, tick, ticks
@@ -400,6 +400,28 @@ def test_signals_come_to_their_stream_once(tmp_path: Path, server: RedisServer) 
     assert [entry_id for entry_id, _ in entries] == ["1-0", "2-0", "3-0", "4-0"]  # type: ignore[union-attr]
     assert json.loads(entries[0][1]["payload"]) == read_signals(hooks)[0].payload  # type: ignore[index]
     store.close()
+
+
+def test_signals_can_have_the_keys_of_another_pipeline(server: RedisServer) -> None:
+    settings = settings_of(
+        server, redis_signals="trade:ml-bot", redis_signals_last="trade:ml-bot:latest",
+        redis_signals_channel="trade:ml-bot:stream",
+    )  # fmt: skip
+    listening = server.client.pubsub(ignore_subscribe_messages=True)
+    listening.subscribe("trade:ml-bot:stream")
+    listening.get_message(timeout=1)
+    signals = [Signal(n, "ml-trade", n, "v1~x", "HK.00700", {"symbol": "700", "action": "buy", "n": n}) for n in (1, 2)]
+    RedisSink(settings).put_signals(signals)
+    published: list[Any] = []
+    wait_for(lambda: published.append(listening.get_message(timeout=1)) or len(list(filter(None, published))) == 2)
+    newest = {
+        "symbol": "HK.00700", "action": "buy", "n": 2,
+        "signal": {"number": 2, "name": "ml-trade", "recv_ts_ms": 2, "cursor": "v1~x"},
+    }  # fmt: skip
+    assert json.loads(list(filter(None, published))[1]["data"]) == newest
+    assert json.loads(str(server.client.get("trade:ml-bot:latest"))) == newest
+    assert server.client.xlen("trade:ml-bot") == 2
+    listening.close()
 
 
 def test_signals_whose_file_begins_anew_are_not_passed_over_in_silence(
