@@ -13,6 +13,7 @@ import click
 from hk_tick_collector.cli.common import App, be_gentle, print_table, progress
 from hk_tick_collector.cli.ending import clean_ending
 from hk_tick_collector.core.errors import NoData, RecorderError
+from hk_tick_collector.core.text import counted, days_there
 from hk_tick_collector.store import layout
 
 if TYPE_CHECKING:
@@ -111,7 +112,8 @@ def archived_text(outcome: Outcome) -> str:
     what = {"archived": "archived", "replaced": "archived anew", "unchanged": "already archived"}[outcome.action]
     proof = "verified" if outcome.verified else "not verified"
     kinds = " and ".join(file.kind for file in outcome.files)
-    return f"{what}, {proof}: {outcome.rows:,} ticks of {outcome.symbols} symbols, {size_mb:,.1f} MB ({kinds})"
+    stored = f"{counted(outcome.rows, 'tick')} of {counted(outcome.symbols, 'symbol')}"
+    return f"{what}, {proof}: {stored}, {size_mb:,.1f} MB ({kinds})"
 
 
 def print_results(results: Iterable[tuple[str, str, str]]) -> None:
@@ -122,5 +124,5 @@ def print_results(results: Iterable[tuple[str, str, str]]) -> None:
 def none_of(app: App, what: str) -> NoData:
     """There is nothing of this kind at all."""
     days = app.catalog.days()
-    known = f"there are {len(days)} days, {days[0]} to {days[-1]}" if days else "there are no days at all"
+    known = days_there(days)
     return NoData(f"{what} under {app.data_root} or {app.archive_root}; {known}")

@@ -22,6 +22,7 @@ from hk_tick_collector.cli.common import (
 from hk_tick_collector.cli.options import day_argument, symbols_option
 from hk_tick_collector.cli.terminal import GREEN, RED, YELLOW, show_text
 from hk_tick_collector.core.errors import NoData, StoreError
+from hk_tick_collector.core.text import counted
 from hk_tick_collector.market.zone import Zone
 from hk_tick_collector.quality.grade import GRADES, explained, graded
 from hk_tick_collector.quality.model import Certificate, SymbolCertificate
@@ -143,7 +144,7 @@ def _only(certificate: Certificate, symbols: Collection[str]) -> Certificate:
         if certificate.symbol(symbol) is None:
             raise NoData(
                 f"{symbol}: nothing of it is stored on {certificate.trading_day}, so nothing is known of it; "
-                f"stored are {len(certificate.symbols)} symbols"
+                f"stored: {counted(len(certificate.symbols), 'symbol')}"
             )
     return replace(certificate, symbols=tuple(one for one in certificate.symbols if one.symbol in symbols))
 
@@ -180,13 +181,13 @@ def _print(certificate: Certificate, limit: int, show_all: bool) -> None:
 def _totals(certificate: Certificate) -> list[tuple[str, str]]:
     expected = f"{certificate.expected_ticks:,}"
     if certificate.uncounted_symbols:
-        expected += f" (of {certificate.counted_symbols:,} symbols whose counters count)"
+        expected += f" (of {counted(certificate.counted_symbols, 'symbol')} whose counters count)"
     if certificate.uncounted_symbols and not certificate.counted_symbols:
         expected = "not known: no symbol has counters that count"
     lines = [
         ("day", f"{certificate.day_kind}, {'still in session' if certificate.so_far else 'over'}"),
         ("file", certificate.source),
-        ("stored", f"{certificate.stored_ticks:,} ticks"),
+        ("stored", counted(certificate.stored_ticks, "tick")),
         ("expected", expected),
         ("missing", f"{certificate.missing_ticks:,}"),
         (
@@ -283,7 +284,8 @@ def _print_symbols(certificate: Certificate, limit: int, show_all: bool) -> None
     if len(listed) < len(symbols):
         print(f"... and {len(symbols) - len(listed):,} more that are not proven: --limit, --all")
     elif not show_all and certificate.proven_symbols:
-        print(f"{certificate.proven_symbols:,} symbols are proven (--all shows them)")
+        verb, them = ("is", "it") if certificate.proven_symbols == 1 else ("are", "them")
+        print(f"{counted(certificate.proven_symbols, 'symbol')} {verb} proven (--all shows {them})")
 
 
 def _missing(one: SymbolCertificate) -> str:

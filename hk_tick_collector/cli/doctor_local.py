@@ -16,6 +16,7 @@ from hk_tick_collector.cli import doctor_sierra, doctor_source
 from hk_tick_collector.cli.checkup import Checkup, Outcome, fail, ok, skipped, warn
 from hk_tick_collector.cli.common import App
 from hk_tick_collector.core.errors import RecorderError
+from hk_tick_collector.core.text import counted
 from hk_tick_collector.store import layout
 from hk_tick_collector.store.companions import locked_out
 from hk_tick_collector.store.owner import acting_as
@@ -92,7 +93,7 @@ def _configuration(app: App) -> Outcome:
     where = f"OpenD at {settings.futu_host}:{settings.futu_port}"
     if settings.source == "sierra":
         where = f"Sierra Chart in {settings.sierra_dir}"
-    return ok(f"{len(settings.symbols)} symbols, {where}")
+    return ok(f"{counted(len(settings.symbols), 'symbol')}, {where}")
 
 
 def _data_directory(app: App, service: system.Service | None) -> Outcome:

@@ -8,6 +8,7 @@ from pathlib import Path
 from hk_tick_collector.cli.checkup import Checkup, Outcome, fail, ok, warn
 from hk_tick_collector.cli.common import App
 from hk_tick_collector.core.errors import InputError, RecorderError
+from hk_tick_collector.core.text import counted
 from hk_tick_collector.sources.sierra.growing import START, look
 from hk_tick_collector.sources.sierra.naming import parse_name
 from hk_tick_collector.sources.sierra.scid import Kind, kind_of
@@ -48,7 +49,7 @@ def _directory(app: App) -> Outcome:
         files = _files_of(directory)
     except OSError as exc:
         return fail(f"{directory} cannot be read: {exc.strerror or exc}", "mount it, and let this user read it")
-    return ok(f"{directory}: {len(files)} files of CME Group's futures")
+    return ok(f"{directory}: {counted(len(files), 'file')} of CME Group's futures")
 
 
 def _files(app: App) -> Outcome:

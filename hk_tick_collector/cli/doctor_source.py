@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from hk_tick_collector.cli.checkup import Checkup, Outcome, fail, failure, ok, skipped, warn
 from hk_tick_collector.cli.common import App
 from hk_tick_collector.core.errors import FeedError, FeedLost, FeedTimeout, RecorderError, RequestNotBuilt
+from hk_tick_collector.core.text import counted
 
 if TYPE_CHECKING:
     from hk_tick_collector.sources.futu.answers import SubscriptionInfo
@@ -191,7 +192,9 @@ async def _quota(patient: _Patient) -> Outcome:
     wanted = patient.wanted
     total = info.remain_quota + info.used_quota
     needed = sum(code not in info.ticker_codes for code in wanted)
-    found = f"{len(wanted)} symbols wanted, {needed} not subscribed yet; {info.remain_quota} of {total} are free"
+    found = (
+        f"{counted(len(wanted), 'symbol')} wanted, {needed} not subscribed yet; {info.remain_quota} of {total} are free"
+    )
     if len(wanted) > total:
         return fail(
             found, f"shorten FUTU_SYMBOLS to {total}: only the first ones are recorded; or get more quota of Futu"
@@ -264,7 +267,8 @@ async def _trial(patient: _Patient) -> Outcome:
     except FeedError as exc:
         return fail(f"{code}: OpenD refuses: {exc}", "quote right, quota and symbol are checked above")
     if ticks:
-        return ok(f"{code}: subscribed, {len(ticks)} ticks, the newest of {ticks[-1].time} ({patient.app.market.name})")
+        newest = f"the newest of {ticks[-1].time} ({patient.app.market.name})"
+        return ok(f"{code}: subscribed, {counted(len(ticks), 'tick')}, {newest}")
     return _no_ticks(patient, code)
 
 

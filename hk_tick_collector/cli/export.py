@@ -16,6 +16,7 @@ from hk_tick_collector.cli.ending import clean_ending
 from hk_tick_collector.cli.options import days_option, named_option, symbols_option
 from hk_tick_collector.cli.stretch import days_to_read
 from hk_tick_collector.core.errors import NoData
+from hk_tick_collector.core.text import counted
 from hk_tick_collector.market.hours import DayKind
 from hk_tick_collector.market.market import Market
 from hk_tick_collector.market.zone import Zone
@@ -226,6 +227,6 @@ def _show(done: Sequence[Exported]) -> None:
     ]
     print_table(("day", "ticks", "bytes", "file"), rows, numbers=("ticks", "bytes"), spare=("bytes",), text="file")
     if len(done) > FILES_SHOWN:
-        print(f"and {len(done) - FILES_SHOWN} more files")
+        print(f"and {len(done) - FILES_SHOWN:,} more")
     rows_in_all, bytes_in_all = sum(one.rows for one in done), sum(one.size_bytes for one in done)
-    print(f"{rows_in_all:,} ticks in {len(done):,} file{'s' * (len(done) > 1)}, {bytes_in_all:,} bytes")
+    print(f"{counted(rows_in_all, 'tick')} in {counted(len(done), 'file')}, {bytes_in_all:,} bytes")

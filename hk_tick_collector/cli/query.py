@@ -15,6 +15,7 @@ from hk_tick_collector.cli.ending import clean_ending
 from hk_tick_collector.cli.options import days_option, symbols_option
 from hk_tick_collector.cli.results import Output, output_options
 from hk_tick_collector.cli.stretch import days_to_read
+from hk_tick_collector.core.text import counted
 from hk_tick_collector.watch.when import some_days, symbol_list
 
 if TYPE_CHECKING:
@@ -98,4 +99,4 @@ def loading(engine: Engine) -> Iterator[Callable[[float], None]]:
     if engine.loaded is not None:
         days = engine.loaded.days
         of = days[0] if len(days) == 1 else f"{len(days)} live days"
-        say(f"loaded {engine.loaded.rows:,} ticks of {of}: {', '.join(engine.loaded.columns)}")
+        say(f"loaded {counted(engine.loaded.rows, 'tick')} of {of}: {', '.join(engine.loaded.columns)}")

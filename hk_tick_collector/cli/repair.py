@@ -21,6 +21,7 @@ from hk_tick_collector.cli.common import (
 )
 from hk_tick_collector.cli.options import day_argument, symbols_option
 from hk_tick_collector.cli.terminal import show_text
+from hk_tick_collector.core.text import counted
 from hk_tick_collector.sources.registry import spec_to_ask
 from hk_tick_collector.watch.repair import Repair, RepairPlan, plan, repairable_day
 from hk_tick_collector.watch.when import one_day, symbol_list
@@ -59,7 +60,7 @@ def command(app: App, day: str | None, symbols: Sequence[str], dry_run: bool) ->
     repair_plan.look_again()
     app.emit(_as_json(trading_day, repairs, dry_run=False), lambda: _show(trading_day, repairs))
     if rejected_ticks:
-        say(f"hk-tickctl: {rejected_ticks} ticks of OpenD cannot be stored; the recorder puts such aside")
+        say(f"hk-tickctl: {counted(rejected_ticks, 'tick')} of OpenD cannot be stored; the recorder puts such aside")
     return EXIT_FINE if repair_plan.complete else EXIT_PROBLEM
 
 
@@ -103,7 +104,7 @@ def _show_plan(day: str, repairs: Sequence[Repair], market: str) -> None:
     print_table(columns, rows, numbers=columns[2:5], spare=("open gaps",), text="why")
     spec = spec_to_ask(market)
     newest = f"{spec.pull.newest_rows} " if spec is not None else ""
-    show_text(f"{day}: OpenD would be asked for the newest {newest}ticks of {len(repairs)} symbols")
+    show_text(f"{day}: OpenD would be asked for the newest {newest}ticks of {counted(len(repairs), 'symbol')}")
 
 
 def _show(day: str, repairs: Sequence[Repair]) -> None:
@@ -132,4 +133,4 @@ def _show(day: str, repairs: Sequence[Repair]) -> None:
     failed = sum(repair.error is not None for repair in repairs)
     new_ticks = sum(repair.new_ticks for repair in repairs)
     end = "all are complete now" if not left else f"{len(left)} are not proven complete, of these {failed} failed"
-    show_text(f"{day}: asked for {len(repairs)} symbols, stored {new_ticks:,} new ticks; {end}")
+    show_text(f"{day}: asked for {counted(len(repairs), 'symbol')}, stored {counted(new_ticks, 'new tick')}; {end}")

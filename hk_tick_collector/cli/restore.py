@@ -12,6 +12,7 @@ from hk_tick_collector.cli.archiving import archive_job, stored_rows
 from hk_tick_collector.cli.common import EXIT_FINE, App, progress, tickctl_command
 from hk_tick_collector.cli.options import day_argument
 from hk_tick_collector.cli.terminal import show_text
+from hk_tick_collector.core.text import counted
 from hk_tick_collector.watch.when import one_day
 
 if TYPE_CHECKING:
@@ -57,5 +58,7 @@ def _sentence(done: Restored) -> str:
     if done.action == "unchanged":
         return f"{done.trading_day}: {done.path} holds all ticks of the archive already"
     if done.action == "joined":
-        return f"{done.trading_day}: {done.added_rows:,} ticks joined to {done.path}, {done.rows:,} are in it now"
-    return f"{done.trading_day}: {done.rows:,} ticks restored to {done.path}"
+        return (
+            f"{done.trading_day}: {counted(done.added_rows, 'tick')} joined to {done.path}, {done.rows:,} are in it now"
+        )
+    return f"{done.trading_day}: {counted(done.rows, 'tick')} restored to {done.path}"

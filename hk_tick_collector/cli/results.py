@@ -17,6 +17,7 @@ from hk_tick_collector.cli.common import App, say, say_left_out
 from hk_tick_collector.cli.ending import clean_ending
 from hk_tick_collector.cli.options import named_option
 from hk_tick_collector.cli.terminal import guarded_bytes, width
+from hk_tick_collector.core.text import counted
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -68,7 +69,7 @@ class Output:
                     schema, batches, self.format_name, file, time_as=self.time_as, big_as_text=self.big_as_text,
                     is_file=True,
                 )  # fmt: skip
-            say(f"{rows:,} rows -> {self.path}")
+            say(f"{counted(rows, 'row')} -> {self.path}")
             return rows
         stream: BinaryIO = guarded_bytes(sys.stdout.buffer) if sys.stdout.isatty() else sys.stdout.buffer
         if self.format_name == output.TABLE and sys.stdout.isatty():

@@ -10,6 +10,7 @@ import click
 from hk_tick_collector.cli.archiving import archive_job, for_each_day, none_of, print_results, reading_job, stored_rows
 from hk_tick_collector.cli.common import EXIT_FINE, EXIT_PROBLEM, App, tickctl_command
 from hk_tick_collector.cli.terminal import show_text
+from hk_tick_collector.core.text import counted
 
 if TYPE_CHECKING:
     from hk_tick_collector.archive.retain import Verdict
@@ -76,5 +77,5 @@ def retained(app: App, keep_days: int, *, dry_run: bool = False) -> list[Verdict
 
 def line(verdict: Verdict) -> tuple[str, str, str]:
     """A verdict for a table."""
-    size = f"{verdict.rows:,} ticks, {verdict.freed_bytes / 1e6:,.1f} MB; the archive holds the same"
+    size = f"{counted(verdict.rows, 'tick')}, {verdict.freed_bytes / 1e6:,.1f} MB; the archive holds the same"
     return verdict.trading_day, verdict.action, verdict.reason or size

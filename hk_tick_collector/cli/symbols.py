@@ -11,6 +11,7 @@ from hk_tick_collector.cli.asking import REQUEST_TIMEOUT_SEC, with_connection
 from hk_tick_collector.cli.common import EXIT_FINE, EXIT_PROBLEM, App, print_table, say, tickctl_command
 from hk_tick_collector.cli.terminal import show_text
 from hk_tick_collector.core.errors import FeedError, NoData, StoreError
+from hk_tick_collector.core.text import counted
 from hk_tick_collector.health.statusfile import read_status
 from hk_tick_collector.market.market import Market
 from hk_tick_collector.store import layout, reader
@@ -251,7 +252,9 @@ def _show(rows: Sequence[Row], says: OpenDSays | None, market: Market) -> None:
     )  # fmt: skip
     wanted = [row for row in rows if row.wanted]
     if says is None:
-        show_text(f"{len(wanted)} symbols are wanted; OpenD does not answer, what it has subscribed is not known")
+        show_text(
+            f"wanted: {counted(len(wanted), 'symbol')}; OpenD does not answer, what it has subscribed is not known"
+        )
         return
     quota = says.subscriptions
     show_text(

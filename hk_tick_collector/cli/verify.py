@@ -8,6 +8,7 @@ from hk_tick_collector.cli.archiving import day_file_of, for_each_day, none_of, 
 from hk_tick_collector.cli.common import EXIT_FINE, EXIT_PROBLEM, App, tickctl_command
 from hk_tick_collector.cli.options import day_argument
 from hk_tick_collector.core.errors import NoData
+from hk_tick_collector.core.text import counted
 from hk_tick_collector.watch.when import some_days
 
 if TYPE_CHECKING:
@@ -56,5 +57,6 @@ def _line(row: dict[str, Any]) -> tuple[str, str, str]:
         return row["trading_day"], "WRONG", "; ".join(row["problems"])
     beside = "as its day file" if row["compared_with"] else "its day file is gone"
     kinds = " and ".join(row["formats"])
-    depth = f" and {row['depth_files']} depth files" if row["depth_files"] else ""
-    return row["trading_day"], "fine", f"{row['rows']:,} ticks of {row['symbols']} symbols ({kinds}){depth}, {beside}"
+    depth = f" and {counted(row['depth_files'], 'depth file')}" if row["depth_files"] else ""
+    what = f"{counted(row['rows'], 'tick')} of {counted(row['symbols'], 'symbol')} ({kinds}){depth}, {beside}"
+    return row["trading_day"], "fine", what

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 SHOWN_CHARS = 300  # of a value that somebody else chose: enough to know it by
 
 
 def cut(text: str, chars: int = SHOWN_CHARS) -> str:
     """``text``, or its beginning and how long it was."""
     return text if len(text) <= chars else f"{text[:chars]}...({len(text)} characters)"
+
+
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """``1 tick``, ``2,000 ticks``. ``plural``: where it is not the noun with an s."""
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
+
+
+def days_there(days: Sequence[str]) -> str:
+    """Which days there are, in words: ``there are 3 days, 20261118 to 20261120``."""
+    if not days:
+        return "no day is recorded"
+    return f"there is 1 day, {days[0]}" if len(days) == 1 else f"there are {len(days):,} days, {days[0]} to {days[-1]}"
 
 
 def printable(text: str, keep: str = "") -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hk_tick_collector.core.errors import NoData, StoreCorrupt, StoreUnavailable
+from hk_tick_collector.core.text import days_there
 from hk_tick_collector.days.manifest import (
     PARQUET,
     SQLITE,
@@ -294,6 +295,6 @@ class Catalog:
         found = Day(trading_day, db if db.exists() else None, self.archive_root, self.market)
         if found.db is None and not self._is_archived(found):
             days = self.days()
-            known = f"there are {len(days)} days, {days[0]} to {days[-1]}" if days else "there are no days at all"
+            known = days_there(days)
             raise NoData(f"no ticks of {trading_day} under {self.data_root} or {self.archive_root}; {known}")
         return found

@@ -52,6 +52,7 @@ from hk_tick_collector.core.facts import (
     reasons_of,
 )
 from hk_tick_collector.core.ranges import CounterRanges
+from hk_tick_collector.core.text import counted
 from hk_tick_collector.market.market import Market
 from hk_tick_collector.market.registry import DEFAULT_MARKET
 from hk_tick_collector.records.tick import SEQ_COUNTER_MASK, Origin, Tick
@@ -267,10 +268,10 @@ def _loss(evidence: Evidence, absent: Sequence[Extent], missing_ticks: int) -> s
         return "ticks that OpenD no longer shows: see table gaps"
     first, last = _ends(evidence)
     if first is None or last is None:
-        return f"OpenD had {missing_ticks} ticks or more that are not stored"
+        return f"OpenD had {counted(missing_ticks, 'tick')} or more that are not stored"
     between = count(absent) - count(part for part in absent if part[1] < first or part[0] > last)
     if between:
-        return f"{min(between, missing_ticks)} ticks between the stored ones"
+        return f"{counted(min(between, missing_ticks), 'tick')} between the stored ones"
     if evidence.verified_counter is not None and evidence.verified_counter > last:
         return f"OpenD had ticks up to counter {evidence.verified_counter}, stored are those up to {last}"
     return f"the day began with counter {evidence.head_counter}, stored are those from {first}"
@@ -279,11 +280,13 @@ def _loss(evidence: Evidence, absent: Sequence[Extent], missing_ticks: int) -> s
 def _doubt(evidence: Evidence, absent_ticks: int, uncounted_ticks: int) -> str | None:
     (first, last), head, verified = _ends(evidence), evidence.head_counter, evidence.verified_counter
     if absent_ticks:
-        return f"{uncounted_ticks} ticks without a counter of their own, {absent_ticks} counters absent"
+        bare = f"{counted(uncounted_ticks, 'tick')} without a counter of their own"
+        return f"{bare}, {counted(absent_ticks, 'counter')} absent"
     if evidence.unsequenced_ticks:
-        return f"{evidence.unsequenced_ticks} ticks without a sequence"
+        return f"{counted(evidence.unsequenced_ticks, 'tick')} without a sequence"
     if evidence.surplus_ticks:
-        return f"the counters do not count: {evidence.surplus_ticks} ticks share one"
+        surplus = evidence.surplus_ticks
+        return f"the counters do not count: {counted(abs(surplus), 'tick')} too {'many' if surplus > 0 else 'few'}"
     if first is None or last is None:
         return None if verified == NO_TICK else "no tick stored, and OpenD did not say that it has none"
     if verified is None or verified == NO_TICK:

@@ -12,6 +12,7 @@ from typing import Any
 
 from hk_tick_collector.core.complaint import Code, Complaint, Level
 from hk_tick_collector.core.errors import RecorderError, StoreError
+from hk_tick_collector.core.text import counted
 from hk_tick_collector.health.statusfile import (
     STATUS_INTERVAL_SEC,
     STOPPED,
@@ -257,7 +258,7 @@ def _judge_fresh(condition: Condition, status: RecorderStatus) -> None:
         condition.complain(
             Code.TICKS_REFUSED,
             Level.NOTE,
-            f"{status.refused_rows} ticks were refused since the start: neither queue nor spill took them",
+            f"{counted(status.refused_rows, 'tick')} refused since the start: neither queue nor spill took them",
         )
 
 
@@ -342,11 +343,13 @@ def _judge_days(condition: Condition) -> None:
     if day is not None and day.error is not None:
         condition.complain(Code.DAY_FILE_UNREADABLE, Level.ALERT, f"the newest day file cannot be read: {day.error}")
     if day is not None and day.state.symbols[MISSING]:
-        known = f"{day.state.missing_ticks} ticks" if day.state.missing_ticks else "ticks at the day's beginning"
+        known = counted(day.state.missing_ticks, "tick") if day.state.missing_ticks else "ticks at the day's beginning"
+        symbols = day.state.symbols[MISSING]
+        who = "1 symbol misses" if symbols == 1 else f"{symbols:,} symbols miss"
         condition.complain(
             Code.TICKS_MISSING,
             Level.WARN,
-            f"{day.trading_day}: {day.state.symbols[MISSING]} symbols miss {known}: hk-tickctl gaps",
+            f"{day.trading_day}: {who} {known}: hk-tickctl gaps",
         )
     if condition.days_to_come:
         shown = ", ".join(f"{day}.db" for day in condition.days_to_come[:FEW_FILES])
@@ -362,7 +365,7 @@ def _judge_days(condition: Condition) -> None:
         condition.complain(
             Code.SPILL_WAITING,
             Level.NOTE,
-            f"{condition.spill_bytes} bytes wait in the spill; the recorder stores them when it starts",
+            f"{condition.spill_bytes:,} bytes wait in the spill; the recorder stores them when it starts",
         )
 
 

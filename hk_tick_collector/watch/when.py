@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from hk_tick_collector.core.dates import parse_day
 from hk_tick_collector.core.errors import InputError, NoData, StoreCorrupt
+from hk_tick_collector.core.text import days_there
 from hk_tick_collector.market.dates import DAY_MS
 from hk_tick_collector.market.market import Market
 from hk_tick_collector.market.zone import Zone
@@ -113,7 +114,7 @@ def some_days(recorded: Recorded, text: str | None) -> list[str]:
     else:
         chosen = sorted({day for part in text.split(",") for day in _part(recorded, part.strip(), days)})
     if not chosen:
-        known = f"; recorded are {len(days)} days, {days[0]} to {days[-1]}" if days else ""
+        known = f"; {days_there(days)}" if days else ""
         raise NoData(f"no recorded day in {text or recorded.data_root}{known}")
     return chosen
 

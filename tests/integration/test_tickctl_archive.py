@@ -120,7 +120,7 @@ def test_the_end_of_the_day_of_a_week_that_was_missed(data: Path) -> None:
 def test_without_any_day(data: Path, words: tuple[object, ...]) -> None:
     done = tickctl(*words, data_root=data)
     assert done.returncode == 3
-    assert "there are no days at all" in done.stderr
+    assert "no day is recorded" in done.stderr
 
 
 def test_bad_input(data: Path) -> None:

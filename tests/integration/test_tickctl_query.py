@@ -184,7 +184,7 @@ def test_every_format_in_a_file(root: Path, tmp_path: Path) -> None:
     for name in ("t.csv", "t.json", "t.jsonl", "t.parquet", "t.arrow"):
         done = tickctl("ticks", SYMBOL, "-o", tmp_path / name, data_root=root)
         assert (done.returncode, done.stdout) == (0, ""), done.stderr
-        assert f"{COUNT} rows -> {tmp_path / name}" in done.stderr
+        assert f"{COUNT:,} rows -> {tmp_path / name}" in done.stderr
     assert json.loads((tmp_path / "t.json").read_text()) == wanted
     assert [json.loads(line) for line in (tmp_path / "t.jsonl").read_text().splitlines()] == wanted
     rows = list(csv.DictReader(io.StringIO((tmp_path / "t.csv").read_text())))

@@ -211,7 +211,7 @@ def test_days_without_a_recorder_are_a_problem(tmp_path: Path) -> None:
     assert code == 1
     assert picture["problems"] == ["no recorder runs on this data root; start it: hk-tick-collector"]
     assert picture["day"]["state"]["missing_ticks"] == 2
-    assert any("1 symbols miss 2 ticks: hk-tickctl gaps" in note for note in picture["notes"])
+    assert any("1 symbol misses 2 ticks: hk-tickctl gaps" in note for note in picture["notes"])
 
 
 def test_a_damaged_day_file_is_told(tmp_path: Path) -> None:

@@ -388,7 +388,7 @@ def test_a_day_reads_the_same_live_and_archived(tmp_path: Path) -> None:
     assert rows_of(archived.ticks(["HK.00700"], ("seq", "price"))) == before[3]
     assert [row for table in archived.sorted_tables() for row in rows_of(table)] == all_rows
     assert Catalog(tmp_path, archive).days() == [DAY]
-    with pytest.raises(NoData, match="there are 1 days, 20261120 to 20261120"):
+    with pytest.raises(NoData, match="there is 1 day, 20261120"):
         Catalog(tmp_path, archive).day("20261119")
 
 

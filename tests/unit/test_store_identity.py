@@ -386,7 +386,7 @@ def test_a_day_with_ticks_without_a_sequence_says_so(writer: DayFileWriter, tmp_
     for _ in range(2):  # the same push twice, or two equal trades: nobody can know
         writer.write([without(trade(1))])
     (row,) = reader.coverage(tmp_path / f"{DAY}.db")
-    assert (row.state, row.reason, row.stored_ticks) == ("unproven", "1 ticks without a sequence", 1)
+    assert (row.state, row.reason, row.stored_ticks) == ("unproven", "1 tick without a sequence", 1)
     writer.write(number_equal_ticks([without(trade(1)), without(trade(2))]))
     assert len(stored(writer, tmp_path)) == 2
 

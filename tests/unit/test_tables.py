@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hk_tick_collector.core.tables import Column, aligned, cells_of, folded, layout
+from hk_tick_collector.core.text import counted, days_there
 
 COLUMNS = (
     Column("symbol"),
@@ -112,3 +113,13 @@ def test_decimal_points_stand_under_each_other() -> None:
     assert aligned(["1.25", "1,000", "-", "0.1"]) == ["1.25", "1,000   ", "-   ", "0.1 "]
     assert aligned(["1", "20"]) == ["1", "20"]
     assert aligned([]) == []
+
+
+def test_numbers_of_things_in_words() -> None:
+    assert [counted(n, "tick") for n in (0, 1, 2_000)] == ["0 ticks", "1 tick", "2,000 ticks"]
+    assert [counted(n, "process", "processes") for n in (1, 2)] == ["1 process", "2 processes"]
+    assert [days_there(days) for days in ([], ["20261120"], ["20261119", "20261120"])] == [
+        "no day is recorded",
+        "there is 1 day, 20261120",
+        "there are 2 days, 20261119 to 20261120",
+    ]
