@@ -126,6 +126,7 @@ class Subscribed(NamedTuple):
     trading_day: str
     symbols: tuple[str, ...]
     at_ms: int  # UTC epoch ms
+    absent: tuple[str, ...] = ()  # wanted besides, and not sent; told when the day is over, for nobody knows since when
 
 
 class RowsRead(NamedTuple):

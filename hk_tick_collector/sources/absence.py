@@ -5,6 +5,8 @@ missing. So while ticks of a trading day may come, everything wanted is told to 
 or as not. Owns since when each symbol has been absent; lives over connections. Runs on the loop, costs O(symbols) every
 few minutes and when something changes.
 
+Who begins after the day's last tick tells of what is absent then that it is wanted, and no time: that was another's.
+
 Limits: an outage shorter than ``OUTAGE_MS`` is not told, for what was traded meanwhile is fetched and counted. A time
 before this process began is nobody's: the beginning of a symbol's day is proven or missing by itself.
 """
@@ -117,7 +119,9 @@ class Absences:
             return
         if told_day != day or now_ms < told_ms or told_ms + TELL_AGAIN_MS <= now_ms < end_ms:
             self._told_active = day, now_ms
-            self._facts([Subscribed(day, self._active, min(now_ms, end_ms))])
+            # By day each absence is told with its time.
+            absent = tuple(self._absent) if now_ms >= end_ms else ()
+            self._facts([Subscribed(day, self._active, min(now_ms, end_ms), absent)])
 
     def _window(self, day: str) -> tuple[int, int]:
         return self._calendar.recording_window(day)

@@ -785,6 +785,9 @@ class DayCoverage:
             track = self._tracks.get(symbol)
             if track is None or any(gap.is_window and not gap.over for gap in track.gaps):
                 gaps.end_windows(conn, self._day, self._touch(symbol), fact.at_ms)
+        for symbol in fact.absent:
+            if symbol not in self._tracks:
+                self._touch(symbol)
 
     def save(self, conn: sqlite3.Connection, now_ms: int) -> None:
         """Write the rows of all symbols that were touched since the last save."""

@@ -182,6 +182,22 @@ def test_the_last_word_at_the_stop_says_until_when() -> None:
     assert (fact.from_ms, fact.until_ms, fact.over) == (at("2026-11-20T10:00:00"), at("2026-11-20T11:00:00"), False)
 
 
+def test_who_begins_in_the_evening_tells_that_a_refused_symbol_is_wanted(tmp_path: Path) -> None:
+    """Else a day of which nobody saw the symbol would be complete without it. A time is not told: another process may
+    have had it all day."""
+    lab = Lab("2026-11-20T16:30:00")
+    lab.note(A, refused={B: WORDS})
+    lab.absences.tell()
+    assert lab.facts == [Subscribed(DAY, (A,), at("2026-11-20T16:15:00"), (B,))]
+    writer = DayFileWriter(tmp_path)
+    writer.write(make_ticks(1, 3, symbol=A), lab.facts)
+    assert row(tmp_path, B) == ("unproven", "no tick stored, and OpenD did not say that it has none")
+    writer.write(make_ticks(1, 3, symbol=B), [HeadProven(B, DAY, 1), Verified(B, DAY, 3, at("2026-11-20T16:12:00"))])
+    writer.write([], lab.facts)
+    assert row(tmp_path, B) == ("proven", None), "and takes nothing away from one that was there"
+    writer.close()
+
+
 # --- in the day file ---
 
 
