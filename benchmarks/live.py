@@ -31,7 +31,7 @@ from typing import NamedTuple
 from websockets.asyncio.client import connect
 from websockets.frames import Frame, Opcode
 
-from benchmarks.follow import DAY
+from benchmarks.follow import DAY, catch_up
 from benchmarks.follow import STAMP as STAMP_BEHIND_ROWID
 from benchmarks.ticks import TickSource
 from hk_tick_collector.serve.keys import KeyLimits
@@ -230,8 +230,8 @@ async def resumed(url: str, rows: int) -> None:
                 break
 
 
-def resume(directory: Path, rows: int, program: str) -> tuple[float, float]:
-    """Rows a second of a client that was away, and the server's memory."""
+def resume(directory: Path, rows: int, program: str) -> tuple[float, float, float]:
+    """Rows a second of a client that was away; of reading alone; and the server's memory."""
     root = directory / "HK"
     with contextlib.closing(DayFileWriter(root)) as writer:
         source = TickSource(DAY)
@@ -241,7 +241,8 @@ def resume(directory: Path, rows: int, program: str) -> tuple[float, float]:
     with ended(server):
         started_sec = time.monotonic()
         asyncio.run(resumed(server.url.replace("http", "ws"), rows // 5000 * 5000))
-        return rows / (time.monotonic() - started_sec), memory_mb(server.proc.pid)
+        ours = rows / (time.monotonic() - started_sec)
+        return ours, 1e6 / catch_up(root), memory_mb(server.proc.pid)
 
 
 def in_turns(clients: int, seconds: float, program: str) -> None:
@@ -281,8 +282,8 @@ def main() -> None:
         in_turns(clients, 2.0 if args.short else 10.0, args.program)
     with tempfile.TemporaryDirectory() as directory:
         rows = 20_000 if args.short else 500_000
-        rows_per_sec, held_mb = resume(Path(directory), rows, args.program)
-    print(f"resume of {rows} rows: {rows_per_sec:.0f} rows/s, server holds {held_mb:.0f} MB")
+        rows_per_sec, least, held_mb = resume(Path(directory), rows, args.program)
+    print(f"resume of {rows} rows: {rows_per_sec:.0f} rows/s (only read: {least:.0f}), server holds {held_mb:.0f} MB")
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from hk_tick_collector.store.layout import day_file
 from hk_tick_collector.store.position import Position
 
 TAIL_ROWS = 1000  # at a time: the loop takes them in one piece
+PIECE_ROWS = 2000  # some 400 kB: a reader that takes nothing holds two of them
 _COVERAGE_KEY = 2  # parts: day, symbol
 Facts = dict[tuple[object, ...], dict[str, Any]]
 
@@ -29,6 +30,7 @@ class Piece(NamedTuple):
     after: Position
     rows: int
     json: bytes
+    is_full: bool  # there are more
 
 
 class Files:
@@ -52,14 +54,14 @@ class Files:
 
     def piece(self, root: Path, position: Position, wish: Wish) -> Piece | None:
         """The next rows as a reader wants them; None when there are none now. Raises as ``Follower.read_behind``."""
-        batch = self._follower(root).read_behind(position)
+        batch = self._follower(root).read_behind(position, PIECE_ROWS)
         if batch is None:
             return None
         if root not in self._choices:
             self._choices[root] = Choices.of_root(root)
         choice = self._last_choice = self._choices[root].of(wish)
         rows = choice.rows(batch.rows)
-        return Piece(batch.position, len(rows), choice.json(rows))
+        return Piece(batch.position, len(rows), choice.json(rows), len(batch.rows) == PIECE_ROWS)
 
     def check(self, root: Path, position: Position) -> None:
         """Does the position fit? Raises as ``Follower.read_behind``."""

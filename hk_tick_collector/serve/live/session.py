@@ -19,7 +19,7 @@ from hk_tick_collector.core.errors import StoreError
 from hk_tick_collector.serve.keys import Key
 from hk_tick_collector.serve.live import question as asked
 from hk_tick_collector.serve.live.choice import Choice, Wish
-from hk_tick_collector.serve.live.files import told_of
+from hk_tick_collector.serve.live.files import Piece, told_of
 from hk_tick_collector.serve.live.frames import COLUMNS, SYMBOL, Frame, ticks_message, told_json
 from hk_tick_collector.serve.live.hub import Hub, News, Readers, query_of, reset_message
 from hk_tick_collector.serve.live.question import CLOSE, CONFLATE, NOT_FOLLOWED, Subscription
@@ -57,6 +57,7 @@ class Feed:
     position: Position
     number: int | None = None
     retry_at_sec: float = 0.0
+    ahead: asyncio.Future[Piece | None] | None = None  # is read while the piece before is sent
 
     @property
     def is_live(self) -> bool:
@@ -220,8 +221,9 @@ class Session:
     async def _from_files(self, feed: Feed) -> list[Event]:
         if time.monotonic() < feed.retry_at_sec:
             return []
+        ahead, feed.ahead = feed.ahead, None
         try:
-            piece = await self._readers.next(feed.hub, feed.position, feed.choice.wish)
+            piece = await (ahead or self._piece(feed))
         except PositionLost as exc:
             feed.position = exc.onward
             return [self._event(reset_message(exc))]
@@ -231,7 +233,14 @@ class Session:
         if piece is not None:
             feed.position = piece.after
         self._join(feed, is_at_end=piece is None)
+        if piece is not None and piece.is_full and not feed.is_live:
+            feed.ahead = self._piece(feed)
         return [self._ticks(piece.json)] if piece is not None and piece.rows else []
+
+    def _piece(self, feed: Feed) -> asyncio.Future[Piece | None]:
+        reading = asyncio.ensure_future(self._readers.next(feed.hub, feed.position, feed.choice.wish))
+        reading.add_done_callback(lambda done: done.cancelled() or done.exception())  # if its reader leaves
+        return reading
 
     def _join(self, feed: Feed, *, is_at_end: bool) -> None:
         assert feed.hub.ring is not None
