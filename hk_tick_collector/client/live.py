@@ -10,7 +10,7 @@ after the batch was taken, that is, when the next one is asked for: a process th
 that batch again (at least once).
 
 Promises: every row behind the cursor comes, in the order in which it was stored; rows that a server sends again after a
-file was replaced are dropped (by symbol, sequence, time and occurrence, about 100 bytes a tick of this connection). A
+file was replaced are dropped (by symbol, sequence, time and occurrence; eight bytes a tick, ``Seen``). A
 connection that was lost, or says nothing for 15 s, is made again with pauses of 0.5 to 30 s.
 """
 
@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+from array import array
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,7 @@ from hk_tick_collector.store.position import ROW, DayChanged, Position, Position
 COLUMNS = ROW[1:]
 NOW, DAY, ALL = "now", "day", "all"
 PATIENCE_SEC = 60.0
+MAX_SEEN_ROWS = 20_000_000  # of a day, eight bytes each
 # What tells one row from another, with a sequence and without: as the unique indexes of store/schema.sql.
 _KEY = tuple(
     COLUMNS.index(name)
@@ -121,23 +123,46 @@ class Live:
 
 
 class Seen:
-    """Rows that were given, so that none is given twice when a file is read again."""
+    """What rows were given, so that none is given twice when a file is read again.
 
-    def __init__(self) -> None:
-        self._rows: dict[str, set[int]] = {}
+    Rows come again only behind ``read_again``; until then a row is eight bytes that nobody looks at. A day with more
+    than MAX_SEEN_ROWS forgets its oldest: those would come twice.
+    """
+
+    def __init__(self, max_rows: int = MAX_SEEN_ROWS) -> None:
+        self._max_rows = max_rows
+        self._marks: dict[str, array[int]] = {}  # in the order given
+        self._again: dict[str, set[int]] = {}  # days that come again, and what was given of them
+
+    def read_again(self, day: str) -> None:
+        """From here on rows of this day may be such as were given."""
+        self._again[day] = set(self._marks.get(day, ()))
 
     def new(self, rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
         """Those of ``rows`` that were not given yet; they are now."""
         fresh = []
         for row in rows:
             key = tuple(row[column] for column in _KEY)
-            known = self._rows.setdefault(str(key[0]), set())
-            if (mark := hash(key)) not in known:
-                known.add(mark)
-                fresh.append(row)
-        for day in sorted(self._rows)[:-2]:  # two days are followed at most
-            del self._rows[day]
+            day, mark = str(key[0]), hash(key)
+            again = self._again.get(day)
+            if again is not None:
+                if mark in again:
+                    continue
+                again.add(mark)
+            self._note(day, mark)
+            fresh.append(row)
         return fresh
+
+    def _note(self, day: str, mark: int) -> None:
+        marks = self._marks.get(day)
+        if marks is None:
+            marks = self._marks[day] = array("q")
+            for left in sorted(self._marks)[:-2]:  # two days are followed at most
+                del self._marks[left]
+                self._again.pop(left, None)
+        marks.append(mark)
+        if len(marks) > self._max_rows:
+            del marks[: self._max_rows // 10 + 1]
 
 
 def follow_files(
@@ -183,7 +208,8 @@ def _followed(
         try:
             batch = follower.read_behind(position)
         except DayChanged as exc:
-            position = exc.onward  # what was given already is dropped
+            position = exc.onward
+            seen.read_again(exc.day)  # what was given already is dropped
             continue
         except PositionLost as exc:
             raise as_ours(RecorderError(f"{exc}; go on with since={str(exc.onward)!r}")) from exc

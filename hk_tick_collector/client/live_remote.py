@@ -116,6 +116,8 @@ class _Connection:
                     f"{message.get('day')} has no day file any more, and was not read to its end",
                     f"read it with hk.connect(...).load, then go on with since={self.cursor!r}",
                 )
+            if message["type"] == "reset":
+                self._seen.read_again(str(message.get("day")))
             rows = [_row(row) for row in message.get("ticks", ())]
             yield LiveBatch(self._seen.new(rows), self.cursor)
 
