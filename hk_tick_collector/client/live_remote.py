@@ -25,6 +25,7 @@ MIN_PAUSE_SEC, MAX_PAUSE_SEC = 0.5, 30.0
 LOOK_SEC = 0.25
 CLOSE_SEC = 1.0  # messages that nobody takes any more may stand before the server's answer
 _SEQ = COLUMNS.index("seq")
+_LEFT = {"day_gone": "has no day file any more", "day_damaged": "has a damaged day file"}
 _FINAL = ("bad-parameter", "bad-cursor", "unauthorized", "forbidden")
 
 
@@ -111,9 +112,9 @@ class _Connection:
             if not is_first and message["prev"] != self.cursor:
                 raise _Missed
             is_first, self.cursor = False, message["cursor"]
-            if message["type"] == "reset" and message.get("reason") == "day_gone":
+            if message["type"] == "reset" and message.get("reason") in _LEFT:
                 raise NoData(
-                    f"{message.get('day')} has no day file any more, and was not read to its end",
+                    f"{message.get('day')} {_LEFT[message['reason']]}, and was not read to its end",
                     f"read it with hk.connect(...).load, then go on with since={self.cursor!r}",
                 )
             if message["type"] == "reset":

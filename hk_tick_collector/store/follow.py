@@ -52,6 +52,7 @@ from hk_tick_collector.store.position import (
     MAX_PLACES,
     ROW,
     DayChanged,
+    DayDamaged,
     DayGone,
     Place,
     Position,
@@ -66,6 +67,7 @@ DAYS_LOOK_SEC = 1.0  # between two looks for a new day file
 LET_GO_SEC = 30.0
 PATIENCE_SEC = 60.0
 SETTLED_SEC = 1.0  # a file changed so recently may change again within one tick of its file system's clock
+DAMAGED_SEC = 5.0  # so long at every look, before a day that is over is given up
 YOUNG_SEC = 10.0  # a day file that was just made has no table yet
 
 _Marks = tuple[Mark | None, Mark | None]
@@ -153,6 +155,7 @@ class Follower:
         self._monotonic = monotonic
         self._clock = clock or SystemClock()
         self._files: dict[str, _DayFile] = {}
+        self._damaged: dict[str, float] = {}  # since when
         self._days: list[str] = []
         self._list_at = float("-inf")
 
@@ -171,9 +174,10 @@ class Follower:
     def read_behind(self, position: Position, limit_rows: int = LIMIT_ROWS) -> Batch | None:
         """The next rows behind ``position``, at most ``limit_rows`` and of one day; None when there are none now.
 
-        Raises DayChanged or DayGone when the position does not fit; StoreBusy and StoreUnavailable when the disk, a
-        lock or rights are in the way (ask again with the same position); StoreCorrupt when a file is damaged (the
-        recorder sets it aside when it writes to it; ``Position.leaving`` gives the day up).
+        Raises DayChanged or DayGone when the position does not fit; DayDamaged when a file is damaged and a newer day
+        has begun, so that nobody will write to it; StoreBusy and StoreUnavailable when the disk, a lock or rights are
+        in the way (ask again with the same position); StoreCorrupt when the newest file is damaged (the recorder sets
+        it aside when it writes to it).
         """
         for place in position.places:
             rows = self._rows_behind(position, place, limit_rows)
@@ -203,7 +207,9 @@ class Follower:
 
     def _rows_behind(self, position: Position, place: Place, limit_rows: int) -> list[Row]:
         try:
-            return self._file(place.day).rows_behind(place, limit_rows)
+            rows = self._file(place.day).rows_behind(place, limit_rows)
+            self._damaged.pop(place.day, None)
+            return rows
         except _Misfit as exc:
             raise DayChanged(
                 f"the day file of {place.day} {exc}: what was read of it cannot be told from what was not; read that "
@@ -220,6 +226,20 @@ class Follower:
                 place.day,
                 position.leaving(place.day),
             ) from None
+        except StoreCorrupt as exc:
+            if not self._is_given_up(place.day):
+                raise
+            raise DayDamaged(
+                f"{exc}; {place.day} is over, so nobody sets its file aside: the rest of that day is left out; salvage "
+                f"it with hk-tickctl salvage",
+                place.day,
+                position.leaving(place.day),
+            ) from exc
+
+    def _is_given_up(self, day: str) -> bool:
+        """Is a damaged day over, and was it damaged at every look for a while?"""
+        since_sec = self._damaged.setdefault(day, self._monotonic())
+        return max(self._known_days(), default="") > day and self._monotonic() - since_sec >= DAMAGED_SEC
 
     def _batch(self, position: Position, place: Place, rows: list[Row]) -> Batch:
         file = self._file(place.day)

@@ -151,6 +151,11 @@ class DayGone(PositionLost):
     """A day has no day file any more. ``onward`` goes on behind it: the rest of the day is in its archive."""
 
 
+class DayDamaged(PositionLost):
+    """The file of a day that is over cannot be read on. ``onward`` goes on behind that day: its rest is to be
+    salvaged."""
+
+
 def check_of(row: Row, *, with_sequence: bool = True) -> int:
     """32 bits of one row."""
     content = (*_fixed(row), row[_TS_MS] // 1000, row[_SEQ] if with_sequence else None)

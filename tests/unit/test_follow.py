@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import pickle
 import shutil
 import sqlite3
 import subprocess
@@ -20,7 +21,7 @@ from hk_tick_collector.records.tick import Tick
 from hk_tick_collector.store.compact import compact
 from hk_tick_collector.store.connect import SqliteOptions
 from hk_tick_collector.store.follow import LET_GO_SEC, Follower, follow
-from hk_tick_collector.store.position import ROW, DayChanged, DayGone, Place, Position, extended
+from hk_tick_collector.store.position import ROW, DayChanged, DayDamaged, DayGone, Place, Position, extended
 from hk_tick_collector.store.salvage import salvage
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.unit.store_ticks import DAY, NOBODY_UID, query, tick, ticks, without_root
@@ -490,6 +491,27 @@ def test_a_damaged_file_is_said_and_may_be_given_up(writer: DayFileWriter, root:
     with pytest.raises(StoreCorrupt):
         follower.read_behind(Position())
     assert rest(follower, Position().leaving(DAY))[0] == seqs(ticks(2, day=AFTER))
+
+
+def test_a_damaged_day_that_is_over_holds_nobody_up(writer: DayFileWriter, root: Path) -> None:
+    now_sec = [0.0]
+    with Follower(root, days_look_sec=0, monotonic=lambda: now_sec[0]) as follower:
+        writer.write(ticks(3))
+        _, position = rest(follower, Position.at_start_of(DAY))
+        writer.write(ticks(3, 4))
+        writer.close()
+        follower.close()
+        (root / f"{DAY}.db").write_bytes(b"no database" * 1000)
+        os.utime(root / f"{DAY}.db", (1, 1))
+        for now_sec[0] in (1.0, 100.0):  # whoever writes to it sets it aside
+            with pytest.raises(StoreCorrupt):
+                follower.read_behind(position)
+        writer.write(ticks(2, day=AFTER))
+        with pytest.raises(DayDamaged, match=f"{DAY} is over") as damaged:
+            follower.read_behind(position)
+        lost = pickle.loads(pickle.dumps(damaged.value))
+        assert (lost.day, str(lost), lost.onward) == (DAY, str(damaged.value), position.leaving(DAY))
+        assert rest(follower, lost.onward)[0] == seqs(ticks(2, day=AFTER))
 
 
 def test_a_wal_without_its_shared_memory_waits_for_the_recorder(

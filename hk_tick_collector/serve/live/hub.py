@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from hk_tick_collector.core.errors import StoreError
+from hk_tick_collector.core.errors import StoreCorrupt, StoreError
 from hk_tick_collector.core.logline import RateLimitedLog
 from hk_tick_collector.market.market import Market
 from hk_tick_collector.market.registry import market_of
@@ -27,7 +27,7 @@ from hk_tick_collector.serve.live.worker import Answers, Worker
 from hk_tick_collector.store import data_root
 from hk_tick_collector.store.follow import LOOK_SEC, Batch
 from hk_tick_collector.store.layout import archive_dir
-from hk_tick_collector.store.position import DayGone, Position, PositionLost
+from hk_tick_collector.store.position import DayDamaged, DayGone, Position, PositionLost
 
 IDLE_LOOK_SEC = 0.25
 WAIT_SEC = 1.0  # of one question for the next rows
@@ -89,6 +89,7 @@ class Hub:
         self.listeners = 0
         self._news = news
         self._files = make()
+        self._is_damaged = False  # and readers were told
         self._tasks: list[asyncio.Task[None]] = []
         self._said = RateLimitedLog(_log, 60)
 
@@ -135,10 +136,14 @@ class Hub:
             self._add(Frame(position, exc.onward, exc.day, message=reset_message(exc)))
             return True
         except StoreError as exc:
+            if isinstance(exc, StoreCorrupt) and not self._is_damaged:
+                self._is_damaged = True
+                self._add(Frame(position, position, message={"type": "damaged"}))
             await self._wait(exc)
             return False
         if batch is None:
             return False
+        self._is_damaged = False
         self._add(Frame(position, batch.position, batch.day, batch.rows))
         return True
 
@@ -179,8 +184,9 @@ class Hub:
 
 def reset_message(lost: PositionLost) -> dict[str, Any]:
     """What a reader is told when its position fits no more; its cursor is the position to go on at."""
-    if isinstance(lost, DayGone):
-        return {"type": "reset", "reason": "day_gone", "day": lost.day, "query": query_of(lost.day)}
+    if isinstance(lost, (DayGone, DayDamaged)):
+        reason = "day_gone" if isinstance(lost, DayGone) else "day_damaged"
+        return {"type": "reset", "reason": reason, "day": lost.day, "query": query_of(lost.day)}
     return {"type": "reset", "reason": "file_replaced", "day": lost.day}
 
 
