@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import json
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -38,6 +39,36 @@ class Called(ThreadingHTTPServer):
         return "\n".join(letter["text"] for letter in self.letters)
 
 
+class TelegramServer(Called):
+    """As far as a bot asks it: messages that people sent are given once, what it says is kept."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[dict[str, Any]] = []
+        self.said: list[dict[str, Any]] = []
+        self.refusals: list[tuple[int, dict[str, Any]]] = []
+
+    def ask(self, user: int, chat: int, text: str, *, button: bool = False) -> None:
+        """Somebody types, or presses a button."""
+        message = {"from": {"id": user}, "chat": {"id": chat}, "date": time.time(), "text": text}
+        asked = {"callback_query": {"id": "1", "from": {"id": user}, "message": message, "data": text}}
+        self.asked.append(asked if button else {"message": message})
+
+    def answer(self, method: str, given: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        """Of one call."""
+        if method == "getUpdates":
+            first = given["offset"]
+            found = [{"update_id": number, **one} for number, one in enumerate(self.asked) if number >= first]
+            if not found:
+                time.sleep(0.05)  # it waits for something to come, as Telegram does, only shorter
+            return 200, {"ok": True, "result": found}
+        if method == "sendMessage":
+            if self.refusals:
+                return self.refusals.pop(0)
+            self.said.append(given)
+        return 200, {"ok": True, "result": True}
+
+
 class _Handler(BaseHTTPRequestHandler):
     server: Called
 
@@ -47,6 +78,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
+        if isinstance(self.server, TelegramServer):
+            self._bot(self.server, body)
+            return
         stamp, signature = self.headers["X-HK-Timestamp"], self.headers["X-HK-Signature"]
         wanted = hmac.new(SECRET.encode(), f"{stamp}.".encode() + body, hashlib.sha256).hexdigest()
         answers = self.server.answers
@@ -57,6 +91,16 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self.server.refused += 1
         self._say(status, headers)
+
+    def _bot(self, server: TelegramServer, body: bytes) -> None:
+        bot, method = self.path.rsplit("/", 2)[1:]
+        assert bot == f"bot{TOKEN}"
+        status, answer = server.answer(method, json.loads(body))
+        content = json.dumps(answer).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
 
     def _say(self, status: int, headers: dict[str, str]) -> None:
         self.send_response(status)

@@ -26,6 +26,7 @@ from hk_tick_collector.core.text import printable
 if TYPE_CHECKING:
     from hk_tick_collector.alert.settings import AlertSettings
     from hk_tick_collector.alert.targets import TargetsFile
+    from hk_tick_collector.alert.telegram import TelegramBot
 
 NAME = "hk-tick-alert"
 EXIT_FAILED, EXIT_CONFIG = 1, 78
@@ -125,7 +126,7 @@ def _work(settings: AlertSettings, file: TargetsFile) -> None:
     def is_well() -> bool:
         return desk.is_well and clock.monotonic() - looked_sec < WELL_LOOKS * LOOK_SEC
 
-    senders: list[Postman | DeadManPing] = [*postmen.values()]
+    senders: list[Postman | DeadManPing | TelegramBot] = [*postmen.values(), *_bots(settings, file, stop)]
     if file.deadman is not None:
         senders.append(DeadManPing(file.deadman, is_well, stop))
     for sender in senders:
@@ -136,8 +137,21 @@ def _work(settings: AlertSettings, file: TargetsFile) -> None:
         looked_sec = clock.monotonic()
         stop.wait(LOOK_SEC)
     for sender in senders:
-        sender.thread.join(STOP_SEC)
+        if isinstance(sender, Postman):  # a bot may be waiting for a question; it has nothing to lose
+            sender.thread.join(STOP_SEC)
     outbox.close()
+
+
+def _bots(settings: AlertSettings, file: TargetsFile, stop: threading.Event) -> list[TelegramBot]:
+    """One for each Telegram target that answers somebody."""
+    from hk_tick_collector.alert.answers import Answers  # noqa: PLC0415
+    from hk_tick_collector.alert.telegram import TelegramBot  # noqa: PLC0415
+    from hk_tick_collector.core.clock import SystemClock  # noqa: PLC0415
+
+    assert settings.alert_dir is not None
+    answers = Answers(settings.data_root, settings.archive, settings.alert_dir, SystemClock())
+    told = ((target.name, target.telegram) for target in file.targets)
+    return [TelegramBot(name, bot, answers.answer, stop) for name, bot in told if bot is not None and bot.users]
 
 
 if __name__ == "__main__":

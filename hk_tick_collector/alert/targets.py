@@ -30,6 +30,7 @@ from hk_tick_collector.core.regular import open_regular
 
 MAX_FILE_BYTES = 256 << 10
 SEND_SEC = 15.0
+WAYS = ("webhook", "apprise", "telegram")
 RETRY_AFTER_MAX_SEC = 3600.0
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 _HOURS = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]):([0-5]\d)")
@@ -67,6 +68,21 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
+def _base(text: str) -> str:
+    if not _URL.fullmatch(text):
+        raise ValueError("is no address; it begins with https:// or http://")
+    return text.rstrip("/")
+
+
+class TelegramSettings(_Strict):
+    """A bot and a chat. ``users``: ids of those whom the bot answers; nobody else is."""
+
+    token: SecretStr = Field(min_length=10, max_length=200)
+    chat: int
+    users: tuple[int, ...] = Field((), max_length=100)
+    api: Annotated[str, AfterValidator(_base)] = "https://api.telegram.org"
+
+
 class TargetSettings(_Strict):
     """One who is called."""
 
@@ -74,6 +90,7 @@ class TargetSettings(_Strict):
     webhook: Annotated[SecretStr, AfterValidator(_url)] | None = None
     secret: SecretStr | None = Field(None, min_length=16)  # signs a webhook's body
     apprise: SecretStr | None = None
+    telegram: TelegramSettings | None = None
     levels: tuple[Literal["alert", "warn"], ...] = ("alert", "warn")
     digest: bool = True
     quiet: Annotated[str, AfterValidator(_hours)] | None = None  # then alerts alone; the rest waits for the digest
@@ -159,9 +176,9 @@ def _mistakes(found: TargetsFile) -> list[str]:
     mistakes = []
     names = [target.name for target in found.targets]
     for target in found.targets:
-        ways = [way for way in ("webhook", "apprise") if getattr(target, way) is not None]
+        ways = [way for way in WAYS if getattr(target, way) is not None]
         if len(ways) != 1:
-            mistakes.append(f"targets.{target.name}: give it one of webhook and apprise, not {len(ways)}")
+            mistakes.append(f"targets.{target.name}: give it one of {', '.join(WAYS)}, not {len(ways)}")
         if target.secret is not None and target.webhook is None:
             mistakes.append(f"targets.{target.name}: secret signs a webhook, and there is none")
     mistakes += [
@@ -267,7 +284,7 @@ class Apprise:
 def check_ways(file: TargetsFile) -> None:
     """Better now than at night: ModuleNotFoundError when what a target needs is not installed, ConfigError when apprise
     does not know an address."""
-    if file.deadman is not None or any(target.webhook is not None for target in file.targets):
+    if file.deadman is not None or any(target.apprise is None for target in file.targets):
         import httpx  # noqa: F401, PLC0415
     unknown = []
     for target in file.targets:
@@ -291,5 +308,9 @@ def target_of(settings: TargetSettings) -> Target:
     if settings.webhook is not None:
         secret = None if settings.secret is None else settings.secret.get_secret_value()
         return Webhook(settings.webhook.get_secret_value(), secret)
+    if settings.telegram is not None:
+        from hk_tick_collector.alert.telegram import Telegram  # noqa: PLC0415 - it knows this module's letters
+
+        return Telegram(settings.telegram)
     assert settings.apprise is not None
     return Apprise(settings.apprise.get_secret_value())

@@ -81,7 +81,7 @@ def test_mistakes_between_entries_are_said(tmp_path: Path) -> None:
     text = text.replace('apprise = "ntfy://TOKEN2"', 'secret = "0123456789abcdef0123"')
     with pytest.raises(ConfigError) as refused:
         read_targets(written(tmp_path, text))
-    for part in ("desk is there twice", "rules.holes_opn: there is no such rule", "one of webhook and apprise"):
+    for part in ("desk is there twice", "rules.holes_opn: there is no such rule", "one of webhook, apprise, telegram"):
         assert part in str(refused.value)
 
 
