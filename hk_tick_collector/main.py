@@ -59,7 +59,7 @@ def _record(env_file: Path | None, *, check_only: bool) -> int:
     from hk_tick_collector.app.logs import configure_logging  # noqa: PLC0415
     from hk_tick_collector.app.start import until_it_works  # noqa: PLC0415
     from hk_tick_collector.core.errors import ConfigError  # noqa: PLC0415
-    from hk_tick_collector.core.text import printable  # noqa: PLC0415
+    from hk_tick_collector.core.text import counted, printable  # noqa: PLC0415
 
     def settings_now() -> Settings:
         return load_settings(env_file, os.environ)
@@ -71,7 +71,7 @@ def _record(env_file: Path | None, *, check_only: bool) -> int:
         print(printable(text, "\n"), file=sys.stderr)
         return EXIT_CONFIG
     if check_only:
-        print(f"configuration ok: {len(settings.symbols)} symbols, data root {settings.data_root}")
+        print(f"configuration ok: {counted(len(settings.symbols), 'symbol')}, data root {settings.data_root}")
         if not _can_be_written(settings.data_root):
             print(
                 f"note: uid {os.geteuid()} cannot write to {settings.data_root} now, and the recorder would wait "

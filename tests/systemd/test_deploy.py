@@ -254,6 +254,7 @@ def test_uninstall_keeps_data_and_settings(server: Server) -> None:
             == settings
         )
         assert server.rows() >= rows
+        server.machine.run("test ! -e /usr/local/bin/hk-tickctl && test ! -e /usr/local/share/man/man1/hk-tickctl.1")
         # An installation that was interrupted left this: without .complete it counts for nothing.
         release = f"{PREFIX}/releases/$(git -C {PROJECT} rev-parse HEAD)"
         server.machine.run(f"mkdir -p {release}/bin && touch {release}/bin/python")

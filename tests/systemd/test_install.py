@@ -29,6 +29,14 @@ def test_everything_is_in_place(installed: Server) -> None:
     ]
 
 
+def test_the_command_on_the_path_has_the_services_settings(installed: Server) -> None:
+    run = installed.machine.run
+    assert run("stat -c '%U %a' /usr/local/bin/hk-tickctl").stdout == "root 755\n"
+    assert DATA_ROOT in run("cd / && /usr/local/bin/hk-tickctl config").stdout
+    run("test -s /usr/local/share/man/man1/hk-tickctl-day.1")
+    run("test -s /usr/local/share/bash-completion/completions/hk-tickctl")
+
+
 def test_the_service_user_cannot_write_its_code(installed: Server) -> None:
     found = installed.machine.run(
         f"runuser -u hk-tick-collector -- find {PREFIX} -writable -not -type l; getent passwd hk-tick-collector"
