@@ -62,6 +62,7 @@ from hk_tick_collector.store.layout import DAY_FILE_GLOB, day_file, sqlite_files
 from hk_tick_collector.store.reader import AmendmentRow, CoverageRow, GapRow, SymbolRow
 
 LOCK_FILE = ".restore.lock"
+CACHE_KB = 64 * 1024  # of SQLite: the index of a large day is filled at random places, and pages come round again
 PASSES = 8  # over a Parquet file: an eighth of the day is in memory at a time
 CHUNK_ROWS = 20_000  # as Python objects at a time
 INSERTED = ROW_COLUMNS.index("inserted_at_ms")
@@ -163,6 +164,7 @@ def _fill(part: Path, path: Path, manifest: Manifest, on_rows: OnRows | None) ->
     with closing(open_day_file(part, SqliteOptions(journal_mode="TRUNCATE", synchronous="NORMAL"))) as conn:
         try:
             conn.execute("PRAGMA synchronous = OFF")
+            conn.execute(f"PRAGMA cache_size = -{CACHE_KB}")
             conn.execute("BEGIN IMMEDIATE")
             for table in _in_order_stored(path, columns):
                 for batch in table.to_batches(max_chunksize=CHUNK_ROWS):

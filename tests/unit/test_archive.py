@@ -24,6 +24,7 @@ import zstandard
 
 from hk_tick_collector.archive import atomic, pack, restore, retain, verify
 from hk_tick_collector.archive.atomic import Busy, Refused
+from hk_tick_collector.archive.contents import rows_of
 from hk_tick_collector.core.errors import NoData, StoreCorrupt
 from hk_tick_collector.core.facts import UNREAD_TICK, GapFound, HeadProven, Unproven, Verified
 from hk_tick_collector.days.manifest import PARQUET, SQLITE, load_manifest, manifest_path, parquet_path, sqlite_path
@@ -1055,3 +1056,14 @@ def test_random_meetings_of_a_writer_and_retention_lose_nothing(place: Place, be
         kept = rows(target / f"{DAY}.db")
     counters = [row[ROW_COLUMNS.index("seq")] & 0xFFFFFFFF for row in kept]
     assert sorted(counters) == sorted(expected)
+
+
+def test_rows_are_what_arrow_says_of_them_in_parts_and_without_words() -> None:
+    parts = [
+        pa.array(words, pa.string()).dictionary_encode() for words in (["a", None, "b", "a"], [], ["c", "a", None])
+    ]
+    table = pa.table({"words": pa.chunked_array(parts), "numbers": pa.array([1, None, 3, 4, 5, 6, 7], pa.int64())})
+    expected = list(zip(*(column.to_pylist() for column in table.columns), strict=True))
+    assert rows_of(table, ("words", "numbers")) == expected
+    (batch, *_) = table.to_batches()
+    assert rows_of(batch, ("numbers", "words")) == [(number, word) for word, number in expected[: batch.num_rows]]

@@ -146,6 +146,5 @@ def test_every_level_has_a_strategy(tmp_path: Path, level: EvidenceLevel) -> Non
 
 
 def test_the_recorder_opens_what_it_offers() -> None:
-    """``app.daemon`` makes the connection of Futu OpenD, which asks for these markets: a further line in the registry
-    would record them under another source's name."""
+    """A market of OpenD that the registry offers has its words in ``sources.futu.markets``."""
     assert {spec.name for spec in registry.OFFERED if spec.provider == "futu"} == {f"futu {code}" for code in MARKETS}
