@@ -212,6 +212,9 @@ def test_server_sent_events_go_on_behind_their_last_id(live: ApiServer, root: Pa
         rest, _ = sse(client, 5, last)
         assert [row[1] for row in first + rest] == ["HK.00700"] * 45
         assert len({json.dumps(row) for row in first + rest}) == 45
+        text = client.get("/v1/live/metrics").text
+        assert 'hk_live_held{root="0"} 0.0' in text
+        assert "hk_live_connections_total 2.0" in text
 
 
 @pytest.fixture

@@ -20,8 +20,9 @@ import threading
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping
-from typing import Any
-from weakref import WeakValueDictionary
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+from weakref import WeakSet, WeakValueDictionary
 
 import orjson
 from starlette.applications import Starlette
@@ -34,12 +35,16 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from hk_tick_collector.core.logline import event
 from hk_tick_collector.serve.auth import Gate, Guard, address_of, bearer_of, header, request_id_of
 from hk_tick_collector.serve.keys import Key, KeyRing
+from hk_tick_collector.serve.live.counts import LiveCounts
 from hk_tick_collector.serve.live.hub import Hub, News, Readers
 from hk_tick_collector.serve.live.question import Subscription, subscription
 from hk_tick_collector.serve.live.session import Session, SlowReader
 from hk_tick_collector.serve.live.signals import Signals
 from hk_tick_collector.serve.problems import Problem, problem_of, send_problem
 from hk_tick_collector.serve.settings import ServeSettings
+
+if TYPE_CHECKING:
+    from hk_tick_collector.serve.live.metrics import LiveMetrics
 
 SUBPROTOCOL = "hk-ticks.v1"
 MAX_CONNECTIONS = 500
@@ -51,7 +56,9 @@ MAX_TICKETS = 10_000
 KEYS_LOOK_SEC = 0.5
 MESSAGES_PER_SEC = 20
 CLOSE_REFUSED, CLOSE_SLOW, CLOSE_RESTART, CLOSE_GONE = 4003, 4008, 1012, 4010
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 BYE_SEC = 2.0
+MAX_REASON_BYTES = 123  # of a close; half a cursor would be of no use
 
 _log = logging.getLogger(__name__)
 
@@ -66,6 +73,8 @@ class Live:
         self.hubs = [Hub(root, self.news, archive) for root, archive in settings.roots]
         self.readers = Readers()
         self.signals = None if settings.hooks_dir is None else Signals(settings.hooks_dir, self.news)
+        self.counts = LiveCounts()
+        self.sessions: WeakSet[Session] = WeakSet()  # of readers that are connected
         self.stopping = asyncio.Event()
         self.tickets: dict[str, tuple[Key, str | None, float]] = {}
         self.connections: Counter[str] = Counter()
@@ -77,9 +86,19 @@ class Live:
 
     def session(self, wanted: Subscription, key: Key) -> Session:
         """A reader."""
-        return Session(
-            wanted, self.hubs, key, self.news, self.readers, stopping=self.stopping, signals=self.signals
+        session = Session(
+            wanted, self.hubs, key, self.news, self.readers, stopping=self.stopping, signals=self.signals,
+            counts=self.counts,
         )  # fmt: skip
+        self.sessions.add(session)
+        return session
+
+    @cached_property
+    def metrics(self) -> LiveMetrics:
+        """For Prometheus, whose library is loaded when it first asks."""
+        from hk_tick_collector.serve.live.metrics import LiveMetrics  # noqa: PLC0415
+
+        return LiveMetrics(self.counts, self.hubs, self.sessions)
 
     @contextlib.contextmanager
     def connected(self, key: Key) -> Iterator[None]:
@@ -89,6 +108,7 @@ class Live:
         if self.connections[key.id] >= key.limits.live_connections:
             raise Problem("rate-limited", f"the key {key.id} may have {key.limits.live_connections} live connections")
         self.connections[key.id] += 1
+        self.counts.connections += 1
         for hub in self.hubs:
             hub.listeners += 1
         try:
@@ -148,6 +168,7 @@ def create_app(settings: ServeSettings) -> Starlette:
             Route("/v1/live/events", _events),
             Route("/v1/live/ticket", _ticket, methods=["POST"]),
             Route("/v1/live/healthz", _health),
+            Route("/v1/live/metrics", _metrics),
         ],
         exception_handlers={Problem: _on_problem, Exception: _on_problem},
         lifespan=_lifespan(live),
@@ -231,6 +252,12 @@ async def _health(request: Request) -> Response:
     return JSONResponse({"status": "ok" if is_ready else "starting"}, 200 if is_ready else 503)
 
 
+async def _metrics(request: Request) -> Response:
+    live: Live = request.app.state.live
+    live.gate.admit_request(request.scope, "read")
+    return Response(live.metrics.text(), headers={"cache-control": "no-store"}, media_type=METRICS_TYPE)
+
+
 async def _ticket(request: Request) -> Response:
     live: Live = request.app.state.live
     key, _ = live.gate.admit_request(request.scope, "live")
@@ -277,7 +304,7 @@ class _EventStream(StreamingResponse):
 
     def __init__(self, live: Live, session: Session, key: Key, held: contextlib.ExitStack) -> None:
         super().__init__(
-            self._lines(session),
+            self._lines(session, live.counts),
             media_type="text/event-stream",
             headers={"cache-control": "no-store", "x-accel-buffering": "no"},
         )
@@ -288,10 +315,11 @@ class _EventStream(StreamingResponse):
             await _until_first(super().__call__(scope, receive, send), self._live.key_ended(self._key))
 
     @staticmethod
-    async def _lines(session: Session) -> AsyncIterator[bytes]:
+    async def _lines(session: Session, counts: LiveCounts) -> AsyncIterator[bytes]:
         yield b"retry: 2000\n\n"
         with contextlib.suppress(SlowReader):
             async for one in session.events():
+                counts.note_message(one.data)
                 yield b"id: %b\nevent: %b\ndata: %b\n\n" % (one.cursor.encode(), one.type.encode(), one.data)
 
 
@@ -349,14 +377,17 @@ async def _converse(live: Live, socket: WebSocket, key: Key | None) -> None:
         with live.connected(key):
             session = live.session(wanted, key)
             await session.open()
-            await _until_first(_sent(socket, session), live.key_ended(key), inbox.drain())
+            await _until_first(_sent(socket, session, live.counts), live.key_ended(key), inbox.drain())
             code, reason = _why_ended(live, key)
     except Problem as problem:
         code, reason = (CLOSE_GONE if problem.slug == "cursor-gone" else CLOSE_REFUSED), problem.slug
         document = problem.document("/v1/live", request_id_of(socket.scope))
         await socket.send_text(orjson.dumps({**document, "type": "error", "slug": problem.slug}).decode())
     except SlowReader:
-        code, reason = CLOSE_SLOW, session.told[:120]
+        code, reason = (
+            CLOSE_SLOW,
+            session.told if len(session.told) <= MAX_REASON_BYTES else "go on with your last cursor",
+        )
     if socket.client_state is WebSocketState.CONNECTED:
         await socket.close(code, reason)
 
@@ -372,6 +403,7 @@ async def _first_wish(inbox: _Inbox) -> Mapping[str, Any]:
 
 def _why_ended(live: Live, key: Key) -> tuple[int, str]:
     if live.keys.current(key) != key:
+        live.counts.keys_ended += 1
         return CLOSE_REFUSED, "the key is good no more"
     return (CLOSE_RESTART, "the server stops") if live.stopping.is_set() else (1000, "")
 
@@ -386,8 +418,9 @@ async def _authenticated(live: Live, socket: WebSocket, inbox: _Inbox) -> Key:
     return live.gate.admit(bearer if isinstance(bearer, str) else "", address_of(socket.scope), "live")
 
 
-async def _sent(socket: WebSocket, session: Session) -> None:
+async def _sent(socket: WebSocket, session: Session, counts: LiveCounts) -> None:
     async for one in session.events():
+        counts.note_message(one.data)
         await socket.send_text(one.data.decode())
 
 

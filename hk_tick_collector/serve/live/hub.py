@@ -27,13 +27,14 @@ from hk_tick_collector.serve.live.worker import Answers, Worker
 from hk_tick_collector.store import data_root
 from hk_tick_collector.store.follow import LOOK_SEC, Batch
 from hk_tick_collector.store.layout import archive_dir
-from hk_tick_collector.store.position import DayDamaged, DayGone, Position, PositionLost
+from hk_tick_collector.store.position import ROW, DayDamaged, DayGone, Position, PositionLost
 
 IDLE_LOOK_SEC = 0.25
 WAIT_SEC = 1.0  # of one question for the next rows
 FACTS_LOOK_SEC = 2.0
 READERS = 2
 _RETRY_SEC = 0.5
+_STORED_MS = ROW.index("inserted_at_ms")
 
 _log = logging.getLogger(__name__)
 
@@ -90,6 +91,9 @@ class Hub:
         self._news = news
         self._files = make()
         self._is_damaged = False  # and readers were told
+        self.is_held = False  # the files cannot be read now
+        self.rows = 0  # since the start
+        self.newest_ms = 0  # when the newest of them was stored
         self._tasks: list[asyncio.Task[None]] = []
         self._said = RateLimitedLog(_log, 60)
 
@@ -141,13 +145,16 @@ class Hub:
                 self._add(Frame(position, position, message={"type": "damaged"}))
             await self._wait(exc)
             return False
+        self._is_damaged = self.is_held = False
         if batch is None:
             return False
-        self._is_damaged = False
+        self.rows += len(batch.rows)
+        self.newest_ms = batch.rows[-1][_STORED_MS] or 0
         self._add(Frame(position, batch.position, batch.day, batch.rows))
         return True
 
     async def _wait(self, error: StoreError) -> None:
+        self.is_held = True
         self._said.log(logging.ERROR, "live_files", key=type(error).__name__, reason=str(error))
         await asyncio.sleep(_RETRY_SEC)
 

@@ -19,6 +19,7 @@ from hk_tick_collector.core.errors import StoreError
 from hk_tick_collector.serve.keys import Key
 from hk_tick_collector.serve.live import question as asked
 from hk_tick_collector.serve.live.choice import Choice, Wish
+from hk_tick_collector.serve.live.counts import LiveCounts
 from hk_tick_collector.serve.live.files import Piece, told_of
 from hk_tick_collector.serve.live.frames import COLUMNS, SYMBOL, Frame, ticks_message, told_json
 from hk_tick_collector.serve.live.hub import Hub, News, Readers, query_of, reset_message
@@ -29,7 +30,7 @@ from hk_tick_collector.store.position import DayGone, Position, PositionLost
 
 HEARTBEAT_SEC = 5.0
 LAGGING_SEC = 5.0
-MAX_LAG_SEC = 60.0  # then ``close`` closes
+MAX_LAG_SEC = 30.0  # then ``close`` closes; the ring has 60
 MAX_MESSAGE_BYTES = 1 << 20  # about, before the filter
 READY_SEC = 10.0
 _RETRY_SEC = 0.5
@@ -41,6 +42,14 @@ class Event(NamedTuple):
     type: str
     data: bytes
     cursor: str
+
+
+class Lag(NamedTuple):
+    """How far a reader is behind."""
+
+    is_live: bool
+    rows: int
+    sec: float
 
 
 class SlowReader(Exception):
@@ -87,7 +96,9 @@ class Session:
         *,
         stopping: asyncio.Event,
         signals: Signals | None = None,
+        counts: LiveCounts | None = None,
     ) -> None:
+        self._counts = counts or LiveCounts()
         self._wanted, self._hubs, self._key = wanted, hubs, key
         self._signals = signals if wanted.signals else None
         self._signal = 0  # the number of the last one
@@ -306,6 +317,15 @@ class Session:
 
     # Behind
 
+    @property
+    def lag(self) -> Lag:
+        """For metrics."""
+        return Lag(
+            all(feed.is_live for feed in self._feeds),
+            sum(feed.behind_rows for feed in self._feeds),
+            max((self._lag_sec(feed) for feed in self._feeds), default=0.0),
+        )
+
     def _lag_sec(self, feed: Feed) -> float:
         assert feed.hub.ring is not None
         since_sec = None if feed.number is None else feed.hub.ring.waiting_since_sec(feed.number)
@@ -320,7 +340,8 @@ class Session:
         if lag_sec < LAGGING_SEC:
             self._is_lagging = False
             return []
-        if self._wanted.on_slow == CLOSE and lag_sec > MAX_LAG_SEC / 2:
+        if self._wanted.on_slow == CLOSE and lag_sec > MAX_LAG_SEC:
+            self._counts.slow_closed += 1
             raise SlowReader
         if self._is_lagging:
             return []
@@ -330,6 +351,7 @@ class Session:
     def _jumped(self, feed: Feed) -> list[Event]:
         """A reader that is behind, by its wish: cut off, or the newest row a symbol of what the ring has."""
         if self._wanted.on_slow == CLOSE:
+            self._counts.slow_closed += 1
             raise SlowReader
         if self._wanted.on_slow != CONFLATE:
             return []
@@ -337,7 +359,9 @@ class Session:
         assert ring is not None
         behind_rows = feed.behind_rows
         frames = ring.take(max(ring.start, feed.number or 0), ring.size_bytes + 1)
-        newest = {row[SYMBOL]: row for frame in frames for row in feed.choice.rows(frame.rows)}
+        waiting = [row for frame in frames for row in feed.choice.rows(frame.rows)]
+        newest = {row[SYMBOL]: row for row in waiting}
+        self._counts.left_out_ticks += len(waiting) - len(newest)
         feed.number, feed.position = ring.end, ring.head
         # Only ticks are left out: what was said of completeness, days and files is said to this reader, too.
         messages = [feed.choice.told(frame.message) for frame in frames if frame.message is not None]

@@ -195,3 +195,72 @@ def test_a_key_with_patterns_may_not_name_others() -> None:
     assert subscription({"symbols": "700"}, [hub], key).symbols == {0: frozenset({"HK.00700"})}
     with pytest.raises(Problem, match=r"may not read HK\.00005"):
         subscription({"symbols": ["700", "5"]}, [hub], key)
+
+
+@pytest.mark.parametrize("on_slow", ["catch_up", "conflate", "close"])
+def test_a_slow_reader_gets_what_it_asked_for(on_slow: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from hk_tick_collector.serve.live import session as sessions  # noqa: PLC0415
+    from hk_tick_collector.serve.live.counts import LiveCounts  # noqa: PLC0415
+
+    counts = LiveCounts()
+
+    async def slow(world: World) -> list[dict[str, Any]]:
+        asked = subscription({"since": "now", "on_slow": on_slow}, [world.hub], ANONYMOUS)
+        session = Session(
+            asked, [world.hub], ANONYMOUS, world.news, world.readers, stopping=asyncio.Event(), counts=counts
+        )
+        await session.open()
+        for symbol in SYMBOLS:
+            world.commit(5, symbol)
+        await world.step_hub()
+        monkeypatch.setattr(sessions, "LAGGING_SEC", -1.0)  # the frame waits for longer than that
+        monkeypatch.setattr(sessions, "MAX_LAG_SEC", -1.0)
+        told = session._lag()
+        assert session._lag() == [], "it is said once"
+        (feed,) = session._feeds
+        told += await session._step(feed)
+        assert (feed.number, session.lag.rows) == (world.hub.ring.end, 0)  # type: ignore[union-attr]
+        return [json.loads(event.data) for event in told]
+
+    with tempfile.TemporaryDirectory() as directory, closing(DayFileWriter(Path(directory))) as writer:
+        writer.write(ticks(3))
+        world = World(Path(directory), writer, "all", 1 << 20)
+        world.counts[DAY, "HK.00700"] = 3
+        try:
+            if on_slow == "close":
+                with pytest.raises(sessions.SlowReader):
+                    asyncio.run(slow(world))
+                assert counts.slow_closed == 1
+                return
+            lagging, got = asyncio.run(slow(world))
+        finally:
+            asyncio.run(world.close())
+    assert (lagging["type"], lagging["behind_rows"]) == ("lagging", 10)
+    assert got["prev"] == lagging["cursor"]
+    if on_slow == "conflate":
+        assert (sorted(row[1] for row in got["ticks"]), got["conflated"], got["behind_rows"]) == ([*SYMBOLS], True, 10)
+        assert counts.left_out_ticks == 8
+    else:
+        assert len(got["ticks"]) == 10
+
+
+def test_readers_with_equal_wishes_share_a_message_and_others_do_not(tmp_path: Path) -> None:
+    async def share(world: World) -> list[bytes]:
+        data = []
+        for wish in ({"symbols": "700,5"}, {"symbols": ["HK.00005", "HK.00700"]}, {"symbols": "700"}):
+            asked = subscription({"since": "now", **wish}, [world.hub], ANONYMOUS)
+            session = Session(asked, [world.hub], ANONYMOUS, world.news, world.readers, stopping=asyncio.Event())
+            await session.open()
+            data.append(session)
+        world.commit(5, "HK.00700")
+        await world.step_hub()
+        return [(await session._step(session._feeds[0]))[0].data for session in data]
+
+    with closing(DayFileWriter(tmp_path)) as writer:
+        writer.write(ticks(3, symbol="HK.00005"))
+        world = World(tmp_path, writer, "all", 1 << 20)
+        first, second, third = asyncio.run(share(world))
+        asyncio.run(world.close())
+    assert first is second, "made once"
+    assert third == first
+    assert third is not first
