@@ -201,7 +201,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(exc, file=sys.stderr)
         return EXIT_CONFIG
     if not data_root.is_dir():
-        print(f"{data_root} is no directory: there is nothing to repair")
+        print(f"{data_root} is not a directory: there is nothing to repair")
         return 0
     now_ms = int(time.time() * 1000)
     rule = Rule(now_ms, round(args.future_hours * HOUR_MS), round(args.shift_hours * HOUR_MS))

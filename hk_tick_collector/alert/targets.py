@@ -54,13 +54,13 @@ def _zone(text: str) -> str:
     try:
         ZoneInfo(text)
     except (ValueError, OSError, ZoneInfoNotFoundError) as exc:
-        raise ValueError("is no time zone; write for example Asia/Hong_Kong") from exc
+        raise ValueError("is not a time zone; write for example Asia/Hong_Kong") from exc
     return text
 
 
 def _url(text: SecretStr) -> SecretStr:
     if not _URL.fullmatch(text.get_secret_value()):
-        raise ValueError("is no address; it begins with https:// or http://")
+        raise ValueError("is not an address; it begins with https:// or http://")
     return text
 
 

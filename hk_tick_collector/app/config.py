@@ -345,8 +345,8 @@ _ORDER_RULES = (
     _OrderRule("batch_rows", "max_queue_rows", "a batch must fit into the queue"),
     _OrderRule("watchdog_queue_threshold_rows", "max_queue_rows", "no backlog could reach it and no stall be seen"),
     _OrderRule("check_interval_sec", "watchdog_stall_sec", "the watchdog looks more than once before it acts", True),
-    _OrderRule("max_wait_ms", "watchdog_stall_sec", "a batch still filling is no stall", True, 0.001),
-    _OrderRule("sqlite_busy_timeout_ms", "watchdog_stall_sec", "waiting for a lock is no stall", True, 0.001),
+    _OrderRule("max_wait_ms", "watchdog_stall_sec", "a batch still filling is not a stall", True, 0.001),
+    _OrderRule("sqlite_busy_timeout_ms", "watchdog_stall_sec", "waiting for a lock is not a stall", True, 0.001),
 )
 
 

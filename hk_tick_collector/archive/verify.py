@@ -261,7 +261,7 @@ def unpack(path: Path, target: Path, rows: int | None = None) -> None:
                 zstandard.ZstdDecompressor().copy_stream(source, room, read_size=BLOCK_BYTES, write_size=BLOCK_BYTES)
                 room.check_full()
     except zstandard.ZstdError as exc:
-        raise StoreCorrupt(f"{path} is no packed day file, or one that was cut short: {exc}") from exc
+        raise StoreCorrupt(f"{path} is not a packed day file, or one that was cut short: {exc}") from exc
     except OSError as exc:
         raise unavailable(target, exc) from exc
 
@@ -276,20 +276,20 @@ class _Room:
         """StoreCorrupt when it is full."""
         self._left_bytes -= len(block)
         if self._left_bytes < 0:
-            raise StoreCorrupt(f"{self._path} holds more than it says: it is no packed day file")
+            raise StoreCorrupt(f"{self._path} holds more than it says: it is not a packed day file")
         return self._file.write(block)
 
     def check_full(self) -> None:
         """StoreCorrupt when there is room left: zstd says nothing of a stream that ends early."""
         if self._left_bytes:
-            raise StoreCorrupt(f"{self._path} is no packed day file, or one that was cut short")
+            raise StoreCorrupt(f"{self._path} is not a packed day file, or one that was cut short")
 
 
 def _unpacked_bytes(path: Path, header: bytes, rows: int | None) -> int:
     """What it says it unpacks to. StoreCorrupt when it does not say, or more than so many rows can need."""
     size_bytes = int(zstandard.frame_content_size(header))
     if size_bytes < 0:
-        raise StoreCorrupt(f"{path} is no packed day file: it does not say how large it was")
+        raise StoreCorrupt(f"{path} is not a packed day file: it does not say how large it was")
     most_bytes = None if rows is None else SMALL_DAY_BYTES + rows * MOST_ROW_BYTES
     if most_bytes is not None and size_bytes > most_bytes:
         raise StoreCorrupt(f"{path} unpacks to {size_bytes} bytes, more than a day of {rows} ticks can need")

@@ -95,7 +95,7 @@ class App:
         PermissionError when this user may not look into it."""
         root = self.data_root_given.absolute() if self.data_root_given is not None else self.places.data_root
         if not root.is_dir():
-            raise NoData(f"{root} is no directory: name the recorder's DATA_ROOT with --data-root or --env-file")
+            raise NoData(f"{root} is not a directory: name the recorder's DATA_ROOT with --data-root or --env-file")
         self.work_as_owner(root)
         check_open(root)  # else it would look as if nothing were in it
         return root

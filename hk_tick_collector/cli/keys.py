@@ -198,7 +198,7 @@ def _moment_ms(text: str, now_ms: int) -> int:
     try:
         moment = datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
     except ValueError as exc:
-        raise InputError(f"{text!r} is no time: write 12h, 30d, 8w, or a day such as 2027-01-31") from exc
+        raise InputError(f"{text!r} is not a time: write 12h, 30d, 8w, or a day such as 2027-01-31") from exc
     if moment.timestamp() * 1000 <= now_ms:
         raise InputError(f"{text} is over already")
     return round(moment.timestamp() * 1000)
@@ -207,7 +207,7 @@ def _moment_ms(text: str, now_ms: int) -> int:
 def _span_ms(text: str) -> int:
     found = _SPAN.fullmatch(text)
     if found is None:
-        raise InputError(f"{text!r} is no span of time: write 12h, 30d or 8w")
+        raise InputError(f"{text!r} is not a span of time: write 12h, 30d or 8w")
     return int(found[1]) * _SPAN_MS[found[2]]
 
 

@@ -145,6 +145,6 @@ def _check_target(path: Path, format_name: str, force: bool) -> None:
     if not format_name:
         raise click.UsageError(f"{path}: its ending names no format: add --format, one of {', '.join(_FORMATS)}")
     if not path.absolute().parent.is_dir():
-        raise click.UsageError(f"{path.absolute().parent} is no directory: make it first")
+        raise click.UsageError(f"{path.absolute().parent} is not a directory: make it first")
     if path.exists() and not force:
         raise click.UsageError(f"{path} exists: choose another name, or replace it with --force")

@@ -64,7 +64,7 @@ def _serve(env_file: Path | None, overriding: dict[str, str]) -> int:
         settings = settings.model_copy(update={"data_roots": (), "archive_root": None})
     missing = [str(root) for root, _ in settings.roots if not root.is_dir()]
     if missing:
-        raise NoData(f"{', '.join(missing)} is no directory: name the recorder's DATA_ROOT with --data-root")
+        raise NoData(f"{', '.join(missing)} is not a directory: name the recorder's DATA_ROOT with --data-root")
     App(env_file).work_as_owner(settings.roots[0][0])
     check_exposure(settings, KeyRing.open(settings.api_keys_file))
     return _run(settings)

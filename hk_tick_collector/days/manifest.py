@@ -136,7 +136,7 @@ def market_of_manifest(path: Path) -> str:
         if CODE.fullmatch(market):
             return str(market)
     except (ValueError, KeyError, TypeError, RecursionError) as exc:
-        raise StoreCorrupt(f"{path} is no manifest of an archived day: {exc!r}") from exc
+        raise StoreCorrupt(f"{path} is not a manifest of an archived day: {exc!r}") from exc
     raise StoreCorrupt(f"{path} names no market")
 
 
@@ -187,14 +187,14 @@ def load_manifest(archive_root: Path, day: str) -> Manifest | None:
         raw = json.loads(text)
         version = raw["format_version"]
     except (ValueError, KeyError, TypeError, RecursionError) as exc:
-        raise StoreCorrupt(f"{path} is no manifest of an archived day: {exc}") from exc
+        raise StoreCorrupt(f"{path} is not a manifest of an archived day: {exc}") from exc
     if not isinstance(version, int) or version > FORMAT_VERSION:
         raise StoreUnavailable(f"{path} has format version {version!r}, this program knows {FORMAT_VERSION}")
     _check_known(raw, path)
     try:
         manifest = _parse(raw)
     except (ValueError, KeyError, TypeError, AttributeError) as exc:
-        raise StoreCorrupt(f"{path} is no manifest of an archived day: {exc!r}") from exc
+        raise StoreCorrupt(f"{path} is not a manifest of an archived day: {exc!r}") from exc
     if manifest.trading_day != day:
         raise StoreCorrupt(f"{path} is the manifest of another day ({manifest.trading_day})")
     return manifest
@@ -225,9 +225,9 @@ def _parse(raw: dict[str, Any]) -> Manifest:
     if any(Path(file.path).is_absolute() or ".." in Path(file.path).parts for file in manifest.files):
         raise ValueError("a file's path leads out of the archive")
     if not CODE.fullmatch(manifest.market):  # it becomes a part of a path
-        raise ValueError(f"{manifest.market!r} is no market")
+        raise ValueError(f"{manifest.market!r} is not a market")
     if not isinstance(manifest.rows, int) or any(not isinstance(one.rows, int) for one in manifest.symbols.values()):
-        raise ValueError("a row count is no number")
+        raise ValueError("a row count is not a number")
     return manifest
 
 

@@ -67,6 +67,6 @@ def _decimals(table: pa.Table, name: str) -> pa.Array:
 def _refuse(table: pa.Table, name: str, row: int) -> None:
     tick = table.slice(row, 1).select(["symbol", "ts_ms", "seq", name]).to_pylist()[0]
     raise RowRefused(
-        f"{name} {tick[name]!r} of {tick['symbol']} at {tick['ts_ms'].isoformat()} (seq {tick['seq']}) is no decimal "
-        f"with {DECIMAL_PLACES} places and {DECIMAL_DIGITS} digits; export with --prices double"
+        f"{name} {tick[name]!r} of {tick['symbol']} at {tick['ts_ms'].isoformat()} (seq {tick['seq']}) is not a "
+        f"decimal with {DECIMAL_PLACES} places and {DECIMAL_DIGITS} digits; export with --prices double"
     )

@@ -74,7 +74,7 @@ def check_free(paths: Iterable[Path], *, force: bool) -> None:
     taken = [path for path in paths if path.exists() or path.is_symlink()]
     for path in taken:
         if not path.is_file() and not path.is_symlink():
-            raise StoreUnavailable(f"{path} is there already and is no file: name another output")
+            raise StoreUnavailable(f"{path} is there already and is not a file: name another output")
     if taken and not force:
         names = ", ".join(map(str, taken[:_EXISTING_SHOWN])) + (", ..." if len(taken) > _EXISTING_SHOWN else "")
         what = "exists already" if len(taken) == 1 else f"exist already ({len(taken)} files)"

@@ -253,7 +253,10 @@ def _why_not(error: Exception, host: str, port: int) -> str:
             "names it); give another METRICS_PORT, or 0 for no endpoint"
         )
     if number == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror):
-        return f"METRICS_HOST={host} is no address of this machine; 127.0.0.1 is for this machine only, 0.0.0.0 for all"
+        return (
+            f"METRICS_HOST={host} is not an address of this machine; 127.0.0.1 is for this machine only, "
+            "0.0.0.0 for all"
+        )
     if number == errno.EACCES:
         return f"METRICS_PORT={port}: not permitted ({error}); give a METRICS_PORT of 1024 or more"
     return f"METRICS_PORT={port} on METRICS_HOST={host} cannot be opened ({error}); correct them, or set METRICS_PORT=0"

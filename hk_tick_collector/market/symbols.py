@@ -159,7 +159,7 @@ def _read_file(
     problems += wrong[:_FILE_PROBLEMS_SHOWN]
     if len(wrong) > _FILE_PROBLEMS_SHOWN:
         problems.append(
-            f"symbols file {path}: {len(wrong) - _FILE_PROBLEMS_SHOWN} more words are no codes: is it the right file?"
+            f"symbols file {path}: {len(wrong) - _FILE_PROBLEMS_SHOWN} more words are not codes: is it the right file?"
         )
     if not found:
         problems.append(f"symbols file {path} holds no code")
@@ -173,7 +173,7 @@ def _text_of(path: Path) -> str:
     """A regular file's text; a device or a pipe, which may have no end, is not read. OSError as the disk says."""
     with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:  # noqa: PTH123 - a FIFO would hang in open()
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise _WrongFile("is no regular file")
+            raise _WrongFile("is not a regular file")
         content = file.read(_FILE_LIMIT_BYTES + 1)
     if len(content) > _FILE_LIMIT_BYTES:
         raise _WrongFile(f"is larger than {_FILE_LIMIT_BYTES} bytes: is it the right file?")

@@ -90,7 +90,9 @@ def _parse_step(number: int, words: Sequence[str], market: Market) -> Step:
         hour, minute, second, fraction = time_of_day.groups(default="0")
         day_sec = int(hour) * 3600 + int(minute) * 60 + int(second) + float(fraction)
         return Step(number, fault, day_ms=round(day_sec * 1000), market=market)
-    raise FaultError(f"{words[0]!r} is no time; write seconds (12.5) or a market time (09:30:10, 2026-12-22T09:30:10)")
+    raise FaultError(
+        f"{words[0]!r} is not a time; write seconds (12.5) or a market time (09:30:10, 2026-12-22T09:30:10)"
+    )
 
 
 async def play(steps: Sequence[Step], clock: SimClock, apply: Callable[[Fault], object]) -> None:

@@ -31,7 +31,7 @@ def time_ms(text: str, zone: Zone) -> int:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise ValueError(f"{text!r} is no time like 2026-11-20T09:29:50") from None
+        raise ValueError(f"{text!r} is not a time like 2026-11-20T09:29:50") from None
     return round(moment.replace(tzinfo=moment.tzinfo or zone.tzinfo).timestamp() * 1000)
 
 

@@ -129,7 +129,7 @@ class RsaCipher:
     def decrypt(self, data: bytes) -> bytes:
         """ValueError when a block was not encrypted for this key."""
         if len(data) % _RSA_CIPHER_BYTES:
-            raise ValueError("length is no multiple of an RSA block")
+            raise ValueError("length is not a multiple of an RSA block")
         plain = b""
         for i in range(0, len(data), _RSA_CIPHER_BYTES):
             block = self._cipher.decrypt(data[i : i + _RSA_CIPHER_BYTES], None)

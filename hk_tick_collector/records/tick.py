@@ -82,7 +82,7 @@ def tick_with(*names: str) -> type[Tick]:
     """
     for name in names:
         if name not in MORE_COLUMNS:
-            raise ValueError(f"{name!r} is no column that a source may add to a tick: {', '.join(MORE_COLUMNS)}")
+            raise ValueError(f"{name!r} is not a column that a source may add to a tick: {', '.join(MORE_COLUMNS)}")
     if not names:
         return Tick
     defaults = (*Tick._field_defaults.values(), *(None for _ in names))

@@ -35,7 +35,7 @@ _redis = partial(setting, "Serving: Redis")
 def _url(url: str) -> str:
     if not _URL.fullmatch(url):
         raise text_error(
-            "is no address of Redis; write for example redis://127.0.0.1:6379/0, or unix:///run/redis.sock"
+            "is not an address of Redis; write for example redis://127.0.0.1:6379/0, or unix:///run/redis.sock"
         )
     return url
 

@@ -144,10 +144,10 @@ def _check(key: Key) -> None:
         raise InputError(f"the name of a key has 1 to {_NAME_CHARS} printable characters: {key.name!r:.100} has not")
     for scope in key.scopes:
         if not _SCOPE.fullmatch(scope):
-            raise InputError(f"{scope!r:.60} is no scope: there are {', '.join(SCOPES)} and hook:NAME")
+            raise InputError(f"{scope!r:.60} is not a scope: there are {', '.join(SCOPES)} and hook:NAME")
     for pattern in key.symbols:
         if not _PATTERN.fullmatch(pattern):
-            raise InputError(f"{pattern!r:.60} is no pattern of symbols: write HK.00700, HK.* or *")
+            raise InputError(f"{pattern!r:.60} is not a pattern of symbols: write HK.00700, HK.* or *")
     if not key.scopes or not key.symbols:
         raise InputError("a key needs a scope and a pattern of symbols")
     if any(not 0 <= value <= 10**12 for value in asdict(key.limits).values()):
@@ -180,7 +180,7 @@ def read_keys(path: Path) -> list[StoredKey]:
         return [_stored(entry) for entry in found["keys"][:MAX_KEYS]]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, InputError) as exc:
         raise KeysFileError(
-            f"API_KEYS_FILE={path} is no file of keys ({exc!s:.100}): restore it, or make a new one with: "
+            f"API_KEYS_FILE={path} is not a file of keys ({exc!s:.100}): restore it, or make a new one with: "
             "hk-tickctl keys add NAME"
         ) from exc
 

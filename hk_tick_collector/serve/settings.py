@@ -61,14 +61,16 @@ def _words(value: object) -> object:
 def _host_names(names: tuple[str, ...]) -> tuple[str, ...]:
     for name in names:
         if not _NAME.match(name):
-            raise text_error(f"{name!r} is no host name; write for example ticks.example.org, without a port")
+            raise text_error(f"{name!r} is not a host name; write for example ticks.example.org, without a port")
     return tuple(name.lower() for name in names)
 
 
 def _origins(origins: tuple[str, ...]) -> tuple[str, ...]:
     for origin in origins:
         if not _ORIGIN.fullmatch(origin):
-            raise text_error(f"{origin!r} is no origin; write for example https://app.example.org, without a path or *")
+            raise text_error(
+                f"{origin!r} is not an origin; write for example https://app.example.org, without a path or *"
+            )
     return tuple(origin.lower() for origin in origins)
 
 
@@ -77,7 +79,9 @@ def _networks(texts: tuple[str, ...]) -> tuple[str, ...]:
         try:
             ipaddress.ip_network(text)
         except ValueError as error:
-            raise text_error(f"{text!r} is no address or network; write for example 127.0.0.1 or 10.0.0.0/8") from error
+            raise text_error(
+                f"{text!r} is not an address or network; write for example 127.0.0.1 or 10.0.0.0/8"
+            ) from error
     return texts
 
 

@@ -55,7 +55,7 @@ def _check_file(path: Path) -> None:
     """ConfigError for what can never hold a claim: without it another market's recorder would not be refused."""
     if os.path.lexists(path) and not path.is_file():
         raise ConfigError(
-            f"DATA_ROOT: {path} is no file, so the data root cannot say whose days it holds: move it away, and the "
+            f"DATA_ROOT: {path} is not a file, so the data root cannot say whose days it holds: move it away, and the "
             "recorder makes the file"
         )
 

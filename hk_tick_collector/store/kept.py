@@ -68,14 +68,14 @@ class KeptFile:
 def kept_file(values: object) -> KeptFile:
     """From JSON. ValueError when it is no such entry: names become paths, so nothing else is let in."""
     if not isinstance(values, dict):
-        raise ValueError("an entry of a kept file is no object")
+        raise ValueError("an entry of a kept file is not an object")
     try:
         found = KeptFile(**{field.name: values[field.name] for field in fields(KeptFile)})
     except KeyError as exc:
         raise ValueError(f"an entry of a kept file lacks {exc}") from None
     texts = (found.name, found.symbol)
     if not all(isinstance(text, str) and _NAME.fullmatch(text) and ".." not in text for text in texts):
-        raise ValueError(f"{found.name!r} is no name of a kept file")
+        raise ValueError(f"{found.name!r} is not a name of a kept file")
     if not all(isinstance(text, str) and _SHA256.fullmatch(text) for text in (found.sha256, found.packed_sha256)):
         raise ValueError(f"{found.name}: a checksum is none")
     numbers = (found.records, found.torn_bytes, found.size_bytes, found.packed_bytes, found.source_changed_ns)
@@ -116,7 +116,9 @@ def _read_entry(path: Path) -> KeptFile | None:
         if f"{entry.name}{LIST_SUFFIX}" != path.name:
             raise ValueError(f"it is of {entry.name}")
     except ValueError as exc:
-        raise StoreCorrupt(f"{path} is no entry of a kept file ({exc}): remove it, and import the file again") from exc
+        raise StoreCorrupt(
+            f"{path} is not an entry of a kept file ({exc}): remove it, and import the file again"
+        ) from exc
     return entry
 
 

@@ -105,7 +105,7 @@ class Position(NamedTuple):
             if in_order != sorted(set(in_order)):
                 raise ValueError
         except ValueError:
-            raise ValueError(f"{text!r:.200} is no position in the day files; begin with a day instead") from None
+            raise ValueError(f"{text!r:.200} is not a position in the day files; begin with a day instead") from None
         return cls("" if left == "-" else left, tuple(_place(match) for match in found if match))
 
     def __str__(self) -> str:

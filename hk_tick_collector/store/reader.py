@@ -185,7 +185,7 @@ def open_read_only_uri(path: Path, *, damaged: bool = False) -> tuple[sqlite3.Co
     uri = path.absolute().as_uri()
     try:
         if path.exists() and not path.is_file():  # opening a pipe would wait for ever
-            raise StoreCorrupt(f"{path} is no file; a day file is wanted there: move it away")
+            raise StoreCorrupt(f"{path} is not a file; a day file is wanted there: move it away")
     except OSError as exc:
         raise unavailable(path, exc) from exc
     if is_closed(path):

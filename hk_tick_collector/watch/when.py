@@ -161,13 +161,13 @@ def instant_ms(text: str, day: str, zone: Zone) -> int:
     if found:
         hour, minute, second = (int(part or 0) for part in found.groups()[:3])
         if hour > 24 or minute > 59 or second > 59:
-            raise InputError(f"{text!r} is no time of day")
+            raise InputError(f"{text!r} is not a time of day")
         ms = int((found[4] or "0").ljust(3, "0"))
         return zone.at_ms(day, ((hour * 60 + minute) * 60 + second) * 1000 + ms)
     try:
         moment = datetime.fromisoformat(text.upper())
     except ValueError as exc:
-        raise InputError(f"{text!r} is no time: write 09:30, 09:30:00.250 or 2026-11-20T09:30:00") from exc
+        raise InputError(f"{text!r} is not a time: write 09:30, 09:30:00.250 or 2026-11-20T09:30:00") from exc
     return round((moment if moment.tzinfo else moment.replace(tzinfo=zone.tzinfo)).timestamp() * 1000)
 
 

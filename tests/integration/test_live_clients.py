@@ -107,7 +107,7 @@ def test_local_files_in_an_event_loop(root: Path) -> None:
 
 
 def test_what_is_asked_wrongly_is_said_at_once(root: Path) -> None:
-    with pytest.raises(hk.BadQuestion, match="no position"):
+    with pytest.raises(hk.BadQuestion, match="not a position"):
         hk.local(root).live("700", since="v1~nonsense")
     with pytest.raises(hk.BadQuestion):
         hk.local(root).live("?!")
@@ -135,7 +135,7 @@ def test_a_remote_reader_over_kills_of_the_server(
 
 def test_a_refusal_is_an_error_with_its_hint(root: Path, restarting: Callable[[], ApiServer]) -> None:
     server = restarting()
-    with pytest.raises(hk.BadQuestion, match="no cursor of this server"):
+    with pytest.raises(hk.BadQuestion, match="not a cursor of this server"):
         next(hk.connect(server.url).live("700", since="v1~nonsense"))
 
 

@@ -64,7 +64,7 @@ def test_a_symbols_file_that_is_no_file_is_refused_at_once(tmp_path: Path, name:
     done = check_config(tmp_path, f"@{path}")
     assert done.returncode == 78
     assert f"symbols file {path}" in done.stderr
-    assert "is no regular file" in done.stderr or "cannot be read" in done.stderr
+    assert "is not a regular file" in done.stderr or "cannot be read" in done.stderr
 
 
 def test_what_stands_in_a_wrong_file_is_not_told(tmp_path: Path) -> None:

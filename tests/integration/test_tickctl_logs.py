@@ -85,7 +85,7 @@ def test_wrong_input_is_told(log_file: Path, tmp_path: Path) -> None:
     for arguments, code, expected in (
         (["--file", log_file, "--word", "nothing_like_it"], 3, "no line fits"),
         (["--file", tmp_path / "absent"], 1, "absent"),
-        (["--file", log_file, "--since", "yesterdayish"], 2, "is no time"),
+        (["--file", log_file, "--since", "yesterdayish"], 2, "is not a time"),
         (["--file", log_file, "--level", "loud"], 2, "loud"),
         (["--file", log_file, "--symbol", "HK.7000000"], 2, "HK.7000000"),
         (["--file", log_file, "-n", "-3"], 2, "-3"),

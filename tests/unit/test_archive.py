@@ -322,7 +322,7 @@ def endless_in_place_of(path_of: Callable[[Path, str], Path]) -> Callable[[Place
 
 LIES = [
     (price_as_text, "price is string, not double"),
-    (nested, "no manifest"),
+    (nested, "not a manifest"),
     (fifo_in_place_of(manifest_path), "manifests.*is not a regular file"),
     (fifo_in_place_of(parquet_path), r"ticks\.parquet is not a regular file"),
     (endless_in_place_of(manifest_path), "manifests.*is not a regular file"),
@@ -343,7 +343,7 @@ LIES = [
     (lie_of_file(size_bytes=1), "its manifest says 1"),
     (lie_of_file(path="ticks/other.parquet"), "kind or place"),
     (lie_of_file(kind="tar"), "kind or place"),
-    (lambda place: manifest_path(place.archive, DAY).write_text("{"), "no manifest"),
+    (lambda place: manifest_path(place.archive, DAY).write_text("{"), "not a manifest"),
     (rewritten(trading_day="20251119"), "another day"),
     (rewritten(format_version=99), "format version 99"),
     (lambda place: manifest_path(place.archive, DAY).unlink(), "is not archived"),
@@ -474,7 +474,7 @@ def test_a_manifest_with_a_senseless_market_is_none(place: Place, market: str | 
     place.put_away(PARQUET)
     path = manifest_path(place.archive, DAY)
     path.write_text(json.dumps({**json.loads(path.read_text()), "market": market}))
-    with pytest.raises(StoreCorrupt, match="no manifest of an archived day"):
+    with pytest.raises(StoreCorrupt, match="not a manifest of an archived day"):
         load_manifest(place.archive, DAY)
 
 

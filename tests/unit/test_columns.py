@@ -81,7 +81,7 @@ def test_an_origin_that_is_no_word_is_refused(origin: Origin) -> None:
 
 @pytest.mark.parametrize("name", ["price", "market", "inserted_at_ms", "nonsense"])
 def test_a_tick_cannot_tell_what_is_no_column_of_a_source(name: str) -> None:
-    with pytest.raises(ValueError, match=f"{name!r} is no column that a source may add"):
+    with pytest.raises(ValueError, match=f"{name!r} is not a column that a source may add"):
         tick_with(name)
 
 

@@ -110,7 +110,7 @@ def test_sierra_chart_needs_its_directory_and_takes_rules_by_symbol(tmp_path: Pa
     given["SIERRA_DIR"] = str(tmp_path)
     loaded = load_settings(None, {**given, "SIERRA_TICK_SIZE": "0.25, CME.6E*=0.00005"})
     assert [(rule.pattern, rule.value) for rule in loaded.sierra_tick_size] == [("*", 0.25), ("CME.6E*", 0.00005)]
-    with pytest.raises(ConfigErrors, match=r"SIERRA_MULTIPLIER.*no number above zero"):
+    with pytest.raises(ConfigErrors, match=r"SIERRA_MULTIPLIER.*not a number above zero"):
         load_settings(None, {**given, "SIERRA_MULTIPLIER": "none"})
 
 

@@ -453,7 +453,7 @@ def test_what_stands_in_the_way(tmp_path: Path) -> None:
     check_free([tmp_path / "a"], force=True)
     with pytest.raises(TargetExists, match="--force"):
         check_free([tmp_path / "new", tmp_path / "a"], force=False)
-    with pytest.raises(StoreUnavailable, match="is no file"):
+    with pytest.raises(StoreUnavailable, match="is not a file"):
         check_free([tmp_path / "d"], force=True)
 
 

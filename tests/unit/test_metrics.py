@@ -365,7 +365,7 @@ def test_a_taken_port_is_a_configuration_error(scraped: Scraped) -> None:
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid"])
 def test_an_address_of_another_machine_is_a_configuration_error(scraped: Scraped, host: str) -> None:
-    with pytest.raises(ConfigError, match=rf"METRICS_HOST={host} is no address of this machine"):
+    with pytest.raises(ConfigError, match=rf"METRICS_HOST={host} is not an address of this machine"):
         MetricsServer(scraped.sources, host, free_port())
 
 

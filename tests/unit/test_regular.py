@@ -49,5 +49,5 @@ def test_what_stands_in_a_data_root_is_not_waited_for(odd: Path, tmp_path: Path)
     assert lock_holder(root) is None
     assert read_status(layout.status_file(root)) is None
     assert read_head(report_file(root, DAY)) is None
-    with pytest.raises(StoreCorrupt, match="is no file"):
+    with pytest.raises(StoreCorrupt, match="is not a file"):
         reader.coverage(layout.day_file(root, DAY))

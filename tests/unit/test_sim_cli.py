@@ -23,7 +23,7 @@ def fails(argv: list[str]) -> int:
     ("argv", "text"),
     [
         ([], "COMMAND"),
-        (["run", "--start", "yesterday"], "'yesterday' is no time like 2026-11-20T09:29:50"),
+        (["run", "--start", "yesterday"], "'yesterday' is not a time like 2026-11-20T09:29:50"),
         (["run", "--port", "70000"], "not from 0 to 65535"),
         (["run", "--speed", "0"], "not above 0"),
         (["run", "--quota", "-3"], "-3"),

@@ -43,7 +43,7 @@ def test_every_bad_line_is_named_at_once(tmp_path: Path) -> None:
     text = str(info.value)
     assert all(f"line {n}:" in text for n in (2, 3, 4, 5))
     assert "line 1:" not in text
-    assert "'soon' is no time" in text
+    assert "'soon' is not a time" in text
     assert "unknown fault 'explode'" in text
 
 

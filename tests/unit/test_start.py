@@ -44,7 +44,7 @@ def test_the_manager_hears_what_is_waited_for(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_wrong_setting_is_not_waited_for() -> None:
-    disk = Disk(1, ConfigError("FUTU_PORT=abc is no number"))
+    disk = Disk(1, ConfigError("FUTU_PORT=abc is not a number"))
     with pytest.raises(ConfigError):
         until_it_works(disk.step, disk.waits_sec.append)
     assert not disk.waits_sec

@@ -141,5 +141,5 @@ def test_of_two_processes_that_claim_at_once_one_gets_it(tmp_path):
 
 def test_a_directory_under_the_name_is_no_claim_that_is_left_out_in_silence(tmp_path):
     market_file(tmp_path).mkdir()
-    with pytest.raises(ConfigError, match=r"\.market is no file.*move it away"):
+    with pytest.raises(ConfigError, match=r"\.market is not a file.*move it away"):
         data_root.claim(tmp_path, "CME")

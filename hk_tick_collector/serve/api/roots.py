@@ -142,7 +142,7 @@ def _parsed(word: str, market: Market) -> tuple[str | None, list[str]]:
     from hk_tick_collector.market.symbols import check_symbols  # noqa: PLC0415
 
     if word.startswith("@"):  # the CLI reads a file of that name
-        return None, [f"{word!r:.40} is no symbol"]
+        return None, [f"{word!r:.40} is not a symbol"]
     symbols, problems = check_symbols(word, market.symbols)
     return (symbols[0] if symbols else None), problems
 

@@ -285,7 +285,7 @@ async def calendar(request: Request, reader: Reader, query: Annotated[models.Cal
     try:
         found = facts.calendar(root, query.first, query.days)
     except (ValueError, OverflowError) as exc:
-        raise Problem("bad-parameter", errors=[FieldError("first", "is no day of the calendar")]) from exc
+        raise Problem("bad-parameter", errors=[FieldError("first", "is not a day of the calendar")]) from exc
     return Response(orjson.dumps(found), headers=reader.headers, media_type="application/json")
 
 

@@ -143,7 +143,9 @@ def _since(given: Any, roots: int) -> str | int | tuple[Position | None, ...]:
             raise ValueError(f"it has {len(texts)} parts, and {roots} data roots are served here")
         return tuple(None if text == NOT_FOLLOWED else Position.parse(text) for text in texts)
     except ValueError as exc:
-        raise Problem("bad-cursor", f"since is no cursor of this server: {exc}", hint="begin with now or day") from None
+        raise Problem(
+            "bad-cursor", f"since is not a cursor of this server: {exc}", hint="begin with now or day"
+        ) from None
 
 
 def _bad(field: str, message: str) -> Problem:

@@ -236,7 +236,7 @@ class TickMapper:
             base_ms = int(moment.timestamp()) * 1000
             trading_day = self.market.market.trading_day(base_ms)
         except (ValueError, OverflowError) as exc:
-            raise TickRejected(RejectCode.TIME, f"time {_shown(text)} is no date and time: {exc}") from None
+            raise TickRejected(RejectCode.TIME, f"time {_shown(text)} is not a date and time: {exc}") from None
         if not self.days.hold(trading_day, recv_ts_ms):
             raise TickRejected(RejectCode.DAY, f"time {_shown(text)} is of no day that now has ticks")
         if len(text) in (19, 23) and text[10:11] == " ":

@@ -48,7 +48,7 @@ class LocalTimes:
         try:
             self._zone = ZoneInfo(zone)
         except (ZoneInfoNotFoundError, ValueError, OSError):
-            raise InputError(f"{zone!r} is no time zone: write its name as in America/Chicago, or UTC") from None
+            raise InputError(f"{zone!r} is not a time zone: write its name as in America/Chicago, or UTC") from None
         self._offsets_us: dict[int, int] = {}
 
     def __call__(self, record_time: int) -> int:
@@ -148,5 +148,5 @@ def _why(record: Record, prices: Prices, instrument: Instrument) -> tuple[Reject
             return RejectCode.PRICE, f"{price} is none"
         if not prices.in_range(close):
             return RejectCode.PRICE, f"{price}{factor} is beyond any trade: is the multiplier right?"
-        return RejectCode.PRICE, f"{price}{factor} is no multiple of {instrument.tick_size}"
+        return RejectCode.PRICE, f"{price}{factor} is not a multiple of {instrument.tick_size}"
     return RejectCode.PRICE, f"open {opened!r} is neither a mark of a trade nor its price"

@@ -73,7 +73,7 @@ def parse_rule(option: str, text: str) -> Rule:
     except ValueError:
         value = math.nan
     if not (math.isfinite(value) and value > 0):
-        raise InputError(f"{option}: {text!r} is no number above zero; write 0.01, or CME.6E*=0.01 for some symbols")
+        raise InputError(f"{option}: {text!r} is not a number above zero; write 0.01, or CME.6E*=0.01 for some symbols")
     if pattern and not pattern.startswith((f"{MARKET}.", *_WILDCARDS)):
         raise InputError(f"{option}: {text!r} fits no symbol; they are written with the market, as in CME.6E*={number}")
     return Rule(pattern or "*", value)

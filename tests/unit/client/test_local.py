@@ -144,6 +144,11 @@ def test_days_are_taken_as_people_hold_them(here: Recordings) -> None:
     assert here.load("700", pandas.Timestamp("2026-11-20")).num_rows == COUNT
 
 
+@pytest.mark.parametrize("symbol", ["HK.00700", "0700.HK", "HK.700", "hk700"])
+def test_symbols_are_taken_as_people_write_them(here: Recordings, symbol: str) -> None:
+    assert here.load(symbol, ARCHIVED).equals(here.load("700", ARCHIVED))
+
+
 @pytest.mark.filterwarnings("ignore::hk_tick_collector.client.errors.IncompleteData")
 def test_a_sequence_is_never_a_float(tmp_path: Path) -> None:
     """Absent beside one that no float64 holds."""
@@ -504,7 +509,7 @@ def test_bars_are_those_of_the_command(here: Recordings, root: Path) -> None:
     ticks = Catalog(root, root / "_archive").day(ARCHIVED).ticks(SYMBOLS, INPUT_COLUMNS)
     assert here.bars(SYMBOLS, ARCHIVED, "5m").equals(make_bars(ticks, 300_000, HK))
     assert here.bars("all", ARCHIVED, "5m").equals(make_bars(ticks, 300_000, HK))
-    with pytest.raises(BadQuestion, match="is no interval"):
+    with pytest.raises(BadQuestion, match="is not an interval"):
         here.bars("700", ARCHIVED, "5 minutes")
     with pytest.warns(IncompleteData):
         both = here.bars("700,5", f"{ARCHIVED}..{HOLED}", "1h")

@@ -488,7 +488,7 @@ def test_the_console_script_relays_and_stops_as_asked(
 @pytest.mark.parametrize(
     ("key", "value", "said"),
     [
-        ("REDIS_URL", "127.0.0.1:6379", "no address of Redis"),
+        ("REDIS_URL", "127.0.0.1:6379", "not an address of Redis"),
         ("REDIS_STREAM", "ticks", "needs {day}"),
         ("REDIS_LAST", "last:{day}", "other words in braces"),
         ("REDIS_URI", "redis://localhost", "did you mean REDIS_URL"),

@@ -99,7 +99,7 @@ def test_a_file_that_others_may_touch_is_refused(path: Path, mode: int) -> None:
 def test_a_file_of_something_else_is_refused(path: Path, content: str) -> None:
     path.write_text(content)
     path.chmod(0o640)
-    with pytest.raises(KeysFileError, match="no file of keys"):
+    with pytest.raises(KeysFileError, match="not a file of keys"):
         KeyRing.open(path)
 
 
@@ -109,7 +109,7 @@ def test_a_key_that_somebody_wrote_by_hand_is_checked(path: Path) -> None:
     found = json.loads(path.read_text())
     found["keys"][0]["symbols"] = ["[A-Z]*"]
     path.write_text(json.dumps(found))
-    with pytest.raises(KeysFileError, match="no pattern of symbols"):
+    with pytest.raises(KeysFileError, match="not a pattern of symbols"):
         read_keys(path)
 
 

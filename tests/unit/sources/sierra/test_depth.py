@@ -210,7 +210,7 @@ def test_a_forged_list_leads_nowhere_else(tmp_path: Path, root: Path) -> None:
     for name in ("../../etc/passwd", "a/b", "", ".."):
         content["depth"][0]["name"] = name
         manifest.write_text(json.dumps(content))
-        assert "no name of a kept file" in "".join(check_day(archive, DAY, None).problems)
+        assert "not a name of a kept file" in "".join(check_day(archive, DAY, None).problems)
 
 
 def test_a_live_source_keeps_what_is_over_and_wanted(tmp_path: Path, root: Path) -> None:

@@ -83,7 +83,7 @@ def test_time_that_goes_back_moves_no_later_number() -> None:
     ("trade", "code", "says"),
     [
         (Trade(NOON_US, volume=0), RejectCode.VOLUME, "volume is 0"),
-        (Trade(NOON_US, price=5000.3), RejectCode.PRICE, "no multiple of 0.25"),
+        (Trade(NOON_US, price=5000.3), RejectCode.PRICE, "not a multiple of 0.25"),
         (Trade(NOON_US, price=float("nan")), RejectCode.PRICE, "nan"),
         (Trade(NOON_US, price=float("inf")), RejectCode.PRICE, "inf"),
         (Trade(NOON_US, price=FIRST_PART), RejectCode.PRICE, "is none"),
@@ -169,7 +169,7 @@ def test_rules_hold_for_symbols_and_the_last_one_counts() -> None:
 
 @pytest.mark.parametrize("text", ["", "x", "0", "-1", "nan", "inf", "CME.ES*=", "CME.ES*=abc"])
 def test_a_rule_that_is_none_is_refused(text: str) -> None:
-    with pytest.raises(InputError, match=r"--multiplier: .* is no number above zero"):
+    with pytest.raises(InputError, match=r"--multiplier: .* is not a number above zero"):
         parse_rule("--multiplier", text)
 
 
@@ -188,7 +188,7 @@ def test_a_rule_that_fits_no_symbol_is_refused() -> None:
         (float("nan"), 1.0, None, "price nan is none"),
         (5000.25, 1e300, None, "price 5000.25 x 1e+300 is beyond any trade: is the multiplier right?"),
         (5000.25, 1e300, 0.25, "price 5000.25 x 1e+300 is beyond any trade: is the multiplier right?"),
-        (5000.3, 1.0, 0.25, "price 5000.2998046875 x 1 is no multiple of 0.25"),
+        (5000.3, 1.0, 0.25, "price 5000.2998046875 x 1 is not a multiple of 0.25"),
     ],
 )
 def test_a_price_that_is_none_is_refused_with_its_reason(
