@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from hk_tick_collector.days import manifest
-from hk_tick_collector.serve.keys import KeyLimits
+from hk_tick_collector.serve.keys import KeyLimits, edited, named
 from tests.harness import BIN, Process, clean_env, ended, wait_until
 from tests.serving import BEFORE, PROGRAM, ApiServer, add_key, record_roots
 from tests.tickctl import record_day, tickctl
@@ -223,6 +223,45 @@ def test_a_read_that_is_killed_in_the_middle_looks_broken(server: ApiServer) -> 
             for _ in pieces:
                 pass
     assert reader_pid(server, other_than=pid)
+
+
+def test_a_read_whose_key_is_taken_back_is_cut_in_seconds(server: ApiServer) -> None:
+    path = server.root.parent / "keys.json"  # type: ignore[attr-defined]
+    key = add_key(path, "for a while")
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+        connection.settimeout(30)
+        connection.connect(("127.0.0.1", server.port))
+        wait_until(lambda: _status(server, key) == 200, "the key is known", 10)
+        target = "/v1/ticks?symbols=700&day=20261123&format=ndjson"
+        connection.sendall(f"GET {target} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\n\r\n".encode())
+        found = connection.recv(1024)
+        with edited(path) as keys:
+            keys.remove(named(keys, "for a while"))
+        replaced, pieces = server.output.count("reader_replaced"), [found]
+
+        def is_cut() -> bool:  # not for taking nothing: it takes what comes, for longer than a key is looked at
+            pieces.extend(connection.recv(16_384) for _ in range(10))
+            return server.output.count("reader_replaced") > replaced
+
+        wait_until(is_cut, "the read is cut", 15)
+        found = b"".join(pieces)
+        while piece := connection.recv(65_536):
+            found += piece
+    assert b"\r\n0\r\n\r\n" not in found, "it does not look whole"
+
+
+def _status(server: ApiServer, key: str) -> int:
+    with server.client(key) as client:
+        return client.get("/v1/calendar").status_code
+
+
+def test_a_flood_of_ranges_costs_nothing(server: ApiServer) -> None:
+    for ranges in (",".join("0-0" for _ in range(6000)), ",".join(f"{n}-{n}" for n in range(0, 12000, 2)), "0-" * 9000):
+        with server.client(headers={"Range": f"bytes={ranges}"[:60_000]}) as client:
+            response = client.get(f"/v1/days/{BEFORE}/file")
+        assert response.status_code in (200, 206, 400, 416)
+        assert len(response.content) < 4_000_000
 
 
 def test_a_client_that_leaves_ends_its_read(server: ApiServer) -> None:

@@ -97,7 +97,10 @@ class Service:
         question = {"asked": {"job": job, **asked}, "key": key_to_json(key)}
         timeout_sec = self.settings.api_timeout_sec
         pool = self.sql_pool if job == "sql" else self.pool
-        response = PoolResponse(pool, question, timeout_sec=timeout_sec, headers=admitted.headers, on_rows=on_rows)
+        response = PoolResponse(
+            pool, question, timeout_sec=timeout_sec, headers=admitted.headers, on_rows=on_rows,
+            is_welcome=lambda: self.gate.ring.current(key) is not None,
+        )  # fmt: skip
         return _Heavy(self, key, response)
 
     async def collect(self, admitted: Admitted, job: str, asked: Mapping[str, Any]) -> dict[str, Any]:

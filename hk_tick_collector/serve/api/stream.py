@@ -1,7 +1,8 @@
 """An answer of a reading process as an ASGI response.
 
 A body that breaks in its middle is never finished: the connection ends without the last chunk, so every client sees
-that it is not whole. A client that has gone, or takes nothing for as long as a read may work, ends the read.
+that it is not whole. A client that has gone, or takes nothing for as long as a read may work, ends the read; so does
+one whose key was taken back or has expired meanwhile.
 """
 
 from __future__ import annotations
@@ -22,11 +23,12 @@ from hk_tick_collector.serve.problems import Problem, send_problem
 
 PACKED = ("application/json", "application/x-ndjson", "text/csv", "text/html")
 _GZIP_LEVEL = 1
+KEY_LOOK_SEC = 1.0
 _log = RateLimitedLog(logging.getLogger(__name__))
 
 
 class PoolResponse(Response):
-    """The answer to ``question``. ``on_rows`` is told how many rows went out."""
+    """The answer to ``question``. ``on_rows`` is told how many rows went out; ``is_welcome``: is the key still good?"""
 
     def __init__(
         self,
@@ -36,43 +38,55 @@ class PoolResponse(Response):
         timeout_sec: float,
         headers: Mapping[str, str],
         on_rows: Callable[[int], None],
+        is_welcome: Callable[[], bool],
     ) -> None:
         self._pool = pool
         self._question = question
         self._timeout_sec = timeout_sec
         self._more = headers
         self._on_rows = on_rows
+        self._is_welcome = is_welcome
+        self._has_begun = False
         self.background = None
         self.status_code = 200
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it, unless the client goes before."""
+        """Send it, unless the client goes before, or is not welcome any more."""
         sending = asyncio.create_task(self._send(scope, send))
-        leaving = asyncio.create_task(_gone(receive))
+        others = asyncio.create_task(_gone(receive)), asyncio.create_task(self._not_welcome())
         try:
-            await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({sending, *others}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in (sending, leaving):
+            refused = others[1].done() and not sending.done()
+            for task in (sending, *others):
                 if not task.done():
                     task.cancel()
-            results = await asyncio.gather(sending, leaving, return_exceptions=True)
+            results = await asyncio.gather(sending, *others, return_exceptions=True)
+        if refused:
+            _log.log(logging.WARNING, "answer_broken", reason="the key was taken back", request_id=request_id_of(scope))
+        if refused and not self._has_begun:
+            problem = Problem("unauthorized", "the key was taken back, or its time is over")
+            await send_problem(scope, send, problem, request_id_of(scope))
         error = results[0]
         if isinstance(error, BaseException) and not isinstance(error, asyncio.CancelledError):
             raise error
 
+    async def _not_welcome(self) -> None:
+        while self._is_welcome():  # noqa: ASYNC110 - nobody tells when a key's time is over
+            await asyncio.sleep(KEY_LOOK_SEC)
+
     async def _send(self, scope: Scope, send: Send) -> None:
-        has_begun = False
         try:
             async with self._pool.answer(self._question) as answer:
                 pack = _packer(scope, answer)
-                has_begun = True
+                self._has_begun = True
                 await self._start(answer, send, is_packed=pack is not None)
                 async for piece in answer.body():
                     await self._piece(send, piece if pack is None else pack.compress(piece))
                 await self._piece(send, b"" if pack is None else pack.flush(), is_last=True)
                 self._on_rows(answer.rows)
         except Problem as problem:
-            if has_begun:
+            if self._has_begun:
                 raise
             self.status_code = problem.kind.status
             problem.headers.update(self._more)
