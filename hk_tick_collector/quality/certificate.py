@@ -256,15 +256,24 @@ def _stored_ticks(day: Day, found: _Found, now_ms: int, notes: list[str]) -> int
     return sum(row.stored_ticks for row in found.rows.values())
 
 
+def _kept_notes(day: Day) -> list[str]:
+    """What is kept beside a day says nothing of its ticks, and a list of it that is broken costs them nothing."""
+    if day.db is None:
+        return []
+    try:
+        kept = len(kept_files(day.db.parent, day.trading_day))
+    except StoreError as exc:
+        return [str(exc)]
+    are = "is" if kept == 1 else "are"
+    text = f"{kept:,} depth file{'' if kept == 1 else 's'} {are} kept beside the day, as the source wrote them"
+    return [text] if kept else []
+
+
 def _notes(day: Day, kind: DayKind) -> list[str]:
     notes = [day.conflict] if day.conflict else []
     if kind is DayKind.CLOSED:
         notes.append("the calendar says that the market is closed on this day")
-    kept = len(kept_files(day.db.parent, day.trading_day)) if day.db is not None else 0
-    if kept:
-        notes.append(
-            f"{kept:,} depth file{' is' if kept == 1 else 's are'} kept beside the day, as the source wrote them"
-        )
+    notes += _kept_notes(day)
     amended = len(day.amendments())
     if amended:
         notes.append(

@@ -17,10 +17,12 @@ from hk_tick_collector.archive.retain import retain_day
 from hk_tick_collector.archive.verify import check_day
 from hk_tick_collector.core.clock import ManualClock
 from hk_tick_collector.core.errors import InputError
+from hk_tick_collector.days.catalog import Catalog
 from hk_tick_collector.imports import sierra
 from hk_tick_collector.imports.depth import DepthKeeper, import_depth
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.cme import CME
+from hk_tick_collector.quality.certificate import make_certificate
 from hk_tick_collector.sources.sierra.depth import parse_depth_name
 from hk_tick_collector.sources.sierra.depthfiles import BACK_DAYS, DepthFiles
 from hk_tick_collector.sources.sierra.naming import parse_name
@@ -232,3 +234,13 @@ def test_a_live_source_keeps_what_is_over_and_wanted(tmp_path: Path, root: Path)
     clock.advance((BACK_DAYS - 1) * 86_400)
     write_depth(directory / NAME, depth_bytes(61), mtime_ns=8)
     assert files.look() == 1, "the one of the 22nd: what is older is left alone"
+
+
+def test_a_broken_list_costs_the_ticks_nothing_and_says_what_to_do(tmp_path: Path, root: Path) -> None:
+    archived(tmp_path, root)
+    (depth_dir(root, DAY) / f"{NAME}.json").write_text("{")
+    certificate = make_certificate(Catalog(root, tmp_path / "archive").day(DAY), TradingCalendar(CME), NOW_MS)
+    assert certificate.error is None
+    assert certificate.stored_ticks == 20
+    assert any("import the file again" in note for note in certificate.notes)
+    assert "import the file again" in str(import_depth(tmp_path / NAME, root, NOW_MS).error)
