@@ -39,8 +39,8 @@ _BARE_CODE = re.compile(
 
     Tables: ticks (one row a trade: symbol, ts_ms, price, volume, turnover, direction, tick_type, seq, trading_day and
     more; DESCRIBE ticks lists them), coverage and gaps (with trading_day; their times are UTC epoch milliseconds).
-    In ticks times are timestamps and work in Hong Kong time: hour(ts_ms) of the opening is 9. trading_day is a text
-    like '20261120'.
+    In ticks times are timestamps and work on the market's clock: in Hong Kong hour(ts_ms) of the opening is 9.
+    trading_day is a text like '20261120'.
 
     Of live days the columns that the question reads are loaded first (about 2 seconds for 5 million ticks);
     --days and --symbols narrow that. Archived days are read as needed. A question can only read: one SELECT, no files,

@@ -1,8 +1,8 @@
 """A day as a zip with one CSV a symbol, in the columns of Futu's ticker: code, name, time, price, volume, turnover,
 ticker_direction, sequence, type.
 
-``time`` is Hong Kong time as Futu writes it. The recorder does not store names: they come from the caller, and are
-empty otherwise. Files carry no date of their own, so the zip of the same ticks is the same, byte for byte.
+``time`` is the market's own time as Futu writes it. The recorder does not store names: they come from the caller, and
+are empty otherwise. Files carry no date of their own, so the zip of the same ticks is the same, byte for byte.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from typing import Protocol
 from hk_tick_collector.core.errors import ConfigError
 from hk_tick_collector.core.text import cut, printable
 
-_EXACT = re.compile(r"HK\.[0-9]{5}\Z")
+_EXACT = re.compile(r"HK\.[0-9]{5}\Z|(?!HK\.)[A-Z]{2,4}(\.[A-Z0-9]{1,12}){1,2}\Z")  # US..DJI has two dots together: no
 _SEPARATORS = re.compile(r"[\s,;]+")
 _FILE_LIMIT_BYTES = 1_000_000
 _FILE_NAME_CHARS = 100
@@ -87,9 +87,9 @@ class CodeGrammar:
 
 
 def file_name(symbol: str) -> str:
-    """``symbol`` as a part of a file's name. Those that a recorder stores stand as they are; of one that is none of
-    them, in a file of an earlier version perhaps, every other sign than letters and digits is escaped as in a URL, and
-    a very long one ends in a checksum: no two symbols share a name, and none leaves its directory."""
+    """``symbol`` as a part of a file's name. ``HK.00700`` and ``US.BRK.B`` stand as they are; in one of another form,
+    ``US..DJI`` or from a file of an earlier version, every other sign than letters and digits is escaped as in a URL,
+    and a very long one ends in a checksum: no two symbols share a name, and none leaves its directory."""
     if _EXACT.match(symbol):
         return symbol
     escaped = "".join(sign if sign.isascii() and sign.isalnum() else _percent(sign) for sign in symbol)

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from hk_tick_collector.core.errors import InputError, NoData
 from hk_tick_collector.query.fetch import DayPart, explain_nothing
-from hk_tick_collector.watch.when import Recorded, instant_ms, one_day, readable_days, some_days, told
+from hk_tick_collector.watch.when import Recorded, on_day_ms, one_day, readable_days, some_days, told
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +32,8 @@ def stretch_of(recorded: Recorded, days: str | None, start: str | None, end: str
     names = some_days(recorded, days) if days is not None or is_instant else [one_day(recorded, None)]
     parts = []
     for name in names:
-        start_ms = None if start is None else instant_ms(start, name, recorded.market.zone)
-        end_ms = None if end is None else instant_ms(end, name, recorded.market.zone)
+        start_ms = None if start is None else on_day_ms(start, name, recorded.market)
+        end_ms = None if end is None else on_day_ms(end, name, recorded.market, is_end=True)
         if start_ms is not None and end_ms is not None and start_ms >= end_ms:
             raise InputError(f"nothing lies between {start} and {end}")
         first_ms, after_ms = recorded.market.day_bounds(name)

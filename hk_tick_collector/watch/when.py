@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 from hk_tick_collector.core.dates import parse_day
 from hk_tick_collector.core.errors import InputError, NoData, StoreCorrupt
 from hk_tick_collector.core.text import days_there
-from hk_tick_collector.market.dates import DAY_MS
+from hk_tick_collector.market.dates import DAY_MS, add_days
 from hk_tick_collector.market.market import Market
 from hk_tick_collector.market.zone import Zone
 
@@ -169,6 +169,16 @@ def instant_ms(text: str, day: str, zone: Zone) -> int:
     except ValueError as exc:
         raise InputError(f"{text!r} is not a time: write 09:30, 09:30:00.250 or 2026-11-20T09:30:00") from exc
     return round((moment if moment.tzinfo else moment.replace(tzinfo=zone.tzinfo)).timestamp() * 1000)
+
+
+def on_day_ms(text: str, day: str, market: Market, *, is_end: bool = False) -> int:
+    """As ``instant_ms``; a time of day is the one that the trading day has: where it begins in the evening before, a
+    time of that evening. The hour at which the day begins is its beginning, or, as an end, its end."""
+    at_ms = instant_ms(text, day, market.zone)
+    day_ends_ms = market.begins_ms(add_days(day, 1))
+    if not _TIME.fullmatch(text) or at_ms < day_ends_ms or (is_end and at_ms == day_ends_ms):
+        return at_ms
+    return at_ms if not market.day_starts_ms else instant_ms(text, add_days(day, -1), market.zone)
 
 
 def symbol_list(market: Market, texts: Sequence[str]) -> list[str]:

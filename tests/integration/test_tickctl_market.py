@@ -55,6 +55,10 @@ def test_times_are_those_of_the_market_and_say_so(root: Path) -> None:
     assert first_time(root, *after, *as_csv, "hk") == "2026-11-02T23:00:00.000+08:00"
     assert first_time(root, *after, *as_csv, "utc") == "2026-11-02T15:00:00.000Z"
     assert first_time(root, "--day", DAYS[1]) == "2026-11-01 17:00:00.000 (CT)", "the day begins on Sunday evening"
+    evening = ("--day", DAYS[1], "--from", "17:00", "--to", "17:01")
+    assert first_time(root, *evening) == "2026-11-01 17:00:00.000 (CT)", "a time of that evening"
+    whole = ("--day", DAYS[1], "--from", "17:00", "--to", "17:00")
+    assert len(tickctl_json("ticks", SYMBOL, *whole, data_root=root)) == ROWS
 
 
 def test_every_reading_command_reads_it(root: Path) -> None:

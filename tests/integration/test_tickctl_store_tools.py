@@ -17,6 +17,7 @@ import pytest
 from hk_tick_collector.core.clock import SystemClock
 from hk_tick_collector.ingest.spill import SpillQueue
 from hk_tick_collector.market.hk.sessions import hk_date
+from hk_tick_collector.market.us import US
 from hk_tick_collector.records.columns import SCHEMA_VERSION
 from hk_tick_collector.store import salvage as salvage_of_a_file
 from hk_tick_collector.store.reader import coverage, iter_ticks
@@ -239,6 +240,10 @@ def test_vacuum_refuses_a_day_that_is_not_over(root: Path) -> None:
     record_day(root, today, count=10)
     vacuum_refused(root, "today", "is today in Hong Kong")
     vacuum_refused(root, today, "is today in Hong Kong")
+    of_us = US.trading_day(SystemClock().now_ms())
+    record_day(root, of_us, count=10)
+    (root / ".market").write_text("US\n")
+    vacuum_refused(root, of_us, "is today in United States")
     vacuum_refused(root, "20991231", "future", 3)
 
 

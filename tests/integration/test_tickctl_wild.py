@@ -155,7 +155,9 @@ def test_names_of_files_are_apart_short_and_go_nowhere() -> None:
     assert len(set(names)) == len(odd)
     for name in names:
         assert re.fullmatch(r"[A-Za-z0-9%]{1,120}", name), name
-    assert file_name("HK.00700") == "HK.00700"
+    for symbol in ("HK.00700", "US.BRK.B", "SH.600519", "CME.ESZ26"):
+        assert file_name(symbol) == symbol
+    assert file_name("US..DJI") == "US%2E%2EDJI"
 
 
 def test_top_survives_an_amount_that_no_trade_has(tmp_path: Path) -> None:
