@@ -13,6 +13,7 @@ from hk_tick_collector.cli.common import EXIT_FINE, App, progress, tickctl_comma
 from hk_tick_collector.cli.options import day_argument
 from hk_tick_collector.cli.terminal import show_text
 from hk_tick_collector.core.text import counted
+from hk_tick_collector.days.manifest import manifest_path
 from hk_tick_collector.watch.when import one_day
 
 if TYPE_CHECKING:
@@ -43,7 +44,8 @@ def command(app: App, day: str, into: Path | None) -> int:
     from hk_tick_collector.archive import restore  # noqa: PLC0415 - Arrow takes its time
 
     trading_day = one_day(app, day)
-    app.catalog.day(trading_day)  # says which days there are when this one is not among them
+    if not manifest_path(app.archive_root, trading_day).exists():  # one of another market is refused with its name
+        app.catalog.day(trading_day)  # says which days there are when this one is not among them
     target = app.data_root if into is None else into.absolute()
     with (
         archive_job(app, restore_into=target, only_reads=True),
