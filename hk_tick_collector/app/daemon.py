@@ -35,7 +35,6 @@ from hk_tick_collector.health.judgement import Backlog, Judge, Waiting
 from hk_tick_collector.health.report import Reporter
 from hk_tick_collector.health.statusfile import STATUS_INTERVAL_SEC, StatusFile
 from hk_tick_collector.health.watchdog import Watchdog, WatchdogOptions
-from hk_tick_collector.imports.depth import DepthKeeper
 from hk_tick_collector.imports.stored import RecordedDays
 from hk_tick_collector.ingest.lane import Lane
 from hk_tick_collector.ingest.worker import WorkerOptions
@@ -51,6 +50,7 @@ from hk_tick_collector.store.writer import DayFileWriter
 
 if TYPE_CHECKING:
     from hk_tick_collector.health.metrics import MetricsServer
+    from hk_tick_collector.sources.sierra.depthfiles import DepthKeeper
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ class Daemon:
             Surroundings(
                 self._clock,
                 RecordedDays(settings.data_root, settings.seed_recent_db_days),
-                DepthKeeper(settings.data_root),
+                lambda: _depth_keeper(settings.data_root),
             ),
         )
         self._continuity = completeness_of(settings.spec, self._put_facts)
@@ -440,3 +440,9 @@ class Daemon:
         rows = saved[0] if saved else 0
         log.error(event("loop_stuck_exit", spilled_rows=rows, hangs=saving.is_alive(), exit_code=EXIT_FAILED))
         os._exit(EXIT_FAILED)
+
+
+def _depth_keeper(data_root: Path) -> DepthKeeper:
+    from hk_tick_collector.imports.depth import DepthKeeper  # noqa: PLC0415 - most sources have no such files
+
+    return DepthKeeper(data_root)

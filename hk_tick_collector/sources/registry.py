@@ -43,7 +43,7 @@ class Surroundings(NamedTuple):
 
     clock: Clock
     stored: StoredDays  # for one that finds its place by what is stored
-    depth: DepthKeeper | None = None  # for one whose depth files are kept beside the day
+    depth: Callable[[], DepthKeeper] | None = None  # for one whose depth files are kept beside the day
 
 
 def _futu(settings: SourceSettings, around: Surroundings) -> Source:
@@ -65,7 +65,7 @@ def _sierra(settings: SourceSettings, around: Surroundings) -> Source:
         around.stored,
         settings.max_queue_rows,
         around.clock,
-        around.depth,
+        around.depth() if around.depth is not None else None,
     )
 
 
