@@ -23,6 +23,7 @@ class Line:
 
     def __init__(self, target: int, seed: int, mean_sec: float) -> None:
         self.target, self.cuts, self.is_calm = target, 0, False
+        self._is_closed = False
         self._rng = random.Random(seed)
         self._mean_sec = mean_sec
         self._lock = threading.Lock()
@@ -32,11 +33,14 @@ class Line:
 
     def close(self) -> None:
         """No more connections; those that are open end with their far sides."""
+        self._is_closed = True
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)  # wakes who waits for a call
         self._listener.close()
 
     def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
+        while not self._is_closed:
+            with contextlib.suppress(OSError):  # who called may be gone again
                 near, _ = self._listener.accept()
                 threading.Thread(target=self._forward, args=(near,), daemon=True).start()
 
