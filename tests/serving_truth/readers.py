@@ -43,6 +43,7 @@ class Reader(ABC):
     def __init__(self) -> None:
         self.held: dict[Key, Content] = {}
         self.again: Counter[str] = Counter()
+        self.days: set[str] = set()  # of which it was given something
         self.signals: list[int] = []  # numbers, in the order in which they came
         self.faults: list[str] = []
         self.ends = 0  # connections, or iterations, that ended
@@ -80,6 +81,7 @@ class Reader(ABC):
     def keep(self, row: Mapping[str, Any]) -> None:
         """One row."""
         key, content = (row["symbol"], int(row["seq"])), content_of(row)
+        self.days.add(row["trading_day"])
         if key in self.held:
             self.again[row["trading_day"]] += 1
             if self.held[key] != content:
