@@ -1,7 +1,7 @@
 """Running an HTTP program: uvicorn with the limits that a server on a network needs, and honest exit codes.
 
-What is bounded here: a request's head in bytes and time (``heads``), its body (``auth.Guard``), idle connections
-(15 s), connections in work (MAX_CONNECTIONS, then 503), a stop (5 s).
+What is bounded here: a request's head in bytes and time (``heads``), its body (``auth.Guard``), a WebSocket's pings
+(``sockets``), idle connections (15 s), connections in work (MAX_CONNECTIONS, then 503), a stop (5 s).
 
 Exit codes: 0 stopped as asked, 1 failed (port taken), 78 the configuration is wrong or would let strangers read.
 """
@@ -36,6 +36,7 @@ BACKLOG = 512
 def uvicorn_options(settings: ServeSettings, port: int) -> dict[str, Any]:
     """What both programs give ``uvicorn.Config`` beside the application."""
     from hk_tick_collector.serve.heads import BoundedHttp  # noqa: PLC0415 - uvicorn takes its time
+    from hk_tick_collector.serve.sockets import BoundedSocket  # noqa: PLC0415
 
     return {
         "host": settings.api_host,
@@ -44,7 +45,7 @@ def uvicorn_options(settings: ServeSettings, port: int) -> dict[str, Any]:
         "proxy_headers": bool(settings.api_trusted_proxies),
         "forwarded_allow_ips": list(settings.api_trusted_proxies),
         "http": BoundedHttp,
-        "ws": "websockets-sansio",
+        "ws": BoundedSocket,
         "ws_max_size": MAX_MESSAGE_BYTES,
         "ws_per_message_deflate": False,
         "limit_concurrency": MAX_CONNECTIONS,

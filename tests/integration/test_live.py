@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -253,6 +254,12 @@ def test_keys_tickets_patterns_and_an_end_within_seconds(closed: tuple[ApiServer
         assert cut.value.rcvd.code == 4003
 
 
+def ping_for_ever(reader: Reader) -> None:
+    """Each would be answered, taken or not."""
+    while True:
+        reader.socket.ping()
+
+
 def test_what_clients_say_is_bounded(live: ApiServer) -> None:
     for text in ("[]", "{", '{"op":"subscribe","symbols":"@/etc/passwd"}', '{"op":"subscribe","more":1}', '{"op":7}'):
         with connect(f"{live.url.replace('http', 'ws')}/v1/live", proxy=None) as socket:
@@ -264,10 +271,44 @@ def test_what_clients_say_is_bounded(live: ApiServer) -> None:
         reader.socket.send('{"op":"ping"}')
     with pytest.raises(ConnectionClosed):
         reader.until("never")
+    reader = Reader(live.url)
+    with pytest.raises(ConnectionClosed):
+        ping_for_ever(reader)
     with connect(f"{live.url.replace('http', 'ws')}/v1/live", proxy=None) as socket:
         socket.send("x" * 100_000)
         with pytest.raises(ConnectionClosed):
             socket.recv(10)
+
+
+def test_several_roots_on_one_line(tmp_path: Path) -> None:
+    first, second = tmp_path / "a" / "HK", tmp_path / "b" / "HK"
+    with contextlib.ExitStack() as held:
+        writers = [held.enter_context(closing(DayFileWriter(root))) for root in (first, second)]
+        writers[0].write(ticks(5))
+        writers[1].write(ticks(5, symbol="HK.00005"))
+        server = ApiServer(tmp_path / "server", first, "hk-tick-live", API_ANONYMOUS=1, DATA_ROOTS=f"{first},{second}")
+        held.enter_context(ended(server))
+        reader = Reader(server.url, since="day")
+        reader.until(rows=10)
+        assert sorted({row[1] for row in reader.rows}) == ["HK.00005", "HK.00700"]
+        one = Reader(server.url, symbols="700", since=reader.cursor)
+        for writer, symbol in zip(writers, ("HK.00700", "HK.00005"), strict=True):
+            writer.write(ticks(2, 6, symbol=symbol))
+        again = Reader(server.url, since=reader.cursor)
+        reader.until("ticks", rows=14)
+        again.until("ticks", rows=4)
+        one.until("ticks", rows=2)
+        assert {row[1] for row in one.rows} == {"HK.00700"}
+
+
+def test_the_end_of_a_day_is_told_to_who_catches_up(live: ApiServer, root: Path) -> None:
+    for rows in (ticks(7), ticks(2, day=NEXT_DAY)):
+        with closing(DayFileWriter(root)) as writer:
+            writer.write(rows)
+    reader = Reader(live.url, since=str(Position.at_start_of(DAY)))
+    over = reader.until("end_of_day")
+    assert (over["day"], over["rows"], len(reader.rows)) == (DAY, 7, 9)
+    reader.until()
 
 
 def test_the_process_loads_no_arrow() -> None:

@@ -161,9 +161,7 @@ class Hub:
     def _add(self, frame: Frame) -> None:
         assert self.ring is not None
         self.ring.append(frame)
-        left = [place for place in frame.before.places if place.day <= frame.after.left]
-        for place in left if frame.message is None else ():
-            over = {"type": "end_of_day", "day": place.day, "rows": place.rowid}
+        for over in days_over(frame.before, frame.after) if frame.message is None else ():
             self.ring.append(Frame(frame.after, frame.after, message=over))
         self._news.tell()
 
@@ -187,6 +185,12 @@ class Hub:
             for message in told_of(changed):
                 self.ring.append(Frame(self.ring.head, self.ring.head, message=message))
             self._news.tell()
+
+
+def days_over(before: Position, after: Position) -> list[dict[str, Any]]:
+    """What readers are told of days that were left on the way."""
+    left = [place for place in before.places if place.day <= after.left]
+    return [{"type": "end_of_day", "day": place.day, "rows": place.rowid} for place in left]
 
 
 def reset_message(lost: PositionLost) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from hk_tick_collector.serve.live.choice import Choice, Wish
 from hk_tick_collector.serve.live.counts import LiveCounts
 from hk_tick_collector.serve.live.files import Piece, told_of
 from hk_tick_collector.serve.live.frames import COLUMNS, SYMBOL, Frame, ticks_message, told_json
-from hk_tick_collector.serve.live.hub import Hub, News, Readers, query_of, reset_message
+from hk_tick_collector.serve.live.hub import Hub, News, Readers, days_over, query_of, reset_message
 from hk_tick_collector.serve.live.question import CLOSE, CONFLATE, NOT_FOLLOWED, Subscription
 from hk_tick_collector.serve.live.signals import Signals, part_of
 from hk_tick_collector.serve.problems import Problem
@@ -241,12 +241,15 @@ class Session:
         except StoreError:
             feed.retry_at_sec = time.monotonic() + _RETRY_SEC
             return []
-        if piece is not None:
-            feed.position = piece.after
-        self._join(feed, is_at_end=piece is None)
-        if piece is not None and piece.is_full and not feed.is_live:
+        if piece is None:
+            self._join(feed, is_at_end=True)
+            return []
+        before, feed.position = feed.position, piece.after
+        self._join(feed, is_at_end=False)
+        if piece.is_full and not feed.is_live:
             feed.ahead = self._piece(feed)
-        return [self._ticks(piece.json)] if piece is not None and piece.rows else []
+        events = [self._ticks(piece.json)] if piece.rows else []
+        return events + [self._event(message) for message in days_over(before, piece.after)]
 
     def _piece(self, feed: Feed) -> asyncio.Future[Piece | None]:
         reading = asyncio.ensure_future(self._readers.next(feed.hub, feed.position, feed.choice.wish))

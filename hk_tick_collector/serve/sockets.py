@@ -1,0 +1,49 @@
+"""What uvicorn's WebSocket does not bound.
+
+It answers every ping at once, whether or not the client takes the answers, so a client that only sends pings would fill
+the memory with them. And it ends who answers no ping politely, behind all that waits for being taken: a client that
+takes nothing would stay for ever.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+CONTROL_FRAMES_PER_SEC = 20
+
+
+class BoundedSocket(WebSocketsSansIOProtocol):
+    """Cuts who sends more than CONTROL_FRAMES_PER_SEC pings and pongs, and who answers none for 20 seconds."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._second, self._frames = 0, 0
+
+    def handle_ping(self) -> None:
+        """Answer, when that is in bounds."""
+        if self._is_in_bounds():
+            super().handle_ping()
+        else:
+            self.transport.abort()
+
+    def handle_pong(self, event: Any) -> None:
+        """Take note, when that is in bounds."""
+        if self._is_in_bounds():
+            super().handle_pong(event)
+        else:
+            self.transport.abort()
+
+    def keepalive_timeout(self) -> None:
+        """Say why, and do not wait until it is taken when something waits already."""
+        super().keepalive_timeout()
+        if not self.writable.is_set():
+            self.transport.abort()
+
+    def _is_in_bounds(self) -> bool:
+        second = int(time.monotonic())
+        self._frames = self._frames + 1 if second == self._second else 1
+        self._second = second
+        return self._frames <= CONTROL_FRAMES_PER_SEC
