@@ -15,7 +15,7 @@ _BROUGHT_BY = {
 
 def how_to_install(extra: str) -> str:
     """The command, from an index and in a checkout."""
-    return f"pip install 'hk-tick-collector[{extra}]' (in a checkout: pip install '.[{extra}]')"
+    return f"pip install 'hk-tick-collector[{extra}]' or, in a checkout, pip install '.[{extra}]'"
 
 
 def extra_with(library: str) -> str:
