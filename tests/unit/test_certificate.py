@@ -43,7 +43,7 @@ from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.hk import HK
 from hk_tick_collector.market.hk.sessions import HK_TZ, day_start_ms
 from hk_tick_collector.market.hours import DayKind, Hours, Phase, hm
-from hk_tick_collector.quality import page, plots, report_file
+from hk_tick_collector.quality import certificate, page, plots, report_file
 from hk_tick_collector.quality import recount as recounting
 from hk_tick_collector.quality.certificate import make_certificate
 from hk_tick_collector.quality.gap_list import NOT_GIVEN_UP, gap_lines
@@ -274,6 +274,7 @@ def test_a_day_in_session_is_judged_so_far(tmp_path: Path, day: str, now: str, s
     record_day(tmp_path, day, count=5)
     found = certify(tmp_path, day, now_ms=at(now))
     assert found.so_far is so_far
+    assert (found.rows_read_at_ms is None) is so_far, "the recorder writes to a live file: it is read when it is over"
     assert ("so far" in found.sentence) is so_far
     assert found.day_kind == {DAY: "whole", HALF_DAY: "half", SUNDAY: "closed"}[day]
     assert [one.name for one in found.sessions] == {
@@ -625,6 +626,17 @@ def test_rows_in_the_spill_are_mentioned(tmp_path: Path) -> None:
     (tmp_path / "_spill").mkdir(exist_ok=True)
     (tmp_path / "_spill" / "00000001.spill").write_bytes(b"x")
     assert any("spill" in note for note in certify(tmp_path).notes)
+
+
+@pytest.mark.parametrize(("files", "note"), [(0, None), (1, "1 depth file is kept"), (2, "2 depth files are kept")])
+def test_what_is_kept_beside_a_day_is_mentioned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: int, note: str | None
+) -> None:
+    record_day(tmp_path, count=5)
+    monkeypatch.setattr(certificate, "kept_files", lambda root, day: ["an entry"] * files)
+    assert [one.partition(" beside")[0] for one in certify(tmp_path).notes if "depth" in one] == (
+        [note] if note else []
+    )
 
 
 def test_doubles_of_an_earlier_recorder_are_counted_in_a_note(tmp_path: Path) -> None:
