@@ -44,7 +44,7 @@ from hk_tick_collector.store.position import Place
 from hk_tick_collector.store.reader import notes_of, open_read_only_uri, select_list
 from hk_tick_collector.store.rows import BORROWED_TIME
 
-KEPT_ROWS = 600_000  # ticks and bars: about 60 MB
+KEPT_ROWS = 600_000  # ticks and bars: about 100 MB
 BEHIND_ROWS = 100_000  # stored since the last answer: more are not looked through
 LOOSE_ROWS = 1000  # of a symbol, that may still change
 PENDING_ROWS = 2000  # of a symbol, kept as they were read
