@@ -83,9 +83,7 @@ STEPS = st.lists(
 )
 
 
-@settings(
-    max_examples=25, deadline=None, phases=[Phase.generate], suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=25, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
 @given(steps=STEPS, count=st.sampled_from([1, 3, 1000]))
 def test_what_is_kept_is_what_a_new_server_reads(tmp_path: Path, steps: list[Any], count: int) -> None:
     root = tmp_path / "HK"

@@ -30,7 +30,7 @@ from tests.ticks import BASE_MS, DAY, make_tick, make_ticks
 
 UNSHRUNK = settings(  # a failure is to be told in a second, and by as many steps as it took
     max_examples=15, deadline=None, phases=[Phase.generate],
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=list(HealthCheck),
 )  # fmt: skip
 DAY_MS = 86_400_000
 NEXT = "20261123"
@@ -136,9 +136,7 @@ QUESTIONS = st.lists(
 )
 
 
-@settings(
-    max_examples=15, deadline=None, phases=[Phase.generate], suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=15, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
 @given(steps=STEPS, questions=QUESTIONS)
 def test_kept_bars_are_those_of_the_file(tmp_path: Path, steps: list[Any], questions: list[Any]) -> None:
     root = tmp_path / "HK"
