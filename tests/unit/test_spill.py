@@ -423,6 +423,18 @@ def test_damage_in_a_half_acknowledged_frame_does_not_eat_the_next(tmp_path):
     assert spilled.rows == 10
 
 
+def test_a_segment_of_which_nothing_can_be_read_any_more_is_counted_no_longer(tmp_path):
+    """Else the recorder would look for its rows for ever."""
+    path = written(tmp_path, ticks(10))
+    spilled = queue(tmp_path)
+    assert (spilled.rows, spilled.due) == (10, True)
+    data = bytearray(path.read_bytes())
+    damage_payload(data, next(walk(bytes(data))))
+    path.write_bytes(data)
+    assert spilled.peek(100) == []
+    assert (spilled.rows, spilled.bytes, spilled.due) == (0, 0, False)
+
+
 def test_segment_goes_with_its_last_row_also_when_its_tail_is_torn(tmp_path):
     path = written(tmp_path, ticks(10))
     path.write_bytes(path.read_bytes() + MAGIC)
