@@ -37,12 +37,12 @@ from hk_tick_collector.query.bars import INPUT_COLUMNS, bar_start_ms, make_bars
 from hk_tick_collector.query.trade_types import TradeRule
 from hk_tick_collector.records.columns import NAMES
 from hk_tick_collector.serve.api.changing import changing_sql
-from hk_tick_collector.serve.api.roots import Root
 from hk_tick_collector.store.follow import identity_of
 from hk_tick_collector.store.layout import parse_day, recent_day_files
 from hk_tick_collector.store.position import Place
 from hk_tick_collector.store.reader import notes_of, open_read_only_uri, select_list
 from hk_tick_collector.store.rows import BORROWED_TIME
+from hk_tick_collector.watch.when import Recorded
 
 KEPT_ROWS = 600_000  # ticks and bars: about 100 MB
 BEHIND_ROWS = 100_000  # stored since the last answer: more are not looked through
@@ -68,7 +68,7 @@ class Today(NamedTuple):
 class TodayBars:
     """Of one data root."""
 
-    def __init__(self, root: Root) -> None:
+    def __init__(self, root: Recorded) -> None:
         self._root = root
         self._place: Place | None = None  # up to where what is kept was read
         self._held: OrderedDict[str, _Held] = OrderedDict()
@@ -104,7 +104,7 @@ class TodayBars:
         if not name or day not in (None, "last", name, *(("today",) if name == today else ())):
             return None
         is_newest = max(self._root.catalog.archived_days(), default="") < name
-        return paths[0] if is_newest and not manifest_path(self._root.archive_root, name).exists() else None
+        return paths[0] if is_newest and not manifest_path(self._root.catalog.archive_root, name).exists() else None
 
     def _answer(self, source: _Source, symbols: Sequence[str], interval_ms: int, rule: TradeRule) -> Today | None:
         place = self._catch_up(source)
@@ -119,7 +119,7 @@ class TodayBars:
                 return None
             tables.append(held.bars(interval_ms, rule, self._root.market))
         self._let_go()
-        day = Day(source.day, source.path, self._root.archive_root, self._root.market)
+        day = Day(source.day, source.path, self._root.catalog.archive_root, self._root.market)
         covered = coverage_rows(source.day, notes, symbols, ticks)
         read = DayRead(day, tuple(symbols), covered, {symbol: ticks[symbol] for symbol in symbols}, place.rowid)
         return Today(pa.concat_tables(tables).unify_dictionaries(), read, place)
