@@ -86,6 +86,13 @@ class Continuity:
             for symbol, past in today.items()
         }
 
+    def _is_ours(self, symbol: str, past: StoredTrack) -> bool:
+        """Is all that the file has of the symbol what this process has seen?"""
+        track = self._track(symbol)
+        return track.day == past.trading_day and all(
+            any(low <= first and last <= high for low, high in track.seen.ranges) for first, last in past.stored.ranges
+        )
+
     def seed_new(self, known: Mapping[str, StoredTrack], unknown_days: Iterable[str] = ()) -> None:
         """The same for symbols that were not followed so far. To be called before they are subscribed."""
         new = {symbol: past for symbol, past in known.items() if symbol not in self._tracks}
@@ -101,7 +108,8 @@ class Continuity:
             unread, self._unknown_days = self._unknown_days, frozenset(unknown_days)
             self._memory.unknown_days = self._unknown_days
             self._told_unknown.clear()
-            read = {s: past for s, past in known.items() if past.trading_day in unread - self._unknown_days}
+            days = unread - self._unknown_days
+            read = {s: past for s, past in known.items() if past.trading_day in days and not self._is_ours(s, past)}
             connections = self._hold(read)
             for symbol, track in self._tracks.items():
                 past = known.get(symbol)

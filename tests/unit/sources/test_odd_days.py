@@ -570,6 +570,19 @@ def test_nothing_is_proven_while_the_days_file_is_unread(desk: Desk) -> None:
     assert desk.state() == "unproven"
 
 
+def test_a_file_that_holds_nothing_but_our_own_ticks_leaves_no_beginning_open(desk: Desk) -> None:
+    """It could not be read for a while after the start."""
+    desk = desk.restarted_blind()
+    day = run(37, 60)
+    desk.push(day)
+    desk.pull(day)
+    assert desk.state() == "unproven"
+    desk.sees()
+    desk.later(60)
+    desk.pull(day)
+    assert desk.state() == "proven"
+
+
 @pytest.mark.parametrize("first", [1, 37])
 def test_more_ticks_than_opend_shows_before_the_first_pull(desk: Desk, first: int) -> None:
     """An empty answer and an unbroken subscription since are evidence for the beginning."""
