@@ -3,8 +3,9 @@
 python -m benchmarks.serve [--short]
 
 The live day holds 900 symbols: one with 56,000 ticks, one with 44,000 (together the 100,000 of the bulk rows), few of
-the others. The floor is a Starlette route on the same uvicorn that sends bytes of the same length, with eight
-connections, as is every row with requests a second. Clients share the machine, and their CPU with the server.
+the others. The floor is a Starlette route on the same uvicorn that sends bytes of the same length. Requests come over
+connections that are kept, each asking again when it was answered: more of them show how many a second there are, two
+how long one takes. Clients share the machine, and their CPU with the server.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import cycle
 from pathlib import Path
 
 import httpx
@@ -30,7 +32,7 @@ from hk_tick_collector.serve.keys import edited, new_key
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.harness import BIN, Process, clean_env
 
-CONNECTIONS = 8
+MANY, FEW = 8, 2
 LARGE, SECOND, OTHERS = ("HK.00700", 56_000), ("HK.00005", 44_000), 898
 FLOOR = """
 import sys, uvicorn
@@ -76,17 +78,20 @@ def record(root: Path) -> None:
     writer.close()
 
 
-async def load(port: int, target: str, key: str, seconds: float) -> list[float]:
-    """Milliseconds of each request over CONNECTIONS connections that are kept."""
-    request = f"GET {target} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {key}\r\n\r\n".encode()
+async def load(port: int, targets: Sequence[str], key: str, seconds: float, connections: int) -> list[float]:
+    """Milliseconds of each request over connections that are kept; the targets come in turns."""
+    requests = cycle(
+        f"GET {target} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {key}\r\n\r\n".encode()
+        for target in targets
+    )
     taken: list[float] = []
     until = time.perf_counter() + seconds
 
     async def one() -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        while time.perf_counter() < until:
+        while True:
             began = time.perf_counter()
-            writer.write(request)
+            writer.write(next(requests))
             head = (await reader.readuntil(b"\r\n\r\n")).lower()
             assert head.split()[1] == b"200", head
             if b"content-length: " in head:
@@ -95,9 +100,11 @@ async def load(port: int, target: str, key: str, seconds: float) -> list[float]:
                 while await _chunk(reader):
                     pass
             taken.append((time.perf_counter() - began) * 1000)
+            if time.perf_counter() >= until:
+                break
         writer.close()
 
-    await asyncio.gather(*(one() for _ in range(CONNECTIONS)))
+    await asyncio.gather(*(one() for _ in range(connections)))
     return taken
 
 
@@ -107,10 +114,12 @@ async def _chunk(reader: asyncio.StreamReader) -> int:
     return length
 
 
-def row(name: str, taken: Sequence[float], seconds: float) -> tuple[object, ...]:
-    """A line of the table."""
+def row(name: str, port: int, targets: Sequence[str], key: str, seconds: float, connections: int) -> tuple[object, ...]:
+    """A line of the table. What is asked for the first time is not counted."""
+    asyncio.run(load(port, targets, key, 0.0, 2 * len(targets)))
+    taken = asyncio.run(load(port, targets, key, seconds, connections))
     ordered = sorted(taken)
-    return name, len(taken) / seconds, statistics.median(ordered), ordered[int(len(ordered) * 0.99)]
+    return name, connections, len(taken) / seconds, statistics.median(ordered), ordered[int(len(ordered) * 0.99)]
 
 
 @contextmanager
@@ -164,13 +173,17 @@ def _measure(url: str, key: str, api: Process, seconds: float, rounds: int, env:
     length = len(httpx.get(url + latest, headers={"Authorization": f"Bearer {key}"}).content)
     floor_port = port + 1
     with running([sys.executable, "-c", FLOOR, str(length), str(floor_port)], env, "Uvicorn running"):
-        rows = [row("floor: bare route", asyncio.run(load(floor_port, "/", key, seconds)), seconds)]
-    rows.append(row("newest 100 ticks", asyncio.run(load(port, latest, key, seconds)), seconds))
-    bars = "/v1/bars?symbols=700&interval=1m&limit=1000"
-    rows.append(row("bars of today, 56,000 ticks", asyncio.run(load(port, bars, key, seconds)), seconds))
-    few = "/v1/bars?symbols=60001&interval=1m&limit=1000"
-    rows.append(row("bars of today, a quiet symbol", asyncio.run(load(port, few, key, seconds)), seconds))
-    print(table(("request, 8 connections", "a second", "p50 ms", "p99 ms"), rows))
+        rows = [row("floor: bare route", floor_port, ["/"], key, seconds, MANY)]
+    bars = "/v1/bars?symbols={}&interval={}&limit=10000"
+    mixed = [bars.format(symbol, interval) for symbol in (700, 5, 60001) for interval in ("1s", "1m", "24h")]
+    for name, targets in (
+        ("newest 100 ticks", [latest]),
+        ("bars of today, 56,000 ticks", [bars.format(700, "1m")]),
+        ("bars of today, a quiet symbol", [bars.format(60001, "1m")]),
+        ("bars of today, 3 symbols by 3 intervals", mixed),
+    ):
+        rows += [row(name, port, targets, key, seconds, connections) for connections in (MANY, FEW)]
+    print(table(("request", "connections", "a second", "p50 ms", "p99 ms"), rows))
     print()
     sizes = [
         (f"100,000 ticks as {name}", min(bulk(url, key, name) for _ in range(rounds))) for name in ("arrow", "ndjson")
