@@ -1,7 +1,7 @@
 """What the live channel asks of the files, as one process answers it (``worker``). Nothing here waits for a network.
 
-SQLite lets the interpreter go at each row it gives. In a thread beside a busy loop each of them would then be waited
-for, and a hundred rows took half a second; so files are read in processes of their own, and the loop only sends.
+SQLite lets the interpreter go at each row it gives, and a thread gets it back from a busy loop only after a while; so
+files are read in processes of their own, and the loop only sends.
 """
 
 from __future__ import annotations
