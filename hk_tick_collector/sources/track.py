@@ -630,11 +630,14 @@ class Track:
         """Is there anything of the day before the oldest tick OpenD shows?"""
         counter = min(seq_counter(tick.seq) for tick in today if tick.seq is not None)
         if answer.shows_beginning(self.day):
-            # Who had the symbol's first ticks knew more of OpenD than we do: what it left open only counter 1 closes.
-            sure = counter == 1 or not self.left_open
-            if sure and self.seen.first >= counter and memory.holds(self.day, counter, self._nothing_since()):
-                self.head_known = True
-                facts.append(HeadProven(self.symbol, self.day, counter))
+            if self.seen.first < counter or not memory.holds(self.day, counter, self._nothing_since()):
+                return
+            if self.left_open and counter != 1:
+                # Who had the first ticks knew more of OpenD than we do. Nothing tells of earlier ones either.
+                self.from_start = True
+                return
+            self.head_known = True
+            facts.append(HeadProven(self.symbol, self.day, counter))
         elif (
             self.seen.first > 1
             and answer.question.asks_all

@@ -570,6 +570,18 @@ def test_nothing_is_proven_while_the_days_file_is_unread(desk: Desk) -> None:
     assert desk.state() == "unproven"
 
 
+def test_a_beginning_that_an_earlier_process_left_open_is_unproven_and_not_missing(desk: Desk) -> None:
+    """It was killed before OpenD had answered; whether it knew more nobody can say."""
+    day = run(37, 60)
+    desk.push(day)
+    desk = desk.killed()
+    desk.pull(day)
+    desk.push(run(61, 1300, 60))
+    desk.later(200)
+    desk.pull([*day, *run(61, 1300, 60)])
+    assert (desk.state(), desk.reason()) == ("unproven", "the day's first ticks are not proven")
+
+
 def test_a_file_that_holds_nothing_but_our_own_ticks_leaves_no_beginning_open(desk: Desk) -> None:
     """It could not be read for a while after the start."""
     desk = desk.restarted_blind()
