@@ -104,7 +104,7 @@ def _work(settings: AlertSettings, file: TargetsFile) -> None:
     from hk_tick_collector.alert.desk import LOOK_SEC, Desk  # noqa: PLC0415
     from hk_tick_collector.alert.outbox import Outbox  # noqa: PLC0415
     from hk_tick_collector.alert.post import DeadManPing, Postman  # noqa: PLC0415
-    from hk_tick_collector.alert.targets import target_of  # noqa: PLC0415
+    from hk_tick_collector.alert.ways import target_of  # noqa: PLC0415
     from hk_tick_collector.core.clock import SystemClock  # noqa: PLC0415
 
     stop, clock = threading.Event(), SystemClock()

@@ -301,16 +301,3 @@ def check_ways(file: TargetsFile) -> None:
 def _silence_apprise() -> None:
     """It writes addresses with their tokens."""
     logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)
-
-
-def target_of(settings: TargetSettings) -> Target:
-    """How somebody is reached."""
-    if settings.webhook is not None:
-        secret = None if settings.secret is None else settings.secret.get_secret_value()
-        return Webhook(settings.webhook.get_secret_value(), secret)
-    if settings.telegram is not None:
-        from hk_tick_collector.alert.telegram import Telegram  # noqa: PLC0415 - it knows this module's letters
-
-        return Telegram(settings.telegram)
-    assert settings.apprise is not None
-    return Apprise(settings.apprise.get_secret_value())

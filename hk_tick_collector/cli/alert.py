@@ -95,7 +95,8 @@ def test(settings: AlertSettings, as_json: bool, name: str | None) -> int:
     """See ``--help``. Sent from here, past the outbox: what is tried is the way to somebody."""
     from hk_tick_collector.alert.outbox import Waiting  # noqa: PLC0415
     from hk_tick_collector.alert.post import letter_of  # noqa: PLC0415
-    from hk_tick_collector.alert.targets import NotSent, check_ways, read_targets, target_of  # noqa: PLC0415
+    from hk_tick_collector.alert.targets import NotSent, check_ways, read_targets  # noqa: PLC0415
+    from hk_tick_collector.alert.ways import target_of  # noqa: PLC0415
     from hk_tick_collector.days.catalog import Catalog  # noqa: PLC0415
 
     if settings.alert_file is None:
