@@ -303,6 +303,7 @@ class _DayTails:
             self._tails.move_to_end(key)
             return known
         found = self._opened
+        known = self._tails.get(key)  # opening forgets them when it is another file
         which = found.conn.execute(found.which_sql, key).fetchone()
         if known is None or known.which != which:
             rows = _newest(found.conn, found.columns, symbol, count)

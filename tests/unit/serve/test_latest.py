@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from hk_tick_collector.records.columns import NAMES
@@ -83,7 +83,14 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=25, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+# Nothing asks an older day's file for anything before its ticks, so that opening it is what finds it exchanged.
+EXCHANGED_BEHIND_ANOTHER: list[Any] = ["exchange the file", (11, "next day"), "close the files", "exchange the file"]
+
+
+@example(steps=EXCHANGED_BEHIND_ANOTHER, count=1000)
+@settings(
+    max_examples=25, deadline=None, phases=[Phase.explicit, Phase.generate], suppress_health_check=list(HealthCheck)
+)
 @given(steps=STEPS, count=st.sampled_from([1, 3, 1000]))
 def test_what_is_kept_is_what_a_new_server_reads(tmp_path: Path, steps: list[Any], count: int) -> None:
     root = tmp_path / "HK"
