@@ -640,6 +640,7 @@ class Track:
             facts.append(HeadProven(self.symbol, self.day, counter))
         elif (
             self.seen.first > 1
+            and self.day not in memory.unknown_days  # its file may hold what came before
             and answer.question.asks_all
             and answer.is_full
             and max(answer.rows, self.seen.last - self.seen.first + 1) >= self.limits.newest_rows
