@@ -80,7 +80,7 @@ def test_a_running_recorder_is_seen_in_full(simulator: Simulator, tmp_path: Path
         assert picture["day"]["is_today"] is True
         assert picture["day"]["rows"] >= 500
         assert sum(picture["day"]["state"]["symbols"].values()) == 2
-        assert picture["disk"]["days_left"] > 1
+        assert picture["disk"]["days_left"] is None  # of a day that is not over nobody knows how large it will be
         assert stat.S_IMODE(layout.status_file(recorder.data_root).stat().st_mode) == 0o640
 
         human = tickctl("status", data_root=recorder.data_root)

@@ -189,7 +189,8 @@ class Newest:
         self._drop()
         paths = recent_day_files(self._root.data_root, DAYS_BACK, today)
         self._files = [known.get(path) or _DayTails(path) for path in paths]
-        self._drop_at = self._monotonic() + KEEP_SEC
+        if self._files:  # else the first one is met at once
+            self._drop_at = self._monotonic() + KEEP_SEC
 
     def _drop(self) -> None:
         self._drop_at = float("-inf")
