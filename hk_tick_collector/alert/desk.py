@@ -98,13 +98,14 @@ class Desk:
     def step(self) -> None:
         """One look, and what comes of it. A look that fails is logged; the next one may not."""
         if self._looks % SERVICE_EVERY_LOOKS == 0:
-            self._service = system.service()
+            service = system.service()
+            self._service = service if service is not None and service.installed else None
         if self._looks % TIDY_EVERY_LOOKS == 0:
             with contextlib.suppress(StoreError):  # the next telling meets it, and says it
                 self._outbox.tidy(self.steady_ms)
         self._looks += 1
         try:
-            self.condition = look(self._catalog.data_root, self._calendar, self._clock.now_ms(), self._of_this_root())
+            self.condition = look(self._catalog.data_root, self._calendar, self._clock.now_ms(), self._service)
         except RecorderError as exc:
             self.condition = None
             self._faults.log(logging.ERROR, "alert_look_failed", reason=exc, action="looking again")
@@ -112,6 +113,7 @@ class Desk:
         tellings = self._ledger.observe(self._seer.findings(self.condition), self.steady_ms)
         try:
             self._store(tellings)
+            tellings = []
             self._end_of_day(self.condition)
         except StoreError as exc:
             self._faults.log(logging.ERROR, "alert_outbox_failed", reason=exc, action="sending past it")
@@ -130,10 +132,6 @@ class Desk:
 
     def _line(self, telling: Telling) -> str:
         return line_of(telling, self._catalog.market, self.steady_ms)
-
-    def _of_this_root(self) -> system.Service | None:
-        """The plain unit may be another data root's: then what it does says nothing here."""
-        return self._service if self._service is not None and self._service.installed else None
 
     def _tell(self, telling: Telling) -> None:
         now_ms, found = self.steady_ms, telling.event

@@ -119,7 +119,8 @@ class Seer:
     def _told(self, condition: Condition) -> Iterator[tuple[str, Level, str]]:
         for complaint in condition.complaints:
             if complaint.level is Level.ALERT and complaint.code in ABSENCE:
-                yield Code.RECORDER_DOWN, Level.ALERT, complaint.sentence
+                if not condition.is_fresh:  # else it records, and the unit that failed is another data root's
+                    yield Code.RECORDER_DOWN, Level.ALERT, complaint.sentence
             else:
                 yield complaint.code, complaint.level, complaint.sentence
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,8 +10,8 @@ import pytest
 
 from hk_tick_collector.alert.desk import DIGEST_AFTER_MS, Desk
 from hk_tick_collector.alert.outbox import GROUP_MS, Outbox
-from hk_tick_collector.alert.post import letter_of
-from hk_tick_collector.alert.targets import TargetSettings, TargetsFile
+from hk_tick_collector.alert.post import Postman, letter_of
+from hk_tick_collector.alert.targets import Letter, TargetSettings, TargetsFile
 from hk_tick_collector.core.clock import ManualClock
 from hk_tick_collector.core.complaint import Code, Level
 from hk_tick_collector.core.errors import StoreUnavailable
@@ -47,6 +48,10 @@ def outbox(tmp_path: Path) -> Iterator[Outbox]:
 def desk_at(root: Path, outbox: Outbox, now_ms: int) -> tuple[Desk, ManualClock, list[tuple[str, Level, list[str]]]]:
     clock, direct = ManualClock(now_ms), [("", Level.NOTE, [""])][:0]
     return Desk(root, root / "_archive", FILE, outbox, clock, lambda *sent: direct.append(sent)), clock, direct
+
+
+def full(*_: object, **__: object) -> None:
+    raise StoreUnavailable("the disk is full")
 
 
 def texts(outbox: Outbox, target: str, now_ms: int) -> list[str]:
@@ -105,13 +110,32 @@ def test_when_the_outbox_cannot_be_written_it_is_sent_past_it(
     root: Path, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     desk, clock, direct = desk_at(root, outbox, OVER_MS - 3_600_000)
-
-    def full(*_: object, **__: object) -> None:
-        raise StoreUnavailable("the disk is full")
-
     monkeypatch.setattr(outbox, "add", full)
     for _ in range(70):
         desk.step()
         clock.advance(2)
     told = [(target, line) for target, _, lines in direct for line in lines if "[recorder_down;" in line]
     assert [target for target, _ in told] == ["desk", "night", "pager"]
+
+
+def test_a_letter_that_cannot_be_noted_as_sent_is_not_sent_again(
+    outbox: Outbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Kept:
+        def __init__(self) -> None:
+            self.letters: list[str] = []
+
+        def send(self, letter: Letter) -> None:
+            self.letters.append(letter.text)
+
+    target, now_ms = Kept(), OVER_MS
+    postman = Postman("desk", target, tmp_path, "HK", lambda: now_ms, threading.Event())
+    outbox.add("desk", Level.ALERT, ["line"], now_ms - GROUP_MS)
+    with monkeypatch.context() as patched:
+        patched.setattr(outbox, "sent", full)
+        for _ in range(3):
+            with pytest.raises(StoreUnavailable):
+                postman.send_next(outbox)
+    assert postman.send_next(outbox)
+    assert not postman.send_next(outbox)
+    assert target.letters == ["line"]

@@ -93,6 +93,12 @@ def test_an_absence_is_one_event_whatever_its_words_and_hides_what_only_the_reco
     assert codes(seer, old, died, failed) == {Code.RECORDER_DOWN: Level.ALERT}
 
 
+def test_a_unit_that_failed_says_nothing_of_a_recorder_that_records() -> None:
+    """The plain unit may be another data root's."""
+    failed = Complaint(Code.SERVICE_FAILED, Level.ALERT, "the unit failed")
+    assert codes(Seer(), status(), failed) == {}
+
+
 def test_a_recorder_that_starts_again_and_again_is_said() -> None:
     seer = Seer()
     for number in range(3):
