@@ -122,6 +122,8 @@ def _made(conn: sqlite3.Connection, source: Path, into: Path, day: str, report: 
             except FileExistsError:
                 return False
             except OSError:  # a file system without hard links
+                if into.exists():
+                    return False
                 part.replace(into)
         sync_dir(into.parent)
     except OSError as exc:

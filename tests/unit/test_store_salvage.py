@@ -110,6 +110,24 @@ def test_the_ranges_name_every_row_that_is_missing(broken, target):
     assert named & set(range(1, ROWS + 1)) == missing
 
 
+def test_a_file_that_a_recorder_made_meanwhile_keeps_its_rows(tmp_path, monkeypatch):
+    """Where there are no hard links the copy was put in its place."""
+    root = tmp_path / "aside"
+    source = set_aside(root, ticks(20))
+    into = tmp_path / "HK" / f"{DAY}.db"
+    into.parent.mkdir()
+
+    def made_meanwhile(self: Path, _target: Path) -> None:
+        writer = DayFileWriter(into.parent)
+        writer.write([tick(30)], [])
+        writer.close()
+        raise OSError("this file system has no hard links")
+
+    monkeypatch.setattr(Path, "hardlink_to", made_meanwhile)
+    salvage(source, into)
+    assert query(into, "SELECT count(*) FROM ticks") == [(21,)]
+
+
 def test_first_leaf_is_damaged(broken, target):
     overwrite(broken, pages_of(broken, "ticks", b"\r")[0])
     report = salvage(broken, target)
