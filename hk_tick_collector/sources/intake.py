@@ -27,8 +27,8 @@ OF_NO_SYMBOL = frozenset({RejectCode.MARKET, RejectCode.SYMBOL, RejectCode.UNWAN
 
 
 class Intake:
-    """``on_new_hole`` is called when a symbol has just got a hole, ``on_change`` when the far side spoke of itself,
-    both on the thread that brought it."""
+    """``on_new_hole`` is called when a symbol has just got a hole, ``on_change`` when the far side spoke of itself
+    (True: it could not serve for a while), both on the thread that brought it."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class Intake:
         clock: Clock,
         days: PlausibleDays,
         on_new_hole: Callable[[], None],
-        on_change: Callable[[], None],
+        on_change: Callable[[bool], None],
         waiting_rows: Callable[[], int] = lambda: 0,
     ) -> None:
         self._sink = sink
@@ -51,8 +51,12 @@ class Intake:
         self._clock = clock
         self._days = days
         self._on_new_hole = on_new_hole
-        self.changed = on_change
+        self._on_change = on_change
         self.waiting_rows = waiting_rows
+
+    def changed(self, interrupted: bool = False) -> None:
+        """The far side spoke of itself."""
+        self._on_change(interrupted)
 
     def reject(self, rejected: Sequence[RejectedTick]) -> None:
         """Keep them; a doubt is known before the ticks behind it are stored."""

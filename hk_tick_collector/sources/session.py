@@ -12,6 +12,7 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from hk_tick_collector.core.backoff import Backoff
 from hk_tick_collector.core.clock import Clock
@@ -119,7 +120,7 @@ class FeedSession:
             clock,
             self._days,
             lambda: self._soon(self._repairer.wake),
-            lambda: self._soon(self._check_now.set),
+            lambda interrupted: self._soon(self._note_change, interrupted),
             waiting_rows,
         )
         self._backoff = Backoff(options.reconnect_min_sec, options.reconnect_max_sec)
@@ -129,6 +130,7 @@ class FeedSession:
         self._absences = Absences(absent, calendar, clock)
         self._details = SymbolDetails(facts, calendar, clock)
         self._rebuild_reason: str | None = None
+        self._interrupted = False  # the far side said that it was, since the last check
         self._backfilled = False  # on this connection; a poll before it would look for the day's beginning in vain
         progress.symbols_wanted = len(options.symbols)
 
@@ -226,7 +228,7 @@ class FeedSession:
 
     async def _work(self, link: Link) -> None:
         """Everything that runs while connected. Ends only by raising ``FeedError``."""
-        self._backfilled = False
+        self._backfilled = self._interrupted = False
         self._begin_again()
         subscriptions = Subscriptions(
             link, self._source.spec, self._symbols, self._progress, self._clock, self._continuity.interrupted
@@ -296,10 +298,11 @@ class FeedSession:
                 self._progress.connected = ready
                 if subscriptions.wanted != self._symbols:
                     subscriptions.set_wanted(self._symbols)
-                if was_ready and not ready:
+                interrupted, self._interrupted = self._interrupted, False
+                if was_ready and (interrupted or not ready):
                     self._begin_again()
                 if ready:
-                    if not was_ready or subscriptions.retry_due() or await subscriptions.lost_some():
+                    if interrupted or not was_ready or subscriptions.retry_due() or await subscriptions.lost_some():
                         await self._subscribe(subscriptions)
                     await self._backfill(link, subscriptions)
                 was_ready = ready
@@ -395,10 +398,14 @@ class FeedSession:
                 )
             )
 
-    def _soon(self, call: Callable[[], None]) -> None:
+    def _note_change(self, interrupted: bool) -> None:
+        self._interrupted = self._interrupted or interrupted
+        self._check_now.set()
+
+    def _soon(self, call: Callable[..., None], *arguments: Any) -> None:
         """On the loop, from the source's thread."""
         try:
-            self._loop.call_soon_threadsafe(call)
+            self._loop.call_soon_threadsafe(call, *arguments)
         except RuntimeError:  # the loop has ended
             return
 

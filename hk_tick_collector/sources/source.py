@@ -185,8 +185,12 @@ class Sink(Protocol):
         """Rows that were handed over and are not stored yet. A source that can read on later waits for them, and so
         leaves queue and spill alone."""
 
-    def changed(self) -> None:
-        """The far side said something of itself: ``Link.ready`` is asked now and not at the next check."""
+    def changed(self, interrupted: bool = False) -> None:
+        """The far side said something of itself: ``Link.ready`` is asked now and not at the next check.
+
+        ``interrupted``: it said that it could not serve for a while. That may be over before it is asked, and all is
+        subscribed and backfilled again also then.
+        """
 
 
 class Link(Protocol):

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from hk_tick_collector.sources.futu.markets import FutuMarket
 
+_OUTAGE_EVENTS = frozenset({"KickedOut", "LoginFailed", "LoginPwdChanged", "BanLogin"})
 _LATEST_SEC = 4_102_444_800  # 2100-01-01: no clock of OpenD's says later
 
 
@@ -108,6 +109,13 @@ class Notice:
     kind: str  # GtwEvent, ProgramStatus, ConnStatus, QotRight, APILevel, APIQuota, UsedQuota
     name: str  # event or status name, else ""
     fields: dict[str, object]
+
+    @property
+    def tells_outage(self) -> bool:
+        """OpenD could not serve quotes when it said this, whatever it answers a moment later."""
+        if self.kind == "GtwEvent":
+            return self.name in _OUTAGE_EVENTS
+        return (self.kind == "ProgramStatus" and self.name != "Ready") or self.fields.get("qot_logined") is False
 
 
 def read_global_state(state: Any, names: EnumNames, market: FutuMarket) -> GlobalState:

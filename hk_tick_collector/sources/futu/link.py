@@ -138,7 +138,7 @@ class FutuSource:
 
         def notice(notice: sdk.Notice) -> None:
             self._say(notice)
-            sink.changed()
+            sink.changed(interrupted=notice.tells_outage)
 
         connection = sdk.Connection(*self._address, push, notice, market=self._market)
         return FutuLink(connection, TickMapper(self._days, self._market), self._clock, want)

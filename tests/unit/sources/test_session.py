@@ -14,7 +14,7 @@ from hk_tick_collector.market.hk import HK
 from hk_tick_collector.market.hk.sessions import day_start_ms
 from hk_tick_collector.sources.backfill import RETRY_MAX_SEC
 from hk_tick_collector.sources.details import RETRY_SEC
-from hk_tick_collector.sources.futu.answers import SymbolInfo
+from hk_tick_collector.sources.futu.answers import Notice, SymbolInfo
 from tests.unit.sources.bench import DAY, AheadClock, Bench, play, push_of, run
 from tests.unit.sources.desk import tick
 
@@ -257,6 +257,36 @@ def test_after_a_lost_login_all_is_subscribed_and_asked_for_again() -> None:
             opend.ready = True
             await bench.until(lambda: len(opend.pulls()) == 6)
             assert [word for word, _, _ in opend.requests].count("list") > lists_before
+
+        await bench.serve(session, script())
+
+    play(life())
+
+
+OUTAGES = [
+    Notice("GtwEvent", "KickedOut", {"desc": "another terminal"}),
+    Notice("ConnStatus", "", {"qot_logined": False, "trd_logined": True}),
+    Notice("ProgramStatus", "NeedPhoneVerifyCode", {"desc": ""}),
+]
+
+
+@pytest.mark.parametrize("notice", OUTAGES, ids=lambda notice: notice.name or notice.kind)
+def test_an_outage_that_is_over_before_opend_is_asked_is_backfilled(notice: Notice) -> None:
+    async def life() -> None:
+        bench = Bench(hk_ms(17, 0))
+        opend = bench.opend
+        session = bench.session(CODES, CALENDAR, trading_only=False, poll_interval_sec=36000.0)
+
+        async def script() -> None:
+            await bench.until(lambda: len(opend.pulls()) == 3)
+            lists_before = [word for word, _, _ in opend.requests].count("list")
+            opend.connections[0].on_notice(notice)
+            await bench.until(lambda: len(opend.pulls()) == 6)
+            assert [word for word, _, _ in opend.requests].count("list") > lists_before
+            opend.connections[0].on_notice(Notice("ConnStatus", "", {"qot_logined": True, "trd_logined": True}))
+            await asyncio.sleep(300)
+            assert len(opend.pulls()) == 6
+            assert len(opend.connections) == 1
 
         await bench.serve(session, script())
 

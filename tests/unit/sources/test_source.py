@@ -51,7 +51,7 @@ class QueueSink:
     def learn(self, facts: Sequence[Fact | DayFact]) -> None:
         self._bench.queue.put_facts(facts)
 
-    def changed(self) -> None:
+    def changed(self, interrupted: bool = False) -> None:
         raise AssertionError("a tape says nothing of itself")
 
 
