@@ -7,8 +7,14 @@ The recorder's settings (``app/config.py``) and those of the programs that serve
 
 from __future__ import annotations
 
+import ast
+import inspect
+import os
+import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -20,6 +26,8 @@ from hk_tick_collector.app.config_sources import DEFAULT_SOURCE, RECORDERS, Clai
 
 HOST_PATTERN = r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$"
 _SHOWN_VALUE_CHARS = 60
+# Pydantic would look through the metadata of every installed package for plug-ins of its own, and run them in here.
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 _TEXT_ERROR = "setting"
 
 
@@ -31,8 +39,13 @@ class SettingInfo(NamedTuple):
     group: str
     default: str | None  # as written in a .env file; None when there is none and a value is required
     allowed: str
-    about: str
     hidden: bool  # its value is never printed
+    model: type[SettingsModel]
+
+    @property
+    def about(self) -> str:
+        """The text under the field, for documents and help; reading it costs a parse of the source file."""
+        return _texts(self.model)[self.attribute]
 
 
 class Loading(NamedTuple):
@@ -45,9 +58,8 @@ class Loading(NamedTuple):
 class SettingsModel(BaseModel):
     """The base of a class of settings."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", populate_by_name=True, validate_default=True, use_attribute_docstrings=True
-    )
+    # The texts under the fields are read by ``_texts``: pydantic would parse the source at every start.
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, validate_default=True)
 
     @field_validator("*", mode="after")
     @classmethod
@@ -132,9 +144,25 @@ def info_of(model: type[SettingsModel], attribute: str) -> SettingInfo:
         group=str(extra["group"]),
         default=None if field.is_required() else as_written(field.default),
         allowed=_allowed(field.annotation, field.metadata, str(extra["allowed"])),
-        about=" ".join(str(field.description).split()),
         hidden=not field.repr,
+        model=model,
     )
+
+
+@cache
+def _texts(model: type[SettingsModel]) -> dict[str, str]:
+    """The texts under the fields of a class and of those it stands on, on one line each."""
+    texts: dict[str, str] = {}
+    for part in reversed(model.__mro__):
+        if part is SettingsModel or not issubclass(part, SettingsModel):
+            continue
+        (made,) = ast.parse(textwrap.dedent(inspect.getsource(part))).body
+        assert isinstance(made, ast.ClassDef)
+        for field, text in pairwise(made.body):
+            match field, text:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(words))):
+                    texts[name] = " ".join(words.split())
+    return texts
 
 
 def table_of(model: type[SettingsModel]) -> list[SettingInfo]:

@@ -71,3 +71,17 @@ def test_the_recorder_loads_no_columns() -> None:
     code = "import sys, hk_tick_collector.main, hk_tick_collector.app.daemon; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert set(done.stdout.split()) & (COLUMNS | RICH | {"prometheus_client", "exchange_calendars"}) == set()
+
+
+def test_settings_are_read_without_their_documentation_and_foreign_plug_ins() -> None:
+    """Either costs a tenth of ``hk-tickctl config``: a parse of the source, and the metadata of all packages."""
+    code = """
+import linecache
+from hk_tick_collector.app.config import load_settings
+from pydantic.plugin import _loader
+
+load_settings(None, {"FUTU_SYMBOLS": "HK.00700"})
+print([*linecache.cache], _loader._plugins)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[] None\n"
