@@ -200,7 +200,7 @@ class StoredTrack:
     distrust: str = ""  # the reasons why the day cannot be proven, as the file has them
     interrupted_seq: int = 0  # newest sequence before an interruption that is still open; 0: none
     confirmed: bool = False  # push and pull agreed on a tick of the day
-    witnesses: tuple[Any, ...] = ()  # of a symbol with holes: pushed ticks among its newest ones, oldest first
+    witnesses: tuple[Any, ...] = ()  # pushed ticks among its newest ones, oldest first; () where none is needed
 
     @property
     def counters_count(self) -> bool:

@@ -32,7 +32,8 @@ class Completeness(Protocol):
     """
 
     unkeyed: dict[str, str]
-    """Symbols whose pushes and pulls are numbered differently, and on which day: they are stored without numbers."""
+    """Symbols whose pushes and pulls were numbered differently, and the last such day: what was counted by then is
+    stored without numbers."""
 
     distrusted_symbols: int
     """For the health line: how many symbols' numbers turned out not to be what they should."""

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from hk_tick_collector.core.facts import (
     NOT_JOINED,
     NUMBERS_SKIPPED,
-    PUSH_PULL_DISAGREE,
     UNKNOWN_SEQ,
     Fact,
     GapFound,
@@ -45,7 +44,7 @@ class Continuity:
         self._memory = SourceMemory()
         self._tracks: dict[str, Track] = {}
         self._holed: dict[str, None] = {}  # symbols with open holes, in the order found
-        self.unkeyed: dict[str, str] = {}  # symbols whose pushes and pulls are numbered differently, and on which day
+        self.unkeyed: dict[str, str] = {}  # symbols whose pushes and pulls were numbered differently, and the last day
         self.untold: set[str] = set()  # symbols whose ticks to come follow an interruption that no fact tells of yet
         self.distrusted_symbols = 0  # today's and earlier ones', for the health line
         self._unknown_days: frozenset[str] = frozenset()  # of which it is not known what their files hold
@@ -266,7 +265,7 @@ class Continuity:
             self._settle(track, distrust)
             self._note_untold(track)
             if symbol in self.unkeyed:
-                taken = Taken(without_sequences(taken.ticks), taken.new_rows)
+                taken = Taken(without_sequences(taken.ticks, self.unkeyed[symbol]), taken.new_rows)
             if facts:
                 self._facts(facts)
         return taken
@@ -354,10 +353,8 @@ class Continuity:
         self._memory.saw(track.day)
         if track.distrust and not distrust_before:
             self.distrusted_symbols += 1
-        if track.distrust == PUSH_PULL_DISAGREE:
-            self.unkeyed[symbol] = track.day
-        elif symbol in self.unkeyed:
-            del self.unkeyed[symbol]
+        if track.unkeyed_day:
+            self.unkeyed[symbol] = track.unkeyed_day
         if track.open_holes():
             self._holed.setdefault(symbol)
         else:

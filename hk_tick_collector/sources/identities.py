@@ -190,8 +190,10 @@ class Identities:
                 for tick in ticks:
                     if tick.seq is not None and tick.trading_day == track.day:
                         track.note(tick.seq)
-            if symbol in self.unkeyed:
-                ticks = without_sequences(answer.ticks, self.unkeyed[symbol])
+            day = self.unkeyed.get(symbol, "")
+            if any(tick.trading_day <= day for tick in answer.ticks):
+                view = [tick for tick in answer.ticks if tick.trading_day <= day or tick.seq not in ours]
+                ticks = without_sequences(view, day)
             if facts:
                 self._facts(facts)
         return Taken(ticks, new_rows)
@@ -253,8 +255,6 @@ class Identities:
         if tick.trading_day < track.day:
             return False
         track.begin(tick.trading_day)
-        if self.unkeyed.get(tick.symbol, "") < tick.trading_day:
-            self.unkeyed.pop(tick.symbol, None)
         return True
 
     @staticmethod
@@ -282,7 +282,7 @@ class Identities:
         """Is a pushed tick of its stretch not in it, but an equal trade under a sequence that was not pushed?"""
         symbol = answer.question.symbol
         shown = {tick.seq for tick in answer.of_day(track.day) if tick.seq is not None}
-        if symbol in self.unkeyed or not shown or not track.pushed:
+        if self.unkeyed.get(symbol) == track.day or not shown or not track.pushed:
             return
         first, last = min(shown), max(shown)
         pushed_seqs = {tick.seq for tick in track.pushed}

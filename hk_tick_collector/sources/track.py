@@ -159,6 +159,7 @@ class Track:
     seam: Seam | None = None
     seam_told: bool = False  # the file knows of it
     # What outlives the day.
+    unkeyed_day: str = ""  # the newest day whose pushes and answers are numbered each for itself
     interruptions: int = 0  # how many there were
     answered: bool = False  # since the subscription began
     nothing_on: str = ""  # a day on which OpenD showed no tick of it,
@@ -205,6 +206,7 @@ class Track:
         self.doubts = set(past.reasons)
         if past.unkeyed:
             self.distrust = PUSH_PULL_DISAGREE
+            self.unkeyed_day = max(self.unkeyed_day, self.day)
         elif not past.counters_count:
             self.distrust = past.distrust
         self.interrupt(connection)
@@ -490,10 +492,14 @@ class Track:
             self.begin(max(known))
 
     def _judge_numbers(self, today: Sequence[Tick], facts: list[Fact]) -> None:
-        if self.distrust or not today:
+        if self.unkeyed_day == self.day or not today:
             return
-        if goes_back(today):
+        if not self.distrust and goes_back(today):
             self._distrust(COUNTER_WENT_BACK, facts)
+        if self.distrust:
+            # Numbers that prove nothing may still name a tick; where they do not, it would be stored once a way.
+            if self._is_named_otherwise(today):
+                self._distrust(PUSH_PULL_DISAGREE, facts)
             return
         self._compare(today, facts)
         if not self.distrust and self._renumbered(today):
@@ -626,6 +632,25 @@ class Track:
         high = min(self.seen.last, seq_counter(pushed.seq) + self.limits.newest_rows)
         return not all(seq is not None and low <= seq_counter(seq) <= high for seq in twins)
 
+    def _is_named_otherwise(self, pulled: Sequence[Tick]) -> bool:
+        """Does the answer lack the number of a pushed tick, and hold this trade under one that was not pushed?
+
+        An equal trade may stand there instead, at the answer's ends (see ``_is_numbered_otherwise``): its number is
+        near. Of a trade between them, any other number is proof.
+        """
+        pushes = [tick for tick in (*self.witnesses, *self.recent) if tick.seq is not None]
+        pushed_seqs = {tick.seq for tick in pushes}
+        seconds = [tick.ts_ms // 1000 for tick in pulled]
+        for pushed in pushes:
+            twins = [tick.seq for tick in pulled if tick.seq is not None and _looks_like(tick, pushed)]
+            if pushed.seq in twins or pushed_seqs.issuperset(twins):
+                continue
+            if min(seconds) < pushed.ts_ms // 1000 < max(seconds) or not any(
+                _is_near(pushed.seq or 0, seq, self.limits.newest_rows) for seq in twins
+            ):
+                return True
+        return False
+
     def _learn_head(self, answer: Answer, today: Sequence[Tick], memory: SourceMemory, facts: list[Fact]) -> None:
         """Is there anything of the day before the oldest tick OpenD shows?"""
         counter = min(seq_counter(tick.seq) for tick in today if tick.seq is not None)
@@ -677,6 +702,8 @@ class Track:
 
     def _distrust(self, reason: str, facts: list[Fact]) -> None:
         self.distrust = reason
+        if reason == PUSH_PULL_DISAGREE:
+            self.unkeyed_day = self.day
         self.doubts.add(reason)
         facts.append(Unproven(self.symbol, self.day, reason))
         log.warning(event("sequence_distrusted", symbol=self.symbol, trading_day=self.day, reason=reason))
@@ -685,6 +712,10 @@ class Track:
 def _told_lately(told_ms: int, now_ms: int) -> bool:
     """So that it need not be told again. A time to come is of a clock that ran ahead: it has to be corrected."""
     return 0 <= now_ms - told_ms < VERIFIED_INTERVAL_MS
+
+
+def _is_near(seq: int, other: int, rows: int) -> bool:
+    return seq_epoch_sec(seq) == seq_epoch_sec(other) and abs(seq - other) <= rows
 
 
 def _looks_like(tick: Tick, other: Tick) -> bool:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from hk_tick_collector.records.tick import Tick
+from hk_tick_collector.records.tick import Tick, seq_epoch_sec
+
+STRAY_SEC = 43_200  # a tick is counted within so much of its time, or its date is not the day's that counted it
 
 
 def number_equal_ticks(ticks: Iterable[Tick]) -> list[Tick]:
@@ -47,6 +49,13 @@ def _numbered(equals: list[Tick]) -> Iterator[Tick]:
 def without_sequences(ticks: Iterable[Tick], day: str | None = None) -> list[Tick]:
     """One view's ticks told apart by content alone: for a symbol whose pushes and pulls are numbered differently.
 
-    ``day``: only that trading day's; the others keep their numbers.
+    ``day``: the last day on which they were. What is told of it or of earlier days, and what was counted then and is
+    dated later, came on both ways; what comes of a later day keeps its number.
     """
-    return number_equal_ticks(tick._replace(seq=None) if day in (None, tick.trading_day) else tick for tick in ticks)
+    return number_equal_ticks(tick._replace(seq=None) if _is_counted_by(tick, day) else tick for tick in ticks)
+
+
+def _is_counted_by(tick: Tick, day: str | None) -> bool:
+    if day is None or tick.trading_day <= day:
+        return True
+    return tick.seq is not None and 0 < seq_epoch_sec(tick.seq) < tick.ts_ms // 1000 - STRAY_SEC

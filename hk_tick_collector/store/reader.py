@@ -324,15 +324,16 @@ def _track(
     head_known = any("at_most" in meta for meta in gaps) or (row is not None and bool(row.head_proven))
     interrupted_seq = (row.interrupted_seq if row is not None else None) or 0
     unkeyed = PUSH_PULL_DISAGREE in distrust
-    witnesses = _witnesses(conn, newest_sql, symbol) if len(stored) > 1 else ()
     confirmed = row is not None and row.verified_counter is not None and row.verified_counter != NO_TICK
+    witnesses = _witnesses(conn, newest_sql, symbol) if len(stored) > 1 or not confirmed else ()
     return StoredTrack(
         day, stored, last_seq, head_known, unkeyed, in_gaps, distrust, interrupted_seq, confirmed, witnesses
     )
 
 
 def _witnesses(conn: sqlite3.Connection, newest_sql: str, symbol: str) -> tuple[Tick, ...]:
-    """Read where counters are absent: these may be holes, or the two ways may number otherwise."""
+    """Read where counters are absent (these may be holes, or the two ways may number otherwise), and where no answer
+    has agreed with a push yet."""
     newest = [Tick._make(values) for values in conn.execute(newest_sql, (symbol, WITNESS_ROWS))]
     return tuple(t for t in reversed(newest) if t.push_type == PUSH_TYPE_PUSH and isinstance(t.ts_ms, int))
 

@@ -388,13 +388,15 @@ def test_equal_trades_under_other_numbers_still_disagree(numbers: tuple[int, int
     assert unproven(continuity) == [PUSH_PULL_DISAGREE]
 
 
-def test_other_numbers_are_over_with_the_day() -> None:
+def test_other_numbers_are_those_of_their_day() -> None:
+    """OpenD shows them for as long as it has room; those of the next day are new ones."""
     continuity = Watched()
     continuity.push(1, 2, 3)
-    continuity.pull([tick(3, price=9.0)])
+    shown = [tick(3, price=9.0)]
+    continuity.pull(shown)
     assert continuity.unkeyed == {"HK.00700": DAY}
     continuity.observe_push([tick(1, day="20261123")], 2.0)
-    assert continuity.unkeyed == {}
+    assert [one.seq is None for one in continuity.pull([*shown, tick(2, day="20261123")])] == [True, False]
 
 
 def test_distrust_ends_with_the_day_and_is_said_once() -> None:

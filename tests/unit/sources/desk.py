@@ -13,6 +13,7 @@ from hk_tick_collector.sources.continuity import Continuity
 from hk_tick_collector.sources.futu import spec
 from hk_tick_collector.sources.pulled import Answer, Question
 from hk_tick_collector.sources.source import UnreadRow
+from hk_tick_collector.sources.views import without_sequences
 from hk_tick_collector.store import reader
 from hk_tick_collector.store.connect import SqliteOptions
 from hk_tick_collector.store.reader import CoverageRow
@@ -87,7 +88,10 @@ class Desk:
         return self.restarted(wanted)
 
     def push(self, ticks: Iterable[Tick]) -> None:
+        """Pushed in one message."""
         rows = list(ticks)
+        if rows and rows[0].symbol in self.continuity.unkeyed:
+            rows = without_sequences(rows, self.continuity.unkeyed[rows[0].symbol])
         self.continuity.tell_interruptions(rows)
         self._store(rows)
         self.continuity.observe_push(rows, 1.0)

@@ -147,8 +147,10 @@ def test_a_trade_under_two_numbers_takes_them_away() -> None:
     assert desk.doubts == [PUSH_PULL_DISAGREE]
     assert [one.seq for one in taken] == [None] * len(answer)
     assert desk.identities.unkeyed == {SYMBOL: DAY}
-    desk.push(us_tick(86_400, trading_day="20261123"))
-    assert desk.identities.unkeyed == {}
+    later = us_tick(86_400, trading_day="20261123")
+    desk.push(later)
+    taken, _ = desk.pull([*answer, later, us_tick(86_401, trading_day="20261123")])
+    assert [one.seq is None for one in taken] == [True] * len(answer) + [False], "that day's, as long as they are shown"
 
 
 def test_equal_trades_of_one_moment_are_no_second_number() -> None:

@@ -730,3 +730,98 @@ def test_resync_wants_a_witness_for_both_sides_as_a_restart_does(desk: Desk) -> 
 
 def test_the_limit_is_what_opend_shows() -> None:
     assert spec.LIMITS.newest_rows == 1000
+
+
+# --- pushes and answers that are numbered each for itself ---
+
+
+def pushed_as(ticks: list[Tick], ahead: int = 500_000) -> list[Tick]:
+    """The same trades as pushes number them."""
+    return [one._replace(seq=(one.seq or 0) + ahead) for one in ticks]
+
+
+def trades(first: int, last: int, sec: float = 0.5, day: str = DAY) -> list[Tick]:
+    """Trades a second apart, no two of them equal."""
+    return [tick(n, sec + n, day=day, price=float(n)) for n in range(first, last + 1)]
+
+
+def gone_back(desk: Desk) -> list[Tick]:
+    """A day whose counters went back; the answers' trades so far."""
+    anew = [tick(n, 100.5 + n, price=100.0 + n) for n in range(1, 5)]
+    shown = [*trades(1, 4), *anew]
+    desk.push(pushed_as(shown[:4]))
+    desk.push(pushed_as(anew))
+    assert desk.reason() == COUNTER_WENT_BACK
+    return shown
+
+
+def test_counters_that_went_back_on_two_ways_that_number_each_for_itself(desk: Desk) -> None:
+    shown = gone_back(desk)
+    for _ in range(2):
+        desk.pull(shown)
+        assert len(desk.stored()) == len(shown), "each once"
+        newest = tick(len(shown), 200 + len(shown), price=200.0 + len(shown))
+        shown.append(newest)
+        desk.push(pushed_as([newest]))
+    assert COUNTER_WENT_BACK in desk.reason()
+    assert PUSH_PULL_DISAGREE in desk.reason()
+
+
+def test_counters_that_went_back_still_name_a_tick_where_both_ways_tell_them(desk: Desk) -> None:
+    """Equal trades come in several pushes, one of them is lost, and the answer begins or ends between them."""
+    desk.push([*trades(1, 4), tick(2, 100.5)])
+    assert desk.reason() == COUNTER_WENT_BACK
+    twins = [tick(n, 110.25) for n in (3, 4, 5)]
+    desk.push(twins[:1])
+    desk.push(twins[2:])
+    desk.pull(twins[1:], asked_rows=2)  # begins behind the first one
+    desk.pull([tick(2, 100.5), *twins[:2]])  # was made before the last one
+    assert desk.reason() == COUNTER_WENT_BACK
+    assert len(desk.stored()) == 5 + 3
+
+
+def test_other_numbers_of_a_trade_between_those_shown_are_proof_however_near(desk: Desk) -> None:
+    shown = [*trades(1, 4), *(tick(n, 100.5 + n, price=100.0 + n) for n in range(1, 5))]
+    desk.push(pushed_as(shown, 1))
+    assert desk.reason() == COUNTER_WENT_BACK
+    desk.pull(shown)
+    assert PUSH_PULL_DISAGREE in desk.reason()
+    assert len(desk.stored()) == len(shown)
+
+
+def test_the_day_before_stays_without_numbers_when_the_day_turns(desk: Desk) -> None:
+    """OpenD shows it for as long as it has room. An early tick that is dated the new day stands among its ticks."""
+    shown = trades(1, 8)
+    desk.push(pushed_as(shown))
+    desk.pull(shown)
+    assert len(desk.stored()) == 8
+    shown.append(tick(9, 12.5, price=9.0)._replace(trading_day=TOMORROW))
+    desk.now_ms = day_start_ms(TOMORROW) + 32_400_000
+    desk.pull(shown)
+    desk.push(run(1, 3, day=TOMORROW))
+    desk.pull([*shown, *run(1, 3, day=TOMORROW)])
+    assert len(desk.stored()) == 8
+    assert [one.seq is None for one in desk.stored(day=TOMORROW)] == [False] * 4
+
+
+@pytest.mark.parametrize("other_day", [YESTERDAY, TOMORROW])
+def test_a_tick_of_another_date_is_one_row_whoever_numbers_it(desk: Desk, other_day: str) -> None:
+    """It is counted with this day's ticks, on both ways."""
+    shown = trades(1, 8)
+    desk.push(pushed_as(shown))
+    desk.pull(shown)
+    shift_ms = day_start_ms(other_day) - day_start_ms(DAY)
+    stray = tick(9, 12.5, price=9.0)
+    stray = stray._replace(trading_day=other_day, ts_ms=stray.ts_ms + shift_ms)
+    desk.push(pushed_as([stray]))
+    desk.pull([*shown, stray])
+    assert len(desk.stored(day=other_day)) == 1
+
+
+def test_a_restart_before_any_answer_compares_what_was_pushed_before_it(desk: Desk) -> None:
+    shown = trades(1, 8)
+    desk.push(pushed_as(shown))
+    desk = desk.restarted()
+    desk.pull(shown)
+    assert len(desk.stored()) == 8
+    assert PUSH_PULL_DISAGREE in desk.reason()
