@@ -13,7 +13,6 @@ import contextlib
 import json
 import signal
 import sqlite3
-import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -119,10 +118,10 @@ class Lab:
         """Stop the recorder, then the market; compare. Ticks made after the stop was asked need not be there."""
         if not self.stage.counts:
             self.last_look(simulator, recorder)
-        asked_sec = time.monotonic()
+        asked_ms = market_time_ms(simulator)
         code = recorder.stop()
         assert code == exit_code, f"exit code {code}\n{recorder.output}"
-        return self.verdict(simulator, recorder, asked_sec)
+        return self.verdict(simulator, recorder, asked_ms)
 
     def last_look(self, simulator: Simulator, recorder: Recorder) -> None:
         """Without a counter nothing tells of a tick that is missing: everything is asked for once more."""
@@ -130,10 +129,15 @@ class Lab:
         simulator.ctl("drop")
         one_more_line(recorder, "backfill_done", backfills)
 
-    def verdict(self, simulator: Simulator, recorder: Recorder, ended_sec: float) -> Verdict:
-        """As ``finish``, of a recorder that ended by itself at ``ended_sec`` on the monotonic clock."""
+    def verdict(self, simulator: Simulator, recorder: Recorder, asked_ms: int) -> Verdict:
+        """As ``finish``, of a recorder that was asked to stop at this market time.
+
+        Half a second is allowed for what was under way. The market's own clock tells what came later: by the machine's,
+        a market that stands or a simulator that ends slowly would excuse what was recorded.
+        """
         simulator.stop()
-        tail_ms = round((time.monotonic() - ended_sec + 0.5) * 1000 * self._speed)
+        newest_ms = max((tick.ts_ms for tick in read_truth(simulator.truth)), default=asked_ms)
+        tail_ms = max(0, newest_ms - asked_ms) + round(500 * self._speed)
         report = check(simulator.truth, self.data_root, allow_tail_ms=tail_ms)
         return Verdict(json.loads(report.to_json()), day_claims(simulator.truth, self.data_root), recorder.output)
 
@@ -230,6 +234,12 @@ class Verdict:
     def _words(self) -> str:
         words = {key: value for key, value in self.report.items() if key not in ("day_files", "truth_path")}
         return f"{json.dumps(words, indent=1)}\n{self.log}"
+
+
+def market_time_ms(simulator: Simulator) -> int:
+    """What the market's clock shows."""
+    shown: int = simulator.ctl("status")["market_time_ms"]
+    return shown
 
 
 def codes(count: int) -> str:

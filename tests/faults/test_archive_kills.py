@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from hk_tick_collector.archive import verify
-from hk_tick_collector.days.manifest import manifest_path, parquet_path
+from hk_tick_collector.days.manifest import manifest_path, parquet_path, sqlite_path
 from hk_tick_collector.store.connect import ROW_COLUMNS
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.harness import BIN, clean_env, wait_until
@@ -222,29 +222,62 @@ def hidden(root: Path) -> list[str]:
     return [path.name for path in root.rglob(".*") if path.is_file() and not path.name.endswith(".lock")]
 
 
-def start(data_root: Path, *arguments: str) -> subprocess.Popen[str]:
+def start(data_root: Path, *arguments: str, **settings: object) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [str(BIN / "hk-tickctl"), *arguments, "--data-root", str(data_root)], env=clean_env(data_root.parent / "home"),
+        [str(BIN / "hk-tickctl"), *arguments, "--data-root", str(data_root)],
+        env=clean_env(data_root.parent / "home", **settings),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 
 
+# Imported by every Python program that is started with its directory in PYTHONPATH.
+STOPS_ITSELF = """
+import os, signal, sys
+
+file = os.environ.pop("STOP_FILE")
+
+
+def look(event, arguments):
+    global file
+    if file and os.access(file, os.F_OK):
+        file = None
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+
+sys.addaudithook(look)
+"""
+
+
+@pytest.mark.parametrize("copy", [parquet_path, sqlite_path], ids=["parquet", "sqlite"])
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interrupted_archive_leaves_nothing(tmp_path: Path, number: int, code: int) -> None:
+def test_an_interrupted_archive_leaves_nothing(
+    tmp_path: Path, number: int, code: int, copy: Callable[[Path, str], Path]
+) -> None:
+    """It stops itself when the first or the second copy has begun, so that no machine is too fast or too slow."""
     data = tmp_path / "data"
     data.mkdir()
-    rows = record_day(data, DAY, count=50_000)
-    part = data / "_archive" / "ticks" / "market=HK" / f"day={DAY}" / ".ticks.parquet.part"
-    for delay_sec in (0.0, 0.05):
-        process = start(data, "archive", DAY, "--format", "both")
-        wait_until(lambda: part.exists() or process.poll() is not None, "the copy has begun")  # noqa: B023
-        time.sleep(delay_sec)
+    rows = record_day(data, DAY, count=2_000)
+    whole = copy(data / "_archive", DAY)
+    part = whole.with_name(f".{whole.name}.part")
+    (tmp_path / "sitecustomize.py").write_text(STOPS_ITSELF)
+    process = start(data, "archive", DAY, "--format", "both", PYTHONPATH=tmp_path, STOP_FILE=part)
+    try:
+        wait_until(lambda: _state(process) in "TZ", "the copy has begun")
+        assert process.poll() is None, process.communicate()
         process.send_signal(number)
-        told = process.communicate(timeout=30)
-        assert process.returncode == code, told
-        assert hidden(data) == []
-        assert not manifest_path(data / "_archive", DAY).exists()
+        process.send_signal(signal.SIGCONT)
+        told = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == code, told
+    assert hidden(data) == []
+    assert not manifest_path(data / "_archive", DAY).exists()
     assert tickctl_json("archive", DAY, data_root=data)[0]["rows"] == rows
+
+
+def _state(process: subprocess.Popen[str]) -> str:
+    """One letter, as ``ps`` shows it."""
+    return Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 def test_two_jobs_at_once(tmp_path: Path) -> None:

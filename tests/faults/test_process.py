@@ -17,6 +17,7 @@ from tests.faults.lab import (
     in_hk_and_us,
     kill_9,
     locked,
+    market_time_ms,
     more_recorded,
     one_more_line,
     recorded,
@@ -46,13 +47,13 @@ def test_sigterm_with_twenty_thousand_queued_stores_them_all(lab: Lab) -> None:
     recorder = lab.recording(simulator, 3000, FIFTY, MAX_QUEUE_SIZE=100_000)
     with backlog(lab, recorder):
         before_rows = recorder.rows()
-        asked_sec = time.monotonic()
+        asked_ms = market_time_ms(simulator)
         recorder.signal(signal.SIGTERM)
         recorder.wait_for("signal name=SIGTERM")
     assert recorder.wait() == 0, recorder.output
     assert recorder.rows() >= before_rows + QUEUED_ROWS
     recorder.wait_for("recorder_stopped exit_code=0 .*spill_rows=0")
-    lab.verdict(simulator, recorder, asked_sec).assert_complete()
+    lab.verdict(simulator, recorder, asked_ms).assert_complete()
 
 
 @in_hk_and_us

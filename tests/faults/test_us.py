@@ -5,11 +5,9 @@ The faults that both markets have are marked ``in_hk_and_us`` where they stand.
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
-from tests.faults.lab import Lab, count_lines, healed, in_us, more_recorded, one_more_line, select
+from tests.faults.lab import Lab, count_lines, healed, in_us, market_time_ms, more_recorded, one_more_line, select
 from tests.harness import wait_until
 
 pytestmark = in_us
@@ -50,9 +48,9 @@ def test_lost_pushes_that_no_counter_tells_of_are_fetched_as_ticks_go_on(lab: La
     simulator.ctl("skip next=30")
     wait_until(lambda: simulator.ctl("status")["hits"].get("skip") == 30, "the fault to strike")
     more_recorded(recorder, 2100)  # 700 of each
-    asked_sec = time.monotonic()
+    asked_ms = market_time_ms(simulator)
     assert recorder.stop() == 0
-    lab.verdict(simulator, recorder, asked_sec).assert_complete()
+    lab.verdict(simulator, recorder, asked_ms).assert_complete()
     (fetched,) = select(lab.day_file, "SELECT COUNT(*) AS rows FROM ticks WHERE push_type = 'poll'")
     assert fetched["rows"] >= 30
     assert count_lines(recorder, "backfill_done") == 1
