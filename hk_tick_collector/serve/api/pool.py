@@ -12,15 +12,13 @@ import contextlib
 import json
 import logging
 import os
-import shutil
 import sys
-import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hk_tick_collector.core.logline import event
-from hk_tick_collector.serve.api import wire
+from hk_tick_collector.serve.api import scratch, wire
 from hk_tick_collector.serve.problems import FieldError, Problem
 
 MAX_WAITING = 64
@@ -40,7 +38,7 @@ class Broken(Exception):
 class Worker:
     """One process."""
 
-    def __init__(self, process: asyncio.subprocess.Process, temp: Path | None) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, temp: scratch.Scratch | None) -> None:
         self._process = process
         self._temp = temp
         self.killed_for = ""
@@ -49,16 +47,17 @@ class Worker:
     async def start(cls, roots: Sequence[tuple[Path, Path]]) -> Worker:
         """Start one and wait until it is ready. OSError, TimeoutError, IncompleteReadError when it does not."""
         paths = json.dumps([[str(data), str(archive)] for data, archive in roots])
-        temp = _own_directory()
+        temp = await asyncio.to_thread(scratch.make)
+        own = [] if temp is None else [str(temp.path)]
         try:
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-P", "-m", "hk_tick_collector.serve.api.worker", paths,
+                sys.executable, "-P", "-m", "hk_tick_collector.serve.api.worker", paths, *own,
                 stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=wire.MAX_FRAME_BYTES,
-                env=None if temp is None else {**os.environ, "TMPDIR": str(temp)},
+                env=None if temp is None else {**os.environ, "TMPDIR": str(temp.path)},
             )  # fmt: skip
         except BaseException:
             if temp is not None:
-                temp.rmdir()
+                temp.remove()
             raise
         worker = cls(process, temp)
         try:
@@ -98,7 +97,7 @@ class Worker:
                 pass
         await self._process.wait()
         if self._temp is not None:
-            await asyncio.to_thread(shutil.rmtree, self._temp, ignore_errors=True)
+            await asyncio.to_thread(self._temp.remove)
 
     async def ask(
         self, question: Mapping[str, Any], timeout_sec: float, whole_sec: float | None
@@ -120,14 +119,6 @@ class Worker:
         assert self._process.stdout is not None
         kind, length = wire.FRAME.unpack(await self._process.stdout.readexactly(wire.FRAME.size))
         return kind, await self._process.stdout.readexactly(length)
-
-
-def _own_directory() -> Path | None:
-    """For temporary files of one process: one that is killed leaves them behind. None where there is no place."""
-    try:
-        return Path(tempfile.mkdtemp(prefix="hk-tick-api-"))
-    except OSError:
-        return None
 
 
 class Pool:
@@ -166,6 +157,7 @@ class Pool:
     async def open(self) -> None:
         """Start all of them, side by side."""
         self._is_open = True
+        await asyncio.to_thread(scratch.remove_abandoned)
         self._spawn(self._watch_memory())
         await asyncio.gather(*(self._start() for _ in range(self._size)))
 

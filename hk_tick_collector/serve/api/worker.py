@@ -11,6 +11,7 @@ import io
 import json
 import logging
 import os
+import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -98,7 +99,18 @@ def _refuse(out: FrameOut, problem: Problem) -> None:
 
 
 def main() -> int:
-    """Until standard input ends. The roots are the first argument, as JSON."""
+    """Until standard input ends. The roots are the first argument, as JSON; the second, if there is one, is the
+    directory of this process's temporary files, which goes with it."""
+    try:
+        with contextlib.suppress(BrokenPipeError):
+            _serve()
+    finally:
+        for own in sys.argv[2:]:
+            shutil.rmtree(own, ignore_errors=True)
+    return 0
+
+
+def _serve() -> None:
     from hk_tick_collector.serve.api import jobs  # noqa: F401, PLC0415 - before the first question
     from hk_tick_collector.serve.api.roots import Roots  # noqa: PLC0415
 
@@ -112,11 +124,7 @@ def main() -> int:
     raw.write(wire.FRAME.pack(wire.HEAD, 0))  # ready
     raw.flush()
     while line := sys.stdin.buffer.readline(wire.MAX_QUESTION_BYTES):
-        try:
-            answer(roots, json.loads(line), raw)
-        except BrokenPipeError:
-            return 0
-    return 0
+        answer(roots, json.loads(line), raw)
 
 
 if __name__ == "__main__":
