@@ -174,7 +174,7 @@ def open_day_file(path: Path, options: SqliteOptions, timeout_ms: int | None = N
     ``timeout_ms`` replaces the busy timeout of the options for a caller that waits by itself. The connection is in
     autocommit mode and may be used by one thread at a time. Raises StoreBusy, StoreUnavailable or StoreCorrupt.
     """
-    _make_file(path)
+    make_file(path)
     timeout_sec = (options.busy_timeout_ms if timeout_ms is None else timeout_ms) / 1000
     conn: sqlite3.Connection | None = None
     try:
@@ -186,7 +186,7 @@ def open_day_file(path: Path, options: SqliteOptions, timeout_ms: int | None = N
             check_same_thread=False,
         )
         version = identify(conn, path)
-        _set_pragmas(conn, options)
+        set_pragmas(conn, options)
         if version != SCHEMA_VERSION:
             bring_up_to_date(conn, path)
     except BaseException as exc:
@@ -198,7 +198,7 @@ def open_day_file(path: Path, options: SqliteOptions, timeout_ms: int | None = N
     return conn
 
 
-def _make_file(path: Path) -> None:
+def make_file(path: Path) -> None:
     """Create the file ourselves: SQLite would give it to everybody to read."""
     try:
         if path.is_dir():
@@ -252,7 +252,7 @@ def as_store_error(exc: Exception, path: Path) -> StoreError:
     return StoreFault(f"{path}: {exc!r}; a fault of the recorder itself, please report it with the lines below")
 
 
-def _set_pragmas(conn: sqlite3.Connection, options: SqliteOptions) -> None:
+def set_pragmas(conn: sqlite3.Connection, options: SqliteOptions) -> None:
     for pragma in (
         f"page_size = {PAGE_SIZE_BYTES}",
         f"cache_size = -{CACHE_SIZE_KIB}",

@@ -7,6 +7,7 @@
     DATA_ROOT/_spill/                        rows that could not be queued or written yet (ingest/spill.py)
     DATA_ROOT/_quarantine/20261120.jsonl     ticks that cannot be stored as they came, with the reason
     DATA_ROOT/_depth/20261120/               depth files of that day as the source wrote them (store/kept.py)
+    DATA_ROOT/book/20261120.book.db          order books of that day, apart from its ticks (store/book_file.py)
     DATA_ROOT/_reports/                      certificates and the end-of-day job's lock (quality/report_file.py)
     DATA_ROOT/_archive/                      days put away, unless ARCHIVE_ROOT is elsewhere (days/manifest.py)
     DATA_ROOT/.market                        the code of the market whose days these are (store/data_root.py)
@@ -39,6 +40,7 @@ FILE_MODE = 0o640
 SPILL_DIR = "_spill"
 QUARANTINE_DIR = "_quarantine"
 DEPTH_DIR = "_depth"
+BOOK_DIR = "book"
 REPORTS_DIR = "_reports"
 ARCHIVE_DIR = "_archive"
 MARKET_FILE = ".market"
@@ -49,6 +51,7 @@ DAY_FILE_GLOB = "????????.db"
 KNOWN_DAYS = 64  # a recorder meets a handful of days; the cache only must not grow
 
 _DAY_FILE = re.compile(r"(\d{8})\.db", re.ASCII)
+_BOOK_FILE = re.compile(r"(\d{8})\.book\.db", re.ASCII)
 _SET_ASIDE = re.compile(r"(\d{8})\.db\.corrupt-[0-9A-Za-z.-]+", re.ASCII)
 _FULL_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT})
 # No time heals a path that cannot be a directory. Anything else may be a disk that stumbles or is not mounted yet.
@@ -124,6 +127,21 @@ def _of_kind(directory: Path, kind: str) -> Path:
 def depth_dir(root: Path, day: str) -> Path:
     """Where the depth files of a day (YYYYMMDD) are kept, under the data root as ``_depth``."""
     return root / DEPTH_DIR / check_day(day)
+
+
+def book_file(data_root: Path, day: str) -> Path:
+    """The file of a day's order books (YYYYMMDD); ValueError when ``day`` is not a date."""
+    return data_root / BOOK_DIR / f"{check_day(day)}.book.db"
+
+
+def book_days(data_root: Path) -> list[str]:
+    """The days of which there are order books, oldest first; none where the directory cannot be read."""
+    try:
+        names = [entry.name for entry in (data_root / BOOK_DIR).iterdir()]
+    except OSError:
+        return []
+    found = (_BOOK_FILE.fullmatch(name) for name in names)
+    return sorted(day for match in found if match and (day := _valid_day(match.group(1))))
 
 
 def reports_dir(data_root: Path) -> Path:

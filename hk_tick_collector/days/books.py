@@ -1,0 +1,453 @@
+"""A day's order books as Arrow, in bounded memory: every change, every state, or the best prices where they change.
+
+``read`` gives record batches in the order in which pushes came, all symbols among one another; ``path`` is a book file
+(``store.layout.book_file``), also one that is being written. Three forms::
+
+    LONG    a row a changed level: symbol, recv_ts, update_no, is_full, side (bid, ask), side_ts, price, volume, orders,
+            action. ``add`` a level appears, ``set`` it changes, ``gone`` it is no longer there, ``out`` it left the
+            window that the account's right shows (nobody may call it cancelled); ``same`` and ``break`` are rows of a
+            push without a change, and of a moment from which the book is not known, with no side and no price.
+            Before the rows of a full update (``is_full``) the book is to be cleared.
+    WIDE    a row a push: symbol, recv_ts, update_no, kind (F D S B), merged, bid_ts, ask_ts, bid_levels, ask_levels
+            (how many there are, also beyond ``depth``), then for each level from 0 (the best) ``bid_px_0``,
+            ``bid_qty_0``, ``bid_n_0``, and ``ask_px_0`` ... likewise; NULL where there is no level, and all of them in
+            a row of kind B.
+    QUOTES  WIDE with one level, without the rows in which no column of it changed.
+
+``recv_ts``: timestamp[us, UTC], our clock. ``bid_ts``, ``ask_ts``, ``side_ts``: timestamp[ms, UTC], Futu's server.
+``update_no``: the row's number in its file. price: float64, volume (shares), orders: int64.
+
+    for batch in read(book_file(data_root, "20261120"), Form.WIDE, symbols=["HK.00700"], depth=5): ...
+
+Raises StoreUnavailable when there is no such file, StoreCorrupt when it is damaged.
+
+Numbers are cut out of the payloads by numpy, many thousand rows at a time, and put together into Arrow by it; only the
+steps from state to state are Python, on bytes: 24 of a level, so that a side's first ten are one slice.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from hk_tick_collector.core.errors import StoreCorrupt
+from hk_tick_collector.records.book import RowKind
+from hk_tick_collector.records.book_codec import NUMBERS_A_STEP, Action
+from hk_tick_collector.store.book_file import open_for_reading
+from hk_tick_collector.store.book_reader import symbols as symbols_of
+from hk_tick_collector.store.connect import translate
+
+DEPTH = 10
+CHUNK_ROWS = 16_384  # 10 levels: 8 MB of Arrow
+MAX_DEPTH = 1000
+
+_LEVEL = np.dtype([("price", "<f8"), ("volume", "<i8"), ("orders", "<i8")])
+_LEVEL_BYTES = _LEVEL.itemsize
+_PRICE_BYTES = 8
+_RECV = pa.timestamp("us", tz="UTC")
+_SIDE_TS = pa.timestamp("ms", tz="UTC")
+_NAME = pa.dictionary(pa.int32(), pa.string())
+_SIDES = ("bid", "ask")
+_ACTIONS = ("add", "set", "gone", "out", "same", "break")
+_ADD, _SET, _GONE, _OUT, _SAME, _BREAK = range(len(_ACTIONS))
+_MAX_VARINT_BYTES = 10
+
+_Ints = npt.NDArray[np.int64]
+
+
+class Form(StrEnum):
+    """How books are told; the module's docstring has the columns."""
+
+    LONG = "long"
+    WIDE = "wide"
+    QUOTES = "quotes"
+
+
+LONG_SCHEMA = pa.schema(
+    [
+        pa.field("symbol", _NAME, nullable=False),
+        pa.field("recv_ts", _RECV, nullable=False),
+        pa.field("update_no", pa.int64(), nullable=False),
+        pa.field("is_full", pa.bool_(), nullable=False),
+        pa.field("side", _NAME),
+        pa.field("side_ts", _SIDE_TS),
+        pa.field("price", pa.float64()),
+        pa.field("volume", pa.int64()),
+        pa.field("orders", pa.int64()),
+        pa.field("action", _NAME, nullable=False),
+    ]
+)
+
+
+def wide_schema(depth: int = DEPTH) -> pa.Schema:
+    """Of WIDE; of QUOTES with ``depth`` 1."""
+    fields = [
+        pa.field("symbol", _NAME, nullable=False),
+        pa.field("recv_ts", _RECV, nullable=False),
+        pa.field("update_no", pa.int64(), nullable=False),
+        pa.field("kind", _NAME, nullable=False),
+        pa.field("merged", pa.int64(), nullable=False),
+        pa.field("bid_ts", _SIDE_TS),
+        pa.field("ask_ts", _SIDE_TS),
+        pa.field("bid_levels", pa.int64()),
+        pa.field("ask_levels", pa.int64()),
+    ]
+    for side in _SIDES:
+        for level in range(depth):
+            fields += [
+                pa.field(f"{side}_px_{level}", pa.float64()),
+                pa.field(f"{side}_qty_{level}", pa.int64()),
+                pa.field(f"{side}_n_{level}", pa.int64()),
+            ]
+    return pa.schema(fields)
+
+
+def schema_of(form: Form, depth: int = DEPTH) -> pa.Schema:
+    """The columns of the batches that ``read`` gives."""
+    if form is Form.LONG:
+        return LONG_SCHEMA
+    return wide_schema(1 if form is Form.QUOTES else depth)
+
+
+def read(path: Path, form: Form, symbols: Sequence[str] | None = None, depth: int = DEPTH) -> Iterator[pa.RecordBatch]:
+    """Record batches of ``schema_of(form, depth)``; of ``symbols`` alone when they are given. Rows that are committed
+    after the call began are left out."""
+    if not 1 <= depth <= MAX_DEPTH:
+        raise ValueError(f"depth {depth} is not from 1 to {MAX_DEPTH}")
+    names = {key: name for name, key in symbols_of(path).items() if symbols is None or name in symbols}
+    states = _States(1 if form is Form.QUOTES else depth)
+    quotes = _QuoteFilter()
+    for chunk in _chunks(path, None if symbols is None else sorted(names)):
+        try:
+            walked = states.walk(chunk, with_changes=form is Form.LONG)
+        except ValueError as exc:
+            raise StoreCorrupt(f"{path} is damaged: {exc}") from exc
+        if form is Form.LONG:
+            yield _long_batch(chunk, walked, names)
+        else:
+            batch = _wide_batch(chunk, walked, names, states.depth)
+            yield quotes.changed(batch, chunk.symbol_ids) if form is Form.QUOTES else batch
+
+
+class _Chunk(NamedTuple):
+    """Rows of ``pushes`` by column; ``bid_lag_ms`` with NaN for NULL."""
+
+    update_nos: _Ints
+    symbol_ids: _Ints
+    recv_ts_us: _Ints
+    bid_ts_ms: tuple[_Ints, npt.NDArray[np.bool_]]  # times, and which are absent
+    ask_ts_ms: tuple[_Ints, npt.NDArray[np.bool_]]
+    kinds: list[str]
+    merged: _Ints
+    payloads: list[bytes | None]
+
+
+class _Steps(NamedTuple):
+    """The steps of a chunk, all rows behind one another; those of row i from ``first[i]`` to ``first[i + 1]``."""
+
+    first: list[int]
+    operations: list[int]  # side * 3 + action
+    offsets: list[int]  # of the level in its side's bytes
+    levels: npt.NDArray[Any]  # of _LEVEL
+    sides: _Ints
+    actions: _Ints
+
+
+class _Walked(NamedTuple):
+    """What the rows of a chunk led to."""
+
+    steps: _Steps
+    tops: tuple[bytes, bytes]  # ``depth`` levels a row and side
+    counts: tuple[_Ints, _Ints]  # levels a row and side; -1 where the book is not known
+    known_rows: npt.NDArray[np.bool_]
+    step_prices: bytes  # LONG: the price of each step's level
+    was_out: list[int]  # LONG: steps that took out a level which may still be there
+
+
+def _chunks(path: Path, only: Sequence[int] | None) -> Iterator[_Chunk]:
+    with closing(open_for_reading(path)) as conn:
+        try:
+            high = conn.execute("SELECT max(rowid) FROM pushes").fetchone()[0] or 0
+            where = "" if only is None else f"AND symbol_id IN ({', '.join(map(str, only))})"
+            sql = (
+                "SELECT rowid, symbol_id, recv_ts_us, bid_lag_ms, ask_lag_ms, kind, merged, payload FROM pushes "  # noqa: S608
+                f"WHERE rowid > ? AND rowid <= ? {where} ORDER BY rowid LIMIT {CHUNK_ROWS:d}"
+            )
+            last = 0
+            while True:  # a statement a chunk: a long transaction would hold up the writer's checkpoints
+                rows = conn.execute(sql, (last, high)).fetchall()
+                if not rows:
+                    return
+                last = rows[-1][0]
+                yield _chunk_of(rows)
+        except sqlite3.Error as exc:
+            raise translate(exc, path) from exc
+
+
+def _chunk_of(rows: list[tuple[Any, ...]]) -> _Chunk:
+    numbers, ids, recv, bid_lags, ask_lags, kinds, merged, payloads = zip(*rows, strict=True)
+    recv_ts_us = np.array(recv, dtype=np.int64)
+    recv_ts_ms = recv_ts_us // 1000
+    return _Chunk(
+        np.array(numbers, dtype=np.int64),
+        np.array(ids, dtype=np.int64),
+        recv_ts_us,
+        _times(recv_ts_ms, bid_lags),
+        _times(recv_ts_ms, ask_lags),
+        list(kinds),
+        np.array(merged, dtype=np.int64),
+        list(payloads),
+    )
+
+
+def _times(recv_ts_ms: _Ints, lags_ms: Sequence[int | None]) -> tuple[_Ints, npt.NDArray[np.bool_]]:
+    absent = np.array([lag is None for lag in lags_ms], dtype=np.bool_)
+    return recv_ts_ms - np.array([lag or 0 for lag in lags_ms], dtype=np.int64), absent
+
+
+def _steps_of(payloads: Sequence[bytes | None]) -> _Steps:
+    numbers, counts = _numbers_of(payloads)
+    if np.any(counts % NUMBERS_A_STEP):
+        raise ValueError("a payload that is cut off")
+    by_step = numbers.reshape(-1, NUMBERS_A_STEP)
+    code, price, volume, orders = (by_step[:, column] for column in range(NUMBERS_A_STEP))
+    code, odd = np.divmod(code.astype(np.int64), 2)
+    code, actions = np.divmod(code, 3)
+    slots, sides = np.divmod(code, 2)
+    levels = np.empty(len(by_step), dtype=_LEVEL)
+    levels["price"] = np.where(odd == 1, np.ascontiguousarray(price).view(np.float64), price / 1000.0)
+    levels["volume"] = _volumes(volume)
+    levels["orders"] = orders.astype(np.int64)
+    first = np.concatenate([[0], np.cumsum(counts // NUMBERS_A_STEP)])
+    return _Steps(
+        first.tolist(), (sides * 3 + actions).tolist(), (slots * _LEVEL_BYTES).tolist(), levels, sides, actions
+    )
+
+
+def _numbers_of(payloads: Sequence[bytes | None]) -> tuple[npt.NDArray[np.uint64], _Ints]:
+    """All LEB128 numbers, and how many are of each payload."""
+    lengths = np.array([len(payload) if payload else 0 for payload in payloads], dtype=np.int64)
+    data = np.frombuffer(b"".join(payload for payload in payloads if payload), dtype=np.uint8)
+    ends = np.flatnonzero(data < 0x80)
+    borders = np.cumsum(lengths)
+    filled = borders[lengths > 0] - 1
+    if len(filled) and not np.all(data[filled] < 0x80):
+        raise ValueError("a payload that is cut off")
+    counts = np.diff(np.concatenate([[0], np.searchsorted(ends, borders)]))
+    starts = np.concatenate([[0], ends[:-1] + 1]) if len(ends) else ends
+    sizes = ends - starts + 1
+    if len(sizes) and sizes.max() > _MAX_VARINT_BYTES:
+        raise ValueError("a number of more than 64 bits")
+    numbers = np.zeros(len(ends), dtype=np.uint64)
+    for place in range(int(sizes.max()) if len(sizes) else 0):
+        longer = sizes > place
+        part = (data[starts[longer] + place] & 0x7F).astype(np.uint64)
+        numbers[longer] |= part << np.uint64(7 * place)
+    return numbers, counts
+
+
+def _volumes(numbers: npt.NDArray[np.uint64]) -> _Ints:
+    zigzag = (numbers >> np.uint64(1)).astype(np.int64)
+    volumes = (zigzag >> 1) ^ -(zigzag & 1)
+    return np.where(numbers & np.uint64(1), volumes, volumes * 100)
+
+
+class _States:
+    """The books of all symbols while rows are walked; a side is the bytes of its levels."""
+
+    def __init__(self, depth: int) -> None:
+        self.depth = depth
+        self._books: dict[int, tuple[bytearray, bytearray]] = {}
+
+    def walk(self, chunk: _Chunk, *, with_changes: bool) -> _Walked:
+        """Go through the rows of a chunk. ValueError for a row that does not fit the one before."""
+        steps = _steps_of(chunk.payloads)
+        changes = _Changes() if with_changes else None
+        top_bytes = self.depth * _LEVEL_BYTES
+        padding = bytes(top_bytes)
+        bid_tops, ask_tops = bytearray(), bytearray()
+        bid_sizes, ask_sizes = list[int](), list[int]()
+        packed = steps.levels.tobytes()
+        books, first = self._books, steps.first
+        for row, (key, kind) in enumerate(zip(chunk.symbol_ids.tolist(), chunk.kinds, strict=True)):
+            if kind == RowKind.FULL:
+                book = books[key] = (bytearray(), bytearray())
+            elif kind == RowKind.BREAK:
+                books.pop(key, None)
+            known = books.get(key)
+            if known is None:
+                bid_tops += padding
+                ask_tops += padding
+                bid_sizes.append(-_LEVEL_BYTES)
+                ask_sizes.append(-_LEVEL_BYTES)
+                continue
+            book = known
+            if first[row] != first[row + 1]:
+                if changes is None:
+                    _take_steps(book, steps, packed, first[row], first[row + 1])
+                else:
+                    changes.take(book, steps, packed, first[row], first[row + 1])
+            bids, asks = book
+            bid_tops += bids[:top_bytes]
+            ask_tops += asks[:top_bytes]
+            bid_size, ask_size = len(bids), len(asks)
+            if bid_size < top_bytes:
+                bid_tops += padding[bid_size:]
+            if ask_size < top_bytes:
+                ask_tops += padding[ask_size:]
+            bid_sizes.append(bid_size)
+            ask_sizes.append(ask_size)
+        counts = tuple(np.array(sizes, dtype=np.int64) // _LEVEL_BYTES for sizes in (bid_sizes, ask_sizes))
+        return _Walked(
+            steps,
+            (bytes(bid_tops), bytes(ask_tops)),
+            (counts[0], counts[1]),
+            counts[0] >= 0,
+            bytes(changes.prices) if changes else b"",
+            changes.was_out if changes else [],
+        )
+
+
+def _take_steps(book: tuple[bytearray, bytearray], steps: _Steps, packed: bytes, begin: int, end: int) -> None:
+    operations, offsets = steps.operations, steps.offsets
+    for step in range(begin, end):
+        side, action = divmod(operations[step], 3)
+        levels, at, source = book[side], offsets[step], step * _LEVEL_BYTES
+        if at > len(levels) - (0 if action == Action.INSERT else _LEVEL_BYTES):
+            raise ValueError("a change of a level that is not there")
+        if action == Action.SET:
+            levels[at + _PRICE_BYTES : at + _LEVEL_BYTES] = packed[source + _PRICE_BYTES : source + _LEVEL_BYTES]
+        elif action == Action.INSERT:
+            levels[at:at] = packed[source : source + _LEVEL_BYTES]
+        else:
+            del levels[at : at + _LEVEL_BYTES]
+
+
+class _Changes:
+    """Takes steps and notes what LONG has to say of them: the level's price, and whether it left the window only."""
+
+    def __init__(self) -> None:
+        self.prices = bytearray()
+        self.was_out: list[int] = []
+
+    def take(self, book: tuple[bytearray, bytearray], steps: _Steps, packed: bytes, begin: int, end: int) -> None:
+        sizes = len(book[0]), len(book[1])
+        removed: list[tuple[int, int, bytes]] = []
+        for step in range(begin, end):
+            side, action = divmod(steps.operations[step], 3)
+            at = steps.offsets[step]
+            if action == Action.INSERT:
+                price = packed[step * _LEVEL_BYTES : step * _LEVEL_BYTES + _PRICE_BYTES]
+            else:
+                price = bytes(book[side][at : at + _PRICE_BYTES])
+            _take_steps(book, steps, packed, step, step + 1)
+            self.prices += price
+            if action == Action.REMOVE:
+                removed.append((step, side, price))
+        for step, side, price in removed:
+            levels = book[side]
+            if levels and len(levels) >= sizes[side] and _is_behind(side, price, levels):
+                self.was_out.append(step)
+
+
+def _is_behind(side: int, price: bytes, levels: bytearray) -> bool:
+    """Is a price worse than the worst one that is shown?"""
+    gone, worst = np.frombuffer(price + bytes(levels[-_LEVEL_BYTES:-16]), dtype="<f8")
+    return bool(gone > worst if side else gone < worst)
+
+
+def _wide_batch(chunk: _Chunk, walked: _Walked, names: dict[int, str], depth: int) -> pa.RecordBatch:
+    unknown = ~walked.known_rows
+    columns = [
+        _names_column(chunk.symbol_ids, names),
+        pa.array(chunk.recv_ts_us, type=_RECV),
+        pa.array(chunk.update_nos),
+        pa.array(chunk.kinds).dictionary_encode(),
+        pa.array(chunk.merged),
+        pa.array(chunk.bid_ts_ms[0], type=_SIDE_TS, mask=chunk.bid_ts_ms[1]),
+        pa.array(chunk.ask_ts_ms[0], type=_SIDE_TS, mask=chunk.ask_ts_ms[1]),
+        pa.array(walked.counts[0], mask=unknown),
+        pa.array(walked.counts[1], mask=unknown),
+    ]
+    for side in range(2):
+        tops = np.frombuffer(walked.tops[side], dtype=_LEVEL).reshape(-1, depth)
+        for level in range(depth):
+            absent = walked.counts[side] <= level
+            for name in ("price", "volume", "orders"):
+                columns.append(pa.array(np.ascontiguousarray(tops[:, level][name]), mask=absent))  # noqa: PERF401
+    return pa.RecordBatch.from_arrays(columns, schema=wide_schema(depth))
+
+
+def _long_batch(chunk: _Chunk, walked: _Walked, names: dict[int, str]) -> pa.RecordBatch:
+    """A row a step, and one for each push without any."""
+    steps = walked.steps
+    first = np.array(steps.first, dtype=np.int64)
+    # Steps of a symbol whose book is not known yet say nothing.
+    per_row = np.where(walked.known_rows, np.diff(first), 0)
+    rows = np.repeat(np.arange(len(chunk.kinds)), np.maximum(per_row, 1))
+    has_step = per_row[rows] > 0
+    step_rows = np.repeat(np.arange(len(chunk.kinds)), np.diff(first))
+    told = walked.known_rows[step_rows] if len(step_rows) else np.zeros(0, dtype=np.bool_)
+    actions = np.array([_SET, _ADD, _GONE])[steps.actions]
+    actions[walked.was_out] = _OUT
+    is_break = ~walked.known_rows
+    out_actions = np.where(is_break[rows], _BREAK, _SAME)
+    out_actions[has_step] = actions[told]
+    sides = np.zeros(len(rows), dtype=np.int64)
+    sides[has_step] = steps.sides[told]
+    prices = np.zeros(len(rows))
+    prices[has_step] = np.frombuffer(walked.step_prices, dtype="<f8")
+    values = {name: np.zeros(len(rows), dtype=np.int64) for name in ("volume", "orders")}
+    for name, column in values.items():
+        column[has_step] = steps.levels[name][told]
+    absent = ~has_step
+    side_times, no_times = (np.where(sides == 0, b[rows], a[rows]) for b, a in zip(chunk.bid_ts_ms, chunk.ask_ts_ms))  # noqa: B905
+    columns = [
+        _names_column(chunk.symbol_ids[rows], names),
+        pa.array(chunk.recv_ts_us[rows], type=_RECV),
+        pa.array(chunk.update_nos[rows]),
+        pa.array(np.array([kind == RowKind.FULL for kind in chunk.kinds])[rows]),
+        _coded(sides, _SIDES, absent),
+        pa.array(side_times, type=_SIDE_TS, mask=absent | no_times),
+        pa.array(prices, mask=absent),
+        pa.array(values["volume"], mask=absent),
+        pa.array(values["orders"], mask=absent),
+        _coded(out_actions, _ACTIONS),
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=LONG_SCHEMA)
+
+
+def _coded(codes: _Ints, words: Sequence[str], mask: npt.NDArray[np.bool_] | None = None) -> pa.DictionaryArray:
+    return pa.DictionaryArray.from_arrays(pa.array(codes.astype(np.int32), mask=mask), pa.array(list(words)))
+
+
+def _names_column(symbol_ids: _Ints, names: dict[int, str]) -> pa.DictionaryArray:
+    keys = sorted(names)
+    return _coded(np.searchsorted(np.array(keys, dtype=np.int64), symbol_ids), [names[key] for key in keys])
+
+
+class _QuoteFilter:
+    """Lets a row through when something that QUOTES tells of its symbol is new."""
+
+    def __init__(self) -> None:
+        self._last: dict[int, tuple[object, ...]] = {}
+
+    def changed(self, batch: pa.RecordBatch, symbol_ids: _Ints) -> pa.RecordBatch:
+        """The rows of a batch with one level that differ from the symbol's row before."""
+        told = [batch.column(f"{side}_{name}_0").to_pylist() for side in _SIDES for name in ("px", "qty", "n")]
+        keep: list[int] = []
+        last = self._last
+        levels = batch.column("bid_levels").is_null().to_pylist()
+        for row, (key, *quote) in enumerate(zip(symbol_ids.tolist(), levels, *told, strict=True)):
+            if last.get(key) != (now := tuple(quote)):
+                last[key] = now
+                keep.append(row)
+        return batch.take(pa.array(keep, type=pa.int64()))

@@ -1,0 +1,300 @@
+"""The writer of book files: pushes and what was watched in, committed rows out.
+
+Owned by one thread. Promises:
+
+- A batch is stored when ``write`` returned, all of it in one transaction a day, with the counters that account for it:
+  in each session of a file ``received = stored + merged + unread``. After an error the same batch may be written again,
+  and is stored once: the counters say whether it was.
+- After anything that casts doubt on what is in the file, the next push of every symbol gets a full row.
+- A file that an earlier process left without an end is ended at its last commit: its open watches stop there, and each
+  gets a break, before a new row is written.
+- A damaged file is set aside as a day file is; one that was removed or exchanged is left at the next beat.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sqlite3
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from hk_tick_collector.core.errors import StoreError
+from hk_tick_collector.core.logline import event
+from hk_tick_collector.records.book import (
+    BookEntry,
+    PullCompared,
+    PushEntry,
+    StoredRow,
+    WatchBegan,
+)
+from hk_tick_collector.records.book_codec import BookEncoder
+from hk_tick_collector.store.book_file import open_for_writing
+from hk_tick_collector.store.connect import SqliteOptions, as_store_error, unavailable
+from hk_tick_collector.store.layout import book_file, move_companions, set_aside_path, sync_dir
+
+DIED = "recorder died"
+STOPPED = "recorder stopped"
+DAY_OVER = "day over"
+
+log = logging.getLogger(__name__)
+
+_INSERT_PUSH = "INSERT INTO pushes VALUES (?, ?, ?, ?, ?, ?, ?)"
+_COUNT = (
+    "UPDATE sessions SET alive_ms = max(alive_ms, ?), received = received + ?, stored = stored + ?, "
+    "merged = merged + ?, unread = unread + ?, commits = commits + ? WHERE session_id = ?"
+)
+_END_WATCH = "UPDATE watches SET until_ms = ?, reason = ? WHERE session_id = ? AND symbol_id = ? AND until_ms IS NULL"
+
+
+class _Counters(NamedTuple):
+    """Those of a session, as the file has them."""
+
+    received: int
+    stored: int
+    merged: int
+    unread: int
+    commits: int
+
+
+_NO_COUNTS = _Counters(0, 0, 0, 0, 0)
+
+
+class _Attempt(NamedTuple):
+    """A commit whose end is not known: the file has these counters if it was done after all."""
+
+    counters: _Counters
+    watching: dict[str, int]
+
+
+class BookWriter:
+    """Writes books under ``data_root``. ``day_of``: the market's trading day of a moment in UTC epoch ms."""
+
+    def __init__(
+        self, data_root: Path, options: SqliteOptions, day_of: Callable[[int], str], now_ms: Callable[[], int]
+    ) -> None:
+        self._data_root = data_root
+        self._options = options
+        self._day_of = day_of
+        self._now_ms = now_ms
+        self._encoder = BookEncoder()
+        self._watching: dict[str, int] = {}  # symbol -> since when, UTC epoch ms
+        self._day = ""
+        self._path: Path | None = None
+        self._conn: sqlite3.Connection | None = None
+        self._inode: tuple[int, int] | None = None
+        self._session_id = 0
+        self._session_days: dict[str, int] = {}  # the session that this process has open in each file
+        self._counters = _NO_COUNTS
+        self._attempted: _Attempt | None = None
+        self._symbol_ids: dict[str, int] = {}
+
+    def write(self, day: str, entries: Sequence[BookEntry], received: int, unread: int = 0) -> None:
+        """Store a batch of one day. ``received``: pushes that it accounts for, with those that were merged or could not
+        be read. After any StoreError nothing is lost: write it again, after ``set_aside`` when it was StoreCorrupt."""
+        self._in_file(day, lambda conn: self._store(conn, entries, received, unread))
+
+    def beat(self) -> None:
+        """Nothing came: note that we are alive, leave a file that is no longer at its path, end a day that is over."""
+        if self._conn is None:
+            return
+        now_ms = self._now_ms()
+        if self._day_of(now_ms) != self._day:
+            self._end_day()
+        elif not self._is_at_path():
+            log.warning(event("book_file_replaced", path=self._path, action="books go on in a new file"))
+            self._drop()
+        else:
+            self._in_file(self._day, lambda conn: self._count(conn, now_ms, 0, 0, 0, 0))
+
+    def close(self) -> None:
+        """End the session and its watches, and close the file. StoreError."""
+        self._end_session(STOPPED)
+
+    def set_aside(self, reason: str) -> Path | None:
+        """Rename a damaged file; the next batch makes a new one. StoreUnavailable when the directory refuses."""
+        path = self._path
+        self._drop()
+        if path is None:
+            return None
+        target = set_aside_path(path, self._now_ms())
+        try:
+            move_companions(path, target)
+            path.rename(target)
+        except FileNotFoundError:
+            return None
+        except OSError as exc:
+            raise unavailable(path, exc) from exc
+        sync_dir(path.parent)
+        self._session_days.pop(self._day, None)
+        log.error(event("book_file_set_aside", path=path, moved_to=target, reason=reason))
+        return target
+
+    def _in_file(self, day: str, step: Callable[[sqlite3.Connection], None]) -> None:
+        """One transaction in the day's file."""
+        if self._conn is not None and day != self._day:
+            self._end_day()
+        watching = dict(self._watching)
+        try:
+            self._day, self._path = day, book_file(self._data_root, day)
+            conn = self._conn or self._open(self._path)
+            if self._attempted is not None and self._attempted.counters == self._counters:
+                self._watching, self._attempted = self._attempted.watching, None
+                return
+            conn.execute("BEGIN IMMEDIATE")
+            step(conn)
+            self._attempted = _Attempt(self._counters, self._watching)
+            conn.execute("COMMIT")
+            self._attempted = None
+        except Exception as exc:
+            self._watching = watching
+            self._drop()
+            error = as_store_error(exc, self._path or self._data_root)
+            if error is exc:
+                raise
+            raise error from exc
+
+    def _open(self, path: Path) -> sqlite3.Connection:
+        self._encoder.forget()
+        conn = open_for_writing(path, self._options)
+        try:
+            self._conn, self._inode = conn, _inode(path)
+            conn.execute("BEGIN IMMEDIATE")
+            self._symbol_ids = {str(name): int(key) for key, name in conn.execute("SELECT * FROM symbols")}
+            self._end_sessions_of_others(conn)
+            self._begin_session(conn)
+            conn.execute("COMMIT")
+        except BaseException:
+            self._drop()
+            raise
+        return conn
+
+    def _end_sessions_of_others(self, conn: sqlite3.Connection) -> None:
+        own = self._session_days.get(self._day, 0)
+        sql = "SELECT session_id, alive_ms FROM sessions WHERE NOT ended AND session_id <> ?"
+        for session_id, alive_ms in conn.execute(sql, (own,)).fetchall():
+            self._end_watches(conn, session_id, alive_ms, DIED)
+            conn.execute("UPDATE sessions SET ended = 1 WHERE session_id = ?", (session_id,))
+
+    def _begin_session(self, conn: sqlite3.Connection) -> None:
+        own = self._session_days.get(self._day)
+        sql = "SELECT received, stored, merged, unread, commits FROM sessions WHERE session_id = ?"
+        found = None if own is None else conn.execute(sql, (own,)).fetchone()
+        if own is not None and found is not None:
+            self._session_id, self._counters = own, _Counters(*found)
+            return
+        now_ms = self._now_ms()
+        cursor = conn.execute("INSERT INTO sessions (began_ms, alive_ms) VALUES (?, ?)", (now_ms, now_ms))
+        self._session_id = self._session_days[self._day] = int(cursor.lastrowid or 0)
+        self._counters, self._attempted = _NO_COUNTS, None
+        for symbol, since_ms in self._watching.items():
+            self._begin_watch(conn, symbol, since_ms)
+
+    def _store(self, conn: sqlite3.Connection, entries: Sequence[BookEntry], received: int, unread: int) -> None:
+        rows: list[StoredRow] = []
+        stored = merged = 0
+        now_ms = self._now_ms()
+        for entry in entries:
+            if isinstance(entry, PushEntry):
+                push = entry.push
+                rows.append(self._encoder.encode(self._symbol_id(conn, push.symbol), push, entry.merged))
+                stored += 1
+                merged += entry.merged
+            else:
+                merged += self._store_event(conn, entry, rows)
+        conn.executemany(_INSERT_PUSH, rows)
+        self._count(conn, now_ms, received, stored, merged, unread)
+
+    def _store_event(self, conn: sqlite3.Connection, entry: BookEntry, rows: list[StoredRow]) -> int:
+        """Pushes that were merged into it."""
+        if isinstance(entry, WatchBegan):
+            if entry.symbol not in self._watching:
+                self._watching[entry.symbol] = entry.at_us // 1000
+                self._begin_watch(conn, entry.symbol, entry.at_us // 1000)
+            return 0
+        assert not isinstance(entry, PushEntry)
+        symbol_id = self._symbol_id(conn, entry.symbol)
+        if isinstance(entry, PullCompared):
+            conn.execute("INSERT INTO pulls VALUES (?, ?, ?)", (symbol_id, entry.at_us // 1000, int(entry.agrees)))
+            return 0
+        if self._watching.pop(entry.symbol, None) is not None:
+            conn.execute(_END_WATCH, (entry.at_us // 1000, entry.reason, self._session_id, symbol_id))
+            rows.append(self._encoder.break_row(symbol_id, entry.at_us))
+        return entry.merged
+
+    def _begin_watch(self, conn: sqlite3.Connection, symbol: str, from_ms: int) -> None:
+        sql = "INSERT INTO watches (session_id, symbol_id, from_ms) VALUES (?, ?, ?)"
+        conn.execute(sql, (self._session_id, self._symbol_id(conn, symbol), from_ms))
+
+    def _end_watches(self, conn: sqlite3.Connection, session_id: int, at_ms: int, reason: str) -> None:
+        """Every open watch of a session ends, and the book of each symbol is not known from there on."""
+        sql = "SELECT symbol_id FROM watches WHERE session_id = ? AND until_ms IS NULL"
+        for (symbol_id,) in conn.execute(sql, (session_id,)).fetchall():
+            conn.execute(_INSERT_PUSH, self._encoder.break_row(symbol_id, at_ms * 1000))
+        conn.execute(
+            "UPDATE watches SET until_ms = ?, reason = ? WHERE session_id = ? AND until_ms IS NULL",
+            (at_ms, reason, session_id),
+        )
+
+    def _count(
+        self, conn: sqlite3.Connection, now_ms: int, received: int, stored: int, merged: int, unread: int
+    ) -> None:
+        added = _Counters(received, stored, merged, unread, 1)
+        conn.execute(_COUNT, (now_ms, *added, self._session_id))
+        self._counters = _Counters(*(known + more for known, more in zip(self._counters, added, strict=True)))
+
+    def _symbol_id(self, conn: sqlite3.Connection, symbol: str) -> int:
+        known = self._symbol_ids.get(symbol)
+        if known is None:
+            known = int(conn.execute("INSERT INTO symbols (symbol) VALUES (?)", (symbol,)).lastrowid or 0)
+            self._symbol_ids[symbol] = known
+        return known
+
+    def _end_day(self) -> None:
+        """The day's file is whole; what is watched goes on in the next one."""
+        now_ms = self._now_ms()
+        try:
+            self._end_session(DAY_OVER)
+        except StoreError as exc:  # what was committed is safe, and the next opening ends the session
+            log.warning(event("book_file_close_failed", path=self._path, error=exc))
+        self._watching = dict.fromkeys(self._watching, now_ms)
+
+    def _end_session(self, reason: str) -> None:
+        conn, path = self._conn, self._path
+        if conn is None or path is None:
+            return
+        now_ms = self._now_ms()
+        try:
+            conn.execute("BEGIN IMMEDIATE")
+            self._end_watches(conn, self._session_id, now_ms, reason)
+            conn.execute("UPDATE sessions SET ended = 1, alive_ms = ? WHERE session_id = ?", (now_ms, self._session_id))
+            conn.execute("COMMIT")
+            conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        except Exception as exc:
+            error = as_store_error(exc, path)
+            raise error from exc
+        finally:
+            self._session_days.pop(self._day, None)
+            self._drop()
+
+    def _drop(self) -> None:
+        """Leave the file; what it holds of the last rows is not known."""
+        conn, self._conn, self._inode = self._conn, None, None
+        if conn is not None:
+            with contextlib.suppress(sqlite3.Error):
+                if conn.in_transaction:
+                    conn.execute("ROLLBACK")
+            with contextlib.suppress(sqlite3.Error):
+                conn.close()
+
+    def _is_at_path(self) -> bool:
+        return self._path is not None and _inode(self._path) == self._inode
+
+
+def _inode(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

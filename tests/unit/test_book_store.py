@@ -1,0 +1,264 @@
+"""Book files: what was pushed, watched and counted is in them, whatever happened while it was written."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hk_tick_collector.core.errors import StoreCorrupt, StoreUnavailable
+from hk_tick_collector.market.hk import HK
+from hk_tick_collector.records.book import (
+    Book,
+    BookEntry,
+    BookPush,
+    PullCompared,
+    PushEntry,
+    RowKind,
+    WatchBegan,
+    WatchEnded,
+)
+from hk_tick_collector.store import book_reader
+from hk_tick_collector.store.book_file import open_for_writing
+from hk_tick_collector.store.book_writer import DAY_OVER, DIED, STOPPED, BookWriter
+from hk_tick_collector.store.connect import SqliteOptions
+from hk_tick_collector.store.layout import book_days, book_file, day_files
+from tests.books import BOOKS, DAY, OPEN_US, lively_pushes
+
+TENCENT = "HK.00700"
+BOOK = Book(((412.2, 3000, 7),), ((412.4, 800, 2),))
+NEXT_DAY = "20261121"
+MIDNIGHT_US = OPEN_US + (14 * 60 + 30) * 60_000_000
+
+
+class _Clock:
+    def __init__(self) -> None:
+        self.now_us = OPEN_US
+
+    def now_ms(self) -> int:
+        return self.now_us // 1000
+
+
+def _writer(root: Path, clock: _Clock | None = None) -> BookWriter:
+    return BookWriter(root, SqliteOptions(), HK.trading_day, (clock or _Clock()).now_ms)
+
+
+def _entries(books: Sequence[Book], at_us: int = OPEN_US) -> list[BookEntry]:
+    return [PushEntry(BookPush(TENCENT, at_us + n, None, None, book)) for n, book in enumerate(books)]
+
+
+def _books(root: Path, day: str = DAY) -> list[Book | None]:
+    return [state.book for state in book_reader.states(book_file(root, day))]
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.lists(BOOKS, max_size=4), max_size=6))
+def test_any_states_in_any_batches_are_in_the_file(
+    tmp_path_factory: pytest.TempPathFactory, batches: list[list[Book]]
+) -> None:
+    root = tmp_path_factory.mktemp("books")
+    writer = _writer(root)
+    for batch in batches:
+        writer.write(DAY, _entries(batch), len(batch))
+    writer.close()
+
+    pushed = [book for batch in batches for book in batch]
+    assert (_books(root) if pushed else []) == pushed
+
+
+def test_a_file_tells_who_was_watched_until_when_and_why_not_longer(tmp_path: Path) -> None:
+    clock = _Clock()
+    writer = _writer(tmp_path, clock)
+    writer.write(DAY, [WatchBegan(TENCENT, OPEN_US), WatchBegan("HK.00005", OPEN_US), *_entries([BOOK])], 1)
+    clock.now_us += 9_000_000
+    writer.write(DAY, [WatchEnded(TENCENT, OPEN_US + 8_000_000, "connection lost", 3)], 3)
+    clock.now_us += 1_000_000
+    writer.close()
+
+    path, open_ms = book_file(tmp_path, DAY), OPEN_US // 1000
+    assert book_reader.watches(path) == [
+        ("HK.00005", open_ms, open_ms + 10_000, STOPPED),
+        (TENCENT, open_ms, open_ms + 8_000, "connection lost"),
+    ]
+    (session,) = book_reader.sessions(path)
+    assert (session.received, session.stored, session.merged, session.ended) == (4, 1, 3, True)
+    assert session.adds_up
+    assert [state.kind for state in book_reader.states(path, [TENCENT])] == [RowKind.FULL, RowKind.BREAK]
+    assert book_reader.book_at(path, TENCENT, OPEN_US + 7_999_999).book == BOOK  # type: ignore[union-attr]
+    assert book_reader.book_at(path, TENCENT, OPEN_US + 8_000_000).kind is RowKind.BREAK  # type: ignore[union-attr]
+    assert book_reader.book_at(path, TENCENT, OPEN_US - 1) is None
+    assert book_reader.book_at(path, "HK.09988", OPEN_US) is None
+
+
+def test_book_files_are_no_day_files_and_nobody_else_may_read_them(tmp_path: Path) -> None:
+    writer = _writer(tmp_path)
+    writer.write(DAY, _entries([BOOK]), 1)
+    assert (book_days(tmp_path), day_files(tmp_path)) == ([DAY], [])
+    assert book_file(tmp_path, DAY).stat().st_mode & 0o777 == 0o640
+    assert book_file(tmp_path, DAY).parent.stat().st_mode & 0o777 == 0o750
+
+
+def test_pulls_are_counted_by_symbol(tmp_path: Path) -> None:
+    writer = _writer(tmp_path)
+    compared = [PullCompared(TENCENT, OPEN_US, agrees) for agrees in (True, True, False)]
+    writer.write(DAY, compared, 0)
+    assert book_reader.pulls(book_file(tmp_path, DAY)) == {TENCENT: (2, 3)}
+
+
+def test_the_next_day_gets_a_file_of_its_own_and_is_watched_on(tmp_path: Path) -> None:
+    clock = _Clock()
+    writer = _writer(tmp_path, clock)
+    writer.write(DAY, [WatchBegan(TENCENT, OPEN_US), *_entries([BOOK])], 1)
+    clock.now_us = MIDNIGHT_US + 5_000_000
+    writer.beat()  # quiet: no file is made for a day that has nothing yet
+    assert book_days(tmp_path) == [DAY]
+    writer.write(NEXT_DAY, _entries([BOOK], clock.now_us), 1)
+    writer.close()
+
+    assert [watch.reason for watch in book_reader.watches(book_file(tmp_path, DAY))] == [DAY_OVER]
+    (watch,) = book_reader.watches(book_file(tmp_path, NEXT_DAY))
+    assert watch.from_ms == MIDNIGHT_US // 1000 + 5_000
+    assert [state.kind for state in book_reader.states(book_file(tmp_path, NEXT_DAY))] == [RowKind.FULL, RowKind.BREAK]
+
+
+def test_what_a_killed_recorder_committed_stays_and_is_known_until_then(tmp_path: Path) -> None:
+    """Killed in the middle of its writing, by a signal that nobody hears."""
+    script = f"""
+import sys
+from pathlib import Path
+from tests.unit.test_book_store import _writer, _entries, WatchBegan, lively_pushes, PushEntry, TENCENT, DAY, OPEN_US
+writer = _writer(Path({str(tmp_path)!r}))
+writer.write(DAY, [WatchBegan(TENCENT, OPEN_US)], 0)
+for n, push in enumerate(lively_pushes((TENCENT,), 1_000_000)):
+    writer.write(DAY, [PushEntry(push)], 1)
+    if n == 300:
+        print("going", flush=True)
+"""
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, cwd=Path.cwd()) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"going\n"
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+
+    path = book_file(tmp_path, DAY)
+    (session,) = book_reader.sessions(path)
+    assert session.received >= 300
+    assert session.adds_up
+    truth = [push.book for push in lively_pushes((TENCENT,), session.stored)]
+    assert _books(tmp_path) == truth
+    (watch,) = book_reader.watches(path)
+    assert watch.reason is None
+
+    clock = _Clock()
+    clock.now_us += 3_600_000_000
+    writer = _writer(tmp_path, clock)  # the next start says where the other one ended
+    writer.write(DAY, _entries([BOOK], clock.now_us), 1)
+    assert _books(tmp_path) == [*truth, None, BOOK]
+    (watch,) = book_reader.watches(path)
+    assert (watch.until_ms, watch.reason) == (session.alive_ms, DIED)
+
+
+class _FailsOnce:
+    """A connection whose COMMIT reports an error, before or after it was done."""
+
+    def __init__(self, conn: sqlite3.Connection, *, done: bool) -> None:
+        self._conn, self._done = conn, done
+
+    def execute(self, sql: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
+        if sql == "COMMIT":
+            if self._done:
+                self._conn.execute(sql)
+            raise sqlite3.OperationalError("disk I/O error")
+        return self._conn.execute(sql, values)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._conn, name)
+
+
+@pytest.mark.parametrize("done", [False, True])
+def test_a_batch_whose_commit_failed_is_stored_once(tmp_path: Path, done: bool) -> None:
+    writer = _writer(tmp_path)
+    writer.write(DAY, _entries([BOOK]), 1)
+    writer._conn = _FailsOnce(writer._conn, done=done)  # type: ignore[arg-type]
+    batch = [WatchBegan(TENCENT, OPEN_US + 5), *_entries([Book((), BOOK.asks)], OPEN_US + 9)]
+    with pytest.raises(StoreUnavailable):
+        writer.write(DAY, batch, 1)
+    writer.write(DAY, batch, 1)
+    writer.write(DAY, _entries([BOOK], OPEN_US + 20), 1)
+    writer.close()
+
+    assert _books(tmp_path) == [BOOK, Book((), BOOK.asks), BOOK, None]
+    assert len(book_reader.watches(book_file(tmp_path, DAY))) == 1
+    (session,) = book_reader.sessions(book_file(tmp_path, DAY))
+    assert (session.received, session.stored) == (3, 3)
+
+
+def test_a_damaged_file_is_set_aside_and_the_day_goes_on(tmp_path: Path) -> None:
+    path = book_file(tmp_path, DAY)
+    path.parent.mkdir()
+    path.write_bytes(b"this is no database" * 400)
+    writer = _writer(tmp_path)
+    with pytest.raises(StoreCorrupt):
+        writer.write(DAY, _entries([BOOK]), 1)
+    aside = writer.set_aside("no database")
+    writer.write(DAY, _entries([BOOK]), 1)
+
+    assert aside is not None
+    assert aside.read_bytes().startswith(b"this is no")
+    assert _books(tmp_path) == [BOOK]
+
+
+def test_a_file_that_is_taken_away_is_left_at_the_next_beat(tmp_path: Path) -> None:
+    writer = _writer(tmp_path)
+    writer.write(DAY, [WatchBegan(TENCENT, OPEN_US), *_entries([BOOK])], 1)
+    book_file(tmp_path, DAY).rename(tmp_path / "moved.db")
+    writer.beat()
+    writer.write(DAY, _entries([BOOK]), 1)
+
+    assert _books(tmp_path) == [BOOK]
+    assert [watch.symbol for watch in book_reader.watches(book_file(tmp_path, DAY))] == [TENCENT]
+
+
+def test_a_database_of_something_else_or_of_a_later_version_is_not_touched(tmp_path: Path) -> None:
+    other, later = tmp_path / "a.db", tmp_path / "b.db"
+    with closing(sqlite3.connect(other)) as conn:
+        conn.execute("CREATE TABLE pushes (x)")
+    open_for_writing(later, SqliteOptions()).close()
+    with closing(sqlite3.connect(later)) as conn:
+        conn.execute("PRAGMA user_version = 99")
+    with pytest.raises(StoreCorrupt):
+        open_for_writing(other, SqliteOptions())
+    with pytest.raises(StoreUnavailable, match="newer recorder"):
+        open_for_writing(later, SqliteOptions())
+    with pytest.raises(StoreUnavailable, match="BOOK_SYMBOLS"):
+        list(book_reader.states(tmp_path / "absent.db"))
+
+
+def test_a_payload_that_does_not_fit_is_called_damage(tmp_path: Path) -> None:
+    writer = _writer(tmp_path)
+    writer.write(DAY, _entries([BOOK, Book((), BOOK.asks)]), 2)
+    writer.close()
+    with closing(sqlite3.connect(book_file(tmp_path, DAY))) as conn:
+        conn.execute("UPDATE pushes SET payload = x'ff' WHERE kind = 'D'")
+        conn.commit()
+    with pytest.raises(StoreCorrupt, match="damaged"):
+        _books(tmp_path)
+
+
+def test_a_push_costs_at_most_45_bytes_in_sqlite(tmp_path: Path) -> None:
+    writer = _writer(tmp_path)
+    symbols = tuple(f"HK.{n:05}" for n in range(1, 21))
+    pushes = [PushEntry(push) for push in lively_pushes(symbols, 20_000)]
+    for at in range(0, len(pushes), 200):
+        writer.write(DAY, pushes[at : at + 200], 200)
+    writer.close()
+    assert book_file(tmp_path, DAY).stat().st_size / len(pushes) <= 45

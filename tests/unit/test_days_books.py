@@ -1,0 +1,158 @@
+"""Books as Arrow say the same as the decoder of one row at a time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hk_tick_collector.days import books
+from hk_tick_collector.days.books import Form, read, schema_of
+from hk_tick_collector.market.hk import HK
+from hk_tick_collector.records.book import Book, BookEntry, BookPush, Level, PushEntry, WatchBegan, WatchEnded
+from hk_tick_collector.store import book_reader
+from hk_tick_collector.store.book_writer import BookWriter
+from hk_tick_collector.store.connect import SqliteOptions
+from hk_tick_collector.store.layout import book_file
+from tests.books import BOOKS, DAY, OPEN_US, TIMES_MS, lively_pushes
+
+SYMBOLS = ("HK.00005", "HK.00700", "HK.09988")
+DEPTH = 4
+
+
+def _file(root: Path, entries: list[BookEntry]) -> Path:
+    writer = BookWriter(root, SqliteOptions(), HK.trading_day, lambda: OPEN_US // 1000)
+    writer.write(DAY, entries, sum(isinstance(entry, PushEntry) for entry in entries))
+    writer.close()
+    return book_file(root, DAY)
+
+
+def _table(path: Path, form: Form, symbols: list[str] | None = None, depth: int = DEPTH) -> pa.Table:
+    return pa.Table.from_batches(read(path, form, symbols, depth), schema=schema_of(form, depth))
+
+
+def _levels(row: dict[str, object], side: str, depth: int) -> list[Level | None]:
+    found = [(row[f"{side}_px_{n}"], row[f"{side}_qty_{n}"], row[f"{side}_n_{n}"]) for n in range(depth)]
+    return [None if level == (None, None, None) else level for level in found]  # type: ignore[misc]
+
+
+PUSHED = st.lists(st.tuples(st.sampled_from(SYMBOLS), BOOKS, TIMES_MS, TIMES_MS), min_size=1, max_size=20)
+
+
+@settings(max_examples=15, deadline=None)
+@given(PUSHED, st.lists(st.integers(0, 19), max_size=3))
+def test_wide_holds_what_was_pushed(
+    tmp_path_factory: pytest.TempPathFactory,
+    pushed: list[tuple[str, Book, int | None, int | None]],
+    breaks: list[int],
+) -> None:
+    entries: list[BookEntry] = [WatchBegan(symbol, OPEN_US) for symbol in SYMBOLS]
+    for n, (symbol, book, bid_ms, ask_ms) in enumerate(pushed):
+        entries.append(PushEntry(BookPush(symbol, OPEN_US + n, bid_ms, ask_ms, book), merged=n % 3))
+        if n in breaks:
+            entries += [WatchEnded(symbol, OPEN_US + n, "connection lost"), WatchBegan(symbol, OPEN_US + n)]
+    path = _file(tmp_path_factory.mktemp("books"), entries)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(books, "CHUNK_ROWS", 3)
+        wide = _table(path, Form.WIDE)
+        long = _table(path, Form.LONG).to_pylist()
+    rows, states = wide.to_pylist(), list(book_reader.states(path))
+
+    assert wide["recv_ts"].cast(pa.int64()).to_pylist() == [state.recv_ts_us for state in states]
+    assert wide["bid_ts"].cast(pa.int64()).to_pylist() == [state.bid_ts_ms for state in states]
+    assert wide["ask_ts"].cast(pa.int64()).to_pylist() == [state.ask_ts_ms for state in states]
+    for row, state in zip(rows, states, strict=True):
+        assert (row["symbol"], row["kind"], row["merged"]) == (state.symbol, state.kind, state.merged)
+        for side in ("bid", "ask"):
+            levels = () if state.book is None else (state.book.bids if side == "bid" else state.book.asks)
+            assert row[f"{side}_levels"] == (None if state.book is None else len(levels))
+            shown = [*levels[:DEPTH], *[None] * DEPTH][:DEPTH]
+            assert _levels(row, side, DEPTH) == shown
+    _check_long(long, states)
+
+
+def _check_long(long: list[dict[str, object]], states: list[book_reader.BookState]) -> None:
+    """Who follows the changes has the levels of each state, as a set of prices may tell them."""
+    by_update: dict[object, list[dict[str, object]]] = {}
+    for row in long:
+        by_update.setdefault(row["update_no"], []).append(row)
+    assert len(by_update) == len(states)
+    for changes, state in zip(by_update.values(), states, strict=True):
+        assert {change["symbol"] for change in changes} == {state.symbol}
+        assert all(change["is_full"] == (state.kind == "F") for change in changes)
+        if state.kind in ("B", "S") or not ((state.book and (state.book.bids or state.book.asks)) or state.kind == "D"):
+            assert [change["action"] for change in changes] == ["break" if state.kind == "B" else "same"]
+        if state.kind == "F" and state.book is not None and (state.book.bids or state.book.asks):
+            for side, levels in (("bid", state.book.bids), ("ask", state.book.asks)):
+                told = sorted(
+                    (change["price"], change["volume"], change["orders"])
+                    for change in changes
+                    if change["side"] == side and change["action"] == "add"
+                )
+                assert told == sorted(levels)
+
+
+def test_a_level_that_leaves_the_window_is_not_called_gone(tmp_path: Path) -> None:
+    bids: tuple[Level, ...] = tuple((100.0 - n, 100, 1) for n in range(10))
+    states = [
+        Book(bids, ()),
+        Book(((101.0, 100, 1), *bids[:9]), ()),  # a new best price pushes the tenth out of view
+        Book((*bids[:9],), ()),  # the best one is taken, and nothing comes for it from below
+        Book((*bids[:4], *bids[5:9]), ()),  # one within the window is gone
+    ]
+    path = _file(tmp_path, [PushEntry(BookPush("HK.00700", OPEN_US + n, None, None, s)) for n, s in enumerate(states)])
+
+    changes = [
+        (row["update_no"], row["price"], row["action"])
+        for row in _table(path, Form.LONG).to_pylist()
+        if row["update_no"] > 1
+    ]
+    assert changes == [(2, 101.0, "add"), (2, 91.0, "out"), (3, 101.0, "gone"), (4, 96.0, "gone")]
+
+
+def test_long_rows_lead_from_state_to_state_and_carry_their_sides_time(tmp_path: Path) -> None:
+    path = _file(tmp_path, [PushEntry(push) for push in lively_pushes(SYMBOLS, 3000)])
+    known: dict[object, tuple[dict[object, object], dict[object, object]]] = {}
+    states = {n + 1: state for n, state in enumerate(book_reader.states(path))}
+    rows = _table(path, Form.LONG).to_pylist()
+    for n, row in enumerate(rows):
+        begins = n == 0 or rows[n - 1]["update_no"] != row["update_no"]
+        if row["is_full"] and begins:
+            known[row["symbol"]] = ({}, {})
+        if row["side"] is not None:
+            side = known[row["symbol"]][row["side"] == "ask"]
+            if row["action"] in ("gone", "out"):
+                del side[row["price"]]
+            else:
+                side[row["price"]] = (row["price"], row["volume"], row["orders"])
+        if n + 1 == len(rows) or rows[n + 1]["update_no"] != row["update_no"]:
+            state = states[row["update_no"]]
+            assert state.book is not None
+            bids, asks = known[row["symbol"]]
+            assert (set(bids.values()), set(asks.values())) == (set(state.book.bids), set(state.book.asks))
+
+
+def test_quotes_are_the_best_prices_where_they_change(tmp_path: Path) -> None:
+    path = _file(tmp_path, [PushEntry(push) for push in lively_pushes(SYMBOLS, 3000)])
+    wide = _table(path, Form.WIDE, ["HK.00700"], depth=1).to_pylist()
+    names = [f"{side}_{column}_0" for side in ("bid", "ask") for column in ("px", "qty", "n")]
+    expected, last = [], None
+    for row in wide:
+        quote = [row[name] for name in names]
+        if quote != last:
+            expected.append(row)
+        last = quote
+    assert len(expected) < len(wide)
+    assert _table(path, Form.QUOTES, ["HK.00700"]).to_pylist() == expected
+
+
+def test_symbols_that_are_not_there_give_no_rows(tmp_path: Path) -> None:
+    path = _file(tmp_path, [PushEntry(push) for push in lively_pushes(SYMBOLS, 10)])
+    assert _table(path, Form.WIDE, ["HK.00001"]).num_rows == 0
+    assert set(_table(path, Form.LONG, ["HK.00005"])["symbol"].to_pylist()) == {"HK.00005"}
+    with pytest.raises(ValueError, match="depth 0"):
+        list(read(path, Form.WIDE, depth=0))
