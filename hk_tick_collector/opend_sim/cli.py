@@ -82,6 +82,9 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("run")
     group.add_argument("--truth", type=Path, metavar="FILE", help="write every tick here, for hk-opend-sim check")
     group.add_argument(
+        "--book-truth", type=Path, metavar="FILE", help="write every state of the books that somebody subscribed here"
+    )
+    group.add_argument(
         "--scenario", type=Path, metavar="FILE", help="timed faults: TIME FAULT [parameter=value] a line"
     )
     group.add_argument(
@@ -104,6 +107,12 @@ def _add_network_options(group: argparse._ArgumentGroup) -> None:
     where.add_argument("--control-socket", type=Path, metavar="PATH", help="take commands on this Unix socket")
     group.add_argument("--rsa-key", type=Path, metavar="FILE", help="encrypt: PKCS#1 private key of 1024 bits")
     group.add_argument("--quota", type=_count, default=opend.DEFAULT_QUOTA, help="subscriptions of the account")
+    group.add_argument(
+        "--right",
+        default="level2",
+        choices=faults.RIGHT_KINDS,
+        help="quote right: of a book sf shows 40 levels, level2 10",
+    )
     group.add_argument(
         "--min-hold", type=float, default=60.0, metavar="SEC", help="a subscription can be given back after this time"
     )
@@ -154,6 +163,13 @@ def _add_market_options(group: argparse._ArgumentGroup) -> None:
         default=0,
         metavar="N",
         help="at most N ticks of a symbol in a push, 0 for all of one moment; exactly N with --firehose",
+    )
+    group.add_argument(
+        "--book-merge-ms",
+        type=_count,
+        default=0,
+        metavar="MS",
+        help="push a symbol's order book at most once in so many milliseconds of the market, 0 for every state",
     )
     group.add_argument(
         "--firehose",
@@ -227,6 +243,8 @@ def _run_options(args: argparse.Namespace) -> RunOptions:
         max_buffer_bytes=args.max_buffer_bytes,
         rsa_key=args.rsa_key,
         seed=args.seed,
+        right=args.right,
+        book_merge_ms=args.book_merge_ms,
     )
     market = VENUES[args.market].market
     if args.replay and args.market != "HK":
@@ -239,6 +257,7 @@ def _run_options(args: argparse.Namespace) -> RunOptions:
         wait_for_client=args.wait_for_client,
         speed=args.speed,
         truth=args.truth,
+        book_truth=args.book_truth,
         clock_file=args.clock_file,
         scenario=read_scenario(args.scenario, market) if args.scenario else [],
         control_port=args.control_port,

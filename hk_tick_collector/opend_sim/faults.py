@@ -9,6 +9,7 @@ faults of one simulator; the server owns it, and asks it at named points:
 - answering a request: hang, delay-answers, old-answers, yesterday, no-ms, market-state, fail-subscribe, quota, logout,
   kick-out, right
 - building a push: silent, skip, twice, disorder, late, unreadable, first-push, no-sequence, lose-server
+- building a push of an order book: those whose names begin with ``book-``, see ``book_faults.py``
 - sending a frame: cut, oversize, bad-sha1, throttle
 
 Faults that happen once (drop, restart, login, gtw-event) are carried out by ``control.py`` and leave nothing here, as
@@ -97,7 +98,9 @@ FIRST_PUSH_KINDS = ("stale", "empty", "foreign")
 RESTART_KINDS = ("remember", "forget")
 DELAY_KINDS = ("late", "under-way")
 MARKET_STATES = ("CLOSED", "REST", "NONE")
-RIGHT_KINDS = ("level2", "level1", "bmp", "no")
+RIGHT_KINDS = ("sf", "level2", "level1", "bmp", "no")
+REPEAT_KINDS = ("price", "push")
+ONE_SIDED_KINDS = ("no-bid", "no-ask")
 GTW_EVENT_KINDS = (
     "LocalCfgLoadFailed",
     "APISvrRunFailed",
@@ -173,6 +176,18 @@ FAULTS: dict[str, FaultSpec] = {
     "yesterday": FaultSpec("a tick in the middle of an answer is of the day before", ("next", "seconds", "symbol")),
     "no-ms": FaultSpec("leave milliseconds out of the ticks of answers", ("seconds", "symbol")),
     "market-state": FaultSpec("say another state of the market", ("kind", "seconds"), kinds=MARKET_STATES),
+    "book-freeze": FaultSpec("push no order books, while ticks go on", ("seconds", "symbol")),
+    "book-drop": FaultSpec("lose pushes of order books", _PUSH_PARAMS),
+    "book-cross": FaultSpec("the best bid is above the best ask", _PUSH_PARAMS),
+    "book-one-sided": FaultSpec("leave one side of books empty", ("kind", *_PUSH_PARAMS), kinds=ONE_SIDED_KINDS),
+    "book-unsorted": FaultSpec("the best three levels of books in the wrong order", _PUSH_PARAMS),
+    "book-repeat": FaultSpec(
+        "a price twice in a book, or the same push twice", ("kind", *_PUSH_PARAMS), kinds=REPEAT_KINDS
+    ),
+    "book-no-volume": FaultSpec("no shares at the best bid", _PUSH_PARAMS),
+    "book-zero-times": FaultSpec("books without times, as cached ones", _PUSH_PARAMS),
+    "book-clock-back": FaultSpec("books with earlier times", ("ms", *_PUSH_PARAMS), ("ms",)),
+    "book-flood": FaultSpec("so many states of books more in a second, all together", ("limit", "seconds"), ("limit",)),
     "stand": FaultSpec("market time stands still from now on"),
     "run": FaultSpec("market time goes on"),
     "jump": FaultSpec("market time is a later one at once; what trades until then is made at once", ("to",), ("to",)),

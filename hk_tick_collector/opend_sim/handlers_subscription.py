@@ -6,12 +6,14 @@ from typing import Any
 
 from hk_tick_collector.opend_sim import pb
 from hk_tick_collector.opend_sim.encode import set_security
-from hk_tick_collector.opend_sim.opend import SUB_TICKER, Client, OpenD, Reach
+from hk_tick_collector.opend_sim.opend import SUB_BROKER, SUB_ORDER_BOOK, SUB_TICKER, Client, OpenD, Reach
 from hk_tick_collector.opend_sim.subscriptions import Key, Refused
 
-# Ticks are pushed; quotes and K-lines can be subscribed and then asked for. There is no order book to serve the rest.
+# Ticks, books and queues are pushed; quotes and K-lines can be subscribed and then asked for.
 SERVED_SUB_TYPES = {
     SUB_TICKER: "TICKER",
+    SUB_ORDER_BOOK: "ORDER_BOOK",
+    SUB_BROKER: "BROKER",
     int(pb.qot_common.SubType_Basic): "QUOTE",
     int(pb.qot_common.SubType_KL_1Min): "K_1M",
     int(pb.qot_common.SubType_KL_Day): "K_DAY",
@@ -37,10 +39,12 @@ def subscribe(opend: OpenD, client: Client, c2s: Any, s2c: Any) -> None:
     push = c2s.isRegOrUnRegPush if c2s.HasField("isRegOrUnRegPush") else None
     reach = _reach(c2s)
     opend.book.subscribe(client.conn_id, keys, opend.quota(), push)
-    opend.reach.setdefault(client.conn_id, {}).update(dict.fromkeys(_ticker_symbols(keys), reach))
+    opend.reach.setdefault(client.conn_id, {}).update(dict.fromkeys(_symbols(keys, SUB_TICKER), reach))
+    if c2s.isSubOrderBookDetail:
+        opend.detailed.setdefault(client.conn_id, set()).update(_symbols(keys, SUB_ORDER_BOOK))
     opend.market.clock.release()
     if push and (c2s.isFirstPush or not c2s.HasField("isFirstPush")):
-        client.first_push_symbols += _ticker_symbols(keys)
+        client.first_push += keys
 
 
 def register_push(opend: OpenD, client: Client, c2s: Any, s2c: Any) -> None:
@@ -49,7 +53,7 @@ def register_push(opend: OpenD, client: Client, c2s: Any, s2c: Any) -> None:
     keys = _keys(opend, c2s)
     opend.book.register_push(client.conn_id, keys, c2s.isRegOrUnReg)
     if c2s.isRegOrUnReg and (c2s.isFirstPush or not c2s.HasField("isFirstPush")):
-        client.first_push_symbols += _ticker_symbols(keys)
+        client.first_push += keys
 
 
 def get_sub_info(opend: OpenD, client: Client, c2s: Any, s2c: Any) -> None:
@@ -93,5 +97,5 @@ def _reach(c2s: Any) -> Reach:
     return Reach.EXTENDED if c2s.extendedTime or c2s.session == int(pb.common.Session_ETH) else Reach.REGULAR
 
 
-def _ticker_symbols(keys: list[Key]) -> list[str]:
-    return [symbol for symbol, sub_type in keys if sub_type == SUB_TICKER]
+def _symbols(keys: list[Key], sub_type: int) -> list[str]:
+    return [symbol for symbol, of_type in keys if of_type == sub_type]

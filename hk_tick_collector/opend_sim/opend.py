@@ -12,12 +12,14 @@ from pathlib import Path
 
 from hk_tick_collector.market.hours import Phase
 from hk_tick_collector.opend_sim import pb
+from hk_tick_collector.opend_sim.depth import MAX_LEVELS
+from hk_tick_collector.opend_sim.depth_feed import DepthFeed, DepthSource
 from hk_tick_collector.opend_sim.encode import symbol_of
 from hk_tick_collector.opend_sim.faults import FaultState
 from hk_tick_collector.opend_sim.limits import RateLimiter
 from hk_tick_collector.opend_sim.market_feed import MarketFeed
 from hk_tick_collector.opend_sim.simtick import SimTick
-from hk_tick_collector.opend_sim.subscriptions import MIN_HOLD_SEC, Refused, SubscriptionBook
+from hk_tick_collector.opend_sim.subscriptions import MIN_HOLD_SEC, Key, Refused, SubscriptionBook
 from hk_tick_collector.opend_sim.venue import Venue
 
 SERVER_VERSION = 1011
@@ -30,13 +32,19 @@ DEFAULT_MAX_BUFFER_BYTES = 16 * 1024 * 1024
 MAX_SECURITIES = 5000
 
 SUB_TICKER = int(pb.qot_common.SubType_Ticker)
+SUB_ORDER_BOOK = int(pb.qot_common.SubType_OrderBook)
+SUB_BROKER = int(pb.qot_common.SubType_Broker)
 
 _RIGHTS = {
+    "sf": int(pb.qot_common.QotRight_SF),
     "level2": int(pb.qot_common.QotRight_Level2),
     "level1": int(pb.qot_common.QotRight_Level1),
     "bmp": int(pb.qot_common.QotRight_Bmp),
     "no": int(pb.qot_common.QotRight_No),
 }
+
+# Levels a side of an order book by right (get_order_book of futu-api; the bound of LV1 is not documented).
+_BOOK_LEVELS = {_RIGHTS["sf"]: MAX_LEVELS, _RIGHTS["level2"]: 10, _RIGHTS["level1"]: 1}
 
 # Calls in 30 seconds (Futu's documentation); protocols that OpenD serves from its cache are not limited.
 RATE_LIMITS = {3103: 60, 3202: 10, 3203: 60, 3219: 30, 3223: 10}
@@ -44,7 +52,8 @@ RATE_LIMITS = {3103: 60, 3202: 10, 3203: 60, 3219: 30, 3223: 10}
 
 @dataclass(frozen=True, slots=True)
 class SimSettings:
-    """How this OpenD is set up. ``ticks_per_push`` 0: all of a symbol's ticks of one step go into one push."""
+    """How this OpenD is set up. ``ticks_per_push`` 0: all of a symbol's ticks of one step go into one push.
+    ``book_merge_ms`` 0: every state of an order book is pushed."""
 
     host: str = "127.0.0.1"
     port: int = 0
@@ -55,6 +64,8 @@ class SimSettings:
     max_buffer_bytes: int = DEFAULT_MAX_BUFFER_BYTES
     rsa_key: Path | None = None
     seed: int = 0
+    right: str = "level2"  # one of ``faults.RIGHT_KINDS``
+    book_merge_ms: int = 0
 
 
 class Reach(IntEnum):
@@ -79,7 +90,7 @@ class Client:
     enc_algo: int = -1
     aes_key: str = ""
     aes_iv: str = ""
-    first_push_symbols: list[str] = field(default_factory=list)
+    first_push: list[Key] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +113,8 @@ class OpenD:
         self.book = SubscriptionBook(settings.min_hold_sec)
         self.limiter = RateLimiter(RATE_LIMITS if settings.rate_limits else {})
         self.reach: dict[int, dict[str, Reach]] = {}  # by connection: of its subscriptions for ticks
+        self.depth: DepthSource = DepthFeed(market, settings.seed, settings.book_merge_ms)
+        self.detailed: dict[int, set[str]] = {}  # by connection: whose books it wants with their single orders
 
     @property
     def venue(self) -> Venue:
@@ -130,11 +143,23 @@ class OpenD:
     def right(self) -> int:
         """Qot_Common.QotRight for the market that is simulated."""
         fault = self.faults.active("right")
-        return _RIGHTS[fault.kind if fault is not None else "level2"]
+        return _RIGHTS[fault.kind if fault is not None else self.settings.right]
 
     def may_subscribe(self) -> bool:
         """BMP and no right at all cannot subscribe (Futu's documentation)."""
         return self.right() not in (_RIGHTS["bmp"], _RIGHTS["no"])
+
+    def has_sf_right(self) -> bool:
+        """The right that shows single orders of a book."""
+        return self.right() == _RIGHTS["sf"]
+
+    def book_levels(self) -> int:
+        """Levels a side that the right shows of an order book; without any right nothing is sent."""
+        return _BOOK_LEVELS.get(self.right(), 1)
+
+    def sees_orders(self, conn_id: int, symbol: str) -> bool:
+        """Whether a connection gets the single orders of a symbol's book."""
+        return symbol in self.detailed.get(conn_id, ()) and self.has_sf_right()
 
     def quota(self) -> int:
         fault = self.faults.active("quota")
@@ -161,6 +186,7 @@ class OpenD:
         """The connection is gone, and all that it subscribed."""
         self.book.drop_connection(conn_id)
         self.reach.pop(conn_id, None)
+        self.detailed.pop(conn_id, None)
 
     def collected(self, conn_id: int, symbol: str, ticks: Sequence[SimTick]) -> Sequence[SimTick]:
         """Of these ticks of a symbol those of the sessions that the connection asked for."""

@@ -51,7 +51,7 @@ class Pusher:
         self._opend = opend
         self._faults = opend.faults
         self._sessions = sessions
-        self._monotonic = monotonic
+        self.monotonic = monotonic
         self._serial = 0
         self._late: list[tuple[float, int, Item]] = []
         self._late_made = 0
@@ -80,6 +80,17 @@ class Pusher:
                 items.append(item)
         if items:
             self._send([(item, (conn_id,)) for item in items])
+
+    def cut_off(self) -> bool:
+        """Nothing reaches OpenD from its server, or a client from OpenD."""
+        return self._faults.any_active() and (self._faults.active("lose-server") is not None or self._blocked())
+
+    def deliver(self, batches: Mapping[int, Sequence[EncodedPush]]) -> None:
+        """Hand each connection its pushes, all in one write."""
+        for conn_id, pushes in batches.items():
+            session = self._sessions.get(conn_id)
+            if session is not None:
+                session.push(pushes)
 
     def next_serial(self) -> int:
         """Pushes carry a running number of the server."""
@@ -141,7 +152,7 @@ class Pusher:
         late = faults.hit("late", symbol)
         if late is not None:
             self._late_made += 1
-            heapq.heappush(self._late, (self._monotonic() + late.ms / 1000, self._late_made, item))
+            heapq.heappush(self._late, (self.monotonic() + late.ms / 1000, self._late_made, item))
             return []
         return [item, item] if faults.hit("twice", symbol) is not None else [item]
 
@@ -153,17 +164,17 @@ class Pusher:
                 out += [item, held[1]]
             elif self._faults.hit("disorder", item.symbol) is not None:
                 newest_first = Item(item.symbol, list(reversed(item.ticks)), item.push_data_type)
-                self._held[item.symbol] = (self._monotonic(), newest_first)
+                self._held[item.symbol] = (self.monotonic(), newest_first)
             else:
                 out.append(item)
-        oldest_sec = self._monotonic() - MAX_HELD_SEC
+        oldest_sec = self.monotonic() - MAX_HELD_SEC
         for symbol in [s for s, (since_sec, _) in self._held.items() if since_sec <= oldest_sec]:
             out.append(self._held.pop(symbol)[1])
         return out
 
     def _due(self) -> list[Item]:
         due: list[Item] = []
-        while self._late and self._late[0][0] <= self._monotonic():
+        while self._late and self._late[0][0] <= self.monotonic():
             due.append(heapq.heappop(self._late)[2])
         return due
 
@@ -205,7 +216,4 @@ class Pusher:
                 self.pushed_ticks += len(part.ticks)
                 for conn_id in part_conn_ids:
                     batches.setdefault(conn_id, []).append(push)
-        for conn_id, pushes in batches.items():
-            session = self._sessions.get(conn_id)
-            if session is not None:
-                session.push(pushes)
+        self.deliver(batches)

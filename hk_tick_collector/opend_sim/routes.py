@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hk_tick_collector.opend_sim import (
+    handlers_book,
     handlers_quote,
     handlers_reference,
     handlers_subscription,
@@ -22,6 +23,8 @@ from hk_tick_collector.opend_sim.opend import Client, OpenD
 INIT_CONNECT = 1001
 NOTIFY = 1003
 UPDATE_TICKER = 3011
+UPDATE_ORDER_BOOK = 3013
+UPDATE_BROKER = 3015
 
 Handler = Callable[[OpenD, Client, Any, Any], None]
 
@@ -53,6 +56,8 @@ ROUTES: dict[int, Route] = {
     3004: _route("Qot_GetBasicQot", handlers_quote.get_basic_qot),
     3006: _route("Qot_GetKL", handlers_quote.get_kline),
     3010: _route("Qot_GetTicker", handlers_quote.get_ticker),
+    3012: _route("Qot_GetOrderBook", handlers_book.get_order_book),
+    3014: _route("Qot_GetBroker", handlers_book.get_broker),
     3103: _route("Qot_RequestHistoryKL", handlers_quote.request_history_kline),
     3202: _route("Qot_GetStaticInfo", handlers_reference.get_static_info),
     3203: _route("Qot_GetSecuritySnapshot", handlers_quote.get_snapshot),

@@ -20,6 +20,7 @@ from typing import Any
 from hk_tick_collector.core.errors import ConfigError
 from hk_tick_collector.core.logline import event
 from hk_tick_collector.opend_sim.control import ControlServer, FaultDesk
+from hk_tick_collector.opend_sim.depth_truth import DepthTruthWriter
 from hk_tick_collector.opend_sim.exchange import Exchange, MarketConfig
 from hk_tick_collector.opend_sim.faults import FaultState
 from hk_tick_collector.opend_sim.firehose import MARKET_TICKS_PER_SEC, Firehose, StillMarket
@@ -46,6 +47,7 @@ class RunOptions:
     speed: float = 1.0
     wait_for_client: bool = False  # market time stands still until somebody subscribes
     truth: Path | None = None
+    book_truth: Path | None = None
     clock_file: Path | None = None
     scenario: list[Step] = field(default_factory=list)
     control_port: int | None = None
@@ -63,7 +65,7 @@ async def run(options: RunOptions) -> None:
         loop.add_signal_handler(signum, stop.set)
     market, firehose = _market(options)
     opend = OpenD(options.settings, market, FaultState(seed=options.settings.seed))
-    server = SimServer(opend)
+    server = SimServer(opend, _open_book_truth(options.book_truth))
     control: ControlServer | None = None
     try:
         if firehose is not None and not await _unless_stopped(firehose.prepare(), stop):
@@ -109,6 +111,13 @@ def _open_truth(path: Path | None) -> TruthWriter | None:
         return TruthWriter(path) if path is not None else None
     except OSError as err:
         raise ConfigError(f"truth file {path}: {err.strerror or err}") from err
+
+
+def _open_book_truth(path: Path | None) -> DepthTruthWriter | None:
+    try:
+        return DepthTruthWriter(path) if path is not None else None
+    except OSError as err:
+        raise ConfigError(f"truth file of books {path}: {err.strerror or err}") from err
 
 
 def _keep_clock_file(path: Path | None, clock: SimClock) -> None:

@@ -18,11 +18,14 @@ from typing import Any, cast
 from hk_tick_collector.core.errors import ConfigError
 from hk_tick_collector.core.logline import event
 from hk_tick_collector.opend_sim import notify, wire
+from hk_tick_collector.opend_sim.book_pusher import BookPusher
+from hk_tick_collector.opend_sim.depth_truth import DepthTruthWriter
 from hk_tick_collector.opend_sim.oddities import Oddities
-from hk_tick_collector.opend_sim.opend import Client, OpenD
+from hk_tick_collector.opend_sim.opend import SUB_BROKER, SUB_ORDER_BOOK, SUB_TICKER, Client, OpenD
 from hk_tick_collector.opend_sim.pusher import Pusher
 from hk_tick_collector.opend_sim.routes import NOTIFY
 from hk_tick_collector.opend_sim.session import ClientSession, EncodedPush
+from hk_tick_collector.opend_sim.subscriptions import Key
 
 MAX_CLIENTS = 128
 STEP_SEC = 0.005
@@ -35,11 +38,12 @@ _log = logging.getLogger(__name__)
 class SimServer:
     """``start()``, then ``run()`` until cancelled, then ``close()``."""
 
-    def __init__(self, opend: OpenD) -> None:
+    def __init__(self, opend: OpenD, book_truth: DepthTruthWriter | None = None) -> None:
         """ConfigError when the RSA key is not usable."""
         self.opend = opend
         self.sessions: dict[int, ClientSession] = {}
         self.pusher = Pusher(opend, self.sessions)
+        self.books = BookPusher(opend, self.pusher, book_truth)
         self.port = 0
         self.clients_total = 0
         self.overflows = 0
@@ -69,7 +73,9 @@ class SimServer:
         while True:
             renumber = faults.active("renumber")
             market.renumber(renumber.kind if renumber is not None else "", renumber)
-            self.pusher.step(market.step())
+            arrived = market.step()
+            self.pusher.step(arrived)
+            self.books.step(arrived)
             self._tell_changes()
             if self._closed_until_sec and time.monotonic() >= self._closed_until_sec:
                 await self._reopen()
@@ -87,6 +93,7 @@ class SimServer:
             for task in stuck:
                 task.cancel()
         self.opend.market.close()
+        self.books.close()
 
     def drop_all(self) -> int:
         """Close every connection at once; how many there were."""
@@ -182,8 +189,15 @@ class SimServer:
             session.outlet.abort()
         _log.info(event("client_gone", conn=conn_id, reason=reason))
 
-    def _first_push(self, conn_id: int, symbols: Sequence[str]) -> None:
-        self.pusher.first_push(conn_id, symbols)
+    def _first_push(self, conn_id: int, keys: Sequence[Key]) -> None:
+        by_type: dict[int, list[str]] = {}
+        for symbol, sub_type in keys:
+            by_type.setdefault(sub_type, []).append(symbol)
+        for sub_type, symbols in by_type.items():
+            if sub_type == SUB_TICKER:
+                self.pusher.first_push(conn_id, symbols)
+            elif sub_type in (SUB_ORDER_BOOK, SUB_BROKER):
+                self.books.first_push(conn_id, symbols, sub_type)
 
 
 def _bound_socket(host: str, port: int) -> socket.socket:

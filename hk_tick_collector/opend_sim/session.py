@@ -20,7 +20,7 @@ from hk_tick_collector.opend_sim import pb, wire
 from hk_tick_collector.opend_sim.opend import Client, OpenD
 from hk_tick_collector.opend_sim.outlet import Outlet
 from hk_tick_collector.opend_sim.routes import INIT_CONNECT, ROUTES, Route
-from hk_tick_collector.opend_sim.subscriptions import Refused
+from hk_tick_collector.opend_sim.subscriptions import Key, Refused
 
 INIT_TIMEOUT_SEC = 30.0
 _HANG_POLL_SEC = 0.05
@@ -59,7 +59,7 @@ def encode_body(message: Any, fmt: int) -> bytes:
 
 
 class ClientSession:
-    """Serves one connection until it ends. ``on_first_push`` pushes the cached tick of newly subscribed symbols."""
+    """Serves one connection until it ends. ``on_first_push`` pushes what is cached of new subscriptions."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class ClientSession:
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
         rsa: wire.RsaCipher | None,
-        on_first_push: Callable[[int, Sequence[str]], None],
+        on_first_push: Callable[[int, Sequence[Key]], None],
     ) -> None:
         self.client = client
         self.outlet = Outlet(writer, opend.faults, opend.settings.max_buffer_bytes, client.conn_id)
@@ -190,7 +190,7 @@ class ClientSession:
         client = self.client
         if route is not None and route is ROUTES[INIT_CONNECT] and client.enc_algo != wire.ENC_NONE:
             self._aes = wire.AesCipher(client.enc_algo, client.aes_key, client.aes_iv)
-        if client.first_push_symbols:
-            symbols = list(client.first_push_symbols)
-            client.first_push_symbols.clear()
-            self._on_first_push(client.conn_id, symbols)
+        if client.first_push:
+            keys = list(client.first_push)
+            client.first_push.clear()
+            self._on_first_push(client.conn_id, keys)

@@ -38,6 +38,8 @@ class SubscriptionBook:
         self._monotonic = monotonic
         self._held: dict[Key, dict[int, _Held]] = {}
         self._push_to: dict[Key, tuple[int, ...]] = {}
+        self._of_type: dict[int, dict[str, None]] = {}
+        self.changes = 0  # counts up with every change of what is held or pushed
 
     def subscribe(self, conn_id: int, keys: Iterable[Key], quota: int, push: bool | None) -> None:
         """Take all of them or none. ``push`` None leaves the registration for pushes as it is. Refused over quota."""
@@ -51,6 +53,7 @@ class SubscriptionBook:
         now_sec = self._monotonic()
         for key in wanted:
             held = self._held.setdefault(key, {}).setdefault(conn_id, _Held(now_sec, False))
+            self._of_type.setdefault(key[1], {})[key[0]] = None
             if push is not None:
                 held.push = push
             self._note_push(key)
@@ -100,6 +103,10 @@ class SubscriptionBook:
         """Ids of the connections that want this pushed."""
         return self._push_to.get(key, ())
 
+    def symbols(self, sub_type: int) -> list[str]:
+        """What anybody holds of one type, pushed or not."""
+        return list(self._of_type.get(sub_type, ()))
+
     def pushed_keys(self) -> list[Key]:
         """Everything that at least one connection wants pushed."""
         return list(self._push_to)
@@ -113,9 +120,11 @@ class SubscriptionBook:
         del holders[conn_id]
         if not holders:
             del self._held[key]
+            del self._of_type[key[1]][key[0]]
         self._note_push(key)
 
     def _note_push(self, key: Key) -> None:
+        self.changes += 1
         targets = tuple(conn_id for conn_id, held in self._held.get(key, {}).items() if held.push)
         if targets:
             self._push_to[key] = targets

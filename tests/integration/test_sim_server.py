@@ -210,7 +210,7 @@ def test_basic_info_and_market_state(client: SdkClient) -> None:
 
 def test_what_is_not_simulated_gets_an_error_not_a_hang(client: SdkClient) -> None:
     assert client.ctx.get_plate_list(Market.HK, Plate.ALL) == (RET_ERROR, "protocol 3204 is not simulated")
-    ret, text = client.ctx.subscribe([LEADER], [SubType.ORDER_BOOK])
+    ret, text = client.ctx.subscribe([LEADER], [SubType.ORDER_BOOK_ODD])
     assert ret == RET_ERROR
     assert "not simulated" in text  # the SDK's own words after a timeout are others
 
