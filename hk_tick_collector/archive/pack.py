@@ -64,6 +64,7 @@ from hk_tick_collector.store import data_root as roots
 from hk_tick_collector.store import reader
 from hk_tick_collector.store.atomic import sync_file
 from hk_tick_collector.store.connect import translate
+from hk_tick_collector.store.follow import place_at
 from hk_tick_collector.store.inuse import pending_spill
 from hk_tick_collector.store.layout import day_file, spill_dir, sqlite_files
 
@@ -244,6 +245,7 @@ def _pack_once(
         gaps=tuple(reader.gaps(db)),
         symbol_rows=tuple(reader.symbol_rows(db)),
         amendments=tuple(reader.amendments(db)),
+        end=place_at(db, day).mark,
     )
     return _Packed(manifest, content)
 

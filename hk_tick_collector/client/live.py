@@ -185,9 +185,10 @@ def follow_files(
         wanted = _symbols(symbols, root)
 
     def batches(cursor: str, stop: threading.Event) -> Iterator[LiveBatch]:
-        with translated(), Follower(root) as follower:
+        days = Catalog(root, archive)
+        with translated(), Follower(root, was_end=days.was_end) as follower:
             position = _start(follower, cursor)
-            for day in Catalog(root, archive).passed_over(position.newest_day):
+            for day in days.passed_over(position.newest_day):
                 raise RecorderError(
                     f"{day} has no day file any more: read it with hk.load(..., {day!r}), then go on with "
                     f"since={str(position.leaving(day))!r}"

@@ -7,13 +7,14 @@ are read, each tick once (``overlap``); ``conflict`` says so.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hk_tick_collector.core.errors import NoData, StoreCorrupt, StoreUnavailable
+from hk_tick_collector.core.errors import NoData, StoreCorrupt, StoreError, StoreUnavailable
 from hk_tick_collector.core.text import days_there
 from hk_tick_collector.days.manifest import (
     PARQUET,
@@ -37,6 +38,7 @@ from hk_tick_collector.market.market import Market
 from hk_tick_collector.market.registry import DEFAULT_MARKET, market_of
 from hk_tick_collector.records.columns import NAMES
 from hk_tick_collector.store import data_root, layout, reader
+from hk_tick_collector.store.position import Place
 from hk_tick_collector.store.reader import AmendmentRow, CoverageRow, GapRow, Notes, SymbolRow
 
 if TYPE_CHECKING:
@@ -284,6 +286,14 @@ class Catalog:
         day files gets nothing of them."""
         live = set(self.live_days())
         return [day for day in self.archived_days() if after and day > after and day not in live]
+
+    def was_end(self, place: Place) -> bool:
+        """Does the archive of a day say that its file ended there? Who stands at that place has read all of the day.
+        False without an archive, for one of an earlier version, and when it cannot be read."""
+        with contextlib.suppress(StoreError):
+            manifest = load_manifest(self.archive_root, place.day)
+            return manifest is not None and manifest.end == place.mark
+        return False
 
     def _is_archived(self, day: Day) -> bool:
         owner = data_root.market_of(self.data_root)

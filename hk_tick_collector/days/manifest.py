@@ -85,6 +85,7 @@ class Manifest:
     symbol_rows: tuple[SymbolRow, ...] = ()  # the tables of version 2
     amendments: tuple[AmendmentRow, ...] = ()
     depth: tuple[KeptFile, ...] = ()  # files that are kept beside the day, by name
+    end: str | None = None  # ``Place.mark`` of the end of the day file: who stands there has read all of it
 
     def file(self, kind: str) -> ArchivedFile | None:
         """The archive's file of a kind, if there is one."""
@@ -98,6 +99,8 @@ class Manifest:
                 del row["replay"]
         if not self.depth:
             del content["depth"]
+        if self.end is None:  # archives of earlier versions
+            del content["end"]
         return json.dumps(content, ensure_ascii=False, indent=1) + "\n"
 
 
@@ -224,6 +227,8 @@ def _parse(raw: dict[str, Any]) -> Manifest:
     manifest: Manifest = _build(Manifest, known)
     if any(Path(file.path).is_absolute() or ".." in Path(file.path).parts for file in manifest.files):
         raise ValueError("a file's path leads out of the archive")
+    if not isinstance(manifest.end, str | None):
+        raise ValueError("its end is not a text")
     if not CODE.fullmatch(manifest.market):  # it becomes a part of a path
         raise ValueError(f"{manifest.market!r} is not a market")
     if not isinstance(manifest.rows, int) or any(not isinstance(one.rows, int) for one in manifest.symbols.values()):

@@ -102,7 +102,7 @@ class _PutRefused(Exception):
 def _relay(days: Catalog, sink: Sink, stop: threading.Event, look_sec: float, waiting: _Waiting) -> None:
     position = sink.where()
     waiting.over(in_put=False)
-    with Follower(days.data_root) as follower:
+    with Follower(days.data_root, was_end=days.was_end) as follower:
         if position is None:
             position = _start(follower)
         for day in days.passed_over(position.newest_day):

@@ -58,10 +58,12 @@ from hk_tick_collector.store.position import (
     Position,
     Row,
     extended,
+    stored_ms,
 )
 from hk_tick_collector.store.reader import open_read_only_uri, select_list
 
 LIMIT_ROWS = 5000  # of one call, so that no read transaction lives long
+TAIL_ROWS = 1000  # before the end, which a position that begins there carries the trail of
 LOOK_SEC = 0.01
 DAYS_LOOK_SEC = 1.0  # between two looks for a new day file
 LET_GO_SEC = 30.0
@@ -149,8 +151,13 @@ class Follower:
         days_look_sec: float = DAYS_LOOK_SEC,
         monotonic: Callable[[], float] = time.monotonic,
         clock: Clock | None = None,
+        was_end: Callable[[Place], bool] | None = None,
     ) -> None:
+        """``was_end``: was this place the end of a day file that was put away since (``days.catalog.Catalog.was_end``)?
+        Then its day is over for whoever stands there, and no DayGone; without it every day without a file is."""
         self._root = root
+        self._was_end = was_end
+        self._ends: dict[str, Place] = {}  # of days that were put away
         self._days_look_sec = days_look_sec
         self._monotonic = monotonic
         self._clock = clock or SystemClock()
@@ -174,10 +181,10 @@ class Follower:
     def read_behind(self, position: Position, limit_rows: int = LIMIT_ROWS) -> Batch | None:
         """The next rows behind ``position``, at most ``limit_rows`` and of one day; None when there are none now.
 
-        Raises DayChanged or DayGone when the position does not fit; DayDamaged when a file is damaged and a newer day
-        has begun, so that nobody will write to it; StoreBusy and StoreUnavailable when the disk, a lock or rights are
-        in the way (ask again with the same position); StoreCorrupt when the newest file is damaged (the recorder sets
-        it aside when it writes to it).
+        A day that was read to its end may be put away: ``was_end`` tells. Raises DayChanged or DayGone when the
+        position does not fit; DayDamaged when a file is damaged and a newer day has begun, so that nobody will write to
+        it; StoreBusy and StoreUnavailable when the disk, a lock or rights are in the way (ask again with the same
+        position); StoreCorrupt when the newest file is damaged (the recorder sets it aside when it writes to it).
         """
         for place in position.places:
             rows = self._rows_behind(position, place, limit_rows)
@@ -195,8 +202,8 @@ class Follower:
     def end(self, back_rows: int = 0) -> Position:
         """The position behind the rows that are committed now, less the last ``back_rows`` of the newest day.
 
-        It costs the same at any file size. What was before it was never read: a file that is exchanged for an equal
-        one cannot be proven equal then, and DayChanged says so.
+        It costs the same at any file size: TAIL_ROWS before it are read. Those before them never are; when the file is
+        exchanged for another one, ``_DayFile._prove`` says when they count as the same.
         """
         days = self._known_days()[-MAX_PLACES:]
         if not days:
@@ -218,7 +225,7 @@ class Follower:
                 position.moved(Place(place.day)),
             ) from None
         except FileNotFoundError:
-            if not place.rowid:
+            if not place.rowid or self._is_end(place):
                 return []
             raise DayGone(
                 f"{day_file(self._root, place.day)} is gone: the day was put away or removed; read the rest of it from "
@@ -236,6 +243,12 @@ class Follower:
                 position.leaving(place.day),
             ) from exc
 
+    def _is_end(self, place: Place) -> bool:
+        """Was a day that has no file any more read to its end?"""
+        if self._ends.get(place.day) != place and self._was_end is not None and self._was_end(place):
+            self._ends[place.day] = place
+        return self._ends.get(place.day) == place
+
     def _is_given_up(self, day: str) -> bool:
         """Is a damaged day over, and was it damaged at every look for a while?"""
         since_sec = self._damaged.setdefault(day, self._monotonic())
@@ -249,6 +262,7 @@ class Follower:
             position = position.leaving(oldest)
         for day in [day for day in self._files if day <= position.left]:
             self._files.pop(day).close()
+            self._ends.pop(day, None)
         return Batch(place.day, rows, position)
 
     def _file(self, day: str) -> _DayFile:
@@ -342,10 +356,10 @@ class _DayFile:
             self._look()
             if not self._open(is_begun=False):
                 return None
-            row = self._execute("rowid <= (SELECT MAX(rowid) FROM ticks) - ? ORDER BY rowid DESC", back_rows, 1)
-            identity = self.identity
+            tail = "rowid <= (SELECT MAX(rowid) FROM ticks) - ? ORDER BY rowid DESC"
+            rows, identity = self._execute(tail, back_rows, TAIL_ROWS)[::-1], self.identity
             self._end_reading()
-            return Place(self._day).behind(row, identity)._replace(trail=None) if row else Place(self._day)
+            return Place(self._day, base=rows[0][0] - 1).behind(rows, identity) if rows else Place(self._day)
         return None
 
     @contextlib.contextmanager
@@ -389,21 +403,36 @@ class _DayFile:
         return rows[1:]
 
     def _prove(self, place: Place) -> None:
-        """Are the rows up to a place of another file the same here? Reads them all, once."""
+        """Are the rows up to a place of another file the same here? Reads those that the place has the trail of, once.
+
+        Rows that were never read are the same ones when there are as many, and each was stored before the place's own
+        row: what was stored behind it is no older, and none of it can be among them.
+        """
         if self._proven == (place, self.identity):
             return
-        if place.trail is None:
+        if place.trail is not None and self._trail(place.base, place.rowid) != place.trail:
+            raise _Misfit("was exchanged for one with other rows, or in another order")
+        if place.unread and not self._has_before(place):
             raise _Misfit("was exchanged, and what it held before was not read")
-        trail, last = 0, 0
-        while last < place.rowid:
-            rows = self._execute("rowid > ? ORDER BY rowid", last, min(LIMIT_ROWS, place.rowid - last))
-            rows = [row for row in rows if row[0] <= place.rowid]
+        self._proven = place, self.identity
+
+    def _trail(self, base: int, end: int) -> int:
+        """Of the rows behind ``base`` up to ``end``."""
+        trail, last = 0, base
+        while last < end:
+            rows = self._execute("rowid > ? ORDER BY rowid", last, min(LIMIT_ROWS, end - last))
+            rows = [row for row in rows if row[0] <= end]
             if not rows:
                 break
             trail, last = extended(trail, rows), rows[-1][0]
-        if trail != place.trail:
-            raise _Misfit("was exchanged for one with other rows, or in another order")
-        self._proven = place, self.identity
+        return trail
+
+    def _has_before(self, place: Place) -> bool:
+        """Are there as many rows as before that were not read, all stored before the place's own one?"""
+        own = self._execute("rowid = ?", place.rowid, 1)
+        sql = "SELECT COUNT(*), MAX(inserted_at_ms) FROM ticks WHERE rowid <= ?"
+        count, newest_ms = self._connection.execute(sql, (place.unread,)).fetchone()
+        return bool(own) and place.fits(own[0]) and count == place.unread and newest_ms < stored_ms(own[0])
 
     @property
     def _connection(self) -> sqlite3.Connection:

@@ -5,15 +5,19 @@ holds for one file. So a ``Place`` carries, besides the rowid:
 
 - ``check``: 32 bits of the row there. It is compared at every read, in the statement that reads on.
 - ``file``: 32 bits of the file's identity (device and inode).
-- ``trail``: 64 bits of all rows up to there, made while they were read. When the identity is another one (compacted,
-  restored, copied, salvaged), they are read again and compared: equal rows in equal order, and the place is as good as
-  before. None when the rows before were never read (``Follower.end``).
+- ``trail``: 64 bits of the rows behind ``base`` up to there, made while they were read. When the identity is another
+  one (compacted, restored, copied, salvaged), they are read again and compared: equal rows in equal order, and the
+  place is as good as before. ``base`` is 0 for who read the day from its start. Rows up to another ``base`` were never
+  read; that they are the same ones is shown by their number and their times of storing (``follow.py``). The trail is
+  None where no row but the last one was read.
 
 All of them are made of what never changes in a stored row. The store may give a row its sequence later, or finer
 milliseconds, or another number among equal ones (``rows.py``): ``occurrence`` and milliseconds are left out, and a row
 that was checked without a sequence still fits once it has one.
 
-As text: ``v1~<day left>~<day>.<rowid>.<check>.<file>.<trail>``, one part for each day that is read; safe in addresses.
+As text: ``v2~<day left>~<day>.<rowid>.<check>.<file>.<trail>~<check of the text>``, one part for each day that is read;
+safe in addresses. ``<trail>`` is ``<base>-<trail>`` where the base is not 0. The check of the text finds what was cut,
+or changed on the way. ``v1`` is the same without it, as earlier versions wrote it, and is read.
 """
 
 from __future__ import annotations
@@ -37,7 +41,7 @@ Row = tuple[Any, ...]
 # What a follower is given of each row.
 ROW = ("rowid", *COLUMNS)
 MAX_PLACES = 2  # days that are read at a time: today's, and the one before while late rows may come
-_FORM = "v1"
+_FORM, _FORM_UNCHECKED = "v2", "v1"
 _SYMBOL = ROW.index("symbol")
 _SEQ, _TS_MS = ROW.index("seq"), ROW.index("ts_ms")
 _fixed = itemgetter(
@@ -47,7 +51,10 @@ _fixed = itemgetter(
     )
 )
 _numbers = itemgetter(*map(ROW.index, ("price", "volume", "recv_ts_ms", "inserted_at_ms")))
-_PLACE = re.compile(r"(\d{8})\.(0|[1-9]\d{0,17})\.([0-9a-f]{8})\.([0-9a-f]{8})\.([0-9a-f]{16}|-)", re.ASCII)
+_STAMP = ROW.index("inserted_at_ms")
+_PLACE = re.compile(
+    r"(\d{8})\.(0|[1-9]\d{0,17})\.([0-9a-f]{8})\.([0-9a-f]{8})\.(?:-|(?:([1-9]\d{0,17})-)?([0-9a-f]{16}))", re.ASCII
+)
 
 
 class Place(NamedTuple):
@@ -58,16 +65,28 @@ class Place(NamedTuple):
     check: int = 0
     file: int = 0
     trail: int | None = 0
+    base: int = 0
 
     def text(self) -> str:
         """As in the text of a position."""
         trail = "-" if self.trail is None else f"{self.trail:016x}"
-        return f"{self.day}.{self.rowid}.{self.check:08x}.{self.file:08x}.{trail}"
+        base = f"{self.base}-" if self.base and self.trail is not None else ""
+        return f"{self.day}.{self.rowid}.{self.check:08x}.{self.file:08x}.{base}{trail}"
 
     def behind(self, rows: Sequence[Row], file: int) -> Place:
         """The place behind ``rows``, which follow this one in the file of that identity."""
-        trail = None if self.trail is None else extended(self.trail, rows)
-        return Place(self.day, rows[-1][0], check_of(rows[-1]), file, trail)
+        base, trail = (self.rowid, 0) if self.trail is None else (self.base, self.trail)
+        return Place(self.day, rows[-1][0], check_of(rows[-1]), file, extended(trail, rows), base)
+
+    @property
+    def mark(self) -> str:
+        """The text without the trail: what place it is, however it was reached."""
+        return self._replace(trail=None).text()
+
+    @property
+    def unread(self) -> int:
+        """Up to this rowid no row was read."""
+        return self.rowid - 1 if self.trail is None else self.base
 
     def fits(self, row: Row) -> bool:
         """Is this the row that was read last?"""
@@ -94,12 +113,11 @@ class Position(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> Position:
         """The position of a text that ``str`` made. ValueError with a sentence when it is none."""
-        form, _, rest = text.partition("~")
-        left, *places = rest.split("~") if rest else [""]
-        found = [_PLACE.fullmatch(place) for place in places]
-        days = [match.group(1) for match in found if match]
         try:
-            if form != _FORM or len(days) != len(places) or len(days) > MAX_PLACES:
+            left, *places = _parts(text)
+            found = [_PLACE.fullmatch(place) for place in places]
+            days = [match.group(1) for match in found if match]
+            if len(days) != len(places) or len(days) > MAX_PLACES:
                 raise ValueError
             in_order = [check_day(day) for day in [*([left] if left != "-" else []), *days]]
             if in_order != sorted(set(in_order)):
@@ -109,7 +127,8 @@ class Position(NamedTuple):
         return cls("" if left == "-" else left, tuple(_place(match) for match in found if match))
 
     def __str__(self) -> str:
-        return "~".join((_FORM, self.left or "-", *(place.text() for place in self.places)))
+        text = "~".join((_FORM, self.left or "-", *(place.text() for place in self.places)))
+        return f"{text}~{text_check(text)}"
 
     @property
     def newest_day(self) -> str:
@@ -148,12 +167,36 @@ class DayChanged(PositionLost):
 
 
 class DayGone(PositionLost):
-    """A day has no day file any more. ``onward`` goes on behind it: the rest of the day is in its archive."""
+    """A day has no day file any more, and nothing shows that it was read to its end. ``onward`` goes on behind it: the
+    rest of the day is in its archive."""
 
 
 class DayDamaged(PositionLost):
     """The file of a day that is over cannot be read on. ``onward`` goes on behind that day: its rest is to be
     salvaged."""
+
+
+def text_check(text: str) -> str:
+    """What shows that a text is the one that was given out: eight hexadecimal digits."""
+    return f"{zlib.crc32(text.encode()):08x}"
+
+
+def stored_ms(row: Row) -> int:
+    """When a row was stored, UTC epoch ms."""
+    return int(row[_STAMP])
+
+
+def _parts(text: str) -> list[str]:
+    """The parts of a position's text between its form and its check. ValueError when it is not whole."""
+    form, _, rest = text.partition("~")
+    if form == _FORM:
+        text, _, check = text.rpartition("~")
+        if check != text_check(text):
+            raise ValueError
+        rest = text.partition("~")[2]
+    elif form != _FORM_UNCHECKED:
+        raise ValueError
+    return rest.split("~")
 
 
 def check_of(row: Row, *, with_sequence: bool = True) -> int:
@@ -179,5 +222,7 @@ def _packed(rows: Sequence[Row]) -> bytes:
 
 
 def _place(match: re.Match[str]) -> Place:
-    day, rowid, check, file, trail = match.groups()
-    return Place(day, int(rowid), int(check, 16), int(file, 16), None if trail == "-" else int(trail, 16))
+    day, rowid, check, file, base, trail = match.groups()
+    if trail is None:
+        return Place(day, int(rowid), int(check, 16), int(file, 16), None)
+    return Place(day, int(rowid), int(check, 16), int(file, 16), int(trail, 16), int(base or 0))

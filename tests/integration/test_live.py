@@ -19,6 +19,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 import hk_tick_collector as hk
+from hk_tick_collector.archive import pack
+from hk_tick_collector.days.manifest import PARQUET
 from hk_tick_collector.serve.keys import edited
 from hk_tick_collector.store.position import Position
 from hk_tick_collector.store.writer import DayFileWriter
@@ -167,6 +169,32 @@ def test_a_day_that_was_put_away_meanwhile_is_not_passed_over(live: ApiServer, r
     assert len(next(hk.local(root).live("all", since=refused.welcome["onward"])).rows) == 5
 
 
+def test_a_day_that_was_read_to_its_end_may_be_put_away(live: ApiServer, root: Path, tmp_path: Path) -> None:
+    with closing(DayFileWriter(root)) as writer:
+        writer.write(ticks(50))
+        one_short = str(Reader(live.url, since="-1").cursor)
+        reader = Reader(live.url, since="day")
+        reader.until(rows=50)
+    (root / "_archive").mkdir()
+    pack.archive_day(root, root / "_archive", DAY, (PARQUET,), made_at_ms=0)
+    live.stop()
+    for file in root.glob(f"{DAY}.db*"):
+        file.unlink()
+    server = ApiServer(tmp_path / "second", root, "hk-tick-live", API_ANONYMOUS=1)
+    with ended(server):
+        again = Reader(server.url, since=reader.cursor)
+        again.until()
+        with closing(DayFileWriter(root)) as writer:
+            writer.write(ticks(5, day=NEXT_DAY))
+        again.until("ticks", rows=5)
+        assert again.seqs() == [row.seq for row in ticks(5, day=NEXT_DAY)]
+        assert [message for message in again.others if message["type"] == "reset"] == []
+        assert len(next(hk.local(root).live("all", since=reader.cursor)).rows) == 5
+        assert Reader(server.url, since=one_short).welcome["slug"] == "cursor-gone"
+        with pytest.raises(hk.RecordingsError, match=f"{DAY}.db is gone"):
+            next(hk.local(root).live("all", since=one_short))
+
+
 def test_a_stop_says_bye_and_the_cursor_goes_on_at_the_next_server(live: ApiServer, root: Path, tmp_path: Path) -> None:
     with closing(DayFileWriter(root)) as writer:
         writer.write(ticks(50))
@@ -237,9 +265,11 @@ def test_keys_tickets_patterns_and_an_end_within_seconds(closed: tuple[ApiServer
         url = f"{server.url.replace('http', 'ws')}/v1/live?ticket={ticket}"
         with connect(url, proxy=None):
             pass
-        with pytest.raises(InvalidStatus) as refused, connect(url, proxy=None):
-            pass
-        assert refused.value.response.status_code == 401
+        for wrong, origin in ((url, None), (url[:-1], None), (foreign_ticket(server, client), server.url)):
+            with pytest.raises(InvalidStatus) as refused, connect(wrong, proxy=None, origin=origin):  # type: ignore[arg-type]
+                pass
+            assert refused.value.response.status_code == 401
+            assert b"ticket is not known, was used, or its time is over" in refused.value.response.body
         assert client.get("/v1/live/events", params={"symbols": "5"}).status_code == 403
         assert httpx.get(f"{server.url}/v1/live/events").status_code == 401
         assert Reader(server.url, symbols="all").welcome["slug"] == "bad-parameter"  # the key comes first
@@ -252,6 +282,12 @@ def test_keys_tickets_patterns_and_an_end_within_seconds(closed: tuple[ApiServer
             reader.until("never")
         assert cut.value.rcvd is not None
         assert cut.value.rcvd.code == 4003
+
+
+def foreign_ticket(server: ApiServer, client: httpx.Client) -> str:
+    """An address with a ticket that was given to no page, for a page."""
+    ticket = client.post("/v1/live/ticket").json()["ticket"]
+    return f"{server.url.replace('http', 'ws')}/v1/live?ticket={ticket}"
 
 
 def ping_for_ever(reader: Reader) -> None:

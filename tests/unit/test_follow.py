@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -24,7 +25,7 @@ from hk_tick_collector.store.follow import LET_GO_SEC, Follower, follow
 from hk_tick_collector.store.position import ROW, DayChanged, DayDamaged, DayGone, Place, Position, extended
 from hk_tick_collector.store.salvage import salvage
 from hk_tick_collector.store.writer import DayFileWriter
-from tests.unit.store_ticks import DAY, NOBODY_UID, query, tick, ticks, without_root
+from tests.unit.store_ticks import DAY, NOBODY_UID, query, table_row, tick, ticks, without_root
 from tests.unit.test_store_connect import LEGACY_ROW, make_legacy
 
 BEFORE, AFTER = "20261119", "20261121"
@@ -338,17 +339,93 @@ def test_other_content_at_the_path_is_said(writer: DayFileWriter, root: Path, fo
         follower.read_behind(position)
 
 
-def test_after_an_exchange_a_position_from_the_end_is_said(
-    writer: DayFileWriter, root: Path, follower: Follower
+@pytest.mark.parametrize("back_rows", [0, 30])
+@pytest.mark.parametrize("change", ["copy", "vacuum", "salvage", "migrated"])
+def test_a_position_from_the_end_goes_on_in_a_file_with_the_same_rows(
+    change: str, back_rows: int, writer: DayFileWriter, root: Path, follower: Follower
 ) -> None:
     db = root / f"{DAY}.db"
-    writer.write(ticks(2))
-    position = follower.end()
+    if change == "migrated":
+        make_legacy(db, *(table_row(row)[:14] for row in ticks(1500)))
+    else:
+        writer.write(ticks(500))
+        time.sleep(0.002)  # stored later than those before
+        writer.write(ticks(1000, first=501))
+    position = Position.parse(str(follower.end(back_rows)))
+    follower.close()
+    if change == "salvage":
+        aside = writer.set_aside(DAY, "a test")
+        assert aside is not None
+        salvage(aside, db)
+    elif change != "migrated":
+        writer.close()
+        shutil.copy(db, root / "copy")
+        (root / "copy").replace(db)
+        if change == "vacuum":
+            with closing(sqlite3.connect(db)) as conn:
+                conn.execute("VACUUM")
+    writer.write(ticks(3, first=1501))
+    assert rest(follower, position, 1000)[0] == seqs(ticks(1503))[1500 - back_rows :]
+
+
+@pytest.mark.parametrize("back_rows", [0, 30])
+def test_a_position_from_the_end_is_told_of_rows_that_are_lost_before_it(
+    back_rows: int, writer: DayFileWriter, root: Path, follower: Follower
+) -> None:
+    """Another row moved into the place of the lost one, so that the place itself still fits."""
+    db = root / f"{DAY}.db"
+    for first in range(1, 1502, 500):
+        writer.write(ticks(500, first=first))
+        time.sleep(0.002)
+    position = follower.end(back_rows)
+    follower.close()
+    writer.close()
+    with closing(sqlite3.connect(db)) as conn, conn:
+        (last,) = conn.execute("SELECT MAX(rowid) FROM ticks").fetchone()
+        conn.execute("DELETE FROM ticks WHERE rowid = 7")
+        conn.execute("UPDATE ticks SET rowid = 7 WHERE rowid = ?", (last,))
+    shutil.copy(db, root / "copy")
+    (root / "copy").replace(db)
+    with pytest.raises(DayChanged, match="was exchanged"):
+        follower.read_behind(position)
+
+
+def test_a_position_of_one_row_alone_goes_on_when_it_can_be_told(
+    writer: DayFileWriter, root: Path, follower: Follower
+) -> None:
+    """As an earlier version wrote it, and as the newest ticks over HTTP carry it."""
+    db = root / f"{DAY}.db"
+    writer.write(ticks(5))
+    time.sleep(0.002)
+    writer.write([tick(6)])
+    known = follower.end().places[0]._replace(trail=None, base=0)
+    writer.write(ticks(2, first=7))
+    behind = follower.read_behind(Position("20261119", (known,)))
+    follower.close()
     writer.close()
     shutil.copy(db, root / "copy")
     (root / "copy").replace(db)
-    with pytest.raises(DayChanged, match="what it held before was not read"):
-        follower.read_behind(position)
+    text = f"v1~20261119~{known.text()}"
+    assert text.endswith(".-")
+    assert rest(follower, Position.parse(text))[0] == seqs(ticks(2, first=7))
+    assert behind is not None
+    assert behind.position.places[0].base == known.rowid
+    assert rest(follower, Position.parse(str(behind.position)))[0] == []
+
+
+def test_a_text_that_was_changed_on_the_way_is_refused(writer: DayFileWriter, follower: Follower) -> None:
+    """Also where it would still be a position: of another day, or of another row."""
+    writer.write(ticks(40))
+    text = str(follower.end(back_rows=3))
+    assert Position.parse(text).places[0].rowid == 37
+    for n, old in enumerate(text):
+        for new in "0123456789abcdef~.-v" if old.isalnum() else "0a~":
+            if new != old:
+                with pytest.raises(ValueError, match="is not a position"):
+                    Position.parse(text[:n] + new + text[n + 1 :])
+    for n in range(len(text)):
+        with pytest.raises(ValueError, match="is not a position"):
+            Position.parse(text[:n])
 
 
 def test_a_file_removed_under_the_recorder_comes_back_with_its_rows(

@@ -24,6 +24,13 @@ _COVERAGE_KEY = 2  # parts: day, symbol
 Facts = dict[tuple[object, ...], dict[str, Any]]
 
 
+class Root(NamedTuple):
+    """A data root, and where its days are put away."""
+
+    path: Path
+    archive: Path
+
+
 class Piece(NamedTuple):
     """Rows that were read for one reader; ``json`` as they are sent."""
 
@@ -39,12 +46,12 @@ class Files:
     def __init__(self, days_look_sec: float = DAYS_LOOK_SEC, pause: Callable[[float], bool] | None = None) -> None:
         self._days_look_sec = days_look_sec
         self._pause = pause or _slept
-        self._followers: dict[Path, Follower] = {}
-        self._choices: dict[Path, Choices] = {}
+        self._followers: dict[Root, Follower] = {}
+        self._choices: dict[Root, Choices] = {}
         self._last_choice: Choice | None = None  # kept: the next question is often for the same reader
-        self._facts: dict[Path, Facts] = {}
+        self._facts: dict[Root, Facts] = {}
 
-    def tail(self, root: Path, position: Position, look_sec: float, wait_sec: float) -> Batch | None:
+    def tail(self, root: Root, position: Position, look_sec: float, wait_sec: float) -> Batch | None:
         """The next rows, waited for up to ``wait_sec``. Raises as ``Follower.read_behind``."""
         follower, until_sec = self._follower(root), time.monotonic() + wait_sec
         while True:
@@ -52,32 +59,32 @@ class Files:
             if batch is not None or time.monotonic() >= until_sec or self._pause(look_sec):
                 return batch
 
-    def piece(self, root: Path, position: Position, wish: Wish) -> Piece | None:
+    def piece(self, root: Root, position: Position, wish: Wish) -> Piece | None:
         """The next rows as a reader wants them; None when there are none now. Raises as ``Follower.read_behind``."""
         batch = self._follower(root).read_behind(position, PIECE_ROWS)
         if batch is None:
             return None
         if root not in self._choices:
-            self._choices[root] = Choices.of_root(root)
+            self._choices[root] = Choices.of_root(root.path)
         choice = self._last_choice = self._choices[root].of(wish)
         rows = choice.rows(batch.rows)
         return Piece(batch.position, len(rows), choice.json(rows), len(batch.rows) == PIECE_ROWS)
 
-    def check(self, root: Path, position: Position) -> None:
+    def check(self, root: Root, position: Position) -> None:
         """Does the position fit? Raises as ``Follower.read_behind``."""
         self._follower(root).read_behind(position, 1)
 
-    def end(self, root: Path, back_rows: int) -> Position:
+    def end(self, root: Root, back_rows: int) -> Position:
         """The position before the newest rows."""
         return self._follower(root).end(back_rows)
 
-    def passed_over(self, root: Path, archive: Path, position: Position) -> list[str]:
+    def passed_over(self, root: Root, position: Position) -> list[str]:
         """Days behind a position that are archived and have no day file: nothing of them would be sent."""
-        return Catalog(root, archive).passed_over(position.newest_day)
+        return Catalog(*root).passed_over(position.newest_day)
 
-    def facts(self, root: Path, day: str) -> Facts | None:
+    def facts(self, root: Root, day: str) -> Facts | None:
         """What the file of the day says of completeness, None when that is what it said last."""
-        facts = read_facts(day_file(root, day), day)
+        facts = read_facts(day_file(root.path, day), day)
         if facts == self._facts.get(root):
             return None
         self._facts[root] = facts
@@ -89,9 +96,11 @@ class Files:
             follower.close()
         self._followers.clear()
 
-    def _follower(self, root: Path) -> Follower:
+    def _follower(self, root: Root) -> Follower:
         if root not in self._followers:
-            self._followers[root] = Follower(root, days_look_sec=self._days_look_sec)
+            self._followers[root] = Follower(
+                root.path, days_look_sec=self._days_look_sec, was_end=Catalog(*root).was_end
+            )
         return self._followers[root]
 
 

@@ -20,7 +20,7 @@ from hk_tick_collector.core.logline import RateLimitedLog
 from hk_tick_collector.market.market import Market
 from hk_tick_collector.market.registry import market_of
 from hk_tick_collector.serve.live.choice import Choices, Wish
-from hk_tick_collector.serve.live.files import Facts, Piece, told_of
+from hk_tick_collector.serve.live.files import Facts, Piece, Root, told_of
 from hk_tick_collector.serve.live.frames import Frame
 from hk_tick_collector.serve.live.ring import Ring
 from hk_tick_collector.serve.live.worker import Answers, Worker
@@ -83,8 +83,7 @@ class Hub:
     def __init__(
         self, root: Path, news: News, archive: Path | None = None, *, make: Callable[[], Answers] = Worker
     ) -> None:
-        self.root = root
-        self.archive = archive or archive_dir(root)
+        self.root = Root(root, archive or archive_dir(root))
         self.ring: Ring | None = None
         self.facts: Facts = {}
         self.listeners = 0
@@ -100,7 +99,7 @@ class Hub:
     @cached_property
     def market(self) -> Market:
         """Whose days these are."""
-        return market_of(data_root.market_of(self.root))
+        return market_of(data_root.market_of(self.root.path))
 
     @cached_property
     def choices(self) -> Choices:
@@ -231,7 +230,7 @@ class Readers:
 
     async def passed_over(self, hub: Hub, position: Position) -> list[str]:
         """Days behind a position that are archived and have no day file: nothing of them would be sent."""
-        days: list[str] = await self._use("passed_over", hub.root, hub.archive, position)
+        days: list[str] = await self._use("passed_over", hub.root, position)
         return days
 
     async def _use(self, what: str, *arguments: Any) -> Any:

@@ -2,7 +2,7 @@
 
 The cursor is the text of the position (``store/position.py``). With several data roots it is one for each, in the order
 of ``DATA_ROOTS``, with commas between; ``-`` for one of which no symbol was asked for. Who asks for signals has the
-number of the last one behind them, ``s<number>`` (``signals.py``).
+number of the last one behind them (``signals.py``).
 """
 
 from __future__ import annotations
@@ -71,7 +71,10 @@ def subscription(given: Mapping[str, Any], hubs: Sequence[Hub], key: Key) -> Sub
 
 
 def _since_and_signal(given: Any) -> tuple[Any, int | None]:
-    return parted(given) if isinstance(given, str) and len(given) <= MAX_CURSOR_CHARS else (given, None)
+    try:
+        return parted(given) if isinstance(given, str) and len(given) <= MAX_CURSOR_CHARS else (given, None)
+    except ValueError as exc:
+        raise _no_cursor(exc) from None
 
 
 def _hooks(given: Any, key: Key) -> frozenset[str]:
@@ -143,9 +146,11 @@ def _since(given: Any, roots: int) -> str | int | tuple[Position | None, ...]:
             raise ValueError(f"it has {len(texts)} parts, and {roots} data roots are served here")
         return tuple(None if text == NOT_FOLLOWED else Position.parse(text) for text in texts)
     except ValueError as exc:
-        raise Problem(
-            "bad-cursor", f"since is not a cursor of this server: {exc}", hint="begin with now or day"
-        ) from None
+        raise _no_cursor(exc) from None
+
+
+def _no_cursor(error: ValueError) -> Problem:
+    return Problem("bad-cursor", f"since is not a cursor of this server: {error}", hint="begin with now or day")
 
 
 def _bad(field: str, message: str) -> Problem:

@@ -24,7 +24,7 @@ from hk_tick_collector.serve.live.files import Piece, told_of
 from hk_tick_collector.serve.live.frames import COLUMNS, SYMBOL, Frame, ticks_message, told_json
 from hk_tick_collector.serve.live.hub import Hub, News, Readers, days_over, query_of, reset_message
 from hk_tick_collector.serve.live.question import CLOSE, CONFLATE, NOT_FOLLOWED, Subscription
-from hk_tick_collector.serve.live.signals import Signals, part_of
+from hk_tick_collector.serve.live.signals import Signals, with_number
 from hk_tick_collector.serve.problems import Problem
 from hk_tick_collector.store.position import DayGone, Position, PositionLost
 
@@ -65,6 +65,7 @@ class Feed:
     choice: Choice
     position: Position
     number: int | None = None
+    is_at_end: bool = False  # of the files, when they were last read
     retry_at_sec: float = 0.0
     ahead: asyncio.Future[Piece | None] | None = None  # is read while the piece before is sent
 
@@ -72,6 +73,11 @@ class Feed:
     def is_live(self) -> bool:
         """Does it read the ring?"""
         return self.number is not None
+
+    @property
+    def has_all(self) -> bool:
+        """Has everything come that was there? Also at the end of a day that was put away, which no ring knows."""
+        return self.is_live or self.is_at_end
 
     @property
     def behind_rows(self) -> int:
@@ -174,7 +180,8 @@ class Session:
     def _cursor_with(self, changed: Feed | None = None, position: Position | None = None) -> str:
         texts = {feed.root: str(position if feed is changed else feed.position) for feed in self._feeds}
         parts = [texts.get(root, NOT_FOLLOWED) for root in range(len(self._hubs))]
-        return ",".join([*parts, part_of(self._signal)] if self._signals is not None else parts)
+        cursor = ",".join(parts)
+        return cursor if self._signals is None else with_number(cursor, self._signal)
 
     async def events(self) -> AsyncIterator[Event]:
         """Every message, until the server stops. SlowReader when the reader asked for that."""
@@ -189,8 +196,8 @@ class Session:
             for event in await self._signal_events():
                 is_quiet = False
                 yield event
-            is_live = all(feed.is_live for feed in self._feeds)
-            if is_live and not has_caught_up:
+            has_all = all(feed.has_all for feed in self._feeds)
+            if has_all and not has_caught_up:
                 has_caught_up = True
                 for event in self._caught_up():
                     yield event
@@ -199,7 +206,7 @@ class Session:
             if time.monotonic() >= heartbeat_at_sec:
                 heartbeat_at_sec = time.monotonic() + HEARTBEAT_SEC
                 yield self._heartbeat()
-            if is_live:
+            if has_all:
                 await (self._news.after(number) if is_quiet or self._has_all else asyncio.sleep(0))
             else:  # the next row, or the disk, may come without news
                 await asyncio.sleep(_RETRY_SEC / 5 if is_quiet else 0)
@@ -241,6 +248,7 @@ class Session:
         except StoreError:
             feed.retry_at_sec = time.monotonic() + _RETRY_SEC
             return []
+        feed.is_at_end = piece is None
         if piece is None:
             self._join(feed, is_at_end=True)
             return []
