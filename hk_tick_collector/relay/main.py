@@ -1,21 +1,15 @@
-"""``hk-tick-redis``: fill Redis with the ticks that the recorder stores.
-
-Exit codes: 0 stopped as asked, 1 failed (a package is missing), 78 the configuration is wrong.
-"""
+"""``hk-tick-redis``: fill Redis with the ticks that the recorder stores. Exit codes as of ``app.program``."""
 
 from __future__ import annotations
 
-import argparse
-import logging
 import os
-import signal
 import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hk_tick_collector import __version__
+from hk_tick_collector.app.program import log_to_stderr, program, stop_on_signals
 from hk_tick_collector.core.errors import ConfigError
 from hk_tick_collector.core.extras import extra_with, how_to_install, missing_library
 from hk_tick_collector.core.text import printable
@@ -26,34 +20,21 @@ if TYPE_CHECKING:
     from hk_tick_collector.relay.metrics import MetricsServer
 
 NAME = "hk-tick-redis"
-EXIT_FAILED, EXIT_CONFIG = 1, 78
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog=NAME, description="Fill Redis with ticks as they are stored.", epilog="Settings: docs/configuration.md."
-    )
-    parser.add_argument("--env-file", type=Path, help="settings file (default: .env in the working directory)")
-    parser.add_argument("--check-config", action="store_true", help="check the settings and exit: 0 fine, 78 wrong")
-    parser.add_argument("--version", action="version", version=f"{NAME} {__version__}")
-    args = parser.parse_args(argv)
-    try:
-        settings = load_relay_settings(args.env_file, os.environ)
-        return _check(settings) if args.check_config else _run(settings)
-    except ConfigError as exc:
-        print(printable(f"{NAME}: the configuration is wrong, nothing was started\n{exc}", "\n"), file=sys.stderr)
-        return EXIT_CONFIG
-    except ModuleNotFoundError as exc:
-        print(f"{NAME}: the package {missing_library(exc)} is missing: {how_to_install('redis')}", file=sys.stderr)
-        return EXIT_FAILED
+    return program(NAME, "Fill Redis with ticks as they are stored.", "redis", _load, _check, _run, argv)
 
 
-def _check(settings: RelaySettings) -> int:
+def _load(env_file: Path | None) -> RelaySettings:
+    return load_relay_settings(env_file, os.environ)
+
+
+def _check(settings: RelaySettings) -> str:
     from hk_tick_collector.relay.redis_sink import address_of  # noqa: PLC0415 - after --help
 
-    print(printable(f"configuration ok: {settings.data_root} to {address_of(settings.redis_url)}"))
-    return 0
+    return f"{settings.data_root} to {address_of(settings.redis_url)}"
 
 
 def _run(settings: RelaySettings) -> int:
@@ -62,10 +43,8 @@ def _run(settings: RelaySettings) -> int:
     from hk_tick_collector.relay.redis_sink import RedisSink, address_of  # noqa: PLC0415
     from hk_tick_collector.relay.signals import relay_signals  # noqa: PLC0415
 
-    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    log_to_stderr(settings.log_level)
+    stop = stop_on_signals()
     counts = RelayCounts()
     metrics = _metrics(settings.redis_metrics_port, counts) if settings.redis_metrics_port else None
     print(printable(f"{NAME}: {settings.data_root} to {address_of(settings.redis_url)}"), flush=True)

@@ -8,7 +8,6 @@ Exit codes: 0 stopped as asked, 1 failed (port taken), 78 the configuration is w
 
 from __future__ import annotations
 
-import argparse
 import os
 import signal
 import socket
@@ -17,15 +16,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hk_tick_collector import __version__
-from hk_tick_collector.core.errors import ConfigError
-from hk_tick_collector.core.extras import how_to_install, missing_library
-from hk_tick_collector.core.text import printable
+from hk_tick_collector.app.program import EXIT_FAILED, program
 
 if TYPE_CHECKING:
     from hk_tick_collector.serve.settings import ServeSettings
 
-EXIT_FAILED, EXIT_CONFIG = 1, 78
 MAX_CONNECTIONS = 2000
 KEEP_ALIVE_SEC = 15
 STOP_SEC = 5
@@ -61,27 +56,21 @@ def uvicorn_options(settings: ServeSettings, port: int) -> dict[str, Any]:
 
 def serve_program(name: str, about: str, run: Callable[[ServeSettings], int], argv: Sequence[str] | None = None) -> int:
     """The command line of a serving program: settings first, then ``run``, whose ConfigError is exit code 78."""
-    parser = argparse.ArgumentParser(prog=name, description=about, epilog="Settings: docs/configuration.md.")
-    parser.add_argument("--env-file", type=Path, help="settings file (default: .env in the working directory)")
-    parser.add_argument("--check-config", action="store_true", help="check the settings and exit: 0 fine, 78 wrong")
-    parser.add_argument("--version", action="version", version=f"{name} {__version__}")
-    args = parser.parse_args(argv)
-    try:
-        from hk_tick_collector.serve.keys import KeyRing  # noqa: PLC0415 - after --help
-        from hk_tick_collector.serve.settings import check_exposure, load_serve_settings  # noqa: PLC0415
+    return program(name, about, "serve", _load, _check, run, argv)
 
-        settings = load_serve_settings(args.env_file, os.environ)
-        check_exposure(settings, KeyRing.open(settings.api_keys_file))
-        if args.check_config:
-            print(f"configuration ok: {settings.api_host}, {len(settings.roots)} data roots")
-            return 0
-        return run(settings)
-    except ConfigError as exc:
-        print(printable(f"{name}: the configuration is wrong, nothing was started\n{exc}", "\n"), file=sys.stderr)
-        return EXIT_CONFIG
-    except ModuleNotFoundError as exc:
-        print(f"{name}: the package {missing_library(exc)} is missing: {how_to_install('serve')}", file=sys.stderr)
-        return EXIT_FAILED
+
+def _load(env_file: Path | None) -> ServeSettings:
+    from hk_tick_collector.serve.settings import load_serve_settings  # noqa: PLC0415 - after --help
+
+    return load_serve_settings(env_file, os.environ)
+
+
+def _check(settings: ServeSettings) -> str:
+    from hk_tick_collector.serve.keys import KeyRing  # noqa: PLC0415 - after --help
+    from hk_tick_collector.serve.settings import check_exposure  # noqa: PLC0415
+
+    check_exposure(settings, KeyRing.open(settings.api_keys_file))
+    return f"{settings.api_host}, {len(settings.roots)} data roots"
 
 
 def run_app(

@@ -1,11 +1,11 @@
-"""``hk-tick-api``: recorded ticks over HTTP. Exit codes as of ``serve.server``."""
+"""``hk-tick-api``: recorded ticks over HTTP. Exit codes as of ``app.program``."""
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Sequence
 
+from hk_tick_collector.app.program import log_to_stderr
 from hk_tick_collector.serve.server import run_app, serve_program
 from hk_tick_collector.serve.settings import ServeSettings
 
@@ -18,7 +18,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(settings: ServeSettings) -> int:
     from hk_tick_collector.serve.api.app import create_app  # noqa: PLC0415 - after --help and --check-config
 
-    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    log_to_stderr(settings.log_level)
     return run_app("hk-tick-api", create_app(settings), settings, settings.api_port)
 
 
