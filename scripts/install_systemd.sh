@@ -172,6 +172,7 @@ uninstall() {
     [[ ! -e $UNIT_DIR/hk-tick-$name.service ]] || run systemctl disable --now "hk-tick-$name.service" || true
     run rm -f "$UNIT_DIR/hk-tick-$name.service"
   done
+  run rm -f "$UNIT_DIR/$FAILURE_UNIT"
   while IFS= read -r name; do
     run systemctl disable --now "hk-tick-eod@$name.timer" "$UNIT@$name.service" || true
     run rm -rf "$UNIT_DIR/$UNIT@$name.service.d/10-settings.conf" "$UNIT_DIR/hk-tick-eod@$name.service.d" \

@@ -25,6 +25,7 @@ readonly SERVICE_USER=hk-tick-collector
 readonly SERVE_USER=hk-tick-serve # of the programs that serve; in the recorder's group, which reads day files
 readonly SERVE_DIR=/etc/hk-tick-serve
 readonly SERVING='api live redis alert' # hk-tick-NAME.service each, installed by choice
+readonly FAILURE_UNIT=hk-tick-failure@.service # with alert: notes which unit failed
 readonly BUILD_USER=hk-tick-build
 readonly BUILD_CACHE=/var/cache/hk-tick-build
 readonly DEPLOY_LOCK=/run/hk-tick-collector-deploy
@@ -398,7 +399,19 @@ refresh_serving() {
 }
 
 install_serving() { # install_serving NAME
-  run install -m 0644 "$PREFIX/deploy/systemd/hk-tick-$1.service" "$UNIT_DIR/hk-tick-$1.service"
+  run install -m 0644 "$PREFIX/deploy/systemd/hk-tick-$1.service" "$UNIT_DIR/hk-tick-$1.service" || return 1
+  [[ $1 != alert ]] || install_failure
+}
+
+# What OnFailure= of the other units starts. A version from before it existed (rollback) has none: then it goes.
+install_failure() {
+  local from=$PREFIX
+  ((!DRY_RUN)) || from=${source_dir:-$PREFIX}
+  if [[ -e $from/deploy/systemd/$FAILURE_UNIT ]]; then
+    run install -m 0644 "$PREFIX/deploy/systemd/$FAILURE_UNIT" "$UNIT_DIR/$FAILURE_UNIT"
+  else
+    run rm -f "$UNIT_DIR/$FAILURE_UNIT"
+  fi
 }
 
 # What runs from the release beside the plain recorder: further recorders, and what serves.

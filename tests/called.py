@@ -46,6 +46,7 @@ class TelegramServer(Called):
         super().__init__()
         self.asked: list[dict[str, Any]] = []
         self.said: list[dict[str, Any]] = []
+        self.edits: list[dict[str, Any]] = []
         self.refusals: list[tuple[int, dict[str, Any]]] = []
 
     def ask(self, user: int, chat: int, text: str, *, button: bool = False) -> None:
@@ -62,11 +63,44 @@ class TelegramServer(Called):
             if not found:
                 time.sleep(0.05)  # it waits for something to come, as Telegram does, only shorter
             return 200, {"ok": True, "result": found}
-        if method == "sendMessage":
+        if method in ("sendMessage", "editMessageText"):
             if self.refusals:
                 return self.refusals.pop(0)
-            self.said.append(given)
+            (self.said if method == "sendMessage" else self.edits).append(given)
+            return 200, {"ok": True, "result": {"message_id": given.get("message_id", len(self.said))}}
         return 200, {"ok": True, "result": True}
+
+
+class DiscordServer(Called):
+    """A channel's webhook: messages by their number, as they read now."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.messages: dict[str, list[dict[str, Any]]] = {}
+        self.refusals: list[tuple[int, dict[str, Any]]] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}/api/webhooks/1/{TOKEN}"
+
+    def now(self) -> list[str]:
+        """What each message says, the oldest first."""
+        return [texts[-1]["content"] for texts in self.messages.values()]
+
+    def take(self, method: str, path: str, given: dict[str, Any]) -> tuple[int, Any]:
+        """Of one call."""
+        if self.refusals:
+            return self.refusals.pop(0)
+        if method == "POST":
+            assert path == f"/api/webhooks/1/{TOKEN}?wait=true"
+            number = str(900_000_000_000_000_000 + len(self.messages))
+            self.messages[number] = [given]
+            return 200, {"id": number}
+        number = path.removeprefix(f"/api/webhooks/1/{TOKEN}/messages/")
+        if number not in self.messages:
+            return 404, {"message": "Unknown Message"}
+        self.messages[number].append(given)
+        return 200, {"id": number}
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -76,8 +110,15 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.pings += 1
         self._say(200, {})
 
+    def do_PATCH(self) -> None:
+        self.do_POST()
+
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
+        if isinstance(self.server, DiscordServer):
+            status, answer = self.server.take(self.command, self.path, json.loads(body))
+            self._give(status, json.dumps(answer).encode())
+            return
         if isinstance(self.server, TelegramServer):
             self._bot(self.server, body)
             return
@@ -96,7 +137,9 @@ class _Handler(BaseHTTPRequestHandler):
         bot, method = self.path.rsplit("/", 2)[1:]
         assert bot == f"bot{TOKEN}"
         status, answer = server.answer(method, json.loads(body))
-        content = json.dumps(answer).encode()
+        self._give(status, json.dumps(answer).encode())
+
+    def _give(self, status: int, content: bytes) -> None:
         self.send_response(status)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()

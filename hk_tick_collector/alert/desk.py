@@ -9,13 +9,15 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable
-from datetime import datetime
+from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from hk_tick_collector.alert.events import Kind, Ledger, Telling
-from hk_tick_collector.alert.outbox import Outbox
-from hk_tick_collector.alert.rules import RULES, Rule, Seer
-from hk_tick_collector.alert.targets import RuleSettings, TargetsFile
+from hk_tick_collector.alert.outbox import Failure, Outbox
+from hk_tick_collector.alert.rules import RULES, Rule, Seer, failed_unit
+from hk_tick_collector.alert.signals import SignalDesk
+from hk_tick_collector.alert.targets import RuleSettings, TargetSettings, TargetsFile
 from hk_tick_collector.alert.words import digest_lines, line_of, week_line
 from hk_tick_collector.core.clock import Clock
 from hk_tick_collector.core.complaint import Level
@@ -35,8 +37,7 @@ TIDY_EVERY_LOOKS = 1800
 DIGEST_AFTER_MS = 25 * 60_000  # after the last tick of a day can come: the end-of-day job has run by then
 DIGEST_LATE_MS = 12 * 3_600_000  # a digest that nobody asked for by then is not made up for
 GOOD_GRADES = ("A", "B")
-WEEK_DAYS = 5
-FRIDAY = 4
+FAILURES = "failures"  # the outbox's mark: how far they were read
 
 _log = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ def rule_of(changes: dict[str, RuleSettings]) -> Callable[[str], Rule | None]:
         rule = found.pop(code)
         if not change.is_off:
             for_sec = rule.for_sec if change.for_sec is None else change.for_sec
-            found[code] = Rule(rule.code, rule.level, for_sec, rule.keep_sec)
+            found[code] = replace(rule, for_sec=for_sec)
     return found.get
 
 
@@ -63,6 +64,7 @@ class Desk:
         outbox: Outbox,
         clock: Clock,
         direct: Callable[[str, Level, list[str]], None] = lambda *_: None,
+        hooks_dir: Path | None = None,
     ) -> None:
         """``direct(target, level, lines)`` sends past the outbox, when that cannot be written."""
         self._catalog = Catalog(data_root, archive_root)
@@ -75,6 +77,9 @@ class Desk:
         self._looks = 0
         self._began_ms, self._began_sec = clock.now_ms(), clock.monotonic()
         self._direct = direct
+        self._signals = None
+        if hooks_dir is not None and any(target.signals for target in file.targets):
+            self._signals = SignalDesk(hooks_dir, file.targets, outbox, self._catalog.market)
         self._ledger.load(outbox.events(), self._began_ms)
         outbox.begin(self._began_ms)
         self.condition: Condition | None = None  # of the last look
@@ -104,15 +109,19 @@ class Desk:
             with contextlib.suppress(StoreError):  # the next telling meets it, and says it
                 self._outbox.tidy(self.steady_ms)
         self._looks += 1
+        self._route_signals()
         try:
             self.condition = look(self._catalog.data_root, self._calendar, self._clock.now_ms(), self._service)
         except RecorderError as exc:
             self.condition = None
             self._faults.log(logging.ERROR, "alert_look_failed", reason=exc, action="looking again")
             return
-        tellings = self._ledger.observe(self._seer.findings(self.condition), self.steady_ms)
+        tellings: list[Telling] = []
         try:
-            self._store(tellings)
+            failures = self._failures()
+            findings = [*self._seer.findings(self.condition), *(failed_unit(one.unit, one.reason) for one in failures)]
+            tellings = self._ledger.observe(findings, self.steady_ms)
+            self._store(tellings, failures[-1].number if failures else None)
             tellings = []
             self._end_of_day(self.condition)
         except StoreError as exc:
@@ -122,13 +131,30 @@ class Desk:
                     if target.takes(telling.event.level, self.steady_ms):
                         self._direct(target.name, telling.event.level, [self._line(telling)])
 
-    def _store(self, tellings: list[Telling]) -> None:
-        if not tellings:
+    def _route_signals(self) -> None:
+        if self._signals is None:
+            return
+        try:
+            self._signals.step(self.steady_ms)
+        except StoreError as exc:
+            self._faults.log(logging.ERROR, "alert_signals_wait", reason=exc, action="looking again")
+
+    def _failures(self) -> list[Failure]:
+        """Units that failed since the last look; none when the outbox cannot be read, which must not hide the rest."""
+        try:
+            return self._outbox.failures(self._outbox.mark(FAILURES) or 0)
+        except StoreError:
+            return []
+
+    def _store(self, tellings: list[Telling], failures_read: int | None) -> None:
+        if not tellings and failures_read is None:
             return
         with self._outbox.transaction():
             for telling in tellings:
                 self._tell(telling)
             self._outbox.keep_events(self._ledger.events.values())
+            if failures_read is not None:
+                self._outbox.set_mark(FAILURES, failures_read)
 
     def _line(self, telling: Telling) -> str:
         return line_of(telling, self._catalog.market, self.steady_ms)
@@ -136,14 +162,29 @@ class Desk:
     def _tell(self, telling: Telling) -> None:
         now_ms, found = self.steady_ms, telling.event
         line = self._line(telling)
+        rule = RULES.get(found.code)
+        if telling.kind is Kind.RESOLVED and rule is not None and not rule.tells_end:
+            return
         if found.code in self._outbox.mutes(now_ms):
             return
         _log.warning(event("alert_told", kind=telling.kind, code=found.code, subject=found.subject))
         for target in self._targets:
-            if target.takes(found.level, now_ms):
-                self._outbox.add(target.name, found.level, [line], now_ms)
-            elif target.digest and telling.kind is not Kind.STILL:
-                self._outbox.hold(target.name, line)
+            self._tell_target(target, telling, line, now_ms)
+
+    def _tell_target(self, target: TargetSettings, telling: Telling, line: str, now_ms: int) -> None:
+        """A message that is changed rings nobody: an alert is told anew as well, a warning by the change alone."""
+        found = telling.event
+        goes_on = telling.kind in (Kind.STILL, Kind.RESOLVED)
+        rings = found.level is Level.ALERT and target.takes(found.level, now_ms)
+        may_change = goes_on and target.is_editable
+        changed = may_change and self._outbox.change(target.name, found.key, line, now_ms, alone=not rings)
+        if changed and not rings:
+            return
+        if target.takes(found.level, now_ms):
+            key = None if goes_on else found.key
+            self._outbox.add(target.name, found.level, [line], now_ms, room_chars=target.room_chars, key=key)
+        elif target.digest and telling.kind is not Kind.STILL:
+            self._outbox.hold(target.name, line)
 
     # The end of a day
 
@@ -154,7 +195,8 @@ class Desk:
         over_ms = condition.at_ms - self._calendar.no_more_ticks_ms(day.trading_day)
         if not DIGEST_AFTER_MS <= over_ms < DIGEST_LATE_MS:
             return
-        if not self._outbox.first_time(f"digest {self._catalog.market.code} {day.trading_day}", self.steady_ms):
+        what = f"digest {self._catalog.market.code} {day.trading_day}"
+        if self._outbox.is_done(what):
             return
         try:
             lines, grade = self._digest(day.trading_day, condition)
@@ -162,6 +204,7 @@ class Desk:
             lines, grade = [f"{day.trading_day}: nothing can be said of the day: {printable(str(exc))}"], "?"
         level = Level.NOTE if grade in GOOD_GRADES else Level.WARN
         with self._outbox.transaction():
+            self._outbox.note_done(what, self.steady_ms)
             for target in self._targets:
                 held = self._outbox.take_held(target.name)
                 if target.digest:
@@ -174,10 +217,21 @@ class Desk:
         is_archived = day in self._catalog.archived_days()
         mutes = self._outbox.mutes(now_ms)
         lines = digest_lines(certificate, condition.disk, self._ledger.firing(), mutes, market, is_archived)
-        if datetime.strptime(day, "%Y%m%d").weekday() == FRIDAY:  # noqa: DTZ007 - a date
-            days = [found for found in self._catalog.days() if found <= day][-WEEK_DAYS:]
+        if self._ends_the_week(day):
+            week = _week_of(day)
+            days = [found for found in self._catalog.days() if found <= day and _week_of(found) == week]
             lines.append(week_line({found: self._certificate(found, condition.at_ms).grade for found in days}))
         return lines, certificate.grade
 
     def _certificate(self, day: str, now_ms: int) -> Certificate:
         return make_certificate(self._catalog.day(day), self._calendar, now_ms, read=False)
+
+    def _ends_the_week(self, day: str) -> bool:
+        """Is it the week's last trading day? A Friday, or the day before holidays."""
+        date = datetime.strptime(day, "%Y%m%d")  # noqa: DTZ007 - a date
+        later = (date + timedelta(days=ahead) for ahead in range(1, 7 - date.weekday()))
+        return not any(self._calendar.is_trading_day(f"{found:%Y%m%d}") for found in later)
+
+
+def _week_of(day: str) -> tuple[int, int]:
+    return datetime.strptime(day, "%Y%m%d").isocalendar()[:2]  # noqa: DTZ007 - a date

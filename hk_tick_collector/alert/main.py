@@ -1,35 +1,31 @@
 """``hk-tick-alert``: look at the recorder, and call somebody when something is wrong.
 
-Exit codes: 0 stopped as asked, 1 failed (a package is missing, another one works on the same outbox), 78 the
-configuration is wrong.
+Exit codes as of ``app.program``; 1 also when another one works on the same outbox.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import fcntl
 import logging
 import os
-import signal
 import sys
-import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hk_tick_collector import __version__
+from hk_tick_collector.app.program import log_to_stderr, program, stop_on_signals
 from hk_tick_collector.core.errors import ConfigError, RecorderError
-from hk_tick_collector.core.extras import how_to_install, missing_library
 from hk_tick_collector.core.text import printable
 
 if TYPE_CHECKING:
+    import threading
+
     from hk_tick_collector.alert.settings import AlertSettings
     from hk_tick_collector.alert.targets import TargetsFile
     from hk_tick_collector.alert.telegram import TelegramBot
 
 NAME = "hk-tick-alert"
-EXIT_FAILED, EXIT_CONFIG = 1, 78
 LOCK_FILE = "alert.lock"
 WELL_LOOKS = 3  # the last look may be so many intervals old, or nobody knows whether all is well
 STOP_SEC = 20.0
@@ -37,29 +33,13 @@ STOP_SEC = 20.0
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog=NAME, description="Call somebody when something is wrong with the recorder.", epilog="See docs/alerts.md."
-    )
-    parser.add_argument("--env-file", type=Path, help="settings file (default: .env in the working directory)")
-    parser.add_argument("--check-config", action="store_true", help="check the settings and exit: 0 fine, 78 wrong")
-    parser.add_argument("--version", action="version", version=f"{NAME} {__version__}")
-    args = parser.parse_args(argv)
-    try:
-        return _run(args.env_file, check_only=args.check_config)
-    except ConfigError as exc:
-        print(printable(f"{NAME}: the configuration is wrong, nothing was started\n{exc}", "\n"), file=sys.stderr)
-        return EXIT_CONFIG
-    except RecorderError as exc:
-        print(printable(f"{NAME}: {exc}", "\n"), file=sys.stderr)
-        return EXIT_FAILED
-    except ModuleNotFoundError as exc:
-        print(f"{NAME}: the package {missing_library(exc)} is missing: {how_to_install('alert')}", file=sys.stderr)
-        return EXIT_FAILED
+    about = "Call somebody when something is wrong with the recorder."
+    return program(NAME, about, "alert", _load, _check, _run, argv, page="docs/alerts.md")
 
 
-def _run(env_file: Path | None, *, check_only: bool) -> int:
+def _load(env_file: Path | None) -> tuple[AlertSettings, TargetsFile]:
     from hk_tick_collector.alert.settings import load_alert_settings  # noqa: PLC0415 - after --help
-    from hk_tick_collector.alert.targets import check_ways, read_targets  # noqa: PLC0415
+    from hk_tick_collector.alert.targets import read_targets  # noqa: PLC0415
 
     settings = load_alert_settings(env_file, os.environ)
     if settings.alert_file is None:
@@ -67,13 +47,25 @@ def _run(env_file: Path | None, *, check_only: bool) -> int:
     file = read_targets(settings.alert_file)
     if settings.alert_dir is None:
         raise ConfigError("ALERT_DIR is not set: it names the directory for what has to be told")
+    if settings.hooks_dir is None and any(target.signals for target in file.targets):
+        raise ConfigError("HOOKS_DIR is not set: it names the directory of the signals that targets are to get")
+    return settings, file
+
+
+def _check(given: tuple[AlertSettings, TargetsFile]) -> str:
+    from hk_tick_collector.alert.targets import check_ways  # noqa: PLC0415 - after --help
+
+    _, file = given
     check_ways(file)
-    if check_only:
-        print(f"configuration ok: {', '.join(target.name for target in file.targets)}")
-        return 0
-    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    return ", ".join(target.name for target in file.targets)
+
+
+def _run(given: tuple[AlertSettings, TargetsFile]) -> int:
+    settings, file = given
+    log_to_stderr(settings.log_level)
     for library in ("httpx", "httpcore", "apprise", "urllib3", "requests"):
         logging.getLogger(library).setLevel(logging.CRITICAL)  # they write addresses, in which tokens are
+    assert settings.alert_dir is not None
     with _alone(settings.alert_dir):
         _work(settings, file)
     return 0
@@ -107,20 +99,19 @@ def _work(settings: AlertSettings, file: TargetsFile) -> None:
     from hk_tick_collector.alert.ways import target_of  # noqa: PLC0415
     from hk_tick_collector.core.clock import SystemClock  # noqa: PLC0415
 
-    stop, clock = threading.Event(), SystemClock()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    stop, clock = stop_on_signals(), SystemClock()
     assert settings.alert_dir is not None
     outbox = Outbox(settings.alert_dir)
     postmen: dict[str, Postman] = {}
     desk = Desk(
         settings.data_root, settings.archive, file, outbox, clock,
-        lambda target, level, lines: postmen[target].send_at_once(level, lines),
+        lambda target, level, lines: postmen[target].send_at_once(level, lines), settings.hooks_dir,
     )  # fmt: skip
     for target in file.targets:
         postmen[target.name] = Postman(
-            target.name, target_of(target), settings.alert_dir, desk.market, lambda: desk.steady_ms, stop
-        )
+            target.name, target_of(target), settings.alert_dir, desk.market, lambda: desk.steady_ms, stop,
+            target.room_chars,
+        )  # fmt: skip
     looked_sec = clock.monotonic()
 
     def is_well() -> bool:

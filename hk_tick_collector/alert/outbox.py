@@ -3,6 +3,10 @@
 A letter is for one target. Tellings that come within GROUP_MS of each other go into one letter. It is sent at least
 once: its id is in it. What cannot be sent is tried again, later each time; after a day it is given up, which the next
 letter to that target says. Events and mutes are here, too, so that a restart tells nothing twice.
+
+A letter that was sent, and whose target can change it, is edited when a state that it tells of goes on or ends: its
+lines here are always what it shall show. What is told by such an edit alone, and cannot be, becomes a letter
+of its own.
 """
 
 from __future__ import annotations
@@ -27,6 +31,9 @@ GIVE_UP_MS = 24 * 3600 * 1000
 KEEP_MS = 30 * 24 * 3600 * 1000
 MAX_LINES = 40  # of a letter
 MAX_WAITING = 500  # letters of a target; more than that is one that nobody reads
+MAX_EDIT_TRIES = 12  # about half an hour: then it is told in a letter of its own
+MAX_FAILURES = 200  # failed units that nobody read of
+MERGED_KINDS = ("event", "signal")
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS letters (
   number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -49,7 +56,21 @@ CREATE TABLE IF NOT EXISTS held (
   number INTEGER PRIMARY KEY AUTOINCREMENT, target TEXT NOT NULL, line TEXT NOT NULL
 ) STRICT;
 CREATE TABLE IF NOT EXISTS done (what TEXT PRIMARY KEY, at_ms INTEGER NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS told (
+  target TEXT NOT NULL, key TEXT NOT NULL, number INTEGER NOT NULL, line INTEGER NOT NULL, PRIMARY KEY (target, key)
+) STRICT;
+CREATE TABLE IF NOT EXISTS failures (
+  number INTEGER PRIMARY KEY AUTOINCREMENT, unit TEXT NOT NULL, reason TEXT NOT NULL, at_ms INTEGER NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS marks (what TEXT PRIMARY KEY, number INTEGER NOT NULL) STRICT;
 """
+# Of letters, since they are edited: what names the message at the target, and when it is to be changed.
+_ADDED = {
+    "receipt": "TEXT",
+    "edit_ms": "INTEGER",
+    "edit_tries": "INTEGER NOT NULL DEFAULT 0",
+    "edit_alone": "TEXT",  # lines that nothing but the edit tells
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +79,29 @@ class Waiting:
 
     number: int
     target: str
-    kind: str  # event, digest, test
+    kind: str  # event, signal, digest, test
     level: Level
     lines: tuple[str, ...]
     created_ms: int
     tries: int
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """A letter that was sent and shall now read otherwise. ``receipt``: what the target calls it."""
+
+    letter: Waiting
+    receipt: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A unit that the service manager saw fail."""
+
+    number: int
+    unit: str
+    reason: str
+    at_ms: int
 
 
 class Outbox:
@@ -71,13 +110,23 @@ class Outbox:
     Not for several threads: each opens its own. StoreError when the disk does not let us.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, read_only: bool = False) -> None:
+        """``read_only``: for somebody who may read the file and not write beside it; it must be there."""
         self.path = directory / OUTBOX_FILE
-        make_dir(directory)
         with self._own_errors():
+            if read_only:
+                self._conn = sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", timeout=5, uri=True)
+                self._conn.execute("SELECT 1 FROM letters LIMIT 1")
+                return
+            make_dir(directory)
             self._conn = sqlite3.connect(self.path, timeout=5, isolation_level=None)
             self.path.chmod(FILE_MODE)
             self._conn.executescript(_SCHEMA)
+        with self.transaction():
+            there = {row[1] for row in self._conn.execute("PRAGMA table_info(letters)")}
+            for column, kind in _ADDED.items():
+                if column not in there:
+                    self._conn.execute(f"ALTER TABLE letters ADD COLUMN {column} {kind}")
 
     def close(self) -> None:
         """Let it go."""
@@ -113,27 +162,50 @@ class Outbox:
                 (now_ms, now_ms),
             )
 
-    def add(self, target: str, level: Level, lines: Sequence[str], now_ms: int, kind: str = "event") -> None:
-        """Put lines into the letter that waits for more, else into a new one."""
+    def add(
+        self,
+        target: str,
+        level: Level,
+        lines: Sequence[str],
+        now_ms: int,
+        kind: str = "event",
+        *,
+        room_chars: int = 100_000,
+        key: str | None = None,
+    ) -> None:
+        """Put lines into the letter that waits for more, if they fit, else into a new one.
+
+        ``key``: the event that the first line is about, so that ``change`` finds it.
+        """
         with self._own_errors():
-            open_row = self._conn.execute(
-                "SELECT number, lines, level FROM waiting WHERE target = ? AND kind = ? AND tries = 0 AND due_ms > ?"
-                " ORDER BY number DESC LIMIT 1",
-                (target, kind, now_ms),
-            ).fetchone()
-            if open_row is not None and kind == "event":
-                number, text, known = open_row
-                merged = [*json.loads(text), *lines]
-                gravest = Level.ALERT if Level.ALERT in (level, known) else level
+            waiting = self._open_letter(target, kind, now_ms)
+            known = [] if waiting is None else json.loads(waiting[1])
+            merged = [*known, *lines]
+            if waiting is None or len(merged) > MAX_LINES or sum(len(line) + 1 for line in merged) > room_chars:
+                known, due_ms = [], now_ms + (GROUP_MS if kind in MERGED_KINDS else 0)
+                number = self._conn.execute(
+                    "INSERT INTO letters (target, kind, level, lines, created_ms, due_ms) VALUES (?, ?, ?, ?, ?, ?)",
+                    (target, kind, level, json.dumps(list(lines)), now_ms, due_ms),
+                ).lastrowid
+            else:
+                number = waiting[0]
+                gravest = Level.ALERT if Level.ALERT in (level, waiting[2]) else level
                 self._conn.execute(
                     "UPDATE letters SET lines = ?, level = ? WHERE number = ?", (json.dumps(merged), gravest, number)
                 )
-                return
-            due_ms = now_ms + (GROUP_MS if kind == "event" else 0)
-            self._conn.execute(
-                "INSERT INTO letters (target, kind, level, lines, created_ms, due_ms) VALUES (?, ?, ?, ?, ?, ?)",
-                (target, kind, level, json.dumps(list(lines)), now_ms, due_ms),
-            )
+            if key is not None:
+                self._conn.execute("INSERT OR REPLACE INTO told VALUES (?, ?, ?, ?)", (target, key, number, len(known)))
+
+    def _open_letter(self, target: str, kind: str, now_ms: int) -> tuple[int, str, str] | None:
+        """Number, lines and level of the newest letter that still waits for more."""
+        if kind not in MERGED_KINDS:
+            return None
+        row: tuple[int, str, str] | None = self._conn.execute(
+            "SELECT number, lines, level FROM waiting WHERE target = ? AND kind = ? AND tries = 0 AND due_ms > ?"
+            " ORDER BY number DESC LIMIT 1",
+            (target, kind, now_ms),
+        ).fetchone()
+        return row
 
     def due(self, target: str, now_ms: int) -> Waiting | None:
         """The next letter of a target: alerts first, then the oldest."""
@@ -148,11 +220,12 @@ class Outbox:
         number, name, kind, level, lines, created_ms, tries = row
         return Waiting(number, name, kind, Level(level), tuple(json.loads(lines)), created_ms, tries)
 
-    def sent(self, letter: Waiting, now_ms: int) -> None:
-        """The other side has it."""
+    def sent(self, letter: Waiting, now_ms: int, receipt: str | None = None) -> None:
+        """The other side has it, and calls it so."""
         with self._own_errors():
             self._conn.execute(
-                "UPDATE letters SET sent_ms = ?, reason = NULL WHERE number = ?", (now_ms, letter.number)
+                "UPDATE letters SET sent_ms = ?, reason = NULL, receipt = ? WHERE number = ?",
+                (now_ms, receipt, letter.number),
             )
 
     def failed(self, letter: Waiting, reason: str, now_ms: int, retry_after_sec: float | None = None) -> bool:
@@ -163,14 +236,85 @@ class Outbox:
                     "UPDATE letters SET given_up_ms = ?, reason = ? WHERE number = ?", (now_ms, reason, letter.number)
                 )
                 return True
-            wait_sec = max(RETRY_SEC[min(letter.tries, len(RETRY_SEC) - 1)], retry_after_sec or 0)
-            # The target is away, not the letter: nothing else is sent to it meanwhile.
-            self._conn.execute(
-                "UPDATE letters SET tries = tries + (number = ?), due_ms = max(due_ms, ?), reason = ?"
-                " WHERE number IN (SELECT number FROM waiting WHERE target = ?)",
-                (letter.number, now_ms + int(wait_sec * 1000), reason, letter.target),
-            )
+            self._conn.execute("UPDATE letters SET tries = tries + 1 WHERE number = ?", (letter.number,))
+            self._wait(letter, reason, now_ms, retry_after_sec)
             return False
+
+    def _wait(self, letter: Waiting, reason: str, now_ms: int, retry_after_sec: float | None) -> None:
+        """The target is away, not the letter: nothing else is sent to it meanwhile."""
+        wait_sec = max(RETRY_SEC[min(letter.tries, len(RETRY_SEC) - 1)], retry_after_sec or 0)
+        until_ms = now_ms + int(wait_sec * 1000)
+        self._conn.execute(
+            "UPDATE letters SET due_ms = max(due_ms, ?), reason = ?"
+            " WHERE number IN (SELECT number FROM waiting WHERE target = ?)",
+            (until_ms, reason, letter.target),
+        )
+        self._conn.execute(
+            "UPDATE letters SET edit_ms = max(edit_ms, ?) WHERE target = ? AND edit_ms IS NOT NULL",
+            (until_ms, letter.target),
+        )
+
+    # Letters that were sent and are changed
+
+    def change(self, target: str, key: str, line: str, now_ms: int, *, alone: bool) -> bool:
+        """Have the message that told of an event say ``line`` of it instead; False when there is no such message, or
+        it cannot be changed. ``alone``: nothing else will tell it."""
+        with self._own_errors():
+            row = self._conn.execute(
+                "SELECT letters.number, lines, line, edit_alone FROM told JOIN letters USING (number)"
+                " WHERE told.target = ? AND key = ? AND receipt IS NOT NULL",
+                (target, key),
+            ).fetchone()
+            if row is None:
+                return False
+            number, text, at, alone_text = row
+            lines = json.loads(text)
+            lines[at] = line
+            left = json.loads(alone_text) if alone_text else []
+            if alone:
+                left = [*left[-MAX_LINES + 1 :], line]
+            self._conn.execute(
+                "UPDATE letters SET lines = ?, edit_alone = ?, edit_ms = coalesce(edit_ms, ?) WHERE number = ?",
+                (json.dumps(lines), json.dumps(left), now_ms + GROUP_MS, number),
+            )
+            return True
+
+    def edit_due(self, target: str, now_ms: int) -> Edit | None:
+        """The next message of a target that has to be changed."""
+        with self._own_errors():
+            row = self._conn.execute(
+                "SELECT number, target, kind, level, lines, created_ms, edit_tries, receipt FROM letters"
+                " WHERE target = ? AND edit_ms <= ? AND receipt IS NOT NULL ORDER BY edit_ms LIMIT 1",
+                (target, now_ms),
+            ).fetchone()
+        if row is None:
+            return None
+        number, name, kind, level, lines, created_ms, tries, receipt = row
+        return Edit(Waiting(number, name, kind, Level(level), tuple(json.loads(lines)), created_ms, tries), receipt)
+
+    def edited(self, edit: Edit) -> None:
+        """The message reads so. What was changed meanwhile stays to be done."""
+        with self._own_errors():
+            self._conn.execute(
+                "UPDATE letters SET edit_ms = NULL, edit_tries = 0, edit_alone = NULL WHERE number = ? AND lines = ?",
+                (edit.letter.number, json.dumps(list(edit.letter.lines))),
+            )
+
+    def edit_failed(self, edit: Edit, reason: str, now_ms: int, retry_after_sec: float | None, *, final: bool) -> bool:
+        """Not changed: when it is tried again. True when it never will be; what it alone would have told is a letter
+        now."""
+        letter = edit.letter
+        with self.transaction():
+            if not final and letter.tries < MAX_EDIT_TRIES:
+                self._conn.execute("UPDATE letters SET edit_tries = edit_tries + 1 WHERE number = ?", (letter.number,))
+                self._wait(letter, reason, now_ms, retry_after_sec)
+                return False
+            (text,) = self._conn.execute("SELECT edit_alone FROM letters WHERE number = ?", (letter.number,)).fetchone()
+            self._conn.execute("UPDATE letters SET edit_ms = NULL, receipt = NULL WHERE number = ?", (letter.number,))
+            lines = json.loads(text) if text else []
+            if lines:
+                self.add(letter.target, letter.level, lines, now_ms)
+            return True
 
     def given_up(self, target: str, after_ms: int) -> int:
         """How many letters to a target were given up since its last one arrived."""
@@ -245,21 +389,56 @@ class Outbox:
         with self._own_errors():
             return dict(self._conn.execute("SELECT code, until_ms FROM mutes WHERE until_ms > ?", (now_ms,)).fetchall())
 
-    def first_time(self, what: str, now_ms: int) -> bool:
-        """Is this the first time that somebody asks for it?"""
+    def is_done(self, what: str) -> bool:
+        """Was it done already?"""
         with self._own_errors():
-            return self._conn.execute("INSERT OR IGNORE INTO done VALUES (?, ?)", (what, now_ms)).rowcount == 1
+            return self._conn.execute("SELECT 1 FROM done WHERE what = ?", (what,)).fetchone() is not None
+
+    def note_done(self, what: str, now_ms: int) -> None:
+        """It is done: in the transaction that does it."""
+        with self._own_errors():
+            self._conn.execute("INSERT OR IGNORE INTO done VALUES (?, ?)", (what, now_ms))
+
+    # What others hand over: units that failed, and how far it was read
+
+    def fail_unit(self, unit: str, reason: str, at_ms: int) -> None:
+        """The service manager saw a unit fail. The newest MAX_FAILURES are kept."""
+        with self.transaction():
+            self._conn.execute("INSERT INTO failures (unit, reason, at_ms) VALUES (?, ?, ?)", (unit, reason, at_ms))
+            self._conn.execute(
+                "DELETE FROM failures WHERE number <= (SELECT max(number) FROM failures) - ?", (MAX_FAILURES,)
+            )
+
+    def failures(self, after: int) -> list[Failure]:
+        """Those that were noted after a number."""
+        with self._own_errors():
+            rows = self._conn.execute(
+                "SELECT number, unit, reason, at_ms FROM failures WHERE number > ? ORDER BY number", (after,)
+            ).fetchall()
+        return [Failure(*row) for row in rows]
+
+    def mark(self, what: str) -> int | None:
+        """How far it was read; None: never."""
+        with self._own_errors():
+            row = self._conn.execute("SELECT number FROM marks WHERE what = ?", (what,)).fetchone()
+        return None if row is None else int(row[0])
+
+    def set_mark(self, what: str, number: int) -> None:
+        """It was read so far: in the transaction that stores what comes of it."""
+        with self._own_errors():
+            self._conn.execute("INSERT OR REPLACE INTO marks VALUES (?, ?)", (what, number))
 
     def tidy(self, now_ms: int) -> None:
-        """Forget what is over for a month, and of a target that nobody reads the oldest letters."""
+        """Forget what is over for a month, and of a target that nobody reads the oldest letters of each kind."""
         with self._own_errors():
             old_ms = now_ms - KEEP_MS
             self._conn.execute("DELETE FROM letters WHERE coalesce(sent_ms, given_up_ms) < ?", (old_ms,))
+            self._conn.execute("DELETE FROM told WHERE number NOT IN (SELECT number FROM letters)")
             self._conn.execute("DELETE FROM done WHERE at_ms < ?", (old_ms,))
             self._conn.execute("DELETE FROM mutes WHERE until_ms < ?", (now_ms,))
-            for (target,) in self._conn.execute("SELECT DISTINCT target FROM waiting").fetchall():
+            for target, kind in self._conn.execute("SELECT DISTINCT target, kind FROM waiting").fetchall():
                 self._conn.execute(
                     "UPDATE letters SET given_up_ms = ? WHERE number IN (SELECT number FROM waiting WHERE target = ?"
-                    " ORDER BY number DESC LIMIT -1 OFFSET ?)",
-                    (now_ms, target, MAX_WAITING),
+                    " AND kind = ? ORDER BY number DESC LIMIT -1 OFFSET ?)",
+                    (now_ms, target, kind, MAX_WAITING),
                 )

@@ -17,6 +17,7 @@ from hk_tick_collector.watch.condition import Condition
 RECENT_SEC = 15 * 60.0  # something that happened once counts for so long
 COMMITS_SLOW_MS = 2000.0
 FUTURE_SEC = 60.0
+END_OF_DAY_UNIT = "hk-tick-eod"
 RESTARTS, RESTARTS_SEC = 2, 30 * 60.0
 # The recorder does not record, for whatever reason: one event whose sentence changes.
 ABSENCE = frozenset(
@@ -36,6 +37,7 @@ class Rule:
     level: Level
     for_sec: float = 0.0  # it must last so long
     keep_sec: float = 0.0  # and is over only when it has been gone so long
+    tells_end: bool = True  # False: it happened, and nobody knows when it is mended
 
 
 RULES = {
@@ -66,6 +68,7 @@ RULES = {
         Rule(Code.DAYS_TO_COME, Level.ALERT, 60),
         Rule(Code.RECORDER_COMPLAINS, Level.ALERT, 120),
         Rule(Code.MARKET_CLOSED_BY_SOURCE, Level.WARN, 600),
+        Rule(Code.UNIT_FAILED, Level.ALERT, tells_end=False),
     )
 }
 
@@ -73,7 +76,7 @@ RECORDER_AWAY = Code.RECORDER_DOWN
 # What is said by the recorder alone, so that nothing is known of it while the recorder is away.
 ONLY_THE_RECORDER_TELLS = frozenset(RULES) - {
     Code.RECORDER_DOWN, Code.RECORDER_RESTARTING, Code.DISK_FULL, Code.DISK_FILLS_UP, Code.DISK_SILENT,
-    Code.TICKS_MISSING, Code.DAY_FILE_UNREADABLE, Code.DAYS_TO_COME,
+    Code.TICKS_MISSING, Code.DAY_FILE_UNREADABLE, Code.DAYS_TO_COME, Code.UNIT_FAILED,
 }  # fmt: skip
 
 
@@ -90,6 +93,12 @@ class Finding:
     def key(self) -> str:
         """What makes it one event."""
         return f"{self.code} {self.subject}"
+
+
+def failed_unit(unit: str, reason: str) -> Finding:
+    """A unit that systemd gave up. The end-of-day job fails when a day misses ticks, too."""
+    level = Level.WARN if unit.startswith(END_OF_DAY_UNIT) else Level.ALERT
+    return Finding(Code.UNIT_FAILED, level, unit, f"the unit failed ({reason})")
 
 
 class Seer:

@@ -24,6 +24,7 @@ from hk_tick_collector.app.config_model import (
 )
 from hk_tick_collector.app.config_sources import ALERT_PREFIXES, OWN_PREFIXES, READERS_PREFIXES, Claims, ConfigErrors
 from hk_tick_collector.store.layout import archive_dir
+from hk_tick_collector.store.signals import hooks_dir_of
 
 _alert = partial(setting, "Alerts")
 
@@ -41,6 +42,10 @@ class AlertSettings(SettingsModel):
     )
     """Where it keeps what has to be told until it was told (`outbox.db`). Empty: under systemd `alert` in the unit's
     state directory."""
+    hooks_dir: Annotated[Path | None, BeforeValidator(path_value), AfterValidator(directory)] = setting(
+        "Serving: signals", "HOOKS_DIR", None, "empty, or a directory"
+    )
+    """Where the API stores what hooks receive."""
     data_root: Annotated[Path, BeforeValidator(path_value), AfterValidator(directory)] = setting(
         "What is recorded, and where", "DATA_ROOT", Path("/data/sqlite/HK"), "a directory"
     )
@@ -71,6 +76,9 @@ def load_alert_settings(env_file: Path | None, environ: Mapping[str, str]) -> Al
     if read.problems or read.settings is None:
         raise ConfigErrors(read.problems)
     state = environ.get("STATE_DIRECTORY", "").split(":")[0]
+    missing: dict[str, Path | None] = {}
     if read.settings.alert_dir is None and state:
-        return read.settings.model_copy(update={"alert_dir": Path(state) / "alert"})
-    return read.settings
+        missing["alert_dir"] = Path(state) / "alert"
+    if read.settings.hooks_dir is None:
+        missing["hooks_dir"] = hooks_dir_of(environ)
+    return read.settings.model_copy(update=missing)

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
@@ -27,14 +27,17 @@ from hk_tick_collector.alert.rules import RULES
 from hk_tick_collector.core.complaint import Level
 from hk_tick_collector.core.errors import ConfigError, StoreCorrupt
 from hk_tick_collector.core.regular import open_regular
+from hk_tick_collector.store.signals import NAME_PATTERN
 
 MAX_FILE_BYTES = 256 << 10
 SEND_SEC = 15.0
-WAYS = ("webhook", "apprise", "telegram")
+WAYS = ("webhook", "discord", "telegram", "apprise")
 RETRY_AFTER_MAX_SEC = 3600.0
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 _HOURS = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]):([0-5]\d)")
 _URL = re.compile(r"https?://[^\s/]+\S*")
+ROOM_CHARS = {"discord": 1900, "telegram": 3900}  # of a letter; Discord takes 2000, Telegram 4096
+ANY_ROOM_CHARS = 20_000
 _OTHERS_MAY = stat.S_IWGRP | stat.S_IRWXO
 
 
@@ -47,6 +50,12 @@ def _name(text: str) -> str:
 def _hours(text: str) -> str:
     if not _HOURS.fullmatch(text):
         raise ValueError("write for example 22:30-07:30")
+    return text
+
+
+def _hook(text: str) -> str:
+    if not re.fullmatch(NAME_PATTERN, text):
+        raise ValueError("is not the name of a hook; it has small letters, digits and -, 32 at most")
     return text
 
 
@@ -70,7 +79,7 @@ class _Strict(BaseModel):
 
 def _base(text: str) -> str:
     if not _URL.fullmatch(text):
-        raise ValueError("is no address; it begins with https:// or http://")
+        raise ValueError("is not an address; it begins with https:// or http://")
     return text.rstrip("/")
 
 
@@ -91,6 +100,9 @@ class TargetSettings(_Strict):
     secret: SecretStr | None = Field(None, min_length=16)  # signs a webhook's body
     apprise: SecretStr | None = None
     telegram: TelegramSettings | None = None
+    discord: Annotated[SecretStr, AfterValidator(_url)] | None = None  # a channel's webhook address
+    mention: int | None = Field(None, gt=0, lt=2**63)  # whom Discord calls by name about an alert or a signal
+    signals: tuple[Annotated[str, AfterValidator(_hook)], ...] = Field((), max_length=50)  # hooks whose signals it gets
     levels: tuple[Literal["alert", "warn"], ...] = ("alert", "warn")
     digest: bool = True
     quiet: Annotated[str, AfterValidator(_hours)] | None = None  # then alerts alone; the rest waits for the digest
@@ -105,6 +117,16 @@ class TargetSettings(_Strict):
         local = datetime.fromtimestamp(now_ms / 1000, UTC).astimezone(ZoneInfo(self.zone))
         minute = local.hour * 60 + local.minute
         return begin <= minute < end if begin <= end else minute >= begin or minute < end
+
+    @property
+    def room_chars(self) -> int:
+        """How much text a letter to it may have."""
+        return next((ROOM_CHARS[way] for way in ROOM_CHARS if getattr(self, way) is not None), ANY_ROOM_CHARS)
+
+    @property
+    def is_editable(self) -> bool:
+        """Can what it was sent be changed?"""
+        return self.discord is not None or self.telegram is not None
 
     def takes(self, level: Level, now_ms: int) -> bool:
         """Is it called at once about something of this level?"""
@@ -181,6 +203,8 @@ def _mistakes(found: TargetsFile) -> list[str]:
             mistakes.append(f"targets.{target.name}: give it one of {', '.join(WAYS)}, not {len(ways)}")
         if target.secret is not None and target.webhook is None:
             mistakes.append(f"targets.{target.name}: secret signs a webhook, and there is none")
+        if target.mention is not None and target.discord is None:
+            mistakes.append(f"targets.{target.name}: mention is for discord, and there is none")
     mistakes += [
         f"targets: {name} is there twice" for name in sorted({name for name in names if names.count(name) > 1})
     ]
@@ -196,11 +220,12 @@ def _mistakes(found: TargetsFile) -> list[str]:
 
 
 class NotSent(Exception):
-    """It was not taken. ``retry_after_sec``: what the other side asks for. The text has no address and no token."""
+    """It was not taken. ``retry_after_sec``: what the other side asks for; ``status``: its answer's, if it gave one.
+    The text has no address and no token."""
 
-    def __init__(self, reason: str, retry_after_sec: float | None = None) -> None:
+    def __init__(self, reason: str, retry_after_sec: float | None = None, status: int | None = None) -> None:
         super().__init__(reason)
-        self.retry_after_sec = retry_after_sec
+        self.retry_after_sec, self.status = retry_after_sec, status
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,8 +249,19 @@ class Target(Protocol):
                 print(letter.title, letter.text, sep="\\n")
     """
 
-    def send(self, letter: Letter) -> None:
-        """Hand the letter over, within SEND_SEC."""
+    def send(self, letter: Letter) -> str | None:
+        """Hand the letter over, within SEND_SEC. Returned is what names it at the other side, if it can be changed
+        there."""
+        ...
+
+
+@runtime_checkable
+class EditableTarget(Target, Protocol):
+    """A way to somebody on which a letter that was taken can be changed: a state that goes on is one message."""
+
+    def edit(self, receipt: str, letter: Letter) -> None:
+        """Have the message that ``send`` named read like this letter. NotSent as of ``send``; with the status 400, 403
+        or 404 it cannot be changed any more."""
         ...
 
 
@@ -255,12 +291,16 @@ class Webhook:
         except (httpx.HTTPError, httpx.InvalidURL) as exc:
             raise NotSent(type(exc).__name__) from None
         if not 200 <= status < 300:
-            wait_sec = min(float(wait), RETRY_AFTER_MAX_SEC) if re.fullmatch(r"\d{1,6}", wait) else None
-            raise NotSent(f"it answers {status}", wait_sec)
+            raise NotSent(f"it answers {status}", wait_of(wait), status)
+
+
+def wait_of(text: str) -> float | None:
+    """The seconds of a ``Retry-After``, as far as they are believed."""
+    return min(float(text), RETRY_AFTER_MAX_SEC) if re.fullmatch(r"\d{1,6}(\.\d{1,9})?", text, re.ASCII) else None
 
 
 class Apprise:
-    """Discord, Telegram, mail, ntfy, Slack, Pushover and about a hundred others, by an address of apprise's."""
+    """Mail, ntfy, Slack, Pushover and about a hundred others, by an address of apprise's."""
 
     def __init__(self, url: str) -> None:
         self._url = url

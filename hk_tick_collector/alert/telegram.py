@@ -25,6 +25,7 @@ POLL_SEC, READ_SEC = 25, 35.0
 BACK_OFF_SEC = (1.0, 2.0, 5.0, 15.0, 60.0)
 OLD_SEC = 300  # what was asked longer ago, while we were away, is not answered
 MAX_UPDATES = 100
+BAD_REQUEST, NOT_MODIFIED = 400, "message is not modified"
 _CODE = re.compile(r"\[([a-z][a-z_]{0,39});")
 _CALLBACK = re.compile(r"v1:(details|today|mute|refresh):([a-z_]{0,40})", re.ASCII)
 _SAME_AS = {"refresh": "status", "today": "day", "start": "help"}
@@ -60,27 +61,43 @@ def _refusal(status: int, found: Mapping[str, Any]) -> NotSent:
     parameters = found.get("parameters")
     wait = parameters.get("retry_after") if isinstance(parameters, dict) else None
     wait_sec = min(float(wait), RETRY_AFTER_MAX_SEC) if isinstance(wait, int) and wait > 0 else None
-    return NotSent(f"Telegram answers {status}: {printable(cut(str(found.get('description', '')), 100))}", wait_sec)
+    return NotSent(
+        f"Telegram answers {status}: {printable(cut(str(found.get('description', '')), 100))}", wait_sec, status
+    )
 
 
 class Telegram:
-    """A chat of one bot, as ``targets.Target``."""
+    """A chat of one bot, as ``targets.EditableTarget``."""
 
     def __init__(self, settings: TelegramSettings) -> None:
         self._settings = settings
         self._api = TelegramApi(settings)
         self._sent_sec: deque[float] = deque(maxlen=PER_MIN)
 
-    def send(self, letter: Letter) -> None:
-        """One message with buttons for what it is about."""
+    def send(self, letter: Letter) -> str | None:
+        """One message with buttons for what it is about; its number."""
+        found = self._say("sendMessage", letter)
+        number = found.get("message_id") if isinstance(found, dict) else None
+        return str(number) if isinstance(number, int) else None
+
+    def edit(self, receipt: str, letter: Letter) -> None:
+        """The same message, with another text."""
+        try:
+            self._say("editMessageText", letter, message_id=int(receipt))
+        except NotSent as exc:
+            if exc.status != BAD_REQUEST or NOT_MODIFIED not in str(exc):
+                raise
+
+    def _say(self, method: str, letter: Letter, **more: Any) -> Any:
         now_sec = time.monotonic()
         if len(self._sent_sec) == PER_MIN and now_sec - self._sent_sec[0] < 60:
             raise NotSent("more than Telegram takes in a minute", 60 - (now_sec - self._sent_sec[0]))
-        self._api.call(
-            "sendMessage", chat_id=self._settings.chat, text=cut(f"{letter.title}\n{letter.text}", TEXT_CHARS),
-            disable_web_page_preview=True, reply_markup={"inline_keyboard": [_buttons(letter)]},
+        found = self._api.call(
+            method, chat_id=self._settings.chat, text=cut(f"{letter.title}\n{letter.text}", TEXT_CHARS),
+            disable_web_page_preview=True, reply_markup={"inline_keyboard": [_buttons(letter)]}, **more,
         )  # fmt: skip
         self._sent_sec.append(now_sec)
+        return found
 
 
 def _buttons(letter: Letter) -> list[dict[str, str]]:
@@ -160,6 +177,4 @@ class TelegramBot:
             verb, argument = command[1], command[2] or ""
         else:
             verb, argument = "help", ""
-        return printable(
-            self._answer({"refresh": "status", "today": "day", "start": "help"}.get(verb, verb), argument), "\n"
-        )
+        return printable(self._answer(_SAME_AS.get(verb, verb), argument), "\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hk_tick_collector.alert.discord import Discord
 from hk_tick_collector.alert.targets import Apprise, Target, TargetSettings, Webhook
 from hk_tick_collector.alert.telegram import Telegram
 
@@ -13,5 +14,7 @@ def target_of(settings: TargetSettings) -> Target:
         return Webhook(settings.webhook.get_secret_value(), secret)
     if settings.telegram is not None:
         return Telegram(settings.telegram)
+    if settings.discord is not None:
+        return Discord(settings.discord.get_secret_value(), settings.mention)
     assert settings.apprise is not None
     return Apprise(settings.apprise.get_secret_value())

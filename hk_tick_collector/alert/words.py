@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
@@ -11,6 +12,7 @@ from hk_tick_collector.core.complaint import Level
 from hk_tick_collector.core.text import cut, printable
 from hk_tick_collector.market.market import Market
 from hk_tick_collector.quality.model import Certificate
+from hk_tick_collector.store.signals import Signal
 from hk_tick_collector.watch.recorder import Disk
 
 LINE_CHARS = 500
@@ -18,8 +20,8 @@ _WORDS = {Kind.FIRED: "", Kind.STILL: "STILL ", Kind.RESOLVED: "OVER ", Kind.FLA
 
 
 def clock(ms: int, market: Market) -> str:
-    """The time of day in the market's zone, with the zone's name."""
-    return f"{datetime.fromtimestamp(ms / 1000, market.zone.tzinfo):%H:%M:%S %Z}"
+    """The time of day by the market's clock: ``09:30:00 HKT``."""
+    return f"{datetime.fromtimestamp(ms / 1000, market.zone.tzinfo):%H:%M:%S} {market.time_word}"
 
 
 def line_of(telling: Telling, market: Market, now_ms: int) -> str:
@@ -48,6 +50,8 @@ def title_of(kind: str, level: Level, lines: Sequence[str], market: str) -> str:
     """The title of a letter."""
     if kind == "test":
         return f"hk-tick-collector {market}: a test"
+    if kind == "signal":
+        return f"hk-tick-collector {market}: signal"
     if kind == "digest":
         return f"hk-tick-collector {market}: the day"
     if all(line.startswith("OK ") for line in lines):
@@ -80,3 +84,23 @@ def digest_lines(
 def week_line(grades: Mapping[str, str]) -> str:
     """The grades of a week's days."""
     return "this week: " + ", ".join(f"{day[4:6]}-{day[6:]} {grade}" for day, grade in sorted(grades.items()))
+
+
+_TRADE = ("action", "direction", "price")  # what the ml-trade hook always has; the rest is said by name
+_SAID_APART = frozenset({*_TRADE, "symbol", "timestamp", "simulated"})
+
+
+def signal_line(signal: Signal, market: Market) -> str:
+    """A signal of a hook: what the sender decided first, then all else that it sent."""
+    given = signal.payload
+    head = f"{given['action']} {given['direction']} at {given['price']}" if set(_TRADE) <= set(given) else ""
+    apart = _SAID_APART if head else frozenset({"symbol"})
+    rest = [f"{name} {_value(value)}" for name, value in given.items() if name not in apart and value is not None]
+    text = "; ".join(part for part in (head, ", ".join(rest)) if part)
+    simulated = " SIMULATED" if given.get("simulated") is True else ""
+    place = f"[{signal.name} {signal.number}; {clock(signal.recv_ts_ms, market)}]"
+    return f"{cut(printable(f'{signal.symbol}{simulated}: {text}'), LINE_CHARS - len(place))} {place}"
+
+
+def _value(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

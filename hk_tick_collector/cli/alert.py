@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from hk_tick_collector.alert.settings import AlertSettings
 
 _SPAN = re.compile(r"([1-9][0-9]{0,3})(m|h|d)", re.ASCII)
+_UNIT = re.compile(r"[A-Za-z0-9:_.@\\-]{1,200}", re.ASCII)
+_WORD = re.compile(r"[A-Za-z0-9-]{1,40}", re.ASCII)
 _SPAN_MS = {"m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _MAX_MUTE_MS = 7 * _SPAN_MS["d"]  # a longer one is a rule that is switched off, in the file
 
@@ -131,9 +133,12 @@ def test(settings: AlertSettings, as_json: bool, name: str | None) -> int:
 )
 def list_letters(settings: AlertSettings, as_json: bool, limit: int) -> int:
     """See ``--help``."""
-    from hk_tick_collector.alert.outbox import Outbox  # noqa: PLC0415
+    from hk_tick_collector.alert.outbox import OUTBOX_FILE, Outbox  # noqa: PLC0415
 
-    outbox, now_ms = Outbox(_directory(settings)), SystemClock().now_ms()
+    directory, now_ms = _directory(settings), SystemClock().now_ms()
+    if not (directory / OUTBOX_FILE).exists():  # PermissionError when this user may not know
+        raise InputError(f"there is no {OUTBOX_FILE} in {directory}: hk-tick-alert has not run there yet")
+    outbox = Outbox(directory, read_only=True)
     letters, mutes = outbox.recent(limit), outbox.mutes(now_ms)
     outbox.close()
     if as_json:
@@ -188,3 +193,23 @@ def _span_ms(text: str) -> int:
     if span_ms > _MAX_MUTE_MS:
         raise InputError(f"--for {text}: write for example 30m, 2h or 3d, 7d at most")
     return span_ms
+
+
+@_alert_command("failed", help="Note that UNIT failed, so that somebody is called. Made for OnFailure= of systemd.")
+@click.argument("unit")
+def failed(settings: AlertSettings, as_json: bool, unit: str) -> int:
+    """See ``--help``. systemd says the reason in the environment."""
+    from hk_tick_collector.alert.outbox import Outbox  # noqa: PLC0415
+
+    if not _UNIT.fullmatch(unit):
+        raise InputError(f"{unit:.100} is not the name of a unit")
+    result = (os.environ.get(name, "")[:40] for name in ("MONITOR_SERVICE_RESULT", "MONITOR_EXIT_STATUS"))
+    reason = " ".join(part for part in result if _WORD.fullmatch(part)) or "no reason was given"
+    outbox = Outbox(_directory(settings))
+    outbox.fail_unit(unit, reason, SystemClock().now_ms())
+    outbox.close()
+    if as_json:
+        write_json({"unit": unit, "reason": reason})
+    else:
+        click.echo(f"{unit}: noted ({reason})")
+    return EXIT_FINE

@@ -29,6 +29,7 @@ class Teller(StrEnum):
     WATCHDOG = "watchdog"  # inside the recorder, when it acts: the WATCHDOG lines of the log
     STATUS = "status"  # hk-tickctl status, from outside
     RULES = "rules"  # the shipped alert rules
+    MANAGER = "service manager"  # of a unit that failed, to hk-tick-alert
 
 
 class Code(StrEnum):
@@ -72,6 +73,7 @@ class Code(StrEnum):
     DISK_SILENT = "disk_silent"
     DISK_FULL = "disk_full"
     DISK_FILLS_UP = "disk_fills_up"
+    UNIT_FAILED = "unit_failed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,6 +290,11 @@ TABLE = (
         Code.DISK_FILLS_UP, _WARN, (_STATUS, _RULES),
         "The disk is full in a few days.",
         "`hk-tickctl archive`, `hk-tickctl retain`.",
+    ),
+    Explanation(
+        Code.UNIT_FAILED, (Level.ALERT, Level.WARN), (Teller.MANAGER,),
+        "systemd gave a unit up. Of the end-of-day job a warning: a day misses ticks, or was not archived.",
+        "`journalctl -u UNIT` has the reason; of the end-of-day job, `hk-tickctl day DAY`.",
     ),
 )  # fmt: skip
 

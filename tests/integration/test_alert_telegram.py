@@ -95,6 +95,31 @@ def test_what_telegram_refuses_is_said_without_the_token(telegram: TelegramServe
     assert TOKEN not in str(away.value)
 
 
+def test_a_message_is_changed_in_place_and_one_that_cannot_be_says_so(telegram: TelegramServer) -> None:
+    chat = Telegram(settings(telegram))
+    receipt = chat.send(letter())
+    assert receipt == "1"
+    chat.edit(receipt, letter("OK HK: OVER it died [recorder_down; since 10:00:00 HKT]"))
+    (edit,) = telegram.edits
+    assert (edit["message_id"], edit["chat_id"]) == (1, CHAT)
+    assert edit["text"].endswith("OVER it died [recorder_down; since 10:00:00 HKT]")
+    same = {"ok": False, "description": "Bad Request: message is not modified: specified new content is the same"}
+    gone = {"ok": False, "description": "Bad Request: message to edit not found"}
+    telegram.refusals = [(400, same), (400, gone)]
+    chat.edit(receipt, letter())
+    with pytest.raises(NotSent) as refused:
+        chat.edit(receipt, letter())
+    assert refused.value.status == 400
+
+
+def test_a_wrong_token_and_garbage_are_said(telegram: TelegramServer) -> None:
+    chat = Telegram(settings(telegram))
+    telegram.refusals = [(401, {"ok": False, "description": "Unauthorized"}), (404, {"ok": False}), (200, [1])]
+    for words in ("401: Unauthorized", "404", "200"):
+        with pytest.raises(NotSent, match=words):
+            chat.send(letter())
+
+
 def test_a_chat_gets_no_more_than_telegram_lets_through(telegram: TelegramServer) -> None:
     chat = Telegram(settings(telegram))
     for _ in range(PER_MIN):

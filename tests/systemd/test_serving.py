@@ -137,12 +137,15 @@ def test_the_one_that_calls_sees_the_recorder_and_calls_when_it_is_gone(installe
             wait_until(lambda: "[recorder_down;" in called.texts(), "a call", 90)
             installed.recover()
             wait_until(lambda: "OVER" in called.texts(), "the end of it", 90)
+            failure = "hk-tick-failure@hk-tick-broken.service.service"
+            run(f"systemd-run --wait --unit=hk-tick-broken -p OnFailure={failure} false", check=False)
+            wait_until(lambda: "hk-tick-broken.service: the unit failed (exit-code 1)" in called.texts(), "its call")
             assert run(f"stat -c '%U %G %a' {STATE}/alert/outbox.db").stdout.split() == [
                 "hk-tick-serve", "hk-tick-collector", "640",
             ]  # fmt: skip
         finally:
             run("systemctl disable --quiet --now hk-tick-alert.service", check=False)
-            run("rm -f /etc/systemd/system/hk-tick-alert.service")
+            run("rm -f /etc/systemd/system/hk-tick-alert.service /etc/systemd/system/hk-tick-failure@.service")
             run("rm -f /etc/hk-tick-serve/alerts.toml; systemctl daemon-reload")
             del installed.settings["ALERT_FILE"]
             installed.write_settings()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from hk_tick_collector.alert.settings import load_alert_settings
 from hk_tick_collector.relay.settings import load_relay_settings
 from hk_tick_collector.serve.settings import load_serve_settings
 
@@ -61,7 +62,7 @@ SERVING = ("api", "live", "redis", "alert")
 
 @pytest.mark.parametrize("name", SERVING[1:])
 def test_units_that_serve_are_one_unit_with_names(name: str) -> None:
-    own = ("Description=", "After=", "Documentation=", *(("IPAddress",) if name == "alert" else ()))
+    own = ("Description=", "After=", "Documentation=", *(("IPAddress", "OnFailure=") if name == "alert" else ()))
 
     def told(unit: str) -> list[str]:
         return [line for line in lines(f"hk-tick-{unit}.service") if not line.startswith(own)]
@@ -90,11 +91,32 @@ def test_exposure_of_what_serves(name: str) -> None:
     assert float(found.group(1)) <= 1.5
 
 
+def test_a_unit_of_ours_that_fails_reaches_the_one_that_calls() -> None:
+    without = {"futu-opend.service", "hk-tick-alert.service", "hk-tick-failure@.service"}
+    for unit in {path.name for path in UNITS.glob("*.service")} - without:
+        assert "OnFailure=hk-tick-failure@%n.service" in lines(unit), unit
+    failure, caller = lines("hk-tick-failure@.service"), lines("hk-tick-alert.service")
+    for same in ("User=", "Group=", "StateDirectory="):
+        assert [line for line in failure if line.startswith(same)] == [line for line in caller if line.startswith(same)]
+    assert not [line for line in failure if line.startswith("OnFailure=")], "it would start itself for ever"
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is missing (package systemd)")
+def test_systemd_reads_what_a_failure_starts(tmp_path: Path) -> None:
+    """As the unit of a template's instance, whose name has an @ in it."""
+    unit = tmp_path / "hk-tick-failure@hk-tick-collector@US.service.service"
+    text = (UNITS / "hk-tick-failure@.service").read_text()
+    unit.write_text(text.replace("/opt/futu_tick_downloader/venv/bin/hk-tickctl", shutil.which("true") or "/bin/true"))
+    command = ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", unit]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_signals_are_in_the_units_state_unless_told_otherwise(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("")
     (tmp_path / "own.env").write_text("HOOKS_DIR=signals\n")
     environ = {"STATE_DIRECTORY": "/var/lib/hk-tick-serve"}
-    for load in (load_serve_settings, load_relay_settings):
+    for load in (load_serve_settings, load_relay_settings, load_alert_settings):
         assert load(tmp_path / ".env", environ).hooks_dir == Path("/var/lib/hk-tick-serve/hooks")
         assert load(tmp_path / "own.env", environ).hooks_dir == tmp_path / "signals"
         assert load(tmp_path / ".env", {}).hooks_dir is None

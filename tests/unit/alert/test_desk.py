@@ -81,6 +81,46 @@ def test_the_digest_comes_once_after_the_day_with_grades_of_the_week(root: Path,
     assert not [text for text in texts(outbox, "desk", again.steady_ms) if "the day" in text]
 
 
+def test_a_digest_survives_an_end_between_its_note_and_its_letters(
+    root: Path, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk, clock, _ = desk_at(root, outbox, OVER_MS + DIGEST_AFTER_MS)
+    with monkeypatch.context() as patched:
+        patched.setattr(outbox, "take_held", full)
+        desk.step()
+    assert not [text for text in texts(outbox, "desk", desk.steady_ms) if "the day" in text]
+    again, clock, _ = desk_at(root, outbox, desk.steady_ms)
+    again.step()
+    clock.advance(2)
+    again.step()
+    assert len([text for text in texts(outbox, "desk", again.steady_ms) if "the day" in text]) == 1
+
+
+@pytest.mark.parametrize(("day", "is_last"), [("20261119", False), ("20261120", True), ("20260402", True)])
+def test_the_week_is_told_on_its_last_trading_day(root: Path, outbox: Outbox, day: str, is_last: bool) -> None:
+    """On the Thursday before Good Friday, too."""
+    desk, _, _ = desk_at(root, outbox, OVER_MS)
+    assert desk._ends_the_week(day) is is_last
+
+
+def test_a_unit_that_failed_is_told_once_and_never_called_over(root: Path, outbox: Outbox) -> None:
+    outbox.fail_unit("hk-tick-api.service", "exit-code 78", OVER_MS - 3_700_000)
+    outbox.fail_unit("hk-tick-eod.service", "exit-code 1", OVER_MS - 3_650_000)
+    desk, clock, _ = desk_at(root, outbox, OVER_MS - 3_600_000)
+    for _ in range(20):
+        desk.step()
+        clock.advance(2)
+    told = texts(outbox, "desk", desk.steady_ms + GROUP_MS)
+    lines = [line for text in told for line in text.splitlines() if "[unit_failed;" in line]
+    assert [line.split(" ")[:2] for line in lines] == [
+        ["ALERT", "hk-tick-api.service:"], ["WARN", "hk-tick-eod.service:"],
+    ]  # fmt: skip
+    assert "exit-code 78" in lines[0]
+    again, clock, _ = desk_at(root, outbox, desk.steady_ms)
+    again.step()
+    assert "[unit_failed;" not in "".join(texts(outbox, "desk", again.steady_ms + GROUP_MS))
+
+
 def test_a_recorder_that_is_away_is_told_and_quiet_hours_hold_warnings_for_the_digest(
     root: Path, outbox: Outbox
 ) -> None:

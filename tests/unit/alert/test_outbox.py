@@ -85,7 +85,8 @@ def test_a_restart_finds_letters_events_mutes_and_what_is_done(tmp_path: Path) -
     outbox.keep_events(ledger.events.values())
     outbox.add("desk", Level.WARN, ["line"], NOW_MS)
     outbox.mute(Code.NO_TICKS, NOW_MS + 1000)
-    assert outbox.first_time("digest HK 20261120", NOW_MS)
+    assert not outbox.is_done("digest HK 20261120")
+    outbox.note_done("digest HK 20261120", NOW_MS)
     outbox.hold("desk", "kept")
     outbox.close()
     again = Outbox(tmp_path)
@@ -93,7 +94,7 @@ def test_a_restart_finds_letters_events_mutes_and_what_is_done(tmp_path: Path) -
     assert again.due("desk", NOW_MS + GROUP_MS) is not None
     assert again.mutes(NOW_MS) == {Code.NO_TICKS: NOW_MS + 1000}
     assert again.mutes(NOW_MS + 1000) == {}
-    assert not again.first_time("digest HK 20261120", NOW_MS)
+    assert again.is_done("digest HK 20261120")
     assert again.take_held("desk") == ["kept"]
     assert again.take_held("desk") == []
     again.close()

@@ -13,6 +13,12 @@ from hk_tick_collector.core.errors import ConfigError
 
 GOOD = """
 [[targets]]
+name = "channel"
+discord = "https://example.org/api/webhooks/1/TOKEN4"
+mention = 77
+signals = ["ml-trade"]
+
+[[targets]]
 name = "desk"
 webhook = "https://example.org/hook/TOKEN1"
 secret = "0123456789abcdef0123"
@@ -44,7 +50,8 @@ def written(tmp_path: Path, text: str, mode: int = 0o640) -> Path:
 
 def test_a_good_file_is_read(tmp_path: Path) -> None:
     found = read_targets(written(tmp_path, GOOD))
-    assert [target.name for target in found.targets] == ["desk", "phone"]
+    assert [target.name for target in found.targets] == ["channel", "desk", "phone"]
+    assert (found.targets[0].mention, found.targets[0].signals) == (77, ("ml-trade",))
     assert found.deadman is not None
     assert found.deadman.every_sec == 30
     assert found.rules["ticks_late"].for_sec == 1200
@@ -63,6 +70,8 @@ def test_every_mistake_is_said_at_once_and_no_secret(tmp_path: Path) -> None:
     [[targets]]
     name = "phone"
     apprise = 7
+    mention = -1
+    signals = ["ML trade"]
     [deadman]
     url = "TOKEN3"
     every_sec = 0
@@ -71,7 +80,8 @@ def test_every_mistake_is_said_at_once_and_no_secret(tmp_path: Path) -> None:
         read_targets(written(tmp_path, text))
     told = str(refused.value)
     for place in ("targets.1.name", "targets.1.webhook", "targets.1.quiet", "targets.1.zone", "targets.1.levels.1",
-                  "targets.1.colour", "targets.2.apprise", "deadman.url", "deadman.every_sec"):  # fmt: skip
+                  "targets.1.colour", "targets.2.apprise", "targets.2.mention",
+                  "targets.2.signals.1", "deadman.url", "deadman.every_sec"):  # fmt: skip
         assert f"{place}:" in told
     assert "TOKEN" not in told
 
@@ -81,7 +91,11 @@ def test_mistakes_between_entries_are_said(tmp_path: Path) -> None:
     text = text.replace('apprise = "ntfy://TOKEN2"', 'secret = "0123456789abcdef0123"')
     with pytest.raises(ConfigError) as refused:
         read_targets(written(tmp_path, text))
-    for part in ("desk is there twice", "rules.holes_opn: there is no such rule", "one of webhook, apprise, telegram"):
+    for part in (
+        "desk is there twice",
+        "rules.holes_opn: there is no such rule",
+        "one of webhook, discord, telegram, apprise",
+    ):
         assert part in str(refused.value)
 
 
