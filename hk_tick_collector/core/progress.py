@@ -87,9 +87,32 @@ class IngestProgress:
 
 
 @dataclass(slots=True)
+class BookProgress:
+    """Of order books, all zero where none are wanted. ``received`` and ``merged``: under the queue's lock. ``wanted``
+    to ``pulls_agreed``: on the loop. The rest on the books' own thread."""
+
+    received: int = 0  # pushes
+    merged: int = 0  # of these: passed over for a newer one of the same symbol, since the disk was behind
+
+    wanted: int = 0  # symbols
+    subscribed: int = 0
+    refused_symbols: dict[str, str] = field(default_factory=dict)  # code -> why; replaced, never changed
+    pulls: int = 0
+    pulls_agreed: int = 0
+
+    stored: int = 0
+    unread: int = 0  # could not be read
+    commits: int = 0
+    write_errors: int = 0
+    last_error: str = ""
+    last_commit_monotonic: float = 0.0
+
+
+@dataclass(slots=True)
 class Progress:
     """All stages' counters, created once by the daemon."""
 
     feed: FeedProgress = field(default_factory=FeedProgress)
     ingest: IngestProgress = field(default_factory=IngestProgress)
+    books: BookProgress = field(default_factory=BookProgress)
     loop_beat_monotonic: float = 0.0  # written by the loop every second: an old value means a stuck loop

@@ -59,12 +59,14 @@ class WatchBegan(NamedTuple):
 
 
 class WatchEnded(NamedTuple):
-    """From here on nobody would tell us of a change. ``merged``: pushes before it that were passed over."""
+    """From here on nobody would tell us of a change. ``merged``: pushes before it that were passed over. ``known_us``:
+    the last time at which the watch was known to be good, where that is earlier (0: it is not)."""
 
     symbol: str
     at_us: int
     reason: str
     merged: int = 0
+    known_us: int = 0
 
 
 class PullCompared(NamedTuple):

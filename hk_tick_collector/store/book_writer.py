@@ -218,9 +218,12 @@ class BookWriter:
         if isinstance(entry, PullCompared):
             conn.execute("INSERT INTO pulls VALUES (?, ?, ?)", (symbol_id, entry.at_us // 1000, int(entry.agrees)))
             return 0
-        if self._watching.pop(entry.symbol, None) is not None:
-            conn.execute(_END_WATCH, (entry.at_us // 1000, entry.reason, self._session_id, symbol_id))
-            rows.append(self._encoder.break_row(symbol_id, entry.at_us))
+        since_ms = self._watching.pop(entry.symbol, None)
+        if since_ms is not None:
+            until_ms = max(since_ms, (entry.known_us or entry.at_us) // 1000)
+            conn.execute(_END_WATCH, (until_ms, entry.reason, self._session_id, symbol_id))
+        if since_ms is not None or entry.merged:
+            rows.append(self._encoder.break_row(symbol_id, entry.at_us, entry.merged))
         return entry.merged
 
     def _begin_watch(self, conn: sqlite3.Connection, symbol: str, from_ms: int) -> None:

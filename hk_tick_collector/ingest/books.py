@@ -1,0 +1,364 @@
+"""The lane of order books: from whoever receives pushes to book files, on a thread of its own.
+
+It is not a ``Lane``. A tick that finds the queue full waits a moment, and then goes to the spill, because none may be
+lost; a push is a whole state of its symbol's book, so that of those which wait only the newest matters. A full queue
+therefore keeps the newest push of each symbol and counts what it passed over (``merged``): whoever brings pushes never
+waits, nothing is written twice, and memory is bounded by ``MAX_QUEUE_PUSHES``, ``MAX_QUEUE_BYTES`` and one push a
+symbol, however long the disk stays away. That is lossless in state and lossy in history, and every row says so.
+
+Ticks go first. Pushes are taken as bytes and read here, in slices of ``SLICE_PUSHES`` with a pause between them: the
+interpreter runs one thread at a time, and a thread that brings ticks gets its turn within a millisecond.
+
+At any moment every push received is in exactly one of: queue, the thread's hand, a file, or one of the counts
+``merged`` and ``unread``. What waits when a process is killed is lost; the file then says until
+when it was told of books.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
+from typing import NamedTuple, Protocol
+
+from hk_tick_collector.core.backoff import Backoff
+from hk_tick_collector.core.errors import RowRefused, StoreCorrupt, StoreError, StoreFault
+from hk_tick_collector.core.logline import RateLimitedLog
+from hk_tick_collector.core.progress import BookProgress
+from hk_tick_collector.records.book import BookEntry, BookPush, PullCompared, PushEntry, WatchBegan, WatchEnded
+from hk_tick_collector.store.book_writer import BookWriter
+
+log = logging.getLogger(__name__)
+
+MAX_QUEUE_PUSHES = 20_000
+MAX_QUEUE_BYTES = 64 * 1024 * 1024
+BATCH_PUSHES = 128  # a commit: a millisecond of encoding, so that no thread waits longer for its turn
+SLICE_PUSHES = 32
+GIVE_WAY_SEC = 0.0002
+COMMIT_INTERVAL_SEC = 0.1
+BEAT_SEC = 1.0
+RETRY_MIN_SEC, RETRY_MAX_SEC = 0.1, 5.0
+REFUSALS = 3  # of one batch in a row, before it is taken apart
+
+
+class RawPush(NamedTuple):
+    """A push as it came. ``message`` is for ``ReadPush``; its bytes are what it costs."""
+
+    symbol: str
+    recv_ts_us: int
+    message: bytes
+    merged: int = 0
+
+
+ReadPush = Callable[[RawPush], BookPush]
+"""ValueError for a message that holds no book."""
+
+_Item = RawPush | WatchBegan | WatchEnded | PullCompared
+
+
+class BookSink(Protocol):
+    """What a source of books hands them to; from any thread, never waits."""
+
+    def push(self, pushes: Sequence[RawPush]) -> None:
+        """The pushes of one burst, in the order they came."""
+
+    def tell(self, events: Sequence[WatchBegan | WatchEnded | PullCompared]) -> None:
+        """What became of watches, and of books that were asked for; it follows the pushes before it."""
+
+
+class _Held:
+    """What a full queue keeps of a symbol: each with its number among all that came."""
+
+    __slots__ = ("began", "ended", "merged", "raw")
+
+    def __init__(self) -> None:
+        self.ended: tuple[int, WatchEnded] | None = None  # the first one: all that follows is blind until ``began``
+        self.began: tuple[int, WatchBegan] | None = None
+        self.raw: tuple[int, RawPush] | None = None
+        self.merged = 0
+
+    def take(self, number: int, item: RawPush | WatchBegan | WatchEnded) -> int:
+        """Bytes more than before."""
+        before = self._bytes()
+        if isinstance(item, WatchBegan):
+            self.began = number, item
+            return 0
+        if self.raw is not None:
+            self.merged += 1
+        if isinstance(item, RawPush):
+            self.raw = number, item
+        else:
+            self.raw = self.began = None
+            self.ended = self.ended or (number, item)
+        return self._bytes() - before
+
+    def _bytes(self) -> int:
+        return 0 if self.raw is None else len(self.raw[1].message)
+
+    def items(self) -> Iterator[tuple[int, _Item]]:
+        """In order; what was passed over stands on the last one that can carry it."""
+        if self.ended is not None:
+            number, ended = self.ended
+            yield number, ended if self.raw is not None else ended._replace(merged=self.merged)
+        if self.began is not None:
+            yield self.began
+        if self.raw is not None:
+            number, raw = self.raw
+            yield number, raw._replace(merged=self.merged)
+
+
+class Taken(NamedTuple):
+    """What the writer's thread took. ``received``: the pushes that it accounts for, those passed over included."""
+
+    items: list[_Item]
+    received: int
+
+
+class BookQueue:
+    """Bounded, and never full: see the module."""
+
+    def __init__(
+        self, progress: BookProgress, max_pushes: int = MAX_QUEUE_PUSHES, max_bytes: int = MAX_QUEUE_BYTES
+    ) -> None:
+        self._progress = progress
+        self._max_pushes = max_pushes
+        self._max_bytes = max_bytes
+        self._lock = threading.Lock()
+        self._items: deque[_Item] = deque()
+        self._held: dict[str, _Held] = {}  # while it is not empty, all that comes goes there
+        self._numbers = 0  # of what came while the queue was full
+        self._bytes = 0
+        self._accounted = 0  # of the pushes received: taken, or passed over on behalf of one that was
+
+    def push(self, pushes: Sequence[RawPush]) -> None:
+        """As ``BookSink.push``."""
+        with self._lock:
+            self._progress.received += len(pushes)
+            for push in pushes:
+                self._put(push)
+
+    def tell(self, events: Sequence[WatchBegan | WatchEnded | PullCompared]) -> None:
+        """As ``BookSink.tell``. A comparison that finds the queue full is forgotten: it is a sample."""
+        with self._lock:
+            for told in events:
+                self._put(told)
+
+    def take(self, max_items: int) -> Taken:
+        """The oldest items; they are the caller's from now on."""
+        with self._lock:
+            items = self._items
+            if not items and self._held:
+                held = sorted(numbered for held in self._held.values() for numbered in held.items())
+                items.extend(item for _, item in held)
+                self._held.clear()
+            batch = [items.popleft() for _ in range(min(max_items, len(items)))]
+            self._bytes -= sum(len(item.message) for item in batch if isinstance(item, RawPush))
+            # With nothing left, all that ever came is accounted for; what was lost on the way would not add up.
+            received = sum(map(_weight, batch)) if items else self._progress.received - self._accounted
+            self._accounted += received
+            return Taken(batch, received)
+
+    @property
+    def waiting(self) -> int:
+        """Pushes and events that wait."""
+        return len(self._items) + len(self._held)
+
+    def _put(self, item: _Item) -> None:
+        is_full = bool(self._held) or len(self._items) >= self._max_pushes or self._bytes >= self._max_bytes
+        if not is_full:
+            self._items.append(item)
+            self._bytes += len(item.message) if isinstance(item, RawPush) else 0
+        elif not isinstance(item, PullCompared):
+            held = self._held.setdefault(item.symbol, _Held())
+            merged_before = held.merged
+            self._numbers += 1
+            self._bytes += held.take(self._numbers, item)
+            self._progress.merged += held.merged - merged_before
+
+
+class BookLane:
+    """The queue, the thread and the writer behind it. Make it, ``start``, and at the end ``stop`` on a thread that may
+    wait."""
+
+    def __init__(
+        self,
+        make_writer: Callable[[], BookWriter],
+        read: ReadPush,
+        day_of: Callable[[int], str],
+        progress: BookProgress,
+        queue: BookQueue | None = None,
+    ) -> None:
+        """``read`` is called on the lane's thread. ``day_of``: the trading day of a moment in UTC epoch ms."""
+        self._make_writer = make_writer
+        self._read = read
+        self._day_of = day_of
+        self._progress = progress
+        self._queue = queue or BookQueue(progress)
+        self.push = self._queue.push
+        self.tell = self._queue.tell
+        self._stopping = threading.Event()
+        self._give_up = threading.Event()
+        self._retry = Backoff(RETRY_MIN_SEC, RETRY_MAX_SEC)
+        self._log = RateLimitedLog(log, period_sec=60)
+        self._thread = threading.Thread(target=self._run, name="books", daemon=True)
+
+    def start(self) -> None:
+        """Begin to store."""
+        self._thread.start()
+
+    def stop(self, timeout_sec: float) -> bool:
+        """Store what waits, close the file, end the thread. False when it did not end in time: what was not stored is
+        lost then, and the file says until when it was told of books."""
+        self._stopping.set()
+        self._thread.join(timeout_sec)
+        if self._thread.is_alive():
+            self._give_up.set()
+            self._thread.join(1.0)
+        return not self._thread.is_alive()
+
+    @property
+    def waiting(self) -> int:
+        """Pushes and events that are not stored yet; from any thread."""
+        return self._queue.waiting
+
+    @property
+    def is_running(self) -> bool:
+        """Is the thread at work?"""
+        return self._thread.is_alive()
+
+    def _run(self) -> None:
+        writer = self._make_writer()
+        beat_at = time.monotonic() + BEAT_SEC
+        while True:
+            is_last = self._stopping.is_set()  # looked at before the queue: nothing is put after it
+            taken = self._queue.take(BATCH_PUSHES)
+            if taken.items:
+                self._store(writer, taken)
+                beat_at = time.monotonic() + BEAT_SEC
+            elif time.monotonic() >= beat_at:
+                self._try(writer.beat)
+                beat_at = time.monotonic() + BEAT_SEC
+            if self._give_up.is_set() or (is_last and not taken.items):
+                break
+            if len(taken.items) < BATCH_PUSHES:
+                self._stopping.wait(COMMIT_INTERVAL_SEC)
+            else:
+                time.sleep(GIVE_WAY_SEC)
+        self._try(writer.close)
+
+    def _store(self, writer: BookWriter, taken: Taken) -> None:
+        """Until all of it is stored, or given up at the end."""
+        entries, unread = self._entries(taken.items)
+        days = [(day, list(part)) for day, part in groupby(entries, self._day)] or [(self._day_of(_now_ms()), [])]
+        left = taken.received
+        for number, (day, part) in enumerate(days):
+            is_last = number == len(days) - 1
+            received = left if is_last else sum(map(_entry_weight, part))
+            left -= received
+            self._store_part(writer, day, part, received, unread if is_last else 0)
+
+    def _store_part(self, writer: BookWriter, day: str, part: Sequence[BookEntry], received: int, unread: int) -> None:
+        """A batch of one day, however long it takes; one that is refused for what it holds is halved until the culprit
+        stands alone, and that is counted as unread."""
+        refusals = 0
+        while not self._give_up.is_set():
+            try:
+                writer.write(day, part, received, unread)
+                self._note_commit(part)
+                return
+            except StoreError as exc:
+                self._note_error(exc)
+                if isinstance(exc, StoreCorrupt):
+                    self._try(lambda reason=str(exc): writer.set_aside(reason))  # type: ignore[misc]
+                refusals = refusals + 1 if isinstance(exc, (RowRefused, StoreFault)) else 0
+                if refusals >= REFUSALS and part:
+                    self._halve(writer, day, part, received, unread, str(exc))
+                    return
+            self._give_up.wait(self._retry.next_sec())
+
+    def _halve(
+        self, writer: BookWriter, day: str, part: Sequence[BookEntry], received: int, unread: int, why: str
+    ) -> None:
+        if len(part) == 1:
+            self._progress.unread += 1
+            self._log.log(logging.ERROR, "book_refused", error=why, action="this push is counted as unread")
+            self._store_part(writer, day, (), received, received)
+            return
+        middle = len(part) // 2
+        first = sum(map(_entry_weight, part[:middle]))
+        self._store_part(writer, day, part[:middle], first, 0)
+        self._store_part(writer, day, part[middle:], received - first, unread)
+
+    def _note_commit(self, part: Sequence[BookEntry]) -> None:
+        self._retry.reset()
+        progress = self._progress
+        progress.stored += sum(isinstance(entry, PushEntry) for entry in part)
+        progress.commits += 1
+        progress.last_commit_monotonic = time.monotonic()
+
+    def _entries(self, items: Sequence[_Item]) -> tuple[list[BookEntry], int]:
+        """What was read, and how many pushes the rest accounts for: those that could not be, and those that were passed
+        over for them."""
+        entries: list[BookEntry] = []
+        unread = 0
+        for number, item in enumerate(items):
+            if not isinstance(item, RawPush):
+                entries.append(item)
+                continue
+            if number % SLICE_PUSHES == SLICE_PUSHES - 1:
+                time.sleep(GIVE_WAY_SEC)
+            try:
+                entries.append(PushEntry(self._read(item), item.merged))
+            except ValueError as exc:
+                unread += self._note_unread(item)
+                self._log.log(logging.WARNING, "book_unread", symbol=item.symbol, reason=str(exc))
+            except Exception:  # noqa: BLE001 (edge: whatever one message holds, the next one is read)
+                unread += self._note_unread(item)
+                self._log.log(logging.ERROR, "book_unread", key="fault", symbol=item.symbol, exc_info=True)
+        return entries, unread
+
+    def _note_unread(self, item: RawPush) -> int:
+        self._progress.unread += 1
+        return 1 + item.merged
+
+    def _day(self, entry: BookEntry) -> str:
+        return self._day_of((entry.push.recv_ts_us if isinstance(entry, PushEntry) else entry.at_us) // 1000)
+
+    def _try(self, step: Callable[[], object]) -> None:
+        """A step that nothing depends on."""
+        try:
+            step()
+        except StoreError as exc:
+            self._note_error(exc)
+
+    def _note_error(self, exc: StoreError) -> None:
+        self._progress.write_errors += 1
+        self._progress.last_error = type(exc).__name__
+        self._log.log(
+            logging.ERROR,
+            "book_persist_error",
+            error=str(exc),
+            waiting=self.waiting,
+            merged=self._progress.merged,
+            action="trying again; of what waits the newest book of each symbol is kept",
+            exc_info=isinstance(exc, StoreFault),
+        )
+
+
+def _weight(item: _Item) -> int:
+    if isinstance(item, RawPush):
+        return 1 + item.merged
+    return item.merged if isinstance(item, WatchEnded) else 0
+
+
+def _entry_weight(entry: BookEntry) -> int:
+    if isinstance(entry, PushEntry):
+        return 1 + entry.merged
+    return entry.merged if isinstance(entry, WatchEnded) else 0
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

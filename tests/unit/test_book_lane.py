@@ -1,0 +1,221 @@
+"""The lane of books: nothing waits for it, nothing in it is lost without a number, and overload costs history only."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hk_tick_collector.core.errors import RowRefused, StoreBusy
+from hk_tick_collector.core.progress import BookProgress
+from hk_tick_collector.ingest import books
+from hk_tick_collector.ingest.books import BookLane, BookQueue, RawPush
+from hk_tick_collector.market.hk import HK
+from hk_tick_collector.records.book import Book, BookPush, PullCompared, WatchBegan, WatchEnded
+from hk_tick_collector.store import book_reader
+from hk_tick_collector.store.book_writer import BookWriter
+from hk_tick_collector.store.connect import SqliteOptions
+from hk_tick_collector.store.layout import book_file
+from tests.books import DAY, OPEN_US
+
+PATIENCE_SEC = 20
+SYMBOLS = ("HK.00005", "HK.00700", "HK.09988")
+
+
+def _raw(symbol: str, number: int) -> RawPush:
+    return RawPush(symbol, OPEN_US + number, b"%d" % number)
+
+
+def _read(raw: RawPush) -> BookPush:
+    number = int(raw.message)
+    return BookPush(raw.symbol, raw.recv_ts_us, None, None, Book(((100.0, number, 1),), ()))
+
+
+EVENTS = st.one_of(
+    st.sampled_from(SYMBOLS),
+    st.sampled_from(SYMBOLS).map(lambda s: WatchEnded(s, OPEN_US, "connection lost")),
+    st.sampled_from(SYMBOLS).map(lambda s: WatchBegan(s, OPEN_US)),
+    st.integers(1, 4),  # so many are taken
+)
+
+
+@given(st.lists(EVENTS, max_size=60), st.integers(1, 5))
+def test_an_overfull_queue_keeps_the_newest_of_each_symbol_in_order_and_counts_the_rest(
+    events: list[object], max_pushes: int
+) -> None:
+    progress = BookProgress()
+    queue = BookQueue(progress, max_pushes)
+    taken: list[object] = []
+    received = put = 0
+    newest: dict[str, int] = {}
+    alive: dict[str, bool] = {}
+    for number, what in enumerate(events):
+        if isinstance(what, str):
+            queue.push([_raw(what, number)])
+            newest[what] = number
+            put += 1
+        elif isinstance(what, int):
+            batch = queue.take(what)
+            taken += batch.items
+            received += batch.received
+        else:
+            queue.tell([what])
+            if isinstance(what, WatchEnded):
+                newest.pop(what.symbol, None)
+            alive[what.symbol] = isinstance(what, WatchBegan)
+        # a full queue, and of each symbol at most a break, a beginning and the newest push
+        assert queue.waiting <= max_pushes + 3 * len(SYMBOLS)
+    while batch := queue.take(3):
+        if not batch.items:
+            break
+        taken += batch.items
+        received += batch.received
+
+    pushes = [item for item in taken if isinstance(item, RawPush)]
+    ends = [item for item in taken if isinstance(item, WatchEnded)]
+    assert received == put == progress.received
+    assert put == len(pushes) + sum(item.merged for item in (*pushes, *ends))
+    assert progress.merged == put - len(pushes)
+    for symbol in SYMBOLS:
+        numbers = [int(item.message) for item in pushes if item.symbol == symbol]
+        assert numbers == sorted(numbers)
+        if symbol in newest:
+            assert numbers[-1] == newest[symbol]
+        told = [item for item in taken if not isinstance(item, RawPush) and item.symbol == symbol]
+        if symbol in alive:
+            assert isinstance(told[-1], WatchBegan) == alive[symbol]
+
+
+def test_a_queue_is_bounded_in_bytes_as_well() -> None:
+    queue = BookQueue(BookProgress(), max_pushes=1000, max_bytes=3000)
+    for number in range(100):
+        queue.push([RawPush("HK.00700", OPEN_US + number, bytes(1000))])
+    assert len(queue.take(1000).items) == 3
+    assert [item.merged for item in queue.take(1000).items if isinstance(item, RawPush)] == [96]
+
+
+def test_a_comparison_that_finds_the_queue_full_is_forgotten() -> None:
+    queue = BookQueue(BookProgress(), max_pushes=1)
+    queue.push([_raw("HK.00700", 1)])
+    queue.tell([PullCompared("HK.00700", OPEN_US, True)])
+    assert [type(item) for item in queue.take(9).items] == [RawPush]
+
+
+@contextmanager
+def _lane(root: Path, progress: BookProgress, queue: BookQueue | None = None, **kinds: object) -> Iterator[BookLane]:
+    make: Callable[[], BookWriter] = kinds.get("make") or (  # type: ignore[assignment]
+        lambda: BookWriter(root, SqliteOptions(), HK.trading_day, lambda: OPEN_US // 1000)
+    )
+    lane = BookLane(make, _read, HK.trading_day, progress, queue)
+    lane.start()
+    try:
+        yield lane
+    finally:
+        lane.stop(PATIENCE_SEC)
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_SEC
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def _stored(root: Path) -> list[int]:
+    states = book_reader.states(book_file(root, DAY))
+    return [state.book.bids[0][1] for state in states if state.book is not None]
+
+
+def test_what_is_put_is_stored_and_what_cannot_be_read_is_counted(tmp_path: Path) -> None:
+    progress = BookProgress()
+    with _lane(tmp_path, progress) as lane:
+        lane.push([_raw("HK.00700", 1), RawPush("HK.00700", OPEN_US, b"no number"), _raw("HK.00700", 2)])
+    assert not lane.is_running
+    assert _stored(tmp_path) == [1, 2]
+    assert (progress.received, progress.stored, progress.unread, progress.merged) == (3, 2, 1, 0)
+    (session,) = book_reader.sessions(book_file(tmp_path, DAY))
+    assert (session.received, session.stored, session.unread, session.adds_up) == (3, 2, 1, True)
+
+
+def test_a_batch_over_midnight_goes_to_two_files(tmp_path: Path) -> None:
+    later_us = OPEN_US + 86_400_000_000
+    with _lane(tmp_path, BookProgress()) as lane:
+        lane.push([_raw("HK.00700", 1), RawPush("HK.00700", later_us, b"2"), RawPush("HK.00700", later_us, b"x")])
+    assert _stored(tmp_path) == [1]
+    (session,) = book_reader.sessions(book_file(tmp_path, "20261121"))
+    assert (session.received, session.stored, session.unread) == (2, 1, 1)
+
+
+class _Writer(BookWriter):
+    """Fails as it is told to."""
+
+    def __init__(self, root: Path, refuse: Callable[[object], Exception | None]) -> None:
+        super().__init__(root, SqliteOptions(), HK.trading_day, lambda: OPEN_US // 1000)
+        self._refuse = refuse
+
+    def write(self, day, entries, received, unread=0):  # type: ignore[no-untyped-def]
+        error = self._refuse(entries)
+        if error is not None:
+            raise error
+        super().write(day, entries, received, unread)
+
+
+def test_while_the_disk_is_away_memory_is_bounded_and_every_push_is_counted(tmp_path: Path) -> None:
+    progress, away, met = BookProgress(), threading.Event(), threading.Event()
+    away.set()
+
+    def refuse(_: object) -> Exception | None:
+        met.set()
+        return StoreBusy("locked") if away.is_set() else None
+
+    queue = BookQueue(progress, max_pushes=10)
+    with _lane(tmp_path, progress, queue, make=lambda: _Writer(tmp_path, refuse)) as lane:
+        lane.push([_raw("HK.00700", 0)])
+        assert met.wait(PATIENCE_SEC)
+        for number in range(1, 5001):
+            lane.push([_raw(SYMBOLS[number % 3], number)])
+        assert lane.waiting <= 10 + len(SYMBOLS)
+        away.clear()
+        _until(lambda: progress.stored + progress.merged == 5001)
+
+    (session,) = book_reader.sessions(book_file(tmp_path, DAY))
+    assert session.adds_up
+    assert (session.received, session.stored) == (5001, 1 + 10 + len(SYMBOLS))
+    assert _stored(tmp_path)[-3:] == [4998, 4999, 5000]
+    states = list(book_reader.states(book_file(tmp_path, DAY)))
+    assert sum(state.merged for state in states) == session.merged == progress.merged
+
+
+def test_one_push_that_the_store_refuses_costs_itself_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(books, "RETRY_MIN_SEC", 0.001)
+    progress = BookProgress()
+
+    def refuse(entries: object) -> Exception | None:
+        is_bad = any(entry.push.book.bids[0][1] == 5 for entry in entries)  # type: ignore[attr-defined]
+        return RowRefused("this one not") if is_bad else None
+
+    with _lane(tmp_path, progress, make=lambda: _Writer(tmp_path, refuse)) as lane:
+        lane.push([_raw("HK.00700", number) for number in range(9)])
+        _until(lambda: progress.stored == 8)
+    assert _stored(tmp_path) == [0, 1, 2, 3, 4, 6, 7, 8]
+    (session,) = book_reader.sessions(book_file(tmp_path, DAY))
+    assert (session.received, session.stored, session.unread) == (9, 8, 1)
+
+
+def test_a_stop_does_not_wait_for_ever(tmp_path: Path) -> None:
+    met = threading.Event()
+
+    def refuse(_: object) -> Exception:
+        met.set()
+        return StoreBusy("locked")
+
+    with _lane(tmp_path, BookProgress(), make=lambda: _Writer(tmp_path, refuse)) as lane:
+        lane.push([_raw("HK.00700", 1)])
+        assert met.wait(PATIENCE_SEC)
+        assert lane.stop(0.05)
