@@ -19,6 +19,7 @@ from hk_tick_collector.core.facts import GapFound, Verified
 from hk_tick_collector.market.hk.sessions import day_start_ms
 from hk_tick_collector.store.writer import DayFileWriter
 from tests import forked
+from tests.daily_quotations import PAGE
 from tests.harness import clean_env
 from tests.tickctl import CONFIRMED_MS, day_ticks, record_day
 
@@ -39,6 +40,7 @@ COMMANDS: dict[str, str] = {
     "day_all": "day 20261120 --recount --all",
     "day_symbol": "day 20261119 --symbols 5",
     "gaps": "gaps --days 20261118.. --state all",
+    "audit_list": "audit --against daily-quotations PAGE --no-write",
     "facts": "facts 20261120",
     "ticks": "ticks 0700.HK --last 3",
     "ticks_all_columns": "ticks 700 --last 1 --columns all",
@@ -108,7 +110,7 @@ def _holed_day(root: Path) -> None:
 def shown_by(root: Path, name: str, columns: int = COLUMNS, **settings: object) -> subprocess.CompletedProcess[str]:
     """The command on a terminal."""
     words = [QUESTIONS.get(word, word) for word in COMMANDS[name].split()]
-    words = [word.replace("ROOT", str(root)) for word in words]
+    words = [word.replace("ROOT", str(root)).replace("PAGE", str(PAGE)) for word in words]
     if words[0] not in NO_DATA_ROOT:
         words += ["--data-root", str(root)]
     environment = clean_env(root.parent / "home", FUTU_SYMBOLS="HK.00005,HK.00700,HK.09988", **settings)

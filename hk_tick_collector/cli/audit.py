@@ -1,8 +1,9 @@
-"""``hk-tickctl audit``: OpenD's own sums of a day against what is stored of it."""
+"""``hk-tickctl audit``: OpenD's own sums of a day, or HKEX's list of its trades, against what is stored of it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -35,7 +36,7 @@ SHOWN_DIFFERENCES = 100
 
 @tickctl_command(
     "audit",
-    help="""Hold the stored ticks of DAY (default: the newest) against OpenD's own sums.
+    help="""Hold the stored ticks of DAY (default: the newest) against OpenD's own sums, or HKEX's list of trades.
 
     --against-kline compares volume and turnover of every minute with OpenD's one-minute history; 60 symbols take half a
     minute (OpenD's limit), and each symbol takes one of the account's history quota of 30 days. --against-snapshot
@@ -45,11 +46,24 @@ SHOWN_DIFFERENCES = 100
     neighbouring minute is listed as moved and is no difference. While the market trades, only minutes that are over are
     compared. Without --symbols: all symbols stored that day, for the newest day all wanted ones too.
 
-    Ends with 0 (equal), 1 (differences, or a symbol could not be compared) or 3 (nothing to compare).""",
+    --against daily-quotations FILE needs no OpenD: FILE is HKEX's page of the day (dYYMMDDe.htm), which lists every
+    trade. Each symbol's trades are compared one by one; DAY is the page's unless it is given. What came of it becomes a
+    note of the day's certificate, unless it is of some --symbols only or with --no-write.
+
+    Ends with 0 (equal), 1 (differences, or a symbol could not be compared), 2 (FILE is another day's, in Chinese, or
+    something else) or 3 (nothing to compare).""",
 )
 @day_argument()
 @click.option("--against-kline", "against_what", flag_value="kline", help="Compare every minute.")
 @click.option("--against-snapshot", "against_what", flag_value="snapshot", help="Compare the day's totals.")
+@click.option(
+    "--against",
+    "against_file",
+    type=(click.Choice(["daily-quotations"]), click.Path(path_type=Path, exists=True, dir_okay=False, readable=False)),
+    metavar="daily-quotations FILE",
+    help="Compare every trade with HKEX's list.",
+)
+@click.option("--no-write", is_flag=True, help="Leave the certificate alone.")
 @symbols_option()
 @click.option(
     "--leave-out",
@@ -58,11 +72,24 @@ SHOWN_DIFFERENCES = 100
     f"[default: the market's, in Hong Kong {','.join(sorted(against.LEFT_OUT))}]",
 )
 def command(
-    app: App, day: str | None, against_what: str | None, symbols: Sequence[str], leave_out: str | None
+    app: App,
+    day: str | None,
+    against_what: str | None,
+    against_file: tuple[str, Path] | None,
+    no_write: bool,
+    symbols: Sequence[str],
+    leave_out: str | None,
 ) -> int | None:
     """See the help text."""
+    if (against_what is None) == (against_file is None):
+        raise click.UsageError("say what to compare with: --against-kline, --against-snapshot or --against")
     if against_what is None:
-        raise click.UsageError("say what to compare with: --against-kline or --against-snapshot")
+        assert against_file is not None
+        if leave_out is not None:
+            raise click.UsageError("--leave-out is for OpenD's sums: HKEX's list is compared type by type")
+        from hk_tick_collector.cli.audit_list import audit_list  # noqa: PLC0415 - Arrow takes its time
+
+        return audit_list(app, day, against_file[1], symbols, write=not no_write)
     recorded = app.catalog.day(one_day(app, day))
     wanted = symbol_list(app.market, symbols) if symbols else _symbols_of(app, recorded)
     if not wanted:

@@ -35,7 +35,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "day": ("day", "The completeness certificate of a day."),
         "gaps": ("gaps", "What is missing, and where."),
         "repair": ("repair", "Ask OpenD for what is missing, and store it."),
-        "audit": ("audit", "Compare a day with OpenD's minute bars or snapshot."),
+        "audit": ("audit", "Compare a day with OpenD's sums or HKEX's list of trades."),
         "facts": ("facts", "What a day shows of OpenD's undocumented habits."),
     },
     "Give me the data": {

@@ -53,6 +53,7 @@ class Day:
     db: Path | None  # the day file
     archive_root: Path
     market: Market = DEFAULT_MARKET
+    data_root: Path | None = None  # where its reports are
 
     @cached_property
     def manifest(self) -> Manifest | None:
@@ -302,7 +303,7 @@ class Catalog:
     def day(self, trading_day: str) -> Day:
         """One day. ``NoData`` when there is neither a day file nor an archive of it."""
         db = layout.day_file(self.data_root, trading_day)
-        found = Day(trading_day, db if db.exists() else None, self.archive_root, self.market)
+        found = Day(trading_day, db if db.exists() else None, self.archive_root, self.market, self.data_root)
         if found.db is None and not self._is_archived(found):
             days = self.days()
             known = days_there(days)

@@ -31,6 +31,7 @@ from hk_tick_collector.quality.model import (
     SymbolCertificate,
 )
 from hk_tick_collector.quality.report_file import changed_ns
+from hk_tick_collector.quality.witness import witness_notes
 from hk_tick_collector.records.tick import Origin
 from hk_tick_collector.store import layout, reader
 from hk_tick_collector.store.coverage import MISSING, PROVEN, UNPROVEN, Verdict
@@ -67,6 +68,7 @@ def make_certificate(
         reading = found.read_again(day, now_ms, recounted, so_far=blank.so_far, read=read)
         stored_ticks = _stored_ticks(day, found, now_ms, notes)
         notes += _likely_doubles(day) if recounted is not None else []
+        notes += witness_notes(day.data_root, day.trading_day, stored_ticks) if day.data_root is not None else []
     except StoreError as exc:
         return graded(replace(blank, error=str(exc)))
     if recounted is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -34,6 +35,21 @@ def write_certificate(data_root: Path, certificate: Certificate) -> Path:
     """Put the certificate in its place as JSON. OSError when the disk refuses."""
     text = json.dumps(asdict(certificate), ensure_ascii=False, indent=1)
     return write_whole(report_file(data_root, certificate.trading_day), f"{text}\n")
+
+
+def change_notes(data_root: Path, day: str, changed: Callable[[list[str]], list[str]]) -> None:
+    """Another list of notes in the certificate that is there, all else as it was; where there is none of this form,
+    nothing. OSError when the disk refuses."""
+    path = report_file(data_root, day)
+    if read_head(path) is None:
+        return
+    try:
+        with open_regular(path) as file:
+            told = json.loads(file.read())
+        told["notes"] = changed([str(note) for note in told["notes"]])
+    except (StoreCorrupt, ValueError, KeyError, TypeError):
+        return
+    write_whole(path, f"{json.dumps(told, ensure_ascii=False, indent=1)}\n")
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,10 @@ from tests.harness import Process, Recorder, Simulator, clean_env, ended, wait_u
 from tests.scratch_tree import ROOT, copy_tree, make_venv
 from tests.tickctl import record_day, tickctl
 
-NEEDS = {"opend", "Sierra Chart", "systemd", "package index", "docker", "another machine", "maintainer", "whole suite"}
+NEEDS = {
+    "opend", "Sierra Chart", "systemd", "package index", "docker", "another machine", "maintainer", "whole suite",
+    "HKEX's page",
+}  # fmt: skip
 RUNNABLE = ("bash", "python")
 DEADLINE_SEC = 60.0
 # A page's example data root and its ports, which may be in use here.
