@@ -23,11 +23,11 @@ from hk_tick_collector.core.facts import (
 )
 from hk_tick_collector.market.registry import market_of
 from hk_tick_collector.records.tick import SEQ_COUNTER_MASK, RejectedTick, Tick, seq_epoch_sec
+from hk_tick_collector.records.views import without_sequences
 from hk_tick_collector.sources.memory import BEFORE_BREAK, IN_FILES, SourceMemory
 from hk_tick_collector.sources.pulled import Answer, Question, sequence_of
 from hk_tick_collector.sources.source import SourceSpec
 from hk_tick_collector.sources.track import RECENT_PUSHES, Hole, Taken, Track
-from hk_tick_collector.sources.views import without_sequences
 
 FactSink = Callable[[Sequence[Fact]], None]
 

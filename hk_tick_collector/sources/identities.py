@@ -26,11 +26,11 @@ from dataclasses import dataclass, field
 from hk_tick_collector.core.facts import NOT_JOINED, PUSH_PULL_DISAGREE, Fact, StoredTrack, Unproven
 from hk_tick_collector.core.logline import event
 from hk_tick_collector.records.tick import RejectedTick, Tick, same_moment
+from hk_tick_collector.records.views import without_sequences
 from hk_tick_collector.sources.continuity import FactSink
 from hk_tick_collector.sources.pulled import Answer, Question
 from hk_tick_collector.sources.source import SourceSpec
 from hk_tick_collector.sources.track import MID_SESSION, Hole, Taken
-from hk_tick_collector.sources.views import without_sequences
 
 log = logging.getLogger(__name__)
 

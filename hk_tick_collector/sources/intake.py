@@ -15,9 +15,9 @@ from hk_tick_collector.core.errors import RejectCode
 from hk_tick_collector.core.facts import DayFact, Fact
 from hk_tick_collector.core.progress import FeedProgress
 from hk_tick_collector.records.tick import RejectedTick, Tick
+from hk_tick_collector.records.views import without_sequences
 from hk_tick_collector.sources.completeness import Completeness
 from hk_tick_collector.sources.plausible import PlausibleDays
-from hk_tick_collector.sources.views import without_sequences
 
 TickSink = Callable[[Sequence[Tick]], None]
 RejectSink = Callable[[Sequence[RejectedTick]], None]

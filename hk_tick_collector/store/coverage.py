@@ -35,6 +35,7 @@ from hk_tick_collector.core.facts import (
     NO_TICK,
     NOT_COMPARED,
     NOT_YET_JOINED,
+    PUSH_PULL_DISAGREE,
     UNKNOWN_SEQ,
     DayFact,
     Fact,
@@ -56,6 +57,7 @@ from hk_tick_collector.core.text import counted
 from hk_tick_collector.market.market import Market
 from hk_tick_collector.market.registry import DEFAULT_MARKET
 from hk_tick_collector.records.tick import SEQ_COUNTER_MASK, Origin, Tick
+from hk_tick_collector.records.views import by_content
 from hk_tick_collector.store import gaps
 from hk_tick_collector.store.connect import COVERAGE_SQL, split_statements
 from hk_tick_collector.store.extents import Extent, count, format_extents, parse_extents, subtract
@@ -80,6 +82,7 @@ LAST_SEQ_SQL = (
 _IS_STORED = "SELECT 1 FROM ticks WHERE symbol = ? AND seq = ?"
 MAX_DISTRUST_CHARS = 300  # reasons add up; a text that grows with every fact must not
 
+_MORE_THAN_DOUBTS = (TOO_MANY_HOLES, PUSH_PULL_DISAGREE)  # what is stored, and how, depends on them
 _NO_RANGE = [0, -2]  # no counter follows it
 _MAX_MS, _MIN_MS = (1 << 63) - 1, -(1 << 63)
 
@@ -409,7 +412,7 @@ class SymbolCoverage:
         self.settled = False
         if self.distrust is None:
             self.distrust = reason
-        elif reason not in self.distrust and (len(self.distrust) < MAX_DISTRUST_CHARS or reason == TOO_MANY_HOLES):
+        elif reason not in self.distrust and (len(self.distrust) < MAX_DISTRUST_CHARS or reason in _MORE_THAN_DOUBTS):
             self.distrust = f"{self.distrust}; {reason}"
 
     def interrupt(self, last_seq: int | None) -> None:
@@ -549,6 +552,7 @@ class DayCoverage:
         self._market = market
         self._counts = counts
         self._tracks: dict[str, SymbolCoverage] = {}
+        self._unkeyed: set[str] = set()  # symbols whose sequences name no tick, since two ways number each for itself
         self._touched: set[str] = set()
         self.missing_ticks = 0  # of the symbols that are in the state "missing"
 
@@ -591,6 +595,7 @@ class DayCoverage:
         if not coverage._counts and any(counting):
             coverage._count_nothing(conn)
         for track in coverage._tracks.values():
+            coverage._note_unkeyed(track)
             track.settle()
             track.settled = False  # the row in the file may be absent or out of date
             coverage.missing_ticks += _counted_as_missing(track)
@@ -629,6 +634,15 @@ class DayCoverage:
     def _ranges_of(self, symbol: str) -> Sequence[Sequence[int]]:
         track = self._tracks.get(symbol)
         return track.ranges.ranges if track is not None else ()
+
+    def told_apart(self, rows: Sequence[Tick]) -> Sequence[Tick]:
+        """The rows of a batch that come from a source. Who hands them over need not know that it numbers a symbol's
+        trades once a way: the file does, also a day or a start later."""
+        return by_content(rows, self._unkeyed) if self._unkeyed else rows
+
+    def _note_unkeyed(self, track: SymbolCoverage) -> None:
+        if PUSH_PULL_DISAGREE in (track.distrust or ""):
+            self._unkeyed.add(track.symbol)
 
     def sort(self, rows: Sequence[Tick], stamp: tuple[int]) -> Sorted:
         """Note the rows and part them. ValueError when a value is of a kind that no tick has."""
@@ -744,6 +758,7 @@ class DayCoverage:
                 continue
             track = self._touch(other.symbol)
             track.take_over(other)
+            self._note_unkeyed(track)
             if conn.execute(_IS_STORED, (other.symbol, other.interrupted_seq)).fetchone() is None:
                 track.interrupt(other.interrupted_seq)
 
@@ -761,6 +776,7 @@ class DayCoverage:
             track.verify(fact)
         elif isinstance(fact, Unproven):
             track.doubt(fact.reason)
+            self._note_unkeyed(track)
         elif isinstance(fact, Interrupted):
             last_seq = _newest_seq(conn, fact.symbol) if fact.last_seq == UNKNOWN_SEQ else fact.last_seq
             track.interrupt(last_seq)

@@ -10,7 +10,7 @@ What is one tick, and what are two:
   is stored without; its ``occurrence`` is negative, ``~seq``, the *mark* by which it is known whenever it comes again.
 - Two sequences: two ticks, always.
 - A tick without a sequence is one of the trades of its content. Its ``occurrence`` says how many of its view (a push,
-  an answer) come before it (``sources.views.number_equal_ticks``): with n before it, it is a repeat when more than n of
+  an answer) come before it (``records.views.number_equal_ticks``): with n before it, it is a repeat when more than n of
   its content are stored, with a sequence or without, and another trade when not. (Stored ones with a higher number
   come after it and do not count.) So no view ever shows more trades than are stored, and equal trades of several pushes
   are one row until a view shows them together: such a push cannot be told from one that came twice. A day with such

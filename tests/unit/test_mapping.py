@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 from hk_tick_collector.core.errors import RejectCode, TickRejected
 from hk_tick_collector.market.hk import HK as HK_MARKET
 from hk_tick_collector.records.tick import RejectedTick, Tick, seq_counter, seq_epoch_sec
+from hk_tick_collector.records.views import without_sequences
 from hk_tick_collector.sources.futu import mapping, sdk  # noqa: F401 (sdk makes HOME before futu is imported)
 from hk_tick_collector.sources.futu.mapping import TickMapper
 from hk_tick_collector.sources.futu.markets import CN as FUTU_CN
 from hk_tick_collector.sources.futu.markets import US as FUTU_US
 from hk_tick_collector.sources.plausible import PlausibleDays
-from hk_tick_collector.sources.views import without_sequences
 
 from futu.common.constant import PushDataType, TickerDirect, TickerType  # isort: skip
 from futu.common.pb import Qot_Common_pb2  # isort: skip

@@ -18,7 +18,7 @@ from hk_tick_collector.market.hours import DayKind
 from hk_tick_collector.quality.certificate import make_certificate
 from hk_tick_collector.quality.recount import recount
 from hk_tick_collector.records.tick import Tick
-from hk_tick_collector.sources.views import number_equal_ticks
+from hk_tick_collector.records.views import number_equal_ticks
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.archived_day import archive_day
 from tests.tickctl import day_ticks, record_day

@@ -16,7 +16,7 @@ from hk_tick_collector.core.clock import ManualClock
 from hk_tick_collector.core.errors import RowRefused, StoreBusy, StoreError
 from hk_tick_collector.core.facts import NO_TICK, GapFound, HeadProven, Subscribed, Unproven, Verified
 from hk_tick_collector.records.tick import SEQ_COUNTER_MASK
-from hk_tick_collector.sources.views import number_equal_ticks
+from hk_tick_collector.records.views import number_equal_ticks
 from hk_tick_collector.store import gaps, neighbours, reader
 from hk_tick_collector.store import rows as row_store
 from hk_tick_collector.store.connect import COLUMNS, SqliteOptions

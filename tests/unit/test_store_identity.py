@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from hk_tick_collector.records.columns import names_of
 from hk_tick_collector.records.tick import Tick, same_moment
-from hk_tick_collector.sources.views import number_equal_ticks, without_sequences
+from hk_tick_collector.records.views import number_equal_ticks, without_sequences
 from hk_tick_collector.store import reader
 from hk_tick_collector.store import salvage as salvage_module
 from hk_tick_collector.store.connect import ROW_COLUMNS, SqliteOptions

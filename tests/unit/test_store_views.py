@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hk_tick_collector.records.tick import Tick
-from hk_tick_collector.sources.views import without_sequences
+from hk_tick_collector.records.views import without_sequences
 from hk_tick_collector.store import reader
 from hk_tick_collector.store.connect import SqliteOptions
 from hk_tick_collector.store.salvage import salvage

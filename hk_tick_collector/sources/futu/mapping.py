@@ -25,12 +25,12 @@ from hk_tick_collector.records.tick import (
     RejectedTick,
     Tick,
 )
+from hk_tick_collector.records.views import number_equal_ticks
 from hk_tick_collector.sources.futu.markets import HK, FutuMarket
 from hk_tick_collector.sources.futu.spec import TICK_TYPES
 from hk_tick_collector.sources.plausible import PlausibleDays
 from hk_tick_collector.sources.pulled import sequence_of
 from hk_tick_collector.sources.source import UnreadRow
-from hk_tick_collector.sources.views import number_equal_ticks
 
 # Qot_Common.TickerDirection, TickerType and PushDataType under the names the SDK gives them; a test holds them equal.
 DIRECTIONS = {1: "BUY", 2: "SELL", 3: "NEUTRAL"}

@@ -9,11 +9,11 @@ from hk_tick_collector.core.errors import RejectCode
 from hk_tick_collector.core.facts import Fact
 from hk_tick_collector.market.hk.sessions import day_start_ms
 from hk_tick_collector.records.tick import RejectedTick, Tick, seq_counter
+from hk_tick_collector.records.views import without_sequences
 from hk_tick_collector.sources.continuity import Continuity
 from hk_tick_collector.sources.futu import spec
 from hk_tick_collector.sources.pulled import Answer, Question
 from hk_tick_collector.sources.source import UnreadRow
-from hk_tick_collector.sources.views import without_sequences
 from hk_tick_collector.store import reader
 from hk_tick_collector.store.connect import SqliteOptions
 from hk_tick_collector.store.reader import CoverageRow
@@ -57,7 +57,7 @@ class Desk:
         self._writer = DayFileWriter(data_root, SqliteOptions())
         self.continuity.connected()
 
-    def restarted(self, wanted: Sequence[str] = (SYMBOL, OTHER)) -> Desk:
+    def restarted(self, wanted: Sequence[str] = (SYMBOL, OTHER), today: str = DAY) -> Desk:
         """Another process on the same files."""
         self._store([])
         self._writer.close()
@@ -65,7 +65,7 @@ class Desk:
         desk.data_root, desk.facts, desk.now_ms = self.data_root, [], self.now_ms
         desk.continuity = Continuity(desk.facts.extend, spec.HK)
         desk._writer = DayFileWriter(self.data_root, SqliteOptions())
-        desk.continuity.seed(reader.tracks(self.data_root, wanted, 3, DAY), wanted)
+        desk.continuity.seed(reader.tracks(self.data_root, wanted, 3, today), wanted)
         desk.continuity.connected()
         return desk
 

@@ -825,3 +825,42 @@ def test_a_restart_before_any_answer_compares_what_was_pushed_before_it(desk: De
     desk.pull(shown)
     assert len(desk.stored()) == 8
     assert PUSH_PULL_DISAGREE in desk.reason()
+
+
+def numbered_apart(desk: Desk) -> list[Tick]:
+    """A day on which pushes and answers are known to be numbered each for itself; its trades, as answers tell them."""
+    shown = trades(1, 8)
+    desk.push(pushed_as(shown))
+    desk.pull(shown)
+    assert len(desk.stored()) == len(shown)
+    return shown
+
+
+def test_a_start_on_the_next_day_stores_nothing_of_the_day_before_twice(desk: Desk) -> None:
+    """What it begins with is the newer file, and the older one is still shown."""
+    shown = numbered_apart(desk)
+    today = run(1, 3, day=TOMORROW)
+    desk.now_ms = day_start_ms(TOMORROW) + 36_000_000
+    desk.push(today)
+    desk = desk.restarted(today=TOMORROW)
+    desk.pull([*shown, *today])
+    assert len(desk.stored()) == len(shown)
+    assert len(desk.stored(day=TOMORROW)) == len(today)
+
+
+def test_a_start_that_cannot_read_the_file_stores_nothing_twice(desk: Desk) -> None:
+    shown = numbered_apart(desk)
+    desk = desk.restarted_blind()
+    desk.pull(shown)
+    twins = [tick(n, 20.25) for n in (9, 10)]
+    desk.push(pushed_as(twins))
+    desk.sees()
+    desk.pull([*shown, *twins])
+    assert len(desk.stored()) == len(shown) + 2
+
+
+def test_rows_left_over_in_the_spill_are_stored_once(desk: Desk) -> None:
+    shown = numbered_apart(desk)
+    desk = desk.restarted()
+    desk.unspill([shown[2], *pushed_as([shown[3]], 700_000)])
+    assert len(desk.stored()) == len(shown)

@@ -14,13 +14,13 @@ from hk_tick_collector.core.errors import FeedLost
 from hk_tick_collector.core.evidence import EvidenceLevel
 from hk_tick_collector.core.facts import DayFact, Fact
 from hk_tick_collector.records.tick import RejectedTick, Tick
+from hk_tick_collector.records.views import number_equal_ticks
 from hk_tick_collector.sources import registry, source
 from hk_tick_collector.sources.completeness import completeness_of
 from hk_tick_collector.sources.details import noted
 from hk_tick_collector.sources.futu.markets import MARKETS
 from hk_tick_collector.sources.pulled import Answer
 from hk_tick_collector.sources.source import Identity, Link, PullLimits, Sink, Source, SourceSpec, choose
-from hk_tick_collector.sources.views import number_equal_ticks
 from hk_tick_collector.store import reader
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.ticks import DAY, make_ticks
