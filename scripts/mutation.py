@@ -49,6 +49,8 @@ PLACES: dict[str, tuple[str, ...]] = {
     "sources/track": _RULES,
     "sources/pulled": _RULES,
     "sources/memory": _RULES,
+    "sources/identities": ("unit/sources/test_identities.py",),
+    "records/views": ("unit/sources/test_odd_days.py", "unit/test_mapping.py", "unit/test_store_views.py"),
     "store/coverage": (
         "unit/test_store_coverage.py",
         "unit/test_store_gaps.py",

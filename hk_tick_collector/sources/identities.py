@@ -50,7 +50,7 @@ class _Symbol:
     before_seq: int = 0  # the highest sequence of the day before it; 0: we had none
     recent: array[int] = field(default_factory=lambda: array("q"))  # a ring
     at: int = 0  # the ring's oldest place
-    pushed: deque[Tick] = field(default_factory=lambda: deque(maxlen=WITNESSES))
+    pushed: deque[Tick] = field(default_factory=lambda: deque(maxlen=WITNESSES))  # also before an interruption
     interruptions: int = 0
 
     def note(self, seq: int) -> None:
@@ -72,7 +72,6 @@ class _Symbol:
         self.is_cut = True
         self.before_seq = self.before_seq or self.top_seq
         self.recent, self.at = array("q"), 0
-        self.pushed.clear()
 
 
 class Identities:
@@ -122,6 +121,7 @@ class Identities:
         track.begin(past.trading_day)
         track.top_seq = past.last_seq
         track.interrupt()
+        track.pushed.extend(past.witnesses)
         if past.unkeyed:
             self.unkeyed[symbol] = past.trading_day
 

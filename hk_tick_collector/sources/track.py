@@ -640,14 +640,15 @@ class Track:
         """
         pushes = [tick for tick in (*self.witnesses, *self.recent) if tick.seq is not None]
         pushed_seqs = {tick.seq for tick in pushes}
-        seconds = [tick.ts_ms // 1000 for tick in pulled]
+        named = {(tick.seq, tick.price, tick.volume, tick.ts_ms // 1000) for tick in pulled}
+        first_ms, last_ms = min(tick.ts_ms for tick in pulled), max(tick.ts_ms for tick in pulled)
         for pushed in pushes:
-            twins = [tick.seq for tick in pulled if tick.seq is not None and _looks_like(tick, pushed)]
-            if pushed.seq in twins or pushed_seqs.issuperset(twins):
+            if (pushed.seq, pushed.price, pushed.volume, pushed.ts_ms // 1000) in named:
                 continue
-            if min(seconds) < pushed.ts_ms // 1000 < max(seconds) or not any(
-                _is_near(pushed.seq or 0, seq, self.limits.newest_rows) for seq in twins
-            ):
+            twins = {tick.seq for tick in pulled if tick.seq is not None and _looks_like(tick, pushed)} - pushed_seqs
+            is_between = first_ms // 1000 < pushed.ts_ms // 1000 < last_ms // 1000
+            is_near = any(_is_near(pushed.seq or 0, seq, self.limits.newest_rows) for seq in twins)
+            if twins and (is_between or not is_near):
                 return True
         return False
 

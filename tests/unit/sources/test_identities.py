@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import pytest
+
 from hk_tick_collector.core.facts import NOT_JOINED, PUSH_PULL_DISAGREE, Fact, StoredTrack, Unproven
 from hk_tick_collector.core.ranges import CounterRanges
 from hk_tick_collector.market.us import US
@@ -151,6 +153,24 @@ def test_a_trade_under_two_numbers_takes_them_away() -> None:
     desk.push(later)
     taken, _ = desk.pull([*answer, later, us_tick(86_401, trading_day="20261123")])
     assert [one.seq is None for one in taken] == [True] * len(answer) + [False], "that day's, as long as they are shown"
+
+
+@pytest.mark.parametrize("interruption", ["reconnect", "restart"])
+def test_what_was_pushed_before_an_interruption_is_held_against_the_answer_behind_it(interruption: str) -> None:
+    """No answer had come before it: the numbers that the store has are those of pushes."""
+    desk = Desk()
+    pushed = [us_tick(second, 7) for second in range(4)]
+    if interruption == "reconnect":
+        desk.push(*pushed)
+        desk.identities.connected()
+    else:
+        stored = StoredTrack(
+            DAY, CounterRanges(), pushed[-1].seq or 0, head_known=False, distrust="no counter", witnesses=tuple(pushed)
+        )
+        desk.identities.seed({SYMBOL: stored})
+    taken, _ = desk.pull([us_tick(-1), *(one._replace(seq=(one.seq or 0) + 1) for one in pushed), us_tick(9)])
+    assert desk.doubts == [PUSH_PULL_DISAGREE]
+    assert {one.seq for one in taken} == {None}
 
 
 def test_equal_trades_of_one_moment_are_no_second_number() -> None:
