@@ -18,7 +18,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import threading
+import time
 from array import array
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -27,21 +29,27 @@ from types import TracebackType
 from typing import Any
 
 from hk_tick_collector.client.errors import BadQuestion
+from hk_tick_collector.client.places import find_hooks_dir
 from hk_tick_collector.client.question import Texts
 from hk_tick_collector.client.told import as_ours, translated
-from hk_tick_collector.core.errors import RecorderError, StoreBusy, StoreCorrupt, StoreUnavailable
+from hk_tick_collector.core.errors import RecorderError, StoreBusy, StoreCorrupt, StoreError, StoreUnavailable
 from hk_tick_collector.days.catalog import Catalog
 from hk_tick_collector.market.registry import market_of
-from hk_tick_collector.market.symbols import check_symbols
+from hk_tick_collector.market.symbols import SymbolGrammar, check_symbols
 from hk_tick_collector.store import data_root
 from hk_tick_collector.store.atomic import write_whole
 from hk_tick_collector.store.follow import LOOK_SEC, Follower
 from hk_tick_collector.store.position import ROW, DayChanged, Position, PositionLost
+from hk_tick_collector.store.signals import newest_signal, parted, read_signals, with_number
 
 COLUMNS = ROW[1:]
 NOW, DAY, ALL = "now", "day", "all"
-PATIENCE_SEC = 60.0
+NOT_FOLLOWED = "-"  # in a cursor: a data root of which no symbol was asked for
+PATIENCE_SEC, RETRY_SEC = 60.0, 0.5
+SIGNALS_LOOK_SEC = 0.2
 MAX_SEEN_ROWS = 20_000_000  # of a day, eight bytes each
+_MARKET, _SYMBOL = COLUMNS.index("market"), ROW.index("symbol")
+_BACK = re.compile(r"-[1-9][0-9]{0,5}", re.ASCII)
 # What tells one row from another, with a sequence and without: as the unique indexes of store/schema.sql.
 _KEY = tuple(
     COLUMNS.index(name)
@@ -56,6 +64,7 @@ class LiveBatch:
     rows: list[tuple[Any, ...]]
     cursor: str
     columns: Sequence[str] = COLUMNS
+    signals: Sequence[dict[str, Any]] = ()  # of hooks, if they were asked for; a batch of signals has no rows
 
     def dicts(self) -> list[dict[str, Any]]:
         """The rows with the names of their columns."""
@@ -76,7 +85,7 @@ class Live:
 
     def _kept_after(self, batches: Iterator[LiveBatch]) -> Iterator[LiveBatch]:
         for batch in batches:
-            if batch.rows:
+            if batch.rows or batch.signals:
                 yield batch
             self.cursor = batch.cursor
             if self._file is not None:
@@ -131,21 +140,24 @@ class Seen:
 
     def __init__(self, max_rows: int = MAX_SEEN_ROWS) -> None:
         self._max_rows = max_rows
-        self._marks: dict[str, array[int]] = {}  # in the order given
-        self._again: dict[str, set[int]] = {}  # days that come again, and what was given of them
+        self._marks: dict[tuple[str, str], array[int]] = {}  # by market and day, in the order given
+        self._days_again: set[str] = set()
+        self._again: dict[tuple[str, str], set[int]] = {}  # what was given of days that come again
 
     def read_again(self, day: str) -> None:
         """From here on rows of this day may be such as were given."""
-        self._again[day] = set(self._marks.get(day, ()))
+        self._days_again.add(day)
 
     def new(self, rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
         """Those of ``rows`` that were not given yet; they are now."""
         fresh = []
         for row in rows:
             key = tuple(row[column] for column in _KEY)
-            day, mark = str(key[0]), hash(key)
-            again = self._again.get(day)
-            if again is not None:
+            day, mark = (str(row[_MARKET]), str(key[0])), hash(key)
+            if day[1] in self._days_again:
+                again = self._again.get(day)
+                if again is None:
+                    again = self._again[day] = set(self._marks.get(day, ()))
                 if mark in again:
                     continue
                 again.add(mark)
@@ -153,11 +165,12 @@ class Seen:
             fresh.append(row)
         return fresh
 
-    def _note(self, day: str, mark: int) -> None:
+    def _note(self, day: tuple[str, str], mark: int) -> None:
         marks = self._marks.get(day)
         if marks is None:
             marks = self._marks[day] = array("q")
-            for left in sorted(self._marks)[:-2]:  # two days are followed at most
+            of_market = sorted(known for known in self._marks if known[0] == day[0])
+            for left in of_market[:-2]:  # two days are followed at most
                 del self._marks[left]
                 self._again.pop(left, None)
         marks.append(mark)
@@ -171,86 +184,193 @@ def follow_files(
     *,
     since: str = NOW,
     cursor_file: str | Path | None = None,
+    signals: Texts | None = None,
+    hooks_dir: str | Path | None = None,
 ) -> Live:
-    """Ticks of local files. ``since``: a cursor, ``"now"`` or ``"day"`` (the newest day from its start).
+    """Ticks of local files. ``since``: a cursor, ``"now"``, ``"day"`` (the newest day from its start), or ``"-500"``
+    for the newest 500 rows.
+
+    Of several data roots a symbol's market chooses those that are followed; a cursor has a part for each, as the server
+    gives it. ``signals``: hooks whose signals come, too, or ``"all"``, from ``hooks_dir``, else the setting HOOKS_DIR.
 
     BadQuestion for symbols or cursors that are none. While it goes on: NoData-like errors of reading as of
     ``client.errors``; a day whose file was put away while it was not read to its end is a ``RecordingsError`` that
     names the day and the cursor to go on with.
     """
-    if len(roots) != 1:
-        raise BadQuestion("live follows one data root", "name it: hk.local(DIRECTORY).live(...)")
-    root, archive = roots[0]
     with translated():
-        wanted = _symbols(symbols, root)
+        wanted = _symbols(symbols, [market_of(data_root.market_of(root)).symbols for root, _ in roots])
+        heard = None if signals is None else Heard(find_hooks_dir(hooks_dir), signals)
 
     def batches(cursor: str, stop: threading.Event) -> Iterator[LiveBatch]:
-        days = Catalog(root, archive)
-        with translated(), Follower(root, was_end=days.was_end) as follower:
-            position = _start(follower, cursor)
-            for day in days.passed_over(position.newest_day):
-                raise RecorderError(
-                    f"{day} has no day file any more: read it with hk.load(..., {day!r}), then go on with "
-                    f"since={str(position.leaving(day))!r}"
-                )
-            yield from _followed(follower, position, wanted, stop)
+        with translated(), contextlib.ExitStack() as held:
+            feeds = [
+                held.enter_context(_Feed(*roots[n], wanted[n])) if n in wanted else None for n in range(len(roots))
+            ]
+            line = _Line(feeds, heard, cursor)
+            while not stop.is_set():
+                is_quiet = True
+                for batch in line.look():
+                    is_quiet = False
+                    yield batch
+                if is_quiet:
+                    stop.wait(LOOK_SEC)
 
-    if since not in (NOW, DAY):
-        _parsed(since)
+    _places(since, len(roots))
     return Live(batches, since, None if cursor_file is None else Path(cursor_file))
 
 
-def _followed(
-    follower: Follower, position: Position, wanted: frozenset[str] | None, stop: threading.Event
-) -> Iterator[LiveBatch]:
-    seen, failures = Seen(), 0
-    symbol = ROW.index("symbol")
-    while not stop.is_set():
+class _Feed:
+    """One data root as it is followed."""
+
+    def __init__(self, root: Path, archive: Path, symbols: frozenset[str] | None) -> None:
+        self._days = Catalog(root, archive)
+        self._follower = Follower(root, was_end=self._days.was_end)
+        self._symbols, self._seen = symbols, Seen()
+        self._failing_since_sec: float | None = None
+        self._retry_at_sec = 0.0
+        self.position = Position()
+
+    def __enter__(self) -> _Feed:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._follower.close()
+
+    def begin(self, since: Position | str) -> None:
+        """Find the place. RecordingsError when a day behind it was put away."""
+        if isinstance(since, Position):
+            self.position = since
+        else:
+            self.position = self._follower.end(int(since[1:]) if _BACK.fullmatch(since) else 0)
+            if since == DAY and self.position.places:
+                self.position = Position.at_start_of(self.position.newest_day)
+
+    def passed_over(self) -> list[str]:
+        """Days behind the place of which nothing would come."""
+        return self._days.passed_over(self.position.newest_day)
+
+    def rows(self) -> list[tuple[Any, ...]] | None:
+        """The next new rows of the symbols; None when nothing came. PositionLost, and StoreError after a while."""
+        if time.monotonic() < self._retry_at_sec:
+            return None
         try:
-            batch = follower.read_behind(position)
+            batch = self._follower.read_behind(self.position)
         except DayChanged as exc:
-            position = exc.onward
-            seen.read_again(exc.day)  # what was given already is dropped
-            continue
-        except PositionLost as exc:
-            raise as_ours(RecorderError(f"{exc}; go on with since={str(exc.onward)!r}")) from exc
+            self.position = exc.onward
+            self._seen.read_again(exc.day)  # what was given already is dropped
+            return []
         except (StoreBusy, StoreUnavailable, StoreCorrupt):  # a damaged file is set aside by who writes to it
-            failures += 1
-            if failures * 0.5 > PATIENCE_SEC:
+            now_sec = time.monotonic()
+            self._failing_since_sec = self._failing_since_sec or now_sec
+            if now_sec - self._failing_since_sec > PATIENCE_SEC:
                 raise
-            stop.wait(0.5)
-            continue
-        failures = 0
+            self._retry_at_sec = now_sec + RETRY_SEC
+            return None
+        self._failing_since_sec = None
         if batch is None:
-            stop.wait(LOOK_SEC)
-            continue
-        position = batch.position
-        rows = [row[1:] for row in batch.rows if wanted is None or row[symbol] in wanted]
-        yield LiveBatch(seen.new(rows), str(position))
+            return None
+        self.position = batch.position
+        rows = [row[1:] for row in batch.rows if self._symbols is None or row[_SYMBOL] in self._symbols]
+        return self._seen.new(rows)
 
 
-def _start(follower: Follower, cursor: str) -> Position:
-    if cursor not in (NOW, DAY):
-        return _parsed(cursor)
-    end = follower.end()
-    return Position.at_start_of(end.newest_day) if cursor == DAY and end.places else end
+class Heard:
+    """Signals of hooks, as they are stored. ``number``: of the last one."""
+
+    def __init__(self, hooks_dir: Path, names: Texts) -> None:
+        self._directory = hooks_dir
+        self._names = frozenset(names.split(",") if isinstance(names, str) else names)
+        self.number = 0
+        self._look_at_sec = 0.0
+
+    def begin(self, number: int | None) -> None:
+        """Behind this signal, by default behind the newest one."""
+        self.number = newest_signal(self._directory) if number is None else number
+
+    def next(self) -> list[dict[str, Any]] | None:
+        """The next signals of the hooks; None when nothing came. What cannot be read now is read later."""
+        if time.monotonic() < self._look_at_sec:
+            return None
+        self._look_at_sec = time.monotonic() + SIGNALS_LOOK_SEC
+        try:
+            found = read_signals(self._directory, self.number)
+        except StoreError:
+            return None
+        if not found:
+            return None
+        self.number, self._look_at_sec = found[-1].number, 0.0
+        return [one.as_json() for one in found if ALL in self._names or one.name in self._names]
 
 
-def _parsed(cursor: str) -> Position:
+class _Line:
+    """Several feeds, and signals, as one line with one cursor."""
+
+    def __init__(self, feeds: Sequence[_Feed | None], heard: Heard | None, since: str) -> None:
+        self._feeds, self._heard = feeds, heard
+        places, number = _places(since, len(feeds))
+        for feed, place in zip(feeds, places, strict=True):
+            if feed is not None:
+                feed.begin(place)
+        if heard is not None:
+            heard.begin(number)
+        for feed in filter(None, feeds):
+            for day in feed.passed_over():
+                onward = self._cursor(feed, feed.position.leaving(day))
+                raise RecorderError(
+                    f"{day} has no day file any more: read it with hk.load(..., {day!r}), then go on with "
+                    f"since={onward!r}"
+                )
+
+    def _cursor(self, changed: _Feed | None = None, position: Position | None = None) -> str:
+        parts = [
+            NOT_FOLLOWED if feed is None else str(position if feed is changed else feed.position)
+            for feed in self._feeds
+        ]
+        return ",".join(parts) if self._heard is None else with_number(",".join(parts), self._heard.number)
+
+    def look(self) -> Iterator[LiveBatch]:
+        """What is there now, at most one batch of each."""
+        for feed in filter(None, self._feeds):
+            try:
+                rows = feed.rows()
+            except PositionLost as exc:
+                onward = self._cursor(feed, exc.onward)
+                raise as_ours(RecorderError(f"{exc}; go on with since={onward!r}")) from exc
+            if rows is not None:
+                yield LiveBatch(rows, self._cursor())
+        signals = None if self._heard is None else self._heard.next()
+        if signals is not None:
+            yield LiveBatch([], self._cursor(), signals=signals)
+
+
+def _places(cursor: str, roots: int) -> tuple[list[Position | str], int | None]:
+    """Where to begin in each data root, NOW where the cursor has no place; and behind which signal."""
     try:
-        return Position.parse(cursor)
+        text, number = parted(cursor)
+        if text in (NOW, DAY) or _BACK.fullmatch(text):
+            return [text] * roots, number
+        parts = text.split(",")
+        if len(parts) != roots:
+            raise ValueError(f"{cursor!r:.200} has {len(parts)} parts, and {roots} data roots are followed")
+        return [NOW if part == NOT_FOLLOWED and roots > 1 else Position.parse(part) for part in parts], number
     except ValueError as exc:
-        raise BadQuestion(str(exc), "give a batch's cursor, now or day") from exc
+        raise BadQuestion(str(exc), "give a batch's cursor, now, day, or -500 for the newest 500 rows") from exc
 
 
-def _symbols(symbols: Texts, root: Path) -> frozenset[str] | None:
+def _symbols(symbols: Texts, grammars: Sequence[SymbolGrammar]) -> dict[int, frozenset[str] | None]:
+    """Those of each data root that has any; None for all."""
     text = symbols if isinstance(symbols, str) else ",".join(symbols)
     if text == ALL:
-        return None
-    good, problems = check_symbols(text, market_of(data_root.market_of(root)).symbols)
-    if problems:
-        raise BadQuestion(problems[0])
-    return frozenset(good)
+        return dict.fromkeys(range(len(grammars)))
+    wanted: dict[int, set[str]] = {}
+    for word in re.split(r"[,\s]+", text.strip().strip(",")):
+        mine = [n for n, grammar in enumerate(grammars) if grammar.symbol(word)] or [0]
+        for n in mine:
+            good, problems = check_symbols(word, grammars[n])
+            if problems:
+                raise BadQuestion(problems[0])
+            wanted.setdefault(n, set()).update(good)
+    return {n: frozenset(good) for n, good in wanted.items()}
 
 
 def _kept(path: Path | None) -> str:

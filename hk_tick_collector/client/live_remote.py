@@ -41,14 +41,18 @@ def connect(
     since: str = NOW,
     cursor_file: str | Path | None = None,
     types: str = ALL,
+    signals: Texts | None = None,
 ) -> Live:
-    """Ticks of a server. ``since``: a cursor, ``"now"``, ``"day"``, or ``"-500"`` for the newest 500 rows.
+    """Ticks of a server. ``since``: a cursor, ``"now"``, ``"day"``, or ``"-500"`` for the newest 500 rows. ``signals``:
+    hooks whose signals come, too, or ``"all"``; the key needs the scope of each.
 
     ``url``: where ``/v1/live`` is. BadQuestion or ServerError when the server refuses; NoData when the cursor's day has
     no file any more. A server that is away is waited for.
     """
     text = symbols if isinstance(symbols, str) else ",".join(symbols)
     asked = {"op": "subscribe", "symbols": text, "types": types}
+    if signals is not None:
+        asked["signals"] = signals if isinstance(signals, str) else ",".join(signals)
     address = f"{url.replace('http', 'ws', 1).rstrip('/')}/v1/live"
 
     def batches(cursor: str, stop: threading.Event) -> Iterator[LiveBatch]:
@@ -117,10 +121,11 @@ class _Connection:
                     f"{message.get('day')} {_LEFT[message['reason']]}, and was not read to its end",
                     f"read it with hk.connect(...).load, then go on with since={self.cursor!r}",
                 )
-            if message["type"] == "reset":
-                self._seen.read_again(str(message.get("day")))
+            if message["type"] == "reset" and "day" in message:
+                self._seen.read_again(str(message["day"]))
             rows = [_row(row) for row in message.get("ticks", ())]
-            yield LiveBatch(self._seen.new(rows), self.cursor)
+            signals = [message["signal"]] if message["type"] == "signal" else []
+            yield LiveBatch(self._seen.new(rows), self.cursor, signals=signals)
 
 
 def _row(values: list[Any]) -> tuple[Any, ...]:

@@ -43,6 +43,18 @@ def find_roots(
     return roots
 
 
+def find_hooks_dir(given: str | Path | None, environ: Mapping[str, str] | None = None) -> Path:
+    """The directory of signals: as given, else the setting HOOKS_DIR. BadQuestion when neither says."""
+    if given is not None:
+        return Path(given).expanduser().absolute()
+    found, _ = given_settings(None, environ or os.environ, ("HOOKS_DIR",))
+    setting = found.get("HOOKS_DIR")
+    if setting is None or not setting.text.strip():
+        raise BadQuestion("no directory of signals is named", "set HOOKS_DIR to the API's, or give hooks_dir=DIRECTORY")
+    base = Path.cwd() if setting.source == ENVIRONMENT_SOURCE else setting.base_dir
+    return base / Path(setting.text.strip()).expanduser()
+
+
 def _of_settings(env_file: Path | None, environ: Mapping[str, str]) -> Roots:
     """Other settings may be wrong: who reads files needs none of them."""
     given, _ = given_settings(env_file, environ, _KEYS)

@@ -240,7 +240,7 @@ def _told(problem: Mapping[str, Any]) -> tuple[str, str]:
     """What happened and what to do. Of parameters what is wrong with each: the rest is about HTTP."""
     if problem.get("errors"):
         return "; ".join(f"{wrong['field']}: {wrong['message']}" for wrong in problem["errors"]), ""
-    return str(problem["detail"]), str(problem["hint"])
+    return str(problem["detail"]), str(problem["hint"]).replace("GET /v1/days lists", "hk.days() lists")
 
 
 def _broken(exc: BaseException) -> errors.ServerError:

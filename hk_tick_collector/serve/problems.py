@@ -132,6 +132,7 @@ _SLUGS: tuple[tuple[type[BaseException], str], ...] = (
     (StoreBusy, "store-busy"),
     (StoreUnavailable, "store-unreadable"),
 )
+DAYS_LISTED = ("hk.days()", "GET /v1/days")  # as the Python API names it, and as HTTP does
 _FOR_CLIENTS = ("bad-parameter", "no-data", "unknown-symbol", "not-proven", "day-packed")  # their texts name no file
 
 
@@ -143,7 +144,9 @@ def problem_of(error: BaseException) -> Problem:
     if slug not in KINDS:
         slug = next((slug for kind, slug in _SLUGS if isinstance(error, kind)), "internal")
     text = str(error.args[0]) if slug in _FOR_CLIENTS and error.args else ""
-    hint = getattr(error, "hint", None) if slug == "day-packed" else None
+    hint = (getattr(error, "hint", "") or None) if slug in ("day-packed", "no-data") else None
+    if hint is not None:
+        hint = hint.replace(*DAYS_LISTED)
     return Problem(slug, text, hint=hint)
 
 

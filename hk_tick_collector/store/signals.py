@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sqlite3
 import stat
 from collections.abc import Iterator, Mapping
@@ -18,6 +19,7 @@ from typing import Any, NamedTuple
 from hk_tick_collector.core.errors import InputError, StoreUnavailable
 from hk_tick_collector.store.connect import as_store_error
 from hk_tick_collector.store.layout import FILE_MODE, make_dir
+from hk_tick_collector.store.position import text_check
 
 SIGNALS_FILE = "signals.db"
 NAME_PATTERN = r"^[a-z0-9][a-z0-9-]{0,31}$"  # of a hook
@@ -43,6 +45,7 @@ CREATE TABLE IF NOT EXISTS signatures (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS signatures_by_time ON signatures (recv_ts_ms);
 """
+_PART = re.compile(r"s(0|[1-9][0-9]{0,17})(?:\.([0-9a-f]{8}))?", re.ASCII)
 _COLUMNS = "number, name, recv_ts_ms, cursor, symbol, payload"
 
 
@@ -60,6 +63,24 @@ class Signal(NamedTuple):
     def as_json(self) -> dict[str, Any]:
         """As the live channel, Redis and the API give it."""
         return self._asdict()
+
+
+def with_number(cursor: str, number: int) -> str:
+    """A cursor with the number of the last signal."""
+    text = f"{cursor},s{number}"
+    return f"{text}.{text_check(text)}"
+
+
+def parted(cursor: str) -> tuple[str, int | None]:
+    """A cursor without its number, and the number; None when it has none. ValueError when it was changed on the way."""
+    rest, comma, last = cursor.rpartition(",")
+    found = _PART.fullmatch(last) if comma else None
+    if not found:
+        return cursor, None
+    number = int(found[1])
+    if found[2] and cursor != with_number(rest, number):
+        raise ValueError("it is not as it was given out")
+    return rest, number
 
 
 class SameKeyOtherSignal(InputError):

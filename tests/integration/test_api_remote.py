@@ -130,6 +130,16 @@ def test_an_error_is_the_same(here: Recordings, there: Recordings, call: Call, k
         assert type(raised.value) is kind
 
 
+@pytest.mark.parametrize(("day", "told"), [("20251122", "closed on 20251122"), ("20200102", "traded on 20200102")])
+def test_why_there_is_nothing_is_told(here: Recordings, there: Recordings, day: str, told: str) -> None:
+    hints = []
+    for recordings in (here, there):
+        with pytest.raises(errors.NoData, match=told) as raised:
+            recordings.load("700", day)
+        hints.append(raised.value.hint)
+    assert hints[0] == hints[1]
+
+
 def test_what_is_wrong_with_a_parameter_is_told(there: Recordings) -> None:
     """And not what HTTP is told about it."""
     with pytest.raises(errors.BadQuestion, match=r"^interval: .*pattern") as raised:

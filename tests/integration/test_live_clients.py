@@ -7,15 +7,20 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import hk_tick_collector as hk
+from hk_tick_collector.records.tick import Origin
+from hk_tick_collector.store import data_root
+from hk_tick_collector.store.position import Position
+from hk_tick_collector.store.signals import SignalStore
 from hk_tick_collector.store.writer import DayFileWriter
-from tests.harness import wait_until
-from tests.serving import ApiServer
+from tests.harness import ended, wait_until
+from tests.serving import ApiServer, add_key
 from tests.unit.store_ticks import DAY, ticks
 
 PAGE = Path(__file__).parents[2] / "docs" / "examples" / "live.js"
@@ -43,11 +48,13 @@ class Taking:
 
     def __init__(self, live: hk.client.live.Live) -> None:  # type: ignore[attr-defined]
         self.live, self.seqs = live, [0][:0]
+        self.signals: list[dict[str, Any]] = []
         self.thread = threading.Thread(target=self._take, daemon=True)
         self.thread.start()
 
     def _take(self) -> None:
         for batch in self.live:
+            self.signals += batch.signals
             self.seqs += [row["seq"] for row in batch.dicts()]
 
     def end(self) -> list[int]:
@@ -104,6 +111,65 @@ def test_local_files_in_an_event_loop(root: Path) -> None:
     with closing(DayFileWriter(root)) as writer:
         writer.write(ticks(20))
         assert asyncio.run(take()) == seqs(20)
+
+
+@pytest.mark.parametrize("where", ["files", "server"])
+def test_two_markets_and_signals_on_one_line(where: str, tmp_path: Path) -> None:
+    """And a cursor of the one goes on at the other."""
+    roots, hooks, keys = [tmp_path / "HK", tmp_path / "US"], tmp_path / "hooks", tmp_path / "keys.json"
+    key = add_key(keys, scopes=["live", "hook:ml-trade"])
+    with ExitStack() as held:
+        for root, market in zip(roots, ("HK", "US"), strict=True):
+            root.mkdir()
+            data_root.claim(root, market)
+        hk_writer, us_writer = (
+            held.enter_context(closing(DayFileWriter(root, origin=Origin(market, "futu"))))
+            for root, market in zip(roots, ("HK", "US"), strict=True)
+        )
+        store = held.enter_context(closing(SignalStore(hooks)))
+        hk_writer.write(ticks(20))
+        us_writer.write(ticks(10, symbol="US.AAPL"))
+        server = ApiServer(
+            tmp_path / "server", roots[0], "hk-tick-live", API_KEYS_FILE=keys, HOOKS_DIR=hooks,
+            DATA_ROOTS=",".join(map(str, roots)),
+        )  # fmt: skip
+        held.enter_context(ended(server))
+        ways = {"files": hk.local(list(roots)), "server": hk.connect(server.url, key)}
+        more = {"files": {"hooks_dir": hooks}, "server": {}}
+        other = "server" if where == "files" else "files"
+        first = Taking(ways[where].live(["700", "US.AAPL"], since="day", signals="ml-trade", **more[where]))
+        wait_until(lambda: len(first.seqs) == 30, "the rows of both")
+        for name in ("ml-trade", "other"):
+            store.add(name, "HK.00700", {"symbol": "700"}, recv_ts_ms=1, cursor=None, sender="tests")
+        wait_until(lambda: len(first.signals) == 1, "the signal")
+        us_writer.write(ticks(10, 11, symbol="US.AAPL"))
+        hk_writer.write(ticks(10, 21))
+        wait_until(lambda: len(first.seqs) == 50, "what came later")
+        assert sorted(first.end()) == sorted(seqs(30) + seqs(20))
+        assert [signal["name"] for signal in first.signals] == ["ml-trade"]
+        second = Taking(ways[other].live("all", since=first.live.cursor, signals=["ml-trade"], **more[other]))
+        store.add("ml-trade", "HK.00700", {"n": 2}, recv_ts_ms=1, cursor=None, sender="tests")
+        hk_writer.write(ticks(3, 31))
+        wait_until(lambda: len(second.seqs) == 3 and len(second.signals) == 1, "what came since")
+        assert second.end() == seqs(33)[30:]
+        assert second.signals[0]["payload"] == {"n": 2}
+        one = Taking(ways[where].live("US.AAPL", since=second.live.cursor.rpartition(",")[0]))
+        us_writer.write(ticks(2, 21, symbol="US.AAPL"))
+        wait_until(lambda: len(one.seqs) == 2, "of one market")
+        one.end()
+        assert one.live.cursor.startswith("-,v2~")
+
+
+def test_what_is_asked_of_signals_and_several_roots_is_checked(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "second").mkdir()
+    both = hk.local([root, tmp_path / "second"])
+    with pytest.raises(hk.BadQuestion, match="has 1 parts, and 2 data roots are followed"):
+        both.live("700", since=str(Position.at_start_of(DAY)))
+    with pytest.raises(hk.BadQuestion, match=r"no directory of signals is named .*HOOKS_DIR"):
+        both.live("700", signals="all")
+    with closing(DayFileWriter(root)) as writer:
+        writer.write(ticks(20))
+        assert [row["seq"] for row in next(hk.local(root).live("700", since="-5")).dicts()] == seqs(20)[15:]
 
 
 def test_what_is_asked_wrongly_is_said_at_once(root: Path) -> None:

@@ -2,7 +2,7 @@
 
 The cursor is the text of the position (``store/position.py``). With several data roots it is one for each, in the order
 of ``DATA_ROOTS``, with commas between; ``-`` for one of which no symbol was asked for. Who asks for signals has the
-number of the last one behind them (``signals.py``).
+number of the last one behind them (``store/signals.py``).
 """
 
 from __future__ import annotations
@@ -16,10 +16,9 @@ from hk_tick_collector.market.symbols import check_symbols
 from hk_tick_collector.serve.keys import Key
 from hk_tick_collector.serve.live.frames import ALL, TYPES
 from hk_tick_collector.serve.live.hub import Hub
-from hk_tick_collector.serve.live.signals import parted
 from hk_tick_collector.serve.problems import FieldError, Problem
 from hk_tick_collector.store.position import Position
-from hk_tick_collector.store.signals import NAME_PATTERN
+from hk_tick_collector.store.signals import NAME_PATTERN, parted
 
 NOW, DAY = "now", "day"
 CATCH_UP, CONFLATE, CLOSE = "catch_up", "conflate", "close"

@@ -24,9 +24,10 @@ from hk_tick_collector.serve.live.files import Piece, told_of
 from hk_tick_collector.serve.live.frames import COLUMNS, SYMBOL, Frame, ticks_message, told_json
 from hk_tick_collector.serve.live.hub import Hub, News, Readers, days_over, query_of, reset_message
 from hk_tick_collector.serve.live.question import CLOSE, CONFLATE, NOT_FOLLOWED, Subscription
-from hk_tick_collector.serve.live.signals import Signals, with_number
+from hk_tick_collector.serve.live.signals import Signals
 from hk_tick_collector.serve.problems import Problem
 from hk_tick_collector.store.position import DayGone, Position, PositionLost
+from hk_tick_collector.store.signals import with_number
 
 HEARTBEAT_SEC = 5.0
 LAGGING_SEC = 5.0

@@ -9,36 +9,15 @@ second, while anybody wants signals.
 from __future__ import annotations
 
 import asyncio
-import re
 from pathlib import Path
 from weakref import WeakSet
 
 from hk_tick_collector.core.errors import StoreError
 from hk_tick_collector.serve.live.hub import News
-from hk_tick_collector.store.position import text_check
 from hk_tick_collector.store.signals import Signal, newest_signal, number_before, read_signals
 
 LOOK_SEC = 0.2
 FRAME = 100  # signals of one read
-_PART = re.compile(r"s(0|[1-9][0-9]{0,17})(?:\.([0-9a-f]{8}))?", re.ASCII)
-
-
-def with_number(cursor: str, number: int) -> str:
-    """A cursor with the number of the last signal."""
-    text = f"{cursor},s{number}"
-    return f"{text}.{text_check(text)}"
-
-
-def parted(cursor: str) -> tuple[str, int | None]:
-    """A cursor without its number, and the number; None when it has none. ValueError when it was changed on the way."""
-    rest, comma, last = cursor.rpartition(",")
-    found = _PART.fullmatch(last) if comma else None
-    if not found:
-        return cursor, None
-    number = int(found[1])
-    if found[2] and cursor != with_number(rest, number):
-        raise ValueError("it is not as it was given out")
-    return rest, number
 
 
 class Signals:

@@ -8,7 +8,7 @@ from hk_tick_collector.client.live import COLUMNS, Seen
 
 
 def row(**values: Any) -> tuple[Any, ...]:
-    given = {"trading_day": "20261120", "symbol": "HK.00700", "ts_ms": 1, "price": 1.0, "volume": 100, "occurrence": 0}
+    given = {"market": "HK", "trading_day": "20261120", "symbol": "HK.00700", "ts_ms": 1, "price": 1.0, "volume": 100, "occurrence": 0}
     given.update(values)
     return tuple(given.get(name) for name in COLUMNS)
 
@@ -35,13 +35,24 @@ def test_what_is_kept_of_a_day_is_bounded_and_the_newest() -> None:
     rows = [row(seq=n) for n in range(1000)]
     for n in range(0, 1000, 10):
         assert len(seen.new(rows[n : n + 10])) == 10
-    assert len(seen._marks[DAY]) <= 100
+    assert len(seen._marks["HK", DAY]) <= 100
     seen.read_again(DAY)
     assert seen.new(rows[-50:]) == []
+
+
+def test_days_of_two_markets_are_kept_apart() -> None:
+    seen = Seen()
+    for day in ("20261119", DAY):
+        for market in ("HK", "US"):
+            seen.new([row(market=market, trading_day=day, seq=1)])
+    seen.read_again(DAY)
+    assert seen.new([row(market=market, seq=n) for market in ("HK", "US") for n in (1, 2)]) == [
+        row(market="HK", seq=2), row(market="US", seq=2)
+    ]  # fmt: skip
 
 
 def test_a_day_that_was_left_is_forgotten() -> None:
     seen = Seen()
     for day in ("20261118", "20261119", DAY):
         seen.new([row(trading_day=day, seq=1)])
-    assert sorted(seen._marks) == ["20261119", DAY]
+    assert sorted(seen._marks) == [("HK", "20261119"), ("HK", DAY)]

@@ -11,10 +11,10 @@ from hk_tick_collector.serve.live import app
 from hk_tick_collector.serve.live.app import Live
 from hk_tick_collector.serve.live.hub import Hub, News
 from hk_tick_collector.serve.live.question import Subscription, subscription
-from hk_tick_collector.serve.live.signals import with_number
 from hk_tick_collector.serve.problems import Problem
 from hk_tick_collector.serve.settings import ServeSettings
 from hk_tick_collector.store.position import Place, Position
+from hk_tick_collector.store.signals import with_number
 
 CURSOR = str(Position("20261119", (Place("20261120", 1234, 5, 6, 7),)))
 
