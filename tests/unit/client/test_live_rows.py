@@ -7,13 +7,13 @@ from typing import Any
 from hk_tick_collector.client.live import COLUMNS, Seen
 
 
-def row(**values: Any) -> tuple[Any, ...]:
-    given = {"market": "HK", "trading_day": "20261120", "symbol": "HK.00700", "ts_ms": 1, "price": 1.0, "volume": 100, "occurrence": 0}
-    given.update(values)
-    return tuple(given.get(name) for name in COLUMNS)
-
-
 DAY = "20261120"
+
+
+def row(**values: Any) -> tuple[Any, ...]:
+    given = {"market": "HK", "trading_day": DAY, "symbol": "HK.00700", "ts_ms": 1, "price": 1.0, "volume": 100}
+    given.update({"occurrence": 0, **values})
+    return tuple(given.get(name) for name in COLUMNS)
 
 
 def test_rows_of_one_millisecond_without_a_sequence_differ_by_their_content() -> None:
