@@ -55,7 +55,7 @@ def page_of(browser: Browser, seen: Seen, width: int = 1440, height: int = 900, 
         context.close()
 
 
-def keep_picture(page: Page, name: str) -> None:
-    """Kept when somebody asks for pictures."""
+def keep_picture(page: Page, name: str, *, whole: bool = False) -> None:
+    """Kept when somebody asks for pictures; ``whole``: not the first screen alone."""
     if PICTURES_DIR:
-        page.screenshot(path=Path(PICTURES_DIR) / f"{name}.png")
+        page.screenshot(path=Path(PICTURES_DIR) / f"{name}.png", full_page=whole)

@@ -51,7 +51,7 @@ Grades:
 {_GRADES}
 
 A day still in session is judged so far. The certificate is written to DATA_ROOT/_reports/YYYYMMDD.json, after --recount
-also as a page, YYYYMMDD.html.
+also as a page, YYYYMMDD.html, with prices, volumes and plots; index.html beside it is a calendar of all days.
 
 Ends with 0 when nothing is known to be missing (also when something is unproven), 1 when something is, when a wanted
 symbol was not subscribed for a part of the day, when the file contradicts itself or the disk refuses the report, 3
@@ -121,9 +121,11 @@ def _write(app: App, day: Day, certificate: Certificate, recounted: Recount | No
         say(f"written: {path}")
         if recounted is not None:
             from hk_tick_collector.quality.gap_list import gap_lines  # noqa: PLC0415
+            from hk_tick_collector.quality.index import write_index  # noqa: PLC0415
             from hk_tick_collector.quality.page import write_page  # noqa: PLC0415
 
             say(f"written: {write_page(app.data_root, certificate, recounted.plots, gap_lines(day))}")
+            say(f"all days: {write_index(app.data_root, app.catalog.days())}")
     except OSError as exc:
         if exc.errno in NOT_OURS:
             say(f"the report is not written: {exc.filename or path} is not for this user to change (--no-write)")

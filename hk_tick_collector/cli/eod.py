@@ -24,6 +24,8 @@ from hk_tick_collector.cli.terminal import show_text
 from hk_tick_collector.core.errors import RecorderError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from hk_tick_collector.archive.pack import Outcome
     from hk_tick_collector.archive.retain import Verdict
     from hk_tick_collector.quality.model import Certificate
@@ -36,6 +38,7 @@ class _DayDone:
     trading_day: str
     grade: str | None = None
     certificate: str | None = None  # its sentence; None: it was there already
+    page: str | None = None  # the file
     complete: bool = True  # nothing is known to be missing
     archive: str | None = None
     rows: int | None = None
@@ -108,11 +111,12 @@ def _done(app: App, day: str, kinds: Sequence[str]) -> _DayDone:
     """Certificate and archive of one day; a step that fails is told and does not stop the next."""
     done = _DayDone(day)
     try:
-        certificate = _certified(app, day)
+        certificate, page = _certified(app, day)
     except (RecorderError, OSError) as exc:
         done.problems.append(f"certificate: {problem_text(exc)}")
     else:
         done.grade, done.certificate, done.complete = certificate.grade, certificate.sentence, certificate.fine
+        done.page = str(page) if page is not None else None
     ((_, archived),) = for_each_day([day], "archive", lambda one: stored_rows(app, one), _archiver(app, kinds))
     if isinstance(archived, str):
         done.problems.append(f"archive: {archived}")
@@ -121,22 +125,26 @@ def _done(app: App, day: str, kinds: Sequence[str]) -> _DayDone:
     return done
 
 
-def _certified(app: App, day: str) -> Certificate:
+def _certified(app: App, day: str) -> tuple[Certificate, Path | None]:
+    """The certificate, and the page where all rows could be read."""
     from hk_tick_collector.quality.certificate import make_certificate  # noqa: PLC0415
     from hk_tick_collector.quality.gap_list import gap_lines  # noqa: PLC0415
+    from hk_tick_collector.quality.index import write_index  # noqa: PLC0415
     from hk_tick_collector.quality.page import write_page  # noqa: PLC0415
     from hk_tick_collector.quality.recount import recount  # noqa: PLC0415
     from hk_tick_collector.quality.report_file import write_certificate  # noqa: PLC0415
 
     found = app.catalog.day(day)
     certificate = make_certificate(found, app.calendar, app.now_ms, read=False)
+    page = None
     if certificate.error is None:
         with progress(f"recount {day}", certificate.stored_ticks) as on_rows:
             recounted = recount(found, app.calendar.day_kind(day), on_rows=on_rows)
         certificate = make_certificate(found, app.calendar, app.now_ms, recounted)
-        write_page(app.data_root, certificate, recounted.plots, gap_lines(found))
+        page = write_page(app.data_root, certificate, recounted.plots, gap_lines(found))
     write_certificate(app.data_root, certificate)
-    return certificate
+    write_index(app.data_root, app.catalog.days())
+    return certificate, page
 
 
 def _archiver(app: App, kinds: Sequence[str]) -> Any:
@@ -155,6 +163,8 @@ def _print(days: Sequence[_DayDone], verdicts: Sequence[Verdict]) -> None:
     for day in days:
         if day.certificate is not None:
             show_text(day.certificate)
+        if day.page is not None:
+            show_text(f"{day.trading_day}: page {day.page}")
         if day.archive is not None:
             show_text(f"{day.trading_day}: {day.archive}")
         for problem in day.problems:

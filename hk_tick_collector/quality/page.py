@@ -1,13 +1,21 @@
-"""The certificate as one HTML page that needs nothing beside it: styles and plots are inside, there is no script.
+"""The certificate as one HTML page that needs nothing beside it: styles, plots, prices and a small script are inside,
+and its own policy lets it load nothing.
 
-Follows the reader's preference for light or dark and prints well. Whatever comes out of a file is escaped.
+Follows the reader's preference for light or dark, fits a phone and prints well. Whatever comes out of a file is
+escaped. Its size is bounded: ``PRICE_BARS`` bars, ``GAP_ROWS`` gaps, a line for each symbol. Without the script (a
+browser that forbids it) the prices are not there, and all else is.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
 from collections.abc import Iterable, Sequence
+from functools import cache
 from html import escape
 from pathlib import Path
+from urllib.parse import quote
 
 from hk_tick_collector.market.registry import market_of
 from hk_tick_collector.market.zone import Zone
@@ -15,43 +23,146 @@ from hk_tick_collector.quality import plots
 from hk_tick_collector.quality.gap_list import GapLine
 from hk_tick_collector.quality.grade import explained
 from hk_tick_collector.quality.model import Certificate, RowFacts, SymbolCertificate
+from hk_tick_collector.quality.prices import Bars, Charts
 from hk_tick_collector.quality.recount import Plots
 from hk_tick_collector.quality.report_file import report_file
 from hk_tick_collector.store.atomic import write_whole
 from hk_tick_collector.store.coverage import PROVEN
 
 GAP_ROWS = 200
-_STYLE = Path(__file__).with_name("page.css")
+PRICE_BARS = 60_000  # some 20 bytes each: 900 symbols of five minutes in a day of Hong Kong
+INDEX_PAGE = "index.html"
+_STYLE, _SCRIPT = (Path(__file__).with_name(f"page.{kind}") for kind in ("css", "js"))
 
 
 def write_page(data_root: Path, certificate: Certificate, drawn: Plots, gaps: Sequence[GapLine]) -> Path:
     """Write ``_reports/YYYYMMDD.html``, whole or not at all. OSError when the disk refuses."""
     path = report_file(data_root, certificate.trading_day, ".html")
-    return write_whole(path, page(certificate, drawn, gaps))
+    return write_whole(path, page(certificate, drawn, gaps, index=INDEX_PAGE))
 
 
-def page(certificate: Certificate, drawn: Plots, gaps: Sequence[GapLine]) -> str:
-    """The page's HTML."""
+@cache
+def script() -> str:
+    """The page's script."""
+    return _SCRIPT.read_text(encoding="utf-8")
+
+
+@cache
+def policy() -> str:
+    """The Content-Security-Policy of the page, which it carries itself: no request, and this one script alone."""
+    digest = base64.b64encode(hashlib.sha256(script().encode()).digest()).decode()
+    return (
+        f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def document(title: str, body: str, scripts: str = "") -> str:
+    """A page of its own."""
+    style = _STYLE.read_text(encoding="utf-8")
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{escape(policy())}">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<meta name="color-scheme" content="light dark"><title>{title}</title>\n<style>\n{style}</style></head>\n'
+        f"<body><main>{body}</main>{scripts}</body></html>\n"
+    )
+
+
+def page(certificate: Certificate, drawn: Plots, gaps: Sequence[GapLine], *, index: str | None = None) -> str:
+    """The page's HTML. ``index``: the address of the page of all days, where there is one."""
     day = certificate.trading_day
     title = f"Ticks of {day[:4]}-{day[4:6]}-{day[6:]}"
+    span = _span(certificate, drawn)
+    charted, prices = _prices(certificate, drawn.charts, span)
     parts = [
+        f'<nav><a href="{escape(index)}">All days</a></nav>\n' if index else "",
         _head(certificate, title),
         _tiles(certificate),
         _list("Problems", certificate.problems, "bad"),
         _list("Notes", (*certificate.notes, *certificate.evidence), "note"),
-        _plots(certificate, drawn, gaps),
+        _price_card(drawn.charts, len(charted)) if charted else "",
+        _plots(certificate, drawn, gaps, span),
         _sessions(certificate),
         _kinds(certificate.rows),
         _gaps(gaps, certificate.zone),
-        _symbols(certificate),
+        _symbols(certificate, charted),
         _foot(certificate),
     ]
-    style = _STYLE.read_text(encoding="utf-8")
+    scripts = (
+        f'<script type="application/json" id="bars">{prices}</script><script>{script()}</script>' if charted else ""
+    )
+    return document(title, "".join(part for part in parts if part), scripts)
+
+
+def _span(certificate: Certificate, drawn: Plots) -> plots.Span:
+    market = market_of(certificate.market)
+    begins_ms = market.begins_ms(certificate.trading_day)
+    windows = [
+        ((one.start_ms - begins_ms) // 60_000, (one.end_ms - begins_ms) // 60_000) for one in certificate.sessions
+    ]
+    return plots.span_of(windows, drawn.rows_a_minute, market.zone.ms_of_day(begins_ms) // 60_000)
+
+
+# Prices
+
+
+def _prices(certificate: Certificate, charts: Charts, span: plots.Span) -> tuple[frozenset[str], str]:
+    """The symbols whose prices are in the page, and the data for its script: safe inside of a script element."""
+    order = [one.symbol for one in _by_interest(certificate) if one.symbol in charts.bars]
+    decimals = market_of(certificate.market).price_decimals
+    bars: dict[str, list[int]] = {}
+    total = 0
+    for symbol in order:
+        found = charts.bars[symbol]
+        total += len(found.slots)
+        if total > PRICE_BARS:
+            break
+        bars[symbol] = _flat(found, 10**decimals)
+    most = max(certificate.symbols, key=lambda one: (one.symbol in bars, one.stored_ticks), default=None)
+    data = {
+        "slot_minutes": charts.slot_minutes,
+        "decimals": decimals,
+        "first": span.first,
+        "last": span.last,
+        "breaks": span.breaks,
+        "begins_minute": span.begins_minute,
+        "chosen": most.symbol if most is not None else "",
+        "bars": bars,
+    }
+    text = json.dumps(data, separators=(",", ":"))  # ASCII alone
+    for sign in "<>&":
+        text = text.replace(sign, f"\\u{ord(sign):04x}")
+    return frozenset(bars), text
+
+
+def _flat(bars: Bars, scale: int) -> list[int]:
+    """Six small numbers a bar, as page.js reads them."""
+    flat = []
+    slot_before = close_before = 0
+    for slot, *prices, volume in zip(bars.slots, bars.open, bars.high, bars.low, bars.close, bars.volume, strict=True):
+        first, high, low, close = (round(price * scale) for price in prices)
+        edges = high - max(first, close), min(first, close) - low
+        flat += [slot - slot_before, first - close_before, *edges, close - first, volume]
+        slot_before, close_before = slot, close
+    return flat
+
+
+def _by_interest(certificate: Certificate) -> list[SymbolCertificate]:
+    """Symbols that miss ticks first, then the most traded ones."""
+    return sorted(certificate.symbols, key=lambda one: (not one.is_missing, -one.stored_ticks))
+
+
+def _price_card(charts: Charts, shown: int) -> str:
+    whole = len(charts.bars) + charts.left_out
+    part = f"; {shown:,} of {whole:,} symbols are in this page (hk-tickctl bars shows any)" if shown < whole else ""
+    minutes = "a minute" if charts.slot_minutes == 1 else f"{charts.slot_minutes} minutes"
     return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<meta name="color-scheme" content="light dark"><title>{title}</title>\n<style>\n{style}</style></head>\n'
-        f"<body><main>{''.join(part for part in parts if part)}</main></body></html>\n"
+        '<section id="prices" hidden><div class="row"><h2>Price and volume</h2>'
+        '<label>Symbol <input id="symbol" list="symbols" size="12" autocomplete="off"></label>'
+        '<datalist id="symbols"></datalist></div>'
+        f'<p class="muted">Trades that make the price, a bar for {minutes}: its range, the line is its close{part}.</p>'
+        '<div id="chart"></div><p class="muted" id="told" role="status"></p></section>\n'
     )
 
 
@@ -91,21 +202,19 @@ def _list(title: str, lines: Sequence[str], tone: str) -> str:
     return f'<section><h2>{title}</h2><ul class="{tone}">{items}</ul></section>\n'
 
 
-def _plots(certificate: Certificate, drawn: Plots, gaps: Sequence[GapLine]) -> str:
-    market = market_of(certificate.market)
-    begins_ms = market.begins_ms(certificate.trading_day)
-    edges_ms = [(one.start_ms, one.end_ms) for one in certificate.sessions]
-    windows = [((start_ms - begins_ms) // 60_000, (end_ms - begins_ms) // 60_000) for start_ms, end_ms in edges_ms]
-    span = plots.span_of(windows, drawn.rows_a_minute, market.zone.ms_of_day(begins_ms) // 60_000)
-    # Symbols that are not proven first, then the most traded ones.
-    order = sorted(certificate.symbols, key=lambda one: (not one.is_missing, -one.stored_ticks))
-    heat_symbols = [one.symbol for one in order]
+def _plots(certificate: Certificate, drawn: Plots, gaps: Sequence[GapLine], span: plots.Span) -> str:
+    begins_ms = market_of(certificate.market).begins_ms(certificate.trading_day)
+    heat_symbols = [one.symbol for one in _by_interest(certificate)]
     shown = min(plots.HEAT_SYMBOLS, len(drawn.heat))
     key = '<span class="key p50"></span> median <span class="key p99"></span> 99th percentile'
     gap_key = '<span class="key open"></span> open <span class="key closed"></span> filled later'
     figures = [
-        ("Ticks a minute", "", plots.rows_plot(span, drawn.rows_a_minute)),
-        ("Lag of pushed ticks, event to our clock", key, plots.lag_plot(span, drawn.lag_p50_ms, drawn.lag_p99_ms)),
+        ("Ticks a minute, logarithmic scale", "", plots.rows_plot(span, drawn.rows_a_minute)),
+        (
+            "Lag of pushed ticks, event to our clock, logarithmic scale",
+            key,
+            plots.lag_plot(span, drawn.lag_p50_ms, drawn.lag_p99_ms),
+        ),
         ("Gaps", gap_key, plots.gaps_plot(span, gaps, begins_ms)),
         (
             f"Ticks in five minutes, {shown:,} of {len(drawn.heat):,} symbols",
@@ -189,17 +298,17 @@ def _gaps(gaps: Sequence[GapLine], zone: Zone) -> str:
     )
 
 
-def _symbols(certificate: Certificate) -> str:
+def _symbols(certificate: Certificate, charted: frozenset[str]) -> str:
     doubtful = [one for one in certificate.symbols if one.state != PROVEN]
     proven = [one for one in certificate.symbols if one.state == PROVEN]
-    parts = [_symbol_table(doubtful, certificate.zone)] if doubtful else []
+    parts = [_symbol_table(doubtful, certificate.zone, charted)] if doubtful else []
     if proven:
-        table = _symbol_table(proven, certificate.zone)
+        table = _symbol_table(proven, certificate.zone, charted)
         parts.append(f"<details><summary>{len(proven):,} proven symbols</summary>{table}</details>")
     return _section("Symbols", "The worst first.", "".join(parts)) if parts else ""
 
 
-def _symbol_table(symbols: Iterable[SymbolCertificate], zone: Zone) -> str:
+def _symbol_table(symbols: Iterable[SymbolCertificate], zone: Zone, charted: frozenset[str]) -> str:
     columns = (
         "symbol", "state", "#stored", "#expected", "#missing", "first", "last", "confirmed", "#auctions",
         "#out of order", "#late", "why",
@@ -221,7 +330,7 @@ def _symbol_table(symbols: Iterable[SymbolCertificate], zone: Zone) -> str:
         )
         for one in symbols
     ]
-    return _table(columns, body)
+    return _table(columns, body, linked=charted)
 
 
 def _foot(certificate: Certificate) -> str:
@@ -240,17 +349,28 @@ def _section(title: str, note: str, content: str) -> str:
     return f"<section><h2>{escape(title)}</h2>{told}{content}</section>\n"
 
 
-def _table(columns: Sequence[str], body: Iterable[Sequence[object]]) -> str:
-    """``#`` before a column's name sets its values to the right. A state colours its cell."""
+def _table(columns: Sequence[str], body: Iterable[Sequence[object]], linked: frozenset[str] = frozenset()) -> str:
+    """``#`` before a column's name sets its values to the right. A state colours its cell; a symbol that is among
+    ``linked`` leads to its prices."""
     heads = "".join(
         f"<th{' class=num' if name.startswith('#') else ''}>{escape(name.lstrip('#'))}</th>" for name in columns
     )
-    rows = []
-    for values in body:
-        cells = []
-        for name, value in zip(columns, values, strict=True):
-            text = "-" if value is None else f"{value:,}" if isinstance(value, int) else escape(str(value))
-            tone = " class=num" if name.startswith("#") else f' class="{text}"' if name == "state" else ""
-            cells.append(f"<td{tone}>{text}</td>")
-        rows.append(f"<tr>{''.join(cells)}</tr>")
-    return f'<div class="scroll"><table><thead><tr>{heads}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+    rows = [
+        "".join(_table_cell(name, value, linked) for name, value in zip(columns, values, strict=True))
+        for values in body
+    ]
+    lines = "".join(f"<tr>{cells}</tr>" for cells in rows)
+    named = escape(", ".join(name.lstrip("#") for name in columns[:3]))
+    return (
+        f'<div class="scroll" tabindex="0" role="region" aria-label="table of {named}"><table><thead><tr>{heads}</tr>'
+        f"</thead><tbody>{lines}</tbody></table></div>"
+    )
+
+
+def _table_cell(name: str, value: object, linked: frozenset[str]) -> str:
+    text = "-" if value is None else f"{value:,}" if isinstance(value, int) else escape(str(value))
+    kinds = {"state": text, "why": "why"}
+    if name == "symbol" and value in linked:
+        text = f'<a href="#{quote(str(value))}">{text}</a>'
+    kind = "num" if name.startswith("#") else kinds.get(name)
+    return f"<td>{text}</td>" if kind is None else f'<td class="{kind}">{text}</td>'

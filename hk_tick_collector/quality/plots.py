@@ -1,24 +1,28 @@
 """Plots of a day as inline SVG, drawn by hand: no library, no script, nothing to load.
 
-Colours are the page's CSS classes, so the plots follow it into the dark. The horizontal axis is the market's time, in
-minutes since the trading day's clock began: at midnight, or in the evening before. Everything a file can contain
-(symbols, reasons) is escaped here.
+A drawing is as wide as the page lets it be, and 1,000 units wide in itself. Its labels are text beside it, not in it,
+so they keep their size on a phone, where every label that would not fit is left out (``_time_labels``). Colours are the
+page's CSS classes, so the plots follow it into the dark. The horizontal axis is the market's time, in minutes since the
+trading day's clock began: at midnight, or in the evening before. Everything a file can contain (symbols, reasons) is
+escaped here.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
 
 from hk_tick_collector.quality.gap_list import GapLine
 
-WIDTH, LEFT, RIGHT, TOP, BOTTOM = 1000, 76, 10, 10, 22
+WIDTH = 1000
 GAP_SYMBOLS = 40
 HEAT_SYMBOLS = 80
 HEAT_LEVELS = 10
+WIDE_LABELS, NARROW_LABELS = 16, 5  # as many times fit below a drawing of a desk's screen, and of a phone's
+_LABEL_STEPS = (5, 10, 15, 30, 60, 120, 240, 480)  # minutes
 _MINUTES_A_DAY = 1440
 
 
@@ -33,9 +37,9 @@ class Span:
     begins_minute: int = 0
 
     def x(self, minute: float) -> float:
-        """Where a minute stands; outside the span: at its edge."""
+        """Where a minute is; outside the span: at its edge."""
         share = (min(max(minute, self.first), self.last) - self.first) / (self.last - self.first)
-        return round(LEFT + share * (WIDTH - LEFT - RIGHT), 1)
+        return round(share * WIDTH, 1)
 
     def clock(self, minute: int) -> str:
         """``09:30``; the end of a day that begins at midnight is ``24:00``."""
@@ -55,21 +59,23 @@ def span_of(sessions: Sequence[tuple[int, int]], rows_a_minute: Sequence[int], b
 
 
 def rows_plot(span: Span, rows_a_minute: Sequence[int]) -> str:
-    """Bars, one a minute."""
+    """Bars, one a minute, on a logarithmic scale: the opening's spike leaves the rest to be seen."""
     height = 200
-    top = _nice(max(rows_a_minute, default=0))
-    width = max(1.0, round(span.x(span.first + 1) - span.x(span.first) - 0.4, 1))
-    bars = []
-    for minute in range(span.first, span.last):
-        rows = rows_a_minute[minute]
-        if rows:
-            tall = round(max(0.6, rows / top * height), 1)
-            bars.append(
-                f'<rect class="bar" x="{span.x(minute)}" y="{round(TOP + height - tall, 1)}" width="{width}" '
-                f'height="{tall}"><title>{span.clock(minute)}: {rows:,} ticks</title></rect>'
-            )
-    grid = [(TOP + height - share * height, f"{round(top * share):,}") for share in (0, 0.5, 1)]
-    return _svg("ticks a minute", height, span, grid, bars)
+    low, high = math.log10(0.6), max(1, math.ceil(math.log10(max(1, *rows_a_minute)) - 1e-9))
+    width = max(0.6, round(span.x(span.first + 1) - span.x(span.first) - 0.3, 1))
+
+    def y(rows: float) -> float:
+        return round(height - (math.log10(rows) - low) / (high - low) * height, 1)
+
+    bars = [
+        f'<rect class="bar" x="{span.x(minute)}" y="{y(rows_a_minute[minute])}" width="{width}" '
+        f'height="{round(height - y(rows_a_minute[minute]), 1)}">'
+        f"<title>{span.clock(minute)}: {rows_a_minute[minute]:,} ticks</title></rect>"
+        for minute in range(span.first, span.last)
+        if rows_a_minute[minute]
+    ]
+    grid = [(y(10.0**power), f"{10**power:,}") for power in range(high + 1)]
+    return _plot("ticks a minute, logarithmic scale", height, span, grid, bars)
 
 
 def lag_plot(span: Span, p50_ms: Sequence[float | None], p99_ms: Sequence[float | None]) -> str:
@@ -82,14 +88,14 @@ def lag_plot(span: Span, p50_ms: Sequence[float | None], p99_ms: Sequence[float 
     low = min(low, high - 1)
 
     def y(value: float) -> float:
-        return round(TOP + height - (math.log10(value) - low) / (high - low) * height, 1)
+        return round(height - (math.log10(value) - low) / (high - low) * height, 1)
 
     grid = [(y(10.0**power), _duration(10.0**power)) for power in range(low, high + 1)]
     parts = [
         f'<path class="line {name}" d="{_path(span, values, y)}"><title>{name}</title></path>'
         for name, values in (("p99", p99_ms), ("p50", p50_ms))
     ]
-    return _svg("lag of pushed ticks", height, span, grid, parts)
+    return _plot("lag of pushed ticks, logarithmic scale", height, span, grid, parts)
 
 
 def gaps_plot(span: Span, lines: Sequence[GapLine], begins_ms: int) -> str:
@@ -104,32 +110,30 @@ def gaps_plot(span: Span, lines: Sequence[GapLine], begins_ms: int) -> str:
     row = 16
     parts = []
     for n, symbol in enumerate(symbols):
-        y = TOP + n * row
-        parts.append(_row_label(y + row - 4, symbol))
+        y = n * row
         for line in by_symbol[symbol]:
             start = span.x((line.start_ts_ms - begins_ms) / 60_000)
-            end = WIDTH - RIGHT if line.end_ts_ms is None else span.x((line.end_ts_ms - begins_ms) / 60_000)
+            end = WIDTH if line.end_ts_ms is None else span.x((line.end_ts_ms - begins_ms) / 60_000)
             ticks = "an unknown number of" if line.missing_ticks is None else f"{line.missing_ticks:,}"
             missing = f"{ticks} ticks missing" if line.state == "open" else "filled"
             told = f"{symbol} counters {line.counters}: {missing} ({line.reason})"
             width = max(2.0, round(end - start, 1))
             parts.append(
                 f'<rect class="gap {escape(line.state)}" x="{start}" y="{y + 3}" width="{width}" '
-                f'height="{row - 6}" rx="2"><title>{escape(told)}</title></rect>'
+                f'height="{row - 6}"><title>{escape(told)}</title></rect>'
             )
-    return _svg("gaps", row * len(symbols), span, [], parts)
+    return _plot("gaps", row * len(symbols), span, _row_labels(symbols, row), parts)
 
 
 def heat_plot(span: Span, heat: Mapping[str, Sequence[int]], symbols: Sequence[str]) -> str:
     """Rows of each symbol in five minutes, the stronger the more (by the cube root, one scale for all)."""
-    row, slot_minutes = 10, 5
+    row, slot_minutes = 13, 5
     shown = [symbol for symbol in symbols if symbol in heat][:HEAT_SYMBOLS]
     top = max((max(heat[symbol]) for symbol in shown), default=0)
     cells: list[list[str]] = [[] for _ in range(HEAT_LEVELS + 1)]
     parts = []
     for n, symbol in enumerate(shown):
-        y = TOP + n * row
-        parts.append(_row_label(y + row - 2, symbol, small=True))
+        y = n * row
         for slot in range(span.first // slot_minutes, -(-span.last // slot_minutes)):
             rows = heat[symbol][slot]
             if rows:
@@ -138,7 +142,7 @@ def heat_plot(span: Span, heat: Mapping[str, Sequence[int]], symbols: Sequence[s
                 cells[math.ceil(HEAT_LEVELS * (rows / top) ** (1 / 3))].append(f"M{x} {y}h{width}v{row - 1}h-{width}z")
         total = sum(heat[symbol])
         parts.append(
-            f'<rect class="hit" x="{LEFT}" y="{y}" width="{WIDTH - LEFT - RIGHT}" height="{row}">'
+            f'<rect class="hit" x="0" y="{y}" width="{WIDTH}" height="{row}">'
             f"<title>{escape(symbol)}: {total:,} ticks</title></rect>"
         )
     levels = [
@@ -146,37 +150,54 @@ def heat_plot(span: Span, heat: Mapping[str, Sequence[int]], symbols: Sequence[s
         for level, found in enumerate(cells)
         if found
     ]
-    return _svg("ticks in five minutes by symbol", row * len(shown), span, [], [*levels, *parts])
+    labels = _row_labels(shown, row)
+    return _plot("ticks in five minutes by symbol", row * len(shown), span, labels, [*levels, *parts])
 
 
-def _svg(title: str, height: float, span: Span, grid: Iterable[tuple[float, str]], parts: Iterable[str]) -> str:
-    bottom = TOP + height
-    out = [f'<svg viewBox="0 0 {WIDTH} {bottom + BOTTOM}" role="img" aria-label="{escape(title)}">']
-    for start, end in span.breaks:
-        out.append(
-            f'<rect class="break" x="{span.x(start)}" y="{TOP}" width="{round(span.x(end) - span.x(start), 1)}" '
-            f'height="{height}"/>'
-        )
-    for y, label in grid:
-        out.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{round(y, 1)}" y2="{round(y, 1)}"/>')
-        out.append(f'<text class="tick" x="{LEFT - 6}" y="{round(y + 4, 1)}" text-anchor="end">{escape(label)}</text>')
-    out += parts
-    step = 30 if span.last - span.first <= 600 else 120
-    for minute in range(span.first, span.last + 1, step):
-        out.append(f'<text class="tick" x="{span.x(minute)}" y="{bottom + 15}" text-anchor="middle">')
-        out.append(f"{span.clock(minute)}</text>")
-    out.append("</svg>")
-    return "".join(out)
+def _plot(title: str, height: float, span: Span, rows: Iterable[tuple[float, str]], parts: Iterable[str]) -> str:
+    """A drawing and its labels. ``rows``: heights and what is written there; the marks of a scale get a line."""
+    rows = list(rows)
+    drawn = [
+        f'<rect class="break" x="{span.x(start)}" y="0" width="{round(span.x(end) - span.x(start), 1)}" '
+        f'height="{height}"/>'
+        for start, end in span.breaks
+    ]
+    drawn += [f'<path class="grid" d="M0 {y}H{WIDTH}"/>' for y, label in rows if not label.startswith("<")]
+    labels = "".join(f'<span class="y" style="top:{y}px">{label}</span>' for y, label in rows)
+    return (
+        f'<div class="plot"><svg viewBox="0 0 {WIDTH} {height}" preserveAspectRatio="none" height="{height}" '
+        f'role="img" aria-label="{escape(title)}">{"".join(drawn)}{"".join(parts)}</svg>'
+        f'<div aria-hidden="true">{labels}{_time_labels(span)}</div></div>'
+    )
 
 
-def _row_label(y: float, symbol: str, *, small: bool = False) -> str:
-    size = "tick small" if small else "tick"
-    return f'<text class="{size}" x="{LEFT - 6}" y="{y}" text-anchor="end">{escape(symbol)}</text>'
+def _row_labels(symbols: Sequence[str], row: int) -> list[tuple[float, str]]:
+    return [(n * row + row / 2, f"<b>{escape(symbol)}</b>") for n, symbol in enumerate(symbols)]
 
 
-def _path(span: Span, values: Sequence[float | None], y: object) -> str:
+def _time_labels(span: Span) -> str:
+    """Times of day below a drawing; ``wide`` and ``narrow`` say on which screens."""
+    wide, narrow = (_label_minutes(span, most) for most in (WIDE_LABELS, NARROW_LABELS))
+    labels = []
+    for minute in sorted(wide | narrow):
+        shown = " ".join(name for name, minutes in (("wide", wide), ("narrow", narrow)) if minute in minutes)
+        left = round(span.x(minute) / WIDTH * 100, 2)
+        labels.append(f'<span class="x {shown}" style="left:{left}%">{span.clock(minute)}</span>')
+    return "".join(labels)
+
+
+def _label_minutes(span: Span, most: int) -> set[int]:
+    """Round times of day, ``most`` at most."""
+    for step in _LABEL_STEPS:
+        first = -(-(span.first + span.begins_minute) // step) * step - span.begins_minute
+        minutes = set(range(first, span.last + 1, step))
+        if len(minutes) <= most:
+            return minutes
+    return {span.first}
+
+
+def _path(span: Span, values: Sequence[float | None], y: Callable[[float], float]) -> str:
     """A line through the values, broken where there is none."""
-    assert callable(y)
     words = []
     pen_down = False
     for minute in range(span.first, span.last):
@@ -193,14 +214,6 @@ def _open_ticks(lines: Iterable[GapLine]) -> float:
     return sum(
         0 if line.state != "open" else math.inf if line.missing_ticks is None else line.missing_ticks for line in lines
     )
-
-
-def _nice(value: float) -> float:
-    """A round number not below the value."""
-    if value <= 1:
-        return 1
-    unit = 10.0 ** math.floor(math.log10(value))
-    return next(unit * step for step in (1, 2, 2.5, 5, 10) if unit * step >= value)
 
 
 def _duration(ms: float) -> str:

@@ -7,7 +7,7 @@ came late or out of order is told from the receive times that the rows carry. nu
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from hk_tick_collector.core.evidence import NO_COUNTER
 from hk_tick_collector.market.hours import CLOSING_AUCTION, OPENING_AUCTION, DayKind
 from hk_tick_collector.market.market import Market
 from hk_tick_collector.quality.model import RowFacts, SessionRows
+from hk_tick_collector.quality.prices import Charts, PriceBars
 from hk_tick_collector.quality.report_file import changed_ns
 from hk_tick_collector.records.tick import (
     EARLIEST_WITNESS_SEC,
@@ -41,6 +42,7 @@ COLUMNS = ("symbol", "ts_ms", "seq", "recv_ts_ms", "opend_recv_ts_ms", "tick_typ
 NOT_GIVEN = "none"  # a tick's type or direction that OpenD left out
 LATE_MS = 5_000  # OpenD has a tick 35-444 ms after its event; what takes longer was repaired, or held up
 MINUTES, HEAT_SLOTS = 1440, 288  # of a day; a slot of the heat map is five minutes
+_MAX_PRICE = 1e12  # more is no price, and no plot
 _LAG_EDGES_MS = np.geomspace(1.0, 1e7, 256)  # 6.5 % wide each
 
 _Ints = npt.NDArray[np.int64]
@@ -94,6 +96,7 @@ class Plots:
     lag_p50_ms: list[float | None]  # of pushed ticks: our clock less the event time; None: none in that minute
     lag_p99_ms: list[float | None]
     heat: dict[str, list[int]]
+    charts: Charts
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +123,8 @@ def recount(day: Day, kind: DayKind, *, workers: int = 2, on_rows: Callable[[flo
     source_changed_ns = changed_ns(day.source)
     before = day.coverage()
     copied = frozenset(row.symbol for row in before if row.replay is not None)
-    counter = _Counter(day.market, day.trading_day, kind, copied)
+    ticks_by_symbol = {row.symbol: row.stored_ticks for row in before if row.stored_ticks}
+    counter = _Counter(day.market, day.trading_day, kind, copied, ticks_by_symbol)
     for batch in day.batches(COLUMNS, workers=workers):
         counter.add(batch)
         on_rows(batch.num_rows)
@@ -178,8 +182,17 @@ class _Counter:
     """Takes batches in any order. ``copied``: symbols whose day was held against a copy of it: what was read from one
     came whenever it was read, and is not late."""
 
-    def __init__(self, market: Market, day: str, kind: DayKind, copied: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self,
+        market: Market,
+        day: str,
+        kind: DayKind,
+        copied: frozenset[str] = frozenset(),
+        ticks_by_symbol: Mapping[str, int] | None = None,
+    ) -> None:
         self._copied = copied
+        self._charts = PriceBars(ticks_by_symbol or {})
+        self._price_making = market.trade_types.price_making
         # Times since the day's first moment: packed, an event time has no sign.
         self._day_ms = market.day_bounds(day)
         begins_ms = self._begins_ms = self._day_ms[0]
@@ -227,6 +240,7 @@ class _Counter:
         self._flag(codes, n_symbols, _OTHER_DAY, (ts_ms < 0) | (ts_ms >= self._day_ms[1] - self._begins_ms))
         self._note_auctions(codes, n_symbols, types, ts_ms)
         self._note_minutes(codes, n_symbols, ts_ms, recv_ms, sources)
+        self._note_prices(codes, types, ts_ms, seqs, price, volume)
         self._keep(codes, ts_ms, recv_ms, (seqs & SEQ_COUNTER_MASK).astype(np.uint32), has_seq)
 
     def _read_from_copy(self, codes: _Ints, sources: _Ints) -> _Bools:
@@ -251,6 +265,19 @@ class _Counter:
         bins = np.searchsorted(_LAG_EDGES_MS, (recv_ms - ts_ms)[pushed])
         width = self._lags.shape[1]
         self._lags += np.bincount(minutes[pushed] * width + bins, minlength=self._lags.size).reshape(MINUTES, width)
+
+    def _note_prices(self, codes: _Ints, types: _Ints, ts_ms: _Ints, seqs: _Ints, price: Any, volume: Any) -> None:
+        made = [name in self._price_making or name == NOT_GIVEN for name in self._types.numbers]
+        prices = pc.fill_null(price, 0.0).to_numpy(zero_copy_only=False)
+        amounts: _Ints = pc.fill_null(volume, 0).to_numpy(zero_copy_only=False).astype(np.int64)
+        trades = (
+            np.array(made, np.bool_)[types] & (prices > 0) & (prices < _MAX_PRICE) & ((amounts > 0) | ~_valid(volume))
+        )
+        minutes = np.clip((ts_ms[trades] - self._clock_ms) // 60_000, 0, MINUTES - 1)
+        self._charts.add(
+            list(self._symbols.numbers), codes[trades], minutes, ts_ms[trades], seqs[trades], prices[trades],
+            amounts[trades],
+        )  # fmt: skip
 
     def _keep(
         self, codes: _Ints, ts_ms: _Ints, recv_ms: _Ints, counters: npt.NDArray[np.uint32], has_seq: _Bools
@@ -295,7 +322,9 @@ class _Counter:
         """Everything counted. The counter is used up."""
         symbols = {name: self._symbol(n) for name, n in sorted(self._symbols.numbers.items())}
         heat = {name: self._heat.counts[n].tolist() for name, n in self._symbols.numbers.items()}
-        plots = Plots(self._minutes.tolist(), self._lag_quantile(0.5), self._lag_quantile(0.99), heat)
+        plots = Plots(
+            self._minutes.tolist(), self._lag_quantile(0.5), self._lag_quantile(0.99), heat, self._charts.result()
+        )
         return Recount(symbols, self._total(list(symbols.values())), plots, coverage_before, source_changed_ns)
 
     def _symbol(self, n: int) -> SymbolRecount:

@@ -1,4 +1,5 @@
-"""The files of a day's report: ``DATA_ROOT/_reports/YYYYMMDD.json`` and ``.html``, each whole or not there.
+"""The files of a day's report: ``DATA_ROOT/_reports/YYYYMMDD.json`` and ``.html``, each whole or not there; the page of
+all days is ``index.py``'s.
 
 Whether a report still tells of the day's file is seen from its first lines: the file's time of change when it was read
 stands there.
@@ -10,7 +11,7 @@ import contextlib
 import json
 import re
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from hk_tick_collector.core.errors import StoreCorrupt
@@ -19,11 +20,12 @@ from hk_tick_collector.quality.model import FORMAT_VERSION, Certificate
 from hk_tick_collector.store import layout
 from hk_tick_collector.store.atomic import write_whole
 
-_HEAD_BYTES = 512
+_HEAD_BYTES = 4096
 _HEAD = re.compile(
     rb'\{\s*"format_version": (\d+),\s*"trading_day": "\d{8}",\s*"so_far": (true|false),\s*"recounted": (true|false),'
     rb'\s*"source_changed_ns": (\d+|null)'
 )
+_VERDICT = re.compile(rb',\s*"grade": "([A-F])",\s*"sentence": ("(?:[^"\\]|\\.)*")')
 
 
 def report_file(data_root: Path, day: str, suffix: str = ".json") -> Path:
@@ -59,18 +61,26 @@ class Head:
     so_far: bool
     recounted: bool
     source_changed_ns: int | None
+    grade: str = ""  # empty where it is not among the first bytes
+    sentence: str = ""
 
 
 def read_head(report: Path) -> Head | None:
     """What a report says of itself; None when there is none, or one of another form."""
     try:
         with open_regular(report) as file:
-            found = _HEAD.match(file.read(_HEAD_BYTES))
+            text = file.read(_HEAD_BYTES)
     except (OSError, StoreCorrupt):
         return None
+    found = _HEAD.match(text)
     if found is None or int(found[1]) != FORMAT_VERSION:
         return None
-    return Head(found[2] == b"true", found[3] == b"true", None if found[4] == b"null" else int(found[4]))
+    head = Head(found[2] == b"true", found[3] == b"true", None if found[4] == b"null" else int(found[4]))
+    verdict = _VERDICT.match(text, found.end())
+    if verdict is not None:
+        with contextlib.suppress(ValueError):
+            return replace(head, grade=verdict[1].decode(), sentence=json.loads(verdict[2]))
+    return head
 
 
 def is_current(report: Path, source: Path) -> bool:

@@ -50,7 +50,8 @@ def test_a_day_that_misses_ticks_shows_the_worst_symbols_first(tmp_path: Path) -
     assert table[1].split()[:5] == ["HK.00005", "missing", "197", "200", "3"]
     assert "HK.00700" not in done.stdout, "the proven ones only with --all"
     assert "types: " in done.stdout
-    assert reports(tmp_path) == {f"{DAY}.json", f"{DAY}.html"}
+    assert reports(tmp_path) == {f"{DAY}.json", f"{DAY}.html", "index.html"}
+    assert f"all days: {tmp_path}/_reports/index.html" in done.stderr
     shown = tickctl("day", DAY, "--all", "--no-write", data_root=tmp_path).stdout
     assert shown.index("HK.00005") < shown.index("HK.00700")
 
@@ -253,6 +254,6 @@ def test_nobody_reads_what_is_printed(tmp_path: Path, command: str) -> None:
         os.close(writer)
     assert (done.returncode, "Traceback" in done.stderr, "Error" in done.stderr) == (141, False, False), done.stderr
     if command.startswith("day"):
-        assert reports(tmp_path) == {f"{DAY}.json", f"{DAY}.html"} - (
-            {f"{DAY}.html"} if "html" not in command else set()
+        assert reports(tmp_path) == {f"{DAY}.json", f"{DAY}.html", "index.html"} - (
+            {f"{DAY}.html", "index.html"} if "html" not in command else set()
         )

@@ -125,6 +125,7 @@ PARTS = tuple(
         ".{day}.db.part",
         "_reports/{day}.json",
         "_reports/{day}.html",
+        "_reports/index.html",
     )
 )
 COMMANDS = {

@@ -11,9 +11,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from datetime import datetime
-from html.parser import HTMLParser
 from pathlib import Path
-from xml.etree import ElementTree
 
 import pyarrow as pa
 import pytest
@@ -822,72 +820,6 @@ def test_a_write_that_fails_leaves_the_old_report(tmp_path: Path, monkeypatch: p
         report_file.write_certificate(tmp_path, replace(found, grade="F"))
     assert json.loads(path.read_text())["grade"] == "A"
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]
-
-
-class Checker(HTMLParser):
-    """Balanced tags, nothing to load."""
-
-    VOID = frozenset({"meta", "br"})
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.loads: list[str] = []
-        self.tags: set[str] = set()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.add(tag)
-        self.loads += [
-            f"{tag} {name}" for name, _ in attrs if name in ("src", "href", "xlink:href", "srcset", "action")
-        ]
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.handle_starttag(tag, attrs)
-        if tag not in self.VOID:
-            self.open.pop()
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-
-def test_the_page_stands_alone(tmp_path: Path) -> None:
-    record_day(tmp_path, count=400, lost=(7, 20))
-    found, rows = recounted_day(tmp_path)
-    path = page.write_page(tmp_path, found, rows.plots, gap_lines(day_of(tmp_path)))
-    assert path == tmp_path / "_reports" / f"{DAY}.html"
-    text = path.read_text()
-    checker = Checker()
-    checker.feed(text)
-    assert checker.open == []
-    assert checker.loads == []
-    assert not checker.tags & {"script", "link", "img", "iframe", "object"}
-    assert "@import" not in text
-    assert "url(" not in text
-    drawings = [ElementTree.fromstring(one) for one in re.findall(r"<svg.*?</svg>", text, re.DOTALL)]
-    labels = [one.get("aria-label") for one in drawings]
-    assert labels == ["ticks a minute", "lag of pushed ticks", "gaps", "ticks in five minutes by symbol"]
-    assert sum(one.get("class") == "gap open" for one in drawings[2]) == 2
-    assert found.sentence in text
-    assert "prefers-color-scheme: dark" in text
-
-
-def test_the_page_escapes_whatever_the_file_holds(tmp_path: Path) -> None:
-    bad = "HK.<script>alert('1')</script>&\""
-    ticks = make_ticks(1, 9, symbol=bad, tick_type="<b>", direction="<i>", push_type="push")
-    facts = [GapFound(bad, DAY, 20, 30, CONFIRMED, "<u>why</u>")]
-    write(tmp_path, [*ticks, *make_ticks(31, 33, symbol=bad)], facts)
-    change(tmp_path, "UPDATE coverage SET state = '<s>'")
-    found, rows = recounted_day(tmp_path)
-    assert found.problems
-    text = page.page(found, rows.plots, gap_lines(day_of(tmp_path)))
-    checker = Checker()
-    checker.feed(text)
-    assert not checker.tags & {"script", "b", "i", "u", "s"}
-    assert "&lt;script&gt;" in text
-    for one in re.findall(r"<svg.*?</svg>", text, re.DOTALL):
-        ElementTree.fromstring(one)
 
 
 def test_a_day_without_a_tick_has_a_page_too(tmp_path: Path) -> None:

@@ -37,7 +37,6 @@ from hk_tick_collector.serve.problems import Problem, shown
 
 GROUP_ROWS = 400_000  # read and sorted at a time
 TOP_MEMORY_MB = 512
-PAGE_CSP = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 BAR_FIELDS = (pa.field("end_ms", UTC_MS, nullable=False), pa.field("is_final", pa.bool_(), nullable=False))
 BAR_SCHEMA = pa.schema([*bars.BARS, *BAR_FIELDS])
 _NOT_OF_TODAY = ("cursor", "start", "end", "as_of_ms")
@@ -313,7 +312,7 @@ def _certificate(roots: Roots, asked: Asked, key: Key, out: Out) -> int:
     certificate = replace(certificate, source=day.source.name, notes=tuple(map(shown, certificate.notes)))
     if asked["format"] == "json":
         return _send_json(out, {**asdict(certificate), "problems": list(map(shown, certificate.problems))})
-    from hk_tick_collector.quality.page import page  # noqa: PLC0415 - few ask for it
+    from hk_tick_collector.quality.page import page, policy  # noqa: PLC0415 - few ask for it
     from hk_tick_collector.quality.recount import recount  # noqa: PLC0415
 
     read = recount(day, root.calendar.day_kind(day.trading_day), workers=1)
@@ -321,7 +320,11 @@ def _certificate(roots: Roots, asked: Asked, key: Key, out: Out) -> int:
     whole = replace(whole, source=day.source.name, notes=tuple(map(shown, whole.notes)))
     out.head(
         200,
-        {"content-type": "text/html; charset=utf-8", "cache-control": "no-store", "content-security-policy": PAGE_CSP},
+        {
+            "content-type": "text/html; charset=utf-8",
+            "cache-control": "no-store",
+            "content-security-policy": f"{policy()}; frame-ancestors 'none'",
+        },
     )
     out.body.write(page(whole, read.plots, gap_lines(day)).encode())
     return 0

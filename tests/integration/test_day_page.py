@@ -1,0 +1,113 @@
+"""The pages of days as the built commands make them, opened from the disk in a real browser, also as a phone does."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, expect
+
+from tests.browser import Seen, chromium, keep_picture, page_of
+from tests.serving import BEFORE, GAPPY, record_roots
+from tests.tickctl import tickctl
+from tests.ticks import DAY
+
+HOSTILE = "HK.<img src=x onerror=alert(1)>"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pages of a day with a gap, of one that is archived and whose file is gone, and of one with a name of a joker."""
+    root = record_roots(tmp_path_factory.mktemp("pages"))
+    assert not (root / f"{BEFORE}.db").exists(), "archived"
+    with sqlite3.connect(root / f"{DAY}.db") as conn:
+        for table in ("ticks", "coverage"):
+            conn.execute(f"UPDATE {table} SET symbol = ? WHERE symbol = 'HK.09988'", (HOSTILE,))
+    conn.close()
+    for day, code in ((GAPPY, 1), (BEFORE, 0), (DAY, 0)):
+        done = tickctl("day", day, "--html", data_root=root)
+        assert done.returncode == code, done.stderr
+        assert re.findall(r"written: (\S+\.html)", done.stderr) == [f"{root}/_reports/{day}.html"]
+        assert f"all days: {root}/_reports/index.html" in done.stderr
+    return root / "_reports"
+
+
+def are_apart(page: Page, selector: str) -> bool:
+    """Do the labels that are seen stand beside each other, inside of the window?"""
+    boxes = [one.bounding_box() for one in page.locator(selector).all() if one.is_visible()]
+    edges = sorted((box["x"], box["x"] + box["width"]) for box in boxes if box is not None)
+    assert len(edges) >= 3, selector
+    width = page.evaluate("innerWidth")
+    inside = edges[0][0] >= 0 and edges[-1][1] <= width
+    return inside and all(left[1] < right[0] for left, right in pairwise(edges))
+
+
+@pytest.mark.parametrize(("width", "colours"), [(1440, "dark"), (768, "light"), (375, "light")])
+def test_pages_fit_and_ask_nobody(browser: Browser, reports: Path, width: int, colours: str) -> None:
+    seen = Seen()
+    with page_of(browser, seen, width, color_scheme=colours) as page:
+        page.goto((reports / "index.html").as_uri())
+        keep_picture(page, f"{width}-all-days")
+        page.get_by_role("link", name="2026-11-18").click()
+        expect(page.locator("h1")).to_have_text("Ticks of 2026-11-18")
+        expect(page.locator("#chart path.line")).to_be_visible()
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        for number in range(page.locator(".plot").count()):
+            assert are_apart(page, f".plot >> nth={number} >> .x"), number
+            size = page.locator(f".plot >> nth={number} >> .x").first.evaluate("e => getComputedStyle(e).fontSize")
+            assert size == "11px"
+        assert are_apart(page, "#chart text[text-anchor=middle]")
+        keep_picture(page, f"{width}-day", whole=True)
+        if width == 375:  # where most has to scroll
+            found = Axe().run(page).response["violations"]
+            grave = [one for one in found if one["impact"] in ("serious", "critical")]
+            assert not grave, [(one["id"], [node["html"] for node in one["nodes"]][:3]) for one in grave]
+    assert seen.complaints == []
+    assert seen.hosts == {""}, "files alone"
+
+
+def test_a_symbol_is_chosen_by_its_number_by_a_link_and_by_pointing(browser: Browser, reports: Path) -> None:
+    with page_of(browser, Seen(), 768) as page:
+        page.goto((reports / f"{GAPPY}.html").as_uri())
+        box, chart = page.get_by_label("Symbol", exact=True), page.locator("#chart svg")
+        box.fill("5")
+        box.press("Enter")
+        expect(chart).to_have_attribute("aria-label", "price and volume of HK.00005")
+        page.locator("summary").click()
+        page.get_by_role("link", name="HK.09988").click()
+        expect(chart).to_have_attribute("aria-label", "price and volume of HK.09988")
+        expect(box).to_have_value("HK.09988")
+        whole = page.get_by_role("status").inner_text()
+        assert whole.startswith("open ")
+        chart.hover(position={"x": 300, "y": 100})
+        expect(page.get_by_role("status")).to_have_text(re.compile(r"^\d\d:\d\d: open .* volume [\d,]+$"))
+        box.fill("12345")
+        box.press("Enter")
+        expect(page.get_by_role("status")).to_have_text("no prices of 12345 are in this page")
+
+
+def test_the_archived_day_shows_what_its_file_showed_and_a_joker_is_text(browser: Browser, reports: Path) -> None:
+    seen = Seen()
+    with page_of(browser, seen, 375) as page:
+        page.goto((reports / f"{BEFORE}.html").as_uri())
+        expect(page.locator("#chart path.line")).to_be_visible()
+        expect(page.locator("footer")).to_contain_text("ticks.parquet")
+        page.goto((reports / f"{DAY}.html").as_uri())
+        page.get_by_label("Symbol", exact=True).fill(HOSTILE)
+        page.get_by_label("Symbol", exact=True).press("Enter")
+        expect(page.locator("#chart svg")).to_have_attribute("aria-label", f"price and volume of {HOSTILE}")
+        assert page.locator("img").count() == 0
+        page.goto(f"{(reports / f'{DAY}.html').as_uri()}#%E0%A4%A")
+        expect(page.locator("#chart path.line")).to_be_visible()
+    assert seen.complaints == []
