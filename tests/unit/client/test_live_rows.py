@@ -6,7 +6,6 @@ from typing import Any
 
 from hk_tick_collector.client.live import COLUMNS, Seen
 
-
 DAY = "20261120"
 
 
