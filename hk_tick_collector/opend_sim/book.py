@@ -7,20 +7,21 @@ price in their market set last, high and low; odd lots and off-exchange prints c
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from hk_tick_collector.opend_sim.instruments import Instrument
 from hk_tick_collector.opend_sim.simtick import SimTick
 from hk_tick_collector.opend_sim.venue import venue_of
 
-KEPT_TICKS = 1500  # OpenD shows 1,000; the newest of these may still be under way to it
+KEPT_TICKS = 1500  # OpenD shows 1,000
 KEPT_MINUTES = 2000
 KEPT_DAYS = 30
 
 
 @dataclass(slots=True)
 class Bar:
-    """A K-line: prices and turnover in the market's money, volume in shares; ``start_ms`` is UTC epoch milliseconds."""
+    """A K-line: prices and turnover in the market's money, volume in shares; times are UTC epoch milliseconds."""
 
     start_ms: int
     open: float
@@ -30,6 +31,8 @@ class Bar:
     volume: int
     turnover: float
     prev_close: float
+    end_ms: int = 0
+    flat: bool = False  # nothing in it made a price: it shows the one before
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +76,13 @@ class SymbolBook:
             day = self._market.trading_day(ts_ms)
             self._day_end_ms = self._market.day_bounds(day)[1]
             self.ticks.clear()
-            self._day_bars.append(self._new_bar(self._market.zone.midnight_ms(day)))
+            self._day_bars.append(self._new_bar(self._market.zone.midnight_ms(day), self._day_end_ms))
         self.ticks.append(tick)
         self._update_ts_ms = ts_ms
         minutes = self._minute_bars
         if not minutes or ts_ms >= minutes[-1].start_ms + 60_000:
-            minutes.append(self._new_bar(ts_ms - ts_ms % 60_000))
+            start_ms = ts_ms - ts_ms % 60_000
+            minutes.append(self._new_bar(start_ms, start_ms + 60_000))
         minute, day_bar = minutes[-1], self._day_bars[-1]
         price = tick.price
         if tick.tick_type in self._price_making:
@@ -113,6 +117,14 @@ class SymbolBook:
         """The newest day bars, oldest first."""
         return [_shown(bar) for bar in list(self._day_bars)[-count:]] if count > 0 else []
 
+    def newest_minutes(self) -> Iterator[Bar]:
+        """One-minute bars, newest first."""
+        return map(_shown, reversed(self._minute_bars))
+
+    def newest_days(self) -> Iterator[Bar]:
+        """Day bars, newest first."""
+        return map(_shown, reversed(self._day_bars))
+
     def snapshot(self) -> Snapshot:
         if not self._day_bars:
             last = self._last
@@ -130,8 +142,8 @@ class SymbolBook:
             self._update_ts_ms,
         )
 
-    def _new_bar(self, start_ms: int) -> Bar:
-        return Bar(start_ms, -1.0, -1.0, -1.0, self._last, 0, 0.0, self._last)
+    def _new_bar(self, start_ms: int, end_ms: int) -> Bar:
+        return Bar(start_ms, -1.0, -1.0, -1.0, self._last, 0, 0.0, self._last, end_ms)
 
 
 def _shown(bar: Bar) -> Bar:
@@ -146,4 +158,6 @@ def _shown(bar: Bar) -> Bar:
         bar.volume,
         bar.turnover,
         bar.prev_close,
+        bar.end_ms,
+        flat,
     )

@@ -207,10 +207,10 @@ def _check(args: argparse.Namespace) -> int:
 def _symbols_of_any(text: str) -> list[str]:
     """Symbols of one market, whichever."""
     for venue in VENUES.values():
-        symbols, problems = check_symbols(text, venue.market.symbols)
+        symbols, problems = check_symbols(text, venue.symbols)
         if not problems:
             return symbols
-    return parse_symbols(text, VENUES["HK"].market.symbols)
+    return parse_symbols(text, VENUES["HK"].symbols)
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -271,7 +271,7 @@ def _run_options(args: argparse.Namespace) -> RunOptions:
 def _market_config(args: argparse.Namespace, venue: Venue) -> MarketConfig:
     try:
         if args.symbols:
-            symbols = parse_symbols(args.symbols, venue.market.symbols)
+            symbols = parse_symbols(args.symbols, venue.symbols)
         else:
             symbols = default_symbols(args.symbols_count or DEFAULT_SYMBOLS_COUNT, venue)
         if args.firehose:

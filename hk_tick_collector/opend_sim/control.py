@@ -91,6 +91,8 @@ class FaultDesk:
             "ticks_arrived": opend.market.arrived_ticks,
             "ticks_pushed": server.pusher.pushed_ticks,
             "pushes": server.pusher.pushes,
+            "books_pushed": server.books.pushes,
+            "views_pushed": server.views.pushes,
             "market_time_ms": opend.market.now_ms(),
             "active": {name: fault.fields() for name, fault in self._faults.active_faults().items()},
             "hits": dict(self._faults.hit_counts),

@@ -58,6 +58,7 @@ class _Watched:
     state: DepthState
     quiet: int = 0
     due_ms: int = 0
+    without_book: bool = False  # an index has values and no orders: its book stays empty
 
 
 class _Merger:
@@ -100,7 +101,7 @@ class DepthFeed:
         out: list[DepthState] = []
         for tick in ticks:
             watched = self._watched.get(tick.symbol)
-            if watched is None or not takes_from_book(tick):
+            if watched is None or not takes_from_book(tick) or watched.without_book:
                 continue
             self._pass(watched, tick.recv_ts_ms - 1, out)
             self._change(watched, watched.model.before(tick), tick.ts_ms - 1, out)
@@ -122,10 +123,11 @@ class DepthFeed:
     def _first(self, symbol: str, levels: int) -> _Watched:
         """With the book that the newest print left, as OpenD has it in its cache: without times."""
         model = DepthModel(self._market.exchange.instruments[symbol], self._seed, levels)
-        for tick in reversed(self._market.recent(symbol, _CACHED_TICKS)):
+        has_book = self._market.exchange.instruments[symbol].kind != "INDEX"
+        for tick in reversed(self._market.recent(symbol, _CACHED_TICKS) if has_book else []):
             if takes_from_book(tick):
                 return _Watched(model, tick, DepthState(symbol, 0, model.after(tick), 0, 0))
-        return _Watched(model, None, DepthState(symbol, 0, EMPTY, 0, 0))
+        return _Watched(model, None, DepthState(symbol, 0, EMPTY, 0, 0), without_book=not has_book)
 
     def _watch(self, wanted: frozenset[str], levels: int) -> None:
         if self._watched.keys() != wanted:

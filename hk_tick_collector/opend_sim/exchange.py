@@ -46,6 +46,7 @@ __all__ = ["Bar", "Exchange", "Instrument", "MarketConfig", "SimTick", "Snapshot
 
 # OpenD got the ticks of a live run of 2026 so long after the event.
 LIVE_DELAY_MS = (35, 444)
+_IN_AUCTIONS = ("STOCK", "ETF")
 DEFAULT_HISTORY_TICKS = 30_000
 
 
@@ -146,7 +147,8 @@ class Exchange(MarketSource):
         ticks = self._made[:count]
         del self._made[:count]
         del self._made_ms[:count]
-        self._remember(ticks)
+        if not self.told_of_arrivals:
+            self.remember(ticks)
         return ticks
 
     def market_state(self, now_ms: int) -> str:
@@ -171,7 +173,7 @@ class Exchange(MarketSource):
 
     def _open_day(self, at_ms: int) -> None:
         day = self._day(at_ms)
-        windows = self._windows(day)
+        windows = self.windows(day)
         specials = [] if self.config.always_open else self._specials(day, self._kind(day))
         self._plan = _DayPlan(self._market.day_bounds(day)[1], windows, specials)
         if windows:
@@ -189,7 +191,7 @@ class Exchange(MarketSource):
         specials: list[tuple[int, int, str]] = []
         for instrument in self._ranked:
             rank = instrument.rank
-            if instrument.kind == "WARRANT":
+            if instrument.kind not in _IN_AUCTIONS:
                 continue
             # Each symbol draws the same number of times, so that the list is the same whatever is left out.
             opening, closing, odd = rng.random(), rng.random(), rng.random()
@@ -241,7 +243,7 @@ class Exchange(MarketSource):
         days: list[list[tuple[int, int]]] = []
         day = self._day(live_ms)
         for _ in range(30):
-            begun = [(start, min(end, live_ms)) for start, end in self._windows(day) if start < live_ms]
+            begun = [(start, min(end, live_ms)) for start, end in self.windows(day) if start < live_ms]
             if begun:
                 days.insert(0, begun)
             if len(days) == 2:
@@ -249,7 +251,7 @@ class Exchange(MarketSource):
             day = add_days(day, -1)
         return [window for windows in days for window in windows]
 
-    def _windows(self, day: str) -> list[tuple[int, int]]:
+    def windows(self, day: str) -> list[tuple[int, int]]:
         if self.config.always_open:
             return [self._market.day_bounds(day)]
         return self.venue.windows(day, self._kind(day))

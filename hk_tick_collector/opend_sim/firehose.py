@@ -63,6 +63,7 @@ class Firehose:
         while self.ticks < self._wanted_ticks:
             self._now_ms += _MARKET_SLICE_MS
             made = self._market.exchange.advance(self._now_ms)
+            self._market.exchange.remember(made)
             self._market.record(made)
             self.ticks += len(made)
             for tick in made:

@@ -1,44 +1,33 @@
-"""Answers with prices: ticks, quotes, snapshots, K-lines. All of it comes from the simulated market's own ticks.
-
-One-minute bars are labelled with the end of their minute, day bars with midnight, in local time. Prices are not
-adjusted: nothing here ever splits or pays a dividend.
-"""
+"""Answers with prices: ticks, quotes, snapshots, K-lines. All of it comes from the simulated market's own ticks."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from hk_tick_collector.market.dates import DAY_MS
 from hk_tick_collector.market.zone import Zone
-from hk_tick_collector.opend_sim import encode, pb
-from hk_tick_collector.opend_sim.book import KEPT_DAYS, KEPT_MINUTES, Bar
-from hk_tick_collector.opend_sim.opend import SUB_TICKER, Client, OpenD
+from hk_tick_collector.opend_sim import encode, encode_quote, pb
+from hk_tick_collector.opend_sim.book import KEPT_MINUTES
+from hk_tick_collector.opend_sim.klines import BY_NUMBER, KLINE_TYPES, KlineType, bars
+from hk_tick_collector.opend_sim.opend import SUB_BASIC, SUB_RT, SUB_TICKER, Client, OpenD
 from hk_tick_collector.opend_sim.simtick import SimTick
 from hk_tick_collector.opend_sim.subscriptions import Refused
-from hk_tick_collector.opend_sim.venue import Venue
 
 MAX_TICKS = 1000
 MAX_BARS = 1000
 MAX_SNAPSHOTS = 400
-LIST_DATE = "2010-01-04"
 
-SUB_BASIC = int(pb.qot_common.SubType_Basic)
-KL_1MIN = int(pb.qot_common.KLType_1Min)
-KL_DAY = int(pb.qot_common.KLType_Day)
 SECURITY_TYPES = {
     "STOCK": int(pb.qot_common.SecurityType_Eqty),
     "ETF": int(pb.qot_common.SecurityType_Trust),
     "WARRANT": int(pb.qot_common.SecurityType_Warrant),
+    "INDEX": int(pb.qot_common.SecurityType_Index),
+    "FUTURE": int(pb.qot_common.SecurityType_Future),
 }
 
-_KLINE_SUBS = {
-    KL_1MIN: (int(pb.qot_common.SubType_KL_1Min), "K_1M"),
-    KL_DAY: (int(pb.qot_common.SubType_KL_Day), "K_DAY"),
-}
 _PAGE_KEY = re.compile(rb"[0-9]{1,15}\Z")
 
 
@@ -80,46 +69,53 @@ def get_basic_qot(opend: OpenD, client: Client, c2s: Any, s2c: Any) -> None:
     """Quotes of subscribed symbols."""
     for symbol in opend.known_symbols(list(c2s.securityList)):
         opend.require_subscribed(client.conn_id, symbol, SUB_BASIC, "QUOTE")
-        quote = s2c.basicQotList.add()
-        _fill_prices(opend, symbol, quote)
-        quote.isSuspended = False
-        quote.amplitude = _amplitude(quote)
-        quote.darkStatus = int(pb.qot_common.DarkStatus_None)
-        quote.secStatus = int(pb.qot_common.SecurityStatus_Normal)
+        encode_quote.add_quote(s2c, opend, symbol)
 
 
 def get_snapshot(opend: OpenD, _client: Client, c2s: Any, s2c: Any) -> None:
-    """Snapshots of up to ``MAX_SNAPSHOTS`` symbols; no subscription needed."""
+    """Snapshots of up to ``MAX_SNAPSHOTS`` symbols; no subscription needed. Best prices are those of the order book."""
     for symbol in opend.known_symbols(list(c2s.securityList), MAX_SNAPSHOTS):
         instrument = opend.market.exchange.instruments[symbol]
         basic = s2c.snapshotList.add().basic
-        _fill_prices(opend, symbol, basic)
+        encode_quote.fill_prices(opend, symbol, basic)
         basic.type = SECURITY_TYPES[instrument.kind]
         basic.isSuspend = False
         basic.lotSize = instrument.board_lot
-        basic.amplitude = _amplitude(basic)
+        basic.amplitude = encode_quote.amplitude(basic)
         basic.secStatus = int(pb.qot_common.SecurityStatus_Normal)
         if basic.volume:
             basic.avgPrice = basic.turnover / basic.volume
+        bids, asks = opend.depth.newest(symbol, 1).depth
+        if bids:
+            basic.bidPrice, basic.bidVol = bids[0].price, bids[0].volume
+        if asks:
+            basic.askPrice, basic.askVol = asks[0].price, asks[0].volume
+
+
+def get_rt(opend: OpenD, client: Client, c2s: Any, s2c: Any) -> None:
+    """The day's line of a subscribed symbol."""
+    symbol = _known(opend, c2s.security)
+    opend.require_subscribed(client.conn_id, symbol, SUB_RT, "RT_DATA")
+    encode_quote.fill_time_share(s2c, opend, symbol)
 
 
 def get_kline(opend: OpenD, client: Client, c2s: Any, s2c: Any) -> None:
     """The newest bars of a symbol that is subscribed with the same K-line type."""
     symbol = _known(opend, c2s.security)
-    sub_type, what = _kline_type(c2s.klType)
-    opend.require_subscribed(client.conn_id, symbol, sub_type, what)
+    kind = _kline_type(c2s.klType)
+    opend.require_subscribed(client.conn_id, symbol, kind.sub_type, kind.name)
     if not 1 <= c2s.reqNum <= MAX_BARS:
         raise Refused(f"reqNum {c2s.reqNum} is not from 1 to {MAX_BARS}")
     encode.set_security(s2c.security, symbol)
     s2c.name = opend.market.name_of(symbol)
-    for bar in _bars(opend, symbol, c2s.klType)[-c2s.reqNum :]:
-        _add_bar(s2c.klList, bar, c2s.klType, opend.venue)
+    found = bars(opend.market.exchange, symbol, kind, c2s.reqNum)
+    encode_quote.add_bars(s2c.klList, found, kind, opend.venue)
 
 
 def request_history_kline(opend: OpenD, _client: Client, c2s: Any, s2c: Any) -> None:
     """Bars between two dates, a page at a time: ``nextReqKey`` is where the next page begins."""
     symbol = _known(opend, c2s.security)
-    _kline_type(c2s.klType)
+    kind = _kline_type(c2s.klType)
     begin_ms = parse_time_ms(c2s.beginTime, opend.venue.market.zone)
     end_ms = parse_time_ms(c2s.endTime, opend.venue.market.zone, end_of_day=True)
     if c2s.nextReqKey:
@@ -127,13 +123,13 @@ def request_history_kline(opend: OpenD, _client: Client, c2s: Any, s2c: Any) -> 
             raise Refused("nextReqKey is not one this simulator gave out")
         begin_ms = int(c2s.nextReqKey)
     page = min(c2s.maxAckKLNum, MAX_BARS) if c2s.maxAckKLNum > 0 else MAX_BARS
-    bars = [b for b in _bars(opend, symbol, c2s.klType) if begin_ms <= _label_ms(b, c2s.klType) <= end_ms]
+    every = bars(opend.market.exchange, symbol, kind, KEPT_MINUTES)
+    found = [bar for bar in every if begin_ms <= kind.label_ms(bar) <= end_ms]
     encode.set_security(s2c.security, symbol)
     s2c.name = opend.market.name_of(symbol)
-    for bar in bars[:page]:
-        _add_bar(s2c.klList, bar, c2s.klType, opend.venue)
-    if len(bars) > page:
-        s2c.nextReqKey = str(_label_ms(bars[page], c2s.klType)).encode()
+    encode_quote.add_bars(s2c.klList, found[:page], kind, opend.venue)
+    if len(found) > page:
+        s2c.nextReqKey = str(kind.label_ms(found[page])).encode()
 
 
 def parse_time_ms(text: str, zone: Zone, end_of_day: bool = False) -> int:
@@ -155,63 +151,9 @@ def _known(opend: OpenD, security: Any) -> str:
     return opend.known_symbols([security])[0]
 
 
-def _kline_type(kl_type: int) -> tuple[int, str]:
-    found = _KLINE_SUBS.get(kl_type)
-    if found is None:
-        raise Refused(f"K-line type {kl_type} is not simulated; there are K_1M and K_DAY")
-    return found
-
-
-def _bars(opend: OpenD, symbol: str, kl_type: int) -> Sequence[Bar]:
-    exchange = opend.market.exchange
-    if kl_type == KL_1MIN:
-        return exchange.kline_1m(symbol, KEPT_MINUTES)
-    return exchange.kline_day(symbol, KEPT_DAYS)
-
-
-def _label_ms(bar: Bar, kl_type: int) -> int:
-    return bar.start_ms + 60_000 if kl_type == KL_1MIN else bar.start_ms
-
-
-def _add_bar(kl_list: Any, bar: Bar, kl_type: int, venue: Venue) -> None:
-    label_ms = _label_ms(bar, kl_type)
-    line = kl_list.add()
-    line.time = encode.time_text(venue, label_ms)
-    line.timestamp = label_ms / 1000
-    line.isBlank = False
-    line.openPrice = bar.open
-    line.highPrice = bar.high
-    line.lowPrice = bar.low
-    line.closePrice = bar.close
-    line.lastClosePrice = bar.prev_close
-    line.volume = bar.volume
-    line.hpVolume = float(bar.volume)
-    line.turnover = bar.turnover
-    line.turnoverRate = 0.0
-    line.pe = 0.0
-    line.changeRate = (bar.close / bar.prev_close - 1) * 100 if bar.prev_close else 0.0
-
-
-def _fill_prices(opend: OpenD, symbol: str, target: Any) -> None:
-    """The fields that a quote and a snapshot share."""
-    snapshot = opend.market.exchange.snapshot(symbol)
-    updated_ms = snapshot.update_ts_ms or opend.market.now_ms()
-    encode.set_security(target.security, symbol)
-    target.name = opend.market.name_of(symbol)
-    target.listTime = LIST_DATE
-    target.priceSpread = opend.venue.grid.spread(round(snapshot.last * 1000)) / 1000
-    target.updateTime = encode.time_text(opend.venue, updated_ms)
-    target.updateTimestamp = updated_ms / 1000
-    target.openPrice = snapshot.open
-    target.highPrice = snapshot.high
-    target.lowPrice = snapshot.low
-    target.curPrice = snapshot.last
-    target.lastClosePrice = snapshot.prev_close
-    target.volume = snapshot.volume
-    target.hpVolume = float(snapshot.volume)
-    target.turnover = snapshot.turnover
-    target.turnoverRate = 0.0
-
-
-def _amplitude(quote: Any) -> float:
-    return (quote.highPrice - quote.lowPrice) / quote.lastClosePrice * 100 if quote.lastClosePrice else 0.0
+def _kline_type(number: int) -> KlineType:
+    kind = BY_NUMBER.get(number)
+    if kind is None:
+        names = ", ".join(kind.name for kind in KLINE_TYPES)
+        raise Refused(f"K-line type {number} is not simulated; there are {names}")
+    return kind

@@ -8,7 +8,8 @@ from zlib import crc32
 from hk_tick_collector.market.dates import add_days, epoch_day
 from hk_tick_collector.market.hours import DayKind
 from hk_tick_collector.opend_sim import encode, pb
-from hk_tick_collector.opend_sim.handlers_quote import LIST_DATE, SECURITY_TYPES, parse_time_ms
+from hk_tick_collector.opend_sim.encode_quote import LIST_DATE
+from hk_tick_collector.opend_sim.handlers_quote import SECURITY_TYPES, parse_time_ms
 from hk_tick_collector.opend_sim.opend import Client, OpenD
 from hk_tick_collector.opend_sim.subscriptions import Refused
 from hk_tick_collector.opend_sim.venue import PREFIXES

@@ -6,17 +6,26 @@ from typing import Any
 
 from hk_tick_collector.opend_sim import pb
 from hk_tick_collector.opend_sim.encode import set_security
-from hk_tick_collector.opend_sim.opend import SUB_BROKER, SUB_ORDER_BOOK, SUB_TICKER, Client, OpenD, Reach
+from hk_tick_collector.opend_sim.klines import KLINE_TYPES
+from hk_tick_collector.opend_sim.opend import (
+    SUB_BASIC,
+    SUB_BROKER,
+    SUB_ORDER_BOOK,
+    SUB_RT,
+    SUB_TICKER,
+    Client,
+    OpenD,
+    Reach,
+)
 from hk_tick_collector.opend_sim.subscriptions import Key, Refused
 
-# Ticks, books and queues are pushed; quotes and K-lines can be subscribed and then asked for.
 SERVED_SUB_TYPES = {
     SUB_TICKER: "TICKER",
     SUB_ORDER_BOOK: "ORDER_BOOK",
     SUB_BROKER: "BROKER",
-    int(pb.qot_common.SubType_Basic): "QUOTE",
-    int(pb.qot_common.SubType_KL_1Min): "K_1M",
-    int(pb.qot_common.SubType_KL_Day): "K_DAY",
+    SUB_BASIC: "QUOTE",
+    SUB_RT: "RT_DATA",
+    **{kind.sub_type: kind.name for kind in KLINE_TYPES},
 }
 
 

@@ -24,7 +24,7 @@ class Instrument:
     board_lot: int  # shares
     last_price: float  # in the market's currency, on the price grid
     prev_close: float
-    kind: str  # STOCK | ETF | WARRANT, names of futu's SecurityType
+    kind: str  # STOCK | ETF | WARRANT | INDEX | FUTURE
     rank: int  # 0 for the most traded one
 
 
@@ -39,6 +39,13 @@ def on_grid_milli(price_milli: float) -> int:
 
 
 _KNOWN_BY_CODE = {row[0]: (rank, row) for venue in VENUES.values() for rank, row in enumerate(venue.known)}
+# The middle one, how widely they spread (of their logarithms), the highest.
+_PRICES = {
+    "STOCK": (4.0, 1.4, 900.0),
+    "WARRANT": (0.09, 0.7, 900.0),
+    "INDEX": (5000.0, 0.3, 8000.0),
+    "FUTURE": (5000.0, 0.3, 8000.0),
+}
 _LOTS = (100, 200, 400, 500, 500, 1000, 1000, 2000, 2000, 2000, 4000, 5000, 10_000)
 
 
@@ -84,8 +91,8 @@ def _instrument(code: str, rank: int, seed: int) -> Instrument:
         _, (_, name, lot, price) = known
     else:
         name, lot = f"{kind} {code[3:]}", rng.choice(_LOTS)
-        centre, width = (0.09, 0.7) if kind == "WARRANT" else (4.0, 1.4)
-        price = min(math.exp(rng.gauss(math.log(centre), width)), 900.0)
+        centre, width, most = _PRICES.get(kind, _PRICES["STOCK"])
+        price = min(math.exp(rng.gauss(math.log(centre), width)), most)
     grid = venue_of(code).grid
     prev_milli = grid.nearest(price * 1000)
     last_milli = grid.nearest(prev_milli * (1 + rng.gauss(0, 0.01)))
@@ -95,6 +102,9 @@ def _instrument(code: str, rank: int, seed: int) -> Instrument:
 def _kind(code: str) -> str:
     if venue_of(code) is not HK:
         return "STOCK"
+    number = code[3:]
+    if len(number) != 5 or not number.isdecimal():
+        return "INDEX" if number.isdecimal() else "FUTURE"
     found = symbol_class(code)
     if found is SymbolClass.COUNTER and code[3] == "8":
         found = symbol_class(f"HK.0{code[4:]}")  # a counter in RMB is of the same kind

@@ -39,6 +39,7 @@ class MarketFeed:
         self._counters: dict[str, tuple[int, int]] = {}
         self.alter: Callable[[SimTick], None] = lambda _tick: None  # what else becomes of a tick that was made
         self.arrived_ticks = 0
+        exchange.told_of_arrivals = True  # no answer and no K-line shows a tick that is still under way
 
     def now_ms(self) -> int:
         return self.clock.now_ms()
@@ -57,6 +58,7 @@ class MarketFeed:
         arrived: list[SimTick] = []
         while self._under_way and self._under_way[0][0] <= now_ms:
             arrived.append(heapq.heappop(self._under_way)[2])
+        self.exchange.remember(arrived)
         self.record(arrived)
         return arrived
 
@@ -74,11 +76,7 @@ class MarketFeed:
 
     def recent(self, symbol: str, count: int) -> list[SimTick]:
         """The newest ticks that have arrived, oldest first."""
-        if not self._under_way:
-            return self.exchange.recent(symbol, count)
-        waiting = {tick.seq for _, _, tick in self._under_way if tick.symbol == symbol}
-        ticks = self.exchange.recent(symbol, count + len(waiting))
-        return [tick for tick in ticks if tick.seq not in waiting][-count:]
+        return self.exchange.recent(symbol, count)
 
     def recent_as_of(self, symbol: str, count: int, then_ms: int) -> list[SimTick]:
         """As ``recent`` would have answered then, of ticks that are still kept."""

@@ -31,6 +31,8 @@ DEFAULT_QUOTA = 1000
 DEFAULT_MAX_BUFFER_BYTES = 16 * 1024 * 1024
 MAX_SECURITIES = 5000
 
+SUB_BASIC = int(pb.qot_common.SubType_Basic)
+SUB_RT = int(pb.qot_common.SubType_RT)
 SUB_TICKER = int(pb.qot_common.SubType_Ticker)
 SUB_ORDER_BOOK = int(pb.qot_common.SubType_OrderBook)
 SUB_BROKER = int(pb.qot_common.SubType_Broker)

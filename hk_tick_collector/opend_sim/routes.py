@@ -22,6 +22,9 @@ from hk_tick_collector.opend_sim.opend import Client, OpenD
 
 INIT_CONNECT = 1001
 NOTIFY = 1003
+UPDATE_BASIC_QOT = 3005
+UPDATE_KL = 3007
+UPDATE_RT = 3009
 UPDATE_TICKER = 3011
 UPDATE_ORDER_BOOK = 3013
 UPDATE_BROKER = 3015
@@ -55,6 +58,7 @@ ROUTES: dict[int, Route] = {
     3003: _route("Qot_GetSubInfo", handlers_subscription.get_sub_info),
     3004: _route("Qot_GetBasicQot", handlers_quote.get_basic_qot),
     3006: _route("Qot_GetKL", handlers_quote.get_kline),
+    3008: _route("Qot_GetRT", handlers_quote.get_rt),
     3010: _route("Qot_GetTicker", handlers_quote.get_ticker),
     3012: _route("Qot_GetOrderBook", handlers_book.get_order_book),
     3014: _route("Qot_GetBroker", handlers_book.get_broker),

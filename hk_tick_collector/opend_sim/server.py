@@ -26,6 +26,7 @@ from hk_tick_collector.opend_sim.pusher import Pusher
 from hk_tick_collector.opend_sim.routes import NOTIFY
 from hk_tick_collector.opend_sim.session import ClientSession, EncodedPush
 from hk_tick_collector.opend_sim.subscriptions import Key
+from hk_tick_collector.opend_sim.views import ViewPusher
 
 MAX_CLIENTS = 128
 STEP_SEC = 0.005
@@ -43,6 +44,7 @@ class SimServer:
         self.opend = opend
         self.sessions: dict[int, ClientSession] = {}
         self.pusher = Pusher(opend, self.sessions)
+        self.views = ViewPusher(opend, self.pusher)
         self.books = BookPusher(opend, self.pusher, book_truth)
         self.port = 0
         self.clients_total = 0
@@ -76,6 +78,7 @@ class SimServer:
             arrived = market.step()
             self.pusher.step(arrived)
             self.books.step(arrived)
+            self.views.step(arrived)
             self._tell_changes()
             if self._closed_until_sec and time.monotonic() >= self._closed_until_sec:
                 await self._reopen()
@@ -198,6 +201,8 @@ class SimServer:
                 self.pusher.first_push(conn_id, symbols)
             elif sub_type in (SUB_ORDER_BOOK, SUB_BROKER):
                 self.books.first_push(conn_id, symbols, sub_type)
+            else:
+                self.views.first_push(conn_id, [(symbol, sub_type) for symbol in symbols])
 
 
 def _bound_socket(host: str, port: int) -> socket.socket:

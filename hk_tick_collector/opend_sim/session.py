@@ -24,12 +24,19 @@ from hk_tick_collector.opend_sim.subscriptions import Key, Refused
 
 INIT_TIMEOUT_SEC = 30.0
 _HANG_POLL_SEC = 0.05
+_TRADING = range(2000, 3000)  # Futu's numbers of Trd_*
 
 _log = logging.getLogger(__name__)
 _refusals = RateLimitedLog(_log)
 # Every response has retType, retMsg and errCode as fields 1 to 3, so this one can carry any refusal.
 _error_answer = pb.load("KeepAlive").Response
 RET_FAILED = int(pb.common.RetType_Failed)
+
+
+def _not_served(proto_id: int) -> str:
+    if proto_id in _TRADING:
+        return f"trading is not simulated: this OpenD serves quotes alone (protocol {proto_id}); orders need a real one"
+    return f"protocol {proto_id} is not simulated"
 
 
 class EncodedPush:
@@ -141,7 +148,7 @@ class ClientSession:
         route = ROUTES.get(header.proto_id)
         try:
             if route is None:
-                raise Refused(f"protocol {header.proto_id} is not simulated")
+                raise Refused(_not_served(header.proto_id))
             if route.needs_init and not self.client.initialized:
                 raise Refused("InitConnect must be the first request of a connection")
             if route.needs_login and self._opend.logged_out():

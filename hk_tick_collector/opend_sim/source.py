@@ -7,6 +7,8 @@ here, so that pulls, quotes and K-lines answer from exactly the ticks that were 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from itertools import takewhile
 
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.dates import DAY_MS
@@ -26,6 +28,7 @@ class MarketSource(ABC):
         self.calendar = calendar or TradingCalendar(venue.market)
         self._books = {code: SymbolBook(instrument) for code, instrument in instruments.items()}
         self._history: list[SimTick] = []
+        self.told_of_arrivals = False
 
     @abstractmethod
     def advance(self, until_ms: int) -> list[SimTick]:
@@ -52,16 +55,35 @@ class MarketSource(ABC):
         """The newest day bars, oldest first, the running one included. KeyError: not listed."""
         return self._books[symbol].day_bars(count)
 
+    def newest_minutes(self, symbol: str) -> Iterator[Bar]:
+        """One-minute bars, newest first, the running one included. KeyError: not listed."""
+        return self._books[symbol].newest_minutes()
+
+    def newest_days(self, symbol: str) -> Iterator[Bar]:
+        """Day bars, newest first, the running one included. KeyError: not listed."""
+        return self._books[symbol].newest_days()
+
+    def minutes_of_day(self, symbol: str) -> list[Bar]:
+        """The one-minute bars of the symbol's newest day, oldest first. KeyError: not listed."""
+        day = next(self.newest_days(symbol), None)
+        since_ms = day.start_ms if day is not None else 0
+        return list(takewhile(lambda bar: bar.start_ms >= since_ms, self.newest_minutes(symbol)))[::-1]
+
     def snapshot(self, symbol: str) -> Snapshot:
         """The symbol's day so far. KeyError: not listed."""
         return self._books[symbol].snapshot()
+
+    def windows(self, day: str) -> list[tuple[int, int]]:
+        """(from, until) of the stretches of a day in which trades are made one after the other: UTC epoch ms."""
+        return self.venue.windows(day, self.calendar.day_kind(day))
 
     def market_state(self, now_ms: int) -> str:
         """Name of futu's ``MarketState`` for the market at ``now_ms``."""
         kind = self.calendar.day_kind(self.venue.market.trading_day(now_ms))
         return market_state_of(now_ms, kind, venue=self.venue)
 
-    def _remember(self, ticks: list[SimTick]) -> None:
+    def remember(self, ticks: Iterable[SimTick]) -> None:
+        """From now on they are in the answers above. ``advance`` does it, unless ``told_of_arrivals``."""
         books = self._books
         for tick in ticks:
             books[tick.symbol].add(tick)

@@ -6,6 +6,7 @@ values but Hong Kong's were seen on a live OpenD: they are those of futu-api 10.
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,11 +17,14 @@ from hk_tick_collector.market.cn import CN as CN_MARKET
 from hk_tick_collector.market.hk import HK as HK_MARKET
 from hk_tick_collector.market.hours import CONTINUOUS, DayKind, Phase
 from hk_tick_collector.market.market import Market
+from hk_tick_collector.market.symbols import SymbolGrammar
 from hk_tick_collector.market.us import US as US_MARKET
 from hk_tick_collector.opend_sim import listed, pb
 
 MIN_PRICE_MILLI = 10
 MAX_PRICE_MILLI = 9_995_000
+
+_INDEX_OR_FUTURE = re.compile(r"HK\.([0-9]{6}|[A-Z]{2,8}(main|[0-9]{4}))\Z")
 
 _common = pb.qot_common
 
@@ -64,6 +68,20 @@ class PriceGrid:
 Kinds = tuple[tuple[str, int, float], ...]  # trade type, its letter's ASCII code, its share
 
 
+class HongKongListing:
+    """What can be listed in the simulated Hong Kong: beside the codes that are recorded also an index (``HK.800000``)
+    and a futures contract (``HK.HSImain``), as programs for futu-api name them. See ``SymbolGrammar``."""
+
+    example = HK_MARKET.symbols.example
+    noun = HK_MARKET.symbols.noun
+
+    def symbol(self, word: str) -> str | None:
+        return word if _INDEX_OR_FUTURE.match(word) else HK_MARKET.symbols.symbol(word)
+
+    def why_not(self, word: str) -> str:
+        return HK_MARKET.symbols.why_not(word)
+
+
 @dataclass(frozen=True, eq=False)
 class Venue:
     """One market at the simulated OpenD::
@@ -96,7 +114,13 @@ class Venue:
     known: tuple[tuple[str, str, int, float], ...]  # most traded first: code, name, board lot, price
     extended_kinds: Kinds = ()  # of the phases in ``extended``
     extended: Mapping[Phase, float] = field(default_factory=dict)  # further phases with trades, and how busy they are
+    listing: SymbolGrammar | None = None  # what can be traded, where that is more than the market's own symbols
     part_share: float = 0.0  # share of the trades that are of less than a share
+
+    @property
+    def symbols(self) -> SymbolGrammar:
+        """The form of what can be listed."""
+        return self.listing or self.market.symbols
 
     @property
     def prefix(self) -> str:
@@ -166,6 +190,7 @@ HK = Venue(
         ("ODD_LOT", ord("D"), 0.01),
     ),
     known=listed.HK,
+    listing=HongKongListing(),
 )
 US = Venue(
     market=US_MARKET,

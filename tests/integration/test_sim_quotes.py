@@ -7,7 +7,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from futu import RET_ERROR, RET_OK, BrokerHandlerBase, OrderBookHandlerBase, OrderBookType, SubType
+from futu import (
+    RET_ERROR,
+    RET_OK,
+    BrokerHandlerBase,
+    CurKlineHandlerBase,
+    KLType,
+    Market,
+    OpenSecTradeContext,
+    OrderBookHandlerBase,
+    OrderBookType,
+    RTDataHandlerBase,
+    SecurityType,
+    StockQuoteHandlerBase,
+    SubType,
+    TrdMarket,
+    TrdSide,
+)
 
 from hk_tick_collector.opend_sim.depth_truth import read_depth_truth
 from tests.harness import Simulator, ended, wait_until
@@ -38,6 +54,23 @@ class Queues(_Kept, BrokerHandlerBase):  # type: ignore[misc]
     pass
 
 
+class Klines(_Kept, CurKlineHandlerBase):  # type: ignore[misc]
+    pass
+
+
+class Lines(_Kept, RTDataHandlerBase):  # type: ignore[misc]
+    pass
+
+
+class Quotes(_Kept, StockQuoteHandlerBase):  # type: ignore[misc]
+    pass
+
+
+ALL_TYPES = ["TICKER", "QUOTE", "ORDER_BOOK", "BROKER", "RT_DATA"]
+_MINUTES = (1, 3, 5, 10, 15, 30, 60, 120, 180, 240)
+KLINES = [*(f"K_{minutes}M" for minutes in _MINUTES), "K_DAY", "K_WEEK", "K_MON", "K_QUARTER", "K_YEAR"]
+
+
 @pytest.fixture(scope="module")
 def book_truth(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("truth") / "books.csv"
@@ -45,8 +78,16 @@ def book_truth(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def simulator(tmp_path_factory: pytest.TempPathFactory, book_truth: Path) -> Iterator[Simulator]:
-    options = ["--always-open", "--rate", "60", "--symbols-count", "6", "--book-truth", book_truth]
-    simulator = Simulator(tmp_path_factory.mktemp("sim"), *options, "--quota", "30", "--no-rate-limits")
+    options = [
+        "--always-open",
+        "--rate",
+        "60",
+        "--symbols",
+        "HK.00700,HK.02800,HK.800000,HK.HSImain,HK.12345",
+        "--book-truth",
+        book_truth,
+    ]
+    simulator = Simulator(tmp_path_factory.mktemp("sim"), *options, "--quota", "110", "--no-rate-limits")
     with ended(simulator):
         yield simulator
 
@@ -113,3 +154,60 @@ def test_the_book_of_odd_lots_is_refused(client: SdkClient) -> None:
     assert client.ctx.subscribe([LEADER], [SubType.ORDER_BOOK])[0] == RET_OK
     ret, text = client.ctx.get_order_book(LEADER, order_book_type=OrderBookType.ODD)
     assert (ret, text) == (RET_ERROR, "the order book of odd lots is not simulated; leave order_book_type out")
+
+
+def test_every_type_of_every_kind_of_code_is_pushed(client: SdkClient) -> None:
+    codes = {LEADER: "STOCK", "HK.02800": "ETF", "HK.800000": "IDX", "HK.HSImain": "FUTURE", "HK.12345": "WARRANT"}
+    klines, lines, quotes = Klines(), Lines(), Quotes()
+    for handler in (klines, lines, quotes):
+        client.ctx.set_handler(handler)
+    assert client.ctx.subscribe(list(codes), ALL_TYPES + KLINES) == (RET_OK, None)
+    pushed = {(code, kind) for code in codes for kind in KLINES}
+    wait_until(lambda: {(k.iloc[0]["code"], k.iloc[0]["k_type"]) for k in klines.kept[:]} == pushed, "all K-lines")
+    for kept in (lines.kept, quotes.kept, client.pushes):
+        wait_until(lambda kept=kept: len(kept) > 10, "lines, quotes and ticks")  # type: ignore[misc]
+    wait_until(lambda: {q.iloc[0]["code"] for q in quotes.kept[:]} == set(codes), "quotes")
+    for code, kind in codes.items():
+        ret, listed = client.ctx.get_stock_basicinfo(Market.HK, getattr(SecurityType, kind))
+        assert (ret, list(listed["code"])) == (RET_OK, [code])
+    assert client.ctx.get_order_book("HK.800000")[1]["Bid"] == []  # an index has values, and no orders
+
+
+def test_bars_lines_and_snapshots_agree_with_one_another(client: SdkClient) -> None:
+    types = ["QUOTE", "RT_DATA", *KLINES]
+    assert client.ctx.subscribe([LEADER], types, subscribe_push=False)[0] == RET_OK
+    minute = client.ctx.get_cur_kline(LEADER, 1000, KLType.K_1M)[1]
+    for kind in KLINES[1:10]:
+        longer = client.ctx.get_cur_kline(LEADER, 1000, kind)[1]
+        assert len(longer) <= len(minute)
+        assert set(longer["time_key"].str[-2:]) == {"00"}
+    line = client.ctx.get_rt_data(LEADER)[1]
+    ret, snapshot = client.ctx.get_market_snapshot([LEADER])
+    assert ret == RET_OK
+    row = snapshot.iloc[0]
+    assert 0 < line["volume"].sum() <= row["volume"]  # it trades on
+    assert row["bid_price"] < row["ask_price"]
+    assert row["bid_vol"] > 0 < row["ask_vol"]
+    history = client.ctx.request_history_kline(LEADER, start=line["time"][0][:10], ktype=KLType.K_5M)[1]
+    assert list(history["time_key"]) == sorted(set(history["time_key"]))
+
+
+def test_trading_is_refused_in_one_clear_sentence(simulator: Simulator) -> None:
+    trading = OpenSecTradeContext(filter_trdmarket=TrdMarket.HK, host="127.0.0.1", port=simulator.port)
+    try:
+        sentence = "trading is not simulated: this OpenD serves quotes alone (protocol 2001); orders need a real one"
+        assert trading.get_acc_list() == (RET_ERROR, sentence)
+        assert trading.place_order(600.0, 100, LEADER, TrdSide.BUY) == (RET_ERROR, sentence)
+    finally:
+        trading.close()
+
+
+def test_ten_thousand_subscriptions_are_refused_at_once_and_nothing_is_kept(client: SdkClient) -> None:
+    many = [f"HK.{number:05d}" for number in range(1, 4001)]
+    ret, text = client.ctx.subscribe(many, ["QUOTE", "TICKER", "ORDER_BOOK"])
+    assert ret == RET_ERROR
+    assert "unknown stock" in text
+    assert len(text) < 300
+    ret, text = client.ctx.subscribe(["HK.00700"] * 3 + many + many, ["QUOTE"])
+    assert ret == RET_ERROR
+    assert client.ctx.query_subscription()[1]["own_used"] == 0

@@ -181,12 +181,6 @@ def test_history_klines_come_in_pages(client: SdkClient) -> None:
     assert times == list(whole["time_key"])[:150] == sorted(set(times))
 
 
-def test_other_kinds_of_klines_are_refused(client: SdkClient) -> None:
-    ret, text, _ = client.ctx.request_history_kline(LEADER, ktype=KLType.K_5M)
-    assert ret == RET_ERROR
-    assert "K_1M and K_DAY" in text
-
-
 def test_trading_days_know_half_days_and_holidays(client: SdkClient) -> None:
     ret, days = client.ctx.request_trading_days(TradeDateMarket.HK, start="2026-12-21", end="2027-01-04")
     assert ret == RET_OK
