@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from hk_tick_collector.days.catalog import Day
+    from hk_tick_collector.market.calendar import TradingCalendar
     from hk_tick_collector.market.trades import TradeTypes
     from hk_tick_collector.query.bars import Fill
 
@@ -160,26 +161,28 @@ class LocalFiles:
         reads = [read for read in plan.reads if read.day.market is market]
         # Where a trading day begins at midnight no bar holds ticks of two, and a day at a time is in memory.
         together = [reads] if market.day_starts_ms else [[read] for read in reads]
-        tables = [BARS.empty_table()]
+        tables, as_of_ms = [BARS.empty_table()], question.stretch.as_of_ms
+        until_ms = recorded.now_ms if as_of_ms is None else min(recorded.now_ms, as_of_ms)
         for part in together:
             wanted = TickQuestion(question.stretch, INPUT_COLUMNS)
             ticks = pa.Table.from_batches(list(_batches(Plan(part), wanted)), _schema(INPUT_COLUMNS))
-            fill = self._fill(part, recorded, question.stretch) if question.fill else None
+            fill = fill_of(part, recorded.calendar, until_ms) if question.fill else None
             tables.append(make_bars(ticks.unify_dictionaries(), interval_ms, market, rule, fill))
         return _by_symbol(pa.concat_tables(tables).unify_dictionaries())
 
-    def _fill(self, reads: list[DayRead], recorded: MarketRoots, stretch: Stretch) -> Fill:
-        from hk_tick_collector.query.bars import Fill  # noqa: PLC0415
 
-        windows = []
-        for read in reads:
-            name = read.day.trading_day
-            for start_ms, end_ms in recorded.market.continuous_windows(name, recorded.calendar.day_kind(name)):
-                until_ms = end_ms if read.end_ms is None else min(end_ms, read.end_ms)
-                if start_ms < until_ms:
-                    windows.append((start_ms, until_ms))
-        now_ms = recorded.now_ms if stretch.as_of_ms is None else min(recorded.now_ms, stretch.as_of_ms)
-        return Fill(windows, now_ms)
+def fill_of(reads: list[DayRead], calendar: TradingCalendar, until_ms: int) -> Fill:
+    """Where bars without a trade are made: in continuous trading of these days, up to a moment (UTC epoch ms)."""
+    from hk_tick_collector.query.bars import Fill  # noqa: PLC0415
+
+    windows = []
+    for read in reads:
+        name = read.day.trading_day
+        for start_ms, end_ms in calendar.market.continuous_windows(name, calendar.day_kind(name)):
+            window = start_ms, end_ms if read.end_ms is None else min(end_ms, read.end_ms)
+            if window[0] < window[1]:
+                windows.append(window)
+    return Fill(windows, until_ms)
 
 
 def _by_symbol(bars: pa.Table) -> pa.Table:

@@ -206,7 +206,7 @@ def _symbols_by_market(
 
 def _add(plan: Plan, recorded: MarketRoots, symbols: tuple[str, ...] | None, stretch: Stretch) -> None:
     """One market's part."""
-    start_ms, end_ms = (_bound_ms(recorded.market, end) for end in (stretch.start, stretch.end))
+    start_ms, end_ms = (bound_ms(recorded.market, end) for end in (stretch.start, stretch.end))
     names = _days_meant(recorded, stretch, start_ms, end_ms)
     for name in names:
         first_ms, after_ms = recorded.market.day_bounds(name)
@@ -320,5 +320,6 @@ def _spans(
         yield first, last
 
 
-def _bound_ms(market: Market, bound: Bound | None) -> int | None:
+def bound_ms(market: Market, bound: Bound | None) -> int | None:
+    """A start or an end as UTC epoch ms: a day stands for its beginning."""
     return market.day_bounds(bound)[0] if isinstance(bound, str) else bound

@@ -109,6 +109,19 @@ def make_bars(
     return _table(columns, trades.names, market)
 
 
+def with_fill(bars: pa.Table, interval_ms: int, market: Market, fill: Fill) -> pa.Table:
+    """What ``make_bars`` gives with ``fill``, of one symbol's bars that it gave without."""
+    if not bars.num_rows:
+        return bars
+    own = {name: _chunk(bars, name) for name in BARS.names if name not in ("symbol", "trading_day")}
+    part: dict[str, Any] = {
+        name: _numbers(values, np.nan) if pa.types.is_floating(values.type) else values.cast(pa.int64()).to_numpy()
+        for name, values in own.items()
+    }
+    part["code"] = np.zeros(bars.num_rows, np.int64)
+    return _table([_filled(part, fill, interval_ms, market)], [bars.column("symbol")[0].as_py()], market)
+
+
 def bar_start_ms(ts_ms: _Ints, interval_ms: int, zone: Zone) -> _Ints:
     """Starts of the bars that hold these instants, UTC epoch ms."""
     of_day = local_ms(ts_ms, zone) % DAY_MS

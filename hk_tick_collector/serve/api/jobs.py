@@ -19,7 +19,7 @@ from hk_tick_collector.client.errors import BadQuestion
 from hk_tick_collector.client.local import LocalFiles, coverage_of, kept_types, narrowed
 from hk_tick_collector.client.plan import DayRead, markets_of, plan_of
 from hk_tick_collector.client.question import ALL, BarQuestion, column_names
-from hk_tick_collector.core.errors import StoreError
+from hk_tick_collector.core.errors import RecorderError, StoreError
 from hk_tick_collector.days.catalog import Day
 from hk_tick_collector.days.schema import UTC_MS, ticks_schema
 from hk_tick_collector.market.registry import DEFAULT_MARKET
@@ -39,7 +39,6 @@ GROUP_ROWS = 400_000  # read and sorted at a time
 TOP_MEMORY_MB = 512
 BAR_FIELDS = (pa.field("end_ms", UTC_MS, nullable=False), pa.field("is_final", pa.bool_(), nullable=False))
 BAR_SCHEMA = pa.schema([*bars.BARS, *BAR_FIELDS])
-_NOT_OF_TODAY = ("cursor", "start", "end", "as_of_ms")
 
 
 class Out(Protocol):
@@ -126,6 +125,8 @@ def _bars(roots: Roots, asked: Asked, key: Key, out: Out) -> int:
     except ValueError as exc:
         raise bad("interval", str(exc)) from exc
     reading, found = _bars_of_today(roots, asked, key, interval_ms) or _bars_of_days(roots, asked, key)
+    if asked.get("limit") is not None and asked.get("fill") != "session":  # a fill goes on with the clock
+        roots.bar_pages.keep(reading.page, found, asked["limit"])
     table = with_ends(found, interval_ms, roots.all[0].now_ms)
     start = reading.start
     if start is not None:
@@ -138,6 +139,9 @@ def _bars(roots: Roots, asked: Asked, key: Key, out: Out) -> int:
 
 def _bars_of_days(roots: Roots, asked: Asked, key: Key) -> tuple[Reading, pa.Table]:
     reading = reading_of(roots.paths, asked, key)
+    kept = roots.bar_pages.get(reading.page) if reading.start is not None else None
+    if kept is not None:
+        return reading, kept
     question = BarQuestion(
         reading.stretch, asked["interval"], asked.get("fill") == "session", bool(asked.get("auctions", True)),
         bool(asked.get("odd_lots")), bool(asked.get("off_exchange")),
@@ -147,17 +151,18 @@ def _bars_of_days(roots: Roots, asked: Asked, key: Key) -> tuple[Reading, pa.Tab
 
 def _bars_of_today(roots: Roots, asked: Asked, key: Key, interval_ms: int) -> tuple[Reading, pa.Table] | None:
     """The same, of what is kept of the newest day; None when it is none of that."""
-    if asked.get("fill") == "session" or any(asked.get(name) is not None for name in _NOT_OF_TODAY):
+    if asked.get("cursor") is not None or asked.get("as_of_ms") is not None:
         return None
     try:
         ((root, symbols),) = roots.symbols(asked["symbols"])
-    except (Problem, ValueError):
+        stretch = stretch_of(asked)
+    except (Problem, RecorderError, ValueError):  # the way of all days says what is wrong
         return None
     rule = TradeRule(
         root.market.trade_types, bool(asked.get("auctions", True)), bool(asked.get("odd_lots")),
         bool(asked.get("off_exchange")),
     )  # fmt: skip
-    today = root.today.bars(asked.get("day"), symbols, interval_ms, rule)
+    today = root.today.bars(stretch, symbols, interval_ms, rule, is_filled=asked.get("fill") == "session")
     if today is None:
         return None
     return reading_of_today(roots.paths, asked, key, today.read, today.place), today.bars

@@ -34,6 +34,7 @@ from hk_tick_collector.store.position import Place, Position
 MAX_DAYS = 3660
 WARNED = 20  # symbols without a tick that are named
 Asked = Mapping[str, Any]
+Page = tuple[str, tuple[tuple[str, str], ...]]
 
 
 @dataclass
@@ -48,6 +49,11 @@ class Reading:
     question: str
     states: dict[str, str] = field(default_factory=dict)
     start: Spot | None = None
+
+    @property
+    def page(self) -> Page:
+        """What all pages of an answer have in common."""
+        return self.question, tuple(sorted(self.states.items()))
 
 
 def reading_of(roots: Sequence[tuple[Path, Path]], asked: Asked, key: Key) -> Reading:

@@ -23,6 +23,7 @@ from hk_tick_collector.serve.problems import FieldError, Problem
 from hk_tick_collector.watch.when import one_day
 
 if TYPE_CHECKING:
+    from hk_tick_collector.serve.api.pages import BarPages
     from hk_tick_collector.serve.api.today import TodayBars
 
 ALL = "all"
@@ -81,6 +82,13 @@ class Roots:
         clock = clock or SystemClock()
         self.paths = list(roots)
         self.all = [Root(number, *paths, clock) for number, paths in enumerate(self.paths)]
+
+    @cached_property
+    def bar_pages(self) -> BarPages:
+        """What a reading process keeps of bars whose first page went out."""
+        from hk_tick_collector.serve.api.pages import BarPages  # noqa: PLC0415 - the server does without Arrow
+
+        return BarPages()
 
     def check_there(self) -> None:
         """A Problem while a data root is absent, as before its disk is mounted: its days are not known to be none."""

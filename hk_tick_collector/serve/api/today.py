@@ -26,14 +26,17 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from hk_tick_collector.client.plan import DayRead, coverage_rows
+from hk_tick_collector.client.local import fill_of
+from hk_tick_collector.client.plan import DayRead, bound_ms, coverage_rows
+from hk_tick_collector.client.question import Stretch
 from hk_tick_collector.core.errors import StoreError
 from hk_tick_collector.days.catalog import Day
 from hk_tick_collector.days.manifest import manifest_path
 from hk_tick_collector.days.order import sort_table
 from hk_tick_collector.days.schema import ticks_schema
+from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.market import Market
-from hk_tick_collector.query.bars import INPUT_COLUMNS, bar_start_ms, make_bars
+from hk_tick_collector.query.bars import INPUT_COLUMNS, bar_start_ms, make_bars, with_fill
 from hk_tick_collector.query.trade_types import TradeRule
 from hk_tick_collector.records.columns import NAMES
 from hk_tick_collector.serve.api.changing import changing_sql
@@ -70,6 +73,7 @@ class TodayBars:
 
     def __init__(self, root: Recorded) -> None:
         self._root = root
+        self._calendar = TradingCalendar(root.market)
         self._place: Place | None = None  # up to where what is kept was read
         self._held: OrderedDict[str, _Held] = OrderedDict()
 
@@ -78,12 +82,16 @@ class TodayBars:
         """Ticks and bars."""
         return sum(held.rows for held in self._held.values())
 
-    def bars(self, day: str | None, symbols: Sequence[str], interval_ms: int, rule: TradeRule) -> Today | None:
-        """The bars of these symbols, by symbol and start, when ``day`` (in words; None: the newest) is the newest day,
-        its file is being written, and all of it can be kept; else None."""
-        path = self._path(day)
-        if path is None:
+    def bars(
+        self, stretch: Stretch, symbols: Sequence[str], interval_ms: int, rule: TradeRule, *, is_filled: bool = False
+    ) -> Today | None:
+        """The bars of these symbols, by symbol and start, when the stretch is the newest day or lies in it, its file is
+        being written, and all of it can be kept; else None."""
+        path = self._path(stretch.days)
+        between = None if path is None else self._between(parse_day(path) or "", stretch)
+        if path is None or between is None:
             return None
+        part = _Part(*between, is_filled)
         try:
             identity = identity_of(path)
             conn, uri = open_read_only_uri(path)
@@ -91,7 +99,7 @@ class TodayBars:
                 if "immutable" in uri or identity_of(path) != identity:
                     return None
                 conn.execute("BEGIN")
-                return self._answer(_Source(conn, path, identity), symbols, interval_ms, rule)
+                return self._answer(_Source(conn, path, identity), symbols, interval_ms, rule, part)
         except (StoreError, sqlite3.Error, OSError, pa.ArrowException):
             self._forget()  # the way of all days says what is wrong
             return None
@@ -106,22 +114,49 @@ class TodayBars:
         is_newest = max(self._root.catalog.archived_days(), default="") < name
         return paths[0] if is_newest and not manifest_path(self._root.catalog.archive_root, name).exists() else None
 
-    def _answer(self, source: _Source, symbols: Sequence[str], interval_ms: int, rule: TradeRule) -> Today | None:
+    def _between(self, day: str, stretch: Stretch) -> tuple[int | None, int | None] | None:
+        """Start and end (UTC epoch ms) within the day, None where the stretch goes beyond it; None when it may mean
+        another day, too."""
+        if stretch.start is None and stretch.end is None:
+            return None, None
+        market = self._root.market
+        start_ms, end_ms = (bound_ms(market, bound) for bound in (stretch.start, stretch.end))
+        first_ms, after_ms = market.day_bounds(day)
+        if start_ms is None or not first_ms <= start_ms < after_ms or market.trading_day(start_ms) != day:
+            return None
+        if end_ms is not None and (
+            end_ms <= start_ms or (end_ms > after_ms and market.trading_day(self._root.now_ms) != day)
+        ):
+            return None
+        return (
+            None if start_ms == first_ms else start_ms,
+            None if end_ms is None or end_ms >= after_ms else end_ms,
+        )
+
+    def _answer(
+        self, source: _Source, symbols: Sequence[str], interval_ms: int, rule: TradeRule, part: _Part
+    ) -> Today | None:
         place = self._catch_up(source)
         notes = notes_of(source.conn, symbols)
         ticks = {row.symbol: row.stored_ticks for row in notes.coverage}
         if sum(ticks.values()) > KEPT_ROWS:
             return None
+        market = self._root.market
+        if not all(ticks.get(symbol) for symbol in symbols):
+            return None
+        day = Day(source.day, source.path, self._root.catalog.archive_root, market)
+        covered = coverage_rows(source.day, notes, symbols, ticks)
+        counts = {symbol: ticks[symbol] for symbol in symbols}
+        read = DayRead(day, tuple(symbols), covered, counts, place.rowid, part.start_ms, part.end_ms)
+        fill = fill_of([read], self._calendar, self._root.now_ms) if part.is_filled else None
         tables = []
         for symbol in symbols:
-            held = self._symbol(source, symbol, ticks.get(symbol, 0))
+            held = self._symbol(source, symbol, ticks[symbol])
             if held is None:
                 return None
-            tables.append(held.bars(interval_ms, rule, self._root.market))
+            made = held.bars(interval_ms, rule, market, part.start_ms, part.end_ms)
+            tables.append(made if fill is None else with_fill(made, interval_ms, market, fill))
         self._let_go()
-        day = Day(source.day, source.path, self._root.catalog.archive_root, self._root.market)
-        covered = coverage_rows(source.day, notes, symbols, ticks)
-        read = DayRead(day, tuple(symbols), covered, {symbol: ticks[symbol] for symbol in symbols}, place.rowid)
         return Today(pa.concat_tables(tables).unify_dictionaries(), read, place)
 
     def _catch_up(self, source: _Source) -> Place:
@@ -159,6 +194,14 @@ class TodayBars:
     def _forget(self) -> None:
         self._held.clear()
         self._place = None
+
+
+class _Part(NamedTuple):
+    """Which part of the day, and in which look."""
+
+    start_ms: int | None  # UTC epoch ms; None: from the beginning of the day
+    end_ms: int | None  # exclusive; None: to its end
+    is_filled: bool
 
 
 @dataclass(frozen=True)
@@ -264,9 +307,16 @@ class _Held:
         self.ticks = sort_table(pa.concat_tables([self.ticks, _table(self.pending)]))
         self.pending.clear()
 
-    def bars(self, interval_ms: int, rule: TradeRule, market: Market) -> pa.Table:
-        """As ``query.bars.make_bars`` of all ticks."""
+    def bars(
+        self, interval_ms: int, rule: TradeRule, market: Market, start_ms: int | None, end_ms: int | None
+    ) -> pa.Table:
+        """As ``query.bars.make_bars`` of the ticks between, or of all of them: those bars are kept."""
         self._merge()
+        if start_ms is not None or end_ms is not None:
+            times = _epoch_ms(self.ticks, "ts_ms")
+            first = 0 if start_ms is None else int(np.searchsorted(times, start_ms))
+            after = len(times) if end_ms is None else int(np.searchsorted(times, end_ms))
+            return make_bars(self.ticks.slice(first, after - first), interval_ms, market, rule)
         kind = interval_ms, rule
         made = self._made.pop(kind, None)
         if made is None:

@@ -17,6 +17,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from hk_tick_collector.client.local import LocalFiles
+from hk_tick_collector.client.question import Stretch
 from hk_tick_collector.core.facts import GapFound
 from hk_tick_collector.records.tick import Tick
 from hk_tick_collector.serve.api import jobs, today
@@ -78,6 +80,12 @@ def timeless(found: Any) -> Any:
     return {**found, "next": cursor.replace(at_ms, b"")}
 
 
+def without_none(question: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: str(value) if name in ("start", "end") else value for name, value in question.items() if value is not None
+    }
+
+
 def slowly(root: Path, clock: _Clock, **asked: Any) -> Any:
     """The same by the way of all days."""
     roots = reader(root, clock)
@@ -86,7 +94,7 @@ def slowly(root: Path, clock: _Clock, **asked: Any) -> Any:
 
 
 class _Nothing:
-    def bars(self, *_: object) -> None:
+    def bars(self, *_: object, is_filled: bool) -> None:
         """Nothing is kept."""
 
 
@@ -129,6 +137,9 @@ QUESTIONS = st.lists(
             "odd_lots": st.booleans(),
             "auctions": st.booleans(),
             "limit": st.sampled_from([2, 10_000]),
+            "fill": st.sampled_from(["none", "none", "session"]),
+            "start": st.sampled_from([None, None, None, BASE_MS, BASE_MS + 7_300, BASE_MS + 3 * DAY_MS, "20261120"]),
+            "end": st.sampled_from([None, None, BASE_MS + 20_000, BASE_MS + DAY_MS]),
         }
     ),
     min_size=1,
@@ -147,7 +158,7 @@ def test_kept_bars_are_those_of_the_file(tmp_path: Path, steps: list[Any], quest
     writer.write([make_tick(1, "HK.00700", ts_ms=BASE_MS), make_tick(1, "HK.00005", ts_ms=BASE_MS)], [])
     for step in steps:
         writer = _took(step, root, writer, clock)
-        for question in questions:
+        for question in map(without_none, questions):
             assert timeless(answer(kept, **question)) == timeless(slowly(root, clock, **question))
     writer.close()
 
@@ -226,7 +237,34 @@ def test_what_is_kept_is_bounded_and_the_rest_is_read_as_ever(tmp_path: Path, mo
         assert kept.all[0].today.kept_rows > 0
 
 
-def test_a_page_that_was_kept_is_followed_by_pages_of_its_state(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("more", "is_kept"),
+    [
+        ({"start": str(BASE_MS + 60_000)}, True),
+        ({"start": str(BASE_MS + 60_000), "end": str(BASE_MS + 90_000)}, True),
+        ({"start": DAY, "end": "20261121", "fill": "session"}, True),
+        ({"day": DAY, "fill": "session"}, True),
+        ({"end": str(BASE_MS + 90_000)}, False),
+        ({"start": "20261119"}, False),
+        ({"as_of_ms": BASE_MS + 90_000}, False),
+    ],
+)
+def test_a_part_of_the_newest_day_is_made_of_what_is_kept(tmp_path: Path, more: dict[str, Any], is_kept: bool) -> None:
+    clock = _Clock()
+    kept = reader(tmp_path, clock)
+    asked = {"symbols": "700,5", "interval": "10s", **more}
+    with closing(DayFileWriter(tmp_path)) as writer:
+        for symbol in ("HK.00700", "HK.00005"):
+            writer.write([make_tick(n, symbol, ts_ms=BASE_MS + n * 1700) for n in range(1, 200)], [])
+        for _ in range(2):
+            assert timeless(answer(kept, **asked)) == timeless(slowly(tmp_path, clock, **asked))
+            writer.write(told(300, "in full"), [])
+        assert (kept.all[0].today.kept_rows > 0) is is_kept
+
+
+def test_a_page_that_was_kept_is_followed_by_pages_of_its_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     clock = _Clock()
     kept = reader(tmp_path, clock)
     asked = {"symbols": "700,5", "interval": "1s"}
@@ -234,6 +272,7 @@ def test_a_page_that_was_kept_is_followed_by_pages_of_its_state(tmp_path: Path) 
         for symbol in ("HK.00700", "HK.00005"):
             writer.write([make_tick(n, symbol, ts_ms=BASE_MS + n * 400) for n in range(1, 60)], [])
         whole = answer(kept, **asked)["data"]
+        monkeypatch.setattr(LocalFiles, "bars_of", None)  # pages are cut from what the first one was cut from
         found: list[Any] = []
         page = answer(kept, **asked, limit=7)
         while page["next"] is not None:
@@ -250,7 +289,7 @@ def test_a_day_that_is_over_archived_or_of_another_time_is_not_kept(tmp_path: Pa
 
     def is_kept(day: str | None) -> bool:
         rule = today.TradeRule(kept.all[0].market.trade_types)
-        return kept.all[0].today.bars(day, ["HK.00700"], 60_000, rule) is not None
+        return kept.all[0].today.bars(Stretch(("700",), day), ["HK.00700"], 60_000, rule) is not None
 
     with closing(DayFileWriter(tmp_path)) as writer:
         writer.write(make_ticks(1, 9), [])
