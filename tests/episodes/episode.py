@@ -247,7 +247,9 @@ class Episode:
         for trade in trades:
             if trade.shown_ms is None:
                 trade.shown_ms = now_ms
-        self._outcome.together |= Counter(trade.told for trade in trades)
+        together = self._outcome.together  # |= would look at all that was ever shown, each time
+        for told, count in Counter(trade.told for trade in trades).items():
+            together[told] = max(together[told], count)
 
     def _start(self) -> None:
         plan = self._plan

@@ -66,7 +66,7 @@ def test_every_test_is_in_one_of_three_runs(tree: Path) -> None:
     assert parts["systemd"][-1] == "tests/systemd"
     assert parts["faults"][-1] == "tests/faults"
     assert "-n" not in parts["systemd"], "one machine, one process"
-    assert calls(tree)[-1].startswith("faults: "), "alone, after the others"
+    assert calls(tree)[-1].startswith("faults: "), "behind the rest"
     for part in parts:
         assert f"what {part} said" in script.lines
 
@@ -88,8 +88,7 @@ def test_a_part_alone_is_one_run(tree: Path) -> None:
 def test_ctrl_c_gives_the_machine_time_to_go(tree: Path) -> None:
     with ended(script := run(tree, waits="systemd")):
         wait_until(lambda: "systemd: waits" in calls(tree), "the machine is up")
-        wait_until(lambda: "what rest said" in script.lines, "it waits for the machine")
+        wait_until(lambda: "what faults said" in script.lines, "it waits for the machine")
         os.killpg(script.proc.pid, signal.SIGINT)
         assert script.wait() == 130
     assert "systemd: cleaned up" in calls(tree)
-    assert not [call for call in calls(tree) if call.startswith("faults")]
