@@ -18,7 +18,7 @@ from typing import Any
 from hk_tick_collector.opend_sim.control import call
 
 BIN = Path(sys.executable).parent
-DEADLINE_SEC = 60.0
+DEADLINE_SEC = 120.0  # only a hang reaches it, on a machine as busy as it may be
 
 
 def wait_until(condition: Callable[[], Any], what: str, timeout_sec: float = DEADLINE_SEC) -> Any:

@@ -30,7 +30,7 @@ from hk_tick_collector.opend_sim.instruments import default_symbols
 from hk_tick_collector.opend_sim.truth import read_truth
 from hk_tick_collector.opend_sim.venue import Numbering, venue_of
 from hk_tick_collector.records.tick import seq_counter
-from tests.harness import Process, Recorder, Simulator, wait_until
+from tests.harness import DEADLINE_SEC, Process, Recorder, Simulator, wait_until
 
 SYMBOLS = "HK.00700,HK.00005,HK.09988"
 DAY = "20261120"
@@ -247,7 +247,7 @@ def codes(count: int) -> str:
     return ",".join(default_symbols(count))
 
 
-def recorded(recorder: Recorder, rows: int, timeout_sec: float = 60.0) -> None:
+def recorded(recorder: Recorder, rows: int, timeout_sec: float = DEADLINE_SEC) -> None:
     """Wait until so many rows are stored."""
     wait_until(
         lambda: recorder.rows() >= rows or recorder.proc.poll() is not None,
@@ -257,7 +257,7 @@ def recorded(recorder: Recorder, rows: int, timeout_sec: float = 60.0) -> None:
     assert recorder.rows() >= rows, f"it ended with {recorder.proc.poll()}\n{recorder.output}"
 
 
-def more_recorded(recorder: Recorder, rows: int, timeout_sec: float = 60.0) -> None:
+def more_recorded(recorder: Recorder, rows: int, timeout_sec: float = DEADLINE_SEC) -> None:
     """Wait until so many rows more are stored."""
     recorded(recorder, recorder.rows() + rows, timeout_sec)
 
@@ -276,7 +276,7 @@ def count_lines(recorder: Recorder, text: str) -> int:
     return sum(text in line for line in recorder.lines[:])
 
 
-def one_more_line(recorder: Recorder, text: str, seen: int, timeout_sec: float = 60.0) -> None:
+def one_more_line(recorder: Recorder, text: str, seen: int, timeout_sec: float = DEADLINE_SEC) -> None:
     """Wait until ``text`` was logged more than ``seen`` times."""
     wait_until(lambda: count_lines(recorder, text) > seen, f"one more {text!r}\n{recorder.output}", timeout_sec)
 

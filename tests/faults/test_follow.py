@@ -15,14 +15,13 @@ from pathlib import Path
 from hk_tick_collector.records.tick import seq_counter
 from hk_tick_collector.store.follow import Follower
 from hk_tick_collector.store.position import ROW, Position
-from tests.harness import Process, clean_env
+from tests.harness import DEADLINE_SEC, Process, clean_env
 
 KILLS = int(os.environ.get("KILLS", "5"))
 SEED = int(os.environ.get("KILLS_SEED", "11"))
 ROOT = Path(__file__).resolve().parents[2]
 WRITER = Path(__file__).with_name("committing_writer.py")
 SEQ = ROW.index("seq")
-PATIENCE_SEC = 30.0
 
 
 def test_every_row_is_followed_once_over_kills_of_the_writer(tmp_path: Path) -> None:
@@ -34,7 +33,7 @@ def test_every_row_is_followed_once_over_kills_of_the_writer(tmp_path: Path) -> 
         try:
             with Follower(data_root, days_look_sec=0) as follower:
                 kill_at = first + rng.randrange(40, 4000)
-                deadline = time.monotonic() + PATIENCE_SEC
+                deadline = time.monotonic() + DEADLINE_SEC
                 while len(seen) < kill_at:
                     assert time.monotonic() < deadline, writer.output
                     position = read(follower, position, seen)

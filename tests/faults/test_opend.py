@@ -50,7 +50,7 @@ def test_resubscription_refused_at_the_second_batch(lab: Lab) -> None:
     simulator.ctl("fail-subscribe every=2 next=3")
     simulator.ctl("drop")
     one_more_line(recorder, "backfill_done", 1)
-    recorder.wait_for("futu_subscribed symbols=250 wanted=250", timeout_sec=20)
+    recorder.wait_for("futu_subscribed symbols=250 wanted=250")
     assert simulator.ctl("status")["hits"]["fail-subscribe"] == 3, "the fault did not strike"
     healed(recorder)
     lab.finish(simulator, recorder).assert_complete()

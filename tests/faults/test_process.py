@@ -27,6 +27,7 @@ from tests.harness import Recorder, wait_until
 BROKEN = Path(__file__).with_name("broken_recorder.py")
 FIFTY = codes(50)
 QUEUED_ROWS = 20_000
+RESTARTED_RATE = 200  # a busy machine takes its time to start: OpenD shows what three symbols traded in 15 s
 
 
 @contextmanager
@@ -58,7 +59,7 @@ def test_sigterm_with_twenty_thousand_queued_stores_them_all(lab: Lab) -> None:
 
 @in_hk_and_us
 def test_sigterm_while_the_file_stays_locked_spills_and_the_next_start_stores(lab: Lab) -> None:
-    simulator = lab.market(rate=300)
+    simulator = lab.market(rate=RESTARTED_RATE)
     recorder = lab.recording(simulator, 600, STOP_FLUSH_TIMEOUT_SEC=2)
     with locked(lab.day_file):
         time.sleep(2)  # a backlog of any size
@@ -103,7 +104,7 @@ def test_kill_9_at_load_five_times_in_a_row(lab: Lab) -> None:
 
 @in_hk_and_us
 def test_kill_9_with_rows_in_the_spill(lab: Lab) -> None:
-    simulator = lab.market()
+    simulator = lab.market(rate=RESTARTED_RATE)
     recorder = lab.recording(simulator, 600, BATCH_SIZE=100, MAX_QUEUE_SIZE=200)
     with locked(lab.day_file):
         recorder.wait_for("health .* spill=[1-9]")
@@ -126,7 +127,7 @@ def test_a_bug_that_strikes_once_costs_nothing(lab: Lab) -> None:
 
 def test_a_bug_in_the_writer_that_stays_saves_everything_and_exits_1(lab: Lab) -> None:
     """Every batch fails, so no single row is blamed: all of them are in the spill for a recorder without the bug."""
-    simulator = lab.market()
+    simulator = lab.market(rate=RESTARTED_RATE)
     impatient = {"WATCHDOG_STALL_SEC": 2, "WATCHDOG_RECOVERY_MAX_FAILURES": 1, "STOP_FLUSH_TIMEOUT_SEC": 2}
     recorder = lab.recorder(simulator, command=[sys.executable, BROKEN, "writer-bug-stays"], **impatient)
     assert recorder.wait() == 1, recorder.output
@@ -175,7 +176,7 @@ def test_a_second_recorder_on_the_root_refuses_with_the_pid(lab: Lab) -> None:
 
 @in_hk_and_us
 def test_the_lock_of_a_killed_recorder_is_free(lab: Lab) -> None:
-    simulator = lab.market()
+    simulator = lab.market(rate=RESTARTED_RATE)
     kill_9(lab.recording(simulator, 300))
     recorder = lab.recording(simulator, 600)
     lab.finish(simulator, recorder).assert_complete()
@@ -183,7 +184,7 @@ def test_the_lock_of_a_killed_recorder_is_free(lab: Lab) -> None:
 
 @in_hk_and_us
 def test_a_restart_in_order_continues_where_the_file_ends(lab: Lab) -> None:
-    simulator = lab.market()
+    simulator = lab.market(rate=RESTARTED_RATE)
     assert lab.recording(simulator, 600).stop() == 0
     recorder = lab.recording(simulator, 1200)
     one_more_line(recorder, "health connected=True", 0)

@@ -66,24 +66,25 @@ def full(disk: Path) -> Iterator[None]:
     ballast.unlink()
 
 
-def test_database_locked_for_thirty_seconds_with_a_small_queue(lab: Lab) -> None:
+def test_database_locked_until_far_more_waits_than_the_queue_holds(lab: Lab) -> None:
     simulator = lab.market()
     recorder = lab.recording(simulator, 600, MAX_QUEUE_SIZE=500)
     with locked(lab.day_file):
-        time.sleep(30)
-    recorder.wait_for("sqlite_busy_backoff .*locked")
-    recorder.wait_for("queue_spilled .*reason=.queue full")
+        recorder.wait_for("sqlite_busy_backoff .*locked")
+        recorder.wait_for("queue_spilled .*reason=.queue full")
+        recorder.wait_for(r"health .* spill=[1-9]\d{3}")
     recorder.wait_for("spill_drained unspilled_rows=[1-9]")
     healed(recorder)
     lab.finish(simulator, recorder).assert_complete()
 
 
-def test_a_lock_at_ten_thousand_ticks_a_second_keeps_memory_bounded(lab: Lab) -> None:
-    """The minute with a lock of 30 s in it is benchmarks/lock_minute.py; here the lock takes 10 s."""
-    simulator = lab.market(symbols=codes(900), rate=10_000)
-    recorder = lab.recording(simulator, 20_000, codes(900))
+def test_a_lock_at_thousands_of_ticks_a_second_keeps_memory_bounded(lab: Lab) -> None:
+    """The minute at 10,000 ticks a second with a lock of 30 s in it is benchmarks/lock_minute.py: a busy machine cannot
+    keep that pace, and would be judged here instead of the recorder."""
+    simulator = lab.market(symbols=codes(900), rate=3_000)
+    recorder = lab.recording(simulator, 9_000, codes(900), MAX_QUEUE_SIZE=5_000)
     with locked(lab.day_file):
-        time.sleep(10)
+        recorder.wait_for(r"health .* spill=[1-9]\d{3}")
     recorder.wait_for("spill_drained unspilled_rows=[1-9]")
     healed(recorder)
     peak_bytes = _peak_bytes(recorder)
@@ -97,7 +98,7 @@ def _peak_bytes(recorder: Recorder) -> int:
 
 
 def test_a_lock_beyond_the_watchdogs_patience_ends_with_1_and_loses_nothing(lab: Lab) -> None:
-    simulator = lab.market()
+    simulator = lab.market(rate=200)
     patience = {"WATCHDOG_STALL_SEC": 1, "WATCHDOG_RECOVERY_MAX_FAILURES": 2, "MAX_WAIT_MS": 500}
     recorder = lab.recording(simulator, 600, MAX_QUEUE_SIZE=500, STOP_FLUSH_TIMEOUT_SEC=1, **patience)
     with locked(lab.day_file):

@@ -114,7 +114,7 @@ def test_hang_without_close(lab: Lab) -> None:
     simulator = lab.market(rate=60)
     recorder = lab.recording(simulator, 200)
     simulator.ctl("hang")
-    recorder.wait_for("futu_disconnected reason=.*mute", timeout_sec=40)
+    recorder.wait_for("futu_disconnected reason=.*mute")
     simulator.ctl("clear kind=hang")
     one_more_line(recorder, "backfill_done", 1)
     healed(recorder)

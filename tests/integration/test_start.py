@@ -46,13 +46,18 @@ def test_too_little_memory_is_a_sentence(tmp_path: Path) -> None:
     """How much is too little is the machine's affair: 60 MB of addresses always are."""
     seen = 0
     for limit_kb in (60_000, 150_000, 200_000, 250_000):
-        command = ["bash", "-c", f"ulimit -v {limit_kb} && exec timeout -s INT 20 {RECORDER}"]
-        done = subprocess.run(command, env=settings(tmp_path), capture_output=True, text=True, timeout=60, check=False)
-        if "recorder_started" in done.stderr:
-            break
-        assert "Traceback" not in done.stderr, f"{limit_kb}: {done.stderr}"
-        assert done.returncode == 1, f"{limit_kb}: {done.stderr}"
-        seen += "there is not enough memory (" in done.stderr
+        recorder = Process(["bash", "-c", f"ulimit -v {limit_kb} && exec {RECORDER}"], settings(tmp_path))
+        with ended(recorder):
+            wait_until(
+                lambda recorder=recorder: recorder.find("recorder_started") or recorder.proc.poll() is not None,
+                "a start or an end",
+            )
+            if recorder.find("recorder_started"):
+                break
+            code = recorder.wait()
+        assert "Traceback" not in recorder.output, f"{limit_kb}: {recorder.output}"
+        assert code == 1, f"{limit_kb}: {recorder.output}"
+        seen += "there is not enough memory (" in recorder.output
     assert seen
 
 
