@@ -17,7 +17,7 @@ SERVICE = ("alert", "metrics", "redis", "screen", "serve", "tools")
 WANTED = {
     "build": ["setuptools>=68"],
     "service": [*PROJECT["dependencies"], *(text for name in SERVICE for text in EXTRAS[name])],
-    "dev": [*PROJECT["dependencies"], *(text for name in (*SERVICE, "dev") for text in EXTRAS[name])],
+    "dev": [*PROJECT["dependencies"], *(text for name in (*SERVICE, "docs", "dev") for text in EXTRAS[name])],
 }
 
 
