@@ -755,7 +755,9 @@ def gone_back(desk: Desk) -> list[Tick]:
     return shown
 
 
-def test_counters_that_went_back_on_two_ways_that_number_each_for_itself(desk: Desk) -> None:
+def test_counters_that_went_back_on_two_ways_that_number_each_for_itself(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
     shown = gone_back(desk)
     for _ in range(2):
         desk.pull(shown)
@@ -765,6 +767,7 @@ def test_counters_that_went_back_on_two_ways_that_number_each_for_itself(desk: D
         desk.push(pushed_as([newest]))
     assert COUNTER_WENT_BACK in desk.reason()
     assert PUSH_PULL_DISAGREE in desk.reason()
+    assert caplog.text.count(PUSH_PULL_DISAGREE) == 1, "said once"
 
 
 def test_counters_that_went_back_still_name_a_tick_where_both_ways_tell_them(desk: Desk) -> None:
