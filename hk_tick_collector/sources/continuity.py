@@ -46,6 +46,7 @@ class Continuity:
         self._holed: dict[str, None] = {}  # symbols with open holes, in the order found
         self.unkeyed: dict[str, str] = {}  # symbols whose pushes and pulls were numbered differently, and the last day
         self.untold: set[str] = set()  # symbols whose ticks to come follow an interruption that no fact tells of yet
+        self._uncompared: set[str] = set()  # symbols that an answer showed, and no answer has agreed with a push of
         self.distrusted_symbols = 0  # today's and earlier ones', for the health line
         self._unknown_days: frozenset[str] = frozenset()  # of which it is not known what their files hold
         self._told_unknown: set[tuple[str, str]] = set()  # symbols and such days of which ticks were handed over
@@ -163,12 +164,16 @@ class Continuity:
 
     def tell_interruptions(self, ticks: Sequence[Tick]) -> None:
         """To be called before ticks are handed over that no answer brought: the file must know that they follow an
-        interruption before it has them, or another process would take them for its own count's."""
-        if not self.untold and not self._unknown_days:
+        interruption before it has them, or another process would take them for its own count's. Likewise that they are
+        numbered otherwise than the answer that has shown them already."""
+        is_uncompared = bool(self._uncompared) and not self._uncompared.isdisjoint([tick.symbol for tick in ticks])
+        if not self.untold and not self._unknown_days and not is_uncompared:
             return
         facts: list[Fact] = []
         with self._lock:
             self._tell_unknown(ticks, facts)
+            if is_uncompared:
+                self._compare_pushed(ticks, facts)
             for symbol, day in dict.fromkeys((t.symbol, t.trading_day) for t in ticks if t.symbol in self.untold):
                 track = self._track(symbol)
                 if day == track.day:
@@ -176,6 +181,14 @@ class Continuity:
                 self._note_untold(track)
             if facts:
                 self._facts(facts)
+
+    def _compare_pushed(self, ticks: Sequence[Tick], facts: list[Fact]) -> None:
+        for tick in ticks:
+            if tick.symbol in self._uncompared and tick.seq is not None:
+                track = self._track(tick.symbol)
+                distrust = track.distrust
+                track.compare_pushed(tick, facts)
+                self._settle(track, distrust)
 
     def tell_left_over(self, ticks: Sequence[Tick]) -> None:
         """To be called before rows are stored that an earlier process left in the spill: what it knew of them may have
@@ -355,6 +368,10 @@ class Continuity:
             self.distrusted_symbols += 1
         if track.unkeyed_day:
             self.unkeyed[symbol] = track.unkeyed_day
+        if track.shown:
+            self._uncompared.add(symbol)
+        else:
+            self._uncompared.discard(symbol)
         if track.open_holes():
             self._holed.setdefault(symbol)
         else:

@@ -146,6 +146,7 @@ class Track:
     breaks: list[int] = field(default_factory=list)  # the newest counter at each interruption
     recent: deque[Tick] = field(default_factory=lambda: deque(maxlen=RECENT_PUSHES))
     witnesses: Sequence[Tick] = ()  # pushed before the restart or the loss: how pushes are numbered, not what is stored
+    shown: Sequence[Tick] = ()  # newest ones of the last answer, until answers and pushes are known to agree or not to
     known: array[int] = field(default_factory=lambda: array("q"))
     edges: dict[int, int] = field(default_factory=dict)  # counter -> sequence, at ends of ranges
     distrust: str = ""
@@ -181,7 +182,7 @@ class Track:
         self.skipped.clear()
         self.breaks = []
         self.recent.clear()
-        self.witnesses = ()
+        self.witnesses = self.shown = ()
         self.known = array("q")
         self.edges.clear()
         self.distrust = ""
@@ -248,6 +249,18 @@ class Track:
     def has_untold(self) -> bool:
         """Does the file have to learn of an interruption before it gets a tick that follows it?"""
         return self.seam is not None and not self.seam_told and not self.distrust
+
+    def compare_pushed(self, tick: Tick, facts: list[Fact]) -> None:
+        """Is it a trade that the last answer showed before it was pushed, under a number far from its own?"""
+        if tick.trading_day != self.day or not self.shown:
+            return
+        if tick.ts_ms > self.shown[-1].ts_ms + 1000:
+            self.shown = ()  # it came later, and so do those behind it
+            return
+        twins = [shown.seq for shown in self.shown if shown.seq is not None and _looks_like(shown, tick)]
+        if twins and not any(_is_near(tick.seq or 0, seq, self.limits.newest_rows) for seq in twins):
+            self._distrust(PUSH_PULL_DISAGREE, facts)
+            self.shown = ()
 
     def tell_interruption(self, facts: list[Fact]) -> None:
         """A tick of the day follows an open interruption."""
@@ -550,6 +563,8 @@ class Track:
         if today:
             self.newest_ms = max(self.newest_ms, *(tick.ts_ms for tick in today))
             self.known = array("q", [tick.seq for tick in today[-KNOWN_SEQS:] if tick.seq is not None])
+            is_settled = self.confirmed or self.unkeyed_day == self.day
+            self.shown = () if is_settled else today[-KNOWN_SEQS:]
 
     def _note_skipped(self, answer: Answer, today: Sequence[Tick]) -> None:
         if len(self.seen) < 2 or self.distrust:

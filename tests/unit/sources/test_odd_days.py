@@ -867,3 +867,23 @@ def test_rows_left_over_in_the_spill_are_stored_once(desk: Desk) -> None:
     desk = desk.restarted()
     desk.unspill([shown[2], *pushed_as([shown[3]], 700_000)])
     assert len(desk.stored()) == len(shown)
+
+
+def test_a_push_that_an_answer_was_faster_than_is_one_row(desk: Desk) -> None:
+    """The first trade that comes on both ways comes by the answer first."""
+    shown = trades(1, 8)
+    desk.pull(shown)
+    desk.push(pushed_as(shown[7:]))
+    assert len(desk.stored()) == 8
+    assert PUSH_PULL_DISAGREE in desk.reason()
+
+
+def test_equal_trades_of_which_the_answer_had_the_first_ones_number_nothing_otherwise(desk: Desk) -> None:
+    twins = [tick(n, 0.5) for n in range(1, 6)]
+    desk.pull(twins[:2])
+    desk.push(twins[1:4])
+    desk.push([*twins[4:], tick(6, 3.5)])
+    desk.later(1)
+    desk.pull([*twins, tick(6, 3.5)])
+    assert len(desk.stored()) == 6
+    assert desk.state() == "proven"
