@@ -11,6 +11,7 @@ from hk_tick_collector.core.facts import (
     COULD_NOT_BE_READ,
     COUNTER_WENT_BACK,
     DATED_OTHERWISE,
+    NO_SEQUENCE,
     NOT_JOINED,
     PUSH_PULL_DISAGREE,
     UNREAD_TICK,
@@ -767,7 +768,7 @@ def test_counters_that_went_back_on_two_ways_that_number_each_for_itself(
         desk.push(pushed_as([newest]))
     assert COUNTER_WENT_BACK in desk.reason()
     assert PUSH_PULL_DISAGREE in desk.reason()
-    assert caplog.text.count(PUSH_PULL_DISAGREE) == 1, "said once"
+    assert [caplog.text.count(reason) for reason in (COUNTER_WENT_BACK, PUSH_PULL_DISAGREE)] == [1, 1], "said once"
 
 
 def test_counters_that_went_back_still_name_a_tick_where_both_ways_tell_them(desk: Desk) -> None:
@@ -887,3 +888,20 @@ def test_equal_trades_of_which_the_answer_had_the_first_ones_number_nothing_othe
     desk.pull([*twins, tick(6, 3.5)])
     assert len(desk.stored()) == 6
     assert desk.state() == "proven"
+
+
+def test_other_numbers_are_no_counters_that_went_back(desk: Desk) -> None:
+    """Those of the answer are known under another second, and that is all there is to say."""
+    shown = trades(1, 8)
+    desk.push(pushed_as(shown, 1))
+    desk.pull(shown)
+    assert desk.reason() == PUSH_PULL_DISAGREE
+
+
+def test_a_trade_that_an_answer_tells_without_its_number_has_no_other_one(desk: Desk) -> None:
+    shown = trades(1, 8)
+    shown[0] = shown[0]._replace(seq=None)
+    desk.push(shown)
+    desk.pull([one._replace(seq=None) if n in (3, 7) else one for n, one in enumerate(shown)])
+    assert desk.reason() == NO_SEQUENCE
+    assert len(desk.stored()) == 8
