@@ -56,12 +56,14 @@ COMMANDS: dict[str, str] = {
     "eod": "eod",
     "migrate": "migrate --dry-run",
     "salvage": "salvage ROOT/20261119.db --into ROOT/whole.db",
+    "compare": "compare ROOT ROOT/b --days 20261120",
+    "merge": "merge ROOT ROOT/b --into ROOT/merged --days 20261118..",
     "config": "config --changed",
     "logs": "logs --file ROOT/log",
     "keys": "keys list --keys-file ROOT/keys.json",
     "wrong_day": "day 20261132",
 }
-NO_DATA_ROOT = ("--help", "keys")
+NO_DATA_ROOT = ("--help", "keys", "compare", "merge")
 _LOG = """\
 2026-11-20T01:30:00.000Z INFO health status=ok queue=0 spill=0 stored=1000
 2026-11-20T01:31:00.000Z WARNING feed_silent channel=push quiet_sec=60 symbols=3
@@ -89,8 +91,18 @@ def recorded() -> Iterator[Path]:
         record_day(root, DAYS[0], count=300)
         _holed_day(root)
         record_day(root, DAYS[2], count=300, proven=False)
+        _second_recording(root / "b")
         (root / "log").write_text(_LOG)
         yield root
+
+
+def _second_recording(root: Path) -> None:
+    """Of the last day: two symbols, of which it lost some ticks, and received each a moment later."""
+    root.mkdir()
+    ticks = [*day_ticks("HK.00005", 300, DAYS[2])[:290], *day_ticks("HK.00700", 300, DAYS[2])[15:]]
+    writer = DayFileWriter(root)
+    writer.write([tick._replace(recv_ts_ms=tick.recv_ts_ms + 2) for tick in ticks])
+    writer.close()
 
 
 def _holed_day(root: Path) -> None:

@@ -148,7 +148,7 @@ def _build(kind: str, path: Path, manifest: Manifest, db: Path, on_rows: OnRows 
         else:
             unpack(path, part, manifest.rows)
         _check_built(part, manifest)
-        _make_logged(part)
+        make_logged(part)
         sync_file(part)
         os.link(part, db)  # unlike a rename it never replaces a file
         sync_dir(db.parent)
@@ -181,7 +181,7 @@ def _fill(part: Path, path: Path, manifest: Manifest, on_rows: OnRows | None) ->
             raise translate(exc, part) from exc
 
 
-def _make_logged(part: Path) -> None:
+def make_logged(part: Path) -> None:
     """With a write-ahead log, as a recorder's file: retention draws a proof from it (retain.py)."""
     try:
         with closing(sqlite3.connect(part)) as conn:

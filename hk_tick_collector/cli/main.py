@@ -37,6 +37,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "repair": ("repair", "Ask OpenD for what is missing, and store it."),
         "audit": ("audit", "Compare a day with OpenD's sums or HKEX's list of trades."),
         "facts": ("facts", "What a day shows of OpenD's undocumented habits."),
+        "compare": ("compare", "What two recorders recorded of a day, tick by tick."),
     },
     "Give me the data": {
         "ticks": ("ticks", "The ticks of a symbol."),
@@ -58,6 +59,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "retain": ("retain", "Delete old days that are safely archived."),
     },
     "Day files": {
+        "merge": ("merge", "One day out of several recorders' recordings of it."),
         "salvage": ("salvage", "Save what can be read of a damaged day file."),
         "vacuum": ("vacuum", "Make a closed day file as small as it can be."),
         "migrate": ("migrate", "Bring day files of earlier versions up to date."),

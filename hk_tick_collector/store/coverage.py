@@ -756,11 +756,17 @@ class DayCoverage:
                 other = SymbolCoverage.of_row(row)
             except (TypeError, ValueError):
                 continue
-            track = self._touch(other.symbol)
-            track.take_over(other)
-            self._note_unkeyed(track)
+            self.take_note(other)
             if conn.execute(_IS_STORED, (other.symbol, other.interrupted_seq)).fetchone() is None:
-                track.interrupt(other.interrupted_seq)
+                self._touch(other.symbol).interrupt(other.interrupted_seq)
+
+    def take_note(self, other: SymbolCoverage, *, doubt: str | None = None) -> None:
+        """The same of one symbol, but for its interruption. ``doubt``: what speaks against its counters besides."""
+        track = self._touch(other.symbol)
+        track.take_over(other)
+        if doubt is not None:
+            track.doubt(doubt)
+        self._note_unkeyed(track)
 
     def interrupt_all(self, conn: sqlite3.Connection) -> None:
         """Nobody knows whether what comes goes on from what the file holds: another one was put in its place."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import socket
 from pathlib import Path
 
@@ -44,6 +45,8 @@ LOADED: tuple[tuple[str, tuple[str, ...], set[str]], ...] = (
     ("eod", (), ARROW),
     ("salvage", ("{data}/" + DAY + ".db", "--into", "{tmp}/salvaged"), NOTHING),
     ("vacuum", (DAY,), ARROW),
+    ("compare", ("{data}", "{tmp}/twin"), ARROW),
+    ("merge", ("{data}", "{tmp}/twin", "--into", "{tmp}/merged"), ARROW),
     ("import", ("sierra", "{tmp}/ESZ26_FUT_CME.scid", "--data-root", "{tmp}/cme"), NOTHING),
     ("migrate", ("--dry-run",), NOTHING),
     ("serve", ("--data-root", "{data}", "--anonymous", "--port", "{taken}"), NOTHING),
@@ -57,6 +60,8 @@ ON_A_TERMINAL = {"screen"}  # says so and ends elsewhere
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tmp = tmp_path_factory.mktemp("imports")
     record_day(tmp / "data", count=60, lost=(7,))
+    (tmp / "twin").mkdir()
+    shutil.copy(tmp / "data" / f"{DAY}.db", tmp / "twin")
     assert tickctl("archive", DAY, "--archive-root", tmp / "archive", data_root=tmp / "data").returncode == 0
     (tmp / "recorder.log").write_text("2026-11-20T01:30:00.000Z INFO health ok\n")
     write_scid(tmp / "ESZ26_FUT_CME.scid", run_of(1_795_190_400_000_000, 5))
@@ -71,7 +76,7 @@ def test_every_command_is_tried() -> None:
 def test_a_command_loads_what_it_uses(place: Path, name: str, arguments: tuple[str, ...], wanted: set[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         words = [word.format(tmp=place, data=place / "data", taken=taken.getsockname()[1]) for word in arguments]
-        data_root = None if "--data-root" in words or name in ("keys", "alert") else place / "data"
+        data_root = None if "--data-root" in words or name in ("keys", "alert", "compare", "merge") else place / "data"
         done = tickctl(
             name, *words, data_root=data_root, PYTHONPROFILEIMPORTTIME=1, FUTU_SYMBOLS=",".join(SYMBOLS),
             FUTU_HOST="127.0.0.1", FUTU_PORT=NOBODY_LISTENS, ALERT_DIR=place / "alert",

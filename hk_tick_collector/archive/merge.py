@@ -1,0 +1,511 @@
+"""One day out of several recordings of it: of recorders that ran beside each other (``hk-tickctl merge``).
+
+The recording with the most ticks is copied; what the others have besides goes into the copy, each tick with its own
+time of storing. That a trade bears one sequence everywhere is checked (``days.twins``): of a symbol that two recordings
+tell differently, the one that is believed more is kept alone, the day of that symbol is unproven, and both are named.
+
+What the recordings noted goes together by the rules of ``store.coverage``:
+
+- a symbol that one of them proves keeps the notes of that one; what the others doubt is answered by the proof;
+- of all other symbols every caution counts, and what one had lost is no gap any more where another one has it: two
+  recordings that each lack something, and never the same, can be proven together;
+- missing is what all of them miss.
+
+The file is built beside its place, read back and held against every recording, and linked into place, whole or not at
+all. Recordings are only read.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from hk_tick_collector.archive import atomic
+from hk_tick_collector.archive.atomic import Refused
+from hk_tick_collector.archive.contents import DayFileTicks, differing, rows_of
+from hk_tick_collector.archive.restore import make_logged, restore_day
+from hk_tick_collector.archive.verify import OnRows, count
+from hk_tick_collector.core.errors import NoData, StoreCorrupt
+from hk_tick_collector.core.facts import GapFound
+from hk_tick_collector.core.text import counted
+from hk_tick_collector.days import twins
+from hk_tick_collector.days.catalog import Day
+from hk_tick_collector.days.order import sort_table
+from hk_tick_collector.days.scan import scan_symbols
+from hk_tick_collector.market.market import Market
+from hk_tick_collector.store import reader
+from hk_tick_collector.store.atomic import sync_file
+from hk_tick_collector.store.connect import (
+    COPY,
+    ROW_COLUMNS,
+    SqliteOptions,
+    keep_orphaned_wal,
+    open_day_file,
+    table_columns,
+    translate,
+)
+from hk_tick_collector.store.copying import CopiedRows, copy_rows, is_keyed
+from hk_tick_collector.store.coverage import COLUMNS, MISSING, PROVEN, DayCoverage, SymbolCoverage, sequences_count
+from hk_tick_collector.store.extents import parse_extents
+from hk_tick_collector.store.gaps import OPEN, read_meta
+from hk_tick_collector.store.inuse import open_elsewhere
+from hk_tick_collector.store.layout import DAY_FILE_GLOB, day_file, sqlite_files, sync_dir
+from hk_tick_collector.store.reader import CoverageRow, GapRow, Notes, open_read_only
+
+LOCK_FILE = ".merge.lock"
+GROUP_ROWS = 200_000  # of all recordings, about so many are in memory at a time
+DISAGREE = "merged recordings of it disagree"
+NO_COMMON_TICK = "merged recordings of it have no tick in common"
+_NOTES = ("coverage", "gaps", "replays")
+_TEMPORARY = ".merging-"
+_GAP_COLUMNS = tuple(one.name for one in fields(GapRow))
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """A symbol that two recordings tell differently: only ``kept`` is in the merged day."""
+
+    symbol: str
+    kept: str
+    left_out: str
+    otherwise: int  # ticks with one sequence that are different trades
+    renumbered: int  # trades that have different sequences, or ticks that share a number
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """What became of a day. ``added_rows``: by recording, the ticks that no recording before it had."""
+
+    trading_day: str
+    action: str  # merged | unchanged | replaced
+    path: str
+    rows: int
+    added_rows: dict[str, int]
+    states: dict[str, int]  # symbols by state
+    missing_ticks: int
+    conflicts: list[Conflict]
+
+
+class Recording:
+    """One recorder's file of the day. ``name``: what a person calls it."""
+
+    def __init__(self, name: str, db: Path) -> None:
+        self.name = name
+        self.db = db
+
+    @cached_property
+    def notes(self) -> Notes:
+        """Of one moment; the rows that are read are those of that moment."""
+        return reader.notes(self.db, last_row=True)
+
+    @cached_property
+    def coverage(self) -> dict[str, CoverageRow]:
+        """By symbol. NoData for a file of an earlier recorder: it noted nothing that could be merged."""
+        if not self.notes.coverage and self.notes.last_rowid:
+            raise NoData(
+                f"{self.db} notes nothing of its completeness: an earlier recorder made it; bring it up to date with: "
+                "hk-tickctl migrate"
+            )
+        return {row.symbol: row for row in self.notes.coverage}
+
+    @cached_property
+    def gaps(self) -> dict[str, list[GapRow]]:
+        """By symbol, open and closed."""
+        found: dict[str, list[GapRow]] = {}
+        for gap in self.notes.gaps:
+            found.setdefault(gap.symbol, []).append(gap)
+        return found
+
+    def rows(self, symbols: Sequence[str]) -> int:
+        """How many ticks it has of these."""
+        return sum(self.coverage[symbol].stored_ticks for symbol in symbols if symbol in self.coverage)
+
+    def ticks(self, symbols: Sequence[str], columns: Sequence[str]) -> dict[str, pa.Table]:
+        """Those of these symbols, by symbol, in one order whatever the columns."""
+        names = tuple(dict.fromkeys((*columns, "symbol", "ts_ms", "seq", "occurrence")))
+        table = sort_table(scan_symbols(self.db, symbols, names, last_rowid=self.notes.last_rowid))
+        found = table.column("symbol").combine_chunks()
+        return {symbol: table.filter(pc.equal(found, symbol)) for symbol in symbols if symbol in self.coverage}
+
+
+@dataclass(slots=True)
+class _SymbolPlan:
+    """What a symbol's part of the merged day is made of."""
+
+    notes_of: Recording  # the one that is believed most
+    taken: list[Recording]  # those that are joined, that one first
+    cautions: list[Recording] = field(default_factory=list)  # whose notes count besides
+    conflicts: list[Conflict] = field(default_factory=list)
+    interrupted_seq: int | None = None  # of an interruption of which no recording knows what followed
+    is_unchecked: bool = False  # two recordings share no tick: whether they number alike cannot be told
+
+    @property
+    def doubt(self) -> str | None:
+        """What the file says of recordings that contradict each other, or that nothing holds together."""
+        if self.conflicts:
+            ticks = sum(conflict.otherwise + conflict.renumbered for conflict in self.conflicts)
+            return f"{DISAGREE}: {counted(ticks, 'tick')}"
+        return NO_COMMON_TICK if self.is_unchecked else None
+
+
+def tidy(into: Path) -> None:
+    """Remove what a merge that died left. Inside ``atomic.only_job(into, LOCK_FILE)``."""
+    for path in into.glob(f".{DAY_FILE_GLOB}{atomic.PART_SUFFIX}*"):
+        path.unlink(missing_ok=True)
+    for path in into.glob(f"{_TEMPORARY}*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@contextmanager
+def recordings(days: Mapping[str, Day], into: Path, now_ms: int) -> Iterator[list[Recording]]:
+    """The day's files by name, opened as files: one that is archived, or joined of both, is restored for as long."""
+    with ExitStack() as stack:
+        found = []
+        for name, day in days.items():
+            db = day.db
+            if db is None or day.manifest is not None:
+                directory = Path(stack.enter_context(TemporaryDirectory(dir=into, prefix=_TEMPORARY)))
+                if db is not None:
+                    _copy(db, day_file(directory, day.trading_day))
+                restore_day(day.archive_root, day.trading_day, directory, now_ms=now_ms)
+                db = day_file(directory, day.trading_day)
+            found.append(Recording(name, db))
+        yield found
+
+
+def merge_day(
+    trading_day: str,
+    sources: Sequence[Recording],
+    into: Path,
+    market: Market,
+    *,
+    now_ms: int,
+    replace: bool = False,
+    on_rows: OnRows | None = None,
+) -> Merged:
+    """Build the day file of ``into`` out of these recordings, inside ``atomic.only_job(into, LOCK_FILE)``.
+
+    ``Refused`` when there is one with other content, unless ``replace`` is wanted and nobody has it open; StoreError or
+    OSError when reading or writing fails, StoreCorrupt when the result, read back, lacks a tick. Whatever is raised,
+    the directory holds what it held.
+    """
+    db = day_file(into, trading_day)
+    base = max(sources, key=lambda source: source.rows(list(source.coverage)))
+    part = atomic.new_part(db)
+    try:
+        _copy(base.db, part)
+        added, conflicts = _fill(part, trading_day, base, sources, market, now_ms, on_rows)
+        _check(part, sources, conflicts)
+        make_logged(part)
+        sync_file(part)
+        action = _put(part, db, replace=replace, now_ms=now_ms)
+    finally:
+        for path in sqlite_files(part):
+            path.unlink(missing_ok=True)
+    rows = reader.coverage(db)
+    return Merged(
+        trading_day,
+        action,
+        str(db),
+        sum(row.stored_ticks for row in rows),
+        {source.name: added[source.name] for source in sources},
+        dict(Counter(row.state for row in rows)),
+        sum(row.missing_ticks for row in rows if row.state == MISSING),
+        conflicts,
+    )
+
+
+def _copy(db: Path, target: Path) -> None:
+    try:
+        with closing(open_read_only(db)) as conn, closing(sqlite3.connect(target)) as copy:
+            conn.backup(copy)
+    except sqlite3.Error as exc:
+        raise translate(exc, db) from exc
+
+
+# -- what each symbol is made of ---------------------------------------------------------------------------------------
+
+
+def _groups(sources: Sequence[Recording]) -> Iterator[list[str]]:
+    """The symbols of all recordings in order, a part of them at a time."""
+    group: list[str] = []
+    rows = 0
+    for symbol in sorted({symbol for source in sources for symbol in source.coverage}):
+        more = sum(source.rows([symbol]) for source in sources)
+        if group and rows + more > GROUP_ROWS:
+            yield group
+            group, rows = [], 0
+        group.append(symbol)
+        rows += more
+    if group:
+        yield group
+
+
+def _plan(symbol: str, ticks: Mapping[Recording, pa.Table]) -> _SymbolPlan:
+    """``ticks``: of every recording that has the symbol."""
+    best, *others = sorted(ticks, key=lambda source: _trust(source.coverage[symbol]), reverse=True)
+    plan = _SymbolPlan(best, [best])
+    kept = ticks[best]
+    for source in others:
+        counts = all(one.coverage[symbol].distrust is None for one in (best, source))
+        found = twins.compare(kept, ticks[source], counts=counts)
+        if found.contradicts:
+            plan.conflicts.append(Conflict(symbol, best.name, source.name, found.otherwise, found.renumbered))
+            continue
+        plan.taken.append(source)
+        plan.is_unchecked |= bool(found.second_rows and found.first_rows and not found.common_rows)
+    if best.coverage[symbol].state != PROVEN:
+        plan.cautions = plan.taken[1:]
+        plan.interrupted_seq = _open_interruption(symbol, {source: ticks[source] for source in plan.taken})
+    return plan
+
+
+def _open_interruption(symbol: str, ticks: Mapping[Recording, pa.Table]) -> int | None:
+    """The newest sequence before the first interruption over which none of these went on.
+
+    A recorder notes the first one that is open, and no later one: it knows of what lies before that, and of nothing
+    behind it.
+    """
+    seqs = {source: np.sort(table.column("seq").drop_null().to_numpy()) for source, table in ticks.items()}
+    still_open = [
+        seq
+        for source in ticks
+        if (seq := source.coverage[symbol].interrupted_seq) is not None
+        and not any(
+            _went_on(other.coverage[symbol], seqs[other], seq, seqs[source]) for other in ticks if other is not source
+        )
+    ]
+    return min(still_open, default=None)
+
+
+def _went_on(row: CoverageRow, seqs: npt.NDArray[np.int64], seq: int, interrupted: npt.NDArray[np.int64]) -> bool:
+    """Has this recording, without a break, the tick before an interruption of another one, and that one's next?"""
+    following = interrupted[np.searchsorted(interrupted, seq, side="right") :]
+    edges = [seq, *following[:1].tolist()]
+    is_unbroken = row.interrupted_seq is None or row.interrupted_seq >= edges[-1]
+    return is_unbroken and bool(np.isin(edges, seqs).all())
+
+
+def _trust(row: CoverageRow) -> tuple[object, ...]:
+    return (
+        row.state == PROVEN,
+        row.distrust is None,
+        row.interrupted_seq is None,
+        row.state != MISSING,
+        row.verified_until_ms or 0,
+        row.stored_ticks,
+    )
+
+
+# -- into the copy -----------------------------------------------------------------------------------------------------
+
+
+def _fill(
+    part: Path,
+    trading_day: str,
+    base: Recording,
+    sources: Sequence[Recording],
+    market: Market,
+    now_ms: int,
+    on_rows: OnRows | None,
+) -> tuple[Counter[str], list[Conflict]]:
+    """Rows and notes; how many ticks each recording added, and what contradicts."""
+    added: Counter[str] = Counter()
+    plans: dict[str, _SymbolPlan] = {}
+    # Nobody else knows this file, and it counts only when it is synced and linked into place.
+    with closing(open_day_file(part, SqliteOptions(journal_mode="TRUNCATE", synchronous="NORMAL"))) as conn:
+        try:
+            conn.execute("PRAGMA synchronous = OFF")
+            conn.execute("BEGIN IMMEDIATE")
+            conn.execute("DELETE FROM readings")  # of another file
+            for group in _groups(sources):
+                tables = {source: source.ticks(group, twins.COLUMNS) for source in sources}
+                for symbol in group:
+                    ticks = {source: found[symbol] for source, found in tables.items() if symbol in found}
+                    plan = plans[symbol] = _plan(symbol, ticks)
+                    added.update(_store(conn, symbol, {source: ticks[source] for source in plan.taken}, base))
+                    if on_rows is not None:
+                        on_rows(sum(table.num_rows for table in ticks.values()))
+            _note(conn, trading_day, plans, base, market, now_ms)
+            _copy_details(conn, sources)
+            conn.execute("COMMIT")
+        except (sqlite3.Error, OverflowError, ValueError) as exc:
+            raise translate(exc, part) from exc
+    return added, [conflict for plan in plans.values() for conflict in plan.conflicts]
+
+
+def _store(conn: sqlite3.Connection, symbol: str, taken: dict[Recording, pa.Table], base: Recording) -> Counter[str]:
+    """The symbol's ticks that the copy lacks. ``kept`` grows by them, so that a third recording adds no tick twice."""
+    added: Counter[str] = Counter()
+    if base not in taken:  # the copy has it otherwise, or not at all
+        conn.execute("DELETE FROM ticks WHERE symbol = ?", (symbol,))
+    kept = taken.pop(base, None)
+    for source, table in taken.items():
+        before_rows = conn.total_changes
+        if kept is None:
+            _insert(conn, rows_of(_whole(source, symbol)))
+            kept = table
+        else:
+            lacking = table.take(pa.array(twins.compare(kept, table, counts=False).second_only))
+            if not lacking.num_rows:
+                continue
+            if _is_keyed(kept) and _is_keyed(table):
+                whole = _whole(source, symbol)
+                is_lacking = pc.is_in(whole.column("seq"), lacking.column("seq").combine_chunks())
+                _insert(conn, rows_of(whole.filter(is_lacking)))
+            else:  # any of them may be a row that is there, in another form
+                rows = rows_of(_whole(source, symbol))
+                copy_rows(conn, sorted(rows, key=lambda row: not is_keyed(row)), CopiedRows())
+            kept = pa.concat_tables([kept, lacking]).unify_dictionaries()
+        added[source.name] += conn.total_changes - before_rows
+    return added
+
+
+def _whole(source: Recording, symbol: str) -> pa.Table:
+    return source.ticks([symbol], ROW_COLUMNS)[symbol]
+
+
+def _is_keyed(table: pa.Table) -> bool:
+    return not table.column("seq").null_count
+
+
+def _insert(conn: sqlite3.Connection, rows: Sequence[tuple[object, ...]]) -> None:
+    conn.executemany(COPY, rows)
+
+
+def _note(
+    conn: sqlite3.Connection,
+    trading_day: str,
+    plans: Mapping[str, _SymbolPlan],
+    base: Recording,
+    market: Market,
+    now_ms: int,
+) -> None:
+    for symbol, plan in plans.items():
+        if plan.notes_of is not base:
+            for table in _NOTES:
+                conn.execute(f"DELETE FROM {table} WHERE symbol = ?", (symbol,))  # noqa: S608 - our names
+            _take_row(conn, plan.notes_of.coverage[symbol])
+        _take_gaps(conn, plan.notes_of.gaps.get(symbol, []))
+        if plan.notes_of.coverage[symbol].interrupted_seq != plan.interrupted_seq:
+            conn.execute("UPDATE coverage SET interrupted_seq = ? WHERE symbol = ?", (plan.interrupted_seq, symbol))
+        for source in plan.cautions:
+            _take_gaps(conn, (gap for gap in source.gaps.get(symbol, []) if gap.is_window or gap.state != OPEN))
+    counts = all(sequences_count(plan.notes_of.coverage[symbol].distrust) for symbol, plan in plans.items())
+    coverage = DayCoverage.load(conn, trading_day, counts=counts, market=market)
+    changed = [symbol for symbol, plan in plans.items() if len(plan.taken) > 1 or base is not plan.notes_of]
+    coverage.recount(conn, changed)
+    for symbol, plan in plans.items():
+        for source in plan.cautions:
+            coverage.take_note(_track(source.coverage[symbol]))
+            coverage.learn(conn, _lost_there(source, symbol))
+        if plan.doubt is not None:
+            coverage.take_note(_track(plan.notes_of.coverage[symbol]), doubt=plan.doubt)
+    coverage.save(conn, now_ms)
+
+
+def _lost_there(source: Recording, symbol: str) -> Iterator[GapFound]:
+    """What OpenD could not show there any more: told anew, it is listed once, as far as it is missing here, too."""
+    for gap in source.gaps.get(symbol, []):
+        if gap.is_window or gap.state != OPEN:
+            continue
+        meta = read_meta(gap.meta_json)
+        told = (symbol, gap.trading_day)
+        for first, last in parse_extents(meta.get("extents")):
+            yield GapFound(*told, first, last, gap.detected_at_ms, gap.reason)
+        if isinstance(meta.get("at_most"), int):
+            yield GapFound(*told, None, meta["at_most"], gap.detected_at_ms, gap.reason)
+
+
+def _track(row: CoverageRow) -> SymbolCoverage:
+    return SymbolCoverage.of_row(tuple(getattr(row, name) for name in COLUMNS))
+
+
+def _take_row(conn: sqlite3.Connection, row: CoverageRow) -> None:
+    values = [getattr(row, name) for name in COLUMNS]
+    conn.execute(f"INSERT INTO coverage ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})", values)  # noqa: S608
+
+
+def _take_gaps(conn: sqlite3.Connection, gaps: Iterable[GapRow]) -> None:
+    conn.executemany(
+        f"INSERT OR IGNORE INTO gaps ({', '.join(_GAP_COLUMNS)}) VALUES ({', '.join('?' * len(_GAP_COLUMNS))})",  # noqa: S608
+        [[getattr(gap, name) for name in _GAP_COLUMNS] for gap in gaps],
+    )
+
+
+def _copy_details(conn: sqlite3.Connection, sources: Sequence[Recording]) -> None:
+    """What was told of symbols, and later of trades, once."""
+    for table, read in (("symbols", reader.symbol_rows), ("amendments", reader.amendments)):
+        names = table_columns(conn, table)
+        values = ", ".join(f"?{n}" for n in range(1, len(names) + 1))
+        same = " AND ".join(f"{name} IS ?{n}" for n, name in enumerate(names, start=1))
+        sql = f"INSERT OR IGNORE INTO {table} SELECT {values} WHERE NOT EXISTS (SELECT 1 FROM {table} WHERE {same})"  # noqa: S608
+        for source in sources:
+            conn.executemany(sql, [[getattr(row, name) for name in names] for row in read(source.db)])
+
+
+# -- read back, and put into place -------------------------------------------------------------------------------------
+
+
+def _check(part: Path, sources: Sequence[Recording], conflicts: Sequence[Conflict]) -> None:
+    """Is every tick of every recording there, but of those that were left out?"""
+    left_out = {(conflict.left_out, conflict.symbol) for conflict in conflicts}
+    merged = Recording("merged", part)
+    for group in _groups([merged, *sources]):
+        there = merged.ticks(group, twins.COLUMNS)
+        for source in sources:
+            for symbol, table in source.ticks(group, twins.COLUMNS).items():
+                if (source.name, symbol) in left_out or not table.num_rows:
+                    continue
+                found = twins.compare(there[symbol], table, counts=False)
+                if len(found.second_only) or found.otherwise:
+                    raise StoreCorrupt(
+                        f"{part.name}, read back, lacks {len(found.second_only) + found.otherwise} ticks of {symbol} "
+                        f"that {source.name} has: nothing was put into place; check the disk"
+                    )
+
+
+def _put(part: Path, db: Path, *, replace: bool, now_ms: int) -> str:
+    """merged | unchanged | replaced."""
+    if not db.exists():
+        keep_orphaned_wal(db, now_ms)  # of another file that stood here: SQLite would apply it to ours
+        os.link(part, db)  # unlike a rename it never replaces a file
+        sync_dir(db.parent)
+        return "merged"
+    if _is_same(part, db):
+        return "unchanged"
+    if not replace:
+        raise Refused(
+            f"{db} is there already and holds something else; replace it with --replace, or name another directory"
+        )
+    holders = open_elsewhere(db)
+    if holders.pids:
+        raise Refused(f"{db} is open in {holders.holders}: replace it when it is closed")
+    if any(path.exists() and path.stat().st_size for path in list(sqlite_files(db))[1:]):
+        raise Refused(f"{db} was not closed: its -wal file holds rows; read it once with hk-tickctl vacuum")
+    atomic.rename(part, db)
+    return "replaced"
+
+
+def _is_same(part: Path, db: Path) -> bool:
+    """The same rows, and the same said of them, whenever that was."""
+    if differing(count(DayFileTicks(part)).symbols, count(DayFileTicks(db)).symbols):
+        return False
+    one, other = (
+        [tuple(getattr(row, name) for name in COLUMNS if name != "updated_at_ms") for row in reader.coverage(path)]
+        for path in (part, db)
+    )
+    return one == other

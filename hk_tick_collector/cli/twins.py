@@ -1,0 +1,31 @@
+"""What ``hk-tickctl compare`` and ``hk-tickctl merge`` share: several data roots of one market, and their days."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from hk_tick_collector.cli.common import App
+from hk_tick_collector.core.errors import ConfigError
+
+
+def apps_of(app: App, roots: Sequence[Path]) -> dict[str, App]:
+    """An ``App`` for each data root, by what the person called it. UsageError for one that is named twice, ConfigError
+    when they hold days of different markets, NoData for one that is no directory."""
+    if app.data_root_given is not None:
+        raise click.UsageError("--data-root has no meaning here: the data roots are the arguments")
+    found: dict[str, App] = {}
+    for root in roots:
+        for name, other in found.items():
+            if root.is_dir() and root.samefile(other.data_root):
+                raise click.UsageError(f"{root} and {name} are the same data root: name each recording once")
+        found[str(root)] = App(app.env_file, root, None, app.as_json)
+    markets = {name: one.market.code for name, one in found.items() if one.catalog.days()}
+    if len(set(markets.values())) > 1:
+        raise ConfigError(
+            "one market at a time: "
+            + ", ".join(f"{name} holds days of market {market}" for name, market in markets.items())
+        )
+    return found

@@ -1,0 +1,230 @@
+"""Several recordings of one day: what is the same tick, and what may be said of the day that is made of them."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hk_tick_collector.archive import atomic, merge
+from hk_tick_collector.archive.atomic import Refused
+from hk_tick_collector.archive.merge import Merged
+from hk_tick_collector.archive.pack import archive_day
+from hk_tick_collector.core.facts import Fact, GapFound, HeadProven, Interrupted, NotSubscribed, Unproven, Verified
+from hk_tick_collector.days import twins
+from hk_tick_collector.days.catalog import Catalog
+from hk_tick_collector.days.manifest import PARQUET
+from hk_tick_collector.market.hk import HK
+from hk_tick_collector.records.tick import Tick
+from hk_tick_collector.store import reader
+from hk_tick_collector.store.layout import day_file
+from hk_tick_collector.store.reader import CoverageRow
+from hk_tick_collector.store.writer import DayFileWriter
+from tests.ticks import BASE_MS, DAY, make_tick, make_ticks
+
+SYMBOL = "HK.00700"
+EVENING_MS = BASE_MS + 8 * 3_600_000
+NOW_MS = EVENING_MS + 60_000
+
+
+def whole(first: int = 1, last: int = 1000, symbol: str = SYMBOL) -> list[Fact]:
+    """What a recorder notes of a day of which OpenD showed the beginning and, in the evening, the end."""
+    return [HeadProven(symbol, DAY, first), Verified(symbol, DAY, last, EVENING_MS)]
+
+
+def gap(first: int, last: int, symbol: str = SYMBOL) -> GapFound:
+    return GapFound(symbol, DAY, first, last, EVENING_MS, "OpenD no longer shows them")
+
+
+def record(root: Path, ticks: Iterable[Tick], facts: Sequence[Fact] = ()) -> Path:
+    root.mkdir(exist_ok=True)
+    writer = DayFileWriter(root)
+    writer.write(list(ticks), facts)
+    writer.close()
+    return root
+
+
+def merged(tmp_path: Path, *roots: Path, replace: bool = False) -> Merged:
+    into = tmp_path / "merged"
+    days = {root.name: Catalog(root, root / "archive").day(DAY) for root in roots}
+    with atomic.only_job(into, merge.LOCK_FILE), merge.recordings(days, into, NOW_MS) as sources:
+        return merge.merge_day(DAY, sources, into, HK, now_ms=NOW_MS, replace=replace)
+
+
+def coverage(result: Merged, symbol: str = SYMBOL) -> CoverageRow:
+    return next(row for row in reader.coverage(Path(result.path)) if row.symbol == symbol)
+
+
+def stored(result: Merged) -> list[tuple[str, int | None, int]]:
+    with closing(sqlite3.connect(result.path)) as conn:
+        return conn.execute("SELECT symbol, seq, ts_ms FROM ticks ORDER BY symbol, seq, ts_ms").fetchall()
+
+
+def without(ticks: Sequence[Tick], first: int, last: int) -> list[Tick]:
+    return [*ticks[: first - 1], *ticks[last:]]
+
+
+ALL = make_ticks(1, 1000)
+
+
+def test_two_that_lack_something_never_the_same_are_proven_together(tmp_path: Path) -> None:
+    a = record(tmp_path / "a", without(ALL, 500, 600), [*whole(), gap(500, 600)])
+    b = record(tmp_path / "b", without(ALL, 901, 950), [*whole(), gap(901, 950)])
+    assert [reader.coverage(day_file(root, DAY))[0].state for root in (a, b)] == ["missing", "missing"]
+    result = merged(tmp_path, a, b)
+    row = coverage(result)
+    assert (row.state, row.stored_ticks, row.missing_ticks) == ("proven", 1000, 0)
+    assert stored(result) == [(SYMBOL, tick.seq, tick.ts_ms) for tick in ALL]
+    assert result.added_rows == {"a": 50, "b": 0} or result.added_rows == {"a": 0, "b": 101}
+    assert {found.state for found in reader.gaps(Path(result.path))} == {"closed"}
+
+
+def test_missing_is_what_both_miss(tmp_path: Path) -> None:
+    a = record(tmp_path / "a", without(ALL, 500, 600), [*whole(), gap(500, 600)])
+    b = record(tmp_path / "b", without(ALL, 590, 650), [*whole(), gap(590, 650)])
+    result = merged(tmp_path, a, b)
+    assert (result.missing_ticks, result.states) == (11, {"missing": 1})
+    assert {tick.seq for tick in ALL} - {seq for _, seq, _ in stored(result)} == {t.seq for t in ALL[589:600]}
+    still = [found for found in reader.gaps(Path(result.path)) if found.state == "open"]
+    assert sum(found.missing_ticks or 0 for found in still) == 11
+
+
+DOUBTS: list[Sequence[Fact]] = [
+    [Unproven(SYMBOL, DAY, "the counters went back")],
+    [Interrupted(SYMBOL, DAY, ALL[299].seq)],
+    [NotSubscribed(SYMBOL, DAY, BASE_MS + 400, BASE_MS + 500, True, "quota")],
+]
+
+
+@pytest.mark.parametrize("doubt", DOUBTS, ids=lambda facts: type(facts[0]).__name__)
+def test_what_one_doubts_is_answered_by_the_proof_of_another(tmp_path: Path, doubt: Sequence[Fact]) -> None:
+    a = record(tmp_path / "a", without(ALL, 301, 400), [*doubt, HeadProven(SYMBOL, DAY, 1)])
+    b = record(tmp_path / "b", ALL, whole())
+    for roots in ((a, b), (b, a)):
+        result = merged(tmp_path, *roots, replace=True)
+        assert (coverage(result).state, coverage(result).distrust) == ("proven", None)
+        assert result.rows == 1000
+
+
+def test_a_doubt_that_no_proof_answers_stays(tmp_path: Path) -> None:
+    a = record(tmp_path / "a", without(ALL, 301, 400), [Unproven(SYMBOL, DAY, "the counters went back"), *whole()])
+    b = record(tmp_path / "b", without(ALL, 501, 600), [*whole()])
+    result = merged(tmp_path, a, b)
+    assert result.rows == 1000
+    assert coverage(result).state == "unproven"
+    assert "went back" in str(coverage(result).reason)
+
+
+@pytest.mark.parametrize("knows", [True, False])
+def test_an_interruption_is_made_up_by_who_saw_what_followed(tmp_path: Path, knows: bool) -> None:
+    """A was cut off behind 300. B, without a break, has 300 and what followed, or nothing before 301."""
+    a = record(tmp_path / "a", ALL[:300], [HeadProven(SYMBOL, DAY, 1)])
+    record(a, ALL[400:], [Interrupted(SYMBOL, DAY, ALL[299].seq), Verified(SYMBOL, DAY, 1000, EVENING_MS)])
+    b = record(tmp_path / "b", ALL[200:] if knows else ALL[300:], [Verified(SYMBOL, DAY, 1000, EVENING_MS)])
+    result = merged(tmp_path, a, b)
+    assert result.rows == 1000
+    assert coverage(result).state == ("proven" if knows else "unproven")
+
+
+def test_recordings_that_share_no_tick_prove_nothing_together(tmp_path: Path) -> None:
+    a = record(tmp_path / "a", ALL[:500], [HeadProven(SYMBOL, DAY, 1), Verified(SYMBOL, DAY, 500, BASE_MS + 600)])
+    b = record(tmp_path / "b", ALL[500:], [Verified(SYMBOL, DAY, 1000, EVENING_MS)])
+    result = merged(tmp_path, a, b)
+    row = coverage(result)
+    assert (row.stored_ticks, row.state, row.reason) == (1000, "unproven", merge.NO_COMMON_TICK)
+
+
+def test_recordings_that_number_otherwise_are_not_joined(tmp_path: Path) -> None:
+    shifted = [tick._replace(seq=(tick.seq or 0) + 7) for tick in ALL]
+    a, b = record(tmp_path / "a", ALL, whole()), record(tmp_path / "b", shifted, whole(8, 1007))
+    result = merged(tmp_path, a, b)
+    assert (result.rows, coverage(result).state) == (1000, "unproven")
+    assert merge.DISAGREE in str(coverage(result).reason)
+    assert [(found.symbol, found.left_out) for found in result.conflicts] in ([(SYMBOL, "b")], [(SYMBOL, "a")])
+
+
+def test_one_sequence_for_two_trades_is_a_contradiction(tmp_path: Path) -> None:
+    other = [*ALL[:99], ALL[99]._replace(price=400.0, turnover=40000.0), *ALL[100:]]
+    a, b = record(tmp_path / "a", ALL, whole()), record(tmp_path / "b", other, whole())
+    result = merged(tmp_path, a, b)
+    assert [(found.otherwise, found.renumbered) for found in result.conflicts] == [(1, 0)]
+    assert (result.rows, coverage(result).state) == (1000, "unproven")
+
+
+def test_symbols_of_one_recording_alone_are_taken_with_their_notes(tmp_path: Path) -> None:
+    small = make_ticks(1, 40, "HK.00005")
+    a = record(tmp_path / "a", ALL, whole())
+    b = record(tmp_path / "b", [*ALL[:900], *small], [*whole(1, 40, "HK.00005"), HeadProven(SYMBOL, DAY, 1)])
+    result = merged(tmp_path, a, b)
+    assert result.states == {"proven": 2}
+    assert result.rows == 1040
+
+
+def test_ticks_without_a_sequence_have_one_row_each(tmp_path: Path) -> None:
+    """Two equal trades of one moment, of which B has both: one more than A. Times cut to the second are the same."""
+    bare = [make_tick(n, seq=None) for n in (10, 20, 30)]
+    twice = [make_tick(20, seq=None), make_tick(20, seq=None, occurrence=1)]
+    a = record(tmp_path / "a", bare)
+    b = record(tmp_path / "b", [bare[0], *twice, make_tick(40, seq=None), *make_ticks(50, 60)])
+    result = merged(tmp_path, a, b)
+    assert result.rows == 5 + 11
+    assert coverage(result).state == "unproven"
+
+
+def test_the_order_of_recordings_does_not_matter_and_three_are_joined(tmp_path: Path) -> None:
+    parts = [without(ALL, 100 * n, 100 * n + 150) for n in (1, 4, 7)]
+    gaps = [gap(100 * n, 100 * n + 150) for n in (1, 4, 7)]
+    roots = [
+        record(tmp_path / name, part, [*whole(), lost]) for name, part, lost in zip("abc", parts, gaps, strict=True)
+    ]
+    first = merged(tmp_path, *roots)
+    assert (first.action, first.states, first.rows) == ("merged", {"proven": 1}, 1000)
+    assert merged(tmp_path, *roots).action == "unchanged"
+    rows = stored(first)
+    again = merged(tmp_path, *reversed(roots), replace=True)
+    assert (again.states, stored(again)) == ({"proven": 1}, rows)
+
+
+def test_a_merged_day_that_holds_something_else_is_not_replaced_unasked(tmp_path: Path) -> None:
+    a, b = record(tmp_path / "a", ALL[:500]), record(tmp_path / "b", ALL[:500])
+    merged(tmp_path, a, b)
+    record(b, ALL[500:])
+    with pytest.raises(Refused, match="--replace"):
+        merged(tmp_path, a, b)
+    assert merged(tmp_path, a, b, replace=True).action == "replaced"
+    assert not list((tmp_path / "merged").glob(".2*"))
+
+
+def test_an_archived_recording_is_merged(tmp_path: Path) -> None:
+    a = record(tmp_path / "a", without(ALL, 500, 600), [*whole(), gap(500, 600)])
+    b = record(tmp_path / "b", ALL[100:], [HeadProven(SYMBOL, DAY, 1), Verified(SYMBOL, DAY, 1000, EVENING_MS)])
+    with atomic.only_job(a / "archive"):
+        archive_day(a, a / "archive", DAY, [PARQUET], made_at_ms=NOW_MS)
+    day_file(a, DAY).unlink()
+    result = merged(tmp_path, a, b)
+    assert (result.states, result.rows) == ({"proven": 1}, 1000)
+    assert not list((tmp_path / "merged").glob(".merging-*"))
+
+
+SETS = st.sets(st.integers(1, 60), min_size=1)
+
+
+@given(SETS, SETS)
+def test_compare_finds_what_each_has_alone(first: set[int], second: set[int]) -> None:
+    found = twins.compare(table(first), table(second))
+    assert [n for n in sorted(first) if n not in second] == [sorted(first)[place] for place in found.first_only]
+    assert [n for n in sorted(second) if n not in first] == [sorted(second)[place] for place in found.second_only]
+    assert (found.common_rows, found.contradicts) == (len(first & second), False)
+    assert found.is_equal == (first == second)
+
+
+def table(numbers: Iterable[int]) -> pa.Table:
+    ticks = [make_tick(n, price=float(n)) for n in sorted(numbers)]
+    columns = {name: [getattr(tick, name) for tick in ticks] for name in twins.COLUMNS}
+    return pa.table(columns)
