@@ -780,8 +780,9 @@ def test_counters_that_went_back_still_name_a_tick_where_both_ways_tell_them(des
     desk.push(twins[2:])
     desk.pull(twins[1:], asked_rows=2)  # begins behind the first one
     desk.pull([tick(2, 100.5), *twins[:2]])  # was made before the last one
+    desk.pull([tick(2, 100.5), *twins, tick(6, 120.5)])
     assert desk.reason() == COUNTER_WENT_BACK
-    assert len(desk.stored()) == 5 + 3
+    assert len(desk.stored()) == 5 + 3 + 1
 
 
 def test_other_numbers_of_a_trade_between_those_shown_are_proof_however_near(desk: Desk) -> None:
