@@ -14,7 +14,15 @@ from hypothesis import strategies as st
 
 from hk_tick_collector.core.clock import ManualClock
 from hk_tick_collector.core.errors import RowRefused, StoreBusy, StoreError
-from hk_tick_collector.core.facts import NO_TICK, GapFound, HeadProven, Subscribed, Unproven, Verified
+from hk_tick_collector.core.facts import (
+    NO_TICK,
+    PUSH_PULL_DISAGREE,
+    GapFound,
+    HeadProven,
+    Subscribed,
+    Unproven,
+    Verified,
+)
 from hk_tick_collector.records.tick import SEQ_COUNTER_MASK
 from hk_tick_collector.records.views import number_equal_ticks
 from hk_tick_collector.store import gaps, neighbours, reader
@@ -633,3 +641,41 @@ def test_what_is_subscribed_is_kept_when_the_days_first_write_fails(db, writer):
     db.rmdir()
     writer.write([tick(1)])
     assert [row.symbol for row in reader.coverage(db)] == [OTHER, SYMBOL]
+
+
+class TestNumbersThatNameNothing:
+    """Pushes and answers number each for itself, and the file says so. Whoever stores may not know it."""
+
+    def renumbered(self, rows, ahead: int = 500_000, **changed):
+        return [row._replace(seq=row.seq + ahead, **changed) for row in rows]
+
+    @pytest.mark.parametrize("told", ["with the rows", "before them", "to an earlier writer", "behind many others"])
+    def test_a_trade_is_one_row(self, writer, db, tmp_path, told) -> None:
+        writer.write(ticks(8))
+        facts = [Unproven(SYMBOL, DAY, PUSH_PULL_DISAGREE)]
+        if told == "behind many others":
+            facts = [*(Unproven(SYMBOL, DAY, f"{'x' * 60} {n}") for n in range(7)), *facts]
+        if told != "with the rows":
+            writer.write([], facts)
+            facts = []
+        if told == "to an earlier writer":
+            writer.close()
+            writer = DayFileWriter(tmp_path, SqliteOptions())
+        assert writer.write(self.renumbered(ticks(8)), facts).inserted_rows == 0
+        assert writer.write(ticks(9)).inserted_rows == 1
+        check_against_ticks(db)
+
+    def test_equal_trades_are_as_many_as_one_view_shows(self, writer, db) -> None:
+        """A view is what came the same way in one millisecond; told twice in it is told once."""
+        writer.write([], [Unproven(SYMBOL, DAY, PUSH_PULL_DISAGREE)])
+        twins = [tick(n, ts_ms=OPEN_MS, recv_ts_ms=OPEN_MS + 60) for n in (1, 2, 3)]
+        assert writer.write(twins[:2]).inserted_rows == 2
+        assert writer.write(self.renumbered(twins, recv_ts_ms=OPEN_MS + 700)).inserted_rows == 1
+        assert writer.write([*twins, *twins]).inserted_rows == 0
+        pushed, pulled = twins[0], twins[0]._replace(seq=9, push_type="poll")
+        assert writer.write([pushed, pulled, tick(4, price=1.0)]).inserted_rows == 1
+        check_against_ticks(db)
+
+    def test_other_symbols_keep_their_numbers(self, writer, db) -> None:
+        writer.write([], [Unproven(OTHER, DAY, PUSH_PULL_DISAGREE)])
+        assert writer.write([*ticks(4), *self.renumbered(ticks(4))]).inserted_rows == 8
