@@ -1,7 +1,7 @@
 """uvicorn's protocol with what it does not bound: how long the head of a request may be, and how long it may take.
 
 httptools collects a head without any limit, so one client without a key could fill the memory; and a client that sends
-a byte now and then would hold its connection for ever.
+a byte now and then would hold its connection for ever. So would one that takes nothing after its answer was broken off.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from hk_tick_collector.serve.transports import EndingTransport
 
 MAX_HEAD_BYTES = 65_536
 HEAD_SEC = 15.0
@@ -23,7 +25,7 @@ class BoundedHttp(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """The first head begins with the connection."""
-        super().connection_made(transport)
+        super().connection_made(EndingTransport(transport, self.loop))  # type: ignore[arg-type]
         self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -12,7 +12,10 @@ from typing import Any
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
+from hk_tick_collector.serve.transports import EndingTransport
+
 CONTROL_FRAMES_PER_SEC = 20
+CLOSE_SEC = 2.0  # for a client's answer to a close; what was sent before it reaches the client all the same
 
 
 class BoundedSocket(WebSocketsSansIOProtocol):
@@ -21,6 +24,7 @@ class BoundedSocket(WebSocketsSansIOProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._second, self._frames = 0, 0
+        self.close_timeout = CLOSE_SEC
 
     def handle_ping(self) -> None:
         """Answer, when that is in bounds."""
@@ -35,6 +39,12 @@ class BoundedSocket(WebSocketsSansIOProtocol):
             super().handle_pong(event)
         else:
             self.transport.abort()
+
+    async def send(self, message: Any) -> None:
+        """As of the protocol, which sends a close behind what waits: not for a client that takes nothing of it."""
+        if message["type"] == "websocket.close" and isinstance(self.transport, EndingTransport):
+            self.transport.watch_end()
+        await super().send(message)
 
     def keepalive_timeout(self) -> None:
         """Say why, and do not wait until it is taken when something waits already."""

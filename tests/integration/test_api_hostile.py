@@ -142,6 +142,20 @@ def test_a_long_query_and_a_large_or_deep_body(server: ApiServer) -> None:
         assert client.post("/v1/ticks", json={"symbols": many}).status_code in (400, 413)
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/ticks", '{"symbols":"700","day":"20261120","symbols":"5"}'),
+        ("/v1/bars", '{"symbols":"700","interval":"1m","symbols":"700"}'),
+    ],
+)
+def test_a_body_that_names_a_thing_twice_is_refused(server: ApiServer, path: str, body: str) -> None:
+    with server.client() as client:
+        response = client.post(path, content=body, headers={"Content-Type": "application/json"})
+    assert response.status_code == 400, response.text
+    assert response.json()["errors"] == [{"field": "symbols", "message": "is given twice"}]
+
+
 def test_a_cursor_with_a_flipped_bit_is_refused(server: ApiServer) -> None:
     draw = random.Random(4)
     with server.client() as client:

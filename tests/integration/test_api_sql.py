@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 from collections.abc import Iterator
@@ -13,6 +14,11 @@ import pyarrow as pa
 import pytest
 
 from hk_tick_collector.days.catalog import Catalog
+from hk_tick_collector.serve.api.pool import Pool
+from hk_tick_collector.serve.api.roots import Roots
+from hk_tick_collector.serve.api.service import SQL_MEMORY_MB, SQL_SEC, Service
+from hk_tick_collector.serve.problems import Problem
+from hk_tick_collector.serve.settings import ServeSettings
 from tests.harness import ended, wait_until
 from tests.serving import BEFORE, GAPPY, ApiServer, add_key, record_roots
 from tests.ticks import DAY
@@ -180,6 +186,42 @@ def test_nothing_that_can_be_found_out_names_a_place(client: httpx.Client, place
         shown = response.text.replace(str(place / "temporary"), "")
         assert str(place) not in shown, sql
         assert str(Path.home()) not in shown.replace("/root-", ""), sql
+
+
+@pytest.mark.parametrize(
+    ("sql", "limits", "told"),
+    [
+        ("SELECT sum(a.range * b.range) FROM range(10_000_000) a, range(10_000_000) b", {"whole_sec": 2}, "timeout"),
+        ("SELECT count(DISTINCT a.range) FROM range(50_000_000) a", {"memory_bytes": 150 << 20}, "too-large"),
+    ],
+)
+def test_time_and_memory_of_a_question_are_limited(place: Path, sql: str, limits: dict[str, Any], told: str) -> None:
+    """With shorter limits than the server's own, which are below."""
+
+    async def asked() -> None:
+        pool = Pool(
+            [(place / "HK", place / "HK" / "_archive")], workers=1,
+            **{"timeout_sec": 60, "memory_bytes": 2 << 30, **limits},
+        )  # fmt: skip
+        key = {"id": "test", "symbols": ["*"]}
+        await pool.open()
+        try:
+            async with pool.answer({"asked": {"job": "sql", "sql": sql, "limit": 10, "format": "json"}, "key": key}):
+                pass
+        finally:
+            await pool.close()
+
+    with pytest.raises(Problem) as refused:
+        asyncio.run(asked())
+    assert refused.value.slug == told
+
+
+def test_the_servers_own_limits_are_those_of_the_documents() -> None:
+    assert (SQL_SEC, SQL_MEMORY_MB) == (30, 768)
+    settings = ServeSettings(api_timeout_sec=60, api_worker_memory_mb=1024)
+    roots = Roots(settings.roots)
+    pool = Service(settings, roots, None, None, None).sql_pool  # type: ignore[arg-type]
+    assert (pool._whole_sec, pool._timeout_sec, pool._memory_bytes) == (30, 30, 768 << 20)
 
 
 def test_a_question_that_takes_too_much_is_ended_and_the_next_one_answered(

@@ -236,6 +236,8 @@ def test_a_trade_that_means_nothing_is_refused_by_field(
         (b"", 400),
         (b"[]", 400),
         (b"null", 400),
+        (b'{"symbol": "700", "action": "buy", "action": "sell"}', 400),
+        (b'{"symbol": "700", "orders": [{"side": "buy", "side": "sell"}]}', 400),
         (b'{"symbol": "700", "n": NaN}', 400),
         (b'{"symbol": "700", "n": 1e999}', 400),
         (b'{"symbol": "\xff"}', 400),

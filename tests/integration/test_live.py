@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -25,7 +26,7 @@ from hk_tick_collector.serve.keys import edited
 from hk_tick_collector.store.position import Position
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.archived_day import archive_day
-from tests.harness import ended
+from tests.harness import ended, wait_until
 from tests.serving import ApiServer, add_key
 from tests.unit.store_ticks import DAY, ticks
 
@@ -284,6 +285,51 @@ def test_keys_tickets_patterns_and_an_end_within_seconds(closed: tuple[ApiServer
         assert cut.value.rcvd.code == 4003
 
 
+@pytest.mark.parametrize("way", ["socket", "events"])
+def test_a_reader_that_takes_nothing_is_cut_when_its_key_is_taken_back(
+    way: str, closed: tuple[ApiServer, Path], root: Path
+) -> None:
+    """Not when it answers no ping for twenty seconds, or for ever: what waits for it is thrown away."""
+    server, keys = closed
+    key = add_key(keys)
+    with closing(DayFileWriter(root)) as writer, server.client(key) as client, socket.socket() as connection:
+        for first in range(1, 40_001, 10_000):
+            writer.write(ticks(10_000, first))
+        server.wait_for("keys_read")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.settimeout(30)
+        connection.connect(("127.0.0.1", server.port))
+        head = f"Host: localhost\r\nAuthorization: Bearer {key}\r\n"
+        if way == "events":
+            connection.sendall(f"GET /v1/live/events?since=day HTTP/1.1\r\n{head}\r\n".encode())
+        else:
+            upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+            connection.sendall(
+                f"GET /v1/live HTTP/1.1\r\n{head}{upgrade}Sec-WebSocket-Key: {'A' * 22}==\r\n\r\n".encode()
+            )
+            connection.recv(200)
+            text = b'{"op":"subscribe","since":"day"}'
+            connection.sendall(bytes([0x81, 0x80 | len(text), 0, 0, 0, 0]) + text)
+
+        def readers() -> bool:
+            return "hk_live_readers 1.0" in client.get("/v1/live/metrics").text
+
+        wait_until(readers, "the reader")
+        with edited(keys) as stored:
+            stored.clear()
+        began = time.monotonic()
+        wait_until(lambda: not open_connections(server, connection), "its connection is cut", 18)
+        assert time.monotonic() - began < 18
+
+
+def open_connections(server: ApiServer, connection: socket.socket) -> bool:
+    """Does the server still hold the other end?"""
+    port = connection.getsockname()[1]
+    lines = Path(f"/proc/{server.proc.pid}/net/tcp").read_text(encoding="ascii").splitlines()[1:]
+    ends = f"0100007F:{server.port:04X}", f"0100007F:{port:04X}"
+    return any(line.split()[1:3] == list(ends) and line.split()[3] == "01" for line in lines)
+
+
 def foreign_ticket(server: ApiServer, client: httpx.Client) -> str:
     """An address with a ticket that was given to no page, for a page."""
     ticket = client.post("/v1/live/ticket").json()["ticket"]
@@ -297,7 +343,14 @@ def ping_for_ever(reader: Reader) -> None:
 
 
 def test_what_clients_say_is_bounded(live: ApiServer) -> None:
-    for text in ("[]", "{", '{"op":"subscribe","symbols":"@/etc/passwd"}', '{"op":"subscribe","more":1}', '{"op":7}'):
+    for text in (
+        "[]",
+        "{",
+        '{"op":"subscribe","symbols":"@/etc/passwd"}',
+        '{"op":"subscribe","more":1}',
+        '{"op":7}',
+        '{"op":"subscribe","symbols":"5","symbols":"700"}',
+    ):
         with connect(f"{live.url.replace('http', 'ws')}/v1/live", proxy=None) as socket:
             socket.send(text)
             answer = json.loads(socket.recv(10))

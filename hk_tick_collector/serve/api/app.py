@@ -137,7 +137,9 @@ async def _on_http(request: Request, error: Exception) -> Response:
     headers: Mapping[str, str] = error.headers or {}
     if error.status_code == 405 and (allowed := _allowed(request)):
         headers = {**headers, "Allow": allowed}
-    return _answered(request, Problem(slug, headers=headers))
+    errors: list[FieldError] = [error.detail] if isinstance(error.detail, FieldError) else []
+    detail = f"wrong: {errors[0].field}" if errors else ""
+    return _answered(request, Problem(slug, detail, errors=errors, headers=headers))
 
 
 def _allowed(request: Request) -> str:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import time
 import uuid
+from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 
 import orjson
-from fastapi import APIRouter, Body, Depends, Query, Request
+from fastapi import APIRouter, Body, Depends, HTTPException, Query, Request
+from fastapi.routing import APIRoute
 from starlette.responses import FileResponse, Response
 
 from hk_tick_collector.serve.api import facts, models
 from hk_tick_collector.serve.api.metrics import MEDIA_TYPE
 from hk_tick_collector.serve.api.roots import bad
 from hk_tick_collector.serve.api.service import Admitted, Service, in_thread
+from hk_tick_collector.serve.names import NameTwice, unique
 from hk_tick_collector.serve.problems import FieldError, Problem
 
 EXPOSED_HEADERS = [
@@ -37,7 +41,30 @@ FORMATS = {
 }
 _NO_STORE = {"Cache-Control": "no-store"}
 
-router = APIRouter()
+
+class _Request(Request):
+    """One whose body says each thing once."""
+
+    async def json(self) -> Any:
+        """As of Request. HTTPException 400 when an object has a name twice."""
+        try:
+            return json.loads(await self.body(), object_pairs_hook=unique)
+        except NameTwice as exc:
+            raise HTTPException(400, FieldError(exc.name, "is given twice")) from exc
+
+
+class _Route(APIRoute):
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """As of APIRoute."""
+        handle = super().get_route_handler()
+
+        async def handle_strictly(request: Request) -> Response:
+            return await handle(_Request(request.scope, request.receive))
+
+        return handle_strictly
+
+
+router = APIRouter(route_class=_Route)
 Nothing = Annotated[models.Nothing, Query()]
 
 

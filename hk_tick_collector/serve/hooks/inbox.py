@@ -31,6 +31,7 @@ from hk_tick_collector.core.errors import RecorderError, StoreError
 from hk_tick_collector.market.symbols import check_symbols
 from hk_tick_collector.serve.api.roots import Roots
 from hk_tick_collector.serve.limits import MinuteLimit
+from hk_tick_collector.serve.names import NameTwice, check_names
 from hk_tick_collector.serve.problems import FieldError, Problem, problem_of
 from hk_tick_collector.serve.settings import ServeSettings
 from hk_tick_collector.store.follow import Follower
@@ -211,8 +212,12 @@ def payload_of(name: str, body: bytes) -> dict[str, Any]:
         raise Problem("too-large", f"a signal has at most {MAX_BODY_BYTES} bytes", hint="send less")
     try:
         payload = orjson.loads(body)
+        check_names(body)
         (MlTrade if name == ML_TRADE else AnySignal).model_validate(payload)
-    except orjson.JSONDecodeError as exc:
+    except NameTwice as exc:
+        error = FieldError(exc.name, "is given twice")
+        raise Problem("bad-parameter", f"wrong: {error.field}", errors=[error]) from exc
+    except (orjson.JSONDecodeError, RecursionError) as exc:
         raise Problem("bad-parameter", "the body is not JSON") from exc
     except ValidationError as exc:
         errors = [

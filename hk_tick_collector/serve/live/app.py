@@ -40,6 +40,7 @@ from hk_tick_collector.serve.live.hub import Hub, News, Readers
 from hk_tick_collector.serve.live.question import Subscription, subscription
 from hk_tick_collector.serve.live.session import Session, SlowReader
 from hk_tick_collector.serve.live.signals import Signals
+from hk_tick_collector.serve.names import NameTwice, check_names
 from hk_tick_collector.serve.problems import Problem, problem_of, send_problem
 from hk_tick_collector.serve.settings import ServeSettings
 
@@ -455,8 +456,12 @@ class _Inbox:
         if self._count > MESSAGES_PER_SEC:
             raise Problem("rate-limited", f"more than {MESSAGES_PER_SEC} messages a second")
         try:
-            message = orjson.loads(received.get("text") or received.get("bytes") or b"")
-        except ValueError:
+            text = received.get("text") or received.get("bytes") or b""
+            message = orjson.loads(text)
+            check_names(text)
+        except NameTwice as exc:
+            raise Problem("bad-parameter", f"a message is wrong: {exc}") from None
+        except (ValueError, RecursionError):
             raise Problem("bad-parameter", "a message is no JSON") from None
         if not isinstance(message, dict):
             raise Problem("bad-parameter", "a message is no JSON object")
