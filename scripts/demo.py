@@ -27,6 +27,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, ClassVar
 
 from hk_tick_collector.app.config import setting_table
 from hk_tick_collector.core.errors import StoreError
@@ -263,11 +264,49 @@ def _picture(watcher: Watcher, passed_sec: float, seconds: int) -> list[str]:
     return lines
 
 
+def _live_screen(data_root: Path, log: Path, interrupt: Interrupt, look: Callable[[], str | None]) -> Any:
+    """``hk-tickctl screen`` on the demo's files; None where it cannot be drawn: no terminal, or its library is missing.
+
+    ``look`` is called once a second and gives the words for the head; None ends it.
+    """
+    if not (sys.stdin.isatty() and sys.stdout.isatty()) or os.environ.get("TERM", "dumb") == "dumb":
+        return None
+    try:
+        from hk_tick_collector.cli.common import App  # noqa: PLC0415 - an extra, and it takes its time
+        from hk_tick_collector.cli.screen_app import Screen as LiveScreen  # noqa: PLC0415
+        from hk_tick_collector.cli.screen_log import FileLog  # noqa: PLC0415
+        from hk_tick_collector.cli.screen_sources import LocalSource  # noqa: PLC0415
+    except ModuleNotFoundError:
+        return None
+
+    class DemoScreen(LiveScreen):
+        BINDINGS: ClassVar[list[Any]] = [("ctrl+c", "quit", "end")]
+
+        def on_mount(self) -> None:
+            super().on_mount()
+            self.set_interval(1.0, self._look)
+            self.set_interval(0.1, self._end_when_asked)
+            self._look()
+
+        def _look(self) -> None:
+            words = look()
+            if words is None:
+                self.exit()
+            else:
+                self.say(words)
+
+        def _end_when_asked(self) -> None:
+            if interrupt.came:
+                self.exit()
+
+    return DemoScreen(LocalSource(App(data_root_given=data_root)), FileLog(log))
+
+
 class Demo:
     """One run, from the scratch directory to the verdict."""
 
-    def __init__(self, seconds: int, scratch: Path, interrupt: Interrupt) -> None:
-        self._seconds = seconds
+    def __init__(self, seconds: int, scratch: Path, interrupt: Interrupt, *, plain: bool) -> None:
+        self._seconds, self._plain = seconds, plain
         self._scratch = scratch
         self._interrupt = interrupt
         self._truth = scratch / "truth.csv"
@@ -344,17 +383,43 @@ class Demo:
         return self._watcher.rows > 0
 
     def _show(self, simulator: Child, recorder: Child) -> None:
-        """Look once a second until the time is over or a signal comes."""
-        screen = Screen()
+        """Look once a second until the time is over or a signal comes: on the live screen, or simpler."""
         started_sec = time.monotonic()
+        failures: list[DemoError] = []
+
+        def look() -> str | None:
+            try:
+                self._look(simulator, recorder)
+            except DemoError as exc:  # it is told when the terminal is a terminal again
+                failures.append(exc)
+                return None
+            passed_sec = time.monotonic() - started_sec
+            words = f"hk-tick-collector on a simulated market: {passed_sec:.0f} of {self._seconds} s (q ends it)"
+            return words if passed_sec < self._seconds else None
+
+        live = None if self._plain else _live_screen(self._data_root, recorder.log, self._interrupt, look)
+        if live is None:
+            self._show_simply(simulator, recorder, started_sec)
+            return
+        live.run()
+        if failures:
+            raise failures[0]
+        if live.return_code:
+            raise DemoError("the live screen failed; --plain shows a simpler picture")
+
+    def _look(self, simulator: Child, recorder: Child) -> None:
+        simulator.check_alive()
+        recorder.check_alive()
+        self._watcher.read_log(recorder.new_lines())
+        self._watcher.read_files()
+        self._watcher.sample()
+
+    def _show_simply(self, simulator: Child, recorder: Child, started_sec: float) -> None:
+        screen = Screen()
         try:
             for tick in range(self._seconds + 1):
                 self._interrupt.sleep(max(0.0, started_sec + tick - time.monotonic()))
-                simulator.check_alive()
-                recorder.check_alive()
-                self._watcher.read_log(recorder.new_lines())
-                self._watcher.read_files()
-                self._watcher.sample()
+                self._look(simulator, recorder)
                 screen.show(self._watcher, time.monotonic() - started_sec, self._seconds)
                 if self._interrupt.came:
                     return
@@ -416,6 +481,9 @@ class Demo:
         print(f"  {shlex.quote(str(BIN / 'pip'))} install {shlex.quote(f'{ROOT}[serve]')}")
         for words in (("day", "--html"), ("ticks", "700", "--last", "5"), ("serve", "--anonymous")):
             print(f"  {shlex.join([str(BIN / 'hk-tickctl'), *words, '--data-root', str(self._data_root)])}")
+        print("What day --html writes opens in a browser, and so does the dashboard of serve. In Python:")
+        load = f"import hk_tick_collector as hk; print(hk.local({str(self._data_root)!r}).load('700', 'last'))"
+        print(f"  {shlex.join([sys.executable, '-c', load])}")
         print("The day gets grade E: what was traded before the demo began is missing, and the certificate knows it.")
         print("serve runs until Ctrl-C. In a second terminal:")
         print("  curl 'http://127.0.0.1:8877/v1/ticks/latest?symbols=700&n=5'")
@@ -439,13 +507,14 @@ def main() -> int:
     interrupt = Interrupt()
     parser = argparse.ArgumentParser(description="Show the recorder at work on a simulated market.")
     parser.add_argument("--seconds", type=_seconds, default=30, help="how long to show it (default 30)")
-    seconds = parser.parse_args().seconds
+    parser.add_argument("--plain", action="store_true", help="the simple picture, also where the live screen can be")
+    given = parser.parse_args()
     try:
         scratch = Path(tempfile.mkdtemp(prefix="hk-tick-demo."))
     except OSError as exc:
         print(f"demo: FAILED: no scratch directory: {exc}; TMPDIR names another place", file=sys.stderr)
         return EXIT_FAILED
-    demo = Demo(seconds, scratch, interrupt)
+    demo = Demo(given.seconds, scratch, interrupt, plain=given.plain)
     try:
         demo.run()
     except Stopped:

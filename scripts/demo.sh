@@ -4,14 +4,15 @@ set -euo pipefail
 
 usage() {
   cat <<'USAGE'
-Usage: bash scripts/demo.sh [--seconds N]
+Usage: bash scripts/demo.sh [--seconds N] [--plain]
 
 Makes .venv in the project's directory and installs the project into it (once), then starts the simulated OpenD and the
 recorder on a scratch directory and shows what happens for N seconds (default 30). At the end it stops both, asks the
 file that was written how fresh it is, and compares it with every tick that the simulated market made.
 
 Ctrl-C ends the show early, with the same ending; a second Ctrl-C ends at once.
-On a terminal the picture is drawn in place; otherwise there is one line a second.
+On a terminal it is the live screen (hk-tickctl screen; q ends it), with --plain a simpler picture; otherwise there is
+one line a second.
 
 Exit codes: 0 every tick is stored, 1 something failed, 2 usage, 69 the environment cannot be made,
 130 (or 143, 129) stopped by a signal before there was anything to show.
@@ -25,10 +26,12 @@ bad_usage() {
 }
 
 seconds=30
+options=()
 while (($#)); do
   case $1 in
     --help | -h) usage && exit 0 ;;
     --seconds) seconds=${2-} && shift $(($# > 1 ? 2 : 1)) ;;
+    --plain) options+=(--plain) && shift ;;
     --seconds=*) seconds=${1#*=} && shift ;;
     *) bad_usage "unknown argument: $1" ;;
   esac
@@ -54,7 +57,7 @@ pass_on() { # pass_on EXIT_CODE: what to return if Python had not begun to liste
 trap 'pass_on 130' INT
 trap 'pass_on 143' TERM
 trap 'pass_on 129' HUP
-.venv/bin/python -I scripts/demo.py --seconds "$seconds" &
+.venv/bin/python -I scripts/demo.py --seconds "$seconds" ${options[@]+"${options[@]}"} &
 demo=$!
 ((signals == 0)) || kill -TERM "$demo" 2>/dev/null || true
 status=0

@@ -3,7 +3,7 @@
 # again until pyproject.toml, the directory or the Python version changes. A signal in the middle ends the installation
 # with everything it started; what is half made is repaired by the next call.
 #
-#   ensure_venv run     the project
+#   ensure_venv run     the project, with its live screen
 #   ensure_venv dev     the project and its development tools (also serves "run")
 #
 # Reads PYTHON, the interpreter to use (python3). Exits with 69 when the environment cannot be made, with 130 (SIGINT),
@@ -73,7 +73,7 @@ is_installed() { # is_installed run|dev
 }
 
 ensure_venv() { # ensure_venv run|dev
-  local what=.
+  local what='.[screen]'
   [[ $1 == dev ]] && what='.[dev]'
   check_python
   is_installed "$1" && return

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import select
+import sys
 from collections import deque
 from collections.abc import Iterable
 from datetime import datetime
@@ -15,17 +17,20 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.widgets import DataTable, Footer, Input, Sparkline, Static
 
+from hk_tick_collector.cli.screen_log import ScreenLog
 from hk_tick_collector.cli.screen_sources import ORDERS, Facts, ScreenSource, arranged
 from hk_tick_collector.core.errors import RecorderError
 from hk_tick_collector.core.text import printable
 
-STATUS_SEC, DAY_SEC = 1.0, 10.0
+STATUS_SEC, LOG_SEC, DAY_SEC = 1.0, 3.0, 10.0
+LOG_ROWS = 50
 KEPT = 120  # values of a sparkline
 TAPE_ROWS = 40
 MAX_SYMBOLS = 500  # rows of the table: more than somebody scrolls through
 STYLES = {"proven": "green", "missing": "bold red", "unproven": "yellow", "fine": "green", "problem": "bold red"}
 SIGNS = {"proven": "✓", "missing": "✕", "unproven": "?"}
 LEVELS = {"alert": "bold red", "warn": "yellow"}
+LOG_STYLES = {"WARNING": "yellow", "ERROR": "bold red", "CRITICAL": "bold red"}
 
 
 class Screen(TextualApp[None]):
@@ -33,6 +38,8 @@ class Screen(TextualApp[None]):
 
     TITLE = "hk-tick-collector"
     CSS = """
+    #note { display: none; height: 1; padding: 0 1; text-style: bold; }
+    #note.said { display: block; }
     #verdict { height: auto; max-height: 6; padding: 0 1; }
     #numbers { height: 1; padding: 0 1; }
     #lines { height: 2; }
@@ -44,19 +51,21 @@ class Screen(TextualApp[None]):
     #side { width: 2fr; }
     #tape { height: 2fr; }
     #gaps { height: 1fr; }
+    #log { height: 8; padding: 0 1; border-top: solid $primary; overflow: hidden hidden; }
+    .low #lines, .low #numbers, .low #log, .unlogged #log { display: none; }
     .narrow #side { display: none; }
-    .low #lines, .low #numbers { display: none; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("q", "quit", "quit"),
         Binding("s", "sort", "sort"),
         Binding("slash", "filter", "filter"),
+        Binding("l", "log", "log"),
         Binding("escape", "unfilter", "all", show=False),
     ]
 
-    def __init__(self, source: ScreenSource) -> None:
+    def __init__(self, source: ScreenSource, log: ScreenLog | None = None) -> None:
         super().__init__()
-        self._source = source
+        self._source, self._log_lines = source, log
         self._rates: deque[float] = deque(maxlen=KEPT)
         self._lags: deque[float] = deque(maxlen=KEPT)
         self._rows: list[Facts] = []
@@ -65,6 +74,7 @@ class Screen(TextualApp[None]):
 
     def compose(self) -> ComposeResult:
         """The parts."""
+        yield Static("", id="note", markup=False)
         yield Static("…", id="verdict", markup=False)
         yield Static("", id="numbers", markup=False)
         with Horizontal(id="lines"):
@@ -76,6 +86,7 @@ class Screen(TextualApp[None]):
             with Vertical(id="side"):
                 yield DataTable(id="tape", cursor_type="none")
                 yield DataTable(id="gaps", cursor_type="none")
+        yield Static("", id="log", markup=False)
         yield Footer()
 
     def on_mount(self) -> None:
@@ -86,8 +97,29 @@ class Screen(TextualApp[None]):
         self._table("symbols").focus()
         self.set_interval(STATUS_SEC, self._ask_status)
         self.set_interval(DAY_SEC, self._ask_day)
+        self.screen.set_class(self._log_lines is None, "unlogged")
+        if self._log_lines is not None:
+            self.set_interval(LOG_SEC, self._ask_log)
+            self._ask_log()
+        self.set_interval(STATUS_SEC, self._end_without_terminal)
         self._ask_status()
         self._ask_day()
+
+    def _end_without_terminal(self) -> None:
+        """Whoever closed it sees nothing more; SIGHUP may be ignored."""
+        stdin = sys.__stdin__
+        if self.is_headless or stdin is None:
+            return
+        looked = select.poll()
+        looked.register(stdin.fileno(), 0)  # hang-ups are always told
+        if looked.poll(0):
+            self.exit()
+
+    def say(self, words: str) -> None:
+        """A line at the top, of whoever shows this screen."""
+        note = self.query_one("#note", Static)
+        note.update(words)
+        note.add_class("said")
 
     def on_resize(self, event: Any) -> None:
         """What fits."""
@@ -117,6 +149,23 @@ class Screen(TextualApp[None]):
             self.call_from_thread(self._show_failure, str(exc))
             return
         self.call_from_thread(self._show_day, symbols, gaps)
+
+    @work(thread=True, exclusive=True, group="log", exit_on_error=False)
+    def _ask_log(self) -> None:
+        if self._log_lines is None or not self.query_one("#log", Static).display:
+            return
+        try:
+            text = Text(no_wrap=True, overflow="ellipsis")
+            for record in self._log_lines.newest(LOG_ROWS)[-self._log_room() :]:
+                time, level, words = record.parts
+                text.append(f"{time[11:19]} " if time else "", style="dim")
+                text.append(f"{printable(words.splitlines()[0] if words else '')}\n", style=LOG_STYLES.get(level, ""))
+        except RecorderError as exc:
+            text = Text(printable(str(exc)), style="dim")
+        self.call_from_thread(self.query_one("#log", Static).update, text)
+
+    def _log_room(self) -> int:
+        return max(1, self.query_one("#log", Static).content_size.height or 7)
 
     # Showing
 
@@ -205,6 +254,12 @@ class Screen(TextualApp[None]):
         asked = self.query_one("#filter", Input)
         asked.add_class("asked")
         asked.focus()
+
+    def action_log(self) -> None:
+        """The log, or more room for the table."""
+        if self._log_lines is not None:
+            self.screen.toggle_class("unlogged")
+            self._ask_log()
 
     def action_unfilter(self) -> None:
         """All symbols again."""

@@ -224,7 +224,7 @@ def test_output_that_nobody_reads_any_more_ends_it(tmp_path: Path) -> None:
 def test_drawn_in_place_on_a_terminal(tmp_path: Path) -> None:
     # A terminal throws away what it has not shown yet when Ctrl-C is typed: type it behind the whole picture.
     whole = r"(?s)4 of 30 s.*?\x1b\[J"
-    text, code = on_a_terminal([sys.executable, str(DEMO), "--seconds", "30"], demo_env(tmp_path), whole)
+    text, code = on_a_terminal([sys.executable, str(DEMO), "--seconds", "30", "--plain"], demo_env(tmp_path), whole)
     assert code == 0, text
     assert text.count("\x1b[?25l") == 1
     assert text.index("\x1b[?25l") < text.rindex("\x1b[?25h") < text.index("How fresh is the file")
@@ -242,6 +242,17 @@ def test_drawn_in_place_on_a_terminal(tmp_path: Path) -> None:
     shown = readme.partition("```text\n")[2].partition("```")[0]
     assert shown.startswith("hk-tick-collector on a simulated market: ")
     assert labels_of(shown) == labels_of(plain), "the README shows the same picture"
+    assert "Traceback" not in text
+
+
+def test_on_a_terminal_it_is_the_live_screen_and_the_ending_is_the_same(tmp_path: Path) -> None:
+    drawn = r"(?s)simulated market: .*HK\.\d{5}.*futu_connected|health"
+    text, code = on_a_terminal([sys.executable, str(DEMO), "--seconds", "30"], demo_env(tmp_path), drawn)
+    assert code == 0, text
+    picture, _, ending = text.partition("\x1b[?1049l")  # the terminal as it was
+    assert "(q ends it)" in picture
+    assert "\x1b[?25h" in text, "the cursor is there again"
+    assert "Yes: all " in ending
     assert "Traceback" not in text
 
 
@@ -289,7 +300,7 @@ def test_help_and_usage_cost_nothing(tmp_path: Path) -> None:
     tree = copy_tree(tmp_path / "tree")
     with ended(helped := shell(tree, tmp_path, "--help")):
         assert helped.wait() == 0
-        assert "Usage: bash scripts/demo.sh [--seconds N]" in helped.output
+        assert "Usage: bash scripts/demo.sh [--seconds N] [--plain]" in helped.output
     for arguments in (["--seconds"], ["--seconds", "0"], ["--seconds=1.5"], ["--seconds", "ten"], ["--fast"]):
         with ended(wrong := shell(tree, tmp_path, *arguments)):
             assert wrong.wait() == 2, arguments

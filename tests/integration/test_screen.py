@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import pty
+import re
 import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from textual.widgets import DataTable, Input, Static
 
 from hk_tick_collector.cli.common import App
 from hk_tick_collector.cli.screen_app import Screen
+from hk_tick_collector.cli.screen_log import FileLog, ScreenLog
 from hk_tick_collector.cli.screen_sources import LocalSource, RemoteSource, ScreenSource, arranged
 from hk_tick_collector.core.errors import RecorderError
 from tests.harness import BIN, clean_env, ended
@@ -37,9 +40,11 @@ def local(root: Path) -> LocalSource:
     return LocalSource(App(data_root_given=root))
 
 
-def driven(source: ScreenSource, size: tuple[int, int], play: Callable[[Screen, Any], Any]) -> None:
+def driven(
+    source: ScreenSource, size: tuple[int, int], play: Callable[[Screen, Any], Any], log: ScreenLog | None = None
+) -> None:
     async def run() -> None:
-        screen = Screen(source)
+        screen = Screen(source, log)
         async with screen.run_test(size=size) as pilot:
             await play(screen, pilot)
 
@@ -101,6 +106,43 @@ def test_it_fits_a_small_terminal(root: Path, size: tuple[int, int]) -> None:
     driven(local(root), size, play)
 
 
+def test_it_shows_the_newest_log_lines_and_hides_them_on_demand(root: Path, tmp_path: Path) -> None:
+    log = tmp_path / "recorder.log"
+    lines = [f"2026-11-20T01:30:{second:02}.123Z INFO health queue={second}" for second in range(20)]
+    log.write_text("\n".join([*lines, "2026-11-20T01:31:00.000Z ERROR persist_error error=\x1b[2Jdisk"]) + "\n")
+
+    async def play(screen: Screen, pilot: Any) -> None:
+        pane = screen.query_one("#log", Static)
+        await until(lambda: "persist_error" in str(pane.render()), pilot, "the newest line")
+        shown = str(pane.render())
+        assert "\x1b" not in shown
+        assert "01:30:19 health queue=19" in shown
+        assert "queue=1 " not in shown
+        await pilot.press("l")
+        assert not pane.display
+        await pilot.press("l")
+        assert pane.display
+
+    driven(local(root), (100, 30), play, FileLog(log))
+
+
+def test_a_log_that_cannot_be_read_is_said_in_its_place(root: Path, tmp_path: Path) -> None:
+    async def play(screen: Screen, pilot: Any) -> None:
+        pane = screen.query_one("#log", Static)
+        await until(lambda: "cannot be read" in str(pane.render()), pilot, "why there is none")
+        await until(lambda: len(cells(screen, "symbols")) == len(SYMBOLS), pilot, "symbols all the same")
+
+    driven(local(root), (100, 30), play, FileLog(tmp_path / "none.log"))
+
+
+def test_of_a_log_of_any_size_only_the_end_is_read(tmp_path: Path) -> None:
+    log = tmp_path / "recorder.log"
+    with log.open("w") as file:
+        file.writelines(f"2026-11-20T01:30:00.123Z INFO health queue={number}\n" for number in range(100_000))
+    newest = FileLog(log).newest(5)
+    assert [record.fields["queue"] for record in newest] == list(range(99_995, 100_000))
+
+
 class Failing:
     """A disk, or a server, that answers nothing."""
 
@@ -133,28 +175,47 @@ def test_without_a_terminal_it_says_what_to_use_instead(root: Path) -> None:
     assert "status --watch" in done.stderr
 
 
-def test_the_command_draws_on_a_terminal_and_q_ends_it(root: Path, tmp_path: Path) -> None:
+@contextlib.contextmanager
+def on_a_terminal(root: Path, tmp_path: Path, **settings: object) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """The command on a terminal of its own, and the terminal's other end."""
     leader, follower = pty.openpty()
-    environment = clean_env(tmp_path / "home", TERM="xterm-256color", COLUMNS=80, LINES=24)
     process = subprocess.Popen(
         [BIN / "hk-tickctl", "screen", "--data-root", root], stdin=follower, stdout=follower, stderr=follower,
-        env=environment, start_new_session=True,
+        env=clean_env(tmp_path / "home", TERM="xterm-256color", COLUMNS=80, LINES=24, **settings),
+        start_new_session=True,
     )  # fmt: skip
     os.close(follower)
-    drawn = b""
     try:
-        while b"HK.09988" not in drawn:
-            drawn += os.read(leader, 65_536)
-        os.write(leader, b"q")
-        while True:
-            try:
-                if not os.read(leader, 65_536):
-                    break
-            except OSError:  # the other end is closed
-                break
-        assert process.wait(DEADLINE_SEC) == 0
+        yield process, leader
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGKILL)
-            process.wait()
+        process.wait()
+        with contextlib.suppress(OSError):
+            os.close(leader)
+
+
+def drawn(leader: int) -> bytes:
+    """All that is drawn until every symbol is there."""
+    found = b""
+    while b"HK.09988" not in found:
+        found += os.read(leader, 65_536)
+    return found
+
+
+def test_the_command_draws_on_a_terminal_and_q_ends_it(root: Path, tmp_path: Path) -> None:
+    with on_a_terminal(root, tmp_path, NO_COLOR=1) as (process, leader):
+        picture = drawn(leader)
+        assert not re.search(rb"\x1b\[[\d;]*38;2;(?!(\d+);\1;\1\b)", picture), "greys alone, with NO_COLOR"
+        os.write(leader, b"q")
+        with contextlib.suppress(OSError):  # the other end is closed
+            while os.read(leader, 65_536):
+                pass
+        assert process.wait(DEADLINE_SEC) == 0
+
+
+def test_a_terminal_that_is_closed_ends_it(root: Path, tmp_path: Path) -> None:
+    with on_a_terminal(root, tmp_path) as (process, leader):
+        drawn(leader)
         os.close(leader)
+        process.wait(DEADLINE_SEC)
