@@ -13,6 +13,7 @@ Order of precedence: environment, then file, then default. An empty value counts
 from __future__ import annotations
 
 import importlib.util
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -123,6 +124,19 @@ def _symbols(value: object, info: ValidationInfo) -> object:
     return tuple(symbols)
 
 
+_FIRST = re.compile(r"first[ :]+(\d{1,6})", re.ASCII | re.IGNORECASE)
+
+
+def _book_symbols(value: object, info: ValidationInfo) -> object:
+    """None, or as ``FUTU_SYMBOLS``, or the first of them."""
+    if not value:
+        return ()
+    first = _FIRST.fullmatch(value.strip()) if isinstance(value, str) else None
+    if first is None:
+        return _symbols(value, info)
+    return tuple(info.data.get("futu_symbols", ()))[: int(first.group(1))]
+
+
 def _rules(value: object, info: ValidationInfo) -> object:
     if not isinstance(value, str):
         return value
@@ -198,6 +212,13 @@ class Settings(SettingsModel):
     )
     """The stocks to record, separated by commas or blanks. `@path` reads a regular file of at most 1 MB: one code a
     line, comments after `#`. In Hong Kong a bare number is filled up: `5` is `HK.00005`."""
+    book_symbols: Annotated[tuple[str, ...], BeforeValidator(_book_symbols)] = _recording(
+        "BOOK_SYMBOLS",
+        (),
+        "empty, stock codes or @path as FUTU_SYMBOLS, or `first 100` for the first 100 of FUTU_SYMBOLS",
+    )
+    """Stocks whose order books are recorded, too, into files of their own (docs/books.md). Empty: none. Each takes a
+    subscription of its own from the quota, and ticks go first. A change needs a restart."""
     data_root: Annotated[Path, BeforeValidator(path_value), AfterValidator(directory)] = _recording(
         "DATA_ROOT", Path("/data/sqlite/HK"), "a directory the recorder may write to"
     )
@@ -390,7 +411,10 @@ def _source_problems(right: Mapping[str, Any]) -> Iterator[Problem]:
     choice = choose(right["source"], right["market"], registry.OFFERED)
     if choice.spec is None:
         yield Problem(choice.problem.partition("=")[0], choice.problem)
-    elif choice.spec.provider == SIERRA and "sierra_dir" in right and right["sierra_dir"] is None:
+        return
+    if choice.spec.provider == SIERRA and right.get("book_symbols"):
+        yield Problem("BOOK_SYMBOLS", "SOURCE=sierra has no order books to record: leave BOOK_SYMBOLS empty")
+    if choice.spec.provider == SIERRA and "sierra_dir" in right and right["sierra_dir"] is None:
         yield Problem("SIERRA_DIR", "SOURCE=sierra needs SIERRA_DIR: the directory of Sierra Chart's .scid files")
 
 

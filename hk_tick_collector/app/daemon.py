@@ -36,16 +36,19 @@ from hk_tick_collector.health.report import Reporter
 from hk_tick_collector.health.statusfile import STATUS_INTERVAL_SEC, StatusFile
 from hk_tick_collector.health.watchdog import Watchdog, WatchdogOptions
 from hk_tick_collector.imports.stored import RecordedDays
+from hk_tick_collector.ingest.books import BookLane
 from hk_tick_collector.ingest.lane import Lane
 from hk_tick_collector.ingest.worker import WorkerOptions
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.registry import market_of
 from hk_tick_collector.records.kind import TICKS
 from hk_tick_collector.records.tick import Origin
+from hk_tick_collector.sources.books import BookKeeper
 from hk_tick_collector.sources.completeness import completeness_of
 from hk_tick_collector.sources.registry import Surroundings, open_source
 from hk_tick_collector.sources.session import FeedOptions, FeedSession
 from hk_tick_collector.store import layout, reader
+from hk_tick_collector.store.book_writer import BookWriter
 from hk_tick_collector.store.writer import DayFileWriter
 
 if TYPE_CHECKING:
@@ -58,6 +61,7 @@ EXIT_OK = 0
 EXIT_FAILED = 1
 FEED_STOP_TIMEOUT_SEC = 2.0
 LOOP_BEAT_SEC = 1.0
+BOOKS_STOP_SEC = 10.0
 RESCUE_TIMEOUT_SEC = 20.0  # for a step of the end that needs the disk
 
 T = TypeVar("T")
@@ -81,12 +85,14 @@ class Daemon:
         self._reload_again = False
         self._round_log = RateLimitedLog(log, period_sec=60)
 
+        self._books = self._make_book_lane()
         self._source = open_source(
             settings,
             Surroundings(
                 self._clock,
                 RecordedDays(settings.data_root, settings.seed_recent_db_days),
                 lambda: _depth_keeper(settings.data_root),
+                self._books,
             ),
         )
         self._continuity = completeness_of(settings.spec, self._put_facts)
@@ -113,6 +119,7 @@ class Daemon:
             self._clock,
             self._put_facts,
             lambda: self._lane.waiting_rows,
+            self._make_book_keeper(),
         )
         self._progress.feed.source = settings.spec.title
         waiting = Waiting()
@@ -137,6 +144,26 @@ class Daemon:
         self._silence = self._make_silence_watch()
         self._worker_task: asyncio.Task[None] | None = None
         self._metrics = self._make_metrics()
+
+    def _make_book_lane(self) -> BookLane | None:
+        settings = self._settings
+        if not settings.book_symbols:
+            return None
+        from hk_tick_collector.sources.futu.books import read_book  # noqa: PLC0415 - the SDK, which few need for books
+
+        day_of = self._calendar.market.trading_day
+
+        def make_writer() -> BookWriter:
+            return BookWriter(settings.data_root, settings.sqlite, day_of, self._clock.now_ms)
+
+        return BookLane(make_writer, read_book, day_of, self._progress.books)
+
+    def _make_book_keeper(self) -> BookKeeper | None:
+        if self._books is None:
+            return None
+        settings, progress = self._settings, self._progress
+        check_sec = settings.check_interval_sec
+        return BookKeeper(settings.book_symbols, self._books, progress.books, progress.feed, self._clock, check_sec)
 
     def _make_status_file(self) -> StatusFile:
         return StatusFile(
@@ -169,6 +196,8 @@ class Daemon:
         if not await self._opened():
             return EXIT_OK
         self._worker_task = self._start_task("persist_worker", self._lane.run())
+        if self._books is not None:
+            self._books.start()
         feed_task = self._start_task("feed", self._feed.run())
         reports = [self._start_task(name, self._every(name, sec, call)) for name, sec, call in self._rounds()]
         self._beat()
@@ -245,6 +274,7 @@ class Daemon:
             ("feed_watch", settings.check_interval_sec, self._silence.check),
             ("loss_watch", settings.check_interval_sec, self._losses.check),
             ("closing_reader", CHECK_SEC, self._closing.check),
+            *((("books", settings.health_interval_sec, self._reporter.books),) if self._books is not None else ()),
             ("heartbeat", settings.persist_heartbeat_interval_sec, self._reporter.heartbeat),
         ]
 
@@ -297,6 +327,7 @@ class Daemon:
             log.error(
                 event("close_failed", error=str(exc), action="committed rows are safe; WAL is read at next start")
             )
+        await self._stop_books()
         for task in reports:
             task.cancel()
         self._reporter.health(stopping=self._why_stopping)
@@ -313,6 +344,12 @@ class Daemon:
         await self._status_file.close(self._why_stopping)
         if self._metrics is not None:
             await self._aside("metrics_close", self._metrics.close)
+
+    async def _stop_books(self) -> None:
+        """After the ticks: no tick waits for a book, also at the end."""
+        books = self._books
+        if books is not None and not await self._aside("books_close", lambda: books.stop(BOOKS_STOP_SEC)):
+            log.error(event("books_not_stored", waiting=books.waiting, action="their file says until when it was told"))
 
     async def _flush(self) -> None:
         """Drain queue and spill into the day files; what cannot be committed in time goes to the spill file."""

@@ -137,6 +137,28 @@ class Reporter:
             )
         )
 
+    def books(self) -> None:
+        """One line about order books, where they are recorded: what came, what became of it, who is not watched."""
+        books = self._progress.books
+        log.info(
+            event(
+                "book_health",
+                symbols=books.subscribed,
+                wanted=books.wanted,
+                refused=len(books.refused_symbols),
+                received=books.received,
+                stored=books.stored,
+                merged=books.merged,
+                unread=books.unread,
+                commits=books.commits,
+                pulls=books.pulls,
+                pulls_agreed=books.pulls_agreed,
+                write_errors=books.write_errors,
+                last_error=books.last_error or None,
+                last_commit_age_sec=self._age(books.last_commit_monotonic),
+            )
+        )
+
     def _latencies(self) -> tuple[HistogramSnapshot, HistogramSnapshot]:
         """Latencies of rows committed since the last ``health`` line: from receipt, and from the event."""
         ingest = self._progress.ingest

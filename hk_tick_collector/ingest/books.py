@@ -22,13 +22,22 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from hk_tick_collector.core.backoff import Backoff
 from hk_tick_collector.core.errors import RowRefused, StoreCorrupt, StoreError, StoreFault
 from hk_tick_collector.core.logline import RateLimitedLog
 from hk_tick_collector.core.progress import BookProgress
-from hk_tick_collector.records.book import BookEntry, BookPush, PullCompared, PushEntry, WatchBegan, WatchEnded
+from hk_tick_collector.records.book import (
+    BookEntry,
+    BookEvent,
+    BookPush,
+    PullCompared,
+    PushEntry,
+    RawPush,
+    WatchBegan,
+    WatchEnded,
+)
 from hk_tick_collector.store.book_writer import BookWriter
 
 log = logging.getLogger(__name__)
@@ -44,29 +53,10 @@ RETRY_MIN_SEC, RETRY_MAX_SEC = 0.1, 5.0
 REFUSALS = 3  # of one batch in a row, before it is taken apart
 
 
-class RawPush(NamedTuple):
-    """A push as it came. ``message`` is for ``ReadPush``; its bytes are what it costs."""
-
-    symbol: str
-    recv_ts_us: int
-    message: bytes
-    merged: int = 0
-
-
 ReadPush = Callable[[RawPush], BookPush]
 """ValueError for a message that holds no book."""
 
-_Item = RawPush | WatchBegan | WatchEnded | PullCompared
-
-
-class BookSink(Protocol):
-    """What a source of books hands them to; from any thread, never waits."""
-
-    def push(self, pushes: Sequence[RawPush]) -> None:
-        """The pushes of one burst, in the order they came."""
-
-    def tell(self, events: Sequence[WatchBegan | WatchEnded | PullCompared]) -> None:
-        """What became of watches, and of books that were asked for; it follows the pushes before it."""
+_Item = RawPush | BookEvent
 
 
 class _Held:
@@ -134,14 +124,15 @@ class BookQueue:
         self._accounted = 0  # of the pushes received: taken, or passed over on behalf of one that was
 
     def push(self, pushes: Sequence[RawPush]) -> None:
-        """As ``BookSink.push``."""
+        """Take the pushes of one burst, in the order they came; from any thread, never waits."""
         with self._lock:
             self._progress.received += len(pushes)
             for push in pushes:
                 self._put(push)
 
-    def tell(self, events: Sequence[WatchBegan | WatchEnded | PullCompared]) -> None:
-        """As ``BookSink.tell``. A comparison that finds the queue full is forgotten: it is a sample."""
+    def tell(self, events: Sequence[BookEvent]) -> None:
+        """Take what became of watches, and of books that were asked for; it follows the pushes before it. A comparison
+        that finds the queue full is forgotten: it is a sample."""
         with self._lock:
             for told in events:
                 self._put(told)

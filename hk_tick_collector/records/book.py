@@ -14,6 +14,7 @@ Times are UTC. ``records.book_codec`` turns a sequence of pushes into rows and b
 
 from __future__ import annotations
 
+import math
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -44,8 +45,18 @@ class BookPush(NamedTuple):
     book: Book
 
 
+class RawPush(NamedTuple):
+    """A push as it came. ``message``: the source's own bytes, which it reads later; they are what it costs to wait.
+    ``merged``: pushes before it that were passed over because the disk was behind."""
+
+    symbol: str
+    recv_ts_us: int
+    message: bytes
+    merged: int = 0
+
+
 class PushEntry(NamedTuple):
-    """A push on its way to the file, and how many before it were passed over because the disk was behind."""
+    """A push on its way to the file; ``merged`` as ``RawPush`` has it."""
 
     push: BookPush
     merged: int = 0
@@ -77,7 +88,8 @@ class PullCompared(NamedTuple):
     agrees: bool
 
 
-BookEntry = PushEntry | WatchBegan | WatchEnded | PullCompared
+BookEvent = WatchBegan | WatchEnded | PullCompared
+BookEntry = PushEntry | BookEvent
 
 
 class RowKind(StrEnum):
@@ -108,5 +120,7 @@ class StoredRow(NamedTuple):
 def exact_price(price: float) -> float:
     """The price as the thousandths that it stands for, where it is next to a whole number of them; else as it came."""
     scaled = price * 1000.0
+    if not math.isfinite(scaled):
+        return price
     nearest = round(scaled)
     return nearest / 1000.0 if abs(scaled - nearest) <= THOUSANDTH_TOLERANCE else price

@@ -13,6 +13,7 @@ from hk_tick_collector.sources.sierra import spec as sierra
 from hk_tick_collector.sources.source import Source, SourceSpec
 
 if TYPE_CHECKING:
+    from hk_tick_collector.sources.books import BookSink
     from hk_tick_collector.sources.sierra.against import StoredDays
     from hk_tick_collector.sources.sierra.depthfiles import DepthKeeper
     from hk_tick_collector.sources.sierra.naming import Rule
@@ -44,13 +45,21 @@ class Surroundings(NamedTuple):
     clock: Clock
     stored: StoredDays  # for one that finds its place by what is stored
     depth: Callable[[], DepthKeeper] | None = None  # for one whose depth files are kept beside the day
+    books: BookSink | None = None  # for one that has order books, when they are wanted
 
 
 def _futu(settings: SourceSettings, around: Surroundings) -> Source:
     # Imported here: the SDK behind it takes a second and a log file, which nobody else need pay.
     from hk_tick_collector.sources.futu.link import FutuSource  # noqa: PLC0415
 
-    return FutuSource(settings.spec, settings.futu_host, settings.futu_port, settings.futu_rsa_key_file, around.clock)
+    return FutuSource(
+        settings.spec,
+        settings.futu_host,
+        settings.futu_port,
+        settings.futu_rsa_key_file,
+        around.clock,
+        around.books,
+    )
 
 
 def _sierra(settings: SourceSettings, around: Surroundings) -> Source:

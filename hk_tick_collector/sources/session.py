@@ -25,6 +25,7 @@ from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.dates import add_days
 from hk_tick_collector.sources.absence import NO_CONNECTION, NOT_LOGGED_IN, Absences
 from hk_tick_collector.sources.backfill import Backfiller
+from hk_tick_collector.sources.books import BookKeeper
 from hk_tick_collector.sources.completeness import Completeness
 from hk_tick_collector.sources.details import SymbolDetails
 from hk_tick_collector.sources.intake import Intake, RejectSink, TickSink
@@ -66,7 +67,7 @@ class FeedSession:
 
     ``push_sink`` takes pushed ticks on the source's thread and may hold it up for a moment, ``sink`` takes pulled ones
     on the loop, at once; ``rejects`` takes unreadable ones on either, at once; ``facts`` what is subscribed.
-    ``waiting_rows``: how many rows are not stored yet.
+    ``waiting_rows``: how many rows are not stored yet. ``books`` looks after order books, where they are wanted.
     """
 
     def __init__(
@@ -82,7 +83,9 @@ class FeedSession:
         clock: Clock,
         facts: Callable[[Sequence[Fact | DayFact]], None] = lambda _: None,
         waiting_rows: Callable[[], int] = lambda: 0,
+        books: BookKeeper | None = None,
     ) -> None:
+        self._books = books
         self._options = options
         self._symbols = tuple(options.symbols)
         self._calendar = calendar
@@ -141,6 +144,8 @@ class FeedSession:
 
     def stop(self) -> None:
         """End ``run`` soon; the connection is closed first. Call on the loop."""
+        if self._books is not None:
+            self._books.stop()
         self._stop.set()
 
     def set_symbols(self, symbols: Sequence[str]) -> None:
@@ -237,6 +242,8 @@ class FeedSession:
         work.append(self._details.run(link, lambda: subscriptions.active if self._backfilled else ()))
         if self._source.spec.pull.newest_rows:
             work += [self._pull_by_the_clock(link, subscriptions), self._follow_distrusted(link, subscriptions)]
+        if self._books is not None:
+            work.append(self._books.run(link, lambda: self._backfilled, subscriptions))
         jobs = [asyncio.ensure_future(job) for job in work]
         try:
             await asyncio.gather(*jobs)
@@ -400,6 +407,8 @@ class FeedSession:
 
     def _note_change(self, interrupted: bool) -> None:
         self._interrupted = self._interrupted or interrupted
+        if self._books is not None:
+            self._books.wake(interrupted=interrupted)
         self._check_now.set()
 
     def _soon(self, call: Callable[..., None], *arguments: Any) -> None:

@@ -12,8 +12,9 @@ from importlib import resources
 from pathlib import Path
 
 from hk_tick_collector.core.errors import StoreCorrupt, StoreUnavailable
-from hk_tick_collector.store.companions import is_closed
+from hk_tick_collector.store.companions import Mark, is_closed, would_leave_shm
 from hk_tick_collector.store.connect import SqliteOptions, make_file, set_pragmas, split_statements, translate
+from hk_tick_collector.store.reader import READ_TIMEOUT_SEC, ClosedFile
 
 APPLICATION_ID = int.from_bytes(b"HKBK", "big")
 VERSION = 1
@@ -42,22 +43,33 @@ def open_for_writing(path: Path, options: SqliteOptions) -> sqlite3.Connection:
 
 
 def open_for_reading(path: Path) -> sqlite3.Connection:
-    """A read-only connection. StoreUnavailable when there is no file or it may not be read, StoreCorrupt when it is
-    damaged or not one of books."""
-    mode = "mode=ro&immutable=1" if is_closed(path) else "mode=ro"
+    """A read-only connection. StoreUnavailable when there is no file, nothing in it yet or it may not be read;
+    StoreCorrupt when it is damaged or not one of books. Closing it may raise StoreBusy, as ``store.reader`` has it."""
     conn: sqlite3.Connection | None = None
     try:
         if not path.is_file():
             raise StoreUnavailable(f"{path}: no order books were recorded there; BOOK_SYMBOLS chooses them")
-        conn = sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True, isolation_level=None)
+        if would_leave_shm(path):
+            raise StoreUnavailable(f"{path} has a WAL and no -shm: let its owner open it once (start the recorder)")
+        conn = _connect_for_reading(path)
         if _is_new(conn, path):
-            raise StoreUnavailable(f"{path} is empty")
+            raise StoreUnavailable(f"{path} holds nothing yet")
     except BaseException as exc:
         if conn is not None:
-            conn.close()
+            sqlite3.Connection.close(conn)
         if isinstance(exc, (sqlite3.Error, OSError)):
             raise translate(exc, path) from exc
         raise
+    return conn
+
+
+def _connect_for_reading(path: Path) -> sqlite3.Connection:
+    uri, mark = path.absolute().as_uri(), Mark.of(path)
+    if not is_closed(path):
+        return sqlite3.connect(f"{uri}?mode=ro", uri=True, timeout=READ_TIMEOUT_SEC, isolation_level=None)
+    # As it is, without making a file beside it.
+    conn = sqlite3.connect(f"{uri}?mode=ro&immutable=1", uri=True, isolation_level=None, factory=ClosedFile)
+    conn.path, conn.mark = path, mark
     return conn
 
 

@@ -206,7 +206,7 @@ def open_read_only_uri(path: Path, *, damaged: bool = False) -> tuple[sqlite3.Co
     return _open_closed(uri, path, damaged)
 
 
-class _ClosedFile(sqlite3.Connection):
+class ClosedFile(sqlite3.Connection):
     """What was read counts only if nobody wrote to the file meanwhile: SQLite was told that nobody would."""
 
     path: Path | None = None
@@ -223,10 +223,10 @@ def _open_closed(uri: str, path: Path, damaged: bool) -> tuple[sqlite3.Connectio
     """Open a file that nobody writes to, without leaving anything beside it."""
     mark = Mark.of(path)
     try:
-        conn, uri = _open_uri(f"{uri}?mode=ro&immutable=1", path, damaged, _ClosedFile)
+        conn, uri = _open_uri(f"{uri}?mode=ro&immutable=1", path, damaged, ClosedFile)
     except sqlite3.Error as exc:
         raise translate(exc, path) from exc
-    assert isinstance(conn, _ClosedFile)
+    assert isinstance(conn, ClosedFile)
     conn.path, conn.mark = path, mark
     return conn, uri
 

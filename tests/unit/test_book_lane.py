@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from hk_tick_collector.core.errors import RowRefused, StoreBusy
 from hk_tick_collector.core.progress import BookProgress
 from hk_tick_collector.ingest import books
-from hk_tick_collector.ingest.books import BookLane, BookQueue, RawPush
+from hk_tick_collector.ingest.books import BookLane, BookQueue
 from hk_tick_collector.market.hk import HK
-from hk_tick_collector.records.book import Book, BookPush, PullCompared, WatchBegan, WatchEnded
+from hk_tick_collector.records.book import Book, BookPush, PullCompared, RawPush, WatchBegan, WatchEnded
 from hk_tick_collector.store import book_reader
 from hk_tick_collector.store.book_writer import BookWriter
 from hk_tick_collector.store.connect import SqliteOptions

@@ -28,6 +28,7 @@ DEFAULTS = {
     "SIERRA_DIR": None,
     "SIERRA_MULTIPLIER": (),
     "SIERRA_TICK_SIZE": (),
+    "BOOK_SYMBOLS": (),
     "DATA_ROOT": Path("/data/sqlite/HK"),
     "ARCHIVE_ROOT": None,
     "ARCHIVE_FORMAT": "parquet",

@@ -48,6 +48,7 @@ class SubscriptionInfo:
     ticker_codes: frozenset[str]
     remain_quota: int  # never below 0, whatever OpenD counts
     used_quota: int
+    book_codes: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,18 +130,23 @@ def read_global_state(state: Any, names: EnumNames, market: FutuMarket) -> Globa
     )
 
 
-def read_subscriptions(info: Any, ticker_type: int, market: FutuMarket, *, only_own: bool) -> SubscriptionInfo:
-    """A ``Qot_GetSubInfo.S2C``: the market's codes subscribed for ticks, of this connection or of all it lists."""
-    codes = frozenset(
-        _code(security, market)
-        for conn in info.connSubInfoList
-        if conn.isOwnConnData or not only_own
-        for sub in conn.subInfoList
-        if sub.subType == ticker_type
-        for security in sub.securityList
-        if security.market in market.prefixes
-    )
-    return SubscriptionInfo(codes, max(0, info.remainQuota), max(0, info.totalUsedQuota))
+def read_subscriptions(
+    info: Any, ticker_type: int, market: FutuMarket, *, only_own: bool, book_type: int | None = None
+) -> SubscriptionInfo:
+    """A ``Qot_GetSubInfo.S2C``: the market's codes subscribed for ticks, and for books where ``book_type`` is given, of
+    this connection or of all it lists."""
+    subs = [sub for conn in info.connSubInfoList if conn.isOwnConnData or not only_own for sub in conn.subInfoList]
+
+    def codes(sub_type: int | None) -> frozenset[str]:
+        return frozenset(
+            _code(security, market)
+            for sub in subs
+            if sub.subType == sub_type
+            for security in sub.securityList
+            if security.market in market.prefixes
+        )
+
+    return SubscriptionInfo(codes(ticker_type), max(0, info.remainQuota), max(0, info.totalUsedQuota), codes(book_type))
 
 
 def read_user_info(info: Any, names: EnumNames, market: FutuMarket) -> UserInfo:

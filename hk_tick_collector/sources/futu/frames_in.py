@@ -1,4 +1,5 @@
-"""From the bytes of one connection to frames: ticker pushes decoded here, every other frame handed on whole.
+"""From the bytes of one connection to frames: ticker pushes decoded here, pushes of order books put by as bytes, every
+other frame handed on whole.
 
 Frames are bounded: a header that promises a body above ``MAX_FRAME_BYTES``, or bytes that are no frame, raise (nothing
 behind them can be trusted); a wrong checksum or encoding costs its frame. Runs on the SDK's network thread.
@@ -31,6 +32,7 @@ class WireStats:
     """What the network thread saw. Written by that thread only, read by health lines."""
 
     ticker_frames: int = 0
+    book_frames: int = 0
     other_frames: int = 0
     bad_sha1_frames: int = 0
     undecodable_frames: int = 0
@@ -38,11 +40,22 @@ class WireStats:
 
 
 class FrameCutter:
-    """Cuts one connection's bytes. ``decode_push`` reads a body of ``push_proto``; ``other`` takes whole frames."""
+    """Cuts one connection's bytes. ``decode_push`` reads a body of ``push_proto``; ``other`` takes whole frames.
+
+    Bodies of ``book_proto`` are left in ``books`` for whoever takes them when the ticks have gone on; None: there are
+    none, and they are frames as others.
+    """
 
     def __init__(
-        self, push_proto: int, decode_push: Callable[[bytes], Any], other: Callable[[bytes], None], stats: WireStats
+        self,
+        push_proto: int,
+        decode_push: Callable[[bytes], Any],
+        other: Callable[[bytes], None],
+        stats: WireStats,
+        book_proto: int | None = None,
     ) -> None:
+        self.books: list[bytes] = []
+        self._book_proto = book_proto
         self._push_proto = push_proto
         self._decode_push = decode_push
         self._other = other
@@ -72,17 +85,30 @@ class FrameCutter:
                 push = self._read_push(data[at + _HEAD_BYTES : stop], sha1)
                 if push is not None:
                     pushes.append(push)
+            elif proto_id == self._book_proto and not encrypted and body_format == _FMT_PROTOBUF:
+                self._keep_book(data[at + _HEAD_BYTES : stop], sha1)
             else:
                 self._stats.other_frames += 1
                 self._other(data[at:stop])
             at = stop
         self._tail = data[at:]
 
+    def _keep_book(self, body: bytes, sha1: bytes) -> None:
+        if not self._is_whole(body, sha1, self._book_proto):
+            return
+        self._stats.book_frames += 1
+        self.books.append(body)
+
+    def _is_whole(self, body: bytes, sha1: bytes, proto: int | None) -> bool:
+        if hashlib.sha1(body, usedforsecurity=False).digest() == sha1:
+            return True
+        self._stats.bad_sha1_frames += 1
+        self._log.log(logging.ERROR, "futu_frame_bad_sha1", proto=proto, body_bytes=len(body))
+        return False
+
     def _read_push(self, body: bytes, sha1: bytes) -> Any:
         """The decoded push, or None when its checksum or its encoding is wrong: only that frame is lost, and said."""
-        if hashlib.sha1(body, usedforsecurity=False).digest() != sha1:
-            self._stats.bad_sha1_frames += 1
-            self._log.log(logging.ERROR, "futu_frame_bad_sha1", proto=self._push_proto, body_bytes=len(body))
+        if not self._is_whole(body, sha1, self._push_proto):
             return None
         try:
             push = self._decode_push(body)

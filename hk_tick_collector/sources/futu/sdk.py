@@ -73,6 +73,7 @@ with lent_home() as home_is_lent, pandas_later():
         Notify_pb2,
         Qot_Common_pb2,
         Qot_RequestTradeDate_pb2,
+        Qot_UpdateOrderBook_pb2,
         Qot_UpdateTicker_pb2,
     )
     from futu.common.utils import ProtoInfo
@@ -81,6 +82,7 @@ with lent_home() as home_is_lent, pandas_later():
         GlobalStateQuery,
         InitConnect,
         MarketSnapshotQuery,
+        OrderBookQuery,
         RequestHistoryKlineQuery,
         RequestTradeDayQuery,
         StockBasicInfoQuery,
@@ -100,8 +102,11 @@ RESOLVER_TIMEOUT_SEC = 3.0
 HISTORY_PAGE_BARS = 1000
 
 _UPDATE_TICKER = ProtoId.Qot_UpdateTicker
+_UPDATE_BOOK = ProtoId.Qot_UpdateOrderBook
+decode_book = Qot_UpdateOrderBook_pb2.Response.FromString
 
 PushCallback = Callable[[list[Any]], None]
+BookCallback = Callable[[list[bytes]], None]
 NotifyCallback = Callable[[Any], None]
 LostCallback = Callable[[str], None]
 
@@ -177,6 +182,7 @@ class _Callbacks:
     connected: Callable[[str | None], None]
     lost: LostCallback
     stats: WireStats = field(default_factory=WireStats)
+    books: BookCallback | None = None
 
 
 class _FutureEvent:
@@ -203,7 +209,8 @@ class _Context(futu.OpenQuoteContext):  # type: ignore[misc]
     def __init__(self, host: str, port: int, callbacks: _Callbacks) -> None:
         self._cb = callbacks
         decode = Qot_UpdateTicker_pb2.Response.FromString
-        self._cutter = FrameCutter(_UPDATE_TICKER, decode, self._the_sdks_way, callbacks.stats)
+        book_proto = None if callbacks.books is None else _UPDATE_BOOK
+        self._cutter = FrameCutter(_UPDATE_TICKER, decode, self._the_sdks_way, callbacks.stats, book_proto)
         self._broken = False
         self._wire_log = RateLimitedLog(log)
         self._host_port = (host, port)
@@ -266,6 +273,9 @@ class _Context(futu.OpenQuoteContext):  # type: ignore[misc]
             self._fail("futu_frame_error", exc)
         if pushes:
             self._hand_over(pushes)
+        if self._cutter.books:
+            books, self._cutter.books = self._cutter.books, []
+            self._hand_over_books(books)
 
     def _the_sdks_way(self, frame: bytes) -> None:
         super().on_recv(self._conn_id, frame)
@@ -275,6 +285,15 @@ class _Context(futu.OpenQuoteContext):  # type: ignore[misc]
             self._cb.push(pushes)
         except Exception as exc:  # noqa: BLE001 (edge: as above)
             self._fail("futu_push_error", exc)
+
+    def _hand_over_books(self, books: list[bytes]) -> None:
+        """What is wrong with a book is no reason to end a connection that brings ticks."""
+        assert self._cb.books is not None
+        try:
+            self._cb.books(books)
+        except Exception:  # noqa: BLE001 (edge: as above)
+            self._cb.stats.callback_errors += 1
+            self._wire_log.log(logging.ERROR, "futu_book_error", exc_info=True)
 
     def _fail(self, word: str, exc: Exception) -> None:
         """Nothing that follows on this connection can be trusted: drop it, the session reconnects and backfills."""
@@ -291,6 +310,9 @@ class _Context(futu.OpenQuoteContext):  # type: ignore[misc]
         elif proto_id == _UPDATE_TICKER:
             self._cb.stats.ticker_frames += 1
             self._hand_over([rsp_pb])
+        elif proto_id == _UPDATE_BOOK and self._cb.books is not None:
+            self._cb.stats.book_frames += 1
+            self._hand_over_books([rsp_pb.SerializeToString()])
         elif proto_id == ProtoId.Notify:
             self._cb.notify(rsp_pb)
 
@@ -300,7 +322,9 @@ class Connection:
     reopened.
 
     ``on_push`` gets decoded ``Qot_UpdateTicker.Response`` messages on the SDK's network thread, a burst at a time.
-    ``on_notice`` is called on the loop. ``lost`` is done, with the reason, when the connection is gone.
+    ``on_books``, if given, gets ``Qot_UpdateOrderBook.Response`` messages as bytes (``decode_book``), a burst at a time
+    on the same thread, after the ticks of the burst. ``on_notice`` is called on the loop. ``lost`` is done, with the
+    reason, when the connection is gone.
     """
 
     def __init__(
@@ -310,8 +334,10 @@ class Connection:
         on_push: PushCallback,
         on_notice: Callable[[Notice], None],
         market: FutuMarket = HK,
+        on_books: BookCallback | None = None,
     ) -> None:
         self.market = market
+        self._on_books = on_books
         self._host = host
         self._port = port
         self._on_push = on_push
@@ -325,7 +351,8 @@ class Connection:
 
     async def open(self, timeout_sec: float) -> None:
         """TCP connect and InitConnect. Raises ``FeedTimeout``, ``FeedLost`` or ``FeedError`` with OpenD's words."""
-        callbacks = _Callbacks(self._push, self._notify, self._report_connected, self._report_lost, self.stats)
+        books = None if self._on_books is None else self._books
+        callbacks = _Callbacks(self._push, self._notify, self._report_connected, self._report_lost, self.stats, books)
         self._context = _Context(self._host, self._port, callbacks)
         self._context.connect_once()
         try:
@@ -377,17 +404,40 @@ class Connection:
     async def subscribe_tickers(self, codes: list[str], timeout_sec: float, *, push: bool = True) -> None:
         """Subscribe ``codes``, for ticker pushes too unless ``push`` is False: asking for ticks needs a subscription
         of this connection as well. OpenD refuses the whole request when it refuses one code."""
-        session = getattr(futu.Session, self.market.session)
-        extended = session != futu.Session.NONE
-        packed = SubscriptionQuery.pack_subscribe_req(
-            codes, [SubType.TICKER], self._ready_context().get_sync_conn_id(), push, push, False, extended, session
-        )
-        await self._request(packed, SubscriptionQuery.unpack_subscribe_rsp, timeout_sec)
+        await self._subscribe(codes, SubType.TICKER, timeout_sec, push=push)
 
     async def unsubscribe_tickers(self, codes: list[str], timeout_sec: float) -> None:
         """Give ``codes`` back; OpenD takes it only a minute after they were subscribed."""
+        await self._unsubscribe(codes, SubType.TICKER, timeout_sec)
+
+    async def subscribe_books(self, codes: list[str], timeout_sec: float) -> None:
+        """Have the order books of ``codes`` pushed, as deep as the account's right shows; another subscription of each.
+        OpenD refuses the whole request when it refuses one code."""
+        await self._subscribe(codes, SubType.ORDER_BOOK, timeout_sec, push=True)
+
+    async def unsubscribe_books(self, codes: list[str], timeout_sec: float) -> None:
+        """As ``unsubscribe_tickers``."""
+        await self._unsubscribe(codes, SubType.ORDER_BOOK, timeout_sec)
+
+    async def order_book(self, code: str, levels: int, timeout_sec: float) -> Any:
+        """``Qot_GetOrderBook.S2C``: the newest book of a subscribed code. ``FeedError`` for an answer about another."""
+        packed = OrderBookQuery.pack_req(code, levels, self._ready_context().get_sync_conn_id())
+        answer = (await self._request(packed, _checked, timeout_sec)).s2c
+        if answer.security.code != code.partition(".")[2]:
+            raise FeedError(f"OpenD answered a request for {code} with a book of {cut(ascii(answer.security.code))}")
+        return answer
+
+    async def _subscribe(self, codes: list[str], sub_type: str, timeout_sec: float, *, push: bool) -> None:
+        session = getattr(futu.Session, self.market.session)
+        extended = session != futu.Session.NONE
+        packed = SubscriptionQuery.pack_subscribe_req(
+            codes, [sub_type], self._ready_context().get_sync_conn_id(), push, push, False, extended, session
+        )
+        await self._request(packed, SubscriptionQuery.unpack_subscribe_rsp, timeout_sec)
+
+    async def _unsubscribe(self, codes: list[str], sub_type: str, timeout_sec: float) -> None:
         packed = SubscriptionQuery.pack_unsubscribe_req(
-            codes, [SubType.TICKER], False, self._ready_context().get_sync_conn_id()
+            codes, [sub_type], False, self._ready_context().get_sync_conn_id()
         )
         await self._request(packed, SubscriptionQuery.unpack_unsubscribe_rsp, timeout_sec)
 
@@ -398,7 +448,11 @@ class Connection:
         )
         info = (await self._request(packed, _checked, timeout_sec)).s2c
         return answers.read_subscriptions(
-            info, Qot_Common_pb2.SubType_Ticker, self.market, only_own=not all_connections
+            info,
+            Qot_Common_pb2.SubType_Ticker,
+            self.market,
+            only_own=not all_connections,
+            book_type=Qot_Common_pb2.SubType_OrderBook,
         )
 
     async def recent_ticks(self, code: str, rows: int, timeout_sec: float) -> Any:
@@ -475,6 +529,10 @@ class Connection:
     def _push(self, pushes: list[Any]) -> None:
         if not self._closing.is_set():
             self._on_push(pushes)
+
+    def _books(self, books: list[bytes]) -> None:
+        if not self._closing.is_set() and self._on_books is not None:
+            self._on_books(books)
 
     def _notify(self, message: Any) -> None:
         notice = answers.read_notice(message, NAMES, self.market)

@@ -13,9 +13,10 @@ from futu.common.pb import Qot_Common_pb2, Qot_GetTicker_pb2, Qot_UpdateTicker_p
 from hk_tick_collector.core.clock import Clock
 from hk_tick_collector.core.errors import FeedError, FeedLost, FeedTimeout
 from hk_tick_collector.core.facts import DayFact, Fact
-from hk_tick_collector.core.progress import FeedProgress
+from hk_tick_collector.core.progress import BookProgress, FeedProgress
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.records.tick import RejectedTick, Tick
+from hk_tick_collector.sources.books import BookKeeper, BookSink
 from hk_tick_collector.sources.completeness import completeness_of
 from hk_tick_collector.sources.futu import sdk
 from hk_tick_collector.sources.futu.answers import GlobalState, SubscriptionInfo, SymbolInfo
@@ -76,6 +77,8 @@ class FakeOpenD:
 
     clock: Clock
     ticks: dict[str, list[Tick]] = field(default_factory=dict)
+    books: dict[str, Any] = field(default_factory=dict)  # Qot_GetOrderBook.S2C, by code
+    refused_books: set[str] = field(default_factory=set)
     requests: list[tuple[str, str, int]] = field(default_factory=list)  # word, code, rows
     asked_at_sec: list[float] = field(default_factory=list)
     trouble: Callable[[str, str], float | None] = lambda word, code: None
@@ -88,8 +91,10 @@ class FakeOpenD:
     in_flight: int = 0
     most_in_flight: int = 0
 
-    def connect(self, host: str, port: int, on_push: Any, on_notice: Any, market: FutuMarket) -> FakeConnection:
-        self.connections.append(FakeConnection(self, on_push, on_notice))
+    def connect(
+        self, host: str, port: int, on_push: Any, on_notice: Any, market: FutuMarket, on_books: Any
+    ) -> FakeConnection:
+        self.connections.append(FakeConnection(self, on_push, on_notice, on_books))
         return self.connections[-1]
 
     def pulls(self, symbol: str | None = None) -> list[tuple[str, int]]:
@@ -100,9 +105,10 @@ class FakeOpenD:
 class FakeConnection:
     """What ``sources.futu.sdk.Connection`` promises."""
 
-    def __init__(self, opend: FakeOpenD, on_push: Any = None, on_notice: Any = None) -> None:
-        self.opend, self.on_push, self.on_notice = opend, on_push, on_notice
+    def __init__(self, opend: FakeOpenD, on_push: Any = None, on_notice: Any = None, on_books: Any = None) -> None:
+        self.opend, self.on_push, self.on_notice, self.on_books = opend, on_push, on_notice, on_books
         self.subscribed: list[str] = []
+        self.books: list[str] = []
         self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     def lose(self, reason: str = "reset by peer") -> None:
@@ -137,8 +143,9 @@ class FakeConnection:
 
     async def subscriptions(self, timeout_sec: float, *, all_connections: bool = False) -> SubscriptionInfo:
         await self._ask("list", timeout_sec)
-        used = len(self.subscribed)
-        return SubscriptionInfo(frozenset(self.subscribed), self.opend.quota - used, used)
+        used = len(self.subscribed) + len(self.books)
+        left = self.opend.quota - used
+        return SubscriptionInfo(frozenset(self.subscribed), left, used, frozenset(self.books))
 
     async def subscribe_tickers(self, codes: list[str], timeout_sec: float, *, push: bool = True) -> None:
         await self._ask("subscribe", timeout_sec, " ".join(codes))
@@ -150,6 +157,21 @@ class FakeConnection:
     async def unsubscribe_tickers(self, codes: list[str], timeout_sec: float) -> None:
         await self._ask("unsubscribe", timeout_sec, " ".join(codes))
         self.subscribed = [code for code in self.subscribed if code not in codes]
+
+    async def subscribe_books(self, codes: list[str], timeout_sec: float) -> None:
+        await self._ask("subscribe books", timeout_sec, " ".join(codes))
+        bad = sorted(self.opend.refused_books.intersection(codes))
+        if bad:
+            raise FeedError(f"no book of {bad[0]}")
+        self.books += [code for code in codes if code not in self.books]
+
+    async def unsubscribe_books(self, codes: list[str], timeout_sec: float) -> None:
+        await self._ask("unsubscribe books", timeout_sec, " ".join(codes))
+        self.books = [code for code in self.books if code not in codes]
+
+    async def order_book(self, code: str, levels: int, timeout_sec: float) -> Any:
+        await self._ask("book", timeout_sec, code, levels)
+        return self.opend.books[code]
 
     async def recent_ticks(self, code: str, rows: int, timeout_sec: float) -> Any:
         shown = list(self.opend.ticks.get(code, ()))
@@ -191,6 +213,7 @@ class Bench:
         self.rows: list[Tick] = []
         self.rejected: list[RejectedTick] = []
         self.progress = FeedProgress()
+        self.book_progress = BookProgress()
         self.continuity = completeness_of(market.spec, self.facts.extend)
         self.hole_found = asyncio.Event()
         self.puller = TickPuller(
@@ -209,17 +232,28 @@ class Bench:
         )  # fmt: skip
         return PushHandler(intake, TickMapper(days, self.market), self.clock)
 
-    def session(self, symbols: Sequence[str], calendar: TradingCalendar, **changed: Any) -> FeedSession:
+    def session(
+        self,
+        symbols: Sequence[str],
+        calendar: TradingCalendar,
+        books: tuple[Sequence[str], BookSink] | None = None,
+        **changed: Any,
+    ) -> FeedSession:
+        """``books``: whose, and what takes them."""
         options = {
             "symbols": symbols, "backfill_rows": 1000, "reconnect_min_sec": 1.0,
             "reconnect_max_sec": 8.0, "check_interval_sec": 10.0, "poll_enabled": True, "poll_interval_sec": 3.0,
             "poll_rows": 100, "poll_stale_sec": 10.0, "trading_only": True, **changed,
         }  # fmt: skip
         with mock.patch.object(sdk, "configure"):
-            source = FutuSource(self.market.spec, "opend", 1, None, self.clock)
+            source = FutuSource(self.market.spec, "opend", 1, None, self.clock, books[1] if books else None)
+        keeper = None
+        if books:
+            check_sec = float(options["check_interval_sec"])
+            keeper = BookKeeper(*books, self.book_progress, self.progress, self.clock, check_sec)
         return FeedSession(
             FeedOptions(**options), source, self.rows.extend, self.rows.extend, self.rejected.extend, self.continuity,
-            calendar, self.progress, self.clock, self.told.extend,
+            calendar, self.progress, self.clock, self.told.extend, books=keeper,
         )  # fmt: skip
 
     async def serve(self, session: FeedSession, script: Coroutine[Any, Any, None]) -> None:

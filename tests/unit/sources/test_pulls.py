@@ -339,7 +339,11 @@ def test_the_fake_is_a_connection() -> None:
 
     from hk_tick_collector.sources.futu.sdk import Connection  # noqa: PLC0415
 
-    for name in ("open", "global_state", "subscriptions", "subscribe_tickers", "unsubscribe_tickers", "recent_ticks"):
+    names = (
+        "open", "global_state", "subscriptions", "subscribe_tickers", "unsubscribe_tickers", "recent_ticks",
+        "subscribe_books", "unsubscribe_books", "order_book",
+    )  # fmt: skip
+    for name in names:
         assert list(inspect.signature(getattr(FakeConnection, name)).parameters) == list(
             inspect.signature(getattr(Connection, name)).parameters
         ), name

@@ -1,0 +1,305 @@
+"""Order books beside the ticks: who is subscribed for them, when they were watched, and whether push and pull agree.
+
+A source that has books gives links that are a ``BookLink``, too; ``BookKeeper`` asks it, as a job of its own beside the
+session's, and never in the way of ticks:
+
+- It begins when the ticks of a connection are subscribed and backfilled, and takes the quota that they leave. While a
+  tick subscription is refused, no book is subscribed, and the last ones are given back for it.
+- What it cannot have is said once a reason and tried again; nothing that goes wrong with books ends a connection.
+
+What it learns goes to the lane as ``WatchBegan`` and ``WatchEnded``: a book is watched from the far side's confirmation
+until the connection ends (when it fell silent: until its last sign of life), the far side no longer lists it (until the
+last look that found it), or the right to it is lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol, runtime_checkable
+
+from hk_tick_collector.core.backoff import Backoff
+from hk_tick_collector.core.clock import Clock
+from hk_tick_collector.core.errors import FeedError, FeedLost
+from hk_tick_collector.core.logline import RateLimitedLog, event
+from hk_tick_collector.core.progress import BookProgress, FeedProgress
+from hk_tick_collector.records.book import Book, BookEvent, PullCompared, RawPush, WatchBegan, WatchEnded
+from hk_tick_collector.sources.source import Link, Subscribed
+
+log = logging.getLogger(__name__)
+
+REQUEST_TIMEOUT_SEC = 12.0
+SUBSCRIBE_BATCH = 100
+RETRY_MIN_SEC, RETRY_MAX_SEC = 5.0, 300.0
+COMPARE_SEC = 60.0
+BEGIN_CHECK_SEC = 0.2
+BOOKS_A_TURN = 20  # compared before the loop goes on with something else
+LATE_PUSH_SEC = 1.0  # a push may come so long after a pull that shows it
+
+CONNECTION_LOST = "connection lost"
+STOPPED = "recorder stopped"
+INTERRUPTED = "not logged in"
+NO_LONGER_LISTED = "the source dropped it"
+QUOTA_FOR_TICKS = "quota given to ticks"
+
+
+class BookSink(Protocol):
+    """What books are handed to; from any thread, never waits."""
+
+    def push(self, pushes: Sequence[RawPush]) -> None:
+        """The pushes of one burst, in the order they came."""
+
+    def tell(self, events: Sequence[BookEvent]) -> None:
+        """What became of watches, and of books that were asked for; it follows the pushes before it."""
+
+
+@runtime_checkable
+class BookLink(Protocol):
+    """What a link of a source with books does besides. Errors as ``Link`` has them."""
+
+    async def subscribe_books(self, symbols: Sequence[str], timeout_sec: float) -> None:
+        """Have their books sent. ``FeedError``: none of them is."""
+
+    async def unsubscribe_books(self, symbols: Sequence[str], timeout_sec: float) -> None:
+        """No more books of these."""
+
+    async def subscribed_books(self, timeout_sec: float) -> Subscribed:
+        """As the far side has it."""
+
+    async def pull_book(self, symbol: str, timeout_sec: float) -> Book:
+        """The newest book of a subscribed symbol."""
+
+    def follow_book(self, symbol: str) -> None:
+        """Keep this symbol's pushes for ``followed_books``, its newest one included, and no other's."""
+
+    def followed_books(self) -> Iterator[Book]:
+        """As they were pushed since; a bounded number of the newest ones."""
+
+    def no_right(self) -> str | None:
+        """Why the account may not see books now, in a few words; None when nothing was said against it."""
+
+    def last_book_us(self) -> int:
+        """When the last push came, UTC epoch microseconds; 0: none did."""
+
+
+class _Ticks(Protocol):
+    """What must be known of the ticks' subscriptions."""
+
+    @property
+    def wanted(self) -> Sequence[str]: ...
+    @property
+    def refused(self) -> dict[str, str]: ...
+
+
+class BookKeeper:
+    """Lives over connections, on the loop."""
+
+    def __init__(
+        self,
+        symbols: Sequence[str],
+        sink: BookSink,
+        progress: BookProgress,
+        feed: FeedProgress,
+        clock: Clock,
+        check_sec: float,
+    ) -> None:
+        self._symbols = tuple(symbols)
+        self._sink = sink
+        self._progress = progress
+        self._feed = feed
+        self._clock = clock
+        self._check_sec = check_sec
+        self._retry = Backoff(RETRY_MIN_SEC, RETRY_MAX_SEC)
+        self._active: list[str] = []
+        self._end_reason = CONNECTION_LOST
+        self._listed_us = 0  # the last look at the far side's list
+        self._seen_us = 0  # the last look that found it serving
+        self._look_at = self._subscribe_at = 0.0  # monotonic
+        self._turn = 0
+        self._wake = asyncio.Event()
+        self._log = RateLimitedLog(log, period_sec=60)
+        progress.wanted = len(self._symbols)
+
+    def wake(self, *, interrupted: bool) -> None:
+        """The far side said something of itself: look now. ``interrupted``: it could not serve for a while. On the
+        loop."""
+        if interrupted:
+            self._end(self._active, INTERRUPTED, self._seen_us)
+            self._look_at = self._subscribe_at = 0.0
+        self._wake.set()
+
+    def stop(self) -> None:
+        """The connection's end is the recorder's own."""
+        self._end_reason = STOPPED
+
+    async def run(self, link: Link, is_begun: Callable[[], bool], ticks: _Ticks) -> None:
+        """Look after the books of a connection. Ends only by ``FeedLost``, or cancelled. ``is_begun``: are the ticks
+        looked after?"""
+        if not isinstance(link, BookLink):
+            log.error(event("books_not_offered", action="this source has no order books: leave BOOK_SYMBOLS empty"))
+            await asyncio.Event().wait()
+            return
+        self._look_at = self._subscribe_at = 0.0
+        try:
+            while True:
+                if not self._feed.connected:
+                    self._end(self._active, INTERRUPTED, self._seen_us)
+                    self._look_at = self._subscribe_at = 0.0
+                elif is_begun():
+                    self._seen_us = self._now_us()
+                    await self._look_safely(link, ticks)
+                with contextlib.suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), self._check_sec if is_begun() else BEGIN_CHECK_SEC)
+                self._wake.clear()
+        finally:
+            is_known_now = link.lost.done() or self._end_reason == STOPPED
+            self._end(self._active, self._end_reason, 0 if is_known_now else self._alive_us(link))
+
+    async def _look_safely(self, link: BookLink, ticks: _Ticks) -> None:
+        try:
+            await self._look(link, ticks)
+        except FeedLost:
+            raise
+        except FeedError as exc:
+            self._log.log(logging.WARNING, "books_check_failed", error=str(exc), action="looking again later")
+
+    async def _look(self, link: BookLink, ticks: _Ticks) -> None:
+        reason = link.no_right()
+        if reason is not None:
+            self._end(self._active, f"right lost: {reason}")
+            self._refuse(dict.fromkeys(self._symbols, f"no right to order books: {reason}"))
+            self._look_at = self._subscribe_at = 0.0
+            return
+        now = self._clock.monotonic()
+        if now >= self._look_at:
+            await self._compare_lists(link, ticks)
+            self._look_at = now + COMPARE_SEC
+        if len(self._active) < len(self._symbols) and now >= self._subscribe_at:
+            await self._subscribe(link, ticks)
+            self._subscribe_at = now + (self._retry.next_sec() if self._progress.refused_symbols else 0.0)
+        if self._active:
+            await self._hold_together(link)
+
+    async def _compare_lists(self, link: BookLink, ticks: _Ticks) -> None:
+        """End what the far side no longer lists, and what ticks need the quota of."""
+        listed = await link.subscribed_books(REQUEST_TIMEOUT_SEC)
+        dropped = [symbol for symbol in self._active if symbol not in listed.symbols]
+        self._end(dropped, NO_LONGER_LISTED, self._listed_us)
+        self._listed_us = self._now_us()
+        short = len(ticks.refused) - (listed.quota_left or 0)
+        if self._active and listed.quota_left is not None and _short_of_quota(ticks) and short > 0:
+            given_back = self._active[-short:]
+            await link.unsubscribe_books(given_back, REQUEST_TIMEOUT_SEC)
+            self._end(given_back, QUOTA_FOR_TICKS)
+
+    async def _subscribe(self, link: BookLink, ticks: _Ticks) -> None:
+        missing = [symbol for symbol in self._symbols if symbol not in self._active]
+        if _short_of_quota(ticks):
+            self._refuse(dict.fromkeys(missing, "quota is short: ticks go first"))
+            return
+        left = (await link.subscribed_books(REQUEST_TIMEOUT_SEC)).quota_left
+        fits = missing if left is None else missing[:left]
+        refused = dict.fromkeys(missing[len(fits) :], f"quota is short: {left} left for {len(missing)} books")
+        refused.update(await self._subscribe_each(link, fits))
+        listed = await link.subscribed_books(REQUEST_TIMEOUT_SEC)
+        self._listed_us = self._now_us()
+        began = [symbol for symbol in fits if symbol not in refused and symbol in listed.symbols]
+        refused.update((symbol, "the source does not list it") for symbol in fits if symbol not in {*began, *refused})
+        self._active = [symbol for symbol in self._symbols if symbol in {*self._active, *began}]
+        self._sink.tell([WatchBegan(symbol, self._listed_us) for symbol in began])
+        self._refuse(refused)
+        if began:
+            log.info(event("books_subscribed", symbols=len(self._active), wanted=len(self._symbols)))
+        if not refused:
+            self._retry.reset()
+
+    async def _subscribe_each(self, link: BookLink, symbols: Sequence[str]) -> dict[str, str]:
+        """Subscribe, halving what is refused; those that are refused alone, with the far side's words."""
+        refused: dict[str, str] = {}
+        parts = [list(symbols[at : at + SUBSCRIBE_BATCH]) for at in range(0, len(symbols), SUBSCRIBE_BATCH)]
+        while parts:
+            part = parts.pop(0)
+            try:
+                await link.subscribe_books(part, REQUEST_TIMEOUT_SEC)
+            except FeedLost:
+                raise
+            except FeedError as exc:
+                if len(part) == 1:
+                    refused[part[0]] = str(exc)
+                else:
+                    middle = len(part) // 2
+                    parts[:0] = [part[:middle], part[middle:]]
+        return refused
+
+    async def _hold_together(self, link: BookLink) -> None:
+        """Ask for the book of the next symbol in turn: was it pushed, just before or since?"""
+        symbol = self._active[self._turn % len(self._active)]
+        self._turn += 1
+        link.follow_book(symbol)
+        asked = await link.pull_book(symbol, REQUEST_TIMEOUT_SEC)
+        agrees = await _was_pushed(asked, link)
+        if not agrees:
+            await asyncio.sleep(LATE_PUSH_SEC)
+            agrees = await _was_pushed(asked, link)
+        if symbol not in self._active:
+            return
+        self._progress.pulls += 1
+        self._progress.pulls_agreed += agrees
+        self._sink.tell([PullCompared(symbol, self._now_us(), agrees)])
+        if not agrees:
+            self._log.log(
+                logging.WARNING, "book_pull_differs", symbol=symbol, action="counted in the day's certificate"
+            )
+
+    def _end(self, symbols: Sequence[str], reason: str, known_us: int = 0) -> None:
+        if not symbols:
+            return
+        at_us, ended = self._now_us(), list(symbols)
+        self._sink.tell([WatchEnded(symbol, at_us, reason, 0, min(known_us, at_us)) for symbol in ended])
+        self._active = [symbol for symbol in self._active if symbol not in ended]
+        self._progress.subscribed = len(self._active)
+        log.warning(
+            event("books_ended", symbols=len(ended), reason=reason, action="watching again as soon as possible")
+        )
+
+    def _now_us(self) -> int:
+        return self._clock.now_ms() * 1000
+
+    def _alive_us(self, link: BookLink) -> int:
+        """When anything was last heard on a connection that did not end by itself."""
+        feed = self._feed
+        quiet_sec = self._clock.monotonic() - max(feed.last_answer_monotonic, feed.last_push_monotonic)
+        return max(self._now_us() - round(quiet_sec * 1e6), link.last_book_us())
+
+    def _refuse(self, refused: dict[str, str]) -> None:
+        progress = self._progress
+        new = {symbol: why for symbol, why in refused.items() if progress.refused_symbols.get(symbol) != why}
+        for why in dict.fromkeys(new.values()):
+            of_these = [symbol for symbol, reason in new.items() if reason == why]
+            log.warning(
+                event("books_refused", symbols=len(of_these), first=of_these[0], reason=why, action="retrying later")
+            )
+        progress.refused_symbols = refused
+        progress.subscribed = len(self._active)
+
+
+def _short_of_quota(ticks: _Ticks) -> bool:
+    return any(why.startswith("quota is short") for why in ticks.refused.values())
+
+
+async def _was_pushed(asked: Book, link: BookLink) -> bool:
+    """Is it one of the followed books? The loop gets its turn in between."""
+    for number, pushed in enumerate(link.followed_books()):
+        if _same(asked.bids, pushed.bids) and _same(asked.asks, pushed.asks):
+            return True
+        if number % BOOKS_A_TURN == BOOKS_A_TURN - 1:
+            await asyncio.sleep(0)
+    return False
+
+
+def _same(one: Sequence[object], other: Sequence[object]) -> bool:
+    """Equal as far as both show the side."""
+    both = min(len(one), len(other))
+    return one[:both] == other[:both] if both else len(one) == len(other)

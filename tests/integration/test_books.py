@@ -1,0 +1,184 @@
+"""The built recorder takes order books of the built simulator over TCP: what it stores is what was sent."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sqlite3
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hk_tick_collector.core.errors import StoreError
+from hk_tick_collector.opend_sim.depth_truth import SENT, Fated, read_depth_truth
+from hk_tick_collector.records.book import Book, RowKind
+from hk_tick_collector.store import book_reader
+from hk_tick_collector.store.book_reader import BookState
+from hk_tick_collector.store.layout import book_days, book_file, day_files
+from tests.harness import Recorder, Simulator, check, ended, wait_until
+
+SYMBOLS = "HK.00700,HK.00005,HK.09988"
+BOOKED = ("HK.00700", "HK.09988")
+
+
+class BookSim(Simulator):
+    """With a truth file of books."""
+
+    def __init__(self, directory: Path, *arguments: object) -> None:
+        self.book_truth = directory / "books"
+        super().__init__(
+            directory,
+            "--symbols",
+            SYMBOLS,
+            "--always-open",
+            "--rate",
+            "200",
+            "--book-truth",
+            self.book_truth,
+            *arguments,
+        )
+
+    def sent(self, symbol: str) -> list[Fated]:
+        return [made for made in read_depth_truth(self.book_truth) if made.fate == SENT and made.state.symbol == symbol]
+
+
+@pytest.fixture(scope="module")
+def simulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BookSim]:
+    simulator = BookSim(tmp_path_factory.mktemp("sim") / "sim")
+    with ended(simulator):
+        yield simulator
+
+
+def _recorder(root: Path, simulator: Simulator, **settings: object) -> Recorder:
+    return Recorder(root, simulator.port, SYMBOLS, BOOK_SYMBOLS=",".join(BOOKED), **settings)
+
+
+def _states(root: Path, symbol: str) -> list[BookState]:
+    days = book_days(root)
+    return [state for day in days for state in book_reader.states(book_file(root, day), [symbol])]
+
+
+def _newest_tick_ms(root: Path) -> int:
+    newest = 0
+    for path in day_files(root):
+        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as conn:
+            newest = max(newest, conn.execute("SELECT max(ts_ms) FROM ticks").fetchone()[0] or 0)
+    return newest
+
+
+def _rows(root: Path) -> int:
+    with contextlib.suppress(StoreError):  # a file that is just being made
+        return sum(count.stored for day in book_days(root) for count in book_reader.sessions(book_file(root, day)))
+    return 0
+
+
+def _assert_true(states: list[BookState], sent: list[Fated]) -> None:
+    """Each stored state was sent, in this order; of those between the first and the last none is missing but by
+    ``merged``. First pushes are not in the truth file: books without times."""
+    truth = [
+        (
+            Book(made.state.depth.bids, made.state.depth.asks),
+            made.state.bid_ts_ms or None,
+        )  # levels are tuples there, too
+        for made in sent
+    ]
+    at = None
+    for state in states:
+        if state.kind is RowKind.BREAK:
+            at = None
+            continue
+        if state.bid_ts_ms is None and state.ask_ts_ms is None:
+            continue
+        known = (state.book, state.bid_ts_ms)
+        if at is None:
+            assert known in truth, f"{state.symbol} at {state.recv_ts_us}: {known}"
+            at = truth.index(known)
+        else:
+            at += 1 + state.merged
+            assert truth[at] == known, f"{state.symbol} at {state.recv_ts_us}"
+
+
+def test_books_of_a_recorder_that_is_killed_and_started_again_are_true_and_its_ticks_complete(
+    simulator: BookSim, tmp_path: Path
+) -> None:
+    root = tmp_path / "data"
+    first = _recorder(root, simulator)
+    with ended(first):
+        first.wait_for("books_subscribed symbols=2 wanted=2")
+        wait_until(lambda: _rows(root) > 400, f"400 books\n{first.output}")
+        first.wait_for(r"book_health symbols=2 .*pulls=[1-9]")
+        first.signal(signal.SIGKILL)
+        first.wait()
+    killed_at = _rows(root)
+    second = _recorder(root, simulator)
+    with ended(second):
+        wait_until(lambda: _rows(root) > killed_at + 400, f"400 books more\n{second.output}")
+        assert second.stop() == 0
+        assert "recorder_stopped exit_code=0" in second.output
+    result = check(simulator, root, "--allow-tail-ms", "600000")
+    for symbol in BOOKED:
+        states = _states(root, symbol)
+        assert sum(state.kind is RowKind.BREAK for state in states) == 2  # the kill, and the stop
+        _assert_true(states, simulator.sent(symbol))
+    for day in book_days(root):
+        path = book_file(root, day)
+        assert all(count.adds_up and not count.unread for count in book_reader.sessions(path))
+        assert {watch.reason for watch in book_reader.watches(path)} <= {
+            "recorder died",
+            "recorder stopped",
+            "day over",
+        }
+        for agreed, asked in book_reader.pulls(path).values():
+            assert agreed == asked
+    assert sorted(book_reader.symbols(book_file(root, book_days(root)[-1]))) == sorted(BOOKED)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_without_book_symbols_nothing_of_books_is_there(simulator: BookSim, tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path / "data", simulator.port, SYMBOLS)
+    with ended(recorder):
+        wait_until(lambda: recorder.rows() > 200, f"rows\n{recorder.output}")
+        assert recorder.stop() == 0
+    assert not recorder.find("(INFO|WARNING|ERROR) books?_")
+    assert not (tmp_path / "data" / "book").exists()
+
+
+def test_a_flood_of_books_delays_and_costs_no_tick(tmp_path: Path) -> None:
+    """More than the lane can store: books are merged and counted, ticks are whole."""
+    root = tmp_path / "data"
+    simulator = BookSim(tmp_path / "sim")
+    recorder = _recorder(root, simulator)
+    with ended(simulator, recorder):
+        recorder.wait_for("books_subscribed symbols=2")
+        simulator.ctl("book-flood limit=5000 seconds=3")
+        wait_until(lambda: _rows(root) > 3000, f"a flood\n{recorder.output}")
+        flooded_at_ms = time.time_ns() // 1_000_000 + 3000
+        wait_until(lambda: _newest_tick_ms(root) > flooded_at_ms, f"ticks from after the flood\n{recorder.output}")
+        assert recorder.stop() == 0
+        simulator.stop()
+    result = check(simulator, root, "--allow-tail-ms", "2000")
+    assert result.returncode == 0, result.stdout + result.stderr
+    (count,) = [count for day in book_days(root) for count in book_reader.sessions(book_file(root, day))]
+    assert count.adds_up
+    for symbol in BOOKED:
+        _assert_true(_states(root, symbol), simulator.sent(symbol))
+
+
+def test_a_right_that_falls_to_bmp_leaves_the_ticks_and_ends_the_books(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    simulator = BookSim(tmp_path / "sim")
+    recorder = _recorder(root, simulator)
+    with ended(simulator, recorder):
+        recorder.wait_for("books_subscribed symbols=2")
+        wait_until(lambda: _rows(root) > 50, f"books\n{recorder.output}")
+        simulator.ctl("right kind=bmp seconds=2")
+        recorder.wait_for('books_ended symbols=2 reason="right lost: Bmp"')
+        rows = recorder.rows()
+        wait_until(lambda: recorder.output.count("books_subscribed symbols=2") == 2, f"again\n{recorder.output}")
+        assert recorder.stop() == 0
+    assert recorder.rows() >= rows
+    (day,) = book_days(root)
+    reasons = [watch.reason for watch in book_reader.watches(book_file(root, day)) if watch.symbol == BOOKED[0]]
+    assert reasons == ["right lost: Bmp", "recorder stopped"]
