@@ -45,7 +45,7 @@ from hk_tick_collector.records.kind import TICKS
 from hk_tick_collector.records.tick import Origin
 from hk_tick_collector.sources.books import BookKeeper
 from hk_tick_collector.sources.completeness import completeness_of
-from hk_tick_collector.sources.registry import Surroundings, open_source
+from hk_tick_collector.sources.registry import Surroundings, book_reader, open_source
 from hk_tick_collector.sources.session import FeedOptions, FeedSession
 from hk_tick_collector.store import layout, reader
 from hk_tick_collector.store.book_writer import BookWriter
@@ -149,14 +149,12 @@ class Daemon:
         settings = self._settings
         if not settings.book_symbols:
             return None
-        from hk_tick_collector.sources.futu.books import read_book  # noqa: PLC0415 - the SDK, which few need for books
-
         day_of = self._calendar.market.trading_day
 
         def make_writer() -> BookWriter:
             return BookWriter(settings.data_root, settings.sqlite, day_of, self._clock.now_ms)
 
-        return BookLane(make_writer, read_book, day_of, self._progress.books)
+        return BookLane(make_writer, book_reader(settings.spec), day_of, self._progress.books)
 
     def _make_book_keeper(self) -> BookKeeper | None:
         if self._books is None:

@@ -13,6 +13,7 @@ from hk_tick_collector.sources.sierra import spec as sierra
 from hk_tick_collector.sources.source import Source, SourceSpec
 
 if TYPE_CHECKING:
+    from hk_tick_collector.records.book import BookPush, RawPush
     from hk_tick_collector.sources.books import BookSink
     from hk_tick_collector.sources.sierra.against import StoredDays
     from hk_tick_collector.sources.sierra.depthfiles import DepthKeeper
@@ -92,3 +93,11 @@ _MAKERS: dict[str, Callable[[SourceSettings, Surroundings], Source]] = {
 def open_source(settings: SourceSettings, around: Surroundings) -> Source:
     """The source that SOURCE and MARKET name. Made on the loop; it connects to nothing yet."""
     return _MAKERS[settings.spec.provider](settings, around)
+
+
+def book_reader(spec: SourceSpec) -> Callable[[RawPush], BookPush]:
+    """How pushes of order books of a source are read; the settings let only a source that has them be asked for."""
+    assert spec.provider == futu.PROVIDER
+    from hk_tick_collector.sources.futu.books import read_book  # noqa: PLC0415 - as above
+
+    return read_book
