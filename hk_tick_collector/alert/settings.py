@@ -75,10 +75,15 @@ def load_alert_settings(env_file: Path | None, environ: Mapping[str, str]) -> Al
     read = read_model(AlertSettings, env_file, environ, Claims(ALERT_PREFIXES, (*OWN_PREFIXES, *others, *recorders)))
     if read.problems or read.settings is None:
         raise ConfigErrors(read.problems)
-    state = environ.get("STATE_DIRECTORY", "").split(":")[0]
     missing: dict[str, Path | None] = {}
-    if read.settings.alert_dir is None and state:
-        missing["alert_dir"] = Path(state) / "alert"
+    if read.settings.alert_dir is None:
+        missing["alert_dir"] = alert_dir_of(environ)
     if read.settings.hooks_dir is None:
         missing["hooks_dir"] = hooks_dir_of(environ)
     return read.settings.model_copy(update=missing)
+
+
+def alert_dir_of(environ: Mapping[str, str]) -> Path | None:
+    """Where the outbox is when ALERT_DIR does not say: in the state directory that systemd gives a unit."""
+    state = environ.get("STATE_DIRECTORY", "").split(":")[0]
+    return Path(state) / "alert" if state else None

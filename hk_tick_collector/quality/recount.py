@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from hk_tick_collector.core.evidence import NO_COUNTER
 from hk_tick_collector.market.hours import CLOSING_AUCTION, OPENING_AUCTION, DayKind
 from hk_tick_collector.market.market import Market
+from hk_tick_collector.quality.lags import Lags
 from hk_tick_collector.quality.model import RowFacts, SessionRows
 from hk_tick_collector.quality.prices import Charts, PriceBars
 from hk_tick_collector.quality.report_file import changed_ns
@@ -43,7 +44,6 @@ NOT_GIVEN = "none"  # a tick's type or direction that OpenD left out
 LATE_MS = 5_000  # OpenD has a tick 35-444 ms after its event; what takes longer was repaired, or held up
 MINUTES, HEAT_SLOTS = 1440, 288  # of a day; a slot of the heat map is five minutes
 _MAX_PRICE = 1e12  # more is no price, and no plot
-_LAG_EDGES_MS = np.geomspace(1.0, 1e7, 256)  # 6.5 % wide each
 
 _Ints = npt.NDArray[np.int64]
 _Bools = npt.NDArray[np.bool_]
@@ -211,7 +211,7 @@ class _Counter:
         self._by_type, self._by_direction, self._by_source = _Table(), _Table(), _Table()
         self._flags, self._heat = _Table(), _Table()
         self._minutes = np.zeros(MINUTES, np.int64)
-        self._lags = np.zeros((MINUTES, len(_LAG_EDGES_MS) + 1), np.int64)
+        self._lags = Lags(MINUTES)
         self._session_rows: dict[tuple[int, int], SessionRows] = {}
         self._kept: list[_Kept] = []
 
@@ -262,9 +262,7 @@ class _Counter:
         self._minutes += np.bincount(minutes, minlength=MINUTES)
         self._heat.add(codes, minutes // (MINUTES // HEAT_SLOTS), n_symbols, HEAT_SLOTS)
         pushed = sources == 0
-        bins = np.searchsorted(_LAG_EDGES_MS, (recv_ms - ts_ms)[pushed])
-        width = self._lags.shape[1]
-        self._lags += np.bincount(minutes[pushed] * width + bins, minlength=self._lags.size).reshape(MINUTES, width)
+        self._lags.add(minutes[pushed], (recv_ms - ts_ms)[pushed])
 
     def _note_prices(self, codes: _Ints, types: _Ints, ts_ms: _Ints, seqs: _Ints, price: Any, volume: Any) -> None:
         made = [name in self._price_making or name == NOT_GIVEN for name in self._types.numbers]
@@ -323,7 +321,11 @@ class _Counter:
         symbols = {name: self._symbol(n) for name, n in sorted(self._symbols.numbers.items())}
         heat = {name: self._heat.counts[n].tolist() for name, n in self._symbols.numbers.items()}
         plots = Plots(
-            self._minutes.tolist(), self._lag_quantile(0.5), self._lag_quantile(0.99), heat, self._charts.result()
+            self._minutes.tolist(),
+            self._lags.quantile_ms(0.5),
+            self._lags.quantile_ms(0.99),
+            heat,
+            self._charts.result(),
         )
         return Recount(symbols, self._total(list(symbols.values())), plots, coverage_before, source_changed_ns)
 
@@ -389,14 +391,6 @@ class _Counter:
             _named(self._sources, self._by_source.counts.sum(axis=0)),
             tuple(_joined([one.sessions[n] for one in facts]) for n in range(len(self._sessions))),
         )
-
-    def _lag_quantile(self, share: float) -> list[float | None]:
-        """By minute, from the histogram: the upper edge of the bin that holds it."""
-        upto = np.cumsum(self._lags, axis=1)
-        total = upto[:, -1]
-        edges = np.append(_LAG_EDGES_MS, _LAG_EDGES_MS[-1])
-        at = np.argmax(upto >= np.maximum(np.ceil(share * total), 1)[:, None], axis=1)
-        return [round(float(edges[n]), 1) if ticks else None for n, ticks in zip(at, total, strict=True)]
 
 
 def _ints(column: Any) -> _Ints:

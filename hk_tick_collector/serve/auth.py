@@ -29,7 +29,7 @@ BODY_SEC = 15.0  # for each piece of a body
 MAX_QUERY_BYTES = 16_384
 SESSION_COOKIE = "hk_key"
 SESSION_SEC = 12 * 3600
-_COOKIE_RIGHTS = ("read", "live")  # what the dashboard does; a signal is sent by a program, with a header
+_COOKIE_RIGHTS = ("read", "live", "sql")  # what the dashboard does; a signal is sent by a program, with a header
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 SECURITY_HEADERS = {
     "x-content-type-options": "nosniff",

@@ -16,6 +16,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BeforeValidator
 from pydantic_core.core_schema import ValidationInfo
 
+from hk_tick_collector.alert.settings import alert_dir_of
 from hk_tick_collector.app.config import LogLevel
 from hk_tick_collector.app.config import setting_table as recorders_table
 from hk_tick_collector.app.config_model import (
@@ -41,6 +42,7 @@ _ADDRESS = rf"{HOST_PATTERN}|^[0-9a-fA-F]*:[0-9a-fA-F:]*$"
 _NAME = re.compile(HOST_PATTERN)
 _ORIGIN = re.compile(r"https?://(?:[A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\])(?::\d{1,5})?")
 _MAX_LISTED = 100
+ALERT_DIR = "ALERT_DIR"  # the setting of another program
 
 _api = partial(setting, "Serving: the HTTP API")
 _live = partial(setting, "Serving: the live channel")
@@ -166,6 +168,10 @@ class ServeSettings(SettingsModel):
         "What is recorded, and where", "ARCHIVE_ROOT", None, "empty, or a directory"
     )
     """The recorder's; counts for `DATA_ROOT` alone."""
+    alert_dir: Annotated[Path | None, BeforeValidator(path_value), AfterValidator(directory)] = setting(
+        "Alerts", ALERT_DIR, None, "empty, or a directory"
+    )
+    """That of `hk-tick-alert`, whose outbox the dashboard shows."""
     log_level: Annotated[LogLevel, BeforeValidator(upper)] = setting("Logs", "LOG_LEVEL", "INFO")
     """Least severe level that is logged."""
 
@@ -194,7 +200,7 @@ def is_loopback(host: str) -> bool:
 
 def serve_setting_table() -> list[SettingInfo]:
     """The settings that only the serving programs have, in the order of the documents."""
-    known = {info.key for info in recorders_table()}
+    known = {ALERT_DIR, *(info.key for info in recorders_table())}
     return [info for info in table_of(ServeSettings) if info.key not in known]
 
 
@@ -206,9 +212,12 @@ def load_serve_settings(env_file: Path | None, environ: Mapping[str, str]) -> Se
     read = read_model(ServeSettings, env_file, environ, claims)
     if read.problems or read.settings is None:
         raise ConfigErrors(read.problems)
+    update = {}
     if read.settings.hooks_dir is None:
-        return read.settings.model_copy(update={"hooks_dir": hooks_dir_of(environ)})
-    return read.settings
+        update["hooks_dir"] = hooks_dir_of(environ)
+    if read.settings.alert_dir is None:
+        update["alert_dir"] = alert_dir_of(environ)
+    return read.settings.model_copy(update=update)
 
 
 def check_exposure(settings: ServeSettings, ring: KeyRing) -> None:

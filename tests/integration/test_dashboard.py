@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import re
+import time
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +15,21 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
+from hk_tick_collector.alert.events import Event
+from hk_tick_collector.alert.outbox import Outbox
+from hk_tick_collector.core.complaint import Level
 from hk_tick_collector.serve.keys import edited
 from hk_tick_collector.serve.web.files import STATIC, read_files
+from hk_tick_collector.store.writer import DayFileWriter
 from tests.browser import Seen, chromium, keep_picture, page_of
 from tests.harness import BIN, Process, Recorder, Simulator, clean_env, ended, wait_until
 from tests.serving import BEFORE, GAPPY, add_key, record_roots
-from tests.ticks import DAY
+from tests.ticks import DAY, make_ticks
 
-PAGES = ("", "coverage", "symbol", "days", "data", "server")
+PAGES = ("", "coverage", "symbol", "days", "data", "sql", "alerts", "server")
 PACKED_BYTES_MAX = 120_000
 SYMBOLS = "HK.00700,HK.00005,HK.00941"
+JOKER = "<img src=x onerror=alert(1)>"
 
 
 class Served(Process):
@@ -217,6 +224,12 @@ def test_files_are_packed_bounded_and_of_their_own_place(served: Served) -> None
         plain = client.get("/ui/app.js", headers={"Accept-Encoding": "identity"})
         assert plain.content == (STATIC / "app.js").read_bytes()
         assert client.get("/", follow_redirects=True).url.path == "/ui/"
+        for path in ("/", "/ui", "/ui/", "/ui/pages/symbol.js"):
+            whole, head = client.get(path), client.head(path)
+            assert (head.status_code, head.content) == (whole.status_code, b""), path
+            assert head.headers["content-length"] == whole.headers["content-length"]
+            assert head.headers.get("etag") == whole.headers.get("etag")
+        assert client.head("/ui/nothing.js").status_code == 404
         for path in ("/ui/%2e%2e/routes.py", "/ui/vendor/THIRD_PARTY.md", "/ui//etc/passwd", "/ui/app.js/"):
             assert client.get(path).status_code == 404, path
     assert sum(len(file.packed) for file in read_files().values()) <= PACKED_BYTES_MAX
@@ -239,3 +252,179 @@ def test_every_word_is_there_in_chinese(browser: Browser, served: Served) -> Non
         show(page, served.url)
         ask = "async (said) => { const { t } = await import('./text.js'); return said.filter((w) => t(w) === w); }"
         assert set(page.evaluate(ask, sorted(said))) == {"OpenD"}
+
+
+@dataclass
+class Keyed:
+    """A server that wants keys, and knows an outbox."""
+
+    served: Served
+    outbox: Path
+    keys: dict[str, str]
+
+    def client(self, name: str | None = None) -> httpx.Client:
+        headers = {"Authorization": f"Bearer {self.keys[name]}"} if name else {}
+        return httpx.Client(base_url=self.served.url, timeout=60, headers=headers)
+
+    def log_in(self, page: Page, name: str) -> None:
+        page.get_by_label("key").fill(self.keys[name])
+        page.get_by_role("button", name="Log in").click()
+
+
+@pytest.fixture(scope="module")
+def keyed(tmp_path_factory: pytest.TempPathFactory, root: Path) -> Iterator[Keyed]:
+    place = tmp_path_factory.mktemp("keyed")
+    tell(place / "alert")
+    file, rights = place / "keys.json", {"scopes": ("read", "live", "sql")}
+    keys = {
+        "desk": add_key(file, "desk"),
+        "research": add_key(file, "research", **rights),
+        "narrow": add_key(file, "narrow", symbols=("HK.00700",)),
+        "operator": add_key(file, "operator", scopes=("read", "admin")),
+    }
+    served = Served(place, root, API_ANONYMOUS=0, API_KEYS_FILE=file, ALERT_DIR=place / "alert")
+    with ended(served):
+        yield Keyed(served, place / "alert", keys)
+
+
+def tell(directory: Path) -> None:
+    """An outbox with a letter that was sent, one that waits, something that is wrong, and a mute."""
+    outbox, now_ms = Outbox(directory), int(time.time() * 1000)
+    lines = ["the recorder is gone", f"{JOKER} of /data/sqlite/HK"]
+    outbox.add("phone", Level.ALERT, lines, now_ms - 60_000)
+    sent = outbox.due("phone", now_ms)
+    assert sent is not None
+    outbox.sent(sent, now_ms)
+    outbox.add("mail", Level.WARN, ["ticks are late"], now_ms - 50_000)
+    waiting = outbox.due("mail", now_ms)
+    assert waiting is not None
+    outbox.failed(waiting, "the other side is away", now_ms)
+    event = Event("ticks_late", "ticks_late", "", Level.WARN, "Ticks are 9 s late.", now_ms, now_ms, fired_ms=now_ms)
+    outbox.keep_events([event, replace(event, key="disk", code="disk_full", sentence="it was full", is_over=True)])
+    outbox.mute("disk_full", now_ms + 3_600_000)
+    outbox.close()
+
+
+def test_sql_is_for_keys_that_may(browser: Browser, keyed: Keyed) -> None:
+    with page_of(browser, Seen()) as page:
+        page.goto(f"{keyed.served.url}/ui/#/sql")
+        keyed.log_in(page, "desk")
+        page.get_by_role("button", name="Run").click()
+        expect(page.get_by_role("alert")).to_contain_text("has no scope sql")
+        expect(page.locator("pre").first).to_have_text("hk-tickctl keys add NAME --scopes read,live,sql")
+        page.get_by_role("button", name="Log out").click()
+        keyed.log_in(page, "research")
+        sql = f"SELECT symbol, count(*) AS n, '{JOKER}' AS joke FROM ticks GROUP BY 1 ORDER BY 1"
+        page.locator("textarea").fill(sql)
+        page.get_by_role("button", name="Run").click()
+        expect(page.locator("tbody tr").first.locator("td")).to_have_text(["HK.00005", "1,000", JOKER])
+        assert page.locator("main img").count() == 0
+        page.locator("textarea").fill("SELECT nothing FROM ticks")
+        page.get_by_role("button", name="Run").click()
+        expect(page.get_by_role("alert")).to_contain_text("nothing")
+        expect(page.locator("tbody")).to_have_count(0)
+
+
+def test_alerts_are_those_of_the_outbox(browser: Browser, keyed: Keyed) -> None:
+    before = {path: path.read_bytes() for path in keyed.outbox.iterdir()}
+    with keyed.client("desk") as client:
+        assert "/data/sqlite" not in client.get("/v1/alerts").raise_for_status().text
+    for name, status in (("narrow", 403), (None, 401)):
+        with keyed.client(name) as client:
+            assert client.get("/v1/alerts").status_code == status
+    with page_of(browser, Seen()) as page:
+        page.goto(f"{keyed.served.url}/ui/#/alerts")
+        keyed.log_in(page, "desk")
+        expect(page.locator("tbody tr")).to_have_count(2)
+        expect(page.locator("tbody tr").first).to_contain_text("the other side is away")
+        expect(page.locator("tbody tr").last).to_contain_text(JOKER)
+        expect(page.locator("ul.plain").first).to_contain_text("Ticks are 9 s late.")
+        expect(page.locator("ul.plain").last).to_contain_text("disk_full")
+        expect(page.locator("main")).not_to_contain_text("it was full")
+        assert page.locator("main img").count() == 0
+    assert {path: path.read_bytes() for path in keyed.outbox.iterdir()} == before, "it is read, and nothing else"
+
+
+def test_an_outbox_that_cannot_be_read_is_said_and_stops_nothing(tmp_path: Path, keyed: Keyed) -> None:
+    good = keyed.outbox / "outbox.db"
+    with keyed.client("desk") as client:
+        aside = good.rename(tmp_path / "aside.db")
+        assert client.get("/v1/alerts").json()["is_on"] is False, "there is none yet"
+        good.write_bytes(b"no database at all" * 100)
+        answer = client.get("/v1/alerts")
+        assert answer.json()["type"] == "/problems/store-damaged"
+        assert str(good) not in answer.text
+        aside.replace(good)
+        assert client.get("/v1/alerts").json()["is_on"] is True
+
+
+def test_without_an_outbox_it_says_how_to_be_called(browser: Browser, served: Served) -> None:
+    with page_of(browser, Seen()) as page:
+        show(page, served.url, "alerts")
+        expect(page.locator("main")).to_contain_text("set ALERT_FILE and ALERT_DIR")
+
+
+def test_the_server_page_shows_latency_and_who_listens(browser: Browser, served: Served) -> None:
+    with page_of(browser, Seen()) as page, page_of(browser, Seen()) as listener:
+        show(listener, served.url, "symbol/HK.00700")
+        expect(listener.get_by_role("status")).to_have_text("live")
+        show(page, served.url, "server")
+        expect(page.get_by_text("the slowest five minutes")).to_contain_text("p99")
+        expect(page.get_by_role("region", name="Live readers").locator("tbody tr").first).to_contain_text("anonymous")
+    with httpx.Client(base_url=served.url, timeout=60) as client:
+        lines = client.get(f"/v1/days/{DAY}/latency").raise_for_status().json()["data"]
+        rows = client.get(f"/v1/days/{DAY}/symbols").raise_for_status().json()["data"]
+    assert sum(line["ticks"] for line in lines) == sum(row["rows"] for row in rows)
+    assert all(55 <= line["source_p50_ms"] <= line["source_p99_ms"] <= 65 for line in lines), "60 ms, to 6.5 %"
+
+
+def test_a_reader_sees_its_own_connections_and_an_admin_all(keyed: Keyed) -> None:
+    def seen_by(name: str) -> list[str]:
+        with keyed.client(name) as client:
+            found = client.get("/v1/live/readers").raise_for_status().json()["data"]
+            return [reader["name"] for reader in found]
+
+    with keyed.client() as client:
+        assert client.get("/v1/live/readers").status_code == 401
+    with keyed.client("desk") as client, client.stream("GET", "/v1/live/events?symbols=700") as stream:
+        next(stream.iter_raw())
+        assert seen_by("desk") == seen_by("operator") == ["desk"]
+        assert seen_by("research") == []
+
+
+def test_nothing_recorded_and_a_day_that_is_not_there(browser: Browser, tmp_path: Path, served: Served) -> None:
+    (tmp_path / "HK").mkdir()
+    empty, seen = Served(tmp_path, tmp_path / "HK"), Seen()
+    with ended(empty), page_of(browser, seen, 375) as page:
+        for name in PAGES:
+            show(page, empty.url, name)
+            page.wait_for_load_state("networkidle")
+            expect(page.locator(".loading")).to_have_count(0)
+    broken = [told for told in seen.complaints if "status of 404" not in told]
+    assert broken == [], "what is not there is 404, and nothing else goes wrong"
+    with page_of(browser, Seen()) as page:
+        show(page, served.url, "coverage?day=20260102")
+        expect(page.get_by_role("alert")).to_contain_text("20260102")
+        show(page, served.url, "symbol/HK.%3Cimg%20src=x%20onerror=alert(1)%3E")
+        expect(page.get_by_role("alert").first).to_be_visible()
+        assert page.locator("main img").count() == 0
+
+
+def test_two_thousand_symbols_with_a_joker_among_them(browser: Browser, tmp_path: Path) -> None:
+    writer = DayFileWriter(tmp_path / "HK")
+    writer.write([tick for n in range(2_000) for tick in make_ticks(1, 2, symbol=f"HK.{n:05d}")])
+    writer.write(make_ticks(1, 2, symbol=f"HK.{JOKER}"))
+    writer.close()
+    served, seen = Served(tmp_path, tmp_path / "HK"), Seen()
+    with ended(served), page_of(browser, seen) as page:
+        show(page, served.url, f"coverage?day={DAY}")
+        expect(page.locator("canvas")).to_be_visible()
+        assert page.locator("tbody tr").count() <= 1_000, "tables are bounded"
+        page.get_by_label("filter").fill("<IMG")
+        page.get_by_label("filter").fill("1999")
+        expect(page.locator("tbody tr").first).to_contain_text("HK.01999")
+        show(page, served.url, "symbol/HK.01999")
+        expect(page.locator("h1")).to_have_text("HK.01999")
+        expect(page.locator("datalist option")).to_have_count(2_001)
+        assert page.locator("main img").count() == 0
+    assert seen.complaints == []

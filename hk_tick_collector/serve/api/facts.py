@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from hk_tick_collector.alert.history import read_history
 from hk_tick_collector.core.errors import NoData
 from hk_tick_collector.market.dates import add_days
 from hk_tick_collector.serve.api.roots import Root, Roots, packed
@@ -95,6 +96,15 @@ def condition(root: Root) -> dict[str, Any]:
     found["data_root"] = root.name
     found["market"] = root.market.code
     cleaned: dict[str, Any] = _without_paths(found)
+    return cleaned
+
+
+def alerts(directory: Path | None, limit: int, now_ms: int) -> dict[str, Any]:
+    """What was told of recorders, without paths."""
+    found = read_history(directory, limit, now_ms) if directory is not None else None
+    if found is None:
+        return {"is_on": False, "letters": [], "events": [], "mutes": {}}
+    cleaned: dict[str, Any] = _without_paths({"is_on": True, **found})
     return cleaned
 
 

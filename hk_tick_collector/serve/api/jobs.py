@@ -348,6 +348,16 @@ def _top(roots: Roots, asked: Asked, key: Key, out: Out) -> int:
     return _send_json(out, {"day": day.trading_day, "by": asked["by"], "data": table.to_pylist()})
 
 
+def _latency(roots: Roots, asked: Asked, key: Key, out: Out) -> int:
+    """By five minutes: from the event to our clock, and from there into the file, of ticks that were pushed."""
+    from hk_tick_collector.serve.api.latency import latency_of  # noqa: PLC0415 - numpy, for few
+
+    _, day = roots.day(asked["day"], asked.get("market"))
+    if not key.reads_all:
+        raise Problem("forbidden", f"the key {key.id} may not read every symbol, which this counts")
+    return _send_json(out, {"day": day.trading_day, "data": latency_of(day)})
+
+
 def _sql(roots: Roots, asked: Asked, key: Key, out: Out) -> int:
     from hk_tick_collector.serve.api.sql import answer  # noqa: PLC0415 - DuckDB takes its time
 
@@ -380,5 +390,6 @@ _JOBS: dict[str, Callable[[Roots, Asked, Key, Out], int]] = {
     "gaps": _gaps,
     "certificate": _certificate,
     "top": _top,
+    "latency": _latency,
     "sql": _sql,
 }

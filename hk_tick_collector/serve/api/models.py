@@ -336,6 +336,21 @@ class Anything(BaseModel):
     model_config = ConfigDict(extra="allow")
 
 
+class AlertsQuery(Query):
+    """What was told."""
+
+    limit: int = Field(100, ge=1, le=500, description="The newest so many letters.")
+
+
+class AlertsAnswer(BaseModel):
+    """What hk-tick-alert has in its outbox; times are UTC epoch milliseconds."""
+
+    is_on: bool = Field(description="Is there an outbox that this server may read (ALERT_DIR)?")
+    letters: list[dict[str, Any]] = Field(description="The newest first: target, level, lines, sent_ms, given_up_ms.")
+    events: list[dict[str, Any]] = Field(description="What is wrong now: code, level, sentence, began_ms, fired_ms.")
+    mutes: dict[str, int] = Field(description="Codes nobody is told about, and until when.")
+
+
 class Health(BaseModel):
     """Does the server work?"""
 

@@ -286,6 +286,15 @@ async def day_top(
     return service_of(request).ask(reader, "top", {"day": day, **query.model_dump(exclude_none=True)})
 
 
+@router.get("/v1/days/{day}/latency", response_model=models.DayRows, tags=["days"])
+async def day_latency(
+    request: Request, reader: Reader, day: models.DayWord, query: Annotated[models.OfMarket, Query()]
+) -> Response:
+    """How late pushed ticks were, by five minutes: p50 and p99 from the event to the recorder, and into the file. Every
+    row of the day is read for it."""
+    return service_of(request).ask(reader, "latency", {"day": day, **query.model_dump(exclude_none=True)})
+
+
 @router.get(
     "/v1/days/{day}/file", response_class=Response, tags=["days"],
     responses={200: {"content": {"application/vnd.apache.parquet": {}}, "description": "The file"},
@@ -325,6 +334,16 @@ async def status(request: Request, reader: Reader, query: Nothing) -> Response:
     server = {"readers": service.pool.ready, "readers_replaced": service.pool.replaced}
     body = orjson.dumps({**found, "server": server})
     return Response(body, headers={**_NO_STORE, **reader.headers}, media_type="application/json")
+
+
+@router.get("/v1/alerts", response_model=models.AlertsAnswer, tags=["server"])
+async def alerts(request: Request, reader: Reader, query: Annotated[models.AlertsQuery, Query()]) -> Response:
+    """What hk-tick-alert told, what is wrong now, and what is muted; `is_on` is false where no outbox is known here."""
+    if not reader.key.reads_all:
+        raise Problem("forbidden", f"the key {reader.key.id} may not read every symbol, which alerts name")
+    service = service_of(request)
+    found = await in_thread(facts.alerts, service.settings.alert_dir, query.limit, service.roots.all[0].now_ms)
+    return Response(orjson.dumps(found), headers={**_NO_STORE, **reader.headers}, media_type="application/json")
 
 
 @router.get(

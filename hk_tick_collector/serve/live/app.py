@@ -34,7 +34,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from hk_tick_collector.core.logline import event
 from hk_tick_collector.serve.auth import Gate, Guard, address_of, bearer_of, header, request_id_of
-from hk_tick_collector.serve.keys import Key, KeyRing
+from hk_tick_collector.serve.keys import ANONYMOUS, Key, KeyRing
 from hk_tick_collector.serve.live.counts import LiveCounts
 from hk_tick_collector.serve.live.hub import Hub, News, Readers
 from hk_tick_collector.serve.live.question import Subscription, subscription
@@ -170,6 +170,7 @@ def create_app(settings: ServeSettings) -> Starlette:
             Route("/v1/live/ticket", _ticket, methods=["POST"]),
             Route("/v1/live/healthz", _health),
             Route("/v1/live/metrics", _metrics),
+            Route("/v1/live/readers", _readers),
         ],
         exception_handlers={Problem: _on_problem, Exception: _on_problem},
         lifespan=_lifespan(live),
@@ -257,6 +258,17 @@ async def _metrics(request: Request) -> Response:
     live: Live = request.app.state.live
     live.gate.admit_request(request.scope, "read")
     return Response(live.metrics.text(), headers={"cache-control": "no-store"}, media_type=METRICS_TYPE)
+
+
+async def _readers(request: Request) -> Response:
+    """Who is connected, and how far behind: all for the scope ``admin`` and where anybody on the machine may read, else
+    those of the key that asks."""
+    live: Live = request.app.state.live
+    key, _ = live.gate.admit_request(request.scope, "read")
+    sees_all = key.may("admin") or key is ANONYMOUS
+    found = [session.as_seen() for session in list(live.sessions) if sees_all or session.is_of(key)]
+    found.sort(key=lambda seen: (-seen["behind_rows"], seen["since_ms"]))
+    return JSONResponse({"data": found}, headers={"cache-control": "no-store"})
 
 
 async def _ticket(request: Request) -> Response:

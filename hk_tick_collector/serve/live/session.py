@@ -113,6 +113,7 @@ class Session:
         self._stopping = stopping
         self._feeds: list[Feed] = []
         self._ready: list[Event] = []  # what ``open`` has found already
+        self.since_ms = time.time_ns() // 1_000_000
         self.told = ""  # the last cursor that was sent
         self._behind_since_sec = float("inf")
         self._is_lagging = False
@@ -328,6 +329,22 @@ class Session:
         return events
 
     # Behind
+
+    def as_seen(self) -> dict[str, Any]:
+        """The reader, for whoever looks after the server."""
+        lag = self.lag
+        return {
+            "key": self._key.id,
+            "name": self._key.name,
+            "since_ms": self.since_ms,
+            "is_live": lag.is_live,
+            "behind_rows": lag.rows,
+            "behind_sec": round(lag.sec, 1),
+        }
+
+    def is_of(self, key: Key) -> bool:
+        """Is it a reader of this key?"""
+        return self._key.id == key.id
 
     @property
     def lag(self) -> Lag:

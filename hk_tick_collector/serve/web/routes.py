@@ -22,6 +22,7 @@ CSP = (
     "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
 _MAX_KEY_CHARS = 200
+READ = ["GET", "HEAD"]  # the server leaves the body of a HEAD out by itself
 
 router = APIRouter(include_in_schema=False)
 _files: dict[str, StaticFile] = {}
@@ -34,19 +35,19 @@ def files() -> dict[str, StaticFile]:
     return _files
 
 
-@router.get("/")
+@router.api_route("/", methods=READ)
 async def root() -> Response:
     """Whoever types the server's address wants to see something."""
     return RedirectResponse("ui/")
 
 
-@router.get("/ui")
+@router.api_route("/ui", methods=READ)
 async def without_slash() -> Response:
     """The page's addresses are relative."""
     return RedirectResponse("ui/")
 
 
-@router.get("/ui/{path:path}")
+@router.api_route("/ui/{path:path}", methods=READ)
 async def file(request: Request, path: str) -> Response:
     """A file of the dashboard."""
     wanted = files().get(path or "index.html")

@@ -23,6 +23,10 @@ async function asked(path, options) {
 
 export const getJson = async (path, signal) => (await asked(path, { signal })).json();
 export const getText = async (path, signal) => (await asked(path, { signal })).text();
+/** The rows of one SELECT, once. */
+export const askSql = async (body, signal) => (await asked("/v1/sql", {
+  method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body), signal,
+})).json();
 export const logIn = (key) =>
   asked("/v1/session", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ key }) });
 export const logOut = () => asked("/v1/session", { method: "DELETE" });

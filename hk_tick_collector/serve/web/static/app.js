@@ -4,15 +4,18 @@ import { html, render, useEffect, useState } from "./vendor/htm-preact.js";
 import { getJson, logIn, logOut, query, Refused } from "./api.js";
 import { Failed, usePoll } from "./parts.js";
 import { clock, iso, keep, prefs, t, zoneName } from "./text.js";
+import { Alerts } from "./pages/alerts.js";
 import { Coverage } from "./pages/coverage.js";
 import { Data } from "./pages/data.js";
 import { Days } from "./pages/days.js";
 import { Overview } from "./pages/overview.js";
 import { Server } from "./pages/server.js";
+import { Sql } from "./pages/sql.js";
 import { Symbol } from "./pages/symbol.js";
 
 const PAGES = [["", "Overview", Overview], ["coverage", "Coverage", Coverage], ["symbol", "Symbol", Symbol],
-  ["days", "Days", Days], ["data", "Data", Data], ["server", "Server", Server]];
+  ["days", "Days", Days], ["data", "Data", Data], ["sql", "SQL", Sql],
+  ["alerts", "Alerts", Alerts], ["server", "Server", Server]];
 
 /** `#symbol/HK.00700?day=20261127` as `{name, of, given}`. */
 function place() {
@@ -105,7 +108,7 @@ function Frame({ onOut, session }) {
       ${calendar && status ? html`<${Page} key=${`${at.name} ${market}`} status=${status} root=${root} market=${market}
         calendar=${calendar} zone=${zone} now=${now} of=${at.of} given=${at.given} />` : html`<p class="loading">…</p>`}
     </main>
-    <footer>${t("Charts")}: <a href="https://www.tradingview.com/" rel="noreferrer">TradingView Lightweight Charts™</a>, uPlot ·
+    <footer>${t("Charts")}: <a href="https://www.tradingview.com/" rel="noreferrer">TradingView Lightweight Charts™</a> ·
       <a href="../docs">API</a></footer>`;
 }
 

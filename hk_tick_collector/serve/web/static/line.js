@@ -1,41 +1,49 @@
-// A line chart of a few series over time, by uPlot, which is a classic script and therefore loaded on demand.
+// A line chart of a few series over time, as SVG: a few hundred points, so no library is needed for it.
 
-import { html, useEffect, useRef } from "./vendor/htm-preact.js";
-import { clock, prefs } from "./text.js";
+import { html, useEffect, useRef, useState } from "./vendor/htm-preact.js";
+import { clock } from "./text.js";
 
-let loaded = null;
-function uplot() {
-  loaded ??= new Promise((done, failed) => {
-    const style = Object.assign(document.createElement("link"), { rel: "stylesheet", href: new URL("vendor/uplot.css", import.meta.url).href });
-    const script = Object.assign(document.createElement("script"), { src: new URL("vendor/uplot.js", import.meta.url).href });
-    script.onload = () => done(window.uPlot);
-    script.onerror = () => { loaded = null; failed(new Error("uplot.js")); };
-    document.head.append(style, script);
-  });
-  return loaded;
+const HEIGHT = 160, LEFT = 56, BOTTOM = 22, TOP = 8, LABEL_PX = 70;
+
+/** A round number not below the value: 1, 2, 2.5 or 5 by a power of ten. */
+function round(value) {
+  const unit = 10 ** Math.floor(Math.log10(value));
+  return [1, 2, 2.5, 5, 10].map((by) => by * unit).find((by) => by >= value);
 }
-const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
-/** `times` in seconds, ascending or not; `series`: `[[label, values, colour name]]`. */
-export function Line({ times, series, zone, unit }) {
-  const box = useRef(null), chart = useRef(null);
-  const order = times.map((_, at) => at).sort((a, b) => times[a] - times[b]);
-  const data = [order.map((at) => times[at]), ...series.map(([, values]) => order.map((at) => values[at]))];
+function useWidth(box) {
+  const [width, setWidth] = useState(0);
   useEffect(() => {
-    let isOver = false, watcher = null;
-    uplot().then((uPlot) => {
-      if (isOver) return;
-      const axis = { stroke: colour("--soft"), grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false } };
-      chart.current = new uPlot({
-        width: box.current.clientWidth, height: 160, legend: { show: false }, cursor: { show: false },
-        series: [{}, ...series.map(([label, , name]) => ({ label, stroke: colour(name), width: 1, points: { show: false } }))],
-        axes: [{ ...axis, space: 70, values: (_, marks) => marks.map((mark) => clock(mark * 1000, zone)) }, { ...axis, size: 56, values: (_, marks) => marks.map((mark) => `${mark} ${unit}`) }],
-      }, data, box.current);
-      watcher = new ResizeObserver(() => chart.current?.setSize({ width: box.current.clientWidth, height: 160 }));
-      watcher.observe(box.current);
-    }, () => {});
-    return () => { isOver = true; watcher?.disconnect(); chart.current?.destroy(); chart.current = null; };
-  }, [zone, prefs.theme, prefs.language]);
-  useEffect(() => { chart.current?.setData(data); });
-  return html`<div class="line" ref=${box} role="img" aria-label=${series.map(([label]) => label).join(", ")}></div>`;
+    const watcher = new ResizeObserver(() => box.current && setWidth(box.current.clientWidth));
+    watcher.observe(box.current);
+    return () => watcher.disconnect();
+  }, []);
+  return width;
+}
+
+/** `times` in seconds, ascending or not; `series`: `[[label, values, colour name]]`; a value may be null. */
+export function Line({ times, series, zone, unit }) {
+  const box = useRef(null), width = useWidth(box);
+  const order = times.map((_, at) => at).sort((a, b) => times[a] - times[b]);
+  const first = times[order[0]], last = times[order[order.length - 1]];
+  const values = series.flatMap(([, found]) => found).filter((value) => value !== null && value !== undefined);
+  const top = round(values.reduce((most, value) => Math.max(most, value), 1)), low = Math.min(0, ...values.slice(0, 1000));
+  const x = (time) => LEFT + ((time - first) / (last - first || 1)) * (width - LEFT - 12);
+  const y = (value) => TOP + (1 - (value - low) / (top - low)) * (HEIGHT - TOP - BOTTOM);
+  const path = (found) => {
+    let isDown = false;
+    return order.map((at) => {
+      const value = found[at];
+      const word = value === null || value === undefined ? "" : `${isDown ? "L" : "M"}${x(times[at]).toFixed(1)} ${y(value).toFixed(1)}`;
+      isDown = word !== "";
+      return word;
+    }).join("");
+  };
+  const labels = Math.max(1, Math.floor((width - LEFT) / LABEL_PX / 1.5));
+  const marks = Array.from({ length: labels }, (_, at) => first + ((last - first) * (at + 0.5)) / labels);
+  return html`<div class="line" ref=${box}>${width > 0 && order.length > 0 && html`<svg width=${width} height=${HEIGHT} role="img" aria-label=${series.map(([label]) => label).join(", ")}>
+    ${[low, (low + top) / 2, top].map((value) => html`<path d=${`M${LEFT} ${y(value)}H${width - 12}`} stroke="var(--line)" /><text x=${LEFT - 6} y=${y(value) + 4} text-anchor="end">${Number(value.toFixed(1))} ${unit}</text>`)}
+    ${marks.map((mark) => html`<text x=${x(mark)} y=${HEIGHT - 5} text-anchor="middle">${clock(mark * 1000, zone)}</text>`)}
+    ${series.map(([label, found, name]) => html`<path key=${label} d=${path(found)} fill="none" stroke=${`var(${name})`} stroke-width="1.5" stroke-linejoin="round" />`)}
+  </svg>`}</div>`;
 }

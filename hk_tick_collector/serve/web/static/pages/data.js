@@ -8,7 +8,7 @@ import { clock, dayText, iso, t } from "../text.js";
 const FORMATS = [["csv", "CSV"], ["parquet", "Parquet"], ["arrow", "Arrow"], ["ndjson", "NDJSON"], ["json", "JSON"]];
 const COLUMNS = ["ts_ms", "symbol", "price", "volume", "turnover", "direction", "tick_type", "seq", "push_type"];
 
-function Copied({ text }) {
+export function Copied({ text }) {
   const [done, setDone] = useState(false);
   const copy = () => navigator.clipboard?.writeText(text).then(() => setDone(true), () => {});
   return html`<div class="line-head"><pre tabindex="0">${text}</pre><button onClick=${copy}>${t(done ? "copied" : "copy")}</button></div>`;

@@ -124,5 +124,5 @@ export function Symbol({ root, market, zone, of }) {
       <label class="row">${t("Symbol")} <input name="symbol" list="symbols" value=${symbol} size="12" autocomplete="off" /></label>
       <datalist id="symbols">${names.map((name) => html`<option value=${name}></option>`)}</datalist>
       <button>${t("Show")}</button></form>
-    ${symbol ? html`<${Shown} key=${symbol} symbol=${symbol} market=${market} zone=${zone} />` : html`<p>${t(symbols ? "nothing yet" : "Choose a symbol.")}</p>`}`;
+    ${symbol ? html`<${Shown} key=${symbol} symbol=${symbol} market=${market} zone=${zone} />` : html`<h1>${t("Symbol")}</h1><p>${t(symbols ? "nothing yet" : "Choose a symbol.")}</p>`}`;
 }
