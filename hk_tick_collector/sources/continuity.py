@@ -184,7 +184,7 @@ class Continuity:
 
     def _compare_pushed(self, ticks: Sequence[Tick], facts: list[Fact]) -> None:
         for tick in ticks:
-            if tick.symbol in self._uncompared and tick.seq is not None:
+            if tick.symbol in self._uncompared:
                 track = self._track(tick.symbol)
                 distrust = track.distrust
                 track.compare_pushed(tick, facts)

@@ -33,7 +33,7 @@ from __future__ import annotations
 import logging
 from array import array
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import NamedTuple
@@ -252,13 +252,13 @@ class Track:
 
     def compare_pushed(self, tick: Tick, facts: list[Fact]) -> None:
         """Is it a trade that the last answer showed before it was pushed, under a number far from its own?"""
-        if tick.trading_day != self.day or not self.shown:
+        if tick.seq is None or tick.trading_day != self.day or not self.shown:
             return
         if tick.ts_ms > self.shown[-1].ts_ms + 1000:
             self.shown = ()  # it came later, and so do those behind it
             return
-        twins = [shown.seq for shown in self.shown if shown.seq is not None and _looks_like(shown, tick)]
-        if twins and not any(_is_near(tick.seq or 0, seq, self.limits.newest_rows) for seq in twins):
+        twins = _numbers_of(tick, self.shown)
+        if twins and not self._is_near(tick.seq, twins):
             self._distrust(PUSH_PULL_DISAGREE, facts)
             self.shown = ()
 
@@ -653,19 +653,20 @@ class Track:
         An equal trade may stand there instead, at the answer's ends (see ``_is_numbered_otherwise``): its number is
         near. Of a trade between them, any other number is proof.
         """
-        pushes = [tick for tick in (*self.witnesses, *self.recent) if tick.seq is not None]
-        pushed_seqs = {tick.seq for tick in pushes}
+        pushes = {tick.seq: tick for tick in (*self.witnesses, *self.recent) if tick.seq is not None}
         named = {(tick.seq, tick.price, tick.volume, tick.ts_ms // 1000) for tick in pulled}
         first_ms, last_ms = min(tick.ts_ms for tick in pulled), max(tick.ts_ms for tick in pulled)
-        for pushed in pushes:
-            if (pushed.seq, pushed.price, pushed.volume, pushed.ts_ms // 1000) in named:
+        for seq, pushed in pushes.items():
+            if (seq, pushed.price, pushed.volume, pushed.ts_ms // 1000) in named:
                 continue
-            twins = {tick.seq for tick in pulled if tick.seq is not None and _looks_like(tick, pushed)} - pushed_seqs
+            twins = _numbers_of(pushed, pulled) - pushes.keys()
             is_between = first_ms // 1000 < pushed.ts_ms // 1000 < last_ms // 1000
-            is_near = any(_is_near(pushed.seq or 0, seq, self.limits.newest_rows) for seq in twins)
-            if twins and (is_between or not is_near):
+            if twins and (is_between or not self._is_near(seq, twins)):
                 return True
         return False
+
+    def _is_near(self, seq: int, others: Iterable[int]) -> bool:
+        return any(abs(seq - other) <= self.limits.newest_rows for other in others)
 
     def _learn_head(self, answer: Answer, today: Sequence[Tick], memory: SourceMemory, facts: list[Fact]) -> None:
         """Is there anything of the day before the oldest tick OpenD shows?"""
@@ -730,8 +731,9 @@ def _told_lately(told_ms: int, now_ms: int) -> bool:
     return 0 <= now_ms - told_ms < VERIFIED_INTERVAL_MS
 
 
-def _is_near(seq: int, other: int, rows: int) -> bool:
-    return seq_epoch_sec(seq) == seq_epoch_sec(other) and abs(seq - other) <= rows
+def _numbers_of(trade: Tick, ticks: Iterable[Tick]) -> set[int]:
+    """Under which numbers do these hold this trade, or one that looks like it?"""
+    return {tick.seq for tick in ticks if tick.seq is not None and _looks_like(tick, trade)}
 
 
 def _looks_like(tick: Tick, other: Tick) -> bool:
