@@ -30,6 +30,7 @@ HOOK = "truth"
 SIGNALS = "hk:signals"
 PAUSE_SEC = 0.05
 SILENT_SEC = 15.0
+SWEEP_SEC = 4.0  # between two readings of everything
 
 
 def content_of(row: Mapping[str, Any]) -> Content:
@@ -170,6 +171,49 @@ class OverEvents(Channel):
             elif "data" in fields:
                 yield fields["id"], json.loads(fields["data"])
                 fields = {}
+
+
+class OverApi(Reader):
+    """``hk-tick-api``: all recorded days in pages, again and again; an answer that was cut off is asked for again."""
+
+    def __init__(self, port: int, key: str) -> None:
+        super().__init__()
+        self._address = {
+            "base_url": f"http://127.0.0.1:{port}", "headers": {"Authorization": f"Bearer {key}"},
+            "timeout": SILENT_SEC,
+        }  # fmt: skip
+
+    def read(self) -> None:
+        with httpx.Client(**self._address) as client:  # type: ignore[arg-type]
+            listed = self._json(client, "/v1/recorded", {})
+            for day in sorted({info["trading_day"] for info in listed["data"]}) if listed else []:
+                self._read_day(client, day)
+        self._over.wait(SWEEP_SEC)
+
+    def _read_day(self, client: httpx.Client, day: str) -> None:
+        asked, given = {"symbols": "all", "day": day, "limit": "20000"}, set[Key]()
+        while not self._over.is_set():
+            page = self._json(client, "/v1/ticks", asked)
+            if page is None:  # another file than on the first page, or one that cannot be read now: the next time
+                return
+            for row in page["data"]:
+                key, content = (row["symbol"], int(row["seq"])), content_of(row)
+                if key in given:
+                    self.faults.append(f"{key} came twice in one answer")
+                if self.held.setdefault(key, content) != content:
+                    self.faults.append(f"{key} came as {self.held[key]} and as {content}")
+                given.add(key)
+            if page["next"] is None:
+                return
+            asked["cursor"] = page["next"]
+
+    def _json(self, client: httpx.Client, path: str, asked: dict[str, str]) -> Any:
+        answer = client.get(path, params=asked)
+        if answer.status_code in (404, 410, 429, 500, 503):
+            return None
+        if answer.status_code != 200:
+            self.faults.append(f"{path}: {answer.status_code} {answer.text[:200]}")
+        return answer.json()
 
 
 class OverPython(Reader):

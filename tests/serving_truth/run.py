@@ -7,6 +7,7 @@ was done, the market stands still: then whatever was made has to be in the day f
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import random
 import sqlite3
@@ -31,6 +32,7 @@ from tests.serving_truth.readers import (
     Channel,
     Content,
     Key,
+    OverApi,
     OverEvents,
     OverPython,
     OverRedis,
@@ -42,6 +44,7 @@ from tests.serving_truth.readers import (
 P = TypeVar("P", bound=Process)
 
 SYMBOLS = "HK.00005,HK.00388,HK.00700,HK.01299,HK.03690,HK.09988"
+US_SYMBOLS = "US.AAPL,US.MSFT"
 DAY, NEXT_DAY = "20261120", "20261121"
 PATIENCE_SEC = 120.0
 DAMAGED_BYTES = 16384
@@ -69,7 +72,9 @@ class Size:
     ticks_per_sec: int
     cuts: int  # of each line, at least
     cut_mean_sec: float
+    us_ticks_per_sec: int
     live_kills: int
+    api_kills: int
     relay_kills: int
     redis_kills: int
     recorder_kills: int
@@ -77,12 +82,12 @@ class Size:
 
 
 SHORT = Size(
-    midnight_after_sec=10, ticks_per_sec=150, cuts=2, cut_mean_sec=1.0, live_kills=2, relay_kills=1, redis_kills=1,
-    recorder_kills=1, faults=2,
+    midnight_after_sec=10, ticks_per_sec=150, cuts=2, cut_mean_sec=1.0, us_ticks_per_sec=20, live_kills=2, api_kills=1,
+    relay_kills=1, redis_kills=1, recorder_kills=1, faults=2,
 )  # fmt: skip
 LONG = Size(
-    midnight_after_sec=100, ticks_per_sec=200, cuts=100, cut_mean_sec=0.8, live_kills=20, relay_kills=20,
-    redis_kills=10, recorder_kills=5, faults=25,
+    midnight_after_sec=100, ticks_per_sec=200, cuts=100, cut_mean_sec=0.8, us_ticks_per_sec=60, live_kills=20,
+    api_kills=20, relay_kills=20, redis_kills=10, recorder_kills=5, faults=25,
 )  # fmt: skip
 
 
@@ -109,19 +114,28 @@ class Run:
             )
         )  # fmt: skip
         self.recorder = self._ending(Recorder(self.root, self.simulator.port, SYMBOLS))
+        self.us_root = directory / "us" / "data"
+        self.us_root.mkdir(parents=True)
+        self.us_simulator = self._ending(
+            Simulator(
+                directory / "us" / "sim", "--market", "US", "--symbols", US_SYMBOLS, "--always-open",
+                "--rate", size.us_ticks_per_sec, "--seed", seed, "--start", "2026-11-20T10:00:00", "--wait-for-client",
+            )
+        )  # fmt: skip
+        self.us_recorder = self._ending(Recorder(self.us_root, self.us_simulator.port, US_SYMBOLS, MARKET="US"))
         self.hooks = directory / "hooks"
         self._signals = SignalStore(self.hooks)
         stack.callback(self._signals.close)
-        self._key = add_key(directory / "keys.json", scopes=["live", f"hook:{HOOK}"])
+        self._key = add_key(directory / "keys.json", scopes=["read", "live", f"hook:{HOOK}"])
         self.redis = RedisServer(directory / "redis")
         self.redis.start()
         stack.callback(self.redis.kill)
-        self.live = self._live()
+        self.live, self.api = self._live(), self._api()
         self.lines = {name: self._line(number, name) for number, name in enumerate(("ws", "events", "python"))}
-        self.lines["redis"] = self._line(3, "redis")
-        self.lines["relay"] = self._line(4, "relay")
+        for number, name in enumerate(("redis", "relay"), 3):
+            self.lines[name] = self._line(number, name)
         self.relay = self._relay()
-        wait_until(lambda: stored_rows(self.root) > 100, "the first rows")
+        wait_until(lambda: stored_rows(self.root) > 100 and stored_rows(self.us_root) > 10, "the first rows")
         self.readers = self._readers()
         for name, reader in self.readers.items():
             wait_until(lambda r=reader: r.held, f"rows by {name}")
@@ -132,10 +146,15 @@ class Run:
         return process
 
     def _live(self) -> ApiServer:
-        keys = self.directory / "keys.json"
-        return self._ending(
-            ApiServer(self.directory / "server", self.root, "hk-tick-live", API_KEYS_FILE=keys, HOOKS_DIR=self.hooks)
-        )
+        return self._server("hk-tick-live", HOOKS_DIR=self.hooks)
+
+    def _api(self, port: int = 0) -> ApiServer:
+        return self._server("hk-tick-api", API_PORT=port)
+
+    def _server(self, program: str, **settings: object) -> ApiServer:
+        keys, roots = self.directory / "keys.json", f"{self.root},{self.us_root}"
+        directory = self.directory / "server"
+        return self._ending(ApiServer(directory, self.root, program, API_KEYS_FILE=keys, DATA_ROOTS=roots, **settings))
 
     def _relay(self) -> Process:
         url = f"redis://127.0.0.1:{self.lines['relay'].port}/0"
@@ -155,7 +174,8 @@ class Run:
             "hk.live of a server": OverPython(
                 hk.connect(f"http://127.0.0.1:{self.lines['python'].port}", self._key), 1000
             ),
-            "hk.live of files": OverPython(hk.local(self.root), 20),
+            "hk.live of files": OverPython(hk.local([self.root, self.us_root]), 20),
+            "HTTP API": OverApi(self.api.port, self._key),
             "Redis": OverRedis(self.lines["redis"].port),
         }
         for reader in readers.values():
@@ -170,6 +190,7 @@ class Run:
         size = self.size
         acts: list[Callable[[], None]] = [
             *[self._kill_live] * size.live_kills,
+            *[self._kill_api] * size.api_kills,
             *[self._kill_relay] * size.relay_kills,
             *[self._kill_redis] * size.redis_kills,
             *[self._kill_recorder] * size.recorder_kills,
@@ -222,6 +243,10 @@ class Run:
         for name in ("ws", "events", "python"):
             self.lines[name].target = self.live.port
 
+    def _kill_api(self) -> None:
+        self.api.end()
+        self.api = self._api(self.api.port)
+
     def _kill_relay(self) -> None:
         self.relay.end()
         self.relay = self._relay()
@@ -265,25 +290,29 @@ class Run:
             line.is_calm = True
         self.simulator.ctl("clear")
         self.simulator.ctl("stand")
+        self.us_simulator.ctl("stand")
         healed(self.recorder)
+        healed(self.us_recorder)
         made = self.made()
         with contextlib.suppress(AssertionError):  # the verdict says what is missing
             wait_until(lambda: made <= self.stored().keys(), "every tick is stored", PATIENCE_SEC)
-        stored, signals = self.stored(), self.signals()
+        signals = self.signals()
         for name, reader in self.readers.items():
+            stored = self.stored(reader)
             with contextlib.suppress(AssertionError):
-                wait_until(lambda r=reader: len(r.held) >= len(stored) or r.faults, name, PATIENCE_SEC)
+                wait_until(lambda r=reader, s=stored: len(r.held) >= len(s) or r.faults, name, PATIENCE_SEC)
                 wait_until(lambda r=reader: len(r.signals) >= len(signals) or not self._hears(r), name, PATIENCE_SEC)
 
     def made(self) -> set[Key]:
         """What the simulator made since it began."""
-        rows = read_truth_flagged(self.simulator.truth)
+        rows = itertools.chain(*(read_truth_flagged(one.truth) for one in (self.simulator, self.us_simulator)))
         return {(tick.symbol, tick.seq) for tick, is_history in rows if not is_history}
 
-    def stored(self) -> dict[Key, Content]:
-        """What the day files hold."""
+    def stored(self, reader: Reader | None = None) -> dict[Key, Content]:
+        """What the day files hold, of those that a reader reads: the relay has one data root."""
         found: dict[Key, Content] = {}
-        for path in sorted(self.root.glob("????????.db")):
+        roots = (self.root,) if isinstance(reader, OverRedis) else (self.root, self.us_root)
+        for path in [path for root in roots for path in sorted(root.glob("????????.db"))]:
             with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as conn:
                 conn.row_factory = sqlite3.Row
                 for row in conn.execute(f"SELECT symbol, seq, {', '.join(CONTENT)} FROM ticks"):
@@ -297,14 +326,14 @@ class Run:
     @staticmethod
     def _hears(reader: Reader) -> bool:
         """Is it told of signals, too?"""
-        return not isinstance(reader, OverPython)
+        return not isinstance(reader, (OverPython, OverApi))
 
     def verdict(self) -> list[str]:
         """What is not as promised."""
-        checked = check(self.simulator, self.root)
-        broken = [] if checked.returncode == 0 else [f"the day files are not the truth: {checked.stdout}"]
-        stored = self.stored()
+        checked = [check(self.simulator, self.root), check(self.us_simulator, self.us_root)]
+        broken = [f"the day files are not the truth: {one.stdout}" for one in checked if one.returncode]
         for name, reader in self.readers.items():
+            stored = self.stored(reader)
             other = _differences(reader.held, stored)
             broken += [f"{name}: {text}" for text in [*reader.faults[:10], *other]]
             broken += [f"{name} is at {reader.where()}"] if other else []
