@@ -37,7 +37,7 @@ class BookPusher:
             self._seen_changes = subscribed.changes
             self._wanted = frozenset([*subscribed.symbols(SUB_ORDER_BOOK), *subscribed.symbols(SUB_BROKER)])
             # Once more without any, so that nothing is kept of what nobody wants.
-        elif not self._wanted:
+        elif not self._wanted and not self._opend.depth.plays_along:
             return
         market = self._opend.market
         levels = self._opend.book_levels()
@@ -114,13 +114,11 @@ class BookPusher:
         newest = {state.symbol: state for state in states}
         for symbol, state in newest.items():
             conn_ids = self._opend.book.push_to((symbol, SUB_BROKER))
-            if conn_ids:
+            if conn_ids and self._opend.depth.has_brokers:
                 self._add_queue(state, conn_ids, batches)
 
     def _add_queue(self, state: DepthState, conn_ids: Sequence[int], batches: dict[int, list[EncodedPush]]) -> None:
-        opend = self._opend
-        message = encode_book.broker_push(state, opend.market.name_of(state.symbol), opend.has_sf_right())
-        self._add(UPDATE_BROKER, message, conn_ids, batches)
+        self._add(UPDATE_BROKER, encode_book.broker_push(self._opend, state), conn_ids, batches)
 
     def _add(
         self, proto_id: int, message: object, conn_ids: Sequence[int], batches: dict[int, list[EncodedPush]]

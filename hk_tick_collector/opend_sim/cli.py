@@ -132,6 +132,11 @@ def _add_market_options(group: argparse._ArgumentGroup) -> None:
     which.add_argument("--symbols", metavar="LIST", help="codes (HK.00700,HK.00005) or @FILE")
     which.add_argument("--replay", type=Path, nargs="+", metavar="FILE", help="play recorded day files back")
     which.add_argument("--symbols-count", type=_count, metavar="N", help="the N most traded codes")
+    group.add_argument(
+        "--assumed-book",
+        action="store_true",
+        help="with --replay: where no order book was recorded, make one of the prints; it proves nothing",
+    )
     group.add_argument("--seed", type=int, default=1, help="the same seed and start make the same ticks")
     group.add_argument(
         "--start", type=_market_time, metavar="TIME", help="time of the market it is at start: 2026-11-20T09:29:50"
@@ -233,6 +238,8 @@ def _run_options(args: argparse.Namespace) -> RunOptions:
         raise ConfigError("--replay takes neither --firehose nor --rate nor --always-open: the files say what trades")
     if args.firehose and (args.rate or args.scenario):
         raise ConfigError("--firehose takes neither --rate nor --scenario")
+    if args.assumed_book and not args.replay:
+        raise ConfigError("--assumed-book is for --replay; an invented market has its books anyway")
     settings = opend.SimSettings(
         host=args.host,
         port=args.port,
@@ -253,6 +260,7 @@ def _run_options(args: argparse.Namespace) -> RunOptions:
         settings=settings,
         market=None if args.replay else _market_config(args, VENUES[args.market]),
         replay=tuple(args.replay or ()),
+        assumed_book=args.assumed_book,
         start_ms=None if args.start is None else time_ms(args.start, market.zone),
         wait_for_client=args.wait_for_client,
         speed=args.speed,

@@ -17,7 +17,7 @@ from typing import NamedTuple, Protocol
 
 from hk_tick_collector.opend_sim.depth import EMPTY, QUIET_STATES, Depth, DepthModel, takes_from_book
 from hk_tick_collector.opend_sim.market_feed import MarketFeed
-from hk_tick_collector.opend_sim.simtick import SimTick
+from hk_tick_collector.opend_sim.simtick import NEVER_MS, SimTick
 
 _CACHED_TICKS = 50  # so far back the print is looked for that the first book is made of
 
@@ -46,6 +46,25 @@ class DepthSource(Protocol):
 
     def newest(self, symbol: str, levels: int) -> DepthState:
         """A symbol's book as it is. KeyError: not listed."""
+        ...
+
+    def has_book(self, symbol: str) -> bool:
+        """Whether there is a book of a listed symbol to subscribe."""
+        ...
+
+    @property
+    def plays_along(self) -> bool:
+        """Whether it must be asked for every step, wanted or not."""
+        ...
+
+    @property
+    def has_brokers(self) -> bool:
+        """Whether it is known who stands in the queues."""
+        ...
+
+    @property
+    def next_ms(self) -> int:
+        """When the next state comes that no print brings: UTC epoch milliseconds."""
         ...
 
 
@@ -85,6 +104,9 @@ class _Merger:
 class DepthFeed:
     """Books made with the prints. Not thread-safe: one owner."""
 
+    has_brokers = True
+    plays_along = False
+
     def __init__(self, market: MarketFeed, seed: int, merge_ms: int = 0) -> None:
         self._market = market
         self._seed = seed
@@ -119,6 +141,13 @@ class DepthFeed:
     def newest(self, symbol: str, levels: int) -> DepthState:
         watched = self._watched.get(symbol)
         return watched.state if watched is not None else self._first(symbol, levels).state
+
+    def has_book(self, symbol: str) -> bool:
+        return symbol in self._market.exchange.instruments
+
+    @property
+    def next_ms(self) -> int:
+        return self._due[0][0] if self._due else NEVER_MS
 
     def _first(self, symbol: str, levels: int) -> _Watched:
         """With the book that the newest print left, as OpenD has it in its cache: without times."""

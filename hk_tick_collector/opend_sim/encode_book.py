@@ -8,6 +8,7 @@ from zlib import crc32
 from hk_tick_collector.opend_sim import encode, pb
 from hk_tick_collector.opend_sim.depth import Level, brokers_of, orders_of
 from hk_tick_collector.opend_sim.depth_feed import DepthState
+from hk_tick_collector.opend_sim.opend import OpenD
 from hk_tick_collector.opend_sim.venue import HK, venue_of
 
 MAX_DETAILS = 1000  # single orders of a side
@@ -41,18 +42,22 @@ def fill_book(s2c: Any, state: DepthState, name: str, levels: int, detailed: boo
     s2c.svrRecvTimeAskTimestamp = state.ask_ts_ms / 1000
 
 
-def broker_push(state: DepthState, name: str, detailed: bool) -> Any:
-    """A Qot_UpdateBroker response message; ``detailed``: with the orders, as the SF right has them."""
+def broker_push(opend: OpenD, state: DepthState) -> Any:
+    """A Qot_UpdateBroker response message."""
     push = _broker_push()
     push.retType = 0
-    fill_brokers(push.s2c, state, name, detailed)
+    fill_brokers(push.s2c, opend, state)
     return push
 
 
-def fill_brokers(s2c: Any, state: DepthState, name: str, detailed: bool) -> None:
-    """The fields that a push and an answer share."""
+def fill_brokers(s2c: Any, opend: OpenD, state: DepthState) -> None:
+    """The fields that a push and an answer share: the queue of a book, with its orders where the right shows them.
+    Where nobody knows who stood there the queue is empty."""
     encode.set_security(s2c.security, state.symbol)
-    s2c.name = name
+    s2c.name = opend.market.name_of(state.symbol)
+    if not opend.depth.has_brokers:
+        return
+    detailed = opend.has_sf_right()
     for target, levels in ((s2c.brokerAskList, state.depth.asks), (s2c.brokerBidList, state.depth.bids)):
         for queued in brokers_of(levels):
             broker = target.add(id=queued.broker_id, name=queued.name, pos=queued.position)

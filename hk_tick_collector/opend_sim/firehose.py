@@ -34,7 +34,7 @@ class StillMarket(MarketFeed):
 
     released = False
 
-    def step(self) -> list[SimTick]:
+    def step(self, until_ms: int | None = None) -> list[SimTick]:
         return []
 
     def recent(self, symbol: str, count: int) -> list[SimTick]:

@@ -26,7 +26,7 @@ def get_order_book(opend: OpenD, client: Client, c2s: Any, s2c: Any) -> None:
 def get_broker(opend: OpenD, client: Client, c2s: Any, s2c: Any) -> None:
     """The newest queue of a subscribed symbol."""
     state = _newest(opend, client, c2s.security, SUB_BROKER, "BROKER")
-    encode_book.fill_brokers(s2c, state, opend.market.name_of(state.symbol), opend.has_sf_right())
+    encode_book.fill_brokers(s2c, opend, state)
 
 
 def _newest(opend: OpenD, client: Client, security: Any, sub_type: int, what: str) -> DepthState:

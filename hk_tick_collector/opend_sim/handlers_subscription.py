@@ -45,6 +45,11 @@ def subscribe(opend: OpenD, client: Client, c2s: Any, s2c: Any) -> None:
         raise Refused(
             f"no right to subscribe: the {opend.venue.market.name} quote right is BMP or none, which cannot subscribe"
         )
+    for symbol in _symbols(keys, SUB_ORDER_BOOK):
+        if not opend.depth.has_book(symbol):
+            raise Refused(
+                f"{symbol}: its order book was not recorded; hk-opend-sim run --assumed-book makes one of prints"
+            )
     push = c2s.isRegOrUnRegPush if c2s.HasField("isRegOrUnRegPush") else None
     reach = _reach(c2s)
     opend.book.subscribe(client.conn_id, keys, opend.quota(), push)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from hk_tick_collector.opend_sim import pb, wire
@@ -53,8 +52,8 @@ def init_connect(opend: OpenD, client: Client, c2s: Any, s2c: Any) -> None:
         s2c.aesCBCiv = client.aes_iv
 
 
-def keep_alive(_opend: OpenD, _client: Client, _c2s: Any, s2c: Any) -> None:
-    s2c.time = int(time.time())
+def keep_alive(opend: OpenD, _client: Client, _c2s: Any, s2c: Any) -> None:
+    s2c.time = opend.market.now_ms() // 1000
 
 
 def get_global_state(opend: OpenD, client: Client, _c2s: Any, s2c: Any) -> None:

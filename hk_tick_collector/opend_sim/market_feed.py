@@ -13,7 +13,7 @@ from typing import Protocol
 
 from hk_tick_collector.opend_sim.book import KEPT_TICKS
 from hk_tick_collector.opend_sim.simclock import SimClock
-from hk_tick_collector.opend_sim.simtick import SimTick
+from hk_tick_collector.opend_sim.simtick import NEVER_MS, SimTick
 from hk_tick_collector.opend_sim.source import MarketSource
 
 
@@ -39,10 +39,18 @@ class MarketFeed:
         self._counters: dict[str, tuple[int, int]] = {}
         self.alter: Callable[[SimTick], None] = lambda _tick: None  # what else becomes of a tick that was made
         self.arrived_ticks = 0
+        self._at_ms = clock.start_ms
         exchange.told_of_arrivals = True  # no answer and no K-line shows a tick that is still under way
 
     def now_ms(self) -> int:
-        return self.clock.now_ms()
+        """The market's time; in a replay that of what was played."""
+        return self._at_ms if self.exchange.recorded else self.clock.now_ms()
+
+    @property
+    def next_ms(self) -> int:
+        """No tick is made and none arrives before then."""
+        under_way_ms = self._under_way[0][0] if self._under_way else NEVER_MS
+        return min(under_way_ms, self.exchange.next_ms)
 
     def knows(self, symbol: str) -> bool:
         return symbol in self.exchange.instruments
@@ -50,9 +58,9 @@ class MarketFeed:
     def name_of(self, symbol: str) -> str:
         return self.exchange.instruments[symbol].name
 
-    def step(self) -> list[SimTick]:
-        """Make the market's ticks up to now; the ticks that reached OpenD since the last step."""
-        now_ms = self.clock.now_ms()
+    def step(self, until_ms: int | None = None) -> list[SimTick]:
+        """Make the market's ticks up to then, or now; the ticks that reached OpenD since the last step."""
+        now_ms = self._at_ms = self.clock.now_ms() if until_ms is None else until_ms
         for tick in self.exchange.advance(now_ms):
             self._send_off(tick)
         arrived: list[SimTick] = []

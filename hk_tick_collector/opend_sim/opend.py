@@ -108,14 +108,16 @@ class Standing:
 class OpenD:
     """State and rules. ``faults`` is asked here wherever an answer depends on one."""
 
-    def __init__(self, settings: SimSettings, market: MarketFeed, faults: FaultState) -> None:
+    def __init__(
+        self, settings: SimSettings, market: MarketFeed, faults: FaultState, depth: DepthSource | None = None
+    ) -> None:
         self.settings = settings
         self.market = market
         self.faults = faults
         self.book = SubscriptionBook(settings.min_hold_sec)
         self.limiter = RateLimiter(RATE_LIMITS if settings.rate_limits else {})
         self.reach: dict[int, dict[str, Reach]] = {}  # by connection: of its subscriptions for ticks
-        self.depth: DepthSource = DepthFeed(market, settings.seed, settings.book_merge_ms)
+        self.depth = depth or DepthFeed(market, settings.seed, settings.book_merge_ms)
         self.detailed: dict[int, set[str]] = {}  # by connection: whose books it wants with their single orders
 
     @property

@@ -51,17 +51,7 @@ class Outlet:
         if not self.is_open():
             return
         if self.waiting_bytes() + len(data) > self._max_buffer_bytes:
-            self.overflowed = True
-            _log.warning(
-                event(
-                    "client_overflow",
-                    conn=self._conn_id,
-                    waiting_bytes=self.waiting_bytes(),
-                    limit_bytes=self._max_buffer_bytes,
-                    action="disconnect",
-                )
-            )
-            self.abort()
+            self.give_up()
         elif self._backlog or self._faults.active("throttle") is not None:
             self._backlog.append(data)
             self._backlog_bytes += len(data)
@@ -69,6 +59,20 @@ class Outlet:
                 self._pump = asyncio.create_task(self._pump_backlog(), name=f"throttle-{self._conn_id}")
         else:
             self._transport.write(data)
+
+    def give_up(self) -> None:
+        """Disconnect a client that does not read."""
+        self.overflowed = True
+        _log.warning(
+            event(
+                "client_overflow",
+                conn=self._conn_id,
+                waiting_bytes=self.waiting_bytes(),
+                limit_bytes=self._max_buffer_bytes,
+                action="disconnect",
+            )
+        )
+        self.abort()
 
     def push(self, frames: Sequence[bytes]) -> None:
         """Hand push frames over, damaged where a fault strikes."""

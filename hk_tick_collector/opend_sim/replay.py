@@ -23,7 +23,7 @@ from typing import Any
 from hk_tick_collector.core.errors import StoreError
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.opend_sim.instruments import Instrument, list_instruments
-from hk_tick_collector.opend_sim.simtick import SimTick
+from hk_tick_collector.opend_sim.simtick import NEVER_MS, SimTick
 from hk_tick_collector.opend_sim.source import MarketSource
 from hk_tick_collector.opend_sim.venue import venue_of_all
 from hk_tick_collector.store.reader import count_by_symbol, open_read_only, select_list
@@ -57,6 +57,7 @@ class ReplayExchange(MarketSource):
         if self._group is None:
             raise StoreError(f"{paths[0]} holds no tick to replay")
         self.start_ms = self._group[0][0] - 1 if clock_start_ms is None else clock_start_ms
+        self._newest_ms = self.start_ms
         self._made: list[SimTick] = []
         self._made_ms: list[int] = []
         self._history = self.advance(self.start_ms)
@@ -66,6 +67,24 @@ class ReplayExchange(MarketSource):
         """True when the last recorded tick was handed out."""
         return self._group is None and not self._made
 
+    @property
+    def recorded(self) -> bool:
+        return True
+
+    @property
+    def next_ms(self) -> int:
+        if self._made_ms:
+            return self._made_ms[0]
+        return self._group[0][0] if self._group is not None else NEVER_MS
+
+    @property
+    def end_ms(self) -> int:
+        """The last moment of the last recorded day, once it was played."""
+        if not self.ended:
+            return NEVER_MS
+        market = self.venue.market
+        return market.day_bounds(market.trading_day(self._newest_ms))[1] - 1
+
     def advance(self, until_ms: int) -> list[SimTick]:
         while self._group is not None and self._group[0][0] <= until_ms:
             self._made += [tick for _, tick in self._group]
@@ -73,6 +92,8 @@ class ReplayExchange(MarketSource):
             self._group = next(self._groups, None)
         count = bisect_right(self._made_ms, until_ms)
         ticks = self._made[:count]
+        if count:
+            self._newest_ms = max(self._newest_ms, self._made_ms[count - 1])
         del self._made[:count]
         del self._made_ms[:count]
         if not self.told_of_arrivals:

@@ -20,17 +20,20 @@ from typing import Any
 from hk_tick_collector.core.errors import ConfigError
 from hk_tick_collector.core.logline import event
 from hk_tick_collector.opend_sim.control import ControlServer, FaultDesk
+from hk_tick_collector.opend_sim.depth_feed import DepthFeed
 from hk_tick_collector.opend_sim.depth_truth import DepthTruthWriter
 from hk_tick_collector.opend_sim.exchange import Exchange, MarketConfig
 from hk_tick_collector.opend_sim.faults import FaultState
 from hk_tick_collector.opend_sim.firehose import MARKET_TICKS_PER_SEC, Firehose, StillMarket
 from hk_tick_collector.opend_sim.market_feed import MarketFeed
 from hk_tick_collector.opend_sim.opend import OpenD, SimSettings
+from hk_tick_collector.opend_sim.recorded_depth import RecordedDepth
 from hk_tick_collector.opend_sim.replay import ReplayExchange
 from hk_tick_collector.opend_sim.scenario import Step, play
 from hk_tick_collector.opend_sim.server import SimServer
 from hk_tick_collector.opend_sim.simclock import ClockFile, SimClock
 from hk_tick_collector.opend_sim.truth import TruthWriter
+from hk_tick_collector.store.layout import book_file, parse_day
 
 _log = logging.getLogger(__name__)
 
@@ -43,6 +46,7 @@ class RunOptions:
     settings: SimSettings
     market: MarketConfig | None
     replay: tuple[Path, ...] = ()
+    assumed_book: bool = False  # of a replay: books of the prints where none were recorded
     start_ms: int | None = None
     speed: float = 1.0
     wait_for_client: bool = False  # market time stands still until somebody subscribes
@@ -64,7 +68,8 @@ async def run(options: RunOptions) -> None:
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, stop.set)
     market, firehose = _market(options)
-    opend = OpenD(options.settings, market, FaultState(seed=options.settings.seed))
+    depth = _recorded_depth(options, market) if options.replay else None
+    opend = OpenD(options.settings, market, FaultState(seed=options.settings.seed), depth)
     server = SimServer(opend, _open_book_truth(options.book_truth))
     control: ControlServer | None = None
     try:
@@ -90,7 +95,8 @@ def _market(options: RunOptions) -> tuple[MarketFeed, Firehose | None]:
     truth = _open_truth(options.truth)
     if options.market is None:
         recorded = ReplayExchange(options.replay, options.start_ms)
-        replay = MarketFeed(recorded, SimClock(recorded.start_ms, options.speed), truth)
+        clock = SimClock(recorded.start_ms, options.speed, held=options.wait_for_client)
+        replay = MarketFeed(recorded, clock, truth)
         replay.record_history()
         return replay, None
     if options.firehose_ticks:
@@ -104,6 +110,21 @@ def _market(options: RunOptions) -> tuple[MarketFeed, Firehose | None]:
     market = MarketFeed(exchange, clock, truth)
     market.record_history()
     return market, None
+
+
+def _recorded_depth(options: RunOptions, market: MarketFeed) -> RecordedDepth:
+    """The books that were recorded beside the ticks of the days."""
+    paths = []
+    for path in options.replay:
+        day = parse_day(path)
+        if day is not None and (book := book_file(path.parent, day)).exists():
+            paths.append(book)
+    seed = options.settings.seed
+    assumed = DepthFeed(market, seed, options.settings.book_merge_ms) if options.assumed_book else None
+    depth = RecordedDepth(paths, assumed)
+    depth.step((), market.now_ms(), frozenset(), 0)  # what lies before the start is history
+    _log.info(event("replay_books", days=len(options.replay), with_books=len(paths), assumed=options.assumed_book))
+    return depth
 
 
 def _open_truth(path: Path | None) -> TruthWriter | None:

@@ -22,6 +22,7 @@ from hk_tick_collector.opend_sim.book_pusher import BookPusher
 from hk_tick_collector.opend_sim.depth_truth import DepthTruthWriter
 from hk_tick_collector.opend_sim.oddities import Oddities
 from hk_tick_collector.opend_sim.opend import SUB_BROKER, SUB_ORDER_BOOK, SUB_TICKER, Client, OpenD
+from hk_tick_collector.opend_sim.pace import Pace
 from hk_tick_collector.opend_sim.pusher import Pusher
 from hk_tick_collector.opend_sim.routes import NOTIFY
 from hk_tick_collector.opend_sim.session import ClientSession, EncodedPush
@@ -46,6 +47,7 @@ class SimServer:
         self.pusher = Pusher(opend, self.sessions)
         self.views = ViewPusher(opend, self.pusher)
         self.books = BookPusher(opend, self.pusher, book_truth)
+        self.pace = Pace(opend, self.sessions)
         self.port = 0
         self.clients_total = 0
         self.overflows = 0
@@ -75,14 +77,15 @@ class SimServer:
         while True:
             renumber = faults.active("renumber")
             market.renumber(renumber.kind if renumber is not None else "", renumber)
-            arrived = market.step()
-            self.pusher.step(arrived)
-            self.books.step(arrived)
-            self.views.step(arrived)
+            for until_ms in self.pace.steps():
+                arrived = market.step(until_ms)
+                self.pusher.step(arrived)
+                self.views.step(arrived)
+                self.books.step(arrived)
             self._tell_changes()
             if self._closed_until_sec and time.monotonic() >= self._closed_until_sec:
                 await self._reopen()
-            await asyncio.sleep(STEP_SEC)
+            await asyncio.sleep(0 if self.pace.hurries else STEP_SEC)
 
     async def close(self) -> None:
         """Stop listening and drop everyone. The truth file is complete afterwards."""

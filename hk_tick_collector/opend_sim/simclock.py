@@ -35,6 +35,9 @@ def time_ms(text: str, zone: Zone) -> int:
     return round(moment.replace(tzinfo=moment.tzinfo or zone.tzinfo).timestamp() * 1000)
 
 
+_CLIENT, _COMMAND, _HOLD = "client", "command", "hold"  # what a clock may be stopped by
+
+
 class Course(NamedTuple):
     """Market time as it goes from one moment on: ``from_ms`` at ``monotonic_sec``, then ``speed`` times real time."""
 
@@ -50,7 +53,8 @@ class Course(NamedTuple):
 class SimClock:
     """UTC epoch milliseconds that begin at ``start_ms`` (None: now) and run ``speed`` times real time.
 
-    ``held``: time stands still until ``release``, so that whoever takes long to start misses nothing.
+    ``held``: time stands still until ``release``, so that whoever takes long to start misses nothing. Commands and
+    ``hold`` stop it as well; it runs when nothing of these stops it any more.
     """
 
     def __init__(
@@ -64,7 +68,7 @@ class SimClock:
         if not (math.isfinite(speed) and speed > 0):
             raise ValueError(f"clock speed {speed} is not a number above 0")
         self._monotonic = monotonic
-        self._waits_for_client = held
+        self._stopped_by = {_CLIENT} if held else set()
         self.speed = speed  # while it runs
         self.start_ms = time.time_ns() // 1_000_000 if start_ms is None else start_ms
         self._course = Course(self.start_ms, monotonic(), 0.0 if held else speed)
@@ -85,24 +89,30 @@ class SimClock:
 
     def release(self) -> None:
         """Let a clock that waits for a client run from now on; any other is not touched."""
-        if self._waits_for_client:
-            self.run()
+        self._change(self._stopped_by - {_CLIENT})
 
     def stand(self) -> None:
         """Stand still until ``run``."""
-        self._waits_for_client = False
-        self._set(self.now_ms(), 0.0)
+        self._change(self._stopped_by - {_CLIENT} | {_COMMAND})
 
     def run(self) -> None:
         """Go on from the time it has."""
-        self._waits_for_client = False
-        self._set(self.now_ms(), self.speed)
+        self._change(self._stopped_by - {_CLIENT, _COMMAND})
+
+    def hold(self, wanted: bool) -> None:
+        """Stand as long as this is wanted, whatever else is: for who cannot keep up."""
+        self._change(self._stopped_by | {_HOLD} if wanted else self._stopped_by - {_HOLD})
 
     def jump(self, to_ms: int) -> None:
         """Have ``to_ms`` at once, and stand or run as before. ValueError when that lies in the past."""
         if to_ms < self.now_ms():
             raise ValueError("market time never goes back")
         self._set(to_ms, self._course.speed)
+
+    def _change(self, stopped_by: set[str]) -> None:
+        if bool(stopped_by) != bool(self._stopped_by):
+            self._set(self.now_ms(), 0.0 if stopped_by else self.speed)
+        self._stopped_by = stopped_by
 
     def _set(self, from_ms: int, speed: float) -> None:
         self._course = Course(from_ms, self._monotonic(), speed)

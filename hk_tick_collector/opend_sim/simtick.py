@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+NEVER_MS = 1 << 62  # later than any time of a market
+
 
 @dataclass(slots=True)
 class SimTick:

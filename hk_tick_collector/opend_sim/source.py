@@ -15,7 +15,7 @@ from hk_tick_collector.market.dates import DAY_MS
 from hk_tick_collector.market.hours import DayKind, Phase
 from hk_tick_collector.opend_sim.book import Bar, Snapshot, SymbolBook
 from hk_tick_collector.opend_sim.instruments import Instrument
-from hk_tick_collector.opend_sim.simtick import SimTick
+from hk_tick_collector.opend_sim.simtick import NEVER_MS, SimTick
 from hk_tick_collector.opend_sim.venue import HK, Venue
 
 
@@ -29,6 +29,21 @@ class MarketSource(ABC):
         self._books = {code: SymbolBook(instrument) for code, instrument in instruments.items()}
         self._history: list[SimTick] = []
         self.told_of_arrivals = False
+
+    @property
+    def recorded(self) -> bool:
+        """Whether it was played before: then it is played no faster than everybody follows."""
+        return False
+
+    @property
+    def next_ms(self) -> int:
+        """No tick is made before then: UTC epoch milliseconds, 0 where that is not known."""
+        return 0
+
+    @property
+    def end_ms(self) -> int:
+        """The market's time ends then; UTC epoch milliseconds."""
+        return NEVER_MS
 
     @abstractmethod
     def advance(self, until_ms: int) -> list[SimTick]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -202,7 +203,7 @@ def test_every_state_is_pushed_in_order_and_stands_in_the_truth_file(world: Worl
 
 def test_no_book_is_made_of_what_nobody_subscribed(tmp_path: Path) -> None:
     world = World(tmp_path / "books.csv")
-    world.opend.depth = None  # type: ignore[assignment]  # whoever asks it fails
+    world.opend.depth = SimpleNamespace(plays_along=False)  # type: ignore[assignment]  # whoever asks it more fails
     world.move()
     world.subscribe(SUB_ORDER_BOOK)
     with pytest.raises(AttributeError):
