@@ -661,15 +661,26 @@ def test_all_columns_coverage_and_gaps_come_back(place: Place, kind: str) -> Non
     assert len(rows(place.db)) == len(original[0]) + 5
 
 
-def test_rows_come_back_in_the_order_in_which_they_were_stored(place: Place) -> None:
+@pytest.mark.parametrize("pass_rows", [70, 1_000_000])
+def test_rows_come_back_in_the_order_in_which_they_were_stored(
+    place: Place, monkeypatch: pytest.MonkeyPatch, pass_rows: int
+) -> None:
+    monkeypatch.setattr(restore, "PASS_ROWS", pass_rows)
     record(place, day_ticks("HK.09988", 300, DAY))
     time.sleep(0.005)
     record(place, day_ticks("HK.00005", 300, DAY))
+    schema = tables_and_indexes(place.db)
     place.put_away()
     place.lose_day_file()
     place.bring_back()
+    assert tables_and_indexes(place.db) == schema
     symbols = [tick.symbol for tick in reader.iter_ticks(place.db)]
     assert symbols == ["HK.09988"] * 300 + ["HK.00005"] * 300
+
+
+def tables_and_indexes(db: Path) -> dict[str, str]:
+    with contextlib.closing(sqlite3.connect(db)) as conn:
+        return dict(conn.execute("SELECT name, sql FROM sqlite_master"))
 
 
 def test_restoring_into_another_directory_leaves_the_data_root_alone(place: Place, tmp_path: Path) -> None:
