@@ -32,11 +32,6 @@ class Selection:
     types: frozenset[str] = frozenset()  # tick_type; ticks without one are left out
     without_types: frozenset[str] = frozenset()  # ticks without one stay
 
-    @property
-    def is_all(self) -> bool:
-        """Every tick?"""
-        return not (self.symbols or self.types or self.without_types)
-
     def wants_type(self, name: str | None) -> bool:
         """True if the selection includes this tick type."""
         return name not in self.without_types and (not self.types or name in self.types)

@@ -107,10 +107,6 @@ class SubscriptionBook:
         """What anybody holds of one type, pushed or not."""
         return list(self._of_type.get(sub_type, ()))
 
-    def pushed_keys(self) -> list[Key]:
-        """Everything that at least one connection wants pushed."""
-        return list(self._push_to)
-
     def used(self) -> int:
         """Quota in use, over all connections."""
         return len(self._held)

@@ -16,7 +16,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import MISSING as NO_DEFAULT
 from dataclasses import dataclass, field, fields, replace
@@ -50,9 +50,7 @@ from hk_tick_collector.store.gaps import OPEN, read_meta
 from hk_tick_collector.store.layout import parse_day, recent_day_files
 
 READ_TIMEOUT_SEC = 1.0  # readers meet a lock only while a WAL is recovered or a rollback journal is committed
-CHUNK_ROWS = 5000  # rows a statement, so that no read transaction lives long
 FRESH_ROWS = 20_000  # the newest rows among which freshness() looks for the newest event time
-MIN_SEQ = -(1 << 63)
 WITNESS_ROWS = 4  # of a symbol's newest ticks: those of them that were pushed tell the feed how pushes are numbered
 _NEWEST_SQL = (  # by the same index as LAST_SEQ_SQL
     "FROM ticks INDEXED BY uniq_ticks_symbol_seq WHERE symbol = ? AND seq IS NOT NULL ORDER BY seq DESC LIMIT ?"
@@ -551,58 +549,8 @@ def count_by_symbol(db: Path, limit: int = 20) -> list[SymbolCount]:
             raise translate(exc, db) from exc
 
 
-def iter_ticks(db: Path, symbol: str | None = None, *, chunk_rows: int = CHUNK_ROWS) -> Iterator[Tick]:
-    """Every tick of a day file in the order it was stored (of one batch first those with a sequence); of one symbol:
-    those with a sequence in its order, then those without in the order of time.
-
-    Rows committed while reading may or may not be seen. Raises as ``open_read_only`` does.
-    """
-    with closing(open_read_only(db)) as conn:
-        columns = select_list(conn)
-        try:
-            if symbol is None:
-                yield from _in_order_stored(conn, columns, chunk_rows)
-            else:
-                yield from _symbol_ticks(conn, columns, symbol, chunk_rows)
-        except sqlite3.Error as exc:
-            raise translate(exc, db) from exc
-
-
 def select_list(conn: sqlite3.Connection, fields: tuple[str, ...] = Tick._fields) -> str:
     """The SELECT list that gives ``fields`` in order from a file of any version: absent columns by their default or as
     NULL."""
     present = set(table_columns(conn))
     return ", ".join(name if name in present else f"{BY_NAME[name].default or 'NULL'} AS {name}" for name in fields)
-
-
-def _in_order_stored(conn: sqlite3.Connection, columns: str, chunk_rows: int) -> Iterator[Tick]:
-    sql = f"SELECT rowid, {columns} FROM ticks WHERE rowid > ? ORDER BY rowid LIMIT ?"  # noqa: S608 - our names
-    last_rowid = MIN_SEQ
-    while True:
-        rows = conn.execute(sql, (last_rowid, chunk_rows)).fetchall()
-        yield from (Tick._make(row[1:]) for row in rows)
-        if len(rows) < chunk_rows:
-            return
-        last_rowid = rows[-1][0]
-
-
-def _symbol_ticks(conn: sqlite3.Connection, columns: str, symbol: str, chunk_rows: int) -> Iterator[Tick]:
-    sequenced = f"SELECT {columns} FROM ticks WHERE symbol = ? AND seq > ? ORDER BY seq LIMIT ?"  # noqa: S608
-    last_seq = MIN_SEQ
-    while True:
-        rows = conn.execute(sequenced, (symbol, last_seq, chunk_rows)).fetchall()
-        yield from map(Tick._make, rows)
-        if len(rows) < chunk_rows:
-            break
-        last_seq = rows[-1][Tick._fields.index("seq")]
-    unsequenced = (
-        f"SELECT rowid, {columns} FROM ticks WHERE symbol = ? AND seq IS NULL AND (ts_ms, rowid) > (?, ?) "  # noqa: S608
-        "ORDER BY ts_ms, rowid LIMIT ?"
-    )
-    last_ts_ms, last_rowid = MIN_SEQ, MIN_SEQ
-    while True:
-        rows = conn.execute(unsequenced, (symbol, last_ts_ms, last_rowid, chunk_rows)).fetchall()
-        yield from (Tick._make(row[1:]) for row in rows)
-        if len(rows) < chunk_rows:
-            return
-        last_rowid, last_ts_ms = rows[-1][0], rows[-1][1 + Tick._fields.index("ts_ms")]

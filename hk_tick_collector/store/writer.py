@@ -326,11 +326,6 @@ class DayFileWriter:
         _log.error(event("day_file_wal_removed", trading_day=day, path=path, todo=todo))
 
     @property
-    def open_days(self) -> tuple[str, ...]:
-        """Trading days whose file is open, least recently written first."""
-        return tuple(self._open)
-
-    @property
     def missing_ticks(self) -> int:
         """Ticks known to be missing in the days that are open now."""
         return sum(coverage.missing_ticks for coverage in self._coverage.values())

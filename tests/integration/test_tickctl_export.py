@@ -22,6 +22,7 @@ from hk_tick_collector.market.hk.sessions import hk_date
 from hk_tick_collector.store import reader
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.harness import BIN, clean_env, wait_until
+from tests.stored import iter_ticks
 from tests.tickctl import SYMBOLS, day_ticks, record_day, tickctl, tickctl_json
 from tests.ticks import DAY
 
@@ -108,7 +109,7 @@ def test_symbols_types_and_names(data_root: Path, tmp_path: Path) -> None:
         "--exclude-type", "odd_lot", "--names", tmp_path / "names.csv", data_root=data_root,
     )  # fmt: skip
     wanted = [
-        tick for tick in reader.iter_ticks(data_root / f"{DAY}.db")
+        tick for tick in iter_ticks(data_root / f"{DAY}.db")
         if tick.symbol in ("HK.00700", "HK.00005") and tick.tick_type != "ODD_LOT"
     ]  # fmt: skip
     assert 0 < result["rows"] == len(wanted) < 400

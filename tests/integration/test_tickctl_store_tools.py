@@ -20,9 +20,10 @@ from hk_tick_collector.market.hk.sessions import hk_date
 from hk_tick_collector.market.us import US
 from hk_tick_collector.records.columns import SCHEMA_VERSION
 from hk_tick_collector.store import salvage as salvage_of_a_file
-from hk_tick_collector.store.reader import coverage, iter_ticks
+from hk_tick_collector.store.reader import coverage
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.harness import BIN, clean_env, wait_until
+from tests.stored import iter_ticks
 from tests.tickctl import SYMBOLS, day_ticks, record_day, tickctl, tickctl_json
 from tests.ticks import DAY
 from tests.unit.test_store_connect import LEGACY_ROW, make_legacy

@@ -36,6 +36,7 @@ from hk_tick_collector.records.tick import FIRST_ORIGIN, Origin, Tick
 from hk_tick_collector.store import data_root, reader
 from hk_tick_collector.store.connect import ROW_COLUMNS
 from hk_tick_collector.store.writer import DayFileWriter
+from tests.stored import iter_ticks
 from tests.tickctl import day_ticks, record_day
 from tests.unit.test_store_connect import LEGACY_ROW, make_legacy
 
@@ -674,7 +675,7 @@ def test_rows_come_back_in_the_order_in_which_they_were_stored(
     place.lose_day_file()
     place.bring_back()
     assert tables_and_indexes(place.db) == schema
-    symbols = [tick.symbol for tick in reader.iter_ticks(place.db)]
+    symbols = [tick.symbol for tick in iter_ticks(place.db)]
     assert symbols == ["HK.09988"] * 300 + ["HK.00005"] * 300
 
 

@@ -40,9 +40,9 @@ from hk_tick_collector.export.sqlite_file import write_sqlite
 from hk_tick_collector.export.target import BadPattern, TargetExists, check_free, pattern_of, writing
 from hk_tick_collector.market.hk import HK
 from hk_tick_collector.records.tick import Tick
-from hk_tick_collector.store import reader
 from hk_tick_collector.store.atomic import new_temporary, remove_stale, replacing, temporary_path
 from hk_tick_collector.store.writer import DayFileWriter
+from tests.stored import iter_ticks
 from tests.tickctl import SYMBOLS, day_ticks, record_day
 from tests.ticks import DAY
 
@@ -77,7 +77,7 @@ def part_of(root: Path, day: str = DAY, so_far: bool = False, **selection: objec
 
 def stored(root: Path, day: str = DAY) -> list[Tick]:
     """The truth: by the store's own reader, in the order of an export."""
-    ticks = list(reader.iter_ticks(root / f"{day}.db"))
+    ticks = list(iter_ticks(root / f"{day}.db"))
     return sorted(ticks, key=lambda t: (t.symbol, t.ts_ms, t.seq is None, t.seq or 0))
 
 

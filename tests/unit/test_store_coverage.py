@@ -32,6 +32,7 @@ from hk_tick_collector.store.coverage import MAX_HOLES, TOO_MANY_HOLES, DayCover
 from hk_tick_collector.store.extents import count
 from hk_tick_collector.store.rows import COLLISION
 from hk_tick_collector.store.writer import DayFileWriter
+from tests.stored import iter_ticks
 from tests.unit.store_ticks import DAY, OPEN_MS, query, table_row, tick, ticks
 from tests.unit.test_store_connect import LEGACY_ROW, make_legacy
 
@@ -412,7 +413,7 @@ def test_equal_trades_of_one_view_stay_apart_and_the_view_again_adds_nothing(wri
     assert (result.inserted_rows, result.ignored_unsequenced_rows) == (1, 2)
     row = row_of(db)
     assert (row.stored_ticks, row.unsequenced_ticks, row.state) == (3, 3, "unproven")
-    assert list(reader.iter_ticks(db)) == view
+    assert list(iter_ticks(db)) == view
 
 
 # -- limits and older files ----------------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ from hk_tick_collector.store.doubles import likely_doubles
 from hk_tick_collector.store.rows import BORROWED_TIME
 from hk_tick_collector.store.salvage import salvage
 from hk_tick_collector.store.writer import DayFileWriter, WriteResult
+from tests.stored import iter_ticks
 from tests.ticks import BASE_MS, DAY, make_tick
 from tests.unit.test_store_connect import LEGACY_ROW, make_legacy
 
@@ -135,7 +136,7 @@ def check_copies(db: Path, rows: Sequence[Tick]) -> None:
     copy.parent.mkdir()
     for source, target in ((db, copy), (db, copy), (copy, db)):
         assert salvage(source, target).clean
-        assert sorted(map(repr, reader.iter_ticks(target))) == sorted(map(repr, rows))
+        assert sorted(map(repr, iter_ticks(target))) == sorted(map(repr, rows))
     check_coverage(copy, rows)
 
 
@@ -175,7 +176,7 @@ def test_any_views_of_a_day_store_every_trade_once(
                 shutil.copy(db, earlier)
         writer.close()
         if db.exists():
-            rows = list(reader.iter_ticks(db))
+            rows = list(iter_ticks(db))
             check(ticks, views, rows)
             check_coverage(db, rows)
             check_copies(db, rows)
@@ -197,7 +198,7 @@ def writer(tmp_path: Path) -> Iterator[DayFileWriter]:
 def stored(writer: DayFileWriter, tmp_path: Path) -> list[tuple[int, int | None, int]]:
     """Milliseconds behind the hour, counter and occurrence of each row."""
     writer.close()
-    rows = list(reader.iter_ticks(tmp_path / f"{DAY}.db"))
+    rows = list(iter_ticks(tmp_path / f"{DAY}.db"))
     check_coverage(tmp_path / f"{DAY}.db", rows)
     return sorted(
         ((row.ts_ms - BASE_MS, None if row.seq is None else row.seq & 0xFFFF, row.occurrence) for row in rows),
@@ -437,7 +438,7 @@ def test_salvage_matches_every_row_with_one_of_its_own(tmp_path: Path, order: in
     source, target = (tmp_path / name / f"{DAY}.db" for name in "ab"[::order])
     added_rows = 1 if order == -1 else 0  # only b has the last one
     assert [salvage(source, target).copied_rows for _ in range(2)] == [added_rows, 0]
-    assert len(list(reader.iter_ticks(target))) == 5
+    assert len(list(iter_ticks(target))) == 5
 
 
 def test_salvage_keeps_what_stands_beside_a_row_that_is_refused(tmp_path: Path) -> None:
@@ -457,7 +458,7 @@ def test_salvage_keeps_what_stands_beside_a_row_that_is_refused(tmp_path: Path) 
         conn.commit()
     report = salvage(tmp_path / f"{DAY}.db", target)
     assert (report.refused_rows, report.copied_rows, report.read_rows) == (1, 5, 8)
-    assert len({row.seq for row in reader.iter_ticks(target)}) == 7
+    assert len({row.seq for row in iter_ticks(target)}) == 7
 
 
 def test_salvage_gives_the_rows_with_a_sequence_the_first_choice(
@@ -480,4 +481,4 @@ def test_salvage_gives_the_rows_with_a_sequence_the_first_choice(
         )
         conn.commit()
     assert [salvage(source, target).copied_rows for _ in range(2)] == [1, 0]
-    assert len(list(reader.iter_ticks(target))) == 2
+    assert len(list(iter_ticks(target))) == 2

@@ -18,8 +18,9 @@ from hk_tick_collector.ingest.spill import SpillQueue
 from hk_tick_collector.store.compact import compact, refuse_if_open
 from hk_tick_collector.store.inuse import open_elsewhere, pending_spill
 from hk_tick_collector.store.layout import spill_dir, sqlite_files
-from hk_tick_collector.store.reader import coverage, gaps, iter_ticks
+from hk_tick_collector.store.reader import coverage, gaps
 from hk_tick_collector.store.writer import DayFileWriter
+from tests.stored import iter_ticks
 from tests.tickctl import record_day
 from tests.unit.store_ticks import DAY, NOBODY_UID, tick, ticks, without_root
 

@@ -16,8 +16,9 @@ from hk_tick_collector.core.errors import StoreBusy, StoreCorrupt, StoreUnavaila
 from hk_tick_collector.days.scan import scan_day_file, scan_symbols
 from hk_tick_collector.store import reader
 from hk_tick_collector.store.connect import SqliteOptions
-from hk_tick_collector.store.reader import count_by_symbol, freshness, iter_ticks, open_read_only, tracks
+from hk_tick_collector.store.reader import count_by_symbol, freshness, open_read_only, tracks
 from hk_tick_collector.store.writer import DayFileWriter
+from tests.stored import iter_ticks
 from tests.unit.store_ticks import DAY, OPEN_MS, tick, ticks, without_root
 from tests.unit.test_store_connect import LEGACY_ROW, make_legacy
 
@@ -48,16 +49,6 @@ def test_ticks_come_back_as_they_went_in(root):
     stored(root, rows)
     assert list(iter_ticks(root / f"{DAY}.db")) == rows
     assert list(iter_ticks(root / f"{DAY}.db", chunk_rows=1)) == rows
-
-
-@pytest.mark.parametrize("chunk_rows", [1, 2, 3, 5000])
-def test_ticks_of_one_symbol(root, chunk_rows):
-    mine = [tick(n) for n in (3, 1, 2)] + [tick(n, seq=None) for n in (9, 7, 8)] + [tick(7, seq=None, price=1.0)]
-    stored(root, [*mine, *ticks(5, symbol="HK.00005")])
-    found = list(iter_ticks(root / f"{DAY}.db", "HK.00700", chunk_rows=chunk_rows))
-    assert [row.ts_ms - OPEN_MS for row in found] == [1, 2, 3, 7, 7, 8, 9]
-    assert sorted(found, key=str) == sorted(mine, key=str)
-    assert list(iter_ticks(root / f"{DAY}.db", "HK.09999")) == []
 
 
 def test_live_file_is_read_while_its_writer_goes_on(root):
@@ -143,28 +134,6 @@ def test_the_newest_sequence_costs_the_same_in_a_large_file(root):
 
     small, large = steps("20261118", 400), steps("20261119", 40_000)
     assert 0 < large <= small * 1.5
-
-
-def test_symbol_queries_use_the_indexes(root):
-    stored(root, ticks(50))
-    statements: list[str] = []
-    real_open = reader.open_read_only
-
-    def traced(path):
-        conn = real_open(path)
-        conn.set_trace_callback(statements.append)
-        return conn
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reader, "open_read_only", traced)
-        list(iter_ticks(root / f"{DAY}.db", "HK.00700"))
-    selects = [sql for sql in statements if "FROM ticks" in sql]
-    assert len(selects) == 2
-    with contextlib.closing(open_read_only(root / f"{DAY}.db")) as conn:
-        for sql in selects:
-            plan = " ".join(row[3] for row in conn.execute(f"EXPLAIN QUERY PLAN {sql}"))
-            assert "SEARCH ticks USING INDEX uniq_ticks_symbol" in plan
-            assert "SCAN" not in plan
 
 
 def test_freshness(root):

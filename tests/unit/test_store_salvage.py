@@ -12,9 +12,10 @@ import pytest
 
 from hk_tick_collector.core.facts import UNREAD_TICK, Fact, GapFound, HeadProven, Interrupted, Unproven, Verified
 from hk_tick_collector.records.tick import Tick
-from hk_tick_collector.store.reader import CoverageRow, coverage, gaps, iter_ticks
+from hk_tick_collector.store.reader import CoverageRow, coverage, gaps
 from hk_tick_collector.store.salvage import salvage
 from hk_tick_collector.store.writer import DayFileWriter
+from tests.stored import iter_ticks
 from tests.unit.store_ticks import DAY, query, tick, ticks
 from tests.unit.test_store_connect import LEGACY_ROW, make_legacy
 

@@ -18,6 +18,7 @@ from hk_tick_collector.store import reader
 from hk_tick_collector.store.connect import SqliteOptions
 from hk_tick_collector.store.reader import CoverageRow
 from hk_tick_collector.store.writer import DayFileWriter
+from tests.stored import iter_ticks
 
 SYMBOL, OTHER = "HK.00700", "HK.00005"
 DAY, TOMORROW, YESTERDAY = "20261120", "20261123", "20261119"
@@ -145,7 +146,7 @@ class Desk:
         return self.coverage().reason or ""
 
     def stored(self, symbol: str = SYMBOL, day: str = DAY) -> list[Tick]:
-        return list(reader.iter_ticks(self.data_root / f"{day}.db", symbol))
+        return list(iter_ticks(self.data_root / f"{day}.db", symbol))
 
     def counters(self) -> list[int]:
         return sorted(seq_counter(one.seq) for one in self.stored() if one.seq is not None)
