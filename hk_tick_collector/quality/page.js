@@ -5,7 +5,7 @@
   const card = document.getElementById("prices"), box = document.getElementById("chart"), told = document.getElementById("told");
   const input = document.getElementById("symbol"), list = document.getElementById("symbols");
   const names = Object.keys(data.bars), scale = 10 ** data.decimals;
-  const NS = "http://www.w3.org/2000/svg", HEIGHT = 220, VOLUME = 70, GUTTER = 76;
+  const NS = "http://www.w3.org/2000/svg", HEIGHT = 220, VOLUME = 70, GUTTER = 76, EDGE = 20;
   const grouped = new Intl.NumberFormat("en-US"), number = (value) => grouped.format(value);
   const price = (value) => String(Number((value / scale).toFixed(data.decimals)));
   const clock = (minute) => {
@@ -46,7 +46,7 @@
   }
 
   function draw(name) {
-    const bars = barsOf(name), width = Math.max(box.clientWidth, 240), inner = width - GUTTER - 12;
+    const bars = barsOf(name), width = Math.max(box.clientWidth, 240), inner = width - GUTTER - EDGE;
     const x = (minute) => GUTTER + ((minute - data.first) / (data.last - data.first)) * inner;
     let low = Math.min(...bars.map((bar) => bar.low)), high = Math.max(...bars.map((bar) => bar.high));
     if (low === high) { low -= 1; high += 1; }
@@ -56,10 +56,10 @@
     const svg = make("svg", { width, height: base + 22, role: "img", "aria-label": `price and volume of ${name}` }, box);
     for (const [start, end] of data.breaks) make("rect", { class: "break", x: x(start), y: 0, width: x(end) - x(start), height: base }, svg);
     for (const mark of steps(low, high, 4)) {
-      make("path", { class: "grid", d: `M${GUTTER} ${y(mark)}H${width - 12}` }, svg);
+      make("path", { class: "grid", d: `M${GUTTER} ${y(mark)}H${width - EDGE}` }, svg);
       make("text", { class: "tick", x: GUTTER - 6, y: y(mark) + 4, "text-anchor": "end" }, svg, price(mark));
     }
-    make("path", { class: "grid", d: `M${GUTTER} ${base}H${width - 12}` }, svg);
+    make("path", { class: "grid", d: `M${GUTTER} ${base}H${width - EDGE}` }, svg);
     make("text", { class: "tick", x: GUTTER - 6, y: base - VOLUME + 9, "text-anchor": "end" }, svg, number(most));
     make("text", { class: "tick", x: GUTTER - 6, y: base, "text-anchor": "end" }, svg, "volume");
     const wide = Math.max(1, (inner * data.slot_minutes) / (data.last - data.first) - 0.5);

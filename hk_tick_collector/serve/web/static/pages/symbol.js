@@ -62,7 +62,7 @@ function useTape(symbol) {
         add(answer.data); setError(null);
       } catch (refused) { if (!isOver) setError(refused); }
     };
-    const poll = async () => { await ask(); if (!isOver) timer = setTimeout(poll, 1000); };
+    const poll = async () => { await ask(); if (!isOver) timer = setTimeout(poll, document.hidden ? 15_000 : 1000); };
     const flush = setInterval(() => { if (coming.length) { add(coming); coming = []; } }, 100); // ten times a second at most
     setRows([]); ask();
     const end = follow(symbol, (more) => { coming = [...coming, ...more].slice(-LATENCY_ROWS); }, (now) => { setState(now); if (now === "none") poll(); else if (now === "live") ask(); });
