@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -194,6 +195,51 @@ def test_a_day_that_was_read_to_its_end_may_be_put_away(live: ApiServer, root: P
         assert Reader(server.url, since=one_short).welcome["slug"] == "cursor-gone"
         with pytest.raises(hk.RecordingsError, match=f"{DAY}.db is gone"):
             next(hk.local(root).live("all", since=one_short))
+
+
+def test_a_damaged_day_file_is_said_and_its_successor_is_read(live: ApiServer, root: Path, tmp_path: Path) -> None:
+    live.stop()
+    with closing(DayFileWriter(root)) as writer:
+        writer.write(ticks(50))
+    server = ApiServer(tmp_path / "second", root, "hk-tick-live", API_ANONYMOUS=1)
+    with ended(server):
+        reader = Reader(server.url, since="day")
+        reader.until(rows=50)
+        (root / f"{DAY}.db").write_bytes(b"no database " * 5000)
+        reader.until("damaged")
+        (root / f"{DAY}.db").rename(root / f"{DAY}.db.corrupt")  # as the recorder does when it writes to it
+        with closing(DayFileWriter(root)) as writer:
+            writer.write(ticks(70))
+            assert reader.until("reset")["reason"] == "file_replaced"
+            reader.rows.clear()
+            reader.until("ticks", rows=70)
+        assert reader.seqs() == [row.seq for row in ticks(70)]
+
+
+def test_a_process_that_reads_files_may_die(live: ApiServer, root: Path) -> None:
+    """Under a reader that keeps up and one that catches up."""
+    with closing(DayFileWriter(root)) as writer:
+        for first in range(1, 30_001, 10_000):
+            writer.write(ticks(10_000, first))
+        behind, current = Reader(live.url, since="day"), Reader(live.url, since="now")
+        current.until()
+        behind.until("ticks", rows=2000)
+        for pid in children_of(live):
+            os.kill(pid, signal.SIGKILL)
+        writer.write(ticks(20, 30_001))
+        current.until("ticks", rows=20)
+        behind.until("ticks", rows=30_020)
+    assert current.seqs() == [row.seq for row in ticks(20, 30_001)]
+    assert behind.seqs() == [row.seq for row in ticks(30_020)]
+    assert "Traceback" not in live.output
+
+
+def children_of(server: ApiServer) -> list[int]:
+    """The processes that read for it."""
+    pid = server.proc.pid
+    found = [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()]
+    assert found
+    return found
 
 
 def test_a_stop_says_bye_and_the_cursor_goes_on_at_the_next_server(live: ApiServer, root: Path, tmp_path: Path) -> None:

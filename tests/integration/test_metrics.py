@@ -212,6 +212,18 @@ def test_alerts_fire_when_they_should(promtool: str, tmp_path: Path) -> None:
         tool(promtool, "test", "rules", tmp_path / cases.name)
 
 
+def test_alerts_of_the_live_channel_fire_when_they_should(promtool: str, tmp_path: Path) -> None:
+    rules, cases = RULES.with_name("alerts_live.yml"), RULES.with_name("alerts_live_test.yml")
+    assert "SUCCESS: 2 rules found" in tool(promtool, "check", "rules", rules)
+    tool(promtool, "test", "rules", cases)
+    shutil.copy(cases, tmp_path)
+    (tmp_path / rules.name).write_text(rules.read_text().replace("hk_live_held == 1", "hk_live_held == 2"))
+    with pytest.raises(AssertionError, match="HkTickLiveHeld"):
+        tool(promtool, "test", "rules", tmp_path / cases.name)
+    for name in ("HkTickLiveDown", "HkTickLiveHeld"):
+        assert f"\n### {name}\n" in PAGE.read_text()
+
+
 def test_names_and_units_follow_the_conventions(promtool: str, simulator: Simulator, tmp_path: Path) -> None:
     recorder = Measured(tmp_path / "data", simulator.port)
     with ended(recorder):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from hk_tick_collector.serve.keys import ANONYMOUS
+from hk_tick_collector.serve.keys import ANONYMOUS, KeyLimits
 from hk_tick_collector.serve.live import app
 from hk_tick_collector.serve.live.app import Live
 from hk_tick_collector.serve.live.hub import Hub, News
@@ -45,6 +47,25 @@ def test_a_cursor_of_an_earlier_version_is_read(tmp_path: Path) -> None:
     unchecked = CURSOR.replace("v2", "v1").rpartition("~")[0]
     assert asked(tmp_path, unchecked).since == asked(tmp_path, CURSOR).since
     assert asked(tmp_path, "now,s0").after_signal == 0
+
+
+def test_more_readers_than_a_key_or_the_server_may_have_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "MAX_CONNECTIONS", 3)
+    live = Live(ServeSettings(data_root=tmp_path))
+    other = replace(ANONYMOUS, id="other", limits=KeyLimits(live_connections=2))
+    with ExitStack() as held:
+        for key in (other, other):
+            held.enter_context(live.connected(key))
+        with pytest.raises(Problem, match="the key other may have 2 live connections") as refused:
+            held.enter_context(live.connected(other))
+        assert refused.value.kind.status == 429
+        held.enter_context(live.connected(ANONYMOUS))
+        with pytest.raises(Problem, match="3 readers are connected") as refused:
+            held.enter_context(live.connected(ANONYMOUS))
+        assert (refused.value.kind.status, refused.value.headers["Retry-After"]) == (503, "1")
+    assert live.connections.total() == 0
 
 
 def test_a_ticket_is_for_one_connection_of_one_page_for_a_while(
