@@ -46,6 +46,7 @@ COMMANDS: dict[str, str] = {
     "ticks_all_columns": "ticks 700 --last 1 --columns all",
     "bars": "bars 700 --interval 30m",
     "top": "top --days 20261118..",
+    "universe": "universe --recorded-only --limit 3",
     "query": "query SQL",
     "query_wide": "query SELECT_ALL",
     "export": "export csv -o ROOT/csv",
@@ -73,6 +74,7 @@ _LOG = """\
 _NOT_TWICE = (
     (re.compile(r"(read again at) \S+ HKT on\s+\d{8}"), r"\1 ..."),
     (re.compile(r"(inserted_at_ms \(HKT\)\s+|made +)\S+( \S+)?"), r"\1..."),
+    (re.compile(r"(since|symbols of \d+ for) \d{8}"), r"\1 ..."),
     (re.compile(r"\b(\d[\d.,]*) (MB|KB|bytes)\b"), "... \\2"),
     (re.compile(r"(?m)^(\S+ +\S+ +)[\d,]+(  /data)"), r"\1...\2"),
     (re.compile(r"(?m)^(.*(?:within|longest)) +\d{6,}$"), r"\1 ..."),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 from hk_tick_collector.core.clock import SystemClock
@@ -64,3 +65,24 @@ def with_link(app: App, days: PlausibleDays, work: Callable[[Link], Awaitable[_T
         return await work(FutuLink(connection, TickMapper(days, connection.market), SystemClock(), push=False))
 
     return with_connection(app, asking, of_data_root=True)
+
+
+@dataclass(frozen=True)
+class Listed:
+    """What the source offers: how many symbols may be subscribed (None: nobody was asked), and the turnover of the day
+    so far of every code that trades, in its own currency."""
+
+    quota: int | None = None
+    turnover: Mapping[str, float] = field(default_factory=dict)
+
+
+def ask_listed(app: App) -> Listed:
+    """Stocks and ETFs that are listed and not suspended."""
+
+    async def asking(reference: Reference) -> Listed:
+        found = [code for code, info in (await reference.listed()).items() if not info.delisted]
+        snapshots = (await reference.snapshots(sorted(found))).found
+        trading = {code: snapshot.turnover for code, snapshot in snapshots.items() if not snapshot.suspended}
+        return Listed(await reference.quota(), trading)
+
+    return with_reference(app, asking)

@@ -28,6 +28,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "screen": ("screen", "A live picture in the terminal."),
         "doctor": ("doctor", "Check everything the recorder needs, and say what to do."),
         "symbols": ("symbols", "Wanted, subscribed and refused symbols."),
+        "universe": ("universe", "Choose the symbols to record."),
         "logs": ("logs", "The recorder's log lines, filtered."),
         "config": ("config", "The settings in effect and where each comes from."),
     },

@@ -34,6 +34,7 @@ LOADED: tuple[tuple[str, tuple[str, ...], set[str]], ...] = (
     ("repair", (DAY, "--dry-run"), NOTHING),
     ("symbols", (), {"futu"}),
     ("top", (), SQL),
+    ("universe", ("--recorded-only", "--limit", "2"), SQL),
     ("ticks", (SYMBOLS[0], "--last", "3"), ARROW),
     ("bars", (SYMBOLS[0],), ARROW),
     ("query", ("SELECT count(*) FROM ticks",), SQL),

@@ -22,6 +22,7 @@ from hk_tick_collector.sources.futu.sdk import Connection
 WINDOW_SEC = 30.0
 HISTORY_CALLS, SNAPSHOT_CALLS, STATIC_CALLS = 60, 60, 10
 CODES_A_CALL = 400
+LISTED_KINDS = ("STOCK", "ETF")  # warrants and CBBC are 12,000 codes of a few weeks each
 REQUEST_TIMEOUT_SEC = 12.0
 TOO_FREQUENT_TRIES = 3  # windows waited for when others use up the account's limit
 MAX_PAGES = 20  # a day of minutes is one page: more is an OpenD that turns in circles
@@ -76,6 +77,22 @@ class Reference:
     async def static_info(self, codes: Sequence[str]) -> Answers[SymbolInfo]:
         """Name, board lot and kind of ``codes``."""
         return await self._in_batches(codes, self._static, lambda part: self._connection.static_info(part, _TIMEOUT))
+
+    async def quota(self) -> int:
+        """How many symbols the account may have subscribed, over all its connections."""
+        subscriptions = await self._connection.subscriptions(REQUEST_TIMEOUT_SEC, all_connections=True)
+        return subscriptions.used_quota + subscriptions.remain_quota
+
+    async def listed(self, kinds: Sequence[str] = LISTED_KINDS) -> dict[str, SymbolInfo]:
+        """All codes of these kinds (``futu.SecurityType``) that the market lists, by code."""
+        found: dict[str, SymbolInfo] = {}
+        for kind in kinds:
+            for place in self._connection.market.prefixes.values():
+                found |= await _patiently(
+                    self._static,
+                    lambda: self._connection.listed(place, kind, _TIMEOUT),  # noqa: B023 - called before the loop goes on
+                )
+        return found
 
     async def snapshots(self, codes: Sequence[str]) -> Answers[Snapshot]:
         """The day so far of ``codes``."""

@@ -487,6 +487,12 @@ class Connection:
         answer = (await self._request(packed, _checked, timeout_sec)).s2c
         return answers.read_static_info(answer, NAMES, self.market)
 
+    async def listed(self, place: str, kind: str, timeout_sec: float) -> dict[str, SymbolInfo]:
+        """Static data of every code of a kind (``futu.SecurityType``) in one place (``HK``, ``US``, ``SH``)."""
+        packed = StockBasicInfoQuery.pack_req(place, self._ready_context().get_sync_conn_id(), kind)
+        answer = (await self._request(packed, _checked, timeout_sec)).s2c
+        return answers.read_static_info(answer, NAMES, self.market)
+
     async def snapshots(self, codes: Sequence[str], timeout_sec: float) -> dict[str, Snapshot]:
         """The day so far of ``codes``, at most 400; needs no subscription. OpenD refuses all for one unknown code."""
         packed = MarketSnapshotQuery.pack_req(list(codes), self._ready_context().get_sync_conn_id())

@@ -1,0 +1,244 @@
+"""``hk-tickctl universe``: which symbols to record from the next trading day on, and why."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from hk_tick_collector.cli.asking import Listed, ask_listed
+from hk_tick_collector.cli.common import (
+    EXIT_FINE,
+    EXIT_PROBLEM,
+    App,
+    be_gentle,
+    print_table,
+    progress,
+    say,
+    tickctl_command,
+)
+from hk_tick_collector.cli.ending import clean_ending
+from hk_tick_collector.cli.stretch import days_to_read
+from hk_tick_collector.cli.terminal import show_text
+from hk_tick_collector.core.errors import InputError, NoData
+from hk_tick_collector.core.text import counted
+from hk_tick_collector.market.symbols import check_symbols
+from hk_tick_collector.store.atomic import write_whole
+from hk_tick_collector.watch import universe
+from hk_tick_collector.watch.recorder import lock_holder
+from hk_tick_collector.watch.universe import Choice, Measured, Score
+
+if TYPE_CHECKING:
+    from hk_tick_collector.days.catalog import Day
+
+RESERVE_FACTOR, RESERVE_SLOTS = 0.05, 10  # of the quota, for what is added by hand
+BEFORE_OPENING_MS = 3_600_000
+
+
+@tickctl_command(
+    "universe",
+    help="""Choose the symbols to record by what was recorded of them, and by OpenD's list for those that never were.
+
+    \b
+    hk-tickctl universe                                     shows what would be chosen
+    hk-tickctl universe --write symbols.txt --reload        FUTU_SYMBOLS=@symbols.txt
+    hk-tickctl universe --explain 700
+
+    At most --limit symbols: those of --keep, and the first ones by each strategy (medians of the last --days recorded
+    days). One comes in at a rank and goes out only when it is a fifth behind it in every ranking, not before five
+    trading days. OpenD is asked for its list, its day so far and its quota; that costs no quota. Codes that are
+    suspended or no longer listed are left out.
+
+    Symbols are taken away only while the market is closed, and not in the hour before it opens: a day of which a part
+    was not recorded can never be proven. A choice of less than half of the symbols until now changes nothing and ends
+    with 1.
+    """,
+    short_help="Choose the symbols to record.",
+)
+@click.option("--limit", type=click.IntRange(1), help="Symbols at most. Default: OpenD's quota less 5 %, at least 10.")
+@click.option("--by", default=",".join(universe.STRATEGIES), show_default=True, metavar="NAMES", help="Rankings.")
+@click.option("--keep", default="", metavar="CODES", help="Always wanted: 700,5 or @file.")
+@click.option("--days", type=click.IntRange(1, 250), default=20, show_default=True, help="Recorded days that count.")
+@click.option("--recorded-only", is_flag=True, help="Choose among recorded symbols alone; needs --limit.")
+@click.option("--write", "target", type=click.Path(path_type=Path, dir_okay=False), help="The file FUTU_SYMBOLS names.")
+@click.option("--reload", is_flag=True, help="Tell the recorder to read its list again (SIGHUP).")
+@click.option("--explain", metavar="CODE", help="Why this one is chosen, or not.")
+def command(
+    app: App,
+    limit: int | None,
+    by: str,
+    keep: str,
+    days: int,
+    recorded_only: bool,
+    target: Path | None,
+    reload: bool,
+    explain: str | None,
+) -> int:
+    """See the help text."""
+    strategies = _strategies(by)
+    kept = _codes(app, keep) if keep else []
+    if recorded_only and limit is None:
+        raise click.UsageError("--recorded-only needs --limit: nobody else knows the quota")
+    if reload and target is None:
+        raise click.UsageError("--reload needs --write: there is no new list to read")
+    listed = Listed() if recorded_only else ask_listed(app)
+    be_gentle()
+    of = _scores(app, days, listed)
+    rankings = {name: universe.ranking(name, of, _comparable(app, of)) for name in strategies}
+    trading_day = _next_day(app)
+    before = universe.newest(app.data_root, trading_day)
+    choice = universe.choose(
+        trading_day,
+        _slots(listed) if limit is None else limit,
+        kept,
+        rankings,
+        of=of,
+        before=before,
+        days_between=lambda first, last: _days_between(app, first, last),
+    )
+    if explain is not None:
+        return _explain(app, choice, rankings, of, explain)
+    if target is not None:
+        _put(app, choice, before, target, reload=reload)
+    app.emit(asdict(choice), lambda: _show(choice, target))
+    return EXIT_FINE
+
+
+def _strategies(text: str) -> list[str]:
+    names = list(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
+    wrong = [name for name in names if name not in universe.STRATEGIES]
+    if wrong or not names:
+        raise click.UsageError(f"--by {text!r}: name one or more of {', '.join(universe.STRATEGIES)}")
+    return names
+
+
+def _codes(app: App, text: str) -> list[str]:
+    symbols, problems = check_symbols(text, app.market.symbols, Path.cwd())
+    if problems:
+        raise InputError("--keep: " + "; ".join(problems))
+    return symbols
+
+
+def _slots(listed: Listed) -> int:
+    assert listed.quota is not None
+    reserve = max(RESERVE_SLOTS, int(listed.quota * RESERVE_FACTOR))
+    if listed.quota <= reserve:
+        raise InputError(f"OpenD's quota is {listed.quota}: too few to keep a reserve of {reserve}; give --limit")
+    return listed.quota - reserve
+
+
+def _scores(app: App, days: int, listed: Listed) -> dict[str, Score]:
+    """Of what was recorded; of what never was, OpenD's turnover of the day so far."""
+    chosen = days_to_read(app, app.catalog.days()[-days:])
+    if not chosen and not listed.turnover:
+        raise NoData(f"no day is recorded under {app.data_root}, and OpenD was not asked: there is nothing to rank")
+    with clean_ending(), progress("reading days", len(chosen)) as done:
+        of = universe.scores(_measured(day, done) for day in chosen)
+    if listed.turnover:
+        of = {symbol: score for symbol, score in of.items() if symbol in listed.turnover}
+        for code, turnover in listed.turnover.items():
+            of.setdefault(code, Score(code, 0, turnover=turnover, is_snapshot=True))
+    return of
+
+
+def _measured(day: Day, done: Callable[[float], None]) -> list[Measured]:
+    from hk_tick_collector.query.engine import Engine  # noqa: PLC0415 - DuckDB takes its time
+    from hk_tick_collector.query.top import MAX_ROWS, top  # noqa: PLC0415
+
+    with Engine([day], []) as engine:
+        rows = [row for batch in top(engine, "ticks", MAX_ROWS).batches for row in batch.to_pylist()]
+    done(1)
+    return [Measured(row["symbol"], row["ticks"], row["turnover"] or 0.0, row["volatility_pct"]) for row in rows]
+
+
+def _comparable(app: App, of: Mapping[str, Score]) -> set[str]:
+    return {symbol for symbol in of if app.market.currency_of(symbol) == app.market.currencies[0]}
+
+
+def _next_day(app: App) -> str:
+    """The first trading day that has not begun."""
+    day = app.market.trading_day(app.now_ms)
+    has_begun = app.calendar.recording_window(day)[0] <= app.now_ms
+    return day if app.calendar.is_trading_day(day) and not has_begun else app.calendar.next_trading_day(day)
+
+
+def _days_between(app: App, first: str, last: str) -> int:
+    day, count = first, 0
+    while day < last and count < universe.STAY_DAYS:
+        day, count = app.calendar.next_trading_day(day), count + 1
+    return count
+
+
+def _may_take_away(app: App) -> bool:
+    """Not while the market is open, nor in the hour before."""
+    day = app.market.trading_day(app.now_ms)
+    start_ms, end_ms = app.calendar.recording_window(day)
+    return not app.calendar.is_trading_day(day) or not start_ms - BEFORE_OPENING_MS <= app.now_ms < end_ms
+
+
+def _put(app: App, choice: Choice, before: Choice | None, target: Path, *, reload: bool) -> None:
+    recorded = set(app.settings.symbols) if reload else set()
+    universe.check(choice, max(len(recorded), 0 if before is None else len(before.members)))
+    gone = recorded.difference(choice.symbols)
+    if gone and not _may_take_away(app):
+        raise universe.RankingFailed(
+            f"{counted(len(gone), 'symbol')} would be taken away in mid-session, and their day could never be proven: "
+            "nothing was changed; do it when the market is closed"
+        )
+    universe.store(app.data_root, choice)
+    write_whole(target.absolute(), universe.symbols_text(choice))
+    if reload:
+        holder = lock_holder(app.data_root)
+        if holder is None:
+            say(f"{target} is written; no recorder works in {app.data_root}, so none was told")
+        else:
+            os.kill(holder.pid, signal.SIGHUP)
+
+
+def _explain(app: App, choice: Choice, rankings: dict[str, list[str]], of: dict[str, Score], text: str) -> int:
+    symbol = _codes(app, text)[0]
+    member = next((one for one in choice.members if one.symbol == symbol), None)
+    ranks = {name: symbols.index(symbol) + 1 for name, symbols in rankings.items() if symbol in symbols}
+    score = of.get(symbol)
+    result = {
+        "symbol": symbol, "chosen": member is not None, "ranks": ranks, "in_rank": choice.in_rank,
+        "out_rank": choice.out_rank, "score": asdict(score) if score else None,
+        "member": asdict(member) if member else None,
+    }  # fmt: skip
+
+    def human() -> None:
+        if member is not None:
+            show_text(f"{symbol} is chosen: {universe.why(member)}")
+        elif score is None:
+            show_text(f"{symbol} is not chosen: it was not recorded, or OpenD does not list it as trading")
+        else:
+            told = ", ".join(f"{name} {rank}" for name, rank in ranks.items()) or "in no ranking"
+            show_text(f"{symbol} is not chosen: {told}; it comes in at {choice.in_rank} or better")
+
+    app.emit(result, human)
+    return EXIT_FINE if member is not None else EXIT_PROBLEM
+
+
+def _show(choice: Choice, target: Path | None) -> None:
+    print_table(
+        ("symbol", "why", "days", "ticks", "turnover", "volatility"),
+        [_row(member.symbol, universe.why(member), member.score) for member in choice.members],
+        numbers=("days", "ticks", "turnover", "volatility"),
+        spare=("days", "volatility"),
+    )
+    where = f", written to {target}" if target is not None else "; nothing was written (--write FILE does)"
+    changes = f"{len(choice.came):,} new, {len(choice.went):,} gone"
+    many = counted(len(choice.members), "symbol")
+    show_text(f"{many} of {choice.limit:,} for {choice.trading_day}, {changes}{where}")
+
+
+def _row(symbol: str, reason: str, score: Score | None) -> Sequence[object]:
+    if score is None:
+        return (symbol, reason, None, None, None, None)
+    ticks = None if score.is_snapshot else round(score.ticks)
+    return (symbol, reason, score.days, ticks, round(score.turnover), score.volatility)

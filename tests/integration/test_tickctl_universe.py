@@ -1,0 +1,106 @@
+"""``hk-tickctl universe`` with a simulated OpenD, recorded days, and a recorder that is told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from hk_tick_collector.cli.common import App
+from hk_tick_collector.cli.universe import _may_take_away, _next_day
+from hk_tick_collector.market.calendar import TradingCalendar
+from hk_tick_collector.market.hk import HK
+from hk_tick_collector.market.hk.sessions import day_start_ms
+from tests.harness import Recorder, Simulator, ended
+from tests.tickctl import record_day, tickctl, tickctl_json
+
+RECORDED = ("HK.00005", "HK.00700", "HK.09988")
+
+
+@pytest.fixture(scope="module")
+def opend(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Simulator]:
+    simulator = Simulator(tmp_path_factory.mktemp("opend"), "--symbols-count", 30, "--history", 300)
+    with ended(simulator):
+        yield simulator
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    root = tmp_path / "data"
+    root.mkdir()
+    for day in ("20261119", "20261120"):
+        record_day(root, day, count=200)
+    return root
+
+
+def settings(opend: Simulator, symbols: str) -> dict[str, Any]:
+    return {"FUTU_HOST": "127.0.0.1", "FUTU_PORT": opend.port, "FUTU_SYMBOLS": symbols}
+
+
+def test_a_list_is_chosen_written_and_the_recorder_takes_it(opend: Simulator, data: Path) -> None:
+    symbols = data.parent / "symbols.txt"
+    symbols.write_text("HK.00005\n")
+    recorder = Recorder(data, opend.port, f"@{symbols}")
+    with ended(recorder):
+        recorder.wait_for("futu_subscribed symbols=1 ")
+        chosen = tickctl_json(
+            "universe", "--limit", 12, "--keep", 5, "--write", symbols, "--reload", data_root=data,
+            **settings(opend, f"@{symbols}"),
+        )  # fmt: skip
+        count = len(chosen["members"])
+        assert 8 <= count <= 12
+        recorder.wait_for(f"futu_subscribed symbols={count} ")
+    listed = [line.partition(" ")[0] for line in symbols.read_text().splitlines()[1:]]
+    assert listed == [member["symbol"] for member in chosen["members"]]
+    assert listed[0] == "HK.00005"
+    members = {member["symbol"]: member for member in chosen["members"]}
+    assert members["HK.00005"]["reason"] == "keep"
+    assert members["HK.00700"]["ranks"]["ticks"] <= 3, "as it was recorded"
+    assert any(member["score"]["is_snapshot"] for member in members.values()), "never recorded: by OpenD's turnover"
+
+
+def test_without_a_source_recorded_symbols_are_ranked(data: Path) -> None:
+    done = tickctl("universe", "--recorded-only", "--limit", 2, "--by", "ticks", data_root=data)
+    assert (done.returncode, "1 symbol of 2" in done.stdout) == (0, True), done.stdout + done.stderr
+    assert not (data / "universe").exists(), "only shown"
+    explained = tickctl("universe", "--recorded-only", "--limit", 2, "--explain", "9988", data_root=data)
+    assert (explained.returncode, "is not chosen" in explained.stdout) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "text"),
+    [
+        (("--recorded-only",), 2, "needs --limit"),
+        (("--recorded-only", "--limit", "2", "--reload"), 2, "needs --write"),
+        (("--recorded-only", "--limit", "2", "--by", "beauty"), 2, "turnover, ticks, volatility"),
+        (("--recorded-only", "--limit", "2", "--keep", "nonsense!"), 2, "--keep"),
+        (("--recorded-only", "--limit", "1", "--keep", "1,2"), 2, "raise --limit"),
+        (("--limit", "2"), 1, "OpenD"),
+    ],
+)
+def test_what_cannot_be_chosen_is_refused(data: Path, words: tuple[str, ...], code: int, text: str) -> None:
+    done = tickctl("universe", *words, data_root=data, FUTU_HOST="127.0.0.1", FUTU_PORT=1, FUTU_SYMBOLS="HK.00005")
+    assert (done.returncode, text in done.stderr) == (code, True), done.stderr
+
+
+def at(day: str, hour: int, minute: int = 0) -> App:
+    now_ms = day_start_ms(day) + (hour * 60 + minute) * 60_000
+    return cast(App, SimpleNamespace(market=HK, calendar=TradingCalendar(HK), now_ms=now_ms))
+
+
+def test_nothing_is_taken_away_while_its_day_is_recorded() -> None:
+    friday, saturday = "20261120", "20261121"
+    assert [_may_take_away(at(friday, hour)) for hour in (7, 9, 12, 15, 17, 23)] == [
+        True,
+        False,
+        False,
+        False,
+        True,
+        True,
+    ]
+    assert _may_take_away(at(saturday, 11))
+    assert [_next_day(at(friday, hour)) for hour in (7, 10, 18)] == [friday, "20261123", "20261123"]
+    assert _next_day(at(saturday, 11)) == "20261123"
