@@ -27,6 +27,7 @@ import yaml
 
 from hk_tick_collector.app.config import OWN_PREFIXES
 from hk_tick_collector.cli.all_settings import all_settings_table
+from hk_tick_collector.opend_sim.handlers_subscription import SERVED_SUB_TYPES
 from hk_tick_collector.records.columns import TICKS
 from hk_tick_collector.sources.futu.mapping import DIRECTIONS, PUSH_DATA_TYPES, TICK_TYPES
 from hk_tick_collector.store.connect import SCHEMA_SQL
@@ -402,6 +403,7 @@ def test_every_key_is_a_real_setting(page: Path) -> None:
         *TICK_TYPES.values(),
         *DIRECTIONS.values(),
         *PUSH_DATA_TYPES.values(),
+        *SERVED_SUB_TYPES.values(),
         *source_constants(),
         *script_variables(),
     }
