@@ -51,7 +51,8 @@ class Screen(TextualApp[None]):
     #side { width: 2fr; }
     #tape { height: 2fr; }
     #gaps { height: 1fr; }
-    #log { height: 8; padding: 0 1; border-top: solid $primary; overflow: hidden hidden; }
+    #log { height: 8; padding: 0 1; border-top: solid $primary; overflow: hidden hidden;
+           text-wrap: nowrap; text-overflow: ellipsis; }
     .low #lines, .low #numbers, .low #log, .unlogged #log { display: none; }
     .narrow #side { display: none; }
     """
@@ -157,8 +158,8 @@ class Screen(TextualApp[None]):
         try:
             text = Text(no_wrap=True, overflow="ellipsis")
             for record in self._log_lines.newest(LOG_ROWS)[-self._log_room() :]:
-                time, level, words = record.parts
-                text.append(f"{time[11:19]} " if time else "", style="dim")
+                _, level, words = record.parts
+                text.append("" if record.at_ms is None else f"{self._clock(record.at_ms)} ", style="dim")
                 text.append(f"{printable(words.splitlines()[0] if words else '')}\n", style=LOG_STYLES.get(level, ""))
         except RecorderError as exc:
             text = Text(printable(str(exc)), style="dim")

@@ -258,6 +258,7 @@ def test_every_command_runs_or_says_what_it_needs(reader: Reader, recorder: Reco
     assert set(reader.end()) <= {0}
     if name == "README.md":
         assert labels(sample_of("recorder ")) <= labels(reader.printed), reader.printed
+    if name == "docs/runbook/operations.md":
         recorder.wait_for("Current thread 0x")  # it was asked for its stacks
         recorder.wait_for("recorder_stopped exit_code=0")  # and told to stop
         with contextlib.closing(sqlite3.connect(reader.tree / "salvaged.db")) as conn:
@@ -322,7 +323,7 @@ def test_both_readmes_show_the_same_samples() -> None:
         for name in ("README.md", "README.zh-CN.md")
     )
     assert english == chinese
-    assert len(english) == 4
+    assert len(english) == 3
 
 
 @pytest.mark.parametrize(
@@ -341,6 +342,8 @@ def test_chinese_pages_have_one_word_for_one_thing(name: str) -> None:
         ("甚麼", "什麼"),
         ("網絡", "網路"),
         ("日常運作", "維運"),
+        ("完整性證明", "證書"),
+        ("密鑰", "金鑰"),
     ):
         assert not_word not in text, f"write {word}"
 
@@ -359,7 +362,7 @@ def test_samples_are_what_the_commands_print(tmp_path: Path) -> None:
         assert same, f"{block.where} shows\n{block.text}\nand the command prints\n{done.stdout}{done.stderr}"
 
 
-@pytest.mark.parametrize("name", ["README.md", "README.zh-CN.md"])
+@pytest.mark.parametrize("name", ["docs/data.md", f"docs/data{CHINESE}"])
 def test_the_schema_shown_is_the_schema(name: str) -> None:
     (shown,) = [block.text for block in read_blocks(ROOT / name) if block.language == "sql"]
     columns = []
@@ -371,7 +374,7 @@ def test_the_schema_shown_is_the_schema(name: str) -> None:
 
 
 def test_the_schema_shown_says_what_each_column_means() -> None:
-    (shown,) = [block.text for block in read_blocks(ROOT / "README.md") if block.language == "sql"]
+    (shown,) = [block.text for block in read_blocks(ROOT / "docs/data.md") if block.language == "sql"]
     said = dict(re.findall(r"^  (\w+) .*?-- (.*)$", shown, re.MULTILINE))
     assert said == {column.name: column.meaning for column in TICKS}
 

@@ -59,7 +59,7 @@ def test_a_translated_page_has_the_commands_of_its_original(page: Path) -> None:
 
 def _code(text: str) -> str:
     """Without comments, which are translated."""
-    return re.sub(r"(?m)[ \t]*# .*$", "", text)
+    return re.sub(r"(?m)[ \t]*(?:#|--) .*$", "", text)
 
 
 def test_links_to_what_lies_outside_lead_to_the_sites_own_pages() -> None:

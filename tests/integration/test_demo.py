@@ -238,10 +238,10 @@ def test_drawn_in_place_on_a_terminal(tmp_path: Path) -> None:
     assert re.search(r"rows stored +\d+: \d+ backfilled, \d+ live", plain)
     assert re.search(r"newest tick +-?[\d.]+ s old; from OpenD's receipt to its row \d+ ms", plain)
     assert len(re.findall(r"^  HK\.\d{5} +\d+ +[\d.]+ +[\d.]+\r$", plain, re.MULTILINE)) >= 5
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    shown = readme.partition("```text\n")[2].partition("```")[0]
+    page = (ROOT / "docs/rehearsal.md").read_text(encoding="utf-8")
+    shown = page.partition("```text\n")[2].partition("```")[0]
     assert shown.startswith("hk-tick-collector on a simulated market: ")
-    assert labels_of(shown) == labels_of(plain), "the README shows the same picture"
+    assert labels_of(shown) == labels_of(plain), "the page shows the same picture"
     assert "Traceback" not in text
 
 
