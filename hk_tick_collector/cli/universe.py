@@ -23,6 +23,7 @@ from hk_tick_collector.cli.common import (
     tickctl_command,
 )
 from hk_tick_collector.cli.ending import clean_ending
+from hk_tick_collector.cli.options import days_option
 from hk_tick_collector.cli.stretch import days_to_read
 from hk_tick_collector.cli.terminal import show_text
 from hk_tick_collector.core.errors import InputError, NoData
@@ -32,12 +33,14 @@ from hk_tick_collector.store.atomic import write_whole
 from hk_tick_collector.watch import universe
 from hk_tick_collector.watch.recorder import lock_holder
 from hk_tick_collector.watch.universe import Choice, Measured, Score
+from hk_tick_collector.watch.when import some_days
 
 if TYPE_CHECKING:
     from hk_tick_collector.days.catalog import Day
 
 RESERVE_FACTOR, RESERVE_SLOTS = 0.05, 10  # of the quota, for what is added by hand
 BEFORE_OPENING_MS = 3_600_000
+USUAL_DAYS = 20
 
 
 @tickctl_command(
@@ -49,10 +52,10 @@ BEFORE_OPENING_MS = 3_600_000
     hk-tickctl universe --write symbols.txt --reload        FUTU_SYMBOLS=@symbols.txt
     hk-tickctl universe --explain 700
 
-    At most --limit symbols: those of --keep, and the first ones by each strategy (medians of the last --days recorded
-    days). One comes in at a rank and goes out only when it is a fifth behind it in every ranking, not before five
-    trading days. OpenD is asked for its list, its day so far and its quota; that costs no quota. Codes that are
-    suspended or no longer listed are left out.
+    At most --limit symbols: those of --keep, and the first ones by each strategy (medians over --days). One comes in at
+    a rank and goes out only when it is a fifth behind it in every ranking, not before five trading days. OpenD is asked
+    for its list, its day so far and its quota; that costs no quota. Codes that are suspended or no longer listed are
+    left out.
 
     Symbols are taken away only while the market is closed, and not in the hour before it opens: a day of which a part
     was not recorded can never be proven. A choice of less than half of the symbols until now changes nothing and ends
@@ -63,7 +66,7 @@ BEFORE_OPENING_MS = 3_600_000
 @click.option("--limit", type=click.IntRange(1), help="Symbols at most. Default: OpenD's quota less 5 %, at least 10.")
 @click.option("--by", default=",".join(universe.STRATEGIES), show_default=True, metavar="NAMES", help="Rankings.")
 @click.option("--keep", default="", metavar="CODES", help="Always wanted: 700,5 or @file.")
-@click.option("--days", type=click.IntRange(1, 250), default=20, show_default=True, help="Recorded days that count.")
+@days_option("Default: the last 20.")
 @click.option("--recorded-only", is_flag=True, help="Choose among recorded symbols alone; needs --limit.")
 @click.option("--write", "target", type=click.Path(path_type=Path, dir_okay=False), help="The file FUTU_SYMBOLS names.")
 @click.option("--reload", is_flag=True, help="Tell the recorder to read its list again (SIGHUP).")
@@ -73,7 +76,7 @@ def command(
     limit: int | None,
     by: str,
     keep: str,
-    days: int,
+    days: str | None,
     recorded_only: bool,
     target: Path | None,
     reload: bool,
@@ -132,9 +135,10 @@ def _slots(listed: Listed) -> int:
     return listed.quota - reserve
 
 
-def _scores(app: App, days: int, listed: Listed) -> dict[str, Score]:
+def _scores(app: App, days: str | None, listed: Listed) -> dict[str, Score]:
     """Of what was recorded; of what never was, OpenD's turnover of the day so far."""
-    chosen = days_to_read(app, app.catalog.days()[-days:])
+    named = some_days(app, days) if days is not None else app.catalog.days()[-USUAL_DAYS:]
+    chosen = days_to_read(app, named)
     if not chosen and not listed.turnover:
         raise NoData(f"no day is recorded under {app.data_root}, and OpenD was not asked: there is nothing to rank")
     with clean_ending(), progress("reading days", len(chosen)) as done:
