@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from hk_tick_collector.market.dates import DAY_MS
 from hk_tick_collector.opend_sim.depth import EMPTY, Depth, Level
 from hk_tick_collector.opend_sim.depth_feed import DepthSource, DepthState
 from hk_tick_collector.opend_sim.simtick import NEVER_MS, SimTick
@@ -62,9 +63,14 @@ class RecordedDepth:
             older = self._newest.get(row.symbol)
             number = older.number + 1 if older is not None else 1
             depth = _depth(row.book) if row.book is not None else EMPTY
-            state = DepthState(row.symbol, number, depth, row.bid_ts_ms or 0, row.ask_ts_ms or 0)
+            state = DepthState(row.symbol, number, depth, _time_ms(row, row.bid_ts_ms), _time_ms(row, row.ask_ts_ms))
             self._newest[row.symbol] = state
             yield state
+
+
+def _time_ms(row: BookState, ts_ms: int | None) -> int:
+    """A side's time; one that lies a day beside its receiving is a clock's error, and is sent as not known."""
+    return ts_ms if ts_ms is not None and abs(ts_ms - row.recv_ts_us // 1000) < DAY_MS else 0
 
 
 def _depth(book: Book) -> Depth:
