@@ -1,7 +1,7 @@
 """The command ``hk-opend-sim``: run a simulated OpenD, steer it, and check a recorder against its truth file.
 
 Exit codes: 0 done, 1 it did not work (no simulator there, fault refused, differences found), 2 the command line or a
-file it names is wrong; ``check`` adds 3 for no data.
+file it names is wrong; ``check`` and ``check-books`` add 3 for no data.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from hk_tick_collector import __version__
 from hk_tick_collector.core.errors import ConfigError, RecorderError
 from hk_tick_collector.market.symbols import check_symbols, parse_symbols
 from hk_tick_collector.opend_sim import check, control, faults, opend
+from hk_tick_collector.opend_sim.check_books import check_books
 from hk_tick_collector.opend_sim.exchange import DEFAULT_HISTORY_TICKS, MarketConfig
 from hk_tick_collector.opend_sim.firehose import MARKET_TICKS_PER_SEC
 from hk_tick_collector.opend_sim.instruments import default_symbols
@@ -66,6 +67,11 @@ def _parser() -> argparse.ArgumentParser:
     ctl.add_argument("words", nargs="+", metavar="WORD", help="a command and its parameters: skip percent=10")
     ctl.set_defaults(command=_ctl)
     _add_check(commands.add_parser("check", help="compare recorded day files with a truth file", formatter_class=_Help))
+    _add_check_books(
+        commands.add_parser(
+            "check-books", help="compare recorded order books with a truth file of books", formatter_class=_Help
+        )
+    )
     return parser
 
 
@@ -195,6 +201,24 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--since-ms", type=int, metavar="MS", help="ticks before this UTC epoch time need not be there")
     parser.set_defaults(command=_check)
+
+
+def _add_check_books(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--truth", type=Path, required=True, metavar="FILE", help="what hk-opend-sim run --book-truth wrote"
+    )
+    parser.add_argument("--data-root", type=Path, required=True, metavar="DIR", help="folder of the day files")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.set_defaults(command=_check_books)
+
+
+def _check_books(args: argparse.Namespace) -> int:
+    try:
+        report = check_books(args.truth, args.data_root)
+    except (TruthError, OSError) as err:
+        raise ConfigError(f"truth file {args.truth}: {err}") from err
+    print(report.to_json() if args.json else report.text())
+    return report.exit_code
 
 
 def _check(args: argparse.Namespace) -> int:

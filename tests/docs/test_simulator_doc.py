@@ -36,7 +36,8 @@ def test_every_fault_of_books_is_in_the_table() -> None:
 
 
 def test_every_option_named_is_one(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        main(["run", "--help"])
+    for command in ("run", "check-books"):
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
     options = set(re.findall(r"--[a-z][a-z-]+", capsys.readouterr().out))
     assert set(re.findall(r"--[a-z][a-z-]+", PAGE)) - {"--help", "--control"} <= options

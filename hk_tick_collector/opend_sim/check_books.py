@@ -1,0 +1,130 @@
+"""Compares recorded order books with the truth file of books: was each stored state sent, in this order, and is each
+that is not stored counted as merged?
+
+A recorder may begin and end when it likes, and be blind in between: after a break it is picked up where it goes on. A
+cached book (a first push) has no times and is in no truth file; it is counted and not judged.
+
+Limits: of the truth 8 bytes a state are held in memory, and the file is written by one run of the simulator.
+"""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from hk_tick_collector.opend_sim.depth_truth import SENT, read_depth_truth
+from hk_tick_collector.records.book import RowKind
+from hk_tick_collector.store.book_reader import BookState, states
+from hk_tick_collector.store.layout import book_days, book_file
+
+Level = tuple[float, int, int]
+
+
+@dataclass
+class BookDiff:
+    """One symbol's stored states."""
+
+    sent: int = 0
+    stored: int = 0
+    cached: int = 0  # stored first pushes, without times
+    merged: int = 0  # not stored, and counted as merged
+    untrue: int = 0  # stored, never sent
+    disordered: int = 0  # sent before one that is stored before it
+    unaccounted: int = 0  # neither stored nor counted, or counted and stored
+    breaks: int = 0
+
+    @property
+    def clean(self) -> bool:
+        return not (self.untrue or self.disordered or self.unaccounted)
+
+
+@dataclass
+class BookReport:
+    """``exit_code`` is 0 when all is true, 1 when something is not, 3 when there was nothing to compare."""
+
+    truth_path: str
+    data_root: str
+    symbols: dict[str, BookDiff] = field(default_factory=dict)
+
+    @property
+    def exit_code(self) -> int:
+        if not any(diff.stored for diff in self.symbols.values()) or not any(d.sent for d in self.symbols.values()):
+            return 3
+        return 0 if all(diff.clean for diff in self.symbols.values()) else 1
+
+    def text(self) -> str:
+        """For people: verdict, and a line a symbol."""
+        if self.exit_code == 3:
+            return f"NO DATA: no state of a book in {self.truth_path} or under {self.data_root}, nothing was compared"
+        columns = list(asdict(BookDiff()))
+        lines = [
+            "OK" if self.exit_code == 0 else "DIFFERENCES",
+            " ".join(f"{name:>11}" for name in ("symbol", *columns)),
+        ]
+        for symbol, diff in sorted(self.symbols.items()):
+            lines.append(" ".join(f"{value:>11}" for value in (symbol, *asdict(diff).values())))
+        return "\n".join(lines)
+
+    def to_json(self) -> str:
+        """For programs: one JSON object."""
+        return json.dumps(asdict(self) | {"exit_code": self.exit_code})
+
+
+def check_books(truth_path: Path, data_root: Path) -> BookReport:
+    """Compare. TruthError for a damaged truth file, StoreError for a book file that cannot be read, OSError when the
+    truth cannot be opened."""
+    report = BookReport(str(truth_path), str(data_root))
+    sent: dict[str, list[int]] = defaultdict(list)
+    for state, fate, _ in read_depth_truth(truth_path):
+        if fate == SENT:
+            sent[state.symbol].append(_mark(state.depth.bids, state.depth.asks, state.bid_ts_ms, state.ask_ts_ms))
+    walks = {symbol: _Walk(marks) for symbol, marks in sent.items()}
+    for day in book_days(data_root):
+        for stored in states(book_file(data_root, day)):
+            walks.setdefault(stored.symbol, _Walk([])).take(stored)
+    report.symbols = {symbol: walk.diff for symbol, walk in walks.items() if walk.diff.stored or walk.diff.sent}
+    return report
+
+
+def _mark(bids: Sequence[Level], asks: Sequence[Level], bid_ts_ms: int, ask_ts_ms: int) -> int:
+    return hash((tuple(map(tuple, bids)), tuple(map(tuple, asks)), bid_ts_ms, ask_ts_ms))
+
+
+class _Walk:
+    """One symbol's stored states along those that were sent."""
+
+    def __init__(self, marks: Sequence[int]) -> None:
+        self.diff = BookDiff(sent=len(marks))
+        self._places: dict[int, list[int]] = defaultdict(list)
+        for place, mark in enumerate(marks):
+            self._places[mark].append(place)
+        self._next = 0
+        self._lost = True  # where it goes on is not known yet
+
+    def take(self, stored: BookState) -> None:
+        diff = self.diff
+        if stored.kind is RowKind.BREAK or stored.book is None:
+            diff.breaks += 1
+            self._lost = True
+            return
+        diff.stored += 1
+        diff.merged += stored.merged
+        places = self._places.get(
+            _mark(stored.book.bids, stored.book.asks, stored.bid_ts_ms or 0, stored.ask_ts_ms or 0), []
+        )
+        later = bisect_left(places, self._next)
+        if later < len(places):
+            passed = places[later] - self._next
+            if not self._lost:
+                diff.unaccounted += abs(passed - stored.merged)
+            self._next, self._lost = places[later] + 1, False
+        elif stored.bid_ts_ms is None and stored.ask_ts_ms is None:
+            diff.cached += 1
+        elif places:
+            diff.disordered += 1
+        else:
+            diff.untrue += 1
