@@ -186,6 +186,17 @@ def test_a_key_opens_it_and_a_key_that_is_revoked_closes_it(browser: Browser, tm
         page.reload()
         expect(page.get_by_role("button", name="Log out")).to_be_visible()
         with edited(keys) as stored:
+            stored[0] = replace(stored[0], key=replace(stored[0].key, expires_at_ms=1))
+        expect(page.get_by_label("key")).to_be_visible()
+        expect(page.locator("form")).to_contain_text("has expired or was revoked")
+        with edited(keys) as stored:
+            stored[0] = replace(stored[0], key=replace(stored[0].key, expires_at_ms=None))
+        with httpx.Client(base_url=served.url, timeout=60) as client:
+            wait_until(lambda: client.post("/v1/session", json={"key": key}).status_code == 200, "the key to be good")
+        page.get_by_label("key").fill(key)
+        page.get_by_role("button", name="Log in").click()
+        expect(page.get_by_role("button", name="Log out")).to_be_visible()
+        with edited(keys) as stored:
             stored.clear()
         expect(page.get_by_label("key")).to_be_visible()
         assert key not in served.output

@@ -37,7 +37,7 @@ function useNow() {
   return now;
 }
 
-function Login({ onDone }) {
+function Login({ onDone, wasIn }) {
   const [error, setError] = useState(null);
   const send = async (event) => {
     event.preventDefault();
@@ -45,6 +45,7 @@ function Login({ onDone }) {
   };
   return html`<main id="main"><form class="card login" onSubmit=${send}>
     <h1>${t("This server wants a key.")}</h1>
+    ${wasIn && html`<p class="note">${t("The key that was here has expired or was revoked.")}</p>`}
     <label>${t("key")}<input name="key" type="password" autocomplete="off" required maxlength="200" placeholder="hktk_…" /></label>
     <small>${t("as an operator made it: hk-tickctl keys add NAME")}</small>
     <${Failed} error=${error} />
@@ -67,7 +68,7 @@ function MarketClock({ zone, now, phase }) {
   return html`<span class="clock" title=${iso(now)}>${phase ? `${t(phase.replaceAll("_", " "))} · ` : ""}${clock(now, zone)} ${zoneName(zone)}</span>`;
 }
 
-function Frame({ onOut, session }) {
+function Frame({ onOut, onRefused, session }) {
   const [, again] = useState(0);
   const [at, setAt] = useState(place());
   const now = useNow();
@@ -77,7 +78,7 @@ function Frame({ onOut, session }) {
     return () => removeEventListener("hashchange", moved);
   }, []);
   const [status, error] = usePoll((signal) => getJson("/v1/status", signal), "status", 2000);
-  useEffect(() => { if (error instanceof Refused && error.status === 401) onOut(); }, [error]);
+  useEffect(() => { if (error instanceof Refused && error.status === 401) onRefused(); }, [error]);
   const markets = status ? status.roots.map((root) => root.market) : [];
   const market = markets.includes(at.given.market) ? at.given.market : markets[0] ?? null;
   const [calendar] = usePoll((signal) => getJson(`/v1/calendar?${query({ market })}`, signal), `calendar ${market}`, 600_000);
@@ -114,13 +115,15 @@ function Frame({ onOut, session }) {
 
 function App() {
   const [session, setSession] = useState(undefined);
+  const [wasIn, setWasIn] = useState(false);
   const look = () => getJson("/v1/session").then(setSession, (error) =>
     error instanceof Refused && error.status === 401 ? setSession(null) : setTimeout(look, 2000));
   useEffect(() => { look(); }, []);
   useEffect(() => { document.documentElement.dataset.theme = prefs.theme; });
   if (session === undefined) return html`<p class="loading">…</p>`;
-  if (session === null) return html`<${Login} onDone=${look} />`;
-  return html`<${Frame} session=${session} onOut=${() => logOut().finally(() => setSession(null))} />`;
+  if (session === null) return html`<${Login} onDone=${look} wasIn=${wasIn} />`;
+  const out = (isRefused) => logOut().catch(() => {}).finally(() => { setWasIn(isRefused); setSession(null); });
+  return html`<${Frame} session=${session} onOut=${() => out(false)} onRefused=${() => out(true)} />`;
 }
 
 const holder = document.getElementById("app");

@@ -23,6 +23,7 @@ const WORDS = {
     "format": "格式", "types": "類別", "all": "全部", "that make the price": "影響價格的", "Show": "顯示",
     "In a terminal": "終端機", "In Python": "Python", "key": "金鑰", "Log in": "登入", "Log out": "登出",
     "This server wants a key.": "這個伺服器需要金鑰。", "as an operator made it: hk-tickctl keys add NAME": "由管理員以 hk-tickctl keys add 名稱 建立",
+    "The key that was here has expired or was revoked.": "原來的金鑰已過期或被撤銷。",
     "The server does not answer; trying again.": "伺服器沒有回應，正在重試。", "Skip to the content": "跳至內容",
     "dark": "深色", "light": "淺色", "closed": "休市", "pre open auction": "開市前競價", "pre open wait": "等候開市", "morning": "早市", "lunch": "午休",
     "afternoon": "午市", "closing auction": "收市競價", "post close": "收市後", "overnight": "夜盤", "pre market": "盤前", "regular": "盤中", "post market": "盤後", "no day file": "沒有檔案",
