@@ -171,7 +171,7 @@ def test_it_moves_with_the_market_and_goes_on_when_the_server_was_killed(
 
 def test_a_key_opens_it_and_a_key_that_is_revoked_closes_it(browser: Browser, tmp_path: Path, root: Path) -> None:
     keys = tmp_path / "keys.json"
-    key = add_key(keys, "desk")
+    key, other = add_key(keys, "desk"), add_key(keys, "other")
     served = Served(tmp_path, root, API_ANONYMOUS=0, API_KEYS_FILE=keys)
     with ended(served), page_of(browser, Seen()) as page:
         page.goto(f"{served.url}/ui/")
@@ -189,11 +189,7 @@ def test_a_key_opens_it_and_a_key_that_is_revoked_closes_it(browser: Browser, tm
             stored[0] = replace(stored[0], key=replace(stored[0].key, expires_at_ms=1))
         expect(page.get_by_label("key")).to_be_visible()
         expect(page.locator("form")).to_contain_text("has expired or was revoked")
-        with edited(keys) as stored:
-            stored[0] = replace(stored[0], key=replace(stored[0].key, expires_at_ms=None))
-        with httpx.Client(base_url=served.url, timeout=60) as client:
-            wait_until(lambda: client.post("/v1/session", json={"key": key}).status_code == 200, "the key to be good")
-        page.get_by_label("key").fill(key)
+        page.get_by_label("key").fill(other)
         page.get_by_role("button", name="Log in").click()
         expect(page.get_by_role("button", name="Log out")).to_be_visible()
         with edited(keys) as stored:
