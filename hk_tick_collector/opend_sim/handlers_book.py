@@ -16,6 +16,8 @@ def get_order_book(opend: OpenD, client: Client, c2s: Any, s2c: Any) -> None:
     """The newest book of a subscribed symbol: as many levels as wanted and as the right shows."""
     if c2s.orderBookType == _ODD_LOTS:
         raise Refused("the order book of odd lots is not simulated; leave order_book_type out")
+    if c2s.orderBookType:
+        raise Refused(f"orderBookType {c2s.orderBookType} is not known; leave it out")
     if c2s.num < 1:
         raise Refused(f"num {c2s.num} is not from 1")
     state = _newest(opend, client, c2s.security, SUB_ORDER_BOOK, "ORDER_BOOK")

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
 
+from hk_tick_collector.core.text import printable
 from hk_tick_collector.market.hours import Phase
 from hk_tick_collector.opend_sim import pb
 from hk_tick_collector.opend_sim.depth import MAX_LEVELS
@@ -175,7 +176,7 @@ class OpenD:
         unknown = [symbol for symbol in symbols if not self.market.knows(symbol)]
         if unknown:
             more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
-            raise Refused(f"unknown stock {', '.join(unknown[:5])}{more}")
+            raise Refused(f"unknown stock {', '.join(map(printable, unknown[:5]))}{more}")
         return symbols
 
     def own_symbols(self, securities: list[object], limit: int = MAX_SECURITIES) -> list[str]:

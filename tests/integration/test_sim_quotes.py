@@ -25,9 +25,10 @@ from futu import (
     TrdSide,
 )
 
+from hk_tick_collector.opend_sim import pb
 from hk_tick_collector.opend_sim.depth_truth import read_depth_truth
 from tests.harness import Simulator, ended, wait_until
-from tests.integration.sim_client import SdkClient
+from tests.integration.sim_client import RawClient, SdkClient
 
 LEADER = "HK.00700"
 
@@ -211,3 +212,23 @@ def test_ten_thousand_subscriptions_are_refused_at_once_and_nothing_is_kept(clie
     ret, text = client.ctx.subscribe(["HK.00700"] * 3 + many + many, ["QUOTE"])
     assert ret == RET_ERROR
     assert client.ctx.query_subscription()[1]["own_used"] == 0
+
+
+def test_odd_requests_are_refused_in_words_that_a_terminal_bears(simulator: Simulator) -> None:
+    with RawClient(simulator.port) as raw:
+        raw.init()
+        answer = raw.subscribe(["HK.\x1b[31m", "HK.00700\n"])
+        assert answer.retType == RET_ERROR
+        assert answer.retMsg.isprintable()
+        assert raw.subscribe([LEADER]).retType == RET_OK
+        for fields, text in (
+            ({"num": 0}, "num 0 is not from 1"),
+            ({"num": 3, "orderBookType": 77}, "orderBookType 77 is not known; leave it out"),
+            ({"num": 2**31 - 1}, "HK.00700: subscribe to ORDER_BOOK first"),
+        ):
+            request = pb.load("Qot_GetOrderBook").Request()
+            request.c2s.security.market, request.c2s.security.code = 1, "00700"
+            for name, value in fields.items():
+                setattr(request.c2s, name, value)
+            answer = raw.ask(3012, "Qot_GetOrderBook", request)
+            assert (answer.retType, answer.retMsg) == (RET_ERROR, text)
