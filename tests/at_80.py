@@ -16,9 +16,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hk_tick_collector.core.facts import GapFound, Verified
+from hk_tick_collector.market.hk import HK
 from hk_tick_collector.market.hk.sessions import day_start_ms
+from hk_tick_collector.records.book import PullCompared, PushEntry, WatchBegan, WatchEnded
+from hk_tick_collector.store.book_writer import BookWriter
+from hk_tick_collector.store.connect import SqliteOptions
 from hk_tick_collector.store.writer import DayFileWriter
 from tests import forked
+from tests.books import OPEN_US, lively_pushes
 from tests.daily_quotations import PAGE
 from tests.harness import clean_env
 from tests.tickctl import CONFIRMED_MS, day_ticks, record_day
@@ -45,6 +50,8 @@ COMMANDS: dict[str, str] = {
     "ticks": "ticks 0700.HK --last 3",
     "ticks_all_columns": "ticks 700 --last 1 --columns all",
     "bars": "bars 700 --interval 30m",
+    "book": "book 700 --at 09:31 --levels 3",
+    "book_day": "book",
     "top": "top --days 20261118..",
     "universe": "universe --recorded-only --limit 3",
     "query": "query SQL",
@@ -94,8 +101,19 @@ def recorded() -> Iterator[Path]:
         _holed_day(root)
         record_day(root, DAYS[2], count=300, proven=False)
         _second_recording(root / "b")
+        _books(root)
         (root / "log").write_text(_LOG)
         yield root
+
+
+def _books(root: Path) -> None:
+    """Of a minute of the last day."""
+    pushes = [PushEntry(push) for push in lively_pushes(("HK.00005", "HK.00700"), 600, step_us=100_000)]
+    lost = WatchEnded("HK.00700", OPEN_US + 61_000_000, "connection lost")
+    writer = BookWriter(root, SqliteOptions(), HK.trading_day, lambda: OPEN_US // 1000 + 90_000)
+    began = [WatchBegan(symbol, OPEN_US) for symbol in ("HK.00005", "HK.00700")]
+    writer.write(DAYS[2], [*began, *pushes, lost, PullCompared("HK.00005", OPEN_US, True)], len(pushes))
+    writer.close()
 
 
 def _second_recording(root: Path) -> None:

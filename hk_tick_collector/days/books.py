@@ -120,25 +120,33 @@ def schema_of(form: Form, depth: int = DEPTH) -> pa.Schema:
 def read(path: Path, form: Form, symbols: Sequence[str] | None = None, depth: int = DEPTH) -> Iterator[pa.RecordBatch]:
     """Record batches of ``schema_of(form, depth)``; of ``symbols`` alone when they are given. Rows that are committed
     after the call began are left out."""
+    quotes = _QuoteFilter()
+    shown = 1 if form is Form.QUOTES else depth
+    for rows in walk(path, symbols, shown, with_changes=form is Form.LONG):
+        if form is Form.LONG:
+            yield _long_batch(rows.chunk, rows.walked, rows.names)
+        else:
+            batch = _wide_batch(rows.chunk, rows.walked, rows.names, shown)
+            yield quotes.changed(batch, rows.chunk.symbol_ids) if form is Form.QUOTES else batch
+
+
+def walk(
+    path: Path, symbols: Sequence[str] | None = None, depth: int = DEPTH, *, with_changes: bool = False
+) -> Iterator[WalkedRows]:
+    """As ``read``, in the arrays that it makes its batches of; for who judges a day."""
     if not 1 <= depth <= MAX_DEPTH:
         raise ValueError(f"depth {depth} is not from 1 to {MAX_DEPTH}")
     names = {key: name for name, key in symbols_of(path).items() if symbols is None or name in symbols}
-    states = _States(1 if form is Form.QUOTES else depth)
-    quotes = _QuoteFilter()
+    states = _States(depth)
     for chunk in _chunks(path, None if symbols is None else sorted(names)):
         try:
-            walked = states.walk(chunk, with_changes=form is Form.LONG)
+            yield WalkedRows(names, chunk, states.walk(chunk, with_changes=with_changes))
         except ValueError as exc:
             raise StoreCorrupt(f"{path} is damaged: {exc}") from exc
-        if form is Form.LONG:
-            yield _long_batch(chunk, walked, names)
-        else:
-            batch = _wide_batch(chunk, walked, names, states.depth)
-            yield quotes.changed(batch, chunk.symbol_ids) if form is Form.QUOTES else batch
 
 
 class _Chunk(NamedTuple):
-    """Rows of ``pushes`` by column; ``bid_lag_ms`` with NaN for NULL."""
+    """Rows of ``pushes`` by column."""
 
     update_nos: _Ints
     symbol_ids: _Ints
@@ -170,6 +178,19 @@ class _Walked(NamedTuple):
     known_rows: npt.NDArray[np.bool_]
     step_prices: bytes  # LONG: the price of each step's level
     was_out: list[int]  # LONG: steps that took out a level which may still be there
+
+    def top(self, side: int, depth: int) -> npt.NDArray[Any]:
+        """The best levels of a side (0 bid), a row of ``depth`` of them a push: price, volume, orders. What is behind
+        ``counts`` is empty."""
+        return np.frombuffer(self.tops[side], dtype=_LEVEL).reshape(-1, depth)
+
+
+class WalkedRows(NamedTuple):
+    """A chunk of a file, and what it led to."""
+
+    names: dict[int, str]  # by symbol_id
+    chunk: _Chunk
+    walked: _Walked
 
 
 def _chunks(path: Path, only: Sequence[int] | None) -> Iterator[_Chunk]:
@@ -378,7 +399,7 @@ def _wide_batch(chunk: _Chunk, walked: _Walked, names: dict[int, str], depth: in
         pa.array(walked.counts[1], mask=unknown),
     ]
     for side in range(2):
-        tops = np.frombuffer(walked.tops[side], dtype=_LEVEL).reshape(-1, depth)
+        tops = walked.top(side, depth)
         for level in range(depth):
             absent = walked.counts[side] <= level
             for name in ("price", "volume", "orders"):

@@ -101,6 +101,13 @@ def book_at(path: Path, symbol: str, at_us: int) -> BookState | None:
     return newest
 
 
+def newest_us(path: Path) -> int:
+    """When the newest row came, UTC epoch us; 0 without any."""
+    with closing(open_for_reading(path)) as conn:
+        found = conn.execute("SELECT recv_ts_us FROM pushes ORDER BY rowid DESC LIMIT 1").fetchone()
+        return int(found[0]) if found else 0
+
+
 def watches(path: Path) -> list[Watch]:
     """What was watched, by symbol and time. A watch that nobody ended lasts until its recorder's last commit."""
     sql = (

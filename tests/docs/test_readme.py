@@ -37,7 +37,7 @@ from tests.tickctl import record_day, tickctl
 
 NEEDS = {
     "opend", "Sierra Chart", "systemd", "package index", "docker", "another machine", "maintainer", "whole suite",
-    "HKEX's page",
+    "HKEX's page", "books",
 }  # fmt: skip
 RUNNABLE = ("bash", "python")
 DEADLINE_SEC = 60.0

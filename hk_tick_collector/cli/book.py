@@ -1,0 +1,204 @@
+"""``hk-tickctl book``: the order book of a symbol at a time, or what can be said of a day's books."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from itertools import zip_longest
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from hk_tick_collector.cli.common import EXIT_FINE, EXIT_PROBLEM, App, print_table, say, tickctl_command
+from hk_tick_collector.cli.options import named_option
+from hk_tick_collector.cli.terminal import show_text
+from hk_tick_collector.core.errors import NoData, StoreError
+from hk_tick_collector.records.book import EMPTY_BOOK, Book, RowKind
+from hk_tick_collector.store.book_reader import BookState, Watch, book_at, newest_us, symbols, watches
+from hk_tick_collector.store.layout import book_days, book_file
+from hk_tick_collector.watch.when import on_day_ms, one_day, symbol_list
+
+if TYPE_CHECKING:
+    from hk_tick_collector.quality.books import BookReport, SymbolBooks
+
+LEVELS_SHOWN = 10
+
+_COLUMNS = (
+    "symbol", "watched", "blind", "pushes", "pulls", "answered", "impossible", "holes", "clock back", "no time",
+    "one-sided",
+)  # fmt: skip
+
+_HELP = """The order book of SYMBOL as it was known at a time; without SYMBOL what can be said of a day's order books.
+
+Order books are recorded of the symbols in BOOK_SYMBOLS. A push of a book has no number, so nobody can say that none is
+missing: the report says what was watched, what was witnessed, and what no book should show.
+
+Times are the market's. Ends with 1 when the report finds something that a healthy day has not (blind stretches,
+impossible books, pulls that differ, suspected holes), with 3 when the book was not known at that time.
+"""
+
+
+@tickctl_command("book", help=_HELP, short_help="The order book of a symbol at a time.")
+@click.argument("symbol", required=False)
+@named_option(
+    "--days", "day", earlier=["--day"], metavar="DAY", help="The day: YYYYMMDD, today; default: the newest with books."
+)
+@click.option("--at", "at", metavar="TIME", help="09:30, 09:30:00.250; default: the newest book.")
+@click.option("--levels", default=LEVELS_SHOWN, show_default=True, type=click.IntRange(1), help="Levels to show.")
+def command(app: App, symbol: str | None, day: str | None, at: str | None, levels: int) -> int:
+    """See ``--help``."""
+    chosen, path = _day_of(app, day)
+    if symbol is None:
+        if at is not None:
+            raise click.UsageError("--at needs a SYMBOL")
+        return _show_report(app, chosen, path)
+    (name,) = symbol_list(app.market, [symbol])[:1]
+    known = symbols(path)
+    if name not in known:
+        raise NoData(f"no order book of {name} was recorded on {chosen}; recorded: {', '.join(list(known)[:10])}")
+    at_us = newest_us(path) if at is None else on_day_ms(at, chosen, app.market) * 1000 + 999
+    state = book_at(path, name, at_us)
+    watch = _watch_at(watches(path), name, at_us // 1000)
+    if state is None or state.book is None or state.kind is RowKind.BREAK:
+        raise NoData(_unknown(app, name, chosen, path, at_us, state))
+    app.emit(_as_json(state, watch), lambda: _show_ladder(app, chosen, state, watch, levels))
+    return EXIT_FINE
+
+
+def _day_of(app: App, day: str | None) -> tuple[str, Path]:
+    days = book_days(app.data_root)
+    if day in (None, "last"):
+        if not days:
+            raise NoData(f"no order books are recorded under {app.data_root}: BOOK_SYMBOLS chooses whose are")
+        return days[-1], book_file(app.data_root, days[-1])
+    chosen = one_day(app, day)
+    if chosen not in days:
+        there = f"; there are some of {', '.join(days[-5:])}" if days else "; BOOK_SYMBOLS chooses whose are recorded"
+        raise NoData(f"no order books are recorded of {chosen}{there}")
+    return chosen, book_file(app.data_root, chosen)
+
+
+def _watch_at(all_watches: list[Watch], symbol: str, at_ms: int) -> Watch | None:
+    """The watch that a time is in; the recorder's last word counts as in it."""
+    for watch in all_watches:
+        is_last = watch.reason is None and at_ms >= watch.from_ms
+        if watch.symbol == symbol and (watch.from_ms <= at_ms < watch.until_ms or is_last):
+            return watch
+    return None
+
+
+def _unknown(app: App, symbol: str, day: str, path: Path, at_us: int, state: BookState | None) -> str:
+    """Why there is no book to show."""
+    zone, word = app.market.zone, app.market.time_word
+    at = f"{zone.clock_with_ms(at_us // 1000)} {word} on {day}"
+    if state is None:
+        return f"nothing of {symbol} had come by {at}"
+    ended = [w for w in watches(path) if w.symbol == symbol and w.until_ms * 1000 <= at_us]
+    why = f": {ended[-1].reason} at {zone.clock_with_ms(ended[-1].until_ms)}" if ended and ended[-1].reason else ""
+    return f"the book of {symbol} was not known at {at}{why}; name a time before, or after it was watched again"
+
+
+def _as_json(state: BookState, watch: Watch | None) -> dict[str, object]:
+    def side(levels: tuple[tuple[float, int, int], ...]) -> list[dict[str, object]]:
+        return [{"price": price, "volume": volume, "orders": orders} for price, volume, orders in levels]
+
+    book = state.book or EMPTY_BOOK
+    return {
+        "symbol": state.symbol,
+        "recv_ts_us": state.recv_ts_us,
+        "bid_ts_ms": state.bid_ts_ms,
+        "ask_ts_ms": state.ask_ts_ms,
+        "watched": watch is not None,
+        "bids": side(book.bids),
+        "asks": side(book.asks),
+    }
+
+
+def _show_ladder(app: App, day: str, state: BookState, watch: Watch | None, levels: int) -> None:
+    zone, book = app.market.zone, state.book or EMPTY_BOOK
+    received = f"{zone.clock_with_ms(state.recv_ts_us // 1000)} {app.market.time_word} on {day}"
+    show_text(f"{state.symbol}, received {received}{_spread(app, book)}")
+    if watch is None:
+        show_text("nobody would have told of a change at that time: this is the book before", "Note: ")
+    rows = [
+        (
+            *(reversed(bid) if bid else (None, None, None)),
+            *(ask or (None, None, None)),
+        )
+        for bid, ask in zip_longest(book.bids[:levels], book.asks[:levels])
+    ]
+    names = ("bid orders", "bid shares", "bid", "ask", "ask shares", "ask orders")
+    print_table(names, rows, numbers=names, spare=("ask orders", "bid orders"))
+    hidden = max(len(book.bids), len(book.asks)) - levels
+    if hidden > 0:
+        print(f"... and {hidden} levels more: --levels")
+    times = [
+        f"{side} {zone.clock_with_ms(ts_ms)}"
+        for side, ts_ms in (("bid", state.bid_ts_ms), ("ask", state.ask_ts_ms))
+        if ts_ms is not None
+    ]
+    show_text(f"at the source's server: {', '.join(times) or 'it does not say when'}")
+
+
+def _spread(app: App, book: Book) -> str:
+    if not book.bids or not book.asks:
+        return ", one side is empty" if book.bids or book.asks else ", empty"
+    spread = round(book.asks[0][0] - book.bids[0][0], app.market.price_decimals)
+    return f", spread {spread:g}" if spread > 0 else ", crossed: an auction's book, or one that is not to be believed"
+
+
+def _show_report(app: App, day: str, path: Path) -> int:
+    from hk_tick_collector.quality.books import report_of, trades_of  # noqa: PLC0415 - not for --help
+
+    trades = None
+    try:
+        found = app.catalog.day(day)
+        if found.source.exists():
+            trades = trades_of(found, list(symbols(path)))
+    except (StoreError, NoData) as exc:
+        say(f"the day's ticks cannot be read, so trades are not held against books: {exc}")
+    report = report_of(path, day, app.market, app.calendar.day_kind(day), app.now_ms, trades)
+    app.emit({**asdict(report), "sentence": report.sentence}, lambda: _print_report(app, report))
+    return EXIT_PROBLEM if report.problems else EXIT_FINE
+
+
+def _print_report(app: App, report: BookReport) -> None:
+    show_text(f"{report.trading_day}: {report.sentence}")
+    received = sum(session.received for session in report.sessions)
+    stored, merged, unread = (
+        sum(getattr(session, name) for session in report.sessions) for name in ("stored", "merged", "unread")
+    )
+    adds_up = "" if report.accounted else ": THESE DO NOT ADD UP"
+    show_text(f"{received:,} pushes received, {stored:,} stored, {merged:,} merged, {unread:,} unread{adds_up}")
+    rows = [_report_row(one) for one in report.symbols]
+    print_table(_COLUMNS, rows, numbers=_COLUMNS[1:], spare=("one-sided", "no time", "clock back", "pulls"))
+    zone = app.market.zone
+    for one in report.symbols:
+        for title, stretches in (("blind", one.blind), ("suspected hole", one.holes)):
+            for stretch in stretches[:3]:
+                times = f"{zone.clock_with_ms(stretch.from_ms)} to {zone.clock_with_ms(stretch.until_ms)}"
+                show_text(f"{one.symbol} {times}, {stretch.reason}", f"{title}: ")
+            if len(stretches) > 3:
+                print(f"{title}: ... and {len(stretches) - 3} more of {one.symbol} (--json)")
+
+
+def _report_row(one: SymbolBooks) -> tuple[object, ...]:
+    return (
+        one.symbol,
+        _percent(one.watched_ms, one.wanted_ms),
+        len(one.blind),
+        one.pushes,
+        f"{one.pulls_agreed}/{one.pulls}" if one.pulls else None,
+        _percent(one.trades_answered, one.trades),
+        one.impossible,
+        len(one.holes),
+        one.clock_back,
+        one.without_times,
+        one.one_sided,
+    )
+
+
+def _percent(part: int, whole: int) -> str | None:
+    from hk_tick_collector.quality.books import share  # noqa: PLC0415 - as above
+
+    return share(part, whole) if whole else None
