@@ -28,7 +28,7 @@ from pathlib import Path
 import zstandard
 
 from hk_tick_collector import __version__
-from hk_tick_collector.archive import atomic, kept
+from hk_tick_collector.archive import atomic, books, kept
 from hk_tick_collector.archive.atomic import Refused, part_of
 from hk_tick_collector.archive.contents import SYMBOL, DayFileTicks, differing, differing_notes, lacking, some
 from hk_tick_collector.archive.verify import (
@@ -123,7 +123,9 @@ def fits(manifest: Manifest, db: Path, archive_root: Path) -> bool:
                 continue
         return False
     rows = reader.freshness(db, 0).rows
-    return rows == manifest.rows and not differing_notes(db, manifest) and kept.fits(manifest, db.parent)
+    if rows != manifest.rows or differing_notes(db, manifest):
+        return False
+    return kept.fits(manifest, db.parent) and books.fits(manifest, db.parent)
 
 
 def is_archived(data_root: Path, archive_root: Path, day: str, kinds: Collection[str] = ()) -> bool:
@@ -159,6 +161,7 @@ def archive_day(
         raise NoData(f"there is no day file {db}: nothing to archive")
     market = roots.market_of(data_root) or DEFAULT_MARKET.code
     _check_market(archive_root, day, market)
+    books.keep_books(data_root, day, made_at_ms)
     paths = archive_paths(archive_root, day, market)
     there = {kind for kind, path in paths.items() if path.exists()}
     if is_archived(data_root, archive_root, day, kinds):

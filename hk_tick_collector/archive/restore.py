@@ -23,7 +23,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from hk_tick_collector.archive import atomic
+from hk_tick_collector.archive import atomic, books
 from hk_tick_collector.archive.atomic import Refused
 from hk_tick_collector.archive.contents import (
     DayFileTicks,
@@ -87,7 +87,8 @@ class Restored:
 def restore_day(
     archive_root: Path, day: str, data_root: Path, *, now_ms: int, on_rows: OnRows | None = None
 ) -> Restored:
-    """Put the archived ticks of a day into its day file under ``data_root``, inside ``atomic.only_job`` of both.
+    """Put the archived ticks of a day into its day file under ``data_root``, and its order books beside it where there
+    are none, inside ``atomic.only_job`` of both.
 
     ``NoData`` when the day is not archived, ``Refused`` when another process has the day file open or the data root
     holds days of another market, StoreCorrupt when
@@ -105,6 +106,7 @@ def restore_day(
         if elsewhere.pids:
             raise Refused(f"{db} is open in {elsewhere.holders}: restore {day} when it is closed")
     kind, path = _good_file(archive_root, manifest)
+    books.bring_back(archive_root, manifest, data_root)
     if not db.exists():
         keep_orphaned_wal(db, now_ms)  # of another file that stood here: SQLite would apply it to ours
         try:

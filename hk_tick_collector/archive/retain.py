@@ -31,7 +31,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from hk_tick_collector.archive import kept
+from hk_tick_collector.archive import books, kept
 from hk_tick_collector.archive.atomic import Refused
 from hk_tick_collector.archive.pack import check_at_rest
 from hk_tick_collector.archive.verify import OnRows, check_day
@@ -98,6 +98,7 @@ def retain_day(
         manifest = load_manifest(archive_root, day)
         if manifest is not None:
             kept.leave_to_archive(data_root, manifest)
+            books.leave_to_archive(data_root, manifest)
     except Refused as exc:
         return Verdict(day, "refused", str(exc), 0, 0)
     except (StoreError, OSError) as exc:
