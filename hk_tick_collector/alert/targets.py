@@ -14,7 +14,7 @@ import re
 import stat
 import time
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +27,7 @@ from hk_tick_collector.alert.rules import RULES
 from hk_tick_collector.core.complaint import Level
 from hk_tick_collector.core.errors import ConfigError, StoreCorrupt
 from hk_tick_collector.core.regular import open_regular
+from hk_tick_collector.core.text import printable
 from hk_tick_collector.store.signals import NAME_PATTERN
 
 MAX_FILE_BYTES = 256 << 10
@@ -159,14 +160,16 @@ def read_targets(path: Path) -> TargetsFile:
     """The file's content. ConfigError with every mistake, a line each, and no secret."""
     content = _content(path)
     try:
-        found = TargetsFile.model_validate(tomllib.loads(content))
+        data = tomllib.loads(content)
     except tomllib.TOMLDecodeError as exc:
         raise ConfigError(f"{path.name}: {exc}") from exc
+    try:
+        found, mistakes = TargetsFile.model_validate(data), []
     except ValidationError as exc:
-        lines = [f"{path.name}: {_place(one['loc'])}: {one['msg']}" for one in exc.errors(include_input=False)]
-        raise ConfigError("\n".join(lines)) from exc
-    mistakes = list(_mistakes(found))
-    if mistakes:
+        found = None
+        mistakes = [f"{_place(one['loc'])}: {one['msg']}" for one in exc.errors(include_input=False)]
+    mistakes += _mistakes(data)
+    if found is None or mistakes:
         raise ConfigError("\n".join(f"{path.name}: {mistake}" for mistake in mistakes))
     return found
 
@@ -194,26 +197,33 @@ def _place(location: tuple[int | str, ...]) -> str:
     return ".".join(str(part + 1) if isinstance(part, int) else part for part in location) or "the file"
 
 
-def _mistakes(found: TargetsFile) -> list[str]:
-    mistakes = []
-    names = [target.name for target in found.targets]
-    for target in found.targets:
-        ways = [way for way in WAYS if getattr(target, way) is not None]
-        if len(ways) != 1:
-            mistakes.append(f"targets.{target.name}: give it one of {', '.join(WAYS)}, not {len(ways)}")
-        if target.secret is not None and target.webhook is None:
-            mistakes.append(f"targets.{target.name}: secret signs a webhook, and there is none")
-        if target.mention is not None and target.discord is None:
-            mistakes.append(f"targets.{target.name}: mention is for discord, and there is none")
-    mistakes += [
-        f"targets: {name} is there twice" for name in sorted({name for name in names if names.count(name) > 1})
+def _mistakes(data: dict[str, Any]) -> list[str]:
+    """What is wrong between entries, of a file that may be wrong in them as well."""
+    given, rules = data.get("targets"), data.get("rules")
+    targets = [target for target in given if isinstance(target, dict)] if isinstance(given, list) else []
+    mistakes = [f"{_called(target)}: {text}" for target in targets for text in _unfit(target)]
+    names = [target["name"] for target in targets if isinstance(target.get("name"), str)]
+    twice = sorted({name for name in names if names.count(name) > 1 and _NAME.fullmatch(name)})
+    mistakes += [f"targets: {name} is there twice" for name in twice]
+    unknown = [code for code in rules if code not in RULES] if isinstance(rules, dict) else []
+    return mistakes + [
+        f"rules.{printable(code):.60}: there is no such rule; one of: {', '.join(sorted(RULES))}" for code in unknown
     ]
-    mistakes += [
-        f"rules.{code}: there is no such rule; one of: {', '.join(sorted(RULES))}"
-        for code in found.rules
-        if code not in RULES
-    ]
-    return mistakes
+
+
+def _called(target: dict[str, Any]) -> str:
+    name = target.get("name")
+    return f"targets.{name}" if isinstance(name, str) and _NAME.fullmatch(name) else "a target"
+
+
+def _unfit(target: dict[str, Any]) -> Iterator[str]:
+    ways = [way for way in WAYS if way in target]
+    if len(ways) != 1:
+        yield f"give it one of {', '.join(WAYS)}, not {len(ways)}"
+    if "secret" in target and "webhook" not in target:
+        yield "secret signs a webhook, and there is none"
+    if "mention" in target and "discord" not in target:
+        yield "mention is for discord, and there is none"
 
 
 # Sending

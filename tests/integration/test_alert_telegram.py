@@ -72,6 +72,9 @@ def test_listed_people_are_answered_and_strangers_are_not(tmp_path: Path, telegr
         telegram.ask(OWNER, CHAT, "v1:details:ticks_late", button=True)
         wait_until(lambda: "ticks_late: " in said(telegram), "what to do")
         assert len(telegram.said) == 1
+        telegram.said.clear()
+        telegram.ask(OWNER, CHAT, "v9:explode:../../etc", button=True)  # of another version, or somebody's own
+        wait_until(lambda: "/status, /day" in said(telegram), "what can be asked")
         process.signal(15)
         assert process.wait() == 0
     assert TOKEN not in process.output

@@ -137,6 +137,21 @@ def test_a_recorder_that_is_away_is_told_and_quiet_hours_hold_warnings_for_the_d
     assert not outbox.take_held("pager")
 
 
+@pytest.mark.parametrize("jump_sec", [-7200, 7200])
+def test_a_clock_that_jumps_tells_nothing_twice_and_holds_nothing_up(
+    root: Path, outbox: Outbox, jump_sec: float
+) -> None:
+    desk, clock, _ = desk_at(root, outbox, OVER_MS - 4 * 3_600_000)
+    told = ""
+    for look in range(200):
+        if look in (30, 90):
+            clock.step_wall(jump_sec if look == 30 else -jump_sec)
+        desk.step()
+        clock.advance(2)
+        told += "".join(texts(outbox, "pager", desk.steady_ms))
+    assert told.count("[recorder_down;") == 1
+
+
 def test_muted_it_says_nothing(root: Path, outbox: Outbox) -> None:
     desk, clock, _ = desk_at(root, outbox, OVER_MS - 3_600_000)
     outbox.mute(Code.RECORDER_DOWN, OVER_MS)

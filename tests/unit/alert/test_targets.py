@@ -75,6 +75,8 @@ def test_every_mistake_is_said_at_once_and_no_secret(tmp_path: Path) -> None:
     [deadman]
     url = "TOKEN3"
     every_sec = 0
+    [rules.no_such]
+    for_sec = 1
     """
     with pytest.raises(ConfigError) as refused:
         read_targets(written(tmp_path, text))
@@ -83,7 +85,18 @@ def test_every_mistake_is_said_at_once_and_no_secret(tmp_path: Path) -> None:
                   "targets.1.colour", "targets.2.apprise", "targets.2.mention",
                   "targets.2.signals.1", "deadman.url", "deadman.every_sec"):  # fmt: skip
         assert f"{place}:" in told
+    assert "rules.no_such: there is no such rule" in told, "also what only shows between entries"
+    assert "mention is for discord" in told
     assert "TOKEN" not in told
+
+
+@pytest.mark.parametrize("page", ["alerts.md", "alerts.zh-Hant.md"])
+def test_the_file_that_the_page_shows_is_one(tmp_path: Path, page: str) -> None:
+    text = (Path(__file__).parents[3] / "docs" / page).read_text(encoding="utf-8")
+    found = read_targets(
+        written(tmp_path, text.partition("```toml\n")[2].partition("```")[0].replace('"..."', '"123456:abcdef"'))
+    )
+    assert [target.name for target in found.targets] == ["desk", "mail", "pager", "chat"]
 
 
 def test_mistakes_between_entries_are_said(tmp_path: Path) -> None:
