@@ -216,7 +216,7 @@ def test_days_that_opend_cannot_answer_for(day: Recorded, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (("audit",), 2, "--against-kline or --against-snapshot"),
+        (("audit",), 2, "--against-kline, --against-snapshot or --against"),
         (("audit", "tomorrow", "--against-kline"), 2, "not a day"),
         (("audit", "20991231", "--against-kline"), 3, "future"),
         (("audit", "20200102", "--against-kline"), 3, "no ticks of 20200102"),
