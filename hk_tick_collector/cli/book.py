@@ -56,7 +56,7 @@ def command(app: App, symbol: str | None, day: str | None, at: str | None, level
     known = symbols(path)
     if name not in known:
         raise NoData(f"no order book of {name} was recorded on {chosen}; recorded: {', '.join(list(known)[:10])}")
-    at_us = newest_us(path) if at is None else on_day_ms(at, chosen, app.market) * 1000 + 999
+    at_us = newest_us(path, known[name]) if at is None else on_day_ms(at, chosen, app.market) * 1000 + 999
     state = book_at(path, name, at_us)
     watch = _watch_at(watches(path), name, at_us // 1000)
     if state is None or state.book is None or state.kind is RowKind.BREAK:

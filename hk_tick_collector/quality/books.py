@@ -125,7 +125,9 @@ def sentence_of(symbols: Sequence[SymbolBooks]) -> str:
     """What can be said of these together."""
     if not symbols:
         return "no order books"
-    parts = [f"watched {share(sum(s.watched_ms for s in symbols), sum(s.wanted_ms for s in symbols))} of trading"]
+    wanted_ms = sum(one.wanted_ms for one in symbols)
+    watched = share(sum(one.watched_ms for one in symbols), wanted_ms)
+    parts = [f"watched {watched} of trading" if wanted_ms else "no continuous trading to watch"]
     blind = [stretch for one in symbols for stretch in one.blind]
     if blind:
         parts.append(f"{len(blind):,} blind {'stretch' if len(blind) == 1 else 'stretches'}")

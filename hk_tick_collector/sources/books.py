@@ -260,9 +260,8 @@ class BookKeeper:
         self._sink.tell([WatchEnded(symbol, at_us, reason, 0, min(known_us, at_us)) for symbol in ended])
         self._active = [symbol for symbol in self._active if symbol not in ended]
         self._progress.subscribed = len(self._active)
-        log.warning(
-            event("books_ended", symbols=len(ended), reason=reason, action="watching again as soon as possible")
-        )
+        level = logging.INFO if reason == STOPPED else logging.WARNING
+        log.log(level, event("books_ended", symbols=len(ended), reason=reason))
 
     def _now_us(self) -> int:
         return self._clock.now_ms() * 1000

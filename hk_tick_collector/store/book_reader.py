@@ -101,10 +101,11 @@ def book_at(path: Path, symbol: str, at_us: int) -> BookState | None:
     return newest
 
 
-def newest_us(path: Path) -> int:
-    """When the newest row came, UTC epoch us; 0 without any."""
+def newest_us(path: Path, symbol_id: int) -> int:
+    """When the symbol's newest book came, UTC epoch us, whether or not it is still known; 0 without any."""
+    sql = "SELECT recv_ts_us FROM pushes WHERE symbol_id = ? AND kind <> 'B' ORDER BY rowid DESC LIMIT 1"
     with closing(open_for_reading(path)) as conn:
-        found = conn.execute("SELECT recv_ts_us FROM pushes ORDER BY rowid DESC LIMIT 1").fetchone()
+        found = conn.execute(sql, (symbol_id,)).fetchone()
         return int(found[0]) if found else 0
 
 

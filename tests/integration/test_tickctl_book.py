@@ -47,6 +47,10 @@ def test_a_ladder_reads_from_the_best_prices_down(root: Path) -> None:
     ]
 
 
+def test_without_a_time_it_is_the_newest_book_that_was_known(root: Path) -> None:
+    assert tickctl("book", "700", data_root=root).stdout.startswith("HK.00700, received 09:30:00.123 HKT")
+
+
 def test_as_json(root: Path) -> None:
     state = tickctl_json("book", "0700.HK", "--at", "09:30:30", data_root=root)
     assert (state["symbol"], state["recv_ts_us"], state["watched"]) == ("HK.00700", OPEN_US + 123_456, True)

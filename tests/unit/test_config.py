@@ -115,6 +115,17 @@ def test_sierra_chart_needs_its_directory_and_takes_rules_by_symbol(tmp_path: Pa
         load_settings(None, {**given, "SIERRA_MULTIPLIER": "none"})
 
 
+def test_books_are_of_a_list_or_of_the_first_of_the_ticks(tmp_path: Path) -> None:
+    given = {"FUTU_SYMBOLS": "700,5,388"}
+    assert load_settings(None, {**given, "BOOK_SYMBOLS": "first 2"}).book_symbols == ("HK.00700", "HK.00005")
+    assert load_settings(None, {**given, "BOOK_SYMBOLS": "9988, 5"}).book_symbols == ("HK.09988", "HK.00005")
+    with pytest.raises(ConfigErrors, match="BOOK_SYMBOLS"):
+        load_settings(None, {**given, "BOOK_SYMBOLS": "frist 2x"})
+    sierra = {"SOURCE": "sierra", "MARKET": "CME", "FUTU_SYMBOLS": "CME.ESZ26", "SIERRA_DIR": str(tmp_path)}
+    with pytest.raises(ConfigErrors, match="SOURCE=sierra has no order books"):
+        load_settings(None, {**sierra, "BOOK_SYMBOLS": "CME.ESZ26"})
+
+
 def test_source_and_market_may_be_written_in_either_case() -> None:
     loaded = load_settings(None, {**SYMBOLS, "SOURCE": "FUTU", "MARKET": "hk"})
     assert (loaded.source, loaded.market) == ("futu", "HK")
