@@ -7,26 +7,25 @@ A page's cursor fixes the question and, for every day, the state of its file, an
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Hashable
 
 import pyarrow as pa
-
-from hk_tick_collector.serve.api.plan import Page
 
 KEPT_TABLES = 4
 KEPT_ROWS = 200_000  # of all tables: about 25 MB
 
 
 class BarPages:
-    """Of one reading process."""
+    """Of one reading process. ``page``: what makes two answers pages of the same bars (``plan.Page``)."""
 
     def __init__(self) -> None:
-        self._tables: OrderedDict[Page, pa.Table] = OrderedDict()
+        self._tables: OrderedDict[Hashable, pa.Table] = OrderedDict()
 
-    def get(self, page: Page) -> pa.Table | None:
+    def get(self, page: Hashable) -> pa.Table | None:
         """The bars of these pages, if they are kept."""
         return self._tables.get(page)
 
-    def keep(self, page: Page, bars: pa.Table, limit: int) -> None:
+    def keep(self, page: Hashable, bars: pa.Table, limit: int) -> None:
         """Keep what does not fit into one page; the oldest goes."""
         self._tables.pop(page, None)
         if limit < bars.num_rows <= KEPT_ROWS:
