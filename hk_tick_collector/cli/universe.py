@@ -48,8 +48,8 @@ USUAL_DAYS = 20
     help="""Choose the symbols to record by what was recorded of them, and by OpenD's list for those that never were.
 
     \b
-    hk-tickctl universe                                     shows what would be chosen
-    hk-tickctl universe --write symbols.txt --reload        FUTU_SYMBOLS=@symbols.txt
+    hk-tickctl universe                               shows what would be chosen
+    hk-tickctl universe --write symbols.txt --reload  FUTU_SYMBOLS=@symbols.txt
     hk-tickctl universe --explain 700
 
     At most --limit symbols: those of --keep, and the first ones by each strategy (medians over --days). One comes in at
