@@ -394,9 +394,11 @@ def test_a_reader_sees_its_own_connections_and_an_admin_all(keyed: Keyed) -> Non
     with keyed.client() as client:
         assert client.get("/v1/live/readers").status_code == 401
     with keyed.client("desk") as client, client.stream("GET", "/v1/live/events?symbols=700") as stream:
-        next(stream.iter_raw())
+        pieces = stream.iter_raw()  # let go, it would end the connection
+        next(pieces)
         assert seen_by("desk") == seen_by("operator") == ["desk"]
         assert seen_by("research") == []
+    wait_until(lambda: seen_by("operator") == [], "the reader that left to be gone")
 
 
 def test_nothing_recorded_and_a_day_that_is_not_there(browser: Browser, tmp_path: Path, served: Served) -> None:

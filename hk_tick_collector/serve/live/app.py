@@ -22,7 +22,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
-from weakref import WeakSet, WeakValueDictionary
+from weakref import WeakValueDictionary
 
 import orjson
 from starlette.applications import Starlette
@@ -75,7 +75,7 @@ class Live:
         self.readers = Readers()
         self.signals = None if settings.hooks_dir is None else Signals(settings.hooks_dir, self.news)
         self.counts = LiveCounts()
-        self.sessions: WeakSet[Session] = WeakSet()  # of readers that are connected
+        self.sessions: set[Session] = set()  # of readers that are connected
         self.stopping = asyncio.Event()
         self.tickets: dict[str, tuple[Key, str | None, float]] = {}
         self.connections: Counter[str] = Counter()
@@ -85,14 +85,18 @@ class Live:
         """Between two messages of a reader, with as many readers as there are."""
         return pace_sec_of(self.connections.total())
 
-    def session(self, wanted: Subscription, key: Key) -> Session:
-        """A reader."""
+    @contextlib.contextmanager
+    def session(self, wanted: Subscription, key: Key) -> Iterator[Session]:
+        """A reader, for as long as it is connected: one that has gone is counted and shown no more."""
         session = Session(
             wanted, self.hubs, key, self.news, self.readers, stopping=self.stopping, signals=self.signals,
             counts=self.counts,
         )  # fmt: skip
         self.sessions.add(session)
-        return session
+        try:
+            yield session
+        finally:
+            self.sessions.discard(session)
 
     @cached_property
     def metrics(self) -> LiveMetrics:
@@ -295,7 +299,7 @@ async def _events(request: Request) -> Response:
     held = contextlib.ExitStack()
     held.enter_context(live.connected(key))
     try:
-        session = live.session(subscription(given, live.hubs, key), key)
+        session = held.enter_context(live.session(subscription(given, live.hubs, key), key))
         await session.open()
     except BaseException:
         held.close()
@@ -387,8 +391,7 @@ async def _converse(live: Live, socket: WebSocket, key: Key | None) -> None:
         if key is None:
             key = await _authenticated(live, socket, inbox)
         wanted = subscription(await _first_wish(inbox), live.hubs, key)
-        with live.connected(key):
-            session = live.session(wanted, key)
+        with live.connected(key), live.session(wanted, key) as session:
             await session.open()
             await _until_first(_sent(socket, session, live.counts), live.key_ended(key), inbox.drain())
             code, reason = _why_ended(live, key)

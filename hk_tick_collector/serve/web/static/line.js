@@ -32,14 +32,15 @@ export function Line({ times, series, zone, unit }) {
   const y = (value) => TOP + (1 - (value - low) / (top - low)) * (HEIGHT - TOP - BOTTOM);
   const path = (found) => {
     let isDown = false;
-    return order.map((at) => {
-      const value = found[at];
-      const word = value === null || value === undefined ? "" : `${isDown ? "L" : "M"}${x(times[at]).toFixed(1)} ${y(value).toFixed(1)}`;
+    return order.map((of, at) => {
+      const value = found[of];
+      const word = value === null || value === undefined ? "" : `${isDown ? "L" : "M"}${x(times[of]).toFixed(1)} ${y(value).toFixed(1)}`;
+      const isLone = word !== "" && !isDown && (found[order[at + 1]] ?? null) === null;
       isDown = word !== "";
-      return word;
+      return isLone ? `${word}h4` : word; // a point alone is seen too
     }).join("");
   };
-  const labels = Math.max(1, Math.floor((width - LEFT) / LABEL_PX / 1.5));
+  const labels = first === last ? 1 : Math.max(1, Math.floor((width - LEFT) / LABEL_PX / 1.5));
   const marks = Array.from({ length: labels }, (_, at) => first + ((last - first) * (at + 0.5)) / labels);
   return html`<div class="line" ref=${box}>${width > 0 && order.length > 0 && html`<svg width=${width} height=${HEIGHT} role="img" aria-label=${series.map(([label]) => label).join(", ")}>
     ${[low, (low + top) / 2, top].map((value) => html`<path d=${`M${LEFT} ${y(value)}H${width - 12}`} stroke="var(--line)" /><text x=${LEFT - 6} y=${y(value) + 4} text-anchor="end">${Number(value.toFixed(1))} ${unit}</text>`)}
