@@ -1,4 +1,7 @@
-"""Archive, restoring and retention killed anywhere, out of disk, interrupted, lied to: no tick is ever lost."""
+"""Archive, restoring and retention killed anywhere, out of disk, interrupted, lied to: no tick is ever lost.
+
+ARCHIVE_KILLS=100 makes a long night of it.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,9 @@ from tests.harness import BIN, clean_env, wait_until
 from tests.tickctl import day_ticks, record_day, tickctl, tickctl_json
 
 DAY = "20251120"
-KILLS = 16  # of each job, half of them at a step in the file system, half after a random time
+# Of each job, half of them at a step in the file system, half after a random time.
+KILLS = int(os.environ.get("ARCHIVE_KILLS", "8"))
+SEED = os.environ.get("KILLS_SEED", "")
 TICKS = 60
 
 Row = tuple[Any, ...]
@@ -180,7 +185,7 @@ def test_killed_anywhere_no_tick_is_lost(
     steps = jobs.run(trial, job)["steps"]
     took_sec = time.monotonic() - started
     after = (trial.stored(), trial.archived())
-    draw = random.Random(f"{prepare.__name__}{kinds}")
+    draw = random.Random(f"{prepare.__name__}{kinds}{SEED}")
     killed = 0
     for n in range(KILLS):
         scene = first.copy(tmp_path / f"scene{n}")
