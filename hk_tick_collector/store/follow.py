@@ -329,6 +329,16 @@ class _DayFile:
 
     def rows_behind(self, place: Place, limit_rows: int) -> list[Row]:
         """The rows behind ``place``. FileNotFoundError without a file, _Misfit when it is another one, StoreError."""
+        was_open = self._conn is not None
+        try:
+            return self._behind(place, limit_rows)
+        except StoreUnavailable:
+            if not was_open:
+                raise
+        # It was moved away under the connection, with what SQLite keeps beside it: what is at the path now answers.
+        return self._behind(place, limit_rows)
+
+    def _behind(self, place: Place, limit_rows: int) -> list[Row]:
         with self._own_errors():
             if self._conn is not None and self._is_exchanged():
                 self.close()

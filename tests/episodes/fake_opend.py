@@ -60,7 +60,9 @@ class Street:
         self._held: list[Trade] = []  # pushes that wait for a later one
         self._told: dict[Trade, Any] = {}
 
-    def connect(self, host: str, port: int, on_push: Any, on_notice: Any, market: Any = None) -> FakeConnection:
+    def connect(
+        self, host: str, port: int, on_push: Any, on_notice: Any, market: Any = None, **_: Any
+    ) -> FakeConnection:
         connection = FakeConnection(self, on_push)
         self.connections.append(connection)
         return connection

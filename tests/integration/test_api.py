@@ -227,7 +227,7 @@ def test_newest_ticks(client: httpx.Client, place: Path) -> None:
     assert [row["symbol"] for row in found["data"]] == ["HK.00005"] * 3 + ["HK.00700"] * 3
     seqs = [str(seq) for seq in stored(place, DAY, ["HK.00700"])["seq"].to_pylist()[-3:]]
     assert [row["seq"] for row in found["data"][3:]] == seqs
-    assert found["as_of"]["position"].startswith("v1~")
+    assert found["as_of"]["position"].startswith("v2~")
     whole = ok(client.get("/v1/ticks", params={"symbols": "700", "day": DAY}))["data"]
     assert found["data"][3:] == whole[-3:]  # written by another hand, the same to the letter
     arrow = client.get("/v1/ticks/latest", params={"symbols": "700", "n": 3, "format": "arrow"})

@@ -111,22 +111,24 @@ def place() -> Iterator[Place]:
 
 
 LOCKS = ("_archive/.archive.lock", ".restore.lock", "_reports/.end-of-day.lock")
-PARTS = tuple(
-    name.format(day=day)
-    for day in (DAY, NEXT)
-    for name in (
-        "_archive/manifests/.{day}.json.part",
-        "_archive/manifests/.{day}.json.pending",
-        "_archive/manifests/{day}.json",
-        "_archive/ticks/market=HK/day={day}/.ticks.parquet.part",
-        "_archive/ticks/market=HK/day={day}/ticks.parquet",
-        "_archive/sqlite/.{day}.db.zst.part",
-        "_archive/sqlite/.{day}.db.part",
-        ".{day}.db.part",
-        "_reports/{day}.json",
-        "_reports/{day}.html",
-        "_reports/index.html",
-    )
+PARTS = (
+    "_reports/index.html",
+    *(
+        name.format(day=day)
+        for day in (DAY, NEXT)
+        for name in (
+            "_archive/manifests/.{day}.json.part",
+            "_archive/manifests/.{day}.json.pending",
+            "_archive/manifests/{day}.json",
+            "_archive/ticks/market=HK/day={day}/.ticks.parquet.part",
+            "_archive/ticks/market=HK/day={day}/ticks.parquet",
+            "_archive/sqlite/.{day}.db.zst.part",
+            "_archive/sqlite/.{day}.db.part",
+            ".{day}.db.part",
+            "_reports/{day}.json",
+            "_reports/{day}.html",
+        )
+    ),
 )
 COMMANDS = {
     "archive": ("archive", "--format", "both"),

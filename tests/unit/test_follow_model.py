@@ -230,8 +230,10 @@ class FollowMachine(RuleBasedStateMachine):
 
     @rule(back_rows=st.integers(0, 4))
     def it_begins_at_the_end(self, back_rows: int) -> None:
-        """What was before counts as seen: none of it may be given, and none of what comes behind may be left out."""
+        """What was before counts as seen: none of it may be given, and none of what comes behind may be left out. A
+        file that is away at that moment was not there: when it comes back, its rows are new."""
         self.position = Position.parse(str(self.follower.end(back_rows)))
+        self.seen.clear()
         for place in self.position.places:
             self.seen[place.day] = [row for row in self.truth(place.day) if row[0] <= place.rowid]
 

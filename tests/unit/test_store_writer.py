@@ -162,9 +162,9 @@ def test_any_batches_store_each_identity_once(batches):
 def test_at_most_two_days_stay_open_and_the_others_lose_their_wal(writer, tmp_path):
     for day in ("20261118", "20261119", "20261120"):
         writer.write(ticks(3, day=day))
-    assert writer.open_days == ("20261119", "20261120")
+    assert tuple(writer._open) == ("20261119", "20261120")
     writer.write(ticks(3, first=9, day="20261119"))
-    assert writer.open_days == ("20261120", "20261119")
+    assert tuple(writer._open) == ("20261120", "20261119")
     assert not (tmp_path / "20261118.db-wal").exists()
     assert query(tmp_path / "20261118.db", COUNT) == [(3,)]
 
@@ -173,7 +173,7 @@ def test_close_day_and_close_leave_one_file_each(writer, tmp_path):
     writer.write([*ticks(10), *ticks(10, day=NEXT_DAY)])
     assert writer.wal_bytes > 0
     writer.close_day(DAY)
-    assert writer.open_days == (NEXT_DAY,)
+    assert tuple(writer._open) == (NEXT_DAY,)
     assert not (tmp_path / f"{DAY}.db-wal").exists()
     writer.close_day(DAY)
     writer.close()
@@ -211,7 +211,7 @@ def test_lock_that_stays_is_busy_after_the_timeout(writer, db):
             writer.write([tick(2)])
         assert time.monotonic() - began > 0.25
         assert writer.failed_day == DAY
-        assert writer.open_days == ()
+        assert tuple(writer._open) == ()
     assert writer.write([tick(2)]) == WriteResult(1, 0, (DAY,))
     assert writer.failed_day is None
 
@@ -668,7 +668,7 @@ def test_close_keeps_the_first_error_and_closes_the_rest(writer, tmp_path):
     writer._open[DAY].conn.close()  # checkpoint on it fails
     with pytest.raises(StoreError, match=f"{DAY}.db"):
         writer.close()
-    assert writer.open_days == ()
+    assert tuple(writer._open) == ()
     assert not (tmp_path / f"{NEXT_DAY}.db-wal").exists()
 
 
