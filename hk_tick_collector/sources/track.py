@@ -76,6 +76,7 @@ MAX_ELSEWHERE = 512
 MAX_UNREAD = 64  # unreadable ticks followed by their counters; more are a doubt about the day
 RECENT_PUSHES = 16  # pushed ticks kept a symbol, to be compared with the next pull
 KNOWN_SEQS = 128  # of the newest rows of the last answer: what a poll sees again is not handed on again
+SHOWN_TICKS = 32  # of the last answer, in which a push is looked up while nothing is known of how it is numbered
 EDGE_SEQS = 256  # sequences at the ends of ranges, to judge what fills a hole
 LATE_MAX_SEC = 120  # what fills a hole may be so much later than the tick behind it, which may be a late one
 VERIFIED_INTERVAL_MS = 60_000
@@ -146,7 +147,8 @@ class Track:
     breaks: list[int] = field(default_factory=list)  # the newest counter at each interruption
     recent: deque[Tick] = field(default_factory=lambda: deque(maxlen=RECENT_PUSHES))
     witnesses: Sequence[Tick] = ()  # pushed before the restart or the loss: how pushes are numbered, not what is stored
-    shown: Sequence[Tick] = ()  # newest ones of the last answer, until answers and pushes are known to agree or not to
+    # The last answer's newest ones by what they look like, until answers and pushes are known to agree or not to.
+    shown: dict[tuple[object, ...], list[Tick]] = field(default_factory=dict)
     known: array[int] = field(default_factory=lambda: array("q"))
     edges: dict[int, int] = field(default_factory=dict)  # counter -> sequence, at ends of ranges
     distrust: str = ""
@@ -182,7 +184,8 @@ class Track:
         self.skipped.clear()
         self.breaks = []
         self.recent.clear()
-        self.witnesses = self.shown = ()
+        self.witnesses = ()
+        self.shown = {}
         self.known = array("q")
         self.edges.clear()
         self.distrust = ""
@@ -252,15 +255,12 @@ class Track:
 
     def compare_pushed(self, tick: Tick, facts: list[Fact]) -> None:
         """Is it a trade that the last answer showed before it was pushed, under a number far from its own?"""
-        if tick.seq is None or tick.trading_day != self.day or not self.shown:
+        if tick.seq is None or tick.trading_day != self.day:
             return
-        if tick.ts_ms > self.shown[-1].ts_ms + 1000:
-            self.shown = ()  # it came later, and so do those behind it
-            return
-        twins = _numbers_of(tick, self.shown)
+        twins = _numbers_of(tick, self.shown.get(_look(tick), ()))
         if twins and not self._is_near(tick.seq, twins):
             self._distrust(PUSH_PULL_DISAGREE, facts)
-            self.shown = ()
+            self.shown = {}
 
     def tell_interruption(self, facts: list[Fact]) -> None:
         """A tick of the day follows an open interruption."""
@@ -564,7 +564,9 @@ class Track:
             self.newest_ms = max(self.newest_ms, *(tick.ts_ms for tick in today))
             self.known = array("q", [tick.seq for tick in today[-KNOWN_SEQS:] if tick.seq is not None])
             is_settled = self.confirmed or self.unkeyed_day == self.day
-            self.shown = () if is_settled else today[-KNOWN_SEQS:]
+            self.shown = {}
+            for tick in () if is_settled else today[-SHOWN_TICKS:]:
+                self.shown.setdefault(_look(tick), []).append(tick)
 
     def _note_skipped(self, answer: Answer, today: Sequence[Tick]) -> None:
         if len(self.seen) < 2 or self.distrust:
@@ -736,10 +738,9 @@ def _numbers_of(trade: Tick, ticks: Iterable[Tick]) -> set[int]:
     return {tick.seq for tick in ticks if tick.seq is not None and _looks_like(tick, trade)}
 
 
+def _look(tick: Tick) -> tuple[object, ...]:
+    return tick.price, tick.volume, tick.turnover
+
+
 def _looks_like(tick: Tick, other: Tick) -> bool:
-    return (
-        tick.price == other.price
-        and tick.volume == other.volume
-        and tick.turnover == other.turnover
-        and same_moment(tick.ts_ms, other.ts_ms)
-    )
+    return _look(tick) == _look(other) and same_moment(tick.ts_ms, other.ts_ms)

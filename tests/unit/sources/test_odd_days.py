@@ -874,10 +874,11 @@ def test_rows_left_over_in_the_spill_are_stored_once(desk: Desk) -> None:
 
 
 def test_a_push_that_an_answer_was_faster_than_is_one_row(desk: Desk) -> None:
-    """The first trade that comes on both ways comes by the answer first."""
+    """The first trade that comes on both ways comes by the answer first, and behind a later one's push."""
     shown = trades(1, 8)
-    desk.pull(shown)
+    desk.pull(shown[:7])
     desk.push(pushed_as(shown[7:]))
+    desk.push(pushed_as(shown[6:7]))
     assert len(desk.stored()) == 8
     assert PUSH_PULL_DISAGREE in desk.reason()
 
