@@ -6,7 +6,7 @@ usage() {
   cat <<'USAGE'
 Usage: bash scripts/lock_requirements.sh [--upgrade]
 
-Brings requirements/build.txt, service.txt and dev.txt up to pyproject.toml, for every Python that the project works
+Brings requirements/build.txt, service.txt, dev.txt and backtest.txt up to pyproject.toml, for every Python that the project works
 with. What is locked stays as it is where it still fits; with --upgrade everything goes to its newest version.
 uv, which resolves them, is installed into a directory that goes again.
 
@@ -38,4 +38,7 @@ grep -oE '"setuptools>[^"]*"' pyproject.toml | tr -d '"' >"$work/build.in"
 lock build "$work/build.in"
 lock service pyproject.toml --extra alert --extra metrics --extra redis --extra screen --extra serve --extra tools
 # What both have is the same: the tests of a release run on what it will run on.
+# Against which exports are tried. Without the libraries that HftBacktest draws charts with.
+printf '%s\n' 'hftbacktest>=2.4,<3' 'llvmlite==0.50.*' 'numba==0.68.*' 'numpy>=2,<2.3' >"$work/backtest.in"
+lock backtest "$work/backtest.in" --no-deps
 lock dev pyproject.toml --extra dev --no-emit-package hk-tick-collector --constraint requirements/service.txt

@@ -5,18 +5,25 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from hk_tick_collector.cli.common import App, be_gentle, print_table, progress, say, tickctl_command
+from hk_tick_collector.cli.common import App, be_gentle, progress, say, tickctl_command
 from hk_tick_collector.cli.ending import clean_ending
+from hk_tick_collector.cli.export_backtest import (
+    BACKTEST_FORMATS,
+    HFTBACKTEST,
+    backtest_options,
+    check_backtest_options,
+    export_backtest,
+)
+from hk_tick_collector.cli.export_files import emit_files
 from hk_tick_collector.cli.options import days_option, named_option, symbols_option
 from hk_tick_collector.cli.stretch import days_to_read
 from hk_tick_collector.core.errors import NoData
-from hk_tick_collector.core.text import counted
 from hk_tick_collector.market.hours import DayKind
 from hk_tick_collector.market.market import Market
 from hk_tick_collector.market.zone import Zone
@@ -27,8 +34,8 @@ if TYPE_CHECKING:
     from hk_tick_collector.export.job import Exported
     from hk_tick_collector.export.rows import Advance, DayPart, Selection
 
-PARQUET, CSV, FUTU_ZIP, SQLITE = FORMATS = ("parquet", "csv", "futu-zip", "sqlite")
-FILES_SHOWN = 50
+PARQUET, CSV, FUTU_ZIP, SQLITE = TICK_FORMATS = ("parquet", "csv", "futu-zip", "sqlite")
+FORMATS = (*TICK_FORMATS, HFTBACKTEST)
 _NAMELESS_TYPE = re.compile(r"TYPE_\d+", re.ASCII)  # as the recorder stores types that its OpenD package does not know
 
 
@@ -43,10 +50,15 @@ _NAMELESS_TYPE = re.compile(r"TYPE_\d+", re.ASCII)  # as the recorder stores typ
     futu-zip  a zip a day with one CSV a symbol: code, name, time, price,
               volume, turnover, ticker_direction, sequence, type
     sqlite    the table ticks with its indexes
+    hftbacktest  for each day and symbol the events of books and trades
+              (.npz), an order latency, and a meta with tick and lot
+              size, gaps and what was left out; --output is a directory
 
     --output is a directory, or a file name in which {day} (and with --split-symbols {symbol}) may stand:
     out/{day}.csv.zst. A csv or sqlite name without {day} takes all days in one file. Files appear whole or not at
     all. A day that is still being recorded is exported as far as it has come.
+
+    Ends with 1 when --strict refuses a day, with 3 when there is nothing to export.
     """,
 )
 @click.argument("format_", metavar="FORMAT", type=click.Choice(FORMATS))
@@ -72,6 +84,7 @@ _NAMELESS_TYPE = re.compile(r"TYPE_\d+", re.ASCII)  # as the recorder stores typ
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="futu-zip: a CSV of code,name for the column name, which is empty otherwise.",
 )
+@backtest_options
 def command(
     app: App,
     format_: str,
@@ -85,6 +98,7 @@ def command(
     times: str | None,
     split_symbols: bool,
     names: Path | None,
+    **backtest: Any,
 ) -> int | None:
     """Run it."""
     for given, option, fits in (
@@ -93,6 +107,11 @@ def command(
     ):  # fmt: skip
         if given and format_ != fits:
             raise click.UsageError(f"{option} is for {fits}, not for {format_}")
+    check_backtest_options(format_, backtest)
+    if format_ in BACKTEST_FORMATS and (types or without_types):
+        raise click.UsageError(
+            f"--type and --exclude-type are not for {format_}: it takes trades of the order book alone"
+        )
     name_of = _names(names, app.market) if names else {}
     selected = (tuple(symbol_list(app.market, symbols)) if symbols else (), _types(types), _types(without_types))
 
@@ -100,6 +119,9 @@ def command(
 
     parts = _parts(app, days, Selection(*selected))
     be_gentle()
+    if format_ in BACKTEST_FORMATS:
+        export_backtest(app, format_, parts, output, backtest, force=force)
+        return None
     total = sum(part.rows_at_most() for part in parts)
     with clean_ending(), progress(f"export {format_}", total) as advance:
         zone = app.market.zone
@@ -114,7 +136,7 @@ def command(
             zone,
         )
         done = list(_run(options, parts, advance))
-    app.emit(_as_json(format_, done), lambda: _show(done))
+    emit_files(app, format_, done)
     return None
 
 
@@ -214,19 +236,3 @@ def _names(path: Path, market: Market) -> dict[str, str]:
     except (UnicodeDecodeError, csv.Error) as exc:
         raise click.UsageError(f"{path} is no CSV in UTF-8: {exc}") from exc
     return names
-
-
-def _as_json(format_: str, done: Sequence[Exported]) -> dict[str, object]:
-    return {"format": format_, "rows": sum(one.rows for one in done), "files": [asdict(one) for one in done]}
-
-
-def _show(done: Sequence[Exported]) -> None:
-    rows = [
-        (" ".join(one.trading_days) + (" so far" if one.so_far else ""), one.rows, one.size_bytes, one.path)
-        for one in done[:FILES_SHOWN]
-    ]
-    print_table(("day", "ticks", "bytes", "file"), rows, numbers=("ticks", "bytes"), spare=("bytes",), text="file")
-    if len(done) > FILES_SHOWN:
-        print(f"and {len(done) - FILES_SHOWN:,} more")
-    rows_in_all, bytes_in_all = sum(one.rows for one in done), sum(one.size_bytes for one in done)
-    print(f"{counted(rows_in_all, 'tick')} in {counted(len(done), 'file')}, {bytes_in_all:,} bytes")

@@ -46,7 +46,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "book": ("book", "The order book of a symbol at a time; what was witnessed."),
         "top": ("top", "The symbols with the most turnover, ticks or volatility."),
         "query": ("query", "SQL over all days, live and archived."),
-        "export": ("export", "Days as Parquet, CSV, Futu's zip or SQLite."),
+        "export": ("export", "Days as Parquet, CSV, SQLite, Futu's zip, for backtests."),
     },
     "Let others read": {
         "serve": ("serve", "HTTP API and live channel, on this machine."),

@@ -1,0 +1,134 @@
+"""``hk-tickctl export hftbacktest``: the options, and running it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from hk_tick_collector.cli.common import App, progress, say
+from hk_tick_collector.cli.ending import clean_ending
+from hk_tick_collector.cli.export_files import emit_files
+
+if TYPE_CHECKING:
+    from hk_tick_collector.days.catalog import Day
+    from hk_tick_collector.export.hft_events import Latency
+    from hk_tick_collector.export.hftbacktest import Proof
+    from hk_tick_collector.export.rows import DayPart
+
+HFTBACKTEST = "hftbacktest"
+BACKTEST_FORMATS = (HFTBACKTEST,)
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+_OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
+    (
+        "--trades-only",
+        {"is_flag": True, "help": "Trades without books: fills are then too good, and name and meta say so."},
+    ),
+    (
+        "--strict",
+        {"is_flag": True, "help": "Refuse days and symbols that are not proven complete, or blind for a while."},
+    ),
+    (
+        "--latency",
+        {"metavar": "MODEL", "help": "measured (default), constant:MS or lognormal:MEAN:SD in milliseconds."},
+    ),
+    ("--seed", {"type": click.IntRange(0), "help": "Of the latencies that are drawn. [default: 0]"}),
+    ("--auctions", {"is_flag": True, "help": "With the trades of the auctions, which are left out otherwise."}),
+    ("--neutral", {"type": click.Choice(["none", "tick-rule"]), "help": "Side of NEUTRAL trades. [default: none]"}),
+    (
+        "--tick-size",
+        {"type": click.FloatRange(0, min_open=True), "help": "Instead of OpenD's word and the day's prices."},
+    ),
+    (
+        "--lot-size",
+        {"type": click.FloatRange(0, min_open=True), "help": "Instead of OpenD's word and the day's volumes."},
+    ),
+)
+
+
+def backtest_options(function: _Function) -> _Function:
+    """The options that only files for backtesters have."""
+    for name, attributes in reversed(_OPTIONS):
+        shown = {**attributes, "help": f"hftbacktest: {attributes['help'][0].lower()}{attributes['help'][1:]}"}
+        function = click.option(name, **shown)(function)
+    return function
+
+
+def check_backtest_options(format_: str, given: Mapping[str, Any]) -> None:
+    """UsageError for one that this format does not have."""
+    for name, _ in _OPTIONS:
+        if given[name.lstrip("-").replace("-", "_")] and format_ not in BACKTEST_FORMATS:
+            raise click.UsageError(f"{name} is for {' and '.join(BACKTEST_FORMATS)}, not for {format_}")
+
+
+def export_backtest(
+    app: App, format_: str, parts: Sequence[DayPart], output: str, given: Mapping[str, Any], *, force: bool
+) -> None:
+    """Run it."""
+    from hk_tick_collector.export import hftbacktest  # noqa: PLC0415 - Arrow takes its time
+
+    options = hftbacktest.Options(
+        given["trades_only"],
+        given["auctions"],
+        given["neutral"] == "tick-rule",
+        given["strict"],
+        _latency(given["latency"] or "measured", given["seed"] or 0),
+        given["tick_size"],
+        given["lot_size"],
+    )
+    if Path(output).suffix == ".npz":
+        raise click.UsageError("there are three files for each day and symbol: name a directory")
+    if options.trades_only:
+        say("trades alone: a backtest without books fills orders at once, which no market does; the meta says so")
+    with clean_ending(), progress(f"export {format_}", sum(part.rows_at_most() for part in parts)) as advance:
+        done = list(
+            hftbacktest.export_hftbacktest(parts, Path(output), options, _proofs, say, force=force, advance=advance)
+        )
+    emit_files(app, format_, done, "event")
+
+
+def _proofs(day: Day) -> dict[str, Proof]:
+    """What is known of each symbol's completeness."""
+    from hk_tick_collector.export.hftbacktest import Proof  # noqa: PLC0415
+    from hk_tick_collector.quality.gap_list import gap_lines  # noqa: PLC0415
+    from hk_tick_collector.store.gaps import OPEN  # noqa: PLC0415
+    from hk_tick_collector.store.reader import verdict_of  # noqa: PLC0415
+
+    notes = day.notes()
+    open_gaps = notes.open_gaps()
+    gaps: dict[str, list[dict[str, Any]]] = {}
+    for line in gap_lines(day):
+        if line.state == OPEN:
+            gaps.setdefault(line.symbol, []).append(
+                {"from_ms": line.start_ts_ms, "until_ms": line.end_ts_ms, "missing_ticks": line.missing_ticks,
+                 "reason": line.reason}
+            )  # fmt: skip
+    proofs = {}
+    for row in notes.coverage:
+        try:
+            verdict = verdict_of(row, open_gaps.get(row.symbol, []))
+        except (ValueError, TypeError) as exc:
+            proofs[row.symbol] = Proof("unproven", f"its coverage cannot be read: {exc}", 0)
+            continue
+        found = tuple(gaps.get(row.symbol, ()))
+        proofs[row.symbol] = Proof(verdict.state, verdict.reason, verdict.missing_ticks, found)
+    return proofs
+
+
+def _latency(text: str, seed: int) -> Latency:
+    from hk_tick_collector.export.hft_events import Latency, LatencyMode  # noqa: PLC0415
+
+    mode, *numbers = text.split(":")
+    wanted = {LatencyMode.MEASURED: 0, LatencyMode.CONSTANT: 1, LatencyMode.LOGNORMAL: 2}
+    try:
+        values = [float(number) for number in numbers]
+        if wanted[LatencyMode(mode)] != len(values) or not all(0 < value < 1e6 for value in values):
+            raise ValueError
+    except ValueError:
+        raise click.UsageError(
+            f"{text!r} is no latency: measured, constant:MS or lognormal:MEAN:SD, in milliseconds above 0"
+        ) from None
+    mean_ms, sd_ms = [*values, 0.0, 0.0][:2]
+    return Latency(LatencyMode(mode), mean_ms, sd_ms, seed)

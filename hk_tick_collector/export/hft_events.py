@@ -1,0 +1,412 @@
+"""Ticks and books of one symbol as HftBacktest's events: what happened at the exchange, and when we saw it.
+
+HftBacktest (2.x) takes an array of 64-byte events in nanoseconds. A row that the exchange processes has the flag EXCH
+and stands in the order of ``exch_ts``, one that we see has LOCAL and stands in the order of ``local_ts``; where the two
+orders differ, a row is there twice, once for each (``in_both_orders``). Within one channel, trades or depth, nothing is
+reordered to fit the other.
+
+A trade happens at its event time. A side of the book changes at the time that Futu's server gives it, since the
+exchange's own is not sent. We see both when the recorder read them, if they were pushed as they happened; what was
+pulled or repaired later has no latency that means anything, and gets a modelled one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+NS_PER_MS = 1_000_000
+EVENT = np.dtype(
+    [("ev", "<u8"), ("exch_ts", "<i8"), ("local_ts", "<i8"), ("px", "<f8"), ("qty", "<f8"), ("order_id", "<u8"),
+     ("ival", "<i8"), ("fval", "<f8")],
+    align=True,
+)  # fmt: skip
+DEPTH, TRADE, CLEAR, SNAPSHOT = 1, 2, 3, 4
+EXCH, LOCAL, BUY, SELL = 1 << 31, 1 << 30, 1 << 29, 1 << 28
+
+# Pushed, and seen so long before or after it happened: a clock was wrong, or a line was down.
+EARLY_MS, LATE_MS = 1_000, 10_000
+FOR_EVER = np.iinfo(np.int64).max
+NO_MEASURE_MS = 50.0  # where nothing was measured at all
+
+TICK_COLUMNS = ("ts_ms", "ts_ns_part", "seq", "recv_ts_ms", "price", "volume", "direction", "tick_type", "push_type",
+                "push_data_type")  # fmt: skip
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+Events = npt.NDArray[np.void]
+
+
+class LatencyMode(StrEnum):
+    """Where the time between the exchange and us comes from."""
+
+    MEASURED = "measured"
+    CONSTANT = "constant"
+    LOGNORMAL = "lognormal"
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Feed latency. ``mean_ms`` and ``sd_ms`` are of the model's latencies themselves; ``seed`` makes them the same
+    again."""
+
+    mode: LatencyMode = LatencyMode.MEASURED
+    mean_ms: float = 0.0
+    sd_ms: float = 0.0
+    seed: int = 0
+
+    def draw_ns(self, rows: int, what: str, typical_ms: float) -> Ints:
+        """Modelled latencies; where the mode is to measure, the typical one. ``what`` tells draws of one seed apart."""
+        if self.mode is LatencyMode.LOGNORMAL:
+            variance = np.log1p((self.sd_ms / self.mean_ms) ** 2)
+            draw = np.random.default_rng([self.seed, *what.encode()])
+            drawn = draw.lognormal(np.log(self.mean_ms) - variance / 2, np.sqrt(variance), rows)
+            return np.rint(drawn * NS_PER_MS).astype(np.int64)
+        ms = self.mean_ms if self.mode is LatencyMode.CONSTANT else typical_ms
+        return np.full(rows, round(ms * NS_PER_MS), np.int64)
+
+
+@dataclass
+class Told:
+    """What was counted on the way to the events of one symbol."""
+
+    counts: dict[str, int] = field(default_factory=dict)
+    left_out: dict[str, int] = field(default_factory=dict)  # ticks, by their type
+    typical_latency_ms: float | None = None  # the median of what was measured
+
+    def add(self, what: str, number: int) -> None:
+        """Count, where there is anything to count."""
+        if number:
+            self.counts[what] = self.counts.get(what, 0) + int(number)
+
+
+class Rows(NamedTuple):
+    """Events before they are ordered; columns of one length."""
+
+    ev: npt.NDArray[np.uint64]
+    exch_ns: Ints
+    local_ns: Ints
+    price: Floats
+    quantity: Floats
+
+    @staticmethod
+    def none() -> Rows:
+        """No events."""
+        nothing = np.zeros(0, np.int64)
+        return Rows(nothing.astype(np.uint64), nothing, nothing, nothing.astype(float), nothing.astype(float))
+
+    def then(self, others: Rows) -> Rows:
+        """These, and behind them the others."""
+        return Rows(*(np.concatenate(columns) for columns in zip(self, others, strict=True)))
+
+
+def trade_rows(
+    ticks: pa.Table, types: frozenset[str], latency: Latency, symbol: str, told: Told, *, tick_rule: bool = False
+) -> Rows:
+    """A symbol's trades in the order of the tape. ``ticks`` has TICK_COLUMNS; other types than ``types``, and trades
+    without a price or volume, are left out and counted. ``tick_rule``: NEUTRAL trades get the side of the last change
+    of price."""
+    if not ticks.column("seq").null_count:
+        ticks = ticks.sort_by("seq")
+    ticks = _chosen(ticks, types, told)
+    price, volume = _floats(ticks, "price"), _floats(ticks, "volume")
+    exch_ns = _ints(ticks, "ts_ms") * NS_PER_MS + _ints(ticks, "ts_ns_part")
+    local_ns = _seen_ns(ticks, exch_ns, latency, f"{symbol} trades", told)
+    buys, sells = (
+        np.asarray(pc.fill_null(pc.equal(ticks.column("direction"), side), False)) for side in ("BUY", "SELL")
+    )
+    if tick_rule:
+        change = np.sign(np.diff(price, prepend=price[:1]))
+        last = np.maximum.accumulate(np.where(change != 0, np.arange(len(price)), 0))
+        neutral = ~(buys | sells)
+        buys, sells = buys | (neutral & (change[last] > 0)), sells | (neutral & (change[last] < 0))
+    told.add("trades", len(price))
+    told.add("trades_without_side", int(np.count_nonzero(~(buys | sells))))
+    ev = np.full(len(price), TRADE, np.uint64) | np.where(buys, BUY, 0).astype(np.uint64)
+    return Rows(ev | np.where(sells, SELL, 0).astype(np.uint64), exch_ns, local_ns, price, volume)
+
+
+def _chosen(ticks: pa.Table, types: frozenset[str], told: Told) -> pa.Table:
+    kinds = ticks.column("tick_type").cast(pa.string())
+    right_type = pc.fill_null(pc.is_in(kinds, pa.array(sorted(types), pa.string())), False)
+    for found in pc.value_counts(kinds.filter(pc.invert(right_type)).combine_chunks()).to_pylist():
+        told.left_out[found["values"] or "none"] = found["counts"]
+    ticks = ticks.filter(right_type)
+    priced = np.asarray(
+        pc.fill_null(pc.and_(pc.greater(ticks.column("price"), 0), pc.greater(ticks.column("volume"), 0)), False)
+    )
+    told.add("trades_without_price_or_volume", int(np.count_nonzero(~priced)))
+    return ticks.filter(pa.array(priced))
+
+
+def _seen_ns(ticks: pa.Table, exch_ns: Ints, latency: Latency, what: str, told: Told) -> Ints:
+    """When we saw each trade."""
+    pushed = np.asarray(pc.fill_null(pc.equal(ticks.column("push_data_type"), "REALTIME"), False))
+    pushed &= np.asarray(pc.fill_null(pc.equal(ticks.column("push_type"), "push"), False))
+    lag_ns = _ints(ticks, "recv_ts_ms") * NS_PER_MS - exch_ns
+    outlier = pushed & ((lag_ns < -EARLY_MS * NS_PER_MS) | (lag_ns > LATE_MS * NS_PER_MS))
+    measured = pushed & ~outlier
+    if measured.any():
+        told.typical_latency_ms = round(float(np.median(np.maximum(lag_ns[measured], 0))) / NS_PER_MS, 3)
+    typical_ms = NO_MEASURE_MS if told.typical_latency_ms is None else told.typical_latency_ms
+    modelled = latency.draw_ns(len(exch_ns), what, typical_ms)
+    if latency.mode is not LatencyMode.MEASURED:
+        told.add("latency_modelled", len(exch_ns))
+        return np.maximum.accumulate(exch_ns + modelled) if len(exch_ns) else exch_ns
+    told.add("latency_modelled", int(np.count_nonzero(~pushed)))
+    told.add("latency_outliers", int(np.count_nonzero(outlier)))
+    told.add("latency_negative", int(np.count_nonzero(measured & (lag_ns < 0))))
+    return exch_ns + np.where(measured, np.maximum(lag_ns, 0), modelled)
+
+
+class Changes(NamedTuple):
+    """A symbol's rows of ``days.books`` in the form LONG, by column; codes are places in the lists."""
+
+    recv_us: Ints
+    update_no: Ints
+    is_full: Bools
+    side: Ints  # 0 bid, 1 ask
+    side_ms: Ints  # -1: Futu does not say
+    price: Floats
+    volume: Ints
+    action: Ints  # place in ACTIONS
+
+
+ACTIONS = ("add", "set", "gone", "out", "same", "break")
+_SIDES = ("bid", "ask")
+_ADD, _SET, _GONE, _OUT, _SAME, _BREAK = range(len(ACTIONS))
+
+
+def changes_of(batch: pa.RecordBatch) -> Changes:
+    """One batch of one symbol."""
+    return Changes(
+        np.asarray(batch.column("recv_ts").cast(pa.int64())),
+        np.asarray(batch.column("update_no")),
+        np.asarray(batch.column("is_full")),
+        _codes(batch, "side", _SIDES),
+        np.asarray(pc.fill_null(batch.column("side_ts").cast(pa.int64()), -1)),
+        np.asarray(pc.fill_null(batch.column("price"), np.nan)),
+        np.asarray(pc.fill_null(batch.column("volume"), 0)),
+        _codes(batch, "action", ACTIONS),
+    )
+
+
+def depth_rows(parts: Sequence[Changes], latency: Latency, symbol: str, told: Told) -> tuple[Rows, Ints]:
+    """A symbol's book as events, and when it was not known: pairs of UTC epoch ms; the first begins with 0, and an end
+    is FOR_EVER where it stayed unknown.
+
+    A full state where the book was not known before is a CLEAR and SNAPSHOT rows, a level that left the shown window is
+    taken out (the model has no "unknown"), a break is a CLEAR."""
+    if not parts:
+        return Rows.none(), np.array([[0, FOR_EVER]], np.int64)
+    rows = _without_routine(Changes(*(np.concatenate(columns) for columns in zip(*parts, strict=True))))
+    new_update = _new_updates(rows)
+    clears = np.flatnonzero(new_update & (rows.is_full | (rows.action == _BREAK)))
+    levels = np.flatnonzero(rows.action <= _OUT)
+    place = np.concatenate((clears * 2, levels * 2 + 1))  # a clear stands before the rows of its update
+    order = np.argsort(place, kind="stable")
+    at = (place // 2)[order]
+    is_clear = (place % 2 == 0)[order]
+    gone = (rows.action[at] == _GONE) | (rows.action[at] == _OUT)
+    kind = np.where(is_clear, CLEAR, np.where(rows.is_full[at], SNAPSHOT, DEPTH)).astype(np.uint64)
+    side = np.where(is_clear, 0, np.where(rows.side[at] == 0, BUY, SELL)).astype(np.uint64)
+    recv_ns = rows.recv_us[at] * 1000
+    exch_ns = np.where(is_clear | (rows.side_ms[at] < 0), recv_ns, rows.side_ms[at] * NS_PER_MS)
+    _clear_with_its_rows(exch_ns, is_clear, rows.is_full[at])
+    told.add("depth_without_time", int(np.count_nonzero(~is_clear & (rows.side_ms[at] < 0))))
+    told.add("depth", int(np.count_nonzero(kind == DEPTH)))
+    told.add("snapshot_levels", int(np.count_nonzero(kind == SNAPSHOT)))
+    told.add("clears", int(np.count_nonzero(is_clear)))
+    told.add("levels_out_of_window", int(np.count_nonzero(rows.action[at] == _OUT)))
+    exch_ns = _risen(exch_ns, is_clear, rows.side[at])
+    if latency.mode is LatencyMode.MEASURED:
+        told.add("depth_latency_negative", int(np.count_nonzero(recv_ns < exch_ns)))
+        local_ns = np.maximum(recv_ns, exch_ns)
+    else:
+        local_ns = exch_ns + latency.draw_ns(len(exch_ns), f"{symbol} depth", 0.0)
+    local_ns = np.maximum.accumulate(local_ns) if len(local_ns) else local_ns
+    price = np.where(is_clear, 0.0, rows.price[at])
+    quantity = np.where(is_clear | gone, 0.0, np.maximum(rows.volume[at], 0))
+    return Rows(kind | side, exch_ns, local_ns, price, quantity), _blind(rows, new_update)
+
+
+def _new_updates(rows: Changes) -> Bools:
+    return np.concatenate(([True], rows.update_no[1:] != rows.update_no[:-1]))
+
+
+def _without_routine(rows: Changes) -> Changes:
+    """Full states where the book is known (a file has one every so often) as the changes that they bring: a CLEAR in
+    the middle would move every order in the backtester's queues."""
+    new_update = _new_updates(rows)
+    update = np.cumsum(new_update) - 1
+    firsts = np.flatnonzero(new_update)
+    numbers = np.arange(len(firsts))
+    full, broken = rows.is_full[firsts], rows.action[firsts] == _BREAK
+    last_full = np.maximum.accumulate(np.where(full, numbers, -1))
+    last_break = np.maximum.accumulate(np.where(broken, numbers, -1))
+    known = np.concatenate(([False], (last_full > last_break)[:-1]))
+    routine = full & known
+    epoch = np.cumsum((full & ~known) | broken)
+    levels = np.flatnonzero(rows.action <= _OUT)
+    order = levels[np.lexsort((levels, rows.price[levels], rows.side[levels], epoch[update[levels]]))]
+    same_level = (
+        (epoch[update[order[1:]]] == epoch[update[order[:-1]]])
+        & (rows.side[order[1:]] == rows.side[order[:-1]])
+        & (rows.price[order[1:]] == rows.price[order[:-1]])
+    )
+    is_there = rows.action[order] <= _SET
+    repeats = np.zeros(len(order), np.bool_)
+    repeats[1:] = (
+        same_level & is_there[:-1] & routine[update[order[1:]]] & (rows.volume[order[1:]] == rows.volume[order[:-1]])
+    )
+    gone, at = _vanished(update[order], same_level, is_there, np.flatnonzero(routine), epoch)
+    keep = np.ones(len(rows.action), np.bool_)
+    keep[order[repeats]] = False
+    keep[firsts] |= ~np.isin(numbers, update[keep & (rows.action <= _OUT)])  # each update keeps a row
+    action = np.where(keep & np.isin(np.arange(len(keep)), order[repeats]), _SAME, rows.action)
+    kept = rows._replace(action=action, is_full=(full & ~known)[update])
+    return _with_gone(kept, keep, update, order[gone], at)
+
+
+def _vanished(update: Ints, same_level: Bools, is_there: Bools, routine: Ints, epoch: Ints) -> tuple[Ints, Ints]:
+    """Rows, by their place in the order of levels, whose level the next routine full state lacks; and its number."""
+    if not len(update) or not len(routine):
+        nothing = np.zeros(0, np.int64)
+        return nothing, nothing
+    beyond = len(epoch)
+    next_update = np.append(np.where(same_level, update[1:], beyond), beyond)
+    place = np.searchsorted(routine, update, side="right")
+    following = np.append(routine, beyond)[place]
+    in_epoch = np.append(epoch, -1)[following] == epoch[update]
+    gone = np.flatnonzero(is_there & in_epoch & (following < next_update))
+    return gone, following[gone]
+
+
+def _with_gone(rows: Changes, keep: Bools, update: Ints, gone: Ints, at: Ints) -> Changes:
+    """The rows that are kept, and at the end of each update the levels that went with it."""
+    side_ms = np.full((2, int(update[-1]) + 1), -1, np.int64)
+    told = rows.action <= _OUT
+    side_ms[rows.side[told], update[told]] = rows.side_ms[told]
+    firsts = np.searchsorted(update, at)
+    kept = np.flatnonzero(keep)
+    source = np.concatenate((kept, gone))
+    where = np.concatenate((kept, firsts))
+    order = np.lexsort((np.arange(len(source)) >= len(kept), np.concatenate((update[kept], at))))
+    is_gone = order >= len(kept)
+    of_update, of_level = where[order], source[order]
+    return Changes(
+        rows.recv_us[of_update],
+        rows.update_no[of_update],
+        rows.is_full[of_update],
+        rows.side[of_level],
+        np.where(is_gone, side_ms[rows.side[of_level], update[of_update]], rows.side_ms[of_level]),
+        rows.price[of_level],
+        np.where(is_gone, 0, rows.volume[of_level]),
+        np.where(is_gone, _GONE, rows.action[of_level]),
+    )
+
+
+def _clear_with_its_rows(exch_ns: Ints, is_clear: Bools, is_full: Bools) -> None:
+    """The clear of a full state happens with the earliest of the rows that follow it."""
+    starts = np.flatnonzero(is_clear)
+    if not len(starts):
+        return
+    earliest = np.minimum.reduceat(exch_ns, starts)
+    ends = np.append(starts[1:], len(exch_ns))
+    has_rows = is_full[starts] & (ends - starts > 1)
+    first = np.minimum(starts + 1, len(exch_ns) - 1)
+    exch_ns[starts] = np.where(has_rows, np.minimum(earliest, exch_ns[first]), exch_ns[starts])
+
+
+def _risen(exch_ns: Ints, is_clear: Bools, side: Ints) -> Ints:
+    """Times that never fall within a side of the book; a clear is of both."""
+    risen = exch_ns.copy()
+    if not len(risen):
+        return risen
+    risen[is_clear] = np.maximum.accumulate(exch_ns)[is_clear]
+    for one in (0, 1):
+        of_side = is_clear | (side == one)
+        risen[of_side] = np.maximum.accumulate(risen[of_side])
+    return risen
+
+
+def _blind(rows: Changes, new_update: Bools) -> Ints:
+    """Up to the first full state, and from each break to the next one."""
+    updates = np.flatnonzero(new_update)
+    full = rows.is_full[updates]
+    broken = rows.action[updates] == _BREAK
+    recv_ms = rows.recv_us[updates] // 1000
+    full_ms = np.append(recv_ms[full], FOR_EVER)
+    begins = np.append(0, recv_ms[broken])
+    next_full = np.searchsorted(np.flatnonzero(full), np.append(0, np.flatnonzero(broken)))
+    return np.stack((begins, full_ms[next_full]), axis=1)
+
+
+def in_both_orders(rows: Rows) -> Events:
+    """The events, in an order that is right for the exchange and for us. Rows of one moment at the exchange keep the
+    order in which they were given, those that we saw at one moment the exchange's.
+
+    A row stands once where both orders allow it: those behind which none was seen earlier do."""
+    order = np.argsort(rows.exch_ns, kind="stable")
+    if not len(order):
+        return np.zeros(0, EVENT)
+    seen = np.empty(len(order), np.int64)  # each row's number among what we saw
+    seen[np.argsort(rows.local_ns[order], kind="stable")] = np.arange(len(order))
+    is_both = seen <= np.minimum.accumulate(seen[::-1])[::-1]
+    late = np.flatnonzero(~is_both)
+    late = late[np.argsort(seen[late])]
+    both_at = np.append(np.flatnonzero(is_both), len(order))
+    before = both_at[np.searchsorted(seen[is_both], seen[late])]
+    place = np.concatenate((np.arange(len(order)) * 2 + 1, before * 2))
+    row = np.concatenate((order, order[late]))
+    flags = np.concatenate((np.where(is_both, EXCH | LOCAL, EXCH), np.full(len(late), LOCAL)))
+    final = np.argsort(place, kind="stable")
+    row, flags = row[final], flags[final]
+    events = np.zeros(len(row), EVENT)
+    events["ev"] = rows.ev[row] | flags.astype(np.uint64)
+    events["exch_ts"], events["local_ts"] = rows.exch_ns[row], rows.local_ns[row]
+    events["px"], events["qty"] = rows.price[row], rows.quantity[row]
+    return events
+
+
+ORDER_LATENCY = np.dtype([("req_ts", "<i8"), ("exch_ts", "<i8"), ("resp_ts", "<i8"), ("_padding", "<i8")])
+_MINUTE_NS = 60_000 * NS_PER_MS
+
+
+def order_latency(rows: Rows) -> npt.NDArray[np.void]:
+    """What ``intp_order_latency`` takes: each minute the median of the feed's latency, there and back."""
+    if not len(rows.exch_ns):
+        return np.zeros(0, ORDER_LATENCY)
+    minute = rows.exch_ns // _MINUTE_NS
+    order = np.argsort(minute, kind="stable")
+    minutes, starts = np.unique(minute[order], return_index=True)
+    lag_ns = (rows.local_ns - rows.exch_ns)[order]
+    medians = np.array([int(np.median(part)) for part in np.split(lag_ns, starts[1:])], np.int64)
+    table = np.zeros(len(minutes), ORDER_LATENCY)
+    table["req_ts"] = minutes * _MINUTE_NS
+    table["exch_ts"] = table["req_ts"] + medians
+    table["resp_ts"] = table["exch_ts"] + medians
+    return table
+
+
+def _ints(ticks: pa.Table, name: str) -> Ints:
+    return np.asarray(pc.fill_null(ticks.column(name).cast(pa.int64()), 0)).astype(np.int64)
+
+
+def _floats(ticks: pa.Table, name: str) -> Floats:
+    return np.asarray(ticks.column(name)).astype(np.float64)
+
+
+def _codes(batch: pa.RecordBatch, name: str, words: Sequence[str]) -> Ints:
+    """The places in ``words``; 0 for NULL."""
+    column = batch.column(name)
+    places = np.array([words.index(word) for word in column.dictionary.to_pylist()] or [0], np.int64)
+    return places[np.asarray(pc.fill_null(column.indices, 0)).astype(np.int64)]

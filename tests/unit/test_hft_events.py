@@ -1,0 +1,213 @@
+"""Ticks and books as HftBacktest's events: the order, the state they lead to, and what is said of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hk_tick_collector.days import books
+from hk_tick_collector.days.books import Form
+from hk_tick_collector.days.schema import ticks_schema
+from hk_tick_collector.export import hft_events as hft
+from hk_tick_collector.export.hft_events import Latency, LatencyMode, Rows, Told
+from hk_tick_collector.market.hk import HK
+from hk_tick_collector.records.book import Book, BookEntry, BookPush, PushEntry, WatchBegan, WatchEnded
+from hk_tick_collector.store import book_reader
+from hk_tick_collector.store.book_writer import BookWriter
+from hk_tick_collector.store.connect import SqliteOptions
+from hk_tick_collector.store.layout import book_file
+from tests.books import DAY, OPEN_US, lively_pushes
+
+SYMBOL = "HK.00700"
+MS = hft.NS_PER_MS
+
+
+# Order
+
+
+TIMES = st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20)), max_size=40)
+
+
+@given(TIMES)
+def test_each_row_is_seen_once_by_both_sides_and_in_their_order(times: list[tuple[int, int]]) -> None:
+    exch, local = (np.array([row[n] for row in times], np.int64) for n in range(2))
+    number = np.arange(len(times), dtype=float)
+    events = hft.in_both_orders(Rows(np.full(len(times), hft.TRADE, np.uint64), exch, local, number, number))
+    for flag, name in ((hft.EXCH, "exch_ts"), (hft.LOCAL, "local_ts")):
+        side = events[(events["ev"] & flag) != 0]
+        assert sorted(side["px"].tolist()) == number.tolist()
+        assert (np.diff(side[name]) >= 0).all()
+        keys = list(zip(side[name].tolist(), side["exch_ts"].tolist(), side["px"].tolist(), strict=True))
+        assert keys == sorted(keys), "rows of one moment keep the exchange's order, and there the given one"
+    assert (events["ev"] & (hft.EXCH | hft.LOCAL) != 0).all()
+
+
+def test_rows_that_are_in_order_stand_once() -> None:
+    steps = np.arange(100, dtype=np.int64)
+    events = hft.in_both_orders(Rows(np.full(100, hft.TRADE, np.uint64), steps, steps + 7, steps * 1.0, steps * 1.0))
+    assert len(events) == 100
+
+
+# Books
+
+
+SIDE = st.dictionaries(st.integers(1, 8), st.integers(1, 5), max_size=6)
+STATES = st.lists(st.tuples(SIDE, SIDE, st.booleans()), min_size=1, max_size=25)
+
+
+def entries_of(states: list[tuple[dict[int, int], dict[int, int], bool]]) -> list[BookEntry]:
+    entries: list[BookEntry] = [WatchBegan(SYMBOL, OPEN_US)]
+    for n, (bids, asks, is_broken) in enumerate(states):
+        at_us = OPEN_US + n * 10_000
+        book = Book(
+            tuple((float(price), volume * 100, 1) for price, volume in sorted(bids.items(), reverse=True)),
+            tuple((float(price), volume * 100, 1) for price, volume in sorted(asks.items())),
+        )
+        entries.append(PushEntry(BookPush(SYMBOL, at_us, at_us // 1000 - 3, at_us // 1000 - 2, book)))
+        if is_broken:
+            entries += [WatchEnded(SYMBOL, at_us + 1000, "lost"), WatchBegan(SYMBOL, at_us + 2000)]
+    return entries
+
+
+def book_of(root: Path, entries: list[BookEntry]) -> Path:
+    writer = BookWriter(root, SqliteOptions(), HK.trading_day, lambda: OPEN_US // 1000 + 60_000)
+    writer.write(DAY, entries, sum(isinstance(entry, PushEntry) for entry in entries))
+    writer.close()
+    return book_file(root, DAY)
+
+
+def depth_of(path: Path, latency: Latency, told: Told, symbol: str = SYMBOL) -> tuple[Rows, list[list[int]]]:
+    parts = [hft.changes_of(batch) for batch in books.read(path, Form.LONG, [symbol]) if batch.num_rows]
+    rows, blind = hft.depth_rows(parts, latency, symbol, told)
+    return rows, blind.tolist()
+
+
+@settings(max_examples=20, deadline=None)
+@given(STATES)
+def test_the_events_lead_to_every_state_that_was_pushed(
+    tmp_path_factory: pytest.TempPathFactory, states: list[tuple[dict[int, int], dict[int, int], bool]]
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hk_tick_collector.records.book_codec.FULL_EVERY_PUSHES", 3)
+        path = book_of(tmp_path_factory.mktemp("books"), entries_of(states))
+    told = Told()
+    rows, blind = depth_of(path, Latency(), told)
+    pushed = list(book_reader.states(path))
+    book: tuple[dict[float, float], dict[float, float]] = ({}, {})
+    at = 0
+    for state in pushed:
+        while at < len(rows.ev) and rows.local_ns[at] <= state.recv_ts_us * 1000:
+            _apply(book, int(rows.ev[at]), float(rows.price[at]), float(rows.quantity[at]))
+            at += 1
+        if state.book is not None:
+            assert book[0] == {price: volume for price, volume, _ in state.book.bids}
+            assert book[1] == {price: volume for price, volume, _ in state.book.asks}
+    ends = sum(state.kind == "B" for state in pushed)
+    assert len(blind) == 1 + ends
+    assert told.counts["clears"] <= 1 + 2 * ends, "a full state that is written in between is no clear"
+    events = hft.in_both_orders(rows)
+    assert (np.diff(events["exch_ts"][(events["ev"] & hft.EXCH) != 0]) >= 0).all()
+
+
+def _apply(book: tuple[dict[float, float], dict[float, float]], ev: int, price: float, quantity: float) -> None:
+    if ev & 0xFF == hft.CLEAR:
+        book[0].clear()
+        book[1].clear()
+        return
+    side = book[0] if ev & hft.BUY else book[1]
+    side.pop(price, None)
+    if quantity:
+        side[price] = quantity
+
+
+def test_a_model_of_latency_is_the_same_again_and_keeps_the_order(tmp_path: Path) -> None:
+    entries: list[BookEntry] = [WatchBegan(SYMBOL, OPEN_US), *map(PushEntry, lively_pushes((SYMBOL,), 500))]
+    path = book_of(tmp_path, entries)
+    model = Latency(LatencyMode.LOGNORMAL, 20, 5, seed=7)
+    first, again = (depth_of(path, model, Told())[0] for _ in range(2))
+    assert first.local_ns.tolist() == again.local_ns.tolist()
+    assert (
+        first.local_ns.tolist()
+        != depth_of(path, Latency(LatencyMode.LOGNORMAL, 20, 5, seed=8), Told())[0].local_ns.tolist()
+    )
+    assert (np.diff(first.local_ns) >= 0).all()
+    lag_ms = model.draw_ns(20_000, "x", 0) / MS
+    assert (abs(lag_ms.mean() - 20) < 0.5, abs(lag_ms.std() - 5) < 0.5, lag_ms.min() > 0) == (True, True, True)
+
+
+def test_a_symbol_without_books_is_blind_for_ever() -> None:
+    rows, blind = hft.depth_rows([], Latency(), SYMBOL, Told())
+    assert (len(rows.ev), blind.tolist()) == (0, [[0, hft.FOR_EVER]])
+
+
+# Trades
+
+
+def ticks(*rows: dict[str, object]) -> pa.Table:
+    base = {
+        "ts_ms": 1000, "ts_ns_part": None, "recv_ts_ms": 1050, "price": 10.0, "volume": 100, "direction": "BUY",
+        "tick_type": "AUTO_MATCH", "push_type": "push", "push_data_type": "REALTIME",
+    }  # fmt: skip
+    full = [{**base, "seq": n + 1, **row} for n, row in enumerate(rows)]
+    schema = ticks_schema(hft.TICK_COLUMNS)
+    kinds = [pa.int64() if pa.types.is_timestamp(one.type) else one.type for one in schema]
+    plain = pa.schema([pa.field(one.name, kind) for one, kind in zip(schema, kinds, strict=True)])
+    return pa.Table.from_pylist(full, plain).cast(schema)
+
+
+PRICE_MAKING = frozenset({"AUTO_MATCH", "INTER_AUTO_MATCH"})
+
+
+def rows_of(*made: dict[str, object], told: Told | None = None, tick_rule: bool = False) -> Rows:
+    return hft.trade_rows(ticks(*made), PRICE_MAKING, Latency(), SYMBOL, told or Told(), tick_rule=tick_rule)
+
+
+def test_only_trades_of_the_order_book_fill_and_the_others_are_counted() -> None:
+    told = Told()
+    rows = rows_of(
+        {}, {"tick_type": "ODD_LOT"}, {"tick_type": None}, {"price": 0.0}, {"volume": None},
+        {"tick_type": "INTER_AUTO_MATCH", "direction": "SELL"}, {"direction": "NEUTRAL"}, told=told,
+    )  # fmt: skip
+    assert [int(ev) & (hft.BUY | hft.SELL) for ev in rows.ev] == [hft.BUY, hft.SELL, 0]
+    assert told.left_out == {"ODD_LOT": 1, "none": 1}
+    assert told.counts == {"trades_without_price_or_volume": 2, "trades": 3, "trades_without_side": 1}
+
+
+def test_what_was_not_pushed_as_it_happened_has_no_latency_of_its_own() -> None:
+    told = Told()
+    rows = rows_of(
+        {}, {"recv_ts_ms": 1090}, {"recv_ts_ms": 999}, {"recv_ts_ms": -500}, {"recv_ts_ms": 60_000},
+        {"push_type": "repair", "push_data_type": None, "recv_ts_ms": 500_000}, {"push_data_type": "BYDISCONN"},
+        told=told,
+    )  # fmt: skip
+    assert [int(ns) // MS for ns in rows.local_ns - rows.exch_ns] == [50, 90, 0, 50, 50, 50, 50]
+    assert told.typical_latency_ms == 50.0
+    assert (told.counts["latency_modelled"], told.counts["latency_outliers"], told.counts["latency_negative"]) == (
+        2,
+        2,
+        1,
+    )
+
+
+def test_the_tick_rule_gives_neutral_trades_the_side_of_the_last_change() -> None:
+    rows = rows_of(
+        *({"price": price, "direction": "NEUTRAL"} for price in (10.0, 10.0, 10.1, 10.1, 9.9)), tick_rule=True
+    )
+    assert [int(ev) & (hft.BUY | hft.SELL) for ev in rows.ev] == [0, 0, hft.BUY, hft.BUY, hft.SELL]
+
+
+def test_nanoseconds_are_kept_where_a_source_tells_them() -> None:
+    assert rows_of({"ts_ns_part": 5}).exch_ns.tolist() == [1000 * MS + 5]
+
+
+def test_order_latency_is_the_median_of_each_minute() -> None:
+    table = hft.order_latency(rows_of({}, {"recv_ts_ms": 1070}, {"ts_ms": 61_000, "recv_ts_ms": 61_010}))
+    assert table["req_ts"].tolist() == [0, 60_000 * MS]
+    assert (table["exch_ts"] - table["req_ts"]).tolist() == [60 * MS, 10 * MS]
+    assert (table["resp_ts"] - table["exch_ts"]).tolist() == [60 * MS, 10 * MS]
+    assert len(hft.order_latency(Rows.none())) == 0
