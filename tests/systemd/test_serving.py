@@ -85,7 +85,7 @@ def test_it_reads_while_the_recorder_writes_and_comes_back_when_killed(serving: 
         said = serving.machine.journal("hk-tick-live")
         raise AssertionError(f"{live_text(serving, key)[-1000:]}\n{said[-3000:]}") from exc
     signal = ask(serving, key, "/v1/hooks/x", symbol="700")
-    assert '"cursor":"v1~' in signal, signal
+    assert '"cursor":"v2~' in signal, signal
     assert run(f"stat -c '%U %G %a' {STATE}/hooks/signals.db").stdout.split() == [
         "hk-tick-serve",
         "hk-tick-collector",
