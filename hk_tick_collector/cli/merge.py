@@ -24,8 +24,9 @@ from hk_tick_collector.cli.options import days_option
 from hk_tick_collector.cli.twins import apps_of
 from hk_tick_collector.core.errors import NoData
 from hk_tick_collector.core.text import counted
+from hk_tick_collector.days.catalog import Catalog
 from hk_tick_collector.store import data_root
-from hk_tick_collector.store.layout import day_file
+from hk_tick_collector.store.layout import archive_dir
 from hk_tick_collector.watch.when import some_days
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path, file_okay=False),
     help="The data root of the merged days; made when it does not exist.",
 )
-@days_option("Default: all that are over and not there yet.")
+@days_option("Default: all that are over, in every recording, and not there yet.")
 @click.option("--replace", is_flag=True, help="Replace a merged day that holds something else.")
 def command(app: App, roots: tuple[Path, ...], into: Path, days: str | None, replace: bool) -> int:
     """See the help text."""
@@ -107,9 +108,16 @@ def _merge(
 
 def _days(apps: Mapping[str, App], target: Path, text: str | None) -> list[str]:
     """Those that are over, of any of the recordings. NoData when there is none."""
-    known = {day for app in apps.values() for day in app.catalog.days()}
+    recorded = [set(app.catalog.days()) for app in apps.values()]
+    known = set[str]().union(*recorded)
     if text is None:
-        named = {day for day in known if not day_file(target, day).exists()}
+        there = set(Catalog(target, archive_dir(target)).days()) if target.is_dir() else set()
+        named = known - there
+        # A day that is there is not looked at again: one made of half of the recordings would stay so.
+        alone = sorted(day for day in named if not all(day in days for days in recorded))
+        named.difference_update(alone)
+        if alone:
+            say(f"left for later, for not every recording has it (--days merges it all the same): {', '.join(alone)}")
     else:
         named = set()
         for app in apps.values():
@@ -138,7 +146,7 @@ def _show(results: list[Merged], failed: Mapping[str, str]) -> None:
     lines = [(result.trading_day, result.action, _sentence(result)) for result in results]
     lines += [(day, "failed", problem) for day, problem in failed.items()]
     if not lines:
-        print("nothing to do: every day that is over is merged already")
+        print("nothing to do: every day that is over in all recordings is merged already")
         return
     print_table(("day", "result", "details"), sorted(lines), text="details")
     for result in results:

@@ -26,7 +26,7 @@ from hk_tick_collector.cli.ending import clean_ending
 from hk_tick_collector.cli.options import days_option
 from hk_tick_collector.cli.stretch import days_to_read
 from hk_tick_collector.cli.terminal import show_text
-from hk_tick_collector.core.errors import InputError, NoData
+from hk_tick_collector.core.errors import InputError, NoData, RecorderError
 from hk_tick_collector.core.text import counted
 from hk_tick_collector.market.symbols import check_symbols
 from hk_tick_collector.store.atomic import write_whole
@@ -194,14 +194,29 @@ def _put(app: App, choice: Choice, before: Choice | None, target: Path, *, reloa
             f"{counted(len(gone), 'symbol')} would be taken away in mid-session, and their day could never be proven: "
             "nothing was changed; do it when the market is closed"
         )
-    universe.store(app.data_root, choice)
     write_whole(target.absolute(), universe.symbols_text(choice))
+    universe.store(app.data_root, choice)  # behind the list: what is stored is what the recorder is to have
     if reload:
-        holder = lock_holder(app.data_root)
-        if holder is None:
-            say(f"{target} is written; no recorder works in {app.data_root}, so none was told")
-        else:
-            os.kill(holder.pid, signal.SIGHUP)
+        _tell_recorder(app, choice, target)
+
+
+def _tell_recorder(app: App, choice: Choice, target: Path) -> None:
+    """SIGHUP. RecorderError when it would read another list, or may not be told."""
+    if set(App(app.env_file, app.data_root_given).settings.symbols) != set(choice.symbols):
+        raise RecorderError(
+            f"{target} is written, but FUTU_SYMBOLS does not name it: set FUTU_SYMBOLS=@{target.absolute()}"
+        )
+    holder = lock_holder(app.data_root)
+    if holder is None:
+        say(f"{target} is written; no recorder works in {app.data_root}, so none was told")
+        return
+    try:
+        os.kill(holder.pid, signal.SIGHUP)
+    except PermissionError as exc:
+        raise RecorderError(
+            f"{target} is written, but only the recorder's user or root may tell process {holder.pid} to read it: "
+            "systemctl reload hk-tick-collector"
+        ) from exc
 
 
 def _explain(app: App, choice: Choice, rankings: dict[str, list[str]], of: dict[str, Score], text: str) -> int:

@@ -21,6 +21,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import groupby
 from typing import NamedTuple
 
@@ -263,7 +264,7 @@ class BookLane:
             except StoreError as exc:
                 self._note_error(exc)
                 if isinstance(exc, StoreCorrupt):
-                    self._try(lambda reason=str(exc): writer.set_aside(reason))  # type: ignore[misc]
+                    self._try(partial(writer.set_aside, str(exc)))
                 refusals = refusals + 1 if isinstance(exc, (RowRefused, StoreFault)) else 0
                 if refusals >= REFUSALS and part:
                     self._halve(writer, day, part, received, unread, str(exc))

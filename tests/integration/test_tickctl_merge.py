@@ -55,6 +55,22 @@ def test_two_recorders_make_one_proven_day(twins: tuple[Path, Path], tmp_path: P
     assert (again.returncode, "merged already" in again.stdout) == (0, True)
 
 
+def test_a_day_waits_for_the_other_recording_and_a_merged_one_that_was_put_away_stays(
+    twins: tuple[Path, Path], tmp_path: Path
+) -> None:
+    a, b = twins
+    into, later = tmp_path / "both", tmp_path / "later"
+    (b / f"{DAY}.db").rename(later)
+    waits = tickctl("merge", a, b, "--into", into)
+    assert (waits.returncode, f"--days merges it all the same): {DAY}" in waits.stderr) == (0, True), waits.stderr
+    assert not list(into.glob("*.db"))
+    later.rename(b / f"{DAY}.db")
+    assert tickctl_json("merge", a, b, "--into", into)["days"][0]["states"] == {"proven": 1}
+    assert tickctl("archive", DAY, data_root=into).returncode == 0
+    (into / f"{DAY}.db").unlink()
+    assert tickctl_json("merge", a, b, "--into", into)["days"] == []
+
+
 def test_a_contradiction_is_named_and_ends_with_1(tmp_path: Path) -> None:
     a, b = record(tmp_path / "a", (20, 29)), record(tmp_path / "b", (100, 104), count=210)  # other trades
     into = tmp_path / "both"

@@ -62,6 +62,15 @@ def test_a_list_is_chosen_written_and_the_recorder_takes_it(opend: Simulator, da
     assert any(member["score"]["is_snapshot"] for member in members.values()), "never recorded: by OpenD's turnover"
 
 
+def test_a_list_that_the_recorder_would_not_read_is_said(data: Path) -> None:
+    symbols = data.parent / "symbols.txt"
+    words = ("universe", "--recorded-only", "--limit", 3, "--keep", "5,700,9988", "--write", symbols, "--reload")
+    done = tickctl(*words, data_root=data, FUTU_SYMBOLS="HK.00005")
+    assert (done.returncode, f"set FUTU_SYMBOLS=@{symbols}" in done.stderr) == (1, True), done.stderr
+    done = tickctl(*words, data_root=data, FUTU_SYMBOLS=f"@{symbols}")
+    assert (done.returncode, "no recorder works" in done.stderr) == (0, True), done.stderr
+
+
 def test_without_a_source_recorded_symbols_are_ranked(data: Path) -> None:
     done = tickctl("universe", "--recorded-only", "--limit", 2, "--by", "ticks", data_root=data)
     assert (done.returncode, "1 symbol of 2" in done.stdout) == (0, True), done.stdout + done.stderr
