@@ -27,7 +27,7 @@ from typing import NamedTuple
 
 from hk_tick_collector.core.backoff import Backoff
 from hk_tick_collector.core.errors import RowRefused, StoreCorrupt, StoreError, StoreFault
-from hk_tick_collector.core.logline import RateLimitedLog
+from hk_tick_collector.core.logline import RateLimitedLog, event
 from hk_tick_collector.core.progress import BookProgress
 from hk_tick_collector.records.book import (
     BookEntry,
@@ -222,6 +222,13 @@ class BookLane:
         return self._thread.is_alive()
 
     def _run(self) -> None:
+        try:
+            self._record()
+        except Exception:
+            # A fault of ours. Ticks do not depend on this thread; that books end here must not go unsaid.
+            log.exception(event("books_ended", action="ticks go on; report this, and restart the recorder for books"))
+
+    def _record(self) -> None:
         writer = self._make_writer()
         beat_at = time.monotonic() + BEAT_SEC
         while True:

@@ -219,3 +219,14 @@ def test_a_stop_does_not_wait_for_ever(tmp_path: Path) -> None:
         lane.push([_raw("HK.00700", 1)])
         assert met.wait(PATIENCE_SEC)
         assert lane.stop(0.05)
+
+
+def test_a_thread_that_a_fault_of_ours_ends_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    def no_writer() -> BookWriter:
+        raise RuntimeError("a fault")
+
+    lane = BookLane(no_writer, _read, HK.trading_day, BookProgress())
+    lane.start()
+    assert lane.stop(30)
+    assert "books_ended action=" in caplog.text
+    assert "a fault" in caplog.text
