@@ -14,8 +14,8 @@ from hk_tick_collector.cli.export_files import emit_files
 
 if TYPE_CHECKING:
     from hk_tick_collector.days.catalog import Day
+    from hk_tick_collector.export.backtest import Proof
     from hk_tick_collector.export.hft_events import Latency
-    from hk_tick_collector.export.hftbacktest import Proof
     from hk_tick_collector.export.rows import DayPart
 
 HFTBACKTEST = "hftbacktest"
@@ -68,8 +68,9 @@ def export_backtest(
 ) -> None:
     """Run it."""
     from hk_tick_collector.export import hftbacktest  # noqa: PLC0415 - Arrow takes its time
+    from hk_tick_collector.export.backtest import Options  # noqa: PLC0415
 
-    options = hftbacktest.Options(
+    options = Options(
         given["trades_only"],
         given["auctions"],
         given["neutral"] == "tick-rule",
@@ -91,7 +92,7 @@ def export_backtest(
 
 def _proofs(day: Day) -> dict[str, Proof]:
     """What is known of each symbol's completeness."""
-    from hk_tick_collector.export.hftbacktest import Proof  # noqa: PLC0415
+    from hk_tick_collector.export.backtest import Proof  # noqa: PLC0415
     from hk_tick_collector.quality.gap_list import gap_lines  # noqa: PLC0415
     from hk_tick_collector.store.gaps import OPEN  # noqa: PLC0415
     from hk_tick_collector.store.reader import verdict_of  # noqa: PLC0415

@@ -1,0 +1,181 @@
+"""What all exports for backtesters have in common: their options, tick and lot sizes, what is known of a day's
+completeness, and the refusal of a day that is not whole."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hk_tick_collector import __version__
+from hk_tick_collector.core.errors import RecorderError
+from hk_tick_collector.days.catalog import Day
+from hk_tick_collector.export.hft_events import Floats, Ints, Latency, Told
+from hk_tick_collector.export.rows import DayPart
+from hk_tick_collector.market.calendar import TradingCalendar
+from hk_tick_collector.store.layout import book_file
+
+SHOWN = 10
+PROVEN = "proven"
+PARTS_OF_ONE = 1_000_000_000  # a price is a whole number of these; CME's steps have nine decimals
+
+# What a user has to know before a result is believed; in the meta, by its key.
+LIMITS = {
+    "tick_size": "The step that fits every price of the day; Hong Kong's steps grow with the price, so that one tick "
+    "away is not always the market's next price.",
+    "night": "Hong Kong's books do not survive the night: days are no chain, each begins with its own snapshot.",
+    "prices": "As traded; corporate actions are not in the feed.",
+}
+
+
+class Incomplete(RecorderError):
+    """A day that is not known to be whole, where only whole ones are wanted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What is known of a symbol's day; gaps and blind stretches as they go into the meta."""
+
+    state: str  # proven | missing | unproven
+    reason: str | None
+    missing_ticks: int
+    gaps: tuple[dict[str, Any], ...] = ()
+
+
+NOTHING_STORED = Proof("unproven", "nothing of its ticks is stored", 0)
+Proofs = Mapping[str, Mapping[str, Proof]]  # by day and symbol
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What is exported, and how. Sizes None: as OpenD told, else from the prices and volumes of the day."""
+
+    trades_only: bool = False
+    auctions: bool = False
+    tick_rule: bool = False
+    strict: bool = False
+    latency: Latency = field(default_factory=Latency)
+    tick_size: float | None = None
+    lot_size: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """The instrument's steps, and whose word they are."""
+
+    tick: float
+    lot: float
+    tick_from: str
+    lot_from: str
+
+
+def wanted_types(day: Day, options: Options) -> frozenset[str]:
+    """Trades of the order book: others would fill orders that never could be."""
+    types = day.market.trade_types.price_making
+    return types if options.auctions else types - day.market.trade_types.auction
+
+
+def book_path(day: Day) -> Path | None:
+    """The day's book file; None where no books were recorded."""
+    root = day.data_root if day.data_root is not None else (day.db.parent if day.db is not None else None)
+    path = None if root is None else book_file(root, day.trading_day)
+    return path if path is not None and path.exists() else None
+
+
+def refuse_unproven(plan: Iterable[tuple[str, str]], proofs: Proofs) -> None:
+    """Incomplete, naming them, when days and symbols of ``plan`` are not proven."""
+    found = []
+    for day, symbol in plan:
+        proof = proofs[day].get(symbol, NOTHING_STORED)
+        if proof.state != PROVEN or proof.gaps:
+            found.append(f"{day} {symbol}: {proof.reason or proof.state}")
+    if found:
+        shown = "\n".join(found[:SHOWN]) + (f"\nand {len(found) - SHOWN:,} more" if len(found) > SHOWN else "")
+        raise Incomplete(f"not proven complete, so nothing was written (--strict):\n{shown}")
+
+
+def while_trading(day: Day, blind: Ints) -> list[tuple[int, int]]:
+    """The parts of these stretches in which the market traded continuously; a row is from and until, UTC epoch ms."""
+    kind = TradingCalendar(day.market).day_kind(day.trading_day)
+    return [
+        (max(begin, open_ms), min(end, close_ms))
+        for begin, end in blind.tolist()
+        for open_ms, close_ms in day.market.continuous_windows(day.trading_day, kind)
+        if max(begin, open_ms) < min(end, close_ms)
+    ]
+
+
+def sizes_of(prices: Floats, quantities: Floats, told: tuple[float | None, int | None], options: Options) -> Sizes:
+    """Tick and lot size: the options', else OpenD's word (``told``); a tick size that some price does not fit becomes
+    the largest that fits all."""
+    traded = prices[prices > 0]
+    step = int(np.gcd.reduce(np.rint(traded * PARTS_OF_ONE).astype(np.int64))) if len(traded) else 0
+    tick, lot = options.tick_size, options.lot_size
+    tick_from = lot_from = "given"
+    if tick is None:
+        tick, tick_from = told[0], "OpenD"
+        if tick is None or (step and round(tick * PARTS_OF_ONE) and step % round(tick * PARTS_OF_ONE)):
+            tick = math.gcd(step, round((tick or 0.0) * PARTS_OF_ONE)) / PARTS_OF_ONE or 0.001
+            tick_from = "prices of the day"
+    if lot is None:
+        lot, lot_from = told[1], "OpenD"
+        if lot is None:
+            units = quantities[quantities > 0].astype(np.int64)
+            lot, lot_from = int(np.gcd.reduce(units)) if len(units) else 1, "volumes of the day"
+    return Sizes(float(tick), float(lot), tick_from, lot_from)
+
+
+def told_sizes(day: Day) -> dict[str, tuple[float | None, int | None]]:
+    """OpenD's tick and lot sizes of that day, by symbol."""
+    return {row.symbol: (row.tick_size, row.lot_size) for row in day.symbol_rows()}
+
+
+def meta_of(
+    part: DayPart,
+    symbol: str,
+    options: Options,
+    told: Told,
+    proof: Proof,
+    blind: Sequence[tuple[int, int]],
+    sizes: Sizes,
+    lag_ns: Ints,
+) -> dict[str, Any]:
+    """What every meta says, whatever it is beside. ``lag_ns``: of each event, from when it happened to when we saw
+    it."""
+    manifest = part.day.manifest
+    lag_ms = np.maximum(lag_ns, 0) / 1_000_000
+    quantiles = np.quantile(lag_ms, (0.5, 0.9, 0.99)).round(3).tolist() if len(lag_ms) else [None] * 3
+    return {
+        "symbol": symbol,
+        "trading_day": part.day.trading_day,
+        "market": part.day.market.code,
+        "so_far": part.so_far,
+        "tick_size": sizes.tick,
+        "tick_size_from": sizes.tick_from,
+        "lot_size": sizes.lot,
+        "lot_size_from": sizes.lot_from,
+        "counts": told.counts,
+        "left_out_by_type": told.left_out,
+        "neutral": "tick-rule" if options.tick_rule else "no side: such a trade fills nothing",
+        "latency": {
+            **asdict(options.latency),
+            "typical_ms": told.typical_latency_ms,
+            "p50_ms": quantiles[0],
+            "p90_ms": quantiles[1],
+            "p99_ms": quantiles[2],
+        },
+        "proof": asdict(proof),
+        "blind": [{"from_ms": begin, "until_ms": end} for begin, end in blind],
+        "content_hash": None if manifest is None else manifest.content_hash,
+        "made_by": f"hk-tick-collector {__version__}",
+    }
+
+
+def meta_text(meta: Mapping[str, Any]) -> str:
+    """A meta as its file holds it."""
+    return json.dumps(meta, ensure_ascii=False, indent=1) + "\n"
