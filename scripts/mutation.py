@@ -47,10 +47,18 @@ PLACES: dict[str, tuple[str, ...]] = {
     "sources/continuity": ("unit/test_continuity*.py", "unit/sources/test_*.py"),
     # The rules of continuity, for one symbol, one answer and all symbols together.
     "sources/track": _RULES,
+    "sources/judging": _RULES,
+    "sources/numbering": _RULES,
+    "sources/holes": _RULES,
     "sources/pulled": _RULES,
     "sources/memory": _RULES,
     "sources/identities": ("unit/sources/test_identities.py",),
-    "records/views": ("unit/sources/test_odd_days.py", "unit/test_mapping.py", "unit/test_store_views.py"),
+    "records/views": (
+        "unit/sources/test_odd_days.py",
+        "unit/test_mapping.py",
+        "unit/test_store_views.py",
+        "unit/test_store_coverage.py",
+    ),
     "store/coverage": (
         "unit/test_store_coverage.py",
         "unit/test_store_gaps.py",

@@ -14,10 +14,10 @@ from hk_tick_collector.core.evidence import EvidenceLevel
 from hk_tick_collector.core.facts import StoredTrack
 from hk_tick_collector.records.tick import RejectedTick, Tick
 from hk_tick_collector.sources.continuity import Continuity, FactSink
+from hk_tick_collector.sources.holes import Hole
 from hk_tick_collector.sources.identities import Identities
-from hk_tick_collector.sources.pulled import Answer, Question
+from hk_tick_collector.sources.pulled import Answer, Question, Taken
 from hk_tick_collector.sources.source import SourceSpec
-from hk_tick_collector.sources.track import Hole, Taken
 
 
 class Completeness(Protocol):

@@ -24,10 +24,12 @@ from hk_tick_collector.core.facts import (
 from hk_tick_collector.market.registry import market_of
 from hk_tick_collector.records.tick import SEQ_COUNTER_MASK, RejectedTick, Tick, seq_epoch_sec
 from hk_tick_collector.records.views import without_sequences
+from hk_tick_collector.sources import judging
+from hk_tick_collector.sources.holes import Hole
 from hk_tick_collector.sources.memory import BEFORE_BREAK, IN_FILES, SourceMemory
-from hk_tick_collector.sources.pulled import Answer, Question, sequence_of
+from hk_tick_collector.sources.pulled import Answer, Question, Taken, sequence_of
 from hk_tick_collector.sources.source import SourceSpec
-from hk_tick_collector.sources.track import RECENT_PUSHES, Hole, Taken, Track
+from hk_tick_collector.sources.track import RECENT_PUSHES, Track
 
 FactSink = Callable[[Sequence[Fact]], None]
 
@@ -273,7 +275,7 @@ class Continuity:
         with self._lock:
             track = self._track(symbol)
             distrust = track.distrust
-            taken = track.take(answer, self._memory, facts)
+            taken = judging.take(track, answer, self._memory, facts)
             self._tell_unknown(taken.ticks, facts)
             self._settle(track, distrust)
             self._note_untold(track)

@@ -25,12 +25,13 @@ from dataclasses import dataclass, field
 
 from hk_tick_collector.core.facts import NOT_JOINED, PUSH_PULL_DISAGREE, Fact, StoredTrack, Unproven
 from hk_tick_collector.core.logline import event
-from hk_tick_collector.records.tick import RejectedTick, Tick, same_moment
+from hk_tick_collector.records.tick import RejectedTick, Tick
 from hk_tick_collector.records.views import without_sequences
 from hk_tick_collector.sources.continuity import FactSink
-from hk_tick_collector.sources.pulled import Answer, Question
+from hk_tick_collector.sources.holes import MID_SESSION, Hole
+from hk_tick_collector.sources.numbering import looks_like
+from hk_tick_collector.sources.pulled import Answer, Question, Taken
 from hk_tick_collector.sources.source import SourceSpec
-from hk_tick_collector.sources.track import MID_SESSION, Hole, Taken
 
 log = logging.getLogger(__name__)
 
@@ -289,7 +290,7 @@ class Identities:
         for pushed in track.pushed:
             if pushed.seq is None or not first < pushed.seq < last or pushed.seq in shown:
                 continue
-            if any(_is_twin(tick, pushed) and tick.seq not in pushed_seqs for tick in answer.ticks):
+            if any(looks_like(tick, pushed) and tick.seq not in pushed_seqs for tick in answer.ticks):
                 self.unkeyed[symbol] = track.day
                 self.distrusted_symbols += 1
                 self._doubt(symbol, track.day, PUSH_PULL_DISAGREE, facts)
@@ -299,9 +300,3 @@ class Identities:
     def _doubt(symbol: str, day: str, reason: str, facts: list[Fact]) -> None:
         facts.append(Unproven(symbol, day, reason))
         log.warning(event("day_doubted", symbol=symbol, trading_day=day, reason=reason))
-
-
-def _is_twin(tick: Tick, other: Tick) -> bool:
-    return (tick.price, tick.volume, tick.turnover) == (other.price, other.volume, other.turnover) and same_moment(
-        tick.ts_ms, other.ts_ms
-    )

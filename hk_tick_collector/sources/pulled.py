@@ -93,6 +93,13 @@ class Answer:
         return self.ticks[-1].trading_day == day
 
 
+class Taken(NamedTuple):
+    """What became of an answer: the ticks for the store, and how many of them were news to us."""
+
+    ticks: list[Tick]
+    new_rows: int
+
+
 def sequence_of(rejected: RejectedTick) -> int:
     """The sequence of a tick that could not be read; 0 when it has none."""
     seq = rejected.raw.get("sequence")

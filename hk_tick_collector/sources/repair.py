@@ -11,9 +11,9 @@ from hk_tick_collector.core.logline import event
 from hk_tick_collector.core.progress import FeedProgress
 from hk_tick_collector.records.tick import PUSH_TYPE_REPAIR
 from hk_tick_collector.sources.completeness import Completeness
+from hk_tick_collector.sources.holes import Hole
 from hk_tick_collector.sources.pull import TickPuller
 from hk_tick_collector.sources.source import Link
-from hk_tick_collector.sources.track import Hole
 
 log = logging.getLogger(__name__)
 

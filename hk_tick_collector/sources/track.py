@@ -33,20 +33,16 @@ from __future__ import annotations
 import logging
 from array import array
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import NamedTuple
 
 from hk_tick_collector.core.facts import (
-    COULD_NOT_BE_READ,
     COUNTER_WENT_BACK,
     DATED_OTHERWISE,
     NO_LOSS,
     NO_SEQUENCE,
-    NO_TICK,
     NOT_COUNTING,
-    NOT_JOINED,
     NUMBERS_SKIPPED,
     PUSH_PULL_DISAGREE,
     UNREAD_TICK,
@@ -54,18 +50,18 @@ from hk_tick_collector.core.facts import (
     GapFound,
     HeadProven,
     Interrupted,
-    Rejoined,
     StoredTrack,
     Unproven,
-    Verified,
 )
 from hk_tick_collector.core.logline import event
 from hk_tick_collector.core.ranges import CounterRanges
 from hk_tick_collector.market.dates import DAY_MS
 from hk_tick_collector.market.market import Market
-from hk_tick_collector.records.tick import Tick, same_moment, seq_counter, seq_epoch_sec
+from hk_tick_collector.records.tick import Tick, seq_counter, seq_epoch_sec
+from hk_tick_collector.sources.holes import Hole, holes_in
 from hk_tick_collector.sources.memory import SourceMemory
-from hk_tick_collector.sources.pulled import Answer, Question, goes_back
+from hk_tick_collector.sources.numbering import is_near, look, numbers_of
+from hk_tick_collector.sources.pulled import Question
 from hk_tick_collector.sources.source import PullLimits
 
 log = logging.getLogger(__name__)
@@ -75,15 +71,11 @@ MAX_BREAKS = 64  # interruptions of a day that are kept apart
 MAX_ELSEWHERE = 512
 MAX_UNREAD = 64  # unreadable ticks followed by their counters; more are a doubt about the day
 RECENT_PUSHES = 16  # pushed ticks kept a symbol, to be compared with the next pull
-KNOWN_SEQS = 128  # of the newest rows of the last answer: what a poll sees again is not handed on again
 SHOWN_TICKS = 32  # of the last answer, in which a push is looked up while nothing is known of how it is numbered
 EDGE_SEQS = 256  # sequences at the ends of ranges, to judge what fills a hole
 LATE_MAX_SEC = 120  # what fills a hole may be so much later than the tick behind it, which may be a late one
-VERIFIED_INTERVAL_MS = 60_000
 AHEAD_WITNESSES = 3  # ticks in a row that begin a day which our clock does not know yet
 CLOCK_ASTRAY_DAYS = 7  # a clock that is further behind than that is no witness of any day
-
-MID_SESSION = "recording began in mid-session"
 
 
 class Seam(NamedTuple):
@@ -92,40 +84,6 @@ class Seam(NamedTuple):
     seq: int
     last: int
     connection: int
-
-
-class Taken(NamedTuple):
-    """What became of an answer: the ticks for the store, and how many of them were news to us."""
-
-    ticks: list[Tick]
-    new_rows: int
-
-
-@dataclass(frozen=True, slots=True)
-class Hole:
-    """Counters ``first``..``last`` of ``symbol`` are known to be there and were not seen, or could not be read."""
-
-    symbol: str
-    trading_day: str
-    first: int
-    last: int
-    newest: int  # highest counter known: how far back from the newest tick the hole begins
-    unread: bool = False
-
-    @property
-    def missing_rows(self) -> int:
-        return self.last - self.first + 1
-
-    @property
-    def rows_back(self) -> int:
-        """How many of the symbol's newest ticks a pull must fetch to cover the hole."""
-        return self.newest - self.first + 1
-
-    def gap_reason(self, shown_rows: int) -> str:
-        """Why it will not be closed any more. ``shown_rows``: so many of the newest ticks the source shows."""
-        if self.unread:
-            return COULD_NOT_BE_READ
-        return f"beyond the newest {shown_rows}" if self.rows_back > shown_rows else "not shown by OpenD"
 
 
 @dataclass(slots=True)
@@ -257,10 +215,17 @@ class Track:
         """Is it a trade that the last answer showed before it was pushed, under a number far from its own?"""
         if tick.seq is None or tick.trading_day != self.day:
             return
-        twins = _numbers_of(tick, self.shown.get(_look(tick), ()))
-        if twins and not self._is_near(tick.seq, twins):
-            self._distrust(PUSH_PULL_DISAGREE, facts)
+        twins = numbers_of(tick, self.shown.get(look(tick), ()))
+        if twins and not is_near(tick.seq, twins, self.limits.newest_rows):
+            self.distrust_by(PUSH_PULL_DISAGREE, facts)
             self.shown = {}
+
+    def note_shown(self, today: Sequence[Tick]) -> None:
+        """What an answer showed of the day: pushes that come after it are looked up there."""
+        is_settled = self.confirmed or self.unkeyed_day == self.day
+        self.shown = {}
+        for tick in () if is_settled else today[-SHOWN_TICKS:]:
+            self.shown.setdefault(look(tick), []).append(tick)
 
     def tell_interruption(self, facts: list[Fact]) -> None:
         """A tick of the day follows an open interruption."""
@@ -289,20 +254,9 @@ class Track:
         newest = self.newest_counter()
         return [
             Hole(self.symbol, self.day, first, last, newest, unread=unread)
-            for first, last, unread in self._all_holes()
+            for first, last, unread in holes_in(self.seen, self.unread)
             if not any(low <= first and last <= high for low, high in self.given_up)
         ]
-
-    def _all_holes(self) -> Iterator[tuple[int, int, bool]]:
-        for first, last in self.seen.holes():
-            unread = sorted(counter for counter in self.unread if first <= counter <= last)
-            for low, high in pairwise([first - 1, *unread, last + 1]):
-                if low + 1 < high:
-                    yield low + 1, high - 1, False
-            yield from ((counter, counter, True) for counter in unread)
-        for counter in self.unread:
-            if not self.seen or not self.seen.first <= counter <= self.seen.last:
-                yield counter, counter, True
 
     def give_up(self, hole: Hole, at_ms: int, memory: SourceMemory, facts: list[Fact]) -> bool:
         """OpenD does not show this hole any more. True: its ticks are missing; else it is not known to have had any.
@@ -314,13 +268,13 @@ class Track:
         self.given_up.append((hole.first, hole.last))
         extent = (hole.first, hole.last)
         if not hole.unread and self.elsewhere.issuperset(range(hole.first, hole.last + 1)):
-            self._doubt(DATED_OTHERWISE, facts)
+            self.doubt(DATED_OTHERWISE, facts)
             return False
         at_a_break = any(hole.first <= last + 1 <= hole.last for last in self.breaks)
         never_was = extent in self.skipped and not at_a_break
         if not hole.unread and (never_was or memory.skips_on == self.day):
             memory.skips_on = self.day
-            self._doubt(NUMBERS_SKIPPED, facts)
+            self.doubt(NUMBERS_SKIPPED, facts)
             return False
         facts.append(
             GapFound(self.symbol, self.day, hole.first, hole.last, at_ms, hole.gap_reason(self.limits.newest_rows))
@@ -335,31 +289,31 @@ class Track:
         ``memory`` for a pushed tick; a pulled one is of the track's day, and its answer is judged as a whole.
         """
         if tick.trading_day != self.day and (memory is None or not self._turns_to(tick, facts, memory)):
-            self._note_elsewhere(tick, facts)
+            self.note_elsewhere(tick, facts)
             return False  # a late tick of an earlier day, or a stray one: stored, not judged
         if self.distrust:
             return False
         seq = tick.seq
         if seq is None:
-            self._distrust(NO_SEQUENCE, facts)
+            self.distrust_by(NO_SEQUENCE, facts)
             return False
         counter = seq_counter(seq)
         if self._contradicts(seq, counter, pushed=memory is not None):
-            self._distrust(COUNTER_WENT_BACK, facts)
+            self.distrust_by(COUNTER_WENT_BACK, facts)
             return False
         if memory is not None and not self.seen:
             self._begins_by_push(counter, facts, memory)
         ranges_before = len(self.seen)
         self._add(seq, counter)
         if len(self.seen) > MAX_RANGES:
-            self._distrust(NOT_COUNTING, facts)
+            self.distrust_by(NOT_COUNTING, facts)
             return False
         return len(self.seen) > ranges_before >= 1
 
-    def _note_elsewhere(self, tick: Tick, facts: list[Fact]) -> None:
+    def note_elsewhere(self, tick: Tick, facts: list[Fact]) -> None:
         """A tick of another date may still have a number of this day's count: in the other day's file it is none of
         that day's count, and makes or fills no hole there."""
-        if tick.seq is None or len(self.elsewhere) >= MAX_ELSEWHERE or self._day_of(tick.seq) != self.day:
+        if tick.seq is None or len(self.elsewhere) >= MAX_ELSEWHERE or self.day_of(tick.seq) != self.day:
             return
         counter = seq_counter(tick.seq)
         if counter not in self.elsewhere:
@@ -405,7 +359,7 @@ class Track:
         day = tick.trading_day
         if day < self.day:
             return False
-        if self._clock_knows(day, tick.recv_ts_ms):
+        if self.clock_knows(day, tick.recv_ts_ms):
             self.begin(day)
             return True
         in_a_row = bool(self.ahead) and self.rows == self.ahead_rows + 1 and self.ahead[-1].trading_day == day
@@ -418,7 +372,8 @@ class Track:
             self.observe(earlier, facts, memory)
         return True
 
-    def _clock_knows(self, day: str, now_ms: int) -> bool:
+    def clock_knows(self, day: str, now_ms: int) -> bool:
+        """Is our clock a witness of the day?"""
         if day <= self.market.trading_day(now_ms):
             return True
         return not self.day and day > self.market.trading_day(now_ms + CLOCK_ASTRAY_DAYS * DAY_MS)
@@ -428,19 +383,20 @@ class Track:
         if not self.answered or self.unread or self.doubts or self.head_known:
             return
         self.from_start = True
-        if counter == 1 and memory.holds(self.day, counter, self._nothing_since()):
+        if counter == 1 and memory.holds(self.day, counter, self.day_nothing_since()):
             self.head_known = True
             facts.append(HeadProven(self.symbol, self.day, counter))
 
-    def _nothing_since(self) -> int | None:
+    def day_nothing_since(self) -> int | None:
+        """The first connection on which OpenD showed no tick of the track's day; None: it did show one."""
         return self.nothing_since if self.nothing_on == self.day else None
 
     def note_unread(self, seq: int, now_ms: int, facts: list[Fact]) -> None:
         """A tick came that could not be read. ``seq`` 0: it has no sequence."""
         today = self.market.trading_day(now_ms)
-        day = self._day_of(seq)
+        day = self.day_of(seq)
         if not self.day:
-            self.begin(day if day and self._clock_knows(day, now_ms) else today)
+            self.begin(day if day and self.clock_knows(day, now_ms) else today)
         elif day == today and day > self.day:
             self.begin(day)
         if day and day < self.day:
@@ -449,298 +405,36 @@ class Track:
         if self.distrust or (day == self.day and counter in self.unread):
             return
         if day != self.day or len(self.unread) >= MAX_UNREAD:
-            self._doubt(UNREAD_TICK, facts)
+            self.doubt(UNREAD_TICK, facts)
         elif not self.seen.covers(counter):
             self.unread.setdefault(counter, seq)
-        elif seq not in self._own_sequences().values():
-            self._doubt(UNREAD_TICK, facts)
+        elif seq not in self.own_sequences().values():
+            self.doubt(UNREAD_TICK, facts)
 
-    # --- answers ---
-
-    def take(self, answer: Answer, memory: SourceMemory, facts: list[Fact]) -> Taken:
-        """Judge an answer; see the module's promises."""
-        self._turn_by(answer)
-        today = answer.of_day(self.day)
-        self._judge_numbers(today, facts)
-        ours = self._ours()
-        ticks = [tick for tick in answer.ticks if tick.seq not in ours or tick.trading_day != self.day]
-        new_rows = self._news(ticks)
-        for tick in today:
-            self.observe(tick, facts)
-        for tick in answer.ticks:
-            if tick.trading_day != self.day:
-                self._note_elsewhere(tick, facts)
-        if self._shows_unread_otherwise(answer):
-            self._distrust(PUSH_PULL_DISAGREE, facts)
-        for row in answer.unread:
-            self.note_unread(row.seq, answer.recv_ts_ms, facts)
-        if answer.question.interruption == self.interruptions:
-            self._conclude(answer, today, memory, facts)
-        if today and ticks:
-            self.tell_interruption(facts)
-        return Taken(ticks, new_rows)
-
-    def _conclude(self, answer: Answer, today: Sequence[Tick], memory: SourceMemory, facts: list[Fact]) -> None:
-        """What an answer proves. One that was asked for before the last interruption proves nothing: it may be of
-        another OpenD, and shows nothing of what came since."""
-        self._note_skipped(answer, today)
-        if not today:
-            self._note_nothing(answer, memory, facts)
-        elif not self.distrust:
-            self._join(answer, today, memory, facts)
-            self._learn_end(answer, today, facts)
-            if not self.head_known:
-                self._learn_head(answer, today, memory, facts)
-        self._remember(today)
-
-    def _turn_by(self, answer: Answer) -> None:
-        """The newest day in the answer that has a witness is the track's day."""
-        today = self.market.trading_day(answer.recv_ts_ms)
-        days = {tick.trading_day for tick in answer.ticks if tick.trading_day > self.day}
-        days |= {today for row in answer.unread if self._day_of(row.seq) == today > self.day}
-        ending = {tick.trading_day for tick in answer.ticks[-AHEAD_WITNESSES:]}
-        in_a_row = ending if len(ending) == 1 and len(answer.ticks) >= AHEAD_WITNESSES else set()
-        known = [day for day in days if day in in_a_row or self._clock_knows(day, answer.recv_ts_ms)]
-        if known:
-            self.begin(max(known))
-
-    def _judge_numbers(self, today: Sequence[Tick], facts: list[Fact]) -> None:
-        if self.unkeyed_day == self.day or not today:
-            return
-        if not self.distrust and goes_back(today):
-            self._distrust(COUNTER_WENT_BACK, facts)
-        if self.distrust:
-            # Numbers that prove nothing may still name a tick; where they do not, it would be stored once a way.
-            if self._is_named_otherwise(today):
-                self._distrust(PUSH_PULL_DISAGREE, facts)
-            return
-        self._compare(today, facts)
-        if not self.distrust and self._renumbered(today):
-            self._distrust(COUNTER_WENT_BACK, facts)
-
-    def _shows_unread_otherwise(self, answer: Answer) -> bool:
-        """Shows it, in less than was asked for, an unreadable tick of the second of one that we know, under another
-        number, and not the one that we know?"""
-        question = answer.question
-        if self.distrust or answer.rows >= question.asked_rows or question.day != self.day:
-            return False
-        asked_after = {seq for counter, seq in self.unread.items() if counter <= question.newest_counter}
-        absent = asked_after.difference(answer.unread_seqs, (tick.seq for tick in answer.ticks))
-        new = answer.unread_seqs.difference(self.unread.values())
-        return not {seq_epoch_sec(seq) for seq in absent}.isdisjoint(seq_epoch_sec(seq) for seq in new)
-
-    def _renumbered(self, today: Sequence[Tick]) -> bool:
-        """Does a counter that we know stand under another sequence?"""
-        ours = self._own_sequences()
-        return any(ours.get(seq_counter(tick.seq), tick.seq) != tick.seq for tick in today if tick.seq is not None)
-
-    def _own_sequences(self) -> dict[int, int]:
+    def own_sequences(self) -> dict[int, int]:
         """Counter -> sequence of ticks that surely are ours."""
         seqs = [*self.known, *self.edges.values(), self.seam.seq if self.seam else 0, self.top_seq]
         seqs += [tick.seq for tick in self.recent if tick.seq is not None]
         return {seq_counter(seq): seq for seq in seqs if seq}
 
-    def _ours(self) -> set[int | None]:
-        """Sequences that need not be handed on again: none of a distrusted symbol, none before its first answer on a
-        subscription, and none without a second, which may be another tick's, too; the store decides about those."""
-        if self.distrust or not self.answered:
-            return set()
-        ours = (*self.known, *(tick.seq for tick in self.recent))
-        return {seq for seq in ours if seq is not None and seq_epoch_sec(seq)}
-
-    def _news(self, ticks: Sequence[Tick]) -> int:
-        """How many of these were not seen yet; without trust: how many are newer than all that were."""
-        if self.distrust or not self.seen:
-            newest_ms = max(self.newest_ms, self.recent[-1].ts_ms if self.recent else 0)
-            return sum(tick.ts_ms > newest_ms or tick.trading_day != self.day for tick in ticks)
-        covers = self.seen.covers
-        return sum(
-            tick.trading_day == self.day and (tick.seq is None or not covers(seq_counter(tick.seq))) for tick in ticks
-        )
-
-    def _remember(self, today: Sequence[Tick]) -> None:
-        self.answered = True
-        if today:
-            self.newest_ms = max(self.newest_ms, *(tick.ts_ms for tick in today))
-            self.known = array("q", [tick.seq for tick in today[-KNOWN_SEQS:] if tick.seq is not None])
-            is_settled = self.confirmed or self.unkeyed_day == self.day
-            self.shown = {}
-            for tick in () if is_settled else today[-SHOWN_TICKS:]:
-                self.shown.setdefault(_look(tick), []).append(tick)
-
-    def _note_skipped(self, answer: Answer, today: Sequence[Tick]) -> None:
-        if len(self.seen) < 2 or self.distrust:
-            return
-        counters = {seq_counter(tick.seq) for tick in today if tick.seq is not None}
-        counters.update(seq_counter(seq) for seq in answer.unread_seqs if self._day_of(seq) == self.day)
-        holes = {(first, last) for first, last, unread in self._all_holes() if not unread}
-        self.skipped |= holes.intersection((low + 1, high - 1) for low, high in pairwise(sorted(counters)))
-
-    def _note_nothing(self, answer: Answer, memory: SourceMemory, facts: list[Fact]) -> None:
-        """OpenD showed no tick of the track's day."""
-        day = self.market.trading_day(answer.question.asked_ms)
-        if not self.seen or self.day != day:
-            if not answer.unread:
-                self._learn_nothing(day, answer.question.asked_ms, memory, facts)
-        elif (
-            answer.is_short and not answer.unread and answer.question.newest_counter and answer.question.day == self.day
-        ):
-            memory.forgot(self.day)  # what was pushed while the answer was under way cannot be in it
-
-    def _learn_nothing(self, day: str, asked_ms: int, memory: SourceMemory, facts: list[Fact]) -> None:
-        """An OpenD that does not forget had no tick of ``day`` when it was asked."""
-        if self.nothing_on != day or asked_ms < self.market.opening_ms(day):  # nothing was traded before
-            self.nothing_on, self.nothing_since, self.nothing_told_ms = day, memory.connection, 0
-        if not _told_lately(self.nothing_told_ms, asked_ms) and memory.holds(day, 0, self.nothing_since):
-            self.nothing_told_ms = asked_ms
-            facts.append(Verified(self.symbol, day, NO_TICK, asked_ms))
-
-    def _join(self, answer: Answer, today: Sequence[Tick], memory: SourceMemory, facts: list[Fact]) -> None:
-        """Does the answer show what was before the last interruption together with what came after it?"""
-        seam = self.seam
-        if seam is None:
-            return
-        counters = [seq_counter(tick.seq) for tick in today if tick.seq is not None]
-        if any(tick.seq == seam.seq for tick in today) or seam.seq in answer.unread_seqs:
-            memory.shows(seam.connection)
-            if self.seam_told:
-                facts.append(Rejoined(self.symbol, self.day, seam.seq))
-            self.seam = None
-        elif counters and max(counters) >= seq_counter(seam.seq):
-            if answer.is_short:
-                memory.forgot(self.day)
-            if self._crossed and (answer.question.asks_all or min(counters) <= seam.last):
-                self._doubt(NOT_JOINED, facts)
-                self.seam = None
-
-    @property
-    def _crossed(self) -> bool:
-        """Do the counters run on over the last interruption as if there had been none?"""
-        return self.seam is not None and self.seen.covers(self.seam.last + 1)
-
-    def _compare(self, pulled: Sequence[Tick], facts: list[Fact]) -> None:
-        """Do the newest pushed ticks look the same in this answer?"""
-        by_seq = {tick.seq: tick for tick in pulled}
-        for pushed in (*self.witnesses, *self.recent):
-            same = by_seq.get(pushed.seq)
-            if same is not None and _looks_like(same, pushed):
-                self.confirmed = True
-            elif same is not None or self._is_numbered_otherwise(pushed, pulled):
-                self._distrust(PUSH_PULL_DISAGREE, facts)
-                return
-
-    def _is_numbered_otherwise(self, pushed: Tick, pulled: Sequence[Tick]) -> bool:
-        """Does the answer, which lacks its sequence, hold this trade under another one?
-
-        It may also hold an equal trade instead, if this one lies just beyond its beginning or end. Large orders are
-        filled in equal parts within a millisecond, and OpenD does not get all of them at once. The twin then has a
-        number among those we know, and near this one's; under another numbering it would not. Of a way that tells
-        milliseconds, a tick on the full second is no twin of all that second's ticks.
-        """
-        ways = (pulled, (*self.witnesses, *self.recent))
-        whole_seconds = any(all(tick.ts_ms % 1000 == 0 for tick in way) for way in ways)
-        twins = [
-            tick.seq for tick in pulled if _looks_like(tick, pushed) and (whole_seconds or tick.ts_ms == pushed.ts_ms)
-        ]
-        first, last = pulled[0].seq, pulled[-1].seq
-        if not twins or pushed.seq is None or first is None or last is None or first <= pushed.seq <= last:
-            return bool(twins)
-        low = max(self.seen.first, seq_counter(pushed.seq) - self.limits.newest_rows)
-        high = min(self.seen.last, seq_counter(pushed.seq) + self.limits.newest_rows)
-        return not all(seq is not None and low <= seq_counter(seq) <= high for seq in twins)
-
-    def _is_named_otherwise(self, pulled: Sequence[Tick]) -> bool:
-        """Does the answer lack the number of a pushed tick, and hold this trade under one that was not pushed?
-
-        An equal trade may stand there instead, at the answer's ends (see ``_is_numbered_otherwise``): its number is
-        near. Of a trade between them, any other number is proof.
-        """
-        pushes = {tick.seq: tick for tick in (*self.witnesses, *self.recent) if tick.seq is not None}
-        named = {(tick.seq, tick.price, tick.volume, tick.ts_ms // 1000) for tick in pulled}
-        first_ms, last_ms = min(tick.ts_ms for tick in pulled), max(tick.ts_ms for tick in pulled)
-        for seq, pushed in pushes.items():
-            if (seq, pushed.price, pushed.volume, pushed.ts_ms // 1000) in named:
-                continue
-            twins = _numbers_of(pushed, pulled) - pushes.keys()
-            is_between = first_ms // 1000 < pushed.ts_ms // 1000 < last_ms // 1000
-            if twins and (is_between or not self._is_near(seq, twins)):
-                return True
-        return False
-
-    def _is_near(self, seq: int, others: Iterable[int]) -> bool:
-        return any(abs(seq - other) <= self.limits.newest_rows for other in others)
-
-    def _learn_head(self, answer: Answer, today: Sequence[Tick], memory: SourceMemory, facts: list[Fact]) -> None:
-        """Is there anything of the day before the oldest tick OpenD shows?"""
-        counter = min(seq_counter(tick.seq) for tick in today if tick.seq is not None)
-        if answer.shows_beginning(self.day):
-            if self.seen.first < counter or not memory.holds(self.day, counter, self._nothing_since()):
-                return
-            if self.left_open and counter != 1:
-                # Who had the first ticks knew more of OpenD than we do. Nothing tells of earlier ones either.
-                self.from_start = True
-                return
-            self.head_known = True
-            facts.append(HeadProven(self.symbol, self.day, counter))
-        elif (
-            self.seen.first > 1
-            and self.day not in memory.unknown_days  # its file may hold what came before
-            and answer.question.asks_all
-            and answer.is_full
-            and max(answer.rows, self.seen.last - self.seen.first + 1) >= self.limits.newest_rows
-        ):
-            # Before counter 1 there is hardly anything. Otherwise: we have as many as OpenD ever shows, so what came
-            # before our first one will not be seen any more.
-            self.head_known = True
-            if not self.from_start:
-                at_ms = answer.question.asked_ms
-                facts.append(GapFound(self.symbol, self.day, None, self.seen.first - 1, at_ms, MID_SESSION))
-
-    def _learn_end(self, answer: Answer, today: Sequence[Tick], facts: list[Fact]) -> None:
-        """Nothing newer than this existed when OpenD was asked; worth a fact when it is news."""
-        question = answer.question
-        counter = max(seq_counter(tick.seq) for tick in today if tick.seq is not None)
-        known = question.newest_counter if question.day == self.day else 0
-        if not self.confirmed or not answer.ends_in(self.day) or counter < known or self._crossed:
-            return
-        if counter > self.verified[0] or not _told_lately(self.verified[1], question.asked_ms):
-            self.verified = (counter, question.asked_ms)
-            facts.append(Verified(self.symbol, self.day, counter, question.asked_ms))
-
-    def _day_of(self, seq: int) -> str:
+    def day_of(self, seq: int) -> str:
         """The day of a sequence's second; empty when it is no time."""
         return self.market.trading_day(seq_epoch_sec(seq) * 1000) if 0 < seq_epoch_sec(seq) < 1 << 31 else ""
 
     # --- what stays for the day ---
 
-    def _doubt(self, reason: str, facts: list[Fact]) -> None:
+    def doubt(self, reason: str, facts: list[Fact]) -> None:
+        """Something about the day is not known; its counters still count."""
         if reason not in self.doubts:
             self.doubts.add(reason)
             facts.append(Unproven(self.symbol, self.day, reason))
             log.warning(event("day_doubted", symbol=self.symbol, trading_day=self.day, reason=reason))
 
-    def _distrust(self, reason: str, facts: list[Fact]) -> None:
+    def distrust_by(self, reason: str, facts: list[Fact]) -> None:
+        """Its counters prove nothing from now on."""
         self.distrust = reason
         if reason == PUSH_PULL_DISAGREE:
             self.unkeyed_day = self.day
         self.doubts.add(reason)
         facts.append(Unproven(self.symbol, self.day, reason))
         log.warning(event("sequence_distrusted", symbol=self.symbol, trading_day=self.day, reason=reason))
-
-
-def _told_lately(told_ms: int, now_ms: int) -> bool:
-    """So that it need not be told again. A time to come is of a clock that ran ahead: it has to be corrected."""
-    return 0 <= now_ms - told_ms < VERIFIED_INTERVAL_MS
-
-
-def _numbers_of(trade: Tick, ticks: Iterable[Tick]) -> set[int]:
-    """Under which numbers do these hold this trade, or one that looks like it?"""
-    return {tick.seq for tick in ticks if tick.seq is not None and _looks_like(tick, trade)}
-
-
-def _look(tick: Tick) -> tuple[object, ...]:
-    return tick.price, tick.volume, tick.turnover
-
-
-def _looks_like(tick: Tick, other: Tick) -> bool:
-    return _look(tick) == _look(other) and same_moment(tick.ts_ms, other.ts_ms)

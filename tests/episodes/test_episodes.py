@@ -16,7 +16,7 @@ from hk_tick_collector.core.facts import Fact, HeadProven, Verified
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.hk import HK
 from hk_tick_collector.sources.continuity import Continuity
-from hk_tick_collector.sources.track import Taken
+from hk_tick_collector.sources.pulled import Taken
 from tests.episodes.episode import DAY, Outcome, Plan, hk_ms, plan_of, run_plan
 from tests.episodes.recorder import Recorder
 from tests.episodes.verdict import _told_apart, judge_outcome

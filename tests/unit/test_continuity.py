@@ -26,9 +26,10 @@ from hk_tick_collector.market.hk.sessions import day_start_ms
 from hk_tick_collector.records.tick import Tick, seq_counter
 from hk_tick_collector.sources.continuity import Continuity
 from hk_tick_collector.sources.futu import spec
+from hk_tick_collector.sources.holes import MID_SESSION, Hole
 from hk_tick_collector.sources.pulled import Answer
 from hk_tick_collector.sources.source import PullLimits, SourceSpec
-from hk_tick_collector.sources.track import MAX_RANGES, MID_SESSION, Hole
+from hk_tick_collector.sources.track import MAX_RANGES
 
 SECOND = 1_795_138_200
 DAY = "20261120"

@@ -8,7 +8,7 @@ from pathlib import Path
 from hk_tick_collector.core.errors import RejectCode
 from hk_tick_collector.core.facts import Fact
 from hk_tick_collector.market.hk.sessions import day_start_ms
-from hk_tick_collector.records.tick import RejectedTick, Tick, seq_counter
+from hk_tick_collector.records.tick import PUSH_TYPE_POLL, RejectedTick, Tick, seq_counter
 from hk_tick_collector.records.views import without_sequences
 from hk_tick_collector.sources.continuity import Continuity
 from hk_tick_collector.sources.futu import spec
@@ -118,7 +118,7 @@ class Desk:
 
     def answer(self, question: Question, rows: Sequence[Tick | Unreadable]) -> int:
         """OpenD answers; returns how many rows were handed on to the store."""
-        ticks = [row for row in rows if isinstance(row, Tick)]
+        ticks = [row._replace(push_type=PUSH_TYPE_POLL) for row in rows if isinstance(row, Tick)]
         unread = [UnreadRow(at, int(row)) for at, row in enumerate(rows) if isinstance(row, Unreadable)]
         taken = self.continuity.take(Answer(question, ticks, unread, self.now_ms))
         self._store(taken.ticks)

@@ -13,9 +13,9 @@ from hk_tick_collector.records.tick import Tick
 from hk_tick_collector.sources.completeness import completeness_of
 from hk_tick_collector.sources.continuity import Continuity
 from hk_tick_collector.sources.futu import spec
+from hk_tick_collector.sources.holes import MID_SESSION
 from hk_tick_collector.sources.identities import RECENT_SEQS, Identities
 from hk_tick_collector.sources.pulled import Answer
-from hk_tick_collector.sources.track import MID_SESSION
 from tests.unit.sources.desk import tick as hk_tick
 
 SYMBOL = "US.AAPL"

@@ -1,0 +1,86 @@
+"""Do pushes and answers give a trade the same number?
+
+Two ways may number each for itself: the same trade then comes twice, under two numbers, and no number is a name. What
+tells it is a pushed trade that an answer shows under another number, and not under its own.
+
+An equal trade is no proof everywhere. Large orders are filled in equal parts within a millisecond, and a source does
+not show all of them at once: beside a pushed part, just beyond the beginning or the end of an answer, another part may
+stand in it. The number of such a twin is *near*; of a trade between others, or far from its own number, there is no
+such excuse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from hk_tick_collector.core.ranges import CounterRanges
+from hk_tick_collector.records.tick import Tick, same_moment, seq_counter
+
+Look = tuple[object, ...]
+
+
+def look(tick: Tick) -> Look:
+    """What one trade looks like on both ways, but for its time."""
+    return tick.price, tick.volume, tick.turnover
+
+
+def looks_like(tick: Tick, other: Tick) -> bool:
+    """May the two be one trade?"""
+    return look(tick) == look(other) and same_moment(tick.ts_ms, other.ts_ms)
+
+
+def numbers_of(trade: Tick, ticks: Iterable[Tick]) -> set[int]:
+    """Under which numbers do these hold this trade, or one that looks like it?"""
+    return {tick.seq for tick in ticks if tick.seq is not None and looks_like(tick, trade)}
+
+
+def is_near(seq: int, others: Iterable[int], newest_rows: int) -> bool:
+    """Is one of ``others`` so near that both may be numbers of one way? ``newest_rows``: so many a source shows."""
+    return any(abs(seq - other) <= newest_rows for other in others)
+
+
+def agree(pushes: Sequence[Tick], pulled: Sequence[Tick], seen: CounterRanges, newest_rows: int) -> bool | None:
+    """Do pushed ticks look the same in this answer? None when it shows none of them. ``seen``: the counters known."""
+    by_seq = {tick.seq: tick for tick in pulled}
+    agreed: bool | None = None
+    for pushed in pushes:
+        same = by_seq.get(pushed.seq)
+        if same is not None and looks_like(same, pushed):
+            agreed = True
+        elif same is not None or _is_numbered_otherwise(pushed, pushes, pulled, seen, newest_rows):
+            return False
+    return agreed
+
+
+def _is_numbered_otherwise(
+    pushed: Tick, pushes: Sequence[Tick], pulled: Sequence[Tick], seen: CounterRanges, newest_rows: int
+) -> bool:
+    """Does the answer, which lacks its sequence, hold this trade under another one?
+
+    At the answer's ends, a twin's number is among those that we know, and near this one's. Of a way that tells
+    milliseconds, a tick on the full second is no twin of all that second's ticks.
+    """
+    whole_seconds = any(all(tick.ts_ms % 1000 == 0 for tick in way) for way in (pulled, pushes))
+    twins = [tick.seq for tick in pulled if looks_like(tick, pushed) and (whole_seconds or tick.ts_ms == pushed.ts_ms)]
+    first, last = pulled[0].seq, pulled[-1].seq
+    if not twins or pushed.seq is None or first is None or last is None or first <= pushed.seq <= last:
+        return bool(twins)
+    low = max(seen.first, seq_counter(pushed.seq) - newest_rows)
+    high = min(seen.last, seq_counter(pushed.seq) + newest_rows)
+    return not all(seq is not None and low <= seq_counter(seq) <= high for seq in twins)
+
+
+def are_named_otherwise(pushed: Sequence[Tick], pulled: Sequence[Tick], newest_rows: int) -> bool:
+    """The same of numbers that prove nothing, but may still name a tick: does the answer lack the number of one that
+    was pushed, and hold this trade under a number that was not?"""
+    pushes = {tick.seq: tick for tick in pushed if tick.seq is not None}
+    named = {(tick.seq, tick.price, tick.volume, tick.ts_ms // 1000) for tick in pulled}
+    first_ms, last_ms = min(tick.ts_ms for tick in pulled), max(tick.ts_ms for tick in pulled)
+    for seq, tick in pushes.items():
+        if (seq, tick.price, tick.volume, tick.ts_ms // 1000) in named:
+            continue
+        twins = numbers_of(tick, pulled) - pushes.keys()
+        is_between = first_ms // 1000 < tick.ts_ms // 1000 < last_ms // 1000
+        if twins and (is_between or not is_near(seq, twins, newest_rows)):
+            return True
+    return False
