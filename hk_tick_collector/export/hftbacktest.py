@@ -143,7 +143,7 @@ def _files(
         day = part.day
         path = None if options.trades_only else book_path(day)
         changes = _changes(path, symbols) if path is not None else {}
-        opend_sizes = told_sizes(day)
+        source_sizes = told_sizes(day)
         for symbol in symbols:
             ticks = day.ticks([symbol], TICK_COLUMNS)
             told = Told()
@@ -154,7 +154,7 @@ def _files(
             if options.strict and blind:
                 raise Incomplete(f"{day.trading_day} {symbol}: its book was not known for a while (--strict)")
             rows = rows.then(depth)
-            sizes = sizes_of(rows.price, rows.quantity, opend_sizes.get(symbol, (None, None)), options)
+            sizes = sizes_of(rows.price, rows.quantity, source_sizes.get(symbol, (None, None)), options)
             proof = proofs[day.trading_day].get(symbol, NOTHING_STORED)
             meta = meta_of(part, symbol, options, told, proof, blind, sizes, rows.local_ns - rows.exch_ns)
             events = in_both_orders(rows)
