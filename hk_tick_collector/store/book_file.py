@@ -20,6 +20,10 @@ APPLICATION_ID = int.from_bytes(b"HKBK", "big")
 VERSION = 1
 
 
+class NothingYet(StoreUnavailable):
+    """A file that was only just made."""
+
+
 def open_for_writing(path: Path, options: SqliteOptions) -> sqlite3.Connection:
     """A connection in autocommit mode, to a file that is made first if need be. StoreBusy, StoreUnavailable;
     StoreCorrupt for a file that is damaged or not one of books."""
@@ -53,7 +57,7 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
             raise StoreUnavailable(f"{path} has a WAL and no -shm: let its owner open it once (start the recorder)")
         conn = _connect_for_reading(path)
         if _is_new(conn, path):
-            raise StoreUnavailable(f"{path} holds nothing yet")
+            raise NothingYet(f"{path} holds nothing yet")
     except BaseException as exc:
         if conn is not None:
             sqlite3.Connection.close(conn)

@@ -17,6 +17,7 @@ Promises:
 
 What is followed:
 
+- One kind of record (``followed.py``): the ticks, unless another one is asked for.
 - Two days at most (MAX_PLACES): the newest day file, and the one before while rows may still come into it. A day is
   left when a newer one has rows and its own file was closed, or when a third one begins; it was read to its end then.
   What comes into a day after it was left (a salvage, a restored archive, an import of history) is not followed.
@@ -47,20 +48,17 @@ from hk_tick_collector.core.clock import Clock, SystemClock
 from hk_tick_collector.core.errors import StoreBusy, StoreCorrupt, StoreError, StoreUnavailable
 from hk_tick_collector.store.companions import Mark, is_closed
 from hk_tick_collector.store.connect import as_store_error
-from hk_tick_collector.store.layout import day_file, parse_day
+from hk_tick_collector.store.followed import TICKS, Followed
 from hk_tick_collector.store.position import (
     MAX_PLACES,
-    ROW,
     DayChanged,
     DayDamaged,
     DayGone,
     Place,
     Position,
     Row,
-    extended,
-    stored_ms,
 )
-from hk_tick_collector.store.reader import open_read_only_uri, select_list
+from hk_tick_collector.store.reader import ClosedFile
 
 LIMIT_ROWS = 5000  # of one call, so that no read transaction lives long
 TAIL_ROWS = 1000  # before the end, which a position that begins there carries the trail of
@@ -79,7 +77,9 @@ class Batch(NamedTuple):
     """Rows of one day in the order in which they were stored, and the position behind them."""
 
     day: str  # YYYYMMDD
-    rows: list[Row]  # at least one; the columns are ``position.ROW``: rowid, then those of ``ticks``
+    rows: list[
+        Row
+    ]  # at least one; the columns are those of the kind, of ticks ``position.ROW``: rowid, then the others
     position: Position
 
 
@@ -87,6 +87,7 @@ def follow(
     root: Path,
     after: Position,
     *,
+    kind: Followed = TICKS,
     limit_rows: int = LIMIT_ROWS,
     look_sec: float = LOOK_SEC,
     patience_sec: float = PATIENCE_SEC,
@@ -105,7 +106,7 @@ def follow(
     """
     stop = stop or threading.Event()
     position, give_up_at = after, time.monotonic() + patience_sec
-    with Follower(root) as follower:
+    with Follower(root, kind=kind) as follower:
         while not stop.is_set():
             try:
                 batch = follower.read_behind(position, limit_rows)
@@ -127,13 +128,13 @@ def newest_place(conn: sqlite3.Connection, day: str, identity: int, columns: str
     ``position.ROW`` but its rowid; ``identity``: of the file, ``identity_of``."""
     sql = f"SELECT rowid, {columns} FROM ticks ORDER BY rowid DESC LIMIT 1"  # noqa: S608 - our names
     row = conn.execute(sql).fetchone()
-    return Place(day) if row is None else Place(day).behind([row], identity)._replace(trail=None)
+    return Place(day) if row is None else TICKS.behind(Place(day), [row], identity)._replace(trail=None)
 
 
 def place_at(path: Path, day: str, rowid: int | None = None) -> Place:
-    """The place in a day file behind the row of that rowid; behind all of them when None, before all of them when there
-    is no such row. What was before it was not read, as of ``Follower.end``. Raises as ``store.reader``."""
-    file = _DayFile(path, day, time.monotonic)
+    """The place in a file of ticks behind the row of that rowid; behind all of them when None, before all of them when
+    there is no such row. What was before it was not read, as of ``Follower.end``. Raises as ``store.reader``."""
+    file = _DayFile(path, day, time.monotonic, TICKS)
     try:
         return file.place_at(rowid) or Place(day)
     finally:
@@ -148,14 +149,17 @@ class Follower:
         self,
         root: Path,
         *,
+        kind: Followed = TICKS,
         days_look_sec: float = DAYS_LOOK_SEC,
         monotonic: Callable[[], float] = time.monotonic,
         clock: Clock | None = None,
         was_end: Callable[[Place], bool] | None = None,
     ) -> None:
-        """``was_end``: was this place the end of a day file that was put away since (``days.catalog.Catalog.was_end``)?
-        Then its day is over for whoever stands there, and no DayGone; without it every day without a file is."""
+        """``kind``: what is followed, and whose positions are taken. ``was_end``: was this place the end of a file that
+        was put away since (``days.catalog.Catalog.was_end``)? Then its day is over for whoever stands there, and no
+        DayGone; without it every day without a file is."""
         self._root = root
+        self._kind = kind
         self._was_end = was_end
         self._ends: dict[str, Place] = {}  # of days that were put away
         self._days_look_sec = days_look_sec
@@ -185,7 +189,10 @@ class Follower:
         position does not fit; DayDamaged when a file is damaged and a newer day has begun, so that nobody will write to
         it; StoreBusy and StoreUnavailable when the disk, a lock or rights are in the way (ask again with the same
         position); StoreCorrupt when the newest file is damaged (the recorder sets it aside when it writes to it).
+        ValueError for a position in another kind of record.
         """
+        if position.kind != self._kind.name:
+            raise ValueError(f"a position in {position.kind} was given to a follower of {self._kind.name}")
         for place in position.places:
             rows = self._rows_behind(position, place, limit_rows)
             if rows:
@@ -207,10 +214,11 @@ class Follower:
         """
         days = self._known_days()[-MAX_PLACES:]
         if not days:
-            return Position()
+            return Position(kind=self._kind.name)
         newest = len(days) - 1
         places = [self._file(day).end(back_rows if n == newest else 0) for n, day in enumerate(days)]
-        return Position(Position.at_start_of(days[0]).left, tuple(place for place in places if place is not None))
+        start = Position.at_start_of(days[0], self._kind.name)
+        return start._replace(places=tuple(place for place in places if place is not None))
 
     def _rows_behind(self, position: Position, place: Place, limit_rows: int) -> list[Row]:
         try:
@@ -227,8 +235,9 @@ class Follower:
         except FileNotFoundError:
             if not place.rowid or self._is_end(place):
                 return []
+            path = self._kind.file_of(self._root, place.day)
             raise DayGone(
-                f"{day_file(self._root, place.day)} is gone: the day was put away or removed; read the rest of it from "
+                f"{path} is gone: the day was put away or removed; read the rest of it from "
                 f"its archive (hk-tickctl query), or restore it (hk-tickctl restore {place.day}) and ask again",
                 place.day,
                 position.leaving(place.day),
@@ -256,7 +265,7 @@ class Follower:
 
     def _batch(self, position: Position, place: Place, rows: list[Row]) -> Batch:
         file = self._file(place.day)
-        position = position.moved(place.behind(rows, file.identity))
+        position = position.moved(self._kind.behind(place, rows, file.identity))
         oldest = position.places[0].day
         if oldest < place.day and self._file(oldest).is_over():
             position = position.leaving(oldest)
@@ -268,7 +277,7 @@ class Follower:
     def _file(self, day: str) -> _DayFile:
         file = self._files.get(day)
         if file is None:
-            file = self._files[day] = _DayFile(day_file(self._root, day), day, self._monotonic)
+            file = self._files[day] = _DayFile(self._kind.file_of(self._root, day), day, self._monotonic, self._kind)
         return file
 
     def _next_day(self, newest: str) -> str | None:
@@ -278,14 +287,15 @@ class Follower:
         return next((day for day in self._days if day > newest), None)
 
     def _known_days(self) -> list[str]:
+        directory = self._kind.directory(self._root)
         tomorrow = datetime.fromtimestamp(self._clock.now_ms() / 1000, tz=UTC) + timedelta(days=1)
         try:
-            days = [parse_day(path) or "" for path in self._root.iterdir()]
+            days = [self._kind.day_of(path) or "" for path in directory.iterdir()]
         except FileNotFoundError:
             return []
         except OSError as exc:
             raise StoreUnavailable(
-                f"{self._root} cannot be listed ({exc.strerror}); uid {os.geteuid()} needs read permission: the "
+                f"{directory} cannot be listed ({exc.strerror}); uid {os.geteuid()} needs read permission: the "
                 f"recorder's group has it"
             ) from exc
         return sorted(day for day in days if "" < day <= f"{tomorrow:%Y%m%d}")
@@ -300,7 +310,8 @@ class _DayFile:
     is closed. Between reads without a connection its marks (size and time of change, and those of its WAL) tell whether
     anybody wrote to it."""
 
-    def __init__(self, path: Path, day: str, monotonic: Callable[[], float]) -> None:
+    def __init__(self, path: Path, day: str, monotonic: Callable[[], float], kind: Followed) -> None:
+        self._kind = kind
         self._path = path
         self._wal = path.with_name(f"{path.name}-wal")
         self._day = day
@@ -357,7 +368,7 @@ class _DayFile:
             where = "rowid = ?" if rowid is not None else "rowid > ? ORDER BY rowid DESC"
             rows, identity = self._execute(where, rowid or 0, 1), self.identity
             self._end_reading()
-            return Place(self._day).behind(rows, identity)._replace(trail=None) if rows else None
+            return self._kind.behind(Place(self._day), rows, identity)._replace(trail=None) if rows else None
 
     def end(self, back_rows: int) -> Place | None:
         """The place behind all rows but the last ``back_rows``; None without a file."""
@@ -366,10 +377,11 @@ class _DayFile:
             self._look()
             if not self._open(is_begun=False):
                 return None
-            tail = "rowid <= (SELECT MAX(rowid) FROM ticks) - ? ORDER BY rowid DESC"
+            tail = f"rowid <= (SELECT MAX(rowid) FROM {self._kind.table}) - ? ORDER BY rowid DESC"  # noqa: S608 - ours
             rows, identity = self._execute(tail, back_rows, TAIL_ROWS)[::-1], self.identity
             self._end_reading()
-            return Place(self._day, base=rows[0][0] - 1).behind(rows, identity) if rows else Place(self._day)
+            start = Place(self._day)
+            return self._kind.behind(start._replace(base=rows[0][0] - 1), rows, identity) if rows else start
         return None
 
     @contextlib.contextmanager
@@ -394,7 +406,7 @@ class _DayFile:
             return []
         if versions != self._versions:
             self._versions, self._changed_at_sec = versions, self._monotonic()
-            self._columns = select_list(self._connection, ROW[1:])
+            self._columns = self._kind.select(self._connection)
         rows = self._rows(place, limit_rows)
         if not self._is_live:
             self._end_reading()
@@ -408,7 +420,7 @@ class _DayFile:
         if place.file != self.identity:
             self._prove(place)
         rows = self._execute("rowid >= ? ORDER BY rowid", place.rowid, limit_rows + 1)
-        if not rows or not place.fits(rows[0]):
+        if not rows or not self._kind.fits(place, rows[0]):
             raise _Misfit(f"holds another row at the place that was reached ({place.rowid})")
         return rows[1:]
 
@@ -434,15 +446,16 @@ class _DayFile:
             rows = [row for row in rows if row[0] <= end]
             if not rows:
                 break
-            trail, last = extended(trail, rows), rows[-1][0]
+            trail, last = self._kind.extended(trail, rows), rows[-1][0]
         return trail
 
     def _has_before(self, place: Place) -> bool:
         """Are there as many rows as before that were not read, all stored before the place's own one?"""
         own = self._execute("rowid = ?", place.rowid, 1)
-        sql = "SELECT COUNT(*), MAX(inserted_at_ms) FROM ticks WHERE rowid <= ?"
-        count, newest_ms = self._connection.execute(sql, (place.unread,)).fetchone()
-        return bool(own) and place.fits(own[0]) and count == place.unread and newest_ms < stored_ms(own[0])
+        sql = f"SELECT COUNT(*), MAX({self._kind.stored_at}) FROM {self._kind.table} WHERE rowid <= ?"  # noqa: S608 - ours
+        count, newest = self._connection.execute(sql, (place.unread,)).fetchone()
+        is_there = bool(own) and self._kind.fits(place, own[0])
+        return is_there and count == place.unread and newest < self._kind.stored(own[0])
 
     @property
     def _connection(self) -> sqlite3.Connection:
@@ -450,7 +463,7 @@ class _DayFile:
         return self._conn
 
     def _execute(self, where: str, start: int, limit_rows: int) -> list[Row]:
-        sql = f"SELECT rowid, {self._columns} FROM ticks WHERE {where} LIMIT ?"  # noqa: S608 - our names
+        sql = f"SELECT rowid, {self._columns} FROM {self._kind.table} WHERE {where} LIMIT ?"  # noqa: S608 - our names
         return self._connection.execute(sql, (start, limit_rows)).fetchall()
 
     def _pragma(self, name: str) -> int:
@@ -460,15 +473,18 @@ class _DayFile:
         """Connect to the file that is at the path. False when it was only just made and has no table yet."""
         before = identity_of(self._path)
         try:
-            self._conn, uri = open_read_only_uri(self._path)
+            conn = self._kind.open_file(self._path)
         except StoreCorrupt:
             if is_begun or time.time() - self._path.stat().st_mtime > YOUNG_SEC:
                 raise
             return False
+        if conn is None:
+            return False
+        self._conn = conn
         if identity_of(self._path) != before:
             raise StoreBusy(f"{self._path} was exchanged while it was opened; ask again")
-        self._is_live = "immutable" not in uri
-        self._columns = select_list(self._connection, ROW[1:])
+        self._is_live = not isinstance(conn, ClosedFile)
+        self._columns = self._kind.select(self._connection)
         self._versions, self._changed_at_sec = (-1, -1), self._monotonic()
         self.identity = before
         return True

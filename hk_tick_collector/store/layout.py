@@ -36,6 +36,7 @@ from hk_tick_collector.core.errors import ConfigError, RecorderError, StoreUnava
 
 DIR_MODE = 0o750
 TICKS = "ticks"  # the kind of record that a file is of where no other one is named
+BOOKS = "books"
 FILE_MODE = 0o640
 SPILL_DIR = "_spill"
 QUARANTINE_DIR = "_quarantine"
@@ -137,11 +138,16 @@ def book_file(data_root: Path, day: str) -> Path:
 def book_days(data_root: Path) -> list[str]:
     """The days of which there are order books, oldest first; none where the directory cannot be read."""
     try:
-        names = [entry.name for entry in (data_root / BOOK_DIR).iterdir()]
+        found = [parse_book_day(path) for path in (data_root / BOOK_DIR).iterdir()]
     except OSError:
         return []
-    found = (_BOOK_FILE.fullmatch(name) for name in names)
-    return sorted(day for match in found if match and (day := _valid_day(match.group(1))))
+    return sorted(day for day in found if day)
+
+
+def parse_book_day(path: Path) -> str | None:
+    """The day (YYYYMMDD) of a file of order books, None when it is no such file."""
+    match = _BOOK_FILE.fullmatch(path.name)
+    return _valid_day(match.group(1)) if match else None
 
 
 def reports_dir(data_root: Path) -> Path:

@@ -11,47 +11,31 @@ holds for one file. So a ``Place`` carries, besides the rowid:
   read; that they are the same ones is shown by their number and their times of storing (``follow.py``). The trail is
   None where no row but the last one was read.
 
-All of them are made of what never changes in a stored row. The store may give a row its sequence later, or finer
-milliseconds, or another number among equal ones (``rows.py``): ``occurrence`` and milliseconds are left out, and a row
-that was checked without a sequence still fits once it has one.
+All of them are made of what never changes in a stored row; what that is, ``followed.py`` says for each kind of record.
 
 As text: ``v2~<day left>~<day>.<rowid>.<check>.<file>.<trail>~<check of the text>``, one part for each day that is read;
 safe in addresses. ``<trail>`` is ``<base>-<trail>`` where the base is not 0. The check of the text finds what was cut,
-or changed on the way. ``v1`` is the same without it, as earlier versions wrote it, and is read.
+or changed on the way. ``v1`` is the same without it, as earlier versions wrote it, and is read. A position in another
+kind of record than ticks says so: ``v2.books~...``; read as one in ticks it is refused.
 """
 
 from __future__ import annotations
 
 import re
 import zlib
-from array import array
-from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from itertools import chain
-from math import nan
-from operator import itemgetter
 from typing import Any, NamedTuple
 
 from hk_tick_collector.core.errors import StoreError
 from hk_tick_collector.store.connect import COLUMNS
-from hk_tick_collector.store.layout import check_day
+from hk_tick_collector.store.layout import TICKS, check_day
 
 Row = tuple[Any, ...]
 
-# What a follower is given of each row.
+# What a follower is given of each tick.
 ROW = ("rowid", *COLUMNS)
 MAX_PLACES = 2  # days that are read at a time: today's, and the one before while late rows may come
 _FORM, _FORM_UNCHECKED = "v2", "v1"
-_SYMBOL = ROW.index("symbol")
-_SEQ, _TS_MS = ROW.index("seq"), ROW.index("ts_ms")
-_fixed = itemgetter(
-    *map(
-        ROW.index,
-        ("symbol", "price", "volume", "turnover", "direction", "tick_type", "recv_ts_ms", "inserted_at_ms"),
-    )
-)
-_numbers = itemgetter(*map(ROW.index, ("price", "volume", "recv_ts_ms", "inserted_at_ms")))
-_STAMP = ROW.index("inserted_at_ms")
 _PLACE = re.compile(
     r"(\d{8})\.(0|[1-9]\d{0,17})\.([0-9a-f]{8})\.([0-9a-f]{8})\.(?:-|(?:([1-9]\d{0,17})-)?([0-9a-f]{16}))", re.ASCII
 )
@@ -73,11 +57,6 @@ class Place(NamedTuple):
         base = f"{self.base}-" if self.base and self.trail is not None else ""
         return f"{self.day}.{self.rowid}.{self.check:08x}.{self.file:08x}.{base}{trail}"
 
-    def behind(self, rows: Sequence[Row], file: int) -> Place:
-        """The place behind ``rows``, which follow this one in the file of that identity."""
-        base, trail = (self.rowid, 0) if self.trail is None else (self.base, self.trail)
-        return Place(self.day, rows[-1][0], check_of(rows[-1]), file, extended(trail, rows), base)
-
     @property
     def mark(self) -> str:
         """The text without the trail: what place it is, however it was reached."""
@@ -88,33 +67,30 @@ class Place(NamedTuple):
         """Up to this rowid no row was read."""
         return self.rowid - 1 if self.trail is None else self.base
 
-    def fits(self, row: Row) -> bool:
-        """Is this the row that was read last?"""
-        if row[0] != self.rowid:
-            return False
-        return self.check in (check_of(row), check_of(row, with_sequence=False))
-
 
 class Position(NamedTuple):
     """Where to read on: behind each of ``places`` (by day, MAX_PLACES at most), then the days after them.
 
-    ``left``: no day up to this one is read any more; "" when none was left. ``Position()`` is before everything.
+    ``left``: no day up to this one is read any more; "" when none was left. ``kind``: the name of the kind of record
+    (``followed.Followed``). ``Position()`` is before all ticks.
     """
 
     left: str = ""
     places: tuple[Place, ...] = ()
+    kind: str = TICKS
 
     @classmethod
-    def at_start_of(cls, day: str) -> Position:
+    def at_start_of(cls, day: str, kind: str = TICKS) -> Position:
         """Before the first row of a day (YYYYMMDD). ValueError when it is none."""
         moment = datetime.strptime(check_day(day), "%Y%m%d").replace(tzinfo=UTC) - timedelta(days=1)
-        return cls(f"{moment:%Y%m%d}")
+        return cls(f"{moment:%Y%m%d}", (), kind)
 
     @classmethod
-    def parse(cls, text: str) -> Position:
-        """The position of a text that ``str`` made. ValueError with a sentence when it is none."""
+    def parse(cls, text: str, kind: str = TICKS) -> Position:
+        """The position of a text that ``str`` made, in this kind of record. ValueError with a sentence when it is
+        none."""
         try:
-            left, *places = _parts(text)
+            left, *places = _parts(text, kind)
             found = [_PLACE.fullmatch(place) for place in places]
             days = [match.group(1) for match in found if match]
             if len(days) != len(places) or len(days) > MAX_PLACES:
@@ -124,10 +100,10 @@ class Position(NamedTuple):
                 raise ValueError
         except ValueError:
             raise ValueError(f"{text!r:.200} is not a position in the day files; begin with a day instead") from None
-        return cls("" if left == "-" else left, tuple(_place(match) for match in found if match))
+        return cls("" if left == "-" else left, tuple(_place(match) for match in found if match), kind)
 
     def __str__(self) -> str:
-        text = "~".join((_FORM, self.left or "-", *(place.text() for place in self.places)))
+        text = "~".join((_form(self.kind), self.left or "-", *(place.text() for place in self.places)))
         return f"{text}~{text_check(text)}"
 
     @property
@@ -139,11 +115,12 @@ class Position(NamedTuple):
         """With this place instead of its day's, or with its day after the others."""
         places = {known.day: known for known in self.places}
         places[place.day] = place
-        return Position(self.left, tuple(places[day] for day in sorted(places)))
+        return self._replace(places=tuple(places[day] for day in sorted(places)))
 
     def leaving(self, day: str) -> Position:
         """Without the days up to this one."""
-        return Position(max(self.left, day), tuple(place for place in self.places if place.day > day))
+        places = tuple(place for place in self.places if place.day > day)
+        return self._replace(left=max(self.left, day), places=places)
 
 
 class PositionLost(StoreError):
@@ -181,44 +158,22 @@ def text_check(text: str) -> str:
     return f"{zlib.crc32(text.encode()):08x}"
 
 
-def stored_ms(row: Row) -> int:
-    """When a row was stored, UTC epoch ms."""
-    return int(row[_STAMP])
+def _form(kind: str) -> str:
+    """How the text of a position in this kind of record begins."""
+    return _FORM if kind == TICKS else f"{_FORM}.{kind}"
 
 
-def _parts(text: str) -> list[str]:
+def _parts(text: str, kind: str) -> list[str]:
     """The parts of a position's text between its form and its check. ValueError when it is not whole."""
     form, _, rest = text.partition("~")
-    if form == _FORM:
+    if form == _form(kind):
         text, _, check = text.rpartition("~")
         if check != text_check(text):
             raise ValueError
         rest = text.partition("~")[2]
-    elif form != _FORM_UNCHECKED:
+    elif form != _FORM_UNCHECKED or kind != TICKS:
         raise ValueError
     return rest.split("~")
-
-
-def check_of(row: Row, *, with_sequence: bool = True) -> int:
-    """32 bits of one row."""
-    content = (*_fixed(row), row[_TS_MS] // 1000, row[_SEQ] if with_sequence else None)
-    return zlib.crc32(repr(content).encode("utf-8", "surrogatepass"))
-
-
-def extended(trail: int, rows: Iterable[Row]) -> int:
-    """The trail of all rows up to and with these; how they are cut into calls makes no difference."""
-    rows = list(rows)
-    text = "".join([f"{row[_SYMBOL]}\n" for row in rows]).encode("utf-8", "surrogatepass")
-    return zlib.crc32(text, trail >> 32) << 32 | zlib.crc32(_packed(rows), trail & 0xFFFFFFFF)
-
-
-def _packed(rows: Sequence[Row]) -> bytes:
-    values: Iterator[Any] = chain.from_iterable(map(_numbers, rows))
-    try:
-        return array("d", values).tobytes()
-    except TypeError:  # NULL, or what no recorder stores there
-        values = chain.from_iterable(map(_numbers, rows))
-        return array("d", [value if isinstance(value, (int, float)) else nan for value in values]).tobytes()
 
 
 def _place(match: re.Match[str]) -> Place:

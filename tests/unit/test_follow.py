@@ -22,7 +22,8 @@ from hk_tick_collector.records.tick import Tick
 from hk_tick_collector.store.compact import compact
 from hk_tick_collector.store.connect import SqliteOptions
 from hk_tick_collector.store.follow import LET_GO_SEC, Follower, follow
-from hk_tick_collector.store.position import ROW, DayChanged, DayDamaged, DayGone, Place, Position, extended
+from hk_tick_collector.store.followed import TICKS
+from hk_tick_collector.store.position import ROW, DayChanged, DayDamaged, DayGone, Place, Position
 from hk_tick_collector.store.salvage import salvage
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.unit.store_ticks import DAY, NOBODY_UID, query, table_row, tick, ticks, without_root
@@ -649,9 +650,9 @@ def test_a_trail_does_not_depend_on_how_rows_were_cut(writer: DayFileWriter, fol
     writer.write([*ticks(7), tick(8, price=None), tick(9, volume=None)])
     batch = follower.read_behind(Position())
     assert batch is not None
-    whole = extended(0, batch.rows)
-    assert whole == extended(extended(0, batch.rows[:3]), batch.rows[3:])
-    assert whole != extended(0, [*batch.rows[1:], batch.rows[0]])
+    whole = TICKS.extended(0, batch.rows)
+    assert whole == TICKS.extended(TICKS.extended(0, batch.rows[:3]), batch.rows[3:])
+    assert whole != TICKS.extended(0, [*batch.rows[1:], batch.rows[0]])
 
 
 READER = """

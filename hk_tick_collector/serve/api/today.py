@@ -41,6 +41,7 @@ from hk_tick_collector.query.trade_types import TradeRule
 from hk_tick_collector.records.columns import NAMES
 from hk_tick_collector.serve.api.changing import changing_sql
 from hk_tick_collector.store.follow import identity_of
+from hk_tick_collector.store.followed import TICKS
 from hk_tick_collector.store.layout import parse_day, recent_day_files
 from hk_tick_collector.store.position import Place
 from hk_tick_collector.store.reader import notes_of, open_read_only_uri, select_list
@@ -220,14 +221,15 @@ class _Source:
     def newest(self) -> Place:
         """Behind the newest row."""
         rows = self._rows("1 ORDER BY rowid DESC LIMIT 1", (), NAMES)
-        return Place(self.day).behind(rows, self.identity)._replace(trail=None) if rows else Place(self.day)
+        place = Place(self.day)
+        return TICKS.behind(place, rows, self.identity)._replace(trail=None) if rows else place
 
     def fits(self, place: Place) -> bool:
         """Is it the same file, with the same row there?"""
         if (place.day, place.file) != (self.day, self.identity):
             return False
         rows = self._rows("rowid = ?", (place.rowid,), NAMES)
-        return bool(rows) and place.fits(rows[0])
+        return bool(rows) and TICKS.fits(place, rows[0])
 
     def behind(self, place: Place, symbols: Sequence[str] | OrderedDict[str, _Held]) -> list[_Row]:
         """Rows of these symbols that were stored later."""
