@@ -36,9 +36,12 @@ _BARE_CODE = re.compile(
     hk-tickctl query "SELECT hour(ts_ms), sum(volume) FROM ticks GROUP BY 1" \\
         --symbols 700 --days 20261101..
     hk-tickctl query "SELECT * FROM gaps WHERE state = 'open'" --json
+    hk-tickctl query "SELECT symbol, any_value(name), count(*) FROM ticks
+        LEFT JOIN symbols USING (trading_day, symbol) GROUP BY 1"
 
     Tables: ticks (one row a trade: symbol, ts_ms, price, volume, turnover, direction, tick_type, seq, trading_day and
-    more; DESCRIBE ticks lists them), coverage and gaps (with trading_day; their times are UTC epoch milliseconds).
+    more; DESCRIBE ticks lists them), coverage, gaps and symbols (what a symbol was on a day: name, lot_size, currency),
+    all with trading_day; their times are UTC epoch milliseconds.
     In ticks times are timestamps and work on the market's clock: in Hong Kong hour(ts_ms) of the opening is 9.
     trading_day is a text like '20261120'.
 

@@ -58,6 +58,11 @@ class Output:
         time_as = _time_as(app, options["time_as"] or ("market" if name == output.TABLE else "utc"))
         return cls(name, path, options["force"], time_as, options["show_all"], options["big_ints"] == "string")
 
+    @property
+    def is_table(self) -> bool:
+        """For people, who miss no column that says nothing."""
+        return self.format_name == "table"
+
     def write(self, schema: pa.Schema, batches: Iterable[pa.RecordBatch], *, spare: Sequence[str] = ()) -> int:
         """Write the rows; how many. ``spare``: columns of a table that may be left out where a terminal has no room,
         the first ones first. BrokenPipeError when the reader of a pipe went away."""

@@ -81,7 +81,7 @@ class Screen(TextualApp[None]):
         with Horizontal(id="lines"):
             yield Sparkline([], id="rates")
             yield Sparkline([], id="lags")
-        yield Input(placeholder="part of a symbol", id="filter")
+        yield Input(placeholder="part of a symbol or a name", id="filter")
         with Horizontal(id="main"):
             yield DataTable(id="symbols", cursor_type="row", zebra_stripes=True)
             with Vertical(id="side"):
@@ -92,7 +92,7 @@ class Screen(TextualApp[None]):
 
     def on_mount(self) -> None:
         """Columns, and the first questions."""
-        self._table("symbols").add_columns("symbol", "state", "ticks", "missing", "last")
+        self._table("symbols").add_columns("symbol", "state", "ticks", "missing", "last", "name")
         self._table("tape").add_columns("time", "price", "volume", "side")
         self._table("gaps").add_columns("gap", "from", "to", "missing")
         self._table("symbols").focus()
@@ -216,7 +216,7 @@ class Screen(TextualApp[None]):
             state = Text(f"{SIGNS.get(row['state'], ' ')} {row['state']}", style=STYLES.get(row["state"], ""))
             table.add_row(
                 printable(row["symbol"]), state, _number(row["stored_ticks"]), _missing(row),
-                self._clock(row.get("last_ts_ms")), key=row["symbol"],
+                self._clock(row.get("last_ts_ms")), printable(row.get("name") or ""), key=row["symbol"],
             )  # fmt: skip
         if shown:
             table.move_cursor(row=min(place, len(shown) - 1), scroll=False)

@@ -166,6 +166,7 @@ ORDERS: tuple[tuple[str, Any], ...] = (
 
 
 def arranged(rows: Sequence[Facts], text: str, order: int) -> list[Facts]:
-    """Symbols with ``text`` in their code, in one of ORDERS."""
+    """Symbols with ``text`` in their code or name, in one of ORDERS."""
     wanted = text.strip().upper()
-    return sorted((row for row in rows if wanted in row["symbol"]), key=ORDERS[order][1])
+    shown = (row for row in rows if wanted in row["symbol"] or wanted in (row.get("name") or "").upper())
+    return sorted(shown, key=ORDERS[order][1])

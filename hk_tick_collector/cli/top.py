@@ -43,4 +43,8 @@ def command(app: App, by: str, days: str | None, symbols: tuple[str, ...], rows:
         batches = [batch for batch in result.batches if batch.num_rows]
         if not batches:
             raise NoData(f"no ticks{' of these symbols' if symbols else ''} on {days or 'the newest day'}")
-        output.write(result.schema, batches, spare=("days", "volume", "volatility_pct", "ticks"))
+        schema = result.schema
+        if output.is_table and not any(batch.column("name").null_count < batch.num_rows for batch in batches):
+            schema = schema.remove(schema.get_field_index("name"))  # nobody knows one
+            batches = [batch.select(schema.names) for batch in batches]
+        output.write(schema, batches, spare=("days", "volume", "volatility_pct", "ticks", "name"))

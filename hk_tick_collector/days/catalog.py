@@ -160,6 +160,10 @@ class Day:
         by_symbol = {row.symbol: row for row in (*told, *live)}
         return [by_symbol[symbol] for symbol in sorted(by_symbol)]
 
+    def stock_names(self) -> dict[str, str]:
+        """The names that the source gave on that day, by symbol."""
+        return {row.symbol: row.name for row in self.symbol_rows() if row.name}
+
     def amendments(self) -> list[AmendmentRow]:
         """Trades that the source corrected or cancelled later, in the order stored."""
         told = self._claim().amendments if self._reads_archive else ()

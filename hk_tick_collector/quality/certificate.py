@@ -149,11 +149,13 @@ class _Found:
     gaps: dict[str, list[GapRow]] = field(default_factory=dict)  # open ones
     problems: list[str] = field(default_factory=list)
     notes: Notes = field(default_factory=lambda: Notes([], []))
+    stock_names: dict[str, str] = field(default_factory=dict)
 
     def take(self, day: Day, recounted: Recount | None, *, count_rows: bool) -> None:
         """Read the tables. StoreError when they cannot be read."""
         notes = self.notes = day.notes(count_rows=recounted is None and count_rows)
         self.rows, self.gaps = {row.symbol: row for row in notes.coverage}, notes.open_gaps()
+        self.stock_names = day.stock_names()
         if recounted is None:
             return
         has_coverage = bool(self.rows)
@@ -213,6 +215,7 @@ class _Found:
             facts,
             any(gap.is_window for gap in gaps),
             verdict.level.value,
+            self.stock_names.get(name),
         )
 
     def _hold_against(self, row: CoverageRow, verdict: Verdict) -> None:

@@ -67,6 +67,7 @@ class SymbolCertificate:
     rows: RowFacts | None
     not_subscribed: bool  # for a part of the day OpenD did not send its ticks, and nothing made up for it
     evidence: str = EvidenceLevel.COUNTER.value  # what it is judged by: counter | replay | id
+    name: str | None = None  # as the source wrote it on that day; None: it did not say
 
     @property
     def is_missing(self) -> bool:

@@ -1,6 +1,37 @@
-// Price and volume of the symbol that is chosen. The data stands in the page; nothing is asked of anybody.
-"use strict";
-(() => {
+// The language that is chosen, and price and volume of the symbol that is chosen. All of it is in the page; nothing is
+// asked of anybody. The choice is the dashboard's own, where a server shows both.
+const language = (() => {
+  const stored = () => { try { return localStorage.getItem("hk-language"); } catch { return null; } };
+  const keep = (value) => { try { localStorage.setItem("hk-language", value); } catch { /* a private window */ } };
+  let chosen = stored() ?? ((navigator.language || "en").toLowerCase().startsWith("zh") ? "zh" : "en");
+  const english = new Map(); // a text, or an element's attributes, as the page came
+  const title = document.title, button = document.createElement("button");
+  const SPOKEN = ["title", "aria-label"];
+  const t = (text) => (chosen === "zh" ? inChinese(text) : text);
+  function show() {
+    document.documentElement.lang = chosen === "zh" ? "zh-Hant-HK" : "en";
+    document.title = t(title);
+    button.textContent = chosen === "zh" ? "English" : "中文";
+    button.lang = chosen === "zh" ? "en" : "zh-Hant";
+    for (const [node, said] of english) {
+      if (node.nodeType === Node.TEXT_NODE) { if (said !== "") node.data = t(said); } else for (const [name, value] of said) node.setAttribute(name, t(value));
+    }
+  }
+  const main = document.querySelector("main"), walker = document.createTreeWalker(main, NodeFilter.SHOW_TEXT | NodeFilter.SHOW_ELEMENT);
+  for (let node = walker.nextNode(); node; node = walker.nextNode()) {
+    if (node.nodeType === Node.TEXT_NODE) { if (/[a-z]{2}/.test(node.data)) english.set(node, node.data); continue; }
+    const spoken = SPOKEN.filter((name) => node.hasAttribute(name)).map((name) => [name, node.getAttribute(name)]);
+    if (spoken.length) english.set(node, spoken);
+  }
+  button.id = "language";
+  button.onclick = () => { chosen = chosen === "zh" ? "en" : "zh"; keep(chosen); show(); dispatchEvent(new Event("language")); };
+  main.prepend(button);
+  show();
+  return { t };
+})();
+
+if (document.getElementById("bars")) (() => {
+  const t = language.t;
   const data = JSON.parse(document.getElementById("bars").textContent);
   const card = document.getElementById("prices"), box = document.getElementById("chart"), told = document.getElementById("told");
   const input = document.getElementById("symbol"), list = document.getElementById("symbols");
@@ -53,7 +84,7 @@
     const most = Math.max(...bars.map((bar) => bar.volume), 1);
     const y = (value) => 8 + (1 - (value - low) / (high - low)) * (HEIGHT - 16), base = HEIGHT + 14 + VOLUME;
     box.textContent = "";
-    const svg = make("svg", { width, height: base + 22, role: "img", "aria-label": `price and volume of ${name}` }, box);
+    const svg = make("svg", { width, height: base + 22, role: "img", "aria-label": t(`price and volume of ${name}`) }, box);
     for (const [start, end] of data.breaks) make("rect", { class: "break", x: x(start), y: 0, width: x(end) - x(start), height: base }, svg);
     for (const mark of steps(low, high, 4)) {
       make("path", { class: "grid", d: `M${GUTTER} ${y(mark)}H${width - EDGE}` }, svg);
@@ -61,7 +92,7 @@
     }
     make("path", { class: "grid", d: `M${GUTTER} ${base}H${width - EDGE}` }, svg);
     make("text", { class: "tick", x: GUTTER - 6, y: base - VOLUME + 9, "text-anchor": "end" }, svg, number(most));
-    make("text", { class: "tick", x: GUTTER - 6, y: base, "text-anchor": "end" }, svg, "volume");
+    make("text", { class: "tick", x: GUTTER - 6, y: base, "text-anchor": "end" }, svg, t("volume"));
     const wide = Math.max(1, (inner * data.slot_minutes) / (data.last - data.first) - 0.5);
     let range = "", line = "", volume = "", last = null;
     for (const bar of bars) {
@@ -81,14 +112,14 @@
       make("text", { class: "tick", x: x(at), y: base + 16, "text-anchor": "middle" }, svg, clock(at));
     }
     const pointer = make("path", { class: "pointer", d: "" }, svg);
-    const whole = `open ${price(bars[0].open)}, high ${price(high)}, low ${price(low)}, close ${price(bars[bars.length - 1].close)}, ` +
-      `volume ${number(bars.reduce((sum, bar) => sum + bar.volume, 0))}`;
+    const whole = t(`open ${price(bars[0].open)}, high ${price(high)}, low ${price(low)}, close ${price(bars[bars.length - 1].close)}, ` +
+      `volume ${number(bars.reduce((sum, bar) => sum + bar.volume, 0))}`);
     told.textContent = whole;
     svg.onpointermove = (event) => {
       const minute = data.first + ((event.clientX - svg.getBoundingClientRect().left - GUTTER) / inner) * (data.last - data.first);
       const near = bars.reduce((best, bar) => (Math.abs(bar.minute + data.slot_minutes / 2 - minute) < Math.abs(best.minute + data.slot_minutes / 2 - minute) ? bar : best));
       pointer.setAttribute("d", `M${x(near.minute) + wide / 2} 0V${base}`);
-      told.textContent = `${clock(near.minute)}: open ${price(near.open)}, high ${price(near.high)}, low ${price(near.low)}, close ${price(near.close)}, volume ${number(near.volume)}`;
+      told.textContent = `${clock(near.minute)}: ${t(`open ${price(near.open)}, high ${price(near.high)}, low ${price(near.low)}, close ${price(near.close)}, volume ${number(near.volume)}`)}`;
     };
     svg.onpointerleave = () => { pointer.setAttribute("d", ""); told.textContent = whole; };
   }
@@ -99,7 +130,7 @@
     const given = text.trim();
     const name = names.find((known) => known === given) ?? names.find((known) => known.toUpperCase() === given.toUpperCase()) ??
       names.find((known) => bare(known) === bare(given));
-    if (name === undefined) { if (!isLink) told.textContent = `no prices of ${given} are in this page`; return; }
+    if (name === undefined) { if (!isLink) told.textContent = t(`no prices of ${given} are in this page`); return; }
     shown = input.value = name;
     draw(name);
     if (isLink) card.scrollIntoView();
@@ -110,6 +141,7 @@
   input.onfocus = () => input.select();
   const linked = () => { try { return decodeURIComponent(location.hash.slice(1)); } catch { return ""; } };
   addEventListener("hashchange", () => { if (linked()) choose(linked(), true); });
+  addEventListener("language", () => { if (shown !== null) draw(shown); });
   new ResizeObserver(() => { if (shown !== null) draw(shown); }).observe(box);
   card.hidden = false;
   choose(data.chosen, false);

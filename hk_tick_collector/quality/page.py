@@ -3,7 +3,7 @@ and its own policy lets it load nothing.
 
 Follows the reader's preference for light or dark, fits a phone and prints well. Whatever comes out of a file is
 escaped. Its size is bounded: ``PRICE_BARS`` bars, ``GAP_ROWS`` gaps, a line for each symbol. Without the script (a
-browser that forbids it) the prices are not there, and all else is.
+browser that forbids it) the prices are not there, and all else is, in English.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ GAP_ROWS = 200
 PRICE_BARS = 60_000  # some 20 bytes each: 900 symbols of five minutes in a day of Hong Kong
 INDEX_PAGE = "index.html"
 _STYLE, _SCRIPT = (Path(__file__).with_name(f"page.{kind}") for kind in ("css", "js"))
+CHINESE_FILE = Path(__file__).with_name("chinese.js")
 
 
 def write_page(data_root: Path, certificate: Certificate, drawn: Plots, gaps: Sequence[GapLine]) -> Path:
@@ -43,8 +44,8 @@ def write_page(data_root: Path, certificate: Certificate, drawn: Plots, gaps: Se
 
 @cache
 def script() -> str:
-    """The page's script."""
-    return _SCRIPT.read_text(encoding="utf-8")
+    """The page's script: its words in Chinese, the choice of the language, and the prices."""
+    return CHINESE_FILE.read_text(encoding="utf-8") + _SCRIPT.read_text(encoding="utf-8")
 
 
 @cache
@@ -58,14 +59,14 @@ def policy() -> str:
 
 
 def document(title: str, body: str, scripts: str = "") -> str:
-    """A page of its own."""
+    """A page of its own, in English; its script shows it in Chinese to those who want that."""
     style = _STYLE.read_text(encoding="utf-8")
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{escape(policy())}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<meta name="color-scheme" content="light dark"><title>{title}</title>\n<style>\n{style}</style></head>\n'
-        f"<body><main>{body}</main>{scripts}</body></html>\n"
+        f"<body><main>{body}</main>{scripts}<script>{script()}</script></body></html>\n"
     )
 
 
@@ -89,10 +90,8 @@ def page(certificate: Certificate, drawn: Plots, gaps: Sequence[GapLine], *, ind
         _symbols(certificate, charted),
         _foot(certificate),
     ]
-    scripts = (
-        f'<script type="application/json" id="bars">{prices}</script><script>{script()}</script>' if charted else ""
-    )
-    return document(title, "".join(part for part in parts if part), scripts)
+    data = f'<script type="application/json" id="bars">{prices}</script>' if charted else ""
+    return document(title, "".join(part for part in parts if part), data)
 
 
 def _span(certificate: Certificate, drawn: Plots) -> plots.Span:
@@ -310,12 +309,13 @@ def _symbols(certificate: Certificate, charted: frozenset[str]) -> str:
 
 def _symbol_table(symbols: Iterable[SymbolCertificate], zone: Zone, charted: frozenset[str]) -> str:
     columns = (
-        "symbol", "state", "#stored", "#expected", "#missing", "first", "last", "confirmed", "#auctions",
+        "symbol", "name", "state", "#stored", "#expected", "#missing", "first", "last", "confirmed", "#auctions",
         "#out of order", "#late", "why",
     )  # fmt: skip
     body = [
         (
             one.symbol,
+            one.name or "",
             one.state,
             one.stored_ticks,
             one.expected_ticks,

@@ -3,7 +3,7 @@
 - An archived day is read from its Parquet file by DuckDB itself, only the columns and row groups that a question needs.
 - A live day is loaded from its day file before the question runs: only the columns that the question reads, only the
   symbols chosen, into a temporary table that moves to a temporary directory when memory runs short.
-- ``coverage`` and ``gaps`` are tables too, with a column ``trading_day``.
+- ``coverage``, ``gaps`` and ``symbols`` (names, lots) are tables too, with a column ``trading_day``.
 - Times are cut and compared on the market's clock: ``hour(ts_ms)`` of the opening is 9 in Hong Kong.
 
 A question can read the chosen days and do nothing else: one SELECT, no access to other files, no extensions, settings
@@ -37,7 +37,7 @@ from hk_tick_collector.days.catalog import Day
 from hk_tick_collector.days.schema import COLUMNS, TICKS, ticks_schema
 from hk_tick_collector.market.registry import market_of
 from hk_tick_collector.query.statement import Needs, SqlError, check_question, message, needs_of
-from hk_tick_collector.store.reader import CoverageRow, GapRow
+from hk_tick_collector.store.reader import CoverageRow, GapRow, SymbolRow
 
 BATCH_ROWS = 50_000
 INTERRUPT_INTERVAL_SEC = 0.1
@@ -163,7 +163,8 @@ class Engine:
 
     def _run(self, sql: str) -> Result:
         text = check_question(self._connection, sql)
-        schemas = {"ticks": TICKS, "coverage": _schema_of(CoverageRow), "gaps": _schema_of(GapRow)}
+        small = {"coverage": CoverageRow, "gaps": GapRow, "symbols": SymbolRow}
+        schemas = {"ticks": TICKS, **{name: _schema_of(kind) for name, kind in small.items()}}
         with duckdb.connect(":memory:", config={**_CLOSED, "enable_external_access": False}) as planner:
             for name, schema in schemas.items():
                 _load(planner, name, schema.empty_table())
@@ -171,6 +172,7 @@ class Engine:
         self._make_ticks(needs)
         self._make_small("coverage", schemas["coverage"], needs, lambda day: day.coverage())
         self._make_small("gaps", schemas["gaps"], needs, lambda day: day.gaps())
+        self._make_small("symbols", schemas["symbols"], needs, lambda day: day.symbol_rows())
         paths = [str(day.parquet) for day in self._days if day.is_archived_only]
         if paths and not self._for_strangers:
             self._connection.execute(f"SET allowed_paths = [{', '.join(map(_quoted, paths))}]")
@@ -309,14 +311,14 @@ def _reader(relation: Any) -> pa.RecordBatchReader:
     return make(BATCH_ROWS)
 
 
-def _schema_of(kind: type[CoverageRow] | type[GapRow]) -> pa.Schema:
+def _schema_of(kind: type[CoverageRow] | type[GapRow] | type[SymbolRow]) -> pa.Schema:
     """A table for these rows; their times stay the numbers that the day file holds (UTC epoch ms)."""
     types = {"int": pa.int64(), "float": pa.float64(), "str": pa.string()}
     named = [(name, types[text.removesuffix(" | None")]) for name, text in _columns(kind).items()]
     return pa.schema([("trading_day", pa.string()), *(pair for pair in named if pair[0] != "trading_day")])
 
 
-def _columns(kind: type[CoverageRow] | type[GapRow]) -> dict[str, str]:
+def _columns(kind: type[CoverageRow] | type[GapRow] | type[SymbolRow]) -> dict[str, str]:
     """Its columns, and the types they are written with; what stands in another table is none."""
     return {one.name: str(one.type) for one in fields(kind) if one.name != "replay"}
 

@@ -36,7 +36,8 @@ WITH minutes AS (
         PARTITION BY symbol, trading_day, last_price IS NULL ORDER BY minute)) AS step
     FROM minutes
 )
-SELECT symbol, CAST(sum(ticks) AS BIGINT) AS ticks, CAST(sum(volume) AS BIGINT) AS volume,
+SELECT symbol, (SELECT arg_max(name, trading_day) FROM symbols AS told WHERE told.symbol = steps.symbol) AS name,
+    CAST(sum(ticks) AS BIGINT) AS ticks, CAST(sum(volume) AS BIGINT) AS volume,
     CAST(sum(turnover) AS DOUBLE) AS turnover, {market.currency_sql()} AS currency, count(DISTINCT trading_day) AS days,
     round(100 * sqrt(sum(step * step) / count(DISTINCT trading_day)), 4) AS volatility_pct
 FROM steps GROUP BY symbol
@@ -45,8 +46,8 @@ FROM steps GROUP BY symbol
 
 def top(engine: Engine, order: str, rows: int, loading: Callable[[int], None] | None = None) -> Result:
     """The first ``rows`` symbols by one of ``ORDERS``, by turnover of each currency (the market's own first): symbol,
-    ticks, volume, turnover, currency (NULL where the code does not tell), days, volatility_pct (NULL with less than two
-    traded minutes). Raises as ``Engine.run``."""
+    name (the newest that the source gave, NULL where it gave none), ticks, volume, turnover,
+    currency (NULL where the code does not tell), days, volatility_pct (NULL with less than two traded minutes). Raises as ``Engine.run``."""
     ranked = f"{_COLUMN[order]} DESC NULLS LAST, symbol"
     if order == "turnover":
         known = ", ".join(f"'{name}'" for name in engine.market.currencies)

@@ -32,7 +32,7 @@ class Kind(NamedTuple):
 
 KINDS: dict[str, Kind] = {
     "bad-parameter": Kind(400, "A parameter is wrong", "correct what errors names; /docs describes each parameter"),
-    "bad-sql": Kind(400, "The SQL is wrong or not allowed", "write one SELECT over ticks, coverage and gaps"),
+    "bad-sql": Kind(400, "The SQL is wrong or not allowed", "write one SELECT over ticks, coverage, gaps and symbols"),
     "bad-cursor": Kind(400, "The cursor does not belong to this query", "ask again without cursor"),
     "unauthorized": Kind(401, "A key is needed", "send the header Authorization: Bearer <key>"),
     "forbidden": Kind(403, "This is not allowed", "ask who runs the server for a key with this right"),

@@ -97,6 +97,42 @@ def test_a_symbol_is_chosen_by_its_number_by_a_link_and_by_pointing(browser: Bro
         expect(page.get_by_role("status")).to_have_text("no prices of 12345 are in this page")
 
 
+# What a page in Chinese may leave in Latin letters: codes, OpenD's words, names of programs and of places.
+LATIN = re.compile(r"HK\.[\w<>= ().]+|OpenD|[A-Z][A-Z_]+|hk-tick[\w-]+( \w+)?|--\w+|/\S+|English|\d+\.\d+\.\d+\S*")
+
+
+def left_in_english(page: Page) -> list[str]:
+    texts = page.evaluate(
+        """() => {
+          const found = [], walker = document.createTreeWalker(document.querySelector("main"), NodeFilter.SHOW_TEXT);
+          while (walker.nextNode()) found.push(walker.currentNode.data);
+          for (const name of ["title", "aria-label"])
+            document.querySelectorAll(`[${name}]`).forEach((element) => found.push(element.getAttribute(name)));
+          return [document.title, ...found];
+        }"""
+    )
+    return sorted({text for text in texts if re.search("[a-z]{3}", LATIN.sub("", text))})
+
+
+def test_it_speaks_chinese_to_those_who_want_it_and_keeps_the_choice(browser: Browser, reports: Path) -> None:
+    seen = Seen()
+    with page_of(browser, seen, 375, locale="zh-HK") as page:
+        for name in ("index", GAPPY, BEFORE):
+            page.goto((reports / f"{name}.html").as_uri())
+            assert page.locator("html").get_attribute("lang") == "zh-Hant-HK"
+            left = left_in_english(page)
+            assert left == [], (name, left)
+            assert page.evaluate("document.documentElement.scrollWidth") <= 375
+        page.get_by_role("button", name="English").click()
+        expect(page.get_by_role("status")).to_have_text(re.compile("^open .*, high "))
+        expect(page.locator("h1")).to_have_text("Ticks of 2026-11-19")
+        page.get_by_role("link", name="All days").click()
+        expect(page.locator("h1")).to_have_text("Recorded days")
+        page.get_by_role("button", name="中文").click()
+        expect(page.locator("h1")).to_have_text("已記錄的交易日")
+    assert seen.complaints == []
+
+
 def test_the_archived_day_shows_what_its_file_showed_and_a_joker_is_text(browser: Browser, reports: Path) -> None:
     seen = Seen()
     with page_of(browser, seen, 375) as page:

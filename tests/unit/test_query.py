@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from hk_tick_collector.core.errors import StoreCorrupt
+from hk_tick_collector.core.facts import SymbolNoted
 from hk_tick_collector.days.catalog import Catalog
 from hk_tick_collector.days.schema import COLUMNS
 from hk_tick_collector.market.hk import HK
@@ -35,7 +36,7 @@ from hk_tick_collector.query.top import top
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.archived_day import archive_day
 from tests.tickctl import SYMBOLS, record_day
-from tests.ticks import DAY, make_tick
+from tests.ticks import DAY, make_tick, make_ticks
 
 OTHER_DAY = "20261119"
 COUNT = 400
@@ -547,3 +548,21 @@ def test_an_interrupt_at_any_moment_leaves_no_temporary_directory(
     gc.collect()
     assert list(tmp_path.iterdir()) == []
     assert len(seen) == 1
+
+
+def test_names_are_asked_for_and_lead_with_their_symbols(tmp_path: Path) -> None:
+    writer = DayFileWriter(tmp_path)
+    writer.write(
+        [*make_ticks(1, 3), *make_ticks(1, 2, symbol="HK.00005")],
+        [SymbolNoted("HK.00700", DAY, 1, name="騰訊控股", lot_size=100)],
+    )
+    writer.close()
+    told = ask((tmp_path, tmp_path), "SELECT symbol, name, lot_size, trading_day FROM symbols", DAY)
+    assert told == [{"symbol": "HK.00700", "name": "騰訊控股", "lot_size": 100, "trading_day": DAY}]
+    with engine((tmp_path, tmp_path), DAY) as asked:
+        result = top(asked, "ticks", 10)
+        leading = pa.Table.from_batches(result.batches, result.schema).to_pylist()
+    assert [(row["symbol"], row["name"], row["ticks"]) for row in leading] == [
+        ("HK.00700", "騰訊控股", 3),
+        ("HK.00005", None, 2),
+    ]

@@ -283,7 +283,12 @@ def _one_day(roots: Roots, asked: Asked, key: Key, out: Out) -> int:
 
 def _symbols(roots: Roots, asked: Asked, key: Key, out: Out) -> int:
     _, day = roots.day(asked["day"], asked.get("market"))
-    rows = [{"symbol": name, "rows": rows} for name, rows in day.rows_by_symbol().items() if key.may_read(name)]
+    names = day.stock_names()
+    rows = [
+        {"symbol": symbol, "name": names.get(symbol), "rows": rows}
+        for symbol, rows in day.rows_by_symbol().items()
+        if key.may_read(symbol)
+    ]
     return _send_json(out, {"day": day.trading_day, "data": rows})
 
 

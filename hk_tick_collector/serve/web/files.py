@@ -11,6 +11,8 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from hk_tick_collector.quality.page import CHINESE_FILE
+
 STATIC = Path(__file__).parent / "static"
 TYPES = {
     ".html": "text/html; charset=utf-8",
@@ -33,10 +35,11 @@ class StaticFile:
 def read_files(directory: Path = STATIC) -> dict[str, StaticFile]:
     """Every file that a browser may ask for, by its path below ``directory`` (``pages/symbol.js``)."""
     paths = sorted(path for path in directory.rglob("*") if path.suffix in TYPES and path.is_file())
-    return {path.relative_to(directory).as_posix(): _read(path) for path in paths}
+    files = {path.relative_to(directory).as_posix(): _packed(path.read_bytes(), path.suffix) for path in paths}
+    words = CHINESE_FILE.read_bytes() + b"export { inChinese };\n"  # the pages of days have it as it is
+    return {**files, CHINESE_FILE.name: _packed(words, CHINESE_FILE.suffix)}
 
 
-def _read(path: Path) -> StaticFile:
-    body = path.read_bytes()
+def _packed(body: bytes, suffix: str) -> StaticFile:
     etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
-    return StaticFile(body, gzip.compress(body, 9, mtime=0), etag, TYPES[path.suffix])
+    return StaticFile(body, gzip.compress(body, 9, mtime=0), etag, TYPES[suffix])

@@ -109,8 +109,7 @@ function Frame({ onOut, onRefused, session }) {
       ${calendar && status ? html`<${Page} key=${`${at.name} ${market}`} status=${status} root=${root} market=${market}
         calendar=${calendar} zone=${zone} now=${now} of=${at.of} given=${at.given} />` : html`<p class="loading">…</p>`}
     </main>
-    <footer>${t("Charts")}: <a href="https://www.tradingview.com/" rel="noreferrer">TradingView Lightweight Charts™</a> ·
-      <a href="../docs">API</a></footer>`;
+    <footer>${t("Charts")}: <a href="https://www.tradingview.com/" rel="noreferrer">TradingView Lightweight Charts™</a> · ${" "}<a href="../docs">API</a></footer>`;
 }
 
 function App() {

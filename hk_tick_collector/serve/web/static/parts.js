@@ -1,11 +1,14 @@
 // Small parts that several pages use.
 
 import { html, useEffect, useRef, useState } from "./vendor/htm-preact.js";
-import { clock, count, iso, t, zoneName } from "./text.js";
+import { clock, count, dateClock, dayText, iso, said, t, zoneName } from "./text.js";
 
 /** A time of day in the market's zone; UTC on hover. */
 export const Time = ({ ms, zone, millis }) =>
   html`<time title=${iso(ms)} datetime=${iso(ms)}>${clock(ms, zone, millis)}</time>`;
+
+/** With its date, where it may be another day. */
+export const When = ({ ms, zone }) => (ms ? html`<time class="num" title=${iso(ms)} datetime=${iso(ms)}>${dateClock(ms, zone)}</time>` : "–");
 
 export const State = ({ state }) => html`<span class=${`state ${state}`}>${t(state.replace("_", " "))}</span>`;
 
@@ -61,6 +64,19 @@ export function usePoll(ask, key, every_ms) {
   }, [key, every_ms]);
   const answer = found.key === key ? found.answer : null;
   return [answer, found.key === key ? found.error : null, () => run.current()];
+}
+
+const NAMED = 8;
+/** What of an answer is not proven: symbols by their reason, the first of them named. */
+export function NotProven({ coverage }) {
+  if (!coverage?.state || coverage.state === "proven") return null;
+  const byReason = new Map();
+  for (const found of coverage.not_proven ?? []) {
+    const key = `${dayText(found.day)} ${said(found.reason ?? "")}`;
+    byReason.set(key, [...(byReason.get(key) ?? []), found.symbol]);
+  }
+  return html`<div class="note bad"><${State} state=${coverage.state} />${[...byReason].slice(0, NAMED).map(([reason, symbols]) =>
+    html`<p>${symbols.slice(0, NAMED).join(", ")}${symbols.length > NAMED ? ` ${t("and more")} (${count(symbols.length)})` : ""}: ${reason}</p>`)}</div>`;
 }
 
 export const Zone = ({ zone }) => html`<small title=${zone}>${zoneName(zone)}</small>`;

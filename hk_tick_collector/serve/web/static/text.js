@@ -1,20 +1,22 @@
 // Words in both languages, and how numbers and times are written. One rule: market time on the page, UTC on hover.
 
+import { inChinese } from "./chinese.js"; // of the pages of days, which says the same
+
 const WORDS = {
   en: {},
   zh: {
-    "Overview": "總覽", "Coverage": "覆蓋", "Symbol": "股票", "Days": "日子", "Data": "數據", "Server": "伺服器",
+    "Overview": "總覽", "Coverage": "完整度", "Symbol": "股票", "Days": "交易日", "Data": "數據", "Server": "伺服器",
     "All is well": "一切正常", "Something is wrong": "出現問題", "Nothing is recorded here yet": "尚未有任何記錄",
     "It records; look at this": "正在記錄，請留意以下事項",
     "proven": "已證明", "missing": "缺失", "unproven": "未證明", "not recorded": "沒有記錄", "repaired": "已修復",
     "not proven yet": "尚未證明", "outside of trading": "非交易時段", "not proven": "未證明",
     "rows a second": "每秒筆數", "newest tick": "最新一筆", "delay to the file": "寫入延遲", "commit, p99": "提交 p99",
     "waiting": "等候中", "symbols subscribed": "已訂閱", "disk lasts": "磁碟可用",
-    "OpenD": "OpenD", "days": "日", "day": "日", "refused": "被拒", "recorder": "記錄程式", "since": "自",
+    "OpenD": "OpenD", "days": "日", "day": "日", "more than 1,000": "超過 1,000", "refused": "被拒", "recorder": "記錄程式", "since": "自",
     "not running": "沒有運行", "of": "／", "symbols": "股票", "ticks": "筆", "market": "市場",
     "Day": "交易日", "filter": "篩選", "sort": "排序", "by symbol": "按代號", "worst first": "最差先",
     "most ticks first": "筆數最多先",
-    "symbol": "代號", "state": "狀態", "reason": "原因", "stored": "已存", "from": "由", "to": "至", "time": "時間",
+    "symbol": "代號", "name": "名稱", "state": "狀態", "reason": "原因", "stored": "已存", "from": "由", "to": "至", "time": "時間",
     "No gap is known.": "沒有已知的缺口。", "None.": "沒有。", "price": "價格", "volume": "成交量", "side": "方向",
     "type": "類別", "interval": "週期", "Tape": "逐筆成交", "Latency": "延遲",
     "source to recorder": "來源至程式", "recorder to file": "程式至檔案", "median": "中位數", "live": "即時",
@@ -25,7 +27,7 @@ const WORDS = {
     "This server wants a key.": "這個伺服器需要金鑰。", "as an operator made it: hk-tickctl keys add NAME": "由管理員以 hk-tickctl keys add 名稱 建立",
     "The key that was here has expired or was revoked.": "原來的金鑰已過期或被撤銷。",
     "The server does not answer; trying again.": "伺服器沒有回應，正在重試。", "Skip to the content": "跳至內容",
-    "dark": "深色", "light": "淺色", "closed": "休市", "pre open auction": "開市前競價", "pre open wait": "等候開市", "morning": "早市", "lunch": "午休",
+    "dark": "深色", "light": "淺色", "closed": "休市", "Morning": "早市", "Afternoon": "午市", "Closed": "休市", "ready": "已就緒", "connecting": "連線中", "disconnected": "已斷線", "and more": "等", "BUY": "買", "SELL": "賣", "NEUTRAL": "中性", "pre open auction": "開市前競價", "pre open wait": "等候開市", "morning": "早市", "lunch": "午休",
     "afternoon": "午市", "closing auction": "收市競價", "post close": "收市後", "overnight": "夜盤", "pre market": "盤前", "regular": "盤中", "post market": "盤後", "no day file": "沒有檔案",
     "Charts": "圖表", "Choose a symbol.": "請選一隻股票。",
     "previous month": "上個月", "next month": "下個月", "requests": "請求數", "Requests by address": "各地址的請求",
@@ -34,7 +36,7 @@ const WORDS = {
     "verified until": "已核實至", "open": "未補", "all gaps": "所有缺口",
     "copied": "已複製", "copy": "複製",
     "Alerts": "警報", "SQL": "SQL 查詢", "Rows": "結果", "rows": "列", "Run": "執行", "Stop": "停止", "Examples": "例子", "as of": "截至", "there are more": "還有更多",
-    "One SELECT over ticks, coverage and gaps": "一句 SELECT，可查 ticks、coverage 與 gaps", "most turnover": "成交額最高", "ticks by hour": "每小時筆數",
+    "One SELECT over ticks, coverage, gaps and symbols": "一句 SELECT，可查 ticks、coverage、gaps 與 symbols", "most turnover": "成交額最高", "ticks by hour": "每小時筆數",
     "sent": "已發送", "given up": "已放棄", "waits": "等候發送", "Wrong now": "目前的問題", "Nothing.": "沒有。", "Muted": "已靜音", "until": "至", "Told": "已通知", "target": "對象", "text": "內容", "comes and goes": "時好時壞",
     "No outbox of hk-tick-alert is known to this server.": "這個伺服器不知道 hk-tick-alert 的發件匣在哪裏。",
     "To be called when something is wrong, set ALERT_FILE and ALERT_DIR, start hk-tick-alert, and give this server the same ALERT_DIR.": "如要在出事時收到通知，請設定 ALERT_FILE 與 ALERT_DIR，啟動 hk-tick-alert，並把同一個 ALERT_DIR 交給這個伺服器。",
@@ -50,6 +52,18 @@ export const prefs = {
   language: stored("hk-language", (navigator.language || "en").toLowerCase().startsWith("zh") ? "zh" : "en"),
   theme: stored("hk-theme", matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light"),
 };
+
+/** A server's sentence in the language chosen, where it is known; else as it came. */
+export const said = (text) => (prefs.language === "zh" && text ? inChinese(text) : text ?? "");
+// What a complaint is about, by its code; its sentence follows.
+const CODES = {
+  recorder_down: "記錄程式沒有運行", no_ticks: "收不到成交", source_disconnected: "與來源斷線", source_mute: "來源沒有聲息", ticks_refused: "丟失成交", ticks_missing: "缺少成交", holes_open: "有未補的缺口",
+  not_storing: "無法存檔", worker_dead: "工作線程已死", spill_growing: "溢出檔增長", spill_waiting: "溢出檔有待寫入", writer_replaced: "寫入線程已更換", commits_slow: "寫入緩慢", ticks_quarantined: "成交被隔離",
+  disk_full: "磁碟已滿", disk_silent: "磁碟沒有回應", disk_fills_up: "磁碟快滿", symbols_refused: "有股票被拒", ticks_late: "成交遲到", ticks_from_future: "成交時間在未來", recorder_restarting: "記錄程式反覆重啟",
+  day_file_unreadable: "當日檔案無法讀取", days_to_come: "有未來日子的檔案", recorder_complains: "記錄程式報告問題", market_closed_by_source: "來源說已休市", unit_failed: "系統服務失敗",
+  hook_silent: "策略沒有訊號", day_not_archived: "交易日未歸檔", recorder_stopped: "記錄程式已停止", recorder_starting: "記錄程式啟動中", configuration_wrong: "設定有誤",
+};
+export const topic = (code) => (prefs.language === "zh" && CODES[code] ? `${CODES[code]}：` : "");
 
 /** The word in the language chosen; English itself is the key. */
 export const t = (word) => (prefs.language === "en" ? word : WORDS.zh[word] ?? word);
@@ -100,5 +114,11 @@ export function zoneOffset(ms, zone) {
   const local = Date.UTC(parts.year, parts.month - 1, parts.day, parts.hour, parts.minute, parts.second);
   return local - Math.floor(ms / 1000) * 1000;
 }
+/** The date and the time of day in the market's zone, without the year: 11-29 15:04. */
+export const dateClock = (ms, zone) => {
+  if (ms === null || ms === undefined) return "–";
+  const local = new Date(ms + zoneOffset(ms, zone)).toISOString();
+  return `${local.slice(5, 10)} ${local.slice(11, 16)}`;
+};
 export const dayText = (day) => (day ? `${day.slice(0, 4)}-${day.slice(4, 6)}-${day.slice(6)}` : "–");
 export const zoneName = (zone) => ({ "Asia/Hong_Kong": "HKT", "America/New_York": "ET", "Asia/Shanghai": "CST", "America/Chicago": "CT" })[zone] ?? zone;

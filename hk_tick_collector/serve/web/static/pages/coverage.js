@@ -4,7 +4,7 @@ import { html, useEffect, useMemo, useRef, useState } from "../vendor/htm-preact
 import { getJson, query } from "../api.js";
 import { cellsOf, cellState, sorted } from "../cells.js";
 import { Failed, Share, State, Time, usePoll, Zone } from "../parts.js";
-import { clock, count, dayText, prefs, t } from "../text.js";
+import { clock, count, dayText, prefs, said, t } from "../text.js";
 
 const ROW_PX = 14, NAME_PX = 92, HEAD_PX = 18;
 const STATES = ["proven", "missing", "unproven", "repaired", "pending", "none"];
@@ -64,7 +64,7 @@ function HeatMap({ rows, cells, zone, onPick }) {
   };
   const move = (event) => {
     const found = under(event);
-    setTold(!found ? "" : found.cell ? `${found.row.symbol.symbol} ${clock(found.cell.start_ms, zone).slice(0, 5)} ${t(WORDS[found.state] ?? found.state)}` : found.row.symbol.symbol);
+    setTold(!found ? "" : found.cell ? `${found.row.symbol.symbol} ${found.row.symbol.name ?? ""} ${clock(found.cell.start_ms, zone).slice(0, 5)} ${t(WORDS[found.state] ?? found.state)}` : found.row.symbol.symbol);
   };
   const height = HEAD_PX + rows.length * ROW_PX;
   return html`<div>
@@ -90,7 +90,7 @@ function useDay(day, market, isToday) {
 /** Rows of the map; the test asks for the same. */
 export function rowsOf(found, now, filter, by) {
   const wanted = filter.trim().toUpperCase();
-  const symbols = sorted(found.symbols.filter((symbol) => symbol.symbol.includes(wanted)), by);
+  const symbols = sorted(found.symbols.filter((symbol) => symbol.symbol.includes(wanted) || (symbol.name ?? "").toUpperCase().includes(wanted)), by);
   const times = found.symbols.flatMap((symbol) => (symbol.first_ts_ms === null ? [] : [symbol.first_ts_ms, symbol.last_ts_ms]));
   const bounds = times.reduce(([low, high], ms) => [Math.min(low, ms), Math.max(high, ms)], [Infinity, -Infinity]);
   const cells = cellsOf(found.sessions, times.length ? bounds[0] : null, bounds[1]);
@@ -131,8 +131,8 @@ export function Coverage({ root, market, zone, given }) {
   ${found && html`<section class="card"><h2>${t("not proven")}</h2>
     ${shown.length === 0 ? html`<p>${t("None.")}</p>` : html`<div class="scroll" tabindex="0" role="region" aria-label=${t("not proven")}><table>
       <thead><tr><th>${t("symbol")}</th><th>${t("state")}</th><th>${t("reason")}</th><th class="num">${t("stored")}</th><th class="num">${t("missing")}</th><th class="num">${t("verified until")} <${Zone} zone=${zone} /></th></tr></thead>
-      <tbody>${shown.map(({ symbol }) => html`<tr key=${symbol.symbol}><td><a href=${`#/symbol/${symbol.symbol}`}>${symbol.symbol}</a></td><td><${State} state=${symbol.state} /></td>
-        <td>${symbol.reason ?? ""}</td><td class="num">${count(symbol.stored_ticks)}</td>
+      <tbody>${shown.map(({ symbol }) => html`<tr key=${symbol.symbol}><td><a href=${`#/symbol/${symbol.symbol}`}>${symbol.symbol}</a> <small>${symbol.name ?? ""}</small></td><td><${State} state=${symbol.state} /></td>
+        <td class="words">${said(symbol.reason)}</td><td class="num">${count(symbol.stored_ticks)}</td>
         <td class="num">${symbol.missing_ticks ? count(symbol.missing_ticks) : symbol.missing_at_most ? `${t("at most")} ${count(symbol.missing_at_most)}` : symbol.state === "missing" ? t("unknown") : "0"}</td>
         <td class="num"><${Time} ms=${symbol.verified_until_ms} zone=${zone} /></td></tr>`)}</tbody></table></div>`}
   </section>
@@ -141,7 +141,7 @@ export function Coverage({ root, market, zone, given }) {
       <thead><tr><th>${t("symbol")}</th><th>${t("state")}</th><th class="num">${t("from")} <${Zone} zone=${zone} /></th><th class="num">${t("to")}</th><th class="num">${t("missing")}</th><th>${t("reason")}</th></tr></thead>
       <tbody>${gaps.map((gap) => html`<tr><td>${gap.symbol}</td><td><span class=${`state ${gap.state === "open" ? "missing" : "proven"}`}>${t(gap.state === "open" ? "open" : "repaired")}</span></td>
         <td class="num"><${Time} ms=${gap.start_ts_ms} zone=${zone} /></td><td class="num"><${Time} ms=${gap.end_ts_ms} zone=${zone} /></td>
-        <td class="num">${gap.missing_ticks ?? gap.counters ?? t("unknown")}</td><td>${gap.reason ?? ""}</td></tr>`)}</tbody></table></div>
-      <pre>hk-tickctl gaps ${found.day}\nhk-tickctl repair ${found.day}</pre>`}
+        <td class="num">${gap.missing_ticks ?? gap.counters ?? t("unknown")}</td><td class="words">${said(gap.reason)}</td></tr>`)}</tbody></table></div>
+      <pre>${`hk-tickctl gaps ${found.day}\nhk-tickctl repair ${found.day}`}</pre>`}
   </section>`}`;
 }

@@ -3,7 +3,7 @@
 import { html, useState } from "../vendor/htm-preact.js";
 import { apiUrl, getJson, query } from "../api.js";
 import { Failed, Share, usePoll } from "../parts.js";
-import { count, dayText, prefs, t } from "../text.js";
+import { count, dayText, prefs, said, t } from "../text.js";
 
 const pad = (value) => String(value).padStart(2, "0");
 const monthOf = (day) => `${day.slice(0, 4)}-${day.slice(4, 6)}`;
@@ -39,7 +39,7 @@ function DayCard({ line, market }) {
     <${Failed} error=${error} />
     ${found && html`<p>${found.sentence}</p>
       <${Share} counts=${{ proven: found.proven_symbols ?? 0, missing: found.missing_symbols ?? 0, unproven: found.unproven_symbols ?? 0 }} />
-      ${Object.entries(found.reasons ?? {}).length > 0 && html`<ul>${Object.entries(found.reasons).map(([reason, symbols]) => html`<li>${count(symbols)}: ${reason}</li>`)}</ul>`}
+      ${Object.entries(found.reasons ?? {}).length > 0 && html`<ul>${Object.entries(found.reasons).map(([reason, symbols]) => html`<li>${count(symbols)}: ${said(reason)}</li>`)}</ul>`}
       ${[...(found.problems ?? []), ...(found.notes ?? [])].length > 0 && html`<details><summary>${t("Notes")}</summary><ul>${[...found.problems, ...found.notes].map((text) => html`<li>${text}</li>`)}</ul></details>`}`}
     <div class="row">
       <a href=${`#/coverage?${query({ day, market })}`}>${t("Coverage")}</a>
@@ -59,7 +59,7 @@ export function Days({ market, of }) {
   const newest = lines.reduce((last, line) => (line.day > last ? line.day : last), "");
   const shown = month ?? (newest ? monthOf(newest) : null);
   const day = chosen ?? newest;
-  return html`<section class="card">
+  return html`<div class="days"><section class="card">
     <div class="row"><h1>${t("Days")}</h1>${shown && html`
       <button onClick=${() => setMonth(shift(shown, -1))} aria-label=${t("previous month")}>‹</button><b class="num">${shown}</b>
       <button onClick=${() => setMonth(shift(shown, 1))} aria-label=${t("next month")}>›</button>`}
@@ -68,5 +68,5 @@ export function Days({ market, of }) {
     ${answer && !lines.length && html`<p>${t("nothing yet")}</p>`}
     ${shown && html`<${Month} month=${shown} byDay=${byDay} chosen=${day} onPick=${setChosen} />`}
   </section>
-  ${byDay.has(day) && html`<${DayCard} key=${day} line=${byDay.get(day)} market=${market} />`}`;
+  ${byDay.has(day) && html`<${DayCard} key=${day} line=${byDay.get(day)} market=${market} />`}</div>`;
 }

@@ -1,8 +1,8 @@
 // Is all well?
 
 import { html, useEffect, useRef } from "../vendor/htm-preact.js";
-import { bytes, count, dayText, iso, seconds, t } from "../text.js";
-import { Share, Spark, State, Time } from "../parts.js";
+import { bytes, count, dayText, iso, seconds, t, topic } from "../text.js";
+import { Share, Spark, Time, Zone } from "../parts.js";
 
 const KEPT = 90; // values of a sparkline: three minutes
 
@@ -30,7 +30,7 @@ function Verdict({ root, zone, now }) {
     <div class="row"><h1>${t(word)}</h1>
       <span class="push soft">${root.recorder ? html`${t("recorder")} ${root.recorder.version}, pid ${root.recorder.pid}, ${t("since")} <${Time} ms=${root.recorder.started_at_ms} zone=${zone} />` : t("not running")}</span></div>
     ${told.length > 0 && html`<ul>${told.map(([level, text, code]) =>
-      html`<li><span class=${`state ${LEVELS[level] ?? "info"}`}></span> ${text} ${code && html`<small>(${code})</small>`}</li>`)}</ul>`}
+      html`<li><span class=${`state ${LEVELS[level] ?? "info"}`}></span> ${topic(code)}${text} ${code && html`<small>(${code})</small>`}</li>`)}</ul>`}
   </section>`;
 }
 
@@ -49,14 +49,14 @@ export function Overview({ root, zone, now }) {
     <${Verdict} root=${root} zone=${zone} now=${now} />
     <div class="tiles">
       <${Tile} title="rows a second" value=${recorder ? count(Math.round(recorder.rows_per_sec ?? 0)) : "–"}><${Spark} values=${rates} label=${t("rows a second")} /><//>
-      <${Tile} title="newest tick" value=${newest ? seconds((now - newest) / 1000) : "–"} hover=${iso(newest)}><small><${Time} ms=${newest} zone=${zone} millis /></small><//>
+      <${Tile} title="newest tick" value=${newest ? seconds((now - newest) / 1000) : "–"} hover=${iso(newest)}><small><${Time} ms=${newest} zone=${zone} millis /> <${Zone} zone=${zone} /></small><//>
       <${Tile} title="delay to the file" value=${seconds(recorder?.lag_sec)}><${Spark} values=${delays} label=${t("delay to the file")} /><//>
       <${Tile} title="commit, p99" value=${recorder?.commit_latency_p99_ms != null ? seconds(recorder.commit_latency_p99_ms / 1000) : "–"} />
       <${Tile} title="waiting" value=${recorder ? count(recorder.queue_rows + recorder.in_hand_rows + recorder.spill_rows) : "–"} />
       <${Tile} title="symbols subscribed" value=${recorder ? `${count(recorder.symbols_subscribed)} ${t("of")} ${count(recorder.symbols_wanted)}` : "–"}>
         ${recorder?.symbols_refused > 0 && html`<span class="state missing">${count(recorder.symbols_refused)} ${t("refused")}</span>`}<//>
-      <${Tile} title="OpenD" value=${recorder?.opend_state ?? "–"}><small>${recorder?.market_state ?? ""}</small><//>
-      <${Tile} title="disk lasts" value=${root.disk?.days_left != null ? `${count(Math.floor(root.disk.days_left))} ${t("days")}` : "–"}>
+      <${Tile} title="OpenD" value=${recorder?.opend_state ? t(recorder.opend_state) : "–"}><small>${recorder?.market_state ? t(recorder.market_state) : ""}</small><//>
+      <${Tile} title="disk lasts" value=${root.disk?.days_left != null ? `${root.disk.days_left > 1000 ? t("more than 1,000") : count(Math.floor(root.disk.days_left))} ${t("days")}` : "–"}>
         <small>${bytes(root.disk?.free_bytes)}</small><//>
     </div>
     ${day && html`<section class="card">

@@ -3,8 +3,8 @@
 import { html } from "../vendor/htm-preact.js";
 import { getJson, getText, query, Refused } from "../api.js";
 import { Line } from "../line.js";
-import { Failed, usePoll, Zone } from "../parts.js";
-import { clock, count, dayText, iso, seconds, t } from "../text.js";
+import { Failed, usePoll, When, Zone } from "../parts.js";
+import { clock, count, dayText, seconds, t } from "../text.js";
 
 /** Prometheus text as `[{name, labels, value}]`. */
 export function samples(text) {
@@ -43,7 +43,7 @@ function Latency({ day, market, zone }) {
 }
 
 /** Who listens to the live channel; `null` where this address has none. */
-function Readers() {
+function Readers({ zone }) {
   const [found, error] = usePoll(async (signal) => {
     try { return await getJson("/v1/live/readers", signal); } catch (refused) {
       if (refused instanceof Refused && refused.status === 404) return { data: null };
@@ -54,8 +54,8 @@ function Readers() {
   return html`<section class="card"><div class="row"><h2>${t("Live readers")}</h2><span class="push soft">${count(found?.data.length ?? null)}</span></div>
     <${Failed} error=${error} />
     ${found && (found.data.length === 0 ? html`<p>${t("None.")}</p>` : html`<div class="scroll" tabindex="0" role="region" aria-label=${t("Live readers")}><table>
-      <thead><tr><th>${t("key")}</th><th>${t("since")} (UTC)</th><th class="num">${t("behind")}</th><th class="num">${t("rows")}</th><th>${t("state")}</th></tr></thead>
-      <tbody>${found.data.map((reader) => html`<tr><td>${reader.name} <small>${reader.key}</small></td><td>${iso(reader.since_ms).slice(0, 19)}</td><td class="num">${seconds(reader.behind_sec)}</td>
+      <thead><tr><th>${t("key")}</th><th>${t("since")} <${Zone} zone=${zone} /></th><th class="num">${t("behind")}</th><th class="num">${t("rows")}</th><th>${t("state")}</th></tr></thead>
+      <tbody>${found.data.map((reader) => html`<tr><td>${reader.name} <small>${reader.key}</small></td><td class="time"><${When} ms=${reader.since_ms} zone=${zone} /></td><td class="num">${seconds(reader.behind_sec)}</td>
         <td class="num">${count(reader.behind_rows)}</td><td><span class=${`state ${reader.is_live ? "fine" : "warn"}`}>${t(reader.is_live ? "live" : "catching up")}</span></td></tr>`)}</tbody></table></div>`)}
   </section>`;
 }
@@ -73,14 +73,14 @@ export function Server({ status, root, market, zone }) {
   const shown = [...routes].sort((a, b) => b[1].asked - a[1].asked);
   const time = (value) => (value === null ? "–" : value === Infinity ? "> 60 s" : `≤ ${seconds(value)}`);
   const day = root?.day?.trading_day;
-  return html`<section class="card"><div class="row"><h1>${t("Server")}</h1>
+  return html`${day && html`<${Latency} key=${day} day=${day} market=${market} zone=${zone} />`}
+  <${Readers} zone=${zone} />
+  <section class="card"><div class="row"><h1>${t("Server")}</h1>
       <span class="push soft">${t("reading processes")} ${count(status.server.readers)}, ${t("replaced")} ${count(status.server.readers_replaced)}</span></div>
     <${Failed} error=${error} />
     <h2>${t("Requests by address")}</h2>
     <div class="scroll" tabindex="0" role="region" aria-label=${t("Requests by address")}><table>
       <thead><tr><th>${t("address")}</th><th class="num">${t("requests")}</th><th class="num">5xx</th><th class="num">p50</th><th class="num">p99</th></tr></thead>
       <tbody>${shown.map(([route, seen]) => html`<tr><td><code>${route}</code></td><td class="num">${count(seen.asked)}</td><td class="num">${count(seen.failed)}</td><td class="num">${time(quantile(seen.buckets, 0.5))}</td><td class="num">${time(quantile(seen.buckets, 0.99))}</td></tr>`)}</tbody></table></div>
-  </section>
-  <${Readers} />
-  ${day && html`<${Latency} key=${day} day=${day} market=${market} zone=${zone} />`}`;
+  </section>`;
 }

@@ -2,8 +2,8 @@
 
 import { html, useEffect, useRef, useState } from "../vendor/htm-preact.js";
 import { apiUrl, askSql } from "../api.js";
-import { Failed } from "../parts.js";
-import { count, dayText, iso, t } from "../text.js";
+import { Failed, NotProven, When, Zone } from "../parts.js";
+import { count, iso, t } from "../text.js";
 import { Copied } from "./data.js";
 
 const ROWS = 500;
@@ -23,7 +23,7 @@ export function Result({ rows }) {
       title=${name.endsWith("_ms") && Number.isFinite(row[name]) ? iso(row[name]) : null}>${cell(name, row[name])}</td>`)}</tr>`)}</tbody></table></div>`;
 }
 
-export function Sql({ root, market, given }) {
+export function Sql({ root, market, zone, given }) {
   const [sql, setSql] = useState(EXAMPLES[0][1]);
   const [day, setDay] = useState(given.day || root?.day?.trading_day || "last");
   const [state, setState] = useState({ answer: null, error: null, isAsking: false });
@@ -46,17 +46,17 @@ export function Sql({ root, market, given }) {
   const curl = `curl -s -H "Authorization: Bearer $KEY" -H 'Content-Type: application/json' ${quoted(apiUrl("/v1/sql"))} -d ${quoted(JSON.stringify({ sql, day, format: "csv" }))}`;
   return html`<section class="card"><h1>SQL</h1>
     <form onSubmit=${run} class="ask">
-      <label>${t("One SELECT over ticks, coverage and gaps")}<textarea name="sql" rows="5" maxlength="20000" spellcheck="false" value=${sql} onInput=${(event) => setSql(event.target.value)}
+      <label>${t("One SELECT over ticks, coverage, gaps and symbols")}<textarea name="sql" rows="5" maxlength="20000" spellcheck="false" value=${sql} onInput=${(event) => setSql(event.target.value)}
         onKeyDown=${(event) => { if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) run(event); }}></textarea></label>
-      <div class="row"><label>${t("Day")}<input value=${day} onInput=${(event) => setDay(event.target.value)} size="20" maxlength="100" pattern="[0-9a-z.,-]+" required /></label>
+      <div class="row"><label>${t("Day")}<input value=${day} onInput=${(event) => setDay(event.target.value)} size="20" maxlength="100" pattern="[0-9a-z.,\\-]+" required /></label>
         <button class="main" disabled=${isAsking}>${t("Run")}</button>
         ${isAsking && html`<button type="button" onClick=${() => running.current?.abort()}>${t("Stop")}</button>`}
         <span class="row" role="group" aria-label=${t("Examples")}>${EXAMPLES.map(([word, text]) => html`<button type="button" onClick=${() => setSql(text)}>${t(word)}</button>`)}</span></div>
     </form>
     <${Failed} error=${error} />
     ${error?.slug === "forbidden" && html`<pre>hk-tickctl keys add NAME --scopes read,live,sql</pre>`}
-    ${answer && html`<p class="soft" role="status">${count(answer.data.length)} ${t("rows")}${answer.truncated ? ` (${t("there are more")})` : ""}, ${t("as of")} ${iso(answer.as_of?.at_ms)}</p>
-      ${answer.coverage?.state && answer.coverage.state !== "proven" && html`<p class="note bad"><span class=${`state ${answer.coverage.state}`}>${t(answer.coverage.state)}</span> ${(answer.coverage.not_proven ?? []).slice?.(0, 5).map((found) => `${found.symbol} ${dayText(found.day)}: ${found.reason ?? ""}`).join("; ")}</p>`}
+    ${answer && html`<p class="soft" role="status">${count(answer.data.length)} ${t("rows")}${answer.truncated ? ` (${t("there are more")})` : ""}, ${t("as of")} <${When} ms=${answer.as_of?.at_ms} zone=${zone} /> <${Zone} zone=${zone} /></p>
+      <${NotProven} coverage=${answer.coverage} />
       <${Result} rows=${answer.data} />`}
   </section>
   <section class="card"><h2>${t("In a terminal")}</h2><${Copied} text=${curl} /></section>`;

@@ -4,7 +4,7 @@ import { html, useEffect, useRef, useState } from "../vendor/htm-preact.js";
 import { CandlestickSeries, createChart, HistogramSeries } from "../vendor/lightweight-charts.js";
 import { follow, getJson, query } from "../api.js";
 import { Failed, State, Time, usePoll, Zone } from "../parts.js";
-import { count, prefs, price, seconds, t, zoneOffset } from "../text.js";
+import { count, prefs, price, said, seconds, t, zoneOffset } from "../text.js";
 import { Line } from "../line.js";
 
 const TAPE_ROWS = 60, LATENCY_ROWS = 600;
@@ -83,7 +83,7 @@ function Latency({ rows, zone }) {
   </section>`;
 }
 
-function Shown({ symbol, market, zone }) {
+function Shown({ symbol, name, market, zone }) {
   const [interval, setInterval_] = useState("1m");
   const [rows, state, error] = useTape(symbol);
   const [found, barsError] = usePoll((signal) => getJson(`/v1/bars?${query({ symbols: symbol, interval, limit: 2000 })}`, signal), `${symbol} ${interval}`, 2000);
@@ -92,19 +92,19 @@ function Shown({ symbol, market, zone }) {
   const verdict = coverage?.data?.[0];
   const words = { live: "live", none: "every second", reconnecting: "reconnecting" };
   return html`<section class="card">
-    <div class="row"><h1>${symbol}</h1>${last && html`<b class="num">${price(last.price)}</b><${Time} ms=${last.ts_ms} zone=${zone} millis /><${Zone} zone=${zone} />`}
+    <div class="row"><h1>${symbol}</h1>${name && html`<span>${name}</span>`}${last && html`<b class="num">${price(last.price)}</b><${Time} ms=${last.ts_ms} zone=${zone} millis /><${Zone} zone=${zone} />`}
       ${verdict && html`<span title=${verdict.reason ?? ""}><${State} state=${verdict.state} /></span>`}
       <span class="soft" role="status">${t(words[state])}</span>
       <span class="push row" role="group" aria-label=${t("interval")}>${INTERVALS.map((name) => html`<button aria-pressed=${name === interval ? "true" : "false"} onClick=${() => setInterval_(name)}>${name}</button>`)}</span></div>
     <${Failed} error=${error ?? barsError} />
-    ${verdict?.reason && html`<p class="note">${verdict.reason}</p>`}
+    ${verdict?.reason && html`<p class="note">${said(verdict.reason)}</p>`}
     <${Candles} bars=${found?.data ?? []} zone=${zone} symbol=${symbol} />
   </section>
   <div class="split">
     <section class="card"><h2>${t("Tape")}</h2><div class="scroll" tabindex="0" role="region" aria-label=${t("Tape")}><table>
-      <thead><tr><th class="num">${t("time")} <${Zone} zone=${zone} /></th><th class="num">${t("price")}</th><th class="num">${t("volume")}</th><th>${t("side")}</th><th>${t("type")}</th></tr></thead>
-      <tbody>${rows.slice(-TAPE_ROWS).reverse().map((row) => html`<tr key=${`${row.ts_ms} ${row.seq} ${row.occurrence}`}><td class="num"><${Time} ms=${row.ts_ms} zone=${zone} millis /></td>
-        <td class=${`num ${row.direction}`}>${price(row.price)}</td><td class="num">${count(row.volume)}</td><td class=${row.direction}>${row.direction}</td><td>${row.tick_type}</td></tr>`)}</tbody></table></div></section>
+      <thead><tr><th>${t("time")} <${Zone} zone=${zone} /></th><th class="num">${t("price")}</th><th class="num">${t("volume")}</th><th>${t("side")}</th><th>${t("type")}</th></tr></thead>
+      <tbody>${rows.slice(-TAPE_ROWS).reverse().map((row) => html`<tr key=${`${row.ts_ms} ${row.seq} ${row.occurrence}`}><td class="time"><${Time} ms=${row.ts_ms} zone=${zone} millis /></td>
+        <td class=${`num ${row.direction}`}>${price(row.price)}</td><td class="num">${count(row.volume)}</td><td class=${`${row.direction} time`}>${t(row.direction)}</td><td class="time">${row.tick_type}</td></tr>`)}</tbody></table></div></section>
     <${Latency} rows=${rows} zone=${zone} />
   </div>`;
 }
@@ -112,6 +112,7 @@ function Shown({ symbol, market, zone }) {
 export function Symbol({ root, market, zone, of }) {
   const [symbols] = usePoll((signal) => getJson(`/v1/days/last/symbols?${query({ market })}`, signal), `symbols ${market}`, 60_000);
   const names = (symbols?.data ?? []).map((line) => line.symbol);
+  const titles = new Map((symbols?.data ?? []).map((line) => [line.symbol, line.name]));
   const most = (symbols?.data ?? []).reduce((top, line) => (!top || line.rows > top.rows ? line : top), null);
   const symbol = of || most?.symbol || "";
   const pick = (event) => {
@@ -122,7 +123,7 @@ export function Symbol({ root, market, zone, of }) {
   };
   return html`<form class="row" onSubmit=${pick}>
       <label class="row">${t("Symbol")} <input name="symbol" list="symbols" value=${symbol} size="12" autocomplete="off" /></label>
-      <datalist id="symbols">${names.map((name) => html`<option value=${name}></option>`)}</datalist>
+      <datalist id="symbols">${names.map((name) => html`<option value=${name}>${titles.get(name) ?? ""}</option>`)}</datalist>
       <button>${t("Show")}</button></form>
-    ${symbol ? html`<${Shown} key=${symbol} symbol=${symbol} market=${market} zone=${zone} />` : html`<h1>${t("Symbol")}</h1><p>${t(symbols ? "nothing yet" : "Choose a symbol.")}</p>`}`;
+    ${symbol ? html`<${Shown} key=${symbol} symbol=${symbol} name=${titles.get(symbol)} market=${market} zone=${zone} />` : html`<h1>${t("Symbol")}</h1><p>${t(symbols ? "nothing yet" : "Choose a symbol.")}</p>`}`;
 }
