@@ -44,7 +44,10 @@ _TIME_TYPES = re.compile(
     r"(?=.*TIMESTAMP WITH TIME ZONE)(?:cannot (?:mix|compare) values|no function matches).*(?:INT|DOUBLE|DECIMAL)",
     re.DOTALL | re.IGNORECASE,
 )
-ONLY_DAYS = "a question reads the tables ticks, coverage, gaps and symbols and nothing else: no files, no network, no extensions"
+ONLY_DAYS = (
+    "a question reads the tables ticks, coverage, gaps and symbols and nothing else: "
+    "no files, no network, no extensions"
+)
 TIME_HINT = (
     "hint: in ticks, times are timestamps: epoch_ms(ts_ms) is the number that day files, coverage and gaps hold "
     "(UTC epoch milliseconds), make_timestamptz(1000 * ms) turns such a number into a timestamp"

@@ -47,7 +47,8 @@ FROM steps GROUP BY symbol
 def top(engine: Engine, order: str, rows: int, loading: Callable[[int], None] | None = None) -> Result:
     """The first ``rows`` symbols by one of ``ORDERS``, by turnover of each currency (the market's own first): symbol,
     name (the newest that the source gave, NULL where it gave none), ticks, volume, turnover,
-    currency (NULL where the code does not tell), days, volatility_pct (NULL with less than two traded minutes). Raises as ``Engine.run``."""
+    currency (NULL where the code does not tell), days, volatility_pct (NULL with less than two traded minutes).
+    Raises as ``Engine.run``."""
     ranked = f"{_COLUMN[order]} DESC NULLS LAST, symbol"
     if order == "turnover":
         known = ", ".join(f"'{name}'" for name in engine.market.currencies)
