@@ -201,6 +201,7 @@ class StoredTrack:
     interrupted_seq: int = 0  # newest sequence before an interruption that is still open; 0: none
     confirmed: bool = False  # push and pull agreed on a tick of the day
     witnesses: tuple[Any, ...] = ()  # pushed ticks among its newest ones, oldest first; () where none is needed
+    shown: tuple[Any, ...] = ()  # the others of these: what answers showed
 
     @property
     def counters_count(self) -> bool:

@@ -63,6 +63,7 @@ class _Judging:
     def take(self) -> Taken:
         track, answer, today, facts = self._track, self._answer, self._today, self._facts
         self._judge_numbers()
+        self._judge_strays()
         ours = self._ours()
         ticks = [tick for tick in answer.ticks if tick.seq not in ours or tick.trading_day != track.day]
         new_rows = self._news(ticks)
@@ -102,6 +103,16 @@ class _Judging:
         track.confirmed |= agreed is True
         if self._is_renumbered():
             track.distrust_by(COUNTER_WENT_BACK, facts)
+
+    def _judge_strays(self) -> None:
+        """Ticks of other days have numbers, too."""
+        track, answer = self._track, self._answer
+        others = [tick for tick in answer.ticks if tick.trading_day != track.day] if track.strays else []
+        if not others or (track.day and track.unkeyed_day == track.day):
+            return
+        if are_named_otherwise(track.strays, others, track.limits.newest_rows):
+            track.begin_by_clock(answer.recv_ts_ms)
+            track.distrust_by(PUSH_PULL_DISAGREE, self._facts)
 
     def _shows_unread_otherwise(self) -> bool:
         """Shows it, in less than was asked for, an unreadable tick of the second of one that we know, under another
@@ -160,10 +171,11 @@ class _Judging:
     def _remember(self) -> None:
         track, today = self._track, self._today
         track.answered = True
+        if self._answer.ticks:
+            track.note_shown(self._answer.ticks)
         if today:
             track.newest_ms = max(track.newest_ms, *(tick.ts_ms for tick in today))
             track.known = array("q", [tick.seq for tick in today[-KNOWN_SEQS:] if tick.seq is not None])
-            track.note_shown(today)
 
     def _note_skipped(self) -> None:
         track, answer = self._track, self._answer

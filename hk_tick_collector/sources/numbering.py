@@ -5,13 +5,17 @@ tells it is a pushed trade that an answer shows under another number, and not un
 
 An equal trade is no proof everywhere. Large orders are filled in equal parts within a millisecond, and a source does
 not show all of them at once: beside a pushed part, just beyond the beginning or the end of an answer, another part may
-stand in it. The number of such a twin is *near*; of a trade between others, or far from its own number, there is no
-such excuse.
+stand in it. The number of such a twin is *near*; of a trade between others, of one whose number the answer gives to
+another trade, or far from its own number, there is no such excuse.
+
+Limit: of a trade at the end of an answer, numbered near its push, nothing can tell whether it is that push or its twin.
+Both are stored, for a tick that was shown is never left out on a suspicion; a later answer tells, and the day is
+unproven then. Until it comes, the trade may stand there twice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from hk_tick_collector.core.ranges import CounterRanges
 from hk_tick_collector.records.tick import Tick, same_moment, seq_counter
@@ -70,17 +74,25 @@ def _is_numbered_otherwise(
     return not all(seq is not None and low <= seq_counter(seq) <= high for seq in twins)
 
 
-def are_named_otherwise(pushed: Sequence[Tick], pulled: Sequence[Tick], newest_rows: int) -> bool:
+def are_named_otherwise(pushed: Iterable[Tick], pulled: Sequence[Tick], newest_rows: int) -> bool:
     """The same of numbers that prove nothing, but may still name a tick: does the answer lack the number of one that
     was pushed, and hold this trade under a number that was not?"""
     pushes = {tick.seq: tick for tick in pushed if tick.seq is not None}
     named = {(tick.seq, tick.price, tick.volume, tick.ts_ms // 1000) for tick in pulled}
-    first_ms, last_ms = min(tick.ts_ms for tick in pulled), max(tick.ts_ms for tick in pulled)
     for seq, tick in pushes.items():
         if (seq, tick.price, tick.volume, tick.ts_ms // 1000) in named:
             continue
-        twins = numbers_of(tick, pulled) - pushes.keys()
-        is_between = first_ms // 1000 < tick.ts_ms // 1000 < last_ms // 1000
-        if twins and (is_between or not is_near(seq, twins, newest_rows)):
+        if is_named_otherwise(tick, numbers_of(tick, pulled) - pushes.keys(), pulled, newest_rows):
             return True
     return False
+
+
+def is_named_otherwise(pushed: Tick, twins: Collection[int], pulled: Collection[Tick], newest_rows: int) -> bool:
+    """Is one of ``twins``, numbers of equal trades in an answer that lacks the pushed one's, the pushed one's there?"""
+    if not twins or pushed.seq is None:
+        return False
+    if not is_near(pushed.seq, twins, newest_rows):
+        return True
+    seconds = [tick.ts_ms // 1000 for tick in pulled]
+    counters = {seq_counter(tick.seq) for tick in pulled if tick.seq is not None}
+    return min(seconds) < pushed.ts_ms // 1000 < max(seconds) or seq_counter(pushed.seq) in counters

@@ -60,7 +60,7 @@ from hk_tick_collector.market.market import Market
 from hk_tick_collector.records.tick import Tick, seq_counter, seq_epoch_sec
 from hk_tick_collector.sources.holes import Hole, holes_in
 from hk_tick_collector.sources.memory import SourceMemory
-from hk_tick_collector.sources.numbering import is_near, look, numbers_of
+from hk_tick_collector.sources.numbering import is_named_otherwise, look, numbers_of
 from hk_tick_collector.sources.pulled import Question
 from hk_tick_collector.sources.source import PullLimits
 
@@ -126,6 +126,7 @@ class Track:
     nothing_on: str = ""  # a day on which OpenD showed no tick of it,
     nothing_since: int = 0  # the first connection on which it did so
     nothing_told_ms: int = 0  # and when that was last told
+    strays: deque[Tick] = field(default_factory=lambda: deque(maxlen=RECENT_PUSHES))  # pushed, of other days than its
     ahead: list[Tick] = field(default_factory=list)  # ticks of a later day that has no witness yet
     ahead_rows: int = 0
 
@@ -153,6 +154,11 @@ class Track:
         self.seam, self.seam_told = None, False
         self.ahead.clear()
 
+    def begin_by_clock(self, now_ms: int) -> None:
+        """Something is to be said of a day, and no tick of one came yet."""
+        if not self.day:
+            self.begin(self.market.trading_day(now_ms))
+
     def resume(self, past: StoredTrack, connection: int) -> None:
         """Begin where the day file ends."""
         self.begin(past.trading_day)
@@ -171,6 +177,7 @@ class Track:
             self.unkeyed_day = max(self.unkeyed_day, self.day)
         elif not past.counters_count:
             self.distrust = past.distrust
+        self.note_shown(past.shown)
         self.interrupt(connection)
         if past.interrupted_seq:
             self.reopen(Seam(past.interrupted_seq, seq_counter(past.interrupted_seq), connection))
@@ -212,19 +219,22 @@ class Track:
         return self.seam is not None and not self.seam_told and not self.distrust
 
     def compare_pushed(self, tick: Tick, facts: list[Fact]) -> None:
-        """Is it a trade that the last answer showed before it was pushed, under a number far from its own?"""
-        if tick.seq is None or tick.trading_day != self.day:
+        """Is it a trade that the last answer showed before it was pushed, under another number than its own?"""
+        alike = self.shown.get(look(tick))
+        twins = numbers_of(tick, alike) if alike and tick.seq is not None else set()
+        if not twins or tick.seq in twins:
             return
-        twins = numbers_of(tick, self.shown.get(look(tick), ()))
-        if twins and not is_near(tick.seq, twins, self.limits.newest_rows):
+        shown = [one for ticks in self.shown.values() for one in ticks]
+        if is_named_otherwise(tick, twins, shown, self.limits.newest_rows):
+            self.begin_by_clock(tick.recv_ts_ms)
             self.distrust_by(PUSH_PULL_DISAGREE, facts)
             self.shown = {}
 
-    def note_shown(self, today: Sequence[Tick]) -> None:
-        """What an answer showed of the day: pushes that come after it are looked up there."""
+    def note_shown(self, ticks: Sequence[Tick]) -> None:
+        """What an answer showed: pushes that come after it are looked up there."""
         is_settled = self.confirmed or self.unkeyed_day == self.day
         self.shown = {}
-        for tick in () if is_settled else today[-SHOWN_TICKS:]:
+        for tick in () if is_settled else ticks[-SHOWN_TICKS:]:
             self.shown.setdefault(look(tick), []).append(tick)
 
     def tell_interruption(self, facts: list[Fact]) -> None:
@@ -290,6 +300,8 @@ class Track:
         """
         if tick.trading_day != self.day and (memory is None or not self._turns_to(tick, facts, memory)):
             self.note_elsewhere(tick, facts)
+            if memory is not None:
+                self.strays.append(tick)
             return False  # a late tick of an earlier day, or a stray one: stored, not judged
         if self.distrust:
             return False

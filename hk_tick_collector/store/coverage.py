@@ -61,6 +61,7 @@ from hk_tick_collector.records.views import by_content
 from hk_tick_collector.store import gaps
 from hk_tick_collector.store.connect import COVERAGE_SQL, split_statements
 from hk_tick_collector.store.extents import Extent, count, format_extents, parse_extents, subtract
+from hk_tick_collector.store.numbering import numbered_otherwise
 
 PROVEN, MISSING, UNPROVEN = "proven", "missing", "unproven"
 MAX_HOLES = 500
@@ -553,6 +554,8 @@ class DayCoverage:
         self._counts = counts
         self._tracks: dict[str, SymbolCoverage] = {}
         self._unkeyed: set[str] = set()  # symbols whose sequences name no tick, since two ways number each for itself
+        # Symbols whose rows who hands them over could not read, and has not seen pushes and answers agree of since.
+        self._unread: set[str] = set()
         self._touched: set[str] = set()
         self.missing_ticks = 0  # of the symbols that are in the state "missing"
 
@@ -635,14 +638,20 @@ class DayCoverage:
         track = self._tracks.get(symbol)
         return track.ranges.ranges if track is not None else ()
 
-    def told_apart(self, rows: Sequence[Tick]) -> Sequence[Tick]:
+    def told_apart(self, conn: sqlite3.Connection, rows: Sequence[Tick]) -> Sequence[Tick]:
         """The rows of a batch that come from a source. Who hands them over need not know that it numbers a symbol's
         trades once a way: the file does, also a day or a start later."""
+        for symbol in self._unread.intersection([row.symbol for row in rows]) if self._unread else ():
+            if numbered_otherwise(conn, symbol, [row for row in rows if row.symbol == symbol]):
+                track = self._touch(symbol)
+                track.doubt(PUSH_PULL_DISAGREE)
+                self._note_unkeyed(track)
         return by_content(rows, self._unkeyed) if self._unkeyed else rows
 
     def _note_unkeyed(self, track: SymbolCoverage) -> None:
         if PUSH_PULL_DISAGREE in (track.distrust or ""):
             self._unkeyed.add(track.symbol)
+            self._unread.discard(track.symbol)
 
     def sort(self, rows: Sequence[Tick], stamp: tuple[int]) -> Sorted:
         """Note the rows and part them. ValueError when a value is of a kind that no tick has."""
@@ -780,12 +789,13 @@ class DayCoverage:
             track.begins_with(fact.first_counter)
         elif isinstance(fact, Verified):
             track.verify(fact)
+            if fact.last_counter != NO_TICK:
+                self._unread.discard(fact.symbol)
         elif isinstance(fact, Unproven):
             track.doubt(fact.reason)
             self._note_unkeyed(track)
         elif isinstance(fact, Interrupted):
-            last_seq = _newest_seq(conn, fact.symbol) if fact.last_seq == UNKNOWN_SEQ else fact.last_seq
-            track.interrupt(last_seq)
+            self._interrupt(conn, track, fact.last_seq)
         elif isinstance(fact, Rejoined):
             track.rejoin(fact.last_seq)
         elif isinstance(fact, GapFound):
@@ -794,6 +804,13 @@ class DayCoverage:
             gaps.record_window(conn, self._day, track, fact)
         elif isinstance(fact, Replayed):
             track.hold_against(fact, _rows_of(conn, fact.symbol))
+
+    def _interrupt(self, conn: sqlite3.Connection, track: SymbolCoverage, last_seq: int | None) -> None:
+        if last_seq == UNKNOWN_SEQ:
+            last_seq = _newest_seq(conn, track.symbol)
+            if last_seq is not None and track.symbol not in self._unkeyed:
+                self._unread.add(track.symbol)
+        track.interrupt(last_seq)
 
     def _touch(self, symbol: str) -> SymbolCoverage:
         track = self.track(symbol)

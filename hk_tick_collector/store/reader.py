@@ -51,7 +51,8 @@ from hk_tick_collector.store.layout import parse_day, recent_day_files
 
 READ_TIMEOUT_SEC = 1.0  # readers meet a lock only while a WAL is recovered or a rollback journal is committed
 FRESH_ROWS = 20_000  # the newest rows among which freshness() looks for the newest event time
-WITNESS_ROWS = 4  # of a symbol's newest ticks: those of them that were pushed tell the feed how pushes are numbered
+NUMBERED_ROWS = 32  # of a symbol's newest ticks, which tell the feed how pushes and answers are numbered
+WITNESS_ROWS = 4  # of those that were pushed
 _NEWEST_SQL = (  # by the same index as LAST_SEQ_SQL
     "FROM ticks INDEXED BY uniq_ticks_symbol_seq WHERE symbol = ? AND seq IS NOT NULL ORDER BY seq DESC LIMIT ?"
 )
@@ -323,17 +324,29 @@ def _track(
     interrupted_seq = (row.interrupted_seq if row is not None else None) or 0
     unkeyed = PUSH_PULL_DISAGREE in distrust
     confirmed = row is not None and row.verified_counter is not None and row.verified_counter != NO_TICK
-    witnesses = _witnesses(conn, newest_sql, symbol) if len(stored) > 1 or not confirmed else ()
+    pushed, shown = _newest(conn, newest_sql, symbol) if len(stored) > 1 or not confirmed else ([], [])
     return StoredTrack(
-        day, stored, last_seq, head_known, unkeyed, in_gaps, distrust, interrupted_seq, confirmed, witnesses
+        day,
+        stored,
+        last_seq,
+        head_known,
+        unkeyed,
+        in_gaps,
+        distrust,
+        interrupted_seq,
+        confirmed,
+        tuple(pushed[-WITNESS_ROWS:]),
+        tuple(shown),
     )
 
 
-def _witnesses(conn: sqlite3.Connection, newest_sql: str, symbol: str) -> tuple[Tick, ...]:
-    """Read where counters are absent (these may be holes, or the two ways may number otherwise), and where no answer
-    has agreed with a push yet."""
-    newest = [Tick._make(values) for values in conn.execute(newest_sql, (symbol, WITNESS_ROWS))]
-    return tuple(t for t in reversed(newest) if t.push_type == PUSH_TYPE_PUSH and isinstance(t.ts_ms, int))
+def _newest(conn: sqlite3.Connection, newest_sql: str, symbol: str) -> tuple[list[Tick], list[Tick]]:
+    """What was pushed of it, and what answers showed, oldest first. Read where counters are absent (these may be holes,
+    or the two ways may number otherwise), and where no answer has agreed with a push yet."""
+    newest = [Tick._make(values) for values in conn.execute(newest_sql, (symbol, NUMBERED_ROWS))]
+    readable = [tick for tick in reversed(newest) if isinstance(tick.ts_ms, int)]
+    pushed = [tick for tick in readable if tick.push_type == PUSH_TYPE_PUSH]
+    return pushed, [tick for tick in readable if tick.push_type != PUSH_TYPE_PUSH]
 
 
 def _seed_files(data_root: Path, days: int, today: str | None) -> tuple[list[Path], list[Path]]:

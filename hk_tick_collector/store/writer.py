@@ -362,7 +362,7 @@ class DayFileWriter:
             if day in self._foreign:
                 coverage.interrupt_all(conn)
             coverage.learn(conn, [fact for fact in facts if isinstance(fact, CAUTIONS)])
-            stored = store_rows(conn, coverage, coverage.told_apart(rows), (now_ms,), self._origin)
+            stored = store_rows(conn, coverage, coverage.told_apart(conn, rows), (now_ms,), self._origin)
             coverage.learn(conn, [fact for fact in facts if not isinstance(fact, (*CAUTIONS, *DETAILS))])
             store_details(conn, facts)
             coverage.save(conn, now_ms)

@@ -78,7 +78,7 @@ class Desk:
         desk.continuity.connected()
         return desk
 
-    def sees(self) -> None:
+    def look_again(self) -> None:
         """The file can be read by now."""
         self.coverage()
         self.continuity.resync(reader.tracks(self.data_root, (SYMBOL, OTHER), 3, DAY))

@@ -270,7 +270,7 @@ def test_what_a_blind_start_left_open_is_joined_once_the_file_was_read(desk: Des
     desk = desk.restarted_blind()
     desk.push(run(9, 12, 60))
     shown += run(9, 12, 60)
-    desk.sees()
+    desk.look_again()
     desk.later(1)
     desk.pull(shown)
     desk.push(run(13, 14, 90))

@@ -523,7 +523,7 @@ def test_that_opend_has_forgotten_is_known_after_a_restart_too(desk: Desk, how: 
         desk.pull([*run(4, 8, 80), *(tick(n // 100 + 7, n) for n in range(200, second + 1, 100))])
         desk.later(60)
         assert desk.state() == "unproven"
-        desk.sees()
+        desk.look_again()
 
 
 def test_nor_is_a_symbol_proven_whose_first_tick_comes_after_that_restart(desk: Desk) -> None:
@@ -565,7 +565,7 @@ def test_nothing_is_proven_while_the_days_file_is_unread(desk: Desk) -> None:
     desk.push(run(4, 8, 80))
     desk.pull(run(4, 8, 80))
     assert desk.state() == "unproven"
-    desk.sees()
+    desk.look_again()
     desk.pull(others, symbol=OTHER)
     desk.pull(run(4, 8, 80))
     assert desk.state() == "unproven"
@@ -590,7 +590,7 @@ def test_a_file_that_holds_nothing_but_our_own_ticks_leaves_no_beginning_open(de
     desk.push(day)
     desk.pull(day)
     assert desk.state() == "unproven"
-    desk.sees()
+    desk.look_again()
     desk.later(60)
     desk.pull(day)
     assert desk.state() == "proven"
@@ -714,7 +714,7 @@ def test_a_day_can_be_confirmed_to_its_end_after_a_restart_behind_the_close(desk
     day = [*desk.stored(), *run(9, 20, 3600)]
     desk.later(7200)
     desk.pull(day)
-    desk.sees()
+    desk.look_again()
     desk.later(60)
     desk.pull(day)
     row = desk.coverage()
@@ -861,7 +861,7 @@ def test_a_start_that_cannot_read_the_file_stores_nothing_twice(desk: Desk) -> N
     desk.pull(shown)
     twins = [tick(n, 20.25) for n in (9, 10)]
     desk.push(pushed_as(twins))
-    desk.sees()
+    desk.look_again()
     desk.pull([*shown, *twins])
     assert len(desk.stored()) == len(shown) + 2
 
