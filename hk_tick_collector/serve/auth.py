@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
@@ -20,7 +19,7 @@ from urllib.parse import urlsplit
 
 from hk_tick_collector.serve.keys import ANONYMOUS, Key, KeyRing
 from hk_tick_collector.serve.limits import Allowance, MinuteLimit
-from hk_tick_collector.serve.problems import Problem, Send, send_problem
+from hk_tick_collector.serve.problems import Problem, Send, new_request_id, send_problem
 from hk_tick_collector.serve.settings import ServeSettings
 
 FAILED_KEYS_PER_MIN = 10
@@ -134,7 +133,7 @@ class Guard:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        request_id = f"{random.getrandbits(64):016x}"  # a name, not a secret
+        request_id = new_request_id()
         scope.setdefault("state", {})["request_id"] = request_id
         problem = self._refused(scope)
         if problem is not None:

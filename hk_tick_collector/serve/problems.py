@@ -7,6 +7,7 @@ and what is not known to be the client's affair is ``internal``, with a ``reques
 from __future__ import annotations
 
 import json
+import random
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from typing import Any, NamedTuple
@@ -32,6 +33,7 @@ class Kind(NamedTuple):
 
 KINDS: dict[str, Kind] = {
     "bad-parameter": Kind(400, "A parameter is wrong", "correct what errors names; /docs describes each parameter"),
+    "bad-request": Kind(400, "This is no HTTP request", "send HTTP/1.1, as every HTTP library does"),
     "bad-sql": Kind(400, "The SQL is wrong or not allowed", "write one SELECT over ticks, coverage, gaps and symbols"),
     "bad-cursor": Kind(400, "The cursor does not belong to this query", "ask again without cursor"),
     "unauthorized": Kind(401, "A key is needed", "send the header Authorization: Bearer <key>"),
@@ -117,6 +119,11 @@ class Problem(Exception):
             **{name.lower(): value for name, value in self.headers.items()},
         }
         return body, [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+
+
+def new_request_id() -> str:
+    """A name for a request, and no secret."""
+    return f"{random.getrandbits(64):016x}"
 
 
 def shown(text: str) -> str:

@@ -1,17 +1,21 @@
 """Running an HTTP program: uvicorn with the limits that a server on a network needs, and honest exit codes.
 
 What is bounded here: a request's head in bytes and time (``heads``), its body (``auth.Guard``), a WebSocket's pings
-(``sockets``), idle connections (15 s), connections in work (MAX_CONNECTIONS, then 503), a stop (5 s).
+(``sockets``), idle connections (15 s), connections in work (MAX_CONNECTIONS, then 503), a stop (5 s), and the lines
+that strangers can cause in the log (``Sparing``).
 
 Exit codes: 0 stopped as asked, 1 failed (port taken), 78 the configuration is wrong or would let strangers read.
 """
 
 from __future__ import annotations
 
+import logging
 import os
+import resource
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +30,8 @@ KEEP_ALIVE_SEC = 15
 STOP_SEC = 5
 MAX_MESSAGE_BYTES = 65_536  # of a WebSocket's client
 BACKLOG = 512
+OPEN_FILES = 8192  # as the units allow; a shell often allows 1024 until asked for more
+SAYS_AGAIN_SEC = 10.0
 
 
 def uvicorn_options(settings: ServeSettings, port: int) -> dict[str, Any]:
@@ -52,6 +58,32 @@ def uvicorn_options(settings: ServeSettings, port: int) -> dict[str, Any]:
         "access_log": False,
         "log_config": None,
     }
+
+
+class Sparing(logging.Filter):
+    """Lets a warning of uvicorn through once in SAYS_AGAIN_SEC: each stranger's request can cause one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said_at_sec: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """By the text before its values are put in, of which uvicorn has a few."""
+        if record.levelno != logging.WARNING:
+            return True
+        now_sec, said_at_sec = time.monotonic(), self._said_at_sec.get(str(record.msg))
+        if said_at_sec is not None and now_sec - said_at_sec < SAYS_AGAIN_SEC:
+            return False
+        self._said_at_sec[str(record.msg)] = now_sec
+        return True
+
+
+def allow_open_files() -> None:
+    """As many as all connections need, where the machine lets us."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def serve_program(name: str, about: str, run: Callable[[ServeSettings], int], argv: Sequence[str] | None = None) -> int:
@@ -104,6 +136,8 @@ def run_app(
             )
         for number in (signal.SIGTERM, signal.SIGINT):  # which uvicorn raises again once it has stopped as asked
             signal.signal(number, lambda *_: None)
+        allow_open_files()
+        logging.getLogger("uvicorn.error").addFilter(Sparing())
         server.run(sockets=[listening])
     return 0 if server.started else EXIT_FAILED
 

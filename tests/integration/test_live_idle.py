@@ -18,7 +18,6 @@ import pytest
 
 from hk_tick_collector.serve.heads import HEAD_SEC
 from hk_tick_collector.serve.live.ring import MAX_BYTES
-from hk_tick_collector.serve.server import MAX_CONNECTIONS
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.harness import ended, wait_until
 from tests.integration.test_live import Reader
@@ -76,8 +75,7 @@ def test_idle_sockets_are_few_bytes_and_go_by_themselves(server: ApiServer, root
             one.connect(("127.0.0.1", server.port))
         writer.write(ticks(10, 11))
         reader.until("ticks", rows=10)
-        status = client.get("/v1/live/healthz").status_code
-        assert status in ((200,) if IDLE_SOCKETS < MAX_CONNECTIONS else (200, 503))
+        assert client.get("/v1/live/healthz").status_code == 200  # however many there are: they give way
         each_bytes = (memory_bytes(server) - before) / IDLE_SOCKETS
         print(f"{each_bytes:.0f} bytes a socket")
         assert each_bytes < SOCKET_BYTES
