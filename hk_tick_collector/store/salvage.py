@@ -1,9 +1,9 @@
 """Save what can be read from a damaged day file (``hk-tickctl salvage``).
 
 The file is opened read-only and never changed. Its rows are read in order of rowid; where SQLite reports damage, the
-rest is halved until every row is either read or stands alone as unreadable, so one broken page costs the rows of that
-page. SQLite keeps no checksums; damage that it cannot see shows as values of the wrong kind, or as rowids that are
-missing in a file that only ever grew: both count as unreadable.
+next row that can be read by itself is looked for, rowid by rowid, so one broken page costs the rows of that page;
+behind thousands that cannot be read, in growing steps. SQLite keeps no checksums; damage that it cannot see shows as
+values of the wrong kind, or as rowids that are missing in a file that only ever grew: both count as unreadable.
 
 Rows go into the target by the rules of copying.py with their old ``inserted_at_ms``, in short transactions, so that a
 recorder may be writing to the same file. What the file noted of its day goes with them, as far as it can be read: what
@@ -42,7 +42,7 @@ from hk_tick_collector.store.reader import GapRow, open_read_only, select_list
 
 CHUNK_ROWS = 1000  # rows a transaction of the target
 MIN_ROW_BYTES = 24  # no stored tick is smaller; bounds the rowids when the last one cannot be read
-PROBES = 1024  # rowids tried all over the table before a large range of it is taken apart row by row
+FINENESS = 4096  # a readable stretch is met when it is no smaller than this part of the unreadable one before it
 
 Row = tuple[Any, ...]
 # What Python gives for a value that a recorder may have stored in the column.
@@ -222,39 +222,63 @@ def _readable_rows(conn: sqlite3.Connection, source: Path, report: SalvageReport
         report.problem = str(exc)
         return
     last, claimed = _last_rowid(conn, source)
-    if _hopeless(conn, last):
-        report.mark(1, last)
-        return
-    sql = f"SELECT rowid, {columns} FROM ticks WHERE rowid BETWEEN ? AND ? ORDER BY rowid"  # noqa: S608 - our names
     done = 0
-    for rowid, row in _by_halves(conn, sql, last):
-        if row is None or (only_grew and rowid > done + 1):
-            report.mark(done + 1 if only_grew else rowid, rowid if row is None else rowid - 1)
-        done = rowid
-        if row is not None:
+    for rowid, row in _by_stretches(conn, columns, last):
+        if row is None:
+            report.mark(done + 1, rowid)
+        else:
+            if only_grew and rowid > done + 1:
+                report.mark(done + 1, rowid - 1)
             report.read_rows += 1
             yield row
+        done = rowid
     if only_grew and last > done:
         report.mark(done + 1, last)
     if claimed > last:
         report.mark(last + 1, claimed)
 
 
-def _by_halves(conn: sqlite3.Connection, sql: str, last: int) -> Iterator[tuple[int, Row | None]]:
-    """The rows up to ``last`` in order of rowid; None in place of a row that cannot be read by itself."""
-    ranges = [(1, last)]
-    while ranges:
-        low, high = ranges.pop()
-        try:
-            for rowid, row in _scan(conn, sql, low, high):
+def _by_stretches(conn: sqlite3.Connection, columns: str, last: int) -> Iterator[tuple[int, Row | None]]:
+    """The rows up to ``last`` in order of rowid; behind each stretch of which nothing can be read its last rowid, and
+    None."""
+    some = f"SELECT rowid, {columns} FROM ticks WHERE rowid BETWEEN ? AND ? ORDER BY rowid"  # noqa: S608 - our names
+    one = f"SELECT rowid, {columns} FROM ticks WHERE rowid = ?"  # noqa: S608 - it never looks at the page behind
+    low = 1
+    while low <= last:
+        with contextlib.suppress(_Damage):
+            for rowid, row in _scan(conn, some, low, last):
                 low = rowid + 1
                 yield rowid, row
-        except _Damage:
-            if low < high:
-                middle = (low + high) // 2
-                ranges += [(middle + 1, high), (low, middle)]
-            elif low == high:  # else all of it was read, and the damage lies in the page behind
-                yield high, None
+            return
+        found = _next_row(conn, one, low, last)
+        end = last if found is None else found[0] - 1
+        if end >= low:
+            yield end, None
+        if found is None:
+            return
+        yield found
+        low = found[0] + 1
+
+
+def _next_row(conn: sqlite3.Connection, sql: str, low: int, last: int) -> tuple[int, Row] | None:
+    """The first row from ``low`` on that can be read by itself. At first every rowid is tried, further away one in
+    each FINENESS-th of the way: where a page near the root is damaged, the rowids that might be number millions."""
+    before, at = low - 1, low
+    while before < last:
+        found = _single(conn, sql, at)
+        if found is not None:
+            between = (_single(conn, sql, rowid) for rowid in range(before + 1, at))
+            return next((row for row in between if row is not None), found)
+        before, at = at, min(at + 1 + (at - low) // FINENESS, last)
+    return None
+
+
+def _single(conn: sqlite3.Connection, sql: str, rowid: int) -> tuple[int, Row] | None:
+    with contextlib.suppress(sqlite3.Error):
+        found = conn.execute(sql, (rowid,)).fetchone()
+        if found is not None and found[0] == rowid and _plausible(found[1:]):
+            return rowid, tuple(found[1:])
+    return None
 
 
 def _scan(conn: sqlite3.Connection, sql: str, low: int, high: int) -> Iterator[tuple[int, Row]]:
@@ -280,19 +304,6 @@ def _last_rowid(conn: sqlite3.Connection, source: Path) -> tuple[int, int]:
     except sqlite3.Error:
         claimed = most
     return min(claimed, most), claimed
-
-
-def _hopeless(conn: sqlite3.Connection, last: int) -> bool:
-    """True when no row can be reached anywhere: the table's root is gone, and trying every row would take hours."""
-    if last <= PROBES:
-        return False
-    for rowid in range(1, last + 1, last // PROBES):
-        try:
-            conn.execute("SELECT rowid FROM ticks WHERE rowid = ?", (rowid,)).fetchone()
-        except sqlite3.Error:
-            continue
-        return False
-    return True
 
 
 def _plausible(values: Sequence[Any]) -> bool:

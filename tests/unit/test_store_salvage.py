@@ -12,6 +12,7 @@ import pytest
 
 from hk_tick_collector.core.facts import UNREAD_TICK, Fact, GapFound, HeadProven, Interrupted, Unproven, Verified
 from hk_tick_collector.records.tick import Tick
+from hk_tick_collector.store import salvage as store_salvage
 from hk_tick_collector.store.reader import CoverageRow, coverage, gaps
 from hk_tick_collector.store.salvage import salvage
 from hk_tick_collector.store.writer import DayFileWriter
@@ -109,6 +110,29 @@ def test_the_ranges_name_every_row_that_is_missing(broken, target):
     assert missing
     assert missing <= named
     assert named & set(range(1, ROWS + 1)) == missing
+
+
+@pytest.mark.parametrize("which", [0, 7, -1], ids=["first", "middle", "last"])
+def test_a_broken_page_costs_its_own_rows_and_no_other(broken, target, which):
+    page = pages_of(broken, "ticks", b"\r")[which]
+    cells = int.from_bytes(broken.read_bytes()[page * PAGE + 3 : page * PAGE + 5], "big")
+    overwrite(broken, page, b"\0" * PAGE)
+    assert salvage(broken, target).read_rows == ROWS - cells
+
+
+def test_rows_behind_millions_that_cannot_be_read_are_found_soon():
+    first, last = 7_000_000, 40_000_000
+    with contextlib.closing(sqlite3.connect(":memory:")) as conn:
+        conn.execute("CREATE TABLE ticks (rowid INTEGER PRIMARY KEY, trading_day TEXT)")
+        asked: list[str] = []
+        conn.set_trace_callback(asked.append)
+        sql = "SELECT rowid, trading_day FROM ticks WHERE rowid = ?"
+        assert store_salvage._next_row(conn, sql, 2, last) is None
+        assert len(asked) < 12 * store_salvage.FINENESS
+        conn.executemany("INSERT INTO ticks VALUES (?, ?)", [(first + n, DAY) for n in range(2000)])
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(store_salvage, "_plausible", lambda _values: True)
+            assert store_salvage._next_row(conn, sql, 2, last) == (first, (DAY,))
 
 
 def test_a_file_that_a_recorder_made_meanwhile_keeps_its_rows(tmp_path, monkeypatch):
