@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from pathlib import Path
 
 from hypothesis import strategies as st
 
 from hk_tick_collector.market.hk import HK
-from hk_tick_collector.records.book import Book, BookPush, Level
+from hk_tick_collector.market.hk.sessions import day_start_ms
+from hk_tick_collector.records.book import Book, BookEntry, BookPush, Level, PushEntry, WatchBegan
+from hk_tick_collector.store.book_writer import BookWriter
+from hk_tick_collector.store.connect import SqliteOptions
 
 DAY = "20261120"
 OPEN_US = 1_795_138_200_000_000  # 2026-11-20 09:30 Hong Kong
@@ -28,6 +32,20 @@ BOOKS = st.one_of(
     st.builds(Book, SIDES, SIDES),
 )
 TIMES_MS = st.one_of(st.none(), st.integers(OPEN_US // 1000 - 5000, OPEN_US // 1000 + 5000))
+
+
+def record_books(
+    root: Path, day: str = DAY, symbols: tuple[str, ...] = ("HK.00005", "HK.00700"), pushes: int = 500
+) -> list[BookPush]:
+    """A closed book file of a day, watched from the opening to its last push; what was pushed."""
+    shift_us = (day_start_ms(day) - day_start_ms(DAY)) * 1000
+    found = [push._replace(recv_ts_us=push.recv_ts_us + shift_us) for push in lively_pushes(symbols, pushes)]
+    end_us = found[-1].recv_ts_us + 1
+    writer = BookWriter(root, SqliteOptions(), HK.trading_day, lambda: end_us // 1000)
+    began: list[BookEntry] = [WatchBegan(symbol, found[0].recv_ts_us) for symbol in symbols]
+    writer.write(day, [*began, *map(PushEntry, found)], len(found))
+    writer.close()
+    return found
 
 
 def lively_pushes(

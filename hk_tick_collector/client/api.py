@@ -16,7 +16,16 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict, Unpack, ove
 from hk_tick_collector.client import question as asked
 from hk_tick_collector.client.coverage import Coverage, DayInfo
 from hk_tick_collector.client.errors import BadQuestion, IncompleteData, NotProven
-from hk_tick_collector.client.question import BarQuestion, DayLike, Days, Moment, Stretch, Texts, TickQuestion
+from hk_tick_collector.client.question import (
+    BarQuestion,
+    BookQuestion,
+    DayLike,
+    Days,
+    Moment,
+    Stretch,
+    Texts,
+    TickQuestion,
+)
 
 if TYPE_CHECKING:
     import duckdb
@@ -28,6 +37,8 @@ if TYPE_CHECKING:
 
 _PACKAGE = "hk_tick_collector."
 To = Literal["arrow", "polars", "pandas", "duckdb"]
+Kind = Literal["tick", "book"]
+BookForm = Literal["wide", "long", "quotes"]
 
 
 class StretchOptions(TypedDict, total=False):
@@ -45,6 +56,9 @@ class TickOptions(StretchOptions, total=False):
 
     columns: Texts | None
     types: Texts
+    kind: Kind
+    form: BookForm
+    depth: int
 
 
 class BarOptions(StretchOptions, total=False):
@@ -64,7 +78,7 @@ class Answer:
     ``batches`` raises what reading raises; an answer that ends without an error is whole.
     """
 
-    schema: pa.Schema  # of ``days.schema.ticks_schema`` or ``query.bars.BARS``; times in UTC
+    schema: pa.Schema  # of ``days.schema.ticks_schema``, ``days.books.schema_of`` or ``query.bars.BARS``; times in UTC
     coverage: Coverage
     batches: Iterator[pa.RecordBatch]
 
@@ -84,6 +98,9 @@ class Backend(Protocol):
             def bars(self, question: BarQuestion) -> Answer:
                 bars = make_bars(self.table.filter(...), parse_interval_ms(question.interval), HK)
                 return Answer(bars.schema, self.coverage(question.stretch), iter(bars.to_batches()))
+
+            def books(self, question: BookQuestion) -> Answer:
+                raise NoData("no order books are recorded here")
 
             def coverage(self, stretch: Stretch) -> Coverage:
                 return Coverage([SymbolCoverage("20261127", "HK.00700", "unproven", "nobody counted", ...)])
@@ -106,6 +123,9 @@ class Backend(Protocol):
 
     def bars(self, question: BarQuestion) -> Answer:
         """The bars asked for; the coverage is that of their ticks."""
+
+    def books(self, question: BookQuestion) -> Answer:
+        """The order books asked for, by trading day and as they were received; the coverage says what was watched."""
 
     def coverage(self, stretch: Stretch) -> Coverage:
         """How complete these symbols and days are."""
@@ -176,6 +196,9 @@ class Recordings:
         end: Moment | None = None,
         columns: Texts | None = None,
         types: Texts = asked.ALL,
+        kind: Kind = "tick",
+        form: BookForm = "wide",
+        depth: int = 10,
         to: To = "arrow",
         require: Literal["proven"] | None = None,
         as_of: Moment | None = None,
@@ -191,6 +214,13 @@ class Recordings:
             ``"all"``: every row as stored, those whose price or volume is 0 ("none") too. Otherwise one or more of
             ``"price"`` (trades that make the price, auctions among them), ``"odd_lots"``, ``"off_exchange"``; rows
             without a price or a volume are then left out.
+        kind
+            ``"tick"``, or ``"book"``: order books, by trading day and in the order in which they were received. Of
+            them ``start`` and ``end`` are of the receive time; ``columns``, ``types``, ``require`` and ``as_of`` are
+            for ticks.
+        form, depth
+            Of order books: ``"wide"``, a row a push with the ``depth`` best levels of each side; ``"quotes"``, the best
+            prices where they change; ``"long"``, a row a changed level. ``days.books`` has the columns.
         to
             ``"arrow"`` (``pyarrow.Table``), ``"polars"``, ``"pandas"`` (whole numbers with Arrow's type: ``seq`` stays
             int64), or ``"duckdb"`` (a relation).
@@ -205,13 +235,13 @@ class Recordings:
 
         Warns
         -----
-        IncompleteData: once, when a symbol or day is not proven.
+        IncompleteData: once, when a symbol or day is not proven; of order books, when one was not watched all the time.
         """
-        tick_question = self._tick_question(
-            symbols, day, start=start, end=end, columns=columns, types=types, require=require, as_of=as_of, tz=tz
-        )
         _check_output(to, tz)
-        answer = self._complete(self.backend.ticks(tick_question), tick_question.stretch)
+        answer = self._answer(
+            symbols, day, kind, form, depth, start=start, end=end, columns=columns, types=types, require=require,
+            as_of=as_of, tz=tz,
+        )  # fmt: skip
         return _converted(answer, to, tz)
 
     def iter_batches(
@@ -223,6 +253,9 @@ class Recordings:
         end: Moment | None = None,
         columns: Texts | None = None,
         types: Texts = asked.ALL,
+        kind: Kind = "tick",
+        form: BookForm = "wide",
+        depth: int = 10,
         require: Literal["proven"] | None = None,
         as_of: Moment | None = None,
         tz: str | None = None,
@@ -231,10 +264,10 @@ class Recordings:
 
         Arguments, errors and the warning as of ``load``; they come before the first batch.
         """
-        tick_question = self._tick_question(
-            symbols, day, start=start, end=end, columns=columns, types=types, require=require, as_of=as_of, tz=tz
-        )
-        answer = self._complete(self.backend.ticks(tick_question), tick_question.stretch)
+        answer = self._answer(
+            symbols, day, kind, form, depth, start=start, end=end, columns=columns, types=types, require=require,
+            as_of=as_of, tz=tz,
+        )  # fmt: skip
         from hk_tick_collector.client.outputs import batches_in_zone  # noqa: PLC0415 - Arrow takes its time
 
         return batches_in_zone(answer, asked.zone_name(tz))
@@ -331,19 +364,34 @@ class Recordings:
         """Ticks as they are recorded; see ``hk.live``."""
         return self.backend.live(symbols, **options)
 
-    def _tick_question(
+    def _answer(
         self,
         symbols: Texts,
         day: Days | None,
+        kind: str,
+        form: str,
+        depth: int,
         *,
         columns: Texts | None,
         types: Texts,
         tz: str | None,
         **stretch: Any,
-    ) -> TickQuestion:
+    ) -> Answer:
+        """Ticks or books, as complete as was required."""
         wanted = asked.stretch(symbols, day, tz=tz, **stretch)
         asked.zone_name(tz)
-        return TickQuestion(wanted, asked.column_names(columns), asked.type_words(types))
+        if kind == "tick":
+            question = TickQuestion(wanted, asked.column_names(columns), asked.type_words(types))
+            return self._complete(self.backend.ticks(question), wanted)
+        if kind != "book":
+            raise BadQuestion(f"kind={kind!r} is not known", "there are tick and book")
+        if columns is not None or types != asked.ALL:
+            raise BadQuestion("columns and types are for ticks", "form= and depth= choose what is told of order books")
+        answer = self.backend.books(asked.book_question(wanted, form, depth))
+        if not answer.coverage.is_watched:
+            text = f"order books were not watched all the time: {answer.coverage.blind_sentence()}"
+            warnings.warn(text, IncompleteData, stacklevel=_callers_level())
+        return answer
 
     def _complete(self, answer: Answer, stretch: Stretch) -> Answer:
         """The answer, when it is as complete as was required; with the one warning when it is not proven."""

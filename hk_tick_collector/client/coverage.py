@@ -10,6 +10,7 @@ from typing import Any, overload
 from hk_tick_collector.client.errors import BadQuestion
 
 PROVEN, MISSING, UNPROVEN = "proven", "missing", "unproven"
+WATCHED, BLIND = "watched", "blind"  # of order books, which nobody can prove
 NOT_RECORDED = "not_recorded"  # a trading day without any file
 KEY = b"hk_tick_collector.coverage"  # of a table's metadata
 NAMED = 5  # symbols and days in a sentence
@@ -25,15 +26,15 @@ class SymbolCoverage:
 
     trading_day: str
     symbol: str
-    state: str  # proven | missing | unproven | not_recorded
-    reason: str | None  # why it is not proven
-    stored_ticks: int
-    missing_ticks: int  # known to be missing
+    state: str  # proven | missing | unproven | not_recorded; of order books watched | blind | not_recorded
+    reason: str | None  # why it is not proven; of books when they were not watched
+    stored_ticks: int  # of books: pushes
+    missing_ticks: int  # known to be missing; of books: pushes passed over because the disk was behind
     missing_at_most: int | None  # not None: besides, up to so many at the beginning of the day
     expected_ticks: int | None  # None: not known
     first_ts_ms: int | None
     last_ts_ms: int | None
-    verified_until_ms: int | None  # when the source last had nothing that is not stored
+    verified_until_ms: int | None  # when the source last had nothing that is not stored; of books: watched until then
 
     @property
     def is_proven(self) -> bool:
@@ -53,7 +54,13 @@ class DayInfo:
     missing_ticks: int
     symbols: int
     proven_symbols: int
+    book_rows: int = 0  # of order books; they are witnessed, never proven
     error: str | None = None  # it cannot be read; the counts are then 0
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> DayInfo:
+        """From JSON, of this version or another one with more or fewer of the fields that have a default."""
+        return cls(**{field.name: row[field.name] for field in fields(cls) if field.name in row})
 
 
 class Coverage(Sequence[SymbolCoverage]):
@@ -88,6 +95,18 @@ class Coverage(Sequence[SymbolCoverage]):
     def is_proven(self) -> bool:
         """Is it proven of every symbol and day that no tick is missing?"""
         return all(row.is_proven for row in self._rows)
+
+    @property
+    def is_watched(self) -> bool:
+        """Of order books: was each symbol watched through all of continuous trading so far?"""
+        return all(row.state == WATCHED for row in self._rows)
+
+    def blind_sentence(self) -> str:
+        """Of order books, in words: which were not watched, and when."""
+        rows = [row for row in self._rows if row.state != WATCHED]
+        named = [f"{row.symbol} {row.trading_day}: {row.reason or 'not recorded'}" for row in rows[:NAMED]]
+        more = f" and {len(rows) - NAMED} more" if len(rows) > NAMED else ""
+        return f"{'; '.join(named)}{more}" if rows else "watched through all of continuous trading"
 
     @property
     def missing_ticks(self) -> int:

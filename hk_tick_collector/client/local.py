@@ -24,6 +24,7 @@ from hk_tick_collector.client.question import (
     OFF_EXCHANGE,
     PRICE,
     BarQuestion,
+    BookQuestion,
     Stretch,
     Texts,
     TickQuestion,
@@ -75,6 +76,14 @@ class LocalFiles:
             coverage = coverage_of(plan, question.stretch)
             batches = self.bars_of(plan, question).to_batches()
         return Answer(BARS, coverage, iter(batches))
+
+    def books(self, question: BookQuestion) -> Answer:
+        """As ``Backend.books``."""
+        from hk_tick_collector.client import books  # noqa: PLC0415 - Arrow takes its time
+
+        with translated():
+            plan = books.plan_of_books(self._markets(), question.stretch)
+        return Answer(books.schema_of_question(question), plan.coverage, _guarded(books.batches_of(plan, question)))
 
     def bars_of(self, plan: Plan, question: BarQuestion) -> pa.Table:
         """The bars of what a plan reads, by symbol and start, market after market."""
@@ -291,8 +300,9 @@ def _info(name: str, each_day: Callable[[str], list[Day]], market: str, keep: Ca
         for day in [] if noted else days:
             counts.update({symbol: ticks for symbol, ticks in day.rows_by_symbol().items() if keep(symbol)})
         where = {_where(day) for day in days}
+        book_rows = sum(map(_book_rows, days))
     except (RecorderError, OSError) as exc:
-        return DayInfo(name, market, "live", UNPROVEN, 0, 0, 0, 0, str(as_ours(exc)))
+        return DayInfo(name, market, "live", UNPROVEN, 0, 0, 0, 0, error=str(as_ours(exc)))
     states = {row.state for row in rows.values()} or {UNPROVEN}
     return DayInfo(
         name,
@@ -303,7 +313,20 @@ def _info(name: str, each_day: Callable[[str], list[Day]], market: str, keep: Ca
         sum(row.missing_ticks for row in rows.values() if row.state == MISSING),
         len([symbol for symbol, ticks in counts.items() if ticks]),
         sum(row.state == PROVEN for row in rows.values()),
+        book_rows,
     )
+
+
+def _book_rows(day: Day) -> int:
+    """Of its order books; 0 where there are none, or they cannot be read: whoever asks for them is told."""
+    from hk_tick_collector.days.book_days import BookDays  # noqa: PLC0415 - few days have them
+
+    if day.data_root is None:
+        return 0
+    try:
+        return BookDays(day.data_root, day.archive_root).day(day.trading_day).rows()
+    except (RecorderError, OSError):
+        return 0
 
 
 def _where(day: Day) -> str:

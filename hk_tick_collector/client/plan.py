@@ -169,7 +169,7 @@ def plan_of(markets: Sequence[MarketRoots], stretch: Stretch) -> Plan:
     """What a question means here. BadQuestion for what is no day or symbol, NoData when no recorded day is meant."""
     plan = Plan()
     nothing: list[tuple[NoData, tuple[str, ...]]] = []
-    for recorded, symbols in _symbols_by_market(markets, stretch.symbols):
+    for recorded, symbols in symbols_by_market(markets, stretch.symbols):
         try:
             _add(plan, recorded, symbols, stretch)
         except NoData as exc:
@@ -183,7 +183,7 @@ def plan_of(markets: Sequence[MarketRoots], stretch: Stretch) -> Plan:
     return plan
 
 
-def _symbols_by_market(
+def symbols_by_market(
     markets: Sequence[MarketRoots], words: Sequence[str]
 ) -> list[tuple[MarketRoots, tuple[str, ...] | None]]:
     """Which symbols are of which market; None for all of them."""
@@ -207,7 +207,7 @@ def _symbols_by_market(
 def _add(plan: Plan, recorded: MarketRoots, symbols: tuple[str, ...] | None, stretch: Stretch) -> None:
     """One market's part."""
     start_ms, end_ms = (bound_ms(recorded.market, end) for end in (stretch.start, stretch.end))
-    names = _days_meant(recorded, stretch, start_ms, end_ms)
+    names = days_meant(recorded, stretch, start_ms, end_ms)
     for name in names:
         first_ms, after_ms = recorded.market.day_bounds(name)
         if stretch.as_of_ms is not None and stretch.as_of_ms < first_ms:
@@ -221,7 +221,7 @@ def _add(plan: Plan, recorded: MarketRoots, symbols: tuple[str, ...] | None, str
                 raise
             damage = f"left out, it cannot be read: {exc}"
             plan.not_there += [blank(name, symbol, UNPROVEN, damage) for symbol in symbols or (WHOLE_DAY,)]
-    for day, reason in _unrecorded(recorded, stretch, start_ms, end_ms):
+    for day, reason in unrecorded(recorded, stretch, start_ms, end_ms):
         plan.not_there += [blank(day, symbol, NOT_RECORDED, reason) for symbol in symbols or (WHOLE_DAY,)]
 
 
@@ -253,7 +253,7 @@ def check_readable(day: Day) -> None:
         )
 
 
-def _days_meant(recorded: MarketRoots, stretch: Stretch, start_ms: int | None, end_ms: int | None) -> list[str]:
+def days_meant(recorded: MarketRoots, stretch: Stretch, start_ms: int | None, end_ms: int | None) -> list[str]:
     """The recorded ones. NoData says why there is none."""
     if stretch.start is None and stretch.end is None:
         try:
@@ -283,7 +283,7 @@ def _why_nothing(recorded: MarketRoots, text: str | None) -> str:
     return f"{recorded.market.name} was closed on {day}"
 
 
-def _unrecorded(
+def unrecorded(
     recorded: MarketRoots, stretch: Stretch, start_ms: int | None, end_ms: int | None
 ) -> Iterator[tuple[str, str | None]]:
     """Trading days in the stretch that have begun and have no file. Before the first recorded day it is one, with a

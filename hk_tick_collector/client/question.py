@@ -20,6 +20,8 @@ ALL = "all"
 PRICE, ODD_LOTS, OFF_EXCHANGE = "price", "odd_lots", "off_exchange"
 TYPES = (PRICE, ODD_LOTS, OFF_EXCHANGE, ALL)
 ZONES = {"utc": "UTC", "hk": "Asia/Hong_Kong"}
+BOOK_FORMS = ("wide", "long", "quotes")
+MAX_BOOK_DEPTH = 100
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST_MS, _AFTER_MS = -2_208_988_800_000, 7_258_118_400_000  # of the years 1900 to 2199
 _RANGE_HINT = "UTC epoch milliseconds of the years 1900 to 2199 are taken"
@@ -57,6 +59,16 @@ class TickQuestion:
     stretch: Stretch
     columns: tuple[str, ...] = NAMES
     types: tuple[str, ...] = (ALL,)
+
+
+@dataclass(frozen=True, slots=True)
+class BookQuestion:
+    """Order books, in a ``form`` of ``BOOK_FORMS`` (``days.books`` has their columns); ``depth``: the levels of a side
+    in the wide form."""
+
+    stretch: Stretch
+    form: str = "wide"
+    depth: int = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +131,22 @@ def type_words(types: Texts) -> tuple[str, ...]:
     if unknown or not parts:
         raise BadQuestion(f"types={types!r}: no such kind of trades", f"there are {', '.join(TYPES)}")
     return (ALL,) if ALL in parts else parts
+
+
+def book_question(wanted: Stretch, form: str, depth: int) -> BookQuestion:
+    """From the arguments of ``Recordings.load``. BadQuestion says which has no meaning for books."""
+    if wanted.proven:
+        raise BadQuestion(
+            "order books can be witnessed, never proven: a push of a book has no number",
+            "leave require out; the coverage says when they were watched",
+        )
+    if wanted.as_of_ms is not None:
+        raise BadQuestion("as_of is for ticks: books are never stored later", "use end=, which is of the receive time")
+    if form not in BOOK_FORMS:
+        raise BadQuestion(f"form={form!r} is not known", f"there are {', '.join(BOOK_FORMS)}")
+    if type(depth) is not int or not 1 <= depth <= MAX_BOOK_DEPTH:
+        raise BadQuestion(f"depth={depth!r}: levels of a side, 1 to {MAX_BOOK_DEPTH}", "")
+    return BookQuestion(wanted, form, depth)
 
 
 def column_names(columns: Texts | None) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from hk_tick_collector.client import errors
 from hk_tick_collector.client.api import Answer, Recordings
 from hk_tick_collector.client.coverage import KEY, Coverage, DayInfo
-from hk_tick_collector.client.question import ALL, BarQuestion, Stretch, Texts, TickQuestion
+from hk_tick_collector.client.question import ALL, BarQuestion, BookQuestion, Stretch, Texts, TickQuestion
 from hk_tick_collector.core.extras import how_to_install
 
 if TYPE_CHECKING:
@@ -100,13 +100,18 @@ class Server:
 
         return Answer(BARS, found.coverage, (batch.select(BARS.names) for batch in found.batches))
 
+    def books(self, question: BookQuestion) -> Answer:
+        """As ``Backend.books``."""
+        asked = {**_asked(question.stretch), "form": question.form, "depth": question.depth}
+        return self._rows("/v1/books", asked)
+
     def coverage(self, stretch: Stretch) -> Coverage:
         """As ``Backend.coverage``."""
         return Coverage.from_dicts(self._json("/v1/coverage", _asked(stretch))["data"])
 
     def days(self) -> list[DayInfo]:
         """As ``Backend.days``."""
-        return [DayInfo(**row) for row in self._json("/v1/recorded")["data"]]
+        return [DayInfo.of(row) for row in self._json("/v1/recorded")["data"]]
 
     def certificate(self, day: str) -> dict[str, Any]:
         """As ``Backend.certificate``, with the name of the file for its path."""

@@ -37,6 +37,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from hk_tick_collector.core.errors import StoreCorrupt
 from hk_tick_collector.records.book import RowKind
@@ -48,6 +49,7 @@ from hk_tick_collector.store.connect import translate
 DEPTH = 10
 CHUNK_ROWS = 16_384  # 10 levels: 8 MB of Arrow
 MAX_DEPTH = 1000
+CLOCK_MARGIN_US = 120_000_000  # a clock that was put back by less does not hide rows of a stretch
 
 _LEVEL = np.dtype([("price", "<f8"), ("volume", "<i8"), ("orders", "<i8")])
 _LEVEL_BYTES = _LEVEL.itemsize
@@ -117,28 +119,49 @@ def schema_of(form: Form, depth: int = DEPTH) -> pa.Schema:
     return wide_schema(1 if form is Form.QUOTES else depth)
 
 
-def read(path: Path, form: Form, symbols: Sequence[str] | None = None, depth: int = DEPTH) -> Iterator[pa.RecordBatch]:
-    """Record batches of ``schema_of(form, depth)``; of ``symbols`` alone when they are given. Rows that are committed
-    after the call began are left out."""
+class Part(NamedTuple):
+    """A part of a file's rows. What is told of them is what a reading of all rows tells of them."""
+
+    after_no: int = 0  # behind this ``update_no``
+    until_no: int | None = None  # and no further than this one; None: than the newest one now
+    from_us: int | None = None  # received from here on, UTC epoch us
+    before_us: int | None = None  # and before this
+
+
+WHOLE = Part()
+
+
+def read(
+    path: Path, form: Form, symbols: Sequence[str] | None = None, depth: int = DEPTH, part: Part = WHOLE
+) -> Iterator[pa.RecordBatch]:
+    """Record batches of ``schema_of(form, depth)``; of ``symbols`` and of a ``part`` alone when they are given. Rows
+    that are committed after the call began are left out."""
     quotes = _QuoteFilter()
     shown = 1 if form is Form.QUOTES else depth
-    for rows in walk(path, symbols, shown, with_changes=form is Form.LONG):
+    for rows in walk(path, symbols, shown, with_changes=form is Form.LONG, part=part):
         if form is Form.LONG:
-            yield _long_batch(rows.chunk, rows.walked, rows.names)
+            batch = _long_batch(rows.chunk, rows.walked, rows.names)
         else:
             batch = _wide_batch(rows.chunk, rows.walked, rows.names, shown)
-            yield quotes.changed(batch, rows.chunk.symbol_ids) if form is Form.QUOTES else batch
+            batch = quotes.changed(batch, rows.chunk.symbol_ids) if form is Form.QUOTES else batch
+        yield batch if part == WHOLE else _within(batch, part)
 
 
 def walk(
-    path: Path, symbols: Sequence[str] | None = None, depth: int = DEPTH, *, with_changes: bool = False
+    path: Path,
+    symbols: Sequence[str] | None = None,
+    depth: int = DEPTH,
+    *,
+    with_changes: bool = False,
+    part: Part = WHOLE,
 ) -> Iterator[WalkedRows]:
-    """As ``read``, in the arrays that it makes its batches of; for who judges a day."""
+    """As ``read``, in the arrays that it makes its batches of; for who judges a day. Of a ``part`` the rows before it
+    that its states come from are among them."""
     if not 1 <= depth <= MAX_DEPTH:
         raise ValueError(f"depth {depth} is not from 1 to {MAX_DEPTH}")
     names = {key: name for name, key in symbols_of(path).items() if symbols is None or name in symbols}
     states = _States(depth)
-    for chunk in _chunks(path, None if symbols is None else sorted(names)):
+    for chunk in _chunks(path, None if symbols is None and part == WHOLE else sorted(names), part):
         try:
             yield WalkedRows(names, chunk, states.walk(chunk, with_changes=with_changes))
         except ValueError as exc:
@@ -193,22 +216,67 @@ class WalkedRows(NamedTuple):
     walked: _Walked
 
 
-def _chunks(path: Path, only: Sequence[int] | None) -> Iterator[_Chunk]:
+def newest_no(path: Path) -> int:
+    """The ``update_no`` of a file's newest row; 0 without any."""
+    with closing(open_for_reading(path)) as conn:
+        return conn.execute("SELECT max(rowid) FROM pushes").fetchone()[0] or 0
+
+
+def _within(batch: pa.RecordBatch, part: Part) -> pa.RecordBatch:
+    """Without the rows before a part, and behind it."""
+    recv_us = batch.column("recv_ts").view(pa.int64())
+    keep = pc.greater(batch.column("update_no"), part.after_no)
+    if part.from_us is not None:
+        keep = pc.and_(keep, pc.greater_equal(recv_us, part.from_us))
+    if part.before_us is not None:
+        keep = pc.and_(keep, pc.less(recv_us, part.before_us))
+    return batch.filter(keep)
+
+
+def _full_rows(conn: sqlite3.Connection, symbol_ids: Sequence[int], part: Part) -> dict[int, int]:
+    """By symbol the row that the states of a part come from: a full one, or the first one of the part."""
+    until_no = "SELECT max(rowid) FROM pushes WHERE kind = 'F' AND symbol_id = ? AND rowid <= ?"
+    until_us = (
+        "SELECT max(rowid) FROM (SELECT rowid FROM pushes WHERE kind = 'F' AND symbol_id = ? AND recv_ts_us < ? "
+        "ORDER BY recv_ts_us DESC LIMIT 1)"
+    )
+    earliest_us = 0 if part.from_us is None else part.from_us - CLOCK_MARGIN_US
+    # of any symbol: no row of the part is before it
+    sql = "SELECT max(rowid) FROM pushes WHERE kind = 'F' AND recv_ts_us < ?"
+    at_first = max(part.after_no + 1, conn.execute(sql, (earliest_us,)).fetchone()[0] or 0)
+    found = {}
+    for key in symbol_ids:
+        of_no = conn.execute(until_no, (key, part.after_no)).fetchone()[0] if part.after_no else None
+        of_us = conn.execute(until_us, (key, earliest_us)).fetchone()[0] if earliest_us else None
+        known = [row for row in (of_no, of_us) if row is not None]
+        found[key] = max(known) if known else at_first
+    return found
+
+
+def _chunks(path: Path, only: Sequence[int] | None, part: Part) -> Iterator[_Chunk]:
     with closing(open_for_reading(path)) as conn:
         try:
             high = conn.execute("SELECT max(rowid) FROM pushes").fetchone()[0] or 0
+            high = high if part.until_no is None else min(high, part.until_no)
+            firsts = {} if only is None or part == WHOLE else _full_rows(conn, only, part)
+            late_us = None if part.before_us is None else part.before_us + CLOCK_MARGIN_US
             where = "" if only is None else f"AND symbol_id IN ({', '.join(map(str, only))})"
             sql = (
                 "SELECT rowid, symbol_id, recv_ts_us, bid_lag_ms, ask_lag_ms, kind, merged, payload FROM pushes "  # noqa: S608
                 f"WHERE rowid > ? AND rowid <= ? {where} ORDER BY rowid LIMIT {CHUNK_ROWS:d}"
             )
-            last = 0
+            last = max(0, min(firsts.values(), default=1) - 1)
             while True:  # a statement a chunk: a long transaction would hold up the writer's checkpoints
                 rows = conn.execute(sql, (last, high)).fetchall()
                 if not rows:
                     return
-                last = rows[-1][0]
-                yield _chunk_of(rows)
+                last, is_late = rows[-1][0], late_us is not None and min(row[2] for row in rows) > late_us
+                if firsts:
+                    rows = [row for row in rows if row[0] >= firsts[row[1]]]
+                if rows and not is_late:
+                    yield _chunk_of(rows)
+                if is_late:
+                    return
         except sqlite3.Error as exc:
             raise translate(exc, path) from exc
 

@@ -87,6 +87,7 @@ class SymbolBooks:
     trades: int = 0  # while watched; 0 where the day's ticks are not there
     trades_answered: int = 0
     holes: list[Stretch] = field(default_factory=list)
+    watched_until_ms: int | None = None  # UTC epoch ms: the end of its last watch
 
     @property
     def impossible(self) -> int:
@@ -165,6 +166,21 @@ def report_of(
         if trades is not None:
             _hold_against(one, by_symbol[symbol], windows, trades.get(symbol), pushed[symbol])
     return BookReport(day, book_reader.sessions(path), [found[symbol] for symbol in sorted(found)])
+
+
+def watched_of(path: Path, day: str, market: Market, kind: DayKind, now_ms: int) -> list[SymbolBooks]:
+    """What the recorder noted of a book file, by symbol: what was watched and what is blind, the pulls. No state is
+    read, so what a book shows is not counted."""
+    windows = [(start, min(end, now_ms)) for start, end in market.continuous_windows(day, kind) if start < now_ms]
+    found = {name: SymbolBooks(name) for name in book_reader.symbols(path)}
+    for symbol, (agreed, asked) in book_reader.pulls(path).items():
+        found[symbol].pulls, found[symbol].pulls_agreed = asked, agreed
+    by_symbol: dict[str, list[Watch]] = defaultdict(list)
+    for watch in book_reader.watches(path):
+        by_symbol[watch.symbol].append(watch)
+    for symbol, one in found.items():
+        _note_watches(one, by_symbol[symbol], windows)
+    return [found[symbol] for symbol in sorted(found)]
 
 
 def _count(path: Path, found: dict[str, SymbolBooks], windows: Sequence[tuple[int, int]]) -> dict[str, _Ints]:
@@ -257,6 +273,7 @@ def _within(times_ms: _Ints, windows: Iterable[tuple[int, int]]) -> _Flags:
 
 def _note_watches(one: SymbolBooks, watches: Sequence[Watch], windows: Sequence[tuple[int, int]]) -> None:
     """What of continuous trading was watched; the rest with its reason."""
+    one.watched_until_ms = max((watch.until_ms for watch in watches), default=None)
     for start, end in windows:
         one.wanted_ms += end - start
         at, reason = start, _reason_before(watches, start)

@@ -16,6 +16,7 @@ from hk_tick_collector.core.clock import ManualClock
 from hk_tick_collector.market.hk.sessions import day_start_ms
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.archived_day import archive_day
+from tests.books import record_books
 from tests.harness import clean_env
 from tests.tickctl import day_ticks, record_day
 
@@ -31,6 +32,7 @@ def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     record_day(root, PROVEN)
     archive_day(root, root / "_archive", PROVEN)
     record_day(root, HOLED, lost=(7, 8))
+    record_books(root, HOLED)
     ticks = [tick for symbol in ("HK.00005", "HK.00700", "HK.09988") for tick in day_ticks(symbol, 1000, LATE)]
     late = [tick for tick in ticks if tick.symbol == "HK.00700" and (tick.seq or 0) & 0xFFFFFFFF in BACKFILLED]
     clock = ManualClock(day_start_ms(LATE) + 11 * 3_600_000 - 1)

@@ -11,22 +11,37 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from hk_tick_collector.client import errors
 from hk_tick_collector.client.api import Recordings
 from hk_tick_collector.client.default import connect, local
+from hk_tick_collector.market.hk import HK
+from hk_tick_collector.records.book import PushEntry
+from hk_tick_collector.serve.api.answer import FORMATS
+from hk_tick_collector.store.book_writer import BookWriter
+from hk_tick_collector.store.connect import SqliteOptions
+from hk_tick_collector.store.layout import book_file
+from tests.books import lively_pushes, record_books
 from tests.serving import BEFORE, GAPPY, ApiServer, add_key, record_roots
-from tests.tickctl import record_day
+from tests.tickctl import record_day, tickctl_json
 from tests.ticks import DAY
 
+PACKED = "20261117"  # archived, its order books too
 Call = Callable[[Recordings], Any]
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("remote")
-    record_roots(directory)
+    root = record_roots(directory)
+    record_books(root, PACKED)
+    record_day(root, PACKED, count=20)
+    tickctl_json("archive", PACKED, data_root=root)
+    book_file(root, PACKED).unlink()
+    record_books(root, DAY)
+    record_books(directory / "shard", DAY, ("HK.00001", "HK.00700"), pushes=40)
     record_day(directory / "shard", DAY, symbols=["HK.00001", "HK.00700"], count=50)
     return directory
 
@@ -76,6 +91,14 @@ CALLS: dict[str, Call] = {
     "known by then": lambda hk: hk.load("700", DAY, as_of=1_795_140_000_000),
     "a symbol that is not there": lambda hk: hk.load("700,99", DAY),
     "local time": lambda hk: hk.load("700", DAY, tz="hk"),
+    "books": lambda hk: hk.load("700", DAY, kind="book"),
+    "books of several days and roots": lambda hk: hk.load("all", f"{PACKED}..{DAY}", kind="book", form="long"),
+    "books, archived": lambda hk: hk.load("700", PACKED, kind="book", form="quotes", tz="hk"),
+    "books of a stretch": lambda hk: hk.load(
+        "700,5", start="2026-11-17T09:30:00.2+08:00", end="2026-11-20T09:30:00.3+08:00", kind="book", depth=3
+    ),
+    "books of one that has none": lambda hk: hk.load("700,2", DAY, kind="book", depth=1),
+    "newest books": lambda hk: hk.load("5", kind="book"),
     "newest": lambda hk: hk.load("700"),
     "bars": lambda hk: hk.bars("700,5", f"{GAPPY}..{DAY}", "10m"),
     "filled bars": lambda hk: hk.bars("700", DAY, "15m", fill=True, odd_lots=True, off_exchange=True, auctions=False),
@@ -117,6 +140,13 @@ def test_batches_days_coverage_certificate(here: Recordings, there: Recordings) 
     ("call", "kind"),
     [
         (lambda hk: hk.load("99", DAY), errors.UnknownSymbol),
+        (lambda hk: hk.load("99", DAY, kind="book"), errors.UnknownSymbol),
+        (lambda hk: hk.load("700", GAPPY, kind="book"), errors.NoData),
+        (lambda hk: hk.load("700", DAY, kind="book", require="proven"), errors.BadQuestion),
+        (lambda hk: hk.load("700", DAY, kind="book", columns="price"), errors.BadQuestion),
+        (lambda hk: hk.load("700", DAY, kind="book", form="tall"), errors.BadQuestion),
+        (lambda hk: hk.load("700", DAY, kind="book", depth=0), errors.BadQuestion),
+        (lambda hk: hk.load("700", DAY, kind="quote"), errors.BadQuestion),
         (lambda hk: hk.load("700", "20200102"), errors.NoData),
         (lambda hk: hk.load("5", GAPPY, require="proven"), errors.NotProven),
         (lambda hk: hk.load("HK.@@", DAY), errors.BadQuestion),
@@ -235,3 +265,62 @@ def test_nobody_there_and_nonsense(worst: str) -> None:
         recordings.days()
     with pytest.raises(errors.BadQuestion):
         connect("ftp://x")
+
+
+# Pages of order books
+
+
+@pytest.mark.parametrize(("form", "limit"), [("long", 371), ("wide", 301), ("quotes", 83)])
+def test_pages_of_books_are_the_whole(
+    server: ApiServer, key: str, here: Recordings, place: Path, form: Any, limit: int
+) -> None:
+    """One state of the files, whatever is written meanwhile; a page ends in the middle of an update too."""
+    asked = {"symbols": "all", "day": f"{PACKED}..{DAY}", "form": form, "depth": 2, "limit": limit}
+    with warnings.catch_warnings(action="ignore"):
+        whole = here.load("all", f"{PACKED}..{DAY}", kind="book", form=form, depth=2)
+    rows: list[dict[str, Any]] = []
+    with server.client(key) as client:
+        while True:
+            page = client.get("/v1/books", params=asked).raise_for_status().json()
+            assert len(page["data"]) == limit or page["next"] is None
+            if not rows:
+                writer = BookWriter(place / "HK", SqliteOptions(), HK.trading_day, lambda: 0)
+                writer.write(DAY, [PushEntry(push) for push in lively_pushes(("HK.00700",), 3)], 3)
+                writer.close()
+            rows += page["data"]
+            if page["next"] is None:
+                break
+            asked["cursor"] = page["next"]
+    times = {"recv_ts_us": "recv_ts", "bid_ts_ms": "bid_ts", "ask_ts_ms": "ask_ts", "side_ts_ms": "side_ts"}
+    columns = {name: times.get(name, name) for name in rows[0]}
+    assert list(columns.values()) == whole.schema.names
+    for name, ours in columns.items():
+        column = whole.column(ours)
+        plain = column.cast(pa.int64()) if pa.types.is_timestamp(column.type) else column
+        assert [row[name] for row in rows] == plain.to_pylist(), name
+    assert page["coverage"]["state"] == "blind"
+    assert page["coverage"]["watched"] == 0  # not to the end of the day
+    assert "proven" not in json.dumps(page["coverage"])
+
+
+def test_every_format_of_books_and_what_a_key_may_not_read(server: ApiServer, place: Path, key: str) -> None:
+    asked = {"symbols": "HK.00700", "day": PACKED, "limit": 5}
+    with server.client(key) as client:
+        bodies = {name: client.get("/v1/books", params={**asked, "format": name}) for name in FORMATS}
+    assert {name: found.status_code for name, found in bodies.items()} == dict.fromkeys(FORMATS, 200)
+    assert len(bodies["json"].json()["data"]) == 5
+    assert len(bodies["ndjson"].text.splitlines()) == 5
+    assert len(bodies["csv"].text.splitlines()) == 6
+    assert pa.ipc.open_stream(bodies["arrow"].content).read_all().num_rows == 5
+    assert pq.read_table(pa.BufferReader(bodies["parquet"].content)).num_rows == 5
+    assert json.loads(bodies["csv"].headers["hk-coverage"])["blind"] == 1
+
+    narrow = add_key(place / "keys.json", "narrow", symbols=("HK.00005",))
+    with server.client(narrow) as client:
+        refused = client.get("/v1/books", params=asked)
+        mine = client.get("/v1/books", params={**asked, "symbols": "all", "limit": 1000}).json()
+        cut = client.get("/v1/books", params={**asked, "symbols": "5", "cursor": "c1.e30.0000000000000000"})
+    assert (refused.status_code, refused.json()["type"].rsplit("/", 1)[1]) == (403, "forbidden")
+    assert {row["symbol"] for row in mine["data"]} == {"HK.00005"}
+    assert {row["symbol"] for row in mine["coverage"]["not_watched"]} == {"HK.00005"}
+    assert cut.status_code == 400

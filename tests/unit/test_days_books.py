@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hk_tick_collector.days import books
-from hk_tick_collector.days.books import Form, read, schema_of
+from hk_tick_collector.days.books import CLOCK_MARGIN_US, Form, Part, newest_no, read, schema_of
 from hk_tick_collector.market.hk import HK
 from hk_tick_collector.records.book import Book, BookEntry, BookPush, Level, PushEntry, WatchBegan, WatchEnded
 from hk_tick_collector.store import book_reader
@@ -148,6 +149,35 @@ def test_quotes_are_the_best_prices_where_they_change(tmp_path: Path) -> None:
         last = quote
     assert len(expected) < len(wide)
     assert _table(path, Form.QUOTES, ["HK.00700"]).to_pylist() == expected
+
+
+@pytest.mark.parametrize("form", Form)
+def test_a_part_tells_what_the_whole_tells_of_it(tmp_path: Path, form: Form, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its states come from rows before it, of a symbol that was silent for long as of the others."""
+    step_us = 60_000_000  # so that a stretch begins behind many full rows
+    assert step_us * 5 > CLOCK_MARGIN_US
+    pushes = list(lively_pushes(SYMBOLS[:2], 110, step_us=step_us))
+    entries: list[BookEntry] = [WatchBegan(symbol, OPEN_US) for symbol in SYMBOLS]
+    entries += map(PushEntry, pushes[:50])
+    entries += [WatchEnded(symbol, pushes[50].recv_ts_us, "its right was lost") for symbol in SYMBOLS[1:]]
+    entries += map(PushEntry, pushes[50:])
+    path = _file(tmp_path, entries)
+    monkeypatch.setattr(books, "CHUNK_ROWS", 7)
+    whole = _table(path, form)
+    rows = whole.to_pylist()
+    times_us = [int(value) for value in whole["recv_ts"].cast(pa.int64()).to_pylist()]
+    draw = random.Random(7)
+
+    for _ in range(40):
+        after, until, first, last = draw.randrange(115), draw.randrange(115), draw.randrange(115), draw.randrange(115)
+        part = Part(after, until, OPEN_US + first * step_us, OPEN_US + last * step_us)
+        found = pa.Table.from_batches(read(path, form, None, DEPTH, part), schema=schema_of(form, DEPTH)).to_pylist()
+        assert found == [
+            row
+            for row, at_us in zip(rows, times_us, strict=True)
+            if after < row["update_no"] <= until and OPEN_US + first * step_us <= at_us < OPEN_US + last * step_us
+        ]
+    assert newest_no(path) == rows[-1]["update_no"]
 
 
 def test_symbols_that_are_not_there_give_no_rows(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from hk_tick_collector.query import cells, output
 
 METADATA_PREFIX = "hk_ticks."
 TEXT_IN_JSON = "seq"
+EXACT_TIMES = {"recv_ts": "recv_ts_us", "bid_ts": "bid_ts_ms", "ask_ts": "ask_ts_ms", "side_ts": "side_ts_ms"}
 PRICES = ("price", "turnover", "open", "high", "low", "close", "vwap", "bid_price", "ask_price")
 _MEDIA = {
     "json": ("application/json", output.JSON),
@@ -146,7 +147,9 @@ def as_text(table: pa.Table, look: Look, zone: Zone) -> pa.Table:
     """The table as its text formats show it."""
     for name in table.column_names:
         place, column = table.column_names.index(name), table.column(name)
-        if name == TEXT_IN_JSON and look.format in ("json", "ndjson"):
+        if name in EXACT_TIMES:  # of order books: numbers in the unit that their name says
+            table = table.set_column(place, EXACT_TIMES[name], column.cast(pa.int64()))
+        elif name == TEXT_IN_JSON and look.format in ("json", "ndjson"):
             table = table.set_column(place, name, column.cast(pa.string()))
         elif look.prices == "text" and name in PRICES:
             values = [None if value is None else repr(value) for value in column.to_pylist()]

@@ -369,6 +369,12 @@ def _sql(roots: Roots, asked: Asked, key: Key, out: Out) -> int:
     return answer(roots, asked, key, out)
 
 
+def _books(roots: Roots, asked: Asked, key: Key, out: Out) -> int:
+    from hk_tick_collector.serve.api.books import answer  # noqa: PLC0415 - fewer ask for it
+
+    return answer(roots, asked, key, out)
+
+
 def _completeness(roots: Roots, asked: Asked, key: Key, out: Out) -> int:
     """By symbol and day, as the Python API has it."""
     stretch = stretch_of(asked)
@@ -385,6 +391,7 @@ def _recorded(roots: Roots, asked: Asked, key: Key, out: Out) -> int:
 
 _JOBS: dict[str, Callable[[Roots, Asked, Key, Out], int]] = {
     "ticks": _ticks,
+    "books": _books,
     "completeness": _completeness,
     "recorded": _recorded,
     "bars": _bars,

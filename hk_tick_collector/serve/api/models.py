@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
+from hk_tick_collector.client.question import MAX_BOOK_DEPTH
 from hk_tick_collector.records.columns import TICKS, Arrow
 
 Format = Literal["json", "ndjson", "csv", "arrow", "parquet"]
@@ -111,6 +112,42 @@ class BarsQuery(Stretch):
     auctions: bool = Field(True, description="Do auctions count?")
     odd_lots: bool = Field(False, description="Do odd lots count in volume?")
     off_exchange: bool = Field(False, description="Do trades off the exchange count in volume?")
+
+
+class BooksQuery(Query):
+    """Recorded order books."""
+
+    symbols: str = Field(
+        min_length=1, max_length=2000, pattern=r"^[A-Za-z0-9._,-]+$", examples=["HK.00700"],
+        description="1 to 50 symbols separated by commas (700, HK.00700), or `all` for one day.",
+    )  # fmt: skip
+    day: str | None = Field(
+        None, max_length=100, pattern=r"^[0-9a-z.,-]+$", examples=["20261120"],
+        description="YYYYMMDD, today, yesterday, last, a range A..B, or several. Without: the newest with books.",
+    )  # fmt: skip
+    start: str | None = Field(
+        None, max_length=40, pattern=r"^[0-9TtZz:.+ -]+$", examples=["2026-11-20T09:30:00+08:00"],
+        description="Received from this moment on: RFC 3339 with an offset, UTC epoch milliseconds, or YYYYMMDD.",
+    )  # fmt: skip
+    end: str | None = Field(
+        None, max_length=40, pattern=r"^[0-9TtZz:.+ -]+$", description="Up to and without this moment; as start."
+    )
+    tz: str | None = Field(
+        None, max_length=40, pattern=r"^[A-Za-z_/+-]+$",
+        description="The zone of a start and end that name none, such as Asia/Hong_Kong.",
+    )  # fmt: skip
+    form: Literal["wide", "long", "quotes"] = Field(
+        "wide",
+        description="wide: a row a push; quotes: best prices where they change; long: a row a changed level.",
+    )
+    depth: int = Field(10, ge=1, le=MAX_BOOK_DEPTH, description="Levels of each side in the wide form.")
+    limit: int | None = Field(
+        None, ge=1, le=MAX_PAGE_ROWS, description="Rows of a page. JSON: 10,000 by default; other formats: all of them."
+    )
+    cursor: str | None = Field(
+        None, max_length=12_000, pattern=r"^[A-Za-z0-9._-]+$", description="`next` of the page before."
+    )
+    format: Format | None = Field(None, description="Instead of the header Accept.")
 
 
 class LatestQuery(Query):
@@ -279,6 +316,38 @@ class BarsAnswer(_Page):
     """A page of bars."""
 
     data: list[Bar]
+
+
+class NotWatched(BaseModel):
+    """A symbol's day whose order books were not watched all the time."""
+
+    day: str
+    symbol: str
+    state: Literal["blind", "not_recorded"]
+    merged_pushes: int
+    reason: str | None
+
+
+class BooksCoverage(BaseModel):
+    """How well the order books of an answer were watched: nobody can prove that none is missing."""
+
+    state: Literal["watched", "blind"]
+    watched: int
+    blind: int
+    not_recorded: int
+    merged_pushes: int = Field(description="Passed over because the recorder's disk was behind.")
+    not_watched: list[NotWatched]
+
+
+class BooksAnswer(BaseModel):
+    """A page of order books, in one of three forms. `recv_ts_us` is UTC epoch microseconds of receipt, `bid_ts_ms`,
+    `ask_ts_ms` and `side_ts_ms` are milliseconds at the source's server."""
+
+    data: list[dict[str, Any]]
+    next: str | None
+    as_of: AsOf
+    coverage: BooksCoverage
+    warnings: list[str]
 
 
 class SqlAnswer(BaseModel):

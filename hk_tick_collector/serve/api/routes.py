@@ -187,6 +187,30 @@ def _loaded(ticks: bytes) -> list[dict[str, Any]]:
     return found
 
 
+@router.get("/v1/books", response_model=models.BooksAnswer, tags=["books"])
+async def books(request: Request, reader: Reader, query: Annotated[models.BooksQuery, Query()]) -> Response:
+    """Recorded order books of symbols, by day and in the order in which they were received.
+
+    Books are witnessed, never proven: a push of a book has no number. `coverage` says what was watched. All pages are
+    one state of the files.
+    """
+    return service_of(request).ask(reader, "books", _books_asked(request, query))
+
+
+@router.post("/v1/books", response_model=models.BooksAnswer, tags=["books"])
+async def books_by_body(request: Request, reader: Reader, query: Annotated[models.BooksQuery, Body()]) -> Response:
+    """The same question in a body, for long lists of symbols."""
+    return service_of(request).ask(reader, "books", _books_asked(request, query))
+
+
+def _books_asked(request: Request, query: models.BooksQuery) -> dict[str, Any]:
+    asked = query.model_dump(exclude_none=True)
+    asked["format"] = format_of(request, query.format)
+    if asked["format"] == "json" or query.cursor is not None:
+        asked.setdefault("limit", models.PAGE_ROWS)
+    return asked
+
+
 @router.get("/v1/bars", response_model=models.BarsAnswer, tags=["bars"])
 async def bars(request: Request, reader: Reader, query: Annotated[models.BarsQuery, Query()]) -> Response:
     """Bars of the trades that make the price: start inclusive, end exclusive. The last one of a day in session has

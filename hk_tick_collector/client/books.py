@@ -1,0 +1,189 @@
+"""Order books of local files, for ``client.local`` and the server: which days and symbols, how well watched, the rows.
+
+A day's books are one file, live or archived (``days.book_days``); rows come as ``days.books`` gives them, day by day,
+and within one in the order in which pushes were received. Of several data roots the first one with a symbol tells.
+What is received after the question was asked is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import pyarrow as pa
+
+from hk_tick_collector.client.coverage import BLIND, NOT_RECORDED, WATCHED, WHOLE_DAY, Coverage, SymbolCoverage
+from hk_tick_collector.client.errors import NoData, UnknownSymbol
+from hk_tick_collector.client.plan import (
+    MarketRoots,
+    Places,
+    blank,
+    bound_ms,
+    days_meant,
+    symbols_by_market,
+    unrecorded,
+)
+from hk_tick_collector.client.question import BookQuestion, Stretch
+from hk_tick_collector.core.errors import NoData as NothingThere
+from hk_tick_collector.core.text import days_there
+from hk_tick_collector.days.book_days import BookDay, BookDays
+from hk_tick_collector.days.books import Form, Part, newest_no, read, schema_of
+from hk_tick_collector.days.catalog import Day
+from hk_tick_collector.market.market import Market
+from hk_tick_collector.quality.books import SymbolBooks, share, watched_of
+from hk_tick_collector.store.book_reader import PushCounts, counts
+
+_HINT = "BOOK_SYMBOLS chooses whose order books are recorded"
+
+
+class BookPlaces(Places):
+    """The days with order books of one market in several data roots."""
+
+    def days(self) -> list[str]:
+        """All of them, oldest first."""
+        return sorted({day for books in self.books for day in books.days()})
+
+    def day(self, trading_day: str) -> Day:
+        """The day, of which there may be no tick. NoData when there are no order books of it."""
+        days = self.days()
+        if trading_day not in days:
+            raise NothingThere(f"none are recorded of {trading_day}; {days_there(days)}")
+        return Day(trading_day, None, self.archive_root, self.market, self.data_root)
+
+    @property
+    def books(self) -> list[BookDays]:
+        """By data root."""
+        return [BookDays(one.data_root, one.archive_root) for one in self.catalogs]
+
+    def each_book_day(self, trading_day: str) -> Iterator[BookDay]:
+        """The day's books in each data root that has some."""
+        for books in self.books:
+            if len(self.catalogs) == 1 or trading_day in books.days():
+                yield books.day(trading_day)
+
+
+@dataclass(frozen=True)
+class BookRead:
+    """A part of a day's books. ``symbols``: whose there are, in order; ``coverage``: of those asked for."""
+
+    day: BookDay
+    market: Market
+    symbols: tuple[str, ...]
+    coverage: list[SymbolCoverage]
+    part: Part
+
+    def only(self, symbols: Sequence[str]) -> BookRead:
+        """The part of these symbols."""
+        kept = [row for row in self.coverage if row.symbol in symbols]
+        return replace(self, symbols=tuple(one for one in self.symbols if one in symbols), coverage=kept)
+
+    def batches(self, form: Form, depth: int, part: Part | None = None) -> Iterator[pa.RecordBatch]:
+        """Its rows; none is empty. ``part``: instead of its own."""
+        if not self.symbols:
+            return
+        with self.day.opened() as path:
+            for batch in read(path, form, self.symbols, depth, self.part if part is None else part):
+                if batch.num_rows:
+                    yield batch
+
+
+@dataclass
+class BookPlan:
+    """What to read, by day and data root, and the coverage of what cannot be."""
+
+    reads: list[BookRead] = field(default_factory=list)
+    not_there: list[SymbolCoverage] = field(default_factory=list)
+
+    @property
+    def coverage(self) -> Coverage:
+        """Of all of it, by day and symbol."""
+        rows = [*self.not_there, *(row for one in self.reads for row in one.coverage)]
+        return Coverage(sorted(rows, key=lambda row: (row.trading_day, row.symbol)))
+
+
+def plan_of_books(markets: Sequence[MarketRoots], stretch: Stretch) -> BookPlan:
+    """What a question means here. BadQuestion for what is no day or symbol, NoData when no book of these days is
+    recorded, UnknownSymbol when none of these symbols is; errors of the store."""
+    plan = BookPlan()
+    nothing: list[NoData] = []
+    for recorded, symbols in symbols_by_market(markets, stretch.symbols):
+        places = BookPlaces(recorded.catalog.catalogs)
+        try:
+            _add(plan, places, replace(recorded, catalog=places), symbols, stretch)
+        except NoData as exc:
+            nothing.append(exc)
+    if not plan.reads and not plan.not_there:
+        told = nothing[0] if nothing else NoData("no order books are recorded of these days")
+        raise NoData(f"no order books: {told.args[0]}", _HINT)
+    if plan.reads and not any(one.symbols for one in plan.reads):
+        days = sorted({one.day.trading_day for one in plan.reads})
+        named = ", ".join(stretch.symbols[:5]) or "any symbol"
+        raise UnknownSymbol(f"no order book of {named} is recorded on {', '.join(days[:5])}", _HINT)
+    plan.reads.sort(key=lambda one: one.day.trading_day)  # stable: data roots stay in their order
+    return plan
+
+
+def batches_of(plan: BookPlan, question: BookQuestion) -> Iterator[pa.RecordBatch]:
+    """The rows, day by day."""
+    for one in plan.reads:
+        yield from one.batches(Form(question.form), question.depth)
+
+
+def schema_of_question(question: BookQuestion) -> pa.Schema:
+    """The columns of ``batches_of``."""
+    return schema_of(Form(question.form), question.depth)
+
+
+def _add(
+    plan: BookPlan, places: BookPlaces, recorded: MarketRoots, symbols: tuple[str, ...] | None, stretch: Stretch
+) -> None:
+    """One market's part."""
+    start_ms, end_ms = (bound_ms(recorded.market, end) for end in (stretch.start, stretch.end))
+    for name in days_meant(recorded, stretch, start_ms, end_ms):
+        taken: set[str] = set()
+        reads = []
+        for day in places.each_book_day(name):
+            found = _read_of(day, recorded, symbols, taken, start_ms, end_ms)
+            taken.update(found.symbols)
+            reads.append(found)
+        plan.reads += reads
+        plan.not_there += [_lacking(name, symbol) for symbol in symbols or () if symbol not in taken]
+    for name, reason in unrecorded(recorded, stretch, start_ms, end_ms):
+        plan.not_there += [blank(name, symbol, NOT_RECORDED, reason) for symbol in symbols or (WHOLE_DAY,)]
+
+
+def _lacking(day: str, symbol: str) -> SymbolCoverage:
+    return blank(day, symbol, NOT_RECORDED, "no order book of it is recorded on this day")
+
+
+def _read_of(
+    day: BookDay,
+    recorded: MarketRoots,
+    symbols: tuple[str, ...] | None,
+    taken: set[str],
+    start_ms: int | None,
+    end_ms: int | None,
+) -> BookRead:
+    with day.opened() as path:
+        until_no = newest_no(path)
+        pushed = counts(path, until_no)
+        kind = recorded.calendar.day_kind(day.trading_day)
+        watched = watched_of(path, day.trading_day, recorded.market, kind, recorded.now_ms)
+    mine = [one for one in watched if one.symbol not in taken and (symbols is None or one.symbol in symbols)]
+    rows = [_coverage_of(day.trading_day, one, pushed.get(one.symbol)) for one in mine]
+    part = Part(0, until_no, *(None if ms is None else ms * 1000 for ms in (start_ms, end_ms)))
+    return BookRead(day, recorded.market, tuple(one.symbol for one in mine), rows, part)
+
+
+def _coverage_of(day: str, one: SymbolBooks, pushed: PushCounts | None) -> SymbolCoverage:
+    """What can be said of a symbol's books: watched, or blind and why."""
+    reason = None
+    if one.blind:
+        whys = ", ".join(dict.fromkeys(stretch.reason for stretch in one.blind[:3]))
+        count = f"{len(one.blind):,} blind {'stretch' if len(one.blind) == 1 else 'stretches'}"
+        reason = f"watched {share(one.watched_ms, one.wanted_ms)} of trading, {count} ({whys})"
+    return SymbolCoverage(
+        day, one.symbol, BLIND if one.blind else WATCHED, reason, pushed.pushes if pushed else 0,
+        pushed.merged if pushed else 0, None, None, pushed.first_us // 1000 if pushed else None,
+        pushed.last_us // 1000 if pushed else None, one.watched_until_ms,
+    )  # fmt: skip

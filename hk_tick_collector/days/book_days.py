@@ -1,0 +1,131 @@
+"""Where a day's order books are: the book file, or packed in the day's archive. Either is read by the same calls.
+
+A day's source is its book file while that exists, else what its archive holds of it. A packed file is unpacked into a
+temporary file while it is read (``BookDay.opened``), hashed on the way, and never further than its manifest says::
+
+    day = BookDays(data_root, archive_root).day("20261120")
+    with day.opened() as path:
+        for batch in days.books.read(path, Form.WIDE): ...
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import tempfile
+import zlib
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from hk_tick_collector.core.errors import NoData, StoreCorrupt
+from hk_tick_collector.core.regular import open_regular
+from hk_tick_collector.core.text import days_there
+from hk_tick_collector.days.manifest import archived_days, kept_dir, load_manifest
+from hk_tick_collector.store import data_root as owned
+from hk_tick_collector.store.book_file import open_for_reading
+from hk_tick_collector.store.connect import unavailable
+from hk_tick_collector.store.kept import BLOCK_BYTES, KeptFile
+from hk_tick_collector.store.layout import book_days, book_file
+
+
+@dataclass(frozen=True)
+class BookDay:
+    """A day's order books. One of ``file`` and ``packed`` is there, or both: then ``file`` is read."""
+
+    trading_day: str
+    root: Path  # of its archive
+    file: Path | None
+    packed: Path | None = None
+    entry: KeptFile | None = None  # what the manifest says of ``packed``
+
+    @property
+    def where(self) -> str:
+        """``live``, ``archived`` or ``both``, as of ticks."""
+        return "archived" if self.file is None else "live" if self.packed is None else "both"
+
+    def rows(self) -> int:
+        """How many rows there are, as cheap as can be: a break is one too. Raises as ``open_for_reading``."""
+        if self.file is None:
+            return self.entry.records if self.entry is not None else 0
+        with closing(open_for_reading(self.file)) as conn:
+            return int(conn.execute("SELECT max(rowid) FROM pushes").fetchone()[0] or 0)
+
+    @contextmanager
+    def opened(self) -> Iterator[Path]:
+        """The book file, to be read while the context lasts. StoreUnavailable, StoreCorrupt when an archived one cannot
+        be unpacked, or is not what its manifest says."""
+        if self.file is not None:
+            yield self.file
+            return
+        assert self.packed is not None
+        assert self.entry is not None
+        try:
+            directory = tempfile.TemporaryDirectory(prefix="hk-books-")
+        except OSError as exc:
+            raise unavailable(Path(tempfile.gettempdir()), exc) from exc
+        with directory as place:
+            path = Path(place) / self.entry.name
+            _unpack(self.packed, self.entry, path)
+            yield path
+
+
+class BookDays:
+    """The days with order books under a data root and its archive."""
+
+    def __init__(self, data_root: Path, archive_root: Path) -> None:
+        self.data_root = data_root
+        self.archive_root = archive_root
+
+    def days(self) -> list[str]:
+        """Oldest first."""
+        live = book_days(self.data_root)
+        mine = set(archived_days(self.archive_root, owned.market_of(self.data_root)))
+        packed = self.archive_root.glob("depth/????????/????????.book.db.*.gz")
+        return sorted({*live, *(path.parent.name for path in packed if path.parent.name in mine)})
+
+    def day(self, trading_day: str) -> BookDay:
+        """One of them. NoData when there are no books of it; StoreCorrupt, StoreUnavailable as of ``load_manifest``."""
+        live = book_file(self.data_root, trading_day)
+        file = live if live.is_file() else None
+        entry = self._entry(trading_day, live.name)
+        if file is None and entry is None:
+            days = self.days()
+            there = f"; {days_there(days)}" if days else "; BOOK_SYMBOLS chooses whose are recorded"
+            raise NoData(f"no order books are recorded of {trading_day}{there}")
+        packed = None if entry is None else kept_dir(self.archive_root, trading_day) / entry.packed_name
+        return BookDay(trading_day, self.archive_root, file, packed, entry)
+
+    def _entry(self, trading_day: str, name: str) -> KeptFile | None:
+        if not any(kept_dir(self.archive_root, trading_day).glob(f"{name}.*.gz")):
+            return None  # a manifest may be a megabyte long
+        manifest = load_manifest(self.archive_root, trading_day)
+        owner = owned.market_of(self.data_root)
+        if manifest is None or owner not in (None, manifest.market):
+            return None
+        return next((entry for entry in manifest.depth if entry.name == name), None)
+
+
+def _unpack(packed: Path, entry: KeptFile, path: Path) -> None:
+    digest, size_bytes = hashlib.sha256(), 0
+    try:
+        with open_regular(packed) as source, gzip.GzipFile(fileobj=source) as unpacked, path.open("xb") as target:
+            for block in _blocks(unpacked, entry.size_bytes + 1):
+                size_bytes += len(block)
+                digest.update(block)
+                target.write(block)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as exc:
+        raise StoreCorrupt(f"{packed} cannot be unpacked: {exc}") from exc
+    except OSError as exc:
+        raise unavailable(packed, exc) from exc
+    if (size_bytes, digest.hexdigest()) != (entry.size_bytes, entry.sha256):
+        raise StoreCorrupt(f"{packed} does not unpack to the books that were archived: hk-tickctl verify says more")
+
+
+def _blocks(source: BinaryIO | gzip.GzipFile, most_bytes: int) -> Iterator[bytes]:
+    """Of a stream, and no more bytes than that."""
+    while most_bytes > 0 and (block := source.read(min(BLOCK_BYTES, most_bytes))):
+        most_bytes -= len(block)
+        yield block

@@ -1,0 +1,193 @@
+"""Order books over HTTP: which of them (``client.books``), page by page, each page of one state of the files.
+
+A cursor says behind which update a page ended, and how far each book file was written when the first page was made.
+Where a day is archived meanwhile its pages go on: the archive holds the very file.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from hk_tick_collector.client.books import BookPlan, BookRead, plan_of_books
+from hk_tick_collector.client.coverage import BLIND, NOT_RECORDED, WATCHED, Coverage
+from hk_tick_collector.client.errors import BadQuestion
+from hk_tick_collector.client.local import LocalFiles
+from hk_tick_collector.client.plan import markets_of
+from hk_tick_collector.core.errors import InputError
+from hk_tick_collector.days.books import Form, schema_of
+from hk_tick_collector.market.registry import DEFAULT_MARKET
+from hk_tick_collector.serve.api.answer import Facts, Look, media_type, write_answer
+from hk_tick_collector.serve.api.completeness import LISTED
+from hk_tick_collector.serve.api.cursor import Cursor, Spot, question_of
+from hk_tick_collector.serve.api.plan import MAX_DAYS, Asked, stretch_of
+from hk_tick_collector.serve.api.roots import Roots, bad
+from hk_tick_collector.serve.keys import Key
+from hk_tick_collector.serve.problems import Problem
+from hk_tick_collector.store.book_file import open_for_reading
+
+if TYPE_CHECKING:
+    from hk_tick_collector.serve.api.jobs import Out
+
+_PART = "part"
+
+
+@dataclass
+class _Pages:
+    """A question's pages: what is read, in which state, and where this one begins."""
+
+    plan: BookPlan
+    question: str
+    states: Mapping[str, str]
+    as_of_ms: int
+    start: Spot | None
+
+
+def answer(roots: Roots, asked: Asked, key: Key, out: Out) -> int:
+    """The books asked for; how many rows. Problems, and errors of the Python API and the store."""
+    pages = _pages_of(roots, asked, key)
+    form, depth = Form(asked["form"]), int(asked["depth"])
+    schema, coverage = schema_of(form, depth), pages.plan.coverage
+    facts = Facts({"at_ms": pages.as_of_ms, "position": None}, summary_of(coverage), _warnings(coverage))
+    found = _tables(pages, form, depth)
+    if asked.get("limit") is not None:
+        page, is_more = _first(found, asked["limit"])
+        if is_more:
+            facts.next = str(Cursor(pages.question, _spot(page, pages.start), pages.as_of_ms, pages.states))
+        found = iter(page)
+    look = Look(asked.get("format", "json"))
+    headers = {"content-type": media_type(look.format), "cache-control": "no-store"}
+    if look.format != "json":
+        headers.update(facts.headers())
+    out.head(200, headers)
+    zone = pages.plan.reads[0].market.zone if pages.plan.reads else DEFAULT_MARKET.zone
+    return write_answer(out.body, schema, (table.select(schema.names) for table in found), coverage, facts, look, zone)
+
+
+def summary_of(coverage: Coverage) -> dict[str, Any]:
+    """How well books were watched, small enough to stand in every answer."""
+    rows = list(coverage)
+    doubtful = [row for row in rows if row.state != WATCHED]
+    return {
+        "state": BLIND if doubtful or not rows else WATCHED,
+        **{state: sum(row.state == state for row in rows) for state in (WATCHED, BLIND, NOT_RECORDED)},
+        "merged_pushes": sum(row.missing_ticks for row in rows),
+        "not_watched": [
+            {
+                "day": row.trading_day,
+                "symbol": row.symbol,
+                "state": row.state,
+                "merged_pushes": row.missing_ticks,
+                "reason": row.reason,
+            }
+            for row in doubtful[:LISTED]
+        ],
+    }
+
+
+def _pages_of(roots: Roots, asked: Asked, key: Key) -> _Pages:
+    question = question_of(asked)
+    cursor = Cursor.parse(asked["cursor"], question) if asked.get("cursor") else None
+    files, stretch = LocalFiles(roots.paths), stretch_of(asked)
+    try:
+        plan = plan_of_books(markets_of(files.roots, files.clock), stretch)
+    except (BadQuestion, InputError) as exc:
+        text = str(exc.args[0])
+        raise bad("symbols" if any(repr(one) in text for one in stretch.symbols) else "day", text) from exc
+    if len(plan.reads) > MAX_DAYS:
+        raise Problem("too-large", f"{len(plan.reads)} days are meant; {MAX_DAYS} at most")
+    _check_named(stretch.symbols, plan, key)
+    plan.reads = [one if key.reads_all else one.only(list(filter(key.may_read, one.symbols))) for one in plan.reads]
+    if cursor is None:
+        states = {_name(one): _state(one, one.part.until_no or 0) for one in plan.reads}
+        return _Pages(plan, question, states, files.clock.now_ms(), None)
+    plan.reads = _as_they_were(plan.reads, cursor.states)
+    return _Pages(plan, question, cursor.states, cursor.as_of_ms, cursor.spot)
+
+
+def _check_named(named: Sequence[str], plan: BookPlan, key: Key) -> None:
+    """A Problem when a symbol was named that the key may not read."""
+    if not named or key.reads_all:
+        return
+    symbols = {row.symbol for row in plan.coverage}
+    refused = sorted(symbol for symbol in symbols if not key.may_read(symbol))
+    if refused:
+        raise Problem("forbidden", f"the key {key.id} may not read {', '.join(refused[:5])}")
+
+
+def _as_they_were(reads: Sequence[BookRead], states: Mapping[str, str]) -> list[BookRead]:
+    """The days of the first page, up to where they were written then. A Problem when one is another file now."""
+    found = []
+    for read in reads:
+        state = states.get(_name(read), "")
+        no, _, _ = state.partition(".")
+        if no.isdigit() and _state(read, int(no)) == state:
+            found.append(replace(read, part=read.part._replace(until_no=int(no))))
+    if len(found) != len(states):  # the pages behind would begin in another day
+        raise Problem("cursor-gone", "a day of the first page is another file now", hint="ask again without cursor")
+    return found
+
+
+def _name(read: BookRead) -> str:
+    """A day of a data root, as a cursor names it."""
+    return f"{read.day.trading_day}.{zlib.crc32(str(read.day.root).encode()):08x}"
+
+
+def _state(read: BookRead, until_no: int) -> str:
+    """How far a book file was written, with a check of the row there."""
+    with read.day.opened() as path, closing(open_for_reading(path)) as conn:
+        row = conn.execute("SELECT * FROM pushes WHERE rowid = ?", (until_no,)).fetchone()
+    return f"{until_no}.{zlib.crc32(repr(row).encode()):08x}"
+
+
+def _tables(pages: _Pages, form: Form, depth: int) -> Iterator[pa.Table]:
+    """Rows behind the cursor; no table is empty."""
+    for number, read in enumerate(pages.plan.reads):
+        start, part, given = pages.start, read.part, 0
+        if start is not None and number < start.part:
+            continue
+        if start is not None and number == start.part:
+            part, given = part._replace(after_no=max(0, start.ts_ms - 1)), start.given
+        for batch in read.batches(form, depth, part):
+            rest = batch.slice(min(given, batch.num_rows))
+            given -= min(given, batch.num_rows)
+            if rest.num_rows:
+                yield pa.Table.from_batches([rest]).append_column(_PART, pa.repeat(number, rest.num_rows))
+
+
+def _first(found: Iterator[pa.Table], limit: int) -> tuple[list[pa.Table], bool]:
+    """The first ``limit`` rows; are there more?"""
+    page: list[pa.Table] = []
+    for table in found:
+        if not limit:
+            return page, True
+        page.append(table.slice(0, limit))
+        if table.num_rows > limit:
+            return page, True
+        limit -= table.num_rows
+    return page, False
+
+
+def _spot(page: Sequence[pa.Table], before: Spot | None) -> Spot:
+    """Behind the last row of a page: its day, its update, and how many rows of that update were given."""
+    number, update_no = page[-1].column(_PART)[-1].as_py(), page[-1].column("update_no")[-1].as_py()
+    given = 0
+    for table in reversed(page):
+        parts, updates = table.column(_PART).to_numpy(), table.column("update_no").to_numpy()
+        same = int(((parts == number) & (updates == update_no)).sum())
+        given += same
+        if same < table.num_rows:
+            break
+    if before is not None and (before.part, before.ts_ms) == (number, update_no):
+        given += before.given
+    return Spot(number, "", update_no, given)
+
+
+def _warnings(coverage: Coverage) -> list[str]:
+    """One sentence, when books were not watched all the time."""
+    return [] if coverage.is_watched else [f"not watched all the time: {coverage.blind_sentence()}"]
