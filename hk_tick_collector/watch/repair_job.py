@@ -128,27 +128,38 @@ class RepairJob:
         """Ticks and facts of this day, a symbol a transaction: the recorder beside us never waits long for the lock."""
         day = self._plan.trading_day
         ticks: dict[str, list[Tick]] = {}
+        strays: list[Tick] = []
         for tick in self._ticks:
             if tick.trading_day == day:
                 ticks.setdefault(tick.symbol, []).append(tick)
+            else:
+                strays.append(tick)
         facts = [fact for fact in self._facts if fact.trading_day == day and self._may_conclude(fact.symbol)]
         facts = self._without_others_interruptions(facts)
+        dates = {(tick.symbol, tick.trading_day) for tick in strays}
+        of_strays = [fact for fact in self._facts if (fact.symbol, fact.trading_day) in dates]
         self._ticks.clear()
         self._facts.clear()
         for symbol, rows in ticks.items():
-            repair = self._repairs[symbol]
             of_symbol = [fact for fact in facts if fact.symbol == symbol]
             if self._is_blind and symbol not in self._seeds:
                 of_symbol.append(Interrupted(symbol, day, UNKNOWN_SEQ))
-            try:
-                repair.new_ticks += writer.write(rows, of_symbol).inserted_rows
-            except RowRefused:
-                result, refused = writer.isolate(rows, of_symbol)
-                repair.new_ticks += result.inserted_rows
-                self.rejected_ticks += len(refused)
+            self._repairs[symbol].new_ticks += self._write(writer, rows, of_symbol)
         alone = [fact for fact in facts if fact.symbol not in ticks]
         if alone:
             writer.write((), alone)
+        # Ticks of other dates go into those dates' files, as where the recorder is shown them.
+        if strays:
+            self._write(writer, strays, of_strays)
+
+    def _write(self, writer: DayFileWriter, rows: list[Tick], facts: list[Fact]) -> int:
+        """How many of the rows were not stored yet."""
+        try:
+            return writer.write(rows, facts).inserted_rows
+        except RowRefused:
+            result, refused = writer.isolate(rows, facts)
+            self.rejected_ticks += len(refused)
+            return result.inserted_rows
 
     def _without_others_interruptions(self, facts: list[Fact]) -> list[Fact]:
         """Whether what came behind the end that we began with goes on from there is known to the recorder that stored

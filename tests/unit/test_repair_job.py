@@ -2,28 +2,39 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
 from hk_tick_collector.core.evidence import NO_COUNTER
-from hk_tick_collector.core.facts import HeadProven, Verified
+from hk_tick_collector.core.facts import DATED_OTHERWISE, HeadProven, Verified
+from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.hk import HK
+from hk_tick_collector.market.hk.sessions import day_start_ms
 from hk_tick_collector.market.us import US
 from hk_tick_collector.sources.futu.link import FutuLink
 from hk_tick_collector.sources.futu.mapping import TickMapper
 from hk_tick_collector.sources.futu.markets import at_futu
+from hk_tick_collector.sources.pulled import Answer
 from hk_tick_collector.store import reader
 from hk_tick_collector.store.connect import SqliteOptions
 from hk_tick_collector.store.writer import DayFileWriter
 from hk_tick_collector.watch import repair_job
 from hk_tick_collector.watch.repair import Repair, RepairPlan, State
+from hk_tick_collector.watch.repair import plan as plan_repair
 from hk_tick_collector.watch.repair_job import RepairJob
+from tests.stored import iter_ticks
 from tests.unit.sources.bench import AheadClock, Bench, play
-from tests.unit.sources.desk import DAY, SYMBOL, run
+from tests.unit.sources.desk import DAY, SYMBOL, YESTERDAY, run, tick
 from tests.unit.sources.test_identities import us_tick
+
+if TYPE_CHECKING:
+    from hk_tick_collector.watch.when import Recorded
 
 HOUR_MS = 3_600_000
 
@@ -94,3 +105,39 @@ def test_an_answer_that_no_longer_reaches_back_interrupts_nothing_that_is_being_
         (found,) = conn.execute("SELECT state, stored_ticks, interrupted_seq, verified_until_ms FROM coverage")
     assert found[:3] == (("proven", 1300, None) if beside else ("missing", 1050, day[49].seq))
     assert found[3] < day[0].recv_ts_ms + HOUR_MS, "as OpenD's clock had it when it was asked, not as ours"
+
+
+def test_strays_that_only_a_repair_is_shown_are_stored_in_their_dates_files(tmp_path: Path) -> None:
+    """By the recorder's rule: in the file of their date, which says that a tick of another day's count is in it."""
+    plan = RepairPlan(DAY, HK, tmp_path / f"{DAY}.db", [Repair(SYMBOL, "no tick is stored", State())])
+    job = RepairJob(plan, tmp_path, SqliteOptions(), lambda symbols: None)
+    stray = tick(3)._replace(trading_day=YESTERDAY, ts_ms=tick(3, day=YESTERDAY).ts_ms)
+    question = job._continuity.ask(SYMBOL, 1000, stray.recv_ts_ms)
+    shown = [*run(1, 2), stray, *run(4, 6, 1)]
+    job._ticks += job._continuity.take(Answer(question, shown, (), stray.recv_ts_ms)).ticks
+    writer = job._writer()
+    job._store(writer)
+    writer.close()
+    assert plan.repairs[0].new_ticks == 5
+    assert [row.seq for row in iter_ticks(tmp_path / f"{YESTERDAY}.db", SYMBOL)] == [stray.seq]
+    [there] = reader.coverage(tmp_path / f"{YESTERDAY}.db")
+    assert (there.state, there.distrust) == ("unproven", DATED_OTHERWISE)
+
+
+def test_an_older_copy_of_a_day_file_says_until_when_it_was_confirmed_and_is_asked_after(tmp_path: Path) -> None:
+    """Nobody writes to the day any more, so nobody notices the exchange; but the copy cannot claim what came later."""
+    db, kept = tmp_path / f"{DAY}.db", tmp_path / "kept"
+    calendar = TradingCalendar(HK)
+    noon_ms, evening_ms = (day_start_ms(DAY) + hours * HOUR_MS for hours in (12, 17))
+    writer = DayFileWriter(tmp_path, SqliteOptions())
+    writer.write(run(1, 8), [HeadProven(SYMBOL, DAY, 1), Verified(SYMBOL, DAY, 8, noon_ms)])
+    writer.close()
+    shutil.copy(db, kept)
+    writer = DayFileWriter(tmp_path, SqliteOptions())
+    writer.write(run(9, 12, 500), [Verified(SYMBOL, DAY, 12, evening_ms)])
+    writer.close()
+    recorded = SimpleNamespace(data_root=tmp_path, now_ms=evening_ms)
+    assert plan_repair(cast("Recorded", recorded), calendar, DAY, [SYMBOL]).repairs == []
+    shutil.copy(kept, db)
+    [repair] = plan_repair(cast("Recorded", recorded), calendar, DAY, [SYMBOL]).repairs
+    assert repair.why == "confirmed only until 12:00:00"
