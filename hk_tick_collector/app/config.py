@@ -40,11 +40,14 @@ from hk_tick_collector.app.config_model import (
     upper,
 )
 from hk_tick_collector.app.config_sources import OWN_PREFIXES, ConfigErrors, Problem
-from hk_tick_collector.core.errors import InputError
+from hk_tick_collector.core.errors import FeedError, InputError
 from hk_tick_collector.core.extras import how_to_install
 from hk_tick_collector.market.registry import MARKETS, market_of
 from hk_tick_collector.market.symbols import SymbolGrammar, check_symbols
 from hk_tick_collector.sources import registry
+from hk_tick_collector.sources.dxlink.addresses import TASTYTRADE, url_problem
+from hk_tick_collector.sources.dxlink.spec import PROVIDER as DXLINK
+from hk_tick_collector.sources.dxlink.symbols import Venue, at_dxlink, parse_venue
 from hk_tick_collector.sources.sierra.naming import Rule, parse_rule
 from hk_tick_collector.sources.sierra.spec import PROVIDER as SIERRA
 from hk_tick_collector.sources.source import SourceSpec, choose, listed
@@ -147,6 +150,22 @@ def _rules(value: object, info: ValidationInfo) -> object:
         raise text_error(str(exc).partition(": ")[2]) from None
 
 
+def _venues(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        return tuple(parse_venue(text) for text in value.split(",") if text.strip())
+    except InputError as exc:
+        raise text_error(str(exc)) from None
+
+
+def _dxlink_address(value: str | None, info: ValidationInfo) -> str | None:
+    problem = url_problem(value, "https" if info.field_name == "dxlink_api" else "wss") if value else ""
+    if problem:
+        raise text_error(f"the address {problem}")
+    return value
+
+
 def _metrics_port(port: int) -> int:
     if port and importlib.util.find_spec("prometheus_client") is None:
         raise text_error(
@@ -184,7 +203,8 @@ class Settings(SettingsModel):
     """The wait between attempts to connect grows no longer than this."""
 
     source: Annotated[str, BeforeValidator(lower)] = _recording("SOURCE", "futu", listed(registry.PROVIDERS))
-    """Where the ticks come from. `futu` is Futu OpenD, `sierra` the files of Sierra Chart (docs/sierra.md)."""
+    """Where the ticks come from. `futu` is Futu OpenD, `sierra` the files of Sierra Chart (docs/sierra.md), `dxlink` a
+    dxLink endpoint such as TastyTrade's (docs/dxlink.md)."""
     market: Annotated[str, BeforeValidator(upper)] = _recording(
         "MARKET", "HK", f"a market that the source offers: {listed(spec.market for spec in registry.OFFERED)}"
     )
@@ -205,6 +225,23 @@ class Settings(SettingsModel):
     )
     """With `SOURCE=sierra`: prices are multiples of this, and others go to the quarantine. In the same form; empty:
     prices as they are written."""
+    dxlink_secrets_file: Annotated[Path | None, BeforeValidator(path_value)] = _recording(
+        "DXLINK_SECRETS_FILE", None, "empty, or the path of a file that others may not read", repr=False
+    )
+    """With `SOURCE=dxlink`: the file with `client_secret=` and `refresh_token=` of TastyTrade, or with `token=` of the
+    endpoint that `DXLINK_URL` names (docs/dxlink.md). A credential of the service with the file's name goes first."""
+    dxlink_url: Annotated[str | None, AfterValidator(_dxlink_address)] = _recording(
+        "DXLINK_URL", None, "empty, or an address such as wss://HOST/realtime"
+    )
+    """With `SOURCE=dxlink`: the endpoint to connect to. Empty: TastyTrade says where."""
+    dxlink_api: Annotated[str, AfterValidator(_dxlink_address)] = _recording(
+        "DXLINK_API", TASTYTRADE, "the address of TastyTrade's REST interface"
+    )
+    """With `SOURCE=dxlink`: where tokens come from."""
+    dxlink_venues: Annotated[tuple[Venue, ...], BeforeValidator(_venues)] = _recording(
+        "DXLINK_VENUES", (), "empty, or roots with their exchange as in LBR=XCME, by commas"
+    )
+    """With `SOURCE=dxlink`: on which of CME Group's exchanges a root trades, where it is not known."""
     futu_symbols: Annotated[tuple[str, ...], BeforeValidator(_symbols)] = _recording(
         "FUTU_SYMBOLS",
         ...,
@@ -412,10 +449,31 @@ def _source_problems(right: Mapping[str, Any]) -> Iterator[Problem]:
     if choice.spec is None:
         yield Problem(choice.problem.partition("=")[0], choice.problem)
         return
-    if choice.spec.provider == SIERRA and right.get("book_symbols"):
-        yield Problem("BOOK_SYMBOLS", "SOURCE=sierra has no order books to record: leave BOOK_SYMBOLS empty")
-    if choice.spec.provider == SIERRA and "sierra_dir" in right and right["sierra_dir"] is None:
+    provider = choice.spec.provider
+    if provider in (SIERRA, DXLINK) and right.get("book_symbols"):
+        yield Problem("BOOK_SYMBOLS", f"SOURCE={provider} has no order books to record: leave BOOK_SYMBOLS empty")
+    if provider == DXLINK:
+        yield from _dxlink_problems(right)
+    if provider == SIERRA and "sierra_dir" in right and right["sierra_dir"] is None:
         yield Problem("SIERRA_DIR", "SOURCE=sierra needs SIERRA_DIR: the directory of Sierra Chart's .scid files")
+
+
+def _dxlink_problems(right: Mapping[str, Any]) -> Iterator[Problem]:
+    if importlib.util.find_spec("websockets") is None:
+        yield Problem("SOURCE", f"SOURCE=dxlink needs the package websockets: {how_to_install('dxlink')}")
+    if (
+        "dxlink_secrets_file" in right
+        and "dxlink_url" in right
+        and not any(right[name] for name in ("dxlink_secrets_file", "dxlink_url"))
+    ):
+        yield Problem(
+            "DXLINK_SECRETS_FILE", "SOURCE=dxlink needs DXLINK_SECRETS_FILE: what TastyTrade lets you in with"
+        )
+    for symbol in right.get("futu_symbols", ()):
+        try:
+            at_dxlink(symbol, right.get("dxlink_venues", ()))
+        except FeedError as exc:
+            yield Problem("FUTU_SYMBOLS", str(exc))
 
 
 def shown_value(settings: SettingsModel, info: SettingInfo) -> str:

@@ -6,13 +6,14 @@ import sys
 
 import click
 
-from hk_tick_collector.cli import doctor_local, doctor_serving, doctor_sierra, doctor_source
+from hk_tick_collector.cli import doctor_dxlink, doctor_local, doctor_serving, doctor_sierra, doctor_source
 from hk_tick_collector.cli.checkup import FAIL, OK, SKIPPED, WARN, Checkup, Outcome
 from hk_tick_collector.cli.common import EXIT_FINE, EXIT_PROBLEM, App, tickctl_command, write_json
 from hk_tick_collector.cli.terminal import GREEN, GREY, RED, YELLOW, coloured, set_beside, show_lines, show_text
 from hk_tick_collector.watch.recorder import UNIT
 
 _COLOURS = {OK: GREEN, WARN: YELLOW, FAIL: RED, SKIPPED: GREY}
+_CHECKS_OF = {"futu": doctor_source.check, "sierra": doctor_sierra.check, "dxlink": doctor_dxlink.check}
 _INDENT = 24  # of what was found
 
 
@@ -29,18 +30,13 @@ _INDENT = 24  # of what was found
     (--env-file). Ends with 1 when a check fails; a warning or a skipped check is no failure.
     """,
 )
-@click.option("--offline", is_flag=True, help="Leave OpenD out.")
+@click.option("--offline", is_flag=True, help="Ask neither OpenD nor another source.")
 @click.option("--unit", default=UNIT, show_default=True, help="The recorder's systemd unit.")
 def command(app: App, offline: bool, unit: str) -> int:
     checkup = Checkup((lambda _name, _outcome: None) if app.as_json else _show)
     doctor_local.check(checkup, app, unit)
     doctor_serving.check(checkup, app)
-    if doctor_sierra.is_source(app):
-        doctor_sierra.check(checkup, app)
-    elif offline:
-        doctor_source.leave_out(checkup)
-    else:
-        doctor_source.check(checkup, app)
+    _CHECKS_OF[doctor_local.provider(app)](checkup, app, offline=offline)
     if app.as_json:
         write_json(checkup.as_json())
     else:

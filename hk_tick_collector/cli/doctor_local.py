@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from hk_tick_collector.cli import doctor_sierra, doctor_source
+from hk_tick_collector.cli import doctor_source
 from hk_tick_collector.cli.checkup import Checkup, Outcome, fail, ok, skipped, warn
 from hk_tick_collector.cli.common import App
 from hk_tick_collector.core.errors import RecorderError
@@ -41,8 +41,16 @@ def check(checkup: Checkup, app: App, unit: str) -> None:
     checkup.run("data_directory", lambda: _data_directory(app, service), root_needs)
     checkup.run("disk", lambda: _disk(data_root(app)), root_needs)
     checkup.run("unit", lambda: _unit(service))
-    if not doctor_sierra.is_source(app):
+    if provider(app) == "futu":
         checkup.run("sdk_log", lambda: doctor_source.sdk_log(app), ["configuration"])
+
+
+def provider(app: App) -> str:
+    """The source that SOURCE names; the first one when the settings are wrong, which another check says."""
+    try:
+        return app.settings.source
+    except RecorderError:
+        return "futu"
 
 
 def data_root(app: App) -> Path:
@@ -93,6 +101,8 @@ def _configuration(app: App) -> Outcome:
     where = f"OpenD at {settings.futu_host}:{settings.futu_port}"
     if settings.source == "sierra":
         where = f"Sierra Chart in {settings.sierra_dir}"
+    elif settings.source == "dxlink":
+        where = f"dxLink by {settings.dxlink_url or settings.dxlink_api}"
     return ok(f"{counted(len(settings.symbols), 'symbol')}, {where}")
 
 

@@ -12,22 +12,13 @@ from hk_tick_collector.core.text import counted
 from hk_tick_collector.sources.sierra.growing import START, look
 from hk_tick_collector.sources.sierra.naming import parse_name
 from hk_tick_collector.sources.sierra.scid import Kind, kind_of
-from hk_tick_collector.sources.sierra.spec import PROVIDER
 
 LOOKED_AT_RECORDS = 1000
 STALE_SEC = 3600.0
 
 
-def is_source(app: App) -> bool:
-    """Is it what SOURCE names? Not when the settings are wrong, which another check says."""
-    try:
-        return app.settings.source == PROVIDER
-    except RecorderError:
-        return False
-
-
-def check(checkup: Checkup, app: App) -> None:
-    """All of them, in order."""
+def check(checkup: Checkup, app: App, *, offline: bool) -> None:
+    """All of them, in order; none leaves the machine."""
     checkup.run("sierra_dir", lambda: _directory(app), ["configuration"])
     checkup.run("sierra_files", lambda: _files(app), ["sierra_dir"])
 

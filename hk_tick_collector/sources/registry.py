@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from hk_tick_collector.core.clock import Clock
 from hk_tick_collector.market.registry import market_of
+from hk_tick_collector.sources.dxlink import spec as dxlink
 from hk_tick_collector.sources.futu import spec as futu
 from hk_tick_collector.sources.sierra import spec as sierra
 from hk_tick_collector.sources.source import Source, SourceSpec
@@ -15,11 +16,12 @@ from hk_tick_collector.sources.source import Source, SourceSpec
 if TYPE_CHECKING:
     from hk_tick_collector.records.book import BookPush, RawPush
     from hk_tick_collector.sources.books import BookSink
+    from hk_tick_collector.sources.dxlink.symbols import Venue
     from hk_tick_collector.sources.sierra.against import StoredDays
     from hk_tick_collector.sources.sierra.depthfiles import DepthKeeper
     from hk_tick_collector.sources.sierra.naming import Rule
 
-OFFERED: tuple[SourceSpec, ...] = (*futu.SPECS, *sierra.SPECS)
+OFFERED: tuple[SourceSpec, ...] = (*futu.SPECS, *sierra.SPECS, *dxlink.SPECS)
 TRADE_TYPES: tuple[str, ...] = tuple(dict.fromkeys(name for spec in OFFERED for name in spec.trade_types.values()))
 PROVIDERS: tuple[str, ...] = tuple(dict.fromkeys(spec.provider for spec in OFFERED))
 
@@ -37,6 +39,10 @@ class SourceSettings(Protocol):
     sierra_dir: Path | None
     sierra_multiplier: tuple[Rule, ...]
     sierra_tick_size: tuple[Rule, ...]
+    dxlink_api: str
+    dxlink_url: str | None
+    dxlink_secrets_file: Path | None
+    dxlink_venues: tuple[Venue, ...]
     max_queue_rows: int
 
 
@@ -79,6 +85,19 @@ def _sierra(settings: SourceSettings, around: Surroundings) -> Source:
     )
 
 
+def _dxlink(settings: SourceSettings, around: Surroundings) -> Source:
+    from hk_tick_collector.sources.dxlink.link import DxLinkSource  # noqa: PLC0415 - as above
+
+    return DxLinkSource(
+        settings.spec,
+        settings.dxlink_api,
+        settings.dxlink_url,
+        settings.dxlink_secrets_file,
+        settings.dxlink_venues,
+        around.clock,
+    )
+
+
 def spec_to_ask(market: str) -> SourceSpec | None:
     """The source that can be asked for ticks of a market; None where there is only one that is read."""
     return next((spec for spec in OFFERED if spec.market == market and spec.pull.newest_rows), None)
@@ -87,6 +106,7 @@ def spec_to_ask(market: str) -> SourceSpec | None:
 _MAKERS: dict[str, Callable[[SourceSettings, Surroundings], Source]] = {
     futu.PROVIDER: _futu,
     sierra.PROVIDER: _sierra,
+    dxlink.PROVIDER: _dxlink,
 }
 
 

@@ -1,0 +1,1 @@
+"""A simulated dxLink endpoint, with TastyTrade's token interface, for developers."""

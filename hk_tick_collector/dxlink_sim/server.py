@@ -1,0 +1,308 @@
+"""The endpoint: dxLink over WebSockets, and beside it TastyTrade's two REST routes and the simulator's own.
+
+Each connection is held to the order that a live server wants. Faults are asked for by ``POST /sim/NAME`` on the REST
+port (``FAULTS``). Listens on 127.0.0.1 alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from hk_tick_collector.dxlink_sim.tape import ODDITIES, Event, Tape
+
+HOST = "127.0.0.1"
+TICK_SEC = 0.02
+MAX_BODY_BYTES = 65_536
+MAX_ROWS = 500  # of events in a message
+DEFAULT_FIELDS = ("eventSymbol", "eventTime", "index", "time", "price", "size")
+FAULTS = {
+    "cut": "break every connection off",
+    "silence": "say nothing more on the connections there are, and leave them open",
+    "half_row": "the next message of events ends in the middle of one",
+    "reorder": "change the order of the fields, with a FEED_CONFIG that says so",
+    "unauthorized": "AUTH_STATE UNAUTHORIZED on every connection; tokens given so far are void",
+    "too_big": "close every connection with 1009",
+    "channel_closed": "close every channel",
+    "garbage": "the next message is no JSON",
+    "pause": "make no trades",
+    "resume": "make trades again",
+    "refuse": "the REST interface answers 401 from now on",
+    "busy": "the REST interface answers 429 from now on",
+    "accept": "the REST interface answers as before",
+    **{name: f"the next trade is one: {name}" for name in ODDITIES},
+}
+
+
+@dataclass(eq=False)
+class _Client:
+    socket: Any
+    state: str = "new"  # new, greeted, authorized
+    channels: dict[int, Channel] = field(default_factory=dict)
+    is_silent: bool = False
+    faults: list[str] = field(default_factory=list)
+
+    async def say(self, kind: str, channel: int, **fields: Any) -> None:
+        """Unless it is silent. Somebody who is gone is found out by its own reader."""
+        if not self.is_silent:
+            with contextlib.suppress(Exception):
+                await self.socket.send(json.dumps({"type": kind, "channel": channel, **fields}))
+
+
+@dataclass
+class Channel:
+    """One FEED of a client."""
+
+    contract: str
+    fields: list[str] = field(default_factory=lambda: list(DEFAULT_FIELDS))
+    is_compact: bool = False
+    symbols: set[str] = field(default_factory=set)
+    is_told: bool = False  # FEED_CONFIG with fields was sent
+
+
+class Exchange:
+    """All clients, and the trades they get. ``run`` on a loop; the other methods on any thread."""
+
+    def __init__(self, tape: Tape, events_per_sec: float) -> None:
+        self._tape = tape
+        self._events_per_sec = events_per_sec
+        self._clients: set[_Client] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._is_paused = False
+        self.tokens: set[str] = set()
+        self.rest_status = 200
+        self.connections = 0
+        self.logins = 0
+        self.ws_port = 0
+
+    async def run(self, port: int, on_ready: Callable[[int], None]) -> None:
+        """Serve for ever."""
+        from websockets.asyncio.server import serve  # noqa: PLC0415 - an extra
+
+        self._loop = asyncio.get_running_loop()
+        async with serve(self._serve, HOST, port, ping_interval=None, max_size=1 << 20) as server:
+            self.ws_port = server.sockets[0].getsockname()[1]
+            on_ready(self.ws_port)
+            await self._trade()
+
+    def fault(self, name: str) -> None:
+        """One of FAULTS; returns when it is done."""
+        assert self._loop is not None
+        asyncio.run_coroutine_threadsafe(self._fault(name), self._loop).result(10)
+
+    def new_token(self) -> str:
+        """A quote token that is good until ``unauthorized``."""
+        token = f"quote-{len(self.tokens)}-{time.time_ns()}"
+        self.tokens.add(token)
+        return token
+
+    # --- trades ---
+
+    async def _trade(self) -> None:
+        made, started_sec = 0, time.monotonic()
+        while True:
+            await asyncio.sleep(TICK_SEC)
+            if self._is_paused:
+                made, started_sec = 0, time.monotonic()
+                continue
+            due = int((time.monotonic() - started_sec) * self._events_per_sec) - made
+            made += due
+            now_ms = time.time_ns() // 1_000_000
+            await self._tell([self._tape.next(now_ms) for _ in range(min(due, MAX_ROWS))])
+
+    async def _tell(self, events: Sequence[Event]) -> None:
+        for client in list(self._clients):
+            for number, channel in list(client.channels.items()):
+                wanted = [event for event in events if event.symbol in channel.symbols]
+                if not wanted or client.is_silent:
+                    continue
+                if client.faults:
+                    await self._spoil(client, client.faults.pop(0), number, channel)
+                await client.say("FEED_DATA", number, data=self._data(client, channel, wanted))
+        self._tape.note(events)
+
+    def _data(self, client: _Client, channel: Channel, events: Sequence[Event]) -> list[Any]:
+        if not channel.is_compact:
+            for event in events:
+                event.shown = True
+            return [event.values() for event in events]
+        flat: list[Any] = []
+        halved = "half_row_now" in client.faults
+        for number, event in enumerate(events):
+            values = event.values()
+            row = [values[name] for name in channel.fields]
+            if halved and number == len(events) - 1:
+                client.faults.remove("half_row_now")
+                row = row[: len(row) // 2]
+            else:
+                event.shown = True
+            flat += row
+        return ["TimeAndSale", flat]
+
+    async def _spoil(self, client: _Client, fault: str, number: int, channel: Channel) -> None:
+        if fault == "reorder":
+            channel.fields.reverse()
+            await self._config(client, number, channel)
+        elif fault == "garbage":
+            with contextlib.suppress(Exception):
+                await client.socket.send(b"\xff\xfe not a message")
+        elif fault == "half_row":
+            client.faults.append("half_row_now")
+
+    # --- the protocol ---
+
+    async def _serve(self, socket: Any) -> None:
+        client = _Client(socket)
+        self._clients.add(client)
+        self.connections += 1
+        alive = asyncio.ensure_future(self._keep_alive(client))
+        try:
+            async for raw in socket:
+                message = json.loads(raw)
+                await self._take(client, message.get("type"), message.get("channel", 0), message)
+        except Exception:  # noqa: BLE001, S110 - whatever a client does ends its connection alone
+            pass
+        finally:
+            alive.cancel()
+            self._clients.discard(client)
+
+    async def _keep_alive(self, client: _Client) -> None:
+        while True:
+            await asyncio.sleep(10)
+            await client.say("KEEPALIVE", 0)
+
+    async def _take(self, client: _Client, kind: Any, number: int, message: Mapping[str, Any]) -> None:
+        if kind == "SETUP":
+            client.state = "greeted"
+            await client.say("SETUP", 0, version="1.0-sim", keepaliveTimeout=60, acceptKeepaliveTimeout=60)
+            await client.say("AUTH_STATE", 0, state="UNAUTHORIZED")
+        elif kind == "AUTH":
+            is_good = client.state != "new" and message.get("token") in self.tokens
+            client.state = "authorized" if is_good else "greeted"
+            await client.say("AUTH_STATE", 0, state="AUTHORIZED" if is_good else "UNAUTHORIZED")
+        elif kind == "CHANNEL_REQUEST":
+            if client.state != "authorized":
+                await client.say("ERROR", 0, error="UNAUTHORIZED", message="AUTHORIZED comes before a channel")
+                return
+            parameters = message.get("parameters", {})
+            client.channels[number] = Channel(parameters.get("contract", "AUTO"))
+            await client.say("CHANNEL_OPENED", number, service="FEED", parameters=parameters)
+        elif number in client.channels:
+            await self._feed(client, number, client.channels[number], kind, message)
+
+    async def _feed(
+        self, client: _Client, number: int, channel: Channel, kind: Any, message: Mapping[str, Any]
+    ) -> None:
+        if kind == "FEED_SETUP":
+            channel.is_compact = message.get("acceptDataFormat") == "COMPACT"
+            asked = message.get("acceptEventFields", {}).get("TimeAndSale")
+            known = Event("NEW", "", 0, 0, 0, 0.0, 0, "").values()
+            channel.fields = [name for name in asked or DEFAULT_FIELDS if name in known]
+            await self._config(client, number, channel)
+        elif kind == "FEED_SUBSCRIPTION":
+            if message.get("reset"):
+                channel.symbols.clear()
+            channel.symbols |= _symbols(message.get("add", ()))
+            channel.symbols -= _symbols(message.get("remove", ()))
+            if not channel.is_told:
+                await self._config(client, number, channel)
+        elif kind == "CHANNEL_CANCEL":
+            del client.channels[number]
+            await client.say("CHANNEL_CLOSED", number)
+
+    async def _config(self, client: _Client, number: int, channel: Channel) -> None:
+        channel.is_told = bool(channel.symbols)
+        await client.say(
+            "FEED_CONFIG",
+            number,
+            aggregationPeriod=0,
+            dataFormat="COMPACT" if channel.is_compact else "FULL",
+            eventFields={"TimeAndSale": channel.fields},
+        )
+
+    # --- faults ---
+
+    async def _fault(self, name: str) -> None:
+        if name in ODDITIES:
+            self._tape.oddities.append(name)
+        elif name in ("pause", "resume"):
+            self._is_paused = name == "pause"
+        elif name in ("refuse", "busy", "accept"):
+            self.rest_status = {"refuse": 401, "busy": 429, "accept": 200}[name]
+        else:
+            if name == "unauthorized":
+                self.tokens.clear()
+            for client in list(self._clients):
+                await self._hurt(client, name)
+
+    async def _hurt(self, client: _Client, name: str) -> None:
+        if name == "cut":
+            client.socket.transport.abort()
+        elif name == "silence":
+            client.is_silent = True
+        elif name == "too_big":
+            await client.socket.close(1009, "too big")
+        elif name == "unauthorized":
+            await client.say("AUTH_STATE", 0, state="UNAUTHORIZED")
+        elif name == "channel_closed":
+            for number in list(client.channels):
+                await client.say("CHANNEL_CLOSED", number)
+            client.channels.clear()
+        else:
+            client.faults.append(name)
+
+
+def _symbols(entries: Any) -> set[str]:
+    return {entry["symbol"] for entry in entries if entry.get("type") == "TimeAndSale"}
+
+
+def start_rest(exchange: Exchange, port: int) -> ThreadingHTTPServer:
+    """The REST interface, on a thread; ``/sim/state`` says how many came, as JSON."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            length = int(self.headers.get("Content-Length") or 0)
+            body = self.rfile.read(min(length, MAX_BODY_BYTES))
+            name = self.path.removeprefix("/sim/")
+            if name != self.path and name in FAULTS:
+                exchange.fault(name)
+                self._answer(200, {"done": name})
+            elif self.path == "/oauth/token":
+                exchange.logins += 1
+                fields = json.loads(body or b"{}") if body.startswith(b"{") else {}
+                ok = exchange.rest_status == 200 and (not fields or fields.get("grant_type") == "refresh_token")
+                self._answer(200 if ok else max(exchange.rest_status, 400), {"access_token": "a", "expires_in": 900})
+            else:
+                self._answer(404, {"error": "not found"})
+
+        def do_GET(self) -> None:
+            if self.path == "/sim/state":
+                state = {"connections": exchange.connections, "logins": exchange.logins}
+                self._answer(200, state)
+            elif self.path == "/api-quote-tokens" and exchange.rest_status == 200:
+                url = f"ws://{HOST}:{exchange.ws_port}/realtime"
+                self._answer(200, {"data": {"token": exchange.new_token(), "dxlink-url": url, "level": "api"}})
+            else:
+                self._answer(404 if exchange.rest_status == 200 else exchange.rest_status, {"error": "no"})
+
+        def _answer(self, status: int, value: object) -> None:
+            raw = json.dumps(value if status == 200 else {"error": status}).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(raw)))
+            self.end_headers()
+            self.wfile.write(raw)
+
+        def log_message(self, *_arguments: Any) -> None:
+            return
+
+    server = ThreadingHTTPServer((HOST, port), Handler)
+    threading.Thread(target=server.serve_forever, name="rest", daemon=True).start()
+    return server

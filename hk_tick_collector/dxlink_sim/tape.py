@@ -1,0 +1,96 @@
+"""Trades that the simulator makes up, one seed one tape, and the truth file that says what was shown.
+
+A line of the truth file is one event: ``{"kind": "NEW", "symbol": "AAPL", "index": ..., "time": ..., "price": ...,
+"size": ..., "odd": false, "shown": true}``. ``odd``: no program can store it as a trade (a price NaN, half a share).
+``shown``: it went to somebody.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+ODDITIES = ("nan", "fraction", "correction", "cancel")
+
+
+@dataclass(slots=True)
+class Event:
+    """One TimeAndSale."""
+
+    kind: str  # NEW | CORRECTION | CANCEL
+    symbol: str  # dxFeed's spelling
+    index: int
+    time: int  # UTC epoch ms
+    sequence: int
+    price: float | str
+    size: float
+    side: str
+    is_extended: bool = False
+    odd: bool = False
+    shown: bool = False
+
+    def values(self) -> dict[str, Any]:
+        """By the names of dxFeed's fields."""
+        price = self.price if isinstance(self.price, str) else round(self.price, 2)
+        return {
+            "eventType": "TimeAndSale", "eventSymbol": self.symbol, "eventTime": 0, "eventFlags": 0,
+            "index": self.index, "time": self.time, "timeNanoPart": self.index % 1_000_000, "sequence": self.sequence,
+            "exchangeCode": "Q", "price": price, "size": self.size, "bidPrice": price, "askPrice": price,
+            "exchangeSaleConditions": "@ TI" if self.size < 100 else "@   ", "tradeThroughExempt": "\0",
+            "aggressorSide": self.side, "spreadLeg": False, "extendedTradingHours": self.is_extended,
+            "validTick": self.size >= 100, "type": self.kind, "buyer": None, "seller": None,
+        }  # fmt: skip
+
+
+class Tape:
+    """Makes trades of ``symbols``; each one's time is given."""
+
+    def __init__(self, symbols: Sequence[str], seed: int, truth: Path | None) -> None:
+        self._random = random.Random(seed)
+        self._symbols = list(symbols)
+        self._prices = {symbol: 20.0 + 480.0 * self._random.random() for symbol in symbols}
+        self._sequences = dict.fromkeys(symbols, 0)
+        self._last: dict[str, Event] = {}
+        self.oddities: list[str] = []  # to be made next, in order
+        self._file: TextIO | None = truth.open("a", encoding="utf-8") if truth is not None else None
+
+    def next(self, time_ms: int) -> Event:
+        """The next event, an oddity if one was asked for."""
+        symbol = self._random.choice(self._symbols)
+        oddity = self.oddities.pop(0) if self.oddities else ""
+        last = self._last.get(symbol)
+        if oddity in ("correction", "cancel") and last is not None:
+            size = last.size + 100
+            return Event(oddity.upper(), symbol, last.index, last.time, last.sequence, last.price, size, last.side)
+        self._prices[symbol] = max(1.0, self._prices[symbol] + self._random.choice((-0.01, 0.0, 0.01)))
+        self._sequences[symbol] = sequence = self._sequences[symbol] + self._random.choice((1, 1, 2, 3))
+        size = float(self._random.choice((1, 7, 100, 100, 200, 500)))
+        price: float | str = round(self._prices[symbol], 2)
+        if oddity == "nan":
+            price = "NaN"
+        elif oddity == "fraction":
+            size = 0.5
+        index = time_ms // 1000 << 32 | time_ms % 1000 << 22 | sequence
+        side = self._random.choice(("BUY", "SELL", "UNDEFINED"))
+        odd = oddity in ("nan", "fraction")
+        made = Event("NEW", symbol, index, time_ms, sequence, price, size, side, odd=odd)
+        if not odd:
+            self._last[symbol] = made
+        return made
+
+    def note(self, events: Sequence[Event]) -> None:
+        """Into the truth file, at once: the simulator may be killed."""
+        if self._file is None or not events:
+            return
+        self._file.writelines(json.dumps(asdict(event)) + "\n" for event in events)
+        self._file.flush()
+
+
+def read_truth(path: Path) -> list[dict[str, Any]]:
+    """The events of a truth file. OSError, ValueError when it is none; a last line that is cut is left out."""
+    text = path.read_text(encoding="utf-8")
+    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]

@@ -1,0 +1,1 @@
+"""dxLink, dxFeed's WebSocket protocol, as TastyTrade and others serve it."""

@@ -1,0 +1,142 @@
+"""dxLink as a source: ``source.Link`` over a ``Conversation``."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from hk_tick_collector.core.clock import Clock
+from hk_tick_collector.core.errors import FeedError, FeedLost, FeedTimeout
+from hk_tick_collector.market.registry import market_of
+from hk_tick_collector.sources.dxlink.conversation import Conversation
+from hk_tick_collector.sources.dxlink.mapping import TradeMapper
+from hk_tick_collector.sources.dxlink.messages import KEEPALIVE_SEC, SILENCE_SEC
+from hk_tick_collector.sources.dxlink.symbols import Venue, at_dxlink
+from hk_tick_collector.sources.dxlink.tokens import FixedTokens, TastyTokens, Tokens
+from hk_tick_collector.sources.plausible import PlausibleDays
+from hk_tick_collector.sources.source import Described, Pulled, Ready, Sink, SourceSpec, Subscribed
+
+LATE_SEC = SILENCE_SEC - KEEPALIVE_SEC  # without a message: no longer serving, and soon lost
+
+
+class DxLink:
+    """One connection. The server acknowledges no subscription: what was asked for counts as subscribed."""
+
+    def __init__(self, source: DxLinkSource, sink: Sink) -> None:
+        self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._loop = asyncio.get_running_loop()
+        self._source = source
+        mapper = TradeMapper(source.market, source.days, source.ours)
+        self._talk = Conversation(source.tokens, mapper, sink, source.clock, self._report_lost)
+        self._dx: dict[str, str] = {}  # of what is subscribed: ours and dxFeed's spelling
+
+    async def open(self, timeout_sec: float) -> None:
+        """Connected, let in, and a channel for events is open."""
+        self._talk.start()
+        await _within(self._talk.opened, timeout_sec, "no greeting")
+
+    async def ready(self, timeout_sec: float) -> Ready:
+        """Does it speak? The server promises a message a minute, whatever trades."""
+        if self.lost.done():
+            raise FeedLost(self.lost.result())
+        silent_sec = self._source.clock.monotonic() - self._talk.heard_sec
+        details = {"silent_sec": round(silent_sec), "action": "waiting for its keepalive"}
+        return Ready(silent_sec < LATE_SEC, details=details)
+
+    async def subscribe(self, symbols: Sequence[str], timeout_sec: float) -> None:
+        """FeedError for one that dxFeed has no spelling for."""
+        spelt = {symbol: at_dxlink(symbol, self._source.venues) for symbol in symbols}
+        self._source.ours.update({theirs: ours for ours, theirs in spelt.items()})
+        await _within(self._talk.ask(add=list(spelt.values())), timeout_sec, "the subscription was not sent")
+        self._dx.update(spelt)
+
+    async def unsubscribe(self, symbols: Sequence[str], timeout_sec: float) -> None:
+        """Their events may come for a moment more, and are recorded."""
+        spelt = [self._dx[symbol] for symbol in symbols if symbol in self._dx]
+        await _within(self._talk.ask(remove=spelt), timeout_sec, "the subscription was not sent")
+        for symbol in symbols:
+            self._dx.pop(symbol, None)
+
+    async def subscribed(self, timeout_sec: float) -> Subscribed:
+        """What was asked for on this connection."""
+        there = self._talk.subscribed
+        return Subscribed(frozenset(symbol for symbol, theirs in self._dx.items() if theirs in there))
+
+    async def pull(self, symbol: str, rows: int, push_type: str, timeout_sec: float) -> Pulled:
+        """It shows no trades of the past."""
+        raise FeedError(f"{symbol}: dxLink cannot be asked for trades of the past")
+
+    async def describe(self, symbols: Sequence[str]) -> Sequence[Described]:
+        """dxFeed's spelling, as the name, and what is counted."""
+        unit = "contracts" if self._source.market.code == "CME" else "shares"
+        currency = self._source.market.currency
+        return [
+            Described(symbol, name=self._dx[symbol], unit=unit, currency=currency)
+            for symbol in symbols
+            if symbol in self._dx
+        ]
+
+    async def trading_days(self, first: str, last: str, timeout_sec: float) -> None:
+        """It has no calendar."""
+
+    def close(self) -> None:
+        """The thread ends by itself."""
+        self._talk.stop()
+        if not self.lost.done():
+            self.lost.set_result("closed")
+
+    def _report_lost(self, reason: str) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            self._loop.call_soon_threadsafe(lambda: None if self.lost.done() else self.lost.set_result(reason))
+
+
+class DxLinkSource:
+    """One endpoint, on one market. ``url`` None: TastyTrade names it."""
+
+    def __init__(
+        self,
+        spec: SourceSpec,
+        api: str,
+        url: str | None,
+        secrets_file: Path | None,
+        venues: Sequence[Venue],
+        clock: Clock,
+    ) -> None:
+        self.spec = spec
+        self.clock = clock
+        self.venues = tuple(venues)
+        self.market = market_of(spec.market)
+        self.days = PlausibleDays(self.market)
+        self.ours: dict[str, str] = {}  # of all that was ever subscribed, by dxFeed's spelling; only ever added to
+        if url is None:
+            assert secrets_file is not None  # the settings ask for it
+            self.tokens: Tokens = TastyTokens(api, secrets_file, clock)
+        else:
+            self.tokens = FixedTokens(url, secrets_file)
+        self.place: Mapping[str, Any] = {"host": urlsplit(url or api).hostname or ""}
+
+    def open(self, sink: Sink) -> DxLink:
+        """A link that is not connected."""
+        return DxLink(self, sink)
+
+    def alive(self) -> bool:
+        """Each link has a thread of its own."""
+        return True
+
+    def advice(self, error: FeedError) -> str:
+        """The same whatever it was: the error says which step failed."""
+        return "retrying; hk-tickctl doctor tries each step (docs/dxlink.md)"
+
+
+async def _within(future: Future[None], timeout_sec: float, what: str) -> None:
+    done = asyncio.wrap_future(future)
+    await asyncio.wait({done}, timeout=timeout_sec)
+    if not done.done():
+        done.add_done_callback(lambda late: late.cancelled() or late.exception())  # nobody waits for it any more
+        raise FeedTimeout(f"{what} in {timeout_sec:g} s")
+    done.result()

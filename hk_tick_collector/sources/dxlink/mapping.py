@@ -1,0 +1,224 @@
+"""From a TimeAndSale to a tick in UTC, or to an amendment of one that was told before.
+
+- ``ts_ms`` is ``time``; the index repeats it and is a witness: disagreement is counted and moves nothing.
+- ``seq`` is ``index``: seconds, milliseconds and sequence in 32, 10 and 22 bits. Programs in JavaScript between the
+  server and us round it; then its lower bits are not ``sequence``, and it is made anew from time and sequence.
+- ``tick_type`` is named as for every source of the market, so that bars are made by the market's own rule. What the
+  server calls not valid makes no price. The source's own words are kept in ``conditions``.
+- A correction or a cancel leaves its tick as it is, and is kept beside it.
+
+What cannot be mapped becomes a ``RejectedTick``, whole; the others go on.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from hk_tick_collector.core.errors import RejectCode, TickRejected
+from hk_tick_collector.core.facts import CANCEL, CORRECTION, Amended
+from hk_tick_collector.core.text import cut, printable
+from hk_tick_collector.market.market import Market
+from hk_tick_collector.records.tick import PUSH_TYPE_PUSH, RejectedTick, Tick, tick_with
+from hk_tick_collector.sources.dxlink.messages import FIELDS, Broken, Row
+from hk_tick_collector.sources.plausible import PlausibleDays
+
+DxTick: Any = tick_with("ts_ns_part", "venue", "conditions", "bid_price", "ask_price")
+REMOVED, SNAPSHOT = 0x02, 0x04 | 0x08 | 0x10  # eventFlags
+SEQUENCE_BITS, SECOND_SHIFT, MS_SHIFT = 22, 32, 22
+MAX_PRICE, MAX_SIZE, MAX_TIME_MS = 1e8, 10**12, 4_102_444_800_000
+MINUTES_KEPT = 4096
+DOUBTED_MS = 86_400_000  # an index that is further off than this doubts a time
+TEXT_CHARS = 32
+RAW_VALUES = 40  # of a broken row
+
+
+@dataclass(slots=True)
+class Mapped:
+    """What became of the rows of a message: ticks by symbol in the order they came."""
+
+    ticks: dict[str, list[Tick]] = field(default_factory=dict)
+    rejected: list[RejectedTick] = field(default_factory=list)
+    amended: list[Amended] = field(default_factory=list)
+
+
+class _Moment(NamedTuple):
+    """What the time of a trade says."""
+
+    ts_ms: int
+    seq: int
+    trading_day: str
+
+
+class TradeMapper:
+    """One instance for one connection, used by one thread. ``symbols``: ours by dxFeed's; may be added to."""
+
+    def __init__(self, market: Market, days: PlausibleDays, symbols: Mapping[str, str]) -> None:
+        self._market = market
+        self._days = days
+        self._symbols = symbols
+        self._negative = market.code == "CME"  # oil has traded below zero, spreads often do
+        self._day_of_minute: dict[int, str] = {}
+        self.disagree_rows = 0  # the index has another time than the trade
+
+    def map(self, rows: Iterable[Row | Broken], recv_ts_ms: int) -> Mapped:
+        """Every row ends as one of the three."""
+        mapped = Mapped()
+        for row in rows:
+            if isinstance(row, Broken):
+                mapped.rejected.append(_broken(row, recv_ts_ms))
+                continue
+            name = row[0]
+            symbol = self._symbols.get(name) if isinstance(name, str) else None
+            try:
+                if symbol is None:
+                    raise TickRejected(RejectCode.UNWANTED, f"nobody asked for symbol {cut(ascii(name))}")
+                told = self._amendment(symbol, row, recv_ts_ms)
+                if told is not None:
+                    mapped.amended.append(told)
+                else:
+                    mapped.ticks.setdefault(symbol, []).append(self._tick(symbol, row, recv_ts_ms))
+            except TickRejected as exc:
+                shown = symbol or (cut(name, TEXT_CHARS) if isinstance(name, str) else "")
+                mapped.rejected.append(RejectedTick(shown, str(exc), _raw(row), recv_ts_ms, exc.code))
+        return mapped
+
+    def _tick(self, symbol: str, row: Row, recv_ts_ms: int) -> Tick:
+        (
+            _, index, time_ms, price, size, flags, nano_part, sequence, venue, bid, ask, conditions, side,
+            is_leg, is_extended, is_valid, _,
+        ) = row  # fmt: skip
+        moment = self._moment(index, time_ms, sequence, recv_ts_ms)
+        is_snapshot = type(flags) is int and flags & SNAPSHOT
+        tick: Tick = tuple.__new__(
+            DxTick,
+            (
+                symbol,
+                moment.ts_ms,
+                self._price(price),
+                _size(size),
+                None,
+                side if side in ("BUY", "SELL") else "NEUTRAL",
+                moment.seq,
+                _trade_type(is_valid, is_leg, is_extended, conditions),
+                PUSH_TYPE_PUSH,
+                moment.trading_day,
+                recv_ts_ms,
+                "SNAPSHOT" if is_snapshot else "REALTIME",
+                None,
+                None,
+                0,
+                nano_part if type(nano_part) is int and 0 <= nano_part < 1_000_000 else None,
+                _word(venue),
+                _word(conditions),
+                _quote(bid),
+                _quote(ask),
+            ),
+        )
+        return tick
+
+    def _amendment(self, symbol: str, row: Row, recv_ts_ms: int) -> Amended | None:
+        """None: a trade that is new."""
+        _, index, time_ms, price, size, flags, _, sequence, _, _, _, conditions, _, _, _, _, kind = row
+        if type(flags) is int and flags & REMOVED:
+            kind = "CANCEL"
+        if kind not in ("CORRECTION", "CANCEL"):
+            return None
+        moment = self._moment(index, time_ms, sequence, recv_ts_ms)
+        is_correction = kind == "CORRECTION"
+        return Amended(
+            symbol,
+            moment.trading_day,
+            CORRECTION if is_correction else CANCEL,
+            recv_ts_ms,
+            moment.ts_ms,
+            moment.seq,
+            self._price(price) if is_correction else None,
+            _size(size) if is_correction else None,
+            source_text=_word(conditions),
+        )
+
+    def _moment(self, index: Any, time_ms: Any, sequence: Any, recv_ts_ms: int) -> _Moment:
+        if type(time_ms) is not int or not 0 < time_ms < MAX_TIME_MS:
+            raise TickRejected(RejectCode.TIME, f"time {cut(ascii(time_ms))} is no time in milliseconds")
+        day = self._day_of_minute.get(time_ms // 60_000)
+        if day is None:
+            day = self._new_minute(time_ms, recv_ts_ms)
+        has_sequence = type(sequence) is int and 0 <= sequence < 1 << SEQUENCE_BITS
+        if type(index) is not int or not 0 < index < 1 << 63 or (has_sequence and index & 0x3FFFFF != sequence):
+            if not has_sequence:
+                raise TickRejected(RejectCode.TIME, f"index {cut(ascii(index))} names no trade")
+            index = time_ms // 1000 << SECOND_SHIFT | time_ms % 1000 << MS_SHIFT | sequence
+        elif (index >> SECOND_SHIFT) * 1000 + (index >> MS_SHIFT & 0x3FF) != time_ms:
+            self._disagree(index, time_ms)
+        return _Moment(time_ms, index, day)
+
+    def _new_minute(self, time_ms: int, recv_ts_ms: int) -> str:
+        try:
+            day = self._market.trading_day(time_ms)
+        except (ValueError, OverflowError) as exc:
+            raise TickRejected(RejectCode.TIME, f"time {time_ms} is of no trading day: {exc}") from None
+        if not self._days.hold(day, recv_ts_ms):
+            raise TickRejected(RejectCode.DAY, f"time {time_ms} is of no day that now has trades")
+        if len(self._day_of_minute) >= MINUTES_KEPT:
+            self._day_of_minute.clear()
+        self._day_of_minute[time_ms // 60_000] = day
+        return day
+
+    def _disagree(self, index: int, time_ms: int) -> None:
+        self.disagree_rows += 1
+        if abs((index >> SECOND_SHIFT) * 1000 - time_ms) > DOUBTED_MS:
+            raise TickRejected(RejectCode.WITNESSES, f"time {time_ms} is more than a day away from index {index}")
+
+    def _price(self, value: Any) -> float:
+        if type(value) in (int, float) and -MAX_PRICE <= value <= MAX_PRICE and (value >= 0 or self._negative):
+            return float(value)
+        least = f"-{MAX_PRICE:g}" if self._negative else "0"
+        raise TickRejected(RejectCode.PRICE, f"price {cut(ascii(value))} is not a number from {least} to {MAX_PRICE:g}")
+
+
+def _size(value: Any) -> int:
+    if type(value) in (int, float) and 0 <= value <= MAX_SIZE and value == int(value):
+        return int(value)
+    raise TickRejected(RejectCode.VOLUME, f"size {cut(ascii(value))} is not a whole number from 0 to {MAX_SIZE}")
+
+
+def _quote(value: Any) -> float | None:
+    return float(value) if type(value) in (int, float) and math.isfinite(value) else None
+
+
+def _word(value: Any) -> str | None:
+    """dxFeed writes "NaN" also where a text is missing."""
+    if not isinstance(value, str) or not value.strip("\0 ") or value == "NaN":
+        return None
+    return printable(cut(value, TEXT_CHARS))
+
+
+def _trade_type(is_valid: Any, is_leg: Any, is_extended: Any, conditions: Any) -> str:
+    """The market's word. An odd lot is one by the letter I among the SIP's conditions."""
+    if isinstance(conditions, str) and "I" in conditions and conditions != "NaN":
+        return "ODD_LOT"
+    if is_valid is False or is_leg is True:
+        return "NON_AUTO_MATCH"
+    return "EXTENDED_TRADING_HOURS" if is_extended is True else "AUTO_MATCH"
+
+
+def _raw(row: Row) -> dict[str, object]:
+    return {name: _plain(value) for name, value in zip(FIELDS, row, strict=True) if value is not None}
+
+
+def _plain(value: Any) -> object:
+    """As JSON can hold it, and not longer than what is shown."""
+    if isinstance(value, str):
+        return cut(value)
+    if value is None or type(value) in (bool, int):
+        return value
+    return value if type(value) is float and math.isfinite(value) else cut(ascii(value))
+
+
+def _broken(row: Broken, recv_ts_ms: int) -> RejectedTick:
+    raw: dict[str, object] = {"values": [_plain(value) for value in row.values[:RAW_VALUES]]}
+    reason = f"{len(row.values)} values are no whole event"
+    return RejectedTick("", reason, raw, recv_ts_ms, RejectCode.SYMBOL)

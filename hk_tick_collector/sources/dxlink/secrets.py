@@ -1,0 +1,65 @@
+"""The file with what dxLink asks for: ``client_secret`` and ``refresh_token``, or the ``token`` of another endpoint.
+
+One ``name=value`` a line. It may be read by its owner alone (or by the group of a systemd credential); nothing of it
+is ever repeated in a message.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+
+from hk_tick_collector.core.errors import InputError
+
+NAMES = ("client_secret", "refresh_token", "token")
+MAX_BYTES = 16_384
+MAX_VALUE_CHARS = 8192
+
+
+def find(path: Path, environ: Mapping[str, str] = os.environ) -> Path:
+    """A bare name means a credential of the service (``LoadCredential=NAME:...``), where there is one of that name."""
+    directory = environ.get("CREDENTIALS_DIRECTORY")
+    if directory and (credential := Path(directory) / path.name).is_file():
+        return credential
+    return path
+
+
+def read_secrets(path: Path) -> dict[str, str]:
+    """By name. InputError says what is wrong with the file."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as exc:
+        raise InputError(f"{path} cannot be read: {exc.strerror or exc}") from None
+    with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise InputError(f"{path} is not a regular file")
+        if status.st_mode & 0o077 and not _is_credential(path):
+            raise InputError(f"{path} may be read by others: chmod 600 {path}")
+        content = file.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise InputError(f"{path} is larger than {MAX_BYTES:,} bytes: is it the right file?")
+    return _parse(path, content)
+
+
+def _parse(path: Path, content: bytes) -> dict[str, str]:
+    secrets: dict[str, str] = {}
+    for number, line in enumerate(content.decode("utf-8", "replace").splitlines(), start=1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        name, equals, value = (part.strip() for part in line.partition("="))
+        usable = value.isascii() and value.isprintable() and " " not in value and len(value) <= MAX_VALUE_CHARS
+        if name not in NAMES or not equals or not value or not usable:
+            raise InputError(f"{path} line {number}: write NAME=VALUE, the name being one of {', '.join(NAMES)}")
+        secrets[name] = value
+    if "token" not in secrets and not {"client_secret", "refresh_token"} <= secrets.keys():
+        raise InputError(f"{path} needs client_secret and refresh_token, or token")
+    return secrets
+
+
+def _is_credential(path: Path) -> bool:
+    """systemd gives a service its credentials in a directory of its own, where only the service may read."""
+    directory = os.environ.get("CREDENTIALS_DIRECTORY")
+    return bool(directory) and path.parent == Path(str(directory))

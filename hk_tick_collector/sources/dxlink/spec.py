@@ -1,0 +1,19 @@
+"""What dxLink gives."""
+
+from __future__ import annotations
+
+from hk_tick_collector.core.evidence import EvidenceLevel
+from hk_tick_collector.sources.source import Identity, PullLimits, SourceSpec
+
+PROVIDER = "dxlink"
+TITLE = "dxLink"
+
+# Symbols a subscription message: some 2,000 were too many for a live server (close code 1009).
+# TimeAndSale's index names a trade and counts none. Nothing can be asked for later: what TastyTrade shows of the past
+# is bars.
+LIMITS = PullLimits(newest_rows=0, subscribe_batch=200)
+
+US = SourceSpec(PROVIDER, "US", Identity.SEQUENCE, EvidenceLevel.ID, LIMITS, title=TITLE)
+CME = SourceSpec(PROVIDER, "CME", Identity.SEQUENCE, EvidenceLevel.ID, LIMITS, title=TITLE)
+
+SPECS = (US, CME)

@@ -1,0 +1,219 @@
+"""The recorder on the simulated dxLink endpoint, with its faults; an independent client sees the same trades."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sqlite3
+import subprocess
+import urllib.request
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hk_tick_collector.dxlink_sim.tape import read_truth
+from hk_tick_collector.store import reader
+from tests.harness import BIN, Process, clean_env, ended, stored_rows, wait_until
+
+SYMBOLS = "US.AAPL,US.MSFT,US.NVDA"
+
+
+class Endpoint(Process):
+    """``hk-dxlink-sim run`` with a truth file."""
+
+    def __init__(self, directory: Path, **options: object) -> None:
+        self.truth = directory / "truth.jsonl"
+        words = [str(word) for name, value in options.items() for word in (f"--{name}", value)]
+        super().__init__([BIN / "hk-dxlink-sim", "run", "--truth", self.truth, *words], clean_env(directory / "home"))
+        ready = self.wait_for(r"dxlink_sim_ready ws=(\S+) rest=(\S+)")
+        self.url, self.rest = ready.group(1), ready.group(2)
+
+    def fault(self, name: str) -> None:
+        urllib.request.urlopen(urllib.request.Request(f"{self.rest}/sim/{name}", method="POST"), timeout=30).close()
+
+    def state(self) -> dict[str, int]:
+        with urllib.request.urlopen(f"{self.rest}/sim/state", timeout=30) as answer:
+            found: dict[str, int] = json.load(answer)
+        return found
+
+    def kinds(self) -> set[str]:
+        return {event["kind"] for event in read_truth(self.truth)}
+
+    def trades(self) -> set[int]:
+        """Indices of what was shown and can be stored."""
+        with suppress(OSError):
+            events = read_truth(self.truth)
+            return {
+                event["index"] for event in events if event["shown"] and event["kind"] == "NEW" and not event["odd"]
+            }
+        return set()
+
+
+@pytest.fixture
+def endpoint(tmp_path: Path) -> Iterator[Endpoint]:
+    with ended(made := Endpoint(tmp_path, rate=100)):
+        yield made
+
+
+def settings(tmp_path: Path, endpoint: Endpoint, **more: object) -> dict[str, str]:
+    secrets = tmp_path / "dxlink.secrets"
+    secrets.write_text("client_secret=top-secret\nrefresh_token=top-secret-too\n")
+    secrets.chmod(0o600)
+    return clean_env(
+        tmp_path / "home", SOURCE="dxlink", MARKET="US", FUTU_SYMBOLS=SYMBOLS, DATA_ROOT=tmp_path / "US",
+        DXLINK_API=endpoint.rest, DXLINK_SECRETS_FILE=secrets, CHECK_INTERVAL_SEC=0.2, RECONNECT_MIN_DELAY=0.2,
+        RECONNECT_MAX_DELAY=1, HEALTH_INTERVAL_SEC=0.5, **more,
+    )  # fmt: skip
+
+
+def recorder(tmp_path: Path, endpoint: Endpoint, **more: object) -> Process:
+    return Process([BIN / "hk-tick-collector"], settings(tmp_path, endpoint, **more))
+
+
+def days(tmp_path: Path) -> list[Path]:
+    return sorted((tmp_path / "US").glob("2*.db"))
+
+
+def stored(tmp_path: Path) -> set[int]:
+    found: set[int] = set()
+    for db in days(tmp_path):
+        with closing(sqlite3.connect(f"file:{db}?mode=ro", uri=True)) as conn, suppress(sqlite3.OperationalError):
+            found.update(seq for (seq,) in conn.execute("SELECT seq FROM ticks"))
+    return found
+
+
+def all_stored(tmp_path: Path, endpoint: Endpoint, more_than: int) -> None:
+    """Nothing is made any more, and all of it is there."""
+    endpoint.fault("pause")
+    wait_until(lambda: len(stored(tmp_path)) > more_than and stored(tmp_path) == endpoint.trades(), "all stored")
+
+
+def checked(tmp_path: Path, endpoint: Endpoint) -> dict[str, int]:
+    done = subprocess.run(
+        [BIN / "hk-dxlink-sim", "check", endpoint.truth, tmp_path / "US"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    found: dict[str, int] = json.loads(done.stdout)
+    return found
+
+
+def test_every_trade_that_was_shown_is_stored_once_through_all_faults(tmp_path: Path, endpoint: Endpoint) -> None:
+    with ended(first := recorder(tmp_path, endpoint)):
+        wait_until(lambda: len(stored(tmp_path)) > 100, "trades")
+        for oddity in ("nan", "fraction", "correction", "cancel", "half_row", "reorder", "garbage"):
+            endpoint.fault(oddity)
+        for code in ("price", "volume", "symbol"):
+            first.wait_for(f"tick_quarantined .*code={code}")
+        wait_until(lambda: endpoint.kinds() == {"NEW", "CORRECTION", "CANCEL"}, "all were told")
+        all_stored(tmp_path, endpoint, 100)
+        assert endpoint.state() == {"connections": 1, "logins": 1}  # none of these cost the connection
+        for number, (fault, words) in enumerate(
+            [
+                ("cut", ""),
+                ("too_big", "1009"),
+                ("channel_closed", "closed the channel"),
+                ("unauthorized", "no longer takes the token"),
+            ],
+            start=2,
+        ):
+            known = len(stored(tmp_path))
+            endpoint.fault(fault)
+            first.wait_for(f"dxlink_disconnected reason=.*{words}")
+            first.wait_for(f"dxlink_connected .*connection={number}")
+            wait_until(lambda: endpoint.state()["connections"] >= number, "connected")  # noqa: B023
+            endpoint.fault("resume")
+            wait_until(lambda: len(stored(tmp_path)) > known, "trades again")  # noqa: B023
+            all_stored(tmp_path, endpoint, known)
+        assert endpoint.state()["logins"] == 2  # a reconnect costs no login, a token that is refused does
+        first.signal(signal.SIGKILL)
+        first.wait()
+    with ended(second := recorder(tmp_path, endpoint)):
+        second.wait_for("dxlink_subscribed symbols=3")
+        known = len(stored(tmp_path))
+        endpoint.fault("resume")
+        wait_until(lambda: len(stored(tmp_path)) > known, "trades after the kill")
+        all_stored(tmp_path, endpoint, known)
+        assert second.stop() == 0
+    for process in (first, second):
+        assert not process.find("Traceback|top-secret|OpenD")
+    found = checked(tmp_path, endpoint)
+    assert found["shown"] == found["stored"] == stored_rows(tmp_path / "US")
+
+
+def test_the_day_says_what_it_can_and_every_command_reads_it(tmp_path: Path, endpoint: Endpoint) -> None:
+    with ended(process := recorder(tmp_path, endpoint)):
+        wait_until(lambda: len(stored(tmp_path)) > 100, "trades")
+        for amendment in ("correction", "cancel"):
+            endpoint.fault(amendment)
+        process.wait_for("health connected=True")
+        wait_until(lambda: endpoint.kinds() == {"NEW", "CORRECTION", "CANCEL"}, "both were told")
+        all_stored(tmp_path, endpoint, 100)
+        status = tickctl(tmp_path, endpoint, "status")
+        assert "dxLink" in status.stdout
+        assert "OpenD" not in status.stdout
+        assert process.stop() == 0
+    (day,) = days(tmp_path)
+    assert {row.state for row in reader.coverage(day)} == {"unproven"}  # an index counts nothing
+    with closing(sqlite3.connect(day)) as conn:
+        kinds = conn.execute("SELECT DISTINCT kind FROM amendments ORDER BY kind").fetchall()
+        providers = conn.execute("SELECT DISTINCT market, provider FROM ticks").fetchall()
+    assert kinds == [("cancel",), ("correction",)]
+    assert providers == [("US", "dxlink")]
+    for words in (("day", day.stem), ("verify", day.stem), ("top", "--day", day.stem), ("bars", "--day", day.stem)):
+        done = tickctl(tmp_path, endpoint, *words)
+        assert done.returncode in (0, 1), done.stderr  # 1: the day is not proven, and says so
+        assert "Traceback" not in done.stderr
+        assert done.stdout
+
+
+def test_an_independent_client_is_told_the_same_trades(tmp_path: Path, endpoint: Endpoint) -> None:
+    tastytrade = pytest.importorskip("tastytrade")
+    from tastytrade.dxfeed import TimeAndSale  # noqa: PLC0415
+
+    async def listen() -> set[int]:
+        session = tastytrade.Session("x", "y")
+        session._client.base_url = endpoint.rest
+        seen: set[int] = set()
+        async with tastytrade.DXLinkStreamer(session) as streamer:
+            await streamer.subscribe(TimeAndSale, ["AAPL", "MSFT", "NVDA"])
+            async for trade in streamer.listen(TimeAndSale):
+                seen.add(trade.index)
+                if len(seen) >= 50:
+                    return seen
+        return seen
+
+    seen = asyncio.run(asyncio.wait_for(listen(), 120))
+    wait_until(lambda: seen <= endpoint.trades(), "the truth file has what it saw")
+
+
+def test_refused_secrets_are_a_sentence_and_not_asked_again(tmp_path: Path, endpoint: Endpoint) -> None:
+    endpoint.fault("refuse")
+    with ended(process := recorder(tmp_path, endpoint)):
+        process.wait_for(
+            r"dxlink_connect_failed .*refused the refresh token or the client secret \(401\); not asked again"
+        )
+        wait_until(lambda: len([line for line in process.lines if "health " in line]) >= 3, "some looks")
+        assert endpoint.state()["logins"] == 1
+        doctor = tickctl(tmp_path, endpoint, "doctor")
+        assert doctor.returncode != 0
+        assert "dxlink_token" in doctor.stdout
+        assert "OpenD" not in doctor.stdout
+        endpoint.fault("accept")
+        (tmp_path / "dxlink.secrets").write_text("client_secret=another\nrefresh_token=top-secret-too\n")
+        process.wait_for("dxlink_connected")
+        doctor = tickctl(tmp_path, endpoint, "doctor")
+        assert "dxlink_trades" in doctor.stdout
+        assert process.stop() == 0
+    assert not process.find("top-secret")
+    assert "top-secret" not in doctor.stdout + doctor.stderr
+
+
+def tickctl(tmp_path: Path, endpoint: Endpoint, *words: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [BIN / "hk-tickctl", *map(str, words)], env=settings(tmp_path, endpoint), capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip

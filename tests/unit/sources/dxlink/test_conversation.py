@@ -1,0 +1,175 @@
+"""What only time brings: silence, and the end of a token. Against the simulator's server, with a clock of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hk_tick_collector.core.clock import ManualClock, SystemClock
+from hk_tick_collector.core.errors import FeedError
+from hk_tick_collector.dxlink_sim.server import Exchange
+from hk_tick_collector.dxlink_sim.tape import Tape
+from hk_tick_collector.market.registry import market_of
+from hk_tick_collector.sources.dxlink import spec
+from hk_tick_collector.sources.dxlink.conversation import ROTATE_SEC, Conversation
+from hk_tick_collector.sources.dxlink.link import DxLinkSource
+from hk_tick_collector.sources.dxlink.mapping import TradeMapper
+from hk_tick_collector.sources.dxlink.messages import SILENCE_SEC
+from hk_tick_collector.sources.dxlink.tokens import QUOTE_SEC, Access
+from hk_tick_collector.sources.plausible import PlausibleDays
+from hk_tick_collector.sources.source import Described
+from tests.harness import wait_until
+
+NOW_MS = 1_795_204_800_000
+
+
+class Tokens:
+    def __init__(self, exchange: Exchange, clock: ManualClock) -> None:
+        self._exchange, self._clock = exchange, clock
+        self.given: list[str] = []
+        self.refusals = 0
+
+    def get(self, *, fresh: bool = False) -> Access:
+        self.given.append(self._exchange.new_token())
+        until_sec = self._clock.monotonic() + QUOTE_SEC
+        return Access(f"ws://127.0.0.1:{self._exchange.ws_port}/", self.given[-1], until_sec)
+
+    def refused(self) -> None:
+        self.refusals += 1
+
+
+class Heap:
+    """A sink that keeps all."""
+
+    def __init__(self) -> None:
+        self.ticks = 0
+
+    def push(self, messages: Any) -> None:
+        self.ticks += sum(map(len, messages))
+
+    def reject(self, rejected: Any) -> None: ...
+
+    def learn(self, facts: Any) -> None: ...
+
+    def waiting_rows(self) -> int:
+        return 0
+
+    def changed(self, interrupted: bool = False) -> None: ...
+
+
+@pytest.fixture
+def exchange() -> Iterator[Exchange]:
+    made = Exchange(Tape(["AAPL"], 1, None), 200.0)
+    ready = threading.Event()
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(made.run(0, lambda _port: ready.set()))
+
+    def run() -> None:
+        with pytest.raises(asyncio.CancelledError):
+            loop.run_until_complete(task)
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    assert ready.wait(60)
+    yield made
+    loop.call_soon_threadsafe(task.cancel)
+    thread.join()
+
+
+class Talk:
+    def __init__(self, exchange: Exchange) -> None:
+        self.clock = ManualClock(NOW_MS)
+        self.tokens = Tokens(exchange, self.clock)
+        self.sink = Heap()
+        self.lost: list[str] = []
+        market = market_of("US")
+        mapper = TradeMapper(market, PlausibleDays(market), {"AAPL": "US.AAPL"})
+        self.conversation = Conversation(self.tokens, mapper, self.sink, self.clock, self.lost.append)
+
+
+@pytest.fixture
+def talk(exchange: Exchange) -> Iterator[Talk]:
+    made = Talk(exchange)
+    made.conversation.start()
+    yield made
+    made.conversation.stop()
+    wait_until(lambda: made.lost, "ended")
+
+
+def test_a_token_is_exchanged_before_it_ends_on_the_same_connection(talk: Talk, exchange: Exchange) -> None:
+    talk.conversation.opened.result(60)
+    talk.conversation.ask(add=["AAPL"]).result(60)
+    for step_sec in (QUOTE_SEC - ROTATE_SEC + 1, QUOTE_SEC - ROTATE_SEC + 1):
+        known = len(talk.tokens.given)
+        talk.conversation.heard_sec += step_sec  # it is the clock that jumps, not the server that is silent
+        talk.clock.advance(step_sec)
+        wait_until(lambda: len(talk.tokens.given) > known, "a new token")  # noqa: B023
+    assert exchange.connections == 1
+    assert talk.lost == []
+    assert talk.tokens.refusals == 0
+
+
+def test_silence_without_a_close_is_a_loss(talk: Talk, exchange: Exchange) -> None:
+    talk.conversation.opened.result(60)
+    exchange.fault("silence")
+    talk.clock.advance(SILENCE_SEC + 1)
+    wait_until(lambda: talk.lost, "lost")
+    assert talk.lost == [f"not a message for {SILENCE_SEC} s"]
+
+
+def test_a_token_that_is_refused_at_the_door_is_fetched_anew(exchange: Exchange) -> None:
+    talk = Talk(exchange)
+    given = talk.tokens.get
+
+    def void(*, fresh: bool = False) -> Access:
+        return given()._replace(token="of yesterday")
+
+    talk.tokens.get = void  # type: ignore[method-assign]
+    talk.conversation.start()
+    with pytest.raises(FeedError, match="the token was refused"):
+        talk.conversation.opened.result(60)
+    wait_until(lambda: talk.lost, "ended")
+    assert talk.tokens.refusals == 1
+
+
+def test_a_link_knows_what_it_asked_for(exchange: Exchange, tmp_path: Path) -> None:
+    secrets = tmp_path / "secrets"
+    secrets.write_text(f"token={exchange.new_token()}\n")
+    secrets.chmod(0o600)
+
+    async def talk() -> None:
+        source = DxLinkSource(spec.US, "", f"ws://127.0.0.1:{exchange.ws_port}/", secrets, (), SystemClock())
+        link = source.open(Heap())
+        try:
+            await link.open(60)
+            assert (await link.ready(1)).serving
+            await link.subscribe(["US.AAPL", "US.BRK.B"], 60)
+            assert (await link.subscribed(1)).symbols == {"US.AAPL", "US.BRK.B"}
+            (told,) = await link.describe(["US.BRK.B", "US.MSFT"])
+            assert told == Described("US.BRK.B", name="BRK/B", unit="shares", currency="USD")
+            with pytest.raises(FeedError, match="no trades of an index"):
+                await link.subscribe(["US..DJI"], 60)
+            await link.unsubscribe(["US.AAPL"], 60)
+            assert (await link.subscribed(1)).symbols == {"US.BRK.B"}
+            with pytest.raises(FeedError, match="cannot be asked"):
+                await link.pull("US.AAPL", 10, "poll", 1)
+        finally:
+            link.close()
+        assert await link.lost == "closed"
+
+    asyncio.run(talk())
+
+
+def test_a_stop_before_anything_has_begun_ends_it(exchange: Exchange) -> None:
+    talk = Talk(exchange)
+    talk.conversation.start()
+    talk.conversation.stop()
+    wait_until(lambda: talk.lost, "ended")
+    assert talk.sink.ticks == 0
