@@ -481,12 +481,17 @@ write_timer_drop_in() { # write_timer_drop_in UNIT TEMPLATE ONCALENDAR: nothing 
   chmod 0644 "$file"
 }
 
-write_drop_in() { # write_drop_in UNIT STOP_SEC DIRECTORY...: 0 leaves the unit's time to stop
-  local file directory stop_sec=$2
+# 0 leaves the unit's time to stop. What the source needs is in "facts": the way out, and a credential that is there.
+write_drop_in() { # write_drop_in UNIT STOP_SEC DIRECTORY...
+  local file directory stop_sec=$2 internet=0 credential=
+  if [[ $1 == "$UNIT"* ]]; then
+    internet=${facts[internet]-0} credential=${facts[credential]-}
+    [[ -z $credential || -f $credential ]] || credential=
+  fi
   file=$(drop_in_of "$1")
   shift 2
   rm -f "$file"
-  (($# || stop_sec)) || return 0
+  (($# || stop_sec || internet)) || return 0
   install -d -m 0755 "${file%/*}" || return 1
   {
     echo "# Written by scripts/install_systemd.sh from the settings."
@@ -495,6 +500,8 @@ write_drop_in() { # write_drop_in UNIT STOP_SEC DIRECTORY...: 0 leaves the unit'
     echo "[Service]"
     for directory in "$@"; do echo "ReadWritePaths=$(unit_quoted "-$directory")"; done
     ((stop_sec == 0)) || echo "TimeoutStopSec=$stop_sec"
+    ((internet == 0)) || echo "IPAddressAllow=any"
+    [[ -z $credential ]] || echo "LoadCredential=$(unit_quoted "${credential##*/}:$credential")"
   } >"$file" || return 1
   chmod 0644 "$file"
 }

@@ -11,6 +11,8 @@ Prints ``key=value`` lines. The calendar's come always, the settings' only with 
     end_of_day        when the end-of-day job is to run, as systemd's OnCalendar= has it
     data_root, archive_root (empty: inside data_root), sqlite_journal_mode, sqlite_busy_timeout_ms,
     stop_flush_timeout_sec
+    internet          1 where the source is spoken to beyond private networks
+    credential        a file of secrets that the service is handed by systemd (empty: none)
 
 Exit codes: 0 printed, 2 usage, 78 the settings are wrong (the reasons are on standard error).
 """
@@ -92,6 +94,8 @@ def setting_facts(settings: Settings) -> dict[str, object]:
         "sqlite_journal_mode": settings.sqlite_journal_mode.lower(),
         "sqlite_busy_timeout_ms": settings.sqlite_busy_timeout_ms,
         "stop_flush_timeout_sec": settings.stop_flush_timeout_sec,
+        "internet": int(settings.source == "dxlink"),
+        "credential": (settings.dxlink_secrets_file or "") if settings.source == "dxlink" else "",
     }
 
 

@@ -17,6 +17,7 @@ _LEFT_OUT = shutil.ignore_patterns(
 _COMMANDS = {
     "hk-tick-collector": "hk_tick_collector.main",
     "hk-opend-sim": "hk_tick_collector.opend_sim.cli",
+    "hk-dxlink-sim": "hk_tick_collector.dxlink_sim.cli",
     "hk-tickctl": "hk_tick_collector.cli.main",
 }
 

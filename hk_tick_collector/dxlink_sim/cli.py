@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
+import signal
 import sqlite3
 import urllib.error
 import urllib.request
@@ -30,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=f"hk-dxlink-sim {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    run = commands.add_parser("run", help="serve until SIGINT")
+    run = commands.add_parser("run", help="serve until SIGINT or SIGTERM")
     run.add_argument("--port", type=int, default=0, help="of the WebSocket; 0: any")
     run.add_argument("--rest-port", type=int, default=0, help="of the token interface; 0: any")
     run.add_argument("--symbols", default="AAPL,MSFT,NVDA", help="in dxFeed's spelling, by commas")
@@ -64,10 +66,14 @@ def _run(args: argparse.Namespace) -> int:
     def ready(port: int) -> None:
         print(f"dxlink_sim_ready ws=ws://{HOST}:{port}/realtime rest=http://{HOST}:{rest.server_port}", flush=True)
 
-    try:
-        asyncio.run(exchange.run(args.port, ready))
-    except KeyboardInterrupt:
-        return EXIT_OK
+    async def serve() -> None:
+        serving = asyncio.ensure_future(exchange.run(args.port, ready))
+        for name in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(name, serving.cancel)
+        with contextlib.suppress(asyncio.CancelledError):
+            await serving
+
+    asyncio.run(serve())
     return EXIT_OK
 
 

@@ -37,7 +37,7 @@ from tests.tickctl import record_day, tickctl
 
 NEEDS = {
     "opend", "Sierra Chart", "systemd", "package index", "docker", "another machine", "maintainer", "whole suite",
-    "HKEX's page", "books",
+    "HKEX's page", "books", "TastyTrade",
 }  # fmt: skip
 RUNNABLE = ("bash", "python")
 DEADLINE_SEC = 60.0
@@ -119,7 +119,7 @@ class Reader:
         script = self._here(block)
         if block.comment == "background":
             self._start(script)
-        elif "hk-opend-sim check" in script:
+        elif re.search("hk-(opend|dxlink)-sim check", script):
             self._until_it_succeeds(block, script)
         else:
             done = self._run(block, script)
@@ -169,7 +169,7 @@ class Reader:
         environment = {**self._env, "FUTU_PORT": str(self._opend_port)}
         process = Process(["env", "-C", str(self.tree), "bash", "-euc", script], environment)
         self._background.append(process)
-        process.wait_for("opend_sim_ready |backfill_done ")
+        process.wait_for("(opend|dxlink)_sim_ready |backfill_done |dxlink_subscribed ")
 
     def _until_it_succeeds(self, block: Block, script: str) -> None:
         """A check beside a running market: "some seconds later" is not a time."""

@@ -123,6 +123,24 @@ def test_a_directory_is_one_word_in_a_unit_file(tmp_path: Path, directory: str, 
     ]  # fmt: skip
 
 
+def test_a_source_beyond_private_networks_gets_its_way_out_and_its_credential(tmp_path: Path) -> None:
+    secrets, file = tmp_path / "of tasty", tmp_path / "drop-in.conf"
+    text = """
+    place=$1
+    drop_in_of() { printf '%s' "$place"; }
+    declare -A facts=([internet]=1 [credential]="$2")
+    write_drop_in hk-tick-collector@US 0
+    """
+    for made in (False, True):
+        if made:
+            secrets.touch()
+        done = _bash(text, str(file), str(secrets))
+        assert done.returncode == 0, done.stderr
+        said = ["[Service]", "IPAddressAllow=any"]
+        said += [f'LoadCredential="of tasty:{secrets}"'] if made else []
+        assert file.read_text().splitlines()[1:] == said
+
+
 def test_a_drop_in_that_says_nothing_goes(tmp_path: Path) -> None:
     assert _drop_in(tmp_path, "360").endswith("[Service]\nTimeoutStopSec=360\n")
     assert _drop_in(tmp_path, "0") == ""

@@ -163,7 +163,12 @@ def test_the_day_says_what_it_can_and_every_command_reads_it(tmp_path: Path, end
         providers = conn.execute("SELECT DISTINCT market, provider FROM ticks").fetchall()
     assert kinds == [("cancel",), ("correction",)]
     assert providers == [("US", "dxlink")]
-    for words in (("day", day.stem), ("verify", day.stem), ("top", "--day", day.stem), ("bars", "--day", day.stem)):
+    for words in (
+        ("day", day.stem),
+        ("gaps", "--day", day.stem),
+        ("top", "--day", day.stem),
+        ("bars", "US.AAPL", "--day", day.stem),
+    ):
         done = tickctl(tmp_path, endpoint, *words)
         assert done.returncode in (0, 1), done.stderr  # 1: the day is not proven, and says so
         assert "Traceback" not in done.stderr
