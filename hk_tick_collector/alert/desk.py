@@ -15,7 +15,8 @@ from pathlib import Path
 
 from hk_tick_collector.alert.events import Kind, Ledger, Telling
 from hk_tick_collector.alert.outbox import Failure, Outbox
-from hk_tick_collector.alert.rules import RULES, Rule, Seer, failed_unit
+from hk_tick_collector.alert.outside import Outside
+from hk_tick_collector.alert.rules import RULES, Finding, Rule, Seer, failed_unit
 from hk_tick_collector.alert.signals import SignalDesk
 from hk_tick_collector.alert.targets import RuleSettings, TargetSettings, TargetsFile
 from hk_tick_collector.alert.words import digest_lines, line_of, week_line
@@ -72,6 +73,8 @@ class Desk:
         self._targets, self._outbox, self._clock = file.targets, outbox, clock
         self._ledger = Ledger(rule_of(file.rules))
         self._seer = Seer()
+        silent_sec = {name: hook.silent_sec for name, hook in file.hooks.items()}
+        self._outside = Outside(self._catalog, self._calendar, silent_sec, hooks_dir)
         self._service: system.Service | None = None
         self._faults = RateLimitedLog(_log)
         self._looks = 0
@@ -120,6 +123,7 @@ class Desk:
         try:
             failures = self._failures()
             findings = [*self._seer.findings(self.condition), *(failed_unit(one.unit, one.reason) for one in failures)]
+            findings += self._seen_outside()
             tellings = self._ledger.observe(findings, self.steady_ms)
             self._store(tellings, failures[-1].number if failures else None)
             tellings = []
@@ -138,6 +142,14 @@ class Desk:
             self._signals.step(self.steady_ms)
         except StoreError as exc:
             self._faults.log(logging.ERROR, "alert_signals_wait", reason=exc, action="looking again")
+
+    def _seen_outside(self) -> list[Finding]:
+        """What cannot be read must not hide the rest."""
+        try:
+            return self._outside.findings(self._clock.now_ms())
+        except (RecorderError, OSError) as exc:
+            self._faults.log(logging.ERROR, "alert_look_failed", reason=exc, action="looking again")
+            return []
 
     def _failures(self) -> list[Failure]:
         """Units that failed since the last look; none when the outbox cannot be read, which must not hide the rest."""

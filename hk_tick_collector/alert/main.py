@@ -47,8 +47,8 @@ def _load(env_file: Path | None) -> tuple[AlertSettings, TargetsFile]:
     file = read_targets(settings.alert_file)
     if settings.alert_dir is None:
         raise ConfigError("ALERT_DIR is not set: it names the directory for what has to be told")
-    if settings.hooks_dir is None and any(target.signals for target in file.targets):
-        raise ConfigError("HOOKS_DIR is not set: it names the directory of the signals that targets are to get")
+    if settings.hooks_dir is None and (file.hooks or any(target.signals for target in file.targets)):
+        raise ConfigError("HOOKS_DIR is not set: it names the directory of the signals of hooks")
     return settings, file
 
 

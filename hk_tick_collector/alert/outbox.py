@@ -33,6 +33,7 @@ MAX_LINES = 40  # of a letter
 MAX_WAITING = 500  # letters of a target; more than that is one that nobody reads
 MAX_EDIT_TRIES = 12  # about half an hour: then it is told in a letter of its own
 MAX_FAILURES = 200  # failed units that nobody read of
+MAX_MUTE_SEC = 7 * 24 * 3600  # a longer one is a rule that is switched off, in the file
 MERGED_KINDS = ("event", "signal")
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS letters (
@@ -105,7 +106,7 @@ class Failure:
 
 
 class Outbox:
-    """The file. One program writes (it holds the directory's lock); ``hk-tickctl alert`` reads, and mutes.
+    """The file. One program writes (it holds the directory's lock); ``hk-tickctl alert`` and the API read, and mute.
 
     Not for several threads: each opens its own. StoreError when the disk does not let us.
     """

@@ -69,6 +69,8 @@ RULES = {
         Rule(Code.RECORDER_COMPLAINS, Level.ALERT, 120),
         Rule(Code.MARKET_CLOSED_BY_SOURCE, Level.WARN, 600),
         Rule(Code.UNIT_FAILED, Level.ALERT, tells_end=False),
+        Rule(Code.HOOK_SILENT, Level.WARN),
+        Rule(Code.DAY_NOT_ARCHIVED, Level.WARN),
     )
 }
 
@@ -77,6 +79,7 @@ RECORDER_AWAY = Code.RECORDER_DOWN
 ONLY_THE_RECORDER_TELLS = frozenset(RULES) - {
     Code.RECORDER_DOWN, Code.RECORDER_RESTARTING, Code.DISK_FULL, Code.DISK_FILLS_UP, Code.DISK_SILENT,
     Code.TICKS_MISSING, Code.DAY_FILE_UNREADABLE, Code.DAYS_TO_COME, Code.UNIT_FAILED,
+    Code.HOOK_SILENT, Code.DAY_NOT_ARCHIVED,
 }  # fmt: skip
 
 

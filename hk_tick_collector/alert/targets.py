@@ -148,12 +148,19 @@ class RuleSettings(_Strict):
     is_off: bool = False
 
 
+class HookSettings(_Strict):
+    """A hook that is expected to be heard of."""
+
+    silent_sec: float = Field(ge=60, le=86_400)  # of continuous trading; longer, and somebody is told
+
+
 class TargetsFile(_Strict):
     """The whole file."""
 
     targets: tuple[TargetSettings, ...] = Field(min_length=1, max_length=50)
     deadman: DeadMan | None = None
     rules: dict[str, RuleSettings] = Field(default_factory=dict)
+    hooks: dict[Annotated[str, AfterValidator(_hook)], HookSettings] = Field(default_factory=dict, max_length=50)
 
 
 def read_targets(path: Path) -> TargetsFile:

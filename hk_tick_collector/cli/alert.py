@@ -26,7 +26,6 @@ _SPAN = re.compile(r"([1-9][0-9]{0,3})(m|h|d)", re.ASCII)
 _UNIT = re.compile(r"[A-Za-z0-9:_.@\\-]{1,200}", re.ASCII)
 _WORD = re.compile(r"[A-Za-z0-9-]{1,40}", re.ASCII)
 _SPAN_MS = {"m": 60_000, "h": 3_600_000, "d": 86_400_000}
-_MAX_MUTE_MS = 7 * _SPAN_MS["d"]  # a longer one is a rule that is switched off, in the file
 
 
 @click.group(
@@ -188,9 +187,11 @@ def mute(settings: AlertSettings, as_json: bool, code: str, span: str) -> int:
 def _span_ms(text: str) -> int:
     if text in ("0m", "0"):
         return 0
+    from hk_tick_collector.alert.outbox import MAX_MUTE_SEC  # noqa: PLC0415
+
     match = _SPAN.fullmatch(text)
-    span_ms = int(match[1]) * _SPAN_MS[match[2]] if match else _MAX_MUTE_MS + 1
-    if span_ms > _MAX_MUTE_MS:
+    span_ms = int(match[1]) * _SPAN_MS[match[2]] if match else None
+    if span_ms is None or span_ms > MAX_MUTE_SEC * 1000:
         raise InputError(f"--for {text}: write for example 30m, 2h or 3d, 7d at most")
     return span_ms
 

@@ -30,6 +30,7 @@ class Teller(StrEnum):
     STATUS = "status"  # hk-tickctl status, from outside
     RULES = "rules"  # the shipped alert rules
     MANAGER = "service manager"  # of a unit that failed, to hk-tick-alert
+    ALERT = "hk-tick-alert"  # of hooks and archives, which no recorder knows
 
 
 class Code(StrEnum):
@@ -74,6 +75,8 @@ class Code(StrEnum):
     DISK_FULL = "disk_full"
     DISK_FILLS_UP = "disk_fills_up"
     UNIT_FAILED = "unit_failed"
+    HOOK_SILENT = "hook_silent"
+    DAY_NOT_ARCHIVED = "day_not_archived"
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,6 +298,16 @@ TABLE = (
         Code.UNIT_FAILED, (Level.ALERT, Level.WARN), (Teller.MANAGER,),
         "systemd gave a unit up. Of the end-of-day job a warning: a day misses ticks, or was not archived.",
         "`journalctl -u UNIT` has the reason; of the end-of-day job, `hk-tickctl day DAY`.",
+    ),
+    Explanation(
+        Code.HOOK_SILENT, _WARN, (Teller.ALERT,),
+        "A hook has received no signal for longer than the file of targets allows, in continuous trading.",
+        "Look at the program that sends them, and for refusals in the API's log.",
+    ),
+    Explanation(
+        Code.DAY_NOT_ARCHIVED, _WARN, (Teller.ALERT,),
+        "A day is over for six hours and is not archived, although days before it are.",
+        "`hk-tickctl eod` does it and says what is in the way; see that its timer runs.",
     ),
 )  # fmt: skip
 

@@ -25,6 +25,7 @@ SIGNALS_FILE = "signals.db"
 NAME_PATTERN = r"^[a-z0-9][a-z0-9-]{0,31}$"  # of a hook
 REMEMBERED_MS = 24 * 3600 * 1000  # how long an idempotency key means the same signal
 LIMIT_ROWS = 1000
+NEWEST_ROWS = 100_000  # in which a hook is looked for
 _BUSY_SEC = 2.0
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS signals (
@@ -201,6 +202,17 @@ def read_signals(hooks_dir: Path, after: int = 0, limit: int = LIMIT_ROWS, name:
 def newest_signal(hooks_dir: Path) -> int:
     """The number of the newest signal; 0 when there is none. Errors as of ``read_signals``."""
     return _number(_read(hooks_dir, "SELECT MAX(number) FROM signals"))
+
+
+def newest_of(hooks_dir: Path, name: str) -> int | None:
+    """When the newest signal of a hook came (UTC epoch ms); None when none of the last NEWEST_ROWS is of it. Errors as
+    of ``read_signals``."""
+    sql = (
+        "SELECT recv_ts_ms FROM signals WHERE name = ? AND number > (SELECT MAX(number) FROM signals) - ?"
+        " ORDER BY number DESC LIMIT 1"
+    )
+    rows = _read(hooks_dir, sql, (name, NEWEST_ROWS))
+    return int(rows[0][0]) if rows else None
 
 
 def number_before(hooks_dir: Path, recv_ts_ms: int) -> int:

@@ -288,6 +288,7 @@ def keyed(tmp_path_factory: pytest.TempPathFactory, root: Path) -> Iterator[Keye
         "research": add_key(file, "research", **rights),
         "narrow": add_key(file, "narrow", symbols=("HK.00700",)),
         "operator": add_key(file, "operator", scopes=("read", "admin")),
+        "night": add_key(file, "night", scopes=("read", "mute")),
     }
     served = Served(place, root, API_ANONYMOUS=0, API_KEYS_FILE=file, ALERT_DIR=place / "alert")
     with ended(served):
@@ -350,6 +351,53 @@ def test_alerts_are_those_of_the_outbox(browser: Browser, keyed: Keyed) -> None:
         expect(page.locator("main")).not_to_contain_text("it was full")
         assert page.locator("main img").count() == 0
     assert {path: path.read_bytes() for path in keyed.outbox.iterdir()} == before, "it is read, and nothing else"
+
+
+def test_a_rule_is_muted_with_a_key_of_its_own_and_told_again(browser: Browser, keyed: Keyed) -> None:
+    with page_of(browser, Seen(), 375) as page:
+        page.goto(f"{keyed.served.url}/ui/#/alerts")
+        keyed.log_in(page, "desk")
+        page.get_by_label("rule").fill("ticks_late")
+        page.get_by_role("button", name="Mute").click()
+        expect(page.get_by_role("alert")).to_contain_text("key"), "the cookie of the page changes nothing"
+        page.get_by_label("key with the scope mute").fill(keyed.keys["desk"])
+        page.get_by_role("button", name="Mute").click()
+        expect(page.get_by_role("alert")).to_contain_text("has no scope mute")
+        page.get_by_label("key with the scope mute").fill(keyed.keys["night"])
+        page.get_by_role("button", name="Mute").click()
+        muted = page.locator("ul.plain").last
+        expect(muted).to_contain_text("ticks_late")
+        assert keyed.keys["night"] not in page.content()
+        assert page.evaluate("document.documentElement.scrollWidth") <= 375
+        mutes = read_mutes(keyed)
+        assert 0 < mutes["ticks_late"] - time.time() * 1000 <= 1800_000
+        page.get_by_label("rule").fill("ticks_late")
+        page.get_by_label("key with the scope mute").fill(keyed.keys["night"])
+        page.get_by_role("button", name="Tell again").click()
+        expect(muted).not_to_contain_text("ticks_late")
+    assert "ticks_late" not in read_mutes(keyed), "where hk-tick-alert reads it"
+
+
+def read_mutes(keyed: Keyed) -> dict[str, int]:
+    outbox = Outbox(keyed.outbox, read_only=True)
+    try:
+        return outbox.mutes(int(time.time() * 1000))
+    finally:
+        outbox.close()
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({"code": "no_such_rule"}, 400), ({"code": "ticks_late", "for_sec": 604_801}, 400), ({"code": "x" * 41}, 400),
+        ({"code": "ticks_late", "for_sec": -1}, 400), ({}, 400), ({"code": "ticks_late", "who": "me"}, 400),
+    ],
+)  # fmt: skip
+def test_what_is_no_mute_mutes_nothing(keyed: Keyed, body: dict[str, Any], status: int) -> None:
+    before = read_mutes(keyed)
+    with keyed.client("night") as client:
+        assert client.post("/v1/alerts/mutes", json=body).status_code == status
+    assert read_mutes(keyed) == before
 
 
 def test_an_outbox_that_cannot_be_read_is_said_and_stops_nothing(tmp_path: Path, keyed: Keyed) -> None:

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from hk_tick_collector.alert.history import read_history
+from hk_tick_collector.alert.outbox import OUTBOX_FILE, Outbox
+from hk_tick_collector.alert.rules import RULES
 from hk_tick_collector.core.errors import NoData
 from hk_tick_collector.market.dates import add_days
-from hk_tick_collector.serve.api.roots import Root, Roots, packed
+from hk_tick_collector.serve.api.roots import Root, Roots, bad, packed
 from hk_tick_collector.serve.problems import shown
 from hk_tick_collector.store.layout import check_day
 from hk_tick_collector.watch import condition as watch
@@ -106,6 +108,20 @@ def alerts(directory: Path | None, limit: int, now_ms: int) -> dict[str, Any]:
         return {"is_on": False, "letters": [], "events": [], "mutes": {}}
     cleaned: dict[str, Any] = _without_paths({"is_on": True, **found})
     return cleaned
+
+
+def mute(directory: Path | None, code: str, for_sec: int, now_ms: int) -> dict[str, Any]:
+    """Nobody is told about a code for a while. A Problem when there is no such rule, NoData when there is no outbox."""
+    if code not in RULES:
+        raise bad("code", f"there is no rule {code}; one of: {', '.join(sorted(RULES))}")
+    if directory is None or not (directory / OUTBOX_FILE).is_file():
+        raise NoData("no outbox of hk-tick-alert is known to this server: set ALERT_DIR, and start hk-tick-alert")
+    outbox, until_ms = Outbox(directory), now_ms + for_sec * 1000
+    try:
+        outbox.mute(code, until_ms)
+    finally:
+        outbox.close()
+    return {"code": code, "until_ms": until_ms}
 
 
 def _without_paths(value: Any) -> Any:

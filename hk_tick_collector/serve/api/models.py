@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
+from hk_tick_collector.alert.outbox import MAX_MUTE_SEC
 from hk_tick_collector.client.question import MAX_BOOK_DEPTH
 from hk_tick_collector.records.columns import TICKS, Arrow
 
@@ -418,6 +419,20 @@ class AlertsAnswer(BaseModel):
     letters: list[dict[str, Any]] = Field(description="The newest first: target, level, lines, sent_ms, given_up_ms.")
     events: list[dict[str, Any]] = Field(description="What is wrong now: code, level, sentence, began_ms, fired_ms.")
     mutes: dict[str, int] = Field(description="Codes nobody is told about, and until when.")
+
+
+class MuteQuery(Query):
+    """What nobody shall be told about for a while."""
+
+    code: str = Field(description="A rule of hk-tick-alert: ticks_late.", max_length=40, pattern="^[a-z_]+$")
+    for_sec: int = Field(3600, ge=0, le=MAX_MUTE_SEC, description="So long; 0 ends it.")
+
+
+class MuteAnswer(BaseModel):
+    """What is muted, and until when (UTC epoch milliseconds)."""
+
+    code: str
+    until_ms: int
 
 
 class Health(BaseModel):

@@ -79,6 +79,11 @@ async def admitted(request: Request) -> Admitted:  # not on a thread: it only co
     return _admit(request, "read")
 
 
+async def admitted_to_mute(request: Request) -> Admitted:
+    """Whoever may silence alerts: by a key in the header, for the dashboard's cookie only reads."""
+    return _admit(request, "mute")
+
+
 async def admitted_to_sql(request: Request) -> Admitted:
     """Whoever may ask in SQL."""
     return _admit(request, "sql")
@@ -98,6 +103,7 @@ def _admit(request: Request, scope: str) -> Admitted:
 
 
 Reader = Annotated[Admitted, Depends(admitted)]
+Muter = Annotated[Admitted, Depends(admitted_to_mute)]
 Asker = Annotated[Admitted, Depends(admitted_to_sql)]
 
 
@@ -368,6 +374,15 @@ async def alerts(request: Request, reader: Reader, query: Annotated[models.Alert
     service = service_of(request)
     found = await in_thread(facts.alerts, service.settings.alert_dir, query.limit, service.roots.all[0].now_ms)
     return Response(orjson.dumps(found), headers={**_NO_STORE, **reader.headers}, media_type="application/json")
+
+
+@router.post("/v1/alerts/mutes", response_model=models.MuteAnswer, tags=["server"])
+async def mute(request: Request, muter: Muter, query: Annotated[models.MuteQuery, Body()]) -> Response:
+    """Tell nobody about a rule for a while, for keys with the scope `mute`. The next digest says what is muted."""
+    service = service_of(request)
+    now_ms = service.roots.all[0].now_ms
+    found = await in_thread(facts.mute, service.settings.alert_dir, query.code, query.for_sec, now_ms)
+    return Response(orjson.dumps(found), headers={**_NO_STORE, **muter.headers}, media_type="application/json")
 
 
 @router.get(
