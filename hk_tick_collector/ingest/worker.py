@@ -26,7 +26,7 @@ from hk_tick_collector.ingest.queue import RecordQueue
 from hk_tick_collector.ingest.spill import SpillQueue
 from hk_tick_collector.ingest.writer_thread import RecordWriter, WriterThread
 from hk_tick_collector.records.kind import TICKS, RecordKind, RecordT
-from hk_tick_collector.store.writer import WriteResult
+from hk_tick_collector.store.write_result import WriteResult
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from hk_tick_collector.core.facts import DayFact, Fact
 from hk_tick_collector.core.logline import Log, event
 from hk_tick_collector.records.kind import RecordT
 from hk_tick_collector.store.connect import as_store_error
-from hk_tick_collector.store.writer import WriteResult
+from hk_tick_collector.store.write_result import WriteResult
 
 T = TypeVar("T")
 

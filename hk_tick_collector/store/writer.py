@@ -37,12 +37,11 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from hk_tick_collector.core.clock import Clock, SystemClock
-from hk_tick_collector.core.errors import RowRefused, StoreBusy, StoreCorrupt, StoreError, StoreFault, StoreUnavailable
+from hk_tick_collector.core.errors import RowRefused, StoreBusy, StoreCorrupt, StoreError, StoreUnavailable
 from hk_tick_collector.core.evidence import EvidenceLevel
 from hk_tick_collector.core.facts import (
     CAUTIONS,
     DETAILS,
-    IN_QUARANTINE,
     Amended,
     DayFact,
     Fact,
@@ -56,24 +55,23 @@ from hk_tick_collector.core.facts import (
 from hk_tick_collector.core.logline import event
 from hk_tick_collector.market.registry import DEFAULT_MARKET, MARKETS
 from hk_tick_collector.records.tick import FIRST_ORIGIN, Origin, Tick
+from hk_tick_collector.store import refusals, rescue
 from hk_tick_collector.store.companions import Mark, WalLook
 from hk_tick_collector.store.connect import (
     SqliteOptions,
     as_store_error,
-    keep_orphaned_wal,
     open_day_file,
     translate,
-    unavailable,
 )
 from hk_tick_collector.store.coverage import DayCoverage
 from hk_tick_collector.store.details import store_details
-from hk_tick_collector.store.layout import FILE_MODE, day_file, move_companions, rescue_path, set_aside_path, sync_dir
+from hk_tick_collector.store.layout import day_file, sync_dir
 from hk_tick_collector.store.reading import changed_ms, rows_if_sound
 from hk_tick_collector.store.rows import StoredRows, store_rows
+from hk_tick_collector.store.write_result import WriteResult
 
 MAX_OPEN_DAYS = 2
 MAX_LEFT_DAYS = 8  # whose files are known again when they are opened again
-FAULT_PROBE_ROWS = 20  # tried one by one before a fault of our own is laid at the door of single rows
 WAL_LOOK_SEC = 1.0
 COUNT_AT_ONCE_SEC, COUNT_PAUSE = 0.01, 20  # counting after others takes a twentieth of the writer's time at most
 UNREAD_AGAIN_SEC = 60.0
@@ -81,30 +79,6 @@ BUSY_SLICE_MS = 100  # how long one call into SQLite waits for a lock; between t
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
-
-
-class WriteResult(NamedTuple):
-    """What became of a batch: every row of it is in one of the two counts."""
-
-    inserted_rows: int = 0
-    ignored_rows: int = 0  # already stored
-    days: tuple[str, ...] = ()
-    ignored_unsequenced_rows: int = 0  # of ignored_rows: without a sequence, told apart by their content only
-    missing_ticks: int = 0  # known to be missing in the days that are open now
-    collisions: int = 0  # of inserted_rows: other ticks with the sequence of a stored one
-    replaced_files: int = 0  # day files that were moved, removed or exchanged while they were open
-
-    def merged(self, other: WriteResult) -> WriteResult:
-        """Both results as one; ``other`` is the later one."""
-        return WriteResult(
-            self.inserted_rows + other.inserted_rows,
-            self.ignored_rows + other.ignored_rows,
-            tuple(dict.fromkeys(self.days + other.days)),
-            self.ignored_unsequenced_rows + other.ignored_unsequenced_rows,
-            other.missing_ticks,
-            self.collisions + other.collisions,
-            self.replaced_files + other.replaced_files,
-        )
 
 
 class _OpenDay(NamedTuple):
@@ -168,69 +142,18 @@ class DayFileWriter:
         return result._replace(missing_ticks=self.missing_ticks, replaced_files=replaced_files)
 
     def isolate(
-        self,
-        ticks: Sequence[Tick],
-        facts: Sequence[Fact | DayFact] = (),
-        of_the_row: tuple[type[StoreError], ...] = (RowRefused,),
+        self, ticks: Sequence[Tick], facts: Sequence[Fact | DayFact] = ()
     ) -> tuple[WriteResult, list[tuple[Tick, str]]]:
-        """Store a batch in which SQLite refuses some rows: halve it until each of them stands alone.
-
-        Returns what was stored, and the refused ticks with the reason, in the order of the batch. Cautions go first,
-        the other facts last, when the days of the refused ticks are marked as unproven; apart, so that none of them
-        costs a tick. What is not ``of_the_row`` is raised; the whole call may then be repeated.
-        """
-        result = self._learn_apart([fact for fact in facts if isinstance(fact, CAUTIONS)], of_the_row)
-        refused: list[tuple[Tick, str]] = []
-        parts = [ticks]
-        while parts:
-            part = parts.pop()
-            try:
-                result = result.merged(self.write(part))
-            except of_the_row as exc:
-                if len(part) == 1:
-                    refused.append((part[0], str(exc)))
-                else:
-                    middle = len(part) // 2
-                    parts += [part[middle:], part[:middle]]
-        result = result.merged(self._mark_refused([tick for tick, _ in refused]))
-        rest = [fact for fact in facts if not isinstance(fact, CAUTIONS)]
-        return result.merged(self._learn_apart(rest, of_the_row)), refused
-
-    def _learn_apart(self, facts: Sequence[Fact | DayFact], of_the_fact: tuple[type[StoreError], ...]) -> WriteResult:
-        try:
-            return self.write((), facts)
-        except of_the_fact as exc:
-            _log.error(event("facts_refused", facts=len(facts), error=exc, todo="their days stay unproven"))
-            return WriteResult(missing_ticks=self.missing_ticks)
-
-    def _mark_refused(self, refused: Sequence[Tick]) -> WriteResult:
-        """What is in the quarantine is not in the file: no certificate may call the symbol's day proven."""
-        result = WriteResult()
-        names = dict.fromkeys((tick.symbol, tick.trading_day) for tick in refused if isinstance(tick.symbol, str))
-        for symbol, day in names:
-            with contextlib.suppress(RowRefused, StoreFault):  # a name that is none has no day to be proven
-                result = result.merged(self.write((), [Unproven(symbol, day, IN_QUARANTINE)]))
-        return result
+        """Store a batch in which SQLite refuses some rows; what was stored, and the refused ticks with the reason, in
+        the order of the batch (``refusals.isolate``). What is no RowRefused is raised; the call may be repeated."""
+        return refusals.isolate(self, ticks, facts)
 
     def isolate_fault(
         self, ticks: Sequence[Tick], facts: Sequence[Fact | DayFact]
     ) -> tuple[WriteResult, list[tuple[Tick, str]]]:
-        """As ``isolate``, for a batch that met a fault of the recorder's own code again and again.
-
-        A fault that no row of an even sample escapes is not the rows' own: StoreFault then, and nothing is refused.
-        """
-        first = self._first_stored(ticks)
-        result, refused = self.isolate(ticks, facts, (RowRefused, StoreFault))
-        # The row that was stored first is met again, and ignored: it counts once.
-        inserted_rows, ignored_rows = result.inserted_rows + first, result.ignored_rows - first
-        return result._replace(inserted_rows=inserted_rows, ignored_rows=ignored_rows), refused
-
-    def _first_stored(self, ticks: Sequence[Tick]) -> int:
-        """Store one row, the first of an even sample that can be. 1 if it was new, 0 if it was stored already."""
-        for tick in ticks[:: -(-len(ticks) // FAULT_PROBE_ROWS)] if ticks else ():
-            with contextlib.suppress(StoreFault, RowRefused):
-                return self.write([tick]).inserted_rows
-        raise StoreFault("no row of the batch can be stored, so the fault is not of single rows")
+        """As ``isolate``, for a batch that met a fault of the recorder's own code again and again; StoreFault when it
+        is not of single rows."""
+        return refusals.isolate_fault(self, ticks, facts)
 
     def close_day(self, day: str) -> None:
         """Checkpoint and close one day's file; its WAL is gone unless somebody else reads it. Harmless when closed."""
@@ -259,15 +182,8 @@ class DayFileWriter:
         Returns the new path, None when there was nothing to rename. StoreUnavailable when the directory refuses.
         """
         path = day_file(self.data_root, day)
-        target = set_aside_path(path, self._clock.now_ms())
         try:
-            # The database goes last: after a crash in between, the next start still finds it and calls it broken. It is
-            # closed afterwards: SQLite does not touch the WAL of a database that has moved.
-            move_companions(path, target)
-            with contextlib.suppress(FileNotFoundError):
-                path.rename(target)
-        except OSError as exc:
-            raise unavailable(path, exc) from exc
+            target = rescue.set_aside(path, self._clock.now_ms())
         finally:
             self._drop(day)
             self._left.pop(day, None)
@@ -516,12 +432,8 @@ class DayFileWriter:
         read through our connection: it becomes the new file, or is set aside where there is another one."""
         self._replaced_files += 1
         self._left.pop(day, None)
-        copy = self._copy_of_open(path, conn)
         try:
-            keep_orphaned_wal(path, self._clock.now_ms())
-            kept = self._put_back(path, copy, removed) if copy is not None else None
-        except OSError as exc:
-            raise unavailable(path, exc) from exc
+            kept = rescue.keep_rows(path, conn, removed, self._clock.now_ms(), self._interrupted.is_set)
         finally:
             self._drop(day)
         if kept != path:
@@ -533,34 +445,6 @@ class DayFileWriter:
         else:
             todo = "rows now go to the file at this path; what OpenD still has is fetched"
         _log.error(event("day_file_replaced", trading_day=day, path=path, kept=kept or "", todo=todo))
-
-    def _copy_of_open(self, path: Path, conn: sqlite3.Connection) -> Path | None:
-        """A copy of the file that ``conn`` has open, with all its tables; None when it cannot be made."""
-        copy = rescue_path(path)
-        try:
-            copy.unlink(missing_ok=True)
-            os.close(os.open(copy, os.O_CREAT | os.O_EXCL | os.O_WRONLY, FILE_MODE))
-            conn.execute("VACUUM INTO ?", (str(copy),))
-        except (OSError, sqlite3.Error) as exc:
-            with contextlib.suppress(OSError):
-                copy.unlink(missing_ok=True)
-            if self._interrupted.is_set():  # another writer is at work by now: leave its files alone
-                raise as_store_error(exc, path) from exc
-            _log.error(event("day_file_not_rescued", path=path, error=exc))
-            return None
-        return copy
-
-    def _put_back(self, path: Path, copy: Path, removed: bool) -> Path:
-        """Give the copy its name, but never that of a file which is there."""
-        target = path if removed else set_aside_path(path, self._clock.now_ms())
-        try:
-            target.hardlink_to(copy)
-        except FileExistsError:
-            target = set_aside_path(path, self._clock.now_ms())
-            target.hardlink_to(copy)
-        copy.unlink()
-        sync_dir(path.parent)
-        return target
 
     def _close_oldest(self) -> None:
         day = next(iter(self._open))

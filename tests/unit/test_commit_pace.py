@@ -10,7 +10,8 @@ from pathlib import Path
 from hk_tick_collector.core.facts import Fact
 from hk_tick_collector.ingest.worker import COMMIT_INTERVAL_SEC, QUIET_COMMIT_INTERVAL_SEC, QUIET_ROWS_PER_SEC
 from hk_tick_collector.records.tick import Tick
-from hk_tick_collector.store.writer import DayFileWriter, WriteResult
+from hk_tick_collector.store.write_result import WriteResult
+from hk_tick_collector.store.writer import DayFileWriter
 from tests.harness import DEADLINE_SEC
 from tests.ticks import make_ticks
 from tests.unit.test_worker import Bench, run

@@ -31,7 +31,8 @@ from hk_tick_collector.market.hk.sessions import hk_date
 from hk_tick_collector.records.kind import TICKS, RecordKind
 from hk_tick_collector.store.connect import as_store_error
 from hk_tick_collector.store.layout import prepare_data_root
-from hk_tick_collector.store.writer import DayFileWriter, WriteResult
+from hk_tick_collector.store.write_result import WriteResult
+from hk_tick_collector.store.writer import DayFileWriter
 from tests.ticks import BASE_MS, DAY, make_ticks
 
 OPTIONS = WorkerOptions(batch_rows=50, max_wait_sec=1.0, retry_min_sec=0.01, retry_max_sec=0.05)

@@ -29,7 +29,8 @@ from hk_tick_collector.store.copying import without_a_row
 from hk_tick_collector.store.doubles import likely_doubles
 from hk_tick_collector.store.rows import BORROWED_TIME
 from hk_tick_collector.store.salvage import salvage
-from hk_tick_collector.store.writer import DayFileWriter, WriteResult
+from hk_tick_collector.store.write_result import WriteResult
+from hk_tick_collector.store.writer import DayFileWriter
 from tests.stored import iter_ticks
 from tests.ticks import BASE_MS, DAY, make_tick
 from tests.unit.test_store_connect import LEGACY_ROW, make_legacy

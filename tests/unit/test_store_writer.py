@@ -32,7 +32,8 @@ from hk_tick_collector.core.facts import (
 from hk_tick_collector.store import writer as writers
 from hk_tick_collector.store.companions import WalLook
 from hk_tick_collector.store.connect import SqliteOptions
-from hk_tick_collector.store.writer import DayFileWriter, WriteResult
+from hk_tick_collector.store.write_result import WriteResult
+from hk_tick_collector.store.writer import DayFileWriter
 from tests.unit.store_ticks import DAY, OPEN_MS, query, table_row, tick, ticks, without_root
 
 NEXT_DAY = "20261123"

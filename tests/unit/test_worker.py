@@ -27,7 +27,8 @@ from hk_tick_collector.store import reader
 from hk_tick_collector.store import writer as writer_module
 from hk_tick_collector.store.connect import SqliteOptions
 from hk_tick_collector.store.layout import prepare_data_root
-from hk_tick_collector.store.writer import DayFileWriter, WriteResult
+from hk_tick_collector.store.write_result import WriteResult
+from hk_tick_collector.store.writer import DayFileWriter
 from tests.ticks import DAY, make_tick, make_ticks
 
 
