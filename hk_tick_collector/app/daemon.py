@@ -42,7 +42,7 @@ from hk_tick_collector.ingest.worker import WorkerOptions
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.registry import market_of
 from hk_tick_collector.records.kind import TICKS
-from hk_tick_collector.records.tick import Origin
+from hk_tick_collector.records.tick import Origin, Tick
 from hk_tick_collector.sources.books import BookKeeper
 from hk_tick_collector.sources.completeness import completeness_of
 from hk_tick_collector.sources.registry import Surroundings, book_reader, open_source
@@ -96,31 +96,8 @@ class Daemon:
             ),
         )
         self._continuity = completeness_of(settings.spec, self._put_facts)
-        self._lane = Lane(
-            TICKS,
-            settings.data_root,
-            self._make_writer,
-            options_of(WorkerOptions, settings),
-            settings.max_queue_rows,
-            self._calendar.market.trading_day,
-            self._progress.ingest,
-            self._clock,
-            self._continuity.tell_left_over,
-        )
-        self._feed = FeedSession(
-            options_of(FeedOptions, settings),
-            self._source,
-            self._lane.put_patiently,
-            self._lane.put,
-            self._lane.put_rejected,
-            self._continuity,
-            self._calendar,
-            self._progress.feed,
-            self._clock,
-            self._put_facts,
-            lambda: self._lane.waiting_rows,
-            self._make_book_keeper(),
-        )
+        self._lane = self._make_lane()
+        self._feed = self._make_feed()
         self._progress.feed.source = settings.spec.title
         waiting = Waiting()
         self._judge = Judge(
@@ -144,6 +121,35 @@ class Daemon:
         self._silence = self._make_silence_watch()
         self._worker_task: asyncio.Task[None] | None = None
         self._metrics = self._make_metrics()
+
+    def _make_lane(self) -> Lane[Tick]:
+        return Lane(
+            TICKS,
+            self._settings.data_root,
+            self._make_writer,
+            options_of(WorkerOptions, self._settings),
+            self._settings.max_queue_rows,
+            self._calendar.market.trading_day,
+            self._progress.ingest,
+            self._clock,
+            self._continuity.tell_left_over,
+        )
+
+    def _make_feed(self) -> FeedSession:
+        return FeedSession(
+            options_of(FeedOptions, self._settings),
+            self._source,
+            self._lane.put_patiently,
+            self._lane.put,
+            self._lane.put_rejected,
+            self._continuity,
+            self._calendar,
+            self._progress.feed,
+            self._clock,
+            self._put_facts,
+            lambda: self._lane.waiting_rows,
+            self._make_book_keeper(),
+        )
 
     def _make_book_lane(self) -> BookLane | None:
         settings = self._settings
