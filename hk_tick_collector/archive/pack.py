@@ -66,7 +66,8 @@ from hk_tick_collector.store.atomic import sync_file
 from hk_tick_collector.store.connect import translate
 from hk_tick_collector.store.follow import place_at
 from hk_tick_collector.store.inuse import pending_spill
-from hk_tick_collector.store.layout import day_file, spill_dir, sqlite_files
+from hk_tick_collector.store.kept import kept_files
+from hk_tick_collector.store.layout import day_file, depth_dir, spill_dir, sqlite_files
 
 ATTEMPTS = 3
 BACKUP_STEP_PAGES = 4096  # 16 MB, some milliseconds of holding a read lock
@@ -158,6 +159,11 @@ def archive_day(
     """
     db = day_file(data_root, day)
     if not db.exists():
+        if kept_files(data_root, day):
+            raise NoData(
+                f"there is no day file {db}, only depth files of {day}: they stay in {depth_dir(data_root, day)} until "
+                f"there are ticks of that day to archive them with"
+            )
         raise NoData(f"there is no day file {db}: nothing to archive")
     market = roots.market_of(data_root) or DEFAULT_MARKET.code
     _check_market(archive_root, day, market)

@@ -16,7 +16,7 @@ from hk_tick_collector.archive.restore import restore_day
 from hk_tick_collector.archive.retain import retain_day
 from hk_tick_collector.archive.verify import check_day
 from hk_tick_collector.core.clock import ManualClock
-from hk_tick_collector.core.errors import InputError
+from hk_tick_collector.core.errors import InputError, NoData
 from hk_tick_collector.days.catalog import Catalog
 from hk_tick_collector.imports import sierra
 from hk_tick_collector.imports.depth import DepthKeeper, import_depth
@@ -182,6 +182,14 @@ def test_a_damaged_copy_is_found_and_made_anew(tmp_path: Path, root: Path, harm:
     assert copy.name in "".join(check_day(archive, DAY, None).problems)
     archive_day(root, archive, DAY, ("parquet",), made_at_ms=NOW_MS)
     assert check_day(archive, DAY, root / f"{DAY}.db").fine
+
+
+def test_a_day_that_has_depth_files_alone_says_where_they_stay(tmp_path: Path, root: Path) -> None:
+    import_depth(write_depth(tmp_path / NAME), root, NOW_MS)
+    with pytest.raises(NoData, match=f"only depth files of {DAY}: they stay in {depth_dir(root, DAY)}"):
+        archive_day(root, tmp_path / "archive", DAY, ("parquet",), made_at_ms=NOW_MS)
+    assert len(kept_files(root, DAY)) == 1
+    assert not (tmp_path / "archive").exists()
 
 
 def test_what_retention_left_to_the_archive_is_neither_lost_nor_kept_again(tmp_path: Path, root: Path) -> None:
