@@ -25,7 +25,7 @@ from hk_tick_collector.cli.loglines import (
     from_journal,
     from_text,
 )
-from hk_tick_collector.cli.options import symbols_option
+from hk_tick_collector.cli.options import named_option, symbols_option
 from hk_tick_collector.cli.terminal import KEPT, RED, YELLOW, coloured, json_text, show_lines
 from hk_tick_collector.core.errors import NoData, RecorderError
 from hk_tick_collector.core.text import printable
@@ -50,6 +50,9 @@ _AGO_SEC = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
     TIME is 10m, 2h or 3d (ago), 09:30 or 09:30:15 (today in Hong Kong), or a date and time such as 2026-11-20T09:30
     (Hong Kong time unless it names a zone). Lines without a time of their own take that of the line before.
 
+    Times shown are the market's on a terminal (2026-11-20 09:30:00.123 HKT), and UTC as the recorder writes them into
+    a pipe, unless --times says otherwise.
+
     With --json each line is an object on a line of its own (at_ms, level, word, fields, text), so that it can be
     followed. Ends with 3 when no line fits.
     """,
@@ -66,6 +69,9 @@ _AGO_SEC = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 @click.option(
     "--file", "path", type=click.Path(path_type=Path, allow_dash=True), help="Read this file; - is standard input."
 )
+@named_option(
+    "--times", "time_as", earlier=["--time"], type=click.Choice(["utc", "market"]), help="Whose clock times are on."
+)
 @click.option("--unit", default=UNIT, show_default=True, help="The recorder's systemd unit.")
 def command(
     app: App,
@@ -77,6 +83,7 @@ def command(
     lines: int | None,
     follow: bool,
     path: Path | None,
+    time_as: str | None,
     unit: str,
 ) -> None:
     wanted = Filter(
@@ -87,7 +94,8 @@ def command(
         symbols=_codes(symbols),
     )
     limit = lines if lines is not None else None if since else DEFAULT_LINES
-    show = _show_json if app.as_json else _show_text
+    time_as = time_as or ("market" if sys.stdout.isatty() else "utc")
+    show = _show_json if app.as_json else _show_at_market if time_as == "market" else _show_text
     advice = "leave out a filter, or look further back with --since"
     if path is None:
         advice += f". {_whose(unit)}"
@@ -108,11 +116,23 @@ def _whose(unit: str) -> str:
     )
 
 
-_Show = Callable[[LogRecord], None]
+_Shower = Callable[[LogRecord], None]
+
+
+def _show_at_market(record: LogRecord) -> None:
+    from hk_tick_collector.market.registry import DEFAULT_MARKET  # noqa: PLC0415 - there is no data root
+
+    zone, at_ms = DEFAULT_MARKET.zone, record.at_ms
+    stamp = "" if at_ms is None else f"{zone.date_and_clock(at_ms)}.{at_ms % 1000:03d} {DEFAULT_MARKET.time_word}"
+    _show(stamp, record)
 
 
 def _show_text(record: LogRecord) -> None:
-    before, level, text = record.parts
+    _show(record.parts[0], record)
+
+
+def _show(before: str, record: LogRecord) -> None:
+    _, level, text = record.parts
     parts = (printable(before, KEPT), coloured(printable(level), _COLOURS.get(level, "")), printable(text, KEPT))
     show_lines([" ".join(part for part in parts if part)])
     sys.stdout.flush()
@@ -148,7 +168,7 @@ def _newest(records: Iterable[LogRecord], limit: int | None) -> Iterable[LogReco
     return records if limit is None else deque(records, maxlen=limit)
 
 
-def _show_all(records: Iterable[LogRecord], show: _Show) -> int:
+def _show_all(records: Iterable[LogRecord], show: _Shower) -> int:
     shown = 0
     for record in records:
         show(record)
@@ -156,14 +176,14 @@ def _show_all(records: Iterable[LogRecord], show: _Show) -> int:
     return shown
 
 
-def _from_stream(stream: BinaryIO, wanted: Filter, limit: int | None, *, follow: bool, show: _Show) -> int:
+def _from_stream(stream: BinaryIO, wanted: Filter, limit: int | None, *, follow: bool, show: _Shower) -> int:
     """Standard input ends by itself; followed, its lines are shown as they come."""
     if follow:
         return _show_all(wanted.of(from_text(_arriving(stream))), show)
     return _show_all(_newest(wanted.of(from_text(_decoded(stream))), limit), show)
 
 
-def _from_file(path: Path, wanted: Filter, limit: int | None, *, follow: bool, show: _Show) -> int:
+def _from_file(path: Path, wanted: Filter, limit: int | None, *, follow: bool, show: _Shower) -> int:
     with path.open("rb") as file:
         shown = _show_all(_newest(wanted.of(from_text(_decoded(file))), limit), show)
         end = file.tell()
@@ -221,7 +241,7 @@ def _was_replaced(path: Path, inode: int, read_bytes: int) -> bool:
     return now.st_ino != inode or now.st_size < read_bytes
 
 
-def _from_journal(unit: str, wanted: Filter, limit: int | None, *, follow: bool, show: _Show) -> int:
+def _from_journal(unit: str, wanted: Filter, limit: int | None, *, follow: bool, show: _Shower) -> int:
     journalctl = shutil.which("journalctl")
     if journalctl is None:
         raise RecorderError(

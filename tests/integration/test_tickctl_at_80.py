@@ -97,7 +97,7 @@ def test_every_help_fits() -> None:
 def test_a_state_has_a_colour_where_colours_are_wanted(root: Path) -> None:
     assert "\x1b[31mopen" in at_80.shown_by(root, "gaps").stdout
     assert "\x1b[1mday" in at_80.shown_by(root, "gaps").stdout, "the head is bold"
-    assert "\x1b[31mERROR\x1b[0m" in at_80.shown_by(root, "logs").stdout
+    assert " HKT \x1b[31mERROR\x1b[0m" in at_80.shown_by(root, "logs").stdout
     assert "\x1b[31mGrade E" in at_80.shown_by(root, "day").stdout
     for setting in ({"NO_COLOR": "1"}, {"TERM": "dumb"}):
         assert "\x1b" not in at_80.shown_by(root, "gaps", **setting).stdout

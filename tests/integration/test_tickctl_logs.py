@@ -43,6 +43,13 @@ def following(tmp_path: Path, *arguments: object, **settings: object) -> Process
     return Process(command, clean_env(tmp_path / "home", **settings))
 
 
+def test_times_are_on_the_clock_that_was_asked_for(log_file: Path) -> None:
+    at_market = shown("--file", log_file, "--times", "market")
+    assert at_market[0] == LINES[0].replace("2026-11-20T01:30:00.000Z", "2026-11-20 09:30:00.000 HKT")
+    assert at_market[3] == LINES[3], "a line without a time gets none"
+    assert shown("--file", log_file, "--times", "utc") == LINES
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
