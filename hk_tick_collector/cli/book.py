@@ -13,9 +13,9 @@ from hk_tick_collector.cli.common import EXIT_FINE, EXIT_PROBLEM, App, print_tab
 from hk_tick_collector.cli.options import named_option
 from hk_tick_collector.cli.terminal import show_text
 from hk_tick_collector.core.errors import NoData, StoreError
+from hk_tick_collector.days.book_days import BookDay, BookDays
 from hk_tick_collector.records.book import EMPTY_BOOK, Book, RowKind
 from hk_tick_collector.store.book_reader import BookState, Watch, book_at, newest_us, symbols, watches
-from hk_tick_collector.store.layout import book_days, book_file
 from hk_tick_collector.watch.when import on_day_ms, one_day, symbol_list
 
 if TYPE_CHECKING:
@@ -47,11 +47,16 @@ impossible books, pulls that differ, suspected holes), with 3 when the book was 
 @click.option("--levels", default=LEVELS_SHOWN, show_default=True, type=click.IntRange(1), help="Levels to show.")
 def command(app: App, symbol: str | None, day: str | None, at: str | None, levels: int) -> int:
     """See ``--help``."""
-    chosen, path = _day_of(app, day)
-    if symbol is None:
-        if at is not None:
-            raise click.UsageError("--at needs a SYMBOL")
-        return _show_report(app, chosen, path)
+    books = _day_of(app, day)
+    if symbol is None and at is not None:
+        raise click.UsageError("--at needs a SYMBOL")
+    with books.opened() as path:
+        if symbol is None:
+            return _show_report(app, books.trading_day, path)
+        return _show_book(app, symbol, books.trading_day, path, at, levels)
+
+
+def _show_book(app: App, symbol: str, chosen: str, path: Path, at: str | None, levels: int) -> int:
     (name,) = symbol_list(app.market, [symbol])[:1]
     known = symbols(path)
     if name not in known:
@@ -65,17 +70,14 @@ def command(app: App, symbol: str | None, day: str | None, at: str | None, level
     return EXIT_FINE
 
 
-def _day_of(app: App, day: str | None) -> tuple[str, Path]:
-    days = book_days(app.data_root)
+def _day_of(app: App, day: str | None) -> BookDay:
+    recorded = BookDays(app.data_root, app.catalog.archive_root)
     if day in (None, "last"):
+        days = recorded.days()
         if not days:
             raise NoData(f"no order books are recorded under {app.data_root}: BOOK_SYMBOLS chooses whose are")
-        return days[-1], book_file(app.data_root, days[-1])
-    chosen = one_day(app, day)
-    if chosen not in days:
-        there = f"; there are some of {', '.join(days[-5:])}" if days else "; BOOK_SYMBOLS chooses whose are recorded"
-        raise NoData(f"no order books are recorded of {chosen}{there}")
-    return chosen, book_file(app.data_root, chosen)
+        return recorded.day(days[-1])
+    return recorded.day(one_day(app, day))
 
 
 def _watch_at(all_watches: list[Watch], symbol: str, at_ms: int) -> Watch | None:

@@ -41,7 +41,8 @@ _BARE_CODE = re.compile(
 
     Tables: ticks (one row a trade: symbol, ts_ms, price, volume, turnover, direction, tick_type, seq, trading_day and
     more; DESCRIBE ticks lists them), coverage, gaps and symbols (what a symbol was on a day: name, lot_size, currency),
-    all with trading_day; their times are UTC epoch milliseconds.
+    all with trading_day; their times are UTC epoch milliseconds. Of recorded order books: books (a row a push: symbol,
+    recv_ts, bid_px_0, bid_qty_0, bid_n_0 to ask_n_9) and quotes (the best prices where they change).
     In ticks times are timestamps and work on the market's clock: in Hong Kong hour(ts_ms) of the opening is 9.
     trading_day is a text like '20261120'.
 

@@ -4,6 +4,7 @@
 - A live day is loaded from its day file before the question runs: only the columns that the question reads, only the
   symbols chosen, into a temporary table that moves to a temporary directory when memory runs short.
 - ``coverage``, ``gaps`` and ``symbols`` (names, lots) are tables too, with a column ``trading_day``.
+- ``books`` and ``quotes`` are recorded order books, loaded likewise, of archived days too.
 - Times are cut and compared on the market's clock: ``hour(ts_ms)`` of the opening is 9 in Hong Kong.
 
 A question can read the chosen days and do nothing else: one SELECT, no access to other files, no extensions, settings
@@ -31,8 +32,10 @@ from typing import Any, TypeVar
 import duckdb
 import pyarrow as pa
 
-from hk_tick_collector.core.errors import RecorderError
+from hk_tick_collector.core.errors import NoData, RecorderError
 from hk_tick_collector.days import parquet
+from hk_tick_collector.days.book_days import BookDays
+from hk_tick_collector.days.books import Form, read, schema_of
 from hk_tick_collector.days.catalog import Day
 from hk_tick_collector.days.schema import COLUMNS, TICKS, ticks_schema
 from hk_tick_collector.market.registry import market_of
@@ -77,6 +80,10 @@ class Loaded:
     days: tuple[str, ...]
     columns: tuple[str, ...]
     rows: int
+
+
+_BOOKS = {"books": Form.WIDE, "quotes": Form.QUOTES}
+_ANY_OF_BOOKS = frozenset({"symbol"})
 
 
 class Engine:
@@ -165,6 +172,7 @@ class Engine:
         text = check_question(self._connection, sql)
         small = {"coverage": CoverageRow, "gaps": GapRow, "symbols": SymbolRow}
         schemas = {"ticks": TICKS, **{name: _schema_of(kind) for name, kind in small.items()}}
+        schemas |= {name: _schema_of_books(form) for name, form in _BOOKS.items()}
         with duckdb.connect(":memory:", config={**_CLOSED, "enable_external_access": False}) as planner:
             for name, schema in schemas.items():
                 _load(planner, name, schema.empty_table())
@@ -173,6 +181,8 @@ class Engine:
         self._make_small("coverage", schemas["coverage"], needs, lambda day: day.coverage())
         self._make_small("gaps", schemas["gaps"], needs, lambda day: day.gaps())
         self._make_small("symbols", schemas["symbols"], needs, lambda day: day.symbol_rows())
+        for name in _BOOKS:
+            self._make_books(name, schemas[name], needs)
         paths = [str(day.parquet) for day in self._days if day.is_archived_only]
         if paths and not self._for_strangers:
             self._connection.execute(f"SET allowed_paths = [{', '.join(map(_quoted, paths))}]")
@@ -281,6 +291,31 @@ class Engine:
             return iter(day.ticks(self._symbols, columns).to_batches())
         return day.batches(columns, workers=self._workers)
 
+    def _make_books(self, name: str, schema: pa.Schema, needs: Needs) -> None:
+        """A table of order books, live and archived, with the columns that are needed; the others are NULL."""
+        needed = needs.columns.get(name)
+        _load(self._connection, name, schema.empty_table())
+        for day in self._days if needed is not None else ():
+            for batch in self._book_batches(day, _BOOKS[name]):
+                if self._stop.is_set():
+                    raise QueryFailed("interrupted")
+                columns = {"trading_day": pa.repeat(pa.scalar(day.trading_day), batch.num_rows)}
+                columns |= {one: batch.column(one) for one in batch.schema.names if one in (needed or _ANY_OF_BOOKS)}
+                self._connection.register("incoming", pa.table(columns))
+                self._guarded(lambda: self._connection.execute(f"INSERT INTO {name} BY NAME SELECT * FROM incoming"))  # noqa: S608
+                self._connection.unregister("incoming")
+                self._loading(batch.num_rows)
+
+    def _book_batches(self, day: Day, form: Form) -> Iterator[pa.RecordBatch]:
+        if day.data_root is None:
+            return
+        try:
+            books = BookDays(day.data_root, day.archive_root).day(day.trading_day)
+        except NoData:
+            return
+        with books.opened() as path:
+            yield from read(path, form, self._symbols or None)
+
     def _make_small(self, name: str, schema: pa.Schema, needs: Needs, rows_of: Callable[[Day], Sequence[Any]]) -> None:
         rows: list[dict[str, Any]] = []
         if name in needs.columns:
@@ -309,6 +344,10 @@ def _reader(relation: Any) -> pa.RecordBatchReader:
         raise SqlError("this question has no answer to show")
     make = getattr(relation, "to_arrow_reader", None) or relation.fetch_arrow_reader
     return make(BATCH_ROWS)
+
+
+def _schema_of_books(form: Form) -> pa.Schema:
+    return pa.schema([("trading_day", pa.string()), *schema_of(form)])
 
 
 def _schema_of(kind: type[CoverageRow] | type[GapRow] | type[SymbolRow]) -> pa.Schema:

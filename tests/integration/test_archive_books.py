@@ -37,6 +37,12 @@ def test_books_are_archived_verified_deleted_and_restored(tmp_path: Path) -> Non
 
     tickctl_json("retain", "--keep-days", 2, data_root=root)
     assert not path.exists()
+    shown = tickctl_json("book", "700", "--days", DAYS[0], data_root=root)  # from the archive
+    (best,) = tickctl_json(
+        "query", "SELECT count(*) AS n, max(bid_px_0) AS top, arg_max(bid_px_0, update_no) AS last FROM books",
+        "--days", f"..{DAYS[1]}", "--symbols", "700", data_root=root,
+    )  # fmt: skip
+    assert (best["n"], best["last"]) == (1000, shown["bids"][0]["price"])
     assert book_file(root, DAYS[1]).exists()
     tickctl_json("restore", DAYS[0], data_root=root)
     assert path.read_bytes() == content

@@ -63,7 +63,7 @@ def test_as_json(root: Path) -> None:
         (("700", "--at", "09:40"), "was not known at 09:40:00.000 HKT on 20261120: connection lost at 09:31:00.000"),
         (("700", "--at", "09:29"), "nothing of HK.00700 had come by 09:29:00.000"),
         (("5",), "no order book of HK.00005 was recorded on 20261120; recorded: HK.00700"),
-        (("700", "--day", "20261119"), "no order books are recorded of 20261119; there are some of 20261120"),
+        (("700", "--day", "20261119"), "no order books are recorded of 20261119; there is 1 day, 20261120"),
     ],
 )
 def test_where_there_is_no_book_it_says_why(root: Path, words: tuple[str, ...], says: str) -> None:

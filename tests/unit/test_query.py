@@ -35,6 +35,7 @@ from hk_tick_collector.query.statement import ONLY_DAYS, SqlError, check_questio
 from hk_tick_collector.query.top import top
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.archived_day import archive_day
+from tests.books import record_books
 from tests.tickctl import SYMBOLS, record_day
 from tests.ticks import DAY, make_tick, make_ticks
 
@@ -149,6 +150,22 @@ def test_coverage_and_gaps_are_tables(roots: tuple[Path, Path]) -> None:
     assert rows == [{"trading_day": DAY, "symbol": SYMBOLS[0], "missing_ticks": 2}]
     (row,) = ask(roots, "SELECT trading_day, sum(missing_ticks)::INT AS n FROM gaps WHERE state = 'open' GROUP BY 1")
     assert row == {"trading_day": DAY, "n": 2}
+
+
+def test_order_books_and_their_best_prices_are_tables(tmp_path: Path) -> None:
+    record_day(tmp_path, DAY, count=20)
+    mine = [push for push in record_books(tmp_path, DAY) if push.symbol == "HK.00700"]
+    place = tmp_path, tmp_path / "_archive"
+    sql = (
+        "SELECT symbol, trading_day, hour(min(recv_ts)) AS hour, count(*) AS n, arg_max(ask_px_9, update_no) AS worst "
+        "FROM books WHERE kind <> 'B' GROUP BY ALL"
+    )
+    told = {"symbol": "HK.00700", "trading_day": DAY, "hour": 9, "n": len(mine), "worst": mine[-1].book.asks[9][0]}
+    assert ask(place, sql, DAY, symbols=["HK.00700"]) == [told]
+    tops = [(push.book.bids[0], push.book.asks[0]) for push in mine]
+    changes = 1 + sum(one != before for one, before in zip(tops[1:], tops, strict=False))
+    of_quotes = "SELECT count(*) AS n FROM quotes WHERE kind <> 'B' AND symbol = 'HK.00700'"
+    assert ask(place, of_quotes, DAY) == [{"n": changes}]
 
 
 def test_an_answer_may_be_empty_and_names_may_repeat(roots: tuple[Path, Path]) -> None:
