@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Makes .venv/backtest: HftBacktest, with which tests try what is exported for it. It wants another numpy than the one
-# that is locked for the recorder, so it gets an environment of its own, with what it computes with and nothing else.
+# Makes .venv/backtest: HftBacktest and NautilusTrader, with which tests try what is exported for them. They want another
+# numpy and pandas than those that are locked for the recorder, so they get an environment of their own, with what they
+# compute with and nothing else.
 set -euo pipefail
 
 usage() {
@@ -28,12 +29,12 @@ if cmp -s requirements/backtest.txt "$place/.requirements" &&
   [[ "$(interpreter "$place/bin/python")" == "$(interpreter "$python")" ]]; then
   exit 0
 fi
-echo "$me: installing HftBacktest into $place (half a minute, once)" >&2
+echo "$me: installing HftBacktest and NautilusTrader into $place (half a minute, once)" >&2
 trap 'interrupt_install 130' INT
 trap 'interrupt_install 143' TERM
 trap 'interrupt_install 129' HUP
 quietly "$python" -I -m venv --clear "$place" || give_up "$place could not be made; the reason is above."
 quietly "$place/bin/python" -I -m pip install --disable-pip-version-check --no-input --no-deps --only-binary :all: \
   --require-hashes -r requirements/backtest.txt ||
-  give_up "HftBacktest could not be installed; the reason is above."
+  give_up "HftBacktest and NautilusTrader could not be installed; the reason is above."
 cp requirements/backtest.txt "$place/.requirements"

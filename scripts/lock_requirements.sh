@@ -40,5 +40,7 @@ lock service pyproject.toml --extra alert --extra metrics --extra redis --extra 
 # What both have is the same: the tests of a release run on what it will run on.
 # Against which exports are tried. Without the libraries that HftBacktest draws charts with.
 printf '%s\n' 'hftbacktest>=2.4,<3' 'llvmlite==0.50.*' 'numba==0.68.*' 'numpy>=2,<2.3' >"$work/backtest.in"
+printf '%s\n' 'nautilus_trader==1.221.*' 'pandas>=2.2,<3' pyarrow click fsspec msgspec portion python-dateutil pytz six \
+  sortedcontainers tqdm typing_extensions tzdata uvloop >>"$work/backtest.in"
 lock backtest "$work/backtest.in" --no-deps
 lock dev pyproject.toml --extra dev --no-emit-package hk-tick-collector --constraint requirements/service.txt

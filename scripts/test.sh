@@ -44,7 +44,7 @@ if (($#)); then
   exec "${many[@]}" "$@"
 fi
 
-PYTHON=$python bash scripts/backtest_venv.sh || echo "$me: tests with HftBacktest are left out" >&2
+PYTHON=$python bash scripts/backtest_venv.sh || echo "$me: tests with HftBacktest and NautilusTrader are left out" >&2
 
 # The systemd suite has one machine for all its tests, so it is one process, which mostly waits: it runs beside the
 # rest. The faults come last: they have the tightest times. Each waits for a market most of the time, with a third of a

@@ -15,7 +15,6 @@ from hk_tick_collector.cli.common import App, be_gentle, progress, say, tickctl_
 from hk_tick_collector.cli.ending import clean_ending
 from hk_tick_collector.cli.export_backtest import (
     BACKTEST_FORMATS,
-    HFTBACKTEST,
     backtest_options,
     check_backtest_options,
     export_backtest,
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
     from hk_tick_collector.export.rows import Advance, DayPart, Selection
 
 PARQUET, CSV, FUTU_ZIP, SQLITE = TICK_FORMATS = ("parquet", "csv", "futu-zip", "sqlite")
-FORMATS = (*TICK_FORMATS, HFTBACKTEST)
+FORMATS = (*TICK_FORMATS, *BACKTEST_FORMATS)
 _NAMELESS_TYPE = re.compile(r"TYPE_\d+", re.ASCII)  # as the recorder stores types that its OpenD package does not know
 
 
@@ -53,6 +52,8 @@ _NAMELESS_TYPE = re.compile(r"TYPE_\d+", re.ASCII)  # as the recorder stores typ
     hftbacktest  for each day and symbol the events of books and trades
               (.npz), an order latency, and a meta with tick and lot
               size, gaps and what was left out; --output is a directory
+    nautilus  a NautilusTrader catalog: trades, best prices of the books,
+              instruments, and a meta; --output is the catalog
 
     --output is a directory, or a file name in which {day} (and with --split-symbols {symbol}) may stand:
     out/{day}.csv.zst. A csv or sqlite name without {day} takes all days in one file. Files appear whole or not at

@@ -1,8 +1,9 @@
-"""``hk-tickctl export hftbacktest``: the options, and running it."""
+"""``hk-tickctl export hftbacktest`` and ``nautilus``: the options, and running it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,17 +15,18 @@ from hk_tick_collector.cli.export_files import emit_files
 
 if TYPE_CHECKING:
     from hk_tick_collector.days.catalog import Day
-    from hk_tick_collector.export.backtest import Proof
+    from hk_tick_collector.export.backtest import Options, Proof
     from hk_tick_collector.export.hft_events import Latency
-    from hk_tick_collector.export.rows import DayPart
+    from hk_tick_collector.export.job import Exported
+    from hk_tick_collector.export.rows import Advance, DayPart
 
-HFTBACKTEST = "hftbacktest"
-BACKTEST_FORMATS = (HFTBACKTEST,)
+HFTBACKTEST, NAUTILUS = BACKTEST_FORMATS = ("hftbacktest", "nautilus")
 _Function = TypeVar("_Function", bound=Callable[..., Any])
+_OF_NAUTILUS = "--python"
 _OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
     (
         "--trades-only",
-        {"is_flag": True, "help": "Trades without books: fills are then too good, and name and meta say so."},
+        {"is_flag": True, "help": "Trades without books: fills are then too good, and the meta says so."},
     ),
     (
         "--strict",
@@ -45,13 +47,19 @@ _OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
         "--lot-size",
         {"type": click.FloatRange(0, min_open=True), "help": "Instead of OpenD's word and the day's volumes."},
     ),
-)
+    (
+        _OF_NAUTILUS,
+        {"type": click.Path(path_type=Path, exists=True, dir_okay=False),
+         "help": "A Python that has NautilusTrader. [default: this one]"},
+    ),
+)  # fmt: skip
 
 
 def backtest_options(function: _Function) -> _Function:
     """The options that only files for backtesters have."""
     for name, attributes in reversed(_OPTIONS):
-        shown = {**attributes, "help": f"hftbacktest: {attributes['help'][0].lower()}{attributes['help'][1:]}"}
+        of = NAUTILUS if name == _OF_NAUTILUS else "backtesters"
+        shown = {**attributes, "help": f"{of}: {attributes['help'][0].lower()}{attributes['help'][1:]}"}
         function = click.option(name, **shown)(function)
     return function
 
@@ -59,16 +67,16 @@ def backtest_options(function: _Function) -> _Function:
 def check_backtest_options(format_: str, given: Mapping[str, Any]) -> None:
     """UsageError for one that this format does not have."""
     for name, _ in _OPTIONS:
-        if given[name.lstrip("-").replace("-", "_")] and format_ not in BACKTEST_FORMATS:
-            raise click.UsageError(f"{name} is for {' and '.join(BACKTEST_FORMATS)}, not for {format_}")
+        formats = (NAUTILUS,) if name == _OF_NAUTILUS else BACKTEST_FORMATS
+        if given[name.lstrip("-").replace("-", "_")] and format_ not in formats:
+            raise click.UsageError(f"{name} is for {' and '.join(formats)}, not for {format_}")
 
 
 def export_backtest(
     app: App, format_: str, parts: Sequence[DayPart], output: str, given: Mapping[str, Any], *, force: bool
 ) -> None:
     """Run it."""
-    from hk_tick_collector.export import hftbacktest  # noqa: PLC0415 - Arrow takes its time
-    from hk_tick_collector.export.backtest import Options  # noqa: PLC0415
+    from hk_tick_collector.export.backtest import Options  # noqa: PLC0415 - Arrow takes its time
 
     options = Options(
         given["trades_only"],
@@ -79,15 +87,33 @@ def export_backtest(
         given["tick_size"],
         given["lot_size"],
     )
-    if Path(output).suffix == ".npz":
-        raise click.UsageError("there are three files for each day and symbol: name a directory")
+    if Path(output).suffix in (".npz", ".parquet"):
+        raise click.UsageError("there are several files for each day and symbol: name a directory")
     if options.trades_only:
         say("trades alone: a backtest without books fills orders at once, which no market does; the meta says so")
     with clean_ending(), progress(f"export {format_}", sum(part.rows_at_most() for part in parts)) as advance:
-        done = list(
-            hftbacktest.export_hftbacktest(parts, Path(output), options, _proofs, say, force=force, advance=advance)
-        )
+        done = list(_EXPORTS[format_](parts, Path(output), options, given, force=force, advance=advance))
     emit_files(app, format_, done, "event")
+
+
+def _hftbacktest(
+    parts: Sequence[DayPart], root: Path, options: Options, _: Mapping[str, Any], *, force: bool, advance: Advance
+) -> Iterator[Exported]:
+    from hk_tick_collector.export.hftbacktest import export_hftbacktest  # noqa: PLC0415
+
+    return export_hftbacktest(parts, root, options, _proofs, say, force=force, advance=advance)
+
+
+def _nautilus(
+    parts: Sequence[DayPart], root: Path, options: Options, given: Mapping[str, Any], *, force: bool, advance: Advance
+) -> Iterator[Exported]:
+    from hk_tick_collector.export.nautilus import export_nautilus  # noqa: PLC0415
+
+    python = (given["python"] or Path(sys.executable)).absolute()
+    return export_nautilus(parts, root, options, _proofs, say, python=python, force=force, advance=advance)
+
+
+_EXPORTS = {HFTBACKTEST: _hftbacktest, NAUTILUS: _nautilus}
 
 
 def _proofs(day: Day) -> dict[str, Proof]:

@@ -14,10 +14,12 @@ import numpy as np
 
 from hk_tick_collector import __version__
 from hk_tick_collector.core.errors import RecorderError
+from hk_tick_collector.days import books
 from hk_tick_collector.days.catalog import Day
-from hk_tick_collector.export.hft_events import Floats, Ints, Latency, Told
+from hk_tick_collector.export.hft_events import FOR_EVER, Floats, Ints, Latency, Told
 from hk_tick_collector.export.rows import DayPart
 from hk_tick_collector.market.calendar import TradingCalendar
+from hk_tick_collector.store.book_reader import symbols as book_symbols
 from hk_tick_collector.store.layout import book_file
 
 SHOWN = 10
@@ -94,9 +96,48 @@ def refuse_unproven(plan: Iterable[tuple[str, str]], proofs: Proofs) -> None:
         proof = proofs[day].get(symbol, NOTHING_STORED)
         if proof.state != PROVEN or proof.gaps:
             found.append(f"{day} {symbol}: {proof.reason or proof.state}")
+    _refuse(found)
+
+
+def _refuse(found: Sequence[str]) -> None:
     if found:
         shown = "\n".join(found[:SHOWN]) + (f"\nand {len(found) - SHOWN:,} more" if len(found) > SHOWN else "")
         raise Incomplete(f"not proven complete, so nothing was written (--strict):\n{shown}")
+
+
+def refuse_blind(plan: Iterable[tuple[DayPart, Sequence[str]]]) -> None:
+    """Incomplete, naming them, when books of ``plan`` were not known for a while in trading hours; symbols without
+    books are none of its affair."""
+    found = []
+    for part, symbols in plan:
+        path = book_path(part.day)
+        for symbol, blind in _blind_stretches(path, symbols).items() if path is not None else ():
+            if while_trading(part.day, np.array(blind, np.int64)):
+                found.append(f"{part.day.trading_day} {symbol}: its book was not known for a while")
+    _refuse(found)
+
+
+def _blind_stretches(path: Path, symbols: Sequence[str]) -> dict[str, list[tuple[int, int]]]:
+    """From when to when, UTC epoch ms, the books in a file are not known; the first is from 0, the last for ever."""
+    there = set(book_symbols(path)).intersection(symbols)
+    since = dict.fromkeys(sorted(there), 0)
+    found: dict[str, list[tuple[int, int]]] = {symbol: [] for symbol in since}
+    for names, chunk, walked in books.walk(path, list(since), 1) if since else ():
+        recv_ms = chunk.recv_ts_us // 1000
+        for key in np.unique(chunk.symbol_ids).tolist():
+            rows = np.flatnonzero(chunk.symbol_ids == key)
+            known = walked.known_rows[rows]
+            symbol = names[key]
+            changes = np.flatnonzero(np.diff(known, prepend=symbol not in since))
+            for row in changes.tolist():
+                at_ms = int(recv_ms[rows[row]])
+                if known[row]:
+                    found[symbol].append((since.pop(symbol), at_ms))
+                else:
+                    since[symbol] = at_ms
+    for symbol, from_ms in since.items():
+        found[symbol].append((from_ms, FOR_EVER))
+    return found
 
 
 def while_trading(day: Day, blind: Ints) -> list[tuple[int, int]]:

@@ -108,12 +108,22 @@ class Rows(NamedTuple):
         return Rows(*(np.concatenate(columns) for columns in zip(self, others, strict=True)))
 
 
-def trade_rows(
+class Trades(NamedTuple):
+    """A symbol's trades in the order of the tape; columns of one length."""
+
+    exch_ns: Ints
+    local_ns: Ints  # when we saw it; it may fall where a trade was seen before an earlier one
+    price: Floats
+    volume: Floats
+    side: Ints  # of who took it: 0 not told, 1 a buyer, 2 a seller
+    seq: Ints  # 0 where it has none
+
+
+def trades_of(
     ticks: pa.Table, types: frozenset[str], latency: Latency, symbol: str, told: Told, *, tick_rule: bool = False
-) -> Rows:
-    """A symbol's trades in the order of the tape. ``ticks`` has TICK_COLUMNS; other types than ``types``, and trades
-    without a price or volume, are left out and counted. ``tick_rule``: NEUTRAL trades get the side of the last change
-    of price."""
+) -> Trades:
+    """``ticks`` has TICK_COLUMNS; other types than ``types``, and trades without a price or volume, are left out and
+    counted. ``tick_rule``: NEUTRAL trades get the side of the last change of price."""
     if not ticks.column("seq").null_count:
         ticks = ticks.sort_by("seq")
     ticks = _chosen(ticks, types, told)
@@ -130,8 +140,16 @@ def trade_rows(
         buys, sells = buys | (neutral & (change[last] > 0)), sells | (neutral & (change[last] < 0))
     told.add("trades", len(price))
     told.add("trades_without_side", int(np.count_nonzero(~(buys | sells))))
-    ev = np.full(len(price), TRADE, np.uint64) | np.where(buys, BUY, 0).astype(np.uint64)
-    return Rows(ev | np.where(sells, SELL, 0).astype(np.uint64), exch_ns, local_ns, price, volume)
+    side = np.where(buys, 1, np.where(sells, 2, 0)).astype(np.int64)
+    return Trades(exch_ns, local_ns, price, volume, side, _ints(ticks, "seq"))
+
+
+_EV_OF_SIDE = np.array([TRADE, TRADE | BUY, TRADE | SELL], np.uint64)
+
+
+def trade_rows(trades: Trades) -> Rows:
+    """Trades as events."""
+    return Rows(_EV_OF_SIDE[trades.side], trades.exch_ns, trades.local_ns, trades.price, trades.volume)
 
 
 def _chosen(ticks: pa.Table, types: frozenset[str], told: Told) -> pa.Table:

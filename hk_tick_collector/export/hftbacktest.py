@@ -31,13 +31,13 @@ from hk_tick_collector.days.catalog import Day
 from hk_tick_collector.export.backtest import (
     LIMITS,
     NOTHING_STORED,
-    Incomplete,
     Options,
     Proof,
     Proofs,
     book_path,
     meta_of,
     meta_text,
+    refuse_blind,
     refuse_unproven,
     sizes_of,
     told_sizes,
@@ -53,6 +53,7 @@ from hk_tick_collector.export.hft_events import (
     in_both_orders,
     order_latency,
     trade_rows,
+    trades_of,
 )
 from hk_tick_collector.export.job import Exported
 from hk_tick_collector.export.rows import Advance, DayPart
@@ -107,6 +108,8 @@ def export_hftbacktest(
     proofs = {part.day.trading_day: proofs_of(part.day) for part, _ in plan}
     if options.strict:
         refuse_unproven(names, proofs)
+        if not options.trades_only:
+            refuse_blind(plan)
     return _files(plan, names, proofs, options, advance)
 
 
@@ -148,11 +151,9 @@ def _files(
             ticks = day.ticks([symbol], TICK_COLUMNS)
             told = Told()
             types = wanted_types(day, options)
-            rows = trade_rows(ticks, types, options.latency, symbol, told, tick_rule=options.tick_rule)
+            rows = trade_rows(trades_of(ticks, types, options.latency, symbol, told, tick_rule=options.tick_rule))
             depth, unknown = depth_rows(changes.pop(symbol, []), options.latency, symbol, told)
             blind = [] if options.trades_only else while_trading(day, unknown)
-            if options.strict and blind:
-                raise Incomplete(f"{day.trading_day} {symbol}: its book was not known for a while (--strict)")
             rows = rows.then(depth)
             sizes = sizes_of(rows.price, rows.quantity, source_sizes.get(symbol, (None, None)), options)
             proof = proofs[day.trading_day].get(symbol, NOTHING_STORED)

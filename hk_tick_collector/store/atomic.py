@@ -130,14 +130,15 @@ def remove_stale(directory: Path) -> list[Path]:
         return []
     for path in entries:
         found = _TEMPORARY.fullmatch(path.name)
-        if found and not _is_alive(int(found.group(2))) and not _is_locked(path.with_name(found.group(1))):
+        if found and not is_alive(int(found.group(2))) and not _is_locked(path.with_name(found.group(1))):
             with contextlib.suppress(OSError):
                 path.unlink()
                 removed.append(path)
     return removed
 
 
-def _is_alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
+    """Is there a process of this number?"""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -146,7 +146,7 @@ def test_the_same_day_makes_the_same_bytes(tmp_path: Path) -> None:
         (("hftbacktest", "--latency", "constant:-1"), 2, "is no latency"),
         (("hftbacktest", "--latency", "lognormal:20"), 2, "is no latency"),
         (("hftbacktest", "--type", "AUCTION"), 2, "--type and --exclude-type are not for hftbacktest"),
-        (("csv", "--strict"), 2, "--strict is for hftbacktest"),
+        (("csv", "--strict"), 2, "--strict is for hftbacktest and nautilus"),
     ],
 )
 def test_usage(tmp_path: Path, arguments: tuple[str, ...], code: int, says: str) -> None:

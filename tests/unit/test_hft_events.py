@@ -164,7 +164,9 @@ PRICE_MAKING = frozenset({"AUTO_MATCH", "INTER_AUTO_MATCH"})
 
 
 def rows_of(*made: dict[str, object], told: Told | None = None, tick_rule: bool = False) -> Rows:
-    return hft.trade_rows(ticks(*made), PRICE_MAKING, Latency(), SYMBOL, told or Told(), tick_rule=tick_rule)
+    return hft.trade_rows(
+        hft.trades_of(ticks(*made), PRICE_MAKING, Latency(), SYMBOL, told or Told(), tick_rule=tick_rule)
+    )
 
 
 def test_only_trades_of_the_order_book_fill_and_the_others_are_counted() -> None:
