@@ -18,8 +18,8 @@ from hk_tick_collector.cli.all_settings import all_settings_table
 ROOT = Path(__file__).resolve().parent.parent
 
 INTRODUCTION = """\
-<!-- Written by scripts/config_docs.py from hk_tick_collector/app/config.py, serve/settings.py, relay/settings.py
-and alert/settings.py: change those. -->
+<!-- Written by scripts/config_docs.py from hk_tick_collector/app/config.py, serve/settings.py, relay/settings.py,
+ship/settings.py and alert/settings.py: change those. -->
 
 # Configuration
 
@@ -58,8 +58,8 @@ cp .env.example .env
 NAMES = """\
 ## Names in the code
 
-An attribute of `Settings`, `ServeSettings`, `RelaySettings` or `AlertSettings` is the key in lower case; these end in
-their unit instead:
+An attribute of `Settings`, `ServeSettings`, `RelaySettings`, `ShipSettings` or `AlertSettings` is the key in
+lower case; these end in their unit instead:
 
 """
 

@@ -36,7 +36,7 @@ lock() { # lock NAME SOURCE [OPTIONS]
 mkdir -p requirements
 grep -oE '"setuptools>[^"]*"' pyproject.toml | tr -d '"' >"$work/build.in"
 lock build "$work/build.in"
-lock service pyproject.toml --extra alert --extra metrics --extra redis --extra screen --extra serve --extra tools
+lock service pyproject.toml --extra alert --extra metrics --extra redis --extra screen --extra serve --extra ship --extra tools
 # What both have is the same: the tests of a release run on what it will run on.
 # Against which exports are tried. Without the libraries that HftBacktest draws charts with.
 printf '%s\n' 'hftbacktest>=2.4,<3' 'llvmlite==0.50.*' 'numba==0.68.*' 'numpy>=2,<2.3' >"$work/backtest.in"

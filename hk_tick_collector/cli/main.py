@@ -51,6 +51,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     "Let others read": {
         "serve": ("serve", "HTTP API and live channel, on this machine."),
         "keys": ("keys", "Who may read over HTTP."),
+        "ship": ("ship", "Copies in ClickHouse: make the tables, prove a day."),
         "alert": ("alert", "Whom to call when something is wrong: try it, mute it."),
     },
     "Put it away": {

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 PYTHONS = [found for text in PROJECT["classifiers"] if (found := text.rpartition(" ")[2]).startswith("3.")]
 EXTRAS = PROJECT["optional-dependencies"]
-SERVICE = ("alert", "metrics", "redis", "screen", "serve", "tools")
+SERVICE = ("alert", "metrics", "redis", "screen", "serve", "ship", "tools")
 WANTED = {
     "build": ["setuptools>=68"],
     "service": [*PROJECT["dependencies"], *(text for name in SERVICE for text in EXTRAS[name])],

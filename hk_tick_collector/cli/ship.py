@@ -1,0 +1,185 @@
+"""``hk-tickctl ship``: make a ClickHouse ready, and prove the copies there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import update_wrapper
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hk_tick_collector.cli.common import (
+    EXIT_FINE,
+    EXIT_PROBLEM,
+    be_gentle,
+    env_file_option,
+    print_table,
+    run_guarded,
+    write_json,
+)
+from hk_tick_collector.cli.groups import Group
+from hk_tick_collector.cli.terminal import show_text
+from hk_tick_collector.core.clock import SystemClock
+from hk_tick_collector.core.errors import InputError, NoData
+from hk_tick_collector.store.owner import become_owner
+
+if TYPE_CHECKING:
+    from hk_tick_collector.clickhouse.connection import ClickHouse
+    from hk_tick_collector.days.catalog import Catalog
+    from hk_tick_collector.ship.settings import ShipSettings
+
+
+@click.group(
+    "ship",
+    cls=Group,
+    help="""Copies of recorded days in ClickHouse, which hk-tick-ship fills.
+
+    \b
+    hk-tickctl ship init
+    hk-tickctl ship verify last
+
+    Which ClickHouse: the settings SHIP_URL, SHIP_USER and SHIP_PASSWORD_FILE (docs/clickhouse.md).
+    """,
+    short_help="Copies in ClickHouse: make the tables, prove a day.",
+)
+def command() -> None:
+    """See ``--help``."""
+
+
+def _ship_command(name: str, **attrs: Any) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """A command on the sink. The function gets the settings and a connection first."""
+
+    def decorate(function: Callable[..., int]) -> Callable[..., int]:
+        def run(env_file: Path | None, as_json: bool, **arguments: Any) -> None:
+            def work() -> int:
+                from hk_tick_collector.clickhouse.connection import ClickHouse  # noqa: PLC0415 - after --help
+
+                settings = _settings(env_file)
+                with ClickHouse(settings.address, settings.password()) as engine:
+                    if settings.ship_dir.is_dir():
+                        become_owner(settings.ship_dir)  # who ships; the password was read before
+                    return function(settings, engine, as_json, **arguments)
+
+            raise SystemExit(run_guarded(work, as_json=as_json))
+
+        update_wrapper(run, function)
+        made: click.Command = click.command(name, cls=click.Command, **attrs)(run)
+        as_json = click.Option(["--json", "as_json"], is_flag=True, help="Print JSON.")
+        made.params.extend([env_file_option(), as_json])
+        command.add_command(made)
+        return function
+
+    return decorate
+
+
+def _settings(env_file: Path | None) -> ShipSettings:
+    from hk_tick_collector.ship.settings import load_ship_settings  # noqa: PLC0415 - pydantic takes its time
+
+    return load_ship_settings(env_file, os.environ)
+
+
+@_ship_command(
+    "init",
+    help="""Make the database and its tables, and bring them up to date after an update of this program.
+
+    Nothing is dropped, and twice is fine. The user needs CREATE, ALTER, INSERT and SELECT on the database.
+    """,
+)
+@click.option("--replicated", is_flag=True, help="Tables that replicas keep equal (needs Keeper); for new tables.")
+@click.option("--take-over", is_flag=True, help="Ship under a name that another machine shipped under before.")
+def init(settings: ShipSettings, engine: ClickHouse, as_json: bool, replicated: bool, take_over: bool) -> int:
+    """See the help text."""
+    from hk_tick_collector.clickhouse import tables  # noqa: PLC0415
+    from hk_tick_collector.ship.claim import claim, owner_of  # noqa: PLC0415
+
+    now_ms = SystemClock().now_ms()
+    done = tables.init(engine, tables.Shape(replicated), now_ms)
+    claim(engine, settings.recorder, owner_of(settings.data_root), now_ms, take_over=take_over)
+    if as_json:
+        write_json({"sink": engine.address.shown, "recorder": settings.recorder, "done": done})
+    else:
+        for line in done:
+            show_text(line)
+        show_text(f"{engine.address.shown} is ready for the recorder {settings.recorder}")
+    return EXIT_FINE
+
+
+@_ship_command(
+    "verify",
+    help="""Is the copy of a day equal to the day here? DAYS: YYYYMMDD, last, or all.
+
+    ClickHouse works out the content hash of each symbol from its own rows, and it has to be that of the day file or of
+    the archive. A copy that is another one, or none, is replaced as a whole, unless --check. Ends with 1 when a
+    copy was another one and was not replaced.
+
+    hk-tick-ship does the same by itself when a day is over, and keeps it from a command that would replace days: stop
+    it before, or give --check.
+    """,
+)
+@click.argument("days", metavar="DAYS", default="last")
+@click.option("--check", "only_check", is_flag=True, help="Compare and say so; replace and note nothing.")
+def verify(settings: ShipSettings, engine: ClickHouse, as_json: bool, days: str, only_check: bool) -> int:
+    """See the help text."""
+    from hk_tick_collector.clickhouse.tables import check  # noqa: PLC0415
+    from hk_tick_collector.days.catalog import Catalog  # noqa: PLC0415
+    from hk_tick_collector.ship.copies import Copies  # noqa: PLC0415
+
+    be_gentle()
+    catalog = Catalog(settings.data_root, settings.archive)
+    wanted = _days(catalog, days)
+    check(engine)
+    copies = Copies(engine, settings.recorder)
+    found = _compared(catalog, copies, wanted) if only_check else _healed(settings, catalog, copies, wanted)
+    if as_json:
+        write_json([{"trading_day": day, "result": result, "reason": reason} for day, result, reason in found])
+    else:
+        print_table(["day", "copy", "reason"], found, text="reason")
+    return EXIT_PROBLEM if any(result == "WRONG" for _, result, _ in found) else EXIT_FINE
+
+
+def _days(catalog: Catalog, text: str) -> list[str]:
+    from hk_tick_collector.core.dates import parse_day  # noqa: PLC0415
+
+    known = catalog.days()
+    if not known:
+        raise NoData(f"no day is recorded under {catalog.data_root}")
+    if text == "all":
+        return known
+    if text == "last":
+        return known[-1:]
+    try:
+        return [f"{parse_day(text):%Y%m%d}"]
+    except ValueError:
+        raise InputError(f"{text!r} is no day: write YYYYMMDD, last or all") from None
+
+
+def _compared(catalog: Catalog, copies: Any, days: list[str]) -> list[tuple[str, str, str]]:
+    from hk_tick_collector.ship.copies import differing, place_of, recorded  # noqa: PLC0415
+
+    found = []
+    for name in days:
+        day = catalog.day(name)
+        different = differing(recorded(day, place_of(day)).symbols, copies.there(name))
+        found.append((name, "WRONG" if different else "equal", different))
+    return found
+
+
+def _healed(settings: ShipSettings, catalog: Catalog, copies: Any, days: list[str]) -> list[tuple[str, str, str]]:
+    from hk_tick_collector.ship.claim import claim, owner_of  # noqa: PLC0415
+    from hk_tick_collector.ship.keeper import Keeper  # noqa: PLC0415
+    from hk_tick_collector.ship.state import State  # noqa: PLC0415
+
+    sink = claim(copies.engine, settings.recorder, owner_of(settings.data_root), SystemClock().now_ms())
+    state = State(settings.ship_dir)
+    try:
+        state.begin(sink, settings.recorder)
+        keeper = Keeper(catalog, copies, state)
+        found = []
+        for day in days:
+            different = keeper.check(day, is_alone=True)
+            found.append((day, "replaced" if different else "equal", different))
+        return found
+    finally:
+        state.close()

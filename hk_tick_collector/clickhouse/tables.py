@@ -1,0 +1,228 @@
+"""The tables in ClickHouse: their text, making them, and bringing them up to date.
+
+``ticks`` has every column of a tick (``records.columns``), the recorder that stored it, and the number of the shipment;
+a partition is one recorder's day, so that a day is checked, replaced and dropped as one thing. Beside it: the notes of
+each day (``coverage``, ``gaps``, ``symbols``, ``amendments``: the rows of the day file), ``days`` (what was verified,
+and when), ``about`` (this database's own number, who ships as which recorder). Each table of rows has a twin
+``*_stage``, in which a day is put together before it takes the place of the one that is there.
+
+Day and recorder stand in the key, and not in the partition alone: FINAL merges equal rows across partitions before it
+looks at who wants which, so that of two recorders' equal rows one would be gone.
+"""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from functools import cache
+from typing import Any
+
+from hk_tick_collector.clickhouse.connection import ClickHouse, EngineRefused
+from hk_tick_collector.records.columns import NAMES, TICKS, Arrow, Column
+from hk_tick_collector.store.reader import AmendmentRow, CoverageRow, GapRow, SymbolRow
+
+SCHEMA_VERSION = 1  # of what is not made from ``records.columns``
+TICKS_TABLE, DAYS_TABLE, ABOUT_TABLE, ALL_VIEW = "ticks", "days", "about", "ticks_one"
+RECORDER, BATCH, DAY, REPLAY = "recorder", "batch", "trading_day", "replay_json"
+NOTES: dict[str, type] = {"coverage": CoverageRow, "gaps": GapRow, "symbols": SymbolRow, "amendments": AmendmentRow}
+_KEYS = {"coverage": "symbol", "gaps": "symbol, gap_start_ts_ms", "symbols": "symbol", "amendments": "symbol"}
+_WINDOW = 1000  # inserts that a table remembers the tokens of
+_TEXT = "LowCardinality(String)"
+_TYPES = {Arrow.TEXT: "String", Arrow.UTC_MS: "DateTime64(3, 'UTC')", Arrow.INT64: "Int64", Arrow.FLOAT64: "Float64"}
+_ZSTD = "CODEC(ZSTD(1))"
+_DELTA = "CODEC(Delta(8), ZSTD(1))"
+_CODECS = {"seq": _DELTA, "occurrence": "CODEC(T64, ZSTD(1))", "total_volume": _DELTA}
+# What tells ticks apart, NULL and all. Two contents under one sequence stay two rows, for somebody to see.
+_IDENTITY = "symbol, ts_ms, ifNull(seq, -1), ifNull(price, -1.), ifNull(volume, -1), ifNull(turnover, -1.), occurrence"
+# An insert that was acknowledged survives a power cut; the server's default is that it may not.
+_SETTINGS = f"non_replicated_deduplication_window = {_WINDOW}, fsync_after_insert = 1, fsync_part_directory = 1"
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How tables are made: by themselves, or replicated over the replicas of a cluster."""
+
+    replicated: bool = False
+
+    def engine(self, table: str, database: str, family: str, version: str = "") -> str:
+        """The ENGINE clause of a table of that family (MergeTree, ReplacingMergeTree)."""
+        if not self.replicated:
+            return f"{family}({version})"
+        rest = f", {version}" if version else ""
+        return f"Replicated{family}('/clickhouse/tables/{{shard}}/{database}_{table}', '{{replica}}'{rest})"
+
+
+def ticks_columns() -> dict[str, str]:
+    """The columns of ``ticks`` with their types, in order."""
+    return {**{column.name: _type(column) for column in TICKS}, RECORDER: _TEXT, BATCH: "UInt64"}
+
+
+def _type(column: Column) -> str:
+    inner = _TYPES[column.arrow]
+    wrapped = f"Nullable({inner})" if column.nullable else inner
+    return f"LowCardinality({wrapped})" if column.arrow is Arrow.TEXT else wrapped
+
+
+def _codec(name: str, kind: str) -> str:
+    if kind.startswith("LowCardinality"):
+        return ""
+    return _CODECS.get(name, _DELTA if "DateTime64" in kind or name == BATCH else _ZSTD)
+
+
+@cache
+def note_columns(table: str) -> Mapping[str, str]:
+    """The columns of a table of notes with their types, in order: those of its row, the day and the recorder."""
+    hints = typing.get_type_hints(NOTES[table], localns={"Replay": object})
+    columns = {field.name: _note_type(hints[field.name]) for field in fields(NOTES[table]) if field.name != "replay"}
+    if table == "coverage":
+        columns[REPLAY] = "Nullable(String)"
+    return {**columns, DAY: _TEXT, RECORDER: _TEXT}
+
+
+def _note_type(hint: Any) -> str:
+    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    inner = {int: "Int64", str: "String", float: "Float64"}[options[0]]
+    return f"Nullable({inner})" if type(None) in options else inner
+
+
+_DAYS = {
+    RECORDER: _TEXT, DAY: _TEXT, "market": _TEXT, "rows": "UInt64", "symbols": "UInt64", "content_hash": "String",
+    "verified_at": "DateTime64(3, 'UTC')",
+}  # fmt: skip
+_ABOUT = {"key": "String", "value": "String", "written_at": "DateTime64(3, 'UTC')"}
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One table: its columns with their types, and the statement that makes it."""
+
+    name: str
+    columns: Mapping[str, str]
+    family: str
+    version: str
+    tail: str
+
+    def create(self, database: str, shape: Shape) -> str:
+        """CREATE TABLE, unless it is there."""
+        lines = ",\n  ".join(f"{name} {kind} {_codec(name, kind)}".rstrip() for name, kind in self.columns.items())
+        engine = shape.engine(self.name, database, self.family, self.version)
+        return f"CREATE TABLE IF NOT EXISTS {database}.{self.name} (\n  {lines}\n) ENGINE = {engine}\n{self.tail}"
+
+
+def tables() -> Iterator[Table]:
+    """All of them."""
+    part = f"PARTITION BY ({DAY}, {RECORDER})"
+    for name in (TICKS_TABLE, stage_of(TICKS_TABLE)):
+        tail = f"{part}\nPRIMARY KEY (symbol, ts_ms)\nORDER BY ({_IDENTITY}, {DAY}, {RECORDER})\nSETTINGS {_SETTINGS}"
+        yield Table(name, ticks_columns(), "ReplacingMergeTree", BATCH, tail)
+    for note, key in _KEYS.items():
+        for name in (note, stage_of(note)):
+            tail = f"{part}\nORDER BY ({key})\nSETTINGS fsync_after_insert = 1, fsync_part_directory = 1"
+            yield Table(name, note_columns(note), "MergeTree", "", tail)
+    yield Table(DAYS_TABLE, _DAYS, "ReplacingMergeTree", "verified_at", f"ORDER BY ({RECORDER}, {DAY})")
+    yield Table(ABOUT_TABLE, _ABOUT, "ReplacingMergeTree", "written_at", "ORDER BY key")
+
+
+def stage_of(table: str) -> str:
+    """Where a day of that table is put together."""
+    return f"{table}_stage"
+
+
+def view(database: str) -> str:
+    """``ticks_one``: every tick once, whoever recorded it."""
+    return (
+        f"CREATE OR REPLACE VIEW {database}.{ALL_VIEW} AS SELECT {', '.join(NAMES)} "
+        f"FROM {database}.{TICKS_TABLE} FINAL ORDER BY {RECORDER} LIMIT 1 BY {DAY}, {_IDENTITY}"
+    )
+
+
+def init(engine: ClickHouse, shape: Shape, now_ms: int) -> list[str]:
+    """Make what is missing and bring the rest up to date; what was done, in words. Twice is fine.
+
+    EngineRefused when a table is there with columns that cannot be ours; nothing is ever dropped.
+    """
+    database, done = engine.database, []
+    engine.run(f"CREATE DATABASE IF NOT EXISTS {database}")
+    have = columns_there(engine)
+    for table in tables():
+        known = have.get(table.name)
+        if known is None:
+            engine.run(table.create(database, shape))
+            done.append(f"made {database}.{table.name}")
+            continue
+        _check(table, known, database)
+        for name in [name for name in table.columns if name not in known]:
+            kind = table.columns[name]
+            engine.run(
+                f"ALTER TABLE {database}.{table.name} ADD COLUMN IF NOT EXISTS {name} {kind} {_codec(name, kind)} "
+                f"AFTER {_before(table, name)}"
+            )
+            done.append(f"added {database}.{table.name}.{name}")
+    engine.run(view(database))
+    if "sink_id" not in about(engine):
+        write_about(engine, "sink_id", engine.run("SELECT generateUUIDv4()").decode().strip(), now_ms)
+    write_about(engine, "schema_version", str(SCHEMA_VERSION), now_ms)
+    return done
+
+
+def _before(table: Table, name: str) -> str:
+    names = list(table.columns)
+    return names[names.index(name) - 1]
+
+
+def columns_there(engine: ClickHouse) -> dict[str, dict[str, str]]:
+    """The tables of the database, with the types of their columns."""
+    found: dict[str, dict[str, str]] = {}
+    for table, name, kind in engine.rows(
+        f"SELECT table, name, type FROM system.columns WHERE database = '{engine.database}' ORDER BY table, position"
+    ):
+        found.setdefault(table, {})[name] = kind
+    return found
+
+
+def check(engine: ClickHouse) -> None:
+    """EngineRefused, saying what to do, unless the tables are there as this version fills them."""
+    have = columns_there(engine)
+    for table in tables():
+        if table.name not in have:
+            raise EngineRefused(f"{engine.address.shown} has no table {table.name}: make it with hk-tickctl ship init")
+        _check(table, have[table.name], engine.database)
+        missing = [name for name in table.columns if name not in have[table.name]]
+        if missing:
+            raise EngineRefused(
+                f"{engine.address.shown}: {table.name} lacks {', '.join(missing)}: bring it up to date with "
+                "hk-tickctl ship init"
+            )
+
+
+def _check(table: Table, known: Mapping[str, str], database: str) -> None:
+    wrong = [
+        f"{name} is {known[name]} and not {kind}"
+        for name, kind in table.columns.items()
+        if name in known and known[name] != kind
+    ]
+    if wrong:
+        raise EngineRefused(
+            f"{database}.{table.name} is a table of another kind: {'; '.join(wrong)}; name another database in "
+            "SHIP_URL, or rename that table"
+        )
+
+
+def about(engine: ClickHouse) -> dict[str, str]:
+    """What the database says of itself."""
+    return dict(engine.rows(f"SELECT key, value FROM {engine.database}.{ABOUT_TABLE} FINAL"))
+
+
+def write_about(engine: ClickHouse, key: str, value: str, now_ms: int) -> None:
+    """Set one of its words."""
+    engine.run(
+        f"INSERT INTO {engine.database}.{ABOUT_TABLE} SETTINGS async_insert = 0 "
+        f"VALUES ({quoted(key)}, {quoted(value)}, fromUnixTimestamp64Milli(toInt64({now_ms:d}), 'UTC'))"
+    )
+
+
+def quoted(text: str) -> str:
+    """A text as an SQL literal."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"

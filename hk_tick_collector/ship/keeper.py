@@ -1,0 +1,180 @@
+"""Whole days: those that were never sent, and those whose copy has to be proven.
+
+A day is looked at when its files have not changed for a while, and again whenever they have. What is found equal is
+noted, here and there; what is not is brought anew. Notes of days that grow are sent once a minute.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from contextlib import ExitStack
+
+from hk_tick_collector.clickhouse.connection import EngineAway, EngineRefused
+from hk_tick_collector.core.backoff import Backoff
+from hk_tick_collector.core.clock import Clock, SystemClock
+from hk_tick_collector.core.errors import RecorderError, StoreError
+from hk_tick_collector.core.logline import RateLimitedLog, event
+from hk_tick_collector.days.catalog import Catalog, Day
+from hk_tick_collector.days.manifest import manifest_path
+from hk_tick_collector.ship.copies import Copies, Recorded, differing, place_of, recorded
+from hk_tick_collector.ship.counts import ShipCounts
+from hk_tick_collector.ship.holds import Holds
+from hk_tick_collector.ship.state import State
+from hk_tick_collector.store.companions import Mark, is_closed
+from hk_tick_collector.store.layout import day_file
+from hk_tick_collector.store.position import MAX_PLACES
+
+LOOK_SEC = 5.0
+SETTLED_SEC, OPEN_SETTLED_SEC = 60.0, 900.0  # without a change, of a file that is closed, and of one that is not
+NOTES_SEC = 60.0
+AGAIN_SEC = 600.0  # until a day that could not be made equal, or not be read, is tried again
+MIN_WAIT_SEC, MAX_WAIT_SEC = 1.0, 60.0
+
+_log = logging.getLogger(__name__)
+
+
+class NotYet(RecorderError):
+    """Rows of the day are still on their way: it cannot be compared now."""
+
+
+class Keeper:
+    """Looks after whole days. All calls come from one thread, another one than ``Live``'s."""
+
+    def __init__(
+        self,
+        days: Catalog,
+        copies: Copies,
+        state: State,
+        *,
+        counts: ShipCounts | None = None,
+        holds: Holds | None = None,
+        clock: Clock | None = None,
+        settled_sec: float = SETTLED_SEC,
+        open_settled_sec: float = OPEN_SETTLED_SEC,
+    ) -> None:
+        self._days, self._copies, self._state = days, copies, state
+        self.counts = counts or ShipCounts()
+        self._holds = holds or Holds()
+        self._clock = clock or SystemClock()
+        self._backoff = Backoff(MIN_WAIT_SEC, MAX_WAIT_SEC)
+        self._settled_sec, self._open_settled_sec = settled_sec, open_settled_sec
+        self._seen: dict[str, tuple[str, float]] = {}  # mark, and since when
+        self._again_at: dict[str, float] = {}
+        self._notes_at: dict[str, float] = {}
+        self._said = RateLimitedLog(_log, AGAIN_SEC)
+
+    def run(self, stop: threading.Event) -> None:
+        """Until ``stop``."""
+        while not stop.is_set():
+            try:
+                self.look(stop)
+                self.counts.keeper_waits_for = ""
+                self._backoff.reset()
+                stop.wait(LOOK_SEC)
+            except (EngineAway, EngineRefused) as exc:
+                self.counts.keeper_waits_for = str(exc)
+                stop.wait(self._backoff.next_sec())
+
+    def look(self, stop: threading.Event | None = None) -> int:
+        """Look at every day once, the newest first, and do what is due; how many were verified."""
+        done = 0
+        for day in reversed(self._days.days()):
+            if stop is not None and stop.is_set():
+                break
+            try:
+                self._send_notes(day)
+                done += self._look_at(day)
+            except NotYet:
+                continue
+            except StoreError as exc:
+                self._set_aside(day, str(exc))
+        return done
+
+    def check(self, trading_day: str, *, heal: bool = True, is_alone: bool = False) -> str:
+        """Compare a day with its copy; unless they are equal bring it anew, if ``heal``. What differed, in words; empty
+        when they were equal. NotYet while rows are on their way; who ``is_alone``, with nobody who sends them, does not
+        wait for that."""
+        day = self._days.day(trading_day)
+        mark = self.mark(trading_day)
+        with ExitStack() as held:
+            here = self._compared(day, is_alone)
+            different = differing(here.symbols, self._copies.there(trading_day))
+            if different and heal:
+                held.enter_context(self._holds.held(trading_day))
+                here = self._brought(day)
+            if not different or heal:
+                self._state.noted(trading_day, self._copies.send_notes(day, None))
+                verified = self._copies.note_verified(day, here, self._clock.now_ms())
+                self._state.verified(verified, mark, here.place)
+                self.counts.days_verified += 1
+        return different
+
+    def mark(self, day: str) -> str:
+        """What a day's files look like: whoever writes to them changes it."""
+        db = day_file(self._days.data_root, day)
+        paths = (db, db.with_name(f"{db.name}-wal"), manifest_path(self._days.archive_root, day))
+        return "|".join("-" if (mark := Mark.of(path)) is None else ".".join(map(str, mark)) for path in paths)
+
+    def _compared(self, day: Day, is_alone: bool) -> Recorded:
+        """What is here, once all of it was sent."""
+        newest = place_of(day)
+        if is_alone:
+            return recorded(day, newest)
+        sent = self._state.places().get(day.trading_day)
+        intent = self._state.intent()
+        on_its_way = intent is not None and intent.place.day == day.trading_day
+        if on_its_way or (newest is not None and sent is not None and sent.rowid < newest.rowid):
+            raise NotYet(f"rows of {day.trading_day} are on their way")
+        return recorded(day, newest)
+
+    def _brought(self, day: Day) -> Recorded:
+        """The day brought anew, while no row of it is sent."""
+        intent = self._state.intent()
+        if intent is not None and intent.place.day == day.trading_day:
+            self._state.drop_intent()
+        self.counts.days_brought += 1
+        return self._copies.bring(day)
+
+    def _look_at(self, day: str) -> int:
+        mark, now_sec = self.mark(day), self._clock.monotonic()
+        if self._seen.get(day, ("", 0.0))[0] != mark:
+            self._seen[day] = mark, now_sec
+            self._again_at.pop(day, None)
+        if self._state.mark(day) == mark or now_sec < self._again_at.get(day, 0.0) or not self._is_due(day, now_sec):
+            return 0
+        known = self._state.mark(day) is not None or day in self._state.places()
+        different = self.check(day)
+        _log.info(event("ship_verified", day=day, brought=different or "no"))
+        if different and known:
+            self.counts.days_healed += 1
+            _log.warning(event("ship_healed", day=day, reason=different))
+        if self.counts.unequal.startswith(day):
+            self.counts.unequal = ""
+        return 1
+
+    def _is_due(self, day: str, now_sec: float) -> bool:
+        """Has nobody written to it for a while? A day of the past that was never sent need not wait."""
+        db = day_file(self._days.data_root, day)
+        is_over = not db.exists() or is_closed(db)
+        is_sent_live = day in self._state.places() or day in self._days.live_days()[-MAX_PLACES:]
+        if is_over and not is_sent_live:
+            return True
+        return now_sec - self._seen[day][1] >= (self._settled_sec if is_over else self._open_settled_sec)
+
+    def _send_notes(self, trading_day: str) -> None:
+        """The notes of a day that grows, when they have changed. Those of the others go with their verification."""
+        now_sec = self._clock.monotonic()
+        if trading_day not in self._days.live_days()[-MAX_PLACES:] or now_sec < self._notes_at.get(trading_day, 0.0):
+            return
+        self._notes_at[trading_day] = now_sec + NOTES_SEC
+        known = self._state.notes(trading_day)
+        digest = self._copies.send_notes(self._days.day(trading_day), known)
+        if digest != known:
+            self._state.noted(trading_day, digest)
+
+    def _set_aside(self, day: str, reason: str) -> None:
+        """A day that cannot be read, or not be made equal, is tried again later; the others go on."""
+        self._again_at[day] = self._clock.monotonic() + AGAIN_SEC
+        self.counts.unequal = f"{day}: {reason}"
+        self._said.log(logging.ERROR, "ship_day_failed", key=day, day=day, reason=reason)

@@ -1,0 +1,108 @@
+"""Both halves of the shipper put together: one thread for rows as they are stored, one for whole days, and the main
+thread, which says how it goes."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+from hk_tick_collector.clickhouse.connection import ClickHouse, EngineAway, EngineRefused
+from hk_tick_collector.clickhouse.tables import check
+from hk_tick_collector.core.backoff import Backoff
+from hk_tick_collector.core.clock import SystemClock
+from hk_tick_collector.core.logline import event
+from hk_tick_collector.days.catalog import Catalog
+from hk_tick_collector.ship.claim import claim, owner_of
+from hk_tick_collector.ship.copies import Copies
+from hk_tick_collector.ship.counts import ShipCounts
+from hk_tick_collector.ship.holds import Holds
+from hk_tick_collector.ship.keeper import Keeper
+from hk_tick_collector.ship.live import MAX_WAIT_SEC, MIN_WAIT_SEC, Live
+from hk_tick_collector.ship.settings import ShipSettings
+from hk_tick_collector.ship.state import State
+from hk_tick_collector.ship.status import StatusFile
+
+STATUS_SEC = 2.0
+
+_log = logging.getLogger(__name__)
+
+
+def run(settings: ShipSettings, stop: threading.Event, counts: ShipCounts) -> None:
+    """Ship until ``stop``. StateLost when SHIP_DIR cannot be used."""
+    days = Catalog(settings.data_root, settings.archive)
+    state = State(settings.ship_dir)
+    status = StatusFile(settings, state, days, counts)
+    try:
+        with ClickHouse(settings.address, settings.password()) as engine:
+            _log.info(
+                event("ship_started", data_root=settings.data_root, to=engine.address.shown, recorder=settings.recorder)
+            )
+            if _begun(engine, settings, state, status, stop, counts):
+                holds = Holds()
+                live = Live(days, engine, state, settings.recorder, counts=counts, holds=holds)
+                keeper = Keeper(days, Copies(engine, settings.recorder), state, counts=counts, holds=holds)
+                _run_both(live.run, keeper.run, status, stop)
+    finally:
+        state.close()
+
+
+def _begun(
+    engine: ClickHouse,
+    settings: ShipSettings,
+    state: State,
+    status: StatusFile,
+    stop: threading.Event,
+    counts: ShipCounts,
+) -> bool:
+    """Wait until the sink can be used; then what is known is known of it. False when stopped before."""
+    backoff = Backoff(MIN_WAIT_SEC, MAX_WAIT_SEC)
+    while not stop.is_set():
+        try:
+            check(engine)
+            sink = claim(engine, settings.recorder, owner_of(settings.data_root), SystemClock().now_ms())
+        except (EngineAway, EngineRefused) as exc:
+            if str(exc) != counts.waits_for:
+                _log.error(event("ship_waits", reason=str(exc)))
+            counts.waits += 1
+            counts.waits_for, counts.is_refused = str(exc), isinstance(exc, EngineRefused)
+            status.write()
+            stop.wait(backoff.next_sec())
+            continue
+        counts.waits_for, counts.is_refused = "", False
+        if not state.begin(sink, settings.recorder):
+            _log.warning(
+                event("ship_from_start", reason="this sink is new, or what was known of it is lost: days are compared")
+            )
+        return True
+    return False
+
+
+def _run_both(
+    live: Callable[[threading.Event], None],
+    keeper: Callable[[threading.Event], None],
+    status: StatusFile,
+    stop: threading.Event,
+) -> None:
+    """Until ``stop``, or until one of them fails: then that error."""
+    failed: list[BaseException] = []
+
+    def guarded(work: Callable[[threading.Event], None]) -> None:
+        try:
+            work(stop)
+        except BaseException as exc:  # noqa: BLE001 - raised below, on the main thread
+            failed.append(exc)
+            stop.set()
+
+    threads = [
+        threading.Thread(target=guarded, args=(work,), name=name) for name, work in (("live", live), ("keeper", keeper))
+    ]
+    for thread in threads:
+        thread.start()
+    while not stop.wait(STATUS_SEC):
+        status.write()
+    for thread in threads:
+        thread.join()
+    status.write(is_stopped=True)
+    if failed:
+        raise failed[0]

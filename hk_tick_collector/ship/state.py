@@ -1,0 +1,259 @@
+"""What the shipper knows of its sink, in one SQLite file in a directory of its own: ``SHIP_DIR/ship.db``.
+
+For each day how far it was sent, and as what it was verified; the one shipment that is on its way (``Intent``); which
+sink all that is about. Every change is on the disk when its call returns. Nothing here is needed for correctness: when
+it is lost, days are compared with the sink by their content hash, and sent again where they differ.
+
+Threads share it; a lock makes each call whole. Other processes read it (``verified_days``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import threading
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from hk_tick_collector.core.errors import RecorderError
+from hk_tick_collector.store.layout import FILE_MODE, make_dir
+from hk_tick_collector.store.position import Place, Position
+
+_T = TypeVar("_T")
+FILE = "ship.db"
+LOCK = "ship.lock"
+_BUSY_SEC = 10.0
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS days (
+  day TEXT NOT NULL PRIMARY KEY,
+  place TEXT,                -- how far its file was sent, as the text of a position; NULL: it was not sent in parts
+  notes TEXT,                -- digest of the notes that were sent
+  mark TEXT,                 -- what its files looked like when it was verified
+  verified_ms INTEGER,       -- when; NULL: it is not, or rows were sent since
+  rows INTEGER, symbols INTEGER, content_hash TEXT
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS intent (
+  only_one INTEGER PRIMARY KEY CHECK (only_one = 1),
+  day TEXT NOT NULL, place TEXT NOT NULL, last_rowid INTEGER NOT NULL, rows INTEGER NOT NULL, batch INTEGER NOT NULL
+);
+CREATE TABLE IF NOT EXISTS about (key TEXT NOT NULL PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+"""
+
+
+class StateLost(RecorderError):
+    """The shipper's own directory cannot be used. The text says what to do."""
+
+
+class Intent(NamedTuple):
+    """Rows that are on their way: those behind ``place`` up to ``last_rowid``, ``rows`` of them, numbered ``batch``."""
+
+    place: Place
+    last_rowid: int
+    rows: int
+    batch: int
+
+
+class Verified(NamedTuple):
+    """A day whose copy was found equal."""
+
+    day: str
+    verified_ms: int  # UTC epoch milliseconds
+    rows: int
+    symbols: int
+    content_hash: str
+
+
+class State:
+    """The open file. Raises StateLost for whatever the disk refuses."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._path = directory / FILE
+        self._lock = threading.Lock()
+        self._holder = -1
+        try:
+            make_dir(directory)
+            self._holder = _held(directory / LOCK)
+            self._conn = _opened(self._path)
+        except (OSError, sqlite3.Error) as exc:
+            self._let_go()
+            raise StateLost(
+                f"{self._path} cannot be used ({exc}): give its owner, who ships, write permission in SHIP_DIR; a "
+                f"damaged file may be removed, and days are then compared anew"
+            ) from exc
+
+    def close(self) -> None:
+        """Close it."""
+        with self._lock:
+            self._conn.close()
+            self._let_go()
+
+    def _let_go(self) -> None:
+        holder, self._holder = self._holder, -1
+        if holder >= 0:
+            os.close(holder)
+
+    def begin(self, sink: str, recorder: str) -> bool:
+        """Is all that is known about this sink? False when it was about another one, or there was none: then it was
+        dropped."""
+        told = {"sink": sink, "recorder": recorder}
+
+        def change(conn: sqlite3.Connection) -> bool:
+            known = dict(conn.execute("SELECT key, value FROM about WHERE key IN ('sink', 'recorder')"))
+            if known == told:
+                return True
+            conn.execute("DELETE FROM days")
+            conn.execute("DELETE FROM intent")
+            conn.executemany("INSERT OR REPLACE INTO about VALUES (?, ?)", told.items())
+            return False
+
+        return self._change(change)
+
+    def places(self) -> dict[str, Place]:
+        """How far each day was sent, of those that are sent in parts."""
+        rows = self._change(lambda conn: conn.execute("SELECT day, place FROM days WHERE place IS NOT NULL").fetchall())
+        return {day: _place(text) for day, text in rows}
+
+    def intent(self) -> Intent | None:
+        """The shipment on its way."""
+        sql = "SELECT place, last_rowid, rows, batch FROM intent"
+        row = self._change(lambda conn: conn.execute(sql).fetchone())
+        return None if row is None else Intent(_place(row[0]), *row[1:])
+
+    def intend(self, place: Place, last_rowid: int, rows: int, now_us: int) -> Intent:
+        """Note a shipment before it is sent. Its number is greater than that of all before it."""
+
+        def change(conn: sqlite3.Connection) -> int:
+            (last,) = conn.execute("SELECT MAX(CAST(value AS INTEGER)) FROM about WHERE key = 'batch'").fetchone()
+            batch = max(now_us, (last or 0) + 1)
+            conn.execute("INSERT OR REPLACE INTO about VALUES ('batch', ?)", (str(batch),))
+            values = (place.day, _text(place), last_rowid, rows, batch)
+            conn.execute("INSERT OR REPLACE INTO intent VALUES (1, ?, ?, ?, ?, ?)", values)
+            return batch
+
+        return Intent(place, last_rowid, rows, self._change(change))
+
+    def arrived(self, place: Place) -> None:
+        """The shipment has arrived, and the day was sent up to ``place``. It is no longer verified."""
+
+        def change(conn: sqlite3.Connection) -> None:
+            conn.execute("DELETE FROM intent")
+            _sent(conn, place)
+
+        self._change(change)
+
+    def drop_intent(self) -> None:
+        """The rows of the shipment are not there any more."""
+        self._change(lambda conn: conn.execute("DELETE FROM intent"))
+
+    def begin_again(self, place: Place) -> None:
+        """The file of a day is another one: it is sent from its start."""
+        self.arrived(place)
+
+    def leave(self, day: str) -> None:
+        """A day is no longer sent in parts: its file is gone."""
+        self._change(lambda conn: conn.execute("UPDATE days SET place = NULL WHERE day = ?", (day,)))
+
+    def verified(self, verified: Verified, mark: str, place: Place | None) -> None:
+        """A day's copy was found equal, as its files looked then. ``place``: behind what was compared."""
+        told = (None if place is None else _text(place), mark, *verified[1:], verified.day)
+
+        def change(conn: sqlite3.Connection) -> None:
+            conn.execute("INSERT OR IGNORE INTO days (day) VALUES (?)", (verified.day,))
+            conn.execute(
+                "UPDATE days SET place = ?, mark = ?, verified_ms = ?, rows = ?, symbols = ?, content_hash = ? "
+                "WHERE day = ?",
+                told,
+            )
+
+        self._change(change)
+
+    def mark(self, day: str) -> str | None:
+        """What a day's files looked like when it was verified; None when it is not."""
+        sql = "SELECT mark FROM days WHERE day = ? AND verified_ms IS NOT NULL"
+        row = self._change(lambda conn: conn.execute(sql, (day,)).fetchone())
+        return None if row is None else row[0]
+
+    def notes(self, day: str) -> str | None:
+        """The digest of the notes that were sent."""
+        row = self._change(lambda conn: conn.execute("SELECT notes FROM days WHERE day = ?", (day,)).fetchone())
+        return None if row is None else row[0]
+
+    def noted(self, day: str, digest: str) -> None:
+        """The notes with this digest have arrived."""
+
+        def change(conn: sqlite3.Connection) -> None:
+            conn.execute("INSERT OR IGNORE INTO days (day) VALUES (?)", (day,))
+            conn.execute("UPDATE days SET notes = ? WHERE day = ?", (digest, day))
+
+        self._change(change)
+
+    def verified_days(self) -> list[Verified]:
+        """By day."""
+        return self._change(_verified)
+
+    def _change(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
+        with self._lock:
+            try:
+                with self._conn:
+                    self._conn.execute("BEGIN IMMEDIATE")
+                    return work(self._conn)
+            except sqlite3.Error as exc:
+                raise StateLost(f"{self._path} cannot be written ({exc}): check the disk of SHIP_DIR") from exc
+
+
+def verified_days(directory: Path) -> list[Verified]:
+    """What a shipper has verified, for who only reads; empty without one, or when this user may not look."""
+    uri = f"{(directory / FILE).absolute().as_uri()}?mode=ro"
+    with contextlib.suppress(sqlite3.Error), closing(sqlite3.connect(uri, uri=True, timeout=1)) as conn:
+        return _verified(conn)
+    return []
+
+
+def _verified(conn: sqlite3.Connection) -> list[Verified]:
+    sql = "SELECT day, verified_ms, rows, symbols, content_hash FROM days WHERE verified_ms IS NOT NULL ORDER BY day"
+    return [Verified(*row) for row in conn.execute(sql)]
+
+
+def _sent(conn: sqlite3.Connection, place: Place) -> None:
+    sql = (
+        "INSERT INTO days (day, place) VALUES (?, ?) "
+        "ON CONFLICT (day) DO UPDATE SET place = excluded.place, verified_ms = NULL"
+    )
+    conn.execute(sql, (place.day, _text(place)))
+
+
+def _text(place: Place) -> str:
+    return str(Position("", (place,)))
+
+
+def _place(text: str) -> Place:
+    return Position.parse(text).places[0]
+
+
+def _held(path: Path) -> int:
+    import fcntl  # noqa: PLC0415 - who only reads does without
+
+    holder = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, FILE_MODE)
+    try:
+        fcntl.flock(holder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(holder)
+        raise StateLost(f"{path} is held: hk-tick-ship, or another command, is at work with this SHIP_DIR") from None
+    return holder
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, FILE_MODE))
+    conn = sqlite3.connect(path, timeout=_BUSY_SEC, isolation_level=None, check_same_thread=False)
+    try:
+        conn.execute("PRAGMA synchronous = FULL")
+        conn.executescript(_SCHEMA)
+    except sqlite3.Error:
+        conn.close()
+        raise
+    return conn

@@ -1,0 +1,254 @@
+"""The shipper against ClickHouse's own engine: what is there equals what the day files hold, whatever happens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hk_tick_collector.clickhouse import tables
+from hk_tick_collector.clickhouse.connection import ClickHouse, EngineAway, EngineRefused
+from hk_tick_collector.clickhouse.content import contents_in
+from hk_tick_collector.core.backoff import Backoff
+from hk_tick_collector.days.catalog import Catalog
+from hk_tick_collector.days.content import content_of
+from hk_tick_collector.records.tick import tick_with
+from hk_tick_collector.ship.copies import Copies
+from hk_tick_collector.ship.keeper import Keeper
+from hk_tick_collector.ship.live import Live
+from hk_tick_collector.ship.state import State, verified_days
+from hk_tick_collector.store.layout import archive_dir
+from hk_tick_collector.store.writer import DayFileWriter
+from tests.archived_day import archive_day
+from tests.clickhouse import ClickHouseServer
+from tests.unit.store_ticks import DAY, tick, ticks
+
+BEFORE, AFTER = "20261119", "20261121"
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Iterator[State]:
+    state = State(tmp_path / "ship")
+    yield state
+    state.close()
+
+
+def catalog(root: Path) -> Catalog:
+    return Catalog(root, archive_dir(root))
+
+
+def live_of(root: Path, engine: ClickHouse, state: State, recorder: str = "A", **options: int) -> Live:
+    return Live(catalog(root), engine, state, recorder, backoff=Backoff(0.001, 0.001), **options)  # type: ignore[arg-type]
+
+
+def keeper_of(root: Path, engine: ClickHouse, state: State, recorder: str = "A") -> Keeper:
+    return Keeper(catalog(root), Copies(engine, recorder), state, settled_sec=0, open_settled_sec=0)
+
+
+def raw_rows(engine: ClickHouse, recorder: str = "A") -> int:
+    """Rows as they lie there, doubled ones and all."""
+    ((rows,),) = engine.rows(f"SELECT count() FROM {engine.database}.ticks WHERE recorder = '{recorder}'")
+    return int(rows)
+
+
+def equal(root: Path, engine: ClickHouse, day: str = DAY, recorder: str = "A") -> bool:
+    """Has the copy, to its hash, what the day has?"""
+    here = content_of(catalog(root).day(day).batches()).symbols
+    there = contents_in(engine, "ticks", day, recorder)
+    return {name: (one.rows, one.content_hash) for name, one in here.items()} == {
+        name: (one.rows, one.content_hash) for name, one in there.items()
+    }
+
+
+def test_rows_arrive_as_they_are_stored(root: Path, writer: DayFileWriter, engine: ClickHouse, state: State) -> None:
+    live = live_of(root, engine, state)
+    writer.write([*ticks(50), *ticks(30, symbol="HK.00005")])
+    assert live.step() == 80
+    writer.write([tick(60, seq=None, price=None, turnover=None, tick_type=None), tick(61, symbol="HK.O'K\\")])
+    writer.write(ticks(5, day=AFTER))
+    assert live.step() == 7
+    assert live.step() == 0
+    assert raw_rows(engine) == 87
+    assert equal(root, engine)
+    assert equal(root, engine, AFTER)
+
+
+def test_a_lost_answer_and_a_lost_request_store_nothing_twice(
+    root: Path, writer: DayFileWriter, engine: ClickHouse, state: State, server: ClickHouseServer
+) -> None:
+    live = live_of(root, engine, state, max_rows=10)
+    writer.write(ticks(10))
+    server.fault("after")
+    with pytest.raises(EngineAway):
+        live.step()
+    assert state.intent() is not None
+    writer.write(ticks(10, first=11))  # must not join what is on its way
+    server.fault("before")
+    with pytest.raises(EngineAway):
+        live.step()
+    assert live_of(root, engine, state, max_rows=1000).step() == 20  # as after a restart
+    assert raw_rows(engine) == 20
+    assert equal(root, engine)
+
+
+@pytest.mark.parametrize("kind", ["full", "readonly"])
+def test_what_refuses_is_asked_again(
+    kind: str, root: Path, writer: DayFileWriter, engine: ClickHouse, state: State, server: ClickHouseServer
+) -> None:
+    writer.write(ticks(3))
+    live = live_of(root, engine, state)
+    server.fault(kind)
+    with pytest.raises(EngineAway, match="disk is full" if kind == "full" else "read-only"):
+        live.step()
+    assert live.step() == 3
+    assert raw_rows(engine) == 3
+
+
+def test_a_set_aside_file_is_sent_again_and_the_copy_is_healed(
+    root: Path, writer: DayFileWriter, engine: ClickHouse, state: State
+) -> None:
+    live = live_of(root, engine, state)
+    writer.write(ticks(20))
+    live.step()
+    writer.close()
+    (root / f"{DAY}.db").rename(root / f"{DAY}.db.corrupt-20261120T040000.000Z")
+    with_others = DayFileWriter(root)
+    with_others.write(ticks(15, first=6))  # what could be had again
+    with_others.close()
+    assert live.step() == 0  # says that the file is another one
+    assert live.step() == 15
+    assert not equal(root, engine)  # what only the old file had is still there
+    keeper = keeper_of(root, engine, state)
+    assert keeper.look() == 1
+    assert equal(root, engine)
+    assert keeper.counts.days_healed == 1
+    assert [one.rows for one in state.verified_days()] == [15]
+
+
+def test_a_filled_in_sequence_is_found_and_healed(
+    root: Path, writer: DayFileWriter, engine: ClickHouse, state: State
+) -> None:
+    """The store may give a stored row its sequence later; the copy then has the row as it was."""
+    live = live_of(root, engine, state)
+    writer.write([tick(1, seq=None), tick(2)])
+    live.step()
+    writer.write([tick(1)])
+    live.step()
+    keeper = keeper_of(root, engine, state)
+    assert not equal(root, engine)
+    assert "HK.00700" in keeper.check(DAY)
+    assert equal(root, engine)
+    assert keeper.check(DAY) == ""
+
+
+def test_past_days_are_brought_whole_and_archived_ones_too(
+    root: Path, writer: DayFileWriter, engine: ClickHouse, state: State
+) -> None:
+    days = ["20261116", "20261117", "20261118", "20261119"]
+    told = tick_with("bid_price", "venue")
+    for n, day in enumerate(days):
+        writer.write([told(*tick(n * 100 + k, day=day), 380.0 + k, "XHKG" if k % 2 else None) for k in range(20)])
+    writer.write(ticks(4))
+    writer.close()
+    archive_day(root, archive_dir(root), "20261116")
+    live, keeper = live_of(root, engine, state), keeper_of(root, engine, state)
+    live.step()  # the newest two
+    assert keeper.look() == 5
+    for day in [*days, DAY]:
+        assert equal(root, engine, day), day
+    assert raw_rows(engine) == 84
+    assert keeper.counts.days_brought == 3
+    assert keeper.look() == 0  # nothing changed
+    assert [one.day for one in verified_days(state.directory)] == [*days, DAY]
+    ((told,),) = engine.rows(f"SELECT count() FROM {engine.database}.days FINAL")
+    assert told == 5
+
+
+def test_lost_state_costs_a_comparison_and_no_row(
+    root: Path, writer: DayFileWriter, engine: ClickHouse, state: State, tmp_path: Path
+) -> None:
+    writer.write(ticks(20))
+    writer.close()
+    state.begin("sink", "A")
+    live_of(root, engine, state).step()
+    keeper_of(root, engine, state).look()
+    fresh = State(tmp_path / "other")
+    assert not fresh.begin("sink", "A")
+    keeper = keeper_of(root, engine, fresh)
+    assert keeper.look() == 1
+    assert keeper.counts.days_brought == 0
+    assert live_of(root, engine, fresh).step() == 0
+    assert raw_rows(engine) == 20
+    fresh.close()
+
+
+def test_two_recorders_of_one_symbol_stay_two_proofs(
+    root: Path, writer: DayFileWriter, engine: ClickHouse, state: State, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    twin, twins_state = DayFileWriter(other), State(tmp_path / "ship2")
+    writer.write(ticks(30))
+    twin.write(ticks(30, first=11))
+    live_of(root, engine, state).step()
+    live_of(other, engine, twins_state, "B").step()
+    assert equal(root, engine)
+    assert equal(other, engine, recorder="B")
+    ((once,),) = engine.rows(f"SELECT count() FROM {engine.database}.ticks_one")
+    assert once == 40
+    assert keeper_of(root, engine, state).check(DAY) == ""
+    twin.close()
+    twins_state.close()
+
+
+def test_one_changed_value_is_found_and_healed(
+    root: Path, writer: DayFileWriter, engine: ClickHouse, state: State
+) -> None:
+    writer.write([*ticks(20), *ticks(5, symbol="HK.00005")])
+    live_of(root, engine, state).step()
+    table = f"{engine.database}.ticks"
+    engine.run(
+        f"ALTER TABLE {table} UPDATE direction = 'SELL' WHERE symbol = 'HK.00005' AND seq % 5 = 0", mutations_sync=2
+    )
+    keeper = keeper_of(root, engine, state)
+    assert "1 of 2 symbols differ (ticks: HK.00005 5 here, 5 there)" in keeper.check(DAY, heal=False)
+    assert state.verified_days() == []
+    assert keeper.check(DAY)
+    assert equal(root, engine)
+    assert raw_rows(engine) == 25
+
+
+def test_notes_are_those_of_the_day(root: Path, writer: DayFileWriter, engine: ClickHouse, state: State) -> None:
+    writer.write([*ticks(20), *ticks(5, symbol="HK.00005")])
+    keeper = keeper_of(root, engine, state)
+    copies = Copies(engine, "A")
+    digest = copies.send_notes(catalog(root).day(DAY), None)
+    writer.write(ticks(3, first=30))
+    assert copies.send_notes(catalog(root).day(DAY), digest) != digest
+    found = engine.rows(f"SELECT symbol, stored_ticks, state FROM {engine.database}.coverage ORDER BY symbol")
+    assert found == [[one.symbol, one.stored_ticks, one.state] for one in catalog(root).day(DAY).coverage()]
+    assert keeper.counts.unequal == ""
+
+
+def test_a_database_of_somebody_else_is_left_alone(server: ClickHouseServer) -> None:
+    with server.engine("other") as engine:
+        engine.run("CREATE DATABASE other")
+        engine.run("CREATE TABLE other.ticks (symbol UInt8) ENGINE = MergeTree ORDER BY symbol")
+        with pytest.raises(EngineRefused, match="another kind: symbol is UInt8"):
+            tables.init(engine, tables.Shape(), 1)
+        engine.run("DROP DATABASE other")
+        with pytest.raises(EngineRefused, match="has no table ticks: make it with hk-tickctl ship init"):
+            tables.check(engine)
+
+
+def test_a_database_of_an_earlier_version_is_brought_up_to_date(engine: ClickHouse) -> None:
+    engine.run(f"DROP VIEW {engine.database}.ticks_one")
+    for table in ("ticks", "ticks_stage"):
+        engine.run(f"ALTER TABLE {engine.database}.{table} DROP COLUMN venue")
+    with pytest.raises(EngineRefused, match="ticks lacks venue"):
+        tables.check(engine)
+    done = tables.init(engine, tables.Shape(), 2)
+    assert sum("venue" in line for line in done) == 2
+    tables.check(engine)
+    assert list(tables.columns_there(engine)["ticks"]) == list(tables.ticks_columns())
