@@ -23,8 +23,9 @@ from hk_tick_collector.ship.holds import Holds
 from hk_tick_collector.ship.rows import batch_of, ticks_stream, token_of
 from hk_tick_collector.ship.state import Intent, State
 from hk_tick_collector.store.follow import LIMIT_ROWS, Follower
+from hk_tick_collector.store.followed import TICKS
 from hk_tick_collector.store.layout import day_file
-from hk_tick_collector.store.position import MAX_PLACES, DayChanged, Place, PositionLost, Row, stored_ms
+from hk_tick_collector.store.position import MAX_PLACES, DayChanged, Place, PositionLost, Row
 
 MAX_ROWS = 50_000
 PERIOD_SEC = 1.0  # between two looks: a shipment is a part of a table there, and has to be merged
@@ -136,7 +137,7 @@ class Live:
         counts.ticks += len(rows)
         counts.shipments += 1
         counts.last_put_ms = now_ms
-        counts.lag_ms.observe(now_ms - stored_ms(rows[0]))
+        counts.lag_ms.observe(now_ms - TICKS.stored(rows[0]))
 
     def _guarded(self, place: Place, work: Callable[[], int]) -> int:
         """What ``work`` with a day's file gives; 0 when the file is in the way, which is said."""

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 from hk_tick_collector.core.clock import SystemClock
 from hk_tick_collector.core.errors import StoreError
 from hk_tick_collector.store.follow import Follower, place_at
+from hk_tick_collector.store.followed import TICKS
 from hk_tick_collector.store.layout import day_file, replace_file
-from hk_tick_collector.store.position import MAX_PLACES, Place, stored_ms
+from hk_tick_collector.store.position import MAX_PLACES, Place
 
 if TYPE_CHECKING:
     from hk_tick_collector.days.catalog import Catalog
@@ -84,7 +85,7 @@ class StatusFile:
                 first, _ = self._follower.read_in(place, 1)
                 if first:
                     rows += place_at(day_file(self._days.data_root, day), day).rowid - place.rowid
-                    oldest_ms = oldest_ms or stored_ms(first[0])
+                    oldest_ms = oldest_ms or TICKS.stored(first[0])
         return rows, oldest_ms
 
 

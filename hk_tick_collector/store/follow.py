@@ -209,8 +209,8 @@ class Follower:
     def read_in(self, place: Place, limit_rows: int = LIMIT_ROWS) -> tuple[list[Row], Place]:
         """The next rows of one day alone, whatever day it is, and the place behind them; none when there are none now.
         Raises as ``read_behind``."""
-        rows = self._rows_behind(Position.at_start_of(place.day), place, limit_rows)
-        return rows, place.behind(rows, self._file(place.day).identity) if rows else place
+        rows = self._rows_behind(Position.at_start_of(place.day, self._kind.name), place, limit_rows)
+        return rows, self._kind.behind(place, rows, self._file(place.day).identity) if rows else place
 
     def end(self, back_rows: int = 0) -> Position:
         """The position behind the rows that are committed now, less the last ``back_rows`` of the newest day.
