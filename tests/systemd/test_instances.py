@@ -1,4 +1,7 @@
-"""Further recorders beside the plain one: hk-tick-collector@NAME with NAME.env, a data root and an OpenD of its own."""
+"""Further recorders beside the plain one: hk-tick-collector@NAME with NAME.env, a data root and an OpenD of its own.
+
+One of them records another market.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,9 @@ import pytest
 from tests.harness import Simulator, check, wait_until
 from tests.systemd.server import DATA_ROOT, PREFIX, PROJECT, UNIT, Server
 
-NAMES = ("north", "south-2")
+NAMES = ("north", "us-1")
+MARKETS = {"north": "HK", "us-1": "US"}
+SYMBOLS = {"HK": "HK.00700,HK.09988", "US": "US.AAPL,US.BRK.B"}
 
 
 def unit(name: str) -> str:
@@ -28,7 +33,9 @@ def ask(server: Server, name: str, what: str) -> int:
 
 
 def write_settings(server: Server, name: str, port: int, **changes: object) -> None:
-    values = {**server.settings, "FUTU_PORT": port, "DATA_ROOT": root_of(name), **changes}
+    market = MARKETS[name]
+    of_name = {"MARKET": market, "FUTU_SYMBOLS": SYMBOLS[market], "FUTU_PORT": port, "DATA_ROOT": root_of(name)}
+    values = {**server.settings, **of_name, **changes}
     text = "".join(f"{key}={value}\n" for key, value in values.items())
     server.machine.root.joinpath(f"{PREFIX}/{name}.env".lstrip("/")).write_text(text)  # keeps owner and mode
 
@@ -40,8 +47,8 @@ def simulators(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, S
     try:
         for seed, name in enumerate(NAMES, 40):
             made[name] = Simulator(
-                tmp_path_factory.mktemp(name), "--symbols", "HK.00700,HK.09988", "--always-open", "--rate", "50",
-                "--no-rate-limits", "--seed", str(seed),
+                tmp_path_factory.mktemp(name), "--market", MARKETS[name], "--symbols", SYMBOLS[MARKETS[name]],
+                "--always-open", "--rate", "50", "--no-rate-limits", "--seed", str(seed),
             )  # fmt: skip
         yield made
     finally:
@@ -75,6 +82,7 @@ def test_two_more_recorders_record_beside_the_plain_one(server: Server, instance
         assert show("ReadWritePaths", unit(name)) == f"-{root_of(name)}"
         wait_until(lambda name=name: ask(server, name, "COUNT(*)") > 100, f"rows of {name}", 60)
         begun_ms[name] = ask(server, name, "MAX(ts_ms)")
+        assert ask(server, name, f"SUM(market = '{MARKETS[name]}') = COUNT(*)") == 1
         assert f"data_root={root_of(name)}" in server.machine.journal(unit(name))
         pids.add(int(show("MainPID", unit(name))))
     assert len(pids) == 3
