@@ -1,6 +1,6 @@
 """Random episodes from the command line.
 
-python -m tests.episodes                 60 episodes, as in every check
+python -m tests.episodes                 60 episodes, about those of every check
 python -m tests.episodes --count 500     as every night
 python -m tests.episodes --seed 17 -v    one, with everything it did
 """

@@ -23,7 +23,11 @@ from tests.episodes.verdict import _told_apart, judge_outcome
 from tests.episodes.world import Oddities, Trade
 
 PROJECT = Path(__file__).parents[2]
-EPISODES = 60  # every night 500: python -m tests.episodes --count 500
+# 60, every night 500: python -m tests.episodes --count 500. Those left out poll a lively symbol without sequences again
+# and again: each costs as much as ten others. In their place come quieter ones with the same manners of numbering.
+LONG = {5, 6, 9, 10, 12, 24, 33, 38, 53}
+QUIET = (60, 64, 74, 118, 129, 157, 211, 328, 341)
+EPISODES = (*sorted({*range(60)} - LONG), *QUIET)
 # Each broke a promise once. 61029: OpenD refused a symbol for as long as it traded. 61161: a start that could not read
 # the day's file, which then held nothing but its own ticks. 61357: pushes and answers were numbered each for itself,
 # and before that was seen the counters had gone back; then the day turned, and OpenD went on to show the one before.
@@ -35,7 +39,7 @@ def calendar() -> TradingCalendar:
     return TradingCalendar(HK)
 
 
-@pytest.mark.parametrize("seed", [*range(EPISODES), *KEPT])
+@pytest.mark.parametrize("seed", [*EPISODES, *KEPT])
 def test_a_random_episode_keeps_every_promise(seed: int, tmp_path: Path, calendar: TradingCalendar) -> None:
     plan = plan_of(seed)
     verdict = judge_outcome(run_plan(plan, tmp_path, calendar), calendar)
