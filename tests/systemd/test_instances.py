@@ -56,18 +56,29 @@ def simulators(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, S
             sim.end()
 
 
-@pytest.fixture
-def instances(server: Server, simulators: dict[str, Simulator]) -> Iterator[dict[str, Simulator]]:
-    """Both installed as an operator does it, and started."""
-    for name in NAMES:
-        said = server.install("--instance", name)
-        assert f"Set FUTU_SYMBOLS in {PREFIX}/{name}.env, then: sudo systemctl restart {unit(name)}" in said
-        write_settings(server, name, simulators[name].port)
+@pytest.fixture(scope="module")
+def installed_instances(installed: Server, simulators: dict[str, Simulator]) -> Iterator[dict[str, Simulator]]:
+    """Both installed as an operator does it."""
     try:
-        server.machine.run(f"systemctl restart {' '.join(map(unit, NAMES))}")
+        for name in NAMES:
+            said = installed.install("--instance", name)
+            assert f"Set FUTU_SYMBOLS in {PREFIX}/{name}.env, then: sudo systemctl restart {unit(name)}" in said
         yield simulators
     finally:
-        server.machine.run(f"systemctl disable --now {' '.join(map(unit, NAMES))}", check=False)
+        installed.machine.run(f"systemctl disable --now {' '.join(map(unit, NAMES))}", check=False)
+
+
+@pytest.fixture
+def instances(server: Server, installed_instances: dict[str, Simulator]) -> Iterator[dict[str, Simulator]]:
+    """Both started on their own settings."""
+    for name in NAMES:
+        write_settings(server, name, installed_instances[name].port)
+    units = " ".join(map(unit, NAMES))
+    try:
+        server.machine.run(f"systemctl reset-failed {units}; systemctl restart {units}")
+        yield installed_instances
+    finally:
+        server.machine.run(f"systemctl stop {units}", check=False)
 
 
 def test_two_more_recorders_record_beside_the_plain_one(server: Server, instances: dict[str, Simulator]) -> None:
@@ -117,13 +128,17 @@ def test_two_more_recorders_record_beside_the_plain_one(server: Server, instance
 def test_the_data_root_of_another_recorder_is_refused(server: Server, instances: dict[str, Simulator]) -> None:
     name = NAMES[0]
     write_settings(server, name, instances[name].port, DATA_ROOT=DATA_ROOT)
-    server.install("--instance", name)
-    run = server.machine.run
-    run(f"systemctl reset-failed {unit(name)}; systemctl restart {unit(name)}", check=False)
-    wait_until(lambda: server.machine.show("ActiveState", unit(name)) == "failed", "exit 78, and no restart")
-    assert server.machine.show("ExecMainStatus", unit(name)) == "78"
-    assert f"another recorder (pid {server.pid()})" in server.machine.journal(unit(name))
-    server.wait_recording()
+    try:
+        server.install("--instance", name)
+        run = server.machine.run
+        run(f"systemctl reset-failed {unit(name)}; systemctl restart {unit(name)}", check=False)
+        wait_until(lambda: server.machine.show("ActiveState", unit(name)) == "failed", "exit 78, and no restart")
+        assert server.machine.show("ExecMainStatus", unit(name)) == "78"
+        assert f"another recorder (pid {server.pid()})" in server.machine.journal(unit(name))
+        server.wait_recording()
+    finally:
+        write_settings(server, name, instances[name].port)
+        server.install("--instance", name)
 
 
 def test_systemd_has_nothing_to_complain_about(server: Server, instances: dict[str, Simulator]) -> None:
