@@ -30,7 +30,7 @@ import zstandard
 from hk_tick_collector import __version__
 from hk_tick_collector.archive import atomic, books, kept
 from hk_tick_collector.archive.atomic import Refused, part_of
-from hk_tick_collector.archive.contents import SYMBOL, DayFileTicks, differing, differing_notes, lacking, some
+from hk_tick_collector.archive.contents import SYMBOL, DayFileTicks, Ticks, differing, differing_notes, lacking, some
 from hk_tick_collector.archive.verify import (
     BLOCK_BYTES,
     OnRows,
@@ -55,6 +55,7 @@ from hk_tick_collector.days.manifest import (
     load_manifest,
     manifest_path,
     market_of_manifest,
+    signature_path,
 )
 from hk_tick_collector.days.order import sorted_tables
 from hk_tick_collector.days.schema import SCHEMA_VERSION
@@ -186,7 +187,7 @@ def archive_day(
             if problems:
                 raise StoreCorrupt(f"{day}: the copy is not what was read: {'; '.join(problems)}; check the disk")
         if had_one:
-            _check_replaceable(archive_root, day, market, db, packed.content)
+            check_replaceable(archive_root, day, market, DayFileTicks(db), db, packed.content)
         manifest = replace(
             packed.manifest, depth=kept.put_away(data_root, archive_root, day, _readable(archive_root, day))
         )
@@ -351,8 +352,11 @@ def _check_rows(db: Path, market: str) -> None:
         )
 
 
-def _check_replaceable(archive_root: Path, day: str, market: str, db: Path, content: DayContent) -> None:
-    """Raise ``Refused`` unless the day file, whose contents these are, holds all that the archive there is holds."""
+def check_replaceable(
+    archive_root: Path, day: str, market: str, holder: Ticks, name: Path, content: DayContent
+) -> None:
+    """Raise ``Refused`` unless ``holder`` holds all that the archive there is holds. ``name``: its file, ``content``:
+    what it contains."""
     manifest: Manifest | None = None
     damage: list[str] = []
     try:
@@ -366,7 +370,7 @@ def _check_replaceable(archive_root: Path, day: str, market: str, db: Path, cont
                 damage.append(f"{path} is gone")
             continue
         try:
-            _check_holds_all(kind, path, archive_root, db, content)
+            _check_holds_all(kind, path, archive_root, day, holder, name, content)
             readable += 1
         except StoreError as exc:
             # A refusal of the system (rights, no room to unpack) says nothing about the file; Arrow has no errno for
@@ -381,19 +385,20 @@ def _check_replaceable(archive_root: Path, day: str, market: str, db: Path, cont
         lost = ["all symbols"] if damage and not readable and manifest_path(archive_root, day).exists() else []
     if lost:
         raise Refused(
-            f"the archive of {day} is damaged ({'; '.join(damage)}) and {db} does not hold what it held "
+            f"the archive of {day} is damaged ({'; '.join(damage)}) and {name} does not hold what it held "
             f"({some(lost)}): move the damaged files away, then archive again"
         )
 
 
-def _check_holds_all(kind: str, path: Path, archive_root: Path, db: Path, content: DayContent) -> None:
+def _check_holds_all(
+    kind: str, path: Path, archive_root: Path, day: str, holder: Ticks, name: Path, content: DayContent
+) -> None:
     with opened(kind, path, archive_root) as ticks:
         archived = count(ticks)
         symbols = differing(archived.symbols, content.symbols)
-        for rows in lacking(ticks, archived, DayFileTicks(db).rows, symbols):
-            day = db.stem
+        for rows in lacking(ticks, archived, holder.rows, symbols):
             raise Refused(
-                f"the archive of {day} holds ticks that {db} lacks ({rows[0][SYMBOL]}, perhaps more): "
+                f"the archive of {day} holds ticks that {name} lacks ({rows[0][SYMBOL]}, perhaps more): "
                 f"join them with: hk-tickctl restore {day}, then archive again"
             )
 
@@ -414,6 +419,7 @@ def _pending(path: Path) -> Path:
 
 
 def _finish(archive_root: Path, day: str, market: str) -> None:
+    signature_path(archive_root, day).unlink(missing_ok=True)  # of the manifest that goes
     for path in archive_paths(archive_root, day, market).values():
         if part_of(path).exists():
             atomic.rename(part_of(path), path)

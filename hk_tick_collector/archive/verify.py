@@ -60,6 +60,7 @@ class Check:
     problems: tuple[str, ...]
     content: DayContent | None
     depth_files: int = 0  # that the manifest lists, read as well
+    signed_by: str | None = None  # who signed its manifest, where that was asked and is so
 
     @property
     def fine(self) -> bool:
@@ -76,6 +77,7 @@ class Check:
             "formats": list(self.formats),
             "depth_files": self.depth_files,
             "compared_with": self.compared_with,
+            "signed_by": self.signed_by,
             "problems": list(self.problems),
         }
 

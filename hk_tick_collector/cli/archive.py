@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -20,12 +24,13 @@ from hk_tick_collector.cli.archiving import (
 from hk_tick_collector.cli.common import EXIT_FINE, EXIT_PROBLEM, App, tickctl_command
 from hk_tick_collector.cli.options import day_argument
 from hk_tick_collector.cli.terminal import show_text
+from hk_tick_collector.days.manifest import manifest_path, signature_path
 from hk_tick_collector.watch.when import some_days
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
+    from hk_tick_collector.archive.copies import Sign
     from hk_tick_collector.archive.pack import Outcome
+    from hk_tick_collector.cli.archive_to import Sending
 
 
 @tickctl_command(
@@ -38,6 +43,9 @@ if TYPE_CHECKING:
     file stays: "hk-tickctl retain" deletes old ones. An archive is replaced only when the day file holds every tick of
     it; otherwise "hk-tickctl restore" joins the two.
 
+    With --to the days are put into a bucket or another directory instead; an upload that was broken off is gone on
+    with. Credentials come from the places of AWS's own programs (AWS_ACCESS_KEY_ID, ~/.aws/credentials).
+
     Exit code 1 when a day could not be archived; the other days are.
     """,
 )
@@ -48,25 +56,30 @@ if TYPE_CHECKING:
     default=True,
     help="Read the copy back and compare row counts and hashes (default). A copy that replaces an archive always is.",
 )
-def command(app: App, days: str | None, format_: str | None, verify: bool) -> int:
+@click.option("--to", "place", metavar="PLACE", help="Put them there: s3://BUCKET/PREFIX or another directory.")
+@click.option(
+    "--sign",
+    "key",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="KEY",
+    help="Sign each manifest with this SSH key (its file, or its public key where an agent holds it).",
+)
+def command(app: App, days: str | None, format_: str | None, verify: bool, place: str | None, key: Path | None) -> int:
     """See the help text."""
-    from hk_tick_collector.archive import pack  # noqa: PLC0415 - Arrow takes its time
+    from hk_tick_collector.archive import signing  # noqa: PLC0415 - Arrow takes its time
+    from hk_tick_collector.cli.archive_to import Sending  # noqa: PLC0415
 
     kinds = kinds_of(app, format_)
-    chosen = _chosen(app, days)
-
-    def work(day: str, on_rows: Any) -> Outcome | str:
-        if day_file_of(app, day) is None:
-            return "already archived; its day file is gone"
-        pack.check_at_rest(app.data_root, day, app.calendar, app.now_ms)
-        return pack.archive_day(
-            app.data_root, app.archive_root, day, kinds, verify=verify, made_at_ms=app.now_ms, on_rows=on_rows
-        )
-
+    if key is not None:
+        signing.check_key(key)
+    sign = None if key is None else partial(signing.sign, key=key)
+    job: Putting | Sending
+    job = Putting(app, kinds, verify, sign) if place is None else Sending.to(place, app, kinds, verify, sign)
+    chosen = some_days(app, days) if days is not None else job.due_days()
     with archive_job(app):
         results = [
             _result(app, day, result)
-            for day, result in for_each_day(chosen, "archive", lambda day: stored_rows(app, day), work)
+            for day, result in for_each_day(chosen, "archive", lambda day: stored_rows(app, day), job.work)
         ]
 
     def human() -> None:
@@ -79,20 +92,46 @@ def command(app: App, days: str | None, format_: str | None, verify: bool) -> in
     return EXIT_PROBLEM if any(row["action"] == "failed" for row in results) else EXIT_FINE
 
 
-def _chosen(app: App, days: str | None) -> Sequence[str]:
-    from hk_tick_collector.archive import pack  # noqa: PLC0415
+@dataclass(frozen=True)
+class Putting:
+    """Days into the archive's own directory."""
 
-    if days is not None:
-        return some_days(app, days)
-    live = app.catalog.live_days()
-    if not live:
-        raise none_of(app, "there is no day file to archive")
-    now_ms = app.now_ms
-    return [
-        day
-        for day in live
-        if pack.is_over(day, app.calendar, now_ms) and not pack.is_archived(app.data_root, app.archive_root, day)
-    ]
+    app: App
+    kinds: Sequence[str]
+    verify: bool
+    sign: Sign | None
+
+    def due_days(self) -> list[str]:
+        """Those that are over and not archived as they are, or not signed where they are to be. NoData without any."""
+        from hk_tick_collector.archive import pack  # noqa: PLC0415
+
+        app = self.app
+        live = app.catalog.live_days()
+        if not live:
+            raise none_of(app, "there is no day file to archive")
+        now_ms = app.now_ms
+        return [day for day in live if pack.is_over(day, app.calendar, now_ms) and not self._is_done(day)]
+
+    def _is_done(self, day: str) -> bool:
+        from hk_tick_collector.archive import pack  # noqa: PLC0415
+
+        is_signed = self.sign is None or signature_path(self.app.archive_root, day).exists()
+        return is_signed and pack.is_archived(self.app.data_root, self.app.archive_root, day)
+
+    def work(self, day: str, on_rows: Any) -> Outcome | str:
+        """Put one day away."""
+        from hk_tick_collector.archive import pack  # noqa: PLC0415
+
+        app = self.app
+        if day_file_of(app, day) is None:
+            return "already archived; its day file is gone"
+        pack.check_at_rest(app.data_root, day, app.calendar, app.now_ms)
+        done = pack.archive_day(
+            app.data_root, app.archive_root, day, self.kinds, verify=self.verify, made_at_ms=app.now_ms, on_rows=on_rows
+        )
+        if self.sign is not None:
+            self.sign(manifest_path(app.archive_root, day))
+        return done
 
 
 def _result(app: App, day: str, result: Outcome | str) -> dict[str, Any]:

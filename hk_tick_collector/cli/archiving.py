@@ -33,6 +33,14 @@ format_option = click.option(
 )
 
 
+from_option = click.option(
+    "--from",
+    "place",
+    metavar="PLACE",
+    help="The copies there instead of the archive: s3://BUCKET/PREFIX or a directory.",
+)
+
+
 def kinds_of(app: App, format_: str | None) -> tuple[str, ...]:
     """The kinds of files that a format stands for; the setting's when none was named."""
     if format_ is None:
@@ -55,7 +63,7 @@ def archive_job(app: App, *, restore_into: Path | None = None, only_reads: bool 
     """Alone on the archive, gently, with what an earlier job left half done set right. ``Busy`` when it is taken.
 
     ``only_reads``: an archive that this user may not write to is read all the same, beside other readers."""
-    from hk_tick_collector.archive import atomic, pack, restore  # noqa: PLC0415 - Arrow takes its time
+    from hk_tick_collector.archive import atomic, copies, pack, restore  # noqa: PLC0415 - Arrow takes its time
 
     be_gentle()
     with ExitStack() as stack:
@@ -65,9 +73,30 @@ def archive_job(app: App, *, restore_into: Path | None = None, only_reads: bool 
         else:
             stack.enter_context(atomic.only_job(app.archive_root))
             pack.tidy(app.archive_root)
+            copies.tidy(app.archive_root)
         if restore_into is not None:
             stack.enter_context(atomic.only_job(restore_into, restore.LOCK_FILE))
             restore.tidy(restore_into)
+        yield
+
+
+@contextmanager
+def gentle_job() -> Iterator[None]:
+    """For what reads a copy elsewhere: nobody can be in its way."""
+    be_gentle()
+    with clean_ending():
+        yield
+
+
+@contextmanager
+def restoring_job(directory: Path) -> Iterator[None]:
+    """Alone on the directory that a day is brought back into, from a copy elsewhere."""
+    from hk_tick_collector.archive import atomic, copies, restore  # noqa: PLC0415 - Arrow takes its time
+
+    be_gentle()
+    with clean_ending(), atomic.only_job(directory, restore.LOCK_FILE):
+        restore.tidy(directory)
+        copies.tidy(directory)
         yield
 
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from hk_tick_collector.cli.archiving import archive_job, stored_rows
+from hk_tick_collector.cli.archiving import archive_job, from_option, restoring_job, stored_rows
 from hk_tick_collector.cli.common import EXIT_FINE, App, progress, tickctl_command
 from hk_tick_collector.cli.options import day_argument
 from hk_tick_collector.cli.terminal import show_text
+from hk_tick_collector.core.errors import StoreError
 from hk_tick_collector.core.text import counted
 from hk_tick_collector.days.manifest import manifest_path
 from hk_tick_collector.watch.when import one_day
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     ticks are joined to it: nothing is lost and nothing is there twice. The archive is read back and compared with its
     manifest first, and stays.
 
+    With --from it comes from a copy in a bucket or another directory, also on a machine that has nothing else.
+
     A day file that another process has open is refused. With RETAIN_DAYS set, the next end-of-day job deletes an old
     day's file again; restore into another directory to keep it.
     """,
@@ -39,8 +42,15 @@ if TYPE_CHECKING:
     metavar="DIR",
     help="Directory for the day file instead of the data root; made when it does not exist.",
 )
-def command(app: App, day: str, into: Path | None) -> int:
+@from_option
+def command(app: App, day: str, into: Path | None, place: str | None) -> int:
     """See the help text."""
+    done = _from_archive(app, day, into) if place is None else _from_copy(app, day, into, place)
+    app.emit(asdict(done), lambda: show_text(_sentence(done)))
+    return EXIT_FINE
+
+
+def _from_archive(app: App, day: str, into: Path | None) -> Restored:
     from hk_tick_collector.archive import restore  # noqa: PLC0415 - Arrow takes its time
 
     trading_day = one_day(app, day)
@@ -51,9 +61,26 @@ def command(app: App, day: str, into: Path | None) -> int:
         archive_job(app, restore_into=target, only_reads=True),
         progress(f"restore {trading_day}", stored_rows(app, trading_day)) as on_rows,
     ):
-        done = restore.restore_day(app.archive_root, trading_day, target, now_ms=app.now_ms, on_rows=on_rows)
-    app.emit(asdict(done), lambda: show_text(_sentence(done)))
-    return EXIT_FINE
+        return restore.restore_day(app.archive_root, trading_day, target, now_ms=app.now_ms, on_rows=on_rows)
+
+
+def _from_copy(app: App, day: str, into: Path | None, place: str) -> Restored:
+    """Also on a machine that has no recordings."""
+    from hk_tick_collector.archive import copies, places, restore  # noqa: PLC0415
+    from hk_tick_collector.cli.copied import CopiedDays  # noqa: PLC0415
+
+    store = places.open_store(place)
+    there_are = CopiedDays.of(app, store, copies.sent_days(store))
+    trading_day = there_are.catalog.day(one_day(there_are, day)).trading_day
+    target = app.data_root if into is None else into.absolute()
+    app.work_as_owner(target)
+    with restoring_job(target), copies.staging(target) as there, progress(f"restore {trading_day}") as on_rows:
+        copies.fetch_day(store, trading_day, there)
+        try:
+            done = restore.restore_day(there, trading_day, target, now_ms=app.now_ms, on_rows=on_rows)
+        except StoreError as exc:
+            raise type(exc)(str(exc).replace(str(there), store.place)) from exc
+    return replace(done, source=done.source.replace(str(there), store.place))
 
 
 def _sentence(done: Restored) -> str:

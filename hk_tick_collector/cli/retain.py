@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from hk_tick_collector.cli.archiving import archive_job, for_each_day, none_of, print_results, reading_job, stored_rows
+from hk_tick_collector.cli.archiving import (
+    archive_job,
+    for_each_day,
+    from_option,
+    none_of,
+    print_results,
+    reading_job,
+    stored_rows,
+)
 from hk_tick_collector.cli.common import EXIT_FINE, EXIT_PROBLEM, App, tickctl_command
 from hk_tick_collector.cli.terminal import show_text
 from hk_tick_collector.core.text import counted
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from hk_tick_collector.archive.retain import Verdict
+    from hk_tick_collector.archive.stores import ArchiveStore
 
 
 @tickctl_command(
@@ -23,6 +34,8 @@ if TYPE_CHECKING:
     A day file goes only when its archive, read back from its bytes at that moment, holds exactly the ticks, coverage
     and gaps that the file holds, no process has it open, nothing of the day waits in the spill, and the day is older
     than the trading day before today. Otherwise it stays, with the reason, and the exit code is 1.
+
+    With --from the copy in a bucket or another directory is what is read and compared, not the archive.
     """,
 )
 @click.option(
@@ -32,15 +45,21 @@ if TYPE_CHECKING:
     help="Keep the files of the newest N trading days that have one. Default: the setting RETAIN_DAYS.",
 )
 @click.option("--dry-run", is_flag=True, help="Check everything and say what would go; delete nothing.")
-def command(app: App, keep_days: int | None, dry_run: bool) -> int:
+@from_option
+def command(app: App, keep_days: int | None, dry_run: bool, place: str | None) -> int:
     """See the help text."""
     keep = keep_days_of(app, keep_days)
     if not keep:
         raise click.UsageError("nothing says how many days to keep: give --keep-days N, or set RETAIN_DAYS")
     if not app.catalog.live_days():
         raise none_of(app, "there is no day file")
+    store = None
+    if place is not None:
+        from hk_tick_collector.archive.places import open_store  # noqa: PLC0415 - Arrow takes its time
+
+        store = open_store(place)
     with reading_job(app) if dry_run else archive_job(app):
-        results = retained(app, keep, dry_run=dry_run)
+        results = retained(app, keep, dry_run=dry_run, store=store)
 
     def human() -> None:
         if results:
@@ -61,14 +80,23 @@ def keep_days_of(app: App, keep_days: int | None) -> int:
     return 0 if app.data_root_given is not None else app.places.retain_days
 
 
-def retained(app: App, keep_days: int, *, dry_run: bool = False) -> list[Verdict]:
-    """Delete what may go, inside ``archive_job``; a verdict for each day that is due."""
-    from hk_tick_collector.archive import retain  # noqa: PLC0415 - Arrow takes its time
+def retained(app: App, keep_days: int, *, dry_run: bool = False, store: ArchiveStore | None = None) -> list[Verdict]:
+    """Delete what may go, inside ``archive_job``; a verdict for each day that is due. ``store``: its copies count, not
+    the archive's."""
+    from hk_tick_collector.archive import copies, retain  # noqa: PLC0415 - Arrow takes its time
+
+    def verdict(archive_root: Path, day: str, on_rows: Any) -> Verdict:
+        return retain.retain_day(
+            app.data_root, archive_root, day, app.calendar, app.now_ms, dry_run=dry_run, on_rows=on_rows
+        )
 
     def work(day: str, on_rows: Any) -> Verdict:
-        return retain.retain_day(
-            app.data_root, app.archive_root, day, app.calendar, app.now_ms, dry_run=dry_run, on_rows=on_rows
-        )
+        if store is None:
+            return verdict(app.archive_root, day, on_rows)
+        with copies.staging() as there:
+            copies.fetch_day(store, day, there)
+            found = verdict(there, day, on_rows)
+            return replace(found, reason=found.reason and found.reason.replace(str(there), store.place))
 
     due = retain.due_days(app.catalog.live_days(), keep_days, app.calendar, app.now_ms)
     found = for_each_day(due, "compare", lambda day: stored_rows(app, day), work)

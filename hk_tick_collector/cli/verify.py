@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hk_tick_collector.cli.archiving import day_file_of, for_each_day, none_of, print_results, reading_job, stored_rows
+import click
+
+from hk_tick_collector.cli.archiving import (
+    day_file_of,
+    for_each_day,
+    from_option,
+    gentle_job,
+    none_of,
+    print_results,
+    reading_job,
+    stored_rows,
+)
 from hk_tick_collector.cli.common import EXIT_FINE, EXIT_PROBLEM, App, tickctl_command
 from hk_tick_collector.cli.options import day_argument
 from hk_tick_collector.core.errors import NoData
@@ -12,6 +25,7 @@ from hk_tick_collector.core.text import counted
 from hk_tick_collector.watch.when import some_days
 
 if TYPE_CHECKING:
+    from hk_tick_collector.archive.stores import ArchiveStore
     from hk_tick_collector.archive.verify import Check
 
 
@@ -23,26 +37,37 @@ if TYPE_CHECKING:
     archive's bytes, and held against the manifest and, where it still exists, against the day file. Files that were
     kept beside a day (Sierra Chart's depth) are unpacked and hashed as well.
 
-    Exit code 1 on any difference.
+    With --from the copies in a bucket or another directory are read, each brought to TMPDIR first. With --signers each
+    manifest must be signed by somebody whom that file allows; who it was is said.
+
+    Exit code 1 on any difference, and for a manifest that is unsigned or signed by nobody allowed.
     """,
 )
 @day_argument("days")
-def command(app: App, days: str | None) -> int:
+@from_option
+@click.option(
+    "--signers",
+    "signers_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Who may have signed, as ssh-keygen(1) wants it (ALLOWED SIGNERS).",
+)
+def command(app: App, days: str | None, place: str | None, signers_file: Path | None) -> int:
     """See the help text."""
-    from hk_tick_collector.archive import verify  # noqa: PLC0415 - Arrow takes its time
+    from hk_tick_collector.archive import copies, places, signing, verify  # noqa: PLC0415 - Arrow takes its time
 
-    archived = set(app.catalog.archived_days())
-    if not archived:
-        raise none_of(app, "no day is archived")
-    chosen = sorted(archived) if days is None else [day for day in some_days(app, days) if day in archived]
-    if not chosen:
-        raise NoData(f"{days} is not archived; put it away with: hk-tickctl archive {days}")
+    signers = signing.Signers.of(signers_file) if signers_file is not None else None
+    store = places.open_store(place) if place is not None else None
+    chosen = _archived(app, days) if store is None else _copied(app, store, days)
 
     def work(day: str, on_rows: Any) -> Check:
-        return verify.check_day(app.archive_root, day, day_file_of(app, day), on_rows)
+        if store is not None:
+            return copies.check_copy(store, day, _beside(app, day), on_rows, signers)
+        check = verify.check_day(app.archive_root, day, day_file_of(app, day), on_rows)
+        return check if signers is None else signers.judged(app.archive_root, check)
 
     results: list[dict[str, Any]] = []
-    with reading_job(app):
+    with reading_job(app) if store is None else gentle_job():
         for day, found in for_each_day(chosen, "verify", lambda day: stored_rows(app, day), work):
             if isinstance(found, str):
                 results.append({"trading_day": day, "fine": False, "problems": [found]})
@@ -52,6 +77,33 @@ def command(app: App, days: str | None) -> int:
     return EXIT_FINE if all(row["fine"] for row in results) else EXIT_PROBLEM
 
 
+def _archived(app: App, days: str | None) -> list[str]:
+    archived = app.catalog.archived_days()
+    if not archived:
+        raise none_of(app, "no day is archived")
+    chosen = archived if days is None else [day for day in some_days(app, days) if day in archived]
+    if not chosen:
+        raise NoData(f"{days} is not archived; put it away with: hk-tickctl archive {days}")
+    return chosen
+
+
+def _copied(app: App, store: ArchiveStore, days: str | None) -> list[str]:
+    from hk_tick_collector.archive.copies import sent_days  # noqa: PLC0415
+    from hk_tick_collector.cli.copied import CopiedDays  # noqa: PLC0415
+
+    sent = sent_days(store)
+    if not sent:
+        raise NoData(f"there is no archived day in {store.place}; put one there with: hk-tickctl archive --to")
+    return some_days(CopiedDays.of(app, store, sent), days)
+
+
+def _beside(app: App, day: str) -> Path | None:
+    """The day file, where this machine has recordings at all."""
+    with suppress(NoData):
+        return day_file_of(app, day)
+    return None
+
+
 def _line(row: dict[str, Any]) -> tuple[str, str, str]:
     if not row["fine"]:
         return row["trading_day"], "WRONG", "; ".join(row["problems"])
@@ -59,4 +111,5 @@ def _line(row: dict[str, Any]) -> tuple[str, str, str]:
     kinds = " and ".join(row["formats"])
     depth = f" and {counted(row['depth_files'], 'depth file')}" if row["depth_files"] else ""
     what = f"{counted(row['rows'], 'tick')} of {counted(row['symbols'], 'symbol')} ({kinds}){depth}, {beside}"
-    return row["trading_day"], "fine", what
+    signed = f"; signed by {row['signed_by']}" if row["signed_by"] else ""
+    return row["trading_day"], "fine", what + signed

@@ -9,6 +9,7 @@ _BROUGHT_BY = {
     "redis": ("redis",),
     "metrics": ("prometheus_client",),
     "alert": ("apprise",),
+    "s3": ("minio", "urllib3"),
     "screen": ("textual",),
 }
 

@@ -9,6 +9,7 @@ Without its manifest an archive file is only a file. A manifest is a claim until
     ARCHIVE_ROOT/sqlite/20261120.db.zst
     ARCHIVE_ROOT/depth/20261120/...depth.0f3a...gz    what was kept beside the day (store/kept.py)
     ARCHIVE_ROOT/manifests/20261120.json
+    ARCHIVE_ROOT/manifests/20261120.json.sig          who made it, if that was signed (archive/signing.py)
 """
 
 from __future__ import annotations
@@ -115,6 +116,11 @@ def claims_of(content: DayContent) -> dict[str, SymbolClaim]:
 def manifest_path(archive_root: Path, day: str) -> Path:
     """Where the manifest of a day stands."""
     return archive_root / "manifests" / f"{check_day(day)}.json"
+
+
+def signature_path(archive_root: Path, day: str) -> Path:
+    """Where the signature of a day's manifest stands, if somebody signed it."""
+    return archive_root / "manifests" / f"{check_day(day)}.json.sig"
 
 
 def parquet_path(archive_root: Path, day: str, market: str = DEFAULT_MARKET.code) -> Path:

@@ -1,0 +1,304 @@
+"""A bucket of an S3-compatible store.
+
+Credentials, region and address come from where every program of AWS looks: ``AWS_ACCESS_KEY_ID`` and its brothers,
+``~/.aws/credentials`` (refused when others may read it), ``AWS_PROFILE``, ``AWS_ENDPOINT_URL_S3``, the machine's role.
+
+- A new name is put with ``If-None-Match: *``, a later version with ``If-Match``: of two writers one is refused. An
+  answer that got lost is told from a refusal by what is there.
+- Each request carries the SHA-256 of its body, and the store refuses what arrived otherwise. The SHA-256 of the whole
+  is kept as metadata ``sha256``.
+- What is larger than PART_BYTES goes up in parts. An upload that was broken off is gone on with: parts that the store
+  has are not sent again. It costs storage until then; a lifecycle rule of the bucket ends what nobody goes on with.
+- A line that breaks while an object comes down is taken up where it broke, of the same version. A store that is slower
+  than SLOWEST_BYTES_PER_SEC is given up.
+
+The client library signs, retries and finds credentials; conditions and unfinished uploads it has no public calls for,
+so requests go through its ``_execute``. pyproject.toml holds it to one minor version for that.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+from urllib.parse import urlsplit
+from xml.etree import ElementTree as ET
+
+import urllib3
+from minio import Minio
+from minio.credentials.providers import AWSConfigProvider, ChainedProvider, EnvAWSProvider, IamAwsProvider
+from minio.error import MinioException, S3Error, ServerError
+from urllib3.exceptions import HTTPError
+
+from hk_tick_collector.archive.stores import Stored, Taken, check_room
+from hk_tick_collector.core.errors import ConfigError, StoreUnavailable
+from hk_tick_collector.core.text import cut, printable
+
+PART_BYTES = 5 * 1024 * 1024  # the least that S3 takes, so that a slow line takes one in TIMEOUT_SEC; 10,000 are 50 GB
+BLOCK_BYTES = 256 * 1024
+TIMEOUT_SEC = 60.0  # also of sending a part
+RETRIES = urllib3.Retry(3, backoff_factor=0.3, status_forcelist=[500, 502, 503, 504], allowed_methods=None)
+READ_ATTEMPTS = 5  # in a row that brought less than a block
+GRACE_SEC = 60.0
+SLOWEST_BYTES_PER_SEC = 8 * 1024
+MAX_NAMES = 1_000_000
+MAX_UPLOADS = 5  # unfinished ones of a name that are looked at
+
+_META = "x-amz-meta-sha256"
+_GONE = {"NoSuchKey", "NotFound"}
+_RACED = {"PreconditionFailed", "ConditionalRequestConflict"}
+_KEYS = {"AccessDenied", "Forbidden", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"}
+_NO_CONDITIONS = {"NotImplemented", "MethodNotAllowed"}
+
+
+def open_bucket(bucket: str, prefix: str) -> S3Store:
+    """A bucket as a store. ConfigError when the credentials may be read by others or the address is none."""
+    _check_credentials_file()
+    address = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    parts = urlsplit(address or "https://s3.amazonaws.com")
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.path.strip("/"):
+        raise ConfigError("AWS_ENDPOINT_URL_S3 is an address like https://s3.example.com, without path or user")
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    try:
+        client = Minio(
+            parts.netloc,
+            secure=parts.scheme == "https",
+            region=region or ("us-east-1" if address else None),
+            credentials=ChainedProvider(_providers()),
+            http_client=urllib3.PoolManager(timeout=urllib3.Timeout(TIMEOUT_SEC), retries=RETRIES),
+        )
+    except ValueError as exc:
+        raise ConfigError("AWS_ENDPOINT_URL_S3 or AWS_REGION cannot be used: see the address of your store") from exc
+    return S3Store(client, bucket, prefix)
+
+
+def _providers() -> list[Any]:
+    found: list[Any] = [EnvAWSProvider(), AWSConfigProvider()]
+    if os.environ.get("AWS_EC2_METADATA_DISABLED", "").lower() != "true":
+        quick = urllib3.PoolManager(timeout=urllib3.Timeout(2.0), retries=urllib3.Retry(1))
+        found.append(IamAwsProvider(http_client=quick))
+    return found
+
+
+def _check_credentials_file() -> None:
+    if os.environ.get("AWS_ACCESS_KEY_ID"):
+        return
+    path = Path(os.environ.get("AWS_SHARED_CREDENTIALS_FILE") or "~/.aws/credentials").expanduser()
+    with contextlib.suppress(OSError):
+        if path.stat().st_mode & 0o077:
+            raise ConfigError(f"{path} holds credentials and others may read it: chmod 600 {path}")
+
+
+class S3Store:
+    """A bucket, or what is under a prefix of it. See ``stores.ArchiveStore``."""
+
+    def __init__(self, client: Minio, bucket: str, prefix: str) -> None:
+        self._client, self._bucket, self._prefix = client, bucket, prefix
+
+    @property
+    def place(self) -> str:
+        return f"s3://{self._bucket}/{self._prefix}".rstrip("/")
+
+    def names(self, prefix: str) -> list[str]:
+        found: list[str] = []
+        skipped = len(self._key(""))
+        with self._errors(f"list {self.place}/{prefix}"):
+            for one in self._client.list_objects(self._bucket, self._key(prefix), recursive=True):
+                found.append(str(one.object_name)[skipped:])
+                if len(found) > MAX_NAMES:
+                    raise StoreUnavailable(f"{self.place} has more than {MAX_NAMES:,} files: name a prefix of its own")
+        return sorted(found)
+
+    def stat(self, name: str) -> Stored | None:
+        with self._errors(f"look at {self.place}/{name}"):
+            try:
+                found = self._client.stat_object(self._bucket, self._key(name))
+            except S3Error as exc:
+                if exc.code in _GONE:
+                    return None
+                raise
+        return Stored(int(found.size or 0), str(found.etag), (found.metadata or {}).get(_META))
+
+    def read(self, name: str, target: Path, most_bytes: int) -> Stored | None:
+        found = self.stat(name)
+        if found is None:
+            return None
+        wanted = min(found.size_bytes, most_bytes + 1)
+        check_room(target, wanted, f"{self.place}/{name}")
+        with target.open("wb") as file:
+            self._read(name, found.version, file, wanted)
+        return found
+
+    def _read(self, name: str, version: str, file: BinaryIO, wanted: int) -> None:
+        started, done, vain = time.monotonic(), 0, 0
+        while done < wanted:
+            before = done
+            for block in self._blocks(name, version, done, wanted):
+                file.write(block)
+                done += len(block)
+                self._check_pace(name, time.monotonic() - started, done)
+            self._check_pace(name, time.monotonic() - started, done)
+            vain = 0 if done - before >= BLOCK_BYTES else vain + 1
+            if vain >= READ_ATTEMPTS and done < wanted:
+                raise StoreUnavailable(
+                    f"{self.place}/{name} breaks off again and again, now after {done:,} of {wanted:,} bytes: "
+                    "the store answers by half; try again later"
+                )
+
+    def _blocks(self, name: str, version: str, start: int, end: int) -> Iterator[bytes]:
+        """The bytes from ``start`` on, until ``end`` or until the line breaks."""
+        with self._errors(f"read {self.place}/{name}"):
+            asked: Any = {"If-Match": f'"{version}"', "Range": f"bytes={start}-{end - 1}"}
+            answer = self._client.get_object(self._bucket, self._key(name), request_headers=asked)
+            try:
+                if start and answer.status != 206:
+                    raise StoreUnavailable(f"{self.place}/{name} broke off, and the store cannot go on in the middle")
+                with contextlib.suppress(HTTPError, OSError):
+                    # What came so far, not a full block: else a drop a second would never be noticed.
+                    while start < end and (block := answer.read1(min(BLOCK_BYTES, end - start))):
+                        start += len(block)
+                        yield block
+            finally:
+                answer.close()
+
+    def _check_pace(self, name: str, elapsed_sec: float, done_bytes: int) -> None:
+        if elapsed_sec > GRACE_SEC + done_bytes / SLOWEST_BYTES_PER_SEC:
+            raise StoreUnavailable(
+                f"{self.place}/{name} comes too slowly: {done_bytes:,} bytes in {elapsed_sec:.0f} s; try again later"
+            )
+
+    def write(self, source: Path, name: str, sha256: str, replaces: str | None) -> None:
+        size_bytes = source.stat().st_size
+        condition = {"If-None-Match": "*"} if replaces is None else {"If-Match": f'"{replaces}"'}
+        with self._errors(f"write {self.place}/{name}"):
+            try:
+                if size_bytes <= PART_BYTES:
+                    self._put(name, source.read_bytes(), {**condition, _META: sha256})
+                else:
+                    self._put_in_parts(source, name, sha256, condition)
+            except S3Error as exc:
+                if exc.code not in _RACED:
+                    raise
+                there = self.stat(name)
+                if there is None or (there.size_bytes, there.sha256) != (size_bytes, sha256):
+                    raise Taken(
+                        f"{self.place}/{name} was written by another program meanwhile: archive the day again; two "
+                        "recorders need a prefix each"
+                    ) from exc  # else it is ours, and the answer was lost, or the same of somebody else
+
+    def _put(self, name: str, body: bytes, headers: dict[str, str], **query: str) -> str:
+        """Its tag."""
+        headers = {**headers, "x-amz-checksum-sha256": _sum(body)}
+        return str(self._ask("PUT", name, body, headers, query).headers.get("etag", "")).strip('"')
+
+    def _put_in_parts(self, source: Path, name: str, sha256: str, condition: dict[str, str]) -> None:
+        upload, there = self._begun(source, name)
+        if upload is None:
+            headers = {_META: sha256, "x-amz-checksum-algorithm": "SHA256"}
+            upload = _text(self._ask("POST", name, b"", headers, {"uploads": ""}), "UploadId")
+        listed = ET.Element("CompleteMultipartUpload")
+        for number, body in _parts(source):
+            tag = there.get(number) or self._put(name, body, {}, partNumber=str(number), uploadId=upload)
+            part = ET.SubElement(listed, "Part")
+            for key, value in {"ChecksumSHA256": _sum(body), "ETag": f'"{tag}"', "PartNumber": str(number)}.items():
+                ET.SubElement(part, key).text = value
+        self._ask("POST", name, ET.tostring(listed), condition, {"uploadId": upload})
+        found = self.stat(name)  # an error may come late, as an answer that begins well
+        if found is None or found.size_bytes != source.stat().st_size:
+            raise StoreUnavailable(f"{self.place}/{name} was sent and is not there: try again")
+
+    def _begun(self, source: Path, name: str) -> tuple[str | None, dict[int, str]]:
+        """The newest upload of this very file that was broken off, and the tags of the parts that the store has."""
+        with contextlib.suppress(MinioException, ET.ParseError, ValueError):  # not every store lists them for everybody
+            key = self._key(name)
+            answer = self._client._list_multipart_uploads(self._bucket, prefix=key)
+            uploads = [one for one in answer.uploads if one.object_name == key and one.upload_id]
+            for one in sorted(uploads, key=lambda one: str(one.initiated_time), reverse=True)[:MAX_UPLOADS]:
+                held = self._held_parts(key, str(one.upload_id))
+                mine = {n: held[n][1] for n, body in _parts(source) if n in held and _is_part(held[n], body)}
+                if mine and mine.keys() == held.keys():
+                    return str(one.upload_id), mine
+        return None, {}
+
+    def _held_parts(self, key: str, upload: str) -> dict[int, tuple[int, str]]:
+        """Size and tag of each part."""
+        found: dict[int, tuple[int, str]] = {}
+        after: str | None = None
+        while True:
+            answer = self._client._list_parts(self._bucket, key, upload, part_number_marker=after)
+            found |= {int(part.part_number): (int(part.size or 0), str(part.etag)) for part in answer.parts}
+            following = str(answer.next_part_number_marker or "")
+            if not answer.is_truncated or following == after:
+                return found
+            after = following
+
+    def _ask(self, method: str, name: str, body: bytes, headers: dict[str, Any], query: dict[str, Any]) -> Any:
+        return self._client._execute(
+            method, self._bucket, self._key(name), body=body, headers=headers, query_params=query
+        )
+
+    def _key(self, name: str) -> str:
+        return f"{self._prefix}/{name}" if self._prefix else name
+
+    @contextlib.contextmanager
+    def _errors(self, what: str) -> Iterator[None]:
+        """Errors of the library as ours: no text of the store, which may repeat a key, comes through."""
+        try:
+            yield
+        except S3Error as exc:
+            raise StoreUnavailable(f"cannot {what}: {self._said(exc.code or 'nothing')}") from exc
+        except ServerError as exc:
+            said = "PreconditionFailed" if exc.status_code == 412 else f"HTTP {exc.status_code}"
+            raise StoreUnavailable(f"cannot {what}: {self._said(said)}") from exc
+        except (MinioException, HTTPError, ET.ParseError) as exc:
+            raise StoreUnavailable(
+                f"cannot {what}: the store cannot be reached, broke off or is no S3 store ({type(exc).__name__}): see "
+                "AWS_ENDPOINT_URL_S3 and the line"
+            ) from exc
+        except ValueError as exc:  # of the providers
+            raise StoreUnavailable(
+                f"cannot {what}: no credentials for S3; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or fill "
+                "~/.aws/credentials"
+            ) from exc
+
+    def _said(self, code: str) -> str:
+        shown = printable(cut(code, 40))
+        if code == "NoSuchBucket":
+            return f"there is no bucket {self._bucket}: make it first, or see AWS_ENDPOINT_URL_S3"
+        if code in _KEYS:
+            return f"the store refuses these credentials or lets them do nothing here ({shown}): see AWS_* and ~/.aws"
+        if code in _RACED:
+            return f"it was replaced meanwhile ({shown}): try again"
+        if code in _NO_CONDITIONS:
+            return f"the store knows no conditional writes ({shown}), without which two writers destroy each other"
+        return f"the store says {shown}; try again later"
+
+
+def _parts(source: Path) -> Iterator[tuple[int, bytes]]:
+    with source.open("rb") as file:
+        number = 1
+        while body := file.read(PART_BYTES):
+            yield number, body
+            number += 1
+
+
+def _is_part(held: tuple[int, str], body: bytes) -> bool:
+    """By its tag, which is the MD5 of a part where the store does not encrypt it with keys of its own."""
+    return held == (len(body), hashlib.md5(body, usedforsecurity=False).hexdigest())
+
+
+def _sum(body: bytes) -> str:
+    return base64.b64encode(hashlib.sha256(body).digest()).decode()
+
+
+def _text(answer: Any, name: str) -> str:
+    """What stands in an element of an answer. StoreUnavailable without it."""
+    for element in ET.fromstring(answer.data).iter():  # noqa: S314 - expat bounds what entities grow to
+        if element.tag.rpartition("}")[2] == name and element.text:
+            return element.text
+    raise StoreUnavailable(f"the store's answer lacks {name}: it is no S3 store")
