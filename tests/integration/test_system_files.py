@@ -90,6 +90,7 @@ def bash(tmp_path: Path, text: str) -> subprocess.CompletedProcess[str]:
         "readonly PREFIX=/opt/futu_tick_downloader": f"readonly PREFIX={tmp_path}/opt",
         "readonly COMMAND=/usr/local/bin": f"readonly COMMAND={tmp_path}/local/bin",
         "readonly SHARE_PREFIX=/usr/local": f"readonly SHARE_PREFIX={tmp_path}/local",
+        "readonly UNIT_DIR=/etc/systemd/system": f"readonly UNIT_DIR={tmp_path}/units",
     }
     source = LIBRARY.read_text()
     for there, here in places.items():
@@ -164,6 +165,36 @@ def test_a_dry_run_writes_nothing(machine: Path) -> None:
 def test_a_build_that_takes_long_says_so(machine: Path) -> None:
     done = bash(machine, f"set +o pipefail; PROGRESS_SEC=0.05; report_progress {machine} | head -n 1")
     assert "still building after" in done.stdout, done.stderr
+
+
+# --- redeploy and rollback, of the units
+
+
+def test_what_notes_failures_comes_and_goes_with_the_version(machine: Path) -> None:
+    """An update brings it where somebody is called, the way back to a version without it takes it away, and whoever
+    chose no alerts never gets it."""
+    failure, caller = "hk-tick-failure@.service", "hk-tick-alert.service"
+    units, release = machine / "units", machine / "opt/deploy/systemd"
+    units.mkdir()
+    shutil.copytree(ROOT / "deploy/systemd", release)
+    (units / "hk-tick-api.service").touch()  # chosen once
+
+    def refreshed() -> set[str]:
+        done = bash(machine, "refresh_serving")
+        assert done.returncode == 0, done.stderr
+        return {path.name for path in units.iterdir()}
+
+    assert refreshed() == {"hk-tick-api.service"}
+    (units / caller).write_text("of an earlier version, from before units were noted")
+    assert refreshed() == {"hk-tick-api.service", caller, failure}
+    for name in (caller, failure):
+        assert (units / name).read_bytes() == (release / name).read_bytes()
+        assert stat.S_IMODE((units / name).stat().st_mode) == 0o644
+    (release / failure).unlink()  # the way back
+    dry = bash(machine, "DRY_RUN=1; refresh_serving").stdout
+    assert f"would run: rm -f {units / failure}" in dry
+    assert (units / failure).exists()
+    assert refreshed() == {"hk-tick-api.service", caller}
 
 
 # --- redeploy --tests

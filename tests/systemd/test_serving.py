@@ -137,6 +137,9 @@ def test_the_one_that_calls_sees_the_recorder_and_calls_when_it_is_gone(installe
             wait_until(lambda: "[recorder_down;" in called.texts(), "a call", 90)
             installed.recover()
             wait_until(lambda: "OVER" in called.texts(), "the end of it", 90)
+            installed.commit("another, with somebody who is called")
+            run("rm /etc/systemd/system/hk-tick-failure@.service")
+            installed.redeploy("--skip-tests", "--market", "closed")
             failure = "hk-tick-failure@hk-tick-broken.service.service"
             run(f"systemd-run --wait --unit=hk-tick-broken -p OnFailure={failure} false", check=False)
             wait_until(lambda: "hk-tick-broken.service: the unit failed (exit-code 1)" in called.texts(), "its call")
