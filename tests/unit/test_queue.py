@@ -33,6 +33,7 @@ from tests.harness import wait_until
 from tests.ticks import make_tick, make_ticks
 
 WRITE_ALL = spill_module._write_all
+PAUSE_SEC = 0.0002  # of a consumer: one that takes the lock again at once keeps all others waiting on a busy machine
 
 
 @pytest.fixture
@@ -119,6 +120,7 @@ def test_a_patient_put_waits_for_room_and_spills_nothing(spill: SpillQueue) -> N
 
 
 def test_patience_ends_and_is_not_tried_again_at_once(spill: SpillQueue, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queue_module, "IMPATIENT_SEC", 3600)
     queue, progress, _ = make_queue(spill)
     queue.put(make_ticks(1, 10))
     started = time.monotonic()
@@ -209,6 +211,7 @@ def test_many_threads_lose_nothing(spill: SpillQueue) -> None:
     def take() -> None:
         while not done.is_set() or queue.rows:
             taken.extend(queue.take(7)[0])
+            time.sleep(PAUSE_SEC)
 
     producers = [threading.Thread(target=bring, args=(f"HK.0000{n}",)) for n in range(1, 6)]
     consumer = threading.Thread(target=take)
@@ -363,6 +366,7 @@ def test_rows_of_many_threads_are_each_in_one_place_whatever_the_disk_does(
         producer.start()
     while any(producer.is_alive() for producer in producers):
         taken += queue.take(5)[0]
+        time.sleep(PAUSE_SEC)
     in_hand = queue.take(5)[0]
     monkeypatch.setattr(spill_module, "_write_all", real)
     queue.spill_everything(in_hand)
