@@ -369,7 +369,7 @@ def _table(columns: Sequence[str], body: Iterable[Sequence[object]], linked: fro
 
 def _table_cell(name: str, value: object, linked: frozenset[str]) -> str:
     text = "-" if value is None else f"{value:,}" if isinstance(value, int) else escape(str(value))
-    kinds = {"state": text, "why": "why"}
+    kinds = {"state": text, "why": "why", "name": "name"}
     if name == "symbol" and value in linked:
         text = f'<a href="#{quote(str(value))}">{text}</a>'
     kind = "num" if name.startswith("#") else kinds.get(name)
