@@ -97,6 +97,7 @@ class Daemon:
         )
         self._continuity = completeness_of(settings.spec, self._put_facts)
         self._lane = self._make_lane()
+        self._book_keeper = self._make_book_keeper()
         self._feed = self._make_feed()
         self._progress.feed.source = settings.spec.title
         waiting = Waiting()
@@ -148,7 +149,7 @@ class Daemon:
             self._clock,
             self._put_facts,
             lambda: self._lane.waiting_rows,
-            self._make_book_keeper(),
+            self._book_keeper,
         )
 
     def _make_book_lane(self) -> BookLane | None:
@@ -441,7 +442,8 @@ class Daemon:
         while True:
             self._reload_again = False
             try:
-                symbols = (await in_thread("reload", self._reload_settings)).symbols
+                settings = await in_thread("reload", self._reload_settings)
+                symbols = settings.symbols
                 added = not set(symbols).issubset(self._symbols)
                 self._symbols = tuple(symbols)
                 if added:  # an earlier process may have recorded them today
@@ -453,12 +455,21 @@ class Daemon:
                 )
             else:
                 action = "list of symbols only; restart for other settings"
-                log.info(event("reloaded", symbols=len(symbols), action=action))
+                books = None if self._book_keeper is None else len(settings.book_symbols)
+                log.info(event("reloaded", symbols=len(symbols), books=books, action=action))
                 self._feed.set_symbols(symbols)
+                self._set_books(settings.book_symbols)
             if not self._reload_again:
                 break
         self._reloading = None
         self._service.ready()
+
+    def _set_books(self, symbols: Sequence[str]) -> None:
+        """After the list of ticks, whose quota goes first."""
+        if self._book_keeper is not None:
+            self._book_keeper.set_symbols(symbols)
+        elif symbols:
+            log.warning(event("books_need_a_restart", symbols=len(symbols), action="no books were wanted at the start"))
 
     def _recover(self, reason: str) -> None:
         self._loop.call_soon_threadsafe(self._lane.request_writer_recovery, reason)

@@ -89,7 +89,7 @@ class IngestProgress:
 @dataclass(slots=True)
 class BookProgress:
     """Of order books, all zero where none are wanted. ``received`` and ``merged``: under the queue's lock. ``wanted``
-    to ``pulls_agreed``: on the loop. The rest on the books' own thread."""
+    to ``breaks``: on the loop. The rest on the books' own thread."""
 
     received: int = 0  # pushes
     merged: int = 0  # of these: passed over for a newer one of the same symbol, since the disk was behind
@@ -99,6 +99,7 @@ class BookProgress:
     refused_symbols: dict[str, str] = field(default_factory=dict)  # code -> why; replaced, never changed
     pulls: int = 0
     pulls_agreed: int = 0
+    breaks: int = 0  # times that a symbol's book was no longer watched
 
     stored: int = 0
     unread: int = 0  # could not be read
@@ -106,6 +107,7 @@ class BookProgress:
     write_errors: int = 0
     last_error: str = ""
     last_commit_monotonic: float = 0.0
+    last_commit_lag_sec: float = 0.0  # from the receipt of the last push to its commit
 
 
 @dataclass(slots=True)

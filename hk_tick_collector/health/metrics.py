@@ -137,6 +137,28 @@ _GAUGES = (
     ),
 )
 
+# Where order books are recorded.
+_BOOK_COUNTERS = (
+    _Value("books_received_total", "Order books that were pushed.", lambda p: p.books.received),
+    _Value("books_stored_total", "Order books stored in book files.", lambda p: p.books.stored),
+    _Value("books_merged_total", "Passed over for a newer one, the disk being behind.", lambda p: p.books.merged),
+    _Value("books_unread_total", "Order books that could not be read.", lambda p: p.books.unread),
+    _Value("books_breaks_total", "Times that a symbol's book was no longer watched.", lambda p: p.books.breaks),
+    _Value("books_pulls_total", "Order books that were asked for.", lambda p: p.books.pulls),
+    _Value("books_pulls_agreed_total", "Of these: had been pushed just before.", lambda p: p.books.pulls_agreed),
+    _Value("books_write_errors_total", "Failed attempts to write order books.", lambda p: p.books.write_errors),
+)
+_BOOK_GAUGES = (
+    _Value("books_symbols_wanted", "Symbols in BOOK_SYMBOLS.", lambda p: p.books.wanted),
+    _Value("books_symbols_watched", "Symbols whose order book is watched.", lambda p: p.books.subscribed),
+    _Value("books_symbols_refused", "Symbols whose order book is refused.", lambda p: len(p.books.refused_symbols)),
+    _Value(
+        "books_lag_seconds",
+        "From a book's receipt to its commit, the last time.",
+        lambda p: p.books.last_commit_lag_sec,
+    ),
+)
+
 _BACKLOG: tuple[tuple[str, str, Callable[[Backlog], float]], ...] = (
     ("queue_rows", "Rows waiting in memory.", lambda b: b.queue_rows),
     ("in_hand_rows", "Rows taken from the queue and not committed yet.", lambda b: b.in_hand_rows),
@@ -171,6 +193,7 @@ class RecorderCollector(Collector):
             yield _labelled_counter(split.name, split.about, split.label, split.read(progress))
         for gauge in _GAUGES:
             yield GaugeMetricFamily(PREFIX + gauge.name, gauge.about, value=gauge.read(progress))
+        yield from self._books()
         ingest = progress.ingest
         about = "From a row's receipt to its commit (an even sample of each batch)."
         yield _seconds_histogram("commit_latency_seconds", about, ingest.commit_latency_ms.snapshot())
@@ -179,6 +202,14 @@ class RecorderCollector(Collector):
         yield from self._moments()
         yield from self._backlog_and_states()
         yield from self._surroundings()
+
+    def _books(self) -> Iterator[Metric]:
+        progress = self._sources.progress
+        if progress.books.wanted:
+            for counter in _BOOK_COUNTERS:
+                yield CounterMetricFamily(PREFIX + counter.name, counter.about, value=counter.read(progress))
+            for gauge in _BOOK_GAUGES:
+                yield GaugeMetricFamily(PREFIX + gauge.name, gauge.about, value=gauge.read(progress))
 
     def _moments(self) -> Iterator[Metric]:
         """Readings of the monotonic clock as epoch seconds."""

@@ -297,6 +297,9 @@ class BookLane:
         progress.stored += sum(isinstance(entry, PushEntry) for entry in part)
         progress.commits += 1
         progress.last_commit_monotonic = time.monotonic()
+        newest = next((entry for entry in reversed(part) if isinstance(entry, PushEntry)), None)
+        if newest is not None:
+            progress.last_commit_lag_sec = max(0.0, time.time() - newest.push.recv_ts_us / 1e6)
 
     def _entries(self, items: Sequence[_Item]) -> tuple[list[BookEntry], int]:
         """What was read, and how many pushes the rest accounts for: those that could not be, and those that were passed

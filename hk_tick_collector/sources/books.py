@@ -43,6 +43,7 @@ STOPPED = "recorder stopped"
 INTERRUPTED = "not logged in"
 NO_LONGER_LISTED = "the source dropped it"
 QUOTA_FOR_TICKS = "quota given to ticks"
+NOT_WANTED = "no longer on the list"
 
 
 class BookSink(Protocol):
@@ -130,6 +131,17 @@ class BookKeeper:
             self._look_at = self._subscribe_at = 0.0
         self._wake.set()
 
+    def set_symbols(self, symbols: Sequence[str]) -> None:
+        """Whose books are wanted from now on. On the loop."""
+        self._symbols = tuple(symbols)
+        self._progress.wanted = len(self._symbols)
+        self._progress.refused_symbols = {
+            symbol: why for symbol, why in self._progress.refused_symbols.items() if symbol in self._symbols
+        }
+        self._subscribe_at = 0.0
+        self._retry.reset()
+        self._wake.set()
+
     def stop(self) -> None:
         """The connection's end is the recorder's own."""
         self._end_reason = STOPPED
@@ -176,11 +188,26 @@ class BookKeeper:
         if now >= self._look_at:
             await self._compare_lists(link, ticks)
             self._look_at = now + COMPARE_SEC
-        if len(self._active) < len(self._symbols) and now >= self._subscribe_at:
+        await self._give_back(link)
+        if not set(self._symbols).issubset(self._active) and now >= self._subscribe_at:
             await self._subscribe(link, ticks)
             self._subscribe_at = now + (self._retry.next_sec() if self._progress.refused_symbols else 0.0)
         if self._active:
             await self._hold_together(link)
+
+    async def _give_back(self, link: BookLink) -> None:
+        """End what is no longer wanted. What the far side does not let go yet is watched until it does."""
+        unwanted = [symbol for symbol in self._active if symbol not in self._symbols]
+        if not unwanted:
+            return
+        try:
+            await link.unsubscribe_books(unwanted, REQUEST_TIMEOUT_SEC)
+        except FeedLost:
+            raise
+        except FeedError as exc:
+            self._log.log(logging.WARNING, "books_kept", reason=str(exc), action="given back later")
+            return
+        self._end(unwanted, NOT_WANTED)
 
     async def _compare_lists(self, link: BookLink, ticks: _Ticks) -> None:
         """End what the far side no longer lists, and what ticks need the quota of."""
@@ -207,7 +234,8 @@ class BookKeeper:
         self._listed_us = self._now_us()
         began = [symbol for symbol in fits if symbol not in refused and symbol in listed.symbols]
         refused.update((symbol, "the source does not list it") for symbol in fits if symbol not in {*began, *refused})
-        self._active = [symbol for symbol in self._symbols if symbol in {*self._active, *began}]
+        unwanted = [symbol for symbol in self._active if symbol not in self._symbols]
+        self._active = [symbol for symbol in self._symbols if symbol in {*self._active, *began}] + unwanted
         self._sink.tell([WatchBegan(symbol, self._listed_us) for symbol in began])
         self._refuse(refused)
         if began:
@@ -260,6 +288,7 @@ class BookKeeper:
         self._sink.tell([WatchEnded(symbol, at_us, reason, 0, min(known_us, at_us)) for symbol in ended])
         self._active = [symbol for symbol in self._active if symbol not in ended]
         self._progress.subscribed = len(self._active)
+        self._progress.breaks += len(ended)
         level = logging.INFO if reason == STOPPED else logging.WARNING
         log.log(level, event("books_ended", symbols=len(ended), reason=reason))
 

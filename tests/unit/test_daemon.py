@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import sqlite3
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -343,6 +345,25 @@ def test_sighup_reads_the_symbols_aside_and_tells_when_it_is_done(tmp_path: Path
     assert run.play(scenario) == EXIT_OK
     assert told == ["READY", "RELOADING", "READY", "STOPPING"]
     assert threads == ["reload"]
+
+
+def test_sighup_reads_the_list_of_books_where_some_were_wanted(
+    tmp_path: Path, told: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    for wanted_at_first in ("HK.00700", ""):
+        told.clear()
+        run = Run(tmp_path / (wanted_at_first or "none"), BOOK_SYMBOLS=wanted_at_first)
+        run.reloaded = partial(load_settings, None, {**run.env, "BOOK_SYMBOLS": "HK.00005,HK.00700"})
+
+        async def scenario(run: Run) -> None:
+            stop(signal.SIGHUP)
+            await run.until(lambda: "RELOADING" in told and told[-1] == "READY", "the reload")
+            stop()
+
+        assert run.play(scenario) == EXIT_OK
+        assert run.daemon._progress.books.wanted == (2 if wanted_at_first else 0)
+    assert "books_need_a_restart symbols=2" in caplog.text
 
 
 def test_a_symbol_that_sighup_adds_goes_on_where_its_file_ends(tmp_path: Path, told: list[str]) -> None:

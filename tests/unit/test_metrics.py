@@ -44,6 +44,19 @@ NIGHT = datetime(2026, 11, 20, 15, 0, tzinfo=UTC)
 CALENDAR = TradingCalendar(HK)
 
 
+def test_order_books_are_told_of_where_they_are_recorded(tmp_path: Path) -> None:
+    scraped = Scraped(tmp_path)
+    assert scraped.value("books_received_total") is None
+    books = scraped.progress.books
+    books.wanted, books.received, books.merged, books.refused_symbols = 3, 41, 5, {"HK.00001": "no right"}
+    books.last_commit_lag_sec = 0.25
+    found = [
+        scraped.value(f"books_{name}") for name in ("received_total", "merged_total", "stored_total", "lag_seconds")
+    ]
+    assert found == [41, 5, 0, 0.25]
+    assert [scraped.value(f"books_symbols_{name}") for name in ("wanted", "watched", "refused")] == [3, 0, 1]
+
+
 class Scraped:
     """One scrape of sources that a test has in hand."""
 

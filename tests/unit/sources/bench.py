@@ -214,6 +214,7 @@ class Bench:
         self.rejected: list[RejectedTick] = []
         self.progress = FeedProgress()
         self.book_progress = BookProgress()
+        self.book_keeper: BookKeeper | None = None
         self.continuity = completeness_of(market.spec, self.facts.extend)
         self.hole_found = asyncio.Event()
         self.puller = TickPuller(
@@ -251,6 +252,7 @@ class Bench:
         if books:
             check_sec = float(options["check_interval_sec"])
             keeper = BookKeeper(*books, self.book_progress, self.progress, self.clock, check_sec)
+            self.book_keeper = keeper
         return FeedSession(
             FeedOptions(**options), source, self.rows.extend, self.rows.extend, self.rejected.extend, self.continuity,
             calendar, self.progress, self.clock, self.told.extend, books=keeper,

@@ -323,3 +323,20 @@ def test_what_nobody_asked_for_goes_nowhere() -> None:
 def test_a_time_that_is_none_is_none() -> None:
     for epoch_sec in (0.0, -1.0, float("nan"), float("inf"), 1e12):
         assert futu_books._ms(epoch_sec) is None
+
+
+def test_another_list_ends_what_is_no_longer_wanted_and_begins_the_rest() -> None:
+    async def script(bench: Bench, sink: Sink) -> None:
+        await _all_watched(bench, sink, CODES[:2])
+        bench.opend.books[CODES[2]] = _pulled(CODES[2])
+        assert bench.book_keeper is not None
+        bench.book_keeper.set_symbols((CODES[2], CODES[1]))
+        await _all_watched(bench, sink, CODES[1:])
+        assert (bench.book_progress.wanted, bench.book_progress.subscribed) == (2, 2)
+        bench.book_keeper.set_symbols(())
+        await bench.until(lambda: not sink.watching)
+
+    sink = _live(script, CODES[:2], ticks=CODES)
+    assert [(end.symbol, end.reason) for end in sink.ends] == [
+        (CODES[0], "no longer on the list"), *((code, "no longer on the list") for code in (CODES[2], CODES[1])),
+    ]  # fmt: skip
