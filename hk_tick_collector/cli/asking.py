@@ -36,7 +36,7 @@ def with_connection(
     from hk_tick_collector.store.data_root import foreign  # noqa: PLC0415
     from hk_tick_collector.watch import opend  # noqa: PLC0415 - futu-api takes its time
 
-    settings = app.settings
+    settings = app.places  # a list of symbols may be what is asked for
     other = foreign(app.data_root, settings.market) if of_data_root else None
     if other is not None:
         raise ConfigError(f"MARKET: {other}")

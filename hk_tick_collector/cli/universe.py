@@ -26,11 +26,11 @@ from hk_tick_collector.cli.ending import clean_ending
 from hk_tick_collector.cli.options import days_option
 from hk_tick_collector.cli.stretch import days_to_read
 from hk_tick_collector.cli.terminal import show_text
-from hk_tick_collector.core.errors import InputError, NoData, RecorderError
+from hk_tick_collector.core.errors import ConfigError, InputError, NoData, RecorderError
 from hk_tick_collector.core.text import counted
 from hk_tick_collector.market.symbols import check_symbols
 from hk_tick_collector.store.atomic import write_whole
-from hk_tick_collector.watch import universe
+from hk_tick_collector.watch import shards, universe
 from hk_tick_collector.watch.recorder import lock_holder
 from hk_tick_collector.watch.universe import Choice, Measured, Score
 from hk_tick_collector.watch.when import some_days
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 RESERVE_FACTOR, RESERVE_SLOTS = 0.05, 10  # of the quota, for what is added by hand
 BEFORE_OPENING_MS = 3_600_000
 USUAL_DAYS = 20
+MAX_PROBLEMS = 50  # of lists, shown
 
 
 @tickctl_command(
@@ -51,6 +52,8 @@ USUAL_DAYS = 20
     hk-tickctl universe                               shows what would be chosen
     hk-tickctl universe --write symbols.txt --reload  FUTU_SYMBOLS=@symbols.txt
     hk-tickctl universe --explain 700
+    hk-tickctl universe --limit 300 --shards 4 --write symbols.txt
+    hk-tickctl universe --check symbols.txt
 
     At most --limit symbols: those of --keep, and the first ones by each strategy (medians over --days). One comes in at
     a rank and goes out only when it is a fifth behind it in every ranking, not before five trading days. OpenD is asked
@@ -60,6 +63,10 @@ USUAL_DAYS = 20
     Symbols are taken away only while the market is closed, and not in the hour before it opens: a day of which a part
     was not recorded can never be proven. A choice of less than half of the symbols until now changes nothing and ends
     with 1.
+
+    --shards divides them over recorders with accounts of their own, of --limit symbols each: symbols.1.txt and so on,
+    by ticks a day, and a symbol moves only where the load would be uneven. The plan is symbols.shards.json; --check
+    holds the lists against it and ends with 1 when a symbol is in no list or in two.
     """,
     short_help="Choose the symbols to record.",
 )
@@ -70,6 +77,8 @@ USUAL_DAYS = 20
 @click.option("--recorded-only", is_flag=True, help="Choose among recorded symbols alone; needs --limit.")
 @click.option("--write", "target", type=click.Path(path_type=Path, dir_okay=False), help="The file FUTU_SYMBOLS names.")
 @click.option("--reload", is_flag=True, help="Tell the recorder to read its list again (SIGHUP).")
+@click.option("--shards", "count", type=click.IntRange(2, shards.MAX_SHARDS), help="Recorders that share the list.")
+@click.option("--check", "checked", type=click.Path(path_type=Path, dir_okay=False), help="Hold lists against a plan.")
 @click.option("--explain", metavar="CODE", help="Why this one is chosen, or not.")
 def command(
     app: App,
@@ -80,24 +89,31 @@ def command(
     recorded_only: bool,
     target: Path | None,
     reload: bool,
+    count: int | None,
+    checked: Path | None,
     explain: str | None,
 ) -> int:
     """See the help text."""
+    if checked is not None:
+        return _check_lists(app, checked.absolute())
     strategies = _strategies(by)
     kept = _codes(app, keep) if keep else []
     if recorded_only and limit is None:
         raise click.UsageError("--recorded-only needs --limit: nobody else knows the quota")
     if reload and target is None:
         raise click.UsageError("--reload needs --write: there is no new list to read")
+    if reload and count is not None:
+        raise click.UsageError("--reload tells one recorder: with --shards, systemctl reload 'hk-tick-collector@*'")
     listed = Listed() if recorded_only else ask_listed(app)
     be_gentle()
     of = _scores(app, days, listed)
     rankings = {name: universe.ranking(name, of, _comparable(app, of)) for name in strategies}
     trading_day = _next_day(app)
     before = universe.newest(app.data_root, trading_day)
+    slots = _slots(listed) if limit is None else limit
     choice = universe.choose(
         trading_day,
-        _slots(listed) if limit is None else limit,
+        slots * (count or 1),
         kept,
         rankings,
         of=of,
@@ -106,10 +122,56 @@ def command(
     )
     if explain is not None:
         return _explain(app, choice, rankings, of, explain)
+    if count is not None:
+        return _divide(app, choice, before, of, count, slots, target)
     if target is not None:
         _put(app, choice, before, target, reload=reload)
     app.emit(asdict(choice), lambda: _show(choice, target))
     return EXIT_FINE
+
+
+def _divide(
+    app: App, choice: Choice, before: Choice | None, of: dict[str, Score], count: int, slots: int, target: Path | None
+) -> int:
+    whole = target.absolute() if target is not None else None
+    loads = shards.loads_of(choice.symbols, of)
+    plan = shards.divide(choice.trading_day, loads, count, slots, shards.read(whole) if whole is not None else None)
+    if whole is not None:
+        universe.check(choice, 0 if before is None else len(before.members))
+        lines = {member.symbol: f"{member.symbol}  # {universe.why(member)}" for member in choice.members}
+        shards.write(whole, plan, lines)
+        universe.store(app.data_root, choice)
+
+    def human() -> None:
+        rows = [(shard.number, len(shard.symbols), slots, round(shard.load)) for shard in plan.shards]
+        print_table(("shard", "symbols", "slots", "load"), rows, numbers=("shard", "symbols", "slots", "load"))
+        where = f", written beside {shards.plan_path(whole)}" if whole is not None else "; nothing was written"
+        many = counted(len(choice.members), "symbol")
+        show_text(f"{many} for {choice.trading_day}, {len(plan.moved):,} moved to another shard{where}")
+
+    app.emit(asdict(plan), human)
+    return EXIT_FINE
+
+
+def _check_lists(app: App, target: Path) -> int:
+    plan = shards.read(target)
+    if plan is None:
+        raise NoData(f"there is no plan {shards.plan_path(target)}: hk-tickctl universe --shards N --write makes one")
+    listed: dict[int, list[str] | None] = {}
+    for shard in plan.shards:
+        path = shards.list_path(target, shard.number)
+        listed[shard.number] = _listed_in(app, path) if path.exists() else None
+    problems = shards.problems(target, plan, listed)
+
+    def human() -> None:
+        for problem in problems[:MAX_PROBLEMS]:
+            show_text(problem)
+        many = counted(sum(len(shard.symbols) for shard in plan.shards), "symbol")
+        state = f"{counted(len(problems), 'problem')}" if problems else "each in exactly one list"
+        show_text(f"{many} in {counted(len(plan.shards), 'shard')} for {plan.trading_day}: {state}")
+
+    app.emit({"plan": asdict(plan), "problems": problems}, human)
+    return EXIT_PROBLEM if problems else EXIT_FINE
 
 
 def _strategies(text: str) -> list[str]:
@@ -118,6 +180,14 @@ def _strategies(text: str) -> list[str]:
     if wrong or not names:
         raise click.UsageError(f"--by {text!r}: name one or more of {', '.join(universe.STRATEGIES)}")
     return names
+
+
+def _listed_in(app: App, path: Path) -> list[str]:
+    """The symbols of a shard's list, which may have none."""
+    symbols, problems = check_symbols(f"@{path.name}", app.market.symbols, path.parent)
+    if problems and problems != [f"symbols file {path} holds no code"]:
+        raise InputError("; ".join(problems))
+    return symbols
 
 
 def _codes(app: App, text: str) -> list[str]:
@@ -186,7 +256,7 @@ def _may_take_away(app: App) -> bool:
 
 
 def _put(app: App, choice: Choice, before: Choice | None, target: Path, *, reload: bool) -> None:
-    recorded = set(app.settings.symbols) if reload else set()
+    recorded = _recorded(app, target) if reload else set()
     universe.check(choice, max(len(recorded), 0 if before is None else len(before.members)))
     gone = recorded.difference(choice.symbols)
     if gone and not _may_take_away(app):
@@ -198,6 +268,16 @@ def _put(app: App, choice: Choice, before: Choice | None, target: Path, *, reloa
     universe.store(app.data_root, choice)  # behind the list: what is stored is what the recorder is to have
     if reload:
         _tell_recorder(app, choice, target)
+
+
+def _recorded(app: App, target: Path) -> set[str]:
+    """What FUTU_SYMBOLS names now: nothing while the list that it names is still to be written."""
+    try:
+        return set(app.settings.symbols)
+    except ConfigError:
+        if target.exists():
+            raise
+        return set()
 
 
 def _tell_recorder(app: App, choice: Choice, target: Path) -> None:

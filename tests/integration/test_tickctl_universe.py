@@ -71,6 +71,38 @@ def test_a_list_that_the_recorder_would_not_read_is_said(data: Path) -> None:
     assert (done.returncode, "no recorder works" in done.stderr) == (0, True), done.stderr
 
 
+def test_the_first_list_is_written_where_the_settings_name_it(data: Path) -> None:
+    symbols = data.parent / "new" / "symbols.txt"
+    symbols.parent.mkdir()
+    words = ("universe", "--recorded-only", "--limit", 3, "--keep", "5,700,9988", "--write", symbols, "--reload")
+    done = tickctl(*words, data_root=data, FUTU_SYMBOLS=f"@{symbols}")
+    assert (done.returncode, "no recorder works" in done.stderr) == (0, True), done.stderr
+    symbols.write_text("nonsense!\n")
+    done = tickctl(*words, data_root=data, FUTU_SYMBOLS=f"@{symbols}")
+    assert (done.returncode, "nonsense" in done.stderr or "FUTU_SYMBOLS" in done.stderr) == (2, True), done.stderr
+
+
+def test_a_list_is_divided_over_recorders_and_held_against_its_plan(data: Path) -> None:
+    symbols = data.parent / "symbols.txt"
+    words = ("universe", "--recorded-only", "--keep", "5,700,9988", "--shards", 4, "--write", symbols)
+    missing = tickctl("universe", "--check", symbols, data_root=data)
+    assert (missing.returncode, "there is no plan" in missing.stderr) == (3, True)
+    done = tickctl(*words, "--limit", 2, data_root=data)
+    assert (done.returncode, "3 symbols for" in done.stdout) == (0, True), done.stdout + done.stderr
+    lists = [symbols.with_name(f"symbols.{number}.txt") for number in (1, 2, 3, 4)]
+    codes = [[line.split()[0] for line in path.read_text().splitlines()[1:]] for path in lists]
+    assert sorted(code for listed in codes for code in listed) == ["HK.00005", "HK.00700", "HK.09988"]
+    fine = tickctl("universe", "--check", symbols, data_root=data)
+    assert (fine.returncode, "each in exactly one list" in fine.stdout) == (0, True), fine.stdout + fine.stderr
+    lists[0].write_text(lists[0].read_text() + codes[1][0] + "\n")
+    double = tickctl("universe", "--check", symbols, data_root=data)
+    assert (double.returncode, "is in 2 lists: shards 1, 2" in double.stdout) == (1, True)
+    few = tickctl(*words[:-3], 2, *words[-2:], "--limit", 1, data_root=data)
+    assert few.returncode == 2
+    told = tickctl(*words, "--limit", 2, "--reload", data_root=data)
+    assert (told.returncode, "systemctl reload" in told.stderr) == (2, True)
+
+
 def test_without_a_source_recorded_symbols_are_ranked(data: Path) -> None:
     done = tickctl("universe", "--recorded-only", "--limit", 2, "--by", "ticks", data_root=data)
     assert (done.returncode, "1 symbol of 2" in done.stdout) == (0, True), done.stdout + done.stderr
