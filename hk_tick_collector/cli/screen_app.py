@@ -26,6 +26,7 @@ STATUS_SEC, LOG_SEC, DAY_SEC = 1.0, 3.0, 10.0
 LOG_ROWS = 50
 KEPT = 120  # values of a sparkline
 TAPE_ROWS = 40
+WIDE = 100  # columns from which on the tape has room for milliseconds
 MAX_SYMBOLS = 500  # rows of the table: more than somebody scrolls through
 STYLES = {"proven": "green", "missing": "bold red", "unproven": "yellow", "fine": "green", "problem": "bold red"}
 SIGNS = {"proven": "✓", "missing": "✕", "unproven": "?"}
@@ -37,6 +38,7 @@ class Screen(TextualApp[None]):
     """One data root, looked at every second."""
 
     TITLE = "hk-tick-collector"
+    ENABLE_COMMAND_PALETTE = False  # its place at the bottom is the keys'
     CSS = """
     #note { display: none; height: 1; padding: 0 1; text-style: bold; }
     #note.said { display: block; }
@@ -47,14 +49,15 @@ class Screen(TextualApp[None]):
     #filter { display: none; height: 3; }
     #filter.asked { display: block; }
     #main { height: 1fr; }
-    #symbols { width: 3fr; height: 100%; }
-    #side { width: 2fr; }
+    #symbols { width: 7fr; height: 100%; }
+    #side { width: 5fr; }
     #tape { height: 2fr; }
     #gaps { height: 1fr; }
     #log { height: 8; padding: 0 1; border-top: solid $primary; overflow: hidden hidden;
            text-wrap: nowrap; text-overflow: ellipsis; }
     .low #lines, .low #numbers, .low #log, .unlogged #log { display: none; }
     .narrow #side { display: none; }
+    DataTable { scrollbar-size-vertical: 1; scrollbar-size-horizontal: 0; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("q", "quit", "quit"),
@@ -92,9 +95,9 @@ class Screen(TextualApp[None]):
 
     def on_mount(self) -> None:
         """Columns, and the first questions."""
-        self._table("symbols").add_columns("symbol", "state", "ticks", "missing", "last", "name")
-        self._table("tape").add_columns("time", "price", "volume", "side")
-        self._table("gaps").add_columns("gap", "from", "to", "missing")
+        self._table("symbols").add_columns("symbol", "state", _right("ticks"), _right("missing"), "last", "name")
+        self._table("tape").add_columns("time", _right("price"), _right("volume"), "side")
+        self._table("gaps").add_columns("gap", "from", "to", _right("missing"))
         self._table("symbols").focus()
         self.set_interval(STATUS_SEC, self._ask_status)
         self.set_interval(DAY_SEC, self._ask_day)
@@ -185,7 +188,8 @@ class Screen(TextualApp[None]):
         table.clear()
         for tick in reversed(tape):
             table.add_row(
-                self._clock(tick["ts_ms"], with_ms=True), _number(tick["price"]), _number(tick["volume"]),
+                self._clock(tick["ts_ms"], with_ms=self.size.width >= WIDE), _right(_number(tick["price"])),
+                _right(_number(tick["volume"])),
                 printable(str(tick["direction"] or "")),
             )  # fmt: skip
 
@@ -205,7 +209,7 @@ class Screen(TextualApp[None]):
         for gap in gaps[:100]:
             table.add_row(
                 printable(gap["symbol"]), self._clock(gap["start_ts_ms"]), self._clock(gap["end_ts_ms"]),
-                "?" if gap.get("missing_ticks") is None else _number(gap["missing_ticks"]),
+                _right("?" if gap.get("missing_ticks") is None else _number(gap["missing_ticks"])),
             )  # fmt: skip
 
     def _fill(self) -> None:
@@ -215,7 +219,7 @@ class Screen(TextualApp[None]):
         for row in shown:
             state = Text(f"{SIGNS.get(row['state'], ' ')} {row['state']}", style=STYLES.get(row["state"], ""))
             table.add_row(
-                printable(row["symbol"]), state, _number(row["stored_ticks"]), _missing(row),
+                printable(row["symbol"]), state, _right(_number(row["stored_ticks"])), _right(_missing(row)),
                 self._clock(row.get("last_ts_ms")), printable(row.get("name") or ""), key=row["symbol"],
             )  # fmt: skip
         if shown:
@@ -280,6 +284,11 @@ def _numbers(status: Facts, recorder: Facts) -> str:
         f"{recorder.get('queue_rows', 0) + recorder.get('spill_rows', 0)} waiting",
     )
     return "  ".join(counts) if recorder else "no recorder runs"
+
+
+def _right(text: str) -> Text:
+    """A number, or what stands above numbers."""
+    return Text(text, justify="right")
 
 
 def _missing(row: Facts) -> str:
