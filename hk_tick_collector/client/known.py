@@ -7,8 +7,9 @@ source had been asked by then and nothing came after.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -25,8 +26,30 @@ def stored_by(table: pa.Table, as_of_ms: int) -> pa.ChunkedArray:
     return pc.less_equal(table.column("inserted_at_ms"), pa.scalar(as_of_ms, UTC_MS))
 
 
-def coverage_as_of(read: DayRead, as_of_ms: int) -> list[SymbolCoverage]:
-    """How complete a day was, as far as it can be said today."""
+class Counts(NamedTuple):
+    """Of one symbol's ticks."""
+
+    stored: int = 0  # by that moment
+    later: int = 0  # stored after it
+    late: int = 0  # those of them that had happened by then
+
+
+def counts_of(table: pa.Table, as_of_ms: int) -> Counts:
+    """Of ticks with ``ts_ms`` and ``inserted_at_ms``."""
+    known = stored_by(table, as_of_ms)
+    stored = pc.sum(known).as_py() or 0
+    happened = pc.less_equal(table.column("ts_ms"), pa.scalar(as_of_ms, UTC_MS))
+    late = pc.sum(pc.and_not(happened, known)).as_py() or 0
+    return Counts(stored, table.num_rows - stored, late)
+
+
+def coverage_as_of(read: DayRead, as_of_ms: int, counted: Mapping[str, Counts] | None = None) -> list[SymbolCoverage]:
+    """How complete a day was, as far as it can be said today. ``counted``: of its symbols, when they were read."""
+    found = _counted(read, as_of_ms) if counted is None else counted
+    return [_judged(row, found.get(row.symbol, Counts()), as_of_ms) for row in read.coverage]
+
+
+def _counted(read: DayRead, as_of_ms: int) -> dict[str, Counts]:
     stored: dict[str, int] = {}
     later: dict[str, int] = {}
     late: dict[str, int] = {}
@@ -36,19 +59,17 @@ def coverage_as_of(read: DayRead, as_of_ms: int) -> list[SymbolCoverage]:
         after = table.filter(pc.invert(known))
         _count(later, after)
         _count(late, after.filter(pc.less_equal(after.column("ts_ms"), pa.scalar(as_of_ms, UTC_MS))))
-    return [
-        _judged(row, stored.get(row.symbol, 0), later.get(row.symbol, 0), late.get(row.symbol, 0), as_of_ms)
-        for row in read.coverage
-    ]
+    return {
+        symbol: Counts(stored.get(symbol, 0), later.get(symbol, 0), late.get(symbol, 0)) for symbol in {*stored, *later}
+    }
 
 
-def _judged(now: SymbolCoverage, stored: int, later: int, late: int, as_of_ms: int) -> SymbolCoverage:
-    """``later``: ticks stored after that moment; ``late``: those of them that had happened by then."""
-    if not later and now.verified_until_ms is not None and now.verified_until_ms <= as_of_ms:
+def _judged(now: SymbolCoverage, counts: Counts, as_of_ms: int) -> SymbolCoverage:
+    if not counts.later and now.verified_until_ms is not None and now.verified_until_ms <= as_of_ms:
         return now
-    known = replace(now, stored_ticks=stored, expected_ticks=None, verified_until_ms=None)
-    if late or now.state == MISSING:
-        missing = late + now.missing_ticks
+    known = replace(now, stored_ticks=counts.stored, expected_ticks=None, verified_until_ms=None)
+    if counts.late or now.state == MISSING:
+        missing = counts.late + now.missing_ticks
         return replace(known, state=MISSING, missing_ticks=missing, reason="by then they were not stored")
     return replace(known, state=UNPROVEN, missing_ticks=0, reason="what was proven by then is not kept")
 

@@ -177,7 +177,7 @@ class LocalFiles:
             ticks = pa.Table.from_batches(list(_batches(Plan(part), wanted)), _schema(INPUT_COLUMNS))
             fill = fill_of(part, recorded.calendar, until_ms) if question.fill else None
             tables.append(make_bars(ticks.unify_dictionaries(), interval_ms, market, rule, fill))
-        return _by_symbol(pa.concat_tables(tables).unify_dictionaries())
+        return by_symbol(pa.concat_tables(tables).unify_dictionaries())
 
 
 def fill_of(reads: list[DayRead], calendar: TradingCalendar, until_ms: int) -> Fill:
@@ -194,7 +194,7 @@ def fill_of(reads: list[DayRead], calendar: TradingCalendar, until_ms: int) -> F
     return Fill(windows, until_ms)
 
 
-def _by_symbol(bars: pa.Table) -> pa.Table:
+def by_symbol(bars: pa.Table) -> pa.Table:
     """By symbol and start; Arrow does not sort by what stands in a dictionary."""
     import pyarrow as pa  # noqa: PLC0415
     import pyarrow.compute as pc  # noqa: PLC0415

@@ -10,14 +10,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, replace
-from typing import Any, BinaryIO, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from hk_tick_collector.client.errors import BadQuestion
-from hk_tick_collector.client.local import LocalFiles, coverage_of, kept_types, narrowed
-from hk_tick_collector.client.plan import DayRead, markets_of, plan_of
+from hk_tick_collector.client.local import LocalFiles, by_symbol, coverage_of, kept_types, narrowed
+from hk_tick_collector.client.plan import DayRead, Plan, markets_of, plan_of
 from hk_tick_collector.client.question import ALL, BarQuestion, column_names
 from hk_tick_collector.core.errors import RecorderError, StoreError
 from hk_tick_collector.days.catalog import Day
@@ -30,10 +31,13 @@ from hk_tick_collector.query import bars
 from hk_tick_collector.query.trade_types import TradeRule
 from hk_tick_collector.serve.api.answer import Look, media_type, write_answer
 from hk_tick_collector.serve.api.cursor import Cursor, Spot
-from hk_tick_collector.serve.api.plan import Asked, Reading, allowed, reading_of, reading_of_today, stretch_of
+from hk_tick_collector.serve.api.plan import Asked, Reading, allowed, name_of, reading_of, reading_of_today, stretch_of
 from hk_tick_collector.serve.api.roots import Root, Roots, bad
 from hk_tick_collector.serve.keys import Key
 from hk_tick_collector.serve.problems import Problem, shown
+
+if TYPE_CHECKING:
+    from hk_tick_collector.serve.api.today import Today
 
 GROUP_ROWS = 400_000  # read and sorted at a time
 TOP_MEMORY_MB = 512
@@ -124,7 +128,7 @@ def _bars(roots: Roots, asked: Asked, key: Key, out: Out) -> int:
         interval_ms = bars.parse_interval_ms(asked["interval"])
     except ValueError as exc:
         raise bad("interval", str(exc)) from exc
-    reading, found = _bars_of_today(roots, asked, key, interval_ms) or _bars_of_days(roots, asked, key)
+    reading, found = _bars_of_today(roots, asked, key, interval_ms) or _bars_of_days(roots, asked, key, interval_ms)
     if asked.get("limit") is not None and asked.get("fill") != "session":  # a fill goes on with the clock
         roots.bar_pages.keep(reading.page, found, asked["limit"])
     table = with_ends(found, interval_ms, roots.all[0].now_ms)
@@ -137,8 +141,10 @@ def _bars(roots: Roots, asked: Asked, key: Key, out: Out) -> int:
     return _send(reading, [table] if table.num_rows else [], BAR_SCHEMA, "start_ms", asked, out)
 
 
-def _bars_of_days(roots: Roots, asked: Asked, key: Key) -> tuple[Reading, pa.Table]:
-    reading = reading_of(roots.paths, asked, key)
+def _bars_of_days(roots: Roots, asked: Asked, key: Key, interval_ms: int) -> tuple[Reading, pa.Table]:
+    """Day by day where no bar holds ticks of two: the newest from what is kept of it, archived ones once."""
+    newest = _kept(roots, asked, interval_ms, "newest")
+    reading = reading_of(roots.paths, asked, key, newest.read if newest is not None else None)
     kept = roots.bar_pages.get(reading.page) if reading.start is not None else None
     if kept is not None:
         return reading, kept
@@ -146,26 +152,41 @@ def _bars_of_days(roots: Roots, asked: Asked, key: Key) -> tuple[Reading, pa.Tab
         reading.stretch, asked["interval"], asked.get("fill") == "session", bool(asked.get("auctions", True)),
         bool(asked.get("odd_lots")), bool(asked.get("off_exchange")),
     )  # fmt: skip
-    return reading, reading.files.bars_of(reading.plan, question)
+    if newest is None:
+        return reading, reading.files.bars_of(reading.plan, question)
+    tables = [
+        roots.day_bars.of(read, question, partial(reading.files.bars_of, Plan([read]), question))
+        for read in reading.plan.reads
+        if name_of(read) != name_of(newest.read)
+    ]
+    return reading, by_symbol(pa.concat_tables([*tables, newest.bars]).unify_dictionaries())
 
 
 def _bars_of_today(roots: Roots, asked: Asked, key: Key, interval_ms: int) -> tuple[Reading, pa.Table] | None:
     """The same, of what is kept of the newest day; None when it is none of that."""
-    if asked.get("cursor") is not None or asked.get("as_of_ms") is not None:
+    today = _kept(roots, asked, interval_ms, "bars")
+    if today is None:
+        return None
+    return reading_of_today(roots.paths, asked, key, today.read, today.place), today.bars
+
+
+def _kept(roots: Roots, asked: Asked, interval_ms: int, part: Literal["bars", "newest"]) -> Today | None:
+    """What is kept of the newest day, as ``TodayBars`` has it: of a question for it, or for days up to it."""
+    if asked.get("cursor") is not None:
         return None
     try:
         ((root, symbols),) = roots.symbols(asked["symbols"])
         stretch = stretch_of(asked)
     except (Problem, RecorderError, ValueError):  # the way of all days says what is wrong
         return None
+    if part == "newest" and (len(roots.all) > 1 or root.market.day_starts_ms):
+        return None
     rule = TradeRule(
         root.market.trade_types, bool(asked.get("auctions", True)), bool(asked.get("odd_lots")),
         bool(asked.get("off_exchange")),
     )  # fmt: skip
-    today = root.today.bars(stretch, symbols, interval_ms, rule, is_filled=asked.get("fill") == "session")
-    if today is None:
-        return None
-    return reading_of_today(roots.paths, asked, key, today.read, today.place), today.bars
+    of: Callable[..., Today | None] = getattr(root.today, part)
+    return of(stretch, symbols, interval_ms, rule, is_filled=asked.get("fill") == "session")
 
 
 def with_ends(table: pa.Table, interval_ms: int, now_ms: int) -> pa.Table:

@@ -56,8 +56,9 @@ class Reading:
         return self.question, tuple(sorted(self.states.items()))
 
 
-def reading_of(roots: Sequence[tuple[Path, Path]], asked: Asked, key: Key) -> Reading:
-    """What is read; a Problem or an error of the Python API when there is nothing, or it may not be read."""
+def reading_of(roots: Sequence[tuple[Path, Path]], asked: Asked, key: Key, newest: DayRead | None = None) -> Reading:
+    """What is read; a Problem or an error of the Python API when there is nothing, or it may not be read. ``newest``:
+    the newest day, when it was read already."""
     question = question_of(asked)
     cursor = Cursor.parse(asked["cursor"], question) if asked.get("cursor") else None
     stretch = stretch_of(asked)
@@ -70,9 +71,11 @@ def reading_of(roots: Sequence[tuple[Path, Path]], asked: Asked, key: Key) -> Re
         raise bad("symbols" if is_symbol else "day", text) from exc
     if len(plan.reads) > MAX_DAYS:
         raise Problem("too-large", f"{len(plan.reads)} days are meant; {MAX_DAYS} at most")
+    if newest is not None:
+        plan.reads = [newest if name_of(read) == name_of(newest) else read for read in plan.reads]
     plan.reads = [allowed(read, key) for read in plan.reads]
     coverage = _judged(plan, stretch, asked)
-    states = dict(cursor.states) if cursor is not None else {_name(read): _state(read) for read in plan.reads}
+    states = dict(cursor.states) if cursor is not None else {name_of(read): state_of(read) for read in plan.reads}
     if cursor is not None:
         plan.reads = _of_cursor(plan.reads, states)
     as_of = {
@@ -89,10 +92,10 @@ def reading_of_today(
     """As ``reading_of``, of symbols that were read already, up to a place in the newest day file."""
     stretch, files = stretch_of(asked), LocalFiles(roots)
     plan = Plan([allowed(read, key)])
-    coverage = _judged(plan, stretch, asked)
+    coverage = _judged(plan, replace(stretch, as_of_ms=None), asked)  # the read's own is of that moment
     position = str(Position.at_start_of(place.day).moved(place))
     facts = Facts({"at_ms": files.clock.now_ms(), "position": position}, summary_of(coverage))
-    states = {_name(read): _state_at(place)}
+    states = {name_of(read): _state_at(place)}
     return Reading(files, stretch, plan, coverage, facts, question_of(asked), states)
 
 
@@ -106,12 +109,12 @@ def _judged(plan: Plan, stretch: Stretch, asked: Asked) -> Coverage:
 
 def _of_cursor(reads: Sequence[DayRead], states: Mapping[str, str]) -> list[DayRead]:
     """The days of the first page, as they were then. A Problem when one is not there any more."""
-    absent = sorted(states.keys() - {_name(read) for read in reads})
+    absent = sorted(states.keys() - {name_of(read) for read in reads})
     if absent:  # the pages behind would begin in another day
         raise Problem("cursor-gone", "a day of the first page cannot be read any more", hint="ask again without cursor")
     newest = max(states, default="")
-    known = [read for read in reads if _name(read) in states or _name(read) < newest]  # not what began since
-    return [_pinned(read, states.get(_name(read))) for read in known]
+    known = [read for read in reads if name_of(read) in states or name_of(read) < newest]  # not what began since
+    return [_pinned(read, states.get(name_of(read))) for read in known]
 
 
 def stretch_of(asked: Asked) -> Stretch:
@@ -145,12 +148,12 @@ def allowed(read: DayRead, key: Key) -> DayRead:
     return read
 
 
-def _name(read: DayRead) -> str:
+def name_of(read: DayRead) -> str:
     """A day of a data root, as a cursor names it."""
     return f"{read.day.trading_day}.{zlib.crc32(str(read.day.archive_root).encode()):08x}"
 
 
-def _state(read: DayRead) -> str:
+def state_of(read: DayRead) -> str:
     """What a cursor keeps of a day: how far its file was written, or which archive it is."""
     day = read.day
     if read.last_rowid is None or day.db is None:
@@ -171,7 +174,7 @@ def _pinned(read: DayRead, kept: str | None) -> DayRead:
     if kept is None or kept.startswith("=") != (read.last_rowid is None or day.db is None):
         raise gone
     if kept.startswith("="):
-        if kept != _state(read):
+        if kept != state_of(read):
             raise gone
         return read
     rowid, _, check = kept.partition(".")

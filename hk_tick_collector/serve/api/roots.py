@@ -23,7 +23,7 @@ from hk_tick_collector.serve.problems import FieldError, Problem
 from hk_tick_collector.watch.when import one_day
 
 if TYPE_CHECKING:
-    from hk_tick_collector.serve.api.pages import BarPages
+    from hk_tick_collector.serve.api.pages import BarPages, DayBars
     from hk_tick_collector.serve.api.today import TodayBars
 
 ALL = "all"
@@ -89,6 +89,13 @@ class Roots:
         from hk_tick_collector.serve.api.pages import BarPages  # noqa: PLC0415 - the server does without Arrow
 
         return BarPages()
+
+    @cached_property
+    def day_bars(self) -> DayBars:
+        """What a reading process keeps of bars of archived days."""
+        from hk_tick_collector.serve.api.pages import DayBars  # noqa: PLC0415
+
+        return DayBars()
 
     def check_there(self) -> None:
         """A Problem while a data root is absent, as before its disk is mounted: its days are not known to be none."""

@@ -7,8 +7,9 @@ a row belongs to. What is answered is what ``query.bars`` makes of the file.
 
 Kept is only what this holds for: all ticks of the symbol have a sequence, so their order is one, and of a stored row
 only a time to the second or a borrowed one may still change (``store.rows``); these rows are few and are looked at
-again at each answer. Anything else (another file, a row that changed, a symbol without sequences, more rows at once
-than reading anew would cost) is read anew, or left to the way of all other days: then ``bars`` gives None.
+again at each answer. When a tick was stored is kept, too: ``as_of`` is a choice among them. Anything else (another
+file, a row that changed, a symbol without sequences, more rows at once than reading anew would cost) is read anew, or
+left to the way of all other days: then ``bars`` gives None.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import sqlite3
 from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +27,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from hk_tick_collector.client.known import counts_of, coverage_as_of, stored_by
 from hk_tick_collector.client.local import fill_of
 from hk_tick_collector.client.plan import DayRead, bound_ms, coverage_rows
 from hk_tick_collector.client.question import Stretch
@@ -53,7 +55,8 @@ BEHIND_ROWS = 100_000  # stored since the last answer: more are not looked throu
 LOOSE_ROWS = 1000  # of a symbol, that may still change
 PENDING_ROWS = 2000  # of a symbol, kept as they were read
 KINDS = 6  # of bars of a symbol: by interval and rule
-_COLUMNS = (*INPUT_COLUMNS, "occurrence")
+_HELD = (*INPUT_COLUMNS, "inserted_at_ms")
+_COLUMNS = (*_HELD, "occurrence")
 _TS_MS, _SEQ, _OCCURRENCE = (1 + _COLUMNS.index(name) for name in ("ts_ms", "seq", "occurrence"))
 _SYMBOL = 1 + _COLUMNS.index("symbol")
 
@@ -65,7 +68,7 @@ class Today(NamedTuple):
     """Bars, and of which state of the day file."""
 
     bars: pa.Table
-    read: DayRead
+    read: DayRead  # its coverage is that of the moment asked for
     place: Place  # behind the newest row
 
 
@@ -90,9 +93,9 @@ class TodayBars:
         being written, and all of it can be kept; else None."""
         path = self._path(stretch.days)
         between = None if path is None else self._between(parse_day(path) or "", stretch)
-        if path is None or between is None:
+        if path is None or between is None or self._is_before(stretch.as_of_ms, path):
             return None
-        part = _Part(*between, is_filled)
+        part = _Part(*between, is_filled, stretch.as_of_ms)
         try:
             identity = identity_of(path)
             conn, uri = open_read_only_uri(path)
@@ -104,6 +107,25 @@ class TodayBars:
         except (StoreError, sqlite3.Error, OSError, pa.ArrowException):
             self._forget()  # the way of all days says what is wrong
             return None
+
+    def newest(
+        self, stretch: Stretch, symbols: Sequence[str], interval_ms: int, rule: TradeRule, *, is_filled: bool = False
+    ) -> Today | None:
+        """As ``bars``, of the newest day's part of a stretch that began before it."""
+        path = self._path(None)
+        if path is None or stretch.start is None or stretch.as_of_ms is not None:
+            return None
+        market = self._root.market
+        first_ms, _ = market.day_bounds(parse_day(path) or "")
+        start_ms = bound_ms(market, stretch.start)
+        if start_ms is None or start_ms >= first_ms:
+            return None
+        part = Stretch(stretch.symbols, None, first_ms, stretch.end)
+        return self.bars(part, symbols, interval_ms, rule, is_filled=is_filled)
+
+    def _is_before(self, as_of_ms: int | None, path: Path) -> bool:
+        """Is it of a moment at which the day had not begun?"""
+        return as_of_ms is not None and as_of_ms < self._root.market.day_bounds(parse_day(path) or "")[0]
 
     def _path(self, day: str | None) -> Path | None:
         """The newest day file, when that is what is asked for and its day is in no archive."""
@@ -149,15 +171,19 @@ class TodayBars:
         covered = coverage_rows(source.day, notes, symbols, ticks)
         counts = {symbol: ticks[symbol] for symbol in symbols}
         read = DayRead(day, tuple(symbols), covered, counts, place.rowid, part.start_ms, part.end_ms)
-        fill = fill_of([read], self._calendar, self._root.now_ms) if part.is_filled else None
-        tables = []
+        fill = fill_of([read], self._calendar, part.until_ms(self._root.now_ms)) if part.is_filled else None
+        tables, counted = [], {}
         for symbol in symbols:
             held = self._symbol(source, symbol, ticks[symbol])
             if held is None:
                 return None
-            made = held.bars(interval_ms, rule, market, part.start_ms, part.end_ms)
+            made = held.bars(interval_ms, rule, market, part)
+            if part.as_of_ms is not None:
+                counted[symbol] = counts_of(held.ticks, part.as_of_ms)
             tables.append(made if fill is None else with_fill(made, interval_ms, market, fill))
         self._let_go()
+        if part.as_of_ms is not None:
+            read = replace(read, coverage=coverage_as_of(read, part.as_of_ms, counted))
         return Today(pa.concat_tables(tables).unify_dictionaries(), read, place)
 
     def _catch_up(self, source: _Source) -> Place:
@@ -203,6 +229,21 @@ class _Part(NamedTuple):
     start_ms: int | None  # UTC epoch ms; None: from the beginning of the day
     end_ms: int | None  # exclusive; None: to its end
     is_filled: bool
+    as_of_ms: int | None  # only what was stored by then
+
+    def until_ms(self, now_ms: int) -> int:
+        """Up to when bars without a trade are made."""
+        return now_ms if self.as_of_ms is None else min(now_ms, self.as_of_ms)
+
+    def of(self, ticks: pa.Table) -> pa.Table | None:
+        """The ticks of this part, which are in the order of time; None when it is all of them."""
+        if (self.start_ms, self.end_ms, self.as_of_ms) == (None, None, None):
+            return None
+        times = _epoch_ms(ticks, "ts_ms")
+        first = 0 if self.start_ms is None else int(np.searchsorted(times, self.start_ms))
+        after = len(times) if self.end_ms is None else int(np.searchsorted(times, self.end_ms))
+        found = ticks.slice(first, after - first)
+        return found if self.as_of_ms is None else found.filter(stored_by(found, self.as_of_ms))
 
 
 @dataclass(frozen=True)
@@ -266,7 +307,7 @@ class _Held:
     """A symbol's ticks in order, and bars of them."""
 
     pending: list[_Row]
-    ticks: pa.Table = field(default_factory=lambda: ticks_schema(INPUT_COLUMNS).empty_table())
+    ticks: pa.Table = field(default_factory=lambda: ticks_schema(_HELD).empty_table())
     loose: list[int] = field(default_factory=list)  # rowids
     told: Any = None  # of the first of them
     told_rows: int = 0
@@ -309,16 +350,12 @@ class _Held:
         self.ticks = sort_table(pa.concat_tables([self.ticks, _table(self.pending)]))
         self.pending.clear()
 
-    def bars(
-        self, interval_ms: int, rule: TradeRule, market: Market, start_ms: int | None, end_ms: int | None
-    ) -> pa.Table:
-        """As ``query.bars.make_bars`` of the ticks between, or of all of them: those bars are kept."""
+    def bars(self, interval_ms: int, rule: TradeRule, market: Market, part: _Part) -> pa.Table:
+        """As ``query.bars.make_bars`` of the part's ticks. Bars of all of them are kept."""
         self._merge()
-        if start_ms is not None or end_ms is not None:
-            times = _epoch_ms(self.ticks, "ts_ms")
-            first = 0 if start_ms is None else int(np.searchsorted(times, start_ms))
-            after = len(times) if end_ms is None else int(np.searchsorted(times, end_ms))
-            return make_bars(self.ticks.slice(first, after - first), interval_ms, market, rule)
+        some = part.of(self.ticks)
+        if some is not None:
+            return make_bars(some, interval_ms, market, rule)
         kind = interval_ms, rule
         made = self._made.pop(kind, None)
         if made is None:
@@ -350,7 +387,7 @@ def _epoch_ms(table: pa.Table, column: str) -> npt.NDArray[np.int64]:
 def _table(rows: Sequence[_Row]) -> pa.Table:
     """Rows of ``_COLUMNS`` behind their rowid as ticks."""
     arrays = []
-    for number, column in enumerate(ticks_schema(INPUT_COLUMNS), start=1):
+    for number, column in enumerate(ticks_schema(_HELD), start=1):
         values = [row[number] for row in rows]
         if pa.types.is_dictionary(column.type):
             arrays.append(pa.array(values, pa.string()).dictionary_encode())
@@ -358,4 +395,4 @@ def _table(rows: Sequence[_Row]) -> pa.Table:
             arrays.append(pa.array(values, pa.int64()).view(column.type))
         else:
             arrays.append(pa.array(values, column.type))
-    return pa.Table.from_arrays(arrays, schema=ticks_schema(INPUT_COLUMNS))
+    return pa.Table.from_arrays(arrays, schema=ticks_schema(_HELD))

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from hk_tick_collector.client.local import LocalFiles
 from hk_tick_collector.client.question import Stretch
+from hk_tick_collector.core.clock import SystemClock
 from hk_tick_collector.core.facts import GapFound
 from hk_tick_collector.records.tick import Tick
 from hk_tick_collector.serve.api import jobs, today
@@ -97,6 +98,8 @@ class _Nothing:
     def bars(self, *_: object, is_filled: bool) -> None:
         """Nothing is kept."""
 
+    newest = bars
+
 
 def told(n: int, kind: str) -> list[Tick]:
     """A trade, told in one of the ways in which a source tells it."""
@@ -138,8 +141,11 @@ QUESTIONS = st.lists(
             "auctions": st.booleans(),
             "limit": st.sampled_from([2, 10_000]),
             "fill": st.sampled_from(["none", "none", "session"]),
-            "start": st.sampled_from([None, None, None, BASE_MS, BASE_MS + 7_300, BASE_MS + 3 * DAY_MS, "20261120"]),
+            "start": st.sampled_from(
+                [None, None, None, BASE_MS, BASE_MS + 7_300, BASE_MS + 3 * DAY_MS, "20261119", "20261120"]
+            ),
             "end": st.sampled_from([None, None, BASE_MS + 20_000, BASE_MS + DAY_MS]),
+            "as_of_ms": st.sampled_from([None, None, BASE_MS - DAY_MS, 1 << 50]),
         }
     ),
     min_size=1,
@@ -156,9 +162,13 @@ def test_kept_bars_are_those_of_the_file(tmp_path: Path, steps: list[Any], quest
     kept = reader(root, clock)
     writer = DayFileWriter(root)
     writer.write([make_tick(1, "HK.00700", ts_ms=BASE_MS), make_tick(1, "HK.00005", ts_ms=BASE_MS)], [])
-    for step in steps:
+    moment = 0
+    for number, step in enumerate(steps):
         writer = _took(step, root, writer, clock)
+        moment = SystemClock().now_ms() if number <= len(steps) // 2 else moment
         for question in map(without_none, questions):
+            if "as_of_ms" in question:
+                question["as_of_ms"] = min(moment, question["as_of_ms"])
             assert timeless(answer(kept, **question)) == timeless(slowly(root, clock, **question))
     writer.close()
 
@@ -245,8 +255,10 @@ def test_what_is_kept_is_bounded_and_the_rest_is_read_as_ever(tmp_path: Path, mo
         ({"start": DAY, "end": "20261121", "fill": "session"}, True),
         ({"day": DAY, "fill": "session"}, True),
         ({"end": str(BASE_MS + 90_000)}, False),
-        ({"start": "20261119"}, False),
-        ({"as_of_ms": BASE_MS + 90_000}, False),
+        ({"start": "20261119"}, True),
+        ({"start": "20261119", "end": str(BASE_MS + 90_000), "fill": "session"}, True),
+        ({"start": "20261119", "as_of_ms": BASE_MS + 90_000}, False),
+        ({"as_of_ms": BASE_MS + 90_000}, True),
     ],
 )
 def test_a_part_of_the_newest_day_is_made_of_what_is_kept(tmp_path: Path, more: dict[str, Any], is_kept: bool) -> None:
@@ -260,6 +272,36 @@ def test_a_part_of_the_newest_day_is_made_of_what_is_kept(tmp_path: Path, more: 
             assert timeless(answer(kept, **asked)) == timeless(slowly(tmp_path, clock, **asked))
             writer.write(told(300, "in full"), [])
         assert (kept.all[0].today.kept_rows > 0) is is_kept
+
+
+def test_bars_of_archived_days_are_made_once_and_those_of_today_as_they_come(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = _Clock()
+    with closing(DayFileWriter(tmp_path)) as writer:
+        writer.write(make_ticks(1, 90), [])
+        writer.write([make_tick(n, "HK.00005") for n in range(1, 50)], [])
+    archive_day(tmp_path, tmp_path / "_archive", DAY)
+    clock.now += 3 * DAY_MS
+    kept = reader(tmp_path, clock)
+    asked = {"symbols": "700", "interval": "10s", "start": "20261119"}
+    made: list[str] = []
+    real = LocalFiles.bars_of
+
+    def counted(files: LocalFiles, plan: Any, question: Any) -> Any:
+        made.extend(read.day.trading_day for read in plan.reads)
+        return real(files, plan, question)
+
+    with closing(DayFileWriter(tmp_path)) as writer:
+        for n in (1, 2, 3):
+            writer.write(told(n, "next day"), [])
+            writer.write([tick._replace(symbol="HK.00700") for tick in told(100 + n, "next day")], [])
+            monkeypatch.setattr(LocalFiles, "bars_of", counted)
+            found = [answer(kept, **asked, **more) for more in ({}, {"limit": 3}, {"fill": "session"})]
+            monkeypatch.setattr(LocalFiles, "bars_of", real)
+            for one, more in zip(found, ({}, {"limit": 3}, {"fill": "session"}), strict=True):
+                assert timeless(one) == timeless(slowly(tmp_path, clock, **asked, **more))
+    assert made == [DAY] * 2, "as it is, and with bars between"
 
 
 def test_a_page_that_was_kept_is_followed_by_pages_of_its_state(
