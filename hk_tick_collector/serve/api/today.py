@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import closing
@@ -54,6 +55,7 @@ KEPT_ROWS = 600_000  # ticks and bars: about 100 MB
 BEHIND_ROWS = 100_000  # stored since the last answer: more are not looked through
 LOOSE_ROWS = 1000  # of a symbol, that may still change
 PENDING_ROWS = 2000  # of a symbol, kept as they were read
+REFUSED_SEC = 60.0  # what cannot be kept is read for nothing: not at each answer
 KINDS = 6  # of bars of a symbol: by interval and rule
 _HELD = (*INPUT_COLUMNS, "inserted_at_ms")
 _COLUMNS = (*_HELD, "occurrence")
@@ -80,6 +82,7 @@ class TodayBars:
         self._calendar = TradingCalendar(root.market)
         self._place: Place | None = None  # up to where what is kept was read
         self._held: OrderedDict[str, _Held] = OrderedDict()
+        self._refused_until_sec: dict[str, float] = {}  # symbols that were read and could not be kept
 
     @property
     def kept_rows(self) -> int:
@@ -204,10 +207,11 @@ class TodayBars:
             held = None
         if held is None:
             self._held.pop(symbol, None)
-            if not ticks:
+            if not ticks or time.monotonic() < self._refused_until_sec.get(symbol, 0.0):
                 return None
             held = _Held(source.rows_of(symbol))
             if not held.is_kept:
+                self._refused_until_sec[symbol] = time.monotonic() + REFUSED_SEC
                 return None
         held.told, held.told_rows = source.told(held.loose), len(held.loose)
         self._held[symbol] = held
@@ -220,6 +224,7 @@ class TodayBars:
 
     def _forget(self) -> None:
         self._held.clear()
+        self._refused_until_sec.clear()
         self._place = None
 
 

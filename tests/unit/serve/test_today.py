@@ -359,6 +359,26 @@ def test_a_symbol_without_sequences_is_read_as_ever(tmp_path: Path) -> None:
         assert kept.all[0].today.kept_rows == 0
 
 
+def test_what_cannot_be_kept_is_not_read_for_it_at_each_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(today, "LOOSE_ROWS", 5)
+    read: list[str] = []
+    real = today._Source.rows_of
+
+    def counted(source: Any, symbol: str) -> Any:
+        read.append(symbol)
+        return real(source, symbol)
+
+    monkeypatch.setattr(today._Source, "rows_of", counted)
+    clock = _Clock()
+    kept = reader(tmp_path, clock)
+    with closing(DayFileWriter(tmp_path)) as writer:
+        for n in range(1, 20):
+            writer.write(told(n, "to the second"), [])
+            asked = {"symbols": "700", "interval": "1s"}
+            assert timeless(answer(kept, **asked)) == timeless(slowly(tmp_path, clock, **asked))
+    assert len(read) == 2, "while there were few of them, and once since"
+
+
 def test_a_row_that_gets_its_finer_time_later_may_be_the_last_of_its_bar(tmp_path: Path) -> None:
     clock = _Clock()
     kept = reader(tmp_path, clock)
