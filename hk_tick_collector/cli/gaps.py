@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 
 import click
 
 from hk_tick_collector.cli.common import EXIT_FINE, EXIT_PROBLEM, App, print_table, progress, say, tickctl_command
+from hk_tick_collector.cli.gap_ranges import hold_against, write_ranges
 from hk_tick_collector.cli.options import days_option, symbols_option
 from hk_tick_collector.cli.stretch import days_to_read
 from hk_tick_collector.cli.terminal import show_text
 from hk_tick_collector.core.evidence import WITHOUT_COUNTERS
+from hk_tick_collector.export.target import check_free
 from hk_tick_collector.market.zone import Zone
 from hk_tick_collector.store.gaps import CLOSED, OPEN
 from hk_tick_collector.watch.when import some_days, symbol_list
@@ -24,22 +27,46 @@ ticks of the day (the low half of seq). A gap that was filled later is closed, a
 
 A time in which OpenD did not send a wanted symbol is a gap too, with its words and of unknown size.
 
+--output writes the open ones as missing_ranges.json, with Shijim's fields; --against FILE says what is
+stored here of the ranges of such a list, by their times.
+
 Ends with 1 when there is an open gap in these days and symbols, whichever are shown, with 3 when there is no such day.
 """
 
 
 @tickctl_command("gaps", help=_HELP, short_help="What is missing, and where.")
-@days_option("", default="last", show_default=True)
+@days_option("Default: last; with --against those of the file.")
 @symbols_option()
 @click.option(
     "--state", type=click.Choice([OPEN, CLOSED, "all"]), default=OPEN, show_default=True, help="Which gaps to show."
 )
-def command(app: App, days: str, symbols: Sequence[str], state: str) -> int:
+@click.option("--output", "-o", type=click.Path(path_type=Path, dir_okay=False), help="Write the open gaps as JSON.")
+@click.option(
+    "--against",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Hold days against the ranges of this file.",
+)
+@click.option("--force", is_flag=True, help="Replace the file of --output.")
+def command(
+    app: App,
+    days: str | None,
+    symbols: Sequence[str],
+    state: str,
+    output: Path | None,
+    against: Path | None,
+    force: bool,
+) -> int:
     """See ``--help``."""
     from hk_tick_collector.quality.gap_list import gap_lines, levels_of  # noqa: PLC0415 - not for --help
 
     wanted = symbol_list(app.market, symbols) if symbols else None
-    chosen = some_days(app, days)
+    if against is not None:
+        if output is not None:
+            raise click.UsageError("--output and --against do not go together: one writes ranges, the other reads them")
+        return hold_against(app, against, days, wanted)
+    if output is not None:
+        check_free([output], force=force)
+    chosen = some_days(app, days or "last")
     lines = []
     uncounted: Counter[str] = Counter()  # days of symbols without counters, by what they are judged by
     with progress("reading days", len(chosen)) as done:
@@ -48,6 +75,8 @@ def command(app: App, days: str, symbols: Sequence[str], state: str) -> int:
             levels = levels_of(day).items()
             uncounted.update(level for symbol, level in levels if wanted is None or symbol in wanted)
             done(1)
+    if output is not None:
+        write_ranges(output, lines, chosen)
     zone = app.market.zone
     shown = [line for line in lines if state in (line.state, "all")]
 

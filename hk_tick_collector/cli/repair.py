@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import click
@@ -19,8 +21,10 @@ from hk_tick_collector.cli.common import (
     say,
     tickctl_command,
 )
+from hk_tick_collector.cli.gap_ranges import ranges_in
 from hk_tick_collector.cli.options import day_argument, symbols_option
 from hk_tick_collector.cli.terminal import show_text
+from hk_tick_collector.core.errors import NoData
 from hk_tick_collector.core.text import counted
 from hk_tick_collector.sources.registry import spec_to_ask
 from hk_tick_collector.watch.repair import Repair, RepairPlan, plan, repairable_day
@@ -37,31 +41,53 @@ from hk_tick_collector.watch.when import one_day, symbol_list
     --symbols asks for these, whatever their state. They are subscribed for as long as this takes, without pushes; what
     the recorder has subscribed already costs no quota.
 
+    --ranges FILE asks for the symbols of a missing_ranges.json (hk-tickctl gaps --output, or Shijim's); its ranges of
+    other days are named, and end it with 1.
+
     Safe while the recorder runs. Shows every symbol before and after. Ends with 0 when all of them are proven complete
     afterwards (or OpenD has no tick of them), else 1. With --dry-run: 0 when there is nothing to ask for, else 1.""",
 )
 @day_argument()
 @symbols_option()
+@click.option(
+    "--ranges", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Ask for the symbols of this list."
+)
 @click.option("--dry-run", is_flag=True, help="Only show what would be asked for.")
-def command(app: App, day: str | None, symbols: Sequence[str], dry_run: bool) -> int | None:
+def command(app: App, day: str | None, symbols: Sequence[str], ranges: Path | None, dry_run: bool) -> int | None:
     """See the help text."""
     chosen = one_day(app, day) if day else None
     trading_day = repairable_day(app, app.calendar, chosen)
-    only = symbol_list(app.market, symbols) if symbols else ()
+    only = symbol_list(app.market, symbols) if symbols else []
+    others = 0
+    if ranges is not None:
+        listed, others = _of_day(app, ranges, trading_day)
+        only = list(dict.fromkeys((*only, *listed)))
     repair_plan = plan(app, app.calendar, trading_day, () if only else app.settings.symbols, only)
     repairs = repair_plan.repairs
     if dry_run or not repairs:
         app.emit(
             _as_json(trading_day, repairs, dry_run=dry_run), lambda: _show_plan(trading_day, repairs, app.market.code)
         )
-        return EXIT_PROBLEM if repairs else EXIT_FINE
+        return EXIT_PROBLEM if repairs or others else EXIT_FINE
     be_gentle()
     rejected_ticks = _run(app, repair_plan)
     repair_plan.look_again()
     app.emit(_as_json(trading_day, repairs, dry_run=False), lambda: _show(trading_day, repairs))
     if rejected_ticks:
         say(f"hk-tickctl: {counted(rejected_ticks, 'tick')} of OpenD cannot be stored; the recorder puts such aside")
-    return EXIT_FINE if repair_plan.complete else EXIT_PROBLEM
+    return EXIT_FINE if repair_plan.complete and not others else EXIT_PROBLEM
+
+
+def _of_day(app: App, path: Path, trading_day: str) -> tuple[list[str], int]:
+    """The symbols of a file's ranges of the day, and how many ranges are of other days. NoData when none is of it."""
+    ranges = ranges_in(app, path)
+    others = Counter(one.trading_day for one in ranges if one.trading_day != trading_day)
+    if others:
+        days = ", ".join(sorted(others)[:5]) + (", ..." if len(others) > 5 else "")
+        say(f"{counted(others.total(), 'range')} of {days} cannot be asked for: OpenD shows {trading_day} alone")
+    if others.total() == len(ranges):
+        raise NoData(f"{path} has no range of {trading_day}, the day that OpenD shows")
+    return [one.symbol for one in ranges if one.trading_day == trading_day], others.total()
 
 
 def _run(app: App, repair_plan: RepairPlan) -> int:

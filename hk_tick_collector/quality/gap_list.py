@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from hk_tick_collector.core.evidence import EvidenceLevel
 from hk_tick_collector.records.tick import SEQ_COUNTER_MASK
+from hk_tick_collector.store.coverage import UNPROVEN
 from hk_tick_collector.store.extents import count, format_extents
 from hk_tick_collector.store.gaps import OPEN, read_meta
 from hk_tick_collector.store.reader import CoverageRow, GapRow, Notes, verdict_of
@@ -62,6 +63,18 @@ def gap_lines(day: Day, symbols: Collection[str] | None = None) -> list[GapLine]
 def levels_of(day: Day) -> dict[str, str]:
     """What each symbol's day is judged by. StoreError when it cannot be read."""
     return _levels(day.notes())
+
+
+def states_of(day: Day) -> dict[str, str]:
+    """proven, missing or unproven, by symbol. StoreError when it cannot be read."""
+    notes = day.notes()
+    open_gaps = notes.open_gaps()
+    states: dict[str, str] = {}
+    for row in notes.coverage:
+        states[row.symbol] = UNPROVEN
+        with suppress(ValueError, TypeError):  # as below
+            states[row.symbol] = verdict_of(row, open_gaps.get(row.symbol, [])).state
+    return states
 
 
 def _levels(notes: Notes) -> dict[str, str]:

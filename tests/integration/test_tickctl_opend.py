@@ -262,9 +262,13 @@ def test_a_hole_is_filled_and_proven(day: Recorded, copy: Path) -> None:
     assert [(one["symbol"], one["before"]["missing_ticks"]) for one in dry["symbols"]] == [(VICTIM, 40)]
     assert state_of(copy, VICTIM).missing_ticks == 40, "a dry run changes nothing"
 
-    found = day.json("repair", DAY, data=copy)
+    ranges = copy.parent / "missing_ranges.json"
+    day.json("gaps", "--output", ranges, data=copy, code=1)
+
+    found = day.json("repair", DAY, "--ranges", ranges, data=copy)
     (one,) = found["symbols"]
     assert (one["before"]["state"], one["after"]["state"], one["new_ticks"]) == ("missing", "proven", 40)
+    assert set(day.json("gaps", "--against", ranges, data=copy)["counts"]) == {"stored"}
     assert (one["after"]["missing_ticks"], found["complete"]) == (0, True)
     assert same_rows(copy, day.made)
     assert day.json("audit", DAY, "--against-kline", data=copy)["different_symbols"] == 0
