@@ -38,8 +38,16 @@ PACKAGE = "hk_tick_collector"
 _RULES = (
     "unit/test_continuity*.py",
     "unit/sources/test_odd_days.py",
+    "unit/sources/test_numberings.py",
     "unit/sources/test_pulled.py",
     "unit/sources/test_pulls.py",
+    "unit/sources/test_interruptions.py",
+)
+_COVERAGE = (
+    "unit/test_store_coverage.py",
+    "unit/test_store_gaps.py",
+    "unit/test_store_positions.py",
+    "unit/test_store_replay.py",
     "unit/sources/test_interruptions.py",
 )
 # Module: the tests that have to notice, files or patterns under tests/.
@@ -59,13 +67,10 @@ PLACES: dict[str, tuple[str, ...]] = {
         "unit/test_store_views.py",
         "unit/test_store_coverage.py",
     ),
-    "store/coverage": (
-        "unit/test_store_coverage.py",
-        "unit/test_store_gaps.py",
-        "unit/test_store_positions.py",
-        "unit/test_store_replay.py",
-        "unit/sources/test_interruptions.py",
-    ),
+    "store/coverage": _COVERAGE,
+    "store/symbol_coverage": _COVERAGE,
+    "store/verdict": (*_COVERAGE, "unit/test_certificate.py"),
+    "store/numbering": ("unit/sources/test_numberings.py", "unit/test_store_coverage.py"),
     "store/rows": ("unit/test_store_identity.py", "unit/test_store_views.py", "unit/test_store_coverage.py"),
     "store/neighbours": ("unit/test_store_identity.py", "unit/test_store_coverage.py"),
     "store/copying": ("unit/test_store_identity.py", "unit/test_store_salvage.py", "unit/test_archive.py"),

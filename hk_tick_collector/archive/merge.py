@@ -58,12 +58,14 @@ from hk_tick_collector.store.connect import (
     translate,
 )
 from hk_tick_collector.store.copying import CopiedRows, copy_rows, is_keyed
-from hk_tick_collector.store.coverage import COLUMNS, MISSING, PROVEN, DayCoverage, SymbolCoverage, sequences_count
+from hk_tick_collector.store.coverage import DayCoverage
 from hk_tick_collector.store.extents import parse_extents
 from hk_tick_collector.store.gaps import OPEN, read_meta
 from hk_tick_collector.store.inuse import open_elsewhere
 from hk_tick_collector.store.layout import DAY_FILE_GLOB, day_file, sqlite_files, sync_dir
 from hk_tick_collector.store.reader import CoverageRow, GapRow, Notes, open_read_only
+from hk_tick_collector.store.symbol_coverage import COLUMNS, SymbolCoverage
+from hk_tick_collector.store.verdict import MISSING, PROVEN, sequences_count
 
 LOCK_FILE = ".merge.lock"
 GROUP_ROWS = 200_000  # of all recordings, about so many are in memory at a time

@@ -55,11 +55,12 @@ from hk_tick_collector.store.connect import (
     translate,
 )
 from hk_tick_collector.store.copying import CopiedRows, copy_rows, is_keyed
-from hk_tick_collector.store.coverage import COLUMNS as COVERAGE_COLUMNS
-from hk_tick_collector.store.coverage import DayCoverage, Replay, sequences_count
+from hk_tick_collector.store.coverage import DayCoverage
 from hk_tick_collector.store.inuse import open_elsewhere
 from hk_tick_collector.store.layout import DAY_FILE_GLOB, day_file, sqlite_files, sync_dir
 from hk_tick_collector.store.reader import AmendmentRow, CoverageRow, GapRow, SymbolRow
+from hk_tick_collector.store.symbol_coverage import COLUMNS as COVERAGE_COLUMNS
+from hk_tick_collector.store.verdict import Replay, sequences_count
 
 LOCK_FILE = ".restore.lock"
 CACHE_KB = 64 * 1024  # of SQLite: the index of a large day is filled at random places, and pages come round again

@@ -26,7 +26,7 @@ from hk_tick_collector.core.text import counted
 from hk_tick_collector.market.zone import Zone
 from hk_tick_collector.quality.grade import GRADES, explained, graded
 from hk_tick_collector.quality.model import Certificate, SymbolCertificate
-from hk_tick_collector.store.coverage import PROVEN
+from hk_tick_collector.store.verdict import PROVEN
 from hk_tick_collector.watch.access import check_open
 from hk_tick_collector.watch.when import one_day, symbol_list
 

@@ -27,11 +27,11 @@ from hk_tick_collector.core.regular import open_regular
 from hk_tick_collector.days.tree import hive_path
 from hk_tick_collector.market.registry import DEFAULT_MARKET
 from hk_tick_collector.records.columns import SCHEMA_VERSION
-from hk_tick_collector.store.coverage import Replay
 from hk_tick_collector.store.data_root import CODE
 from hk_tick_collector.store.kept import KeptFile, kept_file
 from hk_tick_collector.store.layout import check_day, parse_day
 from hk_tick_collector.store.reader import AmendmentRow, CoverageRow, GapRow, SymbolRow
+from hk_tick_collector.store.verdict import Replay
 
 if TYPE_CHECKING:
     from hk_tick_collector.days.content import DayContent

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 from hk_tick_collector.core.evidence import NO_COUNTER
 from hk_tick_collector.core.ranges import CounterRanges
 from hk_tick_collector.days.manifest import Manifest, SymbolClaim
-from hk_tick_collector.store.coverage import UNPROVEN, sequences_count
 from hk_tick_collector.store.extents import count, format_extents, subtract
 from hk_tick_collector.store.reader import CoverageRow, SymbolCount
+from hk_tick_collector.store.verdict import UNPROVEN, sequences_count
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -34,11 +34,11 @@ from hk_tick_collector.quality.report_file import changed_ns
 from hk_tick_collector.quality.witness import witness_notes
 from hk_tick_collector.records.tick import Origin
 from hk_tick_collector.store import layout, reader
-from hk_tick_collector.store.coverage import MISSING, PROVEN, UNPROVEN, Verdict
 from hk_tick_collector.store.doubles import likely_doubles
 from hk_tick_collector.store.kept import kept_files
 from hk_tick_collector.store.reader import CoverageRow, GapRow, Notes, Reading, verdict_of
 from hk_tick_collector.store.reading import reading_of
+from hk_tick_collector.store.verdict import MISSING, PROVEN, UNPROVEN, Verdict
 
 if TYPE_CHECKING:
     from hk_tick_collector.days.catalog import Day

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from hk_tick_collector.store.coverage import TOO_MANY_HOLES, sequences_count
 from hk_tick_collector.store.extents import Extent, count, subtract
 from hk_tick_collector.store.reader import CoverageRow
+from hk_tick_collector.store.symbol_coverage import TOO_MANY_HOLES
+from hk_tick_collector.store.verdict import sequences_count
 
 if TYPE_CHECKING:
     from hk_tick_collector.quality.recount import Recount, SymbolRecount

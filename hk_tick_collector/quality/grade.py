@@ -6,9 +6,9 @@ from dataclasses import replace
 
 from hk_tick_collector.core.text import cut
 from hk_tick_collector.quality.model import Certificate
-from hk_tick_collector.store.coverage import PROVEN
 from hk_tick_collector.store.gaps import NOT_SUBSCRIBED
 from hk_tick_collector.store.reader import GapRow
+from hk_tick_collector.store.verdict import PROVEN
 
 # The first whose rule holds, read from F up to A.
 GRADES = {

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from hk_tick_collector.core.evidence import WITHOUT_COUNTERS, EvidenceLevel
 from hk_tick_collector.market.registry import market_of
 from hk_tick_collector.market.zone import Zone
-from hk_tick_collector.store.coverage import MISSING
 from hk_tick_collector.store.reader import GapRow
+from hk_tick_collector.store.verdict import MISSING
 
 FORMAT_VERSION = 1
 

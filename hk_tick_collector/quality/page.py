@@ -27,7 +27,7 @@ from hk_tick_collector.quality.prices import Bars, Charts
 from hk_tick_collector.quality.recount import Plots
 from hk_tick_collector.quality.report_file import report_file
 from hk_tick_collector.store.atomic import write_whole
-from hk_tick_collector.store.coverage import PROVEN
+from hk_tick_collector.store.verdict import PROVEN
 
 GAP_ROWS = 200
 PRICE_BARS = 60_000  # some 20 bytes each: 900 symbols of five minutes in a day of Hong Kong

@@ -31,9 +31,9 @@ from hk_tick_collector.records.tick import (
     SEQ_COUNTER_MASK,
     WITNESS_TOLERANCE_MS,
 )
-from hk_tick_collector.store.coverage import UNPROVEN
 from hk_tick_collector.store.extents import Extent, format_extents, subtract
 from hk_tick_collector.store.reader import CoverageRow, verdict_of
+from hk_tick_collector.store.verdict import UNPROVEN
 
 if TYPE_CHECKING:
     from hk_tick_collector.days.catalog import Day

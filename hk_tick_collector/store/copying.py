@@ -12,9 +12,9 @@ import sqlite3
 from collections.abc import Sequence
 
 from hk_tick_collector.store.connect import COPY, ROW_COLUMNS
-from hk_tick_collector.store.coverage import Row, SymbolCoverage
 from hk_tick_collector.store.neighbours import Equals, Stored, mark_of
 from hk_tick_collector.store.rows import BORROWED_TIME, OneByOne, SymbolRows, content_of
+from hk_tick_collector.store.symbol_coverage import Row, SymbolCoverage
 
 _SYMBOL, _TS_MS, _SEQ, _OCCURRENCE = (ROW_COLUMNS.index(name) for name in ("symbol", "ts_ms", "seq", "occurrence"))
 

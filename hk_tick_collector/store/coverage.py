@@ -2,7 +2,8 @@
 
 For HK stocks the low 32 bits of a sequence count the symbol's ticks of the day (observed, not documented; see
 ``records.tick``). So the counters stored, as ranges, say which ticks are missing, and together with what the feed
-learned (``core.facts``) whether anything can be missing at all. ``judge`` is the whole rule.
+learned (``core.facts``) whether anything can be missing at all: ``verdict.judge``. One symbol's part is a
+``SymbolCoverage``.
 
 A ``DayCoverage`` is the table in memory, owned by the writer that has the file open. Promises:
 
@@ -14,27 +15,19 @@ A ``DayCoverage`` is the table in memory, owned by the writer that has the file 
 
 Where a source's sequences count nothing (``SymbolCoverage.counts``) they are taken as positions that rise with time:
 the range is that of the lowest and the highest one stored, nothing is known to be missing, and NO_COUNTER says so.
-Such a symbol is proven only by a copy of its day (``Replay``) that had each row and no other, and was the same when it
-was read again: equal to the copy, not to what the exchange told. Whatever changes its rows takes that away until the
-copy is held against them anew.
-
-Limit: a symbol with more than MAX_HOLES holes does not count its ticks. Its ranges are given up (the holes are
-forgotten, its gaps stay open) and its day is unproven.
+See ``verdict`` for what proves such a symbol.
 """
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from hk_tick_collector.core.evidence import NO_COUNTER, EvidenceLevel
+from hk_tick_collector.core.evidence import NO_COUNTER
 from hk_tick_collector.core.facts import (
     DETAILS,
     NO_TICK,
-    NOT_COMPARED,
-    NOT_YET_JOINED,
     PUSH_PULL_DISAGREE,
     UNKNOWN_SEQ,
     DayFact,
@@ -49,30 +42,19 @@ from hk_tick_collector.core.facts import (
     Subscribed,
     Unproven,
     Verified,
-    counters_count,
-    reasons_of,
 )
 from hk_tick_collector.core.ranges import CounterRanges
-from hk_tick_collector.core.text import counted
 from hk_tick_collector.market.market import Market
 from hk_tick_collector.market.registry import DEFAULT_MARKET
 from hk_tick_collector.records.tick import SEQ_COUNTER_MASK, Origin, Tick
 from hk_tick_collector.records.views import by_content
 from hk_tick_collector.store import gaps
 from hk_tick_collector.store.connect import COVERAGE_SQL, split_statements
-from hk_tick_collector.store.extents import Extent, count, format_extents, parse_extents, subtract
+from hk_tick_collector.store.extents import subtract
 from hk_tick_collector.store.numbering import numbered_otherwise
+from hk_tick_collector.store.symbol_coverage import COLUMNS, MAX_MS, MIN_MS, NO_RANGE, Row, SymbolCoverage
+from hk_tick_collector.store.verdict import MISSING, REPLAY_COLUMNS, read_replays
 
-PROVEN, MISSING, UNPROVEN = "proven", "missing", "unproven"
-MAX_HOLES = 500
-READ_ONCE = (
-    "equal to its file, which was not read again since: import it once more, best after its program was restarted or "
-    "has connected again"
-)
-TOO_MANY_HOLES = f"the counters do not count: more than {MAX_HOLES} holes"
-# Answers pass each other by some seconds. What is told later and is earlier by more was told before by a clock that ran
-# ahead, and "OpenD was asked at 17:00" would be said of a morning.
-SET_BACK_MS = 120_000
 CLOSING_MS = 2000  # a file is checkpointed so long after its last commit; who writes to it later is somebody else
 COUNTED_ROWS = 200_000  # so many are counted whenever a file is opened: 20 ms
 # INDEXED BY: without that index this would become a scan of the day; better an error.
@@ -81,459 +63,11 @@ LAST_SEQ_SQL = (
     "WHERE symbol = ? AND seq IS NOT NULL ORDER BY seq DESC LIMIT 1"
 )
 _IS_STORED = "SELECT 1 FROM ticks WHERE symbol = ? AND seq = ?"
-MAX_DISTRUST_CHARS = 300  # reasons add up; a text that grows with every fact must not
 
-_MORE_THAN_DOUBTS = (TOO_MANY_HOLES, PUSH_PULL_DISAGREE)  # what is stored, and how, depends on them
-_NO_RANGE = [0, -2]  # no counter follows it
-_MAX_MS, _MIN_MS = (1 << 63) - 1, -(1 << 63)
-
-COLUMNS = (
-    "symbol", "first_counter", "last_counter", "stored_ticks", "missing_ticks", "holes", "head_proven",
-    "verified_counter", "verified_until_ms", "first_ts_ms", "last_ts_ms", "state", "reason", "updated_at_ms",
-    "unsequenced_ticks", "head_counter", "distrust", "interrupted_seq",
-)  # fmt: skip
 _SELECT = f"SELECT {', '.join(COLUMNS)} FROM coverage"  # noqa: S608 - constants
 _UPSERT = f"INSERT OR REPLACE INTO coverage ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"  # noqa: S608
 _ADVANCE = "UPDATE coverage SET last_counter = ?, stored_ticks = ?, last_ts_ms = ?, updated_at_ms = ? WHERE symbol = ?"
-REPLAY_COLUMNS = ("symbol", "copy", "ticks", "digest", "first_at_ms", "last_at_ms")
-_REPLAYS = f"SELECT {', '.join(REPLAY_COLUMNS)} FROM replays ORDER BY symbol"  # noqa: S608 - constants
 _REPLAYED = f"INSERT OR REPLACE INTO replays ({', '.join(REPLAY_COLUMNS)}) VALUES (?, ?, ?, ?, ?, ?)"  # noqa: S608
-
-Row = tuple[Any, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Replay:
-    """A whole copy of a symbol's day that was held against its rows: a row of ``replays``."""
-
-    symbol: str
-    copy: str
-    ticks: int  # of the day, in the copy; NOT_COMPARED
-    digest: str
-    first_at_ms: int
-    last_at_ms: int
-
-    @property
-    def confirmed(self) -> bool:
-        """Was it read again later, unchanged, and equal to the rows?"""
-        return self.last_at_ms > self.first_at_ms
-
-    def withdrawn(self) -> Replay:
-        """The rows have changed since: it must be held against them again."""
-        return replace(self, last_at_ms=self.first_at_ms)
-
-    def row(self) -> Row:
-        """Its columns in the order of REPLAY_COLUMNS."""
-        return tuple(getattr(self, name) for name in REPLAY_COLUMNS)
-
-
-def read_replays(conn: sqlite3.Connection) -> dict[str, Replay]:
-    """The table ``replays`` by symbol; empty where there is none. A row that the recorder never writes is left out."""
-    if not conn.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'replays'").fetchone():
-        return {}
-    found = (Replay(*row) for row in conn.execute(_REPLAYS))
-    return {
-        one.symbol: one
-        for one in found
-        if all(isinstance(n, int) for n in (one.ticks, one.first_at_ms, one.last_at_ms))
-    }
-
-
-class Evidence(NamedTuple):
-    """All that a symbol's verdict follows from."""
-
-    ranges: Sequence[Sequence[int]] = ()  # counters stored, ascending and disjoint
-    surplus_ticks: int = 0  # rows with a sequence less counters stored; 0 when the counters count
-    unsequenced_ticks: int = 0
-    open_gaps: int = 0
-    in_gaps: Sequence[Extent] = ()  # counters that are missing by these gaps
-    at_most: int | None = None  # by these gaps up to so many ticks more at the beginning of the day
-    not_subscribed: str | None = None  # why OpenD did not send the symbol's ticks all day, as far as nothing made up
-    head_counter: int | None = None  # the day's first counter as OpenD showed it
-    verified_counter: int | None = None  # OpenD's newest one when it was last asked; NO_TICK: it had none
-    distrust: str | None = None
-    interrupted: bool = False  # what was stored after an interruption is not known to go on from what was before
-    replay: Replay | None = None  # the copy of the day that was last held against the rows
-
-    @property
-    def stored_ticks(self) -> int:
-        """How many rows there are."""
-        return count(self.ranges) + self.surplus_ticks + self.unsequenced_ticks
-
-
-class Verdict(NamedTuple):
-    """What is said of a symbol's day, by ``coverage`` and by everything that speaks of it."""
-
-    state: str  # proven | missing | unproven
-    reason: str | None  # why it is not proven
-    missing_ticks: int  # known to be missing; 0 unless the state is "missing"
-    missing_at_most: int | None  # not None: besides, up to so many at the beginning of the day
-    expected_ticks: int | None  # None: nothing counts them, or part of the day is not known
-    unlisted: list[Extent]  # counters that are not stored and stand in no open gap
-    unlisted_ticks: int  # of missing_ticks: those that stand in no open gap
-    level: EvidenceLevel = EvidenceLevel.COUNTER  # what it is judged by
-
-
-def sequences_count(distrust: str | None) -> bool:
-    """Are the low bits of the symbol's sequences counters at all, by what its file says? Else they are positions."""
-    return distrust is None or NO_COUNTER not in reasons_of(distrust)
-
-
-def judge(evidence: Evidence) -> Verdict:
-    """The verdict on a symbol's day. Nothing else decides a state or counts what is missing.
-
-    What OpenD could not show again is missing whatever else holds. Counters that prove nothing make no holes either.
-    Otherwise a counter is missing that lies between two that are known, whether they are stored or OpenD showed them;
-    but a row without a counter of its own may be any of them.
-
-    Where there are no counters, the rows are proven by a copy of the day that is equal to them (``_unlike_copy``): then
-    as many are expected as are stored.
-    """
-    level, against = _basis(evidence)
-    in_gaps = _joined(evidence.in_gaps)
-    follows = counters_count(evidence.distrust)
-    absent = subtract(_known(evidence, in_gaps), evidence.ranges) if follows else in_gaps
-    uncounted_ticks = evidence.unsequenced_ticks + max(0, evidence.surplus_ticks)
-    in_gaps_ticks = count(in_gaps)
-    missing_ticks = max(in_gaps_ticks, count(absent) - (uncounted_ticks if follows else 0))
-    if evidence.open_gaps or missing_ticks:
-        state = MISSING
-        reason: str | None = _loss(evidence, absent, missing_ticks)
-    else:
-        missing_ticks = 0
-        reason = evidence.not_subscribed or against or (NOT_YET_JOINED if evidence.interrupted else None)
-        if level is not EvidenceLevel.REPLAY:
-            reason = reason or _doubt(evidence, count(absent), uncounted_ticks)
-        state = UNPROVEN if reason else PROVEN
-    unknown = not follows or evidence.not_subscribed or evidence.at_most is not None
-    counts = not (unknown or uncounted_ticks or evidence.surplus_ticks)
-    no_trade = state == PROVEN and not evidence.ranges
-    expected_ticks = count(evidence.ranges) + missing_ticks if counts and (evidence.ranges or no_trade) else None
-    return Verdict(
-        state,
-        reason,
-        missing_ticks,
-        evidence.at_most,
-        evidence.stored_ticks if state == PROVEN and level is EvidenceLevel.REPLAY else expected_ticks,
-        subtract(absent, in_gaps) if missing_ticks > in_gaps_ticks else [],
-        max(0, missing_ticks - in_gaps_ticks),
-        level,
-    )
-
-
-def _basis(evidence: Evidence) -> tuple[EvidenceLevel, str | None]:
-    """What the day is judged by, and what its file says against that."""
-    if sequences_count(evidence.distrust):
-        return EvidenceLevel.COUNTER, evidence.distrust
-    alone = reasons_of(evidence.distrust) == (NO_COUNTER,)
-    against = _unlike_copy(evidence) if alone else evidence.distrust
-    return (EvidenceLevel.ID if against else EvidenceLevel.REPLAY), against
-
-
-def _unlike_copy(evidence: Evidence) -> str | None:
-    """Why rows without counters are not known to be those of a copy of the day; None when they are."""
-    replay = evidence.replay
-    if replay is None:
-        return NO_COUNTER
-    if replay.ticks == NOT_COMPARED:
-        return f"{NO_COUNTER}; its file is another one now, and could not be compared: see what the import says of it"
-    more = evidence.stored_ticks - replay.ticks
-    if more:
-        what = f"{abs(more)} rows {'more' if more > 0 else 'fewer'}"
-        return f"{NO_COUNTER}; {what} than its file had when it was last read: import the file again"
-    if not replay.confirmed:
-        return f"{NO_COUNTER}; {READ_ONCE}"
-    return None
-
-
-def _known(evidence: Evidence, in_gaps: Sequence[Extent]) -> list[Extent]:
-    """From the lowest counter that is known to the highest."""
-    edges = [edge for extent in in_gaps for edge in extent]
-    if evidence.ranges:
-        edges += [evidence.ranges[0][0], evidence.ranges[-1][1]]
-    shown = (evidence.head_counter, evidence.verified_counter)
-    edges += [counter for counter in shown if counter is not None and counter != NO_TICK]
-    return [(min(edges), max(edges))] if edges else []
-
-
-def _joined(extents: Iterable[Extent]) -> list[Extent]:
-    """The same counters, none of them twice."""
-    joined: list[Extent] = []
-    for first, last in sorted(extents):
-        if joined and first <= joined[-1][1] + 1:
-            joined[-1] = (joined[-1][0], max(last, joined[-1][1]))
-        else:
-            joined.append((first, last))
-    return joined
-
-
-def _loss(evidence: Evidence, absent: Sequence[Extent], missing_ticks: int) -> str:
-    if evidence.open_gaps:
-        return "ticks that OpenD no longer shows: see table gaps"
-    first, last = _ends(evidence)
-    if first is None or last is None:
-        return f"OpenD had {counted(missing_ticks, 'tick')} or more that are not stored"
-    between = count(absent) - count(part for part in absent if part[1] < first or part[0] > last)
-    if between:
-        return f"{counted(min(between, missing_ticks), 'tick')} between the stored ones"
-    if evidence.verified_counter is not None and evidence.verified_counter > last:
-        return f"OpenD had ticks up to counter {evidence.verified_counter}, stored are those up to {last}"
-    return f"the day began with counter {evidence.head_counter}, stored are those from {first}"
-
-
-def _doubt(evidence: Evidence, absent_ticks: int, uncounted_ticks: int) -> str | None:
-    (first, last), head, verified = _ends(evidence), evidence.head_counter, evidence.verified_counter
-    if absent_ticks:
-        bare = f"{counted(uncounted_ticks, 'tick')} without a counter of their own"
-        return f"{bare}, {counted(absent_ticks, 'counter')} absent"
-    if evidence.unsequenced_ticks:
-        return f"{counted(evidence.unsequenced_ticks, 'tick')} without a sequence"
-    if evidence.surplus_ticks:
-        surplus = evidence.surplus_ticks
-        return f"the counters do not count: {counted(abs(surplus), 'tick')} too {'many' if surplus > 0 else 'few'}"
-    if first is None or last is None:
-        return None if verified == NO_TICK else "no tick stored, and OpenD did not say that it has none"
-    if verified is None or verified == NO_TICK:
-        return "not yet confirmed by a pull"
-    return None if head == first else "the day's first ticks are not proven"
-
-
-def _ends(evidence: Evidence) -> tuple[int | None, int | None]:
-    return (evidence.ranges[0][0], evidence.ranges[-1][1]) if evidence.ranges else (None, None)
-
-
-class SymbolCoverage:
-    """One symbol's day. ``newest`` is the last range of ``ranges``: the place where a tick in order goes."""
-
-    __slots__ = (
-        "distrust", "first_ts_ms", "gaps", "head_counter", "interrupted_seq", "last_ts_ms", "missing_ticks",
-        "newest", "ranges", "replay", "settled", "state", "stored_less_last", "surplus_ticks", "symbol",
-        "unsequenced_ticks", "verified_counter", "verified_until_ms",
-    )  # fmt: skip
-
-    def __init__(self, symbol: str) -> None:
-        self.symbol = symbol
-        self.ranges = CounterRanges()
-        self.newest: list[int] = _NO_RANGE
-        self.surplus_ticks = 0
-        self.unsequenced_ticks = 0
-        self.first_ts_ms = _MAX_MS
-        self.last_ts_ms = _MIN_MS
-        self.head_counter: int | None = None
-        self.verified_counter: int | None = None
-        self.verified_until_ms: int | None = None
-        self.distrust: str | None = None
-        self.interrupted_seq: int | None = None
-        self.gaps: list[gaps.Gap] = []
-        self.replay: Replay | None = None
-        # What follows from the above. ``settled``: ticks in order cannot change it.
-        self.settled = False
-        self.state = UNPROVEN
-        self.missing_ticks = 0
-        self.stored_less_last = 0
-
-    @classmethod
-    def of_row(cls, row: Row) -> SymbolCoverage:
-        """What a row of the table says, its columns in the order of COLUMNS."""
-        value = dict(zip(COLUMNS, row, strict=True))
-        track = cls(value["symbol"])
-        track.ranges = ranges_of(value["first_counter"], value["last_counter"], value["holes"])
-        track.newest = track.ranges.ranges[-1] if track.ranges else _NO_RANGE
-        track.unsequenced_ticks = value["unsequenced_ticks"]
-        track.surplus_ticks = value["stored_ticks"] - value["unsequenced_ticks"] - track.covered_ticks()
-        track.first_ts_ms = _MAX_MS if value["first_ts_ms"] is None else value["first_ts_ms"]
-        track.last_ts_ms = _MIN_MS if value["last_ts_ms"] is None else value["last_ts_ms"]
-        track.head_counter = value["head_counter"]
-        track.verified_counter = value["verified_counter"]
-        track.verified_until_ms = value["verified_until_ms"]
-        track.distrust = value["distrust"]
-        track.interrupted_seq = value["interrupted_seq"]
-        return track
-
-    @property
-    def counted(self) -> bool:
-        """False when the ranges were given up: they then claim more than is stored."""
-        return self.counts and (self.distrust is None or TOO_MANY_HOLES not in self.distrust)
-
-    @property
-    def counts(self) -> bool:
-        """False when sequences are positions only, which count nothing."""
-        return sequences_count(self.distrust)
-
-    @property
-    def head_proven(self) -> bool:
-        """The lowest counter stored is the day's first one, as OpenD showed it."""
-        return self.head_counter is not None and bool(self.ranges) and self.ranges.first == self.head_counter
-
-    def covered_ticks(self) -> int:
-        """How many counters the ranges hold."""
-        return count(self.ranges.ranges)
-
-    def stored_ticks(self) -> int:
-        """How many rows of the symbol the file holds."""
-        return self.covered_ticks() + self.surplus_ticks + self.unsequenced_ticks
-
-    def add(self, counter: int) -> bool:
-        """Note a counter that is not the next one. True when it is new."""
-        if not self.ranges.add(counter, counter):
-            return False
-        self.settled = False
-        if len(self.ranges) > MAX_HOLES + 1:
-            self.surplus_ticks -= self.ranges.missing()
-            self.ranges = CounterRanges([(self.ranges.first, self.ranges.last)])
-            self.doubt(TOO_MANY_HOLES)
-        self.newest = self.ranges.ranges[-1]
-        return True
-
-    def pass_over(self, seq: int) -> bool:
-        """Note a position below or above all others, as one that is stored. False for one between them."""
-        newest = self.newest
-        if newest is _NO_RANGE:
-            self.ranges = CounterRanges([(seq, seq)])
-            self.newest = self.ranges.ranges[0]
-            return True
-        if seq > newest[1]:
-            self.surplus_ticks -= seq - newest[1] - 1
-            newest[1] = seq
-            return True
-        if seq < newest[0]:
-            self.surplus_ticks -= newest[0] - seq - 1
-            newest[0] = seq
-            return True
-        return False
-
-    def note_time(self, ts_ms: int) -> None:
-        """A row of this time is stored, or an existing one has it now."""
-        self.first_ts_ms = min(self.first_ts_ms, ts_ms)
-        self.last_ts_ms = max(self.last_ts_ms, ts_ms)
-        self.settled = False
-
-    def doubt(self, reason: str) -> None:
-        """From now on the counters prove nothing today; every other reason is kept beside the first."""
-        self.settled = False
-        if self.distrust is None:
-            self.distrust = reason
-        elif reason not in self.distrust and (len(self.distrust) < MAX_DISTRUST_CHARS or reason in _MORE_THAN_DOUBTS):
-            self.distrust = f"{self.distrust}; {reason}"
-
-    def interrupt(self, last_seq: int | None) -> None:
-        """What comes follows an interruption behind ``last_seq``; None: there is nothing before it."""
-        if last_seq is not None and (self.interrupted_seq is None or last_seq < self.interrupted_seq):
-            self.interrupted_seq = last_seq
-
-    def rejoin(self, last_seq: int) -> None:
-        """Nothing is missing between ``last_seq`` and what came after it."""
-        if self.interrupted_seq is not None and self.interrupted_seq >= last_seq:
-            self.interrupted_seq = None
-
-    def verify(self, fact: Verified) -> None:
-        """What OpenD's newest tick was. That it has none says nothing once there was one: it may have forgotten."""
-        if fact.last_counter == NO_TICK and (self.stored_ticks() or (self.verified_counter or NO_TICK) != NO_TICK):
-            return
-        until_ms = self.verified_until_ms
-        if until_ms is None or fact.at_ms >= until_ms:
-            self.verified_counter, self.verified_until_ms = fact.last_counter, fact.at_ms
-        elif until_ms - fact.at_ms > SET_BACK_MS:
-            self.verified_counter = max(fact.last_counter, self.verified_counter or NO_TICK)
-            self.verified_until_ms = fact.at_ms
-
-    def begins_with(self, counter: int) -> None:
-        """OpenD showed that no tick comes before it. The lowest one holds: without its cache it shows a later one."""
-        self.head_counter = counter if self.head_counter is None else min(self.head_counter, counter)
-
-    def take_over(self, other: SymbolCoverage) -> None:
-        """What another file says of this symbol's day besides its rows: what OpenD showed, and every caution."""
-        if other.head_counter is not None:
-            self.begins_with(other.head_counter)
-        counter, until_ms = other.verified_counter, other.verified_until_ms
-        if counter is not None and until_ms is not None and until_ms > (self.verified_until_ms or 0):
-            self.verify(Verified(self.symbol, "", counter, until_ms))
-        for reason in reasons_of(other.distrust):
-            self.doubt(reason)
-
-    def hold_against(self, fact: Replayed, rows: int) -> None:
-        """A copy of the day was compared; ``rows``: how many the symbol has, counted now."""
-        known, at_ms = self.replay, fact.at_ms
-        same = known is not None and (known.copy, known.ticks, known.digest) == (fact.copy, fact.ticks, fact.digest)
-        # One of a time to come is of a clock that ran ahead: it is no earlier reading.
-        first_at_ms = known.first_at_ms if known is not None and same and known.first_at_ms <= at_ms else at_ms
-        is_equal = fact.ticks == rows == self.stored_ticks()
-        self.replay = Replay(
-            fact.symbol, fact.copy, fact.ticks, fact.digest, first_at_ms, at_ms if is_equal else first_at_ms
-        )
-
-    def check_replay(self) -> bool:
-        """Withdraw it when there are not as many rows as it had. True when it was withdrawn just now: rows are only
-        added while a file is open, so that an equal number is no coincidence."""
-        replay = self.replay
-        if replay is None or not replay.confirmed or replay.ticks == self.stored_ticks():
-            return False
-        self.replay = replay.withdrawn()
-        return True
-
-    def close_windows(self, conn: sqlite3.Connection, day: str, now_ms: int) -> None:
-        """A time without subscription was made up when OpenD, asked after it, had nothing that is not stored."""
-        until_ms = self.verified_until_ms
-        past = [gap for gap in self.gaps if gap.is_window and gap.over and until_ms and gap.end_ts_ms <= until_ms]
-        if past and judge(self.evidence()._replace(not_subscribed=None)).state == PROVEN:
-            for gap in past:
-                self.gaps.remove(gap)
-                gaps.close(conn, day, self.symbol, gap, now_ms)
-
-    def settle(self) -> str | None:
-        """Work out state and numbers anew; returns the reason."""
-        verdict = judge(self.evidence())
-        self.state, self.missing_ticks = verdict.state, verdict.missing_ticks
-        # The next tick may be the one that is waited for: then it must be looked at.
-        in_gaps = (high for gap in self.gaps for _, high in gap.extents)
-        awaited = max([self.verified_counter or 0, self.head_counter or 0, *in_gaps])
-        last = self.ranges.last if self.ranges else None
-        self.settled = last is not None and last >= awaited and self.counts
-        self.stored_less_last = self.stored_ticks() - (last or 0)
-        return verdict.reason
-
-    def evidence(self) -> Evidence:
-        """What the verdict follows from."""
-        lost = [gap for gap in self.gaps if not gap.is_window]
-        return Evidence(
-            self.ranges.ranges,
-            self.surplus_ticks,
-            self.unsequenced_ticks,
-            len(lost),
-            [extent for gap in lost for extent in gap.extents],
-            max((gap.at_most for gap in lost if gap.at_most is not None), default=None),
-            next((gap.reason for gap in reversed(self.gaps) if gap.is_window), None),
-            self.head_counter,
-            self.verified_counter,
-            self.distrust,
-            self.interrupted_seq is not None,
-            self.replay,
-        )
-
-    def row(self, now_ms: int) -> Row:
-        """The symbol's row of the table, its columns in the order of COLUMNS."""
-        reason = self.settle()
-        ranges = self.ranges
-        return (
-            self.symbol,
-            ranges.first if ranges else None,
-            ranges.last if ranges else None,
-            self.stored_ticks(),
-            self.missing_ticks,
-            format_extents(ranges.holes()) or None,
-            int(self.head_proven),
-            self.verified_counter,
-            self.verified_until_ms,
-            None if self.first_ts_ms == _MAX_MS else self.first_ts_ms,
-            None if self.last_ts_ms == _MIN_MS else self.last_ts_ms,
-            self.state,
-            reason,
-            now_ms,
-            self.unsequenced_ticks,
-            self.head_counter,
-            self.distrust,
-            self.interrupted_seq,
-        )
 
 
 class Sorted(NamedTuple):
@@ -728,7 +262,7 @@ class DayCoverage:
         for symbol in symbols:
             track = self.track(symbol)
             self._touched.add(symbol)
-            track.ranges, track.newest, track.surplus_ticks = CounterRanges(), _NO_RANGE, 0
+            track.ranges, track.newest, track.surplus_ticks = CounterRanges(), NO_RANGE, 0
             track.replay = track.replay.withdrawn() if track.replay is not None else None  # by others' hands
             sequenced_ticks = _count_sequenced(conn, track) if track.counts else _count_positions(conn, track)
             track.surplus_ticks = sequenced_ticks - track.covered_ticks()
@@ -741,7 +275,7 @@ class DayCoverage:
                 if total:
                     times += [first_ts_ms, last_ts_ms]
             track.unsequenced_ticks = total
-            track.first_ts_ms, track.last_ts_ms = min(times, default=_MAX_MS), max(times, default=_MIN_MS)
+            track.first_ts_ms, track.last_ts_ms = min(times, default=MAX_MS), max(times, default=MIN_MS)
             track.settled = False
 
     def learn(self, conn: sqlite3.Connection, facts: Iterable[Fact | DayFact]) -> None:
@@ -904,13 +438,6 @@ def _rows(conn: sqlite3.Connection, only_grew: bool) -> int:
     if only_grew and newest > COUNTED_ROWS:
         return newest
     return int(conn.execute("SELECT COUNT(*) FROM ticks").fetchone()[0])
-
-
-def ranges_of(first: int | None, last: int | None, holes: str | None) -> CounterRanges:
-    """The counters stored, from the columns ``first_counter``, ``last_counter`` and ``holes``."""
-    if first is None or last is None:
-        return CounterRanges()
-    return CounterRanges(subtract([(first, last)], parse_extents(holes)))
 
 
 def _counted_as_missing(track: SymbolCoverage) -> int:

@@ -31,23 +31,22 @@ from hk_tick_collector.records.columns import BY_NAME
 from hk_tick_collector.records.tick import PUSH_TYPE_PUSH, Tick, seq_counter
 from hk_tick_collector.store.companions import Mark, is_closed, would_leave_shm
 from hk_tick_collector.store.connect import APPLICATION_ID, check_known, table_columns, translate, unavailable
-from hk_tick_collector.store.coverage import (
-    LAST_SEQ_SQL,
+from hk_tick_collector.store.coverage import LAST_SEQ_SQL
+from hk_tick_collector.store.extents import count, parse_extents
+from hk_tick_collector.store.gaps import OPEN, read_meta
+from hk_tick_collector.store.layout import parse_day, recent_day_files
+from hk_tick_collector.store.symbol_coverage import TOO_MANY_HOLES, ranges_of
+from hk_tick_collector.store.verdict import (
     MISSING,
     PROVEN,
-    TOO_MANY_HOLES,
     UNPROVEN,
     Evidence,
     Replay,
     Verdict,
     judge,
-    ranges_of,
     read_replays,
     sequences_count,
 )
-from hk_tick_collector.store.extents import count, parse_extents
-from hk_tick_collector.store.gaps import OPEN, read_meta
-from hk_tick_collector.store.layout import parse_day, recent_day_files
 
 READ_TIMEOUT_SEC = 1.0  # readers meet a lock only while a WAL is recovered or a rollback journal is committed
 FRESH_ROWS = 20_000  # the newest rows among which freshness() looks for the newest event time

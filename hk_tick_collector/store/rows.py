@@ -33,8 +33,9 @@ from hk_tick_collector.market.market import Market
 from hk_tick_collector.market.registry import DEFAULT_MARKET, MARKETS
 from hk_tick_collector.records.tick import FIRST_ORIGIN, Origin, Tick, of_one_kind, same_moment
 from hk_tick_collector.store.connect import ROW_COLUMNS, inserts
-from hk_tick_collector.store.coverage import DayCoverage, Row, SymbolCoverage
+from hk_tick_collector.store.coverage import DayCoverage
 from hk_tick_collector.store.neighbours import Equals, Kind, Neighbours, Numbers, Stored, mark_of, stretches
+from hk_tick_collector.store.symbol_coverage import Row, SymbolCoverage
 
 COLLISION = "two ticks with one sequence"
 

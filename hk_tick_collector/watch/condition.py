@@ -24,8 +24,8 @@ from hk_tick_collector.health.statusfile import (
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.market import Market
 from hk_tick_collector.store import layout, reader
-from hk_tick_collector.store.coverage import MISSING
 from hk_tick_collector.store.reader import DayState
+from hk_tick_collector.store.verdict import MISSING
 from hk_tick_collector.watch import recorder as system
 from hk_tick_collector.watch.access import CLOSED_ADVICE, closed_to_us
 

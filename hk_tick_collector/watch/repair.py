@@ -18,9 +18,9 @@ from hk_tick_collector.market.market import Market
 from hk_tick_collector.market.zone import Zone
 from hk_tick_collector.sources.registry import spec_to_ask
 from hk_tick_collector.store import layout, reader
-from hk_tick_collector.store.coverage import PROVEN, UNPROVEN
 from hk_tick_collector.store.gaps import OPEN
 from hk_tick_collector.store.reader import CoverageRow
+from hk_tick_collector.store.verdict import PROVEN, UNPROVEN
 
 if TYPE_CHECKING:
     from hk_tick_collector.market.calendar import TradingCalendar

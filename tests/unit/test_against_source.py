@@ -20,8 +20,8 @@ from hk_tick_collector.quality import against_source as against
 from hk_tick_collector.quality.against_source import LEFT_OUT, MINUTE_MS, Amount, Minutes, TypedMinutes
 from hk_tick_collector.sources.futu.answers import MinuteBar, MinuteBars, SymbolInfo
 from hk_tick_collector.sources.futu.reference import HISTORY_CALLS, MAX_PAGES, WINDOW_SEC, Pace, Reference
-from hk_tick_collector.store.coverage import MISSING, PROVEN, UNPROVEN
 from hk_tick_collector.store.reader import CoverageRow
+from hk_tick_collector.store.verdict import MISSING, PROVEN, UNPROVEN
 from hk_tick_collector.watch.repair import NO_TICKS, Repair, State, reason_to_ask, shown_day
 
 DAY = "20261120"

@@ -28,9 +28,11 @@ from hk_tick_collector.records.views import number_equal_ticks
 from hk_tick_collector.store import gaps, neighbours, reader
 from hk_tick_collector.store import rows as row_store
 from hk_tick_collector.store.connect import COLUMNS, SqliteOptions
-from hk_tick_collector.store.coverage import MAX_HOLES, TOO_MANY_HOLES, DayCoverage, Evidence, judge
+from hk_tick_collector.store.coverage import DayCoverage
 from hk_tick_collector.store.extents import count
 from hk_tick_collector.store.rows import COLLISION
+from hk_tick_collector.store.symbol_coverage import MAX_HOLES, TOO_MANY_HOLES
+from hk_tick_collector.store.verdict import Evidence, judge
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.stored import iter_ticks
 from tests.unit.store_ticks import DAY, OPEN_MS, query, table_row, tick, ticks
