@@ -33,6 +33,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 check_python_version
 ensure_needs
 ensure_venv dev
+# A thousand processes are started: what they import is compiled once, not by each of them, also where
+# PYTHONDONTWRITEBYTECODE is set, as images of containers do.
+.venv/bin/python -I -m compileall -q hk_tick_collector tests benchmarks || true
 # Tests wait more than they compute: one process more than there are cores. Four at most: a container shows cores that
 # it may not use.
 processes=$(($(nproc) < 3 ? $(nproc) + 1 : 4))
