@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 
 from hk_tick_collector.core.evidence import EvidenceLevel
 from hk_tick_collector.records.tick import SEQ_COUNTER_MASK
-from hk_tick_collector.store.coverage import UNPROVEN
 from hk_tick_collector.store.extents import count, format_extents
 from hk_tick_collector.store.gaps import OPEN, read_meta
 from hk_tick_collector.store.reader import CoverageRow, GapRow, Notes, verdict_of
+from hk_tick_collector.store.verdict import UNPROVEN
 
 if TYPE_CHECKING:
     from hk_tick_collector.days.catalog import Day
