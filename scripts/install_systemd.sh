@@ -15,7 +15,7 @@ it is restarted.
   --start         start the service at the end, or restart it; without, the command is shown
   --instance NAME also set up one more recorder, hk-tick-collector@NAME with the settings NAME.env, for another market
                   or another OpenD; --start then means this one alone
-  --with NAMES    also set up what serves the ticks, one or more of api, live, redis and alert, separated by commas; --start
+  --with NAMES    also set up what serves the ticks, one or more of api, live, redis, ship and alert, by commas; --start
                   starts them, too. What was chosen once stays
   --with-opend    also install futu-opend.service and its user; OpenD itself must be put into /opt/futu-opend
   --uninstall     stop and remove the service and its environments; keeps day files, .env, the code and the users
@@ -136,15 +136,15 @@ install_opend() {
 }
 
 # Of its own, without a group of its own: it reads as the recorder's group and owns nothing of the recorder's.
-make_serve_user() {
-  getent passwd "$SERVE_USER" >/dev/null && return
-  run useradd --system --gid "$SERVICE_USER" --home-dir "/var/lib/$SERVE_USER" --no-create-home \
-    --shell /usr/sbin/nologin "$SERVE_USER"
+make_serve_user() { # make_serve_user USER
+  getent passwd "$1" >/dev/null && return
+  run useradd --system --gid "$SERVICE_USER" --home-dir "/var/lib/$1" --no-create-home --shell /usr/sbin/nologin "$1"
 }
 
 set_up_serving() { # set_up_serving NAME...
   local name
-  make_serve_user
+  make_serve_user "$SERVE_USER"
+  [[ " $* " != *' ship '* ]] || make_serve_user "$SHIP_USER"
   # New files get the group, so that keys made by root can be read by who serves.
   run install -d -m 2750 -o root -g "$SERVICE_USER" "$SERVE_DIR"
   for name in "$@"; do

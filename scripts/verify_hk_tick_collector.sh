@@ -100,7 +100,7 @@ check_service() {
 # What serves is judged when it is set up to run.
 check_serving() {
   local name state
-  for name in api live redis alert; do
+  for name in api live redis ship alert; do
     [[ $(systemctl is-enabled "hk-tick-$name" 2>/dev/null) == enabled ]] || continue
     state=$(systemctl show -p ActiveState --value "hk-tick-$name")
     print "hk-tick-$name" "$state"

@@ -66,6 +66,7 @@ class Desk:
         clock: Clock,
         direct: Callable[[str, Level, list[str]], None] = lambda *_: None,
         hooks_dir: Path | None = None,
+        ship_dir: Path | None = None,
     ) -> None:
         """``direct(target, level, lines)`` sends past the outbox, when that cannot be written."""
         self._catalog = Catalog(data_root, archive_root)
@@ -79,7 +80,7 @@ class Desk:
         self._faults = RateLimitedLog(_log)
         self._looks = 0
         self._began_ms, self._began_sec = clock.now_ms(), clock.monotonic()
-        self._direct = direct
+        self._direct, self._ship_dir = direct, ship_dir
         self._signals = None
         if hooks_dir is not None and any(target.signals for target in file.targets):
             self._signals = SignalDesk(hooks_dir, file.targets, outbox, self._catalog.market)
@@ -114,7 +115,8 @@ class Desk:
         self._looks += 1
         self._route_signals()
         try:
-            self.condition = look(self._catalog.data_root, self._calendar, self._clock.now_ms(), self._service)
+            root, now_ms = self._catalog.data_root, self._clock.now_ms()
+            self.condition = look(root, self._calendar, now_ms, self._service, self._ship_dir)
         except RecorderError as exc:
             self.condition = None
             self._faults.log(logging.ERROR, "alert_look_failed", reason=exc, action="looking again")

@@ -105,7 +105,7 @@ def _work(settings: AlertSettings, file: TargetsFile) -> None:
     postmen: dict[str, Postman] = {}
     desk = Desk(
         settings.data_root, settings.archive, file, outbox, clock,
-        lambda target, level, lines: postmen[target].send_at_once(level, lines), settings.hooks_dir,
+        lambda target, level, lines: postmen[target].send_at_once(level, lines), settings.hooks_dir, settings.ship_dir,
     )  # fmt: skip
     for target in file.targets:
         postmen[target.name] = Postman(

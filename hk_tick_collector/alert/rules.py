@@ -71,6 +71,8 @@ RULES = {
         Rule(Code.UNIT_FAILED, Level.ALERT, tells_end=False),
         Rule(Code.HOOK_SILENT, Level.WARN),
         Rule(Code.DAY_NOT_ARCHIVED, Level.WARN),
+        Rule(Code.COPY_BEHIND, Level.WARN, 300),
+        Rule(Code.COPY_UNEQUAL, Level.WARN),
     )
 }
 
@@ -79,7 +81,7 @@ RECORDER_AWAY = Code.RECORDER_DOWN
 ONLY_THE_RECORDER_TELLS = frozenset(RULES) - {
     Code.RECORDER_DOWN, Code.RECORDER_RESTARTING, Code.DISK_FULL, Code.DISK_FILLS_UP, Code.DISK_SILENT,
     Code.TICKS_MISSING, Code.DAY_FILE_UNREADABLE, Code.DAYS_TO_COME, Code.UNIT_FAILED,
-    Code.HOOK_SILENT, Code.DAY_NOT_ARCHIVED,
+    Code.HOOK_SILENT, Code.DAY_NOT_ARCHIVED, Code.COPY_BEHIND, Code.COPY_UNEQUAL,
 }  # fmt: skip
 
 

@@ -46,6 +46,10 @@ class AlertSettings(SettingsModel):
         "Serving: signals", "HOOKS_DIR", None, "empty, or a directory"
     )
     """Where the API stores what hooks receive."""
+    ship_dir: Annotated[Path, BeforeValidator(path_value), AfterValidator(directory)] = setting(
+        "ClickHouse", "SHIP_DIR", Path("/var/lib/hk-tick-ship"), "a directory"
+    )
+    """Where the shipper keeps how far it has come."""
     data_root: Annotated[Path, BeforeValidator(path_value), AfterValidator(directory)] = setting(
         "What is recorded, and where", "DATA_ROOT", Path("/data/sqlite/HK"), "a directory"
     )

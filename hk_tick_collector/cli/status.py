@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from hk_tick_collector.cli.common import EXIT_FINE, EXIT_NO_DATA, EXIT_PROBLEM, App, tickctl_command
 from hk_tick_collector.cli.terminal import KEPT, console, json_text, show
-from hk_tick_collector.core.text import printable
+from hk_tick_collector.core.errors import ConfigError
+from hk_tick_collector.core.text import counted, printable
 from hk_tick_collector.watch.condition import FINE, NO_DATA, PROBLEM, Condition, look
 from hk_tick_collector.watch.recorder import UNIT, days_text, service
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+    from hk_tick_collector.clickhouse.shipping import ShipStatus
 
 WATCH_INTERVAL_SEC = 1.0
 _EXIT_CODES = {FINE: EXIT_FINE, PROBLEM: EXIT_PROBLEM, NO_DATA: EXIT_NO_DATA}
@@ -52,7 +58,17 @@ def command(app: App, watch: bool, unit: str) -> int:
 def take(app: App, unit: str = UNIT) -> Condition:
     """Look once with what the command was given. RecorderError when this user may not look."""
     systemd = service(unit)  # first: without D-Bus systemd talks to root alone, and behind data_root we may not be
-    return look(app.data_root, app.calendar, app.now_ms, systemd)
+    ship_dir = ship_dir_of(app)
+    return look(app.data_root, app.calendar, app.now_ms, systemd, ship_dir)
+
+
+def ship_dir_of(app: App) -> Path | None:
+    """Where hk-tick-ship keeps its state; None when its settings are wrong, which is its own affair."""
+    from hk_tick_collector.ship.settings import load_ship_settings  # noqa: PLC0415 - pydantic takes its time
+
+    with contextlib.suppress(ConfigError):
+        return load_ship_settings(app.env_file, os.environ).ship_dir
+    return None
 
 
 def _watch(shot: Callable[[], Condition], *, as_json: bool) -> None:
@@ -116,9 +132,23 @@ def rows(condition: Condition) -> list[Row]:
             ("holes", f"{status.open_holes:,} open; {status.missing_ticks:,} ticks missing", ""),
         ]
     lines += [("day", _day(condition), ""), ("disk", _disk(condition), ""), ("last alert", _last_alert(condition), "")]
+    if condition.ship is not None:
+        lines.append(("ClickHouse", _copies(condition, condition.ship), ""))
     lines += [("problem", text, _COLOURS["problem"]) for text in condition.problems]
     lines += [("note", text, _COLOURS["note"]) for text in condition.notes]
     return lines
+
+
+def _copies(condition: Condition, ship: ShipStatus) -> str:
+    proven = f"{counted(ship.verified_days, 'day')} verified" + (
+        f", {ship.verified_day} last" if ship.verified_day else ""
+    )
+    if ship.is_stopped:
+        return f"hk-tick-ship is stopped; {proven}"
+    if not ship.rows_behind:
+        return f"nothing waits; {proven}"
+    since = _span((condition.at_ms - ship.oldest_waiting_ms) / 1000)
+    return f"{counted(ship.rows_behind, 'tick')} behind, {since}; {proven}"
 
 
 def _recorder(condition: Condition) -> Row:

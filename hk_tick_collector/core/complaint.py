@@ -31,6 +31,7 @@ class Teller(StrEnum):
     RULES = "rules"  # the shipped alert rules
     MANAGER = "service manager"  # of a unit that failed, to hk-tick-alert
     ALERT = "hk-tick-alert"  # of hooks and archives, which no recorder knows
+    SHIPPER = "hk-tick-ship"  # of copies in ClickHouse; hk-tickctl status and hk-tick-alert pass it on
 
 
 class Code(StrEnum):
@@ -77,6 +78,8 @@ class Code(StrEnum):
     UNIT_FAILED = "unit_failed"
     HOOK_SILENT = "hook_silent"
     DAY_NOT_ARCHIVED = "day_not_archived"
+    COPY_BEHIND = "copy_behind"
+    COPY_UNEQUAL = "copy_unequal"
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,6 +311,17 @@ TABLE = (
         Code.DAY_NOT_ARCHIVED, _WARN, (Teller.ALERT,),
         "A day is over for six hours and is not archived, although days before it are.",
         "`hk-tickctl eod` does it and says what is in the way; see that its timer runs.",
+    ),
+    Explanation(
+        Code.COPY_BEHIND, _WARN, (Teller.SHIPPER,),
+        "ClickHouse was not given stored ticks for five minutes, refuses them, or hk-tick-ship is silent. Nothing is "
+        "lost.",
+        "What the sentence says; `journalctl -u hk-tick-ship` has more. It goes on by itself.",
+    ),
+    Explanation(
+        Code.COPY_UNEQUAL, _WARN, (Teller.SHIPPER,),
+        "A day cannot be read, or its copy in ClickHouse not be made equal to it.",
+        "What the sentence says; then `hk-tickctl ship verify DAY` with hk-tick-ship stopped.",
     ),
 )  # fmt: skip
 

@@ -12,11 +12,11 @@ from prometheus_client import CollectorRegistry, Gauge, ProcessCollector, make_w
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
+from hk_tick_collector.clickhouse.shipping import ShipStatus, read_status
 from hk_tick_collector.core.clock import SystemClock
 from hk_tick_collector.core.errors import ConfigError
 from hk_tick_collector.health.metrics_server import BoundedServer
 from hk_tick_collector.ship.counts import ShipCounts
-from hk_tick_collector.ship.status import ShipStatus, read_status
 
 HOST = "127.0.0.1"
 _COUNTERS = (

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from hk_tick_collector.clickhouse import shipping
 from hk_tick_collector.core.complaint import Code, Complaint, Level
 from hk_tick_collector.core.errors import RecorderError, StoreError
 from hk_tick_collector.core.text import counted
@@ -67,6 +68,7 @@ class Condition:
     spill_bytes: int
     days_to_come: list[str] = field(default_factory=list)  # that have a file all the same
     complaints: list[Complaint] = field(default_factory=list)
+    ship: shipping.ShipStatus | None = None  # what hk-tick-ship said last
 
     @property
     def problems(self) -> list[str]:
@@ -120,15 +122,23 @@ class Condition:
             "day": None if self.day is None else asdict(self.day),
             "days_to_come": self.days_to_come,
             "spill_bytes": self.spill_bytes,
+            "ship": None if self.ship is None else asdict(self.ship),
             "disk": None if self.disk is None else {**asdict(self.disk), "days_left": self.disk.days_left},
         }
 
 
-def look(data_root: Path, calendar: TradingCalendar, now_ms: int, service: system.Service | None = None) -> Condition:
+def look(
+    data_root: Path,
+    calendar: TradingCalendar,
+    now_ms: int,
+    service: system.Service | None = None,
+    ship_dir: Path | None = None,
+) -> Condition:
     """Look once, and judge.
 
     ``calendar``: of the data root's market. ``now_ms``: the wall clock, UTC epoch milliseconds. ``service``: what
-    ``recorder.service`` found, None when no service manager matters. RecorderError when this user may not look.
+    ``recorder.service`` found, None when no service manager matters. ``ship_dir``: where hk-tick-ship keeps its
+    state, if it brings copies of this data root anywhere. RecorderError when this user may not look.
     """
     market = calendar.market
     process = system.lock_holder(data_root)
@@ -149,6 +159,7 @@ def look(data_root: Path, calendar: TradingCalendar, now_ms: int, service: syste
         day=_newest_day(data_root, today, now_ms),
         spill_bytes=_spill_bytes(data_root),
         days_to_come=_days_to_come(data_root, today),
+        ship=None if ship_dir is None else _shipper(ship_dir, data_root),
     )
     judge(condition)
     return condition
@@ -169,6 +180,11 @@ def _runs_elsewhere(status: RecorderStatus | None, now_ms: int) -> bool:
     if status.process_space == process_space() and system.sees_processes():
         return False
     return abs(now_ms - status.written_at_ms) <= STALE_SEC * 1000
+
+
+def _shipper(ship_dir: Path, data_root: Path) -> shipping.ShipStatus | None:
+    found = shipping.read_status(ship_dir)
+    return found if found is not None and Path(found.data_root) == data_root else None
 
 
 def _disk(data_root: Path, today: str) -> system.Disk | None:
@@ -213,6 +229,8 @@ def judge(condition: Condition) -> None:
     _judge_service(condition)
     _judge_days(condition)
     _judge_disk(condition)
+    if condition.ship is not None:
+        condition.complaints.extend(shipping.complaints(condition.ship, condition.at_ms))
 
 
 def _judge_running(condition: Condition) -> None:

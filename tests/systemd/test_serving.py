@@ -159,7 +159,7 @@ def test_wrong_names_are_refused_and_dry_run_tells(installed: Server) -> None:
     for names in ("''", "api,web", "../api", "-x"):
         done = run(f"bash {PROJECT}/scripts/install_systemd.sh --with {names}", check=False)
         assert done.returncode == 2
-        assert "api live redis alert" in done.stdout
+        assert "api live redis ship alert" in done.stdout
     assert "would run: systemctl enable --quiet hk-tick-redis.service" in installed.install(
         "--dry-run", "--with", "redis"
     )

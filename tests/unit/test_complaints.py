@@ -73,6 +73,7 @@ def test_the_page_shows_the_table() -> None:
         ("health/judgement.py", {Teller.RECORDER, Teller.WATCHDOG}),
         ("watch/condition.py", {Teller.STATUS}),
         ("alert/outside.py", {Teller.ALERT}),
+        ("clickhouse/shipping.py", {Teller.SHIPPER}),
     ],
 )
 def test_who_complains_speaks_the_codes_that_the_table_gives_it(module: str, tellers: set[Teller]) -> None:
@@ -88,7 +89,13 @@ def test_nobody_else_makes_complaints() -> None:
         for path in (ROOT / "hk_tick_collector").rglob("*.py")
         if re.search(r"\bCode\.[A-Z_]+", path.read_text()) and "core.complaint import" in path.read_text()
     }
-    assert speakers == {"health/judgement.py", "watch/condition.py", "alert/rules.py", "alert/outside.py"}
+    assert speakers == {
+        "health/judgement.py",
+        "watch/condition.py",
+        "alert/rules.py",
+        "alert/outside.py",
+        "clickhouse/shipping.py",
+    }
 
 
 def test_what_hk_tick_alert_sees_by_itself_is_what_the_rules_tell() -> None:

@@ -1,0 +1,80 @@
+"""A recorded day into ClickHouse's engine, both on this machine: rows a second as they are stored and as a whole day,
+seconds to prove the copy, bytes a tick.
+
+    python -m benchmarks.ship [--ticks 1000000]
+
+The engine is the one of the tests, behind their front. One line of JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks.ticks import TickSource
+from hk_tick_collector.clickhouse import tables
+from hk_tick_collector.days.catalog import Catalog
+from hk_tick_collector.ship.copies import Copies, place_of, recorded
+from hk_tick_collector.ship.live import Live
+from hk_tick_collector.ship.state import State
+from hk_tick_collector.store.layout import archive_dir
+from hk_tick_collector.store.writer import DayFileWriter
+from tests.clickhouse import clickhouse_server
+
+DAY = "20261120"
+BATCH_ROWS = 5_000
+
+
+def make_day(root: Path, ticks: int) -> None:
+    """A day file with that many ticks."""
+    source, writer = TickSource(DAY, ticks), DayFileWriter(root)
+    for _ in range(0, ticks, BATCH_ROWS):
+        writer.write(source.take(BATCH_ROWS))
+    writer.close()
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--ticks", type=int, default=1_000_000)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name, clickhouse_server(Path(name) / "engine") as server:
+        root = Path(name) / "HK"
+        root.mkdir()
+        make_day(root, given.ticks)
+        days, state = Catalog(root, archive_dir(root)), State(Path(name) / "ship")
+        engine = server.engine(timeout_sec=600)
+        tables.init(engine, tables.Shape(), 1)
+        live, copies = Live(days, engine, state, "A"), Copies(engine, "A")
+        began = time.perf_counter()
+        rows = 0
+        while sent := live.step():
+            rows += sent
+        live_sec = time.perf_counter() - began
+        began = time.perf_counter()
+        here = recorded(days.day(DAY), place_of(days.day(DAY)))
+        here_sec = time.perf_counter() - began
+        there = copies.there(DAY)
+        verify_sec = time.perf_counter() - began
+        began = time.perf_counter()
+        copies.bring(days.day(DAY))
+        bring_sec = time.perf_counter() - began
+        engine.run(f"OPTIMIZE TABLE {engine.database}.ticks FINAL")
+        ((stored,),) = engine.rows(
+            "SELECT sum(bytes_on_disk) FROM system.parts "
+            f"WHERE database = '{engine.database}' AND table = 'ticks' AND active"
+        )
+        print(json.dumps({
+            "ticks": rows, "equal": here.symbols == there, "live_rows_per_sec": round(rows / live_sec),
+            "hash_here_sec": round(here_sec, 2), "verify_sec": round(verify_sec, 2),
+            "bring_and_check_sec": round(bring_sec, 2), "bytes_per_tick": round(int(stored) / rows, 2),
+            "load": os.getloadavg()[0],
+        }))  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
