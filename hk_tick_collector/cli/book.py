@@ -15,7 +15,8 @@ from hk_tick_collector.cli.terminal import show_text
 from hk_tick_collector.core.errors import NoData, StoreError
 from hk_tick_collector.days.book_days import BookDay, BookDays
 from hk_tick_collector.records.book import EMPTY_BOOK, Book, RowKind
-from hk_tick_collector.store.book_reader import BookState, Watch, book_at, newest_us, symbols, watches
+from hk_tick_collector.store.book_reader import BookState, Watch, book_at, newest_book, symbols, watches
+from hk_tick_collector.watch.ladder import as_plain, watch_at
 from hk_tick_collector.watch.when import on_day_ms, one_day, symbol_list
 
 if TYPE_CHECKING:
@@ -61,12 +62,16 @@ def _show_book(app: App, symbol: str, chosen: str, path: Path, at: str | None, l
     known = symbols(path)
     if name not in known:
         raise NoData(f"no order book of {name} was recorded on {chosen}; recorded: {', '.join(list(known)[:10])}")
-    at_us = newest_us(path, known[name]) if at is None else on_day_ms(at, chosen, app.market) * 1000 + 999
-    state = book_at(path, name, at_us)
-    watch = _watch_at(watches(path), name, at_us // 1000)
+    if at is None:
+        state = newest_book(path, name)
+        at_us = 0 if state is None else state.recv_ts_us
+    else:
+        at_us = on_day_ms(at, chosen, app.market) * 1000 + 999
+        state = book_at(path, name, at_us)
+    watch = watch_at(watches(path), name, at_us // 1000)
     if state is None or state.book is None or state.kind is RowKind.BREAK:
         raise NoData(_unknown(app, name, chosen, path, at_us, state))
-    app.emit(_as_json(state, watch), lambda: _show_ladder(app, chosen, state, watch, levels))
+    app.emit(as_plain(state, watched=watch is not None), lambda: _show_ladder(app, chosen, state, watch, levels))
     return EXIT_FINE
 
 
@@ -80,15 +85,6 @@ def _day_of(app: App, day: str | None) -> BookDay:
     return recorded.day(one_day(app, day))
 
 
-def _watch_at(all_watches: list[Watch], symbol: str, at_ms: int) -> Watch | None:
-    """The watch that a time is in; the recorder's last word counts as in it."""
-    for watch in all_watches:
-        is_last = watch.reason is None and at_ms >= watch.from_ms
-        if watch.symbol == symbol and (watch.from_ms <= at_ms < watch.until_ms or is_last):
-            return watch
-    return None
-
-
 def _unknown(app: App, symbol: str, day: str, path: Path, at_us: int, state: BookState | None) -> str:
     """Why there is no book to show."""
     zone, word = app.market.zone, app.market.time_word
@@ -98,22 +94,6 @@ def _unknown(app: App, symbol: str, day: str, path: Path, at_us: int, state: Boo
     ended = [w for w in watches(path) if w.symbol == symbol and w.until_ms * 1000 <= at_us]
     why = f": {ended[-1].reason} at {zone.clock_with_ms(ended[-1].until_ms)}" if ended and ended[-1].reason else ""
     return f"the book of {symbol} was not known at {at}{why}; name a time before, or after it was watched again"
-
-
-def _as_json(state: BookState, watch: Watch | None) -> dict[str, object]:
-    def side(levels: tuple[tuple[float, int, int], ...]) -> list[dict[str, object]]:
-        return [{"price": price, "volume": volume, "orders": orders} for price, volume, orders in levels]
-
-    book = state.book or EMPTY_BOOK
-    return {
-        "symbol": state.symbol,
-        "recv_ts_us": state.recv_ts_us,
-        "bid_ts_ms": state.bid_ts_ms,
-        "ask_ts_ms": state.ask_ts_ms,
-        "watched": watch is not None,
-        "bids": side(book.bids),
-        "asks": side(book.asks),
-    }
 
 
 def _show_ladder(app: App, day: str, state: BookState, watch: Watch | None, levels: int) -> None:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -101,12 +102,18 @@ def book_at(path: Path, symbol: str, at_us: int) -> BookState | None:
     return newest
 
 
-def newest_us(path: Path, symbol_id: int) -> int:
-    """When the symbol's newest book came, UTC epoch us, whether or not it is still known; 0 without any."""
-    sql = "SELECT recv_ts_us FROM pushes WHERE symbol_id = ? AND kind <> 'B' ORDER BY rowid DESC LIMIT 1"
+def newest_book(path: Path, symbol: str) -> BookState | None:
+    """The symbol's newest book, whether or not it is still known; None when nothing of it came."""
+    key = symbols(path).get(symbol)
+    sql = "SELECT rowid FROM pushes WHERE symbol_id = ? AND kind <> 'B' ORDER BY rowid DESC LIMIT 1"
+    full = "SELECT max(rowid) FROM pushes WHERE kind = 'F' AND symbol_id = ? AND rowid <= ?"
     with closing(open_for_reading(path)) as conn:
-        found = conn.execute(sql, (symbol_id,)).fetchone()
-        return int(found[0]) if found else 0
+        found = None if key is None else conn.execute(sql, (key,)).fetchone()
+        if key is None or found is None:
+            return None
+        first = conn.execute(full, (key, found[0])).fetchone()[0] or 0
+        rows = f"SELECT {_COLUMNS} FROM pushes WHERE rowid BETWEEN ? AND ? AND symbol_id = ? ORDER BY rowid"  # noqa: S608
+        return deque(_decoded(conn, path, rows, (first, found[0], key), {key: symbol}, BookDecoder()), 1).pop()
 
 
 def watches(path: Path) -> list[Watch]:

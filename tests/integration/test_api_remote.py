@@ -20,6 +20,7 @@ from hk_tick_collector.client.default import connect, local
 from hk_tick_collector.market.hk import HK
 from hk_tick_collector.records.book import PushEntry
 from hk_tick_collector.serve.api.answer import FORMATS
+from hk_tick_collector.store.book_reader import states
 from hk_tick_collector.store.book_writer import BookWriter
 from hk_tick_collector.store.connect import SqliteOptions
 from hk_tick_collector.store.layout import book_file
@@ -52,8 +53,13 @@ def key(place: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def server(place: Path, key: str) -> Iterator[ApiServer]:
-    assert key
+def narrow(place: Path) -> str:
+    return add_key(place / "keys.json", "narrow", symbols=("HK.00005",))
+
+
+@pytest.fixture(scope="module")
+def server(place: Path, key: str, narrow: str) -> Iterator[ApiServer]:
+    assert key != narrow
     roots = f"{place / 'HK'},{place / 'shard'}"
     running = ApiServer(place, place / "HK", API_KEYS_FILE=place / "keys.json", DATA_ROOTS=roots)
     yield running
@@ -303,7 +309,7 @@ def test_pages_of_books_are_the_whole(
     assert "proven" not in json.dumps(page["coverage"])
 
 
-def test_every_format_of_books_and_what_a_key_may_not_read(server: ApiServer, place: Path, key: str) -> None:
+def test_every_format_of_books_and_what_a_key_may_not_read(server: ApiServer, key: str, narrow: str) -> None:
     asked = {"symbols": "HK.00700", "day": PACKED, "limit": 5}
     with server.client(key) as client:
         bodies = {name: client.get("/v1/books", params={**asked, "format": name}) for name in FORMATS}
@@ -315,7 +321,6 @@ def test_every_format_of_books_and_what_a_key_may_not_read(server: ApiServer, pl
     assert pq.read_table(pa.BufferReader(bodies["parquet"].content)).num_rows == 5
     assert json.loads(bodies["csv"].headers["hk-coverage"])["blind"] == 1
 
-    narrow = add_key(place / "keys.json", "narrow", symbols=("HK.00005",))
     with server.client(narrow) as client:
         refused = client.get("/v1/books", params=asked)
         mine = client.get("/v1/books", params={**asked, "symbols": "all", "limit": 1000}).json()
@@ -324,3 +329,19 @@ def test_every_format_of_books_and_what_a_key_may_not_read(server: ApiServer, pl
     assert {row["symbol"] for row in mine["data"]} == {"HK.00005"}
     assert {row["symbol"] for row in mine["coverage"]["not_watched"]} == {"HK.00005"}
     assert cut.status_code == 400
+
+
+def test_the_newest_books(server: ApiServer, place: Path, key: str, narrow: str) -> None:
+    state = [state for state in states(book_file(place / "HK", DAY), ["HK.00005"]) if state.book is not None][-1]
+    assert state.book is not None
+    with server.client(key) as client:
+        answer = client.get("/v1/books/latest", params={"symbols": "5,2,1", "levels": 2}).raise_for_status().json()
+        many = client.get("/v1/books/latest", params={"symbols": ",".join(map(str, range(1, 30)))})
+    first, five = answer["data"]
+    assert (first["symbol"], five["symbol"]) == ("HK.00001", "HK.00005")  # of two data roots; of 2 nothing is known
+    sides = [[tuple(level.values()) for level in five[side]] for side in ("bids", "asks")]
+    assert sides == [list(state.book.bids[:2]), list(state.book.asks[:2])]
+    assert (five["day"], five["recv_ts_us"], five["watched"]) == (DAY, state.recv_ts_us, False)
+    assert many.status_code == 400
+    with server.client(narrow) as client:
+        assert client.get("/v1/books/latest", params={"symbols": "1"}).status_code == 403

@@ -20,7 +20,10 @@ from hk_tick_collector.alert.outbox import Outbox
 from hk_tick_collector.core.complaint import Level
 from hk_tick_collector.serve.keys import edited
 from hk_tick_collector.serve.web.files import STATIC, read_files
+from hk_tick_collector.store.book_reader import states
+from hk_tick_collector.store.layout import book_file
 from hk_tick_collector.store.writer import DayFileWriter
+from tests.books import record_books
 from tests.browser import Seen, chromium, keep_picture, page_of
 from tests.harness import BIN, Process, Recorder, Simulator, clean_env, ended, wait_until
 from tests.serving import BEFORE, GAPPY, add_key, record_roots
@@ -51,7 +54,9 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return record_roots(tmp_path_factory.mktemp("dashboard"))
+    root = record_roots(tmp_path_factory.mktemp("dashboard"))
+    record_books(root)
+    return root
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +91,26 @@ def test_every_page_fits_complains_about_nothing_and_asks_nobody_else(
             assert not grave, (name, [(one["id"], [node["html"] for node in one["nodes"]][:3]) for one in grave])
     assert seen.complaints == []
     assert seen.hosts == {served.url.removeprefix("http://")}
+
+
+@pytest.mark.parametrize(("language", "title"), [("en-GB", "Order book"), ("zh-HK", "買賣盤")])
+def test_the_symbol_page_shows_the_newest_book(
+    browser: Browser, served: Served, root: Path, language: str, title: str
+) -> None:
+    newest = [state for state in states(book_file(root, DAY), ["HK.00700"]) if state.book is not None][-1].book
+    assert newest is not None
+    with page_of(browser, Seen(), locale=language) as page:
+        show(page, served.url, "symbol/HK.00700")
+        ladder = page.get_by_role("region", name=title)
+        cells = ladder.locator("tbody tr").first.locator("td")
+        (bid, bid_shares, bid_orders), (ask, ask_shares, ask_orders) = newest.bids[0], newest.asks[0]
+        told = [str(bid_orders), f"{bid_shares:,}", bid, ask, f"{ask_shares:,}", str(ask_orders)]
+        expect(cells).to_have_count(6)
+        shown = cells.all_inner_texts()
+        assert [float(cell) if isinstance(one, float) else cell for cell, one in zip(shown, told, strict=True)] == told
+        expect(ladder.locator("tbody tr")).to_have_count(10)
+        show(page, served.url, "symbol/HK.09988")  # whose books nobody records
+        expect(page.get_by_role("region", name=title)).to_have_count(0)
 
 
 def coverage_of(url: str, day: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

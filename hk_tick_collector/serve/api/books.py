@@ -30,10 +30,13 @@ from hk_tick_collector.serve.api.roots import Roots, bad
 from hk_tick_collector.serve.keys import Key
 from hk_tick_collector.serve.problems import Problem
 from hk_tick_collector.store.book_file import open_for_reading
+from hk_tick_collector.store.layout import book_days, book_file
+from hk_tick_collector.watch.ladder import newest_books
 
 if TYPE_CHECKING:
     from hk_tick_collector.serve.api.jobs import Out
 
+MAX_NEWEST = 10
 _PART = "part"
 
 
@@ -67,6 +70,23 @@ def answer(roots: Roots, asked: Asked, key: Key, out: Out) -> int:
     out.head(200, headers)
     zone = pages.plan.reads[0].market.zone if pages.plan.reads else DEFAULT_MARKET.zone
     return write_answer(out.body, schema, (table.select(schema.names) for table in found), coverage, facts, look, zone)
+
+
+def newest(roots: Roots, asked: Asked, key: Key) -> list[dict[str, Any]]:
+    """The newest book of each symbol, in the first data root that has one; of the newest day with books that is not in
+    the archive alone."""
+    found: dict[str, dict[str, Any]] = {}
+    for root, named in roots.symbols(asked["symbols"]):
+        if len(named) > MAX_NEWEST:
+            raise bad("symbols", f"{len(named)} are given; {MAX_NEWEST} at most")
+        refused = [symbol for symbol in named if not key.may_read(symbol)]
+        if refused:
+            raise Problem("forbidden", f"the key {key.id} may not read {', '.join(refused[:5])}")
+        days = book_days(root.data_root)
+        wanted = [symbol for symbol in named if symbol not in found]
+        for book in newest_books(book_file(root.data_root, days[-1]), wanted, asked["levels"]) if days else ():
+            found[book["symbol"]] = {"day": days[-1], **book}
+    return [found[symbol] for symbol in sorted(found)]
 
 
 def summary_of(coverage: Coverage) -> dict[str, Any]:

@@ -396,6 +396,13 @@ def _books(roots: Roots, asked: Asked, key: Key, out: Out) -> int:
     return answer(roots, asked, key, out)
 
 
+def _books_latest(roots: Roots, asked: Asked, key: Key, out: Out) -> int:
+    from hk_tick_collector.serve.api.books import newest  # noqa: PLC0415 - as above
+
+    found = newest(roots, asked, key)
+    return _send_json(out, {"data": found, "at_ms": roots.all[0].now_ms})
+
+
 def _completeness(roots: Roots, asked: Asked, key: Key, out: Out) -> int:
     """By symbol and day, as the Python API has it."""
     stretch = stretch_of(asked)
@@ -413,6 +420,7 @@ def _recorded(roots: Roots, asked: Asked, key: Key, out: Out) -> int:
 _JOBS: dict[str, Callable[[Roots, Asked, Key, Out], int]] = {
     "ticks": _ticks,
     "books": _books,
+    "books_latest": _books_latest,
     "completeness": _completeness,
     "recorded": _recorded,
     "bars": _bars,

@@ -151,6 +151,16 @@ class BooksQuery(Query):
     format: Format | None = Field(None, description="Instead of the header Accept.")
 
 
+class LatestBooksQuery(Query):
+    """Newest order books."""
+
+    symbols: str = Field(
+        min_length=1, max_length=400, pattern=r"^[A-Za-z0-9._,-]+$", examples=["HK.00700"],
+        description="1 to 10 symbols separated by commas.",
+    )  # fmt: skip
+    levels: int = Field(10, ge=1, le=MAX_BOOK_DEPTH, description="The best so many of each side.")
+
+
 class LatestQuery(Query):
     """Newest ticks."""
 
@@ -349,6 +359,34 @@ class BooksAnswer(BaseModel):
     as_of: AsOf
     coverage: BooksCoverage
     warnings: list[str]
+
+
+class BookLevel(BaseModel):
+    """A price of a side, with its shares and how many orders they are."""
+
+    price: float
+    volume: int
+    orders: int
+
+
+class NewestBook(BaseModel):
+    """A symbol's newest order book. `watched` false: nobody would tell of a change since."""
+
+    symbol: str
+    day: str
+    recv_ts_us: int
+    bid_ts_ms: int | None
+    ask_ts_ms: int | None
+    watched: bool
+    bids: list[BookLevel]
+    asks: list[BookLevel]
+
+
+class NewestBooksAnswer(BaseModel):
+    """Of the symbols that there is a book of."""
+
+    data: list[NewestBook]
+    at_ms: int
 
 
 class SqlAnswer(BaseModel):

@@ -203,6 +203,14 @@ async def books(request: Request, reader: Reader, query: Annotated[models.BooksQ
     return service_of(request).ask(reader, "books", _books_asked(request, query))
 
 
+@router.get("/v1/books/latest", response_model=models.NewestBooksAnswer, tags=["books"])
+async def books_latest(
+    request: Request, reader: Reader, query: Annotated[models.LatestBooksQuery, Query()]
+) -> Response:
+    """The newest order book of each symbol, best prices first; symbols without one are left out."""
+    return service_of(request).ask(reader, "books_latest", query.model_dump())
+
+
 @router.post("/v1/books", response_model=models.BooksAnswer, tags=["books"])
 async def books_by_body(request: Request, reader: Reader, query: Annotated[models.BooksQuery, Body()]) -> Response:
     """The same question in a body, for long lists of symbols."""

@@ -29,6 +29,7 @@ const WORDS = {
     "The server does not answer; trying again.": "伺服器沒有回應，正在重試。", "Skip to the content": "跳至內容",
     "dark": "深色", "light": "淺色", "closed": "休市", "Morning": "早市", "Afternoon": "午市", "Closed": "休市", "ready": "已就緒", "connecting": "連線中", "disconnected": "已斷線", "and more": "等", "BUY": "買", "SELL": "賣", "NEUTRAL": "中性", "pre open auction": "開市前競價", "pre open wait": "等候開市", "morning": "早市", "lunch": "午休",
     "afternoon": "午市", "closing auction": "收市競價", "post close": "收市後", "overnight": "夜盤", "pre market": "盤前", "regular": "盤中", "post market": "盤後", "no day file": "沒有檔案",
+    "Order book": "買賣盤", "orders": "掛單", "shares": "股數", "bid": "買入價", "ask": "賣出價", "not watched now": "現時沒有監察",
     "Charts": "圖表", "Choose a symbol.": "請選一隻股票。",
     "previous month": "上個月", "next month": "下個月", "requests": "請求數", "Requests by address": "各地址的請求",
     "address": "地址", "reading processes": "讀取程序", "replaced": "已更換",

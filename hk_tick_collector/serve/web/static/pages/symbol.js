@@ -6,6 +6,7 @@ import { follow, getJson, query } from "../api.js";
 import { Failed, State, Time, usePoll, Zone } from "../parts.js";
 import { count, prefs, price, said, seconds, t, zoneOffset } from "../text.js";
 import { Line } from "../line.js";
+import { Ladder } from "./ladder.js";
 
 const TAPE_ROWS = 60, LATENCY_ROWS = 600;
 const INTERVALS = ["1m", "5m", "15m", "1h"];
@@ -106,6 +107,7 @@ function Shown({ symbol, name, market, zone }) {
       <tbody>${rows.slice(-TAPE_ROWS).reverse().map((row) => html`<tr key=${`${row.ts_ms} ${row.seq} ${row.occurrence}`}><td class="time"><${Time} ms=${row.ts_ms} zone=${zone} millis /></td>
         <td class=${`num ${row.direction}`}>${price(row.price)}</td><td class="num">${count(row.volume)}</td><td class=${`${row.direction} time`}>${t(row.direction)}</td><td class="time">${row.tick_type}</td></tr>`)}</tbody></table></div></section>
     <${Latency} rows=${rows} zone=${zone} />
+    <${Ladder} symbol=${symbol} zone=${zone} />
   </div>`;
 }
 

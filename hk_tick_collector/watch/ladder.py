@@ -1,0 +1,49 @@
+"""The order book of a symbol at a time, as it is shown: with whether anybody would have told of a change."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hk_tick_collector.records.book import EMPTY_BOOK, Level
+from hk_tick_collector.store.book_reader import BookState, Watch, newest_book, watches
+
+
+def watch_at(all_watches: Sequence[Watch], symbol: str, at_ms: int) -> Watch | None:
+    """The watch that a time (UTC epoch ms) is in; the recorder's last word counts as in it."""
+    for watch in all_watches:
+        is_last = watch.reason is None and at_ms >= watch.from_ms
+        if watch.symbol == symbol and (watch.from_ms <= at_ms < watch.until_ms or is_last):
+            return watch
+    return None
+
+
+def as_plain(state: BookState, *, watched: bool, levels: int | None = None) -> dict[str, Any]:
+    """For JSON. ``levels``: the best so many of each side; all by default."""
+
+    def side(told: Sequence[Level]) -> list[dict[str, object]]:
+        return [{"price": price, "volume": volume, "orders": orders} for price, volume, orders in told[:levels]]
+
+    book = state.book or EMPTY_BOOK
+    return {
+        "symbol": state.symbol,
+        "recv_ts_us": state.recv_ts_us,
+        "bid_ts_ms": state.bid_ts_ms,
+        "ask_ts_ms": state.ask_ts_ms,
+        "watched": watched,
+        "bids": side(book.bids),
+        "asks": side(book.asks),
+    }
+
+
+def newest_books(path: Path, wanted: Sequence[str], levels: int) -> list[dict[str, Any]]:
+    """The newest book of each symbol that there is one of. ``watched`` false: it was known then, and nobody would tell
+    of a change since. Raises as ``store.book_reader``."""
+    told, found = watches(path), []
+    for symbol in wanted:
+        state = newest_book(path, symbol)
+        if state is not None and state.book is not None:
+            is_watched = any(watch.symbol == symbol and watch.reason is None for watch in told)
+            found.append(as_plain(state, watched=is_watched, levels=levels))
+    return found
