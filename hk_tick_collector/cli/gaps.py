@@ -68,9 +68,11 @@ def command(
         check_free([output], force=force)
     chosen = some_days(app, days or "last")
     lines = []
+    read: list[str] = []  # of a day that is left out nothing is said
     uncounted: Counter[str] = Counter()  # days of symbols without counters, by what they are judged by
     with progress("reading days", len(chosen)) as done:
         for day in days_to_read(app, chosen):
+            read.append(day.trading_day)
             lines += gap_lines(day, wanted)
             levels = levels_of(day).items()
             uncounted.update(level for symbol, level in levels if wanted is None or symbol in wanted)
@@ -83,7 +85,7 @@ def command(
     def human() -> None:
         if not shown:
             which = "" if state == "all" else f"{state} "
-            print(f"no {which}gaps {_where(chosen, wanted)}")
+            print(f"no {which}gaps {_where(read, wanted)}")
             return
         start, end, found = (f"{name} ({app.market.time_word})" for name in ("from", "to", "found"))
         print_table(

@@ -21,7 +21,7 @@ class ScreenLog(Protocol):
         log = FileLog(Path("recorder.log"))
         log.newest(3)[-1].text        # "health connected=True status=ok ..."
 
-    RecorderError says why there are none, and where they are to be had.
+    RecorderError says why there are none, and where they are.
     """
 
     def newest(self, rows: int) -> list[LogRecord]:

@@ -15,7 +15,7 @@ from hk_tick_collector.core.errors import NoData
 
 @tickctl_command(
     "top",
-    help="""The symbols with most turnover, ticks or volatility on stored days.
+    help="""The symbols with the most turnover, ticks or volatility on stored days.
 
     \b
     hk-tickctl top

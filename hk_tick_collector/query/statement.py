@@ -114,7 +114,7 @@ def needs_of(connection: Any, sql: str, tables: dict[str, pa.Schema]) -> Needs:
 
 
 def message(exc: BaseException) -> str:
-    """DuckDB's words without its classification; ours where it speaks of what is not to be had here, and a hint where
+    """DuckDB's words without its classification; ours where it speaks of what is not available here, and a hint where
     the types of times do not fit."""
     text = re.sub(r"^(?:[A-Z][A-Za-z]+ )+Error: ", "", str(exc).strip())
     if _OUTSIDE.search(str(exc)):

@@ -502,7 +502,7 @@ def test_a_file_that_is_no_day_file_leaves_the_good_days_alone(tmp_path: Path, c
     for command, expected in {
         ("query", "SELECT count(*) AS n FROM ticks", "--json"): '"n": 30',
         ("top", "--days", "20261101..", "--json"): SYMBOL,
-        ("gaps", "--days", "20261118.."): "no open gaps",
+        ("gaps", "--days", "20261118.."): f"no open gaps on {DAY}\n",
         ("ticks", "700", "--days", "..", "--json"): SYMBOL,
         ("bars", "700", "--days", "..", "--json"): SYMBOL,
         ("export", "csv", "-o", str(tmp_path / "out")): "30 ticks in 1 file",

@@ -320,7 +320,7 @@ async def day_certificate(
 async def day_top(
     request: Request, reader: Reader, day: models.DayWord, query: Annotated[models.TopQuery, Query()]
 ) -> Response:
-    """The symbols with most turnover, ticks or volatility."""
+    """The symbols with the most turnover, ticks or volatility."""
     return service_of(request).ask(reader, "top", {"day": day, **query.model_dump(exclude_none=True)})
 
 
