@@ -39,7 +39,7 @@ const CHINESE = {
   "OpenD has not yet shown the ticks before and after an interruption together": "中斷前後的成交，OpenD 尚未一併提供", "a tick that could not be stored is in the quarantine": "有一筆無法存下的成交在隔離區",
   "no connection to OpenD": "與 OpenD 沒有連線", "OpenD is not logged in": "OpenD 未登入", "not subscribed: {}": "沒有訂閱：{}",
   // Notes
-  "what the rows say was not held against the recorder's notes: --recount does that": "資料未曾與記錄程式的筆記核對；--recount 可以核對", "rows wait in the spill and are not in the file yet: is the recorder running?": "溢出區尚有資料未寫入檔案：記錄程式是否正在運行？",
+  "what the rows say was not held against the recorder's notes: --recount does that": "資料未曾與錄製程式的筆記核對；--recount 可以核對", "rows wait in the spill and are not in the file yet: is the recorder running?": "溢出區尚有資料未寫入檔案：錄製程式是否正在運行？",
   "the calendar says that the market is closed on this day": "按交易日曆，當日休市", "an earlier recorder wrote this file: it notes nothing about its completeness": "檔案由早期版本寫成，沒有記下完整度",
   // The page of a day
   "All days": "所有交易日", "Ticks of {}": "{} 逐筆成交", "ticks stored": "已存筆數", "ticks expected": "應有筆數", "ticks expected ({} symbols)": "應有筆數（{} 隻股票）", "ticks missing": "缺失筆數", "symbols proven": "已證明的股票",

@@ -12,7 +12,7 @@ const WORDS = {
     "not proven yet": "尚未證明", "outside of trading": "非交易時段", "not proven": "未證明",
     "rows a second": "每秒筆數", "newest tick": "最新一筆", "delay to the file": "寫入延遲", "commit, p99": "提交 p99",
     "waiting": "等候中", "symbols subscribed": "已訂閱", "disk lasts": "磁碟可用",
-    "OpenD": "OpenD", "days": "日", "day": "日", "more than 1,000": "超過 1,000", "refused": "被拒", "recorder": "記錄程式", "since": "自",
+    "OpenD": "OpenD", "days": "日", "day": "日", "more than 1,000": "超過 1,000", "refused": "被拒", "recorder": "錄製程式", "since": "自",
     "not running": "沒有運行", "of": "／", "symbols": "股票", "ticks": "筆", "market": "市場",
     "Day": "交易日", "filter": "篩選", "sort": "排序", "by symbol": "按代號", "worst first": "最差先",
     "most ticks first": "筆數最多先",
@@ -58,11 +58,11 @@ export const prefs = {
 export const said = (text) => (prefs.language === "zh" && text ? inChinese(text) : text ?? "");
 // What a complaint is about, by its code; its sentence follows.
 const CODES = {
-  recorder_down: "記錄程式沒有運行", no_ticks: "收不到成交", source_disconnected: "與來源斷線", source_mute: "來源沒有聲息", ticks_refused: "丟失成交", ticks_missing: "缺少成交", holes_open: "有未補的缺口",
+  recorder_down: "錄製程式沒有運行", no_ticks: "收不到成交", source_disconnected: "與來源斷線", source_mute: "來源沒有聲息", ticks_refused: "丟失成交", ticks_missing: "缺少成交", holes_open: "有未補的缺口",
   not_storing: "無法存檔", worker_dead: "工作線程已死", spill_growing: "溢出檔增長", spill_waiting: "溢出檔有待寫入", writer_replaced: "寫入線程已更換", commits_slow: "寫入緩慢", ticks_quarantined: "成交被隔離",
-  disk_full: "磁碟已滿", disk_silent: "磁碟沒有回應", disk_fills_up: "磁碟快滿", symbols_refused: "有股票被拒", ticks_late: "成交遲到", ticks_from_future: "成交時間在未來", recorder_restarting: "記錄程式反覆重啟",
-  day_file_unreadable: "當日檔案無法讀取", days_to_come: "有未來日子的檔案", recorder_complains: "記錄程式報告問題", market_closed_by_source: "來源說已休市", unit_failed: "系統服務失敗",
-  hook_silent: "策略沒有訊號", day_not_archived: "交易日未歸檔", recorder_stopped: "記錄程式已停止", recorder_starting: "記錄程式啟動中", configuration_wrong: "設定有誤",
+  disk_full: "磁碟已滿", disk_silent: "磁碟沒有回應", disk_fills_up: "磁碟快滿", symbols_refused: "有股票被拒", ticks_late: "成交遲到", ticks_from_future: "成交時間在未來", recorder_restarting: "錄製程式反覆重啟",
+  day_file_unreadable: "當日檔案無法讀取", days_to_come: "有未來日子的檔案", recorder_complains: "錄製程式報告問題", market_closed_by_source: "來源說已休市", unit_failed: "系統服務失敗",
+  hook_silent: "策略沒有訊號", day_not_archived: "交易日未歸檔", recorder_stopped: "錄製程式已停止", recorder_starting: "錄製程式啟動中", configuration_wrong: "設定有誤",
 };
 export const topic = (code) => (prefs.language === "zh" && CODES[code] ? `${CODES[code]}：` : "");
 
