@@ -41,7 +41,8 @@ def replay(root: Path, home: Path, *options: str) -> Simulator:
 
 def strategy(port: int, home: Path) -> Process:
     program = ROOT / "docs/examples/futu_strategy.py"
-    return Process([sys.executable, "-u", program, str(port), LEADER], clean_env(home))
+    # Unbuffered, a line and its end are two writes, and the SDK's threads write into the same pipe.
+    return Process([sys.executable, program, str(port), LEADER], clean_env(home, PYTHONUNBUFFERED=""))
 
 
 @pytest.fixture(scope="module")
