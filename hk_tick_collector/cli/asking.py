@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
@@ -73,16 +73,18 @@ class Listed:
     so far of every code that trades, in its own currency."""
 
     quota: int | None = None
+    members: tuple[str, ...] = ()  # of the groups that were asked for
     turnover: Mapping[str, float] = field(default_factory=dict)
 
 
-def ask_listed(app: App) -> Listed:
-    """Stocks and ETFs that are listed and not suspended."""
+def ask_listed(app: App, groups: Sequence[str] = ()) -> Listed:
+    """Stocks and ETFs that are listed and not suspended, and the members of ``groups`` (``Reference.members``)."""
 
     async def asking(reference: Reference) -> Listed:
+        members = [code for group in groups for code in await reference.members(group)]
         found = [code for code, info in (await reference.listed()).items() if not info.delisted]
         snapshots = (await reference.snapshots(sorted(found))).found
         trading = {code: snapshot.turnover for code, snapshot in snapshots.items() if not snapshot.suspended}
-        return Listed(await reference.quota(), trading)
+        return Listed(await reference.quota(), tuple(dict.fromkeys(members)), trading)
 
     return with_reference(app, asking)

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 RESERVE_FACTOR, RESERVE_SLOTS = 0.05, 10  # of the quota, for what is added by hand
 BEFORE_OPENING_MS = 3_600_000
 USUAL_DAYS = 20
+INDICES = {"HSI": "HK.800000", "HSCEI": "HK.800100", "HSTECH": "HK.800700"}  # as plates at Futu
 MAX_PROBLEMS = 50  # of lists, shown
 
 
@@ -72,7 +73,12 @@ MAX_PROBLEMS = 50  # of lists, shown
 )
 @click.option("--limit", type=click.IntRange(1), help="Symbols at most. Default: OpenD's quota less 5 %, at least 10.")
 @click.option("--by", default=",".join(universe.STRATEGIES), show_default=True, metavar="NAMES", help="Rankings.")
-@click.option("--keep", default="", metavar="CODES", help="Always wanted: 700,5 or @file.")
+@click.option(
+    "--keep",
+    default="",
+    metavar="CODES",
+    help="Always wanted: 700,5 or @file, index:HSI, plate:HK.BK1001, watchlist:NAME.",
+)
 @days_option("Default: the last 20.")
 @click.option("--recorded-only", is_flag=True, help="Choose among recorded symbols alone; needs --limit.")
 @click.option("--write", "target", type=click.Path(path_type=Path, dir_okay=False), help="The file FUTU_SYMBOLS names.")
@@ -97,6 +103,7 @@ def command(
     if checked is not None:
         return _check_lists(app, checked.absolute())
     strategies = _strategies(by)
+    groups, keep = _groups(keep)
     kept = _codes(app, keep) if keep else []
     if recorded_only and limit is None:
         raise click.UsageError("--recorded-only needs --limit: nobody else knows the quota")
@@ -104,7 +111,10 @@ def command(
         raise click.UsageError("--reload needs --write: there is no new list to read")
     if reload and count is not None:
         raise click.UsageError("--reload tells one recorder: with --shards, systemctl reload 'hk-tick-collector@*'")
-    listed = Listed() if recorded_only else ask_listed(app)
+    if recorded_only and groups:
+        raise click.UsageError(f"--keep {groups[0]}: only OpenD knows who is in it; leave --recorded-only out")
+    listed = Listed() if recorded_only else ask_listed(app, groups)
+    kept += listed.members
     be_gentle()
     of = _scores(app, days, listed)
     rankings = {name: universe.ranking(name, of, _comparable(app, of)) for name in strategies}
@@ -180,6 +190,25 @@ def _strategies(text: str) -> list[str]:
     if wrong or not names:
         raise click.UsageError(f"--by {text!r}: name one or more of {', '.join(universe.STRATEGIES)}")
     return names
+
+
+def _groups(keep: str) -> tuple[list[str], str]:
+    """The groups among the words of ``--keep``, as OpenD is asked for them, and the other words."""
+    words = [word for word in keep.split(",") if word.strip()]
+    groups, codes = [], []
+    for word in map(str.strip, words):
+        kind, colon, name = word.partition(":")
+        if not colon:
+            codes.append(word)
+        elif kind == "index" and name.upper() in INDICES:
+            groups.append(f"plate:{INDICES[name.upper()]}")
+        elif kind in ("plate", "watchlist") and name:
+            groups.append(word)
+        else:
+            raise click.UsageError(
+                f"--keep {word!r}: write index:{' or index:'.join(INDICES)}, plate:HK.BK1001, or watchlist:NAME"
+            )
+    return groups, ",".join(codes)
 
 
 def _listed_in(app: App, path: Path) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 from zlib import crc32
 
@@ -16,6 +17,8 @@ from hk_tick_collector.opend_sim.venue import PREFIXES
 
 MAX_TRADE_DATE_DAYS = 3660
 MAX_MARKET_STATES = 400
+INDEX_MEMBERS = {"800000": 12, "800100": 8, "800700": 5}  # by the code of the index as a plate
+WATCHLIST = "favourites"
 UNKNOWN_STOCK = "未知股票"  # as OpenD names it
 
 _TRADE_DATE_TYPES = {
@@ -63,6 +66,30 @@ def get_static_info(opend: OpenD, _client: Client, c2s: Any, s2c: Any) -> None:
         symbols = [s for s, i in listed.items() if c2s.secType in (0, SECURITY_TYPES[i.kind])]
     else:
         raise Refused(f"market {c2s.market} is not simulated: {opend.venue.market.name} only")
+    _describe(opend, symbols, s2c)
+
+
+def get_plate_security(opend: OpenD, _client: Client, c2s: Any, s2c: Any) -> None:
+    """The members of an index: some of the stocks that are listed, the larger index having more."""
+    members = INDEX_MEMBERS.get(c2s.plate.code)
+    if members is None or PREFIXES.get(c2s.plate.market) not in opend.venue.numbers:
+        raise Refused(f"no plate {c2s.plate.code}: there is {', '.join(INDEX_MEMBERS)}")
+    _describe(opend, _stocks(opend)[:members], s2c)
+
+
+def get_user_security(opend: OpenD, _client: Client, c2s: Any, s2c: Any) -> None:
+    """The account has one watch list, of three stocks."""
+    if c2s.groupName != WATCHLIST:
+        raise Refused(f"no group {c2s.groupName}: there is {WATCHLIST}")
+    _describe(opend, _stocks(opend)[:3], s2c)
+
+
+def _stocks(opend: OpenD) -> list[str]:
+    return [symbol for symbol, one in opend.market.exchange.instruments.items() if one.kind == "STOCK"]
+
+
+def _describe(opend: OpenD, symbols: Sequence[str], s2c: Any) -> None:
+    instruments = opend.market.exchange.instruments
     for symbol in symbols:
         instrument = instruments.get(symbol)
         entry = s2c.staticInfoList.add()

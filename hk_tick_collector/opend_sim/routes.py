@@ -65,6 +65,8 @@ ROUTES: dict[int, Route] = {
     3103: _route("Qot_RequestHistoryKL", handlers_quote.request_history_kline),
     3202: _route("Qot_GetStaticInfo", handlers_reference.get_static_info),
     3203: _route("Qot_GetSecuritySnapshot", handlers_quote.get_snapshot),
+    3205: _route("Qot_GetPlateSecurity", handlers_reference.get_plate_security),
+    3213: _route("Qot_GetUserSecurity", handlers_reference.get_user_security),
     3219: _route("Qot_RequestTradeDate", handlers_reference.request_trade_date),
     3223: _route("Qot_GetMarketState", handlers_reference.get_market_state),
 }

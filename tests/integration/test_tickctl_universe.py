@@ -71,6 +71,23 @@ def test_a_list_that_the_recorder_would_not_read_is_said(data: Path) -> None:
     assert (done.returncode, "no recorder works" in done.stderr) == (0, True), done.stderr
 
 
+def test_members_of_an_index_and_of_a_watch_list_are_kept(opend: Simulator, data: Path) -> None:
+    chosen = tickctl_json(
+        "universe", "--limit", 14, "--keep", "9988,index:HSTECH,watchlist:favourites", data_root=data,
+        **settings(opend, "HK.00005"),
+    )  # fmt: skip
+    kept = [member["symbol"] for member in chosen["members"] if member["reason"] == "keep"]
+    assert kept[0] == "HK.09988"
+    assert len(kept) == 5, "the index has five, this one among them, and the list three of the same"
+    for words, text in (
+        ("index:DAX", "index:HSI or index:HSCEI"),
+        ("plate:HK.BK9", "no plate BK9"),
+        ("watchlist:none", "no group none"),
+    ):
+        done = tickctl("universe", "--keep", words, data_root=data, **settings(opend, "HK.00005"))
+        assert (done.returncode in (1, 2), text in done.stderr) == (True, True), done.stderr
+
+
 def test_the_first_list_is_written_where_the_settings_name_it(data: Path) -> None:
     symbols = data.parent / "new" / "symbols.txt"
     symbols.parent.mkdir()

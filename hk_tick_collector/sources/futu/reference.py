@@ -94,6 +94,14 @@ class Reference:
                 )
         return found
 
+    async def members(self, group: str) -> list[str]:
+        """The codes of a ``group``: ``plate:HK.800000`` (a plate or an index) or ``watchlist:NAME``. ``FeedError`` with
+        OpenD's words when there is no such group."""
+        kind, _, name = group.partition(":")
+        ask = self._connection.of_plate if kind == "plate" else self._connection.of_watchlist
+        found = await _patiently(self._static, lambda: ask(name, _TIMEOUT))
+        return [code for code, info in found.items() if not info.delisted]
+
     async def snapshots(self, codes: Sequence[str]) -> Answers[Snapshot]:
         """The day so far of ``codes``."""
         return await self._in_batches(codes, self._snapshot, lambda part: self._connection.snapshots(part, _TIMEOUT))

@@ -79,10 +79,12 @@ with lent_home() as home_is_lent, pandas_later():
     from futu.common.utils import ProtoInfo
     from futu.quote.quote_query import (
         GetUserInfo,
+        GetUserSecurityQuery,
         GlobalStateQuery,
         InitConnect,
         MarketSnapshotQuery,
         OrderBookQuery,
+        PlateStockQuery,
         RequestHistoryKlineQuery,
         RequestTradeDayQuery,
         StockBasicInfoQuery,
@@ -490,6 +492,18 @@ class Connection:
     async def listed(self, place: str, kind: str, timeout_sec: float) -> dict[str, SymbolInfo]:
         """Static data of every code of a kind (``futu.SecurityType``) in one place (``HK``, ``US``, ``SH``)."""
         packed = StockBasicInfoQuery.pack_req(place, self._ready_context().get_sync_conn_id(), kind)
+        answer = (await self._request(packed, _checked, timeout_sec)).s2c
+        return answers.read_static_info(answer, NAMES, self.market)
+
+    async def of_plate(self, code: str, timeout_sec: float) -> dict[str, SymbolInfo]:
+        """Static data of the members of a plate or an index (``HK.800000``)."""
+        packed = PlateStockQuery.pack_req(code, futu.SortField.CODE, True, self._ready_context().get_sync_conn_id())
+        answer = (await self._request(packed, _checked, timeout_sec)).s2c
+        return answers.read_static_info(answer, NAMES, self.market)
+
+    async def of_watchlist(self, name: str, timeout_sec: float) -> dict[str, SymbolInfo]:
+        """Static data of what is in a group of the account's watch lists."""
+        packed = GetUserSecurityQuery.pack_req(name, self._ready_context().get_sync_conn_id())
         answer = (await self._request(packed, _checked, timeout_sec)).s2c
         return answers.read_static_info(answer, NAMES, self.market)
 
