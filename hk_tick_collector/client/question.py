@@ -180,13 +180,14 @@ def day_text(day: DayLike) -> str:
 def bound(name: str, moment: Moment | None, tz: str | None) -> Bound | None:
     """An end of a stretch: a day as ``YYYYMMDD``, a moment as UTC epoch milliseconds."""
     if isinstance(moment, date) and not isinstance(moment, datetime):
-        return moment.strftime("%Y%m%d")
+        moment = f"{moment:%Y-%m-%d}"
     if isinstance(moment, str) and _DAY.fullmatch(moment):
         day = moment.replace("-", "")
         try:
             parse_day(day)
         except ValueError as exc:
             raise BadQuestion(f"{name}={moment!r} is not a day", "write YYYYMMDD or YYYY-MM-DD") from exc
+        _in_range(name, (datetime.strptime(day, "%Y%m%d").replace(tzinfo=UTC) - _EPOCH) // timedelta(milliseconds=1))
         return day
     return None if moment is None else moment_ms(name, moment, tz)
 
@@ -194,7 +195,7 @@ def bound(name: str, moment: Moment | None, tz: str | None) -> Bound | None:
 def moment_ms(name: str, moment: Moment, tz: str | None) -> int:
     """A moment as UTC epoch milliseconds. BadQuestion for one that names no zone, unless ``tz`` tells the clock."""
     if hasattr(moment, "__index__") and not isinstance(moment, bool):
-        return _in_range(name, milliseconds(name, int(moment)))
+        return milliseconds(name, int(moment))
     if isinstance(moment, str):
         try:
             moment = datetime.fromisoformat(moment)
@@ -218,10 +219,11 @@ def moment_ms(name: str, moment: Moment, tz: str | None) -> int:
 
 
 def milliseconds(name: str, ms: int) -> int:
-    """``ms``, unless it must be seconds: as a moment in 1970 it would mean everything that is recorded."""
+    """``ms``. BadQuestion when it must be seconds (as a moment in 1970 it would mean everything that is recorded), or
+    is so far away that no calendar has a day for it."""
     if ms in _SECONDS:
         raise BadQuestion(f"{name}={ms} looks like seconds", "write milliseconds, a thousand times as much")
-    return ms
+    return _in_range(name, ms)
 
 
 def _in_range(name: str, ms: int) -> int:

@@ -61,7 +61,7 @@ def uvicorn_options(settings: ServeSettings, port: int) -> dict[str, Any]:
 
 
 class Sparing(logging.Filter):
-    """Lets a warning of uvicorn through once in SAYS_AGAIN_SEC: each stranger's request can cause one."""
+    """Lets what uvicorn says short of an error through once in SAYS_AGAIN_SEC: each stranger's request may cause it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ class Sparing(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """By the text before its values are put in, of which uvicorn has a few."""
-        if record.levelno != logging.WARNING:
+        if record.levelno > logging.WARNING:
             return True
         now_sec, said_at_sec = time.monotonic(), self._said_at_sec.get(str(record.msg))
         if said_at_sec is not None and now_sec - said_at_sec < SAYS_AGAIN_SEC:

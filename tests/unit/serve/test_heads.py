@@ -127,7 +127,7 @@ def test_what_is_no_request_is_answered_with_a_problem(server: _Server, held: Ex
     assert json.loads(body)["type"] == "/problems/bad-request"
 
 
-def test_a_warning_that_strangers_can_cause_is_said_once_in_a_while() -> None:
+def test_a_line_that_strangers_can_cause_is_said_once_in_a_while() -> None:
     sparing = Sparing()
 
     def is_said(level: int, text: str) -> bool:
@@ -135,4 +135,5 @@ def test_a_warning_that_strangers_can_cause_is_said_once_in_a_while() -> None:
 
     assert [is_said(logging.WARNING, "Invalid HTTP request received.") for _ in range(3)] == [True, False, False]
     assert is_said(logging.WARNING, "Unsupported upgrade request.")
+    assert [is_said(logging.INFO, "connection rejected (%d %s)") for _ in range(2)] == [True, False]
     assert all(is_said(logging.ERROR, "Exception in ASGI application") for _ in range(3))
