@@ -174,7 +174,10 @@ def read_targets(path: Path) -> TargetsFile:
         found, mistakes = TargetsFile.model_validate(data), []
     except ValidationError as exc:
         found = None
-        mistakes = [f"{_place(one['loc'])}: {one['msg']}" for one in exc.errors(include_input=False)]
+        errors = exc.errors(include_input=False)
+        if any(one["loc"][:1] == ("targets",) and len(one["loc"]) > 1 for one in errors):
+            errors = [one for one in errors if one["loc"] != ("targets",)]  # there are some: they are wrong
+        mistakes = [f"{_place(one['loc'])}: {one['msg'].removeprefix('Value error, ')}" for one in errors]
     mistakes += _mistakes(data)
     if found is None or mistakes:
         raise ConfigError("\n".join(f"{path.name}: {mistake}" for mistake in mistakes))
@@ -201,7 +204,9 @@ def _content(path: Path) -> str:
 
 
 def _place(location: tuple[int | str, ...]) -> str:
-    return ".".join(str(part + 1) if isinstance(part, int) else part for part in location) or "the file"
+    parts = [part for part in location if part != "[key]"]  # pydantic's word for a name that is wrong
+    named = (str(part + 1) if isinstance(part, int) else printable(part)[:60] for part in parts)
+    return ".".join(named) or "the file"
 
 
 def _mistakes(data: dict[str, Any]) -> list[str]:

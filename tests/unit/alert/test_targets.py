@@ -145,3 +145,16 @@ def test_quiet_hours_let_alerts_through_alone(hours: str, at: str, is_quiet: boo
     assert target.takes(Level.ALERT, now_ms)
     assert target.takes(Level.WARN, now_ms) is not is_quiet
     assert not TargetSettings(name="desk", levels=("warn",)).takes(Level.ALERT, now_ms)
+
+
+def test_mistakes_are_in_plain_words_and_show_nothing_raw(tmp_path: Path) -> None:
+    text = '[[targets]]\nname = "x y"\nwebhook = "https://example.org"\n[hooks."\\u001b[2J"]\nsilent_sec = 5\n'
+    file = tmp_path / "alerts.toml"
+    file.write_text(text)
+    file.chmod(0o640)
+    with pytest.raises(ConfigError) as told:
+        read_targets(file)
+    lines = str(told.value).splitlines()
+    assert "alerts.toml: targets.1.name: a name has small letters, digits and -, 32 at most" in lines
+    assert len(lines) == 3, "the name, the hook's name, and its time"
+    assert not any(word in str(told.value) for word in ("Value error", "Tuple", "[key]", "\x1b"))
