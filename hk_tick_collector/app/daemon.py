@@ -40,6 +40,7 @@ from hk_tick_collector.ingest.books import BookLane
 from hk_tick_collector.ingest.lane import Lane
 from hk_tick_collector.ingest.worker import WorkerOptions
 from hk_tick_collector.market.calendar import TradingCalendar
+from hk_tick_collector.market.hours import Phase
 from hk_tick_collector.market.registry import market_of
 from hk_tick_collector.records.kind import TICKS
 from hk_tick_collector.records.tick import Origin, Tick
@@ -158,8 +159,11 @@ class Daemon:
             return None
         day_of = self._calendar.market.trading_day
 
+        def is_closed(at_ms: int) -> bool:
+            return self._calendar.phase(at_ms) in (Phase.POST_CLOSE, Phase.CLOSED)
+
         def make_writer() -> BookWriter:
-            return BookWriter(settings.data_root, settings.sqlite, day_of, self._clock.now_ms)
+            return BookWriter(settings.data_root, settings.sqlite, day_of, self._clock.now_ms, is_closed)
 
         return BookLane(make_writer, book_reader(settings.spec), day_of, self._progress.books)
 

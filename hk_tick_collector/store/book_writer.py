@@ -38,6 +38,8 @@ DIED = "recorder died"
 STOPPED = "recorder stopped"
 DAY_OVER = "day over"
 
+QUIET_MS = 300_000  # without a push, when nothing is traded any more: the file is closed, so that it can be archived
+
 log = logging.getLogger(__name__)
 
 _INSERT_PUSH = "INSERT INTO pushes VALUES (?, ?, ?, ?, ?, ?, ?)"
@@ -69,15 +71,24 @@ class _Attempt(NamedTuple):
 
 
 class BookWriter:
-    """Writes books under ``data_root``. ``day_of``: the market's trading day of a moment in UTC epoch ms."""
+    """Writes books under ``data_root``. ``day_of``: the market's trading day of a moment in UTC epoch ms;
+    ``is_closed``: is nothing traded then?"""
 
     def __init__(
-        self, data_root: Path, options: SqliteOptions, day_of: Callable[[int], str], now_ms: Callable[[], int]
+        self,
+        data_root: Path,
+        options: SqliteOptions,
+        day_of: Callable[[int], str],
+        now_ms: Callable[[], int],
+        is_closed: Callable[[int], bool] = lambda _ms: False,
     ) -> None:
         self._data_root = data_root
         self._options = options
         self._day_of = day_of
         self._now_ms = now_ms
+        self._is_closed = is_closed
+        self._pushed_ms = 0  # when something was stored that is no comparison
+        self._resting_day = ""  # whose file was closed since the market was; a push opens it again
         self._encoder = BookEncoder()
         self._watching: dict[str, int] = {}  # symbol -> since when, UTC epoch ms
         self._day = ""
@@ -93,7 +104,12 @@ class BookWriter:
     def write(self, day: str, entries: Sequence[BookEntry], received: int, unread: int = 0) -> None:
         """Store a batch of one day. ``received``: pushes that it accounts for, with those that were merged or could not
         be read. After any StoreError nothing is lost: write it again, after ``set_aside`` when it was StoreCorrupt."""
+        if self._conn is None and day == self._resting_day and not received and not unread:
+            self._note_watches(entries)
+            return
         self._in_file(day, lambda conn: self._store(conn, entries, received, unread))
+        if not all(isinstance(entry, PullCompared) for entry in entries):
+            self._pushed_ms = self._now_ms()
 
     def beat(self) -> None:
         """Nothing came: note that we are alive, leave a file that is no longer at its path, end a day that is over."""
@@ -105,6 +121,9 @@ class BookWriter:
         elif not self._is_at_path():
             log.warning(event("book_file_replaced", path=self._path, action="books go on in a new file"))
             self._drop()
+        elif self._is_closed(now_ms) and now_ms - self._pushed_ms >= QUIET_MS:
+            self._end_day()
+            self._resting_day = self._day
         else:
             self._in_file(self._day, lambda conn: self._count(conn, now_ms, 0, 0, 0, 0))
 
@@ -131,13 +150,22 @@ class BookWriter:
         log.error(event("book_file_set_aside", path=path, moved_to=target, reason=reason))
         return target
 
+    def _note_watches(self, entries: Sequence[BookEntry]) -> None:
+        """Who is watched, while the file rests: it says that all of them were until it was closed, and is opened for no
+        less than a push. Books that were asked for are forgotten: they are samples."""
+        for entry in entries:
+            if isinstance(entry, WatchBegan):
+                self._watching.setdefault(entry.symbol, entry.at_us // 1000)
+            elif not isinstance(entry, (PushEntry, PullCompared)):
+                self._watching.pop(entry.symbol, None)
+
     def _in_file(self, day: str, step: Callable[[sqlite3.Connection], None]) -> None:
         """One transaction in the day's file."""
         if self._conn is not None and day != self._day:
             self._end_day()
         watching = dict(self._watching)
         try:
-            self._day, self._path = day, book_file(self._data_root, day)
+            self._day, self._path, self._resting_day = day, book_file(self._data_root, day), ""
             conn = self._conn or self._open(self._path)
             if self._attempted is not None and self._attempted.counters == self._counters:
                 self._watching, self._attempted = self._attempted.watching, None

@@ -29,7 +29,8 @@ from hk_tick_collector.records.book import (
 )
 from hk_tick_collector.store import book_reader
 from hk_tick_collector.store.book_file import open_for_writing
-from hk_tick_collector.store.book_writer import DAY_OVER, DIED, STOPPED, BookWriter
+from hk_tick_collector.store.book_writer import DAY_OVER, DIED, QUIET_MS, STOPPED, BookWriter
+from hk_tick_collector.store.companions import is_closed
 from hk_tick_collector.store.connect import SqliteOptions
 from hk_tick_collector.store.layout import book_days, book_file, day_files
 from tests.books import BOOKS, DAY, OPEN_US, lively_pushes
@@ -128,6 +129,39 @@ def test_the_next_day_gets_a_file_of_its_own_and_is_watched_on(tmp_path: Path) -
     (watch,) = book_reader.watches(book_file(tmp_path, NEXT_DAY))
     assert watch.from_ms == MIDNIGHT_US // 1000 + 5_000
     assert [state.kind for state in book_reader.states(book_file(tmp_path, NEXT_DAY))] == [RowKind.FULL, RowKind.BREAK]
+
+
+def test_after_the_close_the_file_is_whole_and_only_a_push_opens_it_again(tmp_path: Path) -> None:
+    now_ms = OPEN_US // 1000
+    writer = BookWriter(tmp_path, SqliteOptions(), HK.trading_day, lambda: now_ms, lambda ms: ms > OPEN_US // 1000)
+    pushes = list(lively_pushes(("HK.00700",), 3))
+    path = book_file(tmp_path, DAY)
+    writer.write(DAY, [WatchBegan("HK.00700", OPEN_US), PushEntry(pushes[0])], 1)
+    writer.beat()
+    assert not is_closed(path), "the market trades"
+    now_ms += QUIET_MS - 1
+    writer.beat()
+    assert not is_closed(path), "a last push may come"
+    now_ms += 1
+    writer.beat()
+    content = path.read_bytes()
+    assert is_closed(path)
+    rested_ms = now_ms
+
+    now_ms += 60_000
+    writer.beat()
+    writer.write(DAY, [PullCompared("HK.00700", now_ms * 1000, agrees=True), WatchBegan("HK.00005", now_ms * 1000)], 0)
+    assert (is_closed(path), path.read_bytes()) == (True, content)
+    writer.write(DAY, [PushEntry(pushes[1])], 1)
+    assert [state.kind for state in book_reader.states(path)] == ["F", "B", "F"]
+    writer.close()
+    told = [(watch.symbol, watch.from_ms, watch.until_ms, watch.reason) for watch in book_reader.watches(path)]
+    assert told == [
+        ("HK.00005", now_ms, now_ms, STOPPED),
+        ("HK.00700", OPEN_US // 1000, rested_ms, DAY_OVER),
+        ("HK.00700", rested_ms, now_ms, STOPPED),
+    ]
+    assert all(session.adds_up for session in book_reader.sessions(path))
 
 
 def test_what_a_killed_recorder_committed_stays_and_is_known_until_then(tmp_path: Path) -> None:
