@@ -449,7 +449,7 @@ class Demo:
         *_, path = self._watcher.day_files()
         with contextlib.closing(open_read_only(path)) as conn:
             lag_sec, rows = conn.execute(FRESHNESS_SQL).fetchone()
-        print("\nHow fresh is the file, asked as another program would:")
+        print("\nHow fresh is the file, asked as another program would (SQLite counts whole seconds: to 1 s too low):")
         print(f"  sqlite3 -header -column {shlex.quote(f'file:{path}?mode=ro')} {_double_quoted(FRESHNESS_SQL)}")
         print(f"  lag_sec  rows\n  {lag_sec:<7}  {rows}")
 
