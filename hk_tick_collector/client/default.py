@@ -35,7 +35,15 @@ def local(
 
 
 def connect(url: str, key: str | None = None, **options: Any) -> Recordings:
-    """Recordings on a server (``hk-tick-api``): the same calls, the same tables. ``key``: from ``hk-tickctl keys``."""
+    """Recordings on a server: the same calls, the same tables.
+
+    ``http://...`` is ``hk-tick-api``, with a ``key`` from ``hk-tickctl keys``. ``clickhouse://user@host:8123/hk`` (with
+    TLS ``clickhouses://``) is a ClickHouse that ``hk-tick-ship`` fills; ``options``: ``recorder``, ``password``.
+    """
+    if url.startswith(("clickhouse://", "clickhouses://")):
+        from hk_tick_collector.client.copied import Copied  # noqa: PLC0415 - with its HTTP library
+
+        return Recordings(Copied(url, **options))
     from hk_tick_collector.client.remote import connect as connect_to  # noqa: PLC0415 - with its HTTP library
 
     return connect_to(url, key, **options)

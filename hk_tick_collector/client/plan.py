@@ -51,7 +51,7 @@ class Places(Catalog):
         if self._last[0] != trading_day:
             several = self.catalogs if len(self.catalogs) > 1 else ()
             days = [catalog.day(trading_day) for catalog in several if trading_day in catalog.days()]
-            self._last = (trading_day, days or [super().day(trading_day)])
+            self._last = (trading_day, days or [self.catalogs[0].day(trading_day)])
         return self._last[1]
 
 

@@ -1,0 +1,247 @@
+"""Recorded days as they lie in ClickHouse: a ``Day`` and a ``Catalog`` whose rows and notes come from there.
+
+Whoever reads days (the Python API, bars, exports) reads these in the same way, and gets the same rows in the same order
+as from the files. A day has the rows that had arrived when its first batch was asked for.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from hk_tick_collector.clickhouse.connection import ClickHouse
+from hk_tick_collector.clickhouse.tables import DAY, NOTES, RECORDER, REPLAY, TICKS_TABLE, note_columns, quoted
+from hk_tick_collector.core.errors import NoData
+from hk_tick_collector.core.text import days_there
+from hk_tick_collector.days import order
+from hk_tick_collector.days.catalog import Catalog, Day
+from hk_tick_collector.days.schema import TICKS, UTC_MS, ticks_schema
+from hk_tick_collector.market.market import Market
+from hk_tick_collector.market.registry import market_of
+from hk_tick_collector.records.columns import NAMES
+from hk_tick_collector.store.reader import AmendmentRow, CoverageRow, GapRow, Notes, SymbolRow
+from hk_tick_collector.store.verdict import Replay
+
+_SORT = ("symbol", "ts_ms", "seq")
+_BLOCK_ROWS = 65_536
+
+
+@dataclass(frozen=True)
+class Copy:
+    """One recorder's copies in one ClickHouse."""
+
+    engine: ClickHouse
+    recorder: str
+
+    @property
+    def place(self) -> Path:
+        """Where that is, as messages name a directory."""
+        return Path(self.engine.address.shown.partition("://")[2])
+
+    def where(self, day: str) -> str:
+        """The condition that means one day of it."""
+        return f"{DAY} = {quoted(day)} AND {RECORDER} = {quoted(self.recorder)}"
+
+
+def recorders(engine: ClickHouse) -> dict[str, str]:
+    """Whose days are there, with the market of each. EngineRefused when it has no such tables."""
+    sql = f"SELECT {RECORDER}, any(market) FROM {engine.database}.{TICKS_TABLE} GROUP BY {RECORDER} ORDER BY {RECORDER}"
+    return dict(engine.rows(sql))
+
+
+class CopiedDay(Day):
+    """A day there. ``batches`` and its like raise EngineAway and EngineRefused."""
+
+    def __init__(self, day: str, copy: Copy, market: Market) -> None:
+        super().__init__(day, None, copy.place, market)
+        object.__setattr__(self, "copy", copy)
+
+    copy: Copy
+
+    @property
+    def source(self) -> Path:
+        """For messages."""
+        return self.archive_root
+
+    @cached_property
+    def overlap(self) -> None:
+        """There is nothing beside it."""
+        return None
+
+    @property
+    def archived_file(self) -> Path:
+        """What is read can be read in place."""
+        return self.archive_root / f"{self.trading_day}.parquet"
+
+    def without_notes(self) -> Day:
+        """It keeps none."""
+        return self
+
+    def coverage(self) -> list[CoverageRow]:
+        """As of ``Day``."""
+        rows = []
+        for values in self._notes("coverage"):
+            replay = values.pop(REPLAY)
+            rows.append(CoverageRow(**values, replay=None if replay is None else Replay(**json.loads(replay))))
+        return sorted(rows, key=lambda row: row.symbol)
+
+    def gaps(self) -> list[GapRow]:
+        """As of ``Day``."""
+        return sorted((GapRow(**one) for one in self._notes("gaps")), key=lambda gap: (gap.symbol, gap.gap_start_ts_ms))
+
+    def symbol_rows(self) -> list[SymbolRow]:
+        """As of ``Day``."""
+        return sorted((SymbolRow(**one) for one in self._notes("symbols")), key=lambda row: row.symbol)
+
+    def amendments(self) -> list[AmendmentRow]:
+        """As of ``Day``, by time received."""
+        return sorted((AmendmentRow(**one) for one in self._notes("amendments")), key=lambda row: row.recv_ts_ms)
+
+    def notes(self, *, count_rows: bool = False, last_row: bool = False) -> Notes:
+        """As of ``Day``; no rows are counted."""
+        return Notes(self.coverage(), self.gaps())
+
+    def rows_by_symbol(self) -> dict[str, int]:
+        """As of ``Day``, counted there."""
+        return dict(self._rows("symbol, count()", "GROUP BY symbol ORDER BY symbol"))
+
+    def batches(
+        self, columns: Sequence[str] = NAMES, *, workers: int = 2, last_rowid: int | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """As of ``Day``."""
+        return self._read(columns, "")
+
+    def sorted_tables(
+        self, columns: Sequence[str] = NAMES, *, workers: int = 2, last_rowid: int | None = None
+    ) -> Iterator[pa.Table]:
+        """As of ``Day``."""
+        return order.sorted_tables(self._read(columns, ""), self.rows_by_symbol())
+
+    def ticks(
+        self,
+        symbols: Sequence[str],
+        columns: Sequence[str] = NAMES,
+        *,
+        start_ms: int | None = None,
+        end_ms: int | None = None,
+        last_rowid: int | None = None,
+    ) -> pa.Table:
+        """As of ``Day``."""
+        needed = tuple(dict.fromkeys((*columns, *_SORT)))
+        more = f" AND symbol IN ({', '.join(map(quoted, symbols))})"
+        for sign, moment_ms in ((">=", start_ms), ("<", end_ms)):
+            if moment_ms is not None:
+                more += f" AND ts_ms {sign} fromUnixTimestamp64Milli(toInt64({moment_ms:d}), 'UTC')"
+        batches = list(self._read(needed, more))
+        table = pa.Table.from_batches(batches, ticks_schema(needed))
+        return order.sort_table(table).select(list(columns))
+
+    def _rows(self, what: str, more: str) -> list[list[Any]]:
+        engine = self.copy.engine
+        return engine.rows(
+            f"SELECT {what} FROM {engine.database}.{TICKS_TABLE} FINAL "
+            f"WHERE {self.copy.where(self.trading_day)} {more}",
+            do_not_merge_across_partitions_select_final=1,
+        )
+
+    def _notes(self, table: str) -> Iterator[dict[str, Any]]:
+        known = {field.name for field in fields(NOTES[table])}
+        names = [name for name in note_columns(table) if name in known or name == REPLAY]
+        source, where = f"{self.copy.engine.database}.{table}", self.copy.where(self.trading_day)
+        sql = f"SELECT {', '.join(names)} FROM {source} WHERE {where}"
+        for row in self.copy.engine.rows(sql):
+            yield dict(zip(names, row, strict=True))
+
+    def _read(self, columns: Sequence[str], more: str) -> Iterator[pa.RecordBatch]:
+        names = tuple(columns)
+        engine = self.copy.engine
+        sql = (
+            f"SELECT {', '.join(names)} FROM {engine.database}.{TICKS_TABLE} FINAL "
+            f"WHERE {self.copy.where(self.trading_day)}{more} FORMAT ArrowStream"
+        )
+        with engine.stream(
+            sql,
+            do_not_merge_across_partitions_select_final=1,
+            output_format_arrow_string_as_string=1,
+            max_block_size=_BLOCK_ROWS,
+        ) as parts:
+            head = next(parts, b"")
+            if not head:
+                return
+            with pa.ipc.open_stream(pa.PythonFile(_Parts(head, parts), "r")) as rows:
+                yield from (_as_ticks(batch, names) for batch in rows if batch.num_rows)
+
+
+class _Parts:
+    """What comes, as a file that Arrow reads."""
+
+    def __init__(self, head: bytes, parts: Iterator[bytes]) -> None:
+        self._held, self._parts = head, parts
+        self.closed = False
+
+    def read(self, size: int = -1) -> bytes:
+        """At most that many bytes, fewer only at the end; all when negative."""
+        held = [self._held]
+        have = len(self._held)
+        while size < 0 or have < size:
+            part = next(self._parts, None)
+            if part is None:
+                break
+            held.append(part)
+            have += len(part)
+        joined = b"".join(held)
+        end = len(joined) if size < 0 else size
+        self._held = joined[end:]
+        return joined[:end]
+
+    def close(self) -> None:
+        """Read no more."""
+        self.closed = True
+
+
+def _as_ticks(batch: pa.RecordBatch, names: tuple[str, ...]) -> pa.RecordBatch:
+    """With the types of ``days.schema``."""
+    arrays = []
+    for name in names:
+        kind, array = TICKS.field(name).type, batch.column(batch.schema.get_field_index(name))
+        if pa.types.is_dictionary(kind):
+            if pa.types.is_dictionary(array.type):
+                array = array.dictionary_decode()
+            array = array.cast(pa.string()).dictionary_encode()
+        arrays.append(array.cast(UTC_MS) if pa.types.is_timestamp(kind) else array.cast(kind))
+    return pa.RecordBatch.from_arrays(arrays, schema=ticks_schema(names))
+
+
+class CopiedDays(Catalog):
+    """One recorder's days there."""
+
+    def __init__(self, copy: Copy, market: str) -> None:
+        super().__init__(copy.place, copy.place)
+        self.copy = copy
+        self.__dict__["market"] = market_of(market)
+
+    def live_days(self) -> list[str]:
+        """None: no file is here."""
+        return []
+
+    def archived_days(self) -> list[str]:
+        """Every day there."""
+        engine = self.copy.engine
+        sql = (
+            f"SELECT DISTINCT {DAY} FROM {engine.database}.{TICKS_TABLE} "
+            f"WHERE {RECORDER} = {quoted(self.copy.recorder)} ORDER BY {DAY}"
+        )
+        return [str(day) for (day,) in engine.rows(sql)]
+
+    def day(self, trading_day: str) -> Day:
+        """One day. NoData when it is not there."""
+        days = self.days()
+        if trading_day not in days:
+            raise NoData(f"no ticks of {trading_day} in {self.data_root}; {days_there(days)}")
+        return CopiedDay(trading_day, self.copy, self.market)

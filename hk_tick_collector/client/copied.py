@@ -1,0 +1,63 @@
+"""Recordings in ClickHouse, as ``hk-tick-ship`` brought them: the calls of files, over days that lie there."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from hk_tick_collector.client.api import Answer
+from hk_tick_collector.client.errors import BadQuestion, NoData
+from hk_tick_collector.client.local import LocalFiles
+from hk_tick_collector.client.plan import MarketRoots, Places
+from hk_tick_collector.client.question import BookQuestion, Texts
+from hk_tick_collector.client.told import translated
+from hk_tick_collector.core.clock import Clock
+
+PASSWORD = "HK_CLICKHOUSE_PASSWORD"  # noqa: S105 - the name of a variable of the environment
+
+
+class Copied(LocalFiles):
+    """The days of ``recorder`` in the database at ``url``; of all recorders there when it is None: a symbol's day is
+    then read from the first one, by name, that has ticks of it.
+
+    ``password``: else that of the environment's HK_CLICKHOUSE_PASSWORD, else none. Order books and live ticks are not
+    there.
+    """
+
+    def __init__(
+        self, url: str, recorder: str | None = None, password: str | None = None, clock: Clock | None = None
+    ) -> None:
+        from hk_tick_collector.clickhouse.address import parse_address  # noqa: PLC0415 - with its HTTP library
+        from hk_tick_collector.clickhouse.connection import ClickHouse  # noqa: PLC0415
+
+        super().__init__([], clock)
+        self._recorder = recorder
+        with translated():
+            known = os.environ.get(PASSWORD, "") if password is None else password
+            self._engine = ClickHouse(parse_address(url), known)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._engine.close()
+
+    def books(self, question: BookQuestion) -> Answer:
+        """Refused."""
+        raise BadQuestion("order books are not in ClickHouse", "read them from the files: hk.local(DIRECTORY)")
+
+    def live(self, symbols: Texts, **options: Any) -> Any:
+        """Refused."""
+        raise BadQuestion("ClickHouse tells nothing live", "ask hk-tick-api, or hk.live on the recorder's machine")
+
+    def _markets(self) -> list[MarketRoots]:
+        from hk_tick_collector.clickhouse.recorded import CopiedDays, Copy, recorders  # noqa: PLC0415
+
+        found = recorders(self._engine)
+        wanted = [name for name in found if self._recorder in (None, name)]
+        if not wanted:
+            known = ", ".join(found) or "nobody"
+            told = f"{self._engine.address.shown} has no ticks of {self._recorder or 'any recorder'}"
+            raise NoData(told, f"there ships {known}")
+        by_market: dict[str, list[CopiedDays]] = {}
+        for name in wanted:
+            by_market.setdefault(found[name], []).append(CopiedDays(Copy(self._engine, name), found[name]))
+        return [MarketRoots(days[0].market, Places(days), self.clock) for days in by_market.values()]

@@ -1,0 +1,57 @@
+"""Days read from ClickHouse are the days in the files: rows, order, types, bars and coverage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import hk_tick_collector as hk
+from hk_tick_collector.clickhouse.connection import ClickHouse
+from hk_tick_collector.records.tick import tick_with
+from hk_tick_collector.ship.state import State
+from hk_tick_collector.store.writer import DayFileWriter
+from tests.unit.ship.test_ship import catalog, keeper_of, live_of
+from tests.unit.store_ticks import DAY, tick, ticks
+
+BEFORE = "20261119"
+
+
+@pytest.mark.filterwarnings("ignore::hk_tick_collector.client.errors.IncompleteData")
+def test_the_same_calls_give_the_same_tables(
+    root: Path, writer: DayFileWriter, engine: ClickHouse, tmp_path: Path
+) -> None:
+    told = tick_with("bid_price", "venue")
+    writer.write([*ticks(50), *ticks(30, symbol="HK.00005"), told(*tick(70), 382.2, "XHKG")])
+    writer.write([tick(60, seq=None, price=None, turnover=None, tick_type=None), tick(61, seq=None)])
+    writer.write([tick(n, day=BEFORE) for n in range(1000, 1010)])
+    writer.close()
+    state = State(tmp_path / "ship")
+    live_of(root, engine, state).step()
+    assert keeper_of(root, engine, state).look() == len(catalog(root).days())
+    state.close()
+    url = f"{engine.address.url.replace('http', 'clickhouse')}/{engine.database}"
+    with hk.local(root) as here, hk.connect(url) as there:
+        for words, options in (
+            (("700", DAY), {}),
+            (("all", f"{BEFORE}..{DAY}"), {}),
+            ((["5", "700"], DAY), {"columns": ["price", "seq"], "types": "price"}),
+            (("700", None), {"start": 1_795_138_200_010, "end": 1_795_138_200_030}),
+        ):
+            mine, copied = here.load(*words, **options), there.load(*words, **options)
+            assert mine.num_rows
+            assert copied.schema == mine.schema
+            assert copied.unify_dictionaries().to_pylist() == mine.unify_dictionaries().to_pylist()
+        assert there.bars("700", DAY).to_pylist() == here.bars("700", DAY).to_pylist()
+        assert list(there.coverage(DAY)) == list(here.coverage(DAY))
+        assert [(day.trading_day, day.stored_ticks) for day in there.days()] == [
+            (day.trading_day, day.stored_ticks) for day in here.days()
+        ]
+        with pytest.raises(hk.UnknownSymbol):
+            there.load("9988", DAY)
+        with pytest.raises(hk.NoData):
+            there.load("700", "20261102")
+        with pytest.raises(hk.RecordingsError, match="order books are not in ClickHouse"):
+            there.load("700", DAY, kind="book")
+    with pytest.raises(hk.NoData, match="no ticks of C"):
+        hk.connect(url, recorder="C").load("700", DAY)
