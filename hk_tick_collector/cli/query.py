@@ -58,11 +58,29 @@ _BARE_CODE = re.compile(
     "--memory-mb", type=click.IntRange(MIN_MEMORY_MB), metavar="MB",
     help="Memory for the question; more goes to temporary files.",
 )  # fmt: skip
+@click.option(
+    "--from", "source", metavar="URL",
+    help="The copies in a ClickHouse instead of the files: clickhouse://USER@HOST:8123/hk (docs/clickhouse.md).",
+)  # fmt: skip
+@click.option("--recorder", metavar="NAME", help="With --from: whose copies. Needed where several recorders ship to.")
 @output_options
 def command(
-    app: App, sql: str, days: str | None, symbols: tuple[str, ...], memory_mb: int | None, **options: Any
+    app: App,
+    sql: str,
+    days: str | None,
+    symbols: tuple[str, ...],
+    memory_mb: int | None,
+    source: str | None,
+    recorder: str | None,
+    **options: Any,
 ) -> int | None:
     output = Output.of(app, options)
+    if source is not None:
+        from hk_tick_collector.cli.copies import read_copies  # noqa: PLC0415 - with its HTTP library
+
+        read_copies(app, source, recorder)
+    elif recorder is not None:
+        raise click.UsageError("--recorder goes with --from")
     from hk_tick_collector.query.statement import SqlError  # noqa: PLC0415 - DuckDB takes its time
 
     try:

@@ -14,6 +14,7 @@ import click
 
 from hk_tick_collector.cli.common import EXIT_FINE, EXIT_NO_DATA, EXIT_PROBLEM, App, tickctl_command
 from hk_tick_collector.cli.terminal import KEPT, console, json_text, show
+from hk_tick_collector.clickhouse.shipping import DEFAULT_DIR
 from hk_tick_collector.core.errors import ConfigError
 from hk_tick_collector.core.text import counted, printable
 from hk_tick_collector.watch.condition import FINE, NO_DATA, PROBLEM, Condition, look
@@ -63,7 +64,10 @@ def take(app: App, unit: str = UNIT) -> Condition:
 
 
 def ship_dir_of(app: App) -> Path | None:
-    """Where hk-tick-ship keeps its state; None when its settings are wrong, which is its own affair."""
+    """Where hk-tick-ship keeps its state; None when its settings are wrong, which is its own affair. Who names a data
+    root asks no settings."""
+    if app.data_root_given is not None:
+        return Path(os.environ.get("SHIP_DIR") or DEFAULT_DIR)
     from hk_tick_collector.ship.settings import load_ship_settings  # noqa: PLC0415 - pydantic takes its time
 
     with contextlib.suppress(ConfigError):

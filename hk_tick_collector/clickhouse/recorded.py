@@ -75,6 +75,11 @@ class CopiedDay(Day):
         return None
 
     @property
+    def is_archived_only(self) -> bool:
+        """It is read as a live day is, by ``batches``."""
+        return False
+
+    @property
     def archived_file(self) -> Path:
         """What is read can be read in place."""
         return self.archive_root / f"{self.trading_day}.parquet"

@@ -11,6 +11,7 @@ from pathlib import Path
 from hk_tick_collector.core.complaint import Code, Complaint, Level
 from hk_tick_collector.core.text import counted
 
+DEFAULT_DIR = Path("/var/lib/hk-tick-ship")  # SHIP_DIR where nothing else is set
 STATUS_FILE = "ship.status.json"
 SILENT_SEC = 30.0  # it writes every two seconds
 BEHIND_SEC = 300.0

@@ -29,11 +29,11 @@ from hk_tick_collector.app.config_model import (
 )
 from hk_tick_collector.app.config_sources import OWN_PREFIXES, READERS_PREFIXES, SHIP_PREFIXES, Claims, ConfigErrors
 from hk_tick_collector.clickhouse.address import DEFAULT_USER, Address, parse_address
+from hk_tick_collector.clickhouse.shipping import DEFAULT_DIR
 from hk_tick_collector.core.errors import ConfigError
 from hk_tick_collector.core.regular import open_regular
 from hk_tick_collector.store.layout import archive_dir
 
-DEFAULT_DIR = Path("/var/lib/hk-tick-ship")
 CREDENTIAL = "ship-password"
 _RECORDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", re.ASCII)
 _PASSWORD_BYTES = 1000

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,11 @@ from tests.unit.ship.test_ship import catalog, keeper_of, live_of
 from tests.unit.store_ticks import DAY, tick, ticks
 
 BEFORE = "20261119"
+TICKCTL = Path(sys.executable).with_name("hk-tickctl")
+
+
+def tickctl(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([TICKCTL, *words], cwd="/", capture_output=True, text=True, timeout=60, check=False)
 
 
 @pytest.mark.filterwarnings("ignore::hk_tick_collector.client.errors.IncompleteData")
@@ -53,5 +60,14 @@ def test_the_same_calls_give_the_same_tables(
             there.load("700", "20261102")
         with pytest.raises(hk.RecordingsError, match="order books are not in ClickHouse"):
             there.load("700", DAY, kind="book")
+    sql = [
+        "query",
+        "SELECT symbol, hour(ts_ms), sum(volume), count(*) FROM ticks GROUP BY 1, 2 ORDER BY 1, 2",
+        "--json",
+    ]
+    mine, copied = tickctl(*sql, "--data-root", str(root)), tickctl(*sql, "--from", url)
+    assert (copied.returncode, copied.stdout) == (0, mine.stdout), copied.stderr
+    assert tickctl(*sql, "--from", url, "--recorder", "C").returncode == 3
+    assert tickctl(*sql, "--from", "clickhouse://hk:secret-word@127.0.0.1/hk").returncode == 2
     with pytest.raises(hk.NoData, match="no ticks of C"):
         hk.connect(url, recorder="C").load("700", DAY)
