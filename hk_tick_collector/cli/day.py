@@ -26,6 +26,7 @@ from hk_tick_collector.core.text import counted
 from hk_tick_collector.market.zone import Zone
 from hk_tick_collector.quality.grade import GRADES, explained, graded
 from hk_tick_collector.quality.model import Certificate, SymbolCertificate
+from hk_tick_collector.store.layout import book_file
 from hk_tick_collector.store.verdict import PROVEN
 from hk_tick_collector.watch.access import check_open
 from hk_tick_collector.watch.when import one_day, symbol_list
@@ -85,7 +86,7 @@ def command(
     shown = _only(certificate, wanted)
     # First: who reads our output may have enough before its end.
     written = no_write or _write(app, found, certificate, recounted)
-    app.emit(asdict(shown), lambda: _print(shown, limit, show_all or bool(wanted)))
+    app.emit(asdict(shown), lambda: _print(shown, limit, show_all or bool(wanted), _books(app, found)))
     return EXIT_FINE if written and _is_fine(shown, wanted) else EXIT_PROBLEM
 
 
@@ -158,10 +159,26 @@ def _is_fine(certificate: Certificate, symbols: Sequence[str]) -> bool:
     return not contradicted and not any(one.is_missing for one in certificate.symbols)
 
 
-def _print(certificate: Certificate, limit: int, show_all: bool) -> None:
+def _books(app: App, day: Day) -> str | None:
+    """What was noted of the day's order books, where they are not in the archive alone; None without any."""
+    path = book_file(app.data_root, day.trading_day)
+    if not path.is_file():
+        return None
+    from hk_tick_collector.quality.books import noted_sentence, watched_of  # noqa: PLC0415 - numpy, for few days
+
+    kind = app.calendar.day_kind(day.trading_day)
+    try:
+        return noted_sentence(watched_of(path, day.trading_day, app.market, kind, app.now_ms))
+    except StoreError as exc:
+        return f"they cannot be read: {exc}"
+
+
+def _print(certificate: Certificate, limit: int, show_all: bool, books: str | None) -> None:
     colour = _GRADE_COLOURS[certificate.grade]
     show_text(certificate.sentence)
     show_text(f"Grade {certificate.grade}: {explained(certificate)}", colour=colour)
+    if books is not None:
+        show_text(f"{books} (hk-tickctl book)", "Order books: ")
     for note in certificate.notes:
         show_text(note, "Note: ")
     for problem in certificate.problems[:PROBLEMS_SHOWN]:

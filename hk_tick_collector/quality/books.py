@@ -122,6 +122,16 @@ class BookReport:
         return sentence_of(self.symbols)
 
 
+def noted_sentence(symbols: Sequence[SymbolBooks]) -> str:
+    """As ``sentence_of``, of what ``watched_of`` knows: no state was read."""
+    watched_ms, wanted_ms = (sum(getattr(one, name) for one in symbols) for name in ("watched_ms", "wanted_ms"))
+    blind, pulls = sum(len(one.blind) for one in symbols), sum(one.pulls for one in symbols)
+    parts = [f"watched {share(watched_ms, wanted_ms)} of trading" if wanted_ms else "no continuous trading to watch"]
+    parts += [f"{blind:,} blind {'stretch' if blind == 1 else 'stretches'}"] if blind else []
+    parts += [f"{sum(one.pulls_agreed for one in symbols):,} of {pulls:,} pulls agree"] if pulls else []
+    return f"{len(symbols):,} {'symbol' if len(symbols) == 1 else 'symbols'}, {', '.join(parts)}"
+
+
 def sentence_of(symbols: Sequence[SymbolBooks]) -> str:
     """What can be said of these together."""
     if not symbols:

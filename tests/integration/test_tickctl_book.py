@@ -51,6 +51,13 @@ def test_without_a_time_it_is_the_newest_book_that_was_known(root: Path) -> None
     assert tickctl("book", "700", data_root=root).stdout.startswith("HK.00700, received 09:30:00.123 HKT")
 
 
+def test_the_page_of_the_day_says_what_was_watched_and_nothing_of_what_nobody_read(root: Path) -> None:
+    done = tickctl("day", DAY, "--no-write", data_root=root)
+    told = " ".join(done.stdout.split())
+    assert "Order books: 1 symbol, watched 0.30 % of trading, 2 blind stretches (hk-tickctl book)" in told
+    assert "impossible" not in told
+
+
 def test_as_json(root: Path) -> None:
     state = tickctl_json("book", "0700.HK", "--at", "09:30:30", data_root=root)
     assert (state["symbol"], state["recv_ts_us"], state["watched"]) == ("HK.00700", OPEN_US + 123_456, True)
