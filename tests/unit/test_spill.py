@@ -556,7 +556,7 @@ def test_last_resort_needs_no_lock(tmp_path):
     assert sorted(drain(again), key=lambda row: row.seq) == ticks(604)
 
 
-def test_a_full_segment_and_the_last_one_are_synced(tmp_path, monkeypatch):
+def test_a_full_segment_the_last_one_and_one_apart_are_synced(tmp_path, monkeypatch):
     synced = []
     monkeypatch.setattr(
         spill.os, "fsync", lambda number: synced.append(str(Path(f"/proc/self/fd/{number}").readlink()))
@@ -568,6 +568,10 @@ def test_a_full_segment_and_the_last_one_are_synced(tmp_path, monkeypatch):
     assert [path for path in synced if path.endswith(".spill")] == segments[:1]
     spilled.close()
     assert [path for path in synced if path.endswith(".spill")] == segments
+    spilled.append_apart(ticks(1, first=3))
+    assert [path for path in synced if path.endswith(".spill")] == [
+        str(tmp_path / "_spill" / name) for name in names(tmp_path)
+    ]
 
 
 def test_segment_that_cannot_be_removed_is_removed_later(tmp_path, monkeypatch):
