@@ -26,6 +26,7 @@ WEED = BIN / "weed"
 BUCKET = "ticks"
 KEY, SECRET = "testkey", "wJalrXUtnFEMI-secret"
 START_SEC = 120  # of a busy machine
+START_ATTEMPTS = 3
 
 
 class S3Server:
@@ -55,6 +56,16 @@ class S3Server:
         return Minio(f"127.0.0.1:{self.port}", KEY, SECRET, secure=False, region="us-east-1", http_client=pool)
 
     def start(self) -> None:
+        """Start it, once more where another program took one of its ports meanwhile."""
+        for attempt in range(START_ATTEMPTS):
+            self._start()
+            if self._wait() or attempt == START_ATTEMPTS - 1:
+                break
+            self._ports = {name: _port_pair() for name in self._ports}
+        assert self.process is not None
+        assert self.process.poll() is None, f"weed ended: {(self.directory / 'log').read_text()[-1000:]}"
+
+    def _start(self) -> None:
         self.directory.mkdir(exist_ok=True)
         keys = {"accessKey": KEY, "secretKey": SECRET}
         identity = {"name": "desk", "credentials": [keys], "actions": ["Admin", "Read", "Write", "List", "Tagging"]}
@@ -68,21 +79,23 @@ class S3Server:
             self.process = subprocess.Popen(
                 [str(WEED), "server", "-s3", f"-dir={self.directory}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", *ports,
                  f"-s3.port={self.port}", f"-s3.port.grpc={free_port()}", f"-s3.config={self.directory / 's3.json'}",
-                 "-s3.port.iceberg=0", "-master.volumeSizeLimitMB=64", "-volume.max=20", "-master.telemetry=false"],
+                 "-s3.port.iceberg=0", "-s3.port.lance=0", "-master.volumeSizeLimitMB=64", "-volume.max=20",
+                 "-master.telemetry=false"],
                 stdout=log, stderr=log, cwd=self.directory,
             )  # fmt: skip
-        self._wait()
 
-    def _wait(self) -> None:
+    def _wait(self) -> bool:
+        """Does it answer? False when it ended."""
         deadline = time.monotonic() + START_SEC
         while time.monotonic() < deadline:
             assert self.process is not None
-            assert self.process.poll() is None, f"weed ended: {(self.directory / 'log').read_text()[-2000:]}"
+            if self.process.poll() is not None:
+                return False
             with contextlib.suppress(OSError):
                 socket.create_connection(("127.0.0.1", self.port), 1).close()
                 with contextlib.suppress(MinioException, urllib3.exceptions.HTTPError):
                     self._try()
-                    return
+                    return True
             time.sleep(0.2)
         raise AssertionError(f"weed did not answer: {(self.directory / 'log').read_text()[-2000:]}")
 
