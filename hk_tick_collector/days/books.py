@@ -22,12 +22,14 @@
 Raises StoreUnavailable when there is no such file, StoreCorrupt when it is damaged.
 
 Numbers are cut out of the payloads by numpy, many thousand rows at a time, and put together into Arrow by it; only the
-steps from state to state are Python, on bytes: 24 of a level, so that a side's first ten are one slice.
+steps from state to state are Python. A side is a list of numbers there, of levels in one table of all that the chunk
+says, so that a step writes one number, and a side's first ten are one slice.
 """
 
 from __future__ import annotations
 
 import sqlite3
+from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from enum import StrEnum
@@ -52,8 +54,6 @@ MAX_DEPTH = 1000
 CLOCK_MARGIN_US = 120_000_000  # a clock that was put back by less does not hide rows of a stretch
 
 _LEVEL = np.dtype([("price", "<f8"), ("volume", "<i8"), ("orders", "<i8")])
-_LEVEL_BYTES = _LEVEL.itemsize
-_PRICE_BYTES = 8
 _RECV = pa.timestamp("us", tz="UTC")
 _SIDE_TS = pa.timestamp("ms", tz="UTC")
 _NAME = pa.dictionary(pa.int32(), pa.string())
@@ -63,6 +63,7 @@ _ADD, _SET, _GONE, _OUT, _SAME, _BREAK = range(len(_ACTIONS))
 _MAX_VARINT_BYTES = 10
 
 _Ints = npt.NDArray[np.int64]
+_Floats = npt.NDArray[np.float64]
 
 
 class Form(StrEnum):
@@ -185,27 +186,26 @@ class _Steps(NamedTuple):
     """The steps of a chunk, all rows behind one another; those of row i from ``first[i]`` to ``first[i + 1]``."""
 
     first: list[int]
-    operations: list[int]  # side * 3 + action
-    offsets: list[int]  # of the level in its side's bytes
     levels: npt.NDArray[Any]  # of _LEVEL
     sides: _Ints
     actions: _Ints
+    slots: _Ints
 
 
 class _Walked(NamedTuple):
     """What the rows of a chunk led to."""
 
     steps: _Steps
-    tops: tuple[bytes, bytes]  # ``depth`` levels a row and side
+    tops: tuple[npt.NDArray[Any], npt.NDArray[Any]]  # of _LEVEL, ``depth`` levels a row and side
     counts: tuple[_Ints, _Ints]  # levels a row and side; -1 where the book is not known
     known_rows: npt.NDArray[np.bool_]
-    step_prices: bytes  # LONG: the price of each step's level
+    step_prices: _Floats  # of each step's level; of steps in rows without a known book it means nothing
     was_out: list[int]  # LONG: steps that took out a level which may still be there
 
     def top(self, side: int, depth: int) -> npt.NDArray[Any]:
         """The best levels of a side (0 bid), a row of ``depth`` of them a push: price, volume, orders. What is behind
         ``counts`` is empty."""
-        return np.frombuffer(self.tops[side], dtype=_LEVEL).reshape(-1, depth)
+        return self.tops[side].reshape(-1, depth)
 
 
 class WalkedRows(NamedTuple):
@@ -315,10 +315,10 @@ def _steps_of(payloads: Sequence[bytes | None]) -> _Steps:
     levels["price"] = np.where(odd == 1, np.ascontiguousarray(price).view(np.float64), price / 1000.0)
     levels["volume"] = _volumes(volume)
     levels["orders"] = orders.astype(np.int64)
+    if np.any(slots < 0):
+        raise ValueError("a change of a level that is not there")
     first = np.concatenate([[0], np.cumsum(counts // NUMBERS_A_STEP)])
-    return _Steps(
-        first.tolist(), (sides * 3 + actions).tolist(), (slots * _LEVEL_BYTES).tolist(), levels, sides, actions
-    )
+    return _Steps(first.tolist(), levels, sides, actions, slots)
 
 
 def _numbers_of(payloads: Sequence[bytes | None]) -> tuple[npt.NDArray[np.uint64], _Ints]:
@@ -350,107 +350,115 @@ def _volumes(numbers: npt.NDArray[np.uint64]) -> _Ints:
 
 
 class _States:
-    """The books of all symbols while rows are walked; a side is the bytes of its levels."""
+    """The books of all symbols while rows are walked; a side is a list of its levels' numbers in ``_table``."""
 
     def __init__(self, depth: int) -> None:
         self.depth = depth
-        self._books: dict[int, tuple[bytearray, bytearray]] = {}
+        self._books: dict[int, _Sides] = {}
+        self._table = np.zeros(1, dtype=_LEVEL)  # number 0 stands for no level
 
     def walk(self, chunk: _Chunk, *, with_changes: bool) -> _Walked:
         """Go through the rows of a chunk. ValueError for a row that does not fit the one before."""
         steps = _steps_of(chunk.payloads)
-        changes = _Changes() if with_changes else None
-        top_bytes = self.depth * _LEVEL_BYTES
-        padding = bytes(top_bytes)
-        bid_tops, ask_tops = bytearray(), bytearray()
+        changes = _Steppings(steps, self._carry(steps.levels), with_changes=with_changes)
+        take, books, depth = changes.take, self._books, self.depth
+        padding = array("q", [0]) * depth
+        bid_tops, ask_tops = array("q"), array("q")
         bid_sizes, ask_sizes = list[int](), list[int]()
-        packed = steps.levels.tobytes()
-        books, first = self._books, steps.first
-        for row, (key, kind) in enumerate(zip(chunk.symbol_ids.tolist(), chunk.kinds, strict=True)):
-            if kind == RowKind.FULL:
-                book = books[key] = (bytearray(), bytearray())
-            elif kind == RowKind.BREAK:
+        begins = steps.first
+        rows = zip(chunk.symbol_ids.tolist(), chunk.kinds, begins, begins[1:], strict=False)
+        for key, kind, begin, end in rows:
+            if kind == _FULL:
+                books[key] = (array("q"), array("q"))
+            elif kind == _BREAK_ROW:
                 books.pop(key, None)
-            known = books.get(key)
-            if known is None:
-                bid_tops += padding
-                ask_tops += padding
-                bid_sizes.append(-_LEVEL_BYTES)
-                ask_sizes.append(-_LEVEL_BYTES)
-                continue
-            book = known
-            if first[row] != first[row + 1]:
-                if changes is None:
-                    _take_steps(book, steps, packed, first[row], first[row + 1])
-                else:
-                    changes.take(book, steps, packed, first[row], first[row + 1])
-            bids, asks = book
-            bid_tops += bids[:top_bytes]
-            ask_tops += asks[:top_bytes]
+            book = books.get(key)
+            if book is not None and begin != end:
+                take(book, begin, end)
+            bids, asks = book or _UNKNOWN
             bid_size, ask_size = len(bids), len(asks)
-            if bid_size < top_bytes:
+            bid_tops += bids if bid_size == depth else bids[:depth]
+            ask_tops += asks if ask_size == depth else asks[:depth]
+            if bid_size < depth:
                 bid_tops += padding[bid_size:]
-            if ask_size < top_bytes:
+            if ask_size < depth:
                 ask_tops += padding[ask_size:]
-            bid_sizes.append(bid_size)
-            ask_sizes.append(ask_size)
-        counts = tuple(np.array(sizes, dtype=np.int64) // _LEVEL_BYTES for sizes in (bid_sizes, ask_sizes))
+            bid_sizes.append(bid_size if book is not None else -1)
+            ask_sizes.append(ask_size if book is not None else -1)
+        self._table["price"] = changes.prices
+        counts = tuple(np.array(of_side, dtype=np.int64) for of_side in (bid_sizes, ask_sizes))
         return _Walked(
             steps,
-            (bytes(bid_tops), bytes(ask_tops)),
+            (self._table[np.frombuffer(bid_tops, np.int64)], self._table[np.frombuffer(ask_tops, np.int64)]),
             (counts[0], counts[1]),
             counts[0] >= 0,
-            bytes(changes.prices) if changes else b"",
-            changes.was_out if changes else [],
+            self._table["price"][changes.base :],
+            changes.was_out,
         )
 
-
-def _take_steps(book: tuple[bytearray, bytearray], steps: _Steps, packed: bytes, begin: int, end: int) -> None:
-    operations, offsets = steps.operations, steps.offsets
-    for step in range(begin, end):
-        side, action = divmod(operations[step], 3)
-        levels, at, source = book[side], offsets[step], step * _LEVEL_BYTES
-        if at > len(levels) - (0 if action == Action.INSERT else _LEVEL_BYTES):
-            raise ValueError("a change of a level that is not there")
-        if action == Action.SET:
-            levels[at + _PRICE_BYTES : at + _LEVEL_BYTES] = packed[source + _PRICE_BYTES : source + _LEVEL_BYTES]
-        elif action == Action.INSERT:
-            levels[at:at] = packed[source : source + _LEVEL_BYTES]
-        else:
-            del levels[at : at + _LEVEL_BYTES]
+    def _carry(self, new: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """The table for the next chunk: what the books still hold, and behind it the levels of the chunk's steps."""
+        kept = np.frombuffer(b"".join(side.tobytes() for book in self._books.values() for side in book), np.int64)
+        table = np.concatenate((np.zeros(1, dtype=_LEVEL), self._table[kept], new))
+        number = 1
+        for key, (bids, asks) in self._books.items():
+            middle, end = number + len(bids), number + len(bids) + len(asks)
+            self._books[key] = array("q", range(number, middle)), array("q", range(middle, end))
+            number = end
+        self._table = table
+        return table
 
 
-class _Changes:
-    """Takes steps and notes what LONG has to say of them: the level's price, and whether it left the window only."""
+_Sides = tuple["array[int]", "array[int]"]
+_UNKNOWN: _Sides = (array("q"), array("q"))
+_FULL, _BREAK_ROW = RowKind.FULL.value, RowKind.BREAK.value  # plain text: compared for each row
+_SET_STEP, _INSERT_STEP = int(Action.SET), int(Action.INSERT)
 
-    def __init__(self) -> None:
-        self.prices = bytearray()
-        self.was_out: list[int] = []
 
-    def take(self, book: tuple[bytearray, bytearray], steps: _Steps, packed: bytes, begin: int, end: int) -> None:
+class _Steppings:
+    """Takes the steps of a chunk, on numbers in its table; each step's own level is behind ``base``."""
+
+    def __init__(self, steps: _Steps, table: npt.NDArray[Any], *, with_changes: bool) -> None:
+        self.base = len(table) - len(steps.levels)
+        self.prices: list[float] = table["price"].tolist()
+        self.was_out: list[int] = []  # with changes
+        self._sides, self._actions, self._slots = steps.sides.tolist(), steps.actions.tolist(), steps.slots.tolist()
+        self._with_changes = with_changes
+
+    def take(self, book: _Sides, begin: int, end: int) -> None:
+        """The steps of one row. ValueError for one that does not fit the book."""
+        prices, base, sides, actions, slots = self.prices, self.base, self._sides, self._actions, self._slots
         sizes = len(book[0]), len(book[1])
-        removed: list[tuple[int, int, bytes]] = []
+        has_removed = False
+        try:
+            for number in range(begin, end):
+                levels, action, slot, step = book[sides[number]], actions[number], slots[number], number + base
+                if action == _SET_STEP:
+                    prices[step] = prices[levels[slot]]
+                    levels[slot] = step
+                elif action == _INSERT_STEP:
+                    if slot > len(levels):
+                        raise IndexError
+                    levels.insert(slot, step)
+                else:
+                    prices[step] = prices[levels[slot]]
+                    del levels[slot]
+                    has_removed = True
+        except IndexError:
+            raise ValueError("a change of a level that is not there") from None
+        if has_removed and self._with_changes:
+            self._note_out(book, sizes, begin, end)
+
+    def _note_out(self, book: _Sides, sizes: tuple[int, int], begin: int, end: int) -> None:
+        """Which removed levels may still be there: behind the last one that is shown."""
         for step in range(begin, end):
-            side, action = divmod(steps.operations[step], 3)
-            at = steps.offsets[step]
-            if action == Action.INSERT:
-                price = packed[step * _LEVEL_BYTES : step * _LEVEL_BYTES + _PRICE_BYTES]
-            else:
-                price = bytes(book[side][at : at + _PRICE_BYTES])
-            _take_steps(book, steps, packed, step, step + 1)
-            self.prices += price
-            if action == Action.REMOVE:
-                removed.append((step, side, price))
-        for step, side, price in removed:
+            side, action = self._sides[step], self._actions[step]
             levels = book[side]
-            if levels and len(levels) >= sizes[side] and _is_behind(side, price, levels):
+            if action in (_SET_STEP, _INSERT_STEP) or not levels or len(levels) < sizes[side]:
+                continue
+            gone, worst = self.prices[self.base + step], self.prices[levels[-1]]
+            if gone > worst if side else gone < worst:
                 self.was_out.append(step)
-
-
-def _is_behind(side: int, price: bytes, levels: bytearray) -> bool:
-    """Is a price worse than the worst one that is shown?"""
-    gone, worst = np.frombuffer(price + bytes(levels[-_LEVEL_BYTES:-16]), dtype="<f8")
-    return bool(gone > worst if side else gone < worst)
 
 
 def _wide_batch(chunk: _Chunk, walked: _Walked, names: dict[int, str], depth: int) -> pa.RecordBatch:
@@ -493,7 +501,7 @@ def _long_batch(chunk: _Chunk, walked: _Walked, names: dict[int, str]) -> pa.Rec
     sides = np.zeros(len(rows), dtype=np.int64)
     sides[has_step] = steps.sides[told]
     prices = np.zeros(len(rows))
-    prices[has_step] = np.frombuffer(walked.step_prices, dtype="<f8")
+    prices[has_step] = walked.step_prices[told]
     values = {name: np.zeros(len(rows), dtype=np.int64) for name in ("volume", "orders")}
     for name, column in values.items():
         column[has_step] = steps.levels[name][told]
