@@ -34,6 +34,7 @@ from hk_tick_collector.watch.when import one_day, symbol_list
 if TYPE_CHECKING:
     from hk_tick_collector.days.catalog import Day
     from hk_tick_collector.quality.recount import Recount
+    from hk_tick_collector.ship.state import Verified
 
 SYMBOLS_SHOWN = 20
 NOT_OURS = (errno.EACCES, errno.EPERM, errno.EROFS)  # a reader of the group gets the certificate, not its file
@@ -86,8 +87,26 @@ def command(
     shown = _only(certificate, wanted)
     # First: who reads our output may have enough before its end.
     written = no_write or _write(app, found, certificate, recounted)
-    app.emit(asdict(shown), lambda: _print(shown, limit, show_all or bool(wanted), _books(app, found)))
+    copy = _copy(app, found)
+    told = asdict(shown) if copy is None else {**asdict(shown), "clickhouse": copy._asdict()}
+
+    def human() -> None:
+        _print(shown, limit, show_all or bool(wanted), _books(app, found))
+        if copy is not None:
+            stamp = app.market.stamp(copy.verified_ms)
+            show_text(f"verified in ClickHouse at {stamp}: {counted(copy.rows, 'tick')}, content {copy.content_hash}")
+
+    app.emit(told, human)
     return EXIT_FINE if written and _is_fine(shown, wanted) else EXIT_PROBLEM
+
+
+def _copy(app: App, day: Day) -> Verified | None:
+    """The proof of its copy, if there is one of the files as they are."""
+    from hk_tick_collector.cli.status import ship_dir_of  # noqa: PLC0415 - with the shipper's settings
+    from hk_tick_collector.ship.marks import verified_copy  # noqa: PLC0415
+
+    ship_dir = ship_dir_of(app)
+    return None if ship_dir is None else verified_copy(ship_dir, app.data_root, app.archive_root, day.trading_day)
 
 
 def _certificate(app: App, day: Day, *, read_rows: bool) -> tuple[Certificate, Recount | None]:

@@ -6,7 +6,14 @@ import sys
 
 import click
 
-from hk_tick_collector.cli import doctor_dxlink, doctor_local, doctor_serving, doctor_sierra, doctor_source
+from hk_tick_collector.cli import (
+    doctor_copies,
+    doctor_dxlink,
+    doctor_local,
+    doctor_serving,
+    doctor_sierra,
+    doctor_source,
+)
 from hk_tick_collector.cli.checkup import FAIL, OK, SKIPPED, WARN, Checkup, Outcome
 from hk_tick_collector.cli.common import EXIT_FINE, EXIT_PROBLEM, App, tickctl_command, write_json
 from hk_tick_collector.cli.terminal import GREEN, GREY, RED, YELLOW, coloured, set_beside, show_lines, show_text
@@ -36,6 +43,7 @@ def command(app: App, offline: bool, unit: str) -> int:
     checkup = Checkup((lambda _name, _outcome: None) if app.as_json else _show)
     doctor_local.check(checkup, app, unit)
     doctor_serving.check(checkup, app)
+    doctor_copies.check(checkup, app)
     _CHECKS_OF[doctor_local.provider(app)](checkup, app, offline=offline)
     if app.as_json:
         write_json(checkup.as_json())

@@ -16,12 +16,12 @@ from hk_tick_collector.core.clock import Clock, SystemClock
 from hk_tick_collector.core.errors import RecorderError, StoreError
 from hk_tick_collector.core.logline import RateLimitedLog, event
 from hk_tick_collector.days.catalog import Catalog, Day
-from hk_tick_collector.days.manifest import manifest_path
 from hk_tick_collector.ship.copies import Copies, Recorded, differing, place_of, recorded
 from hk_tick_collector.ship.counts import ShipCounts
 from hk_tick_collector.ship.holds import Holds
+from hk_tick_collector.ship.marks import files_mark
 from hk_tick_collector.ship.state import State
-from hk_tick_collector.store.companions import Mark, is_closed
+from hk_tick_collector.store.companions import is_closed
 from hk_tick_collector.store.layout import day_file
 from hk_tick_collector.store.position import MAX_PLACES
 
@@ -111,10 +111,8 @@ class Keeper:
         return different
 
     def mark(self, day: str) -> str:
-        """What a day's files look like: whoever writes to them changes it."""
-        db = day_file(self._days.data_root, day)
-        paths = (db, db.with_name(f"{db.name}-wal"), manifest_path(self._days.archive_root, day))
-        return "|".join("-" if (mark := Mark.of(path)) is None else ".".join(map(str, mark)) for path in paths)
+        """What a day's files look like."""
+        return files_mark(self._days.data_root, self._days.archive_root, day)
 
     def _compared(self, day: Day, is_alone: bool) -> Recorded:
         """What is here, once all of it was sent."""

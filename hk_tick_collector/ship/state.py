@@ -213,6 +213,15 @@ def verified_days(directory: Path) -> list[Verified]:
     return []
 
 
+def marked_days(directory: Path) -> dict[str, tuple[Verified, str]]:
+    """The same by day, each with what its files looked like then."""
+    uri = f"{(directory / FILE).absolute().as_uri()}?mode=ro"
+    with contextlib.suppress(sqlite3.Error), closing(sqlite3.connect(uri, uri=True, timeout=1)) as conn:
+        marks = dict(conn.execute("SELECT day, mark FROM days WHERE verified_ms IS NOT NULL"))
+        return {one.day: (one, marks[one.day]) for one in _verified(conn) if one.day in marks}
+    return {}
+
+
 def _verified(conn: sqlite3.Connection) -> list[Verified]:
     sql = "SELECT day, verified_ms, rows, symbols, content_hash FROM days WHERE verified_ms IS NOT NULL ORDER BY day"
     return [Verified(*row) for row in conn.execute(sql)]

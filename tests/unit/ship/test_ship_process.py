@@ -115,6 +115,10 @@ def test_kills_of_either_side_lose_and_double_nothing(
     done = tickctl(settings, "ship", "verify", "last", "--json")
     assert json.loads(done.stdout) == [{"trading_day": DAY, "result": "equal", "reason": ""}]
     assert [(one.day, one.rows) for one in verified_days(tmp_path / "ship")] == [(DAY, stored)]
+    told = tickctl(settings, "day", DAY, "--no-write")
+    assert "verified in ClickHouse at " in told.stdout, told.stderr
+    writer.write(ticks(1, first=stored + 1))
+    assert "verified in ClickHouse" not in tickctl(settings, "day", DAY, "--no-write").stdout
     engine.close()
 
 
@@ -148,6 +152,10 @@ def test_wrong_credentials_are_said_without_them(
     assert refused.returncode == 1
     assert "user or password is wrong" in refused.stderr
     assert "not-the-pass-word" not in refused.stderr
+    checks = {
+        one["name"]: one for one in json.loads(tickctl(settings, "doctor", "--offline", "--json").stdout)["checks"]
+    }
+    assert checks["clickhouse"]["result"] == "ok"
     wrong.chmod(0o640)
     refused = tickctl({**settings, "SHIP_PASSWORD_FILE": str(wrong)}, "ship", "init")
     assert refused.returncode == 2

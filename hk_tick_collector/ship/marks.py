@@ -1,0 +1,23 @@
+"""What a day's files look like: whoever writes to them changes it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hk_tick_collector.days.manifest import manifest_path
+from hk_tick_collector.ship.state import Verified, marked_days
+from hk_tick_collector.store.companions import Mark
+from hk_tick_collector.store.layout import day_file
+
+
+def files_mark(data_root: Path, archive_root: Path, day: str) -> str:
+    """Of the day file, its WAL and the manifest of its archive."""
+    db = day_file(data_root, day)
+    paths = (db, db.with_name(f"{db.name}-wal"), manifest_path(archive_root, day))
+    return "|".join("-" if (mark := Mark.of(path)) is None else ".".join(map(str, mark)) for path in paths)
+
+
+def verified_copy(ship_dir: Path, data_root: Path, archive_root: Path, day: str) -> Verified | None:
+    """When the copy of a day was proven, if its files are still those that it was compared with."""
+    found, mark = marked_days(ship_dir).get(day, (None, ""))
+    return found if mark == files_mark(data_root, archive_root, day) else None
