@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import pickle
 import select
@@ -23,6 +24,7 @@ from hk_tick_collector.serve.live.files import Files
 
 RESTART_SEC = 0.5
 NICE = 5
+GC_THRESHOLD_OBJECTS = 50_000
 _LENGTH = struct.Struct(">I")
 _STREAM_BYTES = 1 << 20
 
@@ -120,6 +122,8 @@ def main() -> int:
     if sys.argv[1:] == ["nice"]:
         with contextlib.suppress(PermissionError):  # a unit may forbid it
             os.nice(NICE)
+    gc.freeze()
+    gc.set_threshold(GC_THRESHOLD_OBJECTS, 20, 20)  # thousands of rows at a time, and none of them in a cycle
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a library prints is no answer
     questions = os.fdopen(os.dup(0), "rb", buffering=0)
