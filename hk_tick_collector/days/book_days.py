@@ -15,7 +15,7 @@ import hashlib
 import tempfile
 import zlib
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -25,7 +25,7 @@ from hk_tick_collector.core.regular import open_regular
 from hk_tick_collector.core.text import days_there
 from hk_tick_collector.days.manifest import archived_days, kept_dir, load_manifest
 from hk_tick_collector.store import data_root as owned
-from hk_tick_collector.store.book_file import open_for_reading
+from hk_tick_collector.store.book_file import reading
 from hk_tick_collector.store.connect import unavailable
 from hk_tick_collector.store.kept import BLOCK_BYTES, KeptFile
 from hk_tick_collector.store.layout import book_days, book_file
@@ -50,7 +50,7 @@ class BookDay:
         """How many rows there are, as cheap as can be: a break is one too. Raises as ``open_for_reading``."""
         if self.file is None:
             return self.entry.records if self.entry is not None else 0
-        with closing(open_for_reading(self.file)) as conn:
+        with reading(self.file) as conn:
             return int(conn.execute("SELECT max(rowid) FROM pushes").fetchone()[0] or 0)
 
     @contextmanager

@@ -31,7 +31,6 @@ from __future__ import annotations
 import sqlite3
 from array import array
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -44,7 +43,7 @@ import pyarrow.compute as pc
 from hk_tick_collector.core.errors import StoreCorrupt
 from hk_tick_collector.records.book import RowKind
 from hk_tick_collector.records.book_codec import NUMBERS_A_STEP, Action
-from hk_tick_collector.store.book_file import open_for_reading
+from hk_tick_collector.store.book_file import reading
 from hk_tick_collector.store.book_reader import symbols as symbols_of
 from hk_tick_collector.store.connect import translate
 
@@ -218,7 +217,7 @@ class WalkedRows(NamedTuple):
 
 def newest_no(path: Path) -> int:
     """The ``update_no`` of a file's newest row; 0 without any."""
-    with closing(open_for_reading(path)) as conn:
+    with reading(path) as conn:
         return conn.execute("SELECT max(rowid) FROM pushes").fetchone()[0] or 0
 
 
@@ -254,7 +253,7 @@ def _full_rows(conn: sqlite3.Connection, symbol_ids: Sequence[int], part: Part) 
 
 
 def _chunks(path: Path, only: Sequence[int] | None, part: Part) -> Iterator[_Chunk]:
-    with closing(open_for_reading(path)) as conn:
+    with reading(path) as conn:
         try:
             high = conn.execute("SELECT max(rowid) FROM pushes").fetchone()[0] or 0
             high = high if part.until_no is None else min(high, part.until_no)

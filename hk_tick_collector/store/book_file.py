@@ -8,6 +8,8 @@ were received, stored and passed over. It cannot claim to be complete: a push ha
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from importlib import resources
 from pathlib import Path
 
@@ -65,6 +67,17 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
             raise translate(exc, path) from exc
         raise
     return conn
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[sqlite3.Connection]:
+    """A read-only connection for as long as the context lasts, whose errors are ours: StoreBusy, StoreUnavailable,
+    StoreCorrupt, also of a file whose damage lies behind its first page."""
+    with closing(open_for_reading(path)) as conn:
+        try:
+            yield conn
+        except sqlite3.Error as exc:
+            raise translate(exc, path) from exc
 
 
 def _connect_for_reading(path: Path) -> sqlite3.Connection:

@@ -8,14 +8,13 @@ from __future__ import annotations
 import sqlite3
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
 from hk_tick_collector.core.errors import StoreCorrupt
 from hk_tick_collector.records.book import Book, RowKind, StoredRow
 from hk_tick_collector.records.book_codec import BookDecoder
-from hk_tick_collector.store.book_file import open_for_reading
+from hk_tick_collector.store.book_file import reading
 from hk_tick_collector.store.connect import translate
 
 _COLUMNS = "symbol_id, recv_ts_us, bid_lag_ms, ask_lag_ms, kind, merged, payload"
@@ -60,7 +59,7 @@ class BookState(NamedTuple):
 
 def symbols(path: Path) -> dict[str, int]:
     """The symbols of a file with their numbers in it, by name. Raises as ``open_for_reading`` does."""
-    with closing(open_for_reading(path)) as conn:
+    with reading(path) as conn:
         return {str(name): int(key) for name, key in conn.execute("SELECT symbol, symbol_id FROM symbols ORDER BY 1")}
 
 
@@ -74,7 +73,7 @@ def states(path: Path, wanted: Sequence[str] | None = None) -> Iterator[BookStat
         return
     only = "" if wanted is None else f"WHERE symbol_id IN ({', '.join(str(key) for key in names)})"
     decoder = BookDecoder()
-    with closing(open_for_reading(path)) as conn:
+    with reading(path) as conn:
         sql = f"SELECT {_COLUMNS} FROM pushes {only} ORDER BY rowid"  # noqa: S608 - numbers of ours
         yield from _decoded(conn, path, sql, (), names, decoder)
 
@@ -86,7 +85,7 @@ def book_at(path: Path, symbol: str, at_us: int) -> BookState | None:
     if key is None:
         return None
     newest: BookState | None = None
-    with closing(open_for_reading(path)) as conn:
+    with reading(path) as conn:
         first = conn.execute(
             "SELECT max(rowid) FROM (SELECT rowid FROM pushes WHERE kind = 'F' AND symbol_id = ? AND recv_ts_us <= ? "
             "ORDER BY recv_ts_us DESC LIMIT 1)",
@@ -107,7 +106,7 @@ def newest_book(path: Path, symbol: str) -> BookState | None:
     key = symbols(path).get(symbol)
     sql = "SELECT rowid FROM pushes WHERE symbol_id = ? AND kind <> 'B' ORDER BY rowid DESC LIMIT 1"
     full = "SELECT max(rowid) FROM pushes WHERE kind = 'F' AND symbol_id = ? AND rowid <= ?"
-    with closing(open_for_reading(path)) as conn:
+    with reading(path) as conn:
         found = None if key is None else conn.execute(sql, (key,)).fetchone()
         if key is None or found is None:
             return None
@@ -122,21 +121,21 @@ def watches(path: Path) -> list[Watch]:
         "SELECT s.symbol, w.from_ms, coalesce(w.until_ms, n.alive_ms), w.reason FROM watches w "
         "JOIN symbols s USING (symbol_id) JOIN sessions n USING (session_id) ORDER BY s.symbol, w.from_ms"
     )
-    with closing(open_for_reading(path)) as conn:
+    with reading(path) as conn:
         return [Watch(*row) for row in conn.execute(sql)]
 
 
 def sessions(path: Path) -> list[SessionCounts]:
     """The recorder's runs in this file, oldest first."""
     sql = "SELECT began_ms, alive_ms, ended, received, stored, merged, unread FROM sessions ORDER BY session_id"
-    with closing(open_for_reading(path)) as conn:
+    with reading(path) as conn:
         return [SessionCounts(row[0], row[1], bool(row[2]), *row[3:]) for row in conn.execute(sql)]
 
 
 def pulls(path: Path) -> dict[str, tuple[int, int]]:
     """Books that were asked for: how many agreed with the newest push, of how many, by symbol."""
     sql = "SELECT s.symbol, sum(p.agrees), count(*) FROM pulls p JOIN symbols s USING (symbol_id) GROUP BY 1 ORDER BY 1"
-    with closing(open_for_reading(path)) as conn:
+    with reading(path) as conn:
         return {str(symbol): (int(agreed), int(asked)) for symbol, agreed, asked in conn.execute(sql)}
 
 
@@ -155,7 +154,7 @@ def counts(path: Path, until_no: int | None = None) -> dict[str, PushCounts]:
         "SELECT s.symbol, sum(p.kind <> 'B'), sum(p.merged), min(p.recv_ts_us), max(p.recv_ts_us) FROM pushes p "
         "JOIN symbols s USING (symbol_id) WHERE p.rowid <= ? GROUP BY p.symbol_id ORDER BY 1"
     )
-    with closing(open_for_reading(path)) as conn:
+    with reading(path) as conn:
         try:
             rows = conn.execute(sql, (until_no if until_no is not None else (1 << 62),)).fetchall()
         except sqlite3.Error as exc:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import pytest
 
+from hk_tick_collector.core.errors import StoreError
+from hk_tick_collector.days.books import newest_no
 from hk_tick_collector.market.hk import HK
 from hk_tick_collector.records.book import Book, BookPush, PushEntry, WatchBegan, WatchEnded
+from hk_tick_collector.store.book_reader import counts, newest_book, pulls, sessions, symbols, watches
 from hk_tick_collector.store.book_writer import BookWriter
 from hk_tick_collector.store.connect import SqliteOptions
-from tests.books import DAY, OPEN_US
+from hk_tick_collector.store.layout import book_file
+from tests.books import DAY, OPEN_US, record_books
 from tests.tickctl import record_day, tickctl, tickctl_json
 
 BOOK = Book(((412.2, 3000, 7), (412.0, 12500, 31)), ((412.4, 800, 2),))
@@ -95,3 +100,21 @@ def test_the_report_of_a_day_with_a_blind_stretch_ends_with_1(root: Path) -> Non
     shown = tickctl("book", data_root=root)
     assert "1 pushes received, 1 stored, 0 merged, 0 unread" in shown.stdout
     assert "blind: HK.00700 09:31:00.000 to 12:00:00.000, connection lost" in shown.stdout
+
+
+def test_damage_in_the_middle_of_the_file_is_said_in_a_sentence(tmp_path: Path) -> None:
+    """Wherever it lies: every table and index is behind the first page."""
+    record_day(tmp_path, DAY, count=20)
+    record_books(tmp_path, DAY)
+    path = book_file(tmp_path, DAY)
+    content, said = path.read_bytes(), 0
+    for first_page in range(1, len(content) // 4096, 4):
+        path.write_bytes(content[: first_page * 4096] + bytes(4 * 4096) + content[(first_page + 4) * 4096 :])
+        for read in (watches, sessions, pulls, counts, symbols, newest_no, lambda file: newest_book(file, "HK.00700")):
+            with contextlib.suppress(StoreError):  # any other error fails the test
+                read(path)
+                continue
+            said += 1
+    assert said > 8
+    done = tickctl("book", data_root=tmp_path)
+    assert "Traceback" not in done.stderr

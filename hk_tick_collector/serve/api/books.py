@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +28,7 @@ from hk_tick_collector.serve.api.plan import MAX_DAYS, Asked, stretch_of
 from hk_tick_collector.serve.api.roots import Roots, bad
 from hk_tick_collector.serve.keys import Key
 from hk_tick_collector.serve.problems import Problem
-from hk_tick_collector.store.book_file import open_for_reading
+from hk_tick_collector.store.book_file import reading
 from hk_tick_collector.store.layout import book_days, book_file
 from hk_tick_collector.watch.ladder import newest_books
 
@@ -160,7 +159,7 @@ def _name(read: BookRead) -> str:
 
 def _state(read: BookRead, until_no: int) -> str:
     """How far a book file was written, with a check of the row there."""
-    with read.day.opened() as path, closing(open_for_reading(path)) as conn:
+    with read.day.opened() as path, reading(path) as conn:
         row = conn.execute("SELECT * FROM pushes WHERE rowid = ?", (until_no,)).fetchone()
     return f"{until_no}.{zlib.crc32(repr(row).encode()):08x}"
 
