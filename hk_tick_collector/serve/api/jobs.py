@@ -31,8 +31,9 @@ from hk_tick_collector.query import bars
 from hk_tick_collector.query.trade_types import TradeRule
 from hk_tick_collector.serve.api.answer import Look, media_type, write_answer
 from hk_tick_collector.serve.api.cursor import Cursor, Spot
-from hk_tick_collector.serve.api.plan import Asked, Reading, allowed, name_of, reading_of, reading_of_today, stretch_of
+from hk_tick_collector.serve.api.plan import Asked, Reading, allowed, reading_of, reading_of_today, stretch_of
 from hk_tick_collector.serve.api.roots import Root, Roots, bad
+from hk_tick_collector.serve.api.states import name_of
 from hk_tick_collector.serve.keys import Key
 from hk_tick_collector.serve.problems import Problem, shown
 

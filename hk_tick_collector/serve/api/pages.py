@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from hk_tick_collector.client.plan import DayRead
 from hk_tick_collector.client.question import BarQuestion, Stretch
-from hk_tick_collector.serve.api.plan import name_of, state_of
+from hk_tick_collector.serve.api.states import name_of, state_of
 
 KEPT_TABLES = 4
 ROWS_OF_A_TABLE = 100  # what the smallest costs

@@ -7,7 +7,6 @@ cursor), and what every answer says of itself.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,6 +25,7 @@ from hk_tick_collector.serve.api.answer import Facts
 from hk_tick_collector.serve.api.completeness import summary_of
 from hk_tick_collector.serve.api.cursor import Cursor, Spot, question_of
 from hk_tick_collector.serve.api.roots import MAX_SYMBOLS, bad, instant
+from hk_tick_collector.serve.api.states import name_of, state_at, state_of
 from hk_tick_collector.serve.keys import Key
 from hk_tick_collector.serve.problems import Problem
 from hk_tick_collector.store.follow import place_at
@@ -95,7 +95,7 @@ def reading_of_today(
     coverage = _judged(plan, replace(stretch, as_of_ms=None), asked)  # the read's own is of that moment
     position = str(Position.at_start_of(place.day).moved(place))
     facts = Facts({"at_ms": files.clock.now_ms(), "position": position}, summary_of(coverage))
-    states = {name_of(read): _state_at(place)}
+    states = {name_of(read): state_at(place)}
     return Reading(files, stretch, plan, coverage, facts, question_of(asked), states)
 
 
@@ -146,23 +146,6 @@ def allowed(read: DayRead, key: Key) -> DayRead:
     if refused:
         raise Problem("forbidden", f"the key {key.id} may not read {', '.join(refused[:5])}")
     return read
-
-
-def name_of(read: DayRead) -> str:
-    """A day of a data root, as a cursor names it."""
-    return f"{read.day.trading_day}.{zlib.crc32(str(read.day.archive_root).encode()):08x}"
-
-
-def state_of(read: DayRead) -> str:
-    """What a cursor keeps of a day: how far its file was written, or which archive it is."""
-    day = read.day
-    if read.last_rowid is None or day.db is None:
-        return f"={day.manifest.content_hash[-12:]}" if day.manifest is not None else "=0"
-    return _state_at(place_at(day.db, day.trading_day, read.last_rowid))
-
-
-def _state_at(place: Place) -> str:
-    return f"{place.rowid}.{place.check:08x}"
 
 
 def _pinned(read: DayRead, kept: str | None) -> DayRead:
