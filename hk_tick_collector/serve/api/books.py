@@ -33,7 +33,7 @@ from hk_tick_collector.store.layout import book_days, book_file
 from hk_tick_collector.watch.ladder import newest_books
 
 if TYPE_CHECKING:
-    from hk_tick_collector.serve.api.jobs import Out
+    from hk_tick_collector.serve.api.out import Out
 
 MAX_NEWEST = 10
 _PART = "part"

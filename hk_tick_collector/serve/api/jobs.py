@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -31,6 +31,7 @@ from hk_tick_collector.query import bars
 from hk_tick_collector.query.trade_types import TradeRule
 from hk_tick_collector.serve.api.answer import Look, media_type, write_answer
 from hk_tick_collector.serve.api.cursor import Cursor, Spot
+from hk_tick_collector.serve.api.out import Out
 from hk_tick_collector.serve.api.plan import Asked, Reading, allowed, reading_of, reading_of_today, stretch_of
 from hk_tick_collector.serve.api.roots import Root, Roots, bad
 from hk_tick_collector.serve.api.states import name_of
@@ -44,17 +45,6 @@ GROUP_ROWS = 400_000  # read and sorted at a time
 TOP_MEMORY_MB = 512
 BAR_FIELDS = (pa.field("end_ms", UTC_MS, nullable=False), pa.field("is_final", pa.bool_(), nullable=False))
 BAR_SCHEMA = pa.schema([*bars.BARS, *BAR_FIELDS])
-
-
-class Out(Protocol):
-    """Where an answer goes."""
-
-    def head(self, status: int, headers: Mapping[str, str]) -> None:
-        """First, once."""
-
-    @property
-    def body(self) -> BinaryIO:
-        """Then the rest."""
 
 
 def run(roots: Roots, asked: Asked, key: Key, out: Out) -> int:
