@@ -20,6 +20,7 @@ from hk_tick_collector.cli.common import (
     write_json,
 )
 from hk_tick_collector.cli.groups import Group
+from hk_tick_collector.cli.options import named_option
 from hk_tick_collector.cli.terminal import show_text
 from hk_tick_collector.core.clock import SystemClock
 from hk_tick_collector.core.errors import InputError, NoData
@@ -118,10 +119,16 @@ def init(settings: ShipSettings, engine: ClickHouse, as_json: bool, replicated: 
     it before, or give --check.
     """,
 )
-@click.argument("days", metavar="DAYS", default="last")
+@click.argument("days", metavar="[DAYS]", required=False)
+@named_option("--days", "given", earlier=["--day"], metavar="DAYS", help="Instead of the argument DAYS.")
 @click.option("--check", "only_check", is_flag=True, help="Compare and say so; replace and note nothing.")
-def verify(settings: ShipSettings, engine: ClickHouse, as_json: bool, days: str, only_check: bool) -> int:
+def verify(
+    settings: ShipSettings, engine: ClickHouse, as_json: bool, days: str | None, given: str | None, only_check: bool
+) -> int:
     """See the help text."""
+    if days is not None and given is not None:
+        raise click.UsageError("DAYS and --days exclude each other: name the days once")
+    days = days or given or "last"
     from hk_tick_collector.clickhouse.tables import check  # noqa: PLC0415
     from hk_tick_collector.days.catalog import Catalog  # noqa: PLC0415
     from hk_tick_collector.ship.copies import Copies  # noqa: PLC0415

@@ -25,7 +25,7 @@ from hk_tick_collector.quality.grade import explained
 from hk_tick_collector.quality.model import Certificate, RowFacts, SymbolCertificate
 from hk_tick_collector.quality.prices import Bars, Charts
 from hk_tick_collector.quality.recount import Plots
-from hk_tick_collector.quality.report_file import report_file
+from hk_tick_collector.quality.report_file import CHINESE_FILE, report_file
 from hk_tick_collector.store.atomic import write_whole
 from hk_tick_collector.store.verdict import PROVEN
 
@@ -33,7 +33,6 @@ GAP_ROWS = 200
 PRICE_BARS = 60_000  # some 20 bytes each: 900 symbols of five minutes in a day of Hong Kong
 INDEX_PAGE = "index.html"
 _STYLE, _SCRIPT = (Path(__file__).with_name(f"page.{kind}") for kind in ("css", "js"))
-CHINESE_FILE = Path(__file__).with_name("chinese.js")
 
 
 def write_page(data_root: Path, certificate: Certificate, drawn: Plots, gaps: Sequence[GapLine]) -> Path:

@@ -20,6 +20,7 @@ from hk_tick_collector.quality.model import FORMAT_VERSION, Certificate
 from hk_tick_collector.store import layout
 from hk_tick_collector.store.atomic import write_whole
 
+CHINESE_FILE = Path(__file__).with_name("chinese.js")  # the words of pages, here and on the dashboard
 _HEAD_BYTES = 4096
 _HEAD = re.compile(
     rb'\{\s*"format_version": (\d+),\s*"trading_day": "\d{8}",\s*"so_far": (true|false),\s*"recounted": (true|false),'

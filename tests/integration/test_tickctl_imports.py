@@ -54,6 +54,7 @@ LOADED: tuple[tuple[str, tuple[str, ...], set[str]], ...] = (
     ("serve", ("--data-root", "{data}", "--anonymous", "--port", "{taken}"), NOTHING),
     ("keys", ("list", "--keys-file", "{tmp}/keys.json"), NOTHING),
     ("alert", ("list",), NOTHING),
+    ("ship", ("verify",), ARROW),
 )
 ON_A_TERMINAL = {"screen"}  # says so and ends elsewhere
 
@@ -78,10 +79,13 @@ def test_every_command_is_tried() -> None:
 def test_a_command_loads_what_it_uses(place: Path, name: str, arguments: tuple[str, ...], wanted: set[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         words = [word.format(tmp=place, data=place / "data", taken=taken.getsockname()[1]) for word in arguments]
-        data_root = None if "--data-root" in words or name in ("keys", "alert", "compare", "merge") else place / "data"
+        data_root = (
+            None if "--data-root" in words or name in ("keys", "alert", "compare", "merge", "ship") else place / "data"
+        )
         done = tickctl(
             name, *words, data_root=data_root, PYTHONPROFILEIMPORTTIME=1, FUTU_SYMBOLS=",".join(SYMBOLS),
             FUTU_HOST="127.0.0.1", FUTU_PORT=NOBODY_LISTENS, ALERT_DIR=place / "alert",
+            SHIP_URL=f"http://127.0.0.1:{NOBODY_LISTENS}", **({"DATA_ROOT": place / "data"} if name == "ship" else {}),
         )  # fmt: skip
     assert "Traceback" not in done.stderr, done.stderr[-2000:]
     nothing_there = {"alert": 2, "book": 3}  # no outbox, no book was recorded

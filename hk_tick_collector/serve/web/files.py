@@ -11,7 +11,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from hk_tick_collector.quality.page import CHINESE_FILE
+from hk_tick_collector.quality.report_file import CHINESE_FILE
 
 STATIC = Path(__file__).parent / "static"
 TYPES = {
