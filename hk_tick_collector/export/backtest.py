@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,14 @@ from typing import Any
 import numpy as np
 
 from hk_tick_collector import __version__
-from hk_tick_collector.core.errors import RecorderError
+from hk_tick_collector.core.errors import NoData, RecorderError
 from hk_tick_collector.days import books
+from hk_tick_collector.days.book_days import BookDays
 from hk_tick_collector.days.catalog import Day
 from hk_tick_collector.export.hft_events import FOR_EVER, Floats, Ints, Latency, Told
 from hk_tick_collector.export.rows import DayPart
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.store.book_reader import symbols as book_symbols
-from hk_tick_collector.store.layout import book_file
 
 SHOWN = 10
 PROVEN = "proven"
@@ -82,11 +83,19 @@ def wanted_types(day: Day, options: Options) -> frozenset[str]:
     return types if options.auctions else types - day.market.trade_types.auction
 
 
-def book_path(day: Day) -> Path | None:
-    """The day's book file; None where no books were recorded."""
+@contextmanager
+def opened_books(day: Day) -> Iterator[Path | None]:
+    """The day's book file while the context lasts, unpacked where it is archived; None where no books were recorded."""
     root = day.data_root if day.data_root is not None else (day.db.parent if day.db is not None else None)
-    path = None if root is None else book_file(root, day.trading_day)
-    return path if path is not None and path.exists() else None
+    recorded = None
+    if root is not None:
+        with suppress(NoData):
+            recorded = BookDays(root, day.archive_root).day(day.trading_day)
+    if recorded is None:
+        yield None
+        return
+    with recorded.opened() as path:
+        yield path
 
 
 def refuse_unproven(plan: Iterable[tuple[str, str]], proofs: Proofs) -> None:
@@ -110,10 +119,13 @@ def refuse_blind(plan: Iterable[tuple[DayPart, Sequence[str]]]) -> None:
     books are none of its affair."""
     found = []
     for part, symbols in plan:
-        path = book_path(part.day)
-        for symbol, blind in _blind_stretches(path, symbols).items() if path is not None else ():
-            if while_trading(part.day, np.array(blind, np.int64)):
-                found.append(f"{part.day.trading_day} {symbol}: its book was not known for a while")
+        with opened_books(part.day) as path:
+            stretches = _blind_stretches(path, symbols) if path is not None else {}
+        found += [
+            f"{part.day.trading_day} {symbol}: its book was not known for a while"
+            for symbol, blind in stretches.items()
+            if while_trading(part.day, np.array(blind, np.int64))
+        ]
     _refuse(found)
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,9 +35,9 @@ from hk_tick_collector.export.backtest import (
     Options,
     Proof,
     Proofs,
-    book_path,
     meta_of,
     meta_text,
+    opened_books,
     refuse_blind,
     refuse_unproven,
     sizes_of,
@@ -118,8 +119,8 @@ def _symbols(part: DayPart, options: Options, say: Callable[[str], None]) -> lis
     ticked = part.symbols()
     if options.trades_only:
         return ticked
-    path = book_path(part.day)
-    with_books = set(book_symbols(path)) if path is not None else set()
+    with opened_books(part.day) as path:
+        with_books = set(book_symbols(path)) if path is not None else set()
     if part.selection.symbols:
         with_books.intersection_update(part.selection.symbols)
     without = [symbol for symbol in ticked if symbol not in with_books]
@@ -144,8 +145,8 @@ def _files(
 ) -> Iterator[Exported]:
     for part, symbols in plan:
         day = part.day
-        path = None if options.trades_only else book_path(day)
-        changes = _changes(path, symbols) if path is not None else {}
+        with nullcontext() if options.trades_only else opened_books(day) as path:
+            changes = _changes(path, symbols) if path is not None else {}
         source_sizes = told_sizes(day)
         for symbol in symbols:
             ticks = day.ticks([symbol], TICK_COLUMNS)

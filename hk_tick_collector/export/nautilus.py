@@ -41,9 +41,9 @@ from hk_tick_collector.export.backtest import (
     Options,
     Proof,
     Proofs,
-    book_path,
     meta_of,
     meta_text,
+    opened_books,
     refuse_blind,
     refuse_unproven,
     sizes_of,
@@ -154,8 +154,8 @@ def _symbols(part: DayPart, options: Options, say: Callable[[str], None]) -> lis
     if odd:
         say(f"{part.day.trading_day}: no names for a catalog, left out: {', '.join(map(ascii, odd[:5]))}")
     symbols = [symbol for symbol in symbols if symbol not in odd]
-    path = None if options.trades_only else book_path(part.day)
-    with_books = set(book_symbols(path)) if path is not None else set()
+    with contextlib.nullcontext() if options.trades_only else opened_books(part.day) as path:
+        with_books = set(book_symbols(path)) if path is not None else set()
     without = [symbol for symbol in symbols if symbol not in with_books]
     if without and not options.trades_only:
         shown = ", ".join(without[:5]) + (" ..." if len(without) > 5 else "")
@@ -228,18 +228,16 @@ class _Job:
 
 def _quote_batches(day: Day, symbols: Sequence[str]) -> dict[str, list[pa.RecordBatch]]:
     """The quotes of those of the symbols that have books, in one pass over the file."""
-    path = book_path(day)
-    if path is None:
-        return {}
-    there = book_symbols(path)
-    found: dict[str, list[pa.RecordBatch]] = {symbol: [] for symbol in symbols if symbol in there}
-    if not found:
-        return {}
-    for batch in books.read(path, Form.QUOTES, list(found)):
-        column = batch.column("symbol")
-        codes, words = np.asarray(column.indices), column.dictionary.to_pylist()
-        for code in np.unique(codes).tolist():
-            found[words[code]].append(batch.filter(pa.array(codes == code)))
+    with opened_books(day) as path:
+        there = book_symbols(path) if path is not None else ()
+        found: dict[str, list[pa.RecordBatch]] = {symbol: [] for symbol in symbols if symbol in there}
+        if path is None or not found:
+            return {}
+        for batch in books.read(path, Form.QUOTES, list(found)):
+            column = batch.column("symbol")
+            codes, words = np.asarray(column.indices), column.dictionary.to_pylist()
+            for code in np.unique(codes).tolist():
+                found[words[code]].append(batch.filter(pa.array(codes == code)))
     return found
 
 

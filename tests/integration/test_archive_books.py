@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from hk_tick_collector.market.hk import HK
@@ -38,6 +39,7 @@ def test_books_are_archived_verified_deleted_and_restored(tmp_path: Path) -> Non
     tickctl_json("retain", "--keep-days", 2, data_root=root)
     assert not path.exists()
     shown = tickctl_json("book", "700", "--days", DAYS[0], data_root=root)  # from the archive
+    tickctl_json("export", "hftbacktest", "--days", DAYS[0], "-o", tmp_path / "packed", data_root=root)
     (best,) = tickctl_json(
         "query", "SELECT count(*) AS n, max(bid_px_0) AS top, arg_max(bid_px_0, update_no) AS last FROM books",
         "--days", f"..{DAYS[1]}", "--symbols", "700", data_root=root,
@@ -46,6 +48,11 @@ def test_books_are_archived_verified_deleted_and_restored(tmp_path: Path) -> Non
     assert book_file(root, DAYS[1]).exists()
     tickctl_json("restore", DAYS[0], data_root=root)
     assert path.read_bytes() == content
+    tickctl_json("export", "hftbacktest", "--days", DAYS[0], "-o", tmp_path / "live", data_root=root)
+    (exported,) = (tmp_path / "packed").glob("*_meta.json")
+    assert json.loads(exported.read_text())["depth"] == "pushes"
+    (events,) = (tmp_path / "packed").glob(f"HK.00700_{DAYS[0]}.npz")
+    assert events.read_bytes() == (tmp_path / "live" / events.name).read_bytes()
     assert path.stat().st_mode & 0o777 == 0o640
     assert [row["action"] for row in tickctl_json("archive", DAYS[0], data_root=root)] == ["unchanged"]
 
