@@ -262,7 +262,9 @@ def test_days(client: httpx.Client) -> None:
         GAPPY: (False, "D"), BEFORE: (True, "A"), DAY: (False, "B"),
     }  # fmt: skip
     assert ok(client.get("/v1/days/last"))["day"] == DAY
-    assert ok(client.get(f"/v1/days/{DAY}/symbols"))["data"][0] == {"symbol": "HK.00005", "rows": 1000}
+    assert ok(client.get(f"/v1/days/{DAY}/symbols"))["data"][0] == {
+        "symbol": "HK.00005", "rows": 1000, "name": None,
+    }  # fmt: skip
     assert len(ok(client.get(f"/v1/days/{DAY}/coverage"))["data"]) == 3
     assert ok(client.get(f"/v1/days/{BEFORE}/certificate"))["grade"] == "A"
     page = client.get(f"/v1/days/{DAY}/certificate", params={"format": "html"})
@@ -329,7 +331,8 @@ def test_words_of_an_earlier_server(client: httpx.Client) -> None:
         ({"symbols": "US.AAPL"}, "symbols"),
         ({"simbols": "700"}, "simbols"),
         ({"start": "1795138200"}, "looks like seconds"),
-        ({"start": "99999999999999"}, None),
+        ({"start": "99999999999999"}, "start"),
+        ({"start": "4102444800000"}, None),  # the year 2100
         ({"as_of": -1}, "as_of"),
     ],
 )
