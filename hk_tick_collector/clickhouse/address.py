@@ -44,12 +44,22 @@ def parse_address(text: str) -> Address:
         raise ConfigError("an address of a ClickHouse has no password in it: it stands in a file (SHIP_PASSWORD_FILE)")
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname or ""
     if parts.scheme not in SCHEMES or not _HOST.fullmatch(host) or parts.query or parts.fragment:
-        raise ConfigError(f"{text!r:.100} is no address of a ClickHouse; {_EXAMPLE}")
+        raise ConfigError(f"{_told(text)} is no address of a ClickHouse; {_EXAMPLE}")
     scheme = "https" if parts.scheme in ("https", "clickhouses") else "http"
     database = parts.path.strip("/") or DEFAULT_DATABASE
     if not _NAME.fullmatch(database):
-        raise ConfigError(f"{database!r:.100} is no name of a database: letters, digits and _ only, at most 64")
+        name = "this" if _may_hold_password(text) else f"{database!r:.100}"
+        raise ConfigError(f"{name} is no name of a database: letters, digits and _ only, at most 64")
     return Address(f"{scheme}://{host}:{port or _PORTS[scheme]}", database, unquote(parts.username or DEFAULT_USER))
+
+
+def _told(text: str) -> str:
+    return "this" if _may_hold_password(text) else f"{text!r:.100}"
+
+
+def _may_hold_password(text: str) -> bool:
+    """One with a sign of its own in it is taken apart elsewhere than its writer meant."""
+    return any(sign in text for sign in "@?#")
 
 
 _EXAMPLE = "write for example http://127.0.0.1:8123/hk"

@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 
 from hk_tick_collector.clickhouse.address import Address
-from hk_tick_collector.core.errors import RecorderError
+from hk_tick_collector.core.errors import ConfigError, RecorderError
 from hk_tick_collector.core.text import printable
 
 TIMEOUT_SEC = 60.0
@@ -58,9 +58,14 @@ class EngineRefused(RecorderError):
 
 
 class ClickHouse:
-    """One server and database, with kept connections. Threads may share it. A context manager."""
+    """One server and database, with kept connections. Threads may share it. A context manager.
+
+    ConfigError when user or password cannot go out in a header.
+    """
 
     def __init__(self, address: Address, password: str = "", *, timeout_sec: float = TIMEOUT_SEC) -> None:
+        _check_sendable("user", address.user)
+        _check_sendable("password", password)
         self.address = address
         headers = {"X-ClickHouse-User": address.user, "X-ClickHouse-Key": password}
         self._http = httpx.Client(
@@ -154,7 +159,18 @@ def _texts(settings: Mapping[str, str | int]) -> dict[str, str]:
     return {key: str(value) for key, value in settings.items()}
 
 
+def _check_sendable(word: str, text: str) -> None:
+    """The sentence names no value: it may be a password in the wrong place."""
+    if not (text.isascii() and text.isprintable() and text == text.strip()):
+        raise ConfigError(
+            f"the {word} for ClickHouse holds signs that no header can carry: plain ASCII only, on one line, without "
+            "a blank at either end"
+        )
+
+
 def _reason(exc: httpx.HTTPError) -> str:
+    if isinstance(exc, httpx.LocalProtocolError):  # its text repeats the header that it is about
+        return "the request cannot be sent as it is"
     return printable(str(exc))[:_TOLD_CHARS] or type(exc).__name__
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from hk_tick_collector.clickhouse import tables
+from hk_tick_collector.clickhouse.address import Address, parse_address
 from hk_tick_collector.clickhouse.connection import ClickHouse, EngineAway, EngineRefused
 from hk_tick_collector.clickhouse.content import contents_in
 from hk_tick_collector.core.backoff import Backoff
+from hk_tick_collector.core.errors import ConfigError
 from hk_tick_collector.days.catalog import Catalog
 from hk_tick_collector.days.content import content_of
 from hk_tick_collector.records.tick import tick_with
@@ -252,3 +255,38 @@ def test_a_database_of_an_earlier_version_is_brought_up_to_date(engine: ClickHou
     assert sum("venue" in line for line in done) == 2
     tables.check(engine)
     assert list(tables.columns_there(engine)["ticks"]) == list(tables.ticks_columns())
+
+
+@pytest.mark.parametrize("secret", ["s3cret\n", " s3cret", "s3cret\x00", "s3cr\u00e9t"])
+def test_a_password_that_no_header_carries_is_refused_without_it(secret: str) -> None:
+    for user, password in (("hk", secret), (secret, "")):
+        with pytest.raises(ConfigError, match="no header can carry") as raised:
+            ClickHouse(Address("http://127.0.0.1:9", user=user), password)
+        assert "s3cr" not in str(raised.value)
+
+
+def test_what_the_library_says_of_a_header_is_not_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise httpx.LocalProtocolError("Illegal header value b's3cret'")
+
+    with ClickHouse(Address("http://127.0.0.1:9")) as engine:
+        monkeypatch.setattr(engine._http, "stream", refuse)
+        with pytest.raises(EngineAway) as raised:
+            engine.run("SELECT 1")
+    assert "s3cret" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://127.0.0.1:8123/hk?user=hk&password=s3cret",
+        "http://hk:12#s3cret@127.0.0.1/hk",
+        "http://hk:12/s3cret@127.0.0.1",
+        "http://hk/s3cret@127.0.0.1/hk",
+        "ftp://s3cret@127.0.0.1/hk",
+    ],
+)
+def test_an_address_that_may_hold_a_password_is_not_repeated(address: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        parse_address(address)
+    assert "s3cret" not in str(raised.value)
