@@ -19,6 +19,7 @@ so requests go through its ``_execute``. pyproject.toml holds it to one minor ve
 from __future__ import annotations
 
 import base64
+import configparser
 import contextlib
 import hashlib
 import os
@@ -260,6 +261,11 @@ class S3Store:
                 f"cannot {what}: the store cannot be reached, broke off or is no S3 store ({type(exc).__name__}): see "
                 "AWS_ENDPOINT_URL_S3 and the line"
             ) from exc
+        except configparser.Error:  # its text, and the chain of a traceback, would repeat the line with the secret
+            raise StoreUnavailable(
+                f"cannot {what}: ~/.aws/credentials cannot be read as AWS's programs write it: see its lines; "
+                "a % is written %%"
+            ) from None
         except ValueError as exc:  # of the providers
             raise StoreUnavailable(
                 f"cannot {what}: no credentials for S3; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or fill "
