@@ -156,6 +156,7 @@ def send_day(
     if manifest is None:
         raise NoData(f"{day} is not archived: there is no {manifest_path(archive_root, day)}")
     before = _Before.of(store, day, work)
+    before.check_market(manifest, store)
     if before.is_same(manifest):
         if read_back:
             _read_back(store, before.manifest or manifest, work)
@@ -194,6 +195,12 @@ class _Before:
             manifest = fetch_manifest(store, day, work)
         return cls(there.version, manifest, store.stat(_name(signature_path, day)) is not None)
 
+    def check_market(self, manifest: Manifest, store: ArchiveStore) -> None:
+        """``Refused`` when it is of another market, whose files stand elsewhere in the store."""
+        if self.manifest is not None and self.manifest.market != manifest.market:
+            held = f"{manifest.trading_day} of market {self.manifest.market}"
+            raise Refused(f"{store.place} holds {held}: give each market its own place")
+
     def check_kinds(self, manifest: Manifest, store: ArchiveStore) -> None:
         """``Refused`` when it has kinds of files that the new manifest would leave out."""
         held = {file.kind for file in self.manifest.files} if self.manifest is not None else set()
@@ -217,19 +224,17 @@ def _send_files(archive_root: Path, manifest: Manifest, store: ArchiveStore, wor
         there = store.stat(file.name)
         if there is None or (there.size_bytes, there.sha256) != (file.size_bytes, file.sha256):
             versions[file.name] = None if there is None else there.version
-    if any(versions.values()):
-        _check_holds_all(archive_root, manifest, store, work, before)
+    if before.version is not None or any(versions.values()):
+        _check_holds_all(archive_root, manifest, store, work)
     for file in _files(manifest):
         if file.name in versions:
             store.write(archive_root / file.name, file.name, file.sha256, versions[file.name])
     return any(versions.values())
 
 
-def _check_holds_all(archive_root: Path, manifest: Manifest, store: ArchiveStore, work: Path, before: _Before) -> None:
+def _check_holds_all(archive_root: Path, manifest: Manifest, store: ArchiveStore, work: Path) -> None:
     """``Refused`` unless the archive holds every tick that the store's files hold, by their bytes."""
     day, market = manifest.trading_day, manifest.market
-    if before.manifest is not None and before.manifest.market != market:
-        raise Refused(f"{store.place} holds {day} of market {before.manifest.market}: give each market its own place")
     with staging(work) as there:
         with contextlib.suppress(StoreCorrupt):
             fetch_manifest(store, day, there)

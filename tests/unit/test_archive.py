@@ -22,9 +22,10 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from hk_tick_collector.archive import atomic, pack, restore, retain, verify
+from hk_tick_collector.archive import atomic, copies, pack, restore, retain, verify
 from hk_tick_collector.archive.atomic import Busy, Refused
 from hk_tick_collector.archive.contents import rows_of
+from hk_tick_collector.archive.stores import DirectoryStore
 from hk_tick_collector.core.errors import NoData, StoreCorrupt
 from hk_tick_collector.core.facts import UNREAD_TICK, GapFound, HeadProven, Unproven, Verified
 from hk_tick_collector.days.manifest import PARQUET, SQLITE, load_manifest, manifest_path, parquet_path, sqlite_path
@@ -467,6 +468,45 @@ def test_an_archive_of_another_market_is_not_replaced(place: Place) -> None:
     path.write_text(path.read_text().replace('"market": "CME"', '"market": "US"'))
     with pytest.raises(Refused, match="of market US, the day file is of CME: give each market an archive of its own"):
         place.put_away(PARQUET)
+
+
+def sent(place: Place, store: DirectoryStore, **options: Any) -> pack.Outcome:
+    """The archived day as it is sent to a directory."""
+    with copies.staging() as work:
+        return copies.send_day(place.archive, DAY, store, work, **options)
+
+
+def bucket_in(directory: Path) -> DirectoryStore:
+    (directory / "bucket").mkdir()
+    return DirectoryStore(directory / "bucket")
+
+
+def test_a_copy_of_another_market_is_not_replaced(place: Place, tmp_path: Path) -> None:
+    store = bucket_in(tmp_path)
+    record(place, day_ticks("HK.00700", 9, DAY))
+    place.put_away(PARQUET)
+    sent(place, store)
+    other = Place(tmp_path / "other")
+    data_root.claim(other.data, "CME")
+    record(other, day_ticks("CME.ESZ26", 9, DAY), origin=Origin("CME", "sierra"))
+    other.put_away(PARQUET)
+    with pytest.raises(Refused, match="of market HK: give each market its own place"):
+        sent(other, store)
+    assert manifest_path(store.root, DAY).read_bytes() == manifest_path(place.archive, DAY).read_bytes()
+
+
+def test_a_copy_whose_file_is_gone_is_not_replaced_by_one_with_less(place: Place, tmp_path: Path) -> None:
+    store = bucket_in(tmp_path)
+    record(place, day_ticks("HK.00700", 9, DAY))
+    place.put_away(PARQUET)
+    sent(place, store)
+    parquet_path(store.root, DAY).unlink()
+    other = Place(tmp_path / "other")
+    record(other, day_ticks("HK.00700", 5, DAY))
+    other.put_away(PARQUET)
+    with pytest.raises(Refused, match="does not hold what it held"):
+        sent(other, store)
+    assert manifest_path(store.root, DAY).read_bytes() == manifest_path(place.archive, DAY).read_bytes()
 
 
 @pytest.mark.parametrize("market", ["../..", "", None])
