@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -40,6 +41,8 @@ def _run(settings: ShipSettings) -> int:
     from hk_tick_collector.ship.counts import ShipCounts  # noqa: PLC0415
 
     log_to_stderr(settings.log_level)
+    for library in ("httpx", "httpcore"):
+        logging.getLogger(library).setLevel(logging.WARNING)  # each request is a line of theirs, statement and all
     stop, counts = stop_on_signals(), ShipCounts()
     metrics = _metrics(settings, counts) if settings.ship_metrics_port else None
     print(printable(f"{NAME}: {_check(settings)}"), flush=True)

@@ -103,6 +103,7 @@ def test_kills_of_either_side_lose_and_double_nothing(
         until(lambda: rows_there(engine) >= stored, f"{stored} rows")
         process.send_signal(signal.SIGTERM)
         assert process.wait(DEADLINE_SEC) == 0
+    assert b"HTTP Request" not in log.read_bytes()  # the library's line for each insert
     assert raw_rows(engine) == stored
     assert equal(root, engine)
     assert status(tmp_path).is_stopped
