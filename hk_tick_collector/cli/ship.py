@@ -23,7 +23,7 @@ from hk_tick_collector.cli.groups import Group
 from hk_tick_collector.cli.options import named_option
 from hk_tick_collector.cli.terminal import show_text
 from hk_tick_collector.core.clock import SystemClock
-from hk_tick_collector.core.errors import InputError, NoData
+from hk_tick_collector.core.errors import InputError, NoData, RecorderError
 from hk_tick_collector.store.owner import become_owner
 
 if TYPE_CHECKING:
@@ -113,7 +113,8 @@ def init(settings: ShipSettings, engine: ClickHouse, as_json: bool, replicated: 
 
     ClickHouse works out the content hash of each symbol from its own rows, and it has to be that of the day file or of
     the archive. A copy that is another one, or none, is replaced as a whole, unless --check. Ends with 1 when a
-    copy was another one and was not replaced.
+    copy was another one and was not replaced, or when a day could not be compared (FAILED); later days are looked
+    at all the same.
 
     hk-tick-ship does the same by itself when a day is over, and keeps it from a command that would replace days: stop
     it before, or give --check.
@@ -143,7 +144,7 @@ def verify(
         write_json([{"trading_day": day, "result": result, "reason": reason} for day, result, reason in found])
     else:
         print_table(["day", "copy", "reason"], found, text="reason")
-    return EXIT_PROBLEM if any(result == "WRONG" for _, result, _ in found) else EXIT_FINE
+    return EXIT_PROBLEM if any(result in ("WRONG", "FAILED") for _, result, _ in found) else EXIT_FINE
 
 
 def _days(catalog: Catalog, text: str) -> list[str]:
@@ -165,12 +166,20 @@ def _days(catalog: Catalog, text: str) -> list[str]:
 def _compared(catalog: Catalog, copies: Any, days: list[str]) -> list[tuple[str, str, str]]:
     from hk_tick_collector.ship.copies import differing, place_of, recorded  # noqa: PLC0415
 
-    found = []
-    for name in days:
+    def compare(name: str) -> str:
         day = catalog.day(name)
-        different = differing(recorded(day, place_of(day)).symbols, copies.there(name))
-        found.append((name, "WRONG" if different else "equal", different))
-    return found
+        return differing(recorded(day, place_of(day)).symbols, copies.there(name))
+
+    return [_judged(day, compare, "WRONG") for day in days]
+
+
+def _judged(day: str, compare: Callable[[str], str], if_different: str) -> tuple[str, str, str]:
+    """The row of one day. One that cannot be read, or not be made equal, keeps no later day from its turn."""
+    try:
+        different = compare(day)
+    except (RecorderError, OSError) as exc:
+        return day, "FAILED", str(exc)
+    return day, if_different if different else "equal", different
 
 
 def _healed(settings: ShipSettings, catalog: Catalog, copies: Any, days: list[str]) -> list[tuple[str, str, str]]:
@@ -183,10 +192,6 @@ def _healed(settings: ShipSettings, catalog: Catalog, copies: Any, days: list[st
     try:
         state.begin(sink, settings.recorder)
         keeper = Keeper(catalog, copies, state)
-        found = []
-        for day in days:
-            different = keeper.check(day, is_alone=True)
-            found.append((day, "replaced" if different else "equal", different))
-        return found
+        return [_judged(day, lambda name: keeper.check(name, is_alone=True), "replaced") for day in days]
     finally:
         state.close()

@@ -18,7 +18,7 @@ import pyarrow as pa
 from hk_tick_collector.clickhouse.connection import ClickHouse
 from hk_tick_collector.clickhouse.content import contents_in
 from hk_tick_collector.clickhouse.tables import DAYS_TABLE, NOTES, TICKS_TABLE, quoted, stage_of
-from hk_tick_collector.core.errors import StoreCorrupt, StoreUnavailable
+from hk_tick_collector.core.errors import StoreBusy, StoreCorrupt, StoreUnavailable
 from hk_tick_collector.days.catalog import Day
 from hk_tick_collector.days.content import ALGORITHM, DayContent, SymbolContent, content_of
 from hk_tick_collector.ship.rows import notes_stream, ticks_stream
@@ -116,10 +116,13 @@ class Copies:
 
 
 def place_of(day: Day) -> Place | None:
-    """Behind the newest row of its file, when the file alone is the day."""
+    """Behind the newest row of its file, when the file alone is the day. StoreBusy when the file has gone since."""
     if day.db is None or day.is_archived_only or day.is_joined:
         return None
-    return place_at(day.db, day.trading_day)
+    try:
+        return place_at(day.db, day.trading_day)
+    except FileNotFoundError:
+        raise StoreBusy(f"{day.db} went away while it was looked at: archived or set aside just now") from None
 
 
 def recorded(day: Day, place: Place | None) -> Recorded:

@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from hk_tick_collector.clickhouse.connection import EngineAway, EngineRefused
 from hk_tick_collector.core.backoff import Backoff
 from hk_tick_collector.core.clock import Clock, SystemClock
-from hk_tick_collector.core.errors import RecorderError, StoreError
+from hk_tick_collector.core.errors import NoData, RecorderError, StoreError
 from hk_tick_collector.core.logline import RateLimitedLog, event
 from hk_tick_collector.days.catalog import Catalog, Day
 from hk_tick_collector.ship.copies import Copies, Recorded, differing, place_of, recorded
@@ -87,7 +87,9 @@ class Keeper:
                 done += self._look_at(day)
             except NotYet:
                 continue
-            except StoreError as exc:
+            except NoData:  # its files went away since they were listed
+                continue
+            except (StoreError, OSError) as exc:
                 self._set_aside(day, str(exc))
         return done
 

@@ -8,16 +8,17 @@ from pathlib import Path
 import httpx
 import pytest
 
+from hk_tick_collector.cli.ship import _compared
 from hk_tick_collector.clickhouse import tables
 from hk_tick_collector.clickhouse.address import Address, parse_address
 from hk_tick_collector.clickhouse.connection import ClickHouse, EngineAway, EngineRefused
 from hk_tick_collector.clickhouse.content import contents_in
 from hk_tick_collector.core.backoff import Backoff
-from hk_tick_collector.core.errors import ConfigError
+from hk_tick_collector.core.errors import ConfigError, NoData, StoreBusy
 from hk_tick_collector.days.catalog import Catalog
 from hk_tick_collector.days.content import content_of
 from hk_tick_collector.records.tick import tick_with
-from hk_tick_collector.ship.copies import Copies
+from hk_tick_collector.ship.copies import Copies, place_of
 from hk_tick_collector.ship.keeper import Keeper
 from hk_tick_collector.ship.live import Live
 from hk_tick_collector.ship.state import State, verified_days
@@ -290,3 +291,38 @@ def test_an_address_that_may_hold_a_password_is_not_repeated(address: str) -> No
     with pytest.raises(ConfigError) as raised:
         parse_address(address)
     assert "s3cret" not in str(raised.value)
+
+
+@pytest.mark.parametrize("error", [NoData("gone"), OSError("no permission")])
+def test_a_day_whose_files_go_away_ends_nothing(
+    error: Exception,
+    root: Path,
+    writer: DayFileWriter,
+    engine: ClickHouse,
+    state: State,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    writer.write([*ticks(5, day=BEFORE), *ticks(5)])
+    writer.close()
+    keeper, days = keeper_of(root, engine, state), catalog(root)
+
+    def day(name: str) -> object:
+        if name == DAY:
+            raise error
+        return days.day(name)
+
+    monkeypatch.setattr(keeper._days, "day", day)
+    assert keeper.look() == 1
+    assert [one.day for one in state.verified_days()] == [BEFORE]
+    found = _compared(keeper._days, Copies(engine, "A"), [DAY, BEFORE])
+    assert found == [(DAY, "FAILED", str(error)), (BEFORE, "equal", "")]
+
+
+def test_a_file_that_went_away_is_busy(root: Path, writer: DayFileWriter) -> None:
+    writer.write(ticks(5))
+    writer.close()
+    day = catalog(root).day(DAY)
+    assert day.db is not None
+    day.db.unlink()
+    with pytest.raises(StoreBusy, match="went away"):
+        place_of(day)
