@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from hk_tick_collector.clickhouse.shipping import STATUS_FILE, ShipStatus
 from hk_tick_collector.core.clock import SystemClock
 from hk_tick_collector.core.errors import StoreError
+from hk_tick_collector.ship.marks import files_mark
 from hk_tick_collector.store.follow import Follower, place_at
 from hk_tick_collector.store.followed import TICKS
 from hk_tick_collector.store.layout import day_file, replace_file
@@ -51,12 +52,16 @@ class StatusFile:
             verified[-1].day if verified else "", len(verified), counts.unequal,
         )  # fmt: skip
 
+    def _mark(self, day: str) -> str:
+        return files_mark(self._days.data_root, self._days.archive_root, day)
+
     def _behind(self) -> tuple[int, int]:
         """How many rows of the newest days were not sent, and when the oldest of them was stored (0: none)."""
         places, rows, oldest_ms = self._state.places(), 0, 0
         for day in self._days.live_days()[-MAX_PLACES:]:
-            if self._state.mark(day) is not None:
-                continue
+            mark = self._state.mark(day)
+            if mark is not None and (day not in places or mark == self._mark(day)):
+                continue  # verified, and nobody wrote to it since
             with contextlib.suppress(StoreError, FileNotFoundError):
                 place = places.get(day, Place(day))
                 first, _ = self._follower.read_in(place, 1)

@@ -19,9 +19,12 @@ from hk_tick_collector.days.catalog import Catalog
 from hk_tick_collector.days.content import content_of
 from hk_tick_collector.records.tick import tick_with
 from hk_tick_collector.ship.copies import Copies, place_of
+from hk_tick_collector.ship.counts import ShipCounts
 from hk_tick_collector.ship.keeper import Keeper
 from hk_tick_collector.ship.live import Live
+from hk_tick_collector.ship.settings import ShipSettings
 from hk_tick_collector.ship.state import State, verified_days
+from hk_tick_collector.ship.status import StatusFile
 from hk_tick_collector.store.layout import archive_dir
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.archived_day import archive_day
@@ -326,3 +329,21 @@ def test_a_file_that_went_away_is_busy(root: Path, writer: DayFileWriter) -> Non
     day.db.unlink()
     with pytest.raises(StoreBusy, match="went away"):
         place_of(day)
+
+
+def settings_of(root: Path, engine: ClickHouse, state: State) -> ShipSettings:
+    url = f"{engine.address.url}/{engine.database}"
+    return ShipSettings(ship_url=url, ship_recorder="A", ship_dir=state.directory, data_root=root)
+
+
+def test_a_verified_day_that_grew_is_behind(
+    root: Path, writer: DayFileWriter, engine: ClickHouse, state: State
+) -> None:
+    status = StatusFile(settings_of(root, engine, state), state, catalog(root), ShipCounts())
+    writer.write(ticks(20))
+    live_of(root, engine, state).step()
+    assert keeper_of(root, engine, state).look() == 1
+    assert status.now().rows_behind == 0
+    writer.write(ticks(7, first=21))
+    assert status.now().rows_behind == 7
+    assert status.now().oldest_waiting_ms > 0
