@@ -181,7 +181,7 @@ def _fill(part: Path, path: Path, manifest: Manifest, on_rows: OnRows | None) ->
             _insert(conn, "symbols", SymbolRow, manifest.symbol_rows)
             _insert(conn, "amendments", AmendmentRow, manifest.amendments)
             conn.execute("COMMIT")
-        except sqlite3.Error as exc:
+        except (sqlite3.Error, OverflowError, ValueError) as exc:
             raise translate(exc, part) from exc
 
 

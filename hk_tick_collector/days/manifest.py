@@ -40,6 +40,7 @@ FORMAT_VERSION = 1
 PARQUET, SQLITE = "parquet", "sqlite"
 MAX_MANIFEST_BYTES = 64 * 1024 * 1024
 _HEAD_BYTES = 512
+_NESTED = {"symbols", "files", "coverage", "replay", "gaps", "symbol_rows", "amendments", "depth"}  # checked one by one
 _MARKET_IN_HEAD = re.compile(rb'"market": "([A-Z0-9_]{1,16})"')
 
 
@@ -231,6 +232,7 @@ def _parse(raw: dict[str, Any]) -> Manifest:
         "depth": tuple(kept_file(one) for one in raw.get("depth", ())),
     }
     manifest: Manifest = _build(Manifest, known)
+    _check_values(manifest)
     if any(Path(file.path).is_absolute() or ".." in Path(file.path).parts for file in manifest.files):
         raise ValueError("a file's path leads out of the archive")
     if not isinstance(manifest.end, str | None):
@@ -240,6 +242,34 @@ def _parse(raw: dict[str, Any]) -> Manifest:
     if not isinstance(manifest.rows, int) or any(not isinstance(one.rows, int) for one in manifest.symbols.values()):
         raise ValueError("a row count is not a number")
     return manifest
+
+
+def _check_values(manifest: Manifest) -> None:
+    """ValueError for a value that SQLite or a path could not take, or that is of no use where it stands."""
+    for file in manifest.files:
+        if not all(isinstance(text, str) for text in (file.kind, file.path, file.sha256)):
+            raise ValueError("a file's kind, path or checksum is not a text")
+        if type(file.size_bytes) is not int or file.size_bytes < 0:
+            raise ValueError("a file's size is not a number")
+    replays = [row.replay for row in manifest.coverage if row.replay is not None]
+    notes = (manifest.coverage, replays, manifest.gaps, manifest.symbol_rows, manifest.amendments)
+    rows = [manifest, *manifest.files, *manifest.symbols.values(), *(row for part in notes for row in part)]
+    for row in rows:
+        kind: Any = type(row)
+        for name, _ in _fields(kind):
+            _check_value(name, getattr(row, name))
+    for name in manifest.symbols:
+        name.encode()
+
+
+def _check_value(name: str, value: object) -> None:
+    if isinstance(value, str):
+        value.encode()  # half of a surrogate pair is a ValueError
+    elif isinstance(value, int):
+        if not -(2**63) <= value < 2**63:
+            raise ValueError(f"{name} is larger than any number of 64 bits")
+    elif not (value is None or isinstance(value, float) or name in _NESTED):
+        raise ValueError(f"{name} is neither a text nor a number")
 
 
 def _coverage_row(values: dict[str, Any]) -> CoverageRow:
