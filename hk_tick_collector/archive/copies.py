@@ -13,15 +13,15 @@ from __future__ import annotations
 import contextlib
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hk_tick_collector.archive import books, kept
 from hk_tick_collector.archive.atomic import Refused
-from hk_tick_collector.archive.contents import differing_notes
+from hk_tick_collector.archive.contents import differing_notes, some
 from hk_tick_collector.archive.pack import Outcome, check_replaceable
-from hk_tick_collector.archive.signing import Signers
+from hk_tick_collector.archive.signing import Signers, is_signature
 from hk_tick_collector.archive.stores import ArchiveStore, Stored
 from hk_tick_collector.archive.verify import Check, OnRows, archive_paths, check_day, count, digest, opened
 from hk_tick_collector.core.errors import NoData, StoreCorrupt
@@ -129,13 +129,14 @@ def kinds_sent(store: ArchiveStore, day: str, target: Path) -> set[str]:
 
 
 def is_sent(store: ArchiveStore, day: str, db: Path, target: Path, *, is_signed: bool = False) -> bool:
-    """Does the store's copy look like what the day file holds? As ``pack.fits``, by its manifest alone. ``target``: a
-    directory to read it into. ``is_signed``: it has to be."""
+    """Does the store's copy look like what the day file holds? As ``pack.fits``, by its manifest and the sizes of its
+    files. ``target``: a directory to read it into. ``is_signed``: the very manifest has to be, by whomever."""
     try:
         manifest = fetch_manifest(store, day, target)
+        is_whole = manifest is not None and not _damaged(store, manifest, target, is_read=False)
     except StoreCorrupt:
         return False
-    if manifest is None or (is_signed and not signature_path(target, day).exists()):
+    if manifest is None or not is_whole or (is_signed and not is_signature(target, day)):
         return False
     if reader.freshness(db, 0).rows != manifest.rows or differing_notes(db, manifest):
         return False
@@ -148,7 +149,7 @@ def send_day(
     """Send an archived day to the store; what is there already stays.
 
     ``work``: an empty directory for what must be read from the store. ``read_back``: read the copy from the store and
-    compare all of it before its manifest is put. ``sign``: the manifest is signed anew. NoData when the day is not
+    compare all of it before its manifest is put. ``sign``: our manifest is signed anew. NoData when the day is not
     archived, ``Refused`` when the store's copy holds ticks that this one lacks or is signed and this one is not,
     ``Taken`` when somebody else wrote there meanwhile, StoreError, OSError.
     """
@@ -158,21 +159,23 @@ def send_day(
     before = _Before.of(store, day, work)
     before.check_market(manifest, store)
     if before.is_same(manifest):
-        if read_back:
-            _read_back(store, before.manifest or manifest, work)
-        _sign(store, day, work, sign)
-        return _outcome("unchanged", before.manifest or manifest, read_back)
+        damaged = _damaged(store, manifest, work, is_read=read_back)
+        if damaged:
+            _send_files(archive_root, manifest, store, work, before, damaged)
+            _read_back(store, manifest, work)
+        if sign is not None:
+            _put_manifest(archive_root, manifest, store, work, before.version)
+            _sign(store, day, work, sign)
+        return _outcome("replaced" if damaged else "unchanged", manifest, read_back)
     before.check_kinds(manifest, store)
+    before.check_depth(manifest, store)
     if before.is_signed and sign is None:
         raise Refused(f"the copy of {day} in {store.place} is signed: sign the one that replaces it (--sign KEY)")
     replaced = _send_files(archive_root, manifest, store, work, before)
     if read_back:
         _read_back(store, manifest, work)
-    path = manifest_path(archive_root, day)
-    store.write(path, _name(manifest_path, day), digest(path)[1], before.version)
-    if sign is not None:
-        shutil.copyfile(path, _placed(manifest_path(work, day)))
-        _sign(store, day, work, sign)
+    _put_manifest(archive_root, manifest, store, work, before.version)
+    _sign(store, day, work, sign)
     return _outcome("replaced" if replaced or before.version else "archived", manifest, read_back)
 
 
@@ -208,6 +211,18 @@ class _Before:
             raise Refused(f"the copy of {manifest.trading_day} in {store.place} has {' and '.join(sorted(held))} files:"
                           " archive the day with --format both first")  # fmt: skip
 
+    def check_depth(self, manifest: Manifest, store: ArchiveStore) -> None:
+        """``Refused`` when it lists files kept beside the day, or more of one, that the new manifest leaves out."""
+        held = self.manifest.depth if self.manifest is not None else ()
+        sizes = {entry.name: entry.size_bytes for entry in manifest.depth}
+        lost = [entry.name for entry in held if sizes.get(entry.name, -1) < entry.size_bytes]
+        if lost:
+            day = manifest.trading_day
+            raise Refused(
+                f"the copy of {day} in {store.place} keeps {some(lost)}, which this archive lacks or has less of: "
+                "import the file again, or bring the day's books back from there, then archive it"
+            )
+
     def is_same(self, manifest: Manifest) -> bool:
         """Was it made of the same day, whenever and by whichever version?"""
         if self.manifest is None:
@@ -217,12 +232,29 @@ class _Before:
         return held == manifest
 
 
-def _send_files(archive_root: Path, manifest: Manifest, store: ArchiveStore, work: Path, before: _Before) -> bool:
-    """Was anything replaced?"""
+def _put_manifest(archive_root: Path, manifest: Manifest, store: ArchiveStore, work: Path, version: str | None) -> None:
+    """The archive's manifest into the store, unless these very bytes are there, and into ``work``: what is signed there
+    is ours, never what came from the store."""
+    path, here = manifest_path(archive_root, manifest.trading_day), manifest_path(work, manifest.trading_day)
+    if not here.exists() or digest(here) != digest(path):
+        store.write(path, _name(manifest_path, manifest.trading_day), digest(path)[1], version)
+    shutil.copyfile(path, _placed(here))
+
+
+def _send_files(
+    archive_root: Path,
+    manifest: Manifest,
+    store: ArchiveStore,
+    work: Path,
+    before: _Before,
+    damaged: Collection[str] = (),
+) -> bool:
+    """Was anything replaced? ``damaged``: names that are sent whatever the store says of them."""
     versions: dict[str, str | None] = {}
     for file in _files(manifest):
         there = store.stat(file.name)
-        if there is None or (there.size_bytes, there.sha256) != (file.size_bytes, file.sha256):
+        is_there = there is not None and (there.size_bytes, there.sha256) == (file.size_bytes, file.sha256)
+        if not is_there or file.name in damaged:
             versions[file.name] = None if there is None else there.version
     if before.version is not None or any(versions.values()):
         _check_holds_all(archive_root, manifest, store, work)
@@ -252,17 +284,27 @@ def _check_holds_all(archive_root: Path, manifest: Manifest, store: ArchiveStore
 
 def _read_back(store: ArchiveStore, manifest: Manifest, work: Path) -> None:
     """StoreCorrupt unless the store's files are what the manifest says, byte for byte."""
+    for name in _damaged(store, manifest, work, is_read=True):
+        raise StoreCorrupt(f"{store.place}/{name} is not what was sent: archive the day again")
+
+
+def _damaged(store: ArchiveStore, manifest: Manifest, work: Path, *, is_read: bool) -> list[str]:
+    """The names that are gone from the store or are not what the manifest says: byte for byte when ``is_read``, else
+    by their sizes."""
+    found: list[str] = []
     with staging(work) as there:
         for file in _files(manifest):
             path = _placed(there / file.name)
-            found = store.read(file.name, path, file.size_bytes)
-            if found is None or digest(path) != (file.size_bytes, file.sha256):
-                raise StoreCorrupt(f"{store.place}/{file.name} is not what was sent: archive the day again")
-            path.unlink()
+            held = store.read(file.name, path, file.size_bytes) if is_read else store.stat(file.name)
+            is_good = held is not None and held.size_bytes == file.size_bytes
+            if not is_good or (is_read and digest(path) != (file.size_bytes, file.sha256)):
+                found.append(file.name)
+            path.unlink(missing_ok=True)
+    return found
 
 
 def _sign(store: ArchiveStore, day: str, work: Path, sign: Sign | None) -> None:
-    """Sign the manifest in ``work``, which is the store's, and put the signature beside it."""
+    """Sign the manifest in ``work``, which ``_put_manifest`` put there, and put the signature beside it."""
     if sign is None:
         return
     sign(manifest_path(work, day))

@@ -45,6 +45,16 @@ def sign(manifest: Path, key: Path) -> None:
     atomic.rename(part, target)
 
 
+def is_signature(archive_root: Path, day: str) -> bool:
+    """Is what stands beside a day's manifest a signature of its bytes, whoever made it? StoreUnavailable without
+    ssh-keygen."""
+    signature = signature_path(archive_root, day)
+    if not signature.is_file():
+        return False
+    with manifest_path(archive_root, day).open("rb") as text:
+        return not _ssh_keygen("check-novalidate", "-n", NAMESPACE, "-s", str(signature), stdin=text).returncode
+
+
 def check_key(key: Path) -> None:
     """ConfigError before a day is read, for a key that is none or that others may read."""
     try:

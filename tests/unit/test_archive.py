@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from hk_tick_collector.archive import atomic, copies, pack, restore, retain, verify
+from hk_tick_collector.archive import atomic, copies, pack, restore, retain, signing, verify
 from hk_tick_collector.archive.atomic import Busy, Refused
 from hk_tick_collector.archive.contents import rows_of
 from hk_tick_collector.archive.stores import DirectoryStore
@@ -36,6 +36,7 @@ from hk_tick_collector.market.hk.sessions import HK_TZ
 from hk_tick_collector.records.tick import FIRST_ORIGIN, Origin, Tick
 from hk_tick_collector.store import data_root, reader
 from hk_tick_collector.store.connect import ROW_COLUMNS
+from hk_tick_collector.store.kept import KeptFile, keep
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.stored import iter_ticks
 from tests.tickctl import day_ticks, record_day
@@ -507,6 +508,93 @@ def test_a_copy_whose_file_is_gone_is_not_replaced_by_one_with_less(place: Place
     with pytest.raises(Refused, match="does not hold what it held"):
         sent(other, store)
     assert manifest_path(store.root, DAY).read_bytes() == manifest_path(place.archive, DAY).read_bytes()
+
+
+def keep_beside(place: Place, path: Path) -> None:
+    """A file of a source, kept beside the day."""
+
+    def describe(size_bytes: int, sha256: str, packed_bytes: int, packed_sha256: str) -> KeptFile:
+        return KeptFile("A.depth", "A", 1, 0, size_bytes, sha256, packed_bytes, packed_sha256, 1, NOW_MS)
+
+    with path.open("rb") as source:
+        keep(source, place.data, DAY, describe)
+
+
+def test_a_copy_keeps_what_was_kept_beside_the_day(place: Place, tmp_path: Path) -> None:
+    store = bucket_in(tmp_path)
+    record(place, day_ticks("HK.00700", 9, DAY))
+    (place.data / "source").write_bytes(b"depth")
+    keep_beside(place, place.data / "source")
+    place.put_away(PARQUET)
+    sent(place, store)
+    other = Place(tmp_path / "other")
+    shutil.copyfile(place.db, other.db)
+    other.put_away(PARQUET)
+    with pytest.raises(Refused, match=r"keeps A\.depth, which this archive lacks"):
+        sent(other, store)
+    assert manifest_path(store.root, DAY).read_bytes() == manifest_path(place.archive, DAY).read_bytes()
+    (other.data / "source").write_bytes(b"depth and more")
+    keep_beside(other, other.data / "source")
+    other.put_away(PARQUET)
+    assert sent(other, store).action == "replaced"
+
+
+@pytest.mark.parametrize(
+    ("part", "changes"),
+    [
+        ("files", {"size_bytes": "x"}), ("files", {"size_bytes": -1}), ("files", {"size_bytes": True}),
+        ("files", {"kind": []}), ("files", {"path": 7}), ("files", {"sha256": None}),
+        ("coverage", {"stored_ticks": 2**70}), ("coverage", {"symbol": "\ud800"}), ("coverage", {"holes": {}}),
+        ("gaps", {"reason": "\ud800"}), ("gaps", {"missing_ticks": -(2**70)}), ("gaps", {"trading_day": []}),
+    ],
+)  # fmt: skip
+def test_a_manifest_with_senseless_values_is_none(place: Place, part: str, changes: dict[str, Any]) -> None:
+    ticks = day_ticks("HK.00700", 90, DAY)
+    record(place, ticks[:59] + ticks[69:], lost())
+    place.put_away(PARQUET)
+    path = manifest_path(place.archive, DAY)
+    content = json.loads(path.read_text())
+    content[part][0].update(changes)
+    path.write_text(json.dumps(content))
+    assert any("not a manifest of an archived day" in problem for problem in place.check().problems)
+    with pytest.raises(StoreCorrupt, match="not a manifest of an archived day"):
+        load_manifest(place.archive, DAY)
+
+
+@pytest.mark.parametrize("is_gone", [True, False])
+def test_a_damaged_file_of_a_copy_is_sent_again(place: Place, tmp_path: Path, is_gone: bool) -> None:
+    store = bucket_in(tmp_path)
+    record(place, day_ticks("HK.00700", 9, DAY))
+    place.put_away(PARQUET)
+    sent(place, store)
+    path = parquet_path(store.root, DAY)
+    whole = path.read_bytes()
+    path.unlink() if is_gone else path.write_bytes(whole[:-9] + b"\0" * 9)
+    with copies.staging() as work:
+        assert copies.is_sent(store, DAY, place.db, work) is not is_gone  # bytes are read when it is sent again
+    assert sent(place, store).action == "replaced"
+    assert path.read_bytes() == whole
+    assert sent(place, store).action == "unchanged"
+
+
+def test_a_signature_counts_for_its_manifest_alone_and_is_of_our_bytes(place: Place, tmp_path: Path) -> None:
+    key, store = tmp_path / "key", bucket_in(tmp_path)
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+    record(place, day_ticks("HK.00700", 9, DAY))
+    place.put_away(PARQUET)
+    sent(place, store, sign=lambda path: signing.sign(path, key))
+
+    def is_signed() -> bool:
+        with copies.staging() as work:
+            return copies.is_sent(store, DAY, place.db, work, is_signed=True)
+
+    assert is_signed()
+    theirs, ours = manifest_path(store.root, DAY), manifest_path(place.archive, DAY)
+    theirs.write_text(theirs.read_text().replace(f'"made_at_ms": {NOW_MS}', '"made_at_ms": 1'))
+    assert not is_signed()
+    assert sent(place, store, sign=lambda path: signing.sign(path, key)).action == "unchanged"
+    assert theirs.read_bytes() == ours.read_bytes()
+    assert is_signed()
 
 
 @pytest.mark.parametrize("market", ["../..", "", None])
