@@ -12,7 +12,7 @@ import logging
 import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from typing import Any
 
 from hk_tick_collector.core.clock import Clock
@@ -35,6 +35,7 @@ ROTATE_SEC = 3600  # a token is exchanged so long before it ends, and again afte
 ROTATE_AGAIN_SEC = 300
 MAX_FRAMES_WAITING = 16
 MAX_GARBAGE = 20
+GONE = "the connection is gone"
 # Errors of the protocol after which nothing comes any more; the others speak of one message.
 FATAL = frozenset({"UNAUTHORIZED", "UNSUPPORTED_PROTOCOL", "TIMEOUT"})
 
@@ -63,6 +64,8 @@ class Conversation:
         self._state = ""  # of AUTH_STATE
         self._channel_open = False
         self._changed: asyncio.Event | None = None
+        self._asked: set[Future[None]] = set()
+        self._has_ended = False
         self._garbage = 0  # in a row
         self._log = RateLimitedLog(log, period_sec=60)
 
@@ -81,9 +84,37 @@ class Conversation:
                 loop.call_soon_threadsafe(task.cancel)
 
     def ask(self, *, add: Sequence[str] = (), remove: Sequence[str] = ()) -> Future[None]:
-        """Subscribe and unsubscribe. The server does not answer: done when it is sent."""
+        """Subscribe and unsubscribe. The server does not answer: done when it is sent. FeedLost, also in the future,
+        when the connection is gone."""
         assert self._loop is not None  # ``opened`` is done
-        return asyncio.run_coroutine_threadsafe(self._ask(add, remove), self._loop)
+        asked: Future[None] = Future()
+        self._asked.add(asked)
+
+        def begin() -> None:
+            task = asyncio.ensure_future(self._ask(add, remove))
+            task.add_done_callback(lambda done: self._answer(asked, done))
+
+        try:
+            self._loop.call_soon_threadsafe(begin)
+        except RuntimeError:  # the thread's loop has ended
+            self._fail(asked)
+        if self._has_ended:  # it may not come to ``begin`` any more
+            self._fail(asked)
+        return asked
+
+    def _answer(self, asked: Future[None], done: asyncio.Task[None]) -> None:
+        with contextlib.suppress(InvalidStateError):  # it was given up
+            error = FeedLost(GONE) if done.cancelled() else done.exception()
+            if error is None:
+                asked.set_result(None)
+            else:
+                asked.set_exception(error)
+        self._asked.discard(asked)
+
+    def _fail(self, asked: Future[None]) -> None:
+        with contextlib.suppress(InvalidStateError):
+            asked.set_exception(FeedLost(GONE))
+        self._asked.discard(asked)
 
     # --- on the thread ---
 
@@ -92,8 +123,9 @@ class Conversation:
             with asyncio.Runner() as runner:
                 runner.run(self._main())
         except Exception as exc:  # noqa: BLE001 - a fault of ours, too, ends this connection and no more
-            log.error(event("dxlink_thread_failed", error=repr(exc), action="reconnecting; report it"))
-            self._end(FeedLost(f"a fault of ours: {exc!r}"))
+            words = f"{type(exc).__name__}: {_words(exc)}"
+            log.error(event("dxlink_thread_failed", error=words, action="reconnecting; report it"))
+            self._end(FeedLost(f"a fault of ours: {words}"))
 
     async def _main(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -112,13 +144,17 @@ class Conversation:
     def _end(self, error: FeedError) -> None:
         if not self.opened.done():
             self.opened.set_exception(error)
+        self._has_ended = True
+        for asked in tuple(self._asked):
+            self._fail(asked)
         self._on_lost(str(error))
 
     async def _converse(self) -> None:
         """Until it is lost: FeedError with the reason."""
         # Imported here: others need no WebSockets.
-        from websockets.asyncio.client import connect  # noqa: PLC0415
         from websockets.exceptions import WebSocketException  # noqa: PLC0415
+
+        from hk_tick_collector.sources.dxlink.straight import connect  # noqa: PLC0415
 
         self._access = access = await asyncio.to_thread(self._tokens.get)
         try:
@@ -182,8 +218,8 @@ class Conversation:
                 continue
             try:
                 access = await asyncio.to_thread(lambda: self._tokens.get(fresh=True))
-            except FeedError as exc:
-                self._log.log(logging.WARNING, "dxlink_token_not_renewed", error=str(exc), action="trying again")
+            except Exception as exc:  # noqa: BLE001 - whatever it is, the present token is still good
+                self._log.log(logging.WARNING, "dxlink_token_not_renewed", error=_words(exc), action="trying again")
                 await asyncio.sleep(ROTATE_AGAIN_SEC)
                 continue
             self._access = access
@@ -203,7 +239,12 @@ class Conversation:
                 await self._send(messages.keepalive())
 
     async def _ask(self, add: Sequence[str], remove: Sequence[str]) -> None:
-        await self._send(messages.subscription(add=add, remove=remove))
+        from websockets.exceptions import WebSocketException  # noqa: PLC0415
+
+        try:
+            await self._send(messages.subscription(add=add, remove=remove))
+        except (OSError, WebSocketException) as exc:
+            raise FeedLost(_words(exc)) from None
         self.subscribed = self.subscribed.union(add).difference(remove)
 
     async def _send(self, text: str) -> None:

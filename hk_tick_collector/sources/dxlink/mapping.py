@@ -28,6 +28,7 @@ from hk_tick_collector.sources.plausible import PlausibleDays
 DxTick: Any = tick_with("ts_ns_part", "venue", "conditions", "bid_price", "ask_price")
 REMOVED, SNAPSHOT = 0x02, 0x04 | 0x08 | 0x10  # eventFlags
 SEQUENCE_BITS, SECOND_SHIFT, MS_SHIFT = 22, 32, 22
+ROUNDED = 0x3FF  # the bits that are nought in every index that was a double once
 MAX_PRICE, MAX_SIZE, MAX_TIME_MS = 1e8, 10**12, 4_102_444_800_000
 MINUTES_KEPT = 4096
 DOUBTED_MS = 86_400_000  # an index that is further off than this doubts a time
@@ -151,6 +152,8 @@ class TradeMapper:
             if not has_sequence:
                 raise TickRejected(RejectCode.TIME, f"index {cut(ascii(index))} names no trade")
             index = time_ms // 1000 << SECOND_SHIFT | time_ms % 1000 << MS_SHIFT | sequence
+        elif not has_sequence and index & ROUNDED == 0:
+            raise TickRejected(RejectCode.TIME, f"index {index} may have been rounded, and no sequence tells")
         elif (index >> SECOND_SHIFT) * 1000 + (index >> MS_SHIFT & 0x3FF) != time_ms:
             self._disagree(index, time_ms)
         return _Moment(time_ms, index, day)
@@ -186,7 +189,7 @@ def _size(value: Any) -> int:
 
 
 def _quote(value: Any) -> float | None:
-    return float(value) if type(value) in (int, float) and math.isfinite(value) else None
+    return float(value) if type(value) in (int, float) and -MAX_PRICE <= value <= MAX_PRICE else None
 
 
 def _word(value: Any) -> str | None:

@@ -31,7 +31,7 @@ ACCESS_SEC = 900  # where the answer does not say
 QUOTE_SEC = 86_400
 EARLY_SEC = 60  # a token is no longer used so long before it ends
 REFUSED_WAIT_SEC = 900
-BUSY_WAIT_SEC, MAX_BUSY_WAIT_SEC = 60, 3600
+BUSY_WAIT_SEC, MIN_BUSY_WAIT_SEC, MAX_BUSY_WAIT_SEC = 60, 5, 3600
 AGENT = f"hk-tick-collector/{__version__}"
 
 
@@ -118,9 +118,11 @@ class TastyTokens:
     def _wait(self, path: Path, now_sec: float) -> None:
         if now_sec >= self._not_before or (self._refused_file is not None and _stamp(path) != self._refused_file):
             return
-        wait_sec = self._not_before - now_sec
+        raise self._later(self._not_before - now_sec)
+
+    def _later(self, wait_sec: float) -> FeedError:
         until = datetime.fromtimestamp(self._clock.now_ms() / 1000 + wait_sec, UTC)
-        raise FeedError(f"{self._why_not}; not asked again before {until:%H:%M:%S} UTC")
+        return FeedError(f"{self._why_not}; not asked again before {until:%H:%M:%S} UTC")
 
     def _refuse(self, path: Path, exc: _Refused) -> NoReturn:
         """Raises FeedError."""
@@ -128,14 +130,13 @@ class TastyTokens:
         self._why_not = str(exc)
         self._not_before = self._clock.monotonic() + exc.wait_sec
         self._refused_file = _stamp(path) if exc.is_secret else None
-        self._wait(path, self._clock.monotonic())
-        raise AssertionError("a refusal is waited for")
+        raise self._later(exc.wait_sec)
 
     def _new_quote(self, path: Path) -> Access:
         try:
             answer = self._ask_quote(path)
-        except _Refused:
-            if self._access is None:  # it was made for this question
+        except _Refused as exc:
+            if self._access is None or not exc.is_secret:  # it was made for this question, or we are to wait
                 raise
             self._access = None
             answer = self._ask_quote(path)
@@ -215,9 +216,11 @@ def _of_status(status: int, headers: Message, path: str) -> Exception:
         return _Refused(f"TastyTrade refused {what} ({status})", REFUSED_WAIT_SEC, is_secret=True)
     if status in (429, 503):
         text = headers.get("Retry-After", "")
-        wait_sec = int(text) if text.isascii() and text.isdigit() else BUSY_WAIT_SEC
+        wait_sec = int(text[:6]) if text.isascii() and text.isdigit() else BUSY_WAIT_SEC
         return _Refused(
-            f"TastyTrade wants to be left alone ({status})", min(wait_sec, MAX_BUSY_WAIT_SEC), is_secret=False
+            f"TastyTrade wants to be left alone ({status})",
+            min(max(wait_sec, MIN_BUSY_WAIT_SEC), MAX_BUSY_WAIT_SEC),
+            is_secret=False,
         )
     return FeedError(f"{path} was answered with status {status}")
 

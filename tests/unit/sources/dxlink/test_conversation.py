@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from hk_tick_collector.core.clock import ManualClock, SystemClock
-from hk_tick_collector.core.errors import FeedError
+from hk_tick_collector.core.errors import FeedError, FeedLost
 from hk_tick_collector.dxlink_sim.server import Exchange
 from hk_tick_collector.dxlink_sim.tape import Tape
 from hk_tick_collector.market.registry import market_of
@@ -177,3 +177,23 @@ def test_a_stop_before_anything_has_begun_ends_it(exchange: Exchange) -> None:
     talk.conversation.stop()
     wait_until(lambda: talk.lost, "ended")
     assert talk.sink.ticks == 0
+
+
+@pytest.mark.parametrize("fault", ["cut", "too_big"])
+def test_a_connection_that_is_lost_under_a_subscription_is_told_as_lost(
+    talk: Talk, exchange: Exchange, fault: str
+) -> None:
+    talk.conversation.opened.result(60)
+    exchange.fault(fault)
+
+    def asked_in_vain() -> bool:
+        try:
+            talk.conversation.ask(add=["AAPL"]).result(60)
+        except FeedLost:
+            return True
+        return False
+
+    wait_until(asked_in_vain, "a subscription that could not be sent")
+    wait_until(lambda: talk.lost, "lost")
+    with pytest.raises(FeedLost):
+        talk.conversation.ask(add=["AAPL"]).result(60)

@@ -78,7 +78,7 @@ def test_only_what_makes_a_price_is_named_so(changed: dict[str, Any], tick_type:
 
 def test_what_is_not_a_number_beside_the_trade_is_left_out() -> None:
     (tick,) = mapped(
-        event(bidPrice="NaN", askPrice=None, timeNanoPart=-1, exchangeCode="\0", aggressorSide=["x"])
+        event(bidPrice=10**400, askPrice=None, timeNanoPart=-1, exchangeCode="\0", aggressorSide=["x"])
     ).ticks["US.AAPL"]
     assert (tick.bid_price, tick.ask_price, tick.ts_ns_part, tick.venue, tick.direction) == (
         None,
@@ -103,6 +103,7 @@ def test_what_is_not_a_number_beside_the_trade_is_left_out() -> None:
         ({"time": 10**18}, "time"),
         ({"time": 1.5}, "time"),
         ({"index": "x", "sequence": None}, "time"),
+        ({"index": INDEX & ~0x3FF, "sequence": None}, "time"),  # a double once: many trades have this one
         ({"time": TIME_MS - 40 * 86_400_000, "index": INDEX - (40 * 86_400 << 32)}, "day"),
         ({"index": INDEX - (2 * 86_400 << 32)}, "witnesses"),
         ({"eventSymbol": "TSLA"}, "unwanted"),

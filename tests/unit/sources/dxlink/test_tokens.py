@@ -144,6 +144,17 @@ def test_too_many_requests_are_waited_for_as_told(rest: Rest, tokens: TastyToken
     assert tokens.get().token == "quote"
 
 
+def test_a_wait_of_nothing_and_one_without_end_are_bounded(rest: Rest, tokens: TastyTokens, clock: ManualClock) -> None:
+    tokens.get()
+    rest.paths()
+    for told in ("0", "9" * 5000):
+        rest.says("/api-quote-tokens", {}, 429, Retry_After=told)
+        with pytest.raises(FeedError, match="left alone"):
+            tokens.get(fresh=True)
+        assert rest.paths()[-1] == "/api-quote-tokens", "who wants to be left alone is not asked for a login"
+        clock.advance(3601)
+
+
 def test_a_lapsed_access_token_is_bought_anew_once(rest: Rest, tokens: TastyTokens) -> None:
     tokens.get()
     rest.paths()
