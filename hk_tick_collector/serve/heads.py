@@ -62,9 +62,16 @@ class BoundedHttp(HttpToolsProtocol):
     def _make_room(self) -> bool:
         """Close idle connections beyond those that there may be; are there no more now?"""
         most = self._most or math.inf
-        while len(self.connections) > most and self._idle:
-            next(iter(self._idle)).give_way()
+        while len(self.connections) > most:
+            idle = next((one for one in self._idle if not one.is_draining()), None)
+            if idle is None:
+                break
+            idle.give_way()
         return max(len(self.connections), len(self.tasks)) <= most
+
+    def is_draining(self) -> bool:
+        """Is a part of its last answer still on the way to the client?"""
+        return self.transport.get_write_buffer_size() > 0
 
     def give_way(self) -> None:
         """End a connection that asks for nothing."""

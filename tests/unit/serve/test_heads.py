@@ -21,13 +21,14 @@ from tests.harness import wait_until
 
 MOST = 3
 PATIENCE_SEC = 20.0
+LARGE_BYTES = 16_000_000  # more than a socket takes at once
 
 
 class _Server:
     """uvicorn with a small limit; ``/slow`` answers once it is let."""
 
     def __init__(self) -> None:
-        self.at_work = 0
+        self.at_work = self.answers = 0
         self.may_end = threading.Event()
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.port = self._socket.getsockname()[1]
@@ -50,8 +51,11 @@ class _Server:
             self.at_work += 1
             while not self.may_end.is_set():
                 await asyncio.sleep(0.01)
-        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
-        await send({"type": "http.response.body", "body": b"ok"})
+        body = b"ok" if scope["path"] != "/large" else bytes(LARGE_BYTES)
+        length = str(len(body)).encode()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", length)]})
+        await send({"type": "http.response.body", "body": body})
+        self.answers += 1
 
     @property
     def connections(self) -> int:
@@ -103,6 +107,16 @@ def test_idle_connections_keep_nobody_out(server: _Server, held: ExitStack) -> N
     for _ in range(MOST):  # a kept connection that asks for nothing gives way, too
         assert answered(ask(server, held))[1] == b"ok"
     wait_until(lambda: server.connections <= MOST, "no more than there may be")
+
+
+def test_an_answer_that_is_still_on_its_way_is_not_cut(server: _Server, held: ExitStack) -> None:
+    slow = ask(server, held, "/large")
+    wait_until(lambda: server.answers == 1, "written by the application")
+    strangers = [connect(server, held) for _ in range(2 * MOST)]
+    for one in strangers[:MOST]:
+        with suppress(ConnectionResetError):
+            assert one.recv(1) == b"", "strangers go, who ask for nothing"
+    assert len(answered(slow)[1]) == LARGE_BYTES
 
 
 def test_work_beyond_the_limit_is_refused_with_a_problem(server: _Server, held: ExitStack) -> None:
