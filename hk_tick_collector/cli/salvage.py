@@ -76,7 +76,10 @@ def _show(report: SalvageReport, source: Path, target: Path) -> None:
         print(f"    {low}..{high} ({high - low + 1:,} row{'s' if high > low else ''} at most)")
     if len(report.unreadable) > MAX_RANGES_SHOWN:
         print(f"    and {len(report.unreadable) - MAX_RANGES_SHOWN:,} more")
+    if report.lost_notes:
+        show_text(f"{' and '.join(report.lost_notes)} could not be read: no symbol of the day is proven", "  notes of ")
     if report.clean:
         print("  every row of the file was read and is stored")
     else:
-        show_text(f"rows were lost; keep {source.name} until nothing more can be had from it", "  ")
+        lost = "notes were lost" if not report.unreadable and report.lost_notes else "rows were lost"
+        show_text(f"{lost}; keep {source.name} until nothing more can be had from it", "  ")

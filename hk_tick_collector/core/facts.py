@@ -23,8 +23,9 @@ NOT_COUNTING = "sequences do not count the ticks"
 UNREAD_TICK = "a tick could not be read"
 NOT_JOINED = "OpenD did not show the ticks before and after an interruption together"
 IN_QUARANTINE = "a tick that could not be stored is in the quarantine"
+NOTES_LOST = "notes of the day could not be read when its file was salvaged"
 NOT_YET_JOINED = "OpenD has not yet shown the ticks before and after an interruption together"  # may still be withdrawn
-DOUBTS = (UNREAD_TICK, NOT_JOINED, IN_QUARANTINE)
+DOUBTS = (UNREAD_TICK, NOT_JOINED, IN_QUARANTINE, NOTES_LOST)
 # The same, and a counter that is not stored is no missing tick by itself.
 NUMBERS_SKIPPED = "OpenD shows no ticks for some counters and never had them"
 DATED_OTHERWISE = "a tick of this day's count is dated another day"

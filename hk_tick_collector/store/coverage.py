@@ -311,6 +311,11 @@ class DayCoverage:
             track.doubt(doubt)
         self._note_unkeyed(track)
 
+    def doubt_all(self, reason: str) -> None:
+        """Something that is not known any more was noted of some symbol."""
+        for symbol in list(self._tracks):
+            self._touch(symbol).doubt(reason)
+
     def interrupt_all(self, conn: sqlite3.Connection) -> None:
         """Nobody knows whether what comes goes on from what the file holds: another one was put in its place."""
         for symbol, track in self._tracks.items():

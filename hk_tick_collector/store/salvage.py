@@ -25,6 +25,7 @@ from typing import Any
 
 from hk_tick_collector.core.clock import SystemClock
 from hk_tick_collector.core.errors import RowRefused, StoreError
+from hk_tick_collector.core.facts import NOTES_LOST
 from hk_tick_collector.records.columns import BY_NAME
 from hk_tick_collector.store.atomic import new_temporary, sync_file
 from hk_tick_collector.store.connect import (
@@ -76,11 +77,12 @@ class SalvageReport:
     refused_rows: int = 0  # read, but the target does not take them
     unreadable: list[tuple[int, int]] = field(default_factory=list)
     problem: str | None = None  # the file as a whole could not be opened
+    lost_notes: list[str] = field(default_factory=list)  # tables beside the ticks of which not all could be read
 
     @property
     def clean(self) -> bool:
-        """True when every row of the file was read and stored."""
-        return not self.unreadable and self.problem is None and self.refused_rows == 0
+        """True when every row of the file was read and stored, and what was noted beside them."""
+        return not self.unreadable and self.problem is None and self.refused_rows == 0 and not self.lost_notes
 
     def mark(self, low: int, high: int) -> None:
         """Rowids ``low``..``high`` are unreadable; joins the range before when it touches it."""
@@ -135,40 +137,63 @@ def _made(conn: sqlite3.Connection, source: Path, into: Path, day: str, report: 
 
 def _copy(conn: sqlite3.Connection, source: Path, into: Path, day: str, report: SalvageReport) -> None:
     with closing(open_day_file(into, SqliteOptions())) as target:
-        _take_notes(conn, target, into, day)
+        _take_notes(conn, target, into, day, report)
         copied = CopiedRows()
         for chunk in _chunks(_keyed_first(_readable_rows(conn, source, report), into.parent)):
             _store(target, into, chunk, copied, report)
-        _copy_details(conn, target, into)
+        _copy_details(conn, target, into, report)
         recount(target, into, day)
 
 
-def _take_notes(conn: sqlite3.Connection, target: sqlite3.Connection, into: Path, day: str) -> None:
+def _take_notes(
+    conn: sqlite3.Connection, target: sqlite3.Connection, into: Path, day: str, report: SalvageReport
+) -> None:
     """Before the rows: a doubt is in the file no later than the rows it is about, whenever this ends."""
     try:
         target.execute("BEGIN IMMEDIATE")
-        target.executemany(_TAKE_GAP, [gap for gap in _told(conn, "gaps") if day in ("", gap[0])])
+        target.executemany(_TAKE_GAP, [gap for gap in _told(conn, "gaps", report) if day in ("", gap[0])])
         coverage = DayCoverage.load(target, day)
-        coverage.take_over(target, _told(conn, "coverage"))
+        coverage.take_over(target, _told(conn, "coverage", report))
+        if report.lost_notes:
+            coverage.doubt_all(NOTES_LOST)
         coverage.save(target, SystemClock().now_ms())
         target.execute("COMMIT")
     except sqlite3.Error as exc:
         raise translate(exc, into) from exc
 
 
-def _told(conn: sqlite3.Connection, table: str) -> list[Row]:
-    """The readable rows of one of these tables, in the order of _NOTES; none where that cannot be told any more."""
+def _told(conn: sqlite3.Connection, table: str, report: SalvageReport) -> list[Row]:
+    """The readable rows of one of these tables, in the order of _NOTES; none where that cannot be told any more, which
+    the report says. A file of before the table has none to lose."""
     names = _NOTES[table]
     there = table_columns(conn, table)
+    if not there:
+        if not _is_absent(conn, table):
+            report.lost_notes.append(table)
+        return []
     columns = ", ".join(name if name in there else "NULL" for name in names)
     try:
         rows = conn.execute(f"SELECT {columns} FROM {table}").fetchall()  # noqa: S608 - of our schema
     except sqlite3.Error:
+        report.lost_notes.append(table)
         return []
-    return [row for row in rows if all(isinstance(value, _NOTED[name]) for name, value in zip(names, row, strict=True))]
+    told = [row for row in rows if all(isinstance(value, _NOTED[name]) for name, value in zip(names, row, strict=True))]
+    if len(told) < len(rows):
+        report.lost_notes.append(table)
+    return told
 
 
-def _copy_details(conn: sqlite3.Connection, target: sqlite3.Connection, into: Path) -> None:
+def _is_absent(conn: sqlite3.Connection, table: str) -> bool:
+    """Does the file say that it has no such table?"""
+    try:
+        return (
+            conn.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (table,)).fetchone() is None
+        )
+    except sqlite3.Error:
+        return False
+
+
+def _copy_details(conn: sqlite3.Connection, target: sqlite3.Connection, into: Path, report: SalvageReport) -> None:
     """What was told of symbols and later of trades, as far as it can be read and is not there yet."""
     for table in ("symbols", "amendments"):
         names = table_columns(target, table)
@@ -178,7 +203,9 @@ def _copy_details(conn: sqlite3.Connection, target: sqlite3.Connection, into: Pa
         try:
             rows = conn.execute(f"SELECT {', '.join(names)} FROM {table}").fetchall()  # noqa: S608 - of our schema
         except sqlite3.Error:
-            continue  # of an earlier version, or damaged
+            if not _is_absent(conn, table):  # as in a file of an earlier version
+                report.lost_notes.append(table)
+            continue
         try:
             target.executemany(sql, rows)
         except sqlite3.Error as exc:

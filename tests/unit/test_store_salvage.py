@@ -10,7 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from hk_tick_collector.core.facts import UNREAD_TICK, Fact, GapFound, HeadProven, Interrupted, Unproven, Verified
+from hk_tick_collector.core.facts import (
+    NOTES_LOST,
+    UNREAD_TICK,
+    Fact,
+    GapFound,
+    HeadProven,
+    Interrupted,
+    NotSubscribed,
+    Unproven,
+    Verified,
+)
 from hk_tick_collector.records.tick import Tick
 from hk_tick_collector.store import salvage as store_salvage
 from hk_tick_collector.store.reader import CoverageRow, coverage, gaps
@@ -63,6 +73,24 @@ def assert_true_rows(target: Path, at_least: int) -> None:
     assert all(row in truth for row in found)
     assert len(set(found)) == len(found)
     assert len(found) >= at_least
+
+
+@pytest.mark.parametrize("table", ["gaps", "coverage", "amendments"])
+def test_notes_that_cannot_be_read_leave_no_day_proven(tmp_path: Path, target: Path, table: str) -> None:
+    stored = ticks(10)
+    with contextlib.closing(DayFileWriter(tmp_path)) as writer:
+        symbol, first, last = stored[0].symbol, stored[0].seq & 0xFFFFFFFF, stored[-1].seq & 0xFFFFFFFF
+        away = NotSubscribed(symbol, DAY, stored[0].ts_ms, stored[-1].ts_ms, False, "refused")
+        writer.write(stored, [HeadProven(symbol, DAY, first), Verified(symbol, DAY, last, stored[-1].ts_ms + 1), away])
+    broken = (tmp_path / f"{DAY}.db").rename(tmp_path / f"{DAY}.db.corrupt-20261120T013005.000Z")
+    (page,) = query(broken, f"SELECT rootpage FROM sqlite_master WHERE name = '{table}'")[0]
+    overwrite(broken, page - 1)
+    report = salvage(broken, target)
+    assert (report.copied_rows, report.clean, report.lost_notes) == (10, False, [table])
+    (row,) = coverage(target)
+    assert row.state == "unproven"
+    if table == "gaps":
+        assert NOTES_LOST in str(row.reason)
 
 
 def test_whole_file_is_copied_with_its_insert_times(broken, target):
@@ -316,5 +344,6 @@ def test_notes_that_no_recorder_writes_are_left_out(tmp_path, target):
         conn.execute("UPDATE coverage SET verified_until_ms = 'noon', holes = 'a-b'")
         conn.execute("INSERT INTO gaps VALUES (?, ?, 'a', 'b', 1, 2, 'x', NULL, NULL, 'open')", (DAY, SYMBOL))
         conn.commit()
-    assert salvage(moved, target).clean
+    report = salvage(moved, target)
+    assert (report.clean, report.lost_notes) == (False, ["gaps", "coverage"])
     assert (covered(target).state, covered(target).head_counter) == ("unproven", None)
