@@ -148,6 +148,7 @@ def _divide(
     plan = shards.divide(choice.trading_day, loads, count, slots, shards.read(whole) if whole is not None else None)
     if whole is not None:
         universe.check(choice, 0 if before is None else len(before.members))
+        _check_moves(app, plan, shards.read(whole))
         lines = {member.symbol: f"{member.symbol}  # {universe.why(member)}" for member in choice.members}
         shards.write(whole, plan, lines)
         universe.store(app.data_root, choice)
@@ -161,6 +162,17 @@ def _divide(
 
     app.emit(asdict(plan), human)
     return EXIT_FINE
+
+
+def _check_moves(app: App, plan: shards.Plan, before: shards.Plan | None) -> None:
+    """A symbol that moves is taken away from one recorder before the other one has it."""
+    recorded = {symbol for shard in before.shards for symbol in shard.symbols} if before is not None else set()
+    gone = recorded.difference(*(shard.symbols for shard in plan.shards)).union(plan.moved)
+    if gone and not _may_take_away(app):
+        raise universe.RankingFailed(
+            f"{counted(len(gone), 'symbol')} would be moved or taken away in mid-session, and their day could never be "
+            "proven: nothing was changed; do it when the market is closed"
+        )
 
 
 def _check_lists(app: App, target: Path) -> int:

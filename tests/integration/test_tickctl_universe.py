@@ -10,10 +10,12 @@ from typing import Any, cast
 import pytest
 
 from hk_tick_collector.cli.common import App
-from hk_tick_collector.cli.universe import _may_take_away, _next_day
+from hk_tick_collector.cli.universe import _check_moves, _may_take_away, _next_day
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.hk import HK
 from hk_tick_collector.market.hk.sessions import day_start_ms
+from hk_tick_collector.watch import shards
+from hk_tick_collector.watch.universe import RankingFailed
 from tests.harness import Recorder, Simulator, ended
 from tests.tickctl import record_day, tickctl, tickctl_json
 
@@ -162,3 +164,16 @@ def test_nothing_is_taken_away_while_its_day_is_recorded() -> None:
     assert _may_take_away(at(saturday, 11))
     assert [_next_day(at(friday, hour)) for hour in (7, 10, 18)] == [friday, "20261123", "20261123"]
     assert _next_day(at(saturday, 11)) == "20261123"
+
+
+def test_no_symbol_moves_between_recorders_while_its_day_is_recorded() -> None:
+    def plan(first: str, second: str, moved: tuple[str, ...] = ()) -> shards.Plan:
+        return shards.Plan("20261120", 9, (shards.Shard(1, 1.0, (first,)), shards.Shard(2, 1.0, (second,))), moved)
+
+    before = plan("HK.00005", "HK.00700")
+    for after in (plan("HK.00700", "HK.00005", ("HK.00005", "HK.00700")), plan("HK.00005", "HK.09988")):
+        with pytest.raises(RankingFailed, match="mid-session"):
+            _check_moves(at("20261120", 10), after, before)
+        _check_moves(at("20261120", 18), after, before)
+    _check_moves(at("20261120", 10), before, before)
+    _check_moves(at("20261120", 10), before, None)
