@@ -216,7 +216,11 @@ def about(engine: ClickHouse) -> dict[str, str]:
 
 
 def write_about(engine: ClickHouse, key: str, value: str, now_ms: int) -> None:
-    """Set one of its words."""
+    """Set one of its words; what is written last counts, whatever the clocks of the writers say."""
+    ((old_ms,),) = engine.rows(
+        f"SELECT max(toUnixTimestamp64Milli(written_at)) FROM {engine.database}.{ABOUT_TABLE} WHERE key = {quoted(key)}"
+    )
+    now_ms = max(now_ms, old_ms + 1)
     engine.run(
         f"INSERT INTO {engine.database}.{ABOUT_TABLE} SETTINGS async_insert = 0 "
         f"VALUES ({quoted(key)}, {quoted(value)}, fromUnixTimestamp64Milli(toInt64({now_ms:d}), 'UTC'))"

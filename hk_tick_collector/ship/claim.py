@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import time
 from hashlib import blake2b
 from pathlib import Path
 
-from hk_tick_collector.clickhouse.connection import ClickHouse, EngineRefused
+from hk_tick_collector.clickhouse.connection import ClickHouse, EngineAway, EngineRefused
 from hk_tick_collector.clickhouse.tables import about, write_about
+from hk_tick_collector.ship.counts import ShipCounts
 
+LOOK_SEC = 60.0
 _MACHINE_ID = Path("/etc/machine-id")
 
 
@@ -26,15 +29,51 @@ def claim(engine: ClickHouse, recorder: str, owner: str, now_ms: int, *, take_ov
     """Ship as ``recorder`` from now on; the number of the sink. EngineRefused when somebody else does."""
     known = about(engine)
     key = f"owner:{recorder}"
-    holder = known.get(key, owner)
-    if holder.rpartition(":")[2] != owner.rpartition(":")[2] and not take_over:
-        raise EngineRefused(
-            f"{engine.address.shown}: as {recorder} ships {holder.rpartition(':')[0]}, from another machine or "
-            "directory; set another name in SHIP_RECORDER, or, if that one is no more, hk-tickctl ship init --take-over"
-        )
+    if not take_over:
+        _check_holder(engine, recorder, known.get(key, owner), owner)
     if known.get(key) != owner:
         write_about(engine, key, owner, now_ms)
+        known = about(engine)  # another one may have written in the same moment
+        _check_holder(engine, recorder, known.get(key, ""), owner)
     sink = known.get("sink_id")
     if sink is None:
         raise EngineRefused(f"{engine.address.shown} was not made ready: hk-tickctl ship init")
     return sink
+
+
+class Claimed:
+    """Is the sink still the one that was claimed, and still this machine's? All calls come from one thread."""
+
+    def __init__(self, engine: ClickHouse, recorder: str, owner: str, sink: str, counts: ShipCounts) -> None:
+        self._engine, self._key, self._owner, self._sink = engine, f"owner:{recorder}", owner, sink
+        self._counts = counts
+        self._seen_waits = self._waits()
+        self._look_at_sec = time.monotonic() + LOOK_SEC
+
+    def is_ours(self) -> bool:
+        """False when its tables were made anew, or another machine took the name over. Asks there once a minute, and
+        after each trouble; while it does not answer, True."""
+        waits, now_sec = self._waits(), time.monotonic()
+        if waits == self._seen_waits and now_sec < self._look_at_sec:
+            return True
+        try:
+            known = about(self._engine)
+        except (EngineAway, EngineRefused):
+            return True  # the next call asks again
+        self._seen_waits, self._look_at_sec = waits, now_sec + LOOK_SEC
+        return known.get("sink_id") == self._sink and _is_same(known.get(self._key, ""), self._owner)
+
+    def _waits(self) -> int:
+        return self._counts.waits + self._counts.keeper_waits
+
+
+def _is_same(holder: str, owner: str) -> bool:
+    return holder.rpartition(":")[2] == owner.rpartition(":")[2]
+
+
+def _check_holder(engine: ClickHouse, recorder: str, holder: str, owner: str) -> None:
+    if not _is_same(holder, owner):
+        raise EngineRefused(
+            f"{engine.address.shown}: as {recorder} ships {holder.rpartition(':')[0]}, from another machine or "
+            "directory; set another name in SHIP_RECORDER, or, if that one is no more, hk-tickctl ship init --take-over"
+        )

@@ -24,4 +24,5 @@ class ShipCounts:
     days_brought: int = 0  # whole days sent
     days_healed: int = 0  # of them those whose copy was another one
     unequal: str = ""  # the day whose copy cannot be made equal, and why
+    keeper_waits: int = 0
     keeper_waits_for: str = ""

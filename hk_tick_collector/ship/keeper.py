@@ -73,6 +73,7 @@ class Keeper:
                 self._backoff.reset()
                 stop.wait(LOOK_SEC)
             except (EngineAway, EngineRefused) as exc:
+                self.counts.keeper_waits += 1
                 self.counts.keeper_waits_for = str(exc)
                 stop.wait(self._backoff.next_sec())
 

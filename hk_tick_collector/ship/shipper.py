@@ -13,7 +13,7 @@ from hk_tick_collector.core.backoff import Backoff
 from hk_tick_collector.core.clock import SystemClock
 from hk_tick_collector.core.logline import event
 from hk_tick_collector.days.catalog import Catalog
-from hk_tick_collector.ship.claim import claim, owner_of
+from hk_tick_collector.ship.claim import Claimed, claim, owner_of
 from hk_tick_collector.ship.copies import Copies
 from hk_tick_collector.ship.counts import ShipCounts
 from hk_tick_collector.ship.holds import Holds
@@ -24,6 +24,7 @@ from hk_tick_collector.ship.state import State
 from hk_tick_collector.ship.status import StatusFile
 
 STATUS_SEC = 2.0
+LOOK_TIMEOUT_SEC = 5.0  # the main thread asks: it has to say how it goes meanwhile
 
 _log = logging.getLogger(__name__)
 
@@ -34,15 +35,20 @@ def run(settings: ShipSettings, stop: threading.Event, counts: ShipCounts) -> No
     state = State(settings.ship_dir)
     status = StatusFile(settings, state, days, counts)
     try:
-        with ClickHouse(settings.address, settings.password()) as engine:
+        password, owner = settings.password(), owner_of(settings.data_root)
+        with (
+            ClickHouse(settings.address, password) as engine,
+            ClickHouse(settings.address, password, timeout_sec=LOOK_TIMEOUT_SEC) as looker,
+        ):
             _log.info(
                 event("ship_started", data_root=settings.data_root, to=engine.address.shown, recorder=settings.recorder)
             )
-            if _begun(engine, settings, state, status, stop, counts):
+            while (sink := _begun(engine, settings, state, status, stop, counts)) is not None:
+                claimed = Claimed(looker, settings.recorder, owner, sink, counts)
                 holds = Holds()
                 live = Live(days, engine, state, settings.recorder, counts=counts, holds=holds)
                 keeper = Keeper(days, Copies(engine, settings.recorder), state, counts=counts, holds=holds)
-                _run_both(live.run, keeper.run, status, stop)
+                _run_both(live.run, keeper.run, status, stop, claimed.is_ours)
     finally:
         state.close()
 
@@ -54,8 +60,8 @@ def _begun(
     status: StatusFile,
     stop: threading.Event,
     counts: ShipCounts,
-) -> bool:
-    """Wait until the sink can be used; then what is known is known of it. False when stopped before."""
+) -> str | None:
+    """Wait until the sink can be used; then what is known is known of it. Its number; None when stopped before."""
     backoff = Backoff(MIN_WAIT_SEC, MAX_WAIT_SEC)
     while not stop.is_set():
         try:
@@ -74,8 +80,8 @@ def _begun(
             _log.warning(
                 event("ship_from_start", reason="this sink is new, or what was known of it is lost: days are compared")
             )
-        return True
-    return False
+        return sink
+    return None
 
 
 def _run_both(
@@ -83,13 +89,15 @@ def _run_both(
     keeper: Callable[[threading.Event], None],
     status: StatusFile,
     stop: threading.Event,
+    is_ours: Callable[[], bool],
 ) -> None:
-    """Until ``stop``, or until one of them fails: then that error."""
+    """Until ``stop``, until the sink is another one's, or until one of them fails: then that error."""
     failed: list[BaseException] = []
+    ended = threading.Event()
 
     def guarded(work: Callable[[threading.Event], None]) -> None:
         try:
-            work(stop)
+            work(ended)
         except BaseException as exc:  # noqa: BLE001 - raised below, on the main thread
             failed.append(exc)
             stop.set()
@@ -99,10 +107,13 @@ def _run_both(
     ]
     for thread in threads:
         thread.start()
-    while not stop.wait(STATUS_SEC):
-        status.write()
-    for thread in threads:
-        thread.join()
-    status.write(is_stopped=True)
+    try:
+        while not stop.wait(STATUS_SEC) and is_ours():
+            status.write()
+    finally:
+        ended.set()
+        for thread in threads:
+            thread.join()
+    status.write(is_stopped=stop.is_set())
     if failed:
         raise failed[0]

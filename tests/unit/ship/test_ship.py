@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -18,6 +20,8 @@ from hk_tick_collector.core.errors import ConfigError, NoData, StoreBusy
 from hk_tick_collector.days.catalog import Catalog
 from hk_tick_collector.days.content import content_of
 from hk_tick_collector.records.tick import tick_with
+from hk_tick_collector.ship import claim as claims
+from hk_tick_collector.ship import shipper
 from hk_tick_collector.ship.copies import Copies, place_of
 from hk_tick_collector.ship.counts import ShipCounts
 from hk_tick_collector.ship.keeper import Keeper
@@ -347,3 +351,45 @@ def test_a_verified_day_that_grew_is_behind(
     writer.write(ticks(7, first=21))
     assert status.now().rows_behind == 7
     assert status.now().oldest_waiting_ms > 0
+
+
+def test_tables_that_were_made_anew_are_filled_anew(
+    root: Path, writer: DayFileWriter, engine: ClickHouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claims, "LOOK_SEC", 0.0)
+    monkeypatch.setattr(shipper, "STATUS_SEC", 0.05)
+    settings = ShipSettings(
+        ship_url=f"{engine.address.url}/{engine.database}", ship_recorder="A", ship_dir=tmp_path / "own", data_root=root
+    )
+    writer.write(ticks(20))
+    stop = threading.Event()
+    thread = threading.Thread(target=shipper.run, args=(settings, stop, ShipCounts()))
+    thread.start()
+    try:
+        until(lambda: raw_rows(engine) == 20)
+        engine.run(f"DROP DATABASE {engine.database}")
+        tables.init(engine, tables.Shape(), 1)
+        until(lambda: raw_rows(engine) == 20)
+    finally:
+        stop.set()
+        thread.join()
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_name_that_was_taken_over_is_seen_and_whoever_claims_last_has_it(engine: ClickHouse) -> None:
+    counts = ShipCounts()
+    sink = claims.claim(engine, "A", "one:1", 5_000)
+    claimed = claims.Claimed(engine, "A", "one:1", sink, counts)
+    with pytest.raises(EngineRefused, match="as A ships one, from another machine"):
+        claims.claim(engine, "A", "two:2", 6_000)
+    assert claims.claim(engine, "A", "two:2", 4_000, take_over=True) == sink  # its clock is behind
+    assert tables.about(engine)["owner:A"] == "two:2"
+    assert claimed.is_ours()  # it is not asked each time
+    counts.keeper_waits += 1
+    assert not claimed.is_ours()
