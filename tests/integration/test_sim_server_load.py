@@ -81,7 +81,7 @@ def test_a_steady_rate_is_kept_and_ticks_say_when_they_were_made(tmp_path: Path)
             ages_sec.append(time.time() - tick.timestamp)
             assert "." in tick.time
         # The market's own time is judged, whatever the machine's load made of ours.
-        assert max(made_sec) - min(made_sec) == pytest.approx(2, abs=0.1)
+        assert max(made_sec) - min(made_sec) == pytest.approx(2, abs=0.5)
         assert -0.002 < min(ages_sec) < 1
 
 
