@@ -33,6 +33,7 @@ from xml.etree import ElementTree as ET
 import urllib3
 from minio import Minio
 from minio.credentials.providers import AWSConfigProvider, ChainedProvider, EnvAWSProvider, IamAwsProvider
+from minio.datatypes import parse_list_objects
 from minio.error import MinioException, S3Error, ServerError
 from urllib3.exceptions import HTTPError
 
@@ -43,11 +44,19 @@ from hk_tick_collector.core.text import cut, printable
 PART_BYTES = 5 * 1024 * 1024  # the least that S3 takes, so that a slow line takes one in TIMEOUT_SEC; 10,000 are 50 GB
 BLOCK_BYTES = 256 * 1024
 TIMEOUT_SEC = 60.0  # also of sending a part
-RETRIES = urllib3.Retry(3, backoff_factor=0.3, status_forcelist=[500, 502, 503, 504], allowed_methods=None)
+RETRIES = urllib3.Retry(
+    3,
+    redirect=0,  # signed requests go where they were meant to
+    respect_retry_after_header=False,  # it may say a year
+    backoff_factor=0.3,
+    status_forcelist=[500, 502, 503, 504],
+    allowed_methods=None,
+)
 READ_ATTEMPTS = 5  # in a row that brought less than a block
 GRACE_SEC = 60.0
 SLOWEST_BYTES_PER_SEC = 8 * 1024
 MAX_NAMES = 1_000_000
+MAX_EMPTY_PAGES = 100  # of a listing
 MAX_UPLOADS = 5  # unfinished ones of a name that are looked at
 
 _META = "x-amz-meta-sha256"
@@ -109,11 +118,35 @@ class S3Store:
         found: list[str] = []
         skipped = len(self._key(""))
         with self._errors(f"list {self.place}/{prefix}"):
-            for one in self._client.list_objects(self._bucket, self._key(prefix), recursive=True):
+            for one in self._listed(prefix):
                 found.append(str(one.object_name)[skipped:])
                 if len(found) > MAX_NAMES:
                     raise StoreUnavailable(f"{self.place} has more than {MAX_NAMES:,} files: name a prefix of its own")
         return sorted(found)
+
+    def _listed(self, prefix: str) -> Iterator[Any]:
+        """A page at a time, so that a store which says for ever that more is to come is given up."""
+        token: str | None = None
+        empty_pages = 0
+        while True:
+            asked: dict[str, str | list[str] | tuple[str]] = {
+                "list-type": "2",
+                "delimiter": "",
+                "encoding-type": "url",
+                "max-keys": "1000",
+                "prefix": self._key(prefix),
+            }
+            if token:
+                asked["continuation-token"] = token
+            answer = self._client._execute("GET", self._bucket, query_params=asked)
+            page, is_truncated, following, _ = parse_list_objects(answer)
+            yield from page
+            if not is_truncated:
+                return
+            empty_pages += not page
+            if empty_pages > MAX_EMPTY_PAGES or not following or following == token:
+                raise StoreUnavailable(f"{self.place} lists its files without an end: it is no S3 store")
+            token = following
 
     def stat(self, name: str) -> Stored | None:
         with self._errors(f"look at {self.place}/{name}"):
@@ -198,7 +231,28 @@ class S3Store:
         return str(self._ask("PUT", name, body, headers, query).headers.get("etag", "")).strip('"')
 
     def _put_in_parts(self, source: Path, name: str, sha256: str, condition: dict[str, str]) -> None:
+        wanted = (source.stat().st_size, sha256)
         upload, there = self._begun(source, name)
+        tag = self._complete(source, name, sha256, condition, upload, there)
+        found = self.stat(name)  # an error may come late, as an answer that begins well
+        is_ours = found is not None and found.version == tag
+        if upload is not None and is_ours and found is not None and (found.size_bytes, found.sha256) != wanted:
+            # What was gone on with had been begun by somebody who said something else of the whole.
+            self._complete(source, name, sha256, {"If-Match": f'"{tag}"'}, None, {})
+            found = self.stat(name)
+        if found is None or (found.size_bytes, found.sha256) != wanted:
+            raise StoreUnavailable(f"{self.place}/{name} was sent and is not there: try again")
+
+    def _complete(
+        self,
+        source: Path,
+        name: str,
+        sha256: str,
+        condition: dict[str, str],
+        upload: str | None,
+        there: dict[int, str],
+    ) -> str | None:
+        """Send the parts that are not there, and make one object of them: its tag, None when the answer has none."""
         if upload is None:
             headers = {_META: sha256, "x-amz-checksum-algorithm": "SHA256"}
             upload = _text(self._ask("POST", name, b"", headers, {"uploads": ""}), "UploadId")
@@ -208,10 +262,10 @@ class S3Store:
             part = ET.SubElement(listed, "Part")
             for key, value in {"ChecksumSHA256": _sum(body), "ETag": f'"{tag}"', "PartNumber": str(number)}.items():
                 ET.SubElement(part, key).text = value
-        self._ask("POST", name, ET.tostring(listed), condition, {"uploadId": upload})
-        found = self.stat(name)  # an error may come late, as an answer that begins well
-        if found is None or found.size_bytes != source.stat().st_size:
-            raise StoreUnavailable(f"{self.place}/{name} was sent and is not there: try again")
+        answer = self._ask("POST", name, ET.tostring(listed), condition, {"uploadId": upload})
+        with contextlib.suppress(StoreUnavailable):
+            return _text(answer, "ETag").strip('"')
+        return None
 
     def _begun(self, source: Path, name: str) -> tuple[str | None, dict[int, str]]:
         """The newest upload of this very file that was broken off, and the tags of the parts that the store has."""

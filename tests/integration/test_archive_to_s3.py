@@ -201,6 +201,22 @@ def test_an_upload_goes_on_after_the_server_was_killed_in_the_middle(
     assert target.read_bytes() == body
 
 
+def test_an_upload_that_somebody_began_with_another_checksum_is_made_anew(place: str, tmp_path: Path) -> None:
+    store, path = places.open_store(place), tmp_path / "large"
+    assert isinstance(store, s3.S3Store)
+    path.write_bytes(b"x" * (s3.PART_BYTES + 1))
+    begun = store._ask(
+        "POST", "large", b"", {s3._META: "0" * 64, "x-amz-checksum-algorithm": "SHA256"}, {"uploads": ""}
+    )
+    upload = s3._text(begun, "UploadId")
+    store._put("large", b"x" * s3.PART_BYTES, {}, partNumber="1", uploadId=upload)
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    store.write(path, "large", sha256, None)
+    there = store.stat("large")
+    assert there is not None
+    assert (there.size_bytes, there.sha256) == (path.stat().st_size, sha256)
+
+
 def test_a_line_that_breaks_is_taken_up_where_it_broke(
     place: str, server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

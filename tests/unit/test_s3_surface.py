@@ -5,9 +5,12 @@ from __future__ import annotations
 import inspect
 import re
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import urllib3
 from minio import Minio, datatypes
 
 from hk_tick_collector.archive import s3
@@ -48,3 +51,50 @@ def test_credentials_that_cannot_be_parsed_are_said_without_their_lines(
     with pytest.raises(StoreUnavailable, match="cannot be read as AWS's programs write it") as caught:
         s3.open_bucket("ticks", "").stat("a")
     assert "hush" not in "".join(traceback.format_exception(caught.value))
+
+
+class Listing:
+    """A store that answers each request for names with the next page; the last for ever."""
+
+    def __init__(self, *pages: str) -> None:
+        self.pages, self.asked = list(pages), 0
+
+    def _execute(self, *_: object, **__: object) -> urllib3.HTTPResponse:
+        assert self.asked < 1000, "asked for ever"
+        page = self.pages[min(self.asked, len(self.pages) - 1)]
+        self.asked += 1
+        text = f'<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Name>ticks</Name>{page}</ListBucketResult>'
+        return urllib3.HTTPResponse(body=text.replace("TOKEN", f"t{self.asked}").encode(), preload_content=True)
+
+    def list_objects(self, *_: object, **__: object) -> Iterator[object]:
+        return Minio._list_objects(self, "ticks")  # type: ignore[arg-type]
+
+    _base_url = SimpleNamespace(is_aws_host=False)
+
+
+MORE = "<IsTruncated>true</IsTruncated><NextContinuationToken>TOKEN</NextContinuationToken>"
+
+
+def named(name: str) -> str:
+    return f"<Contents><Key>{name}</Key><Size>1</Size></Contents>"
+
+
+def test_a_listing_is_read_page_by_page() -> None:
+    store = s3.S3Store(Listing(named("hk/a") + MORE, MORE, named("hk/b")), "ticks", "hk")  # type: ignore[arg-type]
+    assert store.names("") == ["a", "b"]
+
+
+@pytest.mark.parametrize("page", [MORE, MORE.replace("TOKEN", "same")])
+def test_a_listing_without_an_end_is_given_up(page: str) -> None:
+    with pytest.raises(StoreUnavailable, match="without an end"):
+        s3.S3Store(Listing(page), "ticks", "hk").names("")  # type: ignore[arg-type]
+
+
+def test_a_store_says_neither_where_to_go_nor_how_long_to_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr("urllib3.util.retry.time.sleep", slept.append)
+    s3.RETRIES.sleep(urllib3.HTTPResponse(status=503, headers={"Retry-After": "31536000"}))
+    assert not slept
+    away = urllib3.HTTPResponse(status=307, headers={"Location": "http://elsewhere.example"})
+    with pytest.raises(urllib3.exceptions.MaxRetryError):
+        s3.RETRIES.increment("GET", "/", response=away)
