@@ -69,8 +69,8 @@ class ShipSettings(SettingsModel):
     ship_password_file: Annotated[Path | None, BeforeValidator(path_value)] = _ship(
         "SHIP_PASSWORD_FILE", None, "empty, or the path of a file that others may not read"
     )
-    """The file with the user's password in its first line. Empty: systemd's credential `ship-password`, else no
-    password."""
+    """The file with the user's password in its first line; systemd's credential `ship-password` goes before it. Neither:
+    no password."""
     ship_recorder: Annotated[str, AfterValidator(_recorder)] = _ship(
         "SHIP_RECORDER", "", "empty, or letters, digits, - _ and ."
     )
@@ -124,13 +124,13 @@ class ShipSettings(SettingsModel):
 
 
 def password_of(path: Path | None, environ: Mapping[str, str]) -> str:
-    """The password in a file, else in systemd's credential; empty without either. ConfigError when the file is open to
+    """The password in systemd's credential, else in a file; empty without either. ConfigError when the file is open to
     others or cannot be read."""
     credentials = environ.get("CREDENTIALS_DIRECTORY", "")
-    if path is None:
-        if not credentials or not (Path(credentials) / CREDENTIAL).exists():
-            return ""
-        path = Path(credentials) / CREDENTIAL
+    if credentials and (Path(credentials) / CREDENTIAL).exists():
+        path = Path(credentials) / CREDENTIAL  # handed over by who started this: the file may be closed to us
+    elif path is None:
+        return ""
     elif path.parent != Path(credentials or "/nowhere"):
         _check_closed(path)
     try:

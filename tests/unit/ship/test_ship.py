@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import yaml
 
 from hk_tick_collector.cli.ship import _compared
 from hk_tick_collector.clickhouse import tables
@@ -26,13 +27,13 @@ from hk_tick_collector.ship.copies import Copies, place_of
 from hk_tick_collector.ship.counts import ShipCounts
 from hk_tick_collector.ship.keeper import Keeper
 from hk_tick_collector.ship.live import Live
-from hk_tick_collector.ship.settings import ShipSettings
+from hk_tick_collector.ship.settings import ShipSettings, password_of
 from hk_tick_collector.ship.state import State, verified_days
 from hk_tick_collector.ship.status import StatusFile
 from hk_tick_collector.store.layout import archive_dir
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.archived_day import archive_day
-from tests.clickhouse import ClickHouseServer
+from tests.clickhouse import ROOT, ClickHouseServer
 from tests.unit.store_ticks import DAY, tick, ticks
 
 BEFORE, AFTER = "20261119", "20261121"
@@ -393,3 +394,16 @@ def test_a_name_that_was_taken_over_is_seen_and_whoever_claims_last_has_it(engin
     assert claimed.is_ours()  # it is not asked each time
     counts.keeper_waits += 1
     assert not claimed.is_ours()
+
+
+def test_a_credential_goes_before_a_file_that_is_closed_to_the_service(tmp_path: Path) -> None:
+    (tmp_path / "ship-password").write_text("handed-over\n")
+    given = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
+    assert password_of(tmp_path / "of-root" / "password", given) == "handed-over"
+    assert password_of(None, given) == "handed-over"
+
+
+def test_each_container_that_ships_is_the_same_machine() -> None:
+    """Who ships is told by the name of the machine, which is random for a container unless it is set."""
+    services = yaml.safe_load((ROOT / "deploy/container/clickhouse.yml").read_text())["services"]
+    assert services["ship"]["hostname"] == services["ship-init"]["hostname"] == "hk-tick-ship"
