@@ -69,8 +69,8 @@ class ShipSettings(SettingsModel):
     ship_password_file: Annotated[Path | None, BeforeValidator(path_value)] = _ship(
         "SHIP_PASSWORD_FILE", None, "empty, or the path of a file that others may not read"
     )
-    """The file with the user's password in its first line; systemd's credential `ship-password` goes before it. Neither:
-    no password."""
+    """The file with the user's password in its first line; systemd's credential `ship-password` goes before it.
+    Neither: no password."""
     ship_recorder: Annotated[str, AfterValidator(_recorder)] = _ship(
         "SHIP_RECORDER", "", "empty, or letters, digits, - _ and ."
     )

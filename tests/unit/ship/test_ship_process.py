@@ -99,7 +99,9 @@ def test_kills_of_either_side_lose_and_double_nothing(
                 time.sleep(dice.random() / 4)
             process.send_signal(signal.SIGKILL)
     engine = own_server.engine("hk", PASSWORD)
+    begun = log.read_text().count("ship_started")
     with shipper(settings, log) as process:
+        until(lambda: log.read_text().count("ship_started") > begun, "from here on it ends in order")
         until(lambda: rows_there(engine) >= stored, f"{stored} rows")
         process.send_signal(signal.SIGTERM)
         assert process.wait(DEADLINE_SEC) == 0
