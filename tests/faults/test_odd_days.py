@@ -5,8 +5,10 @@ so."""
 from __future__ import annotations
 
 import json
+import sqlite3
 import time
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,6 @@ from tests.faults.lab import (
     kill_9,
     more_recorded,
     one_more_line,
-    recorded,
     select,
 )
 from tests.faults.test_certificates import truths
@@ -44,6 +45,12 @@ def certified(lab: Lab) -> dict[str, dict[str, Any]]:
 def made_ticks(simulator: Simulator) -> list[int]:
     """Counters of the day's ticks in the truth file, in the order they were made."""
     return [seq_counter(tick.seq) for tick in read_truth(simulator.truth) if hk_date(tick.ts_ms) == DAY]
+
+
+def stored_counters(recorder: Recorder) -> set[int]:
+    """Counters of the day's rows in its file."""
+    with closing(sqlite3.connect(f"file:{recorder.data_root}/{DAY}.db?mode=ro", uri=True)) as conn:
+        return {seq_counter(seq) for (seq,) in conn.execute("SELECT seq FROM ticks")}
 
 
 def begin_anew(simulator: Simulator) -> None:
@@ -98,7 +105,8 @@ def test_counters_begin_anew_over_lunch_while_the_recorder_is_away(lab: Lab) -> 
     recorder = lab.recording(simulator, 1200, ONE)
     until(simulator, hk_time_ms("2026-11-20T12:30:00"))
     simulator.ctl("stand")
-    recorded(recorder, len(made_ticks(simulator)[-1000:]))
+    newest = made_ticks(simulator)[-1]
+    wait_until(lambda: newest in stored_counters(recorder), "all that was pushed is stored")
     kill_9(recorder)
     simulator.ctl("restart kind=forget seconds=0.1")
     begin_anew(simulator)
