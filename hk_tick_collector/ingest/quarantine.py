@@ -5,6 +5,8 @@ One JSON object a line, in ASCII whatever OpenD sent: ``recv_ts_ms``, ``symbol``
 
 What is told again word for word is the same tick and kept once: an answer shows its newest 1000 ticks each time, a
 file is read again after a restart. Equal ones in one call of ``add`` are as many ticks, as equal trades of a view are.
+Of a tick with a sequence it does not matter on which way it was told, nor when it reached OpenD, which answers leave
+out: a push and an answer after a restart are one tick.
 
 Limits: MAX_WAITING_ROWS and MAX_WAITING_BYTES in memory, MAX_DAY_BYTES a day on disk. What comes beyond is dropped,
 counted (``IngestProgress.quarantine_dropped_rows``) and said: it must not fill the disk that recording needs. Known
@@ -20,6 +22,7 @@ import contextlib
 import json
 import logging
 import os
+import re
 import threading
 import time
 from collections import Counter
@@ -45,6 +48,8 @@ REMEMBERED_TICKS = 100_000  # 8 MB; a thin symbol's answer may hold a thousand
 REMEMBERED_BYTES = 4 * 1024 * 1024  # read at the start in some 20 ms
 RETRY_SEC = 5.0  # after a disk that refused: its next chance
 
+_HAS_SEQUENCE = re.compile(rb'"sequence": [1-9]')
+_OF_THE_WAY = re.compile(rb'"(?:recvTime|pushDataType)": [^,}]*')  # a quote inside a text has a backslash before it
 _LIMIT_LINE = b'{"code": "limit_reached", "reason": "more ticks of this day are dropped, and counted in the log"}\n'
 
 
@@ -62,7 +67,7 @@ class _Told:
 
     def is_new(self, line: bytes, occurrence: int) -> bool:
         """Note a line; False when it was told before. When it was received does not count."""
-        number = hash((line.rstrip(b"\n").partition(b", ")[2], occurrence))
+        number = hash((_tick_in(line), occurrence))
         is_new = number not in self._young and number not in self._old
         if len(self._young) >= REMEMBERED_TICKS:
             self._old, self._young = self._young, set()
@@ -250,6 +255,12 @@ class Quarantine:
             total=self._progress.quarantine_dropped_rows,
             limit_bytes=limit_bytes or None,
         )
+
+
+def _tick_in(line: bytes) -> bytes:
+    """What a line says of the tick itself."""
+    told = line.rstrip(b"\n").partition(b", ")[2]
+    return _OF_THE_WAY.sub(b"", told) if _HAS_SEQUENCE.search(told) else told
 
 
 def _last_lines(path: Path, most_bytes: int) -> list[bytes]:

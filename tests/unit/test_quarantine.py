@@ -96,6 +96,25 @@ def test_equal_ticks_of_one_answer_are_as_many(tmp_path: Path) -> None:
     assert len(bench.kept()) == 3
 
 
+@pytest.mark.parametrize("sequence", [7710057764856270497, 0])
+def test_a_tick_with_a_sequence_is_one_on_whichever_way_it_is_told(tmp_path: Path, sequence: int) -> None:
+    """A recorder may be stopped after the push, and be shown the tick by an answer after the restart."""
+    way = '"recvTime": 1.5, "pushDataType": 9, '
+    pushed = rejected(price="nan", sequence=sequence, time=way, recvTime=1795137712.181, pushDataType=1, hpVolume=1.0)
+    shown = pushed._replace(raw={**pushed.raw, "recvTime": 0.0, "pushDataType": 3})
+    other = shown._replace(raw={**shown.raw, "time": "another"})
+    first = Bench(tmp_path)
+    first.quarantine.add([pushed])
+    first.quarantine.flush()
+    after_a_restart = Bench(tmp_path)
+    for one in (shown, pushed, other):
+        after_a_restart.quarantine.add([one])
+    after_a_restart.quarantine.flush()
+    times = [(one["raw"]["time"], one["raw"]["pushDataType"]) for one in first.kept()]  # type: ignore[index]
+    without = [] if sequence else [(way, 3)]  # nothing tells that the two are one
+    assert times == [(way, 1), *without, ("another", 3)]
+
+
 def test_what_is_known_again_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "REMEMBERED_TICKS", 10)
     bench = Bench(tmp_path)
