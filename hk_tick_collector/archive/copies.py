@@ -24,7 +24,7 @@ from hk_tick_collector.archive.pack import Outcome, check_replaceable
 from hk_tick_collector.archive.signing import Signers, is_signature
 from hk_tick_collector.archive.stores import ArchiveStore, Stored
 from hk_tick_collector.archive.verify import Check, OnRows, archive_paths, check_day, count, digest, opened
-from hk_tick_collector.core.errors import NoData, StoreCorrupt
+from hk_tick_collector.core.errors import NoData, RecorderError, StoreCorrupt
 from hk_tick_collector.days.manifest import (
     MAX_MANIFEST_BYTES,
     Manifest,
@@ -84,6 +84,21 @@ def fetch_day(store: ArchiveStore, day: str, target: Path) -> Manifest | None:
     return manifest
 
 
+@contextlib.contextmanager
+def fetched(
+    store: ArchiveStore, day: str, beside: Path | None = None, signers: Signers | None = None
+) -> Iterator[Path]:
+    """A day's copy in a directory of its own for the length of the block; ``signers``: only one that they signed.
+    Errors as of ``fetch_day`` and ``Signers.signer_of``; what the block raises names the store's place, too."""
+    with staging(beside) as there:
+        try:
+            if fetch_day(store, day, there) is not None and signers is not None:
+                signers.signer_of(there, day)
+            yield there
+        except RecorderError as exc:
+            raise type(exc)(_named(str(exc), there, store)) from exc
+
+
 def check_copy(
     store: ArchiveStore, day: str, db: Path | None, on_rows: OnRows | None = None, signers: Signers | None = None
 ) -> Check:
@@ -93,7 +108,7 @@ def check_copy(
             fetch_day(store, day, there)
         except StoreCorrupt as exc:
             return Check(day, 0, 0, (), None, (_named(str(exc), there, store),), None)
-        check = check_day(there, day, db, on_rows)
+        check = check_day(there, day, db, on_rows, is_copy=True)
         if signers is not None:
             check = signers.judged(there, check)
         return replace(check, problems=tuple(_named(problem, there, store) for problem in check.problems))

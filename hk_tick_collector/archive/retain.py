@@ -26,9 +26,10 @@ import os
 import signal
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from hk_tick_collector.archive import books, kept
@@ -82,19 +83,21 @@ def retain_day(
     now_ms: int,
     *,
     dry_run: bool = False,
+    is_copy: bool = False,
     on_rows: OnRows | None = None,
 ) -> Verdict:
     """Delete a due day's file if that is safe, inside ``atomic.only_job(archive_root)``. ``dry_run`` looks and changes
-    nothing. Never raises for a reason to keep the file: the verdict has it."""
+    nothing; ``is_copy`` as of ``check_day``. Never raises for a reason to keep the file: the verdict has it."""
     db = day_file(data_root, day)
+    check = partial(_check_archived, archive_root, day, db, on_rows, is_copy)
     try:
         size_bytes = db.stat().st_size
         check_at_rest(data_root, day, calendar, now_ms)
         _check_closed(db)
         if dry_run:
-            rows = _check_archived(archive_root, day, db, on_rows)
+            rows = check()
             return Verdict(day, "would delete", None, rows, size_bytes)
-        rows = _delete(archive_root, day, db, on_rows)
+        rows = _delete(db, check)
         manifest = load_manifest(archive_root, day)
         if manifest is not None:
             kept.leave_to_archive(data_root, manifest)
@@ -106,11 +109,11 @@ def retain_day(
     return Verdict(day, "deleted", None, rows, size_bytes)
 
 
-def _delete(archive_root: Path, day: str, db: Path, on_rows: OnRows | None) -> int:
+def _delete(db: Path, check: Callable[[], int]) -> int:
     had_log = _make_plain(db)
     try:
         stamp = _settled_stamp(db)
-        rows = _check_archived(archive_root, day, db, on_rows)
+        rows = check()
         caveat = open_elsewhere(db).caveat
         if caveat is not None and not had_log and not _is_closed_everywhere(db):
             raise Refused(f"{db} may be open elsewhere: {caveat}")
@@ -146,9 +149,9 @@ def _is_closed_everywhere(db: Path) -> bool:
     return True
 
 
-def _check_archived(archive_root: Path, day: str, db: Path, on_rows: OnRows | None) -> int:
+def _check_archived(archive_root: Path, day: str, db: Path, on_rows: OnRows | None, is_copy: bool) -> int:
     """The rows that the archive and the file both hold. ``Refused`` unless they hold the same."""
-    check = check_day(archive_root, day, db, on_rows)
+    check = check_day(archive_root, day, db, on_rows, is_copy=is_copy)
     if not check.fine:
         raise Refused(f"{db} stays: {'; '.join(check.problems)}")
     return check.rows

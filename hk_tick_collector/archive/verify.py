@@ -23,7 +23,7 @@ from hk_tick_collector.archive.atomic import PART_SUFFIX
 from hk_tick_collector.archive.contents import DayFileTicks, ParquetTicks, Ticks, differing, differing_notes, some
 from hk_tick_collector.core.errors import StoreCorrupt, StoreError, StoreUnavailable
 from hk_tick_collector.core.regular import open_regular
-from hk_tick_collector.days.content import ALGORITHM, DayContent
+from hk_tick_collector.days.content import ALGORITHM, DayContent, new_key
 from hk_tick_collector.days.manifest import (
     PARQUET,
     SQLITE,
@@ -87,8 +87,13 @@ def archive_paths(archive_root: Path, day: str, market: str) -> dict[str, Path]:
     return {PARQUET: parquet_path(archive_root, day, market), SQLITE: sqlite_path(archive_root, day)}
 
 
-def check_day(archive_root: Path, day: str, db: Path | None, on_rows: OnRows | None = None) -> Check:
-    """Read a day's archive back; hold it against ``db`` as well when that is given. Problems are told, not raised."""
+def check_day(
+    archive_root: Path, day: str, db: Path | None, on_rows: OnRows | None = None, *, is_copy: bool = False
+) -> Check:
+    """Read a day's archive back; hold it against ``db`` as well when that is given. Problems are told, not raised.
+
+    ``is_copy``: it comes from where others may have forged rows so that the sums of ``days.content`` stay. Then every
+    file is held against ``db`` once more, counted with a key that nobody knows."""
     try:
         manifest = load_manifest(archive_root, day)
     except StoreError as exc:
@@ -99,6 +104,8 @@ def check_day(archive_root: Path, day: str, db: Path | None, on_rows: OnRows | N
     content, problems = check_files(archive_root, manifest, archive_paths(archive_root, day, manifest.market), on_rows)
     if content is not None and db is not None:
         problems += compare_with_day_file(content, manifest, db)
+        if is_copy and not problems:
+            problems += _forgeries(archive_root, manifest, db)
     problems += kept.differences(archive_root, manifest, db.parent if db is not None else None)
     kinds = tuple(file.kind for file in manifest.files)
     compared_with = None if db is None else str(db)
@@ -194,6 +201,25 @@ def compare_with_day_file(content: DayContent, manifest: Manifest, db: Path) -> 
     return problems
 
 
+def _forgeries(archive_root: Path, manifest: Manifest, db: Path) -> list[str]:
+    """The files of an archive whose rows are not the day file's, though their sums are."""
+    problems, key = [], new_key()
+    try:
+        stored = count(DayFileTicks(db), key=key).symbols
+        for file in manifest.files:
+            path = archive_root / file.path
+            with opened(file.kind, path, archive_root, manifest.rows) as ticks:
+                symbols = differing(stored, count(ticks, key=key).symbols)
+            if symbols:
+                problems.append(
+                    f"{path} was forged: its sums are those of {db} and its ticks are not: {some(symbols)}; keep the "
+                    "day file, find out who can write there, and archive to another place"
+                )
+    except StoreError as exc:
+        return [f"the copy cannot be compared with the day file: {exc}"]
+    return problems
+
+
 def _notes_differ(db: Path, manifest: Manifest, where: str) -> list[str]:
     return [
         f"the {name} {where} {'is' if name == 'coverage' else 'are'} not what the manifest has"
@@ -201,9 +227,9 @@ def _notes_differ(db: Path, manifest: Manifest, where: str) -> list[str]:
     ]
 
 
-def count(ticks: Ticks, on_rows: OnRows | None = None) -> DayContent:
-    """Read all rows of a file. StoreError as of its reader."""
-    content = DayContent()
+def count(ticks: Ticks, on_rows: OnRows | None = None, *, key: bytes = b"") -> DayContent:
+    """Read all rows of a file. ``key``: as of ``DayContent``. StoreError as of its reader."""
+    content = DayContent(key)
     for batch in ticks.batches():
         content.add(batch)
         if on_rows is not None:

@@ -18,6 +18,7 @@ from hk_tick_collector.store import layout
 
 if TYPE_CHECKING:
     from hk_tick_collector.archive.pack import Outcome
+    from hk_tick_collector.archive.signing import Signers
     from hk_tick_collector.store.reader import CoverageRow
 
 FORMATS = {"parquet": ("parquet",), "sqlite": ("sqlite",), "both": ("parquet", "sqlite")}
@@ -39,6 +40,22 @@ from_option = click.option(
     metavar="PLACE",
     help="The copies there instead of the archive: s3://BUCKET/PREFIX or a directory.",
 )
+
+
+signers_option = click.option(
+    "--signers",
+    "signers_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Who may have signed, as ssh-keygen(1) wants it (ALLOWED SIGNERS).",
+)
+
+
+def signers_of(signers_file: Path | None) -> Signers | None:
+    """Those whom the file allows, None without one. ConfigError when there is no such file."""
+    from hk_tick_collector.archive.signing import Signers  # noqa: PLC0415 - Arrow takes its time
+
+    return None if signers_file is None else Signers.of(signers_file)
 
 
 def kinds_of(app: App, format_: str | None) -> tuple[str, ...]:

@@ -8,17 +8,24 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hk_tick_collector.cli.archiving import archive_job, from_option, restoring_job, stored_rows
+from hk_tick_collector.cli.archiving import (
+    archive_job,
+    from_option,
+    restoring_job,
+    signers_of,
+    signers_option,
+    stored_rows,
+)
 from hk_tick_collector.cli.common import EXIT_FINE, App, progress, tickctl_command
 from hk_tick_collector.cli.options import day_argument
 from hk_tick_collector.cli.terminal import show_text
-from hk_tick_collector.core.errors import StoreError
 from hk_tick_collector.core.text import counted
 from hk_tick_collector.days.manifest import manifest_path
 from hk_tick_collector.watch.when import one_day
 
 if TYPE_CHECKING:
     from hk_tick_collector.archive.restore import Restored
+    from hk_tick_collector.archive.signing import Signers
 
 
 @tickctl_command(
@@ -29,7 +36,9 @@ if TYPE_CHECKING:
     ticks are joined to it: nothing is lost and nothing is there twice. The archive is read back and compared with its
     manifest first, and stays.
 
-    With --from it comes from a copy in a bucket or another directory, also on a machine that has nothing else.
+    With --from it comes from a copy in a bucket or another directory, also on a machine that has nothing else. Whoever
+    can write there can make up a day with a manifest that fits. With --signers the manifest, or the archive's, must be
+    signed by somebody whom that file allows; else nothing is restored.
 
     A day file that another process has open is refused. With RETAIN_DAYS set, the next end-of-day job deletes an old
     day's file again; restore into another directory to keep it.
@@ -43,14 +52,16 @@ if TYPE_CHECKING:
     help="Directory for the day file instead of the data root; made when it does not exist.",
 )
 @from_option
-def command(app: App, day: str, into: Path | None, place: str | None) -> int:
+@signers_option
+def command(app: App, day: str, into: Path | None, place: str | None, signers_file: Path | None) -> int:
     """See the help text."""
-    done = _from_archive(app, day, into) if place is None else _from_copy(app, day, into, place)
+    signers = signers_of(signers_file)
+    done = _from_archive(app, day, into, signers) if place is None else _from_copy(app, day, into, place, signers)
     app.emit(asdict(done), lambda: show_text(_sentence(done)))
     return EXIT_FINE
 
 
-def _from_archive(app: App, day: str, into: Path | None) -> Restored:
+def _from_archive(app: App, day: str, into: Path | None, signers: Signers | None) -> Restored:
     from hk_tick_collector.archive import restore  # noqa: PLC0415 - Arrow takes its time
 
     trading_day = one_day(app, day)
@@ -61,10 +72,12 @@ def _from_archive(app: App, day: str, into: Path | None) -> Restored:
         archive_job(app, restore_into=target, only_reads=True),
         progress(f"restore {trading_day}", stored_rows(app, trading_day)) as on_rows,
     ):
+        if signers is not None:
+            signers.signer_of(app.archive_root, trading_day)
         return restore.restore_day(app.archive_root, trading_day, target, now_ms=app.now_ms, on_rows=on_rows)
 
 
-def _from_copy(app: App, day: str, into: Path | None, place: str) -> Restored:
+def _from_copy(app: App, day: str, into: Path | None, place: str, signers: Signers | None) -> Restored:
     """Also on a machine that has no recordings."""
     from hk_tick_collector.archive import copies, places, restore  # noqa: PLC0415
     from hk_tick_collector.cli.copied import CopiedDays  # noqa: PLC0415
@@ -74,12 +87,12 @@ def _from_copy(app: App, day: str, into: Path | None, place: str) -> Restored:
     trading_day = there_are.catalog.day(one_day(there_are, day)).trading_day
     target = app.data_root if into is None else into.absolute()
     app.work_as_owner(target)
-    with restoring_job(target), copies.staging(target) as there, progress(f"restore {trading_day}") as on_rows:
-        copies.fetch_day(store, trading_day, there)
-        try:
-            done = restore.restore_day(there, trading_day, target, now_ms=app.now_ms, on_rows=on_rows)
-        except StoreError as exc:
-            raise type(exc)(str(exc).replace(str(there), store.place)) from exc
+    with (
+        restoring_job(target),
+        copies.fetched(store, trading_day, target, signers) as there,
+        progress(f"restore {trading_day}") as on_rows,
+    ):
+        done = restore.restore_day(there, trading_day, target, now_ms=app.now_ms, on_rows=on_rows)
     return replace(done, source=done.source.replace(str(there), store.place))
 
 

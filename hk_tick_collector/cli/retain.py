@@ -14,6 +14,8 @@ from hk_tick_collector.cli.archiving import (
     none_of,
     print_results,
     reading_job,
+    signers_of,
+    signers_option,
     stored_rows,
 )
 from hk_tick_collector.cli.common import EXIT_FINE, EXIT_PROBLEM, App, tickctl_command
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from hk_tick_collector.archive.retain import Verdict
+    from hk_tick_collector.archive.signing import Signers
     from hk_tick_collector.archive.stores import ArchiveStore
 
 
@@ -35,7 +38,10 @@ if TYPE_CHECKING:
     and gaps that the file holds, no process has it open, nothing of the day waits in the spill, and the day is older
     than the trading day before today. Otherwise it stays, with the reason, and the exit code is 1.
 
-    With --from the copy in a bucket or another directory is what is read and compared, not the archive.
+    With --from the copy in a bucket or another directory is what is read and compared, not the archive. Its rows are
+    counted with a key made for this comparison, so that forged ones are found. Whoever can write there can still
+    destroy the copy afterwards: keep versions or an object lock. With --signers its manifest, or the archive's, must be
+    signed by somebody whom that file allows.
     """,
 )
 @click.option(
@@ -46,8 +52,10 @@ if TYPE_CHECKING:
 )
 @click.option("--dry-run", is_flag=True, help="Check everything and say what would go; delete nothing.")
 @from_option
-def command(app: App, keep_days: int | None, dry_run: bool, place: str | None) -> int:
+@signers_option
+def command(app: App, keep_days: int | None, dry_run: bool, place: str | None, signers_file: Path | None) -> int:
     """See the help text."""
+    signers = signers_of(signers_file)
     keep = keep_days_of(app, keep_days)
     if not keep:
         raise click.UsageError("nothing says how many days to keep: give --keep-days N, or set RETAIN_DAYS")
@@ -59,7 +67,7 @@ def command(app: App, keep_days: int | None, dry_run: bool, place: str | None) -
 
         store = open_store(place)
     with reading_job(app) if dry_run else archive_job(app):
-        results = retained(app, keep, dry_run=dry_run, store=store)
+        results = retained(app, keep, dry_run=dry_run, store=store, signers=signers)
 
     def human() -> None:
         if results:
@@ -80,21 +88,36 @@ def keep_days_of(app: App, keep_days: int | None) -> int:
     return 0 if app.data_root_given is not None else app.places.retain_days
 
 
-def retained(app: App, keep_days: int, *, dry_run: bool = False, store: ArchiveStore | None = None) -> list[Verdict]:
+def retained(
+    app: App,
+    keep_days: int,
+    *,
+    dry_run: bool = False,
+    store: ArchiveStore | None = None,
+    signers: Signers | None = None,
+) -> list[Verdict]:
     """Delete what may go, inside ``archive_job``; a verdict for each day that is due. ``store``: its copies count, not
-    the archive's."""
+    the archive's. ``signers``: who may have signed what counts."""
     from hk_tick_collector.archive import copies, retain  # noqa: PLC0415 - Arrow takes its time
 
     def verdict(archive_root: Path, day: str, on_rows: Any) -> Verdict:
         return retain.retain_day(
-            app.data_root, archive_root, day, app.calendar, app.now_ms, dry_run=dry_run, on_rows=on_rows
+            app.data_root,
+            archive_root,
+            day,
+            app.calendar,
+            app.now_ms,
+            dry_run=dry_run,
+            is_copy=store is not None,
+            on_rows=on_rows,
         )
 
     def work(day: str, on_rows: Any) -> Verdict:
         if store is None:
+            if signers is not None:
+                signers.signer_of(app.archive_root, day)
             return verdict(app.archive_root, day, on_rows)
-        with copies.staging() as there:
-            copies.fetch_day(store, day, there)
+        with copies.fetched(store, day, signers=signers) as there:
             found = verdict(there, day, on_rows)
             return replace(found, reason=found.reason and found.reason.replace(str(there), store.place))
 

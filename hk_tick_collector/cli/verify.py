@@ -6,8 +6,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from hk_tick_collector.cli.archiving import (
     day_file_of,
     for_each_day,
@@ -16,6 +14,8 @@ from hk_tick_collector.cli.archiving import (
     none_of,
     print_results,
     reading_job,
+    signers_of,
+    signers_option,
     stored_rows,
 )
 from hk_tick_collector.cli.common import EXIT_FINE, EXIT_PROBLEM, App, tickctl_command
@@ -45,18 +45,12 @@ if TYPE_CHECKING:
 )
 @day_argument("days")
 @from_option
-@click.option(
-    "--signers",
-    "signers_file",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    help="Who may have signed, as ssh-keygen(1) wants it (ALLOWED SIGNERS).",
-)
+@signers_option
 def command(app: App, days: str | None, place: str | None, signers_file: Path | None) -> int:
     """See the help text."""
-    from hk_tick_collector.archive import copies, places, signing, verify  # noqa: PLC0415 - Arrow takes its time
+    from hk_tick_collector.archive import copies, places, verify  # noqa: PLC0415 - Arrow takes its time
 
-    signers = signing.Signers.of(signers_file) if signers_file is not None else None
+    signers = signers_of(signers_file)
     store = places.open_store(place) if place is not None else None
     chosen = _archived(app, days) if store is None else _copied(app, store, days)
 

@@ -4,6 +4,8 @@ Each row becomes a 64-bit number from the bytes of all its values (a float's bit
 and ''), and the numbers of a symbol are added up: the same rows in any order, file format or dictionary give the same
 sum, and one changed bit, a lost or a doubled row another one. Two sums (of the numbers, and of the numbers mixed once
 more) make 128 bits. That finds damage and mistakes; it is no signature against somebody who forges rows on purpose.
+Against him two files are counted with a key that he cannot know (``DayContent(new_key())``): each row's two numbers are
+then from a keyed BLAKE2b of its values. Such sums are compared with each other alone and stand in no manifest.
 
 A column that version 1 did not have counts where it holds a value, and nothing where it is NULL. So a day counts the
 same before and after its file is migrated, and a manifest of any version holds for ever.
@@ -14,6 +16,7 @@ The algorithm is part of every manifest ever written: a change needs another ``A
 from __future__ import annotations
 
 import hashlib
+import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -22,7 +25,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from hk_tick_collector.records.columns import later_than, names_of
+from hk_tick_collector.records.columns import NAMES, later_than, names_of
 
 ALGORITHM = "rowsum128-v1"
 _FIRST_VERSION = 1
@@ -64,10 +67,12 @@ class SymbolContent:
 
 
 class DayContent:
-    """The contents of a day by symbol, filled batch by batch with all columns that hold anything."""
+    """The contents of a day by symbol, filled batch by batch with all columns that hold anything. ``key``: of
+    ``new_key``, where somebody may have forged rows; only contents of the same key can be compared."""
 
-    def __init__(self) -> None:
+    def __init__(self, key: bytes = b"") -> None:
         self.symbols: dict[str, SymbolContent] = {}
+        self._key = key
         self._texts: dict[str, np.uint64] = {}
 
     @property
@@ -87,7 +92,7 @@ class DayContent:
         """Count a batch in."""
         if not batch.num_rows:
             return
-        hashes = self._row_hashes(batch)
+        numbers = self._keyed_numbers(batch) if self._key else self._row_numbers(batch)
         symbols = batch.column(batch.schema.get_field_index("symbol"))
         codes = symbols.indices.to_numpy(zero_copy_only=False)
         order = np.argsort(codes, kind="stable") if np.any(codes[1:] < codes[:-1]) else None
@@ -96,12 +101,12 @@ class DayContent:
         has_seq = np.asarray(pc.is_valid(seq))
         seqs = pc.fill_null(seq, 0).to_numpy(zero_copy_only=False)
         if order is not None:
-            codes, hashes, times = codes[order], hashes[order], times[order]
+            codes, numbers, times = codes[order], numbers[:, order], times[order]
             has_seq, seqs = has_seq[order], seqs[order]
         starts = np.flatnonzero(np.concatenate(([True], codes[1:] != codes[:-1])))
         ends = np.append(starts[1:], len(codes))
         firsts, lasts = np.minimum.reduceat(times, starts), np.maximum.reduceat(times, starts)
-        sums_1, sums_2 = np.add.reduceat(hashes, starts), np.add.reduceat(_mixed(hashes), starts)
+        sums_1, sums_2 = np.add.reduceat(numbers, starts, axis=1)
         names = symbols.dictionary.to_pylist()
         for n, (start, end) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True)):
             with_seq = seqs[start:end][has_seq[start:end]]
@@ -116,7 +121,26 @@ class DayContent:
             )
             self.symbols.setdefault(names[codes[start]], SymbolContent()).add(part)
 
-    def _row_hashes(self, batch: pa.RecordBatch) -> _U64:
+    def _keyed_numbers(self, batch: pa.RecordBatch) -> _U64:
+        """Two numbers a row, which nobody without the key can foretell. NULL is told by a bit a column, and a column
+        that a version lacks is NULL."""
+        values = np.zeros((batch.num_rows, len(NAMES) + 1), np.uint64)
+        for n, name in enumerate(NAMES):
+            place = batch.schema.get_field_index(name)
+            if place >= 0:
+                is_there = np.asarray(pc.is_valid(batch.column(place)))
+                values[:, n] = np.where(is_there, self._values(batch.column(place)), 0)
+                values[:, -1] |= is_there.astype(np.uint64) << np.uint64(n)
+        keyed = hashlib.blake2b(key=self._key, digest_size=16)
+        digests = bytearray()
+        for row in values:
+            one = keyed.copy()
+            one.update(row)
+            digests += one.digest()
+        return np.frombuffer(digests, np.uint64).reshape(-1, 2).T
+
+    def _row_numbers(self, batch: pa.RecordBatch) -> _U64:
+        """Two numbers a row, as manifests count."""
         hashes = np.zeros(batch.num_rows, np.uint64)
         for name in names_of(_FIRST_VERSION):
             hashes = _mixed(hashes + _STEP + self._values(batch.column(batch.schema.get_field_index(name))))
@@ -127,7 +151,7 @@ class DayContent:
                 salt = self._digest(name)  # without it a text would count the same in two columns
                 told = _mixed(hashes + salt + self._values(array))
                 hashes = np.where(np.asarray(pc.is_valid(array)), told, hashes)
-        return hashes
+        return np.stack((hashes, _mixed(hashes)))
 
     def _values(self, array: pa.Array) -> _U64:
         """Each value as 64 bits of its own."""
@@ -147,9 +171,14 @@ class DayContent:
         if text is None:
             return _NULL
         if text not in self._texts:
-            digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
+            digest = hashlib.blake2b(text.encode(), digest_size=8, key=self._key).digest()
             self._texts[text] = np.uint64(int.from_bytes(digest, "little"))
         return self._texts[text]
+
+
+def new_key() -> bytes:
+    """A key for one comparison, kept in memory alone."""
+    return secrets.token_bytes(32)
 
 
 def content_of(batches: Iterable[pa.RecordBatch]) -> DayContent:

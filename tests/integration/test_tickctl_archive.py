@@ -7,6 +7,7 @@ import contextlib
 import json
 import shutil
 import sqlite3
+import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from hk_tick_collector.market.hk import HK
 from hk_tick_collector.market.hk.sessions import hk_date
 from hk_tick_collector.store.connect import ROW_COLUMNS
 from hk_tick_collector.store.writer import DayFileWriter
+from tests.forgery import forge_price
 from tests.harness import Recorder, Simulator, ended, wait_until
 from tests.tickctl import day_ticks, record_day, tickctl, tickctl_json
 
@@ -171,6 +173,41 @@ def test_a_lying_manifest_and_half_a_file(data: Path) -> None:
     assert [row["action"] for row in kept] == ["refused", "refused"]
     assert tickctl_json("archive", f"{DAYS[0]},{DAYS[1]}", data_root=data)[0]["action"] == "replaced"
     assert all(row["fine"] for row in tickctl_json("verify", data_root=data))
+
+
+def test_a_forged_copy_costs_no_day_file(data: Path, tmp_path: Path) -> None:
+    for day in DAYS[:2]:
+        record_day(data, day, count=30)
+    there = tmp_path / "there"
+    assert tickctl("archive", "--to", there, data_root=data).returncode == 0
+    forge_price(there, DAYS[0])
+    (kept,) = tickctl_json("retain", "--keep-days", 1, "--from", there, data_root=data, code=1)
+    assert (kept["action"], "was forged" in kept["reason"], str(there) in kept["reason"]) == ("refused", True, True)
+    (check,) = tickctl_json("verify", DAYS[0], "--from", there, data_root=data, code=1)
+    assert "was forged" in check["problems"][0]
+    assert (data / f"{DAYS[0]}.db").exists()
+
+
+def test_what_nobody_allowed_signed_is_neither_restored_nor_counts(data: Path, tmp_path: Path) -> None:
+    for day in DAYS[:2]:
+        record_day(data, day, count=30)
+    there, key, signers, target = (tmp_path / name for name in ("there", "key", "signers", "new"))
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+    signers.write_text(f"desk@example {key.with_suffix('.pub').read_text()}")
+    assert tickctl("archive", "--to", there, data_root=data).returncode == 0
+    assert tickctl("archive", DAYS[0], data_root=data).returncode == 0
+    for place, where in ((("--from", there), there), ((), data / "_archive")):
+        asked = (*place, "--signers", signers)
+        refused = tickctl("restore", DAYS[0], "--into", target, *asked, data_root=data)
+        assert refused.returncode == 1
+        assert f"{where}/manifests/{DAYS[0]}.json is unsigned" in refused.stderr
+        assert not list(target.glob("*.db"))
+        (kept,) = tickctl_json("retain", "--keep-days", 1, *asked, data_root=data, code=1)
+        assert (kept["action"], "is unsigned" in kept["reason"]) == ("refused", True)
+    assert tickctl("archive", f"..{DAYS[1]}", "--to", there, "--sign", key, data_root=data).returncode == 0
+    asked = ("--from", there, "--signers", signers)
+    assert tickctl_json("restore", DAYS[0], "--into", target, *asked, data_root=data)["action"] == "restored"
+    assert tickctl_json("retain", "--keep-days", 1, *asked, data_root=data)[0]["action"] == "deleted"
 
 
 def test_an_archive_that_knows_more_than_the_file(data: Path) -> None:

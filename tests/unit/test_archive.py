@@ -38,6 +38,7 @@ from hk_tick_collector.store import data_root, reader
 from hk_tick_collector.store.connect import ROW_COLUMNS
 from hk_tick_collector.store.kept import KeptFile, keep
 from hk_tick_collector.store.writer import DayFileWriter
+from tests.forgery import forge_price
 from tests.stored import iter_ticks
 from tests.tickctl import day_ticks, record_day
 from tests.unit.test_store_connect import LEGACY_ROW, make_legacy
@@ -508,6 +509,37 @@ def test_a_copy_whose_file_is_gone_is_not_replaced_by_one_with_less(place: Place
     with pytest.raises(Refused, match="does not hold what it held"):
         sent(other, store)
     assert manifest_path(store.root, DAY).read_bytes() == manifest_path(place.archive, DAY).read_bytes()
+
+
+def test_a_copy_with_forged_rows_that_have_the_same_sums_costs_no_day_file(place: Place, tmp_path: Path) -> None:
+    store = bucket_in(tmp_path)
+    record(place, odd_ticks())
+    place.put_away(PARQUET)
+    sent(place, store)
+    assert copies.check_copy(store, DAY, place.db).fine
+    forge_price(store.root, DAY)
+    assert verify.check_day(store.root, DAY, place.db).fine  # by the sums alone
+    (problem,) = copies.check_copy(store, DAY, place.db).problems
+    assert "was forged" in problem
+    assert str(store.root) in problem
+    with copies.fetched(store, DAY) as there:
+        verdict = retain.retain_day(place.data, there, DAY, CALENDAR, NOW_MS, is_copy=True)
+    assert verdict.action == "refused"
+    assert "was forged" in str(verdict.reason)
+    assert place.db.exists()
+
+
+@pytest.mark.parametrize("kinds", [(PARQUET,), (SQLITE,), BOTH])
+def test_an_honest_copy_of_every_form_lets_the_day_file_go(place: Place, kinds: tuple[str, ...]) -> None:
+    record(place, odd_ticks(), lost())
+    place.put_away(*kinds)
+    assert place.retain(is_copy=True).action == "deleted"
+
+
+def test_a_copy_of_a_file_of_an_earlier_version_is_the_same(place: Place) -> None:
+    make_legacy(place.db, LEGACY_ROW)
+    place.put_away(*BOTH)
+    assert verify.check_day(place.archive, DAY, place.db, is_copy=True).problems == ()
 
 
 def keep_beside(place: Place, path: Path) -> None:
@@ -1133,8 +1165,8 @@ def test_a_program_that_changes_a_row_behind_the_comparison_keeps_the_file(
     place.put_away()
     check = retain.check_day
 
-    def changed(*arguments: Any) -> Any:
-        found = check(*arguments)
+    def changed(*arguments: Any, **options: Any) -> Any:
+        found = check(*arguments, **options)
         assert found.fine
         with contextlib.closing(sqlite3.connect(place.db)) as conn, conn:
             assert conn.execute("PRAGMA journal_mode").fetchone() == ("delete",)
@@ -1157,8 +1189,8 @@ def test_a_writer_that_comes_while_the_archive_is_read_keeps_the_file(
     place.put_away()
     check = retain.check_day
 
-    def slow(*arguments: Any) -> Any:
-        found = check(*arguments)
+    def slow(*arguments: Any, **options: Any) -> Any:
+        found = check(*arguments, **options)
         beside.write(21, 5)
         beside.close()
         return found
