@@ -91,6 +91,9 @@ class Conversation:
         self._asked.add(asked)
 
         def begin() -> None:
+            if self._has_ended:
+                self._fail(asked)
+                return
             task = asyncio.ensure_future(self._ask(add, remove))
             task.add_done_callback(lambda done: self._answer(asked, done))
 
@@ -288,6 +291,9 @@ class Conversation:
         if message.get("channel") != messages.FEED_CHANNEL:
             return
         mapped = self._mapper.map(self._rows.rows(message.get("data")), self._clock.now_ms())
+        if mapped.disagree_rows:
+            action = "the trade's own time is stored"
+            self._log.log(logging.WARNING, "dxlink_index_disagrees", rows=mapped.disagree_rows, action=action)
         if mapped.rejected:
             self._sink.reject(mapped.rejected)
         if mapped.ticks:

@@ -15,13 +15,10 @@ from hk_tick_collector.core.errors import FeedError, FeedLost, FeedTimeout
 from hk_tick_collector.market.registry import market_of
 from hk_tick_collector.sources.dxlink.conversation import Conversation
 from hk_tick_collector.sources.dxlink.mapping import TradeMapper
-from hk_tick_collector.sources.dxlink.messages import KEEPALIVE_SEC, SILENCE_SEC
 from hk_tick_collector.sources.dxlink.symbols import Venue, at_dxlink
 from hk_tick_collector.sources.dxlink.tokens import FixedTokens, TastyTokens, Tokens
 from hk_tick_collector.sources.plausible import PlausibleDays
 from hk_tick_collector.sources.source import Described, Pulled, Ready, Sink, SourceSpec, Subscribed
-
-LATE_SEC = SILENCE_SEC - KEEPALIVE_SEC  # without a message: no longer serving, and soon lost
 
 
 class DxLink:
@@ -41,12 +38,11 @@ class DxLink:
         await _within(self._talk.opened, timeout_sec, "no greeting")
 
     async def ready(self, timeout_sec: float) -> Ready:
-        """Does it speak? The server promises a message a minute, whatever trades."""
+        """Let in is able to serve. The server promises a message a minute, whatever trades: without one the connection
+        is lost, and until then nothing speaks against it."""
         if self.lost.done():
             raise FeedLost(self.lost.result())
-        silent_sec = self._source.clock.monotonic() - self._talk.heard_sec
-        details = {"silent_sec": round(silent_sec), "action": "waiting for its keepalive"}
-        return Ready(silent_sec < LATE_SEC, details=details)
+        return Ready(serving=True)
 
     async def subscribe(self, symbols: Sequence[str], timeout_sec: float) -> None:
         """FeedError for one that dxFeed has no spelling for."""

@@ -43,6 +43,7 @@ class Mapped:
     ticks: dict[str, list[Tick]] = field(default_factory=dict)
     rejected: list[RejectedTick] = field(default_factory=list)
     amended: list[Amended] = field(default_factory=list)
+    disagree_rows: int = 0  # whose index has another time than the trade
 
 
 class _Moment(NamedTuple):
@@ -62,11 +63,12 @@ class TradeMapper:
         self._symbols = symbols
         self._negative = market.code == "CME"  # oil has traded below zero, spreads often do
         self._day_of_minute: dict[int, str] = {}
-        self.disagree_rows = 0  # the index has another time than the trade
+        self._disagree_rows = 0  # of the message at hand
 
     def map(self, rows: Iterable[Row | Broken], recv_ts_ms: int) -> Mapped:
         """Every row ends as one of the three."""
         mapped = Mapped()
+        self._disagree_rows = 0
         for row in rows:
             if isinstance(row, Broken):
                 mapped.rejected.append(_broken(row, recv_ts_ms))
@@ -84,6 +86,7 @@ class TradeMapper:
             except TickRejected as exc:
                 shown = symbol or (cut(name, TEXT_CHARS) if isinstance(name, str) else "")
                 mapped.rejected.append(RejectedTick(shown, str(exc), _raw(row), recv_ts_ms, exc.code))
+        mapped.disagree_rows = self._disagree_rows
         return mapped
 
     def _tick(self, symbol: str, row: Row, recv_ts_ms: int) -> Tick:
@@ -171,7 +174,7 @@ class TradeMapper:
         return day
 
     def _disagree(self, index: int, time_ms: int) -> None:
-        self.disagree_rows += 1
+        self._disagree_rows += 1
         if abs((index >> SECOND_SHIFT) * 1000 - time_ms) > DOUBTED_MS:
             raise TickRejected(RejectCode.WITNESSES, f"time {time_ms} is more than a day away from index {index}")
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from hk_tick_collector.core.clock import ManualClock, SystemClock
+from hk_tick_collector.core.clock import ManualClock
 from hk_tick_collector.core.errors import FeedError, FeedLost
 from hk_tick_collector.dxlink_sim.server import Exchange
 from hk_tick_collector.dxlink_sim.tape import Tape
@@ -149,11 +149,13 @@ def test_a_link_knows_what_it_asked_for(exchange: Exchange, tmp_path: Path) -> N
     secrets.chmod(0o600)
 
     async def talk() -> None:
-        source = DxLinkSource(spec.US, "", f"ws://127.0.0.1:{exchange.ws_port}/", secrets, (), SystemClock())
+        clock = ManualClock(NOW_MS)
+        source = DxLinkSource(spec.US, "", f"ws://127.0.0.1:{exchange.ws_port}/", secrets, (), clock)
         link = source.open(Heap())
         try:
             await link.open(60)
-            assert (await link.ready(1)).serving
+            clock.advance(SILENCE_SEC - 1)
+            assert (await link.ready(1)).serving, "a quiet market is no absence"
             await link.subscribe(["US.AAPL", "US.BRK.B"], 60)
             assert (await link.subscribed(1)).symbols == {"US.AAPL", "US.BRK.B"}
             (told,) = await link.describe(["US.BRK.B", "US.MSFT"])

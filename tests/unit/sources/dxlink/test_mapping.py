@@ -130,6 +130,11 @@ def test_an_index_that_a_double_rounded_is_made_anew() -> None:
     assert tick.seq == INDEX
 
 
+def test_an_index_of_another_time_is_counted_and_moves_nothing() -> None:
+    found = mapped(event(index=INDEX + (3 << 32)), event())
+    assert (found.disagree_rows, [tick.ts_ms for tick in found.ticks["US.AAPL"]]) == (1, [TIME_MS, TIME_MS])
+
+
 def test_corrections_and_cancels_leave_the_tick_alone() -> None:
     found = mapped(event(type="CORRECTION", price=187.5), event(type="CANCEL"), event(eventFlags=2))
     assert found.ticks == {}
