@@ -1,6 +1,7 @@
 """The command ``hk-dxlink-sim``: run a simulated endpoint, hurt it, and check a recorder against its truth file.
 
-Exit codes: 0 done, 1 it did not work or differences were found, 2 the command line is wrong, 3 nothing is recorded.
+Exit codes: 0 done, 1 it did not work or differences were found, 2 the command line or a file or port that it names is
+wrong, 3 nothing is recorded.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import contextlib
 import json
 import signal
 import sqlite3
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
@@ -18,10 +20,11 @@ from contextlib import closing
 from pathlib import Path
 
 from hk_tick_collector import __version__
+from hk_tick_collector.core.extras import how_to_install
 from hk_tick_collector.dxlink_sim.server import FAULTS, HOST, Exchange, start_rest
-from hk_tick_collector.dxlink_sim.tape import Tape, read_truth
+from hk_tick_collector.dxlink_sim.tape import Tape, TruthError, read_truth
 
-EXIT_OK, EXIT_FAILED, EXIT_NOTHING = 0, 1, 3
+EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_NOTHING = 0, 1, 2, 3
 FAULT_TIMEOUT_SEC = 15
 
 
@@ -54,7 +57,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     check.add_argument("data_root", type=Path)
     check.set_defaults(command=_check)
     args = parser.parse_args(argv)
-    code: int = args.command(args)
+    try:
+        code: int = args.command(args)
+    except ModuleNotFoundError as exc:
+        print(f"hk-dxlink-sim needs {exc.name}: {how_to_install('dxlink')}", file=sys.stderr)
+        return EXIT_USAGE
+    except (OSError, TruthError, sqlite3.Error) as exc:
+        print(f"hk-dxlink-sim: {exc}", file=sys.stderr)
+        return EXIT_USAGE
     return code
 
 

@@ -10,9 +10,11 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, TextIO
+
+from hk_tick_collector.core.errors import RecorderError
 
 ODDITIES = ("nan", "fraction", "correction", "cancel")
 
@@ -44,6 +46,13 @@ class Event:
             "aggressorSide": self.side, "spreadLeg": False, "extendedTradingHours": self.is_extended,
             "validTick": self.size >= 100, "type": self.kind, "buyer": None, "seller": None,
         }  # fmt: skip
+
+
+_FIELDS = {field.name for field in fields(Event)}
+
+
+class TruthError(RecorderError):
+    """A file holds no events of a simulator."""
 
 
 class Tape:
@@ -91,6 +100,12 @@ class Tape:
 
 
 def read_truth(path: Path) -> list[dict[str, Any]]:
-    """The events of a truth file. OSError, ValueError when it is none; a last line that is cut is left out."""
-    text = path.read_text(encoding="utf-8")
-    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+    """The events of a truth file. OSError, TruthError when it is none; a last line that is cut is left out."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        events = [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+    except ValueError:
+        raise TruthError(f"{path} is no truth file") from None
+    if not all(isinstance(event, dict) and event.keys() >= _FIELDS for event in events):
+        raise TruthError(f"{path} is no truth file")
+    return events
