@@ -7,6 +7,7 @@ import re
 import pytest
 import yaml
 
+from tests.episodes.test_episodes import EPISODES, LONG
 from tests.scratch_tree import ROOT
 
 WORKFLOW = yaml.safe_load((ROOT / ".github/workflows/nightly.yml").read_text())
@@ -31,3 +32,10 @@ def test_what_a_command_names_is_there(command: str) -> None:
 @pytest.mark.parametrize("module", MODULES)
 def test_the_long_runs_are_there(module: str) -> None:
     assert (ROOT / f"{module.replace('.', '/')}.py").exists()
+
+
+def test_an_episode_that_the_check_leaves_out_is_run_every_night() -> None:
+    named = [re.search(r"tests\.episodes --seed ([\d ]+)", command) for command in COMMANDS]
+    nightly = {int(seed) for found in named if found is not None for seed in found[1].split()}
+    assert {*range(60)} <= nightly | {*EPISODES}
+    assert nightly == LONG

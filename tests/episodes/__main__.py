@@ -1,8 +1,8 @@
 """Random episodes from the command line.
 
-python -m tests.episodes                 60 episodes, about those of every check
+python -m tests.episodes                 60 episodes, most of them those of every check
 python -m tests.episodes --count 500     as every night
-python -m tests.episodes --seed 17 -v    one, with everything it did
+python -m tests.episodes --seed 17 -v    one, or several, with everything they did
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from tests.episodes.verdict import digest_of, judge_outcome
 def main() -> int:
     """Exit code 1 when a promise was broken."""
     parser = argparse.ArgumentParser(prog="python -m tests.episodes", description=__doc__)
-    parser.add_argument("--seed", type=int, help="run this one alone")
+    parser.add_argument("--seed", type=int, nargs="+", help="run these alone")
     parser.add_argument("--first", type=int, default=0, help="first seed")
     parser.add_argument("--count", type=int, default=60, help="how many seeds")
     parser.add_argument("--keep", type=Path, help="leave the day files here")
     parser.add_argument("-v", "--verbose", action="store_true")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO if arguments.verbose else logging.CRITICAL, format="%(message)s")
-    seeds = range(arguments.first, arguments.first + arguments.count) if arguments.seed is None else [arguments.seed]
+    seeds = arguments.seed or range(arguments.first, arguments.first + arguments.count)
     calendar = TradingCalendar(HK)
     promises: Counter[str] = Counter()
     states: Counter[str] = Counter()

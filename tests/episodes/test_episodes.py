@@ -23,8 +23,8 @@ from tests.episodes.verdict import _told_apart, judge_outcome
 from tests.episodes.world import Oddities, Trade
 
 PROJECT = Path(__file__).parents[2]
-# 60, every night 500: python -m tests.episodes --count 500. Those left out poll a lively symbol without sequences again
-# and again: each costs as much as ten others. In their place come quieter ones with the same manners of numbering.
+# 60, every night 500: python -m tests.episodes --count 500. Those left to the night poll a lively symbol without
+# sequences again and again: each costs as much as ten others. In their place come quieter ones with the same manners.
 LONG = {5, 6, 9, 10, 12, 24, 33, 38, 53}
 QUIET = (60, 64, 74, 118, 129, 157, 211, 328, 341)
 EPISODES = (*sorted({*range(60)} - LONG), *QUIET)
