@@ -265,7 +265,7 @@ class Score:
 def run(chosen: Sequence[Mutant], directory: Path, scores: dict[str, Score]) -> list[Mutant]:
     """Try them all; those that survived. A place whose tests fail without a change is left out, and said."""
     copies = [Copy(directory / str(n)) for n in range(min(WORKERS, len(chosen)))]
-    limits = {place: _limit_sec(copies[0], place) for place in dict.fromkeys(one.place for one in chosen)}
+    limits = _limits_sec(copies[0], list(dict.fromkeys(one.place for one in chosen)))
     work: queue.SimpleQueue[Mutant] = queue.SimpleQueue()
     for mutant in chosen:
         if limits[mutant.place] is not None:
@@ -301,14 +301,25 @@ def run(chosen: Sequence[Mutant], directory: Path, scores: dict[str, Score]) -> 
     return sorted(survivors, key=lambda one: (one.place, one.line, one.number))
 
 
+def _limits_sec(copy: Copy, places: Sequence[str]) -> dict[str, float | None]:
+    """How long a mutant of each place may take; None when its tests fail as the code is. Places with the same tests
+    have one trial."""
+    known: dict[tuple[str, ...], float | None] = {}
+    for place in places:
+        if PLACES[place] not in known:
+            known[PLACES[place]] = _limit_sec(copy, place)
+    return {place: known[PLACES[place]] for place in places}
+
+
 def _limit_sec(copy: Copy, place: str) -> float | None:
-    """How long a mutant of the place may take; None when its tests fail as the code is."""
     began_sec = time.monotonic()
     code, words = copy.test(place, None)
+    took_sec = time.monotonic() - began_sec
     if code != 0:
         print(f"the tests of {place} fail without any change:\n{words}", file=sys.stderr)
         return None
-    return (time.monotonic() - began_sec) * SLOWER + LONGER_SEC
+    print(f"the tests of {place} take {took_sec:.0f} s without a change", flush=True)
+    return took_sec * SLOWER + LONGER_SEC
 
 
 def choose(

@@ -38,6 +38,25 @@ def mutation(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return module
 
 
+def test_places_with_the_same_tests_are_tried_once_without_a_change_and_each_trial_is_told(
+    mutation: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(mutation, "PLACES", {"one": ("a",), "two": ("a",), "three": ("b",)})
+    tried: list[str] = []
+
+    class Copy:
+        def test(self, place: str, timeout_sec: float | None) -> tuple[int, str]:
+            tried.append(place)
+            return int(place == "three"), "assert 1 == 2"
+
+    limits = mutation._limits_sec(Copy(), ["one", "two", "three"])
+    assert limits == {"one": limits["two"], "two": limits["one"], "three": None}
+    assert tried == ["one", "three"]
+    told = capsys.readouterr()
+    assert told.out == "the tests of one take 0 s without a change\n"
+    assert told.err == "the tests of three fail without any change:\nassert 1 == 2\n"
+
+
 def test_the_changes_of_a_module(mutation: ModuleType) -> None:
     found = [(one.before, one.after) for one in mutation.mutants_of("a/place", SOURCE)]
     assert sorted(found) == sorted(
