@@ -21,7 +21,7 @@ from hk_tick_collector.store.book_file import open_for_writing
 from hk_tick_collector.store.companions import is_closed
 from hk_tick_collector.store.connect import SqliteOptions, translate, unavailable
 from hk_tick_collector.store.inuse import open_elsewhere
-from hk_tick_collector.store.kept import KeptFile, digest_of, keep, list_entry, problems_of
+from hk_tick_collector.store.kept import KeptFile, check_room, digest_of, keep, list_entry, problems_of
 from hk_tick_collector.store.layout import FILE_MODE, book_file, make_dir, sync_dir
 
 _SYMBOL = "books"  # of many symbols
@@ -77,17 +77,19 @@ def leave_to_archive(data_root: Path, manifest: Manifest) -> None:
 
 
 def bring_back(archive_root: Path, manifest: Manifest, data_root: Path) -> None:
-    """Unpack the books of an archived day, where there are none. StoreUnavailable; what is there is never replaced."""
+    """Unpack the books of an archived day, where there are none. StoreUnavailable, also when the disk cannot take what
+    its manifest says of their size; what is there is never replaced."""
     entry, path = _entry(manifest), book_file(data_root, manifest.trading_day)
     if entry is None or path.exists():
         return
     directory = kept_dir(archive_root, manifest.trading_day)
-    problems = problems_of(directory, entry)
-    if problems:
-        raise StoreUnavailable(f"the order books of {manifest.trading_day} stay in the archive: {'; '.join(problems)}")
     part = path.with_name(f".{path.name}.part")
     try:
         make_dir(path.parent)
+        check_room(path.parent, entry.size_bytes)  # which ``problems_of`` holds it to
+        problems = problems_of(directory, entry)
+        if problems:
+            raise StoreUnavailable("; ".join(problems))
         part.unlink(missing_ok=True)
         descriptor = os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, FILE_MODE)
         with os.fdopen(descriptor, "wb") as file:
@@ -101,6 +103,9 @@ def bring_back(archive_root: Path, manifest: Manifest, data_root: Path) -> None:
         sync_dir(path.parent)
     except OSError as exc:
         raise unavailable(path, exc) from exc
+    except StoreUnavailable as exc:
+        day = manifest.trading_day
+        raise StoreUnavailable(f"the ticks of {day} are there, its order books stay in the archive: {exc}") from exc
     finally:
         part.unlink(missing_ok=True)
 

@@ -2,7 +2,8 @@
 
 They are copied under names that say their content, before the manifest that lists them counts: until then nobody looks
 at them, and afterwards they are never changed. What no manifest lists any more goes when the new one stands. Restoring
-a day leaves them in the archive: they can be read there, and nothing here takes them apart.
+a day leaves them in the archive: they can be read there, and nothing here takes them apart. Only from a copy elsewhere
+they come back, so that a recorder that is gone has all of its day.
 """
 
 from __future__ import annotations
@@ -12,11 +13,19 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from hk_tick_collector.archive.atomic import Refused
-from hk_tick_collector.core.errors import StoreError
+from hk_tick_collector.core.errors import StoreError, StoreUnavailable
 from hk_tick_collector.days.manifest import Manifest, kept_dir
 from hk_tick_collector.store.atomic import make_own_dir
-from hk_tick_collector.store.kept import KeptFile, copy_packed, kept_files, problems_of
-from hk_tick_collector.store.layout import depth_dir
+from hk_tick_collector.store.kept import (
+    KeptFile,
+    check_room,
+    copy_packed,
+    kept_files,
+    list_entry,
+    list_file,
+    problems_of,
+)
+from hk_tick_collector.store.layout import book_file, depth_dir, make_dir
 
 
 def put_away(data_root: Path, archive_root: Path, day: str, before: Manifest | None) -> tuple[KeptFile, ...]:
@@ -75,6 +84,34 @@ def leave_to_archive(data_root: Path, manifest: Manifest) -> None:
         if entry in listed:
             with contextlib.suppress(OSError):
                 (directory / entry.packed_name).unlink(missing_ok=True)
+
+
+def bring_back(archive_root: Path, manifest: Manifest, data_root: Path) -> None:
+    """Copy what was kept beside the day, all but the books (``archive.books``), and list it, where nothing else is
+    listed under that name. StoreUnavailable names those that could not be; the other ones are there then."""
+    day, problems = manifest.trading_day, []
+    for entry in manifest.depth:
+        if entry.name != book_file(data_root, day).name:
+            try:
+                _bring_one(kept_dir(archive_root, day), entry, data_root, day)
+            except (StoreError, OSError) as exc:
+                problems.append(str(exc))
+    if problems:
+        raise StoreUnavailable(f"the ticks of {day} are there, not all that was kept beside it: {'; '.join(problems)}")
+
+
+def _bring_one(source: Path, entry: KeptFile, data_root: Path, day: str) -> None:
+    directory, there = depth_dir(data_root, day), list_entry(data_root, day, entry.name)
+    target = directory / entry.packed_name
+    if there not in (None, entry) or (there is not None and target.exists()):
+        return
+    problems = problems_of(source, entry)
+    if problems:
+        raise StoreUnavailable("; ".join(problems))
+    make_dir(directory)
+    check_room(directory, entry.packed_bytes)
+    copy_packed(source / entry.packed_name, target)
+    list_file(directory, entry)
 
 
 def _remove_others(directory: Path, names: Iterable[str]) -> None:

@@ -23,7 +23,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from hk_tick_collector.archive import atomic, books
+from hk_tick_collector.archive import atomic, books, kept
 from hk_tick_collector.archive.atomic import Refused
 from hk_tick_collector.archive.contents import (
     DayFileTicks,
@@ -86,15 +86,22 @@ class Restored:
 
 
 def restore_day(
-    archive_root: Path, day: str, data_root: Path, *, now_ms: int, on_rows: OnRows | None = None
+    archive_root: Path,
+    day: str,
+    data_root: Path,
+    *,
+    now_ms: int,
+    is_copy: bool = False,
+    on_rows: OnRows | None = None,
 ) -> Restored:
-    """Put the archived ticks of a day into its day file under ``data_root``, and its order books beside it where there
-    are none, inside ``atomic.only_job`` of both.
+    """Put the archived ticks of a day into its day file under ``data_root``, then its order books beside it where there
+    are none, inside ``atomic.only_job`` of both. ``is_copy``: the archive goes afterwards, so the files that were kept
+    beside the day come back, too.
 
     ``NoData`` when the day is not archived, ``Refused`` when another process has the day file open or the data root
     holds days of another market, StoreCorrupt when
     no file of the archive is what its manifest says, StoreError or OSError when reading or writing fails. Whatever is
-    raised, the day file holds what it held.
+    raised, the day file holds what it held, or, where only what stands beside it could not be brought back, all ticks.
     """
     manifest = load_manifest(archive_root, day)
     if manifest is None:
@@ -106,8 +113,18 @@ def restore_day(
         elsewhere = open_elsewhere(db)
         if elsewhere.pids:
             raise Refused(f"{db} is open in {elsewhere.holders}: restore {day} when it is closed")
+    done = _ticks_back(archive_root, manifest, db, now_ms, on_rows)
+    try:
+        if is_copy:
+            kept.bring_back(archive_root, manifest, data_root)
+    finally:  # one damaged file does not keep the books away
+        books.bring_back(archive_root, manifest, data_root)
+    return done
+
+
+def _ticks_back(archive_root: Path, manifest: Manifest, db: Path, now_ms: int, on_rows: OnRows | None) -> Restored:
+    day = manifest.trading_day
     kind, path = _good_file(archive_root, manifest)
-    books.bring_back(archive_root, manifest, data_root)
     if not db.exists():
         keep_orphaned_wal(db, now_ms)  # of another file that stood here: SQLite would apply it to ours
         try:

@@ -36,9 +36,10 @@ if TYPE_CHECKING:
     ticks are joined to it: nothing is lost and nothing is there twice. The archive is read back and compared with its
     manifest first, and stays.
 
-    With --from it comes from a copy in a bucket or another directory, also on a machine that has nothing else. Whoever
-    can write there can make up a day with a manifest that fits. With --signers the manifest, or the archive's, must be
-    signed by somebody whom that file allows; else nothing is restored.
+    With --from it comes from a copy in a bucket or another directory, also on a machine that has nothing else, with the
+    files that were kept beside the day (Sierra Chart's depth). Whoever can write there can make up a day with a
+    manifest that fits. With --signers the manifest, or the archive's, must be signed by somebody whom that file allows;
+    else nothing is restored.
 
     A day file that another process has open is refused. With RETAIN_DAYS set, the next end-of-day job deletes an old
     day's file again; restore into another directory to keep it.
@@ -92,7 +93,7 @@ def _from_copy(app: App, day: str, into: Path | None, place: str, signers: Signe
         copies.fetched(store, trading_day, target, signers) as there,
         progress(f"restore {trading_day}") as on_rows,
     ):
-        done = restore.restore_day(there, trading_day, target, now_ms=app.now_ms, on_rows=on_rows)
+        done = restore.restore_day(there, trading_day, target, now_ms=app.now_ms, is_copy=True, on_rows=on_rows)
     return replace(done, source=done.source.replace(str(there), store.place))
 
 

@@ -127,7 +127,7 @@ def keep(source: BinaryIO, data_root: Path, day: str, describe: Callable[[int, s
     may raise, and nothing is kept then. OSError, StoreUnavailable when the disk refuses or has no room to spare."""
     directory = depth_dir(data_root, day)
     make_dir(directory)
-    _check_room(directory, os.fstat(source.fileno()).st_size)
+    check_room(directory, os.fstat(source.fileno()).st_size)
     part = directory / ".packing"
     part.unlink(missing_ok=True)
     try:
@@ -135,13 +135,18 @@ def keep(source: BinaryIO, data_root: Path, day: str, describe: Callable[[int, s
         entry = describe(size_bytes, sha256, *digest_of(part))
         part.replace(directory / entry.packed_name)
         sync_dir(directory)
-        replace_file(directory / f"{entry.name}{LIST_SUFFIX}", (json.dumps(asdict(entry), indent=1) + "\n").encode())
+        list_file(directory, entry)
     finally:
         part.unlink(missing_ok=True)
     for other in directory.glob(f"{entry.name}.*{PACKED_SUFFIX}"):
         if other.name != entry.packed_name:
             other.unlink(missing_ok=True)
     return entry
+
+
+def list_file(directory: Path, entry: KeptFile) -> None:
+    """Put the entry of a file whose packed form stands in ``directory``, in one step. OSError."""
+    replace_file(directory / f"{entry.name}{LIST_SUFFIX}", (json.dumps(asdict(entry), indent=1) + "\n").encode())
 
 
 def _pack(source: BinaryIO, part: Path) -> tuple[int, str]:
@@ -160,7 +165,8 @@ def _pack(source: BinaryIO, part: Path) -> tuple[int, str]:
     return size_bytes, found.hexdigest()
 
 
-def _check_room(directory: Path, size_bytes: int) -> None:
+def check_room(directory: Path, size_bytes: int) -> None:
+    """StoreUnavailable when the disk cannot take so many bytes more and leave the recorder room. OSError."""
     disk = os.statvfs(directory)
     free_bytes = disk.f_bavail * disk.f_frsize
     if size_bytes + SPARED_BYTES > free_bytes:

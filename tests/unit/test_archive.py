@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -26,7 +27,7 @@ from hk_tick_collector.archive import atomic, copies, pack, restore, retain, sig
 from hk_tick_collector.archive.atomic import Busy, Refused
 from hk_tick_collector.archive.contents import rows_of
 from hk_tick_collector.archive.stores import DirectoryStore
-from hk_tick_collector.core.errors import NoData, StoreCorrupt
+from hk_tick_collector.core.errors import NoData, StoreCorrupt, StoreUnavailable
 from hk_tick_collector.core.facts import UNREAD_TICK, GapFound, HeadProven, Unproven, Verified
 from hk_tick_collector.days.manifest import PARQUET, SQLITE, load_manifest, manifest_path, parquet_path, sqlite_path
 from hk_tick_collector.ingest.spill import SpillQueue
@@ -36,7 +37,8 @@ from hk_tick_collector.market.hk.sessions import HK_TZ
 from hk_tick_collector.records.tick import FIRST_ORIGIN, Origin, Tick
 from hk_tick_collector.store import data_root, reader
 from hk_tick_collector.store.connect import ROW_COLUMNS
-from hk_tick_collector.store.kept import KeptFile, keep
+from hk_tick_collector.store.kept import SPARED_BYTES, KeptFile, keep, kept_files, problems_of
+from hk_tick_collector.store.layout import book_file, depth_dir
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.forgery import forge_price
 from tests.stored import iter_ticks
@@ -542,11 +544,11 @@ def test_a_copy_of_a_file_of_an_earlier_version_is_the_same(place: Place) -> Non
     assert verify.check_day(place.archive, DAY, place.db, is_copy=True).problems == ()
 
 
-def keep_beside(place: Place, path: Path) -> None:
+def keep_beside(place: Place, path: Path, name: str = "A.depth") -> None:
     """A file of a source, kept beside the day."""
 
     def describe(size_bytes: int, sha256: str, packed_bytes: int, packed_sha256: str) -> KeptFile:
-        return KeptFile("A.depth", "A", 1, 0, size_bytes, sha256, packed_bytes, packed_sha256, 1, NOW_MS)
+        return KeptFile(name, "A", 1, 0, size_bytes, sha256, packed_bytes, packed_sha256, 1, NOW_MS)
 
     with path.open("rb") as source:
         keep(source, place.data, DAY, describe)
@@ -569,6 +571,73 @@ def test_a_copy_keeps_what_was_kept_beside_the_day(place: Place, tmp_path: Path)
     keep_beside(other, other.data / "source")
     other.put_away(PARQUET)
     assert sent(other, store).action == "replaced"
+
+
+def with_books_and_depth(place: Place, tmp_path: Path) -> DirectoryStore:
+    """A copy elsewhere of a day that has both."""
+    store = bucket_in(tmp_path)
+    record(place, day_ticks("HK.00700", 9, DAY))
+    (place.data / "source").write_bytes(b"books")
+    keep_beside(place, place.data / "source", book_file(place.data, DAY).name)
+    (place.data / "source").write_bytes(b"depth")
+    keep_beside(place, place.data / "source")
+    place.put_away(PARQUET)
+    sent(place, store)
+    return store
+
+
+def back_from(store: DirectoryStore, target: Path) -> restore.Restored:
+    target.mkdir(exist_ok=True)
+    with copies.fetched(store, DAY) as there, atomic.only_job(target, restore.LOCK_FILE):
+        return restore.restore_day(there, DAY, target, now_ms=NOW_MS, is_copy=True)
+
+
+def test_a_copy_brings_books_and_depth_back_and_can_be_sent_again(place: Place, tmp_path: Path) -> None:
+    store = with_books_and_depth(place, tmp_path)
+    target = Place(tmp_path / "new")
+    assert back_from(store, target.data).action == "restored"
+    assert book_file(target.data, DAY).read_bytes() == b"books"
+    (entry,) = kept_files(target.data, DAY)
+    assert (entry.name, problems_of(depth_dir(target.data, DAY), entry)) == ("A.depth", [])
+    # Retention leaves the list, and takes the packed file: it comes back as well.
+    (depth_dir(target.data, DAY) / entry.packed_name).unlink()
+    assert back_from(store, target.data).action == "unchanged"
+    assert problems_of(depth_dir(target.data, DAY), entry) == []
+    # Another file under that name stays.
+    (tmp_path / "more").write_bytes(b"depth and more")
+    keep_beside(target, tmp_path / "more")
+    back_from(store, target.data)
+    assert [one.size_bytes for one in kept_files(target.data, DAY)] == [14]
+
+
+def test_books_that_the_disk_cannot_take_are_not_unpacked(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a manifest says of their size may be anything, and the archive may come from somebody else."""
+    store = with_books_and_depth(place, tmp_path)
+    disk = SimpleNamespace(f_bavail=SPARED_BYTES + len(b"depth") - 1, f_frsize=1, f_blocks=10)
+    monkeypatch.setattr("hk_tick_collector.store.kept.os.statvfs", lambda _: disk)
+    with pytest.raises(StoreUnavailable, match=r"ticks of 20251120 are there, .*order books stay.*: make room"):
+        restore.restore_day(place.archive, DAY, tmp_path / "new", now_ms=NOW_MS)
+    assert not book_file(tmp_path / "new", DAY).exists()
+    assert not list(book_file(tmp_path / "new", DAY).parent.glob(".*.part"))
+    assert len(rows(tmp_path / "new" / f"{DAY}.db")) == 9
+    assert store.root.exists()
+
+
+def test_damaged_books_and_depth_do_not_keep_the_ticks_away(place: Place, tmp_path: Path) -> None:
+    store = with_books_and_depth(place, tmp_path)
+    depth, books = sorted((store.root / "depth" / DAY).glob("*.gz"), reverse=True)
+    depth.write_bytes(depth.read_bytes()[:-9] + b"\0" * 9)
+    with pytest.raises(StoreUnavailable, match=r"ticks of 20251120 are there, .*A\.depth.* is not what was packed"):
+        back_from(store, tmp_path / "new")
+    assert len(rows(tmp_path / "new" / f"{DAY}.db")) == 9
+    assert not kept_files(tmp_path / "new", DAY)
+    assert book_file(tmp_path / "new", DAY).read_bytes() == b"books"
+    books.write_bytes(books.read_bytes()[:-9] + b"\0" * 9)
+    with pytest.raises(StoreUnavailable, match=r"ticks of 20251120 are there, its order books stay in the archive"):
+        back_from(store, tmp_path / "newer")
+    assert len(rows(tmp_path / "newer" / f"{DAY}.db")) == 9
 
 
 @pytest.mark.parametrize(
