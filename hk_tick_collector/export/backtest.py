@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from hk_tick_collector import __version__
 from hk_tick_collector.core.errors import NoData, RecorderError
@@ -24,6 +25,7 @@ from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.store.book_reader import symbols as book_symbols
 
 SHOWN = 10
+SYMBOLS_AT_ONCE = 8  # whose books are in memory together
 PROVEN = "proven"
 PARTS_OF_ONE = 1_000_000_000  # a price is a whole number of these; CME's steps have nine decimals
 
@@ -52,6 +54,7 @@ class Proof:
 
 NOTHING_STORED = Proof("unproven", "nothing of its ticks is stored", 0)
 Proofs = Mapping[str, Mapping[str, Proof]]  # by day and symbol
+Plan = Sequence[tuple[DayPart, Sequence[str]]]  # each day once, with the symbols that are exported of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +88,8 @@ def wanted_types(day: Day, options: Options) -> frozenset[str]:
 
 @contextmanager
 def opened_books(day: Day) -> Iterator[Path | None]:
-    """The day's book file while the context lasts, unpacked where it is archived; None where no books were recorded."""
+    """The day's book file while the context lasts, unpacked where it is archived, so open it once a day; None where no
+    books were recorded."""
     root = day.data_root if day.data_root is not None else (day.db.parent if day.db is not None else None)
     recorded = None
     if root is not None:
@@ -98,13 +102,44 @@ def opened_books(day: Day) -> Iterator[Path | None]:
         yield path
 
 
-def refuse_unproven(plan: Iterable[tuple[str, str]], proofs: Proofs) -> None:
-    """Incomplete, naming them, when days and symbols of ``plan`` are not proven."""
+def with_books(part: DayPart) -> set[str]:
+    """The symbols whose books of that day were recorded."""
+    with opened_books(part.day) as path:
+        return set(book_symbols(path)) if path is not None else set()
+
+
+def by_symbol(batch: pa.RecordBatch) -> Iterator[tuple[str, pa.RecordBatch]]:
+    """Each symbol of a batch of ``days.books``, and its rows in their order."""
+    column = batch.column("symbol")
+    codes, words = np.asarray(column.indices), column.dictionary.to_pylist()
+    for code in np.unique(codes).tolist():
+        yield words[code], batch.filter(pa.array(codes == code))
+
+
+def in_groups(symbols: Sequence[str]) -> Iterator[Sequence[str]]:
+    """As many at a time as have their books in memory together."""
+    for start in range(0, len(symbols), SYMBOLS_AT_ONCE):
+        yield symbols[start : start + SYMBOLS_AT_ONCE]
+
+
+def proofs_of_plan(plan: Plan, proofs_of: Callable[[Day], Mapping[str, Proof]], options: Options) -> Proofs:
+    """What is known of each day, read once. Incomplete with ``strict``, naming what is not whole."""
+    proofs = {part.day.trading_day: proofs_of(part.day) for part, symbols in plan if symbols}
+    if options.strict:
+        _refuse_unproven(plan, proofs)
+        if not options.trades_only:
+            _refuse_blind(plan)
+    return proofs
+
+
+def _refuse_unproven(plan: Plan, proofs: Proofs) -> None:
     found = []
-    for day, symbol in plan:
-        proof = proofs[day].get(symbol, NOTHING_STORED)
-        if proof.state != PROVEN or proof.gaps:
-            found.append(f"{day} {symbol}: {proof.reason or proof.state}")
+    for part, symbols in plan:
+        day = part.day.trading_day
+        for symbol in symbols:
+            proof = proofs[day].get(symbol, NOTHING_STORED)
+            if proof.state != PROVEN or proof.gaps:
+                found.append(f"{day} {symbol}: {proof.reason or proof.state}")
     _refuse(found)
 
 
@@ -114,9 +149,8 @@ def _refuse(found: Sequence[str]) -> None:
         raise Incomplete(f"not proven complete, so nothing was written (--strict):\n{shown}")
 
 
-def refuse_blind(plan: Iterable[tuple[DayPart, Sequence[str]]]) -> None:
-    """Incomplete, naming them, when books of ``plan`` were not known for a while in trading hours; symbols without
-    books are none of its affair."""
+def _refuse_blind(plan: Plan) -> None:
+    """Where books were not known for a while in trading hours; symbols without books are none of its affair."""
     found = []
     for part, symbols in plan:
         with opened_books(part.day) as path:

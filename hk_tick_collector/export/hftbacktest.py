@@ -23,7 +23,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from hk_tick_collector.core.errors import NoData
 from hk_tick_collector.days import books
@@ -33,17 +32,20 @@ from hk_tick_collector.export.backtest import (
     LIMITS,
     NOTHING_STORED,
     Options,
+    Plan,
     Proof,
     Proofs,
+    by_symbol,
+    in_groups,
     meta_of,
     meta_text,
     opened_books,
-    refuse_blind,
-    refuse_unproven,
+    proofs_of_plan,
     sizes_of,
     told_sizes,
     wanted_types,
     while_trading,
+    with_books,
 )
 from hk_tick_collector.export.hft_events import (
     TICK_COLUMNS,
@@ -60,10 +62,8 @@ from hk_tick_collector.export.job import Exported
 from hk_tick_collector.export.rows import Advance, DayPart
 from hk_tick_collector.export.target import check_free, writing
 from hk_tick_collector.market.symbols import file_name
-from hk_tick_collector.store.book_reader import symbols as book_symbols
 
 FORMAT_VERSION = 1
-SYMBOLS_AT_ONCE = 8  # whose books are in memory together
 _COMPRESS_LEVEL = 1  # level 6 takes four times as long for 10 % less
 
 # What a user has to know before a result is believed; in the meta, by its key.
@@ -98,20 +98,12 @@ def export_hftbacktest(
 ) -> Iterator[Exported]:
     """One symbol after the other. ``say`` takes what is left out and why. NoData when nothing can be exported at all,
     TargetExists before any work, Incomplete with ``strict``."""
-    plan = []
-    for part in parts:
-        symbols = _symbols(part, options, say)
-        plan += [(part, symbols[n : n + SYMBOLS_AT_ONCE]) for n in range(0, len(symbols), SYMBOLS_AT_ONCE)]
-    if not plan:
-        raise NoData("there are no books of these days and symbols: --trades-only exports the trades alone")
+    plan = [(part, _symbols(part, options, say)) for part in parts]
     names = {(part.day.trading_day, one): _names(root, part, one, options) for part, some in plan for one in some}
+    if not names:
+        raise NoData("there are no books of these days and symbols: --trades-only exports the trades alone")
     check_free((path for some in names.values() for path in some.all), force=force)
-    proofs = {part.day.trading_day: proofs_of(part.day) for part, _ in plan}
-    if options.strict:
-        refuse_unproven(names, proofs)
-        if not options.trades_only:
-            refuse_blind(plan)
-    return _files(plan, names, proofs, options, advance)
+    return _files(plan, names, proofs_of_plan(plan, proofs_of, options), options, advance)
 
 
 def _symbols(part: DayPart, options: Options, say: Callable[[str], None]) -> list[str]:
@@ -119,15 +111,14 @@ def _symbols(part: DayPart, options: Options, say: Callable[[str], None]) -> lis
     ticked = part.symbols()
     if options.trades_only:
         return ticked
-    with opened_books(part.day) as path:
-        with_books = set(book_symbols(path)) if path is not None else set()
+    booked = with_books(part)
     if part.selection.symbols:
-        with_books.intersection_update(part.selection.symbols)
-    without = [symbol for symbol in ticked if symbol not in with_books]
+        booked.intersection_update(part.selection.symbols)
+    without = [symbol for symbol in ticked if symbol not in booked]
     if without:
         shown = ", ".join(without[:5]) + (" ..." if len(without) > 5 else "")
         say(f"{day}: no books of {shown}: left out (--trades-only exports the trades alone)")
-    return sorted(with_books)
+    return sorted(booked)
 
 
 def _names(root: Path, part: DayPart, symbol: str, options: Options) -> _Names:
@@ -137,45 +128,63 @@ def _names(root: Path, part: DayPart, symbol: str, options: Options) -> _Names:
 
 
 def _files(
-    plan: Sequence[tuple[DayPart, list[str]]],
+    plan: Plan,
     names: Mapping[tuple[str, str], _Names],
     proofs: Proofs,
     options: Options,
     advance: Advance,
 ) -> Iterator[Exported]:
     for part, symbols in plan:
-        day = part.day
-        with nullcontext() if options.trades_only else opened_books(day) as path:
-            changes = _changes(path, symbols) if path is not None else {}
-        source_sizes = told_sizes(day)
-        for symbol in symbols:
-            ticks = day.ticks([symbol], TICK_COLUMNS)
-            told = Told()
-            types = wanted_types(day, options)
-            rows = trade_rows(trades_of(ticks, types, options.latency, symbol, told, tick_rule=options.tick_rule))
-            depth, unknown = depth_rows(changes.pop(symbol, []), options.latency, symbol, told)
-            blind = [] if options.trades_only else while_trading(day, unknown)
-            rows = rows.then(depth)
-            sizes = sizes_of(rows.price, rows.quantity, source_sizes.get(symbol, (None, None)), options)
-            proof = proofs[day.trading_day].get(symbol, NOTHING_STORED)
-            meta = meta_of(part, symbol, options, told, proof, blind, sizes, rows.local_ns - rows.exch_ns)
-            events = in_both_orders(rows)
-            meta |= {**_own_meta(options), "events": len(events)}
-            size_bytes = _write(names[day.trading_day, symbol], events, order_latency(rows), meta)
-            advance(ticks.num_rows)
-            yield Exported(
-                names[day.trading_day, symbol].events, (day.trading_day,), len(events), size_bytes, part.so_far
-            )
+        source_sizes = told_sizes(part.day)
+        with nullcontext() if options.trades_only else opened_books(part.day) as path:
+            for group in in_groups(symbols):
+                changes = _changes(path, group) if path is not None else {}
+                for symbol in group:
+                    place = names[part.day.trading_day, symbol]
+                    proof = proofs[part.day.trading_day].get(symbol, NOTHING_STORED)
+                    source_size = source_sizes.get(symbol, (None, None))
+                    job = _Job(part, symbol, options, place, proof, source_size, changes.pop(symbol, []))
+                    done, ticks = job.run()
+                    advance(ticks)
+                    yield done
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """One symbol of one day."""
+
+    part: DayPart
+    symbol: str
+    options: Options
+    names: _Names
+    proof: Proof
+    source_size: tuple[float | None, int | None]
+    changes: list[Changes]
+
+    def run(self) -> tuple[Exported, int]:
+        """What was written, and of how many ticks."""
+        day, options, told = self.part.day, self.options, Told()
+        ticks = day.ticks([self.symbol], TICK_COLUMNS)
+        types = wanted_types(day, options)
+        trades = trades_of(ticks, types, options.latency, self.symbol, told, tick_rule=options.tick_rule)
+        depth, unknown = depth_rows(self.changes, options.latency, self.symbol, told)
+        blind = [] if options.trades_only else while_trading(day, unknown)
+        rows = trade_rows(trades).then(depth)
+        sizes = sizes_of(rows.price, rows.quantity, self.source_size, options)
+        meta = meta_of(self.part, self.symbol, options, told, self.proof, blind, sizes, rows.local_ns - rows.exch_ns)
+        events = in_both_orders(rows)
+        meta |= {**_own_meta(options), "events": len(events)}
+        size_bytes = _write(self.names, events, order_latency(rows), meta)
+        done = Exported(self.names.events, (day.trading_day,), len(events), size_bytes, self.part.so_far)
+        return done, ticks.num_rows
 
 
 def _changes(path: Path, symbols: Sequence[str]) -> dict[str, list[Changes]]:
     """The book rows of some symbols, in one pass over the file."""
     found: dict[str, list[Changes]] = {symbol: [] for symbol in symbols}
     for batch in books.read(path, Form.LONG, symbols):
-        column = batch.column("symbol")
-        codes, words = np.asarray(column.indices), column.dictionary.to_pylist()
-        for code in np.unique(codes).tolist():
-            found[words[code]].append(changes_of(batch.filter(pa.array(codes == code))))
+        for symbol, rows in by_symbol(batch):
+            found[symbol].append(changes_of(rows))
     return found
 
 

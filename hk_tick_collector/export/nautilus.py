@@ -39,17 +39,20 @@ from hk_tick_collector.export.backtest import (
     LIMITS,
     NOTHING_STORED,
     Options,
+    Plan,
     Proof,
     Proofs,
+    by_symbol,
+    in_groups,
     meta_of,
     meta_text,
     opened_books,
-    refuse_blind,
-    refuse_unproven,
+    proofs_of_plan,
     sizes_of,
     told_sizes,
     wanted_types,
     while_trading,
+    with_books,
 )
 from hk_tick_collector.export.hft_events import TICK_COLUMNS, Told, trades_of
 from hk_tick_collector.export.job import Exported
@@ -63,7 +66,6 @@ from hk_tick_collector.store.book_reader import symbols as book_symbols
 from hk_tick_collector.store.layout import sync_dir
 
 FORMAT_VERSION = 1
-SYMBOLS_AT_ONCE = 8  # whose books are in memory together
 OWN_DIR = "hk_tick_collector"
 MAX_META_BYTES = 16 << 20
 _SCRATCH = ".hk-tickctl-nautilus-"
@@ -134,11 +136,7 @@ def export_nautilus(
     if not places:
         raise NoData("there is no tick to export on these days")
     check_free((path for place in places.values() for path in (place.meta, *place.stored())), force=force)
-    proofs = {part.day.trading_day: proofs_of(part.day) for part, _ in plan}
-    if options.strict:
-        refuse_unproven(places, proofs)
-        if not options.trades_only:
-            refuse_blind(plan)
+    proofs = proofs_of_plan(plan, proofs_of, options)
     return _exported(plan, places, proofs, options, root, python, advance)
 
 
@@ -154,17 +152,16 @@ def _symbols(part: DayPart, options: Options, say: Callable[[str], None]) -> lis
     if odd:
         say(f"{part.day.trading_day}: no names for a catalog, left out: {', '.join(map(ascii, odd[:5]))}")
     symbols = [symbol for symbol in symbols if symbol not in odd]
-    with contextlib.nullcontext() if options.trades_only else opened_books(part.day) as path:
-        with_books = set(book_symbols(path)) if path is not None else set()
-    without = [symbol for symbol in symbols if symbol not in with_books]
-    if without and not options.trades_only:
+    booked = set(symbols) if options.trades_only else with_books(part)
+    without = [symbol for symbol in symbols if symbol not in booked]
+    if without:
         shown = ", ".join(without[:5]) + (" ..." if len(without) > 5 else "")
         say(f"{part.day.trading_day}: no books of {shown}: trades without quotes")
     return symbols
 
 
 def _exported(
-    plan: Sequence[tuple[DayPart, list[str]]],
+    plan: Plan,
     places: Mapping[tuple[str, str], _Place],
     proofs: Proofs,
     options: Options,
@@ -174,16 +171,16 @@ def _exported(
 ) -> Iterator[Exported]:
     with _scratch_in(root) as scratch, Library(python, scratch) as library:
         for part, symbols in plan:
-            for start in range(0, len(symbols), SYMBOLS_AT_ONCE):
-                some = symbols[start : start + SYMBOLS_AT_ONCE]
-                quotes = {} if options.trades_only else _quote_batches(part.day, some)
-                for symbol in some:
-                    place = places[part.day.trading_day, symbol]
-                    proof = proofs[part.day.trading_day].get(symbol, NOTHING_STORED)
-                    job = _Job(part, symbol, options, place, proof, quotes.pop(symbol, None))
-                    done = job.run(library, scratch)
-                    advance(done.rows)
-                    yield done
+            with contextlib.nullcontext() if options.trades_only else opened_books(part.day) as path:
+                for group in in_groups(symbols):
+                    quotes = _quote_batches(path, group) if path is not None else {}
+                    for symbol in group:
+                        place = places[part.day.trading_day, symbol]
+                        proof = proofs[part.day.trading_day].get(symbol, NOTHING_STORED)
+                        job = _Job(part, symbol, options, place, proof, quotes.pop(symbol, None))
+                        done = job.run(library, scratch)
+                        advance(done.rows)
+                        yield done
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,18 +223,13 @@ class _Job:
         return Exported(self.place.meta, (day.trading_day,), sum(rows.values()), size_bytes, self.part.so_far)
 
 
-def _quote_batches(day: Day, symbols: Sequence[str]) -> dict[str, list[pa.RecordBatch]]:
+def _quote_batches(path: Path, symbols: Sequence[str]) -> dict[str, list[pa.RecordBatch]]:
     """The quotes of those of the symbols that have books, in one pass over the file."""
-    with opened_books(day) as path:
-        there = book_symbols(path) if path is not None else ()
-        found: dict[str, list[pa.RecordBatch]] = {symbol: [] for symbol in symbols if symbol in there}
-        if path is None or not found:
-            return {}
-        for batch in books.read(path, Form.QUOTES, list(found)):
-            column = batch.column("symbol")
-            codes, words = np.asarray(column.indices), column.dictionary.to_pylist()
-            for code in np.unique(codes).tolist():
-                found[words[code]].append(batch.filter(pa.array(codes == code)))
+    there = book_symbols(path)
+    found: dict[str, list[pa.RecordBatch]] = {symbol: [] for symbol in symbols if symbol in there}
+    for batch in books.read(path, Form.QUOTES, list(found)) if found else ():
+        for symbol, rows in by_symbol(batch):
+            found[symbol].append(rows)
     return found
 
 
