@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,10 +16,14 @@ from hk_tick_collector.cli.options import days_option, symbols_option
 from hk_tick_collector.cli.stretch import days_to_read
 from hk_tick_collector.cli.terminal import show_text
 from hk_tick_collector.core.evidence import WITHOUT_COUNTERS
+from hk_tick_collector.core.text import counted
 from hk_tick_collector.export.target import check_free
 from hk_tick_collector.market.zone import Zone
 from hk_tick_collector.store.gaps import CLOSED, OPEN
 from hk_tick_collector.watch.when import some_days, symbol_list
+
+if TYPE_CHECKING:
+    from hk_tick_collector.quality.gap_list import GapLine
 
 _HELP = """What is missing, and where: gaps that OpenD could not fill any more, and holes that nobody has filled yet.
 
@@ -78,48 +83,48 @@ def command(
             uncounted.update(level for symbol, level in levels if wanted is None or symbol in wanted)
             done(1)
     if output is not None:
-        write_ranges(output, lines, chosen)
-    zone = app.market.zone
-    shown = [line for line in lines if state in (line.state, "all")]
-
-    def human() -> None:
-        if not shown:
-            which = "" if state == "all" else f"{state} "
-            print(f"no {which}gaps {_where(read, wanted)}")
-            return
-        start, end, found = (f"{name} ({app.market.time_word})" for name in ("from", "to", "found"))
-        print_table(
-            ("day", "symbol", start, end, "seconds", "missing", "counters", "state", found, "reason"),
-            [
-                (
-                    line.trading_day,
-                    line.symbol,
-                    _time(zone, line.start_ts_ms, line.trading_day),
-                    _time(zone, line.end_ts_ms, line.trading_day),
-                    line.seconds,
-                    "?" if line.missing_ticks is None else line.missing_ticks,
-                    line.counters,
-                    line.state,
-                    _time(zone, line.detected_at_ms, line.trading_day),
-                    line.reason,
-                )
-                for line in shown
-            ],
-            numbers=("seconds", "missing"),
-            spare=(found, "counters", "state"),
-            text="reason",
-        )
-        unknown = sum(line.missing_ticks is None for line in shown)
-        total = sum(line.missing_ticks or 0 for line in shown)
-        more = f", and {unknown:,} of unknown size" if unknown else ""
-        gaps, ticks = "gap" if len(shown) == 1 else "gaps", "tick" if total == 1 else "ticks"
-        show_text(f"{len(shown):,} {gaps} with {total:,} missing {ticks}{more}")
-
+        write_ranges(output, lines, read)
     for level, words in WITHOUT_COUNTERS.items():
         if uncounted[level]:
             say(f"{uncounted[level]:,} symbol{'s' if uncounted[level] > 1 else ''} {words}")
-    app.emit([{**asdict(line), "seconds": line.seconds} for line in shown], human)
+    shown = [line for line in lines if state in (line.state, "all")]
+    nothing = f"no {'' if state == 'all' else f'{state} '}gaps {_where(read, wanted)}"
+    app.emit(
+        [{**asdict(line), "seconds": line.seconds} for line in shown],
+        lambda: _show(app, shown) if shown else print(nothing),
+    )
     return EXIT_PROBLEM if any(line.state == OPEN for line in lines) else EXIT_FINE
+
+
+def _show(app: App, lines: Sequence[GapLine]) -> None:
+    """As a table, with its sum."""
+    zone = app.market.zone
+    start, end, found = (f"{name} ({app.market.time_word})" for name in ("from", "to", "found"))
+    print_table(
+        ("day", "symbol", start, end, "seconds", "missing", "counters", "state", found, "reason"),
+        [
+            (
+                line.trading_day,
+                line.symbol,
+                _time(zone, line.start_ts_ms, line.trading_day),
+                _time(zone, line.end_ts_ms, line.trading_day),
+                line.seconds,
+                "?" if line.missing_ticks is None else line.missing_ticks,
+                line.counters,
+                line.state,
+                _time(zone, line.detected_at_ms, line.trading_day),
+                line.reason,
+            )
+            for line in lines
+        ],
+        numbers=("seconds", "missing"),
+        spare=(found, "counters", "state"),
+        text="reason",
+    )
+    unknown = sum(line.missing_ticks is None for line in lines)
+    total = sum(line.missing_ticks or 0 for line in lines)
+    more = f", and {unknown:,} of unknown size" if unknown else ""
+    show_text(f"{counted(len(lines), 'gap')} with {counted(total, 'missing tick')}{more}")
 
 
 def _where(days: Sequence[str], symbols: Sequence[str] | None) -> str:

@@ -31,6 +31,16 @@ def test_gaps_go_out_and_are_held_against_days(tmp_path: Path) -> None:
     assert "no range of these days and symbols" in other["error"]
 
 
+def test_a_day_that_cannot_be_read_is_not_among_those_that_the_ranges_speak_of(tmp_path: Path) -> None:
+    root, ranges = tmp_path / "d", tmp_path / "missing_ranges.json"
+    record_day(root, count=60, lost=(20,))
+    record_day(root, "20261119", count=60)
+    (root / "20261119.db").write_bytes(b"no database" * 1000)
+    done = tickctl("gaps", "--days", f"20261119..{DAY}", "-o", ranges, data_root=root)
+    assert (done.returncode, "20261119 is left out" in done.stderr) == (1, True), done.stderr
+    assert json.loads(ranges.read_text())["trading_days"] == [DAY]
+
+
 def test_repair_asks_for_what_a_list_names(tmp_path: Path) -> None:
     record_day(tmp_path / "d", count=20)
     ranges = tmp_path / "f.json"
