@@ -9,6 +9,8 @@ from typing import Any
 from hk_tick_collector.records.book import EMPTY_BOOK, Level
 from hk_tick_collector.store.book_reader import BookState, Watch, newest_book, watches
 
+SILENT_MS = 15_000  # the recorder notes each second that it is alive: after so long without it nobody watches
+
 
 def watch_at(all_watches: Sequence[Watch], symbol: str, at_ms: int) -> Watch | None:
     """The watch that a time (UTC epoch ms) is in; the recorder's last word counts as in it."""
@@ -17,6 +19,11 @@ def watch_at(all_watches: Sequence[Watch], symbol: str, at_ms: int) -> Watch | N
         if watch.symbol == symbol and (watch.from_ms <= at_ms < watch.until_ms or is_last):
             return watch
     return None
+
+
+def _lasts(watch: Watch, now_ms: int) -> bool:
+    """Has nobody ended it, and was its recorder alive a moment ago? A recorder that was killed ends nothing."""
+    return watch.reason is None and now_ms - watch.until_ms < SILENT_MS
 
 
 def as_plain(state: BookState, *, watched: bool, levels: int | None = None) -> dict[str, Any]:
@@ -37,13 +44,13 @@ def as_plain(state: BookState, *, watched: bool, levels: int | None = None) -> d
     }
 
 
-def newest_books(path: Path, wanted: Sequence[str], levels: int) -> list[dict[str, Any]]:
+def newest_books(path: Path, wanted: Sequence[str], levels: int, now_ms: int) -> list[dict[str, Any]]:
     """The newest book of each symbol that there is one of. ``watched`` false: it was known then, and nobody would tell
-    of a change since. Raises as ``store.book_reader``."""
+    of a change since, also because the recorder has died or hangs. Raises as ``store.book_reader``."""
     told, found = watches(path), []
     for symbol in wanted:
         state = newest_book(path, symbol)
         if state is not None and state.book is not None:
-            is_watched = any(watch.symbol == symbol and watch.reason is None for watch in told)
+            is_watched = any(watch.symbol == symbol and _lasts(watch, now_ms) for watch in told)
             found.append(as_plain(state, watched=is_watched, levels=levels))
     return found

@@ -83,7 +83,8 @@ def newest(roots: Roots, asked: Asked, key: Key) -> list[dict[str, Any]]:
             raise Problem("forbidden", f"the key {key.id} may not read {', '.join(refused[:5])}")
         days = book_days(root.data_root)
         wanted = [symbol for symbol in named if symbol not in found]
-        for book in newest_books(book_file(root.data_root, days[-1]), wanted, asked["levels"]) if days else ():
+        path = book_file(root.data_root, days[-1]) if days else None
+        for book in newest_books(path, wanted, asked["levels"], root.now_ms) if path is not None else ():
             found[book["symbol"]] = {"day": days[-1], **book}
     return [found[symbol] for symbol in sorted(found)]
 
