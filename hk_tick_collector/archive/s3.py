@@ -4,7 +4,8 @@ Credentials, region and address come from where every program of AWS looks: ``AW
 ``~/.aws/credentials`` (refused when others may read it), ``AWS_PROFILE``, ``AWS_ENDPOINT_URL_S3``, the machine's role.
 
 - A new name is put with ``If-None-Match: *``, a later version with ``If-Match``: of two writers one is refused. An
-  answer that got lost is told from a refusal by what is there.
+  answer that got lost is told from a refusal by what is there. A store may pass over conditions that it does not know:
+  the first small file of a run is put twice more, under conditions that must be refused.
 - Each request carries the SHA-256 of its body, and the store refuses what arrived otherwise. The SHA-256 of the whole
   is kept as metadata ``sha256``.
 - What is larger than PART_BYTES goes up in parts. An upload that was broken off is gone on with: parts that the store
@@ -109,6 +110,7 @@ class S3Store:
 
     def __init__(self, client: Minio, bucket: str, prefix: str) -> None:
         self._client, self._bucket, self._prefix = client, bucket, prefix
+        self._keeps_conditions = False  # as far as was tried
 
     @property
     def place(self) -> str:
@@ -212,7 +214,9 @@ class S3Store:
         with self._errors(f"write {self.place}/{name}"):
             try:
                 if size_bytes <= PART_BYTES:
-                    self._put(name, source.read_bytes(), {**condition, _META: sha256})
+                    body = source.read_bytes()
+                    self._put(name, body, {**condition, _META: sha256})
+                    self._try_conditions(name, body, sha256)
                 else:
                     self._put_in_parts(source, name, sha256, condition)
             except S3Error as exc:
@@ -224,6 +228,21 @@ class S3Store:
                         f"{self.place}/{name} was written by another program meanwhile: archive the day again; two "
                         "recorders need a prefix each"
                     ) from exc  # else it is ours, and the answer was lost, or the same of somebody else
+
+    def _try_conditions(self, name: str, body: bytes, sha256: str) -> None:
+        """StoreUnavailable when the store puts the very bytes that are there once more, against a condition."""
+        for condition in () if self._keeps_conditions else ({"If-None-Match": "*"}, {"If-Match": f'"{"0" * 32}"'}):
+            try:
+                self._put(name, body, {**condition, _META: sha256})
+            except S3Error as exc:
+                if exc.code not in _RACED | _KEYS:  # what could be put a moment ago may not be replaced at all
+                    raise
+            else:
+                raise StoreUnavailable(
+                    f"{self.place}/{name} is there, but the store passes over {next(iter(condition))}: it would let "
+                    "two writers destroy each other; archive to a store with conditional writes, or to a directory"
+                )
+        self._keeps_conditions = True
 
     def _put(self, name: str, body: bytes, headers: dict[str, str], **query: str) -> str:
         """Its tag."""

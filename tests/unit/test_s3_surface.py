@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 import urllib3
 from minio import Minio, datatypes
+from minio.error import S3Error
 
 from hk_tick_collector.archive import s3
 from hk_tick_collector.core.errors import StoreUnavailable
@@ -88,6 +89,44 @@ def test_a_listing_is_read_page_by_page() -> None:
 def test_a_listing_without_an_end_is_given_up(page: str) -> None:
     with pytest.raises(StoreUnavailable, match="without an end"):
         s3.S3Store(Listing(page), "ticks", "hk").names("")  # type: ignore[arg-type]
+
+
+class Careless:
+    """A store that heeds these conditions of a write and passes over the others."""
+
+    def __init__(self, *heeded: str) -> None:
+        self.heeded, self.held, self.puts = heeded, set[str](), 0
+
+    def _execute(self, method: str, bucket: str, name: str, *, headers: dict[str, str], **_: object) -> object:
+        self.puts += 1
+        is_met = {"If-None-Match": name not in self.held, "If-Match": headers.get("If-Match") == '"tag"'}
+        if not all(is_met[condition] for condition in self.heeded if condition in headers):
+            answer = urllib3.HTTPResponse(status=412)
+            raise S3Error(answer, "PreconditionFailed", None, None, None, None, bucket, name)  # type: ignore[arg-type]
+        self.held.add(name)
+        return urllib3.HTTPResponse(headers={"etag": '"tag"'})
+
+
+@pytest.mark.parametrize(
+    ("heeded", "passed_over"),
+    [((), "If-None-Match"), (("If-Match",), "If-None-Match"), (("If-None-Match",), "If-Match")],
+)
+def test_a_store_that_passes_over_conditions_is_refused(
+    heeded: tuple[str, ...], passed_over: str, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_bytes(b"x")
+    store = s3.S3Store(Careless(*heeded), "ticks", "hk")  # type: ignore[arg-type]
+    with pytest.raises(StoreUnavailable, match=f"ticks/hk/name is there, but the store passes over {passed_over}:"):
+        store.write(tmp_path / "file", "name", "0" * 64, None)
+
+
+def test_conditions_are_tried_once_a_run(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"x")
+    client = Careless("If-None-Match", "If-Match")
+    store = s3.S3Store(client, "ticks", "hk")  # type: ignore[arg-type]
+    for name in ("a", "b"):
+        store.write(tmp_path / "file", name, "0" * 64, None)
+    assert (client.puts, client.held) == (4, {"hk/a", "hk/b"})
 
 
 def test_a_store_says_neither_where_to_go_nor_how_long_to_wait(monkeypatch: pytest.MonkeyPatch) -> None:
