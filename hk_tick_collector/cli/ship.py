@@ -114,7 +114,7 @@ def init(settings: ShipSettings, engine: ClickHouse, as_json: bool, replicated: 
     ClickHouse works out the content hash of each symbol from its own rows, and it has to be that of the day file or of
     the archive. A copy that is another one, or none, is replaced as a whole, unless --check. Ends with 1 when a
     copy was another one and was not replaced, or when a day could not be compared (FAILED); later days are looked
-    at all the same.
+    at all the same, while ClickHouse answers.
 
     hk-tick-ship does the same by itself when a day is over, and keeps it from a command that would replace days: stop
     it before, or give --check.
@@ -170,16 +170,27 @@ def _compared(catalog: Catalog, copies: Any, days: list[str]) -> list[tuple[str,
         day = catalog.day(name)
         return differing(recorded(day, place_of(day)).symbols, copies.there(name))
 
-    return [_judged(day, compare, "WRONG") for day in days]
+    return _judged(days, compare, "WRONG")
 
 
-def _judged(day: str, compare: Callable[[str], str], if_different: str) -> tuple[str, str, str]:
-    """The row of one day. One that cannot be read, or not be made equal, keeps no later day from its turn."""
-    try:
-        different = compare(day)
-    except (RecorderError, OSError) as exc:
-        return day, "FAILED", str(exc)
-    return day, if_different if different else "equal", different
+def _judged(days: list[str], compare: Callable[[str], str], if_different: str) -> list[tuple[str, str, str]]:
+    """The row of each day. One that cannot be read, or not be made equal, keeps no later day from its turn; a
+    ClickHouse that gives no answer does, for each would wait for it."""
+    from hk_tick_collector.clickhouse.connection import EngineLost  # noqa: PLC0415
+
+    found, lost = [], ""
+    for day in days:
+        if lost:
+            found.append((day, "FAILED", f"not looked at: {lost}"))
+            continue
+        try:
+            different = compare(day)
+        except (RecorderError, OSError) as exc:
+            lost = str(exc) if isinstance(exc, EngineLost) else ""
+            found.append((day, "FAILED", str(exc)))
+        else:
+            found.append((day, if_different if different else "equal", different))
+    return found
 
 
 def _healed(settings: ShipSettings, catalog: Catalog, copies: Any, days: list[str]) -> list[tuple[str, str, str]]:
@@ -192,6 +203,6 @@ def _healed(settings: ShipSettings, catalog: Catalog, copies: Any, days: list[st
     try:
         state.begin(sink, settings.recorder)
         keeper = Keeper(catalog, copies, state)
-        return [_judged(day, lambda name: keeper.check(name, is_alone=True), "replaced") for day in days]
+        return _judged(days, lambda name: keeper.check(name, is_alone=True), "replaced")
     finally:
         state.close()

@@ -49,6 +49,15 @@ class EngineAway(RecorderError):
     """It cannot answer now; ask again later. The text says why."""
 
 
+class EngineLost(EngineAway):
+    """It gave no answer, and whoever asks on waits as long again. Without ``was_reached`` nobody was there, whatever
+    was asked; else it fell silent over this question, or broke off."""
+
+    def __init__(self, text: str, *, was_reached: bool) -> None:
+        super().__init__(text)
+        self.was_reached = was_reached
+
+
 class EngineRefused(RecorderError):
     """It will not, until somebody does something; the text says what. ``code`` is ClickHouse's, 0 without one."""
 
@@ -131,7 +140,7 @@ class ClickHouse:
         try:
             yield from response.iter_bytes()
         except httpx.HTTPError as exc:
-            raise EngineAway(f"{self.address.shown} broke off: {_reason(exc)}") from exc
+            raise EngineLost(f"{self.address.shown} broke off: {_reason(exc)}", was_reached=True) from exc
 
     @contextmanager
     def _asked(self, request: Mapping[str, Any]) -> Iterator[httpx.Response]:
@@ -141,7 +150,9 @@ class ClickHouse:
                     raise self._refusal(response)
                 yield response
         except httpx.HTTPError as exc:
-            raise EngineAway(f"{self.address.shown} does not answer: {_reason(exc)}") from exc
+            was_reached = not isinstance(exc, (httpx.ConnectError, httpx.ConnectTimeout))
+            text = f"{self.address.shown} does not answer: {_reason(exc)}"
+            raise EngineLost(text, was_reached=was_reached) from exc
 
     def _refusal(self, response: httpx.Response) -> RecorderError:
         head = next(response.iter_bytes(10_000), b"")
