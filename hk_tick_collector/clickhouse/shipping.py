@@ -33,11 +33,17 @@ class ShipStatus:
     oldest_waiting_ms: int  # when the oldest of them was stored
     last_put_ms: int
     lag_p99_ms: float | None  # from storing to arriving, of what was sent since the start
-    waits_for: str  # why nothing is taken; empty: it is
-    is_refused: bool
+    waits_for: str  # why no rows are taken; empty: they are
+    days_wait_for: str  # why no whole day, or that one, is compared or taken; empty: they are
+    is_refused: bool  # either waits for somebody, and not for time alone
     verified_day: str  # the newest one; empty: none
     verified_days: int
     unequal: str  # the day whose copy cannot be made equal, and why
+
+    @property
+    def is_waiting(self) -> bool:
+        """Is there anything that ClickHouse does not take?"""
+        return bool(self.waits_for or self.days_wait_for)
 
 
 def read_status(directory: Path) -> ShipStatus | None:
@@ -56,10 +62,11 @@ def complaints(status: ShipStatus, now_ms: int) -> Iterator[Complaint]:
     if not status.is_stopped and now_ms - status.written_ms > SILENT_SEC * 1000:
         text = f"hk-tick-ship says nothing any more (pid {status.pid})"
         yield Complaint(Code.COPY_BEHIND, Level.WARN, text, status.written_ms)
-    elif status.is_refused:
-        yield Complaint(
-            Code.COPY_BEHIND, Level.WARN, f"ClickHouse takes no ticks{reason}", status.oldest_waiting_ms or None
-        )
+    elif status.is_refused and not status.is_stopped:
+        text = f"ClickHouse takes no ticks{reason}"
+        if not status.waits_for:
+            text = f"ClickHouse lets no copy be proven: {status.days_wait_for}"
+        yield Complaint(Code.COPY_BEHIND, Level.WARN, text, status.oldest_waiting_ms or None)
     elif behind_sec > BEHIND_SEC and not status.is_stopped:
         text = f"{counted(status.rows_behind, 'tick')} wait for ClickHouse, the oldest for {behind_sec:.0f} s{reason}"
         yield Complaint(Code.COPY_BEHIND, Level.WARN, text, status.oldest_waiting_ms)

@@ -314,8 +314,8 @@ TABLE = (
     ),
     Explanation(
         Code.COPY_BEHIND, _WARN, (Teller.SHIPPER,),
-        "ClickHouse was not given stored ticks for five minutes, refuses them, or hk-tick-ship is silent. Nothing is "
-        "lost.",
+        "ClickHouse was not given stored ticks for five minutes, refuses them or the proof of a day, or hk-tick-ship "
+        "is silent. Nothing is lost.",
         "What the sentence says; `journalctl -u hk-tick-ship` has more. It goes on by itself.",
     ),
     Explanation(

@@ -64,7 +64,7 @@ class Claimed:
         return known.get("sink_id") == self._sink and _is_same(known.get(self._key, ""), self._owner)
 
     def _waits(self) -> int:
-        return self._counts.waits + self._counts.keeper_waits
+        return self._counts.live.times + self._counts.keeper.times
 
 
 def _is_same(holder: str, owner: str) -> bool:

@@ -1,21 +1,24 @@
 """Whole days: those that were never sent, and those whose copy has to be proven.
 
 A day is looked at when its files have not changed for a while, and again whenever they have. What is found equal is
-noted, here and there; what is not is brought anew. Notes of days that grow are sent once a minute.
+noted, here and there; what is not is brought anew. Notes of days that grow are sent once a minute. What fails is set
+aside for a while that grows (``aside``), and the other days go on.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from contextlib import ExitStack
 
-from hk_tick_collector.clickhouse.connection import EngineAway, EngineRefused
+from hk_tick_collector.clickhouse.connection import EngineAway, EngineLost, EngineRefused
 from hk_tick_collector.core.backoff import Backoff
 from hk_tick_collector.core.clock import Clock, SystemClock
-from hk_tick_collector.core.errors import NoData, RecorderError, StoreError
+from hk_tick_collector.core.errors import NoData, RecorderError, StoreBusy, StoreError
 from hk_tick_collector.core.logline import RateLimitedLog, event
 from hk_tick_collector.days.catalog import Catalog, Day
+from hk_tick_collector.ship.aside import Aside
 from hk_tick_collector.ship.copies import Copies, Recorded, differing, place_of, recorded
 from hk_tick_collector.ship.counts import ShipCounts
 from hk_tick_collector.ship.holds import Holds
@@ -23,12 +26,13 @@ from hk_tick_collector.ship.marks import files_mark
 from hk_tick_collector.ship.state import State
 from hk_tick_collector.store.companions import is_closed
 from hk_tick_collector.store.layout import day_file
-from hk_tick_collector.store.position import MAX_PLACES
+from hk_tick_collector.store.position import MAX_PLACES, Place
 
 LOOK_SEC = 5.0
 SETTLED_SEC, OPEN_SETTLED_SEC = 60.0, 900.0  # without a change, of a file that is closed, and of one that is not
 NOTES_SEC = 60.0
-AGAIN_SEC = 600.0  # until a day that could not be made equal, or not be read, is tried again
+MIN_ASIDE_SEC, MAX_ASIDE_SEC = 10.0, 600.0  # until what failed is tried again
+PATIENT_TIMES = 3  # failures in a row, which time alone may heal; after more somebody is told
 MIN_WAIT_SEC, MAX_WAIT_SEC = 1.0, 60.0
 
 _log = logging.getLogger(__name__)
@@ -36,6 +40,10 @@ _log = logging.getLogger(__name__)
 
 class NotYet(RecorderError):
     """Rows of the day are still on their way: it cannot be compared now."""
+
+
+class NotesFailed(StoreError):
+    """The day's notes cannot be read. Its ticks were compared."""
 
 
 class Keeper:
@@ -60,39 +68,68 @@ class Keeper:
         self._backoff = Backoff(MIN_WAIT_SEC, MAX_WAIT_SEC)
         self._settled_sec, self._open_settled_sec = settled_sec, open_settled_sec
         self._seen: dict[str, tuple[str, float]] = {}  # mark, and since when
-        self._again_at: dict[str, float] = {}
         self._notes_at: dict[str, float] = {}
-        self._said = RateLimitedLog(_log, AGAIN_SEC)
+        self._aside = Aside(self._clock, MIN_ASIDE_SEC, MAX_ASIDE_SEC)
+        self._said = RateLimitedLog(_log, MAX_ASIDE_SEC)
 
     def run(self, stop: threading.Event) -> None:
         """Until ``stop``."""
         while not stop.is_set():
             try:
                 self.look(stop)
-                self.counts.keeper_waits_for = ""
+            except (EngineAway, EngineRefused):  # ``look`` has told of it
+                stop.wait(self._backoff.next_sec())
+            except (StoreError, OSError) as exc:
+                done = f"looked again after {LOOK_SEC:.0f} s"
+                self._said.log(logging.ERROR, "ship_files", what="the list of days", reason=str(exc), done=done)
+                stop.wait(LOOK_SEC)
+            else:
+                self._tell_engine()
                 self._backoff.reset()
                 stop.wait(LOOK_SEC)
-            except (EngineAway, EngineRefused) as exc:
-                self.counts.keeper_waits += 1
-                self.counts.keeper_waits_for = str(exc)
-                stop.wait(self._backoff.next_sec())
 
     def look(self, stop: threading.Event | None = None) -> int:
-        """Look at every day once, the newest first, and do what is due; how many were verified."""
-        done = 0
-        for day in reversed(self._days.days()):
+        """Look at every day once, the newest first, and do what is due; how many were verified. EngineAway,
+        EngineRefused: the rest comes with the next call, and what failed after that."""
+        done, days = 0, self._days.days()
+        self._forget_others(days)
+        for day in reversed(days):
             if stop is not None and stop.is_set():
                 break
-            try:
-                self._send_notes(day)
-                done += self._look_at(day)
-            except NotYet:
-                continue
-            except NoData:  # its files went away since they were listed
-                continue
-            except (StoreError, OSError) as exc:
-                self._set_aside(day, str(exc))
+            self._tried(day, _notes_of(day), self._send_notes)
+            done += self._tried(day, day, self._look_at)
         return done
+
+    def _forget_others(self, days: list[str]) -> None:
+        self._aside.keep({*days, *map(_notes_of, days)})
+        for day in self.counts.unequal_days.keys() - set(days):
+            self._be_equal(day)
+
+    def _tried(self, day: str, name: str, work: Callable[[str], int]) -> int:
+        """What ``work`` with the day gives; 0 when it failed."""
+        try:
+            done = work(day)
+        except (NotYet, NoData):  # NoData: its files went away since they were listed
+            return 0
+        except (EngineAway, EngineRefused) as exc:
+            is_of_day = not isinstance(exc, EngineLost) or exc.was_reached
+            is_lasting = is_of_day and self._aside.put(name, exc).times > PATIENT_TIMES
+            self.counts.keeper.on(exc, name, is_refused=is_lasting)
+            raise
+        except (StoreError, OSError) as exc:
+            self._set_aside(day, name, exc)
+            return 0
+        if done:
+            self._aside.drop(name)
+        return done
+
+    def _tell_engine(self) -> None:
+        """ClickHouse has taken what it was given in this look; does anything wait that it did not take before?"""
+        failure, waits = self._aside.of_engine(), self.counts.keeper
+        if failure is None or not isinstance(failure.error, (EngineAway, EngineRefused)):
+            waits.over(self._backoff.attempts)
+        else:
+            waits.still(failure.error, failure.name, is_refused=failure.times > PATIENT_TIMES)
 
     def check(self, trading_day: str, *, heal: bool = True, is_alone: bool = False) -> str:
         """Compare a day with its copy; unless they are equal bring it anew, if ``heal``. What differed, in words; empty
@@ -101,15 +138,18 @@ class Keeper:
         day = self._days.day(trading_day)
         mark = self.mark(trading_day)
         with ExitStack() as held:
-            here = self._compared(day, is_alone)
+            sent = self._state.places().get(trading_day)
+            here = self._compared(day, sent, is_alone)
             different = differing(here.symbols, self._copies.there(trading_day))
             if different and heal:
                 held.enter_context(self._holds.held(trading_day))
+                sent = self._state.places().get(trading_day)
                 here = self._brought(day)
             if not different or heal:
-                self._state.noted(trading_day, self._copies.send_notes(day, None))
+                self._send_all_notes(day)
                 verified = self._copies.note_verified(day, here, self._clock.now_ms())
-                self._state.verified(verified, mark, here.place)
+                if not self._state.verified(verified, mark, here.place, sent):
+                    raise NotYet(f"rows of {trading_day} were sent meanwhile")
                 self.counts.days_verified += 1
         return different
 
@@ -117,12 +157,11 @@ class Keeper:
         """What a day's files look like."""
         return files_mark(self._days.data_root, self._days.archive_root, day)
 
-    def _compared(self, day: Day, is_alone: bool) -> Recorded:
+    def _compared(self, day: Day, sent: Place | None, is_alone: bool) -> Recorded:
         """What is here, once all of it was sent."""
         newest = place_of(day)
         if is_alone:
             return recorded(day, newest)
-        sent = self._state.places().get(day.trading_day)
         intent = self._state.intent()
         on_its_way = intent is not None and intent.place.day == day.trading_day
         if on_its_way or (newest is not None and sent is not None and sent.rowid < newest.rowid):
@@ -141,8 +180,8 @@ class Keeper:
         mark, now_sec = self.mark(day), self._clock.monotonic()
         if self._seen.get(day, ("", 0.0))[0] != mark:
             self._seen[day] = mark, now_sec
-            self._again_at.pop(day, None)
-        if self._state.mark(day) == mark or now_sec < self._again_at.get(day, 0.0) or not self._is_due(day, now_sec):
+            self._aside.drop(day)
+        if self._state.mark(day) == mark or not self._aside.is_due(day) or not self._is_due(day, now_sec):
             return 0
         known = self._state.mark(day) is not None or day in self._state.places()
         different = self.check(day)
@@ -150,8 +189,7 @@ class Keeper:
         if different and known:
             self.counts.days_healed += 1
             _log.warning(event("ship_healed", day=day, reason=different))
-        if self.counts.unequal.startswith(day):
-            self.counts.unequal = ""
+        self._be_equal(day)
         return 1
 
     def _is_due(self, day: str, now_sec: float) -> bool:
@@ -163,19 +201,39 @@ class Keeper:
             return True
         return now_sec - self._seen[day][1] >= (self._settled_sec if is_over else self._open_settled_sec)
 
-    def _send_notes(self, trading_day: str) -> None:
+    def _send_notes(self, trading_day: str) -> int:
         """The notes of a day that grows, when they have changed. Those of the others go with their verification."""
         now_sec = self._clock.monotonic()
         if trading_day not in self._days.live_days()[-MAX_PLACES:] or now_sec < self._notes_at.get(trading_day, 0.0):
-            return
+            return 0
+        if not self._aside.is_due(_notes_of(trading_day)):
+            return 0
         self._notes_at[trading_day] = now_sec + NOTES_SEC
         known = self._state.notes(trading_day)
         digest = self._copies.send_notes(self._days.day(trading_day), known)
         if digest != known:
             self._state.noted(trading_day, digest)
+        return 1
 
-    def _set_aside(self, day: str, reason: str) -> None:
-        """A day that cannot be read, or not be made equal, is tried again later; the others go on."""
-        self._again_at[day] = self._clock.monotonic() + AGAIN_SEC
-        self.counts.unequal = f"{day}: {reason}"
-        self._said.log(logging.ERROR, "ship_day_failed", key=day, day=day, reason=reason)
+    def _send_all_notes(self, day: Day) -> None:
+        try:
+            digest = self._copies.send_notes(day, None)
+        except (StoreError, OSError) as exc:
+            raise NotesFailed(f"its notes: {exc}") from exc
+        self._state.noted(day.trading_day, digest)
+
+    def _set_aside(self, day: str, name: str, error: StoreError | OSError) -> None:
+        """What cannot be read, or not be made equal, is tried again later; the others go on."""
+        failure = self._aside.put(name, error)
+        is_passing = isinstance(error, StoreBusy) and failure.times <= PATIENT_TIMES
+        if name == day and not isinstance(error, NotesFailed) and not is_passing:
+            self.counts.unequal_days = {**self.counts.unequal_days, day: str(error)}
+        done = f"the other days go on; this one is tried again, {MAX_ASIDE_SEC / 60:.0f} minutes later at the latest"
+        self._said.log(logging.ERROR, "ship_day_failed", key=name, day=day, reason=str(error), done=done)
+
+    def _be_equal(self, day: str) -> None:
+        self.counts.unequal_days = {name: why for name, why in self.counts.unequal_days.items() if name != day}
+
+
+def _notes_of(day: str) -> str:
+    return f"notes of {day}"

@@ -69,10 +69,12 @@ class Live:
             while not stop.is_set():
                 try:
                     sent = self.step()
-                    self._over()
+                    self.counts.live.over(self._backoff.attempts)
+                    self._backoff.reset()
                     stop.wait(0 if sent >= self._max_rows else self._period_sec)
                 except (EngineAway, EngineRefused) as exc:
-                    stop.wait(self._waits(exc))
+                    self.counts.live.on(exc)
+                    stop.wait(self._backoff.next_sec())
         finally:
             self._follower.close()
 
@@ -125,6 +127,8 @@ class Live:
                 if self._state.places().get(day, Place(day)) != place:
                     return 0  # the day was replaced as a whole since
                 intent = self._state.intend(place, behind.rowid, len(rows), self._clock.now_ms() * 1000)
+            elif self._state.intent() != intent:
+                return 0  # dropped since, with its day replaced as a whole
             assert intent is not None
             body = ticks_stream([batch], self._recorder, intent.batch)
             self._engine.insert(TICKS_TABLE, body, token=token_of(self._recorder, day, rows[0][0], rows[-1][0], body))
@@ -166,17 +170,3 @@ class Live:
             self.counts.days_begun_again += 1
         elif not day_file(self._days.data_root, error.day).exists():
             self._state.leave(error.day)
-
-    def _waits(self, error: EngineAway | EngineRefused) -> float:
-        counts = self.counts
-        if str(error) != counts.waits_for:
-            _log.error(event("ship_waits", reason=str(error)))
-        counts.waits += 1
-        counts.waits_for, counts.is_refused = str(error), isinstance(error, EngineRefused)
-        return self._backoff.next_sec()
-
-    def _over(self) -> None:
-        if self.counts.waits_for:
-            _log.info(event("ship_goes_on", attempts=self._backoff.attempts))
-        self.counts.waits_for, self.counts.is_refused = "", False
-        self._backoff.reset()

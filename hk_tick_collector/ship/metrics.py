@@ -67,7 +67,7 @@ class MetricsServer:
 
             Gauge(f"hk_ship_{name}", about, registry=registry).set_function(read)
 
-        gauge("waiting", "1 while ClickHouse can take nothing; the log says why", lambda one: bool(one.waits_for))
+        gauge("waiting", "1 while ClickHouse can take nothing; the log says why", lambda one: one.is_waiting)
         gauge("refused", "1 while it waits for somebody to do something", lambda one: one.is_refused)
         gauge("rows_behind", "Stored ticks of the newest days that were not sent", lambda one: one.rows_behind)
         gauge("behind_seconds", "Since when the oldest of them is stored", lambda one: _age_sec(one.oldest_waiting_ms))

@@ -49,6 +49,7 @@ def run(settings: ShipSettings, stop: threading.Event, counts: ShipCounts) -> No
                 live = Live(days, engine, state, settings.recorder, counts=counts, holds=holds)
                 keeper = Keeper(days, Copies(engine, settings.recorder), state, counts=counts, holds=holds)
                 _run_both(live.run, keeper.run, status, stop, claimed.is_ours)
+            status.write(is_stopped=True)
     finally:
         state.close()
 
@@ -68,14 +69,11 @@ def _begun(
             check(engine)
             sink = claim(engine, settings.recorder, owner_of(settings.data_root), SystemClock().now_ms())
         except (EngineAway, EngineRefused) as exc:
-            if str(exc) != counts.waits_for:
-                _log.error(event("ship_waits", reason=str(exc)))
-            counts.waits += 1
-            counts.waits_for, counts.is_refused = str(exc), isinstance(exc, EngineRefused)
+            counts.live.on(exc)
             status.write()
             stop.wait(backoff.next_sec())
             continue
-        counts.waits_for, counts.is_refused = "", False
+        counts.live.over(backoff.attempts)
         if not state.begin(sink, settings.recorder):
             _log.warning(
                 event("ship_from_start", reason="this sink is new, or what was known of it is lost: days are compared")
@@ -114,6 +112,5 @@ def _run_both(
         ended.set()
         for thread in threads:
             thread.join()
-    status.write(is_stopped=stop.is_set())
     if failed:
         raise failed[0]

@@ -157,19 +157,25 @@ class State:
         """A day is no longer sent in parts: its file is gone."""
         self._change(lambda conn: conn.execute("UPDATE days SET place = NULL WHERE day = ?", (day,)))
 
-    def verified(self, verified: Verified, mark: str, place: Place | None) -> None:
-        """A day's copy was found equal, as its files looked then. ``place``: behind what was compared."""
+    def verified(self, verified: Verified, mark: str, place: Place | None, sent: Place | None) -> bool:
+        """A day's copy was found equal, as its files looked then. ``place``: behind what was compared. False, and
+        nothing is noted, when it was sent up to another place than ``sent`` meanwhile: rows came that were not
+        compared."""
         told = (None if place is None else _text(place), mark, *verified[1:], verified.day)
 
-        def change(conn: sqlite3.Connection) -> None:
+        def change(conn: sqlite3.Connection) -> bool:
+            row = conn.execute("SELECT place FROM days WHERE day = ?", (verified.day,)).fetchone()
+            if (None if row is None or row[0] is None else _place(row[0])) != sent:
+                return False
             conn.execute("INSERT OR IGNORE INTO days (day) VALUES (?)", (verified.day,))
             conn.execute(
                 "UPDATE days SET place = ?, mark = ?, verified_ms = ?, rows = ?, symbols = ?, content_hash = ? "
                 "WHERE day = ?",
                 told,
             )
+            return True
 
-        self._change(change)
+        return self._change(change)
 
     def mark(self, day: str) -> str | None:
         """What a day's files looked like when it was verified; None when it is not."""

@@ -48,7 +48,7 @@ class StatusFile:
             SystemClock().now_ms(), os.getpid(), is_stopped, str(self._days.data_root),
             self._sink, self._recorder, counts.ticks, behind, oldest_ms, counts.last_put_ms,
             lag.quantile(0.99) if lag.count else None,
-            counts.waits_for or counts.keeper_waits_for, counts.is_refused,
+            counts.live.reason, counts.keeper.reason, counts.live.is_refused or counts.keeper.is_refused,
             verified[-1].day if verified else "", len(verified), counts.unequal,
         )  # fmt: skip
 

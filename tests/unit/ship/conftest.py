@@ -10,6 +10,7 @@ import pytest
 
 from hk_tick_collector.clickhouse import tables
 from hk_tick_collector.clickhouse.connection import ClickHouse
+from hk_tick_collector.ship.state import State
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.clickhouse import ClickHouseServer, clickhouse_server
 from tests.ticks import BASE_MS
@@ -43,3 +44,10 @@ def writer(root: Path) -> Iterator[DayFileWriter]:
     writer = DayFileWriter(root)
     yield writer
     writer.close()
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Iterator[State]:
+    state = State(tmp_path / "ship")
+    yield state
+    state.close()

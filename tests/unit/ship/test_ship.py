@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -37,13 +37,6 @@ from tests.clickhouse import ROOT, ClickHouseServer
 from tests.unit.store_ticks import DAY, tick, ticks
 
 BEFORE, AFTER = "20261119", "20261121"
-
-
-@pytest.fixture
-def state(tmp_path: Path) -> Iterator[State]:
-    state = State(tmp_path / "ship")
-    yield state
-    state.close()
 
 
 def catalog(root: Path) -> Catalog:
@@ -392,7 +385,7 @@ def test_a_name_that_was_taken_over_is_seen_and_whoever_claims_last_has_it(engin
     assert claims.claim(engine, "A", "two:2", 4_000, take_over=True) == sink  # its clock is behind
     assert tables.about(engine)["owner:A"] == "two:2"
     assert claimed.is_ours()  # it is not asked each time
-    counts.keeper_waits += 1
+    counts.keeper.times += 1
     assert not claimed.is_ours()
 
 
