@@ -313,9 +313,10 @@ class Continuity:
             return self._track(symbol).wants_whole
 
     def unconfirmed(self, symbols: Iterable[str]) -> list[str]:
-        """Those of ``symbols`` that were pushed today and whose pushes no pull has confirmed yet."""
+        """Those of ``symbols`` that were pushed today and whose pushes no pull has confirmed yet, or whose beginning
+        none has looked for."""
         with self._lock:
-            return [s for s in symbols if (t := self._track(s)).recent and not t.confirmed and not t.distrust]
+            return [s for s in symbols if self._track(s).wants_audit]
 
     def distrusted(self, symbols: Iterable[str]) -> dict[str, int]:
         """Those of ``symbols`` whose counters prove nothing today, and how many ticks of each were pushed."""

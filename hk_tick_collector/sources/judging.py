@@ -166,6 +166,7 @@ class _Judging:
             self._learn_end()
             if not track.head_known:
                 self._learn_head()
+            track.head_asked |= self._answer.question.asks_all
         self._remember()
 
     def _remember(self) -> None:

@@ -113,6 +113,7 @@ class Track:
     doubts: set[str] = field(default_factory=set)
     confirmed: bool = False  # push and pull agreed on a tick of this day
     head_known: bool = False  # proven, or said to be a gap, or known to stay open
+    head_asked: bool = False  # all that OpenD shows of the day was seen since the last interruption
     left_open: bool = False  # an earlier process had ticks of it and could not prove its beginning
     from_start: bool = False  # its first tick was pushed after an answer without any tick of the day
     verified: tuple[int, int] = (0, 0)  # counter and ms of the last Verified fact
@@ -149,7 +150,7 @@ class Track:
         self.edges.clear()
         self.distrust = ""
         self.doubts.clear()
-        self.confirmed = self.head_known = self.from_start = self.left_open = False
+        self.confirmed = self.head_known = self.head_asked = self.from_start = self.left_open = False
         self.verified = (0, 0)
         self.seam, self.seam_told = None, False
         self.ahead.clear()
@@ -186,7 +187,7 @@ class Track:
     def interrupt(self, connection: int) -> None:
         """Nothing was pushed for a while after ``connection``. An earlier interruption that is still open stays."""
         self.interruptions += 1
-        self.answered = False
+        self.answered = self.head_asked = False
         self.known = array("q")
         if self.seen:
             self._note_break(self.seen.last)
@@ -256,6 +257,16 @@ class Track:
     def wants_whole(self) -> bool:
         """Is there something that only an answer of all that OpenD shows can tell?"""
         return not self.distrust and (not self.head_known or self.seam is not None)
+
+    @property
+    def wants_audit(self) -> bool:
+        """Has no answer yet agreed with a push of the day, or shown all to look for its beginning there?
+
+        A small answer may agree first: to a poll, or for a hole. A busy symbol's beginning is soon out of sight.
+        """
+        if not self.recent or self.distrust:
+            return False
+        return not self.confirmed or not (self.head_known or self.head_asked)
 
     def open_holes(self) -> list[Hole]:
         """Holes that may still be repaired."""

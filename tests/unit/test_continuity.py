@@ -462,3 +462,17 @@ def test_how_far_an_answer_reaches_is_the_sources() -> None:
     wide.give_up(wide.holes()[0], 7)
     reasons = [fact.reason for facts in (narrow.facts, wide.facts) for fact in facts[-1:] if isinstance(fact, GapFound)]
     assert reasons == ["beyond the newest 40", "not shown by OpenD"]
+
+
+def test_agreement_by_a_small_answer_leaves_the_beginning_to_be_looked_for() -> None:
+    continuity = Watched()
+    symbols = ["HK.00700"]
+    continuity.push(1, 2)
+    continuity.pull([tick(2)], asked_rows=50)
+    assert not continuity.holes()
+    assert continuity.unconfirmed(symbols) == symbols, "a busy symbol's beginning is soon out of sight"
+    continuity.pull([tick(1), tick(2)])
+    assert continuity.unconfirmed(symbols) == []
+    continuity.connected()
+    continuity.push(3)
+    assert continuity.unconfirmed(symbols) == [], "the beginning is proven"
