@@ -331,6 +331,17 @@ def test_both_readmes_show_the_same_samples() -> None:
     assert len(english) == 3
 
 
+def test_both_readmes_lead_to_every_page() -> None:
+    english, chinese = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "README.zh-CN.md"))
+    pages = [page for page in (ROOT / "docs").rglob("*.md") if not page.name.endswith(CHINESE)]
+    assert len(pages) > 30
+    for page in pages:
+        translated = page.with_name(f"{page.stem}{CHINESE}")
+        here, there = (str(path.relative_to(ROOT)) for path in (page, translated if translated.exists() else page))
+        assert f"]({here})" in english
+        assert f"]({there})" in chinese
+
+
 @pytest.mark.parametrize(
     "name",
     [
