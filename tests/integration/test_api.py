@@ -289,6 +289,7 @@ def test_an_archived_file_as_it_is(client: httpx.Client, place: Path) -> None:
 
 
 def test_calendar_status_metrics_health(client: httpx.Client) -> None:
+    ok(client.get("/v1/ticks", params={"symbols": "700", "day": DAY, "limit": 1}))  # so that it is counted
     calendar = ok(client.get("/v1/calendar", params={"first": "20261224", "days": 3}))
     assert [line["kind"] for line in calendar["data"]] == ["half", "closed", "closed"]
     status = ok(client.get("/v1/status"))

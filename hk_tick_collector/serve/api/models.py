@@ -211,7 +211,7 @@ class SqlQuery(OfMarket):
 
     sql: str = Field(
         min_length=1, max_length=20_000, examples=["SELECT symbol, count(*) AS n FROM ticks GROUP BY 1 ORDER BY 2"],
-        description="One SELECT in DuckDB's dialect over the tables `ticks`, `coverage`, `gaps`, `books` and `quotes`.",
+        description="One SELECT in DuckDB's dialect over `ticks`, `coverage`, `gaps`, `symbols`, `books` and `quotes`.",
     )  # fmt: skip
     day: str | None = Field(
         None, max_length=100, pattern=r"^[0-9a-z.,-]+$", examples=["20261120"],
