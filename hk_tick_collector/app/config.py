@@ -45,8 +45,9 @@ from hk_tick_collector.core.extras import how_to_install
 from hk_tick_collector.market.registry import MARKETS, market_of
 from hk_tick_collector.market.symbols import SymbolGrammar, check_symbols
 from hk_tick_collector.sources import registry
-from hk_tick_collector.sources.dxlink.addresses import TASTYTRADE, url_problem
+from hk_tick_collector.sources.addresses import url_problem
 from hk_tick_collector.sources.dxlink.spec import PROVIDER as DXLINK
+from hk_tick_collector.sources.dxlink.spec import TASTYTRADE
 from hk_tick_collector.sources.dxlink.symbols import Venue, at_dxlink, parse_venue
 from hk_tick_collector.sources.sierra.naming import Rule, parse_rule
 from hk_tick_collector.sources.sierra.spec import PROVIDER as SIERRA

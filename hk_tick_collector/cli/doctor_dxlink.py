@@ -17,7 +17,8 @@ from hk_tick_collector.core.errors import FeedError, InputError
 from hk_tick_collector.core.facts import DayFact, Fact
 from hk_tick_collector.core.text import counted
 from hk_tick_collector.records.tick import RejectedTick, Tick
-from hk_tick_collector.sources.dxlink.secrets import find, read_secrets
+from hk_tick_collector.sources.dxlink.tokens import SECRETS
+from hk_tick_collector.sources.secrets import find, read_secrets
 
 if TYPE_CHECKING:
     from hk_tick_collector.sources.dxlink.link import DxLinkSource
@@ -43,7 +44,7 @@ def _secrets(app: App) -> Outcome:
     if path is None:
         return ok("none: DXLINK_URL is asked without a token")
     try:
-        names = read_secrets(find(path))
+        names = read_secrets(find(path), SECRETS)
     except InputError as exc:
         return fail(str(exc), "docs/dxlink.md says what is in it")
     return ok(f"{path}: {', '.join(sorted(names))}")

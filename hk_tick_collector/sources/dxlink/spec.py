@@ -7,6 +7,7 @@ from hk_tick_collector.sources.source import Identity, PullLimits, SourceSpec
 
 PROVIDER = "dxlink"
 TITLE = "dxLink"
+TASTYTRADE = "https://api.tastyworks.com"
 
 # Symbols a subscription message: some 2,000 were too many for a live server (close code 1009).
 # TimeAndSale's index names a trade and counts none. Nothing can be asked for later: what TastyTrade shows of the past

@@ -22,8 +22,8 @@ from hk_tick_collector import __version__
 from hk_tick_collector.core.clock import Clock
 from hk_tick_collector.core.errors import FeedError, InputError
 from hk_tick_collector.core.text import cut, printable
-from hk_tick_collector.sources.dxlink.addresses import url_problem
-from hk_tick_collector.sources.dxlink.secrets import find, read_secrets
+from hk_tick_collector.sources.addresses import url_problem
+from hk_tick_collector.sources.secrets import find, read_secrets
 
 REQUEST_TIMEOUT_SEC = 5
 MAX_ANSWER_BYTES = 65_536
@@ -32,6 +32,7 @@ QUOTE_SEC = 86_400
 EARLY_SEC = 60  # a token is no longer used so long before it ends
 REFUSED_WAIT_SEC = 900
 BUSY_WAIT_SEC, MIN_BUSY_WAIT_SEC, MAX_BUSY_WAIT_SEC = 60, 5, 3600
+SECRETS = (("client_secret", "refresh_token"), ("token",))
 AGENT = f"hk-tick-collector/{__version__}"
 
 
@@ -231,7 +232,7 @@ def _is_token(value: Any) -> bool:
 
 def _secrets(path: Path) -> dict[str, str]:
     try:
-        return read_secrets(path)
+        return read_secrets(path, SECRETS)
     except InputError as exc:
         raise FeedError(str(exc)) from None
 

@@ -9,7 +9,7 @@ import pytest
 from hk_tick_collector.app.config import load_settings
 from hk_tick_collector.app.config_sources import ConfigErrors
 from hk_tick_collector.core.errors import FeedError, InputError
-from hk_tick_collector.sources.dxlink.addresses import url_problem
+from hk_tick_collector.sources.addresses import url_problem
 from hk_tick_collector.sources.dxlink.symbols import Venue, at_dxlink, parse_venue
 
 

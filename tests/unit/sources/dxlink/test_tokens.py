@@ -13,8 +13,8 @@ import pytest
 
 from hk_tick_collector.core.clock import ManualClock
 from hk_tick_collector.core.errors import FeedError, InputError
-from hk_tick_collector.sources.dxlink.secrets import find, read_secrets
-from hk_tick_collector.sources.dxlink.tokens import FixedTokens, TastyTokens
+from hk_tick_collector.sources.dxlink.tokens import SECRETS, FixedTokens, TastyTokens
+from hk_tick_collector.sources.secrets import find, read_secrets
 
 SECRET, REFRESH = "a-client-secret", "a-refresh-token"
 URL = "wss://tasty.example/realtime"
@@ -207,7 +207,7 @@ def test_a_wrong_file_of_secrets_is_never_repeated(tmp_path: Path, text: str, to
     path.write_text(text)
     path.chmod(0o600)
     with pytest.raises(InputError, match=told) as error:
-        read_secrets(path)
+        read_secrets(path, SECRETS)
     assert "topsecret" not in str(error.value)
     assert "top secret" not in str(error.value)
 
@@ -215,11 +215,11 @@ def test_a_wrong_file_of_secrets_is_never_repeated(tmp_path: Path, text: str, to
 def test_a_file_that_others_may_read_is_refused(secrets: Path) -> None:
     secrets.chmod(0o640)
     with pytest.raises(InputError, match="may be read by others: chmod 600"):
-        read_secrets(secrets)
+        read_secrets(secrets, SECRETS)
     with pytest.raises(InputError, match="not a regular file"):
-        read_secrets(Path("/dev/null"))
+        read_secrets(Path("/dev/null"), SECRETS)
     with pytest.raises(InputError, match="cannot be read: No such file"):
-        read_secrets(secrets.with_name("none"))
+        read_secrets(secrets.with_name("none"), SECRETS)
 
 
 def test_a_credential_of_the_service_goes_first(secrets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

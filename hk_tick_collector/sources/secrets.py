@@ -1,4 +1,4 @@
-"""The file with what dxLink asks for: ``client_secret`` and ``refresh_token``, or the ``token`` of another endpoint.
+"""The file with what a source is let in by. Each source says which names it takes.
 
 One ``name=value`` a line. It may be read by its owner alone (or by the group of a systemd credential); nothing of it
 is ever repeated in a message.
@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hk_tick_collector.core.errors import InputError
 
-NAMES = ("client_secret", "refresh_token", "token")
 MAX_BYTES = 16_384
 MAX_VALUE_CHARS = 8192
 
@@ -26,8 +25,9 @@ def find(path: Path, environ: Mapping[str, str] = os.environ) -> Path:
     return path
 
 
-def read_secrets(path: Path) -> dict[str, str]:
-    """By name. InputError says what is wrong with the file."""
+def read_secrets(path: Path, choices: Sequence[Sequence[str]]) -> dict[str, str]:
+    """By name. ``choices``: names that are needed together, one of these groups. InputError says what is wrong with the
+    file."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as exc:
@@ -41,21 +41,22 @@ def read_secrets(path: Path) -> dict[str, str]:
         content = file.read(MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
         raise InputError(f"{path} is larger than {MAX_BYTES:,} bytes: is it the right file?")
-    return _parse(path, content)
+    return _parse(path, content, choices)
 
 
-def _parse(path: Path, content: bytes) -> dict[str, str]:
+def _parse(path: Path, content: bytes, choices: Sequence[Sequence[str]]) -> dict[str, str]:
+    names = [name for group in choices for name in group]
     secrets: dict[str, str] = {}
     for number, line in enumerate(content.decode("utf-8", "replace").splitlines(), start=1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         name, equals, value = (part.strip() for part in line.partition("="))
         usable = value.isascii() and value.isprintable() and " " not in value and len(value) <= MAX_VALUE_CHARS
-        if name not in NAMES or not equals or not value or not usable:
-            raise InputError(f"{path} line {number}: write NAME=VALUE, the name being one of {', '.join(NAMES)}")
+        if name not in names or not equals or not value or not usable:
+            raise InputError(f"{path} line {number}: write NAME=VALUE, the name being one of {', '.join(names)}")
         secrets[name] = value
-    if "token" not in secrets and not {"client_secret", "refresh_token"} <= secrets.keys():
-        raise InputError(f"{path} needs client_secret and refresh_token, or token")
+    if not any(secrets.keys() >= set(group) for group in choices):
+        raise InputError(f"{path} needs {', or '.join(' and '.join(group) for group in choices)}")
     return secrets
 
 

@@ -1,10 +1,9 @@
-"""Addresses that a token may be sent to."""
+"""Addresses that a secret may be sent to."""
 
 from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-TASTYTRADE = "https://api.tastyworks.com"
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
