@@ -7,6 +7,7 @@ replayed market has its own time, which its source tells.
 
 from __future__ import annotations
 
+from hk_tick_collector.core.errors import RejectCode, TickRejected
 from hk_tick_collector.market.dates import DAY_MS
 from hk_tick_collector.market.market import Market
 
@@ -15,6 +16,7 @@ DAYS_AHEAD = 7  # the longest holidays of the market are shorter: its next tradi
 CLOCKS_DIFFER_MS = 3_600_000
 ASKING_TAKES_MS = 5000  # what a source says of its clock is so old at most, and cut to a second
 _LATEST_MS = 4_102_444_800_000  # 2100-01-01: no clock says later
+MINUTES_KEPT = 4096
 
 
 class PlausibleDays:
@@ -48,3 +50,31 @@ class PlausibleDays:
         clock_ms = min(max(clock_ms, DAYS_BACK * DAY_MS), _LATEST_MS)
         first_ms, last_ms = clock_ms - DAYS_BACK * DAY_MS, clock_ms + DAYS_AHEAD * DAY_MS
         return self._trading_day(first_ms) <= day <= self._trading_day(last_ms)
+
+
+class DayOfMinute:
+    """Which trading day a trade is of: asked of the market once a minute of trades. One thread.
+
+    ``known`` may be looked into first, by minutes since 1970: that is all the work of nearly every trade."""
+
+    def __init__(self, market: Market, days: PlausibleDays) -> None:
+        self.known: dict[int, str] = {}
+        self._market = market
+        self._days = days
+
+    def of(self, ts_ms: int, recv_ts_ms: int) -> str:
+        """TickRejected for a time of no day that may have a trade now."""
+        day = self.known.get(ts_ms // 60_000)
+        return self._look(ts_ms, recv_ts_ms) if day is None else day
+
+    def _look(self, ts_ms: int, recv_ts_ms: int) -> str:
+        try:
+            day = self._market.trading_day(ts_ms)
+        except (ValueError, OverflowError) as exc:
+            raise TickRejected(RejectCode.TIME, f"time {ts_ms} is of no trading day: {exc}") from None
+        if not self._days.hold(day, recv_ts_ms):
+            raise TickRejected(RejectCode.DAY, f"time {ts_ms} is of no day that now has trades")
+        if len(self.known) >= MINUTES_KEPT:
+            self.known.clear()
+        self.known[ts_ms // 60_000] = day
+        return day

@@ -23,14 +23,13 @@ from hk_tick_collector.core.text import cut, printable
 from hk_tick_collector.market.market import Market
 from hk_tick_collector.records.tick import PUSH_TYPE_PUSH, RejectedTick, Tick, tick_with
 from hk_tick_collector.sources.dxlink.messages import FIELDS, Broken, Row
-from hk_tick_collector.sources.plausible import PlausibleDays
+from hk_tick_collector.sources.plausible import DayOfMinute, PlausibleDays
 
 DxTick: Any = tick_with("ts_ns_part", "venue", "conditions", "bid_price", "ask_price")
 REMOVED, SNAPSHOT = 0x02, 0x04 | 0x08 | 0x10  # eventFlags
 SEQUENCE_BITS, SECOND_SHIFT, MS_SHIFT = 22, 32, 22
 ROUNDED = 0x3FF  # the bits that are nought in every index that was a double once
 MAX_PRICE, MAX_SIZE, MAX_TIME_MS = 1e8, 10**12, 4_102_444_800_000
-MINUTES_KEPT = 4096
 DOUBTED_MS = 86_400_000  # an index that is further off than this doubts a time
 TEXT_CHARS = 32
 RAW_VALUES = 40  # of a broken row
@@ -58,11 +57,9 @@ class TradeMapper:
     """One instance for one connection, used by one thread. ``symbols``: ours by dxFeed's; may be added to."""
 
     def __init__(self, market: Market, days: PlausibleDays, symbols: Mapping[str, str]) -> None:
-        self._market = market
-        self._days = days
+        self._days = DayOfMinute(market, days)
         self._symbols = symbols
         self._negative = market.code == "CME"  # oil has traded below zero, spreads often do
-        self._day_of_minute: dict[int, str] = {}
         self._disagree_rows = 0  # of the message at hand
 
     def map(self, rows: Iterable[Row | Broken], recv_ts_ms: int) -> Mapped:
@@ -147,9 +144,7 @@ class TradeMapper:
     def _moment(self, index: Any, time_ms: Any, sequence: Any, recv_ts_ms: int) -> _Moment:
         if type(time_ms) is not int or not 0 < time_ms < MAX_TIME_MS:
             raise TickRejected(RejectCode.TIME, f"time {cut(ascii(time_ms))} is no time in milliseconds")
-        day = self._day_of_minute.get(time_ms // 60_000)
-        if day is None:
-            day = self._new_minute(time_ms, recv_ts_ms)
+        day = self._days.of(time_ms, recv_ts_ms)
         has_sequence = type(sequence) is int and 0 <= sequence < 1 << SEQUENCE_BITS
         if type(index) is not int or not 0 < index < 1 << 63 or (has_sequence and index & 0x3FFFFF != sequence):
             if not has_sequence:
@@ -160,18 +155,6 @@ class TradeMapper:
         elif (index >> SECOND_SHIFT) * 1000 + (index >> MS_SHIFT & 0x3FF) != time_ms:
             self._disagree(index, time_ms)
         return _Moment(time_ms, index, day)
-
-    def _new_minute(self, time_ms: int, recv_ts_ms: int) -> str:
-        try:
-            day = self._market.trading_day(time_ms)
-        except (ValueError, OverflowError) as exc:
-            raise TickRejected(RejectCode.TIME, f"time {time_ms} is of no trading day: {exc}") from None
-        if not self._days.hold(day, recv_ts_ms):
-            raise TickRejected(RejectCode.DAY, f"time {time_ms} is of no day that now has trades")
-        if len(self._day_of_minute) >= MINUTES_KEPT:
-            self._day_of_minute.clear()
-        self._day_of_minute[time_ms // 60_000] = day
-        return day
 
     def _disagree(self, index: int, time_ms: int) -> None:
         self._disagree_rows += 1
