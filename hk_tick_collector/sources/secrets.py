@@ -28,6 +28,11 @@ def find(path: Path, environ: Mapping[str, str] = os.environ) -> Path:
 def read_secrets(path: Path, choices: Sequence[Sequence[str]]) -> dict[str, str]:
     """By name. ``choices``: names that are needed together, one of these groups. InputError says what is wrong with the
     file."""
+    return _parse(path, read_private(path), choices)
+
+
+def read_private(path: Path) -> bytes:
+    """A small file that nobody else may read. InputError says what is wrong with it."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as exc:
@@ -41,7 +46,7 @@ def read_secrets(path: Path, choices: Sequence[Sequence[str]]) -> dict[str, str]
         content = file.read(MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
         raise InputError(f"{path} is larger than {MAX_BYTES:,} bytes: is it the right file?")
-    return _parse(path, content, choices)
+    return content
 
 
 def _parse(path: Path, content: bytes, choices: Sequence[Sequence[str]]) -> dict[str, str]:

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from hk_tick_collector.core.clock import Clock
-from hk_tick_collector.core.errors import FeedError, FeedLost, FeedTimeout
+from hk_tick_collector.core.errors import FeedError, FeedLost
 from hk_tick_collector.market.registry import market_of
 from hk_tick_collector.sources.dxlink.conversation import Conversation
 from hk_tick_collector.sources.dxlink.mapping import TradeMapper
 from hk_tick_collector.sources.dxlink.symbols import Venue, at_dxlink
 from hk_tick_collector.sources.dxlink.tokens import FixedTokens, TastyTokens, Tokens
 from hk_tick_collector.sources.plausible import PlausibleDays
+from hk_tick_collector.sources.remote.conversation import Loss, within
 from hk_tick_collector.sources.source import Described, Pulled, Ready, Sink, SourceSpec, Subscribed
 
 
@@ -25,17 +24,17 @@ class DxLink:
     """One connection. The server acknowledges no subscription: what was asked for counts as subscribed."""
 
     def __init__(self, source: DxLinkSource, sink: Sink) -> None:
-        self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._loop = asyncio.get_running_loop()
+        self._loss = Loss()
+        self.lost: asyncio.Future[str] = self._loss.future
         self._source = source
         mapper = TradeMapper(source.market, source.days, source.ours)
-        self._talk = Conversation(source.tokens, mapper, sink, source.clock, self._report_lost)
+        self._talk = Conversation(source.tokens, mapper, sink, source.clock, self._loss.report)
         self._dx: dict[str, str] = {}  # of what is subscribed: ours and dxFeed's spelling
 
     async def open(self, timeout_sec: float) -> None:
         """Connected, let in, and a channel for events is open."""
         self._talk.start()
-        await _within(self._talk.opened, timeout_sec, "no greeting")
+        await within(self._talk.opened, timeout_sec, "no greeting")
 
     async def ready(self, timeout_sec: float) -> Ready:
         """Let in is able to serve. The server promises a message a minute, whatever trades: without one the connection
@@ -48,13 +47,13 @@ class DxLink:
         """FeedError for one that dxFeed has no spelling for."""
         spelt = {symbol: at_dxlink(symbol, self._source.venues) for symbol in symbols}
         self._source.ours.update({theirs: ours for ours, theirs in spelt.items()})
-        await _within(self._talk.ask(add=list(spelt.values())), timeout_sec, "the subscription was not sent")
+        await within(self._talk.ask(add=list(spelt.values())), timeout_sec, "the subscription was not sent")
         self._dx.update(spelt)
 
     async def unsubscribe(self, symbols: Sequence[str], timeout_sec: float) -> None:
         """Their events may come for a moment more, and are recorded."""
         spelt = [self._dx[symbol] for symbol in symbols if symbol in self._dx]
-        await _within(self._talk.ask(remove=spelt), timeout_sec, "the subscription was not sent")
+        await within(self._talk.ask(remove=spelt), timeout_sec, "the subscription was not sent")
         for symbol in symbols:
             self._dx.pop(symbol, None)
 
@@ -83,12 +82,7 @@ class DxLink:
     def close(self) -> None:
         """The thread ends by itself."""
         self._talk.stop()
-        if not self.lost.done():
-            self.lost.set_result("closed")
-
-    def _report_lost(self, reason: str) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop has ended
-            self._loop.call_soon_threadsafe(lambda: None if self.lost.done() else self.lost.set_result(reason))
+        self._loss.tell("closed")
 
 
 class DxLinkSource:
@@ -127,12 +121,3 @@ class DxLinkSource:
     def advice(self, error: FeedError) -> str:
         """The same whatever it was: the error says which step failed."""
         return "retrying; hk-tickctl doctor tries each step (docs/dxlink.md)"
-
-
-async def _within(future: Future[None], timeout_sec: float, what: str) -> None:
-    done = asyncio.wrap_future(future)
-    await asyncio.wait({done}, timeout=timeout_sec)
-    if not done.done():
-        done.add_done_callback(lambda late: late.cancelled() or late.exception())  # nobody waits for it any more
-        raise FeedTimeout(f"{what} in {timeout_sec:g} s")
-    done.result()

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from hk_tick_collector import __version__
 from hk_tick_collector.core.errors import FeedLost
+from hk_tick_collector.sources.remote.conversation import read_object
 
 MAX_MESSAGE_BYTES = 4 << 20
 SILENCE_SEC = 60  # without any message: lost. Announced in SETUP, and the server promises to keep it
@@ -83,11 +84,8 @@ def _text(kind: str, channel: int, **fields: Any) -> str:
 
 def read(raw: str | bytes) -> Mapping[str, Any] | None:
     """A message; None for what is none."""
-    try:
-        message = json.loads(raw)
-    except (ValueError, RecursionError):
-        return None
-    return message if isinstance(message, dict) and isinstance(message.get("type"), str) else None
+    message = read_object(raw)
+    return message if message is not None and isinstance(message.get("type"), str) else None
 
 
 class FeedRows:
