@@ -173,6 +173,8 @@ uninstall() {
     run rm -f "$UNIT_DIR/hk-tick-$name.service"
   done
   run rm -f "$UNIT_DIR/$FAILURE_UNIT"
+  [[ ! -e $UNIT_DIR/$TARGET ]] || run systemctl disable --quiet "$TARGET" || true
+  run rm -rf "$UNIT_DIR/$TARGET" "$UNIT_DIR/$TARGET.wants"
   while IFS= read -r name; do
     run systemctl disable --now "hk-tick-eod@$name.timer" "$UNIT@$name.service" || true
     run rm -rf "$UNIT_DIR/$UNIT@$name.service.d/10-settings.conf" "$UNIT_DIR/hk-tick-eod@$name.service.d" \
@@ -236,7 +238,7 @@ main() {
   install_units
   install_command
   ((!opend)) || install_opend
-  run systemctl enable --quiet "$UNIT.service"
+  run systemctl enable --quiet "$UNIT.service" "$TARGET"
   run systemctl enable --quiet --now hk-tick-eod.timer
   if [[ -n $instance ]]; then
     run systemctl enable --quiet "$UNIT@$instance.service"

@@ -26,6 +26,7 @@ readonly SERVE_USER=hk-tick-serve # of the programs that serve; in the recorder'
 readonly SERVE_DIR=/etc/hk-tick-serve
 readonly SHIP_USER=hk-tick-ship # of what brings days to ClickHouse; in the recorder's group, too
 readonly SERVING='api live redis ship alert' # hk-tick-NAME.service each, installed by choice
+readonly TARGET=hk-tick.target # all recorders and what serves, as one
 readonly FAILURE_UNIT=hk-tick-failure@.service # with alert: notes which unit failed
 readonly BUILD_USER=hk-tick-build
 readonly BUILD_CACHE=/var/cache/hk-tick-build
@@ -308,13 +309,35 @@ install_units() {
   install_end_of_day || return 1
   install_templates || return 1
   refresh_serving || return 1
+  install_target || return 1
   if ((DRY_RUN)); then
     printf 'would write: %s (what .env says other than the unit: directories, the time to stop, the hour of the market)\n' \
       "$(drop_in_of "$UNIT")" "$(drop_in_of hk-tick-eod)" "$(timer_drop_in_of hk-tick-eod)"
   else
     write_drop_ins || return 1
   fi
-  run systemctl daemon-reload
+  run systemctl daemon-reload || return 1
+  join_target
+}
+
+# What holds all of them. A version from before it existed (rollback) has none: then it goes, and its links with it.
+install_target() {
+  local from=$PREFIX
+  ((!DRY_RUN)) || from=${source_dir:-$PREFIX}
+  if [[ -e $from/deploy/systemd/$TARGET ]]; then
+    run install -m 0644 "$PREFIX/deploy/systemd/$TARGET" "$UNIT_DIR/$TARGET"
+  else
+    run rm -rf "$UNIT_DIR/$TARGET" "$UNIT_DIR/$TARGET.wants" "$UNIT_DIR/multi-user.target.wants/$TARGET"
+  fi
+}
+
+# Each unit that is enabled, also from before there was a target, belongs to it; one that is not is left as it is.
+join_target() {
+  local unit
+  [[ -e $UNIT_DIR/$TARGET ]] || return 0
+  while IFS= read -r unit; do
+    ! systemctl is-enabled --quiet "$unit" 2>/dev/null || run systemctl enable --quiet "$unit" || return 1
+  done < <(printf '%s\n' "$UNIT.service" && other_units)
 }
 
 drop_in_of() { printf '%s' "$UNIT_DIR/$1.service.d/10-settings.conf"; }

@@ -65,7 +65,7 @@ def test_what_is_installed_is_what_is_locked(installed: Server) -> None:
 def test_systemd_has_nothing_to_complain_about(installed: Server) -> None:
     run = installed.machine.run
     run("mkdir -p /opt/futu-opend && ln -sf /bin/true /opt/futu-opend/FutuOpenD")
-    assert run(f"systemd-analyze verify {OWN_UNIT} {PREFIX}/deploy/systemd/*.{{service,timer}}").stdout == ""
+    assert run(f"systemd-analyze verify {OWN_UNIT} {PREFIX}/deploy/systemd/*.{{service,timer,target}}").stdout == ""
     text = run(f"systemd-analyze security --no-pager {OWN_UNIT.rsplit('/', 1)[1]}").stdout
     exposure = re.search(r"Overall exposure level for \S+: ([\d.]+)", text)
     assert exposure is not None, text

@@ -70,6 +70,17 @@ def test_units_that_serve_are_one_unit_with_names(name: str) -> None:
     assert told(name) == [line.replace("hk-tick-api", f"hk-tick-{name}") for line in told("api")]
 
 
+def test_one_target_holds_each_recorder_and_what_serves() -> None:
+    """And nothing else: the jobs of the end of the day go by their own hours."""
+    held = {path.name for path in UNITS.glob("*.service") if "PartOf=hk-tick.target" in lines(path.name)}
+    serving = {f"hk-tick-{name}.service" for name in (*SERVING, "ship")}
+    assert held == {"hk-tick-collector.service", "hk-tick-collector@.service"} | serving
+    for unit in held:
+        assert "WantedBy=multi-user.target hk-tick.target" in lines(unit), unit
+    assert "WantedBy=multi-user.target" in lines("hk-tick.target")
+    assert not [line for line in lines("hk-tick.target") if line.startswith(("Wants", "Requires"))], "would start all"
+
+
 @pytest.mark.parametrize("name", SERVING)
 def test_what_serves_writes_nothing_of_the_recorders(name: str) -> None:
     found = lines(f"hk-tick-{name}.service")
