@@ -182,7 +182,7 @@ def say(text: str) -> None:
 _MEANING = {
     **dict.fromkeys(("proven", "fine", "archived", "migrated", "closed"), GREEN),
     **dict.fromkeys(("unproven", "refused", "would be migrated"), YELLOW),
-    **dict.fromkeys(("missing", "open", "WRONG", "failed"), RED),
+    **dict.fromkeys(("missing", "open", "WRONG", "failed", "problem"), RED),
 }
 
 

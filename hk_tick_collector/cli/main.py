@@ -25,6 +25,7 @@ from hk_tick_collector.core.extras import extra_with, how_to_install, missing_li
 SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     "Is it running?": {
         "status": ("status", "Is everything as it should be?"),
+        "sources": ("sources", "Every recorder of this machine, one line each."),
         "screen": ("screen", "A live picture in the terminal."),
         "doctor": ("doctor", "Check everything the recorder needs, and say what to do."),
         "symbols": ("symbols", "Wanted, subscribed and refused symbols."),

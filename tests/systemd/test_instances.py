@@ -5,7 +5,9 @@ One of them records another market.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -139,6 +141,41 @@ def test_the_data_root_of_another_recorder_is_refused(server: Server, instances:
     finally:
         write_settings(server, name, instances[name].port)
         server.install("--instance", name)
+
+
+def test_one_target_starts_stops_and_restarts_all_of_them(server: Server, instances: dict[str, Simulator]) -> None:
+    run, show = server.machine.run, server.machine.show
+    units = [UNIT, *map(unit, NAMES)]
+
+    def pids() -> list[int]:
+        return [int(show("MainPID", one)) for one in units]
+
+    assert run("systemctl is-enabled hk-tick.target").stdout.strip() == "enabled"
+    run("systemctl stop hk-tick.target")
+    assert pids() == [0, 0, 0]
+    run("systemctl start hk-tick.target")
+    begun = pids()
+    assert 0 not in begun
+    run(f"systemctl restart {units[1]}")
+    after = pids()
+    assert (after[0], after[2]) == (begun[0], begun[2]), "one by itself touches no other"
+    assert after[1] not in (0, begun[1])
+    run("systemctl restart hk-tick.target")
+    assert not {0, *after} & set(pids())
+    server.wait_recording()
+    wait_until(lambda: sources(server)["verdict"] == "fine", "each is well", 60)
+    told = {source["unit"]: source for source in sources(server)["sources"]}
+    assert {name: (told[name]["market"], told[name]["link_state"]) for name in units} == {
+        UNIT: ("HK", "ready"), unit(NAMES[0]): ("HK", "ready"), unit(NAMES[1]): ("US", "ready"),
+    }  # fmt: skip
+    run(f"systemctl stop {units[1]}")
+    assert sources(server)["verdict"] == "problem"
+
+
+def sources(server: Server) -> dict[str, Any]:
+    """What the command on the path says of all recorders."""
+    found: dict[str, Any] = json.loads(server.machine.run("hk-tickctl sources --json", check=False).stdout)
+    return found
 
 
 def test_systemd_has_nothing_to_complain_about(server: Server, instances: dict[str, Simulator]) -> None:
