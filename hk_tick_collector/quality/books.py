@@ -29,11 +29,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from hk_tick_collector.days.book_rows import BREAK, SAME
 from hk_tick_collector.days.books import WalkedRows, walk
 from hk_tick_collector.days.catalog import Day
 from hk_tick_collector.market.hours import DayKind
 from hk_tick_collector.market.market import Market
-from hk_tick_collector.records.book import RowKind
 from hk_tick_collector.records.tick import PUSH_TYPE_PUSH
 from hk_tick_collector.store import book_reader
 from hk_tick_collector.store.book_reader import SessionCounts, Watch
@@ -199,11 +199,11 @@ def _count(path: Path, found: dict[str, SymbolBooks], windows: Sequence[tuple[in
     clocks: dict[tuple[int, int], int] = {}
     fresh: set[int] = set()
     for rows in walk(path, depth=DEPTH):
-        is_push = np.array([kind != RowKind.BREAK for kind in rows.chunk.kinds], dtype=np.bool_)
+        is_push = rows.chunk.kinds != BREAK
         is_judged = is_push & _within(rows.chunk.recv_ts_us // 1000, windows)
         flags = _impossible(rows, is_judged)
         flags["pushes"] = is_push
-        flags["same"] = np.array([kind == RowKind.SAME for kind in rows.chunk.kinds], dtype=np.bool_)
+        flags["same"] = rows.chunk.kinds == SAME
         flags["breaks"] = ~is_push
         flags["without_times"] = _without_times(rows, is_push, fresh)
         flags["clock_back"] = _clock_back(rows, clocks)
@@ -222,14 +222,14 @@ def _impossible(rows: WalkedRows, is_judged: _Flags) -> dict[str, _Flags]:
     sides = []
     flags = {name: np.zeros(len(is_judged), dtype=np.bool_) for name in ("unsorted", "repeated", "no_shares")}
     for side in range(2):
-        top, count = rows.walked.top(side, DEPTH), rows.walked.counts[side]
+        top, count = rows.walked.top(side), rows.walked.counts[side]
         is_there = np.arange(DEPTH) < count[:, None]
         both = is_there[:, 1:]
-        steps = np.diff(top["price"], axis=1) * (1 if side else -1)
+        steps = np.diff(top.price, axis=1) * (1 if side else -1)
         flags["unsorted"] |= np.any(both & (steps < 0), axis=1)
         flags["repeated"] |= np.any(both & (steps == 0), axis=1)
-        flags["no_shares"] |= np.any(is_there & (top["volume"] <= 0), axis=1)
-        sides.append((top["price"][:, 0], count))
+        flags["no_shares"] |= np.any(is_there & (top.volume <= 0), axis=1)
+        sides.append((top.price[:, 0], count))
     (bid, bids), (ask, asks) = sides
     flags["crossed"] = (bids > 0) & (asks > 0) & (bid >= ask)
     flags["one_sided"] = (bids == 0) | (asks == 0)

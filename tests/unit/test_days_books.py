@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,10 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hk_tick_collector.days import books
-from hk_tick_collector.days.books import CLOCK_MARGIN_US, Form, Part, newest_no, read, schema_of
+from hk_tick_collector.core.errors import StoreCorrupt
+from hk_tick_collector.days import book_rows, book_walk
+from hk_tick_collector.days.book_rows import CLOCK_MARGIN_US
+from hk_tick_collector.days.books import Form, Part, newest_no, read, schema_of
 from hk_tick_collector.market.hk import HK
+from hk_tick_collector.records import book_codec
 from hk_tick_collector.records.book import Book, BookEntry, BookPush, Level, PushEntry, WatchBegan, WatchEnded
+from hk_tick_collector.records.book_codec import full_payload
 from hk_tick_collector.store import book_reader
 from hk_tick_collector.store.book_writer import BookWriter
 from hk_tick_collector.store.connect import SqliteOptions
@@ -44,21 +50,26 @@ PUSHED = st.lists(st.tuples(st.sampled_from(SYMBOLS), BOOKS, TIMES_MS, TIMES_MS)
 
 
 @settings(max_examples=15, deadline=None)
-@given(PUSHED, st.lists(st.integers(0, 19), max_size=3))
+@given(PUSHED, st.lists(st.integers(0, 19), max_size=3), st.sampled_from((1, 3, 1000)), st.sampled_from((1, 3, 100)))
 def test_wide_holds_what_was_pushed(
     tmp_path_factory: pytest.TempPathFactory,
     pushed: list[tuple[str, Book, int | None, int | None]],
     breaks: list[int],
+    chunk_rows: int,
+    full_every: int,
 ) -> None:
     entries: list[BookEntry] = [WatchBegan(symbol, OPEN_US) for symbol in SYMBOLS]
     for n, (symbol, book, bid_ms, ask_ms) in enumerate(pushed):
         entries.append(PushEntry(BookPush(symbol, OPEN_US + n, bid_ms, ask_ms, book), merged=n % 3))
         if n in breaks:
             entries += [WatchEnded(symbol, OPEN_US + n, "connection lost"), WatchBegan(symbol, OPEN_US + n)]
-    path = _file(tmp_path_factory.mktemp("books"), entries)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(book_codec, "FULL_EVERY_PUSHES", full_every)
+        path = _file(tmp_path_factory.mktemp("books"), entries)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(books, "CHUNK_ROWS", 3)
+        patch.setattr(book_rows, "CHUNK_ROWS", chunk_rows)
+        patch.setattr(book_walk, "MAX_CELLS", 100)
         wide = _table(path, Form.WIDE)
         long = _table(path, Form.LONG).to_pylist()
     rows, states = wide.to_pylist(), list(book_reader.states(path))
@@ -162,7 +173,7 @@ def test_a_part_tells_what_the_whole_tells_of_it(tmp_path: Path, form: Form, mon
     entries += [WatchEnded(symbol, pushes[50].recv_ts_us, "its right was lost") for symbol in SYMBOLS[1:]]
     entries += map(PushEntry, pushes[50:])
     path = _file(tmp_path, entries)
-    monkeypatch.setattr(books, "CHUNK_ROWS", 7)
+    monkeypatch.setattr(book_rows, "CHUNK_ROWS", 7)
     whole = _table(path, form)
     rows = whole.to_pylist()
     times_us = [int(value) for value in whole["recv_ts"].cast(pa.int64()).to_pylist()]
@@ -178,6 +189,37 @@ def test_a_part_tells_what_the_whole_tells_of_it(tmp_path: Path, form: Form, mon
             if after < row["update_no"] <= until and OPEN_US + first * step_us <= at_us < OPEN_US + last * step_us
         ]
     assert newest_no(path) == rows[-1]["update_no"]
+
+
+def _replace_payload(path: Path, kind: str, payload: object) -> None:
+    with closing(sqlite3.connect(path)) as conn, conn:
+        sql = "UPDATE pushes SET payload = ? WHERE rowid = (SELECT max(rowid) FROM pushes WHERE kind = ?)"
+        assert conn.execute(sql, (payload, kind)).rowcount == 1
+
+
+def test_a_full_row_may_list_its_levels_in_any_order(tmp_path: Path) -> None:
+    """The codec's steps are done one after the other, whoever wrote them: here from the worst level to the best."""
+    pushes = list(lively_pushes(SYMBOLS[:1], 2))
+    path = _file(tmp_path, [PushEntry(push) for push in pushes])
+    bids, asks = pushes[0].book
+    levels = [full_payload(Book((), (level,))) for level in reversed(asks)]
+    levels += [full_payload(Book((level,), ())) for level in reversed(bids)]
+    _replace_payload(path, "F", b"".join(levels))
+
+    rows = _table(path, Form.WIDE, depth=10).to_pylist()
+    states = list(book_reader.states(path))
+    assert [state.book for state in states] == [push.book for push in pushes]
+    for row, push in zip(rows, pushes, strict=True):
+        assert (_levels(row, "bid", 10), _levels(row, "ask", 10)) == (list(push.book.bids), list(push.book.asks))
+
+
+@pytest.mark.parametrize("payload", [b"\x00", b"\x80\x01\x00\x00", b"\xe2\x03\x00\x00\x00", "text"])
+@pytest.mark.parametrize("kind", ["F", "D"])
+def test_a_payload_that_does_not_fit_is_damage(tmp_path: Path, kind: str, payload: object) -> None:
+    path = _file(tmp_path, [PushEntry(push) for push in lively_pushes(SYMBOLS[:1], 20)])
+    _replace_payload(path, kind, payload)
+    with pytest.raises(StoreCorrupt, match=r"is damaged: "):
+        _table(path, Form.LONG)
 
 
 def test_symbols_that_are_not_there_give_no_rows(tmp_path: Path) -> None:
