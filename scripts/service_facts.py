@@ -86,6 +86,10 @@ def end_of_day(market: Market, day: str) -> str:
     return f"Mon..Fri {market.zone.clock(ends_ms)[:5]} {market.zone.name}"
 
 
+# Sources that are asked over the internet, and the setting that names their file of secrets.
+CREDENTIAL_OF = {"dxlink": "dxlink_secrets_file", "gexbot": "gexbot_key_file"}
+
+
 def setting_facts(settings: Settings) -> dict[str, object]:
     """Where the service has its files, and how it opens them."""
     return {
@@ -94,8 +98,8 @@ def setting_facts(settings: Settings) -> dict[str, object]:
         "sqlite_journal_mode": settings.sqlite_journal_mode.lower(),
         "sqlite_busy_timeout_ms": settings.sqlite_busy_timeout_ms,
         "stop_flush_timeout_sec": settings.stop_flush_timeout_sec,
-        "internet": int(settings.source == "dxlink"),
-        "credential": (settings.dxlink_secrets_file or "") if settings.source == "dxlink" else "",
+        "internet": int(settings.source in CREDENTIAL_OF),
+        "credential": getattr(settings, CREDENTIAL_OF.get(settings.source, ""), None) or "",
     }
 
 

@@ -106,7 +106,9 @@ class Process:
 def clean_env(home: Path, **settings: object) -> dict[str, str]:
     """The environment without settings of ours that the developer may have, or a size of the terminal, plus
     ``settings``."""
-    ours = re.compile(r"(FUTU|DXLINK|SIERRA|SQLITE|WATCHDOG|PERSIST|API|LIVE|HOOK|REDIS|ALERT)_|(COLUMNS|LINES)$")
+    ours = re.compile(
+        r"(FUTU|DXLINK|GEXBOT|SIERRA|SQLITE|WATCHDOG|PERSIST|API|LIVE|HOOK|REDIS|ALERT)_|(COLUMNS|LINES)$"
+    )
     keep = {key: value for key, value in os.environ.items() if not ours.match(key)}
     home.mkdir(parents=True, exist_ok=True)
     keep.update(HOME=str(home), PYTHONUNBUFFERED="1", PYTHONFAULTHANDLER="1")

@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core.core_schema import ValidationInfo
 
 from hk_tick_collector.app.config_model import (
@@ -49,6 +49,9 @@ from hk_tick_collector.sources.addresses import url_problem
 from hk_tick_collector.sources.dxlink.spec import PROVIDER as DXLINK
 from hk_tick_collector.sources.dxlink.spec import TASTYTRADE
 from hk_tick_collector.sources.dxlink.symbols import Venue, at_dxlink, parse_venue
+from hk_tick_collector.sources.gexbot.series import MAX_SERIES, Picture, parse_picture
+from hk_tick_collector.sources.gexbot.spec import API as GEXBOT_API
+from hk_tick_collector.sources.gexbot.spec import PROVIDER as GEXBOT
 from hk_tick_collector.sources.sierra.naming import Rule, parse_rule
 from hk_tick_collector.sources.sierra.spec import PROVIDER as SIERRA
 from hk_tick_collector.sources.source import SourceSpec, choose, listed
@@ -160,6 +163,22 @@ def _venues(value: object) -> object:
         raise text_error(str(exc)) from None
 
 
+def _pictures(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        return tuple(dict.fromkeys(parse_picture(text) for text in value.split(",") if text.strip()))
+    except InputError as exc:
+        raise text_error(str(exc)) from None
+
+
+def _gexbot_address(value: str) -> str:
+    problem = url_problem(value, "https")
+    if problem:
+        raise text_error(f"the address {problem}")
+    return value
+
+
 def _dxlink_address(value: str | None, info: ValidationInfo) -> str | None:
     problem = url_problem(value, "https" if info.field_name == "dxlink_api" else "wss") if value else ""
     if problem:
@@ -205,7 +224,8 @@ class Settings(SettingsModel):
 
     source: Annotated[str, BeforeValidator(lower)] = _recording("SOURCE", "futu", listed(registry.PROVIDERS))
     """Where the ticks come from. `futu` is Futu OpenD, `sierra` the files of Sierra Chart (docs/sierra.md), `dxlink` a
-    dxLink endpoint such as TastyTrade's (docs/dxlink.md)."""
+    dxLink endpoint such as TastyTrade's (docs/dxlink.md). `gexbot` brings no ticks but a picture a second of levels
+    from option chains (docs/gexbot.md)."""
     market: Annotated[str, BeforeValidator(upper)] = _recording(
         "MARKET", "HK", f"a market that the source offers: {listed(spec.market for spec in registry.OFFERED)}"
     )
@@ -243,6 +263,24 @@ class Settings(SettingsModel):
         "DXLINK_VENUES", (), "empty, or roots with their exchange as in LBR=XCME, by commas"
     )
     """With `SOURCE=dxlink`: on which of CME Group's exchanges a root trades, where it is not known."""
+    gexbot_key_file: Annotated[Path | None, BeforeValidator(path_value)] = _recording(
+        "GEXBOT_KEY_FILE", None, "empty, or the path of a file that others may not read", repr=False
+    )
+    """With `SOURCE=gexbot`: the file with `key=`, the key of the account (docs/gexbot.md). A credential of the service
+    with the file's name goes first."""
+    gexbot_series: Annotated[tuple[Picture, ...], BeforeValidator(_pictures), Field(min_length=1)] = _recording(
+        "GEXBOT_SERIES", (Picture("classic", "gex_full"),), "such as classic/gex_full, state/gamma_zero, by commas"
+    )
+    """With `SOURCE=gexbot`: which pictures of each symbol are recorded. Each is a request a second."""
+    gexbot_api: Annotated[str, AfterValidator(_gexbot_address)] = _recording(
+        "GEXBOT_API", GEXBOT_API, "the address of gexbot's REST interface"
+    )
+    """With `SOURCE=gexbot`: who is asked."""
+    gexbot_copy_days: int = _recording("GEXBOT_COPY_DAYS", 5, "trading days", ge=0, le=90)
+    """With `SOURCE=gexbot`: of so many trading days that are over gexbot's own file is fetched, once, which proves the
+    recorded day and fills it. It takes the Quant subscription; 0: none is fetched."""
+    gexbot_copies_per_hour: int = _recording("GEXBOT_COPIES_PER_HOUR", 60, "files", ge=1, le=3600)
+    """With `SOURCE=gexbot`: no more files than that are fetched in an hour."""
     futu_symbols: Annotated[tuple[str, ...], BeforeValidator(_symbols)] = _recording(
         "FUTU_SYMBOLS",
         ...,
@@ -451,12 +489,26 @@ def _source_problems(right: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem(choice.problem.partition("=")[0], choice.problem)
         return
     provider = choice.spec.provider
-    if provider in (SIERRA, DXLINK) and right.get("book_symbols"):
+    if provider in (SIERRA, DXLINK, GEXBOT) and right.get("book_symbols"):
         yield Problem("BOOK_SYMBOLS", f"SOURCE={provider} has no order books to record: leave BOOK_SYMBOLS empty")
+    if provider == GEXBOT:
+        yield from _gexbot_problems(right)
     if provider == DXLINK:
         yield from _dxlink_problems(right)
     if provider == SIERRA and "sierra_dir" in right and right["sierra_dir"] is None:
         yield Problem("SIERRA_DIR", "SOURCE=sierra needs SIERRA_DIR: the directory of Sierra Chart's .scid files")
+
+
+def _gexbot_problems(right: Mapping[str, Any]) -> Iterator[Problem]:
+    if importlib.util.find_spec("httpx") is None:
+        yield Problem("SOURCE", f"SOURCE=gexbot needs the package httpx: {how_to_install('gexbot')}")
+    if "gexbot_key_file" in right and right["gexbot_key_file"] is None:
+        yield Problem("GEXBOT_KEY_FILE", "SOURCE=gexbot needs GEXBOT_KEY_FILE: the file with key=")
+    series = len(right.get("futu_symbols", ())) * len(right.get("gexbot_series", ()))
+    if series > MAX_SERIES:
+        yield Problem(
+            "GEXBOT_SERIES", f"{series} series are more than {MAX_SERIES}; shorten FUTU_SYMBOLS or GEXBOT_SERIES"
+        )
 
 
 def _dxlink_problems(right: Mapping[str, Any]) -> Iterator[Problem]:

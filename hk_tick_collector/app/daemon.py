@@ -43,13 +43,15 @@ from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.hours import Phase
 from hk_tick_collector.market.registry import market_of
 from hk_tick_collector.records.kind import TICKS
-from hk_tick_collector.records.tick import Origin, Tick
+from hk_tick_collector.records.tick import Origin
 from hk_tick_collector.sources.books import BookKeeper
 from hk_tick_collector.sources.completeness import completeness_of
 from hk_tick_collector.sources.registry import Surroundings, book_reader, open_source
 from hk_tick_collector.sources.session import FeedOptions, FeedSession
 from hk_tick_collector.store import layout, reader
 from hk_tick_collector.store.book_writer import BookWriter
+from hk_tick_collector.store.snapshot_file import copied_series
+from hk_tick_collector.store.snapshot_writer import SnapshotWriter
 from hk_tick_collector.store.writer import DayFileWriter
 
 if TYPE_CHECKING:
@@ -63,6 +65,7 @@ EXIT_FAILED = 1
 FEED_STOP_TIMEOUT_SEC = 2.0
 LOOP_BEAT_SEC = 1.0
 BOOKS_STOP_SEC = 10.0
+SNAPSHOT_QUEUE_ROWS = 1000  # a picture may have 100 kB
 RESCUE_TIMEOUT_SEC = 20.0  # for a step of the end that needs the disk
 
 T = TypeVar("T")
@@ -94,6 +97,7 @@ class Daemon:
                 RecordedDays(settings.data_root, settings.seed_recent_db_days),
                 lambda: _depth_keeper(settings.data_root),
                 self._books,
+                lambda day: copied_series(settings.data_root, day),
             ),
         )
         self._continuity = completeness_of(settings.spec, self._put_facts)
@@ -124,13 +128,15 @@ class Daemon:
         self._worker_task: asyncio.Task[None] | None = None
         self._metrics = self._make_metrics()
 
-    def _make_lane(self) -> Lane[Tick]:
+    def _make_lane(self) -> Lane[Any]:
+        """Of what the source brings: ticks, or snapshots."""
+        kind, max_queue_rows = self._settings.spec.kind, self._settings.max_queue_rows
         return Lane(
-            TICKS,
+            kind,
             self._settings.data_root,
-            self._make_writer,
+            self._make_writer if kind is TICKS else self._make_snapshot_writer,
             options_of(WorkerOptions, self._settings),
-            self._settings.max_queue_rows,
+            max_queue_rows if kind is TICKS else min(max_queue_rows, SNAPSHOT_QUEUE_ROWS),
             self._calendar.market.trading_day,
             self._progress.ingest,
             self._clock,
@@ -389,6 +395,10 @@ class Daemon:
         settings = self._settings
         origin = Origin(settings.market, settings.source)
         return DayFileWriter(settings.data_root, settings.sqlite, self._clock, origin, settings.spec.evidence)
+
+    def _make_snapshot_writer(self) -> SnapshotWriter:
+        settings = self._settings
+        return SnapshotWriter(settings.data_root, settings.sqlite, self._clock.now_ms)
 
     def _make_metrics(self) -> MetricsServer | None:
         """The endpoint if it is wanted. Raises ``ConfigError`` when it cannot listen."""

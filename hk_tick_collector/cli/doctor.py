@@ -9,6 +9,7 @@ import click
 from hk_tick_collector.cli import (
     doctor_copies,
     doctor_dxlink,
+    doctor_gexbot,
     doctor_local,
     doctor_serving,
     doctor_sierra,
@@ -20,7 +21,12 @@ from hk_tick_collector.cli.terminal import GREEN, GREY, RED, YELLOW, coloured, s
 from hk_tick_collector.watch.recorder import UNIT
 
 _COLOURS = {OK: GREEN, WARN: YELLOW, FAIL: RED, SKIPPED: GREY}
-_CHECKS_OF = {"futu": doctor_source.check, "sierra": doctor_sierra.check, "dxlink": doctor_dxlink.check}
+_CHECKS_OF = {
+    "futu": doctor_source.check,
+    "sierra": doctor_sierra.check,
+    "dxlink": doctor_dxlink.check,
+    "gexbot": doctor_gexbot.check,
+}
 _INDENT = 24  # of what was found
 
 

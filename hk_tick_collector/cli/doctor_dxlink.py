@@ -65,7 +65,7 @@ def _token(app: App) -> Outcome:
     return ok(f"for {access.url.partition('?')[0]}" if access.token else "none is needed")
 
 
-class _Counting:
+class Counting:
     """A sink that counts."""
 
     def __init__(self) -> None:
@@ -90,7 +90,7 @@ class _Counting:
 
 
 async def _trades(app: App) -> Outcome:
-    sink, symbol = _Counting(), app.settings.symbols[0]
+    sink, symbol = Counting(), app.settings.symbols[0]
     link = _source(app).open(sink)
     try:
         await link.open(OPEN_SEC)

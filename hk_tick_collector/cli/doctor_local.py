@@ -103,6 +103,8 @@ def _configuration(app: App) -> Outcome:
         where = f"Sierra Chart in {settings.sierra_dir}"
     elif settings.source == "dxlink":
         where = f"dxLink by {settings.dxlink_url or settings.dxlink_api}"
+    elif settings.source == "gexbot":
+        where = f"gexbot at {settings.gexbot_api}"
     return ok(f"{counted(len(settings.symbols), 'symbol')}, {where}")
 
 

@@ -182,8 +182,23 @@ class Amended(NamedTuple):
 
 
 Fact = HeadProven | Verified | Unproven | Interrupted | Rejoined | GapFound | NotSubscribed | Replayed
+
+
+class SnapshotsCopied(NamedTuple):
+    """The source's own copy of a day's snapshots of a series was read to its end, and all of it handed over."""
+
+    trading_day: str
+    symbol: str
+    package: str
+    category: str
+    fetched_ms: int
+    records: int
+    seconds: tuple[int, ...]  # which the copy holds, epoch
+    sha256: str  # of the file as it came
+
+
 Detail = SymbolNoted | Amended
-DayFact = Subscribed | RowsRead | Detail  # by which no symbol's completeness is judged
+DayFact = Subscribed | RowsRead | SnapshotsCopied | Detail  # by which no symbol's completeness is judged
 DETAILS = (SymbolNoted, Amended)
 CAUTIONS = (Unproven, Interrupted, Rejoined)  # true before the rows that follow are stored; in the order they were told
 

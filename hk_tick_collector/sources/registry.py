@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -10,18 +10,21 @@ from hk_tick_collector.core.clock import Clock
 from hk_tick_collector.market.registry import market_of
 from hk_tick_collector.sources.dxlink import spec as dxlink
 from hk_tick_collector.sources.futu import spec as futu
+from hk_tick_collector.sources.gexbot import spec as gexbot
 from hk_tick_collector.sources.sierra import spec as sierra
 from hk_tick_collector.sources.source import Source, SourceSpec
 
 if TYPE_CHECKING:
     from hk_tick_collector.records.book import BookPush, RawPush
+    from hk_tick_collector.records.snapshot import Series
     from hk_tick_collector.sources.books import BookSink
     from hk_tick_collector.sources.dxlink.symbols import Venue
+    from hk_tick_collector.sources.gexbot.series import Picture
     from hk_tick_collector.sources.sierra.against import StoredDays
     from hk_tick_collector.sources.sierra.depthfiles import DepthKeeper
     from hk_tick_collector.sources.sierra.naming import Rule
 
-OFFERED: tuple[SourceSpec, ...] = (*futu.SPECS, *sierra.SPECS, *dxlink.SPECS)
+OFFERED: tuple[SourceSpec, ...] = (*futu.SPECS, *sierra.SPECS, *dxlink.SPECS, *gexbot.SPECS)
 TRADE_TYPES: tuple[str, ...] = tuple(dict.fromkeys(name for spec in OFFERED for name in spec.trade_types.values()))
 PROVIDERS: tuple[str, ...] = tuple(dict.fromkeys(spec.provider for spec in OFFERED))
 
@@ -43,6 +46,12 @@ class SourceSettings(Protocol):
     dxlink_url: str | None
     dxlink_secrets_file: Path | None
     dxlink_venues: tuple[Venue, ...]
+    gexbot_api: str
+    gexbot_key_file: Path | None
+    gexbot_series: tuple[Picture, ...]
+    gexbot_copy_days: int
+    gexbot_copies_per_hour: int
+    futu_poll_trading_only: bool
     max_queue_rows: int
 
 
@@ -53,6 +62,7 @@ class Surroundings(NamedTuple):
     stored: StoredDays  # for one that finds its place by what is stored
     depth: Callable[[], DepthKeeper] | None = None  # for one whose depth files are kept beside the day
     books: BookSink | None = None  # for one that has order books, when they are wanted
+    copied: Callable[[str], Collection[Series]] = lambda _day: ()  # of which series a whole day's copy is stored
 
 
 def _futu(settings: SourceSettings, around: Surroundings) -> Source:
@@ -98,6 +108,23 @@ def _dxlink(settings: SourceSettings, around: Surroundings) -> Source:
     )
 
 
+def _gexbot(settings: SourceSettings, around: Surroundings) -> Source:
+    from hk_tick_collector.sources.gexbot.copies import CopyOptions  # noqa: PLC0415 - as above
+    from hk_tick_collector.sources.gexbot.link import GexbotSource  # noqa: PLC0415
+
+    assert settings.gexbot_key_file is not None  # the settings ask for it
+    return GexbotSource(
+        settings.spec,
+        settings.gexbot_api,
+        settings.gexbot_key_file,
+        settings.gexbot_series,
+        CopyOptions(settings.gexbot_copy_days, settings.gexbot_copies_per_hour),
+        around.copied,
+        around.clock,
+        any_time=not settings.futu_poll_trading_only,
+    )
+
+
 def spec_to_ask(market: str) -> SourceSpec | None:
     """The source that can be asked for ticks of a market; None where there is only one that is read."""
     return next((spec for spec in OFFERED if spec.market == market and spec.pull.newest_rows), None)
@@ -107,6 +134,7 @@ _MAKERS: dict[str, Callable[[SourceSettings, Surroundings], Source]] = {
     futu.PROVIDER: _futu,
     sierra.PROVIDER: _sierra,
     dxlink.PROVIDER: _dxlink,
+    gexbot.PROVIDER: _gexbot,
 }
 
 

@@ -77,6 +77,7 @@ from hk_tick_collector.core.errors import FeedError
 from hk_tick_collector.core.evidence import EvidenceLevel
 from hk_tick_collector.core.facts import DayFact, Fact
 from hk_tick_collector.core.text import cut, printable
+from hk_tick_collector.records.kind import TICKS, RecordKind
 from hk_tick_collector.records.tick import RejectedTick, Tick
 
 if TYPE_CHECKING:
@@ -113,6 +114,7 @@ class SourceSpec:
     trade_types: Mapping[int, str] = field(default_factory=dict)  # by the source's number, as ``tick_type`` has it
     title: str = ""  # what people call it, as in "OpenD is down"; empty: the provider
     keeps_history: bool = False  # what was missed while nobody was connected is read later: being away is no loss
+    kind: RecordKind[Any] = TICKS  # what it brings; of another kind there are no day files of ticks
 
     def __post_init__(self) -> None:
         """People call it by its provider's name where it has no other."""

@@ -7,116 +7,12 @@ were received, stored and passed over. It cannot claim to be complete: a push ha
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from importlib import resources
-from pathlib import Path
-
-from hk_tick_collector.core.errors import StoreCorrupt, StoreUnavailable
-from hk_tick_collector.store.companions import Mark, is_closed, would_leave_shm
-from hk_tick_collector.store.connect import SqliteOptions, make_file, set_pragmas, split_statements, translate
-from hk_tick_collector.store.reader import READ_TIMEOUT_SEC, ClosedFile
+from hk_tick_collector.store.side_file import SideFile
 
 APPLICATION_ID = int.from_bytes(b"HKBK", "big")
 VERSION = 1
 
-
-class NothingYet(StoreUnavailable):
-    """A file that was only just made."""
-
-
-def open_for_writing(path: Path, options: SqliteOptions) -> sqlite3.Connection:
-    """A connection in autocommit mode, to a file that is made first if need be. StoreBusy, StoreUnavailable;
-    StoreCorrupt for a file that is damaged or not one of books."""
-    make_file(path)
-    conn: sqlite3.Connection | None = None
-    try:
-        uri = f"{path.absolute().as_uri()}?mode=rw"
-        timeout_sec = options.busy_timeout_ms / 1000
-        conn = sqlite3.connect(uri, uri=True, timeout=timeout_sec, isolation_level=None, check_same_thread=False)
-        is_new = _is_new(conn, path)
-        set_pragmas(conn, options)
-        if is_new:
-            _make_tables(conn)
-    except BaseException as exc:
-        if conn is not None:
-            conn.close()
-        if isinstance(exc, sqlite3.Error):
-            raise translate(exc, path) from exc
-        raise
-    return conn
-
-
-def open_for_reading(path: Path) -> sqlite3.Connection:
-    """A read-only connection. StoreUnavailable when there is no file, nothing in it yet or it may not be read;
-    StoreCorrupt when it is damaged or not one of books. Closing it may raise StoreBusy, as ``store.reader`` has it."""
-    conn: sqlite3.Connection | None = None
-    try:
-        if not path.is_file():
-            raise StoreUnavailable(f"{path}: no order books were recorded there; BOOK_SYMBOLS chooses them")
-        if would_leave_shm(path):
-            raise StoreUnavailable(f"{path} has a WAL and no -shm: let its owner open it once (start the recorder)")
-        conn = _connect_for_reading(path)
-        if _is_new(conn, path):
-            raise NothingYet(f"{path} holds nothing yet")
-    except BaseException as exc:
-        if conn is not None:
-            sqlite3.Connection.close(conn)
-        if isinstance(exc, (sqlite3.Error, OSError)):
-            raise translate(exc, path) from exc
-        raise
-    return conn
-
-
-@contextmanager
-def reading(path: Path) -> Iterator[sqlite3.Connection]:
-    """A read-only connection for as long as the context lasts, whose errors are ours: StoreBusy, StoreUnavailable,
-    StoreCorrupt, also of a file whose damage lies behind its first page."""
-    with closing(open_for_reading(path)) as conn:
-        try:
-            yield conn
-        except sqlite3.Error as exc:
-            raise translate(exc, path) from exc
-
-
-def _connect_for_reading(path: Path) -> sqlite3.Connection:
-    uri, mark = path.absolute().as_uri(), Mark.of(path)
-    if not is_closed(path):
-        return sqlite3.connect(f"{uri}?mode=ro", uri=True, timeout=READ_TIMEOUT_SEC, isolation_level=None)
-    # As it is, without making a file beside it.
-    conn = sqlite3.connect(f"{uri}?mode=ro&immutable=1", uri=True, isolation_level=None, factory=ClosedFile)
-    conn.path, conn.mark = path, mark
-    return conn
-
-
-def _is_new(conn: sqlite3.Connection, path: Path) -> bool:
-    """Is it empty? StoreCorrupt, StoreUnavailable for a file that is not ours to write."""
-    application_id = int(conn.execute("PRAGMA application_id").fetchone()[0])
-    version = int(conn.execute("PRAGMA user_version").fetchone()[0])
-    tables = {str(row[0]) for row in conn.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    if not tables and not application_id:
-        return True
-    if application_id != APPLICATION_ID or "pushes" not in tables:
-        raise StoreCorrupt(f"{path} holds no order books (application_id {application_id:#x})")
-    if version > VERSION:
-        raise StoreUnavailable(
-            f"{path} was made by a newer recorder (books of version {version}, this one knows {VERSION}); install that "
-            "recorder again or move the file away"
-        )
-    return False
-
-
-def _make_tables(conn: sqlite3.Connection) -> None:
-    script = resources.files("hk_tick_collector.store").joinpath("books.sql").read_text(encoding="utf-8")
-    conn.execute("BEGIN IMMEDIATE")
-    try:
-        for statement in split_statements(script):
-            conn.execute(statement)
-        conn.execute(f"PRAGMA application_id = {APPLICATION_ID:d}")
-        conn.execute(f"PRAGMA user_version = {VERSION:d}")
-        conn.execute("COMMIT")
-    except BaseException:
-        if conn.in_transaction:
-            conn.execute("ROLLBACK")
-        raise
+BOOKS = SideFile("order books", "pushes", "books.sql", APPLICATION_ID, VERSION, "BOOK_SYMBOLS chooses them")
+open_for_writing = BOOKS.open_for_writing
+open_for_reading = BOOKS.open_for_reading
+reading = BOOKS.reading

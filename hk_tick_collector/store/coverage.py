@@ -39,6 +39,7 @@ from hk_tick_collector.core.facts import (
     Rejoined,
     Replayed,
     RowsRead,
+    SnapshotsCopied,
     Subscribed,
     Unproven,
     Verified,
@@ -287,7 +288,7 @@ class DayCoverage:
                 conn.execute(
                     "INSERT OR REPLACE INTO readings (read_at_ms, rows) VALUES (?, ?)", (fact.at_ms, fact.rows)
                 )
-            elif not isinstance(fact, DETAILS):
+            elif not isinstance(fact, SnapshotsCopied) and not isinstance(fact, DETAILS):
                 self._learn_of_symbol(conn, fact)
 
     def take_over(self, conn: sqlite3.Connection, rows: Iterable[Row]) -> None:

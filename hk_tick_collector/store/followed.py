@@ -28,9 +28,10 @@ from pathlib import Path
 from typing import Any
 
 from hk_tick_collector.store import layout
-from hk_tick_collector.store.book_file import NothingYet, open_for_reading
+from hk_tick_collector.store.book_file import open_for_reading
 from hk_tick_collector.store.position import ROW, Place, Row
 from hk_tick_collector.store.reader import open_read_only, select_list
+from hk_tick_collector.store.side_file import NothingYet
 
 # What a follower is given of each row of books: ``records.book.StoredRow`` behind its rowid, by name of the symbol.
 BOOK_ROW = ("rowid", "symbol", "recv_ts_us", "bid_lag_ms", "ask_lag_ms", "kind", "merged", "payload")

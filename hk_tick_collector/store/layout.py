@@ -8,6 +8,7 @@
     DATA_ROOT/_quarantine/20261120.jsonl     ticks that cannot be stored as they came, with the reason
     DATA_ROOT/_depth/20261120/               depth files of that day as the source wrote them (store/kept.py)
     DATA_ROOT/book/20261120.book.db          order books of that day, apart from its ticks (store/book_file.py)
+    DATA_ROOT/snapshot/20261120.snapshot.db  snapshots of that day (store/snapshot_file.py)
     DATA_ROOT/_reports/                      certificates and the end-of-day job's lock (quality/report_file.py)
     DATA_ROOT/_archive/                      days put away, unless ARCHIVE_ROOT is elsewhere (days/manifest.py)
     DATA_ROOT/.market                        the code of the market whose days these are (store/data_root.py)
@@ -42,6 +43,7 @@ SPILL_DIR = "_spill"
 QUARANTINE_DIR = "_quarantine"
 DEPTH_DIR = "_depth"
 BOOK_DIR = "book"
+SNAPSHOT_DIR = "snapshot"
 REPORTS_DIR = "_reports"
 ARCHIVE_DIR = "_archive"
 MARKET_FILE = ".market"
@@ -53,6 +55,7 @@ KNOWN_DAYS = 64  # a recorder meets a handful of days; the cache only must not g
 
 _DAY_FILE = re.compile(r"(\d{8})\.db", re.ASCII)
 _BOOK_FILE = re.compile(r"(\d{8})\.book\.db", re.ASCII)
+_SNAPSHOT_FILE = re.compile(r"(\d{8})\.snapshot\.db", re.ASCII)
 _SET_ASIDE = re.compile(r"(\d{8})\.db\.corrupt-[0-9A-Za-z.-]+", re.ASCII)
 _FULL_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT})
 # No time heals a path that cannot be a directory. Anything else may be a disk that stumbles or is not mounted yet.
@@ -148,6 +151,20 @@ def parse_book_day(path: Path) -> str | None:
     """The day (YYYYMMDD) of a file of order books, None when it is no such file."""
     match = _BOOK_FILE.fullmatch(path.name)
     return _valid_day(match.group(1)) if match else None
+
+
+def snapshot_file(data_root: Path, day: str) -> Path:
+    """The file of a day's snapshots (YYYYMMDD); ValueError when ``day`` is not a date."""
+    return data_root / SNAPSHOT_DIR / f"{check_day(day)}.snapshot.db"
+
+
+def snapshot_days(data_root: Path) -> list[str]:
+    """The days of which there are snapshots, oldest first; none where the directory cannot be read."""
+    try:
+        found = [_SNAPSHOT_FILE.fullmatch(path.name) for path in (data_root / SNAPSHOT_DIR).iterdir()]
+    except OSError:
+        return []
+    return sorted(day for match in found if match and (day := _valid_day(match.group(1))))
 
 
 def reports_dir(data_root: Path) -> Path:

@@ -1,0 +1,222 @@
+"""The simulated interface: what gexbot's REST interface answers, and faults that can be asked for.
+
+One HTTP server on 127.0.0.1. ``POST /sim/NAME`` does something to it, ``GET /sim/state`` says what it was asked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, ClassVar
+from urllib.parse import urlsplit
+
+from hk_tick_collector.gexbot_sim.pictures import SESSION_SEC, Truth, is_offered, picture, session
+
+HOST = "127.0.0.1"
+SLOW_SEC = 1.5
+CATEGORIES = {
+    "classic": ["gex_full", "gex_zero", "gex_one"],
+    "state": ["gex_full", "gex_zero", "gex_one", "delta_zero", "gamma_zero", "vanna_zero", "charm_zero"],
+    "orderflow": ["orderflow"],
+}
+FAULTS = {
+    "stale": "the same picture again and again, until `fresh`",
+    "fresh": "a new picture a second again",
+    "slow": "each answer takes longer than a second, until `fast`",
+    "fast": "answers at once again",
+    "mute": "takes connections and answers nothing, until `fast`",
+    "revoke": "the key is taken no more (401), until `accept`",
+    "forbid": "what is asked for is not in the subscription (403), until `accept`",
+    "busy": "429, to be left alone for a minute, until `accept`",
+    "accept": "keys are taken again",
+    "nan": "one picture with a spot of NaN",
+    "garbage": "one answer that is no JSON",
+    "half": "one answer that ends in the middle",
+    "other_ticker": "one picture of another ticker",
+    "twice": "one second is told again with other numbers",
+    "cut_file": "the next file of a day ends in the middle",
+    "no_file": "no file of a day is there (404), until `file`",
+    "file": "files of days are there again",
+}
+
+
+@dataclass
+class Market:
+    """What the simulator knows; shared by the threads of its server."""
+
+    tickers: list[str]
+    truth: Truth
+    key: str = "gexbot_custom_sim"
+    seed: int = 1
+    strikes: int = 4
+    missing_a_thousand: int = 1
+    file_seconds: int = SESSION_SEC
+    asked: Counter[str] = field(default_factory=Counter)
+    states: set[str] = field(default_factory=set)  # stale slow mute revoke forbid busy no_file
+    once: list[str] = field(default_factory=list)  # nan garbage half other_ticker twice cut_file
+    stale_second: int = 0
+
+    _ENDS: ClassVar[dict[str, tuple[str, ...]]] = {
+        "fresh": ("stale",), "fast": ("slow", "mute"), "accept": ("revoke", "forbid", "busy"), "file": ("no_file",)
+    }  # fmt: skip
+
+    def do(self, fault: str) -> None:
+        """What FAULTS says."""
+        if fault in self._ENDS:
+            self.states.difference_update(self._ENDS[fault])
+        elif fault in ("nan", "garbage", "half", "other_ticker", "twice", "cut_file"):
+            self.once.append(fault)
+        else:
+            self.stale_second = int(time.time())
+            self.states.add(fault)
+
+    def take(self, *names: str) -> str:
+        """The next of these that was asked for once."""
+        with contextlib.suppress(StopIteration):
+            found = next(name for name in self.once if name in names)
+            self.once.remove(found)
+            return found
+        return ""
+
+    def newest(self, series: str) -> dict[str, Any]:
+        """The newest picture that is offered, noted as shown."""
+        second = self.stale_second if "stale" in self.states else int(time.time())
+        while not is_offered(series, second, self.seed, self.missing_a_thousand):
+            second -= 1
+        return picture(series, second, self.seed, self.strikes)
+
+    def file(self, series: str, day: str) -> list[dict[str, Any]]:
+        """All pictures of a day."""
+        seconds = session(day, self.file_seconds)
+        return [
+            picture(series, second, self.seed, self.strikes)
+            for second in seconds
+            if is_offered(series, second, self.seed, self.missing_a_thousand)
+        ]
+
+
+def start(market: Market, port: int) -> ThreadingHTTPServer:
+    """A server that is not serving yet; ``serve_forever`` does."""
+
+    class Handler(_Handler):
+        shown = market
+
+    server = ThreadingHTTPServer((HOST, port), Handler)
+    server.daemon_threads = True
+    return server
+
+
+class _Handler(BaseHTTPRequestHandler):
+    shown: Market
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    wbufsize = 65_536
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+    def do_POST(self) -> None:
+        name = self.path.removeprefix("/sim/")
+        if name not in FAULTS:
+            self._answer(404, {"error": "no such fault"})
+            return
+        self.shown.do(name)
+        self._answer(200, {})
+
+    def do_GET(self) -> None:
+        market, path = self.shown, urlsplit(self.path).path
+        if path == "/sim/state":
+            self._answer(200, dict(market.asked))
+            return
+        if "mute" in market.states:
+            time.sleep(SLOW_SEC)
+            self.close_connection = True
+            return
+        if not self.headers.get("User-Agent") or "Accept" not in self.headers:
+            self._answer(400, {"error": "User-Agent and Accept are required"})
+            return
+        words = [word for word in path.split("/") if word]
+        if words == ["v2", "tickers"]:
+            self._answer(200, {"stocks": [], "indexes": market.tickers, "futures": []})
+        elif len(words) == 2 and words[1] == "categories" and words[0] in CATEGORIES:
+            self._answer(200, CATEGORIES[words[0]])
+        elif words[:1] == ["files"]:
+            self._send_file("/".join(words[1:4]), words[4])
+        elif words[:1] == ["v2"]:
+            self._keyed(words[1:])
+        else:
+            self._answer(404, {"error": "not found"})
+
+    def _keyed(self, words: list[str]) -> None:
+        market = self.shown
+        market.asked["/".join(words)] += 1
+        if "busy" in market.states:
+            self._answer(429, {"error": "slow down"}, {"Retry-After": "60"})
+        elif "revoke" in market.states or self.headers.get("Authorization") != f"Bearer {market.key}":
+            self._answer(401, {"error": "unauthorized"})
+        elif "forbid" in market.states:
+            self._answer(403, {"error": "not in your subscription"})
+        elif words[0] == "hist" and len(words) == 5:
+            self._send_address(words[1:])
+        elif len(words) == 3 and words[0] in market.tickers and words[2] in CATEGORIES.get(words[1], ()):
+            self._send_picture("/".join(words))
+        else:
+            self._answer(404, {"error": "unknown"})
+
+    def _send_picture(self, series: str) -> None:
+        market = self.shown
+        if "slow" in market.states:
+            time.sleep(SLOW_SEC)
+        oddity = market.take("nan", "garbage", "half", "other_ticker", "twice")
+        made = market.newest(series)
+        if oddity == "garbage":
+            self._send(200, b"\x00\xff\xfe<html>")
+            return
+        if oddity == "nan":
+            made["spot"] = math.nan
+        elif oddity == "other_ticker":
+            made["ticker"] = "OTHER"
+        elif oddity == "twice":
+            made["spot"] += 1
+        text = json.dumps(made)
+        if oddity == "half":
+            text = text[: len(text) // 2]
+        market.truth.note(series, [(made, oddity in ("nan", "half", "other_ticker"))], "live")
+        self._send(200, text.encode())
+
+    def _send_address(self, words: list[str]) -> None:
+        if "no_file" in self.shown.states:
+            self._answer(404, {"error": "not there yet"})
+            return
+        self._answer(200, {"url": f"http://{self.headers['Host']}/files/{'/'.join(words)}?sig=very-secret"})
+
+    def _send_file(self, series: str, day: str) -> None:
+        market = self.shown
+        if self.headers.get("Authorization"):
+            self._answer(400, {"error": "a signed address wants no key"})
+            return
+        records = market.file(series, day)
+        text = json.dumps(records)
+        if market.take("cut_file"):
+            text = text[: len(text) // 2]
+        else:
+            market.truth.note(series, [(one, False) for one in records], "copy")
+        self._send(200, text.encode())
+
+    def _answer(self, status: int, said: object, headers: dict[str, str] | None = None) -> None:
+        self._send(status, json.dumps(said).encode(), headers)
+
+    def _send(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
+        with contextlib.suppress(OSError):
+            self.send_response(status)
+            for name, value in {"Content-Type": "application/json", **(headers or {})}.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+            self.wfile.flush()

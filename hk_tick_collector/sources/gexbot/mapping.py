@@ -1,0 +1,85 @@
+"""From an answer of gexbot to a snapshot. What cannot be one is refused whole, with the reason.
+
+``timestamp`` is the second of calculation, UTC, and the only time in it. ``spot`` and ``zero_gamma`` are lifted out for
+whoever looks for a level; all else stays in the body, as it came.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from typing import Any, NoReturn
+
+from hk_tick_collector.core.errors import RejectCode, TickRejected
+from hk_tick_collector.core.text import cut
+from hk_tick_collector.market.market import Market
+from hk_tick_collector.records.snapshot import Series, Snapshot
+from hk_tick_collector.sources.gexbot.series import ticker_of
+
+MAX_BODY_BYTES = 2 * 1024 * 1024
+MAX_SEC = 4_102_444_800  # 2100-01-01
+AHEAD_SEC = 300  # of our clock
+RAW_CHARS = 2000  # of a refused body, in the quarantine
+
+
+class SnapshotMapper:
+    """Safe to use from several threads."""
+
+    def __init__(self, market: Market) -> None:
+        self._market = market
+
+    def map(self, series: Series, body: str, recv_ts_ms: int, origin: str, day: str = "") -> Snapshot:
+        """``day``: which one it must be of; empty: any that is not to come. TickRejected."""
+        said = _read(body)
+        ticker = said.get("ticker")
+        if ticker != ticker_of(series.symbol):
+            raise TickRejected(RejectCode.UNWANTED, f"nobody asked for ticker {cut(ascii(ticker), 40)}")
+        second = _second(said.get("timestamp"))
+        trading_day = self._market.trading_day(second * 1000)
+        if day and trading_day != day:
+            raise TickRejected(RejectCode.DAY, f"a second of {trading_day} in the file of {day}")
+        if second > recv_ts_ms // 1000 + AHEAD_SEC:
+            raise TickRejected(RejectCode.TIME, f"timestamp {second} is still to come")
+        spot, zero_gamma = _number("spot", said), _number("zero_gamma", said)
+        return Snapshot(
+            series.symbol, second * 1000, recv_ts_ms, trading_day, series.package, series.category, origin,
+            spot, zero_gamma, digest_of(said), body,
+        )  # fmt: skip
+
+
+def digest_of(said: dict[str, Any]) -> str:
+    """What it says, whatever the order of its fields and the blanks between them."""
+    text = json.dumps(said, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _read(body: str) -> dict[str, Any]:
+    try:
+        said = json.loads(body, parse_constant=_no_number)
+    except (ValueError, RecursionError) as exc:
+        raise TickRejected(RejectCode.SYMBOL, f"no JSON object: {cut(str(exc), 80)}") from None
+    if not isinstance(said, dict):
+        raise TickRejected(RejectCode.SYMBOL, "no JSON object")
+    return said
+
+
+def _no_number(word: str) -> NoReturn:
+    raise ValueError(f"{word} is no number")
+
+
+def _second(value: object) -> int:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if type(value) is not int or not 0 < value < MAX_SEC:
+        raise TickRejected(RejectCode.TIME, f"timestamp {cut(ascii(value), 40)} is no second since 1970")
+    return value
+
+
+def _number(name: str, said: dict[str, Any]) -> float | None:
+    value = said.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise TickRejected(RejectCode.PRICE, f"{name} {cut(ascii(value), 40)} is no number")
+    return float(value)

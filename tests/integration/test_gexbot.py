@@ -1,0 +1,167 @@
+"""The recorder on a simulated gexbot, with its faults: pictures of now, and the file of a day that is over."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import subprocess
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+
+import pytest
+
+from tests.harness import BIN, Process, clean_env, ended, wait_until
+
+SYMBOLS = "US.SPX,US.ES_SPX"
+SECONDS = 600  # that a day's file speaks of
+KEY = "gexbot_custom_sim"
+
+
+class Gexbot(Process):
+    """``hk-gexbot-sim run`` with a truth file."""
+
+    def __init__(self, directory: Path) -> None:
+        self.truth = directory / "truth.jsonl"
+        command = [BIN / "hk-gexbot-sim", "run", "--truth", self.truth, "--file-seconds", str(SECONDS)]
+        super().__init__(command, clean_env(directory / "home"))
+        self.api = self.wait_for(r"gexbot_sim_ready api=(\S+)").group(1)
+        self.port = self.api.split(":")[2].split("/")[0]
+
+    def do(self, name: str) -> None:
+        subprocess.run([BIN / "hk-gexbot-sim", "fault", self.port, name], check=True, timeout=60)
+
+    def asked(self) -> dict[str, int]:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/sim/state", timeout=30) as answer:
+            found: dict[str, int] = json.load(answer)
+        return found
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("gexbot")
+    (made / "key").write_text(f"key={KEY}\n")
+    (made / "key").chmod(0o600)
+    return made
+
+
+@pytest.fixture(scope="module")
+def gexbot(place: Path) -> Iterator[Gexbot]:
+    with ended(made := Gexbot(place)):
+        yield made
+
+
+def settings(place: Path, gexbot: Gexbot, **more: object) -> dict[str, str]:
+    given: dict[str, object] = {
+        "SOURCE": "gexbot", "MARKET": "US", "FUTU_SYMBOLS": SYMBOLS, "DATA_ROOT": place / "US",
+        "GEXBOT_API": gexbot.api, "GEXBOT_KEY_FILE": place / "key", "GEXBOT_COPY_DAYS": 1,
+        "FUTU_POLL_TRADING_ONLY": 0, "CHECK_INTERVAL_SEC": 0.2, "RECONNECT_MIN_DELAY": 0.2, "RECONNECT_MAX_DELAY": 1,
+    }  # fmt: skip
+    return clean_env(place / "home", **{**given, **more})
+
+
+def answers(place: Path, sql: str) -> list[tuple[str, int]]:
+    """Of all files; of one that was only just made, none."""
+    found: list[tuple[str, int]] = []
+    for path in sorted((place / "US").glob("snapshot/*.snapshot.db")):
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as conn, suppress(sqlite3.OperationalError):
+            found += conn.execute(sql)
+    return found
+
+
+def stored(place: Path) -> Counter[str]:
+    """Pictures that were seen live, by symbol."""
+    found: Counter[str] = Counter()
+    for symbol, rows in answers(place, "SELECT symbol, count(*) FROM readable WHERE origin = 'live' GROUP BY symbol"):
+        found[symbol] += rows
+    return found
+
+
+def copies(place: Path) -> int:
+    return len(answers(place, "SELECT * FROM copies"))
+
+
+def test_pictures_and_whole_days_are_stored_once_through_all_faults(place: Path, gexbot: Gexbot) -> None:
+    gexbot.do("cut_file")
+    with ended(recorder := Process([BIN / "hk-tick-collector"], settings(place, gexbot))):
+        recorder.wait_for(r"gexbot_subscribed symbols=2 wanted=2 refused=0")
+        wait_until(lambda: len(stored(place)) == 2, "pictures of both")
+        recorder.wait_for(r"gexbot_copy_failed .*error=\"?the day's file ends early")
+        recorder.wait_for(r"gexbot_copied .*rejected=0")
+        for oddity, code in (
+            ("nan", "symbol"),
+            ("garbage", "symbol"),
+            ("half", "symbol"),
+            ("other_ticker", "unwanted"),
+        ):
+            gexbot.do(oddity)
+            recorder.wait_for(rf"tick_quarantined .*code={code}")
+        gexbot.do("twice")
+        before = stored(place)
+        wait_until(lambda: stored(place).total() > before.total() + 2, "it goes on")
+        assert recorder.stop() == 0
+        assert "disconnected" not in recorder.output  # none of these cost the connection
+        assert KEY not in recorder.output
+        assert "very-secret" not in recorder.output
+    # What ended early is asked for again by the next process; what was read to its end is not.
+    first = {name: times for name, times in gexbot.asked().items() if name.startswith("hist/")}
+    with ended(recorder := Process([BIN / "hk-tick-collector"], settings(place, gexbot))):
+        wait_until(lambda: copies(place) == 2, "both files")
+        recorder.stop()
+    again = {name: times for name, times in gexbot.asked().items() if name.startswith("hist/")}
+    assert sum(again.values()) == sum(first.values()) + 1
+    checked = subprocess.run(
+        [BIN / "hk-gexbot-sim", "check", gexbot.truth, place / "US"], capture_output=True, text=True, check=False
+    )
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    counts = json.loads(checked.stdout)
+    assert counts["copies"] == 2
+    assert counts["of_these_stored"] >= counts["shown_live"] - 2  # an answer that came too late
+
+
+def test_who_says_no_is_left_alone_and_the_log_says_until_when(place: Path, gexbot: Gexbot) -> None:
+    with ended(recorder := Process([BIN / "hk-tick-collector"], settings(place, gexbot, GEXBOT_COPY_DAYS=0))):
+        recorder.wait_for("gexbot_subscribed")
+        gexbot.do("busy")
+        recorder.wait_for(r"gexbot_disconnected .*left alone \(429\); not asked again before [\d:]{8} UTC")
+        asked = sum(gexbot.asked().values())
+        recorder.wait_for(r"gexbot_connect_failed .*left alone \(429\); not asked again before")
+        gexbot.do("accept")
+        assert sum(gexbot.asked().values()) == asked
+        assert recorder.stop() == 0
+
+
+def test_another_key_is_tried_at_once_after_a_refused_one(place: Path, gexbot: Gexbot) -> None:
+    (place / "key").write_text("key=gexbot_custom_wrong\n")
+    with ended(recorder := Process([BIN / "hk-tick-collector"], settings(place, gexbot, GEXBOT_COPY_DAYS=0))):
+        recorder.wait_for(r"refused the key \(401\); not asked again before")
+        before = stored(place).total()
+        (place / "key.new").write_text(f"key={KEY}\n")
+        (place / "key.new").chmod(0o600)
+        (place / "key.new").rename(place / "key")
+        wait_until(lambda: stored(place).total() > before, "pictures with the new key")
+        assert recorder.stop() == 0
+        assert "gexbot_custom" not in recorder.output
+
+
+def test_doctor_tries_each_step(place: Path, gexbot: Gexbot) -> None:
+    def doctor(**more: object) -> dict[str, dict[str, str]]:
+        done = subprocess.run(
+            [BIN / "hk-tickctl", "doctor", "--json"], env=settings(place, gexbot, **more), capture_output=True,
+            text=True, check=False, timeout=120,
+        )  # fmt: skip
+        return {one["name"]: one for one in json.loads(done.stdout)["checks"]}
+
+    fine = doctor()
+    assert [fine[name]["result"] for name in ("gexbot_key", "gexbot_tickers", "gexbot_picture", "gexbot_copy")] == [
+        "ok"
+    ] * 4
+    gexbot.do("no_file")
+    gexbot.do("revoke")
+    bad = doctor(FUTU_SYMBOLS="US.SPX,US.SPQ")
+    gexbot.do("file")
+    gexbot.do("accept")
+    assert "did you mean SPX?" in bad["gexbot_tickers"]["found"]
+    assert bad["gexbot_picture"]["result"] == "skipped"

@@ -1,0 +1,224 @@
+"""What gexbot answers, mapped; files of whole days, cut into records; who is left alone and until when."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hk_tick_collector.core.clock import ManualClock
+from hk_tick_collector.core.errors import FeedError, InputError, RejectCode, TickRejected
+from hk_tick_collector.market.calendar import TradingCalendar
+from hk_tick_collector.market.registry import market_of
+from hk_tick_collector.records.snapshot import COPY, LIVE, Series
+from hk_tick_collector.sources.gexbot.access import Access, Banned
+from hk_tick_collector.sources.gexbot.copies import Copies, CopyOptions, Ledger, records_in, unpacked
+from hk_tick_collector.sources.gexbot.mapping import SnapshotMapper
+from hk_tick_collector.sources.gexbot.series import Picture, parse_picture
+
+US = market_of("US")
+SPX = Series("US.SPX", "classic", "gex_full")
+NOON = 1_795_795_200  # Friday 27 November 2026, 11:00 in New York
+MAPPER = SnapshotMapper(US)
+
+
+def body(**changed: Any) -> str:
+    return json.dumps(
+        {"timestamp": NOON, "ticker": "SPX", "spot": 5000.25, "zero_gamma": 4990, "strikes": [], **changed}
+    )
+
+
+def test_a_picture_keeps_its_body_and_lifts_the_levels_out() -> None:
+    snapshot = MAPPER.map(SPX, body(), NOON * 1000 + 400, LIVE)
+    assert snapshot[:4] == ("US.SPX", NOON * 1000, NOON * 1000 + 400, "20261127")
+    assert (snapshot.series, snapshot.spot, snapshot.zero_gamma) == (SPX, 5000.25, 4990.0)
+    assert json.loads(snapshot.body) == json.loads(body())
+
+
+def test_the_same_said_in_another_order_is_the_same() -> None:
+    turned = json.dumps(dict(reversed(json.loads(body()).items())), indent=2)
+    one, other = (MAPPER.map(SPX, text, NOON * 1000, LIVE).digest for text in (body(), turned))
+    assert one == other
+    assert one != MAPPER.map(SPX, body(spot=5000.5), NOON * 1000, LIVE).digest
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        (body(spot=math.nan), RejectCode.SYMBOL),
+        (body(spot="5000"), RejectCode.PRICE),
+        (body(zero_gamma=True), RejectCode.PRICE),
+        (body(timestamp=None), RejectCode.TIME),
+        (body(timestamp=NOON + 3600), RejectCode.TIME),
+        (body(timestamp=NOON * 1000), RejectCode.TIME),
+        (body(timestamp=-5), RejectCode.TIME),
+        (body(ticker="NDX"), RejectCode.UNWANTED),
+        (body()[:40], RejectCode.SYMBOL),
+        ("[1]", RejectCode.SYMBOL),
+        ("[" * 100_000, RejectCode.SYMBOL),
+        ("", RejectCode.SYMBOL),
+    ],
+)  # fmt: skip
+def test_what_can_be_no_picture_is_refused_with_the_reason(text: str, code: RejectCode) -> None:
+    with pytest.raises(TickRejected) as refused:
+        MAPPER.map(SPX, text, NOON * 1000, LIVE)
+    assert refused.value.code is code
+    assert len(str(refused.value)) < 200
+
+
+def test_a_record_of_another_day_is_not_of_the_file() -> None:
+    assert MAPPER.map(SPX, body(timestamp=NOON), NOON * 1000, COPY, "20261127").trading_day == "20261127"
+    with pytest.raises(TickRejected, match="a second of 20261125 in the file of 20261127"):
+        MAPPER.map(SPX, body(timestamp=NOON - 2 * 86_400), NOON * 1000, COPY, "20261127")
+
+
+@pytest.mark.parametrize("text", ["classic/gex_full", " STATE/gamma_zero ", "orderflow/orderflow"])
+def test_pictures_of_gexbot_are_taken(text: str) -> None:
+    package, _, category = text.strip().lower().partition("/")
+    assert parse_picture(text) == Picture(package, category)
+
+
+def test_a_misspelt_picture_is_refused_with_the_nearest_one() -> None:
+    with pytest.raises(InputError, match=r"did you mean classic/gex_full\?"):
+        parse_picture("classic/gexfull")
+
+
+# --- files of whole days ---
+
+RECORDS = [body(timestamp=NOON + n, name="ü]") for n in range(50)]
+
+
+def parts(text: str, size: int) -> Iterator[bytes]:
+    data = text.encode()
+    return (data[at : at + size] for at in range(0, len(data), size))
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000, 1 << 20])
+@pytest.mark.parametrize("form", ["[{}]", "\ufeff [\n{}\n] \n", "{}"])
+def test_records_are_cut_out_of_an_array_or_lines_as_they_came(size: int, form: str) -> None:
+    text = form.replace("{}", ("\n" if form == "{}" else ", ").join(RECORDS))
+    assert list(records_in(parts(text, size))) == RECORDS
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "[" + RECORDS[0], "[" + RECORDS[0] + ",", RECORDS[0][:-1], "[1 2 x]", "<html>"]
+)
+def test_a_file_that_ends_early_or_is_none_is_told(text: str) -> None:
+    with pytest.raises(FeedError, match=r"ends early|holds no record"):
+        list(records_in(parts(text, 10)))
+
+
+def test_something_endless_is_not_kept() -> None:
+    with pytest.raises(FeedError, match="no JSON object"):
+        list(records_in(b'[{"a": "' + b"x" * 65_536 if n == 0 else b"x" * 65_536 for n in range(1000)))
+
+
+# --- who is left alone ---
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> Path:
+    path = tmp_path / "key"
+    path.write_text("key=gexbot_custom_x\n")
+    path.chmod(0o600)
+    return path
+
+
+def test_the_wait_doubles_and_begins_small_again(key: Path) -> None:
+    clock = ManualClock(NOON * 1000)
+    access = Access("https://api.gex.bot/v2/", key, clock)
+    for wait_sec in (60, 120, 240):
+        told = str(access.refuse(429, None, is_key=False))
+        assert "left alone (429); not asked again before" in told
+        assert access.banned == told
+        assert str(access.refuse(429, None, is_key=False)) == told  # an answer that was on its way costs nothing more
+        clock.advance(wait_sec - 1)
+        assert access.banned
+        clock.advance(1)
+        assert not access.banned
+    access.served()
+    access.refuse(429, None, is_key=False)
+    clock.advance(60)
+    assert not access.banned
+
+
+def test_what_the_server_asks_for_is_kept_to_and_bounded(key: Path) -> None:
+    clock = ManualClock(NOON * 1000)
+    access = Access("https://api.gex.bot/v2", key, clock)
+    access.refuse(429, "300", is_key=False)
+    clock.advance(299)
+    assert access.banned
+    clock.advance(1)
+    access.refuse(429, "99999999999", is_key=False)
+    clock.advance(3600)
+    assert not access.banned
+
+
+def test_a_good_answer_that_was_on_its_way_ends_no_ban(key: Path) -> None:
+    access = Access("https://api.gex.bot/v2", key, ManualClock(NOON * 1000))
+    access.refuse(429, None, is_key=False)
+    access.served()
+    assert access.banned
+
+
+def test_another_key_is_tried_at_once(key: Path) -> None:
+    access = Access("https://api.gex.bot/v2", key, ManualClock(NOON * 1000))
+    access.refuse(401, None, is_key=True)
+    with pytest.raises(Banned, match=r"refused the key \(401\)"):
+        access.check()
+    key.write_text("key=gexbot_custom_another\n")
+    access.check()
+    assert access.headers()["Authorization"] == "Bearer gexbot_custom_another"
+
+
+# --- which days ---
+
+
+class Silent:
+    def push(self, messages: object) -> None: ...
+    def reject(self, rejected: object) -> None: ...
+    def learn(self, facts: object) -> None: ...
+    def changed(self, interrupted: bool = False) -> None: ...
+    def waiting_rows(self) -> int:
+        return 0
+
+
+def copies(key: Path, clock: ManualClock, days: int, per_hour: int = 60) -> Copies:
+    access = Access("https://api.gex.bot/v2", key, clock)
+    options = CopyOptions(days, per_hour)
+    return Copies(
+        access, MAPPER, Silent(), TradingCalendar(US), clock, options, Ledger(),
+        lambda day: {SPX} if day < "20261127" else (), lambda: [SPX],
+    )  # fmt: skip
+
+
+def test_days_that_are_over_are_asked_for_oldest_first(key: Path) -> None:
+    clock = ManualClock(NOON * 1000)
+    wanted = copies(key, clock, 3)
+    assert wanted.days() == ["20261123", "20261124", "20261125"]  # the 26th is Thanksgiving, the 27th is not over
+    clock.advance(2.4 * 3600)
+    assert wanted.days() == ["20261123", "20261124", "20261125"]
+    clock.advance(3600)  # it closes at 13:00, and half an hour passed
+    assert wanted.days() == ["20261124", "20261125", "20261127"]
+    assert wanted._due() == ("20261127", SPX)
+
+
+def test_the_budget_of_an_hour_is_kept(key: Path) -> None:
+    clock = ManualClock(NOON * 1000)
+    wanted = copies(key, clock, 3, per_hour=2)
+    assert [wanted._may_call() for _ in range(3)] == [True, True, False]
+    clock.advance(3600)
+    assert wanted._may_call()
+
+
+def test_a_packed_file_is_unpacked_as_it_comes() -> None:
+    text = "[" + ",".join(RECORDS) + "]"
+    packed = gzip.compress(text.encode())
+    assert list(records_in(unpacked(packed[at : at + 50] for at in range(0, len(packed), 50)))) == RECORDS
+    with pytest.raises(FeedError, match="ends early"):
+        list(records_in(unpacked([packed[:-20]])))
