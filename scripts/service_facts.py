@@ -87,7 +87,7 @@ def end_of_day(market: Market, day: str) -> str:
 
 
 # Sources that are asked over the internet, and the setting that names their file of secrets.
-CREDENTIAL_OF = {"dxlink": "dxlink_secrets_file", "gexbot": "gexbot_key_file"}
+CREDENTIAL_OF = {"dxlink": "dxlink_secrets_file", "gexbot": "gexbot_key_file", "schwab": "schwab_secrets_file"}
 
 
 def setting_facts(settings: Settings) -> dict[str, object]:

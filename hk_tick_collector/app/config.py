@@ -52,6 +52,9 @@ from hk_tick_collector.sources.dxlink.symbols import Venue, at_dxlink, parse_ven
 from hk_tick_collector.sources.gexbot.series import MAX_SERIES, Picture, parse_picture
 from hk_tick_collector.sources.gexbot.spec import API as GEXBOT_API
 from hk_tick_collector.sources.gexbot.spec import PROVIDER as GEXBOT
+from hk_tick_collector.sources.schwab.spec import API as SCHWAB_API
+from hk_tick_collector.sources.schwab.spec import PROVIDER as SCHWAB
+from hk_tick_collector.sources.schwab.symbols import at_schwab
 from hk_tick_collector.sources.sierra.naming import Rule, parse_rule
 from hk_tick_collector.sources.sierra.spec import PROVIDER as SIERRA
 from hk_tick_collector.sources.source import SourceSpec, choose, listed
@@ -172,7 +175,7 @@ def _pictures(value: object) -> object:
         raise text_error(str(exc)) from None
 
 
-def _gexbot_address(value: str) -> str:
+def _https(value: str) -> str:
     problem = url_problem(value, "https")
     if problem:
         raise text_error(f"the address {problem}")
@@ -224,8 +227,8 @@ class Settings(SettingsModel):
 
     source: Annotated[str, BeforeValidator(lower)] = _recording("SOURCE", "futu", listed(registry.PROVIDERS))
     """Where the ticks come from. `futu` is Futu OpenD, `sierra` the files of Sierra Chart (docs/sierra.md), `dxlink` a
-    dxLink endpoint such as TastyTrade's (docs/dxlink.md). `gexbot` brings no ticks but a picture a second of levels
-    from option chains (docs/gexbot.md)."""
+    dxLink endpoint such as TastyTrade's (docs/dxlink.md), `schwab` Schwab's streamer (docs/schwab.md). `gexbot` brings
+    no ticks but a picture a second of levels from option chains (docs/gexbot.md)."""
     market: Annotated[str, BeforeValidator(upper)] = _recording(
         "MARKET", "HK", f"a market that the source offers: {listed(spec.market for spec in registry.OFFERED)}"
     )
@@ -272,7 +275,7 @@ class Settings(SettingsModel):
         "GEXBOT_SERIES", (Picture("classic", "gex_full"),), "such as classic/gex_full, state/gamma_zero, by commas"
     )
     """With `SOURCE=gexbot`: which pictures of each symbol are recorded. Each is a request a second."""
-    gexbot_api: Annotated[str, AfterValidator(_gexbot_address)] = _recording(
+    gexbot_api: Annotated[str, AfterValidator(_https)] = _recording(
         "GEXBOT_API", GEXBOT_API, "the address of gexbot's REST interface"
     )
     """With `SOURCE=gexbot`: who is asked."""
@@ -281,6 +284,23 @@ class Settings(SettingsModel):
     recorded day and fills it. It takes the Quant subscription; 0: none is fetched."""
     gexbot_copies_per_hour: int = _recording("GEXBOT_COPIES_PER_HOUR", 60, "files", ge=1, le=3600)
     """With `SOURCE=gexbot`: no more files than that are fetched in an hour."""
+    schwab_secrets_file: Annotated[Path | None, BeforeValidator(path_value)] = _recording(
+        "SCHWAB_SECRETS_FILE", None, "empty, or the path of a file that others may not read", repr=False
+    )
+    """With `SOURCE=schwab`: the file with `client_id=` and `client_secret=` of your application at Schwab
+    (docs/schwab.md). A credential of the service with the file's name goes first."""
+    schwab_token_file: Annotated[Path | None, BeforeValidator(path_value)] = _recording(
+        "SCHWAB_TOKEN_FILE", None, "empty, or the path of a file that the recorder may write to", repr=False
+    )
+    """With `SOURCE=schwab`: the file with the login, which `hk-tickctl schwab login` makes and the recorder renews."""
+    schwab_callback: Annotated[str, AfterValidator(_https)] = _recording(
+        "SCHWAB_CALLBACK", "https://127.0.0.1:8182", "an address"
+    )
+    """With `SOURCE=schwab`: the callback address of your application, as it is registered."""
+    schwab_api: Annotated[str, AfterValidator(_https)] = _recording(
+        "SCHWAB_API", SCHWAB_API, "the address of Schwab's REST interface"
+    )
+    """With `SOURCE=schwab`: where tokens and the streamer's address come from; only a test has another one."""
     futu_symbols: Annotated[tuple[str, ...], BeforeValidator(_symbols)] = _recording(
         "FUTU_SYMBOLS",
         ...,
@@ -489,12 +509,14 @@ def _source_problems(right: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem(choice.problem.partition("=")[0], choice.problem)
         return
     provider = choice.spec.provider
-    if provider in (SIERRA, DXLINK, GEXBOT) and right.get("book_symbols"):
+    if provider in (SIERRA, DXLINK, GEXBOT, SCHWAB) and right.get("book_symbols"):
         yield Problem("BOOK_SYMBOLS", f"SOURCE={provider} has no order books to record: leave BOOK_SYMBOLS empty")
     if provider == GEXBOT:
         yield from _gexbot_problems(right)
     if provider == DXLINK:
         yield from _dxlink_problems(right)
+    if provider == SCHWAB:
+        yield from _schwab_problems(right)
     if provider == SIERRA and "sierra_dir" in right and right["sierra_dir"] is None:
         yield Problem("SIERRA_DIR", "SOURCE=sierra needs SIERRA_DIR: the directory of Sierra Chart's .scid files")
 
@@ -525,6 +547,23 @@ def _dxlink_problems(right: Mapping[str, Any]) -> Iterator[Problem]:
     for symbol in right.get("futu_symbols", ()):
         try:
             at_dxlink(symbol, right.get("dxlink_venues", ()))
+        except FeedError as exc:
+            yield Problem("FUTU_SYMBOLS", str(exc))
+
+
+def _schwab_problems(right: Mapping[str, Any]) -> Iterator[Problem]:
+    if importlib.util.find_spec("websockets") is None:
+        yield Problem("SOURCE", f"SOURCE=schwab needs the package websockets: {how_to_install('schwab')}")
+    for name, what in (
+        ("schwab_secrets_file", "client_id and client_secret of your application"),
+        ("schwab_token_file", "where hk-tickctl schwab login keeps the login"),
+    ):
+        if name in right and right[name] is None:
+            key = info_of(Settings, name).key
+            yield Problem(key, f"SOURCE=schwab needs {key}: {what}")
+    for symbol in right.get("futu_symbols", ()):
+        try:
+            at_schwab(symbol)
         except FeedError as exc:
             yield Problem("FUTU_SYMBOLS", str(exc))
 

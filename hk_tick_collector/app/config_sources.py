@@ -20,7 +20,18 @@ DEFAULT_ENV_FILE = Path(".env")
 ENVIRONMENT_SOURCE = "the environment"
 DEFAULT_SOURCE = "default"
 # Keys that begin so are ours and nobody else's; the other keys are too ordinary to claim their first word.
-OWN_PREFIXES = ("FUTU_", "SQLITE_", "WATCHDOG_", "PERSIST_", "RECONNECT_", "BACKFILL_", "SIERRA_", "DXLINK_", "GEXBOT_")
+OWN_PREFIXES = (
+    "FUTU_",
+    "SQLITE_",
+    "WATCHDOG_",
+    "PERSIST_",
+    "RECONNECT_",
+    "BACKFILL_",
+    "SIERRA_",
+    "DXLINK_",
+    "GEXBOT_",
+    "SCHWAB_",
+)
 # Those of the programs that serve what was recorded, which read the same file: each leaves the other's keys alone.
 SERVE_PREFIXES = ("API_", "LIVE_", "HOOKS_", "DATA_ROOTS")
 RELAY_PREFIXES = ("REDIS_",)

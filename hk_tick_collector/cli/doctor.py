@@ -11,6 +11,7 @@ from hk_tick_collector.cli import (
     doctor_dxlink,
     doctor_gexbot,
     doctor_local,
+    doctor_schwab,
     doctor_serving,
     doctor_sierra,
     doctor_source,
@@ -26,6 +27,7 @@ _CHECKS_OF = {
     "sierra": doctor_sierra.check,
     "dxlink": doctor_dxlink.check,
     "gexbot": doctor_gexbot.check,
+    "schwab": doctor_schwab.check,
 }
 _INDENT = 24  # of what was found
 

@@ -105,6 +105,8 @@ def _configuration(app: App) -> Outcome:
         where = f"dxLink by {settings.dxlink_url or settings.dxlink_api}"
     elif settings.source == "gexbot":
         where = f"gexbot at {settings.gexbot_api}"
+    elif settings.source == "schwab":
+        where = f"Schwab by {settings.schwab_api}"
     return ok(f"{counted(len(settings.symbols), 'symbol')}, {where}")
 
 

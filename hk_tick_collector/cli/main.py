@@ -32,6 +32,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "universe": ("universe", "Choose the symbols to record."),
         "logs": ("logs", "The recorder's log lines, filtered."),
         "config": ("config", "The settings in effect and where each comes from."),
+        "schwab": ("schwab", "Log in at Schwab; until when the login is good."),
     },
     "Is the day complete?": {
         "day": ("day", "The completeness certificate of a day."),

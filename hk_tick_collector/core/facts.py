@@ -25,6 +25,8 @@ NOT_JOINED = "OpenD did not show the ticks before and after an interruption toge
 IN_QUARANTINE = "a tick that could not be stored is in the quarantine"
 NOTES_LOST = "notes of the day could not be read when its file was salvaged"
 NOT_YET_JOINED = "OpenD has not yet shown the ticks before and after an interruption together"  # may still be withdrawn
+# Beside NO_COUNTER: the source tells the last trade now and then, and of several in between only that one.
+CONFLATED = "conflated by the source"
 DOUBTS = (UNREAD_TICK, NOT_JOINED, IN_QUARANTINE, NOTES_LOST)
 # The same, and a counter that is not stored is no missing tick by itself.
 NUMBERS_SKIPPED = "OpenD shows no ticks for some counters and never had them"

@@ -15,6 +15,8 @@ from hk_tick_collector.core.progress import Progress
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.hours import CONTINUOUS
 
+LOGIN_WARN_MS, LOGIN_ALERT_MS = 48 * 3_600_000, 12 * 3_600_000  # so long before a login ends
+
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
@@ -149,6 +151,13 @@ class Judge:
         if not feed.connected or mute_sec < self._stall_sec:
             return None
         return Complaint(Code.SOURCE_MUTE, Level.ALERT, f"{feed.source} is connected and silent for {mute_sec:.0f} s")
+
+
+def login_words(ends_ms: int, now_ms: int) -> str:
+    """``ends in 2 d 3 h``"""
+    hours = abs(ends_ms - now_ms) // 3_600_000
+    span = f"{hours // 24} d {hours % 24} h" if hours >= 24 else f"{hours} h"
+    return f"ends in {span}" if ends_ms > now_ms else f"ended {span} ago"
 
 
 def worker_dead() -> Complaint:

@@ -11,6 +11,7 @@ from hk_tick_collector.market.registry import market_of
 from hk_tick_collector.sources.dxlink import spec as dxlink
 from hk_tick_collector.sources.futu import spec as futu
 from hk_tick_collector.sources.gexbot import spec as gexbot
+from hk_tick_collector.sources.schwab import spec as schwab
 from hk_tick_collector.sources.sierra import spec as sierra
 from hk_tick_collector.sources.source import Source, SourceSpec
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from hk_tick_collector.sources.sierra.depthfiles import DepthKeeper
     from hk_tick_collector.sources.sierra.naming import Rule
 
-OFFERED: tuple[SourceSpec, ...] = (*futu.SPECS, *sierra.SPECS, *dxlink.SPECS, *gexbot.SPECS)
+OFFERED: tuple[SourceSpec, ...] = (*futu.SPECS, *sierra.SPECS, *dxlink.SPECS, *gexbot.SPECS, *schwab.SPECS)
 TRADE_TYPES: tuple[str, ...] = tuple(dict.fromkeys(name for spec in OFFERED for name in spec.trade_types.values()))
 PROVIDERS: tuple[str, ...] = tuple(dict.fromkeys(spec.provider for spec in OFFERED))
 
@@ -52,6 +53,9 @@ class SourceSettings(Protocol):
     gexbot_copy_days: int
     gexbot_copies_per_hour: int
     futu_poll_trading_only: bool
+    schwab_api: str
+    schwab_secrets_file: Path | None
+    schwab_token_file: Path | None
     max_queue_rows: int
 
 
@@ -125,6 +129,16 @@ def _gexbot(settings: SourceSettings, around: Surroundings) -> Source:
     )
 
 
+def _schwab(settings: SourceSettings, around: Surroundings) -> Source:
+    from hk_tick_collector.sources.schwab.link import SchwabSource  # noqa: PLC0415 - as above
+
+    assert settings.schwab_secrets_file is not None  # the settings ask for both
+    assert settings.schwab_token_file is not None
+    return SchwabSource(
+        settings.spec, settings.schwab_api, settings.schwab_secrets_file, settings.schwab_token_file, around.clock
+    )
+
+
 def spec_to_ask(market: str) -> SourceSpec | None:
     """The source that can be asked for ticks of a market; None where there is only one that is read."""
     return next((spec for spec in OFFERED if spec.market == market and spec.pull.newest_rows), None)
@@ -135,6 +149,7 @@ _MAKERS: dict[str, Callable[[SourceSettings, Surroundings], Source]] = {
     sierra.PROVIDER: _sierra,
     dxlink.PROVIDER: _dxlink,
     gexbot.PROVIDER: _gexbot,
+    schwab.PROVIDER: _schwab,
 }
 
 

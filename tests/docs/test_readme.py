@@ -124,7 +124,7 @@ class Reader:
         script = self._here(block)
         if block.comment == "background":
             self._start(script)
-        elif re.search("hk-(opend|dxlink|gexbot)-sim check", script):
+        elif re.search("hk-(opend|dxlink|gexbot|schwab)-sim check", script):
             self._until_it_succeeds(block, script)
         else:
             done = self._run(block, script)
@@ -174,7 +174,7 @@ class Reader:
         environment = {**self._env, "FUTU_PORT": str(self._opend_port)}
         process = Process(["env", "-C", str(self.tree), "bash", "-euc", script], environment)
         self._background.append(process)
-        process.wait_for("(opend|dxlink|gexbot)_sim_ready |backfill_done |(dxlink|gexbot)_subscribed ")
+        process.wait_for("(opend|dxlink|gexbot|schwab)_sim_ready |backfill_done |(dxlink|gexbot|schwab)_subscribed ")
 
     def _until_it_succeeds(self, block: Block, script: str) -> None:
         """A check beside a running market: "some seconds later" is not a time."""

@@ -1,0 +1,1 @@
+"""A simulated streamer of Schwab's, with its token interface, for developers."""

@@ -1,0 +1,151 @@
+"""The recorder on Schwab's simulated streamer, with its faults; the real schwab-py sees the same trades."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sqlite3
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hk_tick_collector.schwab_sim.tape import read_truth
+from tests.harness import BIN, Process, clean_env, ended, wait_until
+
+SYMBOLS = "US.AAPL,US.MSFT,US.NVDA"
+Key = tuple[str, int, float, float]
+
+
+class Streamer(Process):
+    """``hk-schwab-sim run`` with a truth file."""
+
+    def __init__(self, directory: Path, **options: object) -> None:
+        self.truth = directory / "truth.jsonl"
+        words = [str(word) for name, value in options.items() for word in (f"--{name.replace('_', '-')}", value)]
+        super().__init__([BIN / "hk-schwab-sim", "run", "--truth", self.truth, *words], clean_env(directory / "home"))
+        ready = self.wait_for(r"schwab_sim_ready ws=(\S+) rest=(\S+)")
+        self.url, self.rest = ready.group(1), ready.group(2)
+
+    def fault(self, name: str) -> None:
+        urllib.request.urlopen(urllib.request.Request(f"{self.rest}/sim/{name}", method="POST"), timeout=30).close()
+
+    def state(self) -> dict[str, int]:
+        with urllib.request.urlopen(f"{self.rest}/sim/state", timeout=30) as answer:
+            found: dict[str, int] = json.load(answer)
+        return found
+
+    def shown(self) -> set[Key]:
+        """What can be stored of what was told."""
+        with suppress(OSError):
+            return {
+                (trade["symbol"], trade["time"], trade["price"], trade["size"])
+                for trade in read_truth(self.truth)
+                if trade["shown"] and not trade["odd"]
+            }
+        return set()
+
+
+@pytest.fixture
+def streamer(tmp_path: Path) -> Iterator[Streamer]:
+    with ended(made := Streamer(tmp_path, rate=200, conflate_ms=40)):
+        yield made
+
+
+def settings(tmp_path: Path, streamer: Streamer, **more: object) -> dict[str, str]:
+    secrets, token = tmp_path / "schwab.secrets", tmp_path / "schwab.token"
+    if not token.exists():
+        secrets.write_text("client_id=an-app\nclient_secret=top-secret\n")
+        login = {"creation_timestamp": int(time.time()), "token": {"refresh_token": "a-refresh-token"}}
+        token.write_text(json.dumps(login))
+        for path in (secrets, token):
+            path.chmod(0o600)
+    return clean_env(
+        tmp_path / "home", SOURCE="schwab", MARKET="US", FUTU_SYMBOLS=SYMBOLS, DATA_ROOT=tmp_path / "US",
+        SCHWAB_API=streamer.rest, SCHWAB_SECRETS_FILE=secrets, SCHWAB_TOKEN_FILE=token, CHECK_INTERVAL_SEC=0.2,
+        RECONNECT_MIN_DELAY=0.2, RECONNECT_MAX_DELAY=1, HEALTH_INTERVAL_SEC=0.5, **more,
+    )  # fmt: skip
+
+
+def recorder(tmp_path: Path, streamer: Streamer, **more: object) -> Process:
+    return Process([BIN / "hk-tick-collector"], settings(tmp_path, streamer, **more))
+
+
+def tickctl(tmp_path: Path, streamer: Streamer, *words: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [BIN / "hk-tickctl", *map(str, words)], env=settings(tmp_path, streamer), capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+
+
+def days(tmp_path: Path) -> list[Path]:
+    return sorted((tmp_path / "US").glob("2*.db"))
+
+
+def stored(tmp_path: Path) -> set[Key]:
+    found: set[Key] = set()
+    for db in days(tmp_path):
+        with closing(sqlite3.connect(f"file:{db}?mode=ro", uri=True)) as conn, suppress(sqlite3.OperationalError):
+            found.update(conn.execute("SELECT substr(symbol, 4), ts_ms, price, volume FROM ticks"))
+    return found
+
+
+def all_stored(tmp_path: Path, streamer: Streamer, more_than: int) -> None:
+    """No trade is made any more, and all that were told are there."""
+    streamer.fault("pause")
+    wait_until(lambda: len(stored(tmp_path)) > more_than and stored(tmp_path) >= streamer.shown(), "all stored")
+
+
+def checked(tmp_path: Path, streamer: Streamer) -> dict[str, int]:
+    done = subprocess.run(
+        [BIN / "hk-schwab-sim", "check", streamer.truth, tmp_path / "US"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    found: dict[str, int] = json.loads(done.stdout)
+    return found
+
+
+def test_every_last_trade_that_was_told_is_stored_once_through_all_faults(tmp_path: Path, streamer: Streamer) -> None:
+    with ended(first := recorder(tmp_path, streamer)):
+        wait_until(lambda: len(stored(tmp_path)) > 50, "trades")
+        for oddity in ("nan", "fraction", "garbage", "half", "reorder", "repeat", "delayed"):
+            streamer.fault(oddity)
+        for code in ("price", "volume", "symbol"):
+            first.wait_for(f"tick_quarantined .*code={code}")
+        first.wait_for("schwab_data_delayed")
+        all_stored(tmp_path, streamer, 50)
+        assert streamer.state()["connections"] == 1  # none of these cost the connection
+        assert streamer.state()["refreshes"] == 1
+        for number, (fault, words) in enumerate(
+            [("cut", ""), ("expire", ""), ("stop_streaming", r"stopped sending \(code 30")], start=2
+        ):
+            known = len(stored(tmp_path))
+            streamer.fault(fault)
+            if fault == "expire":  # nobody is cut off for that: the next connection needs a new token
+                streamer.fault("cut")
+            first.wait_for(f"schwab_disconnected reason=.*{words}")
+            first.wait_for(f"schwab_connected .*connection={number}")
+            streamer.fault("resume")
+            wait_until(lambda: len(stored(tmp_path)) > known, "trades again")  # noqa: B023
+            all_stored(tmp_path, streamer, known)
+        assert streamer.state()["refreshes"] == 2  # a reconnect costs none, a token that is void does
+        first.signal(signal.SIGKILL)
+        first.wait()
+    with ended(second := recorder(tmp_path, streamer)):
+        second.wait_for("schwab_subscribed symbols=3")
+        known = len(stored(tmp_path))
+        streamer.fault("resume")
+        wait_until(lambda: len(stored(tmp_path)) > known, "trades after the kill")
+        all_stored(tmp_path, streamer, known)
+        streamer.fault("close_connection")  # another program has logged in: it is left alone
+        second.wait_for("schwab_connect_failed .*another program streams with this login.*not asked again before")
+        assert second.stop() == 0
+    for process in (first, second):
+        assert not process.find("Traceback|top-secret|a-refresh-token|access-|OpenD")
+    found = checked(tmp_path, streamer)
+    assert found["made"] > found["stored"] >= found["shown"] > 50  # it is conflated
