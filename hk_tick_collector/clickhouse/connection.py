@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 
 from hk_tick_collector.clickhouse.address import Address
-from hk_tick_collector.core.errors import ConfigError, RecorderError
+from hk_tick_collector.core.errors import ConfigError, CopiesUnavailable, RecorderError
 from hk_tick_collector.core.text import printable
 
 TIMEOUT_SEC = 60.0
@@ -45,7 +45,7 @@ _AWAY_CURES = {
 }
 
 
-class EngineAway(RecorderError):
+class EngineAway(CopiesUnavailable):
     """It cannot answer now; ask again later. The text says why."""
 
 
@@ -58,7 +58,7 @@ class EngineLost(EngineAway):
         self.was_reached = was_reached
 
 
-class EngineRefused(RecorderError):
+class EngineRefused(CopiesUnavailable):
     """It will not, until somebody does something; the text says what. ``code`` is ClickHouse's, 0 without one."""
 
     def __init__(self, text: str, code: int = 0) -> None:

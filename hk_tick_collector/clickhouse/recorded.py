@@ -7,6 +7,7 @@ as from the files. A day has the rows that had arrived when its first batch was 
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -16,7 +17,17 @@ from typing import Any
 import pyarrow as pa
 
 from hk_tick_collector.clickhouse.connection import ClickHouse
-from hk_tick_collector.clickhouse.tables import DAY, NOTES, RECORDER, REPLAY, TICKS_TABLE, note_columns, quoted
+from hk_tick_collector.clickhouse.tables import (
+    BATCH,
+    DAY,
+    DAYS_TABLE,
+    NOTES,
+    RECORDER,
+    REPLAY,
+    TICKS_TABLE,
+    note_columns,
+    quoted,
+)
 from hk_tick_collector.core.errors import NoData
 from hk_tick_collector.core.text import days_there
 from hk_tick_collector.days import order
@@ -42,7 +53,7 @@ class Copy:
     @property
     def place(self) -> Path:
         """Where that is, as messages name a directory."""
-        return Path(self.engine.address.shown.partition("://")[2])
+        return Path(self.engine.address.shown.partition("://")[2]) / self.recorder
 
     def where(self, day: str) -> str:
         """The condition that means one day of it."""
@@ -51,8 +62,26 @@ class Copy:
 
 def recorders(engine: ClickHouse) -> dict[str, str]:
     """Whose days are there, with the market of each. EngineRefused when it has no such tables."""
-    sql = f"SELECT {RECORDER}, any(market) FROM {engine.database}.{TICKS_TABLE} GROUP BY {RECORDER} ORDER BY {RECORDER}"
-    return dict(engine.rows(sql))
+    return {name: market_there(engine, name, days[-1]) for name, days in days_there_of(engine).items()}
+
+
+def days_there_of(engine: ClickHouse, recorder: str | None = None) -> dict[str, list[str]]:
+    """Which days each recorder has there, oldest first. ClickHouse knows it from its parts and reads no row."""
+    where = "" if recorder is None else f"WHERE {RECORDER} = {quoted(recorder)} "
+    found: dict[str, list[str]] = {}
+    for name, day, _ in engine.rows(
+        f"SELECT {RECORDER}, {DAY}, count() FROM {engine.database}.{TICKS_TABLE} {where}"
+        f"GROUP BY {RECORDER}, {DAY} ORDER BY {RECORDER}, {DAY}"
+    ):
+        found.setdefault(name, []).append(day)
+    return found
+
+
+def market_there(engine: ClickHouse, recorder: str, day: str) -> str:
+    """The market of a recorder's day."""
+    where = f"{RECORDER} = {quoted(recorder)} AND {DAY} = {quoted(day)}"
+    ((market,),) = engine.rows(f"SELECT market FROM {engine.database}.{TICKS_TABLE} WHERE {where} LIMIT 1")
+    return str(market)
 
 
 class CopiedDay(Day):
@@ -87,6 +116,15 @@ class CopiedDay(Day):
     def without_notes(self) -> Day:
         """It keeps none."""
         return self
+
+    @cached_property
+    def content_mark(self) -> str:
+        """As of ``Day``: what was verified of it, and how many rows came, as which shipment, since."""
+        where, engine = self.copy.where(self.trading_day), self.copy.engine
+        verified = engine.rows(f"SELECT content_hash FROM {engine.database}.{DAYS_TABLE} FINAL WHERE {where}")
+        ((rows, newest),) = self._rows(f"count(), max({BATCH})", "")
+        content_hash = verified[0][0] if verified else ""
+        return f"{zlib.crc32(f'{content_hash}/{rows}/{newest}'.encode()):08x}"
 
     def coverage(self) -> list[CoverageRow]:
         """As of ``Day``."""
@@ -237,12 +275,7 @@ class CopiedDays(Catalog):
 
     def archived_days(self) -> list[str]:
         """Every day there."""
-        engine = self.copy.engine
-        sql = (
-            f"SELECT DISTINCT {DAY} FROM {engine.database}.{TICKS_TABLE} "
-            f"WHERE {RECORDER} = {quoted(self.copy.recorder)} ORDER BY {DAY}"
-        )
-        return [str(day) for (day,) in engine.rows(sql)]
+        return days_there_of(self.copy.engine, self.copy.recorder).get(self.copy.recorder, [])
 
     def day(self, trading_day: str) -> Day:
         """One day. NoData when it is not there."""

@@ -48,7 +48,8 @@ class Copied(LocalFiles):
         """Refused."""
         raise BadQuestion("ClickHouse tells nothing live", "ask hk-tick-api, or hk.live on the recorder's machine")
 
-    def _markets(self) -> list[MarketRoots]:
+    def markets(self) -> list[MarketRoots]:
+        """Those of the recorders there."""
         from hk_tick_collector.clickhouse.recorded import CopiedDays, Copy, recorders  # noqa: PLC0415
 
         found = recorders(self._engine)

@@ -17,7 +17,16 @@ from typing import TYPE_CHECKING, Any
 from hk_tick_collector.client.api import Answer
 from hk_tick_collector.client.coverage import MISSING, PROVEN, UNPROVEN, Coverage, DayInfo
 from hk_tick_collector.client.errors import BadQuestion, NoData, UnknownSymbol
-from hk_tick_collector.client.plan import DayRead, MarketRoots, Plan, check_readable, markets_of, plan_of
+from hk_tick_collector.client.plan import (
+    DayRead,
+    MarketRoots,
+    Older,
+    Plan,
+    check_readable,
+    markets_of,
+    nothing_older,
+    plan_of,
+)
 from hk_tick_collector.client.question import (
     ALL,
     ODD_LOTS,
@@ -48,11 +57,14 @@ _KEYS = ("symbol", "ts_ms", "seq")
 
 
 class LocalFiles:
-    """``roots``: each data root with its archive."""
+    """``roots``: each data root with its archive. ``older``: where days are that these have no more."""
 
-    def __init__(self, roots: Iterable[tuple[Path, Path]], clock: Clock | None = None) -> None:
+    def __init__(
+        self, roots: Iterable[tuple[Path, Path]], clock: Clock | None = None, older: Older = nothing_older
+    ) -> None:
         self.roots = list(roots)
         self.clock = clock or SystemClock()
+        self._older = older
 
     def close(self) -> None:
         """Nothing is held."""
@@ -82,26 +94,26 @@ class LocalFiles:
         from hk_tick_collector.client import books  # noqa: PLC0415 - Arrow takes its time
 
         with translated():
-            plan = books.plan_of_books(self._markets(), question.stretch)
+            plan = books.plan_of_books(self.markets(), question.stretch)
         return Answer(books.schema_of_question(question), plan.coverage, _guarded(books.batches_of(plan, question)))
 
     def bars_of(self, plan: Plan, question: BarQuestion) -> pa.Table:
         """The bars of what a plan reads, by symbol and start, market after market."""
         import pyarrow as pa  # noqa: PLC0415
 
-        return pa.concat_tables([self._bars(plan, recorded, question) for recorded in self._markets()])
+        return pa.concat_tables([self._bars(plan, recorded, question) for recorded in self.markets()])
 
     def coverage(self, stretch: Stretch) -> Coverage:
         """As ``Backend.coverage``."""
         with translated():
-            return coverage_of(plan_of(self._markets(), stretch), stretch)
+            return coverage_of(plan_of(self.markets(), stretch), stretch)
 
     def days(self, keep: Callable[[str], bool] = lambda _symbol: True) -> list[DayInfo]:
         """As ``Backend.days``; states are those that the recorder noted. ``keep``: of which symbols."""
         with translated():
             found = [
                 _info(day, recorded.catalog.each_day, recorded.market.code, keep)
-                for recorded in self._markets()
+                for recorded in self.markets()
                 for day in recorded.catalog.days()
             ]
         return sorted(found, key=lambda info: info.trading_day)
@@ -121,11 +133,12 @@ class LocalFiles:
         """As ``Backend.live``."""
         return import_module("hk_tick_collector.client.live").follow_files(self.roots, symbols, **options)
 
-    def _markets(self) -> list[MarketRoots]:
-        return markets_of(self.roots, self.clock)
+    def markets(self) -> list[MarketRoots]:
+        """What is there, by market."""
+        return markets_of(self.roots, self.clock, self._older)
 
     def _one_day(self, text: str) -> tuple[MarketRoots, Day]:
-        markets = self._markets()
+        markets = self.markets()
         for recorded in markets:
             try:
                 return recorded, recorded.catalog.day(one_day(recorded, text))
@@ -136,7 +149,7 @@ class LocalFiles:
 
     def plan(self, stretch: Stretch) -> Plan:
         """What is read; an error when there cannot be a row."""
-        plan = plan_of(self._markets(), stretch)
+        plan = plan_of(self.markets(), stretch)
         for read in plan.reads:
             check_readable(read.day)
         if plan.reads and not any(any(read.ticks_by_symbol.values()) for read in plan.reads):
@@ -149,7 +162,7 @@ class LocalFiles:
         first = plan.reads[0]
         if first.symbols is None:
             return NoData(f"{first.day.trading_day} holds no tick", "hk.days() lists what is recorded")
-        market = next(one for one in self._markets() if one.market is first.day.market)
+        market = next(one for one in self.markets() if one.market is first.day.market)
         names = sorted({read.day.trading_day for read in plan.reads if read.day.market is first.day.market})
         days = [day for name in names for day in market.catalog.each_day(name)]
         return UnknownSymbol(explain_nothing(market.catalog, days, first.symbols, ""), "hk.coverage(DAY) lists symbols")

@@ -7,7 +7,7 @@ either: it stands in the coverage as not recorded. A holiday does not.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -156,11 +156,19 @@ def blank(day: str, symbol: str, state: str, reason: str | None, stored_ticks: i
     return SymbolCoverage(day, symbol, state, reason, stored_ticks, 0, None, None, None, None, None)
 
 
-def markets_of(roots: Iterable[tuple[Path, Path]], clock: Clock) -> list[MarketRoots]:
-    """The data roots by market, in the order listed."""
+Older = Callable[[Sequence[Catalog]], Sequence[Catalog]]
+
+
+def nothing_older(_catalogs: Sequence[Catalog]) -> Sequence[Catalog]:
+    """There is nothing but the files."""
+    return ()
+
+
+def markets_of(roots: Iterable[tuple[Path, Path]], clock: Clock, older: Older = nothing_older) -> list[MarketRoots]:
+    """The data roots by market, in the order listed. ``older``: catalogs of days that those of the files lack."""
+    files = [Catalog(data_root, archive_root) for data_root, archive_root in roots]
     by_market: dict[str, list[Catalog]] = {}
-    for data_root, archive_root in roots:
-        catalog = Catalog(data_root, archive_root)
+    for catalog in (*files, *older(files)):
         by_market.setdefault(catalog.market.code, []).append(catalog)
     return [MarketRoots(catalogs[0].market, Places(catalogs), clock) for catalogs in by_market.values()]
 

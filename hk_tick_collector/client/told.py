@@ -18,6 +18,7 @@ _KINDS: tuple[tuple[type[Exception], type[RecordingsError], str], ...] = (
     (core.StoreBusy, Busy, "ask again in a moment"),
     (core.StoreUnavailable, Unreadable, ""),
     (core.StoreCorrupt, Damaged, _DAMAGED_HINT),
+    (core.CopiesUnavailable, Unreadable, ""),
     (core.RecorderError, RecordingsError, ""),
     (OSError, Unreadable, ""),
 )

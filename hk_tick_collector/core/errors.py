@@ -77,6 +77,10 @@ class StoreCorrupt(StoreError):
     """SQLite calls the day file damaged, or it is not a file of ours."""
 
 
+class CopiesUnavailable(RecorderError):
+    """The engine that holds copies of recorded days cannot answer, or refuses."""
+
+
 class RowRefused(StoreError):
     """SQLite refuses a single row for what it holds."""
 

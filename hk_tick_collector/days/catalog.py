@@ -115,6 +115,11 @@ class Day:
             return sqlite_path(self.archive_root, self.trading_day)
         return parquet_path(self.archive_root, self.trading_day, self.market.code)
 
+    @property
+    def content_mark(self) -> str:
+        """Another text when what a day without a day file holds is another; empty without an archive."""
+        return self.manifest.content_hash if self.manifest is not None else ""
+
     def without_notes(self) -> Day:
         """The same archived day for whoever reads its rows alone: what its manifest says of symbols (a megabyte) is let
         go. A day that has a day file too needs it, and stays as it is."""

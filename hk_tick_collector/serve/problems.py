@@ -12,7 +12,14 @@ import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from typing import Any, NamedTuple
 
-from hk_tick_collector.core.errors import InputError, NoData, StoreBusy, StoreCorrupt, StoreUnavailable
+from hk_tick_collector.core.errors import (
+    CopiesUnavailable,
+    InputError,
+    NoData,
+    StoreBusy,
+    StoreCorrupt,
+    StoreUnavailable,
+)
 from hk_tick_collector.core.text import cut, printable
 
 MEDIA_TYPE = "application/problem+json"
@@ -140,6 +147,7 @@ _SLUGS: tuple[tuple[type[BaseException], str], ...] = (
     (StoreCorrupt, "store-damaged"),
     (StoreBusy, "store-busy"),
     (StoreUnavailable, "store-unreadable"),
+    (CopiesUnavailable, "store-unreadable"),
 )
 DAYS_LISTED = ("hk.days()", "GET /v1/days")  # as the Python API names it, and as HTTP does
 _FOR_CLIENTS = ("bad-parameter", "no-data", "unknown-symbol", "not-proven", "day-packed")  # their texts name no file

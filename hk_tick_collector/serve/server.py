@@ -98,11 +98,17 @@ def _load(env_file: Path | None) -> ServeSettings:
 
 
 def _check(settings: ServeSettings) -> str:
+    from hk_tick_collector.clickhouse.address import parse_address  # noqa: PLC0415
+    from hk_tick_collector.serve.api.older import OlderAt  # noqa: PLC0415
     from hk_tick_collector.serve.keys import KeyRing  # noqa: PLC0415 - after --help
     from hk_tick_collector.serve.settings import check_exposure  # noqa: PLC0415
 
     check_exposure(settings, KeyRing.open(settings.api_keys_file))
-    return f"{settings.api_host}, {len(settings.roots)} data roots"
+    older = OlderAt.of(settings)
+    if older is not None:
+        older.password()
+    more = f", older days in {parse_address(older.url).shown}" if older is not None else ""
+    return f"{settings.api_host}, {len(settings.roots)} data roots{more}"
 
 
 def run_app(

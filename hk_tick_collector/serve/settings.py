@@ -33,6 +33,7 @@ from hk_tick_collector.app.config_model import (
     upper,
 )
 from hk_tick_collector.app.config_sources import OWN_PREFIXES, READERS_PREFIXES, SERVE_PREFIXES, Claims, ConfigErrors
+from hk_tick_collector.clickhouse.address import parse_address
 from hk_tick_collector.core.errors import ConfigError
 from hk_tick_collector.serve.keys import KeyRing
 from hk_tick_collector.store.layout import archive_dir
@@ -100,6 +101,15 @@ def _roots(paths: tuple[Path, ...]) -> tuple[Path, ...]:
     return paths
 
 
+def _clickhouse(text: str) -> str:
+    if text:
+        try:
+            parse_address(text)
+        except ConfigError as exc:
+            raise text_error(str(exc)) from None
+    return text
+
+
 _Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
 
 
@@ -141,6 +151,22 @@ class ServeSettings(SettingsModel):
     """Memory that one of them may take; a read that needs more fails."""
     api_timeout_sec: float = _api("API_TIMEOUT_SEC", 60, "seconds", ge=1, le=3600)
     """Longest time a read may work without sending anything; then it is ended."""
+
+    api_clickhouse_url: Annotated[str, AfterValidator(_clickhouse)] = _api(
+        "API_CLICKHOUSE_URL",
+        "",
+        "empty, or an address such as clickhouse://user@host:8123/hk, without a password",
+        repr=False,
+    )
+    """A ClickHouse that `hk-tick-ship` fills. Days without a day file and an archive here are read from it."""
+    api_clickhouse_password_file: Annotated[Path | None, BeforeValidator(path_value)] = _api(
+        "API_CLICKHOUSE_PASSWORD_FILE", None, "empty, or the path of a file that others may not read"
+    )
+    """The file with that user's password in its first line; systemd's credential `api-clickhouse-password` goes before
+    it. Neither: no password."""
+    api_clickhouse_recorder: str = _api("API_CLICKHOUSE_RECORDER", "", "empty, or the name of a recorder")
+    """Whose days are read there. Empty: of all recorders; a symbol's day comes from the first one, by name, that has
+    it."""
 
     live_port: int = _live("LIVE_PORT", 8878, "0: any free one, told in the first line", ge=0, le=65535)
     """Port of the live channel."""

@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import re
 import socket
-import stat
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -29,14 +28,14 @@ from hk_tick_collector.app.config_model import (
 )
 from hk_tick_collector.app.config_sources import OWN_PREFIXES, READERS_PREFIXES, SHIP_PREFIXES, Claims, ConfigErrors
 from hk_tick_collector.clickhouse.address import DEFAULT_USER, Address, parse_address
+from hk_tick_collector.clickhouse.password import password_of
 from hk_tick_collector.clickhouse.shipping import DEFAULT_DIR
 from hk_tick_collector.core.errors import ConfigError
-from hk_tick_collector.core.regular import open_regular
 from hk_tick_collector.store.layout import archive_dir
 
 CREDENTIAL = "ship-password"
+PASSWORD_FILE = "SHIP_PASSWORD_FILE"  # noqa: S105 - the name of a setting
 _RECORDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", re.ASCII)
-_PASSWORD_BYTES = 1000
 
 _ship = partial(setting, "ClickHouse")
 
@@ -120,39 +119,7 @@ class ShipSettings(SettingsModel):
 
     def password(self, environ: Mapping[str, str] = os.environ) -> str:
         """The password; empty without one. ConfigError when its file cannot be used."""
-        return password_of(self.ship_password_file, environ)
-
-
-def password_of(path: Path | None, environ: Mapping[str, str]) -> str:
-    """The password in systemd's credential, else in a file; empty without either. ConfigError when the file is open to
-    others or cannot be read."""
-    credentials = environ.get("CREDENTIALS_DIRECTORY", "")
-    if credentials and (Path(credentials) / CREDENTIAL).exists():
-        path = Path(credentials) / CREDENTIAL  # handed over by who started this: the file may be closed to us
-    elif path is None:
-        return ""
-    elif path.parent != Path(credentials or "/nowhere"):
-        _check_closed(path)
-    try:
-        with open_regular(path) as file:
-            head = file.read(_PASSWORD_BYTES + 1)
-    except OSError as exc:
-        raise ConfigError(f"SHIP_PASSWORD_FILE={path} cannot be read: {exc.strerror}") from None
-    if len(head) > _PASSWORD_BYTES:
-        raise ConfigError(f"SHIP_PASSWORD_FILE={path} holds more than a password: it is one line")
-    line = head.partition(b"\n")[0].strip().decode("latin-1")
-    if not (line.isascii() and line.isprintable()):
-        raise ConfigError(f"SHIP_PASSWORD_FILE={path} holds signs that no header can carry: plain ASCII only")
-    return line
-
-
-def _check_closed(path: Path) -> None:
-    try:
-        mode = path.stat().st_mode
-    except OSError as exc:
-        raise ConfigError(f"SHIP_PASSWORD_FILE={path} cannot be read: {exc.strerror}") from None
-    if mode & (stat.S_IRWXG | stat.S_IRWXO):
-        raise ConfigError(f"SHIP_PASSWORD_FILE={path} is open to others: chmod 600 {path}")
+        return password_of(self.ship_password_file, environ, PASSWORD_FILE, CREDENTIAL)
 
 
 def ship_setting_table() -> list[SettingInfo]:

@@ -23,6 +23,7 @@ from hk_tick_collector import __version__
 from hk_tick_collector.core.logline import RateLimitedLog, event
 from hk_tick_collector.serve.api import routes
 from hk_tick_collector.serve.api.metrics import Measured, Metrics
+from hk_tick_collector.serve.api.older import OlderAt
 from hk_tick_collector.serve.api.openapi import describe
 from hk_tick_collector.serve.api.pool import Pool
 from hk_tick_collector.serve.api.roots import Roots
@@ -47,7 +48,7 @@ def create_app(settings: ServeSettings) -> FastAPI:
     ring = KeyRing.open(settings.api_keys_file)
     pool = Pool(
         settings.roots, workers=settings.api_workers, timeout_sec=settings.api_timeout_sec,
-        memory_bytes=settings.api_worker_memory_mb << 20,
+        memory_bytes=settings.api_worker_memory_mb << 20, older=OlderAt.of(settings),
     )  # fmt: skip
     metrics = Metrics(pool)
     roots = Roots(settings.roots)

@@ -16,8 +16,6 @@ import pyarrow as pa
 from hk_tick_collector.client.books import BookPlan, BookRead, plan_of_books
 from hk_tick_collector.client.coverage import BLIND, NOT_RECORDED, WATCHED, Coverage
 from hk_tick_collector.client.errors import BadQuestion
-from hk_tick_collector.client.local import LocalFiles
-from hk_tick_collector.client.plan import markets_of
 from hk_tick_collector.core.errors import InputError
 from hk_tick_collector.days.books import Form, schema_of
 from hk_tick_collector.market.registry import DEFAULT_MARKET
@@ -113,9 +111,9 @@ def summary_of(coverage: Coverage) -> dict[str, Any]:
 def _pages_of(roots: Roots, asked: Asked, key: Key) -> _Pages:
     question = question_of(asked)
     cursor = Cursor.parse(asked["cursor"], question) if asked.get("cursor") else None
-    files, stretch = LocalFiles(roots.paths), stretch_of(asked)
+    files, stretch = roots.files(), stretch_of(asked)
     try:
-        plan = plan_of_books(markets_of(files.roots, files.clock), stretch)
+        plan = plan_of_books(files.markets(), stretch)
     except (BadQuestion, InputError) as exc:
         text = str(exc.args[0])
         raise bad("symbols" if any(repr(one) in text for one in stretch.symbols) else "day", text) from exc

@@ -17,10 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hk_tick_collector.client.errors import BadQuestion
-from hk_tick_collector.client.local import LocalFiles, by_symbol, coverage_of, kept_types, narrowed
-from hk_tick_collector.client.plan import DayRead, Plan, markets_of, plan_of
+from hk_tick_collector.client.local import by_symbol, coverage_of, kept_types, narrowed
+from hk_tick_collector.client.plan import DayRead, Plan, plan_of
 from hk_tick_collector.client.question import ALL, BarQuestion, column_names
-from hk_tick_collector.core.errors import RecorderError, StoreError
+from hk_tick_collector.core.errors import NoData, RecorderError, StoreError
 from hk_tick_collector.days.catalog import Day
 from hk_tick_collector.days.schema import UTC_MS, ticks_schema
 from hk_tick_collector.market.registry import DEFAULT_MARKET
@@ -33,7 +33,7 @@ from hk_tick_collector.serve.api.answer import Look, media_type, write_answer
 from hk_tick_collector.serve.api.cursor import Cursor, Spot
 from hk_tick_collector.serve.api.out import Out
 from hk_tick_collector.serve.api.plan import Asked, Reading, allowed, reading_of, reading_of_today, stretch_of
-from hk_tick_collector.serve.api.roots import Root, Roots, bad
+from hk_tick_collector.serve.api.roots import OlderRoot, Root, Roots, bad
 from hk_tick_collector.serve.api.states import name_of
 from hk_tick_collector.serve.keys import Key
 from hk_tick_collector.serve.problems import Problem, shown
@@ -50,14 +50,20 @@ BAR_SCHEMA = pa.schema([*bars.BARS, *BAR_FIELDS])
 def run(roots: Roots, asked: Asked, key: Key, out: Out) -> int:
     """Answer a question; how many rows. Problems and the errors of reading are raised, also in the middle of a body."""
     roots.check_there()
-    return _JOBS[asked["job"]](roots, asked, key, out)
+    try:
+        return _JOBS[asked["job"]](roots, asked, key, out)
+    except NoData as exc:
+        if roots.unknown:  # it may be there
+            text = "no file has this, and ClickHouse cannot be asked for it"
+            raise Problem("store-unreadable", text) from exc
+        raise
 
 
 # Ticks and bars
 
 
 def _ticks(roots: Roots, asked: Asked, key: Key, out: Out) -> int:
-    reading = reading_of(roots.paths, asked, key)
+    reading = _reading(roots, asked, key)
     try:
         names = column_names(asked.get("fields"))
     except BadQuestion as exc:
@@ -65,6 +71,13 @@ def _ticks(roots: Roots, asked: Asked, key: Key, out: Out) -> int:
     kinds = tuple(asked.get("types") or [ALL])
     found = _tick_tables(reading, names, kinds)
     return _send(reading, found, ticks_schema(names), "ts_ms", asked, out)
+
+
+def _reading(roots: Roots, asked: Asked, key: Key, newest: DayRead | None = None) -> Reading:
+    reading = reading_of(roots.files(), asked, key, newest)
+    if roots.unknown:
+        reading.facts.warnings.append("days without a file were not looked for: ClickHouse does not answer")
+    return reading
 
 
 def _tick_tables(reading: Reading, names: tuple[str, ...], kinds: tuple[str, ...]) -> Iterator[pa.Table]:
@@ -135,7 +148,7 @@ def _bars(roots: Roots, asked: Asked, key: Key, out: Out) -> int:
 def _bars_of_days(roots: Roots, asked: Asked, key: Key, interval_ms: int) -> tuple[Reading, pa.Table]:
     """Day by day where no bar holds ticks of two: the newest from what is kept of it, archived ones once."""
     newest = _kept(roots, asked, interval_ms, "newest")
-    reading = reading_of(roots.paths, asked, key, newest.read if newest is not None else None)
+    reading = _reading(roots, asked, key, newest.read if newest is not None else None)
     kept = roots.bar_pages.get(reading.page) if reading.start is not None else None
     if kept is not None:
         return reading, kept
@@ -158,7 +171,7 @@ def _bars_of_today(roots: Roots, asked: Asked, key: Key, interval_ms: int) -> tu
     today = _kept(roots, asked, interval_ms, "bars")
     if today is None:
         return None
-    return reading_of_today(roots.paths, asked, key, today.read, today.place), today.bars
+    return reading_of_today(roots.files(), asked, key, today.read, today.place), today.bars
 
 
 def _kept(roots: Roots, asked: Asked, interval_ms: int, part: Literal["bars", "newest"]) -> Today | None:
@@ -250,7 +263,7 @@ def _send_json(out: Out, content: Any, headers: Mapping[str, str] | None = None)
 
 def _days(roots: Roots, asked: Asked, key: Key, out: Out) -> int:
     found = []
-    for root in roots.all if not asked.get("market") else roots.of_market(asked["market"]):
+    for root in roots.with_older() if not asked.get("market") else roots.of_market(asked["market"]):
         catalog = root.catalog
         names = [name for name in catalog.days() if _is_between(name, asked.get("first"), asked.get("last"))]
         found += [_day_line(root, catalog.day(name), key) for name in names[-asked["limit"] :]]
@@ -275,6 +288,7 @@ def _day_line(root: Root, day: Day, key: Key) -> dict[str, Any]:
         "state": "damaged" if certificate.error is not None else "live" if certificate.so_far else "over",
         "has_day_file": day.db is not None,
         "is_archived": archived,
+        "in_clickhouse": isinstance(root, OlderRoot),
         "is_readable": day.db is not None or day.archived_file.suffix == ".parquet",
         "rows": certificate.stored_ticks,
         "symbols": len(certificate.symbols),
@@ -397,15 +411,14 @@ def _books_latest(roots: Roots, asked: Asked, key: Key, out: Out) -> int:
 def _completeness(roots: Roots, asked: Asked, key: Key, out: Out) -> int:
     """By symbol and day, as the Python API has it."""
     stretch = stretch_of(asked)
-    files = LocalFiles(roots.paths)
-    plan = plan_of(markets_of(files.roots, files.clock), stretch)
+    plan = plan_of(roots.files().markets(), stretch)
     plan.reads = [allowed(read, key) for read in plan.reads]
     return _send_json(out, {"data": coverage_of(plan, stretch).to_dicts()})
 
 
 def _recorded(roots: Roots, asked: Asked, key: Key, out: Out) -> int:
     """The recorded days as the Python API lists them."""
-    return _send_json(out, {"data": [asdict(info) for info in LocalFiles(roots.paths).days(key.may_read)]})
+    return _send_json(out, {"data": [asdict(info) for info in roots.files().days(key.may_read)]})
 
 
 _JOBS: dict[str, Callable[[Roots, Asked, Key, Out], int]] = {

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from hk_tick_collector.client import question as asked_for
 from hk_tick_collector.client.coverage import PROVEN, Coverage
 from hk_tick_collector.client.errors import BadQuestion
 from hk_tick_collector.client.local import LocalFiles, coverage_of
-from hk_tick_collector.client.plan import DayRead, Plan, markets_of
+from hk_tick_collector.client.plan import DayRead, Plan
 from hk_tick_collector.client.question import Bound, Stretch
 from hk_tick_collector.core.errors import InputError
 from hk_tick_collector.days.catalog import Day
@@ -56,13 +55,12 @@ class Reading:
         return self.question, tuple(sorted(self.states.items()))
 
 
-def reading_of(roots: Sequence[tuple[Path, Path]], asked: Asked, key: Key, newest: DayRead | None = None) -> Reading:
+def reading_of(files: LocalFiles, asked: Asked, key: Key, newest: DayRead | None = None) -> Reading:
     """What is read; a Problem or an error of the Python API when there is nothing, or it may not be read. ``newest``:
     the newest day, when it was read already."""
     question = question_of(asked)
     cursor = Cursor.parse(asked["cursor"], question) if asked.get("cursor") else None
     stretch = stretch_of(asked)
-    files = LocalFiles(roots)
     try:
         plan = files.plan(stretch)
     except (BadQuestion, InputError) as exc:
@@ -86,11 +84,9 @@ def reading_of(roots: Sequence[tuple[Path, Path]], asked: Asked, key: Key, newes
     return Reading(files, stretch, plan, coverage, facts, question, states, cursor.spot if cursor else None)
 
 
-def reading_of_today(
-    roots: Sequence[tuple[Path, Path]], asked: Asked, key: Key, read: DayRead, place: Place
-) -> Reading:
+def reading_of_today(files: LocalFiles, asked: Asked, key: Key, read: DayRead, place: Place) -> Reading:
     """As ``reading_of``, of symbols that were read already, up to a place in the newest day file."""
-    stretch, files = stretch_of(asked), LocalFiles(roots)
+    stretch = stretch_of(asked)
     plan = Plan([allowed(read, key)])
     coverage = _judged(plan, replace(stretch, as_of_ms=None), asked)  # the read's own is of that moment
     position = str(Position.at_start_of(place.day).moved(place))
@@ -184,7 +180,7 @@ def _warnings(files: LocalFiles, plan: Plan, stretch: Stretch) -> list[str]:
     if stretch.symbols:
         there = {symbol for read in plan.reads for symbol, ticks in read.ticks_by_symbol.items() if ticks}
         lacking = sorted({symbol for read in plan.reads for symbol in read.symbols or ()} - there)
-        markets = {one.market.code: one for one in markets_of(files.roots, files.clock)} if lacking else {}
+        markets = {one.market.code: one for one in files.markets()} if lacking else {}
         for symbol in lacking[:WARNED]:
             days = [read.day for read in plan.reads if symbol in (read.symbols or ())]
             warnings.append(explain_nothing(markets[days[0].market.code].catalog, days, [symbol], ""))

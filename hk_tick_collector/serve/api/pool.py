@@ -19,6 +19,7 @@ from typing import Any
 
 from hk_tick_collector.core.logline import event
 from hk_tick_collector.serve.api import scratch, wire
+from hk_tick_collector.serve.api.older import OlderAt
 from hk_tick_collector.serve.problems import FieldError, Problem
 
 MAX_WAITING = 64
@@ -44,9 +45,9 @@ class Worker:
         self.killed_for = ""
 
     @classmethod
-    async def start(cls, roots: Sequence[tuple[Path, Path]]) -> Worker:
+    async def start(cls, roots: Sequence[tuple[Path, Path]], older: OlderAt | None = None) -> Worker:
         """Start one and wait until it is ready. OSError, TimeoutError, IncompleteReadError when it does not."""
-        paths = json.dumps([[str(data), str(archive)] for data, archive in roots])
+        paths = json.dumps({"roots": [[str(data), str(archive)] for data, archive in roots], "older": older})
         temp = await asyncio.to_thread(scratch.make)
         own = [] if temp is None else [str(temp.path)]
         try:
@@ -135,8 +136,10 @@ class Pool:
         timeout_sec: float,
         memory_bytes: int,
         whole_sec: float | None = None,
+        older: OlderAt | None = None,
     ) -> None:
         self._roots = roots
+        self._older = older
         self._size = workers
         self._timeout_sec = timeout_sec
         self._whole_sec = whole_sec
@@ -213,7 +216,7 @@ class Pool:
     async def _start(self) -> None:
         while True:
             try:
-                worker = await Worker.start(self._roots)
+                worker = await Worker.start(self._roots, self._older)
             except (OSError, TimeoutError, asyncio.IncompleteReadError) as exc:
                 self.is_well = False
                 _log.error(event("reader_not_started", error=exc))

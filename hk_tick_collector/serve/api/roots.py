@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hk_tick_collector.client.errors import BadQuestion
+from hk_tick_collector.client.local import LocalFiles
+from hk_tick_collector.client.plan import nothing_older
 from hk_tick_collector.client.question import bound, milliseconds
 from hk_tick_collector.core.clock import Clock, SystemClock
 from hk_tick_collector.core.errors import NoData
@@ -23,6 +25,7 @@ from hk_tick_collector.serve.problems import FieldError, Problem
 from hk_tick_collector.watch.when import one_day
 
 if TYPE_CHECKING:
+    from hk_tick_collector.clickhouse.older import Older
     from hk_tick_collector.serve.api.pages import BarPages, DayBars
     from hk_tick_collector.serve.api.today import TodayBars
 
@@ -35,7 +38,7 @@ _DAY = re.compile(r"[0-9]{8}", re.ASCII)
 
 @dataclass
 class Root:
-    """One data root; what ``watch.when`` calls Recorded."""
+    """One data root; what ``watch.when`` calls Recorded. Days of a ClickHouse are one too."""
 
     number: int
     data_root: Path
@@ -75,13 +78,45 @@ class Root:
         return self.data_root.name
 
 
-class Roots:
-    """All of them. ``roots``: each with its archive."""
+class OlderRoot(Root):
+    """Days that no data root has any more, as one question finds them."""
 
-    def __init__(self, roots: Iterable[tuple[Path, Path]], clock: Clock | None = None) -> None:
-        clock = clock or SystemClock()
+    def __init__(self, number: int, catalog: Catalog, clock: Clock) -> None:
+        super().__init__(number, catalog.data_root, catalog.archive_root, clock)
+        self._catalog = catalog
+
+    @property
+    def catalog(self) -> Catalog:
+        """Those."""
+        return self._catalog
+
+
+class Roots:
+    """All of them. ``roots``: each with its archive; ``older``: where days are that these have no more."""
+
+    def __init__(
+        self, roots: Iterable[tuple[Path, Path]], clock: Clock | None = None, older: Older | None = None
+    ) -> None:
+        self._clock = clock or SystemClock()
+        self._older = older
         self.paths = list(roots)
-        self.all = [Root(number, *paths, clock) for number, paths in enumerate(self.paths)]
+        self.all = [Root(number, *paths, self._clock) for number, paths in enumerate(self.paths)]
+
+    def files(self) -> LocalFiles:
+        """All of it for the Python API."""
+        return LocalFiles(self.paths, self._clock, nothing_older if self._older is None else self._older)
+
+    def with_older(self) -> list[Root]:
+        """All of them, and behind them the days that they have no more."""
+        if self._older is None:
+            return self.all
+        older = self._older([root.catalog for root in self.all])
+        return [*self.all, *(OlderRoot(n, one, self._clock) for n, one in enumerate(older, len(self.all)))]
+
+    @property
+    def unknown(self) -> str:
+        """Why it is not known which older days there are; empty when it is."""
+        return self._older.reason if self._older is not None else ""
 
     @cached_property
     def bar_pages(self) -> BarPages:
@@ -106,7 +141,7 @@ class Roots:
     def of_market(self, market: str | None) -> list[Root]:
         """The roots of a market; of the first root's when none is named."""
         wanted = market.upper() if market else self.all[0].market.code
-        found = [root for root in self.all if root.market.code == wanted]
+        found = [root for root in self.with_older() if root.market.code == wanted]
         if not found:
             codes = ", ".join(dict.fromkeys(root.market.code for root in self.all))
             raise bad("market", f"{wanted!r:.20} is not served here; there are {codes}")

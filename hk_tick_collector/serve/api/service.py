@@ -16,6 +16,7 @@ from starlette.responses import Response
 from hk_tick_collector.core.errors import RecorderError
 from hk_tick_collector.serve.api.latest import KEEP_SEC, Latest, Newest
 from hk_tick_collector.serve.api.metrics import Metrics
+from hk_tick_collector.serve.api.older import OlderAt
 from hk_tick_collector.serve.api.pool import Broken, Pool
 from hk_tick_collector.serve.api.roots import Root, Roots
 from hk_tick_collector.serve.api.stream import PoolResponse
@@ -47,8 +48,9 @@ class Service:
         self.gate = gate
         self.pool = pool
         self.sql_pool = Pool(  # SQL may take any time and memory: a process that nobody else waits for
-            settings.roots, workers=1, timeout_sec=SQL_SEC, memory_bytes=SQL_MEMORY_MB << 20, whole_sec=SQL_SEC
-        )
+            settings.roots, workers=1, timeout_sec=SQL_SEC, memory_bytes=SQL_MEMORY_MB << 20, whole_sec=SQL_SEC,
+            older=OlderAt.of(settings),
+        )  # fmt: skip
         self.metrics = metrics
         self._newest = [Newest(root) for root in roots.all]
         self._heavy: dict[str, list[int]] = {}  # by key: reads that run and wait

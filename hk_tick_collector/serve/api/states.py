@@ -18,7 +18,7 @@ def state_of(read: DayRead) -> str:
     """What a cursor keeps of a day: how far its file was written, or which archive it is."""
     day = read.day
     if read.last_rowid is None or day.db is None:
-        return f"={day.manifest.content_hash[-12:]}" if day.manifest is not None else "=0"
+        return f"={day.content_mark[-12:] or '0'}"
     return state_at(place_at(day.db, day.trading_day, read.last_rowid))
 
 

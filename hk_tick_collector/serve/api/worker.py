@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from hk_tick_collector.core.errors import RecorderError, StoreError
+from hk_tick_collector.core.errors import CopiesUnavailable, RecorderError, StoreError
 from hk_tick_collector.core.logline import RateLimitedLog
 from hk_tick_collector.serve.api import wire
 from hk_tick_collector.serve.keys import Key, KeyLimits
@@ -80,7 +80,7 @@ def answer(roots: Any, question: Mapping[str, Any], pipe: BinaryIO) -> None:
     except BrokenPipeError:
         raise
     except (Problem, RecorderError, OSError) as exc:
-        if isinstance(exc, (StoreError, OSError)):  # the rest is the client's affair
+        if isinstance(exc, (StoreError, CopiesUnavailable, OSError)):  # the rest is the client's affair
             _limited.log(logging.WARNING, "read_failed", job=question["asked"].get("job"), error=exc)
         _refuse(out, problem_of(exc))
     except Exception as exc:  # noqa: BLE001 - a fault of ours: the log has it, the client a sentence
@@ -99,7 +99,7 @@ def _refuse(out: FrameOut, problem: Problem) -> None:
 
 
 def main() -> int:
-    """Until standard input ends. The roots are the first argument, as JSON; the second, if there is one, is the
+    """Until standard input ends. The first argument says, as JSON, where days are; the second, if there is one, is the
     directory of this process's temporary files, which goes with it."""
     try:
         with contextlib.suppress(BrokenPipeError):
@@ -112,6 +112,7 @@ def main() -> int:
 
 def _serve() -> None:
     from hk_tick_collector.serve.api import jobs  # noqa: F401, PLC0415 - before the first question
+    from hk_tick_collector.serve.api.older import OlderAt  # noqa: PLC0415
     from hk_tick_collector.serve.api.roots import Roots  # noqa: PLC0415
 
     with contextlib.suppress(PermissionError):  # a unit may forbid it; readers then have the server's share
@@ -119,7 +120,9 @@ def _serve() -> None:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
     pipe = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # whatever a library prints is no frame
-    roots = Roots((Path(data), Path(archive)) for data, archive in json.loads(sys.argv[1]))
+    told = json.loads(sys.argv[1])
+    older = OlderAt(*told["older"]).open() if told["older"] else None
+    roots = Roots(((Path(data), Path(archive)) for data, archive in told["roots"]), older=older)
     raw = io.BufferedWriter(pipe, 64 << 10)
     raw.write(wire.FRAME.pack(wire.HEAD, 0))  # ready
     raw.flush()

@@ -16,6 +16,7 @@ from hk_tick_collector.clickhouse import tables
 from hk_tick_collector.clickhouse.address import Address, parse_address
 from hk_tick_collector.clickhouse.connection import ClickHouse, EngineAway, EngineRefused
 from hk_tick_collector.clickhouse.content import contents_in
+from hk_tick_collector.clickhouse.password import password_of
 from hk_tick_collector.core.backoff import Backoff
 from hk_tick_collector.core.errors import ConfigError, NoData, StoreBusy
 from hk_tick_collector.days.catalog import Catalog
@@ -27,7 +28,7 @@ from hk_tick_collector.ship.copies import Copies, place_of
 from hk_tick_collector.ship.counts import ShipCounts
 from hk_tick_collector.ship.keeper import Keeper
 from hk_tick_collector.ship.live import Live
-from hk_tick_collector.ship.settings import ShipSettings, password_of
+from hk_tick_collector.ship.settings import CREDENTIAL, PASSWORD_FILE, ShipSettings
 from hk_tick_collector.ship.state import State, verified_days
 from hk_tick_collector.ship.status import StatusFile
 from hk_tick_collector.store.layout import archive_dir
@@ -392,8 +393,8 @@ def test_a_name_that_was_taken_over_is_seen_and_whoever_claims_last_has_it(engin
 def test_a_credential_goes_before_a_file_that_is_closed_to_the_service(tmp_path: Path) -> None:
     (tmp_path / "ship-password").write_text("handed-over\n")
     given = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
-    assert password_of(tmp_path / "of-root" / "password", given) == "handed-over"
-    assert password_of(None, given) == "handed-over"
+    for path in (tmp_path / "of-root" / "password", None):
+        assert password_of(path, given, PASSWORD_FILE, CREDENTIAL) == "handed-over"
 
 
 def test_each_container_that_ships_is_the_same_machine() -> None:
