@@ -42,5 +42,5 @@ def _with(row: pa.RecordBatch, name: str, value: float) -> pa.RecordBatch:
 def _state_behind_price(row: pa.RecordBatch) -> int:
     counted, state = content.DayContent(), np.zeros(1, np.uint64)
     for name in ("market", "symbol", "ts_ms", "price"):
-        state = content._mixed(state + content._STEP + counted._values(row.column(row.schema.get_field_index(name))))
+        state = content.mixed(state + content._STEP + counted._values(row.column(row.schema.get_field_index(name))))
     return int(state[0])

@@ -14,19 +14,18 @@ from collections.abc import Mapping
 
 from hk_tick_collector.clickhouse.connection import ClickHouse
 from hk_tick_collector.clickhouse.tables import DAY, RECORDER, quoted
-from hk_tick_collector.days.content import SymbolContent
+from hk_tick_collector.days.content import MIX_NULL, MIX_STEP, SymbolContent
 from hk_tick_collector.records.columns import BY_NAME, Arrow, later_than, names_of
 
 _FIRST_VERSION = 1
-_STEP, _MIX_1, _MIX_2 = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
-_NULL = 0xA5A55A5A0F0FF0F1
-_MEMORY_BYTES = 4 << 30
+_MIX_1, _MIX_2 = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
+MEMORY_BYTES = 4 << 30
 # The key holds day and recorder, so nothing is to be merged across partitions.
-_LIMITS = {
+LIMITS = {
     "max_ast_elements": 10_000_000, "max_expanded_ast_elements": 10_000_000, "max_parser_depth": 10_000,
     "do_not_merge_across_partitions_select_final": 1,
 }  # fmt: skip
-_QUERY_BYTES = 64 << 20  # the statement names every text, one of each symbol among them
+QUERY_BYTES = 64 << 20  # the statement names every text, one of each symbol among them
 Texts = Mapping[str, list[str]]
 
 
@@ -38,7 +37,7 @@ def contents_in(engine: ClickHouse, table: str, day: str, recorder: str) -> dict
     where = f"{DAY} = {quoted(day)} AND {RECORDER} = {quoted(recorder)}"
     source = f"{engine.database}.{table}"
     sql = _rowsum_sql(source, where, _texts(engine, source, where), _later_columns(engine, source, where))
-    rows = engine.rows(sql, max_query_size=_QUERY_BYTES, max_memory_usage=_MEMORY_BYTES, **_LIMITS)
+    rows = engine.rows(sql, max_query_size=QUERY_BYTES, max_memory_usage=MEMORY_BYTES, **LIMITS)
     return {symbol: SymbolContent(rows=count, sum_1=sum_1, sum_2=sum_2) for symbol, count, sum_1, sum_2 in rows}
 
 
@@ -74,15 +73,15 @@ def _rowsum_sql(source: str, where: str, texts: Texts, later: list[str]) -> str:
     row = "toUInt64(0)"
     for n, name in enumerate(names):
         if name in later:  # it counts where it holds a value
-            mixed = _mixed(f"h + toUInt64({digest(name)}) + v{n}")
+            mixed = mixed_sql(f"h + toUInt64({digest(name)}) + v{n}")
             row = f"arrayMap(h -> if(n{n}, h, {mixed}), [{row}])[1]"
         else:
-            row = _mixed(f"{row} + v{n} + toUInt64({_STEP})")
+            row = mixed_sql(f"{row} + v{n} + toUInt64({MIX_STEP})")
     rows = f"SELECT symbol, {row} AS h FROM ({values})"
-    return f"SELECT symbol, count(), sum(h), sum({_mixed('h')}) FROM ({rows}) GROUP BY symbol"
+    return f"SELECT symbol, count(), sum(h), sum({mixed_sql('h')}) FROM ({rows}) GROUP BY symbol"
 
 
-def _mixed(value: str) -> str:
+def mixed_sql(value: str) -> str:
     """splitmix64's finalizer."""
     for factor, shift in ((_MIX_1, 30), (_MIX_2, 27), (1, 31)):
         product = f" * toUInt64({factor})" if factor != 1 else ""
@@ -96,7 +95,7 @@ def _value(name: str, texts: Texts) -> str:
     bare = f"assumeNotNull({name})"
     if column.arrow is Arrow.TEXT:
         known = texts[name]
-        number = f"toUInt64({_NULL})"
+        number = f"toUInt64({MIX_NULL})"
         if known:
             digests = ", ".join(f"toUInt64({digest(text)})" for text in known)
             listed = ", ".join(map(quoted, known))
@@ -107,4 +106,4 @@ def _value(name: str, texts: Texts) -> str:
         number = f"reinterpretAsUInt64(toUnixTimestamp64Milli({bare}))"
     else:
         number = f"reinterpretAsUInt64(toInt64({bare}))"
-    return f"if(isNull({name}), toUInt64({_NULL}), {number})" if column.nullable else number
+    return f"if(isNull({name}), toUInt64({MIX_NULL}), {number})" if column.nullable else number

@@ -23,8 +23,10 @@ from hk_tick_collector.clickhouse.connection import ClickHouse, EngineRefused
 from hk_tick_collector.records.columns import NAMES, TICKS, Arrow, Column
 from hk_tick_collector.store.reader import AmendmentRow, CoverageRow, GapRow, SymbolRow
 
-SCHEMA_VERSION = 1  # of what is not made from ``records.columns``
+SCHEMA_VERSION = 2  # of what is not made from ``records.columns``
 TICKS_TABLE, DAYS_TABLE, ABOUT_TABLE, ALL_VIEW = "ticks", "days", "about", "ticks_one"
+BOOKS_TABLE, BOOK_NOTES_TABLE, BOOK_DAYS_TABLE, BOOK_NOTE = "books", "book_notes", "book_days", "row_json"
+BOOK_NOTES = ("symbols", "sessions", "watches", "pulls")  # tables of a file of books, beside its pushes
 RECORDER, BATCH, DAY, REPLAY = "recorder", "batch", "trading_day", "replay_json"
 NOTES: dict[str, type] = {"coverage": CoverageRow, "gaps": GapRow, "symbols": SymbolRow, "amendments": AmendmentRow}
 _KEYS = {"coverage": "symbol", "gaps": "symbol, gap_start_ts_ms", "symbols": "symbol", "amendments": "symbol"}
@@ -33,7 +35,7 @@ _TEXT = "LowCardinality(String)"
 _TYPES = {Arrow.TEXT: "String", Arrow.UTC_MS: "DateTime64(3, 'UTC')", Arrow.INT64: "Int64", Arrow.FLOAT64: "Float64"}
 _ZSTD = "CODEC(ZSTD(1))"
 _DELTA = "CODEC(Delta(8), ZSTD(1))"
-_CODECS = {"seq": _DELTA, "occurrence": "CODEC(T64, ZSTD(1))", "total_volume": _DELTA}
+_CODECS = {"seq": _DELTA, "update_no": _DELTA, "occurrence": "CODEC(T64, ZSTD(1))", "total_volume": _DELTA}
 # What tells ticks apart, NULL and all. Two contents under one sequence stay two rows, for somebody to see.
 _IDENTITY = "symbol, ts_ms, ifNull(seq, -1), ifNull(price, -1.), ifNull(volume, -1), ifNull(turnover, -1.), occurrence"
 # An insert that was acknowledged survives a power cut; the server's default is that it may not.
@@ -87,6 +89,27 @@ def _note_type(hint: Any) -> str:
     return f"Nullable({inner})" if type(None) in options else inner
 
 
+@cache
+def book_columns() -> Mapping[str, str]:
+    """The columns of ``books`` with their types, in order."""
+    from hk_tick_collector.days.books import STORED_SCHEMA  # noqa: PLC0415 - Arrow takes its time
+
+    columns = {field.name: _book_type(field.name, str(field.type), field.nullable) for field in STORED_SCHEMA}
+    return {"market": _TEXT, DAY: _TEXT, RECORDER: _TEXT, **columns}
+
+
+def _book_type(name: str, arrow: str, nullable: bool) -> str:
+    if arrow.startswith("dictionary"):
+        return _TEXT
+    inner = _BOOK_TYPES[arrow]
+    return f"Nullable({inner})" if nullable else inner
+
+
+_BOOK_TYPES = {
+    "timestamp[us, tz=UTC]": "DateTime64(6, 'UTC')", "timestamp[ms, tz=UTC]": "DateTime64(3, 'UTC')",
+    "int64": "Int64", "double": "Float64", "binary": "String",
+}  # fmt: skip
+_BOOK_NOTES = {"name": _TEXT, BOOK_NOTE: "String", DAY: _TEXT, RECORDER: _TEXT}
 _DAYS = {
     RECORDER: _TEXT, DAY: _TEXT, "market": _TEXT, "rows": "UInt64", "symbols": "UInt64", "content_hash": "String",
     "verified_at": "DateTime64(3, 'UTC')",
@@ -121,7 +144,15 @@ def tables() -> Iterator[Table]:
         for name in (note, stage_of(note)):
             tail = f"{part}\nORDER BY ({key})\nSETTINGS fsync_after_insert = 1, fsync_part_directory = 1"
             yield Table(name, note_columns(note), "MergeTree", "", tail)
-    yield Table(DAYS_TABLE, _DAYS, "ReplacingMergeTree", "verified_at", f"ORDER BY ({RECORDER}, {DAY})")
+    for base, columns, key in (
+        (BOOKS_TABLE, book_columns(), "symbol, update_no"),
+        (BOOK_NOTES_TABLE, _BOOK_NOTES, "name"),
+    ):
+        for name in (base, stage_of(base)):
+            tail = f"{part}\nORDER BY ({key})\nSETTINGS fsync_after_insert = 1, fsync_part_directory = 1"
+            yield Table(name, columns, "MergeTree", "", tail)
+    for name in (DAYS_TABLE, BOOK_DAYS_TABLE):
+        yield Table(name, _DAYS, "ReplacingMergeTree", "verified_at", f"ORDER BY ({RECORDER}, {DAY})")
     yield Table(ABOUT_TABLE, _ABOUT, "ReplacingMergeTree", "written_at", "ORDER BY key")
 
 

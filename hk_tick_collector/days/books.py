@@ -110,6 +110,10 @@ def schema_of(form: Form, depth: int = DEPTH) -> pa.Schema:
     return wide_schema(1 if form is Form.QUOTES else depth)
 
 
+PAYLOAD = "payload"
+STORED_SCHEMA = wide_schema().append(pa.field(PAYLOAD, pa.binary(), nullable=False))
+
+
 def read(
     path: Path, form: Form, symbols: Sequence[str] | None = None, depth: int = DEPTH, part: Part = WHOLE
 ) -> Iterator[pa.RecordBatch]:
@@ -126,6 +130,15 @@ def read(
         batch = batch if part == WHOLE else _within(batch, part)
         for start in range(0, max(batch.num_rows, 1), BATCH_ROWS):
             yield batch.slice(start, BATCH_ROWS)
+
+
+def read_stored(path: Path) -> Iterator[pa.RecordBatch]:
+    """Record batches of ``STORED_SCHEMA``: WIDE, and beside it each row as the file has it. Who keeps them can make the
+    file anew."""
+    for rows in walk(path):
+        wide = _wide_batch(rows.chunk, rows.walked, rows.names, DEPTH)
+        payloads = pa.array(rows.chunk.payloads, pa.binary())
+        yield pa.RecordBatch.from_arrays([*wide.columns, payloads], schema=STORED_SCHEMA)
 
 
 def walk(

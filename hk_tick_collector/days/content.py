@@ -32,10 +32,12 @@ _FIRST_VERSION = 1
 _MASK = (1 << 64) - 1
 _U64 = npt.NDArray[np.uint64]
 # splitmix64's constants (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014).
-_STEP = np.uint64(0x9E3779B97F4A7C15)
+MIX_STEP = 0x9E3779B97F4A7C15
+_STEP = np.uint64(MIX_STEP)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2 = np.uint64(0x94D049BB133111EB)
-_NULL: np.uint64 = np.uint64(0xA5A5_5A5A_0F0F_F0F1)
+MIX_NULL = 0xA5A5_5A5A_0F0F_F0F1  # what stands for NULL
+_NULL: np.uint64 = np.uint64(MIX_NULL)
 
 
 @dataclass(slots=True)
@@ -143,15 +145,15 @@ class DayContent:
         """Two numbers a row, as manifests count."""
         hashes = np.zeros(batch.num_rows, np.uint64)
         for name in names_of(_FIRST_VERSION):
-            hashes = _mixed(hashes + _STEP + self._values(batch.column(batch.schema.get_field_index(name))))
+            hashes = mixed(hashes + _STEP + self._values(batch.column(batch.schema.get_field_index(name))))
         for name in later_than(_FIRST_VERSION):
             place = batch.schema.get_field_index(name)
             array = batch.column(place) if place >= 0 else None
             if array is not None and array.null_count < len(array):
                 salt = self._digest(name)  # without it a text would count the same in two columns
-                told = _mixed(hashes + salt + self._values(array))
+                told = mixed(hashes + salt + self._values(array))
                 hashes = np.where(np.asarray(pc.is_valid(array)), told, hashes)
-        return np.stack((hashes, _mixed(hashes)))
+        return np.stack((hashes, mixed(hashes)))
 
     def _values(self, array: pa.Array) -> _U64:
         """Each value as 64 bits of its own."""
@@ -189,7 +191,7 @@ def content_of(batches: Iterable[pa.RecordBatch]) -> DayContent:
     return content
 
 
-def _mixed(values: _U64) -> _U64:
+def mixed(values: _U64) -> _U64:
     """splitmix64's finalizer: every bit of the result depends on every bit of the value."""
     mixed: _U64 = values ^ (values >> np.uint64(30))
     mixed *= _MIX_1

@@ -21,6 +21,7 @@ from hk_tick_collector.clickhouse.tables import DAYS_TABLE, NOTES, TICKS_TABLE, 
 from hk_tick_collector.core.errors import StoreBusy, StoreCorrupt, StoreUnavailable
 from hk_tick_collector.days.catalog import Day
 from hk_tick_collector.days.content import ALGORITHM, DayContent, SymbolContent, content_of
+from hk_tick_collector.ship.partition import Partition
 from hk_tick_collector.ship.rows import notes_stream, ticks_stream
 from hk_tick_collector.ship.state import Verified
 from hk_tick_collector.store.follow import place_at
@@ -57,9 +58,9 @@ class Copies:
         """Make the copy anew, whole: staged, checked, and swapped in. StoreUnavailable when what arrived is not what
         was sent, which another try may mend."""
         place = place_of(day)
-        partition = self._partition(day.trading_day)
+        partition = Partition(self.engine, day.trading_day, self.recorder)
         stage = stage_of(TICKS_TABLE)
-        self._drop(stage, partition)
+        partition.drop(stage)
         content = DayContent()
         for batches in _together(_counted(day, place, content)):
             self.engine.insert(stage, ticks_stream(batches, self.recorder, 0))
@@ -68,7 +69,7 @@ class Copies:
         different = differing(recorded.symbols, self.there(day.trading_day, stage)) if recorded.rows else ""
         if different:
             raise StoreUnavailable(f"{day.trading_day} did not arrive as it was sent: {different}")
-        self._swap(TICKS_TABLE, partition, is_empty=not recorded.rows)
+        partition.swap(TICKS_TABLE, is_empty=not recorded.rows)
         return recorded
 
     def send_notes(self, day: Day, known: str | None) -> str:
@@ -79,40 +80,29 @@ class Copies:
         digest = blake2b(b"".join(bodies.values()), digest_size=16).hexdigest()
         if digest == known:
             return digest
-        partition = self._partition(day.trading_day)
+        partition = Partition(self.engine, day.trading_day, self.recorder)
         for table, body in bodies.items():
-            self._drop(stage_of(table), partition)
+            partition.drop(stage_of(table))
             if told[table]:
                 self.engine.insert(stage_of(table), body)
-            self._swap(table, partition, is_empty=not told[table])
+            partition.swap(table, is_empty=not told[table])
         return digest
 
     def note_verified(self, day: Day, recorded: Recorded, now_ms: int) -> Verified:
         """Say so there; what the shipper says of it here."""
         verified = Verified(day.trading_day, now_ms, recorded.rows, len(recorded.symbols), recorded.content_hash)
-        texts = ", ".join(map(quoted, (self.recorder, day.trading_day, day.market.code)))
-        self.engine.run(
-            f"INSERT INTO {self.engine.database}.{DAYS_TABLE} SETTINGS async_insert = 0 VALUES ({texts}, "
-            f"{verified.rows:d}, {verified.symbols:d}, {quoted(verified.content_hash)}, "
-            f"fromUnixTimestamp64Milli(toInt64({now_ms:d}), 'UTC'))"
-        )
+        say_verified(self.engine, DAYS_TABLE, self.recorder, day.market.code, verified)
         return verified
 
-    def _partition(self, day: str) -> str:
-        return f"({quoted(day)}, {quoted(self.recorder)})"
 
-    def _drop(self, table: str, partition: str) -> None:
-        self.engine.run(f"ALTER TABLE {self.engine.database}.{table} DROP PARTITION {partition}")
-
-    def _swap(self, table: str, partition: str, *, is_empty: bool) -> None:
-        """Put what was staged into the place of what is there. An empty stage would replace nothing."""
-        if is_empty:
-            self._drop(table, partition)
-            return
-        database = self.engine.database
-        stage = f"{database}.{stage_of(table)}"
-        self.engine.run(f"ALTER TABLE {database}.{table} REPLACE PARTITION {partition} FROM {stage}")
-        self._drop(stage_of(table), partition)
+def say_verified(engine: ClickHouse, table: str, recorder: str, market: str, verified: Verified) -> None:
+    """Say there that a day's copy is equal."""
+    texts = ", ".join(map(quoted, (recorder, verified.day, market)))
+    engine.run(
+        f"INSERT INTO {engine.database}.{table} SETTINGS async_insert = 0 VALUES ({texts}, "
+        f"{verified.rows:d}, {verified.symbols:d}, {quoted(verified.content_hash)}, "
+        f"fromUnixTimestamp64Milli(toInt64({verified.verified_ms:d}), 'UTC'))"
+    )
 
 
 def place_of(day: Day) -> Place | None:

@@ -23,6 +23,7 @@ class ShipCounts:
     days_verified: int = 0  # keeper's, as all below
     days_brought: int = 0  # whole days sent
     days_healed: int = 0  # of them those whose copy was another one
+    book_days_verified: int = 0  # days whose order books there were found equal
     unequal_days: dict[str, str] = field(default_factory=dict)  # why its copy cannot be made equal; a new one each time
     keeper: Waits = field(default_factory=lambda: Waits("days"))
 

@@ -19,6 +19,7 @@ from hk_tick_collector.core.errors import NoData, RecorderError, StoreBusy, Stor
 from hk_tick_collector.core.logline import RateLimitedLog, event
 from hk_tick_collector.days.catalog import Catalog, Day
 from hk_tick_collector.ship.aside import Aside
+from hk_tick_collector.ship.books import BookCopies, BooksToShip
 from hk_tick_collector.ship.copies import Copies, Recorded, differing, place_of, recorded
 from hk_tick_collector.ship.counts import ShipCounts
 from hk_tick_collector.ship.holds import Holds
@@ -62,6 +63,8 @@ class Keeper:
         open_settled_sec: float = OPEN_SETTLED_SEC,
     ) -> None:
         self._days, self._copies, self._state = days, copies, state
+        book_copies = BookCopies(copies.engine, copies.recorder, days.market.code)
+        self._books = BooksToShip(days.data_root, days.archive_root, book_copies)
         self.counts = counts or ShipCounts()
         self._holds = holds or Holds()
         self._clock = clock or SystemClock()
@@ -91,19 +94,22 @@ class Keeper:
     def look(self, stop: threading.Event | None = None) -> int:
         """Look at every day once, the newest first, and do what is due; how many were verified. EngineAway,
         EngineRefused: the rest comes with the next call, and what failed after that."""
-        done, days = 0, self._days.days()
-        self._forget_others(days)
-        for day in reversed(days):
+        done, days, with_books = 0, set(self._days.days()), set(self._books.days())
+        self._forget_others({*days, *map(_notes_of, days), *map(_books_of, with_books)})
+        for day in sorted(days | with_books, reverse=True):
             if stop is not None and stop.is_set():
                 break
-            self._tried(day, _notes_of(day), self._send_notes)
-            done += self._tried(day, day, self._look_at)
+            if day in days:
+                self._tried(day, _notes_of(day), self._send_notes)
+                done += self._tried(day, day, self._look_at)
+            if day in with_books:
+                self._tried(day, _books_of(day), self._look_at_books)
         return done
 
-    def _forget_others(self, days: list[str]) -> None:
-        self._aside.keep({*days, *map(_notes_of, days)})
-        for day in self.counts.unequal_days.keys() - set(days):
-            self._be_equal(day)
+    def _forget_others(self, names: set[str]) -> None:
+        self._aside.keep(names)
+        for name in self.counts.unequal_days.keys() - names:
+            self._be_equal(name)
 
     def _tried(self, day: str, name: str, work: Callable[[str], int]) -> int:
         """What ``work`` with the day gives; 0 when it failed."""
@@ -192,6 +198,32 @@ class Keeper:
         self._be_equal(day)
         return 1
 
+    def _look_at_books(self, day: str) -> int:
+        """Compare a day's order books with their copy once their file is at rest, and bring them anew if need be."""
+        name, mark, now_sec = _books_of(day), self._books.mark(day), self._clock.monotonic()
+        if self._seen.get(name, ("", 0.0))[0] != mark:
+            self._seen[name] = mark, now_sec
+            self._aside.drop(name)
+        is_settled = now_sec - self._seen[name][1] >= self._settled_sec
+        known = self._state.books_mark(day)
+        if known == mark or not is_settled or not self._aside.is_due(name):
+            return 0
+        different = self.check_books(day)
+        _log.info(event("ship_verified", day=day, what="books", brought=different or "no"))
+        if different and known is not None:
+            _log.warning(event("ship_healed", day=day, what="books", reason=different))
+        self._be_equal(name)
+        return 1
+
+    def check_books(self, day: str, *, heal: bool = True) -> str:
+        """As ``check``, of a day's order books."""
+        mark = self._books.mark(day)
+        different, verified = self._books.check(day, self._clock.now_ms(), heal=heal)
+        if verified is not None:
+            self._state.books_verified(verified, mark)
+            self.counts.book_days_verified += 1
+        return different
+
     def _is_due(self, day: str, now_sec: float) -> bool:
         """Has nobody written to it for a while? A day of the past that was never sent need not wait."""
         db = day_file(self._days.data_root, day)
@@ -226,8 +258,8 @@ class Keeper:
         """What cannot be read, or not be made equal, is tried again later; the others go on."""
         failure = self._aside.put(name, error)
         is_passing = isinstance(error, StoreBusy) and failure.times <= PATIENT_TIMES
-        if name == day and not isinstance(error, NotesFailed) and not is_passing:
-            self.counts.unequal_days = {**self.counts.unequal_days, day: str(error)}
+        if name in (day, _books_of(day)) and not isinstance(error, NotesFailed) and not is_passing:
+            self.counts.unequal_days = {**self.counts.unequal_days, name: str(error)}
         done = f"the other days go on; this one is tried again, {MAX_ASIDE_SEC / 60:.0f} minutes later at the latest"
         self._said.log(logging.ERROR, "ship_day_failed", key=name, day=day, reason=str(error), done=done)
 
@@ -237,3 +269,7 @@ class Keeper:
 
 def _notes_of(day: str) -> str:
     return f"notes of {day}"
+
+
+def _books_of(day: str) -> str:
+    return f"books of {day}"

@@ -26,6 +26,7 @@ _COUNTERS = (
     ("days_begun_again", "Days that were sent anew because their file was replaced"),
     ("days_verified", "Days whose copy was found equal"),
     ("days_brought", "Whole days that were sent"),
+    ("book_days_verified", "Days whose order books there were found equal"),
     ("days_healed", "Days whose copy was another one and was replaced"),
 )
 

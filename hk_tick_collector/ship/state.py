@@ -35,6 +35,10 @@ CREATE TABLE IF NOT EXISTS days (
   verified_ms INTEGER,       -- when; NULL: it is not, or rows were sent since
   rows INTEGER, symbols INTEGER, content_hash TEXT
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS books (
+  day TEXT NOT NULL PRIMARY KEY, mark TEXT NOT NULL, verified_ms INTEGER NOT NULL, rows INTEGER NOT NULL,
+  symbols INTEGER NOT NULL, content_hash TEXT NOT NULL
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS intent (
   only_one INTEGER PRIMARY KEY CHECK (only_one = 1),
   day TEXT NOT NULL, place TEXT NOT NULL, last_rowid INTEGER NOT NULL, rows INTEGER NOT NULL, batch INTEGER NOT NULL
@@ -106,6 +110,7 @@ class State:
             if known == told:
                 return True
             conn.execute("DELETE FROM days")
+            conn.execute("DELETE FROM books")
             conn.execute("DELETE FROM intent")
             conn.executemany("INSERT OR REPLACE INTO about VALUES (?, ?)", told.items())
             return False
@@ -196,6 +201,17 @@ class State:
             conn.execute("UPDATE days SET notes = ? WHERE day = ?", (digest, day))
 
         self._change(change)
+
+    def books_mark(self, day: str) -> str | None:
+        """What a day's files of books looked like when their copy was verified; None when it was not."""
+        sql = "SELECT mark FROM books WHERE day = ?"
+        row = self._change(lambda conn: conn.execute(sql, (day,)).fetchone())
+        return None if row is None else row[0]
+
+    def books_verified(self, verified: Verified, mark: str) -> None:
+        """The copy of a day's books was found equal, as its files looked then."""
+        sql = "INSERT OR REPLACE INTO books VALUES (?, ?, ?, ?, ?, ?)"
+        self._change(lambda conn: conn.execute(sql, (verified.day, mark, *verified[1:])))
 
     def verified_days(self) -> list[Verified]:
         """By day."""

@@ -1,0 +1,97 @@
+"""What a set of order books holds, in a few numbers, as ``days.content`` has it of ticks.
+
+A row is one of ``days.books.read_stored``: its number, its times and the stored payload are mixed one after the other;
+the levels that the payload led to are added up, each times a number of its own. So a changed bit, a lost, doubled or
+renumbered row gives other sums, in whatever order rows come.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from hk_tick_collector.days.books import PAYLOAD, STORED_SCHEMA
+from hk_tick_collector.days.content import MIX_NULL, MIX_STEP, SymbolContent, mixed
+
+CHAINED = (
+    "symbol", "recv_ts", "update_no", "kind", "merged", "bid_ts", "ask_ts", "bid_levels", "ask_levels", PAYLOAD,
+)  # fmt: skip
+SUMMED = tuple(name for name in STORED_SCHEMA.names if name not in CHAINED)
+_MASK = (1 << 64) - 1
+_U64 = npt.NDArray[np.uint64]
+
+
+def factor_of(name: str) -> int:
+    """What a summed column is multiplied by: odd, so that no bit of it is lost."""
+    return (MIX_STEP * (2 * SUMMED.index(name) + 1)) & _MASK
+
+
+def book_content_of(batches: Iterable[pa.RecordBatch]) -> dict[str, SymbolContent]:
+    """By symbol; times and sequences are left out."""
+    content = BookContent()
+    for batch in batches:
+        content.add(batch)
+    return content.symbols
+
+
+class BookContent:
+    """The books of a day by symbol, filled batch by batch."""
+
+    def __init__(self) -> None:
+        self.symbols: dict[str, SymbolContent] = {}
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        """Count a batch in."""
+        if not batch.num_rows:
+            return
+        numbers = _row_numbers(batch)
+        symbols = batch.column(batch.schema.get_field_index("symbol"))
+        codes = symbols.indices.to_numpy(zero_copy_only=False)
+        names = symbols.dictionary.to_pylist()
+        for code in np.unique(codes).tolist():
+            mine = numbers[codes == code]
+            part = SymbolContent(
+                rows=len(mine),
+                sum_1=int(np.add.reduce(mine, dtype=np.uint64)),
+                sum_2=int(np.add.reduce(mixed(mine), dtype=np.uint64)),
+            )
+            self.symbols.setdefault(names[code], SymbolContent()).add(part)
+
+
+def _row_numbers(batch: pa.RecordBatch) -> _U64:
+    total = np.zeros(batch.num_rows, np.uint64)
+    for name in SUMMED:
+        total += _values(batch.column(batch.schema.get_field_index(name))) * np.uint64(factor_of(name))
+    hashes = mixed(total + np.uint64(MIX_STEP))
+    for name in CHAINED:
+        values = _values(batch.column(batch.schema.get_field_index(name)))
+        hashes = mixed(hashes + np.uint64(MIX_STEP) + values)
+    return hashes
+
+
+def _values(array: pa.Array) -> _U64:
+    """Each value as 64 bits of its own."""
+    if pa.types.is_binary(array.type):
+        # A checksum of 32 bits, and the length above it.
+        numbers = [zlib.crc32(one) | len(one) << 32 for one in array.to_pylist()]
+        values: _U64 = np.array(numbers, np.uint64)
+    elif pa.types.is_dictionary(array.type):
+        digests = np.array([_digest(text) for text in array.dictionary.to_pylist()], np.uint64)
+        values = digests[array.indices.to_numpy(zero_copy_only=False)]
+    elif pa.types.is_floating(array.type):
+        values = pc.fill_null(array, 0.0).to_numpy(zero_copy_only=False).view(np.uint64)
+    else:
+        values = pc.fill_null(array.view(pa.int64()), 0).to_numpy(zero_copy_only=False).view(np.uint64)
+    if array.null_count:
+        values = np.where(np.asarray(pc.is_valid(array)), values, np.uint64(MIX_NULL))
+    return values
+
+
+def _digest(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")

@@ -1,0 +1,32 @@
+"""One recorder's day in a table there: dropped as a whole, and replaced as a whole by what was staged."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from hk_tick_collector.clickhouse.connection import ClickHouse
+from hk_tick_collector.clickhouse.tables import quoted, stage_of
+
+
+class Partition(NamedTuple):
+    """It has the same name in every table. Raises EngineAway and EngineRefused."""
+
+    engine: ClickHouse
+    day: str
+    recorder: str
+
+    def drop(self, table: str) -> None:
+        """Of that table. Nothing there is fine."""
+        self._alter(table, "DROP PARTITION", "")
+
+    def swap(self, table: str, *, is_empty: bool) -> None:
+        """Put what was staged into the place of what is there. An empty stage would replace nothing."""
+        if is_empty:
+            self.drop(table)
+            return
+        self._alter(table, "REPLACE PARTITION", f" FROM {self.engine.database}.{stage_of(table)}")
+        self.drop(stage_of(table))
+
+    def _alter(self, table: str, what: str, more: str) -> None:
+        partition = f"({quoted(self.day)}, {quoted(self.recorder)})"
+        self.engine.run(f"ALTER TABLE {self.engine.database}.{table} {what} {partition}{more}")

@@ -1,0 +1,116 @@
+"""A day's order books in ClickHouse: every row and level of the file, proven by both sides, and read back as it was."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from hk_tick_collector.clickhouse.book_content import book_contents_in
+from hk_tick_collector.clickhouse.connection import ClickHouse
+from hk_tick_collector.core.errors import StoreUnavailable
+from hk_tick_collector.days.book_content import book_content_of
+from hk_tick_collector.days.books import read_stored
+from hk_tick_collector.ship.state import State
+from hk_tick_collector.store.layout import book_file
+from tests.books import DAY, record_books
+from tests.unit.ship.test_ship import keeper_of
+
+PUSHES = 3000
+
+
+@pytest.fixture
+def file(root: Path) -> Path:
+    """A day of books; with a break and a side that is empty among them."""
+    record_books(root, pushes=PUSHES)
+    path = book_file(root, DAY)
+    with sqlite3.connect(path) as conn:
+        conn.execute(
+            "INSERT INTO pushes SELECT symbol_id, recv_ts_us + 5, NULL, NULL, 'B', 3, NULL FROM pushes LIMIT 1"
+        )
+    conn.close()
+    return path
+
+
+def told(found: object) -> dict[str, tuple[int, str]]:
+    return {name: (one.rows, one.content_hash) for name, one in found.items()}  # type: ignore[attr-defined]
+
+
+def is_equal(file: Path, engine: ClickHouse) -> bool:
+    return told(book_content_of(read_stored(file))) == told(book_contents_in(engine, "books", DAY, "A"))
+
+
+def test_books_of_a_day_that_is_over_are_copied_and_proven(
+    root: Path, file: Path, engine: ClickHouse, state: State
+) -> None:
+    keeper = keeper_of(root, engine, state)
+    keeper.look()
+    assert is_equal(file, engine)
+    assert keeper.counts.book_days_verified == 1
+    ((rows, symbols),) = engine.rows(f"SELECT rows, symbols FROM {engine.database}.book_days WHERE recorder = 'A'")
+    assert (rows, symbols) == (PUSHES + 3, 2)
+    keeper.look()
+    assert keeper.counts.book_days_verified == 1  # nothing has changed
+    sql = f"SELECT count(), countIf(bid_px_0 < ask_px_0), countIf(kind = 'B') FROM {engine.database}.books"
+    assert engine.rows(sql) == [[PUSHES + 3, PUSHES, 3]]  # levels are there for who asks in SQL
+    ((spread,),) = engine.rows(
+        f"SELECT avg(ask_px_0 - bid_px_0) FROM {engine.database}.books WHERE symbol = 'HK.00700'"
+    )
+    assert spread > 0
+
+
+def test_a_changed_value_is_found_and_healed(root: Path, file: Path, engine: ClickHouse, state: State) -> None:
+    keeper = keeper_of(root, engine, state)
+    keeper.look()
+    table, other = f"{engine.database}.books", f"{engine.database}.other"
+    where = "symbol = 'HK.00700' AND update_no < 20 AND kind = 'D'"
+    engine.run(f"CREATE TABLE {other} AS {table}")
+    here = told(book_content_of(read_stored(file)))
+    for name, value in (
+        ("ask_qty_9", "ask_qty_9 + 1"), ("payload", "'x'"), ("kind", "'S'"), ("ask_ts", "NULL"),
+        ("recv_ts", "recv_ts + toIntervalMicrosecond(1)"),
+    ):  # fmt: skip
+        engine.run(f"TRUNCATE TABLE {other}")
+        engine.run(f"INSERT INTO {other} SELECT * REPLACE (if({where}, {value}, {name}) AS {name}) FROM {table}")
+        there = told(book_contents_in(engine, "other", DAY, "A"))
+        assert there["HK.00005"] == here["HK.00005"]
+        assert there["HK.00700"] != here["HK.00700"], name
+    engine.run(f"ALTER TABLE {table} REPLACE PARTITION ('{DAY}', 'A') FROM {other}")
+    assert "1 of 2 symbols differ" in keeper.check_books(DAY, heal=False)
+    assert not is_equal(file, engine)
+    assert "1 of 2 symbols differ" in keeper.check_books(DAY)
+    assert is_equal(file, engine)
+
+
+def test_a_file_that_is_written_to_again_is_compared_again(
+    root: Path, file: Path, engine: ClickHouse, state: State
+) -> None:
+    keeper = keeper_of(root, engine, state)
+    keeper.look()
+    with sqlite3.connect(file) as conn:
+        conn.execute("UPDATE pushes SET merged = merged + 1 WHERE rowid = 7")
+    conn.close()
+    keeper.look()
+    assert keeper.counts.book_days_verified == 2
+    assert is_equal(file, engine)
+
+
+def test_books_that_arrive_otherwise_are_not_swapped_in(
+    root: Path, file: Path, engine: ClickHouse, state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeper = keeper_of(root, engine, state)
+    insert = ClickHouse.insert
+    sent: list[int] = []
+
+    def half(self: ClickHouse, table: str, body: bytes, *, token: str = "") -> None:
+        if table != "books_stage" or sent:
+            insert(self, table, body, token=token)
+        sent.append(1)
+
+    monkeypatch.setattr(ClickHouse, "insert", half)
+    with pytest.raises(StoreUnavailable, match="did not arrive as they were sent"):
+        keeper.check_books(DAY)
+    assert engine.rows(f"SELECT count() FROM {engine.database}.books") == [[0]]
+    assert keeper.check_books(DAY) == "nothing of it is there"
+    assert is_equal(file, engine)
