@@ -359,6 +359,12 @@ class Settings(SettingsModel):
     """Poll and backfill in trading hours only, closing auction included (until 16:15, half days 12:15); 0: at any
     hour."""
 
+    restarts_dir: Annotated[Path | None, BeforeValidator(path_value), AfterValidator(directory)] = _watchdog(
+        "RESTARTS_DIR", None, "empty, or a directory"
+    )
+    """Where the API leaves requests to restart the feed, which the recorder looks for every two seconds. The API writes
+    there, the recorder only reads. Empty: under systemd `restarts` in the state directory of what serves
+    (`/var/lib/hk-tick-serve`); elsewhere no restart can be asked for."""
     check_interval_sec: float = _watchdog("CHECK_INTERVAL_SEC", 5, "seconds", ge=0.05, le=600)
     """Time between two checks of the connection and its subscriptions, and between two looks of the watchdog."""
     watchdog_stall_sec: float = _watchdog("WATCHDOG_STALL_SEC", 180, "seconds", ge=0.1, le=86_400)

@@ -20,6 +20,8 @@ from hk_tick_collector import __version__
 from hk_tick_collector.app.closing import CHECK_SEC, ClosingReader
 from hk_tick_collector.app.config import Settings
 from hk_tick_collector.app.losses import LossWatch
+from hk_tick_collector.app.restarting import CHECK_SEC as RESTARTS_CHECK_SEC
+from hk_tick_collector.app.restarting import RestartReader
 from hk_tick_collector.app.service import Service
 from hk_tick_collector.app.silence import SilenceOptions, SilenceWatch
 from hk_tick_collector.app.snapshots import Snapshots
@@ -50,6 +52,7 @@ from hk_tick_collector.sources.registry import Surroundings, book_reader, open_s
 from hk_tick_collector.sources.session import FeedOptions, FeedSession
 from hk_tick_collector.store import layout, reader
 from hk_tick_collector.store.book_writer import BookWriter
+from hk_tick_collector.store.restarts import restarts_dir_of
 from hk_tick_collector.store.snapshot_file import copied_series
 from hk_tick_collector.store.snapshot_writer import SnapshotWriter
 from hk_tick_collector.store.writer import DayFileWriter
@@ -125,6 +128,7 @@ class Daemon:
         )
         self._closing = ClosingReader(settings.data_root, self._calendar, self._clock, self._put_facts)
         self._silence = self._make_silence_watch()
+        self._restarts = self._make_restart_reader()
         self._worker_task: asyncio.Task[None] | None = None
         self._metrics = self._make_metrics()
 
@@ -202,6 +206,13 @@ class Daemon:
             self._clock,
             self._feed.request_rebuild,
         )
+
+    def _make_restart_reader(self) -> RestartReader | None:
+        directory = self._settings.restarts_dir or restarts_dir_of(os.environ)
+        if directory is None:
+            return None
+        data_root, feed = self._settings.data_root, self._progress.feed
+        return RestartReader(directory, data_root, feed, self._clock, self._feed.restart)
 
     async def run(self) -> int:
         """Record until told to stop or a task fails. Returns the exit code."""
@@ -289,6 +300,7 @@ class Daemon:
             ("feed_watch", settings.check_interval_sec, self._silence.check),
             ("loss_watch", settings.check_interval_sec, self._losses.check),
             ("closing_reader", CHECK_SEC, self._closing.check),
+            *((("restarts", RESTARTS_CHECK_SEC, self._restarts.check),) if self._restarts is not None else ()),
             *((("books", settings.health_interval_sec, self._reporter.books),) if self._books is not None else ()),
             ("heartbeat", settings.persist_heartbeat_interval_sec, self._reporter.heartbeat),
         ]

@@ -42,6 +42,10 @@ class FeedProgress:
     duplicate_rows: int = 0  # pulled rows known to be stored or on their way
     request_errors: int = 0
     holes_seen: int = 0
+    takes_restarts: bool = False  # somebody may ask for a restart of the feed, and is heard
+    restarts: int = 0  # those that were asked for and done
+    restarted_at_ms: int = 0
+    restarted_by: str = ""
 
     @property
     def max_ts_ms(self) -> int:

@@ -86,6 +86,9 @@ class RecorderStatus:
     write_errors: int = 0
     disconnections: int = 0
     writer_recoveries: int = 0  # times that the watchdog replaced the writer
+    takes_restarts: int = 0  # 1: a restart of the feed may be asked for (RESTARTS_DIR)
+    restarted_at_ms: int | None = None  # when the feed was restarted last because somebody asked
+    restarted_by: str | None = None
 
     @property
     def link_state(self) -> str:
@@ -291,6 +294,9 @@ class StatusFile:
             write_errors=ingest.write_errors,
             disconnections=feed.disconnections,
             writer_recoveries=ingest.recoveries,
+            takes_restarts=int(feed.takes_restarts),
+            restarted_at_ms=feed.restarted_at_ms or None,
+            restarted_by=feed.restarted_by or None,
         )
 
     def _dated(self, complaints: Sequence[Complaint], now_ms: int) -> tuple[Complaint, ...]:

@@ -34,7 +34,7 @@ from hk_tick_collector.store.atomic import make_own_dir, open_lock_file, write_w
 from hk_tick_collector.store.connect import unavailable
 
 PREFIX = "hktk"
-SCOPES = ("read", "live", "sql", "mute", "admin")  # and hook:<name>
+SCOPES = ("read", "live", "sql", "mute", "restart", "admin")  # and hook:<name>
 DEFAULT_SCOPES = ("read", "live")
 EVERY_SYMBOL = "*"
 MAX_KEYS = 10_000
@@ -43,7 +43,7 @@ _FORM = 1
 _ID_CHARS, _SECRET_BYTES = 8, 32
 _ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"  # none that people confuse
 _KEY = re.compile(rf"{PREFIX}_([a-z0-9]{{8}})_([A-Za-z0-9_-]{{43}})", re.ASCII)
-_SCOPE = re.compile(r"read|live|sql|mute|admin|hook:[a-z0-9][a-z0-9-]{0,31}", re.ASCII)
+_SCOPE = re.compile(r"read|live|sql|mute|restart|admin|hook:[a-z0-9][a-z0-9-]{0,31}", re.ASCII)
 _PATTERN = re.compile(r"\*|[A-Z]{1,6}\.(?:\*|[A-Za-z0-9._-]{1,24}\*?)", re.ASCII)
 _NAME_CHARS = 64
 _OTHERS_MAY = stat.S_IWGRP | stat.S_IRWXO

@@ -57,6 +57,7 @@ KINDS: dict[str, Kind] = {
         409, "The Idempotency-Key was used for another signal", "give each signal an Idempotency-Key of its own"
     ),
     "day-packed": Kind(409, "The day is packed away", "ask who runs the server to bring it back: hk-tickctl restore"),
+    "not-listening": Kind(409, "The recorder takes no such request", "restart its unit where it runs"),
     "cursor-gone": Kind(410, "The position has no day file any more", "read that day with GET /v1/ticks"),
     "too-large": Kind(413, "That is too much at once", "ask for fewer symbols or a shorter time"),
     "range-not-satisfiable": Kind(416, "The file has no such range", "see the header Content-Range"),

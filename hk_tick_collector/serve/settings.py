@@ -37,6 +37,7 @@ from hk_tick_collector.clickhouse.address import parse_address
 from hk_tick_collector.core.errors import ConfigError
 from hk_tick_collector.serve.keys import KeyRing
 from hk_tick_collector.store.layout import archive_dir
+from hk_tick_collector.store.restarts import restarts_dir_of
 from hk_tick_collector.store.signals import hooks_dir_of
 
 _ADDRESS = rf"{HOST_PATTERN}|^[0-9a-fA-F]*:[0-9a-fA-F:]*$"
@@ -198,6 +199,10 @@ class ServeSettings(SettingsModel):
         "Alerts", ALERT_DIR, None, "empty, or a directory"
     )
     """That of `hk-tick-alert`, whose outbox the dashboard shows."""
+    restarts_dir: Annotated[Path | None, BeforeValidator(path_value), AfterValidator(directory)] = setting(
+        "Watchdog, health and stop", "RESTARTS_DIR", None, "empty, or a directory"
+    )
+    """The recorder's: where the API leaves requests to restart a feed."""
     log_level: Annotated[LogLevel, BeforeValidator(upper)] = setting("Logs", "LOG_LEVEL", "INFO")
     """Least severe level that is logged."""
 
@@ -243,6 +248,8 @@ def load_serve_settings(env_file: Path | None, environ: Mapping[str, str]) -> Se
         update["hooks_dir"] = hooks_dir_of(environ)
     if read.settings.alert_dir is None:
         update["alert_dir"] = alert_dir_of(environ)
+    if read.settings.restarts_dir is None:
+        update["restarts_dir"] = restarts_dir_of(environ)
     return read.settings.model_copy(update=update)
 
 

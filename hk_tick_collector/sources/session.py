@@ -94,6 +94,7 @@ class FeedSession:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         self._check_now = asyncio.Event()
+        self._hurry = asyncio.Event()  # the next connection is not to be waited for
         self._source = source
         self._continuity = continuity
         hole_found = asyncio.Event()
@@ -159,6 +160,11 @@ class FeedSession:
         self._rebuild_reason = reason
         self._check_now.set()
 
+    def restart(self, reason: str) -> None:
+        """Begin anew at once: give up the present connection, or the wait for the next one. Call on the loop."""
+        self.request_rebuild(reason)
+        self._hurry.set()
+
     def request_backfill(self) -> None:
         """Fetch of all symbols what OpenD still has. Call on the loop."""
         self._backfiller.forget()
@@ -200,6 +206,8 @@ class FeedSession:
     async def _serve_one_connection(self) -> None:
         """From connecting to the end of this connection. Raises ``FeedError`` if it never came to work."""
         progress = self._progress
+        self._rebuild_reason = None  # what was asked for before is what begins here
+        self._hurry.clear()
         progress.link_state = "connecting"
         link = self._source.open(self._intake)
         try:
@@ -262,6 +270,7 @@ class FeedSession:
             if self._note_state(await link.ready(STATE_TIMEOUT_SEC)):
                 return
             await asyncio.wait({link.lost}, timeout=self._options.check_interval_sec)
+            self._check_rebuild()
             if link.lost.done():
                 raise FeedLost(link.lost.result())
 
@@ -326,11 +335,14 @@ class FeedSession:
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._check_now.wait(), self._options.check_interval_sec)
         self._check_now.clear()
+        self._check_rebuild()
+        if link.lost.done():
+            raise FeedLost(link.lost.result())
+
+    def _check_rebuild(self) -> None:
         if self._rebuild_reason is not None:
             reason, self._rebuild_reason = self._rebuild_reason, None
             raise FeedLost(f"rebuild asked: {reason}")
-        if link.lost.done():
-            raise FeedLost(link.lost.result())
 
     def _begin_again(self) -> None:
         """Nothing is pushed, and whatever answers next may be another OpenD."""
@@ -436,5 +448,10 @@ class FeedSession:
         return True
 
     async def _wait_or_stop(self, delay_sec: float) -> None:
-        with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._stop.wait(), delay_sec)
+        """Until the delay is over, stop is asked, or somebody wants the next connection now."""
+        waits = [asyncio.ensure_future(one.wait()) for one in (self._stop, self._hurry)]
+        try:
+            await asyncio.wait(waits, timeout=delay_sec, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for one in waits:
+                one.cancel()

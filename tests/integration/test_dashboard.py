@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import re
 import time
@@ -17,7 +18,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from hk_tick_collector.alert.events import Event
 from hk_tick_collector.alert.outbox import Outbox
-from hk_tick_collector.core.complaint import Level
+from hk_tick_collector.core.complaint import Code, Level
 from hk_tick_collector.serve.keys import edited
 from hk_tick_collector.serve.web.files import STATIC, read_files
 from hk_tick_collector.store.book_reader import states
@@ -29,17 +30,17 @@ from tests.harness import BIN, Process, Recorder, Simulator, clean_env, ended, w
 from tests.serving import BEFORE, GAPPY, add_key, record_roots
 from tests.ticks import DAY, make_ticks
 
-PAGES = ("", "coverage", "symbol", "days", "data", "sql", "alerts", "server")
+PAGES = ("", "coverage", "symbol", "days", "data", "sql", "alerts", "sources", "server")
 PACKED_BYTES_MAX = 120_000
 SYMBOLS = "HK.00700,HK.00005,HK.00941"
 JOKER = "<img src=x onerror=alert(1)>"
 
 
 class Served(Process):
-    """``hk-tickctl serve`` over one data root."""
+    """``hk-tickctl serve`` over one data root, or over DATA_ROOTS."""
 
-    def __init__(self, directory: Path, root: Path, port: int = 0, **settings: object) -> None:
-        command = [BIN / "hk-tickctl", "serve", "--data-root", root, "--port", port]
+    def __init__(self, directory: Path, root: Path | None, port: int = 0, **settings: object) -> None:
+        command = [BIN / "hk-tickctl", "serve", *(() if root is None else ("--data-root", root)), "--port", port]
         given = {"API_ANONYMOUS": 1, "API_WORKERS": 1, **settings}
         super().__init__([str(word) for word in command], clean_env(directory / "home", **given))
         self.url = self.wait_for(r"listening on (http://\S+)").group(1)
@@ -157,10 +158,10 @@ def test_the_heat_map_is_what_coverage_and_gaps_say(browser: Browser, served: Se
 def recorded(tmp_path: Path) -> Iterator[tuple[Path, Recorder]]:
     simulator = Simulator(tmp_path, "--symbols", SYMBOLS, "--rate", "60", "--always-open")
     with ended(simulator):
-        recorder = Recorder(tmp_path / "HK", simulator.port, SYMBOLS)
+        recorder = Recorder(tmp_path / "live", simulator.port, SYMBOLS, RESTARTS_DIR=tmp_path / "restarts")
         with ended(recorder):
             recorder.wait_for("futu_subscribed symbols=3")
-            yield tmp_path / "HK", recorder
+            yield tmp_path / "live", recorder
 
 
 def rows_told(page: Page) -> int:
@@ -192,6 +193,65 @@ def test_it_moves_with_the_market_and_goes_on_when_the_server_was_killed(
             expect(page.get_by_role("alert")).to_have_count(0)
             was = newest.get_attribute("datetime")
             wait_until(lambda: newest.get_attribute("datetime") != was, "ticks after the server came back")
+
+
+def test_all_sources_are_on_one_page_and_a_feed_is_restarted_from_it(
+    browser: Browser, tmp_path: Path, root: Path, recorded: tuple[Path, Recorder]
+) -> None:
+    live, recorder = recorded
+    file = tmp_path / "keys.json"
+    desk, night = add_key(file, "desk"), add_key(file, "night", scopes=("read", "restart"))
+    narrow = add_key(file, "narrow", scopes=("read", "restart"), symbols=("HK.00700",))
+    given = {"API_ANONYMOUS": 0, "API_KEYS_FILE": file, "RESTARTS_DIR": tmp_path / "restarts"}
+    served = Served(tmp_path, None, DATA_ROOTS=f"{live},{root}", **given)
+    with ended(served), page_of(browser, Seen(), 375) as page:
+        page.goto(f"{served.url}/ui/#/sources")
+        page.get_by_label("key").fill(desk)
+        page.get_by_role("button", name="Log in").click()
+        rows = page.locator("tbody tr")
+        expect(rows).to_have_count(2)
+        expect(rows.nth(0)).to_contain_text("OpenD ready")
+        expect(rows.nth(0)).to_contain_text("3 of 3")
+        expect(rows.nth(1)).to_contain_text("no recorder runs on this data root")
+        assert page.locator("select[name=source] option").all_inner_texts() == [live.name], "who listens"
+        button, key = (
+            page.get_by_role("button", name="Restart the feed"),
+            page.get_by_label("key with the scope restart"),
+        )
+        for wrong, told in ((desk, "no scope restart"), (narrow, "may not read every symbol"), ("", "A key is needed")):
+            key.fill(wrong)
+            button.click()
+            expect(page.get_by_role("alert")).to_contain_text(told)
+        assert "feed_restart" not in recorder.output
+        key.fill(night)
+        button.click()
+        expect(page.get_by_role("status")).to_contain_text("restarted and connected again", timeout=30_000)
+        expect(key).to_have_value("")
+        expect(rows.nth(0)).to_contain_text("night (")
+        recorder.wait_for(r'feed_restart by="night \(\w{8}\)"')
+        recorder.wait_for(r'futu_disconnected reason="rebuild asked: asked by night')
+        recorder.wait_for("futu_connected .*connection=2")
+        before = recorder.rows()
+        wait_until(lambda: recorder.rows() > before, "ticks after the restart")
+        assert served.output.count("feed_restart_asked") == 1
+        key.fill(night)
+        button.click()
+        expect(page.get_by_role("alert")).to_contain_text("less than a minute ago")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 375
+        assert night not in page.content()
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [({"source": "nowhere"}, 400), ({"source": ""}, 400), ({}, 400), ({"source": "x", "by": "me"}, 400)],
+)
+def test_what_is_no_restart_restarts_nothing(keyed: Keyed, body: dict[str, Any], status: int) -> None:
+    with keyed.client("operator") as client:
+        assert client.post("/v1/sources/restart", json=body).status_code == status
+        nobody = client.post(
+            "/v1/sources/restart", json={"source": client.get("/v1/status").json()["roots"][0]["data_root"]}
+        )
+        assert (nobody.status_code, nobody.json()["type"]) == (409, "/problems/not-listening")
 
 
 def test_a_key_opens_it_and_a_key_that_is_revoked_closes_it(browser: Browser, tmp_path: Path, root: Path) -> None:
@@ -274,6 +334,60 @@ def test_libraries_of_others_are_what_they_were_published_as() -> None:
     assert set(listed) == set(files)
     for name, path in files.items():
         assert hashlib.sha256(path.read_bytes()).hexdigest() == listed[name], name
+
+
+PUT_TOGETHER = (  # of parts, each in a place of its own
+    ("day_not_archived", "20261120 is over for hours and is not archived; days before it are"),
+    ("hook_silent", "no signal of alpha for 20 minutes of trading (none came yet)"),
+    ("copy_behind", "hk-tick-ship says nothing any more (pid 7)"),
+    ("copy_behind", "1,000 ticks wait for ClickHouse, the oldest for 400 s: connection refused"),
+    ("ticks_missing", "20261120: 1 symbol misses 5 ticks: hk-tickctl gaps"),
+    ("ticks_missing", "20261120: 12 symbols miss ticks at the day's beginning: hk-tickctl gaps"),
+    ("copy_unequal", "the copy in ClickHouse cannot be made equal: 20261120 is read-only there"),
+)
+
+
+def sentences() -> Iterator[tuple[str, str]]:
+    """Each complaint of the package with its code: ``Code.X, Level.Y, sentence`` in a call or a tuple; what stands for
+    a value is 7."""
+    package = STATIC.parents[2]
+    for path in package.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            given = node.args if isinstance(node, ast.Call) else node.elts if isinstance(node, ast.Tuple) else []
+            codes = [one for one in given if isinstance(one, ast.Attribute) and ast.unparse(one).startswith("Code.")]
+            if not codes or path.name == "complaint.py":
+                continue
+            for one in given[given.index(codes[0]) + 1 :]:
+                text = one.values if isinstance(one, ast.JoinedStr) else [one] if isinstance(one, ast.Constant) else []
+                parts = [str(part.value) if isinstance(part, ast.Constant) else "7" for part in text]
+                if " " in "".join(parts):
+                    yield Code[codes[0].attr].value, "".join(parts)
+
+
+def test_every_complaint_is_there_in_chinese(browser: Browser, served: Served) -> None:
+    joined = ("ticks_missing", "7: 7 7: hk-tickctl gaps")  # its parts are in PUT_TOGETHER
+    said = sorted({*sentences(), *PUT_TOGETHER} - {joined})
+    assert len(said) > 35
+    assert {code for code, _ in said} >= {"no_ticks", "recorder_down", "disk_full", "spill_growing"}
+    with page_of(browser, Seen(), locale="zh-HK") as page:
+        show(page, served.url)
+        ask = (
+            "async (all) => { const { complaint } = await import('./text.js');"
+            " return all.map(([code, sentence]) => complaint({ code, sentence })); }"
+        )
+        told = page.evaluate(ask, [*said, *((code.value, "in words of a later version") for code in Code)])
+        prefixed = page.evaluate(
+            ask, [["no_ticks", "the recorder raises an alert: market is open and no tick came for 300 s"]]
+        )
+    assert prefixed == ["市場開市\uff0c但 300 秒來沒有收到成交"]
+    english = [
+        (sentence, text)
+        for (_, sentence), text in zip(said, told, strict=False)
+        if sentence in text or not re.search(r"[\u4e00-\u9fff]", text)
+    ]
+    assert not english
+    for text in told[len(said) :]:
+        assert re.fullmatch(".*[\u4e00-\u9fff]+\uff1ain words of a later version", text), "what it is about leads"
 
 
 def test_every_word_is_there_in_chinese(browser: Browser, served: Served) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,13 +13,17 @@ from hk_tick_collector.alert.history import read_history
 from hk_tick_collector.alert.outbox import OUTBOX_FILE, Outbox
 from hk_tick_collector.alert.rules import RULES
 from hk_tick_collector.core.errors import NoData
+from hk_tick_collector.core.logline import event
 from hk_tick_collector.market.dates import add_days
 from hk_tick_collector.serve.api.roots import Root, Roots, bad, packed
-from hk_tick_collector.serve.problems import shown
+from hk_tick_collector.serve.keys import Key
+from hk_tick_collector.serve.problems import Problem, shown
+from hk_tick_collector.store import restarts
 from hk_tick_collector.store.layout import check_day
 from hk_tick_collector.watch import condition as watch
 from hk_tick_collector.watch.when import one_day
 
+_log = logging.getLogger(__name__)
 _STATES = ("proven", "unproven", "missing")  # from the best to the worst
 
 
@@ -122,6 +127,29 @@ def mute(directory: Path | None, code: str, for_sec: int, now_ms: int) -> dict[s
     finally:
         outbox.close()
     return {"code": code, "until_ms": until_ms}
+
+
+def restart(directory: Path | None, roots: Roots, name: str, key: Key) -> dict[str, Any]:
+    """The recorder of a data root is asked to restart its feed. A Problem when there is no such root, when it is not
+    listening, or when it was asked a moment ago."""
+    found = [root for root in roots.all if root.name == name]
+    if len(found) != 1:
+        raise bad("source", f"{'several data roots are' if found else 'no data root is'} called {name!r:.60}")
+    root = found[0]
+    known = watch.look(root.data_root, root.calendar, root.now_ms)
+    status = known.status
+    if not known.is_fresh or status is None:
+        raise Problem("not-listening", f"the recorder of {name} does not run, or says nothing")
+    if directory is None or not status.takes_restarts:
+        raise Problem("not-listening", f"the recorder of {name} and this server share no RESTARTS_DIR")
+    before = restarts.newest(directory, root.data_root)
+    wait_ms = 0 if before is None else before.at_ms + restarts.EVERY_MS - root.now_ms
+    if 0 < wait_ms <= restarts.EVERY_MS:
+        after = {"Retry-After": str(-(-wait_ms // 1000))}
+        raise Problem("rate-limited", f"a restart of {name} was asked for less than a minute ago", headers=after)
+    asked = restarts.leave(directory, root.data_root, f"{key.name} ({key.id})", root.now_ms)
+    _log.warning(event("feed_restart_asked", source=name, key=key.id, name=key.name))
+    return {"source": name, "asked_at_ms": asked.at_ms}
 
 
 def _without_paths(value: Any) -> Any:

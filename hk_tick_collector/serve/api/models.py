@@ -473,6 +473,20 @@ class MuteAnswer(BaseModel):
     until_ms: int
 
 
+class RestartQuery(Query):
+    """Whose feed is restarted."""
+
+    source: str = Field(description="`data_root` of a root in GET /v1/status: HK.", min_length=1, max_length=255)
+
+
+class RestartAnswer(BaseModel):
+    """What was asked for, and when (UTC epoch milliseconds). It is done once the status has a later
+    `restarted_at_ms`."""
+
+    source: str
+    asked_at_ms: int
+
+
 class Health(BaseModel):
     """Does the server work?"""
 

@@ -23,6 +23,7 @@ from hk_tick_collector.serve.api import models
 from hk_tick_collector.serve.problems import KINDS, MEDIA_TYPE
 
 FREE = ("/v1/healthz",)
+RESTART = "/v1/sources/restart"
 HOOKS = ("/v1/hooks/{name}", "/ml-trade")
 ABOUT = """\
 Ticks as the recorder stored them, with what is proven of them. Every answer says how complete its days and symbols are.
@@ -107,7 +108,7 @@ def _correct(path: str, operation: dict[str, Any]) -> None:
         statuses.update(_STATUSES["stretch"])
     if "{day}" in path or path.endswith("days"):
         statuses.update(_STATUSES["day"])
-    if path in HOOKS:
+    if path in (*HOOKS, RESTART):
         statuses.add(409)
     if path.endswith("/file"):
         statuses.add(416)

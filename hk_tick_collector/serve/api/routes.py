@@ -84,6 +84,11 @@ async def admitted_to_mute(request: Request) -> Admitted:
     return _admit(request, "mute")
 
 
+async def admitted_to_restart(request: Request) -> Admitted:
+    """Whoever may restart a feed: by a key in the header, for the dashboard's cookie only reads."""
+    return _admit(request, "restart")
+
+
 async def admitted_to_sql(request: Request) -> Admitted:
     """Whoever may ask in SQL."""
     return _admit(request, "sql")
@@ -104,6 +109,7 @@ def _admit(request: Request, scope: str) -> Admitted:
 
 Reader = Annotated[Admitted, Depends(admitted)]
 Muter = Annotated[Admitted, Depends(admitted_to_mute)]
+Restarter = Annotated[Admitted, Depends(admitted_to_restart)]
 Asker = Annotated[Admitted, Depends(admitted_to_sql)]
 
 
@@ -391,6 +397,20 @@ async def mute(request: Request, muter: Muter, query: Annotated[models.MuteQuery
     now_ms = service.roots.all[0].now_ms
     found = await in_thread(facts.mute, service.settings.alert_dir, query.code, query.for_sec, now_ms)
     return Response(orjson.dumps(found), headers={**_NO_STORE, **muter.headers}, media_type="application/json")
+
+
+@router.post("/v1/sources/restart", response_model=models.RestartAnswer, status_code=202, tags=["server"])
+async def restart(request: Request, restarter: Restarter, query: Annotated[models.RestartQuery, Body()]) -> Response:
+    """Ask a recorder to end its connection to the source and make a new one, for keys with the scope `restart`: within
+    seconds, and once a minute at most. Nothing that it holds is lost; what was traded meanwhile is fetched as after any
+    loss of the connection."""
+    if not restarter.key.reads_all:
+        raise Problem("forbidden", f"the key {restarter.key.id} may not read every symbol, which a restart concerns")
+    service = service_of(request)
+    directory = service.settings.restarts_dir
+    found = await in_thread(facts.restart, directory, service.roots, query.source, restarter.key)
+    headers = {**_NO_STORE, **restarter.headers}
+    return Response(orjson.dumps(found), 202, headers=headers, media_type="application/json")
 
 
 @router.get(

@@ -346,6 +346,35 @@ def test_a_rebuild_makes_a_new_connection_and_a_backfill() -> None:
     play(life())
 
 
+def test_a_restart_ends_the_pause_before_the_next_connection() -> None:
+    async def life() -> None:
+        bench = Bench(hk_ms(10, 0))
+        opend = bench.opend
+
+        def refuse(word: str, code: str) -> None:
+            raise FeedError("nobody listens")
+
+        opend.trouble = refuse
+        session = bench.session(CODES, CALENDAR, reconnect_max_sec=600.0)
+
+        async def script() -> None:
+            await asyncio.sleep(300)  # the pauses have grown to minutes
+            opend.trouble = lambda word, code: None
+            tried = len(opend.connections)
+            session.restart("asked by somebody")
+            await asyncio.sleep(1)
+            assert len(opend.connections) == tried + 1
+            await bench.until(lambda: bench.progress.connected)
+            session.restart("asked again")
+            await bench.until(lambda: len(opend.connections) == tried + 2 and bench.progress.connected)
+            await asyncio.sleep(60)
+            assert len(opend.connections) == tried + 2, "one restart is one new connection"
+
+        await bench.serve(session, script())
+
+    play(life())
+
+
 def test_reconnects_come_with_growing_pauses() -> None:
     async def life() -> None:
         bench = Bench(hk_ms(10, 0))

@@ -31,6 +31,10 @@ export const askSql = async (body, signal) => (await asked("/v1/sql", {
 export const mute = (code, for_sec, key) => asked("/v1/alerts/mutes", {
   method: "POST", headers: { "Content-Type": "application/json", ...(key ? { Authorization: `Bearer ${key}` } : {}) }, body: JSON.stringify({ code, for_sec }),
 });
+/** As `mute`; what was asked for, and when. */
+export const restart = async (source, key) => (await asked("/v1/sources/restart", {
+  method: "POST", headers: { "Content-Type": "application/json", ...(key ? { Authorization: `Bearer ${key}` } : {}) }, body: JSON.stringify({ source }),
+})).json();
 export const logIn = (key) =>
   asked("/v1/session", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ key }) });
 export const logOut = () => asked("/v1/session", { method: "DELETE" });

@@ -10,12 +10,13 @@ import { Data } from "./pages/data.js";
 import { Days } from "./pages/days.js";
 import { Overview } from "./pages/overview.js";
 import { Server } from "./pages/server.js";
+import { Sources } from "./pages/sources.js";
 import { Sql } from "./pages/sql.js";
 import { Symbol } from "./pages/symbol.js";
 
 const PAGES = [["", "Overview", Overview], ["coverage", "Coverage", Coverage], ["symbol", "Symbol", Symbol],
   ["days", "Days", Days], ["data", "Data", Data], ["sql", "SQL", Sql],
-  ["alerts", "Alerts", Alerts], ["server", "Server", Server]];
+  ["alerts", "Alerts", Alerts], ["sources", "Sources", Sources], ["server", "Server", Server]];
 
 /** `#symbol/HK.00700?day=20261127` as `{name, of, given}`. */
 function place() {

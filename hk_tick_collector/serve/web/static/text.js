@@ -1,5 +1,6 @@
 // Words in both languages, and how numbers and times are written. One rule: market time on the page, UTC on hover.
 
+import { complaintInChinese } from "./complaints.js";
 import { inChinese } from "./chinese.js"; // of the pages of days, which says the same
 
 const WORDS = {
@@ -41,6 +42,10 @@ const WORDS = {
     "sent": "已發送", "given up": "已放棄", "waits": "等候發送", "Wrong now": "目前的問題", "Nothing.": "沒有。", "Muted": "已靜音", "Mute": "靜音", "Tell again": "恢復通知", "rule": "規則", "for": "時間", "key with the scope mute": "有 mute 權限的密鑰", "until": "至", "Told": "已通知", "target": "對象", "text": "內容", "comes and goes": "時好時壞",
     "No outbox of hk-tick-alert is known to this server.": "這個伺服器不知道 hk-tick-alert 的發件匣在哪裏。",
     "To be called when something is wrong, set ALERT_FILE and ALERT_DIR, start hk-tick-alert, and give this server the same ALERT_DIR.": "如要在出事時收到通知，請設定 ALERT_FILE 與 ALERT_DIR，啟動 hk-tick-alert，並把同一個 ALERT_DIR 交給這個伺服器。",
+    "Sources": "來源", "source": "來源", "complaint": "事項", "fine": "正常", "problem": "有問題", "restarted": "已重新連線：", "Restart a feed": "重新連線", "Restart the feed": "重新連線", "key with the scope restart": "有 restart 權限的密鑰",
+    "asked for": "已提出要求", "restarted and connected again": "已重新連線", "restarted, connecting": "正在重新連線", "not ready": "尚未就緒", "down": "未連線",
+    "The connection ends and a new one is made; the recorder goes on and fetches what was traded meanwhile.": "結束現有連線並重新建立；錄製程式繼續運行，並補取期間的成交。",
+    "No recorder here takes requests: under systemd each does; elsewhere set RESTARTS_DIR for the recorder and for this server.": "這裏沒有錄製程式接受要求：在 systemd 下全部都接受；其他情況請為錄製程式及這個伺服器設定 RESTARTS_DIR。",
     "Latency over the day": "全日延遲", "the slowest five minutes": "最慢的五分鐘", "Live readers": "即時讀者", "behind": "落後", "catching up": "追趕中",
     "The live channel is not at this address; pages ask every second instead.": "這個地址沒有即時頻道；頁面改為每秒查詢。",
   },
@@ -56,15 +61,8 @@ export const prefs = {
 
 /** A server's sentence in the language chosen, where it is known; else as it came. */
 export const said = (text) => (prefs.language === "zh" && text ? inChinese(text) : text ?? "");
-// What a complaint is about, by its code; its sentence follows.
-const CODES = {
-  recorder_down: "錄製程式沒有運行", no_ticks: "收不到成交", source_disconnected: "與來源斷線", source_mute: "來源沒有聲息", ticks_refused: "丟失成交", ticks_missing: "缺少成交", holes_open: "有未補的缺口",
-  not_storing: "無法存檔", worker_dead: "工作線程已死", spill_growing: "溢出檔增長", spill_waiting: "溢出檔有待寫入", writer_replaced: "寫入線程已更換", commits_slow: "寫入緩慢", ticks_quarantined: "成交被隔離",
-  disk_full: "磁碟已滿", disk_silent: "磁碟沒有回應", disk_fills_up: "磁碟快滿", symbols_refused: "有股票被拒", ticks_late: "成交遲到", ticks_from_future: "成交時間在未來", recorder_restarting: "錄製程式反覆重啟",
-  day_file_unreadable: "當日檔案無法讀取", days_to_come: "有未來日子的檔案", recorder_complains: "錄製程式報告問題", market_closed_by_source: "來源說已休市", unit_failed: "系統服務失敗",
-  hook_silent: "策略沒有訊號", day_not_archived: "交易日未歸檔", recorder_stopped: "錄製程式已停止", recorder_starting: "錄製程式啟動中", configuration_wrong: "設定有誤",
-};
-export const topic = (code) => (prefs.language === "zh" && CODES[code] ? `${CODES[code]}：` : "");
+/** What a complaint or an alert says, in the language chosen. */
+export const complaint = ({ code, sentence }) => (prefs.language === "zh" && code ? complaintInChinese(code, sentence) : null) ?? sentence;
 
 /** The word in the language chosen; English itself is the key. */
 export const t = (word) => (prefs.language === "en" ? word : WORDS.zh[word] ?? word);

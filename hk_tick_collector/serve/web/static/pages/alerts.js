@@ -3,7 +3,7 @@
 import { html, useState } from "../vendor/htm-preact.js";
 import { getJson, mute } from "../api.js";
 import { Failed, usePoll, When, Zone } from "../parts.js";
-import { count, t, topic } from "../text.js";
+import { complaint, count, t } from "../text.js";
 
 const levelOf = (level) => ({ alert: "alert", warn: "warn" })[level] ?? "info";
 
@@ -49,7 +49,7 @@ export function Alerts({ zone }) {
     ${found && !found.is_on && html`<${Off} />`}
     ${found?.is_on && html`<h2>${t("Wrong now")}</h2>
       ${firing.length === 0 ? html`<p>${t("Nothing.")}</p>` : html`<ul class="plain">${firing.map((event) => html`<li key=${`${event.code} ${event.subject}`}>
-        <span class=${`state ${levelOf(event.level)}`}></span> ${topic(event.code)}${event.sentence} <small>(${event.code}, ${t("since")} <${When} ms=${event.fired_ms} zone=${zone} /> <${Zone} zone=${zone} />${event.is_flapping ? `, ${t("comes and goes")}` : ""})</small></li>`)}</ul>`}
+        <span class=${`state ${levelOf(event.level)}`}></span> ${complaint(event)} <small>(${event.code}, ${t("since")} <${When} ms=${event.fired_ms} zone=${zone} /> <${Zone} zone=${zone} />${event.is_flapping ? `, ${t("comes and goes")}` : ""})</small></li>`)}</ul>`}
       ${mutes.length > 0 && html`<h2>${t("Muted")}</h2><ul class="plain">${mutes.map(([code, until]) => html`<li><code>${code}</code> ${t("until")} <${When} ms=${until} zone=${zone} /> <${Zone} zone=${zone} /></li>`)}</ul>`}
       <h2>${t("Mute")}</h2><${Mute} codes=${[...new Set([...firing.map((event) => event.code), ...mutes.map(([code]) => code)])]} muted=${mutes} onDone=${ask} />`}
   </section>

@@ -1,7 +1,7 @@
 // Is all well?
 
 import { html, useEffect, useRef } from "../vendor/htm-preact.js";
-import { bytes, count, dayText, iso, seconds, t, topic } from "../text.js";
+import { bytes, complaint, count, dayText, iso, seconds, t } from "../text.js";
 import { Share, Spark, Time, Zone } from "../parts.js";
 
 const KEPT = 90; // values of a sparkline: three minutes
@@ -30,7 +30,7 @@ function Verdict({ root, zone, now }) {
     <div class="row"><h1>${t(word)}</h1>
       <span class="push soft">${root.recorder ? html`${t("recorder")} ${root.recorder.version}, pid ${root.recorder.pid}, ${t("since")} <${Time} ms=${root.recorder.started_at_ms} zone=${zone} />` : t("not running")}</span></div>
     ${told.length > 0 && html`<ul>${told.map(([level, text, code]) =>
-      html`<li><span class=${`state ${LEVELS[level] ?? "info"}`}></span> ${topic(code)}${text} ${code && html`<small>(${code})</small>`}</li>`)}</ul>`}
+      html`<li><span class=${`state ${LEVELS[level] ?? "info"}`}></span> ${complaint({ code, sentence: text })} ${code && html`<small>(${code})</small>`}</li>`)}</ul>`}
   </section>`;
 }
 
