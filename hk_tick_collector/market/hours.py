@@ -21,7 +21,7 @@ class Phase(StrEnum):
     PRE_MARKET = "pre_market"
     REGULAR = "regular"
     POST_MARKET = "post_market"
-    PAUSE = "pause"  # between two trading days that follow each other without a night
+    PAUSE = "pause"  # between two trading days that follow each other, or a night and its day
 
 
 CONTINUOUS = frozenset({Phase.MORNING, Phase.AFTERNOON, Phase.REGULAR})

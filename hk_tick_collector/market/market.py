@@ -99,6 +99,9 @@ class Market:
     symbols: SymbolGrammar
     other_currencies: OtherCurrencies | None = None  # None: every symbol trades in ``currency``
     day_starts_ms: int = 0  # where a trading day begins, from its local midnight: hm(-4) is 20:00 of the day before
+    # Rows of ``hours`` up to here are a night that follows the session before at once, also over a weekend: Taiwan's
+    # Monday begins on Friday at 15:00. None: it is the night before the day.
+    night_ends_ms: int | None = None
 
     # Days
 
@@ -123,10 +126,7 @@ class Market:
             return start_ms, self.zone.midnight_ms(add_days(day, 1))
         if self.table_kind(day) is DayKind.CLOSED:
             return start_ms, start_ms
-        before = add_days(day, -1)
-        while self.table_kind(before) is DayKind.CLOSED:
-            before = add_days(before, -1)
-        following = add_days(before, 1)
+        following = self._after_session_before(day)
         return self.zone.at_ms(following, self.day_starts_ms), self.zone.at_ms(add_days(day, 1), self.day_starts_ms)
 
     def begins_ms(self, day: str) -> int:
@@ -137,6 +137,17 @@ class Market:
     def table_kind(self, day: str) -> DayKind:
         """WHOLE, HALF or CLOSED as the generated table says; a weekday outside it counts as WHOLE."""
         return self.table.day_kind(day) or DayKind.WHOLE
+
+    def _after_session_before(self, day: str) -> str:
+        before = add_days(day, -1)
+        while self.table_kind(before) is DayKind.CLOSED:
+            before = add_days(before, -1)
+        return add_days(before, 1)
+
+    def row_starts_ms(self, day: str, clock_ms: int) -> int:
+        """When a row of ``hours`` begins on a day."""
+        is_night = self.night_ends_ms is not None and clock_ms <= self.night_ends_ms
+        return self.zone.at_ms(self._after_session_before(day) if is_night else day, clock_ms)
 
     def _session_after(self, day: str) -> str:
         for _ in range(_SEARCH_LIMIT_DAYS):
@@ -245,7 +256,7 @@ def _spans(market: Market, day: str, kind: DayKind) -> tuple[Span, ...]:
     rows = market.hours_on(day).rows(kind)
     if not rows:
         return ()
-    starts_ms = [market.zone.at_ms(day, clock_ms) for clock_ms, _ in rows]
+    starts_ms = [market.row_starts_ms(day, clock_ms) for clock_ms, _ in rows]
     ends_ms = [*starts_ms[1:], market.zone.at_ms(add_days(day, 1), market.day_starts_ms)]
     return tuple(
         Span(start_ms, end_ms, phase) for start_ms, end_ms, (_, phase) in zip(starts_ms, ends_ms, rows, strict=True)

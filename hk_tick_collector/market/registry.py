@@ -7,9 +7,10 @@ from hk_tick_collector.market.cme import CME
 from hk_tick_collector.market.cn import CN
 from hk_tick_collector.market.hk import HK
 from hk_tick_collector.market.market import Market
+from hk_tick_collector.market.tw import TW
 from hk_tick_collector.market.us import US
 
-MARKETS: dict[str, Market] = {market.code: market for market in (HK, US, CN, CME)}
+MARKETS: dict[str, Market] = {market.code: market for market in (HK, US, CN, CME, TW)}
 DEFAULT_MARKET = HK  # where MARKET is not set, and of files from before markets had names
 
 

@@ -14,3 +14,4 @@ class TradeTypes:
     auction: frozenset[str] = frozenset()  # make the price too, unless auctions are left out
     odd_lot: frozenset[str] = frozenset()
     not_in_totals: frozenset[str] = frozenset()  # the source counts them in no bar and in no day total
+    no_trade: frozenset[str] = frozenset()  # nothing changed hands: in no bar, whoever asks

@@ -38,7 +38,7 @@ class TradeRule:
         """Does a trade of this type count in volume?"""
         if self.prices(tick_type):
             return True
-        if tick_type in self.types.auction:
+        if tick_type in self.types.auction or tick_type in self.types.no_trade:
             return False
         return self.odd_lots if tick_type in self.types.odd_lot else self.off_exchange
 

@@ -21,6 +21,7 @@ from hk_tick_collector.market.cn import CN
 from hk_tick_collector.market.hk import HK
 from hk_tick_collector.market.hours import DayKind, Hours, Phase, hm
 from hk_tick_collector.market.market import Market
+from hk_tick_collector.market.tw import TW
 from hk_tick_collector.market.us import US
 from hk_tick_collector.market.zone import Zone
 from hk_tick_collector.store import data_root
@@ -56,6 +57,10 @@ def at(market: Market, text: str) -> int:
         (US, "2026-11-26 20:00", "20261127"),
         (US, "2026-03-08 20:00", "20260309"),
         (US, "2026-11-01 20:00", "20261102"),
+        (TW, "2026-11-27 14:59:59.999", "20261127"),
+        (TW, "2026-11-27 15:00", "20261130"),  # Friday's night is Monday's
+        (TW, "2026-11-28 04:59:59.999", "20261130"),
+        (TW, "2026-12-24 15:00", "20261228"),  # 25 December is no session
         (HK, "2026-11-20 23:59:59.999", "20261120"),
         (HK, "2026-11-21 00:00", "20261121"),  # a Saturday: the local date, whatever it is
     ],
@@ -85,7 +90,7 @@ def test_a_zone_agrees_with_the_zone_data(name: str, ts_ms: int) -> None:
     assert shown_ms == ts_ms or zone.clock_with_ms(shown_ms) == zone.clock_with_ms(ts_ms)  # the hour that comes twice
 
 
-@pytest.mark.parametrize("market", [HK, CN])
+@pytest.mark.parametrize("market", [HK, CN, TW])
 def test_a_zone_of_fixed_clocks_is_the_one_of_the_zone_data(market: Market) -> None:
     by_data = Zone(market.zone.name)
     for ts_ms in range(at(HK, "1992-01-01 00:00"), at(HK, "2049-12-31 00:00"), 86_400_000 * 7):
@@ -127,6 +132,11 @@ def test_phases_fill_the_day_and_the_recording_window_is_what_is_not_closed(
         (US, "2026-11-27 13:00", HALF, Phase.POST_MARKET),
         (US, "2026-11-27 17:00", HALF, Phase.CLOSED),
         (US, "2026-11-30 16:00", WHOLE, Phase.POST_MARKET),
+        (TW, "2026-11-27 20:00", WHOLE, Phase.OVERNIGHT),  # Friday
+        (TW, "2026-11-28 05:00", WHOLE, Phase.PAUSE),
+        (TW, "2026-11-29 20:00", WHOLE, Phase.PAUSE),  # no night before a Monday
+        (TW, "2026-11-30 08:45", WHOLE, Phase.PRE_OPEN_AUCTION),
+        (TW, "2026-11-30 13:30", WHOLE, Phase.CLOSING_AUCTION),
         (CN, "2026-11-20 09:20", WHOLE, Phase.PRE_OPEN_AUCTION),
         (CN, "2026-11-20 11:30", WHOLE, Phase.LUNCH),
         (CN, "2026-11-20 14:59", WHOLE, Phase.CLOSING_AUCTION),
