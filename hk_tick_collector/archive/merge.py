@@ -65,7 +65,7 @@ from hk_tick_collector.store.inuse import open_elsewhere
 from hk_tick_collector.store.layout import DAY_FILE_GLOB, day_file, sqlite_files, sync_dir
 from hk_tick_collector.store.reader import CoverageRow, GapRow, Notes, open_read_only
 from hk_tick_collector.store.symbol_coverage import COLUMNS, SymbolCoverage
-from hk_tick_collector.store.verdict import MISSING, PROVEN, sequences_count
+from hk_tick_collector.store.verdict import MISSING, PROVEN, is_by_total, sequences_count
 
 LOCK_FILE = ".merge.lock"
 GROUP_ROWS = 200_000  # of all recordings, about so many are in memory at a time
@@ -407,7 +407,8 @@ def _note(
         for source in plan.cautions:
             _take_gaps(conn, (gap for gap in source.gaps.get(symbol, []) if gap.is_window or gap.state != OPEN))
     counts = all(sequences_count(plan.notes_of.coverage[symbol].distrust) for symbol, plan in plans.items())
-    coverage = DayCoverage.load(conn, trading_day, counts=counts, market=market)
+    by_total = any(is_by_total(plan.notes_of.coverage[symbol].distrust) for symbol, plan in plans.items())
+    coverage = DayCoverage.load(conn, trading_day, counts=counts, by_total=by_total, market=market)
     changed = [symbol for symbol, plan in plans.items() if len(plan.taken) > 1 or base is not plan.notes_of]
     coverage.recount(conn, changed)
     for symbol, plan in plans.items():

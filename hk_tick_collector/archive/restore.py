@@ -60,7 +60,7 @@ from hk_tick_collector.store.inuse import open_elsewhere
 from hk_tick_collector.store.layout import DAY_FILE_GLOB, day_file, sqlite_files, sync_dir
 from hk_tick_collector.store.reader import AmendmentRow, CoverageRow, GapRow, SymbolRow
 from hk_tick_collector.store.symbol_coverage import COLUMNS as COVERAGE_COLUMNS
-from hk_tick_collector.store.verdict import Replay, sequences_count
+from hk_tick_collector.store.verdict import Replay, is_by_total, sequences_count
 
 LOCK_FILE = ".restore.lock"
 CACHE_KB = 64 * 1024  # of SQLite: the index of a large day is filled at random places, and pages come round again
@@ -282,7 +282,8 @@ def _join(ticks: Ticks, manifest: Manifest, db: Path, now_ms: int) -> int:
             _insert(conn, "symbols", SymbolRow, manifest.symbol_rows)
             _insert(conn, "amendments", AmendmentRow, amendments)
             counts = all(sequences_count(row.distrust) for row in manifest.coverage)
-            coverage = DayCoverage.load(conn, manifest.trading_day, counts=counts)
+            by_total = any(is_by_total(row.distrust) for row in manifest.coverage)
+            coverage = DayCoverage.load(conn, manifest.trading_day, counts=counts, by_total=by_total)
             coverage.take_over(conn, map(_row_of, manifest.coverage))
             before_rows = conn.execute(_COUNT).fetchone()[0]
             for group in groups(symbols, archived):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from hk_tick_collector.core.evidence import EvidenceLevel
 from hk_tick_collector.records.tick import SEQ_COUNTER_MASK
+from hk_tick_collector.records.totals import units_of
 from hk_tick_collector.store.extents import count, format_extents
 from hk_tick_collector.store.gaps import OPEN, read_meta
 from hk_tick_collector.store.reader import CoverageRow, GapRow, Notes, verdict_of
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from hk_tick_collector.days.catalog import Day
 
 NOT_GIVEN_UP = "not stored, and not given up either"
+VOLUME_MISSING = "volume between running totals that no stored trade has"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +111,15 @@ def _of_row(gap: GapRow) -> GapLine:
 
 
 def _not_given_up(day: Day, row: CoverageRow, open_gaps: Sequence[GapRow]) -> list[GapLine]:
-    holes, missing_ticks = [], 0
+    holes, missing_ticks, by_total = [], 0, False
     with suppress(ValueError, TypeError):  # a column that cannot be read is named by the certificate
         verdict = verdict_of(row, open_gaps)
         holes, missing_ticks = verdict.unlisted, verdict.unlisted_ticks
+        by_total = verdict.level is EvidenceLevel.RUNNING_TOTAL
     if not holes:
         return []
+    if by_total:
+        return _of_totals(day, row.symbol, holes)
     table = day.ticks([row.symbol], ("ts_ms", "seq"))
     times = {
         seq & SEQ_COUNTER_MASK: ts_ms
@@ -137,4 +142,32 @@ def _not_given_up(day: Day, row: CoverageRow, open_gaps: Sequence[GapRow]) -> li
             None,
         )
         for part in parts
+    ]
+
+
+def _of_totals(day: Day, symbol: str, holes: Sequence[tuple[int, int]]) -> list[GapLine]:
+    """A line for each stretch of volume."""
+    table = day.ticks([symbol], ("ts_ms", "seq", "volume"))
+    begins: dict[int, int] = {}
+    ends: dict[int, int] = {}
+    times = table["ts_ms"].cast("int64").to_pylist()
+    for ts_ms, seq, volume in zip(times, table["seq"].to_pylist(), table["volume"].to_pylist(), strict=True):
+        if seq is not None and volume is not None:
+            first, last = units_of(seq, volume)
+            begins[first], ends[last] = ts_ms, ts_ms
+    opening_ms = day.market.opening_ms(day.trading_day)
+    return [
+        GapLine(
+            day.trading_day,
+            symbol,
+            OPEN,
+            ends.get(first - 1, opening_ms),
+            begins.get(last + 1),
+            None,
+            format_extents([(first, last)]),
+            VOLUME_MISSING,
+            None,
+            None,
+        )
+        for first, last in holes
     ]

@@ -13,6 +13,7 @@ from hk_tick_collector.records import columns
 # What every tick of this recorder has in the columns ``market`` and ``provider``.
 MARKET_HK = "HK"
 PROVIDER_FUTU = "futu"
+PROVIDERS_OF_TOTALS = frozenset({"shioaji"})
 
 PUSH_TYPE_PUSH = "push"
 PUSH_TYPE_POLL = "poll"
@@ -37,6 +38,11 @@ class Origin(NamedTuple):
     def counts(self) -> bool:
         """Do the sequences of its ticks count them? Observed in Hong Kong alone."""
         return self.market == MARKET_HK
+
+    @property
+    def totals(self) -> bool:
+        """Are they the day's running total of volume (``records.totals``)?"""
+        return self.provider in PROVIDERS_OF_TOTALS
 
 
 FIRST_ORIGIN = Origin()

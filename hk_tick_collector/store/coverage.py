@@ -24,7 +24,7 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from hk_tick_collector.core.evidence import NO_COUNTER
+from hk_tick_collector.core.evidence import BY_TOTAL, NO_COUNTER
 from hk_tick_collector.core.facts import (
     DETAILS,
     NO_TICK,
@@ -48,6 +48,7 @@ from hk_tick_collector.core.ranges import CounterRanges
 from hk_tick_collector.market.market import Market
 from hk_tick_collector.market.registry import DEFAULT_MARKET
 from hk_tick_collector.records.tick import SEQ_COUNTER_MASK, Origin, Tick
+from hk_tick_collector.records.totals import NO_TRADE, units_of
 from hk_tick_collector.records.views import by_content
 from hk_tick_collector.store import gaps
 from hk_tick_collector.store.connect import COVERAGE_SQL, split_statements
@@ -59,6 +60,7 @@ from hk_tick_collector.store.verdict import MISSING, REPLAY_COLUMNS, read_replay
 CLOSING_MS = 2000  # a file is checkpointed so long after its last commit; who writes to it later is somebody else
 COUNTED_ROWS = 200_000  # so many are counted whenever a file is opened: 20 ms
 # INDEXED BY: without that index this would become a scan of the day; better an error.
+TOTALS_DISAGREE = "two trades take the same part of a running total"
 LAST_SEQ_SQL = (
     "SELECT seq FROM ticks INDEXED BY uniq_ticks_symbol_seq "
     "WHERE symbol = ? AND seq IS NOT NULL ORDER BY seq DESC LIMIT 1"
@@ -83,10 +85,14 @@ class Sorted(NamedTuple):
 class DayCoverage:
     """The coverage of one open day file."""
 
-    def __init__(self, day: str, *, counts: bool = True, market: Market = DEFAULT_MARKET) -> None:
+    def __init__(
+        self, day: str, *, counts: bool = True, by_total: bool = False, market: Market = DEFAULT_MARKET
+    ) -> None:
         self._day = day
         self._market = market
         self._counts = counts
+        self._by_total = by_total
+        self._recount: set[str] = set()  # their ranges are of another kind than they should be
         self._tracks: dict[str, SymbolCoverage] = {}
         self._unkeyed: set[str] = set()  # symbols whose sequences name no tick, since two ways number each for itself
         # Symbols whose rows who hands them over could not read, and has not seen pushes and answers agree of since.
@@ -102,27 +108,24 @@ class DayCoverage:
         changed_ms: int | None = None,
         *,
         counts: bool = True,
+        by_total: bool = False,
         market: Market = DEFAULT_MARKET,
     ) -> DayCoverage:
         """Read the tables, made or counted anew where they do not fit ``ticks``. Wants a write transaction.
 
         ``changed_ms``: when the file was last written to. If that was our own last commit, the newest rowid counts the
         rows, for the recorder only appends. Else somebody may have removed some (0.1 s a million rows). ``counts``:
-        whether sequences count the ticks, where the file does not tell by its coverage or the origin of its rows.
+        whether sequences count the ticks, ``by_total``: whether they are a running total, where the file does not tell
+        by its coverage or the origin of its rows.
         """
-        coverage = cls(day, counts=counts, market=market)
+        coverage = cls(day, counts=counts, by_total=by_total, market=market)
         for statement in split_statements(COVERAGE_SQL):
             conn.execute(statement)
-        stored_ticks = committed_ms = 0
-        for row in conn.execute(_SELECT):
-            try:
-                coverage._tracks[row[0]] = SymbolCoverage.of_row(row)
-                stored_ticks += row[COLUMNS.index("stored_ticks")]
-                committed_ms = max(committed_ms, row[COLUMNS.index("updated_at_ms")])
-            except (TypeError, ValueError):  # somebody else's text in a column: as if the row were not there
-                continue
+        stored_ticks, committed_ms = coverage._read_rows(conn)
         counting = [track.counts for track in coverage._tracks.values()]
-        coverage._counts = counts and all(counting) and _origin_counts(conn)
+        origin = _origin(conn)
+        coverage._counts = counts and all(counting) and origin.counts
+        coverage._by_total = (by_total or origin.totals) and not coverage._counts
         for symbol, found in gaps.load_open(conn).items():
             coverage.track(symbol).gaps = found
         for symbol, replay in read_replays(conn).items():
@@ -132,6 +135,8 @@ class DayCoverage:
             coverage.recount(conn, {*stored, *coverage._tracks})
         if not coverage._counts and any(counting):
             coverage._count_nothing(conn)
+        if coverage._by_total:
+            coverage._count_by_total(conn)
         for track in coverage._tracks.values():
             coverage._note_unkeyed(track)
             track.settle()
@@ -141,12 +146,31 @@ class DayCoverage:
                 coverage._touched.add(track.symbol)
         return coverage
 
+    def _read_rows(self, conn: sqlite3.Connection) -> tuple[int, int]:
+        """How many rows they speak of, and when the newest was written."""
+        stored_ticks = committed_ms = 0
+        for row in conn.execute(_SELECT):
+            try:
+                self._tracks[row[0]] = SymbolCoverage.of_row(row)
+                stored_ticks += row[COLUMNS.index("stored_ticks")]
+                committed_ms = max(committed_ms, row[COLUMNS.index("updated_at_ms")])
+            except (TypeError, ValueError):  # somebody else's text in a column: as if the row were not there
+                continue
+        return stored_ticks, committed_ms
+
     def _count_nothing(self, conn: sqlite3.Connection) -> None:
         """What was counted by counters that are none is taken as positions."""
         counted = [track for track in self._tracks.values() if track.counts]
         for track in counted:
             track.doubt(NO_COUNTER)
         self.recount(conn, [track.symbol for track in counted])
+
+    def _count_by_total(self, conn: sqlite3.Connection) -> None:
+        """What was taken as positions alone is a running total."""
+        others = [track for track in self._tracks.values() if not track.by_total]
+        for track in others:
+            track.doubt(BY_TOTAL)
+        self.recount(conn, [track.symbol for track in others])
 
     def track(self, symbol: str) -> SymbolCoverage:
         """The symbol's coverage, empty when it is new."""
@@ -155,6 +179,8 @@ class DayCoverage:
             track = self._tracks[symbol] = SymbolCoverage(symbol)
             if not self._counts:
                 track.doubt(NO_COUNTER)
+            if self._by_total:
+                track.doubt(BY_TOTAL)
         return track
 
     def stored_ticks(self) -> int:
@@ -241,10 +267,11 @@ class DayCoverage:
                     symbol = row.symbol
                     track = self.track(symbol)
                     touched.add(symbol)
+                    by_total = track.by_total
                 seq = row.seq
                 if seq is None:
                     unsequenced.setdefault(track.symbol, []).append(row + stamp)
-                elif track.pass_over(seq):
+                elif _take_total(track, seq, row.volume) if by_total else track.pass_over(seq):
                     new.append(row + stamp)
                     ts_ms = row.ts_ms
                     if ts_ms > track.last_ts_ms:  # noqa: PLR1730 - as above
@@ -265,7 +292,7 @@ class DayCoverage:
             self._touched.add(symbol)
             track.ranges, track.newest, track.surplus_ticks = CounterRanges(), NO_RANGE, 0
             track.replay = track.replay.withdrawn() if track.replay is not None else None  # by others' hands
-            sequenced_ticks = _count_sequenced(conn, track) if track.counts else _count_positions(conn, track)
+            sequenced_ticks = _COUNTERS[track.counts, track.by_total](conn, track)
             track.surplus_ticks = sequenced_ticks - track.covered_ticks()
             times: list[int] = []
             for which in ("NOT NULL", "NULL"):
@@ -307,7 +334,10 @@ class DayCoverage:
     def take_note(self, other: SymbolCoverage, *, doubt: str | None = None) -> None:
         """The same of one symbol, but for its interruption. ``doubt``: what speaks against its counters besides."""
         track = self._touch(other.symbol)
+        was_by_total = track.by_total
         track.take_over(other)
+        if track.by_total != was_by_total and track.stored_ticks():
+            self._recount.add(track.symbol)
         if doubt is not None:
             track.doubt(doubt)
         self._note_unkeyed(track)
@@ -370,6 +400,9 @@ class DayCoverage:
 
     def save(self, conn: sqlite3.Connection, now_ms: int) -> None:
         """Write the rows of all symbols that were touched since the last save."""
+        if self._recount:
+            self.recount(conn, self._recount)
+            self._recount.clear()
         whole: list[Row] = []
         advanced: list[Row] = []
         replays: list[Row] = []
@@ -425,6 +458,40 @@ def _count_positions(conn: sqlite3.Connection, track: SymbolCoverage) -> int:
     return int(total)
 
 
+def _count_totals(conn: sqlite3.Connection, track: SymbolCoverage) -> int:
+    """Note the units of volume of a symbol's rows; how many rows have a sequence."""
+    sequenced_ticks = 0
+    for seq, volume in conn.execute(
+        "SELECT seq, volume FROM ticks WHERE symbol = ? AND seq IS NOT NULL ORDER BY seq", (track.symbol,)
+    ):
+        sequenced_ticks += 1
+        if seq < NO_TRADE and not _take_total(track, seq, volume):
+            track.doubt(TOTALS_DISAGREE)
+    return sequenced_ticks
+
+
+def _take_total(track: SymbolCoverage, seq: int, volume: int | None) -> bool:
+    """Note a trade that is stored. False when it may be stored already, or contradicts what is."""
+    if volume is None or volume <= 0 or seq >= NO_TRADE:
+        return False
+    first, last = units_of(seq, volume)
+    newest = track.newest
+    if first == newest[1] + 1:
+        newest[1] = last
+    elif not track.take_units(first, last):
+        return False
+    track.surplus_ticks += 1 - volume
+    return True
+
+
+_COUNTERS = {  # by whether sequences count, and whether they are a running total
+    (True, False): _count_sequenced,
+    (False, False): _count_positions,
+    (False, True): _count_totals,
+    (True, True): _count_sequenced,
+}
+
+
 def _rows_of(conn: sqlite3.Connection, symbol: str) -> int:
     parts = ("NOT NULL", "NULL")  # an index each
     return sum(
@@ -433,10 +500,10 @@ def _rows_of(conn: sqlite3.Connection, symbol: str) -> int:
     )
 
 
-def _origin_counts(conn: sqlite3.Connection) -> bool:
-    """Do the sequences of the rows count them? By one row: all of a file are of one origin."""
+def _origin(conn: sqlite3.Connection) -> Origin:
+    """Of the rows, by one of them: all of a file are of one."""
     row = conn.execute("SELECT market, provider FROM ticks LIMIT 1").fetchone()
-    return row is None or Origin(*row).counts
+    return Origin() if row is None else Origin(*row)
 
 
 def _rows(conn: sqlite3.Connection, only_grew: bool) -> int:

@@ -32,8 +32,9 @@ from typing import NamedTuple
 from hk_tick_collector.market.market import Market
 from hk_tick_collector.market.registry import DEFAULT_MARKET, MARKETS
 from hk_tick_collector.records.tick import FIRST_ORIGIN, Origin, Tick, of_one_kind, same_moment
+from hk_tick_collector.records.totals import NO_TRADE
 from hk_tick_collector.store.connect import ROW_COLUMNS, inserts
-from hk_tick_collector.store.coverage import DayCoverage
+from hk_tick_collector.store.coverage import TOTALS_DISAGREE, DayCoverage
 from hk_tick_collector.store.neighbours import Equals, Kind, Neighbours, Numbers, Stored, mark_of, stretches
 from hk_tick_collector.store.symbol_coverage import Row, SymbolCoverage
 
@@ -210,6 +211,8 @@ class OneByOne:
         if known is None:
             if not counted:
                 self._track.surplus_ticks += 1
+                if self._track.by_total and seq < NO_TRADE:
+                    self._track.doubt(TOTALS_DISAGREE)
             loose = self._equals(row).loose(ts_ms)
             if loose is None:
                 self._insert(row, seq, row[_OCCURRENCE])

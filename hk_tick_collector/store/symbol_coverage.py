@@ -13,7 +13,7 @@ from hk_tick_collector.core.facts import NO_TICK, PUSH_PULL_DISAGREE, Replayed, 
 from hk_tick_collector.core.ranges import CounterRanges
 from hk_tick_collector.store import gaps
 from hk_tick_collector.store.extents import count, format_extents, parse_extents, subtract
-from hk_tick_collector.store.verdict import PROVEN, UNPROVEN, Evidence, Replay, judge, sequences_count
+from hk_tick_collector.store.verdict import PROVEN, UNPROVEN, Evidence, Replay, is_by_total, judge, sequences_count
 
 MAX_HOLES = 500
 TOO_MANY_HOLES = f"the counters do not count: more than {MAX_HOLES} holes"
@@ -94,6 +94,11 @@ class SymbolCoverage:
         return sequences_count(self.distrust)
 
     @property
+    def by_total(self) -> bool:
+        """Are sequences a running total, and ``ranges`` units of volume?"""
+        return is_by_total(self.distrust)
+
+    @property
     def head_proven(self) -> bool:
         """The lowest counter stored is the day's first one, as OpenD showed it."""
         return self.head_counter is not None and bool(self.ranges) and self.ranges.first == self.head_counter
@@ -108,7 +113,15 @@ class SymbolCoverage:
 
     def add(self, counter: int) -> bool:
         """Note a counter that is not the next one. True when it is new."""
-        if not self.ranges.add(counter, counter):
+        return self._add(counter, counter)
+
+    def take_units(self, first: int, last: int) -> bool:
+        """Note the units of volume of a trade. False when another one has some of them: nothing is noted then."""
+        low = next((one for one in reversed(self.ranges.ranges) if one[0] <= last), None)
+        return (low is None or low[1] < first) and self._add(first, last)
+
+    def _add(self, first: int, last: int) -> bool:
+        if not self.ranges.add(first, last):
             return False
         self.settled = False
         if len(self.ranges) > MAX_HOLES + 1:

@@ -5,6 +5,9 @@ Nothing here knows of rows or connections but ``read_replays``; ``coverage`` and
 Where a source's sequences count nothing (``sequences_count``) a symbol is proven only by a copy of its day (``Replay``)
 that had each row and no other, and was the same when it was read again: equal to the copy, not to what the exchange
 told. Whatever changes its rows takes that away until the copy is held against them anew.
+
+Where they are a running total of volume (``is_by_total``) it is proven when every step adds up from 0 to the last trade
+of the day as the source showed it after the close; ``ranges`` are then units of volume (``records.totals``).
 """
 
 from __future__ import annotations
@@ -14,9 +17,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from hk_tick_collector.core.evidence import NO_COUNTER, EvidenceLevel
+from hk_tick_collector.core.evidence import BY_TOTAL, NO_COUNTER, EvidenceLevel
 from hk_tick_collector.core.facts import NO_TICK, NOT_COMPARED, NOT_YET_JOINED, counters_count, reasons_of
 from hk_tick_collector.core.text import counted
+from hk_tick_collector.records.totals import missing_units
 from hk_tick_collector.store.extents import Extent, count, subtract
 
 PROVEN, MISSING, UNPROVEN = "proven", "missing", "unproven"
@@ -24,6 +28,7 @@ READ_ONCE = (
     "equal to its file, which was not read again since: import it once more, best after its program was restarted or "
     "has connected again"
 )
+NOT_SHOWN = "the source has not yet shown the whole day after its close"
 REPLAY_COLUMNS = ("symbol", "copy", "ticks", "digest", "first_at_ms", "last_at_ms")
 _REPLAYS = f"SELECT {', '.join(REPLAY_COLUMNS)} FROM replays ORDER BY symbol"  # noqa: S608 - constants
 
@@ -105,6 +110,11 @@ def sequences_count(distrust: str | None) -> bool:
     return distrust is None or NO_COUNTER not in reasons_of(distrust)
 
 
+def is_by_total(distrust: str | None) -> bool:
+    """Are the symbol's sequences a running total of volume, by what its file says?"""
+    return distrust is not None and BY_TOTAL in reasons_of(distrust)
+
+
 def judge(evidence: Evidence) -> Verdict:
     """The verdict on a symbol's day. Nothing else decides a state or counts what is missing.
 
@@ -116,6 +126,8 @@ def judge(evidence: Evidence) -> Verdict:
     as many are expected as are stored.
     """
     level, against = _basis(evidence)
+    if level is EvidenceLevel.RUNNING_TOTAL:
+        return _judge_by_total(evidence, against)
     in_gaps = _joined(evidence.in_gaps)
     follows = counters_count(evidence.distrust)
     absent = subtract(_known(evidence, in_gaps), evidence.ranges) if follows else in_gaps
@@ -151,9 +163,40 @@ def _basis(evidence: Evidence) -> tuple[EvidenceLevel, str | None]:
     """What the day is judged by, and what its file says against that."""
     if sequences_count(evidence.distrust):
         return EvidenceLevel.COUNTER, evidence.distrust
+    if is_by_total(evidence.distrust):
+        others = [reason for reason in reasons_of(evidence.distrust) if reason not in (NO_COUNTER, BY_TOTAL)]
+        return EvidenceLevel.RUNNING_TOTAL, "; ".join(others) or None
     alone = reasons_of(evidence.distrust) == (NO_COUNTER,)
     against = _unlike_copy(evidence) if alone else evidence.distrust
     return (EvidenceLevel.ID if against else EvidenceLevel.REPLAY), against
+
+
+def _judge_by_total(evidence: Evidence, against: str | None) -> Verdict:
+    """At least a trade is missing in each stretch of units that no stored trade takes, at most one a unit."""
+    end = evidence.verified_counter
+    absent = missing_units(evidence.ranges, None if end == NO_TICK else end)
+    units = count(absent)
+    if evidence.open_gaps or absent:
+        where = f"in {counted(len(absent), 'stretch', 'stretches')} between its running totals"
+        reason: str | None = f"{units:,} of volume missing {where}" if units else _loss(evidence, [], 0)
+    else:
+        reason = evidence.not_subscribed or against
+        if reason is None and evidence.unsequenced_ticks:
+            reason = f"{counted(evidence.unsequenced_ticks, 'tick')} without a sequence"
+        if reason is None and (end is None or (end == NO_TICK and evidence.ranges)):
+            reason = NOT_SHOWN
+    lost = evidence.open_gaps or units
+    state = MISSING if lost else UNPROVEN if reason else PROVEN
+    return Verdict(
+        state,
+        reason,
+        len(absent),
+        units - len(absent) or None,
+        evidence.stored_ticks if state == PROVEN else None,
+        absent,
+        len(absent),
+        EvidenceLevel.RUNNING_TOTAL,
+    )
 
 
 def _unlike_copy(evidence: Evidence) -> str | None:

@@ -101,6 +101,7 @@ class DayFileWriter:
     ) -> None:
         self.data_root = data_root
         self._counts = evidence is EvidenceLevel.COUNTER
+        self._by_total = evidence is EvidenceLevel.RUNNING_TOTAL
         self._origin = origin
         self._options = options or SqliteOptions()
         self._clock = clock or SystemClock()
@@ -395,7 +396,7 @@ class DayFileWriter:
 
     def _load(self, conn: sqlite3.Connection, day: str, changed_ms: int | None = None) -> DayCoverage:
         market = MARKETS.get(self._origin.market, DEFAULT_MARKET)
-        return DayCoverage.load(conn, day, changed_ms, counts=self._counts, market=market)
+        return DayCoverage.load(conn, day, changed_ms, counts=self._counts, by_total=self._by_total, market=market)
 
     def _read_anew(self, day: str, path: Path) -> None:
         """The file changed, and SQLite knows of no commit: a checkpoint of somebody else, or a copy over the live file.
