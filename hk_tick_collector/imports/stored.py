@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-from hk_tick_collector.sources.sierra.against import Stored
+from hk_tick_collector.sources.stored import Stored
 from hk_tick_collector.store.connect import translate
 from hk_tick_collector.store.layout import day_file, parse_day, recent_day_files
 from hk_tick_collector.store.reader import coverage, replays
@@ -45,7 +45,7 @@ def _rows(conn: sqlite3.Connection, sql: str, symbol: str) -> Iterator[Stored]:
 
 
 class RecordedDays:
-    """The newest ``recent_files`` day files of a data root: a ``sierra.against.StoredDays``."""
+    """The newest ``recent_files`` day files of a data root: a ``sources.stored.StoredDays``."""
 
     def __init__(self, data_root: Path, recent_files: int) -> None:
         self._data_root = data_root
@@ -66,3 +66,9 @@ class RecordedDays:
         db = day_file(self._data_root, day)
         found = replays(db).get(symbol) if db.exists() else None
         return None if found is None else (found.digest, found.confirmed)
+
+    def shown_until_ms(self, symbol: str, day: str) -> int | None:
+        """As ``StoredDays`` has it."""
+        db = day_file(self._data_root, day)
+        found = (row.verified_until_ms for row in (coverage(db) if db.exists() else ()) if row.symbol == symbol)
+        return next(found, None)

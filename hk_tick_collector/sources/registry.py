@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from hk_tick_collector.sources.books import BookSink
     from hk_tick_collector.sources.dxlink.symbols import Venue
     from hk_tick_collector.sources.gexbot.series import Picture
-    from hk_tick_collector.sources.sierra.against import StoredDays
     from hk_tick_collector.sources.sierra.depthfiles import DepthKeeper
     from hk_tick_collector.sources.sierra.naming import Rule
+    from hk_tick_collector.sources.stored import StoredDays
 
 OFFERED: tuple[SourceSpec, ...] = (*futu.SPECS, *sierra.SPECS, *dxlink.SPECS, *gexbot.SPECS, *schwab.SPECS)
 TRADE_TYPES: tuple[str, ...] = tuple(dict.fromkeys(name for spec in OFFERED for name in spec.trade_types.values()))

@@ -10,43 +10,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import groupby
-from typing import NamedTuple, Protocol
 
 from hk_tick_collector.core.errors import RecorderError
 from hk_tick_collector.records.tick import Tick
+from hk_tick_collector.sources.stored import Stored
 
 CONFLICT_ROWS = 20  # with one sequence and another price, before it is called a wrong multiplier
 
 Content = tuple[float | None, int | None, str | None]
 
 
-class Stored(NamedTuple):
-    """A row of the day file, as far as it tells ticks apart."""
-
-    ts_ms: int
-    seq: int | None
-    price: float | None
-    volume: int | None
-    direction: str | None
-
-
 class OtherPrices(RecorderError):
     """The day file holds other prices for the same trades."""
-
-
-class StoredDays(Protocol):
-    """What the data root holds of a symbol's days: the store is no business of a source. Called on the source's thread;
-    StoreError when a file cannot be read now."""
-
-    def days(self, symbol: str) -> list[str]:
-        """The newest few days that have ticks of the symbol, oldest first."""
-
-    def rows(self, symbol: str, day: str) -> Iterator[Stored]:
-        """The symbol's rows of a day in order of time; none when there is no file."""
-
-    def replay(self, symbol: str, day: str) -> tuple[str, bool] | None:
-        """The digest of the copy that the rows were found equal to, and whether that was confirmed by a later reading;
-        None when they were not, or have changed since."""
 
 
 class AgainstStored:

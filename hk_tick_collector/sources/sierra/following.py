@@ -19,12 +19,13 @@ from typing import NamedTuple
 from hk_tick_collector.core.errors import RejectCode
 from hk_tick_collector.core.facts import Replayed
 from hk_tick_collector.records.tick import PUSH_TYPE_BACKFILL, PUSH_TYPE_PUSH, RejectedTick, Tick
-from hk_tick_collector.sources.sierra.against import AgainstStored, StoredDays
+from hk_tick_collector.sources.sierra.against import AgainstStored
 from hk_tick_collector.sources.sierra.filedays import Days
 from hk_tick_collector.sources.sierra.growing import START, Look, Position, last_time_us, look, position_at
 from hk_tick_collector.sources.sierra.mapping import TradeMapper, reject
 from hk_tick_collector.sources.sierra.naming import Instrument
 from hk_tick_collector.sources.sierra.scid import MARKS, Kind, Layout, kind_of, unix_us
+from hk_tick_collector.sources.stored import StoredDays
 
 CHECK_RECORDS = 20_000  # of a day that is over, held against its rows at a time
 DAY_AFTER_MS = 60_000  # so long after its last moment a day is over

@@ -21,13 +21,13 @@ from typing import Any
 from hk_tick_collector.core.clock import Clock
 from hk_tick_collector.core.errors import FeedError, FeedLost, FeedTimeout, InputError, RecorderError
 from hk_tick_collector.core.logline import RateLimitedLog, event
-from hk_tick_collector.sources.sierra.against import StoredDays
 from hk_tick_collector.sources.sierra.depthfiles import DepthFiles, DepthKeeper
 from hk_tick_collector.sources.sierra.filedays import Days
 from hk_tick_collector.sources.sierra.following import Following
 from hk_tick_collector.sources.sierra.naming import Instrument, Rule, described, instrument_of
 from hk_tick_collector.sources.sierra.scid import ScidError
 from hk_tick_collector.sources.source import Described, Pulled, Ready, Sink, SourceSpec, Subscribed
+from hk_tick_collector.sources.stored import StoredDays
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""Shioaji, SinoPac's gateway to Taiwan's markets, as a source."""

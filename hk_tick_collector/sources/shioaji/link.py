@@ -1,0 +1,204 @@
+"""Shioaji's gateway as a source: ``source.Link`` over its HTTP requests and two ``Conversation``s."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, InvalidStateError
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from hk_tick_collector.core.clock import Clock
+from hk_tick_collector.core.errors import FeedError, FeedLost, FeedTimeout
+from hk_tick_collector.core.logline import RateLimitedLog
+from hk_tick_collector.core.text import cut, printable
+from hk_tick_collector.market.registry import market_of
+from hk_tick_collector.sources.plausible import PlausibleDays
+from hk_tick_collector.sources.shioaji import messages
+from hk_tick_collector.sources.shioaji.conversation import Conversation
+from hk_tick_collector.sources.shioaji.gateway import Gateway
+from hk_tick_collector.sources.shioaji.mapping import TickMapper
+from hk_tick_collector.sources.shioaji.replay import Replay
+from hk_tick_collector.sources.shioaji.spec import MAX_SUBSCRIPTIONS
+from hk_tick_collector.sources.shioaji.symbols import Contract, at_shioaji, unit_of
+from hk_tick_collector.sources.source import Described, Pulled, Ready, Sink, SourceSpec, Subscribed
+from hk_tick_collector.sources.stored import StoredDays
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+RESTART = "if it stays so, restart the gateway: systemctl restart shioaji-gateway"
+
+
+class ShioajiLink:
+    """One connection. The gateway has no list of subscriptions: what it accepted counts as subscribed."""
+
+    def __init__(self, source: ShioajiSource, sink: Sink) -> None:
+        self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._loop = asyncio.get_running_loop()
+        self._source = source
+        self._contracts: dict[str, Contract] = {}  # of what is subscribed
+        self._talks = [
+            Conversation(
+                channel,
+                source.gateway,
+                TickMapper(source.market, source.days, source.ours),
+                sink,
+                source.clock,
+                self._report_lost,
+            )
+            for channel in messages.CHANNELS
+        ]
+        self._replay = Replay(source.gateway, source.market, source.stored, sink, source.clock)
+        self._log = RateLimitedLog(log, period_sec=600)
+
+    async def open(self, timeout_sec: float) -> None:
+        """Both channels are open, so that no tick after a subscription is missed."""
+        for talk in self._talks:
+            talk.start()
+        for talk in self._talks:
+            await _within(talk.opened, timeout_sec, "no stream")
+        self._replay.start()
+
+    async def ready(self, timeout_sec: float) -> Ready:
+        """What the gateway says of its session. A heartbeat proves the gateway, and only ticks prove its line: an open
+        market without any is the recorder's own alarm."""
+        if self.lost.done():
+            raise FeedLost(self.lost.result())
+        health = await self._ask("GET", messages.HEALTH, None, timeout_sec)
+        if not isinstance(health, dict):
+            raise FeedError("the gateway's health is not in the known form")
+        status = printable(cut(str(health.get("status")), 40))
+        is_recovering = health.get("session_recovering") is True
+        if health.get("token_stale") is True:
+            self._log.log(logging.WARNING, "shioaji_token_stale", action=RESTART)
+        return Ready(
+            serving=status == "healthy" and not is_recovering,
+            clock_ms=_clock_ms(health.get("timestamp")),
+            details={"status": status, "session_recovering": is_recovering, "action": RESTART},
+        )
+
+    async def subscribe(self, symbols: Sequence[str], timeout_sec: float) -> None:
+        """FeedError for one that the gateway does not take; those before it are subscribed, and not asked for again."""
+        for symbol in symbols:
+            if symbol in self._contracts:
+                continue
+            contract = at_shioaji(symbol)
+            self._source.ours[contract.key] = symbol
+            answer = await self._ask("POST", messages.SUBSCRIBE, messages.subscription(contract), timeout_sec)
+            if not isinstance(answer, dict) or answer.get("success") is not True:
+                words = answer.get("message") if isinstance(answer, dict) else None
+                raise FeedError(f"{symbol}: refused: {printable(cut(str(words), 120))}")
+            self._contracts[symbol] = contract
+        self._replay.wanted = dict(self._contracts)
+
+    async def unsubscribe(self, symbols: Sequence[str], timeout_sec: float) -> None:
+        """Their events may come for a moment more, and are recorded."""
+        for symbol in symbols:
+            contract = self._contracts.get(symbol)
+            if contract is not None:
+                await self._ask("POST", messages.UNSUBSCRIBE, messages.subscription(contract), timeout_sec)
+                del self._contracts[symbol]
+        self._replay.wanted = dict(self._contracts)
+
+    async def subscribed(self, timeout_sec: float) -> Subscribed:
+        """What was accepted on this connection."""
+        return Subscribed(frozenset(self._contracts), MAX_SUBSCRIPTIONS - len(self._contracts))
+
+    async def pull(self, symbol: str, rows: int, push_type: str, timeout_sec: float) -> Pulled:
+        """In trading hours ten answers a day are allowed: too few to live on."""
+        raise FeedError(f"{symbol}: Shioaji is asked for the whole day after its close, and not before")
+
+    async def describe(self, symbols: Sequence[str]) -> Sequence[Described]:
+        """What is counted: lots of 1000 shares, shares, contracts."""
+        found = []
+        for symbol in symbols:
+            if symbol in self._contracts:
+                unit, multiplier = unit_of(self._contracts[symbol])
+                currency = self._source.market.currency
+                found.append(Described(symbol, unit=unit, multiplier=multiplier, currency=currency))
+        return found
+
+    async def trading_days(self, first: str, last: str, timeout_sec: float) -> None:
+        """It has no calendar."""
+
+    def close(self) -> None:
+        """The threads end by themselves."""
+        self._replay.stop()
+        for talk in self._talks:
+            talk.stop()
+        if not self.lost.done():
+            self.lost.set_result("closed")
+
+    async def _ask(self, method: str, path: str, body: Mapping[str, object] | None, timeout_sec: float) -> Any:
+        gateway = self._source.gateway
+        asked = _on_thread(lambda: gateway.ask(method, path, body, timeout_sec=timeout_sec))
+        return await _within(asked, timeout_sec, f"no answer to {path}")
+
+    def _report_lost(self, reason: str) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            self._loop.call_soon_threadsafe(lambda: None if self.lost.done() else self.lost.set_result(reason))
+
+
+class ShioajiSource:
+    """One gateway."""
+
+    def __init__(self, spec: SourceSpec, url: str, secrets_file: Path | None, stored: StoredDays, clock: Clock) -> None:
+        self.spec = spec
+        self.clock = clock
+        self.stored = stored
+        self.market = market_of(spec.market)
+        self.days = PlausibleDays(self.market)
+        self.ours: dict[str, str] = {}  # of all that was ever subscribed, by the gateway's keys; only ever added to
+        self.gateway = Gateway(url, secrets_file, clock)
+        self.place: Mapping[str, Any] = {"host": urlsplit(url).hostname or "", "port": self.gateway.port}
+
+    def open(self, sink: Sink) -> ShioajiLink:
+        """A link that is not connected."""
+        return ShioajiLink(self, sink)
+
+    def alive(self) -> bool:
+        """Each link has threads of its own."""
+        return True
+
+    def advice(self, error: FeedError) -> str:
+        """The same whatever it was: the error says which step failed."""
+        return "retrying; does the gateway run? hk-tickctl doctor tries each step (docs/shioaji.md)"
+
+
+def _on_thread(call: Callable[[], T]) -> Future[T]:
+    """On a thread that holds nobody up when the program ends."""
+    done: Future[T] = Future()
+
+    def run() -> None:
+        with contextlib.suppress(InvalidStateError):  # nobody waits for it any more
+            try:
+                done.set_result(call())
+            except Exception as exc:  # noqa: BLE001 - handed to who waits
+                done.set_exception(exc)
+
+    threading.Thread(target=run, name="shioaji ask", daemon=True).start()
+    return done
+
+
+async def _within(future: Future[T], timeout_sec: float, what: str) -> T:
+    done = asyncio.wrap_future(future)
+    await asyncio.wait({done}, timeout=timeout_sec)
+    if not done.done():
+        done.add_done_callback(lambda late: late.cancelled() or late.exception())  # nobody waits for it any more
+        raise FeedTimeout(f"{what} in {timeout_sec:g} s")
+    return done.result()
+
+
+def _clock_ms(text: Any) -> int:
+    """``2024-01-15T08:30:00Z``; 0 for anything else."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except (TypeError, ValueError):
+        return 0
+    return round(moment.timestamp() * 1000) if moment.tzinfo is not None else 0
