@@ -23,6 +23,7 @@ import argparse
 import sys
 import time
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from hk_tick_collector.app.config import Settings, load_settings
 from hk_tick_collector.core.errors import ConfigError
@@ -30,6 +31,7 @@ from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.hours import CONTINUOUS, DayKind
 from hk_tick_collector.market.market import Market
 from hk_tick_collector.market.registry import market_of
+from hk_tick_collector.sources.addresses import LOOPBACK
 
 EXIT_CONFIG = 78
 AFTER_RECORDING_MS = 15 * 60_000
@@ -87,7 +89,12 @@ def end_of_day(market: Market, day: str) -> str:
 
 
 # Sources that are asked over the internet, and the setting that names their file of secrets.
-CREDENTIAL_OF = {"dxlink": "dxlink_secrets_file", "gexbot": "gexbot_key_file", "schwab": "schwab_secrets_file"}
+CREDENTIAL_OF = {
+    "dxlink": "dxlink_secrets_file",
+    "gexbot": "gexbot_key_file",
+    "schwab": "schwab_secrets_file",
+    "shioaji": "shioaji_secrets_file",
+}
 
 
 def setting_facts(settings: Settings) -> dict[str, object]:
@@ -98,9 +105,14 @@ def setting_facts(settings: Settings) -> dict[str, object]:
         "sqlite_journal_mode": settings.sqlite_journal_mode.lower(),
         "sqlite_busy_timeout_ms": settings.sqlite_busy_timeout_ms,
         "stop_flush_timeout_sec": settings.stop_flush_timeout_sec,
-        "internet": int(settings.source in CREDENTIAL_OF),
+        "internet": int(settings.source in CREDENTIAL_OF and not _is_here(settings)),
         "credential": getattr(settings, CREDENTIAL_OF.get(settings.source, ""), None) or "",
     }
+
+
+def _is_here(settings: Settings) -> bool:
+    """Is the source another program of this machine?"""
+    return settings.source == "shioaji" and urlsplit(settings.shioaji_url).hostname in LOOPBACK
 
 
 if __name__ == "__main__":

@@ -107,7 +107,7 @@ def clean_env(home: Path, **settings: object) -> dict[str, str]:
     """The environment without settings of ours that the developer may have, or a size of the terminal, plus
     ``settings``."""
     ours = re.compile(
-        r"(FUTU|DXLINK|GEXBOT|SCHWAB|SIERRA|SQLITE|WATCHDOG|PERSIST|API|LIVE|HOOK|REDIS|ALERT)_|(COLUMNS|LINES)$"
+        r"(FUTU|DXLINK|GEXBOT|SCHWAB|SIERRA|SHIOAJI|SQLITE|WATCHDOG|PERSIST|API|LIVE|HOOK|REDIS|ALERT)_|(COLUMNS|LINES)$"
     )
     keep = {key: value for key, value in os.environ.items() if not ours.match(key)}
     home.mkdir(parents=True, exist_ok=True)

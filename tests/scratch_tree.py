@@ -20,6 +20,7 @@ _COMMANDS = {
     "hk-dxlink-sim": "hk_tick_collector.dxlink_sim.cli",
     "hk-gexbot-sim": "hk_tick_collector.gexbot_sim.cli",
     "hk-schwab-sim": "hk_tick_collector.schwab_sim.cli",
+    "hk-shioaji-sim": "hk_tick_collector.shioaji_sim.cli",
     "hk-tickctl": "hk_tick_collector.cli.main",
 }
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core.core_schema import ValidationInfo
@@ -45,7 +46,7 @@ from hk_tick_collector.core.extras import how_to_install
 from hk_tick_collector.market.registry import MARKETS, market_of
 from hk_tick_collector.market.symbols import SymbolGrammar, check_symbols
 from hk_tick_collector.sources import registry
-from hk_tick_collector.sources.addresses import url_problem
+from hk_tick_collector.sources.addresses import LOOPBACK, url_problem
 from hk_tick_collector.sources.dxlink.spec import PROVIDER as DXLINK
 from hk_tick_collector.sources.dxlink.spec import TASTYTRADE
 from hk_tick_collector.sources.dxlink.symbols import Venue, at_dxlink, parse_venue
@@ -55,6 +56,9 @@ from hk_tick_collector.sources.gexbot.spec import PROVIDER as GEXBOT
 from hk_tick_collector.sources.schwab.spec import API as SCHWAB_API
 from hk_tick_collector.sources.schwab.spec import PROVIDER as SCHWAB
 from hk_tick_collector.sources.schwab.symbols import at_schwab
+from hk_tick_collector.sources.shioaji.spec import GATEWAY
+from hk_tick_collector.sources.shioaji.spec import PROVIDER as SHIOAJI
+from hk_tick_collector.sources.shioaji.symbols import at_shioaji
 from hk_tick_collector.sources.sierra.naming import Rule, parse_rule
 from hk_tick_collector.sources.sierra.spec import PROVIDER as SIERRA
 from hk_tick_collector.sources.source import SourceSpec, choose, listed
@@ -189,6 +193,13 @@ def _dxlink_address(value: str | None, info: ValidationInfo) -> str | None:
     return value
 
 
+def _shioaji_address(value: str) -> str:
+    problem = url_problem(value, "https")
+    if problem:
+        raise text_error(f"the address {problem}")
+    return value.rstrip("/")
+
+
 def _metrics_port(port: int) -> int:
     if port and importlib.util.find_spec("prometheus_client") is None:
         raise text_error(
@@ -227,14 +238,15 @@ class Settings(SettingsModel):
 
     source: Annotated[str, BeforeValidator(lower)] = _recording("SOURCE", "futu", listed(registry.PROVIDERS))
     """Where the ticks come from. `futu` is Futu OpenD, `sierra` the files of Sierra Chart (docs/sierra.md), `dxlink` a
-    dxLink endpoint such as TastyTrade's (docs/dxlink.md), `schwab` Schwab's streamer (docs/schwab.md). `gexbot` brings
-    no ticks but a picture a second of levels from option chains (docs/gexbot.md)."""
+    dxLink endpoint such as TastyTrade's (docs/dxlink.md), `schwab` Schwab's streamer (docs/schwab.md), `shioaji`
+    SinoPac's gateway to Taiwan (docs/shioaji.md). `gexbot` brings no ticks but a picture a second of levels from option
+    chains (docs/gexbot.md)."""
     market: Annotated[str, BeforeValidator(upper)] = _recording(
         "MARKET", "HK", f"a market that the source offers: {listed(spec.market for spec in registry.OFFERED)}"
     )
     """The market that is recorded: `HK` Hong Kong, `US` United States, `CN` Shanghai and Shenzhen (docs/markets.md),
-    `CME` futures of CME Group. A data root holds the days of one market: with another one the recorder refuses to start
-    (exit code 78)."""
+    `CME` futures of CME Group, `TW` Taiwan. A data root holds the days of one market: with another one the recorder
+    refuses to start (exit code 78)."""
     sierra_dir: Annotated[Path | None, BeforeValidator(path_value), AfterValidator(directory)] = _recording(
         "SIERRA_DIR", None, "empty, or a directory"
     )
@@ -301,6 +313,16 @@ class Settings(SettingsModel):
         "SCHWAB_API", SCHWAB_API, "the address of Schwab's REST interface"
     )
     """With `SOURCE=schwab`: where tokens and the streamer's address come from; only a test has another one."""
+    shioaji_url: Annotated[str, AfterValidator(_shioaji_address)] = _recording(
+        "SHIOAJI_URL", GATEWAY, "the address of a gateway: http on this machine, https elsewhere"
+    )
+    """With `SOURCE=shioaji`: where `shioaji server start` listens."""
+    shioaji_secrets_file: Annotated[Path | None, BeforeValidator(path_value)] = _recording(
+        "SHIOAJI_SECRETS_FILE", None, "empty, or the path of a file that others may not read", repr=False
+    )
+    """With `SOURCE=shioaji` and a gateway on another machine: the file with `api_key=` and `secret_key=`, which it asks
+    for there (docs/shioaji.md). It is read anew for each request. A credential of the service with the file's name goes
+    first."""
     futu_symbols: Annotated[tuple[str, ...], BeforeValidator(_symbols)] = _recording(
         "FUTU_SYMBOLS",
         ...,
@@ -515,7 +537,7 @@ def _source_problems(right: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem(choice.problem.partition("=")[0], choice.problem)
         return
     provider = choice.spec.provider
-    if provider in (SIERRA, DXLINK, GEXBOT, SCHWAB) and right.get("book_symbols"):
+    if provider in (SIERRA, DXLINK, GEXBOT, SCHWAB, SHIOAJI) and right.get("book_symbols"):
         yield Problem("BOOK_SYMBOLS", f"SOURCE={provider} has no order books to record: leave BOOK_SYMBOLS empty")
     if provider == GEXBOT:
         yield from _gexbot_problems(right)
@@ -523,6 +545,8 @@ def _source_problems(right: Mapping[str, Any]) -> Iterator[Problem]:
         yield from _dxlink_problems(right)
     if provider == SCHWAB:
         yield from _schwab_problems(right)
+    if provider == SHIOAJI:
+        yield from _shioaji_problems(right)
     if provider == SIERRA and "sierra_dir" in right and right["sierra_dir"] is None:
         yield Problem("SIERRA_DIR", "SOURCE=sierra needs SIERRA_DIR: the directory of Sierra Chart's .scid files")
 
@@ -570,6 +594,20 @@ def _schwab_problems(right: Mapping[str, Any]) -> Iterator[Problem]:
     for symbol in right.get("futu_symbols", ()):
         try:
             at_schwab(symbol)
+        except FeedError as exc:
+            yield Problem("FUTU_SYMBOLS", str(exc))
+
+
+def _shioaji_problems(right: Mapping[str, Any]) -> Iterator[Problem]:
+    host = urlsplit(right.get("shioaji_url", GATEWAY)).hostname
+    if host not in LOOPBACK and right.get("shioaji_secrets_file", "") is None:
+        yield Problem(
+            "SHIOAJI_SECRETS_FILE",
+            "SHIOAJI_URL is another machine, whose gateway wants a key: name SHIOAJI_SECRETS_FILE",
+        )
+    for symbol in right.get("futu_symbols", ()):
+        try:
+            at_shioaji(symbol)
         except FeedError as exc:
             yield Problem("FUTU_SYMBOLS", str(exc))
 

@@ -31,6 +31,7 @@ OWN_PREFIXES = (
     "DXLINK_",
     "GEXBOT_",
     "SCHWAB_",
+    "SHIOAJI_",
 )
 # Those of the programs that serve what was recorded, which read the same file: each leaves the other's keys alone.
 SERVE_PREFIXES = ("API_", "LIVE_", "HOOKS_", "DATA_ROOTS")

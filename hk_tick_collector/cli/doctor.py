@@ -13,6 +13,7 @@ from hk_tick_collector.cli import (
     doctor_local,
     doctor_schwab,
     doctor_serving,
+    doctor_shioaji,
     doctor_sierra,
     doctor_source,
 )
@@ -28,6 +29,7 @@ _CHECKS_OF = {
     "dxlink": doctor_dxlink.check,
     "gexbot": doctor_gexbot.check,
     "schwab": doctor_schwab.check,
+    "shioaji": doctor_shioaji.check,
 }
 _INDENT = 24  # of what was found
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from hk_tick_collector.cli.checkup import Checkup, Outcome, fail, ok, skipped, warn
 from hk_tick_collector.cli.common import App
-from hk_tick_collector.cli.doctor_dxlink import LOOK_SEC, OPEN_SEC, TRIAL_SEC, Counting
+from hk_tick_collector.cli.trial import LOOK_SEC, OPEN_SEC, TRIAL_SEC, Counting
 from hk_tick_collector.core.clock import SystemClock
 from hk_tick_collector.core.errors import FeedError, InputError
 from hk_tick_collector.core.text import counted

@@ -107,6 +107,8 @@ def _configuration(app: App) -> Outcome:
         where = f"gexbot at {settings.gexbot_api}"
     elif settings.source == "schwab":
         where = f"Schwab by {settings.schwab_api}"
+    elif settings.source == "shioaji":
+        where = f"Shioaji's gateway at {settings.shioaji_url}"
     return ok(f"{counted(len(settings.symbols), 'symbol')}, {where}")
 
 

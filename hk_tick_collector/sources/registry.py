@@ -12,6 +12,7 @@ from hk_tick_collector.sources.dxlink import spec as dxlink
 from hk_tick_collector.sources.futu import spec as futu
 from hk_tick_collector.sources.gexbot import spec as gexbot
 from hk_tick_collector.sources.schwab import spec as schwab
+from hk_tick_collector.sources.shioaji import spec as shioaji
 from hk_tick_collector.sources.sierra import spec as sierra
 from hk_tick_collector.sources.source import Source, SourceSpec
 
@@ -25,7 +26,14 @@ if TYPE_CHECKING:
     from hk_tick_collector.sources.sierra.naming import Rule
     from hk_tick_collector.sources.stored import StoredDays
 
-OFFERED: tuple[SourceSpec, ...] = (*futu.SPECS, *sierra.SPECS, *dxlink.SPECS, *gexbot.SPECS, *schwab.SPECS)
+OFFERED: tuple[SourceSpec, ...] = (
+    *futu.SPECS,
+    *sierra.SPECS,
+    *dxlink.SPECS,
+    *gexbot.SPECS,
+    *schwab.SPECS,
+    *shioaji.SPECS,
+)
 TRADE_TYPES: tuple[str, ...] = tuple(dict.fromkeys(name for spec in OFFERED for name in spec.trade_types.values()))
 PROVIDERS: tuple[str, ...] = tuple(dict.fromkeys(spec.provider for spec in OFFERED))
 
@@ -56,6 +64,8 @@ class SourceSettings(Protocol):
     schwab_api: str
     schwab_secrets_file: Path | None
     schwab_token_file: Path | None
+    shioaji_url: str
+    shioaji_secrets_file: Path | None
     max_queue_rows: int
 
 
@@ -139,6 +149,14 @@ def _schwab(settings: SourceSettings, around: Surroundings) -> Source:
     )
 
 
+def _shioaji(settings: SourceSettings, around: Surroundings) -> Source:
+    from hk_tick_collector.sources.shioaji.link import ShioajiSource  # noqa: PLC0415 - as above
+
+    return ShioajiSource(
+        settings.spec, settings.shioaji_url, settings.shioaji_secrets_file, around.stored, around.clock
+    )
+
+
 def spec_to_ask(market: str) -> SourceSpec | None:
     """The source that can be asked for ticks of a market; None where there is only one that is read."""
     return next((spec for spec in OFFERED if spec.market == market and spec.pull.newest_rows), None)
@@ -150,6 +168,7 @@ _MAKERS: dict[str, Callable[[SourceSettings, Surroundings], Source]] = {
     dxlink.PROVIDER: _dxlink,
     gexbot.PROVIDER: _gexbot,
     schwab.PROVIDER: _schwab,
+    shioaji.PROVIDER: _shioaji,
 }
 
 

@@ -31,5 +31,4 @@ class StoredDays(Protocol):
         None when they were not, or have changed since."""
 
     def shown_until_ms(self, symbol: str, day: str) -> int | None:
-        """Until when the source had nothing of the symbol's day that is not stored, when it was last asked; None: it was
-        not."""
+        """Until when the source had nothing of the symbol's day that is not stored; None: it was not asked."""

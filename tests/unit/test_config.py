@@ -41,6 +41,8 @@ DEFAULTS = {
     "SCHWAB_TOKEN_FILE": None,
     "SCHWAB_CALLBACK": "https://127.0.0.1:8182",
     "SCHWAB_API": "https://api.schwabapi.com",
+    "SHIOAJI_URL": "http://127.0.0.1:8080",
+    "SHIOAJI_SECRETS_FILE": None,
     "BOOK_SYMBOLS": (),
     "DATA_ROOT": Path("/data/sqlite/HK"),
     "ARCHIVE_ROOT": None,

@@ -15,7 +15,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future, InvalidStateError
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from hk_tick_collector.core.clock import Clock
 from hk_tick_collector.core.errors import FeedError, FeedLost, FeedTimeout, RejectCode
@@ -25,6 +25,8 @@ from hk_tick_collector.records.tick import RejectedTick
 from hk_tick_collector.sources.source import Sink
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 CONNECT_TIMEOUT_SEC = 8
 CLOSE_TIMEOUT_SEC = 1
@@ -266,14 +268,14 @@ class Conversation(ABC):
         self.sink.reject([told])
 
 
-async def within(future: Future[None], timeout_sec: float, what: str) -> None:
+async def within(future: Future[T], timeout_sec: float, what: str) -> T:
     """Its result, on another loop. FeedTimeout says ``what`` did not happen."""
     done = asyncio.wrap_future(future)
     await asyncio.wait({done}, timeout=timeout_sec)
     if not done.done():
         done.add_done_callback(lambda late: late.cancelled() or late.exception())  # nobody waits for it any more
         raise FeedTimeout(f"{what} in {timeout_sec:g} s")
-    done.result()
+    return done.result()
 
 
 class Loss:

@@ -17,8 +17,9 @@ from concurrent.futures import Future
 from hk_tick_collector.core.clock import Clock
 from hk_tick_collector.core.errors import FeedError, FeedLost, RejectCode
 from hk_tick_collector.core.logline import event
-from hk_tick_collector.core.text import cut, printable
+from hk_tick_collector.core.text import cut
 from hk_tick_collector.records.tick import RejectedTick
+from hk_tick_collector.sources.remote.conversation import MAX_GARBAGE, SHOWN_CHARS, words_of
 from hk_tick_collector.sources.shioaji import messages
 from hk_tick_collector.sources.shioaji.gateway import Gateway
 from hk_tick_collector.sources.shioaji.mapping import TickMapper
@@ -27,8 +28,6 @@ from hk_tick_collector.sources.source import Sink
 log = logging.getLogger(__name__)
 
 READ_BYTES = 1 << 16
-MAX_GARBAGE = 20
-SHOWN_CHARS = 120
 
 
 class Conversation:
@@ -74,7 +73,7 @@ class Conversation:
         except FeedError as exc:
             error = exc
         except Exception as exc:  # noqa: BLE001 - a fault of ours, too, ends this connection and no more
-            words = f"{type(exc).__name__}: {printable(cut(str(exc), SHOWN_CHARS))}"
+            words = f"{type(exc).__name__}: {words_of(exc)}"
             log.error(event("shioaji_thread_failed", error=words, action="reconnecting; report it"))
             error = FeedLost(f"a fault of ours: {words}")
         if not self.opened.done():
@@ -89,7 +88,7 @@ class Conversation:
         except TimeoutError:
             raise FeedLost(f"not a byte for {messages.SILENCE_SEC} s") from None
         except (OSError, http.client.HTTPException, ValueError) as exc:
-            raise FeedLost(printable(cut(str(exc), SHOWN_CHARS)) or type(exc).__name__) from None
+            raise FeedLost(words_of(exc)) from None
         finally:
             response.close()
             self._line.close()

@@ -9,31 +9,30 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
+import re
 import socket
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from hk_tick_collector import __version__
 from hk_tick_collector.core.backoff import Backoff
 from hk_tick_collector.core.clock import Clock
 from hk_tick_collector.core.errors import FeedError, FeedLost, FeedTimeout, InputError
-from hk_tick_collector.core.text import cut, printable
+from hk_tick_collector.sources.remote.asking import AGENT, REFUSED_WAIT_SEC, Patience, Refused
+from hk_tick_collector.sources.remote.conversation import shown, words_of
 from hk_tick_collector.sources.secrets import find, read_secrets
 from hk_tick_collector.sources.shioaji.spec import REQUESTS, REQUESTS_SEC, SECRETS
 
 ANSWER_SEC = 8.0
 MAX_ANSWER_BYTES = 1 << 20
 WAIT_SEC, MAX_WAIT_SEC = 60.0, 3600.0  # "a minute's suspension", growing when it comes again
-REFUSED_WAIT_SEC = 900.0
-SHOWN_CHARS = 120
 BUSY = (429, 451, 503)
-AGENT = f"hk-tick-collector/{__version__}"
+NO_FILE = Path(os.devnull)
 
 
 class Pace:
@@ -66,9 +65,8 @@ class Gateway:
         self._clock = clock
         self._pace = Pace(REQUESTS, REQUESTS_SEC)
         self._backoff = Backoff(WAIT_SEC, MAX_WAIT_SEC, jitter=0.0)
-        self._not_before_sec = 0.0
-        self._why_not = ""
-        self._refused_file: object = None
+        self._lock = threading.Lock()
+        self._patience = Patience(clock)
 
     def ask(
         self,
@@ -89,7 +87,7 @@ class Gateway:
         except TimeoutError:
             raise FeedTimeout(f"the gateway did not answer {path} in {timeout_sec:g} s") from None
         except (OSError, http.client.HTTPException, ValueError) as exc:
-            raise FeedLost(f"the gateway was not reached: {_words(exc)}") from None
+            raise FeedLost(f"the gateway was not reached: {words_of(exc)}") from None
         finally:
             connection.close()
         if response.status != 200:
@@ -118,7 +116,7 @@ class Gateway:
             raise FeedTimeout(f"the gateway did not answer {path} in {ANSWER_SEC:g} s") from None
         except (OSError, http.client.HTTPException, ValueError) as exc:
             connection.close()
-            raise FeedLost(f"the gateway was not reached: {_words(exc)}") from None
+            raise FeedLost(f"the gateway was not reached: {words_of(exc)}") from None
         except FeedError:
             connection.close()
             raise
@@ -147,40 +145,28 @@ class Gateway:
             raise FeedError(str(exc)) from None
         return {"Authorization": f"Bearer {secrets['api_key']}:{secrets['secret_key']}"}
 
-    # --- when not to ask ---
-
     def _check_wait(self) -> None:
-        left_sec = self._not_before_sec - self._clock.monotonic()
-        if left_sec > 0 and (self._refused_file is None or self._refused_file == self._stamp()):
-            raise self._later(left_sec)
-
-    def _later(self, wait_sec: float) -> FeedError:
-        until = datetime.fromtimestamp(self._clock.now_ms() / 1000 + wait_sec, UTC)
-        return FeedError(f"{self._why_not}; not asked again before {until:%H:%M:%S} UTC")
+        with self._lock:
+            self._patience.wait(self._secrets_file())
 
     def _refused(self, status: int, retry_after: str | None, path: str, raw: bytes) -> FeedError:
         words = _message(raw)
         if status == 401:
-            return self._wait(f"the gateway refused the key (401{words})", REFUSED_WAIT_SEC, self._stamp())
-        if status in BUSY:
-            asked_sec = (
-                float(retry_after[:6]) if retry_after and retry_after.isascii() and retry_after.isdigit() else 0.0
-            )
+            refused = Refused(f"the gateway refused the key (401{words})", REFUSED_WAIT_SEC, is_secret=True)
+        elif status in BUSY:
+            asked_sec = float(retry_after[:6]) if retry_after and re.fullmatch("[0-9]+", retry_after) else 0.0
             wait_sec = min(max(self._backoff.next_sec(), asked_sec), MAX_WAIT_SEC)
-            return self._wait(f"SinoPac wants to be left alone ({status}{words})", wait_sec, None)
-        return FeedError(f"{path} was answered with status {status}{words}")
+            refused = Refused(f"SinoPac wants to be left alone ({status}{words})", wait_sec, is_secret=False)
+        else:
+            return FeedError(f"{path} was answered with status {status}{words}")
+        with self._lock:
+            try:
+                self._patience.refuse(self._secrets_file(), refused)
+            except FeedError as exc:
+                return exc
 
-    def _wait(self, why: str, wait_sec: float, refused_file: object) -> FeedError:
-        self._why_not, self._refused_file = why, refused_file
-        self._not_before_sec = self._clock.monotonic() + wait_sec
-        return self._later(wait_sec)
-
-    def _stamp(self) -> tuple[int, int]:
-        try:
-            status = find(self._file).stat() if self._file is not None else None
-        except OSError:
-            status = None
-        return (0, 0) if status is None else (status.st_mtime_ns, status.st_ino)
+    def _secrets_file(self) -> Path:
+        return NO_FILE if self._file is None else find(self._file)
 
 
 def _message(raw: bytes) -> str:
@@ -190,8 +176,4 @@ def _message(raw: bytes) -> str:
     except (ValueError, RecursionError):
         return ""
     message = answer.get("message") if isinstance(answer, dict) else None
-    return f": {printable(cut(message, SHOWN_CHARS))}" if isinstance(message, str) and message else ""
-
-
-def _words(exc: Exception) -> str:
-    return printable(cut(str(exc), SHOWN_CHARS)) or type(exc).__name__
+    return f": {shown(message)}" if isinstance(message, str) and message else ""

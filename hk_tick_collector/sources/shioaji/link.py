@@ -14,11 +14,11 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from hk_tick_collector.core.clock import Clock
-from hk_tick_collector.core.errors import FeedError, FeedLost, FeedTimeout
+from hk_tick_collector.core.errors import FeedError, FeedLost
 from hk_tick_collector.core.logline import RateLimitedLog
-from hk_tick_collector.core.text import cut, printable
 from hk_tick_collector.market.registry import market_of
 from hk_tick_collector.sources.plausible import PlausibleDays
+from hk_tick_collector.sources.remote.conversation import Loss, shown, within
 from hk_tick_collector.sources.shioaji import messages
 from hk_tick_collector.sources.shioaji.conversation import Conversation
 from hk_tick_collector.sources.shioaji.gateway import Gateway
@@ -39,8 +39,8 @@ class ShioajiLink:
     """One connection. The gateway has no list of subscriptions: what it accepted counts as subscribed."""
 
     def __init__(self, source: ShioajiSource, sink: Sink) -> None:
-        self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._loop = asyncio.get_running_loop()
+        self._loss = Loss()
+        self.lost: asyncio.Future[str] = self._loss.future
         self._source = source
         self._contracts: dict[str, Contract] = {}  # of what is subscribed
         self._talks = [
@@ -50,7 +50,7 @@ class ShioajiLink:
                 TickMapper(source.market, source.days, source.ours),
                 sink,
                 source.clock,
-                self._report_lost,
+                self._loss.report,
             )
             for channel in messages.CHANNELS
         ]
@@ -62,7 +62,7 @@ class ShioajiLink:
         for talk in self._talks:
             talk.start()
         for talk in self._talks:
-            await _within(talk.opened, timeout_sec, "no stream")
+            await within(talk.opened, timeout_sec, "no stream")
         self._replay.start()
 
     async def ready(self, timeout_sec: float) -> Ready:
@@ -73,7 +73,7 @@ class ShioajiLink:
         health = await self._ask("GET", messages.HEALTH, None, timeout_sec)
         if not isinstance(health, dict):
             raise FeedError("the gateway's health is not in the known form")
-        status = printable(cut(str(health.get("status")), 40))
+        status = shown(health.get("status"))
         is_recovering = health.get("session_recovering") is True
         if health.get("token_stale") is True:
             self._log.log(logging.WARNING, "shioaji_token_stale", action=RESTART)
@@ -93,7 +93,7 @@ class ShioajiLink:
             answer = await self._ask("POST", messages.SUBSCRIBE, messages.subscription(contract), timeout_sec)
             if not isinstance(answer, dict) or answer.get("success") is not True:
                 words = answer.get("message") if isinstance(answer, dict) else None
-                raise FeedError(f"{symbol}: refused: {printable(cut(str(words), 120))}")
+                raise FeedError(f"{symbol}: refused: {shown(words)}")
             self._contracts[symbol] = contract
         self._replay.wanted = dict(self._contracts)
 
@@ -132,17 +132,12 @@ class ShioajiLink:
         self._replay.stop()
         for talk in self._talks:
             talk.stop()
-        if not self.lost.done():
-            self.lost.set_result("closed")
+        self._loss.tell("closed")
 
     async def _ask(self, method: str, path: str, body: Mapping[str, object] | None, timeout_sec: float) -> Any:
         gateway = self._source.gateway
         asked = _on_thread(lambda: gateway.ask(method, path, body, timeout_sec=timeout_sec))
-        return await _within(asked, timeout_sec, f"no answer to {path}")
-
-    def _report_lost(self, reason: str) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop has ended
-            self._loop.call_soon_threadsafe(lambda: None if self.lost.done() else self.lost.set_result(reason))
+        return await within(asked, timeout_sec, f"no answer to {path}")
 
 
 class ShioajiSource:
@@ -184,15 +179,6 @@ def _on_thread(call: Callable[[], T]) -> Future[T]:
 
     threading.Thread(target=run, name="shioaji ask", daemon=True).start()
     return done
-
-
-async def _within(future: Future[T], timeout_sec: float, what: str) -> T:
-    done = asyncio.wrap_future(future)
-    await asyncio.wait({done}, timeout=timeout_sec)
-    if not done.done():
-        done.add_done_callback(lambda late: late.cancelled() or late.exception())  # nobody waits for it any more
-        raise FeedTimeout(f"{what} in {timeout_sec:g} s")
-    return done.result()
 
 
 def _clock_ms(text: Any) -> int:

@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 ReplayedTick: Any = tick_with("ts_ns_part", "total_volume", "bid_price", "ask_price")
 REPLAY_DISAGREES = "the whole day as the source shows it after the close has other trades"
 PUSH_TYPE_REPAIR = "repair"
-CHECK_SEC = 10.0
+CHECK_SEC = 20.0
 AFTER_CLOSE_MS = 300_000  # so long after the last tick may have come
 DAYS_BACK = 3
 AGAIN_SEC = 900.0  # after an answer that proves nothing yet
@@ -84,7 +84,9 @@ def trades_of(answer: Any, symbol: str, day: str, market: Market) -> list[Trade]
     columns += [one if isinstance(one, list) and one else [None] * len(columns[0]) for one in quotes]
     if len({len(column) for column in columns}) != 1:
         raise FeedError(f"{symbol}: the columns of the whole day differ in length")
-    clock, sums, found = WallClock(market), {}, []
+    clock = WallClock(market)
+    sums: dict[int, int] = {}
+    found: list[Trade] = []
     for when, close, volume, side, bid, ask in zip(*columns, strict=True):
         try:
             time_us, second = _moment(clock, when)
@@ -143,6 +145,7 @@ class Replay:
         self._clock = clock
         self._stop = threading.Event()
         self._since_ms: dict[str, int] = {}  # when a symbol was first seen here
+        self._settled: set[tuple[str, str]] = set()  # days that need not be asked for
         self._tries: dict[tuple[str, str], int] = {}
         self._again_sec: dict[tuple[str, str], float] = {}
         self._not_before_ms = 0
@@ -177,6 +180,8 @@ class Replay:
             return
         for day in self._over(now_ms):
             for symbol, contract in wanted.items():
+                if contract.is_odd:  # there is no history of odd lots
+                    continue
                 if self._stop.is_set() or self._sink.waiting_rows():
                     return
                 if self._is_due(symbol, day):
@@ -190,7 +195,8 @@ class Replay:
 
     def _over(self, now_ms: int) -> list[str]:
         """The newest trading days that are over, the newest first."""
-        day, found = self._market.trading_day(now_ms), []
+        day = self._market.trading_day(now_ms)
+        found: list[str] = []
         while len(found) < DAYS_BACK:
             if self._market.table_kind(day) is not DayKind.CLOSED and now_ms >= self._closes_ms(day) + AFTER_CLOSE_MS:
                 found.append(day)
@@ -202,12 +208,13 @@ class Replay:
 
     def _is_due(self, symbol: str, day: str) -> bool:
         key = (symbol, day)
-        if self._tries.get(key, 0) >= MAX_TRIES or self._clock.monotonic() < self._again_sec.get(key, 0.0):
+        if key in self._settled or self._clock.monotonic() < self._again_sec.get(key, 0.0):
             return False
         closes_ms = self._closes_ms(day)
-        if (self._stored.shown_until_ms(symbol, day) or 0) >= closes_ms:
-            return False
-        return self._since_ms[symbol] < closes_ms or day in self._stored.days(symbol)
+        is_compared = (self._stored.shown_until_ms(symbol, day) or 0) >= closes_ms
+        if is_compared or (self._since_ms[symbol] >= closes_ms and day not in self._stored.days(symbol)):
+            self._settled.add(key)
+        return key not in self._settled
 
     def _ask(self, symbol: str, contract: Contract, day: str) -> None:
         key = (symbol, day)
@@ -237,12 +244,12 @@ class Replay:
         if compared.agrees:
             self._tell(symbol, day, compared, asked_ms)
         elif self._tries[key] >= MAX_TRIES or compared.differing:
-            self._tries[key] = MAX_TRIES
+            self._settled.add(key)
             self._sink.learn([Unproven(symbol, day, REPLAY_DISAGREES)])
             self._report(symbol, day, compared, logging.WARNING, "shioaji_replay_disagrees")
 
     def _tell(self, symbol: str, day: str, compared: Compared, asked_ms: int) -> None:
-        self._tries[symbol, day] = MAX_TRIES
+        self._settled.add((symbol, day))
         if compared.missing:
             self._sink.push([list(_ticks(symbol, day, compared.missing, asked_ms))])
         self._sink.learn([Verified(symbol, day, compared.end, asked_ms)])

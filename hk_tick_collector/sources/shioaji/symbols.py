@@ -47,9 +47,7 @@ def at_shioaji(symbol: str) -> Contract:
     for form, security_type in ((_FUTURE, "FUT"), (_OPTION, "OPT")):
         if form.fullmatch(plain):
             return Contract(security_type, "TAIFEX", plain)
-    raise FeedError(
-        f"{symbol}: no contract of TAIFEX; write a real one such as TWF.TXFL6, not a running one like TXFR1"
-    )
+    raise FeedError(f"{symbol}: no contract of TAIFEX; write a real one such as TWF.TXFL6, not TXFR1, which changes")
 
 
 def unit_of(contract: Contract) -> tuple[str, float | None]:

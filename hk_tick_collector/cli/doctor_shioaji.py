@@ -1,0 +1,111 @@
+"""The checks of ``hk-tickctl doctor`` where the source is Shioaji: the gateway, its traffic, and whether trades come.
+
+The trial subscribes one symbol. It stays subscribed at the gateway, as it is for the recorder.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from hk_tick_collector.cli.checkup import Checkup, Outcome, fail, ok, skipped, warn
+from hk_tick_collector.cli.common import App
+from hk_tick_collector.cli.trial import try_trades
+from hk_tick_collector.core.clock import SystemClock
+from hk_tick_collector.core.errors import FeedError, InputError, RecorderError
+from hk_tick_collector.core.text import cut, printable
+from hk_tick_collector.sources.secrets import find, read_secrets
+from hk_tick_collector.sources.shioaji.messages import HEALTH, INFO, USAGE
+from hk_tick_collector.sources.shioaji.spec import MAX_SUBSCRIPTIONS, SECRETS
+
+if TYPE_CHECKING:
+    from hk_tick_collector.sources.shioaji.link import ShioajiSource
+
+CHECKS = ("shioaji_gateway", "shioaji_traffic", "shioaji_trades")
+LOW_BYTES = 50_000_000
+MB = 1_000_000
+
+
+def check(checkup: Checkup, app: App, *, offline: bool) -> None:
+    """All of them, in order."""
+    checkup.run("shioaji_secrets", lambda: _secrets(app), ["configuration"])
+    if offline:
+        for name in CHECKS:
+            checkup.add(name, skipped("left out (--offline)"))
+        return
+    checkup.run("shioaji_gateway", lambda: _gateway(app), ["shioaji_secrets"])
+    checkup.run("shioaji_traffic", lambda: _traffic(app), ["shioaji_gateway"])
+    checkup.run("shioaji_trades", lambda: asyncio.run(_trades(app)), ["shioaji_gateway"])
+
+
+def _secrets(app: App) -> Outcome:
+    path = app.settings.shioaji_secrets_file
+    if path is None:
+        return ok("none: a gateway on this machine wants no key")
+    try:
+        names = read_secrets(find(path), SECRETS)
+    except InputError as exc:
+        return fail(str(exc), "docs/shioaji.md says what is in it")
+    return ok(f"{path}: {', '.join(sorted(names))}")
+
+
+def _source(app: App) -> ShioajiSource:
+    # Imported here: for whoever has this source.
+    from hk_tick_collector.imports.stored import RecordedDays  # noqa: PLC0415
+    from hk_tick_collector.sources.shioaji.link import ShioajiSource  # noqa: PLC0415
+
+    s = app.settings
+    return ShioajiSource(s.spec, s.shioaji_url, s.shioaji_secrets_file, RecordedDays(s.data_root, 1), SystemClock())
+
+
+def _ask(app: App, path: str) -> dict[str, Any]:
+    answer = _source(app).gateway.ask("GET", path)
+    if not isinstance(answer, dict):
+        raise FeedError(f"{path}: the answer is not in the known form; is this a Shioaji gateway?")
+    return answer
+
+
+def _gateway(app: App) -> Outcome:
+    try:
+        health, info = _ask(app, HEALTH), _ask(app, INFO)
+    except RecorderError as exc:
+        return fail(str(exc), "start the gateway (docs/shioaji.md), and see SHIOAJI_URL")
+    status = printable(cut(str(health.get("status")), 40))
+    what = f"version {printable(cut(str(health.get('version')), 20))}, {status}"
+    restart = "restart it: systemctl restart shioaji-gateway"
+    if status != "healthy" or health.get("session_recovering") is True:
+        return fail(f"{what}; its session is not there", restart)
+    if health.get("token_stale") is True:
+        return fail(f"{what}; its token has ended", restart)
+    if len(app.settings.symbols) > MAX_SUBSCRIPTIONS:
+        return fail(
+            f"{what}; {len(app.settings.symbols)} symbols are wanted",
+            f"SinoPac allows {MAX_SUBSCRIPTIONS} subscriptions: shorten FUTU_SYMBOLS",
+        )
+    if info.get("simulation") is True:
+        return warn(f"{what}, in simulation", "its market is not the real one: set SJ_PRODUCTION=true")
+    return ok(what)
+
+
+def _traffic(app: App) -> Outcome:
+    try:
+        usage = _ask(app, USAGE)
+    except RecorderError as exc:
+        return warn(str(exc), "without it no day can be compared after its close")
+    left, limit = usage.get("remaining_bytes"), usage.get("limit_bytes")
+    if type(left) is not int or type(limit) is not int:
+        return warn("the gateway does not say how much is left", "without it no day can be compared after its close")
+    shown = f"{left / MB:,.0f} MB of {limit / MB:,.0f} MB left today"
+    if left < LOW_BYTES:
+        return warn(shown, "days are compared after 08:00 Taipei time, when it begins anew; ticks go on")
+    return ok(shown)
+
+
+async def _trades(app: App) -> Outcome:
+    return await try_trades(
+        _source(app),
+        app.settings.symbols[0],
+        page="docs/shioaji.md",
+        on_error="see the gateway's own log: journalctl -u shioaji-gateway",
+        means="the gateway's line to the market is dead: restart it",
+    )

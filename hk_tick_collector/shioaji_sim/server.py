@@ -1,0 +1,336 @@
+"""The gateway: its documented routes, server-sent events, and the simulator's own under ``/sim/``.
+
+Faults are asked for by ``POST /sim/NAME`` (``FAULTS``). Listens on 127.0.0.1 alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import queue
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, ClassVar
+
+from hk_tick_collector.shioaji_sim.tape import ODDITIES, Event, Tape, is_contract
+
+HOST = "127.0.0.1"
+TICK_SEC = 0.02
+MAX_BODY_BYTES = 65_536
+MAX_ROWS = 2000  # of events at a time
+MAX_SUBSCRIPTIONS = 200
+LIMIT_BYTES = 500_000_000
+CHANNELS = ("tick_stk", "tick_fop")
+FAULTS = {
+    "cut": "break every stream off",
+    "restart": "break every stream off and forget every subscription",
+    "silence": "say nothing more on the streams there are, not even a heartbeat, and leave them open",
+    "mute": "heartbeats only, as with a session that is lost for good",
+    "loud": "ticks again",
+    "hole": "the next ten trades are told to nobody",
+    "half_event": "the next event ends in its middle, and with it the stream",
+    "reorder": "change the order of the fields from now on",
+    "garbage": "an event that is no JSON",
+    "binary": "bytes that are no text, as an event",
+    "recovering": "the gateway says that its session recovers",
+    "recovered": "and that it is back",
+    "stale": "the gateway says that its token has ended, or is good again",
+    "refuse": "every request is answered 401 from now on",
+    "busy": "every request is answered 429 from now on",
+    "banned": "every request is answered 451 from now on",
+    "accept": "requests are answered as before",
+    "used_up": "the day's traffic is used up: history is empty, without an error",
+    "refill": "and begins anew",
+    "short_history": "history lacks the last trades",
+    "wrong_history": "history has another price for one trade",
+    "right_history": "history is right again",
+    "pause": "make no ticks",
+    "resume": "make ticks again",
+    **{name: f"the next tick is one: {name}" for name in ODDITIES},
+}
+_STATUS = {"refuse": 401, "busy": 429, "banned": 451, "accept": 200}
+
+
+@dataclass(eq=False)
+class _Stream:
+    channel: str
+    parts: queue.Queue[bytes | None] = field(default_factory=queue.Queue)  # None: it ends
+    line: socket.socket | None = None
+    is_silent: bool = False
+
+
+class Exchange:
+    """All streams, and the ticks they get. ``now_ms``: the market's clock. Any thread."""
+
+    def __init__(
+        self,
+        tape: Tape,
+        events_per_sec: float,
+        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        heartbeat_sec: float = 30.0,
+    ) -> None:
+        self.tape = tape
+        self._events_per_sec = events_per_sec
+        self.now_ms = now_ms
+        self.heartbeat_sec = heartbeat_sec
+        self._streams: set[_Stream] = set()
+        self._lock = threading.RLock()
+        self.subscribed: set[tuple[str, bool]] = set()  # code, odd lots
+        self.is_paused = False
+        self.is_mute = False
+        self.is_reordered = False
+        self.is_recovering = False
+        self.is_stale = False
+        self.status = 200
+        self.left_bytes = LIMIT_BYTES
+        self.history = "right_history"
+        self.hole = 0
+        self.broken: list[str] = []  # to be done with the next event
+        self.requests: dict[str, int] = {}
+        self.connections = 0
+
+    def run(self) -> None:
+        """Make ticks for ever."""
+        made, started_sec = 0, time.monotonic()
+        while True:
+            time.sleep(TICK_SEC)
+            if self.is_paused:
+                made, started_sec = 0, time.monotonic()
+                continue
+            due = int((time.monotonic() - started_sec) * self._events_per_sec) - made
+            made += due
+            self.trade(min(due, MAX_ROWS))
+
+    def trade(self, count: int) -> list[Event]:
+        """Make so many ticks now, and tell them."""
+        with self._lock:
+            if self.is_paused and self._events_per_sec:
+                return []
+            events = [self.tape.next(self.now_ms()) for _ in range(count)]
+            self._tell(events)
+            return events
+
+    def _tell(self, events: Sequence[Event]) -> None:
+        told: dict[str, list[bytes]] = {channel: [] for channel in CHANNELS}
+        for event in events:
+            if (event.code, False) not in self.subscribed or self.is_mute:
+                continue
+            if self.hole:
+                self.hole -= 1
+                continue
+            told[event.channel].append(self._text(event))
+            event.shown = True
+        for stream in list(self._streams):
+            if told[stream.channel] and not stream.is_silent:
+                stream.parts.put(b"".join(told[stream.channel]))
+                if self.broken:
+                    self._break(stream, self.broken.pop(0))
+        if not self._streams or any(stream.is_silent for stream in self._streams):
+            for event in events:
+                event.shown = False
+        self.tape.note(events)
+
+    def _text(self, event: Event) -> bytes:
+        told = event.payload()
+        if self.is_reordered:
+            told = dict(reversed(told.items()))
+        return b"event: %s\ndata: %s\n\n" % (event.channel.encode(), json.dumps(told).encode())
+
+    def _break(self, stream: _Stream, name: str) -> None:
+        if name == "garbage":
+            stream.parts.put(b"event: %s\ndata: {no json\n\n" % stream.channel.encode())
+        elif name == "binary":
+            stream.parts.put(b"event: %s\ndata: \xff\xfe\x00\x01\n\n" % stream.channel.encode())
+        else:
+            stream.parts.put(b'event: %s\ndata: {"code": "23' % stream.channel.encode())
+            stream.parts.put(None)
+
+    # --- streams ---
+
+    def open(self, channel: str, line: socket.socket) -> _Stream:
+        """A new one."""
+        stream = _Stream(channel, line=line)
+        with self._lock:
+            self._streams.add(stream)
+            self.connections += 1
+        return stream
+
+    def close(self, stream: _Stream) -> None:
+        """It is gone."""
+        with self._lock:
+            self._streams.discard(stream)
+
+    # --- faults ---
+
+    def fault(self, name: str) -> None:
+        """One of FAULTS; returns when it is done."""
+        with self._lock:
+            if name in ODDITIES:
+                self.tape.oddities.append(name)
+            elif name in _STATUS:
+                self.status = _STATUS[name]
+            elif name.endswith("_history"):
+                self.history = name
+            elif name in ("garbage", "binary", "half_event"):
+                self.broken.append(name)
+            elif name in ("cut", "restart", "silence"):
+                self._hurt(name)
+            else:
+                self._switch(name)
+
+    def _switch(self, name: str) -> None:
+        changes: dict[str, tuple[str, Any]] = {
+            "pause": ("is_paused", True), "resume": ("is_paused", False), "mute": ("is_mute", True),
+            "loud": ("is_mute", False), "reorder": ("is_reordered", not self.is_reordered),
+            "recovering": ("is_recovering", True), "recovered": ("is_recovering", False),
+            "stale": ("is_stale", not self.is_stale), "hole": ("hole", 10), "used_up": ("left_bytes", 0),
+            "refill": ("left_bytes", LIMIT_BYTES),
+        }  # fmt: skip
+        attribute, value = changes[name]
+        setattr(self, attribute, value)
+
+    def _hurt(self, name: str) -> None:
+        if name == "restart":
+            self.subscribed.clear()
+        for stream in list(self._streams):
+            if name == "silence":
+                stream.is_silent = True
+                continue
+            self._streams.discard(stream)
+            stream.parts.put(None)
+            if stream.line is not None:
+                with contextlib.suppress(OSError):
+                    stream.line.shutdown(socket.SHUT_RDWR)
+
+    # --- what is asked ---
+
+    def answer(self, method: str, path: str, body: Any) -> tuple[int, object]:
+        """Status and JSON of a request."""
+        path = path.removeprefix("/api/v1/")
+        with self._lock:
+            self.requests[path] = self.requests.get(path, 0) + 1
+            if self.status != 200:
+                return self.status, {"code": self.status, "message": "simulated", "details": None}
+            if method == "GET":
+                return self._look(path)
+            if path in ("stream/subscribe", "stream/unsubscribe"):
+                return self._subscribe(body, add=path == "stream/subscribe")
+            if path == "data/ticks":
+                return self._history(body)
+        return 404, {"code": 404, "message": "not found", "details": None}
+
+    def _look(self, path: str) -> tuple[int, object]:
+        if path == "health":
+            moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.now_ms() / 1000))
+            return 200, {
+                "status": "healthy", "version": "1.7.9-sim", "timestamp": moment, "token_stale": self.is_stale,
+                "token_expires_in_seconds": 0 if self.is_stale else 86_000, "contract_count": 55_352,
+                "session_recovering": self.is_recovering, "session_recovery_attempts": int(self.is_recovering),
+            }  # fmt: skip
+        if path == "info":
+            return 200, {"name": "simulated gateway", "version": "1.7.9-sim", "simulation": False}
+        if path == "auth/usage":
+            used = LIMIT_BYTES - self.left_bytes
+            return 200, {
+                "connections": 1, "bytes": used, "limit_bytes": LIMIT_BYTES, "remaining_bytes": self.left_bytes,
+            }  # fmt: skip
+        return 404, {"code": 404, "message": "not found", "details": None}
+
+    def _subscribe(self, body: Any, *, add: bool) -> tuple[int, object]:
+        code, is_odd = str(body.get("code")), bool(body.get("intraday_odd"))
+        wanted = ("FUT", "OPT") if is_contract(code) else ("STK",)
+        if body.get("security_type") not in wanted or code not in self.tape._codes:
+            return 404, {"code": 404, "message": f"Contract not found: {code}", "details": None}
+        if add and len(self.subscribed) >= MAX_SUBSCRIPTIONS:
+            return 200, {"success": False, "message": "too many subscriptions", "subscription": None}
+        (self.subscribed.add if add else self.subscribed.discard)((code, is_odd))
+        return 200, {"success": True, "message": "ok", "subscription": body}
+
+    def _history(self, body: Any) -> tuple[int, object]:
+        code = str(body["contract"]["code"])
+        columns = self.tape.whole_day(code, str(body.get("date")))
+        if not self.left_bytes:
+            return 200, {name: [] for name in columns}
+        if self.history == "short_history":
+            columns = {name: values[:-3] for name, values in columns.items()}
+        elif self.history == "wrong_history" and columns["close"]:
+            columns["close"][0] += 1.0
+        self.left_bytes = max(0, self.left_bytes - 100 * len(columns["close"]))
+        return 200, columns
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    exchange: ClassVar[Exchange]
+
+    def do_POST(self) -> None:
+        length = int(self.headers.get("Content-Length") or 0)
+        raw = self.rfile.read(min(length, MAX_BODY_BYTES))
+        name = self.path.removeprefix("/sim/")
+        if name != self.path and name in FAULTS:
+            self.exchange.fault(name)
+            self._answer(200, {"done": name})
+            return
+        try:
+            body = json.loads(raw or b"{}")
+            self._answer(*self.exchange.answer("POST", self.path, body))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            self._answer(400, {"code": 400, "message": "no such request", "details": None})
+
+    def do_GET(self) -> None:
+        channel = self.path.removeprefix("/api/v1/stream/data/")
+        if channel in CHANNELS and self.exchange.status == 200:
+            self._stream(channel)
+        elif self.path == "/sim/state":
+            state = {"connections": self.exchange.connections, "subscribed": len(self.exchange.subscribed)}
+            self._answer(200, {**state, "requests": self.exchange.requests})
+        else:
+            self._answer(*self.exchange.answer("GET", self.path, None))
+
+    def _stream(self, channel: str) -> None:
+        self.close_connection = True
+        stream = self.exchange.open(channel, self.connection)
+        with contextlib.suppress(OSError):
+            self.send_response(200)
+            self.send_header("Content-Type", "text/event-stream")
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            self._feed(stream)
+        self.exchange.close(stream)
+
+    def _feed(self, stream: _Stream) -> None:
+        while True:
+            try:
+                part = stream.parts.get(timeout=self.exchange.heartbeat_sec)
+            except queue.Empty:
+                told = {"type": "heartbeat", "timestamp": "2026-11-27T01:00:30Z", "connection_id": "1"}
+                part = b"event: heartbeat\ndata: %s\n\n" % json.dumps(told).encode()
+            if part is None:
+                return
+            if not stream.is_silent:
+                self.wfile.write(b"%x\r\n%s\r\n" % (len(part), part))
+                self.wfile.flush()
+
+    def _answer(self, status: int, value: object) -> None:
+        raw = json.dumps(value).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(raw)))
+        self.end_headers()
+        self.wfile.write(raw)
+
+    def log_message(self, *_arguments: Any) -> None:
+        return
+
+
+def start_server(exchange: Exchange, port: int) -> ThreadingHTTPServer:
+    """The gateway, on threads; ``/sim/state`` says how many came, as JSON."""
+    handler = type("Handler", (_Handler,), {"exchange": exchange})
+    server = ThreadingHTTPServer((HOST, port), handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, name="gateway", daemon=True).start()
+    return server
