@@ -1,4 +1,4 @@
-"""``hk.live``: ticks as they are recorded, each once, from local files or from a server.
+"""``hk.live``: ticks, or order books, as they are recorded, each once, from local files or from a server.
 
 A ``Live`` gives batches for ever::
 
@@ -12,6 +12,9 @@ that batch again (at least once).
 Promises: every row behind the cursor comes, in the order in which it was stored; rows that a server sends again after a
 file was replaced are dropped (by symbol, sequence, time and occurrence; eight bytes a tick, ``Seen``). A
 connection that was lost, or says nothing for 15 s, is made again with pauses of 0.5 to 30 s.
+
+Of books (``kind="book"``) a row is a push: the whole book after it. The first batch of a data root is a ``snapshot``:
+the book of each symbol as it was where the line begins, none of which is a push behind the cursor.
 """
 
 from __future__ import annotations
@@ -33,27 +36,40 @@ from hk_tick_collector.client.places import find_hooks_dir
 from hk_tick_collector.client.question import Texts
 from hk_tick_collector.client.told import as_ours, translated
 from hk_tick_collector.core.errors import RecorderError, StoreBusy, StoreCorrupt, StoreError, StoreUnavailable
+from hk_tick_collector.days.book_days import BookDays
 from hk_tick_collector.days.catalog import Catalog
 from hk_tick_collector.market.registry import market_of
 from hk_tick_collector.market.symbols import SymbolGrammar, check_symbols
-from hk_tick_collector.store import data_root
+from hk_tick_collector.store import book_follow, data_root
 from hk_tick_collector.store.atomic import write_whole
+from hk_tick_collector.store.book_follow import BookRows
 from hk_tick_collector.store.follow import LOOK_SEC, Follower
+from hk_tick_collector.store.layout import BOOKS, TICKS
 from hk_tick_collector.store.position import ROW, DayChanged, Position, PositionLost
 from hk_tick_collector.store.signals import newest_signal, parted, read_signals, with_number
 
-COLUMNS = ROW[1:]
+COLUMNS, BOOK_COLUMNS = ROW[1:], book_follow.COLUMNS
+TICK, BOOK = "tick", "book"
+DEPTH, MAX_DEPTH = 10, 1000
 NOW, DAY, ALL = "now", "day", "all"
 NOT_FOLLOWED = "-"  # in a cursor: a data root of which no symbol was asked for
 PATIENCE_SEC, RETRY_SEC = 60.0, 0.5
 SIGNALS_LOOK_SEC = 0.2
 MAX_SEEN_ROWS = 20_000_000  # of a day, eight bytes each
 _MARKET, _SYMBOL = COLUMNS.index("market"), ROW.index("symbol")
+_BIDS = BOOK_COLUMNS.index("bids")
+assert BOOK_COLUMNS.index("symbol") == COLUMNS.index("symbol")
+assert BOOK_COLUMNS.index("market") == _MARKET
 _BACK = re.compile(r"-[1-9][0-9]{0,5}", re.ASCII)
 # What tells one row from another, with a sequence and without: as the unique indexes of store/schema.sql.
 _KEY = tuple(
     COLUMNS.index(name)
     for name in ("trading_day", "symbol", "seq", "ts_ms", "price", "volume", "turnover", "occurrence")
+)
+# Of books: a push has no number, so all of it; an equal push of the same microsecond is the same one.
+_BOOK_KEY = tuple(
+    BOOK_COLUMNS.index(name)
+    for name in ("trading_day", "symbol", "recv_ts_us", "kind", "bid_ts_ms", "ask_ts_ms", "bids", "asks")
 )
 
 
@@ -65,6 +81,7 @@ class LiveBatch:
     cursor: str
     columns: Sequence[str] = COLUMNS
     signals: Sequence[dict[str, Any]] = ()  # of hooks, if they were asked for; a batch of signals has no rows
+    is_snapshot: bool = False  # books as they are known where the line begins; what you had of others is known no more
 
     def dicts(self) -> list[dict[str, Any]]:
         """The rows with the names of their columns."""
@@ -138,8 +155,9 @@ class Seen:
     than MAX_SEEN_ROWS forgets its oldest: those would come twice.
     """
 
-    def __init__(self, max_rows: int = MAX_SEEN_ROWS) -> None:
+    def __init__(self, max_rows: int = MAX_SEEN_ROWS, kind: str = TICK) -> None:
         self._max_rows = max_rows
+        self._key = _BOOK_KEY if kind == BOOK else _KEY
         self._marks: dict[tuple[str, str], array[int]] = {}  # by market and day, in the order given
         self._days_again: set[str] = set()
         self._again: dict[tuple[str, str], set[int]] = {}  # what was given of days that come again
@@ -152,7 +170,7 @@ class Seen:
         """Those of ``rows`` that were not given yet; they are now."""
         fresh = []
         for row in rows:
-            key = tuple(row[column] for column in _KEY)
+            key = tuple(row[column] for column in self._key)
             day, mark = (str(row[_MARKET]), str(key[0])), hash(key)
             if day[1] in self._days_again:
                 again = self._again.get(day)
@@ -186,9 +204,12 @@ def follow_files(
     cursor_file: str | Path | None = None,
     signals: Texts | None = None,
     hooks_dir: str | Path | None = None,
+    kind: str = TICK,
+    depth: int = DEPTH,
 ) -> Live:
-    """Ticks of local files. ``since``: a cursor, ``"now"``, ``"day"`` (the newest day from its start), or ``"-500"``
-    for the newest 500 rows.
+    """Ticks of local files, or with ``kind="book"`` order books of ``depth`` levels a side at most.
+
+    ``since``: a cursor, ``"now"``, ``"day"`` (the newest day from its start), or ``"-500"`` for the newest 500 rows.
 
     Of several data roots a symbol's market chooses those that are followed; a cursor has a part for each, as the server
     gives it. ``signals``: hooks whose signals come, too, or ``"all"``, from ``hooks_dir``, else the setting HOOKS_DIR.
@@ -197,6 +218,7 @@ def follow_files(
     ``client.errors``; a day whose file was put away while it was not read to its end is a ``RecordingsError`` that
     names the day and the cursor to go on with.
     """
+    check_kind(kind, depth)
     with translated():
         wanted = _symbols(symbols, [market_of(data_root.market_of(root)).symbols for root, _ in roots])
         heard = None if signals is None else Heard(find_hooks_dir(hooks_dir), signals)
@@ -204,9 +226,11 @@ def follow_files(
     def batches(cursor: str, stop: threading.Event) -> Iterator[LiveBatch]:
         with translated(), contextlib.ExitStack() as held:
             feeds = [
-                held.enter_context(_Feed(*roots[n], wanted[n])) if n in wanted else None for n in range(len(roots))
+                held.enter_context(_feed(kind, depth, *roots[n], wanted[n])) if n in wanted else None
+                for n in range(len(roots))
             ]
-            line = _Line(feeds, heard, cursor)
+            line = _Line(feeds, heard, cursor, kind)
+            yield from line.known()
             while not stop.is_set():
                 is_quiet = True
                 for batch in line.look():
@@ -215,20 +239,35 @@ def follow_files(
                 if is_quiet:
                     stop.wait(LOOK_SEC)
 
-    _places(since, len(roots))
+    _places(since, len(roots), kind)
     return Live(batches, since, None if cursor_file is None else Path(cursor_file))
+
+
+def check_kind(kind: str, depth: int) -> None:
+    """BadQuestion when there is no such kind of record, or no such depth."""
+    if kind not in (TICK, BOOK):
+        raise BadQuestion(f"kind={kind!r} is not known", f"there are {TICK} and {BOOK}")
+    if not isinstance(depth, int) or not 1 <= depth <= MAX_DEPTH:
+        raise BadQuestion(f"depth={depth!r}: 1 to {MAX_DEPTH} levels of each side")
 
 
 class _Feed:
     """One data root as it is followed."""
 
+    kind, columns = TICKS, COLUMNS
+
     def __init__(self, root: Path, archive: Path, symbols: frozenset[str] | None) -> None:
-        self._days = Catalog(root, archive)
-        self._follower = Follower(root, was_end=self._days.was_end)
-        self._symbols, self._seen = symbols, Seen()
+        self._symbols, self._seen = symbols, Seen(kind=BOOK if self.kind == BOOKS else TICK)
+        self._days: Catalog | BookDays
+        self._follower: Follower | BookRows
+        self._open(root, archive)
         self._failing_since_sec: float | None = None
         self._retry_at_sec = 0.0
-        self.position = Position()
+        self.position = Position(kind=self.kind)
+
+    def _open(self, root: Path, archive: Path) -> None:
+        self._days = Catalog(root, archive)
+        self._follower = Follower(root, was_end=self._days.was_end)
 
     def __enter__(self) -> _Feed:
         return self
@@ -243,7 +282,11 @@ class _Feed:
         else:
             self.position = self._follower.end(int(since[1:]) if _BACK.fullmatch(since) else 0)
             if since == DAY and self.position.places:
-                self.position = Position.at_start_of(self.position.newest_day)
+                self.position = Position.at_start_of(self.position.newest_day, self.kind)
+
+    def known(self) -> list[tuple[Any, ...]]:
+        """What is known at the place where it begins; of ticks that is nothing."""
+        return []
 
     def passed_over(self) -> list[str]:
         """Days behind the place of which nothing would come."""
@@ -271,7 +314,44 @@ class _Feed:
             return None
         self.position = batch.position
         rows = [row[1:] for row in batch.rows if self._symbols is None or row[_SYMBOL] in self._symbols]
-        return self._seen.new(rows)
+        return self._seen.new(self._shown(rows))
+
+    def _shown(self, rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+        return rows
+
+
+class _BookFeed(_Feed):
+    """Of order books."""
+
+    kind, columns = BOOKS, BOOK_COLUMNS
+    depth = DEPTH
+
+    def _open(self, root: Path, archive: Path) -> None:
+        self._days = BookDays(root, archive)
+        self._follower = BookRows(root, was_end=self._days.was_end, symbols=self._symbols)
+
+    def known(self) -> list[tuple[Any, ...]]:
+        """The book of each symbol, where it is known. StoreError."""
+        assert isinstance(self._follower, BookRows)
+        with contextlib.suppress(PositionLost):  # the reading tells it
+            return self._shown([row[1:] for row in self._follower.books(self.position)])
+        return []
+
+    def _shown(self, rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+        return [cut(row, self.depth) for row in rows]
+
+
+def cut(row: tuple[Any, ...], depth: int) -> tuple[Any, ...]:
+    """A book's row without the levels below."""
+    return (*row[:_BIDS], *(side if side is None else tuple(map(tuple, side[:depth])) for side in row[_BIDS:]))
+
+
+def _feed(kind: str, depth: int, root: Path, archive: Path, symbols: frozenset[str] | None) -> _Feed:
+    if kind == TICK:
+        return _Feed(root, archive, symbols)
+    feed = _BookFeed(root, archive, symbols)
+    feed.depth = depth
+    return feed
 
 
 class Heard:
@@ -305,9 +385,9 @@ class Heard:
 class _Line:
     """Several feeds, and signals, as one line with one cursor."""
 
-    def __init__(self, feeds: Sequence[_Feed | None], heard: Heard | None, since: str) -> None:
+    def __init__(self, feeds: Sequence[_Feed | None], heard: Heard | None, since: str, kind: str) -> None:
         self._feeds, self._heard = feeds, heard
-        places, number = _places(since, len(feeds))
+        places, number = _places(since, len(feeds), kind)
         for feed, place in zip(feeds, places, strict=True):
             if feed is not None:
                 feed.begin(place)
@@ -320,6 +400,13 @@ class _Line:
                     f"{day} has no day file any more: read it with hk.load(..., {day!r}), then go on with "
                     f"since={onward!r}"
                 )
+
+    def known(self) -> Iterator[LiveBatch]:
+        """What is known where it begins."""
+        for feed in filter(None, self._feeds):
+            rows = feed.known()
+            if rows:
+                yield LiveBatch(rows, self._cursor(), feed.columns, is_snapshot=True)
 
     def _cursor(self, changed: _Feed | None = None, position: Position | None = None) -> str:
         parts = [
@@ -337,13 +424,13 @@ class _Line:
                 onward = self._cursor(feed, exc.onward)
                 raise as_ours(RecorderError(f"{exc}; go on with since={onward!r}")) from exc
             if rows is not None:
-                yield LiveBatch(rows, self._cursor())
+                yield LiveBatch(rows, self._cursor(), feed.columns)
         signals = None if self._heard is None else self._heard.next()
         if signals is not None:
             yield LiveBatch([], self._cursor(), signals=signals)
 
 
-def _places(cursor: str, roots: int) -> tuple[list[Position | str], int | None]:
+def _places(cursor: str, roots: int, kind: str) -> tuple[list[Position | str], int | None]:
     """Where to begin in each data root, NOW where the cursor has no place; and behind which signal."""
     try:
         text, number = parted(cursor)
@@ -352,7 +439,8 @@ def _places(cursor: str, roots: int) -> tuple[list[Position | str], int | None]:
         parts = text.split(",")
         if len(parts) != roots:
             raise ValueError(f"{cursor!r:.200} has {len(parts)} parts, and {roots} data roots are followed")
-        return [NOW if part == NOT_FOLLOWED and roots > 1 else Position.parse(part) for part in parts], number
+        of_kind = BOOKS if kind == BOOK else TICKS
+        return [NOW if part == NOT_FOLLOWED and roots > 1 else Position.parse(part, of_kind) for part in parts], number
     except ValueError as exc:
         raise BadQuestion(str(exc), "give a batch's cursor, now, day, or -500 for the newest 500 rows") from exc
 

@@ -16,7 +16,21 @@ from pathlib import Path
 from typing import Any
 
 from hk_tick_collector.client.errors import BadQuestion, NoData, ServerError
-from hk_tick_collector.client.live import ALL, COLUMNS, NOW, Live, LiveBatch, Seen
+from hk_tick_collector.client.live import (
+    ALL,
+    BOOK,
+    BOOK_COLUMNS,
+    COLUMNS,
+    DEPTH,
+    MAX_DEPTH,
+    NOW,
+    TICK,
+    Live,
+    LiveBatch,
+    Seen,
+    check_kind,
+    cut,
+)
 from hk_tick_collector.client.question import Texts
 from hk_tick_collector.core.extras import how_to_install
 
@@ -42,15 +56,21 @@ def connect(
     cursor_file: str | Path | None = None,
     types: str = ALL,
     signals: Texts | None = None,
+    kind: str = TICK,
+    depth: int = DEPTH,
 ) -> Live:
-    """Ticks of a server. ``since``: a cursor, ``"now"``, ``"day"``, or ``"-500"`` for the newest 500 rows. ``signals``:
-    hooks whose signals come, too, or ``"all"``; the key needs the scope of each.
+    """Ticks of a server, or with ``kind="book"`` order books of ``depth`` levels a side at most.
+
+    ``since``: a cursor, ``"now"``, ``"day"``, or ``"-500"`` for the newest 500 rows. ``signals``: hooks whose signals
+    come, too, or ``"all"``; the key needs the scope of each.
 
     ``url``: where ``/v1/live`` is. BadQuestion or ServerError when the server refuses; NoData when the cursor's day has
     no file any more. A server that is away is waited for.
     """
     text = symbols if isinstance(symbols, str) else ",".join(symbols)
-    asked = {"op": "subscribe", "symbols": text, "types": types}
+    check_kind(kind, depth)
+    asked = {"op": "subscribe", "symbols": text, "kind": kind}
+    asked.update({"depth": str(depth)} if kind == BOOK else {"types": types})
     if signals is not None:
         asked["signals"] = signals if isinstance(signals, str) else ",".join(signals)
     address = f"{url.replace('http', 'ws', 1).rstrip('/')}/v1/live"
@@ -80,7 +100,9 @@ class _Connection:
             raise ServerError("the package websockets is missing", how_to_install("client")) from exc
         self._address, self._asked, self.cursor = address, asked, cursor
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self._seen = Seen()
+        self._kind = asked["kind"]
+        self._seen = Seen(kind=self._kind)
+        self._was_told: set[str] = set()  # of which markets the books are known
 
     def batches(self, stop: threading.Event) -> Iterator[LiveBatch]:
         """Until something fails."""
@@ -123,9 +145,20 @@ class _Connection:
                 )
             if message["type"] == "reset" and "day" in message:
                 self._seen.read_again(str(message["day"]))
-            rows = [_row(row) for row in message.get("ticks", ())]
-            signals = [message["signal"]] if message["type"] == "signal" else []
-            yield LiveBatch(self._seen.new(rows), self.cursor, signals=signals)
+            yield self._batch(message)
+
+    def _batch(self, message: dict[str, Any]) -> LiveBatch:
+        if message["type"] == "signal":
+            return LiveBatch([], self.cursor, signals=[message["signal"]])
+        if self._kind == TICK:
+            return LiveBatch(self._seen.new([_row(row) for row in message.get("ticks", ())]), self.cursor)
+        rows = [cut(tuple(row), MAX_DEPTH) for row in message.get("books", ())]
+        if message["type"] != "snapshot":
+            return LiveBatch(self._seen.new(rows), self.cursor, BOOK_COLUMNS)
+        market = str(message.get("market"))
+        is_known = market in self._was_told  # a connection more: the books there are those of the last push
+        self._was_told.add(market)
+        return LiveBatch([] if is_known else rows, self.cursor, BOOK_COLUMNS, is_snapshot=True)
 
 
 def _row(values: list[Any]) -> tuple[Any, ...]:

@@ -10,6 +10,7 @@ temporary file while it is read (``BookDay.opened``), hashed on the way, and nev
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import tempfile
@@ -20,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from hk_tick_collector.core.errors import NoData, StoreCorrupt
+from hk_tick_collector.core.errors import NoData, StoreCorrupt, StoreError
 from hk_tick_collector.core.regular import open_regular
 from hk_tick_collector.core.text import days_there
 from hk_tick_collector.days.manifest import archived_days, kept_dir, load_manifest
@@ -29,6 +30,7 @@ from hk_tick_collector.store.book_file import reading
 from hk_tick_collector.store.connect import unavailable
 from hk_tick_collector.store.kept import BLOCK_BYTES, KeptFile
 from hk_tick_collector.store.layout import book_days, book_file
+from hk_tick_collector.store.position import Place
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,18 @@ class BookDays:
         mine = set(archived_days(self.archive_root, owned.market_of(self.data_root)))
         packed = self.archive_root.glob("depth/????????/????????.book.db.*.gz")
         return sorted({*live, *(path.parent.name for path in packed if path.parent.name in mine)})
+
+    def passed_over(self, newest_day: str) -> list[str]:
+        """Days behind this one that are archived and have no book file: who follows files meets nothing of them."""
+        live = set(book_days(self.data_root))
+        return [day for day in self.days() if day > newest_day and day not in live]
+
+    def was_end(self, place: Place) -> bool:
+        """Does the archive of a day say that its books ended there, by their number? False when it cannot be read."""
+        with contextlib.suppress(StoreError):
+            entry = self._entry(place.day, book_file(self.data_root, place.day).name)
+            return entry is not None and entry.records == place.rowid
+        return False
 
     def day(self, trading_day: str) -> BookDay:
         """One of them. NoData when there are no books of it; StoreCorrupt, StoreUnavailable as of ``load_manifest``."""

@@ -18,6 +18,8 @@ CREATE TABLE pushes (
 );
 -- Where a reader begins for one symbol at one time; every hundredth row is in it.
 CREATE INDEX full_books ON pushes (symbol_id, recv_ts_us) WHERE kind = 'F';
+-- Is a book still known? Breaks are rare. Files of earlier versions are read without it.
+CREATE INDEX breaks ON pushes (symbol_id) WHERE kind = 'B';
 
 -- A run of the recorder in this file. received = stored + merged + unread, at every commit.
 CREATE TABLE sessions (

@@ -43,6 +43,7 @@ from hk_tick_collector.serve.live.signals import Signals
 from hk_tick_collector.serve.names import NameTwice, check_names
 from hk_tick_collector.serve.problems import Problem, problem_of, send_problem
 from hk_tick_collector.serve.settings import ServeSettings
+from hk_tick_collector.store.layout import BOOKS
 
 if TYPE_CHECKING:
     from hk_tick_collector.serve.live.metrics import LiveMetrics
@@ -72,6 +73,7 @@ class Live:
         self.gate = Gate(settings, self.keys)
         self.news = News(self.pace_sec)
         self.hubs = [Hub(root, self.news, archive) for root, archive in settings.roots]
+        self.book_hubs = [Hub(root, self.news, archive, kind=BOOKS) for root, archive in settings.roots]
         self.readers = Readers()
         self.signals = None if settings.hooks_dir is None else Signals(settings.hooks_dir, self.news)
         self.counts = LiveCounts()
@@ -88,15 +90,20 @@ class Live:
     @contextlib.contextmanager
     def session(self, wanted: Subscription, key: Key) -> Iterator[Session]:
         """A reader, for as long as it is connected: one that has gone is counted and shown no more."""
+        hubs = self.book_hubs if wanted.kind == BOOKS else self.hubs
         session = Session(
-            wanted, self.hubs, key, self.news, self.readers, stopping=self.stopping, signals=self.signals,
+            wanted, hubs, key, self.news, self.readers, stopping=self.stopping, signals=self.signals,
             counts=self.counts,
         )  # fmt: skip
         self.sessions.add(session)
+        for hub in hubs:
+            hub.enter()
         try:
             yield session
         finally:
             self.sessions.discard(session)
+            for hub in hubs:
+                hub.leave()
 
     @cached_property
     def metrics(self) -> LiveMetrics:
@@ -114,15 +121,11 @@ class Live:
             raise Problem("rate-limited", f"the key {key.id} may have {key.limits.live_connections} live connections")
         self.connections[key.id] += 1
         self.counts.connections += 1
-        for hub in self.hubs:
-            hub.listeners += 1
         try:
             yield
         finally:
             self.connections[key.id] -= 1
             self.connections += Counter()  # without those that have none
-            for hub in self.hubs:
-                hub.listeners -= 1
 
     # Tickets
 
@@ -149,6 +152,8 @@ class Live:
             await asyncio.sleep(KEYS_LOOK_SEC)
             if await asyncio.to_thread(self.keys.reload):
                 _log.info(event("keys_read", keys=len(self.keys.keys)))
+            for hub in self.book_hubs:
+                await hub.rest()
             for key, ended in list(self.keys_used.items()):
                 if self.keys.current(key) != key:
                     ended.set()
@@ -203,7 +208,7 @@ def _lifespan(live: Live) -> Any:
         for task in watching:
             task.cancel()
         await live.readers.close()
-        for hub in live.hubs:
+        for hub in (*live.hubs, *live.book_hubs):
             await hub.close()
 
     return lifespan

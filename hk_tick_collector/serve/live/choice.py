@@ -13,8 +13,18 @@ from weakref import WeakValueDictionary
 from hk_tick_collector.market.registry import market_of
 from hk_tick_collector.market.trades import TradeTypes
 from hk_tick_collector.serve.keys import EVERY_SYMBOL, may_read
-from hk_tick_collector.serve.live.frames import ALL, SYMBOL, Frame, kind_of, rows_json, ticks_message, told_json
+from hk_tick_collector.serve.live.frames import (
+    ALL,
+    SYMBOL,
+    Frame,
+    books_json,
+    kind_of,
+    rows_json,
+    rows_message,
+    told_json,
+)
 from hk_tick_collector.store import data_root
+from hk_tick_collector.store.layout import BOOKS, TICKS
 from hk_tick_collector.store.position import Row
 
 _KEPT_MESSAGES = 4
@@ -22,13 +32,15 @@ _MAX_KNOWN_SYMBOLS = 100_000
 
 
 class Wish(NamedTuple):
-    """``symbols``: None for all that a key with these ``patterns`` may read. ``types``, ``shape``: as of a
-    subscription."""
+    """``symbols``: None for all that a key with these ``patterns`` may read. ``types``, ``shape``, ``kind``, ``depth``:
+    as of a subscription."""
 
     symbols: frozenset[str] | None
     types: frozenset[str]
     shape: str
     patterns: tuple[str, ...]
+    kind: str = TICKS
+    depth: int = 0
 
 
 class Choice:
@@ -68,6 +80,8 @@ class Choice:
 
     def json(self, rows: Sequence[Row]) -> bytes:
         """Rows as they are sent."""
+        if self.wish.kind == BOOKS:
+            return books_json(rows, self.wish.depth, as_objects=self._is_object)
         return rows_json(rows, as_objects=self._is_object)
 
     def message(self, prev: str, cursor: str, first: int, frames: Sequence[Frame]) -> bytes | None:
@@ -76,7 +90,7 @@ class Choice:
         made = self._made.get(place)
         if made is None:
             rows = [row for frame in frames if self._may_have(frame) for row in self.rows(frame.rows)]
-            made = ticks_message(prev, cursor, self.json(rows)) if rows else b""
+            made = rows_message(self.wish.kind, prev, cursor, self.json(rows)) if rows else b""
             self._keep(place, made)
         return made or None
 

@@ -1,6 +1,7 @@
 """Rows as they are sent: what many readers ask for is made into JSON once (``choice``).
 
-``seq`` is text: it is larger than what JavaScript can count exactly. Messages are JSON objects; each that carries a
+A row is a rowid, then the COLUMNS of its kind; both kinds have the symbol at the same place. ``seq`` is text: it is
+larger than what JavaScript can count exactly. Messages are JSON objects; each that carries a
 ``cursor`` carries as ``prev`` the one that was told before it, so a reader sees by itself whether it missed one.
 """
 
@@ -16,13 +17,17 @@ from typing import Any
 import orjson
 
 from hk_tick_collector.market.trades import TradeTypes
+from hk_tick_collector.store import book_follow
+from hk_tick_collector.store.layout import BOOKS, TICKS
 from hk_tick_collector.store.position import ROW, Position, Row
 
-COLUMNS = ROW[1:]
+COLUMNS = {TICKS: ROW[1:], BOOKS: book_follow.COLUMNS}  # of a row behind its rowid, by kind
 PRICE, ODD_LOTS, OFF_EXCHANGE, ALL = "price", "odd_lots", "off_exchange", "all"
 TYPES = (PRICE, ODD_LOTS, OFF_EXCHANGE, ALL)
-ROW_BYTES, FRAME_BYTES = 1000, 2000  # what they cost in memory
+ROW_BYTES, FRAME_BYTES = {TICKS: 1000, BOOKS: 4000}, 2000  # what they cost in memory
 SYMBOL = ROW.index("symbol")
+assert book_follow.COLUMNS[SYMBOL - 1] == "symbol"
+BIDS, ASKS = book_follow.BIDS, book_follow.ASKS
 _AT_ONCE = 500  # rows; nobody else can do anything meanwhile
 _SEQ, _TYPE = ROW.index("seq"), ROW.index("tick_type")
 _PRICE, _VOLUME = ROW.index("price"), ROW.index("volume")
@@ -42,7 +47,7 @@ class Frame:
     @property
     def size_bytes(self) -> int:
         """About what it costs in memory."""
-        return ROW_BYTES * len(self.rows) + FRAME_BYTES
+        return ROW_BYTES[self.after.kind] * len(self.rows) + FRAME_BYTES
 
     @cached_property
     def symbols(self) -> frozenset[str]:
@@ -66,13 +71,27 @@ def _json(rows: Sequence[Row], as_objects: bool) -> bytes:
         (*row[1:_SEQ], None if row[_SEQ] is None else str(row[_SEQ]), *row[_SEQ + 1 :]) for row in rows
     ]
     if as_objects:
-        listed = [dict(zip(COLUMNS, row, strict=True)) for row in listed]
+        listed = [dict(zip(COLUMNS[TICKS], row, strict=True)) for row in listed]
     try:
         return orjson.dumps(listed)[1:-1]
     except TypeError:
         if as_objects:
             return orjson.dumps([{name: _plain(value) for name, value in row.items()} for row in listed])[1:-1]
         return orjson.dumps([[_plain(value) for value in row] for row in listed])[1:-1]
+
+
+def books_json(rows: Sequence[Row], depth: int, *, as_objects: bool = False) -> bytes:
+    """Rows of books likewise, of ``depth`` levels a side at most."""
+    return b",".join([_books_json(rows[n : n + _AT_ONCE], depth, as_objects) for n in range(0, len(rows), _AT_ONCE)])
+
+
+def _books_json(rows: Sequence[Row], depth: int, as_objects: bool) -> bytes:
+    listed: list[Any] = [
+        row[1:] if row[BIDS] is None else (*row[1:BIDS], row[BIDS][:depth], row[ASKS][:depth]) for row in rows
+    ]
+    if as_objects:
+        listed = [dict(zip(COLUMNS[BOOKS], row, strict=True)) for row in listed]
+    return orjson.dumps(listed)[1:-1]
 
 
 def _plain(value: Any) -> Any:
@@ -99,7 +118,9 @@ def told_json(prev: str, cursor: str, message: dict[str, Any]) -> bytes:
     return orjson.dumps({"type": message["type"], "prev": prev, "cursor": cursor, **message})
 
 
-def ticks_message(prev: str, cursor: str, rows: bytes, more: dict[str, Any] | None = None) -> bytes:
-    """A message of rows that are JSON already."""
-    head = orjson.dumps({"type": "ticks", "prev": prev, "cursor": cursor, **(more or {})})
-    return b'%b,"ticks":[%b]}' % (head[:-1], rows)
+def rows_message(
+    kind: str, prev: str, cursor: str, rows: bytes, more: dict[str, Any] | None = None, word: str | None = None
+) -> bytes:
+    """A message of rows of a kind (TICKS, BOOKS) that are JSON already. ``word``: its type, by default the kind."""
+    head = orjson.dumps({"type": word or kind, "prev": prev, "cursor": cursor, **(more or {})})
+    return b'%b,"%b":[%b]}' % (head[:-1], kind.encode(), rows)

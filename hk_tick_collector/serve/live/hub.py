@@ -3,6 +3,9 @@
 Files are read by processes of their own (``worker``): one for each root, which waits for the next rows, and two
 (``Readers``) for readers that catch up, in turns of one batch. The ring begins behind the newest row: what was before
 is read for whoever asks. Rows are looked for each 10 ms, and each 250 ms while nobody listens.
+
+Books are a kind of record of their own: a hub of them keeps, beside the ring, the book of each symbol at its head. Its
+files are followed while anybody listens, and a minute longer.
 """
 
 from __future__ import annotations
@@ -10,7 +13,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,18 +25,19 @@ from hk_tick_collector.market.market import Market
 from hk_tick_collector.market.registry import market_of
 from hk_tick_collector.serve.live.choice import Choices, Wish
 from hk_tick_collector.serve.live.files import Facts, Piece, Root, told_of
-from hk_tick_collector.serve.live.frames import Frame
+from hk_tick_collector.serve.live.frames import BIDS, SYMBOL, Frame
 from hk_tick_collector.serve.live.ring import Ring
 from hk_tick_collector.serve.live.worker import Answers, Worker
 from hk_tick_collector.store import data_root
 from hk_tick_collector.store.follow import LOOK_SEC, Batch
-from hk_tick_collector.store.layout import archive_dir
-from hk_tick_collector.store.position import ROW, DayDamaged, DayGone, Position, PositionLost
+from hk_tick_collector.store.layout import BOOKS, TICKS, archive_dir
+from hk_tick_collector.store.position import ROW, DayDamaged, DayGone, Position, PositionLost, Row
 
 IDLE_LOOK_SEC = 0.25
 WAIT_SEC = 1.0  # of one question for the next rows
 FACTS_LOOK_SEC = 2.0
 READERS = 2
+REST_SEC = 60.0
 _RETRY_SEC = 0.5
 _STORED_MS = ROW.index("inserted_at_ms")
 
@@ -78,12 +83,21 @@ class News:
 
 
 class Hub:
-    """One data root. ``ring`` is None until the files were looked at for the first time."""
+    """One data root, and one ``kind`` of record in it. ``ring`` is None until the files were looked at for the first
+    time. ``books``, of books alone: a row for each symbol whose book is known at the ring's head."""
 
     def __init__(
-        self, root: Path, news: News, archive: Path | None = None, *, make: Callable[[], Answers] = Worker
+        self,
+        root: Path,
+        news: News,
+        archive: Path | None = None,
+        *,
+        kind: str = TICKS,
+        make: Callable[[], Answers] = Worker,
     ) -> None:
         self.root = Root(root, archive or archive_dir(root))
+        self.kind = kind
+        self.books: dict[str, Row] = {}
         self.ring: Ring | None = None
         self.facts: Facts = {}
         self.listeners = 0
@@ -94,6 +108,7 @@ class Hub:
         self.rows = 0  # since the start
         self.newest_ms = 0  # when the newest of them was stored
         self._tasks: list[asyncio.Task[None]] = []
+        self._left_at_sec = 0.0
         self._said = RateLimitedLog(_log, 60)
 
     @cached_property
@@ -108,7 +123,9 @@ class Hub:
 
     def open(self) -> None:
         """Begin to follow, on the running loop."""
-        self._tasks = [asyncio.create_task(self._follow()), asyncio.create_task(self._watch_facts())]
+        self._tasks = [asyncio.create_task(self._follow())]
+        if self.kind == TICKS:
+            self._tasks.append(asyncio.create_task(self._watch_facts()))
 
     async def close(self) -> None:
         """End."""
@@ -117,17 +134,46 @@ class Hub:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._files.close()
 
+    def enter(self) -> None:
+        """Somebody listens."""
+        self.listeners += 1
+        if not self._tasks:
+            self.open()
+
+    def leave(self) -> None:
+        """And does no more."""
+        self.listeners -= 1
+        self._left_at_sec = time.monotonic()
+
+    async def rest(self) -> None:
+        """Let the files go when nobody has listened for a while; whoever comes next opens them."""
+        if self.listeners or not self._tasks or time.monotonic() - self._left_at_sec < REST_SEC:
+            return
+        tasks, self._tasks, self.ring = self._tasks, [], None
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if not self._tasks:
+            await self._files.close()
+
     # Rows
 
     async def _follow(self) -> None:
         while self.ring is None:
             try:
-                self.ring = Ring(await self._files.ask("end", self.root, 0))
+                await self.begin()
             except StoreError as exc:
                 await self._wait(exc)
         self._news.tell()
         while True:
             await self.step(LOOK_SEC if self.listeners else IDLE_LOOK_SEC, WAIT_SEC)
+
+    async def begin(self) -> None:
+        """Make the ring, behind the newest row. StoreError."""
+        head = await self._files.ask("end", self.root, self.kind, 0)
+        if self.kind == BOOKS:
+            self._note_books(await self._files.ask("books", self.root, head, None))
+        self.ring = Ring(head)
 
     async def step(self, look_sec: float, wait_sec: float) -> bool:
         """Take the next rows, waited for; were there any?"""
@@ -136,6 +182,7 @@ class Hub:
         try:
             batch: Batch | None = await self._files.ask("tail", self.root, position, look_sec, wait_sec)
         except PositionLost as exc:
+            self.books.clear()
             self._add(Frame(position, exc.onward, exc.day, message=reset_message(exc)))
             return True
         except StoreError as exc:
@@ -148,9 +195,19 @@ class Hub:
         if batch is None:
             return False
         self.rows += len(batch.rows)
-        self.newest_ms = batch.rows[-1][_STORED_MS] or 0
+        if self.kind == BOOKS:
+            self._note_books(batch.rows)
+        else:
+            self.newest_ms = batch.rows[-1][_STORED_MS] or 0
         self._add(Frame(position, batch.position, batch.day, batch.rows))
         return True
+
+    def _note_books(self, rows: Sequence[Row]) -> None:
+        for row in rows:
+            if row[BIDS] is None:
+                self.books.pop(row[SYMBOL], None)
+            else:
+                self.books[row[SYMBOL]] = row
 
     async def _wait(self, error: StoreError) -> None:
         self.is_held = True
@@ -196,13 +253,13 @@ def reset_message(lost: PositionLost) -> dict[str, Any]:
     """What a reader is told when its position fits no more; its cursor is the position to go on at."""
     if isinstance(lost, (DayGone, DayDamaged)):
         reason = "day_gone" if isinstance(lost, DayGone) else "day_damaged"
-        return {"type": "reset", "reason": reason, "day": lost.day, "query": query_of(lost.day)}
+        return {"type": "reset", "reason": reason, "day": lost.day, "query": query_of(lost.day, lost.onward.kind)}
     return {"type": "reset", "reason": "file_replaced", "day": lost.day}
 
 
-def query_of(day: str) -> str:
+def query_of(day: str, kind: str = TICKS) -> str:
     """The question to the HTTP API that covers a day."""
-    return f"/v1/ticks?symbols=all&day={day}"
+    return f"/v1/{kind}?symbols=all&day={day}"
 
 
 class Readers:
@@ -225,7 +282,12 @@ class Readers:
 
     async def end(self, hub: Hub, back_rows: int) -> Position:
         """The position before the newest rows."""
-        found: Position = await self._use("end", hub.root, back_rows)
+        found: Position = await self._use("end", hub.root, hub.kind, back_rows)
+        return found
+
+    async def books(self, hub: Hub, position: Position, symbols: frozenset[str] | None) -> list[Row]:
+        """The books that are known there. Raises as ``store.book_follow``."""
+        found: list[Row] = await self._use("books", hub.root, position, symbols)
         return found
 
     async def passed_over(self, hub: Hub, position: Position) -> list[str]:

@@ -17,6 +17,7 @@ from hk_tick_collector.serve.keys import Key
 from hk_tick_collector.serve.live.frames import ALL, TYPES
 from hk_tick_collector.serve.live.hub import Hub
 from hk_tick_collector.serve.problems import FieldError, Problem
+from hk_tick_collector.store.layout import BOOKS, TICKS
 from hk_tick_collector.store.position import Position
 from hk_tick_collector.store.signals import NAME_PATTERN, parted
 
@@ -29,7 +30,9 @@ MAX_SYMBOLS_TEXT = 60_000
 MAX_CURSOR_CHARS = 4000
 NOT_FOLLOWED = "-"
 _BACK = re.compile(r"-([1-9][0-9]{0,5})", re.ASCII)
-_FIELDS = ("op", "symbols", "since", "types", "shape", "on_slow", "signals")
+_FIELDS = ("op", "symbols", "since", "kind", "types", "depth", "shape", "on_slow", "signals")
+KINDS = {"tick": TICKS, "book": BOOKS}
+DEPTH, MAX_DEPTH = 10, 1000
 MAX_HOOKS = 100
 
 
@@ -37,7 +40,8 @@ MAX_HOOKS = 100
 class Subscription:
     """``symbols``: those of each root (by its number); None for all of it. ``since``: NOW, DAY, a number of rows to go
     back, or a position for each root. ``signals``: the hooks whose signals are wanted, or ALL that the key may read;
-    ``after_signal``: behind which number, None when ``since`` has none."""
+    ``after_signal``: behind which number, None when ``since`` has none. ``kind``: TICKS, or BOOKS with ``depth`` levels
+    a side at most."""
 
     symbols: Mapping[int, frozenset[str] | None]
     since: str | int | tuple[Position | None, ...] = NOW
@@ -46,6 +50,8 @@ class Subscription:
     on_slow: str = CATCH_UP
     signals: frozenset[str] = frozenset()
     after_signal: int | None = None
+    kind: str = TICKS
+    depth: int = DEPTH
 
     def wants_signal(self, name: str, symbol: str, key: Key) -> bool:
         """Is a signal of this hook, of this symbol, for this reader?"""
@@ -58,14 +64,20 @@ def subscription(given: Mapping[str, Any], hubs: Sequence[Hub], key: Key) -> Sub
         if name not in _FIELDS:
             raise _bad(str(name)[:40], f"is not known; there are {', '.join(_FIELDS[1:])}")
     since, after_signal = _since_and_signal(given.get("since", NOW))
+    (word,) = _words("kind", given.get("kind", "tick"), tuple(KINDS))[:1]
+    other = {"tick": "depth", "book": "types"}[word]
+    if other in given:
+        raise _bad(other, f"is nothing that kind={word} has")
     return Subscription(
         _symbols(given.get("symbols", ALL), hubs, key),
-        _since(since, len(hubs)),
+        _since(since, len(hubs), KINDS[word]),
         frozenset(_words("types", given.get("types", ALL), TYPES)),
         _words("shape", given.get("shape", SHAPES[0]), SHAPES)[0],
         _words("on_slow", given.get("on_slow", CATCH_UP), ON_SLOW)[0],
         _hooks(given.get("signals"), key),
         after_signal,
+        KINDS[word],
+        _depth(given.get("depth", DEPTH)),
     )
 
 
@@ -93,6 +105,13 @@ def _hooks(given: Any, key: Key) -> frozenset[str]:
 
 def _is_hook(name: Any) -> bool:
     return isinstance(name, str) and re.fullmatch(NAME_PATTERN, name) is not None
+
+
+def _depth(given: Any) -> int:
+    text = str(given)
+    if isinstance(given, bool) or re.fullmatch(r"[1-9][0-9]{0,3}", text, re.ASCII) is None or int(text) > MAX_DEPTH:
+        raise _bad("depth", f"levels of each side, 1 to {MAX_DEPTH}")
+    return int(text)
 
 
 def _words(field: str, given: Any, known: Sequence[str]) -> list[str]:
@@ -131,7 +150,7 @@ def _symbols(given: Any, hubs: Sequence[Hub], key: Key) -> dict[int, frozenset[s
     return {number: frozenset(symbols) for number, symbols in wanted.items()}
 
 
-def _since(given: Any, roots: int) -> str | int | tuple[Position | None, ...]:
+def _since(given: Any, roots: int, kind: str) -> str | int | tuple[Position | None, ...]:
     if not isinstance(given, str) or len(given) > MAX_CURSOR_CHARS:
         raise _bad("since", "give a cursor, now, day, or -500 for the newest 500 rows")
     if given in (NOW, DAY, ""):
@@ -143,7 +162,7 @@ def _since(given: Any, roots: int) -> str | int | tuple[Position | None, ...]:
     try:
         if len(texts) != roots:
             raise ValueError(f"it has {len(texts)} parts, and {roots} data roots are served here")
-        return tuple(None if text == NOT_FOLLOWED else Position.parse(text) for text in texts)
+        return tuple(None if text == NOT_FOLLOWED else Position.parse(text, kind) for text in texts)
     except ValueError as exc:
         raise _no_cursor(exc) from None
 

@@ -4,13 +4,15 @@
 nothing costs one message. Behind each data root it has a position. Where the ring knows the position the rows come from
 there; otherwise from the files, until the ring knows it again. Both are the same rows in the same order, so there is no
 seam between what was and what comes.
+
+A reader of books is first told the book of each symbol where it begins (``snapshot``), then each push.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -21,12 +23,13 @@ from hk_tick_collector.serve.live import question as asked
 from hk_tick_collector.serve.live.choice import Choice, Wish
 from hk_tick_collector.serve.live.counts import LiveCounts
 from hk_tick_collector.serve.live.files import Piece, told_of
-from hk_tick_collector.serve.live.frames import COLUMNS, SYMBOL, Frame, ticks_message, told_json
+from hk_tick_collector.serve.live.frames import COLUMNS, SYMBOL, Frame, rows_message, told_json
 from hk_tick_collector.serve.live.hub import Hub, News, Readers, days_over, query_of, reset_message
 from hk_tick_collector.serve.live.question import CLOSE, CONFLATE, NOT_FOLLOWED, Subscription
 from hk_tick_collector.serve.live.signals import Signals
 from hk_tick_collector.serve.problems import Problem
-from hk_tick_collector.store.position import DayGone, Position, PositionLost
+from hk_tick_collector.store.layout import BOOKS
+from hk_tick_collector.store.position import DayGone, Position, PositionLost, Row
 from hk_tick_collector.store.signals import with_number
 
 HEARTBEAT_SEC = 5.0
@@ -69,6 +72,7 @@ class Feed:
     is_at_end: bool = False  # of the files, when they were last read
     retry_at_sec: float = 0.0
     ahead: asyncio.Future[Piece | None] | None = None  # is read while the piece before is sent
+    known: Sequence[Row] = ()  # books where it begins
 
     @property
     def is_live(self) -> bool:
@@ -112,11 +116,11 @@ class Session:
         self._news, self._readers = news, readers
         self._stopping = stopping
         self._feeds: list[Feed] = []
-        self._ready: list[Event] = []  # what ``open`` has found already
         self.since_ms = time.time_ns() // 1_000_000
         self.told = ""  # the last cursor that was sent
         self._behind_since_sec = float("inf")
-        self._is_lagging = False
+        self._is_lagging = self._has_caught_up = False
+        self._heartbeat_at_sec = 0.0
 
     # Begin
 
@@ -133,18 +137,21 @@ class Session:
         self.told = self.cursor
         for feed in self._feeds:
             await self._first(feed)
+            if not feed.is_live and self._wanted.kind == BOOKS:
+                feed.known = await self._books(feed)
 
     async def _feed(self, root: int) -> Feed:
         hub, since = self._hubs[root], self._wanted.since
         assert hub.ring is not None
         wanted = self._wanted
-        choice = hub.choices.of(Wish(wanted.symbols[root], wanted.types, wanted.shape, self._key.symbols))
-        feed = Feed(hub, root, choice, hub.ring.head)
+        wish = Wish(wanted.symbols[root], wanted.types, wanted.shape, self._key.symbols, wanted.kind, wanted.depth)
+        feed = Feed(hub, root, hub.choices.of(wish), hub.ring.head)
         if since == asked.NOW:
-            feed.number = hub.ring.end
+            feed.number, feed.known = hub.ring.end, list(hub.books.values())
         elif since == asked.DAY:
             day = hub.ring.head.newest_day
-            feed.position = Position.at_start_of(day) if hub.ring.head.places else Position()
+            at_start = Position.at_start_of(day, hub.kind) if hub.ring.head.places else Position(kind=hub.kind)
+            feed.position = at_start
         elif isinstance(since, int):
             feed.position = await self._readers.end(hub, since)
         else:
@@ -164,12 +171,22 @@ class Session:
         for day in await self._readers.passed_over(feed.hub, feed.position):
             raise self._gone(feed, day, feed.position.leaving(day))
 
+    async def _books(self, feed: Feed) -> Sequence[Row]:
+        """The books where a reader begins that reads from the files."""
+        try:
+            return await self._readers.books(feed.hub, feed.position, feed.choice.wish.symbols)
+        except PositionLost:
+            return ()  # told in order
+        except StoreError as exc:
+            raise Problem("store-busy") from exc
+
     def _gone(self, feed: Feed, day: str, onward: Position) -> Problem:
+        query = query_of(day, feed.hub.kind)
         return Problem(
             "cursor-gone",
-            f"the day {day} has no day file any more",
-            hint=f"read the rest of it with GET {query_of(day)}, then go on with the cursor in onward",
-            more={"day": day, "query": query_of(day), "onward": self._cursor_with(feed, onward)},
+            f"the day {day} has no {'book' if feed.hub.kind == BOOKS else 'day'} file any more",
+            hint=f"read the rest of it with GET {query}, then go on with the cursor in onward",
+            more={"day": day, "query": query, "onward": self._cursor_with(feed, onward)},
         )
 
     # Go on
@@ -187,8 +204,9 @@ class Session:
 
     async def events(self) -> AsyncIterator[Event]:
         """Every message, until the server stops. SlowReader when the reader asked for that."""
-        yield self._welcome()
-        has_caught_up, heartbeat_at_sec = False, time.monotonic() + HEARTBEAT_SEC
+        for event in self._begun():
+            yield event
+        self._heartbeat_at_sec = time.monotonic() + HEARTBEAT_SEC
         while not self._stopping.is_set():
             number, is_quiet = self._news.number, True
             for feed in self._feeds:
@@ -199,15 +217,8 @@ class Session:
                 is_quiet = False
                 yield event
             has_all = all(feed.has_all for feed in self._feeds)
-            if has_all and not has_caught_up:
-                has_caught_up = True
-                for event in self._caught_up():
-                    yield event
-            for event in self._lag():
+            for event in self._beside(has_all=has_all):
                 yield event
-            if time.monotonic() >= heartbeat_at_sec:
-                heartbeat_at_sec = time.monotonic() + HEARTBEAT_SEC
-                yield self._heartbeat()
             if has_all:
                 await (self._news.after(number) if is_quiet or self._has_all else asyncio.sleep(0))
             else:  # the next row, or the disk, may come without news
@@ -258,7 +269,7 @@ class Session:
         self._join(feed, is_at_end=False)
         if piece.is_full and not feed.is_live:
             feed.ahead = self._piece(feed)
-        events = [self._ticks(piece.json)] if piece.rows else []
+        events = [self._rows(piece.json)] if piece.rows else []
         return events + [self._event(message) for message in days_over(before, piece.after)]
 
     def _piece(self, feed: Feed) -> asyncio.Future[Piece | None]:
@@ -290,7 +301,7 @@ class Session:
         if data is None:
             return []
         self.told = cursor
-        return [Event("ticks", data, cursor)]
+        return [Event(self._wanted.kind, data, cursor)]
 
     # Signals
 
@@ -395,8 +406,10 @@ class Session:
         # Only ticks are left out: what was said of completeness, days and files is said to this reader, too.
         messages = [feed.choice.told(frame.message) for frame in frames if frame.message is not None]
         told = [self._event(message) for message in messages if message is not None]
-        rows = feed.choice.json(list(newest.values()))
-        return [*told, self._ticks(rows, {"conflated": True, "behind_rows": behind_rows})]
+        how = {"conflated": True, "behind_rows": behind_rows}
+        if self._wanted.kind == BOOKS:  # a book that has not changed in the last minute may be news to this reader
+            return [*told, self._snapshot(feed, list(feed.hub.books.values()), how)]
+        return [*told, self._rows(feed.choice.json(list(newest.values())), how)]
 
     # Messages
 
@@ -407,15 +420,38 @@ class Session:
         self.told = self.cursor
         return Event(kind, data, self.told)
 
-    def _ticks(self, rows: bytes, more: dict[str, Any] | None = None) -> Event:
+    def _rows(self, rows: bytes, more: dict[str, Any] | None = None, word: str | None = None) -> Event:
         prev, self.told = self.told, self.cursor
-        return Event("ticks", ticks_message(prev, self.told, rows, more), self.told)
+        kind = self._wanted.kind
+        return Event(word or kind, rows_message(kind, prev, self.told, rows, more, word), self.told)
+
+    def _snapshot(self, feed: Feed, known: Sequence[Row], more: dict[str, Any] | None = None) -> Event:
+        """Every book of a data root that is known where the reader stands."""
+        return self._rows(
+            feed.choice.json(feed.choice.rows(known)), {"market": feed.hub.market.code, **(more or {})}, "snapshot"
+        )
+
+    def _beside(self, *, has_all: bool) -> Iterator[Event]:
+        """What is said between rows: that all has come, that the reader is behind, that the server lives."""
+        if has_all and not self._has_caught_up:
+            self._has_caught_up = True
+            yield from self._caught_up()
+        yield from self._lag()
+        if time.monotonic() >= self._heartbeat_at_sec:
+            self._heartbeat_at_sec = time.monotonic() + HEARTBEAT_SEC
+            yield self._heartbeat()
+
+    def _begun(self) -> Iterator[Event]:
+        """What comes first."""
+        yield self._welcome()
+        for feed in self._feeds if self._wanted.kind == BOOKS else ():
+            yield self._snapshot(feed, feed.known)
+            feed.known = ()
 
     def _welcome(self) -> Event:
-        days = [feed.position.newest_day for feed in self._feeds]
-        return self._event(
-            {"type": "welcome", "version": __version__, "columns": COLUMNS, "day": max(days, default="")}
-        )
+        day = max((feed.position.newest_day for feed in self._feeds), default="")
+        columns = COLUMNS[self._wanted.kind]
+        return self._event({"type": "welcome", "version": __version__, "columns": columns, "day": day})
 
     def _heartbeat(self) -> Event:
         behind = sum(feed.behind_rows for feed in self._feeds)
