@@ -104,11 +104,14 @@ class BookPusher:
 
     def _add_book(self, state: DepthState, conn_ids: Sequence[int], batches: dict[int, list[EncodedPush]]) -> None:
         opend = self._opend
+        name = opend.market.name_of(state.symbol)
         detailed = [conn_id for conn_id in conn_ids if opend.sees_orders(conn_id, state.symbol)]
-        for with_orders, targets in ((True, detailed), (False, [c for c in conn_ids if c not in detailed])):
-            if targets:
-                message = encode_book.book_push(state, opend.market.name_of(state.symbol), with_orders)
-                self._add(UPDATE_ORDER_BOOK, message, targets, batches)
+        if detailed:
+            self._add(UPDATE_ORDER_BOOK, encode_book.book_push(state, name, True), detailed, batches)
+        others = [conn_id for conn_id in conn_ids if conn_id not in detailed] if detailed else conn_ids
+        if others:
+            body = encode_book.book_body(state, name)
+            self._add(UPDATE_ORDER_BOOK, encode_book.read_push, others, batches, body)
 
     def _send_brokers(self, states: Sequence[DepthState], batches: dict[int, list[EncodedPush]]) -> None:
         newest = {state.symbol: state for state in states}
@@ -121,9 +124,14 @@ class BookPusher:
         self._add(UPDATE_BROKER, encode_book.broker_push(self._opend, state), conn_ids, batches)
 
     def _add(
-        self, proto_id: int, message: object, conn_ids: Sequence[int], batches: dict[int, list[EncodedPush]]
+        self,
+        proto_id: int,
+        message: object,
+        conn_ids: Sequence[int],
+        batches: dict[int, list[EncodedPush]],
+        body: bytes | None = None,
     ) -> None:
-        push = EncodedPush(proto_id, self._pusher.next_serial(), message)
+        push = EncodedPush(proto_id, self._pusher.next_serial(), message, body)
         self.pushes += 1
         for conn_id in conn_ids:
             batches.setdefault(conn_id, []).append(push)

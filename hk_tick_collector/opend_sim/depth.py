@@ -6,13 +6,15 @@ that come and go between prints are further states, ``quiet``. Every state is a 
 alone: whoever subscribes when, the same day has the same books. In an auction orders rest across: ``before`` its print
 the book is crossed.
 
-Limits: ``MAX_LEVELS`` a side. A book of ten levels costs some 30 us; nobody pays who does not ask for it. How much
-rests on a level is invented; no book of a live OpenD was seen.
+Limits: ``MAX_LEVELS`` a side. Nobody pays for a book who does not ask for it, and of a level that is as it was the same
+object is given, so that whatever was made of it once (its bytes, its text) is found again. How much rests on a level is
+invented; no book of a live OpenD was seen.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import NamedTuple
 from zlib import crc32
 
@@ -33,6 +35,7 @@ _EMPTIED_IN = 6
 _BROKERS_A_SIDE = 40
 _BROKERS_A_LEVEL = 4
 _KEPT_LADDERS = 256
+_KEPT_PRICES = 4096  # a side
 _BROKERS = tuple((4001 + 37 * i, f"Simulated Broker {i + 1}") for i in range(24))
 
 _MASK = 0xFFFFFFFFFFFFFFFF
@@ -64,6 +67,18 @@ class Queued(NamedTuple):
 
 
 EMPTY = Depth((), ())
+NO_LEVEL = Level(0.0, 0, 0)
+
+
+@dataclass(slots=True)
+class _Drawn:
+    """What rests at a price of one side: drawn anew every ``rhythm`` states."""
+
+    own: int
+    offset: int
+    rhythm: int
+    age: int = -1
+    level: Level = NO_LEVEL
 
 
 def takes_from_book(tick: SimTick) -> bool:
@@ -74,7 +89,7 @@ def takes_from_book(tick: SimTick) -> bool:
 class DepthModel:
     """The books of one symbol, of at most ``levels`` a side."""
 
-    __slots__ = ("_grid", "_key", "_ladders", "_lot", "levels")
+    __slots__ = ("_drawn", "_grid", "_key", "_ladders", "_lot", "levels")
 
     def __init__(self, instrument: Instrument, seed: int, levels: int = MAX_LEVELS) -> None:
         self.levels = levels
@@ -82,6 +97,7 @@ class DepthModel:
         self._lot = instrument.board_lot
         self._key = crc32(f"{seed}/{instrument.code}/book".encode()) << 20
         self._ladders: dict[int, tuple[tuple[int, ...], tuple[int, ...]]] = {}
+        self._drawn: tuple[dict[int, _Drawn], dict[int, _Drawn]] = {}, {}  # by side and price
 
     def before(self, tick: SimTick) -> Depth:
         """The book that the print met."""
@@ -124,16 +140,29 @@ class DepthModel:
     def _levels(self, prices: Iterable[int], side: int, seq: int, quiet: int) -> list[Level]:
         """A level a price. Each is drawn anew once in a while, at its own rhythm."""
         levels = []
-        lot, key = self._lot, self._key
         count = (seq & 0xFFFFFFFF) * (QUIET_STATES + 1) + quiet
+        of_side = self._drawn[side]
         for price_milli in prices:
-            own = (key ^ price_milli << 1 ^ side) * 0x9E3779B97F4A7C15 & _MASK
-            age = (count + (own >> 50)) // (24 + (own >> 40 & 63))
-            draw = (own ^ age) * 0xBF58476D1CE4E5B9 & _MASK
-            draw ^= draw >> 29
-            lots = 1 + (draw & 63) * (1 + (draw >> 6 & 15)) // 4
-            levels.append(Level(price_milli / 1000, lots * lot, min((draw >> 32) % 30 + 1, lots)))
+            drawn = of_side.get(price_milli)
+            if drawn is None:
+                if len(of_side) >= _KEPT_PRICES:
+                    of_side.clear()
+                drawn = of_side[price_milli] = self._begin(price_milli, side)
+            age = (count + drawn.offset) // drawn.rhythm
+            if age != drawn.age:
+                drawn.age, drawn.level = age, self._draw_level(drawn.own, age, price_milli)
+            levels.append(drawn.level)
         return levels
+
+    def _begin(self, price_milli: int, side: int) -> _Drawn:
+        own = (self._key ^ price_milli << 1 ^ side) * 0x9E3779B97F4A7C15 & _MASK
+        return _Drawn(own, own >> 50, 24 + (own >> 40 & 63))
+
+    def _draw_level(self, own: int, age: int, price_milli: int) -> Level:
+        draw = (own ^ age) * 0xBF58476D1CE4E5B9 & _MASK
+        draw ^= draw >> 29
+        lots = 1 + (draw & 63) * (1 + (draw >> 6 & 15)) // 4
+        return Level(price_milli / 1000, lots * self._lot, min((draw >> 32) % 30 + 1, lots))
 
     def _shares(self, draw: int) -> int:
         """Whole lots, few of them mostly."""

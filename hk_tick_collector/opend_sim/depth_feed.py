@@ -19,6 +19,7 @@ from hk_tick_collector.opend_sim.depth import EMPTY, QUIET_STATES, Depth, DepthM
 from hk_tick_collector.opend_sim.market_feed import MarketFeed
 from hk_tick_collector.opend_sim.simtick import NEVER_MS, SimTick
 
+EXTRA_STRIDE = 7  # a state for load changes two or three levels of twenty
 _CACHED_TICKS = 50  # so far back the print is looked for that the first book is made of
 
 
@@ -76,6 +77,7 @@ class _Watched:
     tick: SimTick | None
     state: DepthState
     quiet: int = 0
+    extra: int = 0
     due_ms: int = 0
     without_book: bool = False  # an index has values and no orders: its book stays empty
 
@@ -203,5 +205,6 @@ class DepthFeed:
             watched = symbols[self._turn % len(symbols)]
             self._turn += 1
             if watched.tick is not None:
-                depth = watched.model.after(watched.tick, QUIET_STATES + self._turn * 7)
+                watched.extra += EXTRA_STRIDE
+                depth = watched.model.after(watched.tick, QUIET_STATES + watched.extra)
                 self._change(watched, depth, now_ms, out)

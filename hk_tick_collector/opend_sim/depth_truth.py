@@ -13,6 +13,7 @@ Promise: as for the truth file of ticks, what was written has been handed to the
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -74,7 +75,13 @@ def read_depth_truth(path: Path | str) -> Iterator[Fated]:
 
 
 def _side(levels: tuple[Level, ...]) -> str:
-    return " ".join(f"{price!r}:{volume}:{orders}" for price, volume, orders in levels)
+    return " ".join(map(_text, levels))
+
+
+@lru_cache(maxsize=65_536)
+def _text(level: Level) -> str:
+    price, volume, orders = level
+    return f"{price!r}:{volume}:{orders}"
 
 
 def _parse(line: str) -> Fated:

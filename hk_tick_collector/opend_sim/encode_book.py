@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 from zlib import crc32
 
@@ -15,6 +16,16 @@ MAX_DETAILS = 1000  # single orders of a side
 
 _book_push = pb.load("Qot_UpdateOrderBook").Response
 _broker_push = pb.load("Qot_UpdateBroker").Response
+_LENGTH_FOLLOWS = 2  # protobuf's wire type of messages
+# All of a push before its length: the fields of success, and the tag of ``s2c``.
+_BEFORE_S2C = bytes(_book_push(retType=0).SerializePartialToString()) + bytes(
+    [_book_push.DESCRIPTOR.fields_by_name["s2c"].number << 3 | _LENGTH_FOLLOWS]
+)
+
+
+def read_push(body: bytes) -> Any:
+    """The message of ``book_body``."""
+    return _book_push.FromString(body)
 
 
 def book_push(state: DepthState, name: str, detailed: bool = False) -> Any:
@@ -25,6 +36,51 @@ def book_push(state: DepthState, name: str, detailed: bool = False) -> Any:
     return push
 
 
+def book_body(state: DepthState, name: str) -> bytes:
+    """The bytes of ``book_push``, without details, as parts that mostly were encoded before: protobuf allows to write
+    the fields of a message one behind the other."""
+    bids, asks = state.depth
+    s2c = b"".join((_head(state.symbol, name), *map(_ask_bytes, asks), *map(_bid_bytes, bids), _tail(state)))
+    return _BEFORE_S2C + _varint(len(s2c)) + s2c
+
+
+@lru_cache(maxsize=4096)
+def _head(symbol: str, name: str) -> bytes:
+    s2c = _book_push().s2c
+    encode.set_security(s2c.security, symbol)
+    s2c.name = name
+    return bytes(s2c.SerializePartialToString())
+
+
+@lru_cache(maxsize=65_536)
+def _ask_bytes(level: Level) -> bytes:
+    s2c = _book_push().s2c
+    _add_levels(s2c.orderBookAskList, (level,), False)
+    return bytes(s2c.SerializePartialToString())
+
+
+@lru_cache(maxsize=65_536)
+def _bid_bytes(level: Level) -> bytes:
+    s2c = _book_push().s2c
+    _add_levels(s2c.orderBookBidList, (level,), False)
+    return bytes(s2c.SerializePartialToString())
+
+
+def _tail(state: DepthState) -> bytes:
+    s2c = _book_push().s2c
+    _fill_times(s2c, state)
+    return bytes(s2c.SerializePartialToString())
+
+
+def _varint(number: int) -> bytes:
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
+
+
 def fill_book(s2c: Any, state: DepthState, name: str, levels: int, detailed: bool = False) -> None:
     """The fields that a push and an answer share, with at most ``levels`` a side. Times are of Hong Kong alone; one
     that is not known is empty text and zero."""
@@ -32,6 +88,10 @@ def fill_book(s2c: Any, state: DepthState, name: str, levels: int, detailed: boo
     s2c.name = name
     _add_levels(s2c.orderBookAskList, state.depth.asks[:levels], detailed)
     _add_levels(s2c.orderBookBidList, state.depth.bids[:levels], detailed)
+    _fill_times(s2c, state)
+
+
+def _fill_times(s2c: Any, state: DepthState) -> None:
     s2c.orderBookType = 0
     venue = venue_of(state.symbol)
     if venue is not HK:

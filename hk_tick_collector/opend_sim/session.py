@@ -42,20 +42,30 @@ def _not_served(proto_id: int) -> str:
 class EncodedPush:
     """A push message whose frame is made once for each body format and shared by all who are not encrypted."""
 
-    __slots__ = ("_frames", "_message", "_proto_id", "_serial")
+    __slots__ = ("_bodies", "_frames", "_message", "_proto_id", "_serial")
 
-    def __init__(self, proto_id: int, serial: int, message: Any) -> None:
+    def __init__(self, proto_id: int, serial: int, message: Any, body: bytes | None = None) -> None:
+        """``body``: the message as protobuf, where that is there already; then ``message`` is called when somebody
+        wants it in JSON, and gets it."""
         self._proto_id = proto_id
         self._serial = serial & 0xFFFFFFFF
         self._message = message
+        self._bodies: dict[int, bytes] = {} if body is None else {wire.FMT_PROTOBUF: body}
         self._frames: dict[int, bytes] = {}
 
     def frame(self, fmt: int, cipher: wire.Cipher | None) -> bytes:
         if cipher is not None:
-            return wire.encode_frame(self._proto_id, self._serial, encode_body(self._message, fmt), fmt, cipher)
+            return wire.encode_frame(self._proto_id, self._serial, self._body(fmt), fmt, cipher)
         if fmt not in self._frames:
-            self._frames[fmt] = wire.encode_frame(self._proto_id, self._serial, encode_body(self._message, fmt), fmt)
+            self._frames[fmt] = wire.encode_frame(self._proto_id, self._serial, self._body(fmt), fmt)
         return self._frames[fmt]
+
+    def _body(self, fmt: int) -> bytes:
+        body = self._bodies.get(fmt)
+        if body is None:
+            message = self._message(self._bodies[wire.FMT_PROTOBUF]) if self._bodies else self._message
+            return encode_body(message, fmt)
+        return body
 
 
 def encode_body(message: Any, fmt: int) -> bytes:

@@ -250,6 +250,24 @@ def test_the_right_says_how_many_levels_are_seen(tmp_path: Path, right: str, lev
     assert world.fates()[-1].fate == "lost"
 
 
+def test_a_push_of_parts_is_the_message_in_every_format() -> None:
+    """Most of a push was encoded before; who speaks JSON, or encrypts, gets the same message."""
+    world = market()[1]
+    depth = DepthFeed(world, seed=3)
+    states = depth.step(world.step(START_MS + 20_000), START_MS + 20_000, frozenset(SYMBOLS), 10)
+    odd = Depth((Level(-1.0, -5, 2**31 - 1), Level(12.34567, 1 << 59, 0)), ())
+    states = [*states[:50], DepthState(LEADER, 1, odd, START_MS, 0), DepthState("US.BRK.B", 1, odd, 0, 0)]
+    cipher = wire.AesCipher(wire.ENC_AES_CBC, "k" * 16, "v" * 16)
+    for state in states:
+        message = encode_book.book_push(state, "TENCENT")
+        body = encode_book.book_body(state, "TENCENT")
+        assert encode_book.read_push(body) == message
+        push = EncodedPush(3013, 1, encode_book.read_push, body)
+        assert push.frame(wire.FMT_PROTOBUF, None)[wire.HEADER_BYTES :] == body
+        assert push.frame(wire.FMT_JSON, None) == EncodedPush(3013, 1, message).frame(wire.FMT_JSON, None)
+        assert cipher.decrypt(push.frame(wire.FMT_PROTOBUF, cipher)[wire.HEADER_BYTES :]) == body
+
+
 def test_single_orders_of_a_side_are_at_most_a_thousand() -> None:
     levels = tuple(Level(10.0 + i, 100_000, 600) for i in range(3))
     s2c = encode_book.book_push(DepthState(LEADER, 1, Depth(levels, ()), 0, 0), "TENCENT", True).s2c
