@@ -17,6 +17,7 @@ from hk_tick_collector.cli.terminal import KEPT, console, json_text, show
 from hk_tick_collector.clickhouse.shipping import DEFAULT_DIR
 from hk_tick_collector.core.errors import ConfigError
 from hk_tick_collector.core.text import counted, printable
+from hk_tick_collector.health.judgement import login_words
 from hk_tick_collector.watch.condition import FINE, NO_DATA, PROBLEM, Condition, look
 from hk_tick_collector.watch.recorder import UNIT, days_text, service
 
@@ -184,6 +185,8 @@ def _source(condition: Condition) -> str:
     market_state = status.said_of_market
     if market_state:
         text += f", market {market_state}"
+    if status.login_ends_at_ms is not None:
+        text += f", the login {login_words(status.login_ends_at_ms, condition.at_ms)}"
     if status.symbols_refused:
         named = "; ".join(f"{code}: {why}" for code, why in status.refused_symbols.items())
         text += f"\n{status.symbols_refused} refused: {named}"

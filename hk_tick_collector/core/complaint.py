@@ -50,6 +50,7 @@ class Code(StrEnum):
     TICKS_LATE = "ticks_late"
     TICKS_FROM_FUTURE = "ticks_from_future"
     SYMBOLS_REFUSED = "symbols_refused"
+    LOGIN_ENDS = "login_ends"
     TICKS_MISSING = "ticks_missing"
     HOLES_OPEN = "holes_open"
     SPILL_WAITING = "spill_waiting"
@@ -171,6 +172,11 @@ TABLE = (
         Code.SYMBOLS_REFUSED, _WARN, (_RECORDER, _RULES),
         "The source does not subscribe some symbols; all others are recorded.",
         "`futu_symbol_refused` in the log has the reason: an unknown code, or quota.",
+    ),
+    Explanation(
+        Code.LOGIN_ENDS, (Level.ALERT, Level.WARN), (_RECORDER,),
+        "The login at the source ends within two days, and nothing makes it longer; within 12 hours an alert.",
+        "Log in again: the sentence says how. What is connected goes on, the next connection is refused.",
     ),
     Explanation(
         Code.TICKS_MISSING, _WARN, (_RECORDER, _STATUS, _RULES),

@@ -29,6 +29,7 @@ class FeedProgress:
     link_state: str = "down"  # down | connecting | not_ready | ready
     market_state: str = ""  # what the source says of the market, in its own word
     closed_by_source: bool = False  # and by that there is no continuous trading now
+    login_advice: str = ""  # what a person does then
     login_ends_ms: int = 0  # from when on a person has to log in again, UTC epoch ms; 0: never, or it is not known
     symbols_wanted: int = 0
     symbols_subscribed: int = 0

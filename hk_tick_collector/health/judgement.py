@@ -121,10 +121,20 @@ class Judge:
         feed, ingest = self._progress.feed, self._progress.ingest
         if feed.symbols_refused:
             yield Complaint(Code.SYMBOLS_REFUSED, Level.WARN, f"{feed.symbols_refused} symbols are not subscribed")
+        yield from self._login()
         if ingest.missing_ticks and not backlog.spill_rows and not backlog.open_holes:
             yield Complaint(Code.TICKS_MISSING, Level.WARN, f"ticks are missing that {feed.source} no longer shows")
         if backlog.spill_rows:
             yield Complaint(Code.SPILL_WAITING, Level.WARN, "rows wait in the spill")
+
+    def _login(self) -> Iterator[Complaint]:
+        """Does a person have to log in again soon?"""
+        feed, now_ms = self._progress.feed, self._clock.now_ms()
+        left_ms = feed.login_ends_ms - now_ms
+        if feed.login_ends_ms and left_ms < LOGIN_WARN_MS:
+            level = Level.ALERT if left_ms < LOGIN_ALERT_MS else Level.WARN
+            words = login_words(feed.login_ends_ms, now_ms)
+            yield Complaint(Code.LOGIN_ENDS, level, f"the login at {feed.source} {words}: {feed.login_advice}")
 
     def _silence(self, now_ms: int) -> Iterator[Complaint]:
         """In continuous trading: does nothing come, or nothing new?"""

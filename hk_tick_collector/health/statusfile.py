@@ -65,6 +65,7 @@ class RecorderStatus:
     opend_state: str = ""  # down, connecting, not_ready, ready
     market_hk: str = ""  # what OpenD says of the market, where that is Hong Kong
     market_state: str = ""  # the same of whichever market is recorded
+    login_ends_at_ms: int | None = None  # when a person has to log in at the source again; None: never, or not known
     symbols_wanted: int = 0
     symbols_subscribed: int = 0
     symbols_refused: int = 0
@@ -273,6 +274,7 @@ class StatusFile:
             opend_state=feed.link_state,
             market_hk=feed.market_state if self._calendar.market.code == "HK" else "",
             market_state=feed.market_state,
+            login_ends_at_ms=feed.login_ends_ms or None,
             symbols_wanted=feed.symbols_wanted,
             symbols_subscribed=feed.symbols_subscribed,
             symbols_refused=feed.symbols_refused,

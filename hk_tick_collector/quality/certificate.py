@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -30,6 +30,7 @@ from hk_tick_collector.quality.model import (
     SessionCertificate,
     SymbolCertificate,
 )
+from hk_tick_collector.quality.observed import Observed, note_of
 from hk_tick_collector.quality.report_file import changed_ns
 from hk_tick_collector.quality.witness import witness_notes
 from hk_tick_collector.records.tick import Origin
@@ -72,6 +73,8 @@ def make_certificate(
     except StoreError as exc:
         return graded(replace(blank, error=str(exc)))
     if recounted is not None:
+        found.observed = recounted.observed
+        notes += note_of(found.observed.values())
         found.problems += crosscheck.compare(recounted, found.rows.values())
     symbols = sorted(
         (found.symbol(name, recounted.facts(name) if recounted is not None else None) for name in found.names()),
@@ -149,6 +152,7 @@ class _Found:
     gaps: dict[str, list[GapRow]] = field(default_factory=dict)  # open ones
     problems: list[str] = field(default_factory=list)
     notes: Notes = field(default_factory=lambda: Notes([], []))
+    observed: dict[str, Observed] = field(default_factory=dict)
     stock_names: dict[str, str] = field(default_factory=dict)
 
     def take(self, day: Day, recounted: Recount | None, *, count_rows: bool) -> None:
@@ -216,6 +220,7 @@ class _Found:
             any(gap.is_window for gap in gaps),
             verdict.level.value,
             self.stock_names.get(name),
+            *self.observed.get(name, ()),
         )
 
     def _hold_against(self, row: CoverageRow, verdict: Verdict) -> None:
@@ -297,6 +302,11 @@ def _likely_doubles(day: Day) -> list[str]:
     return [f"{doubles:,} rows are likely doubles that an earlier recorder stored"] if doubles else []
 
 
+def _sum_of_known(numbers: Iterable[int | None]) -> int | None:
+    known = [number for number in numbers if number is not None]
+    return sum(known) if known else None
+
+
 def _summed(certificate: Certificate, symbols: Sequence[SymbolCertificate]) -> Certificate:
     states = Counter(one.state for one in symbols)
     reasons = Counter(_NUMBERS.sub("n", one.reason) for one in symbols if one.reason)
@@ -310,6 +320,8 @@ def _summed(certificate: Certificate, symbols: Sequence[SymbolCertificate]) -> C
         replayed_symbols=sum(map(_is_replayed, symbols)),
         missing_symbols=states[MISSING],
         unproven_symbols=states[UNPROVEN],
+        seen_volume=_sum_of_known(one.seen_volume for one in symbols),
+        told_volume=_sum_of_known(one.told_volume for one in symbols),
         not_subscribed_symbols=sum(one.not_subscribed for one in symbols),
         uncounted_symbols=sum(one.expected_ticks is None for one in symbols),
         end_confirmed_symbols=certificate.sessions[-1].confirmed_symbols if certificate.sessions else 0,

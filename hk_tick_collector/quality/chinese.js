@@ -34,12 +34,13 @@ const CHINESE = {
   "OpenD had {} tick(s) or more that are not stored": "OpenD 至少有 {} 筆沒有存下", "{} tick(s) between the stored ones": "已存的成交之間缺 {} 筆", "OpenD had ticks up to counter {}, stored are those up to {}": "OpenD 有至計數 {} 的成交，只存至 {}",
   "the day began with counter {}, stored are those from {}": "當日由計數 {} 開始，所存由 {} 起", "not yet confirmed by a pull": "尚未向 OpenD 核實", "the day's first ticks are not proven": "當日最初的成交未能證明",
   "no tick stored, and OpenD did not say that it has none": "沒有存下成交，OpenD 亦沒有表示當日無成交", "{} tick(s) without a sequence": "{} 筆沒有序號", "ticks without a sequence": "成交沒有序號", "two ticks with one sequence": "兩筆成交共用一個序號",
-  "recording began in mid-session": "盤中才開始記錄", "no counter in this market": "這個市場沒有計數", "push and pull disagree on the same ticks": "推送與查詢所見不一致", "counters went back while time went on": "時間前進而計數倒退",
+  "recording began in mid-session": "盤中才開始記錄", "no counter in this market": "這個市場沒有計數", "conflated by the source": "來源只不時提供最後成交", "push and pull disagree on the same ticks": "推送與查詢所見不一致", "counters went back while time went on": "時間前進而計數倒退",
   "sequences do not count the ticks": "序號並非逐筆計數", "a tick could not be read": "有一筆成交無法讀取", "OpenD did not show the ticks before and after an interruption together": "中斷前後的成交，OpenD 未曾一併提供",
   "OpenD has not yet shown the ticks before and after an interruption together": "中斷前後的成交，OpenD 尚未一併提供", "a tick that could not be stored is in the quarantine": "有一筆無法存下的成交在隔離區", "notes of the day could not be read when its file was salvaged": "搶救檔案時，當日的記錄有部分無法讀取",
   "no connection to OpenD": "與 OpenD 沒有連線", "OpenD is not logged in": "OpenD 未登入", "not subscribed: {}": "沒有訂閱：{}",
   // Notes
   "what the rows say was not held against the recorder's notes: --recount does that": "資料未曾與錄製程式的筆記核對；--recount 可以核對", "rows wait in the spill and are not in the file yet: is the recorder running?": "溢出區尚有資料未寫入檔案：錄製程式是否正在運行？",
+  "the source conflates its trades: the rows hold {} % of the volume that it told of": "來源並非逐筆提供成交：資料佔其所述成交量的 {}%",
   "the calendar says that the market is closed on this day": "按交易日曆，當日休市", "an earlier recorder wrote this file: it notes nothing about its completeness": "檔案由早期版本寫成，沒有記下完整度",
   // The page of a day
   "All days": "所有交易日", "Ticks of {}": "{} 逐筆成交", "ticks stored": "已存筆數", "ticks expected": "應有筆數", "ticks expected ({} symbols)": "應有筆數（{} 隻股票）", "ticks missing": "缺失筆數", "symbols proven": "已證明的股票",

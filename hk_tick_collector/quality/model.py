@@ -68,6 +68,8 @@ class SymbolCertificate:
     not_subscribed: bool  # for a part of the day OpenD did not send its ticks, and nothing made up for it
     evidence: str = EvidenceLevel.COUNTER.value  # what it is judged by: counter | replay | id
     name: str | None = None  # as the source wrote it on that day; None: it did not say
+    seen_volume: int | None = None  # of a conflated day: what the rows hold of told_volume
+    told_volume: int | None = None  # what the source says was traded by its running total; None: not known
 
     @property
     def is_missing(self) -> bool:
@@ -110,6 +112,8 @@ class Certificate:
     replayed_symbols: int = 0  # of proven_symbols: equal to a file that was imported, which is not the exchange
     missing_symbols: int = 0
     unproven_symbols: int = 0
+    seen_volume: int | None = None  # of the symbols whose day is conflated: what the rows hold of told_volume
+    told_volume: int | None = None
     rows_read_at_ms: int | None = None  # when the file was last read from end to end; None: not since a write
     rows_read: int | None = None  # how many rows it had then
     not_subscribed_symbols: int = 0  # wanted, and for a part of the day OpenD did not send their ticks

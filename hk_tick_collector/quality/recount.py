@@ -21,6 +21,7 @@ from hk_tick_collector.market.hours import CLOSING_AUCTION, OPENING_AUCTION, Day
 from hk_tick_collector.market.market import Market
 from hk_tick_collector.quality.lags import Lags
 from hk_tick_collector.quality.model import RowFacts, SessionRows
+from hk_tick_collector.quality.observed import Observed, observed
 from hk_tick_collector.quality.prices import Charts, PriceBars
 from hk_tick_collector.quality.report_file import changed_ns
 from hk_tick_collector.records.tick import (
@@ -108,6 +109,7 @@ class Recount:
     plots: Plots
     coverage_before: list[CoverageRow]
     source_changed_ns: int | None  # before anything was read
+    observed: dict[str, Observed] = field(default_factory=dict)  # of symbols whose day is conflated
 
     def facts(self, symbol: str) -> RowFacts | None:
         """What the rows of a symbol tell; None when it has none."""
@@ -128,7 +130,7 @@ def recount(day: Day, kind: DayKind, *, workers: int = 2, on_rows: Callable[[flo
     for batch in day.batches(COLUMNS, workers=workers):
         counter.add(batch)
         on_rows(batch.num_rows)
-    return counter.result(before, source_changed_ns)
+    return replace(counter.result(before, source_changed_ns), observed=observed(day, before))
 
 
 class _Names:

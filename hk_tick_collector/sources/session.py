@@ -279,7 +279,7 @@ class FeedSession:
         self._progress.last_answer_monotonic = self._clock.monotonic()
         self._progress.market_state = state.market_state
         self._progress.closed_by_source = state.market_closed
-        self._progress.login_ends_ms = state.login_ends_ms
+        self._progress.login_advice, self._progress.login_ends_ms = state.login_advice, state.login_ends_ms
         self._days.note_source_time(state.clock_ms, self._clock.now_ms())
         self._progress.link_state = "ready" if state.serving else "not_ready"
         if not state.serving:

@@ -134,6 +134,7 @@ class Ready(NamedTuple):
     market_closed: bool = False  # and by that there is no continuous trading now
     clock_ms: int = 0  # its clock, UTC epoch ms; 0: it has none
     details: Mapping[str, Any] = {}  # for the log line that says why it is not serving; ``action``: what helps
+    login_advice: str = ""  # what a person does then
     login_ends_ms: int = 0  # UTC epoch ms: from when on a person has to log in again; 0: never, or it is not known
 
 

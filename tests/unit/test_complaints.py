@@ -26,7 +26,7 @@ from hk_tick_collector.core.complaint import (
     told_by,
 )
 from hk_tick_collector.core.progress import Progress
-from hk_tick_collector.health.judgement import Backlog, Judge, Waiting
+from hk_tick_collector.health.judgement import LOGIN_WARN_MS, Backlog, Judge, Waiting
 from hk_tick_collector.health.report import Reporter
 from hk_tick_collector.health.statusfile import MAX_COMPLAINTS, RecorderStatus, read_status
 from hk_tick_collector.market.calendar import TradingCalendar
@@ -149,6 +149,10 @@ def refuse_symbols(desk: Desk) -> None:
     desk.progress.feed.symbols_refused = 2
 
 
+def let_login_end(desk: Desk) -> None:
+    desk.progress.feed.login_ends_ms = desk.clock.now_ms() + LOGIN_WARN_MS - 1
+
+
 def miss_ticks(desk: Desk) -> None:
     desk.progress.ingest.missing_ticks = 3
 
@@ -177,6 +181,7 @@ CAUSES: list[tuple[Callable[[Desk], None], Code]] = [
     (close_by_source, Code.MARKET_CLOSED_BY_SOURCE),
     (lambda desk: desk.clock.advance(121), Code.TICKS_LATE),
     (refuse_symbols, Code.SYMBOLS_REFUSED),
+    (let_login_end, Code.LOGIN_ENDS),
     (miss_ticks, Code.TICKS_MISSING),
     (spill, Code.SPILL_WAITING),
 ]

@@ -16,6 +16,7 @@ from hk_tick_collector.sources.remote.conversation import Loss, within
 from hk_tick_collector.sources.schwab.conversation import Conversation
 from hk_tick_collector.sources.schwab.mapping import LastTradeMapper
 from hk_tick_collector.sources.schwab.symbols import at_schwab
+from hk_tick_collector.sources.schwab.tokenfile import HOW
 from hk_tick_collector.sources.schwab.tokens import Tokens
 from hk_tick_collector.sources.source import Described, Pulled, Ready, Sink, SourceSpec, Subscribed
 
@@ -43,7 +44,8 @@ class SchwabLink:
             raise FeedLost(self.lost.result())
         talk = self._talk
         clock_ms = talk.server_ms and talk.server_ms + self._source.clock.now_ms() - talk.server_heard_ms
-        return Ready(serving=True, clock_ms=clock_ms, login_ends_ms=self._source.tokens.login_ends_ms)
+        ends_ms = self._source.tokens.login_ends_ms
+        return Ready(serving=True, clock_ms=clock_ms, login_ends_ms=ends_ms, login_advice=HOW)
 
     async def subscribe(self, symbols: Sequence[str], timeout_sec: float) -> None:
         """FeedError for one that Schwab has no spelling for, and with the streamer's words."""

@@ -45,7 +45,7 @@ def test_what_prometheus_has_no_rule_for_is_known_by_name() -> None:
     theirs = {rule["labels"]["code"] for rule in prometheus_rules()}
     from_files = {Code.DAY_FILE_UNREADABLE, Code.DAYS_TO_COME, Code.DISK_SILENT}  # of files, which it does not see
     of_others = {Code.UNIT_FAILED, Code.HOOK_SILENT, Code.DAY_NOT_ARCHIVED, Code.COPY_BEHIND, Code.COPY_UNEQUAL}
-    by_recorder = {Code.SOURCE_MUTE, Code.RECORDER_COMPLAINS, Code.MARKET_CLOSED_BY_SOURCE}
+    by_recorder = {Code.SOURCE_MUTE, Code.RECORDER_COMPLAINS, Code.MARKET_CLOSED_BY_SOURCE, Code.LOGIN_ENDS}
     assert set(RULES) - theirs <= from_files | of_others | by_recorder
 
 
