@@ -1,15 +1,9 @@
 """One day out of several recordings of it: of recorders that ran beside each other (``hk-tickctl merge``).
 
 The recording with the most ticks is copied; what the others have besides goes into the copy, each tick with its own
-time of storing. That a trade bears one sequence everywhere is checked (``days.twins``): of a symbol that two recordings
-tell differently, the one that is believed more is kept alone, the day of that symbol is unproven, and both are named.
+time of storing.
 
-What the recordings noted goes together by the rules of ``store.coverage``:
-
-- a symbol that one of them proves keeps the notes of that one; what the others doubt is answered by the proof;
-- of all other symbols every caution counts, and what one had lost is no gap any more where another one has it: two
-  recordings that each lack something, and never the same, can be proven together;
-- missing is what all of them miss.
+What is taken, and what is said of it, ``days.joining`` decides.
 
 The file is built beside its place, read back and held against every recording, and linked into place, whole or not at
 all. Recordings are only read.
@@ -21,15 +15,13 @@ import os
 import shutil
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -39,10 +31,9 @@ from hk_tick_collector.archive.contents import DayFileTicks, differing, rows_of
 from hk_tick_collector.archive.restore import make_logged, restore_day
 from hk_tick_collector.archive.verify import OnRows, count
 from hk_tick_collector.core.errors import NoData, StoreCorrupt
-from hk_tick_collector.core.facts import GapFound
-from hk_tick_collector.core.text import counted
 from hk_tick_collector.days import twins
 from hk_tick_collector.days.catalog import Day
+from hk_tick_collector.days.joining import Conflict, SymbolPlan, note, plan_symbol
 from hk_tick_collector.days.order import sort_table
 from hk_tick_collector.days.scan import scan_symbols
 from hk_tick_collector.market.market import Market
@@ -58,33 +49,15 @@ from hk_tick_collector.store.connect import (
     translate,
 )
 from hk_tick_collector.store.copying import CopiedRows, copy_rows, is_keyed
-from hk_tick_collector.store.coverage import DayCoverage
-from hk_tick_collector.store.extents import parse_extents
-from hk_tick_collector.store.gaps import OPEN, read_meta
 from hk_tick_collector.store.inuse import open_elsewhere
 from hk_tick_collector.store.layout import DAY_FILE_GLOB, day_file, sqlite_files, sync_dir
 from hk_tick_collector.store.reader import CoverageRow, GapRow, Notes, open_read_only
-from hk_tick_collector.store.symbol_coverage import COLUMNS, SymbolCoverage
-from hk_tick_collector.store.verdict import MISSING, PROVEN, is_by_total, sequences_count
+from hk_tick_collector.store.symbol_coverage import COLUMNS
+from hk_tick_collector.store.verdict import MISSING
 
 LOCK_FILE = ".merge.lock"
 GROUP_ROWS = 200_000  # of all recordings, about so many are in memory at a time
-DISAGREE = "merged recordings of it disagree"
-NO_COMMON_TICK = "merged recordings of it have no tick in common"
-_NOTES = ("coverage", "gaps", "replays")
 _TEMPORARY = ".merging-"
-_GAP_COLUMNS = tuple(one.name for one in fields(GapRow))
-
-
-@dataclass(frozen=True, slots=True)
-class Conflict:
-    """A symbol that two recordings tell differently: only ``kept`` is in the merged day."""
-
-    symbol: str
-    kept: str
-    left_out: str
-    otherwise: int  # ticks with one sequence that are different trades
-    renumbered: int  # trades that have different sequences, or ticks that share a number
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,26 +114,6 @@ class Recording:
         table = sort_table(scan_symbols(self.db, symbols, names, last_rowid=self.notes.last_rowid))
         found = table.column("symbol").combine_chunks()
         return {symbol: table.filter(pc.equal(found, symbol)) for symbol in symbols if symbol in self.coverage}
-
-
-@dataclass(slots=True)
-class _SymbolPlan:
-    """What a symbol's part of the merged day is made of."""
-
-    notes_of: Recording  # the one that is believed most
-    taken: list[Recording]  # those that are joined, that one first
-    cautions: list[Recording] = field(default_factory=list)  # whose notes count besides
-    conflicts: list[Conflict] = field(default_factory=list)
-    interrupted_seq: int | None = None  # of an interruption of which no recording knows what followed
-    is_unchecked: bool = False  # two recordings share no tick: whether they number alike cannot be told
-
-    @property
-    def doubt(self) -> str | None:
-        """What the file says of recordings that contradict each other, or that nothing holds together."""
-        if self.conflicts:
-            ticks = sum(conflict.otherwise + conflict.renumbered for conflict in self.conflicts)
-            return f"{DISAGREE}: {counted(ticks, 'tick')}"
-        return NO_COMMON_TICK if self.is_unchecked else None
 
 
 def tidy(into: Path) -> None:
@@ -256,62 +209,6 @@ def _groups(sources: Sequence[Recording]) -> Iterator[list[str]]:
         yield group
 
 
-def _plan(symbol: str, ticks: Mapping[Recording, pa.Table]) -> _SymbolPlan:
-    """``ticks``: of every recording that has the symbol."""
-    best, *others = sorted(ticks, key=lambda source: _trust(source.coverage[symbol]), reverse=True)
-    plan = _SymbolPlan(best, [best])
-    kept = ticks[best]
-    for source in others:
-        counts = all(one.coverage[symbol].distrust is None for one in (best, source))
-        found = twins.compare(kept, ticks[source], counts=counts)
-        if found.contradicts:
-            plan.conflicts.append(Conflict(symbol, best.name, source.name, found.otherwise, found.renumbered))
-            continue
-        plan.taken.append(source)
-        plan.is_unchecked |= bool(found.second_rows and found.first_rows and not found.common_rows)
-    if best.coverage[symbol].state != PROVEN:
-        plan.cautions = plan.taken[1:]
-        plan.interrupted_seq = _open_interruption(symbol, {source: ticks[source] for source in plan.taken})
-    return plan
-
-
-def _open_interruption(symbol: str, ticks: Mapping[Recording, pa.Table]) -> int | None:
-    """The newest sequence before the first interruption over which none of these went on.
-
-    A recorder notes the first one that is open, and no later one: it knows of what lies before that, and of nothing
-    behind it.
-    """
-    seqs = {source: np.sort(table.column("seq").drop_null().to_numpy()) for source, table in ticks.items()}
-    still_open = [
-        seq
-        for source in ticks
-        if (seq := source.coverage[symbol].interrupted_seq) is not None
-        and not any(
-            _went_on(other.coverage[symbol], seqs[other], seq, seqs[source]) for other in ticks if other is not source
-        )
-    ]
-    return min(still_open, default=None)
-
-
-def _went_on(row: CoverageRow, seqs: npt.NDArray[np.int64], seq: int, interrupted: npt.NDArray[np.int64]) -> bool:
-    """Has this recording, without a break, the tick before an interruption of another one, and that one's next?"""
-    following = interrupted[np.searchsorted(interrupted, seq, side="right") :]
-    edges = [seq, *following[:1].tolist()]
-    is_unbroken = row.interrupted_seq is None or row.interrupted_seq >= edges[-1]
-    return is_unbroken and bool(np.isin(edges, seqs).all())
-
-
-def _trust(row: CoverageRow) -> tuple[object, ...]:
-    return (
-        row.state == PROVEN,
-        row.distrust is None,
-        row.interrupted_seq is None,
-        row.state != MISSING,
-        row.verified_until_ms or 0,
-        row.stored_ticks,
-    )
-
-
 # -- into the copy -----------------------------------------------------------------------------------------------------
 
 
@@ -326,7 +223,7 @@ def _fill(
 ) -> tuple[Counter[str], list[Conflict]]:
     """Rows and notes; how many ticks each recording added, and what contradicts."""
     added: Counter[str] = Counter()
-    plans: dict[str, _SymbolPlan] = {}
+    plans: dict[str, SymbolPlan[Recording]] = {}
     # Nobody else knows this file, and it counts only when it is synced and linked into place.
     with closing(open_day_file(part, SqliteOptions(journal_mode="TRUNCATE", synchronous="NORMAL"))) as conn:
         try:
@@ -337,11 +234,11 @@ def _fill(
                 tables = {source: source.ticks(group, twins.COLUMNS) for source in sources}
                 for symbol in group:
                     ticks = {source: found[symbol] for source, found in tables.items() if symbol in found}
-                    plan = plans[symbol] = _plan(symbol, ticks)
+                    plan = plans[symbol] = plan_symbol(symbol, ticks)
                     added.update(_store(conn, symbol, {source: ticks[source] for source in plan.taken}, base))
                     if on_rows is not None:
                         on_rows(sum(table.num_rows for table in ticks.values()))
-            _note(conn, trading_day, plans, base, market, now_ms)
+            note(conn, trading_day, plans, base, market, now_ms)
             _copy_details(conn, sources)
             conn.execute("COMMIT")
         except (sqlite3.Error, OverflowError, ValueError) as exc:
@@ -386,67 +283,6 @@ def _is_keyed(table: pa.Table) -> bool:
 
 def _insert(conn: sqlite3.Connection, rows: Sequence[tuple[object, ...]]) -> None:
     conn.executemany(COPY, rows)
-
-
-def _note(
-    conn: sqlite3.Connection,
-    trading_day: str,
-    plans: Mapping[str, _SymbolPlan],
-    base: Recording,
-    market: Market,
-    now_ms: int,
-) -> None:
-    for symbol, plan in plans.items():
-        if plan.notes_of is not base:
-            for table in _NOTES:
-                conn.execute(f"DELETE FROM {table} WHERE symbol = ?", (symbol,))  # noqa: S608 - our names
-            _take_row(conn, plan.notes_of.coverage[symbol])
-        _take_gaps(conn, plan.notes_of.gaps.get(symbol, []))
-        if plan.notes_of.coverage[symbol].interrupted_seq != plan.interrupted_seq:
-            conn.execute("UPDATE coverage SET interrupted_seq = ? WHERE symbol = ?", (plan.interrupted_seq, symbol))
-        for source in plan.cautions:
-            _take_gaps(conn, (gap for gap in source.gaps.get(symbol, []) if gap.is_window or gap.state != OPEN))
-    counts = all(sequences_count(plan.notes_of.coverage[symbol].distrust) for symbol, plan in plans.items())
-    by_total = any(is_by_total(plan.notes_of.coverage[symbol].distrust) for symbol, plan in plans.items())
-    coverage = DayCoverage.load(conn, trading_day, counts=counts, by_total=by_total, market=market)
-    changed = [symbol for symbol, plan in plans.items() if len(plan.taken) > 1 or base is not plan.notes_of]
-    coverage.recount(conn, changed)
-    for symbol, plan in plans.items():
-        for source in plan.cautions:
-            coverage.take_note(_track(source.coverage[symbol]))
-            coverage.learn(conn, _lost_there(source, symbol))
-        if plan.doubt is not None:
-            coverage.take_note(_track(plan.notes_of.coverage[symbol]), doubt=plan.doubt)
-    coverage.save(conn, now_ms)
-
-
-def _lost_there(source: Recording, symbol: str) -> Iterator[GapFound]:
-    """What OpenD could not show there any more: told anew, it is listed once, as far as it is missing here, too."""
-    for gap in source.gaps.get(symbol, []):
-        if gap.is_window or gap.state != OPEN:
-            continue
-        meta = read_meta(gap.meta_json)
-        told = (symbol, gap.trading_day)
-        for first, last in parse_extents(meta.get("extents")):
-            yield GapFound(*told, first, last, gap.detected_at_ms, gap.reason)
-        if isinstance(meta.get("at_most"), int):
-            yield GapFound(*told, None, meta["at_most"], gap.detected_at_ms, gap.reason)
-
-
-def _track(row: CoverageRow) -> SymbolCoverage:
-    return SymbolCoverage.of_row(tuple(getattr(row, name) for name in COLUMNS))
-
-
-def _take_row(conn: sqlite3.Connection, row: CoverageRow) -> None:
-    values = [getattr(row, name) for name in COLUMNS]
-    conn.execute(f"INSERT INTO coverage ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})", values)  # noqa: S608
-
-
-def _take_gaps(conn: sqlite3.Connection, gaps: Iterable[GapRow]) -> None:
-    conn.executemany(
-        f"INSERT OR IGNORE INTO gaps ({', '.join(_GAP_COLUMNS)}) VALUES ({', '.join('?' * len(_GAP_COLUMNS))})",  # noqa: S608
-        [[getattr(gap, name) for name in _GAP_COLUMNS] for gap in gaps],
-    )
 
 
 def _copy_details(conn: sqlite3.Connection, sources: Sequence[Recording]) -> None:

@@ -25,6 +25,7 @@ SPARE = (
 
 @tickctl_command(
     "bars",
+    several=True,
     help="""Bars of a symbol out of its stored ticks: open, high, low, close, VWAP, volume, turnover, number of ticks,
     volume by direction.
 

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 EXIT_FINE, EXIT_PROBLEM, EXIT_USAGE, EXIT_NO_DATA = 0, 1, 2, 3
 EXIT_PIPE = 141  # 128 + SIGPIPE: the reader of our output went away
 NICE_HEAVY = 10
+CONTRADICTIONS_SHOWN = 20
 ENV_FILE_VARIABLE = "HK_TICKCTL_ENV_FILE"  # the settings file where none is named; a service's command sets it
 
 
@@ -63,6 +64,7 @@ class App:
     archive_root_given: Path | None = None
     as_json: bool = False
     left_out: list[str] = field(default_factory=list)  # days that could not be read; the others were
+    several: bool = False  # the command reads all of DATA_ROOTS as one
 
     @cached_property
     def settings(self) -> Settings:
@@ -91,14 +93,58 @@ class App:
 
     @cached_property
     def data_root(self) -> Path:
-        """Where the day files are: ``--data-root``, else the setting. NoData when there is no such directory,
-        PermissionError when this user may not look into it."""
+        """Where the day files are: ``--data-root``, else the setting; of several that are read as one its own, or the
+        first. NoData when there is no such directory, PermissionError when this user may not look into it."""
+        if self.several and self._listed_roots:
+            return self._own_of(self._listed_roots)[0]
         root = self.data_root_given.absolute() if self.data_root_given is not None else self.places.data_root
+        listed = [one for one, _ in self._listed_roots]
+        if listed and not self.several:
+            word = "DATA_ROOTS names" if root in listed else "it is none of DATA_ROOTS, which names"
+            say(f"this works on one data root: {root} ({word} {len(listed)}; --data-root chooses)")
+        self._enter(root)
+        return root
+
+    def _enter(self, root: Path) -> None:
         if not root.is_dir():
             raise NoData(f"{root} is not a directory: name the recorder's DATA_ROOT with --data-root or --env-file")
         self.work_as_owner(root)
         check_open(root)  # else it would look as if nothing were in it
-        return root
+
+    @cached_property
+    def _listed_roots(self) -> list[tuple[Path, Path]]:
+        """DATA_ROOTS, each with its archive, unless the command line says where; none where it names only one that is
+        DATA_ROOT."""
+        if self.data_root_given is not None or self.archive_root_given is not None:
+            return []
+        from hk_tick_collector.client.places import listed_roots  # noqa: PLC0415 - with the settings' libraries
+
+        listed = listed_roots(self.env_file, os.environ)
+        if len(listed) == 1:
+            with suppress(ConfigError):
+                return [] if self.places.data_root == listed[0][0] else listed
+        return listed
+
+    def _own_of(self, listed: list[tuple[Path, Path]]) -> tuple[Path, Path]:
+        """DATA_ROOT, where it is one of these; else the first of them."""
+        with suppress(ConfigError):
+            own = self.places.data_root
+            listed = [one for one in listed if one[0] == own] or listed
+        self._enter(listed[0][0])
+        return listed[0]
+
+    @cached_property
+    def catalogs(self) -> list[Catalog]:
+        """The days of each data root that is read: those of DATA_ROOTS that hold the market of the command's own."""
+        from hk_tick_collector.days.catalog import Catalog  # noqa: PLC0415 - not for who reads no days
+
+        own = Catalog(self.data_root, self.archive_root)
+        if not (self.several and self._listed_roots):
+            return [own]
+        for root, _ in self._listed_roots:
+            self._enter(root)
+        found = [Catalog(*roots) for roots in self._listed_roots]
+        return [one for one in found if one.market is own.market]
 
     def work_as_owner(self, directory: Path) -> None:
         """Before anything in the data root is touched: root takes the rights of its owner, who may have planted links
@@ -120,16 +166,35 @@ class App:
         data_root = self.data_root  # first: it says whose rights root takes
         if self.archive_root_given is not None:
             return self.archive_root_given.absolute()
+        if self.several and self._listed_roots:
+            return archive_dir(data_root)
         if self.data_root_given is None and self.places.archive_root is not None:
             return self.places.archive_root
         return archive_dir(data_root)
 
     @cached_property
     def catalog(self) -> Catalog:
-        """All days, live and archived."""
-        from hk_tick_collector.days.catalog import Catalog  # noqa: PLC0415 - not for who reads no days
+        """All days, live and archived, of all data roots that are read."""
+        if len(self.catalogs) == 1:
+            return self.catalogs[0]
+        from hk_tick_collector.days.union import UnionCatalog  # noqa: PLC0415 - for few
 
-        return Catalog(self.data_root, self.archive_root)
+        return UnionCatalog(self.catalogs)
+
+    def each_root(self) -> list[App]:
+        """An ``App`` for each data root that is read."""
+        if len(self.catalogs) == 1:
+            return [self]
+        return [App(self.env_file, one.data_root, one.archive_root, self.as_json) for one in self.catalogs]
+
+    def say_contradictions(self) -> bool:
+        """Where data roots tell otherwise of what was read, on standard error. True when any do."""
+        texts = [text for day in getattr(self.__dict__.get("catalog"), "read", ()) for text in day.contradictions]
+        for text in texts[:CONTRADICTIONS_SHOWN]:
+            say(text)
+        if len(texts) > CONTRADICTIONS_SHOWN:
+            say(f"... and {len(texts) - CONTRADICTIONS_SHOWN:,} symbols more that data roots tell differently")
+        return bool(texts)
 
     @cached_property
     def calendar(self) -> TradingCalendar:
@@ -255,8 +320,11 @@ def be_gentle() -> None:
     os.nice(max(0, NICE_HEAVY - os.nice(0)))
 
 
-def tickctl_command(name: str, **attrs: Any) -> Callable[[Callable[..., int | None]], click.Command]:
+def tickctl_command(
+    name: str, *, several: bool = False, **attrs: Any
+) -> Callable[[Callable[..., int | None]], click.Command]:
     """A command with the options that all have. The function gets an ``App`` first and returns an exit code (None: 0).
+    ``several``: it reads all data roots of DATA_ROOTS that hold one market as one.
 
     Errors with a meaning of their own end in one sentence on standard error and the right exit code.
     """
@@ -265,9 +333,10 @@ def tickctl_command(name: str, **attrs: Any) -> Callable[[Callable[..., int | No
         def run(
             env_file: Path | None, data_root: Path | None, archive_root: Path | None, as_json: bool, **arguments: Any
         ) -> None:
-            app = App(env_file, data_root, archive_root, as_json)
+            app = App(env_file, data_root, archive_root, as_json, several=several)
             code = run_guarded(lambda: function(app, **arguments), as_json=as_json)
-            raise SystemExit(EXIT_PROBLEM if app.left_out and code == EXIT_FINE else code)
+            has_problem = app.say_contradictions() or bool(app.left_out)
+            raise SystemExit(EXIT_PROBLEM if has_problem and code == EXIT_FINE else code)
 
         update_wrapper(run, function)  # its help text, and the options that stand above it
         command: click.Command = click.command(name, cls=click.Command, **attrs)(run)

@@ -21,7 +21,7 @@ from hk_tick_collector.cli.common import (
 )
 from hk_tick_collector.cli.options import day_argument, symbols_option
 from hk_tick_collector.cli.terminal import GREEN, RED, YELLOW, show_text
-from hk_tick_collector.core.errors import NoData, StoreError
+from hk_tick_collector.core.errors import InputError, NoData, StoreError
 from hk_tick_collector.core.text import counted
 from hk_tick_collector.market.zone import Zone
 from hk_tick_collector.quality.grade import GRADES, explained, graded
@@ -61,7 +61,7 @@ when there is no such day.
 """
 
 
-@tickctl_command("day", help=_HELP, short_help="The completeness certificate of a day.")
+@tickctl_command("day", several=True, help=_HELP, short_help="The completeness certificate of a day.")
 @day_argument()
 @click.option("--recount", is_flag=True, help="Read every row, and hold the recorder's notes against them.")
 @click.option("--html", is_flag=True, help="Write the page with plots; the same as --recount.")
@@ -82,12 +82,18 @@ def command(
     """See ``--help``."""
     wanted = symbol_list(app.market, symbols) if symbols else []
     found = app.catalog.day(one_day(app, day))
+    if len(found.parts) > 1 and html:
+        raise InputError(
+            f"a page is of one data root, and {found.trading_day} is read from {len(found.parts)}: choose one with "
+            "--data-root, or make one of them with hk-tickctl merge"
+        )
     check_open(found.source)  # a file that is closed to this user is no file that cannot be read
     certificate, recounted = _certificate(app, found, read_rows=recount or html)
     shown = _only(certificate, wanted)
     # First: who reads our output may have enough before its end.
-    written = no_write or _write(app, found, certificate, recounted)
-    copy = _copy(app, found)
+    is_one = len(found.parts) == 1  # what is said of several data roots belongs into the reports of none
+    written = no_write or not is_one or _write(app, found, certificate, recounted)
+    copy = _copy(app, found) if is_one else None
     told = asdict(shown) if copy is None else {**asdict(shown), "clickhouse": copy._asdict()}
 
     def human() -> None:
@@ -181,7 +187,7 @@ def _is_fine(certificate: Certificate, symbols: Sequence[str]) -> bool:
 def _books(app: App, day: Day) -> str | None:
     """What was noted of the day's order books, where they are not in the archive alone; None without any."""
     path = book_file(app.data_root, day.trading_day)
-    if not path.is_file():
+    if not path.is_file() or len(day.parts) > 1:
         return None
     from hk_tick_collector.quality.books import noted_sentence, watched_of  # noqa: PLC0415 - numpy, for few days
 

@@ -40,6 +40,7 @@ _NAMELESS_TYPE = re.compile(r"TYPE_\d+", re.ASCII)  # as the recorder stores typ
 
 @tickctl_command(
     "export",
+    several=True,
     help="""Write days as files for other programs.
 
     \b

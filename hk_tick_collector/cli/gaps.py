@@ -39,7 +39,7 @@ Ends with 1 when there is an open gap in these days and symbols, whichever are s
 """
 
 
-@tickctl_command("gaps", help=_HELP, short_help="What is missing, and where.")
+@tickctl_command("gaps", several=True, help=_HELP, short_help="What is missing, and where.")
 @days_option("Default: last; with --against those of the file.")
 @symbols_option()
 @click.option(

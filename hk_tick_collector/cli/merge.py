@@ -30,7 +30,8 @@ from hk_tick_collector.store.layout import archive_dir
 from hk_tick_collector.watch.when import some_days
 
 if TYPE_CHECKING:
-    from hk_tick_collector.archive.merge import Conflict, Merged
+    from hk_tick_collector.archive.merge import Merged
+    from hk_tick_collector.days.joining import Conflict
 
 
 @tickctl_command(

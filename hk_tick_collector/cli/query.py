@@ -29,6 +29,7 @@ _BARE_CODE = re.compile(
 
 @tickctl_command(
     "query",
+    several=True,
     help="""Ask recorded days in SQL (DuckDB's dialect); live and archived days are one table.
 
     \b

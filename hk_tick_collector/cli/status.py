@@ -36,6 +36,7 @@ Row = tuple[str, str, str]  # what it is about, the text, its style
 
 @tickctl_command(
     "status",
+    several=True,
     help="""Is it running, and is everything as it should be?
 
     Shows the service, the process, OpenD, the phase of the market, rows, lag and rate, what waits in queue and spill,
@@ -50,6 +51,8 @@ Row = tuple[str, str, str]  # what it is about, the text, its style
 @click.option("--watch", is_flag=True, help="Renew the picture every second until Ctrl-C.")
 @click.option("--unit", default=UNIT, show_default=True, help="The recorder's systemd unit.")
 def command(app: App, watch: bool, unit: str) -> int:
+    if len(app.catalogs) > 1:
+        return _of_several(app, watch, unit)
     if watch:
         _watch(lambda: take(app, unit), as_json=app.as_json)
     condition = take(app, unit)
@@ -57,9 +60,29 @@ def command(app: App, watch: bool, unit: str) -> int:
     return _EXIT_CODES[condition.verdict]
 
 
-def take(app: App, unit: str = UNIT) -> Condition:
-    """Look once with what the command was given. RecorderError when this user may not look."""
-    systemd = service(unit)  # first: without D-Bus systemd talks to root alone, and behind data_root we may not be
+def _of_several(app: App, watch: bool, unit: str) -> int:
+    """Each data root by itself, and the worst of them. UsageError with --watch, which has room for one."""
+    if watch:
+        raise click.UsageError("--watch shows one recorder: choose its data root with --data-root")
+    own = app.data_root
+    found = {str(one.data_root): take(one, unit if one.data_root == own else None) for one in app.each_root()}
+
+    def human() -> None:
+        for root, condition in found.items():
+            print(f"{root}:")
+            _print(condition)
+            print()
+
+    app.emit({"roots": [{"data_root": root, **one.as_json()} for root, one in found.items()]}, human)
+    codes = {_EXIT_CODES[one.verdict] for one in found.values()}
+    return next(code for code in (EXIT_PROBLEM, EXIT_FINE, EXIT_NO_DATA) if code in codes)
+
+
+def take(app: App, unit: str | None = UNIT) -> Condition:
+    """Look once with what the command was given. ``unit``: None where nobody says which it is. RecorderError when this
+    user may not look."""
+    # First: without D-Bus systemd talks to root alone, and behind data_root we may not be.
+    systemd = None if unit is None else service(unit)
     ship_dir = ship_dir_of(app)
     return look(app.data_root, app.calendar, app.now_ms, systemd, ship_dir)
 

@@ -19,6 +19,7 @@ SHOWN = ("symbol", "ts_ms", "price", "volume", "turnover", "direction", "tick_ty
 
 @tickctl_command(
     "ticks",
+    several=True,
     help="""The stored ticks of a symbol, live or archived, in the order of time and sequence.
 
     \b

@@ -15,6 +15,7 @@ from hk_tick_collector.core.errors import NoData
 
 @tickctl_command(
     "top",
+    several=True,
     help="""The symbols with the most turnover, ticks or volatility on stored days.
 
     \b

@@ -25,12 +25,14 @@ from hk_tick_collector.core.text import counted
 from hk_tick_collector.watch.when import some_days
 
 if TYPE_CHECKING:
+    from hk_tick_collector.archive.signing import Signers
     from hk_tick_collector.archive.stores import ArchiveStore
     from hk_tick_collector.archive.verify import Check
 
 
 @tickctl_command(
     "verify",
+    several=True,
     help="""Read archives from end to end and compare every row count and hash.
 
     DAYS is a day or a range A..B; default: all archived days. Each symbol's rows are counted and hashed anew from the
@@ -48,11 +50,43 @@ if TYPE_CHECKING:
 @signers_option
 def command(app: App, days: str | None, place: str | None, signers_file: Path | None) -> int:
     """See the help text."""
-    from hk_tick_collector.archive import copies, places, verify  # noqa: PLC0415 - Arrow takes its time
+    from hk_tick_collector.archive import places  # noqa: PLC0415 - Arrow takes its time
 
     signers = signers_of(signers_file)
-    store = places.open_store(place) if place is not None else None
-    chosen = _archived(app, days) if store is None else _copied(app, store, days)
+    if place is not None:
+        store = places.open_store(place)
+        results = _checked(app, _copied(app, store, days), signers, store)
+    else:
+        results = _checked_here(app, days, signers)
+    several = place is None and len(app.catalogs) > 1
+    app.emit(results, lambda: print_results([_line(row, several=several) for row in results]))
+    return EXIT_FINE if all(row["fine"] for row in results) else EXIT_PROBLEM
+
+
+def _checked_here(app: App, days: str | None, signers: Signers | None) -> list[dict[str, Any]]:
+    """Of the archive of each data root that is read. NoData when none has one of these days."""
+    roots = app.each_root()
+    if len(roots) == 1:
+        return _checked(roots[0], _archived(roots[0], days), signers)
+    results: list[dict[str, Any]] = []
+    nothing: NoData | None = None
+    for root in roots:
+        try:
+            found = _checked(root, _archived(root, days), signers)
+        except NoData as exc:
+            nothing = exc
+        else:
+            results += [{**row, "data_root": str(root.data_root)} for row in found]
+    if nothing is not None and not results:
+        raise nothing
+    return sorted(results, key=lambda row: str(row["trading_day"]))
+
+
+def _checked(
+    app: App, chosen: list[str], signers: Signers | None, store: ArchiveStore | None = None
+) -> list[dict[str, Any]]:
+    """These days, of its archive or of the copies in a store."""
+    from hk_tick_collector.archive import copies, verify  # noqa: PLC0415
 
     def work(day: str, on_rows: Any) -> Check:
         if store is not None:
@@ -67,8 +101,7 @@ def command(app: App, days: str | None, place: str | None, signers_file: Path | 
                 results.append({"trading_day": day, "fine": False, "problems": [found]})
             else:
                 results.append(found.as_dict())
-    app.emit(results, lambda: print_results([_line(row) for row in results]))
-    return EXIT_FINE if all(row["fine"] for row in results) else EXIT_PROBLEM
+    return results
 
 
 def _archived(app: App, days: str | None) -> list[str]:
@@ -98,12 +131,13 @@ def _beside(app: App, day: str) -> Path | None:
     return None
 
 
-def _line(row: dict[str, Any]) -> tuple[str, str, str]:
+def _line(row: dict[str, Any], *, several: bool) -> tuple[str, str, str]:
+    where = f"{row['data_root']}: " if several else ""
     if not row["fine"]:
-        return row["trading_day"], "WRONG", "; ".join(row["problems"])
+        return row["trading_day"], "WRONG", where + "; ".join(row["problems"])
     beside = "as its day file" if row["compared_with"] else "its day file is gone"
     kinds = " and ".join(row["formats"])
     depth = f" and {counted(row['depth_files'], 'depth file')}" if row["depth_files"] else ""
     what = f"{counted(row['rows'], 'tick')} of {counted(row['symbols'], 'symbol')} ({kinds}){depth}, {beside}"
     signed = f"; signed by {row['signed_by']}" if row["signed_by"] else ""
-    return row["trading_day"], "fine", what + signed
+    return row["trading_day"], "fine", where + what + signed

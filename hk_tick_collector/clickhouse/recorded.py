@@ -113,6 +113,11 @@ class CopiedDay(Day):
         """What is read can be read in place."""
         return self.archive_root / f"{self.trading_day}.parquet"
 
+    @property
+    def is_copied(self) -> bool:
+        """It does."""
+        return True
+
     def without_notes(self) -> Day:
         """It keeps none."""
         return self

@@ -16,7 +16,6 @@ from hk_tick_collector.client.coverage import BLIND, NOT_RECORDED, WATCHED, WHOL
 from hk_tick_collector.client.errors import NoData, UnknownSymbol
 from hk_tick_collector.client.plan import (
     MarketRoots,
-    Places,
     blank,
     bound_ms,
     days_meant,
@@ -29,6 +28,7 @@ from hk_tick_collector.core.text import days_there
 from hk_tick_collector.days.book_days import BookDay, BookDays
 from hk_tick_collector.days.books import Form, Part, newest_no, read, schema_of
 from hk_tick_collector.days.catalog import Day
+from hk_tick_collector.days.union import UnionCatalog
 from hk_tick_collector.market.market import Market
 from hk_tick_collector.quality.books import SymbolBooks, share, watched_of
 from hk_tick_collector.store.book_reader import PushCounts, counts
@@ -36,7 +36,7 @@ from hk_tick_collector.store.book_reader import PushCounts, counts
 _HINT = "BOOK_SYMBOLS chooses whose order books are recorded"
 
 
-class BookPlaces(Places):
+class BookPlaces(UnionCatalog):
     """The days with order books of one market in several data roots."""
 
     def days(self) -> list[str]:

@@ -8,10 +8,11 @@ from typing import Any
 from hk_tick_collector.client.api import Answer
 from hk_tick_collector.client.errors import BadQuestion, NoData
 from hk_tick_collector.client.local import LocalFiles
-from hk_tick_collector.client.plan import MarketRoots, Places
+from hk_tick_collector.client.plan import MarketRoots
 from hk_tick_collector.client.question import BookQuestion, Texts
 from hk_tick_collector.client.told import translated
 from hk_tick_collector.core.clock import Clock
+from hk_tick_collector.days.union import UnionCatalog
 
 PASSWORD = "HK_CLICKHOUSE_PASSWORD"  # noqa: S105 - the name of a variable of the environment
 
@@ -61,4 +62,4 @@ class Copied(LocalFiles):
         by_market: dict[str, list[CopiedDays]] = {}
         for name in wanted:
             by_market.setdefault(found[name], []).append(CopiedDays(Copy(self._engine, name), found[name]))
-        return [MarketRoots(days[0].market, Places(days), self.clock) for days in by_market.values()]
+        return [MarketRoots(days[0].market, UnionCatalog(days), self.clock) for days in by_market.values()]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -112,14 +112,14 @@ class LocalFiles:
         """As ``Backend.days``; states are those that the recorder noted. ``keep``: of which symbols."""
         with translated():
             found = [
-                _info(day, recorded.catalog.each_day, recorded.market.code, keep)
+                _info(day, recorded.catalog.day, recorded.market.code, keep)
                 for recorded in self.markets()
                 for day in recorded.catalog.days()
             ]
         return sorted(found, key=lambda info: info.trading_day)
 
     def certificate(self, day: str) -> dict[str, Any]:
-        """As ``Backend.certificate``; of several data roots that of the first one with such a day."""
+        """As ``Backend.certificate``; of several data roots of a market it is one for all of them."""
         from hk_tick_collector.quality.certificate import make_certificate  # noqa: PLC0415
 
         with translated():
@@ -164,7 +164,7 @@ class LocalFiles:
             return NoData(f"{first.day.trading_day} holds no tick", "hk.days() lists what is recorded")
         market = next(one for one in self.markets() if one.market is first.day.market)
         names = sorted({read.day.trading_day for read in plan.reads if read.day.market is first.day.market})
-        days = [day for name in names for day in market.catalog.each_day(name)]
+        days = [market.catalog.day(name) for name in names]
         return UnknownSymbol(explain_nothing(market.catalog, days, first.symbols, ""), "hk.coverage(DAY) lists symbols")
 
     def _bars(self, plan: Plan, recorded: MarketRoots, question: BarQuestion) -> pa.Table:
@@ -258,7 +258,7 @@ def _batches(plan: Plan, question: TickQuestion) -> Iterator[pa.RecordBatch]:
 
 def _tables(read: DayRead, columns: tuple[str, ...]) -> Iterator[pa.Table]:
     """A day's rows in order."""
-    day, last_rowid = _as_it_is_now(read.day), read.last_rowid
+    day, last_rowid = read.day.as_it_is_now(), read.last_rowid
     if read.symbols is not None:
         symbols = [symbol for symbol, ticks in read.ticks_by_symbol.items() if ticks]
         if symbols:
@@ -269,15 +269,6 @@ def _tables(read: DayRead, columns: tuple[str, ...]) -> Iterator[pa.Table]:
     keyed = tuple(dict.fromkeys((*columns, *_KEYS)))
     for table in day.sorted_tables(keyed, last_rowid=last_rowid):
         yield in_stretch(table, read.start_ms, read.end_ms)
-
-
-def _as_it_is_now(day: Day) -> Day:
-    """A day file that was archived and deleted since it was looked at (batches may be taken for hours) is read from its
-    archive, which holds the same rows."""
-    if day.db is None or day.db.exists():
-        return day
-    archived = replace(day, db=None)
-    return day if archived.manifest is None else archived
 
 
 def narrowed(table: pa.Table, keep: Callable[[str | None], bool] | None, as_of_ms: int | None) -> pa.Table:
@@ -302,18 +293,17 @@ def kept_types(types: tuple[str, ...], of_market: TradeTypes) -> Callable[[str |
     return lambda tick_type: PRICE in types if prices(tick_type) else wider(tick_type)
 
 
-def _info(name: str, each_day: Callable[[str], list[Day]], market: str, keep: Callable[[str], bool]) -> DayInfo:
+def _info(name: str, day_of: Callable[[str], Day], market: str, keep: Callable[[str], bool]) -> DayInfo:
     """A day over its data roots. One that cannot be read says so."""
-    days: list[Day] = []
     try:
-        days = each_day(name)
-        noted = {row.symbol: row for day in reversed(days) for row in day.coverage()}
-        rows = {symbol: row for symbol, row in noted.items() if keep(symbol)}
+        day = day_of(name)
+        noted = day.coverage()
+        rows = {row.symbol: row for row in noted if keep(row.symbol)}
         counts = {symbol: row.stored_ticks for symbol, row in rows.items()}
-        for day in [] if noted else days:
+        if not noted:
             counts.update({symbol: ticks for symbol, ticks in day.rows_by_symbol().items() if keep(symbol)})
-        where = {_where(day) for day in days}
-        book_rows = sum(map(_book_rows, days))
+        where = {_where(part) for part in day.parts}
+        book_rows = sum(map(_book_rows, day.parts))
     except (RecorderError, OSError) as exc:
         return DayInfo(name, market, "live", UNPROVEN, 0, 0, 0, 0, error=str(as_ours(exc)))
     states = {row.state for row in rows.values()} or {UNPROVEN}

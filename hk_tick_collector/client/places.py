@@ -19,6 +19,11 @@ _HINT = "set DATA_ROOT to the recorder's, or use hk.local(DIRECTORY)"
 Roots = list[tuple[Path, Path]]  # each data root with its archive
 
 
+def listed_roots(env_file: Path | None, environ: Mapping[str, str]) -> Roots:
+    """Those of the setting DATA_ROOTS, whether they are there or not; none where it is not given."""
+    return _of_list(_paths(env_file, environ))
+
+
 def find_roots(
     data_root: str | Path | Sequence[str | Path] | None = None,
     archive_root: str | Path | None = None,
@@ -56,14 +61,22 @@ def find_hooks_dir(given: str | Path | None, environ: Mapping[str, str] | None =
 
 
 def _of_settings(env_file: Path | None, environ: Mapping[str, str]) -> Roots:
-    """Other settings may be wrong: who reads files needs none of them."""
+    paths = _paths(env_file, environ)
+    root = paths.get("DATA_ROOT", [DEFAULT_DATA_ROOT])[0]
+    own = (root, paths["ARCHIVE_ROOT"][0] if "ARCHIVE_ROOT" in paths else archive_dir(root))
+    return _of_list(paths) or [own]
+
+
+def _of_list(paths: Mapping[str, list[Path]]) -> Roots:
+    return [(root, archive_dir(root)) for root in paths.get("DATA_ROOTS", [])]
+
+
+def _paths(env_file: Path | None, environ: Mapping[str, str]) -> dict[str, list[Path]]:
+    """What the keys name. Other settings may be wrong: who reads files needs none of them."""
     given, _ = given_settings(env_file, environ, _KEYS)
     paths: dict[str, list[Path]] = {}
     for key, setting in given.items():
         words = setting.text.split(",") if key == "DATA_ROOTS" else [setting.text]
         base = Path.cwd() if setting.source == ENVIRONMENT_SOURCE else setting.base_dir
         paths[key] = [base / Path(word.strip()).expanduser() for word in words if word.strip()]
-    if paths.get("DATA_ROOTS"):
-        return [(root, archive_dir(root)) for root in paths["DATA_ROOTS"]]
-    root = paths.get("DATA_ROOT", [DEFAULT_DATA_ROOT])[0]
-    return [(root, paths["ARCHIVE_ROOT"][0] if "ARCHIVE_ROOT" in paths else archive_dir(root))]
+    return paths

@@ -1,8 +1,8 @@
-"""What is read for a question: which days of which data root, which symbols there, and how complete they are.
+"""What is read for a question: which days of which market, which symbols there, and how complete they are.
 
-Several data roots may hold one market (each a part of its symbols): a symbol is read from the first one listed that has
-ticks of it on that day. A trading day without any file, within the stretch asked for, is no error but is not complete
-either: it stands in the coverage as not recorded. A holiday does not.
+Several data roots may hold one market: their days are read as one (``days.union``). A trading day without any file,
+within the stretch asked for, is no error but is not complete either: it stands in the coverage as not recorded. A
+holiday does not.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from hk_tick_collector.core.clock import Clock
 from hk_tick_collector.core.errors import InputError, StoreCorrupt
 from hk_tick_collector.core.errors import NoData as NothingThere
 from hk_tick_collector.days.catalog import Catalog, Day
+from hk_tick_collector.days.union import UnionCatalog
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.dates import add_days
 from hk_tick_collector.market.market import Market
@@ -30,37 +31,12 @@ _NOTHING_NOTED = "no tick of it is recorded on this day"
 _OPEN_MS = (-(10**15), 10**15)  # no moment before, none after
 
 
-class Places(Catalog):
-    """The days of one market in several data roots."""
-
-    def __init__(self, catalogs: Sequence[Catalog]) -> None:
-        super().__init__(catalogs[0].data_root, catalogs[0].archive_root)
-        self.catalogs = catalogs
-        self._last: tuple[str, list[Day]] = ("", [])  # asked for twice in a row, and its manifest is read once
-
-    def days(self) -> list[str]:
-        """All trading days, oldest first."""
-        return sorted({day for catalog in self.catalogs for day in catalog.days()})
-
-    def day(self, trading_day: str) -> Day:
-        """The day in the first data root that has it. NoData when none does."""
-        return self.each_day(trading_day)[0]
-
-    def each_day(self, trading_day: str) -> list[Day]:
-        """The day in each data root that has it, at least one. NoData when there is none."""
-        if self._last[0] != trading_day:
-            several = self.catalogs if len(self.catalogs) > 1 else ()
-            days = [catalog.day(trading_day) for catalog in several if trading_day in catalog.days()]
-            self._last = (trading_day, days or [self.catalogs[0].day(trading_day)])
-        return self._last[1]
-
-
 @dataclass
 class MarketRoots:
     """The data roots of one market; what ``watch.when`` calls ``Recorded``."""
 
     market: Market
-    catalog: Places
+    catalog: UnionCatalog
     clock: Clock
 
     @property
@@ -98,6 +74,7 @@ class DayRead:
     @classmethod
     def of(cls, day: Day, symbols: tuple[str, ...] | None, start_ms: int | None, end_ms: int | None) -> DayRead:
         """What there is to read, and how complete it is. Raises as ``Day.notes``."""
+        day = day if symbols is None else day.of_symbols(symbols)
         notes = day.notes(last_row=True)
         ticks = _ticks_by_symbol(day, notes, symbols)
         coverage = coverage_rows(day.trading_day, notes, symbols, ticks)
@@ -170,7 +147,7 @@ def markets_of(roots: Iterable[tuple[Path, Path]], clock: Clock, older: Older = 
     by_market: dict[str, list[Catalog]] = {}
     for catalog in (*files, *older(files)):
         by_market.setdefault(catalog.market.code, []).append(catalog)
-    return [MarketRoots(catalogs[0].market, Places(catalogs), clock) for catalogs in by_market.values()]
+    return [MarketRoots(catalogs[0].market, UnionCatalog(catalogs), clock) for catalogs in by_market.values()]
 
 
 def plan_of(markets: Sequence[MarketRoots], stretch: Stretch) -> Plan:
@@ -223,7 +200,7 @@ def _add(plan: Plan, recorded: MarketRoots, symbols: tuple[str, ...] | None, str
         start = None if start_ms is None or start_ms <= first_ms else start_ms
         end = None if end_ms is None or end_ms >= after_ms else end_ms
         try:
-            plan.reads += _reads(recorded, name, symbols, start, end)
+            plan.reads.append(DayRead.of(recorded.catalog.day(name), symbols, start, end))
         except StoreCorrupt as exc:
             if len(names) == 1:
                 raise
@@ -231,25 +208,6 @@ def _add(plan: Plan, recorded: MarketRoots, symbols: tuple[str, ...] | None, str
             plan.not_there += [blank(name, symbol, UNPROVEN, damage) for symbol in symbols or (WHOLE_DAY,)]
     for day, reason in unrecorded(recorded, stretch, start_ms, end_ms):
         plan.not_there += [blank(day, symbol, NOT_RECORDED, reason) for symbol in symbols or (WHOLE_DAY,)]
-
-
-def _reads(
-    recorded: MarketRoots, name: str, symbols: tuple[str, ...] | None, start_ms: int | None, end_ms: int | None
-) -> Iterator[DayRead]:
-    """A day's parts in its data roots; each symbol in one of them alone."""
-    reads = [DayRead.of(day, symbols, start_ms, end_ms) for day in recorded.catalog.each_day(name)]
-    if len(reads) == 1:
-        yield reads[0]
-        return
-    home: dict[str, DayRead] = {}
-    for read in reads:
-        for symbol, ticks in read.ticks_by_symbol.items():
-            if symbol not in home or (ticks and not home[symbol].ticks_by_symbol.get(symbol)):
-                home[symbol] = read
-    for read in reads:
-        mine = tuple(sorted(symbol for symbol in home if home[symbol] is read))
-        if mine:
-            yield read.only(mine)
 
 
 def check_readable(day: Day) -> None:

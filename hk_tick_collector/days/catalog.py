@@ -8,7 +8,7 @@ are read, each tick once (``overlap``); ``conflict`` says so.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -119,6 +119,42 @@ class Day:
     def content_mark(self) -> str:
         """Another text when what a day without a day file holds is another; empty without an archive."""
         return self.manifest.content_hash if self.manifest is not None else ""
+
+    @property
+    def parts(self) -> tuple[Day, ...]:
+        """The days that it is made of, each in one data root: itself, unless it is read from several (``union``)."""
+        return (self,)
+
+    @property
+    def is_copied(self) -> bool:
+        """Does it lie in a ClickHouse?"""
+        return False
+
+    def of_symbols(self, symbols: Iterable[str]) -> Day:
+        """The same day for whoever asks of these symbols alone; here it costs nothing to know of the others."""
+        return self
+
+    @property
+    def left_out(self) -> list[str]:
+        """A sentence for each part that cannot be read, where others can (``union``)."""
+        return []
+
+    @property
+    def contradictions(self) -> list[str]:
+        """A sentence for what its parts tell differently, as far as they were looked at (``union``)."""
+        return []
+
+    def as_it_is_now(self) -> Day:
+        """A day file that was archived and deleted since it was looked at (rows may be taken for hours) is read from
+        its archive, which holds the same rows."""
+        if self.db is None or self.db.exists():
+            return self
+        archived = replace(self, db=None)
+        return self if archived.manifest is None else archived
+
+    def check(self) -> None:
+        """Raises as ``coverage`` when it cannot be read."""
+        self.coverage()
 
     def without_notes(self) -> Day:
         """The same archived day for whoever reads its rows alone: what its manifest says of symbols (a megabyte) is let

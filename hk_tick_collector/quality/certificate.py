@@ -64,12 +64,14 @@ def make_certificate(
     blank = _blank(day, kind, now_ms)
     try:
         changed = recounted.source_changed_ns if recounted is not None else changed_ns(day.source)
-        source, notes = str(day.source), [*_notes(day, kind)]
+        source, notes = ", ".join(str(part.source) for part in day.parts), [*_notes(day, kind)]
         found.take(day, recounted, count_rows=blank.so_far and read)
         reading = found.read_again(day, now_ms, recounted, so_far=blank.so_far, read=read)
         stored_ticks = _stored_ticks(day, found, now_ms, notes)
         notes += _likely_doubles(day) if recounted is not None else []
-        notes += witness_notes(day.data_root, day.trading_day, stored_ticks) if day.data_root is not None else []
+        if day.data_root is not None and len(day.parts) == 1:
+            notes += witness_notes(day.data_root, day.trading_day, stored_ticks)
+        notes += day.contradictions
     except StoreError as exc:
         return graded(replace(blank, error=str(exc)))
     if recounted is not None:
@@ -126,7 +128,7 @@ def part_of(certificate: Certificate, keep: Callable[[str], bool]) -> Certificat
 
 def _blank(day: Day, kind: DayKind, now_ms: int) -> Certificate:
     so_far = now_ms < day.market.no_more_ticks_ms(day.trading_day, kind)
-    source = day.db or day.archived_file
+    source = day.db or (day.archived_file if len(day.parts) == 1 else day.source)
     return Certificate(
         format_version=FORMAT_VERSION,
         trading_day=day.trading_day,
@@ -175,11 +177,20 @@ class _Found:
         """When the rows were last read, and how many there were. StoreError when they cannot be read."""
         if recounted is not None:
             return Reading(now_ms, recounted.total.ticks)
+        if len(day.parts) > 1:
+            readings = [self._read_part(part, now_ms, so_far=so_far, read=read, is_part=True) for part in day.parts]
+            return min((one for one in readings if one is not None), default=None)
+        return self._read_part(day, now_ms, so_far=so_far, read=read, is_part=False)
+
+    def _read_part(self, day: Day, now_ms: int, *, so_far: bool, read: bool, is_part: bool) -> Reading | None:
+        """The same of what is in one data root."""
         if day.is_archived_only or day.db is None:
             return None
         reading = None
         if not so_far and read:
             reading = reading_of(reader.notes(day.db), day.db, now_ms)
+        if reading is not None and is_part:
+            return reading
         rows = self.notes.rows if reading is None else reading.rows
         if rows is not None and self.rows and not day.is_joined:
             before, after = (sum(row.stored_ticks for row in found) for found in (self.rows.values(), day.coverage()))
@@ -268,10 +279,9 @@ def _stored_ticks(day: Day, found: _Found, now_ms: int, notes: list[str]) -> int
 
 def _kept_notes(day: Day) -> list[str]:
     """What is kept beside a day says nothing of its ticks, and a list of it that is broken costs them nothing."""
-    if day.db is None:
-        return []
+    roots = [part.db.parent for part in day.parts if part.db is not None]
     try:
-        kept = len(kept_files(day.db.parent, day.trading_day))
+        kept = sum(len(kept_files(root, day.trading_day)) for root in roots)
     except StoreError as exc:
         return [str(exc)]
     are = "is" if kept == 1 else "are"
@@ -290,15 +300,14 @@ def _notes(day: Day, kind: DayKind) -> list[str]:
             f"the source corrected or cancelled {amended:,} trade{'' if amended == 1 else 's'} later: the rows are as "
             "they were told first, the table amendments says what is right"
         )
-    if day.db is not None and any(layout.spill_dir(day.db.parent).glob("*.spill")):
+    live = [part.db.parent for part in day.parts if part.db is not None]
+    if any(any(layout.spill_dir(root).glob("*.spill")) for root in live):
         notes.append("rows wait in the spill and are not in the file yet: is the recorder running?")
     return notes
 
 
 def _likely_doubles(day: Day) -> list[str]:
-    if day.db is None or day.source != day.db:
-        return []
-    doubles = likely_doubles(day.db)
+    doubles = sum(likely_doubles(part.db) for part in day.parts if part.db is not None and part.source == part.db)
     return [f"{doubles:,} rows are likely doubles that an earlier recorder stored"] if doubles else []
 
 

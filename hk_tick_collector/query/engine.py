@@ -40,6 +40,7 @@ from hk_tick_collector.days.catalog import Day
 from hk_tick_collector.days.schema import COLUMNS, TICKS, ticks_schema
 from hk_tick_collector.market.registry import market_of
 from hk_tick_collector.query.statement import Needs, SqlError, check_question, message, needs_of
+from hk_tick_collector.store.book_reader import symbols as book_symbols
 from hk_tick_collector.store.reader import CoverageRow, GapRow, SymbolRow
 
 BATCH_ROWS = 50_000
@@ -307,14 +308,23 @@ class Engine:
                 self._loading(batch.num_rows)
 
     def _book_batches(self, day: Day, form: Form) -> Iterator[pa.RecordBatch]:
-        if day.data_root is None:
-            return
-        try:
-            books = BookDays(day.data_root, day.archive_root).day(day.trading_day)
-        except NoData:
-            return
-        with books.opened() as path:
-            yield from read(path, form, self._symbols or None)
+        """Of several data roots the first one with a symbol tells."""
+        taken: set[str] = set()
+        for part in day.parts:
+            try:
+                books = BookDays(part.data_root, part.archive_root).day(day.trading_day) if part.data_root else None
+            except NoData:
+                continue
+            if books is None:
+                continue
+            with books.opened() as path:
+                wanted = self._symbols or None
+                if len(day.parts) > 1:
+                    mine = sorted(set(book_symbols(path)).difference(taken))
+                    taken.update(mine)
+                    wanted = [symbol for symbol in mine if not self._symbols or symbol in self._symbols]
+                if wanted is None or wanted:
+                    yield from read(path, form, wanted)
 
     def _make_small(self, name: str, schema: pa.Schema, needs: Needs, rows_of: Callable[[Day], Sequence[Any]]) -> None:
         rows: list[dict[str, Any]] = []

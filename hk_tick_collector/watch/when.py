@@ -126,7 +126,7 @@ def readable_days(recorded: Recorded, names: Sequence[str]) -> ReadableDays:
     for name in names:
         day = recorded.catalog.day(name)
         try:
-            day.coverage()
+            day.check()
             conflict = day.conflict
         except StoreCorrupt as exc:
             if name == names[-1] and not readable.days:
@@ -135,6 +135,8 @@ def readable_days(recorded: Recorded, names: Sequence[str]) -> ReadableDays:
             readable.remarks.append(f"{name} is left out: {exc}")
             continue
         readable.days.append(day)
+        if day.left_out:
+            readable.left_out.append(name)
         if conflict:
             readable.remarks.append(conflict)
     return readable

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,9 +19,11 @@ from hk_tick_collector.archive.atomic import Refused
 from hk_tick_collector.archive.merge import Merged
 from hk_tick_collector.archive.pack import archive_day
 from hk_tick_collector.core.facts import Fact, GapFound, HeadProven, Interrupted, NotSubscribed, Unproven, Verified
-from hk_tick_collector.days import twins
-from hk_tick_collector.days.catalog import Catalog
+from hk_tick_collector.days import joining, twins
+from hk_tick_collector.days.catalog import Catalog, Day
 from hk_tick_collector.days.manifest import PARQUET
+from hk_tick_collector.days.twins import COMPARED
+from hk_tick_collector.days.union import UnionCatalog
 from hk_tick_collector.market.hk import HK
 from hk_tick_collector.records.tick import Tick
 from hk_tick_collector.store import reader
@@ -50,11 +54,28 @@ def record(root: Path, ticks: Iterable[Tick], facts: Sequence[Fact] = ()) -> Pat
     return root
 
 
-def merged(tmp_path: Path, *roots: Path, replace: bool = False) -> Merged:
+def merged(tmp_path: Path, *roots: Path, is_replacing: bool = False) -> Merged:
     into = tmp_path / "merged"
     days = {root.name: Catalog(root, root / "archive").day(DAY) for root in roots}
     with atomic.only_job(into, merge.LOCK_FILE), merge.recordings(days, into, NOW_MS) as sources:
-        return merge.merge_day(DAY, sources, into, HK, now_ms=NOW_MS, replace=replace)
+        result = merge.merge_day(DAY, sources, into, HK, now_ms=NOW_MS, replace=is_replacing)
+    joined = UnionCatalog([Catalog(root, root / "archive") for root in roots]).day(DAY)
+    assert said_of(joined) == said_of(Catalog(into, into / "archive").day(DAY))  # as it is read without a merge
+    assert len(joined.contradictions) == len(result.conflicts)
+    return result
+
+
+def said_of(day: Day) -> dict[str, object]:
+    """What a day holds and claims, whoever put it together."""
+    rows = sorted((row for batch in day.batches(COMPARED) for row in batch.to_pylist()), key=str)
+    tables = [row for table in day.sorted_tables(COMPARED) for row in table.to_pylist()]
+    assert sorted(tables, key=str) == rows
+    assert [(row["symbol"], row["ts_ms"]) for row in tables] == sorted((row["symbol"], row["ts_ms"]) for row in rows)
+    assert sorted(day.ticks(day.symbols(), COMPARED).to_pylist(), key=str) == rows
+    noted = [replace(row, updated_at_ms=0) for row in day.coverage()]
+    open_gaps = [(gap.symbol, gap.missing_ticks, gap.gap_start_ts_ms) for gap in day.gaps() if gap.state == "open"]
+    assert day.rows_by_symbol() == Counter(row["symbol"] for row in rows)
+    return {"rows": rows, "noted": noted, "gaps": open_gaps}
 
 
 def coverage(result: Merged, symbol: str = SYMBOL) -> CoverageRow:
@@ -107,7 +128,7 @@ def test_what_one_doubts_is_answered_by_the_proof_of_another(tmp_path: Path, dou
     a = record(tmp_path / "a", without(ALL, 301, 400), [*doubt, HeadProven(SYMBOL, DAY, 1)])
     b = record(tmp_path / "b", ALL, whole())
     for roots in ((a, b), (b, a)):
-        result = merged(tmp_path, *roots, replace=True)
+        result = merged(tmp_path, *roots, is_replacing=True)
         assert (coverage(result).state, coverage(result).distrust) == ("proven", None)
         assert result.rows == 1000
 
@@ -137,7 +158,7 @@ def test_recordings_that_share_no_tick_prove_nothing_together(tmp_path: Path) ->
     b = record(tmp_path / "b", ALL[500:], [Verified(SYMBOL, DAY, 1000, EVENING_MS)])
     result = merged(tmp_path, a, b)
     row = coverage(result)
-    assert (row.stored_ticks, row.state, row.reason) == (1000, "unproven", merge.NO_COMMON_TICK)
+    assert (row.stored_ticks, row.state, row.reason) == (1000, "unproven", joining.NO_COMMON_TICK)
 
 
 def test_recordings_that_number_otherwise_are_not_joined(tmp_path: Path) -> None:
@@ -145,7 +166,7 @@ def test_recordings_that_number_otherwise_are_not_joined(tmp_path: Path) -> None
     a, b = record(tmp_path / "a", ALL, whole()), record(tmp_path / "b", shifted, whole(8, 1007))
     result = merged(tmp_path, a, b)
     assert (result.rows, coverage(result).state) == (1000, "unproven")
-    assert merge.DISAGREE in str(coverage(result).reason)
+    assert joining.DISAGREE in str(coverage(result).reason)
     assert [(found.symbol, found.left_out) for found in result.conflicts] in ([(SYMBOL, "b")], [(SYMBOL, "a")])
 
 
@@ -187,7 +208,7 @@ def test_the_order_of_recordings_does_not_matter_and_three_are_joined(tmp_path: 
     assert (first.action, first.states, first.rows) == ("merged", {"proven": 1}, 1000)
     assert merged(tmp_path, *roots).action == "unchanged"
     rows = stored(first)
-    again = merged(tmp_path, *reversed(roots), replace=True)
+    again = merged(tmp_path, *reversed(roots), is_replacing=True)
     assert (again.states, stored(again)) == ({"proven": 1}, rows)
 
 
@@ -197,7 +218,7 @@ def test_a_merged_day_that_holds_something_else_is_not_replaced_unasked(tmp_path
     record(b, ALL[500:])
     with pytest.raises(Refused, match="--replace"):
         merged(tmp_path, a, b)
-    assert merged(tmp_path, a, b, replace=True).action == "replaced"
+    assert merged(tmp_path, a, b, is_replacing=True).action == "replaced"
     assert not list((tmp_path / "merged").glob(".2*"))
 
 

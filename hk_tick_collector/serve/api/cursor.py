@@ -21,7 +21,7 @@ from hk_tick_collector.serve.problems import Problem
 _FORM = "c1"
 _DIGEST_CHARS = 16
 _MAX_NUMBER = 1 << 53
-_STATE = re.compile(r"=.{0,200}|[0-9]{1,18}\.[0-9a-f]{8}", re.ASCII | re.DOTALL)
+_STATE = re.compile(r"[=+].{0,2000}|[0-9]{1,18}\.[0-9a-f]{8}", re.ASCII | re.DOTALL)
 MAX_CHARS = 12_000
 
 
@@ -40,7 +40,7 @@ class Cursor(NamedTuple):
     question: str  # hash of what was asked
     spot: Spot
     as_of_ms: int
-    states: Mapping[str, str]  # by day and data root: "<rowid>.<check>" of a day file, or "=<hash>" of an archive
+    states: Mapping[str, str]  # by day: "<rowid>.<check>" of a file, "=<hash>" of an archive, "+" and several of them
 
     def __str__(self) -> str:
         content = [self.question, list(self.spot), self.as_of_ms, dict(self.states)]

@@ -9,6 +9,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from hk_tick_collector.alert.history import read_history
 from hk_tick_collector.alert.outbox import OUTBOX_FILE, Outbox
 from hk_tick_collector.alert.rules import RULES
@@ -21,7 +23,6 @@ from hk_tick_collector.serve.problems import Problem, shown
 from hk_tick_collector.store import restarts
 from hk_tick_collector.store.layout import check_day
 from hk_tick_collector.watch import condition as watch
-from hk_tick_collector.watch.when import one_day
 
 _log = logging.getLogger(__name__)
 _STATES = ("proven", "unproven", "missing")  # from the best to the worst
@@ -67,15 +68,29 @@ def in_format(
     return stream.getvalue(), {"Content-Type": media_type(format_name), **told.headers()}
 
 
+def newest_of(tails: list[bytes], count: int) -> bytes:
+    """The newest ticks of a symbol out of what each of several data roots has, each once."""
+    if len(tails) == 1:
+        return tails[0]
+    rows: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for tail in tails:
+        for row in orjson.loads(b"[" + tail + b"]"):
+            rows.setdefault(_identity(row), row)
+    newest = sorted(rows.values(), key=lambda row: (row["ts_ms"], row["seq"] is None, int(row["seq"] or 0)))[-count:]
+    return b",".join(map(orjson.dumps, newest))
+
+
+def _identity(row: dict[str, Any]) -> tuple[Any, ...]:
+    names = ("ts_ms", "price", "volume", "turnover", "direction", "tick_type", "occurrence")
+    return (row["seq"],) if row["seq"] is not None else tuple(row[name] for name in names)
+
+
 def archived_file(roots: Roots, day: str, market: str | None) -> tuple[Path, str]:
     """A day's archived Parquet file and the hash of its content. A Problem when there is none."""
-    found = None
-    for root in roots.of_market(market):
-        name = one_day(root, day)
-        if name in root.catalog.archived_days():
-            found = root.catalog.day(name)
-            break
-    if found is None or found.manifest is None:
+    _, found = roots.day(day, market)
+    if len(found.parts) > 1:
+        raise NoData(f"{day} is in {len(found.parts)} data roots, and no file holds all of it; GET /v1/ticks reads it")
+    if found.manifest is None:
         raise NoData(f"{day} is not archived; GET /v1/ticks reads it")
     if found.archived_file.suffix != ".parquet":
         raise packed(found.trading_day)

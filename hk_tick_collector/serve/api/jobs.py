@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from hk_tick_collector.client.errors import BadQuestion
 from hk_tick_collector.client.local import by_symbol, coverage_of, kept_types, narrowed
-from hk_tick_collector.client.plan import DayRead, Plan, plan_of
+from hk_tick_collector.client.plan import DayRead, MarketRoots, Plan, plan_of
 from hk_tick_collector.client.question import ALL, BarQuestion, column_names
 from hk_tick_collector.core.errors import NoData, RecorderError, StoreError
 from hk_tick_collector.days.catalog import Day
@@ -33,7 +33,7 @@ from hk_tick_collector.serve.api.answer import Look, media_type, write_answer
 from hk_tick_collector.serve.api.cursor import Cursor, Spot
 from hk_tick_collector.serve.api.out import Out
 from hk_tick_collector.serve.api.plan import Asked, Reading, allowed, reading_of, reading_of_today, stretch_of
-from hk_tick_collector.serve.api.roots import OlderRoot, Root, Roots, bad
+from hk_tick_collector.serve.api.roots import Roots, bad
 from hk_tick_collector.serve.api.states import name_of
 from hk_tick_collector.serve.keys import Key
 from hk_tick_collector.serve.problems import Problem, shown
@@ -263,10 +263,11 @@ def _send_json(out: Out, content: Any, headers: Mapping[str, str] | None = None)
 
 def _days(roots: Roots, asked: Asked, key: Key, out: Out) -> int:
     found = []
-    for root in roots.with_older() if not asked.get("market") else roots.of_market(asked["market"]):
-        catalog = root.catalog
+    codes = [asked["market"]] if asked.get("market") else dict.fromkeys(root.market.code for root in roots.with_older())
+    for recorded in map(roots.recorded, codes):
+        catalog = recorded.catalog
         names = [name for name in catalog.days() if _is_between(name, asked.get("first"), asked.get("last"))]
-        found += [_day_line(root, catalog.day(name), key) for name in names[-asked["limit"] :]]
+        found += [_day_line(recorded, catalog.day(name), key) for name in names[-asked["limit"] :]]
     return _send_json(out, {"data": sorted(found, key=lambda line: (line["day"], line["market"]))})
 
 
@@ -274,22 +275,23 @@ def _is_between(day: str, first: str | None, last: str | None) -> bool:
     return (first is None or day >= first) and (last is None or day <= last)
 
 
-def _day_line(root: Root, day: Day, key: Key) -> dict[str, Any]:
-    """What is recorded of a day, as far as the key may read."""
+def _day_line(recorded: MarketRoots, day: Day, key: Key) -> dict[str, Any]:
+    """What is recorded of a day, as far as the key may read. Of several data roots the content has no hash."""
     try:
-        certificate = _of_key(make_certificate(day, root.calendar, root.now_ms, read=False), key)
+        certificate = _of_key(make_certificate(day, recorded.calendar, recorded.now_ms, read=False), key)
         manifest = day.manifest
+        parts = day.parts
+        is_archived = all(part.manifest is not None for part in parts)
     except StoreError:
-        return {"day": day.trading_day, "market": root.market.code, "state": "damaged"}
-    archived = manifest is not None
+        return {"day": day.trading_day, "market": recorded.market.code, "state": "damaged"}
     return {
         "day": day.trading_day,
-        "market": root.market.code,
+        "market": recorded.market.code,
         "state": "damaged" if certificate.error is not None else "live" if certificate.so_far else "over",
-        "has_day_file": day.db is not None,
-        "is_archived": archived,
-        "in_clickhouse": isinstance(root, OlderRoot),
-        "is_readable": day.db is not None or day.archived_file.suffix == ".parquet",
+        "has_day_file": any(part.db is not None for part in parts),
+        "is_archived": is_archived,
+        "in_clickhouse": all(part.is_copied for part in parts),
+        "is_readable": all(part.db is not None or part.archived_file.suffix == ".parquet" for part in parts),
         "rows": certificate.stored_ticks,
         "symbols": len(certificate.symbols),
         "grade": certificate.grade,

@@ -24,7 +24,7 @@ from hk_tick_collector.serve.api.answer import Facts
 from hk_tick_collector.serve.api.completeness import summary_of
 from hk_tick_collector.serve.api.cursor import Cursor, Spot, question_of
 from hk_tick_collector.serve.api.roots import MAX_SYMBOLS, bad, instant
-from hk_tick_collector.serve.api.states import name_of, state_at, state_of
+from hk_tick_collector.serve.api.states import name_of, pinned, state_at, state_of
 from hk_tick_collector.serve.keys import Key
 from hk_tick_collector.serve.problems import Problem
 from hk_tick_collector.store.follow import place_at
@@ -146,21 +146,14 @@ def allowed(read: DayRead, key: Key) -> DayRead:
 
 def _pinned(read: DayRead, kept: str | None) -> DayRead:
     """The day up to where a cursor keeps it. Problem when it is another file now."""
-    day = read.day
-    gone = Problem(
-        "cursor-gone", f"{day.trading_day} is another file than on the first page", hint="ask again without cursor"
-    )
-    if kept is None or kept.startswith("=") != (read.last_rowid is None or day.db is None):
-        raise gone
-    if kept.startswith("="):
-        if kept != state_of(read):
-            raise gone
-        return read
-    rowid, _, check = kept.partition(".")
-    assert day.db is not None
-    if not rowid.isdigit() or f"{place_at(day.db, day.trading_day, int(rowid)).check:08x}" != check:
-        raise gone
-    return replace(read, last_rowid=int(rowid))
+    found = pinned(read, kept)
+    if found is None:
+        raise Problem(
+            "cursor-gone",
+            f"{read.day.trading_day} is another file than on the first page",
+            hint="ask again without cursor",
+        )
+    return found
 
 
 def _position(reads: Sequence[DayRead]) -> str | None:

@@ -1,6 +1,6 @@
 """The data roots behind one server, and what a question means on them: which root, which symbols, which days.
 
-A symbol's market chooses the root. Where several roots hold one market (shards), a symbol is looked for in each.
+A symbol's market chooses the root. Several roots of one market are read as one (``days.union``).
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 
 from hk_tick_collector.client.errors import BadQuestion
 from hk_tick_collector.client.local import LocalFiles
-from hk_tick_collector.client.plan import nothing_older
+from hk_tick_collector.client.plan import MarketRoots, nothing_older
 from hk_tick_collector.client.question import bound, milliseconds
 from hk_tick_collector.core.clock import Clock, SystemClock
-from hk_tick_collector.core.errors import NoData
 from hk_tick_collector.days.catalog import Catalog, Day
+from hk_tick_collector.days.union import UnionCatalog
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.market import Market
 from hk_tick_collector.serve.problems import FieldError, Problem
@@ -176,16 +176,16 @@ class Roots:
             return named
         return [root for root in self.all if root.market is self.all[0].market]
 
-    def day(self, text: str, market: str | None) -> tuple[Root, Day]:
-        """One recorded day, in words, of the first root that has it. Raises as ``watch.when.one_day``."""
+    def day(self, text: str, market: str | None) -> tuple[MarketRoots, Day]:
+        """One recorded day, in words, of all roots of a market. Raises as ``watch.when.one_day``."""
+        recorded = self.recorded(market)
+        return recorded, recorded.catalog.day(one_day(recorded, text))
+
+    def recorded(self, market: str | None) -> MarketRoots:
+        """The days of all roots of a market; of the first root's when none is named. Looked at anew for every
+        question: days come and go."""
         roots = self.of_market(market)
-        for root in roots:
-            try:
-                return root, root.catalog.day(one_day(root, text))
-            except NoData:
-                if root is roots[-1]:
-                    raise
-        raise AssertionError("a market has a root")
+        return MarketRoots(roots[0].market, UnionCatalog([root.catalog for root in roots]), roots[0].clock)
 
 
 def _parsed(word: str, market: Market) -> tuple[str | None, list[str]]:

@@ -175,15 +175,16 @@ async def _newest(request: Request, reader: Admitted, symbols: str, count: int) 
     roots = service.roots
     answer: dict[str, Any] = {"next": None, "as_of": {"at_ms": roots.all[0].now_ms, "position": None}}
     lacking: list[str] = []
-    by_symbol: dict[str, bytes] = {}
+    by_symbol: dict[str, list[bytes]] = {}
     for root, named in roots.symbols(symbols):
         refused = [symbol for symbol in named if not reader.key.may_read(symbol)]
         if refused:
             raise Problem("forbidden", f"the key {reader.key.id} may not read {', '.join(refused[:5])}")
-        wanted = [symbol for symbol in named if symbol not in by_symbol]  # the first root that has it, of several
-        found = await service.newest(root, wanted, count)
+        found = await service.newest(root, named, count)
         service.gate.rows.charge(reader.key.id, sum(tail.rows for tail in found.tails.values()))
-        by_symbol.update({symbol: tail.json for symbol, tail in found.tails.items() if tail.rows})
+        for symbol, tail in found.tails.items():
+            if tail.rows:
+                by_symbol.setdefault(symbol, []).append(tail.json)
         answer["as_of"]["position"] = answer["as_of"]["position"] or found.position
         answer["coverage"] = facts.worse(answer.get("coverage"), found.coverage)
         lacking += found.lacking
@@ -191,7 +192,7 @@ async def _newest(request: Request, reader: Admitted, symbols: str, count: int) 
     if not by_symbol:
         raise Problem("unknown-symbol", f"{', '.join(lacking)[:200]}: there are no ticks in the newest day files")
     answer["warnings"] = [f"{symbol} has no ticks in the newest day files" for symbol in lacking]
-    return b",".join(by_symbol[symbol] for symbol in sorted(by_symbol)), answer
+    return b",".join(facts.newest_of(by_symbol[symbol], count) for symbol in sorted(by_symbol)), answer
 
 
 def _loaded(ticks: bytes) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from hk_tick_collector.client.plan import DayRead, check_readable
+from hk_tick_collector.client.plan import DayRead, MarketRoots, check_readable
 from hk_tick_collector.core.errors import InputError
 from hk_tick_collector.days.catalog import Day
 from hk_tick_collector.query import cells, output
@@ -21,7 +21,7 @@ from hk_tick_collector.query.statement import SqlError
 from hk_tick_collector.serve.api.answer import media_type, written_format
 from hk_tick_collector.serve.api.completeness import summary_of
 from hk_tick_collector.serve.api.plan import Asked
-from hk_tick_collector.serve.api.roots import MAX_SYMBOLS, Root, Roots, bad
+from hk_tick_collector.serve.api.roots import MAX_SYMBOLS, Roots, bad
 from hk_tick_collector.serve.keys import Key
 from hk_tick_collector.serve.problems import Problem
 from hk_tick_collector.watch.when import one_day, some_days
@@ -54,11 +54,9 @@ def answer(roots: Roots, asked: Asked, key: Key, out: Any) -> int:
 
 
 def _days(roots: Roots, asked: Asked) -> list[Day]:
-    """The days meant, in each data root of the market."""
-    found: list[Day] = []
-    for root in roots.of_market(asked.get("market")):
-        there = root.catalog
-        found += [there.day(name) for name in _names(root, asked.get("day")) if name in there.days()]
+    """The days meant, of all data roots of the market."""
+    recorded = roots.recorded(asked.get("market"))
+    found = [recorded.catalog.day(name) for name in _names(recorded, asked.get("day"))]
     if len(found) > MAX_DAYS:
         raise Problem("too-large", f"{len(found)} days are meant; {MAX_DAYS} at most")
     for day in found:
@@ -66,9 +64,9 @@ def _days(roots: Roots, asked: Asked) -> list[Day]:
     return found
 
 
-def _names(root: Root, text: str | None) -> list[str]:
+def _names(recorded: MarketRoots, text: str | None) -> list[str]:
     try:
-        return [one_day(root, None)] if text is None else some_days(root, text)
+        return [one_day(recorded, None)] if text is None else some_days(recorded, text)
     except InputError as exc:
         raise bad("day", str(exc)) from exc
 

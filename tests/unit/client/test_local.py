@@ -477,7 +477,7 @@ def test_a_damaged_day_is_left_out_of_several(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore::hk_tick_collector.client.errors.IncompleteData")
 def test_several_data_roots(tmp_path: Path) -> None:
-    """Two halves of Hong Kong and another market; a symbol in both halves is read once."""
+    """Two halves of Hong Kong and another market; each tick of a symbol in both halves is read once."""
     first, second, other = (tmp_path / name for name in ("a", "b", "us"))
     store(first, make_ticks(1, 4))
     store(second, [*make_ticks(1, 9), *make_ticks(1, 3, "HK.00005")])
@@ -489,8 +489,8 @@ def test_several_data_roots(tmp_path: Path) -> None:
         table = here.load(*question, **more)
         return {pair["values"]: pair["counts"] for pair in table["symbol"].cast(pa.string()).value_counts().to_pylist()}
 
-    assert counts("700,5,US.AAPL", DAY) == {"HK.00700": 4, "HK.00005": 3, "US.AAPL": 6}
-    assert counts("all", DAY) == {"HK.00700": 4, "HK.00005": 3, "US.AAPL": 6}
+    assert counts("700,5,US.AAPL", DAY) == {"HK.00700": 9, "HK.00005": 3, "US.AAPL": 6}
+    assert counts("all", DAY) == {"HK.00700": 9, "HK.00005": 3, "US.AAPL": 6}
     assert counts("5", "20261123") == {"HK.00005": 2}
     assert counts("US.AAPL") == {"US.AAPL": 6}
     assert [(info.trading_day, info.market, info.symbols) for info in here.days()] == [

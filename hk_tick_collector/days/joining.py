@@ -1,0 +1,243 @@
+"""One symbol's day out of several recordings of it: whose ticks are taken, and what may be said of them together.
+
+The one rule for all who join: ``hk-tickctl merge``, which makes a file, and ``days.union``, which joins as it reads.
+That a trade bears one sequence everywhere is checked (``days.twins``): of a symbol that two recordings tell differently
+the one that is believed more is taken alone, the day of that symbol is unproven, and both are named.
+
+What the recordings noted goes together by the rules of ``store.coverage``:
+
+- a symbol that one of them proves keeps the notes of that one; what the others doubt is answered by the proof;
+- of all other symbols every caution counts, and what one had lost is no gap any more where another one has it: two
+  recordings that each lack something, and never the same, can be proven together;
+- missing is what all of them miss.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field, fields
+from typing import Any, Generic, Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from hk_tick_collector.core.errors import StoreCorrupt
+from hk_tick_collector.core.facts import GapFound
+from hk_tick_collector.core.text import counted
+from hk_tick_collector.days import twins
+from hk_tick_collector.market.market import Market
+from hk_tick_collector.store.connect import SCHEMA_SQL
+from hk_tick_collector.store.coverage import DayCoverage
+from hk_tick_collector.store.extents import parse_extents
+from hk_tick_collector.store.gaps import OPEN, read_meta
+from hk_tick_collector.store.reader import CoverageRow, GapRow, Notes, notes_of
+from hk_tick_collector.store.symbol_coverage import COLUMNS, SymbolCoverage
+from hk_tick_collector.store.verdict import MISSING, PROVEN, is_by_total, sequences_count
+
+DISAGREE = "merged recordings of it disagree"
+NO_COMMON_TICK = "merged recordings of it have no tick in common"
+_NOTES = ("coverage", "gaps", "replays")
+_TICK = (
+    "INSERT INTO ticks (market, symbol, ts_ms, seq, volume, provider, trading_day, recv_ts_ms, inserted_at_ms) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, 0, 0)"
+)
+_GAP_COLUMNS = tuple(one.name for one in fields(GapRow))
+
+
+class Recording(Protocol):
+    """One recorder's notes of a day. ``name``: what a person calls it."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def coverage(self) -> Mapping[str, CoverageRow]:
+        """By symbol."""
+
+    @property
+    def gaps(self) -> Mapping[str, list[GapRow]]:
+        """By symbol, open and closed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """A symbol that two recordings tell differently: only ``kept`` is in the joined day."""
+
+    symbol: str
+    kept: str
+    left_out: str
+    otherwise: int  # ticks with one sequence that are different trades
+    renumbered: int  # trades that have different sequences, or ticks that share a number
+
+
+_R = TypeVar("_R", bound=Recording)
+
+
+@dataclass(slots=True)
+class SymbolPlan(Generic[_R]):
+    """What a symbol's part of the joined day is made of."""
+
+    notes_of: _R  # the one that is believed most
+    taken: list[_R]  # those that are joined, that one first
+    cautions: list[_R] = field(default_factory=list)  # whose notes count besides
+    conflicts: list[Conflict] = field(default_factory=list)
+    interrupted_seq: int | None = None  # of an interruption of which no recording knows what followed
+    is_unchecked: bool = False  # two recordings share no tick: whether they number alike cannot be told
+
+    @property
+    def doubt(self) -> str | None:
+        """What the file says of recordings that contradict each other, or that nothing holds together."""
+        if self.conflicts:
+            ticks = sum(conflict.otherwise + conflict.renumbered for conflict in self.conflicts)
+            return f"{DISAGREE}: {counted(ticks, 'tick')}"
+        return NO_COMMON_TICK if self.is_unchecked else None
+
+
+def plan_symbol(symbol: str, ticks: Mapping[_R, pa.Table]) -> SymbolPlan[_R]:
+    """``ticks``: of every recording that has the symbol, each with ``twins.COLUMNS``."""
+    best, *others = sorted(ticks, key=lambda source: _trust(source.coverage[symbol]), reverse=True)
+    plan = SymbolPlan(best, [best])
+    kept = ticks[best]
+    for source in others:
+        counts = all(one.coverage[symbol].distrust is None for one in (best, source))
+        found = twins.compare(kept, ticks[source], counts=counts)
+        if found.contradicts:
+            plan.conflicts.append(Conflict(symbol, best.name, source.name, found.otherwise, found.renumbered))
+            continue
+        plan.taken.append(source)
+        plan.is_unchecked |= bool(found.second_rows and found.first_rows and not found.common_rows)
+    if best.coverage[symbol].state != PROVEN:
+        plan.cautions = plan.taken[1:]
+        plan.interrupted_seq = _open_interruption(symbol, {source: ticks[source] for source in plan.taken})
+    return plan
+
+
+def _open_interruption(symbol: str, ticks: Mapping[_R, pa.Table]) -> int | None:
+    """The newest sequence before the first interruption over which none of these went on.
+
+    A recorder notes the first one that is open, and no later one: it knows of what lies before that, and of nothing
+    behind it.
+    """
+    seqs = {source: np.sort(table.column("seq").drop_null().to_numpy()) for source, table in ticks.items()}
+    still_open = [
+        seq
+        for source in ticks
+        if (seq := source.coverage[symbol].interrupted_seq) is not None
+        and not any(
+            _went_on(other.coverage[symbol], seqs[other], seq, seqs[source]) for other in ticks if other is not source
+        )
+    ]
+    return min(still_open, default=None)
+
+
+def _went_on(row: CoverageRow, seqs: npt.NDArray[np.int64], seq: int, interrupted: npt.NDArray[np.int64]) -> bool:
+    """Has this recording, without a break, the tick before an interruption of another one, and that one's next?"""
+    following = interrupted[np.searchsorted(interrupted, seq, side="right") :]
+    edges = [seq, *following[:1].tolist()]
+    is_unbroken = row.interrupted_seq is None or row.interrupted_seq >= edges[-1]
+    return is_unbroken and bool(np.isin(edges, seqs).all())
+
+
+def _trust(row: CoverageRow) -> tuple[object, ...]:
+    return (
+        row.state == PROVEN,
+        row.distrust is None,
+        row.interrupted_seq is None,
+        row.state != MISSING,
+        row.verified_until_ms or 0,
+        row.stored_ticks,
+    )
+
+
+def note(
+    conn: sqlite3.Connection,
+    trading_day: str,
+    plans: Mapping[str, SymbolPlan[_R]],
+    base: _R | None,
+    market: Market,
+    now_ms: int,
+) -> None:
+    """Write what is said of these symbols into a day file that has their ticks, inside its transaction. ``base``: whose
+    notes it has already."""
+    for symbol, plan in plans.items():
+        if plan.notes_of is not base:
+            for table in _NOTES:
+                conn.execute(f"DELETE FROM {table} WHERE symbol = ?", (symbol,))  # noqa: S608 - our names
+            _take_row(conn, plan.notes_of.coverage[symbol])
+        _take_gaps(conn, plan.notes_of.gaps.get(symbol, []))
+        if plan.notes_of.coverage[symbol].interrupted_seq != plan.interrupted_seq:
+            conn.execute("UPDATE coverage SET interrupted_seq = ? WHERE symbol = ?", (plan.interrupted_seq, symbol))
+        for source in plan.cautions:
+            _take_gaps(conn, (gap for gap in source.gaps.get(symbol, []) if gap.is_window or gap.state != OPEN))
+    counts = all(sequences_count(plan.notes_of.coverage[symbol].distrust) for symbol, plan in plans.items())
+    by_total = any(is_by_total(plan.notes_of.coverage[symbol].distrust) for symbol, plan in plans.items())
+    coverage = DayCoverage.load(conn, trading_day, counts=counts, by_total=by_total, market=market)
+    changed = [symbol for symbol, plan in plans.items() if len(plan.taken) > 1 or base is not plan.notes_of]
+    coverage.recount(conn, changed)
+    for symbol, plan in plans.items():
+        for source in plan.cautions:
+            coverage.take_note(_track(source.coverage[symbol]))
+            coverage.learn(conn, _lost_there(source, symbol))
+        if plan.doubt is not None:
+            coverage.take_note(_track(plan.notes_of.coverage[symbol]), doubt=plan.doubt)
+    coverage.save(conn, now_ms)
+
+
+def joined_notes(
+    trading_day: str, plans: Mapping[str, SymbolPlan[_R]], ticks: Mapping[str, pa.Table], market: Market
+) -> Notes:
+    """What ``note`` would write of these symbols: nothing is written. ``ticks``: those that are joined, by symbol, with
+    ``ts_ms``, ``seq`` and ``volume``."""
+    if not plans:
+        return Notes([], [])
+    now_ms = max(source.coverage[symbol].updated_at_ms for symbol, plan in plans.items() for source in plan.taken)
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as conn:
+        try:
+            conn.executescript(SCHEMA_SQL)
+            conn.execute("BEGIN")
+            for symbol, table in ticks.items():
+                conn.executemany(_TICK, _bare_rows(trading_day, market.code, symbol, table))
+            note(conn, trading_day, plans, None, market, now_ms)
+            return notes_of(conn, list(plans))
+        except (sqlite3.Error, OverflowError, ValueError) as exc:
+            raise StoreCorrupt(f"{trading_day}: the notes of {', '.join(plans)[:100]} cannot be joined: {exc}") from exc
+
+
+def _bare_rows(day: str, market: str, symbol: str, table: pa.Table) -> Iterator[tuple[Any, ...]]:
+    providers = table.column("provider").to_pylist() if "provider" in table.column_names else [None] * table.num_rows
+    times, seqs = table.column("ts_ms").cast(pa.int64()).to_pylist(), table.column("seq").to_pylist()
+    volumes = table.column("volume").to_pylist()
+    for ts_ms, seq, volume, provider in zip(times, seqs, volumes, providers, strict=True):
+        yield market, symbol, ts_ms, seq, volume, provider, day
+
+
+def _lost_there(source: Recording, symbol: str) -> Iterator[GapFound]:
+    """What OpenD could not show there any more: told anew, it is listed once, as far as it is missing here, too."""
+    for gap in source.gaps.get(symbol, []):
+        if gap.is_window or gap.state != OPEN:
+            continue
+        meta = read_meta(gap.meta_json)
+        told = (symbol, gap.trading_day)
+        for first, last in parse_extents(meta.get("extents")):
+            yield GapFound(*told, first, last, gap.detected_at_ms, gap.reason)
+        if isinstance(meta.get("at_most"), int):
+            yield GapFound(*told, None, meta["at_most"], gap.detected_at_ms, gap.reason)
+
+
+def _track(row: CoverageRow) -> SymbolCoverage:
+    return SymbolCoverage.of_row(tuple(getattr(row, name) for name in COLUMNS))
+
+
+def _take_row(conn: sqlite3.Connection, row: CoverageRow) -> None:
+    values = [getattr(row, name) for name in COLUMNS]
+    conn.execute(f"INSERT INTO coverage ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})", values)  # noqa: S608
+
+
+def _take_gaps(conn: sqlite3.Connection, gaps: Iterable[GapRow]) -> None:
+    conn.executemany(
+        f"INSERT OR IGNORE INTO gaps ({', '.join(_GAP_COLUMNS)}) VALUES ({', '.join('?' * len(_GAP_COLUMNS))})",  # noqa: S608
+        [[getattr(gap, name) for name in _GAP_COLUMNS] for gap in gaps],
+    )

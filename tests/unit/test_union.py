@@ -1,0 +1,129 @@
+"""One market in several data roots, read as one: what is said of it, what is left out, what does not move."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hk_tick_collector.client.coverage import MISSING, PROVEN, UNPROVEN
+from hk_tick_collector.core.errors import NoData, StoreCorrupt
+from hk_tick_collector.core.facts import Fact, GapFound, HeadProven, Verified
+from hk_tick_collector.days.catalog import Catalog
+from hk_tick_collector.days.joining import DISAGREE
+from hk_tick_collector.days.union import UnionCatalog, UnionDay
+from hk_tick_collector.market.calendar import TradingCalendar
+from hk_tick_collector.quality.certificate import make_certificate
+from hk_tick_collector.quality.gap_list import gap_lines
+from hk_tick_collector.store.layout import archive_dir, day_file
+from tests.ticks import BASE_MS, DAY, make_ticks
+from tests.unit.client.days import recordings, store
+
+SYMBOL = "HK.00700"
+EVENING_MS = BASE_MS + 8 * 3_600_000
+ALL = make_ticks(1, 300)
+NEXT_DAY = "20261123"
+
+
+def whole(last: int = 300) -> list[Fact]:
+    return [HeadProven(SYMBOL, DAY, 1), Verified(SYMBOL, DAY, last, EVENING_MS)]
+
+
+def lacking(root: Path, first: int, last: int) -> Path:
+    """All but these ticks, which OpenD no longer shows."""
+    gap = GapFound(SYMBOL, DAY, first, last, EVENING_MS, "OpenD no longer shows them")
+    store(root, [*ALL[: first - 1], *ALL[last:]], [*whole(), gap])
+    return root
+
+
+def union(*roots: Path) -> UnionDay:
+    found = UnionCatalog([Catalog(root, archive_dir(root)) for root in roots]).day(DAY)
+    assert isinstance(found, UnionDay)
+    return found
+
+
+@pytest.fixture
+def twins(tmp_path: Path) -> tuple[Path, Path]:
+    return lacking(tmp_path / "a", 100, 120), lacking(tmp_path / "b", 200, 220)
+
+
+def test_coverage_certificate_gaps_and_rows_say_the_same(twins: tuple[Path, Path]) -> None:
+    """Each lacks something, and never the same."""
+    here = recordings(*twins)
+    assert here.load("700", DAY).num_rows == 300
+    (row,) = here.coverage(DAY, "700")
+    (info,) = here.days()
+    certificate = here.certificate(DAY)
+    assert (row.state, row.stored_ticks, info.state, info.stored_ticks) == (PROVEN, 300, PROVEN, 300)
+    assert (certificate["grade"], certificate["missing_ticks"], certificate["open_gaps"]) == ("A", 0, [])
+    assert all(str(day_file(root, DAY)) in certificate["source"] for root in twins)
+    assert not [line for line in gap_lines(union(*twins)) if line.state == "open"]
+
+
+def test_missing_is_what_all_miss(tmp_path: Path) -> None:
+    day = union(lacking(tmp_path / "a", 100, 120), lacking(tmp_path / "b", 115, 220))
+    assert [(row.state, row.missing_ticks) for row in day.coverage()] == [(MISSING, 6)]
+    assert [line.counters for line in gap_lines(day) if line.state == "open"] == ["115-120"]
+
+
+def test_what_two_tell_differently_is_listed_and_never_chosen_silently(tmp_path: Path) -> None:
+    other = [*ALL[:9], ALL[9]._replace(price=1.0), *ALL[10:]]
+    small = make_ticks(1, 5, "HK.00005")
+    a, b = tmp_path / "a", tmp_path / "b"
+    store(a, ALL, whole())
+    store(b, [*other, *small], whole())
+    day = union(a, b)
+    assert day.ticks(["HK.00005"]).num_rows == 5
+    assert day.contradictions == []  # nothing was asked of the other symbol
+    rows = {row.symbol: row for row in day.coverage()}
+    assert rows[SYMBOL].state == UNPROVEN
+    assert DISAGREE in str(rows[SYMBOL].reason)
+    assert day.ticks([SYMBOL]).num_rows == 300  # of one of them
+    (told,) = day.contradictions
+    assert all(word in told for word in (SYMBOL, str(a), str(b), "1 tick told otherwise"))
+    calendar = TradingCalendar(day.market)
+    assert told in make_certificate(day, calendar, EVENING_MS + 3_600_000).notes
+
+
+def test_a_damaged_file_is_left_out_and_said(twins: tuple[Path, Path]) -> None:
+    day_file(twins[1], DAY).write_bytes(b"no database, but long enough to look like one" * 100)
+    day = union(*twins)
+    assert day.rows_by_symbol() == {SYMBOL: 279}
+    (told,) = day.left_out
+    assert str(twins[1]) in told
+    assert told in str(day.conflict)
+    day_file(twins[0], DAY).write_bytes(b"no database either" * 300)
+    with pytest.raises(StoreCorrupt):
+        union(*twins).coverage()
+
+
+def test_a_day_being_recorded_is_of_one_moment(tmp_path: Path) -> None:
+    a, b = tmp_path / "a", tmp_path / "b"
+    store(a, ALL[:100])
+    store(b, ALL[:50])
+    day = union(a, b)
+    assert day.rows_by_symbol() == {SYMBOL: 100}
+    store(a, ALL[100:200])
+    store(b, [*ALL[50:], *make_ticks(1, 7, "HK.00005")])
+    assert day.ticks([SYMBOL, "HK.00005"]).num_rows == 100
+    assert sum(batch.num_rows for batch in day.batches(("seq",))) == 100
+    assert union(a, b).rows_by_symbol() == {SYMBOL: 300, "HK.00005": 7}
+    again = union(a, b).pinned([side.last_rowid for side in day.sides])
+    assert again.ticks([SYMBOL]).num_rows == 100
+
+
+def test_a_part_of_the_day_and_a_few_columns(twins: tuple[Path, Path]) -> None:
+    day = union(*twins)
+    some = day.ticks([SYMBOL], ("seq",), start_ms=ALL[90].ts_ms, end_ms=ALL[230].ts_ms)
+    assert some.column_names == ["seq"]
+    assert some["seq"].to_pylist() == [tick.seq for tick in ALL[90:230]]
+    assert day.of_symbols([]).coverage() == []
+
+
+def test_days_of_one_root_are_read_as_there(twins: tuple[Path, Path]) -> None:
+    store(twins[1], make_ticks(1, 4, trading_day=NEXT_DAY, ts_ms=BASE_MS + 3 * 86_400_000))
+    catalog = UnionCatalog([Catalog(root, archive_dir(root)) for root in twins])
+    assert catalog.days() == [DAY, NEXT_DAY]
+    assert catalog.day(NEXT_DAY).db == day_file(twins[1], NEXT_DAY)
+    with pytest.raises(NoData, match=r"no ticks of 20261124 under .*a, .*b"):
+        catalog.day("20261124")
