@@ -23,7 +23,7 @@ def local(
     """Recordings in local files. Without arguments those of the setting ``DATA_ROOTS``, else ``DATA_ROOT`` and
     ``ARCHIVE_ROOT``, from the environment or a file ``.env`` in the working directory, as ``hk-tickctl`` finds them.
 
-    ``data_root``: one directory or several, one a market or for a part of its symbols; each has its archive in
+    ``data_root``: one directory or several; those of one market are read as one. Each has its archive in
     ``_archive/`` unless ``archive_root`` says otherwise (for one directory alone).
 
     NoData when there is no such directory, Unreadable when this user may not look into it.

@@ -185,8 +185,8 @@ class ServeSettings(SettingsModel):
     data_roots: Annotated[tuple[Path, ...], BeforeValidator(_directories), AfterValidator(_roots)] = _data(
         "DATA_ROOTS", (), "empty, or directories separated by commas"
     )
-    """Several data roots behind one server, one for each market or for a part of its symbols. Empty: `DATA_ROOT` alone.
-    Their archives are in `_archive/` of each."""
+    """Several data roots for whoever reads: one for each market, and those of one market are read as one. Empty:
+    `DATA_ROOT` alone. Their archives are in `_archive/` of each."""
     data_root: Annotated[Path, BeforeValidator(path_value), AfterValidator(directory)] = setting(
         "What is recorded, and where", "DATA_ROOT", Path("/data/sqlite/HK"), "a directory"
     )
