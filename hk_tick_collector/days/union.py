@@ -14,7 +14,7 @@ each, when its notes or rows are first asked for.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -239,9 +239,8 @@ class UnionDay(Day):
         self, columns: Sequence[str] = NAMES, *, workers: int = 2, last_rowid: int | None = None
     ) -> Iterator[pa.Table]:
         """As of ``Day``."""
-        from hk_tick_collector.days import order  # noqa: PLC0415
-
-        return order.sorted_tables(self.batches(columns, workers=workers), self.rows_by_symbol())
+        for group in grouped(self.rows_by_symbol()):
+            yield self.ticks(group, columns)
 
     def ticks(
         self,
@@ -293,16 +292,16 @@ class UnionDay(Day):
         if new:
             from hk_tick_collector.days import union_rows  # noqa: PLC0415 - Arrow takes its time
 
-            for group in _groups(new, self._known):
+            for group in grouped({symbol: sum(side.rows(symbol) for side in self._known[symbol]) for symbol in new}):
                 self._joints.update(union_rows.joints(self, group, self._known))
         return {symbol: self._joints[symbol] for symbol in symbols}
 
 
-def _groups(symbols: Sequence[str], known: dict[str, list[Side]]) -> Iterator[list[str]]:
+def grouped(rows_by_symbol: Mapping[str, int]) -> Iterator[list[str]]:
+    """The symbols, as many at a time as have about GROUP_ROWS rows together."""
     group: list[str] = []
     rows = 0
-    for symbol in symbols:
-        more = sum(side.rows(symbol) for side in known[symbol])
+    for symbol, more in rows_by_symbol.items():
         if group and rows + more > GROUP_ROWS:
             yield group
             group, rows = [], 0
