@@ -134,6 +134,22 @@ class Market:
         before belong as well (``day_bounds``)."""
         return self.zone.at_ms(day, self.day_starts_ms)
 
+    def on_clock_ms(self, day: str, ts_ms: int) -> int:
+        """Where a moment stands on the clock of a trading day, from its beginning: 0 to 24 hours, for what is drawn. A
+        night that a weekend follows stands there as if the day came next."""
+        if self.is_night(day, ts_ms):
+            return ts_ms - self.day_bounds(day)[0]
+        return ts_ms - self.begins_ms(day)
+
+    def is_night(self, day: str, ts_ms: int) -> bool:
+        """Is it in the night with which the day begins, or before it?"""
+        return ts_ms < self.day_bounds(day)[0] + self.night_length_ms
+
+    @property
+    def night_length_ms(self) -> int:
+        """0 where no night follows the session before at once."""
+        return 0 if self.night_ends_ms is None else self.night_ends_ms - self.day_starts_ms
+
     def table_kind(self, day: str) -> DayKind:
         """WHOLE, HALF or CLOSED as the generated table says; a weekday outside it counts as WHOLE."""
         return self.table.day_kind(day) or DayKind.WHOLE

@@ -12,7 +12,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from functools import cache
+from functools import cache, partial
 from html import escape
 from pathlib import Path
 from urllib.parse import quote
@@ -95,9 +95,11 @@ def page(certificate: Certificate, drawn: Plots, gaps: Sequence[GapLine], *, ind
 
 def _span(certificate: Certificate, drawn: Plots) -> plots.Span:
     market = market_of(certificate.market)
-    begins_ms = market.begins_ms(certificate.trading_day)
+    day = certificate.trading_day
+    begins_ms = market.begins_ms(day)
     windows = [
-        ((one.start_ms - begins_ms) // 60_000, (one.end_ms - begins_ms) // 60_000) for one in certificate.sessions
+        (market.on_clock_ms(day, one.start_ms) // 60_000, (market.on_clock_ms(day, one.end_ms - 1) + 1) // 60_000)
+        for one in certificate.sessions
     ]
     return plots.span_of(windows, drawn.rows_a_minute, market.zone.ms_of_day(begins_ms) // 60_000)
 
@@ -201,7 +203,7 @@ def _list(title: str, lines: Sequence[str], tone: str) -> str:
 
 
 def _plots(certificate: Certificate, drawn: Plots, gaps: Sequence[GapLine], span: plots.Span) -> str:
-    begins_ms = market_of(certificate.market).begins_ms(certificate.trading_day)
+    on_clock_ms = partial(market_of(certificate.market).on_clock_ms, certificate.trading_day)
     heat_symbols = [one.symbol for one in _by_interest(certificate)]
     shown = min(plots.HEAT_SYMBOLS, len(drawn.heat))
     key = '<span class="key p50"></span> median <span class="key p99"></span> 99th percentile'
@@ -213,7 +215,7 @@ def _plots(certificate: Certificate, drawn: Plots, gaps: Sequence[GapLine], span
             key,
             plots.lag_plot(span, drawn.lag_p50_ms, drawn.lag_p99_ms),
         ),
-        ("Gaps", gap_key, plots.gaps_plot(span, gaps, begins_ms)),
+        ("Gaps", gap_key, plots.gaps_plot(span, gaps, on_clock_ms)),
         (
             f"Ticks in five minutes, {shown:,} of {len(drawn.heat):,} symbols",
             "symbols that miss ticks first, then the most traded",

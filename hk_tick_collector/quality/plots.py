@@ -98,9 +98,9 @@ def lag_plot(span: Span, p50_ms: Sequence[float | None], p99_ms: Sequence[float 
     return _plot("lag of pushed ticks, logarithmic scale", height, span, grid, parts)
 
 
-def gaps_plot(span: Span, lines: Sequence[GapLine], begins_ms: int) -> str:
+def gaps_plot(span: Span, lines: Sequence[GapLine], on_clock_ms: Callable[[int], int]) -> str:
     """One line a symbol, those that miss most first; empty when there is no gap. A time on another day stands at that
-    end of this one, whose clock began at ``begins_ms``."""
+    end of this one; ``on_clock_ms``: where a moment stands on its clock."""
     by_symbol: dict[str, list[GapLine]] = {}
     for line in lines:
         by_symbol.setdefault(line.symbol, []).append(line)
@@ -112,8 +112,8 @@ def gaps_plot(span: Span, lines: Sequence[GapLine], begins_ms: int) -> str:
     for n, symbol in enumerate(symbols):
         y = n * row
         for line in by_symbol[symbol]:
-            start = span.x((line.start_ts_ms - begins_ms) / 60_000)
-            end = WIDTH if line.end_ts_ms is None else span.x((line.end_ts_ms - begins_ms) / 60_000)
+            start = span.x(on_clock_ms(line.start_ts_ms) / 60_000)
+            end = WIDTH if line.end_ts_ms is None else span.x(on_clock_ms(line.end_ts_ms) / 60_000)
             ticks = "an unknown number of" if line.missing_ticks is None else f"{line.missing_ticks:,}"
             missing = f"{ticks} ticks missing" if line.state == "open" else "filled"
             told = f"{symbol} counters {line.counters}: {missing} ({line.reason})"

@@ -198,7 +198,8 @@ class _Counter:
         # Times since the day's first moment: packed, an event time has no sign.
         self._day_ms = market.day_bounds(day)
         begins_ms = self._begins_ms = self._day_ms[0]
-        self._clock_ms = market.begins_ms(day) - begins_ms  # since then minutes are counted
+        # Since then minutes are counted, or since the night's beginning, which a weekend may follow.
+        self._clock_ms, self._night_ms = market.begins_ms(day) - begins_ms, market.night_length_ms
         sessions = market.sessions(day, kind)
         self._sessions = [(one.start_ms - begins_ms, one.end_ms - begins_ms) for one in sessions]
         self._auctions = [
@@ -260,11 +261,16 @@ class _Counter:
             self._flag(codes, n_symbols, flag, (types < self._auction_types) & (ts_ms >= prints_ms) & (ts_ms < end_ms))
 
     def _note_minutes(self, codes: _Ints, n_symbols: int, ts_ms: _Ints, recv_ms: _Ints, sources: _Ints) -> None:
-        minutes = np.clip((ts_ms - self._clock_ms) // 60_000, 0, MINUTES - 1)
+        minutes = self._minutes_of(ts_ms)
         self._minutes += np.bincount(minutes, minlength=MINUTES)
         self._heat.add(codes, minutes // (MINUTES // HEAT_SLOTS), n_symbols, HEAT_SLOTS)
         pushed = sources == 0
         self._lags.add(minutes[pushed], (recv_ms - ts_ms)[pushed])
+
+    def _minutes_of(self, ts_ms: _Ints) -> _Ints:
+        on_clock_ms = np.where(ts_ms < self._night_ms, ts_ms, ts_ms - self._clock_ms)
+        minutes: _Ints = np.clip(on_clock_ms // 60_000, 0, MINUTES - 1)
+        return minutes
 
     def _note_prices(self, codes: _Ints, types: _Ints, ts_ms: _Ints, seqs: _Ints, price: Any, volume: Any) -> None:
         made = [name in self._price_making or name == NOT_GIVEN for name in self._types.numbers]
@@ -273,7 +279,7 @@ class _Counter:
         trades = (
             np.array(made, np.bool_)[types] & (prices > 0) & (prices < _MAX_PRICE) & ((amounts > 0) | ~_valid(volume))
         )
-        minutes = np.clip((ts_ms[trades] - self._clock_ms) // 60_000, 0, MINUTES - 1)
+        minutes = self._minutes_of(ts_ms[trades])
         self._charts.add(
             list(self._symbols.numbers), codes[trades], minutes, ts_ms[trades], seqs[trades], prices[trades],
             amounts[trades],

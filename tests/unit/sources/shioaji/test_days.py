@@ -1,0 +1,212 @@
+"""Days at a simulated gateway, with its faults: what the files claim is held against what was traded."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hk_tick_collector.days.catalog import Catalog
+from hk_tick_collector.market.calendar import TradingCalendar
+from hk_tick_collector.market.tw import TW
+from hk_tick_collector.quality.certificate import make_certificate
+from hk_tick_collector.quality.gap_list import gap_lines
+from hk_tick_collector.quality.page import page
+from hk_tick_collector.quality.recount import recount
+from hk_tick_collector.sources.shioaji import replay
+from hk_tick_collector.store.verdict import NOT_SHOWN
+from tests.unit.sources.shioaji.desk import SYMBOLS, Desk, at_ms
+
+FRIDAY, MONDAY = "20261120", "20261123"
+
+
+def play(desk_of: Any, work: Any) -> None:
+    async def go() -> None:
+        desk = desk_of()
+        try:
+            await work(desk)
+        finally:
+            desk.close()
+
+    asyncio.run(go())
+
+
+async def session(desk: Desk, evening: str, day: str, middle: Coroutine[Any, Any, None] | None = None) -> None:
+    """Its night, its trading, its close."""
+    desk.go_to(evening, "20:00")
+    await desk.trade(40)
+    desk.go_to(day, "09:00")
+    await desk.trade(80)
+    if middle is not None:
+        await middle
+    desk.go_to(day, "13:10")
+    await desk.trade(40)
+    desk.go_to(day, "14:36")
+
+
+def certificate_of(desk: Desk, day: str) -> Any:
+    """With its page, whose hours begin on the evening of the session before."""
+    calendar = TradingCalendar(TW)
+    found = Catalog(desk.root, desk.root / "_archive").day(day)
+    counted = recount(found, calendar.day_kind(day), workers=1)
+    made = make_certificate(found, calendar, desk.clock.now_ms(), recounted=counted)
+    assert page(made, counted.plots, gap_lines(found))
+    used = {minute // 60 for minute, rows in enumerate(counted.plots.rows_a_minute) if rows}
+    assert used >= {5, 18, 22}, "20:00, 09:00 and 13:10, a weekend in between or not"
+    return made
+
+
+def test_a_week_of_faults_and_never_a_false_word(tmp_path: Path) -> None:
+    """Holes, a cut, nonsense, a used-up budget: each day says what it has, and what the close brought back."""
+
+    async def work(desk: Desk) -> None:
+        await desk.connect()
+        await session(desk, FRIDAY, MONDAY)
+        assert set(desk.states(MONDAY).values()) == {"unproven"}
+        assert {row.reason for row in desk.rows(MONDAY)} == {NOT_SHOWN}
+        await desk.compare_days()
+        assert desk.states(MONDAY) == dict.fromkeys(SYMBOLS, "proven")
+
+        async def hole() -> None:
+            desk.exchange.fault("hole")
+            await desk.trade(40)
+
+        await session(desk, MONDAY, "20261124", hole())
+        assert "missing" in desk.states("20261124").values()
+        await desk.compare_days()
+        assert desk.states("20261124") == dict.fromkeys(SYMBOLS, "proven")
+
+        async def cut() -> None:
+            desk.exchange.fault("restart")
+            assert desk.link is not None
+            await asyncio.wait_for(asyncio.shield(desk.link.lost), 30)
+            desk.exchange.trade(25)  # while nobody listens
+            await desk.connect()
+
+        await session(desk, "20261124", "20261125", cut())
+        assert "missing" in desk.states("20261125").values()
+        await desk.compare_days()
+        assert desk.states("20261125") == dict.fromkeys(SYMBOLS, "proven")
+
+        async def nonsense() -> None:
+            for name in ("nan", "fraction", "trial", "backwards", "garbage", "reorder", "binary"):
+                desk.exchange.fault(name)
+                await desk.trade(8, 4.0)
+            await desk.until(lambda: len(desk.sink.rejected) >= 5)
+
+        await session(desk, "20261125", "20261126", nonsense())
+        await desk.compare_days()
+        assert desk.states("20261126") == dict.fromkeys(SYMBOLS, "proven")
+
+        desk.exchange.fault("used_up")
+        await session(desk, "20261126", "20261127")
+        await desk.compare_days()
+        assert {row.reason for row in desk.rows("20261127")} == {NOT_SHOWN}
+        desk.go_to("20261130", "08:01")  # the traffic begins anew, and Friday is asked for before Monday trades
+        desk.exchange.fault("refill")
+        await desk.compare_days()
+        assert desk.states("20261127") == dict.fromkeys(SYMBOLS, "proven")
+
+        found = desk.checked()
+        assert found["shown"] > 700
+        assert (found["missing"], found["doubled"], found["invented"], found["false_proofs"]) == (0, 0, 0, 0)
+        assert (found["not_shown"], found["trials"], found["proven_days"]) == (0, 1, 15)
+        for day in (MONDAY, "20261124", "20261125", "20261126", "20261127"):
+            made = certificate_of(desk, day)
+            assert made.problems == ()
+            assert (made.proven_symbols, made.missing_ticks) == (3, 0)
+            assert {one.evidence for one in made.symbols} == {"running_total"}
+
+    play(lambda: Desk(tmp_path, FRIDAY, "19:50"), work)
+
+
+def test_a_day_session_that_goes_on_from_its_night_is_proven_too(tmp_path: Path) -> None:
+    async def work(desk: Desk) -> None:
+        await desk.connect()
+        await session(desk, FRIDAY, MONDAY)
+        await desk.compare_days()
+        assert desk.states(MONDAY) == dict.fromkeys(SYMBOLS, "proven")
+        assert desk.checked()["false_proofs"] == 0
+
+    play(lambda: Desk(tmp_path, FRIDAY, "19:50", goes_on=True), work)
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"), [("wrong_history", replay.REPLAY_DISAGREES), ("short_history", NOT_SHOWN)]
+)
+def test_a_copy_that_is_not_that_of_the_file_proves_nothing(tmp_path: Path, fault: str, reason: str) -> None:
+    async def work(desk: Desk) -> None:
+        await desk.connect()
+        await session(desk, FRIDAY, MONDAY)
+        desk.exchange.fault(fault)
+        await desk.compare_days()
+        assert {row.reason for row in desk.rows(MONDAY)} == {reason}
+        if fault == "short_history":  # it is asked for again, and at last doubted
+            for _ in range(replay.MAX_TRIES):
+                desk.clock.advance(replay.AGAIN_SEC + 1)
+                await desk.compare_days()
+            assert {row.reason for row in desk.rows(MONDAY)} == {replay.REPLAY_DISAGREES}
+            assert desk.exchange.requests["data/ticks"] == 3 * replay.MAX_TRIES
+        found = desk.checked()
+        assert (found["missing"], found["invented"], found["proven_days"]) == (0, 0, 0)
+
+    play(lambda: Desk(tmp_path, FRIDAY, "19:50"), work)
+
+
+def test_nothing_is_asked_for_while_the_market_trades_or_wants_to_be_left_alone(tmp_path: Path) -> None:
+    async def work(desk: Desk) -> None:
+        await desk.connect()
+        desk.go_to(MONDAY, "09:00")
+        await desk.trade(40)
+        await desk.compare_days()
+        desk.go_to(MONDAY, "14:34")
+        await desk.compare_days()
+        assert "data/ticks" not in desk.exchange.requests
+        desk.go_to(MONDAY, "14:36")
+        desk.exchange.fault("banned")
+        with pytest.raises(Exception, match=r"left alone \(451: simulated\); not asked again before 06:37:00 UTC"):
+            await desk.compare_days()
+        asked = dict(desk.exchange.requests)
+        desk.exchange.fault("accept")
+        with pytest.raises(Exception, match="not asked again before"):
+            await desk.compare_days()
+        assert desk.exchange.requests == asked, "nobody knocks before the time is over"
+        desk.clock.advance(replay.AGAIN_SEC + 1)
+        await desk.compare_days()
+        assert desk.states(MONDAY) == dict.fromkeys(SYMBOLS, "proven")
+
+    play(lambda: Desk(tmp_path, FRIDAY, "19:50"), work)
+
+
+def test_a_day_that_nobody_recorded_is_not_asked_for(tmp_path: Path) -> None:
+    async def work(desk: Desk) -> None:
+        desk.go_to(MONDAY, "15:10")
+        await desk.connect()
+        await desk.compare_days()
+        assert "data/ticks" not in desk.exchange.requests
+
+    play(lambda: Desk(tmp_path, FRIDAY, "19:50"), work)
+
+
+def test_a_day_without_a_trade_is_proven_empty_unless_the_traffic_is_used_up(tmp_path: Path) -> None:
+    async def work(desk: Desk) -> None:
+        await desk.connect()
+        desk.go_to(MONDAY, "09:00")
+        event = (await desk.trade(4))[0]
+        desk.go_to(MONDAY, "14:36")
+        await desk.compare_days()
+        quiet = {symbol for symbol in SYMBOLS if not symbol.endswith(event.code)}
+        assert set(desk.states(MONDAY)) >= {symbol for symbol in SYMBOLS if symbol not in quiet}
+        assert set(desk.states(MONDAY).values()) == {"proven"}
+        assert desk.checked()["false_proofs"] == 0
+
+    play(lambda: Desk(tmp_path, FRIDAY, "19:50"), work)
+
+
+def test_traffic_begins_anew_at_eight_of_a_trading_day() -> None:
+    assert replay.next_reset_ms(TW, at_ms("20261127", "14:40")) == at_ms("20261130", "08:00")
+    assert replay.next_reset_ms(TW, at_ms("20261130", "07:59")) == at_ms("20261130", "08:00")
+    assert replay.next_reset_ms(TW, at_ms("20261224", "08:00")) == at_ms("20261228", "08:00")
