@@ -131,10 +131,13 @@ class Judge:
         """Does a person have to log in again soon?"""
         feed, now_ms = self._progress.feed, self._clock.now_ms()
         left_ms = feed.login_ends_ms - now_ms
-        if feed.login_ends_ms and left_ms < LOGIN_WARN_MS:
-            level = Level.ALERT if left_ms < LOGIN_ALERT_MS else Level.WARN
-            words = login_words(feed.login_ends_ms, now_ms)
-            yield Complaint(Code.LOGIN_ENDS, level, f"the login at {feed.source} {words}: {feed.login_advice}")
+        if not feed.login_ends_ms or left_ms >= LOGIN_WARN_MS:
+            return
+        level, span = Level.ALERT if left_ms < LOGIN_ALERT_MS else Level.WARN, hours_words(left_ms)
+        if left_ms > 0:
+            yield Complaint(Code.LOGIN_ENDS, level, f"the login at {feed.source} ends in {span}: {feed.login_advice}")
+        else:
+            yield Complaint(Code.LOGIN_ENDS, level, f"the login at {feed.source} ended {span} ago: {feed.login_advice}")
 
     def _silence(self, now_ms: int) -> Iterator[Complaint]:
         """In continuous trading: does nothing come, or nothing new?"""
@@ -163,10 +166,15 @@ class Judge:
         return Complaint(Code.SOURCE_MUTE, Level.ALERT, f"{feed.source} is connected and silent for {mute_sec:.0f} s")
 
 
+def hours_words(span_ms: int) -> str:
+    """``2 d 3 h``, whichever sign it has."""
+    hours = abs(span_ms) // 3_600_000
+    return f"{hours // 24} d {hours % 24} h" if hours >= 24 else f"{hours} h"
+
+
 def login_words(ends_ms: int, now_ms: int) -> str:
     """``ends in 2 d 3 h``"""
-    hours = abs(ends_ms - now_ms) // 3_600_000
-    span = f"{hours // 24} d {hours % 24} h" if hours >= 24 else f"{hours} h"
+    span = hours_words(ends_ms - now_ms)
     return f"ends in {span}" if ends_ms > now_ms else f"ended {span} ago"
 
 
