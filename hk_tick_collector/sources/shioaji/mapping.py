@@ -28,7 +28,6 @@ from hk_tick_collector.sources.shioaji.symbols import FUTURES, ODD
 ShioajiTick: Any = tick_with("ts_ns_part", "total_volume")
 MAX_PRICE, MAX_VOLUME, MAX_AMOUNT = 1e8, 10**9, 1e15
 DAY_SESSION_SEC = (5 * 3600, 15 * 3600)  # of TAIFEX, by the clock: what lies outside is the night
-DIRECTIONS = {1: "BUY", 2: "SELL"}
 CLOCKS_KEPT = 4096
 RAW_FIELDS = 40
 _CLOCK = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9]):([0-5][0-9])", re.ASCII)
@@ -146,7 +145,7 @@ class TickMapper:
                 price_of(event.get("close"), 0.0 if is_trial else None),
                 volume,
                 _amount(event.get("amount")),
-                DIRECTIONS.get(event.get("tick_type"), "NEUTRAL"),  # type: ignore[arg-type]
+                direction_of(event.get("tick_type")),
                 seq,
                 SIMTRADE if is_trial else "AUTO_MATCH",
                 PUSH_TYPE_PUSH,
@@ -195,6 +194,11 @@ def price_of(value: Any, least: float | None = None) -> float:
     if not (0 < price <= MAX_PRICE or price == least):
         raise TickRejected(RejectCode.PRICE, f"price {cut(ascii(value))} is not a number above 0, up to {MAX_PRICE:g}")
     return price
+
+
+def direction_of(side: Any) -> str:
+    """Who began the trade."""
+    return "BUY" if side == 1 else "SELL" if side == 2 else "NEUTRAL"
 
 
 def _amount(value: Any) -> float | None:

@@ -27,7 +27,7 @@ from hk_tick_collector.records.tick import Tick, tick_with
 from hk_tick_collector.records.totals import NO_TRADE, SECOND_SESSION
 from hk_tick_collector.sources.shioaji import messages
 from hk_tick_collector.sources.shioaji.gateway import Gateway
-from hk_tick_collector.sources.shioaji.mapping import DIRECTIONS, MAX_VOLUME, WallClock, price_of, session_base
+from hk_tick_collector.sources.shioaji.mapping import MAX_VOLUME, WallClock, direction_of, price_of, session_base
 from hk_tick_collector.sources.shioaji.symbols import Contract
 from hk_tick_collector.sources.source import Sink
 from hk_tick_collector.sources.stored import StoredDays
@@ -99,9 +99,7 @@ def trades_of(answer: Any, symbol: str, day: str, market: Market) -> list[Trade]
             continue
         base = session_base(symbol, second)
         sums[base] = sums.get(base, 0) + volume
-        found.append(
-            Trade(time_us, base + sums[base], price, volume, DIRECTIONS.get(side, "NEUTRAL"), _quote(bid), _quote(ask))
-        )
+        found.append(Trade(time_us, base + sums[base], price, volume, direction_of(side), _quote(bid), _quote(ask)))
     return found
 
 

@@ -1,4 +1,4 @@
-"""The source before a simulated gateway, on a clock that the test moves; what it hands over goes into real day files."""
+"""The source before a simulated gateway, on a clock that the test moves; what it hands over goes into day files."""
 
 from __future__ import annotations
 

@@ -1,0 +1,178 @@
+"""The gateway's answers, good and bad: what is asked again, when not, and that nobody hears of a key."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from http.server import ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from hk_tick_collector.core.clock import ManualClock, SystemClock
+from hk_tick_collector.core.errors import FeedError, FeedLost
+from hk_tick_collector.imports.stored import RecordedDays
+from hk_tick_collector.shioaji_sim.server import HOST, MAX_SUBSCRIPTIONS, Exchange, start_server
+from hk_tick_collector.shioaji_sim.tape import Tape
+from hk_tick_collector.sources.shioaji import messages, spec
+from hk_tick_collector.sources.shioaji.gateway import Gateway, Pace
+from hk_tick_collector.sources.shioaji.link import ShioajiLink, ShioajiSource
+from tests.unit.sources.shioaji.desk import StoreSink, at_ms
+
+KEY = "a-very-secret-key"
+
+
+class Place:
+    def __init__(self) -> None:
+        self.exchange = Exchange(Tape(["2330", "TXFL6"], 1, None), 0)
+        self.server: ThreadingHTTPServer = start_server(self.exchange, 0)
+        self.url = f"http://{HOST}:{self.server.server_port}"
+
+
+@pytest.fixture
+def place() -> Iterator[Place]:
+    made = Place()
+    yield made
+    made.server.shutdown()
+    made.server.server_close()
+
+
+def secrets(tmp_path: Path, key: str = KEY) -> Path:
+    path = tmp_path / "shioaji.secrets"
+    path.write_text(f"api_key={key}\nsecret_key={key}\n")
+    path.chmod(0o600)
+    return path
+
+
+@pytest.mark.parametrize(("fault", "words"), [("busy", "429: simulated"), ("banned", "451: simulated")])
+def test_whoever_is_told_to_wait_waits_longer_each_time(place: Place, fault: str, words: str) -> None:
+    clock = ManualClock(at_ms("20261127", "14:40"))
+    gateway = Gateway(place.url, None, clock)
+    place.exchange.fault(fault)
+    for minutes, until in ((1, "06:41:00"), (2, "06:43:00"), (4, "06:47:00")):
+        with pytest.raises(FeedError, match=rf"left alone \({words}\); not asked again before {until} UTC"):
+            gateway.ask("GET", messages.HEALTH)
+        asked = dict(place.exchange.requests)
+        clock.advance(minutes * 60 - 1)
+        with pytest.raises(FeedError, match=f"not asked again before {until} UTC"):
+            gateway.listen(messages.channel_path("tick_stk"), 5)
+        assert place.exchange.requests == asked
+        clock.advance(1)
+    place.exchange.fault("accept")
+    assert gateway.ask("GET", messages.HEALTH)["status"] == "healthy"
+    place.exchange.fault(fault)
+    with pytest.raises(FeedError, match="06:48:00"):  # a minute again
+        gateway.ask("GET", messages.HEALTH)
+
+
+def test_another_key_is_tried_at_once_and_none_is_ever_told(
+    place: Place, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    gateway = Gateway(place.url, secrets(tmp_path), ManualClock(at_ms("20261127", "14:40")))
+    place.exchange.fault("refuse")
+    said = []
+    for _ in range(2):
+        with pytest.raises(FeedError, match=r"refused the key \(401: simulated\); not asked again") as caught:
+            gateway.ask("GET", messages.HEALTH)
+        said.append(str(caught.value))
+    assert place.exchange.requests == {"health": 1}
+    place.exchange.fault("accept")
+    secrets(tmp_path, "another-secret")
+    assert gateway.ask("GET", messages.HEALTH)["status"] == "healthy"
+    assert "secret" not in "".join(said).replace("SHIOAJI_SECRETS_FILE", "") + caplog.text
+
+
+def test_a_file_of_secrets_that_others_may_read_is_refused(place: Place, tmp_path: Path) -> None:
+    path = secrets(tmp_path)
+    path.chmod(0o644)
+    with pytest.raises(FeedError, match="chmod 600"):
+        Gateway(place.url, path, SystemClock()).ask("GET", messages.HEALTH)
+    assert not place.exchange.requests
+
+
+def test_nobody_there_is_a_sentence() -> None:
+    with pytest.raises(FeedLost, match=r"the gateway was not reached: .*refused"):
+        Gateway("http://127.0.0.1:9", None, SystemClock()).ask("GET", messages.HEALTH)
+
+
+def test_requests_keep_their_pace() -> None:
+    clock = ManualClock(0)
+    waits: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        clock.advance(seconds)
+
+    pace = Pace(3, 5.0, sleep)
+    for _ in range(7):
+        pace.wait(clock)
+    assert waits == [5.0, 5.0]
+
+
+def link_of(place: Place, tmp_path: Path, silence_sec: float | None = None) -> tuple[ShioajiLink, StoreSink]:
+    root = tmp_path / "TW"
+    root.mkdir()
+    sink = StoreSink(root)
+    return ShioajiSource(spec.TW, place.url, None, RecordedDays(root, 1), SystemClock()).open(sink), sink
+
+
+def test_a_gateway_that_recovers_is_not_ready_and_says_what_helps(place: Place, tmp_path: Path) -> None:
+    async def go() -> None:
+        link, _ = link_of(place, tmp_path)
+        await link.open(10)
+        assert (await link.ready(10)).serving
+        place.exchange.fault("recovering")
+        ready = await link.ready(10)
+        assert not ready.serving
+        assert "systemctl restart shioaji-gateway" in ready.details["action"]
+        link.close()
+        link.close()
+        assert await link.lost == "closed"
+
+    asyncio.run(go())
+
+
+def test_what_is_refused_is_said_and_the_others_are_subscribed(place: Place, tmp_path: Path) -> None:
+    async def go() -> None:
+        link, _ = link_of(place, tmp_path)
+        await link.open(10)
+        with pytest.raises(FeedError, match="Contract not found: 9999"):
+            await link.subscribe(["TW.2330", "TW.9999"], 10)
+        await link.subscribe(["TW.2330", "TWF.TXFL6"], 10)
+        told = await link.subscribed(10)
+        assert told == (frozenset({"TW.2330", "TWF.TXFL6"}), MAX_SUBSCRIPTIONS - 2)
+        assert place.exchange.requests["stream/subscribe"] == 3  # what is there is not asked for again
+        assert [one.unit for one in await link.describe(["TW.2330", "TWF.TXFL6"])] == ["lots", "contracts"]
+        await link.unsubscribe(["TW.2330"], 10)
+        assert place.exchange.subscribed == {("TXFL6", False)}
+        link.close()
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [("cut", "closed the connection"), ("half_event", "closed the connection"), ("silence", "not a byte")],
+)
+def test_a_stream_that_ends_or_falls_silent_is_lost(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str, words: str
+) -> None:
+    monkeypatch.setattr(messages, "SILENCE_SEC", 1)
+
+    async def go() -> None:
+        link, sink = link_of(place, tmp_path)
+        place.exchange.heartbeat_sec = 0.2
+        await link.open(10)
+        await link.subscribe(["TW.2330", "TWF.TXFL6"], 10)
+        place.exchange.trade(20)
+        while sink.pushed < 20:
+            await asyncio.sleep(0.01)
+        place.exchange.fault(fault)
+        place.exchange.trade(6)
+        reason = await asyncio.wait_for(link.lost, 60)
+        assert words in reason or "IncompleteRead" in reason or "reset" in reason
+        link.close()
+
+    asyncio.run(go())
