@@ -65,7 +65,7 @@ install_code() {
     release=$(current_commit)
     export_tree "$release" "$scratch/tree"
   else
-    say "$source_dir is no git checkout: installed as it is, but redeploy and rollback need one"
+    say "$source_dir is not a git checkout: installed as it is, but redeploy and rollback need one"
     release=files-$(date -u +%Y%m%dT%H%M%SZ)
     copy_files "$scratch/tree"
     [[ $source_dir == "$PREFIX" ]] || tar -C "$scratch/tree" -cf - . | tar -x --no-same-owner -C "$PREFIX" -f -

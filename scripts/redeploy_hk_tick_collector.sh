@@ -82,7 +82,7 @@ sync_to_ref() {
     in_prefix fetch --quiet --tags --prune origin || die 1 "git could not fetch from origin (above); --no-fetch goes on without"
   fi
   [[ -n $ref ]] || ref=$(default_branch)
-  new_commit=$(resolve_ref "$ref") || die 1 "'$ref' is no branch, tag or commit of origin"
+  new_commit=$(resolve_ref "$ref") || die 1 "'$ref' is not a branch, tag or commit of origin"
   say "from ${old_commit:0:12} to ${new_commit:0:12} ($ref)"
 }
 
@@ -204,7 +204,7 @@ main() {
   parse "$@"
   need_root
   need_tools git tar systemctl journalctl runuser flock setpriv unshare useradd
-  [[ -e $PREFIX/.git ]] || die $EXIT_MISSING "$PREFIX is no git checkout: install it from one with scripts/install_systemd.sh"
+  [[ -e $PREFIX/.git ]] || die $EXIT_MISSING "$PREFIX is not a git checkout: install it from one with scripts/install_systemd.sh"
   lock_deployment
   old_commit=$(current_commit) || die $EXIT_MISSING "$PREFIX has no commit checked out"
   old_release=$(current_release)

@@ -41,12 +41,12 @@ main() {
   [[ -n ${ROLLBACK_REF-} ]] || bad_usage "ROLLBACK_REF is not set: name the commit to go back to"
   need_root
   need_tools git tar systemctl flock setpriv unshare useradd
-  [[ -e $PREFIX/.git ]] || die $EXIT_MISSING "$PREFIX is no git checkout: install it from one with scripts/install_systemd.sh"
+  [[ -e $PREFIX/.git ]] || die $EXIT_MISSING "$PREFIX is not a git checkout: install it from one with scripts/install_systemd.sh"
   lock_deployment
   trap drop_scratch EXIT
   is_clean || die 1 "$PREFIX has changes of its own: look at 'git -C $PREFIX status', then commit or undo them"
   from=$(current_commit)
-  commit=$(resolve_ref "$ROLLBACK_REF") || die 1 "'$ROLLBACK_REF' is no commit, tag or branch of $PREFIX"
+  commit=$(resolve_ref "$ROLLBACK_REF") || die 1 "'$ROLLBACK_REF' is not a commit, tag or branch of $PREFIX"
   make_scratch
   export_tree "$commit" "$scratch/tree"
   build_release "$commit" "$scratch/tree" || die 1 "the environment could not be built (above); the recorder goes on"

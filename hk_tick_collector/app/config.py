@@ -116,7 +116,7 @@ def _unusable_key(content: bytes) -> str | None:
         key = RSA.import_key(content.decode("utf-8"))
     except (ValueError, IndexError, TypeError):
         return (
-            "the key cannot be read: it is cut off or damaged, its lines were joined, or something stands before its "
+            "the key cannot be read: it is cut off or damaged, its lines were joined, or something comes before its "
             f"first line; copy it again as it is, or make a new one: {new_key}"
         )
     if not key.has_private() or key.size_in_bits() != _RSA_BITS:

@@ -147,7 +147,7 @@ class S3Store:
                 return
             empty_pages += not page
             if empty_pages > MAX_EMPTY_PAGES or not following or following == token:
-                raise StoreUnavailable(f"{self.place} lists its files without an end: it is no S3 store")
+                raise StoreUnavailable(f"{self.place} lists its files without an end: it is not an S3 store")
             token = following
 
     def stat(self, name: str) -> Stored | None:
@@ -380,4 +380,4 @@ def _text(answer: Any, name: str) -> str:
     for element in ET.fromstring(answer.data).iter():  # noqa: S314 - expat bounds what entities grow to
         if element.tag.rpartition("}")[2] == name and element.text:
             return element.text
-    raise StoreUnavailable(f"the store's answer lacks {name}: it is no S3 store")
+    raise StoreUnavailable(f"the store's answer lacks {name}: it is not an S3 store")

@@ -75,7 +75,7 @@ class Signers:
     def of(cls, path: Path) -> Signers:
         """ConfigError when there is no such file."""
         if not path.is_file():
-            raise ConfigError(f"{path} is no file: name a file of allowed signers (ssh-keygen(1), ALLOWED SIGNERS)")
+            raise ConfigError(f"{path} is not a file: name a file of allowed signers (ssh-keygen(1), ALLOWED SIGNERS)")
         return cls(path)
 
     def judged(self, archive_root: Path, check: Check) -> Check:
@@ -90,7 +90,7 @@ class Signers:
         manifest, signature = manifest_path(archive_root, day), signature_path(archive_root, day)
         try:
             if signature.stat().st_size > MAX_SIGNATURE_BYTES:
-                raise RecorderError(f"{signature} is no signature: it is larger than any")
+                raise RecorderError(f"{signature} is not a signature: it is larger than any")
         except FileNotFoundError:
             raise RecorderError(f"{manifest} is unsigned: nobody says who made this copy") from None
         found = _ssh_keygen("find-principals", "-f", str(self.path), "-s", str(signature))

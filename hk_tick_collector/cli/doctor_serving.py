@@ -83,7 +83,7 @@ def _keys(settings: ServeSettings) -> Outcome:
         what, _, advice = str(exc).partition(": ")
         return fail(what, advice or "correct it")
     if settings.api_keys_file is None:
-        return ok("none; whoever is on this machine reads" if settings.api_anonymous else "none: nobody reads")
+        return ok("none; anyone on this machine may read" if settings.api_anonymous else "none: nobody reads")
     return ok(f"{len(ring.keys)} keys in {settings.api_keys_file}")
 
 

@@ -155,7 +155,7 @@ def _latency(text: str, seed: int) -> Latency:
             raise ValueError
     except ValueError:
         raise click.UsageError(
-            f"{text!r} is no latency: measured, constant:MS or lognormal:MEAN:SD, in milliseconds above 0"
+            f"{text!r} is not a latency: measured, constant:MS or lognormal:MEAN:SD, in milliseconds above 0"
         ) from None
     mean_ms, sd_ms = [*values, 0.0, 0.0][:2]
     return Latency(LatencyMode(mode), mean_ms, sd_ms, seed)

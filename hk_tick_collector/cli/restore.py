@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     manifest first, and stays.
 
     With --from it comes from a copy in a bucket or another directory, also on a machine that has nothing else, with the
-    files that were kept beside the day (Sierra Chart's depth). Whoever can write there can make up a day with a
+    files that were kept beside the day (Sierra Chart's depth). Anyone who can write there can make up a day with a
     manifest that fits. With --signers the manifest, or the archive's, must be signed by somebody whom that file allows;
     else nothing is restored.
 

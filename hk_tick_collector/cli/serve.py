@@ -40,7 +40,7 @@ NAME = "hk-tickctl serve"
     "--data-root", type=click.Path(path_type=Path, file_okay=False), help="Instead of DATA_ROOT and DATA_ROOTS."
 )
 @click.option("--port", type=click.IntRange(0, 65535), help="Instead of API_PORT; 0: any free one.")
-@click.option("--anonymous", is_flag=True, help="Whoever is on this machine reads without a key (API_ANONYMOUS=1).")
+@click.option("--anonymous", is_flag=True, help="Anyone on this machine may read without a key (API_ANONYMOUS=1).")
 def command(data_root: Path | None, port: int | None, anonymous: bool, env_file: Path | None) -> None:
     """See ``--help``."""
     given = {

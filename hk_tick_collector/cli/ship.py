@@ -160,7 +160,7 @@ def _days(catalog: Catalog, text: str) -> list[str]:
     try:
         return [f"{parse_day(text):%Y%m%d}"]
     except ValueError:
-        raise InputError(f"{text!r} is no day: write YYYYMMDD, last or all") from None
+        raise InputError(f"{text!r} is not a day: write YYYYMMDD, last or all") from None
 
 
 def _compared(catalog: Catalog, copies: Any, days: list[str]) -> list[tuple[str, str, str]]:

@@ -39,17 +39,17 @@ def parse_address(text: str) -> Address:
         parts = urlsplit(text.strip())
         port = parts.port
     except ValueError:
-        raise ConfigError(f"this is no address of a ClickHouse; {_EXAMPLE}") from None
+        raise ConfigError(f"this is not the address of a ClickHouse; {_EXAMPLE}") from None
     if parts.password is not None:
-        raise ConfigError("an address of a ClickHouse has no password in it: it stands in a file (SHIP_PASSWORD_FILE)")
+        raise ConfigError("the address of a ClickHouse holds no password: put it into a file (SHIP_PASSWORD_FILE)")
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname or ""
     if parts.scheme not in SCHEMES or not _HOST.fullmatch(host) or parts.query or parts.fragment:
-        raise ConfigError(f"{_told(text)} is no address of a ClickHouse; {_EXAMPLE}")
+        raise ConfigError(f"{_told(text)} is not the address of a ClickHouse; {_EXAMPLE}")
     scheme = "https" if parts.scheme in ("https", "clickhouses") else "http"
     database = parts.path.strip("/") or DEFAULT_DATABASE
     if not _NAME.fullmatch(database):
         name = "this" if _may_hold_password(text) else f"{database!r:.100}"
-        raise ConfigError(f"{name} is no name of a database: letters, digits and _ only, at most 64")
+        raise ConfigError(f"{name} is not a name for a database: letters, digits and _ only, at most 64")
     return Address(f"{scheme}://{host}:{port or _PORTS[scheme]}", database, unquote(parts.username or DEFAULT_USER))
 
 

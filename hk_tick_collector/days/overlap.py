@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 KEY_COLUMNS = ("symbol", "ts_ms", "price", "volume", "turnover", "direction", "seq", "tick_type", "occurrence")
-NOT_JOINED = "its ticks stand in the archive and in the day file, which are not joined"
+NOT_JOINED = "its ticks are in the archive and in the day file, which are not joined"
 
 
 @dataclass(frozen=True, slots=True)

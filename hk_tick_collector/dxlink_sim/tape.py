@@ -105,7 +105,7 @@ def read_truth(path: Path) -> list[dict[str, Any]]:
         text = path.read_text(encoding="utf-8")
         events = [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
     except ValueError:
-        raise TruthError(f"{path} is no truth file") from None
+        raise TruthError(f"{path} is not a truth file") from None
     if not all(isinstance(event, dict) and event.keys() >= _FIELDS for event in events):
-        raise TruthError(f"{path} is no truth file")
+        raise TruthError(f"{path} is not a truth file")
     return events

@@ -76,7 +76,7 @@ _BEGINS = re.compile(r"(\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d)-\d{9}Z_.*[.]parquet", re
 _LIMITS = {
     **LIMITS,
     "instrument": "Everything is an Equity with one price step for all its days in this catalog, the finest of them.",
-    "quotes": "A price and size of 0: nobody stands there, or the book is not known (blind).",
+    "quotes": "A price and size of 0: there are no orders, or the book is not known (blind).",
     "fills": "To NautilusTrader a trade is the best price of both sides until the next quote, also where the book is "
     "not known: give a backtest the quotes alone where that matters.",
     "quote_ts_event": "When Futu's server had the later of both sides from the exchange; the way to Futu is not in it.",

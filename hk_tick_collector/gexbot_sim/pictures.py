@@ -96,7 +96,7 @@ def read_truth(path: Path) -> Iterator[dict[str, Any]]:
     try:
         lines = [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
     except ValueError:
-        raise TruthError(f"{path} is no truth file") from None
+        raise TruthError(f"{path} is not a truth file") from None
     if not all(isinstance(line, dict) and line.keys() >= FIELDS for line in lines):
-        raise TruthError(f"{path} is no truth file")
+        raise TruthError(f"{path} is not a truth file")
     return iter(lines)

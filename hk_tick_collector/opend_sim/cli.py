@@ -148,9 +148,7 @@ def _add_market_options(group: argparse._ArgumentGroup) -> None:
         "--start", type=_market_time, metavar="TIME", help="time of the market it is at start: 2026-11-20T09:29:50"
     )
     group.add_argument("--speed", type=_positive, default=1.0, help="market seconds in a real second")
-    group.add_argument(
-        "--wait-for-client", action="store_true", help="the market stands still until a client subscribes"
-    )
+    group.add_argument("--wait-for-client", action="store_true", help="the market waits until a client subscribes")
     group.add_argument("--always-open", action="store_true", help="trade at any hour of any day")
     group.add_argument(
         "--history",

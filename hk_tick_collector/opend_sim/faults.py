@@ -188,7 +188,7 @@ FAULTS: dict[str, FaultSpec] = {
     "book-zero-times": FaultSpec("books without times, as cached ones", _PUSH_PARAMS),
     "book-clock-back": FaultSpec("books with earlier times", ("ms", *_PUSH_PARAMS), ("ms",)),
     "book-flood": FaultSpec("so many states of books more in a second, all together", ("limit", "seconds"), ("limit",)),
-    "stand": FaultSpec("market time stands still from now on"),
+    "stand": FaultSpec("market time stops from now on"),
     "run": FaultSpec("market time goes on"),
     "jump": FaultSpec("market time is a later one at once; what trades until then is made at once", ("to",), ("to",)),
     "clear": FaultSpec("end one fault (kind=NAME) or all", ("kind",)),

@@ -45,7 +45,7 @@ def _differences(before: CoverageRow | None, after: CoverageRow, rows: SymbolRec
     ranges = rows.ranges if rows is not None else []
     if sequences_count(after.distrust) and TOO_MANY_HOLES not in (after.distrust or ""):
         had = [(one[0], one[1]) for one in before.ranges.ranges] if before else []
-        _lacking(found, subtract(had, ranges), "stands in coverage and is not among the rows")
+        _lacking(found, subtract(had, ranges), "is in coverage and not among the rows")
         _lacking(found, subtract(ranges, after.ranges.ranges), "is among the rows and not in coverage")
     if rows is None:
         return found

@@ -164,7 +164,7 @@ class DailyQuotations:
         try:
             return check_day(day)
         except ValueError:
-            raise WrongFile(f"{self.path} says that it is of {day}, which is no date") from None
+            raise WrongFile(f"{self.path} says that it is of {day}, which is not a date") from None
 
     def _no_list(self) -> WrongFile:
         self._file.seek(0)
@@ -186,7 +186,7 @@ class DailyQuotations:
             if len(trades) != len(words):
                 strange = [word for word in words if not _TRADE.fullmatch(word)]
                 shown = ", ".join(printable(cut(word, 20)) for word in strange[:WORDS_SHOWN])
-                are = "is no trade" if len(strange) == 1 else "are no trades"
+                are = "is not a trade" if len(strange) == 1 else "are not trades"
                 return Listed(symbol, _joined([]), f"{len(strange):,} of its words {are}: {shown}")
             parts.append(self._trades(section, trades))
         return Listed(symbol, _joined(parts))
@@ -237,7 +237,7 @@ def _lines(file: BinaryIO, path: Path) -> Iterator[str]:
     while line := file.readline(MOST_LINE_BYTES):
         size += len(line)
         if len(line) == MOST_LINE_BYTES or size > MOST_BYTES:
-            raise TooLarge(f"{path} is no text of lines as HKEX's page is: is it the right file?")
+            raise TooLarge(f"{path} is not text in lines as HKEX's page is: is it the right file?")
         text = line.decode("latin-1").rstrip("\r\n")
         if ">" in text or "&" in text:
             text = html.unescape(_TAG.sub("", text)).replace("\xa0", " ")

@@ -131,7 +131,7 @@ def read_ranges(path: Path, market: Market) -> RangesFile:
     except OSError as exc:
         raise InputError(f"{path} cannot be read: {exc.strerror or exc}") from exc
     if len(text) > MAX_BYTES:
-        raise InputError(f"{path} has more than {MAX_BYTES >> 20} MB: that is no list of missing ranges")
+        raise InputError(f"{path} has more than {MAX_BYTES >> 20} MB: that is not a list of missing ranges")
     try:
         told = json.loads(text)
     except (ValueError, RecursionError) as exc:
@@ -159,7 +159,7 @@ def _listed(told: object) -> list[object] | None:
 
 def _range(entry: object, market: Market) -> MissingRange:
     if not isinstance(entry, dict):
-        raise InputError("is no object")
+        raise InputError("is not an object")
     kind = entry.get("gap_type", TICK)
     if kind != TICK:
         raise InputError("is of books, which nobody can send again" if kind == "orderbook" else "has no known gap_type")

@@ -100,7 +100,7 @@ def may_read(patterns: Sequence[str], symbol: str) -> bool:
     return EVERY_SYMBOL in patterns or any(fnmatch.fnmatchcase(symbol, pattern) for pattern in patterns)
 
 
-ANONYMOUS = Key("anonymous", "whoever is on this machine", DEFAULT_SCOPES)
+ANONYMOUS = Key("anonymous", "anyone on this machine", DEFAULT_SCOPES)
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,5 +75,5 @@ def _check_holder(engine: ClickHouse, recorder: str, holder: str, owner: str) ->
     if not _is_same(holder, owner):
         raise EngineRefused(
             f"{engine.address.shown}: as {recorder} ships {holder.rpartition(':')[0]}, from another machine or "
-            "directory; set another name in SHIP_RECORDER, or, if that one is no more, hk-tickctl ship init --take-over"
+            "directory; set another name in SHIP_RECORDER, or, if that one is gone, hk-tickctl ship init --take-over"
         )

@@ -51,7 +51,7 @@ def _address(text: str) -> str:
 
 def _recorder(text: str) -> str:
     if text and not _RECORDER.fullmatch(text):
-        raise text_error(f"{text!r:.100} is no name of a recorder: letters, digits, - _ and . only, at most 64")
+        raise text_error(f"{text!r:.100} is not a name for a recorder: letters, digits, - _ and . only, at most 64")
     return text
 
 
@@ -104,7 +104,7 @@ class ShipSettings(SettingsModel):
         """The name of this recording. ConfigError when this machine has none that will do."""
         name = self.ship_recorder or socket.gethostname().partition(".")[0]
         if not _RECORDER.fullmatch(name):
-            raise ConfigError(f"this machine's name, {name!r:.100}, is no name of a recorder: set SHIP_RECORDER")
+            raise ConfigError(f"this machine's name, {name!r:.100}, is not a name for a recorder: set SHIP_RECORDER")
         return name
 
     @property

@@ -300,7 +300,7 @@ def _explain(directory: Path, exc: OSError) -> str:
         if exc.errno == errno.EROFS:
             cure = "its file system is mounted read-only: remount it read-write or choose another DATA_ROOT"
     elif exc.errno in (errno.ENOTDIR, errno.EEXIST):
-        what = f"{directory} cannot be a directory, because a file stands in its path"
+        what = f"{directory} cannot be a directory, because a file is in its path"
         cure = "move that file away or choose another DATA_ROOT"
     else:
         what = f"directory {directory} does not exist and cannot be created"

@@ -141,7 +141,7 @@ def read(target: Path) -> Plan | None:
         )
         return Plan(str(told["trading_day"]), int(told["slots"]), shards)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        raise InputError(f"{path} is no plan of shards: put the right one there, or move it away") from None
+        raise InputError(f"{path} is not a plan of shards: put the right one there, or move it away") from None
 
 
 def problems(target: Path, plan: Plan, listed: Mapping[int, Sequence[str] | None]) -> list[str]:

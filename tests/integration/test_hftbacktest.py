@@ -143,8 +143,8 @@ def test_the_same_day_makes_the_same_bytes(tmp_path: Path) -> None:
     ("arguments", "code", "says"),
     [
         (("hftbacktest",), 3, "--trades-only exports the trades alone"),
-        (("hftbacktest", "--latency", "constant:-1"), 2, "is no latency"),
-        (("hftbacktest", "--latency", "lognormal:20"), 2, "is no latency"),
+        (("hftbacktest", "--latency", "constant:-1"), 2, "is not a latency"),
+        (("hftbacktest", "--latency", "lognormal:20"), 2, "is not a latency"),
         (("hftbacktest", "--type", "AUCTION"), 2, "--type and --exclude-type are not for hftbacktest"),
         (("csv", "--strict"), 2, "--strict is for hftbacktest and nautilus"),
     ],

@@ -56,7 +56,7 @@ def test_some_symbols_or_no_write_leave_the_certificate_alone(data_root: Path) -
         (("20 NOV", "19 NOV"), (), 3, "no ticks of 20261119"),
         (("SALES RECORD", "成交紀錄"), (), 2, "is the Chinese page"),
         (("NAME OF STOCK", "SOMETHING"), (), 2, "holds no SALES RECORDS"),
-        (("M500,000-598.80", "M500,000-598.80 \x1b(B"), (), 1, r"1 of its words is no trade: \x1b(B"),
+        (("M500,000-598.80", "M500,000-598.80 \x1b(B"), (), 1, r"1 of its words is not a trade: \x1b(B"),
     ],
 )
 def test_another_file_is_named(

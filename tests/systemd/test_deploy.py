@@ -198,7 +198,7 @@ def test_a_commit_that_records_nothing_is_rolled_back(
 
 def test_local_changes_and_unknown_refs_are_refused(server: Server, deployed: str) -> None:
     done = server.redeploy("no-such-branch", check=False)
-    assert (done.returncode, "no branch, tag or commit" in done.stdout) == (1, True)
+    assert (done.returncode, "not a branch, tag or commit" in done.stdout) == (1, True)
     server.machine.run(f"echo >>{PREFIX}/README.md")
     try:
         done = server.redeploy(check=False)

@@ -164,6 +164,7 @@ def test_one_target_starts_stops_and_restarts_all_of_them(server: Server, instan
     run("systemctl restart hk-tick.target")
     wait_until(lambda: not {0, *after} & set(pids()), "new processes", 60)
     server.wait_recording()
+    wait_until(lambda: all(one["link_state"] == "ready" for one in sources(server)["sources"]), "connections", 60)
     wait_until(lambda: sources(server)["verdict"] == "fine", "each is well", 60)
     told = {source["unit"]: source for source in sources(server)["sources"]}
     assert {name: (told[name]["market"], told[name]["link_state"]) for name in units} == {

@@ -40,7 +40,7 @@ def serving(installed: Server) -> Iterator[Server]:
 def key(serving: Server) -> str:
     serving.recover()
     made = serving.machine.run(
-        f"cd {PREFIX} && venv/bin/hk-tickctl keys add systemd --scopes read,live,hook:x --env-file .env --json"
+        f"cd {PREFIX} && venv/bin/hk-tickctl keys add systemd --scopes read,live,restart,hook:x --env-file .env --json"
     ).stdout
     serving.machine.run(f"systemctl restart {API} hk-tick-live")
     found = re.search(r"hktk_[a-z0-9]{8}_[A-Za-z0-9_-]{43}", made)
@@ -105,6 +105,20 @@ def test_it_can_write_nothing_of_the_recorders(serving: Server, key: str) -> Non
     exposure = re.search(r"Overall exposure level for \S+: ([\d.]+)", text)
     assert exposure is not None
     assert float(exposure.group(1)) <= 1.5
+
+
+def test_it_has_a_feed_restarted_and_no_right_over_any_unit(serving: Server, key: str) -> None:
+    run, pid, cursor = serving.machine.run, serving.pid(), serving.cursor()
+    wait_until(lambda: '"takes_restarts":1' in ask(serving, key, "/v1/status"), "a recorder that listens", 60)
+    assert '"asked_at_ms":' in ask(serving, key, "/v1/sources/restart", source="HK")
+    serving.wait_said('feed_restart by="systemd (', cursor)
+    serving.wait_said("backfill_done", cursor)
+    serving.wait_recording()
+    assert serving.pid() == pid, "the recorder itself went on"
+    assert run(f"stat -c '%U %G %a' {STATE}/restarts {STATE}/restarts/*").stdout.splitlines() == [
+        "hk-tick-serve hk-tick-collector 750", "hk-tick-serve hk-tick-collector 640",
+    ]  # fmt: skip
+    assert run("runuser -u hk-tick-serve -- systemctl restart hk-tick-collector", check=False).returncode != 0
 
 
 def test_an_update_restarts_it_and_verification_knows_it(serving: Server, key: str) -> None:

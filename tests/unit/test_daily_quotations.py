@@ -85,8 +85,8 @@ def test_plain_text_and_escaped_brackets_are_the_same_page(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("record_text", "says"),
     [
-        ("< >[ 100-1.5 hello ]/-//[ ]< >", "1 of its words is no trade: hello"),
-        ("< >[ 100-1.2345 ]/-//[ ]< >", "1 of its words is no trade: 100-1.2345"),
+        ("< >[ 100-1.5 hello ]/-//[ ]< >", "1 of its words is not a trade: hello"),
+        ("< >[ 100-1.2345 ]/-//[ ]< >", "1 of its words is not a trade: 100-1.2345"),
         ("< >[ 100-1.5 ]/-//[ 200-1.5", "not of the known form"),
         ("TRADING SUSPENDED", "not of the known form"),
         ("< >[ \x1b[31m ]/-//[ ]< >", "not of the known form"),
@@ -104,7 +104,7 @@ def test_what_is_no_trade_is_never_left_out_silently(tmp_path: Path, record_text
         ("", "holds no SALES RECORDS"),
         ("DATE: 20 NOV 2026\nnothing else\n", "holds no SALES RECORDS"),
         ("日期 20/11/2026\n代號  股份名稱  成交紀錄\n", "is the Chinese page"),
-        ("DATE: 31 FEB 2026\n" + HEAD[30:], "no date"),
+        ("DATE: 31 FEB 2026\n" + HEAD[30:], "not a date"),
     ],
 )
 def test_another_file_is_refused_by_name(tmp_path: Path, text: str, says: str) -> None:
@@ -126,7 +126,7 @@ def test_a_page_without_a_date_is_known_by_its_name(tmp_path: Path) -> None:
 
 
 def test_what_has_no_lines_or_no_end_is_not_read_into_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(TooLarge, match="no text of lines"):
+    with pytest.raises(TooLarge, match="not text in lines"):
         read(tmp_path, HEAD + "9" * (1024 * 1024 + 1))
     monkeypatch.setattr("hk_tick_collector.quality.daily_quotations.MOST_CODE_BYTES", 1000)
     with pytest.raises(TooLarge, match="do not end"):

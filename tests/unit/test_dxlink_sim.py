@@ -15,7 +15,7 @@ def test_what_is_no_truth_file_is_said(tmp_path: Path, capsys: pytest.CaptureFix
     truth = tmp_path / "truth"
     truth.write_bytes(text.encode("latin-1"))
     assert main(["check", str(truth), str(tmp_path)]) == 2
-    assert f"{truth} is no truth file" in capsys.readouterr().err
+    assert f"{truth} is not a truth file" in capsys.readouterr().err
 
 
 def test_a_file_and_a_port_that_cannot_be_had_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

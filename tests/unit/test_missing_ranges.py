@@ -84,7 +84,7 @@ def test_times_and_lists_of_other_programs(tmp_path: Path, wrap: Any, start: obj
         ({"symbol": SYMBOL, "start_ts": 1e300}, "has a time that is none"),
         ({"symbol": SYMBOL, "start_ts": True}, "has a time that is none"),
         ({"symbol": SYMBOL, "start_ts": AT_MS, "gap_type": "orderbook"}, "nobody can send again"),
-        (7, "is no object"),
+        (7, "is not an object"),
     ],
 )
 def test_entries_that_mean_nothing_are_named(tmp_path: Path, entry: object, says: str) -> None:

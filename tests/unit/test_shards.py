@@ -84,7 +84,7 @@ def test_a_plan_is_read_as_it_was_written_and_one_that_is_none_is_refused(tmp_pa
     assert (tmp_path / "symbols.2.txt").read_text() == "# there is no shard 2 any more\n"
     for text in ("", "[]", "{}", '{"format_version": 9}', "[" * 50_000):
         shards.plan_path(target).write_text(text)
-        with pytest.raises(InputError, match="is no plan of shards"):
+        with pytest.raises(InputError, match="is not a plan of shards"):
             shards.read(target)
 
 

@@ -97,7 +97,7 @@ def test_prepare_says_that_a_file_is_in_the_way(tmp_path):
     with pytest.raises(ConfigError, match=r"data cannot be a directory.*move that file") as caught:
         layout.prepare_data_root(tmp_path / "data")
     assert str(tmp_path / "data") in str(caught.value)
-    with pytest.raises(ConfigError, match="file stands in its path"):
+    with pytest.raises(ConfigError, match="file is in its path"):
         layout.prepare_data_root(tmp_path / "data" / "below")
 
 

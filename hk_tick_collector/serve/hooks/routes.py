@@ -39,7 +39,7 @@ class Stored(BaseModel):
     number: int
     name: str
     recv_ts_ms: int = Field(description="When it came, UTC epoch milliseconds.")
-    cursor: str | None = Field(description="Behind which tick the live channel stood then.")
+    cursor: str | None = Field(description="How far the live channel had come then.")
     symbol: str
     is_new: bool = Field(description="False: it was stored before, under the same Idempotency-Key.")
 

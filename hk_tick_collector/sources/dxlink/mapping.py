@@ -143,7 +143,7 @@ class TradeMapper:
 
     def _moment(self, index: Any, time_ms: Any, sequence: Any, recv_ts_ms: int) -> _Moment:
         if type(time_ms) is not int or not 0 < time_ms < MAX_TIME_MS:
-            raise TickRejected(RejectCode.TIME, f"time {cut(ascii(time_ms))} is no time in milliseconds")
+            raise TickRejected(RejectCode.TIME, f"time {cut(ascii(time_ms))} is not a time in milliseconds")
         day = self._days.of(time_ms, recv_ts_ms)
         has_sequence = type(sequence) is int and 0 <= sequence < 1 << SEQUENCE_BITS
         if type(index) is not int or not 0 < index < 1 << 63 or (has_sequence and index & 0x3FFFFF != sequence):

@@ -40,7 +40,7 @@ def parse_venue(text: str) -> Venue:
     root, _, exchange = text.strip().upper().partition("=")
     if not re.fullmatch(r"[A-Z0-9]{1,4}", root, re.ASCII) or exchange not in VENUES:
         raise InputError(
-            f"{text!r} is no root and exchange: write LBR=XCME, the exchange being one of {', '.join(VENUES)}"
+            f"{text!r} is not a root and an exchange: write LBR=XCME, the exchange being one of {', '.join(VENUES)}"
         )
     return Venue(root, exchange)
 
