@@ -46,6 +46,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "ticks": ("ticks", "The ticks of a symbol."),
         "bars": ("bars", "Bars of a symbol: OHLCV, VWAP, buy and sell volume."),
         "book": ("book", "The order book of a symbol at a time; what was witnessed."),
+        "snapshots": ("snapshots", "Levels of gexbot at a time; what of a day's grid was seen."),
         "top": ("top", "The symbols with the most turnover, ticks or volatility."),
         "query": ("query", "SQL over all days, live and archived."),
         "export": ("export", "Days as Parquet, CSV, SQLite, Futu's zip, for backtests."),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict, Unpack, overload
@@ -22,6 +22,7 @@ from hk_tick_collector.client.question import (
     DayLike,
     Days,
     Moment,
+    SnapshotQuestion,
     Stretch,
     Texts,
     TickQuestion,
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
 _PACKAGE = "hk_tick_collector."
 To = Literal["arrow", "polars", "pandas", "duckdb"]
-Kind = Literal["tick", "book"]
+Kind = Literal["tick", "book", "snapshot"]
 BookForm = Literal["wide", "long", "quotes"]
 
 
@@ -59,6 +60,9 @@ class TickOptions(StretchOptions, total=False):
     kind: Kind
     form: BookForm
     depth: int
+    series: Texts
+    every: bool
+    bodies: bool
 
 
 class BarOptions(StretchOptions, total=False):
@@ -102,6 +106,9 @@ class Backend(Protocol):
             def books(self, question: BookQuestion) -> Answer:
                 raise NoData("no order books are recorded here")
 
+            def snapshots(self, question: SnapshotQuestion) -> Answer:
+                raise NoData("no snapshots are recorded here")
+
             def coverage(self, stretch: Stretch) -> Coverage:
                 return Coverage([SymbolCoverage("20261127", "HK.00700", "unproven", "nobody counted", ...)])
 
@@ -126,6 +133,9 @@ class Backend(Protocol):
 
     def books(self, question: BookQuestion) -> Answer:
         """The order books asked for, by trading day and as they were received; the coverage says what was watched."""
+
+    def snapshots(self, question: SnapshotQuestion) -> Answer:
+        """The snapshots asked for, by trading day and second; the coverage says what of the grid was seen."""
 
     def coverage(self, stretch: Stretch) -> Coverage:
         """How complete these symbols and days are."""
@@ -199,6 +209,9 @@ class Recordings:
         kind: Kind = "tick",
         form: BookForm = "wide",
         depth: int = 10,
+        series: Texts = asked.ALL,
+        every: bool = False,
+        bodies: bool = True,
         to: To = "arrow",
         require: Literal["proven"] | None = None,
         as_of: Moment | None = None,
@@ -217,7 +230,10 @@ class Recordings:
         kind
             ``"tick"``, or ``"book"``: order books, by trading day and in the order in which they were received. Of
             them ``start`` and ``end`` are of the receive time; ``columns``, ``types``, ``require`` and ``as_of`` are
-            for ticks.
+            for ticks. Or ``"snapshot"``: a source's computed pictures, by second (``days.snapshots`` has the columns).
+        series, every, bodies
+            Of snapshots: which (``"classic/gex_full"``, several, or all); every picture of a second that has several,
+            instead of the one that was seen first; the JSON object of each in the column ``body``.
         form, depth
             Of order books: ``"wide"``, a row a push with the ``depth`` best levels of each side; ``"quotes"``, the best
             prices where they change; ``"long"``, a row a changed level. ``days.books`` has the columns.
@@ -240,7 +256,7 @@ class Recordings:
         _check_output(to, tz)
         answer = self._answer(
             symbols, day, kind, form, depth, start=start, end=end, columns=columns, types=types, require=require,
-            as_of=as_of, tz=tz,
+            as_of=as_of, tz=tz, series=series, every=every, bodies=bodies,
         )  # fmt: skip
         return _converted(answer, to, tz)
 
@@ -256,6 +272,9 @@ class Recordings:
         kind: Kind = "tick",
         form: BookForm = "wide",
         depth: int = 10,
+        series: Texts = asked.ALL,
+        every: bool = False,
+        bodies: bool = True,
         require: Literal["proven"] | None = None,
         as_of: Moment | None = None,
         tz: str | None = None,
@@ -266,7 +285,7 @@ class Recordings:
         """
         answer = self._answer(
             symbols, day, kind, form, depth, start=start, end=end, columns=columns, types=types, require=require,
-            as_of=as_of, tz=tz,
+            as_of=as_of, tz=tz, series=series, every=every, bodies=bodies,
         )  # fmt: skip
         from hk_tick_collector.client.outputs import batches_in_zone  # noqa: PLC0415 - Arrow takes its time
 
@@ -375,6 +394,9 @@ class Recordings:
         columns: Texts | None,
         types: Texts,
         tz: str | None,
+        series: Texts,
+        every: bool,
+        bodies: bool,
         **stretch: Any,
     ) -> Answer:
         """Ticks or books, as complete as was required."""
@@ -383,8 +405,10 @@ class Recordings:
         if kind == "tick":
             question = TickQuestion(wanted, asked.column_names(columns), asked.type_words(types))
             return self._complete(self.backend.ticks(question), wanted)
+        if kind == "snapshot":
+            return self._snapshots(wanted, columns, types, {"series": series, "every": every, "bodies": bodies})
         if kind != "book":
-            raise BadQuestion(f"kind={kind!r} is not known", "there are tick and book")
+            raise BadQuestion(f"kind={kind!r} is not known", "there are tick, book and snapshot")
         if columns is not None or types != asked.ALL:
             raise BadQuestion("columns and types are for ticks", "form= and depth= choose what is told of order books")
         answer = self.backend.books(asked.book_question(wanted, form, depth))
@@ -392,6 +416,13 @@ class Recordings:
             text = f"order books were not watched all the time: {answer.coverage.blind_sentence()}"
             warnings.warn(text, IncompleteData, stacklevel=_callers_level())
         return answer
+
+    def _snapshots(
+        self, wanted: asked.Stretch, columns: Texts | None, types: Texts, options: Mapping[str, Any]
+    ) -> Answer:
+        if columns is not None or types != asked.ALL:
+            raise BadQuestion("columns and types are for ticks", "series= and bodies= choose what is told of snapshots")
+        return self._complete(self.backend.snapshots(asked.snapshot_question(wanted, **options)), wanted)
 
     def _complete(self, answer: Answer, stretch: Stretch) -> Answer:
         """The answer, when it is as complete as was required; with the one warning when it is not proven."""

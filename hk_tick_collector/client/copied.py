@@ -9,7 +9,7 @@ from hk_tick_collector.client.api import Answer
 from hk_tick_collector.client.errors import BadQuestion, NoData
 from hk_tick_collector.client.local import LocalFiles
 from hk_tick_collector.client.plan import MarketRoots
-from hk_tick_collector.client.question import BookQuestion, Texts
+from hk_tick_collector.client.question import BookQuestion, SnapshotQuestion, Texts
 from hk_tick_collector.client.told import translated
 from hk_tick_collector.core.clock import Clock
 from hk_tick_collector.days.union import UnionCatalog
@@ -44,6 +44,10 @@ class Copied(LocalFiles):
     def books(self, question: BookQuestion) -> Answer:
         """Refused."""
         raise BadQuestion("order books are not in ClickHouse", "read them from the files: hk.local(DIRECTORY)")
+
+    def snapshots(self, question: SnapshotQuestion) -> Answer:
+        """Refused."""
+        raise BadQuestion("snapshots are not in ClickHouse", "read them from the files: hk.local(DIRECTORY)")
 
     def live(self, symbols: Texts, **options: Any) -> Any:
         """Refused."""

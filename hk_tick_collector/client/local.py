@@ -34,6 +34,7 @@ from hk_tick_collector.client.question import (
     PRICE,
     BarQuestion,
     BookQuestion,
+    SnapshotQuestion,
     Stretch,
     Texts,
     TickQuestion,
@@ -96,6 +97,16 @@ class LocalFiles:
         with translated():
             plan = books.plan_of_books(self.markets(), question.stretch)
         return Answer(books.schema_of_question(question), plan.coverage, _guarded(books.batches_of(plan, question)))
+
+    def snapshots(self, question: SnapshotQuestion) -> Answer:
+        """As ``Backend.snapshots``."""
+        from hk_tick_collector.client import snapshots  # noqa: PLC0415 - Arrow takes its time
+        from hk_tick_collector.days.snapshots import schema  # noqa: PLC0415
+
+        with translated():
+            plan = snapshots.plan_of_snapshots(self.markets(), question)
+        batches = _guarded(snapshots.batches_of(plan, question))
+        return Answer(schema(bodies=question.bodies), plan.coverage, batches)
 
     def bars_of(self, plan: Plan, question: BarQuestion) -> pa.Table:
         """The bars of what a plan reads, by symbol and start, market after market."""

@@ -26,6 +26,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST_MS, _AFTER_MS = -2_208_988_800_000, 7_258_118_400_000  # of the years 1900 to 2199
 _RANGE_HINT = "UTC epoch milliseconds of the years 1900 to 2199 are taken"
 _SECONDS = range(10**8, 10**11)  # as milliseconds 2 January 1970 to 3 March 1973, as seconds from 1973 on
+_SERIES = re.compile(r"[a-z0-9_]{1,40}/[a-z0-9_]{1,40}", re.ASCII)
 _DAY = re.compile(r"\d{8}|\d{4}-\d{2}-\d{2}", re.ASCII)
 
 Texts = str | Iterable[str]
@@ -69,6 +70,21 @@ class BookQuestion:
     stretch: Stretch
     form: str = "wide"
     depth: int = 10
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotQuestion:
+    """Snapshots. ``series``: as in ``classic/gex_full``, empty for all; ``every``: also the other pictures of a second
+    that has several; ``bodies``: with the JSON object of each."""
+
+    stretch: Stretch
+    series: tuple[str, ...] = ()
+    every: bool = False
+    bodies: bool = True
+
+    def wants(self, package: str, category: str) -> bool:
+        """Is a series one of these?"""
+        return not self.series or f"{package}/{category}" in self.series
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +147,17 @@ def type_words(types: Texts) -> tuple[str, ...]:
     if unknown or not parts:
         raise BadQuestion(f"types={types!r}: no such kind of trades", f"there are {', '.join(TYPES)}")
     return (ALL,) if ALL in parts else parts
+
+
+def snapshot_question(wanted: Stretch, series: Texts, *, every: bool, bodies: bool) -> SnapshotQuestion:
+    """From the arguments of ``Recordings.load``. BadQuestion says which has no meaning for snapshots."""
+    if wanted.as_of_ms is not None:
+        raise BadQuestion("as_of is for ticks", "recv_ts_ms says when each snapshot was read")
+    parts = _words("series", series)
+    wrong = [part for part in parts if part != ALL and not _SERIES.fullmatch(part)]
+    if wrong or not parts:
+        raise BadQuestion(f"series={wrong or series!r}: no series", "write classic/gex_full, or all")
+    return SnapshotQuestion(wanted, () if ALL in parts else parts, every, bodies)
 
 
 def book_question(wanted: Stretch, form: str, depth: int) -> BookQuestion:

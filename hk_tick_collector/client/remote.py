@@ -22,7 +22,15 @@ from typing import TYPE_CHECKING, Any
 from hk_tick_collector.client import errors
 from hk_tick_collector.client.api import Answer, Recordings
 from hk_tick_collector.client.coverage import KEY, Coverage, DayInfo
-from hk_tick_collector.client.question import ALL, BarQuestion, BookQuestion, Stretch, Texts, TickQuestion
+from hk_tick_collector.client.question import (
+    ALL,
+    BarQuestion,
+    BookQuestion,
+    SnapshotQuestion,
+    Stretch,
+    Texts,
+    TickQuestion,
+)
 from hk_tick_collector.core.extras import how_to_install
 
 if TYPE_CHECKING:
@@ -104,6 +112,13 @@ class Server:
         """As ``Backend.books``."""
         asked = {**_asked(question.stretch), "form": question.form, "depth": question.depth}
         return self._rows("/v1/books", asked)
+
+    def snapshots(self, question: SnapshotQuestion) -> Answer:
+        """As ``Backend.snapshots``."""
+        asked = {**_asked(question.stretch), "every": question.every, "bodies": question.bodies}
+        if question.series:
+            asked["series"] = ",".join(question.series)
+        return self._rows("/v1/snapshots", asked)
 
     def coverage(self, stretch: Stretch) -> Coverage:
         """As ``Backend.coverage``."""

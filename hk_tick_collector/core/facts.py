@@ -195,7 +195,8 @@ class SnapshotsCopied(NamedTuple):
     category: str
     fetched_ms: int
     records: int
-    seconds: tuple[int, ...]  # which the copy holds, epoch
+    unread: int  # of these: could be no snapshot, and are in the quarantine
+    seconds: tuple[int, ...]  # which the others are of, epoch
     sha256: str  # of the file as it came
 
 

@@ -173,8 +173,8 @@ class SnapshotWriter:
         series_id = self._series_id(opened, Series(copy.symbol, copy.package, copy.category))
         first_sec, packed = pack_seconds(copy.seconds)
         opened.conn.execute(
-            "INSERT INTO copies VALUES (?, ?, ?, ?, ?, ?)",
-            (series_id, copy.fetched_ms, copy.records, first_sec, packed, copy.sha256),
+            "INSERT INTO copies VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (series_id, copy.fetched_ms, copy.records, copy.unread, first_sec, packed, copy.sha256),
         )
 
     def _apart(

@@ -26,6 +26,7 @@ CREATE TABLE copies (
   series_id INTEGER NOT NULL,
   fetched_ms INTEGER NOT NULL,
   records INTEGER NOT NULL,
+  unread INTEGER NOT NULL,      -- of these: could be no snapshot
   first_sec INTEGER NOT NULL,   -- of the first bit in seconds
   seconds BLOB NOT NULL,        -- zlib; bit n of byte n / 8, lowest first: the copy holds first_sec + n
   sha256 TEXT NOT NULL          -- of the file as it came

@@ -38,6 +38,7 @@ LOADED: tuple[tuple[str, tuple[str, ...], set[str]], ...] = (
     ("ticks", (SYMBOLS[0], "--last", "3"), ARROW),
     ("bars", (SYMBOLS[0],), ARROW),
     ("book", (SYMBOLS[0],), NOTHING),
+    ("snapshots", (), NOTHING),
     ("query", ("SELECT count(*) FROM ticks",), SQL),
     ("export", ("csv", "--output", "{tmp}/csv"), ARROW),
     ("archive", (DAY, "--archive-root", "{tmp}/another"), ARROW),
@@ -88,7 +89,7 @@ def test_a_command_loads_what_it_uses(place: Path, name: str, arguments: tuple[s
             SHIP_URL=f"http://127.0.0.1:{NOBODY_LISTENS}", **({"DATA_ROOT": place / "data"} if name == "ship" else {}),
         )  # fmt: skip
     assert "Traceback" not in done.stderr, done.stderr[-2000:]
-    nothing_there = {"alert": 2, "book": 3}  # no outbox, no book was recorded
+    nothing_there = {"alert": 2, "book": 3, "snapshots": 3}  # no outbox, nothing of these was recorded
     assert done.returncode in (0, 1, nothing_there.get(name)), done.stdout + done.stderr[-2000:]
     assert _loaded(done.stderr) == wanted
     if wanted == NOTHING and name not in (

@@ -48,7 +48,7 @@ def test_a_repeat_adds_nothing_and_another_picture_of_a_second_is_kept(tmp_path:
 
 
 def test_days_are_files_and_a_copy_is_written_with_its_rows(tmp_path: Path, writer: SnapshotWriter) -> None:
-    copy = SnapshotsCopied("20261125", *SPX, NOON * 1000, 2, (NOON - 7, NOON - 5), "ab" * 32)
+    copy = SnapshotsCopied("20261125", *SPX, NOON * 1000, 2, 0, (NOON - 7, NOON - 5), "ab" * 32)
     writer.write([snapshot(), snapshot(-5, day="20261125")], [copy])
     assert copied_series(tmp_path, "20261125") == {SPX}
     assert copied_series(tmp_path, DAY) == set()

@@ -403,6 +403,12 @@ def _books(roots: Roots, asked: Asked, key: Key, out: Out) -> int:
     return answer(roots, asked, key, out)
 
 
+def _snapshots(roots: Roots, asked: Asked, key: Key, out: Out) -> int:
+    from hk_tick_collector.serve.api.snapshots import answer  # noqa: PLC0415 - as above
+
+    return answer(roots, asked, key, out)
+
+
 def _books_latest(roots: Roots, asked: Asked, key: Key, out: Out) -> int:
     from hk_tick_collector.serve.api.books import newest  # noqa: PLC0415 - as above
 
@@ -426,6 +432,7 @@ def _recorded(roots: Roots, asked: Asked, key: Key, out: Out) -> int:
 _JOBS: dict[str, Callable[[Roots, Asked, Key, Out], int]] = {
     "ticks": _ticks,
     "books": _books,
+    "snapshots": _snapshots,
     "books_latest": _books_latest,
     "completeness": _completeness,
     "recorded": _recorded,

@@ -151,6 +151,44 @@ class BooksQuery(Query):
     format: Format | None = Field(None, description="Instead of the header Accept.")
 
 
+class SnapshotsQuery(Query):
+    """Recorded snapshots."""
+
+    symbols: str = Field(
+        min_length=1, max_length=2000, pattern=r"^[A-Za-z0-9._,-]+$", examples=["US.SPX"],
+        description="1 to 50 symbols separated by commas (US.SPX), or `all` for one day.",
+    )  # fmt: skip
+    series: str = Field(
+        "all", min_length=1, max_length=2000, pattern=r"^[a-z0-9_/, ]+$", examples=["classic/gex_full"],
+        description="Which pictures of each: PACKAGE/CATEGORY, several with commas, or `all`.",
+    )  # fmt: skip
+    day: str | None = Field(
+        None, max_length=100, pattern=r"^[0-9a-z.,-]+$", examples=["20261120"],
+        description="YYYYMMDD, today, yesterday, last, a range A..B, or several. Without: the newest with snapshots.",
+    )  # fmt: skip
+    start: str | None = Field(
+        None, max_length=40, pattern=r"^[0-9TtZz:.+ -]+$", examples=["2026-11-20T14:30:00Z"],
+        description="Of this second on: RFC 3339 with an offset, UTC epoch milliseconds, or YYYYMMDD.",
+    )  # fmt: skip
+    end: str | None = Field(
+        None, max_length=40, pattern=r"^[0-9TtZz:.+ -]+$", description="Up to and without this moment; as start."
+    )
+    tz: str | None = Field(
+        None, max_length=40, pattern=r"^[A-Za-z_/+-]+$",
+        description="The zone of a start and end that name none, such as America/New_York.",
+    )  # fmt: skip
+    every: bool = Field(False, description="Also the other pictures of a second that has several that differ.")
+    require: Literal["proven"] | None = Field(None, description="409 unless everything asked for is proven complete.")
+    bodies: bool = Field(True, description="With the source's JSON object of each, as text in the column `body`.")
+    limit: int | None = Field(
+        None, ge=1, le=MAX_PAGE_ROWS, description="Rows of a page. JSON: 10,000 by default; other formats: all of them."
+    )
+    cursor: str | None = Field(
+        None, max_length=12_000, pattern=r"^[A-Za-z0-9._-]+$", description="`next` of the page before."
+    )
+    format: Format | None = Field(None, description="Instead of the header Accept.")
+
+
 class LatestBooksQuery(Query):
     """Newest order books."""
 
@@ -359,6 +397,27 @@ class BooksAnswer(BaseModel):
     as_of: AsOf
     coverage: BooksCoverage
     warnings: list[str]
+
+
+class Snapshot(BaseModel):
+    """A picture of a second. `body`, where it is asked for: the source's JSON object as it came."""
+
+    symbol: str
+    package: str
+    category: str
+    ts_ms: int = Field(description="The source's second.")
+    recv_ts_ms: int = Field(description="When the recorder read it.")
+    origin: Literal["live", "copy"] = Field(description="copy: from the source's file of the whole day.")
+    spot: float | None
+    zero_gamma: float | None
+    snapshot_no: int
+    body: str | None = None
+
+
+class SnapshotsAnswer(_Page):
+    """A page of snapshots. Counts of `coverage` are of snapshots, and of seconds that are missing."""
+
+    data: list[Snapshot]
 
 
 class BookLevel(BaseModel):

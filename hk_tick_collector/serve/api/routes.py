@@ -224,7 +224,24 @@ async def books_by_body(request: Request, reader: Reader, query: Annotated[model
     return service_of(request).ask(reader, "books", _books_asked(request, query))
 
 
-def _books_asked(request: Request, query: models.BooksQuery) -> dict[str, Any]:
+@router.get("/v1/snapshots", response_model=models.SnapshotsAnswer, tags=["snapshots"])
+async def snapshots(request: Request, reader: Reader, query: Annotated[models.SnapshotsQuery, Query()]) -> Response:
+    """Recorded snapshots, such as gexbot's levels, by day and second: one a second and series, the first that was seen.
+
+    `coverage` holds them against the source's own file of the day. All pages are one state of the files.
+    """
+    return service_of(request).ask(reader, "snapshots", _books_asked(request, query))
+
+
+@router.post("/v1/snapshots", response_model=models.SnapshotsAnswer, tags=["snapshots"])
+async def snapshots_by_body(
+    request: Request, reader: Reader, query: Annotated[models.SnapshotsQuery, Body()]
+) -> Response:
+    """The same question in a body."""
+    return service_of(request).ask(reader, "snapshots", _books_asked(request, query))
+
+
+def _books_asked(request: Request, query: models.BooksQuery | models.SnapshotsQuery) -> dict[str, Any]:
     asked = query.model_dump(exclude_none=True)
     asked["format"] = format_of(request, query.format)
     if asked["format"] == "json" or query.cursor is not None:

@@ -166,11 +166,9 @@ class Copies:
             return
         self._told.add((day, series))
         seconds = tuple(sorted(reading.seconds))
-        self._sink.learn([
-            SnapshotsCopied(
-                day, *series, self._clock.now_ms(), reading.records, seconds, reading.sha256.hexdigest()
-            )
-        ])  # fmt: skip
+        at_ms, sha256 = self._clock.now_ms(), reading.sha256.hexdigest()
+        told = SnapshotsCopied(day, *series, at_ms, reading.records, reading.rejected, seconds, sha256)
+        self._sink.learn([told])
         log.info(event("gexbot_copied", day=day, series=series, records=reading.records, rejected=reading.rejected))
 
     def _read(self, reading: _Reading) -> None:

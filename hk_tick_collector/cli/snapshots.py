@@ -1,0 +1,143 @@
+"""``hk-tickctl snapshots``: a picture of a symbol at a time, or what of a day's grid was seen."""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hk_tick_collector.cli.common import EXIT_FINE, EXIT_PROBLEM, App, print_table, tickctl_command
+from hk_tick_collector.cli.options import named_option
+from hk_tick_collector.cli.terminal import show_text
+from hk_tick_collector.core.errors import InputError, NoData
+from hk_tick_collector.core.text import days_there
+from hk_tick_collector.records.snapshot import Series
+from hk_tick_collector.store.layout import snapshot_days, snapshot_file
+from hk_tick_collector.store.snapshot_reader import Picture, Span, newest, pictures, series_there
+from hk_tick_collector.store.verdict import PROVEN
+from hk_tick_collector.watch.when import on_day_ms, one_day, symbol_list
+
+if TYPE_CHECKING:
+    from hk_tick_collector.quality.snapshots import SeriesGrid, SnapshotReport
+
+RANGES_SHOWN = 3
+LOOK_BACK_SEC = 60
+FIELDS_SHOWN = 24
+
+_COLUMNS = ("series", "state", "grid", "seen", "absent", "not offered", "only copy", "several")
+
+_HELP = """The snapshot of SYMBOL at a time; without SYMBOL what of a day's grid was seen.
+
+The grid is a picture a second and series while the market trades. The source's own file of the day tells what it did
+not offer from what is absent here; without it every hole is absent, and no day is proven.
+
+Times are the market's. Ends with 1 when a day that is over is not proven, with 3 when there is no such snapshot.
+"""
+
+
+@tickctl_command("snapshots", help=_HELP, short_help="Levels of gexbot at a time.")
+@click.argument("symbol", required=False)
+@named_option("--days", "day", earlier=["--day"], metavar="DAY", help="The day: YYYYMMDD, today; default: the newest.")
+@click.option("--series", "name", metavar="PACKAGE/CATEGORY", help="Such as classic/gex_full; default: the first.")
+@click.option("--at", "at", metavar="TIME", help="09:30, 09:30:15; default: the newest.")
+def command(app: App, symbol: str | None, day: str | None, name: str | None, at: str | None) -> int:
+    """See ``--help``."""
+    chosen = _day_of(app, day)
+    path = snapshot_file(app.data_root, chosen)
+    if symbol is None:
+        if at is not None or name is not None:
+            raise click.UsageError("--at and --series need a SYMBOL")
+        return _show_report(app, chosen, path)
+    return _show_picture(app, path, chosen, _series_of(app, path, symbol, name), at)
+
+
+def _day_of(app: App, day: str | None) -> str:
+    days = snapshot_days(app.data_root)
+    if not days:
+        raise NoData(f"no snapshots are recorded under {app.data_root}: SOURCE=gexbot records them (docs/gexbot.md)")
+    if day in (None, "last"):
+        return days[-1]
+    chosen = one_day(app, day)
+    if chosen not in days:
+        raise NoData(f"no snapshots are recorded of {chosen}; {days_there(days)}")
+    return chosen
+
+
+def _series_of(app: App, path: Path, symbol: str, name: str | None) -> Series:
+    (wanted,) = symbol_list(app.market, [symbol])[:1]
+    there = series_there(path)
+    of_symbol = [one for one in there if one.symbol == wanted]
+    if not of_symbol:
+        named = dict.fromkeys(one.symbol for one in there)
+        raise NoData(f"no snapshot of {wanted} is recorded on that day; recorded: {', '.join(list(named)[:10])}")
+    found = next((one for one in of_symbol if name in (None, f"{one.package}/{one.category}")), None)
+    if found is None:
+        names = ", ".join(f"{one.package}/{one.category}" for one in of_symbol)
+        raise InputError(f"{name} is not recorded of {wanted}; there is {names}")
+    return found
+
+
+def _show_picture(app: App, path: Path, day: str, series: Series, at: str | None) -> int:
+    if at is None:
+        found = newest(path, series)
+    else:
+        until_sec = on_day_ms(at, day, app.market) // 1000 + 1
+        before = deque(pictures(path, [series], Span(until_sec - LOOK_BACK_SEC, until_sec)), maxlen=1)
+        found = before[0] if before else None
+    if found is None:
+        raise NoData(f"{series}: there is no snapshot within the minute before that time on {day}")
+    picture = found
+    body: dict[str, Any] = json.loads(picture.body or "{}")
+    plain = {**picture._asdict(), "series": str(picture.series), "body": body}
+    app.emit(plain, lambda: _print_picture(app, day, picture, body))
+    return EXIT_FINE
+
+
+def _print_picture(app: App, day: str, picture: Picture, body: dict[str, Any]) -> None:
+    zone = app.market.zone
+    seen = "seen live" if picture.origin == "live" else "from the source's file of the day"
+    show_text(f"{picture.series}, {zone.clock(picture.ts_sec * 1000)} {app.market.time_word} on {day}, {seen}")
+    flat = [(name, _shown(value)) for name, value in body.items()]
+    print_table(("field", "value"), flat[:FIELDS_SHOWN])
+    if len(flat) > FIELDS_SHOWN:
+        print(f"... and {len(flat) - FIELDS_SHOWN} fields more: --json")
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, list):
+        return f"{len(value)} rows: --json"
+    return json.dumps(value) if not isinstance(value, str) else value
+
+
+def _show_report(app: App, day: str, path: Path) -> int:
+    from hk_tick_collector.quality.snapshots import report_of  # noqa: PLC0415 - not for --help
+
+    report = report_of(path, day, app.market, app.calendar.day_kind(day), app.now_ms)
+    plain = {"state": report.state, "sentence": report.sentence, **asdict(report)}
+    app.emit(plain, lambda: _print_report(app, report))
+    return EXIT_PROBLEM if report.is_over and report.state != PROVEN else EXIT_FINE
+
+
+def _print_report(app: App, report: SnapshotReport) -> None:
+    show_text(f"{report.trading_day}: {report.sentence}")
+    print_table(_COLUMNS, [_row(one) for one in report.series], numbers=_COLUMNS[2:], spare=("several", "only copy"))
+    for one in report.series:
+        if one.reason and report.is_over:
+            show_text(f"{one.symbol}/{one.package}/{one.category}: {one.reason}{_ranges(app, one.absent_ranges)}")
+
+
+def _row(one: SeriesGrid) -> tuple[object, ...]:
+    name = f"{one.symbol}/{one.package}/{one.category}"
+    return name, one.state, one.expected, one.seen, one.absent, one.not_offered, one.only_copy, one.several
+
+
+def _ranges(app: App, ranges: Sequence[tuple[int, int]]) -> str:
+    clock = app.market.zone.clock
+    shown = [f"{clock(first * 1000)} to {clock(last * 1000)}" for first, last in ranges[:RANGES_SHOWN]]
+    more = f" and {len(ranges) - RANGES_SHOWN} more stretches" if len(ranges) > RANGES_SHOWN else ""
+    return f"; absent {', '.join(shown)}{more}" if shown else ""

@@ -1,0 +1,185 @@
+"""Snapshots of local files, for ``client.local`` and the server: which days and series, how complete, the rows.
+
+A day's snapshots are one file. Of several data roots the first one with a symbol tells. What is stored after the
+question was asked is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pyarrow as pa
+
+from hk_tick_collector.client.coverage import (
+    MISSING,
+    NOT_RECORDED,
+    PROVEN,
+    UNPROVEN,
+    WHOLE_DAY,
+    Coverage,
+    SymbolCoverage,
+)
+from hk_tick_collector.client.errors import NoData, UnknownSymbol
+from hk_tick_collector.client.plan import (
+    MarketRoots,
+    blank,
+    bound_ms,
+    days_meant,
+    symbols_by_market,
+    unrecorded,
+)
+from hk_tick_collector.client.question import SnapshotQuestion
+from hk_tick_collector.core.errors import NoData as NothingThere
+from hk_tick_collector.core.text import days_there
+from hk_tick_collector.days.catalog import Day
+from hk_tick_collector.days.snapshots import newest_no, read
+from hk_tick_collector.days.union import UnionCatalog
+from hk_tick_collector.market.market import Market
+from hk_tick_collector.quality.snapshots import SeriesGrid, report_of
+from hk_tick_collector.records.snapshot import Series
+from hk_tick_collector.store.layout import snapshot_days, snapshot_file
+from hk_tick_collector.store.snapshot_reader import WHOLE, Span, series_there
+
+_HINT = "SOURCE=gexbot records snapshots; hk-tickctl snapshots lists series"
+
+
+class SnapshotPlaces(UnionCatalog):
+    """The days with snapshots of one market in several data roots."""
+
+    def days(self) -> list[str]:
+        """All of them, oldest first."""
+        return sorted({day for one in self.catalogs for day in snapshot_days(one.data_root)})
+
+    def day(self, trading_day: str) -> Day:
+        """The day, of which there is no tick. NoData when there are no snapshots of it."""
+        days = self.days()
+        if trading_day not in days:
+            raise NothingThere(f"none are recorded of {trading_day}; {days_there(days)}")
+        return Day(trading_day, None, self.archive_root, self.market, self.data_root)
+
+    def files(self, trading_day: str) -> list[Path]:
+        """The day's file in each data root that has one."""
+        paths = (snapshot_file(one.data_root, trading_day) for one in self.catalogs)
+        return [path for path in paths if path.is_file()]
+
+
+@dataclass(frozen=True)
+class SnapshotRead:
+    """A part of a day's snapshots. ``coverage``: of the symbols asked for, the worst of each one's series."""
+
+    path: Path
+    trading_day: str
+    market: Market
+    series: tuple[Series, ...]
+    coverage: list[SymbolCoverage]
+    span: Span
+
+    def only(self, symbols: Sequence[str]) -> SnapshotRead:
+        """The part of these symbols."""
+        kept = [row for row in self.coverage if row.symbol in symbols]
+        return replace(self, series=tuple(one for one in self.series if one.symbol in symbols), coverage=kept)
+
+    def batches(self, question: SnapshotQuestion, span: Span | None = None) -> Iterator[pa.RecordBatch]:
+        """Its rows; none is empty. ``span``: instead of its own."""
+        if self.series:
+            wanted = self.span if span is None else span
+            yield from read(self.path, self.series, wanted, every=question.every, bodies=question.bodies)
+
+
+@dataclass
+class SnapshotPlan:
+    """What to read, by day and data root, and the coverage of what cannot be."""
+
+    reads: list[SnapshotRead] = field(default_factory=list)
+    not_there: list[SymbolCoverage] = field(default_factory=list)
+
+    @property
+    def coverage(self) -> Coverage:
+        """Of all of it, by day and symbol."""
+        rows = [*self.not_there, *(row for one in self.reads for row in one.coverage)]
+        return Coverage(sorted(rows, key=lambda row: (row.trading_day, row.symbol)))
+
+
+def plan_of_snapshots(markets: Sequence[MarketRoots], question: SnapshotQuestion) -> SnapshotPlan:
+    """What a question means here. BadQuestion for what is no day or symbol, NoData when no snapshot of these days is
+    recorded, UnknownSymbol when none of these series is; errors of the store."""
+    plan, stretch = SnapshotPlan(), question.stretch
+    nothing: list[NoData] = []
+    for recorded, symbols in symbols_by_market(markets, stretch.symbols):
+        places = SnapshotPlaces(recorded.catalog.catalogs)
+        try:
+            _add(plan, places, replace(recorded, catalog=places), symbols, question)
+        except NoData as exc:
+            nothing.append(exc)
+    if not plan.reads and not plan.not_there:
+        told = nothing[0] if nothing else NoData("no snapshots are recorded of these days")
+        raise NoData(f"no snapshots: {told.args[0]}", _HINT)
+    if plan.reads and not any(one.series for one in plan.reads):
+        days = sorted({one.trading_day for one in plan.reads})
+        named = ", ".join((*stretch.symbols, *question.series)[:5]) or "any symbol"
+        raise UnknownSymbol(f"no snapshot of {named} is recorded on {', '.join(days[:5])}", _HINT)
+    plan.reads.sort(key=lambda one: one.trading_day)  # stable: data roots stay in their order
+    return plan
+
+
+def batches_of(plan: SnapshotPlan, question: SnapshotQuestion) -> Iterator[pa.RecordBatch]:
+    """The rows, day by day."""
+    for one in plan.reads:
+        yield from one.batches(question)
+
+
+def _add(
+    plan: SnapshotPlan,
+    places: SnapshotPlaces,
+    recorded: MarketRoots,
+    symbols: tuple[str, ...] | None,
+    question: SnapshotQuestion,
+) -> None:
+    """One market's part."""
+    stretch = question.stretch
+    start_ms, end_ms = (bound_ms(recorded.market, end) for end in (stretch.start, stretch.end))
+    for name in days_meant(recorded, stretch, start_ms, end_ms):
+        taken: set[str] = set()
+        for path in places.files(name):
+            found = _read_of(path, name, recorded, question, _span(start_ms, end_ms))
+            mine = [row.symbol for row in found.coverage if row.symbol not in taken]
+            wanted = mine if symbols is None else [symbol for symbol in mine if symbol in symbols]
+            taken.update(wanted)
+            plan.reads.append(found.only(wanted))
+        plan.not_there += [_lacking(name, symbol) for symbol in symbols or () if symbol not in taken]
+    for name, reason in unrecorded(recorded, stretch, start_ms, end_ms):
+        plan.not_there += [blank(name, symbol, NOT_RECORDED, reason) for symbol in symbols or (WHOLE_DAY,)]
+
+
+def _span(start_ms: int | None, end_ms: int | None) -> Span:
+    """A second is from its beginning on."""
+    from_sec = WHOLE.from_sec if start_ms is None else -(-start_ms // 1000)
+    return Span(from_sec, WHOLE.until_sec if end_ms is None else -(-end_ms // 1000))
+
+
+def _lacking(day: str, symbol: str) -> SymbolCoverage:
+    return blank(day, symbol, NOT_RECORDED, "no snapshot of it is recorded on this day")
+
+
+def _read_of(path: Path, day: str, recorded: MarketRoots, question: SnapshotQuestion, span: Span) -> SnapshotRead:
+    until_no = newest_no(path)
+    there = [one for one in series_there(path) if question.wants(one.package, one.category)]
+    report = report_of(path, day, recorded.market, recorded.calendar.day_kind(day), recorded.now_ms)
+    grids = [one for one in report.series if Series(one.symbol, one.package, one.category) in there]
+    symbols = dict.fromkeys(one.symbol for one in there)
+    rows = [_coverage_of(day, symbol, [one for one in grids if one.symbol == symbol]) for symbol in symbols]
+    return SnapshotRead(path, day, recorded.market, tuple(there), rows, span._replace(until_no=until_no))
+
+
+def _coverage_of(day: str, symbol: str, grids: Sequence[SeriesGrid]) -> SymbolCoverage:
+    """The worst of a symbol's series; counts are of all of them."""
+    states = {one.state for one in grids}
+    state = next((word for word in (MISSING, UNPROVEN) if word in states or not states), PROVEN)
+    reasons = dict.fromkeys(f"{one.package}/{one.category}: {one.reason}" for one in grids if one.reason)
+    absent = sum(one.absent for one in grids if one.state == MISSING)
+    return SymbolCoverage(
+        day, symbol, state, "; ".join(list(reasons)[:3]) or None, sum(one.rows for one in grids), absent, None,
+        sum(one.seen + one.absent for one in grids) if state != UNPROVEN else None, None, None, None,
+    )  # fmt: skip

@@ -1,0 +1,76 @@
+"""A day's snapshots as Arrow, in bounded memory, and which days there are.
+
+Columns of ``schema``: ``symbol``, ``package``, ``category``; ``ts_ms`` (timestamp[ms, UTC], the source's second),
+``recv_ts_ms`` (our clock), ``origin`` (live, copy), ``spot``, ``zero_gamma`` (float64), ``snapshot_no`` (its place in
+the file), and ``body`` (the JSON object as it came) where bodies are wanted. Rows come by second::
+
+    for batch in read(snapshot_file(data_root, "20261127"), [Series("US.SPX", "classic", "gex_full")]): ...
+
+Raises StoreUnavailable when there is no such file, StoreCorrupt when it is damaged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+import pyarrow as pa
+
+from hk_tick_collector.records.snapshot import Series
+from hk_tick_collector.store.snapshot_file import reading
+from hk_tick_collector.store.snapshot_reader import WHOLE, Picture, Span, pictures
+
+CHUNK_ROWS = 200  # of up to 100 kB each
+
+_NAME = pa.dictionary(pa.int32(), pa.string())
+_MS = pa.timestamp("ms", tz="UTC")
+
+
+def schema(*, bodies: bool = True) -> pa.Schema:
+    """The columns of ``read``."""
+    fields = [
+        pa.field("symbol", _NAME, nullable=False),
+        pa.field("package", _NAME, nullable=False),
+        pa.field("category", _NAME, nullable=False),
+        pa.field("ts_ms", _MS, nullable=False),
+        pa.field("recv_ts_ms", _MS, nullable=False),
+        pa.field("origin", _NAME, nullable=False),
+        pa.field("spot", pa.float64()),
+        pa.field("zero_gamma", pa.float64()),
+        pa.field("snapshot_no", pa.int64(), nullable=False),
+    ]
+    return pa.schema([*fields, pa.field("body", pa.string(), nullable=False)] if bodies else fields)
+
+
+def read(
+    path: Path, series: Sequence[Series], span: Span = WHOLE, *, every: bool = False, bodies: bool = True
+) -> Iterator[pa.RecordBatch]:
+    """The pictures of these series; one a second, or ``every`` one."""
+    wanted, found = schema(bodies=bodies), pictures(path, series, span, every=every, bodies=bodies)
+    while chunk := list(islice(found, CHUNK_ROWS)):
+        yield pa.RecordBatch.from_arrays(list(_columns(chunk, wanted)), schema=wanted)
+
+
+def newest_no(path: Path) -> int:
+    """How far a file is written."""
+    with reading(path) as conn:
+        return int(conn.execute("SELECT max(rowid) FROM snapshots").fetchone()[0] or 0)
+
+
+def _columns(chunk: Sequence[Picture], wanted: pa.Schema) -> Iterator[pa.Array]:
+    values: dict[str, list[object]] = {
+        "symbol": [one.series.symbol for one in chunk],
+        "package": [one.series.package for one in chunk],
+        "category": [one.series.category for one in chunk],
+        "ts_ms": [one.ts_sec * 1000 for one in chunk],
+        "recv_ts_ms": [one.recv_ts_ms for one in chunk],
+        "origin": [one.origin for one in chunk],
+        "spot": [one.spot for one in chunk],
+        "zero_gamma": [one.zero_gamma for one in chunk],
+        "snapshot_no": [one.snapshot_no for one in chunk],
+        "body": [one.body for one in chunk],
+    }
+    for field in wanted:
+        array = pa.array(values[field.name], pa.string() if field.type == _NAME else field.type)
+        yield array.dictionary_encode() if field.type == _NAME else array

@@ -1,0 +1,191 @@
+"""Snapshots read as a user reads them: the Python API on files and on a server, HTTP page by page, an export."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pyarrow.parquet as pq
+import pytest
+
+from hk_tick_collector.client import errors
+from hk_tick_collector.client.api import Recordings
+from hk_tick_collector.client.default import connect, local
+from hk_tick_collector.store.layout import snapshot_file
+from tests.harness import ended
+from tests.serving import ApiServer, add_key
+from tests.snapshots import DAY, FLOW, NDX, OPEN_SEC, SPX, copied, filled, record, snapshot
+from tests.tickctl import tickctl, tickctl_json
+
+SECONDS = range(30)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    live = [snapshot(SPX, second) for second in SECONDS if second % 3]
+    flow = [snapshot(FLOW, second) for second in SECONDS]
+    other = [snapshot(SPX, 4, "copy", "told otherwise")]
+    rows = [*live, *filled(SPX, (0, 3, 6)), *other, *flow, *filled(NDX, (1, 2))]
+    seconds = [second for second in SECONDS if second % 3 or second in (0, 3, 6)]
+    directory = tmp_path_factory.mktemp("snapshots") / "US"
+    return record(directory, rows, [copied(SPX, seconds), copied(NDX, (1, 2))])
+
+
+@pytest.fixture(scope="module")
+def keys(root: Path) -> dict[str, str]:
+    path = root.parent / "keys.json"
+    return {"all": add_key(path, "all"), "ndx": add_key(path, "ndx", symbols=("US.NDX",))}
+
+
+@pytest.fixture(scope="module")
+def server(root: Path, keys: dict[str, str]) -> Iterator[ApiServer]:
+    with ended(made := ApiServer(root.parent / "api", root, API_KEYS_FILE=root.parent / "keys.json")):
+        yield made
+
+
+@pytest.fixture(scope="module")
+def all_key(keys: dict[str, str]) -> str:
+    return keys["all"]
+
+
+@pytest.fixture(scope="module", params=["local", "remote"])
+def recordings(request: pytest.FixtureRequest, root: Path) -> Iterator[Recordings]:
+    if request.param == "local":
+        yield local(root)
+        return
+    server, key = request.getfixturevalue("server"), request.getfixturevalue("all_key")
+    with connect(server.url, key=key) as made:
+        yield made
+
+
+def seconds(table: Any) -> list[int]:
+    return [int(moment.timestamp()) - OPEN_SEC for moment in table.column("ts_ms").to_pylist()]
+
+
+def test_one_picture_a_second_comes_in_order_and_live_goes_first(recordings: Recordings) -> None:
+    with pytest.warns(errors.IncompleteData, match="orderflow/orderflow: the source's own file of the day was not"):
+        whole = recordings.load("US.SPX", DAY, kind="snapshot")
+    assert whole.num_rows == 23 + 30
+    table = recordings.load("US.SPX", DAY, kind="snapshot", series="classic/gex_full")
+    assert seconds(table) == [second for second in SECONDS if second % 3 or second in (0, 3, 6)]
+    of_4 = table.slice(seconds(table).index(4), 1).to_pylist()[0]
+    assert (of_4["origin"], json.loads(of_4["body"])["says"]) == ("live", "")
+
+
+def test_every_picture_of_a_second_can_be_had(recordings: Recordings) -> None:
+    table = recordings.load("US.NDX, US.SPX", DAY, kind="snapshot", series="classic/gex_full", every=True, bodies=False)
+    assert table.num_rows == 24 + 2
+    assert seconds(table).count(4) == 2
+    assert "body" not in table.column_names
+
+
+def test_a_stretch_begins_with_its_first_second_and_ends_before_its_last(recordings: Recordings) -> None:
+    start, end = (datetime.fromtimestamp(OPEN_SEC + second, UTC) for second in (3, 7))
+    table = recordings.load("US.SPX", start=start, end=end, kind="snapshot", series="classic/gex_full")
+    assert seconds(table) == [3, 4, 5, 6]
+
+
+def test_what_is_proven_can_be_required(recordings: Recordings) -> None:
+    assert recordings.load("US.NDX", DAY, kind="snapshot", require="proven").num_rows == 2
+    with pytest.raises(errors.NotProven, match="orderflow"):
+        recordings.load("US.SPX", DAY, kind="snapshot", require="proven")
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"series": "classic"}, errors.BadQuestion, "no series"),
+        ({"series": "state/gamma_zero"}, errors.UnknownSymbol, "no snapshot of"),
+        ({"columns": "price"}, errors.BadQuestion, "for ticks"),
+        ({"as_of": 0}, errors.BadQuestion, "as_of is for ticks"),
+        ({"symbols": "US.AAPL"}, errors.UnknownSymbol, "US.AAPL"),
+        ({"day": "20261124"}, errors.NoData, "no snapshots"),
+    ],
+)
+def test_a_question_without_a_meaning_says_so(
+    recordings: Recordings, options: dict[str, Any], error: type[Exception], words: str
+) -> None:
+    asked = {"symbols": "US.SPX", "day": DAY, **options}
+    with pytest.raises(error, match=words):
+        recordings.load(asked.pop("symbols"), asked.pop("day"), kind="snapshot", **asked)
+
+
+def ask(server: ApiServer, key: str, **asked: Any) -> httpx.Response:
+    with server.client(key) as client:
+        return client.get("/v1/snapshots", params={"symbols": "all", "day": DAY, **asked})
+
+
+@pytest.mark.parametrize("limit", [1, 7, 30])
+def test_pages_are_one_state_of_the_file_whatever_is_stored_meanwhile(
+    server: ApiServer, all_key: str, root: Path, limit: int
+) -> None:
+    whole = ask(server, all_key).json()
+    first = ask(server, all_key, limit=limit).json()
+    record(root, [snapshot(SPX, 100 + limit), snapshot(FLOW, 2, "copy", f"later {limit}")])
+    found = first["data"]
+    cursor = first["next"]
+    while cursor:
+        page = ask(server, all_key, limit=limit, cursor=cursor).json()
+        found += page["data"]
+        cursor = page["next"]
+    assert found == whole["data"]
+    assert found == sorted(found, key=lambda row: (row["ts_ms"], row["snapshot_no"]))
+    assert whole["coverage"]["state"] == "unproven"
+
+
+def test_a_cursor_of_another_file_is_refused(server: ApiServer, all_key: str, root: Path) -> None:
+    cursor = ask(server, all_key, limit=5).json()["next"]
+    path = snapshot_file(root, DAY)
+    kept = path.read_bytes()
+    path.unlink()
+    record(root, [snapshot(SPX, second, says="another file") for second in range(200)])
+    gone = ask(server, all_key, limit=5, cursor=cursor)
+    path.write_bytes(kept)
+    assert (gone.status_code, gone.json()["type"]) == (410, "/problems/cursor-gone")
+
+
+def test_a_key_of_some_symbols_reads_no_others(server: ApiServer, keys: dict[str, str]) -> None:
+    key = keys["ndx"]
+    assert {row["symbol"] for row in ask(server, key).json()["data"]} == {"US.NDX"}
+    assert ask(server, key, symbols="US.SPX").status_code == 403
+
+
+def test_a_page_of_large_bodies_is_short(server: ApiServer, all_key: str, tmp_path: Path, root: Path) -> None:
+    large = [snapshot(NDX, 1000 + second, large=200_000) for second in range(200)]
+    record(root, large)
+    page = ask(server, all_key, symbols="US.NDX").json()
+    rest = ask(server, all_key, symbols="US.NDX", cursor=page["next"]).json()
+    assert len(page["data"]) + len(rest["data"]) == 202
+    assert rest["next"] is None
+
+
+def test_an_export_holds_every_picture(root: Path, tmp_path: Path) -> None:
+    done = tickctl("export", "parquet", "--kind", "snapshot", "-o", tmp_path / "out", data_root=root)
+    assert done.returncode == 0, done.stderr
+    table = pq.read_table(tmp_path / "out" / "market=US" / f"day={DAY}" / "snapshots.parquet")
+    assert {"live", "copy"} == set(table.column("origin").to_pylist())
+    done = tickctl("export", "csv", "--kind", "snapshot", "-o", tmp_path / "csv", "--symbols", "US.SPX", data_root=root)
+    assert done.returncode == 0, done.stderr
+    with (tmp_path / "csv" / f"{DAY}.snapshots.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {row["symbol"] for row in rows} == {"US.SPX"}
+    again = tickctl("export", "csv", "--kind", "snapshot", "-o", tmp_path / "csv", data_root=root)
+    assert "--force" in again.stderr
+    wrong = tickctl("export", "sqlite", "--kind", "snapshot", "-o", tmp_path / "x", data_root=root)
+    assert (wrong.returncode, "parquet or csv" in wrong.stderr) == (2, True)
+
+
+def test_the_command_tells_the_grid_and_a_picture(root: Path) -> None:
+    report = tickctl_json("snapshots", "--days", DAY, data_root=root, code=1)
+    by_name = {(one["symbol"], one["package"]): one for one in report["series"]}
+    assert by_name["US.SPX", "orderflow"]["not_offered"] is None
+    assert report["state"] == "unproven"
+    picture = tickctl_json("snapshots", "US.SPX", "--days", DAY, "--at", "09:30:03", data_root=root)
+    assert (picture["ts_sec"], picture["origin"]) == (OPEN_SEC + 3, "copy")
+    nothing = tickctl("snapshots", "US.SPX", "--days", DAY, "--at", "09:00", data_root=root)
+    assert nothing.returncode == 3
