@@ -123,12 +123,13 @@ class RawClient:
         assert answer.retType == 0, answer.retMsg
         return answer
 
-    def subscribe(self, symbols: Sequence[str]) -> Any:
+    def subscribe(self, symbols: Sequence[str], sub_type: int = 4) -> Any:
+        """With pushes; of ticks, or of another type's number."""
         request = pb.load("Qot_Sub").Request()
         request.c2s.isSubOrUnSub = True
         request.c2s.isRegOrUnRegPush = True
         request.c2s.isFirstPush = False
-        request.c2s.subTypeList.append(4)
+        request.c2s.subTypeList.append(sub_type)
         for symbol in symbols:
             security = request.c2s.securityList.add()
             security.market = 1

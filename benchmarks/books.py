@@ -1,0 +1,201 @@
+"""Order books beside ticks: what a flood of books does to the ticks, and what becomes of each push.
+
+    python -m benchmarks.books
+
+The simulator makes a steady number of ticks a second over 900 symbols and, of the first of them, as many states of
+order books as are wanted. It is one process on one core, so its ticks come later while it makes books, whoever reads
+them. Therefore three programs take turns:
+
+    books     the recorder takes ticks and books
+    elsewhere the recorder takes ticks alone; the same flood goes to another client, which throws it away
+    off       the recorder takes ticks alone, and nobody wants books: what they cost who has none, beside the floor
+    floor     the floor, likewise
+
+What books cost the ticks is "books" to "elsewhere". Each run is checked against the truth file of ticks, and in every
+session of the book file received = stored + merged + unread must hold: else the exit code is 1.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import statistics
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks import rig
+from benchmarks.latency import IN_MARKET_HOURS, SETTLE_SEC, Window, watch
+from hk_tick_collector.opend_sim.instruments import default_symbols
+from hk_tick_collector.store import book_reader
+from hk_tick_collector.store.book_reader import SessionCounts
+from hk_tick_collector.store.layout import book_days, book_file
+from tests.harness import Simulator, check, ended
+from tests.integration.sim_client import RawClient
+
+BOOKS, ELSEWHERE, OFF, FLOOR = "books", "elsewhere", "off", rig.FLOOR
+PROGRAMS = (BOOKS, ELSEWHERE, OFF, FLOOR)
+BOOK_SYMBOLS = 100
+TICKS_PER_SEC, BOOKS_PER_SEC = 5000, 20_000
+WINDOW_SEC, SHORT_WINDOW_SEC = 15.0, 3.0
+ORDER_BOOK = 2  # Qot_Common.SubType
+COLUMNS = (
+    "program", "books/s sent", "received", "stored", "merged", "unread", "tick rows", "p50 ms", "p99 ms", "max ms",
+    "CPU %", "RSS MiB",
+)  # fmt: skip
+LIKE = ("p50_ms", "p99_ms", "max_ms", "cpu_percent")
+
+
+@dataclass(frozen=True)
+class Load:
+    """What is made in a window."""
+
+    ticks_per_sec: int
+    books_per_sec: int
+    window_sec: float
+
+
+@dataclass(frozen=True)
+class Run:
+    """One program in one window."""
+
+    window: Window
+    sent_per_sec: float
+    counts: SessionCounts | None  # of its book file
+
+
+@contextlib.contextmanager
+def _thrown_away(port: int, symbols: list[str]) -> Iterator[None]:
+    """Somebody reads the books of these symbols while the context lasts."""
+    with RawClient(port) as client:
+        client.init()
+        answer = client.subscribe(symbols, ORDER_BOOK)
+        assert answer.retType == 0, answer.retMsg
+        stop = threading.Event()
+        reader = threading.Thread(target=_read, args=(client, stop))
+        reader.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            reader.join()
+
+
+def _read(client: RawClient, stop: threading.Event) -> None:
+    buffer = bytearray(1 << 20)
+    client.sock.settimeout(0.2)
+    while not stop.is_set():
+        with contextlib.suppress(TimeoutError):
+            if not client.sock.recv_into(buffer):
+                return
+
+
+def measure(directory: Path, program: str, load: Load) -> Run:
+    """One program. AssertionError when a tick is missing or a push is not accounted for."""
+    symbols = default_symbols(BOOK_SYMBOLS)
+    settings = {**IN_MARKET_HOURS, "BOOK_SYMBOLS": ",".join(symbols) if program == BOOKS else ""}
+    kind = rig.FLOOR if program == FLOOR else rig.RECORDER
+    with contextlib.ExitStack() as cleanup:
+        simulator = rig.simulator(directory / "sim", "--rate", load.ticks_per_sec)
+        cleanup.enter_context(ended(simulator))
+        collector = rig.Collector(kind, directory / "data", simulator.port, None, **settings)
+        cleanup.enter_context(ended(collector))
+        collector.wait_subscribed()
+        if kind == rig.RECORDER:
+            collector.wait_for("backfill_done")
+        if program == BOOKS:
+            collector.wait_for(f"books_subscribed symbols={BOOK_SYMBOLS}")
+        if program == ELSEWHERE:
+            cleanup.enter_context(_thrown_away(simulator.port, symbols))
+        if program in (BOOKS, ELSEWHERE):
+            simulator.ctl(f"book-flood limit={load.books_per_sec}")
+        time.sleep(SETTLE_SEC)
+        since_ms, sent = time.time_ns() // 1_000_000, _sent(simulator)
+        window = watch(collector, load.window_sec)
+        sent_per_sec = (_sent(simulator) - sent) / load.window_sec
+        simulator.ctl("clear")
+        _wait_until_caught_up(collector)
+        code = collector.stop()
+        assert code == 0, f"{program} ended with {code}\n{collector.output}"
+        simulator.stop()
+        result = check(simulator, collector.data_root, "--since-ms", str(since_ms), "--allow-tail-ms", "5000")
+    assert result.returncode == 0, f"{program} did not store what was made:\n{result.stdout}{result.stderr}"
+    return Run(window, sent_per_sec, _counts(directory / "data") if program == BOOKS else None)
+
+
+def _wait_until_caught_up(collector: rig.Collector) -> None:
+    """A tick that was made from now on is stored: on a machine that is too slow, others wait before it."""
+    now_ms = time.time_ns() // 1_000_000
+    sql = "SELECT ts_ms FROM ticks WHERE push_type = 'push' ORDER BY rowid DESC LIMIT 1"
+    with contextlib.closing(rig.RowReader(collector.data_root)) as reader:
+        rig.wait_quickly(
+            lambda: max(conn.execute(sql).fetchone()[0] for conn in reader.connections()) > now_ms,
+            "newer tick",
+            collector,
+        )
+
+
+def _sent(simulator: Simulator) -> int:
+    return int(simulator.ctl("status")["books_pushed"])
+
+
+def _counts(data_root: Path) -> SessionCounts:
+    """Of the one session. AssertionError when it does not add up."""
+    (counts,) = [found for day in book_days(data_root) for found in book_reader.sessions(book_file(data_root, day))]
+    assert counts.adds_up, f"received is not stored + merged + unread: {counts}"
+    return counts
+
+
+def _row(program: str, runs: list[Run]) -> list[object]:
+    def median(name: str) -> float:
+        return float(statistics.median(getattr(run.window, name) for run in runs))
+
+    counts = [run.counts for run in runs if run.counts is not None]
+    told = [sum(getattr(one, name) for one in counts) for name in ("received", "stored", "merged", "unread")]
+    return [
+        program,
+        statistics.median(run.sent_per_sec for run in runs),
+        *(told if counts else [None] * 4),
+        sum(run.window.rows for run in runs),
+        median("p50_ms"),
+        median("p99_ms"),
+        max(run.window.max_ms for run in runs),
+        median("cpu_percent"),
+        median("rss_mib"),
+    ]
+
+
+def _ratio_row(program: str, to: str, runs: dict[str, list[Run]]) -> list[object]:
+    pairs = [(ours.window, other.window) for ours, other in zip(runs[program], runs[to], strict=True)]
+    ratios = [statistics.median(getattr(ours, name) / getattr(other, name) for ours, other in pairs) for name in LIKE]
+    return [f"{program} to {to}", *[None] * 6, *ratios, None]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit codes: 0 measured, 1 a tick was lost or a push is not accounted for."""
+    parser = rig.parser(str(__doc__).splitlines()[0])
+    parser.add_argument("--rate", type=int, default=TICKS_PER_SEC, metavar="R", help="ticks a second")
+    parser.add_argument("--books", type=int, default=BOOKS_PER_SEC, metavar="R", help="pushes of books a second")
+    parser.add_argument("--window", type=float, default=WINDOW_SEC, metavar="SEC", help="how long each is watched")
+    args = parser.parse_args(argv)
+    rig.print_machine()
+    load = Load(args.rate, args.books, SHORT_WINDOW_SEC if args.short else args.window)
+    runs: dict[str, list[Run]] = {program: [] for program in PROGRAMS}
+    with rig.workspace(args.keep) as directory:
+        for number in range(1 if args.short else args.rounds):
+            for program in PROGRAMS if number % 2 == 0 else reversed(PROGRAMS):
+                try:
+                    runs[program].append(measure(directory / f"{program}-{number}", program, load))
+                except AssertionError as exc:
+                    print(exc, file=sys.stderr)
+                    return 1
+    rows = [_row(program, runs[program]) for program in PROGRAMS]
+    rows += [_ratio_row(BOOKS, ELSEWHERE, runs), _ratio_row(OFF, FLOOR, runs)]
+    print(rig.table(COLUMNS, rows))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
