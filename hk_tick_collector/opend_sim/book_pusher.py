@@ -17,6 +17,8 @@ from hk_tick_collector.opend_sim.routes import UPDATE_BROKER, UPDATE_ORDER_BOOK
 from hk_tick_collector.opend_sim.session import EncodedPush
 from hk_tick_collector.opend_sim.simtick import SimTick
 
+_FLOODED_AT_ONCE_SEC = 0.1
+
 
 class BookPusher:
     """Sends through the pusher of ticks, which knows the connections."""
@@ -87,8 +89,8 @@ class BookPusher:
             self._flooded_sec = now_sec
         extra = int((now_sec - self._flooded_sec) * fault.limit)
         self._flooded_sec += extra / fault.limit
-        # What a busy machine does not get done in a second is left out.
-        return min(extra, fault.limit)
+        # What a busy machine does not get done is left out: a step must not hold up ticks and answers.
+        return min(extra, max(1, round(fault.limit * _FLOODED_AT_ONCE_SEC)))
 
     def _send(self, state: DepthState, batches: dict[int, list[EncodedPush]]) -> list[Fated]:
         if state.merged:

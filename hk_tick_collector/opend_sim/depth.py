@@ -109,6 +109,21 @@ class DepthModel:
         """The book that the print left; ``quiet`` from 1 to ``QUIET_STATES``: with what came and went since."""
         return self._around(tick, quiet, 0)
 
+    def stirred(self, depth: Depth, count: int) -> Depth:
+        """The book with another volume at one or two of its levels, mostly near the best prices; for load, since it
+        costs a tenth of a new one. ``count``: another one each time."""
+        draw = self._draw(count, 3)
+        for which in (draw, draw >> 24)[: 1 + (draw >> 60 & 1)]:
+            side = which & 1
+            levels = depth[side]
+            if levels:
+                slot = min(which >> 1 & 15, which >> 5 & 15, len(levels) - 1)
+                lots = 1 + (which >> 9 & 63) * (1 + (which >> 15 & 3)) // 2
+                level = Level(levels[slot].price, lots * self._lot, min((which >> 17 & 31) + 1, lots))
+                levels = (*levels[:slot], level, *levels[slot + 1 :])
+                depth = Depth(depth.bids, levels) if side else Depth(levels, depth.asks)
+        return depth
+
     def quiet_gap_ms(self, tick: SimTick, quiet: int) -> int:
         """How long after the state before it a quiet state comes."""
         return 15 + self._draw(tick.seq, 77 + quiet) % 400

@@ -19,7 +19,6 @@ from hk_tick_collector.opend_sim.depth import EMPTY, QUIET_STATES, Depth, DepthM
 from hk_tick_collector.opend_sim.market_feed import MarketFeed
 from hk_tick_collector.opend_sim.simtick import NEVER_MS, SimTick
 
-EXTRA_STRIDE = 7  # a state for load changes two or three levels of twenty
 _CACHED_TICKS = 50  # so far back the print is looked for that the first book is made of
 
 
@@ -205,6 +204,5 @@ class DepthFeed:
             watched = symbols[self._turn % len(symbols)]
             self._turn += 1
             if watched.tick is not None:
-                watched.extra += EXTRA_STRIDE
-                depth = watched.model.after(watched.tick, QUIET_STATES + watched.extra)
-                self._change(watched, depth, now_ms, out)
+                watched.extra += 1
+                self._change(watched, watched.model.stirred(watched.state.depth, watched.extra), now_ms, out)

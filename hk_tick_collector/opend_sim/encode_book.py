@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 from zlib import crc32
@@ -13,6 +14,7 @@ from hk_tick_collector.opend_sim.opend import OpenD
 from hk_tick_collector.opend_sim.venue import HK, venue_of
 
 MAX_DETAILS = 1000  # single orders of a side
+_KEPT_SIDES = 4096
 
 _book_push = pb.load("Qot_UpdateOrderBook").Response
 _broker_push = pb.load("Qot_UpdateBroker").Response
@@ -40,8 +42,26 @@ def book_body(state: DepthState, name: str) -> bytes:
     """The bytes of ``book_push``, without details, as parts that mostly were encoded before: protobuf allows to write
     the fields of a message one behind the other."""
     bids, asks = state.depth
-    s2c = b"".join((_head(state.symbol, name), *map(_ask_bytes, asks), *map(_bid_bytes, bids), _tail(state)))
+    s2c = b"".join((_head(state.symbol, name), _ask_side.bytes_of(asks), _bid_side.bytes_of(bids), _tail(state)))
     return _BEFORE_S2C + _varint(len(s2c)) + s2c
+
+
+class _Sides:
+    """The bytes of whole sides: mostly only one of a book changes. Kept by identity, of the newest ``_KEPT_SIDES``."""
+
+    def __init__(self, bytes_of_level: Callable[[Level], bytes]) -> None:
+        self._bytes_of_level = bytes_of_level
+        self._kept: dict[int, tuple[tuple[Level, ...], bytes]] = {}
+
+    def bytes_of(self, levels: tuple[Level, ...]) -> bytes:
+        kept = self._kept.get(id(levels))
+        if kept is not None:  # it holds the side, so that no other one can have its id
+            return kept[1]
+        if len(self._kept) >= _KEPT_SIDES:
+            self._kept.clear()
+        encoded = b"".join(map(self._bytes_of_level, levels))
+        self._kept[id(levels)] = levels, encoded
+        return encoded
 
 
 @lru_cache(maxsize=4096)
@@ -64,6 +84,9 @@ def _bid_bytes(level: Level) -> bytes:
     s2c = _book_push().s2c
     _add_levels(s2c.orderBookBidList, (level,), False)
     return bytes(s2c.SerializePartialToString())
+
+
+_ask_side, _bid_side = _Sides(_ask_bytes), _Sides(_bid_bytes)
 
 
 def _tail(state: DepthState) -> bytes:
