@@ -116,6 +116,7 @@ class Exchange:
 
     def _tell(self, events: Sequence[Event]) -> None:
         told: dict[str, list[bytes]] = {channel: [] for channel in CHANNELS}
+        heard = {stream.channel for stream in self._streams if not stream.is_silent}
         for event in events:
             if (event.code, False) not in self.subscribed or self.is_mute:
                 continue
@@ -123,15 +124,12 @@ class Exchange:
                 self.hole -= 1
                 continue
             told[event.channel].append(self._text(event))
-            event.shown = True
+            event.shown = event.channel in heard
         for stream in list(self._streams):
             if told[stream.channel] and not stream.is_silent:
                 stream.parts.put(b"".join(told[stream.channel]))
                 if self.broken:
                     self._break(stream, self.broken.pop(0))
-        if not self._streams or any(stream.is_silent for stream in self._streams):
-            for event in events:
-                event.shown = False
         self.tape.note(events)
 
     def _text(self, event: Event) -> bytes:
@@ -146,6 +144,7 @@ class Exchange:
         elif name == "binary":
             stream.parts.put(b"event: %s\ndata: \xff\xfe\x00\x01\n\n" % stream.channel.encode())
         else:
+            self._streams.discard(stream)
             stream.parts.put(b'event: %s\ndata: {"code": "23' % stream.channel.encode())
             stream.parts.put(None)
 

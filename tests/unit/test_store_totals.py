@@ -11,9 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hk_tick_collector.archive import atomic, pack, restore
 from hk_tick_collector.core.evidence import BY_TOTAL, NO_COUNTER, EvidenceLevel
 from hk_tick_collector.core.facts import NO_TICK, DayFact, Fact, NotSubscribed, Unproven, Verified
 from hk_tick_collector.days.catalog import Catalog
+from hk_tick_collector.days.manifest import PARQUET, SQLITE
 from hk_tick_collector.quality.gap_list import gap_lines
 from hk_tick_collector.records.tick import Origin, Tick
 from hk_tick_collector.records.totals import NO_TRADE, SECOND_SESSION, missing_units
@@ -192,3 +194,29 @@ def test_whose_sequences_are_totals_is_said_the_same_everywhere() -> None:
     for spec in registry.OFFERED:
         is_total = spec.evidence is EvidenceLevel.RUNNING_TOTAL
         assert Origin(spec.market, spec.provider).totals == is_total, spec.name
+
+
+@pytest.mark.parametrize("kind", [PARQUET, SQLITE])
+@pytest.mark.parametrize("kept", [[0, 1, 2, 3], [0, 1, 3]])
+def test_an_archived_day_comes_back_with_what_it_claims(tmp_path: Path, kind: str, kept: list[int]) -> None:
+    """And once more into a file that has less."""
+    root, archive = tmp_path / "data", tmp_path / "archive"
+    root.mkdir()
+    data_root.claim(root, "TW")
+    rows = [trades([5, 1, 120, 3])[n] for n in kept]
+    before = store(root, [trial(7), *rows], shown(129))
+    assert before.state == ("proven" if len(kept) == 4 else "missing")
+    db = root / f"{DAY}.db"
+    with atomic.only_job(archive), atomic.only_job(root, restore.LOCK_FILE):
+        pack.archive_day(root, archive, DAY, (kind,), made_at_ms=NINE_MS)
+        db.unlink()
+        archived = Catalog(root, archive).day(DAY)
+        assert archived.coverage() == [before]
+        assert kind == SQLITE or len(gap_lines(archived)) == 4 - len(kept)  # a packed file is not read in place
+        restore.restore_day(archive, DAY, root, now_ms=NINE_MS)
+        assert coverage(db) == [before]
+        db.unlink()
+        store(root, rows[1:2])
+        restore.restore_day(archive, DAY, root, now_ms=NINE_MS)
+    (after,) = coverage(db)
+    assert (after.state, after.holes, after.stored_ticks) == (before.state, before.holes, before.stored_ticks)

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from hk_tick_collector.core.clock import Clock
-from hk_tick_collector.core.errors import FeedError, FeedLost
+from hk_tick_collector.core.errors import FeedError, FeedLost, FeedTimeout
 from hk_tick_collector.core.logline import RateLimitedLog
 from hk_tick_collector.market.registry import market_of
 from hk_tick_collector.sources.plausible import PlausibleDays
@@ -70,9 +70,15 @@ class ShioajiLink:
         market without any is the recorder's own alarm."""
         if self.lost.done():
             raise FeedLost(self.lost.result())
-        health = await self._ask("GET", messages.HEALTH, None, timeout_sec)
+        try:
+            health = await self._ask("GET", messages.HEALTH, None, timeout_sec)
+        except (FeedLost, FeedTimeout):
+            raise
+        except FeedError as exc:  # a stream that runs is not given up because nothing more may be asked
+            self._log.log(logging.WARNING, "shioaji_health_unknown", error=str(exc), action="ticks go on")
+            return Ready(serving=True)
         if not isinstance(health, dict):
-            raise FeedError("the gateway's health is not in the known form")
+            raise FeedLost("the gateway's health is not in the known form")
         status = shown(health.get("status"))
         is_recovering = health.get("session_recovering") is True
         if health.get("token_stale") is True:

@@ -1,0 +1,166 @@
+"""The recorder at the simulated Shioaji gateway, with its faults, and every command on what it recorded."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sqlite3
+import subprocess
+import urllib.request
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hk_tick_collector.records.totals import NO_TRADE
+from hk_tick_collector.shioaji_sim.tape import read_truth
+from hk_tick_collector.store import reader
+from tests.harness import BIN, Process, clean_env, ended, wait_until
+
+SYMBOLS = "TW.2330,TW.2317,TWF.TXFL6"
+
+
+class Gateway(Process):
+    """``hk-shioaji-sim run`` with a truth file."""
+
+    def __init__(self, directory: Path, **options: object) -> None:
+        self.truth = directory / "truth.jsonl"
+        words = [str(word) for name, value in options.items() for word in (f"--{name}", value)]
+        super().__init__([BIN / "hk-shioaji-sim", "run", "--truth", self.truth, *words], clean_env(directory / "home"))
+        self.url = self.wait_for(r"shioaji_sim_ready url=(\S+)").group(1)
+
+    def fault(self, name: str) -> None:
+        urllib.request.urlopen(urllib.request.Request(f"{self.url}/sim/{name}", method="POST"), timeout=30).close()
+
+    def state(self) -> dict[str, Any]:
+        with urllib.request.urlopen(f"{self.url}/sim/state", timeout=30) as answer:
+            found: dict[str, Any] = json.load(answer)
+        return found
+
+    def trades(self) -> set[tuple[str, int]]:
+        """Code and total of what was told and can be stored."""
+        with suppress(OSError):
+            return {
+                (event["code"], event["total"])
+                for event in read_truth(self.truth)
+                if event["shown"] and not event["trial"] and not event["spoilt"]
+            }
+        return set()
+
+
+@pytest.fixture
+def gateway(tmp_path: Path) -> Iterator[Gateway]:
+    with ended(made := Gateway(tmp_path, rate=100)):
+        yield made
+
+
+def settings(tmp_path: Path, gateway: Gateway, **more: object) -> dict[str, str]:
+    return clean_env(
+        tmp_path / "home", SOURCE="shioaji", MARKET="TW", FUTU_SYMBOLS=SYMBOLS, DATA_ROOT=tmp_path / "TW",
+        SHIOAJI_URL=gateway.url, CHECK_INTERVAL_SEC=0.2, RECONNECT_MIN_DELAY=0.2, RECONNECT_MAX_DELAY=1,
+        HEALTH_INTERVAL_SEC=0.5, **more,
+    )  # fmt: skip
+
+
+def recorder(tmp_path: Path, gateway: Gateway, **more: object) -> Process:
+    return Process([BIN / "hk-tick-collector"], settings(tmp_path, gateway, **more))
+
+
+def days(tmp_path: Path) -> list[Path]:
+    return sorted((tmp_path / "TW").glob("2*.db"))
+
+
+def stored(tmp_path: Path) -> set[tuple[str, int]]:
+    found: set[tuple[str, int]] = set()
+    for db in days(tmp_path):
+        with closing(sqlite3.connect(f"file:{db}?mode=ro", uri=True)) as conn, suppress(sqlite3.OperationalError):
+            rows = conn.execute("SELECT symbol, total_volume FROM ticks WHERE seq < ?", (NO_TRADE,))
+            found.update((symbol.partition(".")[2], total) for symbol, total in rows)
+    return found
+
+
+def all_stored(tmp_path: Path, gateway: Gateway, more_than: int) -> None:
+    """Nothing is made any more, and all of it is there."""
+    gateway.fault("pause")
+    wait_until(lambda: len(stored(tmp_path)) > more_than and stored(tmp_path) == gateway.trades(), "all stored")
+
+
+def tickctl(tmp_path: Path, gateway: Gateway, *words: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [BIN / "hk-tickctl", *map(str, words)], env=settings(tmp_path, gateway), capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+
+
+def test_every_trade_that_was_told_is_stored_once_through_all_faults(tmp_path: Path, gateway: Gateway) -> None:
+    with ended(first := recorder(tmp_path, gateway)):
+        wait_until(lambda: len(stored(tmp_path)) > 100, "trades")
+        for name in ("nan", "fraction", "backwards", "trial", "reorder", "garbage", "binary"):
+            gateway.fault(name)
+        for code in ("price", "volume", "symbol"):
+            first.wait_for(f"tick_quarantined .*code={code}")
+        all_stored(tmp_path, gateway, 100)
+        assert gateway.state()["connections"] == 2  # one a channel: none of these cost it
+        for number, fault in enumerate(("cut", "restart"), start=2):
+            known = len(stored(tmp_path))
+            gateway.fault(fault)
+            first.wait_for("shioaji_disconnected reason=")
+            first.wait_for(f"shioaji_connected .*connection={number}")
+            wait_until(lambda: gateway.state()["subscribed"] == 3, "subscribed")
+            gateway.fault("resume")
+            wait_until(lambda: len(stored(tmp_path)) > known, "trades again")  # noqa: B023
+            all_stored(tmp_path, gateway, known)
+        first.signal(signal.SIGKILL)
+        first.wait()
+    with ended(second := recorder(tmp_path, gateway)):
+        second.wait_for("shioaji_subscribed symbols=3")
+        known = len(stored(tmp_path))
+        gateway.fault("resume")
+        wait_until(lambda: len(stored(tmp_path)) > known, "trades after the kill")
+        all_stored(tmp_path, gateway, known)
+        assert second.stop() == 0
+    for process in (first, second):
+        assert not process.find("Traceback|OpenD")
+    done = subprocess.run(
+        [BIN / "hk-shioaji-sim", "check", gateway.truth, tmp_path / "TW"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(done.stdout)
+    assert (found["stored"], found["trials"], found["false_proofs"]) == (found["shown"], 1, 0)
+
+
+def test_the_day_says_what_it_can_and_every_command_reads_it(tmp_path: Path, gateway: Gateway) -> None:
+    with ended(process := recorder(tmp_path, gateway)):
+        wait_until(lambda: len(stored(tmp_path)) > 100, "trades")
+        gateway.fault("hole")
+        wait_until(lambda: len(stored(tmp_path)) > 150, "trades behind the hole")
+        all_stored(tmp_path, gateway, 100)
+        doctor = tickctl(tmp_path, gateway, "doctor")
+        for check in ("shioaji_secrets", "shioaji_gateway", "shioaji_traffic", "shioaji_trades"):
+            assert check in doctor.stdout
+        status = tickctl(tmp_path, gateway, "status")
+        assert "Shioaji" in status.stdout
+        assert "OpenD" not in status.stdout + doctor.stdout
+        gateway.fault("busy")
+        process.wait_for(r"shioaji_health_unknown .*left alone \(429: simulated\); not asked again before .*go on")
+        assert not process.find("shioaji_disconnected")  # what is sent is taken
+        assert process.stop() == 0
+    (day,) = days(tmp_path)
+    assert {row.state for row in reader.coverage(day)} == {"missing"}  # it began in mid-session, and has a hole
+    with closing(sqlite3.connect(day)) as conn:
+        assert conn.execute("SELECT DISTINCT market, provider FROM ticks").fetchall() == [("TW", "shioaji")]
+        units = dict(conn.execute("SELECT symbol, unit FROM symbols"))
+    assert units == {"TW.2330": "lots", "TW.2317": "lots", "TWF.TXFL6": "contracts"}
+    for words in (
+        ("day", day.stem, "--recount"),
+        ("gaps", "--day", day.stem),
+        ("top", "--day", day.stem),
+        ("bars", "TW.2330", "--day", day.stem),
+        ("query", "SELECT COUNT(*) AS n FROM ticks"),
+    ):
+        done = tickctl(tmp_path, gateway, *words)
+        assert done.returncode in (0, 1), done.stderr  # 1: the day is not whole, and says so
+        assert "Traceback" not in done.stderr
+        assert done.stdout + done.stderr
