@@ -25,16 +25,12 @@ class Observed(NamedTuple):
     seen: int = 0  # that the rows hold
     told: int = 0  # that the source says was traded, by the last row
 
-    @property
-    def share(self) -> float | None:
-        """0 to 1; None where nothing was told."""
-        return self.seen / self.told if self.told > 0 else None
-
 
 def observed(day: Day, coverage: Iterable[CoverageRow]) -> dict[str, Observed]:
-    """By symbol, of those whose day is conflated. StoreError when the rows cannot be read."""
+    """By symbol, of those whose day is conflated and that have a total. StoreError when the rows cannot be read."""
     conflated = [row.symbol for row in coverage if CONFLATED in reasons_of(row.distrust)]
-    return {symbol: _of_rows(day, symbol) for symbol in conflated}
+    found = ((symbol, _of_rows(day, symbol)) for symbol in conflated)
+    return {symbol: volume for symbol, volume in found if volume.told > 0}
 
 
 def _of_rows(day: Day, symbol: str) -> Observed:

@@ -144,10 +144,14 @@ class Exchange:
     async def _tell_again_and_again(self) -> None:
         while True:
             await asyncio.sleep(self._conflate_sec or STEP_SEC)
-            for client in list(self._clients):
-                await self._tell(client)
-            self._tape.note(self._untold)
-            self._untold = []
+            await self._tell_all()
+
+    async def _tell_all(self) -> None:
+        number = len(self._untold)  # more may be made meanwhile
+        for client in list(self._clients):
+            await self._tell(client)
+        self._tape.note(self._untold[:number])
+        del self._untold[:number]
 
     async def _tell(self, client: _Client) -> None:
         """Of all symbols, what has changed: each trade where nothing is conflated, else the last one."""
@@ -274,6 +278,8 @@ class Exchange:
             self.access_tokens.clear()
             if name == "revoke":
                 self.refresh_tokens.clear()
+        elif name == "pause":
+            await self._tell_all()  # the truth file has all that will be told
         for client in list(self._clients):
             await self._hurt(client, name)
 
@@ -371,5 +377,5 @@ class _Rest(BaseHTTPRequestHandler):
 def start_rest(exchange: Exchange, port: int) -> ThreadingHTTPServer:
     """The REST interface, on a thread; ``/sim/state`` says how many came, as JSON."""
     server = ThreadingHTTPServer((HOST, port), type("Rest", (_Rest,), {"exchange": exchange}))
-    threading.Thread(target=server.serve_forever, name="rest", daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.1,), name="rest", daemon=True).start()
     return server

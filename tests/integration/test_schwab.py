@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import re
 import signal
 import sqlite3
 import subprocess
@@ -11,11 +13,14 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import pytest
 
 from hk_tick_collector.schwab_sim.tape import read_truth
+from hk_tick_collector.store import reader
 from tests.harness import BIN, Process, clean_env, ended, wait_until
 
 SYMBOLS = "US.AAPL,US.MSFT,US.NVDA"
@@ -76,10 +81,10 @@ def recorder(tmp_path: Path, streamer: Streamer, **more: object) -> Process:
     return Process([BIN / "hk-tick-collector"], settings(tmp_path, streamer, **more))
 
 
-def tickctl(tmp_path: Path, streamer: Streamer, *words: Any) -> subprocess.CompletedProcess[str]:
+def tickctl(tmp_path: Path, streamer: Streamer, *words: Any, given: str = "") -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [BIN / "hk-tickctl", *map(str, words)], env=settings(tmp_path, streamer), capture_output=True, text=True,
-        check=False,
+        check=False, input=given,
     )  # fmt: skip
 
 
@@ -149,3 +154,111 @@ def test_every_last_trade_that_was_told_is_stored_once_through_all_faults(tmp_pa
         assert not process.find("Traceback|top-secret|a-refresh-token|access-|OpenD")
     found = checked(tmp_path, streamer)
     assert found["made"] > found["stored"] >= found["shown"] > 50  # it is conflated
+
+
+def test_the_day_says_what_it_can_and_every_command_reads_it(tmp_path: Path, streamer: Streamer) -> None:
+    with ended(process := recorder(tmp_path, streamer)):
+        wait_until(lambda: len(stored(tmp_path)) > 50, "trades")
+        process.wait_for("health connected=True")
+        all_stored(tmp_path, streamer, 50)
+        status = tickctl(tmp_path, streamer, "status")
+        assert re.search(r"Schwab .*ready, 3 of 3 symbols, the login ends in 6 d 23 h", status.stdout)
+        assert "OpenD" not in status.stdout
+        assert process.stop() == 0
+    (day,) = days(tmp_path)
+    found = reader.coverage(day)
+    assert {row.state for row in found} == {"unproven"}
+    assert all("conflated by the source" in (row.reason or "") for row in found)
+    with closing(sqlite3.connect(day)) as conn:
+        providers = conn.execute("SELECT DISTINCT market, provider FROM ticks").fetchall()
+    assert providers == [("US", "schwab")]
+    certificate = json.loads(tickctl(tmp_path, streamer, "day", day.stem, "--recount", "--json").stdout)
+    assert (certificate["proven_symbols"], certificate["unproven_symbols"], certificate["problems"]) == (0, 3, [])
+    if certificate["told_volume"] is not None:  # before 07:30 in New York no total counts the day
+        truth = read_truth(streamer.truth)
+        assert certificate["told_volume"] <= sum(trade["size"] for trade in truth) + len(truth)
+        assert 0 < certificate["seen_volume"] <= certificate["told_volume"]
+    for words in (
+        ("gaps", "--day", day.stem),
+        ("top", "--day", day.stem),
+        ("bars", "US.AAPL", "--day", day.stem),
+    ):
+        done = tickctl(tmp_path, streamer, *words)
+        assert done.returncode in (0, 1), (words, done.stderr)  # 1: the day is not proven, and says so
+        assert "Traceback" not in done.stderr
+        assert done.stdout
+
+
+def test_the_real_client_is_told_the_same_trades(tmp_path: Path, streamer: Streamer) -> None:
+    schwab = pytest.importorskip("schwab.streaming")
+
+    def ask(path: str, data: dict[str, str] | None, authorization: str) -> httpx.Response:
+        headers = {"Authorization": authorization}
+        return httpx.request("POST" if data else "GET", streamer.rest + path, data=data, headers=headers, timeout=30)
+
+    form = {"grant_type": "refresh_token", "refresh_token": "a-refresh-token"}
+    access = ask("/v1/oauth/token", form, "Basic YTpi").json()["access_token"]
+
+    class Client:
+        token_metadata = SimpleNamespace(token={"access_token": access})
+
+        def get_user_preferences(self) -> httpx.Response:
+            return ask("/trader/v1/userPreference", None, f"Bearer {access}")
+
+    async def listen() -> set[tuple[str, int]]:
+        seen: set[tuple[str, int]] = set()
+        client = schwab.StreamClient(Client())
+        await client.login()
+
+        def take(message: dict[str, Any]) -> None:
+            seen.update(
+                (one["key"], one["TRADE_TIME_MILLIS"]) for one in message["content"] if "TRADE_TIME_MILLIS" in one
+            )
+
+        client.add_level_one_equity_handler(take)
+        await client.level_one_equity_subs(["AAPL", "MSFT"])
+        await client.level_one_equity_add(["NVDA"])
+        while len(seen) < 30 or {symbol for symbol, _ in seen} != {"AAPL", "MSFT", "NVDA"}:
+            await client.handle_message()
+        await client.level_one_equity_unsubs(["NVDA"])
+        await client.logout()
+        return seen
+
+    seen = asyncio.run(asyncio.wait_for(listen(), 120))
+    streamer.fault("pause")  # and the truth file has all
+    assert seen <= {(trade["symbol"], trade["time"]) for trade in read_truth(streamer.truth)}
+
+
+def test_a_person_logs_in_and_the_recorder_takes_it(tmp_path: Path, streamer: Streamer) -> None:
+    token = tmp_path / "schwab.token"
+    with ended(process := recorder(tmp_path, streamer)):
+        process.wait_for("schwab_subscribed symbols=3")
+        streamer.fault("revoke")  # a week is over
+        streamer.fault("cut")
+        process.wait_for("schwab_connect_failed .*refused the login, which ends after seven days")
+        refreshes = streamer.state()["refreshes"]
+        doctor = tickctl(tmp_path, streamer, "doctor")
+        assert doctor.returncode == 1
+        assert re.search("fail +schwab_streamer .*refused the login", doctor.stdout)
+        assert "OpenD" not in doctor.stdout
+        page = json.loads(tickctl(tmp_path, streamer, "schwab", "login", "--dry-run", "--json").stdout)["page"]
+        before = token.read_text()
+        assert tickctl(tmp_path, streamer, "schwab", "status").returncode == 0
+        assert token.read_text() == before
+        with pytest.raises(httpx.HTTPStatusError) as redirected:
+            httpx.get(page).raise_for_status()
+        address = redirected.value.response.headers["Location"]
+        done = tickctl(tmp_path, streamer, "schwab", "login", given=address)
+        assert done.returncode == 0, done.stderr
+        assert re.fullmatch(r"the login in \S+ ends in 6 d 23 h \(.* UTC\)\n", done.stdout)
+        process.wait_for("schwab_connected .*connection=2")  # at once, although it was not to ask for a while
+        assert streamer.state()["refreshes"] - refreshes <= 3
+        again = tickctl(tmp_path, streamer, "schwab", "login", given=address)
+        assert again.returncode == 1
+        assert "refused the code, which is good once" in again.stderr
+        assert process.stop() == 0
+    secret = json.loads(token.read_text())["token"]
+    for words in (secret["access_token"], secret["refresh_token"], "top-secret", "a-refresh-token"):
+        assert not process.find(words)
+        for shown in (done, again, doctor):
+            assert words not in shown.stdout + shown.stderr

@@ -84,7 +84,7 @@ class Conversation(remote.Conversation):
     def _not_let_in(self, code: int, words: str) -> FeedError:
         if code == messages.LOGIN_DENIED:
             self._tokens.refused()
-            return self._tokens.leave_alone(_told(code, words), DENIED_SEC)
+            return self._tokens.leave_alone(_told(code, words), DENIED_SEC, login_helps=True)
         if code == messages.CLOSE_CONNECTION:
             return self._tokens.leave_alone(_told(code, words), TAKEN_AT_LOGIN_SEC)
         return FeedLost(_told(code, words))

@@ -159,11 +159,11 @@ class Tokens:
             if self._login is not None:
                 self._login = self._login._replace(access_until_sec=0.0)
 
-    def leave_alone(self, why: str, wait_sec: float) -> FeedError:
-        """For a while nothing is asked. The error that says so."""
+    def leave_alone(self, why: str, wait_sec: float, *, login_helps: bool = False) -> FeedError:
+        """For a while nothing is asked; ``login_helps``: unless somebody logs in anew. The error that says so."""
         with self._lock:
             try:
-                self._patience.refuse(self._file, Refused(why, wait_sec, is_secret=False))
+                self._patience.refuse(self._file, Refused(why, wait_sec, is_secret=login_helps))
             except FeedError as exc:
                 return exc
 

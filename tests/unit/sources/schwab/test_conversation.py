@@ -1,0 +1,287 @@
+"""What only time and the other side bring: silence, denial, limits, another program. Against the simulator's server."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hk_tick_collector.core.clock import ManualClock
+from hk_tick_collector.core.errors import FeedError, FeedLost
+from hk_tick_collector.market.us import US
+from hk_tick_collector.schwab_sim.server import ACCESS_SEC, Exchange, start_rest
+from hk_tick_collector.schwab_sim.tape import Tape
+from hk_tick_collector.sources.schwab import spec
+from hk_tick_collector.sources.schwab.link import SchwabLink, SchwabSource
+from hk_tick_collector.sources.schwab.messages import SILENCE_SEC
+from hk_tick_collector.sources.schwab.tokenfile import LOGIN_LASTS_SEC, Login, write_login
+from hk_tick_collector.sources.source import Described
+from tests.harness import wait_until
+
+NOW_MS = 1_795_204_800_000
+
+
+class Heap:
+    """A sink that keeps all."""
+
+    def __init__(self) -> None:
+        self.ticks: list[Any] = []
+        self.rejected: list[Any] = []
+
+    def push(self, messages: Any) -> None:
+        self.ticks += [tick for ticks in messages for tick in ticks]
+
+    def reject(self, rejected: Any) -> None:
+        self.rejected += rejected
+
+    def learn(self, facts: Any) -> None: ...
+
+    def waiting_rows(self) -> int:
+        return 0
+
+    def changed(self, interrupted: bool = False) -> None: ...
+
+
+class Desk:
+    def __init__(self, streamer: Exchange, directory: Path) -> None:
+        self.streamer = streamer
+        self.rest = start_rest(streamer, 0)
+        self.clock = ManualClock(NOW_MS)
+        self.sink = Heap()
+        secrets, self.file = directory / "secrets", directory / "token"
+        secrets.write_text("client_id=an-app\nclient_secret=a-secret\n")
+        secrets.chmod(0o600)
+        write_login(self.file, Login("a-refresh-token", NOW_MS / 1000))
+        api = f"http://127.0.0.1:{self.rest.server_port}"
+        self.source = SchwabSource(spec.US, api, secrets, self.file, self.clock)
+
+    async def opened(self) -> SchwabLink:
+        link = self.source.open(self.sink)
+        try:
+            await link.open(60)
+        except BaseException:
+            link.close()
+            raise
+        return link
+
+    async def lost(self, link: SchwabLink, *, advance_sec: float = 0) -> str:
+        while not link.lost.done():
+            self.clock.advance(advance_sec)
+            await asyncio.sleep(0.05)
+        return link.lost.result()
+
+
+@pytest.fixture
+def streamer() -> Iterator[Exchange]:
+    made = Exchange(Tape(["AAPL", "MSFT", "NVDA"], 1, None), 200.0, 20)
+    ready = threading.Event()
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(made.run(0, lambda _port: ready.set()))
+
+    def run() -> None:
+        with pytest.raises(asyncio.CancelledError):
+            loop.run_until_complete(task)
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    assert ready.wait(60)
+    yield made
+    loop.call_soon_threadsafe(task.cancel)
+    thread.join()
+
+
+@pytest.fixture
+def desk(streamer: Exchange, tmp_path: Path) -> Iterator[Desk]:
+    made = Desk(streamer, tmp_path)
+    yield made
+    made.rest.shutdown()
+    made.rest.server_close()
+
+
+def on(desk: Desk, work: Callable[[Desk], Any]) -> None:
+    asyncio.run(asyncio.wait_for(work(desk), 120))
+
+
+def test_a_link_knows_what_was_said_yes_to(desk: Desk) -> None:
+    async def talk(desk: Desk) -> None:
+        link = await desk.opened()
+        await link.subscribe(["US.AAPL", "US.BRK.B"], 60)
+        await link.subscribe(["US.MSFT"], 60)  # a second SUBS would have replaced the first
+        assert (await link.subscribed(1)).symbols == {"US.AAPL", "US.BRK.B", "US.MSFT"}
+        assert {*next(iter(desk.streamer._clients)).symbols} == {"AAPL", "BRK/B", "MSFT"}
+        (told,) = await link.describe(["US.BRK.B", "US.NVDA"])
+        assert told == Described("US.BRK.B", name="BRK/B", unit="shares", currency="USD")
+        with pytest.raises(FeedError, match="no trades of an index"):
+            await link.subscribe(["US..DJI"], 60)
+        await link.unsubscribe(["US.AAPL", "US.NVDA"], 60)
+        assert {*next(iter(desk.streamer._clients)).symbols} == {"BRK/B", "MSFT"}
+        assert (await link.subscribed(1)).symbols == {"US.BRK.B", "US.MSFT"}
+        with pytest.raises(FeedError, match="cannot be asked"):
+            await link.pull("US.AAPL", 10, "poll", 1)
+        ready = await link.ready(1)
+        assert ready.serving
+        assert ready.login_ends_ms == NOW_MS + LOGIN_LASTS_SEC * 1000
+        assert "hk-tickctl schwab login" in ready.login_advice
+        link.close()
+        assert await link.lost == "closed"
+        with pytest.raises(FeedLost):
+            await link.ready(1)
+
+    on(desk, talk)
+
+
+def test_what_is_refused_is_said_and_costs_nobody_else(desk: Desk) -> None:
+    async def talk(desk: Desk) -> None:
+        link = await desk.opened()
+        desk.streamer.fault("limit")
+        await link.subscribe(["US.AAPL", "US.MSFT"], 60)
+        with pytest.raises(FeedError, match=r"the limit of symbols is reached \(code 19: no\)"):
+            await link.subscribe(["US.NVDA"], 60)
+        desk.streamer.fault("unavailable")
+        with pytest.raises(FeedError, match="the service is not available"):
+            await link.subscribe(["US.NVDA"], 60)
+        assert (await link.subscribed(1)).symbols == {"US.AAPL", "US.MSFT"}
+        assert not link.lost.done()
+        link.close()
+
+    on(desk, talk)
+
+
+def test_silence_without_a_close_is_a_loss(desk: Desk) -> None:
+    async def talk(desk: Desk) -> None:
+        link = await desk.opened()
+        desk.streamer.fault("silence")
+        assert await desk.lost(link, advance_sec=SILENCE_SEC + 1) == f"not a message for {SILENCE_SEC} s"
+        link.close()
+
+    on(desk, talk)
+
+
+@pytest.mark.parametrize("somebody_logs_in", [True, False])
+def test_a_denied_login_waits_and_buys_another_token(desk: Desk, somebody_logs_in: bool) -> None:
+    async def talk(desk: Desk) -> None:
+        desk.streamer.fault("deny")
+        for _ in range(2):
+            with pytest.raises(FeedError, match=r"the login was denied \(code 3.*not asked again before"):
+                await desk.opened()
+        assert (desk.streamer.connections, desk.streamer.refreshes) == (1, 1)
+        desk.streamer.fault("accept")
+        if somebody_logs_in:
+            desk.streamer.refresh_tokens.add("another")
+            write_login(desk.file, Login("another", NOW_MS / 1000))
+        else:
+            desk.clock.advance(301)
+        (await desk.opened()).close()
+        assert (desk.streamer.connections, desk.streamer.refreshes) == (2, 2)
+
+    on(desk, talk)
+
+
+@pytest.mark.parametrize("at_login", [True, False])
+def test_another_program_with_this_login_is_not_fought(desk: Desk, at_login: bool) -> None:
+    async def talk(desk: Desk) -> None:
+        words = "another program streams with this login.*not asked again before"
+        if at_login:
+            desk.streamer.fault("taken")
+            with pytest.raises(FeedError, match=words):
+                await desk.opened()
+        else:
+            link = await desk.opened()
+            other = Desk(desk.streamer, desk.file.parent)
+            (await other.opened()).close()
+            other.rest.shutdown()
+            other.rest.server_close()
+            assert "another program streams with this login" in await desk.lost(link)
+            link.close()
+        desk.clock.advance(50 if at_login else 800)
+        known = desk.streamer.connections
+        with pytest.raises(FeedError, match=words):
+            await desk.opened()
+        assert desk.streamer.connections == known
+        desk.streamer.fault("accept")
+        desk.clock.advance(101)
+        (await desk.opened()).close()
+
+    on(desk, talk)
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [("stop_streaming", r"stopped sending (code 30"), ("maintenance", ""), ("cut", "")],
+)
+def test_what_ends_the_stream_ends_the_link(desk: Desk, fault: str, words: str) -> None:
+    async def talk(desk: Desk) -> None:
+        link = await desk.opened()
+        desk.streamer.fault(fault)
+        assert words in await desk.lost(link)
+        with pytest.raises(FeedLost):
+            await link.subscribe(["US.AAPL"], 60)
+        link.close()
+
+    on(desk, talk)
+
+
+def test_the_next_token_is_bought_on_the_connection_that_goes_on(desk: Desk) -> None:
+    async def talk(desk: Desk) -> None:
+        link = await desk.opened()
+        for number in (2, 3):
+            link._talk.heard_sec = math.inf  # it is the clock that jumps, not the server that is silent
+            desk.clock.advance(ACCESS_SEC - 100)
+            while desk.streamer.refreshes < number:
+                await asyncio.sleep(0.05)
+        assert desk.streamer.connections == 1
+        assert not link.lost.done()
+        link.close()
+
+    on(desk, talk)
+
+
+def test_a_login_that_ends_under_a_connection_ends_no_connection(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    async def talk(desk: Desk) -> None:
+        link = await desk.opened()
+        desk.streamer.fault("revoke")
+        link._talk.heard_sec = math.inf
+        desk.clock.advance(ACCESS_SEC)
+        while "schwab_token_not_renewed" not in caplog.text:
+            await asyncio.sleep(0.05)
+        assert not link.lost.done()
+        link.close()
+
+    on(desk, talk)
+    assert "a-refresh-token" not in caplog.text
+
+
+def test_the_streamer_s_clock_is_believed_where_ours_is_wrong(desk: Desk) -> None:
+    async def talk(desk: Desk) -> None:
+        desk.clock.advance(400 * 86_400)  # of this machine; the simulator tells the time of now
+        link = await desk.opened()
+        await link.subscribe(["US.AAPL"], 60)
+        while not desk.sink.ticks:
+            await asyncio.sleep(0.05)
+        ready = await link.ready(1)
+        assert abs(ready.clock_ms - desk.clock.now_ms()) > 86_400_000
+        link.close()
+
+    on(desk, talk)
+    assert not desk.sink.rejected
+    assert {tick.trading_day for tick in desk.sink.ticks} <= {US.trading_day(tick.ts_ms) for tick in desk.sink.ticks}
+
+
+def test_who_does_not_speak_the_protocol_is_told_so(desk: Desk) -> None:
+    async def talk(desk: Desk) -> None:
+        desk.streamer._beat = nonsense  # type: ignore[method-assign]
+        with pytest.raises(FeedError, match="is this a Schwab address"):
+            await desk.opened()
+
+    async def nonsense(client: Any) -> None:
+        await client.socket.send("hello")
+
+    on(desk, talk)
+    wait_until(lambda: not desk.streamer._clients, "gone")
