@@ -14,13 +14,15 @@ from hk_tick_collector.cli.options import named_option
 from hk_tick_collector.cli.terminal import show_text
 from hk_tick_collector.core.errors import NoData, StoreError
 from hk_tick_collector.days.book_days import BookDay, BookDays
+from hk_tick_collector.quality.watched import share
 from hk_tick_collector.records.book import EMPTY_BOOK, Book, RowKind
 from hk_tick_collector.store.book_reader import BookState, Watch, book_at, newest_book, symbols, watches
 from hk_tick_collector.watch.ladder import as_plain, watch_at
 from hk_tick_collector.watch.when import on_day_ms, one_day, symbol_list
 
 if TYPE_CHECKING:
-    from hk_tick_collector.quality.books import BookReport, SymbolBooks
+    from hk_tick_collector.quality.books import BookReport
+    from hk_tick_collector.quality.watched import SymbolBooks
 
 LEVELS_SHOWN = 10
 
@@ -181,6 +183,4 @@ def _report_row(one: SymbolBooks) -> tuple[object, ...]:
 
 
 def _percent(part: int, whole: int) -> str | None:
-    from hk_tick_collector.quality.books import share  # noqa: PLC0415 - as above
-
     return share(part, whole) if whole else None

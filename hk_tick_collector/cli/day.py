@@ -24,9 +24,9 @@ from hk_tick_collector.cli.terminal import GREEN, RED, YELLOW, show_text
 from hk_tick_collector.core.errors import InputError, NoData, StoreError
 from hk_tick_collector.core.text import counted
 from hk_tick_collector.market.zone import Zone
+from hk_tick_collector.quality.book_certificate import part_of_books
 from hk_tick_collector.quality.grade import GRADES, explained, graded
 from hk_tick_collector.quality.model import Certificate, SymbolCertificate
-from hk_tick_collector.store.layout import book_file
 from hk_tick_collector.store.verdict import PROVEN
 from hk_tick_collector.watch.access import check_open
 from hk_tick_collector.watch.when import one_day, symbol_list
@@ -97,7 +97,7 @@ def command(
     told = asdict(shown) if copy is None else {**asdict(shown), "clickhouse": copy._asdict()}
 
     def human() -> None:
-        _print(shown, limit, show_all or bool(wanted), _books(app, found))
+        _print(shown, limit, show_all or bool(wanted))
         if copy is not None:
             stamp = app.market.stamp(copy.verified_ms)
             show_text(f"verified in ClickHouse at {stamp}: {counted(copy.rows, 'tick')}, content {copy.content_hash}")
@@ -174,7 +174,12 @@ def _only(certificate: Certificate, symbols: Collection[str]) -> Certificate:
                 f"{symbol}: nothing of it is stored on {certificate.trading_day}, so nothing is known of it; "
                 f"stored: {counted(len(certificate.symbols), 'symbol')}"
             )
-    return replace(certificate, symbols=tuple(one for one in certificate.symbols if one.symbol in symbols))
+    books = certificate.books
+    return replace(
+        certificate,
+        symbols=tuple(one for one in certificate.symbols if one.symbol in symbols),
+        books=None if books is None else part_of_books(books, lambda symbol: symbol in symbols),
+    )
 
 
 def _is_fine(certificate: Certificate, symbols: Sequence[str]) -> bool:
@@ -184,26 +189,12 @@ def _is_fine(certificate: Certificate, symbols: Sequence[str]) -> bool:
     return not contradicted and not any(one.is_missing for one in certificate.symbols)
 
 
-def _books(app: App, day: Day) -> str | None:
-    """What was noted of the day's order books, where they are not in the archive alone; None without any."""
-    path = book_file(app.data_root, day.trading_day)
-    if not path.is_file() or len(day.parts) > 1:
-        return None
-    from hk_tick_collector.quality.books import noted_sentence, watched_of  # noqa: PLC0415 - numpy, for few days
-
-    kind = app.calendar.day_kind(day.trading_day)
-    try:
-        return noted_sentence(watched_of(path, day.trading_day, app.market, kind, app.now_ms))
-    except StoreError as exc:
-        return f"they cannot be read: {exc}"
-
-
-def _print(certificate: Certificate, limit: int, show_all: bool, books: str | None) -> None:
+def _print(certificate: Certificate, limit: int, show_all: bool) -> None:
     colour = _GRADE_COLOURS[certificate.grade]
     show_text(certificate.sentence)
     show_text(f"Grade {certificate.grade}: {explained(certificate)}", colour=colour)
-    if books is not None:
-        show_text(f"{books} (hk-tickctl book)", "Order books: ")
+    if certificate.books is not None:
+        show_text(f"{certificate.books.sentence} (hk-tickctl book)", "Order books: ")
     for note in certificate.notes:
         show_text(note, "Note: ")
     for problem in certificate.problems[:PROBLEMS_SHOWN]:

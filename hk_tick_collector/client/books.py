@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
-from hk_tick_collector.client.coverage import BLIND, NOT_RECORDED, WATCHED, WHOLE_DAY, Coverage, SymbolCoverage
+from hk_tick_collector.client.coverage import NOT_RECORDED, WHOLE_DAY, Coverage, SymbolCoverage
 from hk_tick_collector.client.errors import NoData, UnknownSymbol
 from hk_tick_collector.client.plan import (
     MarketRoots,
@@ -30,7 +30,9 @@ from hk_tick_collector.days.books import Form, Part, newest_no, read, schema_of
 from hk_tick_collector.days.catalog import Day
 from hk_tick_collector.days.union import UnionCatalog
 from hk_tick_collector.market.market import Market
-from hk_tick_collector.quality.books import SymbolBooks, share, watched_of
+from hk_tick_collector.quality.book_certificate import reason_of
+from hk_tick_collector.quality.model import BLIND, WATCHED
+from hk_tick_collector.quality.watched import SymbolBooks, watched_of
 from hk_tick_collector.store.book_reader import PushCounts, counts
 
 _HINT = "BOOK_SYMBOLS chooses whose order books are recorded"
@@ -177,13 +179,8 @@ def _read_of(
 
 def _coverage_of(day: str, one: SymbolBooks, pushed: PushCounts | None) -> SymbolCoverage:
     """What can be said of a symbol's books: watched, or blind and why."""
-    reason = None
-    if one.blind:
-        whys = ", ".join(dict.fromkeys(stretch.reason for stretch in one.blind[:3]))
-        count = f"{len(one.blind):,} blind {'stretch' if len(one.blind) == 1 else 'stretches'}"
-        reason = f"watched {share(one.watched_ms, one.wanted_ms)} of trading, {count} ({whys})"
     return SymbolCoverage(
-        day, one.symbol, BLIND if one.blind else WATCHED, reason, pushed.pushes if pushed else 0,
+        day, one.symbol, BLIND if one.blind else WATCHED, reason_of(one), pushed.pushes if pushed else 0,
         pushed.merged if pushed else 0, None, None, pushed.first_us // 1000 if pushed else None,
         pushed.last_us // 1000 if pushed else None, one.watched_until_ms,
     )  # fmt: skip

@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, overload
 
 from hk_tick_collector.client.errors import BadQuestion
+from hk_tick_collector.quality.model import WATCHED
 
 PROVEN, MISSING, UNPROVEN = "proven", "missing", "unproven"
-WATCHED, BLIND = "watched", "blind"  # of order books, which nobody can prove
 NOT_RECORDED = "not_recorded"  # a trading day without any file
 KEY = b"hk_tick_collector.coverage"  # of a table's metadata
 NAMED = 5  # symbols and days in a sentence

@@ -19,10 +19,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +33,14 @@ from hk_tick_collector.days.books import WalkedRows, walk
 from hk_tick_collector.days.catalog import Day
 from hk_tick_collector.market.hours import DayKind
 from hk_tick_collector.market.market import Market
+from hk_tick_collector.quality.watched import (
+    MAX_LISTED,
+    Stretch,
+    SymbolBooks,
+    note_watches,
+    sentence_of,
+    totals_of,
+)
 from hk_tick_collector.records.tick import PUSH_TYPE_PUSH
 from hk_tick_collector.store import book_reader
 from hk_tick_collector.store.book_reader import SessionCounts, Watch
@@ -43,55 +50,10 @@ ANSWER_SEC = 1.0
 HOLE_SEC = 30.0
 HOLE_TRADES = 10  # in a stretch that is suspected ...
 HOLE_RHYTHM = 20.0  # ... which is so many times longer than the symbol's usual pause
-NOT_BEGUN = "not watched yet"
 _MATCHED = "AUTO_MATCH"  # a trade that takes from the book
-MAX_LISTED = 100  # stretches of a kind and symbol
 
 _Ints = npt.NDArray[np.int64]
 _Flags = npt.NDArray[np.bool_]
-
-
-class Stretch(NamedTuple):
-    """From, to (UTC epoch ms), and why."""
-
-    from_ms: int
-    until_ms: int
-    reason: str
-
-    @property
-    def length_ms(self) -> int:
-        return self.until_ms - self.from_ms
-
-
-@dataclass
-class SymbolBooks:
-    """One symbol's day. Counts are of continuous trading, but for pushes, merged, same, breaks and the pulls."""
-
-    symbol: str
-    watched_ms: int = 0
-    wanted_ms: int = 0  # continuous trading so far
-    blind: list[Stretch] = field(default_factory=list)
-    pushes: int = 0
-    merged: int = 0
-    same: int = 0
-    breaks: int = 0
-    one_sided: int = 0  # or empty: normal where nobody trades
-    crossed: int = 0
-    unsorted: int = 0
-    repeated: int = 0
-    no_shares: int = 0
-    without_times: int = 0  # but for a cached first push
-    clock_back: int = 0
-    pulls: int = 0
-    pulls_agreed: int = 0
-    trades: int = 0  # while watched; 0 where the day's ticks are not there
-    trades_answered: int = 0
-    holes: list[Stretch] = field(default_factory=list)
-    watched_until_ms: int | None = None  # UTC epoch ms: the end of its last watch
-
-    @property
-    def impossible(self) -> int:
-        return self.crossed + self.unsorted + self.repeated + self.no_shares
 
 
 @dataclass
@@ -119,43 +81,7 @@ class BookReport:
     @property
     def sentence(self) -> str:
         """Without a word that claims more than is known."""
-        return sentence_of(self.symbols)
-
-
-def noted_sentence(symbols: Sequence[SymbolBooks]) -> str:
-    """As ``sentence_of``, of what ``watched_of`` knows: no state was read."""
-    watched_ms, wanted_ms = (sum(getattr(one, name) for one in symbols) for name in ("watched_ms", "wanted_ms"))
-    blind, pulls = sum(len(one.blind) for one in symbols), sum(one.pulls for one in symbols)
-    parts = [f"watched {share(watched_ms, wanted_ms)} of trading" if wanted_ms else "no continuous trading to watch"]
-    parts += [f"{blind:,} blind {'stretch' if blind == 1 else 'stretches'}"] if blind else []
-    parts += [f"{sum(one.pulls_agreed for one in symbols):,} of {pulls:,} pulls agree"] if pulls else []
-    return f"{len(symbols):,} {'symbol' if len(symbols) == 1 else 'symbols'}, {', '.join(parts)}"
-
-
-def sentence_of(symbols: Sequence[SymbolBooks]) -> str:
-    """What can be said of these together."""
-    if not symbols:
-        return "no order books"
-    wanted_ms = sum(one.wanted_ms for one in symbols)
-    watched = share(sum(one.watched_ms for one in symbols), wanted_ms)
-    parts = [f"watched {watched} of trading" if wanted_ms else "no continuous trading to watch"]
-    blind = [stretch for one in symbols for stretch in one.blind]
-    if blind:
-        parts.append(f"{len(blind):,} blind {'stretch' if len(blind) == 1 else 'stretches'}")
-    merged = sum(one.merged for one in symbols)
-    if merged:
-        parts.append(f"{merged:,} pushes merged")
-    parts.append(f"{sum(one.impossible for one in symbols):,} impossible states")
-    pulls = sum(one.pulls for one in symbols)
-    if pulls:
-        parts.append(f"{sum(one.pulls_agreed for one in symbols):,} of {pulls:,} pulls agree")
-    trades = sum(one.trades for one in symbols)
-    if trades:
-        parts.append(f"{share(sum(one.trades_answered for one in symbols), trades)} of trades answered")
-    holes = sum(len(one.holes) for one in symbols)
-    if holes:
-        parts.append(f"{holes:,} suspected holes")
-    return ", ".join(parts)
+        return sentence_of(totals_of(self.symbols))
 
 
 def report_of(
@@ -172,25 +98,10 @@ def report_of(
     for symbol, (agreed, asked) in book_reader.pulls(path).items():
         found[symbol].pulls, found[symbol].pulls_agreed = asked, agreed
     for symbol, one in found.items():
-        _note_watches(one, by_symbol[symbol], windows)
+        note_watches(one, by_symbol[symbol], windows)
         if trades is not None:
             _hold_against(one, by_symbol[symbol], windows, trades.get(symbol), pushed[symbol])
     return BookReport(day, book_reader.sessions(path), [found[symbol] for symbol in sorted(found)])
-
-
-def watched_of(path: Path, day: str, market: Market, kind: DayKind, now_ms: int) -> list[SymbolBooks]:
-    """What the recorder noted of a book file, by symbol: what was watched and what is blind, the pulls. No state is
-    read, so what a book shows is not counted."""
-    windows = [(start, min(end, now_ms)) for start, end in market.continuous_windows(day, kind) if start < now_ms]
-    found = {name: SymbolBooks(name) for name in book_reader.symbols(path)}
-    for symbol, (agreed, asked) in book_reader.pulls(path).items():
-        found[symbol].pulls, found[symbol].pulls_agreed = asked, agreed
-    by_symbol: dict[str, list[Watch]] = defaultdict(list)
-    for watch in book_reader.watches(path):
-        by_symbol[watch.symbol].append(watch)
-    for symbol, one in found.items():
-        _note_watches(one, by_symbol[symbol], windows)
-    return [found[symbol] for symbol in sorted(found)]
 
 
 def _count(path: Path, found: dict[str, SymbolBooks], windows: Sequence[tuple[int, int]]) -> dict[str, _Ints]:
@@ -281,29 +192,6 @@ def _within(times_ms: _Ints, windows: Iterable[tuple[int, int]]) -> _Flags:
     return inside
 
 
-def _note_watches(one: SymbolBooks, watches: Sequence[Watch], windows: Sequence[tuple[int, int]]) -> None:
-    """What of continuous trading was watched; the rest with its reason."""
-    one.watched_until_ms = max((watch.until_ms for watch in watches), default=None)
-    for start, end in windows:
-        one.wanted_ms += end - start
-        at, reason = start, _reason_before(watches, start)
-        for watch in watches:
-            if watch.until_ms <= at or watch.from_ms >= end:
-                continue
-            if watch.from_ms > at:
-                one.blind.append(Stretch(at, watch.from_ms, reason))
-            one.watched_ms += min(watch.until_ms, end) - max(watch.from_ms, at)
-            at, reason = min(watch.until_ms, end), watch.reason or "the recorder's last word"
-        if at < end:
-            one.blind.append(Stretch(at, end, reason))
-    del one.blind[MAX_LISTED:]
-
-
-def _reason_before(watches: Sequence[Watch], at_ms: int) -> str:
-    ended = [watch for watch in watches if watch.until_ms <= at_ms]
-    return (ended[-1].reason or NOT_BEGUN) if ended else NOT_BEGUN
-
-
 def _hold_against(
     one: SymbolBooks,
     watches: Sequence[Watch],
@@ -345,14 +233,6 @@ def _still(pushes_ms: _Ints, trades_ms: _Ints, start: int, end: int) -> list[Str
         if trades >= HOLE_TRADES:
             found.append(Stretch(begin, until, f"{trades:,} trades, and the book stood still"))
     return found
-
-
-def share(part: float, whole: float) -> str:
-    """Never rounded up to all of it."""
-    if not whole:
-        return "none"
-    percent = 100.0 * part / whole
-    return "100 %" if part >= whole else f"{min(percent, 99.99):.2f} %"
 
 
 def trades_of(day: Day, symbols: Sequence[str]) -> dict[str, _Ints]:

@@ -22,6 +22,7 @@ from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.hours import DayKind
 from hk_tick_collector.market.market import Session
 from hk_tick_collector.quality import crosscheck
+from hk_tick_collector.quality.book_certificate import books_of, part_of_books
 from hk_tick_collector.quality.grade import graded
 from hk_tick_collector.quality.model import (
     FORMAT_VERSION,
@@ -101,6 +102,7 @@ def make_certificate(
         problems=tuple(found.problems),
         open_gaps=tuple(gap for gaps in found.gaps.values() for gap in gaps),
         sessions=_session_certificates(found.sessions, symbols, total),
+        books=books_of(day, kind, now_ms, read_pushes=recounted is not None),
     )
     return graded(_summed(certificate, symbols))
 
@@ -122,6 +124,7 @@ def part_of(certificate: Certificate, keep: Callable[[str], bool]) -> Certificat
         open_gaps=tuple(gap for gap in certificate.open_gaps if keep(gap.symbol)),
         problems=tuple(text for text in certificate.problems if keep(text.partition(":")[0])),
         notes=(), recounted=False, rows=None, rows_read=None, rows_read_at_ms=None,
+        books=None if certificate.books is None else part_of_books(certificate.books, keep),
     )  # fmt: skip
     return graded(_summed(part, symbols))
 

@@ -59,6 +59,11 @@ const CHINESE = {
   "stored": "已存", "expected": "應有", "missing": "缺失", "confirmed": "核實至", "auctions": "競價", "out of order": "次序顛倒", "late": "遲到", "proven": "已證明", "unproven": "未證明",
   "{}, over. Made {} {} {} time from {} by hk-tick-collector {}. Times are {}'s.": "{}，已收市。{} {}（{}時間）由 hk-tick-collector {} 根據 {} 製作。所有時間均為{}時間。|1 2 3 4 6 5 7", "{}, still in session. Made {} {} {} time from {} by hk-tick-collector {}. Times are {}'s.": "{}，尚未收市。{} {}（{}時間）由 hk-tick-collector {} 根據 {} 製作。所有時間均為{}時間。|1 2 3 4 6 5 7",
   "whole trading day": "全日市", "half trading day": "半日市", "closed trading day": "休市日", "Hong Kong": "香港",
+  // Its order books
+  "Order books": "買賣盤", "Watched and witnessed, which is no proof: a push of a book has no number.": "以下為監看及見證所得，並非證明：買賣盤推送沒有編號。", "The pushes that were received do not add up.": "收到的推送數目不符。",
+  "watched {} of trading": "監看了 {} 的交易時間", "no continuous trading to watch": "當日沒有持續交易時段", "{#} blind stretch": "{} 段未能監看", "{#} blind stretches": "{} 段未能監看", "{#} pushes merged": "合併了 {} 個推送", "{#} impossible states": "{} 個不合理的買賣盤", "{#} of {#} pulls agree": "{} 次查核相符（共 {} 次）", "{} of trades answered": "{} 的成交有買賣盤變動跟隨", "{#} suspected holes": "{} 段懷疑缺失",
+  "watched {} of trading, {#} blind stretch ({})": "監看了 {} 的交易時間，{} 段未能監看（{}）", "watched {} of trading, {#} blind stretches ({})": "監看了 {} 的交易時間，{} 段未能監看（{}）", "connection lost": "連線中斷", "recorder died": "錄製程式意外終止", "recorder stopped": "錄製程式已停止", "not watched yet": "尚未開始監看", "the recorder's last word": "錄製程式最後的記錄",
+  "watched": "監看", "blind": "未能監看", "unread": "未讀", "pushes": "推送", "merged": "合併", "pulls": "查核", "answered": "有跟隨", "impossible": "不合理", "holes": "懷疑缺失", "clock back": "時鐘倒退", "no time": "沒有時間", "one-sided": "單邊",
   // The page of all days
   "Recorded days": "已記錄的交易日", "{} recorded day(s). A letter is the grade of a day's certificate; a day without one has none yet: hk-tickctl day YYYYMMDD --html makes it.": "共 {} 個交易日。字母為當日證明書的評級；沒有字母即尚未有證明書，可用 hk-tickctl day YYYYMMDD --html 製作。",
   "Newest days": "最近的交易日", "newest days": "最近的交易日", "day": "交易日", "grade": "評級", "certificate": "證明書", "no certificate yet": "尚未有證明書", "{}: no certificate yet": "{}：尚未有證明書",

@@ -16,6 +16,8 @@ from hk_tick_collector.store.reader import GapRow
 from hk_tick_collector.store.verdict import MISSING
 
 FORMAT_VERSION = 1
+WATCHED, BLIND = "watched", "blind"  # of order books, which nobody can prove
+UNREAD = "unread"  # they were not looked at, or cannot be read
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,58 @@ class SymbolCertificate:
 
 
 @dataclass(frozen=True, slots=True)
+class SymbolBookCertificate:
+    """What can be said of one symbol's order books. Counts are of continuous trading but for those of pushes; where the
+    pushes were not read, what only they tell is None."""
+
+    symbol: str
+    state: str  # watched | blind
+    reason: str | None  # why it is blind, and how long
+    watched_ms: int
+    wanted_ms: int  # continuous trading so far
+    blind_stretches: int
+    pulls: int  # books that were asked for, and held against the newest push
+    pulls_agreed: int
+    pushes: int | None = None
+    merged: int | None = None
+    same: int | None = None
+    one_sided: int | None = None
+    crossed: int | None = None
+    unsorted: int | None = None
+    repeated: int | None = None
+    no_shares: int | None = None
+    without_times: int | None = None
+    clock_back: int | None = None
+    trades: int | None = None  # while watched; 0 where the day's ticks are not there
+    trades_answered: int | None = None
+    suspected_holes: int | None = None
+
+    @property
+    def impossible(self) -> int | None:
+        """States that no book of continuous trading should show."""
+        counts = self.crossed, self.unsorted, self.repeated, self.no_shares
+        return None if None in counts else sum(count or 0 for count in counts)
+
+
+@dataclass(frozen=True, slots=True)
+class BookCertificate:
+    """A day's order books beside its ticks: watched and witnessed. A push of a book has no number, so nothing here says
+    that none is missing, and the day's grade is that of its ticks alone."""
+
+    state: str  # watched | blind | unread
+    sentence: str
+    pushes_read: bool  # was every push judged?
+    source: str  # the file
+    error: str | None = None  # they could not be read
+    received: int | None = None  # pushes of all symbols: stored, or merged, or unread
+    stored: int | None = None
+    merged: int | None = None
+    unread: int | None = None
+    adds_up: bool = True
+    symbols: tuple[SymbolBookCertificate, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class SessionCertificate:
     """One session of the day over all symbols."""
 
@@ -129,6 +183,7 @@ class Certificate:
     notes: tuple[str, ...] = ()
     symbols: tuple[SymbolCertificate, ...] = ()  # the worst first
     open_gaps: tuple[GapRow, ...] = ()
+    books: BookCertificate | None = None  # None: no order book of the day is recorded
 
     @property
     def zone(self) -> Zone:

@@ -22,10 +22,11 @@ from hk_tick_collector.market.zone import Zone
 from hk_tick_collector.quality import plots
 from hk_tick_collector.quality.gap_list import GapLine
 from hk_tick_collector.quality.grade import explained
-from hk_tick_collector.quality.model import Certificate, RowFacts, SymbolCertificate
+from hk_tick_collector.quality.model import WATCHED, BookCertificate, Certificate, RowFacts, SymbolCertificate
 from hk_tick_collector.quality.prices import Bars, Charts
 from hk_tick_collector.quality.recount import Plots
 from hk_tick_collector.quality.report_file import CHINESE_FILE, report_file
+from hk_tick_collector.quality.watched import share
 from hk_tick_collector.store.atomic import write_whole
 from hk_tick_collector.store.verdict import PROVEN
 
@@ -87,6 +88,7 @@ def page(certificate: Certificate, drawn: Plots, gaps: Sequence[GapLine], *, ind
         _kinds(certificate.rows),
         _gaps(gaps, certificate.zone),
         _symbols(certificate, charted),
+        _books(certificate.books),
         _foot(certificate),
     ]
     data = f'<script type="application/json" id="bars">{prices}</script>' if charted else ""
@@ -332,6 +334,38 @@ def _symbol_table(symbols: Iterable[SymbolCertificate], zone: Zone, charted: fro
         for one in symbols
     ]
     return _table(columns, body, linked=charted)
+
+
+def _books(books: BookCertificate | None) -> str:
+    if books is None:
+        return ""
+    columns = (
+        "symbol", "state", "#watched", "#blind", "#pushes", "#merged", "#pulls", "#answered", "#impossible", "#holes",
+        "#clock back", "#no time", "#one-sided", "why",
+    )  # fmt: skip
+    body = [
+        (
+            one.symbol,
+            one.state,
+            share(one.watched_ms, one.wanted_ms),
+            one.blind_stretches,
+            one.pushes,
+            one.merged,
+            f"{one.pulls_agreed:,} of {one.pulls:,}" if one.pulls else None,
+            share(one.trades_answered or 0, one.trades) if one.trades else None,
+            one.impossible,
+            one.suspected_holes,
+            one.clock_back,
+            one.without_times,
+            one.one_sided,
+            one.reason or "",
+        )
+        for one in sorted(books.symbols, key=lambda one: (one.state == WATCHED, one.symbol))
+    ]
+    told = books.sentence.replace(", ", "; ")
+    adds_up = "" if books.adds_up else " The pushes that were received do not add up."
+    note = f"Watched and witnessed, which is no proof: a push of a book has no number. {told}.{adds_up}"
+    return _section("Order books", note, _table(columns, body) if body else "")
 
 
 def _foot(certificate: Certificate) -> str:

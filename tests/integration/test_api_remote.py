@@ -344,3 +344,23 @@ def test_the_newest_books(server: ApiServer, place: Path, key: str, narrow: str)
     assert many.status_code == 400
     with server.client(narrow) as client:
         assert client.get("/v1/books/latest", params={"symbols": "1"}).status_code == 403
+
+
+def test_what_is_told_of_a_day_tells_of_its_books(server: ApiServer, place: Path, key: str, narrow: str) -> None:
+    with server.client(key) as client:
+        coverage = client.get(f"/v1/days/{DAY}/coverage").raise_for_status().json()["books"]
+        told = client.get(f"/v1/days/{DAY}/certificate").raise_for_status().json()["books"]
+        page = client.get(f"/v1/days/{DAY}/certificate", params={"format": "html"}).raise_for_status().text
+        packed = client.get(f"/v1/days/{PACKED}/coverage").raise_for_status().json()["books"]
+        without = client.get(f"/v1/days/{BEFORE}/coverage").raise_for_status().json()["books"]
+    assert coverage == told
+    assert (told["state"], [one["symbol"] for one in told["symbols"]]) == ("blind", ["HK.00005", "HK.00700"])
+    assert told["received"] == told["stored"] > 0
+    assert told["sentence"].startswith("2 symbols, watched ")
+    assert "<h2>Order books</h2>" in page
+    assert (packed["state"], packed["symbols"], without) == ("unread", [], None)
+    assert str(place) not in json.dumps([told, packed]) + page
+    with server.client(narrow) as client:
+        mine = client.get(f"/v1/days/{DAY}/certificate").raise_for_status().json()["books"]
+    assert {one["symbol"] for one in mine["symbols"]} < {"HK.00005", "HK.00700"}
+    assert mine["received"] is None

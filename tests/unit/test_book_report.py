@@ -11,8 +11,9 @@ import pytest
 
 from hk_tick_collector.market.hk import HK
 from hk_tick_collector.market.hours import DayKind
-from hk_tick_collector.quality import books as quality
-from hk_tick_collector.quality.books import BookReport, SymbolBooks, report_of
+from hk_tick_collector.quality import watched
+from hk_tick_collector.quality.books import BookReport, report_of
+from hk_tick_collector.quality.watched import SymbolBooks
 from hk_tick_collector.records.book import Book, BookEntry, BookPush, PullCompared, PushEntry, WatchBegan, WatchEnded
 from hk_tick_collector.store.book_writer import BookWriter
 from hk_tick_collector.store.connect import SqliteOptions
@@ -142,7 +143,7 @@ def test_a_day_that_began_late_and_ended_early_says_both(tmp_path: Path) -> None
     ended = WatchEnded(SYMBOL, OPEN_US + 120_000_000, "connection lost")
     one = _one(_report(tmp_path, [begun, *(_push(number) for number in range(120, 239)), ended]))
     assert [(stretch.length_ms, stretch.reason) for stretch in one.blind] == [
-        (60_000, quality.NOT_BEGUN),
+        (60_000, watched.NOT_BEGUN),
         (480_000, "connection lost"),
     ]
 
@@ -161,6 +162,6 @@ def test_counts_that_do_not_add_up_are_said(tmp_path: Path) -> None:
 
 
 def test_nearly_all_is_not_all() -> None:
-    assert quality.share(99_999_999, 100_000_000) == "99.99 %"
-    assert quality.share(5, 5) == "100 %"
-    assert quality.share(0, 0) == "none"
+    assert watched.share(99_999_999, 100_000_000) == "99.99 %"
+    assert watched.share(5, 5) == "100 %"
+    assert watched.share(0, 0) == "none"

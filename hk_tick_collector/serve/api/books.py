@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from hk_tick_collector.client.books import BookPlan, BookRead, plan_of_books
-from hk_tick_collector.client.coverage import BLIND, NOT_RECORDED, WATCHED, Coverage
+from hk_tick_collector.client.coverage import NOT_RECORDED, Coverage
 from hk_tick_collector.client.errors import BadQuestion
 from hk_tick_collector.core.errors import InputError
 from hk_tick_collector.days.books import Form, schema_of
 from hk_tick_collector.market.registry import DEFAULT_MARKET
+from hk_tick_collector.quality.model import BLIND, WATCHED
 from hk_tick_collector.serve.api.answer import Facts, Look, media_type, write_answer
 from hk_tick_collector.serve.api.completeness import LISTED
 from hk_tick_collector.serve.api.cursor import Cursor, Spot, question_of

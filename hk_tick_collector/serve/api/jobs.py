@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
@@ -26,7 +27,7 @@ from hk_tick_collector.days.schema import UTC_MS, ticks_schema
 from hk_tick_collector.market.registry import DEFAULT_MARKET
 from hk_tick_collector.quality.certificate import make_certificate, part_of
 from hk_tick_collector.quality.gap_list import gap_lines
-from hk_tick_collector.quality.model import Certificate
+from hk_tick_collector.quality.model import BookCertificate, Certificate
 from hk_tick_collector.query import bars
 from hk_tick_collector.query.trade_types import TradeRule
 from hk_tick_collector.serve.api.answer import Look, media_type, write_answer
@@ -326,7 +327,14 @@ def _coverage(roots: Roots, asked: Asked, key: Key, out: Out) -> int:
     if certificate.error is not None:
         raise Problem("store-damaged", f"{day.trading_day} cannot be read")
     rows = [asdict(one) for one in certificate.symbols if key.may_read(one.symbol)]
-    return _send_json(out, {"day": day.trading_day, "market": root.market.code, "data": rows})
+    books = _of_key(certificate, key).books
+    told = {"day": day.trading_day, "market": root.market.code, "data": rows}
+    return _send_json(out, {**told, "books": None if books is None else asdict(_without_paths(books))})
+
+
+def _without_paths(books: BookCertificate) -> BookCertificate:
+    error = None if books.error is None else shown(books.error)
+    return replace(books, source=Path(books.source).name, sentence=shown(books.sentence), error=error)
 
 
 def _gaps(roots: Roots, asked: Asked, key: Key, out: Out) -> int:
@@ -347,15 +355,14 @@ def _certificate(roots: Roots, asked: Asked, key: Key, out: Out) -> int:
     if certificate.error is not None:
         raise Problem("store-damaged", f"{day.trading_day} cannot be read")
     certificate = _of_key(certificate, key)
-    certificate = replace(certificate, source=day.source.name, notes=tuple(map(shown, certificate.notes)))
+    certificate = _as_shown(certificate, day)
     if asked["format"] == "json":
         return _send_json(out, {**asdict(certificate), "problems": list(map(shown, certificate.problems))})
     from hk_tick_collector.quality.page import page, policy  # noqa: PLC0415 - few ask for it
     from hk_tick_collector.quality.recount import recount  # noqa: PLC0415
 
     read = recount(day, root.calendar.day_kind(day.trading_day), workers=1)
-    whole = make_certificate(day, root.calendar, root.now_ms, read)
-    whole = replace(whole, source=day.source.name, notes=tuple(map(shown, whole.notes)))
+    whole = _as_shown(make_certificate(day, root.calendar, root.now_ms, read), day)
     out.head(
         200,
         {
@@ -366,6 +373,12 @@ def _certificate(roots: Roots, asked: Asked, key: Key, out: Out) -> int:
     )
     out.body.write(page(whole, read.plots, gap_lines(day)).encode())
     return 0
+
+
+def _as_shown(certificate: Certificate, day: Day) -> Certificate:
+    """Without paths of this machine."""
+    books = None if certificate.books is None else _without_paths(certificate.books)
+    return replace(certificate, source=day.source.name, notes=tuple(map(shown, certificate.notes)), books=books)
 
 
 def _top(roots: Roots, asked: Asked, key: Key, out: Out) -> int:

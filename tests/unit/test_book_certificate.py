@@ -1,0 +1,114 @@
+"""Order books in the certificate of a day: the same words everywhere it is shown, and never that they are complete."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hk_tick_collector.archive.books import keep_books
+from hk_tick_collector.days.catalog import Day
+from hk_tick_collector.market.hk import HK
+from hk_tick_collector.market.hours import DayKind
+from hk_tick_collector.quality.book_certificate import books_of, part_of_books
+from hk_tick_collector.quality.model import BookCertificate
+from hk_tick_collector.records.book import Book, BookEntry, BookPush, PullCompared, PushEntry, WatchBegan, WatchEnded
+from hk_tick_collector.store.book_writer import BookWriter
+from hk_tick_collector.store.connect import SqliteOptions
+from hk_tick_collector.store.layout import book_file
+from tests.books import DAY, OPEN_US
+
+SYMBOL, OTHER = "HK.00700", "HK.00005"
+NOW_MS = OPEN_US // 1000 + 60_000
+BIDS = tuple((412.0 - n / 5, 100 * (n + 1), 3) for n in range(10))
+ASKS = tuple((412.2 + n / 5, 200 * (n + 1), 4) for n in range(10))
+
+
+def push(number: int, book: Book | None = None, **changed: Any) -> PushEntry:
+    at_us = OPEN_US + (number + 1) * 500_000
+    one = BookPush(SYMBOL, at_us, at_us // 1000 - 12, at_us // 1000 - 9, book or Book(BIDS[:9] + BIDS[9:], ASKS))
+    return PushEntry(one._replace(**changed))
+
+
+def healthy() -> list[BookEntry]:
+    books = (Book((*BIDS[:9], (410.2, 100 * number, 1)), ASKS) for number in range(1, 100))
+    return [WatchBegan(SYMBOL, OPEN_US), WatchBegan(OTHER, OPEN_US), *(push(n, book) for n, book in enumerate(books))]
+
+
+def certificate(root: Path, entries: list[BookEntry], *, read: bool = True) -> BookCertificate:
+    writer = BookWriter(root, SqliteOptions(), HK.trading_day, lambda: NOW_MS)
+    writer.write(DAY, entries, sum(1 + entry.merged for entry in entries if isinstance(entry, PushEntry)))
+    writer.close()
+    found = books_of(Day(DAY, None, root / "_archive", HK, root), DayKind.WHOLE, NOW_MS, read_pushes=read)
+    assert found is not None
+    return found
+
+
+FAULTS: dict[str, tuple[list[BookEntry], dict[str, Any]]] = {
+    "crossed": ([push(50, Book(((412.4, 100, 1), *BIDS), ASKS))], {"crossed": 1}),
+    "one-sided": ([push(50, Book((), ASKS))], {"one_sided": 1}),
+    "unsorted": ([push(50, Book((BIDS[0], BIDS[2], BIDS[1]), ASKS))], {"unsorted": 1}),
+    "repeated price": ([push(50, Book((BIDS[0], *BIDS), ASKS))], {"repeated": 1}),
+    "no shares": ([push(50, Book(((412.0, 0, 0), *BIDS[1:]), ASKS))], {"no_shares": 1}),
+    "zero times": ([push(50, Book(BIDS, ASKS), bid_ts_ms=None, ask_ts_ms=None)], {"without_times": 1}),
+    "clock back": ([push(50, Book(BIDS, ASKS), bid_ts_ms=OPEN_US // 1000)], {"clock_back": 1}),
+    "merged": ([PushEntry(push(50, Book(BIDS, ASKS)).push, merged=7)], {"merged": 7}),
+    "a pull that differs": ([push(50, Book(BIDS, ASKS)), PullCompared(SYMBOL, OPEN_US, False)], {"pulls": 1}),
+    "the right falls to BMP": (
+        [push(50, Book(BIDS, ASKS)), WatchEnded(SYMBOL, NOW_MS * 1000 - 6_000_000, "right lost: Bmp")],
+        {
+            "state": "blind", "watched_ms": -6000, "blind_stretches": 1,
+            "reason": "watched 90.00 % of trading, 1 blind stretch (right lost: Bmp)",
+        },
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_each_fault_changes_exactly_its_line(tmp_path: Path, fault: str) -> None:
+    entries, expected = FAULTS[fault]
+    ends = isinstance(entries[-1], WatchEnded)
+    faulty = [*healthy()[:52], entries[0], *healthy()[53:], *entries[1:]]
+    before, after = certificate(tmp_path / "healthy", healthy()), certificate(tmp_path / "faulty", faulty)
+    (other, one), (other_after, one_after) = before.symbols, after.symbols
+    changed = {
+        name: value - was if isinstance(value, int) and not isinstance(value, bool) else value
+        for (name, value), was in zip(asdict(one_after).items(), asdict(one).values(), strict=True)
+        if value != was
+    }
+    assert changed == expected
+    assert other_after == other
+    assert (before.state, after.state) == ("watched", "blind" if ends else "watched")
+    assert after.adds_up
+
+
+def test_it_is_watched_and_witnessed_and_never_complete(tmp_path: Path) -> None:
+    entries = [*healthy(), PullCompared(SYMBOL, OPEN_US, True)]
+    whole, noted = certificate(tmp_path / "a", entries), certificate(tmp_path / "b", entries, read=False)
+    assert whole.sentence == "2 symbols, watched 100 % of trading, 0 impossible states, 1 of 1 pulls agree"
+    assert noted.sentence == "2 symbols, watched 100 % of trading, 1 of 1 pulls agree"
+    for told in (whole, noted):
+        assert (told.state, told.received, told.stored, told.merged, told.unread) == ("watched", 99, 99, 0, 0)
+        assert not {"complete", "proven"} & set(json.dumps(asdict(told)).replace('"', " ").split())
+    assert [one.pushes for one in noted.symbols] == [None, None]
+    part = part_of_books(whole, lambda symbol: symbol == OTHER)
+    assert (part.sentence, part.received) == ("1 symbol, watched 100 % of trading, 0 impossible states", None)
+    assert part_of_books(whole, lambda _: False).sentence == "no order books"
+
+
+def test_books_that_are_packed_or_damaged_are_said_to_be_unread(tmp_path: Path) -> None:
+    certificate(tmp_path, healthy())
+    day = Day(DAY, None, tmp_path / "_archive", HK, tmp_path)
+    assert books_of(replace(day, trading_day="20261119"), DayKind.WHOLE, NOW_MS) is None
+    assert books_of(replace(day, data_root=None), DayKind.WHOLE, NOW_MS) is None
+    keep_books(tmp_path, DAY, NOW_MS)
+    path = book_file(tmp_path, DAY)
+    path.write_bytes(b"no books" * 1000)
+    told = books_of(day, DayKind.WHOLE, NOW_MS, read_pushes=True)
+    assert told is not None
+    assert (told.state, told.symbols) == ("unread", ())
+    assert told.sentence.startswith("they cannot be read: ")
+    assert part_of_books(told, lambda _: True) == told
