@@ -82,7 +82,16 @@ def bring_back(archive_root: Path, manifest: Manifest, data_root: Path) -> None:
     entry, path = _entry(manifest), book_file(data_root, manifest.trading_day)
     if entry is None or path.exists():
         return
-    directory = kept_dir(archive_root, manifest.trading_day)
+    try:
+        unpack(kept_dir(archive_root, manifest.trading_day), entry, path)
+    except StoreUnavailable as exc:
+        day = manifest.trading_day
+        raise StoreUnavailable(f"the ticks of {day} are there, its order books stay in the archive: {exc}") from exc
+
+
+def unpack(directory: Path, entry: KeptFile, path: Path) -> None:
+    """A packed file as it was, under ``path``, in one step; what is there is never replaced. StoreUnavailable, also for
+    one that is not what its entry says."""
     part = path.with_name(f".{path.name}.part")
     try:
         make_dir(path.parent)
@@ -103,9 +112,6 @@ def bring_back(archive_root: Path, manifest: Manifest, data_root: Path) -> None:
         sync_dir(path.parent)
     except OSError as exc:
         raise unavailable(path, exc) from exc
-    except StoreUnavailable as exc:
-        day = manifest.trading_day
-        raise StoreUnavailable(f"the ticks of {day} are there, its order books stay in the archive: {exc}") from exc
     finally:
         part.unlink(missing_ok=True)
 

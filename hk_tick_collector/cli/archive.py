@@ -22,7 +22,9 @@ from hk_tick_collector.cli.archiving import (
     stored_rows,
 )
 from hk_tick_collector.cli.common import EXIT_FINE, EXIT_PROBLEM, App, tickctl_command
+from hk_tick_collector.cli.export_snapshots import SNAPSHOT
 from hk_tick_collector.cli.options import day_argument
+from hk_tick_collector.cli.snapshot_archive import archive_snapshots, kind_option
 from hk_tick_collector.cli.terminal import show_text
 from hk_tick_collector.days.manifest import manifest_path, signature_path
 from hk_tick_collector.watch.when import some_days
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
 )
 @day_argument("days")
 @format_option
+@kind_option
 @click.option(
     "--verify/--no-verify",
     default=True,
@@ -64,8 +67,20 @@ if TYPE_CHECKING:
     metavar="KEY",
     help="Sign each manifest with this SSH key (its file, or its public key where an agent holds it).",
 )
-def command(app: App, days: str | None, format_: str | None, verify: bool, place: str | None, key: Path | None) -> int:
+def command(
+    app: App,
+    days: str | None,
+    format_: str | None,
+    kind: str,
+    verify: bool,
+    place: str | None,
+    key: Path | None,
+) -> int:
     """See the help text."""
+    if kind == SNAPSHOT:
+        if format_ is not None or place is not None or key is not None:
+            raise click.UsageError("--format, --to and --sign are for ticks: snapshots are packed as they are, here")
+        return archive_snapshots(app, days)
     from hk_tick_collector.archive import signing  # noqa: PLC0415 - Arrow takes its time
     from hk_tick_collector.cli.archive_to import Sending  # noqa: PLC0415
 

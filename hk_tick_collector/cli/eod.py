@@ -20,8 +20,10 @@ from hk_tick_collector.cli.archiving import (
 )
 from hk_tick_collector.cli.common import EXIT_FINE, EXIT_PROBLEM, App, progress, tickctl_command
 from hk_tick_collector.cli.retain import keep_days_of, retained
+from hk_tick_collector.cli.snapshot_archive import end_of_day as end_of_snapshots
 from hk_tick_collector.cli.terminal import show_text
 from hk_tick_collector.core.errors import RecorderError
+from hk_tick_collector.store.layout import snapshot_days
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,6 +75,8 @@ def command(app: App, format_: str | None, keep_days: int | None) -> int:
     from hk_tick_collector.quality import end_of_day  # noqa: PLC0415 - Arrow takes its time
 
     kinds, keep = kinds_of(app, format_), keep_days_of(app, keep_days)
+    if not app.catalog.days() and snapshot_days(app.data_root):
+        return end_of_snapshots(app, keep)
     if not app.catalog.days():
         raise none_of(app, "there is no day file; is DATA_ROOT right? Nothing is")
     with end_of_day.only_one(app.data_root), archive_job(app, restore_into=app.data_root):

@@ -18,6 +18,7 @@ from hk_tick_collector.store.layout import snapshot_days, snapshot_file
 from hk_tick_collector.watch.when import some_days, symbol_list
 
 if TYPE_CHECKING:
+    from hk_tick_collector.client.plan import MarketRoots
     from hk_tick_collector.export.job import Exported
 
 FORMATS = ("parquet", "csv")
@@ -41,14 +42,19 @@ def export_snapshots(
 
 
 def _days(app: App, days: str | None) -> list[str]:
-    from hk_tick_collector.client.plan import MarketRoots  # noqa: PLC0415 - Arrow takes its time
-    from hk_tick_collector.client.snapshots import SnapshotPlaces  # noqa: PLC0415
-
     if not snapshot_days(app.data_root):
         raise NoData(f"no snapshots are recorded under {app.data_root}: SOURCE=gexbot records them (docs/gexbot.md)")
     if days is None:
         return snapshot_days(app.data_root)
-    return some_days(MarketRoots(app.market, SnapshotPlaces([app.catalog]), SystemClock()), days)
+    return some_days(snapshot_places(app), days)
+
+
+def snapshot_places(app: App) -> MarketRoots:
+    """The days with snapshots, for whoever reads days as people type them."""
+    from hk_tick_collector.client.plan import MarketRoots  # noqa: PLC0415 - Arrow takes its time
+    from hk_tick_collector.client.snapshots import SnapshotPlaces  # noqa: PLC0415
+
+    return MarketRoots(app.market, SnapshotPlaces([app.catalog]), SystemClock())
 
 
 def _write(

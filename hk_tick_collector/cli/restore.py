@@ -17,7 +17,9 @@ from hk_tick_collector.cli.archiving import (
     stored_rows,
 )
 from hk_tick_collector.cli.common import EXIT_FINE, App, progress, tickctl_command
+from hk_tick_collector.cli.export_snapshots import SNAPSHOT
 from hk_tick_collector.cli.options import day_argument
+from hk_tick_collector.cli.snapshot_archive import kind_option, refuse_for_snapshots, restore_snapshots
 from hk_tick_collector.cli.terminal import show_text
 from hk_tick_collector.core.text import counted
 from hk_tick_collector.days.manifest import manifest_path
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
     """,
 )
 @day_argument(is_required=True)
+@kind_option
 @click.option(
     "--into",
     type=click.Path(path_type=Path, file_okay=False),
@@ -54,8 +57,11 @@ if TYPE_CHECKING:
 )
 @from_option
 @signers_option
-def command(app: App, day: str, into: Path | None, place: str | None, signers_file: Path | None) -> int:
+def command(app: App, day: str, kind: str, into: Path | None, place: str | None, signers_file: Path | None) -> int:
     """See the help text."""
+    if kind == SNAPSHOT:
+        refuse_for_snapshots(place, signers_file)
+        return restore_snapshots(app, day, into)
     signers = signers_of(signers_file)
     done = _from_archive(app, day, into, signers) if place is None else _from_copy(app, day, into, place, signers)
     app.emit(asdict(done), lambda: show_text(_sentence(done)))

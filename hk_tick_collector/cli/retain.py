@@ -19,6 +19,8 @@ from hk_tick_collector.cli.archiving import (
     stored_rows,
 )
 from hk_tick_collector.cli.common import EXIT_FINE, EXIT_PROBLEM, App, tickctl_command
+from hk_tick_collector.cli.export_snapshots import SNAPSHOT
+from hk_tick_collector.cli.snapshot_archive import kind_option, refuse_for_snapshots, retain_snapshots
 from hk_tick_collector.cli.terminal import show_text
 from hk_tick_collector.core.text import counted
 
@@ -50,15 +52,21 @@ if TYPE_CHECKING:
     metavar="N",
     help="Keep the files of the newest N trading days that have one. Default: the setting RETAIN_DAYS.",
 )
+@kind_option
 @click.option("--dry-run", is_flag=True, help="Check everything and say what would go; delete nothing.")
 @from_option
 @signers_option
-def command(app: App, keep_days: int | None, dry_run: bool, place: str | None, signers_file: Path | None) -> int:
+def command(
+    app: App, keep_days: int | None, kind: str, dry_run: bool, place: str | None, signers_file: Path | None
+) -> int:
     """See the help text."""
     signers = signers_of(signers_file)
     keep = keep_days_of(app, keep_days)
     if not keep:
         raise click.UsageError("nothing says how many days to keep: give --keep-days N, or set RETAIN_DAYS")
+    if kind == SNAPSHOT:
+        refuse_for_snapshots(place, signers_file)
+        return retain_snapshots(app, keep, dry_run=dry_run)
     if not app.catalog.live_days():
         raise none_of(app, "there is no day file")
     store = None

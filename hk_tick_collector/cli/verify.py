@@ -19,7 +19,9 @@ from hk_tick_collector.cli.archiving import (
     stored_rows,
 )
 from hk_tick_collector.cli.common import EXIT_FINE, EXIT_PROBLEM, App, tickctl_command
+from hk_tick_collector.cli.export_snapshots import SNAPSHOT
 from hk_tick_collector.cli.options import day_argument
+from hk_tick_collector.cli.snapshot_archive import kind_option, refuse_for_snapshots, verify_snapshots
 from hk_tick_collector.core.errors import NoData
 from hk_tick_collector.core.text import counted
 from hk_tick_collector.watch.when import some_days
@@ -46,10 +48,14 @@ if TYPE_CHECKING:
     """,
 )
 @day_argument("days")
+@kind_option
 @from_option
 @signers_option
-def command(app: App, days: str | None, place: str | None, signers_file: Path | None) -> int:
+def command(app: App, days: str | None, kind: str, place: str | None, signers_file: Path | None) -> int:
     """See the help text."""
+    if kind == SNAPSHOT:
+        refuse_for_snapshots(place, signers_file)
+        return verify_snapshots(app, days)
     from hk_tick_collector.archive import places  # noqa: PLC0415 - Arrow takes its time
 
     signers = signers_of(signers_file)

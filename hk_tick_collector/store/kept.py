@@ -89,6 +89,11 @@ def list_entry(data_root: Path, day: str, name: str) -> KeptFile | None:
     return _read_entry(depth_dir(data_root, day) / f"{name}{LIST_SUFFIX}")
 
 
+def entry_in(directory: Path, name: str) -> KeptFile | None:
+    """As ``list_entry``, of another directory than the day's own."""
+    return _read_entry(directory / f"{name}{LIST_SUFFIX}")
+
+
 def kept_files(data_root: Path, day: str) -> list[KeptFile]:
     """All that are listed beside a day, by name. StoreCorrupt, StoreUnavailable."""
     directory = depth_dir(data_root, day)
@@ -125,7 +130,11 @@ def _read_entry(path: Path) -> KeptFile | None:
 def keep(source: BinaryIO, data_root: Path, day: str, describe: Callable[[int, str, int, str], KeptFile]) -> KeptFile:
     """Pack an open file, and list it. ``describe`` makes its entry of size, SHA-256, packed size and packed SHA-256; it
     may raise, and nothing is kept then. OSError, StoreUnavailable when the disk refuses or has no room to spare."""
-    directory = depth_dir(data_root, day)
+    return keep_in(depth_dir(data_root, day), source, describe)
+
+
+def keep_in(directory: Path, source: BinaryIO, describe: Callable[[int, str, int, str], KeptFile]) -> KeptFile:
+    """``keep``, in another directory than the day's own."""
     make_dir(directory)
     check_room(directory, os.fstat(source.fileno()).st_size)
     part = directory / ".packing"

@@ -158,6 +158,16 @@ def snapshot_file(data_root: Path, day: str) -> Path:
     return data_root / SNAPSHOT_DIR / f"{check_day(day)}.snapshot.db"
 
 
+def parse_day_dir(name: str) -> str | None:
+    """The day (YYYYMMDD) that a directory is named after; None when it is none."""
+    return _valid_day(name) if re.fullmatch(r"\d{8}", name, re.ASCII) else None
+
+
+def snapshot_archive(archive_root: Path, day: str) -> Path:
+    """Where a day's snapshots are put away."""
+    return archive_root / SNAPSHOT_DIR / check_day(day)
+
+
 def snapshot_days(data_root: Path) -> list[str]:
     """The days of which there are snapshots, oldest first; none where the directory cannot be read."""
     try:
