@@ -61,9 +61,7 @@ def put_away(data_root: Path, archive_root: Path, day: str, now_ms: int) -> Kept
     if not path.is_file():
         raise NoData(f"no snapshots are recorded of {day}")
     if open_elsewhere(path).pids:
-        raise Refused(
-            f"{path} is open: the recorder leaves it half an hour after its last snapshot; try again"
-        )
+        raise Refused(f"{path} is open: the recorder leaves it half an hour after its last snapshot; try again")
     if not is_closed(path):
         _close(path)
     entry = _entry(archive_root, day)
