@@ -20,7 +20,7 @@ RUN /home/build/venv/bin/pip wheel --no-build-isolation --no-index --no-deps --w
 FROM python:3.11-slim-bookworm
 # A fixed uid, so that the owner of a mounted directory can be set beforehand: chown 10001 DIRECTORY
 RUN useradd --uid 10001 --user-group --create-home --shell /usr/sbin/nologin recorder \
-  && install -d -o recorder -g recorder -m 0750 /data /keys /signals /ship
+  && install -d -o recorder -g recorder -m 0750 /data /keys /signals /restarts /ship
 COPY --from=build /wheels /wheels
 RUN python -m pip install --no-cache-dir --no-index --no-deps /wheels/*.whl && rm -r /wheels
 COPY deploy/container/healthcheck.py /usr/local/lib/hk-tick-collector/healthcheck.py
