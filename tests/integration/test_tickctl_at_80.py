@@ -17,7 +17,7 @@ from tests.harness import clean_env
 from tests.tickctl import tickctl as run
 
 # What OpenD, this machine or another program has to answer, and what depends on SQLite's version.
-ELSEWHERE = {"status", "doctor", "symbols", "repair", "import", "serve", "vacuum", "alert", "screen", "ship"}
+ELSEWHERE = {"status", "doctor", "symbols", "repair", "import", "serve", "vacuum", "alert", "schwab", "screen", "ship"}
 
 
 @pytest.fixture(scope="module")

@@ -26,6 +26,7 @@ LOADED: tuple[tuple[str, tuple[str, ...], set[str]], ...] = (
     ("logs", ("--file", "{tmp}/recorder.log"), NOTHING),
     ("doctor", (), {"futu"}),
     ("config", (), NOTHING),
+    ("schwab", ("status",), NOTHING),
     ("day", (DAY,), NOTHING),
     ("day", (DAY, "--recount"), ARROW),
     ("gaps", ("--days", "..", "--state", "all"), NOTHING),
@@ -57,6 +58,7 @@ LOADED: tuple[tuple[str, tuple[str, ...], set[str]], ...] = (
     ("alert", ("list",), NOTHING),
     ("ship", ("verify",), ARROW),
 )
+SCHWAB = {"SOURCE": "schwab", "MARKET": "US", "SCHWAB_SECRETS_FILE": "/none", "SCHWAB_TOKEN_FILE": "/none"}
 ON_A_TERMINAL = {"screen"}  # says so and ends elsewhere
 
 
@@ -81,15 +83,19 @@ def test_a_command_loads_what_it_uses(place: Path, name: str, arguments: tuple[s
     with socket.create_server(("127.0.0.1", 0)) as taken:
         words = [word.format(tmp=place, data=place / "data", taken=taken.getsockname()[1]) for word in arguments]
         data_root = (
-            None if "--data-root" in words or name in ("keys", "alert", "compare", "merge", "ship") else place / "data"
+            None
+            if "--data-root" in words or name in ("keys", "alert", "compare", "merge", "schwab", "ship")
+            else place / "data"
         )
         done = tickctl(
-            name, *words, data_root=data_root, PYTHONPROFILEIMPORTTIME=1, FUTU_SYMBOLS=",".join(SYMBOLS),
+            name, *words, data_root=data_root, PYTHONPROFILEIMPORTTIME=1,
+            FUTU_SYMBOLS="US.AAPL" if name == "schwab" else ",".join(SYMBOLS),
             FUTU_HOST="127.0.0.1", FUTU_PORT=NOBODY_LISTENS, ALERT_DIR=place / "alert",
             SHIP_URL=f"http://127.0.0.1:{NOBODY_LISTENS}", **({"DATA_ROOT": place / "data"} if name == "ship" else {}),
+            **(SCHWAB if name == "schwab" else {}),
         )  # fmt: skip
     assert "Traceback" not in done.stderr, done.stderr[-2000:]
-    nothing_there = {"alert": 2, "book": 3, "snapshots": 3}  # no outbox, nothing of these was recorded
+    nothing_there = {"alert": 2, "book": 3, "schwab": 3, "snapshots": 3}  # no outbox, no login, nothing recorded
     assert done.returncode in (0, 1, nothing_there.get(name)), done.stdout + done.stderr[-2000:]
     assert _loaded(done.stderr) == wanted
     if wanted == NOTHING and name not in (
