@@ -26,6 +26,7 @@ from tests import forked
 from tests.books import OPEN_US, lively_pushes
 from tests.daily_quotations import PAGE
 from tests.harness import clean_env
+from tests.snapshots import NDX, SPX, copied, filled, record, snapshot
 from tests.tickctl import CONFIRMED_MS, day_ticks, record_day
 
 KEPT = Path(__file__).parent / "data/at_80"
@@ -53,6 +54,8 @@ COMMANDS: dict[str, str] = {
     "bars": "bars 700 --interval 30m",
     "book": "book 700 --at 09:31 --levels 3",
     "book_day": "book",
+    "snapshots": "snapshots --data-root ROOT/us",
+    "snapshot": "snapshots US.SPX --at 09:30:05 --data-root ROOT/us",
     "top": "top --days 20261118..",
     "universe": "universe --recorded-only --limit 3",
     "query": "query SQL",
@@ -103,6 +106,7 @@ def recorded() -> Iterator[Path]:
         record_day(root, DAYS[2], count=300, proven=False)
         _second_recording(root / "b")
         _books(root)
+        _snapshots(root / "us")
         (root / "log").write_text(_LOG)
         yield root
 
@@ -115,6 +119,12 @@ def _books(root: Path) -> None:
     began = [WatchBegan(symbol, OPEN_US) for symbol in ("HK.00005", "HK.00700")]
     writer.write(DAYS[2], [*began, *pushes, lost, PullCompared("HK.00005", OPEN_US, True)], len(pushes))
     writer.close()
+
+
+def _snapshots(root: Path) -> None:
+    """Of a day whose own file of the source was read: one second is absent, most were not offered."""
+    live = [snapshot(SPX, second) for second in range(8)]
+    record(root, [*live, *filled(NDX, range(2, 20))], [copied(SPX, range(9)), copied(NDX, range(2, 20))])
 
 
 def _second_recording(root: Path) -> None:
@@ -144,7 +154,7 @@ def shown_by(root: Path, name: str, columns: int = COLUMNS, **settings: object) 
     """The command on a terminal."""
     words = [QUESTIONS.get(word, word) for word in COMMANDS[name].split()]
     words = [word.replace("ROOT", str(root)).replace("PAGE", str(PAGE)) for word in words]
-    if words[0] not in NO_DATA_ROOT:
+    if words[0] not in NO_DATA_ROOT and "--data-root" not in words:
         words += ["--data-root", str(root)]
     environment = clean_env(root.parent / "home", FUTU_SYMBOLS="HK.00005,HK.00700,HK.09988", **settings)
     return forked.parent().run_on_terminal(words, environment, columns)

@@ -112,11 +112,11 @@ def _judge(of: SeriesFacts, grid: set[int], *, is_over: bool) -> SeriesGrid:
     if not is_over:
         reason = NOT_OVER
     elif copy is not None and absent:
-        state, reason = MISSING, f"{counted(len(absent), 'second')} of the source's own file are not stored"
+        state, reason = MISSING, f"{counted(len(absent), 'second')} of the source's own file missing here"
     elif copy is not None and copy.unread:
         reason = f"{counted(copy.unread, 'record')} of the source's own file could not be read"
     elif copy is not None and lacking:
-        reason = f"the source's own file lacks {counted(len(lacking), 'second')} that were seen live"
+        reason = f"the source's own file lacks {counted(len(lacking), 'second')} seen live"
     elif copy is not None:
         state, reason = PROVEN, ""
     ranges = ranges_of(sorted(absent))

@@ -38,7 +38,7 @@ def test_the_sources_file_tells_not_offered_from_absent(tmp_path: Path) -> None:
     found = grid(record(tmp_path, [*live, *filled(SPX, (3, 4))], [copied(SPX, (0, 1, 3, 4, 9))]))
     assert (found.state, found.seen, found.absent, found.not_offered, found.only_copy) == ("missing", 4, 1, 12_595, 2)
     assert found.absent_ranges == ((OPEN_SEC + 9, OPEN_SEC + 9),)
-    assert found.reason == "1 second of the source's own file are not stored"
+    assert found.reason == "1 second of the source's own file missing here"
 
 
 def test_a_day_is_proven_when_all_of_the_file_is_stored_and_the_file_has_all_that_was_seen(tmp_path: Path) -> None:
@@ -50,7 +50,7 @@ def test_a_day_is_proven_when_all_of_the_file_is_stored_and_the_file_has_all_tha
 
 def test_a_file_that_lacks_what_was_seen_live_proves_nothing(tmp_path: Path) -> None:
     found = grid(record(tmp_path, [snapshot(SPX, 7), *filled(SPX, (8,))], [copied(SPX, (8,))]))
-    assert (found.state, found.reason) == ("unproven", "the source's own file lacks 1 second that were seen live")
+    assert (found.state, found.reason) == ("unproven", "the source's own file lacks 1 second seen live")
 
 
 def test_a_file_with_records_that_could_not_be_read_proves_nothing(tmp_path: Path) -> None:

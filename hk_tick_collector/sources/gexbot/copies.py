@@ -11,6 +11,7 @@ import hashlib
 import json
 import logging
 import threading
+import time
 import zlib
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -45,6 +46,7 @@ MAX_FILE_BYTES = 8 * 1024**3
 MAX_REJECTED = 1000  # more of one file, and it is another kind of file
 UNPACK_BYTES = 256 * 1024
 READ_SEC = 20.0
+MAX_FILE_SEC = 3600.0
 MAX_ADDRESS_BYTES = 65_536
 RETRY_MIN_SEC, RETRY_MAX_SEC = 300.0, 6 * 3600.0
 AFTER_CLOSE_MS = 30 * 60_000  # not known when a day's file is ready
@@ -107,8 +109,9 @@ class Copies:
     def _run(self) -> None:
         while not self._stop.wait(LOOK_SEC):
             try:
-                due = self._due()
-                if due is not None and self._may_call():
+                due = self._due() if self._calls_left() else None
+                if due is not None:
+                    self._calls.append(self._clock.monotonic())
                     self._fetch(*due)
             except Banned as exc:
                 self._log.log(logging.WARNING, "gexbot_copies_wait", reason=str(exc))
@@ -133,22 +136,21 @@ class Copies:
         now_sec, wanted = self._clock.monotonic(), self._series()
         for day in self.days() if wanted else ():
             missing = [one for one in wanted if (day, one) not in self._told]
-            stored = self._copied(day) if missing else ()
+            missing = [one for one in missing if self._retry.get((day, one), (0.0, 0.0))[0] <= now_sec]
+            stored = self._copied(day) if missing else ()  # a look into a file, which need not be each second
             self._told.update((day, one) for one in stored)
-            for one in missing:
-                if one not in stored and self._retry.get((day, one), (0.0, 0.0))[0] <= now_sec:
-                    return day, one
+            due = next((one for one in missing if one not in stored), None)
+            if due is not None:
+                return day, due
         return None
 
-    def _may_call(self) -> bool:
+    def _calls_left(self) -> int:
+        """Within the hour. Banned while gexbot is to be left alone."""
         self._access.check()
         now_sec = self._clock.monotonic()
         while self._calls and self._calls[0] <= now_sec - 3600:
             self._calls.popleft()
-        if len(self._calls) >= self._options.calls_per_hour:
-            return False
-        self._calls.append(now_sec)
-        return True
+        return max(0, self._options.calls_per_hour - len(self._calls))
 
     def _fetch(self, day: str, series: Series) -> None:
         reading = _Reading(day, series)
@@ -266,9 +268,12 @@ class _Reading:
 
 def _chunks(response: httpx.Response, reading: _Reading, stop: threading.Event) -> Iterator[bytes]:
     """The file's bytes as they come."""
+    until_sec = time.monotonic() + MAX_FILE_SEC
     for chunk in response.iter_bytes(UNPACK_BYTES):
         if stop.is_set():
             raise FeedError("stopped")
+        if time.monotonic() > until_sec:
+            raise FeedError(f"the day's file was not read within {MAX_FILE_SEC:g} s")
         reading.sha256.update(chunk)
         yield chunk
 

@@ -211,9 +211,11 @@ def test_days_that_are_over_are_asked_for_oldest_first(key: Path) -> None:
 def test_the_budget_of_an_hour_is_kept(key: Path) -> None:
     clock = ManualClock(NOON * 1000)
     wanted = copies(key, clock, 3, per_hour=2)
-    assert [wanted._may_call() for _ in range(3)] == [True, True, False]
+    for left in (2, 1, 0):
+        assert wanted._calls_left() == left
+        wanted._calls.append(clock.monotonic())
     clock.advance(3600)
-    assert wanted._may_call()
+    assert wanted._calls_left() == 2
 
 
 def test_a_packed_file_is_unpacked_as_it_comes() -> None:
