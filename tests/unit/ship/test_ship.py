@@ -260,6 +260,29 @@ def test_a_database_of_an_earlier_version_is_brought_up_to_date(engine: ClickHou
     assert list(tables.columns_there(engine)["ticks"]) == list(tables.ticks_columns())
 
 
+def test_an_older_table_is_packed_as_a_new_one_and_takes_days_on(
+    root: Path, writer: DayFileWriter, engine: ClickHouse, state: State
+) -> None:
+    table = f"{engine.database}.ticks"
+    for column in ("direction LowCardinality(Nullable(String)) CODEC(LZ4)", "volume Nullable(Int64) CODEC(ZSTD(1))"):
+        engine.run(f"ALTER TABLE {table} MODIFY COLUMN {column}")
+    for gone in ("books", "books_stage", "book_notes", "book_notes_stage", "book_days"):
+        engine.run(f"DROP TABLE {engine.database}.{gone}")
+    writer.write(ticks(20))
+    live_of(root, engine, state).step()
+    with pytest.raises(EngineRefused, match="no table books: make it with hk-tickctl ship init"):
+        tables.check(engine)
+    done = tables.init(engine, tables.Shape(), 2)
+    assert f"{table}: 2 columns are packed better from now on" in done
+    assert f"made {engine.database}.books" in done
+    assert tables.init(engine, tables.Shape(), 3) == []
+    writer.write(ticks(5, first=21))
+    engine.run(f"ALTER TABLE {table} DROP PARTITION ('{DAY}', 'A')")
+    assert live_of(root, engine, state).step() == 5
+    assert keeper_of(root, engine, state).check(DAY)  # the whole day, from its stage
+    assert equal(root, engine)
+
+
 @pytest.mark.parametrize("secret", ["s3cret\n", " s3cret", "s3cret\x00", "s3cr\u00e9t"])
 def test_a_password_that_no_header_carries_is_refused_without_it(secret: str) -> None:
     for user, password in (("hk", secret), (secret, "")):
