@@ -1,0 +1,231 @@
+"""The shipper, and ClickHouse's engine, killed between every pair of steps: no row lost or doubled, every day proven.
+
+A step is a request to ClickHouse or a change of the shipper's own file; a kill comes before it, or after it and before
+anybody hears of it. The shipper is a forked process with the real parts, killed by SIGKILL on itself; its next life is
+another one over the same files. With SHIP_STEPS=all every step has its turn; a check goes by those that differ in what
+they leave behind.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from hk_tick_collector.clickhouse import tables
+from hk_tick_collector.clickhouse.book_content import book_contents_in
+from hk_tick_collector.clickhouse.connection import EngineAway
+from hk_tick_collector.days.book_content import book_content_of
+from hk_tick_collector.days.books import read_stored
+from hk_tick_collector.ship.state import State
+from hk_tick_collector.store.layout import book_file
+from hk_tick_collector.store.writer import DayFileWriter
+from tests.books import record_books
+from tests.clickhouse import ClickHouseServer, clickhouse_server
+from tests.unit.ship.test_ship import equal, keeper_of, live_of, raw_rows
+from tests.unit.store_ticks import DAY, ticks
+
+BEFORE = "20261119"
+ROWS = {BEFORE: 20, DAY: 60}
+ALL = os.environ.get("SHIP_STEPS") == "all"
+# A check kills one shipper after the other, each where the one before it had not come to. What each leaves: an intent;
+# rows and no answer; an answer and no cursor; books swapped in; a stage; a day swapped in; a day noted there alone.
+CHAIN = (
+    ("state: intend", "after"), ("INSERT INTO ticks", "after"), ("state: arrived", "before"),
+    ("REPLACE books", "after"), ("INSERT INTO ticks_stage", "after"), ("REPLACE ticks", "after"),
+    ("INSERT INTO days", "after"),
+)  # fmt: skip
+ENGINE_CHAIN = (("INSERT INTO ticks", "after"), ("REPLACE books", "after"), ("REPLACE ticks", "before"))
+Step = tuple[int | str, str]  # its number, or the first one of its kind; before or after it
+
+
+class Steps:
+    """Counts the steps of this process and their kinds; ``act`` at one of them, before or after it."""
+
+    def __init__(self, at: Step = (-1, ""), act: Callable[[], None] = lambda: None) -> None:
+        self.at, self._act = at, act
+        self.kinds: list[str] = []
+
+    def around(self, kind: str, work: Callable[[], Any]) -> Any:
+        is_meant = self.at[0] in (len(self.kinds), kind)
+        self.kinds.append(kind)
+        if is_meant and self.at[1] == "before":
+            self._act()
+        done = work()
+        if is_meant and self.at[1] == "after":
+            self._act()
+        return done
+
+
+def kind_of(request: httpx.Request) -> str:
+    text = request.url.params.get("query") or request.content.decode()
+    found = re.match(r"(INSERT INTO) \w+\.(\w+)|ALTER TABLE \w+\.(\w+) (REPLACE|DROP)", text)
+    if found is None:
+        return text.split(maxsplit=1)[0]
+    return f"{found[1]} {found[2]}" if found[1] else f"{found[4]} {found[3]}"
+
+
+def watch(steps: Steps, patch: pytest.MonkeyPatch) -> None:
+    """From now on every step of this process is counted."""
+    send = httpx.HTTPTransport.handle_request
+
+    def counted(transport: httpx.HTTPTransport, request: httpx.Request) -> httpx.Response:
+        def ask() -> httpx.Response:
+            answer = send(transport, request)
+            answer.read()
+            return answer
+
+        return steps.around(kind_of(request), ask)  # type: ignore[no-any-return]
+
+    patch.setattr(httpx.HTTPTransport, "handle_request", counted)
+    for name in ("intend", "arrived", "drop_intent", "verified", "noted", "books_verified"):
+        work = getattr(State, name)
+
+        def changed(state: State, *given: Any, work: Any = work, name: str = name) -> Any:
+            return steps.around(f"state: {name}", lambda: work(state, *given))
+
+        patch.setattr(State, name, changed)
+
+
+class Life:
+    """One recorder's shipping, from its own directory on."""
+
+    def __init__(self, server: ClickHouseServer, root: Path, directory: Path, recorder: str) -> None:
+        self.server, self.root, self.directory, self.recorder = server, root, directory, recorder
+
+    def run(self) -> None:
+        """All that there is to do: rows as they are stored, then whole days."""
+        state = State(self.directory)
+        try:
+            with self.server.engine("hk") as engine:
+                live = live_of(self.root, engine, state, self.recorder, max_rows=25)
+                while live.step():
+                    pass
+                keeper_of(self.root, engine, state, self.recorder).look()
+        finally:
+            state.close()
+
+    def run_as_a_process(self, steps: Steps) -> int:
+        """The same in a forked process; how it ended, 0 or the number of the signal."""
+        pid = os.fork()
+        if not pid:
+            end = 1
+            try:
+                with pytest.MonkeyPatch.context() as patch:
+                    watch(steps, patch)
+                    self.run()
+                end = 0
+            except EngineAway:
+                end = 2  # the engine was killed: a process would go on with its back-off
+            finally:
+                os._exit(end)
+        _, status = os.waitpid(pid, 0)
+        return abs(os.waitstatus_to_exitcode(status))
+
+    def is_whole(self) -> bool:
+        """Is each row there once, and each day proven, by the hash, there and here?"""
+        with self.server.engine("hk") as engine:
+            days = all(equal(self.root, engine, day, self.recorder) for day in ROWS)
+            books = {
+                name: (one.rows, one.content_hash)
+                for name, one in book_contents_in(engine, "books", DAY, self.recorder).items()
+            }
+            file = book_content_of(read_stored(book_file(self.root, DAY)))
+            noted = engine.rows(f"SELECT count() FROM hk.days FINAL WHERE recorder = '{self.recorder}'")
+            return (
+                days
+                and books == {name: (one.rows, one.content_hash) for name, one in file.items()}
+                and raw_rows(engine, self.recorder) == sum(ROWS.values())
+                and noted == [[len(ROWS)]]
+            )
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A day that is sent row by row, one before it, and order books."""
+    root = tmp_path_factory.mktemp("steps") / "HK"
+    root.mkdir()
+    writer = DayFileWriter(root)
+    writer.write([*ticks(ROWS[BEFORE], day=BEFORE), *ticks(ROWS[DAY], first=101)])
+    writer.close()
+    record_books(root, pushes=50)
+    return root
+
+
+@pytest.fixture(scope="module")
+def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClickHouseServer]:
+    with clickhouse_server(tmp_path_factory.mktemp("steps") / "engine") as server:
+        with server.engine("hk") as engine:
+            tables.init(engine, tables.Shape(), 1)
+        yield server
+
+
+def spoil(life: Life) -> None:
+    """A row of the day before that no file has: its copy will be replaced as a whole."""
+    with life.server.engine("hk") as engine:
+        engine.run(
+            "INSERT INTO hk.ticks (market, symbol, ts_ms, trading_day, recv_ts_ms, inserted_at_ms, occurrence, "
+            f"recorder, batch) VALUES ('HK', 'HK.00001', 0, '{BEFORE}', 0, 0, 0, '{life.recorder}', 1)"
+        )
+
+
+def killed_at(step: Step, life: Life) -> None:
+    steps = Steps(step, lambda: os.kill(os.getpid(), signal.SIGKILL))
+    assert life.run_as_a_process(steps) == signal.SIGKILL, f"{step} was not reached"
+
+
+def engine_killed_at(step: Step, life: Life) -> None:
+    server = life.server
+    assert server.process is not None
+    victim = server.process.pid
+    assert life.run_as_a_process(Steps(step, lambda: os.kill(victim, signal.SIGKILL))) in (0, 2)
+    assert server.process.wait(60) == -signal.SIGKILL, f"{step} was not reached"
+    server.start()
+
+
+Kill = Callable[[Step, Life], None]
+
+
+@pytest.mark.parametrize(("kill", "chain"), [(killed_at, CHAIN), (engine_killed_at, ENGINE_CHAIN)])
+def test_killed_again_and_again_it_loses_and_doubles_nothing(
+    kill: Callable[[Step, Life], None],
+    chain: tuple[Step, ...],
+    own_server: ClickHouseServer,
+    root: Path,
+    tmp_path: Path,
+) -> None:
+    life = Life(own_server, root, tmp_path / "ship", kill.__name__)
+    spoil(life)
+    for step in chain:
+        kill(step, life)
+    life.run()
+    assert life.is_whole()
+
+
+@pytest.mark.skipif(not ALL, reason="every night: SHIP_STEPS=all")
+@pytest.mark.parametrize("kill", [killed_at, engine_killed_at])
+def test_killed_at_any_step_it_loses_and_doubles_nothing(
+    kill: Kill, own_server: ClickHouseServer, root: Path, tmp_path: Path
+) -> None:
+    undisturbed = Life(own_server, root, tmp_path / "undisturbed", "undisturbed")
+    spoil(undisturbed)
+    steps = Steps()
+    with pytest.MonkeyPatch.context() as patch:
+        watch(steps, patch)
+        undisturbed.run()
+    assert undisturbed.is_whole()
+    for number, kind in enumerate(steps.kinds):
+        if kill is engine_killed_at and kind.startswith("state"):
+            continue
+        for moment in ("before", "after"):
+            life = Life(own_server, root, tmp_path / f"{number}-{moment}", f"{kill.__name__}-{number}-{moment}")
+            spoil(life)
+            kill((number, moment), life)
+            life.run()
+            assert life.is_whole(), f"{moment} step {number}, {kind}"
