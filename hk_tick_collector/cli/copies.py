@@ -7,7 +7,8 @@ import os
 from hk_tick_collector.cli.common import App
 from hk_tick_collector.clickhouse.address import Address, parse_address
 from hk_tick_collector.clickhouse.connection import ClickHouse
-from hk_tick_collector.clickhouse.recorded import CopiedDays, Copy, recorders
+from hk_tick_collector.clickhouse.copy import Copy, recorders
+from hk_tick_collector.clickhouse.recorded import CopiedDays
 from hk_tick_collector.client.copied import PASSWORD
 from hk_tick_collector.core.errors import ConfigError, InputError, NoData
 from hk_tick_collector.ship.settings import load_ship_settings

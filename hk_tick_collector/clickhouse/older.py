@@ -12,9 +12,13 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from hk_tick_collector.clickhouse.connection import ClickHouse
-from hk_tick_collector.clickhouse.recorded import CopiedDays, Copy, days_there_of, market_there
+from hk_tick_collector.clickhouse.copy import Copy, days_there_of, market_there
+from hk_tick_collector.clickhouse.recorded import CopiedDays
+from hk_tick_collector.clickhouse.recorded_books import CopiedBookDays
+from hk_tick_collector.clickhouse.tables import BOOKS_TABLE
 from hk_tick_collector.core.errors import ConfigError, CopiesUnavailable
 from hk_tick_collector.core.logline import RateLimitedLog
+from hk_tick_collector.days.book_days import BookDays
 from hk_tick_collector.days.catalog import Catalog
 
 LOOK_SEC = 30.0  # between two looks at which days are there
@@ -26,9 +30,14 @@ _log = RateLimitedLog(logging.getLogger(__name__))
 class OlderDays(CopiedDays):
     """Some of one recorder's days there."""
 
-    def __init__(self, copy: Copy, market: str, names: Sequence[str]) -> None:
+    def __init__(self, copy: Copy, market: str, names: Sequence[str], with_books: Sequence[str]) -> None:
         super().__init__(copy, market)
-        self._names = list(names)
+        self._names, self._with_books = list(names), with_books
+
+    @property
+    def book_days(self) -> BookDays:
+        """Those with order books that no file here has."""
+        return CopiedBookDays(self.copy, self._with_books)
 
     def archived_days(self) -> list[str]:
         """Those."""
@@ -39,6 +48,7 @@ class _Held(NamedTuple):
     recorder: str
     market: str
     days: list[str]
+    book_days: list[str]
 
 
 class Older:
@@ -60,14 +70,13 @@ class Older:
     def __call__(self, catalogs: Sequence[Catalog]) -> list[Catalog]:
         """Catalogs of the days that these lack, of their markets."""
         self._look()
-        here: dict[str, set[str]] = {}
-        for catalog in catalogs:
-            here.setdefault(catalog.market.code, set()).update(catalog.days())
         found: list[Catalog] = []
         for held in self._held:
-            names = [day for day in held.days if day not in here.get(held.market, ())] if held.market in here else []
-            if names and self._engine is not None:
-                found.append(OlderDays(Copy(self._engine, held.recorder), held.market, names))
+            mine = [catalog for catalog in catalogs if catalog.market.code == held.market]
+            names = _lacking(held.days, [catalog.days() for catalog in mine])
+            with_books = _lacking(held.book_days, [catalog.book_days.days() for catalog in mine])
+            if mine and (names or with_books) and self._engine is not None:
+                found.append(OlderDays(Copy(self._engine, held.recorder), held.market, names, with_books))
         return found
 
     def _look(self) -> None:
@@ -77,11 +86,20 @@ class Older:
         try:
             if self._engine is None:
                 self._engine = self._connect()
-            days = days_there_of(self._engine, self._recorder or None)
-            self._held = [_Held(name, market_there(self._engine, name, days[name][-1]), days[name]) for name in days]
+            self._held = _held(self._engine, self._recorder or None)
             self.reason = ""
         except (CopiesUnavailable, ConfigError) as exc:
             wait_sec = AGAIN_SEC
             self.reason = "" if self._held else str(exc)
             _log.log(logging.WARNING, "older_days", reason=str(exc), done="days that have a file are read all the same")
         self._look_at_sec = self._monotonic() + wait_sec
+
+
+def _held(engine: ClickHouse, recorder: str | None) -> list[_Held]:
+    days, books = days_there_of(engine, recorder), days_there_of(engine, recorder, BOOKS_TABLE)
+    return [_Held(name, market_there(engine, name, days[name][-1]), days[name], books.get(name, [])) for name in days]
+
+
+def _lacking(there: Sequence[str], here: Sequence[Sequence[str]]) -> list[str]:
+    known = {day for days in here for day in days}
+    return [day for day in there if day not in known]

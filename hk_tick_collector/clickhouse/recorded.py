@@ -9,20 +9,19 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from hk_tick_collector.clickhouse.connection import ClickHouse
+from hk_tick_collector.clickhouse.copy import Copy, Parts, days_there_of
+from hk_tick_collector.clickhouse.recorded_books import CopiedBookDays
 from hk_tick_collector.clickhouse.tables import (
     BATCH,
-    DAY,
     DAYS_TABLE,
     NOTES,
-    RECORDER,
     REPLAY,
     TICKS_TABLE,
     note_columns,
@@ -31,6 +30,7 @@ from hk_tick_collector.clickhouse.tables import (
 from hk_tick_collector.core.errors import NoData
 from hk_tick_collector.core.text import days_there
 from hk_tick_collector.days import order
+from hk_tick_collector.days.book_days import BookDay, BookDays
 from hk_tick_collector.days.catalog import Catalog, Day
 from hk_tick_collector.days.schema import TICKS, UTC_MS, ticks_schema
 from hk_tick_collector.market.market import Market
@@ -41,47 +41,6 @@ from hk_tick_collector.store.verdict import Replay
 
 _SORT = ("symbol", "ts_ms", "seq")
 _BLOCK_ROWS = 65_536
-
-
-@dataclass(frozen=True)
-class Copy:
-    """One recorder's copies in one ClickHouse."""
-
-    engine: ClickHouse
-    recorder: str
-
-    @property
-    def place(self) -> Path:
-        """Where that is, as messages name a directory."""
-        return Path(self.engine.address.shown.partition("://")[2]) / self.recorder
-
-    def where(self, day: str) -> str:
-        """The condition that means one day of it."""
-        return f"{DAY} = {quoted(day)} AND {RECORDER} = {quoted(self.recorder)}"
-
-
-def recorders(engine: ClickHouse) -> dict[str, str]:
-    """Whose days are there, with the market of each. EngineRefused when it has no such tables."""
-    return {name: market_there(engine, name, days[-1]) for name, days in days_there_of(engine).items()}
-
-
-def days_there_of(engine: ClickHouse, recorder: str | None = None) -> dict[str, list[str]]:
-    """Which days each recorder has there, oldest first. ClickHouse knows it from its parts and reads no row."""
-    where = "" if recorder is None else f"WHERE {RECORDER} = {quoted(recorder)} "
-    found: dict[str, list[str]] = {}
-    for name, day, _ in engine.rows(
-        f"SELECT {RECORDER}, {DAY}, count() FROM {engine.database}.{TICKS_TABLE} {where}"
-        f"GROUP BY {RECORDER}, {DAY} ORDER BY {RECORDER}, {DAY}"
-    ):
-        found.setdefault(name, []).append(day)
-    return found
-
-
-def market_there(engine: ClickHouse, recorder: str, day: str) -> str:
-    """The market of a recorder's day."""
-    where = f"{RECORDER} = {quoted(recorder)} AND {DAY} = {quoted(day)}"
-    ((market,),) = engine.rows(f"SELECT market FROM {engine.database}.{TICKS_TABLE} WHERE {where} LIMIT 1")
-    return str(market)
 
 
 class CopiedDay(Day):
@@ -146,6 +105,10 @@ class CopiedDay(Day):
     def symbol_rows(self) -> list[SymbolRow]:
         """As of ``Day``."""
         return sorted((SymbolRow(**one) for one in self._notes("symbols")), key=lambda row: row.symbol)
+
+    def books(self) -> BookDay:
+        """As of ``Day``."""
+        return CopiedBookDays(self.copy).day(self.trading_day)
 
     def amendments(self) -> list[AmendmentRow]:
         """As of ``Day``, by time received."""
@@ -222,35 +185,8 @@ class CopiedDay(Day):
             head = next(parts, b"")
             if not head:
                 return
-            with pa.ipc.open_stream(pa.PythonFile(_Parts(head, parts), "r")) as rows:
+            with pa.ipc.open_stream(pa.PythonFile(Parts(head, parts), "r")) as rows:
                 yield from (_as_ticks(batch, names) for batch in rows if batch.num_rows)
-
-
-class _Parts:
-    """What comes, as a file that Arrow reads."""
-
-    def __init__(self, head: bytes, parts: Iterator[bytes]) -> None:
-        self._held, self._parts = head, parts
-        self.closed = False
-
-    def read(self, size: int = -1) -> bytes:
-        """At most that many bytes, fewer only at the end; all when negative."""
-        held = [self._held]
-        have = len(self._held)
-        while size < 0 or have < size:
-            part = next(self._parts, None)
-            if part is None:
-                break
-            held.append(part)
-            have += len(part)
-        joined = b"".join(held)
-        end = len(joined) if size < 0 else size
-        self._held = joined[end:]
-        return joined[:end]
-
-    def close(self) -> None:
-        """Read no more."""
-        self.closed = True
 
 
 def _as_ticks(batch: pa.RecordBatch, names: tuple[str, ...]) -> pa.RecordBatch:
@@ -273,6 +209,11 @@ class CopiedDays(Catalog):
         super().__init__(copy.place, copy.place)
         self.copy = copy
         self.__dict__["market"] = market_of(market)
+
+    @property
+    def book_days(self) -> BookDays:
+        """As of ``Catalog``."""
+        return CopiedBookDays(self.copy)
 
     def live_days(self) -> list[str]:
         """None: no file is here."""

@@ -55,7 +55,7 @@ class BookPlaces(UnionCatalog):
     @property
     def books(self) -> list[BookDays]:
         """By data root."""
-        return [BookDays(one.data_root, one.archive_root) for one in self.catalogs]
+        return [one.book_days for one in self.catalogs]
 
     def each_book_day(self, trading_day: str) -> Iterator[BookDay]:
         """The day's books in each data root that has some."""
@@ -83,7 +83,7 @@ class BookRead:
         """Its rows; none is empty. ``part``: instead of its own."""
         if not self.symbols:
             return
-        with self.day.opened() as path:
+        with self.day.opened(self.symbols) as path:
             for batch in read(path, form, self.symbols, depth, self.part if part is None else part):
                 if batch.num_rows:
                     yield batch
@@ -166,7 +166,7 @@ def _read_of(
     start_ms: int | None,
     end_ms: int | None,
 ) -> BookRead:
-    with day.opened() as path:
+    with day.opened(symbols) as path:
         until_no = newest_no(path)
         pushed = counts(path, until_no)
         kind = recorded.calendar.day_kind(day.trading_day)

@@ -9,7 +9,7 @@ from hk_tick_collector.client.api import Answer
 from hk_tick_collector.client.errors import BadQuestion, NoData
 from hk_tick_collector.client.local import LocalFiles
 from hk_tick_collector.client.plan import MarketRoots
-from hk_tick_collector.client.question import BookQuestion, SnapshotQuestion, Texts
+from hk_tick_collector.client.question import SnapshotQuestion, Texts
 from hk_tick_collector.client.told import translated
 from hk_tick_collector.core.clock import Clock
 from hk_tick_collector.days.union import UnionCatalog
@@ -19,7 +19,7 @@ PASSWORD = "HK_CLICKHOUSE_PASSWORD"  # noqa: S105 - the name of a variable of th
 
 class Copied(LocalFiles):
     """The days of ``recorder`` in the database at ``url``; of all recorders there when it is None: a symbol's day is
-    then read from the first one, by name, that has ticks of it.
+    then read from the first one, by name, that has it.
 
     ``password``: else that of the environment's HK_CLICKHOUSE_PASSWORD, else none. Order books and live ticks are not
     there.
@@ -41,10 +41,6 @@ class Copied(LocalFiles):
         """Close the connections."""
         self._engine.close()
 
-    def books(self, question: BookQuestion) -> Answer:
-        """Refused."""
-        raise BadQuestion("order books are not in ClickHouse", "read them from the files: hk.local(DIRECTORY)")
-
     def snapshots(self, question: SnapshotQuestion) -> Answer:
         """Refused."""
         raise BadQuestion("snapshots are not in ClickHouse", "read them from the files: hk.local(DIRECTORY)")
@@ -55,7 +51,8 @@ class Copied(LocalFiles):
 
     def markets(self) -> list[MarketRoots]:
         """Those of the recorders there."""
-        from hk_tick_collector.clickhouse.recorded import CopiedDays, Copy, recorders  # noqa: PLC0415
+        from hk_tick_collector.clickhouse.copy import Copy, recorders  # noqa: PLC0415
+        from hk_tick_collector.clickhouse.recorded import CopiedDays  # noqa: PLC0415
 
         found = recorders(self._engine)
         wanted = [name for name in found if self._recorder in (None, name)]

@@ -333,12 +333,8 @@ def _info(name: str, day_of: Callable[[str], Day], market: str, keep: Callable[[
 
 def _book_rows(day: Day) -> int:
     """Of its order books; 0 where there are none, or they cannot be read: whoever asks for them is told."""
-    from hk_tick_collector.days.book_days import BookDays  # noqa: PLC0415 - few days have them
-
-    if day.data_root is None:
-        return 0
     try:
-        return BookDays(day.data_root, day.archive_root).day(day.trading_day).rows()
+        return day.books().rows()
     except (RecorderError, OSError):
         return 0
 

@@ -15,7 +15,7 @@ import gzip
 import hashlib
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,9 +56,9 @@ class BookDay:
             return int(conn.execute("SELECT max(rowid) FROM pushes").fetchone()[0] or 0)
 
     @contextmanager
-    def opened(self) -> Iterator[Path]:
-        """The book file, to be read while the context lasts. StoreUnavailable, StoreCorrupt when an archived one cannot
-        be unpacked, or is not what its manifest says."""
+    def opened(self, symbols: Sequence[str] | None = None) -> Iterator[Path]:
+        """The book file, to be read while the context lasts; of ``symbols`` at least. StoreUnavailable, StoreCorrupt
+        when an archived one cannot be unpacked, or is not what its manifest says."""
         if self.file is not None:
             yield self.file
             return

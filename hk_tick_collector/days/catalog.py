@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from hk_tick_collector.core.errors import NoData, StoreCorrupt, StoreError, StoreUnavailable
 from hk_tick_collector.core.text import days_there
+from hk_tick_collector.days.book_days import BookDay, BookDays
 from hk_tick_collector.days.manifest import (
     PARQUET,
     SQLITE,
@@ -201,6 +202,12 @@ class Day:
         by_symbol = {row.symbol: row for row in (*told, *live)}
         return [by_symbol[symbol] for symbol in sorted(by_symbol)]
 
+    def books(self) -> BookDay:
+        """Its order books. NoData when there are none."""
+        if self.data_root is None:
+            raise NoData(f"no order books are recorded of {self.trading_day}")
+        return BookDays(self.data_root, self.archive_root).day(self.trading_day)
+
     def stock_names(self) -> dict[str, str]:
         """The names that the source gave on that day, by symbol."""
         return {row.symbol: row.name for row in self.symbol_rows() if row.name}
@@ -314,6 +321,11 @@ class Catalog:
     def market(self) -> Market:
         """The market whose days these are. ConfigError when this version does not know it."""
         return market_of(data_root.market_of(self.data_root))
+
+    @property
+    def book_days(self) -> BookDays:
+        """The days with order books."""
+        return BookDays(self.data_root, self.archive_root)
 
     def live_days(self) -> list[str]:
         """Trading days with a day file, oldest first."""

@@ -34,7 +34,6 @@ import pyarrow as pa
 
 from hk_tick_collector.core.errors import NoData, RecorderError
 from hk_tick_collector.days import parquet
-from hk_tick_collector.days.book_days import BookDays
 from hk_tick_collector.days.books import Form, read, schema_of
 from hk_tick_collector.days.catalog import Day
 from hk_tick_collector.days.schema import COLUMNS, TICKS, ticks_schema
@@ -312,12 +311,10 @@ class Engine:
         taken: set[str] = set()
         for part in day.parts:
             try:
-                books = BookDays(part.data_root, part.archive_root).day(day.trading_day) if part.data_root else None
+                books = part.books()
             except NoData:
                 continue
-            if books is None:
-                continue
-            with books.opened() as path:
+            with books.opened(self._symbols or None) as path:
                 wanted = self._symbols or None
                 if len(day.parts) > 1:
                     mine = sorted(set(book_symbols(path)).difference(taken))

@@ -159,7 +159,7 @@ def _name(read: BookRead) -> str:
 
 def _state(read: BookRead, until_no: int) -> str:
     """How far a book file was written, with a check of the row there."""
-    with read.day.opened() as path, reading(path) as conn:
+    with read.day.opened(read.symbols) as path, reading(path) as conn:
         row = conn.execute("SELECT * FROM pushes WHERE rowid = ?", (until_no,)).fetchone()
     return f"{until_no}.{zlib.crc32(repr(row).encode()):08x}"
 

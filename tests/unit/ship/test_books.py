@@ -4,18 +4,30 @@ from __future__ import annotations
 
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import hk_tick_collector as hk
 from hk_tick_collector.clickhouse.book_content import book_contents_in
 from hk_tick_collector.clickhouse.connection import ClickHouse
+from hk_tick_collector.clickhouse.copy import Copy
+from hk_tick_collector.clickhouse.older import Older
+from hk_tick_collector.clickhouse.recorded import CopiedDays
+from hk_tick_collector.client.api import Recordings
+from hk_tick_collector.client.local import LocalFiles
+from hk_tick_collector.client.question import book_question, stretch
 from hk_tick_collector.core.errors import StoreUnavailable
 from hk_tick_collector.days.book_content import book_content_of
 from hk_tick_collector.days.books import read_stored
+from hk_tick_collector.days.catalog import Day
+from hk_tick_collector.query.engine import Engine
 from hk_tick_collector.ship.state import State
-from hk_tick_collector.store.layout import book_file
-from tests.books import DAY, record_books
-from tests.unit.ship.test_ship import keeper_of
+from hk_tick_collector.store.layout import archive_dir, book_file
+from hk_tick_collector.store.writer import DayFileWriter
+from tests.books import DAY, OPEN_US, record_books
+from tests.unit.ship.test_ship import catalog, keeper_of
+from tests.unit.store_ticks import ticks
 
 PUSHES = 3000
 
@@ -114,3 +126,53 @@ def test_books_that_arrive_otherwise_are_not_swapped_in(
     assert engine.rows(f"SELECT count() FROM {engine.database}.books") == [[0]]
     assert keeper.check_books(DAY) == "nothing of it is there"
     assert is_equal(file, engine)
+
+
+@pytest.mark.filterwarnings("ignore::hk_tick_collector.client.errors.IncompleteData")
+def test_what_is_read_there_is_what_the_file_says(
+    root: Path, file: Path, writer: DayFileWriter, engine: ClickHouse, state: State
+) -> None:
+    writer.write(ticks(5))
+    writer.close()
+    keeper_of(root, engine, state).look()
+    half = {"start": OPEN_US // 1000, "end": OPEN_US // 1000 + PUSHES // 2}
+    questions: list[tuple[str, dict[str, Any]]] = [
+        ("all", {"day": DAY, "form": "wide", "depth": 12}),
+        ("700", {"form": "long", **half}),
+        ("5,700", {"day": DAY, "form": "quotes"}),
+    ]
+    sql = "SELECT symbol, count(*), sum(ask_qty_3), max(recv_ts) FROM books GROUP BY 1 ORDER BY 1"
+
+    def answers(recordings: Recordings) -> list[Any]:
+        tables = [recordings.load(words.split(","), kind="book", **options) for words, options in questions]
+        asked = book_question(stretch("all", DAY), "wide", 10)
+        return [
+            *((table.schema, table.unify_dictionaries().to_pylist()) for table in tables),
+            list(recordings.backend.books(asked).coverage),
+            recordings.days()[0].book_rows,
+        ]
+
+    def of_sql(day: Day) -> Any:
+        with Engine([day]) as asked:
+            return [row for batch in asked.run(sql).batches for row in batch.to_pylist()]
+
+    url = f"{engine.address.url.replace('http', 'clickhouse')}/{engine.database}"
+    with hk.local(root) as here, hk.connect(url) as there:
+        told = answers(here)
+        assert all(rows for _, rows in told[:3])
+        assert answers(there) == told
+        assert of_sql(CopiedDays(Copy(engine, "A"), "HK").day(DAY)) == of_sql(catalog(root).day(DAY))
+    file.unlink()
+    with Recordings(LocalFiles([(root, archive_dir(root))], older=Older(lambda: engine))) as joined:
+        assert answers(joined)[:4] == told[:4]  # the ticks' day is here, the books are there
+
+
+def test_books_of_a_day_without_any_there_are_told_of(
+    root: Path, writer: DayFileWriter, engine: ClickHouse, state: State
+) -> None:
+    writer.write(ticks(5))
+    writer.close()
+    keeper_of(root, engine, state).look()
+    url = f"{engine.address.url.replace('http', 'clickhouse')}/{engine.database}"
+    with hk.connect(url) as there, pytest.raises(hk.NoData, match="no order books"):
+        there.load("700", DAY, kind="book")

@@ -58,8 +58,6 @@ def test_the_same_calls_give_the_same_tables(
             there.load("9988", DAY)
         with pytest.raises(hk.NoData):
             there.load("700", "20261102")
-        with pytest.raises(hk.RecordingsError, match="order books are not in ClickHouse"):
-            there.load("700", DAY, kind="book")
     sql = [
         "query",
         "SELECT symbol, hour(ts_ms), sum(volume), count(*) FROM ticks GROUP BY 1, 2 ORDER BY 1, 2",

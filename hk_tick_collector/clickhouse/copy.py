@@ -1,0 +1,78 @@
+"""Whose days are in a ClickHouse, and which: what reading ticks and reading order books there have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from hk_tick_collector.clickhouse.connection import ClickHouse
+from hk_tick_collector.clickhouse.tables import DAY, RECORDER, TICKS_TABLE, quoted
+
+
+@dataclass(frozen=True)
+class Copy:
+    """One recorder's copies in one ClickHouse."""
+
+    engine: ClickHouse
+    recorder: str
+
+    @property
+    def place(self) -> Path:
+        """Where that is, as messages name a directory."""
+        return Path(self.engine.address.shown.partition("://")[2]) / self.recorder
+
+    def where(self, day: str) -> str:
+        """The condition that means one day of it."""
+        return f"{DAY} = {quoted(day)} AND {RECORDER} = {quoted(self.recorder)}"
+
+
+def recorders(engine: ClickHouse) -> dict[str, str]:
+    """Whose days are there, with the market of each. EngineRefused when it has no such tables."""
+    return {name: market_there(engine, name, days[-1]) for name, days in days_there_of(engine).items()}
+
+
+def days_there_of(engine: ClickHouse, recorder: str | None = None, table: str = TICKS_TABLE) -> dict[str, list[str]]:
+    """Which days each recorder has in a table there, oldest first: known from its parts, without reading a row."""
+    where = "" if recorder is None else f"WHERE {RECORDER} = {quoted(recorder)} "
+    found: dict[str, list[str]] = {}
+    for name, day, _ in engine.rows(
+        f"SELECT {RECORDER}, {DAY}, count() FROM {engine.database}.{table} {where}"
+        f"GROUP BY {RECORDER}, {DAY} ORDER BY {RECORDER}, {DAY}"
+    ):
+        found.setdefault(name, []).append(day)
+    return found
+
+
+def market_there(engine: ClickHouse, recorder: str, day: str, table: str = TICKS_TABLE) -> str:
+    """The market of a recorder's day."""
+    where = f"{RECORDER} = {quoted(recorder)} AND {DAY} = {quoted(day)}"
+    ((market,),) = engine.rows(f"SELECT market FROM {engine.database}.{table} WHERE {where} LIMIT 1")
+    return str(market)
+
+
+class Parts:
+    """What comes, as a file that Arrow reads."""
+
+    def __init__(self, head: bytes, parts: Iterator[bytes]) -> None:
+        self._held, self._parts = head, parts
+        self.closed = False
+
+    def read(self, size: int = -1) -> bytes:
+        """At most that many bytes, fewer only at the end; all when negative."""
+        held = [self._held]
+        have = len(self._held)
+        while size < 0 or have < size:
+            part = next(self._parts, None)
+            if part is None:
+                break
+            held.append(part)
+            have += len(part)
+        joined = b"".join(held)
+        end = len(joined) if size < 0 else size
+        self._held = joined[end:]
+        return joined[:end]
+
+    def close(self) -> None:
+        """Read no more."""
+        self.closed = True

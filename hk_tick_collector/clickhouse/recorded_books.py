@@ -1,0 +1,155 @@
+"""Order books as they lie in ClickHouse: a ``BookDay`` and ``BookDays`` whose file is made anew from there.
+
+Whoever reads a file of books reads this one in the same way, in every form and depth. It is made of the symbols that
+are asked for, in a temporary directory, which goes with the ``BookDay``.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from hk_tick_collector.clickhouse.connection import EngineAway
+from hk_tick_collector.clickhouse.copy import Copy, Parts, days_there_of
+from hk_tick_collector.clickhouse.tables import BOOK_NOTE, BOOK_NOTES, BOOK_NOTES_TABLE, BOOKS_TABLE, quoted
+from hk_tick_collector.core.errors import NoData, StoreCorrupt
+from hk_tick_collector.core.text import days_there
+from hk_tick_collector.days.book_days import BookDay, BookDays
+from hk_tick_collector.store.book_file import open_for_writing
+from hk_tick_collector.store.connect import SqliteOptions, translate, unavailable
+from hk_tick_collector.store.kept import check_room
+from hk_tick_collector.store.layout import book_file
+
+_ROW_BYTES = 100  # in the file, at most, for an estimate
+_SORT_BYTES = 1 << 30  # more is sorted on its disk
+_INSERT = "INSERT INTO pushes (rowid, symbol_id, recv_ts_us, bid_lag_ms, ask_lag_ms, kind, merged, payload) VALUES "
+_COLUMNS = (
+    "update_no, symbol, toUnixTimestamp64Micro(recv_ts), toUnixTimestamp64Milli(bid_ts), "
+    "toUnixTimestamp64Milli(ask_ts), kind, merged, payload"
+)
+
+
+class CopiedBookDay(BookDay):
+    """A day there. ``opened`` and ``rows`` raise EngineAway and EngineRefused, too."""
+
+    copy: Copy
+
+    def __init__(self, trading_day: str, copy: Copy) -> None:
+        super().__init__(trading_day, copy.place, None)
+        object.__setattr__(self, "copy", copy)
+        object.__setattr__(self, "_made", None)
+
+    _made: tuple[frozenset[str] | None, tempfile.TemporaryDirectory[str], Path] | None
+
+    def rows(self) -> int:
+        """As of ``BookDay``."""
+        engine = self.copy.engine
+        where = self.copy.where(self.trading_day)
+        return int(engine.rows(f"SELECT count() FROM {engine.database}.{BOOKS_TABLE} WHERE {where}")[0][0])
+
+    @contextmanager
+    def opened(self, symbols: Sequence[str] | None = None) -> Iterator[Path]:
+        """As of ``BookDay``, made when it is first asked for."""
+        wanted = None if symbols is None else frozenset(symbols)
+        made = self._made
+        if made is None or (made[0] is not None and (wanted is None or not wanted <= made[0])):
+            made = self._make(wanted)
+            object.__setattr__(self, "_made", made)
+        yield made[2]
+
+    def _make(self, wanted: frozenset[str] | None) -> tuple[frozenset[str] | None, Any, Path]:
+        try:
+            directory = tempfile.TemporaryDirectory(prefix="hk-books-")
+            path = book_file(Path(directory.name), self.trading_day)
+            path.parent.mkdir()
+            check_room(path.parent, self.rows() * _ROW_BYTES if wanted is None else 0)
+        except OSError as exc:
+            raise unavailable(Path(tempfile.gettempdir()), exc) from exc
+        conn = open_for_writing(path, SqliteOptions())
+        try:
+            conn.execute("PRAGMA synchronous = OFF")
+            conn.execute("BEGIN")
+            ids = self._write_notes(conn)
+            for batch in self._pushes(wanted):
+                conn.executemany(f"{_INSERT} (?, ?, ?, ?, ?, ?, ?, ?)", _rows(batch, ids))
+            conn.execute("COMMIT")
+        except sqlite3.Error as exc:
+            raise translate(exc, path) from exc
+        except (KeyError, ValueError, TypeError) as exc:
+            raise StoreCorrupt(
+                f"the order books of {self.trading_day} in {self.copy.place} cannot be read: {exc}"
+            ) from exc
+        finally:
+            conn.close()
+        return wanted, directory, path
+
+    def _write_notes(self, conn: sqlite3.Connection) -> dict[str, int]:
+        """What the file noted beside its pushes; the numbers of its symbols."""
+        engine = self.copy.engine
+        ids: dict[str, int] = {}
+        for name, text in engine.rows(
+            f"SELECT name, {BOOK_NOTE} FROM {engine.database}.{BOOK_NOTES_TABLE} "
+            f"WHERE {self.copy.where(self.trading_day)}"
+        ):
+            row = json.loads(text)
+            if name in BOOK_NOTES:
+                conn.execute(f"INSERT INTO {name} VALUES ({', '.join('?' * len(row))})", row)
+            if name == BOOK_NOTES[0]:
+                ids[row[1]] = row[0]
+        if not ids:
+            raise EngineAway(f"{self.copy.place} has no notes of the order books of {self.trading_day} yet")
+        return ids
+
+    def _pushes(self, wanted: frozenset[str] | None) -> Iterator[pa.RecordBatch]:
+        engine = self.copy.engine
+        only = "" if wanted is None else f" AND symbol IN ({', '.join(map(quoted, sorted(wanted))) or quoted('')})"
+        sql = (
+            f"SELECT {_COLUMNS} FROM {engine.database}.{BOOKS_TABLE} WHERE {self.copy.where(self.trading_day)}{only} "
+            "ORDER BY update_no FORMAT ArrowStream"
+        )
+        with engine.stream(
+            sql, output_format_arrow_string_as_string=0, max_bytes_before_external_sort=1 << 30
+        ) as parts:
+            head = next(parts, b"")
+            if not head:
+                return
+            with pa.ipc.open_stream(pa.PythonFile(Parts(head, parts), "r")) as rows:
+                yield from rows
+
+
+class CopiedBookDays(BookDays):
+    """One recorder's days of books there; ``names``: of these alone."""
+
+    def __init__(self, copy: Copy, names: Sequence[str] | None = None) -> None:
+        super().__init__(copy.place, copy.place)
+        self.copy, self._names = copy, names
+
+    @cached_property
+    def _there(self) -> list[str]:
+        return days_there_of(self.copy.engine, self.copy.recorder, BOOKS_TABLE).get(self.copy.recorder, [])
+
+    def days(self) -> list[str]:
+        """Oldest first."""
+        return list(self._there if self._names is None else self._names)
+
+    def day(self, trading_day: str) -> BookDay:
+        """One of them. NoData when there are no books of it."""
+        if trading_day not in self.days():
+            days = self.days()
+            there = f"; {days_there(days)}" if days else ""
+            raise NoData(f"no order books of {trading_day} are in {self.copy.place}{there}")
+        return CopiedBookDay(trading_day, self.copy)
+
+
+def _rows(batch: pa.RecordBatch, ids: dict[str, int]) -> Iterator[tuple[Any, ...]]:
+    for no, symbol, recv_us, bid_ms, ask_ms, kind, merged, payload in zip(*batch.to_pydict().values(), strict=True):
+        lags = (None if ms is None else recv_us // 1000 - ms for ms in (bid_ms, ask_ms))
+        yield no, ids[symbol.decode()], recv_us, *lags, kind.decode(), merged, payload or None
