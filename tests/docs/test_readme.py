@@ -37,7 +37,7 @@ from tests.tickctl import record_day, tickctl
 
 NEEDS = {
     "opend", "Sierra Chart", "systemd", "package index", "docker", "another machine", "maintainer", "whole suite",
-    "HKEX's page", "books", "TastyTrade", "bucket", "gexbot",
+    "HKEX's page", "books", "TastyTrade", "bucket", "gexbot", "SinoPac",
 }  # fmt: skip
 # What every program reads that speaks S3.
 S3_VARIABLES = {
@@ -124,7 +124,7 @@ class Reader:
         script = self._here(block)
         if block.comment == "background":
             self._start(script)
-        elif re.search("hk-(opend|dxlink|gexbot|schwab)-sim check", script):
+        elif re.search("hk-(opend|dxlink|gexbot|schwab|shioaji)-sim check", script):
             self._until_it_succeeds(block, script)
         else:
             done = self._run(block, script)
@@ -174,7 +174,8 @@ class Reader:
         environment = {**self._env, "FUTU_PORT": str(self._opend_port)}
         process = Process(["env", "-C", str(self.tree), "bash", "-euc", script], environment)
         self._background.append(process)
-        process.wait_for("(opend|dxlink|gexbot|schwab)_sim_ready |backfill_done |(dxlink|gexbot|schwab)_subscribed ")
+        others = "dxlink|gexbot|schwab|shioaji"
+        process.wait_for(f"(opend|{others})_sim_ready |backfill_done |({others})_subscribed ")
 
     def _until_it_succeeds(self, block: Block, script: str) -> None:
         """A check beside a running market: "some seconds later" is not a time."""
@@ -428,6 +429,8 @@ def test_every_key_is_a_real_setting(page: Path) -> None:
         *S3_VARIABLES,
         "HK_CLICKHOUSE_PASSWORD",  # of who reads, as those of S3
         "ES_SPX",  # a ticker
+        # Of Shioaji's own gateway.
+        *("SJ_API_KEY", "SJ_SEC_KEY", "SJ_PRODUCTION", "SJ_HTTP_ADDR", "SJ_HOME_PATH"),
     }
     text = re.sub(r"<[A-Z_]+>", "", page.read_text(encoding="utf-8"))  # without placeholders
     for word in set(re.findall(r"\b[A-Z]+(?:_[A-Z0-9]+)+(?![\w*]|\.md)", text)):
