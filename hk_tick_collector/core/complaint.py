@@ -50,6 +50,7 @@ class Code(StrEnum):
     TICKS_LATE = "ticks_late"
     TICKS_FROM_FUTURE = "ticks_from_future"
     SYMBOLS_REFUSED = "symbols_refused"
+    BOOKS_NOT_STORING = "books_not_storing"
     LOGIN_ENDS = "login_ends"
     TICKS_MISSING = "ticks_missing"
     HOLES_OPEN = "holes_open"
@@ -172,6 +173,13 @@ TABLE = (
         Code.SYMBOLS_REFUSED, _WARN, (_RECORDER, _RULES),
         "The source does not subscribe some symbols; all others are recorded.",
         "`futu_symbol_refused` in the log has the reason: an unknown code, or quota.",
+    ),
+    Explanation(
+        Code.BOOKS_NOT_STORING, _WARN, (_RECORDER,),
+        "Order books wait and none is stored (`WATCHDOG_STALL_SEC`). Ticks are not touched; of the books that wait the "
+        "newest one of each symbol is kept.",
+        "Look for `book_persist_error` and `books_ended` in the log, and at the disk. It goes on by itself once the "
+        "disk answers; if it does not, restart the recorder after the close.",
     ),
     Explanation(
         Code.LOGIN_ENDS, (Level.ALERT, Level.WARN), (_RECORDER,),

@@ -99,6 +99,7 @@ class BookProgress:
 
     received: int = 0  # pushes
     merged: int = 0  # of these: passed over for a newer one of the same symbol, since the disk was behind
+    waiting_since_monotonic: float = 0.0  # when the oldest of those that wait came, while any does
 
     wanted: int = 0  # symbols
     subscribed: int = 0
@@ -114,6 +115,16 @@ class BookProgress:
     last_error: str = ""
     last_commit_monotonic: float = 0.0
     last_commit_lag_sec: float = 0.0  # from the receipt of the last push to its commit
+
+    @property
+    def waiting(self) -> int:
+        """Pushes that are neither stored nor counted."""
+        return self.received - self.stored - self.merged - self.unread
+
+    def stuck_sec(self, now_monotonic: float) -> float:
+        """Since when pushes wait and none is stored; 0 when none waits."""
+        since = max(self.waiting_since_monotonic, self.last_commit_monotonic)
+        return now_monotonic - since if self.waiting > 0 else 0.0
 
 
 @dataclass(slots=True)

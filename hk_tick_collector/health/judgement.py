@@ -121,6 +121,10 @@ class Judge:
         feed, ingest = self._progress.feed, self._progress.ingest
         if feed.symbols_refused:
             yield Complaint(Code.SYMBOLS_REFUSED, Level.WARN, f"{feed.symbols_refused} symbols are not subscribed")
+        books_sec = self._progress.books.stuck_sec(self._clock.monotonic())
+        if books_sec >= self._stall_sec:
+            sentence = f"order books wait and none was stored for {books_sec:.0f} s; ticks go on"
+            yield Complaint(Code.BOOKS_NOT_STORING, Level.WARN, sentence)
         yield from self._login()
         if ingest.missing_ticks and not backlog.spill_rows and not backlog.open_holes:
             yield Complaint(Code.TICKS_MISSING, Level.WARN, f"ticks are missing that {feed.source} no longer shows")

@@ -27,7 +27,7 @@ from typing import NamedTuple
 
 from hk_tick_collector.core.backoff import Backoff
 from hk_tick_collector.core.errors import RowRefused, StoreCorrupt, StoreError, StoreFault
-from hk_tick_collector.core.logline import RateLimitedLog, event
+from hk_tick_collector.core.logline import RateLimitedLog
 from hk_tick_collector.core.progress import BookProgress
 from hk_tick_collector.records.book import (
     BookEntry,
@@ -38,6 +38,7 @@ from hk_tick_collector.records.book import (
     RawPush,
     WatchBegan,
     WatchEnded,
+    WatchRefused,
 )
 from hk_tick_collector.store.book_writer import BookWriter
 
@@ -127,6 +128,8 @@ class BookQueue:
     def push(self, pushes: Sequence[RawPush]) -> None:
         """Take the pushes of one burst, in the order they came; from any thread, never waits."""
         with self._lock:
+            if pushes and self._progress.waiting <= 0:
+                self._progress.waiting_since_monotonic = time.monotonic()
             self._progress.received += len(pushes)
             for push in pushes:
                 self._put(push)
@@ -160,7 +163,7 @@ class BookQueue:
 
     def _put(self, item: _Item) -> None:
         is_full = bool(self._held) or len(self._items) >= self._max_pushes or self._bytes >= self._max_bytes
-        if not is_full:
+        if not is_full or isinstance(item, WatchRefused):  # these are few, and none of them follows anything
             self._items.append(item)
             self._bytes += len(item.message) if isinstance(item, RawPush) else 0
         elif not isinstance(item, PullCompared):
@@ -195,6 +198,8 @@ class BookLane:
         self._give_up = threading.Event()
         self._retry = Backoff(RETRY_MIN_SEC, RETRY_MAX_SEC)
         self._log = RateLimitedLog(log, period_sec=60)
+        self._in_hand: Taken | None = None  # what is being stored ...
+        self._settled = self._done_before = 0  # ... of it, what the file accounts for; what was done before it
         self._thread = threading.Thread(target=self._run, name="books", daemon=True)
 
     def start(self) -> None:
@@ -222,20 +227,35 @@ class BookLane:
         return self._thread.is_alive()
 
     def _run(self) -> None:
-        try:
-            self._record()
-        except Exception:
-            # A fault of ours. Ticks do not depend on this thread; that books end here must not go unsaid.
-            log.exception(event("books_ended", action="ticks go on; report this, and restart the recorder for books"))
+        """A fault of ours ends no recording: what was in hand is counted as unread, and what comes next is stored."""
+        writer: BookWriter | None = None
+        while not self._give_up.is_set():
+            try:
+                if writer is None:
+                    writer = self._make_writer()
+                self._record(writer)
+                return
+            except Exception:  # noqa: BLE001 (edge: ticks do not depend on this thread, and it goes on)
+                self._log.log(
+                    logging.ERROR, "books_ended", action="ticks go on, and so do books; report this", exc_info=True
+                )
+            if writer is not None:
+                writer.recover()
+            if self._stopping.is_set() and writer is None:
+                return
+            self._give_up.wait(self._retry.next_sec())
 
-    def _record(self) -> None:
-        writer = self._make_writer()
+    def _record(self, writer: BookWriter) -> None:
+        self._settle(writer)
         beat_at = time.monotonic() + BEAT_SEC
         while True:
             is_last = self._stopping.is_set()  # looked at before the queue: nothing is put after it
             taken = self._queue.take(BATCH_PUSHES)
             if taken.items:
+                self._in_hand, self._settled = taken, 0
+                self._done_before = self._progress.stored + self._progress.unread
                 self._store(writer, taken)
+                self._in_hand = None
                 beat_at = time.monotonic() + BEAT_SEC
             elif time.monotonic() >= beat_at:
                 self._try(writer.beat)
@@ -247,6 +267,19 @@ class BookLane:
             else:
                 time.sleep(GIVE_WAY_SEC)
         self._try(writer.close)
+
+    def _settle(self, writer: BookWriter) -> None:
+        """What a fault left: its pushes are counted as unread; what became of watches is stored all the same."""
+        taken, self._in_hand = self._in_hand, None
+        if taken is None:
+            return
+        raws = sum(isinstance(item, RawPush) for item in taken.items)
+        lost = raws - (self._progress.stored + self._progress.unread - self._done_before)
+        left = taken.received - self._settled
+        self._progress.unread += lost
+        told = [] if self._settled else [item for item in taken.items if not isinstance(item, RawPush)]
+        day = self._day(told[0]) if told else self._day_of(_now_ms())
+        self._store_part(writer, day, told, left, left - sum(map(_entry_weight, told)))
 
     def _store(self, writer: BookWriter, taken: Taken) -> None:
         """Until all of it is stored, or given up at the end."""
@@ -266,6 +299,7 @@ class BookLane:
         while not self._give_up.is_set():
             try:
                 writer.write(day, part, received, unread)
+                self._settled += received
                 self._note_commit(part)
                 return
             except StoreError as exc:

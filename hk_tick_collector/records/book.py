@@ -88,7 +88,15 @@ class PullCompared(NamedTuple):
     agrees: bool
 
 
-BookEvent = WatchBegan | WatchEnded | PullCompared
+class WatchRefused(NamedTuple):
+    """The symbol's books are wanted, and nobody sends them: why its day is blind."""
+
+    symbol: str
+    at_us: int
+    reason: str
+
+
+BookEvent = WatchBegan | WatchEnded | WatchRefused | PullCompared
 BookEntry = PushEntry | BookEvent
 
 

@@ -25,7 +25,7 @@ from hk_tick_collector.core.clock import Clock
 from hk_tick_collector.core.errors import FeedError, FeedLost
 from hk_tick_collector.core.logline import RateLimitedLog, event
 from hk_tick_collector.core.progress import BookProgress, FeedProgress
-from hk_tick_collector.records.book import Book, BookEvent, PullCompared, RawPush, WatchBegan, WatchEnded
+from hk_tick_collector.records.book import Book, BookEvent, PullCompared, RawPush, WatchBegan, WatchEnded, WatchRefused
 from hk_tick_collector.sources.source import Link, Subscribed
 
 log = logging.getLogger(__name__)
@@ -135,9 +135,10 @@ class BookKeeper:
         """Whose books are wanted from now on. On the loop."""
         self._symbols = tuple(symbols)
         self._progress.wanted = len(self._symbols)
-        self._progress.refused_symbols = {
-            symbol: why for symbol, why in self._progress.refused_symbols.items() if symbol in self._symbols
-        }
+        refused, at_us = self._progress.refused_symbols, self._now_us()
+        left = [symbol for symbol in refused if symbol not in self._symbols]
+        self._sink.tell([WatchEnded(symbol, at_us, NOT_WANTED) for symbol in left])
+        self._progress.refused_symbols = {symbol: why for symbol, why in refused.items() if symbol in self._symbols}
         self._subscribe_at = 0.0
         self._retry.reset()
         self._wake.set()
@@ -309,6 +310,8 @@ class BookKeeper:
             log.warning(
                 event("books_refused", symbols=len(of_these), first=of_these[0], reason=why, action="retrying later")
             )
+        at_us = self._now_us()
+        self._sink.tell([WatchRefused(symbol, at_us, why) for symbol, why in new.items()])
         progress.refused_symbols = refused
         progress.subscribed = len(self._active)
 

@@ -28,6 +28,8 @@ from hk_tick_collector.records.book import (
     PushEntry,
     StoredRow,
     WatchBegan,
+    WatchEnded,
+    WatchRefused,
 )
 from hk_tick_collector.records.book_codec import BookEncoder
 from hk_tick_collector.store.book_file import open_for_writing
@@ -38,6 +40,7 @@ DIED = "recorder died"
 STOPPED = "recorder stopped"
 DAY_OVER = "day over"
 
+MAX_REASON_CHARS = 200  # of the far side's words
 QUIET_MS = 300_000  # without a push, when nothing is traded any more: the file is closed, so that it can be archived
 
 log = logging.getLogger(__name__)
@@ -91,6 +94,7 @@ class BookWriter:
         self._resting_day = ""  # whose file was closed since the market was; a push opens it again
         self._encoder = BookEncoder()
         self._watching: dict[str, int] = {}  # symbol -> since when, UTC epoch ms
+        self._refused: dict[str, str] = {}  # symbol -> why nobody sends its books; noted once in each file
         self._day = ""
         self._path: Path | None = None
         self._conn: sqlite3.Connection | None = None
@@ -127,6 +131,11 @@ class BookWriter:
         else:
             self._in_file(self._day, lambda conn: self._count(conn, now_ms, 0, 0, 0, 0))
 
+    def recover(self) -> None:
+        """After a fault of ours: what was under way is given up, and the next batch is another one."""
+        self._drop()
+        self._attempted = None
+
     def close(self) -> None:
         """End the session and its watches, and close the file. StoreError."""
         self._end_session(STOPPED)
@@ -154,16 +163,22 @@ class BookWriter:
         """Who is watched, while the file rests: it says that all of them were until it was closed, and is opened for no
         less than a push. Books that were asked for are forgotten: they are samples."""
         for entry in entries:
-            if isinstance(entry, WatchBegan):
+            if isinstance(entry, PushEntry):
+                continue
+            if isinstance(entry, WatchRefused):
+                self._refused[entry.symbol] = entry.reason
+            elif isinstance(entry, WatchBegan):
                 self._watching.setdefault(entry.symbol, entry.at_us // 1000)
             elif not isinstance(entry, (PushEntry, PullCompared)):
                 self._watching.pop(entry.symbol, None)
+            if isinstance(entry, (WatchBegan, WatchEnded)):
+                self._refused.pop(entry.symbol, None)
 
     def _in_file(self, day: str, step: Callable[[sqlite3.Connection], None]) -> None:
         """One transaction in the day's file."""
         if self._conn is not None and day != self._day:
             self._end_day()
-        watching = dict(self._watching)
+        watching, refused = dict(self._watching), dict(self._refused)
         try:
             self._day, self._path, self._resting_day = day, book_file(self._data_root, day), ""
             conn = self._conn or self._open(self._path)
@@ -176,7 +191,7 @@ class BookWriter:
             conn.execute("COMMIT")
             self._attempted = None
         except Exception as exc:
-            self._watching = watching
+            self._watching, self._refused = watching, refused
             self._drop()
             error = as_store_error(exc, self._path or self._data_root)
             if error is exc:
@@ -218,6 +233,8 @@ class BookWriter:
         self._counters, self._attempted = _NO_COUNTS, None
         for symbol, since_ms in self._watching.items():
             self._begin_watch(conn, symbol, since_ms)
+        for symbol, reason in self._refused.items():
+            self._note_refusal(conn, symbol, now_ms, reason)
 
     def _store(self, conn: sqlite3.Connection, entries: Sequence[BookEntry], received: int, unread: int) -> None:
         rows: list[StoredRow] = []
@@ -236,12 +253,19 @@ class BookWriter:
 
     def _store_event(self, conn: sqlite3.Connection, entry: BookEntry, rows: list[StoredRow]) -> int:
         """Pushes that were merged into it."""
+        assert not isinstance(entry, PushEntry)
+        if isinstance(entry, WatchRefused):
+            if entry.symbol not in self._refused:  # another reason for the same is in the log
+                self._note_refusal(conn, entry.symbol, entry.at_us // 1000, entry.reason)
+            self._refused[entry.symbol] = entry.reason
+            return 0
+        if not isinstance(entry, PullCompared):
+            self._refused.pop(entry.symbol, None)
         if isinstance(entry, WatchBegan):
             if entry.symbol not in self._watching:
                 self._watching[entry.symbol] = entry.at_us // 1000
                 self._begin_watch(conn, entry.symbol, entry.at_us // 1000)
             return 0
-        assert not isinstance(entry, PushEntry)
         symbol_id = self._symbol_id(conn, entry.symbol)
         if isinstance(entry, PullCompared):
             conn.execute("INSERT INTO pulls VALUES (?, ?, ?)", (symbol_id, entry.at_us // 1000, int(entry.agrees)))
@@ -257,6 +281,11 @@ class BookWriter:
     def _begin_watch(self, conn: sqlite3.Connection, symbol: str, from_ms: int) -> None:
         sql = "INSERT INTO watches (session_id, symbol_id, from_ms) VALUES (?, ?, ?)"
         conn.execute(sql, (self._session_id, self._symbol_id(conn, symbol), from_ms))
+
+    def _note_refusal(self, conn: sqlite3.Connection, symbol: str, at_ms: int, reason: str) -> None:
+        """A watch of no length: what is blind from there on has its reason."""
+        sql = "INSERT INTO watches (session_id, symbol_id, from_ms, until_ms, reason) VALUES (?, ?, ?, ?, ?)"
+        conn.execute(sql, (self._session_id, self._symbol_id(conn, symbol), at_ms, at_ms, reason[:MAX_REASON_CHARS]))
 
     def _end_watches(self, conn: sqlite3.Connection, session_id: int, at_ms: int, reason: str) -> None:
         """Every open watch of a session ends, and the book of each symbol is not known from there on."""

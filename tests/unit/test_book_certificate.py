@@ -15,11 +15,23 @@ from hk_tick_collector.market.hk import HK
 from hk_tick_collector.market.hours import DayKind
 from hk_tick_collector.quality.book_certificate import books_of, part_of_books
 from hk_tick_collector.quality.model import BookCertificate
-from hk_tick_collector.records.book import Book, BookEntry, BookPush, PullCompared, PushEntry, WatchBegan, WatchEnded
+from hk_tick_collector.records.book import (
+    Book,
+    BookEntry,
+    BookPush,
+    PullCompared,
+    PushEntry,
+    WatchBegan,
+    WatchEnded,
+    WatchRefused,
+)
+from hk_tick_collector.store import book_reader
 from hk_tick_collector.store.book_writer import BookWriter
 from hk_tick_collector.store.connect import SqliteOptions
 from hk_tick_collector.store.layout import book_file
 from tests.books import DAY, OPEN_US
+
+NEXT_DAY = "20261123"
 
 SYMBOL, OTHER = "HK.00700", "HK.00005"
 NOW_MS = OPEN_US // 1000 + 60_000
@@ -83,6 +95,29 @@ def test_each_fault_changes_exactly_its_line(tmp_path: Path, fault: str) -> None
     assert other_after == other
     assert (before.state, after.state) == ("watched", "blind" if ends else "watched")
     assert after.adds_up
+
+
+def test_books_that_nobody_sends_are_blind_with_the_reason(tmp_path: Path) -> None:
+    """The quota was enough for ticks only, or there is no right: also on the next day, and until it is subscribed."""
+    why = "quota is short: ticks go first"
+    before = certificate(tmp_path / "healthy", healthy())
+    refused = WatchRefused("HK.09988", OPEN_US - 1000, why)
+    after = certificate(tmp_path / "refused", [refused, refused._replace(reason="another"), *healthy()])
+    *others, one = after.symbols
+    assert tuple(others) == before.symbols
+    assert (one.state, one.watched_ms, one.pushes) == ("blind", 0, 0)
+    assert one.reason == f"watched 0.00 % of trading, 1 blind stretch ({why})"
+    root = tmp_path / "days"
+    writer = BookWriter(root, SqliteOptions(), HK.trading_day, lambda: NOW_MS)
+    for day, shift_us in ((DAY, 0), (NEXT_DAY, 3 * 86_400_000_000)):
+        one_push = push(1).push
+        writer.write(day, [refused] if day == DAY else [], 0)
+        writer.write(day, [PushEntry(one_push._replace(recv_ts_us=one_push.recv_ts_us + shift_us))], 1)
+    writer.write(NEXT_DAY, [WatchBegan("HK.09988", NOW_MS * 1000)], 0)
+    writer.close()
+    for day, reasons in ((DAY, [why]), (NEXT_DAY, [why, "recorder stopped"])):
+        found = [watch for watch in book_reader.watches(book_file(root, day)) if watch.symbol == "HK.09988"]
+        assert [watch.reason for watch in found] == reasons
 
 
 def test_it_is_watched_and_witnessed_and_never_complete(tmp_path: Path) -> None:

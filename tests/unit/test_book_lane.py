@@ -221,12 +221,58 @@ def test_a_stop_does_not_wait_for_ever(tmp_path: Path) -> None:
         assert lane.stop(0.05)
 
 
-def test_a_thread_that_a_fault_of_ours_ends_says_so(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_fault_of_ours_is_said_and_books_go_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What was in hand is counted, that it is no longer watched is stored, and the next book is a whole one."""
+    progress, is_broken = BookProgress(), threading.Event()
+
+    def day_of(ms: int) -> str:
+        if is_broken.is_set():
+            is_broken.clear()
+            raise RuntimeError("a fault")
+        return HK.trading_day(ms)
+
+    lane = BookLane(lambda: _Writer(tmp_path, lambda _: None), _read, day_of, progress)
+    lane.start()
+    try:
+        lane.tell([WatchBegan("HK.00700", OPEN_US)])
+        lane.push([_raw("HK.00700", 1)])
+        _until(lambda: progress.stored == 1)
+        is_broken.set()
+        lane.push([_raw("HK.00700", 2)])
+        lane.tell([WatchEnded("HK.00700", OPEN_US + 3, "connection lost")])
+        _until(lambda: progress.unread == 1)
+        lane.push([_raw("HK.00700", 4)])
+        _until(lambda: progress.stored == 2)
+    finally:
+        assert lane.stop(30)
+    assert "books_ended action=" in caplog.text
+    assert "a fault" in caplog.text
+    path = book_file(tmp_path, DAY)
+    assert [state.kind.value for state in book_reader.states(path)] == ["F", "B", "F"]
+    assert [watch.reason for watch in book_reader.watches(path)] == ["connection lost"]
+    (session,) = book_reader.sessions(path)
+    assert (session.received, session.stored, session.unread, progress.waiting) == (3, 2, 1, 0)
+
+
+def test_a_lane_without_a_writer_says_so_and_stops(caplog: pytest.LogCaptureFixture) -> None:
     def no_writer() -> BookWriter:
         raise RuntimeError("a fault")
 
     lane = BookLane(no_writer, _read, HK.trading_day, BookProgress())
     lane.start()
+    _until(lambda: "books_ended action=" in caplog.text)
     assert lane.stop(30)
-    assert "books_ended action=" in caplog.text
-    assert "a fault" in caplog.text
+
+
+def test_books_that_wait_are_noticed_from_the_first_on() -> None:
+    progress = BookProgress()
+    queue = BookQueue(progress)
+    assert progress.stuck_sec(1e9) == 0
+    queue.push([_raw("HK.00700", 1)])
+    began = progress.waiting_since_monotonic
+    queue.push([_raw("HK.00700", 2)])
+    assert (progress.stuck_sec(began + 60), progress.waiting) == (60, 2)
+    progress.stored, progress.last_commit_monotonic = 1, began + 50
+    assert progress.stuck_sec(began + 60) == 10
+    progress.stored = 2
+    assert progress.stuck_sec(began + 60) == 0

@@ -118,6 +118,14 @@ def test_a_book_that_stands_still_while_trades_go_on_is_a_suspected_hole(tmp_pat
     assert not _one(report).holes  # where nobody trades, a book may stand
 
 
+def test_a_book_of_a_symbol_without_ticks_is_held_against_none(tmp_path: Path) -> None:
+    with_ticks = asdict(_one(_report(tmp_path, _healthy())))
+    without = report_of(book_file(tmp_path, DAY), DAY, HK, DayKind.WHOLE, NOW_MS, {})
+    changed = {name for name, value in asdict(_one(without)).items() if value != with_ticks[name]}
+    assert (changed, without.problems) == ({"trades", "trades_answered"}, 0)
+    assert without.sentence == "watched 100 % of trading, 0 impossible states"
+
+
 def test_dropped_pushes_show_in_the_trades_that_nothing_answered(tmp_path: Path) -> None:
     dropped = [entry for n, entry in enumerate(_healthy()) if n == 0 or n % 20 > 9]
     one = _one(_report(tmp_path, dropped))

@@ -149,6 +149,12 @@ def refuse_symbols(desk: Desk) -> None:
     desk.progress.feed.symbols_refused = 2
 
 
+def hold_books_up(desk: Desk) -> None:
+    desk.progress.books.received, desk.progress.books.waiting_since_monotonic = 5, desk.clock.monotonic()
+    desk.clock.advance(181)
+    desk.progress.feed.last_push_monotonic = desk.clock.monotonic()
+
+
 def let_login_end(desk: Desk) -> None:
     desk.progress.feed.login_ends_ms = desk.clock.now_ms() + LOGIN_WARN_MS - 1
 
@@ -181,6 +187,7 @@ CAUSES: list[tuple[Callable[[Desk], None], Code]] = [
     (close_by_source, Code.MARKET_CLOSED_BY_SOURCE),
     (lambda desk: desk.clock.advance(121), Code.TICKS_LATE),
     (refuse_symbols, Code.SYMBOLS_REFUSED),
+    (hold_books_up, Code.BOOKS_NOT_STORING),
     (let_login_end, Code.LOGIN_ENDS),
     (miss_ticks, Code.TICKS_MISSING),
     (spill, Code.SPILL_WAITING),

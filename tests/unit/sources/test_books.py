@@ -12,7 +12,7 @@ from futu.common.pb import Qot_GetOrderBook_pb2, Qot_UpdateOrderBook_pb2
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.hk import HK
 from hk_tick_collector.market.hk.sessions import day_start_ms
-from hk_tick_collector.records.book import Book, BookEvent, PullCompared, RawPush, WatchBegan, WatchEnded
+from hk_tick_collector.records.book import Book, BookEvent, PullCompared, RawPush, WatchBegan, WatchEnded, WatchRefused
 from hk_tick_collector.sources.futu import books as futu_books
 from hk_tick_collector.sources.futu.answers import Notice
 from hk_tick_collector.sources.futu.books import MAX_LEVELS, BookHandler, book_of, read_book
@@ -119,6 +119,8 @@ def test_ticks_go_first_and_books_take_what_the_quota_leaves(quota: int, watched
         assert bench.progress.symbols_subscribed == min(quota, 3)
         for why in bench.book_progress.refused_symbols.values():
             assert why.startswith("quota is short")
+        refused = {told.symbol: told.reason for told in sink.events if isinstance(told, WatchRefused)}
+        assert refused == bench.book_progress.refused_symbols, "their day says why it is blind"
 
     _live(script, quota=quota)
 

@@ -16,6 +16,7 @@ const COMPLAINTS = {
   ticks_late: ["成交遲到", ["newest tick is older than DRIFT_WARN_SEC", "最新一筆成交已超過 DRIFT_WARN_SEC 所定的時間"]],
   ticks_from_future: ["成交時間在未來", ["the newest tick lies {} s in the future", "最新一筆成交的時間在 {} 秒之後"]],
   symbols_refused: ["有股票未能訂閱", ["{} symbols are not subscribed", "{} 隻股票未能訂閱"]],
+  books_not_storing: ["買賣盤無法存檔", ["order books wait and none was stored for {} s; ticks go on", "有買賣盤等候，{} 秒來未能寫入；成交不受影響"]],
   login_ends: ["登入快到期", ["the login at {} ends in {}: {}", "{} 的登入將於 {} 後到期：{}"], ["the login at {} ended {} ago: {}", "{} 的登入已於 {} 前到期：{}"]],
   ticks_missing: ["缺少成交", ["ticks are missing that {} no longer shows", "缺少一些 {} 已不再提供的成交"],
     ["{}: 1 symbol misses {}: hk-tickctl gaps", "{}：1 隻股票缺少 {}；詳見 hk-tickctl gaps"], ["{}: {} symbols miss {}: hk-tickctl gaps", "{}：{} 隻股票缺少 {}；詳見 hk-tickctl gaps"]],
