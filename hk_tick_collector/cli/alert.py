@@ -31,14 +31,14 @@ _SPAN_MS = {"m": 60_000, "h": 3_600_000, "d": 86_400_000}
 @click.group(
     "alert",
     cls=Group,
-    help="""Whom hk-tick-alert calls, and about what.
+    help="""Who is alerted by hk-tick-alert, and about what.
 
     \b
     hk-tickctl alert test
     hk-tickctl alert list
     hk-tickctl alert mute ticks_late --for 2h
 
-    Whom it calls is in the file that ALERT_FILE names: docs/alerts.md.
+    The file that ALERT_FILE names lists the targets: docs/alerts.md.
     """,
     short_help="Whom to call when something is wrong: try it, mute it.",
 )

@@ -45,8 +45,8 @@ if TYPE_CHECKING:
     file stays: "hk-tickctl retain" deletes old ones. An archive is replaced only when the day file holds every tick of
     it; otherwise "hk-tickctl restore" joins the two.
 
-    With --to the days are put into a bucket or another directory instead; an upload that was broken off is gone on
-    with. Credentials come from the places of AWS's own programs (AWS_ACCESS_KEY_ID, ~/.aws/credentials).
+    With --to the days are put into a bucket or another directory instead; an upload that was interrupted
+    continues. Credentials come from the places of AWS's own programs (AWS_ACCESS_KEY_ID, ~/.aws/credentials).
 
     Exit code 1 when a day could not be archived; the other days are.
     """,

@@ -46,7 +46,7 @@ have been, what is missing, and what is proven, by symbol.
 
 From what the recorder noted it takes well under a second. The file of a day that is over is also read once for damage,
 unless the recorder did that when it closed (1 to 2 s a million rows). --recount reads every row: it adds what only they
-tell (sessions, auctions, types, late ticks) and holds the recorder's notes against them.
+tell (sessions, auctions, types, late ticks) and compares the recorder's notes with them.
 
 Grades:
 
@@ -63,7 +63,7 @@ when there is no such day.
 
 @tickctl_command("day", several=True, help=_HELP, short_help="The completeness certificate of a day.")
 @day_argument()
-@click.option("--recount", is_flag=True, help="Read every row, and hold the recorder's notes against them.")
+@click.option("--recount", is_flag=True, help="Read every row, and compare the recorder's notes with them.")
 @click.option("--html", is_flag=True, help="Write the page with plots; the same as --recount.")
 @symbols_option()
 @click.option("--limit", default=SYMBOLS_SHOWN, show_default=True, type=click.IntRange(0), help="Symbols to show.")

@@ -30,7 +30,7 @@ _HELP = """What is missing, and where: gaps that OpenD could not fill any more, 
 Times are the market's, of the ticks stored before and behind the gap; counters are the symbol's own numbers of its
 ticks of the day (the low half of seq). A gap that was filled later is closed, and kept as history.
 
-A time in which OpenD did not send a wanted symbol is a gap too, with its words and of unknown size.
+A time in which OpenD did not send a wanted symbol is a gap too, with OpenD's reason and of unknown size.
 
 --output writes the open ones as missing_ranges.json, with Shijim's fields; --against FILE says what is
 stored here of the ranges of such a list, by their times.
@@ -49,7 +49,7 @@ Ends with 1 when there is an open gap in these days and symbols, whichever are s
 @click.option(
     "--against",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Hold days against the ranges of this file.",
+    help="Compare days with the ranges of this file.",
 )
 @click.option("--force", is_flag=True, help="Replace the file of --output.")
 def command(

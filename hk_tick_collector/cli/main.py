@@ -55,7 +55,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "serve": ("serve", "HTTP API and live channel, on this machine."),
         "keys": ("keys", "Who may read over HTTP."),
         "ship": ("ship", "Copies in ClickHouse: make the tables, prove a day."),
-        "alert": ("alert", "Whom to call when something is wrong: try it, mute it."),
+        "alert": ("alert", "Who is alerted when something is wrong: try it, mute it."),
     },
     "Put it away": {
         "eod": ("eod", "The end of the day: certificate, archive, retention."),

@@ -33,7 +33,7 @@ from hk_tick_collector.watch.when import one_day, symbol_list
 
 @tickctl_command(
     "repair",
-    help="""Ask OpenD for what the day file lacks, and store it.
+    help="""Fetch from OpenD what is missing in the day file, and store it.
 
     OpenD shows the newest 1000 ticks of a symbol, of the present session or, before 09:00 and on days without trading,
     of the last one: that is the only DAY that can be repaired. Asked for are the symbols of which ticks are missing,

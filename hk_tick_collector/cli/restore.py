@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     With --from it comes from a copy in a bucket or another directory, also on a machine that has nothing else, with the
     files that were kept beside the day (Sierra Chart's depth). Anyone who can write there can make up a day with a
     manifest that fits. With --signers the manifest, or the archive's, must be signed by somebody whom that file allows;
-    else nothing is restored.
+    otherwise nothing is restored.
 
     A day file that another process has open is refused. With RETAIN_DAYS set, the next end-of-day job deletes an old
     day's file again; restore into another directory to keep it.

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     than the trading day before today. Otherwise it stays, with the reason, and the exit code is 1.
 
     With --from the copy in a bucket or another directory is what is read and compared, not the archive. Its rows are
-    counted with a key made for this comparison, so that forged ones are found. Whoever can write there can still
+    counted with a key made for this comparison, so that forged ones are found. Anyone who can write there can still
     destroy the copy afterwards: keep versions or an object lock. With --signers its manifest, or the archive's, must be
     signed by somebody whom that file allows.
     """,

@@ -67,7 +67,7 @@ MAX_PROBLEMS = 50  # of lists, shown
 
     --shards divides them over recorders with accounts of their own, of --limit symbols each: symbols.1.txt and so on,
     by ticks a day, and a symbol moves only where the load would be uneven. The plan is symbols.shards.json; --check
-    holds the lists against it and ends with 1 when a symbol is in no list or in two.
+    compares the lists with it and ends with 1 when a symbol is in no list or in two.
     """,
     short_help="Choose the symbols to record.",
 )
@@ -84,7 +84,7 @@ MAX_PROBLEMS = 50  # of lists, shown
 @click.option("--write", "target", type=click.Path(path_type=Path, dir_okay=False), help="The file FUTU_SYMBOLS names.")
 @click.option("--reload", is_flag=True, help="Tell the recorder to read its list again (SIGHUP).")
 @click.option("--shards", "count", type=click.IntRange(2, shards.MAX_SHARDS), help="Recorders that share the list.")
-@click.option("--check", "checked", type=click.Path(path_type=Path, dir_okay=False), help="Hold lists against a plan.")
+@click.option("--check", "checked", type=click.Path(path_type=Path, dir_okay=False), help="Compare lists with a plan.")
 @click.option("--explain", metavar="CODE", help="Why this one is chosen, or not.")
 def command(
     app: App,

@@ -38,13 +38,13 @@ if TYPE_CHECKING:
     help="""Read archives from end to end and compare every row count and hash.
 
     DAYS is a day or a range A..B; default: all archived days. Each symbol's rows are counted and hashed anew from the
-    archive's bytes, and held against the manifest and, where it still exists, against the day file. Files that were
+    archive's bytes, and compared with the manifest and, where it still exists, with the day file. Files that were
     kept beside a day (Sierra Chart's depth) are unpacked and hashed as well.
 
     With --from the copies in a bucket or another directory are read, each brought to TMPDIR first. With --signers each
-    manifest must be signed by somebody whom that file allows; who it was is said.
+    manifest must be signed by somebody whom that file allows; the signer is shown.
 
-    Exit code 1 on any difference, and for a manifest that is unsigned or signed by nobody allowed.
+    Exit code 1 on any difference, and for a manifest that is unsigned or not signed by an allowed signer.
     """,
 )
 @day_argument("days")
