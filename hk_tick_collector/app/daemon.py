@@ -29,6 +29,7 @@ from hk_tick_collector.app.start import Patience
 from hk_tick_collector.core.aside import in_thread
 from hk_tick_collector.core.clock import SystemClock
 from hk_tick_collector.core.errors import StoreError
+from hk_tick_collector.core.evidence import EvidenceLevel
 from hk_tick_collector.core.facts import DayFact, Fact, StoredTrack
 from hk_tick_collector.core.logline import RateLimitedLog, event
 from hk_tick_collector.core.options import options_of
@@ -108,6 +109,7 @@ class Daemon:
         self._book_keeper = self._make_book_keeper()
         self._feed = self._make_feed()
         self._progress.feed.source = settings.spec.title
+        self._progress.feed.shows_whole_day = settings.spec.evidence is EvidenceLevel.RUNNING_TOTAL
         waiting = Waiting()
         self._judge = Judge(
             self._progress,

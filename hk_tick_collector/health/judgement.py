@@ -127,7 +127,10 @@ class Judge:
             yield Complaint(Code.BOOKS_NOT_STORING, Level.WARN, sentence)
         yield from self._login()
         if ingest.missing_ticks and not backlog.spill_rows and not backlog.open_holes:
-            yield Complaint(Code.TICKS_MISSING, Level.WARN, f"ticks are missing that {feed.source} no longer shows")
+            is_shown = feed.shows_whole_day
+            what = "ticks are missing" if is_shown else f"ticks are missing that {feed.source} no longer shows"
+            later = f"; {feed.source} shows the whole day after its close" if is_shown else ""
+            yield Complaint(Code.TICKS_MISSING, Level.WARN, what + later)
         if backlog.spill_rows:
             yield Complaint(Code.SPILL_WAITING, Level.WARN, "rows wait in the spill")
 

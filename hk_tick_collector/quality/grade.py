@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from hk_tick_collector.core.evidence import EvidenceLevel
 from hk_tick_collector.core.text import cut
 from hk_tick_collector.quality.model import Certificate
 from hk_tick_collector.store.gaps import NOT_SUBSCRIBED
@@ -56,7 +57,8 @@ def explained(certificate: Certificate) -> str:
                 "what is proven is that the rows are those of the imported file, not that the exchange told no more"
             )
         if grade == "B" and not _end_asked(certificate):
-            who = "the file was not read" if certificate.replayed_symbols else "OpenD was not asked for each symbol"
+            asked = f"{_asked(certificate)} was not asked for each symbol"
+            who = "the file was not read" if certificate.replayed_symbols else asked
             parts.append(f"{who} after the closing auction")
         if grade == "B" and certificate.rows_unread:
             parts.append("the rows were not read again")
@@ -164,7 +166,7 @@ def _proven(certificate: Certificate, ticks: str) -> str:
         return (
             f"is complete as far as asked: {ticks}, every symbol proven, {behind:,} of them not to the end of the day"
         )
-    return f"is complete: {ticks}, every symbol proven, and OpenD had nothing more after the close"
+    return f"is complete: {ticks}, every symbol proven, and {_asked(certificate)} had nothing more after the close"
 
 
 def _by_copy(certificate: Certificate, ticks: str) -> str:
@@ -184,10 +186,23 @@ def _missing(certificate: Certificate) -> str:
         whole = certificate.stored_ticks + missing_ticks
         return f"misses {missing_ticks:,} of {whole:,} tick{_s(whole)}, {where}"
     most = _missing_at_most(certificate)
+    if _is_by_total(certificate):
+        return (
+            f"misses at least {missing_ticks:,} tick{_s(missing_ticks)} {where}, {most:,} at most: by volume, which "
+            "does not tell in how many trades it was"
+        )
     if missing_ticks:
         beginning = f"of {unknown:,} also the beginning of the day ({most:,} in all at most)"
         return f"misses at least {missing_ticks:,} tick{_s(missing_ticks)} {where}, {beginning}"
     return f"misses the beginning of the day {where}, {most:,} tick{_s(most)} at most"
+
+
+def _is_by_total(certificate: Certificate) -> bool:
+    return any(one.evidence == EvidenceLevel.RUNNING_TOTAL for one in certificate.symbols)
+
+
+def _asked(certificate: Certificate) -> str:
+    return "the source" if _is_by_total(certificate) else "OpenD"
 
 
 def _others(certificate: Certificate) -> str:

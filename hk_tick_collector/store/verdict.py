@@ -177,7 +177,7 @@ def _judge_by_total(evidence: Evidence, against: str | None) -> Verdict:
     absent = missing_units(evidence.ranges, None if end == NO_TICK else end)
     units = count(absent)
     if evidence.open_gaps or absent:
-        where = f"in {counted(len(absent), 'stretch', 'stretches')} between its running totals"
+        where = f"in {counted(len(absent), 'place')} between its running totals"
         reason: str | None = f"{units:,} of volume missing {where}" if units else _loss(evidence, [], 0)
     else:
         reason = evidence.not_subscribed or against

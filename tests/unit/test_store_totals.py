@@ -176,7 +176,7 @@ def test_a_second_session_begins_again_or_goes_on(tmp_path: Path) -> None:
     row = store(tmp_path / "hole", [*night, *trades([2], 9, SECOND_SESSION)])
     assert row.state == "missing"
     row = store(tmp_path / "no_night", trades([2, 2], 7, SECOND_SESSION))
-    assert (row.state, row.reason) == ("missing", "7 of volume missing in 1 stretch between its running totals")
+    assert (row.state, row.reason) == ("missing", "7 of volume missing in 1 place between its running totals")
 
 
 def test_a_time_without_subscription_is_made_up_by_the_whole_day(tmp_path: Path) -> None:

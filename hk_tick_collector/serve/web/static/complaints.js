@@ -18,7 +18,7 @@ const COMPLAINTS = {
   symbols_refused: ["有股票未能訂閱", ["{} symbols are not subscribed", "{} 隻股票未能訂閱"]],
   books_not_storing: ["買賣盤無法存檔", ["order books wait and none was stored for {} s; ticks go on", "有買賣盤等候，{} 秒來未能寫入；成交不受影響"]],
   login_ends: ["登入快到期", ["the login at {} ends in {}: {}", "{} 的登入將於 {} 後到期：{}"], ["the login at {} ended {} ago: {}", "{} 的登入已於 {} 前到期：{}"]],
-  ticks_missing: ["缺少成交", ["ticks are missing that {} no longer shows", "缺少一些 {} 已不再提供的成交"],
+  ticks_missing: ["缺少成交", ["ticks are missing that {} no longer shows", "缺少一些 {} 已不再提供的成交"], ["ticks are missing; {} shows the whole day after its close", "缺少一些成交；{} 收市後會提供全日成交"],
     ["{}: 1 symbol misses {}: hk-tickctl gaps", "{}：1 隻股票缺少 {}；詳見 hk-tickctl gaps"], ["{}: {} symbols miss {}: hk-tickctl gaps", "{}：{} 隻股票缺少 {}；詳見 hk-tickctl gaps"]],
   holes_open: ["有未補的缺口", ["{} holes are open: ticks were jumped over", "有 {} 個缺口未補：中間的成交被跳過了"]],
   spill_waiting: ["溢出檔有待寫入", ["rows wait in the spill", "溢出檔內有資料等候寫入"], ["{} bytes wait in the spill; the recorder stores them when it starts", "溢出檔內有 {} 位元組，錄製程式啟動時會寫入"], ["{} rows wait in the spill", "溢出檔內有 {} 列等候寫入"]],

@@ -76,6 +76,9 @@ def test_a_week_of_faults_and_never_a_false_word(tmp_path: Path) -> None:
 
         await session(desk, MONDAY, "20261124", hole())
         assert "missing" in desk.states("20261124").values()
+        lacking = certificate_of(desk, "20261124")
+        assert lacking.grade in ("D", "E")
+        assert "at most: by volume, which does not tell in how many trades it was" in lacking.sentence
         await desk.compare_days()
         assert desk.states("20261124") == dict.fromkeys(SYMBOLS, "proven")
 
@@ -105,6 +108,7 @@ def test_a_week_of_faults_and_never_a_false_word(tmp_path: Path) -> None:
         await session(desk, "20261126", "20261127")
         await desk.compare_days()
         assert {row.reason for row in desk.rows("20261127")} == {NOT_SHOWN}
+        assert certificate_of(desk, "20261127").grade in ("B", "C")
         desk.go_to("20261130", "08:01")  # the traffic begins anew, and Friday is asked for before Monday trades
         desk.exchange.fault("refill")
         await desk.compare_days()
@@ -117,6 +121,8 @@ def test_a_week_of_faults_and_never_a_false_word(tmp_path: Path) -> None:
         for day in (MONDAY, "20261124", "20261125", "20261126", "20261127"):
             made = certificate_of(desk, day)
             assert made.problems == ()
+            assert made.grade == "A", made.sentence
+            assert "and the source had nothing more after the close" in made.sentence
             assert (made.proven_symbols, made.missing_ticks) == (3, 0)
             assert {one.evidence for one in made.symbols} == {"running_total"}
 
