@@ -283,9 +283,12 @@ class BookWriter:
         conn.execute(sql, (self._session_id, self._symbol_id(conn, symbol), from_ms))
 
     def _note_refusal(self, conn: sqlite3.Connection, symbol: str, at_ms: int, reason: str) -> None:
-        """A watch of no length: what is blind from there on has its reason."""
-        sql = "INSERT INTO watches (session_id, symbol_id, from_ms, until_ms, reason) VALUES (?, ?, ?, ?, ?)"
-        conn.execute(sql, (self._session_id, self._symbol_id(conn, symbol), at_ms, at_ms, reason[:MAX_REASON_CHARS]))
+        """A watch of no length: what is blind from there on has its reason. One that ended in this session said why."""
+        key = self._symbol_id(conn, symbol)
+        is_there = "SELECT 1 FROM watches WHERE session_id = ? AND symbol_id = ?"
+        if conn.execute(is_there, (self._session_id, key)).fetchone() is None:
+            sql = "INSERT INTO watches (session_id, symbol_id, from_ms, until_ms, reason) VALUES (?, ?, ?, ?, ?)"
+            conn.execute(sql, (self._session_id, key, at_ms, at_ms, reason[:MAX_REASON_CHARS]))
 
     def _end_watches(self, conn: sqlite3.Connection, session_id: int, at_ms: int, reason: str) -> None:
         """Every open watch of a session ends, and the book of each symbol is not known from there on."""

@@ -128,7 +128,7 @@ def test_every_book_once_over_cuts_kills_and_a_new_day(live: ApiServer, root: Pa
     expected = stored(root, DAY) + stored(root, NEXT_DAY)
     reader.read(lambda: len(reader.states) >= len(expected), draw)
     assert reader.states == expected
-    assert reader.cuts > 3
+    assert reader.cuts >= 3
     assert reader.books == {}, "the recorder stopped: no book is known any more"
     died = [state for state in reader.states if state[1] is None and state[0][1] == DAY]
     assert {state[0][0] for state in died} == set(SYMBOLS)
