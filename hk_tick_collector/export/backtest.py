@@ -22,10 +22,11 @@ from hk_tick_collector.days.catalog import Day
 from hk_tick_collector.export.hft_events import FOR_EVER, Floats, Ints, Latency, Told
 from hk_tick_collector.export.rows import DayPart
 from hk_tick_collector.market.calendar import TradingCalendar
+from hk_tick_collector.store.book_reader import counts as book_counts
 from hk_tick_collector.store.book_reader import symbols as book_symbols
 
 SHOWN = 10
-SYMBOLS_AT_ONCE = 8  # whose books are in memory together
+PUSHES_AT_ONCE = 300_000  # of books in memory together, unless a symbol has more; a file is read once for so many
 PROVEN = "proven"
 PARTS_OF_ONE = 1_000_000_000  # a price is a whole number of these; CME's steps have nine decimals
 
@@ -116,10 +117,20 @@ def by_symbol(batch: pa.RecordBatch) -> Iterator[tuple[str, pa.RecordBatch]]:
         yield words[code], batch.filter(pa.array(codes == code))
 
 
-def in_groups(symbols: Sequence[str]) -> Iterator[Sequence[str]]:
-    """As many at a time as have their books in memory together."""
-    for start in range(0, len(symbols), SYMBOLS_AT_ONCE):
-        yield symbols[start : start + SYMBOLS_AT_ONCE]
+def in_groups(symbols: Sequence[str], path: Path | None) -> Iterator[Sequence[str]]:
+    """As many at a time as have their books (in the file at ``path``) in memory together."""
+    pushes = {} if path is None else {symbol: told.pushes for symbol, told in book_counts(path).items()}
+    group: list[str] = []
+    rows = 0
+    for symbol in symbols:
+        more = pushes.get(symbol, 0)
+        if group and rows + more > PUSHES_AT_ONCE:
+            yield group
+            group, rows = [], 0
+        group.append(symbol)
+        rows += more
+    if group:
+        yield group
 
 
 def proofs_of_plan(plan: Plan, proofs_of: Callable[[Day], Mapping[str, Proof]], options: Options) -> Proofs:

@@ -197,6 +197,19 @@ class Changes(NamedTuple):
     volume: Ints
     action: Ints  # place in ACTIONS
 
+    def take(self, rows: Ints | slice) -> Changes:
+        """Some of them, in that order."""
+        return Changes(
+            self.recv_us[rows],
+            self.update_no[rows],
+            self.is_full[rows],
+            self.side[rows],
+            self.side_ms[rows],
+            self.price[rows],
+            self.volume[rows],
+            self.action[rows],
+        )
+
 
 ACTIONS = ("add", "set", "gone", "out", "same", "break")
 _SIDES = ("bid", "ask")
@@ -274,7 +287,7 @@ def _without_routine(rows: Changes) -> Changes:
     routine = full & known
     epoch = np.cumsum((full & ~known) | broken)
     levels = np.flatnonzero(rows.action <= _OUT)
-    order = levels[np.lexsort((levels, rows.price[levels], rows.side[levels], epoch[update[levels]]))]
+    order = levels[_grouped(epoch[update[levels]], rows.side[levels], rows.price[levels])]
     same_level = (
         (epoch[update[order[1:]]] == epoch[update[order[:-1]]])
         & (rows.side[order[1:]] == rows.side[order[:-1]])
@@ -292,6 +305,18 @@ def _without_routine(rows: Changes) -> Changes:
     action = np.where(keep & np.isin(np.arange(len(keep)), order[repeats]), _SAME, rows.action)
     kept = rows._replace(action=action, is_full=(full & ~known)[update])
     return _with_gone(kept, keep, update, order[gone], at)
+
+
+def _grouped(epoch: Ints, side: Ints, price: Floats) -> Ints:
+    """The order by epoch, side and price, else as they stand; a book has so few prices that they are counted through
+    instead of compared."""
+    if not len(price):
+        return np.zeros(0, np.int64)
+    coded = pa.array(price).dictionary_encode()
+    prices = np.asarray(coded.dictionary)
+    rank = np.argsort(np.argsort(prices))[np.asarray(coded.indices)]
+    keys = (epoch * 2 + side) * len(prices) + rank
+    return np.argsort(keys.astype(np.uint16) if keys.max() < 1 << 16 else keys, kind="stable")
 
 
 def _vanished(update: Ints, same_level: Bools, is_there: Bools, routine: Ints, epoch: Ints) -> tuple[Ints, Ints]:

@@ -15,7 +15,9 @@ A day that is not whole is exported, and the meta names every gap and blind stre
 from __future__ import annotations
 
 import zipfile
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +37,6 @@ from hk_tick_collector.export.backtest import (
     Plan,
     Proof,
     Proofs,
-    by_symbol,
     in_groups,
     meta_of,
     meta_text,
@@ -50,6 +51,7 @@ from hk_tick_collector.export.backtest import (
 from hk_tick_collector.export.hft_events import (
     TICK_COLUMNS,
     Changes,
+    Ints,
     Told,
     changes_of,
     depth_rows,
@@ -64,6 +66,7 @@ from hk_tick_collector.export.target import check_free, writing
 from hk_tick_collector.market.symbols import file_name
 
 FORMAT_VERSION = 1
+_WRITERS = 2
 _COMPRESS_LEVEL = 1  # level 6 takes four times as long for 10 % less
 
 # What a user has to know before a result is believed; in the meta, by its key.
@@ -134,19 +137,47 @@ def _files(
     options: Options,
     advance: Advance,
 ) -> Iterator[Exported]:
-    for part, symbols in plan:
-        source_sizes = told_sizes(part.day)
-        with nullcontext() if options.trades_only else opened_books(part.day) as path:
-            for group in in_groups(symbols):
-                changes = _changes(path, group) if path is not None else {}
-                for symbol in group:
-                    place = names[part.day.trading_day, symbol]
-                    proof = proofs[part.day.trading_day].get(symbol, NOTHING_STORED)
-                    source_size = source_sizes.get(symbol, (None, None))
-                    job = _Job(part, symbol, options, place, proof, source_size, changes.pop(symbol, []))
-                    done, ticks = job.run()
-                    advance(ticks)
-                    yield done
+    with _Writers() as writers:
+        for part, symbols in plan:
+            source_sizes = told_sizes(part.day)
+            with nullcontext() if options.trades_only else opened_books(part.day) as path:
+                for group in in_groups(symbols, path):
+                    changes = _changes(path, group) if path is not None else {}
+                    for symbol in group:
+                        place = names[part.day.trading_day, symbol]
+                        proof = proofs[part.day.trading_day].get(symbol, NOTHING_STORED)
+                        source_size = source_sizes.get(symbol, (None, None))
+                        job = _Job(part, symbol, options, place, proof, source_size, changes.pop(symbol, []))
+                        write, ticks = job.run()
+                        yield from writers.put(write)
+                        advance(ticks)
+        yield from writers.rest()
+
+
+class _Writers:
+    """Packs and writes files beside the making of the next ones: zlib and the disk wait for nobody, and nobody for
+    them. At most ``_WRITERS`` files more than are being written are in memory."""
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(_WRITERS, thread_name_prefix="export")
+        self._pending: deque[Future[Exported]] = deque()
+
+    def __enter__(self) -> _Writers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._threads.shutdown(cancel_futures=True)
+
+    def put(self, write: Callable[[], Exported]) -> Iterator[Exported]:
+        """What was written meanwhile, in the order in which it was put."""
+        self._pending.append(self._threads.submit(write))
+        while len(self._pending) > 2 * _WRITERS:
+            yield self._pending.popleft().result()
+
+    def rest(self) -> Iterator[Exported]:
+        """All that is left."""
+        while self._pending:
+            yield self._pending.popleft().result()
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +192,8 @@ class _Job:
     source_size: tuple[float | None, int | None]
     changes: list[Changes]
 
-    def run(self) -> tuple[Exported, int]:
-        """What was written, and of how many ticks."""
+    def run(self) -> tuple[Callable[[], Exported], int]:
+        """What writes the files, from any thread, and of how many ticks they are."""
         day, options, told = self.part.day, self.options, Told()
         ticks = day.ticks([self.symbol], TICK_COLUMNS)
         types = wanted_types(day, options)
@@ -174,18 +205,35 @@ class _Job:
         meta = meta_of(self.part, self.symbol, options, told, self.proof, blind, sizes, rows.local_ns - rows.exch_ns)
         events = in_both_orders(rows)
         meta |= {**_own_meta(options), "events": len(events)}
-        size_bytes = _write(self.names, events, order_latency(rows), meta)
-        done = Exported(self.names.events, (day.trading_day,), len(events), size_bytes, self.part.so_far)
-        return done, ticks.num_rows
+        latency = order_latency(rows)
+
+        def write() -> Exported:
+            size_bytes = _write(self.names, events, latency, meta)
+            return Exported(self.names.events, (day.trading_day,), len(events), size_bytes, self.part.so_far)
+
+        return write, ticks.num_rows
 
 
 def _changes(path: Path, symbols: Sequence[str]) -> dict[str, list[Changes]]:
     """The book rows of some symbols, in one pass over the file."""
-    found: dict[str, list[Changes]] = {symbol: [] for symbol in symbols}
+    parts: list[Changes] = []
+    codes: list[Ints] = []
+    words: list[str] = []
     for batch in books.read(path, Form.LONG, symbols):
-        for symbol, rows in by_symbol(batch):
-            found[symbol].append(changes_of(rows))
-    return found
+        parts.append(changes_of(batch))
+        codes.append(np.asarray(batch.column("symbol").indices))
+        words = batch.column("symbol").dictionary.to_pylist()
+    if not parts:
+        return {}
+    code = np.concatenate(codes)
+    order = np.argsort(code.astype(np.uint16) if len(words) <= 1 << 16 else code, kind="stable")
+    ends = np.searchsorted(code[order], np.arange(len(words) + 1)).tolist()
+    rows = Changes(*(np.concatenate(columns) for columns in zip(*parts, strict=True))).take(order)
+    return {
+        word: [rows.take(slice(begin, end))]
+        for word, begin, end in zip(words, ends, ends[1:], strict=False)
+        if begin < end
+    }
 
 
 def _own_meta(options: Options) -> dict[str, Any]:

@@ -172,7 +172,7 @@ def _exported(
     with _scratch_in(root) as scratch, Library(python, scratch) as library:
         for part, symbols in plan:
             with contextlib.nullcontext() if options.trades_only else opened_books(part.day) as path:
-                for group in in_groups(symbols):
+                for group in in_groups(symbols, path):
                     quotes = _quote_batches(path, group) if path is not None else {}
                     for symbol in group:
                         place = places[part.day.trading_day, symbol]

@@ -10,13 +10,14 @@ import pytest
 
 from hk_tick_collector.days.book_days import BookDay
 from hk_tick_collector.days.catalog import Catalog, Day
-from hk_tick_collector.export.backtest import SYMBOLS_AT_ONCE, Options, Proof
+from hk_tick_collector.export import backtest
+from hk_tick_collector.export.backtest import Options, Proof
 from hk_tick_collector.export.hftbacktest import export_hftbacktest
 from hk_tick_collector.export.rows import DayPart, Selection
 from tests.books import DAY, record_books
 from tests.tickctl import record_day
 
-SYMBOLS = tuple(f"HK.{code:05d}" for code in range(1, 2 * SYMBOLS_AT_ONCE + 2))
+SYMBOLS = tuple(f"HK.{code:05d}" for code in range(1, 18))
 
 
 def test_a_day_is_judged_and_its_books_unpacked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,6 +36,7 @@ def test_a_day_is_judged_and_its_books_unpacked_once(tmp_path: Path, monkeypatch
         judged.append(day.trading_day)
         return {}
 
+    monkeypatch.setattr(backtest, "PUSHES_AT_ONCE", 50)
     monkeypatch.setattr(BookDay, "opened", counted)
     part = DayPart(Catalog(tmp_path, tmp_path / "archive").day(DAY), Selection())
     done = export_hftbacktest(
