@@ -53,6 +53,7 @@ class _Asked:
     place: float  # in the second, 0 to 1
     task: asyncio.Task[None]
     known: tuple[int, str] = (0, "")  # the newest second, and what it said
+    body: bytes = b""  # of it: the same bytes again need no reading
     refused: str = ""
     wait_sec: float = REFUSED_MIN_SEC
 
@@ -279,12 +280,15 @@ class Polls:
 
     def _take(self, series: Series, asked: _Asked, body: bytes) -> None:
         recv_ts_ms = self._clock.now_ms()
+        if body == asked.body:
+            self.counts.unchanged += 1
+            return
         try:
             snapshot = self._mapper.map(series, decode(body), recv_ts_ms, LIVE)
         except TickRejected as exc:
             self._sink.reject([rejected(series, exc, body, recv_ts_ms)])
             return
-        known = snapshot.ts_ms, snapshot.digest
+        known, asked.body = (snapshot.ts_ms, snapshot.digest), body
         if known == asked.known:
             self.counts.unchanged += 1
             return
