@@ -27,6 +27,7 @@ LOADED: tuple[tuple[str, tuple[str, ...], set[str]], ...] = (
     ("doctor", (), {"futu"}),
     ("config", (), NOTHING),
     ("schwab", ("status",), NOTHING),
+    ("sources", (), NOTHING),
     ("day", (DAY,), NOTHING),
     ("day", (DAY, "--recount"), ARROW),
     ("gaps", ("--days", "..", "--state", "all"), NOTHING),
