@@ -37,7 +37,7 @@ from tests.tickctl import record_day, tickctl
 
 NEEDS = {
     "opend", "Sierra Chart", "systemd", "package index", "docker", "another machine", "maintainer", "whole suite",
-    "HKEX's page", "books", "TastyTrade", "bucket", "gexbot", "SinoPac",
+    "HKEX's page", "books", "Schwab", "TastyTrade", "bucket", "gexbot", "SinoPac",
 }  # fmt: skip
 # What every program reads that speaks S3.
 S3_VARIABLES = {
