@@ -47,6 +47,7 @@ FAULTS = {
     "refill": "and begins anew",
     "short_history": "history lacks the last trades",
     "wrong_history": "history has another price for one trade",
+    "nightless_history": "history shows no night",
     "right_history": "history is right again",
     "pause": "make no ticks",
     "resume": "make ticks again",
@@ -251,7 +252,8 @@ class Exchange:
 
     def _history(self, body: Any) -> tuple[int, object]:
         code = str(body["contract"]["code"])
-        columns = self.tape.whole_day(code, str(body.get("date")))
+        with_night = self.history != "nightless_history"
+        columns = self.tape.whole_day(code, str(body.get("date")), with_night=with_night)
         if not self.left_bytes:
             return 200, {name: [] for name in columns}
         if self.history == "short_history":

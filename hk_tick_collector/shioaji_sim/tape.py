@@ -129,11 +129,13 @@ class Tape:
         self._totals[key] += volume
         return self._totals[key]
 
-    def whole_day(self, code: str, date: str) -> dict[str, list[Any]]:
-        """As ``/data/ticks`` shows it, the trading day with its night."""
+    def whole_day(self, code: str, date: str, *, with_night: bool = True) -> dict[str, list[Any]]:
+        """As ``/data/ticks`` shows it, the trading day with its night or without."""
         day = date.replace("-", "")
         with self._lock:
             shown = [event for event in self.history if event.code == code and event.day == day]
+        if not with_night:
+            shown = [event for event in shown if "05" <= event.time < "15"]
         return {
             "datetime": [f"{event.date}T{event.time}" for event in shown],
             "close": [event.price for event in shown],

@@ -23,12 +23,12 @@ from hk_tick_collector.core.logline import RateLimitedLog, event
 from hk_tick_collector.market.dates import add_days
 from hk_tick_collector.market.hours import DayKind, Phase
 from hk_tick_collector.market.market import Market
-from hk_tick_collector.records.tick import Tick, tick_with
+from hk_tick_collector.records.tick import PUSH_TYPE_REPAIR, Tick, tick_with
 from hk_tick_collector.records.totals import NO_TRADE, SECOND_SESSION
 from hk_tick_collector.sources.shioaji import messages
 from hk_tick_collector.sources.shioaji.gateway import Gateway
 from hk_tick_collector.sources.shioaji.mapping import MAX_VOLUME, WallClock, direction_of, price_of, session_base
-from hk_tick_collector.sources.shioaji.symbols import Contract
+from hk_tick_collector.sources.shioaji.symbols import FUTURES, Contract
 from hk_tick_collector.sources.source import Sink
 from hk_tick_collector.sources.stored import StoredDays
 
@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 ReplayedTick: Any = tick_with("ts_ns_part", "total_volume", "bid_price", "ask_price")
 REPLAY_DISAGREES = "the whole day as the source shows it after the close has other trades"
-PUSH_TYPE_REPAIR = "repair"
+NIGHT_NOT_SHOWN = "whether the night session had trades is not known: the whole day shows none, and none was told"
 CHECK_SEC = 20.0
 AFTER_CLOSE_MS = 300_000  # so long after the last tick may have come
 DAYS_BACK = 3
@@ -69,6 +69,7 @@ class Compared(NamedTuple):
     differing: int  # of the same sequence and another content
     unknown: int  # in the file alone
     end: int  # the sequence of the copy's last trade; NO_TICK
+    has_night: bool  # is a trade of the first of two sessions among them?
 
     @property
     def agrees(self) -> bool:
@@ -129,7 +130,9 @@ def _compare(trades: Sequence[Trade], stored: Mapping[int, tuple[float | None, i
     shown = {trade.seq: trade for trade in trades}
     missing = [trade for trade in trades if trade.seq not in stored]
     differing = sum(stored[seq] != (trade.price, trade.volume) for seq, trade in shown.items() if seq in stored)
-    return Compared(missing, differing, len(stored.keys() - shown.keys()), trades[-1].seq if trades else NO_TICK)
+    has_night = any(seq < SECOND_SESSION for seq in (*shown, *stored))
+    end = trades[-1].seq if trades else NO_TICK
+    return Compared(missing, differing, len(stored.keys() - shown.keys()), end, has_night)
 
 
 class Replay:
@@ -250,8 +253,16 @@ class Replay:
         self._settled.add((symbol, day))
         if compared.missing:
             self._sink.push([list(_ticks(symbol, day, compared.missing, asked_ms))])
+        if self._lacks_night(symbol, day, compared):
+            self._sink.learn([Unproven(symbol, day, NIGHT_NOT_SHOWN)])
         self._sink.learn([Verified(symbol, day, compared.end, asked_ms)])
         self._report(symbol, day, compared, logging.INFO, "shioaji_day_compared")
+
+    def _lacks_night(self, symbol: str, day: str, compared: Compared) -> bool:
+        """Nobody knows under which date a whole day shows its night. Without one, only who listened all night knows."""
+        if not symbol.startswith(FUTURES) or compared.has_night:
+            return False
+        return self._since_ms[symbol] > self._market.day_bounds(day)[0]
 
     def _report(self, symbol: str, day: str, compared: Compared, level: int, name: str) -> None:
         log.log(

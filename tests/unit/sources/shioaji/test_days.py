@@ -162,6 +162,26 @@ def test_a_copy_that_is_not_that_of_the_file_proves_nothing(tmp_path: Path, faul
     play(lambda: Desk(tmp_path, FRIDAY, "19:50"), work)
 
 
+def test_a_night_that_nobody_showed_is_a_doubt(tmp_path: Path) -> None:
+    """Its trades would be in no total of the day: the day adds up without them."""
+
+    async def work(desk: Desk) -> None:
+        desk.exchange.fault("nightless_history")
+        desk.go_to(FRIDAY, "20:00")
+        desk.exchange.trade(40)  # told to nobody
+        desk.go_to(MONDAY, "08:00")
+        await desk.connect(["TWF.TXFL6"])
+        desk.go_to(MONDAY, "09:00")
+        await desk.trade(80)
+        desk.go_to(MONDAY, "14:36")
+        await desk.compare_days()
+        (row,) = desk.rows(MONDAY)
+        assert (row.state, row.reason) == ("unproven", replay.NIGHT_NOT_SHOWN)
+        assert desk.checked()["false_proofs"] == 0
+
+    play(lambda: Desk(tmp_path, FRIDAY, "19:50"), work)
+
+
 def test_nothing_is_asked_for_while_the_market_trades_or_wants_to_be_left_alone(tmp_path: Path) -> None:
     async def work(desk: Desk) -> None:
         await desk.connect()
@@ -184,7 +204,7 @@ def test_nothing_is_asked_for_while_the_market_trades_or_wants_to_be_left_alone(
         await desk.compare_days()
         assert desk.states(MONDAY) == dict.fromkeys(SYMBOLS, "proven")
 
-    play(lambda: Desk(tmp_path, FRIDAY, "19:50"), work)
+    play(lambda: Desk(tmp_path, FRIDAY, "14:59"), work)  # it listens all night
 
 
 def test_a_day_that_nobody_recorded_is_not_asked_for(tmp_path: Path) -> None:
@@ -197,7 +217,7 @@ def test_a_day_that_nobody_recorded_is_not_asked_for(tmp_path: Path) -> None:
     play(lambda: Desk(tmp_path, FRIDAY, "19:50"), work)
 
 
-def test_a_day_without_a_trade_is_proven_empty_unless_the_traffic_is_used_up(tmp_path: Path) -> None:
+def test_a_symbol_without_a_trade_is_proven_empty(tmp_path: Path) -> None:
     async def work(desk: Desk) -> None:
         await desk.connect()
         desk.go_to(MONDAY, "09:00")
@@ -209,7 +229,7 @@ def test_a_day_without_a_trade_is_proven_empty_unless_the_traffic_is_used_up(tmp
         assert set(desk.states(MONDAY).values()) == {"proven"}
         assert desk.checked()["false_proofs"] == 0
 
-    play(lambda: Desk(tmp_path, FRIDAY, "19:50"), work)
+    play(lambda: Desk(tmp_path, FRIDAY, "14:59"), work)  # it listens all night
 
 
 def test_traffic_begins_anew_at_eight_of_a_trading_day() -> None:
