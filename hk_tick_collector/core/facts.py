@@ -74,8 +74,8 @@ class Unproven(NamedTuple):
 
 class Interrupted(NamedTuple):
     """The ticks of the day that come from now on follow an interruption, ``last_seq`` being the newest sequence before
-    it. Until ``Rejoined`` nobody knows whether they go on from there, in this process or the next. An earlier
-    interruption that is still open stays.
+    it. Until ``Rejoined`` nobody knows whether they go on from there, in this process or the next. Others that are
+    open, earlier or later, stay.
 
     ``UNKNOWN_SEQ``: whoever tells it does not know what the file holds. Where that is nothing, nothing was interrupted.
     """
@@ -221,6 +221,7 @@ class StoredTrack:
     confirmed: bool = False  # push and pull agreed on a tick of the day
     witnesses: tuple[Any, ...] = ()  # pushed ticks among its newest ones, oldest first; () where none is needed
     shown: tuple[Any, ...] = ()  # the others of these: what answers showed
+    later_seqs: tuple[int, ...] = ()  # the same as interrupted_seq of later ones that are open
 
     @property
     def counters_count(self) -> bool:

@@ -30,7 +30,7 @@ from hk_tick_collector.core.text import counted
 from hk_tick_collector.days import twins
 from hk_tick_collector.market.market import Market
 from hk_tick_collector.store.connect import SCHEMA_SQL
-from hk_tick_collector.store.coverage import DayCoverage
+from hk_tick_collector.store.coverage import DayCoverage, make_tables
 from hk_tick_collector.store.extents import parse_extents
 from hk_tick_collector.store.gaps import OPEN, read_meta
 from hk_tick_collector.store.reader import CoverageRow, GapRow, Notes, notes_of
@@ -44,6 +44,7 @@ _TICK = (
     "INSERT INTO ticks (market, symbol, ts_ms, seq, volume, provider, trading_day, recv_ts_ms, inserted_at_ms) "
     "VALUES (?, ?, ?, ?, ?, ?, ?, 0, 0)"
 )
+_INTERRUPTED = "UPDATE coverage SET interrupted_seq = ?, later_interruptions = ? WHERE symbol = ?"
 _GAP_COLUMNS = tuple(one.name for one in fields(GapRow))
 
 
@@ -84,7 +85,7 @@ class SymbolPlan(Generic[_R]):
     taken: list[_R]  # those that are joined, that one first
     cautions: list[_R] = field(default_factory=list)  # whose notes count besides
     conflicts: list[Conflict] = field(default_factory=list)
-    interrupted_seq: int | None = None  # of an interruption of which no recording knows what followed
+    interruptions: tuple[int, ...] = ()  # the newest sequences before those of which no recording knows what followed
     is_unchecked: bool = False  # two recordings share no tick: whether they number alike cannot be told
 
     @property
@@ -111,33 +112,35 @@ def plan_symbol(symbol: str, ticks: Mapping[_R, pa.Table]) -> SymbolPlan[_R]:
         plan.is_unchecked |= bool(found.second_rows and found.first_rows and not found.common_rows)
     if best.coverage[symbol].state != PROVEN:
         plan.cautions = plan.taken[1:]
-        plan.interrupted_seq = _open_interruption(symbol, {source: ticks[source] for source in plan.taken})
+        plan.interruptions = _open_interruptions(symbol, {source: ticks[source] for source in plan.taken})
     return plan
 
 
-def _open_interruption(symbol: str, ticks: Mapping[_R, pa.Table]) -> int | None:
-    """The newest sequence before the first interruption over which none of these went on.
-
-    A recorder notes the first one that is open, and no later one: it knows of what lies before that, and of nothing
-    behind it.
-    """
+def _open_interruptions(symbol: str, ticks: Mapping[_R, pa.Table]) -> tuple[int, ...]:
+    """The newest sequences before interruptions over which none of these went on, ascending."""
     seqs = {source: np.sort(table.column("seq").drop_null().to_numpy()) for source, table in ticks.items()}
-    still_open = [
+    still_open = {
         seq
         for source in ticks
-        if (seq := source.coverage[symbol].interrupted_seq) is not None
-        and not any(
+        for seq in _noted(source.coverage[symbol])
+        if not any(
             _went_on(other.coverage[symbol], seqs[other], seq, seqs[source]) for other in ticks if other is not source
         )
-    ]
-    return min(still_open, default=None)
+    }
+    return tuple(sorted(still_open))
+
+
+def _noted(row: CoverageRow) -> list[int]:
+    return [] if row.interrupted_seq is None else [row.interrupted_seq, *(row.later_seqs or ())]
 
 
 def _went_on(row: CoverageRow, seqs: npt.NDArray[np.int64], seq: int, interrupted: npt.NDArray[np.int64]) -> bool:
     """Has this recording, without a break, the tick before an interruption of another one, and that one's next?"""
     following = interrupted[np.searchsorted(interrupted, seq, side="right") :]
     edges = [seq, *following[:1].tolist()]
-    is_unbroken = row.interrupted_seq is None or row.interrupted_seq >= edges[-1]
+    if row.later_seqs is None and row.interrupted_seq is not None and row.interrupted_seq < edges[-1]:
+        return False  # it may have had another one there
+    is_unbroken = not any(seq <= broken < edges[-1] for broken in _noted(row))
     return is_unbroken and bool(np.isin(edges, seqs).all())
 
 
@@ -162,14 +165,14 @@ def note(
 ) -> None:
     """Write what is said of these symbols into a day file that has their ticks, inside its transaction. ``base``: whose
     notes it has already."""
+    make_tables(conn)
     for symbol, plan in plans.items():
         if plan.notes_of is not base:
             for table in _NOTES:
                 conn.execute(f"DELETE FROM {table} WHERE symbol = ?", (symbol,))  # noqa: S608 - our names
             _take_row(conn, plan.notes_of.coverage[symbol])
         _take_gaps(conn, plan.notes_of.gaps.get(symbol, []))
-        if plan.notes_of.coverage[symbol].interrupted_seq != plan.interrupted_seq:
-            conn.execute("UPDATE coverage SET interrupted_seq = ? WHERE symbol = ?", (plan.interrupted_seq, symbol))
+        conn.execute(_INTERRUPTED, (*_columns_of(symbol, plan), symbol))
         for source in plan.cautions:
             _take_gaps(conn, (gap for gap in source.gaps.get(symbol, []) if gap.is_window or gap.state != OPEN))
     counts = all(sequences_count(plan.notes_of.coverage[symbol].distrust) for symbol, plan in plans.items())
@@ -212,6 +215,16 @@ def _bare_rows(day: str, market: str, symbol: str, table: pa.Table) -> Iterator[
     volumes = table.column("volume").to_pylist()
     for ts_ms, seq, volume, provider in zip(times, seqs, volumes, providers, strict=True):
         yield market, symbol, ts_ms, seq, volume, provider, day
+
+
+def _columns_of(symbol: str, plan: SymbolPlan[_R]) -> tuple[int | None, str | None]:
+    """What the file notes of interruptions that are open: the first one, and the later ones where all of them are
+    known."""
+    if not plan.interruptions:
+        return None, None
+    first, *later = plan.interruptions
+    are_known = all(source.coverage[symbol].later_seqs is not None for source in plan.taken)
+    return first, " ".join(map(str, later)) if are_known else None
 
 
 def _lost_there(source: Recording, symbol: str) -> Iterator[GapFound]:

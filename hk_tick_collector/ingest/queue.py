@@ -282,13 +282,17 @@ class RecordQueue(Generic[RecordT]):
 
 
 def _that_hold(cautions: Sequence[Fact | DayFact]) -> list[Fact | DayFact]:
-    """Of the interruptions of a symbol's day, begun or over, the last one told counts, and that at a place which only
-    the file knows."""
-    last: dict[tuple[str, str], Fact] = {}
+    """Of the interruptions of a symbol's day, begun or over, those that the last one which was over did not end; where
+    only the file knows a place, all of them."""
+    open_ones: dict[tuple[str, str], list[Interrupted | Rejoined]] = {}
     others: list[Fact | DayFact] = []
     for fact in cautions:
-        if isinstance(fact, (Interrupted, Rejoined)) and fact.last_seq != UNKNOWN_SEQ:
-            last[fact.symbol, fact.trading_day] = fact
-        else:
+        if not isinstance(fact, (Interrupted, Rejoined)) or fact.last_seq == UNKNOWN_SEQ:
             others.append(fact)
-    return [*dict.fromkeys(others), *last.values()]
+            continue
+        known = open_ones.setdefault((fact.symbol, fact.trading_day), [])
+        if isinstance(fact, Rejoined):
+            known[:] = [one for one in known if one.last_seq < fact.last_seq]
+        if fact not in known:
+            known.append(fact)
+    return [*dict.fromkeys(others), *(fact for facts in open_ones.values() for fact in facts)]

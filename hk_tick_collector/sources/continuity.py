@@ -119,13 +119,15 @@ class Continuity:
                 witnesses = (*track.witnesses, *track.recent)[-RECENT_PUSHES:]
                 is_left_open = track.left_open
                 track.interrupt(self._memory.connection)
-                seam = track.seam
+                seams = track.seams
                 if past is None or past.trading_day < day:
                     track.begin(day)
                 else:
                     track.resume(past, connections.get(symbol, self._memory.connection))
                 if track.day == day:
-                    track.reopen(seam)
+                    for seam in seams:
+                        if not track.seams or seam.seq < track.seams[-1].seq:  # a later one is behind what the file has
+                            track.reopen(seam)
                     track.left_open &= symbol in connections or is_left_open
                     # That push and pull agreed stays true. After the close no push comes that could show it again.
                     track.confirmed |= confirmed

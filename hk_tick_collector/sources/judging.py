@@ -207,22 +207,25 @@ class _Judging:
             self._facts.append(Verified(track.symbol, day, NO_TICK, asked_ms))
 
     def _join(self) -> None:
-        """Does the answer show what was before the last interruption together with what came after it?"""
+        """Does the answer show what was before an interruption together with what came after it?"""
         track, answer, seam = self._track, self._answer, self._track.seam
         if seam is None:
             return
         counters = [seq_counter(tick.seq) for tick in self._today if tick.seq is not None]
-        if any(tick.seq == seam.seq for tick in self._today) or seam.seq in answer.unread_seqs:
+        shown = {tick.seq for tick in self._today}.union(answer.unread_seqs)
+        place = next((n for n, one in enumerate(track.seams) if one.seq in shown), None)
+        if place is not None:
+            joined_seq = track.seams[place].seq
+            if track.join(place):
+                self._facts.append(Rejoined(track.symbol, track.day, joined_seq))
+        if place == 0:
             self._memory.shows(seam.connection)
-            if track.seam_told:
-                self._facts.append(Rejoined(track.symbol, track.day, seam.seq))
-            track.seam = None
         elif counters and max(counters) >= seq_counter(seam.seq):
             if answer.is_short:
                 self._memory.forgot(track.day)
             if self._is_crossed and (answer.question.asks_all or min(counters) <= seam.last):
                 track.doubt(NOT_JOINED, self._facts)
-                track.seam = None
+                track.forget_seams()
 
     @property
     def _is_crossed(self) -> bool:

@@ -68,6 +68,7 @@ log = logging.getLogger(__name__)
 
 MAX_RANGES = 512
 MAX_BREAKS = 64  # interruptions of a day that are kept apart
+MAX_SEAMS = 128  # that are open; more than a file notes, so that it knows of none when these are not all
 MAX_ELSEWHERE = 512
 MAX_UNREAD = 64  # unreadable ticks followed by their counters; more are a doubt about the day
 RECENT_PUSHES = 16  # pushed ticks kept a symbol, to be compared with the next pull
@@ -118,8 +119,8 @@ class Track:
     from_start: bool = False  # its first tick was pushed after an answer without any tick of the day
     verified: tuple[int, int] = (0, 0)  # counter and ms of the last Verified fact
     newest_ms: int = 0  # newest event time in the last answer
-    seam: Seam | None = None
-    seam_told: bool = False  # the file knows of it
+    seams: list[Seam] = field(default_factory=list)  # interruptions that are open, the earliest first
+    told: set[int] = field(default_factory=set)  # the sequences of those that the file knows of
     # What outlives the day.
     unkeyed_day: str = ""  # the newest day whose pushes and answers are numbered each for itself
     interruptions: int = 0  # how many there were
@@ -152,7 +153,7 @@ class Track:
         self.doubts.clear()
         self.confirmed = self.head_known = self.head_asked = self.from_start = self.left_open = False
         self.verified = (0, 0)
-        self.seam, self.seam_told = None, False
+        self.forget_seams()
         self.ahead.clear()
 
     def begin_by_clock(self, now_ms: int) -> None:
@@ -180,25 +181,50 @@ class Track:
             self.distrust = past.distrust
         self.note_shown(past.shown)
         self.interrupt(connection)
-        if past.interrupted_seq:
-            self.reopen(Seam(past.interrupted_seq, seq_counter(past.interrupted_seq), connection))
-            self.seam_told = self.seam is not None and self.seam.seq == past.interrupted_seq
+        for seq in (past.interrupted_seq, *past.later_seqs):
+            if seq:
+                self.reopen(Seam(seq, seq_counter(seq), connection))
+                self.told.add(seq)
 
     def interrupt(self, connection: int) -> None:
-        """Nothing was pushed for a while after ``connection``. An earlier interruption that is still open stays."""
+        """Nothing was pushed for a while after ``connection``. Interruptions that are still open stay."""
         self.interruptions += 1
         self.answered = self.head_asked = False
         self.known = array("q")
         if self.seen:
             self._note_break(self.seen.last)
-        if self.seen and self.top_seq and self.seam is None:
-            self.seam, self.seam_told = Seam(self.top_seq, self.seen.last, connection), False
+        if self.seen and self.top_seq:
+            self._open(Seam(self.top_seq, self.seen.last, connection))
 
-    def reopen(self, seam: Seam | None) -> None:
-        """An interruption of the day that was open before: the earlier one stays."""
-        if seam is not None and (self.seam is None or seam.seq < self.seam.seq):
-            self.seam, self.seam_told = seam, False
+    def reopen(self, seam: Seam) -> None:
+        """An interruption of the day that was open before."""
+        if self._open(seam):
             self._note_break(seam.last)
+
+    def _open(self, seam: Seam) -> bool:
+        if len(self.seams) >= MAX_SEAMS or any(known.seq == seam.seq for known in self.seams):
+            return False
+        self.seams = sorted([*self.seams, seam])
+        return True
+
+    @property
+    def seam(self) -> Seam | None:
+        """The earliest interruption that is open: who shows it has shown what followed all of them."""
+        return self.seams[0] if self.seams else None
+
+    def join(self, place: int) -> bool:
+        """OpenD showed the ticks before and after one of ``seams``, and so all of the later ones. True: the file has to
+        learn of it."""
+        joined = {seam.seq for seam in self.seams[place:]}
+        del self.seams[place:]
+        is_told = not joined.isdisjoint(self.told)
+        self.told -= joined
+        return is_told
+
+    def forget_seams(self) -> None:
+        """No answer will join them any more."""
+        self.seams = []
+        self.told.clear()
 
     def note_left_over(self, day: str, seqs: Sequence[int], connection: int) -> None:
         """An earlier process left rows of ``day``, with these sequences (0: none): what comes follows them as it
@@ -217,7 +243,7 @@ class Track:
     @property
     def has_untold(self) -> bool:
         """Does the file have to learn of an interruption before it gets a tick that follows it?"""
-        return self.seam is not None and not self.seam_told and not self.distrust
+        return bool(self.seams) and not self.distrust and any(seam.seq not in self.told for seam in self.seams)
 
     def compare_pushed(self, tick: Tick, facts: list[Fact]) -> None:
         """Is it a trade that the last answer showed before it was pushed, under another number than its own?"""
@@ -239,10 +265,11 @@ class Track:
             self.shown.setdefault(look(tick), []).append(tick)
 
     def tell_interruption(self, facts: list[Fact]) -> None:
-        """A tick of the day follows an open interruption."""
-        if self.seam is not None and self.has_untold:
-            self.seam_told = True
-            facts.append(Interrupted(self.symbol, self.day, self.seam.seq))
+        """A tick of the day follows open interruptions."""
+        if self.has_untold:
+            untold = [seam.seq for seam in self.seams if seam.seq not in self.told]
+            self.told.update(untold)
+            facts += [Interrupted(self.symbol, self.day, seq) for seq in untold]
 
     # --- what is asked ---
 
@@ -256,7 +283,7 @@ class Track:
     @property
     def wants_whole(self) -> bool:
         """Is there something that only an answer of all that OpenD shows can tell?"""
-        return not self.distrust and (not self.head_known or self.seam is not None)
+        return not self.distrust and (not self.head_known or bool(self.seams))
 
     @property
     def wants_audit(self) -> bool:
@@ -436,7 +463,7 @@ class Track:
 
     def own_sequences(self) -> dict[int, int]:
         """Counter -> sequence of ticks that surely are ours."""
-        seqs = [*self.known, *self.edges.values(), self.seam.seq if self.seam else 0, self.top_seq]
+        seqs = [*self.known, *self.edges.values(), *(seam.seq for seam in self.seams), self.top_seq]
         seqs += [tick.seq for tick in self.recent if tick.seq is not None]
         return {seq_counter(seq): seq for seq in seqs if seq}
 

@@ -141,6 +141,8 @@ def _ticks_columns(version: int) -> tuple[tuple[str, str], ...]:
     return tuple(("ticks", column.declaration) for column in columns.added_by(version))
 
 
+# It came without a version of its own: who does not know it writes NULL there, which says that nothing is known of it.
+LATER_INTERRUPTIONS = ("coverage", "later_interruptions TEXT")
 MIGRATIONS: tuple[Step, ...] = (
     Step(
         1,
@@ -158,7 +160,11 @@ MIGRATIONS: tuple[Step, ...] = (
             ("gaps", "state TEXT NOT NULL DEFAULT 'open'"),
         ),
     ),
-    Step(2, f"{COVERAGE_SQL}{DETAILS_SQL}", (*_ticks_columns(2), ("coverage", "interrupted_seq INTEGER"))),
+    Step(
+        2,
+        f"{COVERAGE_SQL}{DETAILS_SQL}",
+        (*_ticks_columns(2), ("coverage", "interrupted_seq INTEGER"), LATER_INTERRUPTIONS),
+    ),
 )
 
 

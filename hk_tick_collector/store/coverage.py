@@ -51,7 +51,7 @@ from hk_tick_collector.records.tick import SEQ_COUNTER_MASK, Origin, Tick
 from hk_tick_collector.records.totals import NO_TRADE, units_of
 from hk_tick_collector.records.views import by_content
 from hk_tick_collector.store import gaps
-from hk_tick_collector.store.connect import COVERAGE_SQL, split_statements
+from hk_tick_collector.store.connect import COVERAGE_SQL, LATER_INTERRUPTIONS, split_statements, table_columns
 from hk_tick_collector.store.extents import subtract
 from hk_tick_collector.store.numbering import numbered_otherwise
 from hk_tick_collector.store.symbol_coverage import COLUMNS, MAX_MS, MIN_MS, NO_RANGE, Row, SymbolCoverage
@@ -119,8 +119,7 @@ class DayCoverage:
         by its coverage or the origin of its rows.
         """
         coverage = cls(day, counts=counts, by_total=by_total, market=market)
-        for statement in split_statements(COVERAGE_SQL):
-            conn.execute(statement)
+        make_tables(conn)
         stored_ticks, committed_ms = coverage._read_rows(conn)
         counting = [track.counts for track in coverage._tracks.values()]
         origin = _origin(conn)
@@ -328,8 +327,12 @@ class DayCoverage:
             except (TypeError, ValueError):
                 continue
             self.take_note(other)
-            if conn.execute(_IS_STORED, (other.symbol, other.interrupted_seq)).fetchone() is None:
-                self._touch(other.symbol).interrupt(other.interrupted_seq)
+            track = self._touch(other.symbol)
+            for seq in (other.interrupted_seq, *(other.later_seqs or ())):
+                if conn.execute(_IS_STORED, (other.symbol, seq)).fetchone() is None:
+                    track.interrupt(seq)
+            if other.later_seqs is None and track.interrupted_seq is not None:
+                track.later_seqs = None
 
     def take_note(self, other: SymbolCoverage, *, doubt: str | None = None) -> None:
         """The same of one symbol, but for its interruption. ``doubt``: what speaks against its counters besides."""
@@ -425,6 +428,15 @@ class DayCoverage:
         conn.executemany(_UPSERT, whole)
         conn.executemany(_REPLAYED, replays)
         self._touched.clear()
+
+
+def make_tables(conn: sqlite3.Connection) -> None:
+    """The tables of completeness, where somebody removed them, and a column that an earlier recorder did not know."""
+    for statement in split_statements(COVERAGE_SQL):
+        conn.execute(statement)
+    table, declaration = LATER_INTERRUPTIONS
+    if declaration.split()[0] not in table_columns(conn, table):
+        conn.execute(f"ALTER TABLE {table} ADD COLUMN {declaration}")
 
 
 def _newest_seq(conn: sqlite3.Connection, symbol: str) -> int | None:

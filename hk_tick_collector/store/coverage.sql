@@ -21,7 +21,8 @@ CREATE TABLE IF NOT EXISTS coverage (
   unsequenced_ticks INTEGER NOT NULL,  -- of stored_ticks: rows without a sequence
   head_counter INTEGER,             -- the day's first counter as OpenD showed it
   distrust TEXT,                    -- why this symbol's counters prove nothing today; stays for the day
-  interrupted_seq INTEGER           -- newest sequence before an interruption that is still open; NULL: none is
+  interrupted_seq INTEGER,          -- newest sequence before an interruption that is still open; NULL: none is
+  later_interruptions TEXT          -- the same of later ones that are open: '8123 9456'; NULL: not known, or none is open
 ) WITHOUT ROWID;
 
 -- Ticks that OpenD can no longer show, and times in which it did not send those of a wanted symbol (meta_json says

@@ -35,7 +35,7 @@ from hk_tick_collector.store.coverage import LAST_SEQ_SQL
 from hk_tick_collector.store.extents import count, parse_extents
 from hk_tick_collector.store.gaps import OPEN, read_meta
 from hk_tick_collector.store.layout import parse_day, recent_day_files
-from hk_tick_collector.store.symbol_coverage import TOO_MANY_HOLES, ranges_of
+from hk_tick_collector.store.symbol_coverage import TOO_MANY_HOLES, later_seqs_of, ranges_of
 from hk_tick_collector.store.verdict import (
     MISSING,
     PROVEN,
@@ -97,12 +97,18 @@ class CoverageRow:
     head_counter: int | None
     distrust: str | None
     interrupted_seq: int | None = None  # files that were made before it was known lack it
+    later_interruptions: str | None = None  # likewise
     replay: Replay | None = None
 
     @property
     def ranges(self) -> CounterRanges:
         """The counters stored."""
         return ranges_of(self.first_counter, self.last_counter, self.holes)
+
+    @property
+    def later_seqs(self) -> list[int] | None:
+        """The newest sequences before interruptions that are open, but for the first one's; None: not known."""
+        return later_seqs_of(self.interrupted_seq, self.later_interruptions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,6 +342,7 @@ def _track(
         confirmed,
         tuple(pushed[-WITNESS_ROWS:]),
         tuple(shown),
+        tuple((row.later_seqs if row is not None else None) or ()),
     )
 
 

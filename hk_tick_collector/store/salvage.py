@@ -62,6 +62,7 @@ _NOTED: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("gap_start_ts_ms", "gap_end_ts_ms", "detected_at_ms"), (int,)),
     **dict.fromkeys(("trading_day", "symbol", "state"), (str,)),
     "holes": (str, _NONE), "reason": (str, _NONE), "distrust": (str, _NONE), "meta_json": (str, _NONE),
+    "later_interruptions": (str, _NONE),
     "gap_sec": (float, int),
 }  # fmt: skip
 _TAKE_GAP = f"INSERT OR IGNORE INTO gaps ({', '.join(_NOTES['gaps'])}) VALUES ({', '.join('?' * len(_NOTES['gaps']))})"  # noqa: S608

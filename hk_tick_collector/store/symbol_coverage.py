@@ -16,6 +16,7 @@ from hk_tick_collector.store.extents import count, format_extents, parse_extents
 from hk_tick_collector.store.verdict import PROVEN, UNPROVEN, Evidence, Replay, is_by_total, judge, sequences_count
 
 MAX_HOLES = 500
+MAX_LATER = 64  # interruptions that are open besides the first one; of more only that one is known
 TOO_MANY_HOLES = f"the counters do not count: more than {MAX_HOLES} holes"
 # Answers pass each other by some seconds. What is told later and is earlier by more was told before by a clock that ran
 # ahead, and "OpenD was asked at 17:00" would be said of a morning.
@@ -29,7 +30,7 @@ MAX_MS, MIN_MS = (1 << 63) - 1, -(1 << 63)
 COLUMNS = (
     "symbol", "first_counter", "last_counter", "stored_ticks", "missing_ticks", "holes", "head_proven",
     "verified_counter", "verified_until_ms", "first_ts_ms", "last_ts_ms", "state", "reason", "updated_at_ms",
-    "unsequenced_ticks", "head_counter", "distrust", "interrupted_seq",
+    "unsequenced_ticks", "head_counter", "distrust", "interrupted_seq", "later_interruptions",
 )  # fmt: skip
 
 Row = tuple[Any, ...]
@@ -39,9 +40,9 @@ class SymbolCoverage:
     """One symbol's day. ``newest`` is the last range of ``ranges``: the place where a tick in order goes."""
 
     __slots__ = (
-        "distrust", "first_ts_ms", "gaps", "head_counter", "interrupted_seq", "last_ts_ms", "missing_ticks",
-        "newest", "ranges", "replay", "settled", "state", "stored_less_last", "surplus_ticks", "symbol",
-        "unsequenced_ticks", "verified_counter", "verified_until_ms",
+        "distrust", "first_ts_ms", "gaps", "head_counter", "interrupted_seq", "last_ts_ms", "later_seqs",
+        "missing_ticks", "newest", "ranges", "replay", "settled", "state", "stored_less_last", "surplus_ticks",
+        "symbol", "unsequenced_ticks", "verified_counter", "verified_until_ms",
     )  # fmt: skip
 
     def __init__(self, symbol: str) -> None:
@@ -57,6 +58,7 @@ class SymbolCoverage:
         self.verified_until_ms: int | None = None
         self.distrust: str | None = None
         self.interrupted_seq: int | None = None
+        self.later_seqs: list[int] | None = []  # the same of later ones that are open, ascending; None: not known
         self.gaps: list[gaps.Gap] = []
         self.replay: Replay | None = None
         # What follows from the above. ``settled``: ticks in order cannot change it.
@@ -81,6 +83,7 @@ class SymbolCoverage:
         track.verified_until_ms = value["verified_until_ms"]
         track.distrust = value["distrust"]
         track.interrupted_seq = value["interrupted_seq"]
+        track.later_seqs = later_seqs_of(value["interrupted_seq"], value["later_interruptions"])
         return track
 
     @property
@@ -164,13 +167,23 @@ class SymbolCoverage:
 
     def interrupt(self, last_seq: int | None) -> None:
         """What comes follows an interruption behind ``last_seq``; None: there is nothing before it."""
-        if last_seq is not None and (self.interrupted_seq is None or last_seq < self.interrupted_seq):
-            self.interrupted_seq = last_seq
+        if last_seq is None or last_seq == self.interrupted_seq:
+            return
+        if self.interrupted_seq is None:
+            self.interrupted_seq, self.later_seqs = last_seq, []
+            return
+        self.interrupted_seq, later_seq = sorted((self.interrupted_seq, last_seq))
+        if self.later_seqs is not None:
+            self.later_seqs = sorted({*self.later_seqs, later_seq})
+            if len(self.later_seqs) > MAX_LATER:
+                self.later_seqs = None
 
     def rejoin(self, last_seq: int) -> None:
         """Nothing is missing between ``last_seq`` and what came after it."""
         if self.interrupted_seq is not None and self.interrupted_seq >= last_seq:
-            self.interrupted_seq = None
+            self.interrupted_seq, self.later_seqs = None, []
+        elif self.later_seqs:
+            self.later_seqs = [seq for seq in self.later_seqs if seq < last_seq]
 
     def verify(self, fact: Verified) -> None:
         """What OpenD's newest tick was. That it has none says nothing once there was one: it may have forgotten."""
@@ -279,7 +292,18 @@ class SymbolCoverage:
             self.head_counter,
             self.distrust,
             self.interrupted_seq,
+            None if self.interrupted_seq is None or self.later_seqs is None else " ".join(map(str, self.later_seqs)),
         )
+
+
+def later_seqs_of(interrupted_seq: int | None, later: str | None) -> list[int] | None:
+    """The interruptions behind the first one that is open, from the columns of both; None: not known."""
+    if interrupted_seq is None:
+        return []
+    try:
+        return None if later is None else sorted(map(int, later.split()))
+    except (ValueError, AttributeError):  # somebody else's
+        return None
 
 
 def ranges_of(first: int | None, last: int | None, holes: str | None) -> CounterRanges:

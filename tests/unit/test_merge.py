@@ -153,6 +153,50 @@ def test_an_interruption_is_made_up_by_who_saw_what_followed(tmp_path: Path, kno
     assert coverage(result).state == ("proven" if knows else "unproven")
 
 
+def broken(root: Path, *stretches: tuple[int, int]) -> Path:
+    """A recorder that was away between these stretches for longer than OpenD looks back."""
+    for n, (first, last) in enumerate(stretches):
+        facts: list[Fact] = [HeadProven(SYMBOL, DAY, 1)] if not n else []
+        if n:
+            before = stretches[n - 1][1]
+            facts = [Interrupted(SYMBOL, DAY, ALL[before - 1].seq or 0), gap(before + 1, first - 1)]
+        end = [Verified(SYMBOL, DAY, 1000, EVENING_MS)] if last == 1000 else []
+        record(root, ALL[first - 1 : last], [*facts, *end])
+    return root
+
+
+def test_long_breaks_of_two_recorders_never_at_the_same_time_make_a_proven_day(tmp_path: Path) -> None:
+    a = broken(tmp_path / "a", (1, 100), (151, 500), (561, 1000))
+    b = broken(tmp_path / "b", (1, 300), (351, 700), (751, 1000))
+    assert [reader.coverage(day_file(root, DAY))[0].state for root in (a, b)] == ["missing", "missing"]
+    for roots in ((a, b), (b, a)):
+        result = merged(tmp_path, *roots, is_replacing=True)
+        row = coverage(result)
+        assert (row.state, row.reason, row.stored_ticks, row.interrupted_seq) == ("proven", None, 1000, None)
+
+
+@pytest.mark.parametrize(
+    ("last", "state"), [(480, "proven"), (500, "unproven"), (520, "unproven"), (560, "unproven"), (561, "proven")]
+)
+def test_a_later_break_that_another_one_has_too_stays_open(tmp_path: Path, last: int, state: str) -> None:
+    """All ticks are there, for B was shown what it had lost. But who went on from 500 to 561 without a break?"""
+    a = broken(tmp_path / "a", (1, 100), (151, 500), (561, 1000))
+    b = broken(tmp_path / "b", (1, 300), (351, last), (600, 1000))
+    record(b, ALL[last:599])
+    row = coverage(merged(tmp_path, a, b))
+    assert (row.state, row.stored_ticks) == (state, 1000)
+
+
+def test_a_recording_that_noted_its_first_break_alone_proves_no_more_than_before(tmp_path: Path) -> None:
+    a = broken(tmp_path / "a", (1, 100), (151, 500), (561, 1000))
+    b = broken(tmp_path / "b", (1, 300), (351, 1000))
+    with closing(sqlite3.connect(day_file(b, DAY))) as conn:
+        conn.execute("ALTER TABLE coverage DROP COLUMN later_interruptions")
+        conn.commit()
+    row = coverage(merged(tmp_path, a, b))
+    assert (row.state, row.interrupted_seq, row.later_interruptions) == ("unproven", ALL[499].seq, None)
+
+
 def test_recordings_that_share_no_tick_prove_nothing_together(tmp_path: Path) -> None:
     a = record(tmp_path / "a", ALL[:500], [HeadProven(SYMBOL, DAY, 1), Verified(SYMBOL, DAY, 500, BASE_MS + 600)])
     b = record(tmp_path / "b", ALL[500:], [Verified(SYMBOL, DAY, 1000, EVENING_MS)])

@@ -29,9 +29,11 @@ from hk_tick_collector.core.facts import (
     Rejoined,
     Verified,
 )
+from hk_tick_collector.store import reader
 from hk_tick_collector.store import writer as writers
 from hk_tick_collector.store.companions import WalLook
 from hk_tick_collector.store.connect import SqliteOptions
+from hk_tick_collector.store.symbol_coverage import MAX_LATER
 from hk_tick_collector.store.write_result import WriteResult
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.unit.store_ticks import DAY, OPEN_MS, query, table_row, tick, ticks, without_root
@@ -485,12 +487,33 @@ def test_a_caution_is_known_before_the_rows_of_its_batch(writer, db):
     assert query(db, "SELECT interrupted_seq FROM coverage") == [(tick(5).seq,)]
     writer.write(ticks(3, first=9), [Interrupted("HK.00700", DAY, tick(8).seq)])
     assert query(db, "SELECT interrupted_seq FROM coverage") == [(tick(5).seq,)], "the earlier one is still open"
+    both = "SELECT interrupted_seq, later_interruptions FROM coverage"
+    assert query(db, both) == [(tick(5).seq, str(tick(8).seq))]
     writer.write([], [Rejoined("HK.00700", DAY, tick(8).seq)])
-    assert query(db, "SELECT interrupted_seq FROM coverage") == [(tick(5).seq,)], (
-        "and a later one's end does not end it"
-    )
+    assert query(db, both) == [(tick(5).seq, "")], "and a later one's end does not end it"
+    writer.write(ticks(3, first=12), [Interrupted("HK.00700", DAY, tick(n).seq) for n in (11, 8)])
+    assert query(db, both) == [(tick(5).seq, f"{tick(8).seq} {tick(11).seq}")]
     writer.write([], [Rejoined("HK.00700", DAY, tick(5).seq)])
-    assert query(db, "SELECT interrupted_seq FROM coverage") == [(None,)]
+    assert query(db, both) == [(None, None)]
+
+
+def test_of_a_file_of_before_later_interruptions_nothing_is_known(writer, db):
+    """Nor of more of them than are noted."""
+    writer.write(ticks(5))
+    writer.write(ticks(1, first=6), [Interrupted("HK.00700", DAY, tick(5).seq)])
+    writer.close()
+    with contextlib.closing(sqlite3.connect(db)) as conn:
+        conn.execute("ALTER TABLE coverage DROP COLUMN later_interruptions")
+        conn.commit()
+    (row,) = reader.coverage(db)
+    assert (row.interrupted_seq, row.later_seqs) == (tick(5).seq, None)
+    writer.write(ticks(1, first=7), [Interrupted("HK.00700", DAY, tick(6).seq)])
+    assert [row.later_seqs for row in reader.coverage(db)] == [None]
+    writer.write([], [Rejoined("HK.00700", DAY, tick(5).seq)])
+    writer.write(ticks(99, first=8), [Interrupted("HK.00700", DAY, tick(n).seq) for n in (7, 8)])
+    assert [row.later_seqs for row in reader.coverage(db)] == [[tick(8).seq]]
+    writer.write([], [Interrupted("HK.00700", DAY, tick(n).seq) for n in range(9, 9 + MAX_LATER)])
+    assert [row.later_seqs for row in reader.coverage(db)] == [None]
 
 
 @pytest.mark.parametrize("how", ["removed", "moved", "exchanged"])

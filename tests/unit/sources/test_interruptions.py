@@ -36,6 +36,31 @@ def test_a_day_is_unproven_from_the_first_tick_after_an_interruption_until_an_an
     assert (desk.state(), desk.coverage().interrupted_seq) == ("proven", None)
 
 
+def test_later_interruptions_are_noted_while_the_first_is_open_and_outlive_the_process(desk: Desk) -> None:
+    shown = proven(desk)
+    desk.continuity.connected()  # away for longer than OpenD looks back: 9 to 20 are lost
+    shown = run(21, 24, 60)
+    desk.push(shown)
+    desk.continuity.connected()
+    desk.push(run(25, 26, 70))
+    assert later(desk) == (run(8, 8)[0].seq, [shown[-1].seq])
+    desk = desk.restarted()
+    desk.push(run(27, 27, 80))
+    first, seqs = later(desk)
+    assert (first, len(seqs)) == (run(8, 8)[0].seq, 2)
+    desk.later(1)
+    desk.pull([*shown, *run(25, 26, 70), *run(27, 27, 80)])
+    assert later(desk) == (run(8, 8)[0].seq, [])  # what followed 24 was shown
+    assert desk.state() != "proven"
+
+
+def later(desk: Desk) -> tuple[int | None, list[int]]:
+    """The first interruption that is open, and those behind it."""
+    row = desk.coverage()
+    assert row.later_seqs is not None
+    return row.interrupted_seq, row.later_seqs
+
+
 def test_what_was_away_is_not_told_until_a_tick_of_its_day_comes(desk: Desk) -> None:
     """A connection that is made at night writes nothing into yesterday's file."""
     shown = proven(desk)
