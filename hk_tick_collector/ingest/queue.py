@@ -282,8 +282,8 @@ class RecordQueue(Generic[RecordT]):
 
 
 def _that_hold(cautions: Sequence[Fact | DayFact]) -> list[Fact | DayFact]:
-    """Of the interruptions of a symbol's day, begun or over, those that the last one which was over did not end; where
-    only the file knows a place, all of them."""
+    """Of the interruptions of a symbol's day, begun or over, those without which the file would know something else;
+    where only the file knows a place, all of them."""
     open_ones: dict[tuple[str, str], list[Interrupted | Rejoined]] = {}
     others: list[Fact | DayFact] = []
     for fact in cautions:
@@ -293,6 +293,8 @@ def _that_hold(cautions: Sequence[Fact | DayFact]) -> list[Fact | DayFact]:
         known = open_ones.setdefault((fact.symbol, fact.trading_day), [])
         if isinstance(fact, Rejoined):
             known[:] = [one for one in known if one.last_seq < fact.last_seq]
+            if any(isinstance(one, Rejoined) for one in known):
+                continue  # what it ended began behind an earlier one, and is gone with it
         if fact not in known:
             known.append(fact)
     return [*dict.fromkeys(others), *(fact for facts in open_ones.values() for fact in facts)]

@@ -166,16 +166,17 @@ def test_a_caution_comes_out_no_later_than_the_rows_that_follow_it(spill: SpillQ
     assert queue.take(1) == ([], [head])
 
 
-def test_too_many_interruptions_leave_the_last_of_each_symbol_and_every_doubt(spill: SpillQueue) -> None:
+def test_too_many_interruptions_leave_those_of_each_symbol_that_are_open_and_every_doubt(spill: SpillQueue) -> None:
     queue, _, _ = make_queue(spill)
     doubt = Unproven("HK.00700", "20261120", UNREAD_TICK)
     unknown = Interrupted("HK.00700", "20261120", UNKNOWN_SEQ)
     queue.put_facts([doubt, unknown])
-    for seq in range(1, MAX_FACTS // 2 + 1):
-        queue.put_facts([Interrupted("HK.00700", "20261120", seq), Rejoined("HK.00700", "20261120", seq)])
-    cautions = queue.take(1)[1]
-    assert cautions == [doubt, unknown, Rejoined("HK.00700", "20261120", seq)]
-    assert isinstance(cautions[-1], Rejoined)
+    early, late = (Interrupted("HK.00700", "20261120", seq) for seq in (5, 10 * MAX_FACTS))
+    queue.put_facts([early])
+    for seq in range(10, MAX_FACTS // 3 + 10):
+        queue.put_facts([Interrupted("HK.00700", "20261120", seq), Rejoined("HK.00700", "20261120", seq), late])
+    # As if all had been told: what was open from 10 on is over, and two are open.
+    assert queue.take(1)[1] == [doubt, unknown, early, Rejoined("HK.00700", "20261120", 10), late]
 
 
 def test_too_many_facts_drop_only_those_that_are_told_again(spill: SpillQueue) -> None:
