@@ -3,33 +3,62 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import time
 from hashlib import blake2b
 from pathlib import Path
+from typing import NamedTuple
 
 from hk_tick_collector.clickhouse.connection import ClickHouse, EngineAway, EngineRefused
 from hk_tick_collector.clickhouse.tables import about, write_about
 from hk_tick_collector.ship.counts import ShipCounts
+from hk_tick_collector.store.layout import market_file
 
 LOOK_SEC = 60.0
 _MACHINE_ID = Path("/etc/machine-id")
+_MADE_BY_CONTAINERS = (Path("/.dockerenv"), Path("/run/.containerenv"))
 
 
-def owner_of(data_root: Path) -> str:
-    """What tells one recording from another: machine and data root. The same after its state was lost."""
-    machine = socket.gethostname()
+class Owner(NamedTuple):
+    """Who ships a recording. ``formerly``: how an earlier version named the same one."""
+
+    name: str
+    formerly: str
+
+
+def owner_of(data_root: Path) -> Owner:
+    """What tells one recording from another: machine and data root. The same after its state was lost.
+
+    Containers of one compose file have one host name and path on every machine, and an image may hold a machine's
+    number: there the directory itself tells, by its file system and by when it was claimed for its market.
+    """
+    machine = ""
     with contextlib.suppress(OSError):
-        machine = _MACHINE_ID.read_text(encoding="ascii").strip() or machine
-    digest = blake2b(f"{machine}\n{data_root.resolve()}".encode("utf-8", "surrogateescape"), digest_size=8)
+        machine = _MACHINE_ID.read_text(encoding="ascii").strip()
+    place = f"{machine or socket.gethostname()}\n{data_root.resolve()}"
+    in_container = any(path.exists() for path in _MADE_BY_CONTAINERS)
+    disk = _disk_of(data_root) if in_container or not machine else ""
+    return Owner(_named(f"{place}\n{disk}" if disk else place), _named(place))
+
+
+def _named(place: str) -> str:
+    digest = blake2b(place.encode("utf-8", "surrogateescape"), digest_size=8)
     return f"{socket.gethostname()}:{digest.hexdigest()}"
 
 
-def claim(engine: ClickHouse, recorder: str, owner: str, now_ms: int, *, take_over: bool = False) -> str:
+def _disk_of(data_root: Path) -> str:
+    """What a directory has to itself, wherever it is mounted; empty where it cannot be looked at."""
+    with contextlib.suppress(OSError):
+        return f"{os.statvfs(data_root).f_fsid} {data_root.stat().st_ino} {market_file(data_root).stat().st_mtime_ns}"
+    return ""
+
+
+def claim(engine: ClickHouse, recorder: str, made_by: Owner, now_ms: int, *, take_over: bool = False) -> str:
     """Ship as ``recorder`` from now on; the number of the sink. EngineRefused when somebody else does."""
     known = about(engine)
-    key = f"owner:{recorder}"
-    if not take_over:
+    key, owner = f"owner:{recorder}", made_by.name
+    if not take_over and not _is_same(known.get(key, owner), made_by.formerly):
         _check_holder(engine, recorder, known.get(key, owner), owner)
     if known.get(key) != owner:
         write_about(engine, key, owner, now_ms)

@@ -35,7 +35,7 @@ def run(settings: ShipSettings, stop: threading.Event, counts: ShipCounts) -> No
     state = State(settings.ship_dir)
     status = StatusFile(settings, state, days, counts)
     try:
-        password, owner = settings.password(), owner_of(settings.data_root)
+        password, owner = settings.password(), owner_of(settings.data_root).name
         with (
             ClickHouse(settings.address, password) as engine,
             ClickHouse(settings.address, password, timeout_sec=LOOK_TIMEOUT_SEC) as looker,

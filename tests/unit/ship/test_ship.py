@@ -31,6 +31,7 @@ from hk_tick_collector.ship.live import Live
 from hk_tick_collector.ship.settings import CREDENTIAL, PASSWORD_FILE, ShipSettings
 from hk_tick_collector.ship.state import State, verified_days
 from hk_tick_collector.ship.status import StatusFile
+from hk_tick_collector.store import data_root
 from hk_tick_collector.store.layout import archive_dir
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.archived_day import archive_day
@@ -400,13 +401,43 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
+def test_containers_of_one_host_name_are_told_apart_by_their_disks(
+    engine: ClickHouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On two machines: the same path, the same machine's number in the image. One that shipped before goes on."""
+    root = tmp_path / "HK"
+    root.mkdir()
+    inside = tmp_path / ".dockerenv"
+    monkeypatch.setattr(claims, "_MADE_BY_CONTAINERS", (inside,))
+    outside, before = claims.owner_of(root), claims.owner_of(root).formerly
+    inside.touch()
+    assert claims.owner_of(root).name == before  # nobody has claimed the directory yet
+    data_root.claim(root, "HK")
+    first = claims.owner_of(root)
+    assert first == claims.owner_of(root)
+    assert first.name != first.formerly == before
+    root.rename(tmp_path / "first")
+    root.mkdir()
+    data_root.claim(root, "HK")
+    second = claims.owner_of(root)
+    assert second.name != first.name
+    claims.claim(engine, "C", claims.Owner(before, before), 1_000)
+    claims.claim(engine, "C", first, 2_000)
+    assert tables.about(engine)["owner:C"] == first.name
+    with pytest.raises(EngineRefused, match="SHIP_RECORDER"):
+        claims.claim(engine, "C", second, 3_000)
+    assert outside.name == before
+
+
 def test_a_name_that_was_taken_over_is_seen_and_whoever_claims_last_has_it(engine: ClickHouse) -> None:
     counts = ShipCounts()
-    sink = claims.claim(engine, "A", "one:1", 5_000)
+    sink = claims.claim(engine, "A", claims.Owner("one:1", "one:1"), 5_000)
     claimed = claims.Claimed(engine, "A", "one:1", sink, counts)
     with pytest.raises(EngineRefused, match="as A ships one, from another machine"):
-        claims.claim(engine, "A", "two:2", 6_000)
-    assert claims.claim(engine, "A", "two:2", 4_000, take_over=True) == sink  # its clock is behind
+        claims.claim(engine, "A", claims.Owner("two:2", "two:2"), 6_000)
+    assert (
+        claims.claim(engine, "A", claims.Owner("two:2", "two:2"), 4_000, take_over=True) == sink
+    )  # its clock is behind
     assert tables.about(engine)["owner:A"] == "two:2"
     assert claimed.is_ours()  # it is not asked each time
     counts.keeper.times += 1
