@@ -183,6 +183,9 @@ uninstall() {
   done < <(instances)
   run rm -f "$UNIT_DIR/$UNIT@.service" "$UNIT_DIR/hk-tick-eod@.service" "$UNIT_DIR/hk-tick-eod@.timer"
   run systemctl disable --now hk-tick-eod.timer || true
+  [[ ! -e $UNIT_DIR/hk-tick-universe.timer ]] || run systemctl disable --now hk-tick-universe.timer || true
+  run rm -rf "$UNIT_DIR/hk-tick-universe.service" "$UNIT_DIR/hk-tick-universe.timer" \
+    "$(drop_in_of hk-tick-universe)"
   run systemctl disable --now "$UNIT.service" || true
   run rm -rf "$UNIT_DIR/$UNIT.service" "$UNIT_DIR/$UNIT.service.d/10-settings.conf" "$PREFIX/venv" "$RELEASES" "$BUILD_CACHE"
   run rm -rf "$UNIT_DIR/hk-tick-eod.service" "$UNIT_DIR/hk-tick-eod.timer" "$UNIT_DIR/hk-tick-eod.service.d" \

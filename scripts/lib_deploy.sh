@@ -343,11 +343,11 @@ join_target() {
 drop_in_of() { printf '%s' "$UNIT_DIR/$1.service.d/10-settings.conf"; }
 timer_drop_in_of() { printf '%s' "$UNIT_DIR/$1.timer.d/10-settings.conf"; }
 
-# The end-of-day job and its timer. A version from before they existed (rollback) has none: then they go.
+# The end-of-day job and its timer, and those that choose symbols, which are enabled by hand. A version from before they existed (rollback) has none: then they go.
 install_end_of_day() {
   local file from=$PREFIX
   ((!DRY_RUN)) || from=${source_dir:-$PREFIX}
-  for file in hk-tick-eod.service hk-tick-eod.timer; do
+  for file in hk-tick-{eod,universe}.{service,timer}; do
     if [[ -e $from/deploy/systemd/$file ]]; then
       run install -m 0644 "$PREFIX/deploy/systemd/$file" "$UNIT_DIR/$file" || return 1
     else
@@ -490,6 +490,7 @@ write_drop_ins_of() { # write_drop_ins_of SETTINGS DATA_ROOT_OF_THE_UNIT [@NAME]
   stop_sec=$((${facts[stop_flush_timeout_sec]%.*} + STOP_MARGIN_SEC))
   write_drop_in "$UNIT$instance" "$((stop_sec > 120 ? stop_sec : 0))" ${service[@]+"${service[@]}"} || return 1
   write_drop_in "hk-tick-eod$instance" 0 ${end_of_day[@]+"${end_of_day[@]}"} || return 1
+  [[ -n $instance ]] || write_drop_in hk-tick-universe 0 ${service[@]+"${service[@]}"} || return 1
   # A version from before the fact (rollback) has the unit's own hour.
   write_timer_drop_in "hk-tick-eod$instance" "${instance:+@}" "${facts[end_of_day]-}"
 }

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from hk_tick_collector.alert.settings import load_alert_settings
+from hk_tick_collector.cli import universe
 from hk_tick_collector.relay.settings import load_relay_settings
 from hk_tick_collector.serve.settings import load_serve_settings
 
@@ -55,6 +56,28 @@ def test_a_template_is_its_plain_unit_with_a_name(plain: str, template: str, nam
     assert [line for line in found if not line.startswith("Description=")] == same
     (description,) = [line for line in found if line.startswith("Description=")]
     assert "%i" in description
+
+
+def test_the_choice_of_symbols_is_confined_as_the_end_of_day_is_and_may_ask_opend() -> None:
+    own = ("Description=", "ExecStart=", "SyslogIdentifier=", "After=", "Environment=UNIVERSE", "TimeoutStartSec=")
+    chosen, day = (
+        {line for line in lines(f"hk-tick-{name}.service") if not line.startswith(own)} for name in ("universe", "eod")
+    )
+    assert chosen - day == {"RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6"}
+    assert day - chosen == {"RestrictAddressFamilies=AF_UNIX", "PrivateNetwork=yes"}
+
+
+def test_the_choice_of_symbols_is_a_command_that_there_is_and_nobody_switches_it_on() -> None:
+    (start,) = [line for line in lines("hk-tick-universe.service") if line.startswith("ExecStart=")]
+    words = start.split()
+    assert (words[1], words[-1]) == ("universe", "$UNIVERSE")
+    known = {name for option in universe.command.params for name in option.opts}
+    assert {word for word in words if word.startswith("--")} <= known
+    scripts = UNITS.parents[1] / "scripts"
+    for script in ("install_systemd.sh", "lib_deploy.sh"):
+        text = (scripts / script).read_text()
+        assert not re.search(r"systemctl enable [^\n]*universe", text)
+    assert re.search(r"hk-tick-\{eod,universe\}\.\{service,timer\}", (scripts / "lib_deploy.sh").read_text())
 
 
 SERVING = ("api", "live", "redis", "alert")
