@@ -79,14 +79,14 @@ def _codec(name: str, kind: str) -> str:
     return _CODECS.get(name, _DELTA if "DateTime64" in kind or name == BATCH else _ZSTD)
 
 
-_NOT_COPIED = "later_interruptions"  # tables of before it need no change; None says that nothing is known of them
+NOT_COPIED = "later_interruptions"  # tables of before it need no change; None says that nothing is known of them
 
 
 @cache
 def note_columns(table: str) -> Mapping[str, str]:
     """The columns of a table of notes with their types, in order: those of its row, the day and the recorder."""
     hints = typing.get_type_hints(NOTES[table], localns={"Replay": object})
-    names = [field.name for field in fields(NOTES[table]) if field.name not in ("replay", _NOT_COPIED)]
+    names = [field.name for field in fields(NOTES[table]) if field.name not in ("replay", NOT_COPIED)]
     columns = {name: _note_type(hints[name]) for name in names}
     if table == "coverage":
         columns[REPLAY] = "Nullable(String)"

@@ -97,8 +97,9 @@ class Manifest:
         """As written to disk."""
         content = asdict(self)
         for row in content["coverage"]:
-            if row["replay"] is None:  # as most are
-                del row["replay"]
+            for name in ("replay", "later_interruptions"):
+                if row[name] is None:  # as most are
+                    del row[name]
         if not self.depth:
             del content["depth"]
         if self.end is None:  # archives of earlier versions

@@ -365,8 +365,9 @@ def _schema_of(kind: type[CoverageRow] | type[GapRow] | type[SymbolRow]) -> pa.S
 
 
 def _columns(kind: type[CoverageRow] | type[GapRow] | type[SymbolRow]) -> dict[str, str]:
-    """Its columns, and the types they are written with; what stands in another table is none."""
-    return {one.name: str(one.type) for one in fields(kind) if one.name != "replay"}
+    """Its columns, and the types they are written with; what stands in another table, or lies in day files alone, is
+    none."""
+    return {one.name: str(one.type) for one in fields(kind) if one.name not in ("replay", "later_interruptions")}
 
 
 def _archived_column(name: str, version: int, market: str) -> str:

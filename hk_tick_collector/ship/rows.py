@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from hk_tick_collector.clickhouse.tables import BATCH, DAY, RECORDER, REPLAY, note_columns
+from hk_tick_collector.clickhouse.tables import BATCH, DAY, NOT_COPIED, RECORDER, REPLAY, note_columns
 from hk_tick_collector.core.errors import StoreCorrupt
 from hk_tick_collector.days.schema import TEXT, TICKS, with_nulls
 from hk_tick_collector.records.columns import NAMES
@@ -78,6 +78,7 @@ def _arrow_type(kind: str) -> pa.DataType:
 
 def _values(row: Any) -> Mapping[str, Any]:
     values = asdict(row)
+    values.pop(NOT_COPIED, None)
     if "replay" in values:
         replay = values.pop("replay")
         values[REPLAY] = None if replay is None else json.dumps(replay, sort_keys=True)
