@@ -169,6 +169,8 @@ def test_python_on_files_and_on_the_server_and_events(live: ApiServer, root: Pat
     ("asked", "why"),
     [
         ({"kind": "quote"}, "kind: there are tick, book"),
+        ({"kind": "book,tick"}, "kind: give one of tick, book"),
+        ({"on_slow": "close,conflate"}, "on_slow: give one of catch_up, conflate, close"),
         ({"kind": "book", "types": "all"}, "types: is nothing that kind=book has"),
         ({"depth": "5"}, "depth: is nothing that kind=tick has"),
         ({"kind": "book", "depth": "0"}, "depth: levels of each side, 1 to 1000"),

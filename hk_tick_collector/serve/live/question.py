@@ -64,7 +64,7 @@ def subscription(given: Mapping[str, Any], hubs: Sequence[Hub], key: Key) -> Sub
         if name not in _FIELDS:
             raise _bad(str(name)[:40], f"is not known; there are {', '.join(_FIELDS[1:])}")
     since, after_signal = _since_and_signal(given.get("since", NOW))
-    (word,) = _words("kind", given.get("kind", "tick"), tuple(KINDS))[:1]
+    word = _word("kind", given.get("kind", "tick"), tuple(KINDS))
     other = {"tick": "depth", "book": "types"}[word]
     if other in given:
         raise _bad(other, f"is nothing that kind={word} has")
@@ -72,8 +72,8 @@ def subscription(given: Mapping[str, Any], hubs: Sequence[Hub], key: Key) -> Sub
         _symbols(given.get("symbols", ALL), hubs, key),
         _since(since, len(hubs), KINDS[word]),
         frozenset(_words("types", given.get("types", ALL), TYPES)),
-        _words("shape", given.get("shape", SHAPES[0]), SHAPES)[0],
-        _words("on_slow", given.get("on_slow", CATCH_UP), ON_SLOW)[0],
+        _word("shape", given.get("shape", SHAPES[0]), SHAPES),
+        _word("on_slow", given.get("on_slow", CATCH_UP), ON_SLOW),
         _hooks(given.get("signals"), key),
         after_signal,
         KINDS[word],
@@ -119,6 +119,13 @@ def _words(field: str, given: Any, known: Sequence[str]) -> list[str]:
     if not isinstance(words, list) or not words or len(words) > len(known) or not all(word in known for word in words):
         raise _bad(field, f"there are {', '.join(known)}")
     return words
+
+
+def _word(field: str, given: Any, known: Sequence[str]) -> str:
+    words = _words(field, given, known)
+    if len(words) > 1:
+        raise _bad(field, f"give one of {', '.join(known)}")
+    return words[0]
 
 
 def _symbols(given: Any, hubs: Sequence[Hub], key: Key) -> dict[int, frozenset[str] | None]:
