@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import html
 import re
+from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +62,7 @@ _TAG = re.compile(r"</?(?:font|pre|a|p|b|i|u|br|hr|div|span|html|head|body|title
 _CODE = re.compile(r" {0,5}(\d{1,5})[ *#%](?! {0,3}[A-Z*]?[\d,]+-[\d.])\s*[^\s<]")
 _FORM = re.compile(r"<([^<>\[\]]*)>\s*\[([^<>\[\]]*)\]([^<>\[\]]*)\[([^<>\[\]]*)\]\s*<([^<>\[\]]*)>\s*\Z")
 _TRADE = re.compile(r"(?<!\S)([A-Z*]?)(\d[\d,]{0,14})-(\d[\d,]{0,9}(?:\.\d{1,3})?)(?!\S)")
+_WORD = re.compile(r"\S+")
 _CHINESE = tuple(word.encode(code) for word in ("股份", "成交") for code in ("utf-8", "big5hkscs", "gb18030"))
 
 Ints = npt.NDArray[np.int64]
@@ -182,22 +184,25 @@ class DailyQuotations:
         parts = []
         for section, text in enumerate(form.groups()):
             part = text.replace("/", " ")
-            trades, words = _TRADE.findall(part), _words(part, section)
-            if len(trades) != len(words):
-                strange = [word for word in words if not _TRADE.fullmatch(word)]
-                shown = ", ".join(printable(cut(word, 20)) for word in strange[:WORDS_SHOWN])
-                are = "is not a trade" if len(strange) == 1 else "are not trades"
-                return Listed(symbol, _joined([]), f"{len(strange):,} of its words {are}: {shown}")
-            parts.append(self._trades(section, trades))
+            trades = self._trades(section, part)
+            if len(trades) != _words(part, section):
+                return Listed(symbol, _joined([]), _strange(part, section))
+            parts.append(trades)
         return Listed(symbol, _joined(parts))
 
-    def _trades(self, section: int, found: list[tuple[str, str, str]]) -> Trades:
-        rows = len(found)
+    def _trades(self, section: int, part: str) -> Trades:
+        """One at a time: a busy code has half a million, and their texts are many times their numbers."""
+        kinds, volumes, prices_milli = array("i"), array("q"), array("q")
+        for found in _TRADE.finditer(part):
+            letter, volume, price = found.groups()
+            kinds.append(self._place(letter))
+            volumes.append(int(volume.replace(",", "")))
+            prices_milli.append(round(float(price.replace(",", "")) * MILLI))
         return Trades(
-            np.full(rows, section, np.int32),
-            np.fromiter((self._place(letter) for letter, _, _ in found), np.int32, rows),
-            np.fromiter((int(volume.replace(",", "")) for _, volume, _ in found), np.int64, rows),
-            np.fromiter((round(float(price.replace(",", "")) * MILLI) for _, _, price in found), np.int64, rows),
+            np.full(len(kinds), section, np.int32),
+            np.array(kinds, np.int32),
+            np.array(volumes, np.int64),
+            np.array(prices_milli, np.int64),
         )
 
     def _place(self, letter: str) -> int:
@@ -208,11 +213,21 @@ class DailyQuotations:
         return place
 
 
-def _words(part: str, section: int) -> list[str]:
+def _each_word(part: str, section: int) -> Iterator[str]:
     """Between the sessions there are strokes besides, which part them."""
-    if SECTIONS[section] != "between":
-        return part.split()
-    return [word for word in part.split() if word.strip("-")]
+    is_between = SECTIONS[section] == "between"
+    return (word[0] for word in _WORD.finditer(part) if not is_between or word[0].strip("-"))
+
+
+def _words(part: str, section: int) -> int:
+    return sum(1 for _ in _each_word(part, section))
+
+
+def _strange(part: str, section: int) -> str:
+    """What is said of words that are no trades."""
+    strange = [word for word in _each_word(part, section) if not _TRADE.fullmatch(word)]
+    shown = ", ".join(printable(cut(word, 20)) for word in strange[:WORDS_SHOWN])
+    return f"{len(strange):,} of its words {'is not a trade' if len(strange) == 1 else 'are not trades'}: {shown}"
 
 
 def _joined(parts: list[Trades]) -> Trades:

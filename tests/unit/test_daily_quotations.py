@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import tracemalloc
 from contextlib import closing
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.daily_quotations import make_page
 from hk_tick_collector.days.catalog import Catalog
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.hk import HK
@@ -265,3 +267,22 @@ def test_a_long_symbol_is_compared_in_a_moment() -> None:
         "HK.00700", columns(rows), Stored(columns(rows[1:]), np.zeros(19_999), np.arange(19_999)), ["A", "B"]
     )
     assert sum(found.missing.values()) == 1
+
+
+def test_memory_hangs_on_the_busiest_code_and_not_on_the_page(tmp_path: Path) -> None:
+    """Pages of 0.2 and of 0.6 megabytes, with codes of the same size."""
+    peaks = []
+    for size_bytes in (200_000, 600_000):
+        path = tmp_path / f"{size_bytes}.htm"
+        make_page(path, size_bytes, most_trades=500)
+        page = DailyQuotations(path)
+        tracemalloc.start()
+        try:
+            trades = sum(len(listed.trades) for listed in page.listed(lambda _symbol: True))
+            peaks.append(tracemalloc.get_traced_memory()[1])
+        finally:
+            tracemalloc.stop()
+            page.close()
+        assert trades > size_bytes / 25
+    assert peaks[1] < 1.5 * peaks[0]
+    assert peaks[1] < 300_000
