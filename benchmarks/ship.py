@@ -17,9 +17,11 @@ from pathlib import Path
 
 from benchmarks.ticks import TickSource
 from hk_tick_collector.clickhouse import tables
-from hk_tick_collector.days.catalog import Catalog
+from hk_tick_collector.clickhouse.connection import ClickHouse
+from hk_tick_collector.days.catalog import Catalog, Day
 from hk_tick_collector.ship.copies import Copies, place_of, recorded
-from hk_tick_collector.ship.live import Live
+from hk_tick_collector.ship.live import MAX_ROWS, Live
+from hk_tick_collector.ship.rows import ticks_stream
 from hk_tick_collector.ship.state import State
 from hk_tick_collector.store.layout import archive_dir
 from hk_tick_collector.store.writer import DayFileWriter
@@ -35,6 +37,21 @@ def make_day(root: Path, ticks: int) -> None:
     for _ in range(0, ticks, BATCH_ROWS):
         writer.write(source.take(BATCH_ROWS))
     writer.close()
+
+
+def floor_sec(engine: ClickHouse, day: Day) -> float:
+    """How long the engine takes for the same rows, made ready before, in as many inserts."""
+    bodies, held = [], []
+    for batch in day.batches():
+        held.append(batch)
+        if sum(one.num_rows for one in held) >= MAX_ROWS:
+            bodies.append(ticks_stream(held, "floor", 1))
+            held = []
+    bodies += [ticks_stream(held, "floor", 1)] if held else []
+    began = time.perf_counter()
+    for number, body in enumerate(bodies):
+        engine.insert("ticks", body, token=f"floor/{number}")
+    return time.perf_counter() - began
 
 
 def main() -> None:
@@ -55,6 +72,8 @@ def main() -> None:
         while sent := live.step():
             rows += sent
         live_sec = time.perf_counter() - began
+        floor = floor_sec(engine, days.day(DAY))
+        engine.run(f"ALTER TABLE {engine.database}.ticks DROP PARTITION ('{DAY}', 'floor')")
         began = time.perf_counter()
         here = recorded(days.day(DAY), place_of(days.day(DAY)))
         here_sec = time.perf_counter() - began
@@ -70,6 +89,7 @@ def main() -> None:
         )
         print(json.dumps({
             "ticks": rows, "equal": here.symbols == there, "live_rows_per_sec": round(rows / live_sec),
+            "floor_rows_per_sec": round(rows / floor), "live_of_floor": round(floor / live_sec, 2),
             "hash_here_sec": round(here_sec, 2), "verify_sec": round(verify_sec, 2),
             "bring_and_check_sec": round(bring_sec, 2), "bytes_per_tick": round(int(stored) / rows, 2),
             "load": os.getloadavg()[0],
