@@ -93,26 +93,33 @@ def command(
     # First: who reads our output may have enough before its end.
     is_one = len(found.parts) == 1  # what is said of several data roots belongs into the reports of none
     written = no_write or not is_one or _write(app, found, certificate, recounted)
-    copy = _copy(app, found) if is_one else None
-    told = asdict(shown) if copy is None else {**asdict(shown), "clickhouse": copy._asdict()}
+    copies = _copies(app, found) if is_one else {}
+    told = {**asdict(shown), **{name: copy._asdict() for name, (copy, _) in copies.items()}}
 
     def human() -> None:
         _print(shown, limit, show_all or bool(wanted))
-        if copy is not None:
+        for copy, (what, row) in copies.values():
             stamp = app.market.stamp(copy.verified_ms)
-            show_text(f"verified in ClickHouse at {stamp}: {counted(copy.rows, 'tick')}, content {copy.content_hash}")
+            show_text(f"{what} in ClickHouse at {stamp}: {counted(copy.rows, row)}, content {copy.content_hash}")
 
     app.emit(told, human)
     return EXIT_FINE if written and _is_fine(shown, wanted) else EXIT_PROBLEM
 
 
-def _copy(app: App, day: Day) -> Verified | None:
-    """The proof of its copy, if there is one of the files as they are."""
+def _copies(app: App, day: Day) -> dict[str, tuple[Verified, tuple[str, str]]]:
+    """The proofs of its copies, of the files as they are, by name, and how they are told."""
     from hk_tick_collector.cli.status import ship_dir_of  # noqa: PLC0415 - with the shipper's settings
-    from hk_tick_collector.ship.marks import verified_copy  # noqa: PLC0415
+    from hk_tick_collector.ship.marks import verified_books, verified_copy  # noqa: PLC0415
 
     ship_dir = ship_dir_of(app)
-    return None if ship_dir is None else verified_copy(ship_dir, app.data_root, app.archive_root, day.trading_day)
+    if ship_dir is None:
+        return {}
+    where = ship_dir, app.data_root, app.archive_root, day.trading_day
+    found = {
+        "clickhouse": (verified_copy(*where), ("verified", "tick")),
+        "clickhouse_books": (verified_books(*where), ("order books verified", "row")),
+    }
+    return {name: (copy, told) for name, (copy, told) in found.items() if copy is not None}
 
 
 def _certificate(app: App, day: Day, *, read_rows: bool) -> tuple[Certificate, Recount | None]:

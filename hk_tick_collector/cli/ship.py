@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from hk_tick_collector.ship.settings import ShipSettings
 
 
+_BOOKS = " books"  # behind a day: its order books
+
+
 @click.group(
     "ship",
     cls=Group,
@@ -112,9 +115,9 @@ def init(settings: ShipSettings, engine: ClickHouse, as_json: bool, replicated: 
     help="""Is the copy of a day equal to the day here? DAYS: YYYYMMDD, last, or all.
 
     ClickHouse works out the content hash of each symbol from its own rows, and it has to be that of the day file or of
-    the archive. A copy that is another one, or none, is replaced as a whole, unless --check. Ends with 1 when a
-    copy was another one and was not replaced, or when a day could not be compared (FAILED); later days are looked
-    at all the same, while ClickHouse answers.
+    the archive; order books likewise. A copy that is another one, or none, is replaced as a whole, unless --check.
+    Ends with 1 when a copy was another one and was not replaced, or when a day could not be compared (FAILED); later
+    days are looked at all the same, while ClickHouse answers.
 
     hk-tick-ship does the same by itself when a day is over, and keeps it from a command that would replace days: stop
     it before, or give --check.
@@ -141,16 +144,32 @@ def verify(
     copies = Copies(engine, settings.recorder)
     found = _compared(catalog, copies, wanted) if only_check else _healed(settings, catalog, copies, wanted)
     if as_json:
-        write_json([{"trading_day": day, "result": result, "reason": reason} for day, result, reason in found])
+        write_json([_as_json(*row) for row in found])
     else:
         print_table(["day", "copy", "reason"], found, text="reason")
     return EXIT_PROBLEM if any(result in ("WRONG", "FAILED") for _, result, _ in found) else EXIT_FINE
 
 
+def _as_json(name: str, result: str, reason: str) -> dict[str, str]:
+    """``kind`` stands in the rows of order books alone."""
+    day, _, kind = name.partition(" ")
+    return {"trading_day": day, **({"kind": kind} if kind else {}), "result": result, "reason": reason}
+
+
 def _days(catalog: Catalog, text: str) -> list[str]:
+    """The days meant, and behind each that has order books at rest a name of those."""
+    from hk_tick_collector.ship.books import is_at_rest  # noqa: PLC0415
+
+    with_books = {day for day in catalog.book_days.days() if is_at_rest(catalog.data_root, day)}
+    days = _named_days(sorted({*catalog.days(), *with_books}), catalog, text)
+    without_ticks = with_books - set(catalog.days())
+    names = ((day, day + _BOOKS) if day in with_books else (day,) for day in days)
+    return [name for both in names for name in both if name not in without_ticks]
+
+
+def _named_days(known: list[str], catalog: Catalog, text: str) -> list[str]:
     from hk_tick_collector.core.dates import parse_day  # noqa: PLC0415
 
-    known = catalog.days()
     if not known:
         raise NoData(f"no day is recorded under {catalog.data_root}")
     if text == "all":
@@ -164,9 +183,16 @@ def _days(catalog: Catalog, text: str) -> list[str]:
 
 
 def _compared(catalog: Catalog, copies: Any, days: list[str]) -> list[tuple[str, str, str]]:
+    from hk_tick_collector.ship.books import BookCopies, BooksToShip  # noqa: PLC0415
     from hk_tick_collector.ship.copies import differing, place_of, recorded  # noqa: PLC0415
 
+    books = BooksToShip(
+        catalog.data_root, catalog.archive_root, BookCopies(copies.engine, copies.recorder, catalog.market.code)
+    )
+
     def compare(name: str) -> str:
+        if name.endswith(_BOOKS):
+            return books.check(name.removesuffix(_BOOKS), SystemClock().now_ms(), heal=False)[0]
         day = catalog.day(name)
         return differing(recorded(day, place_of(day)).symbols, copies.there(name))
 
@@ -203,6 +229,12 @@ def _healed(settings: ShipSettings, catalog: Catalog, copies: Any, days: list[st
     try:
         state.begin(sink, settings.recorder)
         keeper = Keeper(catalog, copies, state)
-        return _judged(days, lambda name: keeper.check(name, is_alone=True), "replaced")
+
+        def check(name: str) -> str:
+            if name.endswith(_BOOKS):
+                return keeper.check_books(name.removesuffix(_BOOKS))
+            return keeper.check(name, is_alone=True)
+
+        return _judged(days, check, "replaced")
     finally:
         state.close()

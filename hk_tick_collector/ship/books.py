@@ -32,9 +32,9 @@ from hk_tick_collector.days.book_content import BookContent
 from hk_tick_collector.days.book_days import BookDay, BookDays
 from hk_tick_collector.days.books import STORED_SCHEMA, read_stored
 from hk_tick_collector.days.content import SymbolContent
-from hk_tick_collector.days.manifest import manifest_path
 from hk_tick_collector.days.schema import TEXT
 from hk_tick_collector.ship.copies import Symbols, differing, say_verified
+from hk_tick_collector.ship.marks import books_mark
 from hk_tick_collector.ship.partition import Partition
 from hk_tick_collector.ship.state import Verified
 from hk_tick_collector.store.book_file import reading
@@ -42,13 +42,6 @@ from hk_tick_collector.store.companions import Mark, is_closed
 from hk_tick_collector.store.layout import book_file
 
 STAGE_ROWS = 100_000
-
-
-def books_mark(data_root: Path, archive_root: Path, day: str) -> str:
-    """What a day's files of books look like: whoever writes to them changes it."""
-    path = book_file(data_root, day)
-    paths = (path, path.with_name(f"{path.name}-wal"), manifest_path(archive_root, day))
-    return "|".join("-" if (mark := Mark.of(path)) is None else ".".join(map(str, mark)) for path in paths)
 
 
 def is_at_rest(data_root: Path, day: str) -> bool:

@@ -7,12 +7,20 @@ from pathlib import Path
 from hk_tick_collector.days.manifest import manifest_path
 from hk_tick_collector.ship.state import Verified, marked_days
 from hk_tick_collector.store.companions import Mark
-from hk_tick_collector.store.layout import day_file
+from hk_tick_collector.store.layout import book_file, day_file
 
 
 def files_mark(data_root: Path, archive_root: Path, day: str) -> str:
     """Of the day file, its WAL and the manifest of its archive."""
-    db = day_file(data_root, day)
+    return _mark_of(day_file(data_root, day), archive_root, day)
+
+
+def books_mark(data_root: Path, archive_root: Path, day: str) -> str:
+    """The same of its file of order books."""
+    return _mark_of(book_file(data_root, day), archive_root, day)
+
+
+def _mark_of(db: Path, archive_root: Path, day: str) -> str:
     paths = (db, db.with_name(f"{db.name}-wal"), manifest_path(archive_root, day))
     return "|".join("-" if (mark := Mark.of(path)) is None else ".".join(map(str, mark)) for path in paths)
 
@@ -21,3 +29,9 @@ def verified_copy(ship_dir: Path, data_root: Path, archive_root: Path, day: str)
     """When the copy of a day was proven, if its files are still those that it was compared with."""
     found, mark = marked_days(ship_dir).get(day, (None, ""))
     return found if mark == files_mark(data_root, archive_root, day) else None
+
+
+def verified_books(ship_dir: Path, data_root: Path, archive_root: Path, day: str) -> Verified | None:
+    """The same of its order books."""
+    found, mark = marked_days(ship_dir, "books").get(day, (None, ""))
+    return found if mark == books_mark(data_root, archive_root, day) else None

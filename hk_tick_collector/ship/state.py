@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 from hk_tick_collector.core.errors import RecorderError
 from hk_tick_collector.store.layout import FILE_MODE, make_dir
@@ -235,17 +235,19 @@ def verified_days(directory: Path) -> list[Verified]:
     return []
 
 
-def marked_days(directory: Path) -> dict[str, tuple[Verified, str]]:
-    """The same by day, each with what its files looked like then."""
+def marked_days(directory: Path, table: Literal["days", "books"] = "days") -> dict[str, tuple[Verified, str]]:
+    """The same by day, each with what its files looked like then; ``books``: of days of order books."""
     uri = f"{(directory / FILE).absolute().as_uri()}?mode=ro"
     with contextlib.suppress(sqlite3.Error), closing(sqlite3.connect(uri, uri=True, timeout=1)) as conn:
-        marks = dict(conn.execute("SELECT day, mark FROM days WHERE verified_ms IS NOT NULL"))
-        return {one.day: (one, marks[one.day]) for one in _verified(conn) if one.day in marks}
+        sql = f"SELECT day, mark FROM {table} WHERE verified_ms IS NOT NULL"  # noqa: S608 - names of ours
+        marks = dict(conn.execute(sql))
+        return {one.day: (one, marks[one.day]) for one in _verified(conn, table) if one.day in marks}
     return {}
 
 
-def _verified(conn: sqlite3.Connection) -> list[Verified]:
-    sql = "SELECT day, verified_ms, rows, symbols, content_hash FROM days WHERE verified_ms IS NOT NULL ORDER BY day"
+def _verified(conn: sqlite3.Connection, table: Literal["days", "books"] = "days") -> list[Verified]:
+    columns = "day, verified_ms, rows, symbols, content_hash"
+    sql = f"SELECT {columns} FROM {table} WHERE verified_ms IS NOT NULL ORDER BY day"  # noqa: S608 - as above
     return [Verified(*row) for row in conn.execute(sql)]
 
 

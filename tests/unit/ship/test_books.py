@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 import hk_tick_collector as hk
+from hk_tick_collector.cli.ship import _as_json, _compared, _days
+from hk_tick_collector.clickhouse import tables
 from hk_tick_collector.clickhouse.book_content import book_contents_in
 from hk_tick_collector.clickhouse.connection import ClickHouse
 from hk_tick_collector.clickhouse.copy import Copy
@@ -22,6 +24,8 @@ from hk_tick_collector.days.book_content import book_content_of
 from hk_tick_collector.days.books import read_stored
 from hk_tick_collector.days.catalog import Day
 from hk_tick_collector.query.engine import Engine
+from hk_tick_collector.ship.copies import Copies
+from hk_tick_collector.ship.marks import verified_books
 from hk_tick_collector.ship.state import State
 from hk_tick_collector.store.layout import archive_dir, book_file
 from hk_tick_collector.store.writer import DayFileWriter
@@ -176,3 +180,31 @@ def test_books_of_a_day_without_any_there_are_told_of(
     url = f"{engine.address.url.replace('http', 'clickhouse')}/{engine.database}"
     with hk.connect(url) as there, pytest.raises(hk.NoData, match="no order books"):
         there.load("700", DAY, kind="book")
+
+
+def test_verify_names_the_books_of_a_day_on_a_line_of_their_own(
+    root: Path, file: Path, writer: DayFileWriter, engine: ClickHouse, state: State
+) -> None:
+    writer.write(ticks(5))
+    writer.close()
+    days, copies = catalog(root), Copies(engine, "A")
+    assert _days(days, "last") == [DAY, f"{DAY} books"]
+    found = _compared(days, copies, _days(days, "all"))
+    assert [row[:2] for row in found] == [(DAY, "WRONG"), (f"{DAY} books", "WRONG")]
+    keeper_of(root, engine, state).look()
+    assert _compared(days, copies, _days(days, DAY)) == [(DAY, "equal", ""), (f"{DAY} books", "equal", "")]
+    assert _as_json(f"{DAY} books", "equal", "")["kind"] == "books"
+    proof = verified_books(state.directory, root, archive_dir(root), DAY)
+    assert proof is not None
+    assert proof.rows == PUSHES + 3
+    file.touch()
+    assert verified_books(state.directory, root, archive_dir(root), DAY) is None
+    assert "kind" not in _as_json(DAY, "equal", "")
+
+
+def test_replicated_tables_are_statements_that_the_engine_reads(engine: ClickHouse) -> None:
+    """No more than that: making them needs Keeper."""
+    for table in tables.tables():
+        statement = table.create("hk", tables.Shape(replicated=True))
+        assert f"Replicated{table.family}('/clickhouse/tables/{{shard}}/hk_{table.name}', '{{replica}}'" in statement
+        assert b"CreateQuery" in engine.run(f"EXPLAIN AST {statement}")
