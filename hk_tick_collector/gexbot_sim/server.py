@@ -1,6 +1,7 @@
 """The simulated interface: what gexbot's REST interface answers, and faults that can be asked for.
 
-One HTTP server on 127.0.0.1. ``POST /sim/NAME`` does something to it, ``GET /sim/state`` says what it was asked.
+One HTTP server on 127.0.0.1. ``POST /sim/NAME`` does something to it, ``GET /sim/state`` says what it was asked,
+``GET /sim/waiting`` how many oddities nobody was shown yet.
 """
 
 from __future__ import annotations
@@ -130,8 +131,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         market, path = self.shown, urlsplit(self.path).path
-        if path == "/sim/state":
-            self._answer(200, dict(market.asked))
+        if path in ("/sim/state", "/sim/waiting"):
+            self._answer(200, dict(market.asked) if path == "/sim/state" else len(market.once))
             return
         if "mute" in market.states:
             time.sleep(SLOW_SEC)
