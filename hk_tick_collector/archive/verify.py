@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -35,8 +36,10 @@ from hk_tick_collector.days.manifest import (
     parquet_path,
     sqlite_path,
 )
-from hk_tick_collector.store.connect import unavailable
-from hk_tick_collector.store.layout import sqlite_files
+from hk_tick_collector.store.book_file import reading
+from hk_tick_collector.store.connect import translate, unavailable
+from hk_tick_collector.store.kept import kept_files, problems_of
+from hk_tick_collector.store.layout import book_file, depth_dir, sqlite_files
 
 BLOCK_BYTES = 4 * 1024 * 1024
 ZSTD_HEADER_BYTES = 18  # the longest header of a frame
@@ -46,6 +49,26 @@ SMALL_DAY_BYTES = 256 * 1024 * 1024
 SPARED_BYTES = 64 * 1024 * 1024
 
 OnRows = Callable[[float], None]
+
+
+def check_without_ticks(data_root: Path, day: str) -> Check:
+    """Read what there is of a day of which not one tick is: files that were kept, and the order books. None of it is in
+    an archive."""
+    problems: list[str] = []
+    listed, books = 0, book_file(data_root, day)
+    try:
+        entries = kept_files(data_root, day)
+        listed = len(entries)
+        problems += [problem for entry in entries for problem in problems_of(depth_dir(data_root, day), entry)]
+        if books.is_file():
+            with reading(books) as conn:
+                sound = str(conn.execute("PRAGMA quick_check(1)").fetchone()[0])
+            problems += [] if sound == "ok" else [f"{books} is damaged: {sound}"]
+    except StoreError as exc:
+        problems.append(str(exc))
+    except sqlite3.Error as exc:
+        problems.append(str(translate(exc, books)))
+    return Check(day, 0, 0, (), None, tuple(problems), None, listed)
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,7 +39,8 @@ if TYPE_CHECKING:
 
     DAYS is a day or a range A..B; default: all archived days. Each symbol's rows are counted and hashed anew from the
     archive's bytes, and compared with the manifest and, where it still exists, with the day file. Files that were
-    kept beside a day (Sierra Chart's depth) are unpacked and hashed as well.
+    kept beside a day (Sierra Chart's depth) are unpacked and hashed as well. A day of depth files or order books
+    alone has no archive: they are read where they are.
 
     With --from the copies in a bucket or another directory are read, each brought to TMPDIR first. With --signers each
     manifest must be signed by somebody whom that file allows; the signer is shown.
@@ -97,9 +98,12 @@ def _checked(
     def work(day: str, on_rows: Any) -> Check:
         if store is not None:
             return copies.check_copy(store, day, _beside(app, day), on_rows, signers)
+        if day in without_ticks:
+            return verify.check_without_ticks(app.data_root, day)
         check = verify.check_day(app.archive_root, day, day_file_of(app, day), on_rows)
         return check if signers is None else signers.judged(app.archive_root, check)
 
+    without_ticks = _without_ticks(app) if store is None else []
     results: list[dict[str, Any]] = []
     with reading_job(app) if store is None else gentle_job():
         for day, found in for_each_day(chosen, "verify", lambda day: stored_rows(app, day), work):
@@ -111,13 +115,22 @@ def _checked(
 
 
 def _archived(app: App, days: str | None) -> list[str]:
-    archived = app.catalog.archived_days()
-    if not archived:
+    archived, alone = app.catalog.archived_days(), _without_ticks(app)
+    if not archived and not alone:
         raise none_of(app, "no day is archived")
-    chosen = archived if days is None else [day for day in some_days(app, days) if day in archived]
+    if days is None or days in alone:
+        return sorted({*archived, *alone}) if days is None else [days]
+    chosen = [day for day in some_days(app, days) if day in archived]
     if not chosen:
         raise NoData(f"{days} is not archived; put it away with: hk-tickctl archive {days}")
     return chosen
+
+
+def _without_ticks(app: App) -> list[str]:
+    """Days of depth files or order books alone."""
+    from hk_tick_collector.days.book_days import days_without_ticks  # noqa: PLC0415
+
+    return days_without_ticks(app.catalog)
 
 
 def _copied(app: App, store: ArchiveStore, days: str | None) -> list[str]:
@@ -141,6 +154,9 @@ def _line(row: dict[str, Any], *, several: bool) -> tuple[str, str, str]:
     where = f"{row['data_root']}: " if several else ""
     if not row["fine"]:
         return row["trading_day"], "WRONG", where + "; ".join(row["problems"])
+    if not row["formats"]:
+        kept = f"{counted(row['depth_files'], 'depth file')}" if row["depth_files"] else "order books"
+        return row["trading_day"], "fine", f"{where}{kept} and no tick; not archived"
     beside = "as its day file" if row["compared_with"] else "its day file is gone"
     kinds = " and ".join(row["formats"])
     depth = f" and {counted(row['depth_files'], 'depth file')}" if row["depth_files"] else ""

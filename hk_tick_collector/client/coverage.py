@@ -44,7 +44,7 @@ class SymbolCoverage:
 
 @dataclass(frozen=True, slots=True)
 class DayInfo:
-    """A recorded day."""
+    """A recorded day; one of order books or depth files alone has no tick, and no symbol of any."""
 
     trading_day: str
     market: str
@@ -56,6 +56,7 @@ class DayInfo:
     proven_symbols: int
     book_rows: int = 0  # of order books; they are witnessed, never proven
     error: str | None = None  # it cannot be read; the counts are then 0
+    depth_files: int = 0  # of a source, kept beside the day as they are
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> DayInfo:

@@ -127,6 +127,7 @@ class LocalFiles:
                 for recorded in self.markets()
                 for day in recorded.catalog.days()
             ]
+            found += [info for recorded in self.markets() for info in _without_ticks(recorded)]
         return sorted(found, key=lambda info: info.trading_day)
 
     def certificate(self, day: str) -> dict[str, Any]:
@@ -328,7 +329,38 @@ def _info(name: str, day_of: Callable[[str], Day], market: str, keep: Callable[[
         len([symbol for symbol, ticks in counts.items() if ticks]),
         sum(row.state == PROVEN for row in rows.values()),
         book_rows,
+        depth_files=sum(map(_depth_files, day.parts)),
     )
+
+
+def _without_ticks(recorded: MarketRoots) -> Iterator[DayInfo]:
+    """Days of order books or depth files alone, whatever data root they are in."""
+    from hk_tick_collector.days.book_days import days_without_ticks  # noqa: PLC0415 - few days have them
+    from hk_tick_collector.days.catalog import Day  # noqa: PLC0415
+
+    with_ticks = set(recorded.catalog.days())
+    places = [one for one in recorded.catalog.catalogs if one.data_root.is_dir()]
+    alone = {one: set(days_without_ticks(one)) - with_ticks for one in places}
+    for name in sorted(set[str]().union(*alone.values())):
+        days = [
+            Day(name, None, one.archive_root, recorded.market, one.data_root) for one in places if name in alone[one]
+        ]
+        counts = sum(map(_book_rows, days)), sum(map(_depth_files, days))
+        yield DayInfo(name, recorded.market.code, "live", UNPROVEN, 0, 0, 0, 0, counts[0], depth_files=counts[1])
+
+
+def _depth_files(day: Day) -> int:
+    """How many are kept beside it, here or in its archive; 0 when their list cannot be read."""
+    from hk_tick_collector.store.kept import kept_files  # noqa: PLC0415 - as above
+    from hk_tick_collector.store.layout import book_file  # noqa: PLC0415
+
+    book = book_file(Path(), day.trading_day).name
+    try:
+        listed = {one.name for one in day.manifest.depth} if day.manifest is not None else set()
+        here = {one.name for one in kept_files(day.data_root, day.trading_day)} if day.data_root is not None else set()
+    except (RecorderError, OSError):
+        return 0
+    return len((listed | here) - {book})
 
 
 def _book_rows(day: Day) -> int:

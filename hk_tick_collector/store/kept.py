@@ -27,7 +27,15 @@ from typing import BinaryIO
 from hk_tick_collector.core.errors import StoreCorrupt, StoreUnavailable
 from hk_tick_collector.core.regular import open_regular
 from hk_tick_collector.store.connect import unavailable
-from hk_tick_collector.store.layout import FILE_MODE, depth_dir, make_dir, replace_file, sync_dir
+from hk_tick_collector.store.layout import (
+    DEPTH_DIR,
+    FILE_MODE,
+    depth_dir,
+    make_dir,
+    parse_day_dir,
+    replace_file,
+    sync_dir,
+)
 
 BLOCK_BYTES = 1024 * 1024
 LEVEL = 6
@@ -104,6 +112,15 @@ def kept_files(data_root: Path, day: str) -> list[KeptFile]:
     except OSError as exc:
         raise StoreUnavailable(f"{directory}: {exc.strerror or exc}") from exc
     return [entry for path in paths if (entry := _read_entry(path)) is not None]
+
+
+def kept_days(data_root: Path) -> list[str]:
+    """The days beside which files are listed, oldest first; none where the directory cannot be read."""
+    try:
+        lists = [path.parent.name for path in (data_root / DEPTH_DIR).glob(f"????????/*{LIST_SUFFIX}")]
+    except OSError:
+        return []
+    return sorted({day for day in lists if parse_day_dir(day)})
 
 
 def _read_entry(path: Path) -> KeptFile | None:
