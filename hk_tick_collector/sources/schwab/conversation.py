@@ -171,8 +171,9 @@ class Conversation(remote.Conversation):
             self._complaint(code, words)
 
     def _heartbeat(self, told: object) -> None:
-        if isinstance(told, str | int) and str(told).isdigit() and len(str(told)) <= 13:
-            self.server_ms, self.server_heard_ms = int(told), self.clock.now_ms()
+        text = str(told) if isinstance(told, str | int) else ""
+        if text.isascii() and text.isdigit() and len(text) <= 13:
+            self.server_ms, self.server_heard_ms = int(text), self.clock.now_ms()
             self._mapper.note_clock(self.server_ms, self.server_heard_ms)
 
     def _complaint(self, code: int, words: str) -> None:

@@ -285,3 +285,15 @@ def test_who_does_not_speak_the_protocol_is_told_so(desk: Desk) -> None:
 
     on(desk, talk)
     wait_until(lambda: not desk.streamer._clients, "gone")
+
+
+@pytest.mark.parametrize("told", [None, "", "x", "\u00b2", "1" * 5000, True, [1], {}, -1, 1.5])
+def test_a_heartbeat_without_a_time_is_a_sign_of_life_and_no_clock(desk: Desk, told: Any) -> None:
+    async def talk(desk: Desk) -> None:
+        link = await desk.opened()
+        link._talk.server_ms = 0
+        link._talk.take({"notify": [{"heartbeat": told}]})
+        assert (await link.ready(1)).clock_ms == 0
+        link.close()
+
+    on(desk, talk)
