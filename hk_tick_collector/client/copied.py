@@ -18,10 +18,10 @@ PASSWORD = "HK_CLICKHOUSE_PASSWORD"  # noqa: S105 - the name of a variable of th
 
 
 class Copied(LocalFiles):
-    """The days of ``recorder`` in the database at ``url``; of all recorders there when it is None: a symbol's day is
-    then read from the first one, by name, that has it.
+    """The days of ``recorder`` in the database at ``url``; of all recorders there when it is None: their days
+    are then joined, each tick once.
 
-    ``password``: else that of the environment's HK_CLICKHOUSE_PASSWORD, else none. Order books and live ticks are not
+    ``password``: else that of the environment's HK_CLICKHOUSE_PASSWORD, else none. Snapshots and live ticks are not
     there.
     """
 

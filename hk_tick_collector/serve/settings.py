@@ -166,8 +166,7 @@ class ServeSettings(SettingsModel):
     """The file with that user's password in its first line; systemd's credential `api-clickhouse-password` goes before
     it. Neither: no password."""
     api_clickhouse_recorder: str = _api("API_CLICKHOUSE_RECORDER", "", "empty, or the name of a recorder")
-    """Whose days are read there. Empty: of all recorders; a symbol's day comes from the first one, by name, that has
-    it."""
+    """Whose days are read there. Empty: those of all recorders, joined."""
 
     live_port: int = _live("LIVE_PORT", 8878, "0: any free one, told in the first line", ge=0, le=65535)
     """Port of the live channel."""

@@ -69,3 +69,20 @@ def test_the_same_calls_give_the_same_tables(
     assert tickctl(*sql, "--from", "clickhouse://hk:secret-word@127.0.0.1/hk").returncode == 2
     with pytest.raises(hk.NoData, match="no ticks of C"):
         hk.connect(url, recorder="C").load("700", DAY)
+
+
+@pytest.mark.filterwarnings("ignore::hk_tick_collector.client.errors.IncompleteData")
+def test_what_two_recorders_shipped_is_joined(root: Path, engine: ClickHouse, tmp_path: Path) -> None:
+    for name, first, count in (("A", 1, 40), ("B", 21, 40)):
+        own, state = root / name / "HK", State(tmp_path / name)
+        own.mkdir(parents=True)
+        writer = DayFileWriter(own)
+        writer.write(ticks(count, first=first))
+        writer.close()
+        live_of(own, engine, state, name).step()
+        assert keeper_of(own, engine, state, name).look() == 1
+        state.close()
+    url = f"{engine.address.url.replace('http', 'clickhouse')}/{engine.database}"
+    with hk.connect(url) as both, hk.connect(url, recorder="B") as one:
+        assert both.load("700", DAY).num_rows == 60
+        assert one.load("700", DAY).num_rows == 40
