@@ -5,7 +5,7 @@ reach (``Verified``). A copy that contradicts the file is a doubt about the day:
 tell, and nothing of it is stored. A copy that is shorter than the file is asked for again later.
 
 One answer a symbol and day, never while the market trades, and none when the day's traffic is used up: then an answer
-would be empty, and no proof of anything.
+would be empty, and no proof of anything. An empty answer is believed when another symbol's of the day was not empty.
 """
 
 from __future__ import annotations
@@ -150,6 +150,7 @@ class Replay:
         self._tries: dict[tuple[str, str], int] = {}
         self._again_sec: dict[tuple[str, str], float] = {}
         self._not_before_ms = 0
+        self._shown_days: set[str] = set()  # of which a trade was shown, of any symbol
         self._log = RateLimitedLog(log, period_sec=600)
         self.wanted: Mapping[str, Contract] = {}
 
@@ -234,6 +235,12 @@ class Replay:
         if not trades and not self._has_budget():
             return
         self._tries[key] = self._tries.get(key, 0) + 1
+        if trades:
+            self._shown_days.add(day)
+        elif day not in self._shown_days:  # nor did any other symbol have a trade: is there a history at all?
+            if self._tries[key] >= MAX_TRIES:
+                self._settled.add(key)
+            return
         stored = {
             row.seq: (row.price, row.volume)
             for row in self._stored.rows(symbol, day)
