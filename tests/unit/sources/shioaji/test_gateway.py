@@ -134,6 +134,20 @@ def test_a_gateway_that_recovers_is_not_ready_and_says_what_helps(place: Place, 
     asyncio.run(go())
 
 
+def test_a_token_that_has_ended_is_said_and_ticks_go_on(
+    place: Place, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def go() -> None:
+        link, _ = link_of(place, tmp_path)
+        await link.open(10)
+        place.exchange.fault("stale")
+        assert [(await link.ready(10)).serving for _ in range(3)] == [True] * 3
+        link.close()
+
+    asyncio.run(go())
+    assert caplog.text.count("shioaji_token_stale") == 1
+
+
 def test_what_is_refused_is_said_and_the_others_are_subscribed(place: Place, tmp_path: Path) -> None:
     async def go() -> None:
         link, _ = link_of(place, tmp_path)
@@ -159,7 +173,8 @@ def test_what_is_refused_is_said_and_the_others_are_subscribed(place: Place, tmp
 def test_a_stream_that_ends_or_falls_silent_is_lost(
     place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str, words: str
 ) -> None:
-    monkeypatch.setattr(messages, "SILENCE_SEC", 1)
+    if fault == "silence":
+        monkeypatch.setattr(messages, "SILENCE_SEC", 5)
 
     async def go() -> None:
         link, sink = link_of(place, tmp_path)
@@ -168,6 +183,7 @@ def test_a_stream_that_ends_or_falls_silent_is_lost(
         await link.subscribe(["TW.2330", "TWF.TXFL6"], 10)
         place.exchange.trade(20)
         while sink.pushed < 20:
+            assert not link.lost.done()
             await asyncio.sleep(0.01)
         place.exchange.fault(fault)
         place.exchange.trade(6)
