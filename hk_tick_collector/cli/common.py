@@ -105,9 +105,10 @@ class App:
         self._enter(root)
         return root
 
-    def _enter(self, root: Path) -> None:
+    def _enter(self, root: Path, *, is_listed: bool = False) -> None:
         if not root.is_dir():
-            raise NoData(f"{root} is not a directory: name the recorder's DATA_ROOT with --data-root or --env-file")
+            cure = "correct DATA_ROOTS" if is_listed else "name the recorder's DATA_ROOT with --data-root or --env-file"
+            raise NoData(f"{root} is not a directory: {cure}")
         self.work_as_owner(root)
         check_open(root)  # else it would look as if nothing were in it
 
@@ -130,7 +131,7 @@ class App:
         with suppress(ConfigError):
             own = self.places.data_root
             listed = [one for one in listed if one[0] == own] or listed
-        self._enter(listed[0][0])
+        self._enter(listed[0][0], is_listed=True)
         return listed[0]
 
     @cached_property
@@ -142,7 +143,7 @@ class App:
         if not (self.several and self._listed_roots):
             return [own]
         for root, _ in self._listed_roots:
-            self._enter(root)
+            self._enter(root, is_listed=True)
         found = [Catalog(*roots) for roots in self._listed_roots]
         return [one for one in found if one.market is own.market]
 

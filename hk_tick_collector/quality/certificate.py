@@ -182,7 +182,10 @@ class _Found:
             return Reading(now_ms, recounted.total.ticks)
         if len(day.parts) > 1:
             readings = [self._read_part(part, now_ms, so_far=so_far, read=read, is_part=True) for part in day.parts]
-            return min((one for one in readings if one is not None), default=None)
+            found = [one for one in readings if one is not None]
+            if len(found) < len(readings):
+                return None
+            return Reading(min(one.read_at_ms for one in found), sum(one.rows for one in found))
         return self._read_part(day, now_ms, so_far=so_far, read=read, is_part=False)
 
     def _read_part(self, day: Day, now_ms: int, *, so_far: bool, read: bool, is_part: bool) -> Reading | None:

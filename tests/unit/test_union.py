@@ -57,6 +57,7 @@ def test_coverage_certificate_gaps_and_rows_say_the_same(twins: tuple[Path, Path
     assert (row.state, row.stored_ticks, info.state, info.stored_ticks) == (PROVEN, 300, PROVEN, 300)
     assert (certificate["grade"], certificate["missing_ticks"], certificate["open_gaps"]) == ("A", 0, [])
     assert all(str(day_file(root, DAY)) in certificate["source"] for root in twins)
+    assert certificate["rows_read"] == 2 * 279  # of both files
     assert not [line for line in gap_lines(union(*twins)) if line.state == "open"]
 
 
