@@ -20,7 +20,7 @@ import httpx
 import pytest
 
 from hk_tick_collector.schwab_sim.tape import read_truth
-from hk_tick_collector.store import reader
+from hk_tick_collector.store import layout, reader
 from tests.harness import BIN, Process, clean_env, ended, wait_until
 
 SYMBOLS = "US.AAPL,US.MSFT,US.NVDA"
@@ -161,6 +161,8 @@ def test_the_day_says_what_it_can_and_every_command_reads_it(tmp_path: Path, str
         wait_until(lambda: len(stored(tmp_path)) > 50, "trades")
         process.wait_for("health connected=True")
         all_stored(tmp_path, streamer, 50)
+        known = layout.status_file(tmp_path / "US")  # written every two seconds
+        wait_until(lambda: json.loads(known.read_text())["symbols_subscribed"] == 3, "the status of now")
         status = tickctl(tmp_path, streamer, "status")
         assert re.search(r"Schwab .*ready, 3 of 3 symbols, the login ends in 6 d 23 h", status.stdout)
         assert "OpenD" not in status.stdout
