@@ -26,9 +26,14 @@ _OF_PUSHES = frozenset(
 
 
 def books_of(day: Day, kind: DayKind, now_ms: int, *, read_pushes: bool = False) -> BookCertificate | None:
-    """What can be said of the order books of a day. None when none are recorded, and of a day that several recorders
-    made: each one's own root tells of its books. Some that cannot be read make one that says so."""
-    if day.data_root is None or len(day.parts) > 1:
+    """What can be said of the order books of a day. None when none are recorded; of a day that several recorders made
+    those of the first that has some. Some that cannot be read make one that says so."""
+    told = (_of_one_root(part, kind, now_ms, read_pushes=read_pushes) for part in day.parts)
+    return next((books for books in told if books is not None), None)
+
+
+def _of_one_root(day: Day, kind: DayKind, now_ms: int, *, read_pushes: bool) -> BookCertificate | None:
+    if day.data_root is None:
         return None
     try:
         books = BookDays(day.data_root, day.archive_root).day(day.trading_day)
