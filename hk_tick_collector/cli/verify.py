@@ -128,9 +128,7 @@ def _archived(app: App, days: str | None) -> list[str]:
 
 def _without_ticks(app: App) -> list[str]:
     """Days of depth files or order books alone."""
-    from hk_tick_collector.days.book_days import days_without_ticks  # noqa: PLC0415
-
-    return days_without_ticks(app.catalog)
+    return app.catalog.days_without_ticks()
 
 
 def _copied(app: App, store: ArchiveStore, days: str | None) -> list[str]:

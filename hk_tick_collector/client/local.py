@@ -335,12 +335,11 @@ def _info(name: str, day_of: Callable[[str], Day], market: str, keep: Callable[[
 
 def _without_ticks(recorded: MarketRoots) -> Iterator[DayInfo]:
     """Days of order books or depth files alone, whatever data root they are in."""
-    from hk_tick_collector.days.book_days import days_without_ticks  # noqa: PLC0415 - few days have them
     from hk_tick_collector.days.catalog import Day  # noqa: PLC0415
 
     with_ticks = set(recorded.catalog.days())
     places = [one for one in recorded.catalog.catalogs if one.data_root.is_dir()]
-    alone = {one: set(days_without_ticks(one)) - with_ticks for one in places}
+    alone = {one: set(one.days_without_ticks()) - with_ticks for one in places}
     for name in sorted(set[str]().union(*alone.values())):
         days = [
             Day(name, None, one.archive_root, recorded.market, one.data_root) for one in places if name in alone[one]

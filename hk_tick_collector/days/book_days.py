@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 from hk_tick_collector.core.errors import NoData, StoreCorrupt, StoreError
 from hk_tick_collector.core.regular import open_regular
@@ -28,12 +28,9 @@ from hk_tick_collector.days.manifest import archived_days, kept_dir, load_manife
 from hk_tick_collector.store import data_root as owned
 from hk_tick_collector.store.book_file import reading
 from hk_tick_collector.store.connect import unavailable
-from hk_tick_collector.store.kept import BLOCK_BYTES, KeptFile, kept_days
+from hk_tick_collector.store.kept import BLOCK_BYTES, KeptFile
 from hk_tick_collector.store.layout import book_days, book_file
 from hk_tick_collector.store.position import Place
-
-if TYPE_CHECKING:
-    from hk_tick_collector.days.catalog import Catalog
 
 
 @dataclass(frozen=True)
@@ -123,12 +120,6 @@ class BookDays:
         if manifest is None or owner not in (None, manifest.market):
             return None
         return next((entry for entry in manifest.depth if entry.name == name), None)
-
-
-def days_without_ticks(catalog: Catalog) -> list[str]:
-    """Days of which there are order books, or files that were kept beside them, and not one tick; oldest first."""
-    found = {*BookDays(catalog.data_root, catalog.archive_root).days(), *kept_days(catalog.data_root)}
-    return sorted(found.difference(catalog.days()))
 
 
 def _unpack(packed: Path, entry: KeptFile, path: Path) -> None:

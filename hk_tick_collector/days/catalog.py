@@ -39,6 +39,7 @@ from hk_tick_collector.market.market import Market
 from hk_tick_collector.market.registry import DEFAULT_MARKET, market_of
 from hk_tick_collector.records.columns import NAMES
 from hk_tick_collector.store import data_root, layout, reader
+from hk_tick_collector.store.kept import kept_days
 from hk_tick_collector.store.position import Place
 from hk_tick_collector.store.reader import AmendmentRow, CoverageRow, GapRow, Notes, SymbolRow
 
@@ -326,6 +327,10 @@ class Catalog:
     def book_days(self) -> BookDays:
         """The days with order books."""
         return BookDays(self.data_root, self.archive_root)
+
+    def days_without_ticks(self) -> list[str]:
+        """Days of which there are order books, or files that were kept beside them, and not one tick; oldest first."""
+        return sorted({*self.book_days.days(), *kept_days(self.data_root)}.difference(self.days()))
 
     def live_days(self) -> list[str]:
         """Trading days with a day file, oldest first."""

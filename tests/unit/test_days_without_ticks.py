@@ -8,7 +8,6 @@ import pytest
 
 from hk_tick_collector.archive.verify import check_without_ticks
 from hk_tick_collector.client.coverage import UNPROVEN
-from hk_tick_collector.days.book_days import days_without_ticks
 from hk_tick_collector.days.catalog import Catalog
 from hk_tick_collector.store.kept import KeptFile, keep
 from hk_tick_collector.store.layout import archive_dir, book_file, depth_dir
@@ -39,7 +38,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_they_are_among_the_days(root: Path) -> None:
-    assert days_without_ticks(Catalog(root, archive_dir(root))) == [DEPTH_ALONE, BOOKS_ALONE]
+    assert Catalog(root, archive_dir(root)).days_without_ticks() == [DEPTH_ALONE, BOOKS_ALONE]
     depth, books, whole = recordings(root).days()
     assert (depth.trading_day, depth.state, depth.stored_ticks, depth.depth_files, depth.book_rows) == (
         DEPTH_ALONE, UNPROVEN, 0, 1, 0,
