@@ -181,27 +181,28 @@ class _Found:
         if recounted is not None:
             return Reading(now_ms, recounted.total.ticks)
         if len(day.parts) > 1:
-            readings = [self._read_part(part, now_ms, so_far=so_far, read=read, is_part=True) for part in day.parts]
+            readings = [
+                self._read_part(part, part.notes(count_rows=so_far and read), now_ms, f"{part.source}: ", so_far, read)
+                for part in day.parts
+            ]
             found = [one for one in readings if one is not None]
             if len(found) < len(readings):
                 return None
             return Reading(min(one.read_at_ms for one in found), sum(one.rows for one in found))
-        return self._read_part(day, now_ms, so_far=so_far, read=read, is_part=False)
+        return self._read_part(day, self.notes, now_ms, "", so_far, read)
 
-    def _read_part(self, day: Day, now_ms: int, *, so_far: bool, read: bool, is_part: bool) -> Reading | None:
-        """The same of what is in one data root."""
+    def _read_part(self, day: Day, notes: Notes, now_ms: int, where: str, so_far: bool, read: bool) -> Reading | None:
+        """The same of what is in one data root, whose notes are held against its rows."""
         if day.is_archived_only or day.db is None:
             return None
         reading = None
         if not so_far and read:
             reading = reading_of(reader.notes(day.db), day.db, now_ms)
-        if reading is not None and is_part:
-            return reading
-        rows = self.notes.rows if reading is None else reading.rows
-        if rows is not None and self.rows and not day.is_joined:
-            before, after = (sum(row.stored_ticks for row in found) for found in (self.rows.values(), day.coverage()))
+        rows = notes.rows if reading is None else reading.rows
+        if rows is not None and notes.coverage and not day.is_joined:
+            before, after = (sum(row.stored_ticks for row in found) for found in (notes.coverage, day.coverage()))
             if not before <= rows <= after:  # a late tick may have come meanwhile
-                self.problems.append(f"coverage counts {before:,} ticks, there are {rows:,} rows")
+                self.problems.append(f"{where}coverage counts {before:,} ticks, there are {rows:,} rows")
         return reading
 
     def names(self) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -59,6 +61,21 @@ def test_coverage_certificate_gaps_and_rows_say_the_same(twins: tuple[Path, Path
     assert all(str(day_file(root, DAY)) in certificate["source"] for root in twins)
     assert certificate["rows_read"] == 2 * 279  # of both files
     assert not [line for line in gap_lines(union(*twins)) if line.state == "open"]
+
+
+@pytest.mark.parametrize("hours", [0, 24])
+def test_rows_that_another_program_removed_from_one_root_are_no_complete_day(tmp_path: Path, hours: int) -> None:
+    a, b = tmp_path / "a", tmp_path / "b"
+    store(a, ALL, whole())
+    store(b, make_ticks(1, 5, "HK.00005"), [HeadProven("HK.00005", DAY, 1), Verified("HK.00005", DAY, 5, EVENING_MS)])
+    day, now_ms = union(a, b), BASE_MS + hours * 3_600_000
+    calendar = TradingCalendar(day.market)
+    assert not make_certificate(day, calendar, now_ms).problems
+    with closing(sqlite3.connect(day_file(b, DAY))) as conn, conn:
+        conn.execute("DELETE FROM ticks WHERE seq & 0xFFFFFFFF = 3")
+    found = make_certificate(union(a, b), calendar, now_ms)
+    assert found.problems == (f"{day_file(b, DAY)}: coverage counts 5 ticks, there are 4 rows",)
+    assert found.grade == "F"
 
 
 def test_missing_is_what_all_miss(tmp_path: Path) -> None:
