@@ -172,7 +172,9 @@ class Hub:
         """Make the ring, behind the newest row. StoreError."""
         head = await self._files.ask("end", self.root, self.kind, 0)
         if self.kind == BOOKS:
-            self._note_books(await self._files.ask("books", self.root, head, None))
+            known: list[Row] = await self._files.ask("books", self.root, head, None)
+            self.books.clear()  # those of before a rest, some of which ended meanwhile
+            self._note_books(known)
         self.ring = Ring(head)
 
     async def step(self, look_sec: float, wait_sec: float) -> bool:

@@ -112,6 +112,29 @@ def test_files_rest_when_nobody_listens_and_are_opened_again(
     asyncio.run(listen())
 
 
+def test_a_book_that_was_lost_while_the_files_rested_is_not_shown(
+    writer: BookWriter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def listen() -> set[str]:
+        hub = Hub(tmp_path, News(), kind="books", make=Turning)
+        hub.enter()
+        while hub.ring is None:
+            await asyncio.sleep(0)
+        hub.leave()
+        monkeypatch.setattr(hubs, "REST_SEC", 0.0)
+        await hub.rest()
+        write(writer, WatchEnded(LOST, OPEN_US + 1000, "connection lost"))
+        hub.enter()
+        while hub.ring is None:
+            await asyncio.sleep(0)
+        await hub.close()
+        return set(hub.books)
+
+    began = [WatchBegan(symbol, OPEN_US) for symbol in (STILL, LOST)]
+    write(writer, *began, push(STILL, 0, 6.8), push(LOST, 0, 80.0))
+    assert asyncio.run(listen()) == {STILL}
+
+
 def test_the_book_of_a_symbol_that_went_still_or_was_lost_long_ago(writer: BookWriter, tmp_path: Path) -> None:
     """In a file that has the index of breaks, and in one of an earlier version."""
     began = [WatchBegan(symbol, OPEN_US) for symbol in (STILL, LOST)]
