@@ -158,8 +158,10 @@ def restart(directory: Path | None, roots: Roots, name: str, key: Key) -> dict[s
     if directory is None or not status.takes_restarts:
         raise Problem("not-listening", f"the recorder of {name} and this server share no RESTARTS_DIR")
     before = restarts.newest(directory, root.data_root)
-    wait_ms = 0 if before is None else before.at_ms + restarts.EVERY_MS - root.now_ms
-    if 0 < wait_ms <= restarts.EVERY_MS:
+    last_ms = (status.restarted_at_ms, None if before is None else before.at_ms)  # done later than it was asked for
+    waits_ms = [one_ms + restarts.EVERY_MS - root.now_ms for one_ms in last_ms if one_ms is not None]
+    wait_ms = max((one_ms for one_ms in waits_ms if 0 < one_ms <= restarts.EVERY_MS), default=0)
+    if wait_ms:
         after = {"Retry-After": str(-(-wait_ms // 1000))}
         raise Problem("rate-limited", f"a restart of {name} was asked for less than a minute ago", headers=after)
     asked = restarts.leave(directory, root.data_root, f"{key.name} ({key.id})", root.now_ms)
