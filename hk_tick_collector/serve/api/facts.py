@@ -147,10 +147,10 @@ def mute(directory: Path | None, code: str, for_sec: int, now_ms: int) -> dict[s
 def restart(directory: Path | None, roots: Roots, name: str, key: Key) -> dict[str, Any]:
     """The recorder of a data root is asked to restart its feed. A Problem when there is no such root, when it is not
     listening, or when it was asked a moment ago."""
-    found = [root for root in roots.all if root.name == name]
-    if len(found) != 1:
-        raise bad("source", f"{'several data roots are' if found else 'no data root is'} called {name!r:.60}")
-    root = found[0]
+    root = next((root for root in roots.all if root.name == name), None)
+    if root is None:
+        there_are = ", ".join(one.name for one in roots.all)
+        raise bad("source", f"no data root is called {name!r:.60}; there are {there_are}")
     known = watch.look(root.data_root, root.calendar, root.now_ms)
     status = known.status
     if not known.is_fresh or status is None:

@@ -44,6 +44,7 @@ class Root:
     data_root: Path
     archive_root: Path
     clock: Clock
+    name: str  # what it may be called in an answer
 
     @property
     def catalog(self) -> Catalog:
@@ -72,17 +73,25 @@ class Root:
         """The wall clock."""
         return self.clock.now_ms()
 
-    @property
-    def name(self) -> str:
-        """What it may be called in an answer: the last part of its path."""
-        return self.data_root.name
+
+def names_of(data_roots: Sequence[Path]) -> list[str]:
+    """The shortest ending of each path that no other one has: ``HK``, or ``sqlite/HK`` beside ``twin/HK``."""
+
+    def endings(parts: int) -> list[str]:
+        return ["/".join(path.parts[1:][-parts:]) for path in data_roots]
+
+    names, parts = endings(1), 1
+    while len(set(names)) < len(names) and parts < max(len(path.parts) for path in data_roots):
+        parts += 1
+        names = [longer if names.count(name) > 1 else name for name, longer in zip(names, endings(parts), strict=True)]
+    return names
 
 
 class OlderRoot(Root):
     """Days that no data root has any more, as one question finds them."""
 
     def __init__(self, number: int, catalog: Catalog, clock: Clock) -> None:
-        super().__init__(number, catalog.data_root, catalog.archive_root, clock)
+        super().__init__(number, catalog.data_root, catalog.archive_root, clock, catalog.data_root.name)
         self._catalog = catalog
 
     @property
@@ -100,7 +109,8 @@ class Roots:
         self._clock = clock or SystemClock()
         self._older = older
         self.paths = list(roots)
-        self.all = [Root(number, *paths, self._clock) for number, paths in enumerate(self.paths)]
+        names = names_of([data_root for data_root, _ in self.paths])
+        self.all = [Root(number, *paths, self._clock, names[number]) for number, paths in enumerate(self.paths)]
 
     def files(self) -> LocalFiles:
         """All of it for the Python API."""

@@ -39,7 +39,7 @@ class _Clock:
 
 
 def looker(root: Path, monotonic: Callable[[], float] = lambda: 0.0) -> Newest:
-    return Newest(Root(0, root, root / "_archive", _Clock()), monotonic)  # type: ignore[arg-type]
+    return Newest(Root(0, root, root / "_archive", _Clock(), root.name), monotonic)  # type: ignore[arg-type]
 
 
 def newest(found: Newest, count: int = 5, symbols: tuple[str, ...] = SYMBOLS) -> Latest:
