@@ -86,8 +86,8 @@ def _file(env_file: Path | None) -> Path:
     "add",
     help="""Make a key for NAME and print it. It is shown this once and stored nowhere.
 
-    Scopes: read (hk-tick-api), live (hk-tick-live), sql, mute (silence alerts), hook:NAME (send
-    signals), admin (all of them).
+    Scopes: read (hk-tick-api), live (hk-tick-live), sql, mute (silence alerts), restart (have a feed
+    connected anew), hook:NAME (send signals), admin (all of them).
     """,
     short_help="Make a key and print it.",
 )

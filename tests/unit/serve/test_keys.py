@@ -8,9 +8,11 @@ import stat
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from hk_tick_collector.cli.main import tickctl
 from hk_tick_collector.core.errors import InputError, NoData
-from hk_tick_collector.serve.keys import Key, KeyRing, KeysFileError, named, new_key, read_keys, write_keys
+from hk_tick_collector.serve.keys import SCOPES, Key, KeyRing, KeysFileError, named, new_key, read_keys, write_keys
 
 NOW_MS = 1_790_000_000_000
 
@@ -160,3 +162,8 @@ def test_a_key_is_named_by_id_or_by_a_name_that_is_its_own() -> None:
         named(keys, "two")
     with pytest.raises(NoData, match="keys list"):
         named(keys, "three")
+
+
+def test_the_help_names_every_scope() -> None:
+    named = CliRunner().invoke(tickctl, ["keys", "add", "--help"]).output.split("Scopes:")[1].split("Options:")[0]
+    assert {word for word in SCOPES if word not in named.replace(",", " ").split()} == set()
