@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 ReplayedTick: Any = tick_with("ts_ns_part", "total_volume", "bid_price", "ask_price")
 REPLAY_DISAGREES = "the whole day as the source shows it after the close has other trades"
 NIGHT_NOT_SHOWN = "whether the night session had trades is not known: the whole day shows none, and none was told"
+NIGHT_NOT_TOLD = "no trade of the night session was told, and whether the whole day shows all of it is not known"
 CHECK_SEC = 20.0
 AFTER_CLOSE_MS = 300_000  # so long after the last tick may have come
 DAYS_BACK = 3
@@ -69,7 +70,7 @@ class Compared(NamedTuple):
     differing: int  # of the same sequence and another content
     unknown: int  # in the file alone
     end: int  # the sequence of the copy's last trade; NO_TICK
-    has_night: bool  # is a trade of the first of two sessions among them?
+    is_night_told: bool  # does something that was told bear out its sums of the first of two sessions?
 
     @property
     def agrees(self) -> bool:
@@ -123,16 +124,16 @@ def compare(trades: Sequence[Trade], stored: Mapping[int, tuple[float | None, in
         return best
     shifted = [trade if trade.seq < SECOND_SESSION else trade._replace(seq=trade.seq + night_end) for trade in trades]
     other = _compare(shifted, stored)
-    return other if other.agrees else best
+    return other._replace(is_night_told=True) if other.agrees else best
 
 
 def _compare(trades: Sequence[Trade], stored: Mapping[int, tuple[float | None, int | None]]) -> Compared:
     shown = {trade.seq: trade for trade in trades}
     missing = [trade for trade in trades if trade.seq not in stored]
     differing = sum(stored[seq] != (trade.price, trade.volume) for seq, trade in shown.items() if seq in stored)
-    has_night = any(seq < SECOND_SESSION for seq in (*shown, *stored))
+    is_night_told = any(seq < SECOND_SESSION for seq in stored)
     end = trades[-1].seq if trades else NO_TICK
-    return Compared(missing, differing, len(stored.keys() - shown.keys()), end, has_night)
+    return Compared(missing, differing, len(stored.keys() - shown.keys()), end, is_night_told)
 
 
 class Replay:
@@ -258,18 +259,22 @@ class Replay:
 
     def _tell(self, symbol: str, day: str, compared: Compared, asked_ms: int) -> None:
         self._settled.add((symbol, day))
+        doubt = self._doubt_of_night(symbol, day, compared)
+        if doubt is not None:  # before its trades: once they are stored, they look as if they had been told
+            self._sink.learn([Unproven(symbol, day, doubt)])
         if compared.missing:
             self._sink.push([list(_ticks(symbol, day, compared.missing, asked_ms))])
-        if self._lacks_night(symbol, day, compared):
-            self._sink.learn([Unproven(symbol, day, NIGHT_NOT_SHOWN)])
         self._sink.learn([Verified(symbol, day, compared.end, asked_ms)])
         self._report(symbol, day, compared, logging.INFO, "shioaji_day_compared")
 
-    def _lacks_night(self, symbol: str, day: str, compared: Compared) -> bool:
-        """Nobody knows under which date a whole day shows its night. Without one, only who listened all night knows."""
-        if not symbol.startswith(FUTURES) or compared.has_night:
-            return False
-        return self._since_ms[symbol] > self._market.day_bounds(day)[0]
+    def _doubt_of_night(self, symbol: str, day: str, compared: Compared) -> str | None:
+        """Nobody knows under which date a whole day shows its night. One that begins in the middle of it adds up from 0
+        as well, and only a total that was told says otherwise; of none at all knows who listened all night."""
+        if not symbol.startswith(FUTURES) or compared.is_night_told:
+            return None
+        if any(trade.seq < SECOND_SESSION for trade in compared.missing):
+            return NIGHT_NOT_TOLD
+        return NIGHT_NOT_SHOWN if self._since_ms[symbol] > self._market.day_bounds(day)[0] else None
 
     def _report(self, symbol: str, day: str, compared: Compared, level: int, name: str) -> None:
         log.log(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +181,40 @@ def test_a_night_that_nobody_showed_is_a_doubt(tmp_path: Path) -> None:
         assert desk.checked()["false_proofs"] == 0
 
     play(lambda: Desk(tmp_path, FRIDAY, "19:50"), work)
+
+
+@pytest.mark.parametrize(("goes_on", "state"), [(False, "unproven"), (True, "proven")])
+def test_a_night_that_only_the_copy_shows_is_proven_by_a_total_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, goes_on: bool, state: str
+) -> None:
+    """A copy that begins in the middle of the night adds up from 0 as well, unless the totals go on from the night."""
+
+    async def work(desk: Desk) -> None:
+        desk.go_to(FRIDAY, "20:00")
+        desk.exchange.trade(40)  # told to nobody
+        desk.go_to("20261121", "02:00")
+        desk.exchange.trade(40)
+        whole_day = desk.exchange.tape.whole_day
+
+        def of_date(code: str, date: str, *, with_night: bool = True) -> Any:
+            columns = whole_day(code, date, with_night=with_night)
+            late = [not when.startswith("2026-11-20") for when in columns["datetime"]]
+            return {name: list(compress(values, late)) for name, values in columns.items()}
+
+        if not goes_on:
+            monkeypatch.setattr(desk.exchange.tape, "whole_day", of_date)
+        desk.go_to(MONDAY, "08:00")
+        await desk.connect(["TWF.TXFL6"])
+        desk.go_to(MONDAY, "09:00")
+        await desk.trade(80)
+        desk.go_to(MONDAY, "14:36")
+        for _ in range(2):
+            await desk.compare_days()
+            (row,) = desk.rows(MONDAY)
+            assert (row.state, row.reason) == (state, None if goes_on else replay.NIGHT_NOT_TOLD)
+        assert desk.checked()["false_proofs"] == 0
+
+    play(lambda: Desk(tmp_path, FRIDAY, "19:50", goes_on=goes_on), work)
 
 
 def test_nothing_is_asked_for_while_the_market_trades_or_wants_to_be_left_alone(tmp_path: Path) -> None:
