@@ -80,6 +80,10 @@ def _number(name: str, said: dict[str, Any]) -> float | None:
     value = said.get(name)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    try:
+        number = float(value) if type(value) in (int, float) else math.nan
+    except OverflowError:  # JSON knows whole numbers of any length
+        number = math.nan
+    if not math.isfinite(number):
         raise TickRejected(RejectCode.PRICE, f"{name} {cut(ascii(value), 40)} is no number")
-    return float(value)
+    return number

@@ -57,6 +57,7 @@ def test_the_same_said_in_another_order_is_the_same() -> None:
         (body(timestamp=NOON + 3600), RejectCode.TIME),
         (body(timestamp=NOON * 1000), RejectCode.TIME),
         (body(timestamp=-5), RejectCode.TIME),
+        (body(spot=10**400), RejectCode.PRICE),
         (body(ticker="NDX"), RejectCode.UNWANTED),
         (body()[:40], RejectCode.SYMBOL),
         ("[1]", RejectCode.SYMBOL),
