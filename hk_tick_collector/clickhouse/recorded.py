@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from hk_tick_collector.clickhouse.tables import (
     quoted,
 )
 from hk_tick_collector.core.errors import NoData
-from hk_tick_collector.core.text import days_there
+from hk_tick_collector.core.text import counted, days_there
 from hk_tick_collector.days import order
 from hk_tick_collector.days.book_days import BookDay, BookDays
 from hk_tick_collector.days.catalog import Catalog, Day
@@ -37,7 +37,7 @@ from hk_tick_collector.market.market import Market
 from hk_tick_collector.market.registry import market_of
 from hk_tick_collector.records.columns import NAMES
 from hk_tick_collector.store.reader import AmendmentRow, CoverageRow, GapRow, Notes, SymbolRow
-from hk_tick_collector.store.verdict import Replay
+from hk_tick_collector.store.verdict import PROVEN, UNPROVEN, Replay
 
 _SORT = ("symbol", "ts_ms", "seq")
 _BLOCK_ROWS = 65_536
@@ -96,7 +96,19 @@ class CopiedDay(Day):
         for values in self._notes("coverage"):
             replay = values.pop(REPLAY)
             rows.append(CoverageRow(**values, replay=None if replay is None else Replay(**json.loads(replay))))
-        return sorted(rows, key=lambda row: row.symbol)
+        return sorted(self._as_far_as_copied(rows), key=lambda row: row.symbol)
+
+    def _as_far_as_copied(self, rows: list[CoverageRow]) -> list[CoverageRow]:
+        """Notes and ticks come apart from each other: what is noted of other ticks than are there proves nothing. Of a
+        day that was verified, and to which nothing came since, the ticks need not be counted by symbol."""
+        engine, where = self.copy.engine, self.copy.where(self.trading_day)
+        noted = sum(row.stored_ticks for row in rows)
+        verified = engine.rows(f"SELECT rows FROM {engine.database}.{DAYS_TABLE} FINAL WHERE {where}")
+        held = engine.rows(f"SELECT count() FROM {engine.database}.{TICKS_TABLE} WHERE {where}")
+        if not rows or [noted] == [count for (count,) in verified] == [count for (count,) in held]:
+            return rows
+        there = self.rows_by_symbol()
+        return [_held_against(row, there.get(row.symbol, 0)) for row in rows]
 
     def gaps(self) -> list[GapRow]:
         """As of ``Day``."""
@@ -187,6 +199,14 @@ class CopiedDay(Day):
                 return
             with pa.ipc.open_stream(pa.PythonFile(Parts(head, parts), "r")) as rows:
                 yield from (_as_ticks(batch, names) for batch in rows if batch.num_rows)
+
+
+def _held_against(row: CoverageRow, there: int) -> CoverageRow:
+    if row.state != PROVEN or row.stored_ticks == there:
+        return row
+    doubt = f"ClickHouse has {counted(there, 'tick')} of it, and what is noted there is of {row.stored_ticks:,}"
+    distrust = doubt if row.distrust is None else f"{row.distrust}; {doubt}"
+    return replace(row, state=UNPROVEN, reason=doubt, distrust=distrust)
 
 
 def _as_ticks(batch: pa.RecordBatch, names: tuple[str, ...]) -> pa.RecordBatch:

@@ -10,13 +10,16 @@ import pytest
 
 import hk_tick_collector as hk
 from hk_tick_collector.clickhouse.connection import ClickHouse
+from hk_tick_collector.core.facts import HeadProven, Verified
 from hk_tick_collector.records.tick import tick_with
 from hk_tick_collector.ship.state import State
 from hk_tick_collector.store.writer import DayFileWriter
+from tests.ticks import BASE_MS
 from tests.unit.ship.test_ship import catalog, keeper_of, live_of
 from tests.unit.store_ticks import DAY, tick, ticks
 
 BEFORE = "20261119"
+AFTER_MS = BASE_MS + 8 * 3_600_000
 TICKCTL = Path(sys.executable).with_name("hk-tickctl")
 
 
@@ -69,6 +72,35 @@ def test_the_same_calls_give_the_same_tables(
     assert tickctl(*sql, "--from", "clickhouse://hk:secret-word@127.0.0.1/hk").returncode == 2
     with pytest.raises(hk.NoData, match="no ticks of C"):
         hk.connect(url, recorder="C").load("700", DAY)
+
+
+@pytest.mark.filterwarnings("ignore::hk_tick_collector.client.errors.IncompleteData")
+@pytest.mark.parametrize("is_verified", [True, False])
+def test_what_is_noted_of_other_ticks_than_are_there_proves_nothing(
+    root: Path, writer: DayFileWriter, engine: ClickHouse, tmp_path: Path, is_verified: bool
+) -> None:
+    """Notes come apart from ticks; and somebody may take ticks away."""
+    for symbol in ("HK.00005", "HK.00700"):
+        writer.write(ticks(40, symbol=symbol), [HeadProven(symbol, DAY, 1), Verified(symbol, DAY, 40, AFTER_MS)])
+    writer.close()
+    state = State(tmp_path / "ship")
+    live_of(root, engine, state).step()
+    keeper = keeper_of(root, engine, state)
+    assert keeper.look() == 1
+    state.close()
+    url = f"{engine.address.url.replace('http', 'clickhouse')}/{engine.database}"
+    if not is_verified:
+        engine.run(f"TRUNCATE TABLE {engine.database}.days")
+    with hk.connect(url) as there:
+        assert [row.state for row in there.coverage(DAY)] == ["proven", "proven"]
+        gone = f"DELETE WHERE symbol = 'HK.00005' AND seq = {ticks(1, first=7)[0].seq}"
+        engine.run(f"ALTER TABLE {engine.database}.ticks {gone} SETTINGS mutations_sync = 1")
+        assert there.load("700", DAY, require="proven").num_rows == 40
+        assert there.load("5", DAY).num_rows == 39
+        with pytest.raises(hk.NotProven, match="ClickHouse has 39 ticks of it, and what is noted there is of 40"):
+            there.load("5", DAY, require="proven")
+        (certified,) = [one for one in there.certificate(DAY)["symbols"] if one["symbol"] == "HK.00005"]
+        assert certified["state"] == "unproven"
 
 
 @pytest.mark.filterwarnings("ignore::hk_tick_collector.client.errors.IncompleteData")
