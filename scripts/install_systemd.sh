@@ -190,7 +190,8 @@ uninstall() {
   run rm -rf "$UNIT_DIR/$UNIT.service" "$UNIT_DIR/$UNIT.service.d/10-settings.conf" "$PREFIX/venv" "$RELEASES" "$BUILD_CACHE"
   run rm -rf "$UNIT_DIR/hk-tick-eod.service" "$UNIT_DIR/hk-tick-eod.timer" "$UNIT_DIR/hk-tick-eod.service.d" \
     "$(timer_drop_in_of hk-tick-eod)"
-  run rmdir --ignore-fail-on-non-empty "$UNIT_DIR/$UNIT.service.d" "$UNIT_DIR/hk-tick-eod.timer.d" 2>/dev/null || true
+  run rmdir --ignore-fail-on-non-empty "$UNIT_DIR/$UNIT.service.d" "$UNIT_DIR/hk-tick-eod.timer.d" \
+    "$UNIT_DIR/hk-tick-universe.service.d" 2>/dev/null || true
   remove_command
   run systemctl daemon-reload
   run systemctl reset-failed "$UNIT.service" 2>/dev/null || true

@@ -244,3 +244,58 @@ def test_every_settings_file_with_a_name_is_a_recorder(tmp_path: Path) -> None:
         ["bash", "-c", f". {library}; instances"], capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stdout == ""
+
+
+# --- the way out
+
+
+def _elsewhere(place: Path) -> Path:
+    """The scripts with all that they write to below a directory of the test, and without the call of main."""
+    shutil.copytree(ROOT / "scripts", place / "scripts")
+    library, script = place / "scripts/lib_deploy.sh", place / "scripts/install_systemd.sh"
+    text = library.read_text()
+    for path in ("/opt/futu_tick_downloader", "/var/cache/hk-tick-build", "/etc/systemd/system", "/usr/local"):
+        assert f"={path}" in text
+        text = text.replace(f"={path}", f"={place}{path}")
+    library.write_text(text)
+    script.write_text(script.read_text().removesuffix('main "$@"\nexit\n'))
+    assert 'main "$@"' not in script.read_text()
+    return script
+
+
+def test_uninstall_leaves_no_unit_and_what_was_edited_by_hand(tmp_path: Path) -> None:
+    units, prefix = tmp_path / "etc/systemd/system", tmp_path / "opt/futu_tick_downloader"
+    for directory in (units, prefix, tmp_path / "bin"):
+        directory.mkdir(parents=True)
+    (prefix / "us.env").touch()
+    systemctl = tmp_path / "bin/systemctl"
+    systemctl.write_text("#!/bin/sh\n")
+    systemctl.chmod(0o755)
+    for unit in (ROOT / "deploy/systemd").glob("hk-tick*"):
+        shutil.copy(unit, units)
+    drop_ins = [f"{name}{at}" for name in ("hk-tick-collector", "hk-tick-eod") for at in ("", "@us")]
+    written = "\n".join(
+        [
+            f". {_elsewhere(tmp_path)}",
+            "declare -A facts=()",
+            *(f"write_drop_in {name} 360 /data" for name in (*drop_ins, "hk-tick-universe")),
+            *(f"write_timer_drop_in hk-tick-eod{at} '{at[:1]}' 'Mon..Fri 17:00 UTC'" for at in ("", "@us")),
+            f"mkdir {units}/hk-tick.target.wants",
+            f"test -e {units}/hk-tick-universe.service.d/10-settings.conf",
+            "uninstall",
+        ]
+    )
+    path = {**os.environ, "PATH": f"{systemctl.parent}:{os.environ['PATH']}"}
+
+    def left() -> set[str]:
+        done = subprocess.run(
+            ["bash", "-c", written], env=path, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return {str(one.relative_to(units)) for one in units.rglob("*")}
+
+    assert left() == set()
+    override = units / "hk-tick-universe.service.d/override.conf"  # as systemctl edit makes it
+    override.parent.mkdir()
+    override.write_text('[Service]\nEnvironment="UNIVERSE=--limit 300"\n')
+    assert left() == {"hk-tick-universe.service.d", "hk-tick-universe.service.d/override.conf"}
