@@ -279,24 +279,36 @@ def _chunks(response: httpx.Response, reading: _Reading, stop: threading.Event) 
 
 
 def unpacked(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Out of gzip where they are packed, and no more than a day can have. FeedError."""
+    """Out of gzip where they are packed, in one piece or several, and no more than a day can have. FeedError."""
     unpacker, total = None, 0
     for number, chunk in enumerate(chunks):
         if number == 0 and chunk.startswith(b"\x1f\x8b"):
-            unpacker = zlib.decompressobj(31)
-        for part in [chunk] if unpacker is None else _steps(unpacker, chunk):
+            unpacker = _Gzip()
+        for part in [chunk] if unpacker is None else unpacker.steps(chunk):
             total += len(part)
             if total > MAX_FILE_BYTES:
                 raise FeedError(f"the day's file has more than {MAX_FILE_BYTES:,} bytes")
             yield part
-    if unpacker is not None and not unpacker.eof:
+    if unpacker is not None and not unpacker.is_whole:
         raise FeedError("the day's file ends early")
 
 
-def _steps(unpacker: zlib._Decompress, chunk: bytes) -> Iterator[bytes]:
-    while chunk:
-        yield unpacker.decompress(chunk, UNPACK_BYTES)
-        chunk = unpacker.unconsumed_tail
+class _Gzip:
+    """Members one after another, as files that were put together have them. zlib.error for anything else."""
+
+    def __init__(self) -> None:
+        self._member = zlib.decompressobj(31)
+
+    @property
+    def is_whole(self) -> bool:
+        return self._member.eof
+
+    def steps(self, chunk: bytes) -> Iterator[bytes]:
+        while chunk:
+            if self._member.eof:
+                self._member = zlib.decompressobj(31)
+            yield self._member.decompress(chunk, UNPACK_BYTES)
+            chunk = self._member.unused_data if self._member.eof else self._member.unconsumed_tail
 
 
 def records_in(parts: Iterable[bytes]) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import math
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -225,3 +226,14 @@ def test_a_packed_file_is_unpacked_as_it_comes() -> None:
     assert list(records_in(unpacked(packed[at : at + 50] for at in range(0, len(packed), 50)))) == RECORDS
     with pytest.raises(FeedError, match="ends early"):
         list(records_in(unpacked([packed[:-20]])))
+
+
+@pytest.mark.parametrize("size", [2, 50, 1 << 20])
+def test_a_file_packed_in_several_pieces_is_read_to_the_last_one(size: int) -> None:
+    pieces = [gzip.compress("".join(f"{one}\n" for one in RECORDS[at : at + 20]).encode()) for at in (0, 20, 40)]
+    packed = b"".join(pieces)
+    assert list(records_in(unpacked(packed[at : at + size] for at in range(0, len(packed), size)))) == RECORDS
+    with pytest.raises(FeedError, match="ends early"):
+        list(records_in(unpacked([packed[: len(pieces[0]) + 15]])))
+    with pytest.raises(zlib.error):
+        list(unpacked([packed + b"<html>"]))
