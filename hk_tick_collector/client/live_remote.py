@@ -102,7 +102,7 @@ class _Connection:
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._kind = asked["kind"]
         self._seen = Seen(kind=self._kind)
-        self._was_told: set[str] = set()  # of which markets the books are known
+        self._snapshots = self._told_snapshots = 0  # of this connection, one a data root; and of all, told
 
     def batches(self, stop: threading.Event) -> Iterator[LiveBatch]:
         """Until something fails."""
@@ -111,6 +111,7 @@ class _Connection:
                 self._address, additional_headers=self._headers, subprotocols=["hk-ticks.v1"], max_size=None,
                 open_timeout=DEAD_SEC, close_timeout=CLOSE_SEC, proxy=None,
             )  # fmt: skip
+            self._snapshots = 0
             with opened as socket:
                 socket.send(json.dumps({**self._asked, "since": self.cursor}))
                 yield from self._messages(socket, stop)
@@ -155,9 +156,9 @@ class _Connection:
         rows = [cut(tuple(row), MAX_DEPTH) for row in message.get("books", ())]
         if message["type"] != "snapshot":
             return LiveBatch(self._seen.new(rows), self.cursor, BOOK_COLUMNS)
-        market = str(message.get("market"))
-        is_known = market in self._was_told  # a connection more: the books there are those of the last push
-        self._was_told.add(market)
+        self._snapshots += 1
+        is_known = self._snapshots <= self._told_snapshots  # a connection more: its books are those of the last push
+        self._told_snapshots = max(self._told_snapshots, self._snapshots)
         return LiveBatch([] if is_known else rows, self.cursor, BOOK_COLUMNS, is_snapshot=True)
 
 

@@ -165,6 +165,19 @@ def test_python_on_files_and_on_the_server_and_events(live: ApiServer, root: Pat
     assert [state_of(row.values()) for row in told[1]["books"]] == [state_of(batch.rows[-1])]
 
 
+def test_python_is_told_the_books_of_every_data_root_of_a_market(tmp_path: Path) -> None:
+    roots = {symbol: tmp_path / symbol / "HK" for symbol in SYMBOLS[:2]}
+    for symbol, place in roots.items():
+        record_books(place, symbols=(symbol,), pushes=100)
+    named = ",".join(map(str, roots.values()))
+    server = ApiServer(tmp_path / "server", tmp_path, "hk-tick-live", API_ANONYMOUS=1, DATA_ROOTS=named)
+    with ended(server), hk.connect(server.url).live("all", kind="book", since="-20", depth=20) as remote:
+        snapshots = [next(remote), next(remote)]
+    assert [batch.is_snapshot for batch in snapshots] == [True, True]
+    told = {row[1]: state_of(row) for batch in snapshots for row in batch.rows}
+    assert told == {symbol: stored(place, DAY)[-21] for symbol, place in roots.items()}
+
+
 @pytest.mark.parametrize(
     ("asked", "why"),
     [
