@@ -320,12 +320,15 @@ install_units() {
   join_target
 }
 
-# What holds all of them. A version from before it existed (rollback) has none: then it goes, and its links with it.
+# What holds all of them; an update brings it as an installation does, enabled, and leaves one that is there as it is. A
+# version from before it existed (rollback) has none: then it goes, and its links with it.
 install_target() {
-  local from=$PREFIX
+  local from=$PREFIX was_there=0
   ((!DRY_RUN)) || from=${source_dir:-$PREFIX}
   if [[ -e $from/deploy/systemd/$TARGET ]]; then
-    run install -m 0644 "$PREFIX/deploy/systemd/$TARGET" "$UNIT_DIR/$TARGET"
+    [[ ! -e $UNIT_DIR/$TARGET ]] || was_there=1
+    run install -m 0644 "$PREFIX/deploy/systemd/$TARGET" "$UNIT_DIR/$TARGET" || return 1
+    ((was_there)) || run systemctl enable --quiet "$TARGET"
   else
     run rm -rf "$UNIT_DIR/$TARGET" "$UNIT_DIR/$TARGET.wants" "$UNIT_DIR/multi-user.target.wants/$TARGET"
   fi

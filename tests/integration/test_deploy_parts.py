@@ -246,7 +246,7 @@ def test_every_settings_file_with_a_name_is_a_recorder(tmp_path: Path) -> None:
     assert done.stdout == ""
 
 
-# --- the way out
+# --- all of it as one, and the way out
 
 
 def _elsewhere(place: Path) -> Path:
@@ -261,6 +261,29 @@ def _elsewhere(place: Path) -> Path:
     script.write_text(script.read_text().removesuffix('main "$@"\nexit\n'))
     assert 'main "$@"' not in script.read_text()
     return script
+
+
+def test_an_update_brings_the_target_enabled_and_leaves_one_that_was_disabled(tmp_path: Path) -> None:
+    """From a version that had none; a way back takes it away with its links."""
+    script, units = _elsewhere(tmp_path), tmp_path / "etc/systemd/system"
+    source = tmp_path / "opt/futu_tick_downloader/deploy/systemd"
+    for directory in (units / "multi-user.target.wants", source):
+        directory.mkdir(parents=True)
+    shutil.copy(ROOT / "deploy/systemd/hk-tick.target", source)
+
+    def installed() -> list[str]:
+        words = f'. {script}; systemctl() {{ echo "systemctl $*"; }}; install_target'
+        done = subprocess.run(["bash", "-c", words], capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()
+
+    assert installed() == ["systemctl enable --quiet hk-tick.target"]
+    assert installed() == []
+    assert (units / "hk-tick.target").read_bytes() == (source / "hk-tick.target").read_bytes()
+    (units / "multi-user.target.wants/hk-tick.target").symlink_to(units / "hk-tick.target")
+    (source / "hk-tick.target").unlink()
+    assert installed() == []
+    assert [one.name for one in units.rglob("*")] == ["multi-user.target.wants"]
 
 
 def test_uninstall_leaves_no_unit_and_what_was_edited_by_hand(tmp_path: Path) -> None:
