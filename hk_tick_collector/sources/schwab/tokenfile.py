@@ -7,10 +7,12 @@ The form is that of schwab-py, so that a login made by that program can be used 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import math
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +23,7 @@ from hk_tick_collector.sources.secrets import read_private
 
 LOGIN_LASTS_SEC = 7 * 86_400  # a refresh token, from the moment that somebody logged in; nothing makes it longer
 MAX_TIME_SEC = 4_102_444_800
+LOCK_SEC, LOCK_LOOK_SEC = 20.0, 0.05  # who holds it asks Schwab once, and not longer than that
 HOW = "log in with: hk-tickctl schwab login"
 
 
@@ -88,15 +91,27 @@ def write_login(path: Path, login: Login) -> None:
 
 @contextlib.contextmanager
 def changing(path: Path) -> Iterator[None]:
-    """Nobody else changes the file meanwhile. OSError when that cannot be had."""
+    """Nobody else changes the file meanwhile. OSError when that cannot be had; TimeoutError when somebody else keeps
+    it, such as a command that was stopped at its terminal."""
     lock = path.with_name(f".{path.name}.lock")
     descriptor = os.open(lock, os.O_CREAT | os.O_NOFOLLOW | os.O_RDWR | os.O_CLOEXEC, 0o600)
     try:
         _hand_over(descriptor, path.parent)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        _lock(descriptor)
         yield
     finally:
         os.close(descriptor)
+
+
+def _lock(descriptor: int) -> None:
+    until_sec = time.monotonic() + LOCK_SEC
+    while True:
+        try:
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= until_sec:
+                raise TimeoutError(errno.ETIMEDOUT, "another process does not let go of it") from None
+        time.sleep(LOCK_LOOK_SEC)
 
 
 def _hand_over(descriptor: int, directory: Path) -> None:

@@ -182,19 +182,23 @@ class Tokens:
             raise FeedError(str(exc)) from None
 
     def _renew(self) -> Login:
-        """Under the lock of the file: who asks second finds what the first has bought."""
+        """Under the lock of the file: who asks second finds what the first has bought. Whoever holds it for good holds
+        up no connection: the file is theirs then."""
         assert self._login is not None
+        is_ours = True
         with contextlib.ExitStack() as stack:
             try:
                 stack.enter_context(changing(self._file))
             except OSError as exc:
+                is_ours = not isinstance(exc, TimeoutError)
                 self._note_unsaved(exc)
             before, there = self._login, self._read()
             if there.access_token != before.access_token and there.access_until_sec > self._clock.now_ms() / 1000:
                 self._login = there
             else:
                 self._login = self._oauth.refresh(there)
-                self._save()
+                if is_ours:
+                    self._save()
             return self._login
 
     def _save(self) -> None:
@@ -211,7 +215,8 @@ class Tokens:
         why = exc.strerror or type(exc).__name__
         if why != self._unsaved:
             self._unsaved = why
-            log.warning(event("schwab_token_not_saved", file=self._file, error=why, action="make it writable"))
+            todo = "end that process" if isinstance(exc, TimeoutError) else "make it writable"
+            log.warning(event("schwab_token_not_saved", file=self._file, error=why, action=todo))
 
     def _access(self, login: Login) -> Access:
         headers = {"Authorization": f"Bearer {login.access_token}"}

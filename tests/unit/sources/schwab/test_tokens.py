@@ -7,6 +7,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import Future
 from http.server import ThreadingHTTPServer
 from pathlib import Path
 
@@ -156,6 +157,24 @@ def test_a_login_that_cannot_be_kept_serves_from_memory(
     assert [record.message for record in caplog.records if "schwab_token_not_saved" in record.message]
     assert len(caplog.records) == 1
     assert read_login(desk.file).access_token == ""
+
+
+def test_a_process_that_keeps_the_lock_holds_up_no_connection(
+    desk: Desk, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokenfile, "LOCK_SEC", 0.1, raising=False)
+    content = desk.file.read_bytes()
+    given: Future[str] = Future()
+    with changing(desk.file):
+        threading.Thread(target=lambda: given.set_result(desk.tokens.get().token), daemon=True).start()
+        token = given.result(20)
+        assert desk.file.read_bytes() == content, "it is theirs"
+    assert "another process does not let go of it" in caplog.text
+    assert "end that process" in caplog.text
+    assert desk.tokens.get().token == token
+    desk.clock.advance(ACCESS_SEC + 1)
+    assert desk.tokens.get().token != token
+    assert read_login(desk.file).access_token == desk.tokens.get().token
 
 
 def test_a_code_is_exchanged_once(desk: Desk) -> None:
