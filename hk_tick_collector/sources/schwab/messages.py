@@ -16,6 +16,7 @@ ADMIN, EQUITIES = "ADMIN", "LEVELONE_EQUITIES"
 FIELDS = "0,3,8,9,35,41"  # of LEVELONE_EQUITIES; quotes are not asked for, they come far more often than trades
 PRICE, TOTAL_VOLUME, SIZE, TRADE_TIME, VENUE = "3", "8", "9", "35", "41"
 
+MAX_CODE = 999  # a log line has one, and is kept apart by it
 OK = frozenset({0, 26, 27, 28, 29})
 LOGIN_DENIED, SERVICE_NOT_AVAILABLE, CLOSE_CONNECTION, SYMBOL_LIMIT, STOP_STREAMING = 3, 11, 12, 19, 30
 WORDS = {
@@ -73,8 +74,8 @@ def _request(request_id: int, streamer: Streamer, service: str, command: str, pa
 
 
 def code_of(part: dict[str, Any]) -> tuple[int, str]:
-    """Code and words of an answer or a notice; -1 where there is none."""
+    """Code and words of an answer or a notice; -1 where there is none that can be one."""
     content = part.get("content")
     content = content if isinstance(content, dict) else {}
     code, text = content.get("code"), content.get("msg")
-    return code if type(code) is int else -1, text if isinstance(text, str) else ""
+    return code if type(code) is int and 0 <= code <= MAX_CODE else -1, text if isinstance(text, str) else ""

@@ -16,7 +16,7 @@ from hk_tick_collector.core.errors import FeedError, FeedLost
 from hk_tick_collector.market.us import US
 from hk_tick_collector.schwab_sim.server import ACCESS_SEC, Exchange, start_rest
 from hk_tick_collector.schwab_sim.tape import Tape
-from hk_tick_collector.sources.schwab import spec
+from hk_tick_collector.sources.schwab import messages, spec
 from hk_tick_collector.sources.schwab.link import SchwabLink, SchwabSource
 from hk_tick_collector.sources.schwab.messages import SILENCE_SEC
 from hk_tick_collector.sources.schwab.tokenfile import LOGIN_LASTS_SEC, Login, write_login
@@ -285,6 +285,11 @@ def test_who_does_not_speak_the_protocol_is_told_so(desk: Desk) -> None:
 
     on(desk, talk)
     wait_until(lambda: not desk.streamer._clients, "gone")
+
+
+@pytest.mark.parametrize(("told", "code"), [(30, 30), (10**4000, -1), (-7, -1), (True, -1), ("3", -1), (None, -1)])
+def test_a_code_that_can_be_none_is_in_no_log_line(told: Any, code: int) -> None:
+    assert messages.code_of({"content": {"code": told, "msg": "x"}}) == (code, "x")
 
 
 @pytest.mark.parametrize("told", [None, "", "x", "\u00b2", "1" * 5000, True, [1], {}, -1, 1.5])
