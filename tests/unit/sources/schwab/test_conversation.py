@@ -287,7 +287,7 @@ def test_who_does_not_speak_the_protocol_is_told_so(desk: Desk) -> None:
     wait_until(lambda: not desk.streamer._clients, "gone")
 
 
-@pytest.mark.parametrize(("told", "code"), [(30, 30), (10**4000, -1), (-7, -1), (True, -1), ("3", -1), (None, -1)])
+@pytest.mark.parametrize(("told", "code"), [(30, 30), (1_000_000, -1), (-7, -1), (True, -1), ("3", -1), (None, -1)])
 def test_a_code_that_can_be_none_is_in_no_log_line(told: Any, code: int) -> None:
     assert messages.code_of({"content": {"code": told, "msg": "x"}}) == (code, "x")
 
