@@ -30,7 +30,7 @@ from hk_tick_collector.sources.shioaji.gateway import Gateway
 from hk_tick_collector.sources.shioaji.mapping import MAX_VOLUME, WallClock, direction_of, price_of, session_base
 from hk_tick_collector.sources.shioaji.symbols import FUTURES, Contract
 from hk_tick_collector.sources.source import Sink
-from hk_tick_collector.sources.stored import StoredDays
+from hk_tick_collector.sources.stored import Stored, StoredDays
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +70,7 @@ class Compared(NamedTuple):
     differing: int  # of the same sequence and another content
     unknown: int  # in the file alone
     end: int  # the sequence of the copy's last trade; NO_TICK
+    elsewhen: int  # of the same sequence at another time
     is_night_told: bool  # does something that was told bear out its sums of the first of two sessions?
 
     @property
@@ -115,25 +116,29 @@ def _quote(value: Any) -> float | None:
     return float(value) if type(value) in (int, float) and 0 < value < 1e8 else None
 
 
-def compare(trades: Sequence[Trade], stored: Mapping[int, tuple[float | None, int | None]]) -> Compared:
-    """``stored``: price and volume by sequence. Where a second session's totals go on from the first one's, the copy is
-    counted so, too: by what is stored, which knows."""
+def compare(trades: Sequence[Trade], stored: Mapping[int, Stored]) -> Compared:
+    """Where a second session's totals go on from the first one's, the copy is counted so, too: by what is stored, which
+    knows. Trades that are all alike fit both ways; then the times tell."""
     best = _compare(trades, stored)
     night_end = max((trade.seq for trade in trades if trade.seq < SECOND_SESSION), default=0)
-    if best.agrees or not night_end:
+    if not night_end or (best.agrees and not best.elsewhen):
         return best
     shifted = [trade if trade.seq < SECOND_SESSION else trade._replace(seq=trade.seq + night_end) for trade in trades]
     other = _compare(shifted, stored)
-    return other._replace(is_night_told=True) if other.agrees else best
+    if other.agrees and (not best.agrees or other.elsewhen < best.elsewhen):
+        return other._replace(is_night_told=True)
+    return best
 
 
-def _compare(trades: Sequence[Trade], stored: Mapping[int, tuple[float | None, int | None]]) -> Compared:
+def _compare(trades: Sequence[Trade], stored: Mapping[int, Stored]) -> Compared:
     shown = {trade.seq: trade for trade in trades}
     missing = [trade for trade in trades if trade.seq not in stored]
-    differing = sum(stored[seq] != (trade.price, trade.volume) for seq, trade in shown.items() if seq in stored)
+    both = [(trade, stored[seq]) for seq, trade in shown.items() if seq in stored]
+    differing = sum((row.price, row.volume) != (trade.price, trade.volume) for trade, row in both)
+    elsewhen = sum(row.ts_ms != trade.time_us // 1000 for trade, row in both)
     is_night_told = any(seq < SECOND_SESSION for seq in stored)
     end = trades[-1].seq if trades else NO_TICK
-    return Compared(missing, differing, len(stored.keys() - shown.keys()), end, is_night_told)
+    return Compared(missing, differing, len(stored.keys() - shown.keys()), end, elsewhen, is_night_told)
 
 
 class Replay:
@@ -242,11 +247,8 @@ class Replay:
             if self._tries[key] >= MAX_TRIES:
                 self._settled.add(key)
             return
-        stored = {
-            row.seq: (row.price, row.volume)
-            for row in self._stored.rows(symbol, day)
-            if row.seq is not None and row.seq < NO_TRADE
-        }
+        rows = self._stored.rows(symbol, day)
+        stored = {row.seq: row for row in rows if row.seq is not None and row.seq < NO_TRADE}
         compared = compare(trades, stored)
         if self._stop.is_set():
             return

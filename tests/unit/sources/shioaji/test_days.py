@@ -17,7 +17,9 @@ from hk_tick_collector.quality.certificate import make_certificate
 from hk_tick_collector.quality.gap_list import gap_lines
 from hk_tick_collector.quality.page import page
 from hk_tick_collector.quality.recount import recount
+from hk_tick_collector.records.totals import SECOND_SESSION
 from hk_tick_collector.sources.shioaji import replay
+from hk_tick_collector.sources.stored import Stored
 from hk_tick_collector.store.verdict import NOT_SHOWN
 from tests.unit.sources.shioaji.desk import SYMBOLS, Desk, at_ms
 
@@ -215,6 +217,20 @@ def test_a_night_that_only_the_copy_shows_is_proven_by_a_total_alone(
         assert desk.checked()["false_proofs"] == 0
 
     play(lambda: Desk(tmp_path, FRIDAY, "19:50", goes_on=goes_on), work)
+
+
+def test_trades_that_are_all_alike_are_told_apart_by_their_times() -> None:
+    """Three of one lot and one price fit whether the totals go on from the night or not."""
+    seqs = (1, SECOND_SESSION + 1, SECOND_SESSION + 2, SECOND_SESSION + 3)
+    copy = [replay.Trade(1_000_000 * n, seq, 10.0, 1, "BUY", None, None) for n, seq in enumerate(seqs)]
+    last = copy[-1]._replace(seq=SECOND_SESSION + 4)
+    for first, missing in ((1, last), (2, copy[1])):  # the last one is not stored, or the first one is not
+        told = [Stored(0, 1, 10.0, 1, "BUY")]
+        told += [Stored(1000 * (first + n), SECOND_SESSION + 2 + n, 10.0, 1, "BUY") for n in (0, 1)]
+        compared = replay.compare(copy, {row.seq or 0: row for row in told})
+        assert compared.agrees
+        assert compared.missing == [missing]
+        assert compared.end == (last.seq if first == 1 else copy[-1].seq)
 
 
 def test_nothing_is_asked_for_while_the_market_trades_or_wants_to_be_left_alone(tmp_path: Path) -> None:
