@@ -15,10 +15,9 @@ from hk_tick_collector.cli.common import EXIT_FINE, EXIT_PROBLEM, App, print_tab
 from hk_tick_collector.cli.options import named_option
 from hk_tick_collector.cli.terminal import show_text
 from hk_tick_collector.core.errors import InputError, NoData
-from hk_tick_collector.core.text import days_there
 from hk_tick_collector.records.snapshot import Series
 from hk_tick_collector.store.layout import snapshot_days, snapshot_file
-from hk_tick_collector.store.snapshot_reader import Picture, Span, newest, pictures, series_there
+from hk_tick_collector.store.snapshot_reader import Picture, Span, newest, pictures, series_there, why_absent
 from hk_tick_collector.store.verdict import PROVEN
 from hk_tick_collector.watch.when import on_day_ms, one_day, symbol_list
 
@@ -64,7 +63,7 @@ def _day_of(app: App, day: str | None) -> str:
         return days[-1]
     chosen = one_day(app, day)
     if chosen not in days:
-        raise NoData(f"no snapshots are recorded of {chosen}; {days_there(days)}")
+        raise NoData(f"no snapshots: {why_absent(chosen, days, [app.archive_root])}")
     return chosen
 
 

@@ -32,7 +32,6 @@ from hk_tick_collector.client.plan import (
 )
 from hk_tick_collector.client.question import SnapshotQuestion
 from hk_tick_collector.core.errors import NoData as NothingThere
-from hk_tick_collector.core.text import days_there
 from hk_tick_collector.days.catalog import Day
 from hk_tick_collector.days.snapshots import newest_no, read
 from hk_tick_collector.days.union import UnionCatalog
@@ -40,7 +39,7 @@ from hk_tick_collector.market.market import Market
 from hk_tick_collector.quality.snapshots import SeriesGrid, report_of
 from hk_tick_collector.records.snapshot import Series
 from hk_tick_collector.store.layout import snapshot_days, snapshot_file
-from hk_tick_collector.store.snapshot_reader import WHOLE, Span, series_there
+from hk_tick_collector.store.snapshot_reader import WHOLE, Span, series_there, why_absent
 
 _HINT = "SOURCE=gexbot records snapshots; hk-tickctl snapshots lists series"
 
@@ -56,7 +55,7 @@ class SnapshotPlaces(UnionCatalog):
         """The day, of which there is no tick. NoData when there are no snapshots of it."""
         days = self.days()
         if trading_day not in days:
-            raise NothingThere(f"none are recorded of {trading_day}; {days_there(days)}")
+            raise NothingThere(why_absent(trading_day, days, (one.archive_root for one in self.catalogs)))
         return Day(trading_day, None, self.archive_root, self.market, self.data_root)
 
     def files(self, trading_day: str) -> list[Path]:

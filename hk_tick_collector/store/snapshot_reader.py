@@ -10,13 +10,15 @@ from __future__ import annotations
 import heapq
 import sqlite3
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby, islice
 from pathlib import Path
 from typing import NamedTuple
 
 from hk_tick_collector.core.errors import StoreCorrupt
+from hk_tick_collector.core.text import days_there
 from hk_tick_collector.records.snapshot import LIVE, Series
+from hk_tick_collector.store.layout import snapshot_archive
 from hk_tick_collector.store.snapshot_file import reading, unpack_seconds
 
 FETCH_ROWS = 200
@@ -28,6 +30,13 @@ _COPIES = (
     "SELECT fetched_ms, records, unread, first_sec, seconds, sha256 FROM copies WHERE series_id = ? ORDER BY rowid"
 )
 _COLUMNS = "rowid, series_id, ts_sec, recv_ts_ms, origin, spot, zero_gamma"
+
+
+def why_absent(day: str, days: Sequence[str], archive_roots: Iterable[Path]) -> str:
+    """Why a day that is not in ``days`` cannot be read, and what to do, in words."""
+    if any(snapshot_archive(root, day).is_dir() for root in archive_roots):
+        return f"those of {day} are archived: hk-tickctl restore {day} --kind snapshot brings them back"
+    return f"none are recorded of {day}; {days_there(days)}"
 
 
 class Picture(NamedTuple):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import hk_tick_collector as hk
 from hk_tick_collector.store.layout import snapshot_archive, snapshot_file
 from tests.snapshots import DAY, SPX, copied, filled, record, snapshot
 from tests.tickctl import tickctl, tickctl_json
@@ -34,6 +35,15 @@ def test_a_day_is_put_away_deleted_and_brought_back_byte_for_byte(root: Path) ->
     (row,) = tickctl_json("retain", *KIND, "--keep-days", 1, data_root=root)
     assert (row["trading_day"], row["action"]) == (BEFORE, "deleted")
     assert not snapshot_file(root, BEFORE).exists()
+    back = f"those of {BEFORE} are archived: hk-tickctl restore {BEFORE} --kind snapshot brings them back"
+    for words in (
+        ("snapshots", "--days", BEFORE),
+        ("export", "csv", *KIND, "--days", BEFORE, "--output", root / "out"),
+    ):
+        told = tickctl(*words, data_root=root)
+        assert (told.returncode, back in told.stderr) == (3, True), told.stderr
+    with pytest.raises(hk.NoData, match=back):
+        hk.local(root).load("US.SPX", BEFORE, kind="snapshot")
     tickctl_json("restore", BEFORE, *KIND, data_root=root)
     assert snapshot_file(root, BEFORE).read_bytes() == before
     there = tickctl("restore", BEFORE, *KIND, data_root=root)
