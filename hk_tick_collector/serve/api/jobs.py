@@ -21,7 +21,7 @@ from hk_tick_collector.client.errors import BadQuestion
 from hk_tick_collector.client.local import by_symbol, coverage_of, kept_types, narrowed
 from hk_tick_collector.client.plan import DayRead, MarketRoots, Plan, plan_of
 from hk_tick_collector.client.question import ALL, BarQuestion, column_names
-from hk_tick_collector.core.errors import NoData, RecorderError, StoreError
+from hk_tick_collector.core.errors import CopiesUnavailable, NoData, RecorderError, StoreError
 from hk_tick_collector.days.catalog import Day
 from hk_tick_collector.days.schema import UTC_MS, ticks_schema
 from hk_tick_collector.market.registry import DEFAULT_MARKET
@@ -263,17 +263,31 @@ def _send_json(out: Out, content: Any, headers: Mapping[str, str] | None = None)
 
 
 def _days(roots: Roots, asked: Asked, key: Key, out: Out) -> int:
-    found = []
+    found: list[dict[str, Any]] = []
     codes = [asked["market"]] if asked.get("market") else dict.fromkeys(root.market.code for root in roots.with_older())
     for recorded in map(roots.recorded, codes):
         catalog = recorded.catalog
         names = [name for name in catalog.days() if _is_between(name, asked.get("first"), asked.get("last"))]
-        found += [_day_line(recorded, catalog.day(name), key) for name in names[-asked["limit"] :]]
+        found += _day_lines(roots, recorded, names[-asked["limit"] :], key)
     return _send_json(out, {"data": sorted(found, key=lambda line: (line["day"], line["market"]))})
 
 
 def _is_between(day: str, first: str | None, last: str | None) -> bool:
     return (first is None or day >= first) and (last is None or day <= last)
+
+
+def _day_lines(roots: Roots, recorded: MarketRoots, names: Iterable[str], key: Key) -> Iterator[dict[str, Any]]:
+    """Of days that no file here has, one that cannot be asked for says so, and the others are not waited for."""
+    here = {name for root in roots.all if root.market is recorded.market for name in root.catalog.days()}
+    is_away = False
+    for name in names:
+        if name in here or not is_away:
+            try:
+                yield _day_line(recorded, recorded.catalog.day(name), key)
+                continue
+            except CopiesUnavailable:
+                is_away = True
+        yield {"day": name, "market": recorded.market.code, "state": "away"}
 
 
 def _day_line(recorded: MarketRoots, day: Day, key: Key) -> dict[str, Any]:

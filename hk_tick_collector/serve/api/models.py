@@ -465,7 +465,9 @@ class DayLine(BaseModel):
 
     day: str
     market: str
-    state: Literal["live", "over", "damaged"]
+    state: Literal["live", "over", "damaged", "away"] = Field(
+        description="`away`: it is in a ClickHouse that does not answer now."
+    )
 
 
 class DaysAnswer(BaseModel):

@@ -16,6 +16,7 @@ import pytest
 from hk_tick_collector.clickhouse import older as older_days
 from hk_tick_collector.clickhouse.connection import ClickHouse
 from hk_tick_collector.clickhouse.older import Older
+from hk_tick_collector.core.errors import CopiesUnavailable
 from hk_tick_collector.serve.api import jobs
 from hk_tick_collector.serve.api.roots import Roots
 from hk_tick_collector.serve.keys import ANONYMOUS
@@ -169,6 +170,25 @@ def test_what_was_known_of_it_counts_until_it_answers_again(
     assert older.reason == ""
     shipped.address = shipped.address._replace(database=database)
     assert Older(lambda: shipped, "B")([catalog(root)]) == []
+
+
+def test_days_with_a_file_are_listed_while_the_others_cannot_be_asked_for(root: Path, shipped: ClickHouse) -> None:
+    day_file(root, BEFORE).unlink()
+    roots = Roots([(root, archive_dir(root))], older=Older(lambda: shipped))
+    question, database = {"job": "days", "limit": 10}, shipped.address.database
+
+    def listed() -> list[tuple[str, str]]:
+        out = Out()
+        jobs.run(roots, question, ANONYMOUS, out)
+        return [(line["day"], line["state"]) for line in out.json()["data"]]
+
+    assert listed() == [(BEFORE, "over"), (DAY, "over")]
+    shipped.address = shipped.address._replace(database="nowhere")
+    assert listed() == [(BEFORE, "away"), (DAY, "over")]
+    with pytest.raises(CopiesUnavailable):
+        jobs.run(roots, {"job": "day", "day": BEFORE}, ANONYMOUS, Out())
+    shipped.address = shipped.address._replace(database=database)
+    assert listed() == [(BEFORE, "over"), (DAY, "over")]
 
 
 def test_a_password_file_that_others_may_read_starts_no_server(root: Path, tmp_path: Path) -> None:
