@@ -24,7 +24,7 @@ from hk_tick_collector.store.position import ROW, Position, Row
 COLUMNS = {TICKS: ROW[1:], BOOKS: book_follow.COLUMNS}  # of a row behind its rowid, by kind
 PRICE, ODD_LOTS, OFF_EXCHANGE, ALL = "price", "odd_lots", "off_exchange", "all"
 TYPES = (PRICE, ODD_LOTS, OFF_EXCHANGE, ALL)
-ROW_BYTES, FRAME_BYTES = {TICKS: 1000, BOOKS: 4000}, 2000  # what they cost in memory
+ROW_BYTES, LEVEL_BYTES, FRAME_BYTES = 1000, 150, 2000  # what they cost in memory; a book may have hundreds of levels
 SYMBOL = ROW.index("symbol")
 assert book_follow.COLUMNS[SYMBOL - 1] == "symbol"
 BIDS, ASKS = book_follow.BIDS, book_follow.ASKS
@@ -44,10 +44,13 @@ class Frame:
     message: dict[str, Any] | None = None
     at_sec: float = field(default_factory=time.monotonic)
 
-    @property
+    @cached_property
     def size_bytes(self) -> int:
         """About what it costs in memory."""
-        return ROW_BYTES[self.after.kind] * len(self.rows) + FRAME_BYTES
+        levels = 0
+        if self.after.kind == BOOKS:
+            levels = sum(len(row[BIDS]) + len(row[ASKS]) for row in self.rows if row[BIDS] is not None)
+        return ROW_BYTES * len(self.rows) + LEVEL_BYTES * levels + FRAME_BYTES
 
     @cached_property
     def symbols(self) -> frozenset[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -19,6 +20,7 @@ from hk_tick_collector.records.book import Book, BookEntry, BookPush, PushEntry,
 from hk_tick_collector.serve.keys import ANONYMOUS
 from hk_tick_collector.serve.live import hub as hubs
 from hk_tick_collector.serve.live import session as sessions
+from hk_tick_collector.serve.live.frames import Frame
 from hk_tick_collector.serve.live.hub import Hub, News, Readers
 from hk_tick_collector.serve.live.question import subscription
 from hk_tick_collector.serve.live.session import Session
@@ -85,6 +87,30 @@ def test_a_slow_reader_that_skips_pushes_is_told_every_book_and_says_so(
     assert {row[1]: row[9] for row in snapshot["books"]} == {
         STILL: [[7.0, 100, 1]], LOST: [[80.0, 100, 1]], LIVELY: [[404.0, 100, 1]],
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("levels", [10, 500])
+def test_the_ring_knows_what_deep_books_cost(writer: BookWriter, tmp_path: Path, levels: int) -> None:
+    """Its bound is of memory, and a right to the whole book shows hundreds of levels."""
+
+    def cost_bytes(value: Any) -> int:
+        return sys.getsizeof(value) + (sum(map(cost_bytes, value)) if isinstance(value, tuple) else 0)
+
+    async def followed() -> Frame:
+        hub = Hub(tmp_path, News(), kind="books", make=Here)
+        await hub.begin()
+        write(writer, PushEntry(BookPush(LIVELY, OPEN_US + 1, None, None, Book(side(-1), side(1)))))
+        await hub.step(0, 0)
+        assert hub.ring is not None
+        (frame,) = hub.ring.take(0, 1)
+        return frame
+
+    def side(step: int) -> tuple[tuple[float, int, int], ...]:
+        return tuple((400.0 + step * (1 + n) / 10, 1000 + n, 300 + n) for n in range(levels))
+
+    write(writer, push(STILL, 0, 6.8))
+    frame = asyncio.run(followed())
+    assert 0.5 < cost_bytes(frame.rows[0]) / frame.size_bytes < 1.2
 
 
 def test_files_rest_when_nobody_listens_and_are_opened_again(
