@@ -59,6 +59,7 @@ class Ledger:
     calls: deque[float] = field(default_factory=deque)  # monotonic, of the last hour
     told: set[tuple[str, Series]] = field(default_factory=set)  # read to the end
     retry: dict[tuple[str, Series], tuple[float, float]] = field(default_factory=dict)  # not before, and the next wait
+    pause: tuple[float, float] = (0.0, 0.0)  # the same of all files
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,10 @@ class CopyOptions:
 
     days: int  # trading days; 0: none is fetched
     calls_per_hour: int
+
+
+class HistoryRefused(FeedError):
+    """No file is given at all. What is polled may be given all the same: that is found out there."""
 
 
 class Copies:
@@ -94,6 +99,7 @@ class Copies:
         self._series = series
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="gexbot-copies", daemon=True)
+        self._ledger = ledger
         self._calls, self._told, self._retry = ledger.calls, ledger.told, ledger.retry
         self._log = RateLimitedLog(log, period_sec=600)
 
@@ -109,15 +115,29 @@ class Copies:
     def _run(self) -> None:
         while not self._stop.wait(LOOK_SEC):
             try:
-                due = self._due() if self._calls_left() else None
-                if due is not None:
-                    self._calls.append(self._clock.monotonic())
-                    self._fetch(*due)
+                self.check()
             except Banned as exc:
                 self._log.log(logging.WARNING, "gexbot_copies_wait", reason=str(exc))
             except Exception:
                 log.exception("gexbot_copies_failed")
                 self._stop.wait(RETRY_MIN_SEC)
+
+    def check(self) -> None:
+        """Fetch the next file, when it is time. Banned."""
+        due = self._due() if self._calls_left() and self._clock.monotonic() >= self._ledger.pause[0] else None
+        if due is None:
+            return
+        self._calls.append(self._clock.monotonic())
+        try:
+            self._fetch(*due)
+        except Banned:
+            self._ledger.pause = self._later(self._ledger.pause)
+            raise
+
+    def _later(self, before: tuple[float, float] | None) -> tuple[float, float]:
+        """Not before, and the next wait."""
+        wait_sec = before[1] if before and before[1] else RETRY_MIN_SEC
+        return self._clock.monotonic() + wait_sec, min(2 * wait_sec, RETRY_MAX_SEC)
 
     def days(self) -> list[str]:
         """Trading days that are over, oldest first."""
@@ -159,13 +179,16 @@ class Copies:
         except Banned:
             raise
         except FeedError as exc:
-            _, wait_sec = self._retry.get((day, series), (0.0, RETRY_MIN_SEC))
-            self._retry[day, series] = self._clock.monotonic() + wait_sec, min(2 * wait_sec, RETRY_MAX_SEC)
+            retry = self._retry[day, series] = self._later(self._retry.get((day, series)))
+            if isinstance(exc, HistoryRefused):
+                retry = self._ledger.pause = self._later(self._ledger.pause)
             self._log.log(
                 logging.WARNING, "gexbot_copy_failed", key=f"{day} {series}", day=day, series=series, error=str(exc),
-                records=reading.records, wait_sec=wait_sec, action="asked for again then",
+                records=reading.records, wait_sec=round(retry[0] - self._clock.monotonic()),
+                action="asked for again then",
             )  # fmt: skip
             return
+        self._ledger.pause = (0.0, 0.0)
         self._told.add((day, series))
         seconds = tuple(sorted(reading.seconds))
         at_ms, sha256 = self._clock.now_ms(), reading.sha256.hexdigest()
@@ -241,8 +264,10 @@ def _address(client: httpx.Client, access: Access, day: str, series: Series) -> 
             if len(body) > MAX_ADDRESS_BYTES:
                 raise FeedError("the answer is no address of a file")
     status = response.status_code
-    if status in (401, 429):
-        raise access.refuse(status, response.headers.get("Retry-After"), is_key=status == 401)
+    if status == 429:
+        raise access.refuse(status, response.headers.get("Retry-After"), is_key=False)
+    if status == 401:
+        raise HistoryRefused("gexbot refused the key for its files (401): is history in the subscription?")
     if status != 200:
         hint = ": is history in the subscription?" if status == 403 else ""
         raise FeedError(f"the day's file was refused with status {status}{hint}")

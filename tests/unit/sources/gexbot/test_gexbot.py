@@ -5,8 +5,11 @@ from __future__ import annotations
 import gzip
 import json
 import math
+import threading
 import zlib
 from collections.abc import Iterator
+from contextlib import nullcontext
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -190,8 +193,8 @@ class Silent:
         return 0
 
 
-def copies(key: Path, clock: ManualClock, days: int, per_hour: int = 60) -> Copies:
-    access = Access("https://api.gex.bot/v2", key, clock)
+def copies(key: Path, clock: ManualClock, days: int, per_hour: int = 60, api: str = "https://api.gex.bot/v2") -> Copies:
+    access = Access(api, key, clock)
     options = CopyOptions(days, per_hour)
     return Copies(
         access, MAPPER, Silent(), TradingCalendar(US), clock, options, Ledger(),
@@ -218,6 +221,41 @@ def test_the_budget_of_an_hour_is_kept(key: Path) -> None:
         wanted._calls.append(clock.monotonic())
     clock.advance(3600)
     assert wanted._calls_left() == 2
+
+
+@pytest.mark.parametrize("status", [401, 429])
+def test_who_gives_no_files_is_asked_seldom_and_polled_all_the_same(key: Path, status: int) -> None:
+    """Else each question for a file ended the polls, and the next good poll began the waits anew."""
+    asked: list[str] = []
+
+    class Refusing(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_error(status)
+
+        def log_message(self, *_: object) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Refusing)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    clock = ManualClock(NOON * 1000 + 86_400_000)
+    wanted = copies(key, clock, 3, api=f"http://127.0.0.1:{server.server_port}/v2")
+    try:
+        for wait_sec in (300, 600, 1200):
+            before = len(asked)
+            with nullcontext() if status == 401 else pytest.raises(Banned):
+                wanted.check()
+            assert len(asked) == before + 1
+            clock.advance(61)
+            assert not wanted._access.banned
+            wanted._access.served()  # a poll
+            clock.advance(wait_sec - 62)
+            wanted.check()
+            assert len(asked) == before + 1
+            clock.advance(2)
+        assert {path.partition("?")[0] for path in asked} == {"/v2/hist/SPX/classic/gex_full/2026-11-27"}
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 def test_a_packed_file_is_unpacked_as_it_comes() -> None:
