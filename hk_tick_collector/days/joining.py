@@ -101,19 +101,25 @@ def plan_symbol(symbol: str, ticks: Mapping[_R, pa.Table]) -> SymbolPlan[_R]:
     """``ticks``: of every recording that has the symbol, each with ``twins.COLUMNS``."""
     best, *others = sorted(ticks, key=lambda source: _trust(source.coverage[symbol]), reverse=True)
     plan = SymbolPlan(best, [best])
-    kept = ticks[best]
     for source in others:
-        counts = all(one.coverage[symbol].distrust is None for one in (best, source))
-        found = twins.compare(kept, ticks[source], counts=counts)
-        if found.contradicts:
-            plan.conflicts.append(Conflict(symbol, best.name, source.name, found.otherwise, found.renumbered))
+        found = {one: _compared(symbol, one, source, ticks) for one in plan.taken}  # what the first lacks two may tell
+        against = next((one for one in found if found[one].contradicts), None)
+        if against is not None:
+            told = found[against]
+            plan.conflicts.append(Conflict(symbol, against.name, source.name, told.otherwise, told.renumbered))
             continue
         plan.taken.append(source)
-        plan.is_unchecked |= bool(found.second_rows and found.first_rows and not found.common_rows)
+        first = found[best]
+        plan.is_unchecked |= bool(first.second_rows and first.first_rows and not first.common_rows)
     if best.coverage[symbol].state != PROVEN:
         plan.cautions = plan.taken[1:]
         plan.interruptions = _open_interruptions(symbol, {source: ticks[source] for source in plan.taken})
     return plan
+
+
+def _compared(symbol: str, one: _R, other: _R, ticks: Mapping[_R, pa.Table]) -> twins.Difference:
+    counts = all(source.coverage[symbol].distrust is None for source in (one, other))
+    return twins.compare(ticks[one], ticks[other], counts=counts)
 
 
 def _open_interruptions(symbol: str, ticks: Mapping[_R, pa.Table]) -> tuple[int, ...]:

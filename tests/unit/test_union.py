@@ -84,6 +84,19 @@ def test_missing_is_what_all_miss(tmp_path: Path) -> None:
     assert [line.counters for line in gap_lines(day) if line.state == "open"] == ["115-120"]
 
 
+def test_two_that_tell_differently_what_the_first_lacks_are_not_both_read(tmp_path: Path) -> None:
+    roots = [lacking(tmp_path / "a", 121, 150), lacking(tmp_path / "b", 51, 90), tmp_path / "c"]
+    numbered_otherwise = [
+        old._replace(seq=new.seq) for old, new in zip(ALL[120:150], make_ticks(521, 550), strict=True)
+    ]
+    store(roots[2], [*ALL[:50], *numbered_otherwise])
+    day = union(*roots)
+    rows = day.coverage()
+    assert (rows[0].state, rows[0].stored_ticks, day.ticks([SYMBOL]).num_rows) == (UNPROVEN, 300, 300)
+    (told,) = day.contradictions
+    assert f"{roots[1]} and {roots[2]} contradict each other" in told
+
+
 def test_what_two_tell_differently_is_listed_and_never_chosen_silently(tmp_path: Path) -> None:
     other = [*ALL[:9], ALL[9]._replace(price=1.0), *ALL[10:]]
     small = make_ticks(1, 5, "HK.00005")
