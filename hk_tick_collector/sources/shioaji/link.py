@@ -83,8 +83,11 @@ class ShioajiLink:
         is_recovering = health.get("session_recovering") is True
         if health.get("token_stale") is True:
             self._log.log(logging.WARNING, "shioaji_token_stale", action=RESTART)
+        is_serving = status == "healthy" and not is_recovering
+        if not is_serving:
+            self._replay.note_deaf()
         return Ready(
-            serving=status == "healthy" and not is_recovering,
+            serving=is_serving,
             clock_ms=_clock_ms(health.get("timestamp")),
             details={"status": status, "session_recovering": is_recovering, "action": RESTART},
         )

@@ -156,6 +156,7 @@ class Replay:
         self._tries: dict[tuple[str, str], int] = {}
         self._again_sec: dict[tuple[str, str], float] = {}
         self._not_before_ms = 0
+        self._deaf_nights: set[str] = set()  # trading days in whose night the gateway had no session for a while
         self._shown_days: set[str] = set()  # of which a trade was shown, of any symbol
         self._log = RateLimitedLog(log, period_sec=600)
         self.wanted: Mapping[str, Contract] = {}
@@ -167,6 +168,13 @@ class Replay:
     def stop(self) -> None:
         """End, after the question at hand; its answer is not handed over."""
         self._stop.set()
+
+    def note_deaf(self) -> None:
+        """The gateway has no session at this moment. On any thread."""
+        now_ms = self._clock.now_ms()
+        day = self._market.trading_day(now_ms)
+        if self._market.phase_at(now_ms, self._market.table_kind(day)) is Phase.OVERNIGHT:
+            self._deaf_nights.add(day)
 
     def _run(self) -> None:
         while not self._stop.wait(CHECK_SEC):
@@ -276,7 +284,8 @@ class Replay:
             return None
         if any(trade.seq < SECOND_SESSION for trade in compared.missing):
             return NIGHT_NOT_TOLD
-        return NIGHT_NOT_SHOWN if self._since_ms[symbol] > self._market.day_bounds(day)[0] else None
+        has_listened = self._since_ms[symbol] <= self._market.day_bounds(day)[0] and day not in self._deaf_nights
+        return None if has_listened else NIGHT_NOT_SHOWN
 
     def _report(self, symbol: str, day: str, compared: Compared, level: int, name: str) -> None:
         log.log(

@@ -219,6 +219,30 @@ def test_a_night_that_only_the_copy_shows_is_proven_by_a_total_alone(
     play(lambda: Desk(tmp_path, FRIDAY, "19:50", goes_on=goes_on), work)
 
 
+@pytest.mark.parametrize(("fault", "reason"), [("recovering", replay.NIGHT_NOT_SHOWN), ("accept", None)])
+def test_who_listened_to_a_gateway_without_a_session_has_not_heard_the_night(
+    tmp_path: Path, fault: str, reason: str | None
+) -> None:
+    async def work(desk: Desk) -> None:
+        desk.exchange.fault("nightless_history")
+        await desk.connect(["TWF.TXFL6"])
+        assert desk.link is not None
+        desk.link._replay = desk.replay
+        desk.go_to(FRIDAY, "21:00")
+        desk.exchange.fault(fault)
+        assert (await desk.link.ready(10)).serving is (reason is None)
+        desk.exchange.fault("recovered")
+        desk.go_to(MONDAY, "09:00")
+        assert (await desk.link.ready(10)).serving
+        await desk.trade(80)
+        desk.go_to(MONDAY, "14:36")
+        await desk.compare_days()
+        (row,) = desk.rows(MONDAY)
+        assert (row.state, row.reason) == ("unproven" if reason else "proven", reason)
+
+    play(lambda: Desk(tmp_path, FRIDAY, "14:59"), work)
+
+
 def test_trades_that_are_all_alike_are_told_apart_by_their_times() -> None:
     """Three of one lot and one price fit whether the totals go on from the night or not."""
     seqs = (1, SECOND_SESSION + 1, SECOND_SESSION + 2, SECOND_SESSION + 3)
