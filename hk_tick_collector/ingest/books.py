@@ -152,7 +152,8 @@ class BookQueue:
             batch = [items.popleft() for _ in range(min(max_items, len(items)))]
             self._bytes -= sum(len(item.message) for item in batch if isinstance(item, RawPush))
             # With nothing left, all that ever came is accounted for; what was lost on the way would not add up.
-            received = sum(map(_weight, batch)) if items else self._progress.received - self._accounted
+            is_rest = not items and not self._held
+            received = self._progress.received - self._accounted if is_rest else sum(map(_weight, batch))
             self._accounted += received
             return Taken(batch, received)
 

@@ -100,6 +100,13 @@ def test_a_queue_is_bounded_in_bytes_as_well() -> None:
     assert [item.merged for item in queue.take(1000).items if isinstance(item, RawPush)] == [96]
 
 
+def test_what_an_overfull_queue_still_holds_is_not_accounted_for() -> None:
+    """Else a recorder that is killed then leaves a session of more pushes than it stored, merged and lost."""
+    queue = BookQueue(BookProgress(), max_pushes=2)
+    queue.push([_raw("HK.00700", number) for number in range(5)])
+    assert [(len(batch.items), batch.received) for batch in (queue.take(9), queue.take(9))] == [(2, 2), (1, 3)]
+
+
 def test_a_comparison_that_finds_the_queue_full_is_forgotten() -> None:
     queue = BookQueue(BookProgress(), max_pushes=1)
     queue.push([_raw("HK.00700", 1)])
