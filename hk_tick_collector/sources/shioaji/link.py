@@ -36,7 +36,8 @@ RESTART = "if it stays so, restart the gateway: systemctl restart shioaji-gatewa
 
 
 class ShioajiLink:
-    """One connection. The gateway has no list of subscriptions: what it accepted counts as subscribed."""
+    """One connection. The gateway has no list of subscriptions: what it accepted counts as subscribed, for as
+    long as it has its session."""
 
     def __init__(self, source: ShioajiSource, sink: Sink) -> None:
         self._loss = Loss()
@@ -86,6 +87,7 @@ class ShioajiLink:
         is_serving = status == "healthy" and not is_recovering
         if not is_serving:
             self._replay.note_deaf()
+            self._contracts.clear()  # nobody knows whether its next session has them: they are asked for again
         return Ready(
             serving=is_serving,
             clock_ms=_clock_ms(health.get("timestamp")),

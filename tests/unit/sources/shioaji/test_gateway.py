@@ -134,6 +134,26 @@ def test_a_gateway_that_recovers_is_not_ready_and_says_what_helps(place: Place, 
     asyncio.run(go())
 
 
+def test_what_a_gateway_had_subscribed_is_asked_for_again_after_it_has_recovered(place: Place, tmp_path: Path) -> None:
+    async def go() -> None:
+        link, _ = link_of(place, tmp_path)
+        await link.open(10)
+        await link.subscribe(["TW.2330"], 10)
+        await link.subscribe(["TW.2330"], 10)
+        assert place.exchange.requests["stream/subscribe"] == 1
+        place.exchange.fault("recovering")
+        await link.ready(10)
+        place.exchange.fault("recovered")
+        assert (await link.ready(10)).serving
+        assert (await link.subscribed(10)).symbols == frozenset()
+        await link.subscribe(["TW.2330"], 10)
+        assert place.exchange.requests["stream/subscribe"] == 2
+        assert (await link.subscribed(10)).symbols == {"TW.2330"}
+        link.close()
+
+    asyncio.run(go())
+
+
 def test_a_token_that_has_ended_is_said_and_ticks_go_on(
     place: Place, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
