@@ -52,4 +52,5 @@ def note_of(found: Iterable[Observed]) -> list[str]:
     seen, told = (sum(numbers) for numbers in zip(Observed(), *found, strict=True))
     if told <= 0:
         return []
-    return [f"the source conflates its trades: the rows hold {100 * seen / told:.1f} % of the volume that it told of"]
+    percent = 100.0 if seen >= told else min(100 * seen / told, 99.9)  # never rounded up to all of it
+    return [f"the source conflates its trades: the rows hold {percent:.1f} % of the volume that it told of"]

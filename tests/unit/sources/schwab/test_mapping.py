@@ -300,3 +300,8 @@ def test_the_share_is_said_where_it_is_known(found: list[Observed], note: list[s
     told = note_of(found)
     assert len(told) == len(note)
     assert all(part in text for part, text in zip(note, told, strict=True))
+
+
+@pytest.mark.parametrize(("seen", "shown"), [(9999, "99.9 %"), (9994, "99.9 %"), (10_000, "100.0 %")])
+def test_what_was_not_seen_is_never_rounded_away(seen: int, shown: str) -> None:
+    assert shown in note_of([Observed(seen, 10_000)])[0]
