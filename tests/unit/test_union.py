@@ -17,6 +17,7 @@ from hk_tick_collector.days.union import UnionCatalog, UnionDay
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.quality.certificate import make_certificate
 from hk_tick_collector.quality.gap_list import gap_lines
+from hk_tick_collector.serve.api.jobs import _as_shown
 from hk_tick_collector.store.layout import archive_dir, day_file
 from tests.ticks import BASE_MS, DAY, make_ticks
 from tests.unit.client.days import recordings, store
@@ -76,6 +77,9 @@ def test_rows_that_another_program_removed_from_one_root_are_no_complete_day(tmp
     found = make_certificate(union(a, b), calendar, now_ms)
     assert found.problems == (f"{day_file(b, DAY)}: coverage counts 5 ticks, there are 4 rows",)
     assert found.grade == "F"
+    served = _as_shown(found, day)
+    assert len(served.problems) == 1
+    assert str(tmp_path) not in repr(served.problems)
 
 
 def test_missing_is_what_all_miss(tmp_path: Path) -> None:

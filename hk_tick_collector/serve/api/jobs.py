@@ -371,7 +371,7 @@ def _certificate(roots: Roots, asked: Asked, key: Key, out: Out) -> int:
     certificate = _of_key(certificate, key)
     certificate = _as_shown(certificate, day)
     if asked["format"] == "json":
-        return _send_json(out, {**asdict(certificate), "problems": list(map(shown, certificate.problems))})
+        return _send_json(out, asdict(certificate))
     from hk_tick_collector.quality.page import page, policy  # noqa: PLC0415 - few ask for it
     from hk_tick_collector.quality.recount import recount  # noqa: PLC0415
 
@@ -392,7 +392,8 @@ def _certificate(roots: Roots, asked: Asked, key: Key, out: Out) -> int:
 def _as_shown(certificate: Certificate, day: Day) -> Certificate:
     """Without paths of this machine."""
     books = None if certificate.books is None else _without_paths(certificate.books)
-    return replace(certificate, source=day.source.name, notes=tuple(map(shown, certificate.notes)), books=books)
+    notes, problems = (tuple(map(shown, texts)) for texts in (certificate.notes, certificate.problems))
+    return replace(certificate, source=day.source.name, notes=notes, problems=problems, books=books)
 
 
 def _top(roots: Roots, asked: Asked, key: Key, out: Out) -> int:
