@@ -49,6 +49,7 @@ DEADLINE_SEC = 60.0
 CHINESE = ".zh-Hant.md"
 # A page's example data root and its ports, which may be in use here.
 DATA_ROOT, OPEND_PORT, CONTROL_PORT = "/data/sqlite/HK", "11111", "11112"
+OTHER_PORT = re.compile(r"\b18[789]\d\d\b")  # of the simulators of other sources
 
 # Blocks that are typed otherwise here: the demo for a shorter time, and this suite must not call itself.
 INSTEAD = {
@@ -113,6 +114,7 @@ class Reader:
         self.printed = ""
         self._opend_port = opend_port
         self._control_port = free_port()
+        self._other_ports: dict[str, str] = {}
         self._background: list[Process] = []
         home = tree.parent / "reader-home"
         self._env = clean_env(home, PATH=f"{self._bin()}:{os.environ['PATH']}", TMPDIR=self._tmp())
@@ -155,6 +157,7 @@ class Reader:
         text = re.sub(r"^(hk-tickctl (?:status|day|gaps|eod)\b.*)$", r"\1 || [ $? -eq 1 ]", text, flags=re.MULTILINE)
         text = text.replace(DATA_ROOT, str(self.data_root)).replace(CONTROL_PORT, str(self._control_port))
         text = text.replace(OPEND_PORT, str(self._opend_port))
+        text = OTHER_PORT.sub(lambda port: self._other_ports.setdefault(port[0], str(free_port())), text)
         # The simulator that a page starts takes the port that the page's programs connect to.
         return re.sub(
             r"^hk-opend-sim run (?!.*--port)", f"hk-opend-sim run --port {self._opend_port} ", text, flags=re.M
