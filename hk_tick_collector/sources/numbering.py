@@ -82,17 +82,29 @@ def are_named_otherwise(pushed: Iterable[Tick], pulled: Sequence[Tick], newest_r
     for seq, tick in pushes.items():
         if (seq, tick.price, tick.volume, tick.ts_ms // 1000) in named:
             continue
-        if is_named_otherwise(tick, numbers_of(tick, pulled) - pushes.keys(), pulled, newest_rows):
+        if is_named_otherwise(tick, numbers_of(tick, pulled) - pushes.keys(), pulled, ends_of(pulled), newest_rows):
             return True
     return False
 
 
-def is_named_otherwise(pushed: Tick, twins: Collection[int], pulled: Collection[Tick], newest_rows: int) -> bool:
-    """Is one of ``twins``, numbers of equal trades in an answer that lacks the pushed one's, the pushed one's there?"""
+def ends_of(pulled: Sequence[Tick]) -> tuple[int, int]:
+    """The seconds that an answer begins and ends with, of which it need not show all.
+
+    It comes in the order of arrival, where a tick of an earlier second may follow later ones: its oldest tick is not
+    where it begins.
+    """
+    return pulled[0].ts_ms // 1000, pulled[-1].ts_ms // 1000
+
+
+def is_named_otherwise(
+    pushed: Tick, twins: Collection[int], pulled: Collection[Tick], ends: tuple[int, int], newest_rows: int
+) -> bool:
+    """Is one of ``twins``, numbers of equal trades in an answer that lacks the pushed one's, the pushed one's there?
+    ``ends``: ``ends_of`` the answer."""
     if not twins or pushed.seq is None:
         return False
     if not is_near(pushed.seq, twins, newest_rows):
         return True
-    seconds = [tick.ts_ms // 1000 for tick in pulled]
     counters = {seq_counter(tick.seq) for tick in pulled if tick.seq is not None}
-    return min(seconds) < pushed.ts_ms // 1000 < max(seconds) or seq_counter(pushed.seq) in counters
+    began, ended = ends
+    return began < pushed.ts_ms // 1000 < ended or seq_counter(pushed.seq) in counters

@@ -32,21 +32,24 @@ def numbered_otherwise(conn: sqlite3.Connection, symbol: str, rows: Iterable[Tic
 
     Costs a look at the rows of each second that is told.
     """
-    ways: dict[bool, list[Tick]] = {True: [], False: []}
+    views: dict[tuple[bool, int], list[Tick]] = {}  # an answer each, and what was pushed together
     for row in rows:
         if row.seq is not None:
-            ways[row.push_type == PUSH_TYPE_PUSH].append(row)
-    return any(_is_told_otherwise(conn, symbol, told, is_push) for is_push, told in ways.items())
+            views.setdefault((row.push_type == PUSH_TYPE_PUSH, row.recv_ts_ms), []).append(row)
+    return any(_is_told_otherwise(conn, symbol, told, is_push) for (is_push, _), told in views.items())
 
 
 def _is_told_otherwise(conn: sqlite3.Connection, symbol: str, told: Sequence[Tick], is_push: bool) -> bool:
     seconds: dict[int, list[Tick]] = {}
     for row in told:
         seconds.setdefault(seq_epoch_sec(row.seq or 0), []).append(row)
+    # Of the seconds that an answer begins and ends with it need not show all. It comes in the order of arrival, where
+    # a tick of an earlier second may follow later ones: it begins with its first row, not with its smallest number.
+    began, ended = seq_epoch_sec(told[0].seq or 0), seq_epoch_sec(told[-1].seq or 0)
     for second, rows in seconds.items():
         first_seq = second << 32
         values = (symbol, first_seq, first_seq | 0xFFFF_FFFF, PUSH_TYPE_PUSH, is_push)
-        is_inside = not is_push and min(seconds) < second < max(seconds)  # all of it was shown
+        is_inside = not is_push and began < second < ended
         stored = [_Stored(*row) for row in conn.execute(_OF_SECOND, values)]
         if any(_is_one_of(trade, rows, near_counts=is_inside) for trade in stored):
             return True

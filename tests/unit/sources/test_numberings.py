@@ -8,13 +8,18 @@ last answer: so each must be stored exactly as often as it was made.
 from __future__ import annotations
 
 import random
+import sqlite3
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from hk_tick_collector.market.hk.sessions import day_start_ms
 from hk_tick_collector.records.tick import Tick
+from hk_tick_collector.sources.numbering import are_named_otherwise
+from hk_tick_collector.store.numbering import numbered_otherwise
+from hk_tick_collector.store.writer import DayFileWriter
 from tests.stored import iter_ticks
 from tests.unit.sources.desk import DAY, SYMBOL, TOMORROW, YESTERDAY, Desk, tick
 
@@ -165,3 +170,27 @@ def test_what_no_answer_can_tell_is_stored_and_not_proven(seed: int, tmp_path: P
     game, lost, _ = play(seed, tmp_path, blind=False)
     assert not lost
     assert game.state() == "unproven"
+
+
+EARLIER, PART, LATER = tick(2, 0.99, price=3), tick(38, 1.003, price=2), tick(1, 5, price=4)
+
+
+@pytest.mark.parametrize(
+    ("answer", "is_otherwise"),
+    [
+        ((PART, EARLIER, LATER), False),  # in the order of arrival: it begins in the second of which it shows a part
+        ((LATER, EARLIER, PART), False),  # and ends there
+        ((EARLIER, PART, LATER), True),  # it shows all of that second, and the pushed number is not there
+    ],
+)
+def test_an_answer_begins_with_its_first_row_and_not_with_its_oldest(
+    answer: tuple[Tick, ...], is_otherwise: bool, tmp_path: Path
+) -> None:
+    """An equal part of one order, just before the answer begins, is no trade that is numbered otherwise."""
+    pushed = tick(37, 1.003, price=2)
+    pulled = [one._replace(push_type="poll") for one in answer]
+    assert are_named_otherwise([pushed], pulled, 1000) is is_otherwise
+    with closing(DayFileWriter(tmp_path)) as writer:
+        writer.write([pushed])
+    with closing(sqlite3.connect(tmp_path / f"{DAY}.db")) as conn:
+        assert numbered_otherwise(conn, SYMBOL, pulled) is is_otherwise
