@@ -9,18 +9,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from http.server import ThreadingHTTPServer
+from typing import Any, ClassVar
 
 from hk_tick_collector.dxlink_sim.tape import ODDITIES, Event, Tape
+from hk_tick_collector.sims.hub import Hub
+from hk_tick_collector.sims.pace import STEP_SEC, Pace
+from hk_tick_collector.sims.rest import HOST, Rest, start_handler
 
-HOST = "127.0.0.1"
-TICK_SEC = 0.02
-MAX_BODY_BYTES = 65_536
+KEEPALIVE_SEC = 10
 MAX_ROWS = 500  # of events in a message
 DEFAULT_FIELDS = ("eventSymbol", "eventTime", "index", "time", "price", "size")
 FAULTS = {
@@ -67,35 +67,21 @@ class Channel:
     is_told: bool = False  # FEED_CONFIG with fields was sent
 
 
-class Exchange:
+class Exchange(Hub[_Client]):
     """All clients, and the trades they get. ``run`` on a loop; the other methods on any thread."""
 
     def __init__(self, tape: Tape, events_per_sec: float) -> None:
+        super().__init__()
         self._tape = tape
-        self._events_per_sec = events_per_sec
-        self._clients: set[_Client] = set()
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._pace = Pace(events_per_sec, MAX_ROWS)
         self._is_paused = False
         self.tokens: set[str] = set()
         self.rest_status = 200
-        self.connections = 0
         self.logins = 0
-        self.ws_port = 0
 
-    async def run(self, port: int, on_ready: Callable[[int], None]) -> None:
-        """Serve for ever."""
-        from websockets.asyncio.server import serve  # noqa: PLC0415 - an extra
-
-        self._loop = asyncio.get_running_loop()
-        async with serve(self._serve, HOST, port, ping_interval=None, max_size=1 << 20) as server:
-            self.ws_port = server.sockets[0].getsockname()[1]
-            on_ready(self.ws_port)
-            await self._trade()
-
-    def fault(self, name: str) -> None:
-        """One of FAULTS; returns when it is done."""
-        assert self._loop is not None
-        asyncio.run_coroutine_threadsafe(self._fault(name), self._loop).result(10)
+    def state(self) -> dict[str, int]:
+        """How many came."""
+        return {"connections": self.connections, "logins": self.logins}
 
     def new_token(self) -> str:
         """A quote token that is good until ``unauthorized``."""
@@ -105,17 +91,11 @@ class Exchange:
 
     # --- trades ---
 
-    async def _trade(self) -> None:
-        made, started_sec = 0, time.monotonic()
+    async def _work(self) -> None:
         while True:
-            await asyncio.sleep(TICK_SEC)
-            if self._is_paused:
-                made, started_sec = 0, time.monotonic()
-                continue
-            due = int((time.monotonic() - started_sec) * self._events_per_sec) - made
-            made += due
+            await asyncio.sleep(STEP_SEC)
             now_ms = time.time_ns() // 1_000_000
-            await self._tell([self._tape.next(now_ms) for _ in range(min(due, MAX_ROWS))])
+            await self._tell([self._tape.next(now_ms) for _ in range(self._pace.due(is_paused=self._is_paused))])
 
     async def _tell(self, events: Sequence[Event]) -> None:
         for client in list(self._clients):
@@ -158,27 +138,16 @@ class Exchange:
 
     # --- the protocol ---
 
-    async def _serve(self, socket: Any) -> None:
-        client = _Client(socket)
-        self._clients.add(client)
-        self.connections += 1
-        alive = asyncio.ensure_future(self._keep_alive(client))
-        try:
-            async for raw in socket:
-                message = json.loads(raw)
-                await self._take(client, message.get("type"), message.get("channel", 0), message)
-        except Exception:  # noqa: BLE001, S110 - whatever a client does ends its connection alone
-            pass
-        finally:
-            alive.cancel()
-            self._clients.discard(client)
+    def _client(self, socket: Any) -> _Client:
+        return _Client(socket)
 
-    async def _keep_alive(self, client: _Client) -> None:
+    async def _beat(self, client: _Client) -> None:
         while True:
-            await asyncio.sleep(10)
+            await asyncio.sleep(KEEPALIVE_SEC)
             await client.say("KEEPALIVE", 0)
 
-    async def _take(self, client: _Client, kind: Any, number: int, message: Mapping[str, Any]) -> None:
+    async def _take(self, client: _Client, message: Any) -> None:
+        kind, number = message.get("type"), message.get("channel", 0)
         if kind == "SETUP":
             client.state = "greeted"
             await client.say("SETUP", 0, version="1.0-sim", keepaliveTimeout=60, acceptKeepaliveTimeout=60)
@@ -263,46 +232,33 @@ def _symbols(entries: Any) -> set[str]:
     return {entry["symbol"] for entry in entries if entry.get("type") == "TimeAndSale"}
 
 
-def start_rest(exchange: Exchange, port: int) -> ThreadingHTTPServer:
-    """The REST interface, on a thread; ``/sim/state`` says how many came, as JSON."""
+class _Rest(Rest):
+    faults = FAULTS
+    simulated: ClassVar[Exchange]
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            length = int(self.headers.get("Content-Length") or 0)
-            body = self.rfile.read(min(length, MAX_BODY_BYTES))
-            name = self.path.removeprefix("/sim/")
-            if name != self.path and name in FAULTS:
-                exchange.fault(name)
-                self._answer(200, {"done": name})
-            elif self.path == "/oauth/token":
-                exchange.logins += 1
-                fields = json.loads(body or b"{}") if body.startswith(b"{") else {}
-                ok = exchange.rest_status == 200 and (not fields or fields.get("grant_type") == "refresh_token")
-                self._answer(200 if ok else max(exchange.rest_status, 400), {"access_token": "a", "expires_in": 900})
-            else:
-                self._answer(404, {"error": "not found"})
-
-        def do_GET(self) -> None:
-            if self.path == "/sim/state":
-                state = {"connections": exchange.connections, "logins": exchange.logins}
-                self._answer(200, state)
-            elif self.path == "/api-quote-tokens" and exchange.rest_status == 200:
-                url = f"ws://{HOST}:{exchange.ws_port}/realtime"
-                self._answer(200, {"data": {"token": exchange.new_token(), "dxlink-url": url, "level": "api"}})
-            else:
-                self._answer(404 if exchange.rest_status == 200 else exchange.rest_status, {"error": "no"})
-
-        def _answer(self, status: int, value: object) -> None:
-            raw = json.dumps(value if status == 200 else {"error": status}).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(raw)))
-            self.end_headers()
-            self.wfile.write(raw)
-
-        def log_message(self, *_arguments: Any) -> None:
+    def given(self, body: bytes) -> None:
+        exchange = self.simulated
+        if self.path != "/oauth/token":
+            super().given(body)
             return
+        exchange.logins += 1
+        fields = json.loads(body or b"{}") if body.startswith(b"{") else {}
+        if exchange.rest_status != 200 or (fields and fields.get("grant_type") != "refresh_token"):
+            status = max(exchange.rest_status, 400)
+            self.answer(status, {"error": status})
+        else:
+            self.answer(200, {"access_token": "a", "expires_in": 900})
 
-    server = ThreadingHTTPServer((HOST, port), Handler)
-    threading.Thread(target=server.serve_forever, name="rest", daemon=True).start()
-    return server
+    def asked(self) -> None:
+        exchange = self.simulated
+        if self.path != "/api-quote-tokens" or exchange.rest_status != 200:
+            status = 404 if exchange.rest_status == 200 else exchange.rest_status
+            self.answer(status, {"error": status})
+            return
+        url = f"ws://{HOST}:{exchange.ws_port}/realtime"
+        self.answer(200, {"data": {"token": exchange.new_token(), "dxlink-url": url, "level": "api"}})
+
+
+def start_rest(exchange: Exchange, port: int) -> ThreadingHTTPServer:
+    """The REST interface, on a thread."""
+    return start_handler(_Rest, exchange, port)

@@ -7,14 +7,13 @@ A line of the truth file is one event: ``{"kind": "NEW", "symbol": "AAPL", "inde
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-from hk_tick_collector.core.errors import RecorderError
+from hk_tick_collector.sims import truth
 
 ODDITIES = ("nan", "fraction", "correction", "cancel")
 
@@ -51,21 +50,17 @@ class Event:
 _FIELDS = {field.name for field in fields(Event)}
 
 
-class TruthError(RecorderError):
-    """A file holds no events of a simulator."""
-
-
 class Tape:
     """Makes trades of ``symbols``; each one's time is given."""
 
-    def __init__(self, symbols: Sequence[str], seed: int, truth: Path | None) -> None:
+    def __init__(self, symbols: Sequence[str], seed: int, path: Path | None) -> None:
         self._random = random.Random(seed)
         self._symbols = list(symbols)
         self._prices = {symbol: 20.0 + 480.0 * self._random.random() for symbol in symbols}
         self._sequences = dict.fromkeys(symbols, 0)
         self._last: dict[str, Event] = {}
         self.oddities: list[str] = []  # to be made next, in order
-        self._file: TextIO | None = truth.open("a", encoding="utf-8") if truth is not None else None
+        self._truth = truth.TruthFile(path)
 
     def next(self, time_ms: int) -> Event:
         """The next event, an oddity if one was asked for."""
@@ -92,20 +87,10 @@ class Tape:
         return made
 
     def note(self, events: Sequence[Event]) -> None:
-        """Into the truth file, at once: the simulator may be killed."""
-        if self._file is None or not events:
-            return
-        self._file.writelines(json.dumps(asdict(event)) + "\n" for event in events)
-        self._file.flush()
+        """Into the truth file."""
+        self._truth.note(asdict(event) for event in events)
 
 
 def read_truth(path: Path) -> list[dict[str, Any]]:
-    """The events of a truth file. OSError, TruthError when it is none; a last line that is cut is left out."""
-    try:
-        text = path.read_text(encoding="utf-8")
-        events = [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
-    except ValueError:
-        raise TruthError(f"{path} is not a truth file") from None
-    if not all(isinstance(event, dict) and event.keys() >= _FIELDS for event in events):
-        raise TruthError(f"{path} is not a truth file")
-    return events
+    """The events of a truth file. OSError; TruthError when it is none."""
+    return truth.read_truth(path, _FIELDS)

@@ -13,18 +13,14 @@ import threading
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 from zoneinfo import ZoneInfo
 
-from hk_tick_collector.core.errors import RecorderError
+from hk_tick_collector.sims import truth
 
 NEW_YORK = ZoneInfo("America/New_York")
 SESSION_SEC = 23_400
 FIELDS = {"series", "second", "digest", "odd", "how"}
-
-
-class TruthError(RecorderError):
-    """A file holds no pictures of a simulator."""
 
 
 def picture(series: str, second: int, seed: int, strikes: int) -> dict[str, Any]:
@@ -67,36 +63,27 @@ def session(day: str, seconds: int = SESSION_SEC) -> range:
 
 
 class Truth:
-    """Writes what was shown; each picture once a road."""
+    """Writes what was shown; each picture once a road. Any thread."""
 
     def __init__(self, path: Path | None) -> None:
-        self._file: TextIO | None = path.open("a", encoding="utf-8") if path is not None else None
+        self._file = truth.TruthFile(path)
         self._lock = threading.Lock()
         self._told: set[tuple[str, int, str, str]] = set()
 
     def note(self, series: str, made: Iterable[tuple[dict[str, Any], bool]], how: str) -> None:
-        """At once: the simulator may be killed."""
-        if self._file is None:
-            return
+        """Those pictures; with each, whether it is odd."""
         with self._lock:
-            for one, odd in made:
-                digest = "" if odd else digest_of(one)
-                key = series, one["timestamp"], digest, how
-                if key in self._told:
-                    continue
+            self._file.note(list(self._new(series, made, how)))
+
+    def _new(self, series: str, made: Iterable[tuple[dict[str, Any], bool]], how: str) -> Iterator[dict[str, Any]]:
+        for one, odd in made:
+            digest = "" if odd else digest_of(one)
+            key = series, one["timestamp"], digest, how
+            if key not in self._told:
                 self._told.add(key)
-                line = {"series": series, "second": one["timestamp"], "digest": digest, "odd": odd, "how": how}
-                self._file.write(json.dumps(line) + "\n")
-            self._file.flush()
+                yield {"series": series, "second": one["timestamp"], "digest": digest, "odd": odd, "how": how}
 
 
-def read_truth(path: Path) -> Iterator[dict[str, Any]]:
-    """The pictures of a truth file. OSError, TruthError when it is none; a last line that is cut is left out."""
-    text = path.read_text(encoding="utf-8")
-    try:
-        lines = [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
-    except ValueError:
-        raise TruthError(f"{path} is not a truth file") from None
-    if not all(isinstance(line, dict) and line.keys() >= FIELDS for line in lines):
-        raise TruthError(f"{path} is not a truth file")
-    return iter(lines)
+def read_truth(path: Path) -> list[dict[str, Any]]:
+    """The pictures of a truth file. OSError; TruthError when it is none."""
+    return truth.read_truth(path, FIELDS)

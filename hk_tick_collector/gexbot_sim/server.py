@@ -12,13 +12,13 @@ import math
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from hk_tick_collector.gexbot_sim.pictures import SESSION_SEC, Truth, is_offered, picture, session
+from hk_tick_collector.sims.rest import Rest, start_handler
 
-HOST = "127.0.0.1"
 SLOW_SEC = 1.5
 CATEGORIES = {
     "classic": ["gex_full", "gex_zero", "gex_one"],
@@ -66,7 +66,7 @@ class Market:
         "fresh": ("stale",), "fast": ("slow", "mute"), "accept": ("revoke", "forbid", "busy"), "file": ("no_file",)
     }  # fmt: skip
 
-    def do(self, fault: str) -> None:
+    def fault(self, fault: str) -> None:
         """What FAULTS says."""
         if fault in self._ENDS:
             self.states.difference_update(self._ENDS[fault])
@@ -75,6 +75,10 @@ class Market:
         else:
             self.stale_second = int(time.time())
             self.states.add(fault)
+
+    def state(self) -> dict[str, int]:
+        """How often each address was asked for."""
+        return dict(self.asked)
 
     def take(self, *names: str) -> str:
         """The next of these that was asked for once."""
@@ -102,81 +106,65 @@ class Market:
 
 
 def start(market: Market, port: int) -> ThreadingHTTPServer:
-    """A server that is not serving yet; ``serve_forever`` does."""
-
-    class Handler(_Handler):
-        shown = market
-
-    server = ThreadingHTTPServer((HOST, port), Handler)
-    server.daemon_threads = True
-    return server
+    """A server on a thread."""
+    return start_handler(_Gexbot, market, port)
 
 
-class _Handler(BaseHTTPRequestHandler):
-    shown: Market
+class _Gexbot(Rest):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     wbufsize = 65_536
+    faults = FAULTS
+    simulated: ClassVar[Market]
 
-    def log_message(self, *_: object) -> None:
-        """Nothing."""
-
-    def do_POST(self) -> None:
-        name = self.path.removeprefix("/sim/")
-        if name not in FAULTS:
-            self._answer(404, {"error": "no such fault"})
-            return
-        self.shown.do(name)
-        self._answer(200, {})
-
-    def do_GET(self) -> None:
-        market, path = self.shown, urlsplit(self.path).path
-        if path in ("/sim/state", "/sim/waiting"):
-            self._answer(200, dict(market.asked) if path == "/sim/state" else len(market.once))
+    def asked(self) -> None:
+        market, path = self.simulated, urlsplit(self.path).path
+        if path == "/sim/waiting":
+            self.answer(200, len(market.once))
             return
         if "mute" in market.states:
             time.sleep(SLOW_SEC)
             self.close_connection = True
             return
         if not self.headers.get("User-Agent") or "Accept" not in self.headers:
-            self._answer(400, {"error": "User-Agent and Accept are required"})
+            self.answer(400, {"error": "User-Agent and Accept are required"})
             return
         words = [word for word in path.split("/") if word]
         if words == ["v2", "tickers"]:
-            self._answer(200, {"stocks": [], "indexes": market.tickers, "futures": []})
+            self.answer(200, {"stocks": [], "indexes": market.tickers, "futures": []})
         elif len(words) == 2 and words[1] == "categories" and words[0] in CATEGORIES:
-            self._answer(200, CATEGORIES[words[0]])
+            self.answer(200, CATEGORIES[words[0]])
         elif words[:1] == ["files"]:
             self._send_file("/".join(words[1:4]), words[4])
         elif words[:1] == ["v2"]:
             self._keyed(words[1:])
         else:
-            self._answer(404, {"error": "not found"})
+            self.answer(404, {"error": "not found"})
 
     def _keyed(self, words: list[str]) -> None:
-        market = self.shown
+        market = self.simulated
         market.asked["/".join(words)] += 1
         if "busy" in market.states:
-            self._answer(429, {"error": "slow down"}, {"Retry-After": "60"})
+            self.answer(429, {"error": "slow down"}, {"Retry-After": "60"})
         elif "revoke" in market.states or self.headers.get("Authorization") != f"Bearer {market.key}":
-            self._answer(401, {"error": "unauthorized"})
+            self.answer(401, {"error": "unauthorized"})
         elif "forbid" in market.states:
-            self._answer(403, {"error": "not in your subscription"})
+            self.answer(403, {"error": "not in your subscription"})
         elif words[0] == "hist" and len(words) == 5:
             self._send_address(words[1:])
         elif len(words) == 3 and words[0] in market.tickers and words[2] in CATEGORIES.get(words[1], ()):
             self._send_picture("/".join(words))
         else:
-            self._answer(404, {"error": "unknown"})
+            self.answer(404, {"error": "unknown"})
 
     def _send_picture(self, series: str) -> None:
-        market = self.shown
+        market = self.simulated
         if "slow" in market.states:
             time.sleep(SLOW_SEC)
         oddity = market.take("nan", "garbage", "half", "other_ticker", "twice")
         made = market.newest(series)
         if oddity == "garbage":
-            self._send(200, b"\x00\xff\xfe<html>")
+            self.send(200, b"\x00\xff\xfe<html>")
             return
         if oddity == "nan":
             made["spot"] = math.nan
@@ -188,18 +176,18 @@ class _Handler(BaseHTTPRequestHandler):
         if oddity == "half":
             text = text[: len(text) // 2]
         market.truth.note(series, [(made, oddity in ("nan", "half", "other_ticker"))], "live")
-        self._send(200, text.encode())
+        self.send(200, text.encode())
 
     def _send_address(self, words: list[str]) -> None:
-        if "no_file" in self.shown.states:
-            self._answer(404, {"error": "not there yet"})
+        if "no_file" in self.simulated.states:
+            self.answer(404, {"error": "not there yet"})
             return
-        self._answer(200, {"url": f"http://{self.headers['Host']}/files/{'/'.join(words)}?sig=very-secret"})
+        self.answer(200, {"url": f"http://{self.headers['Host']}/files/{'/'.join(words)}?sig=very-secret"})
 
     def _send_file(self, series: str, day: str) -> None:
-        market = self.shown
+        market = self.simulated
         if self.headers.get("Authorization"):
-            self._answer(400, {"error": "a signed address wants no key"})
+            self.answer(400, {"error": "a signed address wants no key"})
             return
         records = market.file(series, day)
         text = json.dumps(records)
@@ -207,17 +195,4 @@ class _Handler(BaseHTTPRequestHandler):
             text = text[: len(text) // 2]
         else:
             market.truth.note(series, [(one, False) for one in records], "copy")
-        self._send(200, text.encode())
-
-    def _answer(self, status: int, said: object, headers: dict[str, str] | None = None) -> None:
-        self._send(status, json.dumps(said).encode(), headers)
-
-    def _send(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
-        with contextlib.suppress(OSError):
-            self.send_response(status)
-            for name, value in {"Content-Type": "application/json", **(headers or {})}.items():
-                self.send_header(name, value)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-            self.wfile.flush()
+        self.send(200, text.encode())

@@ -10,20 +10,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from http.server import ThreadingHTTPServer
+from typing import Any, ClassVar
 from urllib.parse import parse_qs, quote, urlsplit
 
 from hk_tick_collector.schwab_sim.tape import ODDITIES, Tape, Trade
+from hk_tick_collector.sims.hub import Hub
+from hk_tick_collector.sims.pace import STEP_SEC, Pace
+from hk_tick_collector.sims.rest import HOST, Rest, start_handler
 
-HOST = "127.0.0.1"
-STEP_SEC = 0.02
 HEARTBEAT_SEC = 10.0
-MAX_BODY_BYTES = 65_536
 MAX_TRADES = 1000  # at once
 EQUITIES = "LEVELONE_EQUITIES"
 ACCESS_SEC = 1800
@@ -83,38 +82,26 @@ class _Client:
             await self.socket.send(raw)
 
 
-class Exchange:
+class Exchange(Hub[_Client]):
     """All clients, and what they are told. ``run`` on a loop; the other methods on any thread."""
 
     def __init__(self, tape: Tape, trades_per_sec: float, conflate_ms: int = 500) -> None:
+        super().__init__()
         self._tape = tape
-        self._trades_per_sec = trades_per_sec
+        self._pace = Pace(trades_per_sec, MAX_TRADES)
         self._conflate_sec = conflate_ms / 1000
-        self._clients: set[_Client] = set()
         self._last: dict[str, Trade] = {}
         self._untold: list[Trade] = []
-        self._loop: asyncio.AbstractEventLoop | None = None
         self.is_paused = self.is_reordered = self.is_delayed = False
         self.rest_status, self.login_code, self.sub_code, self.skew_ms = 200, 0, 0, 0
         self.access_tokens: set[str] = set()
         self.refresh_tokens: set[str] = {"a-refresh-token"}
         self.codes: set[str] = set()
-        self.connections = self.logins = self.refreshes = self.ws_port = 0
+        self.logins = self.refreshes = 0
 
-    async def run(self, port: int, on_ready: Callable[[int], None]) -> None:
-        """Serve for ever."""
-        from websockets.asyncio.server import serve  # noqa: PLC0415 - an extra
-
-        self._loop = asyncio.get_running_loop()
-        async with serve(self._serve, HOST, port, ping_interval=None, max_size=1 << 20) as server:
-            self.ws_port = server.sockets[0].getsockname()[1]
-            on_ready(self.ws_port)
-            await asyncio.gather(self._trade(), self._tell_again_and_again())
-
-    def fault(self, name: str) -> None:
-        """One of FAULTS; returns when it is done."""
-        assert self._loop is not None
-        asyncio.run_coroutine_threadsafe(self._fault(name), self._loop).result(10)
+    def state(self) -> dict[str, int]:
+        """How many came."""
+        return {"connections": self.connections, "logins": self.logins, "refreshes": self.refreshes}
 
     def new_token(self, kind: set[str], word: str) -> str:
         """One that is good until a fault says otherwise."""
@@ -124,16 +111,13 @@ class Exchange:
 
     # --- trades ---
 
+    async def _work(self) -> None:
+        await asyncio.gather(self._trade(), self._tell_again_and_again())
+
     async def _trade(self) -> None:
-        made, started_sec = 0, time.monotonic()
         while True:
             await asyncio.sleep(STEP_SEC)
-            if self.is_paused:
-                made, started_sec = 0, time.monotonic()
-                continue
-            due = int((time.monotonic() - started_sec) * self._trades_per_sec) - made
-            made += due
-            for _ in range(min(due, MAX_TRADES)):
+            for _ in range(self._pace.due(is_paused=self.is_paused)):
                 trade = self._tape.next(time.time_ns() // 1_000_000)
                 self._last[trade.symbol] = trade
                 self._untold.append(trade)
@@ -187,27 +171,19 @@ class Exchange:
 
     # --- the protocol ---
 
-    async def _serve(self, socket: Any) -> None:
-        client = _Client(socket)
-        self._clients.add(client)
-        self.connections += 1
-        beating = asyncio.ensure_future(self._beat(client))
-        try:
-            async for raw in socket:
-                for request in json.loads(raw)["requests"]:
-                    await self._take(client, request)
-        except Exception:  # noqa: BLE001, S110 - whatever a client does ends its connection alone
-            pass
-        finally:
-            beating.cancel()
-            self._clients.discard(client)
+    def _client(self, socket: Any) -> _Client:
+        return _Client(socket)
 
     async def _beat(self, client: _Client) -> None:
         while True:
             await client.say({"notify": [{"heartbeat": str(self._now_ms())}]})
             await asyncio.sleep(HEARTBEAT_SEC)
 
-    async def _take(self, client: _Client, request: Mapping[str, Any]) -> None:
+    async def _take(self, client: _Client, message: Any) -> None:
+        for request in message["requests"]:
+            await self._take_request(client, request)
+
+    async def _take_request(self, client: _Client, request: Mapping[str, Any]) -> None:
         service, command, parameters = request["service"], request["command"], request.get("parameters", {})
         if service == "ADMIN":
             await self._admin(client, request, command, parameters)
@@ -298,54 +274,47 @@ class Exchange:
             client.faults.append(name)
 
 
-class _Rest(BaseHTTPRequestHandler):
-    exchange: Exchange
+class _Rest(Rest):
+    faults = FAULTS
+    simulated: ClassVar[Exchange]
 
-    def do_POST(self) -> None:
-        length = int(self.headers.get("Content-Length") or 0)
-        body = self.rfile.read(min(length, MAX_BODY_BYTES)).decode("utf-8", "replace")
-        name = self.path.removeprefix("/sim/")
-        if name != self.path and name in FAULTS:
-            self.exchange.fault(name)
-            self._answer(200, {"done": name})
-        elif self.path == "/v1/oauth/token":
-            self._token({key: values[0] for key, values in parse_qs(body).items()})
+    def given(self, body: bytes) -> None:
+        if self.path == "/v1/oauth/token":
+            form = parse_qs(body.decode("utf-8", "replace"))
+            self._token({key: values[0] for key, values in form.items()})
         else:
-            self._answer(404, {"error": "not found"})
+            super().given(body)
 
-    def do_GET(self) -> None:
+    def asked(self) -> None:
         parts = urlsplit(self.path)
-        if parts.path == "/sim/state":
-            names = ("connections", "logins", "refreshes")
-            self._answer(200, {name: getattr(self.exchange, name) for name in names})
-        elif parts.path == "/v1/oauth/authorize":
+        if parts.path == "/v1/oauth/authorize":
             self._login_page({key: values[0] for key, values in parse_qs(parts.query).items()})
         elif parts.path == "/trader/v1/userPreference":
             self._preferences()
         else:
-            self._answer(404, {"error": "not found"})
+            super().asked()
 
     def _token(self, form: Mapping[str, str]) -> None:
         """``Authorization: Basic`` of any application is good."""
-        self.exchange.refreshes += 1
+        self.simulated.refreshes += 1
         refresh = form.get("refresh_token", "")
-        if form.get("grant_type") == "authorization_code" and form.get("code") in self.exchange.codes:
-            self.exchange.codes.discard(form["code"])
-            refresh = self.exchange.new_token(self.exchange.refresh_tokens, "refresh")
-        if self.exchange.rest_status != 200 or not self.headers.get("Authorization", "").startswith("Basic "):
-            self._answer(self.exchange.rest_status if self.exchange.rest_status != 200 else 401, {"error": "no"})
-        elif refresh not in self.exchange.refresh_tokens:
-            self._answer(400, {"error": "invalid_client", "error_description": "refresh token is expired"})
+        if form.get("grant_type") == "authorization_code" and form.get("code") in self.simulated.codes:
+            self.simulated.codes.discard(form["code"])
+            refresh = self.simulated.new_token(self.simulated.refresh_tokens, "refresh")
+        if self.simulated.rest_status != 200 or not self.headers.get("Authorization", "").startswith("Basic "):
+            self.answer(self.simulated.rest_status if self.simulated.rest_status != 200 else 401, {"error": "no"})
+        elif refresh not in self.simulated.refresh_tokens:
+            self.answer(400, {"error": "invalid_client", "error_description": "refresh token is expired"})
         else:
-            access = self.exchange.new_token(self.exchange.access_tokens, "access")
-            self._answer(200, {
+            access = self.simulated.new_token(self.simulated.access_tokens, "access")
+            self.answer(200, {
                 "access_token": access, "refresh_token": refresh, "id_token": "an-id", "expires_in": ACCESS_SEC,
                 "token_type": "Bearer", "scope": "api",
             })  # fmt: skip
 
     def _login_page(self, query: Mapping[str, str]) -> None:
         """As if somebody had logged in and said yes."""
-        code = self.exchange.new_token(self.exchange.codes, "code")
+        code = self.simulated.new_token(self.simulated.codes, "code")
         self.send_response(302)
         self.send_header("Location", f"{query.get('redirect_uri', '')}/?code={quote(code)}&session=any")
         self.send_header("Content-Length", "0")
@@ -353,29 +322,16 @@ class _Rest(BaseHTTPRequestHandler):
 
     def _preferences(self) -> None:
         token = self.headers.get("Authorization", "").removeprefix("Bearer ")
-        if self.exchange.rest_status != 200 or token not in self.exchange.access_tokens:
-            self._answer(self.exchange.rest_status if self.exchange.rest_status != 200 else 401, {"error": "no"})
+        if self.simulated.rest_status != 200 or token not in self.simulated.access_tokens:
+            self.answer(self.simulated.rest_status if self.simulated.rest_status != 200 else 401, {"error": "no"})
             return
         info = {
-            "streamerSocketUrl": f"ws://{HOST}:{self.exchange.ws_port}/ws", "schwabClientCustomerId": "customer",
+            "streamerSocketUrl": f"ws://{HOST}:{self.simulated.ws_port}/ws", "schwabClientCustomerId": "customer",
             "schwabClientCorrelId": "correl", "schwabClientChannel": "N9", "schwabClientFunctionId": "APIAPP",
         }  # fmt: skip
-        self._answer(200, {"accounts": [], "streamerInfo": [info], "offers": []})
-
-    def _answer(self, status: int, value: object) -> None:
-        raw = json.dumps(value).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(raw)))
-        self.end_headers()
-        self.wfile.write(raw)
-
-    def log_message(self, *_arguments: Any) -> None:
-        return
+        self.answer(200, {"accounts": [], "streamerInfo": [info], "offers": []})
 
 
 def start_rest(exchange: Exchange, port: int) -> ThreadingHTTPServer:
-    """The REST interface, on a thread; ``/sim/state`` says how many came, as JSON."""
-    server = ThreadingHTTPServer((HOST, port), type("Rest", (_Rest,), {"exchange": exchange}))
-    threading.Thread(target=server.serve_forever, args=(0.1,), name="rest", daemon=True).start()
-    return server
+    """The REST interface, on a thread."""
+    return start_handler(_Rest, exchange, port)

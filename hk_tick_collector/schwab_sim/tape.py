@@ -7,14 +7,13 @@ trade (a price NaN, half a share). ``shown``: it was a symbol's last trade when 
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-from hk_tick_collector.core.errors import RecorderError
+from hk_tick_collector.sims import truth
 
 ODDITIES = ("nan", "fraction")
 
@@ -43,20 +42,16 @@ class Trade:
 _FIELDS = {field.name for field in fields(Trade)}
 
 
-class TruthError(RecorderError):
-    """A file holds no trades of a simulator."""
-
-
 class Tape:
     """Makes trades of ``symbols``; each one's time is given."""
 
-    def __init__(self, symbols: Sequence[str], seed: int, truth: Path | None, total: int = 0) -> None:
+    def __init__(self, symbols: Sequence[str], seed: int, path: Path | None, total: int = 0) -> None:
         self._random = random.Random(seed)
         self._symbols = list(symbols)
         self._prices = {symbol: 20.0 + 480.0 * self._random.random() for symbol in symbols}
         self._totals = dict.fromkeys(symbols, total)
         self.oddities: list[str] = []  # to be made next, in order
-        self._file: TextIO | None = truth.open("a", encoding="utf-8") if truth is not None else None
+        self._truth = truth.TruthFile(path)
 
     def next(self, time_ms: int) -> Trade:
         """The next trade, an odd one if that was asked for."""
@@ -74,20 +69,10 @@ class Tape:
         self._totals = dict.fromkeys(self._symbols, 0)
 
     def note(self, trades: Sequence[Trade]) -> None:
-        """Into the truth file, at once: the simulator may be killed."""
-        if self._file is None or not trades:
-            return
-        self._file.writelines(json.dumps(asdict(trade)) + "\n" for trade in trades)
-        self._file.flush()
+        """Into the truth file."""
+        self._truth.note(asdict(trade) for trade in trades)
 
 
 def read_truth(path: Path) -> list[dict[str, Any]]:
-    """The trades of a truth file. OSError, TruthError when it is none; a last line that is cut is left out."""
-    try:
-        text = path.read_text(encoding="utf-8")
-        trades = [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
-    except ValueError:
-        raise TruthError(f"{path} is not a truth file") from None
-    if not all(isinstance(trade, dict) and trade.keys() >= _FIELDS for trade in trades):
-        raise TruthError(f"{path} is not a truth file")
-    return trades
+    """The trades of a truth file. OSError; TruthError when it is none."""
+    return truth.read_truth(path, _FIELDS)

@@ -13,14 +13,13 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from typing import Any, ClassVar
 
 from hk_tick_collector.shioaji_sim.tape import ODDITIES, Event, Tape, is_contract
+from hk_tick_collector.sims.pace import STEP_SEC, Pace
+from hk_tick_collector.sims.rest import Rest, start_handler
 
-HOST = "127.0.0.1"
-TICK_SEC = 0.02
-MAX_BODY_BYTES = 65_536
 MAX_ROWS = 2000  # of events at a time
 MAX_SUBSCRIPTIONS = 200
 LIMIT_BYTES = 500_000_000
@@ -96,15 +95,10 @@ class Exchange:
 
     def run(self) -> None:
         """Make ticks for ever."""
-        made, started_sec = 0, time.monotonic()
+        pace = Pace(self._events_per_sec, MAX_ROWS)
         while True:
-            time.sleep(TICK_SEC)
-            if self.is_paused:
-                made, started_sec = 0, time.monotonic()
-                continue
-            due = int((time.monotonic() - started_sec) * self._events_per_sec) - made
-            made += due
-            self.trade(min(due, MAX_ROWS))
+            time.sleep(STEP_SEC)
+            self.trade(pace.due(is_paused=self.is_paused))
 
     def trade(self, count: int) -> list[Event]:
         """Make so many ticks now, and tell them."""
@@ -158,6 +152,15 @@ class Exchange:
             self._streams.add(stream)
             self.connections += 1
         return stream
+
+    def state(self) -> dict[str, object]:
+        """How many came, and what was asked."""
+        with self._lock:
+            return {
+                "connections": self.connections,
+                "subscribed": len(self.subscribed),
+                "requests": dict(self.requests),
+            }
 
     def close(self, stream: _Stream) -> None:
         """It is gone."""
@@ -264,49 +267,39 @@ class Exchange:
         return 200, columns
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Gateway(Rest):
     protocol_version = "HTTP/1.1"
-    exchange: ClassVar[Exchange]
+    faults = FAULTS
+    simulated: ClassVar[Exchange]
 
-    def do_POST(self) -> None:
-        length = int(self.headers.get("Content-Length") or 0)
-        raw = self.rfile.read(min(length, MAX_BODY_BYTES))
-        name = self.path.removeprefix("/sim/")
-        if name != self.path and name in FAULTS:
-            self.exchange.fault(name)
-            self._answer(200, {"done": name})
-            return
+    def given(self, body: bytes) -> None:
         try:
-            body = json.loads(raw or b"{}")
-            self._answer(*self.exchange.answer("POST", self.path, body))
+            self.answer(*self.simulated.answer("POST", self.path, json.loads(body or b"{}")))
         except (ValueError, KeyError, TypeError, AttributeError):
-            self._answer(400, {"code": 400, "message": "no such request", "details": None})
+            self.answer(400, {"code": 400, "message": "no such request", "details": None})
 
-    def do_GET(self) -> None:
+    def asked(self) -> None:
         channel = self.path.removeprefix("/api/v1/stream/data/")
-        if channel in CHANNELS and self.exchange.status == 200:
+        if channel in CHANNELS and self.simulated.status == 200:
             self._stream(channel)
-        elif self.path == "/sim/state":
-            state = {"connections": self.exchange.connections, "subscribed": len(self.exchange.subscribed)}
-            self._answer(200, {**state, "requests": self.exchange.requests})
         else:
-            self._answer(*self.exchange.answer("GET", self.path, None))
+            self.answer(*self.simulated.answer("GET", self.path, None))
 
     def _stream(self, channel: str) -> None:
         self.close_connection = True
-        stream = self.exchange.open(channel, self.connection)
+        stream = self.simulated.open(channel, self.connection)
         with contextlib.suppress(OSError):
             self.send_response(200)
             self.send_header("Content-Type", "text/event-stream")
             self.send_header("Transfer-Encoding", "chunked")
             self.end_headers()
             self._feed(stream)
-        self.exchange.close(stream)
+        self.simulated.close(stream)
 
     def _feed(self, stream: _Stream) -> None:
         while True:
             try:
-                part = stream.parts.get(timeout=self.exchange.heartbeat_sec)
+                part = stream.parts.get(timeout=self.simulated.heartbeat_sec)
             except queue.Empty:
                 told = {"type": "heartbeat", "timestamp": "2026-11-27T01:00:30Z", "connection_id": "1"}
                 part = b"event: heartbeat\ndata: %s\n\n" % json.dumps(told).encode()
@@ -316,22 +309,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self.wfile.write(b"%x\r\n%s\r\n" % (len(part), part))
                 self.wfile.flush()
 
-    def _answer(self, status: int, value: object) -> None:
-        raw = json.dumps(value).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(raw)))
-        self.end_headers()
-        self.wfile.write(raw)
-
-    def log_message(self, *_arguments: Any) -> None:
-        return
-
 
 def start_server(exchange: Exchange, port: int) -> ThreadingHTTPServer:
-    """The gateway, on threads; ``/sim/state`` says how many came, as JSON."""
-    handler = type("Handler", (_Handler,), {"exchange": exchange})
-    server = ThreadingHTTPServer((HOST, port), handler)
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, name="gateway", daemon=True).start()
-    return server
+    """The gateway, on threads."""
+    return start_handler(_Gateway, exchange, port)

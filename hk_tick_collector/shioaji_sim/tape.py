@@ -8,16 +8,15 @@ was told in a way that no program can store (a price NaN, half a lot); its true 
 
 from __future__ import annotations
 
-import json
 import random
 import threading
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-from hk_tick_collector.core.errors import RecorderError
 from hk_tick_collector.market.tw import TW
+from hk_tick_collector.sims import truth
 
 ODDITIES = ("nan", "fraction", "trial", "backwards")
 LOT = 1000
@@ -76,10 +75,6 @@ class Event:
 _FIELDS = {field.name for field in fields(Event)}
 
 
-class TruthError(RecorderError):
-    """A file holds no events of a simulator."""
-
-
 def is_contract(code: str) -> bool:
     """Of TAIFEX: letters in front."""
     return code[:1].isalpha()
@@ -89,7 +84,7 @@ class Tape:
     """Makes ticks of ``codes``; each one's time is given. Any thread. ``goes_on``: the totals of the day session of
     TAIFEX go on from those of its night."""
 
-    def __init__(self, codes: Sequence[str], seed: int, truth: Path | None, *, goes_on: bool = False) -> None:
+    def __init__(self, codes: Sequence[str], seed: int, path: Path | None, *, goes_on: bool = False) -> None:
         self._random = random.Random(seed)
         self._codes = list(codes)
         self._goes_on = goes_on
@@ -99,7 +94,7 @@ class Tape:
         self._lock = threading.Lock()
         self.oddities: list[str] = []  # to be made next, in order
         self.history: list[Event] = []  # every real trade
-        self._file: TextIO | None = truth.open("a", encoding="utf-8") if truth is not None else None
+        self._truth = truth.TruthFile(path)
 
     def next(self, now_ms: int) -> Event:
         """The next event, an oddity if one was asked for. Times rise by a microsecond at least."""
@@ -148,20 +143,10 @@ class Tape:
         }
 
     def note(self, events: Sequence[Event]) -> None:
-        """Into the truth file, at once: the simulator may be killed."""
-        if self._file is None or not events:
-            return
-        self._file.writelines(json.dumps(asdict(event)) + "\n" for event in events)
-        self._file.flush()
+        """Into the truth file."""
+        self._truth.note(asdict(event) for event in events)
 
 
 def read_truth(path: Path) -> list[dict[str, Any]]:
-    """The events of a truth file. OSError, TruthError when it is none; a last line that is cut is left out."""
-    try:
-        text = path.read_text(encoding="utf-8")
-        events = [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
-    except ValueError:
-        raise TruthError(f"{path} is no truth file") from None
-    if not all(isinstance(event, dict) and event.keys() >= _FIELDS for event in events):
-        raise TruthError(f"{path} is no truth file")
-    return events
+    """The events of a truth file. OSError; TruthError when it is none."""
+    return truth.read_truth(path, _FIELDS)

@@ -14,8 +14,9 @@ from hk_tick_collector.imports.stored import RecordedDays
 from hk_tick_collector.market.tw import TW
 from hk_tick_collector.records.tick import Origin, RejectedTick, Tick
 from hk_tick_collector.shioaji_sim.cli import compare
-from hk_tick_collector.shioaji_sim.server import HOST, Exchange, start_server
+from hk_tick_collector.shioaji_sim.server import Exchange, start_server
 from hk_tick_collector.shioaji_sim.tape import Event, Tape, read_truth
+from hk_tick_collector.sims.rest import HOST
 from hk_tick_collector.sources.shioaji import spec
 from hk_tick_collector.sources.shioaji.link import ShioajiLink, ShioajiSource
 from hk_tick_collector.sources.shioaji.replay import Replay

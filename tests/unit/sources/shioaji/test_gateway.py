@@ -13,8 +13,9 @@ import pytest
 from hk_tick_collector.core.clock import ManualClock, SystemClock
 from hk_tick_collector.core.errors import FeedError, FeedLost
 from hk_tick_collector.imports.stored import RecordedDays
-from hk_tick_collector.shioaji_sim.server import HOST, MAX_SUBSCRIPTIONS, Exchange, start_server
+from hk_tick_collector.shioaji_sim.server import MAX_SUBSCRIPTIONS, Exchange, start_server
 from hk_tick_collector.shioaji_sim.tape import Tape
+from hk_tick_collector.sims.rest import HOST
 from hk_tick_collector.sources.shioaji import messages, spec
 from hk_tick_collector.sources.shioaji.gateway import Gateway, Pace
 from hk_tick_collector.sources.shioaji.link import ShioajiLink, ShioajiSource
