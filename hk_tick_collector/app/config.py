@@ -12,55 +12,51 @@ Order of precedence: environment, then file, then default. An empty value counts
 
 from __future__ import annotations
 
-import importlib.util
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field
-from pydantic_core.core_schema import ValidationInfo
 
 from hk_tick_collector.app.config_model import (
     HOST_PATTERN,
+    Directory,
+    OptionalDirectory,
+    OptionalPath,
     SettingInfo,
     SettingsModel,
     as_written,
-    base_dir,
-    directory,
     info_of,
     lower,
-    path_value,
     read_model,
     setting,
     table_of,
-    text_error,
     upper,
 )
+from hk_tick_collector.app.config_providers import source_problems
 from hk_tick_collector.app.config_sources import OWN_PREFIXES, ConfigErrors, Problem
-from hk_tick_collector.core.errors import FeedError, InputError
-from hk_tick_collector.core.extras import how_to_install
-from hk_tick_collector.market.registry import MARKETS, market_of
-from hk_tick_collector.market.symbols import SymbolGrammar, check_symbols
+from hk_tick_collector.app.config_values import (
+    book_symbols_value,
+    dxlink_address,
+    https_address,
+    pictures_value,
+    rules_value,
+    shioaji_address,
+    symbols_value,
+    usable_metrics_port,
+    usable_rsa_key,
+    venues_value,
+)
 from hk_tick_collector.sources import registry
-from hk_tick_collector.sources.addresses import LOOPBACK, url_problem
-from hk_tick_collector.sources.dxlink.spec import PROVIDER as DXLINK
 from hk_tick_collector.sources.dxlink.spec import TASTYTRADE
-from hk_tick_collector.sources.dxlink.symbols import Venue, at_dxlink, parse_venue
-from hk_tick_collector.sources.gexbot.series import MAX_SERIES, Picture, parse_picture
+from hk_tick_collector.sources.dxlink.symbols import Venue
+from hk_tick_collector.sources.gexbot.series import Picture
 from hk_tick_collector.sources.gexbot.spec import API as GEXBOT_API
-from hk_tick_collector.sources.gexbot.spec import PROVIDER as GEXBOT
 from hk_tick_collector.sources.schwab.spec import API as SCHWAB_API
-from hk_tick_collector.sources.schwab.spec import PROVIDER as SCHWAB
-from hk_tick_collector.sources.schwab.symbols import at_schwab
 from hk_tick_collector.sources.shioaji.spec import GATEWAY
-from hk_tick_collector.sources.shioaji.spec import PROVIDER as SHIOAJI
-from hk_tick_collector.sources.shioaji.symbols import at_shioaji
-from hk_tick_collector.sources.sierra.naming import Rule, parse_rule
-from hk_tick_collector.sources.sierra.spec import PROVIDER as SIERRA
+from hk_tick_collector.sources.sierra.naming import Rule
 from hk_tick_collector.sources.source import SourceSpec, choose, listed
 from hk_tick_collector.store.connect import SqliteOptions
 
@@ -68,8 +64,6 @@ __all__ = [
     "OWN_PREFIXES", "ConfigErrors", "Problem", "SettingInfo", "Settings", "load_settings", "load_settings_and_sources",
     "order_rule_texts", "setting_table", "shown_value",
 ]  # fmt: skip
-
-_RSA_BITS = 1024  # Futu's documentation of rsa_private_key
 
 _connection = partial(setting, "Connection to OpenD")
 _recording = partial(setting, "What is recorded, and where")
@@ -79,133 +73,6 @@ _watchdog = partial(setting, "Watchdog, health and stop")
 _sqlite = partial(setting, "SQLite")
 _logs = partial(setting, "Logs")
 _metrics = partial(setting, "Metrics")
-
-
-def _rsa_key_file(path: Path | None) -> Path | None:
-    """Futu takes PKCS#1 without a passphrase only; the same private key is OpenD's ``rsa_private_key``."""
-    if path is None:
-        return None
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        reason = error.strerror or "unreadable"
-        raise text_error(f"the key file cannot be read ({reason}); check path and permissions") from error
-    if b"-----BEGIN RSA PRIVATE KEY-----" not in content:
-        raise text_error(
-            "the file is no PKCS#1 private key (-----BEGIN RSA PRIVATE KEY-----); convert it with: "
-            "openssl rsa -traditional -in KEY -out NEW"
-        )
-    if b"ENCRYPTED" in content:
-        raise text_error(
-            "the key has a passphrase, which OpenD does not take; remove it with: "
-            "openssl rsa -traditional -in KEY -out NEW"
-        )
-    problem = _unusable_key(content)
-    if problem is not None:
-        raise text_error(problem)
-    return path
-
-
-def _unusable_key(content: bytes) -> str | None:
-    """What is wrong with a key that looks like one, for OpenD; never a word of the key itself."""
-    # Imported here: few have a key. It comes with futu-api, which reads the file in the same way.
-    from Crypto.PublicKey import RSA  # noqa: PLC0415
-
-    new_key = f"openssl genrsa -traditional -out KEY {_RSA_BITS}, and give OpenD the same file as rsa_private_key"
-    try:
-        key = RSA.import_key(content.decode("utf-8"))
-    except (ValueError, IndexError, TypeError):
-        return (
-            "the key cannot be read: it is cut off or damaged, its lines were joined, or something comes before its "
-            f"first line; copy it again as it is, or make a new one: {new_key}"
-        )
-    if not key.has_private() or key.size_in_bits() != _RSA_BITS:
-        return f"the key has {key.size_in_bits()} bits and OpenD takes {_RSA_BITS}; make a new one: {new_key}"
-    return None
-
-
-def _grammar(info: ValidationInfo) -> SymbolGrammar:
-    """Of the market that is recorded; of Hong Kong when that setting is wrong, which is told where it stands."""
-    return MARKETS.get(info.data.get("market", ""), market_of(None)).symbols
-
-
-def _symbols(value: object, info: ValidationInfo) -> object:
-    """Of a market that is not offered, nothing is right or wrong: MARKET's problem says it all."""
-    text = value if isinstance(value, str) else ",".join(value) if isinstance(value, list | tuple) else ""
-    symbols, problems = check_symbols(text, _grammar(info), base_dir(info))
-    if problems and info.data.get("market") in {spec.market for spec in registry.OFFERED}:
-        raise text_error("\n".join(problems))
-    return tuple(symbols)
-
-
-_FIRST = re.compile(r"first[ :]+(\d{1,6})", re.ASCII | re.IGNORECASE)
-
-
-def _book_symbols(value: object, info: ValidationInfo) -> object:
-    """None, or as ``FUTU_SYMBOLS``, or the first of them."""
-    if not value:
-        return ()
-    first = _FIRST.fullmatch(value.strip()) if isinstance(value, str) else None
-    if first is None:
-        return _symbols(value, info)
-    return tuple(info.data.get("futu_symbols", ()))[: int(first.group(1))]
-
-
-def _rules(value: object, info: ValidationInfo) -> object:
-    if not isinstance(value, str):
-        return value
-    try:
-        written = [text.strip() for text in value.split(",") if text.strip()]
-        return tuple(parse_rule(str(info.field_name).upper(), text) for text in written)
-    except InputError as exc:
-        raise text_error(str(exc).partition(": ")[2]) from None
-
-
-def _venues(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    try:
-        return tuple(parse_venue(text) for text in value.split(",") if text.strip())
-    except InputError as exc:
-        raise text_error(str(exc)) from None
-
-
-def _pictures(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    try:
-        return tuple(dict.fromkeys(parse_picture(text) for text in value.split(",") if text.strip()))
-    except InputError as exc:
-        raise text_error(str(exc)) from None
-
-
-def _https(value: str) -> str:
-    problem = url_problem(value, "https")
-    if problem:
-        raise text_error(f"the address {problem}")
-    return value
-
-
-def _dxlink_address(value: str | None, info: ValidationInfo) -> str | None:
-    problem = url_problem(value, "https" if info.field_name == "dxlink_api" else "wss") if value else ""
-    if problem:
-        raise text_error(f"the address {problem}")
-    return value
-
-
-def _shioaji_address(value: str) -> str:
-    problem = url_problem(value, "https")
-    if problem:
-        raise text_error(f"the address {problem}")
-    return value.rstrip("/")
-
-
-def _metrics_port(port: int) -> int:
-    if port and importlib.util.find_spec("prometheus_client") is None:
-        raise text_error(
-            f"the endpoint needs the package prometheus-client: {how_to_install('metrics')}, or set METRICS_PORT=0"
-        )
-    return port
 
 
 ArchiveFormat = Literal["parquet", "sqlite", "both"]
@@ -226,7 +93,7 @@ class Settings(SettingsModel):
     """Where OpenD listens."""
     futu_port: int = _connection("FUTU_PORT", 11111, ge=1, le=65535)
     """OpenD's API port (`api_port` in its own settings)."""
-    futu_rsa_key_file: Annotated[Path | None, BeforeValidator(path_value), AfterValidator(_rsa_key_file)] = _connection(
+    futu_rsa_key_file: Annotated[OptionalPath, AfterValidator(usable_rsa_key)] = _connection(
         "FUTU_RSA_KEY_FILE", None, "empty, or the path of a PKCS#1 private key without a passphrase", repr=False
     )
     """Key for an encrypted connection: the same RSA private key as OpenD's own `rsa_private_key`. Empty: no
@@ -247,47 +114,45 @@ class Settings(SettingsModel):
     """The market that is recorded: `HK` Hong Kong, `US` United States, `CN` Shanghai and Shenzhen (docs/markets.md),
     `CME` futures of CME Group, `TW` Taiwan. A data root holds the days of one market: with another one the recorder
     refuses to start (exit code 78)."""
-    sierra_dir: Annotated[Path | None, BeforeValidator(path_value), AfterValidator(directory)] = _recording(
-        "SIERRA_DIR", None, "empty, or a directory"
-    )
+    sierra_dir: OptionalDirectory = _recording("SIERRA_DIR", None, "empty, or a directory")
     """With `SOURCE=sierra`: Sierra Chart's data directory, whose growing `.scid` files are followed, and never written
     to."""
-    sierra_multiplier: Annotated[tuple[Rule, ...], BeforeValidator(_rules)] = _recording(
+    sierra_multiplier: Annotated[tuple[Rule, ...], BeforeValidator(rules_value)] = _recording(
         "SIERRA_MULTIPLIER", (), "numbers above zero such as 0.01, or CME.6E*=0.0001 for some symbols, by commas"
     )
     """With `SOURCE=sierra`: written price times this is the price. The last one that fits a symbol counts; empty: 1."""
-    sierra_tick_size: Annotated[tuple[Rule, ...], BeforeValidator(_rules)] = _recording(
+    sierra_tick_size: Annotated[tuple[Rule, ...], BeforeValidator(rules_value)] = _recording(
         "SIERRA_TICK_SIZE", (), "numbers above zero such as 0.25, or CME.6E*=0.00005 for some symbols, by commas"
     )
     """With `SOURCE=sierra`: prices are multiples of this, and others go to the quarantine. In the same form; empty:
     prices as they are written."""
-    dxlink_secrets_file: Annotated[Path | None, BeforeValidator(path_value)] = _recording(
+    dxlink_secrets_file: OptionalPath = _recording(
         "DXLINK_SECRETS_FILE", None, "empty, or the path of a file that others may not read", repr=False
     )
     """With `SOURCE=dxlink`: the file with `client_secret=` and `refresh_token=` of TastyTrade, or with `token=` of the
     endpoint that `DXLINK_URL` names (docs/dxlink.md). A credential of the service with the file's name goes first."""
-    dxlink_url: Annotated[str | None, AfterValidator(_dxlink_address)] = _recording(
+    dxlink_url: Annotated[str | None, AfterValidator(dxlink_address)] = _recording(
         "DXLINK_URL", None, "empty, or an address such as wss://HOST/realtime"
     )
     """With `SOURCE=dxlink`: the endpoint to connect to. Empty: TastyTrade says where."""
-    dxlink_api: Annotated[str, AfterValidator(_dxlink_address)] = _recording(
+    dxlink_api: Annotated[str, AfterValidator(dxlink_address)] = _recording(
         "DXLINK_API", TASTYTRADE, "the address of TastyTrade's REST interface"
     )
     """With `SOURCE=dxlink`: where tokens come from."""
-    dxlink_venues: Annotated[tuple[Venue, ...], BeforeValidator(_venues)] = _recording(
+    dxlink_venues: Annotated[tuple[Venue, ...], BeforeValidator(venues_value)] = _recording(
         "DXLINK_VENUES", (), "empty, or roots with their exchange as in LBR=XCME, by commas"
     )
     """With `SOURCE=dxlink`: on which of CME Group's exchanges a root trades, where it is not known."""
-    gexbot_key_file: Annotated[Path | None, BeforeValidator(path_value)] = _recording(
+    gexbot_key_file: OptionalPath = _recording(
         "GEXBOT_KEY_FILE", None, "empty, or the path of a file that others may not read", repr=False
     )
     """With `SOURCE=gexbot`: the file with `key=`, the key of the account (docs/gexbot.md). A credential of the service
     with the file's name goes first."""
-    gexbot_series: Annotated[tuple[Picture, ...], BeforeValidator(_pictures), Field(min_length=1)] = _recording(
+    gexbot_series: Annotated[tuple[Picture, ...], BeforeValidator(pictures_value), Field(min_length=1)] = _recording(
         "GEXBOT_SERIES", (Picture("classic", "gex_full"),), "such as classic/gex_full, state/gamma_zero, by commas"
     )
     """With `SOURCE=gexbot`: which pictures of each symbol are recorded. Each is a request a second."""
-    gexbot_api: Annotated[str, AfterValidator(_https)] = _recording(
+    gexbot_api: Annotated[str, AfterValidator(https_address)] = _recording(
         "GEXBOT_API", GEXBOT_API, "the address of gexbot's REST interface"
     )
     """With `SOURCE=gexbot`: who is asked."""
@@ -296,55 +161,51 @@ class Settings(SettingsModel):
     recorded day and fills it. It takes the Quant subscription; 0: none is fetched."""
     gexbot_copies_per_hour: int = _recording("GEXBOT_COPIES_PER_HOUR", 60, "files", ge=1, le=3600)
     """With `SOURCE=gexbot`: no more files than that are fetched in an hour."""
-    schwab_secrets_file: Annotated[Path | None, BeforeValidator(path_value)] = _recording(
+    schwab_secrets_file: OptionalPath = _recording(
         "SCHWAB_SECRETS_FILE", None, "empty, or the path of a file that others may not read", repr=False
     )
     """With `SOURCE=schwab`: the file with `client_id=` and `client_secret=` of your application at Schwab
     (docs/schwab.md). A credential of the service with the file's name goes first."""
-    schwab_token_file: Annotated[Path | None, BeforeValidator(path_value)] = _recording(
+    schwab_token_file: OptionalPath = _recording(
         "SCHWAB_TOKEN_FILE", None, "empty, or the path of a file that the recorder may write to", repr=False
     )
     """With `SOURCE=schwab`: the file with the login, which `hk-tickctl schwab login` makes and the recorder renews."""
-    schwab_callback: Annotated[str, AfterValidator(_https)] = _recording(
+    schwab_callback: Annotated[str, AfterValidator(https_address)] = _recording(
         "SCHWAB_CALLBACK", "https://127.0.0.1:8182", "an address"
     )
     """With `SOURCE=schwab`: the callback address of your application, as it is registered."""
-    schwab_api: Annotated[str, AfterValidator(_https)] = _recording(
+    schwab_api: Annotated[str, AfterValidator(https_address)] = _recording(
         "SCHWAB_API", SCHWAB_API, "the address of Schwab's REST interface"
     )
     """With `SOURCE=schwab`: where tokens and the streamer's address come from; only a test has another one."""
-    shioaji_url: Annotated[str, AfterValidator(_shioaji_address)] = _recording(
+    shioaji_url: Annotated[str, AfterValidator(shioaji_address)] = _recording(
         "SHIOAJI_URL", GATEWAY, "the address of a gateway: http on this machine, https elsewhere"
     )
     """With `SOURCE=shioaji`: where `shioaji server start` listens."""
-    shioaji_secrets_file: Annotated[Path | None, BeforeValidator(path_value)] = _recording(
+    shioaji_secrets_file: OptionalPath = _recording(
         "SHIOAJI_SECRETS_FILE", None, "empty, or the path of a file that others may not read", repr=False
     )
     """With `SOURCE=shioaji` and a gateway on another machine: the file with `api_key=` and `secret_key=`, which it asks
     for there (docs/shioaji.md). It is read anew for each request. A credential of the service with the file's name goes
     first."""
-    futu_symbols: Annotated[tuple[str, ...], BeforeValidator(_symbols)] = _recording(
+    futu_symbols: Annotated[tuple[str, ...], BeforeValidator(symbols_value)] = _recording(
         "FUTU_SYMBOLS",
         ...,
         "stock codes of the market such as HK.00700,HK.00005, or @path of a file with one code a line",
     )
     """The stocks to record, separated by commas or blanks. `@path` reads a regular file of at most 1 MB: one code a
     line, comments after `#`. In Hong Kong a bare number is filled up: `5` is `HK.00005`."""
-    book_symbols: Annotated[tuple[str, ...], BeforeValidator(_book_symbols)] = _recording(
+    book_symbols: Annotated[tuple[str, ...], BeforeValidator(book_symbols_value)] = _recording(
         "BOOK_SYMBOLS",
         (),
         "empty, stock codes or @path as FUTU_SYMBOLS, or `first 100` for the first 100 of FUTU_SYMBOLS",
     )
     """Stocks whose order books are recorded, too, into files of their own (docs/books.md). Empty: none. Each takes a
     subscription of its own from the quota, and ticks go first. A change needs a restart."""
-    data_root: Annotated[Path, BeforeValidator(path_value), AfterValidator(directory)] = _recording(
-        "DATA_ROOT", Path("/data/sqlite/HK"), "a directory the recorder may write to"
-    )
+    data_root: Directory = _recording("DATA_ROOT", Path("/data/sqlite/HK"), "a directory the recorder may write to")
     """Directory of the day files (`YYYYMMDD.db`, the market's trading day), and of `_spill/`, `_quarantine/`,
     `_reports/` and, unless `ARCHIVE_ROOT` is elsewhere, `_archive/`."""
-    archive_root: Annotated[Path | None, BeforeValidator(path_value), AfterValidator(directory)] = _recording(
-        "ARCHIVE_ROOT", None, "empty, or a directory"
-    )
+    archive_root: OptionalDirectory = _recording("ARCHIVE_ROOT", None, "empty, or a directory")
     """Where `hk-tickctl` puts archived days. Empty: `_archive/` in `DATA_ROOT`. Another disk keeps an archive when the
     disk of the day files fails."""
     archive_format: ArchiveFormat = _recording("ARCHIVE_FORMAT", "parquet")
@@ -381,9 +242,7 @@ class Settings(SettingsModel):
     """Poll and backfill in trading hours only, closing auction included (until 16:15, half days 12:15); 0: at any
     hour."""
 
-    restarts_dir: Annotated[Path | None, BeforeValidator(path_value), AfterValidator(directory)] = _watchdog(
-        "RESTARTS_DIR", None, "empty, or a directory"
-    )
+    restarts_dir: OptionalDirectory = _watchdog("RESTARTS_DIR", None, "empty, or a directory")
     """Where the API leaves requests to restart the feed, which the recorder looks for every two seconds. The API writes
     there, the recorder only reads. Empty: under systemd `restarts` in the state directory of what serves
     (`/var/lib/hk-tick-serve`); elsewhere no restart can be asked for."""
@@ -423,7 +282,7 @@ class Settings(SettingsModel):
     persist_heartbeat_interval_sec: float = _logs("PERSIST_HEARTBEAT_INTERVAL_SEC", 30, "seconds", ge=0.1, le=3600)
     """Time between two `persist_loop_heartbeat` lines."""
 
-    metrics_port: Annotated[int, AfterValidator(_metrics_port)] = _metrics("METRICS_PORT", 0, ge=0, le=65535)
+    metrics_port: Annotated[int, AfterValidator(usable_metrics_port)] = _metrics("METRICS_PORT", 0, ge=0, le=65535)
     """Port of the Prometheus endpoint `/metrics`; 0: none. It needs the extra `metrics`; docs/monitoring.md tells
     more."""
     metrics_host: str = _metrics(
@@ -525,91 +384,10 @@ def load_settings_and_sources(env_file: Path | None, environ: Mapping[str, str])
     problems = read.problems
     for rule in _ORDER_RULES:
         problems += rule.problems(read.right)
-    problems += _source_problems(read.right)
+    problems += source_problems(read.right)
     if problems or read.settings is None:
         raise ConfigErrors(problems)
     return read.settings, dict(read.sources)
-
-
-def _source_problems(right: Mapping[str, Any]) -> Iterator[Problem]:
-    choice = choose(right["source"], right["market"], registry.OFFERED)
-    if choice.spec is None:
-        yield Problem(choice.problem.partition("=")[0], choice.problem)
-        return
-    provider = choice.spec.provider
-    if provider in (SIERRA, DXLINK, GEXBOT, SCHWAB, SHIOAJI) and right.get("book_symbols"):
-        yield Problem("BOOK_SYMBOLS", f"SOURCE={provider} has no order books to record: leave BOOK_SYMBOLS empty")
-    if provider == GEXBOT:
-        yield from _gexbot_problems(right)
-    if provider == DXLINK:
-        yield from _dxlink_problems(right)
-    if provider == SCHWAB:
-        yield from _schwab_problems(right)
-    if provider == SHIOAJI:
-        yield from _shioaji_problems(right)
-    if provider == SIERRA and "sierra_dir" in right and right["sierra_dir"] is None:
-        yield Problem("SIERRA_DIR", "SOURCE=sierra needs SIERRA_DIR: the directory of Sierra Chart's .scid files")
-
-
-def _gexbot_problems(right: Mapping[str, Any]) -> Iterator[Problem]:
-    if importlib.util.find_spec("httpx") is None:
-        yield Problem("SOURCE", f"SOURCE=gexbot needs the package httpx: {how_to_install('gexbot')}")
-    if "gexbot_key_file" in right and right["gexbot_key_file"] is None:
-        yield Problem("GEXBOT_KEY_FILE", "SOURCE=gexbot needs GEXBOT_KEY_FILE: the file with key=")
-    series = len(right.get("futu_symbols", ())) * len(right.get("gexbot_series", ()))
-    if series > MAX_SERIES:
-        yield Problem(
-            "GEXBOT_SERIES", f"{series} series are more than {MAX_SERIES}; shorten FUTU_SYMBOLS or GEXBOT_SERIES"
-        )
-
-
-def _dxlink_problems(right: Mapping[str, Any]) -> Iterator[Problem]:
-    if importlib.util.find_spec("websockets") is None:
-        yield Problem("SOURCE", f"SOURCE=dxlink needs the package websockets: {how_to_install('dxlink')}")
-    if (
-        "dxlink_secrets_file" in right
-        and "dxlink_url" in right
-        and not any(right[name] for name in ("dxlink_secrets_file", "dxlink_url"))
-    ):
-        yield Problem(
-            "DXLINK_SECRETS_FILE", "SOURCE=dxlink needs DXLINK_SECRETS_FILE: what TastyTrade lets you in with"
-        )
-    for symbol in right.get("futu_symbols", ()):
-        try:
-            at_dxlink(symbol, right.get("dxlink_venues", ()))
-        except FeedError as exc:
-            yield Problem("FUTU_SYMBOLS", str(exc))
-
-
-def _schwab_problems(right: Mapping[str, Any]) -> Iterator[Problem]:
-    if importlib.util.find_spec("websockets") is None:
-        yield Problem("SOURCE", f"SOURCE=schwab needs the package websockets: {how_to_install('schwab')}")
-    for name, what in (
-        ("schwab_secrets_file", "client_id and client_secret of your application"),
-        ("schwab_token_file", "where hk-tickctl schwab login keeps the login"),
-    ):
-        if name in right and right[name] is None:
-            key = info_of(Settings, name).key
-            yield Problem(key, f"SOURCE=schwab needs {key}: {what}")
-    for symbol in right.get("futu_symbols", ()):
-        try:
-            at_schwab(symbol)
-        except FeedError as exc:
-            yield Problem("FUTU_SYMBOLS", str(exc))
-
-
-def _shioaji_problems(right: Mapping[str, Any]) -> Iterator[Problem]:
-    host = urlsplit(right.get("shioaji_url", GATEWAY)).hostname
-    if host not in LOOPBACK and right.get("shioaji_secrets_file", "") is None:
-        yield Problem(
-            "SHIOAJI_SECRETS_FILE",
-            "SHIOAJI_URL is another machine, whose gateway wants a key: name SHIOAJI_SECRETS_FILE",
-        )
-    for symbol in right.get("futu_symbols", ()):
-        try:
-            at_shioaji(symbol)
-        except FeedError as exc:
-            yield Problem("FUTU_SYMBOLS", str(exc))
 
 
 def shown_value(settings: SettingsModel, info: SettingInfo) -> str:

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Annotated, Any, Generic, NamedTuple, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
 from pydantic_core.core_schema import ValidationInfo
 
@@ -121,6 +121,11 @@ def directory(path: Path | None) -> Path | None:
     if is_no_directory:
         raise text_error(f"{path} is not a directory; name one")
     return path
+
+
+OptionalPath = Annotated[Path | None, BeforeValidator(path_value)]
+Directory = Annotated[Path, BeforeValidator(path_value), AfterValidator(directory)]
+OptionalDirectory = Annotated[Path | None, BeforeValidator(path_value), AfterValidator(directory)]
 
 
 def upper(value: object) -> object:

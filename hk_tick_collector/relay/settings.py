@@ -8,22 +8,20 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import AfterValidator
 
-from hk_tick_collector.app.config import LogLevel
-from hk_tick_collector.app.config import setting_table as recorders_table
 from hk_tick_collector.app.config_model import (
-    SettingInfo,
-    SettingsModel,
-    directory,
-    path_value,
-    read_model,
+    OptionalDirectory,
     setting,
-    table_of,
     text_error,
-    upper,
 )
-from hk_tick_collector.app.config_sources import OWN_PREFIXES, READERS_PREFIXES, RELAY_PREFIXES, Claims, ConfigErrors
+from hk_tick_collector.app.config_readers import (
+    ReaderSettings,
+    hooks_dir_setting,
+    load_reader_settings,
+    with_state_dirs,
+)
+from hk_tick_collector.app.config_sources import RELAY_PREFIXES
 from hk_tick_collector.store.signals import hooks_dir_of
 
 _URL = re.compile(r"(rediss?://[^\s/]+|unix:///)\S*")
@@ -57,7 +55,7 @@ def _key(wanted: str | None) -> AfterValidator:
     return AfterValidator(check)
 
 
-class RelaySettings(SettingsModel):
+class RelaySettings(ReaderSettings):
     """The settings of the relay, checked and frozen. Made by ``load_relay_settings``; tests may give attributes by
     name."""
 
@@ -95,35 +93,11 @@ class RelaySettings(SettingsModel):
     """Port of the Prometheus endpoint `/metrics` of `hk-tick-redis`, on 127.0.0.1; 0: none. It needs the extra
     `metrics`."""
 
-    hooks_dir: Annotated[Path | None, BeforeValidator(path_value), AfterValidator(directory)] = setting(
-        "Serving: signals", "HOOKS_DIR", None, "empty, or a directory"
-    )
+    hooks_dir: OptionalDirectory = hooks_dir_setting()
     """Where the API stores what hooks receive."""
-    data_root: Annotated[Path, BeforeValidator(path_value), AfterValidator(directory)] = setting(
-        "What is recorded, and where", "DATA_ROOT", Path("/data/sqlite/HK"), "a directory"
-    )
-    """The recorder's."""
-    archive_root: Annotated[Path | None, BeforeValidator(path_value), AfterValidator(directory)] = setting(
-        "What is recorded, and where", "ARCHIVE_ROOT", None, "empty, or a directory"
-    )
-    """The recorder's."""
-    log_level: Annotated[LogLevel, BeforeValidator(upper)] = setting("Logs", "LOG_LEVEL", "INFO")
-    """Least severe level that is logged."""
-
-
-def relay_setting_table() -> list[SettingInfo]:
-    """The settings that only the relay has, in the order of the documents."""
-    return [info for info in table_of(RelaySettings) if info.key.startswith(RELAY_PREFIXES)]
 
 
 def load_relay_settings(env_file: Path | None, environ: Mapping[str, str]) -> RelaySettings:
     """The settings from ``environ`` over ``env_file`` over defaults. ConfigErrors names all that is wrong."""
-    recorders = tuple(info.key for info in recorders_table())
-    others = (name for name in READERS_PREFIXES if name not in RELAY_PREFIXES)
-    claims = Claims(RELAY_PREFIXES, (*OWN_PREFIXES, *others, *recorders))
-    read = read_model(RelaySettings, env_file, environ, claims)
-    if read.problems or read.settings is None:
-        raise ConfigErrors(read.problems)
-    if read.settings.hooks_dir is None:
-        return read.settings.model_copy(update={"hooks_dir": hooks_dir_of(environ)})
-    return read.settings
+    settings = load_reader_settings(RelaySettings, RELAY_PREFIXES, env_file, environ)
+    return with_state_dirs(settings, environ, {"hooks_dir": hooks_dir_of})

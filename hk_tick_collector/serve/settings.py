@@ -17,22 +17,21 @@ from pydantic import AfterValidator, BeforeValidator
 from pydantic_core.core_schema import ValidationInfo
 
 from hk_tick_collector.alert.settings import alert_dir_of
-from hk_tick_collector.app.config import LogLevel
-from hk_tick_collector.app.config import setting_table as recorders_table
 from hk_tick_collector.app.config_model import (
     HOST_PATTERN,
-    SettingInfo,
-    SettingsModel,
+    OptionalDirectory,
+    OptionalPath,
     base_dir,
     directory,
-    path_value,
-    read_model,
     setting,
-    table_of,
     text_error,
-    upper,
 )
-from hk_tick_collector.app.config_sources import OWN_PREFIXES, READERS_PREFIXES, SERVE_PREFIXES, Claims, ConfigErrors
+from hk_tick_collector.app.config_readers import (
+    ReaderSettings,
+    load_reader_settings,
+    with_state_dirs,
+)
+from hk_tick_collector.app.config_sources import SERVE_PREFIXES
 from hk_tick_collector.clickhouse.address import parse_address
 from hk_tick_collector.core.errors import ConfigError
 from hk_tick_collector.serve.keys import KeyRing
@@ -114,7 +113,7 @@ def _clickhouse(text: str) -> str:
 _Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
 
 
-class ServeSettings(SettingsModel):
+class ServeSettings(ReaderSettings):
     """The settings of the serving programs, checked and frozen. Made by ``load_serve_settings``; tests may give
     attributes by name."""
 
@@ -123,9 +122,7 @@ class ServeSettings(SettingsModel):
     keys: without, nothing starts (exit code 78)."""
     api_port: int = _api("API_PORT", 8877, "0: any free one, told in the first line", ge=0, le=65535)
     """Port of the API."""
-    api_keys_file: Annotated[Path | None, BeforeValidator(path_value)] = _api(
-        "API_KEYS_FILE", None, "empty, or the path of a file that others may not read"
-    )
+    api_keys_file: OptionalPath = _api("API_KEYS_FILE", None, "empty, or the path of a file that others may not read")
     """The file of keys, which `hk-tickctl keys` makes (mode 0640). It is read again when it changes."""
     api_anonymous: bool = _api("API_ANONYMOUS", False)
     """Anybody on this machine may read without a key, over the loopback address. Not with another `API_HOST`."""
@@ -160,7 +157,7 @@ class ServeSettings(SettingsModel):
         repr=False,
     )
     """A ClickHouse that `hk-tick-ship` fills. Days without a day file and an archive here are read from it."""
-    api_clickhouse_password_file: Annotated[Path | None, BeforeValidator(path_value)] = _api(
+    api_clickhouse_password_file: OptionalPath = _api(
         "API_CLICKHOUSE_PASSWORD_FILE", None, "empty, or the path of a file that others may not read"
     )
     """The file with that user's password in its first line; systemd's credential `api-clickhouse-password` goes before
@@ -171,12 +168,10 @@ class ServeSettings(SettingsModel):
     live_port: int = _live("LIVE_PORT", 8878, "0: any free one, told in the first line", ge=0, le=65535)
     """Port of the live channel."""
 
-    hooks_dir: Annotated[Path | None, BeforeValidator(path_value), AfterValidator(directory)] = _hooks(
-        "HOOKS_DIR", None, "empty, or a directory"
-    )
+    hooks_dir: OptionalDirectory = _hooks("HOOKS_DIR", None, "empty, or a directory")
     """Where the API stores what hooks receive (`signals.db`). Empty: there are no hooks; under systemd `hooks` in the
     unit's state directory. Outside of `DATA_ROOT`, to which the API cannot write."""
-    hooks_secrets_file: Annotated[Path | None, BeforeValidator(path_value)] = _hooks(
+    hooks_secrets_file: OptionalPath = _hooks(
         "HOOKS_SECRETS_FILE", None, "empty, or the path of a file that others may not read"
     )
     """Lines `name=secret` for senders that sign (HMAC-SHA256) and have no key. A secret has 32 characters or more."""
@@ -186,31 +181,19 @@ class ServeSettings(SettingsModel):
     )
     """Several data roots for whoever reads: one for each market, and those of one market are read as one. Empty:
     `DATA_ROOT` alone. Their archives are in `_archive/` of each."""
-    data_root: Annotated[Path, BeforeValidator(path_value), AfterValidator(directory)] = setting(
-        "What is recorded, and where", "DATA_ROOT", Path("/data/sqlite/HK"), "a directory"
-    )
-    """The recorder's."""
-    archive_root: Annotated[Path | None, BeforeValidator(path_value), AfterValidator(directory)] = setting(
-        "What is recorded, and where", "ARCHIVE_ROOT", None, "empty, or a directory"
-    )
-    """The recorder's; counts for `DATA_ROOT` alone."""
-    alert_dir: Annotated[Path | None, BeforeValidator(path_value), AfterValidator(directory)] = setting(
-        "Alerts", ALERT_DIR, None, "empty, or a directory"
-    )
+    alert_dir: OptionalDirectory = setting("Alerts", ALERT_DIR, None, "empty, or a directory")
     """That of `hk-tick-alert`, whose outbox the dashboard shows."""
-    restarts_dir: Annotated[Path | None, BeforeValidator(path_value), AfterValidator(directory)] = setting(
+    restarts_dir: OptionalDirectory = setting(
         "Watchdog, health and stop", "RESTARTS_DIR", None, "empty, or a directory"
     )
     """The recorder's: where the API leaves requests to restart a feed."""
-    log_level: Annotated[LogLevel, BeforeValidator(upper)] = setting("Logs", "LOG_LEVEL", "INFO")
-    """Least severe level that is logged."""
 
     @property
     def roots(self) -> tuple[tuple[Path, Path], ...]:
         """Each data root that is served, with its archive."""
         if self.data_roots:
             return tuple((root, archive_dir(root)) for root in self.data_roots)
-        return ((self.data_root, self.archive_root or archive_dir(self.data_root)),)
+        return ((self.data_root, self.archive),)
 
     @property
     def is_loopback(self) -> bool:
@@ -228,28 +211,11 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def serve_setting_table() -> list[SettingInfo]:
-    """The settings that only the serving programs have, in the order of the documents."""
-    known = {ALERT_DIR, *(info.key for info in recorders_table())}
-    return [info for info in table_of(ServeSettings) if info.key not in known]
-
-
 def load_serve_settings(env_file: Path | None, environ: Mapping[str, str]) -> ServeSettings:
     """The settings from ``environ`` over ``env_file`` over defaults. ConfigErrors names all that is wrong."""
-    recorders = tuple(info.key for info in recorders_table())
-    others = (name for name in READERS_PREFIXES if name not in SERVE_PREFIXES)
-    claims = Claims(SERVE_PREFIXES, (*OWN_PREFIXES, *others, *recorders))
-    read = read_model(ServeSettings, env_file, environ, claims)
-    if read.problems or read.settings is None:
-        raise ConfigErrors(read.problems)
-    update = {}
-    if read.settings.hooks_dir is None:
-        update["hooks_dir"] = hooks_dir_of(environ)
-    if read.settings.alert_dir is None:
-        update["alert_dir"] = alert_dir_of(environ)
-    if read.settings.restarts_dir is None:
-        update["restarts_dir"] = restarts_dir_of(environ)
-    return read.settings.model_copy(update=update)
+    settings = load_reader_settings(ServeSettings, SERVE_PREFIXES, env_file, environ)
+    places = {"hooks_dir": hooks_dir_of, "alert_dir": alert_dir_of, "restarts_dir": restarts_dir_of}
+    return with_state_dirs(settings, environ, places)
 
 
 def check_exposure(settings: ServeSettings, ring: KeyRing) -> None:

@@ -11,27 +11,23 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import AfterValidator
 
-from hk_tick_collector.app.config import LogLevel
-from hk_tick_collector.app.config import setting_table as recorders_table
 from hk_tick_collector.app.config_model import (
-    SettingInfo,
-    SettingsModel,
-    directory,
-    path_value,
-    read_model,
+    Directory,
+    OptionalPath,
     setting,
-    table_of,
     text_error,
-    upper,
 )
-from hk_tick_collector.app.config_sources import OWN_PREFIXES, READERS_PREFIXES, SHIP_PREFIXES, Claims, ConfigErrors
+from hk_tick_collector.app.config_readers import (
+    ReaderSettings,
+    load_reader_settings,
+)
+from hk_tick_collector.app.config_sources import SHIP_PREFIXES
 from hk_tick_collector.clickhouse.address import DEFAULT_USER, Address, parse_address
 from hk_tick_collector.clickhouse.password import password_of
 from hk_tick_collector.clickhouse.shipping import DEFAULT_DIR
 from hk_tick_collector.core.errors import ConfigError
-from hk_tick_collector.store.layout import archive_dir
 
 CREDENTIAL = "ship-password"
 PASSWORD_FILE = "SHIP_PASSWORD_FILE"  # noqa: S105 - the name of a setting
@@ -55,7 +51,7 @@ def _recorder(text: str) -> str:
     return text
 
 
-class ShipSettings(SettingsModel):
+class ShipSettings(ReaderSettings):
     """The settings of the shipper, checked and frozen. Made by ``load_ship_settings``; tests may give attributes by
     name."""
 
@@ -65,7 +61,7 @@ class ShipSettings(SettingsModel):
     """The ClickHouse that `hk-tick-ship` fills: its HTTP interface, and the database there."""
     ship_user: str = _ship("SHIP_USER", DEFAULT_USER, "a name")
     """The user there."""
-    ship_password_file: Annotated[Path | None, BeforeValidator(path_value)] = _ship(
+    ship_password_file: OptionalPath = _ship(
         "SHIP_PASSWORD_FILE", None, "empty, or the path of a file that others may not read"
     )
     """The file with the user's password in its first line; systemd's credential `ship-password` goes before it.
@@ -75,29 +71,11 @@ class ShipSettings(SettingsModel):
     )
     """The name of this recording there: two recorders in one database are told apart by it. Empty: this machine's
     name."""
-    ship_dir: Annotated[Path, BeforeValidator(path_value), AfterValidator(directory)] = _ship(
-        "SHIP_DIR", DEFAULT_DIR, "a directory"
-    )
+    ship_dir: Directory = _ship("SHIP_DIR", DEFAULT_DIR, "a directory")
     """Where the shipper keeps how far it has come."""
     ship_metrics_port: int = _ship("SHIP_METRICS_PORT", 0, "a whole number from 0 to 65535", ge=0, le=65535)
     """Port of the Prometheus endpoint `/metrics` of `hk-tick-ship`, on 127.0.0.1; 0: none. It needs the extra
     `metrics`."""
-
-    data_root: Annotated[Path, BeforeValidator(path_value), AfterValidator(directory)] = setting(
-        "What is recorded, and where", "DATA_ROOT", Path("/data/sqlite/HK"), "a directory"
-    )
-    """The recorder's."""
-    archive_root: Annotated[Path | None, BeforeValidator(path_value), AfterValidator(directory)] = setting(
-        "What is recorded, and where", "ARCHIVE_ROOT", None, "empty, or a directory"
-    )
-    """The recorder's."""
-    log_level: Annotated[LogLevel, BeforeValidator(upper)] = setting("Logs", "LOG_LEVEL", "INFO")
-    """Least severe level that is logged."""
-
-    @property
-    def archive(self) -> Path:
-        """Where days are put away."""
-        return self.archive_root or archive_dir(self.data_root)
 
     @property
     def recorder(self) -> str:
@@ -122,16 +100,6 @@ class ShipSettings(SettingsModel):
         return password_of(self.ship_password_file, environ, PASSWORD_FILE, CREDENTIAL)
 
 
-def ship_setting_table() -> list[SettingInfo]:
-    """The settings that only the shipper has, in the order of the documents."""
-    return [info for info in table_of(ShipSettings) if info.key.startswith(SHIP_PREFIXES)]
-
-
 def load_ship_settings(env_file: Path | None, environ: Mapping[str, str]) -> ShipSettings:
     """The settings from ``environ`` over ``env_file`` over defaults. ConfigErrors names all that is wrong."""
-    recorders = tuple(info.key for info in recorders_table())
-    others = (name for name in READERS_PREFIXES if name not in SHIP_PREFIXES)
-    read = read_model(ShipSettings, env_file, environ, Claims(SHIP_PREFIXES, (*OWN_PREFIXES, *others, *recorders)))
-    if read.problems or read.settings is None:
-        raise ConfigErrors(read.problems)
-    return read.settings
+    return load_reader_settings(ShipSettings, SHIP_PREFIXES, env_file, environ)
