@@ -98,6 +98,9 @@ class Market:
     trade_types: TradeTypes
     symbols: SymbolGrammar
     other_currencies: OtherCurrencies | None = None  # None: every symbol trades in ``currency``
+    # How many of what a symbol's price is of are in one unit of its volume: 1000 where lots are counted; None where its
+    # code does not tell, as a contract's multiplier. So much more than price x volume is a turnover.
+    volume_unit: Callable[[str], int | None] = lambda _symbol: 1
     day_starts_ms: int = 0  # where a trading day begins, from its local midnight: hm(-4) is 20:00 of the day before
     # Rows of ``hours`` up to here are a night that follows the session before at once, also over a weekend: Taiwan's
     # Monday begins on Friday at 15:00. None: it is the night before the day.

@@ -15,6 +15,10 @@ What a bar is
 Exactness: volumes are int64 sums. Turnover is the float64 nearest to the exact sum of the turnovers as decimals, VWAP
 the one nearest to exact turnover / volume of the trades that make the price. A turnover that is absent is price x
 volume, rounded to the thousandth of a dollar; an absent volume is 0.
+
+Where one unit of volume is not one of what the price is of (``Market.volume_unit``: Taiwan's lots of 1000 shares, a
+contract with a multiplier), VWAP is price x volume / volume, and an absent turnover that of as many as the unit holds;
+of a contract whose multiplier is not known, price x volume.
 """
 
 from __future__ import annotations
@@ -139,6 +143,7 @@ class _Trades:
     price: _Floats
     volume: _Ints
     turnover: _Floats
+    weight: _Floats  # price x volume: what VWAP divides by the volume
     makes_price: _Bools
     buys: _Bools
     sells: _Bools
@@ -161,24 +166,44 @@ class _Trades:
         price_column = _chunk(ticks, "price")
         price = _numbers(price_column, 0.0)
         volume = _numbers(_chunk(ticks, "volume"), 0)
-        turnover_column = _chunk(ticks, "turnover")
-        turnover = _numbers(turnover_column, 0.0)
-        if turnover_column.null_count:
-            turnover = np.where(_valid(turnover_column), turnover, np.round(price * volume, market.price_decimals))
+        names, codes = symbols.dictionary.to_pylist(), symbols.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+        turnover, weight = _money(_chunk(ticks, "turnover"), price * volume, _units(names, codes, market), market)
         return cls(
-            symbols.dictionary.to_pylist(),
-            symbols.indices.to_numpy(zero_copy_only=False).astype(np.int64),
+            names,
+            codes,
             bar_start_ms(
                 _chunk(ticks, "ts_ms").view(pa.int64()).to_numpy(zero_copy_only=False), interval_ms, market.zone
             ),
             price,
             volume,
             turnover,
+            weight,
             _where_text(ticks, "tick_type", rule.prices) & _valid(price_column),
             _where_text(ticks, "direction", lambda text: text == "BUY"),
             _where_text(ticks, "direction", lambda text: text == "SELL"),
             _valid(_chunk(ticks, "volume")),
         )
+
+
+def _units(names: list[str], codes: _Ints, market: Market) -> _Floats | None:
+    """Of each trade, how many of what its price is of are in one unit of its volume, NaN where that is not known; None:
+    of every trade, one."""
+    units = [market.volume_unit(name) for name in names]
+    if all(unit == 1 for unit in units):
+        return None
+    return np.array([np.nan if unit is None else unit for unit in units], np.float64)[codes]
+
+
+def _money(column: pa.Array, worth: _Floats, units: _Floats | None, market: Market) -> tuple[_Floats, _Floats]:
+    """Turnover of each trade, and what VWAP divides by its volume. ``worth``: price x volume."""
+    told, turnover = _valid(column), _numbers(column, 0.0)
+    if units is None:
+        if column.null_count:
+            turnover = np.where(told, turnover, np.round(worth, market.price_decimals))
+        return turnover, turnover
+    made = np.round(worth * np.where(np.isnan(units), 1.0, units), market.price_decimals)
+    turnover = np.where(told, turnover, made)
+    return turnover, np.where(told & (units == 1), turnover, np.round(worth, market.price_decimals))
 
 
 def _aggregated(trades: _Trades) -> dict[str, Any]:
@@ -209,6 +234,8 @@ def _aggregated(trades: _Trades) -> dict[str, Any]:
         bars["close"][which] = price[np.append(first[1:], len(group)) - 1]
         bars["high"][which] = np.maximum.reduceat(price, first)
         bars["low"][which] = np.minimum.reduceat(price, first)
+        if trades.weight is not trades.turnover:
+            exact, scale = _as_integers(trades.weight)
         totals = np.add.reduceat(np.where(trades.has_volume, exact, 0)[makes], first).tolist()
         volumes = np.add.reduceat(trades.volume[makes], first).tolist()
         bars["vwap"][which] = [

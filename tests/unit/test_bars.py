@@ -13,9 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hk_tick_collector.days.schema import TICKS
+from hk_tick_collector.market.cme import CME
 from hk_tick_collector.market.hk import HK
 from hk_tick_collector.market.hk.sessions import day_start_ms
 from hk_tick_collector.market.hours import DayKind, hm
+from hk_tick_collector.market.market import Market
+from hk_tick_collector.market.tw import TW
 from hk_tick_collector.market.us import US
 from hk_tick_collector.query.bars import BARS, Fill, make_bars, parse_interval_ms
 from hk_tick_collector.query.trade_types import TradeRule
@@ -307,3 +310,37 @@ def test_a_part_of_a_share_weighs_in_no_vwap() -> None:
     part = trade("10:00:01", 30.0, None, turnover=7.5)
     (bar,) = bars([trade("10:00:00", 10.0, 100), part])
     assert (bar["vwap"], bar["volume"], bar["turnover"], bar["high"], bar["tick_count"]) == (10.0, 100, 1007.5, 30.0, 2)
+
+
+@pytest.mark.parametrize(
+    ("market", "symbol", "turnover", "vwap"),
+    [
+        (TW, "TW.2330", 6_100_000.0, 1016.6666666666666),  # two lots at 1000, four at 1025: 1000 shares each
+        (TW, "TW.2330@ODD", 6100.0, 1016.6666666666666),
+        (TW, "TWF.TXFL6", 1_220_000.0, 1016.6666666666666),  # 200 dollars a point
+        (CME, "CME.ESZ26", 305_000.0, 1016.6666666666666),
+    ],
+)
+def test_a_vwap_is_a_price_whatever_a_unit_of_volume_is(
+    market: Market, symbol: str, turnover: float, vwap: float
+) -> None:
+    at_ms = market.zone.at_ms(DAY, hm(10))
+    ticks = [
+        make_tick(n, symbol=symbol, ts_ms=at_ms, price=price, volume=volume, turnover=turnover * price * volume / 6100)
+        for n, (price, volume) in enumerate([(1000.0, 2), (1025.0, 4)], start=1)
+    ]
+    (bar,) = make_bars(arrow(ticks), parse_interval_ms("1m"), market).to_pylist()
+    assert (bar["vwap"], bar["turnover"], bar["volume"]) == (vwap, turnover, 6)
+
+
+@pytest.mark.parametrize(
+    ("market", "symbol", "turnover"),
+    [(TW, "TW.2330", 2_000_000.0), (TW, "TW.2330@ODD", 2000.0), (TW, "TWF.TXFL6", 2000.0), (CME, "CME.ESZ26", 2000.0)],
+)
+def test_an_absent_turnover_is_that_of_the_unit(market: Market, symbol: str, turnover: float) -> None:
+    """What a whole day brings of Taiwan has no turnover; beside it stand trades that were told one."""
+    tick = make_tick(
+        1, symbol=symbol, ts_ms=market.zone.at_ms(DAY, hm(10)), price=1000.0, volume=2, turnover=None
+    )  # fmt: skip
+    (bar,) = make_bars(arrow([tick]), parse_interval_ms("1m"), market).to_pylist()
+    assert (bar["vwap"], bar["turnover"]) == (1000.0, turnover)

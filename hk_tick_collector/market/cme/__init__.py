@@ -20,4 +20,5 @@ CME = Market(
     trade_types=TRADE_TYPES,
     symbols=SYMBOLS,
     day_starts_ms=DAY_STARTS_MS,
+    volume_unit=lambda _symbol: None,  # contracts of many multipliers
 )

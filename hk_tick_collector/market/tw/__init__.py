@@ -4,7 +4,7 @@ from hk_tick_collector.market.market import Market
 from hk_tick_collector.market.table import CalendarTable
 from hk_tick_collector.market.tw import calendar_table
 from hk_tick_collector.market.tw.sessions import DAY_STARTS_MS, HOURS, NIGHT_ENDS_MS
-from hk_tick_collector.market.tw.symbols import SYMBOLS
+from hk_tick_collector.market.tw.symbols import SYMBOLS, volume_unit
 from hk_tick_collector.market.tw.trade_types import TRADE_TYPES
 from hk_tick_collector.market.zone import Zone
 
@@ -21,4 +21,5 @@ TW = Market(
     symbols=SYMBOLS,
     day_starts_ms=DAY_STARTS_MS,
     night_ends_ms=NIGHT_ENDS_MS,
+    volume_unit=volume_unit,
 )
