@@ -65,8 +65,8 @@ const CHINESE = {
   "watched {} of trading, {#} blind stretch ({})": "監看了 {} 的交易時間，{} 段未能監看（{}）", "watched {} of trading, {#} blind stretches ({})": "監看了 {} 的交易時間，{} 段未能監看（{}）", "connection lost": "連線中斷", "recorder died": "錄製程式意外終止", "recorder stopped": "錄製程式已停止", "not watched yet": "尚未開始監看", "the recorder's last word": "錄製程式最後的記錄",
   "watched": "監看", "blind": "未能監看", "unread": "未讀", "pushes": "推送", "merged": "合併", "pulls": "查核", "answered": "有跟隨", "impossible": "不合理", "holes": "懷疑缺失", "clock back": "時鐘倒退", "no time": "沒有時間", "one-sided": "單邊",
   // The page of all days
-  "Recorded days": "已記錄的交易日", "{} recorded day(s). A letter is the grade of a day's certificate; a day without one has none yet: hk-tickctl day YYYYMMDD --html makes it.": "共 {} 個交易日。字母為當日證明書的評級；沒有字母即尚未有證明書，可用 hk-tickctl day YYYYMMDD --html 製作。",
-  "Newest days": "最近的交易日", "newest days": "最近的交易日", "day": "交易日", "grade": "評級", "certificate": "證明書", "no certificate yet": "尚未有證明書", "{}: no certificate yet": "{}：尚未有證明書",
+  "Recorded days": "已記錄的交易日", "{} recorded day(s). A letter is the grade of a day's certificate; a day without one has none yet: hk-tickctl day YYYYMMDD --html makes it.": "共 {} 個交易日。字母為當日完整性證明的評級；沒有字母即尚未有完整性證明，可用 hk-tickctl day YYYYMMDD --html 製作。",
+  "Newest days": "最近的交易日", "newest days": "最近的交易日", "day": "交易日", "grade": "評級", "certificate": "完整性證明", "no certificate yet": "尚未有完整性證明", "{}: no certificate yet": "{}：尚未有完整性證明",
   "Mo": "一", "Tu": "二", "We": "三", "Th": "四", "Fr": "五", "Sa": "六", "Su": "日",
   "January {}": "{} 年 1 月", "February {}": "{} 年 2 月", "March {}": "{} 年 3 月", "April {}": "{} 年 4 月", "May {}": "{} 年 5 月", "June {}": "{} 年 6 月", "July {}": "{} 年 7 月", "August {}": "{} 年 8 月", "September {}": "{} 年 9 月", "October {}": "{} 年 10 月", "November {}": "{} 年 11 月", "December {}": "{} 年 12 月",
 };
