@@ -1,7 +1,7 @@
 // A line chart of a few series over time, as SVG: a few hundred points, so no library is needed for it.
 
 import { html, useEffect, useRef, useState } from "./vendor/htm-preact.js";
-import { clock } from "./text.js";
+import { clock, seconds } from "./text.js";
 
 const HEIGHT = 160, LEFT = 56, BOTTOM = 22, TOP = 8, LABEL_PX = 70;
 
@@ -21,8 +21,8 @@ function useWidth(box) {
   return width;
 }
 
-/** `times` in seconds, ascending or not; `series`: `[[label, values, colour name]]`; a value may be null. */
-export function Line({ times, series, zone, unit }) {
+/** `times` in seconds, ascending or not; `series`: `[[label, milliseconds, colour name]]`; a value may be null. */
+export function Line({ times, series, zone }) {
   const box = useRef(null), width = useWidth(box);
   const order = times.map((_, at) => at).sort((a, b) => times[a] - times[b]);
   const first = times[order[0]], last = times[order[order.length - 1]];
@@ -43,7 +43,7 @@ export function Line({ times, series, zone, unit }) {
   const labels = first === last ? 1 : Math.max(1, Math.floor((width - LEFT) / LABEL_PX / 1.5));
   const marks = Array.from({ length: labels }, (_, at) => first + ((last - first) * (at + 0.5)) / labels);
   return html`<div class="line" ref=${box}>${width > 0 && order.length > 0 && html`<svg width=${width} height=${HEIGHT} role="img" aria-label=${series.map(([label]) => label).join(", ")}>
-    ${[low, (low + top) / 2, top].map((value) => html`<path d=${`M${LEFT} ${y(value)}H${width - 12}`} stroke="var(--line)" /><text x=${LEFT - 6} y=${y(value) + 4} text-anchor="end">${Number(value.toFixed(1))} ${unit}</text>`)}
+    ${[low, (low + top) / 2, top].map((value) => html`<path d=${`M${LEFT} ${y(value)}H${width - 12}`} stroke="var(--line)" /><text x=${LEFT - 6} y=${y(value) + 4} text-anchor="end">${value < 1000 ? `${Number(value.toFixed(1))} ms` : seconds(value / 1000)}</text>`)}
     ${marks.map((mark) => html`<text x=${x(mark)} y=${HEIGHT - 5} text-anchor="middle">${clock(mark * 1000, zone)}</text>`)}
     ${series.map(([label, found, name]) => html`<path key=${label} d=${path(found)} fill="none" stroke=${`var(${name})`} stroke-width="1.5" stroke-linejoin="round" />`)}
   </svg>`}</div>`;

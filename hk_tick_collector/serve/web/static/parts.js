@@ -34,6 +34,9 @@ export function Spark({ values, label }) {
   </svg>`;
 }
 
+/** While the first answer has not come: never a claim such as "0 days". */
+export const Loading = ({ answer, error }) => !answer && !error && html`<p class="loading" role="status">…</p>`;
+
 export const Failed = ({ error }) =>
   error && html`<p class="note bad" role="alert">${error.message}${error.hint ? html`<br /><small>${error.hint}</small>` : ""}</p>`;
 

@@ -6,22 +6,22 @@ import { inChinese } from "./chinese.js"; // of the pages of days, which says th
 const WORDS = {
   en: {},
   zh: {
-    "Overview": "概覽", "Coverage": "完整程度", "Symbol": "股票", "Days": "交易日", "Data": "數據", "Server": "伺服器",
+    "Overview": "概覽", "Coverage": "完整程度", "Symbol": "股票", "Days": "交易日", "Data": "資料", "Server": "伺服器",
     "All is well": "一切正常", "Something is wrong": "出現問題", "Nothing is recorded here yet": "尚未有任何記錄",
-    "It records; look at this": "正在記錄，請留意以下事項",
+    "It records, but needs a look": "正在記錄，請留意以下事項",
     "proven": "已證明", "missing": "缺失", "unproven": "未證明", "not recorded": "沒有記錄", "repaired": "已修復",
-    "not proven yet": "尚未證明", "outside of trading": "非交易時段", "not proven": "未證明",
-    "rows a second": "每秒筆數", "newest tick": "最新一筆", "delay to the file": "寫入延遲", "commit, p99": "提交 p99",
-    "waiting": "等候中", "symbols subscribed": "已訂閱", "disk lasts": "磁碟可用",
-    "OpenD": "OpenD", "days": "日", "day": "日", "more than 1,000": "超過 1,000", "refused": "被拒", "recorder": "錄製程式", "since": "自",
+    "not proven yet": "尚未證明", "outside of trading": "非交易時段", "not proven": "未證明", "Not proven": "未證明",
+    "rows a second": "每秒筆數", "newest tick": "最新一筆", "delay to the file": "寫入延遲", "stored within (p99)": "存入需時（p99）", "free": "可用",
+    "waiting": "等候中", "symbols subscribed": "已訂閱", "disk lasts": "磁碟夠用",
+    "OpenD": "OpenD", "days": "日", "day": "日", "refused": "被拒", "recorder": "錄製程式", "since": "自",
     "not running": "沒有運行", "of": "／", "symbols": "股票", "ticks": "筆", "market": "市場",
-    "Day": "交易日", "filter": "篩選", "sort": "排序", "by symbol": "按代號", "worst first": "最差先",
+    "filter": "篩選", "sort": "排序", "by symbol": "按代號", "worst first": "最差先",
     "most ticks first": "筆數最多先",
     "symbol": "代號", "name": "名稱", "state": "狀態", "reason": "原因", "stored": "已存", "from": "由", "to": "至", "time": "時間",
     "No gap is known.": "沒有已知的缺口。", "None.": "沒有。", "price": "價格", "volume": "成交量", "side": "方向",
     "type": "類別", "interval": "週期", "Tape": "逐筆成交", "Latency": "延遲",
     "source to recorder": "來源至程式", "recorder to file": "程式至檔案", "median": "中位數", "live": "即時",
-    "every second": "每秒更新", "reconnecting": "重新連線中", "grade": "評級", "certificate": "證明書",
+    "every second": "每秒更新", "reconnecting": "重新連線中", "grade": "評級", "certificate": "完整性證明",
     "archived": "已歸檔", "damaged": "檔案損壞", "day file": "當日檔案", "Download": "下載", "Sample": "樣本",
     "format": "格式", "types": "類別", "all": "全部", "that make the price": "影響價格的", "Show": "顯示",
     "In a terminal": "終端機", "In Python": "Python", "key": "密鑰", "Log in": "登入", "Log out": "登出",
@@ -31,11 +31,11 @@ const WORDS = {
     "dark": "深色", "light": "淺色", "closed": "休市", "Morning": "早市", "Afternoon": "午市", "Closed": "休市", "ready": "已就緒", "connecting": "連線中", "disconnected": "已斷線", "and more": "等", "BUY": "買", "SELL": "賣", "NEUTRAL": "中性", "pre open auction": "開市前競價", "pre open wait": "等候開市", "morning": "早市", "lunch": "午休",
     "afternoon": "午市", "closing auction": "收市競價", "post close": "收市後", "overnight": "夜盤", "pre market": "盤前", "regular": "盤中", "post market": "盤後", "no day file": "沒有檔案",
     "Order book": "買賣盤", "orders": "掛單", "shares": "股數", "bid": "買入價", "ask": "賣出價", "not watched now": "現時沒有監察",
-    "Charts": "圖表", "Choose a symbol.": "請選一隻股票。",
+    "Charts": "圖表",
     "previous month": "上個月", "next month": "下個月", "requests": "請求數", "Requests by address": "各地址的請求",
     "address": "地址", "reading processes": "讀取程序", "replaced": "已更換",
     "nothing yet": "尚未有", "Notes": "備註", "unknown": "未知", "at most": "最多",
-    "verified until": "已核實至", "open": "未補", "all gaps": "所有缺口",
+    "verified until": "已核實至", "open": "未補", "All gaps": "所有缺口",
     "copied": "已複製", "copy": "複製",
     "Alerts": "警報", "SQL": "SQL 查詢", "Rows": "結果", "rows": "列", "Run": "執行", "Stop": "停止", "Examples": "例子", "as of": "截至", "there are more": "還有更多",
     "One SELECT over ticks, coverage, gaps, symbols, books and quotes": "一句 SELECT，可查 ticks、coverage、gaps、symbols、books 與 quotes", "most turnover": "成交額最高", "ticks by hour": "每小時筆數",
@@ -47,7 +47,7 @@ const WORDS = {
     "The connection ends and a new one is made; the recorder goes on and fetches what was traded meanwhile.": "結束現有連線並重新建立；錄製程式繼續運行，並補取期間的成交。",
     "No recorder here takes requests: under systemd each does; elsewhere set RESTARTS_DIR for the recorder and for this server.": "這裏沒有錄製程式接受要求：在 systemd 下全部都接受；其他情況請為錄製程式及這個伺服器設定 RESTARTS_DIR。",
     "Latency over the day": "全日延遲", "the slowest five minutes": "最慢的五分鐘", "Live readers": "即時讀者", "behind": "落後", "catching up": "追趕中",
-    "The live channel is not at this address; pages ask every second instead.": "這個地址沒有即時頻道；頁面改為每秒查詢。",
+    "The live channel is not at this address; pages ask every second instead.": "這個地址沒有即時通道；頁面改為每秒查詢。",
   },
 };
 
@@ -86,7 +86,7 @@ export function seconds(value) {
   if (size < 1) return `${Math.round(value * 1000)} ms`;
   if (size < 100) return `${value.toFixed(1)} s`;
   if (size < 7200) return `${Math.round(value / 60)} min`;
-  return `${(value / 3600).toFixed(1)} h`;
+  return size < 172_800 ? `${(value / 3600).toFixed(1)} h` : `${Math.round(value / 86_400)} d`;
 }
 
 export const iso = (ms) => (ms === null || ms === undefined ? "" : new Date(ms).toISOString().replace("T", " ").replace("Z", " UTC"));

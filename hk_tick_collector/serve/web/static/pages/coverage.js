@@ -3,7 +3,7 @@
 import { html, useEffect, useMemo, useRef, useState } from "../vendor/htm-preact.js";
 import { getJson, query } from "../api.js";
 import { cellsOf, cellState, sorted } from "../cells.js";
-import { Failed, Share, State, Time, usePoll, Zone } from "../parts.js";
+import { Failed, Loading, Share, State, Time, usePoll, Zone } from "../parts.js";
 import { clock, count, dayText, prefs, said, t } from "../text.js";
 
 const ROW_PX = 14, NAME_PX = 92, HEAD_PX = 18;
@@ -26,7 +26,7 @@ function draw(canvas, box, rows, cells, zone) {
   let next = NAME_PX;
   cells.forEach((cell, at) => {
     const x = NAME_PX + at * cellPx;
-    if (x >= next && (at === 0 || cell.start_ms % 1_800_000 === 0 || cells[at - 1].end_ms !== cell.start_ms)) {
+    if (x >= next && x + 32 < width && (at === 0 || cell.start_ms % 1_800_000 === 0 || cells[at - 1].end_ms !== cell.start_ms)) {
       pen.fillText(clock(cell.start_ms, zone).slice(0, 5), x, HEAD_PX / 2); next = x + 42;
     }
   });
@@ -109,6 +109,7 @@ export function Coverage({ root, market, zone, given }) {
   const [by, setBy] = useState("worst");
   const [days] = usePoll((signal) => getJson(`/v1/days?${query({ market, limit: 400 })}`, signal), `days ${market}`, 60_000);
   const [found, error] = useDay(day, market, day === newest);
+  const isEmpty = days && !days.data.length;
   const minute = Math.floor(Date.now() / 60_000);
   const { cells, rows } = useMemo(() => (found ? rowsOf(found, Date.now(), filter, by) : { cells: [], rows: [] }), [found, filter, by, minute]);
   const counts = { proven: 0, missing: 0, unproven: 0 };
@@ -117,27 +118,27 @@ export function Coverage({ root, market, zone, given }) {
   const gaps = (found?.gaps ?? []).filter((gap) => gap.symbol.includes(filter.trim().toUpperCase())).slice(0, 500);
   return html`<section class="card">
     <div class="row"><h1>${t("Coverage")}</h1>
-      <label>${t("Day")}<select value=${day} onChange=${(event) => setDay(event.target.value)}>
+      <label>${t("day")}<select value=${day} onChange=${(event) => setDay(event.target.value)}>
         ${[...new Set([day, ...(days?.data ?? []).map((line) => line.day)])].filter((name) => name !== "last").sort().reverse().map((name) => html`<option value=${name}>${dayText(name)}</option>`)}</select></label>
       <label>${t("filter")}<input value=${filter} onInput=${(event) => setFilter(event.target.value)} placeholder="00700" size="10" /></label>
       <label>${t("sort")}<select value=${by} onChange=${(event) => setBy(event.target.value)}>
         <option value="worst">${t("worst first")}</option><option value="symbol">${t("by symbol")}</option><option value="ticks">${t("most ticks first")}</option></select></label>
     </div>
-    <${Failed} error=${error} />
+    ${isEmpty ? html`<p>${t("Nothing is recorded here yet")}</p>` : html`<${Loading} answer=${found} error=${error} /><${Failed} error=${error} />`}
     ${found && html`<${Share} counts=${counts} />
       <${HeatMap} rows=${rows} cells=${cells} zone=${zone} onPick=${(symbol) => setFilter(symbol)} />
       <div class="legend">${STATES.map((state) => html`<span><i style=${{ background: `var(--cell-${state})` }}></i>${t(WORDS[state] ?? state)}</span>`)}</div>`}
   </section>
-  ${found && html`<section class="card"><h2>${t("not proven")}</h2>
-    ${shown.length === 0 ? html`<p>${t("None.")}</p>` : html`<div class="scroll" tabindex="0" role="region" aria-label=${t("not proven")}><table>
+  ${found && html`<section class="card"><h2>${t("Not proven")}</h2>
+    ${shown.length === 0 ? html`<p>${t("None.")}</p>` : html`<div class="scroll" tabindex="0" role="region" aria-label=${t("Not proven")}><table>
       <thead><tr><th>${t("symbol")}</th><th>${t("state")}</th><th>${t("reason")}</th><th class="num">${t("stored")}</th><th class="num">${t("missing")}</th><th class="num">${t("verified until")} <${Zone} zone=${zone} /></th></tr></thead>
       <tbody>${shown.map(({ symbol }) => html`<tr key=${symbol.symbol}><td><a href=${`#/symbol/${symbol.symbol}`}>${symbol.symbol}</a> <small>${symbol.name ?? ""}</small></td><td><${State} state=${symbol.state} /></td>
         <td class="words">${said(symbol.reason)}</td><td class="num">${count(symbol.stored_ticks)}</td>
         <td class="num">${symbol.missing_ticks ? count(symbol.missing_ticks) : symbol.missing_at_most ? `${t("at most")} ${count(symbol.missing_at_most)}` : symbol.state === "missing" ? t("unknown") : "0"}</td>
         <td class="num"><${Time} ms=${symbol.verified_until_ms} zone=${zone} /></td></tr>`)}</tbody></table></div>`}
   </section>
-  <section class="card"><h2>${t("all gaps")}</h2>
-    ${gaps.length === 0 ? html`<p>${t("No gap is known.")}</p>` : html`<div class="scroll" tabindex="0" role="region" aria-label=${t("all gaps")}><table>
+  <section class="card"><h2>${t("All gaps")}</h2>
+    ${gaps.length === 0 ? html`<p>${t("No gap is known.")}</p>` : html`<div class="scroll" tabindex="0" role="region" aria-label=${t("All gaps")}><table>
       <thead><tr><th>${t("symbol")}</th><th>${t("state")}</th><th class="num">${t("from")} <${Zone} zone=${zone} /></th><th class="num">${t("to")}</th><th class="num">${t("missing")}</th><th>${t("reason")}</th></tr></thead>
       <tbody>${gaps.map((gap) => html`<tr><td>${gap.symbol}</td><td><span class=${`state ${gap.state === "open" ? "missing" : "proven"}`}>${t(gap.state === "open" ? "open" : "repaired")}</span></td>
         <td class="num"><${Time} ms=${gap.start_ts_ms} zone=${zone} /></td><td class="num"><${Time} ms=${gap.end_ts_ms} zone=${zone} /></td>

@@ -2,7 +2,7 @@
 
 import { html, useState } from "../vendor/htm-preact.js";
 import { apiUrl, getJson, query } from "../api.js";
-import { Failed, Share, usePoll } from "../parts.js";
+import { Failed, Loading, Share, usePoll } from "../parts.js";
 import { count, dayText, prefs, said, t } from "../text.js";
 
 const pad = (value) => String(value).padStart(2, "0");
@@ -36,7 +36,7 @@ function DayCard({ line, market }) {
   return html`<section class="card">
     <div class="row"><h2>${dayText(day)}</h2><b class=${`grade-${line.grade}`}>${t("grade")} ${line.grade ?? "–"}</b>
       <span class="soft">${[line.has_day_file && t("day file"), line.is_archived && t("archived"), line.state === "damaged" && t("damaged")].filter(Boolean).join(", ")}</span></div>
-    <${Failed} error=${error} />
+    <${Loading} answer=${found} error=${error} /><${Failed} error=${error} />
     ${found && html`<p>${found.sentence}</p>
       <${Share} counts=${{ proven: found.proven_symbols ?? 0, missing: found.missing_symbols ?? 0, unproven: found.unproven_symbols ?? 0 }} />
       ${Object.entries(found.reasons ?? {}).length > 0 && html`<ul>${Object.entries(found.reasons).map(([reason, symbols]) => html`<li>${count(symbols)}: ${said(reason)}</li>`)}</ul>`}
@@ -63,7 +63,8 @@ export function Days({ market, of }) {
     <div class="row"><h1>${t("Days")}</h1>${shown && html`
       <button onClick=${() => setMonth(shift(shown, -1))} aria-label=${t("previous month")}>‹</button><b class="num">${shown}</b>
       <button onClick=${() => setMonth(shift(shown, 1))} aria-label=${t("next month")}>›</button>`}
-      <span class="push soft">${count(lines.length)} ${t(lines.length === 1 ? "day" : "days")}</span></div>
+      ${answer && html`<span class="push soft">${count(lines.length)} ${t(lines.length === 1 ? "day" : "days")}</span>`}</div>
+    <${Loading} answer=${answer} error=${error} />
     <${Failed} error=${error} />
     ${answer && !lines.length && html`<p>${t("nothing yet")}</p>`}
     ${shown && html`<${Month} month=${shown} byDay=${byDay} chosen=${day} onPick=${setChosen} />`}

@@ -21,7 +21,7 @@ function Verdict({ root, zone, now }) {
   const kind = root.verdict === "fine" ? (root.complaints.some((found) => found.level === "warn") ? "attention" : "fine")
     : root.verdict === "no_data" ? "attention" : "alert";
   const word = root.verdict === "no_data" ? "Nothing is recorded here yet"
-    : { fine: "All is well", attention: "It records; look at this", alert: "Something is wrong" }[kind];
+    : { fine: "All is well", attention: "It records, but needs a look", alert: "Something is wrong" }[kind];
   const sentences = new Set(root.complaints.map((found) => found.sentence));
   const rest = [...root.problems.map((text) => ["alert", text]), ...root.notes.map((text) => ["note", text])]
     .filter(([, text]) => !sentences.has(text));
@@ -49,15 +49,15 @@ export function Overview({ root, zone, now }) {
     <${Verdict} root=${root} zone=${zone} now=${now} />
     <div class="tiles">
       <${Tile} title="rows a second" value=${recorder ? count(Math.round(recorder.rows_per_sec ?? 0)) : "–"}><${Spark} values=${rates} label=${t("rows a second")} /><//>
-      <${Tile} title="newest tick" value=${newest ? seconds((now - newest) / 1000) : "–"} hover=${iso(newest)}><small><${Time} ms=${newest} zone=${zone} millis /> <${Zone} zone=${zone} /></small><//>
+      <${Tile} title="newest tick" value=${newest ? seconds((now - newest) / 1000) : "–"} hover=${iso(newest)}>${newest && html`<small><${Time} ms=${newest} zone=${zone} millis /> <${Zone} zone=${zone} /></small>`}<//>
       <${Tile} title="delay to the file" value=${seconds(recorder?.lag_sec)}><${Spark} values=${delays} label=${t("delay to the file")} /><//>
-      <${Tile} title="commit, p99" value=${recorder?.commit_latency_p99_ms != null ? seconds(recorder.commit_latency_p99_ms / 1000) : "–"} />
+      <${Tile} title="stored within (p99)" value=${recorder?.commit_latency_p99_ms != null ? seconds(recorder.commit_latency_p99_ms / 1000) : "–"} />
       <${Tile} title="waiting" value=${recorder ? count(recorder.queue_rows + recorder.in_hand_rows + recorder.spill_rows) : "–"} />
       <${Tile} title="symbols subscribed" value=${recorder ? `${count(recorder.symbols_subscribed)} ${t("of")} ${count(recorder.symbols_wanted)}` : "–"}>
         ${recorder?.symbols_refused > 0 && html`<span class="state missing">${count(recorder.symbols_refused)} ${t("refused")}</span>`}<//>
       <${Tile} title="OpenD" value=${recorder?.opend_state ? t(recorder.opend_state) : "–"}><small>${recorder?.market_state ? t(recorder.market_state) : ""}</small><//>
-      <${Tile} title="disk lasts" value=${root.disk?.days_left != null ? `${root.disk.days_left > 1000 ? t("more than 1,000") : count(Math.floor(root.disk.days_left))} ${t("days")}` : "–"}>
-        <small>${bytes(root.disk?.free_bytes)}</small><//>
+      <${Tile} title="disk lasts" value=${root.disk?.days_left != null ? `${root.disk.days_left > 1000 ? "> 1,000" : count(Math.floor(root.disk.days_left))} ${t("days")}` : "–"}>
+        <small>${bytes(root.disk?.free_bytes)} ${t("free")}</small><//>
     </div>
     ${day && html`<section class="card">
       <div class="row"><h2>${dayText(day.trading_day)}</h2><span class="push num">${count(day.rows)} ${t("ticks")}</span></div>

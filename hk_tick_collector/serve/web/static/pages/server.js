@@ -3,7 +3,7 @@
 import { html } from "../vendor/htm-preact.js";
 import { getJson, getText, query, Refused } from "../api.js";
 import { Line } from "../line.js";
-import { Failed, usePoll, When, Zone } from "../parts.js";
+import { Failed, Loading, usePoll, When, Zone } from "../parts.js";
 import { clock, count, dayText, seconds, t } from "../text.js";
 
 /** Prometheus text as `[{name, labels, value}]`. */
@@ -33,11 +33,10 @@ function Latency({ day, market, zone }) {
   const lines = [["source_p50_ms", "--link"], ["source_p99_ms", "--warn"], ["file_p99_ms", "--ok"]];
   const words = { source_p50_ms: `${t("source to recorder")} p50`, source_p99_ms: `${t("source to recorder")} p99`, file_p99_ms: `${t("recorder to file")} p99` };
   return html`<section class="card"><div class="row"><h2>${t("Latency over the day")}</h2><span class="push soft">${dayText(day)} <${Zone} zone=${zone} /></span></div>
-    <${Failed} error=${error} />
-    ${!found && !error && html`<p class="soft">…</p>`}
+    <${Loading} answer=${found} error=${error} /><${Failed} error=${error} />
     ${found && !rows.length && html`<p>${t("nothing yet")}</p>`}
     ${rows.length > 0 && html`<div class="legend">${lines.map(([name, colour]) => html`<span><i style=${{ background: `var(${colour})` }}></i>${words[name]}</span>`)}</div>
-      <${Line} times=${rows.map((row) => row.start_ms / 1000)} series=${lines.map(([name, colour]) => [words[name], rows.map((row) => row[name]), colour])} zone=${zone} unit="ms" />
+      <${Line} times=${rows.map((row) => row.start_ms / 1000)} series=${lines.map(([name, colour]) => [words[name], rows.map((row) => row[name]), colour])} zone=${zone} />
       <p class="soft">${t("the slowest five minutes")}: ${clock(worst.start_ms, zone).slice(0, 5)}, p50 ${ms(worst.source_p50_ms)}, p99 ${ms(worst.source_p99_ms)} (${count(worst.ticks)} ${t("ticks")})</p>`}
   </section>`;
 }

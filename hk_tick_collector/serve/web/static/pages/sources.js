@@ -13,11 +13,11 @@ function Row({ root, zone, now }) {
   const newest = recorder?.newest_ts_ms ?? root.day?.newest_ts_ms ?? null;
   return html`<tr>
     <td><a href=${`#/?market=${root.market}`}>${root.data_root}</a><br /><small>${root.market}, ${t(root.phase.replaceAll("_", " "))}</small></td>
-    <td class="words"><span class=${`state ${KINDS[root.verdict]}`}>${t(WORDS[root.verdict])}</span></td>
+    <td><span class=${`state ${KINDS[root.verdict]}`}>${t(WORDS[root.verdict])}</span></td>
     <td>${root.running && recorder ? html`${recorder.source} ${t(recorder.opend_state.replace("_", " "))}<br /><small>${count(recorder.symbols_subscribed)} ${t("of")} ${count(recorder.symbols_wanted)}</small>` : t("not running")}</td>
     <td class="num">${root.running && recorder ? count(recorder.rows_per_sec) : "–"}</td>
     <td class="num" title=${iso(newest)}>${newest ? seconds((now - newest) / 1000) : "–"}</td>
-    <td>${gravest ? html`<span class=${`state ${gravest.level === "note" ? "info" : gravest.level}`}></span> ${complaint(gravest)} <small>(${gravest.code})</small>` : "–"}
+    <td class="words">${gravest ? html`<span class=${`state ${gravest.level === "note" ? "info" : gravest.level}`}></span> ${complaint(gravest)} <small>(${gravest.code})</small>` : "–"}
       ${recorder?.restarted_at_ms && html`<br /><small>${t("restarted")} <${Time} ms=${recorder.restarted_at_ms} zone=${zone} /> <${Zone} zone=${zone} />, ${recorder.restarted_by}</small>`}</td>
   </tr>`;
 }
@@ -49,7 +49,7 @@ export function Sources({ status, zone, now }) {
   const heard = status.roots.filter((root) => root.running && root.recorder?.takes_restarts);
   return html`<section class="card"><h1>${t("Sources")}</h1>
     <div class="scroll" tabindex="0" role="region" aria-label=${t("Sources")}><table>
-      <thead><tr>${["recorder", "state", "source", "rows a second", "newest tick", "complaint"].map((word) => html`<th>${t(word)}</th>`)}</tr></thead>
+      <thead><tr>${["recorder", "state", "source", "rows a second", "newest tick", "complaint"].map((word) => html`<th class=${word === "rows a second" || word === "newest tick" ? "num" : ""}>${t(word)}</th>`)}</tr></thead>
       <tbody>${status.roots.map((root) => html`<${Row} key=${root.data_root} root=${root} zone=${zone} now=${now} />`)}</tbody></table></div>
   </section>
   <section class="card"><h2>${t("Restart a feed")}</h2>

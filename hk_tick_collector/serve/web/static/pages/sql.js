@@ -48,7 +48,7 @@ export function Sql({ root, market, zone, given }) {
     <form onSubmit=${run} class="ask">
       <label>${t("One SELECT over ticks, coverage, gaps, symbols, books and quotes")}<textarea name="sql" rows="5" maxlength="20000" spellcheck="false" value=${sql} onInput=${(event) => setSql(event.target.value)}
         onKeyDown=${(event) => { if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) run(event); }}></textarea></label>
-      <div class="row"><label>${t("Day")}<input value=${day} onInput=${(event) => setDay(event.target.value)} size="20" maxlength="100" pattern="[0-9a-z.,\\-]+" required /></label>
+      <div class="row"><label>${t("day")}<input value=${day} onInput=${(event) => setDay(event.target.value)} size="20" maxlength="100" pattern="[0-9a-z.,\\-]+" required /></label>
         <button class="main" disabled=${isAsking}>${t("Run")}</button>
         ${isAsking && html`<button type="button" onClick=${() => running.current?.abort()}>${t("Stop")}</button>`}
         <span class="row" role="group" aria-label=${t("Examples")}>${EXAMPLES.map(([word, text]) => html`<button type="button" onClick=${() => setSql(text)}>${t(word)}</button>`)}</span></div>

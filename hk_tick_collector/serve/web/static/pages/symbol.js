@@ -3,7 +3,7 @@
 import { html, useEffect, useRef, useState } from "../vendor/htm-preact.js";
 import { CandlestickSeries, createChart, HistogramSeries } from "../vendor/lightweight-charts.js";
 import { follow, getJson, query } from "../api.js";
-import { Failed, State, Time, usePoll, Zone } from "../parts.js";
+import { Failed, Loading, State, Time, usePoll, Zone } from "../parts.js";
 import { count, prefs, price, said, seconds, t, zoneOffset } from "../text.js";
 import { Line } from "../line.js";
 import { Ladder } from "./ladder.js";
@@ -78,9 +78,9 @@ function Latency({ rows, zone }) {
   const pushed = rows.filter((row) => row.push_type === "push" && row.recv_ts_ms !== null);
   const source = pushed.map((row) => row.recv_ts_ms - row.ts_ms), file = pushed.map((row) => row.inserted_at_ms - row.recv_ts_ms);
   return html`<section class="card"><h2>${t("Latency")}</h2>
-    <div class="row soft"><span>${t("source to recorder")}: <b class="num">${seconds(middle(source) === null ? null : middle(source) / 1000)}</b></span>
-      <span>${t("recorder to file")}: <b class="num">${seconds(middle(file) === null ? null : middle(file) / 1000)}</b></span> <span>(${t("median")}, ${count(pushed.length)})</span></div>
-    <${Line} times=${pushed.map((row) => row.ts_ms / 1000)} series=${[[t("source to recorder"), source, "--link"], [t("recorder to file"), file, "--warn"]]} zone=${zone} unit="ms" />
+    <div class="legend"><span><i style=${{ background: "var(--link)" }}></i>${t("source to recorder")}: <b class="num">${seconds(middle(source) === null ? null : middle(source) / 1000)}</b></span>
+      <span><i style=${{ background: "var(--warn)" }}></i>${t("recorder to file")}: <b class="num">${seconds(middle(file) === null ? null : middle(file) / 1000)}</b></span> <span>(${t("median")}, ${count(pushed.length)})</span></div>
+    <${Line} times=${pushed.map((row) => row.ts_ms / 1000)} series=${[[t("source to recorder"), source, "--link"], [t("recorder to file"), file, "--warn"]]} zone=${zone} />
   </section>`;
 }
 
@@ -112,7 +112,7 @@ function Shown({ symbol, name, market, zone }) {
 }
 
 export function Symbol({ root, market, zone, of }) {
-  const [symbols] = usePoll((signal) => getJson(`/v1/days/last/symbols?${query({ market })}`, signal), `symbols ${market}`, 60_000);
+  const [symbols, error] = usePoll((signal) => getJson(`/v1/days/last/symbols?${query({ market })}`, signal), `symbols ${market}`, 60_000);
   const names = (symbols?.data ?? []).map((line) => line.symbol);
   const titles = new Map((symbols?.data ?? []).map((line) => [line.symbol, line.name]));
   const most = (symbols?.data ?? []).reduce((top, line) => (!top || line.rows > top.rows ? line : top), null);
@@ -124,8 +124,8 @@ export function Symbol({ root, market, zone, of }) {
     if (chosen) location.hash = `/symbol/${encodeURIComponent(chosen)}${market ? `?market=${market}` : ""}`;
   };
   return html`<form class="row" onSubmit=${pick}>
-      <label class="row">${t("Symbol")} <input name="symbol" list="symbols" value=${symbol} size="12" autocomplete="off" /></label>
+      <label class="row">${t("symbol")} <input name="symbol" list="symbols" value=${symbol} size="12" autocomplete="off" /></label>
       <datalist id="symbols">${names.map((name) => html`<option value=${name}>${titles.get(name) ?? ""}</option>`)}</datalist>
       <button>${t("Show")}</button></form>
-    ${symbol ? html`<${Shown} key=${symbol} symbol=${symbol} name=${titles.get(symbol)} market=${market} zone=${zone} />` : html`<h1>${t("Symbol")}</h1><p>${t(symbols ? "nothing yet" : "Choose a symbol.")}</p>`}`;
+    ${symbol ? html`<${Shown} key=${symbol} symbol=${symbol} name=${titles.get(symbol)} market=${market} zone=${zone} />` : html`<section class="card"><h1>${t("Symbol")}</h1><${Loading} answer=${symbols} error=${error} />${(symbols || error) && html`<p>${t("Nothing is recorded here yet")}</p>`}</section>`}`;
 }
