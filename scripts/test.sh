@@ -66,6 +66,8 @@ trap 'exit 143' TERM
 trap 'exit 130' INT
 trap 'exit 129' HUP
 
+# What pytest makes of test modules is made once, not by each of its processes.
+.venv/bin/python -m tests.rewritten || true
 status=0
 "${many[@]}" --ignore=tests/systemd --ignore=tests/faults || status=$?
 "${many[@]}" -n "$((processes + 2))" tests/faults || status=$?

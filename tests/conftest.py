@@ -1,12 +1,15 @@
-"""For all suites: how Hypothesis looks for examples.
+"""For all suites: how Hypothesis looks for examples, and how tests are gathered.
 
 One place, because a test that takes long on a busy machine has not failed: no example has a deadline.
 """
 
 from __future__ import annotations
 
+import gc
 import os
+from collections.abc import Generator
 
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 
 settings.register_profile("here", deadline=None, print_blob=True, suppress_health_check=(HealthCheck.too_slow,))
@@ -17,3 +20,14 @@ settings.register_profile(
     "mutation", settings.get_profile("ci"), phases=(Phase.explicit, Phase.generate), database=None
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "here"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """What is imported and gathered stays until the end: the garbage collector looks for none in it, now or later."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()

@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests import rewritten
 from tests.harness import Process, clean_env, ended, wait_until
 from tests.scratch_tree import copy_tree, make_venv
 
 PYTHON = """\
 #!/bin/bash
 [[ " $* " != *" compileall "* ]] || {{ echo "$*" >compiled; exit 0; }}
+[[ " $* " != *" tests.rewritten "* ]] || {{ echo "$*" >rewritten; exit 1; }}
 [[ $1 == -m && $2 == pytest ]] || exec {real} "$@"
 part=rest
 [[ " $* " != *" tests/systemd "* ]] || part=systemd
@@ -63,6 +66,7 @@ def test_every_test_is_in_one_of_three_runs(tree: Path) -> None:
     with ended(script := run(tree)):
         assert script.wait() == 0, script.output
     assert "hk_tick_collector tests" in (tree / "compiled").read_text(), "once, not by each process"
+    assert (tree / "rewritten").read_text() == "-m tests.rewritten\n", "pytest does it itself where that fails"
     parts = {call.split(": ")[0]: call.split()[1:] for call in calls(tree)}
     assert parts.keys() == {"systemd", "rest", "faults"}
     assert [word for word in parts["rest"] if "tests" in word] == ["--ignore=tests/systemd", "--ignore=tests/faults"]
@@ -80,6 +84,25 @@ def test_a_part_that_fails_stops_no_other_and_is_not_forgotten(tree: Path, part:
     with ended(script := run(tree, fails=part)):
         assert script.wait() == 1, script.output
     assert len(calls(tree)) == 3
+
+
+def test_pytest_takes_what_was_rewritten_before(tmp_path: Path) -> None:
+    module = tmp_path / "test_something.py"
+    module.write_text("def test() -> None:\n    assert 1\n")
+    assert rewritten.write(module)
+    command = [sys.executable, "-m", "pytest", "-p", "no:schemathesis", "-p", "no:cacheprovider", "--debug=trace"]
+    done = subprocess.run(
+        [*command, "--collect-only", module], cwd=tmp_path, env=clean_env(tmp_path, PYTHONDONTWRITEBYTECODE=1),
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = [line for line in (tmp_path / "trace").read_text().splitlines() if module.name in line]
+    assert any("found cached rewritten pyc" in line for line in told), told
+
+
+def test_every_module_that_pytest_rewrites_is_rewritten_before() -> None:
+    names = {path.relative_to(rewritten.TESTS).as_posix() for path in rewritten.modules(rewritten.TESTS)}
+    assert {"conftest.py", "faults/conftest.py", "unit/test_config.py", "unit/sources/test_push.py"} <= names
 
 
 def test_a_part_alone_is_one_run(tree: Path) -> None:

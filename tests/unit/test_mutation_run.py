@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -91,6 +92,7 @@ def project(root: Path, test: str) -> None:
     (root / "hk_tick_collector/__init__.py").touch()
     (root / "hk_tick_collector/place.py").write_text("def low(n: int) -> bool:\n    return n < 3\n")
     (root / "tests").mkdir()
+    shutil.copy(ROOT / "pyproject.toml", root)  # as in the project, pytest leaves a plugin of two seconds alone
     (root / "tests/test_place.py").write_text(f"from hk_tick_collector.place import low\ndef test():\n    {test}\n")
 
 
