@@ -118,6 +118,14 @@ class _DayPlan:
             candidates.append(max(special_ms - special_ms % step_ms, at_ms))
         return min(candidates)
 
+    def steps_alike(self, at_ms: int, step_ms: int) -> int:
+        """How many steps from ``at_ms`` on lie in its window and hold no single print; 0 outside of trading."""
+        until_ms = next((end for start, end in self.windows if start <= at_ms < end), at_ms)
+        steps = -(-(until_ms - at_ms) // step_ms)
+        if self.specials_done < len(self.specials):
+            steps = min(steps, max(0, self.specials[self.specials_done][0] - at_ms) // step_ms)
+        return steps
+
 
 class Exchange(MarketSource):
     """The market from ``clock_start_ms`` (UTC epoch milliseconds) on. Not thread-safe: one owner."""
@@ -169,7 +177,17 @@ class Exchange(MarketSource):
             prints = schedule.prints(start_ms)
             self._made += self._maker.trade(prints)
             self._made_ms += [ts_ms for ts_ms, _ in prints]
-        self._next_ms = plan.next_active_ms(end_ms, schedule.step_ms)
+        self._next_ms = self._next_step_ms(schedule, end_ms)
+
+    def _next_step_ms(self, schedule: Schedule, end_ms: int) -> int:
+        """The first step from ``end_ms`` on that can make a print."""
+        step_ms = schedule.step_ms
+        at_ms = self._plan.next_active_ms(end_ms, step_ms)
+        quiet_ms = schedule.quiet_until_ms(at_ms)
+        if quiet_ms == at_ms:
+            return at_ms
+        quiet_ms = min(quiet_ms, at_ms + self._plan.steps_alike(at_ms, step_ms) * step_ms)
+        return self._plan.next_active_ms(quiet_ms, step_ms)
 
     def _open_day(self, at_ms: int) -> None:
         day = self._day(at_ms)

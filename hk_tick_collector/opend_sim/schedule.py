@@ -46,6 +46,10 @@ class Schedule(Protocol):
         """(ts_ms, rank) of the prints in [start_ms, start_ms + step_ms), sorted by time."""
         ...
 
+    def quiet_until_ms(self, start_ms: int) -> int:
+        """The start of a step that need not be asked for those before it, from ``start_ms`` on: they have no print."""
+        ...
+
 
 def symbol_weights(count: int) -> list[float]:
     """Share of each rank's prints relative to the leader's (1.0)."""
@@ -101,6 +105,12 @@ class SteadySchedule:
         step_ms = self.step_ms
         return [(start_ms + i * step_ms // count, rank) for i, rank in enumerate(self._draw.ranks(count))]
 
+    def quiet_until_ms(self, start_ms: int) -> int:
+        of_day_ms = (start_ms + _COUNTED_FROM_MS) % DAY_MS
+        due_ms = (math.floor(self._rate_per_sec * of_day_ms / 1000) + 1) * 1000 / self._rate_per_sec
+        quiet_steps = int((min(due_ms, DAY_MS) - of_day_ms) // self.step_ms) - 1  # one less: for rounding, and its own
+        return start_ms + max(0, quiet_steps) * self.step_ms
+
 
 class SparseSchedule:
     """``total`` prints spread over ``active_ms`` of trading."""
@@ -119,6 +129,9 @@ class SparseSchedule:
         self._owed -= count
         span_ms = self.step_ms
         return sorted((start_ms + int(self._rng.random() * span_ms), rank) for rank in self._draw.ranks(count))
+
+    def quiet_until_ms(self, start_ms: int) -> int:
+        return start_ms  # each step adds to what is owed
 
 
 class LivelySchedule:
@@ -156,6 +169,9 @@ class LivelySchedule:
                 ts_ms = min(ts_ms + rng.randrange(3), last_ms)
         prints.sort()
         return prints
+
+    def quiet_until_ms(self, start_ms: int) -> int:
+        return start_ms  # each step is drawn
 
 
 def poisson(rng: Random, mean: float) -> int:

@@ -15,6 +15,7 @@ from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.hk import HK
 from hk_tick_collector.market.hk.sessions import HK_TZ, hk_date, hk_ms_of_day
 from hk_tick_collector.market.hours import DayKind
+from hk_tick_collector.market.us import US
 from hk_tick_collector.opend_sim.book import SymbolBook
 from hk_tick_collector.opend_sim.exchange import Exchange, MarketConfig, SimTick
 from hk_tick_collector.opend_sim.instruments import (
@@ -23,7 +24,7 @@ from hk_tick_collector.opend_sim.instruments import (
     on_grid_milli,
     spread_milli,
 )
-from hk_tick_collector.opend_sim.schedule import lively_rate_per_sec, symbol_weights
+from hk_tick_collector.opend_sim.schedule import SteadySchedule, lively_rate_per_sec, symbol_weights
 from hk_tick_collector.opend_sim.simclock import ClockFile, Course, MarketTime, SimClock
 
 CALENDAR = TradingCalendar(HK)
@@ -559,3 +560,28 @@ def test_activity_is_so_many_times_the_ticks() -> None:
 def test_clock_refuses_impossible_speeds(speed: float) -> None:
     with pytest.raises(ValueError, match="speed"):
         SimClock(0, speed)
+
+
+@pytest.mark.parametrize(
+    ("start", "minutes", "options"),
+    [
+        ("2026-11-20 11:58", 65, {"rate_per_sec": 0.6, "history_ticks": 0}),  # over lunch
+        ("2026-11-20 15:57", 15, {"rate_per_sec": 7.3, "history_ticks": 90}),  # the closing auction
+        ("2026-11-20 23:58", 4, {"rate_per_sec": 3.7, "history_ticks": 0, "always_open": True}),  # midnight
+        ("2026-11-20 10:00", 1, {"rate_per_sec": 99.9, "history_ticks": 0}),
+        ("2026-11-20 22:29", 2, {"symbols": ["US.AAPL"], "rate_per_sec": 5.0, "history_ticks": 0}),  # the opening
+    ],
+)
+def test_steps_without_a_print_are_passed_over_and_change_no_tick(
+    monkeypatch: pytest.MonkeyPatch, start: str, minutes: int, options: dict[str, object]
+) -> None:
+    made = []
+    for passed_over in (True, False):
+        if not passed_over:
+            monkeypatch.setattr(SteadySchedule, "quiet_until_ms", lambda _, start_ms: start_ms)
+        calendar = TradingCalendar(US) if "symbols" in options else CALENDAR
+        market = Exchange(MarketConfig(**{"symbols": FEW, **options}), hk(start) + 3, calendar)  # type: ignore[arg-type]
+        ends_ms = range(hk(start) + 977, hk(start) + minutes * 60_000, 977)
+        made.append([tick for until_ms in ends_ms for tick in market.advance(until_ms)])
+    assert made[0]
+    assert made[0] == made[1]
