@@ -24,6 +24,7 @@ import contextlib
 import re
 import threading
 import time
+import warnings
 from array import array
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -31,21 +32,31 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from hk_tick_collector.client.errors import BadQuestion
+from hk_tick_collector.client.errors import BadQuestion, IncompleteData
 from hk_tick_collector.client.places import find_hooks_dir
 from hk_tick_collector.client.question import Texts
 from hk_tick_collector.client.told import as_ours, translated
 from hk_tick_collector.core.errors import RecorderError, StoreBusy, StoreCorrupt, StoreError, StoreUnavailable
 from hk_tick_collector.days.book_days import BookDays
 from hk_tick_collector.days.catalog import Catalog
+from hk_tick_collector.days.joined_follow import JoinedBatch, JoinedFollower
 from hk_tick_collector.market.registry import market_of
 from hk_tick_collector.market.symbols import SymbolGrammar, check_symbols
 from hk_tick_collector.store import book_follow, data_root
 from hk_tick_collector.store.atomic import write_whole
 from hk_tick_collector.store.book_follow import BookRows
+from hk_tick_collector.store.data_root import by_market
 from hk_tick_collector.store.follow import LOOK_SEC, Follower
 from hk_tick_collector.store.layout import BOOKS, TICKS
-from hk_tick_collector.store.position import ROW, DayChanged, Position, PositionLost
+from hk_tick_collector.store.position import (
+    ROW,
+    DayChanged,
+    JoinedPosition,
+    Position,
+    PositionLost,
+    Stand,
+    parts_of,
+)
 from hk_tick_collector.store.signals import newest_signal, parted, read_signals, with_number
 
 COLUMNS, BOOK_COLUMNS = ROW[1:], book_follow.COLUMNS
@@ -225,11 +236,13 @@ def follow_files(
 
     def batches(cursor: str, stop: threading.Event) -> Iterator[LiveBatch]:
         with translated(), contextlib.ExitStack() as held:
+            groups = [[n] for n in range(len(roots))] if kind == BOOK else by_market([root for root, _ in roots])
             feeds = [
-                held.enter_context(_feed(kind, depth, *roots[n], wanted[n])) if n in wanted else None
-                for n in range(len(roots))
+                held.enter_context(_feed(kind, depth, [roots[n] for n in numbers], numbers, wanted[numbers[0]]))
+                for numbers in groups
+                if numbers[0] in wanted
             ]
-            line = _Line(feeds, heard, cursor, kind)
+            line = _Line(feeds, len(roots), heard, cursor, kind)
             yield from line.known()
             while not stop.is_set():
                 is_quiet = True
@@ -251,23 +264,30 @@ def check_kind(kind: str, depth: int) -> None:
         raise BadQuestion(f"depth={depth!r}: 1 to {MAX_DEPTH} levels of each side")
 
 
+Roots = Sequence[tuple[Path, Path]]
+
+
 class _Feed:
-    """One data root as it is followed."""
+    """One data root as it is followed, or several of one market as one. ``numbers``: their places in a cursor."""
 
     kind, columns = TICKS, COLUMNS
 
-    def __init__(self, root: Path, archive: Path, symbols: frozenset[str] | None) -> None:
+    def __init__(self, roots: Roots, numbers: Sequence[int], symbols: frozenset[str] | None) -> None:
+        self.numbers = numbers
         self._symbols, self._seen = symbols, Seen(kind=BOOK if self.kind == BOOKS else TICK)
-        self._days: Catalog | BookDays
-        self._follower: Follower | BookRows
-        self._open(root, archive)
+        self._days: Sequence[Catalog | BookDays]
+        self._follower: Any  # Follower, JoinedFollower or BookRows: each takes positions of its own
+        self._open(roots)
         self._failing_since_sec: float | None = None
         self._retry_at_sec = 0.0
-        self.position = Position(kind=self.kind)
+        self.position: Stand = Position(kind=self.kind)
 
-    def _open(self, root: Path, archive: Path) -> None:
-        self._days = Catalog(root, archive)
-        self._follower = Follower(root, was_end=self._days.was_end)
+    def _open(self, roots: Roots) -> None:
+        catalogs = [Catalog(*root) for root in roots]
+        self._days = catalogs
+        self._follower, *others = [Follower(one.data_root, was_end=one.was_end) for one in catalogs]
+        if others:
+            self._follower = JoinedFollower([self._follower, *others], catalogs[0].market, numbers=self.numbers)
 
     def __enter__(self) -> _Feed:
         return self
@@ -275,14 +295,20 @@ class _Feed:
     def __exit__(self, *_: object) -> None:
         self._follower.close()
 
-    def begin(self, since: Position | str) -> None:
-        """Find the place. RecordingsError when a day behind it was put away."""
-        if isinstance(since, Position):
-            self.position = since
-        else:
-            self.position = self._follower.end(int(since[1:]) if _BACK.fullmatch(since) else 0)
-            if since == DAY and self.position.places:
-                self.position = Position.at_start_of(self.position.newest_day, self.kind)
+    def begin(self, since: Sequence[Position | str]) -> None:
+        """Find the place, told for each data root. RecordingsError when a day behind it was put away."""
+        words = [one for one in since if isinstance(one, str)]
+        if words:
+            self.position = self._follower.end(int(words[0][1:]) if _BACK.fullmatch(words[0]) else 0)
+            if words[0] == DAY and self.position.newest_day:
+                start = Position.at_start_of(self.position.newest_day, self.kind)
+                self.position = self._stand([start] * len(since))
+        ends = parts_of(self.position) if words else since
+        told = [end if isinstance(one, str) else one for one, end in zip(since, ends, strict=True)]
+        self.position = self._stand([one for one in told if isinstance(one, Position)])
+
+    def _stand(self, parts: Sequence[Position]) -> Stand:
+        return parts[0] if len(self.numbers) == 1 else JoinedPosition(tuple(parts))
 
     def known(self) -> list[tuple[Any, ...]]:
         """What is known at the place where it begins; of ticks that is nothing."""
@@ -290,7 +316,12 @@ class _Feed:
 
     def passed_over(self) -> list[str]:
         """Days behind the place of which nothing would come."""
-        return self._days.passed_over(self.position.newest_day)
+        parts = zip(self._days, parts_of(self.position), strict=True)
+        return sorted({day for days, part in parts for day in days.passed_over(part.newest_day)})
+
+    def behind(self, day: str) -> Stand:
+        """The place behind a day."""
+        return self._stand([part.leaving(day) for part in parts_of(self.position)])
 
     def rows(self) -> list[tuple[Any, ...]] | None:
         """The next new rows of the symbols; None when nothing came. PositionLost, and StoreError after a while."""
@@ -313,11 +344,28 @@ class _Feed:
         if batch is None:
             return None
         self.position = batch.position
+        for told in batch.told if isinstance(batch, JoinedBatch) else ():
+            self._note(told)
         rows = [row[1:] for row in batch.rows if self._symbols is None or row[_SYMBOL] in self._symbols]
         return self._seen.new(self._shown(rows))
 
+    def _note(self, told: dict[str, Any]) -> None:
+        if told["type"] == "reset":
+            self._seen.read_again(told["day"])
+        elif self._symbols is None or told["symbol"] in self._symbols:
+            warn_of(told)
+
     def _shown(self, rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
         return rows
+
+
+def warn_of(told: dict[str, Any]) -> None:
+    """Two data roots contradict each other, as a message of the live channel tells it."""
+    text = (
+        f"{told['day']} {told['symbol']}: the data roots {told['kept']} and {told['left_out']} of DATA_ROOTS "
+        "contradict each other; from here on the first one alone is followed. hk-tickctl compare shows how they differ"
+    )
+    warnings.warn(text, IncompleteData, stacklevel=3)
 
 
 class _BookFeed(_Feed):
@@ -326,13 +374,15 @@ class _BookFeed(_Feed):
     kind, columns = BOOKS, BOOK_COLUMNS
     depth = DEPTH
 
-    def _open(self, root: Path, archive: Path) -> None:
-        self._days = BookDays(root, archive)
-        self._follower = BookRows(root, was_end=self._days.was_end, symbols=self._symbols)
+    def _open(self, roots: Roots) -> None:
+        days = BookDays(*roots[0])
+        self._days = [days]
+        self._follower = BookRows(roots[0][0], was_end=days.was_end, symbols=self._symbols)
 
     def known(self) -> list[tuple[Any, ...]]:
         """The book of each symbol, where it is known. StoreError."""
         assert isinstance(self._follower, BookRows)
+        assert isinstance(self.position, Position)
         with contextlib.suppress(PositionLost):  # the reading tells it
             return self._shown([row[1:] for row in self._follower.books(self.position)])
         return []
@@ -346,10 +396,10 @@ def cut(row: tuple[Any, ...], depth: int) -> tuple[Any, ...]:
     return (*row[:_BIDS], *(side if side is None else tuple(map(tuple, side[:depth])) for side in row[_BIDS:]))
 
 
-def _feed(kind: str, depth: int, root: Path, archive: Path, symbols: frozenset[str] | None) -> _Feed:
+def _feed(kind: str, depth: int, roots: Roots, numbers: Sequence[int], symbols: frozenset[str] | None) -> _Feed:
     if kind == TICK:
-        return _Feed(root, archive, symbols)
-    feed = _BookFeed(root, archive, symbols)
+        return _Feed(roots, numbers, symbols)
+    feed = _BookFeed(roots, numbers, symbols)
     feed.depth = depth
     return feed
 
@@ -385,17 +435,16 @@ class Heard:
 class _Line:
     """Several feeds, and signals, as one line with one cursor."""
 
-    def __init__(self, feeds: Sequence[_Feed | None], heard: Heard | None, since: str, kind: str) -> None:
-        self._feeds, self._heard = feeds, heard
-        places, number = _places(since, len(feeds), kind)
-        for feed, place in zip(feeds, places, strict=True):
-            if feed is not None:
-                feed.begin(place)
+    def __init__(self, feeds: Sequence[_Feed], parts: int, heard: Heard | None, since: str, kind: str) -> None:
+        self._feeds, self._parts, self._heard = feeds, parts, heard
+        places, number = _places(since, parts, kind)
+        for feed in feeds:
+            feed.begin([places[n] for n in feed.numbers])
         if heard is not None:
             heard.begin(number)
-        for feed in filter(None, feeds):
+        for feed in feeds:
             for day in feed.passed_over():
-                onward = self._cursor(feed, feed.position.leaving(day))
+                onward = self._cursor(feed, feed.behind(day))
                 raise RecorderError(
                     f"{day} has no day file any more: read it with hk.load(..., {day!r}), then go on with "
                     f"since={onward!r}"
@@ -403,21 +452,22 @@ class _Line:
 
     def known(self) -> Iterator[LiveBatch]:
         """What is known where it begins."""
-        for feed in filter(None, self._feeds):
+        for feed in self._feeds:
             rows = feed.known()
             if rows:
                 yield LiveBatch(rows, self._cursor(), feed.columns, is_snapshot=True)
 
-    def _cursor(self, changed: _Feed | None = None, position: Position | None = None) -> str:
-        parts = [
-            NOT_FOLLOWED if feed is None else str(position if feed is changed else feed.position)
-            for feed in self._feeds
-        ]
+    def _cursor(self, changed: _Feed | None = None, stand: Stand | None = None) -> str:
+        parts = [NOT_FOLLOWED] * self._parts
+        for feed in self._feeds:
+            told = stand if feed is changed and stand is not None else feed.position
+            for number, part in zip(feed.numbers, parts_of(told), strict=True):
+                parts[number] = str(part)
         return ",".join(parts) if self._heard is None else with_number(",".join(parts), self._heard.number)
 
     def look(self) -> Iterator[LiveBatch]:
         """What is there now, at most one batch of each."""
-        for feed in filter(None, self._feeds):
+        for feed in self._feeds:
             try:
                 rows = feed.rows()
             except PositionLost as exc:

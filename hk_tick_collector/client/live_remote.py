@@ -30,6 +30,7 @@ from hk_tick_collector.client.live import (
     Seen,
     check_kind,
     cut,
+    warn_of,
 )
 from hk_tick_collector.client.question import Texts
 from hk_tick_collector.core.extras import how_to_install
@@ -146,6 +147,8 @@ class _Connection:
                 )
             if message["type"] == "reset" and "day" in message:
                 self._seen.read_again(str(message["day"]))
+            if message["type"] == "contradiction":
+                warn_of(message)
             yield self._batch(message)
 
     def _batch(self, message: dict[str, Any]) -> LiveBatch:

@@ -167,4 +167,4 @@ def _onward(error: PositionLost, sink: Sink, counts: RelayCounts) -> Position:
     if isinstance(error, DayChanged):
         sink.begin_again(error.day)
         counts.days_begun_again += 1
-    return error.onward
+    return error.onward_here

@@ -15,11 +15,13 @@ import contextlib
 import os
 import re
 import sqlite3
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
 from hk_tick_collector.core.errors import ConfigError, StoreError
 from hk_tick_collector.core.regular import open_regular
+from hk_tick_collector.market.registry import DEFAULT_MARKET
 from hk_tick_collector.store.atomic import new_temporary, sync_file
 from hk_tick_collector.store.layout import FILE_MODE, day_files, market_file, sync_dir
 from hk_tick_collector.store.reader import open_read_only
@@ -33,6 +35,15 @@ _READ_BYTES = 64
 def market_of(data_root: Path) -> str | None:
     """The code of the market whose days these are ("HK"); None when there is nothing to tell by."""
     return noted(data_root) or _recorded(data_root)
+
+
+def by_market(data_roots: Sequence[Path]) -> list[list[int]]:
+    """The places in the list of those that belong to one market, in the order listed; one that belongs to nobody yet
+    counts as DEFAULT_MARKET's."""
+    places: dict[str, list[int]] = {}
+    for at, data_root in enumerate(data_roots):
+        places.setdefault(market_of(data_root) or DEFAULT_MARKET.code, []).append(at)
+    return list(places.values())
 
 
 def claim(data_root: Path, market: str) -> None:

@@ -212,6 +212,13 @@ class Follower:
         rows = self._rows_behind(Position.at_start_of(place.day, self._kind.name), place, limit_rows)
         return rows, self._kind.behind(place, rows, self._file(place.day).identity) if rows else place
 
+    @contextlib.contextmanager
+    def look_into(self, day: str) -> Iterator[sqlite3.Connection | None]:
+        """A read-only connection to the file of a day for a look; None when there is no file, or no row yet. Raises as
+        ``read_behind`` of a file that cannot be read now."""
+        with self._file(day).looked_into() as conn:
+            yield conn
+
     def end(self, back_rows: int = 0) -> Position:
         """The position behind the rows that are committed now, less the last ``back_rows`` of the newest day.
 
@@ -365,6 +372,20 @@ class _DayFile:
             if self._conn is None and not self._open(is_begun=bool(place.rowid)):
                 return []
             return self._read(place, limit_rows, marks)
+
+    @contextlib.contextmanager
+    def looked_into(self) -> Iterator[sqlite3.Connection | None]:
+        """As of ``Follower.look_into``."""
+        with self._own_errors():
+            if self._conn is not None and self._is_exchanged():
+                self.close()
+            is_there = self._conn is not None
+            if not is_there:
+                with contextlib.suppress(FileNotFoundError):
+                    is_there = self._open(is_begun=False)
+            yield self._conn if is_there else None
+            if is_there and not self._is_live:
+                self._end_reading()
 
     def place_at(self, rowid: int | None) -> Place | None:
         """The place behind one row, by default the newest; None without such a row."""

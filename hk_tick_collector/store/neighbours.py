@@ -221,18 +221,24 @@ class Neighbours:
         return found
 
     def _read(self, first: int, last: int) -> None:
-        day_start_ms, day_end_ms = self._market.day_bounds(self._market.trading_day(first * 1000))
-        ends = (
-            first - SEQ_SECOND_SLACK,
-            last + SEQ_SECOND_SLACK + 1,
-            day_start_ms // 1000 - SEQ_SECOND_SLACK,
-            max(day_end_ms // 1000, last + 1) + SEQ_SECOND_SLACK,
-        )
-        seqs = [min(second << SEQ_COUNTER_BITS, _NEWEST_SEQ) for second in ends]
-        for rowid, ts_ms, seq, occurrence, price, volume, turnover, *kind in self._conn.execute(
-            _STRETCH, (self._symbol, first * 1000, last * 1000 + 999, *seqs)
+        for rowid, ts_ms, seq, occurrence, price, volume, turnover, *kind in rows_in(
+            self._conn, self._symbol, first, last, self._market
         ):
             self.add(Stored(rowid, ts_ms, seq, occurrence), (price, volume, turnover), (kind[0], kind[1]))
+
+
+def rows_in(conn: sqlite3.Connection, symbol: str, first: int, last: int, market: Market) -> Iterator[tuple[Any, ...]]:
+    """A symbol's rows from one second to another: rowid, ``ts_ms``, ``seq``, ``occurrence``, ``price``, ``volume``,
+    ``turnover``, ``direction``, ``tick_type``."""
+    day_start_ms, day_end_ms = market.day_bounds(market.trading_day(first * 1000))
+    ends = (
+        first - SEQ_SECOND_SLACK,
+        last + SEQ_SECOND_SLACK + 1,
+        day_start_ms // 1000 - SEQ_SECOND_SLACK,
+        max(day_end_ms // 1000, last + 1) + SEQ_SECOND_SLACK,
+    )
+    seqs = [min(second << SEQ_COUNTER_BITS, _NEWEST_SEQ) for second in ends]
+    yield from conn.execute(_STRETCH, (symbol, first * 1000, last * 1000 + 999, *seqs))
 
 
 def stretches(seconds: Iterable[int]) -> Iterator[tuple[int, int]]:

@@ -123,18 +123,63 @@ class Position(NamedTuple):
         return self._replace(left=max(self.left, day), places=places)
 
 
+class JoinedPosition(NamedTuple):
+    """Where to read on in several data roots that are followed as one: a position in each, in the order listed."""
+
+    of: tuple[Position, ...]
+
+    @property
+    def kind(self) -> str:
+        """As of ``Position``."""
+        return self.of[0].kind
+
+    @property
+    def newest_day(self) -> str:
+        """Of all of them."""
+        return max(part.newest_day for part in self.of)
+
+    def moved(self, number: int, part: Position) -> JoinedPosition:
+        """With this position in the data root of that number."""
+        return JoinedPosition((*self.of[:number], part, *self.of[number + 1 :]))
+
+
+Stand = Position | JoinedPosition
+
+
+def parts_of(stand: Stand) -> tuple[Position, ...]:
+    """The position in each data root."""
+    return (stand,) if isinstance(stand, Position) else stand.of
+
+
+def rows_between(behind: Stand, ahead: Stand) -> int:
+    """How many rows of each data root's newest day lie between the two, where that is known from the positions."""
+    rows = 0
+    for ours, theirs in zip(parts_of(behind), parts_of(ahead), strict=True):
+        if ours.places and theirs.places:
+            place, head = ours.places[-1], theirs.places[-1]
+            rows += max(0, head.rowid - (place.rowid if place.day == head.day else 0))
+    return rows
+
+
 class PositionLost(StoreError):
     """A position fits the day files no more: rows behind it would be skipped or come again without a word.
 
     ``onward`` is where to go on, and what that costs is in the text.
     """
 
-    def __init__(self, text: str, day: str, onward: Position) -> None:
+    def __init__(self, text: str, day: str, onward: Stand) -> None:
         super().__init__(text)
         self.day = day
         self.onward = onward
 
-    def __reduce__(self) -> tuple[type[PositionLost], tuple[str, str, Position]]:
+    @property
+    def onward_here(self) -> Position:
+        """``onward`` where one data root is followed."""
+        if not isinstance(self.onward, Position):
+            raise TypeError("several data roots are followed")
+        return self.onward
+
+    def __reduce__(self) -> tuple[type[PositionLost], tuple[str, str, Stand]]:
         """Whole also where another process reads the files."""
         return type(self), (str(self), self.day, self.onward)
 

@@ -37,12 +37,13 @@ from hk_tick_collector.serve.auth import Gate, Guard, address_of, bearer_of, hea
 from hk_tick_collector.serve.keys import ANONYMOUS, Key, KeyRing
 from hk_tick_collector.serve.live.counts import LiveCounts
 from hk_tick_collector.serve.live.hub import Hub, News, Readers
-from hk_tick_collector.serve.live.question import Subscription, subscription
+from hk_tick_collector.serve.live.question import BOOK, Subscription, subscription
 from hk_tick_collector.serve.live.session import Session, SlowReader
 from hk_tick_collector.serve.live.signals import Signals
 from hk_tick_collector.serve.names import NameTwice, check_names
 from hk_tick_collector.serve.problems import Problem, problem_of, send_problem
 from hk_tick_collector.serve.settings import ServeSettings
+from hk_tick_collector.store.data_root import by_market
 from hk_tick_collector.store.layout import BOOKS
 
 if TYPE_CHECKING:
@@ -72,7 +73,13 @@ class Live:
         self.keys = KeyRing.open(settings.api_keys_file)
         self.gate = Gate(settings, self.keys)
         self.news = News(self.pace_sec)
-        self.hubs = [Hub(root, self.news, archive) for root, archive in settings.roots]
+        self.hubs = [
+            Hub(
+                settings.roots[first][0], self.news, settings.roots[first][1],
+                beside=[settings.roots[n] for n in others], numbers=(first, *others),
+            )
+            for first, *others in by_market([root for root, _ in settings.roots])
+        ]  # fmt: skip
         self.book_hubs = [Hub(root, self.news, archive, kind=BOOKS) for root, archive in settings.roots]
         self.readers = Readers()
         self.signals = None if settings.hooks_dir is None else Signals(settings.hooks_dir, self.news)
@@ -86,6 +93,10 @@ class Live:
     def pace_sec(self) -> float:
         """Between two messages of a reader, with as many readers as there are."""
         return pace_sec_of(self.connections.total())
+
+    def wanted(self, given: Mapping[str, Any], key: Key) -> Subscription:
+        """What a reader asks for, checked. Problem."""
+        return subscription(given, self.book_hubs if given.get("kind") == BOOK else self.hubs, key)
 
     @contextlib.contextmanager
     def session(self, wanted: Subscription, key: Key) -> Iterator[Session]:
@@ -304,7 +315,7 @@ async def _events(request: Request) -> Response:
     held = contextlib.ExitStack()
     held.enter_context(live.connected(key))
     try:
-        session = held.enter_context(live.session(subscription(given, live.hubs, key), key))
+        session = held.enter_context(live.session(live.wanted(given, key), key))
         await session.open()
     except BaseException:
         held.close()
@@ -395,7 +406,7 @@ async def _converse(live: Live, socket: WebSocket, key: Key | None) -> None:
     try:
         if key is None:
             key = await _authenticated(live, socket, inbox)
-        wanted = subscription(await _first_wish(inbox), live.hubs, key)
+        wanted = live.wanted(await _first_wish(inbox), key)
         with live.connected(key), live.session(wanted, key) as session:
             await session.open()
             await _until_first(_sent(socket, session, live.counts), live.key_ended(key), inbox.drain())

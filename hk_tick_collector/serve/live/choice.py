@@ -96,6 +96,8 @@ class Choice:
 
     def told(self, message: dict[str, Any]) -> dict[str, Any] | None:
         """A message as these readers get it; None when nothing in it is of a symbol of theirs."""
+        if "symbol" in message and not self.reads(message["symbol"]):
+            return None
         part = next((part for part in ("symbols", "gaps") if part in message), None)
         if part is None or self._reads_all:
             return message

@@ -6,24 +6,27 @@ files are read in processes of their own, and the loop only sends.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
+from hk_tick_collector.core.errors import StoreError
 from hk_tick_collector.days.book_days import BookDays
 from hk_tick_collector.days.catalog import Catalog
+from hk_tick_collector.days.joined_follow import JoinedBatch, JoinedFollower
+from hk_tick_collector.market.registry import market_of
 from hk_tick_collector.serve.live.choice import Choice, Choices, Wish
-from hk_tick_collector.store import reader
+from hk_tick_collector.serve.live.facts import Facts, facts_of
+from hk_tick_collector.store import data_root, reader
 from hk_tick_collector.store.book_follow import BookRows
 from hk_tick_collector.store.follow import DAYS_LOOK_SEC, Batch, Follower
 from hk_tick_collector.store.layout import BOOKS, TICKS, day_file
-from hk_tick_collector.store.position import Position, Row
+from hk_tick_collector.store.position import JoinedPosition, Position, Row, Stand
 
 TAIL_ROWS = 1000  # at a time: the loop takes them in one piece
 PIECE_ROWS = {TICKS: 2000, BOOKS: 1000}  # some 400 kB: a reader that takes nothing holds two of them
-_COVERAGE_KEY = 2  # parts: day, symbol
-Facts = dict[tuple[object, ...], dict[str, Any]]
 
 
 class Root(NamedTuple):
@@ -33,13 +36,39 @@ class Root(NamedTuple):
     archive: Path
 
 
-class Piece(NamedTuple):
-    """Rows that were read for one reader; ``json`` as they are sent."""
+class Follows(Protocol):
+    """What reads behind positions: ``Follower``, ``JoinedFollower`` or ``BookRows``, each of positions of its own::
 
-    after: Position
+    batch = follower.read_behind(follower.end(), 1000)
+    """
+
+    def read_behind(self, position: Any, limit_rows: int) -> Batch | JoinedBatch | None: ...
+
+    def end(self, back_rows: int) -> Stand: ...
+
+    def close(self) -> None: ...
+
+
+class Roots(NamedTuple):
+    """Data roots that are followed as one, all of one market; ``numbers``: their places in DATA_ROOTS."""
+
+    of: tuple[Root, ...]
+    numbers: tuple[int, ...] = (0,)
+
+    @property
+    def first(self) -> Root:
+        """The one listed first."""
+        return self.of[0]
+
+
+class Piece(NamedTuple):
+    """Rows that were read for one reader; ``json`` as they are sent, ``told`` what is said before them."""
+
+    after: Stand
     rows: int
     json: bytes
     is_full: bool  # there are more
+    told: tuple[dict[str, Any], ...] = ()
 
 
 class Files:
@@ -49,62 +78,76 @@ class Files:
     def __init__(self, days_look_sec: float = DAYS_LOOK_SEC, pause: Callable[[float], bool] | None = None) -> None:
         self._days_look_sec = days_look_sec
         self._pause = pause or _slept
-        self._followers: dict[Root, Follower] = {}
+        self._followers: dict[Roots, Follows] = {}
         self._books: dict[Root, BookRows] = {}
         self._choices: dict[Root, Choices] = {}
         self._last_choice: Choice | None = None  # kept: the next question is often for the same reader
-        self._facts: dict[Root, Facts] = {}
+        self._facts: dict[Roots, Facts] = {}
 
-    def tail(self, root: Root, position: Position, look_sec: float, wait_sec: float) -> Batch | None:
+    def tail(self, roots: Roots, position: Stand, look_sec: float, wait_sec: float) -> Batch | JoinedBatch | None:
         """The next rows, waited for up to ``wait_sec``. Raises as ``Follower.read_behind``."""
-        follower, until_sec = self._follower(root, position.kind), time.monotonic() + wait_sec
+        follower, until_sec = self._follower(roots, position.kind), time.monotonic() + wait_sec
         while True:
             batch = follower.read_behind(position, TAIL_ROWS)
             if batch is not None or time.monotonic() >= until_sec or self._pause(look_sec):
                 return batch
 
-    def piece(self, root: Root, position: Position, wish: Wish) -> Piece | None:
+    def piece(self, roots: Roots, position: Stand, wish: Wish) -> Piece | None:
         """The next rows as a reader wants them; None when there are none now. Raises as ``Follower.read_behind``."""
-        limit_rows = PIECE_ROWS[position.kind]
-        if position.kind == BOOKS:
-            found = self._books_of(root).piece(position, limit_rows, wish.symbols)
-            if found is None:
-                return None
-            batch, is_full = found
-        else:
-            ticks = self._follower(root, TICKS).read_behind(position, limit_rows)
-            if ticks is None:
-                return None
-            batch, is_full = ticks, len(ticks.rows) == limit_rows
-        if root not in self._choices:
-            self._choices[root] = Choices.of_root(root.path)
-        choice = self._last_choice = self._choices[root].of(wish)
-        rows = choice.rows(batch.rows)
-        return Piece(batch.position, len(rows), choice.json(rows), is_full)
-
-    def check(self, root: Root, position: Position) -> None:
-        """Does the position fit? Raises as ``Follower.read_behind``."""
-        self._follower(root, position.kind).read_behind(position, 1)
-
-    def end(self, root: Root, kind: str, back_rows: int) -> Position:
-        """The position before the newest rows of a kind."""
-        return self._follower(root, kind).end(back_rows)
-
-    def books(self, root: Root, position: Position, symbols: frozenset[str] | None) -> list[Row]:
-        """The books that are known at a position, a row a symbol."""
-        return self._books_of(root).books(position, symbols)
-
-    def passed_over(self, root: Root, position: Position) -> list[str]:
-        """Days behind a position that are archived and have no file: nothing of them would be sent."""
-        days = BookDays(*root) if position.kind == BOOKS else Catalog(*root)
-        return days.passed_over(position.newest_day)
-
-    def facts(self, root: Root, day: str) -> Facts | None:
-        """What the file of the day says of completeness, None when that is what it said last."""
-        facts = read_facts(day_file(root.path, day), day)
-        if facts == self._facts.get(root):
+        found = self._next(roots, position, wish)
+        if found is None:
             return None
-        self._facts[root] = facts
+        batch, is_full = found
+        if roots.first not in self._choices:
+            self._choices[roots.first] = Choices.of_root(roots.first.path)
+        choice = self._last_choice = self._choices[roots.first].of(wish)
+        rows = choice.rows(batch.rows)
+        told = batch.told if isinstance(batch, JoinedBatch) else ()
+        return Piece(batch.position, len(rows), choice.json(rows), is_full, told)
+
+    def _next(self, roots: Roots, position: Stand, wish: Wish) -> tuple[Batch | JoinedBatch, bool] | None:
+        limit_rows = PIECE_ROWS[position.kind]
+        if isinstance(position, Position) and position.kind == BOOKS:
+            return self._books_of(roots.first).piece(position, limit_rows, wish.symbols)
+        batch = self._follower(roots, TICKS).read_behind(position, limit_rows)
+        if batch is None:
+            return None
+        return batch, batch.is_full if isinstance(batch, JoinedBatch) else len(batch.rows) == limit_rows
+
+    def check(self, roots: Roots, position: Stand) -> None:
+        """Does the position fit? Raises as ``Follower.read_behind``."""
+        self._follower(roots, position.kind).read_behind(position, 1)
+
+    def end(self, roots: Roots, kind: str, back_rows: int) -> Stand:
+        """The position before the newest rows of a kind."""
+        return self._follower(roots, kind).end(back_rows)
+
+    def books(self, roots: Roots, position: Position, symbols: frozenset[str] | None) -> list[Row]:
+        """The books that are known at a position, a row a symbol."""
+        return self._books_of(roots.first).books(position, symbols)
+
+    def passed_over(self, roots: Roots, position: Stand) -> list[str]:
+        """Days behind a position that are archived and have no file: nothing of them would be sent."""
+        passed: set[str] = set()
+        parts = position.of if isinstance(position, JoinedPosition) else (position,)
+        for root, part in zip(roots.of, parts, strict=True):
+            days = BookDays(*root) if position.kind == BOOKS else Catalog(*root)
+            passed.update(days.passed_over(part.newest_day))
+        return sorted(passed)
+
+    def facts(self, roots: Roots, day: str) -> Facts | None:
+        """What the files of the day say of completeness, None when that is what they said last."""
+        noted = []
+        for root in roots.of:
+            with contextlib.suppress(*(() if len(roots.of) == 1 else (StoreError, FileNotFoundError))):
+                path = day_file(root.path, day)
+                noted.append(reader.Notes(reader.coverage(path), reader.gaps(path)))
+        follower = self._followers.get(roots)
+        apart = follower.contradicting(day) if isinstance(follower, JoinedFollower) else ()
+        facts = facts_of(day, noted, apart)
+        if facts == self._facts.get(roots):
+            return None
+        self._facts[roots] = facts
         return facts
 
     def close(self) -> None:
@@ -121,43 +164,19 @@ class Files:
             self._books[root] = BookRows(root.path, days_look_sec=self._days_look_sec, was_end=BookDays(*root).was_end)
         return self._books[root]
 
-    def _follower(self, root: Root, kind: str) -> Follower | BookRows:
+    def _follower(self, roots: Roots, kind: str) -> Follows:
         if kind == BOOKS:
-            return self._books_of(root)
-        if root not in self._followers:
-            self._followers[root] = Follower(
-                root.path, days_look_sec=self._days_look_sec, was_end=Catalog(*root).was_end
-            )
-        return self._followers[root]
+            return self._books_of(roots.first)
+        if roots not in self._followers:
+            of = [
+                Follower(root.path, days_look_sec=self._days_look_sec, was_end=Catalog(*root).was_end)
+                for root in roots.of
+            ]
+            market = market_of(data_root.market_of(roots.first.path))
+            self._followers[roots] = of[0] if len(of) == 1 else JoinedFollower(of, market, numbers=roots.numbers)
+        return self._followers[roots]
 
 
 def _slept(seconds: float) -> bool:
     time.sleep(seconds)
     return False
-
-
-def read_facts(path: Path, day: str) -> Facts:
-    """What a day file says of completeness: of each (day, symbol), and of each gap (day, symbol, start, end)."""
-    facts: Facts = {}
-    for row in reader.coverage(path):
-        facts[day, row.symbol] = {
-            "symbol": row.symbol, "state": row.state, "missing_ticks": row.missing_ticks, "reason": row.reason,
-        }  # fmt: skip
-    for gap in reader.gaps(path):
-        facts[day, gap.symbol, gap.gap_start_ts_ms, gap.gap_end_ts_ms] = {
-            "symbol": gap.symbol, "start_ms": gap.gap_start_ts_ms, "end_ms": gap.gap_end_ts_ms, "state": gap.state,
-            "missing_ticks": gap.missing_ticks, "reason": gap.reason,
-        }  # fmt: skip
-    return facts
-
-
-def told_of(facts: Facts) -> list[dict[str, Any]]:
-    """As messages, one for each day and kind: at the open nine hundred symbols change in one second."""
-    messages: dict[tuple[object, bool], dict[str, Any]] = {}
-    for key, fact in facts.items():
-        is_gap = len(key) > _COVERAGE_KEY
-        empty = (
-            {"type": "gap", "day": key[0], "gaps": []} if is_gap else {"type": "coverage", "day": key[0], "symbols": []}
-        )
-        messages.setdefault((key[0], is_gap), empty)["gaps" if is_gap else "symbols"].append(fact)
-    return list(messages.values())

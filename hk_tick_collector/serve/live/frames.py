@@ -19,7 +19,7 @@ import orjson
 from hk_tick_collector.market.trades import TradeTypes
 from hk_tick_collector.store import book_follow
 from hk_tick_collector.store.layout import BOOKS, TICKS
-from hk_tick_collector.store.position import ROW, Position, Row
+from hk_tick_collector.store.position import ROW, Row, Stand, parts_of
 
 COLUMNS = {TICKS: ROW[1:], BOOKS: book_follow.COLUMNS}  # of a row behind its rowid, by kind
 PRICE, ODD_LOTS, OFF_EXCHANGE, ALL = "price", "odd_lots", "off_exchange", "all"
@@ -37,8 +37,8 @@ _PRICE, _VOLUME = ROW.index("price"), ROW.index("volume")
 class Frame:
     """Rows of one batch between two positions; or, without rows, a ``message``."""
 
-    before: Position
-    after: Position
+    before: Stand
+    after: Stand
     day: str = ""
     rows: list[Row] = field(default_factory=list)  # columns as of ROW
     message: dict[str, Any] | None = None
@@ -60,7 +60,7 @@ class Frame:
     @cached_property
     def cursor(self) -> str:
         """The position behind it as text."""
-        return str(self.after)
+        return ",".join(map(str, parts_of(self.after)))
 
 
 def rows_json(rows: Sequence[Row], *, as_objects: bool = False) -> bytes:

@@ -21,17 +21,19 @@ from typing import Any
 
 from hk_tick_collector.core.errors import StoreCorrupt, StoreError
 from hk_tick_collector.core.logline import RateLimitedLog
+from hk_tick_collector.days.joined_follow import JoinedBatch
 from hk_tick_collector.market.market import Market
 from hk_tick_collector.market.registry import market_of
 from hk_tick_collector.serve.live.choice import Choices, Wish
-from hk_tick_collector.serve.live.files import Facts, Piece, Root, told_of
+from hk_tick_collector.serve.live.facts import Facts, told_of
+from hk_tick_collector.serve.live.files import Piece, Root, Roots
 from hk_tick_collector.serve.live.frames import BIDS, SYMBOL, Frame
 from hk_tick_collector.serve.live.ring import Ring
 from hk_tick_collector.serve.live.worker import Answers, Worker
 from hk_tick_collector.store import data_root
 from hk_tick_collector.store.follow import LOOK_SEC, Batch
 from hk_tick_collector.store.layout import BOOKS, TICKS, archive_dir
-from hk_tick_collector.store.position import ROW, DayDamaged, DayGone, Position, PositionLost, Row
+from hk_tick_collector.store.position import ROW, DayDamaged, DayGone, PositionLost, Row, Stand, parts_of
 
 IDLE_LOOK_SEC = 0.25
 WAIT_SEC = 1.0  # of one question for the next rows
@@ -83,8 +85,10 @@ class News:
 
 
 class Hub:
-    """One data root, and one ``kind`` of record in it. ``ring`` is None until the files were looked at for the first
-    time. ``books``, of books alone: a row for each symbol whose book is known at the ring's head."""
+    """One data root, or several of one market that are followed as one, and one ``kind`` of record in it. ``ring`` is
+    None until the files were looked at for the first time. ``books``, of books alone: a row for each symbol whose book
+    is known at the ring's head. ``beside``: the further data roots, each with its archive; ``numbers``: the places of
+    all of them in DATA_ROOTS, None for the next ones (``question.numbers_of``)."""
 
     def __init__(
         self,
@@ -94,8 +98,12 @@ class Hub:
         *,
         kind: str = TICKS,
         make: Callable[[], Answers] = Worker,
+        beside: Sequence[tuple[Path, Path]] = (),
+        numbers: Sequence[int] | None = None,
     ) -> None:
-        self.root = Root(root, archive or archive_dir(root))
+        of = (Root(root, archive or archive_dir(root)), *(Root(*one) for one in beside))
+        self.numbers = None if numbers is None else tuple(numbers)
+        self.roots = Roots(of, self.numbers or tuple(range(len(of))))
         self.kind = kind
         self.books: dict[str, Row] = {}
         self.ring: Ring | None = None
@@ -104,9 +112,9 @@ class Hub:
         self._news = news
         self._files = make()
         self._is_damaged = False  # and readers were told
-        self.is_held = False  # the files cannot be read now
-        self.rows = 0  # since the start
-        self.newest_ms = 0  # when the newest of them was stored
+        self.held: frozenset[int] = frozenset()  # whose files cannot be read now, by their numbers in ``roots``
+        self.rows = [0] * len(of)  # of each data root, since the start
+        self.newest_ms = [0] * len(of)  # when the newest of them was stored
         self._tasks: list[asyncio.Task[None]] = []
         self._left_at_sec = 0.0
         self._said = RateLimitedLog(_log, 60)
@@ -114,7 +122,7 @@ class Hub:
     @cached_property
     def market(self) -> Market:
         """Whose days these are."""
-        return market_of(data_root.market_of(self.root.path))
+        return market_of(data_root.market_of(self.roots.first.path))
 
     @cached_property
     def choices(self) -> Choices:
@@ -170,9 +178,9 @@ class Hub:
 
     async def begin(self) -> None:
         """Make the ring, behind the newest row. StoreError."""
-        head = await self._files.ask("end", self.root, self.kind, 0)
+        head = await self._files.ask("end", self.roots, self.kind, 0)
         if self.kind == BOOKS:
-            known: list[Row] = await self._files.ask("books", self.root, head, None)
+            known: list[Row] = await self._files.ask("books", self.roots, head, None)
             self.books.clear()  # those of before a rest, some of which ended meanwhile
             self._note_books(known)
         self.ring = Ring(head)
@@ -182,7 +190,7 @@ class Hub:
         assert self.ring is not None
         position = self.ring.head
         try:
-            batch: Batch | None = await self._files.ask("tail", self.root, position, look_sec, wait_sec)
+            batch: Batch | JoinedBatch | None = await self._files.ask("tail", self.roots, position, look_sec, wait_sec)
         except PositionLost as exc:
             self.books.clear()
             self._add(Frame(position, exc.onward, exc.day, message=reset_message(exc)))
@@ -193,16 +201,27 @@ class Hub:
                 self._add(Frame(position, position, message={"type": "damaged"}))
             await self._wait(exc)
             return False
-        self._is_damaged = self.is_held = False
+        self._is_damaged = False
+        if not isinstance(batch, JoinedBatch):
+            self.held = frozenset()
         if batch is None:
             return False
-        self.rows += len(batch.rows)
-        if self.kind == BOOKS:
-            self._note_books(batch.rows)
-        else:
-            self.newest_ms = batch.rows[-1][_STORED_MS] or 0
+        self._count(batch)
+        for message in batch.told if isinstance(batch, JoinedBatch) else ():
+            self._add(Frame(position, position, message=message))
         self._add(Frame(position, batch.position, batch.day, batch.rows))
         return True
+
+    def _count(self, batch: Batch | JoinedBatch) -> None:
+        counts: Sequence[int] = (len(batch.rows),)
+        if isinstance(batch, JoinedBatch):
+            self.held, counts = frozenset(map(self.roots.numbers.index, batch.held)), batch.read_rows
+        if self.kind == BOOKS:
+            self._note_books(batch.rows)
+        for n, rows in enumerate(counts):
+            self.rows[n] += rows
+            if rows and batch.rows and self.kind != BOOKS:
+                self.newest_ms[n] = batch.rows[-1][_STORED_MS] or 0
 
     def _note_books(self, rows: Sequence[Row]) -> None:
         for row in rows:
@@ -212,7 +231,7 @@ class Hub:
                 self.books[row[SYMBOL]] = row
 
     async def _wait(self, error: StoreError) -> None:
-        self.is_held = True
+        self.held = frozenset(range(len(self.roots.of)))
         self._said.log(logging.ERROR, "live_files", key=type(error).__name__, reason=str(error))
         await asyncio.sleep(_RETRY_SEC)
 
@@ -228,9 +247,9 @@ class Hub:
     async def _watch_facts(self) -> None:
         while True:
             await asyncio.sleep(FACTS_LOOK_SEC if self.facts else FACTS_LOOK_SEC / 10)
-            if self.listeners and self.ring is not None and self.ring.head.places:
+            if self.listeners and self.ring is not None and any(one.places for one in parts_of(self.ring.head)):
                 with contextlib.suppress(StoreError):  # the rows tell of it, and the next look
-                    facts = await self._files.ask("facts", self.root, self.ring.head.newest_day)
+                    facts = await self._files.ask("facts", self.roots, self.ring.head.newest_day)
                     if facts is not None:
                         self._compare(facts)
 
@@ -245,10 +264,20 @@ class Hub:
             self._news.tell()
 
 
-def days_over(before: Position, after: Position) -> list[dict[str, Any]]:
-    """What readers are told of days that were left on the way."""
-    left = [place for place in before.places if place.day <= after.left]
-    return [{"type": "end_of_day", "day": place.day, "rows": place.rowid} for place in left]
+def days_over(before: Stand, after: Stand) -> list[dict[str, Any]]:
+    """What readers are told of days that were left on the way. Of several data roots: by all that went on."""
+    rows: dict[str, int] = {}
+    for part in parts_of(before):
+        for place in part.places:
+            rows[place.day] = rows.get(place.day, 0) + place.rowid
+    over = [day for day in sorted(rows) if _is_over(after, day) and not _is_over(before, day)]
+    return [{"type": "end_of_day", "day": day, "rows": rows[day]} for day in over]
+
+
+def _is_over(stand: Stand, day: str) -> bool:
+    """Has every data root that has a newer day left this one, and has any?"""
+    newer = [part for part in parts_of(stand) if part.newest_day > day or part.left >= day]
+    return bool(newer) and not any(place.day == day for part in newer for place in part.places)
 
 
 def reset_message(lost: PositionLost) -> dict[str, Any]:
@@ -273,28 +302,28 @@ class Readers:
         for one in self._all:
             self._free.put_nowait(one)
 
-    async def check(self, hub: Hub, position: Position) -> None:
+    async def check(self, hub: Hub, position: Stand) -> None:
         """Does the position fit? Raises as ``Follower.read_behind``."""
-        await self._use("check", hub.root, position)
+        await self._use("check", hub.roots, position)
 
-    async def next(self, hub: Hub, position: Position, wish: Wish) -> Piece | None:
+    async def next(self, hub: Hub, position: Stand, wish: Wish) -> Piece | None:
         """The next rows; None when there are none now. Raises as ``Follower.read_behind``."""
-        piece: Piece | None = await self._use("piece", hub.root, position, wish)
+        piece: Piece | None = await self._use("piece", hub.roots, position, wish)
         return piece
 
-    async def end(self, hub: Hub, back_rows: int) -> Position:
+    async def end(self, hub: Hub, back_rows: int) -> Stand:
         """The position before the newest rows."""
-        found: Position = await self._use("end", hub.root, hub.kind, back_rows)
+        found: Stand = await self._use("end", hub.roots, hub.kind, back_rows)
         return found
 
-    async def books(self, hub: Hub, position: Position, symbols: frozenset[str] | None) -> list[Row]:
+    async def books(self, hub: Hub, position: Stand, symbols: frozenset[str] | None) -> list[Row]:
         """The books that are known there. Raises as ``store.book_follow``."""
-        found: list[Row] = await self._use("books", hub.root, position, symbols)
+        found: list[Row] = await self._use("books", hub.roots, position, symbols)
         return found
 
-    async def passed_over(self, hub: Hub, position: Position) -> list[str]:
+    async def passed_over(self, hub: Hub, position: Stand) -> list[str]:
         """Days behind a position that are archived and have no day file: nothing of them would be sent."""
-        days: list[str] = await self._use("passed_over", hub.root, position)
+        days: list[str] = await self._use("passed_over", hub.roots, position)
         return days
 
     async def _use(self, what: str, *arguments: Any) -> Any:

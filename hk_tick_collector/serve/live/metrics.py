@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 
 from hk_tick_collector.serve.live.counts import LiveCounts
 from hk_tick_collector.serve.live.hub import Hub
+from hk_tick_collector.serve.live.question import numbers_of
 from hk_tick_collector.serve.live.session import Session
 
 _COUNTERS = (
@@ -61,8 +62,9 @@ class LiveMetrics(Collector):
         newest = GaugeMetricFamily(
             "hk_live_newest_row_timestamp_seconds", "When the newest row was stored", labels=["root"]
         )
-        for number, hub in enumerate(self._hubs):
-            rows.add_metric([str(number)], hub.rows)
-            held.add_metric([str(number)], float(hub.is_held))
-            newest.add_metric([str(number)], hub.newest_ms / 1000)
+        for hub, numbers in zip(self._hubs, numbers_of(self._hubs), strict=True):
+            for n, number in enumerate(numbers):
+                rows.add_metric([str(number)], hub.rows[n])
+                held.add_metric([str(number)], float(n in hub.held))
+                newest.add_metric([str(number)], hub.newest_ms[n] / 1000)
         yield from (rows, held, newest)

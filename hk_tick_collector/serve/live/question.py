@@ -31,17 +31,18 @@ MAX_CURSOR_CHARS = 4000
 NOT_FOLLOWED = "-"
 _BACK = re.compile(r"-([1-9][0-9]{0,5})", re.ASCII)
 _FIELDS = ("op", "symbols", "since", "kind", "types", "depth", "shape", "on_slow", "signals")
-KINDS = {"tick": TICKS, "book": BOOKS}
+BOOK = "book"
+KINDS = {"tick": TICKS, BOOK: BOOKS}
 DEPTH, MAX_DEPTH = 10, 1000
 MAX_HOOKS = 100
 
 
 @dataclass(frozen=True)
 class Subscription:
-    """``symbols``: those of each root (by its number); None for all of it. ``since``: NOW, DAY, a number of rows to go
-    back, or a position for each root. ``signals``: the hooks whose signals are wanted, or ALL that the key may read;
-    ``after_signal``: behind which number, None when ``since`` has none. ``kind``: TICKS, or BOOKS with ``depth`` levels
-    a side at most."""
+    """``symbols``: those of each hub (by its place in the list); None for all of it. ``since``: NOW, DAY, a number of
+    rows to go back, or a position for each data root. ``signals``: the hooks whose signals are wanted, or ALL that the
+    key may read; ``after_signal``: behind which number, None when ``since`` has none. ``kind``: TICKS, or BOOKS with
+    ``depth`` levels a side at most."""
 
     symbols: Mapping[int, frozenset[str] | None]
     since: str | int | tuple[Position | None, ...] = NOW
@@ -70,7 +71,7 @@ def subscription(given: Mapping[str, Any], hubs: Sequence[Hub], key: Key) -> Sub
         raise _bad(other, f"is nothing that kind={word} has")
     return Subscription(
         _symbols(given.get("symbols", ALL), hubs, key),
-        _since(since, len(hubs), KINDS[word]),
+        _since(since, sum(map(len, numbers_of(hubs))), KINDS[word]),
         frozenset(_words("types", given.get("types", ALL), TYPES)),
         _word("shape", given.get("shape", SHAPES[0]), SHAPES),
         _word("on_slow", given.get("on_slow", CATCH_UP), ON_SLOW),
@@ -79,6 +80,16 @@ def subscription(given: Mapping[str, Any], hubs: Sequence[Hub], key: Key) -> Sub
         KINDS[word],
         _depth(given.get("depth", DEPTH)),
     )
+
+
+def numbers_of(hubs: Sequence[Hub]) -> list[tuple[int, ...]]:
+    """The places of each hub's data roots in a cursor."""
+    numbers, next_number = [], 0
+    for hub in hubs:
+        count = len(hub.roots.of)
+        numbers.append(hub.numbers or tuple(range(next_number, next_number + count)))
+        next_number += count
+    return numbers
 
 
 def _since_and_signal(given: Any) -> tuple[Any, int | None]:

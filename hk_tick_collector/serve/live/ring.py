@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 
 from hk_tick_collector.serve.live.frames import Frame
-from hk_tick_collector.store.position import Place, Position
+from hk_tick_collector.store.position import Place, Position, Stand, parts_of
 
 MAX_SEC = 60.0
 MAX_BYTES = 64 << 20
@@ -21,7 +21,7 @@ class Ring:
 
     def __init__(
         self,
-        head: Position,
+        head: Stand,
         *,
         max_sec: float = MAX_SEC,
         max_bytes: int = MAX_BYTES,
@@ -32,7 +32,7 @@ class Ring:
         self.size_bytes = 0
         self._max_sec, self._max_bytes, self._monotonic = max_sec, max_bytes, monotonic
         self._frames: dict[int, Frame] = {}  # by number, so that a reader finds its own at once
-        self._numbers: dict[tuple[str, int], int] = {}  # of the frame behind a place of the newest day
+        self._numbers: dict[tuple[tuple[str, int], ...], int] = {}  # of the frame behind a place of the newest day
 
     @property
     def end(self) -> int:
@@ -69,7 +69,7 @@ class Ring:
         frame = self._frames.get(number)
         return None if frame is None else frame.at_sec
 
-    def number_behind(self, position: Position, *, is_at_end: bool) -> int | None:
+    def number_behind(self, position: Stand, *, is_at_end: bool) -> int | None:
         """The number of the frame that follows ``position``; None when the ring does not know the position.
 
         ``is_at_end``: the files had nothing behind it a moment ago. Then a day that one of both has left is no
@@ -84,11 +84,20 @@ class Ring:
         return number if _is_same(position, boundary, is_at_end) else None
 
 
-def _key(position: Position) -> tuple[str, int]:
-    return (position.places[-1].day, position.places[-1].rowid) if position.places else (position.left, 0)
+def _key(stand: Stand) -> tuple[tuple[str, int], ...]:
+    return tuple(
+        (part.places[-1].day, part.places[-1].rowid) if part.places else (part.left, 0) for part in parts_of(stand)
+    )
 
 
-def _is_same(position: Position, boundary: Position, is_at_end: bool) -> bool:
+def _is_same(stand: Stand, boundary: Stand, is_at_end: bool) -> bool:
+    return all(
+        _is_same_place(ours, theirs, is_at_end)
+        for ours, theirs in zip(parts_of(stand), parts_of(boundary), strict=True)
+    )
+
+
+def _is_same_place(position: Position, boundary: Position, is_at_end: bool) -> bool:
     ours, theirs = _marks(position.places), _marks(boundary.places)
     if ours == theirs:
         return bool(ours) or position.left == boundary.left

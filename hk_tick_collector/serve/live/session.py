@@ -22,14 +22,24 @@ from hk_tick_collector.serve.keys import Key
 from hk_tick_collector.serve.live import question as asked
 from hk_tick_collector.serve.live.choice import Choice, Wish
 from hk_tick_collector.serve.live.counts import LiveCounts
-from hk_tick_collector.serve.live.files import Piece, told_of
+from hk_tick_collector.serve.live.facts import told_of
+from hk_tick_collector.serve.live.files import Piece
 from hk_tick_collector.serve.live.frames import COLUMNS, SYMBOL, Frame, rows_message, told_json
 from hk_tick_collector.serve.live.hub import Hub, News, Readers, days_over, query_of, reset_message
-from hk_tick_collector.serve.live.question import CLOSE, CONFLATE, NOT_FOLLOWED, Subscription
+from hk_tick_collector.serve.live.question import CLOSE, CONFLATE, NOT_FOLLOWED, Subscription, numbers_of
 from hk_tick_collector.serve.live.signals import Signals
 from hk_tick_collector.serve.problems import Problem
 from hk_tick_collector.store.layout import BOOKS
-from hk_tick_collector.store.position import DayGone, Position, PositionLost, Row
+from hk_tick_collector.store.position import (
+    DayGone,
+    JoinedPosition,
+    Position,
+    PositionLost,
+    Row,
+    Stand,
+    parts_of,
+    rows_between,
+)
 from hk_tick_collector.store.signals import with_number
 
 HEARTBEAT_SEC = 5.0
@@ -62,12 +72,13 @@ class SlowReader(Exception):
 
 @dataclass
 class Feed:
-    """A reader's place in one data root. ``number``: of the ring's frame that comes next; None: read the files."""
+    """A reader's place in a hub's data roots, ``numbers`` in its cursor. ``number``: of the ring's frame that comes
+    next; None: read the files."""
 
     hub: Hub
-    root: int
+    numbers: tuple[int, ...]
     choice: Choice
-    position: Position
+    position: Stand
     number: int | None = None
     is_at_end: bool = False  # of the files, when they were last read
     retry_at_sec: float = 0.0
@@ -87,11 +98,11 @@ class Feed:
     @property
     def behind_rows(self) -> int:
         """Rows of the newest day that the ring's head is ahead."""
-        ring = self.hub.ring
-        if ring is None or not ring.head.places or not self.position.places:
-            return 0
-        ours, head = self.position.places[-1], ring.head.places[-1]
-        return max(0, head.rowid - (ours.rowid if ours.day == head.day else 0))
+        return 0 if self.hub.ring is None else rows_between(self.position, self.hub.ring.head)
+
+
+def _stand(parts: Sequence[Position]) -> Stand:
+    return parts[0] if len(parts) == 1 else JoinedPosition(tuple(parts))
 
 
 class Session:
@@ -111,6 +122,8 @@ class Session:
     ) -> None:
         self._counts = counts or LiveCounts()
         self._wanted, self._hubs, self._key = wanted, hubs, key
+        self._numbers = numbers_of(hubs)
+        self._parts = sum(map(len, self._numbers))  # of a cursor
         self._signals = signals if wanted.signals else None
         self._signal = 0  # the number of the last one
         self._news, self._readers = news, readers
@@ -140,22 +153,25 @@ class Session:
             if not feed.is_live and self._wanted.kind == BOOKS:
                 feed.known = await self._books(feed)
 
-    async def _feed(self, root: int) -> Feed:
-        hub, since = self._hubs[root], self._wanted.since
+    async def _feed(self, at: int) -> Feed:
+        hub, since = self._hubs[at], self._wanted.since
         assert hub.ring is not None
         wanted = self._wanted
-        wish = Wish(wanted.symbols[root], wanted.types, wanted.shape, self._key.symbols, wanted.kind, wanted.depth)
-        feed = Feed(hub, root, hub.choices.of(wish), hub.ring.head)
+        wish = Wish(wanted.symbols[at], wanted.types, wanted.shape, self._key.symbols, wanted.kind, wanted.depth)
+        feed = Feed(hub, self._numbers[at], hub.choices.of(wish), hub.ring.head)
         if since == asked.NOW:
             feed.number, feed.known = hub.ring.end, list(hub.books.values())
         elif since == asked.DAY:
             day = hub.ring.head.newest_day
-            at_start = Position.at_start_of(day, hub.kind) if hub.ring.head.places else Position(kind=hub.kind)
-            feed.position = at_start
+            has_rows = any(part.places for part in parts_of(hub.ring.head))
+            at_start = Position.at_start_of(day, hub.kind) if has_rows else Position(kind=hub.kind)
+            feed.position = _stand([at_start] * len(feed.numbers))
         elif isinstance(since, int):
             feed.position = await self._readers.end(hub, since)
         else:
-            feed.position = since[root] or feed.position  # type: ignore[assignment]
+            assert isinstance(since, tuple)
+            heads = zip(feed.numbers, parts_of(feed.position), strict=True)
+            feed.position = _stand([since[number] or head for number, head in heads])
         return feed
 
     async def _first(self, feed: Feed) -> None:
@@ -169,7 +185,7 @@ class Session:
         except (PositionLost, StoreError):
             return  # told in order, or tried again
         for day in await self._readers.passed_over(feed.hub, feed.position):
-            raise self._gone(feed, day, feed.position.leaving(day))
+            raise self._gone(feed, day, _stand([part.leaving(day) for part in parts_of(feed.position)]))
 
     async def _books(self, feed: Feed) -> Sequence[Row]:
         """The books where a reader begins that reads from the files."""
@@ -180,7 +196,7 @@ class Session:
         except StoreError as exc:
             raise Problem("store-busy") from exc
 
-    def _gone(self, feed: Feed, day: str, onward: Position) -> Problem:
+    def _gone(self, feed: Feed, day: str, onward: Stand) -> Problem:
         query = query_of(day, feed.hub.kind)
         return Problem(
             "cursor-gone",
@@ -196,9 +212,12 @@ class Session:
         """Where the reader stands."""
         return self._cursor_with()
 
-    def _cursor_with(self, changed: Feed | None = None, position: Position | None = None) -> str:
-        texts = {feed.root: str(position if feed is changed else feed.position) for feed in self._feeds}
-        parts = [texts.get(root, NOT_FOLLOWED) for root in range(len(self._hubs))]
+    def _cursor_with(self, changed: Feed | None = None, stand: Stand | None = None) -> str:
+        parts = [NOT_FOLLOWED] * self._parts
+        for feed in self._feeds:
+            told = stand if feed is changed and stand is not None else feed.position
+            for number, part in zip(feed.numbers, parts_of(told), strict=True):
+                parts[number] = str(part)
         cursor = ",".join(parts)
         return cursor if self._signals is None else with_number(cursor, self._signal)
 
@@ -269,7 +288,8 @@ class Session:
         self._join(feed, is_at_end=False)
         if piece.is_full and not feed.is_live:
             feed.ahead = self._piece(feed)
-        events = [self._rows(piece.json)] if piece.rows else []
+        events = [self._event(told) for told in map(feed.choice.told, piece.told) if told is not None]
+        events += [self._rows(piece.json)] if piece.rows else []
         return events + [self._event(message) for message in days_over(before, piece.after)]
 
     def _piece(self, feed: Feed) -> asyncio.Future[Piece | None]:

@@ -24,7 +24,8 @@ def test_symbols_of_two_markets_as_people_write_them() -> None:
     asked = {root.number: symbols for root, symbols in roots.symbols(WRITTEN)}
     assert asked == {0: ["HK.00005", "HK.00700"], 1: ["SH.600519", "SZ.000001"]}
 
-    hubs = cast(Any, [SimpleNamespace(market=HK), SimpleNamespace(market=CN)])
+    of_one = {"roots": SimpleNamespace(of=(None,)), "numbers": None}
+    hubs = cast(Any, [SimpleNamespace(market=market, **of_one) for market in (HK, CN)])
     subscribed = subscription({"symbols": WRITTEN}, hubs, ANONYMOUS).symbols
     assert subscribed == {number: frozenset(symbols) for number, symbols in asked.items()}
 

@@ -1,0 +1,86 @@
+"""What day files say of completeness, as readers of the live channel are told it.
+
+Of a symbol that several data roots have no rows are held against each other here, many times a day: what is said
+follows from what they noted, and is never more than ``days.joining`` says of the day. Who is proven by one is proven.
+Otherwise missing is what all of them miss, and what they prove only together is unproven until the day is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Sequence
+from dataclasses import replace
+from typing import Any
+
+from hk_tick_collector.core.ranges import CounterRanges
+from hk_tick_collector.store.extents import count, parse_extents, subtract
+from hk_tick_collector.store.gaps import CLOSED, OPEN, read_meta
+from hk_tick_collector.store.reader import CoverageRow, GapRow, Notes
+from hk_tick_collector.store.verdict import MISSING, PROVEN, UNPROVEN
+
+DISAGREE = "two recorders tell it differently"
+TOGETHER = "no recorder has all of it; the day's certificate joins what they have"
+_COVERAGE_KEY = 2  # parts: day, symbol
+Facts = dict[tuple[object, ...], dict[str, Any]]
+
+
+def facts_of(day: str, noted: Sequence[Notes], contradicting: Container[str] = ()) -> Facts:
+    """Of each (day, symbol), and of each gap (day, symbol, start, end). ``noted``: by each data root of one market;
+    ``contradicting``: symbols that they tell differently."""
+    coverage: dict[str, list[CoverageRow]] = {}
+    gaps: dict[str, list[GapRow]] = {}
+    for notes in noted:
+        for row in notes.coverage:
+            coverage.setdefault(row.symbol, []).append(row)
+        for gap in notes.gaps:
+            gaps.setdefault(gap.symbol, []).append(gap)
+    facts: Facts = {}
+    for symbol, rows in coverage.items():
+        row = rows[0]
+        if len(rows) > 1:
+            row, gaps[symbol] = _of_several(rows, gaps.get(symbol, []), disagree=symbol in contradicting)
+        facts[day, symbol] = {
+            "symbol": symbol, "state": row.state, "missing_ticks": row.missing_ticks, "reason": row.reason,
+        }  # fmt: skip
+    for gap in (gap for found in gaps.values() for gap in found):
+        facts[day, gap.symbol, gap.gap_start_ts_ms, gap.gap_end_ts_ms] = {
+            "symbol": gap.symbol, "start_ms": gap.gap_start_ts_ms, "end_ms": gap.gap_end_ts_ms, "state": gap.state,
+            "missing_ticks": gap.missing_ticks, "reason": gap.reason,
+        }  # fmt: skip
+    return facts
+
+
+def told_of(facts: Facts) -> list[dict[str, Any]]:
+    """As messages, one for each day and kind: at the open nine hundred symbols change in one second."""
+    messages: dict[tuple[object, bool], dict[str, Any]] = {}
+    for key, fact in facts.items():
+        is_gap = len(key) > _COVERAGE_KEY
+        empty = (
+            {"type": "gap", "day": key[0], "gaps": []} if is_gap else {"type": "coverage", "day": key[0], "symbols": []}
+        )
+        messages.setdefault((key[0], is_gap), empty)["gaps" if is_gap else "symbols"].append(fact)
+    return list(messages.values())
+
+
+def _of_several(rows: Sequence[CoverageRow], gaps: list[GapRow], *, disagree: bool) -> tuple[CoverageRow, list[GapRow]]:
+    if disagree:
+        return replace(rows[0], state=UNPROVEN, reason=DISAGREE), gaps
+    ranges = CounterRanges()
+    for row in rows:
+        for first, last in row.ranges.ranges:
+            ranges.add(first, last)
+    gaps = [_without_filled(gap, ranges) for gap in gaps]
+    for row in rows:
+        if row.state == PROVEN:
+            return row, [replace(gap, state=CLOSED, missing_ticks=0) for gap in gaps]
+    missing = ranges.missing()
+    state, reason = (MISSING, None) if missing else (UNPROVEN, TOGETHER)
+    return replace(rows[0], state=state, missing_ticks=missing, reason=reason), gaps
+
+
+def _without_filled(gap: GapRow, ranges: CounterRanges) -> GapRow:
+    """A gap as far as nobody fills it."""
+    extents = parse_extents(read_meta(gap.meta_json).get("extents"))
+    if gap.state != OPEN or not extents:
+        return gap
+    left = count(subtract(extents, ranges.ranges))
+    return replace(gap, state=OPEN if left else CLOSED, missing_ticks=left)
