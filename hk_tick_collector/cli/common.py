@@ -190,7 +190,7 @@ class App:
 
     def say_contradictions(self) -> bool:
         """Where data roots tell otherwise of what was read, on standard error. True when any do."""
-        texts = [text for day in getattr(self.__dict__.get("catalog"), "read", ()) for text in day.contradictions]
+        texts = getattr(self.__dict__.get("catalog"), "contradictions", ())
         for text in texts[:CONTRADICTIONS_SHOWN]:
             say(text)
         if len(texts) > CONTRADICTIONS_SHOWN:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from hk_tick_collector.days.joining import Conflict
 
+MAX_DAYS = 4  # kept by a catalog, each with the notes of all its symbols
 GROUP_ROWS = 200_000  # of all roots, about so many of shared symbols are in memory at a time
 
 
@@ -84,6 +85,7 @@ class UnionDay(Day):
     of: tuple[Day, ...] = ()
     only_symbols: frozenset[str] | None = None  # None: all
     _joints: dict[str, Joint] = field(default_factory=dict, compare=False)
+    found: dict[str, None] = field(default_factory=dict, compare=False)  # ``contradictions`` so far, in that order
 
     @classmethod
     def joined(cls, days: Sequence[Day]) -> UnionDay:
@@ -100,7 +102,7 @@ class UnionDay(Day):
         """The same day, of these symbols alone: of the others nothing is read."""
         found = UnionDay(
             self.trading_day, None, self.archive_root, self.market, self.data_root, self.of, frozenset(symbols),
-            self._joints,
+            self._joints, self.found,
         )  # fmt: skip
         found.__dict__["_looked"] = self._looked
         return found
@@ -140,7 +142,7 @@ class UnionDay(Day):
     @property
     def contradictions(self) -> list[str]:
         """A sentence for each two roots that tell a symbol differently, of the symbols that were looked at so far."""
-        return [_contradiction(self.trading_day, one) for joint in self._joints.values() for one in joint.conflicts]
+        return list(self.found)
 
     # -- what Day tells of one source ----------------------------------------------------------------------------------
 
@@ -293,7 +295,10 @@ class UnionDay(Day):
             from hk_tick_collector.days import union_rows  # noqa: PLC0415 - Arrow takes its time
 
             for group in grouped({symbol: sum(side.rows(symbol) for side in self._known[symbol]) for symbol in new}):
-                self._joints.update(union_rows.joints(self, group, self._known))
+                joints = union_rows.joints(self, group, self._known)
+                self._joints.update(joints)
+                conflicts = [conflict for joint in joints.values() for conflict in joint.conflicts]
+                self.found.update(dict.fromkeys(_contradiction(self.trading_day, one) for one in conflicts))
         return {symbol: self._joints[symbol] for symbol in symbols}
 
 
@@ -326,7 +331,13 @@ class UnionCatalog(Catalog):
     def __init__(self, catalogs: Sequence[Catalog]) -> None:
         super().__init__(catalogs[0].data_root, catalogs[0].archive_root)
         self.catalogs = list(catalogs)
-        self.read: list[UnionDay] = []  # days that were given out, for what is to be said of them
+        self._newest: dict[str, UnionDay] = {}  # MAX_DAYS of those that were given out last
+        self._found: dict[str, dict[str, None]] = {}  # contradictions, by day
+
+    @property
+    def contradictions(self) -> list[str]:
+        """Those of all days that were given out, as far as they were looked at."""
+        return [text for found in self._found.values() for text in found]
 
     @cached_property
     def market(self) -> Market:
@@ -347,8 +358,9 @@ class UnionCatalog(Catalog):
 
     def day(self, trading_day: str) -> Day:
         """The day; of one root alone as it is there. NoData when no root has it."""
-        known = next((day for day in self.read if day.trading_day == trading_day), None)
+        known = self._newest.pop(trading_day, None)
         if known is not None:
+            self._newest[trading_day] = known
             return known
         having = [one for one in self.catalogs if trading_day in one.days()]
         if not having:
@@ -357,5 +369,8 @@ class UnionCatalog(Catalog):
         if len(having) == 1:
             return having[0].day(trading_day)
         found = UnionDay.joined([one.day(trading_day) for one in having])
-        self.read.append(found)
+        self._found[trading_day] = found.found
+        self._newest[trading_day] = found
+        if len(self._newest) > MAX_DAYS:
+            del self._newest[next(iter(self._newest))]
         return found

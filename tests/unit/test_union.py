@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import sqlite3
+import weakref
 from contextlib import closing
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from hk_tick_collector.core.errors import NoData, StoreCorrupt
 from hk_tick_collector.core.facts import Fact, GapFound, HeadProven, Verified
 from hk_tick_collector.days.catalog import Catalog
 from hk_tick_collector.days.joining import DISAGREE
-from hk_tick_collector.days.union import UnionCatalog, UnionDay
+from hk_tick_collector.days.union import MAX_DAYS, UnionCatalog, UnionDay
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.quality.certificate import make_certificate
 from hk_tick_collector.quality.gap_list import gap_lines
@@ -162,3 +164,23 @@ def test_days_of_one_root_are_read_as_there(twins: tuple[Path, Path]) -> None:
     assert catalog.day(NEXT_DAY).db == day_file(twins[1], NEXT_DAY)
     with pytest.raises(NoData, match=r"no ticks of 20261124 under .*a, .*b"):
         catalog.day("20261124")
+
+
+def test_days_that_were_read_are_let_go_and_what_was_found_is_kept(tmp_path: Path) -> None:
+    roots = tmp_path / "a", tmp_path / "b"
+    days = [f"202611{n:02d}" for n in range(2, 11)]
+    for root, price in zip(roots, (612.5, 700.0), strict=True):
+        for day in days:
+            rows = [row._replace(trading_day=day, price=price) for row in make_ticks(1, 5)]
+            store(root, rows)
+    catalog = UnionCatalog([Catalog(root, archive_dir(root)) for root in roots])
+    given = []
+    for day in days:
+        found = catalog.day(day)
+        assert catalog.day(day) is found
+        assert found.coverage()[0].state == UNPROVEN
+        given.append(weakref.ref(found))
+        del found
+    gc.collect()
+    assert [ref() is not None for ref in given] == [False] * (len(days) - MAX_DAYS) + [True] * MAX_DAYS
+    assert [text[:8] for text in catalog.contradictions] == days
