@@ -3,12 +3,17 @@
 Answers are bounded, user and password go out in headers alone and to the one server that was named: redirects are not
 followed. What goes wrong is one of two things: ``EngineAway`` (later it may work: no connection, too slow, a full disk)
 or ``EngineRefused`` (somebody has to do something: no such table, wrong password, no rights).
+
+Who reads many days in one question asks one thing after the other, and would wait for a silent server as often. So with
+``rest_sec`` one that gave no answer is not asked at all for so long, and then with PROBE_SEC of patience until it
+answers again.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,6 +25,8 @@ from hk_tick_collector.core.text import printable
 
 TIMEOUT_SEC = 60.0
 CONNECT_SEC = 5.0
+REST_SEC = 30.0  # of readers
+PROBE_SEC = 2.0
 _ANSWER_BYTES = 64 << 20  # of an answer that is read whole
 _TOLD_CHARS = 300
 # Codes that time alone does not heal, with what to do. Others are asked again.
@@ -72,15 +79,25 @@ class ClickHouse:
     ConfigError when user or password cannot go out in a header.
     """
 
-    def __init__(self, address: Address, password: str = "", *, timeout_sec: float = TIMEOUT_SEC) -> None:
+    def __init__(
+        self,
+        address: Address,
+        password: str = "",
+        *,
+        timeout_sec: float = TIMEOUT_SEC,
+        rest_sec: float = 0.0,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         _check_sendable("user", address.user)
         _check_sendable("password", password)
         self.address = address
+        self._timeout_sec, self._rest_sec, self._monotonic = timeout_sec, rest_sec, monotonic
+        self._lost: EngineLost | None = None  # the last answer that did not come, until one comes
+        self._rests_until_sec = float("-inf")
         headers = {"X-ClickHouse-User": address.user, "X-ClickHouse-Key": password}
         self._http = httpx.Client(
             base_url=address.url,
             headers=headers,
-            timeout=httpx.Timeout(timeout_sec, connect=CONNECT_SEC),
             trust_env=False,  # a proxy of the environment would be given the password
         )
 
@@ -140,19 +157,32 @@ class ClickHouse:
         try:
             yield from response.iter_bytes()
         except httpx.HTTPError as exc:
-            raise EngineLost(f"{self.address.shown} broke off: {_reason(exc)}", was_reached=True) from exc
+            raise self._silent(f"{self.address.shown} broke off: {_reason(exc)}", was_reached=True) from exc
 
     @contextmanager
     def _asked(self, request: Mapping[str, Any]) -> Iterator[httpx.Response]:
+        left_sec = self._rests_until_sec - self._monotonic()
+        if self._lost is not None and left_sec > 0:
+            text = f"{self._lost}; it is asked again in {left_sec:.0f} s"
+            raise EngineLost(text, was_reached=self._lost.was_reached)
+        patience_sec = PROBE_SEC if self._lost is not None and self._rest_sec else self._timeout_sec
+        timeout = httpx.Timeout(patience_sec, connect=min(patience_sec, CONNECT_SEC))
         try:
-            with self._http.stream("POST", "/", **request) as response:
+            with self._http.stream("POST", "/", timeout=timeout, **request) as response:
+                self._lost = None
                 if response.status_code != httpx.codes.OK:
                     raise self._refusal(response)
                 yield response
         except httpx.HTTPError as exc:
             was_reached = not isinstance(exc, (httpx.ConnectError, httpx.ConnectTimeout))
             text = f"{self.address.shown} does not answer: {_reason(exc)}"
-            raise EngineLost(text, was_reached=was_reached) from exc
+            raise self._silent(text, was_reached=was_reached) from exc
+
+    def _silent(self, text: str, *, was_reached: bool) -> EngineLost:
+        lost = EngineLost(text, was_reached=was_reached)
+        if self._rest_sec:
+            self._lost, self._rests_until_sec = lost, self._monotonic() + self._rest_sec
+        return lost
 
     def _refusal(self, response: httpx.Response) -> RecorderError:
         head = next(response.iter_bytes(10_000), b"")

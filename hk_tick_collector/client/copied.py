@@ -29,13 +29,13 @@ class Copied(LocalFiles):
         self, url: str, recorder: str | None = None, password: str | None = None, clock: Clock | None = None
     ) -> None:
         from hk_tick_collector.clickhouse.address import parse_address  # noqa: PLC0415 - with its HTTP library
-        from hk_tick_collector.clickhouse.connection import ClickHouse  # noqa: PLC0415
+        from hk_tick_collector.clickhouse.connection import REST_SEC, ClickHouse  # noqa: PLC0415
 
         super().__init__([], clock)
         self._recorder = recorder
         with translated():
             known = os.environ.get(PASSWORD, "") if password is None else password
-            self._engine = ClickHouse(parse_address(url), known)
+            self._engine = ClickHouse(parse_address(url), known, rest_sec=REST_SEC)
 
     def close(self) -> None:
         """Close the connections."""

@@ -40,9 +40,9 @@ class OlderAt(NamedTuple):
 
     def connect(self) -> ClickHouse:
         """A connection. ConfigError when the password cannot be read or sent."""
-        from hk_tick_collector.clickhouse.connection import ClickHouse  # noqa: PLC0415 - with its HTTP library
+        from hk_tick_collector.clickhouse.connection import REST_SEC, ClickHouse  # noqa: PLC0415 - with httpx
 
-        return ClickHouse(parse_address(self.url), self.password(), timeout_sec=TIMEOUT_SEC)
+        return ClickHouse(parse_address(self.url), self.password(), timeout_sec=TIMEOUT_SEC, rest_sec=REST_SEC)
 
     def password(self) -> str:
         """The user's. ConfigError when its file cannot be used."""
