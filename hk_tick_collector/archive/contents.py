@@ -48,13 +48,14 @@ class Ticks(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class DayFileTicks:
-    """The ticks of a SQLite day file."""
+    """The ticks of a SQLite day file, up to a rowid."""
 
     db: Path
     workers: int = 2
+    last_rowid: int | None = None
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        return scan.scan_day_file(self.db, workers=self.workers)
+        return scan.scan_day_file(self.db, workers=self.workers, last_rowid=self.last_rowid)
 
     def rows(self, symbols: Sequence[str]) -> list[Row]:
         return rows_of(scan.scan_symbols(self.db, symbols))

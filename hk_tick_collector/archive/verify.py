@@ -36,6 +36,7 @@ from hk_tick_collector.days.manifest import (
     parquet_path,
     sqlite_path,
 )
+from hk_tick_collector.store import reader
 from hk_tick_collector.store.book_file import reading
 from hk_tick_collector.store.connect import translate, unavailable
 from hk_tick_collector.store.kept import kept_files, problems_of
@@ -69,6 +70,30 @@ def check_without_ticks(data_root: Path, day: str) -> Check:
     except sqlite3.Error as exc:
         problems.append(str(translate(exc, books)))
     return Check(day, 0, 0, (), None, tuple(problems), None, listed)
+
+
+def check_day_file(db: Path, day: str, on_rows: OnRows | None = None) -> Check:
+    """Read a day file from end to end: whole by SQLite's own check, and each symbol with as many rows as its coverage
+    counts, all of one moment also while it grows. Of an earlier recorder's file, which counts nothing, the rows alone
+    are read."""
+    try:
+        with contextlib.closing(reader.open_read_only(db)) as conn:
+            sound = str(conn.execute("PRAGMA quick_check(1)").fetchone()[0])
+        notes = reader.notes(db, last_row=True)
+        content = count(DayFileTicks(db, last_rowid=notes.last_rowid), on_rows)
+    except StoreError as exc:
+        return Check(day, 0, 0, (), None, (str(exc),), None)
+    except sqlite3.Error as exc:
+        return Check(day, 0, 0, (), None, (str(translate(exc, db)),), None)
+    problems = [] if sound == "ok" else [f"{db} is damaged: {sound}"]
+    counted = {row.symbol: row.stored_ticks for row in notes.coverage}
+    rows = {symbol: one.rows for symbol, one in content.symbols.items()}
+    wrong = [symbol for symbol in sorted({*counted, *rows}) if counted.get(symbol, 0) != rows.get(symbol, 0)]
+    if counted and wrong:
+        told = sum(counted.get(symbol, 0) for symbol in wrong)
+        there = sum(rows.get(symbol, 0) for symbol in wrong)
+        problems.append(f"{db}: coverage counts {told:,} ticks of {some(wrong)}, there are {there:,} rows")
+    return Check(day, content.rows, len(content.symbols), (), None, tuple(problems), content)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""``hk-tickctl verify``: is every archived tick still there?"""
+"""``hk-tickctl verify``: is every tick still there, archived or in its day file?"""
 
 from __future__ import annotations
 
@@ -39,8 +39,9 @@ if TYPE_CHECKING:
 
     DAYS is a day or a range A..B; default: all archived days. Each symbol's rows are counted and hashed anew from the
     archive's bytes, and compared with the manifest and, where it still exists, with the day file. Files that were
-    kept beside a day (Sierra Chart's depth) are unpacked and hashed as well. A day of depth files or order books
-    alone has no archive: they are read where they are.
+    kept beside a day (Sierra Chart's depth) are unpacked and hashed as well. A day that is named and not archived is
+    read in its day file: the file must be whole, and have as many rows of each symbol as it says. A day of depth
+    files or order books alone has no archive: they are read where they are.
 
     With --from the copies in a bucket or another directory are read, each brought to TMPDIR first. With --signers each
     manifest must be signed by somebody whom that file allows; the signer is shown.
@@ -74,12 +75,12 @@ def _checked_here(app: App, days: str | None, signers: Signers | None) -> list[d
     """Of the archive of each data root that is read. NoData when none has one of these days."""
     roots = app.each_root()
     if len(roots) == 1:
-        return _checked(roots[0], _archived(roots[0], days), signers)
+        return _checked(roots[0], _here(roots[0], days), signers)
     results: list[dict[str, Any]] = []
     nothing: NoData | None = None
     for root in roots:
         try:
-            found = _checked(root, _archived(root, days), signers)
+            found = _checked(root, _here(root, days), signers)
         except NoData as exc:
             nothing = exc
         else:
@@ -100,10 +101,14 @@ def _checked(
             return copies.check_copy(store, day, _beside(app, day), on_rows, signers)
         if day in without_ticks:
             return verify.check_without_ticks(app.data_root, day)
-        check = verify.check_day(app.archive_root, day, day_file_of(app, day), on_rows)
+        db = day_file_of(app, day)
+        if db is not None and day not in archived:
+            return verify.check_day_file(db, day, on_rows)
+        check = verify.check_day(app.archive_root, day, db, on_rows)
         return check if signers is None else signers.judged(app.archive_root, check)
 
     without_ticks = _without_ticks(app) if store is None else []
+    archived = app.catalog.archived_days() if store is None else []
     results: list[dict[str, Any]] = []
     with reading_job(app) if store is None else gentle_job():
         for day, found in for_each_day(chosen, "verify", lambda day: stored_rows(app, day), work):
@@ -114,16 +119,15 @@ def _checked(
     return results
 
 
-def _archived(app: App, days: str | None) -> list[str]:
-    archived, alone = app.catalog.archived_days(), _without_ticks(app)
+def _here(app: App, days: str | None) -> list[str]:
+    """The days that are meant: without words the archived ones, and those that have no ticks."""
+    alone = _without_ticks(app)
+    if days is not None:
+        return [days] if days in alone else some_days(app, days)
+    archived = app.catalog.archived_days()
     if not archived and not alone:
         raise none_of(app, "no day is archived")
-    if days is None or days in alone:
-        return sorted({*archived, *alone}) if days is None else [days]
-    chosen = [day for day in some_days(app, days) if day in archived]
-    if not chosen:
-        raise NoData(f"{days} is not archived; put it away with: hk-tickctl archive {days}")
-    return chosen
+    return sorted({*archived, *alone})
 
 
 def _without_ticks(app: App) -> list[str]:
@@ -153,6 +157,9 @@ def _line(row: dict[str, Any], *, several: bool) -> tuple[str, str, str]:
     if not row["fine"]:
         return row["trading_day"], "WRONG", where + "; ".join(row["problems"])
     if not row["formats"]:
+        if row["rows"]:
+            what = f"{counted(row['rows'], 'tick')} of {counted(row['symbols'], 'symbol')}"
+            return row["trading_day"], "fine", f"{where}{what} in its day file; not archived"
         kept = f"{counted(row['depth_files'], 'depth file')}" if row["depth_files"] else "order books"
         return row["trading_day"], "fine", f"{where}{kept} and no tick; not archived"
     beside = "as its day file" if row["compared_with"] else "its day file is gone"

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import sqlite3
 import subprocess
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -132,7 +134,7 @@ def test_bad_input(data: Path) -> None:
         (("archive", "20251119"), 3, "no ticks of 20251119"),
         (("archive", "tomorrow"), 2, "is not a day"),
         (("archive", "--format", "tar"), 2, "Invalid value"),
-        (("verify", DAY), 3, "no day is archived"),
+        (("verify",), 3, "no day is archived"),
         (("restore", DAY), 3, "is not archived"),
         (("restore",), 2, "Missing argument"),
         (("retain",), 2, "give --keep-days N"),
@@ -140,6 +142,27 @@ def test_bad_input(data: Path) -> None:
     ):
         done = tickctl(*words, data_root=data)
         assert (done.returncode, text in done.stderr) == (code, True), (words, done.stdout, done.stderr)
+
+
+def test_verify_reads_named_days_that_are_not_archived_in_their_files(data: Path) -> None:
+    for day in DAYS[:2]:
+        record_day(data, day, count=50)
+    assert tickctl("archive", DAYS[0], data_root=data).returncode == 0
+    assert "50 ticks of 1 symbol in its day file; not archived" in tickctl("verify", DAYS[1], data_root=data).stdout
+    found = tickctl_json("verify", f"{DAYS[0]}..", data_root=data)
+    assert [(row["trading_day"], row["fine"], row["rows"], bool(row["formats"])) for row in found] == [
+        (DAYS[0], True, 50, True), (DAYS[1], True, 50, False),
+    ]  # fmt: skip
+    with closing(sqlite3.connect(data / f"{DAYS[1]}.db")) as conn, conn:
+        conn.execute("DELETE FROM ticks WHERE rowid = 7")
+    (wrong,) = tickctl_json("verify", DAYS[1], data_root=data, code=1)
+    assert "coverage counts 50 ticks of HK.00700, there are 49 rows" in wrong["problems"][0]
+    with (data / f"{DAYS[1]}.db").open("r+b") as file:
+        file.seek(8192)
+        file.write(os.urandom(8192))
+    (damaged,) = tickctl_json("verify", DAYS[1], data_root=data, code=1)
+    assert not damaged["fine"]
+    assert [row["trading_day"] for row in tickctl_json("verify", data_root=data)] == [DAYS[0]], "as it was"
 
 
 def test_a_day_whose_ticks_wait_in_the_spill(data: Path) -> None:
