@@ -177,21 +177,24 @@ uninstall() {
   run rm -rf "$UNIT_DIR/$TARGET" "$UNIT_DIR/$TARGET.wants"
   while IFS= read -r name; do
     run systemctl disable --now "hk-tick-eod@$name.timer" "$UNIT@$name.service" || true
+    [[ ! -e $UNIT_DIR/hk-tick-universe@.timer ]] || run systemctl disable --now "hk-tick-universe@$name.timer" || true
     run rm -rf "$UNIT_DIR/$UNIT@$name.service.d/10-settings.conf" "$UNIT_DIR/hk-tick-eod@$name.service.d" \
-      "$(timer_drop_in_of "hk-tick-eod@$name")"
-    run rmdir --ignore-fail-on-non-empty "$UNIT_DIR/$UNIT@$name.service.d" "$UNIT_DIR/hk-tick-eod@$name.timer.d" 2>/dev/null || true
+      "$(timer_drop_in_of "hk-tick-eod@$name")" "$(drop_in_of "hk-tick-universe@$name")" \
+      "$(timer_drop_in_of "hk-tick-universe@$name")"
+    run rmdir --ignore-fail-on-non-empty "$UNIT_DIR/$UNIT@$name.service.d" "$UNIT_DIR/hk-tick-eod@$name.timer.d" \
+      "$UNIT_DIR/hk-tick-universe@$name.service.d" "$UNIT_DIR/hk-tick-universe@$name.timer.d" 2>/dev/null || true
   done < <(instances)
-  run rm -f "$UNIT_DIR/$UNIT@.service" "$UNIT_DIR/hk-tick-eod@.service" "$UNIT_DIR/hk-tick-eod@.timer"
+  run rm -f "$UNIT_DIR/$UNIT@.service" "$UNIT_DIR"/hk-tick-{eod,universe}@.{service,timer}
   run systemctl disable --now hk-tick-eod.timer || true
   [[ ! -e $UNIT_DIR/hk-tick-universe.timer ]] || run systemctl disable --now hk-tick-universe.timer || true
   run rm -rf "$UNIT_DIR/hk-tick-universe.service" "$UNIT_DIR/hk-tick-universe.timer" \
-    "$(drop_in_of hk-tick-universe)"
+    "$(drop_in_of hk-tick-universe)" "$(timer_drop_in_of hk-tick-universe)"
   run systemctl disable --now "$UNIT.service" || true
   run rm -rf "$UNIT_DIR/$UNIT.service" "$UNIT_DIR/$UNIT.service.d/10-settings.conf" "$PREFIX/venv" "$RELEASES" "$BUILD_CACHE"
   run rm -rf "$UNIT_DIR/hk-tick-eod.service" "$UNIT_DIR/hk-tick-eod.timer" "$UNIT_DIR/hk-tick-eod.service.d" \
     "$(timer_drop_in_of hk-tick-eod)"
   run rmdir --ignore-fail-on-non-empty "$UNIT_DIR/$UNIT.service.d" "$UNIT_DIR/hk-tick-eod.timer.d" \
-    "$UNIT_DIR/hk-tick-universe.service.d" 2>/dev/null || true
+    "$UNIT_DIR/hk-tick-universe.service.d" "$UNIT_DIR/hk-tick-universe.timer.d" 2>/dev/null || true
   remove_command
   run systemctl daemon-reload
   run systemctl reset-failed "$UNIT.service" 2>/dev/null || true

@@ -312,7 +312,8 @@ install_units() {
   install_target || return 1
   if ((DRY_RUN)); then
     printf 'would write: %s (what .env says other than the unit: directories, the time to stop, the hour of the market)\n' \
-      "$(drop_in_of "$UNIT")" "$(drop_in_of hk-tick-eod)" "$(timer_drop_in_of hk-tick-eod)"
+      "$(drop_in_of "$UNIT")" "$(drop_in_of hk-tick-eod)" "$(timer_drop_in_of hk-tick-eod)" \
+      "$(drop_in_of hk-tick-universe)" "$(timer_drop_in_of hk-tick-universe)"
   else
     write_drop_ins || return 1
   fi
@@ -396,7 +397,7 @@ remove_command() {
 install_templates() {
   local file from=$PREFIX
   ((!DRY_RUN)) || from=${source_dir:-$PREFIX}
-  for file in "$UNIT@.service" hk-tick-eod@.service hk-tick-eod@.timer; do
+  for file in "$UNIT@.service" hk-tick-{eod,universe}@.{service,timer}; do
     [[ ! -e $from/deploy/systemd/$file ]] ||
       run install -m 0644 "$PREFIX/deploy/systemd/$file" "$UNIT_DIR/$file" || return 1
   done
@@ -493,17 +494,18 @@ write_drop_ins_of() { # write_drop_ins_of SETTINGS DATA_ROOT_OF_THE_UNIT [@NAME]
   stop_sec=$((${facts[stop_flush_timeout_sec]%.*} + STOP_MARGIN_SEC))
   write_drop_in "$UNIT$instance" "$((stop_sec > 120 ? stop_sec : 0))" ${service[@]+"${service[@]}"} || return 1
   write_drop_in "hk-tick-eod$instance" 0 ${end_of_day[@]+"${end_of_day[@]}"} || return 1
-  [[ -n $instance ]] || write_drop_in hk-tick-universe 0 ${service[@]+"${service[@]}"} || return 1
-  # A version from before the fact (rollback) has the unit's own hour.
-  write_timer_drop_in "hk-tick-eod$instance" "${instance:+@}" "${facts[end_of_day]-}"
+  write_drop_in "hk-tick-universe$instance" 0 ${service[@]+"${service[@]}"} || return 1
+  # A version from before the facts (rollback) has the units' own hours.
+  write_timer_drop_in "hk-tick-eod$instance" "${instance:+@}" "${facts[end_of_day]-}" || return 1
+  write_timer_drop_in "hk-tick-universe$instance" "${instance:+@}" "${facts[universe]-}"
 }
 
-# The end-of-day job runs after the close of the market that is recorded.
+# The jobs of the evening run after the close of the market that is recorded.
 write_timer_drop_in() { # write_timer_drop_in UNIT TEMPLATE ONCALENDAR: nothing where the timer itself says so
   local file
   file=$(timer_drop_in_of "$1")
   rm -f "$file"
-  [[ -n $3 ]] && ! grep -qxF "OnCalendar=$3" "$PREFIX/deploy/systemd/hk-tick-eod$2.timer" || return 0
+  [[ -n $3 ]] && ! grep -qxF "OnCalendar=$3" "$PREFIX/deploy/systemd/${1%%@*}$2.timer" || return 0
   install -d -m 0755 "${file%/*}" || return 1
   printf '# Written by scripts/install_systemd.sh from the settings.\n[Timer]\nOnCalendar=\nOnCalendar=%s\n' "$3" >"$file" || return 1
   chmod 0644 "$file"

@@ -9,6 +9,7 @@ Prints ``key=value`` lines. The calendar's come always, the settings' only with 
     recording         1 while ticks may come (in Hong Kong 09:00 to 16:15, half days 12:15)
     last_session_day  the newest trading day whose recording has begun
     end_of_day        when the end-of-day job is to run, as systemd's OnCalendar= has it
+    universe          likewise, when symbols are to be chosen
     data_root, archive_root (empty: inside data_root), sqlite_journal_mode, sqlite_busy_timeout_ms,
     stop_flush_timeout_sec
     internet          1 where the source is spoken to beyond private networks
@@ -35,6 +36,7 @@ from hk_tick_collector.sources.addresses import LOOPBACK
 
 EXIT_CONFIG = 78
 AFTER_RECORDING_MS = 15 * 60_000
+AFTER_END_OF_DAY_MS = AFTER_RECORDING_MS + 60 * 60_000
 
 
 def main() -> int:
@@ -77,14 +79,15 @@ def market_facts(now_ms: int, market: Market) -> dict[str, object]:
         "continuous": int(phase in CONTINUOUS),
         "recording": int(calendar.is_recording(now_ms)),
         "last_session_day": day if begun else calendar.previous_trading_day(day),
-        "end_of_day": end_of_day(market, day),
+        "end_of_day": on_calendar(market, day, AFTER_RECORDING_MS),
+        "universe": on_calendar(market, day, AFTER_END_OF_DAY_MS),
     }
 
 
-def end_of_day(market: Market, day: str) -> str:
-    """A quarter of an hour after recording ends on a whole day, ``Mon..Fri 16:30 Asia/Hong_Kong``. On a half day it is
-    late and does no harm."""
-    ends_ms = market.no_more_ticks_ms(day, DayKind.WHOLE) + AFTER_RECORDING_MS
+def on_calendar(market: Market, day: str, after_ms: int) -> str:
+    """So long after recording ends on a whole day, ``Mon..Fri 16:30 Asia/Hong_Kong``. On a half day it is late and does
+    no harm."""
+    ends_ms = market.no_more_ticks_ms(day, DayKind.WHOLE) + after_ms
     return f"Mon..Fri {market.zone.clock(ends_ms)[:5]} {market.zone.name}"
 
 

@@ -296,15 +296,17 @@ def test_uninstall_leaves_no_unit_and_what_was_edited_by_hand(tmp_path: Path) ->
     systemctl.chmod(0o755)
     for unit in (ROOT / "deploy/systemd").glob("hk-tick*"):
         shutil.copy(unit, units)
-    drop_ins = [f"{name}{at}" for name in ("hk-tick-collector", "hk-tick-eod") for at in ("", "@us")]
+    jobs = ("hk-tick-eod", "hk-tick-universe")
+    drop_ins = [f"{name}{at}" for name in ("hk-tick-collector", *jobs) for at in ("", "@us")]
     written = "\n".join(
         [
             f". {_elsewhere(tmp_path)}",
             "declare -A facts=()",
-            *(f"write_drop_in {name} 360 /data" for name in (*drop_ins, "hk-tick-universe")),
-            *(f"write_timer_drop_in hk-tick-eod{at} '{at[:1]}' 'Mon..Fri 17:00 UTC'" for at in ("", "@us")),
+            *(f"write_drop_in {name} 360 /data" for name in drop_ins),
+            *(f"write_timer_drop_in {job}{at} '{at[:1]}' 'Mon..Fri 17:00 UTC'" for job in jobs for at in ("", "@us")),
             f"mkdir {units}/hk-tick.target.wants",
-            f"test -e {units}/hk-tick-universe.service.d/10-settings.conf",
+            *(f"test -e {units}/{name}.service.d/10-settings.conf" for name in drop_ins),
+            *(f"test -e {units}/{job}{at}.timer.d/10-settings.conf" for job in jobs for at in ("", "@us")),
             "uninstall",
         ]
     )

@@ -551,24 +551,27 @@ def test_the_end_of_day_job_of_a_market_runs_after_its_close(tmp_path: Path, set
         _run(sys.executable, SCRIPTS / "service_facts.py", "--now-ms", now_ms, "--env-file", tmp_path / "x.env").stdout
     )
     assert facts["end_of_day"] == calendar
+    hour = int(calendar.split()[1][:2])
+    assert facts["universe"] == calendar.replace(f" {hour}:", f" {hour + 1}:"), "an hour later"
     drop_in = tmp_path / "timer.conf"
     write = """
     . "$1"
     timer_drop_in_of() { printf '%s' "$drop_in"; }
     drop_in=$2
-    write_timer_drop_in hk-tick-eod@x @ 'Mon..Fri 12:00 UTC'
-    write_timer_drop_in hk-tick-eod@x @ "$3"
+    write_timer_drop_in "$4@x" @ 'Mon..Fri 12:00 UTC'
+    write_timer_drop_in "$4@x" @ "$3"
     """
     library = tmp_path / "lib_deploy.sh"
     library.write_text(
         (SCRIPTS / "lib_deploy.sh").read_text().replace("PREFIX=/opt/futu_tick_downloader", f"PREFIX={ROOT}")
     )
-    done = _run("bash", "-euc", write, "x", library, drop_in, calendar)
-    assert done.returncode == 0, done.stderr
-    if "Hong_Kong" in calendar:
-        assert not drop_in.exists(), "the timer says so itself"
-    else:
-        assert drop_in.read_text().splitlines()[1:] == ["[Timer]", "OnCalendar=", f"OnCalendar={calendar}"]
+    for unit, when in (("hk-tick-eod", calendar), ("hk-tick-universe", facts["universe"])):
+        done = _run("bash", "-euc", write, "x", library, drop_in, when, unit)
+        assert done.returncode == 0, done.stderr
+        if "Hong_Kong" in when:
+            assert not drop_in.exists(), "the timer says so itself"
+        else:
+            assert drop_in.read_text().splitlines()[1:] == ["[Timer]", "OnCalendar=", f"OnCalendar={when}"]
     if shutil.which("systemd-analyze"):
         assert _run("systemd-analyze", "calendar", calendar).returncode == 0
 

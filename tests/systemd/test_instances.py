@@ -127,6 +127,28 @@ def test_two_more_recorders_record_beside_the_plain_one(server: Server, instance
             sim.ctl("run")
 
 
+def test_each_has_its_own_choice_of_symbols_switched_off(server: Server, instances: dict[str, Simulator]) -> None:
+    run, show = server.machine.run, server.machine.show
+    timers = [f"hk-tick-universe@{name}.timer" for name in NAMES]
+    assert run(f"systemctl is-enabled {' '.join(timers)}", check=False).stdout.split() == ["disabled"] * 2
+    for name, timer in zip(NAMES, timers, strict=True):
+        assert {"HK": "Asia/Hong_Kong", "US": "America/New_York"}[MARKETS[name]] in show("TimersCalendar", timer)
+    name = NAMES[0]
+    chosen = f"/var/lib/hk-tick-collector/symbols-{name}.txt"
+    write_settings(server, name, instances[name].port, FUTU_SYMBOLS=f"@{chosen}")
+    run(f"mkdir -p /etc/systemd/system/hk-tick-universe@{name}.service.d")
+    override = f"/etc/systemd/system/hk-tick-universe@{name}.service.d/override.conf"
+    server.machine.root.joinpath(override.lstrip("/")).write_text('[Service]\nEnvironment="UNIVERSE=--limit 2"\n')
+    run("systemctl daemon-reload")
+    try:
+        run(f"systemctl start hk-tick-universe@{name}.service")
+        assert set(SYMBOLS["HK"].split(",")) <= set(run(f"cat {chosen}").stdout.split())
+        assert run(f"stat -c %U {chosen}").stdout.strip() == "hk-tick-collector"
+        assert show("ReadWritePaths", f"hk-tick-universe@{name}") == f"-{root_of(name)}"
+    finally:
+        run(f"rm -f {override} {chosen}; systemctl daemon-reload")
+
+
 def test_the_data_root_of_another_recorder_is_refused(server: Server, instances: dict[str, Simulator]) -> None:
     name = NAMES[0]
     write_settings(server, name, instances[name].port, DATA_ROOT=DATA_ROOT)

@@ -45,12 +45,25 @@ def lines(name: str) -> list[str]:
             },
         ),
         ("hk-tick-eod.timer", "hk-tick-eod@.timer", {}),
+        (
+            "hk-tick-universe.service",
+            "hk-tick-universe@.service",
+            {
+                "/data/sqlite/HK": "/data/sqlite/%i",
+                "tick_downloader/.env ": "tick_downloader/%i.env ",
+                "/symbols.txt ": "/symbols-%i.txt ",
+                "After=hk-tick-eod.service": "After=hk-tick-eod@%i.service",
+                "SyslogIdentifier=hk-tick-universe": "SyslogIdentifier=hk-tick-universe@%i",
+            },
+        ),
+        ("hk-tick-universe.timer", "hk-tick-universe@.timer", {}),
     ],
 )
 def test_a_template_is_its_plain_unit_with_a_name(plain: str, template: str, named: dict[str, str]) -> None:
     wanted = "\n".join(lines(plain))
     for before, after in named.items():
-        wanted = wanted.replace(f"{before}\n", f"{after}\n")
+        end = "" if before.endswith(" ") else "\n"
+        wanted = wanted.replace(f"{before}{end}", f"{after}{end}")
     found = lines(template)
     same = [line for line in wanted.splitlines() if not line.startswith("Description=")]
     assert [line for line in found if not line.startswith("Description=")] == same
@@ -77,7 +90,9 @@ def test_the_choice_of_symbols_is_a_command_that_there_is_and_nobody_switches_it
     for script in ("install_systemd.sh", "lib_deploy.sh"):
         text = (scripts / script).read_text()
         assert not re.search(r"systemctl enable [^\n]*universe", text)
-    assert re.search(r"hk-tick-\{eod,universe\}\.\{service,timer\}", (scripts / "lib_deploy.sh").read_text())
+    for at in ("", "@"):
+        installed = rf"hk-tick-\{{eod,universe\}}{at}\.\{{service,timer\}}"
+        assert re.search(installed, (scripts / "lib_deploy.sh").read_text())
 
 
 SERVING = ("api", "live", "redis", "alert")
