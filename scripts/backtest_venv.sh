@@ -17,7 +17,10 @@ USAGE
 case ${1-} in
   '') ;;
   --help | -h) usage && exit 0 ;;
-  *) usage >&2 && exit 2 ;;
+  *)
+    echo "backtest_venv.sh: unknown argument: $1; --help shows the usage" >&2
+    exit 2
+    ;;
 esac
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

@@ -19,7 +19,10 @@ case ${1-} in
   '') ;;
   --upgrade) upgrade=(--upgrade) ;;
   --help | -h) usage && exit 0 ;;
-  *) usage >&2 && exit 2 ;;
+  *)
+    echo "lock_requirements.sh: unknown argument: $1; --help shows the usage" >&2
+    exit 2
+    ;;
 esac
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

@@ -9,6 +9,7 @@ from hk_tick_collector.alert.rules import RULES, advice
 from hk_tick_collector.alert.words import clock
 from hk_tick_collector.core.clock import Clock
 from hk_tick_collector.core.errors import RecorderError
+from hk_tick_collector.core.text import counted
 from hk_tick_collector.days.catalog import Catalog
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.market import Market
@@ -80,7 +81,7 @@ class Answers:
             f"{'?' if gap.missing_ticks is None else gap.missing_ticks} ticks"
             for gap in gaps[:SHOWN]
         ]
-        return "\n".join([f"{day}: {len(gaps)} open gaps", *lines])
+        return "\n".join([f"{day}: {counted(len(gaps), 'open gap')}", *lines])
 
     def _top(self) -> str:
         rows = sorted(self._catalog.day(self._newest()).rows_by_symbol().items(), key=lambda pair: -pair[1])

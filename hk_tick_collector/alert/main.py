@@ -43,7 +43,7 @@ def _load(env_file: Path | None) -> tuple[AlertSettings, TargetsFile]:
 
     settings = load_alert_settings(env_file, os.environ)
     if settings.alert_file is None:
-        raise ConfigError("ALERT_FILE is not set: it names the file that says whom to call (docs/alerts.md has one)")
+        raise ConfigError("ALERT_FILE is not set: it names the file that says whom to alert (docs/alerts.md shows one)")
     file = read_targets(settings.alert_file)
     if settings.alert_dir is None:
         raise ConfigError("ALERT_DIR is not set: it names the directory for what has to be told")

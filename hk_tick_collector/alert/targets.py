@@ -6,6 +6,7 @@ that is wrong in it is said at once. A token never reaches a log or an error: a 
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import hmac
 import json
@@ -14,7 +15,7 @@ import re
 import stat
 import time
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -177,7 +178,7 @@ def read_targets(path: Path) -> TargetsFile:
         errors = exc.errors(include_input=False)
         if any(one["loc"][:1] == ("targets",) and len(one["loc"]) > 1 for one in errors):
             errors = [one for one in errors if one["loc"] != ("targets",)]  # there are some: they are wrong
-        mistakes = [f"{_place(one['loc'])}: {one['msg'].removeprefix('Value error, ')}" for one in errors]
+        mistakes = [f"{_place(one['loc'])}: {_said(one)}" for one in errors]
     mistakes += _mistakes(data)
     if found is None or mistakes:
         raise ConfigError("\n".join(f"{path.name}: {mistake}" for mistake in mistakes))
@@ -201,6 +202,16 @@ def _content(path: Path) -> str:
         return content.decode()
     except UnicodeDecodeError as exc:
         raise ConfigError(f"ALERT_FILE: {path} is not UTF-8") from exc
+
+
+def _said(error: Mapping[str, Any]) -> str:
+    """pydantic's words, or ours for a key that is none: with the one that was meant, where it looks like it."""
+    if error["type"] != "extra_forbidden":
+        return str(error["msg"]).removeprefix("Value error, ")
+    tables: Sequence[type[BaseModel]] = _Strict.__subclasses__()
+    known = sorted({name for table in tables for name in table.model_fields})
+    meant = difflib.get_close_matches(str(error["loc"][-1]), known, 1)
+    return "is not a key that is known here" + (f": did you mean {meant[0]}?" if meant else "; docs/alerts.md has all")
 
 
 def _place(location: tuple[int | str, ...]) -> str:

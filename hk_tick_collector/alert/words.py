@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
@@ -16,6 +17,8 @@ from hk_tick_collector.store.signals import Signal
 from hk_tick_collector.watch.recorder import Disk
 
 LINE_CHARS = 500
+_SIGNS = ("ALERT", "WARN", "NOTE", "OK")
+_CODE = re.compile(r"\[([a-z][a-z_]{0,39});")
 _WORDS = {Kind.FIRED: "", Kind.STILL: "STILL ", Kind.RESOLVED: "OVER ", Kind.FLAPS: "COMES AND GOES "}
 
 
@@ -47,16 +50,20 @@ def _span(ms: int) -> str:
 
 
 def title_of(kind: str, level: Level, lines: Sequence[str], market: str) -> str:
-    """The title of a letter."""
+    """The title of a letter: what a locked phone shows, so it says what is wrong, and of which market, first."""
     if kind == "test":
         return f"hk-tick-collector {market}: a test"
     if kind == "signal":
         return f"hk-tick-collector {market}: signal"
     if kind == "digest":
-        return f"hk-tick-collector {market}: the day"
-    if all(line.startswith("OK ") for line in lines):
-        return f"hk-tick-collector {market}: over"
-    return f"hk-tick-collector {market}: {'ALERT' if level is Level.ALERT else 'warning'}"
+        return f"{lines[0].partition('. ')[0] if lines else market} (hk-tick-collector)"
+    is_over = all(line.startswith("OK ") for line in lines)
+    sign = "over" if is_over else "ALERT" if level is Level.ALERT else "warning"
+    # The gravest first: a warning that ended is not what somebody is called for.
+    told = sorted(lines, key=lambda line: _SIGNS.index(line.split(" ", 1)[0]) if line.split(" ", 1)[0] in _SIGNS else 0)
+    codes = list(dict.fromkeys(found[1].replace("_", " ") for line in told if (found := _CODE.search(line))))
+    more = f" and {len(codes) - 1} more" if len(codes) > 1 else ""
+    return f"{market} {sign}: {codes[0]}{more} (hk-tick-collector)" if codes else f"{market} {sign} (hk-tick-collector)"
 
 
 def digest_lines(
@@ -74,7 +81,7 @@ def digest_lines(
         f"{day.unproven_symbols} unproven; {'archived' if archived else 'not archived'}"
     )
     if disk is not None:
-        left = "" if disk.days_left is None else f", {disk.days_left:,.0f} recorded days"
+        left = "" if disk.days_left is None else f", enough for {disk.days_left:,.0f} recorded days"
         lines.append(f"disk: {disk.free_bytes / 1e9:,.1f} GB free{left}")
     lines += [f"still wrong: {printable(event.sentence)} [{event.code}]" for event in firing]
     lines += [f"muted until {clock(until_ms, market)}: {code}" for code, until_ms in sorted(mutes.items())]

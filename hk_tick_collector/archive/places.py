@@ -20,7 +20,7 @@ def open_store(place: str) -> ArchiveStore:
     found = _S3.fullmatch(place)
     if found is None or ".." in place:
         shown = printable(cut(place.partition("://")[0]))  # the rest may hold a secret
-        raise InputError(f"a place to archive to is s3://BUCKET/PREFIX or a directory, and this {shown}:// is neither")
+        raise InputError(f"{shown}:// is not a place to archive to: give s3://BUCKET/PREFIX or a directory")
     from hk_tick_collector.archive.s3 import open_bucket  # noqa: PLC0415 - its library is an extra
 
     return open_bucket(found["bucket"], (found["prefix"] or "").strip("/"))

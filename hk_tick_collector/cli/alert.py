@@ -78,7 +78,7 @@ def _settings(env_file: Path | None) -> AlertSettings:
 
 def _directory(settings: AlertSettings) -> Path:
     if settings.alert_dir is None:
-        raise ConfigError("ALERT_DIR is not set: it names the directory in which hk-tick-alert keeps what it tells")
+        raise ConfigError("ALERT_DIR is not set: it names the directory of hk-tick-alert; give the same here as there (docs/alerts.md)")
     _take_rights_of_owner(settings.alert_dir)
     return settings.alert_dir
 
@@ -101,7 +101,7 @@ def test(settings: AlertSettings, as_json: bool, name: str | None) -> int:
     from hk_tick_collector.days.catalog import Catalog  # noqa: PLC0415
 
     if settings.alert_file is None:
-        raise ConfigError("ALERT_FILE is not set: it names the file that says whom to call")
+        raise ConfigError("ALERT_FILE is not set: it names the file that says whom to alert (docs/alerts.md shows one)")
     file = read_targets(settings.alert_file)
     check_ways(file)
     wanted = [target for target in file.targets if name in (None, target.name)]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hk_tick_collector.dxlink_sim.server import FAULTS, Exchange, start_rest
 from hk_tick_collector.dxlink_sim.tape import Tape, read_truth
-from hk_tick_collector.sims.command import Checked, Simulator, day_files, names, run_until_a_signal, say
+from hk_tick_collector.sims.command import Checked, Simulator, day_files, names, port, positive, run_until_a_signal, say
 from hk_tick_collector.sims.rest import HOST
 
 
@@ -20,10 +20,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _add_options(run: argparse.ArgumentParser) -> None:
-    run.add_argument("--port", type=int, default=0, help="of the WebSocket; 0: any")
-    run.add_argument("--rest-port", type=int, default=0, help="of the token interface; 0: any")
+    run.add_argument("--port", type=port, default=0, help="of the WebSocket; 0: any")
+    run.add_argument("--rest-port", type=port, default=0, help="of the token interface; 0: any")
     run.add_argument("--symbols", default="AAPL,MSFT,NVDA", help="in dxFeed's spelling, by commas")
-    run.add_argument("--rate", type=float, default=20.0, help="events a second, of all symbols")
+    run.add_argument("--rate", type=positive, default=20.0, help="events a second, of all symbols")
     run.add_argument("--seed", type=int, default=1)
 
 

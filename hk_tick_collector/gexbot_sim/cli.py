@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hk_tick_collector.gexbot_sim.pictures import SESSION_SEC, Truth, read_truth
 from hk_tick_collector.gexbot_sim.server import FAULTS, Market, start
-from hk_tick_collector.sims.command import Checked, Simulator, day_files, names, say, until_a_signal
+from hk_tick_collector.sims.command import Checked, Simulator, day_files, names, port, say, until_a_signal
 from hk_tick_collector.sims.rest import HOST
 
 
@@ -20,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _add_options(run: argparse.ArgumentParser) -> None:
-    run.add_argument("--port", type=int, default=0, help="0: any")
+    run.add_argument("--port", type=port, default=0, help="0: any")
     run.add_argument("--tickers", default="SPX,NDX,ES_SPX", help="by commas")
     run.add_argument("--key", default="gexbot_custom_sim", help="the one that is taken")
     run.add_argument("--seed", type=int, default=1)

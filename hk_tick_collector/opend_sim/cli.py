@@ -28,6 +28,7 @@ from hk_tick_collector.opend_sim.scenario import read_scenario
 from hk_tick_collector.opend_sim.simclock import hk_time_ms, time_ms
 from hk_tick_collector.opend_sim.truth import TruthError
 from hk_tick_collector.opend_sim.venue import VENUES, Venue
+from hk_tick_collector.sims.command import port, positive
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
 DEFAULT_SYMBOLS_COUNT = 50
@@ -99,17 +100,17 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="keep the market's clock here, for programs that live in its time",
     )
-    group.add_argument("--duration", type=_positive, metavar="SEC", help="end by itself after so many seconds")
+    group.add_argument("--duration", type=positive, metavar="SEC", help="end by itself after so many seconds")
     group.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"], help="to stderr")
     parser.set_defaults(command=_run)
 
 
 def _add_network_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--host", default="127.0.0.1", help="address to listen on")
-    group.add_argument("--port", type=_port, default=11111, help="port of the simulated OpenD, 0 for a free one")
+    group.add_argument("--port", type=port, default=11111, help="port of the simulated OpenD, 0 for a free one")
     group.add_argument("--port-file", type=Path, metavar="FILE", help="write the port here when it listens")
     where = group.add_mutually_exclusive_group()
-    where.add_argument("--control-port", type=_port, help="take commands on this loopback port, 0 for a free one")
+    where.add_argument("--control-port", type=port, help="take commands on this loopback port, 0 for a free one")
     where.add_argument("--control-socket", type=Path, metavar="PATH", help="take commands on this Unix socket")
     group.add_argument("--rsa-key", type=Path, metavar="FILE", help="encrypt: PKCS#1 private key of 1024 bits")
     group.add_argument("--quota", type=_count, default=opend.DEFAULT_QUOTA, help="subscriptions of the account")
@@ -147,7 +148,7 @@ def _add_market_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--start", type=_market_time, metavar="TIME", help="time of the market it is at start: 2026-11-20T09:29:50"
     )
-    group.add_argument("--speed", type=_positive, default=1.0, help="market seconds in a real second")
+    group.add_argument("--speed", type=positive, default=1.0, help="market seconds in a real second")
     group.add_argument("--wait-for-client", action="store_true", help="the market waits until a client subscribes")
     group.add_argument("--always-open", action="store_true", help="trade at any hour of any day")
     group.add_argument(
@@ -158,10 +159,10 @@ def _add_market_options(group: argparse._ArgumentGroup) -> None:
         help="some N ticks of all symbols together were made before the start",
     )
     rhythm = group.add_mutually_exclusive_group()
-    rhythm.add_argument("--rate", type=_positive, metavar="R", help="a steady R ticks a second of all symbols together")
+    rhythm.add_argument("--rate", type=positive, metavar="R", help="a steady R ticks a second of all symbols together")
     rhythm.add_argument(
         "--activity",
-        type=_positive,
+        type=positive,
         default=1.0,
         metavar="X",
         help="X times the ticks of the market's own rhythm",
@@ -338,22 +339,8 @@ def _market_time(text: str) -> str:
     return text
 
 
-def _port(text: str) -> int:
-    port = int(text)
-    if not 0 <= port <= 65535:
-        raise argparse.ArgumentTypeError(f"{port} is not from 0 to 65535")
-    return port
-
-
 def _count(text: str) -> int:
     value = int(text)
     if not 0 <= value <= 1_000_000_000:
         raise argparse.ArgumentTypeError(f"{value} is not from 0 to 1000000000")
-    return value
-
-
-def _positive(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
     return value

@@ -9,7 +9,7 @@ from typing import Any
 
 from hk_tick_collector.schwab_sim.server import FAULTS, Exchange, start_rest
 from hk_tick_collector.schwab_sim.tape import Tape, read_truth
-from hk_tick_collector.sims.command import Checked, Simulator, day_files, names, run_until_a_signal, say
+from hk_tick_collector.sims.command import Checked, Simulator, day_files, names, port, positive, run_until_a_signal, say
 from hk_tick_collector.sims.rest import HOST
 
 
@@ -21,10 +21,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _add_options(run: argparse.ArgumentParser) -> None:
-    run.add_argument("--port", type=int, default=0, help="of the WebSocket; 0: any")
-    run.add_argument("--rest-port", type=int, default=0, help="of the token interface; 0: any")
+    run.add_argument("--port", type=port, default=0, help="of the WebSocket; 0: any")
+    run.add_argument("--rest-port", type=port, default=0, help="of the token interface; 0: any")
     run.add_argument("--symbols", default="AAPL,MSFT,NVDA", help="in Schwab's spelling, by commas")
-    run.add_argument("--rate", type=float, default=20.0, help="trades a second, of all symbols")
+    run.add_argument("--rate", type=positive, default=20.0, help="trades a second, of all symbols")
     run.add_argument("--conflate-ms", type=int, default=500, help="how often the last trades are told; 0: each one is")
     run.add_argument("--total", type=int, default=0, help="volume of the day so far, of each symbol")
     run.add_argument("--seed", type=int, default=1)

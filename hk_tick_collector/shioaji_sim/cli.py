@@ -12,7 +12,7 @@ from hk_tick_collector.market.tw import TW
 from hk_tick_collector.records.totals import NO_TRADE
 from hk_tick_collector.shioaji_sim.server import FAULTS, Exchange, start_server
 from hk_tick_collector.shioaji_sim.tape import Tape, read_truth
-from hk_tick_collector.sims.command import Checked, Simulator, day_files, names, say, until_a_signal
+from hk_tick_collector.sims.command import Checked, Simulator, day_files, names, port, positive, say, until_a_signal
 from hk_tick_collector.sims.rest import HOST
 
 
@@ -22,9 +22,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _add_options(run: argparse.ArgumentParser) -> None:
-    run.add_argument("--port", type=int, default=0, help="0: any")
+    run.add_argument("--port", type=port, default=0, help="0: any")
     run.add_argument("--codes", default="2330,2317,TXFL6", help="in the gateway's spelling, by commas")
-    run.add_argument("--rate", type=float, default=20.0, help="ticks a second, of all codes")
+    run.add_argument("--rate", type=positive, default=20.0, help="ticks a second, of all codes")
     run.add_argument("--seed", type=int, default=1)
 
 

@@ -14,6 +14,7 @@ import signal
 import sqlite3
 import sys
 import threading
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -71,7 +72,7 @@ class Simulator:
             print(f"{self.command} needs {exc.name}: {how_to_install(self.extra)}", file=sys.stderr)
             return EXIT_USAGE
         except (OSError, TruthError, sqlite3.Error) as exc:
-            print(f"{self.command}: {exc}", file=sys.stderr)
+            print(f"{self.command}: {_reason(exc)}", file=sys.stderr)
             return EXIT_USAGE
         return code
 
@@ -89,7 +90,7 @@ class Simulator:
             formatter_class=argparse.RawDescriptionHelpFormatter,
             epilog="faults:\n" + "\n".join(f"  {name:15} {text}" for name, text in self.faults.items()),
         )
-        fault.add_argument("port", type=int, metavar=self.port)
+        fault.add_argument("port", type=port, metavar=self.port)
         fault.add_argument("name", choices=self.faults, metavar="NAME")
         fault.set_defaults(command=self._fault)
         check = commands.add_parser("check", help=f"compare recorded {self.record}s with a truth file")
@@ -108,7 +109,7 @@ class Simulator:
             with urllib.request.urlopen(request, timeout=FAULT_TIMEOUT_SEC):  # noqa: S310 - 127.0.0.1
                 return EXIT_OK
         except OSError as exc:
-            words = f"{args.name} was not done: {exc}; is a simulator on port {args.port}?"
+            words = f"{args.name} was not done: {_reason(exc)}; is a simulator on port {args.port}?"
             print(f"{self.command}: {words}", file=sys.stderr)
             return EXIT_FAILED
 
@@ -119,6 +120,31 @@ class Simulator:
             return EXIT_NOTHING
         print(json.dumps(checked.counts))
         return EXIT_FAILED if any(checked.counts[name] for name in checked.faults) else EXIT_OK
+
+
+def _reason(exc: Exception) -> str:
+    """What happened, with the file's name and without Python's number of it."""
+    if isinstance(exc, urllib.error.URLError) and isinstance(exc.reason, OSError):
+        exc = exc.reason
+    if not isinstance(exc, OSError) or exc.strerror is None:
+        return str(exc)
+    return f"{exc.filename}: {exc.strerror}" if exc.filename else exc.strerror
+
+
+def port(text: str) -> int:
+    """An option's type: 0 to 65535."""
+    found = int(text)
+    if not 0 <= found <= 65535:
+        raise argparse.ArgumentTypeError(f"{found} is not from 0 to 65535")
+    return found
+
+
+def positive(text: str) -> float:
+    """An option's type: above 0, and not without end."""
+    found = float(text)
+    if not 0 < found < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return found
 
 
 def names(text: str) -> list[str]:

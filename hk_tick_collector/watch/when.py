@@ -163,7 +163,7 @@ def instant_ms(text: str, day: str, zone: Zone) -> int:
     if found:
         hour, minute, second = (int(part or 0) for part in found.groups()[:3])
         if hour > 24 or minute > 59 or second > 59:
-            raise InputError(f"{text!r} is not a time of day")
+            raise InputError(f"{text!r} is not a time of day: write for example 09:30 or 16:08:30")
         ms = int((found[4] or "0").ljust(3, "0"))
         return zone.at_ms(day, ((hour * 60 + minute) * 60 + second) * 1000 + ms)
     try:

@@ -46,13 +46,32 @@ def test_a_file_and_a_port_that_cannot_be_had_are_said(
     name: str, main: Main, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["check", str(tmp_path / "none"), str(tmp_path)]) == 2
-    assert "No such file" in capsys.readouterr().err
+    assert f"hk-{name}-sim: {tmp_path}/none: No such file or directory" in capsys.readouterr().err
     assert main(["run", "--truth", str(tmp_path / "none" / "truth")]) == 2
-    assert f"hk-{name}-sim: [Errno 2] No such file" in capsys.readouterr().err
+    assert f"hk-{name}-sim: {tmp_path}/none/truth: No such file or directory" in capsys.readouterr().err
     with socket.create_server(("127.0.0.1", 0)) as taken:
         option = "--rest-port" if name in ("dxlink", "schwab") else "--port"
         assert main(["run", option, str(taken.getsockname()[1])]) == 2
     assert "Address already in use" in capsys.readouterr().err
+
+
+def test_a_port_or_a_rate_that_cannot_be_is_a_wrong_command_line(
+    name: str, main: Main, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong = [(["run", "--port", "99999"], "--port: 99999 is not from 0 to 65535")]
+    if name in ("dxlink", "schwab"):
+        wrong.append((["run", "--rest-port", "-1"], "--rest-port: -1 is not from 0 to 65535"))
+    if name != "gexbot":
+        wrong += [(["run", "--rate", text], f"--rate: {text} is not above 0") for text in ("0", "nan", "inf")]
+    for words, told in wrong:
+        with pytest.raises(SystemExit, match="2"):
+            main(words)
+        assert told in capsys.readouterr().err
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        port = nobody.getsockname()[1]
+    fault = "garbage"
+    assert main(["fault", str(port), fault]) == 1
+    assert f"{fault} was not done: Connection refused; is a simulator on port {port}?" in capsys.readouterr().err
 
 
 def test_an_empty_data_root_is_no_day_without_faults(

@@ -68,17 +68,17 @@ def test_the_digest_comes_once_after_the_day_with_grades_of_the_week(root: Path,
     for _ in range(10):
         desk.step()
         clock.advance(2)
-    (digest,) = [text for text in texts(outbox, "desk", desk.steady_ms) if "the day" in text]
+    (digest,) = [text for text in texts(outbox, "desk", desk.steady_ms) if "grade " in text]
     assert f"HK {FRIDAY}: grade " in digest
     assert "missing" in digest
     assert "not archived" in digest
     assert "this week: 11-19 " in digest
     assert "muted until" in digest
     assert "[ticks_late]" not in digest
-    assert not [text for text in texts(outbox, "pager", desk.steady_ms) if "the day" in text]
+    assert not [text for text in texts(outbox, "pager", desk.steady_ms) if "grade " in text]
     again, clock, _ = desk_at(root, outbox, desk.steady_ms)
     again.step()
-    assert not [text for text in texts(outbox, "desk", again.steady_ms) if "the day" in text]
+    assert not [text for text in texts(outbox, "desk", again.steady_ms) if "grade " in text]
 
 
 def test_a_digest_survives_an_end_between_its_note_and_its_letters(
@@ -88,12 +88,12 @@ def test_a_digest_survives_an_end_between_its_note_and_its_letters(
     with monkeypatch.context() as patched:
         patched.setattr(outbox, "take_held", full)
         desk.step()
-    assert not [text for text in texts(outbox, "desk", desk.steady_ms) if "the day" in text]
+    assert not [text for text in texts(outbox, "desk", desk.steady_ms) if "grade " in text]
     again, clock, _ = desk_at(root, outbox, desk.steady_ms)
     again.step()
     clock.advance(2)
     again.step()
-    assert len([text for text in texts(outbox, "desk", again.steady_ms) if "the day" in text]) == 1
+    assert len([text for text in texts(outbox, "desk", again.steady_ms) if "grade " in text]) == 1
 
 
 @pytest.mark.parametrize(("day", "is_last"), [("20261119", False), ("20261120", True), ("20260402", True)])

@@ -158,3 +158,13 @@ def test_mistakes_are_in_plain_words_and_show_nothing_raw(tmp_path: Path) -> Non
     assert "alerts.toml: targets.1.name: a name has small letters, digits and -, 32 at most" in lines
     assert len(lines) == 3, "the name, the hook's name, and its time"
     assert not any(word in str(told.value) for word in ("Value error", "Tuple", "[key]", "\x1b"))
+
+
+def test_a_key_that_is_none_is_told_with_the_one_that_was_meant(tmp_path: Path) -> None:
+    path = tmp_path / "alerts.toml"
+    path.write_text('[[target]]\nname = "desk"\n[deadman]\nurl = "https://example.org"\nbaker_street = 1\n')
+    path.chmod(0o640)
+    with pytest.raises(ConfigError) as told:
+        read_targets(path)
+    assert "target: is not a key that is known here: did you mean targets?" in str(told.value)
+    assert "deadman.baker_street: is not a key that is known here; docs/alerts.md has all" in str(told.value)
