@@ -78,7 +78,7 @@ def _settings(env_file: Path | None) -> AlertSettings:
 
 def _directory(settings: AlertSettings) -> Path:
     if settings.alert_dir is None:
-        raise ConfigError("ALERT_DIR is not set: it names the directory of hk-tick-alert; give the same here as there (docs/alerts.md)")
+        raise ConfigError("ALERT_DIR is not set: give the directory that hk-tick-alert has (docs/alerts.md)")
     _take_rights_of_owner(settings.alert_dir)
     return settings.alert_dir
 

@@ -179,8 +179,8 @@ class ServeSettings(ReaderSettings):
     data_roots: Annotated[tuple[Path, ...], BeforeValidator(_directories), AfterValidator(_roots)] = _data(
         "DATA_ROOTS", (), "empty, or directories separated by commas"
     )
-    """Several data roots for whoever reads: one for each market, and those of one market are read as one. Empty:
-    `DATA_ROOT` alone. Their archives are in `_archive/` of each."""
+    """Several data roots for the programs that read: one for each market, and those of one market are read as one.
+    Empty: `DATA_ROOT` alone. Their archives are in `_archive/` of each."""
     alert_dir: OptionalDirectory = setting("Alerts", ALERT_DIR, None, "empty, or a directory")
     """That of `hk-tick-alert`, whose outbox the dashboard shows."""
     restarts_dir: OptionalDirectory = setting(
