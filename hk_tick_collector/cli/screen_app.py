@@ -196,7 +196,7 @@ class Screen(TextualApp[None]):
     def _verdict(self, status: Facts) -> Text:
         words = {"fine": "all is well", "problem": "something is wrong", "no_data": "nothing is recorded here yet"}
         text = Text()  # no style of its own, which what follows would take on
-        text.append(words.get(status["verdict"], status["verdict"]), style=STYLES.get(status["verdict"], "yellow"))
+        text.append(words.get(status["verdict"], str(status["verdict"])), style=STYLES.get(status["verdict"], "yellow"))
         text.append(f"  {self._clock(status['at_ms'])}  {status['phase']}  {printable(self._source.name)}", style="dim")
         for complaint in status["complaints"][:4]:
             text.append(f"\n{printable(complaint['sentence'])}", style=LEVELS.get(str(complaint["level"]), ""))
