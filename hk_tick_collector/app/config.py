@@ -202,6 +202,9 @@ class Settings(SettingsModel):
     )
     """Stocks whose order books are recorded, too, into files of their own (docs/books.md). Empty: none. Each takes a
     subscription of its own from the quota, and ticks go first. A change needs a restart."""
+    book_brokers: bool = _recording("BOOK_BROKERS", False)
+    """Record the broker queues of the stocks in `BOOK_SYMBOLS` as well (docs/books.md#broker-queues): who stands in
+    line at which price level. Hong Kong only. Each takes one more subscription, behind ticks and books."""
     data_root: Directory = _recording("DATA_ROOT", Path("/data/sqlite/HK"), "a directory the recorder may write to")
     """Directory of the day files (`YYYYMMDD.db`, the market's trading day), and of `_spill/`, `_quarantine/`,
     `_reports/` and, unless `ARCHIVE_ROOT` is elsewhere, `_archive/`."""

@@ -17,6 +17,7 @@ from hk_tick_collector.sources import registry
 from hk_tick_collector.sources.addresses import LOOPBACK
 from hk_tick_collector.sources.dxlink.spec import PROVIDER as DXLINK
 from hk_tick_collector.sources.dxlink.symbols import at_dxlink
+from hk_tick_collector.sources.futu.spec import PROVIDER as FUTU
 from hk_tick_collector.sources.gexbot.series import MAX_SERIES
 from hk_tick_collector.sources.gexbot.spec import PROVIDER as GEXBOT
 from hk_tick_collector.sources.schwab.spec import PROVIDER as SCHWAB
@@ -93,6 +94,14 @@ def _sierra_problems(right: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem("SIERRA_DIR", "SOURCE=sierra needs SIERRA_DIR: the directory of Sierra Chart's .scid files")
 
 
+def _broker_problems(provider: str, right: Mapping[str, Any]) -> Iterator[Problem]:
+    if (provider, right["market"]) != (FUTU, "HK"):
+        where = f"SOURCE={provider} MARKET={right['market']}"
+        yield Problem("BOOK_BROKERS", f"{where} has no broker queues to record: leave BOOK_BROKERS empty")
+    elif not right.get("book_symbols", "wrong by itself"):
+        yield Problem("BOOK_BROKERS", "whose broker queues? BOOK_SYMBOLS chooses them, and is empty")
+
+
 _CHECKS: Mapping[str, Callable[[Mapping[str, Any]], Iterator[Problem]]] = {
     SIERRA: _sierra_problems,
     DXLINK: _dxlink_problems,
@@ -115,6 +124,8 @@ def source_problems(right: Mapping[str, Any]) -> Iterator[Problem]:
     provider = choice.spec.provider
     if provider in _WITHOUT_BOOKS and right.get("book_symbols"):
         yield Problem("BOOK_SYMBOLS", f"SOURCE={provider} has no order books to record: leave BOOK_SYMBOLS empty")
+    if right.get("book_brokers"):
+        yield from _broker_problems(provider, right)
     check = _CHECKS.get(provider)
     if check is not None:
         yield from check(right)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hk_tick_collector import __version__
+from hk_tick_collector.app.books import BookLanes
 from hk_tick_collector.app.closing import CHECK_SEC, ClosingReader
 from hk_tick_collector.app.config import Settings
 from hk_tick_collector.app.losses import LossWatch
@@ -39,20 +40,16 @@ from hk_tick_collector.health.report import Reporter
 from hk_tick_collector.health.statusfile import STATUS_INTERVAL_SEC, StatusFile
 from hk_tick_collector.health.watchdog import Watchdog, WatchdogOptions
 from hk_tick_collector.imports.stored import RecordedDays
-from hk_tick_collector.ingest.books import BookLane
 from hk_tick_collector.ingest.lane import Lane
 from hk_tick_collector.ingest.worker import WorkerOptions
 from hk_tick_collector.market.calendar import TradingCalendar
-from hk_tick_collector.market.hours import Phase
 from hk_tick_collector.market.registry import market_of
 from hk_tick_collector.records.kind import TICKS
 from hk_tick_collector.records.tick import Origin
-from hk_tick_collector.sources.books import BookKeeper
 from hk_tick_collector.sources.completeness import completeness_of
-from hk_tick_collector.sources.registry import Surroundings, book_reader, open_source
+from hk_tick_collector.sources.registry import Surroundings, open_source
 from hk_tick_collector.sources.session import FeedOptions, FeedSession
 from hk_tick_collector.store import layout, reader
-from hk_tick_collector.store.book_writer import BookWriter
 from hk_tick_collector.store.restarts import restarts_dir_of
 from hk_tick_collector.store.snapshot_file import copied_series
 from hk_tick_collector.store.snapshot_writer import SnapshotWriter
@@ -68,7 +65,6 @@ EXIT_OK = 0
 EXIT_FAILED = 1
 FEED_STOP_TIMEOUT_SEC = 2.0
 LOOP_BEAT_SEC = 1.0
-BOOKS_STOP_SEC = 10.0
 SNAPSHOT_QUEUE_ROWS = 1000  # a picture may have 100 kB
 RESCUE_TIMEOUT_SEC = 20.0  # for a step of the end that needs the disk
 
@@ -93,20 +89,20 @@ class Daemon:
         self._reload_again = False
         self._round_log = RateLimitedLog(log, period_sec=60)
 
-        self._books = self._make_book_lane()
+        self._books = BookLanes(settings, self._progress, self._calendar, self._clock)
         self._source = open_source(
             settings,
             Surroundings(
                 self._clock,
                 RecordedDays(settings.data_root, settings.seed_recent_db_days),
                 lambda: _depth_keeper(settings.data_root),
-                self._books,
+                self._books.books,
+                self._books.brokers,
                 lambda day: copied_series(settings.data_root, day),
             ),
         )
         self._continuity = completeness_of(settings.spec, self._put_facts)
         self._lane = self._make_lane()
-        self._book_keeper = self._make_book_keeper()
         self._feed = self._make_feed()
         self._progress.feed.source = settings.spec.title
         self._progress.feed.shows_whole_day = settings.spec.evidence is EvidenceLevel.RUNNING_TOTAL
@@ -162,29 +158,8 @@ class Daemon:
             self._clock,
             self._put_facts,
             lambda: self._lane.waiting_rows,
-            self._book_keeper,
+            self._books.keepers,
         )
-
-    def _make_book_lane(self) -> BookLane | None:
-        settings = self._settings
-        if not settings.book_symbols:
-            return None
-        day_of = self._calendar.market.trading_day
-
-        def is_closed(at_ms: int) -> bool:
-            return self._calendar.phase(at_ms) in (Phase.POST_CLOSE, Phase.CLOSED)
-
-        def make_writer() -> BookWriter:
-            return BookWriter(settings.data_root, settings.sqlite, day_of, self._clock.now_ms, is_closed)
-
-        return BookLane(make_writer, book_reader(settings.spec), day_of, self._progress.books)
-
-    def _make_book_keeper(self) -> BookKeeper | None:
-        if self._books is None:
-            return None
-        settings, progress = self._settings, self._progress
-        check_sec = settings.check_interval_sec
-        return BookKeeper(settings.book_symbols, self._books, progress.books, progress.feed, self._clock, check_sec)
 
     def _make_status_file(self) -> StatusFile:
         return StatusFile(
@@ -224,8 +199,7 @@ class Daemon:
         if not await self._opened():
             return EXIT_OK
         self._worker_task = self._start_task("persist_worker", self._lane.run())
-        if self._books is not None:
-            self._books.start()
+        self._books.start()
         feed_task = self._start_task("feed", self._feed.run())
         reports = [self._start_task(name, self._every(name, sec, call)) for name, sec, call in self._rounds()]
         self._beat()
@@ -303,7 +277,7 @@ class Daemon:
             ("loss_watch", settings.check_interval_sec, self._losses.check),
             ("closing_reader", CHECK_SEC, self._closing.check),
             *((("restarts", RESTARTS_CHECK_SEC, self._restarts.check),) if self._restarts is not None else ()),
-            *((("books", settings.health_interval_sec, self._reporter.books),) if self._books is not None else ()),
+            *((("books", settings.health_interval_sec, self._reporter.books),) if self._books.keepers else ()),
             ("heartbeat", settings.persist_heartbeat_interval_sec, self._reporter.heartbeat),
         ]
 
@@ -376,9 +350,8 @@ class Daemon:
 
     async def _stop_books(self) -> None:
         """After the ticks: no tick waits for a book, also at the end."""
-        books = self._books
-        if books is not None and not await self._aside("books_close", lambda: books.stop(BOOKS_STOP_SEC)):
-            log.error(event("books_not_stored", waiting=books.waiting, action="their file says until when it was told"))
+        if self._books.keepers:
+            await self._aside("books_close", self._books.stop)
 
     async def _flush(self) -> None:
         """Drain queue and spill into the day files; what cannot be committed in time goes to the spill file."""
@@ -483,21 +456,14 @@ class Daemon:
                 )
             else:
                 action = "list of symbols only; restart for other settings"
-                books = None if self._book_keeper is None else len(settings.book_symbols)
+                books = len(settings.book_symbols) if self._books.keepers else None
                 log.info(event("reloaded", symbols=len(symbols), books=books, action=action))
                 self._feed.set_symbols(symbols)
-                self._set_books(settings.book_symbols)
+                self._books.set_symbols(settings.book_symbols)
             if not self._reload_again:
                 break
         self._reloading = None
         self._service.ready()
-
-    def _set_books(self, symbols: Sequence[str]) -> None:
-        """After the list of ticks, whose quota goes first."""
-        if self._book_keeper is not None:
-            self._book_keeper.set_symbols(symbols)
-        elif symbols:
-            log.warning(event("books_need_a_restart", symbols=len(symbols), action="no books were wanted at the start"))
 
     def _recover(self, reason: str) -> None:
         self._loop.call_soon_threadsafe(self._lane.request_writer_recovery, reason)

@@ -1,4 +1,5 @@
-"""A day's order books, put away with it: the book file as it is, packed and hashed as a kept file (``store.kept``).
+"""A day's order books and broker queues, put away with it: their files as they are, packed and hashed as kept files
+(``store.kept``).
 
 Packed when the day is archived, so that the manifest lists it and whoever verifies the archive unpacks and hashes it;
 deleted with the day file, when the archive holds the very bytes; unpacked again when the day is restored.
@@ -17,20 +18,23 @@ from hk_tick_collector.archive.atomic import Refused
 from hk_tick_collector.core.errors import StoreUnavailable
 from hk_tick_collector.core.regular import open_regular
 from hk_tick_collector.days.manifest import Manifest, kept_dir
-from hk_tick_collector.store.book_file import open_for_writing
+from hk_tick_collector.store.book_file import STATE_KINDS, StateKind, open_for_writing
 from hk_tick_collector.store.companions import is_closed
 from hk_tick_collector.store.connect import SqliteOptions, translate, unavailable
 from hk_tick_collector.store.inuse import open_elsewhere
 from hk_tick_collector.store.kept import KeptFile, check_room, digest_of, keep, list_entry, problems_of
-from hk_tick_collector.store.layout import FILE_MODE, book_file, make_dir, sync_dir
-
-_SYMBOL = "books"  # of many symbols
+from hk_tick_collector.store.layout import FILE_MODE, make_dir, sync_dir
 
 
 def keep_books(data_root: Path, day: str, now_ms: int) -> None:
-    """Pack the day's books beside it, unless that is done. While another program has them open, ticks are put away
-    without them, and ``fits`` says so later. ``Refused``, StoreError, OSError."""
-    path = book_file(data_root, day)
+    """Pack the day's books and queues beside it, unless that is done. While another program has them open, ticks are
+    put away without them, and ``fits`` says so later. ``Refused``, StoreError, OSError."""
+    for kind in STATE_KINDS:
+        _keep(kind, data_root, day, now_ms)
+
+
+def _keep(kind: StateKind, data_root: Path, day: str, now_ms: int) -> None:
+    path = kind.file_of(data_root, day)
     if not path.is_file() or open_elsewhere(path).pids:
         return
     if not is_closed(path):
@@ -47,15 +51,29 @@ def keep_books(data_root: Path, day: str, now_ms: int) -> None:
             if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
                 raise Refused(f"{path} was written to while it was packed: archive the day again")
             return KeptFile(
-                path.name, _SYMBOL, rows, 0, size_bytes, sha256, packed_bytes, packed_sha256, before.st_mtime_ns, now_ms
+                path.name,
+                kind.word,
+                rows,
+                0,
+                size_bytes,
+                sha256,
+                packed_bytes,
+                packed_sha256,
+                before.st_mtime_ns,
+                now_ms,
             )
 
         keep(source, data_root, day, describe)
 
 
 def fits(manifest: Manifest, data_root: Path) -> bool:
-    """Does the archive list the day's books as they are, or are they still being written? By size and time alone."""
-    path, entry = book_file(data_root, manifest.trading_day), _entry(manifest)
+    """Does the archive list the day's books and queues as they are, or are they still being written? By size and time
+    alone."""
+    return all(_fits(kind, manifest, data_root) for kind in STATE_KINDS)
+
+
+def _fits(kind: StateKind, manifest: Manifest, data_root: Path) -> bool:
+    path, entry = kind.file_of(data_root, manifest.trading_day), _entry(kind, manifest)
     return not path.is_file() or not is_closed(path) or (entry is not None and _is_of(entry, path))
 
 
@@ -65,9 +83,15 @@ def _is_of(entry: KeptFile, path: Path) -> bool:
 
 
 def leave_to_archive(data_root: Path, manifest: Manifest) -> None:
-    """The archive was read and holds the day's books: the file goes, unless it is another one or somebody has it."""
-    path = book_file(data_root, manifest.trading_day)
-    entry = _entry(manifest)
+    """The archive was read and holds the day's books and queues: the files go, unless one is another or somebody has
+    it."""
+    for kind in STATE_KINDS:
+        _leave(kind, data_root, manifest)
+
+
+def _leave(kind: StateKind, data_root: Path, manifest: Manifest) -> None:
+    path = kind.file_of(data_root, manifest.trading_day)
+    entry = _entry(kind, manifest)
     with contextlib.suppress(OSError):
         if entry is None or not path.is_file() or not is_closed(path) or open_elsewhere(path).pids:
             return
@@ -77,16 +101,23 @@ def leave_to_archive(data_root: Path, manifest: Manifest) -> None:
 
 
 def bring_back(archive_root: Path, manifest: Manifest, data_root: Path) -> None:
-    """Unpack the books of an archived day, where there are none. StoreUnavailable, also when the disk cannot take what
-    its manifest says of their size; what is there is never replaced."""
-    entry, path = _entry(manifest), book_file(data_root, manifest.trading_day)
+    """Unpack the books and queues of an archived day, where there are none. StoreUnavailable, also when the disk cannot
+    take what its manifest says of their size; what is there is never replaced."""
+    for kind in STATE_KINDS:
+        _bring(kind, archive_root, manifest, data_root)
+
+
+def _bring(kind: StateKind, archive_root: Path, manifest: Manifest, data_root: Path) -> None:
+    entry, path = _entry(kind, manifest), kind.file_of(data_root, manifest.trading_day)
     if entry is None or path.exists():
         return
     try:
         unpack(kept_dir(archive_root, manifest.trading_day), entry, path)
     except StoreUnavailable as exc:
         day = manifest.trading_day
-        raise StoreUnavailable(f"the ticks of {day} are there, its order books stay in the archive: {exc}") from exc
+        raise StoreUnavailable(
+            f"the ticks of {day} are there, its {kind.file.noun} stay in the archive: {exc}"
+        ) from exc
 
 
 def unpack(directory: Path, entry: KeptFile, path: Path) -> None:
@@ -116,8 +147,8 @@ def unpack(directory: Path, entry: KeptFile, path: Path) -> None:
         part.unlink(missing_ok=True)
 
 
-def _entry(manifest: Manifest) -> KeptFile | None:
-    name = book_file(Path(), manifest.trading_day).name
+def _entry(kind: StateKind, manifest: Manifest) -> KeptFile | None:
+    name = kind.file_of(Path(), manifest.trading_day).name
     return next((entry for entry in manifest.depth if entry.name == name), None)
 
 

@@ -16,6 +16,7 @@ from hk_tick_collector.archive.atomic import Refused
 from hk_tick_collector.core.errors import StoreError, StoreUnavailable
 from hk_tick_collector.days.manifest import Manifest, kept_dir
 from hk_tick_collector.store.atomic import make_own_dir
+from hk_tick_collector.store.book_file import STATE_KINDS
 from hk_tick_collector.store.kept import (
     KeptFile,
     check_room,
@@ -25,7 +26,7 @@ from hk_tick_collector.store.kept import (
     list_file,
     problems_of,
 )
-from hk_tick_collector.store.layout import book_file, depth_dir, make_dir
+from hk_tick_collector.store.layout import depth_dir, make_dir
 
 
 def put_away(data_root: Path, archive_root: Path, day: str, before: Manifest | None) -> tuple[KeptFile, ...]:
@@ -87,11 +88,12 @@ def leave_to_archive(data_root: Path, manifest: Manifest) -> None:
 
 
 def bring_back(archive_root: Path, manifest: Manifest, data_root: Path) -> None:
-    """Copy what was kept beside the day, all but the books (``archive.books``), and list it, where nothing else is
-    listed under that name. StoreUnavailable names those that could not be; the other ones are there then."""
+    """Copy what was kept beside the day, all but books and queues (``archive.books``), and list it, where nothing
+    else is listed under that name. StoreUnavailable names those that could not be; the other ones are there then."""
     day, problems = manifest.trading_day, []
+    of_books = {kind.file_of(data_root, day).name for kind in STATE_KINDS}
     for entry in manifest.depth:
-        if entry.name != book_file(data_root, day).name:
+        if entry.name not in of_books:
             try:
                 _bring_one(kept_dir(archive_root, day), entry, data_root, day)
             except (StoreError, OSError) as exc:

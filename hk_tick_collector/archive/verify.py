@@ -37,7 +37,7 @@ from hk_tick_collector.days.manifest import (
     sqlite_path,
 )
 from hk_tick_collector.store import reader
-from hk_tick_collector.store.book_file import reading
+from hk_tick_collector.store.book_file import STATE_KINDS, reading
 from hk_tick_collector.store.connect import translate, unavailable
 from hk_tick_collector.store.kept import kept_files, problems_of
 from hk_tick_collector.store.layout import book_file, depth_dir, sqlite_files
@@ -53,22 +53,23 @@ OnRows = Callable[[float], None]
 
 
 def check_without_ticks(data_root: Path, day: str) -> Check:
-    """Read what there is of a day of which not one tick is: files that were kept, and the order books. None of it is in
-    an archive."""
+    """Read what there is of a day of which not one tick is: files that were kept, order books, broker queues. None of
+    it is in an archive."""
     problems: list[str] = []
-    listed, books = 0, book_file(data_root, day)
+    listed, path = 0, book_file(data_root, day)
     try:
         entries = kept_files(data_root, day)
         listed = len(entries)
         problems += [problem for entry in entries for problem in problems_of(depth_dir(data_root, day), entry)]
-        if books.is_file():
-            with reading(books) as conn:
-                sound = str(conn.execute("PRAGMA quick_check(1)").fetchone()[0])
-            problems += [] if sound == "ok" else [f"{books} is damaged: {sound}"]
+        for path in (kind.file_of(data_root, day) for kind in STATE_KINDS):
+            if path.is_file():
+                with reading(path) as conn:
+                    sound = str(conn.execute("PRAGMA quick_check(1)").fetchone()[0])
+                problems += [] if sound == "ok" else [f"{path} is damaged: {sound}"]
     except StoreError as exc:
         problems.append(str(exc))
     except sqlite3.Error as exc:
-        problems.append(str(translate(exc, books)))
+        problems.append(str(translate(exc, path)))
     return Check(day, 0, 0, (), None, tuple(problems), None, listed)
 
 

@@ -1,11 +1,12 @@
-"""``hk-tickctl book``: the order book of a symbol at a time, or what can be said of a day's books."""
+"""``hk-tickctl book``: the order book of a symbol at a time with its broker queue, or what can be said of a day's."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -15,13 +16,23 @@ from hk_tick_collector.cli.terminal import show_text
 from hk_tick_collector.core.errors import NoData, StoreError
 from hk_tick_collector.days.book_days import BookDay, BookDays
 from hk_tick_collector.quality.watched import share
-from hk_tick_collector.records.book import EMPTY_BOOK, Book, RowKind
-from hk_tick_collector.store.book_reader import BookState, Watch, book_at, newest_book, symbols, watches
-from hk_tick_collector.watch.ladder import as_plain, watch_at
+from hk_tick_collector.records.book import EMPTY_BOOK, EMPTY_QUEUE, Book, Place, RowKind
+from hk_tick_collector.store.book_reader import (
+    BookState,
+    SessionCounts,
+    Watch,
+    book_at,
+    newest_book,
+    symbols,
+    watches,
+)
+from hk_tick_collector.store.broker_reader import QueueState, names_of, queue_at
+from hk_tick_collector.watch.ladder import as_plain, brokers_as_plain, watch_at
 from hk_tick_collector.watch.when import on_day_ms, one_day, symbol_list
 
 if TYPE_CHECKING:
     from hk_tick_collector.quality.books import BookReport
+    from hk_tick_collector.quality.brokers import BrokerReport
     from hk_tick_collector.quality.watched import SymbolBooks
 
 LEVELS_SHOWN = 10
@@ -34,7 +45,8 @@ _COLUMNS = (
 _HELP = """The order book of SYMBOL as it was known at a time; without SYMBOL what can be said of a day's order books.
 
 Order books are recorded of the symbols in BOOK_SYMBOLS. A push of a book has no number, so nobody can say that none is
-missing: the report says what was watched, what was witnessed, and what no book should show.
+missing: the report says what was watched, what was witnessed, and what no book should show. With BOOK_BROKERS=1 the
+broker queues are beside it: who stands in line at which price level, the first come first.
 
 Times are the market's. Ends with 1 when the report finds something that a healthy day has not (blind stretches,
 impossible books, pulls that differ, suspected holes), with 3 when the book was not known at that time.
@@ -59,6 +71,31 @@ def command(app: App, symbol: str | None, day: str | None, at: str | None, level
         return _show_book(app, symbol, books.trading_day, path, at, levels)
 
 
+class _Brokers(NamedTuple):
+    """A queue beside a book."""
+
+    state: QueueState
+    names: dict[int, str]
+    is_watched: bool
+
+    @property
+    def plain(self) -> dict[str, Any]:
+        return brokers_as_plain(self.state, self.names, watched=self.is_watched)
+
+
+def _brokers_beside(app: App, day: str, symbol: str, at_us: int) -> _Brokers | None:
+    """The queue as it was known at a time; None where none was."""
+    try:
+        recorded = app.catalog.broker_days.day(day)
+    except NoData:
+        return None
+    with recorded.opened([symbol]) as path:
+        state = queue_at(path, symbol, at_us)
+        if state is None or state.queue is None:
+            return None
+        return _Brokers(state, names_of(path), watch_at(watches(path), symbol, at_us // 1000) is not None)
+
+
 def _show_book(app: App, symbol: str, chosen: str, path: Path, at: str | None, levels: int) -> int:
     (name,) = symbol_list(app.market, [symbol])[:1]
     known = symbols(path)
@@ -73,7 +110,15 @@ def _show_book(app: App, symbol: str, chosen: str, path: Path, at: str | None, l
     watch = watch_at(watches(path), name, at_us // 1000)
     if state is None or state.book is None or state.kind is RowKind.BREAK:
         raise NoData(_unknown(app, name, chosen, path, at_us, state))
-    app.emit(as_plain(state, watched=watch is not None), lambda: _show_ladder(app, chosen, state, watch, levels))
+    brokers = _brokers_beside(app, chosen, name, at_us)
+    plain = as_plain(state, watched=watch is not None)
+
+    def show() -> None:
+        _show_ladder(app, chosen, state, watch, levels)
+        if brokers is not None:
+            _show_brokers(app, chosen, brokers, levels)
+
+    app.emit(plain if brokers is None else {**plain, "brokers": brokers.plain}, show)
     return EXIT_FINE
 
 
@@ -124,6 +169,22 @@ def _show_ladder(app: App, day: str, state: BookState, watch: Watch | None, leve
     show_text(f"at the source's server: {', '.join(times) or 'it does not say when'}")
 
 
+def _show_brokers(app: App, day: str, brokers: _Brokers, levels: int) -> None:
+    """Brokers by their numbers, as traders know them; their names are in ``--json``."""
+    queue, zone = brokers.state.queue or EMPTY_QUEUE, app.market.zone
+    at = f"{zone.clock_with_ms(brokers.state.recv_ts_us // 1000)} {app.market.time_word} on {day}"
+    show_text(f"broker queue, received {at}, first come first; names: --json")
+    if not brokers.is_watched:
+        show_text("nobody would have told of a change at that time: this is the queue before", "Note: ")
+    told = sorted({level for side in queue for level, _ in side})
+    rows = [(level, _in_line(queue.bids, level), _in_line(queue.asks, level)) for level in told[:levels]]
+    print_table(("level", "bid brokers", "ask brokers"), rows, numbers=("level",))
+
+
+def _in_line(places: Sequence[Place], level: int) -> str:
+    return " ".join(f"{number:04d}" for at, number in places if at == level)
+
+
 def _spread(app: App, book: Book) -> str:
     if not book.bids or not book.asks:
         return ", one side is empty" if book.bids or book.asks else ", empty"
@@ -142,22 +203,56 @@ def _show_report(app: App, day: str, path: Path) -> int:
     except (StoreError, NoData) as exc:
         say(f"the day's ticks cannot be read, so trades are not held against books: {exc}")
     report = report_of(path, day, app.market, app.calendar.day_kind(day), app.now_ms, trades)
-    app.emit({**asdict(report), "sentence": report.sentence}, lambda: _print_report(app, report))
-    return EXIT_PROBLEM if report.problems else EXIT_FINE
+    brokers = _broker_report(app, day)
+    told: dict[str, Any] = {**asdict(report), "sentence": report.sentence}
+    if brokers is not None:
+        told["brokers"] = {**asdict(brokers), "sentence": brokers.sentence}
+
+    def show() -> None:
+        _print_report(app, report)
+        if brokers is not None:
+            _print_brokers(app, brokers)
+
+    app.emit(told, show)
+    return EXIT_PROBLEM if report.problems or (brokers is not None and brokers.problems) else EXIT_FINE
+
+
+def _broker_report(app: App, day: str) -> BrokerReport | None:
+    from hk_tick_collector.quality.brokers import brokers_of  # noqa: PLC0415 - not for --help
+
+    try:
+        recorded = app.catalog.broker_days.day(day)
+    except NoData:
+        return None
+    with recorded.opened() as path:
+        return brokers_of(path, day, app.market, app.calendar.day_kind(day), app.now_ms)
+
+
+def _print_brokers(app: App, report: BrokerReport) -> None:
+    show_text(f"broker queues: {report.sentence}")
+    _print_counts(report.sessions, accounted=report.accounted)
+    _print_stretches(app, report.symbols)
 
 
 def _print_report(app: App, report: BookReport) -> None:
     show_text(f"{report.trading_day}: {report.sentence}")
-    received = sum(session.received for session in report.sessions)
-    stored, merged, unread = (
-        sum(getattr(session, name) for session in report.sessions) for name in ("stored", "merged", "unread")
-    )
-    adds_up = "" if report.accounted else ": THESE DO NOT ADD UP"
-    show_text(f"{received:,} pushes received, {stored:,} stored, {merged:,} merged, {unread:,} unread{adds_up}")
+    _print_counts(report.sessions, accounted=report.accounted)
     rows = [_report_row(one) for one in report.symbols]
     print_table(_COLUMNS, rows, numbers=_COLUMNS[1:], spare=("one-sided", "no time", "clock back", "pulls"))
+    _print_stretches(app, report.symbols)
+
+
+def _print_counts(sessions: Sequence[SessionCounts], *, accounted: bool) -> None:
+    received, stored, merged, unread = (
+        sum(getattr(session, name) for session in sessions) for name in ("received", "stored", "merged", "unread")
+    )
+    adds_up = "" if accounted else ": THESE DO NOT ADD UP"
+    show_text(f"{received:,} pushes received, {stored:,} stored, {merged:,} merged, {unread:,} unread{adds_up}")
+
+
+def _print_stretches(app: App, symbols: Sequence[SymbolBooks]) -> None:
     zone = app.market.zone
-    for one in report.symbols:
+    for one in symbols:
         for title, stretches in (("blind", one.blind), ("suspected hole", one.holes)):
             for stretch in stretches[:3]:
                 times = f"{zone.clock_with_ms(stretch.from_ms)} to {zone.clock_with_ms(stretch.until_ms)}"

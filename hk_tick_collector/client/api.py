@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 _PACKAGE = "hk_tick_collector."
 To = Literal["arrow", "polars", "pandas", "duckdb"]
-Kind = Literal["tick", "book", "snapshot"]
+Kind = Literal["tick", "book", "broker", "snapshot"]
 BookForm = Literal["wide", "long", "quotes"]
 
 
@@ -230,7 +230,8 @@ class Recordings:
         kind
             ``"tick"``, or ``"book"``: order books, by trading day and in the order in which they were received. Of
             them ``start`` and ``end`` are of the receive time; ``columns``, ``types``, ``require`` and ``as_of`` are
-            for ticks. Or ``"snapshot"``: a source's computed pictures, by second (``days.snapshots`` has the columns).
+            for ticks. ``"broker"``: the broker queues in them, likewise; ``days.brokers`` has the columns, local files
+            alone. Or ``"snapshot"``: a source's computed pictures, by second (``days.snapshots`` has the columns).
         series, every, bodies
             Of snapshots: which (``"classic/gex_full"``, several, or all); every picture of a second that has several,
             instead of the one that was seen first; the JSON object of each in the column ``body``.
@@ -407,13 +408,18 @@ class Recordings:
             return self._complete(self.backend.ticks(question), wanted)
         if kind == "snapshot":
             return self._snapshots(wanted, columns, types, {"series": series, "every": every, "bodies": bodies})
-        if kind != "book":
-            raise BadQuestion(f"kind={kind!r} is not known", "there are tick, book and snapshot")
+        if kind not in ("book", "broker"):
+            raise BadQuestion(f"kind={kind!r} is not known", "there are tick, book, broker and snapshot")
         if columns is not None or types != asked.ALL:
             raise BadQuestion("columns and types are for ticks", "form= and depth= choose what is told of order books")
-        answer = self.backend.books(asked.book_question(wanted, form, depth))
+        if kind == "broker" and form != "wide":
+            raise BadQuestion("form is for order books", "broker queues have one: days.brokers has its columns")
+        is_book = kind == "book"
+        question_of_books = asked.book_question(wanted, form, depth) if is_book else asked.broker_question(wanted)
+        answer = self.backend.books(question_of_books)
         if not answer.coverage.is_watched:
-            text = f"order books were not watched all the time: {answer.coverage.blind_sentence()}"
+            noun = "order books" if is_book else "broker queues"
+            text = f"{noun} were not watched all the time: {answer.coverage.blind_sentence()}"
             warnings.warn(text, IncompleteData, stacklevel=_callers_level())
         return answer
 

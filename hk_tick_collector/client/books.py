@@ -7,8 +7,9 @@ What is received after the question was asked is left out.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import pyarrow as pa
 
@@ -22,11 +23,13 @@ from hk_tick_collector.client.plan import (
     symbols_by_market,
     unrecorded,
 )
-from hk_tick_collector.client.question import BookQuestion, Stretch
+from hk_tick_collector.client.question import BROKERS, BookQuestion, Stretch
 from hk_tick_collector.core.errors import NoData as NothingThere
 from hk_tick_collector.core.text import days_there
 from hk_tick_collector.days.book_days import BookDay, BookDays
 from hk_tick_collector.days.books import Form, Part, newest_no, read, schema_of
+from hk_tick_collector.days.brokers import SCHEMA as BROKER_SCHEMA
+from hk_tick_collector.days.brokers import read as read_brokers
 from hk_tick_collector.days.catalog import Day
 from hk_tick_collector.days.union import UnionCatalog
 from hk_tick_collector.market.market import Market
@@ -36,17 +39,20 @@ from hk_tick_collector.quality.watched import SymbolBooks, watched_of
 from hk_tick_collector.store.book_reader import PushCounts, counts
 
 _HINT = "BOOK_SYMBOLS chooses whose order books are recorded"
+_BROKER_HINT = "BOOK_BROKERS=1 records broker queues of the stocks in BOOK_SYMBOLS"
 
 
 class BookPlaces(UnionCatalog):
     """The days with order books of one market in several data roots."""
+
+    noun = "order books"
 
     def days(self) -> list[str]:
         """All of them, oldest first."""
         return sorted({day for books in self.books for day in books.days()})
 
     def day(self, trading_day: str) -> Day:
-        """The day, of which there may be no tick. NoData when there are no order books of it."""
+        """The day, of which there may be no tick. NoData when there are none of it."""
         days = self.days()
         if trading_day not in days:
             raise NothingThere(f"none are recorded of {trading_day}; {days_there(days)}")
@@ -62,6 +68,17 @@ class BookPlaces(UnionCatalog):
         for books in self.books:
             if len(self.catalogs) == 1 or trading_day in books.days():
                 yield books.day(trading_day)
+
+
+class BrokerPlaces(BookPlaces):
+    """Those with broker queues."""
+
+    noun = "broker queues"
+
+    @property
+    def books(self) -> list[BookDays]:
+        """By data root."""
+        return [one.broker_days for one in self.catalogs]
 
 
 @dataclass(frozen=True)
@@ -81,12 +98,17 @@ class BookRead:
 
     def batches(self, form: Form, depth: int, part: Part | None = None) -> Iterator[pa.RecordBatch]:
         """Its rows; none is empty. ``part``: instead of its own."""
-        if not self.symbols:
-            return
-        with self.day.opened(self.symbols) as path:
-            for batch in read(path, form, self.symbols, depth, self.part if part is None else part):
-                if batch.num_rows:
-                    yield batch
+        wanted = self.part if part is None else part
+        yield from self._batches(lambda path: read(path, form, self.symbols, depth, wanted))
+
+    def broker_batches(self) -> Iterator[pa.RecordBatch]:
+        """Its rows, of broker queues; none is empty."""
+        yield from self._batches(lambda path: read_brokers(path, self.symbols, self.part))
+
+    def _batches(self, reading: Callable[[Path], Iterator[pa.RecordBatch]]) -> Iterator[pa.RecordBatch]:
+        if self.symbols:
+            with self.day.opened(self.symbols) as path:
+                yield from (batch for batch in reading(path) if batch.num_rows)
 
 
 @dataclass
@@ -103,24 +125,24 @@ class BookPlan:
         return Coverage(sorted(rows, key=lambda row: (row.trading_day, row.symbol)))
 
 
-def plan_of_books(markets: Sequence[MarketRoots], stretch: Stretch) -> BookPlan:
+def plan_of_books(markets: Sequence[MarketRoots], stretch: Stretch, kind: type[BookPlaces] = BookPlaces) -> BookPlan:
     """What a question means here. BadQuestion for what is no day or symbol, NoData when no book of these days is
     recorded, UnknownSymbol when none of these symbols is; errors of the store."""
-    plan = BookPlan()
+    plan, hint = BookPlan(), _HINT if kind is BookPlaces else _BROKER_HINT
     nothing: list[NoData] = []
     for recorded, symbols in symbols_by_market(markets, stretch.symbols):
-        places = BookPlaces(recorded.catalog.catalogs)
+        places = kind(recorded.catalog.catalogs)
         try:
             _add(plan, places, replace(recorded, catalog=places), symbols, stretch)
         except NoData as exc:
             nothing.append(exc)
     if not plan.reads and not plan.not_there:
-        told = nothing[0] if nothing else NoData("no order books are recorded of these days")
-        raise NoData(f"no order books: {told.args[0]}", _HINT)
+        told = nothing[0] if nothing else NoData(f"no {kind.noun} are recorded of these days")
+        raise NoData(f"no {kind.noun}: {told.args[0]}", hint)
     if plan.reads and not any(one.symbols for one in plan.reads):
         days = sorted({one.day.trading_day for one in plan.reads})
         named = ", ".join(stretch.symbols[:5]) or "any symbol"
-        raise UnknownSymbol(f"no order book of {named} is recorded on {', '.join(days[:5])}", _HINT)
+        raise UnknownSymbol(f"no {kind.noun} of {named} are recorded on {', '.join(days[:5])}", hint)
     plan.reads.sort(key=lambda one: one.day.trading_day)  # stable: data roots stay in their order
     return plan
 
@@ -128,11 +150,16 @@ def plan_of_books(markets: Sequence[MarketRoots], stretch: Stretch) -> BookPlan:
 def batches_of(plan: BookPlan, question: BookQuestion) -> Iterator[pa.RecordBatch]:
     """The rows, day by day."""
     for one in plan.reads:
-        yield from one.batches(Form(question.form), question.depth)
+        if question.form == BROKERS:
+            yield from one.broker_batches()
+        else:
+            yield from one.batches(Form(question.form), question.depth)
 
 
 def schema_of_question(question: BookQuestion) -> pa.Schema:
     """The columns of ``batches_of``."""
+    if question.form == BROKERS:
+        return BROKER_SCHEMA
     return schema_of(Form(question.form), question.depth)
 
 
@@ -149,13 +176,13 @@ def _add(
             taken.update(found.symbols)
             reads.append(found)
         plan.reads += reads
-        plan.not_there += [_lacking(name, symbol) for symbol in symbols or () if symbol not in taken]
+        plan.not_there += [_lacking(name, symbol, places.noun) for symbol in symbols or () if symbol not in taken]
     for name, reason in unrecorded(recorded, stretch, start_ms, end_ms):
         plan.not_there += [blank(name, symbol, NOT_RECORDED, reason) for symbol in symbols or (WHOLE_DAY,)]
 
 
-def _lacking(day: str, symbol: str) -> SymbolCoverage:
-    return blank(day, symbol, NOT_RECORDED, "no order book of it is recorded on this day")
+def _lacking(day: str, symbol: str, noun: str) -> SymbolCoverage:
+    return blank(day, symbol, NOT_RECORDED, f"no {noun} of it are recorded on this day")
 
 
 def _read_of(

@@ -29,6 +29,7 @@ from hk_tick_collector.client.plan import (
 )
 from hk_tick_collector.client.question import (
     ALL,
+    BROKERS,
     ODD_LOTS,
     OFF_EXCHANGE,
     PRICE,
@@ -95,7 +96,8 @@ class LocalFiles:
         from hk_tick_collector.client import books  # noqa: PLC0415 - Arrow takes its time
 
         with translated():
-            plan = books.plan_of_books(self.markets(), question.stretch)
+            kind = books.BrokerPlaces if question.form == BROKERS else books.BookPlaces
+            plan = books.plan_of_books(self.markets(), question.stretch, kind)
         return Answer(books.schema_of_question(question), plan.coverage, _guarded(books.batches_of(plan, question)))
 
     def snapshots(self, question: SnapshotQuestion) -> Answer:
@@ -350,16 +352,16 @@ def _without_ticks(recorded: MarketRoots) -> Iterator[DayInfo]:
 
 def _depth_files(day: Day) -> int:
     """How many are kept beside it, here or in its archive; 0 when their list cannot be read."""
-    from hk_tick_collector.store.kept import kept_files  # noqa: PLC0415 - as above
-    from hk_tick_collector.store.layout import book_file  # noqa: PLC0415
+    from hk_tick_collector.store.book_file import STATE_KINDS  # noqa: PLC0415 - as above
+    from hk_tick_collector.store.kept import kept_files  # noqa: PLC0415
 
-    book = book_file(Path(), day.trading_day).name
+    of_books = {kind.file_of(Path(), day.trading_day).name for kind in STATE_KINDS}
     try:
         listed = {one.name for one in day.manifest.depth} if day.manifest is not None else set()
         here = {one.name for one in kept_files(day.data_root, day.trading_day)} if day.data_root is not None else set()
     except (RecorderError, OSError):
         return 0
-    return len((listed | here) - {book})
+    return len((listed | here) - of_books)
 
 
 def _book_rows(day: Day) -> int:

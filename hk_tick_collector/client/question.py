@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
@@ -21,6 +21,7 @@ PRICE, ODD_LOTS, OFF_EXCHANGE = "price", "odd_lots", "off_exchange"
 TYPES = (PRICE, ODD_LOTS, OFF_EXCHANGE, ALL)
 ZONES = {"utc": "UTC", "hk": "Asia/Hong_Kong"}
 BOOK_FORMS = ("wide", "long", "quotes")
+BROKERS = "brokers"
 MAX_BOOK_DEPTH = 100
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST_MS, _AFTER_MS = -2_208_988_800_000, 7_258_118_400_000  # of the years 1900 to 2199
@@ -65,7 +66,7 @@ class TickQuestion:
 @dataclass(frozen=True, slots=True)
 class BookQuestion:
     """Order books, in a ``form`` of ``BOOK_FORMS`` (``days.books`` has their columns); ``depth``: the levels of a side
-    in the wide form."""
+    in the wide form. With the form ``BROKERS`` the broker queues in them (``days.brokers``)."""
 
     stretch: Stretch
     form: str = "wide"
@@ -174,6 +175,11 @@ def book_question(wanted: Stretch, form: str, depth: int) -> BookQuestion:
     if type(depth) is not int or not 1 <= depth <= MAX_BOOK_DEPTH:
         raise BadQuestion(f"depth={depth!r}: levels of a side, 1 to {MAX_BOOK_DEPTH}", "")
     return BookQuestion(wanted, form, depth)
+
+
+def broker_question(wanted: Stretch) -> BookQuestion:
+    """From the arguments of ``Recordings.load``. As ``book_question``."""
+    return replace(book_question(wanted, BOOK_FORMS[0], MAX_BOOK_DEPTH), form=BROKERS)
 
 
 def column_names(columns: Texts | None) -> tuple[str, ...]:

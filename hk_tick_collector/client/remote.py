@@ -24,6 +24,7 @@ from hk_tick_collector.client.api import Answer, Recordings
 from hk_tick_collector.client.coverage import KEY, Coverage, DayInfo
 from hk_tick_collector.client.question import (
     ALL,
+    BROKERS,
     BarQuestion,
     BookQuestion,
     SnapshotQuestion,
@@ -110,6 +111,10 @@ class Server:
 
     def books(self, question: BookQuestion) -> Answer:
         """As ``Backend.books``."""
+        if question.form == BROKERS:
+            raise errors.BadQuestion(
+                "a server gives no broker queues", "load them where the files are, or use kind='book'"
+            )
         asked = {**_asked(question.stretch), "form": question.form, "depth": question.depth}
         return self._rows("/v1/books", asked)
 

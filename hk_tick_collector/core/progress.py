@@ -95,8 +95,8 @@ class IngestProgress:
 
 @dataclass(slots=True)
 class BookProgress:
-    """Of order books, all zero where none are wanted. ``received`` and ``merged``: under the queue's lock. ``wanted``
-    to ``breaks``: on the loop. The rest on the books' own thread."""
+    """Of order books, or of broker queues; all zero where none are wanted. ``received`` and ``merged``: under the
+    queue's lock. ``wanted`` to ``breaks``: on the loop. The rest on the lane's own thread."""
 
     received: int = 0  # pushes
     merged: int = 0  # of these: passed over for a newer one of the same symbol, since the disk was behind
@@ -135,4 +135,5 @@ class Progress:
     feed: FeedProgress = field(default_factory=FeedProgress)
     ingest: IngestProgress = field(default_factory=IngestProgress)
     books: BookProgress = field(default_factory=BookProgress)
+    brokers: BookProgress = field(default_factory=BookProgress)
     loop_beat_monotonic: float = 0.0  # written by the loop every second: an old value means a stuck loop

@@ -1,4 +1,5 @@
-"""Where a day's order books are: the book file, or packed in the day's archive. Either is read by the same calls.
+"""Where a day's order books are, or its broker queues: their file, or packed in the day's archive. Either is read
+by the same calls.
 
 A day's source is its book file while that exists, else what its archive holds of it. A packed file is unpacked into a
 temporary file while it is read (``BookDay.opened``), hashed on the way, and never further than its manifest says::
@@ -26,10 +27,9 @@ from hk_tick_collector.core.regular import open_regular
 from hk_tick_collector.core.text import days_there
 from hk_tick_collector.days.manifest import archived_days, kept_dir, load_manifest
 from hk_tick_collector.store import data_root as owned
-from hk_tick_collector.store.book_file import reading
+from hk_tick_collector.store.book_file import BOOK_KIND, StateKind, reading
 from hk_tick_collector.store.connect import unavailable
 from hk_tick_collector.store.kept import BLOCK_BYTES, KeptFile
-from hk_tick_collector.store.layout import book_days, book_file
 from hk_tick_collector.store.position import Place
 
 
@@ -75,40 +75,42 @@ class BookDay:
 
 
 class BookDays:
-    """The days with order books under a data root and its archive."""
+    """The days with order books, or those with broker queues, under a data root and its archive."""
 
-    def __init__(self, data_root: Path, archive_root: Path) -> None:
+    def __init__(self, data_root: Path, archive_root: Path, kind: StateKind = BOOK_KIND) -> None:
+        self.kind = kind
         self.data_root = data_root
         self.archive_root = archive_root
 
     def days(self) -> list[str]:
         """Oldest first."""
-        live = book_days(self.data_root)
+        live = self.kind.days_of(self.data_root)
         mine = set(archived_days(self.archive_root, owned.market_of(self.data_root)))
-        packed = self.archive_root.glob("depth/????????/????????.book.db.*.gz")
+        name = self.kind.file_of(Path(), "20000101").name[len("20000101") :]
+        packed = self.archive_root.glob(f"depth/????????/????????{name}.*.gz")
         return sorted({*live, *(path.parent.name for path in packed if path.parent.name in mine)})
 
     def passed_over(self, newest_day: str) -> list[str]:
         """Days behind this one that are archived and have no book file: who follows files meets nothing of them."""
-        live = set(book_days(self.data_root))
+        live = set(self.kind.days_of(self.data_root))
         return [day for day in self.days() if day > newest_day and day not in live]
 
     def was_end(self, place: Place) -> bool:
         """Does the archive of a day say that its books ended there, by their number? False when it cannot be read."""
         with contextlib.suppress(StoreError):
-            entry = self._entry(place.day, book_file(self.data_root, place.day).name)
+            entry = self._entry(place.day, self.kind.file_of(self.data_root, place.day).name)
             return entry is not None and entry.records == place.rowid
         return False
 
     def day(self, trading_day: str) -> BookDay:
-        """One of them. NoData when there are no books of it; StoreCorrupt, StoreUnavailable as of ``load_manifest``."""
-        live = book_file(self.data_root, trading_day)
+        """One of them. NoData when there are none of it; StoreCorrupt, StoreUnavailable as of ``load_manifest``."""
+        live = self.kind.file_of(self.data_root, trading_day)
         file = live if live.is_file() else None
         entry = self._entry(trading_day, live.name)
         if file is None and entry is None:
             days = self.days()
-            there = f"; {days_there(days)}" if days else "; BOOK_SYMBOLS chooses whose are recorded"
-            raise NoData(f"no order books are recorded of {trading_day}{there}")
+            there = f"; {days_there(days)}" if days else f"; {self.kind.file.advice}"
+            raise NoData(f"no {self.kind.file.noun} are recorded of {trading_day}{there}")
         packed = None if entry is None else kept_dir(self.archive_root, trading_day) / entry.packed_name
         return BookDay(trading_day, self.archive_root, file, packed, entry)
 

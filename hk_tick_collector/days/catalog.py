@@ -39,6 +39,7 @@ from hk_tick_collector.market.market import Market
 from hk_tick_collector.market.registry import DEFAULT_MARKET, market_of
 from hk_tick_collector.records.columns import NAMES
 from hk_tick_collector.store import data_root, layout, reader
+from hk_tick_collector.store.book_file import BOOK_KIND, BROKER_KIND, StateKind
 from hk_tick_collector.store.kept import kept_days
 from hk_tick_collector.store.position import Place
 from hk_tick_collector.store.reader import AmendmentRow, CoverageRow, GapRow, Notes, SymbolRow
@@ -205,9 +206,16 @@ class Day:
 
     def books(self) -> BookDay:
         """Its order books. NoData when there are none."""
+        return self._states(BOOK_KIND)
+
+    def brokers(self) -> BookDay:
+        """Its broker queues. NoData when there are none."""
+        return self._states(BROKER_KIND)
+
+    def _states(self, kind: StateKind) -> BookDay:
         if self.data_root is None:
-            raise NoData(f"no order books are recorded of {self.trading_day}")
-        return BookDays(self.data_root, self.archive_root).day(self.trading_day)
+            raise NoData(f"no {kind.file.noun} are recorded of {self.trading_day}")
+        return BookDays(self.data_root, self.archive_root, kind).day(self.trading_day)
 
     def stock_names(self) -> dict[str, str]:
         """The names that the source gave on that day, by symbol."""
@@ -327,6 +335,11 @@ class Catalog:
     def book_days(self) -> BookDays:
         """The days with order books."""
         return BookDays(self.data_root, self.archive_root)
+
+    @property
+    def broker_days(self) -> BookDays:
+        """The days with broker queues."""
+        return BookDays(self.data_root, self.archive_root, BROKER_KIND)
 
     def days_without_ticks(self) -> list[str]:
         """Days of which there are order books, or files that were kept beside them, and not one tick; oldest first."""

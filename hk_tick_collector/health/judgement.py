@@ -116,15 +116,20 @@ class Judge:
             yield from self._silence(now_ms)
         yield from self._left_over(backlog)
 
+    def _books(self) -> Iterator[Complaint]:
+        now = self._clock.monotonic()
+        for noun, books in (("order books", self._progress.books), ("broker queues", self._progress.brokers)):
+            stuck_sec = books.stuck_sec(now)
+            if stuck_sec >= self._stall_sec:
+                sentence = f"{noun} wait and none was stored for {stuck_sec:.0f} s; ticks go on"
+                yield Complaint(Code.BOOKS_NOT_STORING, Level.WARN, sentence)
+
     def _left_over(self, backlog: Backlog) -> Iterator[Complaint]:
         """What is not as it should be while recording goes on."""
         feed, ingest = self._progress.feed, self._progress.ingest
         if feed.symbols_refused:
             yield Complaint(Code.SYMBOLS_REFUSED, Level.WARN, f"{feed.symbols_refused} symbols are not subscribed")
-        books_sec = self._progress.books.stuck_sec(self._clock.monotonic())
-        if books_sec >= self._stall_sec:
-            sentence = f"order books wait and none was stored for {books_sec:.0f} s; ticks go on"
-            yield Complaint(Code.BOOKS_NOT_STORING, Level.WARN, sentence)
+        yield from self._books()
         yield from self._login()
         if ingest.missing_ticks and not backlog.spill_rows and not backlog.open_holes:
             is_shown = feed.shows_whole_day

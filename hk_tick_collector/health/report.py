@@ -14,7 +14,7 @@ from hk_tick_collector.core.clock import Clock
 from hk_tick_collector.core.complaint import status_word
 from hk_tick_collector.core.histogram import HistogramSnapshot
 from hk_tick_collector.core.logline import event
-from hk_tick_collector.core.progress import Progress
+from hk_tick_collector.core.progress import BookProgress, Progress
 from hk_tick_collector.health.judgement import Backlog, Judge
 from hk_tick_collector.market.calendar import TradingCalendar
 
@@ -139,7 +139,11 @@ class Reporter:
 
     def books(self) -> None:
         """One line about order books, where they are recorded: what came, what became of it, who is not watched."""
-        books = self._progress.books
+        for kind, books in (("books", self._progress.books), ("brokers", self._progress.brokers)):
+            if books.wanted:
+                self._state_line(kind, books)
+
+    def _state_line(self, kind: str, books: BookProgress) -> None:
         log.info(
             event(
                 "book_health",
@@ -156,6 +160,7 @@ class Reporter:
                 write_errors=books.write_errors,
                 last_error=books.last_error or None,
                 last_commit_age_sec=self._age(books.last_commit_monotonic),
+                kind=kind,
             )
         )
 

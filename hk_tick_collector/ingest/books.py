@@ -1,4 +1,5 @@
-"""The lane of order books: from whoever receives pushes to book files, on a thread of its own.
+"""The lane of order books: from whoever receives pushes to book files, on a thread of its own. Broker queues have
+another one beside it, with a thread, a queue and files of its own.
 
 It is not a ``Lane``. A tick that finds the queue full waits a moment, and then goes to the spill, because none may be
 lost; a push is a whole state of its symbol's book, so that of those which wait only the newest matters. A full queue
@@ -33,6 +34,7 @@ from hk_tick_collector.records.book import (
     BookEntry,
     BookEvent,
     BookPush,
+    BrokerPush,
     PullCompared,
     PushEntry,
     RawPush,
@@ -55,8 +57,8 @@ RETRY_MIN_SEC, RETRY_MAX_SEC = 0.1, 5.0
 REFUSALS = 3  # of one batch in a row, before it is taken apart
 
 
-ReadPush = Callable[[RawPush], BookPush]
-"""ValueError for a message that holds no book."""
+ReadPush = Callable[[RawPush], BookPush | BrokerPush]
+"""ValueError for a message that holds no book, or no queue."""
 
 _Item = RawPush | BookEvent
 
@@ -186,8 +188,11 @@ class BookLane:
         day_of: Callable[[int], str],
         progress: BookProgress,
         queue: BookQueue | None = None,
+        word: str = "books",
     ) -> None:
-        """``read`` is called on the lane's thread. ``day_of``: the trading day of a moment in UTC epoch ms."""
+        """``read`` is called on the lane's thread. ``day_of``: the trading day of a moment in UTC epoch ms. ``word``:
+        what the lane carries, in log lines."""
+        self.word = word
         self._make_writer = make_writer
         self._read = read
         self._day_of = day_of
@@ -201,7 +206,7 @@ class BookLane:
         self._log = RateLimitedLog(log, period_sec=60)
         self._in_hand: Taken | None = None  # what is being stored ...
         self._settled = self._done_before = 0  # ... of it, what the file accounts for; what was done before it
-        self._thread = threading.Thread(target=self._run, name="books", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=word, daemon=True)
 
     def start(self) -> None:
         """Begin to store."""
@@ -238,7 +243,11 @@ class BookLane:
                 return
             except Exception:  # noqa: BLE001 (edge: ticks do not depend on this thread, and it goes on)
                 self._log.log(
-                    logging.ERROR, "books_ended", action="ticks go on, and so do books; report this", exc_info=True
+                    logging.ERROR,
+                    "books_ended",
+                    action=f"ticks go on, and so do {self.word}; report this",
+                    kind=self.word,
+                    exc_info=True,
                 )
             if writer is not None:
                 writer.recover()
@@ -318,7 +327,9 @@ class BookLane:
     ) -> None:
         if len(part) == 1:
             self._progress.unread += 1
-            self._log.log(logging.ERROR, "book_refused", error=why, action="this push is counted as unread")
+            self._log.log(
+                logging.ERROR, "book_refused", error=why, action="this push is counted as unread", kind=self.word
+            )
             self._store_part(writer, day, (), received, received)
             return
         middle = len(part) // 2
@@ -351,10 +362,12 @@ class BookLane:
                 entries.append(PushEntry(self._read(item), item.merged))
             except ValueError as exc:
                 unread += self._note_unread(item)
-                self._log.log(logging.WARNING, "book_unread", symbol=item.symbol, reason=str(exc))
+                self._log.log(logging.WARNING, "book_unread", symbol=item.symbol, reason=str(exc), kind=self.word)
             except Exception:  # noqa: BLE001 (edge: whatever one message holds, the next one is read)
                 unread += self._note_unread(item)
-                self._log.log(logging.ERROR, "book_unread", key="fault", symbol=item.symbol, exc_info=True)
+                self._log.log(
+                    logging.ERROR, "book_unread", key="fault", symbol=item.symbol, kind=self.word, exc_info=True
+                )
         return entries, unread
 
     def _note_unread(self, item: RawPush) -> int:
@@ -380,7 +393,8 @@ class BookLane:
             error=str(exc),
             waiting=self.waiting,
             merged=self._progress.merged,
-            action="trying again; of what waits the newest book of each symbol is kept",
+            action="trying again; of what waits the newest of each symbol is kept",
+            kind=self.word,
             exc_info=isinstance(exc, StoreFault),
         )
 

@@ -10,7 +10,16 @@ from collections.abc import Sequence
 
 from hk_tick_collector.opend_sim import book_faults, encode_book
 from hk_tick_collector.opend_sim.depth_feed import DepthState
-from hk_tick_collector.opend_sim.depth_truth import LOST, MERGED, SENT, UNWANTED, DepthTruthWriter, Fated
+from hk_tick_collector.opend_sim.depth_truth import (
+    LOST,
+    MERGED,
+    QUEUE_LOST,
+    QUEUE_SENT,
+    SENT,
+    UNWANTED,
+    DepthTruthWriter,
+    Fated,
+)
 from hk_tick_collector.opend_sim.opend import SUB_BROKER, SUB_ORDER_BOOK, OpenD
 from hk_tick_collector.opend_sim.pusher import Pusher
 from hk_tick_collector.opend_sim.routes import UPDATE_BROKER, UPDATE_ORDER_BOOK
@@ -53,7 +62,7 @@ class BookPusher:
         fated: list[Fated] = []
         for state in states:
             fated += self._send(state, batches)
-        self._send_brokers(states, batches)
+        fated += self._send_brokers(states, batches)
         self._write(fated)
         self._pusher.deliver(batches)
 
@@ -63,7 +72,8 @@ class BookPusher:
             return
         batches: dict[int, list[EncodedPush]] = {}
         for symbol in symbols:
-            if self._opend.faults.active("book-freeze", symbol) is not None:
+            frozen = "book-freeze" if sub_type == SUB_ORDER_BOOK else "broker-freeze"
+            if self._opend.faults.active(frozen, symbol) is not None:
                 continue
             state = self._opend.depth.newest(symbol, self._opend.book_levels())
             cached = state._replace(bid_ts_ms=0, ask_ts_ms=0)
@@ -115,12 +125,19 @@ class BookPusher:
             body = encode_book.book_body(state, name)
             self._add(UPDATE_ORDER_BOOK, encode_book.read_push, others, batches, body)
 
-    def _send_brokers(self, states: Sequence[DepthState], batches: dict[int, list[EncodedPush]]) -> None:
+    def _send_brokers(self, states: Sequence[DepthState], batches: dict[int, list[EncodedPush]]) -> list[Fated]:
         newest = {state.symbol: state for state in states}
+        faults, fated = self._opend.faults, []
         for symbol, state in newest.items():
             conn_ids = self._opend.book.push_to((symbol, SUB_BROKER))
-            if conn_ids and self._opend.depth.has_brokers:
+            if not conn_ids or not self._opend.depth.has_brokers:
+                continue
+            if faults.active("broker-freeze", symbol) is not None or faults.hit("broker-drop", symbol) is not None:
+                fated.append(Fated(state, QUEUE_LOST))
+            else:
                 self._add_queue(state, conn_ids, batches)
+                fated.append(Fated(state, QUEUE_SENT))
+        return fated
 
     def _add_queue(self, state: DepthState, conn_ids: Sequence[int], batches: dict[int, list[EncodedPush]]) -> None:
         self._add(UPDATE_BROKER, encode_book.broker_push(self._opend, state), conn_ids, batches)

@@ -1,8 +1,9 @@
-"""Compares recorded order books with the truth file of books: was each stored state sent, in this order, and is each
-that is not stored counted as merged?
+"""Compares recorded order books, and broker queues, with the truth file of books: was each stored state sent, in this
+order, and is each that is not stored counted as merged?
 
 A recorder may begin and end when it likes, and be blind in between: after a break it is picked up where it goes on. A
-cached book (a first push) has no times and is in no truth file; it is counted and not judged.
+cached book (a first push) has no times and is in no truth file; it is counted and not judged. So is the first queue
+after a break, where it is in no truth file.
 
 Limits: of the truth 8 bytes a state are held in memory, and the file is written by one run of the simulator.
 """
@@ -16,10 +17,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from hk_tick_collector.opend_sim.depth_truth import SENT, read_depth_truth
+from hk_tick_collector.opend_sim.depth import Level as DepthLevel
+from hk_tick_collector.opend_sim.depth import brokers_of
+from hk_tick_collector.opend_sim.depth_truth import QUEUE_SENT, SENT, read_depth_truth
 from hk_tick_collector.records.book import RowKind
 from hk_tick_collector.store.book_reader import BookState, states
-from hk_tick_collector.store.layout import book_days, book_file
+from hk_tick_collector.store.broker_reader import QueueState, queues
+from hk_tick_collector.store.layout import book_days, book_file, broker_days, broker_file
 
 Level = tuple[float, int, int]
 
@@ -49,12 +53,13 @@ class BookReport:
     truth_path: str
     data_root: str
     symbols: dict[str, BookDiff] = field(default_factory=dict)
+    brokers: dict[str, BookDiff] = field(default_factory=dict)  # by symbol; empty where no queue is recorded
 
     @property
     def exit_code(self) -> int:
         if not any(diff.stored for diff in self.symbols.values()) or not any(d.sent for d in self.symbols.values()):
             return 3
-        return 0 if all(diff.clean for diff in self.symbols.values()) else 1
+        return 0 if all(diff.clean for diff in (*self.symbols.values(), *self.brokers.values())) else 1
 
     def text(self) -> str:
         """For people: verdict, and a line a symbol."""
@@ -66,6 +71,10 @@ class BookReport:
             " ".join(f"{name:>11}" for name in ("symbol", *columns)),
         ]
         for symbol, diff in sorted(self.symbols.items()):
+            lines.append(" ".join(f"{value:>11}" for value in (symbol, *asdict(diff).values())))
+        if self.brokers:
+            lines.append("broker queues")
+        for symbol, diff in sorted(self.brokers.items()):
             lines.append(" ".join(f"{value:>11}" for value in (symbol, *asdict(diff).values())))
         return "\n".join(lines)
 
@@ -79,15 +88,34 @@ def check_books(truth_path: Path, data_root: Path) -> BookReport:
     truth cannot be opened."""
     report = BookReport(str(truth_path), str(data_root))
     sent: dict[str, list[int]] = defaultdict(list)
+    queued: dict[str, list[int]] = defaultdict(list)
     for state, fate, _ in read_depth_truth(truth_path):
         if fate == SENT:
             sent[state.symbol].append(_mark(state.depth.bids, state.depth.asks, state.bid_ts_ms, state.ask_ts_ms))
+        elif fate == QUEUE_SENT:
+            queued[state.symbol].append(hash((_places(state.depth.bids), _places(state.depth.asks))))
+    report.brokers = _check_queues(data_root, queued)
     walks = {symbol: _Walk(marks) for symbol, marks in sent.items()}
     for day in book_days(data_root):
         for stored in states(book_file(data_root, day)):
             walks.setdefault(stored.symbol, _Walk([])).take(stored)
     report.symbols = {symbol: walk.diff for symbol, walk in walks.items() if walk.diff.stored or walk.diff.sent}
     return report
+
+
+def _check_queues(data_root: Path, sent: dict[str, list[int]]) -> dict[str, BookDiff]:
+    days = broker_days(data_root)
+    if not days:
+        return {}
+    walks = {symbol: _Walk(marks) for symbol, marks in sent.items()}
+    for day in days:
+        for stored in queues(broker_file(data_root, day)):
+            walks.setdefault(stored.symbol, _Walk([])).take_queue(stored)
+    return {symbol: walk.diff for symbol, walk in walks.items()}
+
+
+def _places(levels: Sequence[DepthLevel]) -> tuple[tuple[int, int], ...]:
+    return tuple((queued.position, queued.broker_id) for queued in brokers_of(tuple(levels)))
 
 
 def _mark(bids: Sequence[Level], asks: Sequence[Level], bid_ts_ms: int, ask_ts_ms: int) -> int:
@@ -104,25 +132,38 @@ class _Walk:
             self._places[mark].append(place)
         self._next = 0
         self._lost = True  # where it goes on is not known yet
+        self._is_first = True  # since then nothing came
 
     def take(self, stored: BookState) -> None:
-        diff = self.diff
         if stored.kind is RowKind.BREAK or stored.book is None:
-            diff.breaks += 1
-            self._lost = True
+            self._break()
             return
+        mark = _mark(stored.book.bids, stored.book.asks, stored.bid_ts_ms or 0, stored.ask_ts_ms or 0)
+        is_cached = stored.bid_ts_ms is None and stored.ask_ts_ms is None
+        self._step(mark, stored.merged, is_cached=is_cached)
+
+    def take_queue(self, stored: QueueState) -> None:
+        if stored.queue is None:
+            self._break()
+        else:
+            self._step(hash((stored.queue.bids, stored.queue.asks)), stored.merged, is_cached=self._is_first)
+
+    def _break(self) -> None:
+        self.diff.breaks += 1
+        self._lost = self._is_first = True
+
+    def _step(self, mark: int, merged: int, *, is_cached: bool) -> None:
+        diff, self._is_first = self.diff, False
         diff.stored += 1
-        diff.merged += stored.merged
-        places = self._places.get(
-            _mark(stored.book.bids, stored.book.asks, stored.bid_ts_ms or 0, stored.ask_ts_ms or 0), []
-        )
+        diff.merged += merged
+        places = self._places.get(mark, [])
         later = bisect_left(places, self._next)
         if later < len(places):
             passed = places[later] - self._next
             if not self._lost:
-                diff.unaccounted += abs(passed - stored.merged)
+                diff.unaccounted += abs(passed - merged)
             self._next, self._lost = places[later] + 1, False
-        elif stored.bid_ts_ms is None and stored.ask_ts_ms is None:
+        elif is_cached:
             diff.cached += 1
         elif places:
             diff.disordered += 1

@@ -25,6 +25,7 @@ HEADER = "#hk-opend-sim-book-truth-1 symbol,number,bid_ts_ms,ask_ts_ms,fate,dama
 _FIELDS = 8
 
 SENT, MERGED, LOST, UNWANTED = "sent", "merged", "lost", "unwanted"
+QUEUE_SENT, QUEUE_LOST = "queue-sent", "queue-lost"  # of the broker queue of a state, on a line of its own
 
 
 class Fated(NamedTuple):

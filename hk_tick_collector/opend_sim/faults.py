@@ -9,7 +9,8 @@ faults of one simulator; the server owns it, and asks it at named points:
 - answering a request: hang, delay-answers, old-answers, yesterday, no-ms, market-state, fail-subscribe, quota, logout,
   kick-out, right
 - building a push: silent, skip, twice, disorder, late, unreadable, first-push, no-sequence, lose-server
-- building a push of an order book: those whose names begin with ``book-``, see ``book_faults.py``
+- building a push of an order book: those whose names begin with ``book-``, see ``book_faults.py``; of a broker queue:
+  broker-freeze, broker-drop
 - sending a frame: cut, oversize, bad-sha1, throttle
 
 Faults that happen once (drop, restart, login, gtw-event) are carried out by ``control.py`` and leave nothing here, as
@@ -187,6 +188,8 @@ FAULTS: dict[str, FaultSpec] = {
     "book-no-volume": FaultSpec("no shares at the best bid", _PUSH_PARAMS),
     "book-zero-times": FaultSpec("books without times, as cached ones", _PUSH_PARAMS),
     "book-clock-back": FaultSpec("books with earlier times", ("ms", *_PUSH_PARAMS), ("ms",)),
+    "broker-freeze": FaultSpec("push no broker queues, while books go on", ("seconds", "symbol")),
+    "broker-drop": FaultSpec("lose pushes of broker queues", _PUSH_PARAMS),
     "book-flood": FaultSpec("so many states of books more in a second, all together", ("limit", "seconds"), ("limit",)),
     "stand": FaultSpec("market time stops from now on"),
     "run": FaultSpec("market time goes on"),

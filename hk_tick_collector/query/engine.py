@@ -35,6 +35,8 @@ import pyarrow as pa
 from hk_tick_collector.core.errors import NoData, RecorderError
 from hk_tick_collector.days import parquet
 from hk_tick_collector.days.books import Form, read, schema_of
+from hk_tick_collector.days.brokers import SCHEMA as BROKERS
+from hk_tick_collector.days.brokers import read as read_brokers
 from hk_tick_collector.days.catalog import Day
 from hk_tick_collector.days.schema import COLUMNS, TICKS, ticks_schema
 from hk_tick_collector.market.registry import market_of
@@ -82,7 +84,7 @@ class Loaded:
     rows: int
 
 
-_BOOKS = {"books": Form.WIDE, "quotes": Form.QUOTES}
+_BOOKS = {"books": Form.WIDE, "quotes": Form.QUOTES, "brokers": None}  # None: broker queues
 _ANY_OF_BOOKS = frozenset({"symbol"})
 
 
@@ -306,12 +308,12 @@ class Engine:
                 self._connection.unregister("incoming")
                 self._loading(batch.num_rows)
 
-    def _book_batches(self, day: Day, form: Form) -> Iterator[pa.RecordBatch]:
+    def _book_batches(self, day: Day, form: Form | None) -> Iterator[pa.RecordBatch]:
         """Of several data roots the first one with a symbol tells."""
         taken: set[str] = set()
         for part in day.parts:
             try:
-                books = part.books()
+                books = part.books() if form is not None else part.brokers()
             except NoData:
                 continue
             with books.opened(self._symbols or None) as path:
@@ -321,7 +323,7 @@ class Engine:
                     taken.update(mine)
                     wanted = [symbol for symbol in mine if not self._symbols or symbol in self._symbols]
                 if wanted is None or wanted:
-                    yield from read(path, form, wanted)
+                    yield from read(path, form, wanted) if form is not None else read_brokers(path, wanted)
 
     def _make_small(self, name: str, schema: pa.Schema, needs: Needs, rows_of: Callable[[Day], Sequence[Any]]) -> None:
         rows: list[dict[str, Any]] = []
@@ -353,8 +355,8 @@ def _reader(relation: Any) -> pa.RecordBatchReader:
     return make(BATCH_ROWS)
 
 
-def _schema_of_books(form: Form) -> pa.Schema:
-    return pa.schema([("trading_day", pa.string()), *schema_of(form)])
+def _schema_of_books(form: Form | None) -> pa.Schema:
+    return pa.schema([("trading_day", pa.string()), *(BROKERS if form is None else schema_of(form))])
 
 
 def _schema_of(kind: type[CoverageRow] | type[GapRow] | type[SymbolRow]) -> pa.Schema:

@@ -1,4 +1,5 @@
-"""The order book as it is recorded: what a push says, and what a row of a book file says of it.
+"""The order book, and the queue of brokers in it, as they are recorded: what a push says, and what a row of their files
+says of it.
 
 A push is a whole state of one symbol's book as far as the account's right shows it: two lists of levels, best price
 first, of any length and in whatever order they came. Nothing in it says what changed since the push before, whether one
@@ -9,7 +10,13 @@ is missing, or when the exchange made the change; so a file of books can be witn
     push = BookPush("HK.00700", recv_ts_us=1795138205123456, bid_ts_ms=1795138205100, ask_ts_ms=None,
                     book=Book(bids=((412.2, 3000, 7), (412.0, 12500, 31)), asks=((412.4, 800, 2),)))
 
-Times are UTC. ``records.book_codec`` turns a sequence of pushes into rows and back.
+A push of brokers is the whole queue likewise, without any time of its own::
+
+    push = BrokerPush("HK.00700", recv_ts_us=1795138205123456,
+                      queue=BrokerQueue(bids=((1, 4001), (1, 4038), (2, 4001)), asks=((1, 4075),)),
+                      names=((4001, "Simulated Broker 1"), (4038, "Simulated Broker 2"), (4075, "Simulated Broker 3")))
+
+Times are UTC. ``records.book_codec`` and ``records.broker_codec`` turn a sequence of pushes into rows and back.
 """
 
 from __future__ import annotations
@@ -45,6 +52,28 @@ class BookPush(NamedTuple):
     book: Book
 
 
+Place = tuple[int, int]  # a broker's in a queue: the price level, 1 is the best; the broker's number
+
+
+class BrokerQueue(NamedTuple):
+    """Who stands in line at the price levels, both sides, in the order they came; an empty side is normal."""
+
+    bids: tuple[Place, ...]
+    asks: tuple[Place, ...]
+
+
+EMPTY_QUEUE = BrokerQueue((), ())
+
+
+class BrokerPush(NamedTuple):
+    """One push. ``names``: of the brokers in it, by number."""
+
+    symbol: str
+    recv_ts_us: int  # our clock, UTC epoch microseconds
+    queue: BrokerQueue
+    names: tuple[tuple[int, str], ...] = ()
+
+
 class RawPush(NamedTuple):
     """A push as it came. ``message``: the source's own bytes, which it reads later; they are what it costs to wait.
     ``merged``: pushes before it that were passed over because the disk was behind."""
@@ -58,7 +87,7 @@ class RawPush(NamedTuple):
 class PushEntry(NamedTuple):
     """A push on its way to the file; ``merged`` as ``RawPush`` has it."""
 
-    push: BookPush
+    push: BookPush | BrokerPush
     merged: int = 0
 
 

@@ -27,6 +27,7 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from hk_tick_collector.records.book import EMPTY_BOOK, Book, BookPush, Level, RowKind, StoredRow
+from hk_tick_collector.records.leb128 import numbers_of, put_number, unzigzag, zigzag
 
 FULL_EVERY_PUSHES = 100  # a reader goes back over so many rows of a symbol at most ...
 FULL_EVERY_US = 60_000_000  # ... and over so much of its activity
@@ -78,7 +79,7 @@ def delta_payload(before: Book, after: Book) -> bytes:
 
 def steps_of(payload: bytes) -> Iterator[Step]:
     """The steps of a payload. ValueError when it is none."""
-    numbers = _numbers(payload)
+    numbers = numbers_of(payload)
     if len(numbers) % NUMBERS_A_STEP:
         raise ValueError("a payload that is cut off")
     for at in range(0, len(numbers), NUMBERS_A_STEP):
@@ -213,42 +214,15 @@ def _insert(out: bytearray, side: int, slot: int, level: Level) -> None:
 
 def _remove(out: bytearray, side: int, slot: int) -> None:
     for number in (((slot * 2 + side) * 3 + Action.REMOVE) * 2, 0, 0, 0):
-        _put_number(out, number)
+        put_number(out, number)
 
 
 def _put(out: bytearray, code: int, price: int, volume: int, orders: int) -> None:
     if not -MAX_VOLUME < volume < MAX_VOLUME or not 0 <= orders < MAX_ORDERS:
         raise ValueError(f"a level of {volume} shares in {orders} orders")
     hundreds, rest = divmod(volume, 100)
-    for number in (code, price, _zigzag(volume) * 2 + 1 if rest else _zigzag(hundreds) * 2, orders):
-        _put_number(out, number)
-
-
-def _put_number(out: bytearray, number: int) -> None:
-    while number > 0x7F:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
-
-
-def _numbers(payload: bytes) -> list[int]:
-    numbers, number, shift = [], 0, 0
-    for byte in payload:
-        number |= (byte & 0x7F) << shift
-        if byte & 0x80:
-            shift += 7
-            if shift > 63:
-                raise ValueError("a number of more than 64 bits")
-        else:
-            numbers.append(number)
-            number = shift = 0
-    if shift:
-        raise ValueError("a payload that is cut off")
-    return numbers
-
-
-def _zigzag(number: int) -> int:
-    return number * 2 if number >= 0 else -number * 2 - 1
+    for number in (code, price, zigzag(volume) * 2 + 1 if rest else zigzag(hundreds) * 2, orders):
+        put_number(out, number)
 
 
 def _price(number: int, odd: int) -> float:
@@ -259,7 +233,6 @@ def _price(number: int, odd: int) -> float:
 
 
 def _volume(number: int) -> int:
-    zigzag, is_single = divmod(number, 2)
-    half, is_negative = divmod(zigzag, 2)
-    volume = -half - 1 if is_negative else half
+    signed, is_single = divmod(number, 2)
+    volume = unzigzag(signed)
     return volume if is_single else volume * 100

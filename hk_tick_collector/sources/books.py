@@ -1,10 +1,12 @@
-"""Order books beside the ticks: who is subscribed for them, when they were watched, and whether push and pull agree.
+"""Order books beside the ticks, and broker queues: who is subscribed for them, when they were watched, and whether push
+and pull agree.
 
-A source that has books gives links that are a ``BookLink``, too; ``BookKeeper`` asks it, as a job of its own beside the
-session's, and never in the way of ticks:
+A source that has books gives links that are a ``BookLink``, too; a ``BookKeeper`` asks it for one kind, as a job of its
+own beside the session's, and never in the way of ticks:
 
 - It begins when the ticks of a connection are subscribed and backfilled, and takes the quota that they leave. While a
-  tick subscription is refused, no book is subscribed, and the last ones are given back for it.
+  tick subscription is refused, no book is subscribed, and the last ones are given back for it. Broker queues stand
+  behind books as books stand behind ticks (``Claims``).
 - What it cannot have is said once a reason and tried again; nothing that goes wrong with books ends a connection.
 
 What it learns goes to the lane as ``WatchBegan`` and ``WatchEnded``: a book is watched from the far side's confirmation
@@ -25,7 +27,16 @@ from hk_tick_collector.core.clock import Clock
 from hk_tick_collector.core.errors import FeedError, FeedLost
 from hk_tick_collector.core.logline import RateLimitedLog, event
 from hk_tick_collector.core.progress import BookProgress, FeedProgress
-from hk_tick_collector.records.book import Book, BookEvent, PullCompared, RawPush, WatchBegan, WatchEnded, WatchRefused
+from hk_tick_collector.records.book import (
+    Book,
+    BookEvent,
+    BrokerQueue,
+    PullCompared,
+    RawPush,
+    WatchBegan,
+    WatchEnded,
+    WatchRefused,
+)
 from hk_tick_collector.sources.source import Link, Subscribed
 
 log = logging.getLogger(__name__)
@@ -42,8 +53,9 @@ CONNECTION_LOST = "connection lost"
 STOPPED = "recorder stopped"
 INTERRUPTED = "not logged in"
 NO_LONGER_LISTED = "the source dropped it"
-QUOTA_FOR_TICKS = "quota given to ticks"
 NOT_WANTED = "no longer on the list"
+_NOUNS = {"books": "order books", "brokers": "broker queues"}
+_SETTINGS = {"books": "BOOK_SYMBOLS", "brokers": "BOOK_BROKERS"}
 
 
 class BookSink(Protocol):
@@ -56,42 +68,65 @@ class BookSink(Protocol):
         """What became of watches, and of books that were asked for; it follows the pushes before it."""
 
 
-@runtime_checkable
-class BookLink(Protocol):
-    """What a link of a source with books does besides. Errors as ``Link`` has them."""
+class StateFeed(Protocol):
+    """What a link does of one kind of whole states, order books or broker queues. Errors as ``Link`` has them."""
 
-    async def subscribe_books(self, symbols: Sequence[str], timeout_sec: float) -> None:
-        """Have their books sent. ``FeedError``: none of them is."""
+    async def subscribe(self, symbols: Sequence[str], timeout_sec: float) -> None:
+        """Have theirs sent. ``FeedError``: none of them is."""
 
-    async def unsubscribe_books(self, symbols: Sequence[str], timeout_sec: float) -> None:
-        """No more books of these."""
+    async def unsubscribe(self, symbols: Sequence[str], timeout_sec: float) -> None:
+        """No more of these."""
 
-    async def subscribed_books(self, timeout_sec: float) -> Subscribed:
+    async def subscribed(self, timeout_sec: float) -> Subscribed:
         """As the far side has it."""
 
-    async def pull_book(self, symbol: str, timeout_sec: float) -> Book:
-        """The newest book of a subscribed symbol."""
+    async def pull(self, symbol: str, timeout_sec: float) -> Book | BrokerQueue:
+        """The newest state of a subscribed symbol."""
 
-    def follow_book(self, symbol: str) -> None:
-        """Keep this symbol's pushes for ``followed_books``, its newest one included, and no other's."""
+    def follow(self, symbol: str) -> None:
+        """Keep this symbol's pushes for ``followed``, its newest one included, and no other's."""
 
-    def followed_books(self) -> Iterator[Book]:
+    def followed(self) -> Iterator[Book | BrokerQueue]:
         """As they were pushed since; a bounded number of the newest ones."""
 
     def no_right(self) -> str | None:
-        """Why the account may not see books now, in a few words; None when nothing was said against it."""
+        """Why the account may not see them now, in a few words; None when nothing was said against it."""
 
-    def last_book_us(self) -> int:
+    def last_us(self) -> int:
         """When the last push came, UTC epoch microseconds; 0: none did."""
 
 
-class _Ticks(Protocol):
-    """What must be known of the ticks' subscriptions."""
+@runtime_checkable
+class BookLink(Protocol):
+    """What a link of a source with books has besides. None: nobody takes them."""
+
+    books: StateFeed | None
+    brokers: StateFeed | None
+
+
+class Ticks(Protocol):
+    """What must be known of the subscriptions that go first."""
 
     @property
-    def wanted(self) -> Sequence[str]: ...
-    @property
     def refused(self) -> dict[str, str]: ...
+
+
+class Claims:
+    """What goes before broker quotas: ticks, and behind them the books of a ``BookProgress``."""
+
+    def __init__(self, ticks: Ticks, books: BookProgress) -> None:
+        self._ticks = ticks
+        self._books = books
+
+    @property
+    def refused(self) -> dict[str, str]:
+        """What is wanted and not there, with the reason."""
+        return self._ticks.refused | self._books.refused_symbols
+
+    @property
+    def settled(self) -> bool:
+        """Has each book been asked for?"""
+        return self._books.subscribed + len(self._books.refused_symbols) >= self._books.wanted
 
 
 class BookKeeper:
@@ -105,7 +140,17 @@ class BookKeeper:
         feed: FeedProgress,
         clock: Clock,
         check_sec: float,
+        word: str = "books",
+        before: BookProgress | None = None,
+        behind: BookProgress | None = None,
     ) -> None:
+        """``word``: which of a ``BookLink``'s feeds is looked after, ``books`` or ``brokers``. ``before``: of the
+        keeper whose quota goes before this one's; ``behind``: of the one that gives back first for ticks."""
+        self._word = word
+        self._noun = _NOUNS[word]
+        self._before = before
+        self._behind = behind
+        self._first = "ticks" if before is None else "ticks and books"
         self._symbols = tuple(symbols)
         self._sink = sink
         self._progress = progress
@@ -147,13 +192,24 @@ class BookKeeper:
         """The connection's end is the recorder's own."""
         self._end_reason = STOPPED
 
-    async def run(self, link: Link, is_begun: Callable[[], bool], ticks: _Ticks) -> None:
+    async def run(self, link: Link, is_begun: Callable[[], bool], ticks: Ticks) -> None:
         """Look after the books of a connection. Ends only by ``FeedLost``, or cancelled. ``is_begun``: are the ticks
         looked after?"""
-        if not isinstance(link, BookLink):
-            log.error(event("books_not_offered", action="this source has no order books: leave BOOK_SYMBOLS empty"))
+        if self._before is not None:
+            claims, are_ticks_fed = Claims(ticks, self._before), is_begun
+            ticks, is_begun = claims, lambda: are_ticks_fed() and claims.settled
+        feed = getattr(link, self._word) if isinstance(link, BookLink) else None
+        if feed is None:
+            log.error(
+                event(
+                    "books_not_offered", action=f"this source has no {self._noun}: leave {_SETTINGS[self._word]} empty"
+                )
+            )
             await asyncio.Event().wait()
             return
+        await self._look_after(feed, link, is_begun, ticks)
+
+    async def _look_after(self, feed: StateFeed, link: Link, is_begun: Callable[[], bool], ticks: Ticks) -> None:
         self._look_at = self._subscribe_at = 0.0
         try:
             while True:
@@ -162,76 +218,79 @@ class BookKeeper:
                     self._look_at = self._subscribe_at = 0.0
                 elif is_begun():
                     self._seen_us = self._now_us()
-                    await self._look_safely(link, ticks)
+                    await self._look_safely(feed, ticks)
                 with contextlib.suppress(asyncio.TimeoutError):
                     await asyncio.wait_for(self._wake.wait(), self._check_sec if is_begun() else BEGIN_CHECK_SEC)
                 self._wake.clear()
         finally:
             is_known_now = link.lost.done() or self._end_reason == STOPPED
-            self._end(self._active, self._end_reason, 0 if is_known_now else self._alive_us(link))
+            self._end(self._active, self._end_reason, 0 if is_known_now else self._alive_us(feed))
 
-    async def _look_safely(self, link: BookLink, ticks: _Ticks) -> None:
+    async def _look_safely(self, feed: StateFeed, ticks: Ticks) -> None:
         try:
-            await self._look(link, ticks)
+            await self._look(feed, ticks)
         except FeedLost:
             raise
         except FeedError as exc:
-            self._log.log(logging.WARNING, "books_check_failed", error=str(exc), action="looking again later")
+            self._log.log(
+                logging.WARNING, "books_check_failed", error=str(exc), action="looking again later", kind=self._word
+            )
 
-    async def _look(self, link: BookLink, ticks: _Ticks) -> None:
-        reason = link.no_right()
+    async def _look(self, feed: StateFeed, ticks: Ticks) -> None:
+        reason = feed.no_right()
         if reason is not None:
             self._end(self._active, f"right lost: {reason}")
-            self._refuse(dict.fromkeys(self._symbols, f"no right to order books: {reason}"))
+            self._refuse(dict.fromkeys(self._symbols, f"no right to {self._noun}: {reason}"))
             self._look_at = self._subscribe_at = 0.0
             return
         now = self._clock.monotonic()
         if now >= self._look_at:
-            await self._compare_lists(link, ticks)
+            await self._compare_lists(feed, ticks)
             self._look_at = now + COMPARE_SEC
-        await self._give_back(link)
+        await self._give_back(feed)
         if not set(self._symbols).issubset(self._active) and now >= self._subscribe_at:
-            await self._subscribe(link, ticks)
+            await self._subscribe(feed, ticks)
             self._subscribe_at = now + (self._retry.next_sec() if self._progress.refused_symbols else 0.0)
         if self._active:
-            await self._hold_together(link)
+            await self._hold_together(feed)
 
-    async def _give_back(self, link: BookLink) -> None:
+    async def _give_back(self, feed: StateFeed) -> None:
         """End what is no longer wanted. What the far side does not let go yet is watched until it does."""
         unwanted = [symbol for symbol in self._active if symbol not in self._symbols]
         if not unwanted:
             return
         try:
-            await link.unsubscribe_books(unwanted, REQUEST_TIMEOUT_SEC)
+            await feed.unsubscribe(unwanted, REQUEST_TIMEOUT_SEC)
         except FeedLost:
             raise
         except FeedError as exc:
-            self._log.log(logging.WARNING, "books_kept", reason=str(exc), action="given back later")
+            self._log.log(logging.WARNING, "books_kept", reason=str(exc), action="given back later", kind=self._word)
             return
         self._end(unwanted, NOT_WANTED)
 
-    async def _compare_lists(self, link: BookLink, ticks: _Ticks) -> None:
+    async def _compare_lists(self, feed: StateFeed, ticks: Ticks) -> None:
         """End what the far side no longer lists, and what ticks need the quota of."""
-        listed = await link.subscribed_books(REQUEST_TIMEOUT_SEC)
+        listed = await feed.subscribed(REQUEST_TIMEOUT_SEC)
         dropped = [symbol for symbol in self._active if symbol not in listed.symbols]
         self._end(dropped, NO_LONGER_LISTED, self._listed_us)
         self._listed_us = self._now_us()
         short = len(ticks.refused) - (listed.quota_left or 0)
+        short -= 0 if self._behind is None else self._behind.subscribed
         if self._active and listed.quota_left is not None and _short_of_quota(ticks) and short > 0:
             given_back = self._active[-short:]
-            await link.unsubscribe_books(given_back, REQUEST_TIMEOUT_SEC)
-            self._end(given_back, QUOTA_FOR_TICKS)
+            await feed.unsubscribe(given_back, REQUEST_TIMEOUT_SEC)
+            self._end(given_back, f"quota given to {self._first}")
 
-    async def _subscribe(self, link: BookLink, ticks: _Ticks) -> None:
+    async def _subscribe(self, feed: StateFeed, ticks: Ticks) -> None:
         missing = [symbol for symbol in self._symbols if symbol not in self._active]
         if _short_of_quota(ticks):
-            self._refuse(dict.fromkeys(missing, "quota is short: ticks go first"))
+            self._refuse(dict.fromkeys(missing, f"quota is short: {self._first} go first"))
             return
-        left = (await link.subscribed_books(REQUEST_TIMEOUT_SEC)).quota_left
+        left = (await feed.subscribed(REQUEST_TIMEOUT_SEC)).quota_left
         fits = missing if left is None else missing[:left]
-        refused = dict.fromkeys(missing[len(fits) :], f"quota is short: {left} left for {len(missing)} books")
-        refused.update(await self._subscribe_each(link, fits))
-        listed = await link.subscribed_books(REQUEST_TIMEOUT_SEC)
+        refused = dict.fromkeys(missing[len(fits) :], f"quota is short: {left} left for {len(missing)} {self._word}")
+        refused.update(await self._subscribe_each(feed, fits))
+        listed = await feed.subscribed(REQUEST_TIMEOUT_SEC)
         self._listed_us = self._now_us()
         began = [symbol for symbol in fits if symbol not in refused and symbol in listed.symbols]
         refused.update((symbol, "the source does not list it") for symbol in fits if symbol not in {*began, *refused})
@@ -240,18 +299,18 @@ class BookKeeper:
         self._sink.tell([WatchBegan(symbol, self._listed_us) for symbol in began])
         self._refuse(refused)
         if began:
-            log.info(event("books_subscribed", symbols=len(self._active), wanted=len(self._symbols)))
+            log.info(event("books_subscribed", symbols=len(self._active), wanted=len(self._symbols), kind=self._word))
         if not refused:
             self._retry.reset()
 
-    async def _subscribe_each(self, link: BookLink, symbols: Sequence[str]) -> dict[str, str]:
+    async def _subscribe_each(self, feed: StateFeed, symbols: Sequence[str]) -> dict[str, str]:
         """Subscribe, halving what is refused; those that are refused alone, with the far side's words."""
         refused: dict[str, str] = {}
         parts = [list(symbols[at : at + SUBSCRIBE_BATCH]) for at in range(0, len(symbols), SUBSCRIBE_BATCH)]
         while parts:
             part = parts.pop(0)
             try:
-                await link.subscribe_books(part, REQUEST_TIMEOUT_SEC)
+                await feed.subscribe(part, REQUEST_TIMEOUT_SEC)
             except FeedLost:
                 raise
             except FeedError as exc:
@@ -262,16 +321,16 @@ class BookKeeper:
                     parts[:0] = [part[:middle], part[middle:]]
         return refused
 
-    async def _hold_together(self, link: BookLink) -> None:
+    async def _hold_together(self, feed: StateFeed) -> None:
         """Ask for the book of the next symbol in turn: was it pushed, just before or since?"""
         symbol = self._active[self._turn % len(self._active)]
         self._turn += 1
-        link.follow_book(symbol)
-        asked = await link.pull_book(symbol, REQUEST_TIMEOUT_SEC)
-        agrees = await _was_pushed(asked, link)
+        feed.follow(symbol)
+        asked = await feed.pull(symbol, REQUEST_TIMEOUT_SEC)
+        agrees = await _was_pushed(asked, feed)
         if not agrees:
             await asyncio.sleep(LATE_PUSH_SEC)
-            agrees = await _was_pushed(asked, link)
+            agrees = await _was_pushed(asked, feed)
         if symbol not in self._active:
             return
         self._progress.pulls += 1
@@ -279,7 +338,11 @@ class BookKeeper:
         self._sink.tell([PullCompared(symbol, self._now_us(), agrees)])
         if not agrees:
             self._log.log(
-                logging.WARNING, "book_pull_differs", symbol=symbol, action="counted in the day's certificate"
+                logging.WARNING,
+                "book_pull_differs",
+                symbol=symbol,
+                action="counted in the day's certificate",
+                kind=self._word,
             )
 
     def _end(self, symbols: Sequence[str], reason: str, known_us: int = 0) -> None:
@@ -291,16 +354,16 @@ class BookKeeper:
         self._progress.subscribed = len(self._active)
         self._progress.breaks += len(ended)
         level = logging.INFO if reason == STOPPED else logging.WARNING
-        log.log(level, event("books_ended", symbols=len(ended), reason=reason))
+        log.log(level, event("books_ended", symbols=len(ended), reason=reason, kind=self._word))
 
     def _now_us(self) -> int:
         return self._clock.now_ms() * 1000
 
-    def _alive_us(self, link: BookLink) -> int:
+    def _alive_us(self, feed: StateFeed) -> int:
         """When anything was last heard on a connection that did not end by itself."""
-        feed = self._feed
-        quiet_sec = self._clock.monotonic() - max(feed.last_answer_monotonic, feed.last_push_monotonic)
-        return max(self._now_us() - round(quiet_sec * 1e6), link.last_book_us())
+        progress = self._feed
+        quiet_sec = self._clock.monotonic() - max(progress.last_answer_monotonic, progress.last_push_monotonic)
+        return max(self._now_us() - round(quiet_sec * 1e6), feed.last_us())
 
     def _refuse(self, refused: dict[str, str]) -> None:
         progress = self._progress
@@ -308,7 +371,14 @@ class BookKeeper:
         for why in dict.fromkeys(new.values()):
             of_these = [symbol for symbol, reason in new.items() if reason == why]
             log.warning(
-                event("books_refused", symbols=len(of_these), first=of_these[0], reason=why, action="retrying later")
+                event(
+                    "books_refused",
+                    symbols=len(of_these),
+                    first=of_these[0],
+                    reason=why,
+                    action="retrying later",
+                    kind=self._word,
+                )
             )
         at_us = self._now_us()
         self._sink.tell([WatchRefused(symbol, at_us, why) for symbol, why in new.items()])
@@ -316,13 +386,13 @@ class BookKeeper:
         progress.subscribed = len(self._active)
 
 
-def _short_of_quota(ticks: _Ticks) -> bool:
+def _short_of_quota(ticks: Ticks) -> bool:
     return any(why.startswith("quota is short") for why in ticks.refused.values())
 
 
-async def _was_pushed(asked: Book, link: BookLink) -> bool:
+async def _was_pushed(asked: Book | BrokerQueue, feed: StateFeed) -> bool:
     """Is it one of the followed books? The loop gets its turn in between."""
-    for number, pushed in enumerate(link.followed_books()):
+    for number, pushed in enumerate(feed.followed()):
         if _same(asked.bids, pushed.bids) and _same(asked.asks, pushed.asks):
             return True
         if number % BOOKS_A_TURN == BOOKS_A_TURN - 1:

@@ -17,7 +17,7 @@ from hk_tick_collector.sources.sierra import spec as sierra
 from hk_tick_collector.sources.source import Source, SourceSpec
 
 if TYPE_CHECKING:
-    from hk_tick_collector.records.book import BookPush, RawPush
+    from hk_tick_collector.records.book import BookPush, BrokerPush, RawPush
     from hk_tick_collector.records.snapshot import Series
     from hk_tick_collector.sources.books import BookSink
     from hk_tick_collector.sources.dxlink.symbols import Venue
@@ -76,6 +76,7 @@ class Surroundings(NamedTuple):
     stored: StoredDays  # for one that finds its place by what is stored
     depth: Callable[[], DepthKeeper] | None = None  # for one whose depth files are kept beside the day
     books: BookSink | None = None  # for one that has order books, when they are wanted
+    brokers: BookSink | None = None  # likewise of broker queues
     copied: Callable[[str], Collection[Series]] = lambda _day: ()  # of which series a whole day's copy is stored
 
 
@@ -90,6 +91,7 @@ def _futu(settings: SourceSettings, around: Surroundings) -> Source:
         settings.futu_rsa_key_file,
         around.clock,
         around.books,
+        around.brokers,
     )
 
 
@@ -177,9 +179,10 @@ def open_source(settings: SourceSettings, around: Surroundings) -> Source:
     return _MAKERS[settings.spec.provider](settings, around)
 
 
-def book_reader(spec: SourceSpec) -> Callable[[RawPush], BookPush]:
-    """How pushes of order books of a source are read; the settings let only a source that has them be asked for."""
+def book_reader(spec: SourceSpec, word: str = "books") -> Callable[[RawPush], BookPush | BrokerPush]:
+    """How pushes of a source are read, of order ``books`` or of ``brokers``; the settings let only a source that has
+    them be asked for."""
     assert spec.provider == futu.PROVIDER
-    from hk_tick_collector.sources.futu.books import read_book  # noqa: PLC0415 - as above
+    from hk_tick_collector.sources.futu.books import read_book, read_brokers  # noqa: PLC0415 - as above
 
-    return read_book
+    return read_book if word == "books" else read_brokers

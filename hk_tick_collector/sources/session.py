@@ -67,7 +67,8 @@ class FeedSession:
 
     ``push_sink`` takes pushed ticks on the source's thread and may hold it up for a moment, ``sink`` takes pulled ones
     on the loop, at once; ``rejects`` takes unreadable ones on either, at once; ``facts`` what is subscribed.
-    ``waiting_rows``: how many rows are not stored yet. ``books`` looks after order books, where they are wanted.
+    ``waiting_rows``: how many rows are not stored yet. ``books`` look after order books and broker queues,
+    where they are wanted.
     """
 
     def __init__(
@@ -83,7 +84,7 @@ class FeedSession:
         clock: Clock,
         facts: Callable[[Sequence[Fact | DayFact]], None] = lambda _: None,
         waiting_rows: Callable[[], int] = lambda: 0,
-        books: BookKeeper | None = None,
+        books: Sequence[BookKeeper] = (),
     ) -> None:
         self._books = books
         self._options = options
@@ -145,8 +146,8 @@ class FeedSession:
 
     def stop(self) -> None:
         """End ``run`` soon; the connection is closed first. Call on the loop."""
-        if self._books is not None:
-            self._books.stop()
+        for keeper in self._books:
+            keeper.stop()
         self._stop.set()
 
     def set_symbols(self, symbols: Sequence[str]) -> None:
@@ -250,8 +251,7 @@ class FeedSession:
         work.append(self._details.run(link, lambda: subscriptions.active if self._backfilled else ()))
         if self._source.spec.pull.newest_rows:
             work += [self._pull_by_the_clock(link, subscriptions), self._follow_distrusted(link, subscriptions)]
-        if self._books is not None:
-            work.append(self._books.run(link, lambda: self._backfilled, subscriptions))
+        work += [keeper.run(link, lambda: self._backfilled, subscriptions) for keeper in self._books]
         jobs = [asyncio.ensure_future(job) for job in work]
         try:
             await asyncio.gather(*jobs)
@@ -420,8 +420,8 @@ class FeedSession:
 
     def _note_change(self, interrupted: bool) -> None:
         self._interrupted = self._interrupted or interrupted
-        if self._books is not None:
-            self._books.wake(interrupted=interrupted)
+        for keeper in self._books:
+            keeper.wake(interrupted=interrupted)
         self._check_now.set()
 
     def _soon(self, call: Callable[..., None], *arguments: Any) -> None:

@@ -1,4 +1,5 @@
-"""Reading a book file without Arrow: its rows, the book of one symbol at one time, what was watched, the counters.
+"""Reading a file of whole states without Arrow, of order books or of broker queues: its rows, the state of one symbol
+at one time, what was watched, the counters.
 
 ``days.books`` reads whole days as Arrow. Both see what was committed, also while the recorder writes.
 """
@@ -6,16 +7,17 @@
 from __future__ import annotations
 
 import sqlite3
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from hk_tick_collector.core.errors import StoreCorrupt
 from hk_tick_collector.records.book import Book, RowKind, StoredRow
 from hk_tick_collector.records.book_codec import BookDecoder
 from hk_tick_collector.store.book_file import reading
 from hk_tick_collector.store.connect import translate
+
+T = TypeVar("T")
 
 _COLUMNS = "symbol_id, recv_ts_us, bid_lag_ms, ask_lag_ms, kind, merged, payload"
 
@@ -45,6 +47,13 @@ class SessionCounts(NamedTuple):
         return self.received == self.stored + self.merged + self.unread
 
 
+class NamedRow(NamedTuple):
+    """A row, and whose it is."""
+
+    symbol: str
+    row: StoredRow
+
+
 class BookState(NamedTuple):
     """A book as the recorder knew it at a row, and when it came. Times UTC; None where OpenD does not say."""
 
@@ -68,23 +77,35 @@ def states(path: Path, wanted: Sequence[str] | None = None) -> Iterator[BookStat
 
     StoreCorrupt for a row that does not fit the one before.
     """
-    names = {key: name for name, key in symbols(path).items() if wanted is None or name in wanted}
-    if not names:
-        return
-    only = "" if wanted is None else f"WHERE symbol_id IN ({', '.join(str(key) for key in names)})"
-    decoder = BookDecoder()
-    with reading(path) as conn:
-        sql = f"SELECT {_COLUMNS} FROM pushes {only} ORDER BY rowid"  # noqa: S608 - numbers of ours
-        yield from _decoded(conn, path, sql, (), names, decoder)
+    yield from _decoded(path, rows(path, wanted))
 
 
 def book_at(path: Path, symbol: str, at_us: int) -> BookState | None:
     """The newest state of a symbol that had been received at a time; a break when the book was not known then, None
     when nothing of it had come before."""
+    return last_of(_decoded(path, rows_until(path, symbol, at_us)))
+
+
+def newest_book(path: Path, symbol: str) -> BookState | None:
+    """The symbol's newest book, whether or not it is still known; None when nothing of it came."""
+    return last_of(_decoded(path, newest_rows(path, symbol)))
+
+
+def rows(path: Path, wanted: Sequence[str] | None = None) -> Iterator[NamedRow]:
+    """Every row, in the order in which they came; of ``wanted`` symbols alone when they are given."""
+    names = {key: name for name, key in symbols(path).items() if wanted is None or name in wanted}
+    if names:
+        only = "" if wanted is None else f"WHERE symbol_id IN ({', '.join(str(key) for key in names)})"
+        sql = f"SELECT {_COLUMNS} FROM pushes {only} ORDER BY rowid"  # noqa: S608 - numbers of ours
+        with reading(path) as conn:
+            yield from _named(conn, path, sql, (), names)
+
+
+def rows_until(path: Path, symbol: str, at_us: int) -> Iterator[NamedRow]:
+    """The rows that make a symbol's state at a time: from the whole one before it on. None when nothing had come."""
     key = symbols(path).get(symbol)
     if key is None:
-        return None
-    newest: BookState | None = None
+        return
     with reading(path) as conn:
         first = conn.execute(
             "SELECT max(rowid) FROM (SELECT rowid FROM pushes WHERE kind = 'F' AND symbol_id = ? AND recv_ts_us <= ? "
@@ -92,27 +113,28 @@ def book_at(path: Path, symbol: str, at_us: int) -> BookState | None:
             (key, at_us),
         ).fetchone()[0]
         if first is None:
-            return None
+            return
         sql = f"SELECT {_COLUMNS} FROM pushes WHERE rowid >= ? AND symbol_id = ? ORDER BY rowid"  # noqa: S608
-        for state in _decoded(conn, path, sql, (first, key), {key: symbol}, BookDecoder()):
-            if state.recv_ts_us > at_us:
-                break
-            newest = state
-    return newest
+        for named in _named(conn, path, sql, (first, key), {key: symbol}):
+            if named.row.recv_ts_us > at_us:
+                return
+            yield named
 
 
-def newest_book(path: Path, symbol: str) -> BookState | None:
-    """The symbol's newest book, whether or not it is still known; None when nothing of it came."""
+def newest_rows(path: Path, symbol: str) -> Iterator[NamedRow]:
+    """The rows that make a symbol's newest state, a break behind it left out. None when nothing came."""
     key = symbols(path).get(symbol)
-    sql = "SELECT rowid FROM pushes WHERE symbol_id = ? AND kind <> 'B' ORDER BY rowid DESC LIMIT 1"
+    newest = "SELECT rowid FROM pushes WHERE symbol_id = ? AND kind <> 'B' ORDER BY rowid DESC LIMIT 1"
     full = "SELECT max(rowid) FROM pushes WHERE kind = 'F' AND symbol_id = ? AND rowid <= ?"
+    if key is None:
+        return
     with reading(path) as conn:
-        found = None if key is None else conn.execute(sql, (key,)).fetchone()
-        if key is None or found is None:
-            return None
+        found = conn.execute(newest, (key,)).fetchone()
+        if found is None:
+            return
         first = conn.execute(full, (key, found[0])).fetchone()[0] or 0
-        rows = f"SELECT {_COLUMNS} FROM pushes WHERE rowid BETWEEN ? AND ? AND symbol_id = ? ORDER BY rowid"  # noqa: S608
-        return deque(_decoded(conn, path, rows, (first, found[0], key), {key: symbol}, BookDecoder()), 1).pop()
+        sql = f"SELECT {_COLUMNS} FROM pushes WHERE rowid BETWEEN ? AND ? AND symbol_id = ? ORDER BY rowid"  # noqa: S608
+        yield from _named(conn, path, sql, (first, found[0], key), {key: symbol})
 
 
 def watches(path: Path) -> list[Watch]:
@@ -162,28 +184,45 @@ def counts(path: Path, until_no: int | None = None) -> dict[str, PushCounts]:
     return {str(symbol): PushCounts(*map(int, values)) for symbol, *values in rows}
 
 
-def _decoded(
-    conn: sqlite3.Connection,
-    path: Path,
-    sql: str,
-    values: Sequence[int],
-    names: dict[int, str],
-    decoder: BookDecoder,
-) -> Iterator[BookState]:
+def last_of(items: Iterable[T]) -> T | None:
+    """The last one; None when there is none."""
+    newest = None
+    for newest in items:  # noqa: B007 - the last one is wanted
+        pass
+    return newest
+
+
+def decoding(path: Path, decode: Callable[[StoredRow], T], row: StoredRow) -> T:
+    """A row's state. StoreCorrupt for a row that does not fit the one before."""
+    try:
+        return decode(row)
+    except (ValueError, KeyError) as exc:
+        raise StoreCorrupt(f"{path} is damaged: {exc}") from exc
+
+
+def _named(
+    conn: sqlite3.Connection, path: Path, sql: str, values: Sequence[int], names: dict[int, str]
+) -> Iterator[NamedRow]:
     try:
         for values_of_row in conn.execute(sql, values):
             row = StoredRow(*values_of_row)
-            recv_ts_ms = row.recv_ts_us // 1000
-            yield BookState(
-                names[row.symbol_id],
-                row.recv_ts_us,
-                None if row.bid_lag_ms is None else recv_ts_ms - row.bid_lag_ms,
-                None if row.ask_lag_ms is None else recv_ts_ms - row.ask_lag_ms,
-                RowKind(row.kind),
-                row.merged,
-                decoder.decode(row),
-            )
-    except (ValueError, KeyError) as exc:
-        raise StoreCorrupt(f"{path} is damaged: {exc}") from exc
+            if row.symbol_id not in names:
+                raise StoreCorrupt(f"{path} is damaged: a row of the symbol {row.symbol_id}, which it does not name")
+            yield NamedRow(names[row.symbol_id], row)
     except sqlite3.Error as exc:
         raise translate(exc, path) from exc
+
+
+def _decoded(path: Path, named_rows: Iterable[NamedRow]) -> Iterator[BookState]:
+    decoder = BookDecoder()
+    for symbol, row in named_rows:
+        recv_ts_ms = row.recv_ts_us // 1000
+        yield BookState(
+            symbol,
+            row.recv_ts_us,
+            None if row.bid_lag_ms is None else recv_ts_ms - row.bid_lag_ms,
+            None if row.ask_lag_ms is None else recv_ts_ms - row.ask_lag_ms,
+            decoding(path, lambda stored: RowKind(stored.kind), row),
+            row.merged,
+            decoding(path, decoder.decode, row),
+        )

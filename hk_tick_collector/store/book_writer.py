@@ -1,4 +1,5 @@
-"""The writer of book files: pushes and what was watched in, committed rows out.
+"""The writer of files of whole states, order books or broker queues: pushes and what was watched in, committed rows
+out.
 
 Owned by one thread. Promises:
 
@@ -24,6 +25,7 @@ from hk_tick_collector.core.errors import StoreError
 from hk_tick_collector.core.logline import event
 from hk_tick_collector.records.book import (
     BookEntry,
+    BrokerPush,
     PullCompared,
     PushEntry,
     StoredRow,
@@ -31,10 +33,9 @@ from hk_tick_collector.records.book import (
     WatchEnded,
     WatchRefused,
 )
-from hk_tick_collector.records.book_codec import BookEncoder
-from hk_tick_collector.store.book_file import open_for_writing
+from hk_tick_collector.store.book_file import BOOK_KIND, StateKind, open_for_writing
 from hk_tick_collector.store.connect import SqliteOptions, as_store_error, unavailable
-from hk_tick_collector.store.layout import book_file, move_companions, set_aside_path, sync_dir
+from hk_tick_collector.store.layout import move_companions, set_aside_path, sync_dir
 
 DIED = "recorder died"
 STOPPED = "recorder stopped"
@@ -84,7 +85,9 @@ class BookWriter:
         day_of: Callable[[int], str],
         now_ms: Callable[[], int],
         is_closed: Callable[[int], bool] = lambda _ms: False,
+        kind: StateKind = BOOK_KIND,
     ) -> None:
+        self._kind = kind
         self._data_root = data_root
         self._options = options
         self._day_of = day_of
@@ -92,7 +95,7 @@ class BookWriter:
         self._is_closed = is_closed
         self._pushed_ms = 0  # when something was stored that is no comparison
         self._resting_day = ""  # whose file was closed since the market was; a push opens it again
-        self._encoder = BookEncoder()
+        self._encoder = kind.encoder()
         self._watching: dict[str, int] = {}  # symbol -> since when, UTC epoch ms
         self._refused: dict[str, str] = {}  # symbol -> why nobody sends its books; noted once in each file
         self._day = ""
@@ -104,6 +107,7 @@ class BookWriter:
         self._counters = _NO_COUNTS
         self._attempted: _Attempt | None = None
         self._symbol_ids: dict[str, int] = {}
+        self._named: set[int] = set()  # brokers whose names are in the file
 
     def write(self, day: str, entries: Sequence[BookEntry], received: int, unread: int = 0) -> None:
         """Store a batch of one day. ``received``: pushes that it accounts for, with those that were merged or could not
@@ -180,7 +184,7 @@ class BookWriter:
             self._end_day()
         watching, refused = dict(self._watching), dict(self._refused)
         try:
-            self._day, self._path, self._resting_day = day, book_file(self._data_root, day), ""
+            self._day, self._path, self._resting_day = day, self._kind.file_of(self._data_root, day), ""
             conn = self._conn or self._open(self._path)
             if self._attempted is not None and self._attempted.counters == self._counters:
                 self._watching, self._attempted = self._attempted.watching, None
@@ -244,6 +248,8 @@ class BookWriter:
             if isinstance(entry, PushEntry):
                 push = entry.push
                 rows.append(self._encoder.encode(self._symbol_id(conn, push.symbol), push, entry.merged))
+                if isinstance(push, BrokerPush):
+                    self._note_names(conn, push)
                 stored += 1
                 merged += entry.merged
             else:
@@ -314,6 +320,12 @@ class BookWriter:
             self._symbol_ids[symbol] = known
         return known
 
+    def _note_names(self, conn: sqlite3.Connection, push: BrokerPush) -> None:
+        new = [named for named in push.names if named[0] not in self._named]
+        if new:
+            conn.executemany("INSERT OR IGNORE INTO brokers (broker_id, name) VALUES (?, ?)", new)
+            self._named.update(broker_id for broker_id, _ in new)
+
     def _end_day(self) -> None:
         """The day's file is whole; what is watched goes on in the next one."""
         now_ms = self._now_ms()
@@ -344,6 +356,7 @@ class BookWriter:
     def _drop(self) -> None:
         """Leave the file; what it holds of the last rows is not known."""
         conn, self._conn, self._inode = self._conn, None, None
+        self._named.clear()
         if conn is not None:
             with contextlib.suppress(sqlite3.Error):
                 if conn.in_transaction:

@@ -8,6 +8,7 @@
     DATA_ROOT/_quarantine/20261120.jsonl     ticks that cannot be stored as they came, with the reason
     DATA_ROOT/_depth/20261120/               depth files of that day as the source wrote them (store/kept.py)
     DATA_ROOT/book/20261120.book.db          order books of that day, apart from its ticks (store/book_file.py)
+    DATA_ROOT/book/20261120.broker.db        broker queues of that day, apart from its books
     DATA_ROOT/snapshot/20261120.snapshot.db  snapshots of that day (store/snapshot_file.py)
     DATA_ROOT/_reports/                      certificates and the end-of-day job's lock (quality/report_file.py)
     DATA_ROOT/_archive/                      days put away, unless ARCHIVE_ROOT is elsewhere (days/manifest.py)
@@ -27,7 +28,7 @@ import errno
 import fcntl
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -55,6 +56,7 @@ KNOWN_DAYS = 64  # a recorder meets a handful of days; the cache only must not g
 
 _DAY_FILE = re.compile(r"(\d{8})\.db", re.ASCII)
 _BOOK_FILE = re.compile(r"(\d{8})\.book\.db", re.ASCII)
+_BROKER_FILE = re.compile(r"(\d{8})\.broker\.db", re.ASCII)
 _SNAPSHOT_FILE = re.compile(r"(\d{8})\.snapshot\.db", re.ASCII)
 _SET_ASIDE = re.compile(r"(\d{8})\.db\.corrupt-[0-9A-Za-z.-]+", re.ASCII)
 _FULL_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -138,19 +140,39 @@ def book_file(data_root: Path, day: str) -> Path:
     return data_root / BOOK_DIR / f"{check_day(day)}.book.db"
 
 
+def broker_file(data_root: Path, day: str) -> Path:
+    """The file of a day's broker queues (YYYYMMDD); ValueError when ``day`` is not a date."""
+    return data_root / BOOK_DIR / f"{check_day(day)}.broker.db"
+
+
 def book_days(data_root: Path) -> list[str]:
     """The days of which there are order books, oldest first; none where the directory cannot be read."""
-    try:
-        found = [parse_book_day(path) for path in (data_root / BOOK_DIR).iterdir()]
-    except OSError:
-        return []
-    return sorted(day for day in found if day)
+    return _days_of(data_root / BOOK_DIR, parse_book_day)
+
+
+def broker_days(data_root: Path) -> list[str]:
+    """The days of which there are broker queues, as ``book_days``."""
+    return _days_of(data_root / BOOK_DIR, parse_broker_day)
 
 
 def parse_book_day(path: Path) -> str | None:
     """The day (YYYYMMDD) of a file of order books, None when it is no such file."""
     match = _BOOK_FILE.fullmatch(path.name)
     return _valid_day(match.group(1)) if match else None
+
+
+def parse_broker_day(path: Path) -> str | None:
+    """The day (YYYYMMDD) of a file of broker queues, None when it is no such file."""
+    match = _BROKER_FILE.fullmatch(path.name)
+    return _valid_day(match.group(1)) if match else None
+
+
+def _days_of(directory: Path, day_of: Callable[[Path], str | None]) -> list[str]:
+    try:
+        found = [day_of(path) for path in directory.iterdir()]
+    except OSError:
+        return []
+    return sorted(day for day in found if day)
 
 
 def snapshot_file(data_root: Path, day: str) -> Path:

@@ -1,7 +1,7 @@
-"""A day's file beside its ticks: order books, snapshots. What the file is, and how it is opened.
+"""A day's file beside its ticks: order books, broker queues, snapshots. What the file is, and how it is opened.
 
 Each kind has files, tables, a writer and a thread of its own, so that no tick waits for a row of it. ``SideFile`` says
-what a kind's files are; ``store/book_file.py`` and ``store/snapshot_file.py`` are the two there are.
+what a kind's files are; ``store/book_file.py`` and ``store/snapshot_file.py`` have those there are.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class SideFile:
 
     noun: str  # "order books"
     table: str  # one that every file has
-    script: str  # in this package, makes the tables
+    scripts: tuple[str, ...]  # in this package, make the tables
     application_id: int
     version: int
     advice: str  # where there is none: what records them
@@ -103,10 +103,11 @@ class SideFile:
         return False
 
     def _make_tables(self, conn: sqlite3.Connection) -> None:
-        script = resources.files("hk_tick_collector.store").joinpath(self.script).read_text(encoding="utf-8")
+        directory = resources.files("hk_tick_collector.store")
+        scripts = [directory.joinpath(name).read_text(encoding="utf-8") for name in self.scripts]
         conn.execute("BEGIN IMMEDIATE")
         try:
-            for statement in split_statements(script):
+            for statement in (one for script in scripts for one in split_statements(script)):
                 conn.execute(statement)
             conn.execute(f"PRAGMA application_id = {self.application_id:d}")
             conn.execute(f"PRAGMA user_version = {self.version:d}")

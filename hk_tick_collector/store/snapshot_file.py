@@ -20,7 +20,7 @@ VERSION = 1
 MAX_BITS_BYTES = 65_536  # of a day's seconds there are 11,000
 
 SNAPSHOT_FILE = SideFile(
-    "snapshots", "snapshots", "snapshots.sql", APPLICATION_ID, VERSION, "SOURCE=gexbot records them (docs/gexbot.md)"
+    "snapshots", "snapshots", ("snapshots.sql",), APPLICATION_ID, VERSION, "SOURCE=gexbot records them (docs/gexbot.md)"
 )
 open_for_writing = SNAPSHOT_FILE.open_for_writing
 reading = SNAPSHOT_FILE.reading

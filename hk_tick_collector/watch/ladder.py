@@ -1,13 +1,15 @@
-"""The order book of a symbol at a time, as it is shown: with whether anybody would have told of a change."""
+"""The order book of a symbol at a time and the brokers in it, as they are shown: with whether anybody would have told
+of a change."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hk_tick_collector.records.book import EMPTY_BOOK, Level
+from hk_tick_collector.records.book import EMPTY_BOOK, EMPTY_QUEUE, Level, Place
 from hk_tick_collector.store.book_reader import BookState, Watch, newest_book, watches
+from hk_tick_collector.store.broker_reader import QueueState
 
 SILENT_MS = 15_000  # the recorder notes each second that it is alive: after so long without it nobody watches
 
@@ -41,6 +43,21 @@ def as_plain(state: BookState, *, watched: bool, levels: int | None = None) -> d
         "watched": watched,
         "bids": side(book.bids),
         "asks": side(book.asks),
+    }
+
+
+def brokers_as_plain(state: QueueState, names: Mapping[int, str], *, watched: bool) -> dict[str, Any]:
+    """For JSON: who stands in line at which level of price, 1 is the best, in the order they came."""
+
+    def side(places: Sequence[Place]) -> list[dict[str, object]]:
+        return [{"level": level, "broker_id": number, "broker": names.get(number)} for level, number in places]
+
+    queue = state.queue or EMPTY_QUEUE
+    return {
+        "recv_ts_us": state.recv_ts_us,
+        "watched": watched,
+        "bids": side(queue.bids),
+        "asks": side(queue.asks),
     }
 
 

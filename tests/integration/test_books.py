@@ -12,11 +12,13 @@ from pathlib import Path
 import pytest
 
 from hk_tick_collector.core.errors import StoreError
+from hk_tick_collector.opend_sim.check_books import check_books
 from hk_tick_collector.opend_sim.depth_truth import SENT, Fated, read_depth_truth
 from hk_tick_collector.records.book import Book, RowKind
 from hk_tick_collector.store import book_reader
 from hk_tick_collector.store.book_reader import BookState
-from hk_tick_collector.store.layout import book_days, book_file, day_files
+from hk_tick_collector.store.broker_reader import names_of
+from hk_tick_collector.store.layout import book_days, book_file, broker_days, broker_file, day_files
 from tests.harness import Recorder, Simulator, check, ended, wait_until
 
 SYMBOLS = "HK.00700,HK.00005,HK.09988"
@@ -71,6 +73,12 @@ def _newest_tick_ms(root: Path) -> int:
 def _rows(root: Path) -> int:
     with contextlib.suppress(StoreError):  # a file that is just being made
         return sum(count.stored for day in book_days(root) for count in book_reader.sessions(book_file(root, day)))
+    return 0
+
+
+def _queue_rows(root: Path) -> int:
+    with contextlib.suppress(StoreError):  # a file that is just being made
+        return sum(count.stored for day in broker_days(root) for count in book_reader.sessions(broker_file(root, day)))
     return 0
 
 
@@ -143,6 +151,52 @@ def test_without_book_symbols_nothing_of_books_is_there(simulator: BookSim, tmp_
         assert recorder.stop() == 0
     assert not recorder.find("(INFO|WARNING|ERROR) books?_")
     assert not (tmp_path / "data" / "book").exists()
+
+
+def test_broker_queues_are_recorded_beside_books_and_are_those_that_were_sent(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    simulator = BookSim(tmp_path / "sim")
+    first = _recorder(root, simulator, BOOK_BROKERS=1)
+    with ended(simulator, first):
+        first.wait_for("books_subscribed symbols=2 wanted=2 kind=brokers")
+        wait_until(lambda: _queue_rows(root) > 200, f"200 queues\n{first.output}")
+        first.wait_for(r"book_health symbols=2 .*pulls=[1-9].* kind=brokers")
+        simulator.ctl("broker-freeze symbol=HK.00700 seconds=1")
+        simulator.ctl("broker-drop percent=20 seconds=2 symbol=HK.09988")
+        first.signal(signal.SIGKILL)
+        first.wait()
+        killed_at = _queue_rows(root)
+        second = _recorder(root, simulator, BOOK_BROKERS=1)
+        with ended(second):
+            wait_until(lambda: _queue_rows(root) > killed_at + 200, f"200 queues more\n{second.output}")
+            assert second.stop() == 0
+        simulator.stop()
+    report = check_books(simulator.book_truth, root)
+    assert report.exit_code == 0, report.text()
+    assert set(report.brokers) == set(BOOKED)
+    (day,) = broker_days(root)
+    path = broker_file(root, day)
+    assert all(count.adds_up and not count.unread for count in book_reader.sessions(path))
+    assert [watch.reason for watch in book_reader.watches(path) if watch.symbol == BOOKED[0]] == [
+        "recorder died",
+        "recorder stopped",
+    ]
+    assert all(name.startswith("Simulated Broker") for name in names_of(path).values())
+
+
+def test_broker_queues_stand_behind_ticks_and_books_in_the_quota(tmp_path: Path) -> None:
+    """Three ticks, two books, one queue: of the second queue the file says why it is blind."""
+    root = tmp_path / "data"
+    simulator = BookSim(tmp_path / "sim", "--quota", "6")
+    recorder = _recorder(root, simulator, BOOK_BROKERS=1)
+    with ended(simulator, recorder):
+        recorder.wait_for("books_subscribed symbols=2 wanted=2 kind=books")
+        recorder.wait_for("books_subscribed symbols=1 wanted=2 kind=brokers")
+        recorder.wait_for('books_refused symbols=1 first=HK.09988 reason="quota is short: 1 left for 2 brokers"')
+        assert recorder.stop() == 0
+    (day,) = broker_days(root)
+    reasons = {watch.symbol: watch.reason for watch in book_reader.watches(broker_file(root, day))}
+    assert reasons == {"HK.00700": "recorder stopped", "HK.09988": "quota is short: 1 left for 2 brokers"}
 
 
 def test_a_flood_of_books_delays_and_costs_no_tick(tmp_path: Path) -> None:

@@ -44,6 +44,7 @@ DEFAULTS = {
     "SHIOAJI_URL": "http://127.0.0.1:8080",
     "SHIOAJI_SECRETS_FILE": None,
     "BOOK_SYMBOLS": (),
+    "BOOK_BROKERS": False,
     "DATA_ROOT": Path("/data/sqlite/HK"),
     "ARCHIVE_ROOT": None,
     "ARCHIVE_FORMAT": "parquet",
@@ -140,6 +141,16 @@ def test_books_are_of_a_list_or_of_the_first_of_the_ticks(tmp_path: Path) -> Non
     sierra = {"SOURCE": "sierra", "MARKET": "CME", "FUTU_SYMBOLS": "CME.ESZ26", "SIERRA_DIR": str(tmp_path)}
     with pytest.raises(ConfigErrors, match="SOURCE=sierra has no order books"):
         load_settings(None, {**sierra, "BOOK_SYMBOLS": "CME.ESZ26"})
+
+
+def test_broker_queues_are_of_books_in_hong_kong() -> None:
+    given = {"FUTU_SYMBOLS": "HK.00700", "BOOK_SYMBOLS": "700"}
+    assert load_settings(None, {**given, "BOOK_BROKERS": "1"}).book_brokers
+    with pytest.raises(ConfigErrors, match="BOOK_SYMBOLS chooses them"):
+        load_settings(None, {"FUTU_SYMBOLS": "HK.00700", "BOOK_BROKERS": "1"})
+    american = {"MARKET": "US", "FUTU_SYMBOLS": "US.AAPL", "BOOK_SYMBOLS": "US.AAPL", "BOOK_BROKERS": "1"}
+    with pytest.raises(ConfigErrors, match="SOURCE=futu MARKET=US has no broker queues"):
+        load_settings(None, american)
 
 
 def test_source_and_market_may_be_written_in_either_case() -> None:

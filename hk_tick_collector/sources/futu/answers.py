@@ -49,6 +49,7 @@ class SubscriptionInfo:
     remain_quota: int  # never below 0, whatever OpenD counts
     used_quota: int
     book_codes: frozenset[str] = frozenset()
+    broker_codes: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,10 +132,16 @@ def read_global_state(state: Any, names: EnumNames, market: FutuMarket) -> Globa
 
 
 def read_subscriptions(
-    info: Any, ticker_type: int, market: FutuMarket, *, only_own: bool, book_type: int | None = None
+    info: Any,
+    ticker_type: int,
+    market: FutuMarket,
+    *,
+    only_own: bool,
+    book_type: int | None = None,
+    broker_type: int | None = None,
 ) -> SubscriptionInfo:
-    """A ``Qot_GetSubInfo.S2C``: the market's codes subscribed for ticks, and for books where ``book_type`` is given, of
-    this connection or of all it lists."""
+    """A ``Qot_GetSubInfo.S2C``: the market's codes subscribed for ticks, and for books and queues where their types
+    are given, of this connection or of all it lists."""
     subs = [sub for conn in info.connSubInfoList if conn.isOwnConnData or not only_own for sub in conn.subInfoList]
 
     def codes(sub_type: int | None) -> frozenset[str]:
@@ -146,7 +153,13 @@ def read_subscriptions(
             if security.market in market.prefixes
         )
 
-    return SubscriptionInfo(codes(ticker_type), max(0, info.remainQuota), max(0, info.totalUsedQuota), codes(book_type))
+    return SubscriptionInfo(
+        codes(ticker_type),
+        max(0, info.remainQuota),
+        max(0, info.totalUsedQuota),
+        codes(book_type),
+        codes(broker_type),
+    )
 
 
 def read_user_info(info: Any, names: EnumNames, market: FutuMarket) -> UserInfo:

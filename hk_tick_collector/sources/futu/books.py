@@ -1,7 +1,8 @@
-"""Order books of OpenD: from pushes on the SDK's network thread to the lane, and from bytes to a book on the lane's.
+"""Order books and broker queues of OpenD: from pushes on the SDK's network thread to a lane, and from bytes to a book
+or a queue on the lane's own.
 
 On the network thread a push costs its checksum, one decoding for its symbol and one append; its levels are read later,
-by ``read_book``, and never of a push that a newer one has overtaken.
+by ``read_book`` or ``read_brokers``, and never of a push that a newer one has overtaken.
 """
 
 from __future__ import annotations
@@ -11,30 +12,49 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from hk_tick_collector.core.errors import TickRejected
 from hk_tick_collector.core.logline import RateLimitedLog
-from hk_tick_collector.records.book import Book, BookPush, Level, RawPush, exact_price
+from hk_tick_collector.core.text import cut
+from hk_tick_collector.records.book import Book, BookPush, BrokerPush, BrokerQueue, Level, Place, RawPush, exact_price
 from hk_tick_collector.records.book_codec import MAX_VOLUME
 from hk_tick_collector.sources.books import BookSink
 from hk_tick_collector.sources.futu.mapping import TickMapper
-from hk_tick_collector.sources.futu.sdk import decode_book
+from hk_tick_collector.sources.futu.sdk import decode_book, decode_brokers
 
 log = logging.getLogger(__name__)
 
 MAX_TRAIL = 500  # pushes of one symbol in a second or two
-MAX_LEVELS = 4000  # a side; the whole book of a busy stock has some hundreds
+MAX_LEVELS = 4000  # a side; the whole book of a busy stock has some hundreds, a queue 40 brokers
+MAX_NAME_CHARS = 100  # of a broker
 _LATEST_SEC = 4_102_444_800  # 2100-01-01
 _NORMAL_LOTS = 0  # S2C.orderBookType
 
 
+@dataclass(frozen=True)
+class StatePushes:
+    """A kind of push that holds a whole state."""
+
+    word: str  # of log lines
+    decode: Callable[[bytes], Any]
+    read: Callable[[RawPush], BookPush | BrokerPush]
+    is_wanted: Callable[[Any], bool]  # of its S2C
+
+
 class BookHandler:
-    """Takes bursts of ``Qot_UpdateOrderBook.Response``. One instance for one connection."""
+    """Takes bursts of ``Qot_UpdateOrderBook.Response``, or of ``Qot_UpdateBroker.Response``. One instance for one
+    connection."""
 
     def __init__(
-        self, sink: BookSink, mapper: TickMapper, now_us: Callable[[], int] = lambda: time.time_ns() // 1000
+        self,
+        sink: BookSink,
+        mapper: TickMapper,
+        now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
+        kind: StatePushes | None = None,
     ) -> None:
+        self.kind = kind or BOOK_PUSHES
         self.wanted: frozenset[str] = frozenset()  # replaced, never changed
         self.newest: dict[str, RawPush] = {}  # by symbol, for who holds pull and push together
         self.trailed = ""  # the symbol whose next pushes are kept as well, in ``trail``
@@ -65,9 +85,9 @@ class BookHandler:
     def _symbol(self, body: bytes) -> str | None:
         """Whose book it is; None when nobody asked for it."""
         try:
-            message = decode_book(body)
+            message = self.kind.decode(body)
         except Exception as exc:  # noqa: BLE001 (protobuf's DecodeError is not a public stable name)
-            self._log.log(logging.ERROR, "futu_book_undecodable", error=repr(exc))
+            self._log.log(logging.ERROR, "futu_book_undecodable", error=repr(exc), kind=self.kind.word)
             return None
         if message.retType != 0:
             self._log.log(logging.WARNING, "futu_push_refused", ret_type=message.retType, text=message.retMsg)
@@ -75,9 +95,9 @@ class BookHandler:
         try:
             symbol = self._mapper.symbol(message.s2c.security)
         except TickRejected as exc:
-            self._log.log(logging.WARNING, "futu_book_unwanted", reason=str(exc))
+            self._log.log(logging.WARNING, "futu_book_unwanted", reason=str(exc), kind=self.kind.word)
             return None
-        return symbol if symbol in self.wanted and message.s2c.orderBookType == _NORMAL_LOTS else None
+        return symbol if symbol in self.wanted and self.kind.is_wanted(message.s2c) else None
 
 
 def read_book(raw: RawPush) -> BookPush:
@@ -91,6 +111,25 @@ def read_book(raw: RawPush) -> BookPush:
         _ms(body.svrRecvTimeAskTimestamp),
         book_of(body),
     )
+
+
+def read_brokers(raw: RawPush) -> BrokerPush:
+    """The push as a queue. ValueError for one that is longer than any. Orders and shares, which SF shows, are left out,
+    as the orders of books are."""
+    body = decode_brokers(raw.message).s2c
+    names = {one.id: cut(one.name, MAX_NAME_CHARS) for side in (body.brokerBidList, body.brokerAskList) for one in side}
+    return BrokerPush(raw.symbol, raw.recv_ts_us, queue_of(body), tuple(names.items()))
+
+
+def queue_of(body: Any) -> BrokerQueue:
+    """The places of a ``Qot_UpdateBroker.S2C``, or of a ``Qot_GetBroker.S2C``. ValueError as ``read_brokers``."""
+    return BrokerQueue(_places(body.brokerBidList), _places(body.brokerAskList))
+
+
+def _places(brokers: Any) -> tuple[Place, ...]:
+    if len(brokers) > MAX_LEVELS:
+        raise ValueError(f"a side of {len(brokers)} brokers, more than {MAX_LEVELS}")
+    return tuple((one.pos, one.id) for one in brokers)
 
 
 def book_of(body: Any) -> Book:
@@ -118,3 +157,7 @@ def _whole(shares: float) -> int:
 def _ms(epoch_sec: float) -> int | None:
     """Zero after a restart of Futu's server, and in the first push of a cached book."""
     return round(epoch_sec * 1000) if math.isfinite(epoch_sec) and 0 < epoch_sec < _LATEST_SEC else None
+
+
+BOOK_PUSHES = StatePushes("books", decode_book, read_book, lambda s2c: s2c.orderBookType == _NORMAL_LOTS)
+BROKER_PUSHES = StatePushes("brokers", decode_brokers, read_brokers, lambda _s2c: True)

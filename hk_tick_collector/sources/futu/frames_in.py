@@ -1,5 +1,5 @@
-"""From the bytes of one connection to frames: ticker pushes decoded here, pushes of order books put by as bytes, every
-other frame handed on whole.
+"""From the bytes of one connection to frames: ticker pushes decoded here, pushes of books and queues put by as bytes,
+every other frame handed on whole.
 
 Frames are bounded: a header that promises a body above ``MAX_FRAME_BYTES``, or bytes that are no frame, raise (nothing
 behind them can be trusted); a wrong checksum or encoding costs its frame. Runs on the SDK's network thread.
@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,8 +42,7 @@ class WireStats:
 class FrameCutter:
     """Cuts one connection's bytes. ``decode_push`` reads a body of ``push_proto``; ``other`` takes whole frames.
 
-    Bodies of ``book_proto`` are left in ``books`` for whoever takes them when the ticks have gone on; None: there are
-    none, and they are frames as others.
+    Bodies of ``kept_protos`` are left in ``kept`` for whoever takes them when the ticks have gone on.
     """
 
     def __init__(
@@ -52,10 +51,10 @@ class FrameCutter:
         decode_push: Callable[[bytes], Any],
         other: Callable[[bytes], None],
         stats: WireStats,
-        book_proto: int | None = None,
+        kept_protos: Collection[int] = (),
     ) -> None:
-        self.books: list[bytes] = []
-        self._book_proto = book_proto
+        self.kept: dict[int, list[bytes]] = {}
+        self._kept_protos = frozenset(kept_protos)
         self._push_proto = push_proto
         self._decode_push = decode_push
         self._other = other
@@ -85,21 +84,20 @@ class FrameCutter:
                 push = self._read_push(data[at + _HEAD_BYTES : stop], sha1)
                 if push is not None:
                     pushes.append(push)
-            elif proto_id == self._book_proto and not encrypted and body_format == _FMT_PROTOBUF:
-                self._keep_book(data[at + _HEAD_BYTES : stop], sha1)
+            elif proto_id in self._kept_protos and not encrypted and body_format == _FMT_PROTOBUF:
+                self._keep(proto_id, data[at + _HEAD_BYTES : stop], sha1)
             else:
                 self._stats.other_frames += 1
                 self._other(data[at:stop])
             at = stop
         self._tail = data[at:]
 
-    def _keep_book(self, body: bytes, sha1: bytes) -> None:
-        if not self._is_whole(body, sha1, self._book_proto):
-            return
-        self._stats.book_frames += 1
-        self.books.append(body)
+    def _keep(self, proto_id: int, body: bytes, sha1: bytes) -> None:
+        if self._is_whole(body, sha1, proto_id):
+            self._stats.book_frames += 1
+            self.kept.setdefault(proto_id, []).append(body)
 
-    def _is_whole(self, body: bytes, sha1: bytes, proto: int | None) -> bool:
+    def _is_whole(self, body: bytes, sha1: bytes, proto: int) -> bool:
         if hashlib.sha1(body, usedforsecurity=False).digest() == sha1:
             return True
         self._stats.bad_sha1_frames += 1

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hk_tick_collector.core.clock import Clock
 from hk_tick_collector.core.errors import FeedError, RequestNotBuilt
 from hk_tick_collector.core.logline import RateLimitedLog, event
-from hk_tick_collector.records.book import Book
 from hk_tick_collector.records.tick import RejectedTick
 from hk_tick_collector.sources.books import BookSink
 from hk_tick_collector.sources.futu import sdk
 from hk_tick_collector.sources.futu.answers import SymbolInfo
-from hk_tick_collector.sources.futu.books import BookHandler, book_of, read_book
+from hk_tick_collector.sources.futu.books import BROKER_PUSHES, BookHandler
+from hk_tick_collector.sources.futu.depth import book_feed, broker_feed
 from hk_tick_collector.sources.futu.mapping import TickMapper, unread_rows
 from hk_tick_collector.sources.futu.markets import at_futu
 from hk_tick_collector.sources.futu.push import PushHandler
@@ -26,7 +25,6 @@ from hk_tick_collector.sources.source import Described, Pulled, Ready, Sink, Sou
 
 log = logging.getLogger(__name__)
 
-BOOK_LEVELS = 1000  # asked for; OpenD gives what the right shows
 SHARES = frozenset({"Eqty", "Trust"})  # Qot_Common.SecurityType whose volume is in shares
 
 # What an operator does about OpenD's own events; the others are logged by name alone.
@@ -54,10 +52,11 @@ class FutuLink:
         *,
         push: bool = True,
         books: BookHandler | None = None,
+        brokers: BookHandler | None = None,
         no_right: Callable[[], str | None] = lambda: None,
     ) -> None:
-        self.no_right = no_right
-        self._books = books
+        self.books = book_feed(connection, books, no_right)
+        self.brokers = broker_feed(connection, brokers, no_right)
         self._connection = connection
         self._mapper = mapper
         self._clock = clock
@@ -103,50 +102,6 @@ class FutuLink:
         ticks = self._mapper.map_all(symbol, message.tickerList, push_type, self._clock.now_ms(), rejected)
         return Pulled(ticks, unread_rows(message.tickerList, rejected) if rejected else (), rejected)
 
-    async def subscribe_books(self, symbols: Sequence[str], timeout_sec: float) -> None:
-        """Each takes a subscription of its own from the quota."""
-        assert self._books is not None
-        self._books.wanted = self._books.wanted.union(symbols)
-        await self._connection.subscribe_books(list(symbols), timeout_sec)
-
-    async def unsubscribe_books(self, symbols: Sequence[str], timeout_sec: float) -> None:
-        """As ``unsubscribe``."""
-        await self._connection.unsubscribe_books(list(symbols), timeout_sec)
-
-    async def subscribed_books(self, timeout_sec: float) -> Subscribed:
-        """As OpenD has it."""
-        info = await self._connection.subscriptions(timeout_sec)
-        return Subscribed(info.book_codes, info.remain_quota)
-
-    async def pull_book(self, symbol: str, timeout_sec: float) -> Book:
-        """``get_order_book``."""
-        try:
-            return book_of(await self._connection.order_book(symbol, BOOK_LEVELS, timeout_sec))
-        except ValueError as exc:
-            raise FeedError(f"OpenD's book of {symbol} cannot be read: {exc}") from exc
-
-    def follow_book(self, symbol: str) -> None:
-        """From its newest push on."""
-        books = self._books
-        assert books is not None
-        books.trailed = ""  # so that the network thread adds nothing meanwhile
-        books.trail.clear()
-        newest = books.newest.get(symbol)
-        if newest is not None:
-            books.trail.append(newest)
-        books.trailed = symbol
-
-    def followed_books(self) -> Iterator[Book]:
-        """Read one by one: each costs some 30 us."""
-        assert self._books is not None
-        for raw in list(self._books.trail):
-            with contextlib.suppress(ValueError):
-                yield read_book(raw).book
-
-    def last_book_us(self) -> int:
-        """When the last push of a book came."""
-        return self._books.last_us if self._books is not None else 0
-
     async def describe(self, symbols: Sequence[str]) -> Sequence[Described]:
         """OpenD's static data; it knows no tick size, which goes with the price here."""
         answers = await Reference(self._connection, self._clock).static_info(symbols)
@@ -175,10 +130,12 @@ class FutuSource:
         rsa_key_file: Path | None,
         clock: Clock,
         books: BookSink | None = None,
+        brokers: BookSink | None = None,
     ) -> None:
-        """``books`` takes order books; None: there are none."""
+        """``books`` takes order books, ``brokers`` broker queues; None: there are none."""
         self.spec = spec
         self._books = books
+        self._brokers = brokers
         self._right_lost: str | None = None
         self._market = at_futu(spec.market)
         self.place: Mapping[str, Any] = {"host": host, "port": port}
@@ -200,7 +157,11 @@ class FutuSource:
             # What is dropped from the list is still pushed until OpenD takes it back, a minute later perhaps.
             push.wanted = self._wanted = self._wanted.union(symbols)
 
-        books = None if self._books is None else BookHandler(self._books, TickMapper(self._days, self._market))
+        books = brokers = None
+        if self._books is not None:
+            books = BookHandler(self._books, TickMapper(self._days, self._market))
+        if self._brokers is not None:
+            brokers = BookHandler(self._brokers, TickMapper(self._days, self._market), kind=BROKER_PUSHES)
         self._right_lost = None
 
         def notice(notice: sdk.Notice) -> None:
@@ -209,9 +170,13 @@ class FutuSource:
                 self._right_lost = notice.name if notice.fields.get("cannot_subscribe") else None
             sink.changed(interrupted=notice.tells_outage)
 
-        connection = sdk.Connection(*self._address, push, notice, market=self._market, on_books=books)
+        connection = sdk.Connection(
+            *self._address, push, notice, market=self._market, on_books=books, on_brokers=brokers
+        )
         mapper = TickMapper(self._days, self._market)
-        return FutuLink(connection, mapper, self._clock, want, books=books, no_right=lambda: self._right_lost)
+        return FutuLink(
+            connection, mapper, self._clock, want, books=books, brokers=brokers, no_right=lambda: self._right_lost
+        )
 
     def alive(self) -> bool:
         """Does the SDK's one network thread run?"""

@@ -28,7 +28,7 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -73,11 +73,13 @@ with lent_home() as home_is_lent, pandas_later():
         Notify_pb2,
         Qot_Common_pb2,
         Qot_RequestTradeDate_pb2,
+        Qot_UpdateBroker_pb2,
         Qot_UpdateOrderBook_pb2,
         Qot_UpdateTicker_pb2,
     )
     from futu.common.utils import ProtoInfo
     from futu.quote.quote_query import (
+        BrokerQueueQuery,
         GetUserInfo,
         GetUserSecurityQuery,
         GlobalStateQuery,
@@ -105,10 +107,12 @@ HISTORY_PAGE_BARS = 1000
 
 _UPDATE_TICKER = ProtoId.Qot_UpdateTicker
 _UPDATE_BOOK = ProtoId.Qot_UpdateOrderBook
+_UPDATE_BROKER = ProtoId.Qot_UpdateBroker
 decode_book = Qot_UpdateOrderBook_pb2.Response.FromString
+decode_brokers = Qot_UpdateBroker_pb2.Response.FromString
 
 PushCallback = Callable[[list[Any]], None]
-BookCallback = Callable[[list[bytes]], None]
+BodiesCallback = Callable[[list[bytes]], None]
 NotifyCallback = Callable[[Any], None]
 LostCallback = Callable[[str], None]
 
@@ -184,7 +188,7 @@ class _Callbacks:
     connected: Callable[[str | None], None]
     lost: LostCallback
     stats: WireStats = field(default_factory=WireStats)
-    books: BookCallback | None = None
+    kept: Mapping[int, BodiesCallback] = field(default_factory=dict)  # by proto
 
 
 class _FutureEvent:
@@ -211,8 +215,7 @@ class _Context(futu.OpenQuoteContext):  # type: ignore[misc]
     def __init__(self, host: str, port: int, callbacks: _Callbacks) -> None:
         self._cb = callbacks
         decode = Qot_UpdateTicker_pb2.Response.FromString
-        book_proto = None if callbacks.books is None else _UPDATE_BOOK
-        self._cutter = FrameCutter(_UPDATE_TICKER, decode, self._the_sdks_way, callbacks.stats, book_proto)
+        self._cutter = FrameCutter(_UPDATE_TICKER, decode, self._the_sdks_way, callbacks.stats, callbacks.kept)
         self._broken = False
         self._wire_log = RateLimitedLog(log)
         self._host_port = (host, port)
@@ -275,9 +278,10 @@ class _Context(futu.OpenQuoteContext):  # type: ignore[misc]
             self._fail("futu_frame_error", exc)
         if pushes:
             self._hand_over(pushes)
-        if self._cutter.books:
-            books, self._cutter.books = self._cutter.books, []
-            self._hand_over_books(books)
+        if self._cutter.kept:
+            kept, self._cutter.kept = self._cutter.kept, {}
+            for proto_id, bodies in kept.items():
+                self._hand_over_kept(proto_id, bodies)
 
     def _the_sdks_way(self, frame: bytes) -> None:
         super().on_recv(self._conn_id, frame)
@@ -288,11 +292,10 @@ class _Context(futu.OpenQuoteContext):  # type: ignore[misc]
         except Exception as exc:  # noqa: BLE001 (edge: as above)
             self._fail("futu_push_error", exc)
 
-    def _hand_over_books(self, books: list[bytes]) -> None:
-        """What is wrong with a book is no reason to end a connection that brings ticks."""
-        assert self._cb.books is not None
+    def _hand_over_kept(self, proto_id: int, bodies: list[bytes]) -> None:
+        """What is wrong with a book or a queue is no reason to end a connection that brings ticks."""
         try:
-            self._cb.books(books)
+            self._cb.kept[proto_id](bodies)
         except Exception:  # noqa: BLE001 (edge: as above)
             self._cb.stats.callback_errors += 1
             self._wire_log.log(logging.ERROR, "futu_book_error", exc_info=True)
@@ -312,9 +315,9 @@ class _Context(futu.OpenQuoteContext):  # type: ignore[misc]
         elif proto_id == _UPDATE_TICKER:
             self._cb.stats.ticker_frames += 1
             self._hand_over([rsp_pb])
-        elif proto_id == _UPDATE_BOOK and self._cb.books is not None:
+        elif proto_id in self._cb.kept:
             self._cb.stats.book_frames += 1
-            self._hand_over_books([rsp_pb.SerializeToString()])
+            self._hand_over_kept(proto_id, [rsp_pb.SerializeToString()])
         elif proto_id == ProtoId.Notify:
             self._cb.notify(rsp_pb)
 
@@ -325,8 +328,8 @@ class Connection:
 
     ``on_push`` gets decoded ``Qot_UpdateTicker.Response`` messages on the SDK's network thread, a burst at a time.
     ``on_books``, if given, gets ``Qot_UpdateOrderBook.Response`` messages as bytes (``decode_book``), a burst at a time
-    on the same thread, after the ticks of the burst. ``on_notice`` is called on the loop. ``lost`` is done, with the
-    reason, when the connection is gone.
+    on the same thread, after the ticks of the burst; ``on_brokers`` likewise ``Qot_UpdateBroker.Response``.
+    ``on_notice`` is called on the loop. ``lost`` is done, with the reason, when the connection is gone.
     """
 
     def __init__(
@@ -336,10 +339,12 @@ class Connection:
         on_push: PushCallback,
         on_notice: Callable[[Notice], None],
         market: FutuMarket = HK,
-        on_books: BookCallback | None = None,
+        on_books: BodiesCallback | None = None,
+        on_brokers: BodiesCallback | None = None,
     ) -> None:
         self.market = market
-        self._on_books = on_books
+        takers = {_UPDATE_BOOK: on_books, _UPDATE_BROKER: on_brokers}
+        self._kept = {proto_id: self._while_open(take) for proto_id, take in takers.items() if take is not None}
         self._host = host
         self._port = port
         self._on_push = on_push
@@ -353,8 +358,9 @@ class Connection:
 
     async def open(self, timeout_sec: float) -> None:
         """TCP connect and InitConnect. Raises ``FeedTimeout``, ``FeedLost`` or ``FeedError`` with OpenD's words."""
-        books = None if self._on_books is None else self._books
-        callbacks = _Callbacks(self._push, self._notify, self._report_connected, self._report_lost, self.stats, books)
+        callbacks = _Callbacks(
+            self._push, self._notify, self._report_connected, self._report_lost, self.stats, self._kept
+        )
         self._context = _Context(self._host, self._port, callbacks)
         self._context.connect_once()
         try:
@@ -429,6 +435,22 @@ class Connection:
             raise FeedError(f"OpenD answered a request for {code} with a book of {cut(ascii(answer.security.code))}")
         return answer
 
+    async def subscribe_brokers(self, codes: list[str], timeout_sec: float) -> None:
+        """Have the broker queues of ``codes`` pushed; another subscription of each. As ``subscribe_books``."""
+        await self._subscribe(codes, SubType.BROKER, timeout_sec, push=True)
+
+    async def unsubscribe_brokers(self, codes: list[str], timeout_sec: float) -> None:
+        """As ``unsubscribe_tickers``."""
+        await self._unsubscribe(codes, SubType.BROKER, timeout_sec)
+
+    async def broker_queue(self, code: str, timeout_sec: float) -> Any:
+        """``Qot_GetBroker.S2C``: the newest queue of a subscribed code. ``FeedError`` for an answer about another."""
+        packed = BrokerQueueQuery.pack_req(code, self._ready_context().get_sync_conn_id())
+        answer = (await self._request(packed, _checked, timeout_sec)).s2c
+        if answer.security.code != code.partition(".")[2]:
+            raise FeedError(f"OpenD answered a request for {code} with the queue of {cut(ascii(answer.security.code))}")
+        return answer
+
     async def _subscribe(self, codes: list[str], sub_type: str, timeout_sec: float, *, push: bool) -> None:
         session = getattr(futu.Session, self.market.session)
         extended = session != futu.Session.NONE
@@ -455,6 +477,7 @@ class Connection:
             self.market,
             only_own=not all_connections,
             book_type=Qot_Common_pb2.SubType_OrderBook,
+            broker_type=Qot_Common_pb2.SubType_Broker,
         )
 
     async def recent_ticks(self, code: str, rows: int, timeout_sec: float) -> Any:
@@ -550,9 +573,12 @@ class Connection:
         if not self._closing.is_set():
             self._on_push(pushes)
 
-    def _books(self, books: list[bytes]) -> None:
-        if not self._closing.is_set() and self._on_books is not None:
-            self._on_books(books)
+    def _while_open(self, take: BodiesCallback) -> BodiesCallback:
+        def taken(bodies: list[bytes]) -> None:
+            if not self._closing.is_set():
+                take(bodies)
+
+        return taken
 
     def _notify(self, message: Any) -> None:
         notice = answers.read_notice(message, NAMES, self.market)

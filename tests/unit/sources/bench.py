@@ -92,7 +92,14 @@ class FakeOpenD:
     most_in_flight: int = 0
 
     def connect(
-        self, host: str, port: int, on_push: Any, on_notice: Any, market: FutuMarket, on_books: Any
+        self,
+        host: str,
+        port: int,
+        on_push: Any,
+        on_notice: Any,
+        market: FutuMarket,
+        on_books: Any,
+        on_brokers: Any = None,
     ) -> FakeConnection:
         self.connections.append(FakeConnection(self, on_push, on_notice, on_books))
         return self.connections[-1]
@@ -248,14 +255,15 @@ class Bench:
         }  # fmt: skip
         with mock.patch.object(sdk, "configure"):
             source = FutuSource(self.market.spec, "opend", 1, None, self.clock, books[1] if books else None)
-        keeper = None
+        keepers = []
         if books:
             check_sec = float(options["check_interval_sec"])
             keeper = BookKeeper(*books, self.book_progress, self.progress, self.clock, check_sec)
             self.book_keeper = keeper
+            keepers.append(keeper)
         return FeedSession(
             FeedOptions(**options), source, self.rows.extend, self.rows.extend, self.rejected.extend, self.continuity,
-            calendar, self.progress, self.clock, self.told.extend, books=keeper,
+            calendar, self.progress, self.clock, self.told.extend, books=keepers,
         )  # fmt: skip
 
     async def serve(self, session: FeedSession, script: Coroutine[Any, Any, None]) -> None:

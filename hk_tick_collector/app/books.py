@@ -1,0 +1,81 @@
+"""What records order books, and broker queues where they are wanted: for each kind a lane and who subscribes for it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from functools import partial
+
+from hk_tick_collector.app.config import Settings
+from hk_tick_collector.core.clock import Clock
+from hk_tick_collector.core.logline import event
+from hk_tick_collector.core.progress import BookProgress, Progress
+from hk_tick_collector.ingest.books import BookLane
+from hk_tick_collector.market.calendar import TradingCalendar
+from hk_tick_collector.market.hours import Phase
+from hk_tick_collector.sources.books import BookKeeper
+from hk_tick_collector.sources.registry import book_reader
+from hk_tick_collector.store.book_file import BOOK_KIND, BROKER_KIND, StateKind
+from hk_tick_collector.store.book_writer import BookWriter
+
+log = logging.getLogger(__name__)
+
+STOP_SEC = 8.0  # for each of two lanes, within a step of the end
+
+
+class BookLanes:
+    """Made on the loop. ``books`` and ``brokers`` take pushes; None where they are not wanted."""
+
+    def __init__(self, settings: Settings, progress: Progress, calendar: TradingCalendar, clock: Clock) -> None:
+        self._settings = settings
+        self._calendar = calendar
+        self._clock = clock
+        self.books = self._lane(BOOK_KIND, progress.books) if settings.book_symbols else None
+        has_brokers = self.books is not None and settings.book_brokers
+        self.brokers = self._lane(BROKER_KIND, progress.brokers) if has_brokers else None
+        make = partial(BookKeeper, settings.book_symbols)
+        ends = progress.feed, clock, settings.check_interval_sec
+        self.keepers: list[BookKeeper] = []
+        if self.books is not None:
+            self.keepers.append(make(self.books, progress.books, *ends, behind=progress.brokers))
+        if self.brokers is not None:
+            self.keepers.append(make(self.brokers, progress.brokers, *ends, word="brokers", before=progress.books))
+
+    def start(self) -> None:
+        """Begin to store."""
+        for lane in self._lanes:
+            lane.start()
+
+    def stop(self) -> bool:
+        """Store what waits, on a thread that may wait; books first. False when it was not all
+        stored: that is in the log."""
+        all_stored = True
+        for lane in self._lanes:
+            if not lane.stop(STOP_SEC):
+                all_stored = False
+                told = "their file says until when it was told"
+                log.error(event("books_not_stored", waiting=lane.waiting, action=told, kind=lane.word))
+        return all_stored
+
+    def set_symbols(self, symbols: Sequence[str]) -> None:
+        """Whose are wanted from now on. After the list of ticks, whose quota goes first."""
+        for keeper in self.keepers:
+            keeper.set_symbols(symbols)
+        if symbols and not self.keepers:
+            log.warning(event("books_need_a_restart", symbols=len(symbols), action="no books were wanted at the start"))
+
+    @property
+    def _lanes(self) -> list[BookLane]:
+        return [lane for lane in (self.books, self.brokers) if lane is not None]
+
+    def _lane(self, kind: StateKind, progress: BookProgress) -> BookLane:
+        settings, day_of = self._settings, self._calendar.market.trading_day
+
+        def make_writer() -> BookWriter:
+            now_ms = self._clock.now_ms
+            return BookWriter(settings.data_root, settings.sqlite, day_of, now_ms, self._is_closed, kind)
+
+        return BookLane(make_writer, book_reader(settings.spec, kind.word), day_of, progress, word=kind.word)
+
+    def _is_closed(self, at_ms: int) -> bool:
+        return self._calendar.phase(at_ms) in (Phase.POST_CLOSE, Phase.CLOSED)

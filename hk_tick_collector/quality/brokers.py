@@ -1,0 +1,61 @@
+"""What can honestly be said of a day's broker queues: when they were watched, and that what came is stored or counted.
+
+A push of a queue has neither a number nor a time, so that nothing in it shows whether one is missing; nobody may say
+that a day of them is complete. What the recorder noted of itself is all there is, and costs O(symbols) but for the
+counts of pushes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from hk_tick_collector.market.hours import DayKind
+from hk_tick_collector.market.market import Market
+from hk_tick_collector.quality.watched import SymbolBooks, Totals, sentence_of, watched_of
+from hk_tick_collector.store import book_reader
+from hk_tick_collector.store.book_reader import SessionCounts
+
+
+@dataclass(frozen=True)
+class BrokerReport:
+    """A day's. Of ``symbols`` what the recorder noted and ``pushes`` and ``merged`` are counted, nothing else."""
+
+    trading_day: str
+    sessions: list[SessionCounts]
+    symbols: list[SymbolBooks]
+
+    @property
+    def accounted(self) -> bool:
+        """Is every push that reached the recorder stored or counted?"""
+        return all(session.adds_up for session in self.sessions)
+
+    @property
+    def problems(self) -> int:
+        """Of those that a healthy day has none of: 0 is fine."""
+        return sum(len(one.blind) + one.pulls - one.pulls_agreed for one in self.symbols) + (not self.accounted)
+
+    @property
+    def sentence(self) -> str:
+        """Without a word that claims more than is known."""
+        if not self.symbols:
+            return "no broker queues"
+        totals = Totals(
+            len(self.symbols),
+            sum(one.watched_ms for one in self.symbols),
+            sum(one.wanted_ms for one in self.symbols),
+            sum(len(one.blind) for one in self.symbols),
+            sum(one.pulls for one in self.symbols),
+            sum(one.pulls_agreed for one in self.symbols),
+            sum(one.merged for one in self.symbols),
+        )
+        return sentence_of(totals)
+
+
+def brokers_of(path: Path, day: str, market: Market, kind: DayKind, now_ms: int) -> BrokerReport:
+    """Read a file of broker queues and judge it. Raises as ``store.book_reader``."""
+    symbols, pushed = watched_of(path, day, market, kind, now_ms), book_reader.counts(path)
+    for one in symbols:
+        if one.symbol in pushed:
+            one.pushes, one.merged = pushed[one.symbol].pushes, pushed[one.symbol].merged
+    return BrokerReport(day, book_reader.sessions(path), symbols)

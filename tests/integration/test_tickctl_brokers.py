@@ -1,0 +1,84 @@
+"""Broker queues of a day: beside the book of a moment, in the day's report, as a table, and with the day's archive."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import hk_tick_collector as hk
+from hk_tick_collector.client.errors import IncompleteData
+from hk_tick_collector.store.layout import broker_file
+from tests.books import DAY, record_books
+from tests.brokers import NAMES, record_brokers
+from tests.tickctl import record_day, tickctl, tickctl_json
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    root = tmp_path / "data"
+    record_day(root, DAY, count=100)
+    record_books(root, symbols=("HK.00700",))
+    return root
+
+
+def test_brokers_stand_beside_the_book_of_a_moment(root: Path) -> None:
+    without = tickctl_json("book", "700", "--at", "09:30:00.200", data_root=root)
+    assert "brokers" not in without
+    pushed = record_brokers(root)
+    newest = [push for push in pushed if push.recv_ts_us // 1000 <= without["recv_ts_us"] // 1000][-1]
+    shown = tickctl_json("book", "700", "--at", "09:30:00.200", data_root=root)["brokers"]
+    assert [(row["level"], row["broker_id"], row["broker"]) for row in shown["bids"]] == [
+        (level, broker_id, NAMES[broker_id]) for level, broker_id in newest.queue.bids
+    ]
+    assert shown["watched"]
+    text = tickctl("book", "700", "--at", "09:30:00.200", data_root=root).stdout
+    assert "broker queue, received 09:30:00.200 HKT on 20261120, first come first" in text
+    first = " ".join(f"{broker_id:04d}" for level, broker_id in newest.queue.bids if level == 1)
+    assert first in text
+
+
+def test_the_days_report_says_when_queues_were_watched(root: Path) -> None:
+    record_brokers(root)
+    report = tickctl_json("book", data_root=root, code=1)  # a day of half a second is blind
+    assert report["brokers"]["sentence"].startswith("watched ")
+    assert "broker queues: watched" in tickctl("book", data_root=root, code=1).stdout
+
+
+def test_queues_are_archived_verified_deleted_read_and_restored(root: Path) -> None:
+    record_brokers(root)
+    for day in ("20261123", "20261124"):
+        record_day(root, day, count=100)
+    path = broker_file(root, DAY)
+    content = path.read_bytes()
+    tickctl_json("archive", data_root=root)
+    assert all(row["fine"] for row in tickctl_json("verify", data_root=root))
+    live = tickctl_json("book", "700", "--days", DAY, data_root=root)
+    tickctl_json("retain", "--keep-days", 2, data_root=root)
+    assert not path.exists()
+    assert tickctl_json("book", "700", "--days", DAY, data_root=root) == live
+    sql = "SELECT count(DISTINCT update_no) AS pushes, count(broker) AS places FROM brokers WHERE kind <> 'B'"
+    (counted,) = tickctl_json("query", sql, "--days", DAY, data_root=root)
+    with pytest.warns(IncompleteData, match="broker queues were not watched all the time"):
+        table = hk.local(root).load("700", DAY, kind="broker")
+    assert counted == {"pushes": 300, "places": table.num_rows - table["side"].null_count}
+    tickctl_json("restore", DAY, data_root=root)
+    assert path.read_bytes() == content
+
+
+def test_a_damaged_archive_deletes_no_queue(root: Path) -> None:
+    record_brokers(root)
+    for day in ("20261123", "20261124"):
+        record_day(root, day, count=100)
+    tickctl_json("archive", data_root=root)
+    (packed,) = (root / "_archive/depth" / DAY).glob("*.broker.db.*.gz")
+    packed.write_bytes(packed.read_bytes()[:-9] + b"\0" * 9)
+    assert not all(row["fine"] for row in tickctl_json("verify", data_root=root, code=1))
+    tickctl_json("retain", "--keep-days", 2, data_root=root, code=1)
+    assert broker_file(root, DAY).exists()
+
+
+def test_a_day_without_queues_says_what_records_them(root: Path) -> None:
+    with pytest.raises(hk.NoData, match="no broker queues") as caught:
+        hk.local(root).load("700", DAY, kind="broker")
+    assert "BOOK_BROKERS=1" in str(caught.value)
