@@ -31,7 +31,8 @@ DOUBTS = (UNREAD_TICK, NOT_JOINED, IN_QUARANTINE, NOTES_LOST)
 # The same, and a counter that is not stored is no missing tick by itself.
 NUMBERS_SKIPPED = "OpenD shows no ticks for some counters and never had them"
 DATED_OTHERWISE = "a tick of this day's count is dated another day"
-NO_LOSS = (NUMBERS_SKIPPED, DATED_OTHERWISE)
+STRAYS_DISAGREE = "push and pull disagree on ticks that another day counted"
+NO_LOSS = (NUMBERS_SKIPPED, DATED_OTHERWISE, STRAYS_DISAGREE)
 
 # A reason of ``GapFound``: the tick itself is in the quarantine.
 COULD_NOT_BE_READ = "could not be read"

@@ -45,6 +45,7 @@ from hk_tick_collector.core.facts import (
     NOT_COUNTING,
     NUMBERS_SKIPPED,
     PUSH_PULL_DISAGREE,
+    STRAYS_DISAGREE,
     UNREAD_TICK,
     Fact,
     GapFound,
@@ -102,6 +103,7 @@ class Track:
     given_up: list[tuple[int, int]] = field(default_factory=list)  # holes that OpenD no longer shows
     unread: dict[int, int] = field(default_factory=dict)  # counter -> sequence of ticks that could not be read
     elsewhere: set[int] = field(default_factory=set)  # counters of this day's count whose ticks are dated another day
+    unnamed: set[str] = field(default_factory=set)  # other days whose files know that this count's numbers name no tick
     skipped: set[tuple[int, int]] = field(default_factory=set)  # holes whose neighbours OpenD shows side by side
     breaks: list[int] = field(default_factory=list)  # the newest counter at each interruption
     recent: deque[Tick] = field(default_factory=lambda: deque(maxlen=RECENT_PUSHES))
@@ -143,6 +145,7 @@ class Track:
         self.given_up = []
         self.unread.clear()
         self.elsewhere.clear()
+        self.unnamed.clear()
         self.skipped.clear()
         self.breaks = []
         self.recent.clear()
@@ -373,6 +376,9 @@ class Track:
         if counter not in self.elsewhere:
             self.elsewhere.add(counter)
             facts.append(Unproven(self.symbol, tick.trading_day, DATED_OTHERWISE))
+        if self.unkeyed_day == self.day and tick.trading_day not in self.unnamed:
+            self.unnamed.add(tick.trading_day)
+            facts.append(Unproven(self.symbol, tick.trading_day, STRAYS_DISAGREE))
 
     def _add(self, seq: int, counter: int) -> None:
         seen, edges = self.seen, self.edges

@@ -28,7 +28,6 @@ from hk_tick_collector.core.evidence import BY_TOTAL, NO_COUNTER
 from hk_tick_collector.core.facts import (
     DETAILS,
     NO_TICK,
-    PUSH_PULL_DISAGREE,
     UNKNOWN_SEQ,
     DayFact,
     Fact,
@@ -49,11 +48,10 @@ from hk_tick_collector.market.market import Market
 from hk_tick_collector.market.registry import DEFAULT_MARKET
 from hk_tick_collector.records.tick import SEQ_COUNTER_MASK, Origin, Tick
 from hk_tick_collector.records.totals import NO_TRADE, units_of
-from hk_tick_collector.records.views import by_content
 from hk_tick_collector.store import gaps
 from hk_tick_collector.store.connect import COVERAGE_SQL, LATER_INTERRUPTIONS, split_statements, table_columns
 from hk_tick_collector.store.extents import subtract
-from hk_tick_collector.store.numbering import numbered_otherwise
+from hk_tick_collector.store.numbering import Names
 from hk_tick_collector.store.symbol_coverage import COLUMNS, MAX_MS, MIN_MS, NO_RANGE, Row, SymbolCoverage
 from hk_tick_collector.store.verdict import MISSING, REPLAY_COLUMNS, read_replays
 
@@ -94,9 +92,7 @@ class DayCoverage:
         self._by_total = by_total
         self._recount: set[str] = set()  # their ranges are of another kind than they should be
         self._tracks: dict[str, SymbolCoverage] = {}
-        self._unkeyed: set[str] = set()  # symbols whose sequences name no tick, since two ways number each for itself
-        # Symbols whose rows who hands them over could not read, and has not seen pushes and answers agree of since.
-        self._unread: set[str] = set()
+        self._names = Names(day, market)
         self._touched: set[str] = set()
         self.missing_ticks = 0  # of the symbols that are in the state "missing"
 
@@ -137,7 +133,7 @@ class DayCoverage:
         if coverage._by_total:
             coverage._count_by_total(conn)
         for track in coverage._tracks.values():
-            coverage._note_unkeyed(track)
+            coverage._names.note(track.symbol, track.distrust)
             track.settle()
             track.settled = False  # the row in the file may be absent or out of date
             coverage.missing_ticks += _counted_as_missing(track)
@@ -201,17 +197,13 @@ class DayCoverage:
     def told_apart(self, conn: sqlite3.Connection, rows: Sequence[Tick]) -> Sequence[Tick]:
         """The rows of a batch that come from a source. Who hands them over need not know that it numbers a symbol's
         trades once a way: the file does, also a day or a start later."""
-        for symbol in self._unread.intersection([row.symbol for row in rows]) if self._unread else ():
-            if numbered_otherwise(conn, symbol, [row for row in rows if row.symbol == symbol]):
-                track = self._touch(symbol)
-                track.doubt(PUSH_PULL_DISAGREE)
-                self._note_unkeyed(track)
-        return by_content(rows, self._unkeyed) if self._unkeyed else rows
+        for symbol, reason in self._names.doubts(conn, rows):
+            self._doubt(self._touch(symbol), reason)
+        return self._names.told_apart(rows)
 
-    def _note_unkeyed(self, track: SymbolCoverage) -> None:
-        if PUSH_PULL_DISAGREE in (track.distrust or ""):
-            self._unkeyed.add(track.symbol)
-            self._unread.discard(track.symbol)
+    def _doubt(self, track: SymbolCoverage, reason: str) -> None:
+        track.doubt(reason)
+        self._names.note(track.symbol, track.distrust)
 
     def sort(self, rows: Sequence[Tick], stamp: tuple[int]) -> Sorted:
         """Note the rows and part them. ValueError when a value is of a kind that no tick has."""
@@ -343,7 +335,7 @@ class DayCoverage:
             self._recount.add(track.symbol)
         if doubt is not None:
             track.doubt(doubt)
-        self._note_unkeyed(track)
+        self._names.note(track.symbol, track.distrust)
 
     def doubt_all(self, reason: str) -> None:
         """Something that is not known any more was noted of some symbol."""
@@ -363,10 +355,9 @@ class DayCoverage:
         elif isinstance(fact, Verified):
             track.verify(fact)
             if fact.last_counter != NO_TICK:
-                self._unread.discard(fact.symbol)
+                self._names.note_read(fact.symbol)
         elif isinstance(fact, Unproven):
-            track.doubt(fact.reason)
-            self._note_unkeyed(track)
+            self._doubt(track, fact.reason)
         elif isinstance(fact, Interrupted):
             self._interrupt(conn, track, fact.last_seq)
         elif isinstance(fact, Rejoined):
@@ -381,8 +372,8 @@ class DayCoverage:
     def _interrupt(self, conn: sqlite3.Connection, track: SymbolCoverage, last_seq: int | None) -> None:
         if last_seq == UNKNOWN_SEQ:
             last_seq = _newest_seq(conn, track.symbol)
-            if last_seq is not None and track.symbol not in self._unkeyed:
-                self._unread.add(track.symbol)
+            if last_seq is not None:
+                self._names.note_unread(track.symbol)
         track.interrupt(last_seq)
 
     def _touch(self, symbol: str) -> SymbolCoverage:

@@ -9,7 +9,14 @@ from __future__ import annotations
 import sqlite3
 from typing import Any
 
-from hk_tick_collector.core.facts import NO_TICK, PUSH_PULL_DISAGREE, Replayed, Verified, reasons_of
+from hk_tick_collector.core.facts import (
+    NO_TICK,
+    PUSH_PULL_DISAGREE,
+    STRAYS_DISAGREE,
+    Replayed,
+    Verified,
+    reasons_of,
+)
 from hk_tick_collector.core.ranges import CounterRanges
 from hk_tick_collector.store import gaps
 from hk_tick_collector.store.extents import count, format_extents, parse_extents, subtract
@@ -23,7 +30,7 @@ TOO_MANY_HOLES = f"the counters do not count: more than {MAX_HOLES} holes"
 SET_BACK_MS = 120_000
 MAX_DISTRUST_CHARS = 300  # reasons add up; a text that grows with every fact must not
 
-_MORE_THAN_DOUBTS = (TOO_MANY_HOLES, PUSH_PULL_DISAGREE)  # what is stored, and how, depends on them
+_MORE_THAN_DOUBTS = (TOO_MANY_HOLES, PUSH_PULL_DISAGREE, STRAYS_DISAGREE)  # what is stored, and how, depends on them
 NO_RANGE = [0, -2]  # no counter follows it
 MAX_MS, MIN_MS = (1 << 63) - 1, -(1 << 63)
 
