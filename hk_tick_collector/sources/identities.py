@@ -275,7 +275,7 @@ class Identities:
         if track.before_seq:
             if not any(tick.seq is not None and tick.seq <= track.before_seq for tick in today):
                 self._doubt(answer.question.symbol, track.day, NOT_JOINED, facts)
-        elif len(today) == len(answer.ticks) and answer.is_full:
+        elif today and len(today) == len(answer.ticks) and answer.is_full:
             self._doubt(answer.question.symbol, track.day, MID_SESSION, facts)
         track.is_cut, track.before_seq = False, 0
 

@@ -69,8 +69,9 @@ def _is_numbered_otherwise(
     first, last = pulled[0].seq, pulled[-1].seq
     if not twins or pushed.seq is None or first is None or last is None or first <= pushed.seq <= last:
         return bool(twins)
-    low = max(seen.first, seq_counter(pushed.seq) - newest_rows)
-    high = min(seen.last, seq_counter(pushed.seq) + newest_rows)
+    low, high = seq_counter(pushed.seq) - newest_rows, seq_counter(pushed.seq) + newest_rows
+    if seen:  # nothing is known to be seen where the file that had it was set aside
+        low, high = max(seen.first, low), min(seen.last, high)
     return not all(seq is not None and low <= seq_counter(seq) <= high for seq in twins)
 
 

@@ -83,6 +83,11 @@ class Desk:
         self.coverage()
         self.continuity.resync(reader.tracks(self.data_root, (SYMBOL, OTHER), 3, DAY))
 
+    def set_aside(self) -> None:
+        """The day file is broken: what it held is not stored any more, and the feed learns of it."""
+        self._writer.set_aside(DAY, "test")
+        self.continuity.resync(reader.tracks(self.data_root, (SYMBOL, OTHER), 3, DAY))
+
     def killed(self, wanted: Sequence[str] = (SYMBOL, OTHER)) -> Desk:
         """Another process on the same files, which do not know what was learned since the last rows were stored."""
         self.facts.clear()

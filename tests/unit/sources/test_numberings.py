@@ -280,3 +280,15 @@ def test_a_late_tick_of_the_day_before_is_no_stray(tmp_path: Path) -> None:
     desk.pull([late, *trades])
     assert desk.coverage(day=YESTERDAY).distrust is None
     assert PUSH_PULL_DISAGREE in reasons_of(desk.coverage().distrust)
+
+
+def test_a_pushed_trade_whose_file_was_set_aside_is_compared_all_the_same(tmp_path: Path) -> None:
+    """Nothing is known to be stored then: beside an equal part of its order it is a twin, far from it it is not."""
+    for at, (number, is_otherwise) in enumerate([(2, False), (FAR, True)]):
+        desk = Desk(tmp_path / str(at))
+        desk.push([tick(1)])
+        desk.coverage()
+        desk.set_aside()
+        desk.pull([tick(number)])
+        assert (SYMBOL in desk.continuity.unkeyed) is is_otherwise
+        assert len(desk.stored()) == 1
