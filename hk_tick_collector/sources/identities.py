@@ -2,7 +2,7 @@
 
 No number here is ever taken for a count: there are no holes, nothing is proven, and a low half that comes again (in
 the US it begins anew every second) means nothing. A pulled tick is left out only when its whole sequence is among the
-last ones that were handed over since the subscription began; the store decides about all others.
+day's last ones that were handed over since the subscription began; the store decides about all others.
 
 A lost push leaves no trace, so every symbol is followed (``poll.Follower``): all that the source shows is fetched about
 as often as a third of it was traded. What can be known all the same is said as a doubt beside "no counter": an answer
@@ -49,7 +49,7 @@ class _Symbol:
     top_seq: int = 0  # the highest sequence of the day
     is_cut: bool = True  # no answer of all that is shown has come since the last interruption
     before_seq: int = 0  # the highest sequence of the day before it; 0: we had none
-    recent: array[int] = field(default_factory=lambda: array("q"))  # a ring
+    recent: array[int] = field(default_factory=lambda: array("q"))  # of the day; a ring
     at: int = 0  # the ring's oldest place
     pushed: deque[Tick] = field(default_factory=lambda: deque(maxlen=WITNESSES))  # also before an interruption
     interruptions: int = 0
@@ -66,6 +66,7 @@ class _Symbol:
     def begin(self, day: str) -> None:
         self.day = day
         self.top_seq = self.before_seq = 0
+        self.recent, self.at = array("q"), 0  # numbers may begin anew with the day
         self.pushed.clear()
 
     def interrupt(self) -> None:
@@ -179,8 +180,8 @@ class Identities:
         facts: list[Fact] = []
         with self._lock:
             track = self._symbol(symbol)
-            ours = set(track.recent)
-            ticks = [tick for tick in answer.ticks if tick.seq is None or tick.seq not in ours]
+            our_day, ours = track.day, set(track.recent)
+            ticks = [tick for tick in answer.ticks if tick.seq not in ours or tick.trading_day != our_day]
             new_rows = self._news(track, ticks)
             for tick in ticks:
                 if tick.trading_day > track.day:
@@ -193,7 +194,8 @@ class Identities:
                         track.note(tick.seq)
             day = self.unkeyed.get(symbol, "")
             if any(tick.trading_day <= day for tick in answer.ticks):
-                view = [tick for tick in answer.ticks if tick.trading_day <= day or tick.seq not in ours]
+                new = set(map(id, ticks))
+                view = [tick for tick in answer.ticks if tick.trading_day <= day or id(tick) in new]
                 ticks = without_sequences(view, day)
             if facts:
                 self._facts(facts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import pytest
@@ -16,6 +17,7 @@ from hk_tick_collector.sources.futu import spec
 from hk_tick_collector.sources.holes import MID_SESSION
 from hk_tick_collector.sources.identities import RECENT_SEQS, Identities
 from hk_tick_collector.sources.pulled import Answer
+from hk_tick_collector.sources.source import PullLimits
 from tests.unit.sources.desk import tick as hk_tick
 
 SYMBOL = "US.AAPL"
@@ -202,3 +204,25 @@ def test_every_symbol_is_followed_and_none_has_holes() -> None:
         [],
         [],
     )
+
+
+def test_numbers_that_begin_anew_with_the_day_hide_no_tick_of_the_day_before() -> None:
+    """Of a running total, for instance: the first trades of two days may have one number."""
+    desk = Desk()
+    yesterday = us_tick(0, seq=5, trading_day="20261119")
+    desk.push(us_tick(1, seq=5))
+    assert desk.pull([yesterday, us_tick(1, seq=5)])[0] == [yesterday]
+    desk.push(us_tick(86_400 * 3, seq=7, trading_day="20261123"))
+    late = us_tick(2, seq=7)
+    assert desk.pull([late, us_tick(86_400 * 3, seq=7, trading_day="20261123")])[0] == [late]
+    assert desk.pull([us_tick(86_401 * 3, seq=5, trading_day="20261123")])[1] == 1  # nor one of the next
+
+
+def test_of_no_day_there_is_no_doubt() -> None:
+    """A source whose answers never say that they are all there is shows nothing, and nothing is stored."""
+    facts: list[Fact] = []
+    limited = dataclasses.replace(spec.US, pull=PullLimits(newest_rows=5))
+    identities = Identities(facts.extend, limited)
+    identities.connected()
+    identities.take(Answer(identities.ask(SYMBOL, 5, OPEN_SEC * 1000), (), (), OPEN_SEC * 1000))
+    assert not facts
