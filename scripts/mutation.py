@@ -9,6 +9,10 @@ A mutant that no test fails for *survived*: either a test is missing, or the cha
 by one where nobody can see it). Each runs in a copy of the project; nothing here is changed. Two copies work side by
 side. ``PLACES`` says what is mutated, and which tests have to notice; one that makes them run on and on is noticed too.
 
+Of those tests only the ones that run the changed statement can notice. Which they are is noted once, while they run
+without a change (``mutation_trace.py``); the quickest comes first. Where no test runs it, none has to be tried. What
+runs at import (a constant, a default) is every test's.
+
 Own code because what there is (mutmut, cosmic-ray) runs one test command for all places, or changes files in place.
 
 Ends with 0, with 1 when the score is below --fail-under, with 2 when the tests of a place fail without any change.
@@ -28,10 +32,11 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "hk_tick_collector"
@@ -82,6 +87,7 @@ SAMPLE = 12  # of each place
 WORKERS = 2
 SLOWER = 4  # a mutant may take so many times what the tests take without one, and
 LONGER_SEC = 20
+NO_TEST = "no test runs it"
 _LEFT_OUT = shutil.ignore_patterns(".git", ".venv", ".*cache", ".hypothesis", "__pycache__", "*.egg-info", "kept")
 
 _COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
@@ -213,6 +219,43 @@ def _changes(node: ast.expr | ast.stmt) -> Iterator[ast.expr | ast.stmt]:  # noq
             yield ast.copy_location(ast.Continue(), node)
 
 
+class Runs(NamedTuple):
+    """What the tests of a place run of it, without a change."""
+
+    start_sec: float = 0.0  # that pytest takes besides the tests
+    tests: Mapping[str, tuple[float, frozenset[int]]] = {}  # seconds, and the lines of the place
+
+    def limit_sec(self, tests: Sequence[str]) -> float:
+        """How long these may take with a mutant."""
+        return SLOWER * (self.start_sec + sum(self.tests[test][0] for test in tests)) + LONGER_SEC
+
+
+def tests_of(mutant: Mutant, source: str, runs: Runs) -> list[str]:
+    """The tests that run what was changed, the quickest first; all of them for what runs at import."""
+    statement, function = _around(ast.parse(source), mutant)
+    if function is None:
+        chosen = list(runs.tests)
+    else:
+        chosen = [test for test, (_, lines) in runs.tests.items() if not lines.isdisjoint(statement)]
+    return sorted(chosen, key=lambda test: runs.tests[test][0])
+
+
+def _around(tree: ast.AST, mutant: Mutant) -> tuple[range, range | None]:
+    """The lines of the statement that a mutant is in (of one with a body, of its head), and of the body of its
+    function; None at import."""
+    node, statement, function = tree, range(0), None
+    for name, index in mutant.path:
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and name == "body":
+            function = range(node.body[0].lineno, (node.end_lineno or node.lineno) + 1)
+        value = getattr(node, name)
+        node = value if index is None else value[index]
+        if isinstance(node, ast.stmt):
+            body = getattr(node, "body", None)
+            last = body[0].lineno - 1 if body else node.end_lineno or node.lineno
+            statement = range(node.lineno, max(last, node.lineno) + 1)
+    return statement, function
+
+
 class Copy:
     """A copy of the project that one worker changes and tests."""
 
@@ -220,11 +263,41 @@ class Copy:
         self.root = directory
         shutil.copytree(ROOT, directory, ignore=_LEFT_OUT, dirs_exist_ok=True)
 
-    def test(self, place: str, timeout_sec: float | None) -> tuple[int | None, str]:
-        """pytest's exit code over the tests of a place, None when it took too long; and its last words."""
-        files = sorted({str(file) for pattern in PLACES[place] for file in (self.root / "tests").glob(pattern)})
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *files]
-        env = {**os.environ, "HYPOTHESIS_PROFILE": "mutation", "PYTHONPATH": str(self.root)}
+    def trace(self, places: Sequence[str]) -> tuple[int | None, str, dict[str, Runs]]:
+        """The tests of places that have the same ones, without a change: pytest's exit code and last words, and by
+        place what each test runs of it."""
+        modules = {str(self.root / PACKAGE / f"{place}.py"): place for place in places}
+        noted = self.root / "traced.json"
+        env = {"MUTATION_TRACED": json.dumps(list(modules)), "MUTATION_NOTED": str(noted)}
+        began_sec = time.monotonic()
+        code, words = self._pytest(["-p", "mutation_trace", *self.files_of(places[0])], None, env)
+        if code != 0:
+            return code, words, {}
+        tests = json.loads(noted.read_text())
+        start_sec = time.monotonic() - began_sec - sum(took_sec for _, took_sec, _ in tests)
+        return (
+            code,
+            words,
+            {
+                place: Runs(start_sec, {name: (sec, frozenset(lines.get(module, ()))) for name, sec, lines in tests})
+                for module, place in modules.items()
+            },
+        )
+
+    def files_of(self, place: str) -> list[str]:
+        """The test modules of a place."""
+        return sorted({str(file) for pattern in PLACES[place] for file in (self.root / "tests").glob(pattern)})
+
+    def test(self, tests: Sequence[str], timeout_sec: float | None) -> tuple[int | None, str]:
+        """pytest's exit code over these tests, None when it took too long; and its last words."""
+        return self._pytest(list(tests), timeout_sec, {})
+
+    def _pytest(
+        self, arguments: list[str], timeout_sec: float | None, more_env: dict[str, str]
+    ) -> tuple[int | None, str]:
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *arguments]
+        path = f"{self.root}{os.pathsep}{Path(__file__).parent}"
+        env = {**os.environ, "HYPOTHESIS_PROFILE": "mutation", "PYTHONPATH": path, **more_env}
         try:
             done = subprocess.run(
                 command, cwd=self.root, env=env, capture_output=True, text=True, timeout=timeout_sec, check=False
@@ -233,15 +306,18 @@ class Copy:
             return None, "took too long"
         return done.returncode, done.stdout[-2000:] + done.stderr[-2000:]
 
-    def survives(self, mutant: Mutant, timeout_sec: float) -> tuple[bool, str]:
+    def survives(self, mutant: Mutant, runs: Runs) -> tuple[bool, str]:
         """Does no test notice? The module is as before afterwards."""
+        tests = tests_of(mutant, (ROOT / PACKAGE / f"{mutant.place}.py").read_text(), runs)
+        if not tests:
+            return True, NO_TEST
         path = self.root / PACKAGE / f"{mutant.place}.py"
         genuine = path.read_text()
         try:
             path.write_text(mutant.applied_to(genuine))
             # Its bytecode is found by time and size, which the next change may share.
             shutil.rmtree(path.parent / "__pycache__", ignore_errors=True)
-            code, words = self.test(mutant.place, timeout_sec)
+            code, words = self.test(tests, runs.limit_sec(tests))
         finally:
             path.write_text(genuine)
             shutil.rmtree(path.parent / "__pycache__", ignore_errors=True)
@@ -265,10 +341,10 @@ class Score:
 def run(chosen: Sequence[Mutant], directory: Path, scores: dict[str, Score]) -> list[Mutant]:
     """Try them all; those that survived. A place whose tests fail without a change is left out, and said."""
     copies = [Copy(directory / str(n)) for n in range(min(WORKERS, len(chosen)))]
-    limits = _limits_sec(copies[0], list(dict.fromkeys(one.place for one in chosen)))
+    traced = _traced(copies[0], list(dict.fromkeys(one.place for one in chosen)))
     work: queue.SimpleQueue[Mutant] = queue.SimpleQueue()
     for mutant in chosen:
-        if limits[mutant.place] is not None:
+        if traced[mutant.place].tests:
             work.put(mutant)
     survivors: list[Mutant] = []
     lock = threading.Lock()
@@ -279,17 +355,15 @@ def run(chosen: Sequence[Mutant], directory: Path, scores: dict[str, Score]) -> 
                 mutant = work.get_nowait()
             except queue.Empty:
                 return
-            survived, words = copy.survives(mutant, limits[mutant.place] or 0)
+            survived, words = copy.survives(mutant, traced[mutant.place])
             with lock:
                 score = scores[mutant.place]
                 score.tried += 1
                 score.noticed += not survived
                 if survived:
                     survivors.append(mutant)
-                print(
-                    f"{'SURVIVED' if survived else 'noticed '} {mutant.name}: {mutant.before} -> {mutant.after}",
-                    flush=True,
-                )
+                said = f"{'SURVIVED' if survived else 'noticed '} {mutant.name}: {mutant.before} -> {mutant.after}"
+                print(f"{said} ({NO_TEST})" if words == NO_TEST else said, flush=True)
                 if len(chosen) == 1:
                     print(words)
 
@@ -301,25 +375,24 @@ def run(chosen: Sequence[Mutant], directory: Path, scores: dict[str, Score]) -> 
     return sorted(survivors, key=lambda one: (one.place, one.line, one.number))
 
 
-def _limits_sec(copy: Copy, places: Sequence[str]) -> dict[str, float | None]:
-    """How long a mutant of each place may take; None when its tests fail as the code is. Places with the same tests
-    have one trial."""
-    known: dict[tuple[str, ...], float | None] = {}
+def _traced(copy: Copy, places: Sequence[str]) -> dict[str, Runs]:
+    """What the tests of each place run of it; nothing where they fail as the code is. Places with the same tests have
+    one trial."""
+    by_tests: dict[tuple[str, ...], list[str]] = {}
     for place in places:
-        if PLACES[place] not in known:
-            known[PLACES[place]] = _limit_sec(copy, place)
-    return {place: known[PLACES[place]] for place in places}
-
-
-def _limit_sec(copy: Copy, place: str) -> float | None:
-    began_sec = time.monotonic()
-    code, words = copy.test(place, None)
-    took_sec = time.monotonic() - began_sec
-    if code != 0:
-        print(f"the tests of {place} fail without any change:\n{words}", file=sys.stderr)
-        return None
-    print(f"the tests of {place} take {took_sec:.0f} s without a change", flush=True)
-    return took_sec * SLOWER + LONGER_SEC
+        by_tests.setdefault(PLACES[place], []).append(place)
+    traced: dict[str, Runs] = {}
+    for same in by_tests.values():
+        began_sec = time.monotonic()
+        code, words, runs = copy.trace(same)
+        names = ", ".join(same)
+        if code != 0:
+            print(f"the tests of {names} fail without any change:\n{words}", file=sys.stderr)
+        else:
+            took_sec = time.monotonic() - began_sec
+            print(f"the tests of {names} take {took_sec:.0f} s without a change, each statement noted", flush=True)
+        traced.update({place: runs.get(place, Runs()) for place in same})
+    return traced
 
 
 def choose(

@@ -43,19 +43,55 @@ def test_places_with_the_same_tests_are_tried_once_without_a_change_and_each_tri
     mutation: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(mutation, "PLACES", {"one": ("a",), "two": ("a",), "three": ("b",)})
-    tried: list[str] = []
+    tried: list[list[str]] = []
+
+    runs = mutation.Runs(1.0, {"test": (1.0, frozenset())})
 
     class Copy:
-        def test(self, place: str, timeout_sec: float | None) -> tuple[int, str]:
-            tried.append(place)
-            return int(place == "three"), "assert 1 == 2"
+        def trace(self, places: list[str]) -> tuple[int, str, dict[str, object]]:
+            tried.append(places)
+            return int("three" in places), "assert 1 == 2", dict.fromkeys(places, runs)
 
-    limits = mutation._limits_sec(Copy(), ["one", "two", "three"])
-    assert limits == {"one": limits["two"], "two": limits["one"], "three": None}
-    assert tried == ["one", "three"]
+    traced = mutation._traced(Copy(), ["one", "two", "three"])
+    assert traced == {"one": runs, "two": runs, "three": mutation.Runs()}
+    assert tried == [["one", "two"], ["three"]]
     told = capsys.readouterr()
-    assert told.out == "the tests of one take 0 s without a change\n"
+    assert told.out == "the tests of one, two take 0 s without a change, each statement noted\n"
     assert told.err == "the tests of three fail without any change:\nassert 1 == 2\n"
+
+
+def test_of_a_change_the_tests_that_run_its_statement_are_tried_the_quickest_first(mutation: ModuleType) -> None:
+    source = (
+        "LIMIT = 3\n"
+        "def low(n, most=LIMIT + 1):\n"
+        "    if (\n"
+        "        n < LIMIT\n"
+        "    ):\n"
+        "        return n + 1\n"
+        "    return (\n"
+        "        n - 1\n"
+        "    )\n"
+    )
+    runs = mutation.Runs(
+        2.0, {"slow": (3.0, frozenset({3, 4, 6})), "quick": (1.0, frozenset({4, 7})), "other": (2.0, frozenset())}
+    )
+    assert runs.limit_sec(["slow", "quick"]) == mutation.SLOWER * 6 + mutation.LONGER_SEC
+    chosen = {
+        (one.line, one.before): mutation.tests_of(one, source, runs) for one in mutation.mutants_of("a/place", source)
+    }
+    assert chosen == {
+        (1, "3"): ["quick", "other", "slow"],  # at import
+        (2, "LIMIT + 1"): ["quick", "other", "slow"],
+        (2, "1"): ["quick", "other", "slow"],
+        (3, "if n < LIMIT:"): ["quick", "slow"],
+        (4, "n < LIMIT"): ["quick", "slow"],
+        (6, "return n + 1"): ["slow"],
+        (6, "n + 1"): ["slow"],
+        (6, "1"): ["slow"],
+        (7, "return n - 1"): ["quick"],
+        (8, "n - 1"): ["quick"],
+        (8, "1"): ["quick"],
+    }
 
 
 def test_the_changes_of_a_module(mutation: ModuleType) -> None:
@@ -97,7 +133,7 @@ def project(root: Path, test: str) -> None:
 
 
 def test_what_a_test_does_not_look_at_survives(
-    mutation: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    mutation: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     project(tmp_path / "project", "assert low(0) and not low(9)")
     monkeypatch.setattr(mutation, "ROOT", tmp_path / "project")
@@ -107,7 +143,19 @@ def test_what_a_test_does_not_look_at_survives(
     assert sorted(f"{one.before} -> {one.after}" for one in found) == ["3 -> 4", "n < 3 -> n <= 3"]
     assert (scores["place"].tried, scores["place"].noticed) == (3, 1), "'return None' was noticed"
     assert "| `place` | 3 | 3 | 1 | 33.3 % |" in mutation.report(scores, found, "seed", "all")
+    assert "no test runs it" not in capsys.readouterr().out
     assert "n < 3" in (tmp_path / "project/hk_tick_collector/place.py").read_text()
+
+
+def test_what_no_test_runs_survives_at_once(
+    mutation: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project(tmp_path / "project", "assert low")
+    monkeypatch.setattr(mutation, "ROOT", tmp_path / "project")
+    monkeypatch.setattr(mutation, "PLACES", {"place": ("test_place.py",)})
+    chosen, scores = mutation.choose(["place"], None, "seed", None)
+    assert mutation.run(chosen, tmp_path / "copies", scores) == chosen
+    assert capsys.readouterr().out.count("no test runs it") == len(chosen)
 
 
 def test_tests_that_fail_anyway_are_said(

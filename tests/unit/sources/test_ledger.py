@@ -8,9 +8,9 @@ import pytest
 
 from tests.unit.sources.ledger import play
 
-# Seeds that once lost a trade or ended a pull: a doubt about a day without a date, an answer after a file was set
-# aside, numbers of a running total that came again on the next day.
-KNOWN = (81, 141, 228, 1228, 2241, 2337, 2342)
+# Seeds that once lost a trade, of a running total whose numbers came again on the next day, or ended a pull that
+# answered after a file was set aside.
+KNOWN = (155, 229, 1228)
 
 
 @pytest.mark.parametrize("first", range(0, 60, 20))
