@@ -42,7 +42,9 @@ def chromium() -> Iterator[Browser]:
 
 @contextlib.contextmanager
 def page_of(browser: Browser, seen: Seen, width: int = 1440, height: int = 900, **options: object) -> Iterator[Page]:
-    """A page in a session of its own; what it complains about goes into ``seen``."""
+    """A page in a session of its own; what it complains about goes into ``seen``. Nothing on it moves unless
+    ``reduced_motion`` is "no-preference": each picture of a movement is computed anew."""
+    options.setdefault("reduced_motion", "reduce")
     context = browser.new_context(viewport={"width": width, "height": height}, **options)  # type: ignore[arg-type]
     page = context.new_page()
     page.set_default_timeout(WAIT_MS)

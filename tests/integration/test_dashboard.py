@@ -80,7 +80,8 @@ def test_every_page_fits_complains_about_nothing_and_asks_nobody_else(
     browser: Browser, served: Served, width: int, colours: str, language: str
 ) -> None:
     seen = Seen()
-    with page_of(browser, seen, width, color_scheme=colours, locale=language) as page:
+    moving = {"reduced_motion": "no-preference"}
+    with page_of(browser, seen, width, color_scheme=colours, locale=language, **moving) as page:
         for name in PAGES:
             show(page, served.url, name)
             expect(page.locator(".loading")).to_have_count(0)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -581,12 +583,16 @@ def test_line_that_is_no_key_and_value_is_named_by_number_and_not_shown(line: st
 
 # --- RSA key file ---
 
-GOOD_KEY = RSA.generate(1024).export_key("PEM", pkcs=1).decode()
+
+@cache
+def good_key() -> str:
+    """Made when a test wants it: a second that gathering tests need not take."""
+    return RSA.generate(1024).export_key("PEM", pkcs=1).decode()
 
 
 def test_rsa_key_file(tmp_path: Path) -> None:
     path = tmp_path / "key.pem"
-    path.write_bytes(RSA.generate(1024).export_key("PEM", pkcs=1).replace(b"\n", b"\r\n"))
+    path.write_bytes(good_key().encode().replace(b"\n", b"\r\n"))
     loaded = load_settings(None, {**SYMBOLS, "FUTU_RSA_KEY_FILE": str(path)})
     assert loaded.futu_rsa_key_file == path
     assert "key.pem" not in repr(loaded)
@@ -599,17 +605,17 @@ def test_rsa_key_file(tmp_path: Path) -> None:
         ("-----BEGIN PRIVATE KEY-----\nMII=\n-----END PRIVATE KEY-----\n", "PKCS#1"),
         ("-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nMII=\n", "passphrase"),
         ("-----BEGIN RSA PRIVATE KEY-----\nMII=\n-----END RSA PRIVATE KEY-----\n", "cut off or damaged"),
-        (GOOD_KEY[:400], "cut off or damaged"),
-        (GOOD_KEY.replace("\n", " "), "joined"),
-        ("\ufeff" + GOOD_KEY, "before its first line"),
-        (RSA.generate(2048).export_key("PEM", pkcs=1).decode(), "2048 bits and OpenD takes 1024"),
+        (lambda: good_key()[:400], "cut off or damaged"),
+        (lambda: good_key().replace("\n", " "), "joined"),
+        (lambda: "\ufeff" + good_key(), "before its first line"),
+        (lambda: RSA.generate(2048).export_key("PEM", pkcs=1).decode(), "2048 bits and OpenD takes 1024"),
     ],
     ids=["absent", "PKCS#8", "passphrase", "empty", "cut", "one line", "BOM", "2048"],
 )
-def test_rsa_key_file_that_futu_cannot_use(tmp_path: Path, content: str | None, said: str) -> None:
+def test_rsa_key_file_that_futu_cannot_use(tmp_path: Path, content: str | Callable[[], str] | None, said: str) -> None:
     path = tmp_path / "key.pem"
     if content is not None:
-        path.write_text(content)
+        path.write_text(content if isinstance(content, str) else content())
     key, text = one_problem(**SYMBOLS, FUTU_RSA_KEY_FILE=str(path))
     assert key == "FUTU_RSA_KEY_FILE"
     assert said in text
