@@ -23,10 +23,10 @@ from hk_tick_collector.core.errors import RecorderError
 from hk_tick_collector.core.text import printable
 
 STATUS_SEC, LOG_SEC, DAY_SEC = 1.0, 3.0, 10.0
-LOG_ROWS = 50
+LOG_ROWS, LOG_SHOWN = 50, 7  # asked for: some are parts of others; and shown
 KEPT = 120  # values of a sparkline
 TAPE_ROWS = 40
-WIDE = 100  # columns from which on the tape has room for milliseconds
+WIDE = 100  # columns from which on the tape has room for milliseconds, and other times for seconds
 MAX_SYMBOLS = 500  # rows of the table: more than somebody scrolls through
 STYLES = {"proven": "green", "missing": "bold red", "unproven": "yellow", "fine": "green", "problem": "bold red"}
 SIGNS = {"proven": "✓", "missing": "✕", "unproven": "?"}
@@ -53,7 +53,7 @@ class Screen(TextualApp[None]):
     #side { width: 5fr; }
     #tape { height: 2fr; }
     #gaps { height: 1fr; }
-    #log { height: 8; padding: 0 1; border-top: solid $primary; overflow: hidden hidden;
+    #log { height: auto; max-height: 8; padding: 0 1; border-top: solid $primary; overflow: hidden hidden;
            text-wrap: nowrap; text-overflow: ellipsis; }
     .low #lines, .low #numbers, .low #log, .unlogged #log { display: none; }
     .narrow #side { display: none; }
@@ -160,16 +160,13 @@ class Screen(TextualApp[None]):
             return
         try:
             text = Text(no_wrap=True, overflow="ellipsis")
-            for record in self._log_lines.newest(LOG_ROWS)[-self._log_room() :]:
+            for record in self._log_lines.newest(LOG_ROWS)[-LOG_SHOWN:]:
                 _, level, words = record.parts
                 text.append("" if record.at_ms is None else f"{self._clock(record.at_ms)} ", style="dim")
                 text.append(f"{printable(words.splitlines()[0] if words else '')}\n", style=LOG_STYLES.get(level, ""))
         except RecorderError as exc:
             text = Text(printable(str(exc)), style="dim")
         self.call_from_thread(self.query_one("#log", Static).update, text)
-
-    def _log_room(self) -> int:
-        return max(1, self.query_one("#log", Static).content_size.height or 7)
 
     # Showing
 
@@ -209,7 +206,7 @@ class Screen(TextualApp[None]):
         table.clear()
         for gap in gaps[:100]:
             table.add_row(
-                printable(gap["symbol"]), self._clock(gap["start_ts_ms"]), self._clock(gap["end_ts_ms"]),
+                printable(gap["symbol"]), self._moment(gap["start_ts_ms"]), self._moment(gap["end_ts_ms"]),
                 _right("?" if gap.get("missing_ticks") is None else _number(gap["missing_ticks"])),
             )  # fmt: skip
 
@@ -221,7 +218,7 @@ class Screen(TextualApp[None]):
             state = Text(f"{SIGNS.get(row['state'], ' ')} {row['state']}", style=STYLES.get(row["state"], ""))
             table.add_row(
                 printable(row["symbol"]), state, _right(_number(row["stored_ticks"])), _right(_missing(row)),
-                self._clock(row.get("last_ts_ms")), printable(row.get("name") or ""), key=row["symbol"],
+                self._moment(row.get("last_ts_ms")), printable(row.get("name") or ""), key=row["symbol"],
             )  # fmt: skip
         if shown:
             table.move_cursor(row=min(place, len(shown) - 1), scroll=False)
@@ -233,6 +230,10 @@ class Screen(TextualApp[None]):
             return "-"
         text = f"{datetime.fromtimestamp(ts_ms / 1000, self._source.zone):%H:%M:%S.%f}"
         return text[:-3] if with_ms else text[:8]
+
+    def _moment(self, ts_ms: int | None) -> str:
+        """As long as there is room for."""
+        return self._clock(ts_ms) if self.size.width >= WIDE else self._clock(ts_ms)[:5]
 
     # Keys
 

@@ -102,6 +102,14 @@ def test_it_fits_a_small_terminal(root: Path, size: tuple[int, int]) -> None:
         table = screen.query_one("#symbols", DataTable)
         await until(lambda: table.size.height >= 3, pilot, "room for a symbol")
         assert table.region.right <= size[0]
+        if size[0] < 80:
+            return
+        for name in ("symbols", "gaps"):  # up to the column of names nothing is cut off
+            table = screen.query_one(f"#{name}", DataTable)
+            await until(lambda table=table: table.row_count > 0, pilot, name)  # type: ignore[misc]
+            needed = [column.get_render_width(table) for column in table.ordered_columns if str(column.label) != "name"]
+            room = table.size.width - table.scrollbar_size_vertical * table.show_vertical_scrollbar
+            assert sum(needed) <= room, (name, needed, room)
 
     driven(local(root), size, play)
 
