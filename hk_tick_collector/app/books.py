@@ -9,7 +9,9 @@ from functools import partial
 from hk_tick_collector.app.config import Settings
 from hk_tick_collector.core.clock import Clock
 from hk_tick_collector.core.logline import event
+from hk_tick_collector.core.options import options_of
 from hk_tick_collector.core.progress import BookProgress, Progress
+from hk_tick_collector.health.watchdog import Action, Snapshot, WatchdogOptions, judge
 from hk_tick_collector.ingest.books import BookLane
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.hours import Phase
@@ -23,6 +25,28 @@ log = logging.getLogger(__name__)
 STOP_SEC = 8.0  # for each of two lanes, within a step of the end
 
 
+class LaneWatch:
+    """A lane, and how often it was helped in vain."""
+
+    def __init__(self, lane: BookLane, progress: BookProgress) -> None:
+        self._lane = lane
+        self._progress = progress
+        self._failed_recoveries = 0
+        self._recovered_at: float | None = None
+
+    def check(self, options: WatchdogOptions, now: float) -> None:
+        stuck_sec = self._progress.stuck_sec(now)
+        seen = Snapshot(self._progress.waiting, 0, 0.0, stuck_sec, 0.0, worker_alive=True)
+        action, _ = judge(seen, options, self._failed_recoveries)
+        if action is Action.NONE:
+            self._failed_recoveries, self._recovered_at = 0, None
+            return
+        is_helped = self._recovered_at is not None and now - self._recovered_at < options.stall_sec
+        if action is Action.RECOVER and not is_helped:
+            self._failed_recoveries, self._recovered_at = self._failed_recoveries + 1, now
+            self._lane.recover(f"none was stored for {stuck_sec:.0f} s")
+
+
 class BookLanes:
     """Made on the loop. ``books`` and ``brokers`` take pushes; None where they are not wanted."""
 
@@ -33,6 +57,9 @@ class BookLanes:
         self.books = self._lane(BOOK_KIND, progress.books) if settings.book_symbols else None
         has_brokers = self.books is not None and settings.book_brokers
         self.brokers = self._lane(BROKER_KIND, progress.brokers) if has_brokers else None
+        self._options = options_of(WatchdogOptions, settings)
+        lanes = (self.books, progress.books), (self.brokers, progress.brokers)
+        self._watched = [LaneWatch(lane, of) for lane, of in lanes if lane is not None]
         make = partial(BookKeeper, settings.book_symbols)
         ends = progress.feed, clock, settings.check_interval_sec
         self.keepers: list[BookKeeper] = []
@@ -56,6 +83,12 @@ class BookLanes:
                 told = "their file says until when it was told"
                 log.error(event("books_not_stored", waiting=lane.waiting, action=told, kind=lane.word))
         return all_stored
+
+    def check(self) -> None:
+        """Replace a lane's thread that hangs, by the watchdog's own rule for the writer of ticks; but a lane of books
+        that is given up is said to store nothing (``books_not_storing``), and ends no recorder. On the loop."""
+        for watched in self._watched:
+            watched.check(self._options, self._clock.monotonic())
 
     def set_symbols(self, symbols: Sequence[str]) -> None:
         """Whose are wanted from now on. After the list of ticks, whose quota goes first."""

@@ -278,6 +278,7 @@ class Daemon:
             ("closing_reader", CHECK_SEC, self._closing.check),
             *((("restarts", RESTARTS_CHECK_SEC, self._restarts.check),) if self._restarts is not None else ()),
             *((("books", settings.health_interval_sec, self._reporter.books),) if self._books.keepers else ()),
+            ("books_watch", settings.check_interval_sec, self._books.check),
             ("heartbeat", settings.persist_heartbeat_interval_sec, self._reporter.heartbeat),
         ]
 

@@ -22,13 +22,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from itertools import groupby
 from typing import NamedTuple
 
 from hk_tick_collector.core.backoff import Backoff
 from hk_tick_collector.core.errors import RowRefused, StoreCorrupt, StoreError, StoreFault
-from hk_tick_collector.core.logline import RateLimitedLog
+from hk_tick_collector.core.logline import RateLimitedLog, event
 from hk_tick_collector.core.progress import BookProgress
 from hk_tick_collector.records.book import (
     BookEntry,
@@ -102,6 +103,10 @@ class _Held:
         if self.raw is not None:
             number, raw = self.raw
             yield number, raw._replace(merged=self.merged)
+
+
+class _Replaced(Exception):
+    """This thread was given up."""
 
 
 class Taken(NamedTuple):
@@ -204,13 +209,36 @@ class BookLane:
         self._give_up = threading.Event()
         self._retry = Backoff(RETRY_MIN_SEC, RETRY_MAX_SEC)
         self._log = RateLimitedLog(log, period_sec=60)
+        self._turns = threading.Lock()  # held for moments, never over a write: which thread is at work
+        self._writer: BookWriter | None = None
         self._in_hand: Taken | None = None  # what is being stored ...
+        self._was_hung = False  # its thread was given up
         self._settled = self._done_before = 0  # ... of it, what the file accounts for; what was done before it
         self._thread = threading.Thread(target=self._run, name=word, daemon=True)
 
     def start(self) -> None:
         """Begin to store."""
         self._thread.start()
+
+    def recover(self, reason: str) -> None:
+        """The thread hangs: another one goes on with another writer, and what was in hand is written again. What hangs
+        is given up, and touches nothing when it comes back. From any thread; never waits for the disk."""
+        thread = threading.Thread(target=self._run, name=self.word, daemon=True)
+        with self._turns:
+            self._thread = thread
+            self._writer = None if self._writer is None else self._writer.abandon()
+            self._was_hung = True
+        told = "another thread and another connection go on; ticks are not touched"
+        log.error(event("books_recovery", reason=reason, waiting=self.waiting, action=told, kind=self.word))
+        thread.start()
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """A moment in which nobody else takes over. ``_Replaced`` on a thread that was given up."""
+        with self._turns:
+            if threading.current_thread() is not self._thread:
+                raise _Replaced
+            yield
 
     def stop(self, timeout_sec: float) -> bool:
         """Store what waits, close the file, end the thread. False when it did not end in time: what was not stored is
@@ -234,12 +262,18 @@ class BookLane:
 
     def _run(self) -> None:
         """A fault of ours ends no recording: what was in hand is counted as unread, and what comes next is stored."""
-        writer: BookWriter | None = None
+        writer = self._writer
         while not self._give_up.is_set():
             try:
                 if writer is None:
                     writer = self._make_writer()
+                with self._turn():
+                    self._writer = writer
                 self._record(writer)
+                return
+            except _Replaced:
+                if writer is not None:
+                    writer.leave()
                 return
             except Exception:  # noqa: BLE001 (edge: ticks do not depend on this thread, and it goes on)
                 self._log.log(
@@ -260,12 +294,15 @@ class BookLane:
         beat_at = time.monotonic() + BEAT_SEC
         while True:
             is_last = self._stopping.is_set()  # looked at before the queue: nothing is put after it
-            taken = self._queue.take(BATCH_PUSHES)
+            with self._turn():
+                taken = self._queue.take(BATCH_PUSHES)
+                if taken.items:
+                    self._in_hand, self._settled = taken, 0
+                    self._done_before = self._progress.stored + self._progress.unread
             if taken.items:
-                self._in_hand, self._settled = taken, 0
-                self._done_before = self._progress.stored + self._progress.unread
                 self._store(writer, taken)
-                self._in_hand = None
+                with self._turn():
+                    self._in_hand = None
                 beat_at = time.monotonic() + BEAT_SEC
             elif time.monotonic() >= beat_at:
                 self._try(writer.beat)
@@ -279,9 +316,19 @@ class BookLane:
         self._try(writer.close)
 
     def _settle(self, writer: BookWriter) -> None:
-        """What a fault left: its pushes are counted as unread; what became of watches is stored all the same."""
-        taken, self._in_hand = self._in_hand, None
+        """What a fault left: its pushes are counted as unread; what became of watches is stored all the same. What a
+        thread left that hung is stored again, unless a part of it is in a file."""
+        with self._turn():
+            taken, was_hung = self._in_hand, self._was_hung
+            self._in_hand, self._was_hung = (taken, False) if was_hung and not self._settled else (None, False)
+            if taken is not None and self._in_hand is not None:
+                self._progress.unread = self._done_before - self._progress.stored
         if taken is None:
+            return
+        if self._in_hand is not None:
+            self._store(writer, taken)
+            with self._turn():
+                self._in_hand = None
             return
         raws = sum(isinstance(item, RawPush) for item in taken.items)
         lost = raws - (self._progress.stored + self._progress.unread - self._done_before)
@@ -309,8 +356,9 @@ class BookLane:
         while not self._give_up.is_set():
             try:
                 writer.write(day, part, received, unread)
-                self._settled += received
-                self._note_commit(part)
+                with self._turn():
+                    self._settled += received
+                    self._note_commit(part)
                 return
             except StoreError as exc:
                 self._note_error(exc)
@@ -326,7 +374,8 @@ class BookLane:
         self, writer: BookWriter, day: str, part: Sequence[BookEntry], received: int, unread: int, why: str
     ) -> None:
         if len(part) == 1:
-            self._progress.unread += 1
+            with self._turn():
+                self._progress.unread += 1
             self._log.log(
                 logging.ERROR, "book_refused", error=why, action="this push is counted as unread", kind=self.word
             )
@@ -371,7 +420,8 @@ class BookLane:
         return entries, unread
 
     def _note_unread(self, item: RawPush) -> int:
-        self._progress.unread += 1
+        with self._turn():
+            self._progress.unread += 1
         return 1 + item.merged
 
     def _day(self, entry: BookEntry) -> str:
@@ -385,8 +435,9 @@ class BookLane:
             self._note_error(exc)
 
     def _note_error(self, exc: StoreError) -> None:
-        self._progress.write_errors += 1
-        self._progress.last_error = type(exc).__name__
+        with self._turn():
+            self._progress.write_errors += 1
+            self._progress.last_error = type(exc).__name__
         self._log.log(
             logging.ERROR,
             "book_persist_error",

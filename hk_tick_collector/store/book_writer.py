@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from hk_tick_collector.core.errors import StoreError
+from hk_tick_collector.core.errors import StoreError, StoreUnavailable
 from hk_tick_collector.core.logline import event
 from hk_tick_collector.records.book import (
     BookEntry,
@@ -108,6 +108,8 @@ class BookWriter:
         self._attempted: _Attempt | None = None
         self._symbol_ids: dict[str, int] = {}
         self._named: set[int] = set()  # brokers whose names are in the file
+        self._is_abandoned = False
+        self._before: tuple[dict[str, int], dict[str, str]] | None = None  # watching and refused, during a write
 
     def write(self, day: str, entries: Sequence[BookEntry], received: int, unread: int = 0) -> None:
         """Store a batch of one day. ``received``: pushes that it accounts for, with those that were merged or could not
@@ -139,6 +141,25 @@ class BookWriter:
         """After a fault of ours: what was under way is given up, and the next batch is another one."""
         self._drop()
         self._attempted = None
+
+    def abandon(self) -> BookWriter:
+        """From another thread, of a writer that hangs: it commits no more but what it is committing, and gives up when
+        it comes back. The writer that goes on instead: it knows what was under way, and in which session."""
+        self._is_abandoned = True
+        conn = self._conn
+        if conn is not None:
+            with contextlib.suppress(sqlite3.Error):
+                conn.interrupt()
+        heir = BookWriter(self._data_root, self._options, self._day_of, self._now_ms, self._is_closed, self._kind)
+        watching, refused = self._before or (self._watching, self._refused)
+        heir._watching, heir._refused = dict(watching), dict(refused)
+        heir._session_days, heir._attempted = dict(self._session_days), self._attempted
+        heir._pushed_ms, heir._resting_day = self._pushed_ms, self._resting_day
+        return heir
+
+    def leave(self) -> None:
+        """Let go of the file as it is; somebody else goes on with it."""
+        self._drop()
 
     def close(self) -> None:
         """End the session and its watches, and close the file. StoreError."""
@@ -182,20 +203,23 @@ class BookWriter:
         """One transaction in the day's file."""
         if self._conn is not None and day != self._day:
             self._end_day()
-        watching, refused = dict(self._watching), dict(self._refused)
+        watching, refused = self._before = dict(self._watching), dict(self._refused)
         try:
             self._day, self._path, self._resting_day = day, self._kind.file_of(self._data_root, day), ""
             conn = self._conn or self._open(self._path)
             if self._attempted is not None and self._attempted.counters == self._counters:
                 self._watching, self._attempted = self._attempted.watching, None
+                self._before = None
                 return
             conn.execute("BEGIN IMMEDIATE")
             step(conn)
             self._attempted = _Attempt(self._counters, self._watching)
+            self._check_turn()  # after the attempt is noted: either it is seen here, or the heir knows of it
             conn.execute("COMMIT")
-            self._attempted = None
+            self._attempted = self._before = None
         except Exception as exc:
             self._watching, self._refused = watching, refused
+            self._before = None
             self._drop()
             error = as_store_error(exc, self._path or self._data_root)
             if error is exc:
@@ -211,6 +235,7 @@ class BookWriter:
             self._symbol_ids = {str(name): int(key) for key, name in conn.execute("SELECT * FROM symbols")}
             self._end_sessions_of_others(conn)
             self._begin_session(conn)
+            self._check_turn()
             conn.execute("COMMIT")
         except BaseException:
             self._drop()
@@ -344,6 +369,7 @@ class BookWriter:
             conn.execute("BEGIN IMMEDIATE")
             self._end_watches(conn, self._session_id, now_ms, reason)
             conn.execute("UPDATE sessions SET ended = 1, alive_ms = ? WHERE session_id = ?", (now_ms, self._session_id))
+            self._check_turn()
             conn.execute("COMMIT")
             conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         except Exception as exc:
@@ -352,6 +378,11 @@ class BookWriter:
         finally:
             self._session_days.pop(self._day, None)
             self._drop()
+
+    def _check_turn(self) -> None:
+        """Before each COMMIT: is this writer still the one?"""
+        if self._is_abandoned:
+            raise StoreUnavailable(f"{self._path}: another writer goes on with it")
 
     def _drop(self) -> None:
         """Leave the file; what it holds of the last rows is not known."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,8 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hk_tick_collector.app.books import LaneWatch
 from hk_tick_collector.core.errors import RowRefused, StoreBusy
 from hk_tick_collector.core.progress import BookProgress
+from hk_tick_collector.health.watchdog import WatchdogOptions
 from hk_tick_collector.ingest import books
 from hk_tick_collector.ingest.books import BookLane, BookQueue
 from hk_tick_collector.market.hk import HK
@@ -259,6 +262,78 @@ def test_a_fault_of_ours_is_said_and_books_go_on(tmp_path: Path, caplog: pytest.
     assert [watch.reason for watch in book_reader.watches(path)] == ["connection lost"]
     (session,) = book_reader.sessions(path)
     assert (session.received, session.stored, session.unread, progress.waiting) == (3, 2, 1, 0)
+
+
+class _Hanging(BookWriter):
+    """Hangs once, at a point of its way that ``at`` names, until it is released."""
+
+    def __init__(self, root: Path, at: str, hangs: threading.Event, released: threading.Event) -> None:
+        super().__init__(root, SqliteOptions(busy_timeout_ms=50), HK.trading_day, lambda: OPEN_US // 1000)
+        self._at, self._hangs, self._released = at, hangs, released
+
+    def _hang(self) -> None:
+        self._hangs.set()
+        assert self._released.wait(PATIENCE_SEC)
+
+    def write(self, day, entries, received, unread=0):  # type: ignore[no-untyped-def]
+        if self._at == "before":
+            self._hang()
+        super().write(day, entries, received, unread)
+
+    def _open(self, path: Path) -> sqlite3.Connection:
+        conn = super()._open(path)
+        if self._at != "before":
+            conn.set_trace_callback(lambda sql: self._hang() if sql.startswith(self._at) else None)
+        return conn
+
+
+@pytest.mark.parametrize("at", ["before", "BEGIN", "INSERT INTO pushes", "COMMIT"])
+def test_a_thread_that_hangs_is_replaced_and_each_push_is_stored_once(tmp_path: Path, at: str) -> None:
+    """Wherever it hangs, and whatever it does when it comes back."""
+    progress, hangs, released = BookProgress(), threading.Event(), threading.Event()
+    with _lane(tmp_path, progress, make=lambda: _Hanging(tmp_path, at, hangs, released)) as lane:
+        first = lane._thread
+        lane.tell([WatchBegan("HK.00700", OPEN_US)])
+        lane.push([_raw("HK.00700", 1), _raw("HK.00700", 2), RawPush("HK.00700", OPEN_US, b"no number")])
+        assert hangs.wait(PATIENCE_SEC)
+        lane.push([_raw("HK.00700", 3)])
+        lane.recover("none was stored")
+        if at in ("before", "BEGIN"):  # it holds no lock: the other one goes on at once
+            _until(lambda: progress.stored == 3)
+        released.set()
+        first.join(PATIENCE_SEC)
+        assert not first.is_alive()
+        _until(lambda: progress.stored == 3)
+        lane.push([_raw("HK.00700", 4)])
+        _until(lambda: progress.stored == 4)
+    assert _stored(tmp_path) == [1, 2, 3, 4]
+    assert (progress.received, progress.unread, progress.waiting) == (5, 1, 0)
+    (session,) = book_reader.sessions(book_file(tmp_path, DAY))
+    assert (session.received, session.stored, session.unread, session.adds_up) == (5, 4, 1, True)
+    assert [watch.reason for watch in book_reader.watches(book_file(tmp_path, DAY))] == ["recorder stopped"]
+
+
+def test_a_hung_lane_is_helped_by_the_watchdogs_rule_and_not_for_ever(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """None is stored for ``stall_sec``: another thread, twice; then it is left alone, and the recorder goes on."""
+    options = WatchdogOptions(30.0, 30.0, backlog_rows=1, max_failed_recoveries=2, check_interval_sec=1.0)
+    progress, hangs, released = BookProgress(), threading.Event(), threading.Event()
+    with _lane(tmp_path, progress, make=lambda: _Hanging(tmp_path, "INSERT INTO pushes", hangs, released)) as lane:
+        lane.push([_raw("HK.00700", 1)])
+        assert hangs.wait(PATIENCE_SEC)
+        watch, began = LaneWatch(lane, progress), progress.waiting_since_monotonic
+        helped = []
+        for after_sec in (29, 31, 45, 62, 93, 200):
+            watch.check(options, began + after_sec)
+            helped.append(caplog.text.count("books_recovery"))
+        assert helped == [0, 1, 1, 2, 2, 2]
+        released.set()
+        _until(lambda: progress.stored == 1)
+        watch.check(options, progress.last_commit_monotonic + 1)
+        lane.push([_raw("HK.00700", 2)])
+        _until(lambda: progress.stored == 2)
+    assert _stored(tmp_path) == [1, 2]
 
 
 def test_a_lane_without_a_writer_says_so_and_stops(caplog: pytest.LogCaptureFixture) -> None:
