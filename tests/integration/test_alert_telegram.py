@@ -58,7 +58,8 @@ def test_listed_people_are_answered_and_strangers_are_not(tmp_path: Path, telegr
         assert [button["text"] for button in buttons] == ["Status", "Today", "What to do", "Mute 1 h"]
         assert all(len(button["callback_data"]) <= 64 for button in buttons)
         for text, wanted in (
-            ("/status", "something is wrong"), ("/day@some_bot", "grade "), ("/gaps", "open gaps"), ("/top", " ticks"),
+            ("/status", "something is wrong"), ("/day@some_bot", "grade "), ("/gaps", "1 open gap\n"),
+            ("/top", " ticks"),
             ("/symbol 700", "HK.00700"), ("/symbol ../../etc", "it cannot be answered"), ("/rm -rf", "/status, /day"),
         ):  # fmt: skip
             telegram.said.clear()

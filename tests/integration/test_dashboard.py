@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from hk_tick_collector.alert.events import Event
 from hk_tick_collector.alert.outbox import Outbox
@@ -113,6 +113,32 @@ def test_the_symbol_page_shows_the_newest_book(
         expect(ladder.locator("tbody tr")).to_have_count(10)
         show(page, served.url, "symbol/HK.09988")  # whose books nobody records
         expect(page.get_by_role("region", name=title)).to_have_count(0)
+
+
+@pytest.mark.parametrize("name", ["days", "coverage", "symbol"])
+def test_a_page_claims_nothing_before_its_answer_came(browser: Browser, served: Served, name: str) -> None:
+    with page_of(browser, Seen()) as page:
+        held: list[Route] = []
+        released: list[bool] = []
+        page.route(re.compile(r"/v1/days"), lambda route: route.continue_() if released else held.append(route))
+        show(page, served.url, name)
+        wait_until(lambda: page.wait_for_timeout(20) or held, "a question")
+        expect(page.locator("main .loading")).to_be_visible()
+        expect(page.locator("main")).not_to_contain_text("0 days")
+        expect(page.locator("main")).not_to_contain_text("recorded here yet")
+        released.append(True)
+        for route in held:
+            route.continue_()
+        expect(page.locator("main .loading")).to_have_count(0)
+
+
+def test_where_nothing_is_recorded_pages_say_so_in_the_readers_language(browser: Browser, tmp_path: Path) -> None:
+    (tmp_path / "HK").mkdir()
+    with ended(server := Served(tmp_path, tmp_path / "HK")), page_of(browser, Seen(), 375, locale="zh-HK") as page:
+        for name in ("coverage", "symbol"):
+            show(page, server.url, name)
+            expect(page.locator("main")).to_contain_text("尚未有任何記錄")
+            expect(page.locator("main")).not_to_contain_text("recorded")
 
 
 def coverage_of(url: str, day: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
