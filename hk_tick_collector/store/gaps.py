@@ -187,7 +187,7 @@ def shrink(conn: sqlite3.Connection, day: str, track: Track, now_ms: int) -> Non
         at_most = gap.at_most
         if at_most is not None and track.ranges:
             at_most = min(at_most, track.ranges.first - 1)
-            at_most = None if track.head_proven or at_most < 0 else at_most
+            at_most = None if track.head_proven or at_most < 1 else at_most  # before counter 1 hardly anything comes
         if extents == gap.extents and at_most == gap.at_most:
             continue
         gap.extents, gap.at_most = extents, at_most
@@ -201,7 +201,7 @@ def _head_gap(opens_ms: int, track: Track, fact: GapFound) -> Gap | None:
     if track.head_proven or any(gap.at_most is not None for gap in track.gaps):
         return None
     at_most = min(fact.last, track.ranges.first - 1) if track.ranges and track.counted else fact.last
-    if at_most < 0:
+    if at_most < 1:
         return None
     end_ts_ms = track.first_ts_ms if track.ranges else fact.detected_at_ms
     return Gap(opens_ms, max(opens_ms, end_ts_ms), fact.detected_at_ms, fact.reason, [], at_most, None, None, 0)

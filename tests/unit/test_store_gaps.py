@@ -180,6 +180,17 @@ def test_beginning_that_leaves_no_room_is_no_gap(writer, db):
     assert reader.gaps(db) == []
 
 
+def test_a_head_gap_ends_with_the_first_counter_there_is(writer, db):
+    """What came before our first tick was stored after all: nothing is known to be missing, and no beginning proven."""
+    writer.write(ticks(3, first=4), [gap(None, 3, "recording began in mid-session")])
+    assert coverage(db).state == "missing"
+    writer.write(ticks(3, first=1))
+    assert only(db).state == "closed"
+    assert (coverage(db).state, coverage(db).head_proven) == ("unproven", 0)
+    writer.write([], [gap(None, 0, "recording began in mid-session")])
+    assert only(db).state == "closed"
+
+
 def test_head_gap_of_an_empty_file(writer, db):
     writer.write([], [gap(None, 499)])
     assert (only(db).gap_end_ts_ms, meta(only(db))) == (NOW_MS - 500, {"at_most": 499})
