@@ -4,6 +4,9 @@ The feed compares pushes with answers (``sources.numbering``, whose rule this is
 could not be read it does not know what was pushed before, and an answer's rows may be those pushes under other numbers.
 Likewise of *strays*, ticks that another day counted and that are dated this one: the feed notes what it found in the
 file of the day that counted them.
+
+Limit: the one of ``sources.numbering``, and of strays it is wider: numbers as near as those of twins tell nothing here,
+since the rest of their count is in another file. Both are stored, and the day is unproven.
 """
 
 from __future__ import annotations

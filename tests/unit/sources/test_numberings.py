@@ -292,3 +292,14 @@ def test_a_pushed_trade_whose_file_was_set_aside_is_compared_all_the_same(tmp_pa
         desk.pull([tick(number)])
         assert (SYMBOL in desk.continuity.unkeyed) is is_otherwise
         assert len(desk.stored()) == 1
+
+
+def test_of_near_strays_that_nobody_has_compared_both_are_stored_and_not_proven(tmp_path: Path) -> None:
+    """It may be the pushed one, or its twin: the rest of their count is in a file that was not read."""
+    desk = Desk(tmp_path)
+    desk.push([tick(1, price=3)])
+    desk.push([stray(3, 1)])
+    desk = desk.restarted_blind()
+    desk.pull([stray(2, 1)])
+    assert len(desk.stored(day=TOMORROW)) == 2
+    assert desk.state(day=TOMORROW) == "unproven"
