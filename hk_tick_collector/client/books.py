@@ -8,21 +8,14 @@ What is received after the question was asked is left out.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
 
-from hk_tick_collector.client.coverage import NOT_RECORDED, WHOLE_DAY, Coverage, SymbolCoverage
-from hk_tick_collector.client.errors import NoData, UnknownSymbol
-from hk_tick_collector.client.plan import (
-    MarketRoots,
-    blank,
-    bound_ms,
-    days_meant,
-    symbols_by_market,
-    unrecorded,
-)
+from hk_tick_collector.client.beside import Plan, plan_of, with_places
+from hk_tick_collector.client.coverage import SymbolCoverage
+from hk_tick_collector.client.plan import MarketRoots
 from hk_tick_collector.client.question import BROKERS, BookQuestion, Stretch
 from hk_tick_collector.core.errors import NoData as NothingThere
 from hk_tick_collector.core.text import days_there
@@ -91,6 +84,16 @@ class BookRead:
     coverage: list[SymbolCoverage]
     part: Part
 
+    @property
+    def trading_day(self) -> str:
+        """YYYYMMDD."""
+        return self.day.trading_day
+
+    @property
+    def is_empty(self) -> bool:
+        """Is nothing of what was asked for in it?"""
+        return not self.symbols
+
     def only(self, symbols: Sequence[str]) -> BookRead:
         """The part of these symbols."""
         kept = [row for row in self.coverage if row.symbol in symbols]
@@ -111,40 +114,13 @@ class BookRead:
                 yield from (batch for batch in reading(path) if batch.num_rows)
 
 
-@dataclass
-class BookPlan:
-    """What to read, by day and data root, and the coverage of what cannot be."""
-
-    reads: list[BookRead] = field(default_factory=list)
-    not_there: list[SymbolCoverage] = field(default_factory=list)
-
-    @property
-    def coverage(self) -> Coverage:
-        """Of all of it, by day and symbol."""
-        rows = [*self.not_there, *(row for one in self.reads for row in one.coverage)]
-        return Coverage(sorted(rows, key=lambda row: (row.trading_day, row.symbol)))
+BookPlan = Plan[BookRead]
 
 
 def plan_of_books(markets: Sequence[MarketRoots], stretch: Stretch, kind: type[BookPlaces] = BookPlaces) -> BookPlan:
-    """What a question means here. BadQuestion for what is no day or symbol, NoData when no book of these days is
-    recorded, UnknownSymbol when none of these symbols is; errors of the store."""
-    plan, hint = BookPlan(), _HINT if kind is BookPlaces else _BROKER_HINT
-    nothing: list[NoData] = []
-    for recorded, symbols in symbols_by_market(markets, stretch.symbols):
-        places = kind(recorded.catalog.catalogs)
-        try:
-            _add(plan, places, replace(recorded, catalog=places), symbols, stretch)
-        except NoData as exc:
-            nothing.append(exc)
-    if not plan.reads and not plan.not_there:
-        told = nothing[0] if nothing else NoData(f"no {kind.noun} are recorded of these days")
-        raise NoData(f"no {kind.noun}: {told.args[0]}", hint)
-    if plan.reads and not any(one.symbols for one in plan.reads):
-        days = sorted({one.day.trading_day for one in plan.reads})
-        named = ", ".join(stretch.symbols[:5]) or "any symbol"
-        raise UnknownSymbol(f"no {kind.noun} of {named} are recorded on {', '.join(days[:5])}", hint)
-    plan.reads.sort(key=lambda one: one.day.trading_day)  # stable: data roots stay in their order
-    return plan
+    """What a question means here. Raises as ``beside.plan_of``."""
+    hint = _HINT if kind is BookPlaces else _BROKER_HINT
+    return plan_of(with_places(markets, kind), stretch, _reads_of, kind.noun, hint)
 
 
 def batches_of(plan: BookPlan, question: BookQuestion) -> Iterator[pa.RecordBatch]:
@@ -163,26 +139,16 @@ def schema_of_question(question: BookQuestion) -> pa.Schema:
     return schema_of(Form(question.form), question.depth)
 
 
-def _add(
-    plan: BookPlan, places: BookPlaces, recorded: MarketRoots, symbols: tuple[str, ...] | None, stretch: Stretch
-) -> None:
-    """One market's part."""
-    start_ms, end_ms = (bound_ms(recorded.market, end) for end in (stretch.start, stretch.end))
-    for name in days_meant(recorded, stretch, start_ms, end_ms):
-        taken: set[str] = set()
-        reads = []
-        for day in places.each_book_day(name):
-            found = _read_of(day, recorded, symbols, taken, start_ms, end_ms)
-            taken.update(found.symbols)
-            reads.append(found)
-        plan.reads += reads
-        plan.not_there += [_lacking(name, symbol, places.noun) for symbol in symbols or () if symbol not in taken]
-    for name, reason in unrecorded(recorded, stretch, start_ms, end_ms):
-        plan.not_there += [blank(name, symbol, NOT_RECORDED, reason) for symbol in symbols or (WHOLE_DAY,)]
-
-
-def _lacking(day: str, symbol: str, noun: str) -> SymbolCoverage:
-    return blank(day, symbol, NOT_RECORDED, f"no {noun} of it are recorded on this day")
+def _reads_of(
+    recorded: MarketRoots, name: str, symbols: tuple[str, ...] | None, start_ms: int | None, end_ms: int | None
+) -> list[BookRead]:
+    assert isinstance(recorded.catalog, BookPlaces)
+    taken: set[str] = set()
+    reads = []
+    for day in recorded.catalog.each_book_day(name):
+        reads.append(_read_of(day, recorded, symbols, taken, start_ms, end_ms))
+        taken.update(reads[-1].symbols)
+    return reads
 
 
 def _read_of(

@@ -7,29 +7,14 @@ question was asked is left out.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
 
-from hk_tick_collector.client.coverage import (
-    MISSING,
-    NOT_RECORDED,
-    PROVEN,
-    UNPROVEN,
-    WHOLE_DAY,
-    Coverage,
-    SymbolCoverage,
-)
-from hk_tick_collector.client.errors import NoData, UnknownSymbol
-from hk_tick_collector.client.plan import (
-    MarketRoots,
-    blank,
-    bound_ms,
-    days_meant,
-    symbols_by_market,
-    unrecorded,
-)
+from hk_tick_collector.client.beside import Plan, plan_of, with_places
+from hk_tick_collector.client.coverage import MISSING, PROVEN, UNPROVEN, SymbolCoverage
+from hk_tick_collector.client.plan import MarketRoots
 from hk_tick_collector.client.question import SnapshotQuestion
 from hk_tick_collector.core.errors import NoData as NothingThere
 from hk_tick_collector.days.catalog import Day
@@ -75,6 +60,11 @@ class SnapshotRead:
     coverage: list[SymbolCoverage]
     span: Span
 
+    @property
+    def is_empty(self) -> bool:
+        """Is no series of what was asked for in it?"""
+        return not self.series
+
     def only(self, symbols: Sequence[str]) -> SnapshotRead:
         """The part of these symbols."""
         kept = [row for row in self.coverage if row.symbol in symbols]
@@ -87,40 +77,19 @@ class SnapshotRead:
             yield from read(self.path, self.series, wanted, every=question.every, bodies=question.bodies)
 
 
-@dataclass
-class SnapshotPlan:
-    """What to read, by day and data root, and the coverage of what cannot be."""
-
-    reads: list[SnapshotRead] = field(default_factory=list)
-    not_there: list[SymbolCoverage] = field(default_factory=list)
-
-    @property
-    def coverage(self) -> Coverage:
-        """Of all of it, by day and symbol."""
-        rows = [*self.not_there, *(row for one in self.reads for row in one.coverage)]
-        return Coverage(sorted(rows, key=lambda row: (row.trading_day, row.symbol)))
+SnapshotPlan = Plan[SnapshotRead]
 
 
 def plan_of_snapshots(markets: Sequence[MarketRoots], question: SnapshotQuestion) -> SnapshotPlan:
-    """What a question means here. BadQuestion for what is no day or symbol, NoData when no snapshot of these days is
-    recorded, UnknownSymbol when none of these series is; errors of the store."""
-    plan, stretch = SnapshotPlan(), question.stretch
-    nothing: list[NoData] = []
-    for recorded, symbols in symbols_by_market(markets, stretch.symbols):
-        places = SnapshotPlaces(recorded.catalog.catalogs)
-        try:
-            _add(plan, places, replace(recorded, catalog=places), symbols, question)
-        except NoData as exc:
-            nothing.append(exc)
-    if not plan.reads and not plan.not_there:
-        told = nothing[0] if nothing else NoData("no snapshots are recorded of these days")
-        raise NoData(f"no snapshots: {told.args[0]}", _HINT)
-    if plan.reads and not any(one.series for one in plan.reads):
-        days = sorted({one.trading_day for one in plan.reads})
-        named = ", ".join((*stretch.symbols, *question.series)[:5]) or "any symbol"
-        raise UnknownSymbol(f"no snapshot of {named} is recorded on {', '.join(days[:5])}", _HINT)
-    plan.reads.sort(key=lambda one: one.trading_day)  # stable: data roots stay in their order
-    return plan
+    """What a question means here. Raises as ``beside.plan_of``."""
+
+    def reads_of(
+        recorded: MarketRoots, name: str, symbols: tuple[str, ...] | None, start_ms: int | None, end_ms: int | None
+    ) -> list[SnapshotRead]:
+        return _reads_of(recorded, name, symbols, question, _span(start_ms, end_ms))
+
+    places = with_places(markets, SnapshotPlaces)
+    return plan_of(places, question.stretch, reads_of, "snapshots", _HINT, question.series)
 
 
 def batches_of(plan: SnapshotPlan, question: SnapshotQuestion) -> Iterator[pa.RecordBatch]:
@@ -129,37 +98,25 @@ def batches_of(plan: SnapshotPlan, question: SnapshotQuestion) -> Iterator[pa.Re
         yield from one.batches(question)
 
 
-def _add(
-    plan: SnapshotPlan,
-    places: SnapshotPlaces,
-    recorded: MarketRoots,
-    symbols: tuple[str, ...] | None,
-    question: SnapshotQuestion,
-) -> None:
-    """One market's part."""
-    stretch = question.stretch
-    start_ms, end_ms = (bound_ms(recorded.market, end) for end in (stretch.start, stretch.end))
-    for name in days_meant(recorded, stretch, start_ms, end_ms):
-        taken: set[str] = set()
-        for path in places.files(name):
-            found = _read_of(path, name, recorded, question, _span(start_ms, end_ms))
-            mine = [row.symbol for row in found.coverage if row.symbol not in taken]
-            wanted = mine if symbols is None else [symbol for symbol in mine if symbol in symbols]
-            taken.update(wanted)
-            plan.reads.append(found.only(wanted))
-        plan.not_there += [_lacking(name, symbol) for symbol in symbols or () if symbol not in taken]
-    for name, reason in unrecorded(recorded, stretch, start_ms, end_ms):
-        plan.not_there += [blank(name, symbol, NOT_RECORDED, reason) for symbol in symbols or (WHOLE_DAY,)]
+def _reads_of(
+    recorded: MarketRoots, name: str, symbols: tuple[str, ...] | None, question: SnapshotQuestion, span: Span
+) -> list[SnapshotRead]:
+    assert isinstance(recorded.catalog, SnapshotPlaces)
+    taken: set[str] = set()
+    reads = []
+    for path in recorded.catalog.files(name):
+        found = _read_of(path, name, recorded, question, span)
+        mine = [row.symbol for row in found.coverage if row.symbol not in taken]
+        wanted = mine if symbols is None else [symbol for symbol in mine if symbol in symbols]
+        taken.update(wanted)
+        reads.append(found.only(wanted))
+    return reads
 
 
 def _span(start_ms: int | None, end_ms: int | None) -> Span:
     """A second is from its beginning on."""
     from_sec = WHOLE.from_sec if start_ms is None else -(-start_ms // 1000)
     return Span(from_sec, WHOLE.until_sec if end_ms is None else -(-end_ms // 1000))
-
-
-def _lacking(day: str, symbol: str) -> SymbolCoverage:
-    return blank(day, symbol, NOT_RECORDED, "no snapshot of it is recorded on this day")
 
 
 def _read_of(path: Path, day: str, recorded: MarketRoots, question: SnapshotQuestion, span: Span) -> SnapshotRead:
