@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from types import ModuleType
 from typing import Any, NoReturn
 
 from hk_tick_collector.core.errors import RejectCode, TickRejected
@@ -17,9 +18,16 @@ from hk_tick_collector.market.market import Market
 from hk_tick_collector.records.snapshot import Series, Snapshot
 from hk_tick_collector.sources.gexbot.series import ticker_of
 
+orjson: ModuleType | None
+try:
+    import orjson
+except ModuleNotFoundError:  # an extra
+    orjson = None
+
 MAX_BODY_BYTES = 2 * 1024 * 1024
 MAX_SEC = 4_102_444_800  # 2100-01-01
 AHEAD_SEC = 300  # of our clock
+DIGEST_CHARS = 32
 RAW_CHARS = 2000  # of a refused body, in the quarantine
 
 
@@ -31,7 +39,7 @@ class SnapshotMapper:
 
     def map(self, series: Series, body: str, recv_ts_ms: int, origin: str, day: str = "") -> Snapshot:
         """``day``: which one it must be of; empty: any that is not to come. TickRejected."""
-        said = _read(body)
+        said, text = read(body)
         ticker = said.get("ticker")
         if ticker != ticker_of(series.symbol):
             raise TickRejected(RejectCode.UNWANTED, f"nobody asked for ticker {cut(ascii(ticker), 40)}")
@@ -44,24 +52,45 @@ class SnapshotMapper:
         spot, zero_gamma = _number("spot", said), _number("zero_gamma", said)
         return Snapshot(
             series.symbol, second * 1000, recv_ts_ms, trading_day, series.package, series.category, origin,
-            spot, zero_gamma, digest_of(said), body,
+            spot, zero_gamma, hashlib.sha256(text).hexdigest()[:DIGEST_CHARS], body,
         )  # fmt: skip
 
 
-def digest_of(said: dict[str, Any]) -> str:
-    """What it says, whatever the order of its fields and the blanks between them."""
-    text = json.dumps(said, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+def read(body: str) -> tuple[dict[str, Any], bytes]:
+    """What it says, and that as text whatever the order of its fields and the blanks between them. TickRejected.
+
+    The text is Python's own way of writing it, with orjson (the extra gexbot) or without. It is ten times faster, and
+    writes the same where all is ASCII and no number is very large or very small; anything else is left to the slow way.
+    """
+    return _read_fast(body) or _read_slowly(body)
 
 
-def _read(body: str) -> dict[str, Any]:
+def _read_fast(body: str) -> tuple[dict[str, Any], bytes] | None:
+    if orjson is None or not body.isascii() or "\\" in body:
+        return None
+    try:
+        said = orjson.loads(body)
+    except ValueError:  # the slow way says what is wrong
+        return None
+    text = orjson.dumps(said, option=orjson.OPT_SORT_KEYS)
+    if not isinstance(said, dict) or _has_odd_numbers(text):
+        return None
+    return said, text
+
+
+def _has_odd_numbers(text: bytes) -> bool:
+    """May there be one that Python writes otherwise? 1e16 is 1e+16 there, and 0.00001 is 1e-05."""
+    return b"0.0000" in text or any(part[-1:].isdigit() for part in text.split(b"e")[:-1])
+
+
+def _read_slowly(body: str) -> tuple[dict[str, Any], bytes]:
     try:
         said = json.loads(body, parse_constant=_no_number)
     except (ValueError, RecursionError) as exc:
         raise TickRejected(RejectCode.SYMBOL, f"no JSON object: {cut(str(exc), 80)}") from None
     if not isinstance(said, dict):
         raise TickRejected(RejectCode.SYMBOL, "no JSON object")
-    return said
+    return said, json.dumps(said, sort_keys=True, separators=(",", ":")).encode()
 
 
 def _no_number(word: str) -> NoReturn:

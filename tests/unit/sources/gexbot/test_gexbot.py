@@ -12,14 +12,18 @@ from contextlib import nullcontext
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hk_tick_collector.core.clock import ManualClock
 from hk_tick_collector.core.errors import FeedError, InputError, RejectCode, TickRejected
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.registry import market_of
 from hk_tick_collector.records.snapshot import COPY, LIVE, Series
+from hk_tick_collector.sources.gexbot import mapping
 from hk_tick_collector.sources.gexbot.access import Access, Banned
 from hk_tick_collector.sources.gexbot.copies import Copies, CopyOptions, Ledger, records_in, unpacked
 from hk_tick_collector.sources.gexbot.mapping import SnapshotMapper
@@ -275,3 +279,31 @@ def test_a_file_packed_in_several_pieces_is_read_to_the_last_one(size: int) -> N
         list(records_in(unpacked([packed[: len(pieces[0]) + 15]])))
     with pytest.raises(zlib.error):
         list(unpacked([packed + b"<html>"]))
+
+
+numbers = (
+    st.integers(-(2**70), 2**70)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.decimals(allow_nan=False, allow_infinity=False, places=6, min_value=-(10**6), max_value=10**6).map(float)
+)
+said = st.recursive(
+    st.none() | st.booleans() | numbers | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
+)
+
+
+@given(st.dictionaries(st.text(), said), st.sampled_from([None, 1]), st.booleans())
+def test_what_names_a_picture_is_the_same_with_orjson_and_without(
+    body: dict[str, object], indent: int | None, ascii_only: bool
+) -> None:
+    """Two recorders of one data root may have it and not have it, and no picture may be stored twice for that."""
+    text = json.dumps(body, indent=indent, ensure_ascii=ascii_only)
+    with mock.patch.object(mapping, "orjson", None):
+        plain = mapping.read(text)
+    assert mapping.read(text) == plain
+    assert json.loads(plain[1]) == body
+
+
+def test_the_usual_picture_is_read_the_fast_way() -> None:
+    text = '{"b": [1, -2.5, 0.125, [5000, 13.75]], "a": "SPX", "c": null}'
+    with mock.patch.object(mapping.json, "loads", side_effect=AssertionError("the slow way")):
+        assert mapping.read(text)[1] == b'{"a":"SPX","b":[1,-2.5,0.125,[5000,13.75]],"c":null}'
