@@ -10,6 +10,7 @@ A live file is deleted only when the archive, read at that moment, unpacks to it
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 from pathlib import Path
@@ -25,7 +26,15 @@ from hk_tick_collector.store.companions import is_closed
 from hk_tick_collector.store.connect import SqliteOptions, translate
 from hk_tick_collector.store.inuse import open_elsewhere
 from hk_tick_collector.store.kept import KeptFile, digest_of, entry_in, keep_in, problems_of
-from hk_tick_collector.store.layout import SNAPSHOT_DIR, parse_day_dir, snapshot_archive, snapshot_file, sync_dir
+from hk_tick_collector.store.layout import (
+    SNAPSHOT_DIR,
+    parse_day_dir,
+    snapshot_archive,
+    snapshot_days,
+    snapshot_file,
+    sync_dir,
+)
+from hk_tick_collector.store.position import Place
 from hk_tick_collector.store.snapshot_file import open_for_writing
 
 AFTER_CLOSE_MS = 30 * 60_000
@@ -39,6 +48,26 @@ def archived_days(archive_root: Path) -> list[str]:
     except OSError:
         return []
     return sorted(day for day in found if day and _entry(archive_root, day) is not None)
+
+
+class SnapshotDays:
+    """The days with snapshots under a data root and its archive, for who follows its files."""
+
+    def __init__(self, data_root: Path, archive_root: Path) -> None:
+        self.data_root = data_root
+        self.archive_root = archive_root
+
+    def passed_over(self, newest_day: str) -> list[str]:
+        """Days behind this one that are archived and have no file: who follows files meets nothing of them."""
+        live = set(snapshot_days(self.data_root))
+        return [day for day in archived_days(self.archive_root) if day > newest_day and day not in live]
+
+    def was_end(self, place: Place) -> bool:
+        """Does the archive of a day say that it ended there? False when it cannot be read."""
+        with contextlib.suppress(StoreError):
+            entry = _entry(self.archive_root, place.day)
+            return entry is not None and entry.records == place.rowid
+        return False
 
 
 def is_over(day: str, calendar: TradingCalendar, now_ms: int) -> bool:

@@ -1,4 +1,4 @@
-"""``hk.live``: ticks, or order books, as they are recorded, each once, from local files or from a server.
+"""``hk.live``: ticks, order books or snapshots as they are recorded, each once, from local files or from a server.
 
 A ``Live`` gives batches for ever::
 
@@ -32,6 +32,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from hk_tick_collector.archive.snapshots import SnapshotDays
 from hk_tick_collector.client.errors import BadQuestion, IncompleteData
 from hk_tick_collector.client.places import find_hooks_dir
 from hk_tick_collector.client.question import Texts
@@ -42,12 +43,12 @@ from hk_tick_collector.days.catalog import Catalog
 from hk_tick_collector.days.joined_follow import JoinedBatch, JoinedFollower
 from hk_tick_collector.market.registry import market_of
 from hk_tick_collector.market.symbols import SymbolGrammar, check_symbols
-from hk_tick_collector.store import book_follow, data_root
+from hk_tick_collector.store import book_follow, data_root, snapshot_follow
 from hk_tick_collector.store.atomic import write_whole
 from hk_tick_collector.store.book_follow import BookRows
 from hk_tick_collector.store.data_root import by_market
 from hk_tick_collector.store.follow import LOOK_SEC, Follower
-from hk_tick_collector.store.layout import BOOKS, TICKS
+from hk_tick_collector.store.layout import BOOKS, SNAPSHOTS, TICKS
 from hk_tick_collector.store.position import (
     ROW,
     DayChanged,
@@ -58,9 +59,10 @@ from hk_tick_collector.store.position import (
     parts_of,
 )
 from hk_tick_collector.store.signals import newest_signal, parted, read_signals, with_number
+from hk_tick_collector.store.snapshot_follow import SnapshotRows
 
-COLUMNS, BOOK_COLUMNS = ROW[1:], book_follow.COLUMNS
-TICK, BOOK = "tick", "book"
+COLUMNS, BOOK_COLUMNS, SNAPSHOT_COLUMNS = ROW[1:], book_follow.COLUMNS, snapshot_follow.COLUMNS
+TICK, BOOK, SNAPSHOT = "tick", "book", "snapshot"
 DEPTH, MAX_DEPTH = 10, 1000
 NOW, DAY, ALL = "now", "day", "all"
 NOT_FOLLOWED = "-"  # in a cursor: a data root of which no symbol was asked for
@@ -69,8 +71,8 @@ SIGNALS_LOOK_SEC = 0.2
 MAX_SEEN_ROWS = 20_000_000  # of a day, eight bytes each
 _MARKET, _SYMBOL = COLUMNS.index("market"), ROW.index("symbol")
 _BIDS = BOOK_COLUMNS.index("bids")
-assert BOOK_COLUMNS.index("symbol") == COLUMNS.index("symbol")
-assert BOOK_COLUMNS.index("market") == _MARKET
+assert {one.index("symbol") for one in (COLUMNS, BOOK_COLUMNS, SNAPSHOT_COLUMNS)} == {COLUMNS.index("symbol")}
+assert {one.index("market") for one in (BOOK_COLUMNS, SNAPSHOT_COLUMNS)} == {_MARKET}
 _BACK = re.compile(r"-[1-9][0-9]{0,5}", re.ASCII)
 # What tells one row from another, with a sequence and without: as the unique indexes of store/schema.sql.
 _KEY = tuple(
@@ -82,6 +84,13 @@ _BOOK_KEY = tuple(
     BOOK_COLUMNS.index(name)
     for name in ("trading_day", "symbol", "recv_ts_us", "kind", "bid_ts_ms", "ask_ts_ms", "bids", "asks")
 )
+
+# Of snapshots: the series, the second and what it says.
+_SNAPSHOT_KEY = tuple(
+    SNAPSHOT_COLUMNS.index(name) for name in ("trading_day", "symbol", "package", "category", "ts_sec", "body")
+)
+_KEYS = {TICK: _KEY, BOOK: _BOOK_KEY, SNAPSHOT: _SNAPSHOT_KEY}
+_OF_KIND = {TICK: TICKS, BOOK: BOOKS, SNAPSHOT: SNAPSHOTS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +177,7 @@ class Seen:
 
     def __init__(self, max_rows: int = MAX_SEEN_ROWS, kind: str = TICK) -> None:
         self._max_rows = max_rows
-        self._key = _BOOK_KEY if kind == BOOK else _KEY
+        self._key = _KEYS[kind]
         self._marks: dict[tuple[str, str], array[int]] = {}  # by market and day, in the order given
         self._days_again: set[str] = set()
         self._again: dict[tuple[str, str], set[int]] = {}  # what was given of days that come again
@@ -218,7 +227,7 @@ def follow_files(
     kind: str = TICK,
     depth: int = DEPTH,
 ) -> Live:
-    """Ticks of local files, or with ``kind="book"`` order books of ``depth`` levels a side at most.
+    """Ticks of local files, or with ``kind="book"`` order books of ``depth`` levels a side at most, or ``"snapshot"``.
 
     ``since``: a cursor, ``"now"``, ``"day"`` (the newest day from its start), or ``"-500"`` for the newest 500 rows.
 
@@ -236,7 +245,7 @@ def follow_files(
 
     def batches(cursor: str, stop: threading.Event) -> Iterator[LiveBatch]:
         with translated(), contextlib.ExitStack() as held:
-            groups = [[n] for n in range(len(roots))] if kind == BOOK else by_market([root for root, _ in roots])
+            groups = [[n] for n in range(len(roots))] if kind != TICK else by_market([root for root, _ in roots])
             feeds = [
                 held.enter_context(_feed(kind, depth, [roots[n] for n in numbers], numbers, wanted[numbers[0]]))
                 for numbers in groups
@@ -258,8 +267,8 @@ def follow_files(
 
 def check_kind(kind: str, depth: int) -> None:
     """BadQuestion when there is no such kind of record, or no such depth."""
-    if kind not in (TICK, BOOK):
-        raise BadQuestion(f"kind={kind!r} is not known", f"there are {TICK} and {BOOK}")
+    if kind not in _OF_KIND:
+        raise BadQuestion(f"kind={kind!r} is not known", f"there are {', '.join(_OF_KIND)}")
     if not isinstance(depth, int) or not 1 <= depth <= MAX_DEPTH:
         raise BadQuestion(f"depth={depth!r}: 1 to {MAX_DEPTH} levels of each side")
 
@@ -270,17 +279,17 @@ Roots = Sequence[tuple[Path, Path]]
 class _Feed:
     """One data root as it is followed, or several of one market as one. ``numbers``: their places in a cursor."""
 
-    kind, columns = TICKS, COLUMNS
+    word, columns = TICK, COLUMNS
 
     def __init__(self, roots: Roots, numbers: Sequence[int], symbols: frozenset[str] | None) -> None:
         self.numbers = numbers
-        self._symbols, self._seen = symbols, Seen(kind=BOOK if self.kind == BOOKS else TICK)
-        self._days: Sequence[Catalog | BookDays]
-        self._follower: Any  # Follower, JoinedFollower or BookRows: each takes positions of its own
+        self._symbols, self._seen = symbols, Seen(kind=self.word)
+        self._days: Sequence[Catalog | BookDays | SnapshotDays]
+        self._follower: Any  # Follower, JoinedFollower, BookRows or SnapshotRows: each takes positions of its own
         self._open(roots)
         self._failing_since_sec: float | None = None
         self._retry_at_sec = 0.0
-        self.position: Stand = Position(kind=self.kind)
+        self.position: Stand = Position(kind=_OF_KIND[self.word])
 
     def _open(self, roots: Roots) -> None:
         catalogs = [Catalog(*root) for root in roots]
@@ -301,7 +310,7 @@ class _Feed:
         if words:
             self.position = self._follower.end(int(words[0][1:]) if _BACK.fullmatch(words[0]) else 0)
             if words[0] == DAY and self.position.newest_day:
-                start = Position.at_start_of(self.position.newest_day, self.kind)
+                start = Position.at_start_of(self.position.newest_day, _OF_KIND[self.word])
                 self.position = self._stand([start] * len(since))
         ends = parts_of(self.position) if words else since
         told = [end if isinstance(one, str) else one for one, end in zip(since, ends, strict=True)]
@@ -371,7 +380,7 @@ def warn_of(told: dict[str, Any]) -> None:
 class _BookFeed(_Feed):
     """Of order books."""
 
-    kind, columns = BOOKS, BOOK_COLUMNS
+    word, columns = BOOK, BOOK_COLUMNS
     depth = DEPTH
 
     def _open(self, roots: Roots) -> None:
@@ -391,14 +400,25 @@ class _BookFeed(_Feed):
         return [cut(row, self.depth) for row in rows]
 
 
+class _SnapshotFeed(_Feed):
+    """Of snapshots."""
+
+    word, columns = SNAPSHOT, SNAPSHOT_COLUMNS
+
+    def _open(self, roots: Roots) -> None:
+        days = SnapshotDays(*roots[0])
+        self._days = [days]
+        self._follower = SnapshotRows(roots[0][0], was_end=days.was_end, symbols=self._symbols)
+
+
 def cut(row: tuple[Any, ...], depth: int) -> tuple[Any, ...]:
     """A book's row without the levels below."""
     return (*row[:_BIDS], *(side if side is None else tuple(map(tuple, side[:depth])) for side in row[_BIDS:]))
 
 
 def _feed(kind: str, depth: int, roots: Roots, numbers: Sequence[int], symbols: frozenset[str] | None) -> _Feed:
-    if kind == TICK:
-        return _Feed(roots, numbers, symbols)
+    if kind != BOOK:
+        return (_Feed if kind == TICK else _SnapshotFeed)(roots, numbers, symbols)
     feed = _BookFeed(roots, numbers, symbols)
     feed.depth = depth
     return feed
@@ -489,7 +509,7 @@ def _places(cursor: str, roots: int, kind: str) -> tuple[list[Position | str], i
         parts = text.split(",")
         if len(parts) != roots:
             raise ValueError(f"{cursor!r:.200} has {len(parts)} parts, and {roots} data roots are followed")
-        of_kind = BOOKS if kind == BOOK else TICKS
+        of_kind = _OF_KIND[kind]
         return [NOW if part == NOT_FOLLOWED and roots > 1 else Position.parse(part, of_kind) for part in parts], number
     except ValueError as exc:
         raise BadQuestion(str(exc), "give a batch's cursor, now, day, or -500 for the newest 500 rows") from exc

@@ -24,6 +24,8 @@ from hk_tick_collector.client.live import (
     DEPTH,
     MAX_DEPTH,
     NOW,
+    SNAPSHOT,
+    SNAPSHOT_COLUMNS,
     TICK,
     Live,
     LiveBatch,
@@ -60,7 +62,7 @@ def connect(
     kind: str = TICK,
     depth: int = DEPTH,
 ) -> Live:
-    """Ticks of a server, or with ``kind="book"`` order books of ``depth`` levels a side at most.
+    """Ticks of a server, or with ``kind="book"`` order books of ``depth`` levels a side at most, or ``"snapshot"``.
 
     ``since``: a cursor, ``"now"``, ``"day"``, or ``"-500"`` for the newest 500 rows. ``signals``: hooks whose signals
     come, too, or ``"all"``; the key needs the scope of each.
@@ -71,7 +73,7 @@ def connect(
     text = symbols if isinstance(symbols, str) else ",".join(symbols)
     check_kind(kind, depth)
     asked = {"op": "subscribe", "symbols": text, "kind": kind}
-    asked.update({"depth": str(depth)} if kind == BOOK else {"types": types})
+    asked.update({TICK: {"types": types}, BOOK: {"depth": str(depth)}, SNAPSHOT: {}}[kind])
     if signals is not None:
         asked["signals"] = signals if isinstance(signals, str) else ",".join(signals)
     address = f"{url.replace('http', 'ws', 1).rstrip('/')}/v1/live"
@@ -156,6 +158,9 @@ class _Connection:
             return LiveBatch([], self.cursor, signals=[message["signal"]])
         if self._kind == TICK:
             return LiveBatch(self._seen.new([_row(row) for row in message.get("ticks", ())]), self.cursor)
+        if self._kind == SNAPSHOT:
+            rows = [tuple(row) for row in message.get("snapshots", ())]
+            return LiveBatch(self._seen.new(rows), self.cursor, SNAPSHOT_COLUMNS)
         rows = [cut(tuple(row), MAX_DEPTH) for row in message.get("books", ())]
         if message["type"] != "snapshot":
             return LiveBatch(self._seen.new(rows), self.cursor, BOOK_COLUMNS)

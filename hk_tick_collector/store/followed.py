@@ -1,6 +1,6 @@
 """Kinds of record that can be followed (``follow.py``): where their files are, what a row is, what of it never changes.
 
-``TICKS`` are the rows of day files, ``BOOKS`` those of the files of order books::
+``TICKS`` are the rows of day files, ``BOOKS`` those of the files of order books, ``SNAPSHOTS`` those of snapshots::
 
     with Follower(root, kind=BOOKS) as follower:
         batch = follower.read_behind(Position(kind=BOOKS.name))
@@ -8,7 +8,7 @@
 A position proves that it still fits by what never changes in a stored row. Of ticks that is all but three columns: the
 store may give a row its sequence later, or finer milliseconds, or another number among equal ones (``rows.py``). So
 ``occurrence`` and milliseconds are left out, and a row that was checked without a sequence still fits once it has one.
-Rows of books are never changed.
+Rows of books and of snapshots are never changed.
 
 Another kind needs a ``Followed``, no more; positions in it carry its name.
 """
@@ -28,13 +28,18 @@ from pathlib import Path
 from typing import Any
 
 from hk_tick_collector.store import layout
-from hk_tick_collector.store.book_file import open_for_reading
+from hk_tick_collector.store.book_file import open_for_reading as open_books
 from hk_tick_collector.store.position import ROW, Place, Row
 from hk_tick_collector.store.reader import open_read_only, select_list
 from hk_tick_collector.store.side_file import NothingYet
+from hk_tick_collector.store.snapshot_file import SNAPSHOT_FILE
 
 # What a follower is given of each row of books: ``records.book.StoredRow`` behind its rowid, by name of the symbol.
 BOOK_ROW = ("rowid", "symbol", "recv_ts_us", "bid_lag_ms", "ask_lag_ms", "kind", "merged", "payload")
+# The same of snapshots; ``body`` is packed.
+SNAPSHOT_ROW = (
+    "rowid", "symbol", "package", "category", "ts_sec", "recv_ts_ms", "origin", "spot", "zero_gamma", "digest", "body",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,11 +139,14 @@ TICKS = Followed(
 )
 
 
-def _open_books(path: Path) -> sqlite3.Connection | None:
-    try:
-        return open_for_reading(path)
-    except NothingYet:
-        return None
+def _opened(opened: Callable[[Path], sqlite3.Connection]) -> Callable[[Path], sqlite3.Connection | None]:
+    def open_file(path: Path) -> sqlite3.Connection | None:
+        try:
+            return opened(path)
+        except NothingYet:
+            return None
+
+    return open_file
 
 
 def _book_bytes(rows: Sequence[Row]) -> bytes:
@@ -151,7 +159,7 @@ BOOKS = Followed(
     directory=lambda root: root / layout.BOOK_DIR,
     file_of=layout.book_file,
     day_of=layout.parse_book_day,
-    open_file=_open_books,
+    open_file=_opened(open_books),
     table="pushes",
     select=lambda _: ", ".join(
         ("(SELECT symbol FROM symbols WHERE symbols.symbol_id = pushes.symbol_id) AS symbol", *BOOK_ROW[2:])
@@ -160,4 +168,24 @@ BOOKS = Followed(
     checks=lambda row: (_check(row[1:]),),
     trail_text=lambda rows: "".join([f"{row[1]} {row[5]}\n" for row in rows]),
     trail_bytes=_book_bytes,
+)
+
+
+def _series_word(name: str) -> str:
+    return f"(SELECT {name} FROM series WHERE series.series_id = snapshots.series_id) AS {name}"  # noqa: S608 - our words
+
+
+SNAPSHOTS = Followed(
+    name=layout.SNAPSHOTS,
+    row=SNAPSHOT_ROW,
+    directory=lambda root: root / layout.SNAPSHOT_DIR,
+    file_of=layout.snapshot_file,
+    day_of=layout.parse_snapshot_day,
+    open_file=_opened(SNAPSHOT_FILE.open_for_reading),
+    table="snapshots",
+    select=lambda _: ", ".join((*map(_series_word, SNAPSHOT_ROW[1:4]), *SNAPSHOT_ROW[4:])),
+    stored_at="recv_ts_ms",
+    checks=lambda row: (_check(row[1:10]),),
+    trail_text=lambda rows: "".join([f"{row[1]}/{row[2]}/{row[3]} {row[6]}\n" for row in rows]),
+    trail_bytes=lambda rows: b"".join([struct.pack("<q", row[4]) + row[9] for row in rows]),
 )

@@ -39,6 +39,7 @@ from hk_tick_collector.core.errors import ConfigError, RecorderError, StoreUnava
 DIR_MODE = 0o750
 TICKS = "ticks"  # the kind of record that a file is of where no other one is named
 BOOKS = "books"
+SNAPSHOTS = "snapshots"
 FILE_MODE = 0o640
 SPILL_DIR = "_spill"
 QUARANTINE_DIR = "_quarantine"
@@ -180,6 +181,12 @@ def snapshot_file(data_root: Path, day: str) -> Path:
     return data_root / SNAPSHOT_DIR / f"{check_day(day)}.snapshot.db"
 
 
+def parse_snapshot_day(path: Path) -> str | None:
+    """The day (YYYYMMDD) of a file of snapshots, None when it is no such file."""
+    match = _SNAPSHOT_FILE.fullmatch(path.name)
+    return _valid_day(match.group(1)) if match else None
+
+
 def parse_day_dir(name: str) -> str | None:
     """The day (YYYYMMDD) that a directory is named after; None when it is none."""
     return _valid_day(name) if re.fullmatch(r"\d{8}", name, re.ASCII) else None
@@ -193,10 +200,23 @@ def snapshot_archive(archive_root: Path, day: str) -> Path:
 def snapshot_days(data_root: Path) -> list[str]:
     """The days of which there are snapshots, oldest first; none where the directory cannot be read."""
     try:
-        found = [_SNAPSHOT_FILE.fullmatch(path.name) for path in (data_root / SNAPSHOT_DIR).iterdir()]
+        found = [parse_snapshot_day(path) for path in (data_root / SNAPSHOT_DIR).iterdir()]
     except OSError:
         return []
-    return sorted(day for match in found if match and (day := _valid_day(match.group(1))))
+    return sorted(day for day in found if day)
+
+
+def holds_snapshots(data_root: Path) -> bool:
+    """Is it a data root of snapshots? It has files of them, and none of ticks."""
+    return not day_files(data_root) and bool(snapshot_days(data_root))
+
+
+def recorded_files(data_root: Path, days: int, until: str | None = None) -> list[Path]:
+    """The newest ``days`` files of whatever the data root holds, newest first; none of a day after ``until``."""
+    if not holds_snapshots(data_root):
+        return recent_day_files(data_root, days, until)
+    there = [day for day in snapshot_days(data_root) if until is None or day <= until]
+    return [snapshot_file(data_root, day) for day in there[::-1]][: max(0, days)]
 
 
 def reports_dir(data_root: Path) -> Path:

@@ -115,6 +115,24 @@ def newest(path: Path, series: Series) -> Picture | None:
     return next(pictures(path, [series], Span(second, second + 1)), None)
 
 
+class Freshness(NamedTuple):
+    """What a file holds, at a glance."""
+
+    rows: int
+    newest_ts_ms: int | None
+    series: int
+
+
+def freshness(path: Path) -> Freshness:
+    """Costs the same however much is stored: rows are only appended, and the newest of a series is the index's end."""
+    with reading(path) as conn:
+        rows = conn.execute("SELECT coalesce(max(rowid), 0) FROM snapshots").fetchone()[0]
+        numbers = _series_of(conn).values()
+        sql = "SELECT max(ts_sec) FROM snapshots WHERE series_id = ?"
+        newest = [second for number in numbers if (second := conn.execute(sql, (number,)).fetchone()[0]) is not None]
+    return Freshness(rows, max(newest) * 1000 if newest else None, len(numbers))
+
+
 def facts(path: Path) -> Iterator[SeriesFacts]:
     """What the file holds, series by series."""
     with reading(path) as conn:
@@ -166,11 +184,12 @@ def _fetch(
     found = {row[0]: row for row in conn.execute(sql, rowids)}
     for rowid in rowids:
         _, number, second, recv_ts_ms, origin, spot, zero_gamma, body = found[rowid]
-        text = None if body is None else _unpack(body, path)
+        text = None if body is None else unpacked(body, path)
         yield Picture(rowid, names[number], second, recv_ts_ms, origin, spot, zero_gamma, text)
 
 
-def _unpack(body: bytes, path: Path) -> str:
+def unpacked(body: bytes, path: Path) -> str:
+    """A stored body as it came. StoreCorrupt."""
     unpacker = zlib.decompressobj()
     try:
         return unpacker.decompress(body, MAX_BODY_BYTES).decode()

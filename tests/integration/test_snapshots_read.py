@@ -100,7 +100,7 @@ def test_what_is_proven_can_be_required(recordings: Recordings) -> None:
     ("options", "error", "words"),
     [
         ({"series": "classic"}, errors.BadQuestion, "no series"),
-        ({"series": "state/gamma_zero"}, errors.UnknownSymbol, "no snapshot of"),
+        ({"series": "state/gamma_zero"}, errors.UnknownSymbol, "no snapshots of"),
         ({"columns": "price"}, errors.BadQuestion, "for ticks"),
         ({"as_of": 0}, errors.BadQuestion, "as_of is for ticks"),
         ({"symbols": "US.AAPL"}, errors.UnknownSymbol, "US.AAPL"),

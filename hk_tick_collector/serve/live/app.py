@@ -21,6 +21,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping
 from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
@@ -37,14 +38,14 @@ from hk_tick_collector.serve.auth import Gate, Guard, address_of, bearer_of, hea
 from hk_tick_collector.serve.keys import ANONYMOUS, Key, KeyRing
 from hk_tick_collector.serve.live.counts import LiveCounts
 from hk_tick_collector.serve.live.hub import Hub, News, Readers
-from hk_tick_collector.serve.live.question import BOOK, Subscription, subscription
+from hk_tick_collector.serve.live.question import KINDS, Subscription, subscription
 from hk_tick_collector.serve.live.session import Session, SlowReader
 from hk_tick_collector.serve.live.signals import Signals
 from hk_tick_collector.serve.names import NameTwice, check_names
 from hk_tick_collector.serve.problems import Problem, problem_of, send_problem
 from hk_tick_collector.serve.settings import ServeSettings
 from hk_tick_collector.store.data_root import by_market
-from hk_tick_collector.store.layout import BOOKS
+from hk_tick_collector.store.layout import BOOKS, SNAPSHOTS, TICKS
 
 if TYPE_CHECKING:
     from hk_tick_collector.serve.live.metrics import LiveMetrics
@@ -80,7 +81,10 @@ class Live:
             )
             for first, *others in by_market([root for root, _ in settings.roots])
         ]  # fmt: skip
-        self.book_hubs = [Hub(root, self.news, archive, kind=BOOKS) for root, archive in settings.roots]
+        self.resting_hubs = {
+            kind: [Hub(root, self.news, archive, kind=kind) for root, archive in settings.roots]
+            for kind in (BOOKS, SNAPSHOTS)
+        }
         self.readers = Readers()
         self.signals = None if settings.hooks_dir is None else Signals(settings.hooks_dir, self.news)
         self.counts = LiveCounts()
@@ -96,12 +100,12 @@ class Live:
 
     def wanted(self, given: Mapping[str, Any], key: Key) -> Subscription:
         """What a reader asks for, checked. Problem."""
-        return subscription(given, self.book_hubs if given.get("kind") == BOOK else self.hubs, key)
+        return subscription(given, self.resting_hubs.get(KINDS.get(str(given.get("kind")), TICKS), self.hubs), key)
 
     @contextlib.contextmanager
     def session(self, wanted: Subscription, key: Key) -> Iterator[Session]:
         """A reader, for as long as it is connected: one that has gone is counted and shown no more."""
-        hubs = self.book_hubs if wanted.kind == BOOKS else self.hubs
+        hubs = self.resting_hubs.get(wanted.kind, self.hubs)
         session = Session(
             wanted, hubs, key, self.news, self.readers, stopping=self.stopping, signals=self.signals,
             counts=self.counts,
@@ -163,7 +167,7 @@ class Live:
             await asyncio.sleep(KEYS_LOOK_SEC)
             if await asyncio.to_thread(self.keys.reload):
                 _log.info(event("keys_read", keys=len(self.keys.keys)))
-            for hub in self.book_hubs:
+            for hub in chain(*self.resting_hubs.values()):
                 await hub.rest()
             for key, ended in list(self.keys_used.items()):
                 if self.keys.current(key) != key:
@@ -219,7 +223,7 @@ def _lifespan(live: Live) -> Any:
         for task in watching:
             task.cancel()
         await live.readers.close()
-        for hub in (*live.hubs, *live.book_hubs):
+        for hub in (*live.hubs, *chain(*live.resting_hubs.values())):
             await hub.close()
 
     return lifespan

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from hk_tick_collector.archive.snapshots import SnapshotDays
 from hk_tick_collector.core.errors import StoreError
 from hk_tick_collector.days.book_days import BookDays
 from hk_tick_collector.days.catalog import Catalog
@@ -22,11 +23,15 @@ from hk_tick_collector.serve.live.facts import Facts, facts_of
 from hk_tick_collector.store import data_root, reader
 from hk_tick_collector.store.book_follow import BookRows
 from hk_tick_collector.store.follow import DAYS_LOOK_SEC, Batch, Follower
-from hk_tick_collector.store.layout import BOOKS, TICKS, day_file
+from hk_tick_collector.store.layout import BOOKS, SNAPSHOTS, TICKS, day_file
 from hk_tick_collector.store.position import JoinedPosition, Position, Row, Stand
+from hk_tick_collector.store.snapshot_follow import SnapshotRows
 
 TAIL_ROWS = 1000  # at a time: the loop takes them in one piece
-PIECE_ROWS = {TICKS: 2000, BOOKS: 1000}  # some 400 kB: a reader that takes nothing holds two of them
+PIECE_ROWS = {TICKS: 2000, BOOKS: 1000, SNAPSHOTS: 200}  # some 400 kB: a reader that takes nothing holds two of them
+_DAYS: dict[str, Callable[[Path, Path], Catalog | BookDays | SnapshotDays]] = {
+    TICKS: Catalog, BOOKS: BookDays, SNAPSHOTS: SnapshotDays,
+}  # fmt: skip
 
 
 class Root(NamedTuple):
@@ -72,7 +77,7 @@ class Piece(NamedTuple):
 
 
 class Files:
-    """Follows data roots and answers, about ticks or books as the position's kind says. ``pause``: waits so many
+    """Follows data roots and answers, about the kind of record that the position names. ``pause``: waits so many
     seconds; True when nobody asks any more."""
 
     def __init__(self, days_look_sec: float = DAYS_LOOK_SEC, pause: Callable[[float], bool] | None = None) -> None:
@@ -80,6 +85,7 @@ class Files:
         self._pause = pause or _slept
         self._followers: dict[Roots, Follows] = {}
         self._books: dict[Root, BookRows] = {}
+        self._snapshots: dict[Root, SnapshotRows] = {}
         self._choices: dict[Root, Choices] = {}
         self._last_choice: Choice | None = None  # kept: the next question is often for the same reader
         self._facts: dict[Roots, Facts] = {}
@@ -107,8 +113,9 @@ class Files:
 
     def _next(self, roots: Roots, position: Stand, wish: Wish) -> tuple[Batch | JoinedBatch, bool] | None:
         limit_rows = PIECE_ROWS[position.kind]
-        if isinstance(position, Position) and position.kind == BOOKS:
-            return self._books_of(roots.first).piece(position, limit_rows, wish.symbols)
+        if isinstance(position, Position) and position.kind != TICKS:
+            rows_of = self._books_of(roots.first) if position.kind == BOOKS else self._snapshots_of(roots.first)
+            return rows_of.piece(position, limit_rows, wish.symbols)
         batch = self._follower(roots, TICKS).read_behind(position, limit_rows)
         if batch is None:
             return None
@@ -131,8 +138,7 @@ class Files:
         passed: set[str] = set()
         parts = position.of if isinstance(position, JoinedPosition) else (position,)
         for root, part in zip(roots.of, parts, strict=True):
-            days = BookDays(*root) if position.kind == BOOKS else Catalog(*root)
-            passed.update(days.passed_over(part.newest_day))
+            passed.update(_DAYS[position.kind](*root).passed_over(part.newest_day))
         return sorted(passed)
 
     def facts(self, roots: Roots, day: str) -> Facts | None:
@@ -156,17 +162,29 @@ class Files:
             follower.close()
         for books in self._books.values():
             books.close()
+        for snapshots in self._snapshots.values():
+            snapshots.close()
         self._followers.clear()
         self._books.clear()
+        self._snapshots.clear()
 
     def _books_of(self, root: Root) -> BookRows:
         if root not in self._books:
             self._books[root] = BookRows(root.path, days_look_sec=self._days_look_sec, was_end=BookDays(*root).was_end)
         return self._books[root]
 
+    def _snapshots_of(self, root: Root) -> SnapshotRows:
+        if root not in self._snapshots:
+            self._snapshots[root] = SnapshotRows(
+                root.path, days_look_sec=self._days_look_sec, was_end=SnapshotDays(*root).was_end
+            )
+        return self._snapshots[root]
+
     def _follower(self, roots: Roots, kind: str) -> Follows:
         if kind == BOOKS:
             return self._books_of(roots.first)
+        if kind == SNAPSHOTS:
+            return self._snapshots_of(roots.first)
         if roots not in self._followers:
             of = [
                 Follower(root.path, days_look_sec=self._days_look_sec, was_end=Catalog(*root).was_end)

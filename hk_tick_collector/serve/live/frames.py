@@ -1,6 +1,6 @@
 """Rows as they are sent: what many readers ask for is made into JSON once (``choice``).
 
-A row is a rowid, then the COLUMNS of its kind; both kinds have the symbol at the same place. ``seq`` is text: it is
+A row is a rowid, then the COLUMNS of its kind; all kinds have the symbol at the same place. ``seq`` is text: it is
 larger than what JavaScript can count exactly. Messages are JSON objects; each that carries a
 ``cursor`` carries as ``prev`` the one that was told before it, so a reader sees by itself whether it missed one.
 """
@@ -17,16 +17,17 @@ from typing import Any
 import orjson
 
 from hk_tick_collector.market.trades import TradeTypes
-from hk_tick_collector.store import book_follow
-from hk_tick_collector.store.layout import BOOKS, TICKS
+from hk_tick_collector.store import book_follow, snapshot_follow
+from hk_tick_collector.store.layout import BOOKS, SNAPSHOTS, TICKS
 from hk_tick_collector.store.position import ROW, Row, Stand, parts_of
 
-COLUMNS = {TICKS: ROW[1:], BOOKS: book_follow.COLUMNS}  # of a row behind its rowid, by kind
+# Of a row behind its rowid, by kind.
+COLUMNS = {TICKS: ROW[1:], BOOKS: book_follow.COLUMNS, SNAPSHOTS: snapshot_follow.COLUMNS}
 PRICE, ODD_LOTS, OFF_EXCHANGE, ALL = "price", "odd_lots", "off_exchange", "all"
 TYPES = (PRICE, ODD_LOTS, OFF_EXCHANGE, ALL)
 ROW_BYTES, LEVEL_BYTES, FRAME_BYTES = 1000, 150, 2000  # what they cost in memory; a book may have hundreds of levels
 SYMBOL = ROW.index("symbol")
-assert book_follow.COLUMNS[SYMBOL - 1] == "symbol"
+assert {columns[SYMBOL - 1] for columns in COLUMNS.values()} == {"symbol"}
 BIDS, ASKS = book_follow.BIDS, book_follow.ASKS
 _AT_ONCE = 500  # rows; nobody else can do anything meanwhile
 _SEQ, _TYPE = ROW.index("seq"), ROW.index("tick_type")
@@ -47,10 +48,13 @@ class Frame:
     @cached_property
     def size_bytes(self) -> int:
         """About what it costs in memory."""
-        levels = 0
+        more_bytes = 0
         if self.after.kind == BOOKS:
             levels = sum(len(row[BIDS]) + len(row[ASKS]) for row in self.rows if row[BIDS] is not None)
-        return ROW_BYTES * len(self.rows) + LEVEL_BYTES * levels + FRAME_BYTES
+            more_bytes = LEVEL_BYTES * levels
+        elif self.after.kind == SNAPSHOTS:
+            more_bytes = sum(len(row[snapshot_follow.BODY]) for row in self.rows)
+        return ROW_BYTES * len(self.rows) + more_bytes + FRAME_BYTES
 
     @cached_property
     def symbols(self) -> frozenset[str]:
@@ -95,6 +99,20 @@ def _books_json(rows: Sequence[Row], depth: int, as_objects: bool) -> bytes:
     if as_objects:
         listed = [dict(zip(COLUMNS[BOOKS], row, strict=True)) for row in listed]
     return orjson.dumps(listed)[1:-1]
+
+
+def snapshots_json(rows: Sequence[Row], *, as_objects: bool = False) -> bytes:
+    """Rows of snapshots likewise; a body is the text of a JSON object."""
+    listed: list[Any] = [row[1:] for row in rows]
+    if as_objects:
+        listed = [dict(zip(COLUMNS[SNAPSHOTS], row, strict=True)) for row in listed]
+    return orjson.dumps(listed)[1:-1]
+
+
+def newest_of_each(kind: str, rows: Sequence[Row]) -> list[Row]:
+    """Of what a reader lags behind, the last row of each symbol; of each series, where a symbol has several."""
+    parts = snapshot_follow.SERIES if kind == SNAPSHOTS else (SYMBOL,)
+    return list({tuple(row[part] for part in parts): row for row in rows}.values())
 
 
 def _plain(value: Any) -> Any:

@@ -4,8 +4,8 @@ Files are read by processes of their own (``worker``): one for each root, which 
 (``Readers``) for readers that catch up, in turns of one batch. The ring begins behind the newest row: what was before
 is read for whoever asks. Rows are looked for each 10 ms, and each 250 ms while nobody listens.
 
-Books are a kind of record of their own: a hub of them keeps, beside the ring, the book of each symbol at its head. Its
-files are followed while anybody listens, and a minute longer.
+Books and snapshots are kinds of record of their own, whose files are followed while anybody listens, and a minute
+longer. A hub of books keeps, beside the ring, the book of each symbol at its head.
 """
 
 from __future__ import annotations
@@ -220,7 +220,7 @@ class Hub:
             self._note_books(batch.rows)
         for n, rows in enumerate(counts):
             self.rows[n] += rows
-            if rows and batch.rows and self.kind != BOOKS:
+            if rows and batch.rows and self.kind == TICKS:
                 self.newest_ms[n] = batch.rows[-1][_STORED_MS] or 0
 
     def _note_books(self, rows: Sequence[Row]) -> None:

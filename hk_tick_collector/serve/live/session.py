@@ -24,12 +24,12 @@ from hk_tick_collector.serve.live.choice import Choice, Wish
 from hk_tick_collector.serve.live.counts import LiveCounts
 from hk_tick_collector.serve.live.facts import told_of
 from hk_tick_collector.serve.live.files import Piece
-from hk_tick_collector.serve.live.frames import COLUMNS, SYMBOL, Frame, rows_message, told_json
+from hk_tick_collector.serve.live.frames import COLUMNS, Frame, newest_of_each, rows_message, told_json
 from hk_tick_collector.serve.live.hub import Hub, News, Readers, days_over, query_of, reset_message
 from hk_tick_collector.serve.live.question import CLOSE, CONFLATE, NOT_FOLLOWED, Subscription, numbers_of
 from hk_tick_collector.serve.live.signals import Signals
 from hk_tick_collector.serve.problems import Problem
-from hk_tick_collector.store.layout import BOOKS
+from hk_tick_collector.store.layout import BOOKS, SNAPSHOTS, TICKS
 from hk_tick_collector.store.position import (
     DayGone,
     JoinedPosition,
@@ -64,6 +64,9 @@ class Lag(NamedTuple):
     is_live: bool
     rows: int
     sec: float
+
+
+_FILE_WORDS = {TICKS: "day", BOOKS: "book", SNAPSHOTS: "snapshot"}
 
 
 class SlowReader(Exception):
@@ -200,7 +203,7 @@ class Session:
         query = query_of(day, feed.hub.kind)
         return Problem(
             "cursor-gone",
-            f"the day {day} has no {'book' if feed.hub.kind == BOOKS else 'day'} file any more",
+            f"the day {day} has no {_FILE_WORDS[feed.hub.kind]} file any more",
             hint=f"read the rest of it with GET {query}, then go on with the cursor in onward",
             more={"day": day, "query": query, "onward": self._cursor_with(feed, onward)},
         )
@@ -420,7 +423,7 @@ class Session:
         behind_rows = feed.behind_rows
         frames = ring.take(max(ring.start, feed.number or 0), ring.size_bytes + 1)
         waiting = [row for frame in frames for row in feed.choice.rows(frame.rows)]
-        newest = {row[SYMBOL]: row for row in waiting}
+        newest = newest_of_each(self._wanted.kind, waiting)
         self._counts.left_out_ticks += len(waiting) - len(newest)
         feed.number, feed.position = ring.end, ring.head
         # Only ticks are left out: what was said of completeness, days and files is said to this reader, too.
@@ -429,7 +432,7 @@ class Session:
         how = {"conflated": True, "behind_rows": behind_rows}
         if self._wanted.kind == BOOKS:  # a book that has not changed in the last minute may be news to this reader
             return [*told, self._snapshot(feed, list(feed.hub.books.values()), how)]
-        return [*told, self._rows(feed.choice.json(list(newest.values())), how)]
+        return [*told, self._rows(feed.choice.json(newest), how)]
 
     # Messages
 
