@@ -170,18 +170,22 @@ class Seer:
             if self._spill_rows is not None and status.spill_rows > self._spill_rows:
                 yield Code.SPILL_GROWING, Level.ALERT, f"the spill grows: {status.spill_rows} rows"
         if (status.commit_latency_p99_ms or 0) > COMMITS_SLOW_MS:
-            yield Code.COMMITS_SLOW, Level.WARN, f"storing a tick takes {status.commit_latency_p99_ms:.0f} ms (p99)"
+            yield (
+                Code.COMMITS_SLOW,
+                Level.WARN,
+                f"storing a {status.noun} takes {status.commit_latency_p99_ms:.0f} ms (p99)",
+            )
         ahead_sec = ((status.newest_ts_ms or 0) - condition.at_ms) / 1000
         if ahead_sec > FUTURE_SEC:
-            yield Code.TICKS_FROM_FUTURE, Level.WARN, f"the newest tick lies {ahead_sec:.0f} s in the future"
+            yield Code.TICKS_FROM_FUTURE, Level.WARN, f"the newest {status.noun} lies {ahead_sec:.0f} s in the future"
 
     def _since(self, status: RecorderStatus, before: RecorderStatus) -> Iterator[tuple[str, Level, str]]:
         lost = status.refused_rows - before.refused_rows
         if lost > 0:
-            yield Code.TICKS_REFUSED, Level.ALERT, f"{lost} ticks were lost: neither queue nor spill took them"
+            yield Code.TICKS_REFUSED, Level.ALERT, f"{lost} {status.noun}s were lost: neither queue nor spill took them"
         aside = status.quarantined_rows - before.quarantined_rows
         if aside > 0:
-            yield Code.TICKS_QUARANTINED, Level.WARN, f"{aside} ticks went into the quarantine"
+            yield Code.TICKS_QUARANTINED, Level.WARN, f"{aside} {status.noun}s went into the quarantine"
         replaced = status.writer_recoveries - before.writer_recoveries
         if replaced > 0:
             yield Code.WRITER_REPLACED, Level.WARN, "the watchdog replaced the writer"

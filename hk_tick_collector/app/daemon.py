@@ -105,6 +105,7 @@ class Daemon:
         self._lane = self._make_lane()
         self._feed = self._make_feed()
         self._progress.feed.source = settings.spec.title
+        self._progress.feed.noun = settings.spec.kind.noun
         self._progress.feed.shows_whole_day = settings.spec.evidence is EvidenceLevel.RUNNING_TOTAL
         waiting = Waiting()
         self._judge = Judge(

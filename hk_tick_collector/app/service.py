@@ -67,10 +67,10 @@ class Service:
         """One line for ``systemctl status``."""
         feed, ingest = self._progress.feed, self._progress.ingest
         if not feed.connected:
-            return f"waiting for {feed.source} ({feed.link_state}); {ingest.persisted_rows} ticks stored"
+            return f"waiting for {feed.source} ({feed.link_state}); {ingest.persisted_rows} {feed.noun}s stored"
         lag_sec = (self._clock.now_ms() - feed.max_ts_ms) / 1000 if feed.max_ts_ms else None
-        newest = f"newest {max(0.0, lag_sec):.1f} s ago" if lag_sec is not None else "no tick yet"
+        newest = f"newest {max(0.0, lag_sec):.1f} s ago" if lag_sec is not None else f"no {feed.noun} yet"
         return (
-            f"recording {feed.symbols_subscribed}/{feed.symbols_wanted} symbols, {ingest.persisted_rows} ticks stored, "
-            f"{newest}, {ingest.missing_ticks} missing"
+            f"recording {feed.symbols_subscribed}/{feed.symbols_wanted} symbols, "
+            f"{ingest.persisted_rows} {feed.noun}s stored, {newest}, {ingest.missing_ticks} missing"
         )

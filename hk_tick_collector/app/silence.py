@@ -60,6 +60,7 @@ class SilenceWatch:
                 network_thread_alive=self._source_lives(),
                 push_rows=feed.push_rows,
                 poll_accepted_rows=feed.poll_accepted_rows,
+                noun=feed.noun,
             )
         )
         if complaint is not None:

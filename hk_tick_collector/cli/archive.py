@@ -22,7 +22,7 @@ from hk_tick_collector.cli.archiving import (
     stored_rows,
 )
 from hk_tick_collector.cli.common import EXIT_FINE, EXIT_PROBLEM, App, tickctl_command
-from hk_tick_collector.cli.export_snapshots import SNAPSHOT
+from hk_tick_collector.cli.export_snapshots import SNAPSHOT, kind_meant
 from hk_tick_collector.cli.options import day_argument
 from hk_tick_collector.cli.snapshot_archive import archive_snapshots, kind_option
 from hk_tick_collector.cli.terminal import show_text
@@ -71,13 +71,13 @@ def command(
     app: App,
     days: str | None,
     format_: str | None,
-    kind: str,
+    kind: str | None,
     verify: bool,
     place: str | None,
     key: Path | None,
 ) -> int:
     """See the help text."""
-    if kind == SNAPSHOT:
+    if kind_meant(app, kind) == SNAPSHOT:
         if format_ is not None or place is not None or key is not None:
             raise click.UsageError("--format, --to and --sign are for ticks: snapshots are packed as they are, here")
         return archive_snapshots(app, days)

@@ -15,6 +15,8 @@ from hk_tick_collector.cli.ending import clean_ending
 from hk_tick_collector.core.errors import NoData, RecorderError
 from hk_tick_collector.core.text import counted, days_there
 from hk_tick_collector.store import layout
+from hk_tick_collector.store.layout import holds_snapshots
+from hk_tick_collector.watch.when import nothing_recorded
 
 if TYPE_CHECKING:
     from hk_tick_collector.archive.pack import Outcome
@@ -169,6 +171,8 @@ def print_results(results: Iterable[tuple[str, str, str]]) -> None:
 
 def none_of(app: App, what: str) -> NoData:
     """There is nothing of this kind at all."""
+    if holds_snapshots(app.data_root):
+        return nothing_recorded(app.data_root)
     days = app.catalog.days()
     known = days_there(days)
     return NoData(f"{what} under {app.data_root} or {app.archive_root}; {known}")

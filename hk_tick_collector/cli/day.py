@@ -20,6 +20,7 @@ from hk_tick_collector.cli.common import (
     tickctl_command,
 )
 from hk_tick_collector.cli.options import day_argument, symbols_option
+from hk_tick_collector.cli.snapshot_report import day_of, show_report
 from hk_tick_collector.cli.terminal import GREEN, RED, YELLOW, show_text
 from hk_tick_collector.core.errors import InputError, NoData, StoreError
 from hk_tick_collector.core.text import counted
@@ -27,6 +28,7 @@ from hk_tick_collector.market.zone import Zone
 from hk_tick_collector.quality.book_certificate import part_of_books
 from hk_tick_collector.quality.grade import GRADES, explained, graded
 from hk_tick_collector.quality.model import Certificate, SymbolCertificate
+from hk_tick_collector.store.layout import holds_snapshots
 from hk_tick_collector.store.verdict import PROVEN
 from hk_tick_collector.watch.access import check_open
 from hk_tick_collector.watch.when import one_day, symbol_list
@@ -81,6 +83,10 @@ def command(
 ) -> int:
     """See ``--help``."""
     wanted = symbol_list(app.market, symbols) if symbols else []
+    if holds_snapshots(app.data_root):
+        if recount or html or wanted:
+            raise click.UsageError("--recount, --html and --symbols are for ticks, and snapshots are recorded here")
+        return show_report(app, day_of(app, day))
     found = app.catalog.day(one_day(app, day))
     if len(found.parts) > 1 and html:
         raise InputError(

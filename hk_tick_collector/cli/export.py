@@ -20,7 +20,7 @@ from hk_tick_collector.cli.export_backtest import (
     export_backtest,
 )
 from hk_tick_collector.cli.export_files import emit_files
-from hk_tick_collector.cli.export_snapshots import KINDS, SNAPSHOT, TICK, export_snapshots
+from hk_tick_collector.cli.export_snapshots import KINDS, SNAPSHOT, export_snapshots, kind_meant
 from hk_tick_collector.cli.options import days_option, named_option, symbols_option
 from hk_tick_collector.cli.stretch import days_to_read
 from hk_tick_collector.core.errors import NoData
@@ -65,7 +65,7 @@ _NAMELESS_TYPE = re.compile(r"TYPE_\d+", re.ASCII)  # as the recorder stores typ
     """,
 )
 @click.argument("format_", metavar="FORMAT", type=click.Choice(FORMATS))
-@click.option("--kind", type=click.Choice(KINDS), default=TICK, help="tick (default), or snapshot: parquet and csv.")
+@click.option("--kind", type=click.Choice(KINDS), help="tick, or snapshot: parquet and csv. Default: what is there.")
 @click.option("--output", "-o", required=True, metavar="DIR|FILE", help="Where to write.")
 @days_option("Default: all.")
 @symbols_option()
@@ -92,7 +92,7 @@ _NAMELESS_TYPE = re.compile(r"TYPE_\d+", re.ASCII)  # as the recorder stores typ
 def command(
     app: App,
     format_: str,
-    kind: str,
+    kind: str | None,
     output: str,
     days: str | None,
     symbols: Sequence[str],
@@ -113,7 +113,7 @@ def command(
         if given and format_ != fits:
             raise click.UsageError(f"{option} is for {fits}, not for {format_}")
     check_backtest_options(format_, backtest)
-    if kind == SNAPSHOT:
+    if kind_meant(app, kind) == SNAPSHOT:
         if types or without_types or prices or times or split_symbols:
             raise click.UsageError("--type, --exclude-type, --prices, --times and --split-symbols are for ticks")
         export_snapshots(app, format_, output, days, symbols, force=force)

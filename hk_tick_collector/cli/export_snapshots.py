@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from hk_tick_collector.cli.export_files import emit_files
 from hk_tick_collector.core.clock import SystemClock
 from hk_tick_collector.core.errors import NoData
 from hk_tick_collector.market.hours import CONTINUOUS
-from hk_tick_collector.store.layout import snapshot_days, snapshot_file
+from hk_tick_collector.store.layout import holds_snapshots, snapshot_days, snapshot_file
 from hk_tick_collector.watch.when import some_days, symbol_list
 
 if TYPE_CHECKING:
@@ -23,6 +24,15 @@ if TYPE_CHECKING:
 
 FORMATS = ("parquet", "csv")
 TICK, SNAPSHOT = KINDS = ("tick", "snapshot")
+
+
+def kind_meant(app: App, kind: str | None) -> str:
+    """What ``--kind`` says; without it what the data root holds."""
+    if kind is not None:
+        return kind
+    with suppress(NoData):  # there is no data root yet
+        return SNAPSHOT if holds_snapshots(app.data_root) else TICK
+    return TICK
 
 
 def export_snapshots(

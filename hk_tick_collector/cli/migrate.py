@@ -19,7 +19,7 @@ from hk_tick_collector.store.connect import SqliteOptions, identify, open_day_fi
 from hk_tick_collector.store.layout import day_file, parse_day, recent_day_files
 from hk_tick_collector.store.reader import open_read_only
 from hk_tick_collector.store.salvage import recount
-from hk_tick_collector.watch.when import some_days
+from hk_tick_collector.watch.when import nothing_recorded, some_days
 
 ALL_DAYS = 1_000_000
 CURRENT, MIGRATED, WOULD_MIGRATE, REFUSED = "up to date", "migrated", "would be migrated", "refused"
@@ -67,7 +67,9 @@ def _files(app: App, days: str | None) -> list[Path]:
         chosen = [day_file(app.data_root, day) for day in some_days(app, days)]
         files = [db for db in chosen if db.exists()]  # an archived day alone needs no migration
     if not files:
-        raise NoData(f"there are no day files of {days or 'any day'} in {app.data_root}")
+        if days is None:
+            raise nothing_recorded(app.data_root)
+        raise NoData(f"there are no day files of {days} in {app.data_root}")
     return files
 
 

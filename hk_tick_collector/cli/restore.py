@@ -17,7 +17,7 @@ from hk_tick_collector.cli.archiving import (
     stored_rows,
 )
 from hk_tick_collector.cli.common import EXIT_FINE, App, progress, tickctl_command
-from hk_tick_collector.cli.export_snapshots import SNAPSHOT
+from hk_tick_collector.cli.export_snapshots import SNAPSHOT, kind_meant
 from hk_tick_collector.cli.options import day_argument
 from hk_tick_collector.cli.snapshot_archive import kind_option, refuse_for_snapshots, restore_snapshots
 from hk_tick_collector.cli.terminal import show_text
@@ -57,9 +57,11 @@ if TYPE_CHECKING:
 )
 @from_option
 @signers_option
-def command(app: App, day: str, kind: str, into: Path | None, place: str | None, signers_file: Path | None) -> int:
+def command(
+    app: App, day: str, kind: str | None, into: Path | None, place: str | None, signers_file: Path | None
+) -> int:
     """See the help text."""
-    if kind == SNAPSHOT:
+    if kind_meant(app, kind) == SNAPSHOT:
         refuse_for_snapshots(place, signers_file)
         return restore_snapshots(app, day, into)
     signers = signers_of(signers_file)

@@ -19,7 +19,7 @@ from hk_tick_collector.cli.archiving import (
     stored_rows,
 )
 from hk_tick_collector.cli.common import EXIT_FINE, EXIT_PROBLEM, App, tickctl_command
-from hk_tick_collector.cli.export_snapshots import SNAPSHOT
+from hk_tick_collector.cli.export_snapshots import SNAPSHOT, kind_meant
 from hk_tick_collector.cli.snapshot_archive import kind_option, refuse_for_snapshots, retain_snapshots
 from hk_tick_collector.cli.terminal import show_text
 from hk_tick_collector.core.text import counted
@@ -57,14 +57,14 @@ if TYPE_CHECKING:
 @from_option
 @signers_option
 def command(
-    app: App, keep_days: int | None, kind: str, dry_run: bool, place: str | None, signers_file: Path | None
+    app: App, keep_days: int | None, kind: str | None, dry_run: bool, place: str | None, signers_file: Path | None
 ) -> int:
     """See the help text."""
     signers = signers_of(signers_file)
     keep = keep_days_of(app, keep_days)
     if not keep:
         raise click.UsageError("nothing says how many days to keep: give --keep-days N, or set RETAIN_DAYS")
-    if kind == SNAPSHOT:
+    if kind_meant(app, kind) == SNAPSHOT:
         refuse_for_snapshots(place, signers_file)
         return retain_snapshots(app, keep, dry_run=dry_run)
     if not app.catalog.live_days():

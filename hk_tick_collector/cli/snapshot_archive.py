@@ -12,7 +12,7 @@ import click
 
 from hk_tick_collector.cli.archiving import archive_job, print_results, problem_text
 from hk_tick_collector.cli.common import EXIT_FINE, EXIT_PROBLEM, App
-from hk_tick_collector.cli.export_snapshots import KINDS, TICK, snapshot_places
+from hk_tick_collector.cli.export_snapshots import KINDS, snapshot_places
 from hk_tick_collector.cli.terminal import show_text
 from hk_tick_collector.core.errors import NoData, RecorderError
 from hk_tick_collector.core.text import counted
@@ -20,7 +20,7 @@ from hk_tick_collector.store.layout import replace_file, reports_dir, snapshot_d
 from hk_tick_collector.watch.when import some_days
 
 kind_option = click.option(
-    "--kind", type=click.Choice(KINDS), default=TICK, help="tick (default), or snapshot: what SOURCE=gexbot records."
+    "--kind", type=click.Choice(KINDS), help="tick, or snapshot: what SOURCE=gexbot records. Default: what is there."
 )
 
 

@@ -4,31 +4,26 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from hk_tick_collector.cli.common import EXIT_FINE, EXIT_PROBLEM, App, print_table, tickctl_command
+from hk_tick_collector.cli.common import EXIT_FINE, App, print_table, tickctl_command
 from hk_tick_collector.cli.options import named_option
+from hk_tick_collector.cli.snapshot_report import day_of, show_report
 from hk_tick_collector.cli.terminal import show_text
 from hk_tick_collector.core.errors import InputError, NoData
 from hk_tick_collector.records.snapshot import Series
-from hk_tick_collector.store.layout import snapshot_days, snapshot_file
-from hk_tick_collector.store.snapshot_reader import Picture, Span, newest, pictures, series_there, why_absent
-from hk_tick_collector.store.verdict import PROVEN
-from hk_tick_collector.watch.when import on_day_ms, one_day, symbol_list
+from hk_tick_collector.store.layout import snapshot_file
+from hk_tick_collector.store.snapshot_reader import Picture, Span, newest, pictures, series_there
+from hk_tick_collector.watch.when import on_day_ms, symbol_list
 
 if TYPE_CHECKING:
-    from hk_tick_collector.quality.snapshots import SeriesGrid, SnapshotReport
+    pass
 
-RANGES_SHOWN = 3
 LOOK_BACK_SEC = 60
 FIELDS_SHOWN = 24
-
-_COLUMNS = ("series", "state", "grid", "seen", "absent", "not offered", "only copy", "several")
 
 _HELP = """The snapshot of SYMBOL at a time; without SYMBOL what of a day's grid was seen.
 
@@ -46,25 +41,13 @@ Times are the market's. Ends with 1 when a day that is over is not proven, with 
 @click.option("--at", "at", metavar="TIME", help="09:30, 09:30:15; default: the newest.")
 def command(app: App, symbol: str | None, day: str | None, name: str | None, at: str | None) -> int:
     """See ``--help``."""
-    chosen = _day_of(app, day)
+    chosen = day_of(app, day)
     path = snapshot_file(app.data_root, chosen)
     if symbol is None:
         if at is not None or name is not None:
             raise click.UsageError("--at and --series need a SYMBOL")
-        return _show_report(app, chosen, path)
+        return show_report(app, chosen)
     return _show_picture(app, path, chosen, _series_of(app, path, symbol, name), at)
-
-
-def _day_of(app: App, day: str | None) -> str:
-    days = snapshot_days(app.data_root)
-    if not days:
-        raise NoData(f"no snapshots are recorded under {app.data_root}: SOURCE=gexbot records them (docs/gexbot.md)")
-    if day in (None, "last"):
-        return days[-1]
-    chosen = one_day(app, day)
-    if chosen not in days:
-        raise NoData(f"no snapshots: {why_absent(chosen, days, [app.archive_root])}")
-    return chosen
 
 
 def _series_of(app: App, path: Path, symbol: str, name: str | None) -> Series:
@@ -111,32 +94,3 @@ def _shown(value: object) -> str:
     if isinstance(value, list):
         return f"{len(value)} rows: --json"
     return json.dumps(value) if not isinstance(value, str) else value
-
-
-def _show_report(app: App, day: str, path: Path) -> int:
-    from hk_tick_collector.quality.snapshots import report_of  # noqa: PLC0415 - not for --help
-
-    report = report_of(path, day, app.market, app.calendar.day_kind(day), app.now_ms)
-    plain = {"state": report.state, "sentence": report.sentence, **asdict(report)}
-    app.emit(plain, lambda: _print_report(app, report))
-    return EXIT_PROBLEM if report.is_over and report.state != PROVEN else EXIT_FINE
-
-
-def _print_report(app: App, report: SnapshotReport) -> None:
-    show_text(f"{report.trading_day}: {report.sentence}")
-    print_table(_COLUMNS, [_row(one) for one in report.series], numbers=_COLUMNS[2:], spare=("several", "only copy"))
-    for one in report.series:
-        if one.reason and report.is_over:
-            show_text(f"{one.symbol}/{one.package}/{one.category}: {one.reason}{_ranges(app, one.absent_ranges)}")
-
-
-def _row(one: SeriesGrid) -> tuple[object, ...]:
-    name = f"{one.symbol}/{one.package}/{one.category}"
-    return name, one.state, one.expected, one.seen, one.absent, one.not_offered, one.only_copy, one.several
-
-
-def _ranges(app: App, ranges: Sequence[tuple[int, int]]) -> str:
-    clock = app.market.zone.clock
-    shown = [f"{clock(first * 1000)} to {clock(last * 1000)}" for first, last in ranges[:RANGES_SHOWN]]
-    more = f" and {len(ranges) - RANGES_SHOWN} more stretches" if len(ranges) > RANGES_SHOWN else ""
-    return f"; absent {', '.join(shown)}{more}" if shown else ""

@@ -23,7 +23,7 @@ from hk_tick_collector.watch.recorder import UNIT, Service, service
 PLAIN = ".env"
 MAX_RECORDERS = 100
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}", re.ASCII)  # as the installation allows
-_COLUMNS = ("recorder", "state", "source", "market", "newest tick", "lag sec", "a second", "complaint")
+_COLUMNS = ("recorder", "state", "source", "market", "newest", "lag sec", "a second", "complaint")
 
 
 @dataclass(slots=True)

@@ -18,6 +18,7 @@ from hk_tick_collector.clickhouse.shipping import DEFAULT_DIR
 from hk_tick_collector.core.errors import ConfigError
 from hk_tick_collector.core.text import counted, printable
 from hk_tick_collector.health.judgement import login_words
+from hk_tick_collector.records.kind import TICK
 from hk_tick_collector.watch.condition import FINE, NO_DATA, PROBLEM, Condition, look
 from hk_tick_collector.watch.recorder import UNIT, days_text, service
 
@@ -148,17 +149,22 @@ def rows(condition: Condition) -> list[Row]:
     lines.append(("market", condition.phase.replace("_", " "), ""))
     if condition.is_fresh and status is not None:
         commit = "-" if status.commit_latency_p99_ms is None else f"{status.commit_latency_p99_ms:g} ms"
-        lag = "no tick yet" if status.newest_ts_ms is None else _lag(_lag_sec(condition))
+        lag = f"no {status.noun} yet" if status.newest_ts_ms is None else _lag(_lag_sec(condition), status.noun)
         lines += [
-            ("stored", f"{status.stored_rows:,} ticks since the start, {status.rows_per_sec:,g} a second; {lag}", ""),
+            (
+                "stored",
+                f"{status.stored_rows:,} {status.noun}s since the start, {status.rows_per_sec:,g} a second; {lag}",
+                "",
+            ),
             ("commit", f"99 % within {commit} of their receipt; WAL {_size(status.wal_bytes)}", ""),
             (
                 "waiting",
                 f"queue {status.queue_rows:,}, in hand {status.in_hand_rows:,}, spill {status.spill_rows:,}",
                 "",
             ),
-            ("holes", f"{status.open_holes:,} open; {status.missing_ticks:,} ticks missing", ""),
         ]
+        if status.noun == TICK:  # nothing else has numbers that a hole could be in
+            lines.append(("holes", f"{status.open_holes:,} open; {status.missing_ticks:,} ticks missing", ""))
     lines += [("day", _day(condition), ""), ("disk", _disk(condition), ""), ("last alert", _last_alert(condition), "")]
     if condition.ship is not None:
         lines.append(("ClickHouse", _copies(condition, condition.ship), ""))
@@ -216,10 +222,10 @@ def _source(condition: Condition) -> str:
     return text
 
 
-def _lag(lag_sec: float) -> str:
+def _lag(lag_sec: float, noun: str) -> str:
     if lag_sec < 0:
-        return f"newest tick {_span(-lag_sec)} ahead of this machine's clock"
-    return f"newest tick {_span(lag_sec)} old"
+        return f"newest {noun} {_span(-lag_sec)} ahead of this machine's clock"
+    return f"newest {noun} {_span(lag_sec)} old"
 
 
 def _lag_sec(condition: Condition) -> float:
@@ -235,8 +241,10 @@ def _day(condition: Condition) -> str:
     name = f"{day.trading_day} (today)" if day.is_today else f"{day.trading_day} (newest recorded)"
     if day.error is not None:
         return f"{name}: cannot be read"
-    states = ", ".join(f"{count} {state}" for state, count in day.state.symbols.items())
     newest = f", newest {condition.market.stamp(day.newest_ts_ms)}" if day.newest_ts_ms is not None else ""
+    if day.noun != TICK:
+        return f"{name}: {day.rows:,} {day.noun}s{newest}; {day.series:,} series: hk-tickctl {day.noun}s"
+    states = ", ".join(f"{count} {state}" for state, count in day.state.symbols.items())
     return f"{name}: {day.rows:,} ticks{newest}; symbols: {states}"
 
 

@@ -25,7 +25,7 @@ class Counting:
         self.ticks = self.rejects = 0
         self.reason = ""
 
-    def push(self, messages: Sequence[Sequence[Tick]]) -> None:
+    def push(self, messages: Sequence[Sequence[Tick]], *, replayed: bool = False) -> None:
         self.ticks += sum(map(len, messages))
 
     def reject(self, rejected: Sequence[RejectedTick]) -> None:

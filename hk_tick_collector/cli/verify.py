@@ -19,7 +19,7 @@ from hk_tick_collector.cli.archiving import (
     stored_rows,
 )
 from hk_tick_collector.cli.common import EXIT_FINE, EXIT_PROBLEM, App, tickctl_command
-from hk_tick_collector.cli.export_snapshots import SNAPSHOT
+from hk_tick_collector.cli.export_snapshots import SNAPSHOT, kind_meant
 from hk_tick_collector.cli.options import day_argument
 from hk_tick_collector.cli.snapshot_archive import kind_option, refuse_for_snapshots, verify_snapshots
 from hk_tick_collector.core.errors import NoData
@@ -53,9 +53,9 @@ if TYPE_CHECKING:
 @kind_option
 @from_option
 @signers_option
-def command(app: App, days: str | None, kind: str, place: str | None, signers_file: Path | None) -> int:
+def command(app: App, days: str | None, kind: str | None, place: str | None, signers_file: Path | None) -> int:
     """See the help text."""
-    if kind == SNAPSHOT:
+    if kind_meant(app, kind) == SNAPSHOT:
         refuse_for_snapshots(place, signers_file)
         return verify_snapshots(app, days)
     from hk_tick_collector.archive import places  # noqa: PLC0415 - Arrow takes its time

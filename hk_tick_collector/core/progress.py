@@ -26,6 +26,7 @@ class FeedProgress:
     disconnections: int = 0
     last_answer_monotonic: float = 0.0  # OpenD answered a state request
     source: str = "OpenD"  # what people call it
+    noun: str = "tick"  # what people call one of its rows
     shows_whole_day: bool = False  # after the close: what is missing before is not lost yet
     link_state: str = "down"  # down | connecting | not_ready | ready
     market_state: str = ""  # what the source says of the market, in its own word

@@ -25,6 +25,7 @@ class FeedSnapshot:
     network_thread_alive: bool
     push_rows: int
     poll_accepted_rows: int
+    noun: str = "tick"  # what a row is called
 
 
 class FeedWatch:
@@ -68,5 +69,5 @@ class FeedWatch:
             return push_silent(push_silent_sec, pulled_rows)
         silent_sec = now.monotonic_sec - self._spoke_sec
         if now.market_open and silent_sec >= self._all_silent_sec * self._patience:
-            return no_ticks(silent_sec)
+            return no_ticks(silent_sec, now.noun)
         return None

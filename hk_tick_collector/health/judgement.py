@@ -106,7 +106,9 @@ class Judge:
         if backlog.worker_dead:
             yield worker_dead()
         if ingest.refused_rows > ingest.refused_rows_settled:
-            yield Complaint(Code.TICKS_REFUSED, Level.ALERT, "ticks were refused: queue full and spill not writable")
+            yield Complaint(
+                Code.TICKS_REFUSED, Level.ALERT, f"{feed.noun}s were refused: queue full and spill not writable"
+            )
         if self._waiting.age_sec >= self._stall_sec:
             yield not_storing()
         if not feed.connected:
@@ -133,7 +135,7 @@ class Judge:
         yield from self._login()
         if ingest.missing_ticks and not backlog.spill_rows and not backlog.open_holes:
             is_shown = feed.shows_whole_day
-            what = "ticks are missing" if is_shown else f"ticks are missing that {feed.source} no longer shows"
+            what = f"{feed.noun}s are missing" + ("" if is_shown else f" that {feed.source} no longer shows")
             later = f"; {feed.source} shows the whole day after its close" if is_shown else ""
             yield Complaint(Code.TICKS_MISSING, Level.WARN, what + later)
         if backlog.spill_rows:
@@ -162,12 +164,12 @@ class Judge:
                 f"{feed.source} says the market is {feed.market_state}, our calendar says it is open",
             )
         elif quiet_sec > self._drift_warn_sec:
-            yield no_ticks(quiet_sec)
+            yield no_ticks(quiet_sec, feed.noun)
         mute = self._mute()
         if mute is not None:
             yield mute
         if feed.max_ts_ms and now_ms - max(feed.max_ts_ms, self._opening_ms) > self._drift_warn_sec * 1000:
-            yield Complaint(Code.TICKS_LATE, Level.WARN, "newest tick is older than DRIFT_WARN_SEC")
+            yield Complaint(Code.TICKS_LATE, Level.WARN, f"newest {feed.noun} is older than DRIFT_WARN_SEC")
 
     def _mute(self) -> Complaint | None:
         """In continuous trading: does a connected source neither push nor answer?"""
@@ -205,9 +207,9 @@ def not_storing() -> Complaint:
     return Complaint(Code.NOT_STORING, Level.ALERT, "rows wait and nothing is committed")
 
 
-def no_ticks(silent_sec: float) -> Complaint:
+def no_ticks(silent_sec: float, noun: str = "tick") -> Complaint:
     """An open market in which nothing comes."""
-    return Complaint(Code.NO_TICKS, Level.ALERT, f"market is open and no tick came for {silent_sec:.0f} s")
+    return Complaint(Code.NO_TICKS, Level.ALERT, f"market is open and no {noun} came for {silent_sec:.0f} s")
 
 
 def push_silent(silent_sec: float, pulled_rows: int) -> Complaint:

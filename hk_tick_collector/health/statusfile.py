@@ -61,7 +61,8 @@ class RecorderStatus:
     last_alert_at_ms: int | None = None  # when the status was alert last, also in an earlier run
     last_alert_reason: str | None = None
     phase: str = ""  # what the market does
-    source: str = "OpenD"  # where the ticks come from
+    source: str = "OpenD"  # where the rows come from
+    noun: str = "tick"  # what one of them is called
     opend_state: str = ""  # down, connecting, not_ready, ready
     market_hk: str = ""  # what OpenD says of the market, where that is Hong Kong
     market_state: str = ""  # the same of whichever market is recorded
@@ -271,6 +272,7 @@ class StatusFile:
             last_alert_reason=self._last_alert[1],
             phase=str(self._calendar.phase(now_ms)),
             source=feed.source,
+            noun=feed.noun,
             opend_state=feed.link_state,
             market_hk=feed.market_state if self._calendar.market.code == "HK" else "",
             market_state=feed.market_state,

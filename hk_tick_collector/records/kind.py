@@ -11,7 +11,7 @@ no line that carries ticks is touched::
         trading_day: str
         recv_ts_ms: int
 
-    QUOTES = RecordKind("quotes", Quote)
+    QUOTES = RecordKind("quotes", "quote", Quote)
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 from hk_tick_collector.records.tick import MORE_COLUMNS, PUSH_TYPE_PUSH, Tick, of_one_kind, tick_with
+
+TICK = "tick"
 
 
 class Record(Protocol):
@@ -60,6 +62,7 @@ class RecordKind(Generic[RecordT]):
     """One kind of record.
 
     ``name``: a word for logs, and the directory of its spill and quarantine below those of the data root.
+    ``noun``: what people call one of them, wherever rows are counted or missed.
     ``row``: its NamedTuple class. The fields are those of the spill's frames, and hold what JSON can (int, float, str,
     None); fields that a spilled row lacks come back by their default.
     ``is_live``: was the record sent as it happened? Only of these the age says how fast the recorder is.
@@ -68,6 +71,7 @@ class RecordKind(Generic[RecordT]):
     """
 
     name: str
+    noun: str
     row: type[RecordT]
     is_live: Callable[[RecordT], bool] = _always
     alike: Callable[[Sequence[RecordT]], Sequence[RecordT]] = _as_they_are
@@ -98,4 +102,4 @@ def _tick_with(fields: Sequence[str]) -> type[Tick]:
     return tick_with(*(name for name in fields if name in MORE_COLUMNS))
 
 
-TICKS: RecordKind[Tick] = RecordKind("ticks", Tick, _is_pushed, of_one_kind, _tick_with)
+TICKS: RecordKind[Tick] = RecordKind("ticks", TICK, Tick, _is_pushed, of_one_kind, _tick_with)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from hk_tick_collector.records.kind import RecordKind
 
+SNAPSHOT = "snapshot"
 LIVE, COPY = "live", "copy"
 ORIGINS = (LIVE, COPY)
 
@@ -54,4 +55,4 @@ def _is_live(snapshot: Snapshot) -> bool:
     return snapshot.origin == LIVE
 
 
-SNAPSHOTS: RecordKind[Snapshot] = RecordKind("snapshots", Snapshot, _is_live)
+SNAPSHOTS: RecordKind[Snapshot] = RecordKind("snapshots", SNAPSHOT, Snapshot, _is_live)

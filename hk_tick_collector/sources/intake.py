@@ -65,23 +65,24 @@ class Intake:
         if unread and self._continuity.observe_unread(unread):
             self._on_new_hole()
 
-    def push(self, messages: Sequence[Sequence[Tick]]) -> None:
+    def push(self, messages: Sequence[Sequence[Tick]], *, replayed: bool = False) -> None:
         """Hand the ticks of a burst on, and note them."""
         unkeyed = self._continuity.unkeyed
         if unkeyed:  # one look: the loop may take one out at midnight
             messages = [_as_told(ticks, unkeyed.get(ticks[0].symbol) if ticks else None) for ticks in messages]
         ticks = messages[0] if len(messages) == 1 else list(chain.from_iterable(messages))
         if ticks:
-            self._hand_over(ticks, len(messages))
+            self._hand_over(ticks, 0 if replayed else len(messages))
 
     def _hand_over(self, ticks: Sequence[Tick], frames: int) -> None:
         self._continuity.tell_interruptions(ticks)
         self._sink(ticks)
         monotonic_sec = self._clock.monotonic()
         progress = self._progress
-        progress.push_frames += frames
-        progress.push_rows += len(ticks)
-        progress.last_push_monotonic = monotonic_sec
+        if frames:  # else a silent feed would seem to speak while the past is read
+            progress.push_frames += frames
+            progress.push_rows += len(ticks)
+            progress.last_push_monotonic = monotonic_sec
         newest_ms = ticks[-1].ts_ms  # within a burst order by time is nearly given; a drift figure needs no more
         if newest_ms > progress.pushed_max_ts_ms and self._days.is_newest(newest_ms, ticks[-1].recv_ts_ms):
             progress.pushed_max_ts_ms = newest_ms

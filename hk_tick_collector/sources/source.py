@@ -175,8 +175,11 @@ class Pulled(NamedTuple):
 class Sink(Protocol):
     """Takes what a link receives, on any thread; may hold it up for a moment, never raises."""
 
-    def push(self, messages: Sequence[Sequence[Tick]]) -> None:
-        """The messages of one burst in the order they came: each is one view of one symbol's ticks."""
+    def push(self, messages: Sequence[Sequence[Tick]], *, replayed: bool = False) -> None:
+        """The messages of one burst in the order they came: each is one view of one symbol's ticks.
+
+        ``replayed``: out of what the far side keeps of the past. It says nothing of whether the feed speaks now.
+        """
 
     def reject(self, rejected: Sequence[RejectedTick]) -> None:
         """What could not be mapped: to be told before the ticks that were."""

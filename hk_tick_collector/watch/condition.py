@@ -24,8 +24,12 @@ from hk_tick_collector.health.statusfile import (
 )
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.market import Market
+from hk_tick_collector.records.kind import TICK
+from hk_tick_collector.records.snapshot import SNAPSHOT
 from hk_tick_collector.store import layout, reader
 from hk_tick_collector.store.reader import DayState
+from hk_tick_collector.store.side_file import NothingYet
+from hk_tick_collector.store.snapshot_reader import freshness
 from hk_tick_collector.store.verdict import MISSING
 from hk_tick_collector.watch import recorder as system
 from hk_tick_collector.watch.access import CLOSED_ADVICE, closed_to_us
@@ -41,7 +45,7 @@ FINE, PROBLEM, NO_DATA = "fine", "problem", "no_data"
 
 @dataclass(frozen=True, slots=True)
 class RecordedDay:
-    """The newest day file."""
+    """The newest file of a day."""
 
     trading_day: str
     is_today: bool
@@ -49,6 +53,8 @@ class RecordedDay:
     newest_ts_ms: int | None
     state: DayState
     error: str | None = None  # why it could not be read
+    noun: str = TICK  # what one of its rows is called
+    series: int = 0  # of snapshots: how many are told; of ticks each symbol is one
 
 
 @dataclass(frozen=True)
@@ -90,6 +96,13 @@ class Condition:
         return None if self.status is None else (self.at_ms - self.status.written_at_ms) / 1000
 
     @property
+    def noun(self) -> str:
+        """What one of the recorded rows is called: ``tick``, ``snapshot``."""
+        if self.status is not None:
+            return self.status.noun
+        return TICK if self.day is None else self.day.noun
+
+    @property
     def is_fresh(self) -> bool:
         """Does the status tell how it is now? Also after a step of the clock the next one comes in seconds."""
         age_sec = self.status_age_sec
@@ -115,6 +128,7 @@ class Condition:
             "data_root": str(self.data_root),
             "running": self.is_running,
             "phase": self.phase,
+            "noun": self.noun,
             "status_age_sec": self.status_age_sec,
             "service": None if self.service is None else asdict(self.service),
             "process": None if self.process is None else asdict(self.process),
@@ -195,11 +209,13 @@ def _disk(data_root: Path, today: str) -> system.Disk | None:
 
 
 def _newest_day(data_root: Path, today: str, now_ms: int) -> RecordedDay | None:
-    files = layout.recent_day_files(data_root, 1, today)
+    files = layout.recorded_files(data_root, 1, today)
     if not files:
         return None
-    day = layout.parse_day(files[0]) or ""
+    day = files[0].name.partition(".")[0]
     is_today = day == today
+    if layout.parse_day(files[0]) is None:
+        return _newest_snapshots(files[0], day, is_today=is_today)
     try:
         fresh, state = reader.freshness(files[0], now_ms), reader.day_state(files[0])
     except StoreError as exc:
@@ -207,15 +223,25 @@ def _newest_day(data_root: Path, today: str, now_ms: int) -> RecordedDay | None:
     return RecordedDay(day, is_today, fresh.rows, fresh.max_ts_ms, state)
 
 
+def _newest_snapshots(path: Path, day: str, *, is_today: bool) -> RecordedDay | None:
+    try:
+        found = freshness(path)
+    except NothingYet:
+        return None
+    except StoreError as exc:
+        return RecordedDay(day, is_today, 0, None, DayState(), closed_to_us(exc) or str(exc), SNAPSHOT)
+    return RecordedDay(day, is_today, found.rows, found.newest_ts_ms, DayState(), None, SNAPSHOT, found.series)
+
+
 def _days_to_come(data_root: Path, today: str) -> list[str]:
     """Days after today with a file, latest first."""
-    days = (layout.parse_day(path) for path in layout.recent_day_files(data_root, sys.maxsize))
-    return [day for day in days if day is not None and day > today]
+    days = (path.name.partition(".")[0] for path in layout.recorded_files(data_root, sys.maxsize))
+    return [day for day in days if day > today]
 
 
 def _spill_bytes(data_root: Path) -> int:
     try:
-        return sum(path.stat().st_size for path in layout.spill_dir(data_root).glob("*.spill"))
+        return sum(path.stat().st_size for path in layout.spill_dir(data_root).rglob("*.spill"))
     except OSError:
         return 0
 
@@ -276,7 +302,7 @@ def _judge_fresh(condition: Condition, status: RecorderStatus) -> None:
         condition.complain(
             Code.TICKS_REFUSED,
             Level.NOTE,
-            f"{counted(status.refused_rows, 'tick')} refused since the start: neither queue nor spill took them",
+            f"{counted(status.refused_rows, status.noun)} refused since the start: neither queue nor spill took them",
         )
 
 
@@ -370,14 +396,18 @@ def _judge_days(condition: Condition) -> None:
             f"{day.trading_day}: {who} {known}: hk-tickctl gaps",
         )
     if condition.days_to_come:
-        shown = ", ".join(f"{day}.db" for day in condition.days_to_come[:FEW_FILES])
+        ending = "db" if condition.noun == TICK else f"{condition.noun}.db"
+        shown = ", ".join(f"{day}.{ending}" for day in condition.days_to_come[:FEW_FILES])
         if len(condition.days_to_come) > FEW_FILES:
             shown += f" and {len(condition.days_to_come) - FEW_FILES} more"
+        cure = "scripts/repair_future_ts_ms.py shows them, and with --apply puts them aside"
+        if condition.noun != TICK:
+            cure = "move these files away"
         condition.complain(
             Code.DAYS_TO_COME,
             Level.ALERT,
-            f"there are files of days to come ({shown}): their ticks carry a wrong date, or this machine's clock is "
-            "wrong; if the clock is right: scripts/repair_future_ts_ms.py shows them, and with --apply puts them aside",
+            f"there are files of days to come ({shown}): their {condition.noun}s carry a wrong date, or this machine's "
+            f"clock is wrong; if the clock is right: {cure}",
         )
     if condition.spill_bytes and not condition.is_running:
         condition.complain(

@@ -185,11 +185,11 @@ def disk(data_root: Path, today: str) -> Disk:
     system does not answer."""
     usage = os.statvfs(data_root)
     free_bytes = usage.f_bavail * usage.f_frsize
-    files = layout.recent_day_files(data_root, SAMPLE_DAYS + 1, today)
+    files = layout.recorded_files(data_root, SAMPLE_DAYS + 1, today)
     sizes = [_size_bytes(path) for path in files]
     whole = sizes[1:] or sizes
     day_bytes = max([sum(whole) // len(whole), sizes[0]]) if whole else None
-    is_all_of_today = len(files) == 1 and layout.parse_day(files[0]) == today
+    is_all_of_today = len(files) == 1 and files[0].name.startswith(f"{today}.")
     if is_all_of_today and sizes[0] * FEW_DAYS < free_bytes:
         day_bytes = None
     return Disk(free_bytes, usage.f_blocks * usage.f_frsize, day_bytes)

@@ -20,6 +20,7 @@ from hk_tick_collector.core.text import days_there
 from hk_tick_collector.market.dates import DAY_MS, add_days
 from hk_tick_collector.market.market import Market
 from hk_tick_collector.market.zone import Zone
+from hk_tick_collector.store.layout import holds_snapshots
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -72,6 +73,14 @@ class ReadableDays:
     remarks: list[str] = field(default_factory=list)  # for the person: why a day is left out, which source is read
 
 
+def nothing_recorded(data_root: Path) -> NoData:
+    """There is no day of ticks at all; where the data root holds something else, what reads it."""
+    told = f"no days are recorded under {data_root}"
+    if holds_snapshots(data_root):
+        told = f"no ticks are recorded under {data_root}: it holds snapshots, which hk-tickctl snapshots shows"
+    return NoData(told)
+
+
 def one_day(recorded: Recorded, text: str | None) -> str:
     """The trading day meant; None means the newest recorded one. InputError for what is no day, NoData for the future
     and when nothing is recorded at all."""
@@ -98,7 +107,7 @@ def _named_day(recorded: Recorded, text: str) -> str:
 def _newest_day(recorded: Recorded) -> str:
     days, today = recorded.catalog.days(), recorded.market.trading_day(recorded.now_ms)
     if not days:
-        raise NoData(f"no days are recorded under {recorded.data_root}")
+        raise nothing_recorded(recorded.data_root)
     past = [day for day in days if day <= today]
     if not past:
         raise NoData(f"only days after today ({today}) are recorded under {recorded.data_root}, the first is {days[0]}")
@@ -113,6 +122,8 @@ def some_days(recorded: Recorded, text: str | None) -> list[str]:
         chosen = days
     else:
         chosen = sorted({day for part in text.split(",") for day in _part(recorded, part.strip(), days)})
+    if not days and text is None:
+        raise nothing_recorded(recorded.data_root)
     if not chosen:
         known = f"; {days_there(days)}" if days else ""
         raise NoData(f"no recorded day in {text or recorded.data_root}{known}")

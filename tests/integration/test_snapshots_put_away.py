@@ -88,3 +88,20 @@ def test_what_is_for_ticks_is_refused(root: Path) -> None:
                   "--from", "elsewhere")):  # fmt: skip
         done = tickctl(*words, *KIND, data_root=root)
         assert (done.returncode, "for ticks" in done.stderr) == (2, True)
+
+
+def test_who_names_no_kind_works_on_what_the_data_root_holds(root: Path, tmp_path: Path) -> None:
+    rows = tickctl_json("archive", data_root=root)
+    assert [(row["trading_day"], row["action"]) for row in rows] == [(BEFORE, "archived"), (DAY, "archived")]
+    assert [row["action"] for row in tickctl_json("verify", data_root=root)] == ["fine", "fine"]
+    (row,) = tickctl_json("retain", "--keep-days", 1, data_root=root)
+    assert (row["trading_day"], row["action"]) == (BEFORE, "deleted")
+    tickctl_json("restore", BEFORE, data_root=root)
+    assert snapshot_file(root, BEFORE).exists()
+    told = tickctl("export", "csv", "--output", tmp_path / "out", data_root=root)
+    assert (told.returncode, "12,605 snapshots in 2 files" in told.stdout) == (0, True), told.stderr
+    assert tickctl_json("day", data_root=root)["state"] == "proven"
+    assert tickctl("day", BEFORE, data_root=root).returncode == 1  # it is over, and nothing proves it
+    for words in (("gaps",), ("top",), ("ticks", "US.SPX"), ("query", "SELECT 1"), ("verify", "--kind", "tick")):
+        told = tickctl(*words, data_root=root)
+        assert (told.returncode, "holds snapshots" in told.stderr) == (3, True), (words, told.stderr)

@@ -50,7 +50,7 @@ class Quote(NamedTuple):
     recv_ts_ms: int
 
 
-QUOTES = RecordKind("quotes", Quote)
+QUOTES = RecordKind("quotes", "quote", Quote)
 
 
 class QuoteWriter:

@@ -241,7 +241,7 @@ class Copies:
             if self._stop.wait(0.02):
                 raise FeedError("stopped")
         if batch:
-            self._sink.push([[cast("Tick", one) for one in batch]])
+            self._sink.push([[cast("Tick", one) for one in batch]], replayed=True)
 
 
 def address_of(access: Access, day: str, symbol: str, package: str, category: str) -> str:

@@ -273,7 +273,7 @@ class Replay:
         if doubt is not None:  # before its trades: once they are stored, they look as if they had been told
             self._sink.learn([Unproven(symbol, day, doubt)])
         if compared.missing:
-            self._sink.push([list(_ticks(symbol, day, compared.missing, asked_ms))])
+            self._sink.push([list(_ticks(symbol, day, compared.missing, asked_ms))], replayed=True)
         self._sink.learn([Verified(symbol, day, compared.end, asked_ms)])
         self._report(symbol, day, compared, logging.INFO, "shioaji_day_compared")
 

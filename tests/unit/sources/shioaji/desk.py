@@ -40,7 +40,7 @@ class StoreSink:
         self.rejected: list[RejectedTick] = []
         self.pushed = 0
 
-    def push(self, messages: Sequence[Sequence[Tick]]) -> None:
+    def push(self, messages: Sequence[Sequence[Tick]], *, replayed: bool = False) -> None:
         with self._lock:
             for ticks in messages:
                 self._ticks += ticks
