@@ -47,7 +47,7 @@ def archived_days(archive_root: Path) -> list[str]:
         found = [parse_day_dir(path.name) for path in (archive_root / SNAPSHOT_DIR).iterdir()]
     except OSError:
         return []
-    return sorted(day for day in found if day and _entry(archive_root, day) is not None)
+    return sorted(day for day in found if day and entry_of(archive_root, day) is not None)
 
 
 class SnapshotDays:
@@ -65,7 +65,7 @@ class SnapshotDays:
     def was_end(self, place: Place) -> bool:
         """Does the archive of a day say that it ended there? False when it cannot be read."""
         with contextlib.suppress(StoreError):
-            entry = _entry(self.archive_root, place.day)
+            entry = entry_of(self.archive_root, place.day)
             return entry is not None and entry.records == place.rowid
         return False
 
@@ -80,7 +80,7 @@ def is_over(day: str, calendar: TradingCalendar, now_ms: int) -> bool:
 
 def is_archived(data_root: Path, archive_root: Path, day: str) -> bool:
     """Does the archive have the file as it is? By size and time alone."""
-    path, entry = snapshot_file(data_root, day), _entry(archive_root, day)
+    path, entry = snapshot_file(data_root, day), entry_of(archive_root, day)
     return entry is not None and is_closed(path) and _is_of(entry, path)
 
 
@@ -93,7 +93,7 @@ def put_away(data_root: Path, archive_root: Path, day: str, now_ms: int) -> Kept
         raise Refused(f"{path} is open: the recorder leaves it half an hour after its last snapshot; try again")
     if not is_closed(path):
         _close(path)
-    entry = _entry(archive_root, day)
+    entry = entry_of(archive_root, day)
     if entry is None or not _is_of(entry, path):
         rows = newest_no(path)
         with open_regular(path) as source:
@@ -118,7 +118,7 @@ def put_away(data_root: Path, archive_root: Path, day: str, now_ms: int) -> Kept
 def check(data_root: Path, archive_root: Path, day: str) -> tuple[KeptFile | None, list[str]]:
     """Read an archived day to its end; what is wrong with it, also against the live file where there is one."""
     try:
-        entry = _entry(archive_root, day)
+        entry = entry_of(archive_root, day)
     except StoreError as exc:
         return None, [str(exc)]
     if entry is None:
@@ -132,7 +132,7 @@ def check(data_root: Path, archive_root: Path, day: str) -> tuple[KeptFile | Non
 
 def bring_back(archive_root: Path, day: str, data_root: Path) -> Path:
     """Unpack an archived day where there is no file. NoData, StoreUnavailable; Refused for one that is there."""
-    entry, path = _entry(archive_root, day), snapshot_file(data_root, day)
+    entry, path = entry_of(archive_root, day), snapshot_file(data_root, day)
     if entry is None:
         raise NoData(f"no snapshots of {day} are archived; {days_there(archived_days(archive_root))}")
     if path.exists():
@@ -155,7 +155,8 @@ def leave_to_archive(data_root: Path, archive_root: Path, day: str, *, dry_run: 
     return entry.size_bytes
 
 
-def _entry(archive_root: Path, day: str) -> KeptFile | None:
+def entry_of(archive_root: Path, day: str) -> KeptFile | None:
+    """What the archive says of a day; None when it has none. StoreCorrupt, StoreUnavailable."""
     return entry_in(snapshot_archive(archive_root, day), snapshot_file(Path(), day).name)
 
 

@@ -78,9 +78,9 @@ def command(
 ) -> int:
     """See the help text."""
     if kind_meant(app, kind) == SNAPSHOT:
-        if format_ is not None or place is not None or key is not None:
-            raise click.UsageError("--format, --to and --sign are for ticks: snapshots are packed as they are, here")
-        return archive_snapshots(app, days)
+        if format_ is not None or key is not None:
+            raise click.UsageError("--format and --sign are for ticks: snapshots are packed as they are")
+        return archive_snapshots(app, days, place)
     from hk_tick_collector.archive import signing  # noqa: PLC0415 - Arrow takes its time
     from hk_tick_collector.cli.archive_to import Sending  # noqa: PLC0415
 

@@ -62,8 +62,8 @@ def command(
 ) -> int:
     """See the help text."""
     if kind_meant(app, kind) == SNAPSHOT:
-        refuse_for_snapshots(place, signers_file)
-        return restore_snapshots(app, day, into)
+        refuse_for_snapshots(signers_file)
+        return restore_snapshots(app, day, into, place)
     signers = signers_of(signers_file)
     done = _from_archive(app, day, into, signers) if place is None else _from_copy(app, day, into, place, signers)
     app.emit(asdict(done), lambda: show_text(_sentence(done)))

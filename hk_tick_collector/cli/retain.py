@@ -65,8 +65,8 @@ def command(
     if not keep:
         raise click.UsageError("nothing says how many days to keep: give --keep-days N, or set RETAIN_DAYS")
     if kind_meant(app, kind) == SNAPSHOT:
-        refuse_for_snapshots(place, signers_file)
-        return retain_snapshots(app, keep, dry_run=dry_run)
+        refuse_for_snapshots(signers_file)
+        return retain_snapshots(app, keep, dry_run=dry_run, place=place)
     if not app.catalog.live_days():
         raise none_of(app, "there is no day file")
     store = None

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,30 +19,65 @@ from hk_tick_collector.core.text import counted
 from hk_tick_collector.store.layout import replace_file, reports_dir, snapshot_days, snapshot_file
 from hk_tick_collector.watch.when import some_days
 
+if TYPE_CHECKING:
+    from hk_tick_collector.archive.stores import ArchiveStore
+
 kind_option = click.option(
     "--kind", type=click.Choice(KINDS), help="tick, or snapshot: what SOURCE=gexbot records. Default: what is there."
 )
 
 
-def refuse_for_snapshots(place: str | None, signers_file: Path | None) -> None:
+def refuse_for_snapshots(signers_file: Path | None) -> None:
     """UsageError for what snapshots have not."""
-    if place is not None or signers_file is not None:
-        raise click.UsageError("--from and --signers are for ticks: snapshots are put away in ARCHIVE_ROOT alone")
+    if signers_file is not None:
+        raise click.UsageError("--signers is for ticks: archives of snapshots are not signed")
 
 
-def archive_snapshots(app: App, days: str | None) -> int:
-    """Put away the days named, or all that are over and not archived as they are."""
-    if not snapshot_days(app.data_root):
+def archive_snapshots(app: App, days: str | None, place: str | None = None) -> int:
+    """Put away the days named, or all that are over and not archived as they are; with ``place`` send them there."""
+    if not snapshot_days(app.data_root) and place is None:
         raise NoData(f"no snapshots are recorded under {app.data_root}")
+    store = None if place is None else _store_at(place)
     with archive_job(app):
-        results = _archived(app, some_days(snapshot_places(app), days) if days is not None else None)
+        chosen = some_days(snapshot_places(app), days) if days is not None else None
+        results = _archived(app, chosen)
+        if store is not None:
+            failed = [row for row in results if row["action"] == "failed"]
+            results = failed + _sent(app, store, chosen, {row["trading_day"] for row in failed})
     return _emit(app, results, "nothing to do: every day that is over is archived")
 
 
-def verify_snapshots(app: App, days: str | None) -> int:
-    """Read archives to their end."""
+def _store_at(place: str) -> ArchiveStore:
+    from hk_tick_collector.archive.places import open_store  # noqa: PLC0415 - as above
+
+    return open_store(place)
+
+
+def _sent(app: App, store: ArchiveStore, days: Sequence[str] | None, failed: Collection[str]) -> list[dict[str, Any]]:
+    """Those that are archived here; without ``days`` the ones that the store has not as they are."""
+    from hk_tick_collector.archive import snapshot_copies, snapshots  # noqa: PLC0415 - as above
+
+    results = []
+    for day in snapshots.archived_days(app.archive_root) if days is None else days:
+        if day in failed:
+            continue
+        try:
+            entry, action = snapshot_copies.send(store, app.archive_root, day)
+        except (RecorderError, OSError) as exc:
+            results.append({"trading_day": day, "action": "failed", "details": problem_text(exc)})
+            continue
+        details = f"{counted(entry.records, 'snapshot')} in {entry.packed_bytes:,} bytes, read back from {store.place}"
+        if action != "unchanged" or days is not None:
+            results.append({"trading_day": day, "action": action, "details": details})
+    return results
+
+
+def verify_snapshots(app: App, days: str | None, place: str | None = None) -> int:
+    """Read archives to their end, or the copies at ``place``."""
     from hk_tick_collector.archive import snapshots  # noqa: PLC0415 - as above
 
+    if place is not None:
+        return _verify_copies(app, days, _store_at(place))
     there = snapshots.archived_days(app.archive_root)
     chosen = there if days is None else [day for day in there if _is_within(day, days)]
     if not chosen:
@@ -58,23 +93,44 @@ def verify_snapshots(app: App, days: str | None) -> int:
         return _emit(app, _each(chosen, "fine", work), "")
 
 
-def restore_snapshots(app: App, day: str, into: Path | None) -> int:
-    """Bring one day back."""
-    from hk_tick_collector.archive import snapshots  # noqa: PLC0415 - as above
+def _verify_copies(app: App, days: str | None, store: ArchiveStore) -> int:
+    from hk_tick_collector.archive import copies, snapshot_copies  # noqa: PLC0415 - as above
+
+    there = snapshot_copies.sent_days(store)
+    chosen = there if days is None else [day for day in there if _is_within(day, days)]
+    if not chosen:
+        raise NoData(f"no snapshots of these days are in {store.place}")
+
+    def work(day: str) -> str:
+        with copies.staging() as place:
+            entry = snapshot_copies.fetch(store, day, place)
+        return f"{counted(entry.records, 'snapshot')}, {entry.packed_bytes:,} bytes, as they were packed"
+
+    return _emit(app, _each(chosen, "fine", work), "")
+
+
+def restore_snapshots(app: App, day: str, into: Path | None, place: str | None = None) -> int:
+    """Bring one day back, out of the archive or from ``place``."""
+    from hk_tick_collector.archive import copies, snapshot_copies, snapshots  # noqa: PLC0415 - as above
 
     target = app.data_root if into is None else into.absolute()
-    with archive_job(app, restore_into=target, only_reads=True):
-        path = snapshots.bring_back(app.archive_root, _named(day), target)
+    with archive_job(app, restore_into=target, only_reads=True), copies.staging() as there:
+        archive_root = app.archive_root
+        if place is not None:
+            snapshot_copies.fetch(_store_at(place), _named(day), there)
+            archive_root = there
+        path = snapshots.bring_back(archive_root, _named(day), target)
     app.emit({"trading_day": day, "path": str(path)}, lambda: show_text(f"{day}: its snapshots are in {path}"))
     return EXIT_FINE
 
 
-def retain_snapshots(app: App, keep_days: int, *, dry_run: bool) -> int:
-    """Delete live files of all but the newest days, each only when the archive holds its bytes."""
+def retain_snapshots(app: App, keep_days: int, *, dry_run: bool, place: str | None = None) -> int:
+    """Delete live files of all but the newest days, each only when the archive, or the copy at ``place``, holds its
+    bytes."""
     if not snapshot_days(app.data_root):
         raise NoData(f"no snapshots are recorded under {app.data_root}")
     with archive_job(app):
-        results = _retained(app, keep_days, dry_run=dry_run)
+        results = _retained(app, keep_days, dry_run=dry_run, store=None if place is None else _store_at(place))
     return _emit(app, results, f"nothing to do: no file is older than the newest {keep_days}")
 
 
@@ -121,11 +177,15 @@ def _archived(app: App, days: Sequence[str] | None) -> list[dict[str, Any]]:
     return _each(days, "archived", work)
 
 
-def _retained(app: App, keep_days: int, *, dry_run: bool) -> list[dict[str, Any]]:
-    from hk_tick_collector.archive import snapshots  # noqa: PLC0415 - as above
+def _retained(app: App, keep_days: int, *, dry_run: bool, store: ArchiveStore | None = None) -> list[dict[str, Any]]:
+    from hk_tick_collector.archive import copies, snapshot_copies, snapshots  # noqa: PLC0415 - as above
 
     def work(day: str) -> str:
-        freed = snapshots.leave_to_archive(app.data_root, app.archive_root, day, dry_run=dry_run)
+        with copies.staging() as there:
+            if store is not None:
+                snapshot_copies.fetch(store, day, there)
+            archive_root = app.archive_root if store is None else there
+            freed = snapshots.leave_to_archive(app.data_root, archive_root, day, dry_run=dry_run)
         return f"{freed:,} bytes"
 
     old = snapshot_days(app.data_root)[:-keep_days]

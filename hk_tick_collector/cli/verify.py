@@ -56,8 +56,8 @@ if TYPE_CHECKING:
 def command(app: App, days: str | None, kind: str | None, place: str | None, signers_file: Path | None) -> int:
     """See the help text."""
     if kind_meant(app, kind) == SNAPSHOT:
-        refuse_for_snapshots(place, signers_file)
-        return verify_snapshots(app, days)
+        refuse_for_snapshots(signers_file)
+        return verify_snapshots(app, days, place)
     from hk_tick_collector.archive import places  # noqa: PLC0415 - Arrow takes its time
 
     signers = signers_of(signers_file)
