@@ -232,7 +232,7 @@ def _healed(settings: ShipSettings, catalog: Catalog, copies: Any, days: list[st
 
         def check(name: str) -> str:
             if name.endswith(_BOOKS):
-                return keeper.check_books(name.removesuffix(_BOOKS))
+                return keeper.check_books(name.removesuffix(_BOOKS), is_alone=True)
             return keeper.check(name, is_alone=True)
 
         return _judged(days, check, "replaced")

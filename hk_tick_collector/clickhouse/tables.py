@@ -160,7 +160,7 @@ def tables() -> Iterator[Table]:
         (BOOK_NOTES_TABLE, _BOOK_NOTES, "name"),
     ):
         for name in (base, stage_of(base)):
-            tail = f"{part}\nORDER BY ({key})\nSETTINGS fsync_after_insert = 1, fsync_part_directory = 1"
+            tail = f"{part}\nORDER BY ({key})\nSETTINGS {_SETTINGS}"
             yield Table(name, columns, "MergeTree", "", tail)
     for name in (DAYS_TABLE, BOOK_DAYS_TABLE):
         yield Table(name, _DAYS, "ReplacingMergeTree", "verified_at", f"ORDER BY ({RECORDER}, {DAY})")
@@ -219,6 +219,10 @@ def _bring_up_to_date(
     if without_statistics and without_statistics not in engine_text:
         engine.run(f"{alter} MODIFY SETTING {without_statistics}")
         yield f"{name} keeps no statistics any more"
+    window = f"non_replicated_deduplication_window = {_WINDOW}"
+    if window in table.tail and window not in engine_text and "Replicated" not in engine_text:
+        engine.run(f"{alter} MODIFY SETTING {window}")
+        yield f"{name} counts a shipment that comes twice once"
     codecs = _codecs_there(engine, table.name)
     packed = [one for one, kind in table.columns.items() if one in known and codecs[one] != _codec(one, kind)]
     for column in packed:

@@ -132,13 +132,14 @@ def read(
             yield batch.slice(start, BATCH_ROWS)
 
 
-def read_stored(path: Path) -> Iterator[pa.RecordBatch]:
+def read_stored(path: Path, part: Part = WHOLE) -> Iterator[pa.RecordBatch]:
     """Record batches of ``STORED_SCHEMA``: WIDE, and beside it each row as the file has it. Who keeps them can make the
     file anew."""
-    for rows in walk(path):
+    for rows in walk(path, part=part):
         wide = _wide_batch(rows.chunk, rows.walked, rows.names, DEPTH)
         payloads = pa.array(rows.chunk.payloads, pa.binary())
-        yield pa.RecordBatch.from_arrays([*wide.columns, payloads], schema=STORED_SCHEMA)
+        batch = pa.RecordBatch.from_arrays([*wide.columns, payloads], schema=STORED_SCHEMA)
+        yield batch if part == WHOLE else _within(batch, part)
 
 
 def walk(

@@ -1,4 +1,5 @@
-"""A day's order books and their copy in ClickHouse: whole days, once nobody writes to their file any more.
+"""A day's order books and their copy in ClickHouse: whole days, once nobody writes to their file any more. What comes
+before, as it is stored, is ``live_books``'s.
 
 A row there has the levels, for who asks ClickHouse, and the row of the file, from which the file can be made anew. Both
 count in the content hash by which each side proves what it holds (``days.book_content``). What the file notes beside
@@ -8,7 +9,7 @@ its pushes (watches, sessions, pulls) goes with them.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,7 +40,10 @@ from hk_tick_collector.ship.partition import Partition
 from hk_tick_collector.ship.state import Verified
 from hk_tick_collector.store.book_file import reading
 from hk_tick_collector.store.companions import Mark, is_closed
+from hk_tick_collector.store.follow import place_at
+from hk_tick_collector.store.followed import BOOKS
 from hk_tick_collector.store.layout import book_file
+from hk_tick_collector.store.position import Place
 
 STAGE_ROWS = 100_000
 
@@ -88,7 +92,7 @@ class BookCopies:
         for batches in _together(read_stored(path)):
             for batch in batches:
                 content.add(batch)
-            self.engine.insert(stage_of(BOOKS_TABLE), self._stream(batches, day))
+            self.engine.insert(stage_of(BOOKS_TABLE), self.stream(batches, day))
         here = _told(content.symbols)
         different = differing(here, self.there(day, stage_of(BOOKS_TABLE))) if here else ""
         if different:
@@ -96,7 +100,8 @@ class BookCopies:
         partition.swap(BOOKS_TABLE, is_empty=not here)
         return here
 
-    def _stream(self, batches: list[pa.RecordBatch], day: str) -> bytes:
+    def stream(self, batches: Sequence[pa.RecordBatch], day: str) -> bytes:
+        """The body of one insert."""
         own = {"market": self.market, DAY: day, RECORDER: self.recorder}
         schema = pa.schema([*STORED_SCHEMA, *(pa.field(name, TEXT) for name in own)])
         sink = pa.BufferOutputStream()
@@ -143,6 +148,11 @@ class BooksToShip:
     def mark(self, day: str) -> str:
         """What its files look like."""
         return books_mark(self._data_root, self._archive_root, day)
+
+    def end(self, day: str) -> Place | None:
+        """Behind the newest row of its file; None without a file."""
+        path = book_file(self._data_root, day)
+        return place_at(path, day, kind=BOOKS) if path.exists() else None
 
     def check(self, day: str, now_ms: int, *, heal: bool = True) -> tuple[str, Verified | None]:
         """As ``BookCopies.check``."""

@@ -15,6 +15,7 @@ class ShipCounts:
     """Counters begin at 0 with each start; moments are UTC epoch milliseconds, 0 when it has not happened yet."""
 
     ticks: int = 0  # live's, as all up to the keeper's
+    book_rows: int = 0  # of order books, as they were stored
     shipments: int = 0
     days_begun_again: int = 0
     last_put_ms: int = 0

@@ -215,13 +215,17 @@ class Keeper:
         self._be_equal(name)
         return 1
 
-    def check_books(self, day: str, *, heal: bool = True) -> str:
+    def check_books(self, day: str, *, heal: bool = True, is_alone: bool = False) -> str:
         """As ``check``, of a day's order books."""
-        mark = self._books.mark(day)
-        different, verified = self._books.check(day, self._clock.now_ms(), heal=heal)
-        if verified is not None:
-            self._state.books_verified(verified, mark)
-            self.counts.book_days_verified += 1
+        with self._holds.held(_books_of(day)):
+            mark, end = self._books.mark(day), self._books.end(day)
+            sent = self._state.book_places().get(day)
+            if not is_alone and end is not None and sent is not None and sent.rowid < end.rowid:
+                raise NotYet(f"order books of {day} are on their way")
+            different, verified = self._books.check(day, self._clock.now_ms(), heal=heal)
+            if verified is not None:
+                self._state.books_verified(verified, mark, end)
+                self.counts.book_days_verified += 1
         return different
 
     def _is_due(self, day: str, now_sec: float) -> bool:

@@ -43,6 +43,11 @@ CREATE TABLE IF NOT EXISTS intent (
   only_one INTEGER PRIMARY KEY CHECK (only_one = 1),
   day TEXT NOT NULL, place TEXT NOT NULL, last_rowid INTEGER NOT NULL, rows INTEGER NOT NULL, batch INTEGER NOT NULL
 );
+CREATE TABLE IF NOT EXISTS book_places (day TEXT NOT NULL PRIMARY KEY, place TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS book_intent (
+  only_one INTEGER PRIMARY KEY CHECK (only_one = 1), place TEXT NOT NULL, last_rowid INTEGER NOT NULL,
+  rows INTEGER NOT NULL
+);
 CREATE TABLE IF NOT EXISTS about (key TEXT NOT NULL PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
 
@@ -110,8 +115,8 @@ class State:
             if known == told:
                 return True
             conn.execute("DELETE FROM days")
-            conn.execute("DELETE FROM books")
-            conn.execute("DELETE FROM intent")
+            for table in ("books", "intent", "book_places", "book_intent"):
+                conn.execute(f"DELETE FROM {table}")  # noqa: S608 - names of ours
             conn.executemany("INSERT OR REPLACE INTO about VALUES (?, ?)", told.items())
             return False
 
@@ -208,10 +213,36 @@ class State:
         row = self._change(lambda conn: conn.execute(sql, (day,)).fetchone())
         return None if row is None else row[0]
 
-    def books_verified(self, verified: Verified, mark: str) -> None:
-        """The copy of a day's books was found equal, as its files looked then."""
-        sql = "INSERT OR REPLACE INTO books VALUES (?, ?, ?, ?, ?, ?)"
-        self._change(lambda conn: conn.execute(sql, (verified.day, mark, *verified[1:])))
+    def books_verified(self, verified: Verified, mark: str, place: Place | None) -> None:
+        """The copy of a day's books was found equal, as its files looked then; ``place``: behind what was compared,
+        None when its file is gone."""
+
+        def change(conn: sqlite3.Connection) -> None:
+            conn.execute("INSERT OR REPLACE INTO books VALUES (?, ?, ?, ?, ?, ?)", (verified.day, mark, *verified[1:]))
+            _books_sent(conn, verified.day, place)
+
+        self._change(change)
+
+    def book_places(self) -> dict[str, Place]:
+        """How far the books of each day were sent, of those that are sent in parts."""
+        rows = self._change(lambda conn: conn.execute("SELECT day, place FROM book_places").fetchall())
+        return {day: _place(text) for day, text in rows}
+
+    def book_intent(self) -> Intent | None:
+        """The shipment of books on its way."""
+        sql = "SELECT place, last_rowid, rows FROM book_intent"
+        row = self._change(lambda conn: conn.execute(sql).fetchone())
+        return None if row is None else Intent(_place(row[0]), row[1], row[2], 0)
+
+    def intend_books(self, place: Place, last_rowid: int, rows: int) -> None:
+        """Note a shipment of books before it is sent."""
+        sql = "INSERT OR REPLACE INTO book_intent VALUES (1, ?, ?, ?)"
+        self._change(lambda conn: conn.execute(sql, (_text(place), last_rowid, rows)))
+
+    def books_arrived(self, day: str, place: Place | None) -> None:
+        """The books of a day were sent up to ``place``; None: they are to be sent from their start, after what is there
+        was dropped. No shipment of that day is on its way."""
+        self._change(lambda conn: _books_sent(conn, day, place))
 
     def verified_days(self) -> list[Verified]:
         """By day."""
@@ -257,6 +288,15 @@ def _sent(conn: sqlite3.Connection, place: Place) -> None:
         "ON CONFLICT (day) DO UPDATE SET place = excluded.place, verified_ms = NULL"
     )
     conn.execute(sql, (place.day, _text(place)))
+
+
+def _books_sent(conn: sqlite3.Connection, day: str, place: Place | None) -> None:
+    if any(_place(text).day == day for (text,) in conn.execute("SELECT place FROM book_intent").fetchall()):
+        conn.execute("DELETE FROM book_intent")
+    if place is None:
+        conn.execute("DELETE FROM book_places WHERE day = ?", (day,))
+    else:
+        conn.execute("INSERT OR REPLACE INTO book_places VALUES (?, ?)", (day, _text(place)))
 
 
 def _text(place: Place) -> str:

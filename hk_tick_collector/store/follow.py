@@ -131,10 +131,10 @@ def newest_place(conn: sqlite3.Connection, day: str, identity: int, columns: str
     return Place(day) if row is None else TICKS.behind(Place(day), [row], identity)._replace(trail=None)
 
 
-def place_at(path: Path, day: str, rowid: int | None = None) -> Place:
-    """The place in a file of ticks behind the row of that rowid; behind all of them when None, before all of them when
-    there is no such row. What was before it was not read, as of ``Follower.end``. Raises as ``store.reader``."""
-    file = _DayFile(path, day, time.monotonic, TICKS)
+def place_at(path: Path, day: str, rowid: int | None = None, kind: Followed = TICKS) -> Place:
+    """The place in a file of that kind behind the row of that rowid; behind all of them when None, before all of them
+    when there is no such row. What was before it was not read, as of ``Follower.end``. Raises as ``store.reader``."""
+    file = _DayFile(path, day, time.monotonic, kind)
     try:
         return file.place_at(rowid) or Place(day)
     finally:

@@ -1,0 +1,140 @@
+"""Order books to ClickHouse as they are stored, by the rules of ``live``: noted before they are sent, and sent again as
+the same rows under the same token after an error or a death.
+
+A push there has its levels, so each shipment is read from the full rows before it. Two rows of one push are two there:
+a day that is sent from its start is dropped there first. When nobody writes to its file any more ``Keeper`` proves it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable
+
+from hk_tick_collector.clickhouse.tables import BOOKS_TABLE
+from hk_tick_collector.core.errors import StoreBusy, StoreCorrupt, StoreUnavailable
+from hk_tick_collector.core.logline import RateLimitedLog, event
+from hk_tick_collector.days.book_rows import Part
+from hk_tick_collector.days.books import read_stored
+from hk_tick_collector.days.catalog import Catalog
+from hk_tick_collector.ship.books import BookCopies, is_at_rest
+from hk_tick_collector.ship.counts import ShipCounts
+from hk_tick_collector.ship.holds import Holds
+from hk_tick_collector.ship.partition import Partition
+from hk_tick_collector.ship.state import Intent, State
+from hk_tick_collector.store.follow import LIMIT_ROWS, Follower
+from hk_tick_collector.store.followed import BOOKS
+from hk_tick_collector.store.layout import book_file
+from hk_tick_collector.store.position import MAX_PLACES, Place, PositionLost, Row
+
+MAX_ROWS = 20_000  # with ten levels a side some 15 MB
+_FILES_SEC = 60.0
+
+_log = logging.getLogger(__name__)
+
+
+class LiveBooks:
+    """Sends what is stored of books. All calls come from one thread, that of ``Live``."""
+
+    def __init__(
+        self,
+        days: Catalog,
+        copies: BookCopies,
+        state: State,
+        *,
+        counts: ShipCounts | None = None,
+        holds: Holds | None = None,
+        max_rows: int = MAX_ROWS,
+    ) -> None:
+        self._root, self._days, self._copies, self._state = days.data_root, days.book_days, copies, state
+        self.counts = counts or ShipCounts()
+        self._holds = holds or Holds()
+        self._max_rows = max_rows
+        self._follower = Follower(days.data_root, kind=BOOKS)
+        self._files_log = RateLimitedLog(_log, _FILES_SEC)
+
+    def close(self) -> None:
+        """Close the files."""
+        self._follower.close()
+
+    def step(self) -> int:
+        """Send what is on its way, then the next pushes of each day that grows or was begun; how many rows that were.
+        EngineAway, EngineRefused: the same rows are sent again by the next call.
+
+        The files are let go behind it: a writer that closes a file which somebody reads leaves its WAL there, and the
+        day would never look as if it were over."""
+        try:
+            return self._step()
+        finally:
+            self._follower.close()
+
+    def _step(self) -> int:
+        intent = self._state.book_intent()
+        sent = self._guarded(intent.place.day, lambda: self._resume(intent)) if intent is not None else 0
+        if self._state.book_intent() is not None:
+            return sent
+        known = self._state.book_places()
+        for day in [day for day in self._days.days() if book_file(self._root, day).exists()][-MAX_PLACES:]:
+            if day in known or not is_at_rest(self._root, day):
+                sent += self._guarded(day, lambda day=day: self._advance(day, known.get(day)))  # type: ignore[misc]
+        return sent
+
+    def _resume(self, intent: Intent) -> int:
+        rows, behind = self._rows_behind(intent.place, intent.rows)
+        if len(rows) != intent.rows or behind.rowid != intent.last_rowid:
+            _log.warning(event("ship_again", day=behind.day, reason="the books on their way are others now"))
+            self._state.books_arrived(behind.day, None)
+            return 0
+        return self._send(intent.place, rows, behind)
+
+    def _advance(self, day: str, place: Place | None) -> int:
+        if place is None:
+            with self._holds.sending(_hold_of(day)) as is_free:
+                if not is_free:
+                    return 0
+                Partition(self._copies.engine, day, self._copies.recorder).drop(BOOKS_TABLE)
+                place = Place(day)
+                self._state.books_arrived(day, place)
+        rows, behind = self._rows_behind(place, self._max_rows)
+        return self._send(place, rows, behind) if rows else 0
+
+    def _send(self, place: Place, rows: list[Row], behind: Place) -> int:
+        day, copies = behind.day, self._copies
+        with self._holds.sending(_hold_of(day)) as is_free:
+            if not is_free or self._state.book_places().get(day) != place:
+                return 0  # it is being compared, or was replaced as a whole since
+            self._state.intend_books(place, behind.rowid, len(rows))
+            path, part = book_file(self._root, day), Part(after_no=place.rowid, until_no=behind.rowid)
+            batches = [batch for batch in read_stored(path, part) if batch.num_rows]
+            if sum(batch.num_rows for batch in batches) != len(rows):
+                raise StoreBusy(f"{path} was exchanged while it was read")
+            digest = hashlib.blake2b(repr(rows).encode(), digest_size=16).hexdigest()
+            token = f"{copies.recorder}/books/{day}/{rows[0][0]}-{rows[-1][0]}/{digest}"
+            copies.engine.insert(BOOKS_TABLE, copies.stream(batches, day), token=token)
+            self._state.books_arrived(day, behind)
+        self.counts.book_rows += len(rows)
+        return len(rows)
+
+    def _rows_behind(self, place: Place, limit_rows: int) -> tuple[list[Row], Place]:
+        rows: list[Row] = []
+        while len(rows) < limit_rows:
+            more, place = self._follower.read_in(place, min(LIMIT_ROWS, limit_rows - len(rows)))
+            if not more:
+                break
+            rows += more
+        return rows, place
+
+    def _guarded(self, day: str, work: Callable[[], int]) -> int:
+        """What ``work`` gives; 0 when the file is in the way, which is said."""
+        try:
+            return work()
+        except PositionLost as exc:
+            _log.warning(event("ship_day", day=day, what="books", reason=str(exc)))
+            self._state.books_arrived(day, None)
+        except (StoreBusy, StoreUnavailable, StoreCorrupt) as exc:
+            self._files_log.log(logging.ERROR, "ship_files", key=day, what="books", reason=str(exc))
+        return 0
+
+
+def _hold_of(day: str) -> str:
+    return f"books of {day}"

@@ -1,0 +1,135 @@
+"""Order books in ClickHouse while they are recorded: each push once, whatever is lost on the way, and proven later."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from hk_tick_collector.clickhouse.connection import ClickHouse, EngineAway
+from hk_tick_collector.market.hk import HK
+from hk_tick_collector.records.book import PushEntry, WatchBegan
+from hk_tick_collector.ship.books import BookCopies
+from hk_tick_collector.ship.live_books import LiveBooks
+from hk_tick_collector.ship.state import State
+from hk_tick_collector.store.book_writer import BookWriter
+from hk_tick_collector.store.connect import SqliteOptions
+from hk_tick_collector.store.layout import book_file
+from tests.books import DAY, OPEN_US, lively_pushes
+from tests.clickhouse import ClickHouseServer
+from tests.unit.ship.test_books import is_equal
+from tests.unit.ship.test_ship import catalog, keeper_of
+
+SYMBOLS = ("HK.00005", "HK.00700")
+PUSHES = 600
+
+
+class Recording:
+    """A file of books that grows."""
+
+    def __init__(self, root: Path) -> None:
+        self._pushes = lively_pushes(SYMBOLS, 100_000)
+        self._writer = BookWriter(root, SqliteOptions(), HK.trading_day, lambda: OPEN_US // 1000)
+        self._writer.write(DAY, [WatchBegan(symbol, OPEN_US) for symbol in SYMBOLS], 0)
+        self.rows = 0
+
+    def go_on(self, pushes: int = PUSHES) -> None:
+        found = [PushEntry(next(self._pushes)) for _ in range(pushes)]
+        self._writer.write(DAY, found, pushes)
+        self.rows += pushes
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+@pytest.fixture
+def recording(root: Path) -> Iterator[Recording]:
+    with closing(Recording(root)) as recording:
+        yield recording
+
+
+def live_books(root: Path, engine: ClickHouse, state: State, max_rows: int = 250) -> LiveBooks:
+    return LiveBooks(catalog(root), BookCopies(engine, "A", "HK"), state, max_rows=max_rows)
+
+
+def stored(engine: ClickHouse) -> list[int]:
+    rows = engine.rows(f"SELECT update_no FROM {engine.database}.books WHERE recorder = 'A' ORDER BY update_no")
+    return [row[0] for row in rows]
+
+
+def shipped(books: LiveBooks) -> None:
+    while books.step():
+        pass
+
+
+def test_pushes_arrive_as_they_are_stored_and_the_closed_day_is_proven_as_it_came(
+    root: Path, recording: Recording, engine: ClickHouse, state: State
+) -> None:
+    with closing(live_books(root, engine, state)) as books:
+        for _ in range(3):
+            recording.go_on()
+            shipped(books)
+            assert stored(engine) == list(range(1, recording.rows + 1))
+        recording.close()
+        shipped(books)
+    rows = len(stored(engine))
+    assert rows > recording.rows, "and the breaks of the end"
+    assert is_equal(book_file(root, DAY), engine)
+    keeper = keeper_of(root, engine, state)
+    assert keeper.check_books(DAY) == "", "nothing was brought anew"
+    assert state.books_mark(DAY) is not None
+
+
+def test_nothing_comes_twice_whatever_is_lost(
+    root: Path, recording: Recording, engine: ClickHouse, server: ClickHouseServer, tmp_path: Path, state: State
+) -> None:
+    books = live_books(root, engine, state)
+    for fault in ("before", "after"):
+        recording.go_on()
+        server.fault(fault)
+        with pytest.raises(EngineAway):
+            shipped(books)
+        assert state.book_intent() is not None
+        books.close()
+        books = live_books(root, engine, state)  # another process
+        shipped(books)
+        assert stored(engine) == list(range(1, recording.rows + 1))
+    books.close()
+    recording.go_on(50)
+    with closing(State(tmp_path / "anew")) as anew, closing(live_books(root, engine, anew)) as again:
+        shipped(again)
+        assert stored(engine) == list(range(1, recording.rows + 1)), "from the start, after what was there was dropped"
+
+
+def test_a_day_is_not_compared_while_its_pushes_are_on_their_way(
+    root: Path, recording: Recording, engine: ClickHouse, state: State
+) -> None:
+    with closing(live_books(root, engine, state)) as books:
+        recording.go_on()
+        shipped(books)
+        recording.go_on()
+        recording.close()
+        keeper = keeper_of(root, engine, state)
+        keeper.look()
+        assert keeper.counts.book_days_verified == 0
+        shipped(books)
+        keeper.look()
+        assert keeper.counts.book_days_verified == 1
+    assert is_equal(book_file(root, DAY), engine)
+
+
+def test_a_file_that_is_another_one_is_sent_from_its_start(
+    root: Path, recording: Recording, engine: ClickHouse, state: State
+) -> None:
+    with closing(live_books(root, engine, state)) as books:
+        recording.go_on()
+        shipped(books)
+        recording.close()
+        book_file(root, DAY).unlink()
+        with closing(Recording(root)) as other:
+            other.go_on(100)
+            shipped(books)
+            shipped(books)
+            assert stored(engine) == list(range(1, 101))
