@@ -27,6 +27,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from heapq import merge
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -290,6 +291,8 @@ class _Against:
         self._joined, self._pair, self._day, self._bound = joined, (n, other), batch.day, bound
         self._mine, self._theirs = joined.side(n), joined.side(other)
         self._last_rowid = batch.rows[-1][0]
+        self._held = ExitStack()  # connections, for as long as rows are held against each other
+        self._my_conn: sqlite3.Connection | None = None
 
     def new(self, rows: list[Row]) -> list[Row]:
         """Those that it has not. StoreError when it cannot be looked into."""
@@ -301,7 +304,8 @@ class _Against:
         if not unsure:
             return rows
         known: set[int] = set()
-        with self._theirs.follower.look_into(self._day) as conn:
+        with self._held as held:
+            conn = held.enter_context(self._theirs.follower.look_into(self._day))
             if conn is None:
                 return rows
             for symbol in sorted(unsure):
@@ -347,34 +351,39 @@ class _Against:
 
     def _known_by_content(self, conn: sqlite3.Connection, symbol: str, rows: Sequence[Row]) -> set[int]:
         """Those that find a row of their own there, of equal content, that none before them has found."""
-        with self._mine.follower.look_into(self._day) as my_conn:
-            if my_conn is None:
-                return set()
-            known: set[int] = set()
-            for second in sorted({row[_TS_MS] // 1000 for row in rows}):
-                mine = _stored(my_conn, symbol, second, self._last_rowid, self._joined.market)
-                theirs = _stored(conn, symbol, second, self._bound, self._joined.market)
-                for row in rows:
-                    if row[_TS_MS] // 1000 == second and not _is_lacking(row, mine, theirs):
-                        known.add(row[0])
+        my_conn = self._my_file()
+        if my_conn is None:
+            return set()
+        known: set[int] = set()
+        for second in sorted({row[_TS_MS] // 1000 for row in rows}):
+            mine = _stored(my_conn, symbol, second, self._last_rowid, self._joined.market)
+            theirs = _stored(conn, symbol, second, self._bound, self._joined.market)
+            for row in rows:
+                if row[_TS_MS] // 1000 == second and not _is_lacking(row, mine, theirs):
+                    known.add(row[0])
         return known
+
+    def _my_file(self) -> sqlite3.Connection | None:
+        if self._my_conn is None:
+            self._my_conn = self._held.enter_context(self._mine.follower.look_into(self._day))
+        return self._my_conn
 
     def _look(self, conn: sqlite3.Connection, symbol: str, seq: int) -> None:
         """Hold the newest rows of both up to a sequence against each other."""
         if self._joined.is_apart(self._day, symbol, self._pair):
             return
-        with self._mine.follower.look_into(self._day) as my_conn:
-            if my_conn is None:
-                return
-            mine = my_conn.execute(_NEWEST, (symbol, seq, self._last_rowid)).fetchall()
-            theirs = conn.execute(_NEWEST, (symbol, seq, self._bound)).fetchall()
-            if not mine or not theirs:
-                return
-            since = max(mine[-1][1] if len(mine) == LOOKED_AT else 0, theirs[-1][1] if len(theirs) == LOOKED_AT else 0)
-            mine, theirs = ([row for row in side if row[1] >= since] for side in (mine, theirs))
-            if mine == theirs:
-                return
-            counts = all(_counts(one, symbol) for one in (my_conn, conn))
+        my_conn = self._my_file()
+        if my_conn is None:
+            return
+        mine = my_conn.execute(_NEWEST, (symbol, seq, self._last_rowid)).fetchall()
+        theirs = conn.execute(_NEWEST, (symbol, seq, self._bound)).fetchall()
+        if not mine or not theirs:
+            return
+        since = max(mine[-1][1] if len(mine) == LOOKED_AT else 0, theirs[-1][1] if len(theirs) == LOOKED_AT else 0)
+        mine, theirs = ([row for row in side if row[1] >= since] for side in (mine, theirs))
+        if mine == theirs:
+            return
+        counts = all(_counts(one, symbol) for one in (my_conn, conn))
         from hk_tick_collector.days import twins  # noqa: PLC0415 - Arrow takes its time, and is rarely needed
 
         told = twins.compare(_table(symbol, mine), _table(symbol, theirs), counts=counts)
