@@ -308,11 +308,11 @@ class Copy:
 
     def survives(self, mutant: Mutant, runs: Runs) -> tuple[bool, str]:
         """Does no test notice? The module is as before afterwards."""
-        tests = tests_of(mutant, (ROOT / PACKAGE / f"{mutant.place}.py").read_text(), runs)
-        if not tests:
-            return True, NO_TEST
         path = self.root / PACKAGE / f"{mutant.place}.py"
         genuine = path.read_text()
+        tests = tests_of(mutant, genuine, runs)
+        if not tests:
+            return True, NO_TEST
         try:
             path.write_text(mutant.applied_to(genuine))
             # Its bytecode is found by time and size, which the next change may share.
