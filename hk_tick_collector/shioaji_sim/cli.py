@@ -23,7 +23,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _add_options(run: argparse.ArgumentParser) -> None:
     run.add_argument("--port", type=port, default=0, help="0: any")
-    run.add_argument("--codes", default="2330,2317,TXFL6", help="in the gateway's spelling, by commas")
+    run.add_argument(
+        "--codes", default="2330,2317,TXFL6", help="in the gateway's spelling, by commas; 2330@ODD: odd lots"
+    )
     run.add_argument("--rate", type=positive, default=20.0, help="ticks a second, of all codes")
     run.add_argument("--seed", type=int, default=1)
 
@@ -34,6 +36,7 @@ def _run(args: argparse.Namespace) -> None:
     threading.Thread(target=exchange.run, daemon=True).start()
     say(f"shioaji_sim_ready url=http://{HOST}:{server.server_port}")
     until_a_signal()
+    exchange.stop()
     server.shutdown()
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from http.server import ThreadingHTTPServer
 from typing import Any, ClassVar
 
-from hk_tick_collector.shioaji_sim.tape import ODDITIES, Event, Tape, is_contract
+from hk_tick_collector.shioaji_sim.tape import ODD, ODDITIES, Event, Tape, is_contract
 from hk_tick_collector.sims.pace import STEP_SEC, Pace
 from hk_tick_collector.sims.rest import Rest, start_handler
 
@@ -79,6 +79,7 @@ class Exchange:
         self.heartbeat_sec = heartbeat_sec
         self._streams: set[_Stream] = set()
         self._lock = threading.RLock()
+        self._stopped = threading.Event()
         self.subscribed: set[tuple[str, bool]] = set()  # code, odd lots
         self.is_paused = False
         self.is_mute = False
@@ -94,11 +95,14 @@ class Exchange:
         self.connections = 0
 
     def run(self) -> None:
-        """Make ticks for ever."""
+        """Make ticks until ``stop``."""
         pace = Pace(self._events_per_sec, MAX_ROWS)
-        while True:
-            time.sleep(STEP_SEC)
+        while not self._stopped.wait(STEP_SEC):
             self.trade(pace.due(is_paused=self.is_paused))
+
+    def stop(self) -> None:
+        """No more ticks."""
+        self._stopped.set()
 
     def trade(self, count: int) -> list[Event]:
         """Make so many ticks now, and tell them."""
@@ -113,7 +117,7 @@ class Exchange:
         told: dict[str, list[bytes]] = {channel: [] for channel in CHANNELS}
         heard = {stream.channel for stream in self._streams if not stream.is_silent}
         for event in events:
-            if (event.code, False) not in self.subscribed or self.is_mute:
+            if event.stream not in self.subscribed or self.is_mute:
                 continue
             if self.hole:
                 self.hole -= 1
@@ -246,7 +250,7 @@ class Exchange:
     def _subscribe(self, body: Any, *, add: bool) -> tuple[int, object]:
         code, is_odd = str(body.get("code")), bool(body.get("intraday_odd"))
         wanted = ("FUT", "OPT") if is_contract(code) else ("STK",)
-        if body.get("security_type") not in wanted or code not in self.tape._codes:
+        if body.get("security_type") not in wanted or f"{code}{ODD if is_odd else ''}" not in self.tape.codes:
             return 404, {"code": 404, "message": f"Contract not found: {code}", "details": None}
         if add and len(self.subscribed) >= MAX_SUBSCRIPTIONS:
             return 200, {"success": False, "message": "too many subscriptions", "subscription": None}

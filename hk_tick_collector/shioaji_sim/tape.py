@@ -3,7 +3,7 @@
 A line of the truth file is one event: ``{"code": "2330", "date": "2026-11-27", "time": "09:00:01.123456", "ts_us": ...,
 "price": 1100.0, "volume": 3, "total": 120, "side": 1, "trial": false, "spoilt": "", "shown": true}``. ``spoilt``: it
 was told in a way that no program can store (a price NaN, half a lot); its true numbers stand in the day's history.
-``shown``: it went to somebody.
+``shown``: it went to somebody. The code ``2330@ODD`` stands for the stream of odd lots of 2330, in shares.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from hk_tick_collector.sims import truth
 
 ODDITIES = ("nan", "fraction", "trial", "backwards")
 LOT = 1000
+ODD = "@ODD"
 
 
 @dataclass(slots=True)
@@ -44,6 +45,11 @@ class Event:
         return "tick_fop" if is_contract(self.code) else "tick_stk"
 
     @property
+    def stream(self) -> tuple[str, bool]:
+        """As a subscription names it: the code, and whether it is that of odd lots."""
+        return self.code.removesuffix(ODD), self.code.endswith(ODD)
+
+    @property
     def day(self) -> str:
         """The trading day."""
         return TW.trading_day(self.ts_us // 1000)
@@ -53,9 +59,10 @@ class Event:
         price: str = "NaN" if self.spoilt == "nan" else f"{self.price:g}"
         volume: float = 0.5 if self.spoilt == "fraction" else self.volume
         total = -1 if self.spoilt == "backwards" else self.total
-        amount = f"{self.price * self.volume * (1 if self.channel == 'tick_fop' else LOT):.0f}"
+        code, is_odd = self.stream
+        amount = f"{self.price * self.volume * (1 if is_odd or self.channel == 'tick_fop' else LOT):.0f}"
         told = {
-            "code": self.code, "date": self.date, "time": self.time, "open": price, "avg_price": price,
+            "code": code, "date": self.date, "time": self.time, "open": price, "avg_price": price,
             "close": price, "high": price, "low": price, "amount": amount, "total_amount": amount,
             "volume": volume, "total_volume": total, "tick_type": self.side, "chg_type": 2, "price_chg": "1",
             "pct_chg": "0.1", "bid_side_total_vol": 10, "ask_side_total_vol": 12, "simtrade": self.trial,
@@ -65,7 +72,7 @@ class Event:
                 "bid_side_total_cnt": 3, "ask_side_total_cnt": 4, "closing_oddlot_shares": 0,
                 "closing_oddlot_close": "0", "closing_oddlot_amount": "0", "closing_oddlot_bid_price": "0",
                 "closing_oddlot_ask_price": "0", "fixed_trade_vol": 0, "fixed_trade_amount": "0", "suspend": False,
-                "intraday_odd": False,
+                "intraday_odd": is_odd,
             }  # fmt: skip
         else:
             told["underlying_price"] = price
@@ -86,7 +93,7 @@ class Tape:
 
     def __init__(self, codes: Sequence[str], seed: int, path: Path | None, *, goes_on: bool = False) -> None:
         self._random = random.Random(seed)
-        self._codes = list(codes)
+        self.codes = list(codes)
         self._goes_on = goes_on
         self._prices = {code: 20.0 + round(980.0 * self._random.random()) for code in codes}
         self._totals: dict[tuple[str, str], int] = {}
@@ -99,12 +106,12 @@ class Tape:
     def next(self, now_ms: int) -> Event:
         """The next event, an oddity if one was asked for. Times rise by a microsecond at least."""
         with self._lock:
-            code = self._random.choice(self._codes)
+            code = self._random.choice(self.codes)
             oddity = self.oddities.pop(0) if self.oddities else ""
             ts_us = self._last_us = max(now_ms * 1000 + self._random.randrange(1000), self._last_us + 1)
             day, clock = TW.zone.date(ts_us // 1000), TW.zone.clock(ts_us // 1000)
             price = self._prices[code] = max(1.0, self._prices[code] + self._random.choice((-0.5, 0.0, 0.5)))
-            volume = self._random.choice((1, 1, 2, 3, 5, 20))
+            volume = self._random.choice((7, 40, 999) if code.endswith(ODD) else (1, 1, 2, 3, 5, 20))
             is_trial = oddity == "trial"
             event = Event(
                 code, f"{day[:4]}-{day[4:6]}-{day[6:]}", f"{clock}.{ts_us % 1_000_000:06d}", ts_us, price, volume,

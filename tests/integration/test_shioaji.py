@@ -19,7 +19,8 @@ from hk_tick_collector.shioaji_sim.tape import read_truth
 from hk_tick_collector.store import reader
 from tests.harness import BIN, Process, clean_env, ended, wait_until
 
-SYMBOLS = "TW.2330,TW.2317,TWF.TXFL6"
+SYMBOLS = "TW.2330,TW.2317,TWF.TXFL6,TW.2330@ODD"
+CODES = "2330,2317,TXFL6,2330@ODD"
 
 
 class Gateway(Process):
@@ -52,7 +53,7 @@ class Gateway(Process):
 
 @pytest.fixture
 def gateway(tmp_path: Path) -> Iterator[Gateway]:
-    with ended(made := Gateway(tmp_path, rate=100)):
+    with ended(made := Gateway(tmp_path, rate=100, codes=CODES)):
         yield made
 
 
@@ -110,14 +111,14 @@ def test_every_trade_that_was_told_is_stored_once_through_all_faults(tmp_path: P
             gateway.fault(fault)
             first.wait_for("shioaji_disconnected reason=")
             first.wait_for(f"shioaji_connected .*connection={number}")
-            wait_until(lambda: gateway.state()["subscribed"] == 3, "subscribed")
+            wait_until(lambda: gateway.state()["subscribed"] == 4, "subscribed")
             gateway.fault("resume")
             wait_until(lambda: len(stored(tmp_path)) > known, "trades again")  # noqa: B023
             all_stored(tmp_path, gateway, known)
         first.signal(signal.SIGKILL)
         first.wait()
     with ended(second := recorder(tmp_path, gateway)):
-        second.wait_for("shioaji_subscribed symbols=3")
+        second.wait_for("shioaji_subscribed symbols=4")
         known = len(stored(tmp_path))
         gateway.fault("resume")
         wait_until(lambda: len(stored(tmp_path)) > known, "trades after the kill")
@@ -154,7 +155,7 @@ def test_the_day_says_what_it_can_and_every_command_reads_it(tmp_path: Path, gat
     with closing(sqlite3.connect(day)) as conn:
         assert conn.execute("SELECT DISTINCT market, provider FROM ticks").fetchall() == [("TW", "shioaji")]
         units = dict(conn.execute("SELECT symbol, unit FROM symbols"))
-    assert units == {"TW.2330": "lots", "TW.2317": "lots", "TWF.TXFL6": "contracts"}
+    assert units == {"TW.2330": "lots", "TW.2317": "lots", "TWF.TXFL6": "contracts", "TW.2330@ODD": "shares"}
     for words in (
         ("day", day.stem, "--recount"),
         ("gaps", "--day", day.stem),
