@@ -8,7 +8,17 @@ from pathlib import Path
 
 from hk_tick_collector.dxlink_sim.server import FAULTS, Exchange, start_rest
 from hk_tick_collector.dxlink_sim.tape import Tape, read_truth
-from hk_tick_collector.sims.command import Checked, Simulator, day_files, names, port, positive, run_until_a_signal, say
+from hk_tick_collector.sims.command import (
+    SIZE,
+    Checked,
+    Simulator,
+    day_files,
+    names,
+    port,
+    positive,
+    run_until_a_signal,
+    say,
+)
 from hk_tick_collector.sims.rest import HOST
 
 
@@ -45,10 +55,10 @@ def check(truth: Path, data_root: Path) -> Checked:
         (event["symbol"], event["index"]): event for event in shown if event["kind"] == "NEW" and not event["odd"]
     }
     made = {(event["symbol"], event["index"]) for event in events}
-    rows: list[tuple[str, int, int, float, int]] = []
+    rows: list[tuple[str, int, int, float, float]] = []
     amended: set[tuple[str, int]] = set()
     for _, conn in day_files(data_root):
-        rows += conn.execute("SELECT symbol, seq, ts_ms, price, volume FROM ticks")
+        rows += conn.execute(f"SELECT symbol, seq, ts_ms, price, {SIZE} FROM ticks")  # noqa: S608 - a constant of ours
         amended.update(conn.execute("SELECT symbol, tick_seq FROM amendments"))
     stored = {(_dx(symbol), seq): (ts_ms, price, volume) for symbol, seq, ts_ms, price, volume in rows}
     wrong = [

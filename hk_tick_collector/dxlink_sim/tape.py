@@ -1,7 +1,7 @@
 """Trades that the simulator makes up, one seed one tape, and the truth file that says what was shown.
 
 A line of the truth file is one event: ``{"kind": "NEW", "symbol": "AAPL", "index": ..., "time": ..., "price": ...,
-"size": ..., "odd": false, "shown": true}``. ``odd``: no program can store it as a trade (a price NaN, half a share).
+"size": ..., "odd": false, "shown": true}``. ``odd``: no program can store it as a trade (a price NaN).
 ``shown``: it went to somebody.
 """
 
@@ -80,7 +80,7 @@ class Tape:
             size = 0.5
         index = time_ms // 1000 << 32 | time_ms % 1000 << 22 | sequence
         side = self._random.choice(("BUY", "SELL", "UNDEFINED"))
-        odd = oddity in ("nan", "fraction")
+        odd = oddity == "nan"
         made = Event("NEW", symbol, index, time_ms, sequence, price, size, side, odd=odd)
         if not odd:
             self._last[symbol] = made

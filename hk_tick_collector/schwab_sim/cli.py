@@ -9,7 +9,17 @@ from typing import Any
 
 from hk_tick_collector.schwab_sim.server import FAULTS, Exchange, start_rest
 from hk_tick_collector.schwab_sim.tape import Tape, read_truth
-from hk_tick_collector.sims.command import Checked, Simulator, day_files, names, port, positive, run_until_a_signal, say
+from hk_tick_collector.sims.command import (
+    SIZE,
+    Checked,
+    Simulator,
+    day_files,
+    names,
+    port,
+    positive,
+    run_until_a_signal,
+    say,
+)
 from hk_tick_collector.sims.rest import HOST
 
 
@@ -45,9 +55,9 @@ def check(truth: Path, data_root: Path) -> Checked:
     made = read_truth(truth)
     trades = {_key(trade): trade for trade in made if not trade["odd"]}
     shown = {key for key, trade in trades.items() if trade["shown"]}
-    rows: list[tuple[str, int, float, int, int | None]] = []
+    rows: list[tuple[str, int, float, float, int | None]] = []
     for _, conn in day_files(data_root):
-        rows += conn.execute("SELECT symbol, ts_ms, price, volume, total_volume FROM ticks")
+        rows += conn.execute(f"SELECT symbol, ts_ms, price, {SIZE}, total_volume FROM ticks")  # noqa: S608 - a constant of ours
     stored = {(_theirs(symbol), ts_ms, price, volume): total for symbol, ts_ms, price, volume, total in rows}
     totals: dict[object, set[int]] = {}
     for trade in made:
@@ -66,7 +76,7 @@ def check(truth: Path, data_root: Path) -> Checked:
     return Checked(counts, frozenset({"missing", "doubled", "invented", "wrong_totals"}))
 
 
-def _key(trade: dict[str, Any]) -> tuple[str, int, float, int]:
+def _key(trade: dict[str, Any]) -> tuple[str, int, float, float]:
     return trade["symbol"], trade["time"], trade["price"], trade["size"]
 
 

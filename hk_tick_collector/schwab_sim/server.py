@@ -121,7 +121,7 @@ class Exchange(Hub[_Client]):
                 trade = self._tape.next(time.time_ns() // 1_000_000)
                 self._last[trade.symbol] = trade
                 self._untold.append(trade)
-                if trade.odd:  # it was asked for, so it is not to be lost among others
+                if trade.odd or trade.size % 1:  # it was asked for, so it is not to be lost among others
                     for client in list(self._clients):
                         await self._tell(client)
 

@@ -2,7 +2,7 @@
 
 A line of the truth file is one trade: ``{"symbol": "AAPL", "time": ..., "price": ..., "size": ..., "total": ...,
 "odd": false, "shown": true}``. ``total``: the running total of the day after it. ``odd``: no program can store it as a
-trade (a price NaN, half a share). ``shown``: it was a symbol's last trade when somebody was told of it.
+trade (a price NaN). ``shown``: it was a symbol's last trade when somebody was told of it.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Tape:
         size = 0.5 if oddity == "fraction" else self._random.choice((1, 7, 100, 100, 200, 500))
         self._totals[symbol] += round(size)
         venue = self._random.choice(("XNAS", "XNYS", "ARCX"))
-        return Trade(symbol, time_ms, price, size, self._totals[symbol], venue, odd=bool(oddity))
+        return Trade(symbol, time_ms, price, size, self._totals[symbol], venue, odd=oddity == "nan")
 
     def begin_day(self) -> None:
         """The totals begin anew."""

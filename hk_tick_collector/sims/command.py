@@ -28,6 +28,7 @@ from hk_tick_collector.sims.truth import TruthError
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_NOTHING = 0, 1, 2, 3
 FAULT_TIMEOUT_SEC = 15
+SIZE = "COALESCE(volume, ROUND(turnover / price, 9))"  # of a row of ``ticks``; a part of a share has no volume
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 

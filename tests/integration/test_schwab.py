@@ -20,6 +20,7 @@ import httpx
 import pytest
 
 from hk_tick_collector.schwab_sim.tape import read_truth
+from hk_tick_collector.sims.command import SIZE
 from hk_tick_collector.store import layout, reader
 from tests.harness import BIN, Process, clean_env, ended, wait_until
 
@@ -96,7 +97,7 @@ def stored(tmp_path: Path) -> set[Key]:
     found: set[Key] = set()
     for db in days(tmp_path):
         with closing(sqlite3.connect(f"file:{db}?mode=ro", uri=True)) as conn, suppress(sqlite3.OperationalError):
-            found.update(conn.execute("SELECT substr(symbol, 4), ts_ms, price, volume FROM ticks"))
+            found.update(conn.execute(f"SELECT substr(symbol, 4), ts_ms, price, {SIZE} FROM ticks"))
     return found
 
 
@@ -118,9 +119,10 @@ def checked(tmp_path: Path, streamer: Streamer) -> dict[str, int]:
 def test_every_last_trade_that_was_told_is_stored_once_through_all_faults(tmp_path: Path, streamer: Streamer) -> None:
     with ended(first := recorder(tmp_path, streamer)):
         wait_until(lambda: len(stored(tmp_path)) > 50, "trades")
-        for oddity, code in (("nan", "price"), ("fraction", "volume")):
-            streamer.fault(oddity)
-            first.wait_for(f"tick_quarantined .*code={code}")
+        streamer.fault("nan")
+        first.wait_for("tick_quarantined .*code=price")
+        streamer.fault("fraction")
+        wait_until(lambda: any(size == 0.5 for _, _, _, size in stored(tmp_path)), "a part of a share")
         for oddity in ("garbage", "half", "reorder", "repeat", "delayed"):  # a message that is cut has no odd trade
             streamer.fault(oddity)
         first.wait_for("tick_quarantined .*code=symbol")

@@ -5,6 +5,7 @@
   server and us round it; then its lower bits are not ``sequence``, and it is made anew from time and sequence.
 - ``tick_type`` is named as for every source of the market, so that bars are made by the market's own rule. What the
   server calls not valid makes no price. The source's own words are kept in ``conditions``.
+- A part of a share has no whole number: ``volume`` is NULL, and ``turnover``, price x size, by the price is the part.
 - A correction or a cancel leaves its tick as it is, and is kept beside it.
 
 What cannot be mapped becomes a ``RejectedTick``, whole; the others go on.
@@ -23,6 +24,7 @@ from hk_tick_collector.core.text import cut, printable
 from hk_tick_collector.market.market import Market
 from hk_tick_collector.records.tick import PUSH_TYPE_PUSH, RejectedTick, Tick, tick_with
 from hk_tick_collector.sources.dxlink.messages import FIELDS, Broken, Row
+from hk_tick_collector.sources.parts import is_part
 from hk_tick_collector.sources.plausible import DayOfMinute, PlausibleDays
 
 DxTick: Any = tick_with("ts_ns_part", "venue", "conditions", "bid_price", "ask_price")
@@ -59,6 +61,7 @@ class TradeMapper:
     def __init__(self, market: Market, days: PlausibleDays, symbols: Mapping[str, str]) -> None:
         self._days = DayOfMinute(market, days)
         self._symbols = symbols
+        self._has_parts = market.code == "US"  # of a share
         self._negative = market.code == "CME"  # oil has traded below zero, spreads often do
         self._disagree_rows = 0  # of the message at hand
 
@@ -92,15 +95,21 @@ class TradeMapper:
             is_leg, is_extended, is_valid, _,
         ) = row  # fmt: skip
         moment = self._moment(index, time_ms, sequence, recv_ts_ms)
+        worth = self._price(price)
+        volume, turnover = None, None
+        if self._has_parts and is_part(size, MAX_SIZE):
+            turnover = worth * size
+        else:
+            volume = _size(size)
         is_snapshot = type(flags) is int and flags & SNAPSHOT
         tick: Tick = tuple.__new__(
             DxTick,
             (
                 symbol,
                 moment.ts_ms,
-                self._price(price),
-                _size(size),
-                None,
+                worth,
+                volume,
+                turnover,
                 side if side in ("BUY", "SELL") else "NEUTRAL",
                 moment.seq,
                 _trade_type(is_valid, is_leg, is_extended, conditions),

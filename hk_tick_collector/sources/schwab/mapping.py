@@ -9,6 +9,7 @@ volume says how much was traded unseen.
   and what is told again after a reconnect has the same, whatever the total volume has become since.
 - ``total_volume`` is field 8. It is the day's from the streamer's own reset on (07:28 in New York) and NULL before it:
   what it counts until then, a day or the night, is not said.
+- A part of a share has no whole number: ``volume`` is NULL, and ``turnover``, price x size, by the price is the part.
 - No trade, and no row: a message in which the time of the last trade stays as it was (unless price or size come with
   more volume: trades of one millisecond), one without a price or a size yet, the last trade of an earlier trading day.
   Their volume counts as traded unseen.
@@ -29,12 +30,14 @@ from hk_tick_collector.core.text import cut, printable
 from hk_tick_collector.market.hours import Phase, hm
 from hk_tick_collector.market.market import Market
 from hk_tick_collector.records.tick import PUSH_TYPE_PUSH, RejectedTick, Tick, tick_with
+from hk_tick_collector.sources.parts import is_part
 from hk_tick_collector.sources.plausible import DayOfMinute, PlausibleDays
 from hk_tick_collector.sources.schwab.messages import EQUITIES, PRICE, SIZE, TOTAL_VOLUME, TRADE_TIME, VENUE
 
 SchwabTick: Any = tick_with("total_volume", "venue")
 NAME_BITS = 22
 NAME_MASK = (1 << NAME_BITS) - 1
+PARTS = 1_000_000  # of a share, in a name
 MAX_PRICE, MAX_SIZE, MAX_TIME_MS = 1e8, 10**12, 1 << 41
 # The total is told to begin anew at 07:28; a clock of theirs may be late.
 TOTAL_COUNTS_FROM_MS = hm(7, 30)
@@ -146,7 +149,8 @@ class LastTradeMapper:
             raise TickRejected(RejectCode.TIME, f"trade time {cut(ascii(ts_ms))} is no time in milliseconds")
         if type(price) not in (int, float) or not 0 < price <= MAX_PRICE:
             raise TickRejected(RejectCode.PRICE, f"price {cut(ascii(price))} is not a number up to {MAX_PRICE:g}")
-        if not _is_count(size):
+        is_a_part = is_part(size, MAX_SIZE)
+        if not is_a_part and not _is_count(size):
             raise TickRejected(RejectCode.VOLUME, f"size {cut(ascii(size))} is not a whole number up to {MAX_SIZE}")
         day = self._days.of(ts_ms, recv_ts_ms)
         if how == "SNAPSHOT" and day != self._days.of(min(recv_ts_ms, MAX_TIME_MS), recv_ts_ms):
@@ -159,10 +163,11 @@ class LastTradeMapper:
                 last.symbol,
                 ts_ms,
                 float(price),
-                int(size),
-                None,
+                None if is_a_part else int(size),
+                price * size if is_a_part else None,
                 "NEUTRAL",
-                ts_ms << NAME_BITS | (int(price * 10_000 + 0.5) * 8191 + int(size)) & NAME_MASK,
+                ts_ms << NAME_BITS
+                | (int(price * 10_000 + 0.5) * 8191 + int(size * PARTS if is_a_part else size)) & NAME_MASK,
                 tick_type,
                 PUSH_TYPE_PUSH,
                 day,

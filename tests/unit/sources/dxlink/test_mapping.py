@@ -96,7 +96,7 @@ def test_what_is_not_a_number_beside_the_trade_is_left_out() -> None:
         ({"price": math.inf}, "price"),
         ({"price": -1}, "price"),
         ({"price": True}, "price"),
-        ({"size": 0.5}, "volume"),
+        ({"size": float("inf")}, "volume"),
         ({"size": "NaN"}, "volume"),
         ({"size": -1}, "volume"),
         ({"time": 0}, "time"),
@@ -198,3 +198,15 @@ def test_whatever_comes_ends_as_a_tick_or_in_the_quarantine(values: list[Any]) -
         found = mapper.map(rows.rows(data), NOW_MS)
         for rejected in found.rejected:
             json.dumps(rejected.raw, allow_nan=False).encode()
+
+
+@pytest.mark.parametrize(("size", "turnover"), [(0.5, 93.625), (1.25, 234.0625), (1e-6, 187.25 * 1e-6)])
+def test_a_part_of_a_share_is_told_by_its_turnover(size: float, turnover: float) -> None:
+    part, whole = mapped(event(size=size), event(size=3.0)).ticks["US.AAPL"]
+    assert (part.volume, part.turnover) == (None, turnover)
+    assert (whole.volume, whole.turnover) == (3, None)
+
+
+def test_a_part_of_a_contract_is_none() -> None:
+    (rejected,) = mapped(event(eventSymbol="/ESZ26:XCME", size=0.5), market="CME").rejected
+    assert rejected.code == "volume"

@@ -141,7 +141,8 @@ def test_the_hour_says_the_type_and_whether_the_total_is_the_day_s(
     ("changes", "code"),
     [
         ({"3": float("nan")}, "price"), ({"3": float("inf")}, "price"), ({"3": -1.0}, "price"), ({"3": "1"}, "price"),
-        ({"3": True}, "price"), ({"9": 0.5}, "volume"), ({"9": float("nan")}, "volume"), ({"9": 10**13}, "volume"),
+        ({"3": True}, "price"), ({"9": -0.5}, "volume"),
+        ({"9": float("inf")}, "volume"), ({"9": float("nan")}, "volume"), ({"9": 10**13}, "volume"),
         ({"9": [1]}, "volume"), ({"35": "x"}, "time"), ({"35": 1e12}, "time"), ({"35": 1 << 50}, "time"),
         ({"35": -1}, "time"), ({"35": TIME_MS - 90 * 86_400_000}, "day"), ({"35": TIME_MS + 30 * 86_400_000}, "day"),
     ],
@@ -155,6 +156,16 @@ def test_what_cannot_be_stored_is_kept_whole(desk: Desk, changes: dict[str, Any]
     json.dumps(rejected.raw, allow_nan=False)
     (tick,) = desk.told(**{f"f{name}": value for name, value in {**FIRST, "35": TIME_MS + 2}.items()})
     assert tick.price == 187.25  # it cost itself alone
+
+
+def test_a_part_of_a_share_is_told_by_its_turnover(desk: Desk) -> None:
+    first(desk)
+    (part,) = desk.told(f9=0.5, f35=TIME_MS + 1)
+    assert (part.volume, part.turnover, part.price) == (None, 93.625, 187.25)
+    (other,) = Desk().told(**{f"f{name}": value for name, value in {**FIRST, "9": 0.25, "35": TIME_MS + 1}.items()})
+    assert other.seq != part.seq  # names of one millisecond
+    (whole,) = desk.told(f9=2, f35=TIME_MS + 2)
+    assert (whole.volume, whole.turnover) == (2, None)
 
 
 def test_what_nobody_asked_for_is_said(desk: Desk) -> None:
@@ -262,6 +273,10 @@ class Week:
         self.writer.write([tick for ticks in mapped.ticks.values() for tick in ticks], mapped.learned)
 
 
+def size_of(row: dict[str, Any]) -> float:
+    return row["turnover"] / row["price"] if row["volume"] is None else row["volume"]  # type: ignore[no-any-return]
+
+
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_week_s_certificates_say_no_false_word(tmp_path: Path, seed: int) -> None:
     week = Week(tmp_path, seed)
@@ -281,13 +296,13 @@ def test_a_week_s_certificates_say_no_false_word(tmp_path: Path, seed: int) -> N
             one = certificate.symbol(ours)
             assert one is not None
             assert CONFLATED in (one.reason or "")
-            rows = found.ticks([ours], ("ts_ms", "price", "volume", "total_volume")).to_pylist()
-            keys = [(theirs, round(row["ts_ms"].timestamp() * 1000), row["price"], row["volume"]) for row in rows]
+            rows = found.ticks([ours], ("ts_ms", "price", "volume", "turnover", "total_volume")).to_pylist()
+            keys = [(theirs, round(row["ts_ms"].timestamp() * 1000), row["price"], size_of(row)) for row in rows]
             assert len(set(keys)) == len(keys)
             assert set(keys) <= traded.keys()
             counted = [traded[key] for key in keys if key[1] >= counting_ms]
             assert one.told_volume == max(trade.total for trade in counted)
-            assert one.seen_volume == sum(trade.size for trade in counted)
+            assert one.seen_volume == sum(trade.size for trade in counted if trade.size >= 1)
         assert certificate.seen_volume is not None
         assert certificate.told_volume is not None
         assert any("% of the volume that it told of" in note for note in certificate.notes)
