@@ -215,7 +215,7 @@ def commands_tell_of_the_day(recorded: Recorded) -> None:
     lacks = 1 if source.state == "missing" else 0
     day = recorded.ask("day", DAY, "--recount", code=lacks)
     assert day["stored_ticks"] == recorded.rows
-    assert {one["state"] for one in day["symbols"]} == {source.state}
+    assert {(one["state"], one["evidence"]) for one in day["symbols"]} == {(source.state, source.evidence)}
     gaps = recorded.ask("gaps", word, DAY, code=lacks)
     assert bool(gaps) is bool(lacks)
     top = recorded.ask("top", word, DAY)
@@ -339,9 +339,11 @@ def servers_answer(recorded: Recorded) -> None:
             bars = client.get("/v1/bars", params={**asked, "interval": "1h"}).raise_for_status().json()["data"]
             assert all(bar["low"] <= bar["vwap"] <= bar["high"] for bar in bars)
             (covered,) = client.get("/v1/coverage", params=asked).raise_for_status().json()["data"]
-            assert (covered["state"], covered["evidence"]) == (recorded.source.state, recorded.source.evidence)
+            assert (covered["state"], covered["stored_ticks"]) == (
+                recorded.source.state, recorded.by_symbol[recorded.symbol],
+            )  # fmt: skip
             days = client.get("/v1/days").raise_for_status().json()["data"]
-            assert [day["trading_day"] for day in days] == [DAY]
+            assert [(day["day"], day["rows"]) for day in days] == [(DAY, recorded.rows)]
         assert api.stop() == 0
     assert "Traceback" not in api.output
 
