@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import json
 import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ from tests.books import record_books
 from tests.browser import Seen, chromium, keep_picture, page_of
 from tests.harness import BIN, Process, Recorder, Simulator, clean_env, ended, wait_until
 from tests.serving import BEFORE, GAPPY, add_key, record_roots
+from tests.snapshots import FLOW, SPX, record, snapshot
 from tests.ticks import DAY, make_ticks
 
 PAGES = ("", "coverage", "symbol", "days", "data", "sql", "alerts", "sources", "server")
@@ -139,6 +142,32 @@ def test_where_nothing_is_recorded_pages_say_so_in_the_readers_language(browser:
             show(page, server.url, name)
             expect(page.locator("main")).to_contain_text("尚未有任何記錄")
             expect(page.locator("main")).not_to_contain_text("recorded")
+
+
+@pytest.mark.parametrize(("language", "title"), [("en-GB", "Snapshots"), ("zh-HK", "快照")])
+def test_a_data_root_of_snapshots_shows_levels_and_the_profile_by_strike(
+    browser: Browser, tmp_path: Path, language: str, title: str
+) -> None:
+    body = json.dumps({"ticker": "SPX", "strikes": [[5000, 600.5, 1, []], [5010, -300, 1, []]]})
+    newest = snapshot(SPX, 40)._replace(zero_gamma=4987.5, body=body)
+    root = record(tmp_path / "US", [*map(partial(snapshot, SPX), range(30, 40)), newest, snapshot(FLOW, 39)])
+    seen = Seen()
+    with ended(served := Served(tmp_path, root)), page_of(browser, seen, locale=language) as page:
+        show(page, served.url)
+        page.get_by_role("link", name=title).click()
+        cells = page.get_by_role("region", name=title).locator("tbody tr", has_text="gex_full").locator("td")
+        expect(cells).to_have_count(6)
+        told = cells.all_inner_texts()
+        assert told[:1] + [float(text.replace(",", "")) for text in told[2:4]] == [str(SPX), 5040, 4987.5]
+        strikes = page.locator("section", has=page.get_by_role("heading", name=str(SPX))).locator("tbody tr")
+        prices = strikes.locator("td:first-child").all_inner_texts()
+        assert [float(text.replace(",", "")) for text in prices] == [5010, 5000]
+        bars = [
+            [float(bar.get_attribute(name) or "") for name in ("x", "width")] for bar in strikes.locator("rect").all()
+        ]
+        assert bars == [[pytest.approx(-25, 0.01), pytest.approx(25, 0.01)], [0, 50]]
+        expect(page.get_by_role("navigation").get_by_role("link")).to_have_count(5)  # of ticks there is nothing to show
+    assert seen.complaints == []
 
 
 def coverage_of(url: str, day: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

@@ -83,11 +83,12 @@ def test_the_end_of_the_day_reports_and_archives(root: Path) -> None:
     assert snapshot_archive(root / "_archive", DAY).is_dir()
 
 
-def test_what_is_for_ticks_is_refused(root: Path) -> None:
-    for words in (("archive", "--to", "elsewhere"), ("verify", "--from", "elsewhere"), ("retain", "--keep-days", 1,
-                  "--from", "elsewhere")):  # fmt: skip
+def test_what_is_for_ticks_is_refused(root: Path, tmp_path: Path) -> None:
+    (signers := tmp_path / "signers").write_text("")
+    for words in (("archive", "--format", "parquet"), ("archive", "--sign", "key"),
+                  ("verify", "--signers", signers), ("restore", BEFORE, "--signers", signers)):  # fmt: skip
         done = tickctl(*words, *KIND, data_root=root)
-        assert (done.returncode, "for ticks" in done.stderr) == (2, True)
+        assert (done.returncode, "for ticks" in done.stderr) == (2, True), (words, done.stderr)
 
 
 def test_who_names_no_kind_works_on_what_the_data_root_holds(root: Path, tmp_path: Path) -> None:

@@ -10,12 +10,13 @@ import { Data } from "./pages/data.js";
 import { Days } from "./pages/days.js";
 import { Overview } from "./pages/overview.js";
 import { Server } from "./pages/server.js";
+import { Snapshots } from "./pages/snapshots.js";
 import { Sources } from "./pages/sources.js";
 import { Sql } from "./pages/sql.js";
 import { Symbol } from "./pages/symbol.js";
 
 const PAGES = [["", "Overview", Overview], ["coverage", "Coverage", Coverage], ["symbol", "Symbol", Symbol],
-  ["days", "Days", Days], ["data", "Data", Data], ["sql", "SQL", Sql],
+  ["days", "Days", Days], ["snapshots", "Snapshots", Snapshots], ["data", "Data", Data], ["sql", "SQL", Sql],
   ["alerts", "Alerts", Alerts], ["sources", "Sources", Sources], ["server", "Server", Server]];
 
 /** `#symbol/HK.00700?day=20261127` as `{name, of, given}`. */
@@ -90,6 +91,8 @@ function Frame({ onOut, onRefused, session }) {
   const zone = calendar ? calendar.zone : "UTC";
   const root = status ? status.roots.find((found) => found.market === market) : null;
   const [, title, Page] = PAGES.find(([name]) => name === at.name) ?? PAGES[0];
+  // Each kind of record has pages of its own; those of the other one have nothing to show.
+  const others = root?.noun === "snapshot" ? ["coverage", "symbol", "days", "data", "sql"] : ["snapshots"];
   const link = (name) => `#/${name}${markets.length > 1 ? `?market=${market}` : ""}`;
   useEffect(() => { document.title = `${t(title)} – hk-tick-collector`; });
   return html`
@@ -101,7 +104,7 @@ function Frame({ onOut, onRefused, session }) {
         ${markets.map((name) => html`<option>${name}</option>`)}</select></label>`}
       <${MarketClock} zone=${zone} now=${now} phase=${root?.phase} />
       <${Tools} session=${session} onChange=${() => again((n) => n + 1)} onOut=${onOut} />
-      <nav aria-label="pages">${PAGES.map(([name, word]) =>
+      <nav aria-label="pages">${PAGES.filter(([name]) => !others.includes(name)).map(([name, word]) =>
         html`<a href=${link(name)} aria-current=${name === at.name ? "page" : null}>${t(word)}</a>`)}</nav>
     </div></header>
     <main id="main" tabindex="-1">

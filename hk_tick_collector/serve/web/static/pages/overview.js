@@ -49,7 +49,7 @@ export function Overview({ root, zone, now }) {
     <${Verdict} root=${root} zone=${zone} now=${now} />
     <div class="tiles">
       <${Tile} title="rows a second" value=${recorder ? count(Math.round(recorder.rows_per_sec ?? 0)) : "–"}><${Spark} values=${rates} label=${t("rows a second")} /><//>
-      <${Tile} title="newest tick" value=${newest ? seconds((now - newest) / 1000) : "–"} hover=${iso(newest)}>${newest && html`<small><${Time} ms=${newest} zone=${zone} millis /> <${Zone} zone=${zone} /></small>`}<//>
+      <${Tile} title=${day?.noun === "snapshot" ? "newest snapshot" : "newest tick"} value=${newest ? seconds((now - newest) / 1000) : "–"} hover=${iso(newest)}>${newest && html`<small><${Time} ms=${newest} zone=${zone} millis /> <${Zone} zone=${zone} /></small>`}<//>
       <${Tile} title="delay to the file" value=${seconds(recorder?.lag_sec)}><${Spark} values=${delays} label=${t("delay to the file")} /><//>
       <${Tile} title="stored within (p99)" value=${recorder?.commit_latency_p99_ms != null ? seconds(recorder.commit_latency_p99_ms / 1000) : "–"} />
       <${Tile} title="waiting" value=${recorder ? count(recorder.queue_rows + recorder.in_hand_rows + recorder.spill_rows) : "–"} />
@@ -60,8 +60,8 @@ export function Overview({ root, zone, now }) {
         <small>${bytes(root.disk?.free_bytes)} ${t("free")}</small><//>
     </div>
     ${day && html`<section class="card">
-      <div class="row"><h2>${dayText(day.trading_day)}</h2><span class="push num">${count(day.rows)} ${t("ticks")}</span></div>
-      ${day.error ? html`<p class="note bad">${day.error}</p>` : day.state && html`<${Share} counts=${day.state.symbols} />`}
-      <div class="row"><a href=${`#/coverage?day=${day.trading_day}`}>${t("Coverage")}</a><a href=${`#/days/${day.trading_day}`}>${t("certificate")}</a></div>
+      <div class="row"><h2>${dayText(day.trading_day)}</h2><span class="push num">${count(day.rows)} ${t(`${day.noun ?? "tick"}s`)}</span></div>
+      ${day.error ? html`<p class="note bad">${day.error}</p>` : day.noun === "snapshot" ? html`<a href="#/snapshots">${count(day.series)} ${t("series")}</a>` : day.state && html`<${Share} counts=${day.state.symbols} />`}
+      ${day.noun !== "snapshot" && html`<div class="row"><a href=${`#/coverage?day=${day.trading_day}`}>${t("Coverage")}</a><a href=${`#/days/${day.trading_day}`}>${t("certificate")}</a></div>`}
     </section>`}`;
 }

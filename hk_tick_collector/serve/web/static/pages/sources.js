@@ -49,7 +49,7 @@ export function Sources({ status, zone, now }) {
   const heard = status.roots.filter((root) => root.running && root.recorder?.takes_restarts);
   return html`<section class="card"><h1>${t("Sources")}</h1>
     <div class="scroll" tabindex="0" role="region" aria-label=${t("Sources")}><table>
-      <thead><tr>${["recorder", "state", "source", "rows a second", "newest tick", "complaint"].map((word) => html`<th class=${word === "rows a second" || word === "newest tick" ? "num" : ""}>${t(word)}</th>`)}</tr></thead>
+      <thead><tr>${["recorder", "state", "source", "rows a second", "newest", "complaint"].map((word) => html`<th class=${word === "rows a second" || word === "newest" ? "num" : ""}>${t(word)}</th>`)}</tr></thead>
       <tbody>${status.roots.map((root) => html`<${Row} key=${root.data_root} root=${root} zone=${zone} now=${now} />`)}</tbody></table></div>
   </section>
   <section class="card"><h2>${t("Restart a feed")}</h2>
