@@ -15,7 +15,9 @@ class EndingTransport:
         self._transport = transport
         self._loop = loop
         self._is_watched = False
-        self.write = transport.write  # at every message: not by the way of all other names
+        # At every message, so not by the way of all other names.
+        self.write = transport.write
+        self.is_closing = transport.is_closing
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)

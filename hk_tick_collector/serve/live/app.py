@@ -38,6 +38,7 @@ from hk_tick_collector.serve.auth import Gate, Guard, address_of, bearer_of, hea
 from hk_tick_collector.serve.keys import ANONYMOUS, Key, KeyRing
 from hk_tick_collector.serve.live.counts import LiveCounts
 from hk_tick_collector.serve.live.hub import Hub, News, Readers
+from hk_tick_collector.serve.live.outlet import Frames, Outlet
 from hk_tick_collector.serve.live.question import KINDS, Subscription, subscription
 from hk_tick_collector.serve.live.session import Session, SlowReader
 from hk_tick_collector.serve.live.signals import Signals
@@ -103,12 +104,12 @@ class Live:
         return subscription(given, self.resting_hubs.get(KINDS.get(str(given.get("kind")), TICKS), self.hubs), key)
 
     @contextlib.contextmanager
-    def session(self, wanted: Subscription, key: Key) -> Iterator[Session]:
+    def session(self, wanted: Subscription, key: Key, outlet: Outlet | None = None) -> Iterator[Session]:
         """A reader, for as long as it is connected: one that has gone is counted and shown no more."""
         hubs = self.resting_hubs.get(wanted.kind, self.hubs)
         session = Session(
             wanted, hubs, key, self.news, self.readers, stopping=self.stopping, signals=self.signals,
-            counts=self.counts,
+            counts=self.counts, outlet=outlet,
         )  # fmt: skip
         self.sessions.add(session)
         for hub in hubs:
@@ -411,9 +412,10 @@ async def _converse(live: Live, socket: WebSocket, key: Key | None) -> None:
         if key is None:
             key = await _authenticated(live, socket, inbox)
         wanted = live.wanted(await _first_wish(inbox), key)
-        with live.connected(key), live.session(wanted, key) as session:
+        outlet = Frames.of(socket, live.counts)
+        with live.connected(key), live.session(wanted, key, outlet) as session:
             await session.open()
-            await _until_first(_sent(socket, session, live.counts), live.key_ended(key), inbox.drain())
+            await _until_first(_sent(socket, session, outlet, live.counts), live.key_ended(key), inbox.drain())
             code, reason = _why_ended(live, key)
     except Problem as problem:
         code, reason = (CLOSE_GONE if problem.slug == "cursor-gone" else CLOSE_REFUSED), problem.slug
@@ -454,10 +456,13 @@ async def _authenticated(live: Live, socket: WebSocket, inbox: _Inbox) -> Key:
     return live.gate.admit(bearer if isinstance(bearer, str) else "", address_of(socket.scope), "live")
 
 
-async def _sent(socket: WebSocket, session: Session, counts: LiveCounts) -> None:
+async def _sent(socket: WebSocket, session: Session, outlet: Frames | None, counts: LiveCounts) -> None:
     async for one in session.events():
-        counts.note_message(one.data)
-        await socket.send_text(one.data.decode())
+        if outlet is not None and outlet.is_ready:
+            outlet.give(one)
+        else:
+            counts.note_message(one.data)
+            await socket.send_text(one.data.decode())
 
 
 class _Inbox:

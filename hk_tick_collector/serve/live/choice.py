@@ -16,6 +16,7 @@ from hk_tick_collector.serve.keys import EVERY_SYMBOL, may_read
 from hk_tick_collector.serve.live.frames import (
     ALL,
     SYMBOL,
+    Event,
     Frame,
     books_json,
     kind_of,
@@ -53,7 +54,7 @@ class Choice:
         self._reads_all = wish.symbols is None and EVERY_SYMBOL in wish.patterns
         self._trade_types = trade_types
         self._may: dict[str, bool] = {}
-        self._made: dict[tuple[str, str, int, int], bytes] = {}
+        self._made: dict[tuple[str, str, int, int], Event | None] = {}
 
     @property
     def is_named(self) -> bool:
@@ -87,15 +88,16 @@ class Choice:
             return snapshots_json(rows, as_objects=self._is_object)
         return rows_json(rows, as_objects=self._is_object)
 
-    def message(self, prev: str, cursor: str, first: int, frames: Sequence[Frame]) -> bytes | None:
+    def message(self, prev: str, cursor: str, first: int, frames: Sequence[Frame]) -> Event | None:
         """The message of frames of the ring, ``first`` being the first one's number; None when it has no rows."""
         place = prev, cursor, first, len(frames)
-        made = self._made.get(place)
-        if made is None:
-            rows = [row for frame in frames if self._may_have(frame) for row in self.rows(frame.rows)]
-            made = rows_message(self.wish.kind, prev, cursor, self.json(rows)) if rows else b""
-            self._keep(place, made)
-        return made or None
+        if place in self._made:
+            return self._made[place]
+        rows = [row for frame in frames if self._may_have(frame) for row in self.rows(frame.rows)]
+        kind = self.wish.kind
+        return self._keep(
+            place, Event(kind, rows_message(kind, prev, cursor, self.json(rows)), cursor) if rows else None
+        )
 
     def told(self, message: dict[str, Any]) -> dict[str, Any] | None:
         """A message as these readers get it; None when nothing in it is of a symbol of theirs."""
@@ -107,20 +109,19 @@ class Choice:
         facts = [fact for fact in message[part] if self.reads(fact["symbol"])]
         return {**message, part: facts} if facts else None
 
-    def told_message(self, prev: str, cursor: str, number: int, message: dict[str, Any]) -> bytes | None:
+    def told_message(self, prev: str, cursor: str, number: int, message: dict[str, Any]) -> Event | None:
         """The same as it is sent; ``number``: of its frame in the ring."""
         place = prev, cursor, number, 0
-        made = self._made.get(place)
-        if made is None:
-            told = self.told(message)
-            made = b"" if told is None else told_json(prev, cursor, told)
-            self._keep(place, made)
-        return made or None
+        if place in self._made:
+            return self._made[place]
+        told = self.told(message)
+        return self._keep(place, None if told is None else Event(told["type"], told_json(prev, cursor, told), cursor))
 
-    def _keep(self, place: tuple[str, str, int, int], made: bytes) -> None:
+    def _keep(self, place: tuple[str, str, int, int], made: Event | None) -> Event | None:
         if len(self._made) >= _KEPT_MESSAGES:
             del self._made[next(iter(self._made))]
         self._made[place] = made
+        return made
 
     def _may_have(self, frame: Frame) -> bool:
         return self._symbols is None or not self._symbols.isdisjoint(frame.symbols)

@@ -67,6 +67,17 @@ class Frame:
         return ",".join(map(str, parts_of(self.after)))
 
 
+@dataclass(eq=False, slots=True)
+class Event:
+    """A message, and the cursor that is told with it. Readers that keep up are given the same one: ``frame`` is kept by
+    whoever sends it in another form."""
+
+    type: str
+    data: bytes
+    cursor: str
+    frame: bytes | None = None
+
+
 def rows_json(rows: Sequence[Row], *, as_objects: bool = False) -> bytes:
     """Rows as JSON arrays in the order of COLUMNS, or as objects, with commas between. What no JSON has (NaN, bytes, a
     broken text) is null or a readable text."""

@@ -46,6 +46,10 @@ _STORED_MS = ROW.index("inserted_at_ms")
 _log = logging.getLogger(__name__)
 
 
+def _wakes() -> bool:
+    return False
+
+
 class News:
     """Wakes every reader when something came, and no sooner than ``pace_sec`` after the last time: what came meanwhile
     is one message then, and the same one for all who keep up. ``number`` counts how often."""
@@ -53,15 +57,19 @@ class News:
     def __init__(self, pace_sec: Callable[[], float] = float) -> None:
         self.number = 0
         self._pace_sec = pace_sec
-        self._waiting: list[asyncio.Future[None]] = []
+        self._waiting: list[tuple[asyncio.Future[None], Callable[[], bool]]] = []
         self._told_at_sec = float("-inf")
         self._timer: asyncio.TimerHandle | None = None
 
-    async def after(self, number: int) -> None:
-        """Returns once there is news after that number: the one before you looked."""
+    async def after(self, number: int, at_once: Callable[[], bool] = _wakes) -> None:
+        """Returns once there is news after that number: the one before you looked.
+
+        ``at_once`` is called first, at each news: who needs no task for it says True and waits on. Waking hundreds of
+        tasks costs more than what most of them do.
+        """
         if self.number == number:
             waiter = asyncio.get_running_loop().create_future()
-            self._waiting.append(waiter)
+            self._waiting.append((waiter, at_once))
             await waiter
 
     def tell(self) -> None:
@@ -79,9 +87,17 @@ class News:
         self._told_at_sec = loop.time()
         self.number += 1
         waiting, self._waiting = self._waiting, []
-        for waiter in waiting:
-            if not waiter.done():
-                waiter.set_result(None)
+        for waiting_one in waiting:
+            waiter, at_once = waiting_one
+            if waiter.done():
+                continue
+            try:
+                if at_once():
+                    self._waiting.append(waiting_one)
+                else:
+                    waiter.set_result(None)
+            except Exception as exc:  # noqa: BLE001 - the edge of a reader: it ends, and nobody else does
+                waiter.set_exception(exc)
 
 
 class Hub:

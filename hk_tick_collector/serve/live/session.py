@@ -24,8 +24,9 @@ from hk_tick_collector.serve.live.choice import Choice, Wish
 from hk_tick_collector.serve.live.counts import LiveCounts
 from hk_tick_collector.serve.live.facts import told_of
 from hk_tick_collector.serve.live.files import Piece
-from hk_tick_collector.serve.live.frames import COLUMNS, Frame, newest_of_each, rows_message, told_json
+from hk_tick_collector.serve.live.frames import COLUMNS, Event, Frame, newest_of_each, rows_message, told_json
 from hk_tick_collector.serve.live.hub import Hub, News, Readers, days_over, query_of, reset_message
+from hk_tick_collector.serve.live.outlet import Outlet
 from hk_tick_collector.serve.live.question import CLOSE, CONFLATE, NOT_FOLLOWED, Subscription, numbers_of
 from hk_tick_collector.serve.live.signals import Signals
 from hk_tick_collector.serve.problems import Problem
@@ -48,14 +49,6 @@ MAX_LAG_SEC = 30.0  # then ``close`` closes; the ring has 60
 MAX_MESSAGE_BYTES = 1 << 20  # about, before the filter
 READY_SEC = 10.0
 _RETRY_SEC = 0.5
-
-
-class Event(NamedTuple):
-    """A message, and the cursor that is told with it."""
-
-    type: str
-    data: bytes
-    cursor: str
 
 
 class Lag(NamedTuple):
@@ -98,6 +91,14 @@ class Feed:
         """Has everything come that was there? Also at the end of a day that was put away, which no ring knows."""
         return self.is_live or self.is_at_end
 
+    def keeps_up(self, now_sec: float) -> bool:
+        """Is what comes next in the ring, and has it not waited for long?"""
+        ring = self.hub.ring
+        if ring is None or self.number is None or self.number < ring.start:
+            return False
+        since_sec = ring.waiting_since_sec(self.number)
+        return since_sec is None or now_sec - since_sec <= LAGGING_SEC
+
     @property
     def behind_rows(self) -> int:
         """Rows of the newest day that the ring's head is ahead."""
@@ -122,7 +123,9 @@ class Session:
         stopping: asyncio.Event,
         signals: Signals | None = None,
         counts: LiveCounts | None = None,
+        outlet: Outlet | None = None,
     ) -> None:
+        self._outlet = outlet
         self._counts = counts or LiveCounts()
         self._wanted, self._hubs, self._key = wanted, hubs, key
         self._numbers = numbers_of(hubs)
@@ -242,7 +245,7 @@ class Session:
             for event in self._beside(has_all=has_all):
                 yield event
             if has_all:
-                await (self._news.after(number) if is_quiet or self._has_all else asyncio.sleep(0))
+                await (self._news.after(number, self._pass_on) if is_quiet or self._has_all else asyncio.sleep(0))
             else:  # the next row, or the disk, may come without news
                 await asyncio.sleep(_RETRY_SEC / 5 if is_quiet else 0)
         yield self._event({"type": "bye", "reason": "the server stops"})
@@ -255,6 +258,19 @@ class Session:
             return False
         return self._signals is None or self._signals.newest in (None, self._signal)
 
+    def _pass_on(self) -> bool:
+        """At news, in the place of the task that waits for them: give what is new in the ring. False when anything else
+        is to be done, which is the task's."""
+        now_sec = time.monotonic()
+        if self._outlet is None or now_sec >= self._heartbeat_at_sec or self._stopping.is_set():
+            return False
+        if any(not feed.keeps_up(now_sec) for feed in self._feeds) or not self._outlet.is_ready:
+            return False
+        for feed in self._feeds:
+            for event in self._from_ring(feed):
+                self._outlet.give(event)
+        return self._has_all
+
     async def _step(self, feed: Feed) -> list[Event]:
         ring = feed.hub.ring
         assert ring is not None
@@ -265,7 +281,12 @@ class Session:
             return await self._from_files(feed)
         if self._wanted.on_slow == CONFLATE and self._lag_sec(feed) > LAGGING_SEC:
             return self._jumped(feed)
-        frames = ring.take(feed.number, MAX_MESSAGE_BYTES)
+        return self._from_ring(feed)
+
+    def _from_ring(self, feed: Feed) -> list[Event]:
+        assert feed.hub.ring is not None
+        assert feed.number is not None
+        frames = feed.hub.ring.take(feed.number, MAX_MESSAGE_BYTES)
         if not frames:
             return []
         first, feed.number = feed.number, feed.number + len(frames)
@@ -311,8 +332,8 @@ class Session:
             if frame.message is not None:
                 events += self._of_rows(feed, frames[begin:n], first + begin)
                 begin, feed.position = n + 1, frame.after
-                data = feed.choice.told_message(self.told, self.cursor, first + n, frame.message)
-                events += [] if data is None else [self._sent(frame.message["type"], data)]
+                event = feed.choice.told_message(self.told, self.cursor, first + n, frame.message)
+                events += self._told(event)
         return events + self._of_rows(feed, frames[begin:], first + begin)
 
     def _of_rows(self, feed: Feed, frames: list[Frame], first: int) -> list[Event]:
@@ -320,11 +341,13 @@ class Session:
             return []
         feed.position = frames[-1].after
         cursor = frames[-1].cursor if len(self._hubs) == 1 and self._signals is None else self.cursor
-        data = feed.choice.message(self.told, cursor, first, frames)
-        if data is None:
+        return self._told(feed.choice.message(self.told, cursor, first, frames))
+
+    def _told(self, event: Event | None) -> list[Event]:
+        if event is None:
             return []
-        self.told = cursor
-        return [Event(self._wanted.kind, data, cursor)]
+        self.told = event.cursor
+        return [event]
 
     # Signals
 
@@ -437,11 +460,8 @@ class Session:
     # Messages
 
     def _event(self, message: dict[str, Any]) -> Event:
-        return self._sent(message["type"], told_json(self.told, self.cursor, message))
-
-    def _sent(self, kind: str, data: bytes) -> Event:
-        self.told = self.cursor
-        return Event(kind, data, self.told)
+        prev, self.told = self.told, self.cursor
+        return Event(message["type"], told_json(prev, self.told, message), self.told)
 
     def _rows(self, rows: bytes, more: dict[str, Any] | None = None, word: str | None = None) -> Event:
         prev, self.told = self.told, self.cursor

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from hk_tick_collector.serve.keys import ANONYMOUS, Key
 from hk_tick_collector.serve.live.files import Files
+from hk_tick_collector.serve.live.frames import Event
 from hk_tick_collector.serve.live.hub import Hub, News, Readers
 from hk_tick_collector.serve.live.question import subscription
 from hk_tick_collector.serve.live.ring import Ring
@@ -35,6 +36,7 @@ STEPS = st.lists(
         st.tuples(st.just("commit"), st.integers(1, 40), st.sampled_from(SYMBOLS)),
         st.tuples(st.just("hub"), st.just(0), st.just("")),
         st.tuples(st.just("read"), st.integers(1, 6), st.just("")),
+        st.tuples(st.just("news"), st.integers(0, 1), st.just("")),
         st.tuples(st.just("cut"), st.just(0), st.just("")),
         st.tuples(st.just("new_day"), st.just(0), st.just("")),
     ),
@@ -70,6 +72,19 @@ class World:
         self.given: list[tuple[str, int]] = []
         self.cursor = str(Position.at_start_of(DAY))
         self.session: Session | None = None
+        self.is_ready = True  # of the reader's outlet
+
+    def give(self, event: Event) -> None:
+        assert self.is_ready
+        self.take(json.loads(event.data))
+
+    def hear(self, *, is_ready: bool) -> None:
+        """News, when the reader waits for some."""
+        self.is_ready = is_ready
+        if self.session is not None:
+            self.session._heartbeat_at_sec = float("inf")
+            had, is_waiting = len(self.given), self.session._pass_on()
+            assert is_ready or (len(self.given), is_waiting) == (had, False)
 
     def commit(self, count: int, symbol: str) -> None:
         first = self.counts[self.day, symbol] + 1
@@ -89,7 +104,9 @@ class World:
         """Take some events, or what there is."""
         if self.session is None:
             asked = subscription({"symbols": self.wanted, "since": self.cursor}, [self.hub], ANONYMOUS)
-            self.session = Session(asked, [self.hub], ANONYMOUS, self.news, self.readers, stopping=asyncio.Event())
+            self.session = Session(
+                asked, [self.hub], ANONYMOUS, self.news, self.readers, stopping=asyncio.Event(), outlet=self
+            )
             await self.session.open()
             self.take(json.loads(self.session._welcome().data), is_first=True)
         for _ in range(events):
@@ -115,6 +132,8 @@ async def play(world: World, steps: list[tuple[str, int, str]]) -> None:
             await world.step_hub()
         elif word == "read":
             await world.read(number)
+        elif word == "news":
+            world.hear(is_ready=bool(number))
         elif word == "cut":
             world.session = None
         elif world.day == DAYS[0]:
