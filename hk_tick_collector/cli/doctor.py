@@ -3,33 +3,25 @@
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 
 import click
 
-from hk_tick_collector.cli import (
-    doctor_copies,
-    doctor_dxlink,
-    doctor_gexbot,
-    doctor_local,
-    doctor_schwab,
-    doctor_serving,
-    doctor_shioaji,
-    doctor_sierra,
-    doctor_source,
-)
+from hk_tick_collector.cli import doctor_copies, doctor_local, doctor_serving
 from hk_tick_collector.cli.checkup import FAIL, OK, SKIPPED, WARN, Checkup, Outcome
 from hk_tick_collector.cli.common import EXIT_FINE, EXIT_PROBLEM, App, tickctl_command, write_json
 from hk_tick_collector.cli.terminal import GREEN, GREY, RED, YELLOW, coloured, set_beside, show_lines, show_text
 from hk_tick_collector.watch.recorder import UNIT
 
 _COLOURS = {OK: GREEN, WARN: YELLOW, FAIL: RED, SKIPPED: GREY}
+# Of the source that is recorded from; those of the others, and what they need to ask, are not loaded.
 _CHECKS_OF = {
-    "futu": doctor_source.check,
-    "sierra": doctor_sierra.check,
-    "dxlink": doctor_dxlink.check,
-    "gexbot": doctor_gexbot.check,
-    "schwab": doctor_schwab.check,
-    "shioaji": doctor_shioaji.check,
+    "futu": "doctor_source",
+    "sierra": "doctor_sierra",
+    "dxlink": "doctor_dxlink",
+    "gexbot": "doctor_gexbot",
+    "schwab": "doctor_schwab",
+    "shioaji": "doctor_shioaji",
 }
 _INDENT = 24  # of what was found
 
@@ -54,7 +46,8 @@ def command(app: App, offline: bool, unit: str) -> int:
     doctor_local.check(checkup, app, unit)
     doctor_serving.check(checkup, app)
     doctor_copies.check(checkup, app)
-    _CHECKS_OF[doctor_local.provider(app)](checkup, app, offline=offline)
+    source = import_module(f"{__package__}.{_CHECKS_OF[doctor_local.provider(app)]}")
+    source.check(checkup, app, offline=offline)
     if app.as_json:
         write_json(checkup.as_json())
     else:

@@ -12,7 +12,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from hk_tick_collector.cli import doctor_source
 from hk_tick_collector.cli.checkup import Checkup, Outcome, fail, ok, skipped, warn
 from hk_tick_collector.cli.common import App
 from hk_tick_collector.core.errors import RecorderError
@@ -42,7 +41,13 @@ def check(checkup: Checkup, app: App, unit: str) -> None:
     checkup.run("disk", lambda: _disk(data_root(app)), root_needs)
     checkup.run("unit", lambda: _unit(service))
     if provider(app) == "futu":
-        checkup.run("sdk_log", lambda: doctor_source.sdk_log(app), ["configuration"])
+        checkup.run("sdk_log", lambda: _sdk_log(app), ["configuration"])
+
+
+def _sdk_log(app: App) -> Outcome:
+    from hk_tick_collector.cli.doctor_source import sdk_log  # noqa: PLC0415 - where OpenD is the source
+
+    return sdk_log(app)
 
 
 def provider(app: App) -> str:
