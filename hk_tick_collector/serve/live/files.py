@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -76,12 +76,20 @@ class Piece(NamedTuple):
     told: tuple[dict[str, Any], ...] = ()
 
 
+_Asked = tuple[Roots, Stand, Wish]
+
+
 class Files:
     """Follows data roots and answers, about the kind of record that the position names. ``pause``: waits so many
     seconds; True when nobody asks any more."""
 
-    def __init__(self, days_look_sec: float = DAYS_LOOK_SEC, pause: Callable[[float], bool] | None = None) -> None:
-        self._days_look_sec = days_look_sec
+    def __init__(
+        self,
+        days_look_sec: float = DAYS_LOOK_SEC,
+        pause: Callable[[float], bool] | None = None,
+        piece_rows: Mapping[str, int] = PIECE_ROWS,
+    ) -> None:
+        self._days_look_sec, self._piece_rows = days_look_sec, piece_rows
         self._pause = pause or _slept
         self._followers: dict[Roots, Follows] = {}
         self._books: dict[Root, BookRows] = {}
@@ -89,6 +97,8 @@ class Files:
         self._choices: dict[Root, Choices] = {}
         self._last_choice: Choice | None = None  # kept: the next question is often for the same reader
         self._facts: dict[Roots, Facts] = {}
+        self._following: _Asked | None = None  # what is most likely asked for next
+        self._ready: tuple[_Asked, Piece] | None = None
 
     def tail(self, roots: Roots, position: Stand, look_sec: float, wait_sec: float) -> Batch | JoinedBatch | None:
         """The next rows, waited for up to ``wait_sec``. Raises as ``Follower.read_behind``."""
@@ -100,6 +110,24 @@ class Files:
 
     def piece(self, roots: Roots, position: Stand, wish: Wish) -> Piece | None:
         """The next rows as a reader wants them; None when there are none now. Raises as ``Follower.read_behind``."""
+        asked, ready, self._ready = (roots, position, wish), self._ready, None
+        piece = ready[1] if ready is not None and ready[0] == asked else self._read(*asked)
+        self._following = (roots, piece.after, wish) if piece is not None and piece.is_full else None
+        return piece
+
+    def read_ahead(self) -> None:
+        """Between two questions: the piece that follows the last one, so that nothing waits while that one travels.
+
+        A full piece is kept, since nothing can be added to it. Anything else is found out again when it is asked for.
+        Of one data root alone: what several say of each other is told at the reading that meets it.
+        """
+        following, self._following = self._following, None
+        if following is not None and len(following[0].of) == 1:
+            with contextlib.suppress(StoreError, OSError):
+                piece = self._read(*following)
+                self._ready = (following, piece) if piece is not None and piece.is_full else None
+
+    def _read(self, roots: Roots, position: Stand, wish: Wish) -> Piece | None:
         found = self._next(roots, position, wish)
         if found is None:
             return None
@@ -112,7 +140,7 @@ class Files:
         return Piece(batch.position, len(rows), choice.json(rows), is_full, told)
 
     def _next(self, roots: Roots, position: Stand, wish: Wish) -> tuple[Batch | JoinedBatch, bool] | None:
-        limit_rows = PIECE_ROWS[position.kind]
+        limit_rows = self._piece_rows[position.kind]
         if isinstance(position, Position) and position.kind != TICKS:
             rows_of = self._books_of(roots.first) if position.kind == BOOKS else self._snapshots_of(roots.first)
             return rows_of.piece(position, limit_rows, wish.symbols)

@@ -85,9 +85,13 @@ def rows_json(rows: Sequence[Row], *, as_objects: bool = False) -> bytes:
 
 
 def _json(rows: Sequence[Row], as_objects: bool) -> bytes:
-    listed: list[Any] = [
-        (*row[1:_SEQ], None if row[_SEQ] is None else str(row[_SEQ]), *row[_SEQ + 1 :]) for row in rows
-    ]
+    listed: list[Any] = []
+    for row in rows:
+        values = list(row)  # and then changed: a third less than a tuple put together
+        if values[_SEQ] is not None:
+            values[_SEQ] = str(values[_SEQ])
+        del values[0]
+        listed.append(values)
     if as_objects:
         listed = [dict(zip(COLUMNS[TICKS], row, strict=True)) for row in listed]
     try:

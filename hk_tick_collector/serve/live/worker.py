@@ -127,11 +127,17 @@ def main() -> int:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a library prints is no answer
     questions = os.fdopen(os.dup(0), "rb", buffering=0)
-    files = Files(pause=lambda seconds: bool(select.select([questions], [], [], seconds)[0]))
+
+    def is_asked(within_sec: float) -> bool:
+        return bool(select.select([questions], [], [], within_sec)[0])
+
+    files = Files(pause=is_asked)
     with contextlib.closing(files), contextlib.suppress(BrokenPipeError):
         while (question := _read(questions)) is not None:
             answers.write(_packed(_answer(files, *question)))
             answers.flush()
+            if not is_asked(0):
+                files.read_ahead()
     return 0
 
 

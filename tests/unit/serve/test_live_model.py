@@ -48,10 +48,13 @@ class Here:
     """Reads in this process."""
 
     def __init__(self) -> None:
-        self.files = Files(days_look_sec=0)
+        self.files = Files(days_look_sec=0, piece_rows={"ticks": 7, "books": 7})
 
     async def ask(self, what: str, *arguments: Any) -> Any:
-        return getattr(self.files, what)(*arguments)
+        try:
+            return getattr(self.files, what)(*arguments)
+        finally:
+            self.files.read_ahead()
 
     async def close(self) -> None:
         self.files.close()
