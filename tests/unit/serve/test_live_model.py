@@ -31,6 +31,7 @@ from tests.unit.store_ticks import DAY, ticks
 
 DAYS = (DAY, "20261123")
 SYMBOLS = ("HK.00005", "HK.00700")
+PIECE_ROWS = 7  # of one read for a reader behind the ring
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("commit"), st.integers(1, 40), st.sampled_from(SYMBOLS)),
@@ -48,7 +49,7 @@ class Here:
     """Reads in this process."""
 
     def __init__(self) -> None:
-        self.files = Files(days_look_sec=0, piece_rows={"ticks": 7, "books": 7})
+        self.files = Files(days_look_sec=0, piece_rows={"ticks": PIECE_ROWS, "books": PIECE_ROWS})
 
     async def ask(self, what: str, *arguments: Any) -> Any:
         try:
@@ -143,7 +144,7 @@ async def play(world: World, steps: list[tuple[str, int, str]]) -> None:
             world.day = DAYS[1]
     for _ in range(3):
         await world.step_hub()
-        await world.read(5)
+        await world.read(len(world.made) // PIECE_ROWS + 5)
     assert world.given == world.expected()
     assert world.session is not None
     assert all(feed.is_live for feed in world.session._feeds), "it has caught up, and reads the ring"
