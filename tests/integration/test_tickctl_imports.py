@@ -108,6 +108,20 @@ def test_a_command_loads_what_it_uses(place: Path, name: str, arguments: tuple[s
         assert not re.search(r"^import time:.*\| +asyncio$", done.stderr, re.MULTILINE), "it runs no loop"
 
 
+OF_SOURCE: dict[str, dict[str, object]] = {
+    "source": {"FUTU_SYMBOLS": SYMBOLS[0]},  # OpenD's
+    "sierra": {"SOURCE": "sierra", "MARKET": "CME", "SIERRA_DIR": "/", "FUTU_SYMBOLS": "CME.ESZ26"},
+}
+
+
+@pytest.mark.parametrize("checks", OF_SOURCE)
+def test_doctor_loads_the_checks_of_its_source_alone(tmp_path: Path, checks: str) -> None:
+    done = tickctl("doctor", "--offline", data_root=tmp_path, PYTHONVERBOSE=1, **OF_SOURCE[checks])
+    loaded = set(re.findall(r"^import 'hk_tick_collector\.cli\.doctor_(\w+)'", done.stderr, re.MULTILINE))
+    assert loaded == {"local", "serving", "copies", checks}, done.stdout
+    assert ("import 'futu'" in done.stderr) == (checks == "source")
+
+
 def test_help_of_every_command_loads_nothing(place: Path) -> None:
     for name in COMMANDS:
         done = tickctl(name, "--help", data_root=None, PYTHONPROFILEIMPORTTIME=1)
