@@ -45,7 +45,7 @@ _TIME_TYPES = re.compile(
     re.DOTALL | re.IGNORECASE,
 )
 ONLY_DAYS = (
-    "a question reads the tables ticks, coverage, gaps, symbols, books and quotes and nothing else: "
+    "a question reads the tables ticks, coverage, gaps, symbols, books, quotes and brokers and nothing else: "
     "no files, no network, no extensions"
 )
 TIME_HINT = (

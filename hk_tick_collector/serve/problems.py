@@ -42,7 +42,9 @@ KINDS: dict[str, Kind] = {
     "bad-parameter": Kind(400, "A parameter is wrong", "correct what errors names; /docs describes each parameter"),
     "bad-request": Kind(400, "This is no HTTP request", "send HTTP/1.1, as every HTTP library does"),
     "bad-sql": Kind(
-        400, "The SQL is wrong or not allowed", "write one SELECT over ticks, coverage, gaps, symbols, books and quotes"
+        400,
+        "The SQL is wrong or not allowed",
+        "write one SELECT over ticks, coverage, gaps, symbols, books, quotes and brokers",
     ),
     "bad-cursor": Kind(400, "The cursor does not belong to this query", "ask again without cursor"),
     "unauthorized": Kind(401, "A key is needed", "send the header Authorization: Bearer <key>"),
