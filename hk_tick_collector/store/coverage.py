@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
 from hk_tick_collector.core.evidence import BY_TOTAL, NO_COUNTER
 from hk_tick_collector.core.facts import (
@@ -47,11 +46,12 @@ from hk_tick_collector.core.ranges import CounterRanges
 from hk_tick_collector.market.market import Market
 from hk_tick_collector.market.registry import DEFAULT_MARKET
 from hk_tick_collector.records.tick import SEQ_COUNTER_MASK, Origin, Tick
-from hk_tick_collector.records.totals import NO_TRADE, units_of
+from hk_tick_collector.records.totals import NO_TRADE
 from hk_tick_collector.store import gaps
 from hk_tick_collector.store.connect import COVERAGE_SQL, LATER_INTERRUPTIONS, split_statements, table_columns
 from hk_tick_collector.store.extents import subtract
 from hk_tick_collector.store.numbering import Names
+from hk_tick_collector.store.sorting import Sorted, sort_by_position, take_total
 from hk_tick_collector.store.symbol_coverage import COLUMNS, MAX_MS, MIN_MS, NO_RANGE, Row, SymbolCoverage
 from hk_tick_collector.store.verdict import MISSING, REPLAY_COLUMNS, read_replays
 
@@ -69,15 +69,6 @@ _SELECT = f"SELECT {', '.join(COLUMNS)} FROM coverage"  # noqa: S608 - constants
 _UPSERT = f"INSERT OR REPLACE INTO coverage ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"  # noqa: S608
 _ADVANCE = "UPDATE coverage SET last_counter = ?, stored_ticks = ?, last_ts_ms = ?, updated_at_ms = ? WHERE symbol = ?"
 _REPLAYED = f"INSERT OR REPLACE INTO replays ({', '.join(REPLAY_COLUMNS)}) VALUES (?, ?, ?, ?, ?, ?)"  # noqa: S608
-
-
-class Sorted(NamedTuple):
-    """A day's rows of a batch by what is known of them before SQLite sees them, each with the stamp at its end."""
-
-    new: list[Row]  # their counters are new: none of them can be stored already
-    doubtful: list[Row]  # their counters were seen: a repeat, or another tick
-    unsequenced: dict[str, list[Row]]  # by symbol
-    claims: bool  # is a row without a sequence stored that one of these may be?
 
 
 class DayCoverage:
@@ -208,7 +199,9 @@ class DayCoverage:
     def sort(self, rows: Sequence[Tick], stamp: tuple[int]) -> Sorted:
         """Note the rows and part them. ValueError when a value is of a kind that no tick has."""
         if not self._counts:
-            return self._sort_by_position(rows, stamp)
+            parts, symbols = sort_by_position(rows, stamp, self.track)
+            self._touched |= symbols
+            return parts
         new: list[Row] = []
         doubtful: list[Row] = []
         unsequenced: dict[str, list[Row]] = {}
@@ -244,37 +237,6 @@ class DayCoverage:
         self._touched |= touched
         claims = any(self._tracks[symbol].unsequenced_ticks for symbol in touched)
         return Sorted(new, doubtful, unsequenced, claims)
-
-    def _sort_by_position(self, rows: Sequence[Tick], stamp: tuple[int]) -> Sorted:
-        """The same where sequences are positions: one beyond all stored ones is new."""
-        new: list[Row] = []
-        doubtful: list[Row] = []
-        unsequenced: dict[str, list[Row]] = {}
-        symbol: object = self  # which no row has
-        touched: set[str] = set()
-        try:
-            for row in rows:
-                if row.symbol is not symbol:
-                    symbol = row.symbol
-                    track = self.track(symbol)
-                    touched.add(symbol)
-                    by_total = track.by_total
-                seq = row.seq
-                if seq is None:
-                    unsequenced.setdefault(track.symbol, []).append(row + stamp)
-                elif _take_total(track, seq, row.volume) if by_total else track.pass_over(seq):
-                    new.append(row + stamp)
-                    ts_ms = row.ts_ms
-                    if ts_ms > track.last_ts_ms:  # noqa: PLR1730 - as above
-                        track.last_ts_ms = ts_ms
-                    if ts_ms < track.first_ts_ms:  # noqa: PLR1730
-                        track.first_ts_ms = ts_ms
-                else:
-                    doubtful.append(row + stamp)
-        except TypeError as exc:
-            raise ValueError(f"a value is of the wrong kind: {exc}") from exc
-        self._touched |= touched
-        return Sorted(new, doubtful, unsequenced, any(self._tracks[symbol].unsequenced_ticks for symbol in touched))
 
     def recount(self, conn: sqlite3.Connection, symbols: Iterable[str]) -> None:
         """Count these symbols' rows anew from ``ticks``, by its indexes: O(rows of the symbols)."""
@@ -468,23 +430,9 @@ def _count_totals(conn: sqlite3.Connection, track: SymbolCoverage) -> int:
         "SELECT seq, volume FROM ticks WHERE symbol = ? AND seq IS NOT NULL ORDER BY seq", (track.symbol,)
     ):
         sequenced_ticks += 1
-        if seq < NO_TRADE and not _take_total(track, seq, volume):
+        if seq < NO_TRADE and not take_total(track, seq, volume):
             track.doubt(TOTALS_DISAGREE)
     return sequenced_ticks
-
-
-def _take_total(track: SymbolCoverage, seq: int, volume: int | None) -> bool:
-    """Note a trade that is stored. False when it may be stored already, or contradicts what is."""
-    if volume is None or volume <= 0 or seq >= NO_TRADE:
-        return False
-    first, last = units_of(seq, volume)
-    newest = track.newest
-    if first == newest[1] + 1:
-        newest[1] = last
-    elif not track.take_units(first, last):
-        return False
-    track.surplus_ticks += 1 - volume
-    return True
 
 
 _COUNTERS = {  # by whether sequences count, and whether they are a running total

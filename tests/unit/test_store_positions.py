@@ -13,6 +13,7 @@ from hk_tick_collector.core.evidence import NO_COUNTER, EvidenceLevel
 from hk_tick_collector.core.facts import HeadProven, Verified
 from hk_tick_collector.records.tick import Origin, Tick
 from hk_tick_collector.store.reader import coverage, tracks, verdict_of
+from hk_tick_collector.store.rows import OneByOne
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.unit.store_ticks import DAY, query, tick
 
@@ -85,6 +86,45 @@ def test_another_trade_of_the_same_number_is_stored_and_said(tmp_path: Path) -> 
     (row,) = coverage(tmp_path / f"{DAY}.db")
     assert row.stored_ticks == 3
     assert "two ticks with one sequence" in str(row.reason)
+
+
+def two_a_millisecond(count: int) -> list[Tick]:
+    """As sources name them that tell two trades of a millisecond apart by what they are: the names rise in no order."""
+    names = random.Random(11).sample(range(1000), count)
+    return [trade(US + at // 2 * 1000 + name) for at, name in enumerate(names)]
+
+
+@pytest.mark.parametrize("batch_rows", [2, 10, 100])
+def test_names_that_do_not_rise_are_new_without_a_look_into_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch_rows: int
+) -> None:
+    batches = [two_a_millisecond(100)[at : at + batch_rows] for at in range(0, 100, batch_rows)]
+    with monkeypatch.context() as patched:
+        patched.setattr(OneByOne, "store", lambda *_: pytest.fail("looked up one by one"))
+        store = writer(tmp_path)
+        assert sum(store.write(batch).inserted_rows for batch in batches) == 100
+    again = store.write(two_a_millisecond(100))
+    store.close()
+    assert (again.inserted_rows, again.ignored_rows, again.collisions) == (0, 100, 0)
+    (row,) = coverage(tmp_path / f"{DAY}.db")
+    assert row.stored_ticks == 100
+    assert (row.first_counter, row.last_counter) == (min(stored_seqs(tmp_path)), max(stored_seqs(tmp_path)))
+
+
+def test_names_that_do_not_rise_and_come_again_are_stored_once(tmp_path: Path) -> None:
+    """In one batch: as repeats, as another trade of the same name, and mixed with those that were stored before."""
+    rng = random.Random(5)
+    rows = two_a_millisecond(60)
+    other = rows[31]._replace(price=1.0)
+    store = writer(tmp_path)
+    store.write(rows[:20])
+    batch = [*rows[10:], *rng.sample(rows, 30), other]
+    rng.shuffle(batch)
+    result = store.write(batch)
+    store.close()
+    assert (result.inserted_rows, result.collisions) == (41, 1)
+    (row,) = coverage(tmp_path / f"{DAY}.db")
+    assert row.stored_ticks == 61
 
 
 def test_a_recorder_is_not_told_of_holes(tmp_path: Path) -> None:
