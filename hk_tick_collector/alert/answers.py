@@ -15,6 +15,7 @@ from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.market import Market
 from hk_tick_collector.quality.certificate import make_certificate
 from hk_tick_collector.quality.gap_list import gap_lines
+from hk_tick_collector.records.tick import Tick
 from hk_tick_collector.store import layout
 from hk_tick_collector.watch.condition import look
 from hk_tick_collector.watch.newest import newest_ticks
@@ -91,7 +92,7 @@ class Answers:
         market = self._catalog.market
         (symbol,) = symbol_list(market, [text])[:1] or [""]
         found = newest_ticks(layout.day_file(self._catalog.data_root, self._newest()), [symbol], SHOWN)
-        lines = [f"{clock(tick.ts_ms, market)} {tick.price:g} x {tick.volume:,}" for tick in found.get(symbol, [])]
+        lines = [f"{clock(tick.ts_ms, market)} {_amount(tick)}" for tick in found.get(symbol, [])]
         return "\n".join([symbol, *lines]) if lines else f"{symbol} has no ticks in the newest day file"
 
     def _mute(self, code: str) -> str:
@@ -101,6 +102,15 @@ class Answers:
         finally:
             outbox.close()
         return f"{code} is silent until {clock(until_ms, self._catalog.market)}"
+
+
+def _amount(tick: Tick) -> str:
+    """Price and size. A part of a share has no volume, but a turnover that tells it; a file of an earlier recorder may
+    lack either."""
+    price = "?" if tick.price is None else f"{tick.price:g}"
+    if tick.volume is not None:
+        return f"{price} x {tick.volume:,}"
+    return f"{price} x {tick.turnover / tick.price:.6g}" if tick.turnover and tick.price else f"{price} x ?"
 
 
 def _clock(ts_ms: int | None, market: Market) -> str:

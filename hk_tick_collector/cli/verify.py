@@ -131,7 +131,7 @@ def _here(app: App, days: str | None) -> list[str]:
 
 
 def _without_ticks(app: App) -> list[str]:
-    """Days of depth files or order books alone."""
+    """Days of depth files, order books or broker queues alone."""
     return app.catalog.days_without_ticks()
 
 
@@ -160,7 +160,7 @@ def _line(row: dict[str, Any], *, several: bool) -> tuple[str, str, str]:
         if row["rows"]:
             what = f"{counted(row['rows'], 'tick')} of {counted(row['symbols'], 'symbol')}"
             return row["trading_day"], "fine", f"{where}{what} in its day file; not archived"
-        kept = f"{counted(row['depth_files'], 'depth file')}" if row["depth_files"] else "order books"
+        kept = f"{counted(row['depth_files'], 'depth file')}" if row["depth_files"] else "order books or broker queues"
         return row["trading_day"], "fine", f"{where}{kept} and no tick; not archived"
     beside = "as its day file" if row["compared_with"] else "its day file is gone"
     kinds = " and ".join(row["formats"])

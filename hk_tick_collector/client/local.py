@@ -336,7 +336,7 @@ def _info(name: str, day_of: Callable[[str], Day], market: str, keep: Callable[[
 
 
 def _without_ticks(recorded: MarketRoots) -> Iterator[DayInfo]:
-    """Days of order books or depth files alone, whatever data root they are in."""
+    """Days of order books, broker queues or depth files alone, whatever data root they are in."""
     from hk_tick_collector.days.catalog import Day  # noqa: PLC0415
 
     with_ticks = set(recorded.catalog.days())

@@ -342,8 +342,10 @@ class Catalog:
         return BookDays(self.data_root, self.archive_root, BROKER_KIND)
 
     def days_without_ticks(self) -> list[str]:
-        """Days of which there are order books, or files that were kept beside them, and not one tick; oldest first."""
-        return sorted({*self.book_days.days(), *kept_days(self.data_root)}.difference(self.days()))
+        """Days of which there are order books, broker queues, or files that were kept beside them, and not one tick;
+        oldest first."""
+        there = {*self.book_days.days(), *self.broker_days.days(), *kept_days(self.data_root)}
+        return sorted(there.difference(self.days()))
 
     def live_days(self) -> list[str]:
         """Trading days with a day file, oldest first."""

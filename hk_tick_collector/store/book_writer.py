@@ -135,7 +135,7 @@ class BookWriter:
             self._end_day()
             self._resting_day = self._day
         else:
-            self._in_file(self._day, lambda conn: self._count(conn, now_ms, 0, 0, 0, 0))
+            self._in_file(self._day, lambda conn: self._count(conn, now_ms, 0, 0, 0, 0), is_batch=False)
 
     def recover(self) -> None:
         """After a fault of ours: what was under way is given up, and the next batch is another one."""
@@ -199,8 +199,9 @@ class BookWriter:
             if isinstance(entry, (WatchBegan, WatchEnded)):
                 self._refused.pop(entry.symbol, None)
 
-    def _in_file(self, day: str, step: Callable[[sqlite3.Connection], None]) -> None:
-        """One transaction in the day's file."""
+    def _in_file(self, day: str, step: Callable[[sqlite3.Connection], None], *, is_batch: bool = True) -> None:
+        """One transaction in the day's file. ``is_batch``: after an error the same comes again. What does not leaves no
+        attempt: the batch behind it would be taken for it, and not be stored."""
         if self._conn is not None and day != self._day:
             self._end_day()
         watching, refused = self._before = dict(self._watching), dict(self._refused)
@@ -213,7 +214,7 @@ class BookWriter:
                 return
             conn.execute("BEGIN IMMEDIATE")
             step(conn)
-            self._attempted = _Attempt(self._counters, self._watching)
+            self._attempted = _Attempt(self._counters, self._watching) if is_batch else None
             self._check_turn()  # after the attempt is noted: either it is seen here, or the heir knows of it
             conn.execute("COMMIT")
             self._attempted = self._before = None

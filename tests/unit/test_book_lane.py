@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -270,6 +271,11 @@ class _Hanging(BookWriter):
     def __init__(self, root: Path, at: str, hangs: threading.Event, released: threading.Event) -> None:
         super().__init__(root, SqliteOptions(busy_timeout_ms=50), HK.trading_day, lambda: OPEN_US // 1000)
         self._at, self._hangs, self._released = at, hangs, released
+        self.is_beating = False
+
+    def beat(self) -> None:
+        self.is_beating = True
+        super().beat()
 
     def _hang(self) -> None:
         self._hangs.set()
@@ -311,6 +317,49 @@ def test_a_thread_that_hangs_is_replaced_and_each_push_is_stored_once(tmp_path: 
     (session,) = book_reader.sessions(book_file(tmp_path, DAY))
     assert (session.received, session.stored, session.unread, session.adds_up) == (5, 4, 1, True)
     assert [watch.reason for watch in book_reader.watches(book_file(tmp_path, DAY))] == ["recorder stopped"]
+
+
+class _HangingBeat(_Hanging):
+    """Hangs when a note that it is alive was committed, and before it knows of that."""
+
+    def _open(self, path: Path) -> sqlite3.Connection:
+        conn = super()._open(path)
+        conn.set_trace_callback(None)
+        self._conn = _Committing(conn, self)  # type: ignore[assignment]
+        return self._conn  # type: ignore[return-value]
+
+
+class _Committing:
+    def __init__(self, conn: sqlite3.Connection, writer: _HangingBeat) -> None:
+        self._conn, self._writer = conn, writer
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._conn, name)
+
+    def execute(self, sql: str, *args: Any) -> sqlite3.Cursor:
+        cursor = self._conn.execute(sql, *args)
+        if sql == "COMMIT" and self._writer.is_beating:
+            self._writer._hang()
+            raise sqlite3.OperationalError("disk I/O error")
+        return cursor
+
+
+@pytest.mark.parametrize("is_replaced", [True, False])
+def test_what_comes_behind_a_beat_whose_end_is_not_known_is_stored(tmp_path: Path, *, is_replaced: bool) -> None:
+    """A beat that is in the file after all is no sign that the batch behind it is, too."""
+    progress, hangs, released = BookProgress(), threading.Event(), threading.Event()
+    with _lane(tmp_path, progress, make=lambda: _HangingBeat(tmp_path, "no statement", hangs, released)) as lane:
+        lane.push([_raw("HK.00700", 1)])
+        assert hangs.wait(PATIENCE_SEC)
+        lane.push([_raw("HK.00700", 2)])
+        if is_replaced:
+            lane.recover("none was stored")
+            _until(lambda: progress.stored == 2)
+        released.set()
+        _until(lambda: progress.stored == 2)
+    assert _stored(tmp_path) == [1, 2]
+    (session,) = book_reader.sessions(book_file(tmp_path, DAY))
+    assert (session.received, session.stored, session.adds_up) == (2, 2, True)
 
 
 def test_a_hung_lane_is_helped_by_the_watchdogs_rule_and_not_for_ever(

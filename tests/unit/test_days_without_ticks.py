@@ -1,4 +1,5 @@
-"""Days of which there are depth files or order books, and not one tick: they are listed, and read when asked."""
+"""Days of which there are depth files, order books or broker queues, and not one tick: they are listed, and read
+when asked."""
 
 from __future__ import annotations
 
@@ -12,11 +13,12 @@ from hk_tick_collector.days.catalog import Catalog
 from hk_tick_collector.store.kept import KeptFile, keep
 from hk_tick_collector.store.layout import archive_dir, book_file, depth_dir
 from tests.books import record_books
+from tests.brokers import record_brokers
 from tests.tickctl import tickctl, tickctl_json
 from tests.ticks import DAY, make_ticks
 from tests.unit.client.days import recordings, store
 
-BOOKS_ALONE, DEPTH_ALONE = "20261119", "20261118"
+BOOKS_ALONE, DEPTH_ALONE, QUEUES_ALONE = "20261119", "20261118", "20261117"
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +27,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     store(root, make_ticks(1, 3))
     record_books(root, DAY, pushes=20)
     record_books(root, BOOKS_ALONE, pushes=20)
+    record_brokers(root, QUEUES_ALONE)
     source = root.parent / "A.depth"
     source.write_bytes(b"depth")
     with source.open("rb") as file:
@@ -38,8 +41,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_they_are_among_the_days(root: Path) -> None:
-    assert Catalog(root, archive_dir(root)).days_without_ticks() == [DEPTH_ALONE, BOOKS_ALONE]
-    depth, books, whole = recordings(root).days()
+    assert Catalog(root, archive_dir(root)).days_without_ticks() == [QUEUES_ALONE, DEPTH_ALONE, BOOKS_ALONE]
+    queues, depth, books, whole = recordings(root).days()
+    assert (queues.trading_day, queues.stored_ticks, queues.book_rows) == (QUEUES_ALONE, 0, 0)
     assert (depth.trading_day, depth.state, depth.stored_ticks, depth.depth_files, depth.book_rows) == (
         DEPTH_ALONE, UNPROVEN, 0, 1, 0,
     )  # fmt: skip
@@ -52,10 +56,12 @@ def test_they_are_among_the_days(root: Path) -> None:
 def test_verify_reads_them_where_they_are(root: Path) -> None:
     found = {row["trading_day"]: row for row in tickctl_json("verify", data_root=root)}
     assert {day: (row["fine"], row["depth_files"]) for day, row in found.items()} == {
-        DEPTH_ALONE: (True, 1), BOOKS_ALONE: (True, 0),
+        DEPTH_ALONE: (True, 1), BOOKS_ALONE: (True, 0), QUEUES_ALONE: (True, 0),
     }  # fmt: skip
     shown = tickctl("verify", DEPTH_ALONE, data_root=root).stdout
     assert "1 depth file and no tick; not archived" in shown
+    shown = tickctl("verify", QUEUES_ALONE, data_root=root).stdout
+    assert "order books or broker queues and no tick; not archived" in shown
 
 
 def test_damage_of_them_is_told(root: Path) -> None:

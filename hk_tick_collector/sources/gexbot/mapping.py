@@ -28,6 +28,7 @@ MAX_BODY_BYTES = 2 * 1024 * 1024
 MAX_SEC = 4_102_444_800  # 2100-01-01
 AHEAD_SEC = 300  # of our clock
 DIGEST_CHARS = 32
+_DELETE = "\x7f"  # the one ASCII character that Python escapes and orjson does not
 RAW_CHARS = 2000  # of a refused body, in the quarantine
 
 
@@ -66,13 +67,13 @@ def read(body: str) -> tuple[dict[str, Any], bytes]:
 
 
 def _read_fast(body: str) -> tuple[dict[str, Any], bytes] | None:
-    if orjson is None or not body.isascii() or "\\" in body:
+    if orjson is None or not body.isascii() or "\\" in body or _DELETE in body:
         return None
     try:
         said = orjson.loads(body)
-    except ValueError:  # the slow way says what is wrong
+        text = orjson.dumps(said, option=orjson.OPT_SORT_KEYS)
+    except (ValueError, orjson.JSONEncodeError):  # the slow way says what is wrong, and writes what is nested deeper
         return None
-    text = orjson.dumps(said, option=orjson.OPT_SORT_KEYS)
     if not isinstance(said, dict) or _has_odd_numbers(text):
         return None
     return said, text
@@ -86,11 +87,12 @@ def _has_odd_numbers(text: bytes) -> bool:
 def _read_slowly(body: str) -> tuple[dict[str, Any], bytes]:
     try:
         said = json.loads(body, parse_constant=_no_number)
+        text = json.dumps(said, sort_keys=True, separators=(",", ":"))
     except (ValueError, RecursionError) as exc:
         raise TickRejected(RejectCode.SYMBOL, f"no JSON object: {cut(str(exc), 80)}") from None
     if not isinstance(said, dict):
         raise TickRejected(RejectCode.SYMBOL, "no JSON object")
-    return said, json.dumps(said, sort_keys=True, separators=(",", ":")).encode()
+    return said, text.encode()
 
 
 def _no_number(word: str) -> NoReturn:

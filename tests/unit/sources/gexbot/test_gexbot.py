@@ -303,6 +303,29 @@ def test_what_names_a_picture_is_the_same_with_orjson_and_without(
     assert json.loads(plain[1]) == body
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(f'{{"a":{"[" * levels}{"]" * levels}}}' for levels in (253, 254, 255, 400, 1025, 100_000)),
+        *('{"a":' * levels + "1" + "}" * levels for levels in (254, 255, 400, 1025, 100_000)),
+        '{"a":"\x7f"}', '{"a":"\x00"}', '{"a":"\\ud800"}', '{"a":NaN}', '{"a":1e400}', '{"a":-0}', '{"a":1,"a":2}',
+        '{"a":18446744073709551616}', '{"a":-9223372036854775809}', '{"a":1%s}' % ("0" * 5000),
+    ],
+)  # fmt: skip
+def test_odd_json_is_the_same_with_orjson_and_without(text: str) -> None:
+    """What one reads the other reads, with the same name, or both say why not: nothing else is raised."""
+
+    def told() -> object:
+        try:
+            return mapping.read(text)
+        except TickRejected as exc:
+            return exc.code
+
+    with mock.patch.object(mapping, "orjson", None):
+        plain = told()
+    assert repr(told()) == repr(plain)
+
+
 def test_the_usual_picture_is_read_the_fast_way() -> None:
     text = '{"b": [1, -2.5, 0.125, [5000, 13.75]], "a": "SPX", "c": null}'
     with mock.patch.object(mapping.json, "loads", side_effect=AssertionError("the slow way")):
