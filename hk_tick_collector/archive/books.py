@@ -19,7 +19,7 @@ from hk_tick_collector.core.errors import StoreUnavailable
 from hk_tick_collector.core.regular import open_regular
 from hk_tick_collector.days.manifest import Manifest, kept_dir
 from hk_tick_collector.store.book_file import STATE_KINDS, StateKind, open_for_writing
-from hk_tick_collector.store.companions import is_closed
+from hk_tick_collector.store.companions import Mark, is_closed
 from hk_tick_collector.store.connect import SqliteOptions, translate, unavailable
 from hk_tick_collector.store.inuse import open_elsewhere
 from hk_tick_collector.store.kept import KeptFile, check_room, digest_of, keep, list_entry, problems_of
@@ -95,7 +95,9 @@ def _leave(kind: StateKind, data_root: Path, manifest: Manifest) -> None:
     with contextlib.suppress(OSError):
         if entry is None or not path.is_file() or not is_closed(path) or open_elsewhere(path).pids:
             return
-        if digest_of(path) == (entry.size_bytes, entry.sha256):
+        before = Mark.of(path)
+        is_held = digest_of(path) == (entry.size_bytes, entry.sha256)
+        if is_held and Mark.of(path) == before and is_closed(path) and not open_elsewhere(path).pids:
             path.unlink()
             sync_dir(path.parent)
 

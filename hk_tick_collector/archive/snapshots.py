@@ -22,7 +22,7 @@ from hk_tick_collector.core.regular import open_regular
 from hk_tick_collector.core.text import days_there
 from hk_tick_collector.days.snapshots import newest_no
 from hk_tick_collector.market.calendar import TradingCalendar
-from hk_tick_collector.store.companions import is_closed
+from hk_tick_collector.store.companions import Mark, is_closed
 from hk_tick_collector.store.connect import SqliteOptions, translate
 from hk_tick_collector.store.inuse import open_elsewhere
 from hk_tick_collector.store.kept import KeptFile, digest_of, entry_in, keep_in, problems_of
@@ -144,15 +144,24 @@ def bring_back(archive_root: Path, day: str, data_root: Path) -> Path:
 def leave_to_archive(data_root: Path, archive_root: Path, day: str, *, dry_run: bool) -> int:
     """Delete a live file whose very bytes the archive holds; how many they were. Refused, with the reason."""
     path = snapshot_file(data_root, day)
+    before = _at_rest(path)
     entry, problems = check(data_root, archive_root, day)
     if problems or entry is None:
         raise Refused("; ".join(problems))
-    if open_elsewhere(path).pids or not is_closed(path):
-        raise Refused(f"{path} is open")
+    if _at_rest(path) != before:
+        raise Refused(f"{path} was written to while it was compared with its archive: archive the day again")
     if not dry_run:
         path.unlink()
         sync_dir(path.parent)
     return entry.size_bytes
+
+
+def _at_rest(path: Path) -> Mark | None:
+    """Which file it is now, for who looks again later. Refused while another process has it open."""
+    mark = Mark.of(path)
+    if open_elsewhere(path).pids or not is_closed(path):
+        raise Refused(f"{path} is open")
+    return mark
 
 
 def entry_of(archive_root: Path, day: str) -> KeptFile | None:
