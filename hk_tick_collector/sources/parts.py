@@ -12,3 +12,9 @@ from typing import Any
 def is_part(size: Any, most: float) -> bool:
     """Is it a size up to ``most`` that is no whole number? NaN and infinity are none."""
     return type(size) is float and 0.0 < size <= most and not size.is_integer()
+
+
+def turnover_of(price: float, size: Any, most: float) -> float | None:
+    """What tells a part (``is_part``); None of any other size, and at a price that makes it nothing: that trade is
+    rejected for its size, for nothing that is stored would tell it."""
+    return (price * size or None) if is_part(size, most) else None

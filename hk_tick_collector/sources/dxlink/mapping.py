@@ -6,7 +6,7 @@
 - ``tick_type`` is named as for every source of the market, so that bars are made by the market's own rule. What the
   server calls not valid makes no price. The source's own words are kept in ``conditions``.
 - A part of a share has no whole number: ``volume`` is NULL, and ``turnover``, price x size, by the price is the part.
-- A correction or a cancel leaves its tick as it is, and is kept beside it.
+- A correction or a cancel leaves its tick as it is, and is kept beside it; a size that is a part, in its words.
 
 What cannot be mapped becomes a ``RejectedTick``, whole; the others go on.
 """
@@ -24,7 +24,7 @@ from hk_tick_collector.core.text import cut, printable
 from hk_tick_collector.market.market import Market
 from hk_tick_collector.records.tick import PUSH_TYPE_PUSH, RejectedTick, Tick, tick_with
 from hk_tick_collector.sources.dxlink.messages import FIELDS, Broken, Row
-from hk_tick_collector.sources.parts import is_part
+from hk_tick_collector.sources.parts import is_part, turnover_of
 from hk_tick_collector.sources.plausible import DayOfMinute, PlausibleDays
 
 DxTick: Any = tick_with("ts_ns_part", "venue", "conditions", "bid_price", "ask_price")
@@ -96,11 +96,8 @@ class TradeMapper:
         ) = row  # fmt: skip
         moment = self._moment(index, time_ms, sequence, recv_ts_ms)
         worth = self._price(price)
-        volume, turnover = None, None
-        if self._has_parts and is_part(size, MAX_SIZE):
-            turnover = worth * size
-        else:
-            volume = _size(size)
+        turnover = turnover_of(worth, size, MAX_SIZE) if self._has_parts else None
+        volume = _size(size) if turnover is None else None
         is_snapshot = type(flags) is int and flags & SNAPSHOT
         tick: Tick = tuple.__new__(
             DxTick,
@@ -138,6 +135,8 @@ class TradeMapper:
             return None
         moment = self._moment(index, time_ms, sequence, recv_ts_ms)
         is_correction = kind == "CORRECTION"
+        is_a_part = is_correction and self._has_parts and is_part(size, MAX_SIZE)
+        words = [f"size {size!r}" if is_a_part else None, _word(conditions)]
         return Amended(
             symbol,
             moment.trading_day,
@@ -146,8 +145,8 @@ class TradeMapper:
             moment.ts_ms,
             moment.seq,
             self._price(price) if is_correction else None,
-            _size(size) if is_correction else None,
-            source_text=_word(conditions),
+            _size(size) if is_correction and not is_a_part else None,
+            source_text="; ".join(word for word in words if word) or None,
         )
 
     def _moment(self, index: Any, time_ms: Any, sequence: Any, recv_ts_ms: int) -> _Moment:

@@ -30,7 +30,7 @@ from hk_tick_collector.core.text import cut, printable
 from hk_tick_collector.market.hours import Phase, hm
 from hk_tick_collector.market.market import Market
 from hk_tick_collector.records.tick import PUSH_TYPE_PUSH, RejectedTick, Tick, tick_with
-from hk_tick_collector.sources.parts import is_part
+from hk_tick_collector.sources.parts import turnover_of
 from hk_tick_collector.sources.plausible import DayOfMinute, PlausibleDays
 from hk_tick_collector.sources.schwab.messages import EQUITIES, PRICE, SIZE, TOTAL_VOLUME, TRADE_TIME, VENUE
 
@@ -149,8 +149,8 @@ class LastTradeMapper:
             raise TickRejected(RejectCode.TIME, f"trade time {cut(ascii(ts_ms))} is no time in milliseconds")
         if type(price) not in (int, float) or not 0 < price <= MAX_PRICE:
             raise TickRejected(RejectCode.PRICE, f"price {cut(ascii(price))} is not a number up to {MAX_PRICE:g}")
-        is_a_part = is_part(size, MAX_SIZE)
-        if not is_a_part and not _is_count(size):
+        turnover = turnover_of(price, size, MAX_SIZE)
+        if turnover is None and not _is_count(size):
             raise TickRejected(RejectCode.VOLUME, f"size {cut(ascii(size))} is not a whole number up to {MAX_SIZE}")
         day = self._days.of(ts_ms, recv_ts_ms)
         if how == "SNAPSHOT" and day != self._days.of(min(recv_ts_ms, MAX_TIME_MS), recv_ts_ms):
@@ -163,11 +163,11 @@ class LastTradeMapper:
                 last.symbol,
                 ts_ms,
                 float(price),
-                None if is_a_part else int(size),
-                price * size if is_a_part else None,
+                int(size) if turnover is None else None,
+                turnover,
                 "NEUTRAL",
                 ts_ms << NAME_BITS
-                | (int(price * 10_000 + 0.5) * 8191 + int(size * PARTS if is_a_part else size)) & NAME_MASK,
+                | (int(price * 10_000 + 0.5) * 8191 + int(size if turnover is None else size * PARTS)) & NAME_MASK,
                 tick_type,
                 PUSH_TYPE_PUSH,
                 day,

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hk_tick_collector.core.errors import FeedLost
+from hk_tick_collector.core.errors import FeedLost, RejectCode
 from hk_tick_collector.core.facts import CANCEL, CORRECTION
 from hk_tick_collector.market.registry import market_of
 from hk_tick_collector.sources.dxlink.mapping import Mapped, TradeMapper
@@ -205,6 +205,21 @@ def test_a_part_of_a_share_is_told_by_its_turnover(size: float, turnover: float)
     part, whole = mapped(event(size=size), event(size=3.0)).ticks["US.AAPL"]
     assert (part.volume, part.turnover) == (None, turnover)
     assert (whole.volume, whole.turnover) == (3, None)
+
+
+def test_a_part_that_no_turnover_tells_is_rejected() -> None:
+    """A price of 0 makes 0 of any size."""
+    found = mapped(event(size=0.5, price=0.0), event(size=3.0, price=0.0))
+    assert [tick.volume for tick in found.ticks["US.AAPL"]] == [3]
+    assert [one.code for one in found.rejected] == [RejectCode.VOLUME]
+
+
+def test_a_correction_to_a_part_of_a_share_is_kept() -> None:
+    found = mapped(event(type="CORRECTION", price=187.5, size=0.5), event(type="CANCEL", size=0.5))
+    assert not found.rejected
+    assert [(one.kind, one.price, one.volume, one.source_text) for one in found.amended] == [
+        (CORRECTION, 187.5, None, "size 0.5; @   "), (CANCEL, None, None, "@   "),
+    ]  # fmt: skip
 
 
 def test_a_part_of_a_contract_is_none() -> None:
