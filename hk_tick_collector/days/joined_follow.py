@@ -38,7 +38,7 @@ from hk_tick_collector.store.connect import ROW_COLUMNS
 from hk_tick_collector.store.copying import without_a_row
 from hk_tick_collector.store.follow import LIMIT_ROWS, Batch, Follower
 from hk_tick_collector.store.neighbours import rows_in
-from hk_tick_collector.store.position import ROW, JoinedPosition, Position, PositionLost, Row
+from hk_tick_collector.store.position import ROW, JoinedPosition, Place, Position, PositionLost, Row
 from hk_tick_collector.store.rows import content_of
 
 if TYPE_CHECKING:
@@ -87,13 +87,14 @@ class _Side:
         self.error: StoreError | None = None
         self.retry_at_sec = float("-inf")
         self.was_told = False  # that it cannot be read
-        self._tops_of: tuple[str, int] = ("", -1)
+        self._tops_of: Place | None = None
         self._tops: dict[str, tuple[int, bool]] = {}
 
-    def tops(self, day: str, bound: int) -> dict[str, tuple[int, bool]]:
-        """By symbol: no sequence up to that place is higher, and whether any row is without one."""
-        if self._tops_of != (day, bound):
-            self._tops_of, self._tops = (day, bound), {}
+    def tops(self, place: Place) -> dict[str, tuple[int, bool]]:
+        """By symbol: no sequence up to that place is higher, and whether any row is without one. Of that place alone:
+        the same number may be another row in the next file of the day."""
+        if self._tops_of != place:
+            self._tops_of, self._tops = place, {}
         return self._tops
 
 
@@ -232,11 +233,11 @@ class JoinedFollower:
         """Those rows of a data root that none of the others has up to where it was read."""
         rows = batch.rows
         for other in range(len(self._sides)):
-            bound = _bound(parts[other], batch.day)
-            if other == n or not rows or not bound:
+            place = _place_in(parts[other], batch.day)
+            if other == n or not rows or not place.rowid:
                 continue
             try:
-                rows = _Against(self, n, other, batch, bound).new(rows)
+                rows = _Against(self, n, other, batch, place).new(rows)
             except (StoreBusy, StoreUnavailable, StoreCorrupt) as exc:
                 side = self._sides[other]
                 self._fails(side, exc)
@@ -285,10 +286,11 @@ class JoinedFollower:
 
 
 class _Against:
-    """Rows of one data root held against another one's file, up to a rowid there."""
+    """Rows of one data root held against another one's file, up to a place there."""
 
-    def __init__(self, joined: JoinedFollower, n: int, other: int, batch: Batch, bound: int) -> None:
-        self._joined, self._pair, self._day, self._bound = joined, (n, other), batch.day, bound
+    def __init__(self, joined: JoinedFollower, n: int, other: int, batch: Batch, place: Place) -> None:
+        self._joined, self._pair, self._day = joined, (n, other), batch.day
+        self._place, self._bound = place, place.rowid
         self._mine, self._theirs = joined.side(n), joined.side(other)
         self._last_rowid = batch.rows[-1][0]
         self._held = ExitStack()  # connections, for as long as rows are held against each other
@@ -296,7 +298,7 @@ class _Against:
 
     def new(self, rows: list[Row]) -> list[Row]:
         """Those that it has not. StoreError when it cannot be looked into."""
-        tops = self._theirs.tops(self._day, self._bound)
+        tops = self._theirs.tops(self._place)
         by_symbol: dict[str, list[Row]] = {}
         for row in rows:
             by_symbol.setdefault(row[_SYMBOL], []).append(row)
@@ -391,11 +393,11 @@ class _Against:
             self._joined.contradict(self._day, symbol, self._pair, told.otherwise + told.renumbered)
 
 
-def _bound(part: Position, day: str) -> int:
-    """Up to which rowid of a day's file a reader that stands there was given its rows."""
+def _place_in(part: Position, day: str) -> Place:
+    """Up to where in a day's file a reader that stands there was given its rows."""
     if day <= part.left:
-        return _WHOLE
-    return next((place.rowid for place in part.places if place.day == day), 0)
+        return Place(day, _WHOLE)
+    return next((place for place in part.places if place.day == day), Place(day))
 
 
 def _are_above(rows: Sequence[Row], top: tuple[int, bool] | None) -> bool:

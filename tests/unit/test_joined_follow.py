@@ -299,3 +299,28 @@ def test_a_file_that_was_exchanged_is_told_for_its_root_alone(tmp_path: Path) ->
     reader.position = lost.value.onward
     reader.rest()
     assert Counter(row[2] for row in reader.rows) == Counter(row.seq for row in ticks(30)), "the other one has them"
+
+
+def test_what_was_known_of_a_file_is_not_believed_of_the_next_one(tmp_path: Path) -> None:
+    """Set aside, and the new file has as many rows: the place bears the same number, and higher sequences."""
+    roots = [tmp_path / "a", tmp_path / "b"]
+    with closing(DayFileWriter(roots[0])) as first:
+        first.write(ticks(3))
+        with closing(DayFileWriter(roots[1])) as second:
+            second.write(ticks(10))
+        reader = Reader(roots)
+        reader.rest()
+        first.write(ticks(2, 4))
+        reader.rest()
+        day_file(roots[1], DAY).unlink()
+        with closing(DayFileWriter(roots[1])) as second:
+            second.write(ticks(10, 11))
+        with pytest.raises(DayChanged) as lost:
+            reader.read(1000)
+        assert isinstance(lost.value.onward, JoinedPosition)
+        reader.position = lost.value.onward
+        reader.rest()
+        first.write(ticks(5, 11))
+        reader.rest()
+        reader.follower.close()
+    assert Counter(row[2] for row in reader.rows) == Counter(row.seq for row in ticks(20))
