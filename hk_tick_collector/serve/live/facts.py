@@ -36,7 +36,7 @@ def facts_of(day: str, noted: Sequence[Notes], contradicting: Container[str] = (
     facts: Facts = {}
     for symbol, rows in coverage.items():
         row = rows[0]
-        if len(rows) > 1:
+        if len(rows) > 1 or symbol in contradicting:  # one of both may say nothing of it, or be out of reach
             row, gaps[symbol] = _of_several(rows, gaps.get(symbol, []), disagree=symbol in contradicting)
         facts[day, symbol] = {
             "symbol": symbol, "state": row.state, "missing_ticks": row.missing_ticks, "reason": row.reason,
