@@ -264,9 +264,11 @@ class Session:
         now_sec = time.monotonic()
         if self._outlet is None or now_sec >= self._heartbeat_at_sec or self._stopping.is_set():
             return False
-        if any(not feed.keeps_up(now_sec) for feed in self._feeds) or not self._outlet.is_ready:
+        if any(not feed.keeps_up(now_sec) for feed in self._feeds):
             return False
         for feed in self._feeds:
+            if not self._outlet.is_ready:  # also when the feed before has filled it
+                return False
             for event in self._from_ring(feed):
                 self._outlet.give(event)
         return self._has_all

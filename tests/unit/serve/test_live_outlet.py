@@ -128,6 +128,44 @@ def test_rows_that_have_waited_for_long_are_the_tasks(tmp_path: Path, monkeypatc
     played(tmp_path, play)
 
 
+def test_a_socket_that_one_data_root_has_filled_gets_nothing_of_the_next(tmp_path: Path) -> None:
+    """A reader of several markets: what a socket is given at once is one read of one data root."""
+
+    class Small(Outlet):
+        def give(self, event: Event) -> None:
+            super().give(event)
+            self.is_ready = False
+
+    async def run(worlds: list[World]) -> list[tuple[str, str]]:
+        outlet, news = Small(), worlds[0].news
+        hubs = [world.hub for world in worlds]
+        session = Session(
+            subscription({"since": "now"}, hubs, ANONYMOUS), hubs, ANONYMOUS, news, worlds[0].readers,
+            stopping=asyncio.Event(), outlet=outlet,
+        )  # fmt: skip
+        await session.open()
+        events = session.events()
+        assert [(await anext(events)).type for _ in range(2)] == ["welcome", "caught_up"]
+        for world in worlds:
+            world.commit(5, "HK.00700")
+            await world.step_hub()
+        session._heartbeat_at_sec = float("inf")
+        assert not session._pass_on()
+        outlet.note("task", await anext(events))
+        return outlet.new()
+
+    with closing(DayFileWriter(tmp_path / "a")) as first, closing(DayFileWriter(tmp_path / "b")) as second:
+        worlds = []
+        for name, writer in (("a", first), ("b", second)):
+            writer.write(ticks(3, symbol="HK.00005"))
+            worlds.append(World(tmp_path / name, writer, "all", 1 << 20))
+        try:
+            assert asyncio.run(run(worlds)) == [("at once", "ticks"), ("task", "ticks")]
+        finally:
+            for world in worlds:
+                asyncio.run(world.close())
+
+
 def test_what_is_wrong_with_a_reader_ends_that_reader_alone() -> None:
     async def run() -> tuple[list[Any], int]:
         news, heard = News(), 0
