@@ -90,6 +90,10 @@ class BookDays:
         packed = self.archive_root.glob(f"depth/????????/????????{name}.*.gz")
         return sorted({*live, *(path.parent.name for path in packed if path.parent.name in mine)})
 
+    def live_days(self) -> list[str]:
+        """Those with a file of their own, oldest first; the archive is not looked at."""
+        return list(self.kind.days_of(self.data_root))
+
     def passed_over(self, newest_day: str) -> list[str]:
         """Days behind this one that are archived and have no book file: who follows files meets nothing of them."""
         live = set(self.kind.days_of(self.data_root))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import time
 from collections.abc import Callable
 
 from hk_tick_collector.clickhouse.tables import BOOKS_TABLE
@@ -22,6 +23,7 @@ from hk_tick_collector.ship.counts import ShipCounts
 from hk_tick_collector.ship.holds import Holds
 from hk_tick_collector.ship.partition import Partition
 from hk_tick_collector.ship.state import Intent, State
+from hk_tick_collector.store.companions import Mark
 from hk_tick_collector.store.follow import LIMIT_ROWS, Follower
 from hk_tick_collector.store.followed import BOOKS
 from hk_tick_collector.store.layout import book_file
@@ -29,6 +31,7 @@ from hk_tick_collector.store.position import MAX_PLACES, Place, PositionLost, Ro
 
 MAX_ROWS = 20_000  # with ten levels a side some 15 MB
 _FILES_SEC = 60.0
+_SETTLED_NS = 1_000_000_000  # a file that changed so recently may change again and look the same
 
 _log = logging.getLogger(__name__)
 
@@ -51,6 +54,7 @@ class LiveBooks:
         self._holds = holds or Holds()
         self._max_rows = max_rows
         self._follower = Follower(days.data_root, kind=BOOKS)
+        self._ended: dict[str, tuple[Place, Mark]] = {}  # files at rest that had nothing more, as they looked then
         self._files_log = RateLimitedLog(_log, _FILES_SEC)
 
     def close(self) -> None:
@@ -74,7 +78,9 @@ class LiveBooks:
         if self._state.book_intent() is not None:
             return sent
         known = self._state.book_places()
-        for day in [day for day in self._days.days() if book_file(self._root, day).exists()][-MAX_PLACES:]:
+        days = self._days.live_days()[-MAX_PLACES:]
+        self._ended = {day: ended for day, ended in self._ended.items() if day in days}
+        for day in days:
             if day in known or not is_at_rest(self._root, day):
                 sent += self._guarded(day, lambda day=day: self._advance(day, known.get(day)))  # type: ignore[misc]
         return sent
@@ -95,8 +101,22 @@ class LiveBooks:
                 Partition(self._copies.engine, day, self._copies.recorder).drop(BOOKS_TABLE)
                 place = Place(day)
                 self._state.books_arrived(day, place)
+        mark = self._mark_at_rest(day)
+        if mark is not None and self._ended.get(day) == (place, mark):
+            return 0  # each look would prove the place anew, which reads all of a file that was copied or compacted
         rows, behind = self._rows_behind(place, self._max_rows)
-        return self._send(place, rows, behind) if rows else 0
+        if rows:
+            return self._send(place, rows, behind)
+        if mark is not None:
+            self._ended[day] = place, mark
+        return 0
+
+    def _mark_at_rest(self, day: str) -> Mark | None:
+        """What a file looks like that nobody writes to; None while it may change without a trace of it."""
+        if not is_at_rest(self._root, day):
+            return None
+        mark = Mark.of(book_file(self._root, day))
+        return mark if mark is not None and time.time_ns() - mark.changed_ns > _SETTLED_NS else None
 
     def _send(self, place: Place, rows: list[Row], behind: Place) -> int:
         day, copies = behind.day, self._copies

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -9,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from hk_tick_collector.clickhouse.connection import ClickHouse, EngineAway
+from hk_tick_collector.days.book_days import BookDays
 from hk_tick_collector.market.hk import HK
 from hk_tick_collector.records.book import PushEntry, WatchBegan
 from hk_tick_collector.ship.books import BookCopies
@@ -16,6 +20,7 @@ from hk_tick_collector.ship.live_books import LiveBooks
 from hk_tick_collector.ship.state import State
 from hk_tick_collector.store.book_writer import BookWriter
 from hk_tick_collector.store.connect import SqliteOptions
+from hk_tick_collector.store.follow import Follower
 from hk_tick_collector.store.layout import book_file
 from tests.books import DAY, OPEN_US, lively_pushes
 from tests.clickhouse import ClickHouseServer
@@ -133,3 +138,32 @@ def test_a_file_that_is_another_one_is_sent_from_its_start(
             shipped(books)
             shipped(books)
             assert stored(engine) == list(range(1, 101))
+
+
+def test_a_look_costs_no_reading_of_the_archive_nor_of_a_copied_day(
+    root: Path, recording: Recording, engine: ClickHouse, state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes each second, for as long as the day is one of the newest two."""
+    with closing(live_books(root, engine, state)) as books:
+        recording.go_on()
+        shipped(books)
+        recording.close()
+        shipped(books)
+        path = book_file(root, DAY)
+        copied = path.with_name("copied")
+        shutil.copyfile(path, copied)
+        copied.replace(path)  # another file with the same rows
+        long_ago_sec = time.time() - 60
+        os.utime(path, (long_ago_sec, long_ago_sec))
+        assert books.step() == 0
+        assert DAY in state.book_places(), "the place holds in the copy"
+        for kind, name in ((Follower, "read_in"), (BookDays, "days")):
+            monkeypatch.setattr(kind, name, lambda *_: pytest.fail("read again"))
+        for _ in range(3):
+            assert books.step() == 0
+        monkeypatch.undo()
+        with closing(BookWriter(root, SqliteOptions(), HK.trading_day, lambda: OPEN_US // 1000)) as writer:
+            writer.write(DAY, [WatchBegan("HK.00388", OPEN_US)], 0)  # another start
+            writer.write(DAY, [PushEntry(next(lively_pushes(("HK.00388",), 1)))], 1)
+        shipped(books)
+    assert is_equal(path, engine)
