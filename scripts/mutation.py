@@ -388,6 +388,7 @@ def _traced(copy: Copy, places: Sequence[str]) -> dict[str, Runs]:
         names = ", ".join(same)
         if code != 0:
             print(f"the tests of {names} fail without any change:\n{words}", file=sys.stderr)
+            runs = {}
         else:
             took_sec = time.monotonic() - began_sec
             print(f"the tests of {names} take {took_sec:.0f} s without a change, each statement noted", flush=True)
