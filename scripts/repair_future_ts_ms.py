@@ -11,8 +11,8 @@ Without ``--apply`` nothing is changed: the count and samples of before and afte
 copied to ``NAME.before-repair-<utc>`` first. The recorder must be stopped, the data root's lock is held meanwhile; root
 takes on the rights of the directory's owner. An interrupted run is finished by running it again.
 
-Exit codes: 0 nothing to repair, or shown, or repaired; 1 failed, or rows were left alone; 2 usage; 75 a recorder holds
-the data root; 78 the settings are wrong.
+Exit codes: 0 nothing to repair, or shown, or repaired; 1 failed, no such directory, or rows were left alone; 2 usage;
+75 a recorder holds the data root; 78 the settings are wrong.
 """
 
 from __future__ import annotations
@@ -201,8 +201,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(exc, file=sys.stderr)
         return EXIT_CONFIG
     if not data_root.is_dir():
-        print(f"{data_root} is not a directory: there is nothing to repair")
-        return 0
+        print(f"{data_root} is not a directory: name the recorder's DATA_ROOT with --data-root", file=sys.stderr)
+        return EXIT_FAILED
     now_ms = int(time.time() * 1000)
     rule = Rule(now_ms, round(args.future_hours * HOUR_MS), round(args.shift_hours * HOUR_MS))
     become_owner(data_root)

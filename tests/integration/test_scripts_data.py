@@ -320,6 +320,15 @@ def test_nothing_to_repair(data_root: Path) -> None:
     assert not list(data_root.glob("*before-repair*"))
 
 
+@pytest.mark.parametrize("how", [[], ["--apply"]])
+def test_a_directory_that_is_not_there_has_not_been_repaired(tmp_path: Path, how: list[str]) -> None:
+    done = _repair(tmp_path / "nope", *how)
+    assert done.returncode == 1
+    assert f"{tmp_path / 'nope'} is not a directory: name the recorder's DATA_ROOT with --data-root" in done.stdout
+    assert "repair_rows" not in done.stdout
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_dry_run_shows_and_changes_nothing(data_root: Path) -> None:
     db = _day_file(data_root)
     _change(db, f"UPDATE ticks SET ts_ms = ts_ms + {8 * HOUR_MS} WHERE rowid <= 50")
