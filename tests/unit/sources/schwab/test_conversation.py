@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -232,9 +231,9 @@ def test_the_next_token_is_bought_on_the_connection_that_goes_on(desk: Desk) -> 
     async def talk(desk: Desk) -> None:
         link = await desk.opened()
         for number in (2, 3):
-            link._talk.heard_sec = math.inf  # it is the clock that jumps, not the server that is silent
-            desk.clock.advance(ACCESS_SEC - 100)
+            desk.clock.step_wall(ACCESS_SEC - 100)  # it is the clock that jumps, not the server that is silent
             while desk.streamer.refreshes < number:
+                assert not link.lost.done(), link.lost.result()
                 await asyncio.sleep(0.05)
         assert desk.streamer.connections == 1
         assert not link.lost.done()
@@ -247,9 +246,9 @@ def test_a_login_that_ends_under_a_connection_ends_no_connection(desk: Desk, cap
     async def talk(desk: Desk) -> None:
         link = await desk.opened()
         desk.streamer.fault("revoke")
-        link._talk.heard_sec = math.inf
-        desk.clock.advance(ACCESS_SEC)
+        desk.clock.step_wall(ACCESS_SEC)
         while "schwab_token_not_renewed" not in caplog.text:
+            assert not link.lost.done(), link.lost.result()
             await asyncio.sleep(0.05)
         assert not link.lost.done()
         link.close()
