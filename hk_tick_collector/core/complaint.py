@@ -178,8 +178,9 @@ TABLE = (
         Code.BOOKS_NOT_STORING, _WARN, (_RECORDER,),
         "Order books wait and none is stored (`WATCHDOG_STALL_SEC`). Ticks are not touched; of the books that wait the "
         "newest one of each symbol is kept.",
-        "Look for `book_persist_error` and `books_ended` in the log, and at the disk. It goes on by itself once the "
-        "disk answers; if it does not, restart the recorder after the close.",
+        "Look at the disk, and for `book_persist_error` and `books_ended` in the log. The thread that hangs is "
+        "replaced (`books_recovery`), and books go on by themselves once the disk answers. Restart the recorder after "
+        "the close only if they do not: after `WATCHDOG_RECOVERY_MAX_FAILURES` vain replacements no other is tried.",
     ),
     Explanation(
         Code.LOGIN_ENDS, (Level.ALERT, Level.WARN), (_RECORDER,),

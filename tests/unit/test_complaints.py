@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+from hk_tick_collector.app.config import setting_table
 from hk_tick_collector.core.clock import ManualClock
 from hk_tick_collector.core.complaint import (
     EXPLANATIONS,
@@ -310,3 +311,17 @@ def test_no_more_complaints_are_read_than_a_recorder_has(tmp_path: Path) -> None
     status = read_status(layout.status_file(tmp_path))
     assert status is not None
     assert len(status.complaints) == MAX_COMPLAINTS >= len(told_by(Teller.RECORDER))
+
+
+def test_the_advice_for_books_that_hang_is_what_the_recorder_does() -> None:
+    """It replaces the thread by itself and gives up after a bound; only what is left then is a person's to do."""
+    advice = EXPLANATIONS[Code.BOOKS_NOT_STORING].action
+    replaced, restarted = advice.index("`books_recovery`"), advice.index("Restart the recorder")
+    assert replaced < restarted < advice.index("`WATCHDOG_RECOVERY_MAX_FAILURES`")
+    assert "go on by themselves once the disk answers" in advice[replaced:restarted]
+
+
+def test_each_setting_in_an_advice_is_one() -> None:
+    settings = {info.key for info in setting_table()}
+    for explanation in TABLE:
+        assert settings.issuperset(re.findall(r"`([A-Z]+_[A-Z_]+)`", explanation.action)), explanation.code
