@@ -177,6 +177,15 @@ def stored_rows(data_root: Path) -> int:
     return total
 
 
+def stop_after_market(simulator: Simulator, recorder: Recorder) -> None:
+    """Stop both, the market first: when the recorder notices that OpenD is gone, it has taken all that was made. The
+    other way round the market goes on while the recorder stores what waits, for as long as the machine is busy."""
+    disconnected = recorder.output.count("futu_disconnected")
+    assert simulator.stop() == 0, simulator.output
+    wait_until(lambda: recorder.output.count("futu_disconnected") > disconnected, f"OpenD is gone\n{recorder.output}")
+    assert recorder.stop() == 0, recorder.output
+
+
 def check(simulator: Simulator, data_root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """``hk-opend-sim check`` of what was recorded against what was made."""
     command = [BIN / "hk-opend-sim", "check", "--truth", simulator.truth, "--data-root", data_root, *arguments]

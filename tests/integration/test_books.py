@@ -19,7 +19,7 @@ from hk_tick_collector.store import book_reader
 from hk_tick_collector.store.book_reader import BookState
 from hk_tick_collector.store.broker_reader import names_of
 from hk_tick_collector.store.layout import book_days, book_file, broker_days, broker_file, day_files
-from tests.harness import Recorder, Simulator, check, ended, wait_until
+from tests.harness import Recorder, Simulator, check, ended, stop_after_market, wait_until
 
 SYMBOLS = "HK.00700,HK.00005,HK.09988"
 BOOKED = ("HK.00700", "HK.09988")
@@ -210,9 +210,8 @@ def test_a_flood_of_books_delays_and_costs_no_tick(tmp_path: Path) -> None:
         wait_until(lambda: _rows(root) > 3000, f"a flood\n{recorder.output}")
         flooded_at_ms = time.time_ns() // 1_000_000 + 3000
         wait_until(lambda: _newest_tick_ms(root) > flooded_at_ms, f"ticks from after the flood\n{recorder.output}")
-        assert recorder.stop() == 0
-        simulator.stop()
-    result = check(simulator, root, "--allow-tail-ms", "2000")
+        stop_after_market(simulator, recorder)
+    result = check(simulator, root)
     assert result.returncode == 0, result.stdout + result.stderr
     (count,) = [count for day in book_days(root) for count in book_reader.sessions(book_file(root, day))]
     assert count.adds_up

@@ -24,7 +24,7 @@ from hk_tick_collector.records.tick import Tick, seq_counter
 from hk_tick_collector.store import reader
 from hk_tick_collector.store.writer import DayFileWriter
 from hk_tick_collector.watch.repair import shown_day
-from tests.harness import Recorder, Simulator, check, ended, wait_until
+from tests.harness import Recorder, Simulator, check, ended, stop_after_market, wait_until
 from tests.tickctl import record_day, tickctl, tickctl_json
 
 SYMBOLS = ("HK.00005", "HK.00700", "HK.09988")
@@ -407,10 +407,9 @@ def test_beside_a_recorder_at_a_thousand_ticks_a_second(tmp_path: Path) -> None:
 
         rows = recorder.rows()
         wait_until(lambda: recorder.rows() > rows + 3000, f"more rows\n{recorder.output}")
-        assert recorder.stop() == 0, recorder.output
+        stop_after_market(simulator, recorder)
         assert not recorder.find(r" ERROR |persist_failed|day_file_replaced"), recorder.output
-        simulator.stop()
-        result = check(simulator, data, "--symbols", ",".join(others), "--allow-tail-ms", "2000")
+        result = check(simulator, data, "--symbols", ",".join(others))
         assert result.returncode == 0, result.stdout + result.stderr + recorder.output
     assert all(state_of(data, symbol).state != "unproven" for symbol in others)
     assert state_of(data, late).stored_ticks == first.stored_ticks + again["symbols"][0]["new_ticks"]
