@@ -48,6 +48,7 @@ LOOKED_AT = 64
 RETRY_SEC = 0.5
 MAX_KNOWN_SYMBOLS = 100_000
 _WHOLE = 1 << 62  # behind all rows of a file
+_KNOWN_DAYS = 8  # that were left, of each data root
 _SYMBOL, _TS_MS, _SEQ = (ROW.index(name) for name in ("symbol", "ts_ms", "seq"))
 _STORED_MS = ROW.index("inserted_at_ms")
 _CONTENT = ("price", "volume", "turnover", "direction", "tick_type")
@@ -89,6 +90,28 @@ class _Side:
         self.was_told = False  # that it cannot be read
         self._tops_of: Place | None = None
         self._tops: dict[str, tuple[int, bool]] = {}
+        self._whole: dict[str, bool] = {}
+
+    def was_given(self, part: Position, day: str) -> Place:
+        """Up to where in a day's file a reader that stands there was given its rows. Raises as ``look_into``.
+
+        Of a day that was left: all, unless the file is damaged. Then it was left in the middle, and what is behind the
+        damage may be in the other files.
+        """
+        if day > part.left:
+            return next((place for place in part.places if place.day == day), Place(day))
+        if day not in self._whole:
+            if len(self._whole) >= _KNOWN_DAYS:
+                self._whole.clear()
+            self._whole[day] = self._is_whole(day)
+        return Place(day, _WHOLE if self._whole[day] else 0)
+
+    def _is_whole(self, day: str) -> bool:
+        try:
+            with self.follower.look_into(day) as conn:
+                return conn is None or conn.execute("PRAGMA quick_check(1)").fetchone()[0] == "ok"
+        except StoreCorrupt:
+            return False
 
     def tops(self, place: Place) -> dict[str, tuple[int, bool]]:
         """By symbol: no sequence up to that place is higher, and whether any row is without one. Of that place alone:
@@ -233,11 +256,11 @@ class JoinedFollower:
         """Those rows of a data root that none of the others has up to where it was read."""
         rows = batch.rows
         for other in range(len(self._sides)):
-            place = _place_in(parts[other], batch.day)
-            if other == n or not rows or not place.rowid:
+            if other == n or not rows:
                 continue
             try:
-                rows = _Against(self, n, other, batch, place).new(rows)
+                place = self._sides[other].was_given(parts[other], batch.day)
+                rows = _Against(self, n, other, batch, place).new(rows) if place.rowid else rows
             except (StoreBusy, StoreUnavailable, StoreCorrupt) as exc:
                 side = self._sides[other]
                 self._fails(side, exc)
@@ -391,13 +414,6 @@ class _Against:
         told = twins.compare(_table(symbol, mine), _table(symbol, theirs), counts=counts)
         if told.contradicts:
             self._joined.contradict(self._day, symbol, self._pair, told.otherwise + told.renumbered)
-
-
-def _place_in(part: Position, day: str) -> Place:
-    """Up to where in a day's file a reader that stands there was given its rows."""
-    if day <= part.left:
-        return Place(day, _WHOLE)
-    return next((place for place in part.places if place.day == day), Place(day))
 
 
 def _are_above(rows: Sequence[Row], top: tuple[int, bool] | None) -> bool:

@@ -6,6 +6,7 @@ wherever it goes on with another follower.
 
 from __future__ import annotations
 
+import sqlite3
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
@@ -25,7 +26,7 @@ from hk_tick_collector.market.hk import HK
 from hk_tick_collector.records.tick import Tick
 from hk_tick_collector.store.follow import Follower
 from hk_tick_collector.store.layout import archive_dir, day_file
-from hk_tick_collector.store.position import ROW, DayChanged, JoinedPosition, Position, parts_of
+from hk_tick_collector.store.position import ROW, DayChanged, DayDamaged, JoinedPosition, Position, parts_of
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.unit.store_ticks import DAY, tick, ticks
 
@@ -324,3 +325,46 @@ def test_what_was_known_of_a_file_is_not_believed_of_the_next_one(tmp_path: Path
         reader.rest()
         reader.follower.close()
     assert Counter(row[2] for row in reader.rows) == Counter(row.seq for row in ticks(20))
+
+
+def test_a_damaged_day_that_is_over_takes_nothing_from_the_one_that_has_it_whole(tmp_path: Path) -> None:
+    """A reader that catches up leaves the rest of the damaged file, and is given it by the other one."""
+    roots = [tmp_path / "a", tmp_path / "b"]
+    with ExitStack() as held:
+        writers = [held.enter_context(closing(DayFileWriter(root))) for root in roots]
+        for first in range(1, 3000, 50):
+            for writer in writers[::-1]:
+                writer.write(ticks(50, first))
+        for writer in writers:
+            writer.write(ticks(3, day=NEXT_DAY))
+    damaged = day_file(roots[1], DAY)
+    with closing(sqlite3.connect(damaged)) as conn:
+        (page,) = conn.execute(
+            "SELECT pageno FROM dbstat WHERE name = 'ticks' AND pagetype = 'leaf' ORDER BY pageno LIMIT 1 OFFSET 40"
+        ).fetchone()
+        (size,) = conn.execute("PRAGMA page_size").fetchone()
+    with damaged.open("r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(b"\xff" * size)
+    now_sec = [0.0]
+    follower = JoinedFollower(
+        [Follower(root, days_look_sec=0, monotonic=lambda: now_sec[0]) for root in roots],
+        HK,
+        monotonic=lambda: now_sec[0],
+    )
+    position, lost, given_rows = JoinedPosition((START, START)), [], Counter[Any]()
+    for _ in range(200):
+        now_sec[0] += 3
+        try:
+            batch = follower.read_behind(position, 100)
+        except DayDamaged as exc:
+            lost.append(exc.day)
+            assert isinstance(exc.onward, JoinedPosition)
+            position = exc.onward
+            continue
+        if batch is not None:
+            given_rows.update((batch.day, row[ROW.index("seq")]) for row in batch.rows)
+            position = batch.position
+    follower.close()
+    assert lost == [DAY]
+    assert set(given_rows) >= {(DAY, row.seq) for row in ticks(3000)}
