@@ -14,6 +14,7 @@ from hk_tick_collector.store.position import Place, Position, Stand, parts_of
 
 MAX_SEC = 60.0
 MAX_BYTES = 64 << 20
+_LOOKED_AT = 64  # of the newest places, for who has read all there is
 
 
 class Ring:
@@ -73,15 +74,22 @@ class Ring:
         """The number of the frame that follows ``position``; None when the ring does not know the position.
 
         ``is_at_end``: the files had nothing behind it a moment ago. Then a day that one of both has left is no
-        difference: whoever left it, nothing of it is skipped.
+        difference: whoever left it, nothing of it is skipped. The place is then one of the newest, also where a data
+        root that has nothing of the day is stood in otherwise.
         """
         number = self._numbers.get(_key(position))
         if number is None and _key(position) == _key(self.head):
             number = self.end
-        if number is None:
+        if number is not None:
+            return number if _is_same(position, self._behind(number), is_at_end) else None
+        if not is_at_end:
             return None
-        boundary = self.head if number == self.end else self._frames[number].before
-        return number if _is_same(position, boundary, is_at_end) else None
+        newest = range(max(self.start, self.end - _LOOKED_AT), self.end + 1)
+        return next((number for number in newest if _is_same(position, self._behind(number), is_at_end)), None)
+
+    def _behind(self, number: int) -> Stand:
+        """Where a reader stands whose next frame is this one."""
+        return self.head if number == self.end else self._frames[number].before
 
 
 def _key(stand: Stand) -> tuple[tuple[str, int], ...]:
@@ -100,10 +108,13 @@ def _is_same(stand: Stand, boundary: Stand, is_at_end: bool) -> bool:
 def _is_same_place(position: Position, boundary: Position, is_at_end: bool) -> bool:
     ours, theirs = _marks(position.places), _marks(boundary.places)
     if ours == theirs:
-        return bool(ours) or position.left == boundary.left
-    if not is_at_end or not ours or not theirs or position.newest_day != boundary.newest_day:
+        return is_at_end or bool(ours) or position.left == boundary.left
+    if not is_at_end or any(ours[day] != theirs[day] for day in ours.keys() & theirs.keys()):
         return False
-    return all(ours[day] == theirs[day] for day in ours.keys() & theirs.keys())
+    # A day that one of them alone stands in was left by the other one, or begun behind.
+    return all(day <= position.left or day < position.newest_day for day in theirs.keys() - ours.keys()) and all(
+        day <= boundary.left or day < boundary.newest_day for day in ours.keys() - theirs.keys()
+    )
 
 
 def _marks(places: tuple[Place, ...]) -> dict[str, tuple[int, int, int]]:
