@@ -18,7 +18,7 @@ from hk_tick_collector.serve.live.session import Session
 from hk_tick_collector.store.layout import archive_dir
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.unit.serve.test_live_model import Here as _Here
-from tests.unit.store_ticks import DAY, ticks
+from tests.unit.store_ticks import ticks
 
 NEXT_DAY = "20261123"
 _DAY, _SEQ = (COLUMNS["ticks"].index(name) for name in ("trading_day", "seq"))
