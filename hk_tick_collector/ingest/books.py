@@ -214,6 +214,10 @@ class BookLane:
         self._in_hand: Taken | None = None  # what is being stored ...
         self._was_hung = False  # its thread was given up
         self._settled = self._done_before = 0  # ... of it, what the file accounts for; what was done before it
+        self._unread_before = 0  # ... what was unread before it
+        self._stored_parts: set[object] = set()  # ... by their names
+        self._batches = 0  # that were taken
+        self._is_halved = False  # it was refused, and taken apart
         self._thread = threading.Thread(target=self._run, name=word, daemon=True)
 
     def start(self) -> None:
@@ -297,8 +301,11 @@ class BookLane:
             with self._turn():
                 taken = self._queue.take(BATCH_PUSHES)
                 if taken.items:
-                    self._in_hand, self._settled = taken, 0
-                    self._done_before = self._progress.stored + self._progress.unread
+                    self._in_hand, self._settled, self._is_halved = taken, 0, False
+                    self._stored_parts.clear()
+                    self._batches += 1
+                    self._unread_before = self._progress.unread
+                    self._done_before = self._progress.stored + self._unread_before
             if taken.items:
                 self._store(writer, taken)
                 with self._turn():
@@ -317,12 +324,12 @@ class BookLane:
 
     def _settle(self, writer: BookWriter) -> None:
         """What a fault left: its pushes are counted as unread; what became of watches is stored all the same. What a
-        thread left that hung is stored again, unless a part of it is in a file."""
+        thread left that hung is stored again, but for the days of it that are stored; not what was taken apart."""
         with self._turn():
-            taken, was_hung = self._in_hand, self._was_hung
-            self._in_hand, self._was_hung = (taken, False) if was_hung and not self._settled else (None, False)
-            if taken is not None and self._in_hand is not None:
-                self._progress.unread = self._done_before - self._progress.stored
+            taken, is_again = self._in_hand, self._was_hung and not self._is_halved
+            self._in_hand, self._was_hung = taken if is_again else None, False
+            if taken is not None and is_again:
+                self._progress.unread = self._unread_before  # it is read again
         if taken is None:
             return
         if self._in_hand is not None:
@@ -336,7 +343,7 @@ class BookLane:
         self._progress.unread += lost
         told = [] if self._settled else [item for item in taken.items if not isinstance(item, RawPush)]
         day = self._day(told[0]) if told else self._day_of(_now_ms())
-        self._store_part(writer, day, told, left, left - sum(map(_entry_weight, told)))
+        self._store_part(writer, day, told, left, left - sum(map(_entry_weight, told)), ("left", self._batches))
 
     def _store(self, writer: BookWriter, taken: Taken) -> None:
         """Until all of it is stored, or given up at the end."""
@@ -347,17 +354,22 @@ class BookLane:
             is_last = number == len(days) - 1
             received = left if is_last else sum(map(_entry_weight, part))
             left -= received
-            self._store_part(writer, day, part, received, unread if is_last else 0)
+            name = self._batches, number
+            if name not in self._stored_parts:
+                self._store_part(writer, day, part, received, unread if is_last else 0, name)
 
-    def _store_part(self, writer: BookWriter, day: str, part: Sequence[BookEntry], received: int, unread: int) -> None:
+    def _store_part(
+        self, writer: BookWriter, day: str, part: Sequence[BookEntry], received: int, unread: int, name: object
+    ) -> None:
         """A batch of one day, however long it takes; one that is refused for what it holds is halved until the culprit
         stands alone, and that is counted as unread."""
         refusals = 0
         while not self._give_up.is_set():
             try:
-                writer.write(day, part, received, unread)
+                writer.write(day, part, received, unread, name)
                 with self._turn():
                     self._settled += received
+                    self._stored_parts.add(name)
                     self._note_commit(part)
                 return
             except StoreError as exc:
@@ -366,12 +378,21 @@ class BookLane:
                     self._try(partial(writer.set_aside, str(exc)))
                 refusals = refusals + 1 if isinstance(exc, (RowRefused, StoreFault)) else 0
                 if refusals >= REFUSALS and part:
-                    self._halve(writer, day, part, received, unread, str(exc))
+                    with self._turn():
+                        self._is_halved = True
+                    self._halve(writer, day, part, received, unread, str(exc), name)
                     return
             self._give_up.wait(self._retry.next_sec())
 
     def _halve(
-        self, writer: BookWriter, day: str, part: Sequence[BookEntry], received: int, unread: int, why: str
+        self,
+        writer: BookWriter,
+        day: str,
+        part: Sequence[BookEntry],
+        received: int,
+        unread: int,
+        why: str,
+        name: object,
     ) -> None:
         if len(part) == 1:
             with self._turn():
@@ -379,12 +400,12 @@ class BookLane:
             self._log.log(
                 logging.ERROR, "book_refused", error=why, action="this push is counted as unread", kind=self.word
             )
-            self._store_part(writer, day, (), received, received)
+            self._store_part(writer, day, (), received, received, ("refused", name))
             return
         middle = len(part) // 2
         first = sum(map(_entry_weight, part[:middle]))
-        self._store_part(writer, day, part[:middle], first, 0)
-        self._store_part(writer, day, part[middle:], received - first, unread)
+        self._store_part(writer, day, part[:middle], first, 0, ("first half", name))
+        self._store_part(writer, day, part[middle:], received - first, unread, ("second half", name))
 
     def _note_commit(self, part: Sequence[BookEntry]) -> None:
         self._retry.reset()

@@ -72,6 +72,7 @@ class _Attempt(NamedTuple):
 
     counters: _Counters
     watching: dict[str, int]
+    batch: object  # which one it was: another one behind it is never taken for it
 
 
 class BookWriter:
@@ -111,13 +112,17 @@ class BookWriter:
         self._is_abandoned = False
         self._before: tuple[dict[str, int], dict[str, str]] | None = None  # watching and refused, during a write
 
-    def write(self, day: str, entries: Sequence[BookEntry], received: int, unread: int = 0) -> None:
+    def write(
+        self, day: str, entries: Sequence[BookEntry], received: int, unread: int = 0, batch: object = None
+    ) -> None:
         """Store a batch of one day. ``received``: pushes that it accounts for, with those that were merged or could not
-        be read. After any StoreError nothing is lost: write it again, after ``set_aside`` when it was StoreCorrupt."""
+        be read. After any StoreError nothing is lost: write it again, after ``set_aside`` when it was StoreCorrupt.
+        ``batch``: its name, the same when it is written again, also by an heir; None: the one before, after an error.
+        """
         if self._conn is None and day == self._resting_day and not received and not unread:
             self._note_watches(entries)
             return
-        self._in_file(day, lambda conn: self._store(conn, entries, received, unread))
+        self._in_file(day, lambda conn: self._store(conn, entries, received, unread), batch)
         if not all(isinstance(entry, PullCompared) for entry in entries):
             self._pushed_ms = self._now_ms()
 
@@ -135,7 +140,7 @@ class BookWriter:
             self._end_day()
             self._resting_day = self._day
         else:
-            self._in_file(self._day, lambda conn: self._count(conn, now_ms, 0, 0, 0, 0), is_batch=False)
+            self._in_file(self._day, lambda conn: self._count(conn, now_ms, 0, 0, 0, 0), object())
 
     def recover(self) -> None:
         """After a fault of ours: what was under way is given up, and the next batch is another one."""
@@ -199,25 +204,24 @@ class BookWriter:
             if isinstance(entry, (WatchBegan, WatchEnded)):
                 self._refused.pop(entry.symbol, None)
 
-    def _in_file(self, day: str, step: Callable[[sqlite3.Connection], None], *, is_batch: bool = True) -> None:
-        """One transaction in the day's file. ``is_batch``: after an error the same comes again. What does not leaves no
-        attempt: the batch behind it would be taken for it, and not be stored."""
+    def _in_file(self, day: str, step: Callable[[sqlite3.Connection], None], batch: object) -> None:
+        """One transaction in the day's file. ``batch``: as of ``write``; what never comes again has a name that nothing
+        else has, or the batch behind it would be taken for it, and not be stored."""
         if self._conn is not None and day != self._day:
             self._end_day()
         watching, refused = self._before = dict(self._watching), dict(self._refused)
         try:
             self._day, self._path, self._resting_day = day, self._kind.file_of(self._data_root, day), ""
             conn = self._conn or self._open(self._path)
-            if self._attempted is not None and self._attempted.counters == self._counters:
-                self._watching, self._attempted = self._attempted.watching, None
-                self._before = None
+            if self._is_stored(batch):
                 return
             conn.execute("BEGIN IMMEDIATE")
             step(conn)
-            self._attempted = _Attempt(self._counters, self._watching) if is_batch else None
+            self._attempted = _Attempt(self._counters, self._watching, batch)
             self._check_turn()  # after the attempt is noted: either it is seen here, or the heir knows of it
             conn.execute("COMMIT")
-            self._attempted = self._before = None
+            self._attempted = None if batch is None else self._attempted  # an heir may ask
+            self._before = None
         except Exception as exc:
             self._watching, self._refused = watching, refused
             self._before = None
@@ -226,6 +230,15 @@ class BookWriter:
             if error is exc:
                 raise
             raise error from exc
+
+    def _is_stored(self, batch: object) -> bool:
+        """Was this batch committed, though nobody was told so?"""
+        attempted = self._attempted
+        if attempted is None or attempted.batch != batch or attempted.counters != self._counters:
+            return False
+        self._watching, self._before = attempted.watching, None
+        self._attempted = None if batch is None else attempted
+        return True
 
     def _open(self, path: Path) -> sqlite3.Connection:
         self._encoder.forget()

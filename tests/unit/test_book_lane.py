@@ -170,11 +170,11 @@ class _Writer(BookWriter):
         super().__init__(root, SqliteOptions(), HK.trading_day, lambda: OPEN_US // 1000)
         self._refuse = refuse
 
-    def write(self, day, entries, received, unread=0):  # type: ignore[no-untyped-def]
+    def write(self, day, entries, received, unread=0, batch=None):  # type: ignore[no-untyped-def]
         error = self._refuse(entries)
         if error is not None:
             raise error
-        super().write(day, entries, received, unread)
+        super().write(day, entries, received, unread, batch)
 
 
 def test_while_the_disk_is_away_memory_is_bounded_and_every_push_is_counted(tmp_path: Path) -> None:
@@ -281,10 +281,10 @@ class _Hanging(BookWriter):
         self._hangs.set()
         assert self._released.wait(PATIENCE_SEC)
 
-    def write(self, day, entries, received, unread=0):  # type: ignore[no-untyped-def]
+    def write(self, day, entries, received, unread=0, batch=None):  # type: ignore[no-untyped-def]
         if self._at == "before":
             self._hang()
-        super().write(day, entries, received, unread)
+        super().write(day, entries, received, unread, batch)
 
     def _open(self, path: Path) -> sqlite3.Connection:
         conn = super()._open(path)
@@ -317,6 +317,32 @@ def test_a_thread_that_hangs_is_replaced_and_each_push_is_stored_once(tmp_path: 
     (session,) = book_reader.sessions(book_file(tmp_path, DAY))
     assert (session.received, session.stored, session.unread, session.adds_up) == (5, 4, 1, True)
     assert [watch.reason for watch in book_reader.watches(book_file(tmp_path, DAY))] == ["recorder stopped"]
+
+
+class _HangingNextDay(_Hanging):
+    """Hangs when the second day of a batch was committed."""
+
+    def _open(self, path: Path) -> sqlite3.Connection:
+        conn = super()._open(path)
+        conn.set_trace_callback(None)
+        self.is_beating = path.name.startswith("20261123")
+        self._conn = _Committing(conn, self)  # type: ignore[assignment]
+        return self._conn  # type: ignore[return-value]
+
+
+def test_a_batch_of_two_days_that_hangs_in_the_second_is_counted_once(tmp_path: Path) -> None:
+    progress, hangs, released = BookProgress(), threading.Event(), threading.Event()
+    queue, next_us = BookQueue(progress), OPEN_US + 3 * 86_400_000_000
+    queue.push([_raw("HK.00700", 1), RawPush("HK.00700", next_us, b"2"), RawPush("HK.00700", next_us, b"no number")])
+    make = lambda: _HangingNextDay(tmp_path, "no statement", hangs, released)  # noqa: E731
+    with _lane(tmp_path, progress, queue, make=make) as lane:
+        assert hangs.wait(PATIENCE_SEC)
+        lane.recover("none was stored")
+        _until(lambda: progress.stored == 2)
+        released.set()
+    sessions = [one for day in (DAY, "20261123") for one in book_reader.sessions(book_file(tmp_path, day))]
+    assert [(one.received, one.stored, one.unread) for one in sessions] == [(1, 1, 0), (2, 1, 1)]
+    assert (progress.received, progress.stored, progress.unread, progress.waiting) == (3, 2, 1, 0)
 
 
 class _HangingBeat(_Hanging):
