@@ -7,6 +7,7 @@ import fcntl
 import os
 import pty
 import re
+import runpy
 import select
 import shlex
 import signal
@@ -125,14 +126,41 @@ def test_the_commands_it_prints_can_be_typed(start: Start) -> None:
     day, ticks = (
         subprocess.run(words, capture_output=True, text=True, timeout=60, check=False) for words in next_steps[:2]
     )
-    assert day.returncode == 1, "begun in mid-session, ticks are missing"
     assert Path(re.findall(r"written: (\S+\.html)", day.stderr)[0]).is_file(), day.stdout
-    assert "Grade E" in day.stdout
+    # How many are proven after a second is OpenD's pace: one needs a pull that confirms it.
+    assert re.search(r"^symbols +\d+ proven, 0 missing ticks, \d+ unproven$", day.stdout, re.M), day.stdout + day.stderr
+    assert day.returncode == 0, day.stdout + day.stderr
     assert len(re.findall("HK.00700", ticks.stdout)) == 5, ticks.stdout + ticks.stderr
     removal = shlex.split(demo.lines[-1].rpartition(": ")[2])
     assert removal[:2] == ["rm", "-r"]
     assert subprocess.run(removal, timeout=30, check=False).returncode == 0
     assert not written_file(demo).exists()
+
+
+def test_the_show_begins_when_every_symbol_was_answered(start: Start, tmp_path: Path) -> None:
+    """What was traded before a symbol's first push comes with that answer alone: a shorter show could not be whole."""
+    demo = start(1)
+    demo.wait_for("demo sec=")
+    (log,) = (tmp_path / "tmp").glob("*/recorder.log")
+    assert re.search(r"backfill_done symbols=20 failed=0 ", log.read_text())
+    assert demo.wait() == 0, demo.output
+    assert "Yes: all " in demo.output
+    assert_clean_end(demo)
+
+
+def test_an_answer_that_failed_or_was_lost_with_the_connection_is_waited_for(tmp_path: Path) -> None:
+    watcher = runpy.run_path(str(DEMO))["Watcher"](tmp_path)
+    told = []
+    for words in (
+        "futu_connected host=127.0.0.1",
+        "backfill_done symbols=20 failed=3 fetched=5000 accepted=5000 took_sec=1.0",
+        "backfill_done symbols=3 failed=0 fetched=900 accepted=900 took_sec=0.2",
+        'futu_disconnected reason="the connection is gone"',
+        "backfill_done symbols=20 failed=0 fetched=6000 accepted=100 took_sec=1.0",
+    ):
+        watcher.read_log([f"2026-11-27T09:30:00.000+08:00 INFO {words}"])
+        told.append(watcher.answered_symbols)
+    assert told == [0, 17, 20, 0, 20]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
