@@ -54,6 +54,7 @@ SLICE_PUSHES = 32
 GIVE_WAY_SEC = 0.0002
 COMMIT_INTERVAL_SEC = 0.1
 BEAT_SEC = 1.0
+LOOK_SEC = 0.1
 RETRY_MIN_SEC, RETRY_MAX_SEC = 0.1, 5.0
 REFUSALS = 3  # of one batch in a row, before it is taken apart
 
@@ -248,11 +249,14 @@ class BookLane:
         """Store what waits, close the file, end the thread. False when it did not end in time: what was not stored is
         lost then, and the file says until when it was told of books."""
         self._stopping.set()
-        self._thread.join(timeout_sec)
+        deadline_sec = time.monotonic() + timeout_sec
+        while self._thread.is_alive() and time.monotonic() < deadline_sec:
+            self._thread.join(LOOK_SEC)  # it may be replaced meanwhile
         if self._thread.is_alive():
             self._give_up.set()
             self._thread.join(1.0)
-        return not self._thread.is_alive()
+            return False
+        return not self.waiting and self._in_hand is None  # it may have died of a fault
 
     @property
     def waiting(self) -> int:
@@ -266,11 +270,14 @@ class BookLane:
 
     def _run(self) -> None:
         """A fault of ours ends no recording: what was in hand is counted as unread, and what comes next is stored."""
-        writer = self._writer
+        writer, is_fault = self._writer, False
         while not self._give_up.is_set():
             try:
                 if writer is None:
                     writer = self._make_writer()
+                if is_fault:
+                    writer.recover()
+                    is_fault = False
                 with self._turn():
                     self._writer = writer
                 self._record(writer)
@@ -287,8 +294,7 @@ class BookLane:
                     kind=self.word,
                     exc_info=True,
                 )
-            if writer is not None:
-                writer.recover()
+            is_fault = True
             if self._stopping.is_set() and writer is None:
                 return
             self._give_up.wait(self._retry.next_sec())

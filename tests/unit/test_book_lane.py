@@ -229,7 +229,29 @@ def test_a_stop_does_not_wait_for_ever(tmp_path: Path) -> None:
     with _lane(tmp_path, BookProgress(), make=lambda: _Writer(tmp_path, refuse)) as lane:
         lane.push([_raw("HK.00700", 1)])
         assert met.wait(PATIENCE_SEC)
-        assert lane.stop(0.05)
+        assert not lane.stop(0.05), "its book is lost"
+        assert not lane.is_running
+
+
+def test_a_fault_after_a_fault_ends_no_recording(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(books, "RETRY_MIN_SEC", 0.001)
+    progress, faults = BookProgress(), iter([RuntimeError("first"), None, None, None])
+
+    class Writer(_Writer):
+        recovers = iter([RuntimeError("second"), None])
+
+        def recover(self) -> None:
+            if (fault := next(self.recovers, None)) is not None:
+                raise fault
+            super().recover()
+
+    with _lane(tmp_path, progress, make=lambda: Writer(tmp_path, lambda _: next(faults, None))) as lane:
+        lane.push([_raw("HK.00700", 1)])
+        _until(lambda: progress.unread == 1)
+        lane.push([_raw("HK.00700", 2)])
+        _until(lambda: progress.stored == 1)
+        assert lane.stop(PATIENCE_SEC)
+    assert _stored(tmp_path) == [2]
 
 
 def test_a_fault_of_ours_is_said_and_books_go_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
