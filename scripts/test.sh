@@ -67,7 +67,7 @@ trap 'exit 130' INT
 trap 'exit 129' HUP
 
 # What pytest makes of test modules is made once, not by each of its processes.
-.venv/bin/python -m tests.rewritten || true
+.venv/bin/python -I tests/rewritten.py || true
 status=0
 "${many[@]}" --ignore=tests/systemd --ignore=tests/faults || status=$?
 "${many[@]}" -n "$((processes + 2))" tests/faults || status=$?

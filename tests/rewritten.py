@@ -1,6 +1,6 @@
 """Rewrites the assertions of all test modules before pytest does: once, not by each of its processes.
 
-``python -m tests.rewritten``, on all cores. pytest's own code does it and looks for what is left beside its own
+``python -I tests/rewritten.py``, on all cores. pytest's own code does it and looks for what is left beside its own
 (``__pycache__``), also where PYTHONDONTWRITEBYTECODE keeps it from leaving any. Three processes at once would each take
 as long for it as for all imports.
 """

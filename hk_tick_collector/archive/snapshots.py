@@ -20,7 +20,6 @@ from hk_tick_collector.archive.books import unpack
 from hk_tick_collector.core.errors import NoData, StoreError
 from hk_tick_collector.core.regular import open_regular
 from hk_tick_collector.core.text import days_there
-from hk_tick_collector.days.snapshots import newest_no
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.store.companions import Mark, is_closed
 from hk_tick_collector.store.connect import SqliteOptions, translate
@@ -36,6 +35,7 @@ from hk_tick_collector.store.layout import (
 )
 from hk_tick_collector.store.position import Place
 from hk_tick_collector.store.snapshot_file import open_for_writing
+from hk_tick_collector.store.snapshot_reader import newest_no
 
 AFTER_CLOSE_MS = 30 * 60_000
 _SYMBOL = "snapshots"  # of many symbols

@@ -18,13 +18,13 @@ from hk_tick_collector.client.plan import MarketRoots
 from hk_tick_collector.client.question import SnapshotQuestion
 from hk_tick_collector.core.errors import NoData as NothingThere
 from hk_tick_collector.days.catalog import Day
-from hk_tick_collector.days.snapshots import newest_no, read
+from hk_tick_collector.days.snapshots import read
 from hk_tick_collector.days.union import UnionCatalog
 from hk_tick_collector.market.market import Market
 from hk_tick_collector.quality.snapshots import SeriesGrid, report_of
 from hk_tick_collector.records.snapshot import Series
 from hk_tick_collector.store.layout import snapshot_days, snapshot_file
-from hk_tick_collector.store.snapshot_reader import WHOLE, Span, series_there, why_absent
+from hk_tick_collector.store.snapshot_reader import WHOLE, Span, newest_no, series_there, why_absent
 
 _HINT = "SOURCE=gexbot records snapshots; hk-tickctl snapshots lists series"
 

@@ -18,7 +18,6 @@ from pathlib import Path
 import pyarrow as pa
 
 from hk_tick_collector.records.snapshot import Series
-from hk_tick_collector.store.snapshot_file import reading
 from hk_tick_collector.store.snapshot_reader import WHOLE, Picture, Span, pictures
 
 CHUNK_ROWS = 200  # of up to 100 kB each
@@ -50,12 +49,6 @@ def read(
     wanted, found = schema(bodies=bodies), pictures(path, series, span, every=every, bodies=bodies)
     while chunk := list(islice(found, CHUNK_ROWS)):
         yield pa.RecordBatch.from_arrays(list(_columns(chunk, wanted)), schema=wanted)
-
-
-def newest_no(path: Path) -> int:
-    """How far a file is written."""
-    with reading(path) as conn:
-        return int(conn.execute("SELECT max(rowid) FROM snapshots").fetchone()[0] or 0)
 
 
 def _columns(chunk: Sequence[Picture], wanted: pa.Schema) -> Iterator[pa.Array]:

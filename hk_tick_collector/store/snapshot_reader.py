@@ -195,3 +195,9 @@ def unpacked(body: bytes, path: Path) -> str:
         return unpacker.decompress(body, MAX_BODY_BYTES).decode()
     except (zlib.error, UnicodeDecodeError) as exc:
         raise StoreCorrupt(f"{path}: a body cannot be unpacked: {exc}") from exc
+
+
+def newest_no(path: Path) -> int:
+    """How far a file is written."""
+    with reading(path) as conn:
+        return int(conn.execute("SELECT max(rowid) FROM snapshots").fetchone()[0] or 0)

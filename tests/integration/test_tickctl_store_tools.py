@@ -391,7 +391,7 @@ def test_migrate_of_what_cannot_be(old_root: Path) -> None:
 def test_migrate_without_files(tmp_path: Path) -> None:
     done = tickctl("migrate", data_root=tmp_path)
     assert (done.returncode, done.stdout) == (3, "")
-    assert "no day files" in done.stderr
+    assert "no days are recorded under" in done.stderr
 
 
 def test_migrate_beside_a_recorder(root: Path) -> None:

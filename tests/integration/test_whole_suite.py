@@ -20,7 +20,7 @@ from tests.scratch_tree import copy_tree, make_venv
 PYTHON = """\
 #!/bin/bash
 [[ " $* " != *" compileall "* ]] || {{ echo "$*" >compiled; exit 0; }}
-[[ " $* " != *" tests.rewritten "* ]] || {{ echo "$*" >rewritten; exit 1; }}
+[[ " $* " != *" tests/rewritten.py "* ]] || {{ echo "$*" >rewritten; exit 1; }}
 [[ $1 == -m && $2 == pytest ]] || exec {real} "$@"
 part=rest
 [[ " $* " != *" tests/systemd "* ]] || part=systemd
@@ -66,7 +66,7 @@ def test_every_test_is_in_one_of_three_runs(tree: Path) -> None:
     with ended(script := run(tree)):
         assert script.wait() == 0, script.output
     assert "hk_tick_collector tests" in (tree / "compiled").read_text(), "once, not by each process"
-    assert (tree / "rewritten").read_text() == "-m tests.rewritten\n", "pytest does it itself where that fails"
+    assert (tree / "rewritten").read_text() == "-I tests/rewritten.py\n", "pytest does it itself where that fails"
     parts = {call.split(": ")[0]: call.split()[1:] for call in calls(tree)}
     assert parts.keys() == {"systemd", "rest", "faults"}
     assert [word for word in parts["rest"] if "tests" in word] == ["--ignore=tests/systemd", "--ignore=tests/faults"]

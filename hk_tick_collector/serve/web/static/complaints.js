@@ -4,17 +4,17 @@
 const COMPLAINTS = {
   worker_dead: ["寫入工作已中止", ["persist worker is dead", "負責寫入的工作執行緒已中止"]],
   loop_stuck: ["主迴圈停頓", ["event loop is stuck", "程式的主迴圈停頓了"]],
-  ticks_refused: ["成交無法接收", ["ticks were refused: queue full and spill not writable", "佇列已滿，溢出檔又無法寫入，有成交被捨棄"],
-    ["{} refused since the start: neither queue nor spill took them", "自啟動以來有 {} 被捨棄：佇列與溢出檔均無法接收"], ["{} ticks were lost: neither queue nor spill took them", "遺失了 {} 筆成交：佇列與溢出檔均無法接收"]],
+  ticks_refused: ["成交無法接收", ["{}s were refused: queue full and spill not writable", "佇列已滿，溢出檔又無法寫入，有{}被捨棄"],
+    ["{} refused since the start: neither queue nor spill took them", "自啟動以來有 {} 被捨棄：佇列與溢出檔均無法接收"], ["{} {}s were lost: neither queue nor spill took them", "遺失了 {} 筆{}：佇列與溢出檔均無法接收"]],
   not_storing: ["無法存檔", ["rows wait and nothing is committed", "有資料等候，但一直未能寫入"]],
   source_disconnected: ["與來源斷線", ["{} is {}", "與 {} 的連線：{}"]],
   source_mute: ["來源沒有聲息", ["{} is connected and silent for {} s", "{} 已連線，但 {} 秒來沒有任何回應"]],
-  no_ticks: ["收不到成交", ["market is open and no tick came for {} s", "市場開市，但 {} 秒來沒有收到成交"]],
+  no_ticks: ["收不到成交", ["market is open and no tick came for {} s", "市場開市，但 {} 秒來沒有收到成交"], ["market is open and no snapshot came for {} s", "市場開市，但 {} 秒來沒有收到快照"], ["market is open and no {} came for {} s", "市場開市，但沒有收到{}，已 {} 秒"]],
   push_silent: ["推送中斷", ["no push for {} s while polls brought {} ticks", "{} 秒來沒有推送，查詢卻取得 {} 筆成交"]],
   network_thread_dead: ["網絡執行緒已中止", ["the SDK's network thread is dead", "SDK 的網絡執行緒已中止"]],
   market_closed_by_source: ["來源說已休市", ["{} says the market is {}, our calendar says it is open", "{} 說市場狀態為 {}，但按交易日曆應已開市"]],
-  ticks_late: ["成交遲到", ["newest tick is older than DRIFT_WARN_SEC", "最新一筆成交已超過 DRIFT_WARN_SEC 所定的時間"]],
-  ticks_from_future: ["成交時間在未來", ["the newest tick lies {} s in the future", "最新一筆成交的時間在 {} 秒之後"]],
+  ticks_late: ["成交遲到", ["newest {} is older than DRIFT_WARN_SEC", "最新一筆{}已超過 DRIFT_WARN_SEC 所定的時間"]],
+  ticks_from_future: ["成交時間在未來", ["the newest {} lies {} s in the future", "最新一筆{}的時間在 {} 秒之後"]],
   symbols_refused: ["有股票未能訂閱", ["{} symbols are not subscribed", "{} 隻股票未能訂閱"]],
   books_not_storing: ["買賣盤無法存檔", ["order books wait and none was stored for {} s; ticks go on", "有買賣盤等候，{} 秒來未能寫入；成交不受影響"]],
   login_ends: ["登入快到期", ["the login at {} ends in {}: {}", "{} 的登入將於 {} 後到期：{}"], ["the login at {} ended {} ago: {}", "{} 的登入已於 {} 前到期：{}"]],
@@ -24,8 +24,8 @@ const COMPLAINTS = {
   spill_waiting: ["溢出檔有待寫入", ["rows wait in the spill", "溢出檔內有資料等候寫入"], ["{} bytes wait in the spill; the recorder stores them when it starts", "溢出檔內有 {} 位元組，錄製程式啟動時會寫入"], ["{} rows wait in the spill", "溢出檔內有 {} 列等候寫入"]],
   spill_growing: ["溢出檔不斷增長", ["the spill grows: {} rows", "溢出檔不斷增長，現有 {} 列"]],
   writer_replaced: ["寫入執行緒已更換", ["the watchdog replaced the writer", "watchdog 更換了寫入執行緒"]],
-  commits_slow: ["寫入緩慢", ["storing a tick takes {} ms (p99)", "寫入一筆成交需時 {} 毫秒（p99）"]],
-  ticks_quarantined: ["成交被隔離", ["{} ticks went into the quarantine", "{} 筆成交放進了隔離區"]],
+  commits_slow: ["寫入緩慢", ["storing a {} takes {} ms (p99)", "寫入一筆{}需時 {} 毫秒（p99）"]],
+  ticks_quarantined: ["成交被隔離", ["{} {}s went into the quarantine", "{} 筆{}放進了隔離區"]],
   recorder_down: ["錄製程式沒有運行", ["no recorder runs on this data root; start it: {}", "沒有錄製程式使用這個資料目錄；啟動：{}"]],
   recorder_stopped: ["錄製程式已停止", ["the recorder was stopped ({}); start it: {}", "錄製程式已停止（{}）；啟動：{}"]],
   recorder_stopping: ["錄製程式正在停止", ["the recorder says {}: {}", "錄製程式{}：{}"]],
@@ -40,7 +40,7 @@ const COMPLAINTS = {
   service_other_root: ["服務使用另一資料目錄", ["the service {} runs, but on another data root: name it with --data-root", "服務 {} 正在運行，但使用另一個資料目錄：以 --data-root 指定"]],
   service_not_enabled: ["服務不會開機啟動", ["the service does not start at boot: sudo systemctl enable {}", "服務不會隨開機啟動：sudo systemctl enable {}"]],
   day_file_unreadable: ["當日檔案無法讀取", ["the newest day file cannot be read: {}", "最新的當日檔案無法讀取：{}"]],
-  days_to_come: ["有未來日子的檔案", ["there are files of days to come ({}): their ticks carry a wrong date, or this machine's clock is wrong; if the clock is right: scripts/repair_future_ts_ms.py shows them, and with --apply puts them aside", "有未來日子的檔案（{}）：成交的日期有誤，或本機時鐘不準；如時鐘正確，scripts/repair_future_ts_ms.py 會列出這些成交，加 --apply 則移開"]],
+  days_to_come: ["有未來日子的檔案", ["there are files of days to come ({}): their {}s carry a wrong date, or this machine's clock is wrong; if the clock is right: {}", "有未來日子的檔案（{}）：{}的日期有誤，或本機時鐘不準；如時鐘正確，{}"]],
   disk_silent: ["磁碟沒有回應", ["the disk of {} does not answer", "{} 所在的磁碟沒有回應"]],
   disk_full: ["磁碟已滿", ["the disk has no room for another day: {} bytes are free", "磁碟容不下多一日：只餘 {} 位元組"]],
   disk_fills_up: ["磁碟快滿", ["the disk is full in {} recorded days: hk-tickctl archive, hk-tickctl retain", "磁碟再記錄 {} 日便滿：hk-tickctl archive、hk-tickctl retain"]],
@@ -53,9 +53,10 @@ const COMPLAINTS = {
 };
 // Parts of sentences.
 const PARTS = {
-  stopping: "正在停止", down: "未連線", connecting: "連線中", not_ready: "尚未就緒", "asked to stop": "按要求停止", Closed: "休市", closed: "休市", "none came yet": "從未收到", "ticks at the day's beginning": "當日開首的成交",
+  "scripts/repair_future_ts_ms.py shows them, and with --apply puts them aside": "scripts/repair_future_ts_ms.py 會列出這些成交，加 --apply 則移開", "move these files away": "請移走這些檔案",
+  tick: "成交", snapshot: "快照", stopping: "正在停止", down: "未連線", connecting: "連線中", not_ready: "尚未就緒", "asked to stop": "按要求停止", Closed: "休市", closed: "休市", "none came yet": "從未收到", "ticks at the day's beginning": "當日開首的成交",
 };
-const COUNTED = { tick: "筆成交", minute: "分鐘" };
+const COUNTED = { tick: "筆成交", snapshot: "筆快照", minute: "分鐘" };
 const SAYS = /^the recorder (raises an alert|says warn|says note): /;
 
 const escaped = (text) => text.replace(/[.*+?^$|()[\]\\]/g, "\\$&").replaceAll("{}", "(.+?)");
