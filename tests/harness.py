@@ -15,7 +15,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from hk_tick_collector.opend_sim.control import call
+from hk_tick_collector.opend_sim.simclock import hk_time_ms
 
 BIN = Path(sys.executable).parent
 DEADLINE_SEC = 120.0  # only a hang reaches it, on a machine as busy as it may be
@@ -203,3 +206,18 @@ def ended(*processes: Process) -> Iterator[None]:
     finally:
         for process in processes:
             process.end()
+
+
+def at_market_time(text: str) -> dict[str, object]:
+    """Settings of a program whose clock shows this Hong Kong time now (``2026-11-20T16:00:00``)."""
+    library = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
+    if library is None:
+        pytest.skip("another time needs libfaketime (apt-get install libfaketime)")
+    offset_sec = hk_time_ms(text) // 1000 - int(time.time())
+    return {
+        "LD_PRELOAD": library,
+        "FAKETIME": f"{offset_sec:+d}",
+        "FAKETIME_DONT_FAKE_MONOTONIC": 1,
+        "DONT_FAKE_MONOTONIC": 1,
+        "NO_FAKE_STAT": 1,
+    }

@@ -9,10 +9,7 @@ import sqlite3
 import time
 from collections import Counter
 from contextlib import closing
-from pathlib import Path
 from typing import Any
-
-import pytest
 
 from hk_tick_collector.market.hk.sessions import hk_date
 from hk_tick_collector.opend_sim.simclock import hk_time_ms
@@ -29,7 +26,7 @@ from tests.faults.lab import (
     select,
 )
 from tests.faults.test_certificates import truths
-from tests.harness import Recorder, Simulator, check, wait_until
+from tests.harness import Recorder, Simulator, at_market_time, check, wait_until
 from tests.tickctl import tickctl
 
 ONE = "HK.00700"
@@ -266,18 +263,3 @@ def _named_as_absent(lab: Lab, verdict: Verdict, refused: str) -> None:
     said = certified(lab)
     assert said[refused]["not_subscribed"], said[refused]
     assert {symbol for symbol, one in said.items() if one["state"] == "proven"} == set(said) - {refused}, verdict.log
-
-
-def at_market_time(text: str) -> dict[str, object]:
-    """Settings of a recorder whose clock shows this Hong Kong time now."""
-    library = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
-    if library is None:
-        pytest.skip("another time needs libfaketime (apt-get install libfaketime)")
-    offset_sec = hk_time_ms(text) // 1000 - int(time.time())
-    return {
-        "LD_PRELOAD": library,
-        "FAKETIME": f"{offset_sec:+d}",
-        "FAKETIME_DONT_FAKE_MONOTONIC": 1,
-        "DONT_FAKE_MONOTONIC": 1,
-        "NO_FAKE_STAT": 1,
-    }

@@ -22,10 +22,12 @@ from hk_tick_collector.opend_sim.exchange import Exchange, MarketConfig
 from hk_tick_collector.opend_sim.simtick import SimTick
 from hk_tick_collector.records.tick import Tick, seq_counter
 from hk_tick_collector.store import reader
+from hk_tick_collector.store.layout import archive_dir
 from hk_tick_collector.store.writer import DayFileWriter
 from hk_tick_collector.watch.repair import shown_day
-from tests.harness import Recorder, Simulator, check, ended, stop_after_market, wait_until
-from tests.tickctl import record_day, tickctl, tickctl_json
+from tests.archived_day import archive_day
+from tests.harness import Recorder, Simulator, at_market_time, check, ended, stop_after_market, wait_until
+from tests.tickctl import BUILT, record_day, tickctl, tickctl_json
 
 SYMBOLS = ("HK.00005", "HK.00700", "HK.09988")
 VICTIM = "HK.00700"
@@ -183,9 +185,7 @@ def test_a_day_under_way_equals_opends_sums_so_far(tmp_path: Path) -> None:
 
 
 def test_an_archived_day_is_audited_alike_and_not_repaired(day: Recorded, copy: Path) -> None:
-    code, out, err = day.run("archive", DAY, data=copy)
-    assert code == 0, out + err
-    (copy / f"{DAY}.db").unlink()
+    archive_day(copy, archive_dir(copy), DAY)  # the command archives no day whose session is not over now
     found = day.json("audit", DAY, "--against-kline", data=copy)
     assert (found["equal_symbols"], found["failed"]) == (3, {})
     code, _, err = day.run("repair", DAY, data=copy)
@@ -296,7 +296,8 @@ def test_the_end_of_a_day_that_was_cut_off_is_fetched(day: Recorded, copy: Path)
             "UPDATE coverage SET state = 'proven', verified_counter = ?, verified_until_ms = ? WHERE symbol = ?",
             (last, END_MS - 3_600_000, VICTIM),
         )
-    found = day.json("repair", data=copy)
+    evening = {**day.settings(), **at_market_time(f"{DASHED}T17:00:00")}  # whatever the hour is now
+    found = tickctl_json("repair", data_root=copy, under=BUILT, **evening)
     (one,) = found["symbols"]
     assert "confirmed only until 15:15" in one["why"] or "confirmed only until 11:15" in one["why"]
     assert (one["new_ticks"], one["after"]["state"]) == (500, "proven")
