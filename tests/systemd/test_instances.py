@@ -132,6 +132,7 @@ def test_each_has_its_own_choice_of_symbols_switched_off(server: Server, instanc
     timers = [f"hk-tick-universe@{name}.timer" for name in NAMES]
     assert run(f"systemctl is-enabled {' '.join(timers)}", check=False).stdout.split() == ["disabled"] * 2
     for name, timer in zip(NAMES, timers, strict=True):
+        server.install("--instance", name)  # its settings were changed, and the timer's hour is the market's
         assert {"HK": "Asia/Hong_Kong", "US": "America/New_York"}[MARKETS[name]] in show("TimersCalendar", timer)
     name = NAMES[0]
     chosen = f"/var/lib/hk-tick-collector/symbols-{name}.txt"
