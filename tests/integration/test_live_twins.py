@@ -5,7 +5,6 @@ What each client holds is the truth, each trade once, and in ``prev`` and ``curs
 
 from __future__ import annotations
 
-import contextlib
 import random
 import signal
 from collections import Counter
@@ -137,14 +136,12 @@ def test_completeness_is_told_of_both_together(tmp_path: Path) -> None:
         )
         held.enter_context(ended(server))
         reader = Reader(server.url, symbols="700,5", since="day")
-        with contextlib.suppress(TimeoutError):
-            reader.until("coverage")
+        reader.until()
         told = [one for message in reader.others if message["type"] == "coverage" for one in message["symbols"]]
         assert {one["symbol"]: (one["state"], one["missing_ticks"]) for one in told} == {
             "HK.00700": ("proven", 0), "HK.00005": ("unproven", 0),
         }  # fmt: skip
         assert not [message for message in reader.others if message["type"] == "gap"]
-        reader.until(rows=16)
         assert len(reader.rows) == 16
         metrics = server.client().get("/v1/live/metrics").text
         assert 'hk_live_held{root="1"} 0.0' in metrics

@@ -143,7 +143,8 @@ def test_each_has_its_own_choice_of_symbols_switched_off(server: Server, instanc
     server.machine.root.joinpath(override.lstrip("/")).write_text('[Service]\nEnvironment="UNIVERSE=--limit 2"\n')
     run("systemctl daemon-reload")
     try:
-        run(f"systemctl start hk-tick-universe@{name}.service")
+        done = run(f"systemctl start hk-tick-universe@{name}.service", check=False)
+        assert done.returncode == 0, server.machine.journal(f"hk-tick-universe@{name}.service")
         text = run(f"cat {chosen}").stdout
         assert 0 < len(set(re.findall(r"\bHK\.\d{5}\b", text))) <= 2, text
         assert run(f"stat -c %U {chosen}").stdout.strip() == "hk-tick-collector"

@@ -199,6 +199,8 @@ class Hub:
             known: list[Row] = await self._files.ask("books", self.roots, head, None)
             self.books.clear()  # those of before a rest, some of which ended meanwhile
             self._note_books(known)
+        if self.kind == TICKS:  # before the first reader can have caught up, who is told what is known then
+            await self._read_facts(head)
         self.ring = Ring(head)
 
     async def step(self, look_sec: float, wait_sec: float) -> bool:
@@ -262,22 +264,23 @@ class Hub:
 
     async def _watch_facts(self) -> None:
         while True:
-            await asyncio.sleep(FACTS_LOOK_SEC if self.facts else FACTS_LOOK_SEC / 10)
-            if self.listeners and self.ring is not None and any(one.places for one in parts_of(self.ring.head)):
-                with contextlib.suppress(StoreError):  # the rows tell of it, and the next look
-                    facts = await self._files.ask("facts", self.roots, self.ring.head.newest_day)
-                    if facts is not None:
-                        self._compare(facts)
+            await asyncio.sleep(FACTS_LOOK_SEC if self.listeners else FACTS_LOOK_SEC / 10)
+            if self.listeners and self.ring is not None:
+                await self.look_at_facts()
 
-    def _compare(self, facts: Facts) -> None:
+    async def look_at_facts(self) -> None:
+        """Tell readers what the files say of the newest day and have not said before."""
         assert self.ring is not None
-        is_first, known = not self.facts, self.facts
-        self.facts = facts
-        if not is_first:
-            changed = {key: fact for key, fact in facts.items() if known.get(key) != fact}
-            for message in told_of(changed):
-                self.ring.append(Frame(self.ring.head, self.ring.head, message=message))
-            self._news.tell()
+        known = self.facts
+        await self._read_facts(self.ring.head)
+        for message in told_of({key: fact for key, fact in self.facts.items() if known.get(key) != fact}):
+            self._add(Frame(self.ring.head, self.ring.head, message=message))
+
+    async def _read_facts(self, head: Stand) -> None:
+        if any(part.places for part in parts_of(head)):
+            with contextlib.suppress(StoreError):  # the rows tell of it, and the next look
+                facts: Facts | None = await self._files.ask("facts", self.roots, head.newest_day)
+                self.facts = self.facts if facts is None else facts
 
 
 def days_over(before: Stand, after: Stand) -> list[dict[str, Any]]:

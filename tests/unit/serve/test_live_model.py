@@ -17,6 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from hk_tick_collector.core.facts import HeadProven, Verified
 from hk_tick_collector.serve.keys import ANONYMOUS, Key
 from hk_tick_collector.serve.live.files import Files
 from hk_tick_collector.serve.live.frames import Event
@@ -171,9 +172,8 @@ def test_a_reader_that_skips_ticks_is_told_everything_else() -> None:
         await session.open()
         world.commit(5, "HK.00700")
         await world.step_hub()
-        facts = {(DAY, symbol): {"symbol": symbol, "state": "proven"} for symbol in SYMBOLS}
-        world.hub._compare({key: {**fact, "state": "missing"} for key, fact in facts.items()})
-        world.hub._compare(facts)
+        writer.write([], proven("HK.00005", 3) + proven("HK.00700", 5))
+        await world.hub.look_at_facts()
         (feed,) = session._feeds
         return [json.loads(event.data) for event in session._jumped(feed)]
 
@@ -185,8 +185,58 @@ def test_a_reader_that_skips_ticks_is_told_everything_else() -> None:
         finally:
             asyncio.run(world.close())
     assert [message["type"] for message in told] == ["coverage", "ticks"]
-    assert [fact["state"] for fact in told[0]["symbols"]] == ["proven"] * 2, "the first look is where it begins"
+    assert [fact["state"] for fact in told[0]["symbols"]] == ["proven"] * 2
     assert (told[1]["prev"], told[1]["conflated"], len(told[1]["ticks"])) == (told[0]["cursor"], True, 1)
+
+
+def proven(symbol: str, last: int) -> list[HeadProven | Verified]:
+    """That the ticks of DAY from 1 to ``last`` are all there were, found out in the evening."""
+    return [HeadProven(symbol, DAY, 1), Verified(symbol, DAY, last, ticks(1)[0].ts_ms + 8 * 3_600_000)]
+
+
+async def completeness(root: Path, writer: DayFileWriter, *, begins_empty: bool) -> list[dict[str, Any]]:
+    """What the first reader is told between two looks of the hub, as (type, state)."""
+    hub, readers = Hub(root, News(), make=Here), Readers(make=Here)
+    if begins_empty:
+        await hub.begin()
+    writer.write(ticks(3, symbol="HK.00700"))
+    writer.write([], proven("HK.00700", 3))
+    if not begins_empty:
+        await hub.begin()
+    asked = subscription({"symbols": "700", "since": "day"}, [hub], ANONYMOUS)
+    session = Session(asked, [hub], ANONYMOUS, hub._news, readers, stopping=asyncio.Event())
+    await session.open()
+    (feed,) = session._feeds
+    session._heartbeat_at_sec = float("inf")
+    told: list[dict[str, Any]] = []
+
+    async def read() -> None:
+        for _ in range(4):
+            events = [*await session._step(feed), *session._beside(has_all=feed.has_all)]
+            told.extend([json.loads(event.data) for event in events])
+
+    try:
+        await read()
+        while await hub.step(0, 0):
+            pass
+        await hub.look_at_facts()
+        await read()
+    finally:
+        await hub.close()
+        await readers.close()
+    return told
+
+
+@pytest.mark.parametrize("begins_empty", [False, True])
+def test_the_first_reader_is_told_what_is_known_of_completeness(tmp_path: Path, begins_empty: bool) -> None:
+    """Before it has caught up; or, when the first file of all came only after that, as soon as it is read."""
+    with closing(DayFileWriter(tmp_path)) as writer:
+        told = asyncio.run(completeness(tmp_path, writer, begins_empty=begins_empty))
+    words = [message["type"] for message in told]
+    assert sorted(words) == ["caught_up", "coverage", "ticks"]
+    assert begins_empty or words.index("coverage") < words.index("caught_up")
+    (coverage,) = [message for message in told if message["type"] == "coverage"]
+    assert [(fact["symbol"], fact["state"]) for fact in coverage["symbols"]] == [("HK.00700", "proven")]
 
 
 def test_a_connection_that_wants_nothing_ends(monkeypatch: pytest.MonkeyPatch) -> None:
