@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +16,10 @@ from hk_tick_collector.cli.options import days_option, symbols_option
 from hk_tick_collector.cli.results import Output, output_options
 from hk_tick_collector.cli.stretch import days_to_read
 from hk_tick_collector.core.text import counted
-from hk_tick_collector.watch.when import some_days, symbol_list
+from hk_tick_collector.watch.when import OtherDays, some_days, symbol_list
 
 if TYPE_CHECKING:
+    from hk_tick_collector.days.catalog import Day
     from hk_tick_collector.query.engine import Engine
 
 MIN_MEMORY_MB = 128
@@ -43,7 +44,9 @@ _BARE_CODE = re.compile(
     Tables: ticks (one row a trade: symbol, ts_ms, price, volume, turnover, direction, tick_type, seq, trading_day and
     more; DESCRIBE ticks lists them), coverage, gaps and symbols (what a symbol was on a day: name, lot_size, currency),
     all with trading_day; their times are UTC epoch milliseconds. Of recorded order books: books (a row a push: symbol,
-    recv_ts, bid_px_0, bid_qty_0, bid_n_0 to ask_n_9) and quotes (the best prices where they change).
+    recv_ts, bid_px_0, bid_qty_0, bid_n_0 to ask_n_9), quotes (the best prices where they change) and brokers (their
+    queues). Of computed levels (docs/gexbot.md): snapshots (one a second and series: symbol, package, category, ts_ms,
+    spot, zero_gamma, body) and pictures (all that were stored, also those of the source's own file of the day).
     In ticks times are timestamps and work on the market's clock: in Hong Kong hour(ts_ms) of the opening is 9.
     trading_day is a text like '20261120'.
 
@@ -85,7 +88,7 @@ def command(
     from hk_tick_collector.query.statement import SqlError  # noqa: PLC0415 - DuckDB takes its time
 
     try:
-        with engine_of(app, days, symbols, memory_mb) as engine:
+        with engine_of(app, days, symbols, memory_mb, every=True) as engine:
             with loading(engine) as loaded:
                 result = engine.run(sql, loaded)
             output.write(result.schema, result.batches)
@@ -98,20 +101,49 @@ def command(
 
 
 @contextmanager
-def engine_of(app: App, days: str | None, symbols: tuple[str, ...], memory_mb: int | None = None) -> Iterator[Engine]:
-    """An engine over the days meant."""
+def engine_of(
+    app: App, days: str | None, symbols: tuple[str, ...], memory_mb: int | None = None, *, every: bool = False
+) -> Iterator[Engine]:
+    """An engine over the days meant: those with ticks, or ``every`` one of which anything is recorded."""
     from hk_tick_collector.query.engine import Engine  # noqa: PLC0415 - DuckDB takes its time
 
     wanted = symbol_list(app.market, symbols) if symbols else []
-    chosen = days_to_read(app, some_days(app, days))
+    if every:
+        chosen, beside = _every_day(app, days)
+    else:
+        chosen, beside = days_to_read(app, some_days(app, days)), []
     for symbol in wanted:
         if not any(symbol in day.rows_by_symbol() for day in chosen):
-            from hk_tick_collector.query.fetch import explain_nothing  # noqa: PLC0415
-
-            say(explain_nothing(app.catalog, chosen, [symbol], ""))
+            _explain_nothing(app, symbol, chosen, beside)
     be_gentle()
-    with clean_ending(), Engine(chosen, wanted, memory_mb=memory_mb) as engine:
+    with clean_ending(), Engine(chosen, wanted, memory_mb=memory_mb, beside=beside) as engine:
         yield engine
+
+
+def _every_day(app: App, days: str | None) -> tuple[list[Day], list[Day]]:
+    """Those of the days meant with ticks; and all of them where a data root has no tick, but something else."""
+    from hk_tick_collector.days.every import EveryDay  # noqa: PLC0415
+
+    catalog = EveryDay(app.catalog)
+    names = some_days(OtherDays(app, catalog), days)
+    with_ticks = catalog.with_ticks(names)
+    return days_to_read(app, with_ticks) if with_ticks else [], catalog.beside(names)
+
+
+def _explain_nothing(app: App, symbol: str, chosen: Sequence[Day], beside: Sequence[Day]) -> None:
+    """What is to be said of a symbol without ticks; nothing where the days have something else of it."""
+    from hk_tick_collector.days.every import symbols_beside  # noqa: PLC0415
+
+    known = {name for day in beside for name in symbols_beside(day)}
+    known.update(name for day in chosen for part in day.parts for name in symbols_beside(part))
+    if symbol in known:
+        return
+    if chosen:
+        from hk_tick_collector.query.fetch import explain_nothing  # noqa: PLC0415
+
+        say(explain_nothing(app.catalog, chosen, [symbol], ""))
+    else:
+        say(f"{symbol} is not recorded on these days; recorded are {', '.join(sorted(known)[:10])}")
 
 
 @contextmanager

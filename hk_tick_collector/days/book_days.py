@@ -12,24 +12,19 @@ temporary file while it is read (``BookDay.opened``), hashed on the way, and nev
 from __future__ import annotations
 
 import contextlib
-import gzip
-import hashlib
-import tempfile
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
-from hk_tick_collector.core.errors import NoData, StoreCorrupt, StoreError
-from hk_tick_collector.core.regular import open_regular
+from hk_tick_collector.core.errors import NoData, StoreError
 from hk_tick_collector.core.text import days_there
 from hk_tick_collector.days.manifest import archived_days, kept_dir, load_manifest
+from hk_tick_collector.days.packed import unpacked
 from hk_tick_collector.store import data_root as owned
 from hk_tick_collector.store.book_file import BOOK_KIND, StateKind, reading
-from hk_tick_collector.store.connect import unavailable
-from hk_tick_collector.store.kept import BLOCK_BYTES, KeptFile
+from hk_tick_collector.store.kept import KeptFile
+from hk_tick_collector.store.layout import broker_file
 from hk_tick_collector.store.position import Place
 
 
@@ -64,13 +59,8 @@ class BookDay:
             return
         assert self.packed is not None
         assert self.entry is not None
-        try:
-            directory = tempfile.TemporaryDirectory(prefix="hk-books-")
-        except OSError as exc:
-            raise unavailable(Path(tempfile.gettempdir()), exc) from exc
-        with directory as place:
-            path = Path(place) / self.entry.name
-            _unpack(self.packed, self.entry, path)
+        noun = "broker queues" if self.entry.name == broker_file(Path(), self.trading_day).name else "books"
+        with unpacked(self.packed, self.entry, noun) as path:
             yield path
 
 
@@ -126,26 +116,3 @@ class BookDays:
         if manifest is None or owner not in (None, manifest.market):
             return None
         return next((entry for entry in manifest.depth if entry.name == name), None)
-
-
-def _unpack(packed: Path, entry: KeptFile, path: Path) -> None:
-    digest, size_bytes = hashlib.sha256(), 0
-    try:
-        with open_regular(packed) as source, gzip.GzipFile(fileobj=source) as unpacked, path.open("xb") as target:
-            for block in _blocks(unpacked, entry.size_bytes + 1):
-                size_bytes += len(block)
-                digest.update(block)
-                target.write(block)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as exc:
-        raise StoreCorrupt(f"{packed} cannot be unpacked: {exc}") from exc
-    except OSError as exc:
-        raise unavailable(packed, exc) from exc
-    if (size_bytes, digest.hexdigest()) != (entry.size_bytes, entry.sha256):
-        raise StoreCorrupt(f"{packed} does not unpack to the books that were archived: hk-tickctl verify says more")
-
-
-def _blocks(source: BinaryIO | gzip.GzipFile, most_bytes: int) -> Iterator[bytes]:
-    """Of a stream, and no more bytes than that."""
-    while most_bytes > 0 and (block := source.read(min(BLOCK_BYTES, most_bytes))):
-        most_bytes -= len(block)
-        yield block

@@ -35,6 +35,7 @@ from hk_tick_collector.days.overlap import (
     overlap_of,
     uncovered,
 )
+from hk_tick_collector.days.snapshot_days import SnapshotPlace, days_with_snapshots
 from hk_tick_collector.market.market import Market
 from hk_tick_collector.market.registry import DEFAULT_MARKET, market_of
 from hk_tick_collector.records.columns import NAMES
@@ -212,6 +213,12 @@ class Day:
         """Its broker queues. NoData when there are none."""
         return self._states(BROKER_KIND)
 
+    def snapshots(self) -> SnapshotPlace:
+        """Its snapshots. NoData when there are none; StoreCorrupt, StoreUnavailable."""
+        if self.data_root is None:
+            raise NoData(f"no snapshots are recorded of {self.trading_day}")
+        return SnapshotPlace.of(self.data_root, self.archive_root, self.trading_day)
+
     def _states(self, kind: StateKind) -> BookDay:
         if self.data_root is None:
             raise NoData(f"no {kind.file.noun} are recorded of {self.trading_day}")
@@ -346,6 +353,20 @@ class Catalog:
         oldest first."""
         there = {*self.book_days.days(), *self.broker_days.days(), *kept_days(self.data_root)}
         return sorted(there.difference(self.days()))
+
+    def each(self) -> Sequence[Catalog]:
+        """The catalogue of each data root that it is made of: itself, unless there are several (``union``)."""
+        return (self,)
+
+    def days_beside(self) -> list[str]:
+        """Days of which there are order books, broker queues or snapshots, and not one tick; oldest first."""
+        beside = {*self.book_days.days(), *self.broker_days.days()}
+        beside.update(days_with_snapshots(self.data_root, self.archive_root))
+        return sorted(beside.difference(self.days()))
+
+    def day_beside(self, trading_day: str) -> Day:
+        """One of ``days_beside``, for what it has beside ticks."""
+        return Day(trading_day, None, self.archive_root, self.market, self.data_root)
 
     def live_days(self) -> list[str]:
         """Trading days with a day file, oldest first."""

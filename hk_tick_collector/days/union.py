@@ -344,6 +344,10 @@ class UnionCatalog(Catalog):
         """The market whose days these are."""
         return self.catalogs[0].market
 
+    def each(self) -> Sequence[Catalog]:
+        """As of ``Catalog``."""
+        return self.catalogs
+
     def live_days(self) -> list[str]:
         """Trading days with a day file in any of them, oldest first."""
         return sorted({day for one in self.catalogs for day in one.live_days()})

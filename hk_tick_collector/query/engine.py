@@ -4,7 +4,8 @@
 - A live day is loaded from its day file before the question runs: only the columns that the question reads, only the
   symbols chosen, into a temporary table that moves to a temporary directory when memory runs short.
 - ``coverage``, ``gaps`` and ``symbols`` (names, lots) are tables too, with a column ``trading_day``.
-- ``books`` and ``quotes`` are recorded order books, loaded likewise, of archived days too.
+- ``books`` and ``quotes`` are recorded order books, ``brokers`` broker queues, ``snapshots`` one computed picture a
+  second and series, ``pictures`` all that were stored: loaded likewise, of archived days too.
 - Times are cut and compared on the market's clock: ``hour(ts_ms)`` of the opening is 9 in Hong Kong.
 
 A question can read the chosen days and do nothing else: one SELECT, no access to other files, no extensions, settings
@@ -22,7 +23,7 @@ import shutil
 import tempfile
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -33,7 +34,7 @@ import duckdb
 import pyarrow as pa
 
 from hk_tick_collector.core.errors import NoData, RecorderError
-from hk_tick_collector.days import parquet
+from hk_tick_collector.days import parquet, snapshots
 from hk_tick_collector.days.books import Form, read, schema_of
 from hk_tick_collector.days.brokers import SCHEMA as BROKERS
 from hk_tick_collector.days.brokers import read as read_brokers
@@ -43,6 +44,7 @@ from hk_tick_collector.market.registry import market_of
 from hk_tick_collector.query.statement import Needs, SqlError, check_question, message, needs_of
 from hk_tick_collector.store.book_reader import symbols as book_symbols
 from hk_tick_collector.store.reader import CoverageRow, GapRow, SymbolRow
+from hk_tick_collector.store.snapshot_reader import series_there
 
 BATCH_ROWS = 50_000
 INTERRUPT_INTERVAL_SEC = 0.1
@@ -85,13 +87,15 @@ class Loaded:
 
 
 _BOOKS = {"books": Form.WIDE, "quotes": Form.QUOTES, "brokers": None}  # None: broker queues
-_ANY_OF_BOOKS = frozenset({"symbol"})
+_SNAPSHOTS = {"snapshots": False, "pictures": True}  # every one that was stored?
+_ANY_BESIDE = frozenset({"symbol"})  # read when only rows are counted
 
 
 class Engine:
     """DuckDB over some days; a context manager. One question an engine.
 
-    ``symbols``: only these; empty for all. ``workers``: threads that read a live day. ``threads``: DuckDB's.
+    ``symbols``: only these; empty for all. ``beside``: days of data roots that have no tick of them, for what they have
+    else (``days.every``). ``workers``: threads that read a live day. ``threads``: DuckDB's.
     ``temp_mb``: of temporary files. ``for_strangers``: nothing that a question can find out names a place on this
     machine, its temporary directory aside.
     """
@@ -106,9 +110,13 @@ class Engine:
         threads: int | None = None,
         temp_mb: int = MAX_TEMP_BYTES >> 20,
         for_strangers: bool = False,
+        beside: Sequence[Day] = (),
     ) -> None:
         self._days = list(days)
-        self.market = self._days[0].market if self._days else market_of(None)
+        self._parts: dict[str, list[Day]] = {}  # by trading day, in each data root
+        for part in (*(part for day in days for part in day.parts), *beside):
+            self._parts.setdefault(part.trading_day, []).append(part)
+        self.market = next((day.market for day in (*days, *beside)), market_of(None))
         self._symbols = list(symbols)
         self._workers = workers
         self._for_strangers = for_strangers
@@ -174,7 +182,8 @@ class Engine:
         text = check_question(self._connection, sql)
         small = {"coverage": CoverageRow, "gaps": GapRow, "symbols": SymbolRow}
         schemas = {"ticks": TICKS, **{name: _schema_of(kind) for name, kind in small.items()}}
-        schemas |= {name: _schema_of_books(form) for name, form in _BOOKS.items()}
+        schemas |= {name: _with_day(BROKERS if form is None else schema_of(form)) for name, form in _BOOKS.items()}
+        schemas |= {name: _with_day(snapshots.schema()) for name in _SNAPSHOTS}
         with duckdb.connect(":memory:", config={**_CLOSED, "enable_external_access": False}) as planner:
             for name, schema in schemas.items():
                 _load(planner, name, schema.empty_table())
@@ -183,8 +192,8 @@ class Engine:
         self._make_small("coverage", schemas["coverage"], needs, lambda day: day.coverage())
         self._make_small("gaps", schemas["gaps"], needs, lambda day: day.gaps())
         self._make_small("symbols", schemas["symbols"], needs, lambda day: day.symbol_rows())
-        for name in _BOOKS:
-            self._make_books(name, schemas[name], needs)
+        for name in (*_BOOKS, *_SNAPSHOTS):
+            self._make_beside(name, schemas[name], needs)
         paths = [str(day.parquet) for day in self._days if day.is_archived_only]
         if paths and not self._for_strangers:
             self._connection.execute(f"SET allowed_paths = [{', '.join(map(_quoted, paths))}]")
@@ -293,37 +302,56 @@ class Engine:
             return iter(day.ticks(self._symbols, columns).to_batches())
         return day.batches(columns, workers=self._workers)
 
-    def _make_books(self, name: str, schema: pa.Schema, needs: Needs) -> None:
-        """A table of order books, live and archived, with the columns that are needed; the others are NULL."""
+    def _make_beside(self, name: str, schema: pa.Schema, needs: Needs) -> None:
+        """A table of what is recorded beside ticks, live and archived, with the columns that are needed; the others are
+        NULL."""
         needed = needs.columns.get(name)
         _load(self._connection, name, schema.empty_table())
-        for day in self._days if needed is not None else ():
-            for batch in self._book_batches(day, _BOOKS[name]):
+        for trading_day, parts in self._parts.items() if needed is not None else ():
+            for batch in self._batches_beside(name, parts, needed or _ANY_BESIDE):
                 if self._stop.is_set():
                     raise QueryFailed("interrupted")
-                columns = {"trading_day": pa.repeat(pa.scalar(day.trading_day), batch.num_rows)}
-                columns |= {one: batch.column(one) for one in batch.schema.names if one in (needed or _ANY_OF_BOOKS)}
+                columns = {"trading_day": pa.repeat(pa.scalar(trading_day), batch.num_rows)}
+                columns |= {one: batch.column(one) for one in batch.schema.names if one in (needed or _ANY_BESIDE)}
                 self._connection.register("incoming", pa.table(columns))
                 self._guarded(lambda: self._connection.execute(f"INSERT INTO {name} BY NAME SELECT * FROM incoming"))  # noqa: S608
                 self._connection.unregister("incoming")
                 self._loading(batch.num_rows)
 
-    def _book_batches(self, day: Day, form: Form | None) -> Iterator[pa.RecordBatch]:
+    def _batches_beside(self, name: str, parts: Sequence[Day], needed: Collection[str]) -> Iterator[pa.RecordBatch]:
         """Of several data roots the first one with a symbol tells."""
+        if name in _SNAPSHOTS:
+            return self._snapshot_batches(parts, every=_SNAPSHOTS[name], bodies="body" in needed)
+        return self._book_batches(parts, _BOOKS[name])
+
+    def _book_batches(self, parts: Sequence[Day], form: Form | None) -> Iterator[pa.RecordBatch]:
         taken: set[str] = set()
-        for part in day.parts:
+        for part in parts:
             try:
                 books = part.books() if form is not None else part.brokers()
             except NoData:
                 continue
             with books.opened(self._symbols or None) as path:
                 wanted = self._symbols or None
-                if len(day.parts) > 1:
+                if len(parts) > 1:
                     mine = sorted(set(book_symbols(path)).difference(taken))
                     taken.update(mine)
                     wanted = [symbol for symbol in mine if not self._symbols or symbol in self._symbols]
                 if wanted is None or wanted:
                     yield from read(path, form, wanted) if form is not None else read_brokers(path, wanted)
+
+    def _snapshot_batches(self, parts: Sequence[Day], *, every: bool, bodies: bool) -> Iterator[pa.RecordBatch]:
+        taken: set[str] = set()
+        for part in parts:
+            try:
+                place = part.snapshots()
+            except NoData:
+                continue
+            with place.opened() as path:
+                there = [one for one in series_there(path) if one.symbol not in taken]
+                taken.update(one.symbol for one in there)
+                wanted = [one for one in there if not self._symbols or one.symbol in self._symbols]
+                yield from snapshots.read(path, wanted, every=every, bodies=bodies)
 
     def _make_small(self, name: str, schema: pa.Schema, needs: Needs, rows_of: Callable[[Day], Sequence[Any]]) -> None:
         rows: list[dict[str, Any]] = []
@@ -355,8 +383,8 @@ def _reader(relation: Any) -> pa.RecordBatchReader:
     return make(BATCH_ROWS)
 
 
-def _schema_of_books(form: Form | None) -> pa.Schema:
-    return pa.schema([("trading_day", pa.string()), *(BROKERS if form is None else schema_of(form))])
+def _with_day(schema: pa.Schema) -> pa.Schema:
+    return pa.schema([("trading_day", pa.string()), *schema])
 
 
 def _schema_of(kind: type[CoverageRow] | type[GapRow] | type[SymbolRow]) -> pa.Schema:

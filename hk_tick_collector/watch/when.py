@@ -64,6 +64,29 @@ class Recorded(Protocol):
         """The wall clock, UTC epoch milliseconds."""
 
 
+@dataclass(frozen=True)
+class OtherDays:
+    """``Recorded`` with another catalogue than its own."""
+
+    recorded: Recorded
+    catalog: Catalog
+
+    @property
+    def data_root(self) -> Path:
+        """As it was."""
+        return self.recorded.data_root
+
+    @property
+    def market(self) -> Market:
+        """As it was."""
+        return self.recorded.market
+
+    @property
+    def now_ms(self) -> int:
+        """As it was."""
+        return self.recorded.now_ms
+
+
 @dataclass
 class ReadableDays:
     """Days that can be read, in the order asked for, and what there is to say."""

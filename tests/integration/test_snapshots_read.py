@@ -39,7 +39,13 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def keys(root: Path) -> dict[str, str]:
     path = root.parent / "keys.json"
-    return {"all": add_key(path, "all"), "ndx": add_key(path, "ndx", symbols=("US.NDX",))}
+    return {
+        "all": add_key(path, "all"),
+        "ndx": add_key(path, "ndx", symbols=("US.NDX",)),
+        "sql": add_key(path, "sql", scopes=["sql"]),
+        "sql of ndx": add_key(path, "sql-of-ndx", symbols=("US.NDX",), scopes=["sql"]),
+        "sql of none": add_key(path, "sql-of-none", symbols=("US.RUT",), scopes=["sql"]),
+    }
 
 
 @pytest.fixture(scope="module")
@@ -189,3 +195,32 @@ def test_the_command_tells_the_grid_and_a_picture(root: Path) -> None:
     assert (picture["ts_sec"], picture["origin"]) == (OPEN_SEC + 3, "copy")
     nothing = tickctl("snapshots", "US.SPX", "--days", DAY, "--at", "09:00", data_root=root)
     assert nothing.returncode == 3
+
+
+IN_SQL = "SELECT symbol, count(*) AS n FROM {} WHERE category = 'gex_full' AND ts_ms < '{}' GROUP BY 1 ORDER BY 1"
+
+
+def test_sql_over_http_reads_them_and_a_key_of_some_symbols_no_others(server: ApiServer, keys: dict[str, str]) -> None:
+    sql = IN_SQL.format("pictures", "2026-11-27 09:30:30")
+    told = {}
+    for name in ("sql", "sql of ndx", "sql of none"):
+        with server.client(keys[name]) as client:
+            told[name] = client.post("/v1/sql", json={"sql": sql, "day": DAY})
+    assert told["sql"].json()["data"] == [{"symbol": "US.NDX", "n": 2}, {"symbol": "US.SPX", "n": 24}]
+    assert told["sql of ndx"].json()["data"] == [{"symbol": "US.NDX", "n": 2}]
+    assert (told["sql of none"].status_code, told["sql of none"].json()["type"]) == (403, "/problems/forbidden")
+    assert told["sql"].json()["coverage"]["state"] == "unproven"
+    assert "of ticks" in told["sql"].json()["warnings"][0]
+
+
+def test_the_command_reads_them_in_sql(root: Path) -> None:
+    sql = IN_SQL.format("snapshots", "2026-11-27 09:30:30")
+    assert tickctl_json("query", sql, data_root=root) == [{"symbol": "US.NDX", "n": 2}, {"symbol": "US.SPX", "n": 23}]
+    only = tickctl("query", sql, "--symbols", "US.SPX", "--days", "last", data_root=root)
+    assert (only.returncode, only.stderr) == (0, "")
+    unknown = tickctl("query", sql, "--symbols", "US.RUT", data_root=root)
+    assert unknown.returncode == 0
+    assert "US.RUT is not recorded on these days; recorded are US.NDX" in unknown.stderr
+    nothing = tickctl("query", sql, "--days", "20261124", data_root=root)
+    assert (nothing.returncode, "nothing is recorded of 20261124" in nothing.stderr) == (3, True), nothing.stderr
+    assert tickctl_json("query", "SELECT count(*) AS n FROM ticks", data_root=root) == [{"n": 0}]

@@ -249,8 +249,8 @@ class SqlQuery(OfMarket):
 
     sql: str = Field(
         min_length=1, max_length=20_000, examples=["SELECT symbol, count(*) AS n FROM ticks GROUP BY 1 ORDER BY 2"],
-        description="One SELECT in DuckDB's dialect over `ticks`, `coverage`, `gaps`, `symbols`, `books`, `quotes` and "
-        "`brokers`.",
+        description="One SELECT in DuckDB's dialect over `ticks`, `coverage`, `gaps`, `symbols`, `books`, `quotes`, "
+        "`brokers`, `snapshots` and `pictures`.",
     )  # fmt: skip
     day: str | None = Field(
         None, max_length=100, pattern=r"^[0-9a-z.,-]+$", examples=["20261120"],

@@ -12,9 +12,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from hk_tick_collector.client.plan import DayRead, MarketRoots, check_readable
+from hk_tick_collector.client.plan import DayRead, check_readable
 from hk_tick_collector.core.errors import InputError
 from hk_tick_collector.days.catalog import Day
+from hk_tick_collector.days.every import EveryDay, symbols_beside
 from hk_tick_collector.query import cells, output
 from hk_tick_collector.query.engine import Engine, QueryFailed, Result
 from hk_tick_collector.query.statement import SqlError
@@ -24,26 +25,35 @@ from hk_tick_collector.serve.api.plan import Asked
 from hk_tick_collector.serve.api.roots import MAX_SYMBOLS, Roots, bad
 from hk_tick_collector.serve.keys import Key
 from hk_tick_collector.serve.problems import Problem
-from hk_tick_collector.watch.when import one_day, some_days
+from hk_tick_collector.watch.when import OtherDays, Recorded, one_day, some_days
 
 MEMORY_MB, TEMP_MB = 256, 1024
 MAX_DAYS = 100
+_OF_TICKS = "coverage is of ticks; some of these days hold order books or snapshots of which it says nothing"
 
 
 def answer(roots: Roots, asked: Asked, key: Key, out: Any) -> int:
     """Answer it; how many rows."""
-    days = _days(roots, asked)
-    symbols = _symbols(roots, days, asked, key)
+    days, beside = _days(roots, asked)
+    symbols = _symbols(roots, days, beside, asked, key)
     reads = [DayRead.of(day, tuple(symbols) or None, None, None) for day in days]
     coverage = summary_of(row for read in reads for row in read.coverage)
     as_of = {"at_ms": roots.all[0].now_ms, "position": None}
     try:
         with Engine(
-            days, symbols, memory_mb=MEMORY_MB, temp_mb=TEMP_MB, workers=1, threads=1, for_strangers=True
+            days,
+            symbols,
+            memory_mb=MEMORY_MB,
+            temp_mb=TEMP_MB,
+            workers=1,
+            threads=1,
+            for_strangers=True,
+            beside=beside,
         ) as engine:
             result = engine.run(asked["sql"])
             batches, is_more = _first(result, asked["limit"])
-            told = {"truncated": is_more, "as_of": as_of, "coverage": coverage, "warnings": []}
+            warnings = [_OF_TICKS] if beside else []
+            told = {"truncated": is_more, "as_of": as_of, "coverage": coverage, "warnings": warnings}
             return _send(out, asked["format"], result.schema, batches, told)
     except SqlError as exc:
         raise Problem("bad-sql", str(exc)) from exc
@@ -53,31 +63,36 @@ def answer(roots: Roots, asked: Asked, key: Key, out: Any) -> int:
         raise Problem("bad-sql", f"{asked['format']} cannot hold this answer: cast its columns to plain types") from exc
 
 
-def _days(roots: Roots, asked: Asked) -> list[Day]:
-    """The days meant, of all data roots of the market."""
+def _days(roots: Roots, asked: Asked) -> tuple[list[Day], list[Day]]:
+    """The days meant, of all data roots of the market; and what they are in those that have no tick of them."""
     recorded = roots.recorded(asked.get("market"))
-    found = [recorded.catalog.day(name) for name in _names(recorded, asked.get("day"))]
-    if len(found) > MAX_DAYS:
-        raise Problem("too-large", f"{len(found)} days are meant; {MAX_DAYS} at most")
+    every = EveryDay(recorded.catalog)
+    names = _names(OtherDays(recorded, every), asked.get("day"))
+    if len(names) > MAX_DAYS:
+        raise Problem("too-large", f"{len(names)} days are meant; {MAX_DAYS} at most")
+    found = [every.day(name) for name in every.with_ticks(names)]
     for day in found:
         check_readable(day)
-    return found
+    return found, every.beside(names)
 
 
-def _names(recorded: MarketRoots, text: str | None) -> list[str]:
+def _names(recorded: Recorded, text: str | None) -> list[str]:
     try:
         return [one_day(recorded, None)] if text is None else some_days(recorded, text)
     except InputError as exc:
         raise bad("day", str(exc)) from exc
 
 
-def _symbols(roots: Roots, days: list[Day], asked: Asked, key: Key) -> list[str]:
+def _symbols(roots: Roots, days: list[Day], beside: list[Day], asked: Asked, key: Key) -> list[str]:
     """Those that the tables are to hold; none for all. A Problem when the key may read none, or not one that is
     named."""
     if asked.get("symbols") is None:
         if key.reads_all:
             return []
-        mine = sorted({name for day in days for name in day.symbols() if key.may_read(name)})
+        there = {name for day in days for name in day.symbols()}
+        for part in (*(part for day in days for part in day.parts), *beside):
+            there |= symbols_beside(part)
+        mine = sorted(name for name in there if key.may_read(name))
         if not mine:
             raise Problem("forbidden", f"the key {key.id} may not read any symbol of these days")
         return mine

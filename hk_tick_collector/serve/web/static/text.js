@@ -38,7 +38,7 @@ const WORDS = {
     "verified until": "已核實至", "open": "未補", "All gaps": "所有缺口",
     "copied": "已複製", "copy": "複製",
     "Alerts": "警報", "SQL": "SQL 查詢", "Rows": "結果", "rows": "列", "Run": "執行", "Stop": "停止", "Examples": "例子", "as of": "截至", "there are more": "還有更多",
-    "One SELECT over ticks, coverage, gaps, symbols, books, quotes and brokers": "一句 SELECT，可查 ticks、coverage、gaps、symbols、books、quotes 與 brokers", "most turnover": "成交額最高", "ticks by hour": "每小時筆數",
+    "One SELECT over ticks, coverage, gaps, symbols, books, quotes, brokers, snapshots and pictures": "一句 SELECT，可查 ticks、coverage、gaps、symbols、books、quotes、brokers、snapshots 與 pictures", "most turnover": "成交額最高", "ticks by hour": "每小時筆數",
     "sent": "已發送", "given up": "已放棄", "waits": "等候發送", "Wrong now": "目前的問題", "Nothing.": "沒有。", "Muted": "已靜音", "Mute": "靜音", "Tell again": "恢復通知", "rule": "規則", "for": "時間", "key with the scope mute": "有 mute 權限的密鑰", "until": "至", "Told": "已通知", "target": "對象", "text": "內容", "comes and goes": "時好時壞",
     "No outbox of hk-tick-alert is known to this server.": "這個伺服器不知道 hk-tick-alert 的發件匣在哪裏。",
     "To be called when something is wrong, set ALERT_FILE and ALERT_DIR, start hk-tick-alert, and give this server the same ALERT_DIR.": "如要在出事時收到通知，請設定 ALERT_FILE 與 ALERT_DIR，啟動 hk-tick-alert，並把同一個 ALERT_DIR 交給這個伺服器。",
