@@ -135,9 +135,7 @@ def choose(
         raise InputError(
             f"{len(keep)} symbols are always wanted, and the limit is {limit}: name fewer, or raise --limit"
         )
-    in_rank = _in_rank(
-        [[one for one in symbols if one not in keep] for symbols in rankings.values()], limit - len(keep)
-    )
+    in_rank = _in_rank(list(rankings.values()), set(keep), limit - len(keep))
     out_rank = int(in_rank * OUT_FACTOR)
     places = {name: {symbol: n for n, symbol in enumerate(symbols, 1)} for name, symbols in rankings.items()}
     since = {member.symbol: member.since for member in before.members} if before is not None else {}
@@ -166,16 +164,18 @@ def choose(
     return Choice(trading_day, limit, in_rank, out_rank, members, came, went)
 
 
-def _in_rank(rankings: Sequence[Sequence[str]], slots: int) -> int:
-    """The worst rank at which all rankings together name as many symbols as there is room for, with some for those that
-    stay."""
+def _in_rank(rankings: Sequence[Sequence[str]], keep: Collection[str], slots: int) -> int:
+    """The worst rank at which all rankings together name as many symbols beside ``keep`` as there is room for, with
+    some for those that stay. When the first symbols are more than that, it is their rank: as many come in as can."""
     room = max(min(slots, 1), int(slots / OUT_FACTOR))
     named: set[str] = set()
-    for rank in range(max(map(len, rankings), default=0)):
-        named.update(symbols[rank] for symbols in rankings if rank < len(symbols))
+    ranks = max(map(len, rankings), default=0)
+    for rank in range(ranks):
+        before = len(named)
+        named.update(symbols[rank] for symbols in rankings if rank < len(symbols) and symbols[rank] not in keep)
         if len(named) > room:
-            return rank
-    return max(map(len, rankings), default=0)
+            return rank if before else rank + 1
+    return ranks
 
 
 def check(choice: Choice, recorded: int) -> None:

@@ -76,6 +76,17 @@ def test_there_are_never_more_than_the_limit_and_each_once(
     assert len(found.symbols) == len(set(found.symbols)) <= limit
     assert set(keep) <= set(found.symbols)
     assert set(found.came) | set(before.symbols) == set(found.symbols) | set(found.went)
+    ranked, slots = set(found.symbols).difference(keep), limit - len(keep)
+    assert len(ranked) >= min(slots, max(1, int(slots / universe.OUT_FACTOR) - len(rankings) + 1)), "no slot is idle"
+
+
+def test_rankings_that_name_more_than_there_is_room_for_at_once() -> None:
+    first = {"turnover": ["HK.00700"], "ticks": ["HK.00005"], "volatility": ["HK.00001"]}
+    assert universe.choose("20261123", 2, [], first, of=of(*CODES)).symbols == ("HK.00700", "HK.00005")
+
+
+def test_those_that_are_always_wanted_take_no_rank_from_others() -> None:
+    assert chosen(24, CODES, keep=tuple(CODES[:12])).symbols == tuple(CODES[:22])
 
 
 def test_more_that_are_always_wanted_than_there_are_slots_are_refused() -> None:
