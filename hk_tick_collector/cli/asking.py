@@ -23,6 +23,22 @@ REQUEST_TIMEOUT_SEC = 12.0
 _T = TypeVar("_T")
 
 
+class NotFromOpenD(ConfigError):
+    """The settings name another source than the one that can be asked."""
+
+
+def check_source(app: App) -> None:
+    """NotFromOpenD when the recorder of the settings records from another source: OpenD may be there all the same, and
+    have symbols and ticks of the same market."""
+    from hk_tick_collector.sources.futu.spec import PROVIDER  # noqa: PLC0415
+
+    if app.places.source != PROVIDER:
+        raise NotFromOpenD(
+            f"SOURCE={app.places.source}: only OpenD (SOURCE={PROVIDER}) can be asked for this, and this recorder does "
+            "not record from it"
+        )
+
+
 def with_connection(
     app: App,
     work: Callable[[Connection], Awaitable[_T]],
@@ -32,11 +48,13 @@ def with_connection(
     of_data_root: bool = False,
 ) -> _T:
     """``watch.opend.with_connection`` to the OpenD of the settings. ``of_data_root``: it is asked about days of the
-    data root; ConfigError when those are of another market than the settings'."""
+    data root. ConfigError when those are of another market than the settings', or recorded from another source."""
     from hk_tick_collector.store.data_root import foreign  # noqa: PLC0415
-    from hk_tick_collector.watch import opend  # noqa: PLC0415 - futu-api takes its time
 
     settings = app.places  # a list of symbols may be what is asked for
+    check_source(app)
+    from hk_tick_collector.watch import opend  # noqa: PLC0415 - futu-api takes its time
+
     other = foreign(app.data_root, settings.market) if of_data_root else None
     if other is not None:
         raise ConfigError(f"MARKET: {other}")

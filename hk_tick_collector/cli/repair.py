@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from hk_tick_collector.cli.asking import with_link
+from hk_tick_collector.cli.asking import check_source, with_link
 from hk_tick_collector.cli.common import (
     EXIT_FINE,
     EXIT_PROBLEM,
@@ -55,6 +55,7 @@ from hk_tick_collector.watch.when import one_day, symbol_list
 @click.option("--dry-run", is_flag=True, help="Only show what would be asked for.")
 def command(app: App, day: str | None, symbols: Sequence[str], ranges: Path | None, dry_run: bool) -> int | None:
     """See the help text."""
+    check_source(app)
     chosen = one_day(app, day) if day else None
     trading_day = repairable_day(app, app.calendar, chosen)
     only = symbol_list(app.market, symbols) if symbols else []

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from hk_tick_collector.cli.asking import REQUEST_TIMEOUT_SEC, with_connection
+from hk_tick_collector.cli.asking import REQUEST_TIMEOUT_SEC, NotFromOpenD, with_connection
 from hk_tick_collector.cli.common import EXIT_FINE, EXIT_PROBLEM, App, print_table, say, tickctl_command
 from hk_tick_collector.cli.terminal import show_text
 from hk_tick_collector.core.errors import FeedError, NoData, StoreError
@@ -80,18 +80,21 @@ class OpenDSays:
     are not; name, board lot and last trade from OpenD; the newest stored tick; the subscription quota. What the source
     told the recorder of each (unit, currency, tick size, since when) is in --json.
 
-    Costs no quota and works while the recorder runs. When OpenD cannot be reached, what is wanted and what is stored is
-    shown all the same. Ends with 0 when every wanted symbol is subscribed, else 1.""",
+    Costs no quota and works while the recorder runs. When OpenD cannot be reached, or SOURCE names another source, what
+    is wanted and what is stored is shown all the same. Ends with 0 when every wanted symbol is subscribed, else 1.""",
 )
 def command(app: App) -> int | None:
     """See the help text."""
     wanted = list(app.settings.symbols)
     says: OpenDSays | None = None
     error: str | None = None
+    unknown = "OpenD does not answer, what it has subscribed is not known"
     try:
         says = with_connection(app, lambda connection: _ask(connection, wanted))
     except FeedError as exc:
         error = str(exc)
+    except NotFromOpenD as exc:
+        error, unknown = str(exc), "what is subscribed is not known"
     rows = _rows(wanted, says)
     recorders_words: dict[str, str] | None = None
     try:
@@ -101,7 +104,10 @@ def command(app: App) -> int | None:
         say(f"hk-tickctl: {exc}")
     if says is not None:
         _add_notes(rows, says, recorders_words)
-    app.emit(_as_json(rows, says, error), lambda: _show(rows, says, app.market))
+    elif recorders_words:
+        for row in rows:
+            row.note = f"refused: {recorders_words[row.symbol]}" if row.symbol in recorders_words else row.note
+    app.emit(_as_json(rows, says, error), lambda: _show(rows, says or unknown, app.market))
     if error is not None:
         say(f"hk-tickctl: {error}")
     return EXIT_FINE if all(row.subscribed for row in rows if row.wanted) else EXIT_PROBLEM
@@ -222,7 +228,7 @@ def _as_json(rows: Sequence[Row], says: OpenDSays | None, error: str | None) -> 
     }
 
 
-def _show(rows: Sequence[Row], says: OpenDSays | None, market: Market) -> None:
+def _show(rows: Sequence[Row], says: OpenDSays | str, market: Market) -> None:
     at = market.zone.date_and_clock_if
     traded, stored = f"last at ({market.time_word})", f"stored at ({market.time_word})"
     columns = [
@@ -251,10 +257,8 @@ def _show(rows: Sequence[Row], says: OpenDSays | None, market: Market) -> None:
         text="note",
     )  # fmt: skip
     wanted = [row for row in rows if row.wanted]
-    if says is None:
-        show_text(
-            f"wanted: {counted(len(wanted), 'symbol')}; OpenD does not answer, what it has subscribed is not known"
-        )
+    if isinstance(says, str):
+        show_text(f"wanted: {counted(len(wanted), 'symbol')}; {says}")
         return
     quota = says.subscriptions
     show_text(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hk_tick_collector.cli.asking import Listed, ask_listed
+from hk_tick_collector.cli.asking import Listed, NotFromOpenD, ask_listed
 from hk_tick_collector.cli.common import (
     EXIT_FINE,
     EXIT_PROBLEM,
@@ -113,7 +113,10 @@ def command(
         raise click.UsageError("--reload tells one recorder: with --shards, systemctl reload 'hk-tick-collector@*'")
     if recorded_only and groups:
         raise click.UsageError(f"--keep {groups[0]}: only OpenD knows who is in it; leave --recorded-only out")
-    listed = Listed() if recorded_only else ask_listed(app, groups)
+    try:
+        listed = Listed() if recorded_only else ask_listed(app, groups)
+    except NotFromOpenD as exc:
+        raise InputError(f"{exc}: --recorded-only --limit N ranks what is recorded") from exc
     kept += listed.members
     be_gentle()
     of = _scores(app, days, listed)

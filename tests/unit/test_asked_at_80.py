@@ -62,8 +62,8 @@ def test_symbols_of_long_names(capsys: pytest.CaptureFixture[str]) -> None:
         last_price_at_ms=1_795_138_200_000, stored_ticks=123_456, last_stored_at_ms=1_795_138_200_000,
         last_stored_price=612.5,
     )  # fmt: skip
-    symbols._show([row], None, HK)
+    symbols._show([row], "what is subscribed is not known", HK)
     lines = lines_of(capsys)
     assert "騰訊控股有限公司" in lines[1]
     assert lines[2] == f"  {REASON}"
-    assert lines[-1].startswith("wanted: 1 symbol; OpenD does not answer")
+    assert lines[-1].startswith("wanted: 1 symbol; what is subscribed is not known")
