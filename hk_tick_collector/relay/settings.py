@@ -89,7 +89,7 @@ class RelaySettings(ReaderSettings):
     redis_signals_channel: Annotated[str, _key(None)] = _redis("REDIS_SIGNALS_CHANNEL", "", "empty, or a channel")
     """The channel on which each signal is published as a JSON object. Empty: none. What a subscriber was away for is
     lost to it."""
-    redis_metrics_port: int = _redis("REDIS_METRICS_PORT", 0, "a whole number from 0 to 65535", ge=0, le=65535)
+    redis_metrics_port: int = _redis("REDIS_METRICS_PORT", 0, ge=0, le=65535)
     """Port of the Prometheus endpoint `/metrics` of `hk-tick-redis`, on 127.0.0.1; 0: none. It needs the extra
     `metrics`."""
 

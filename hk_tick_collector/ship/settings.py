@@ -73,7 +73,7 @@ class ShipSettings(ReaderSettings):
     name."""
     ship_dir: Directory = _ship("SHIP_DIR", DEFAULT_DIR, "a directory")
     """Where the shipper keeps how far it has come."""
-    ship_metrics_port: int = _ship("SHIP_METRICS_PORT", 0, "a whole number from 0 to 65535", ge=0, le=65535)
+    ship_metrics_port: int = _ship("SHIP_METRICS_PORT", 0, ge=0, le=65535)
     """Port of the Prometheus endpoint `/metrics` of `hk-tick-ship`, on 127.0.0.1; 0: none. It needs the extra
     `metrics`."""
 
