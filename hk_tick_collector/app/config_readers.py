@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BeforeValidator
+from pydantic import AfterValidator, BeforeValidator, ValidationInfo
 
 from hk_tick_collector.app.config import LogLevel, setting_table
 from hk_tick_collector.app.config_model import (
@@ -23,6 +23,8 @@ from hk_tick_collector.app.config_model import (
     OptionalDirectory,
     SettingInfo,
     SettingsModel,
+    base_dir,
+    directory,
     read_model,
     setting,
     table_of,
@@ -50,6 +52,27 @@ class ReaderSettings(SettingsModel):
     def archive(self) -> Path:
         """Where days of ``data_root`` are put away."""
         return self.archive_root or archive_dir(self.data_root)
+
+
+def _directories(value: object, info: ValidationInfo) -> object:
+    """Directories separated by commas; a relative one starts where the setting stands."""
+    if not isinstance(value, str):
+        return value
+    return tuple(base_dir(info) / Path(part.strip()).expanduser() for part in value.split(",") if part.strip())
+
+
+def _roots(paths: tuple[Path, ...]) -> tuple[Path, ...]:
+    for path in paths:
+        directory(path)
+    return paths
+
+
+DataRoots = Annotated[tuple[Path, ...], BeforeValidator(_directories), AfterValidator(_roots)]
+
+
+def data_roots_setting() -> Any:
+    """The field of ``DATA_ROOTS`` (``DataRoots``) in a program that reads several as one."""
+    return setting("Serving: what is served", "DATA_ROOTS", (), "empty, or directories separated by commas")
 
 
 def hooks_dir_setting() -> Any:

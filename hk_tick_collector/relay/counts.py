@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hk_tick_collector.store.follow import Batch
+from hk_tick_collector.relay.sink import Frame
 from hk_tick_collector.store.position import ROW
 
 _TS_MS = ROW.index("ts_ms")
@@ -26,7 +26,7 @@ class RelayCounts:
     newest_tick_sec: float = 0.0  # by event time
     signals: int = 0  # the signals' thread's
 
-    def note_put(self, frames: Sequence[Batch]) -> None:
+    def note_put(self, frames: Sequence[Frame]) -> None:
         """The sink has taken these."""
         self.frames += len(frames)
         self.ticks += sum(len(frame.rows) for frame in frames)

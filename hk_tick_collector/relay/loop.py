@@ -1,8 +1,8 @@
-"""Follow the day files of a data root and hand each frame to a sink, for ever.
+"""Follow the day files of a data root, or of several as one, and hand each frame to a sink, for ever.
 
-A frame is at most FRAME_ROWS ticks of one day; at most MAX_FRAMES go to the sink at once, so memory is bounded however
-far behind it is. Whatever fails on the sink's side is answered in one way: wait, ask the sink how far it has come, go
-on from there.
+A frame is at most FRAME_ROWS ticks of one day, of several data roots so many of each; at most MAX_FRAMES go to the sink
+at once, so memory is bounded however far behind it is. Whatever fails on the sink's side is answered in one way: wait,
+ask the sink how far it has come, go on from there.
 """
 
 from __future__ import annotations
@@ -10,17 +10,29 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from hk_tick_collector.core.backoff import Backoff
 from hk_tick_collector.core.errors import StoreBusy, StoreCorrupt, StoreUnavailable
 from hk_tick_collector.core.logline import RateLimitedLog, event
+from hk_tick_collector.core.text import counted
 from hk_tick_collector.days.catalog import Catalog
+from hk_tick_collector.days.joined_follow import JoinedBatch, JoinedFollower
 from hk_tick_collector.relay.counts import RelayCounts
-from hk_tick_collector.relay.sink import Sink, SinkAway, SinkMoved
-from hk_tick_collector.store.follow import LOOK_SEC, Batch, Follower
+from hk_tick_collector.relay.sink import Frame, Sink, SinkAway, SinkMoved
+from hk_tick_collector.store.follow import LOOK_SEC, Follower
 from hk_tick_collector.store.layout import archive_dir
-from hk_tick_collector.store.position import DayChanged, Position, PositionLost
+from hk_tick_collector.store.position import (
+    DayChanged,
+    JoinedPosition,
+    Place,
+    Position,
+    PositionLost,
+    Stand,
+    parts_of,
+)
 
 FRAME_ROWS = 100
 MAX_FRAMES = 50
@@ -40,14 +52,19 @@ def run(
     backoff: Backoff | None = None,
     archive_root: Path | None = None,
     counts: RelayCounts | None = None,
+    beside: Sequence[tuple[Path, Path]] = (),
 ) -> None:
-    """Relay until ``stop``. A sink that holds nothing gets the newest day from its start. The sink is closed."""
+    """Relay until ``stop``. A sink that holds nothing gets the newest day from its start. The sink is closed.
+
+    ``beside``: more data roots of the same market, each with its archive. All are followed as one: each trade once.
+    """
+    days = [Catalog(root, archive_root or archive_dir(root)), *(Catalog(*one) for one in beside)]
     waiting = _Waiting(backoff or Backoff(MIN_WAIT_SEC, MAX_WAIT_SEC), counts or RelayCounts())
-    _log.info(event("relay_started", data_root=str(root)))
+    _log.info(event("relay_started", data_root=",".join(str(one.data_root) for one in days)))
     try:
         while not stop.is_set():
             try:
-                _relay(Catalog(root, archive_root or archive_dir(root)), sink, stop, look_sec, waiting)
+                _relay(days, sink, stop, look_sec, waiting)
             except SinkMoved as exc:
                 _log.warning(event("relay_moved", reason=str(exc)))
                 stop.wait(MIN_WAIT_SEC)
@@ -99,22 +116,18 @@ class _PutRefused(Exception):
         self.error = error
 
 
-def _relay(days: Catalog, sink: Sink, stop: threading.Event, look_sec: float, waiting: _Waiting) -> None:
-    position = sink.where()
+def _relay(days: Sequence[Catalog], sink: Sink, stop: threading.Event, look_sec: float, waiting: _Waiting) -> None:
+    stood = sink.where()
     waiting.over(in_put=False)
-    with Follower(days.data_root, was_end=days.was_end) as follower:
-        if position is None:
-            position = _start(follower)
-        for day in days.passed_over(position.newest_day):
-            reason = (
-                f"the day was put away before it was relayed: hk-tickctl restore {day} and restart, or do without it"
-            )
-            _log.warning(event("relay_day", day=day, reason=reason))
+    followers = [Follower(one.data_root, was_end=one.was_end) for one in days]
+    with followers[0] if len(days) == 1 else JoinedFollower(followers, days[0].market) as follower:
+        position = _position(stood, follower, sink, len(days))
+        _say_passed_over(days, position)
         _log.debug(event("relay_from", position=str(position)))
-        files = RateLimitedLog(_log, _FILES_PERIOD_SEC)
+        files, reading = RateLimitedLog(_log, _FILES_PERIOD_SEC), _Reading(follower)
         while not stop.is_set():
             try:
-                frames = _next_frames(follower, position)
+                frames, position = reading.next_frames(position)
             except PositionLost as exc:
                 position = _onward(exc, sink, waiting.counts)
                 continue
@@ -128,43 +141,112 @@ def _relay(days: Catalog, sink: Sink, stop: threading.Event, look_sec: float, wa
             _put(sink, frames)
             waiting.over(in_put=True)
             waiting.counts.note_put(frames)
-            position = frames[-1].position
 
 
-def _put(sink: Sink, frames: list[Batch]) -> None:
+def _put(sink: Sink, frames: list[Frame]) -> None:
     try:
         sink.put(frames)
     except SinkAway as exc:
         raise _PutRefused(exc) from exc
 
 
-def _start(follower: Follower) -> Position:
-    newest = ""
-    with contextlib.suppress(StoreBusy, StoreUnavailable, StoreCorrupt):
-        newest = follower.end().newest_day
-    return Position.at_start_of(newest) if newest else Position()
+def _position(stood: Stand | None, follower: Follower | JoinedFollower, sink: Sink, roots: int) -> Stand:
+    """Where to go on: behind what the sink holds, else at the newest day's start. What it holds of another number of
+    data roots says nothing of these: that day begins again."""
+    if stood is None:
+        newest = ""
+        with contextlib.suppress(StoreBusy, StoreUnavailable, StoreCorrupt):
+            newest = follower.end().newest_day
+        return _at_start(newest, roots)
+    if isinstance(stood, Position) and not stood.places:
+        return stood if roots == 1 else JoinedPosition((stood,) * roots)
+    if len(parts_of(stood)) == roots:
+        return stood
+    day = stood.newest_day
+    reason = (
+        f"it was filled out of {counted(len(parts_of(stood)), 'data root')}, and {roots} are followed now: the day "
+        "begins again"
+    )
+    _log.warning(event("relay_day", day=day, reason=reason))
+    sink.begin_again(day)
+    return _at_start(day, roots)
 
 
-def _next_frames(follower: Follower, position: Position) -> list[Batch]:
-    """What is there now. An error behind the first frame comes again at the next look, when these are safe."""
-    frames: list[Batch] = []
-    while len(frames) < MAX_FRAMES:
-        try:
-            frame = follower.read_behind(position, FRAME_ROWS)
-        except (PositionLost, StoreBusy, StoreUnavailable, StoreCorrupt):
-            if frames:
+def _at_start(day: str, roots: int) -> Stand:
+    start = Position.at_start_of(day) if day else Position()
+    return start if roots == 1 else JoinedPosition((start,) * roots)
+
+
+def _say_passed_over(days: Sequence[Catalog], position: Stand) -> None:
+    for one, part in zip(days, parts_of(position), strict=True):
+        for day in one.passed_over(part.newest_day):
+            restore = f"hk-tickctl restore {day}" + ("" if len(days) == 1 else f" --data-root {one.data_root}")
+            reason = f"the day was put away before it was relayed: {restore} and restart, or do without it"
+            _log.warning(event("relay_day", day=day, reason=reason))
+
+
+class _Reading:
+    """What is there behind a position, frame by frame. Of several data roots what was read and is in no frame, since
+    another one had it, is counted into the next one of that day."""
+
+    def __init__(self, follower: Follower | JoinedFollower) -> None:
+        self._follower = follower
+        self._passed_rows: dict[str, int] = {}
+        self._told: list[dict[str, Any]] = []  # that goes with the next frame
+        self._held: tuple[int, ...] = ()
+
+    def next_frames(self, position: Stand) -> tuple[list[Frame], Stand]:
+        """What is there now, and the position behind it. An error behind the first frame comes again at the next look,
+        when these are safe."""
+        frames: list[Frame] = []
+        while len(frames) < MAX_FRAMES:
+            try:
+                # Each kind of follower is given the positions that it gave.
+                frame: Frame | None = self._follower.read_behind(position, FRAME_ROWS)  # type: ignore[arg-type]
+            except (PositionLost, StoreBusy, StoreUnavailable, StoreCorrupt):
+                if frames:
+                    break
+                raise
+            if frame is None:
                 break
-            raise
-        if frame is None:
-            break
-        frames.append(frame)
-        position = frame.position
-    return frames
+            position = frame.position
+            if isinstance(frame, JoinedBatch):
+                self._say(frame)
+                frame = self._counted(frame)
+                if not frame.day:
+                    break
+            if frame.rows:
+                frames.append(frame)
+        return frames, position
+
+    def _counted(self, frame: JoinedBatch) -> JoinedBatch:
+        read_rows = sum(frame.read_rows) + self._passed_rows.pop(frame.day, 0)
+        self._told += frame.told
+        if frame.rows:
+            told, self._told = tuple(self._told), []
+            return frame._replace(read_rows=(read_rows,), told=told)
+        if frame.day:
+            self._passed_rows[frame.day] = read_rows
+        return frame
+
+    def _say(self, frame: JoinedBatch) -> None:
+        for told in frame.told:
+            _log.warning(event("relay_roots", **{name: str(value) for name, value in told.items()}))
+        if frame.held != self._held:
+            self._held = frame.held
+            held = ",".join(map(str, frame.held)) or "none"
+            _log.warning(event("relay_roots", unreadable=held, reason="the others are relayed meanwhile"))
 
 
-def _onward(error: PositionLost, sink: Sink, counts: RelayCounts) -> Position:
+def _onward(error: PositionLost, sink: Sink, counts: RelayCounts) -> Stand:
     _log.warning(event("relay_day", day=error.day, reason=str(error)))
-    if isinstance(error, DayChanged):
-        sink.begin_again(error.day)
-        counts.days_begun_again += 1
-    return error.onward_here
+    if not isinstance(error, DayChanged):
+        return error.onward
+    sink.begin_again(error.day)
+    counts.days_begun_again += 1
+    if isinstance(error.onward, Position):
+        return error.onward
+    # Whose trade a tick is was told by all of them, so all of them begin that day again.
+    return JoinedPosition(
+        tuple(part.moved(Place(error.day)) if part.left < error.day else part for part in error.onward.of)
+    )

@@ -34,20 +34,27 @@ def _load(env_file: Path | None) -> RelaySettings:
 def _check(settings: RelaySettings) -> str:
     from hk_tick_collector.relay.redis_sink import address_of  # noqa: PLC0415 - after --help
 
-    return f"{settings.data_root} to {address_of(settings.redis_url)}"
+    return f"{_what(settings)} to {address_of(settings.redis_url)}"
+
+
+def _what(settings: RelaySettings) -> str:
+    roots = [root for root, _ in settings.roots]
+    left = [root for root in dict.fromkeys(settings.data_roots) if root not in roots]
+    note = f" ({', '.join(map(str, left))} hold another market: a relay of their own, with DATA_ROOT)" if left else ""
+    return f"{', '.join(map(str, roots))}{note}"
 
 
 def _run(settings: RelaySettings) -> int:
     from hk_tick_collector.relay.counts import RelayCounts  # noqa: PLC0415 - after --help and --check-config
     from hk_tick_collector.relay.loop import run  # noqa: PLC0415
-    from hk_tick_collector.relay.redis_sink import RedisSink, address_of  # noqa: PLC0415
+    from hk_tick_collector.relay.redis_sink import RedisSink  # noqa: PLC0415
     from hk_tick_collector.relay.signals import relay_signals  # noqa: PLC0415
 
     log_to_stderr(settings.log_level)
     stop = stop_on_signals()
     counts = RelayCounts()
     metrics = _metrics(settings.redis_metrics_port, counts) if settings.redis_metrics_port else None
-    print(printable(f"{NAME}: {settings.data_root} to {address_of(settings.redis_url)}"), flush=True)
+    print(printable(f"{NAME}: {_check(settings)}"), flush=True)
     signals = None
     if settings.hooks_dir is not None and settings.redis_signals:
         signals = threading.Thread(
@@ -57,7 +64,8 @@ def _run(settings: RelaySettings) -> int:
             name="signals",
         )
         signals.start()
-    run(settings.data_root, RedisSink(settings), stop=stop, archive_root=settings.archive_root, counts=counts)
+    (root, archive_root), *beside = settings.roots
+    run(root, RedisSink(settings), stop=stop, archive_root=archive_root, counts=counts, beside=beside)
     if signals is not None:
         signals.join()
     if metrics is not None:

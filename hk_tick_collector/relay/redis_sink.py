@@ -3,7 +3,8 @@
 Keys (all can be named otherwise, ``settings.py``)::
 
     hk:ticks:<day>      stream; id <YYYYMMDD>-<rowid of the frame's last tick>; fields ticks (JSON: arrays), position,
-                        and after: the id before this one, or <day>-0
+                        and after: the id before this one, or <day>-0. Of several data roots the number counts the rows
+                        read of that day in all of them, and told, where it is, has what readers must know (JSON)
     hk:ticks:<day>:<n>  the day again from its start, once its file was replaced (n from 2)
     hk:ticks:current    hash: day -> its stream in use; columns -> the names of a tick's values
     hk:last:<symbol>    hash: the newest tick of a symbol
@@ -47,10 +48,20 @@ from redis.exceptions import (
 from redis.retry import Retry
 
 from hk_tick_collector.core.text import cut, printable
+from hk_tick_collector.days.joined_follow import JoinedBatch
 from hk_tick_collector.relay.settings import RelaySettings
-from hk_tick_collector.relay.sink import SinkAway, SinkMoved
-from hk_tick_collector.store.follow import Batch
-from hk_tick_collector.store.position import MAX_PLACES, ROW, Place, Position, Row
+from hk_tick_collector.relay.sink import Frame, SinkAway, SinkMoved
+from hk_tick_collector.store.position import (
+    MAX_PLACES,
+    ROW,
+    JoinedPosition,
+    Place,
+    Position,
+    Row,
+    Stand,
+    parse_stand,
+    parts_of,
+)
 from hk_tick_collector.store.signals import Signal
 
 TIMEOUT_SEC = 10.0
@@ -136,9 +147,12 @@ def sentence_of(error: RedisError, address: str) -> str:
     return f"Redis at {address} refused a command ({shown}): the relay needs Redis 6.2 or newer"
 
 
-def id_of(place: Place) -> str:
-    """The id of the entry that ends at a place."""
-    return f"{place.day}-{place.rowid}"
+def id_of(frame: Frame, before: str | None) -> str:
+    """The id of the entry that a frame becomes, behind the one with the id ``before``. It is a position, too: how many
+    rows of the day were read up to its end."""
+    if isinstance(frame, JoinedBatch):
+        return f"{frame.day}-{_whole((before or '').partition('-')[2]) + sum(frame.read_rows)}"
+    return next(f"{frame.day}-{place.rowid}" for place in frame.position.places if place.day == frame.day)
 
 
 class RedisSink:
@@ -170,7 +184,7 @@ class RedisSink:
 
     # Where it stands
 
-    def where(self) -> Position | None:
+    def where(self) -> Stand | None:
         """As ``Sink.where``: of each day the newest entry of its stream in use."""
         with self._own_errors():
             current = cast(dict[str, str], self._client.hgetall(self._settings.redis_current))
@@ -186,12 +200,12 @@ class RedisSink:
     def _is_second(self, day: str) -> bool:
         return self._streams[day] != self._name(day, 1)
 
-    def _newest_position(self, day: str) -> Position | None:
+    def _newest_position(self, day: str) -> Stand | None:
         entries = cast(list[tuple[str, Mapping[str, str]]], self._client.xrevrange(self._streams[day], count=1))
         for entry_id, fields in entries:
             self._newest[day] = entry_id
             try:
-                return Position.parse(fields["position"])
+                return parse_stand(fields["position"])
             except (KeyError, ValueError) as exc:
                 raise SinkAway(
                     f"the newest entry of the stream {self._streams[day]} at {self._address} is none of this relay's: "
@@ -218,7 +232,7 @@ class RedisSink:
         stream = self._settings.redis_stream.replace("{day}", day)
         return stream if number == 1 else f"{stream}:{number}"
 
-    def put(self, frames: Sequence[Batch]) -> None:
+    def put(self, frames: Sequence[Frame]) -> None:
         """As ``Sink.put``: one transaction."""
         with self._own_errors():
             self._check_new_days(frames)
@@ -238,7 +252,7 @@ class RedisSink:
         self._newest = newest
         self._last |= {tick[_SYMBOL]: _order(tick) for tick in newest_ticks}
 
-    def _check_new_days(self, frames: Sequence[Batch]) -> None:
+    def _check_new_days(self, frames: Sequence[Frame]) -> None:
         for day in {frame.day for frame in frames} - set(self._streams):
             if self._client.exists(self._name(day, 1)):
                 raise SinkAway(
@@ -246,7 +260,7 @@ class RedisSink:
                     "not name: remove it, or choose another name with REDIS_STREAM"
                 )
 
-    def _add(self, pipe: Any, frame: Batch, newest: dict[str, str]) -> int:
+    def _add(self, pipe: Any, frame: Frame, newest: dict[str, str]) -> int:
         """One entry; its place among the transaction's answers."""
         day = frame.day
         if day not in self._streams:
@@ -255,20 +269,22 @@ class RedisSink:
                 self._settings.redis_current,
                 mapping={day: self._streams[day], _COLUMNS_FIELD: ",".join(COLUMNS)},
             )
-        place = next(place for place in frame.position.places if place.day == day)
+        entry_id = id_of(frame, newest.get(day))
         fields = {
             "ticks": json.dumps([_wire(row) for row in frame.rows], separators=(",", ":")),
             "position": str(frame.position),
             "after": newest.get(day, f"{day}-0"),
         }
+        if isinstance(frame, JoinedBatch) and frame.told:
+            fields["told"] = json.dumps(frame.told, separators=(",", ":"))
         pipe.xadd(
-            self._streams[day], cast(Any, fields), id=id_of(place), maxlen=self._settings.redis_max_frames,
+            self._streams[day], cast(Any, fields), id=entry_id, maxlen=self._settings.redis_max_frames,
             approximate=True, nomkstream=day in newest,
         )  # fmt: skip
-        newest[day] = id_of(place)
+        newest[day] = entry_id
         return len(pipe.command_stack) - 1
 
-    def _publish(self, pipe: Any, frames: Sequence[Batch]) -> None:
+    def _publish(self, pipe: Any, frames: Sequence[Frame]) -> None:
         for frame in frames:
             for row in frame.rows:
                 channel = self._settings.redis_channel.replace("{symbol}", str(row[1 + _SYMBOL]))
@@ -287,7 +303,7 @@ class RedisSink:
     def _last_key(self, symbol: str) -> str:
         return self._settings.redis_last.replace("{symbol}", symbol)
 
-    def _newest_ticks(self, frames: Sequence[Batch]) -> list[Row]:
+    def _newest_ticks(self, frames: Sequence[Frame]) -> list[Row]:
         """Of each symbol the newest tick, if it is newer than what Redis has: repaired ticks come late."""
         if not self._settings.redis_last:
             return []
@@ -336,9 +352,22 @@ class RedisSink:
             pipe.execute()
 
 
-def _joined(found: Mapping[str, Position | None]) -> Position:
-    """One position of the newest entries of several days: each day is as far as its own stream is."""
-    left = max((position.left for position in found.values() if position is not None), default="")
+def _joined(found: Mapping[str, Stand | None]) -> Stand:
+    """One position of the newest entries of several days: each day is as far as its own stream is. Days that were
+    relayed out of another number of data roots than the newest one are left."""
+    roots = [len(parts_of(stand)) for stand in found.values() if stand is not None][-1]
+    kept = {day: stand for day, stand in found.items() if stand is None or len(parts_of(stand)) == roots}
+    over = max(found.keys() - kept.keys(), default="")
+    parts = [
+        _joined_part({day: None if stand is None else parts_of(stand)[n] for day, stand in kept.items()}, over)
+        for n in range(roots)
+    ]
+    return parts[0] if roots == 1 else JoinedPosition(tuple(parts))
+
+
+def _joined_part(found: Mapping[str, Position | None], over: str) -> Position:
+    """Of one data root; ``over``: a day that is left, or ""."""
+    left = max([over, *(position.left for position in found.values() if position is not None)])
     places = [
         next((place for place in position.places if place.day == day), Place(day))
         if position is not None

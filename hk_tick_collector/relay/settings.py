@@ -16,12 +16,16 @@ from hk_tick_collector.app.config_model import (
     text_error,
 )
 from hk_tick_collector.app.config_readers import (
+    DataRoots,
     ReaderSettings,
+    data_roots_setting,
     hooks_dir_setting,
     load_reader_settings,
     with_state_dirs,
 )
 from hk_tick_collector.app.config_sources import RELAY_PREFIXES
+from hk_tick_collector.store.data_root import by_market
+from hk_tick_collector.store.layout import archive_dir
 from hk_tick_collector.store.signals import hooks_dir_of
 
 _URL = re.compile(r"(rediss?://[^\s/]+|unix:///)\S*")
@@ -95,6 +99,19 @@ class RelaySettings(ReaderSettings):
 
     hooks_dir: OptionalDirectory = hooks_dir_setting()
     """Where the API stores what hooks receive."""
+    data_roots: DataRoots = data_roots_setting()
+    """Those of them that hold one market are relayed as one."""
+
+    @property
+    def roots(self) -> list[tuple[Path, Path]]:
+        """The data roots that are relayed as one, each with its archive: those of DATA_ROOTS that hold the market of
+        DATA_ROOT, where that is one of them, else of the first; without DATA_ROOTS that one alone."""
+        if not self.data_roots:
+            return [(self.data_root, self.archive)]
+        listed = list(dict.fromkeys(self.data_roots))
+        own = listed.index(self.data_root) if self.data_root in listed else 0
+        places = next(places for places in by_market(listed) if own in places)
+        return [(listed[at], archive_dir(listed[at])) for at in places]
 
 
 def load_relay_settings(env_file: Path | None, environ: Mapping[str, str]) -> RelaySettings:

@@ -14,20 +14,19 @@ from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator
-from pydantic_core.core_schema import ValidationInfo
 
 from hk_tick_collector.alert.settings import alert_dir_of
 from hk_tick_collector.app.config_model import (
     HOST_PATTERN,
     OptionalDirectory,
     OptionalPath,
-    base_dir,
-    directory,
     setting,
     text_error,
 )
 from hk_tick_collector.app.config_readers import (
+    DataRoots,
     ReaderSettings,
+    data_roots_setting,
     load_reader_settings,
     with_state_dirs,
 )
@@ -48,7 +47,6 @@ ALERT_DIR = "ALERT_DIR"  # the setting of another program
 _api = partial(setting, "Serving: the HTTP API")
 _live = partial(setting, "Serving: the live channel")
 _hooks = partial(setting, "Serving: signals")
-_data = partial(setting, "Serving: what is served")
 
 
 def _words(value: object) -> object:
@@ -86,19 +84,6 @@ def _networks(texts: tuple[str, ...]) -> tuple[str, ...]:
                 f"{text!r} is not an address or network; write for example 127.0.0.1 or 10.0.0.0/8"
             ) from error
     return texts
-
-
-def _directories(value: object, info: ValidationInfo) -> object:
-    """Directories separated by commas; a relative one starts where the setting stands."""
-    if not isinstance(value, str):
-        return value
-    return tuple(base_dir(info) / Path(part.strip()).expanduser() for part in value.split(",") if part.strip())
-
-
-def _roots(paths: tuple[Path, ...]) -> tuple[Path, ...]:
-    for path in paths:
-        directory(path)
-    return paths
 
 
 def _clickhouse(text: str) -> str:
@@ -176,9 +161,7 @@ class ServeSettings(ReaderSettings):
     )
     """Lines `name=secret` for senders that sign (HMAC-SHA256) and have no key. A secret has 32 characters or more."""
 
-    data_roots: Annotated[tuple[Path, ...], BeforeValidator(_directories), AfterValidator(_roots)] = _data(
-        "DATA_ROOTS", (), "empty, or directories separated by commas"
-    )
+    data_roots: DataRoots = data_roots_setting()
     """Several data roots for the programs that read: one for each market, and those of one market are read as one.
     Empty: `DATA_ROOT` alone. Their archives are in `_archive/` of each."""
     alert_dir: OptionalDirectory = setting("Alerts", ALERT_DIR, None, "empty, or a directory")

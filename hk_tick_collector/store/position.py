@@ -36,6 +36,7 @@ Row = tuple[Any, ...]
 ROW = ("rowid", *COLUMNS)
 MAX_PLACES = 2  # days that are read at a time: today's, and the one before while late rows may come
 _FORM, _FORM_UNCHECKED = "v2", "v1"
+_BETWEEN = "+"  # the positions in several data roots
 _PLACE = re.compile(
     r"(\d{8})\.(0|[1-9]\d{0,17})\.([0-9a-f]{8})\.([0-9a-f]{8})\.(?:-|(?:([1-9]\d{0,17})-)?([0-9a-f]{16}))", re.ASCII
 )
@@ -138,12 +139,26 @@ class JoinedPosition(NamedTuple):
         """Of all of them."""
         return max(part.newest_day for part in self.of)
 
+    @classmethod
+    def parse(cls, text: str) -> JoinedPosition:
+        """The position of a text that ``str`` made. ValueError with a sentence when it is none."""
+        return cls(tuple(map(Position.parse, text.split(_BETWEEN))))
+
+    def __str__(self) -> str:
+        return _BETWEEN.join(map(str, self.of))
+
     def moved(self, number: int, part: Position) -> JoinedPosition:
         """With this position in the data root of that number."""
         return JoinedPosition((*self.of[:number], part, *self.of[number + 1 :]))
 
 
 Stand = Position | JoinedPosition
+
+
+def parse_stand(text: str) -> Stand:
+    """Either of them, from its text. ValueError."""
+    joined = JoinedPosition.parse(text)
+    return joined if len(joined.of) > 1 else joined.of[0]
 
 
 def parts_of(stand: Stand) -> tuple[Position, ...]:

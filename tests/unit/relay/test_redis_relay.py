@@ -35,28 +35,13 @@ from hk_tick_collector.store.follow import Follower
 from hk_tick_collector.store.position import Position
 from hk_tick_collector.store.signals import Signal, SignalStore, read_signals
 from hk_tick_collector.store.writer import DayFileWriter
-from tests.redis_server import RedisServer, free_port, redis_server
+from tests.redis_server import RedisServer, free_port
 from tests.unit.store_ticks import DAY, query, tick, ticks
 
 BEFORE, AFTER = "20261119", "20261121"
 SEQ = COLUMNS.index("seq")
 STREAM = f"hk:ticks:{DAY}"
 DEADLINE_SEC = 30
-
-
-@pytest.fixture(scope="module")
-def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    with redis_server(tmp_path_factory.mktemp("redis") / "data") as server:
-        yield server
-
-
-@pytest.fixture
-def server(shared_server: RedisServer) -> RedisServer:
-    client = shared_server.client
-    client.config_set("maxmemory", 0)
-    client.config_set("requirepass", "")
-    client.flushall()
-    return shared_server
 
 
 @pytest.fixture
