@@ -25,7 +25,7 @@ from hk_tick_collector.cli.terminal import GREEN, RED, YELLOW, show_text
 from hk_tick_collector.core.errors import InputError, NoData, StoreError
 from hk_tick_collector.core.text import counted
 from hk_tick_collector.market.zone import Zone
-from hk_tick_collector.quality.book_certificate import part_of_books
+from hk_tick_collector.quality.book_certificate import with_part_of_books
 from hk_tick_collector.quality.grade import GRADES, explained, graded
 from hk_tick_collector.quality.model import Certificate, SymbolCertificate
 from hk_tick_collector.store.layout import holds_snapshots
@@ -187,12 +187,8 @@ def _only(certificate: Certificate, symbols: Collection[str]) -> Certificate:
                 f"{symbol}: nothing of it is stored on {certificate.trading_day}, so nothing is known of it; "
                 f"stored: {counted(len(certificate.symbols), 'symbol')}"
             )
-    books = certificate.books
-    return replace(
-        certificate,
-        symbols=tuple(one for one in certificate.symbols if one.symbol in symbols),
-        books=None if books is None else part_of_books(books, lambda symbol: symbol in symbols),
-    )
+    kept = tuple(one for one in certificate.symbols if one.symbol in symbols)
+    return with_part_of_books(replace(certificate, symbols=kept), lambda symbol: symbol in symbols)
 
 
 def _is_fine(certificate: Certificate, symbols: Sequence[str]) -> bool:
@@ -206,8 +202,9 @@ def _print(certificate: Certificate, limit: int, show_all: bool) -> None:
     colour = _GRADE_COLOURS[certificate.grade]
     show_text(certificate.sentence)
     show_text(f"Grade {certificate.grade}: {explained(certificate)}", colour=colour)
-    if certificate.books is not None:
-        show_text(f"{certificate.books.sentence} (hk-tickctl book)", "Order books: ")
+    for name, books in (("Order books", certificate.books), ("Broker queues", certificate.brokers)):
+        if books is not None:
+            show_text(f"{books.sentence} (hk-tickctl book)", f"{name}: ")
     for note in certificate.notes:
         show_text(note, "Note: ")
     for problem in certificate.problems[:PROBLEMS_SHOWN]:

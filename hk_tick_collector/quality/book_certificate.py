@@ -1,7 +1,9 @@
-"""The part of a day's certificate that tells of its order books, wherever a certificate is shown: one function.
+"""The part of a day's certificate that tells of its order books, or of its broker queues, wherever a certificate is
+shown: one function.
 
-From the recorder's notes it costs O(symbols); with ``read_pushes`` every push is judged and held against the day's
-ticks. Books that are packed in the archive are only unpacked for that.
+From the recorder's notes it costs O(symbols); with ``read_pushes`` every push of a book is judged and held against the
+day's ticks, those of queues are counted: nothing in a queue can be judged. What is packed in the archive is only
+unpacked for that.
 """
 
 from __future__ import annotations
@@ -15,28 +17,37 @@ from hk_tick_collector.core.text import counted
 from hk_tick_collector.days.book_days import BookDay, BookDays
 from hk_tick_collector.days.catalog import Day
 from hk_tick_collector.market.hours import DayKind
-from hk_tick_collector.quality.model import BLIND, UNREAD, WATCHED, BookCertificate, SymbolBookCertificate
+from hk_tick_collector.quality.brokers import brokers_of
+from hk_tick_collector.quality.model import BLIND, UNREAD, WATCHED, BookCertificate, Certificate, SymbolBookCertificate
 from hk_tick_collector.quality.watched import SymbolBooks, Totals, sentence_of, share, watched_of
 from hk_tick_collector.store import book_reader
+from hk_tick_collector.store.book_file import BOOK_KIND, BROKER_KIND, StateKind
+from hk_tick_collector.store.book_reader import SessionCounts
 
 REASONS_SHOWN = 3
 _OF_PUSHES = frozenset(
     field.name for field in fields(SymbolBookCertificate) if field.default is None and field.name != "suspected_holes"
 )
+_OF_QUEUES = frozenset({"pushes", "merged"})  # what pushes of them tell
 
 
-def books_of(day: Day, kind: DayKind, now_ms: int, *, read_pushes: bool = False) -> BookCertificate | None:
-    """What can be said of the order books of a day. None when none are recorded; of a day that several recorders made
-    those of the first that has some. Some that cannot be read make one that says so."""
-    told = (_of_one_root(part, kind, now_ms, read_pushes=read_pushes) for part in day.parts)
+def books_of(
+    day: Day, kind: DayKind, now_ms: int, states: StateKind = BOOK_KIND, *, read_pushes: bool = False
+) -> BookCertificate | None:
+    """What can be said of the order books of a day; with ``BROKER_KIND`` of its broker queues. None when none are
+    recorded; of a day that several recorders made those of the first that has some. Some that cannot be read make one
+    that says so."""
+    told = (_of_one_root(part, kind, now_ms, states, read_pushes=read_pushes) for part in day.parts)
     return next((books for books in told if books is not None), None)
 
 
-def _of_one_root(day: Day, kind: DayKind, now_ms: int, *, read_pushes: bool) -> BookCertificate | None:
+def _of_one_root(
+    day: Day, kind: DayKind, now_ms: int, states: StateKind, *, read_pushes: bool
+) -> BookCertificate | None:
     if day.data_root is None:
         return None
     try:
-        books = BookDays(day.data_root, day.archive_root).day(day.trading_day)
+        books = BookDays(day.data_root, day.archive_root, states).day(day.trading_day)
     except NoData:
         return None
     except StoreError as exc:
@@ -46,38 +57,62 @@ def _of_one_root(day: Day, kind: DayKind, now_ms: int, *, read_pushes: bool) -> 
         return _unread(str(books.packed), f"{rows} in the archive, which were not unpacked for this")
     try:
         with books.opened() as path:
-            return _judged(books, path, day, kind, now_ms, read_pushes=read_pushes)
+            sessions, found = _read(path, day, kind, now_ms, states, read_pushes=read_pushes)
+            return _told(_source(books), sessions, found, states, is_read=read_pushes)
     except StoreError as exc:
         return _unread(_source(books), f"they cannot be read: {exc}", error=str(exc))
 
 
-def part_of_books(books: BookCertificate, keep: Callable[[str], bool]) -> BookCertificate:
+def with_part_of_books(certificate: Certificate, keep: Callable[[str], bool]) -> Certificate:
+    """A day's certificate in which books and queues are those of some symbols alone."""
+    books, brokers = certificate.books, certificate.brokers
+    return replace(
+        certificate,
+        books=None if books is None else part_of_books(books, keep),
+        brokers=None if brokers is None else part_of_books(brokers, keep, BROKER_KIND),
+    )
+
+
+def part_of_books(
+    books: BookCertificate, keep: Callable[[str], bool], states: StateKind = BOOK_KIND
+) -> BookCertificate:
     """That of some symbols alone. What is counted of the whole file is left out."""
     kept = tuple(one for one in books.symbols if keep(one.symbol))
     return replace(
         books,
         state=books.state if books.state == UNREAD else _state(kept),
-        sentence=books.sentence if books.state == UNREAD else _sentence(kept, is_read=books.pushes_read),
+        sentence=books.sentence if books.state == UNREAD else _sentence(kept, states),
         symbols=kept, received=None, stored=None, merged=None, unread=None,
     )  # fmt: skip
 
 
-def _judged(books: BookDay, path: Path, day: Day, kind: DayKind, now_ms: int, *, read_pushes: bool) -> BookCertificate:
-    if read_pushes:
-        from hk_tick_collector.quality.books import report_of, trades_of  # noqa: PLC0415 - numpy, for who reads them
+def _read(
+    path: Path, day: Day, kind: DayKind, now_ms: int, states: StateKind, *, read_pushes: bool
+) -> tuple[list[SessionCounts], list[SymbolBooks]]:
+    """What is in a file: the counters of its runs, and by symbol what was noted, with ``read_pushes`` what was seen."""
+    market, name = day.market, day.trading_day
+    if not read_pushes:
+        return book_reader.sessions(path), watched_of(path, name, market, kind, now_ms)
+    if states is not BOOK_KIND:
+        queues = brokers_of(path, name, market, kind, now_ms)
+        return queues.sessions, queues.symbols
+    from hk_tick_collector.quality.books import report_of, trades_of  # noqa: PLC0415 - numpy, for who reads them
 
-        trades = trades_of(day, list(book_reader.symbols(path))) if day.source.exists() else None
-        report = report_of(path, day.trading_day, day.market, kind, now_ms, trades)
-        sessions, found = report.sessions, report.symbols
-    else:
-        sessions = book_reader.sessions(path)
-        found = watched_of(path, day.trading_day, day.market, kind, now_ms)
-    symbols = tuple(_symbol(one, is_read=read_pushes) for one in found)
+    trades = trades_of(day, list(book_reader.symbols(path))) if day.source.exists() else None
+    report = report_of(path, name, market, kind, now_ms, trades)
+    return report.sessions, report.symbols
+
+
+def _told(
+    source: str, sessions: Sequence[SessionCounts], found: Sequence[SymbolBooks], states: StateKind, *, is_read: bool
+) -> BookCertificate:
+    seen = frozenset[str]() if not is_read else _OF_PUSHES if states is BOOK_KIND else _OF_QUEUES
+    symbols = tuple(_symbol(one, seen) for one in found)
     return BookCertificate(
         _state(symbols),
-        _sentence(symbols, is_read=read_pushes),
-        read_pushes,
-        _source(books),
+        _sentence(symbols, states),
+        is_read,
+        source,
         received=sum(session.received for session in sessions),
         stored=sum(session.stored for session in sessions),
         merged=sum(session.merged for session in sessions),
@@ -87,20 +122,21 @@ def _judged(books: BookDay, path: Path, day: Day, kind: DayKind, now_ms: int, *,
     )
 
 
-def _sentence(symbols: Sequence[SymbolBookCertificate], *, is_read: bool) -> str:
+def _sentence(symbols: Sequence[SymbolBookCertificate], states: StateKind) -> str:
     def summed(name: str) -> int:
         return sum(getattr(one, name) or 0 for one in symbols)
 
+    def if_seen(name: str) -> int | None:
+        return None if any(getattr(one, name) is None for one in symbols) else summed(name)
+
     noted = Totals(
         len(symbols), summed("watched_ms"), summed("wanted_ms"), summed("blind_stretches"), summed("pulls"),
-        summed("pulls_agreed"),
+        summed("pulls_agreed"), if_seen("merged"), if_seen("impossible"), if_seen("trades"), if_seen("trades_answered"),
+        if_seen("suspected_holes"),
     )  # fmt: skip
-    if is_read:
-        noted = noted._replace(
-            merged=summed("merged"), impossible=summed("impossible"),
-            trades=summed("trades"), trades_answered=summed("trades_answered"), holes=summed("suspected_holes"),
-        )  # fmt: skip
-    return f"{counted(len(symbols), 'symbol')}, {sentence_of(noted)}" if symbols else sentence_of(noted)
+    return (
+        f"{counted(len(symbols), 'symbol')}, {sentence_of(noted)}" if symbols else sentence_of(noted, states.file.noun)
+    )
 
 
 def _unread(source: str, sentence: str, error: str | None = None) -> BookCertificate:
@@ -115,8 +151,7 @@ def _state(symbols: Sequence[SymbolBookCertificate]) -> str:
     return BLIND if any(one.state == BLIND for one in symbols) else WATCHED
 
 
-def _symbol(one: SymbolBooks, *, is_read: bool) -> SymbolBookCertificate:
-    told = {name: getattr(one, name) for name in _OF_PUSHES} if is_read else {}
+def _symbol(one: SymbolBooks, seen: frozenset[str]) -> SymbolBookCertificate:
     return SymbolBookCertificate(
         one.symbol,
         BLIND if one.blind else WATCHED,
@@ -126,8 +161,8 @@ def _symbol(one: SymbolBooks, *, is_read: bool) -> SymbolBookCertificate:
         len(one.blind),
         one.pulls,
         one.pulls_agreed,
-        suspected_holes=len(one.holes) if is_read else None,
-        **told,
+        suspected_holes=len(one.holes) if seen == _OF_PUSHES else None,
+        **{name: getattr(one, name) for name in seen},
     )
 
 

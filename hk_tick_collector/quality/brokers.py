@@ -38,8 +38,6 @@ class BrokerReport:
     @property
     def sentence(self) -> str:
         """Without a word that claims more than is known."""
-        if not self.symbols:
-            return "no broker queues"
         totals = Totals(
             len(self.symbols),
             sum(one.watched_ms for one in self.symbols),
@@ -49,7 +47,7 @@ class BrokerReport:
             sum(one.pulls_agreed for one in self.symbols),
             sum(one.merged for one in self.symbols),
         )
-        return sentence_of(totals)
+        return sentence_of(totals, "broker queues")
 
 
 def brokers_of(path: Path, day: str, market: Market, kind: DayKind, now_ms: int) -> BrokerReport:

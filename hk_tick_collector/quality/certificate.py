@@ -22,7 +22,7 @@ from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.hours import DayKind
 from hk_tick_collector.market.market import Session
 from hk_tick_collector.quality import crosscheck
-from hk_tick_collector.quality.book_certificate import books_of, part_of_books
+from hk_tick_collector.quality.book_certificate import books_of, with_part_of_books
 from hk_tick_collector.quality.grade import graded
 from hk_tick_collector.quality.model import (
     FORMAT_VERSION,
@@ -36,6 +36,7 @@ from hk_tick_collector.quality.report_file import changed_ns
 from hk_tick_collector.quality.witness import witness_notes
 from hk_tick_collector.records.tick import Origin
 from hk_tick_collector.store import layout, reader
+from hk_tick_collector.store.book_file import BROKER_KIND
 from hk_tick_collector.store.doubles import likely_doubles
 from hk_tick_collector.store.kept import kept_files
 from hk_tick_collector.store.reader import CoverageRow, GapRow, Notes, Reading, verdict_of
@@ -103,6 +104,7 @@ def make_certificate(
         open_gaps=tuple(gap for gaps in found.gaps.values() for gap in gaps),
         sessions=_session_certificates(found.sessions, symbols, total),
         books=books_of(day, kind, now_ms, read_pushes=recounted is not None),
+        brokers=books_of(day, kind, now_ms, BROKER_KIND, read_pushes=recounted is not None),
     )
     return graded(_summed(certificate, symbols))
 
@@ -124,9 +126,8 @@ def part_of(certificate: Certificate, keep: Callable[[str], bool]) -> Certificat
         open_gaps=tuple(gap for gap in certificate.open_gaps if keep(gap.symbol)),
         problems=tuple(text for text in certificate.problems if keep(text.partition(":")[0])),
         notes=(), recounted=False, rows=None, rows_read=None, rows_read_at_ms=None,
-        books=None if certificate.books is None else part_of_books(certificate.books, keep),
     )  # fmt: skip
-    return graded(_summed(part, symbols))
+    return graded(_summed(with_part_of_books(part, keep), symbols))
 
 
 def _blank(day: Day, kind: DayKind, now_ms: int) -> Certificate:

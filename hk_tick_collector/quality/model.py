@@ -16,7 +16,7 @@ from hk_tick_collector.store.reader import GapRow
 from hk_tick_collector.store.verdict import MISSING
 
 FORMAT_VERSION = 1
-WATCHED, BLIND = "watched", "blind"  # of order books, which nobody can prove
+WATCHED, BLIND = "watched", "blind"  # of order books and broker queues, which nobody can prove
 UNREAD = "unread"  # they were not looked at, or cannot be read
 
 
@@ -81,8 +81,9 @@ class SymbolCertificate:
 
 @dataclass(frozen=True, slots=True)
 class SymbolBookCertificate:
-    """What can be said of one symbol's order books. Counts are of continuous trading but for those of pushes; where the
-    pushes were not read, what only they tell is None."""
+    """What can be said of one symbol's order books, or of its broker queues. Counts are of continuous trading but for
+    those of pushes; where the pushes were not read, what only they tell is None. Queues tell ``pushes`` and ``merged``
+    alone."""
 
     symbol: str
     state: str  # watched | blind
@@ -115,12 +116,12 @@ class SymbolBookCertificate:
 
 @dataclass(frozen=True, slots=True)
 class BookCertificate:
-    """A day's order books beside its ticks: watched and witnessed. A push of a book has no number, so nothing here says
-    that none is missing, and the day's grade is that of its ticks alone."""
+    """A day's order books beside its ticks, or its broker queues: watched and witnessed. A push has no number, so
+    nothing here says that none is missing, and the day's grade is that of its ticks alone."""
 
     state: str  # watched | blind | unread
     sentence: str
-    pushes_read: bool  # was every push judged?
+    pushes_read: bool  # was every push judged; of queues: counted?
     source: str  # the file
     error: str | None = None  # they could not be read
     received: int | None = None  # pushes of all symbols: stored, or merged, or unread
@@ -184,6 +185,7 @@ class Certificate:
     symbols: tuple[SymbolCertificate, ...] = ()  # the worst first
     open_gaps: tuple[GapRow, ...] = ()
     books: BookCertificate | None = None  # None: no order book of the day is recorded
+    brokers: BookCertificate | None = None  # None: no broker queue of the day is recorded
 
     @property
     def zone(self) -> Zone:

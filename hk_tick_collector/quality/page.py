@@ -22,7 +22,14 @@ from hk_tick_collector.market.zone import Zone
 from hk_tick_collector.quality import plots
 from hk_tick_collector.quality.gap_list import GapLine
 from hk_tick_collector.quality.grade import explained
-from hk_tick_collector.quality.model import WATCHED, BookCertificate, Certificate, RowFacts, SymbolCertificate
+from hk_tick_collector.quality.model import (
+    WATCHED,
+    BookCertificate,
+    Certificate,
+    RowFacts,
+    SymbolBookCertificate,
+    SymbolCertificate,
+)
 from hk_tick_collector.quality.prices import Bars, Charts
 from hk_tick_collector.quality.recount import Plots
 from hk_tick_collector.quality.report_file import CHINESE_FILE, report_file
@@ -89,6 +96,7 @@ def page(certificate: Certificate, drawn: Plots, gaps: Sequence[GapLine], *, ind
         _gaps(gaps, certificate.zone),
         _symbols(certificate, charted),
         _books(certificate.books),
+        _brokers(certificate.brokers),
         _foot(certificate),
     ]
     data = f'<script type="application/json" id="bars">{prices}</script>' if charted else ""
@@ -360,12 +368,47 @@ def _books(books: BookCertificate | None) -> str:
             one.one_sided,
             one.reason or "",
         )
-        for one in sorted(books.symbols, key=lambda one: (one.state == WATCHED, one.symbol))
+        for one in _blind_first(books)
     ]
-    told = books.sentence.replace(", ", "; ")
-    adds_up = "" if books.adds_up else " The pushes that were received do not add up."
-    note = f"Watched and witnessed, which is no proof: a push of a book has no number. {told}.{adds_up}"
+    note = f"Watched and witnessed, which is no proof: a push of a book has no number. {_sums(books)}"
     return _section("Order books", note, _table(columns, body) if body else "")
+
+
+def _brokers(queues: BookCertificate | None) -> str:
+    if queues is None:
+        return ""
+    columns = "symbol", "state", "#watched", "#blind", "#pushes", "#merged", "#pulls", "why"
+    body = [
+        (
+            one.symbol,
+            one.state,
+            share(one.watched_ms, one.wanted_ms),
+            one.blind_stretches,
+            one.pushes,
+            one.merged,
+            f"{one.pulls_agreed:,} of {one.pulls:,}" if one.pulls else None,
+            one.reason or "",
+        )
+        for one in _blind_first(queues)
+    ]
+    note = f"Watched, which is no proof: a push of a broker queue has neither a number nor a time. {_sums(queues)}"
+    return _section("Broker queues", note, _table(columns, body) if body else "")
+
+
+def _blind_first(books: BookCertificate) -> list[SymbolBookCertificate]:
+    return sorted(books.symbols, key=lambda one: (one.state == WATCHED, one.symbol))
+
+
+def _sums(books: BookCertificate) -> str:
+    counts = ""
+    if books.received is not None:
+        counts = (
+            f" {books.received:,} pushes received: {books.stored:,} stored; {books.merged:,} merged; "
+            f"{books.unread:,} unread."
+        )
+    adds_up = "" if books.adds_up else " The pushes that were received do not add up."
+    told = books.sentence.replace(", ", "; ")
+    return f"{told}.{counts}{adds_up}"
 
 
 def _foot(certificate: Certificate) -> str:

@@ -1,4 +1,5 @@
-"""What the recorder noted of a day's order books, and the words for it: watched or blind, by symbol. No state is read.
+"""What the recorder noted of a day's order books, or of its broker queues, and the words for it: watched or blind, by
+symbol. No state is read.
 
 ``quality.books`` adds what the pushes themselves tell. Nothing here, and nothing there, says that books are complete.
 """
@@ -90,10 +91,10 @@ def totals_of(symbols: Sequence[SymbolBooks]) -> Totals:
     return Totals(len(symbols), blind=blind, holes=holes, **{name: summed(name) for name in names})
 
 
-def sentence_of(totals: Totals) -> str:
-    """What can be said, without a word that claims more than is known."""
+def sentence_of(totals: Totals, noun: str = "order books") -> str:
+    """What can be said, without a word that claims more than is known. ``noun``: of what the totals are."""
     if not totals.symbols:
-        return "no order books"
+        return f"no {noun}"
     watched = f"watched {share(totals.watched_ms, totals.wanted_ms)} of trading"
     parts = [watched if totals.wanted_ms else "no continuous trading to watch"]
     if totals.blind:

@@ -24,8 +24,9 @@ from hk_tick_collector.serve.api.answer import FORMATS
 from hk_tick_collector.store.book_reader import states
 from hk_tick_collector.store.book_writer import BookWriter
 from hk_tick_collector.store.connect import SqliteOptions
-from hk_tick_collector.store.layout import book_file
+from hk_tick_collector.store.layout import book_file, broker_file
 from tests.books import lively_pushes, record_books
+from tests.brokers import record_brokers
 from tests.serving import BEFORE, GAPPY, ApiServer, add_key, record_roots
 from tests.tickctl import record_day, tickctl_json
 from tests.ticks import DAY
@@ -39,10 +40,14 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("remote")
     root = record_roots(directory)
     record_books(root, PACKED)
+    record_brokers(root, PACKED)
     record_day(root, PACKED, count=20)
     tickctl_json("archive", PACKED, data_root=root)
     book_file(root, PACKED).unlink()
+    broker_file(root, PACKED).unlink()
     record_books(root, DAY)
+    record_brokers(root, DAY, ("HK.00005", "HK.00700"))
+    record_brokers(directory / "shard", DAY, ("HK.00001", "HK.00700"))
     record_books(directory / "shard", DAY, ("HK.00001", "HK.00700"), pushes=40)
     record_day(directory / "shard", DAY, symbols=["HK.00001", "HK.00700"], count=50)
     return directory
@@ -363,4 +368,26 @@ def test_what_is_told_of_a_day_tells_of_its_books(server: ApiServer, place: Path
     with server.client(narrow) as client:
         mine = client.get(f"/v1/days/{DAY}/certificate").raise_for_status().json()["books"]
     assert {one["symbol"] for one in mine["symbols"]} < {"HK.00005", "HK.00700"}
+    assert mine["received"] is None
+
+
+def test_what_is_told_of_a_day_tells_of_its_broker_queues(
+    server: ApiServer, place: Path, key: str, narrow: str
+) -> None:
+    with server.client(key) as client:
+        coverage = client.get(f"/v1/days/{DAY}/coverage").raise_for_status().json()["brokers"]
+        told = client.get(f"/v1/days/{DAY}/certificate").raise_for_status().json()["brokers"]
+        page = client.get(f"/v1/days/{DAY}/certificate", params={"format": "html"}).raise_for_status().text
+        packed = client.get(f"/v1/days/{PACKED}/coverage").raise_for_status().json()["brokers"]
+        without = client.get(f"/v1/days/{BEFORE}/coverage").raise_for_status().json()["brokers"]
+    assert coverage == told
+    assert (told["state"], [one["symbol"] for one in told["symbols"]]) == ("blind", ["HK.00005", "HK.00700"])
+    assert (told["received"], told["stored"]) == (300, 300)
+    assert "<h2>Broker queues</h2>" in page
+    assert (packed["state"], packed["symbols"], without) == ("unread", [], None)
+    assert str(place) not in json.dumps([told, packed]) + page
+    assert not {"complete", "proven"} & set(json.dumps(told).replace('"', " ").split())
+    with server.client(narrow) as client:
+        mine = client.get(f"/v1/days/{DAY}/certificate").raise_for_status().json()["brokers"]
+    assert [one["symbol"] for one in mine["symbols"]] == ["HK.00005"]
     assert mine["received"] is None

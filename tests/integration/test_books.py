@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import signal
 import sqlite3
 import time
@@ -20,6 +21,7 @@ from hk_tick_collector.store.book_reader import BookState
 from hk_tick_collector.store.broker_reader import names_of
 from hk_tick_collector.store.layout import book_days, book_file, broker_days, broker_file, day_files
 from tests.harness import Recorder, Simulator, check, ended, stop_after_market, wait_until
+from tests.tickctl import tickctl
 
 SYMBOLS = "HK.00700,HK.00005,HK.09988"
 BOOKED = ("HK.00700", "HK.09988")
@@ -182,6 +184,12 @@ def test_broker_queues_are_recorded_beside_books_and_are_those_that_were_sent(tm
         "recorder stopped",
     ]
     assert all(name.startswith("Simulated Broker") for name in names_of(path).values())
+    told = json.loads(tickctl("day", day, "--no-write", "--recount", "--json", data_root=root).stdout)["brokers"]
+    counts = book_reader.sessions(path)
+    assert len(counts) == 2
+    assert told["received"] == sum(count.received for count in counts)
+    assert told["stored"] == sum(one["pushes"] for one in told["symbols"]) == _queue_rows(root)
+    assert told["adds_up"]
 
 
 def test_broker_queues_stand_behind_ticks_and_books_in_the_quota(tmp_path: Path) -> None:

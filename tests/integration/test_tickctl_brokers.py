@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,40 @@ def test_the_days_report_says_when_queues_were_watched(root: Path) -> None:
     report = tickctl_json("book", data_root=root, code=1)  # a day of half a second is blind
     assert report["brokers"]["sentence"].startswith("watched ")
     assert "broker queues: watched" in tickctl("book", data_root=root, code=1).stdout
+
+
+def test_the_days_certificate_has_the_queues_beside_ticks_and_books(root: Path) -> None:
+    """In JSON and as text, from the notes alone, from every push, of one symbol, of a day in the archive alone."""
+    without = tickctl_json("day", DAY, "--no-write", data_root=root)
+    assert without["brokers"] is None
+    pushed = record_brokers(root)
+    told = tickctl_json("day", DAY, "--no-write", data_root=root)
+    brokers = told["brokers"]
+    assert (told["grade"], told["sentence"], told["books"]) == tuple(without[n] for n in ("grade", "sentence", "books"))
+    assert (brokers["state"], brokers["pushes_read"], brokers["adds_up"]) == ("blind", False, True)
+    assert (brokers["received"], brokers["stored"], brokers["merged"], brokers["unread"]) == (len(pushed),) * 2 + (0, 0)
+    (one,) = brokers["symbols"]
+    assert one["reason"].startswith("watched ")
+    assert one["pushes"] is None
+    text = tickctl("day", DAY, "--no-write", data_root=root).stdout
+    assert f"Broker queues: {brokers['sentence']}" in " ".join(text.split())
+    assert "complete" not in brokers["sentence"]
+    page = tickctl("day", DAY, "--html", data_root=root)
+    assert page.returncode == 0, page.stderr
+    html = (root / "_reports" / f"{DAY}.html").read_text()
+    written = json.loads((root / "_reports" / f"{DAY}.json").read_text())["brokers"]
+    assert (written["pushes_read"], written["symbols"][0]["pushes"]) == (True, len(pushed))
+    assert "<h2>Broker queues</h2>" in html
+    assert "a push of a broker queue has neither a number nor a time" in html
+    assert f"{len(pushed):,} pushes received: {len(pushed):,} stored; 0 merged; 0 unread." in html
+    tickctl_json("archive", DAY, data_root=root)
+    broker_file(root, DAY).unlink()
+    packed = tickctl_json("day", DAY, "--no-write", data_root=root)["brokers"]
+    assert (packed["state"], packed["sentence"]) == (
+        "unread", f"{len(pushed) + 1:,} rows in the archive, which were not unpacked for this"
+    )  # fmt: skip
+    read = tickctl_json("day", DAY, "--no-write", "--recount", data_root=root)["brokers"]
+    assert read["symbols"] == written["symbols"]
 
 
 def test_queues_are_archived_verified_deleted_read_and_restored(root: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sqlite3
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,8 @@ from hk_tick_collector.records.book import (
     Book,
     BookEntry,
     BookPush,
+    BrokerPush,
+    BrokerQueue,
     PullCompared,
     PushEntry,
     WatchBegan,
@@ -26,10 +30,12 @@ from hk_tick_collector.records.book import (
     WatchRefused,
 )
 from hk_tick_collector.store import book_reader
+from hk_tick_collector.store.book_file import BROKER_KIND
 from hk_tick_collector.store.book_writer import BookWriter
 from hk_tick_collector.store.connect import SqliteOptions
-from hk_tick_collector.store.layout import book_file
+from hk_tick_collector.store.layout import book_file, broker_file
 from tests.books import DAY, OPEN_US
+from tests.brokers import broker_writer
 
 NEXT_DAY = "20261123"
 
@@ -147,3 +153,78 @@ def test_books_that_are_packed_or_damaged_are_said_to_be_unread(tmp_path: Path) 
     assert (told.state, told.symbols) == ("unread", ())
     assert told.sentence.startswith("they cannot be read: ")
     assert part_of_books(told, lambda _: True) == told
+
+
+# Broker queues, by the same function
+
+QUEUE = BrokerQueue(((1, 4001), (2, 4075)), ((1, 4334),))
+
+
+def queue_certificate(root: Path, entries: list[BookEntry], *, read: bool = True) -> BookCertificate:
+    writer = broker_writer(root, NOW_MS)
+    writer.write(DAY, entries, sum(1 + entry.merged for entry in entries if isinstance(entry, PushEntry)))
+    writer.close()
+    found = books_of(Day(DAY, None, root / "_archive", HK, root), DayKind.WHOLE, NOW_MS, BROKER_KIND, read_pushes=read)
+    assert found is not None
+    return found
+
+
+def watched_queues(merged: int = 0) -> list[BookEntry]:
+    queues = (BrokerQueue(QUEUE.bids, ((1, 4001 + number),)) for number in range(50))
+    pushes = (BrokerPush(SYMBOL, OPEN_US + n * 1000, queue) for n, queue in enumerate(queues))
+    return [
+        WatchBegan(SYMBOL, OPEN_US), WatchBegan(OTHER, OPEN_US),
+        *(PushEntry(one, merged if n == 30 else 0) for n, one in enumerate(pushes)),
+        PullCompared(SYMBOL, OPEN_US + 60_000, True),
+    ]  # fmt: skip
+
+
+def test_queues_are_watched_and_counted_and_never_judged_or_complete(tmp_path: Path) -> None:
+    whole = queue_certificate(tmp_path / "a", watched_queues(merged=4))
+    noted = queue_certificate(tmp_path / "b", watched_queues(merged=4), read=False)
+    assert whole.sentence == "2 symbols, watched 100 % of trading, 4 pushes merged, 1 of 1 pulls agree"
+    assert noted.sentence == "2 symbols, watched 100 % of trading, 1 of 1 pulls agree"
+    for told in (whole, noted):
+        assert (told.state, told.received, told.stored, told.merged, told.unread) == ("watched", 54, 50, 4, 0)
+        assert told.adds_up
+        assert not {"complete", "proven"} & set(json.dumps(asdict(told)).replace('"', " ").split())
+    assert [(one.symbol, one.pushes, one.merged) for one in whole.symbols] == [(OTHER, 0, 0), (SYMBOL, 50, 4)]
+    assert [(one.pushes, one.merged) for one in noted.symbols] == [(None, None)] * 2
+    judged = {"same", "one_sided", "crossed", "unsorted", "repeated", "no_shares", "without_times", "clock_back"}
+    judged |= {"trades", "trades_answered", "suspected_holes", "impossible"}
+    assert {getattr(one, name) for one in whole.symbols for name in judged} == {None}  # nobody looked: not 0
+    part = part_of_books(whole, lambda symbol: symbol == OTHER, BROKER_KIND)
+    assert (part.sentence, part.received) == ("1 symbol, watched 100 % of trading", None)
+    assert part_of_books(whole, lambda _: False, BROKER_KIND).sentence == "no broker queues"
+
+
+def test_a_blind_stretch_of_queues_is_told_with_its_reason_and_changes_no_book(tmp_path: Path) -> None:
+    books = certificate(tmp_path, healthy())
+    ended = WatchEnded(SYMBOL, NOW_MS * 1000 - 6_000_000, "connection lost")
+    told = queue_certificate(tmp_path, [*watched_queues(), ended])
+    other, one = told.symbols
+    assert (told.state, other.state, one.state) == ("blind", "watched", "blind")
+    assert one.reason == "watched 90.00 % of trading, 1 blind stretch (connection lost)"
+    assert (
+        books_of(Day(DAY, None, tmp_path / "_archive", HK, tmp_path), DayKind.WHOLE, NOW_MS, read_pushes=True) == books
+    )
+
+
+def test_pushes_of_queues_that_do_not_add_up_are_said(tmp_path: Path) -> None:
+    queue_certificate(tmp_path, watched_queues())
+    with contextlib.closing(sqlite3.connect(broker_file(tmp_path, DAY))) as conn, conn:
+        conn.execute("UPDATE sessions SET received = received + 1")
+    day = Day(DAY, None, tmp_path / "_archive", HK, tmp_path)
+    told = books_of(day, DayKind.WHOLE, NOW_MS, BROKER_KIND)
+    assert told is not None
+    assert (told.received, told.adds_up) == (51, False)
+
+
+def test_queues_that_are_packed_or_damaged_are_said_to_be_unread(tmp_path: Path) -> None:
+    whole = queue_certificate(tmp_path, watched_queues())
+    day = Day(DAY, None, tmp_path / "_archive", HK, tmp_path)
+    assert books_of(day, DayKind.WHOLE, NOW_MS) is None  # of books there are none
+    broker_file(tmp_path, DAY).write_bytes(b"no queues" * 1000)
+    told = books_of(day, DayKind.WHOLE, NOW_MS, BROKER_KIND)
+    assert told is not None
+    assert (whole.state, told.state, told.symbols, told.error is None) == ("watched", "unread", (), False)

@@ -341,12 +341,16 @@ def _coverage(roots: Roots, asked: Asked, key: Key, out: Out) -> int:
     if certificate.error is not None:
         raise Problem("store-damaged", f"{day.trading_day} cannot be read")
     rows = [asdict(one) for one in certificate.symbols if key.may_read(one.symbol)]
-    books = _of_key(certificate, key).books
+    mine = _of_key(certificate, key)
     told = {"day": day.trading_day, "market": root.market.code, "data": rows}
-    return _send_json(out, {**told, "books": None if books is None else asdict(_without_paths(books))})
+    beside = {"books": _without_paths(mine.books), "brokers": _without_paths(mine.brokers)}
+    plain = {name: None if one is None else asdict(one) for name, one in beside.items()}
+    return _send_json(out, {**told, **plain})
 
 
-def _without_paths(books: BookCertificate) -> BookCertificate:
+def _without_paths(books: BookCertificate | None) -> BookCertificate | None:
+    if books is None:
+        return None
     error = None if books.error is None else shown(books.error)
     return replace(books, source=Path(books.source).name, sentence=shown(books.sentence), error=error)
 
@@ -391,9 +395,9 @@ def _certificate(roots: Roots, asked: Asked, key: Key, out: Out) -> int:
 
 def _as_shown(certificate: Certificate, day: Day) -> Certificate:
     """Without paths of this machine."""
-    books = None if certificate.books is None else _without_paths(certificate.books)
+    books, brokers = _without_paths(certificate.books), _without_paths(certificate.brokers)
     notes, problems = (tuple(map(shown, texts)) for texts in (certificate.notes, certificate.problems))
-    return replace(certificate, source=day.source.name, notes=notes, problems=problems, books=books)
+    return replace(certificate, source=day.source.name, notes=notes, problems=problems, books=books, brokers=brokers)
 
 
 def _top(roots: Roots, asked: Asked, key: Key, out: Out) -> int:
