@@ -230,8 +230,8 @@ class Recordings:
         kind
             ``"tick"``, or ``"book"``: order books, by trading day and in the order in which they were received. Of
             them ``start`` and ``end`` are of the receive time; ``columns``, ``types``, ``require`` and ``as_of`` are
-            for ticks. ``"broker"``: the broker queues in them, likewise; ``days.brokers`` has the columns, local files
-            alone. Or ``"snapshot"``: a source's computed pictures, by second (``days.snapshots`` has the columns).
+            for ticks. ``"broker"``: the broker queues in them, likewise; ``days.brokers`` has the columns.
+            Or ``"snapshot"``: a source's computed pictures, by second (``days.snapshots`` has the columns).
         series, every, bodies
             Of snapshots: which (``"classic/gex_full"``, several, or all); every picture of a second that has several,
             instead of the one that was seen first; the JSON object of each in the column ``body``.

@@ -7,7 +7,7 @@ What is received after the question was asked is left out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import pyarrow as pa
 from hk_tick_collector.client.beside import Plan, plan_of, with_places
 from hk_tick_collector.client.coverage import SymbolCoverage
 from hk_tick_collector.client.plan import MarketRoots
-from hk_tick_collector.client.question import BROKERS, BookQuestion, Stretch
+from hk_tick_collector.client.question import BROKERS, BookQuestion
 from hk_tick_collector.core.errors import NoData as NothingThere
 from hk_tick_collector.core.text import days_there
 from hk_tick_collector.days.book_days import BookDay, BookDays
@@ -99,37 +99,32 @@ class BookRead:
         kept = [row for row in self.coverage if row.symbol in symbols]
         return replace(self, symbols=tuple(one for one in self.symbols if one in symbols), coverage=kept)
 
-    def batches(self, form: Form, depth: int, part: Part | None = None) -> Iterator[pa.RecordBatch]:
+    def batches(self, question: BookQuestion, part: Part | None = None) -> Iterator[pa.RecordBatch]:
         """Its rows; none is empty. ``part``: instead of its own."""
-        wanted = self.part if part is None else part
-        yield from self._batches(lambda path: read(path, form, self.symbols, depth, wanted))
-
-    def broker_batches(self) -> Iterator[pa.RecordBatch]:
-        """Its rows, of broker queues; none is empty."""
-        yield from self._batches(lambda path: read_brokers(path, self.symbols, self.part))
-
-    def _batches(self, reading: Callable[[Path], Iterator[pa.RecordBatch]]) -> Iterator[pa.RecordBatch]:
         if self.symbols:
             with self.day.opened(self.symbols) as path:
-                yield from (batch for batch in reading(path) if batch.num_rows)
+                rows = self._rows(path, question, self.part if part is None else part)
+                yield from (batch for batch in rows if batch.num_rows)
+
+    def _rows(self, path: Path, question: BookQuestion, part: Part) -> Iterator[pa.RecordBatch]:
+        if question.form == BROKERS:
+            return read_brokers(path, self.symbols, part)
+        return read(path, Form(question.form), self.symbols, question.depth, part)
 
 
 BookPlan = Plan[BookRead]
 
 
-def plan_of_books(markets: Sequence[MarketRoots], stretch: Stretch, kind: type[BookPlaces] = BookPlaces) -> BookPlan:
+def plan_of_books(markets: Sequence[MarketRoots], question: BookQuestion) -> BookPlan:
     """What a question means here. Raises as ``beside.plan_of``."""
-    hint = _HINT if kind is BookPlaces else _BROKER_HINT
-    return plan_of(with_places(markets, kind), stretch, _reads_of, kind.noun, hint)
+    places, hint = (BrokerPlaces, _BROKER_HINT) if question.form == BROKERS else (BookPlaces, _HINT)
+    return plan_of(with_places(markets, places), question.stretch, _reads_of, places.noun, hint)
 
 
 def batches_of(plan: BookPlan, question: BookQuestion) -> Iterator[pa.RecordBatch]:
     """The rows, day by day."""
     for one in plan.reads:
-        if question.form == BROKERS:
-            yield from one.broker_batches()
-        else:
-            yield from one.batches(Form(question.form), question.depth)
+        yield from one.batches(question)
 
 
 def schema_of_question(question: BookQuestion) -> pa.Schema:

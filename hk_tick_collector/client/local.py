@@ -29,7 +29,6 @@ from hk_tick_collector.client.plan import (
 )
 from hk_tick_collector.client.question import (
     ALL,
-    BROKERS,
     ODD_LOTS,
     OFF_EXCHANGE,
     PRICE,
@@ -96,8 +95,7 @@ class LocalFiles:
         from hk_tick_collector.client import books  # noqa: PLC0415 - Arrow takes its time
 
         with translated():
-            kind = books.BrokerPlaces if question.form == BROKERS else books.BookPlaces
-            plan = books.plan_of_books(self.markets(), question.stretch, kind)
+            plan = books.plan_of_books(self.markets(), question)
         return Answer(books.schema_of_question(question), plan.coverage, _guarded(books.batches_of(plan, question)))
 
     def snapshots(self, question: SnapshotQuestion) -> Answer:

@@ -26,7 +26,7 @@ from hk_tick_collector.store.book_writer import BookWriter
 from hk_tick_collector.store.connect import SqliteOptions
 from hk_tick_collector.store.layout import book_file, broker_file
 from tests.books import lively_pushes, record_books
-from tests.brokers import record_brokers
+from tests.brokers import broker_writer, lively_queues, record_brokers
 from tests.serving import BEFORE, GAPPY, ApiServer, add_key, record_roots
 from tests.tickctl import record_day, tickctl_json
 from tests.ticks import DAY
@@ -111,6 +111,14 @@ CALLS: dict[str, Call] = {
     ),
     "books of one that has none": lambda hk: hk.load("700,2", DAY, kind="book", depth=1),
     "newest books": lambda hk: hk.load("5", kind="book"),
+    "broker queues": lambda hk: hk.load("700", DAY, kind="broker"),
+    "broker queues of several days and roots": lambda hk: hk.load("all", f"{PACKED}..{DAY}", kind="broker"),
+    "broker queues, archived": lambda hk: hk.load("700", PACKED, kind="broker", tz="hk"),
+    "broker queues of a stretch": lambda hk: hk.load(
+        "700,5", start="2026-11-17T09:30:00.2+08:00", end="2026-11-20T09:30:00.1+08:00", kind="broker"
+    ),
+    "broker queues of one that has none": lambda hk: hk.load("700,2", DAY, kind="broker"),
+    "newest broker queues": lambda hk: hk.load("5", kind="broker"),
     "newest": lambda hk: hk.load("700"),
     "bars": lambda hk: hk.bars("700,5", f"{GAPPY}..{DAY}", "10m"),
     "filled bars": lambda hk: hk.bars("700", DAY, "15m", fill=True, odd_lots=True, off_exchange=True, auctions=False),
@@ -156,6 +164,9 @@ def test_batches_days_coverage_certificate(here: Recordings, there: Recordings) 
         (lambda hk: hk.load("700", DAY, kind="book", columns="price"), errors.BadQuestion),
         (lambda hk: hk.load("700", DAY, kind="book", form="tall"), errors.BadQuestion),
         (lambda hk: hk.load("700", DAY, kind="book", depth=0), errors.BadQuestion),
+        (lambda hk: hk.load("99", DAY, kind="broker"), errors.UnknownSymbol),
+        (lambda hk: hk.load("700", GAPPY, kind="broker"), errors.NoData),
+        (lambda hk: hk.load("700", DAY, kind="broker", require="proven"), errors.BadQuestion),
         (lambda hk: hk.load("700", DAY, kind="quote"), errors.BadQuestion),
         (lambda hk: hk.load("700", "20200102"), errors.NoData),
         (lambda hk: hk.load("5", GAPPY, require="proven"), errors.NotProven),
@@ -311,6 +322,56 @@ def test_pages_of_books_are_the_whole(
     assert page["coverage"]["state"] == "blind"
     assert page["coverage"]["watched"] == 0  # not to the end of the day
     assert "proven" not in json.dumps(page["coverage"])
+
+
+def test_pages_of_broker_queues_are_the_whole(server: ApiServer, key: str, here: Recordings, place: Path) -> None:
+    """A page ends in the middle of a queue too, and what is pushed meanwhile is in none."""
+    asked: dict[str, Any] = {"symbols": "all", "day": f"{PACKED}..{DAY}", "limit": 997}
+    with warnings.catch_warnings(action="ignore"):
+        whole = here.load("all", f"{PACKED}..{DAY}", kind="broker")
+    rows: list[dict[str, Any]] = []
+    with server.client(key) as client:
+        while True:
+            page = client.get("/v1/brokers", params=asked).raise_for_status().json()
+            assert len(page["data"]) == 997 or page["next"] is None
+            if not rows:
+                writer = broker_writer(place / "HK", 0)
+                writer.write(DAY, [PushEntry(push) for push in lively_queues(("HK.00700",), 3)], 3)
+                writer.close()
+            rows += page["data"]
+            if page["next"] is None:
+                break
+            asked["cursor"] = page["next"]
+        again = client.get("/v1/brokers", params={**asked, "day": DAY})
+        moved = client.get("/v1/books", params=asked)
+    assert [row.pop("recv_ts_us") for row in rows] == whole["recv_ts"].cast(pa.int64()).to_pylist()
+    assert rows == whole.drop_columns(["recv_ts"]).to_pylist()
+    assert page["coverage"]["state"] == "blind"
+    assert "proven" not in json.dumps(page["coverage"])
+    assert [answer.json()["type"].rsplit("/", 1)[1] for answer in (again, moved)] == ["bad-cursor"] * 2
+
+
+def test_every_format_of_broker_queues_and_what_a_key_may_not_read(
+    server: ApiServer, key: str, narrow: str, here: Recordings
+) -> None:
+    asked = {"symbols": "HK.00700", "day": PACKED}
+    with warnings.catch_warnings(action="ignore"):
+        whole = here.load("700", PACKED, kind="broker")
+    with server.client(key) as client:
+        bodies = {name: client.get("/v1/brokers", params={**asked, "format": name}) for name in FORMATS}
+        wrong = client.get("/v1/brokers", params={**asked, "form": "long"})
+        long = client.post("/v1/brokers", json={**asked, "limit": 7}).raise_for_status().json()
+    assert {name: found.status_code for name, found in bodies.items()} == dict.fromkeys(FORMATS, 200)
+    assert pa.ipc.open_stream(bodies["arrow"].content).read_all().cast(whole.schema).equals(whole)
+    assert pq.read_table(pa.BufferReader(bodies["parquet"].content)).num_rows == whole.num_rows
+    assert len(bodies["ndjson"].text.splitlines()) == whole.num_rows
+    assert len(bodies["csv"].text.splitlines()) == 1 + whole.num_rows
+    assert (len(long["data"]), wrong.status_code) == (7, 400)
+    with server.client(narrow) as client:
+        refused = client.get("/v1/brokers", params=asked)
+        mine = client.get("/v1/brokers", params={"symbols": "all", "day": DAY}).json()
+    assert (refused.status_code, refused.json()["type"].rsplit("/", 1)[1]) == (403, "forbidden")
+    assert {row["symbol"] for row in mine["data"]} == {"HK.00005"}
 
 
 def test_every_format_of_books_and_what_a_key_may_not_read(server: ApiServer, key: str, narrow: str) -> None:

@@ -1,4 +1,5 @@
-"""Order books over HTTP: which of them (``client.books``), page by page, each page of one state of the files.
+"""Order books over HTTP, and broker queues: which of them (``client.books``), page by page, each page of one state of
+the files.
 
 A cursor says behind which update a page ended, and how far each book file was written when the first page was made.
 Where a day is archived meanwhile its pages go on: the archive holds the very file.
@@ -13,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from hk_tick_collector.client.books import BookPlan, BookRead, plan_of_books
+from hk_tick_collector.client.books import BookPlan, BookRead, plan_of_books, schema_of_question
 from hk_tick_collector.client.coverage import NOT_RECORDED, Coverage
 from hk_tick_collector.client.errors import BadQuestion
+from hk_tick_collector.client.question import BROKERS, BookQuestion
 from hk_tick_collector.core.errors import InputError
-from hk_tick_collector.days.books import Form, schema_of
 from hk_tick_collector.market.registry import DEFAULT_MARKET
 from hk_tick_collector.quality.model import BLIND, WATCHED
 from hk_tick_collector.serve.api.answer import Facts, Look, media_type, write_answer
@@ -43,6 +44,7 @@ class _Pages:
     """A question's pages: what is read, in which state, and where this one begins."""
 
     plan: BookPlan
+    wanted: BookQuestion
     question: str
     states: Mapping[str, str]
     as_of_ms: int
@@ -51,11 +53,18 @@ class _Pages:
 
 def answer(roots: Roots, asked: Asked, key: Key, out: Out) -> int:
     """The books asked for; how many rows. Problems, and errors of the Python API and the store."""
-    pages = _pages_of(roots, asked, key)
-    form, depth = Form(asked["form"]), int(asked["depth"])
-    schema, coverage = schema_of(form, depth), pages.plan.coverage
+    return _answered(_pages_of(roots, asked, key, asked["form"], int(asked["depth"])), asked, out)
+
+
+def answer_brokers(roots: Roots, asked: Asked, key: Key, out: Out) -> int:
+    """The broker queues asked for; likewise."""
+    return _answered(_pages_of(roots, asked, key, BROKERS), asked, out)
+
+
+def _answered(pages: _Pages, asked: Asked, out: Out) -> int:
+    schema, coverage = schema_of_question(pages.wanted), pages.plan.coverage
     facts = Facts({"at_ms": pages.as_of_ms, "position": None}, summary_of(coverage), _warnings(coverage))
-    found = _tables(pages, form, depth)
+    found = _tables(pages)
     if asked.get("limit") is not None:
         page, is_more = _first(found, asked["limit"])
         if is_more:
@@ -109,12 +118,13 @@ def summary_of(coverage: Coverage) -> dict[str, Any]:
     }
 
 
-def _pages_of(roots: Roots, asked: Asked, key: Key) -> _Pages:
+def _pages_of(roots: Roots, asked: Asked, key: Key, form: str, depth: int = 1) -> _Pages:
     question = question_of(asked)
     cursor = Cursor.parse(asked["cursor"], question) if asked.get("cursor") else None
     files, stretch = roots.files(), stretch_of(asked)
+    wanted = BookQuestion(stretch, form, depth)
     try:
-        plan = plan_of_books(files.markets(), stretch)
+        plan = plan_of_books(files.markets(), wanted)
     except (BadQuestion, InputError) as exc:
         text = str(exc.args[0])
         raise bad("symbols" if any(repr(one) in text for one in stretch.symbols) else "day", text) from exc
@@ -124,9 +134,9 @@ def _pages_of(roots: Roots, asked: Asked, key: Key) -> _Pages:
     plan.reads = [one if key.reads_all else one.only(list(filter(key.may_read, one.symbols))) for one in plan.reads]
     if cursor is None:
         states = {_name(one): _state(one, one.part.until_no or 0) for one in plan.reads}
-        return _Pages(plan, question, states, files.clock.now_ms(), None)
+        return _Pages(plan, wanted, question, states, files.clock.now_ms(), None)
     plan.reads = _as_they_were(plan.reads, cursor.states)
-    return _Pages(plan, question, cursor.states, cursor.as_of_ms, cursor.spot)
+    return _Pages(plan, wanted, question, cursor.states, cursor.as_of_ms, cursor.spot)
 
 
 def _check_named(named: Sequence[str], plan: BookPlan, key: Key) -> None:
@@ -164,7 +174,7 @@ def _state(read: BookRead, until_no: int) -> str:
     return f"{until_no}.{zlib.crc32(repr(row).encode()):08x}"
 
 
-def _tables(pages: _Pages, form: Form, depth: int) -> Iterator[pa.Table]:
+def _tables(pages: _Pages) -> Iterator[pa.Table]:
     """Rows behind the cursor; no table is empty."""
     for number, read in enumerate(pages.plan.reads):
         start, part, given = pages.start, read.part, 0
@@ -172,7 +182,7 @@ def _tables(pages: _Pages, form: Form, depth: int) -> Iterator[pa.Table]:
             continue
         if start is not None and number == start.part:
             part, given = part._replace(after_no=max(0, start.ts_ms - 1)), start.given
-        for batch in read.batches(form, depth, part):
+        for batch in read.batches(pages.wanted, part):
             rest = batch.slice(min(given, batch.num_rows))
             given -= min(given, batch.num_rows)
             if rest.num_rows:

@@ -435,6 +435,12 @@ def _books(roots: Roots, asked: Asked, key: Key, out: Out) -> int:
     return answer(roots, asked, key, out)
 
 
+def _brokers(roots: Roots, asked: Asked, key: Key, out: Out) -> int:
+    from hk_tick_collector.serve.api.books import answer_brokers  # noqa: PLC0415 - as above
+
+    return answer_brokers(roots, asked, key, out)
+
+
 def _snapshots(roots: Roots, asked: Asked, key: Key, out: Out) -> int:
     from hk_tick_collector.serve.api.snapshots import answer  # noqa: PLC0415 - as above
 
@@ -464,6 +470,7 @@ def _recorded(roots: Roots, asked: Asked, key: Key, out: Out) -> int:
 _JOBS: dict[str, Callable[[Roots, Asked, Key, Out], int]] = {
     "ticks": _ticks,
     "books": _books,
+    "brokers": _brokers,
     "snapshots": _snapshots,
     "books_latest": _books_latest,
     "completeness": _completeness,

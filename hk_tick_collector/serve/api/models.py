@@ -115,8 +115,8 @@ class BarsQuery(Stretch):
     off_exchange: bool = Field(False, description="Do trades off the exchange count in volume?")
 
 
-class BooksQuery(Query):
-    """Recorded order books."""
+class BrokersQuery(Query):
+    """Recorded broker queues."""
 
     symbols: str = Field(
         min_length=1, max_length=2000, pattern=r"^[A-Za-z0-9._,-]+$", examples=["HK.00700"],
@@ -124,7 +124,7 @@ class BooksQuery(Query):
     )  # fmt: skip
     day: str | None = Field(
         None, max_length=100, pattern=r"^[0-9a-z.,-]+$", examples=["20261120"],
-        description="YYYYMMDD, today, yesterday, last, a range A..B, or several. Without: the newest with books.",
+        description="YYYYMMDD, today, yesterday, last, a range A..B, or several. Without: the newest recorded.",
     )  # fmt: skip
     start: str | None = Field(
         None, max_length=40, pattern=r"^[0-9TtZz:.+ -]+$", examples=["2026-11-20T09:30:00+08:00"],
@@ -137,11 +137,6 @@ class BooksQuery(Query):
         None, max_length=40, pattern=r"^[A-Za-z_/+-]+$",
         description="The zone of a start and end that name none, such as Asia/Hong_Kong.",
     )  # fmt: skip
-    form: Literal["wide", "long", "quotes"] = Field(
-        "wide",
-        description="wide: a row a push; quotes: best prices where they change; long: a row a changed level.",
-    )
-    depth: int = Field(10, ge=1, le=MAX_BOOK_DEPTH, description="Levels of each side in the wide form.")
     limit: int | None = Field(
         None, ge=1, le=MAX_PAGE_ROWS, description="Rows of a page. JSON: 10,000 by default; other formats: all of them."
     )
@@ -149,6 +144,16 @@ class BooksQuery(Query):
         None, max_length=12_000, pattern=r"^[A-Za-z0-9._-]+$", description="`next` of the page before."
     )
     format: Format | None = Field(None, description="Instead of the header Accept.")
+
+
+class BooksQuery(BrokersQuery):
+    """Recorded order books."""
+
+    form: Literal["wide", "long", "quotes"] = Field(
+        "wide",
+        description="wide: a row a push; quotes: best prices where they change; long: a row a changed level.",
+    )
+    depth: int = Field(10, ge=1, le=MAX_BOOK_DEPTH, description="Levels of each side in the wide form.")
 
 
 class SnapshotsQuery(Query):
@@ -379,7 +384,7 @@ class NotWatched(BaseModel):
 
 
 class BooksCoverage(BaseModel):
-    """How well the order books of an answer were watched: nobody can prove that none is missing."""
+    """How well order books, or broker queues, of an answer were watched: nobody can prove that none is missing."""
 
     state: Literal["watched", "blind"]
     watched: int
@@ -394,6 +399,32 @@ class BooksAnswer(BaseModel):
     `ask_ts_ms` and `side_ts_ms` are milliseconds at the source's server."""
 
     data: list[dict[str, Any]]
+    next: str | None
+    as_of: AsOf
+    coverage: BooksCoverage
+    warnings: list[str]
+
+
+class BrokerPlace(BaseModel):
+    """A broker's place in a queue. Of a push of another queue (`kind` F) each broker in it is a row; a push of the same
+    queue (S), and a moment from which the queue is not known (B), are one row without a side."""
+
+    symbol: str
+    recv_ts_us: int = Field(description="UTC epoch microseconds of receipt: the source sends no time of a queue.")
+    update_no: int
+    kind: Literal["F", "S", "B"]
+    merged: int = Field(description="Pushes before this one that were passed over because the disk was behind.")
+    side: Literal["bid", "ask"] | None
+    place: int | None = Field(description="From 1, the first come.")
+    level: int | None = Field(description="Of price; 1 is the best.")
+    broker_id: int | None
+    broker: str | None = Field(description="Its name, as the source said it first.")
+
+
+class BrokersAnswer(BaseModel):
+    """A page of broker queues."""
+
+    data: list[BrokerPlace]
     next: str | None
     as_of: AsOf
     coverage: BooksCoverage

@@ -32,7 +32,7 @@ Send a key as `Authorization: Bearer <key>`. Times in answers are UTC epoch mill
 are RFC 3339 with an offset, epoch milliseconds or YYYYMMDD. Errors are problem documents (RFC 9457) with a `hint`.
 """
 _ROWS = ("application/x-ndjson", "text/csv", "application/vnd.apache.arrow.stream", "application/vnd.apache.parquet")
-_STREAMED = ("/v1/ticks", "/v1/books", "/v1/snapshots", "/v1/bars", "/v1/ticks/latest", "/v1/sql")
+_STREAMED = ("/v1/ticks", "/v1/books", "/v1/brokers", "/v1/snapshots", "/v1/bars", "/v1/ticks/latest", "/v1/sql")
 _STATUSES = {
     "all": (400, 401, 403, 404, 405, 413, 429, 500, 503),
     "stretch": (406, 409, 410, 504),

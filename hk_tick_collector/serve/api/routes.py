@@ -224,6 +224,23 @@ async def books_by_body(request: Request, reader: Reader, query: Annotated[model
     return service_of(request).ask(reader, "books", _books_asked(request, query))
 
 
+@router.get("/v1/brokers", response_model=models.BrokersAnswer, tags=["books"])
+async def brokers(request: Request, reader: Reader, query: Annotated[models.BrokersQuery, Query()]) -> Response:
+    """Recorded broker queues of symbols, by day and in the order in which they were received: who stands in line at
+    which price level.
+
+    They are witnessed, never proven: a push of a queue has neither a number nor a time. `coverage` says what was
+    watched. All pages are one state of the files.
+    """
+    return service_of(request).ask(reader, "brokers", _books_asked(request, query))
+
+
+@router.post("/v1/brokers", response_model=models.BrokersAnswer, tags=["books"])
+async def brokers_by_body(request: Request, reader: Reader, query: Annotated[models.BrokersQuery, Body()]) -> Response:
+    """The same question in a body, for long lists of symbols."""
+    return service_of(request).ask(reader, "brokers", _books_asked(request, query))
+
+
 @router.get("/v1/snapshots", response_model=models.SnapshotsAnswer, tags=["snapshots"])
 async def snapshots(request: Request, reader: Reader, query: Annotated[models.SnapshotsQuery, Query()]) -> Response:
     """Recorded snapshots, such as gexbot's levels, by day and second: one a second and series, the first that was seen.
@@ -241,7 +258,7 @@ async def snapshots_by_body(
     return service_of(request).ask(reader, "snapshots", _books_asked(request, query))
 
 
-def _books_asked(request: Request, query: models.BooksQuery | models.SnapshotsQuery) -> dict[str, Any]:
+def _books_asked(request: Request, query: models.BrokersQuery | models.SnapshotsQuery) -> dict[str, Any]:
     asked = query.model_dump(exclude_none=True)
     asked["format"] = format_of(request, query.format)
     if asked["format"] == "json" or query.cursor is not None:
