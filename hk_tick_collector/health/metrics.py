@@ -34,7 +34,7 @@ from hk_tick_collector.core.clock import Clock
 from hk_tick_collector.core.complaint import Complaint, Teller, status_word, told_by
 from hk_tick_collector.core.errors import ConfigError
 from hk_tick_collector.core.histogram import HistogramSnapshot
-from hk_tick_collector.core.progress import Progress
+from hk_tick_collector.core.progress import BookProgress, Progress
 from hk_tick_collector.health.judgement import Backlog
 from hk_tick_collector.health.metrics_server import BoundedServer
 from hk_tick_collector.market.calendar import TradingCalendar
@@ -66,6 +66,14 @@ class _Value(NamedTuple):
     name: str
     about: str
     read: Callable[[Progress], float]
+
+
+class _StateValue(NamedTuple):
+    """One number of order books, or of broker queues."""
+
+    name: str
+    about: str
+    read: Callable[[BookProgress], float]
 
 
 class _Split(NamedTuple):
@@ -137,26 +145,24 @@ _GAUGES = (
     ),
 )
 
-# Where order books are recorded.
-_BOOK_COUNTERS = (
-    _Value("books_received_total", "Order books that were pushed.", lambda p: p.books.received),
-    _Value("books_stored_total", "Order books stored in book files.", lambda p: p.books.stored),
-    _Value("books_merged_total", "Passed over for a newer one, the disk being behind.", lambda p: p.books.merged),
-    _Value("books_unread_total", "Order books that could not be read.", lambda p: p.books.unread),
-    _Value("books_breaks_total", "Times that a symbol's book was no longer watched.", lambda p: p.books.breaks),
-    _Value("books_pulls_total", "Order books that were asked for.", lambda p: p.books.pulls),
-    _Value("books_pulls_agreed_total", "Of these: had been pushed just before.", lambda p: p.books.pulls_agreed),
-    _Value("books_write_errors_total", "Failed attempts to write order books.", lambda p: p.books.write_errors),
-)
-_BOOK_GAUGES = (
-    _Value("books_symbols_wanted", "Symbols in BOOK_SYMBOLS.", lambda p: p.books.wanted),
-    _Value("books_symbols_watched", "Symbols whose order book is watched.", lambda p: p.books.subscribed),
-    _Value("books_symbols_refused", "Symbols whose order book is refused.", lambda p: len(p.books.refused_symbols)),
-    _Value(
-        "books_lag_seconds",
-        "From a book's receipt to its commit, the last time.",
-        lambda p: p.books.last_commit_lag_sec,
+# Where order books are recorded, and the same where broker queues are. {} is what they are called, {}s several.
+_STATE_COUNTERS = (
+    _StateValue("received_total", "{}s that were pushed.", lambda p: p.received),
+    _StateValue("stored_total", "{}s stored in their files.", lambda p: p.stored),
+    _StateValue("merged_total", "{}s passed over for a newer one, the disk being behind.", lambda p: p.merged),
+    _StateValue("unread_total", "{}s that could not be read.", lambda p: p.unread),
+    _StateValue("breaks_total", "{}s that were no longer watched.", lambda p: p.breaks),
+    _StateValue("pulls_total", "{}s that were asked for.", lambda p: p.pulls),
+    _StateValue(
+        "pulls_agreed_total", "{}s that were asked for and had been pushed just before.", lambda p: p.pulls_agreed
     ),
+    _StateValue("write_errors_total", "{}s: failed attempts to write some.", lambda p: p.write_errors),
+)
+_STATE_GAUGES = (
+    _StateValue("symbols_wanted", "{}s wanted, by symbol.", lambda p: p.wanted),
+    _StateValue("symbols_watched", "{}s watched, by symbol.", lambda p: p.subscribed),
+    _StateValue("symbols_refused", "{}s refused, by symbol.", lambda p: len(p.refused_symbols)),
+    _StateValue("lag_seconds", "{}: from receipt to commit, the last time.", lambda p: p.last_commit_lag_sec),
 )
 
 _BACKLOG: tuple[tuple[str, str, Callable[[Backlog], float]], ...] = (
@@ -205,11 +211,19 @@ class RecorderCollector(Collector):
 
     def _books(self) -> Iterator[Metric]:
         progress = self._sources.progress
-        if progress.books.wanted:
-            for counter in _BOOK_COUNTERS:
-                yield CounterMetricFamily(PREFIX + counter.name, counter.about, value=counter.read(progress))
-            for gauge in _BOOK_GAUGES:
-                yield GaugeMetricFamily(PREFIX + gauge.name, gauge.about, value=gauge.read(progress))
+        for word, noun, states in (
+            ("books", "Order book", progress.books),
+            ("brokers", "Broker queue", progress.brokers),
+        ):
+            if not states.wanted:
+                continue
+            for counter in _STATE_COUNTERS:
+                name = f"{PREFIX}{word}_{counter.name}"
+                yield CounterMetricFamily(name, counter.about.format(noun), value=counter.read(states))
+            for gauge in _STATE_GAUGES:
+                yield GaugeMetricFamily(
+                    f"{PREFIX}{word}_{gauge.name}", gauge.about.format(noun), value=gauge.read(states)
+                )
 
     def _moments(self) -> Iterator[Metric]:
         """Readings of the monotonic clock as epoch seconds."""

@@ -57,6 +57,23 @@ def test_order_books_are_told_of_where_they_are_recorded(tmp_path: Path) -> None
     assert [scraped.value(f"books_symbols_{name}") for name in ("wanted", "watched", "refused")] == [3, 0, 1]
 
 
+def test_broker_queues_have_the_metrics_of_books_under_their_own_name(tmp_path: Path) -> None:
+    scraped = Scraped(tmp_path)
+    scraped.progress.books.wanted, scraped.progress.books.received = 3, 1
+    assert scraped.value("brokers_received_total") is None  # books alone
+    queues = scraped.progress.brokers
+    queues.wanted, queues.received, queues.stored, queues.merged, queues.unread = 2, 50, 41, 5, 4
+    queues.breaks, queues.pulls, queues.pulls_agreed, queues.write_errors, queues.subscribed = 6, 7, 8, 9, 1
+    told = {name: scraped.value(f"brokers_{name}_total") for name in ("received", "stored", "merged", "unread")}
+    assert told == {"received": 50, "stored": 41, "merged": 5, "unread": 4}
+    told = {
+        name: scraped.value(f"brokers_{name}_total") for name in ("breaks", "pulls", "pulls_agreed", "write_errors")
+    }
+    assert told == {"breaks": 6, "pulls": 7, "pulls_agreed": 8, "write_errors": 9}
+    assert [scraped.value(f"brokers_symbols_{name}") for name in ("wanted", "watched", "refused")] == [2, 1, 0]
+    assert scraped.value("books_received_total") == 1
+
+
 class Scraped:
     """One scrape of sources that a test has in hand."""
 
