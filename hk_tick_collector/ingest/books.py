@@ -216,6 +216,7 @@ class BookLane:
         self._was_hung = False  # its thread was given up
         self._settled = self._done_before = 0  # ... of it, what the file accounts for; what was done before it
         self._unread_before = 0  # ... what was unread before it
+        self._stored_items = 0  # ... how many of its items are in a file
         self._stored_parts: set[object] = set()  # ... by their names
         self._batches = 0  # that were taken
         self._is_halved = False  # it was refused, and taken apart
@@ -256,12 +257,15 @@ class BookLane:
             self._give_up.set()
             self._thread.join(1.0)
             return False
-        return not self.waiting and self._in_hand is None  # it may have died of a fault
+        return not self.waiting  # it may have died of a fault
 
     @property
     def waiting(self) -> int:
-        """Pushes and events that are not stored yet; from any thread."""
-        return self._queue.waiting
+        """Pushes and events that are not stored yet, those in hand too; from any thread."""
+        with self._turns:
+            done = self._stored_items + self._progress.unread - self._unread_before
+            in_hand = 0 if self._in_hand is None else max(0, len(self._in_hand.items) - done)
+            return self._queue.waiting + in_hand
 
     @property
     def is_running(self) -> bool:
@@ -307,7 +311,7 @@ class BookLane:
             with self._turn():
                 taken = self._queue.take(BATCH_PUSHES)
                 if taken.items:
-                    self._in_hand, self._settled, self._is_halved = taken, 0, False
+                    self._in_hand, self._settled, self._stored_items, self._is_halved = taken, 0, 0, False
                     self._stored_parts.clear()
                     self._batches += 1
                     self._unread_before = self._progress.unread
@@ -375,6 +379,7 @@ class BookLane:
                 writer.write(day, part, received, unread, name)
                 with self._turn():
                     self._settled += received
+                    self._stored_items += len(part)
                     self._stored_parts.add(name)
                     self._note_commit(part)
                 return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import threading
 import time
@@ -191,7 +192,8 @@ def test_while_the_disk_is_away_memory_is_bounded_and_every_push_is_counted(tmp_
         assert met.wait(PATIENCE_SEC)
         for number in range(1, 5001):
             lane.push([_raw(SYMBOLS[number % 3], number)])
-        assert lane.waiting <= 10 + len(SYMBOLS)
+        assert queue.waiting <= 10 + len(SYMBOLS)
+        assert lane.waiting == queue.waiting + 1  # the one in hand
         away.clear()
         _until(lambda: progress.stored + progress.merged == 5001)
 
@@ -431,6 +433,51 @@ def test_a_hung_lane_is_helped_by_the_watchdogs_rule_and_not_for_ever(
         lane.push([_raw("HK.00700", 2)])
         _until(lambda: progress.stored == 2)
     assert _stored(tmp_path) == [1, 2]
+
+
+def test_what_is_said_to_wait_has_what_is_in_hand_and_nothing_that_is_stored(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of a batch of two days the first one is stored; the thread of the other hangs and is replaced."""
+    progress, hangs, released = BookProgress(), threading.Event(), threading.Event()
+    next_day_us = OPEN_US + 86_400_000_000
+
+    class SecondDayHangs(BookWriter):
+        def write(self, day, entries, received, unread=0, batch=None):  # type: ignore[no-untyped-def]
+            if day != DAY and not hangs.is_set():
+                hangs.set()
+                released.wait(PATIENCE_SEC)
+            super().write(day, entries, received, unread, batch)
+
+    def make() -> BookWriter:
+        return SecondDayHangs(tmp_path, SqliteOptions(), HK.trading_day, lambda: OPEN_US // 1000)
+
+    queue = BookQueue(progress)
+    first = [_raw("HK.00700", number) for number in range(3)]
+    queue.push([*first, *(one._replace(recv_ts_us=next_day_us + n) for n, one in enumerate(first[:2]))])
+    with _lane(tmp_path, progress, queue, make=make) as lane:
+        assert hangs.wait(PATIENCE_SEC)
+        lane.push([_raw("HK.00700", 9)._replace(recv_ts_us=next_day_us + 9)])
+        assert (queue.waiting, progress.stored, lane.waiting) == (1, 3, 3)
+        lane.recover("none was stored")
+        assert re.search(r"books_recovery .*waiting=3 ", caplog.text)
+        _until(lambda: progress.stored == 6)
+        _until(lambda: lane.waiting == 0)
+        released.set()
+
+
+def test_what_cannot_be_stored_at_the_end_is_counted_with_what_is_in_hand(tmp_path: Path) -> None:
+    progress, hangs, released = BookProgress(), threading.Event(), threading.Event()
+    lane = BookLane(lambda: _Hanging(tmp_path, "INSERT INTO pushes", hangs, released), _read, HK.trading_day, progress)
+    lane.start()
+    try:
+        lane.push([_raw("HK.00700", 1), _raw("HK.00700", 2)])
+        assert hangs.wait(PATIENCE_SEC)
+        lane.push([_raw("HK.00700", 3)])
+        assert not lane.stop(0.0)
+        assert lane.waiting == 3
+    finally:
+        released.set()
 
 
 def test_a_lane_without_a_writer_says_so_and_stops(caplog: pytest.LogCaptureFixture) -> None:
