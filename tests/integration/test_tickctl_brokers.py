@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from pathlib import Path
 
 import pytest
 
 import hk_tick_collector as hk
 from hk_tick_collector.client.errors import IncompleteData
+from hk_tick_collector.records.book import BrokerPush, BrokerQueue, PushEntry, WatchBegan
 from hk_tick_collector.store.layout import broker_file
-from tests.books import DAY, record_books
-from tests.brokers import NAMES, record_brokers
+from tests.books import DAY, OPEN_US, record_books
+from tests.brokers import NAMES, broker_writer, record_brokers
 from tests.tickctl import record_day, tickctl, tickctl_json
 
 
@@ -78,6 +80,31 @@ def test_the_days_certificate_has_the_queues_beside_ticks_and_books(root: Path) 
     )  # fmt: skip
     read = tickctl_json("day", DAY, "--no-write", "--recount", data_root=root)["brokers"]
     assert read["symbols"] == written["symbols"]
+
+
+HOSTILE = "Evil\x1b]0;owned\x07\x1b[2J\x9b31m\r\nBroker\u202e\u2066\x00\x7f\u2028 \u7d93\u7d00"
+
+
+def test_a_hostile_name_of_a_broker_reaches_no_terminal_raw(root: Path) -> None:
+    """Names come from the network: in JSON each is what came, and no byte of it commands a terminal."""
+    writer = broker_writer(root, OPEN_US // 1000 + 60_000)
+    queue = BrokerQueue(((1, 4001), (2, 4002)), ((1, 4001),))
+    push = BrokerPush("HK.00700", OPEN_US, queue, ((4001, HOSTILE), (4002, "One")))
+    writer.write(DAY, [WatchBegan("HK.00700", OPEN_US), PushEntry(push)], 1)
+    writer.close()
+    done = {
+        "book": tickctl("book", "700", "--at", "09:30:00.200", "--json", data_root=root),
+        "book as text": tickctl("book", "700", "--at", "09:30:00.200", data_root=root),
+        "query": tickctl("query", "SELECT broker FROM brokers ORDER BY place", "--days", DAY, data_root=root),
+        "query as JSON": tickctl("query", "SELECT broker FROM brokers", "--days", DAY, "--json", data_root=root),
+    }
+    for name, one in done.items():
+        assert one.returncode == 0, f"{name}: {one.stderr}"
+        raw = [char for char in one.stdout + one.stderr if unicodedata.category(char) in ("Cc", "Cf", "Zl", "Zp")]
+        assert set(raw) <= {"\n"}, f"{name}: {raw}"
+    told = json.loads(done["book"].stdout)["brokers"]
+    assert [row["broker"] for row in told["bids"]] == [HOSTILE, "One"]
+    assert HOSTILE in {row["broker"] for row in json.loads(done["query as JSON"].stdout)}
 
 
 def test_queues_are_archived_verified_deleted_read_and_restored(root: Path) -> None:
