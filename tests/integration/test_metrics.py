@@ -116,7 +116,9 @@ def test_a_lost_opend_is_seen_and_symbols_are_counted_when_asked(simulator: Simu
 
 
 def test_rules_dashboard_and_page_name_what_a_recorder_exposes(simulator: Simulator, tmp_path: Path) -> None:
-    recorder = Measured(tmp_path / "data", simulator.port, METRICS_PER_SYMBOL=1, BOOK_SYMBOLS="HK.00700")
+    recorder = Measured(
+        tmp_path / "data", simulator.port, METRICS_PER_SYMBOL=1, BOOK_SYMBOLS="HK.00700", BOOK_BROKERS=1
+    )
     with ended(recorder):
         recorder.wait_rows(100)
         samples = recorder.samples()
