@@ -132,10 +132,10 @@ def read(
             yield batch.slice(start, BATCH_ROWS)
 
 
-def read_stored(path: Path, part: Part = WHOLE) -> Iterator[pa.RecordBatch]:
+def read_stored(path: Path, part: Part = WHOLE, symbols: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
     """Record batches of ``STORED_SCHEMA``: WIDE, and beside it each row as the file has it. Who keeps them can make the
-    file anew."""
-    for rows in walk(path, part=part):
+    file anew. ``symbols``: of these alone."""
+    for rows in walk(path, symbols, part=part):
         wide = _wide_batch(rows.chunk, rows.walked, rows.names, DEPTH)
         payloads = pa.array(rows.chunk.payloads, pa.binary())
         batch = pa.RecordBatch.from_arrays([*wide.columns, payloads], schema=STORED_SCHEMA)

@@ -3,6 +3,9 @@ the same rows under the same token after an error or a death.
 
 A push there has its levels, so each shipment is read from the full rows before it. Two rows of one push are two there:
 a day that is sent from its start is dropped there first. When nobody writes to its file any more ``Keeper`` proves it.
+
+A row that cannot be decoded takes those of its symbol along, up to its next full row: they are said and left out, and
+all others go on. Such a day is never proven.
 """
 
 from __future__ import annotations
@@ -10,7 +13,10 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import pyarrow as pa
 
 from hk_tick_collector.clickhouse.tables import BOOKS_TABLE
 from hk_tick_collector.core.errors import StoreBusy, StoreCorrupt, StoreUnavailable
@@ -31,6 +37,7 @@ from hk_tick_collector.store.position import MAX_PLACES, Place, PositionLost, Ro
 
 MAX_ROWS = 20_000  # with ten levels a side some 15 MB
 _FILES_SEC = 60.0
+_SYMBOL = BOOKS.row.index("symbol")
 _SETTLED_NS = 1_000_000_000  # a file that changed so recently may change again and look the same
 
 _log = logging.getLogger(__name__)
@@ -125,15 +132,41 @@ class LiveBooks:
                 return 0  # it is being compared, or was replaced as a whole since
             self._state.intend_books(place, behind.rowid, len(rows))
             path, part = book_file(self._root, day), Part(after_no=place.rowid, until_no=behind.rowid)
-            batches = [batch for batch in read_stored(path, part) if batch.num_rows]
-            if sum(batch.num_rows for batch in batches) != len(rows):
+            batches, left_out = self._decoded(path, day, part, rows)
+            sent = sum(batch.num_rows for batch in batches)
+            if sent + sum(row[_SYMBOL] in left_out for row in rows) != len(rows):
                 raise StoreBusy(f"{path} was exchanged while it was read")
             digest = hashlib.blake2b(repr(rows).encode(), digest_size=16).hexdigest()
             token = f"{copies.recorder}/books/{day}/{rows[0][0]}-{rows[-1][0]}/{digest}"
-            copies.engine.insert(BOOKS_TABLE, copies.stream(batches, day), token=token)
+            if batches:
+                copies.engine.insert(BOOKS_TABLE, copies.stream(batches, day), token=token)
             self._state.books_arrived(day, behind)
-        self.counts.book_rows += len(rows)
+        self.counts.book_rows += sent
         return len(rows)
+
+    def _decoded(
+        self, path: Path, day: str, part: Part, rows: Sequence[Row]
+    ) -> tuple[list[pa.RecordBatch], frozenset[str]]:
+        """The rows of a shipment; and the symbols that are left out of it, since a row of theirs cannot be decoded."""
+        try:
+            return _filled(read_stored(path, part)), frozenset()
+        except StoreCorrupt as exc:
+            error = exc
+        batches: list[pa.RecordBatch] = []
+        left_out: list[str] = []
+        for symbol in sorted({row[_SYMBOL] for row in rows}):
+            try:
+                batches += _filled(read_stored(path, part, [symbol]))
+            except StoreCorrupt as exc:
+                left_out.append(symbol)
+                error = exc
+        if left_out:
+            reason = (
+                f"rows {rows[0][0]:,} to {rows[-1][0]:,} of {', '.join(left_out[:5])} are left out, the others go on "
+                f"({error}): hk-tickctl verify once the day is over; such a day is not proven in ClickHouse"
+            )
+            self._files_log.log(logging.ERROR, "ship_files", key=f"{day} undecoded", what="books", reason=reason)
+        return batches, frozenset(left_out)
 
     def _rows_behind(self, place: Place, limit_rows: int) -> tuple[list[Row], Place]:
         rows: list[Row] = []
@@ -154,6 +187,10 @@ class LiveBooks:
         except (StoreBusy, StoreUnavailable, StoreCorrupt) as exc:
             self._files_log.log(logging.ERROR, "ship_files", key=day, what="books", reason=str(exc))
         return 0
+
+
+def _filled(batches: Iterable[pa.RecordBatch]) -> list[pa.RecordBatch]:
+    return [batch for batch in batches if batch.num_rows]
 
 
 def _hold_of(day: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -14,6 +15,7 @@ import pytest
 from hk_tick_collector.clickhouse.connection import ClickHouse, EngineAway
 from hk_tick_collector.days.book_days import BookDays
 from hk_tick_collector.market.hk import HK
+from hk_tick_collector.records import book_codec
 from hk_tick_collector.records.book import PushEntry, WatchBegan
 from hk_tick_collector.ship.books import BookCopies
 from hk_tick_collector.ship.live_books import LiveBooks
@@ -123,6 +125,49 @@ def test_a_day_is_not_compared_while_its_pushes_are_on_their_way(
         keeper.look()
         assert keeper.counts.book_days_verified == 1
     assert is_equal(book_file(root, DAY), engine)
+
+
+def test_a_row_that_cannot_be_decoded_holds_up_no_other(
+    root: Path,
+    recording: Recording,
+    engine: ClickHouse,
+    state: State,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(book_codec, "FULL_EVERY_PUSHES", 40)
+    recording.go_on()
+    with closing(live_books(root, engine, state)) as books:
+        shipped(books)
+        before = recording.rows
+        recording.go_on(300)
+        with closing(sqlite3.connect(book_file(root, DAY))) as conn, conn:
+            sql = "SELECT rowid FROM pushes WHERE symbol_id = 1 AND kind = 'D' AND rowid > ? LIMIT 1"
+            (damaged,) = conn.execute(sql, (before,)).fetchone()
+            conn.execute("UPDATE pushes SET payload = x'ffffff' WHERE rowid = ?", (damaged,))
+        shipped(books)
+        assert state.book_intent() is None
+        recording.go_on(600)
+        shipped(books)
+        assert state.book_places()[DAY].rowid == recording.rows
+    with closing(sqlite3.connect(book_file(root, DAY))) as conn:
+        symbols = dict(conn.execute("SELECT symbol_id, symbol FROM symbols"))
+        numbers = {
+            key: [row[0] for row in conn.execute("SELECT rowid FROM pushes WHERE symbol_id = ? ORDER BY 1", (key,))]
+            for key in symbols
+        }
+    there = stored(engine)
+    assert [no for no in numbers[2] if no not in there] == [], "of the other symbol all are there"
+    lacking = [no for no in numbers[1] if no not in there]
+    assert damaged in lacking
+    assert len(lacking) < 250, "and of this one those behind its next full row"
+    assert numbers[1][-1] in there
+    assert len(there) == len(set(there))
+    assert f"of {symbols[1]} are left out" in caplog.text
+    assert symbols[2] not in caplog.text
+    recording.close()
+    keeper_of(root, engine, state).look()
+    assert state.books_mark(DAY) is None, "it is not proven"
 
 
 def test_a_file_that_is_another_one_is_sent_from_its_start(
