@@ -6,6 +6,7 @@ from pathlib import Path
 
 from hk_tick_collector.alert.outbox import Outbox
 from hk_tick_collector.alert.rules import RULES, advice
+from hk_tick_collector.alert.snapshots import SnapshotAnswers
 from hk_tick_collector.alert.words import clock
 from hk_tick_collector.core.clock import Clock
 from hk_tick_collector.core.errors import RecorderError
@@ -69,12 +70,22 @@ class Answers:
             raise RecorderError("nothing is recorded yet")
         return day
 
+    def _snapshots(self) -> SnapshotAnswers | None:
+        """Who answers for a data root of snapshots; None for one of ticks."""
+        if not layout.holds_snapshots(self._catalog.data_root):
+            return None
+        return SnapshotAnswers(self._catalog.data_root, self._calendar, self._clock.now_ms())
+
     def _day(self) -> str:
+        if (snapshots := self._snapshots()) is not None:
+            return snapshots.day()
         day = self._newest()
         made = make_certificate(self._catalog.day(day), self._calendar, self._clock.now_ms(), read=False)
         return f"grade {made.grade}. {made.sentence}"
 
     def _gaps(self) -> str:
+        if (snapshots := self._snapshots()) is not None:
+            return snapshots.gaps()
         day, market = self._newest(), self._catalog.market
         gaps = [gap for gap in gap_lines(self._catalog.day(day)) if gap.state == "open"]
         lines = [
@@ -85,12 +96,16 @@ class Answers:
         return "\n".join([f"{day}: {counted(len(gaps), 'open gap')}", *lines])
 
     def _top(self) -> str:
+        if (snapshots := self._snapshots()) is not None:
+            return snapshots.top()
         rows = sorted(self._catalog.day(self._newest()).rows_by_symbol().items(), key=lambda pair: -pair[1])
         return "\n".join(f"{symbol} {count:,} ticks" for symbol, count in rows[:SHOWN])
 
     def _symbol(self, text: str) -> str:
         market = self._catalog.market
         (symbol,) = symbol_list(market, [text])[:1] or [""]
+        if (snapshots := self._snapshots()) is not None:
+            return snapshots.symbol(symbol)
         found = newest_ticks(layout.day_file(self._catalog.data_root, self._newest()), [symbol], SHOWN)
         lines = [f"{clock(tick.ts_ms, market)} {_amount(tick)}" for tick in found.get(symbol, [])]
         return "\n".join([symbol, *lines]) if lines else f"{symbol} has no ticks in the newest day file"
