@@ -9,7 +9,7 @@ from hk_tick_collector.client.api import Answer
 from hk_tick_collector.client.errors import BadQuestion, NoData
 from hk_tick_collector.client.local import LocalFiles
 from hk_tick_collector.client.plan import MarketRoots
-from hk_tick_collector.client.question import SnapshotQuestion, Texts
+from hk_tick_collector.client.question import BROKERS, BookQuestion, SnapshotQuestion, Texts
 from hk_tick_collector.client.told import translated
 from hk_tick_collector.core.clock import Clock
 from hk_tick_collector.days.union import UnionCatalog
@@ -21,8 +21,8 @@ class Copied(LocalFiles):
     """The days of ``recorder`` in the database at ``url``; of all recorders there when it is None: their days
     are then joined, each tick once.
 
-    ``password``: else that of the environment's HK_CLICKHOUSE_PASSWORD, else none. Snapshots and live ticks are not
-    there.
+    ``password``: else that of the environment's HK_CLICKHOUSE_PASSWORD, else none. Broker queues, snapshots and live
+    ticks are not there.
     """
 
     def __init__(
@@ -40,6 +40,12 @@ class Copied(LocalFiles):
     def close(self) -> None:
         """Close the connections."""
         self._engine.close()
+
+    def books(self, question: BookQuestion) -> Answer:
+        """As ``Backend.books``; broker queues are refused."""
+        if question.form == BROKERS:
+            raise BadQuestion("broker queues are not in ClickHouse", "read them from the files: hk.local(DIRECTORY)")
+        return super().books(question)
 
     def snapshots(self, question: SnapshotQuestion) -> Answer:
         """Refused."""

@@ -182,6 +182,14 @@ def test_books_of_a_day_without_any_there_are_told_of(
         there.load("700", DAY, kind="book")
 
 
+def test_broker_queues_are_refused_and_not_said_to_be_unrecorded(engine: ClickHouse, state: State) -> None:
+    """They may well be recorded: they are not copied."""
+    url = f"{engine.address.url.replace('http', 'clickhouse')}/{engine.database}"
+    with hk.connect(url) as there, pytest.raises(hk.BadQuestion, match="broker queues are not in ClickHouse") as caught:
+        there.load("700", DAY, kind="broker")
+    assert "hk.local" in str(caught.value)
+
+
 def test_verify_names_the_books_of_a_day_on_a_line_of_their_own(
     root: Path, file: Path, writer: DayFileWriter, engine: ClickHouse, state: State
 ) -> None:
