@@ -6,6 +6,7 @@ import json
 import unicodedata
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 import hk_tick_collector as hk
@@ -80,6 +81,17 @@ def test_the_days_certificate_has_the_queues_beside_ticks_and_books(root: Path) 
     )  # fmt: skip
     read = tickctl_json("day", DAY, "--no-write", "--recount", data_root=root)["brokers"]
     assert read["symbols"] == written["symbols"]
+
+
+def test_a_days_queues_go_into_a_parquet_file_and_are_those_that_were_pushed(root: Path) -> None:
+    record_brokers(root)
+    target = root / "queues.parquet"
+    sql = "SELECT * EXCLUDE (trading_day) FROM brokers ORDER BY update_no, side DESC, place"
+    done = tickctl("query", sql, "--days", DAY, "--output", target, data_root=root)
+    assert done.returncode == 0, done.stderr
+    with pytest.warns(IncompleteData):
+        table = hk.local(root).load("700", DAY, kind="broker")
+    assert pq.read_table(target).select(table.schema.names).cast(table.schema).to_pylist() == table.to_pylist()
 
 
 HOSTILE = "Evil\x1b]0;owned\x07\x1b[2J\x9b31m\r\nBroker\u202e\u2066\x00\x7f\u2028 \u7d93\u7d00"
