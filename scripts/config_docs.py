@@ -1,13 +1,21 @@
-"""Writes ``docs/configuration.md`` and ``.env.example`` from the settings class; ``--check`` only compares.
+"""Writes ``docs/configuration.md``, its Chinese page and ``.env.example`` from the settings; ``--check`` only compares.
 
-Exit codes: 0 written, or the files are current; 1 with ``--check``, a file differs from the settings class.
+The Chinese of each text of the settings stands beside its English in ``config_docs.zh-Hant.toml``: a text that was
+changed has none any more, so that both pages say the same.
+
+Exit codes: 0 written, or the files are current; 1 a text has no Chinese, or with ``--check`` a file differs from the
+settings class.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import textwrap
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
@@ -16,6 +24,8 @@ from hk_tick_collector.app.config_sources import READERS_PREFIXES
 from hk_tick_collector.cli.all_settings import all_settings_table
 
 ROOT = Path(__file__).resolve().parent.parent
+
+CATALOGUE = Path(__file__).with_name("config_docs.zh-Hant.toml")
 
 INTRODUCTION = """\
 <!-- Written by scripts/config_docs.py from hk_tick_collector/app/config.py, serve/settings.py, relay/settings.py,
@@ -71,25 +81,84 @@ EXAMPLE_HEAD = """\
 EXAMPLE_SYMBOLS = "HK.00700,HK.09988,HK.03690"
 
 
-def configuration_md() -> str:
-    """The whole of ``docs/configuration.md``."""
-    prefixes, serve_prefixes = (", ".join(f"`{name}`" for name in names) for names in (OWN_PREFIXES, READERS_PREFIXES))
-    parts = [INTRODUCTION.format(prefixes=prefixes, serve_prefixes=serve_prefixes)]
+@dataclass(frozen=True)
+class Words:
+    """What a page says by itself, around the texts of the settings."""
+
+    introduction: str
+    columns: str
+    rules: str
+    names: str
+    required: str
+    empty: str
+    list_mark: str = ", "
+    name_mark: str = ": "
+    stop: str = "."
+
+
+ENGLISH = Words(
+    INTRODUCTION, "| key | default | allowed | meaning |", "## Values that go together", NAMES, "required", "empty"
+)
+
+
+class Catalogue:
+    """The Chinese of each English text; ``missing`` and ``unused`` are what does not fit any more."""
+
+    _NUMBER = re.compile(r"a (?P<whole>whole )?number from (?P<low>\S+) to (?P<high>\S+?)(?: \((?P<unit>.+)\))?")
+
+    def __init__(self, path: Path) -> None:
+        sections = tomllib.loads(path.read_text(encoding="utf-8"))
+        self.words = Words(**sections.pop("page"))
+        self._forms = {name: sections["numbers"].pop(name) for name in ("number", "whole", "unit")}
+        self._units: dict[str, str] = sections.pop("numbers")
+        self._texts: dict[str, str] = {
+            english: chinese for texts in sections.values() for english, chinese in texts.items()
+        }
+        self._used: set[str] = set()
+        self.missing: list[str] = []
+
+    def __call__(self, text: str) -> str:
+        """``text`` in Chinese; as it is, and missing, where nobody translated it."""
+        if number := self._NUMBER.fullmatch(text):
+            unit = number["unit"] and self._look_up(self._units, number["unit"])
+            said = self._forms["whole" if number["whole"] else "number"].format(low=number["low"], high=number["high"])
+            return said + (self._forms["unit"].format(unit=unit) if unit else "")
+        return self._look_up(self._texts, text)
+
+    def unused(self) -> list[str]:
+        """Texts that no setting has any more."""
+        return [text for text in (*self._units, *self._texts) if text not in self._used]
+
+    def _look_up(self, texts: dict[str, str], text: str) -> str:
+        self._used.add(text)
+        if text not in texts and text not in self.missing:
+            self.missing.append(text)
+        return texts.get(text, text)
+
+
+def configuration_md(words: Words = ENGLISH, said: Callable[[str], str] = str) -> str:
+    """The whole of a page: ``words`` of its own, and ``said`` gives the texts of the settings in its language."""
+    prefixes, serve_prefixes = (
+        words.list_mark.join(f"`{name}`" for name in names) for names in (OWN_PREFIXES, READERS_PREFIXES)
+    )
+    parts = [words.introduction.format(prefixes=prefixes, serve_prefixes=serve_prefixes)]
     for group, infos in groupby(all_settings_table(), key=lambda info: info.group):
-        rows = [f"### {group}\n", "| key | default | allowed | meaning |", "|---|---|---|---|"]
-        rows += [f"| `{info.key}` | {_default(info)} | {info.allowed} | {info.about} |" for info in infos]
+        rows = [f"### {said(group)}\n", words.columns, "|---|---|---|---|"]
+        rows += [
+            f"| `{info.key}` | {_default(info, words)} | {said(info.allowed)} | {said(info.about)} |" for info in infos
+        ]
         parts.append("\n".join(rows) + "\n")
     renamed = [info for info in all_settings_table() if info.attribute != info.key.lower()]
-    names = "\n".join(f"- `{info.key}`: `{info.attribute}`" for info in renamed) + "\n"
-    rules = "\n".join(f"- {text}." for text in order_rule_texts())
-    parts += [f"## Values that go together\n\n{rules}\n", NAMES + names]
+    names = "\n".join(f"- `{info.key}`{words.name_mark}`{info.attribute}`" for info in renamed) + "\n"
+    rules = "\n".join(f"- {said(text)}{words.stop}" for text in order_rule_texts())
+    parts += [f"{words.rules}\n\n{rules}\n", words.names + names]
     return "\n".join(parts)
 
 
-def _default(info: SettingInfo) -> str:
+def _default(info: SettingInfo, words: Words) -> str:
     if info.default is None:
-        return "required"
-    return f"`{info.default}`" if info.default else "empty"
+        return words.required
+    return f"`{info.default}`" if info.default else words.empty
 
 
 def env_example() -> str:
@@ -106,13 +175,20 @@ def env_example() -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Write both files, or compare them."""
+    """Write the files, or compare them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a file is out of date")
     check = parser.parse_args(argv).check
+    in_chinese = Catalogue(CATALOGUE)
+    chinese_page = configuration_md(in_chinese.words, in_chinese)
+    complaints = [f"has no Chinese yet: {text}" for text in in_chinese.missing]
+    complaints += [f"no setting says this any more: {text}" for text in in_chinese.unused()]
+    for complaint in complaints:
+        print(f"scripts/{CATALOGUE.name}: {complaint}")
     stale = False
     for path, text in (
         (ROOT / "docs" / "configuration.md", configuration_md()),
+        (ROOT / "docs" / "configuration.zh-Hant.md", chinese_page),
         (ROOT / ".env.example", env_example()),
     ):
         if not path.is_file() or path.read_text(encoding="utf-8") != text:
@@ -122,7 +198,7 @@ def main(argv: list[str] | None = None) -> int:
             )
             if not check:
                 path.write_text(text, encoding="utf-8")
-    return 1 if check and stale else 0
+    return 1 if complaints or (check and stale) else 0
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from hk_tick_collector.cli.all_settings import all_settings_table
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "scripts" / "config_docs.py"
+CATALOGUE = ROOT / "scripts" / "config_docs.zh-Hant.toml"
 
 
 def run_generator(script: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -33,6 +35,7 @@ def test_generator_notices_and_repairs_a_file_that_differs(tmp_path: Path) -> No
     (tmp_path / "docs").mkdir()
     script = tmp_path / "scripts" / SCRIPT.name
     script.write_text(SCRIPT.read_text(encoding="utf-8"), encoding="utf-8")
+    shutil.copy(CATALOGUE, script.parent)
     page = tmp_path / "docs" / "configuration.md"
     page.write_text("old")
 
@@ -46,11 +49,34 @@ def test_generator_notices_and_repairs_a_file_that_differs(tmp_path: Path) -> No
 
 
 def test_every_setting_has_one_row_with_its_default() -> None:
-    page = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
-    for info in all_settings_table():
-        rows = re.findall(rf"^\| `{info.key}` \| (.*?) \|", page, re.MULTILINE)
-        expected = "required" if info.default is None else f"`{info.default}`" if info.default else "empty"
-        assert rows == [expected], info.key
+    for name, required, empty in (
+        ("configuration.md", "required", "empty"),
+        ("configuration.zh-Hant.md", "必填", "空白"),
+    ):
+        page = (ROOT / "docs" / name).read_text(encoding="utf-8")
+        for info in all_settings_table():
+            rows = re.findall(rf"^\| `{info.key}` \| (.*?) \|", page, re.MULTILINE)
+            expected = required if info.default is None else f"`{info.default}`" if info.default else empty
+            assert rows == [expected], info.key
+
+
+def test_a_text_without_its_chinese_is_named_and_one_that_nothing_says(tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "scripts").mkdir()
+    script = tmp_path / "scripts" / SCRIPT.name
+    shutil.copy(SCRIPT, script)
+    texts = CATALOGUE.read_text(encoding="utf-8")
+    script.with_name(CATALOGUE.name).write_text(
+        texts.replace('"Where OpenD listens."', '"Where OpenD was."').replace('"rows"', '"lines"'), encoding="utf-8"
+    )
+    done = run_generator(script)
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[:4] == [
+        f"scripts/{CATALOGUE.name}: has no Chinese yet: Where OpenD listens.",
+        f"scripts/{CATALOGUE.name}: has no Chinese yet: rows",
+        f"scripts/{CATALOGUE.name}: no setting says this any more: lines",
+        f"scripts/{CATALOGUE.name}: no setting says this any more: Where OpenD was.",
+    ]
 
 
 def test_example_names_every_key_with_its_default() -> None:

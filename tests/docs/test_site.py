@@ -57,6 +57,34 @@ def test_a_translated_page_has_the_commands_of_its_original(page: Path) -> None:
     assert chinese == english
 
 
+@pytest.mark.parametrize("page", [*TRANSLATED, ROOT / "README.zh-CN.md"], ids=lambda page: str(page.name))
+def test_a_translated_page_says_as_much_as_its_original(page: Path) -> None:
+    """What needs no translation is the same in both: headings, rows, items, pictures, names in code, pages led to."""
+    original = ROOT / "README.md" if page.name == "README.zh-CN.md" else page.with_name(_original(page.name))
+    chinese, english = (_said(one.read_text(encoding="utf-8")) for one in (page, original))
+    assert chinese == english
+
+
+def _original(target: str) -> str:
+    """The English page of a link."""
+    return target.replace(CHINESE, ".md").replace("README.zh-CN.md", "README.md")
+
+
+def _said(text: str) -> dict[str, object]:
+    text = re.sub(r"^```.*?^```$|<!--.*?-->", "", text, flags=re.MULTILINE | re.DOTALL)
+    links = {_original(target.partition("#")[0]).replace("/futu-api-doc/en/", "/futu-api-doc/")
+             for target in re.findall(r"\]\(([^)\s]+)", text) if not target.startswith("#")}  # fmt: skip
+    return {
+        "levels of headings": [len(marks) for marks in re.findall(r"^(#+) ", text, re.MULTILINE)],
+        "rows of tables": len(re.findall(r"^\|", text, re.MULTILINE)),
+        "items": len(re.findall(r"^ *- ", text, re.MULTILINE)),
+        "pictures": re.findall(r"!\[.*?\]\((.+?)\)", text),
+        "names in code": set(re.findall(r"`([^`]+)`", re.sub(r"\s+", " ", text))),
+        # The page in Chinese alone, and the other language, are led to from one side.
+        "pages led to": links - {"README.md", "docs/runbook/production-onepager.md"},
+    }
+
+
 def _code(text: str) -> str:
     """Without comments, which are translated."""
     return re.sub(r"(?m)[ \t]*(?:#|--) .*$", "", text)
