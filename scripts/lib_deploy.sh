@@ -531,7 +531,9 @@ write_drop_in() { # write_drop_in UNIT STOP_SEC DIRECTORY...
     for directory in "$@"; do echo "ReadWritePaths=$(unit_quoted "-$directory")"; done
     ((stop_sec == 0)) || echo "TimeoutStopSec=$stop_sec"
     ((internet == 0)) || echo "IPAddressAllow=any"
-    [[ -z $credential ]] || echo "LoadCredential=$(unit_quoted "${credential##*/}:$credential")"
+    # Not quoted: systemd takes quotes there for a part of the name and of the path, and starts nothing.
+    credential=${credential//%/%%}
+    [[ -z $credential ]] || echo "LoadCredential=${credential##*/}:$credential"
   } >"$file" || return 1
   chmod 0644 "$file"
 }
