@@ -429,10 +429,11 @@ def order_latency(rows: Rows) -> npt.NDArray[np.void]:
     if not len(rows.exch_ns):
         return np.zeros(0, ORDER_LATENCY)
     minute = rows.exch_ns // _MINUTE_NS
-    order = np.argsort(minute, kind="stable")
-    minutes, starts = np.unique(minute[order], return_index=True)
-    lag_ns = (rows.local_ns - rows.exch_ns)[order]
-    medians = np.array([int(np.median(part)) for part in np.split(lag_ns, starts[1:])], np.int64)
+    lag_ns = rows.local_ns - rows.exch_ns
+    order = np.lexsort((lag_ns, minute))
+    minutes, starts, counts = np.unique(minute[order], return_index=True, return_counts=True)
+    lag_ns = lag_ns[order]
+    medians = ((lag_ns[starts + (counts - 1) // 2] + lag_ns[starts + counts // 2]) / 2).astype(np.int64)
     table = np.zeros(len(minutes), ORDER_LATENCY)
     table["req_ts"] = minutes * _MINUTE_NS
     table["exch_ts"] = table["req_ts"] + medians

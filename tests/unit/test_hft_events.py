@@ -207,6 +207,21 @@ def test_nanoseconds_are_kept_where_a_source_tells_them() -> None:
     assert rows_of({"ts_ns_part": 5}).exch_ns.tolist() == [1000 * MS + 5]
 
 
+MINUTES = st.lists(st.tuples(st.integers(0, 300_000 * MS), st.integers(0, 10**13)), min_size=1, max_size=60)
+
+
+@given(MINUTES)
+def test_order_latency_is_numpys_median_whatever_comes(events: list[tuple[int, int]]) -> None:
+    exch, lag = (np.array([row[n] for row in events], np.int64) for n in range(2))
+    blank = np.zeros(len(events))
+    table = hft.order_latency(Rows(blank.astype(np.uint64), exch, exch + lag, blank, blank))
+    minute = exch // (60_000 * MS)
+    told = {int(one): int(np.median(lag[minute == one])) for one in np.unique(minute)}
+    assert (table["req_ts"] // (60_000 * MS)).tolist() == list(told)
+    assert (table["exch_ts"] - table["req_ts"]).tolist() == list(told.values())
+    assert (table["resp_ts"] - table["exch_ts"]).tolist() == list(told.values())
+
+
 def test_order_latency_is_the_median_of_each_minute() -> None:
     table = hft.order_latency(rows_of({}, {"recv_ts_ms": 1070}, {"ts_ms": 61_000, "recv_ts_ms": 61_010}))
     assert table["req_ts"].tolist() == [0, 60_000 * MS]
