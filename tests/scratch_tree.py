@@ -32,9 +32,13 @@ def copy_tree(target: Path) -> Path:
 
 
 def make_venv(tree: Path) -> None:
-    """What ``ensure_venv`` would leave behind: the packages of this environment, the project from ``tree``."""
+    """What ``ensure_venv`` would leave behind: the packages of this environment, the project from ``tree``. What is
+    compiled here is so there: else each process compiles it anew where PYTHONDONTWRITEBYTECODE is set. Python looks
+    whether it still fits its source."""
     directory = tree / ".venv"
     venv.create(directory, with_pip=False, symlinks=True)
+    for compiled in (ROOT / "hk_tick_collector").rglob("__pycache__"):
+        shutil.copytree(compiled, tree / compiled.relative_to(ROOT), dirs_exist_ok=True)
     packages = next((directory / "lib").glob("python3*/site-packages"))
     lent = [path for path in [*site.getsitepackages(), *sys.path] if path.endswith("-packages")]
     # The tree first: this environment may have the project installed from another directory.
