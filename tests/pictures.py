@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import runpy
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -39,7 +40,7 @@ from hk_tick_collector.records.tick import Tick
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.books import record_books
 from tests.browser import Seen, chromium, page_of
-from tests.harness import BIN, Process, Recorder, Simulator, clean_env, ended
+from tests.harness import BIN, Process, Simulator, clean_env, ended
 from tests.tickctl import CONFIRMED_MS, tickctl
 
 IMAGES = Path(__file__).parent.parent / "docs/images"
@@ -48,8 +49,8 @@ SYMBOLS = default_symbols(12)
 LOST = "HK.00005"
 LOST_FROM, LOST_TO = "13:05:30", "13:20:00"
 STEP_MS, WRITE_MS = 100, 6
-DEMO_SYMBOLS, DEMO_SEC = 20, 24
-DEMO_HISTORY_TICKS = 8_000  # so few that OpenD still has the whole day, as at a demo in trading hours
+DEMO = runpy.run_path(str(Path(__file__).parent.parent / "scripts/demo.py"))
+DEMO_SEC = 24
 DESK = (1200, 820)
 TERMINAL = (110, 34)
 NAMES = ("demo", "day-page", "day-page-phone", "dashboard-coverage", "dashboard-symbol")
@@ -152,9 +153,14 @@ def of_dashboard(browser: Browser, directory: Path, root: Path, into: Path) -> N
 
 def of_demo(browser: Browser, directory: Path, into: Path) -> None:
     """What ``scripts/demo.sh`` shows after some seconds, on a terminal of 110 columns."""
-    simulator = Simulator(directory, "--always-open", "--symbols-count", DEMO_SYMBOLS, "--history", DEMO_HISTORY_TICKS)
+    count, history = DEMO["SYMBOLS_COUNT"], DEMO["HISTORY_TICKS"]
+    simulator = Simulator(directory, "--always-open", "--symbols-count", count, "--history", history)
     root = directory / "data"
-    recorder = Recorder(root, simulator.port, ",".join(default_symbols(DEMO_SYMBOLS)))
+    settings = {
+        "FUTU_HOST": "127.0.0.1", "FUTU_PORT": simulator.port, "FUTU_SYMBOLS": ",".join(default_symbols(count)),
+        "FUTU_POLL_TRADING_ONLY": 0, "DATA_ROOT": root, "HEALTH_INTERVAL_SEC": 1,
+    }  # fmt: skip
+    recorder = Process([BIN / "hk-tick-collector"], clean_env(directory / "home", **settings))
     log = directory / "recorder.log"
     with ended(recorder, simulator):
         recorder.wait_for("status=ok")
@@ -166,7 +172,7 @@ def of_demo(browser: Browser, directory: Path, into: Path) -> None:
         page.locator("svg").screenshot(path=into / "demo.png")
 
 
-async def _screen(root: Path, log: Path, recorder: Recorder) -> str:
+async def _screen(root: Path, log: Path, recorder: Process) -> str:
     screen = Screen(LocalSource(App(data_root_given=root)), FileLog(log))
     async with screen.run_test(size=TERMINAL) as pilot:
         for second in range(DEMO_SEC + 1):
