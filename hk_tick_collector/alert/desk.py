@@ -35,7 +35,8 @@ from hk_tick_collector.watch.condition import Condition, look
 LOOK_SEC = 2.0
 SERVICE_EVERY_LOOKS = 5  # asking systemd starts a process
 TIDY_EVERY_LOOKS = 1800
-DIGEST_AFTER_MS = 25 * 60_000  # after the last tick of a day can come: the end-of-day job has run by then
+DIGEST_AFTER_MS = 5 * 60_000  # after the last tick of a day can come
+DIGEST_ARCHIVED_MS = 25 * 60_000  # where days are archived it waits so long for this one: the job runs after 15 minutes
 DIGEST_LATE_MS = 12 * 3_600_000  # a digest that nobody asked for by then is not made up for
 GOOD_GRADES = ("A", "B")
 FAILURES = "failures"  # the outbox's mark: how far they were read
@@ -211,6 +212,8 @@ class Desk:
             return
         what = f"digest {self._catalog.market.code} {day.trading_day}"
         if self._outbox.is_done(what):
+            return
+        if over_ms < DIGEST_ARCHIVED_MS and self._outside.awaits_archive(day.trading_day, condition.at_ms):
             return
         try:
             lines, grade = self._digest(day.trading_day, condition)

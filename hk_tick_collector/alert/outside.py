@@ -1,6 +1,7 @@
 """What goes wrong outside of the recorder: a hook that fell silent, a day that nobody put away.
 
 Both need no service manager. Looked at twice a minute and every five minutes; what was found holds until the next look.
+It also knows whether a day that is over still has to be archived, for which the day's digest waits.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from hk_tick_collector.store.signals import newest_of
 
 HOOKS_EVERY_MS = 30_000
 DAYS_EVERY_MS = 5 * 60_000
+ARCHIVE_EVERY_MS = 30_000  # a look opens each manifest
 ARCHIVE_LATE_MS = 6 * 3_600_000  # after the last tick can come; the end-of-day job is done within minutes
 
 
@@ -31,6 +33,7 @@ class Outside:
         self._hooks, self._hooks_dir = dict(hooks), hooks_dir
         self._found: dict[str, list[Finding]] = {}
         self._looked_ms: dict[str, int] = {}
+        self._awaits_archive = False
 
     def findings(self, now_ms: int) -> list[Finding]:
         """What is wrong. StoreError when the signals cannot be read."""
@@ -39,6 +42,13 @@ class Outside:
         if self._is_due("days", now_ms, DAYS_EVERY_MS):
             self._found["days"] = self._left_days(now_ms)
         return [finding for found in self._found.values() for finding in found]
+
+    def awaits_archive(self, day: str, now_ms: int) -> bool:
+        """Are days archived here, and ``day`` not yet?"""
+        if self._is_due("archive", now_ms, ARCHIVE_EVERY_MS):
+            archived = self._catalog.archived_days()
+            self._awaits_archive = bool(archived) and day not in archived
+        return self._awaits_archive
 
     def _is_due(self, what: str, now_ms: int, every_ms: int) -> bool:
         last_ms = self._looked_ms.get(what)

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from hk_tick_collector.alert.desk import DIGEST_AFTER_MS, Desk
+from hk_tick_collector.alert.desk import DIGEST_AFTER_MS, DIGEST_ARCHIVED_MS, LOOK_SEC, Desk
 from hk_tick_collector.alert.outbox import GROUP_MS, Outbox
+from hk_tick_collector.alert.outside import ARCHIVE_EVERY_MS
 from hk_tick_collector.alert.post import Postman, letter_of
 from hk_tick_collector.alert.targets import Letter, TargetSettings, TargetsFile
 from hk_tick_collector.core.clock import ManualClock
@@ -17,6 +18,7 @@ from hk_tick_collector.core.complaint import Code, Level
 from hk_tick_collector.core.errors import StoreUnavailable
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.hk import HK
+from tests.archived_day import archive_day
 from tests.tickctl import record_day
 
 FRIDAY, THURSDAY = "20261120", "20261119"
@@ -79,6 +81,36 @@ def test_the_digest_comes_once_after_the_day_with_grades_of_the_week(root: Path,
     again, clock, _ = desk_at(root, outbox, desk.steady_ms)
     again.step()
     assert not [text for text in texts(outbox, "desk", again.steady_ms) if "grade " in text]
+
+
+@pytest.mark.parametrize("is_archived", [True, False])
+def test_where_days_are_archived_the_digest_waits_for_this_one_but_not_for_ever(
+    tmp_path: Path, outbox: Outbox, is_archived: bool
+) -> None:
+    root = tmp_path / "HK"
+    record_day(root, THURSDAY)
+    record_day(root, FRIDAY)
+    archive_day(root, root / "_archive", THURSDAY, remove=False)
+    job_ms, late_ms = OVER_MS + 15 * 60_000, OVER_MS + DIGEST_ARCHIVED_MS
+    desk, clock, _ = desk_at(root, outbox, OVER_MS + DIGEST_AFTER_MS - 5000)
+    digests: list[tuple[int, str]] = []
+
+    def look_until(until_ms: int) -> None:
+        while not digests and clock.now_ms() < until_ms:
+            desk.step()
+            told = [text for text in texts(outbox, "desk", desk.steady_ms + GROUP_MS) if "grade " in text]
+            digests.extend((clock.now_ms(), text) for text in told)
+            clock.advance(LOOK_SEC * 5)
+
+    look_until(job_ms)
+    assert not digests
+    if is_archived:
+        archive_day(root, root / "_archive", FRIDAY, remove=False)
+    look_until(late_ms + 60_000)
+    ((at_ms, text),) = digests
+    since_ms = job_ms if is_archived else late_ms
+    assert since_ms <= at_ms <= since_ms + ARCHIVE_EVERY_MS
+    assert ("not archived" in text) != is_archived
 
 
 def test_a_digest_survives_an_end_between_its_note_and_its_letters(
