@@ -143,6 +143,9 @@ class Settings(SettingsModel):
         "DXLINK_VENUES", (), "empty, or roots with their exchange as in LBR=XCME, by commas"
     )
     """With `SOURCE=dxlink`: on which of CME Group's exchanges a root trades, where it is not known."""
+    dxlink_history: bool = _recording("DXLINK_HISTORY", False)
+    """With `SOURCE=dxlink`: ask for the day's trades before the start, and for those of breaks. The account must be
+    entitled to them; TastyTrade promises a past for bars alone (docs/dxlink.md)."""
     gexbot_key_file: OptionalPath = _recording(
         "GEXBOT_KEY_FILE", None, "empty, or the path of a file that others may not read", repr=False
     )

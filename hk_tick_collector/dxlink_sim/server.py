@@ -37,6 +37,12 @@ FAULTS = {
     "refuse": "the REST interface answers 401 from now on",
     "busy": "the REST interface answers 429 from now on",
     "accept": "the REST interface answers as before",
+    "history_error": "a question for the past is an ERROR, as where that is not entitled",
+    "history_closed": "a question for the past closes its channel",
+    "history_mute": "a question for the past is not answered",
+    "history_cut": "a snapshot of the past is cut off in its middle",
+    "history_too_big": "a question for the past closes the connection with 1009",
+    "history_granted": "a question for the past is answered again",
     **{name: f"the next trade is one: {name}" for name in ODDITIES},
 }
 
@@ -78,10 +84,12 @@ class Exchange(Hub[_Client]):
         self.tokens: set[str] = set()
         self.rest_status = 200
         self.logins = 0
+        self.histories = 0  # questions for the past
+        self._history = "granted"
 
     def state(self) -> dict[str, int]:
         """How many came."""
-        return {"connections": self.connections, "logins": self.logins}
+        return {"connections": self.connections, "logins": self.logins, "histories": self.histories}
 
     def new_token(self) -> str:
         """A quote token that is good until ``unauthorized``."""
@@ -178,13 +186,44 @@ class Exchange(Hub[_Client]):
         elif kind == "FEED_SUBSCRIPTION":
             if message.get("reset"):
                 channel.symbols.clear()
-            channel.symbols |= _symbols(message.get("add", ()))
+            added = message.get("add", ())
+            channel.symbols |= _symbols(added)
             channel.symbols -= _symbols(message.get("remove", ()))
             if not channel.is_told:
                 await self._config(client, number, channel)
+            if channel.contract in ("HISTORY", "AUTO"):
+                for entry in added:
+                    if entry.get("type") == "TimeAndSale" and "fromTime" in entry:
+                        await self._show_past(client, number, channel, entry)
         elif kind == "CHANNEL_CANCEL":
             del client.channels[number]
             await client.say("CHANNEL_CLOSED", number)
+
+    async def _show_past(self, client: _Client, number: int, channel: Channel, entry: Mapping[str, Any]) -> None:
+        """A snapshot, the newest trade first; one without a trade is a row that only ends it."""
+        self.histories += 1
+        if self._history == "error":
+            await client.say("ERROR", number, error="UNAUTHORIZED", message="no right to TimeAndSale of the past")
+        elif self._history == "closed":
+            client.channels.pop(number, None)
+            await client.say("CHANNEL_CLOSED", number)
+        elif self._history == "too_big":
+            await client.socket.close(1009, "too big")
+        if self._history not in ("granted", "cut"):
+            return
+        events = self._tape.past(entry["symbol"], entry["fromTime"])
+        if self._history == "cut":
+            events = events[: len(events) // 2]
+        rows = [event.values() for event in events] or [Event("NEW", entry["symbol"], 0, 0, 0, "NaN", 0, "").values(2)]
+        rows[0]["eventFlags"] |= 4
+        rows[-1]["eventFlags"] |= 16 if self._history == "cut" else 8
+        for event in events:
+            event.shown = True
+        self._tape.note(events)  # again, before it is seen: shown now
+        for start in range(0, len(rows), MAX_ROWS):
+            part = rows[start : start + MAX_ROWS]
+            flat = [row[name] for row in part for name in channel.fields]
+            await client.say("FEED_DATA", number, data=["TimeAndSale", flat] if channel.is_compact else part)
 
     async def _config(self, client: _Client, number: int, channel: Channel) -> None:
         channel.is_told = bool(channel.symbols)
@@ -203,6 +242,8 @@ class Exchange(Hub[_Client]):
             self._tape.oddities.append(name)
         elif name in ("pause", "resume"):
             self._is_paused = name == "pause"
+        elif name.startswith("history_"):
+            self._history = name.removeprefix("history_")
         elif name in ("refuse", "busy", "accept"):
             self.rest_status = {"refuse": 401, "busy": 429, "accept": 200}[name]
         else:

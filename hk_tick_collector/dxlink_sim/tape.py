@@ -2,12 +2,13 @@
 
 A line of the truth file is one event: ``{"kind": "NEW", "symbol": "AAPL", "index": ..., "time": ..., "price": ...,
 "size": ..., "odd": false, "shown": true}``. ``odd``: no program can store it as a trade (a price NaN).
-``shown``: it went to somebody.
+``shown``: it went to somebody. What is shown later, as a trade of the past, has a second line that says so.
 """
 
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 
 from hk_tick_collector.sims import truth
 
+KEPT_EVENTS = 100_000  # of each symbol, for who asks for the past
 ODDITIES = ("nan", "fraction", "correction", "cancel")
 
 
@@ -34,11 +36,11 @@ class Event:
     odd: bool = False
     shown: bool = False
 
-    def values(self) -> dict[str, Any]:
-        """By the names of dxFeed's fields."""
+    def values(self, flags: int = 0) -> dict[str, Any]:
+        """By the names of dxFeed's fields. ``flags``: its place in a snapshot."""
         price = self.price if isinstance(self.price, str) else round(self.price, 2)
         return {
-            "eventType": "TimeAndSale", "eventSymbol": self.symbol, "eventTime": 0, "eventFlags": 0,
+            "eventType": "TimeAndSale", "eventSymbol": self.symbol, "eventTime": 0, "eventFlags": flags,
             "index": self.index, "time": self.time, "timeNanoPart": self.index % 1_000_000, "sequence": self.sequence,
             "exchangeCode": "Q", "price": price, "size": self.size, "bidPrice": price, "askPrice": price,
             "exchangeSaleConditions": "@ TI" if self.size < 100 else "@   ", "tradeThroughExempt": "\0",
@@ -59,6 +61,7 @@ class Tape:
         self._prices = {symbol: 20.0 + 480.0 * self._random.random() for symbol in symbols}
         self._sequences = dict.fromkeys(symbols, 0)
         self._last: dict[str, Event] = {}
+        self._past: dict[str, deque[Event]] = {symbol: deque(maxlen=KEPT_EVENTS) for symbol in symbols}
         self.oddities: list[str] = []  # to be made next, in order
         self._truth = truth.TruthFile(path)
 
@@ -84,7 +87,12 @@ class Tape:
         made = Event("NEW", symbol, index, time_ms, sequence, price, size, side, odd=odd)
         if not odd:
             self._last[symbol] = made
+        self._past[symbol].append(made)
         return made
+
+    def past(self, symbol: str, from_ms: int) -> list[Event]:
+        """Its trades from then on, the newest first, as far as they are kept."""
+        return [event for event in reversed(self._past.get(symbol, ())) if event.time >= from_ms]
 
     def note(self, events: Sequence[Event]) -> None:
         """Into the truth file."""

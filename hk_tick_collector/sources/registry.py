@@ -55,6 +55,7 @@ class SourceSettings(Protocol):
     dxlink_url: str | None
     dxlink_secrets_file: Path | None
     dxlink_venues: tuple[Venue, ...]
+    dxlink_history: bool
     gexbot_api: str
     gexbot_key_file: Path | None
     gexbot_series: tuple[Picture, ...]
@@ -121,6 +122,7 @@ def _dxlink(settings: SourceSettings, around: Surroundings) -> Source:
         settings.dxlink_secrets_file,
         settings.dxlink_venues,
         around.clock,
+        history=settings.dxlink_history,
     )
 
 

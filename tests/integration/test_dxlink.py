@@ -112,7 +112,7 @@ def test_every_trade_that_was_shown_is_stored_once_through_all_faults(tmp_path: 
             endpoint.fault(oddity)
         first.wait_for("tick_quarantined .*code=symbol")
         all_stored(tmp_path, endpoint, 100)
-        assert endpoint.state() == {"connections": 1, "logins": 1}  # none of these cost the connection
+        assert endpoint.state() == {"connections": 1, "logins": 1, "histories": 0}  # none of these cost the connection
         for number, (fault, words) in enumerate(
             [
                 ("cut", ""),
@@ -175,6 +175,97 @@ def test_the_day_says_what_it_can_and_every_command_reads_it(tmp_path: Path, end
         assert done.returncode in (0, 1), done.stderr  # 1: the day is not proven, and says so
         assert "Traceback" not in done.stderr
         assert done.stdout
+
+
+def made(endpoint: Endpoint) -> set[int]:
+    """Indices of all trades that can be stored, also of those that nobody was told of when they were made."""
+    events = read_truth(endpoint.truth)
+    return {event["index"] for event in events if event["kind"] == "NEW" and not event["odd"]}
+
+
+def by_way(tmp_path: Path) -> dict[str, int]:
+    """Rows by how they came."""
+    found: dict[str, int] = {}
+    for db in days(tmp_path):
+        with closing(sqlite3.connect(f"file:{db}?mode=ro", uri=True)) as conn:
+            for way, rows in conn.execute("SELECT push_type, COUNT(*) FROM ticks GROUP BY 1"):
+                found[way] = found.get(way, 0) + rows
+    return found
+
+
+def test_what_was_missed_is_asked_for_where_that_is_allowed(tmp_path: Path, endpoint: Endpoint) -> None:
+    wait_until(lambda: len(made(endpoint)) > 300, "trades before anybody listens")
+    with ended(process := recorder(tmp_path, endpoint, DXLINK_HISTORY=1)):
+        process.wait_for("dxlink_history_done symbols=3 rows=[0-9]+")
+        endpoint.fault("pause")
+        wait_until(lambda: stored(tmp_path) == made(endpoint), "the day before the start, too")
+        endpoint.fault("resume")
+        known = len(made(endpoint))
+        process.signal(signal.SIGSTOP)  # trades come and go while it does not look
+        endpoint.fault("cut")
+        wait_until(lambda: len(made(endpoint)) > known + 200, "trades of the break")
+        process.signal(signal.SIGCONT)
+        process.wait_for("dxlink_connected .*connection=2")
+        wait_until(lambda: endpoint.state()["histories"] >= 6, "it asks again")
+        endpoint.fault("pause")
+        wait_until(lambda: stored(tmp_path) == made(endpoint), "the break, too")
+        assert by_way(tmp_path)["backfill"] > 400
+        assert process.stop() == 0
+    (day,) = days(tmp_path)
+    assert {row.state for row in reader.coverage(day)} == {"unproven"}, "a whole copy of it would prove no more"
+    assert checked(tmp_path, endpoint)["missing"] == 0
+    assert not process.find("Traceback|dxlink_history_(refused|cut)")
+
+
+def test_a_past_that_is_cut_off_is_stored_as_far_as_it_goes_and_said(tmp_path: Path, endpoint: Endpoint) -> None:
+    wait_until(lambda: len(made(endpoint)) > 300, "trades before anybody listens")
+    endpoint.fault("pause")
+    endpoint.fault("history_cut")
+    with ended(process := recorder(tmp_path, endpoint, DXLINK_HISTORY=1)):
+        process.wait_for("dxlink_history_done symbols=3 rows=[0-9]+")
+        wait_until(lambda: stored(tmp_path) == endpoint.trades(), "what was shown")
+        assert 0 < len(stored(tmp_path)) < len(made(endpoint))
+        assert process.stop() == 0
+    assert len([line for line in process.lines if "dxlink_history_cut symbol=" in line]) == 3
+    assert set(by_way(tmp_path)) == {"backfill"}
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("history_error", "UNAUTHORIZED: no right to TimeAndSale of the past"),
+        ("history_closed", "the server closed the channel"),
+        ("history_too_big", "the connection was lost 2 times while the past was asked for"),
+    ],
+)
+def test_no_right_to_the_past_is_said_once_and_costs_no_trade(
+    tmp_path: Path, endpoint: Endpoint, fault: str, words: str
+) -> None:
+    endpoint.fault(fault)
+    with ended(process := recorder(tmp_path, endpoint, DXLINK_HISTORY=1)):
+        process.wait_for(f'dxlink_history_refused reason="{words}"')
+        asked = endpoint.state()["histories"]
+        connections = endpoint.state()["connections"]
+        wait_until(lambda: len(stored(tmp_path)) > 50, "trades")
+        endpoint.fault("pause")  # what is under way when a line is cut is lost
+        known = len(stored(tmp_path))
+        endpoint.fault("cut")
+        wait_until(lambda: endpoint.state()["connections"] > connections, "another connection")
+        endpoint.fault("resume")
+        wait_until(lambda: len(stored(tmp_path)) > known + 50, "trades of it")
+        assert endpoint.state()["histories"] == asked, "asked no more"
+        assert process.stop() == 0
+    assert len([line for line in process.lines if "dxlink_history_refused" in line]) == 1
+    assert set(by_way(tmp_path)) == {"push"}
+    assert not process.find("Traceback|dxlink_thread_failed")
+
+
+def test_nobody_asks_for_the_past_unless_told_to(tmp_path: Path, endpoint: Endpoint) -> None:
+    with ended(process := recorder(tmp_path, endpoint)):
+        wait_until(lambda: len(stored(tmp_path)) > 100, "trades")
+        assert process.stop() == 0
+    assert endpoint.state()["histories"] == 0
+    assert set(by_way(tmp_path)) == {"push"}
 
 
 def test_an_independent_client_is_told_the_same_trades(tmp_path: Path, endpoint: Endpoint) -> None:

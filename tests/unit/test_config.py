@@ -34,6 +34,7 @@ DEFAULTS = {
     "DXLINK_URL": None,
     "DXLINK_API": "https://api.tastyworks.com",
     "DXLINK_VENUES": (),
+    "DXLINK_HISTORY": False,
     "GEXBOT_KEY_FILE": None,
     "GEXBOT_SERIES": (("classic", "gex_full"),),
     "GEXBOT_API": "https://api.gex.bot/v2",

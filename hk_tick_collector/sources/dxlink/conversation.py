@@ -16,7 +16,8 @@ from hk_tick_collector.core.clock import Clock
 from hk_tick_collector.core.errors import FeedError, FeedLost
 from hk_tick_collector.core.logline import event
 from hk_tick_collector.sources.dxlink import messages
-from hk_tick_collector.sources.dxlink.mapping import TradeMapper
+from hk_tick_collector.sources.dxlink.history import MAX_WAITING_ROWS, HistoryChannel, Past
+from hk_tick_collector.sources.dxlink.mapping import Mapped, TradeMapper
 from hk_tick_collector.sources.dxlink.tokens import Access, Tokens
 from hk_tick_collector.sources.remote import conversation as remote
 from hk_tick_collector.sources.remote.conversation import CHECK_SEC, shown, words_of
@@ -38,9 +39,20 @@ class Conversation(remote.Conversation):
     max_message_bytes = messages.MAX_MESSAGE_BYTES
 
     def __init__(
-        self, tokens: Tokens, mapper: TradeMapper, sink: Sink, clock: Clock, on_lost: Callable[[str], None]
+        self,
+        tokens: Tokens,
+        mapper: TradeMapper,
+        sink: Sink,
+        clock: Clock,
+        on_lost: Callable[[str], None],
+        past: tuple[Past, TradeMapper] | None = None,
     ) -> None:
-        super().__init__(sink, clock, on_lost)
+        """``past``: what was missed, and who maps it; None: the past is not asked for."""
+        super().__init__(sink, clock, self._note_lost)
+        self._tell_lost = on_lost
+        self._past: Past | None = past[0] if past is not None else None
+        self._past_mapper = past[1] if past is not None else mapper
+        self._history: HistoryChannel | None = None
         self.subscribed: frozenset[str] = frozenset()  # in dxFeed's spelling; replaced on the thread alone
         self._tokens = tokens
         self._mapper = mapper
@@ -82,7 +94,24 @@ class Conversation(remote.Conversation):
         await self.until(lambda: self._channel_open)
         await self.send(messages.feed_setup())
         self.opened.set_result(None)
+        if self._past is not None:
+            self._history = HistoryChannel(self._past, self)
+            await asyncio.gather(self._rotate(), self._history.run())
         await self._rotate()
+
+    def is_busy(self) -> bool:
+        """Do many rows wait to be stored?"""
+        return self.sink.waiting_rows() > MAX_WAITING_ROWS
+
+    def there(self) -> frozenset[str]:
+        """What is subscribed, in dxFeed's spelling."""
+        return self.subscribed
+
+    def _note_lost(self, reason: str) -> None:
+        if self._past is not None:
+            heard_ms = self.clock.now_ms() - round((self.clock.monotonic() - self.heard_sec) * 1000)
+            self._past.lost(heard_ms, under_a_question=self._history is not None and self._history.is_asking)
+        self._tell_lost(reason)
 
     def _check_authorized(self, why: str) -> None:
         if self._state != "AUTHORIZED":
@@ -119,6 +148,9 @@ class Conversation(remote.Conversation):
     async def _ask(self, add: Sequence[str], remove: Sequence[str]) -> None:
         await self.send(messages.subscription(add=add, remove=remove))
         self.subscribed = self.subscribed.union(add).difference(remove)
+        if self._past is not None:
+            self._past.unsubscribed(remove)
+            self._past.subscribed(add)
 
     def take(self, message: Mapping[str, Any]) -> None:
         """Events above all."""
@@ -132,15 +164,27 @@ class Conversation(remote.Conversation):
             self.note_change()
 
     def _take_events(self, message: Mapping[str, Any]) -> None:
-        if message.get("channel") != messages.FEED_CHANNEL:
-            return
-        mapped = self._mapper.map(self._rows.rows(message.get("data")), self.clock.now_ms())
+        history = self._history_of(message)
+        if history is not None:
+            rows = history.trades(history.rows.rows(message.get("data")))
+            self._hand_over(self._past_mapper.map(rows, self.clock.now_ms()), is_past=True)
+        elif message.get("channel") == messages.FEED_CHANNEL:
+            mapped = self._mapper.map(self._rows.rows(message.get("data")), self.clock.now_ms())
+            self._hand_over(mapped, is_past=False)
+
+    def _history_of(self, message: Mapping[str, Any]) -> HistoryChannel | None:
+        """Where the past is asked for, if the message is of that channel."""
+        return self._history if message.get("channel") == messages.HISTORY_CHANNEL else None
+
+    def _hand_over(self, mapped: Mapped, *, is_past: bool) -> None:
         if mapped.disagree_rows:
             action = "the trade's own time is stored"
             self.repeat_log.log(logging.WARNING, "dxlink_index_disagrees", rows=mapped.disagree_rows, action=action)
         if mapped.rejected:
             self.sink.reject(mapped.rejected)
-        if mapped.ticks:
+        if mapped.ticks and is_past:  # it comes the newest first
+            self.sink.push([ticks[::-1] for ticks in mapped.ticks.values()], replayed=True)
+        elif mapped.ticks:
             self.sink.push(list(mapped.ticks.values()))
         if mapped.amended:
             self.sink.learn(mapped.amended)
@@ -151,13 +195,22 @@ class Conversation(remote.Conversation):
             self._check_authorized("the server no longer takes the token")
 
     def _channel_opened(self, message: Mapping[str, Any]) -> None:
+        history = self._history_of(message)
+        if history is not None:
+            history.opened()
         self._channel_open = self._channel_open or message.get("channel") == messages.FEED_CHANNEL
 
     def _channel_closed(self, message: Mapping[str, Any]) -> None:
+        history = self._history_of(message)
+        if history is not None:
+            history.refused("the server closed the channel")
         if message.get("channel") == messages.FEED_CHANNEL:
             raise FeedLost("the server closed the channel")
 
     def _feed_config(self, message: Mapping[str, Any]) -> None:
+        history = self._history_of(message)
+        if history is not None:
+            self._history_config(history, message)
         if message.get("channel") != messages.FEED_CHANNEL:
             return
         self._rows.configure(message.get("eventFields"))
@@ -165,8 +218,19 @@ class Conversation(remote.Conversation):
         if isinstance(period_sec, int | float) and period_sec > 0:
             self.repeat_log.log(logging.INFO, "dxlink_feed_config", aggregation_period_sec=period_sec)
 
+    @staticmethod
+    def _history_config(history: HistoryChannel, message: Mapping[str, Any]) -> None:
+        try:
+            history.rows.configure(message.get("eventFields"))
+        except FeedLost as exc:  # of that channel alone
+            history.refused(str(exc))
+
     def _error(self, message: Mapping[str, Any]) -> None:
         kind, words = shown(message.get("error")), shown(message.get("message"))
+        history = self._history_of(message)
+        if history is not None:  # no right to the past is none to lose the present for
+            history.refused(f"{kind}: {words}")
+            return
         if kind in FATAL:
             if kind == "UNAUTHORIZED":
                 self._tokens.refused()

@@ -11,7 +11,9 @@ from urllib.parse import urlsplit
 from hk_tick_collector.core.clock import Clock
 from hk_tick_collector.core.errors import FeedError, FeedLost
 from hk_tick_collector.market.registry import market_of
+from hk_tick_collector.records.tick import PUSH_TYPE_BACKFILL
 from hk_tick_collector.sources.dxlink.conversation import Conversation
+from hk_tick_collector.sources.dxlink.history import Past
 from hk_tick_collector.sources.dxlink.mapping import TradeMapper
 from hk_tick_collector.sources.dxlink.symbols import Venue, at_dxlink
 from hk_tick_collector.sources.dxlink.tokens import FixedTokens, TastyTokens, Tokens
@@ -28,7 +30,10 @@ class DxLink:
         self.lost: asyncio.Future[str] = self._loss.future
         self._source = source
         mapper = TradeMapper(source.market, source.days, source.ours)
-        self._talk = Conversation(source.tokens, mapper, sink, source.clock, self._loss.report)
+        past = None
+        if source.past is not None:
+            past = source.past, TradeMapper(source.market, source.days, source.ours, PUSH_TYPE_BACKFILL)
+        self._talk = Conversation(source.tokens, mapper, sink, source.clock, self._loss.report, past)
         self._dx: dict[str, str] = {}  # of what is subscribed: ours and dxFeed's spelling
 
     async def open(self, timeout_sec: float) -> None:
@@ -63,8 +68,8 @@ class DxLink:
         return Subscribed(frozenset(symbol for symbol, theirs in self._dx.items() if theirs in there))
 
     async def pull(self, symbol: str, rows: int, push_type: str, timeout_sec: float) -> Pulled:
-        """It shows no trades of the past."""
-        raise FeedError(f"{symbol}: dxLink cannot be asked for trades of the past")
+        """The past comes by itself, where it is asked for (``history``)."""
+        raise FeedError(f"{symbol}: dxLink cannot be asked for its newest trades")
 
     async def describe(self, symbols: Sequence[str]) -> Sequence[Described]:
         """dxFeed's spelling, as the name, and what is counted."""
@@ -86,7 +91,8 @@ class DxLink:
 
 
 class DxLinkSource:
-    """One endpoint, on one market. ``url`` None: TastyTrade names it."""
+    """One endpoint, on one market. ``url`` None: TastyTrade names it. ``history``: trades that were missed are asked
+    for."""
 
     def __init__(
         self,
@@ -96,12 +102,15 @@ class DxLinkSource:
         secrets_file: Path | None,
         venues: Sequence[Venue],
         clock: Clock,
+        *,
+        history: bool = False,
     ) -> None:
         self.spec = spec
         self.clock = clock
         self.venues = tuple(venues)
         self.market = market_of(spec.market)
         self.days = PlausibleDays(self.market)
+        self.past = Past(self.market, clock) if history else None
         self.ours: dict[str, str] = {}  # of all that was ever subscribed, by dxFeed's spelling; only ever added to
         if url is None:
             assert secrets_file is not None  # the settings ask for it

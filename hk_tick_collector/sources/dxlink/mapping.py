@@ -56,9 +56,13 @@ class _Moment(NamedTuple):
 
 
 class TradeMapper:
-    """One instance for one connection, used by one thread. ``symbols``: ours by dxFeed's; may be added to."""
+    """One instance for one connection, used by one thread. ``symbols``: ours by dxFeed's; may be added to.
+    ``push_type``: how its ticks came."""
 
-    def __init__(self, market: Market, days: PlausibleDays, symbols: Mapping[str, str]) -> None:
+    def __init__(
+        self, market: Market, days: PlausibleDays, symbols: Mapping[str, str], push_type: str = PUSH_TYPE_PUSH
+    ) -> None:
+        self._push_type = push_type
         self._days = DayOfMinute(market, days)
         self._symbols = symbols
         self._has_parts = market.code == "US"  # of a share
@@ -98,7 +102,7 @@ class TradeMapper:
         worth = self._price(price)
         turnover = turnover_of(worth, size, MAX_SIZE) if self._has_parts else None
         volume = _size(size) if turnover is None else None
-        is_snapshot = type(flags) is int and flags & SNAPSHOT
+        is_snapshot = self._push_type != PUSH_TYPE_PUSH or (type(flags) is int and flags & SNAPSHOT)
         tick: Tick = tuple.__new__(
             DxTick,
             (
@@ -110,7 +114,7 @@ class TradeMapper:
                 side if side in ("BUY", "SELL") else "NEUTRAL",
                 moment.seq,
                 _trade_type(is_valid, is_leg, is_extended, conditions),
-                PUSH_TYPE_PUSH,
+                self._push_type,
                 moment.trading_day,
                 recv_ts_ms,
                 "SNAPSHOT" if is_snapshot else "REALTIME",

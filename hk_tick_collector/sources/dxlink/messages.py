@@ -18,7 +18,7 @@ from hk_tick_collector.sources.remote.conversation import read_object
 MAX_MESSAGE_BYTES = 4 << 20
 SILENCE_SEC = 60  # without any message: lost. Announced in SETUP, and the server promises to keep it
 KEEPALIVE_SEC = 20  # the server wants one within 60 s
-FEED_CHANNEL = 1
+FEED_CHANNEL, HISTORY_CHANNEL = 1, 3
 EVENT = "TimeAndSale"
 NEEDED = ("eventSymbol", "index", "time", "price", "size")
 FIELDS = (
@@ -58,11 +58,16 @@ def request_feed() -> str:
     return _text("CHANNEL_REQUEST", FEED_CHANNEL, service="FEED", parameters={"contract": "STREAM"})
 
 
-def feed_setup() -> str:
+def request_history() -> str:
+    """A channel that answers with what there was, and then goes on."""
+    return _text("CHANNEL_REQUEST", HISTORY_CHANNEL, service="FEED", parameters={"contract": "HISTORY"})
+
+
+def feed_setup(channel: int = FEED_CHANNEL) -> str:
     """No aggregation, short rows, these fields."""
     return _text(
         "FEED_SETUP",
-        FEED_CHANNEL,
+        channel,
         acceptAggregationPeriod=0,
         acceptDataFormat="COMPACT",
         acceptEventFields={EVENT: FIELDS},
@@ -76,6 +81,15 @@ def subscription(*, add: Sequence[str] = (), remove: Sequence[str] = ()) -> str:
         name: [{"type": EVENT, "symbol": symbol} for symbol in symbols] for name, symbols in lists.items() if symbols
     }
     return _text("FEED_SUBSCRIPTION", FEED_CHANNEL, **events)
+
+
+def history(*, add: tuple[str, int] | None = None, remove: tuple[str, int] | None = None) -> str:
+    """A symbol, and from when on (UTC epoch ms) its trades are to be shown."""
+    asked = {"add": add, "remove": remove}
+    events = {
+        name: [{"type": EVENT, "symbol": one[0], "fromTime": one[1]}] for name, one in asked.items() if one is not None
+    }
+    return _text("FEED_SUBSCRIPTION", HISTORY_CHANNEL, **events)
 
 
 def _text(kind: str, channel: int, **fields: Any) -> str:

@@ -10,8 +10,8 @@ TITLE = "dxLink"
 TASTYTRADE = "https://api.tastyworks.com"
 
 # Symbols a subscription message: some 2,000 were too many for a live server (close code 1009).
-# TimeAndSale's index names a trade and counts none. Nothing can be asked for later: what TastyTrade shows of the past
-# is bars.
+# TimeAndSale's index names a trade and counts none. There are no newest rows to be asked for: what an endpoint shows of
+# the past it shows from a time on (``history``), and TastyTrade promises that for bars alone.
 LIMITS = PullLimits(newest_rows=0, subscribe_batch=200)
 
 US = SourceSpec(PROVIDER, "US", Identity.SEQUENCE, EvidenceLevel.ID, LIMITS, title=TITLE)
