@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hk_tick_collector.schwab_sim.server import FAULTS, Exchange, start_rest
+from hk_tick_collector.schwab_sim.server import ACCESS_SEC, FAULTS, Exchange, start_rest
 from hk_tick_collector.schwab_sim.tape import Tape, read_truth
 from hk_tick_collector.sims.command import (
     SIZE,
@@ -37,11 +37,13 @@ def _add_options(run: argparse.ArgumentParser) -> None:
     run.add_argument("--rate", type=positive, default=20.0, help="trades a second, of all symbols")
     run.add_argument("--conflate-ms", type=int, default=500, help="how often the last trades are told; 0: each one is")
     run.add_argument("--total", type=int, default=0, help="volume of the day so far, of each symbol")
+    run.add_argument("--access-sec", type=int, default=ACCESS_SEC, help="how long an access token lasts")
     run.add_argument("--seed", type=int, default=1)
 
 
 def _run(args: argparse.Namespace) -> None:
-    exchange = Exchange(Tape(names(args.symbols), args.seed, args.truth, args.total), args.rate, args.conflate_ms)
+    tape = Tape(names(args.symbols), args.seed, args.truth, args.total)
+    exchange = Exchange(tape, args.rate, args.conflate_ms, args.access_sec)
     rest = start_rest(exchange, args.rest_port)
 
     def ready(port: int) -> None:

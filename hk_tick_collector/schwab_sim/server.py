@@ -85,8 +85,9 @@ class _Client:
 class Exchange(Hub[_Client]):
     """All clients, and what they are told. ``run`` on a loop; the other methods on any thread."""
 
-    def __init__(self, tape: Tape, trades_per_sec: float, conflate_ms: int = 500) -> None:
+    def __init__(self, tape: Tape, trades_per_sec: float, conflate_ms: int = 500, access_sec: int = ACCESS_SEC) -> None:
         super().__init__()
+        self.access_sec = access_sec
         self._tape = tape
         self._pace = Pace(trades_per_sec, MAX_TRADES)
         self._conflate_sec = conflate_ms / 1000
@@ -308,8 +309,8 @@ class _Rest(Rest):
         else:
             access = self.simulated.new_token(self.simulated.access_tokens, "access")
             self.answer(200, {
-                "access_token": access, "refresh_token": refresh, "id_token": "an-id", "expires_in": ACCESS_SEC,
-                "token_type": "Bearer", "scope": "api",
+                "access_token": access, "refresh_token": refresh, "id_token": "an-id", "scope": "api",
+                "expires_in": self.simulated.access_sec, "token_type": "Bearer",
             })  # fmt: skip
 
     def _login_page(self, query: Mapping[str, str]) -> None:
