@@ -190,10 +190,10 @@ class HistoryChannel:
             while not self._end and not self._refusal:
                 await self._wait(until_sec)
         except TimeoutError:
+            self._asked = None
             await self._wire.send(messages.history(remove=missed))
             return False
-        finally:
-            self._asked = None
+        self._asked = None  # not where the connection ends under it: who counts that comes afterwards
         if self._refusal:
             return False
         await self._wire.send(messages.history(remove=missed))
