@@ -42,7 +42,6 @@ QUESTIONS = {
 # In this order: some change what those behind them find.
 COMMANDS: dict[str, str] = {
     "help": "--help",
-    "sources": "sources",
     "day": "day 20261119",
     "day_all": "day 20261120 --recount --all",
     "day_symbol": "day 20261119 --symbols 5",

@@ -16,8 +16,11 @@ from tests import at_80, forked
 from tests.harness import clean_env
 from tests.tickctl import tickctl as run
 
-# What OpenD, this machine or another program has to answer, and what depends on SQLite's version.
-ELSEWHERE = {"status", "doctor", "symbols", "repair", "import", "serve", "vacuum", "alert", "schwab", "screen", "ship"}
+# What OpenD, this machine, the hour or another program has to answer, and what depends on SQLite's version.
+ELSEWHERE = {
+    "status", "doctor", "symbols", "repair", "import", "serve", "sources", "vacuum", "alert", "schwab", "screen",
+    "ship",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +38,15 @@ def test_every_command_is_here() -> None:
     named = {words.split()[0] for words in at_80.COMMANDS.values()}
     assert named - {"--help"} == set(ALL) - ELSEWHERE
     assert {path.stem for path in at_80.KEPT.iterdir()} == set(at_80.COMMANDS)
+
+
+@pytest.mark.parametrize("columns", [40, 80])
+def test_sources_fits_at_any_hour(root: Path, columns: int) -> None:
+    """It names the phase that the market is in."""
+    environment = clean_env(root.parent / "home", FUTU_SYMBOLS="HK.00005", NO_COLOR="1")
+    done = forked.parent().run_on_terminal(["sources", "--data-root", str(root)], environment, columns)
+    assert widest(done.stdout) <= columns
+    assert done.stderr == "1 recorder, 1 with a problem\n"
 
 
 def test_what_is_shown_is_what_was_kept() -> None:
