@@ -92,3 +92,12 @@ def test_client_reads_a_day_and_a_year(tmp_path: Path) -> None:
     assert {row["read by"] for row in day} > {"hk.load, Arrow", "hk.load, pandas", "floor: polars.scan_parquet"}
     assert year["ticks"] == floor["ticks"] == "1,500"
     assert 0 < number(year["peak MB"]) < 300, "of its own process"
+
+
+def test_dashboard_says_when_its_first_page_is_slower_than_wanted(tmp_path: Path) -> None:
+    done = bench(tmp_path, "dashboard")
+    rows = {row["page"]: row for row in tables(done.stdout)}
+    is_slow = number(rows["first page"]["p50 ms"]) > number(rows["aim"]["p50 ms"])
+    assert ("the first page took" in done.stderr, done.returncode) == (is_slow, int(is_slow)), done.stdout + done.stderr
+    assert number(rows["first page"]["bytes"]) < number(rows["aim"]["bytes"])
+    assert number(rows["floor"]["p50 ms"]) > 0

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -35,6 +36,7 @@ from tests.ticks import DAY, make_ticks
 
 PAGES = ("", "coverage", "symbol", "days", "data", "sql", "alerts", "sources", "server")
 PACKED_BYTES_MAX = 120_000
+FIRST_PAGE_BYTES_MAX = 50_000
 SYMBOLS = "HK.00700,HK.00005,HK.00941"
 JOKER = "<img src=x onerror=alert(1)>"
 
@@ -74,6 +76,36 @@ def show(page: Page, url: str, name: str = "") -> None:
     """Open a page of the dashboard and wait until it shows what it has asked for."""
     page.goto(f"{url}/ui/#/{name}")
     expect(page.locator("main h1").first).to_be_visible()
+
+
+def test_the_first_page_waits_for_no_code_of_another_one(browser: Browser, served: Served) -> None:
+    """A library of charts is half of the bytes; it comes once the first page shows, and so do the other pages."""
+    asked: list[str] = []
+    with page_of(browser, Seen()) as page:
+        page.on("request", lambda request: asked.append(urlsplit(request.url).path.rpartition("/ui/")[2]))
+        with page.expect_request("**/pages/symbol.js*"):
+            show(page, served.url)
+    before = asked[: asked.index("pages/symbol.js")]
+    assert {"pages/overview.js", "chinese.js"} <= set(before)
+    assert "vendor/lightweight-charts.js" not in before
+    files = read_files()
+    assert sum(len(files[path].packed) for path in set(before) & set(files)) <= FIRST_PAGE_BYTES_MAX
+
+
+def test_a_page_whose_code_does_not_come_is_asked_for_again(browser: Browser, served: Served) -> None:
+    refused: list[str] = []
+
+    def refuse_twice(route: Route) -> None:
+        if len(refused) < 2:
+            refused.append(route.request.url)
+            route.abort()
+        else:
+            route.continue_()
+
+    with page_of(browser, Seen()) as page:
+        page.route("**/pages/days.js*", refuse_twice)
+        show(page, served.url, "days")
+    assert len(refused) == 2
 
 
 @pytest.mark.parametrize(

@@ -4,16 +4,23 @@ import { html, render, useEffect, useState } from "./vendor/htm-preact.js";
 import { getJson, logIn, logOut, query, Refused } from "./api.js";
 import { Failed, usePoll } from "./parts.js";
 import { clock, iso, keep, prefs, t, zoneName } from "./text.js";
-import { Alerts } from "./pages/alerts.js";
-import { Coverage } from "./pages/coverage.js";
-import { Data } from "./pages/data.js";
-import { Days } from "./pages/days.js";
-import { Overview } from "./pages/overview.js";
-import { Server } from "./pages/server.js";
-import { Snapshots } from "./pages/snapshots.js";
-import { Sources } from "./pages/sources.js";
-import { Sql } from "./pages/sql.js";
-import { Symbol } from "./pages/symbol.js";
+
+const AGAIN_MS = 2000, OTHERS_MS = 1000;
+/** What loads a page: its code comes when it is first wanted, so that the first page waits for no library of charts. */
+function later(load, name) {
+  let page = null;
+  return () => (page ??= load().then((module) => module[name], (error) => { page = null; throw error; }));
+}
+const Alerts = later(() => import("./pages/alerts.js"), "Alerts");
+const Coverage = later(() => import("./pages/coverage.js"), "Coverage");
+const Data = later(() => import("./pages/data.js"), "Data");
+const Days = later(() => import("./pages/days.js"), "Days");
+const Overview = later(() => import("./pages/overview.js"), "Overview");
+const Server = later(() => import("./pages/server.js"), "Server");
+const Snapshots = later(() => import("./pages/snapshots.js"), "Snapshots");
+const Sources = later(() => import("./pages/sources.js"), "Sources");
+const Sql = later(() => import("./pages/sql.js"), "Sql");
+const Symbol = later(() => import("./pages/symbol.js"), "Symbol");
 
 const PAGES = [["", "Overview", Overview], ["coverage", "Coverage", Coverage], ["symbol", "Symbol", Symbol],
   ["days", "Days", Days], ["snapshots", "Snapshots", Snapshots], ["data", "Data", Data], ["sql", "SQL", Sql],
@@ -29,6 +36,19 @@ export const go = (name, of = "", given = {}) => {
   const rest = query(given);
   location.hash = `/${name}${of ? `/${encodeURIComponent(of)}` : ""}${rest ? `?${rest}` : ""}`;
 };
+
+/** The page of a loader, or null until it is there; a server that is away is asked again. */
+function usePage(load) {
+  const [found, setFound] = useState({ load: null, Page: null });
+  useEffect(() => {
+    let isOver = false, timer = 0;
+    const look = () => load().then((Page) => { if (!isOver) setFound({ load, Page }); },
+      () => { if (!isOver) timer = setTimeout(look, AGAIN_MS); });
+    look();
+    return () => { isOver = true; clearTimeout(timer); };
+  }, [load]);
+  return found.load === load ? found.Page : null;
+}
 
 function useNow() {
   const [now, setNow] = useState(Date.now());
@@ -82,15 +102,22 @@ function Frame({ onOut, onRefused, session }) {
   const [status, error] = usePoll((signal) => getJson("/v1/status", signal), "status", 2000);
   useEffect(() => { if (error instanceof Refused && error.status === 401) onRefused(); }, [error]);
   const markets = status ? status.roots.map((root) => root.market) : [];
-  const market = markets.includes(at.given.market) ? at.given.market : markets[0] ?? null;
-  const [calendar] = usePoll((signal) => getJson(`/v1/calendar?${query({ market })}`, signal), `calendar ${market}`, 600_000);
+  const wanted = markets.includes(at.given.market) ? at.given.market : null; // null: the server's first market
+  const [calendar] = usePoll((signal) => getJson(`/v1/calendar?${query({ market: wanted })}`, signal), `calendar ${wanted}`, 600_000);
+  const market = wanted ?? calendar?.market ?? markets[0] ?? null;
   useEffect(() => {
     document.documentElement.dataset.theme = prefs.theme;
     document.documentElement.lang = prefs.language === "zh" ? "zh-Hant-HK" : "en";
   });
   const zone = calendar ? calendar.zone : "UTC";
   const root = status ? status.roots.find((found) => found.market === market) : null;
-  const [, title, Page] = PAGES.find(([name]) => name === at.name) ?? PAGES[0];
+  const [, title, load] = PAGES.find(([name]) => name === at.name) ?? PAGES[0];
+  const Page = usePage(load);
+  const isShown = Boolean(Page && calendar && status);
+  useEffect(() => { // the other pages are there when somebody goes to one, even should the server be away then
+    const timer = isShown ? setTimeout(() => PAGES.forEach(([, , other]) => other().catch(() => {})), OTHERS_MS) : 0;
+    return () => clearTimeout(timer);
+  }, [isShown]);
   // Each kind of record has pages of its own; those of the other one have nothing to show.
   const others = root?.noun === "snapshot" ? ["coverage", "symbol", "days", "data", "sql"] : ["snapshots"];
   const link = (name) => `#/${name}${markets.length > 1 ? `?market=${market}` : ""}`;
@@ -110,7 +137,7 @@ function Frame({ onOut, onRefused, session }) {
     <main id="main" tabindex="-1">
       ${error && !(error instanceof Refused) && html`<p class="note bad" role="alert">${t("The server does not answer; trying again.")}</p>`}
       ${error instanceof Refused && html`<${Failed} error=${error} />`}
-      ${calendar && status ? html`<${Page} key=${`${at.name} ${market}`} status=${status} root=${root} market=${market}
+      ${isShown ? html`<${Page} key=${`${at.name} ${market}`} status=${status} root=${root} market=${market}
         calendar=${calendar} zone=${zone} now=${now} of=${at.of} given=${at.given} />` : html`<p class="loading">…</p>`}
     </main>
     <footer>${t("Charts")}: <a href="https://www.tradingview.com/" rel="noreferrer">TradingView Lightweight Charts™</a> · ${" "}<a href="../docs">API</a></footer>`;
