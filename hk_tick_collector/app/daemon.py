@@ -368,7 +368,8 @@ class Daemon:
     async def _aside(self, name: str, call: Callable[[], T]) -> T | None:
         """A step of the stop that needs the disk, on a thread of its own; None when the disk hangs for too long."""
         try:
-            return await asyncio.wait_for(in_thread(name, call), RESCUE_TIMEOUT_SEC)
+            async with asyncio.timeout(RESCUE_TIMEOUT_SEC):
+                return await in_thread(name, call)
         except TimeoutError:
             log.error(event("stop_hangs", step=name, after_sec=RESCUE_TIMEOUT_SEC, action="going on without it"))
             return None

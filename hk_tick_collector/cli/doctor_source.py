@@ -207,7 +207,8 @@ async def _symbols(patient: _Patient) -> Outcome:
 
     wanted = patient.wanted
     try:
-        answers = await asyncio.wait_for(Reference(patient.connection).static_info(wanted), SYMBOLS_TIMEOUT_SEC)
+        async with asyncio.timeout(SYMBOLS_TIMEOUT_SEC):
+            answers = await Reference(patient.connection).static_info(wanted)
     except TimeoutError:
         return warn(
             f"OpenD did not tell in {SYMBOLS_TIMEOUT_SEC:g} s about all {len(wanted)} symbols", "try again in a minute"

@@ -213,8 +213,9 @@ class StatusFile:
         """The last word after an ordered end. Gives up after CLOSE_TIMEOUT_SEC: the file is then merely old."""
         import asyncio  # noqa: PLC0415
 
-        with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._write_last(reason), CLOSE_TIMEOUT_SEC)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_TIMEOUT_SEC):
+                await self._write_last(reason)
 
     async def _write_last(self, reason: str) -> None:
         await self._idle.wait()

@@ -21,6 +21,7 @@ from hk_tick_collector.core.facts import DayFact, Fact, RowsRead
 from hk_tick_collector.core.logline import RateLimitedLog, event, log_of_kind
 from hk_tick_collector.core.options import from_setting
 from hk_tick_collector.core.progress import IngestProgress
+from hk_tick_collector.core.waiting import is_set_within
 from hk_tick_collector.ingest.quarantine import Quarantine
 from hk_tick_collector.ingest.queue import RecordQueue
 from hk_tick_collector.ingest.spill import SpillQueue
@@ -201,8 +202,9 @@ class PersistWorker(Generic[RecordT]):
     async def close(self) -> None:
         """Write what waits for the quarantine, checkpoint and close the day files. Raises ``StoreError``."""
         if self._quarantine.waiting_rows:
-            with contextlib.suppress(StoreError, asyncio.TimeoutError):
-                await asyncio.wait_for(self._flush_quarantine(), CLOSE_TIMEOUT_SEC)
+            with contextlib.suppress(StoreError, TimeoutError):
+                async with asyncio.timeout(CLOSE_TIMEOUT_SEC):
+                    await self._flush_quarantine()
         self._quarantine.close()
         await self._writer.close(CLOSE_TIMEOUT_SEC)
 
@@ -323,8 +325,7 @@ class PersistWorker(Generic[RecordT]):
             spill_rows=self._spill.rows,
             exc_info=not busy,
         )
-        with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._hurry.wait(), wait_sec)
+        await is_set_within(self._hurry, wait_sec)
         if self._hurry.is_set():
             raise error
 

@@ -111,7 +111,8 @@ class WriterThread(Generic[RecordT]):
     async def close(self, timeout_sec: float) -> None:
         """Checkpoint and close the files, end the thread. Raises ``StoreError``, also when it takes too long."""
         try:
-            await asyncio.wait_for(self.call(lambda writer: writer.close()), timeout_sec)
+            async with asyncio.timeout(timeout_sec):
+                await self.call(lambda writer: writer.close())
         except TimeoutError:
             self.abandon()
             raise StoreUnavailable(f"the day files could not be closed in {timeout_sec:g} s") from None

@@ -99,7 +99,8 @@ class ClientSession:
         """Answer until the connection ends; why it ended."""
         try:
             # asyncio.timeout() begins with Python 3.11.
-            first = await asyncio.wait_for(self._reader.readexactly(wire.HEADER_BYTES), INIT_TIMEOUT_SEC)
+            async with asyncio.timeout(INIT_TIMEOUT_SEC):
+                first = await self._reader.readexactly(wire.HEADER_BYTES)
             await self._serve_one(first)
             while True:
                 await self._serve_one(await self._reader.readexactly(wire.HEADER_BYTES))

@@ -17,7 +17,6 @@ last look that found it), or the right to it is lost.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol, runtime_checkable
@@ -27,6 +26,7 @@ from hk_tick_collector.core.clock import Clock
 from hk_tick_collector.core.errors import FeedError, FeedLost
 from hk_tick_collector.core.logline import RateLimitedLog, event
 from hk_tick_collector.core.progress import BookProgress, FeedProgress
+from hk_tick_collector.core.waiting import is_set_within
 from hk_tick_collector.records.book import (
     Book,
     BookEvent,
@@ -219,8 +219,7 @@ class BookKeeper:
                 elif is_begun():
                     self._seen_us = self._now_us()
                     await self._look_safely(feed, ticks)
-                with contextlib.suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), self._check_sec if is_begun() else BEGIN_CHECK_SEC)
+                await is_set_within(self._wake, self._check_sec if is_begun() else BEGIN_CHECK_SEC)
                 self._wake.clear()
         finally:
             is_known_now = link.lost.done() or self._end_reason == STOPPED

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 
 from hk_tick_collector.core.clock import Clock
 from hk_tick_collector.core.logline import event
 from hk_tick_collector.core.progress import FeedProgress
+from hk_tick_collector.core.waiting import is_set_within
 from hk_tick_collector.records.tick import PUSH_TYPE_REPAIR
 from hk_tick_collector.sources.completeness import Completeness
 from hk_tick_collector.sources.holes import Hole
@@ -51,8 +51,7 @@ class Repairer:
     async def run(self, link: Link) -> None:
         """Repair until the connection is gone (``FeedLost``)."""
         while True:
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), RETRY_MIN_SEC if self._tries else IDLE_CHECK_SEC)
+            await is_set_within(self._wake, RETRY_MIN_SEC if self._tries else IDLE_CHECK_SEC)
             if self._continuity.has_holes:
                 await asyncio.sleep(REPAIR_SETTLE_SEC)
                 self._wake.clear()

@@ -8,7 +8,6 @@ stays responsive and stops at once whether OpenD is up, down or mute.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from hk_tick_collector.core.facts import DayFact, Fact
 from hk_tick_collector.core.logline import RateLimitedLog, event
 from hk_tick_collector.core.options import from_setting
 from hk_tick_collector.core.progress import FeedProgress
+from hk_tick_collector.core.waiting import is_set_within
 from hk_tick_collector.market.calendar import TradingCalendar
 from hk_tick_collector.market.dates import add_days
 from hk_tick_collector.sources.absence import NO_CONNECTION, NOT_LOGGED_IN, Absences
@@ -332,8 +332,7 @@ class FeedSession:
 
     async def _wait_check(self, link: Link) -> None:
         """Until the next check is due, or a notice or the watchdog asks for one now."""
-        with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._check_now.wait(), self._options.check_interval_sec)
+        await is_set_within(self._check_now, self._options.check_interval_sec)
         self._check_now.clear()
         self._check_rebuild()
         if link.lost.done():

@@ -364,7 +364,8 @@ class Connection:
         self._context = _Context(self._host, self._port, callbacks)
         self._context.connect_once()
         try:
-            await asyncio.wait_for(asyncio.shield(self._connected), timeout_sec)
+            async with asyncio.timeout(timeout_sec):
+                await asyncio.shield(self._connected)
         except TimeoutError:
             words = await _resolver_words(self._host)
             why = f"; the host is not known: {words}" if words else ""
@@ -557,7 +558,8 @@ class Connection:
             raise FeedLost
         info, key = context.send_request(packed, self._loop)
         try:
-            await asyncio.wait_for(info.event.future, timeout_sec)
+            async with asyncio.timeout(timeout_sec):
+                await info.event.future
         except TimeoutError:
             context.forget_request(key)
             raise FeedTimeout(f"OpenD did not answer request {packed[3]} in {timeout_sec:g} s") from None
@@ -626,8 +628,9 @@ async def _resolver_words(host: str) -> str | None:
             loop.call_soon_threadsafe(Connection._finish, answer, words)
 
     threading.Thread(target=ask, name="resolver", daemon=True).start()
-    with contextlib.suppress(asyncio.TimeoutError):
-        return await asyncio.wait_for(answer, RESOLVER_TIMEOUT_SEC)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(RESOLVER_TIMEOUT_SEC):
+            return await answer
     return None
 
 

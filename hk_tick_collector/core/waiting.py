@@ -1,0 +1,20 @@
+"""Waiting on the loop for something, for so long at most.
+
+When a task is cancelled in the same turn of the loop in which what it waits for comes, ``asyncio.wait_for`` of Python
+3.11 returns that, and the cancellation is gone: a loop that was told to end goes on, and who waits for its end waits
+for ever. It is banned (ruff, TID251); ``asyncio.timeout`` keeps the cancellation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+
+async def is_set_within(event: asyncio.Event, timeout_sec: float) -> bool:
+    """Is the event set, now or within this time?"""
+    try:
+        async with asyncio.timeout(timeout_sec):
+            await event.wait()
+    except TimeoutError:
+        return False
+    return True
