@@ -280,6 +280,8 @@ class Engine:
 
         options = dataset.ParquetFragmentScanOptions(use_buffered_stream=True, pre_buffer=False)
         files = dataset.dataset(paths, format=dataset.ParquetFileFormat(default_fragment_scan_options=options))
+        if self._symbols:  # here, not in the view alone: a question can name what the view reads
+            files = files.filter(dataset.field("symbol").isin(self._symbols))
         self._connection.register(f"archived_{version}", files)  # Arrow reads them: DuckDB is told of no file
         return f"archived_{version}"
 
