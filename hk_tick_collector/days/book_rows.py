@@ -19,6 +19,7 @@ import numpy.typing as npt
 from hk_tick_collector.core.errors import StoreCorrupt
 from hk_tick_collector.records.book import RowKind
 from hk_tick_collector.store.book_file import reading
+from hk_tick_collector.store.book_reader import symbols
 from hk_tick_collector.store.connect import translate
 
 FIRST_ROWS = 4096
@@ -80,6 +81,18 @@ def newest_no(path: Path) -> int:
     """The ``update_no`` of a file's newest row; 0 without any."""
     with reading(path) as conn:
         return conn.execute("SELECT max(rowid) FROM pushes").fetchone()[0] or 0
+
+
+def names_in(path: Path, chunk: Chunk, names: dict[int, str]) -> dict[int, str]:
+    """What the symbols of a chunk are called, by number: ``names`` as they were read before the chunk, or read again
+    where a symbol has come between. StoreCorrupt for a row of a symbol that the file does not name."""
+    there = set(np.unique(chunk.symbol_ids).tolist())
+    if there <= names.keys():
+        return names
+    names = {key: name for name, key in symbols(path).items()}
+    if unnamed := there - names.keys():
+        raise StoreCorrupt(f"{path} is damaged: a row of the symbol {min(unnamed)}, which it does not name")
+    return names
 
 
 def chunks(path: Path, only: Sequence[int] | None, part: Part, max_rows: int) -> Iterator[Chunk]:

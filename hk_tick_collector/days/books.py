@@ -158,6 +158,7 @@ def walk(
     states = States(depth)
     only = None if symbols is None and part == WHOLE else sorted(names)
     for chunk in book_rows.chunks(path, only, part, max(1, book_rows.CHUNK_ROWS * DEPTH // max(depth, DEPTH))):
+        names = book_rows.names_in(path, chunk, names)
         try:
             for rows, walked in states.walk(chunk, with_changes=with_changes):
                 yield WalkedRows(names, rows, walked)

@@ -68,6 +68,7 @@ def read(path: Path, symbols: Sequence[str] | None = None, part: Part = WHOLE) -
     names = {key: name for name, key in symbols_of(path).items() if symbols is None or name in symbols}
     only = None if symbols is None and part == WHOLE else sorted(names)
     for chunk in book_rows.chunks(path, only, part, CHUNK_ROWS):
+        names = book_rows.names_in(path, chunk, names)
         brokers = names_of(path)  # those that a chunk names are in the file before it is
         rows: list[_Row] = []
         columns = (chunk.update_nos, chunk.symbol_ids, chunk.recv_ts_us, chunk.kinds, chunk.merged)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pyarrow as pa
@@ -169,3 +171,26 @@ def test_files_of_queues_are_neither_day_files_nor_files_of_books(tmp_path: Path
     path.rename(book_file(tmp_path, DAY))
     with pytest.raises(StoreCorrupt, match="holds no order books"):
         book_reader.symbols(book_file(tmp_path, DAY))
+
+
+def test_rows_of_a_symbol_that_the_file_does_not_name_are_told(tmp_path: Path) -> None:
+    record_brokers(tmp_path, symbols=(TENCENT, "HK.00005"))
+    path = broker_file(tmp_path, DAY)
+    with closing(sqlite3.connect(path)) as conn, conn:
+        conn.execute("DELETE FROM symbols WHERE symbol = ?", (TENCENT,))
+    with pytest.raises(StoreCorrupt, match="does not name"):
+        list(arrow.read(path))
+
+
+def test_a_symbol_that_comes_while_reading_begins_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record_brokers(tmp_path)
+    path = broker_file(tmp_path, DAY)
+
+    def then_another(path: Path) -> dict[str, int]:
+        found = book_reader.symbols(path)
+        record_brokers(tmp_path, symbols=("HK.00005",))
+        return found
+
+    monkeypatch.setattr(arrow, "symbols_of", then_another)
+    told = pa.Table.from_batches(arrow.read(path))["symbol"].to_pylist()
+    assert set(told) == {TENCENT, "HK.00005"}

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hk_tick_collector.core.errors import StoreCorrupt
-from hk_tick_collector.days import book_rows, book_walk
+from hk_tick_collector.days import book_rows, book_walk, books
 from hk_tick_collector.days.book_rows import CLOCK_MARGIN_US
 from hk_tick_collector.days.books import Form, Part, newest_no, read, schema_of
 from hk_tick_collector.market.hk import HK
@@ -228,3 +228,29 @@ def test_symbols_that_are_not_there_give_no_rows(tmp_path: Path) -> None:
     assert set(_table(path, Form.LONG, ["HK.00005"])["symbol"].to_pylist()) == {"HK.00005"}
     with pytest.raises(ValueError, match="depth 0"):
         list(read(path, Form.WIDE, depth=0))
+
+
+@pytest.mark.parametrize("symbol", SYMBOLS)
+def test_rows_of_a_symbol_that_the_file_does_not_name_are_those_of_no_other(tmp_path: Path, symbol: str) -> None:
+    path = _file(tmp_path, list(map(PushEntry, lively_pushes(SYMBOLS, 60))))
+    with closing(sqlite3.connect(path)) as conn, conn:
+        conn.execute("DELETE FROM symbols WHERE symbol = ?", (symbol,))
+    for form in Form:
+        with pytest.raises(StoreCorrupt, match="does not name"):
+            _table(path, form)
+
+
+def test_a_symbol_that_comes_while_reading_begins_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pushes = list(lively_pushes(SYMBOLS, 60))
+    late = [push for push in pushes if push.symbol == SYMBOLS[0]]
+    path = _file(tmp_path, [PushEntry(push) for push in pushes if push.symbol != SYMBOLS[0]])
+
+    def then_another(path: Path) -> dict[str, int]:
+        found = book_reader.symbols(path)
+        _file(tmp_path, list(map(PushEntry, late)))
+        return found
+
+    monkeypatch.setattr(books, "symbols_of", then_another)
+    told = _table(path, Form.WIDE)["symbol"].to_pylist()
+    assert told == [state.symbol for state in book_reader.states(path)]
+    assert told.count(SYMBOLS[0]) == len(late)
