@@ -25,6 +25,7 @@ from hk_tick_collector.store.book_file import BOOK_KIND, BROKER_KIND, StateKind
 from hk_tick_collector.store.book_reader import SessionCounts
 
 REASONS_SHOWN = 3
+_NOT_UNPACKED = "they are in the archive, and were not unpacked for this"
 _OF_PUSHES = frozenset(
     field.name for field in fields(SymbolBookCertificate) if field.default is None and field.name != "suspected_holes"
 )
@@ -78,10 +79,12 @@ def part_of_books(
 ) -> BookCertificate:
     """That of some symbols alone. What is counted of the whole file is left out."""
     kept = tuple(one for one in books.symbols if keep(one.symbol))
+    if books.state == UNREAD:
+        return books if books.error is not None else replace(books, sentence=_NOT_UNPACKED)
     return replace(
         books,
-        state=books.state if books.state == UNREAD else _state(kept),
-        sentence=books.sentence if books.state == UNREAD else _sentence(kept, states),
+        state=_state(kept),
+        sentence=_sentence(kept, states),
         symbols=kept, received=None, stored=None, merged=None, unread=None,
     )  # fmt: skip
 
@@ -148,7 +151,7 @@ def _source(books: BookDay) -> str:
 
 
 def _state(symbols: Sequence[SymbolBookCertificate]) -> str:
-    return BLIND if any(one.state == BLIND for one in symbols) else WATCHED
+    return WATCHED if symbols and all(one.state == WATCHED for one in symbols) else BLIND
 
 
 def _symbol(one: SymbolBooks, seen: frozenset[str]) -> SymbolBookCertificate:

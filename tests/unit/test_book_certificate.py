@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import sqlite3
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from hk_tick_collector.archive.books import keep_books
+from hk_tick_collector.archive.pack import PARQUET, archive_day
 from hk_tick_collector.days.catalog import Day
 from hk_tick_collector.market.hk import HK
 from hk_tick_collector.market.hours import DayKind
@@ -30,12 +32,13 @@ from hk_tick_collector.records.book import (
     WatchRefused,
 )
 from hk_tick_collector.store import book_reader
-from hk_tick_collector.store.book_file import BROKER_KIND
+from hk_tick_collector.store.book_file import BOOK_KIND, BROKER_KIND, StateKind
 from hk_tick_collector.store.book_writer import BookWriter
 from hk_tick_collector.store.connect import SqliteOptions
 from hk_tick_collector.store.layout import book_file, broker_file
 from tests.books import DAY, OPEN_US
 from tests.brokers import broker_writer
+from tests.tickctl import record_day
 
 NEXT_DAY = "20261123"
 
@@ -137,7 +140,8 @@ def test_it_is_watched_and_witnessed_and_never_complete(tmp_path: Path) -> None:
     assert [one.pushes for one in noted.symbols] == [None, None]
     part = part_of_books(whole, lambda symbol: symbol == OTHER)
     assert (part.sentence, part.received) == ("1 symbol, watched 100 % of trading, 0 impossible states", None)
-    assert part_of_books(whole, lambda _: False).sentence == "no order books"
+    nothing = part_of_books(whole, lambda _: False)
+    assert (nothing.state, nothing.sentence) == ("blind", "no order books"), "nobody watched what is not there"
 
 
 def test_books_that_are_packed_or_damaged_are_said_to_be_unread(tmp_path: Path) -> None:
@@ -195,7 +199,8 @@ def test_queues_are_watched_and_counted_and_never_judged_or_complete(tmp_path: P
     assert {getattr(one, name) for one in whole.symbols for name in judged} == {None}  # nobody looked: not 0
     part = part_of_books(whole, lambda symbol: symbol == OTHER, BROKER_KIND)
     assert (part.sentence, part.received) == ("1 symbol, watched 100 % of trading", None)
-    assert part_of_books(whole, lambda _: False, BROKER_KIND).sentence == "no broker queues"
+    nothing = part_of_books(whole, lambda _: False, BROKER_KIND)
+    assert (nothing.state, nothing.sentence) == ("blind", "no broker queues")
 
 
 def test_a_blind_stretch_of_queues_is_told_with_its_reason_and_changes_no_book(tmp_path: Path) -> None:
@@ -218,6 +223,21 @@ def test_pushes_of_queues_that_do_not_add_up_are_said(tmp_path: Path) -> None:
     told = books_of(day, DayKind.WHOLE, NOW_MS, BROKER_KIND)
     assert told is not None
     assert (told.received, told.adds_up) == (51, False)
+
+
+@pytest.mark.parametrize("states", [BOOK_KIND, BROKER_KIND])
+def test_a_part_of_what_is_packed_counts_no_row_of_others(tmp_path: Path, states: StateKind) -> None:
+    certificate(tmp_path, healthy())
+    queue_certificate(tmp_path, watched_queues())
+    record_day(tmp_path)
+    archive_day(tmp_path, tmp_path / "_archive", DAY, (PARQUET,), made_at_ms=NOW_MS)
+    for path in (book_file(tmp_path, DAY), broker_file(tmp_path, DAY)):
+        path.unlink()
+    told = books_of(Day(DAY, None, tmp_path / "_archive", HK, tmp_path), DayKind.WHOLE, NOW_MS, states)
+    assert told is not None
+    assert re.match(r"\d+ rows in the archive", told.sentence)
+    part = part_of_books(told, lambda symbol: symbol == OTHER, states)
+    assert (part.state, part.sentence) == ("unread", "they are in the archive, and were not unpacked for this")
 
 
 def test_queues_that_are_packed_or_damaged_are_said_to_be_unread(tmp_path: Path) -> None:
