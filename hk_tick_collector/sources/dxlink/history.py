@@ -9,8 +9,9 @@ A symbol is asked for from the beginning of its trading day when the process fir
 before the connection was last heard when one was lost. What comes is stored like any other trade, and the store knows
 repeats by their index. Nothing is concluded from it: an index counts no trades, so a whole snapshot proves as little.
 
-Limits: one question at a time, and none while many rows wait to be stored; a day back at most; a connection that is
-lost twice under a question is not asked again by this process. So it can break no recording.
+Limits: one question at a time, and none while many rows wait to be stored; a day back at most; when the connection is
+lost twice over questions (from the channel's opening on, until shortly after the last one), before all that was missed
+is shown, this process asks no more. So it can break no recording.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ WHOLE_ANSWER_SEC = 600.0
 CHECK_SEC = 0.5
 MAX_WAITING_ROWS = 5000  # not stored yet: the next symbol is asked for later
 MAX_UNANSWERED = 3  # in a row
-MAX_LOSSES = 2  # of connections under a question, in a row
+MAX_LOSSES = 2  # of connections under a question, before all is shown
 ENDED, CUT_OFF = 0x08, 0x10  # eventFlags of a snapshot's last row
 REFUSED = "dxlink_history_refused"
 
@@ -108,9 +109,15 @@ class Past:
     def answered(self, missed: Missed) -> None:
         """As far as it is shown. What was lost meanwhile is asked for again."""
         with self._lock:
-            self._losses = 0
             if self._missed.get(missed.symbol, missed.from_ms) >= missed.from_ms:
                 self._missed.pop(missed.symbol, None)
+
+    def survived(self) -> None:
+        """The connection is still there a while after a question. Losses are forgiven once all is shown: a server that
+        ends every connection after some answers is asked all of it again on the next one."""
+        with self._lock:
+            if not self._missed:
+                self._losses = 0
 
     def postpone(self, missed: Missed) -> None:
         """Not answered: the others go first."""
@@ -148,15 +155,11 @@ class HistoryChannel:
         self._wire = wire
         self._moved = asyncio.Event()
         self._is_open = False
+        self.is_asking = False  # from before the channel is requested until a while after the last question
         self._asked: Missed | None = None
         self._end = 0  # the flag of the answer's last row
         self._came_rows = 0  # of the answer
         self._refusal = ""
-
-    @property
-    def is_asking(self) -> bool:
-        """Is a question open?"""
-        return self._asked is not None
 
     async def run(self) -> None:
         """Ask for all that is missed, for ever. FeedLost with the connection."""
@@ -168,7 +171,11 @@ class HistoryChannel:
                     log.info(event("dxlink_history_done", symbols=asked, rows=rows))
                     asked = rows = 0
                 await asyncio.sleep(CHECK_SEC)
+                if self.is_asking:
+                    self.is_asking = False
+                    self._past.survived()
                 continue
+            self.is_asking = True
             if not await self._ask(missed):
                 unanswered += 1
                 self._past.postpone(missed)
@@ -178,6 +185,7 @@ class HistoryChannel:
             unanswered = 0
             asked, rows = asked + 1, rows + self._came_rows
             self._past.answered(missed)
+        self.is_asking = False
 
     async def _ask(self, missed: Missed) -> bool:
         """True: it was answered, with whatever it has."""
@@ -193,7 +201,7 @@ class HistoryChannel:
             self._asked = None
             await self._wire.send(messages.history(remove=missed))
             return False
-        self._asked = None  # not where the connection ends under it: who counts that comes afterwards
+        self._asked = None
         if self._refusal:
             return False
         await self._wire.send(messages.history(remove=missed))

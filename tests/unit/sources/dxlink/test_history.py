@@ -108,6 +108,24 @@ def test_connections_that_are_lost_under_a_question_end_the_asking(
     assert "lost 2 times while the past was asked for" in caplog.text
 
 
+def test_a_loss_is_forgiven_once_all_is_shown_and_not_before(past: Past) -> None:
+    past.subscribed(["AAPL", "MSFT"])
+    past.lost(NOW_MS, under_a_question=True)
+    all_of(past, "AAPL")
+    past.survived()  # MSFT is still missing: a server that ends each connection after an answer would be asked for ever
+    past.lost(NOW_MS, under_a_question=True)
+    assert past.is_refused
+
+
+def test_a_loss_long_ago_counts_no_more(past: Past) -> None:
+    past.subscribed(["AAPL"])
+    past.lost(NOW_MS, under_a_question=True)
+    all_of(past, "AAPL")
+    past.survived()
+    past.lost(NOW_MS, under_a_question=True)
+    assert not past.is_refused
+
+
 def row(symbol: str, flags: Any = 0) -> Row:
     values: dict[str, Any] = {"eventSymbol": symbol, "eventFlags": flags}
     return tuple(values.get(name) for name in FIELDS)
@@ -138,6 +156,9 @@ class Wire:
     def there(self) -> list[str]:
         return ["AAPL", "MSFT", "NVDA", "TSLA"]
 
+    def taken_back(self) -> list[str]:
+        return [entry["symbol"] for message in self.sent for entry in message.get("remove", ())]
+
     def asked(self) -> list[str]:
         return [entry["symbol"] for message in self.sent for entry in message.get("add", ())]
 
@@ -149,7 +170,8 @@ def run(past: Past, wire: Wire, until: Callable[[], bool]) -> None:
         async with asyncio.timeout(60):
             while not until():
                 await asyncio.sleep(0.01)
-        assert not wire.channel.is_asking
+            while wire.channel.is_asking:
+                await asyncio.sleep(0.01)
         running.cancel()
 
     asyncio.run(work())
@@ -164,7 +186,7 @@ def test_one_that_does_not_answer_is_given_up_and_its_questions_are_taken_back(
     run(past, wire, lambda: past.is_refused)
     assert wire.asked() == ["AAPL", "MSFT", "NVDA"]  # each in its turn
     assert len(wire.asked()) == MAX_UNANSWERED
-    assert [entry["symbol"] for message in wire.sent for entry in message.get("remove", ())] == wire.asked()
+    assert wire.taken_back() == wire.asked()
 
 
 def test_one_that_goes_on_and_on_without_an_end_is_no_answer(past: Past, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,7 +198,7 @@ def test_one_that_goes_on_and_on_without_an_end_is_no_answer(past: Past, monkeyp
 
         def more() -> None:
             list(channel.trades([row(symbol)]))
-            if channel.is_asking:
+            if len(wire.taken_back()) < MAX_UNANSWERED:
                 loop.call_later(0.001, more)
 
         more()
@@ -204,3 +226,32 @@ def test_rows_without_a_trade_are_none_and_all_others_are_kept(past: Past) -> No
         assert list(channel.trades([late, empty, cancelled, broken, odd])) == [late, broken, odd]
 
     asyncio.run(work())
+
+
+@pytest.mark.parametrize("fatal", ["CHANNEL_REQUEST", "FEED_SETUP", "add", "remove"])
+def test_one_that_ends_the_connection_over_it_is_asked_on_two_and_no_more(past: Past, fatal: str) -> None:
+    class Fatal(Wire):
+        ends: asyncio.Event
+
+        async def send(self, text: str) -> None:
+            await super().send(text)
+            if fatal in (json.loads(text)["type"], *json.loads(text)):
+                self.ends.set()
+
+    async def connection() -> None:
+        """As the conversation does: what it runs is ended, then it tells of the loss."""
+        wire = Fatal(lambda channel, symbol: [*channel.trades([row(symbol, 4 | 8)])] and None)
+        wire.ends = asyncio.Event()
+        wire.channel = HistoryChannel(past, wire)
+        past.subscribed(["AAPL"])
+        running = asyncio.ensure_future(wire.channel.run())
+        async with asyncio.timeout(60):
+            await wire.ends.wait()
+        running.cancel()
+        await asyncio.wait([running])
+        past.lost(NOW_MS, under_a_question=wire.channel.is_asking)
+
+    for _ in range(history.MAX_LOSSES):
+        assert not past.is_refused
+        asyncio.run(connection())
+    assert past.is_refused
