@@ -242,11 +242,18 @@ def _onward(error: PositionLost, sink: Sink, counts: RelayCounts) -> Stand:
     _log.warning(event("relay_day", day=error.day, reason=str(error)))
     if not isinstance(error, DayChanged):
         return error.onward
+    if any(part.left >= error.day for part in parts_of(error.onward)):
+        # One that has left the day is not read there again, and what it has would count as given: the day begun again
+        # would be without it.
+        reason = "another data root has left the day: it stays as it was relayed, without what is new in this file"
+        _log.warning(event("relay_day", day=error.day, reason=reason))
+        assert isinstance(error.onward, JoinedPosition)
+        return JoinedPosition(
+            tuple(part.leaving(error.day) if part.left < error.day else part for part in error.onward.of)
+        )
     sink.begin_again(error.day)
     counts.days_begun_again += 1
     if isinstance(error.onward, Position):
         return error.onward
     # Whose trade a tick is was told by all of them, so all of them begin that day again.
-    return JoinedPosition(
-        tuple(part.moved(Place(error.day)) if part.left < error.day else part for part in error.onward.of)
-    )
+    return JoinedPosition(tuple(part.moved(Place(error.day)) for part in error.onward.of))

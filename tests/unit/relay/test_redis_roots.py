@@ -24,11 +24,12 @@ from hk_tick_collector.store.layout import archive_dir
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.harness import Process, wait_until
 from tests.redis_server import RedisServer
-from tests.unit.store_ticks import DAY, query, tick, ticks
+from tests.unit.store_ticks import DAY, OPEN_MS, query, tick, ticks
 
 STREAM = f"hk:ticks:{DAY}"
 SYMBOLS = ("HK.00700", "HK.00005")
 NAMES = ("symbol", "seq", "ts_ms", "price", "volume")
+NEXT_DAY, NEXT_MS = "20261123", OPEN_MS + 3 * 86_400_000
 DEADLINE_SEC = 60
 
 
@@ -194,6 +195,34 @@ def test_a_file_replaced_in_one_of_them_begins_the_day_again_with_all(
         wait_until_equal(server, roots, f"{STREAM}:2")
     assert set(streamed(server, f"{STREAM}:2").values()) == {1}
     other.close()
+
+
+def test_a_file_replaced_on_a_day_that_another_one_has_left_takes_nothing_out_of_the_stream(
+    roots: list[Path], writers: list[DayFileWriter], server: RedisServer
+) -> None:
+    for writer in writers:
+        writer.write(ticks(30))
+    writers[1].write(ticks(10, symbol=SYMBOLS[1]))
+    with relaying(server, roots):
+        wait_until_equal(server, roots)
+    wanted = streamed(server)
+    for writer in writers:
+        writer.close()
+    next_day = DayFileWriter(roots[1])
+    next_day.write([tick(1, day=NEXT_DAY, ts_ms=NEXT_MS)])
+    with relaying(server, roots):
+        wait_until(lambda: server.client.exists(f"hk:ticks:{NEXT_DAY}") == 1, "the second one goes on")
+    (roots[0] / f"{DAY}.db").unlink()
+    salvaged = DayFileWriter(roots[0])
+    salvaged.write(ticks(25, first=6))
+    with relaying(server, roots) as relay:
+        relay.wait_for("relay_day day=.*another data root has left the day")
+        next_day.write([tick(2, day=NEXT_DAY, ts_ms=NEXT_MS + 1)])
+        wait_until(lambda: server.client.xlen(f"hk:ticks:{NEXT_DAY}") == 2, "the newest day goes on")
+    stream = server.client.hget("hk:ticks:current", DAY)
+    assert streamed(server, str(stream)) == wanted
+    salvaged.close()
+    next_day.close()
 
 
 def test_data_roots_that_contradict_each_other_are_told_in_the_stream(
