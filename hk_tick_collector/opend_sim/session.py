@@ -98,7 +98,6 @@ class ClientSession:
     async def serve(self) -> str:
         """Answer until the connection ends; why it ended."""
         try:
-            # asyncio.timeout() begins with Python 3.11.
             async with asyncio.timeout(INIT_TIMEOUT_SEC):
                 first = await self._reader.readexactly(wire.HEADER_BYTES)
             await self._serve_one(first)
