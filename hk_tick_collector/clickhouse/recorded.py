@@ -249,3 +249,7 @@ class CopiedDays(Catalog):
         if trading_day not in days:
             raise NoData(f"no ticks of {trading_day} in {self.data_root}; {days_there(days)}")
         return CopiedDay(trading_day, self.copy, self.market)
+
+    def day_beside(self, trading_day: str) -> Day:
+        """As of ``Catalog``: its books are there, not here."""
+        return CopiedDay(trading_day, self.copy, self.market)

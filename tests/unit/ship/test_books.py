@@ -23,6 +23,7 @@ from hk_tick_collector.core.errors import StoreUnavailable
 from hk_tick_collector.days.book_content import book_content_of
 from hk_tick_collector.days.books import read_stored
 from hk_tick_collector.days.catalog import Day
+from hk_tick_collector.days.every import EveryDay
 from hk_tick_collector.query.engine import Engine
 from hk_tick_collector.ship.copies import Copies
 from hk_tick_collector.ship.marks import verified_books
@@ -169,6 +170,20 @@ def test_what_is_read_there_is_what_the_file_says(
     file.unlink()
     with Recordings(LocalFiles([(root, archive_dir(root))], older=Older(lambda: engine))) as joined:
         assert answers(joined)[:4] == told[:4]  # the ticks' day is here, the books are there
+
+
+def test_books_of_a_day_without_ticks_are_read_there_in_sql(
+    root: Path, file: Path, engine: ClickHouse, state: State
+) -> None:
+    keeper_of(root, engine, state).look()
+    sql = "SELECT symbol, count(*) AS pushes FROM books GROUP BY 1 ORDER BY 1"
+    told = []
+    for days in (EveryDay(catalog(root)), EveryDay(CopiedDays(Copy(engine, "A"), "HK"))):
+        assert (days.days(), days.with_ticks([DAY])) == ([DAY], [])
+        with Engine([], beside=days.beside([DAY])) as asked:
+            told.append([row for batch in asked.run(sql).batches for row in batch.to_pylist()])
+    assert told[1] == told[0]
+    assert sum(row["pushes"] for row in told[0]) == PUSHES + 3
 
 
 def test_books_of_a_day_without_any_there_are_told_of(
