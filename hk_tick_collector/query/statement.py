@@ -38,6 +38,7 @@ _FIRST_WORDS = frozenset(
 _SKIPPED = re.compile(r"\s+|--[^\n]*(?:\n|$)|/\*.*?\*/|\(", re.DOTALL)
 _EXPLAIN = re.compile(r"explain\s+(?:analyze\s+)?", re.IGNORECASE)
 _PIVOT = re.compile(r"\b(?:un)?pivot", re.IGNORECASE)
+_NAMES_ARE_MADE = ("query", "execute")  # in the names of table functions that may put a table's name together
 _NEEDED = "unused_columns"
 _OUTSIDE = re.compile(r"^Permission Error|disabled by configuration|(?:in|requires) the \w+ extension|Extension Error")
 _TIME_TYPES = re.compile(
@@ -100,7 +101,10 @@ def needs_of(connection: Any, sql: str, tables: dict[str, pa.Schema]) -> Needs:
         connection.execute(f"SET {setting}")
     inner = _explained(sql.strip()) or sql.strip()
     if _PIVOT.search(inner):  # its columns depend on the rows
-        return everything
+        text = inner.lower()
+        if any(word in text for word in _NAMES_ARE_MADE):
+            return everything
+        return Needs({name: read for name, read in everything.columns.items() if name in text})
     if _FIRST_WORDS.intersection((_first_word(inner),)) & {"describe", "desc", "show"}:
         return Needs()
     found = _scans(connection, inner, tables)

@@ -149,3 +149,24 @@ def test_a_day_of_nothing_is_named_with_what_there_is(root: Path) -> None:
     with pytest.raises(NoData, match=f"nothing is recorded of 20261124.*{BEFORE}.*{DAY}"):
         every(root).day("20261124")
     assert json.loads(ask(every(root), ALL)[0]["body"])["ticker"] == "SPX"
+
+
+@pytest.mark.parametrize(
+    ("sql", "loaded"),
+    [
+        ("PIVOT (SELECT symbol, category, spot FROM snapshots) ON category USING max(spot)", {"snapshots"}),
+        ("SELECT count(*) AS n FROM gaps -- pivot", set()),
+        ("SELECT count(*) AS n FROM query_table('snap' || 'shots') -- pivot", {"snapshots", "pictures"}),
+    ],
+)
+def test_a_pivot_loads_no_table_that_it_does_not_name(root: Path, sql: str, loaded: set[str]) -> None:
+    days, rows = every(root), 0
+
+    def count(more: int) -> None:
+        nonlocal rows
+        rows += more
+
+    with Engine([], beside=days.beside(days.days())) as engine:
+        list(engine.run(sql, count).batches)
+    of_table = {name: ask(days, f"SELECT count(*) AS n FROM {name}")[0]["n"] for name in ("snapshots", "pictures")}
+    assert rows == sum(of_table[name] for name in loaded)
