@@ -103,6 +103,6 @@ def test_who_names_no_kind_works_on_what_the_data_root_holds(root: Path, tmp_pat
     assert (told.returncode, "12,605 snapshots in 2 files" in told.stdout) == (0, True), told.stderr
     assert tickctl_json("day", data_root=root)["state"] == "proven"
     assert tickctl("day", BEFORE, data_root=root).returncode == 1  # it is over, and nothing proves it
-    for words in (("gaps",), ("top",), ("ticks", "US.SPX"), ("query", "SELECT 1"), ("verify", "--kind", "tick")):
+    for words in (("gaps",), ("top",), ("ticks", "US.SPX"), ("verify", "--kind", "tick")):
         told = tickctl(*words, data_root=root)
         assert (told.returncode, "holds snapshots" in told.stderr) == (3, True), (words, told.stderr)
