@@ -46,7 +46,7 @@ def test_sources_fits_at_any_hour(root: Path, columns: int) -> None:
     environment = clean_env(root.parent / "home", FUTU_SYMBOLS="HK.00005", NO_COLOR="1")
     done = forked.parent().run_on_terminal(["sources", "--data-root", str(root)], environment, columns)
     assert widest(done.stdout) <= columns
-    assert done.stderr == "1 recorder, 1 with a problem\n"
+    assert done.stderr.endswith("1 recorder, 1 with a problem\n")  # behind what there was no room for, at some hours
 
 
 def test_what_is_shown_is_what_was_kept() -> None:
