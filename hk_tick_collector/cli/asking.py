@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 from hk_tick_collector.core.clock import SystemClock
-from hk_tick_collector.core.errors import ConfigError
+from hk_tick_collector.core.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
     from hk_tick_collector.cli.common import App
@@ -23,7 +23,7 @@ REQUEST_TIMEOUT_SEC = 12.0
 _T = TypeVar("_T")
 
 
-class NotFromOpenD(ConfigError):
+class NotFromOpenD(InputError):
     """The settings name another source than the one that can be asked."""
 
 
@@ -34,8 +34,8 @@ def check_source(app: App) -> None:
 
     if app.places.source != PROVIDER:
         raise NotFromOpenD(
-            f"SOURCE={app.places.source}: only OpenD (SOURCE={PROVIDER}) can be asked for this, and this recorder does "
-            "not record from it"
+            f"SOURCE={app.places.source}: only OpenD (SOURCE={PROVIDER}) can be asked by a command; what another one "
+            "shows again its recorder asks for"
         )
 
 
@@ -48,7 +48,7 @@ def with_connection(
     of_data_root: bool = False,
 ) -> _T:
     """``watch.opend.with_connection`` to the OpenD of the settings. ``of_data_root``: it is asked about days of the
-    data root. ConfigError when those are of another market than the settings', or recorded from another source."""
+    data root. ConfigError when those are of another market than the settings'; NotFromOpenD."""
     from hk_tick_collector.store.data_root import foreign  # noqa: PLC0415
 
     settings = app.places  # a list of symbols may be what is asked for

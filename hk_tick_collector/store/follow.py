@@ -49,6 +49,7 @@ from hk_tick_collector.core.errors import StoreBusy, StoreCorrupt, StoreError, S
 from hk_tick_collector.store.companions import Mark, is_closed
 from hk_tick_collector.store.connect import as_store_error
 from hk_tick_collector.store.followed import TICKS, Followed
+from hk_tick_collector.store.layout import was_set_aside
 from hk_tick_collector.store.position import (
     MAX_PLACES,
     DayChanged,
@@ -167,6 +168,7 @@ class Follower:
         self._clock = clock or SystemClock()
         self._files: dict[str, _DayFile] = {}
         self._damaged: dict[str, float] = {}  # since when
+        self._anew_until: dict[str, float] = {}  # so long days count as begun anew
         self._days: list[str] = []
         self._list_at = float("-inf")
 
@@ -185,10 +187,11 @@ class Follower:
     def read_behind(self, position: Position, limit_rows: int = LIMIT_ROWS) -> Batch | None:
         """The next rows behind ``position``, at most ``limit_rows`` and of one day; None when there are none now.
 
-        A day that was read to its end may be put away: ``was_end`` tells. Raises DayChanged or DayGone when the
-        position does not fit; DayDamaged when a file is damaged and a newer day has begun, so that nobody will write to
-        it; StoreBusy and StoreUnavailable when the disk, a lock or rights are in the way (ask again with the same
-        position); StoreCorrupt when the newest file is damaged (the recorder sets it aside when it writes to it).
+        A day that was read to its end may be put away: ``was_end`` tells. None, too, while the newest day's file was
+        set aside and the next one is not made yet. Raises DayChanged or DayGone when the position does not fit;
+        DayDamaged when a file is damaged and a newer day has begun, so that nobody will write to it; StoreBusy and
+        StoreUnavailable when the disk, a lock or rights are in the way (ask again with the same position); StoreCorrupt
+        when the newest file is damaged (the recorder sets it aside when it writes to it).
         ValueError for a position in another kind of record.
         """
         if position.kind != self._kind.name:
@@ -246,7 +249,7 @@ class Follower:
                 position.moved(Place(place.day)),
             ) from None
         except FileNotFoundError:
-            if not place.rowid or self._is_end(place):
+            if not place.rowid or self._is_end(place) or self._begins_anew(place.day):
                 return []
             path = self._kind.file_of(self._root, place.day)
             raise DayGone(
@@ -270,6 +273,19 @@ class Follower:
         if self._ends.get(place.day) != place and self._was_end is not None and self._was_end(place):
             self._ends[place.day] = place
         return self._ends.get(place.day) == place
+
+    def _begins_anew(self, day: str) -> bool:
+        """Was the newest day's file set aside? The recorder's next rows make a new one, at lunch in an hour. Looked at
+        as often as for a new day."""
+        now_sec = self._monotonic()
+        if now_sec < self._anew_until.get(day, now_sec):
+            return True
+        newer = max(self._known_days(), default="") > day
+        with contextlib.suppress(OSError):
+            if not newer and was_set_aside(self._kind.file_of(self._root, day)):
+                self._anew_until[day] = now_sec + self._days_look_sec
+                return True
+        return False
 
     def _is_given_up(self, day: str) -> bool:
         """Is a damaged day over, and was it damaged at every look for a while?"""

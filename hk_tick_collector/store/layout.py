@@ -282,6 +282,11 @@ def set_aside_path(path: Path, now_ms: int) -> Path:
     return candidate
 
 
+def was_set_aside(path: Path) -> bool:
+    """Is there a damaged file beside ``path`` that had its name? OSError when the directory cannot be listed."""
+    return any(one.name.startswith(f"{path.name}.corrupt-") for one in path.parent.iterdir())
+
+
 def rescue_path(path: Path) -> Path:
     """A name beside ``path`` for a copy that is being made of it; it matches no pattern of day files."""
     return path.with_name(f".{path.name}.rescue")

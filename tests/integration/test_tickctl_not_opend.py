@@ -14,7 +14,7 @@ import pytest
 from tests.harness import Simulator, ended
 from tests.tickctl import tickctl
 
-SENTENCE = "SOURCE=dxlink: only OpenD (SOURCE=futu) can be asked for this, and this recorder does not record from it"
+SENTENCE = "SOURCE=dxlink: only OpenD (SOURCE=futu) can be asked by a command; what another one shows again its"
 
 
 @pytest.fixture
@@ -42,6 +42,7 @@ def test_is_refused(settings: dict[str, Any], words: tuple[str, ...]) -> None:
     done = tickctl(*words, **settings)
     assert (done.returncode, done.stdout) == (2, "")
     assert SENTENCE in done.stderr
+    assert "configuration" not in done.stderr, "nothing is wrong with it"
     assert ("--recorded-only --limit N ranks what is recorded" in done.stderr) == (words == ("universe",))
     assert not list(settings["data_root"].glob("*.db"))
 

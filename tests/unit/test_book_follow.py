@@ -23,7 +23,7 @@ from hk_tick_collector.store.book_writer import BookWriter
 from hk_tick_collector.store.connect import SqliteOptions
 from hk_tick_collector.store.follow import Follower, follow
 from hk_tick_collector.store.followed import BOOKS
-from hk_tick_collector.store.layout import book_file
+from hk_tick_collector.store.layout import book_file, set_aside_path
 from hk_tick_collector.store.position import DayChanged, DayGone, Position
 from tests.books import BOOKS as ANY_BOOK
 from tests.books import DAY, OPEN_US
@@ -165,6 +165,9 @@ def test_a_file_with_the_same_rows_goes_on_and_another_one_is_said(writer: BookW
     path.unlink()
     with BookFollower(tmp_path, days_look_sec=0) as follower, pytest.raises(DayGone, match=path.name):
         follower.read_behind(position)
+    set_aside_path(path, OPEN_US // 1000).touch()
+    with BookFollower(tmp_path, days_look_sec=0) as follower:
+        assert follower.read_behind(position) is None, "the next rows make a new one"
 
 
 def test_rows_that_do_not_fit_those_before_are_damage(writer: BookWriter, tmp_path: Path) -> None:

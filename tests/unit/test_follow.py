@@ -303,6 +303,46 @@ def test_a_file_with_the_same_rows_in_the_same_order_goes_on(
     assert rest(follower, position)[0] == seqs(ticks(3, first=2001))
 
 
+def test_a_file_that_was_set_aside_is_not_gone_while_the_next_one_is_to_come(
+    writer: DayFileWriter, root: Path, follower: Follower
+) -> None:
+    """At lunch that takes an hour; it is gone once a newer day has begun without it."""
+    writer.write(ticks(20))
+    _, position = rest(follower, Position())
+    writer.write(ticks(5, first=21))
+    follower.close()
+    writer.set_aside(DAY, "pages were damaged")
+    assert follower.read_behind(position) is None
+    writer.write(ticks(30))
+    with pytest.raises(DayChanged) as raised:
+        follower.read_behind(position)
+    assert rest(follower, raised.value.onward)[0] == seqs(ticks(30))
+    _, position = rest(follower, Position())
+    writer.write(ticks(5, first=31))
+    follower.close()
+    writer.set_aside(DAY, "pages were damaged again")
+    writer.write(ticks(3, day=AFTER))
+    with pytest.raises(DayGone):
+        follower.read_behind(position)
+
+
+def test_what_was_set_aside_is_looked_for_as_seldom_as_a_new_day(writer: DayFileWriter, root: Path) -> None:
+    clock = Monotonic()
+    with Follower(root, days_look_sec=1, monotonic=clock) as follower:
+        writer.write(ticks(20))
+        _, position = rest(follower, Position())
+        writer.write([tick(21)])
+        follower.close()
+        writer.set_aside(DAY, "pages were damaged")
+        assert follower.read_behind(position) is None
+        for path in root.glob(f"{DAY}.db.corrupt-*"):  # with its WAL
+            path.unlink()
+        assert follower.read_behind(position) is None
+        clock.now_sec += 1
+        with pytest.raises(DayGone):
+            follower.read_behind(position)
+
+
 def test_vacuum_keeps_rowids_or_is_said(writer: DayFileWriter, root: Path, follower: Follower) -> None:
     """Of a file with holes, which only other programs make."""
     db = root / f"{DAY}.db"
