@@ -22,9 +22,13 @@ from playwright.sync_api import Browser, Page, Route, expect
 from hk_tick_collector.alert.events import Event
 from hk_tick_collector.alert.outbox import Outbox
 from hk_tick_collector.core.complaint import Code, Level
+from hk_tick_collector.market.hk import HK
+from hk_tick_collector.records.book import Book, PushEntry, WatchBegan, WatchEnded
 from hk_tick_collector.serve.keys import edited
 from hk_tick_collector.serve.web.files import STATIC, read_files
 from hk_tick_collector.store.book_reader import states
+from hk_tick_collector.store.book_writer import BookWriter
+from hk_tick_collector.store.connect import SqliteOptions
 from hk_tick_collector.store.layout import book_file
 from hk_tick_collector.store.writer import DayFileWriter
 from tests.books import record_books
@@ -148,6 +152,37 @@ def test_the_symbol_page_shows_the_newest_book(
         expect(ladder.locator("tbody tr")).to_have_count(10)
         show(page, served.url, "symbol/HK.09988")  # whose books nobody records
         expect(page.get_by_role("region", name=title)).to_have_count(0)
+
+
+def test_the_ladder_moves_with_every_push_and_says_when_nobody_watches(browser: Browser, tmp_path: Path) -> None:
+    """From the live channel: after the first answer, no question for the book is let through."""
+    pushes = record_books(tmp_path / "live", symbols=("HK.00700",))
+    served = Served(tmp_path, tmp_path / "live")
+    asked: list[str] = []
+
+    def only_once(route: Route) -> None:
+        asked.append(route.request.url)
+        route.continue_() if len(asked) == 1 else route.abort()
+
+    with ended(served), page_of(browser, Seen()) as page:
+        page.route("**/v1/books/latest*", only_once)
+        with page.expect_websocket(lambda socket: "ticket" in socket.url):
+            show(page, served.url, "symbol/HK.00700")
+        ladder = page.locator(".ladder")
+        expect(ladder).to_contain_text("not watched now")
+        later_us = pushes[-1].recv_ts_us + 1_000_000
+        writer = BookWriter(tmp_path / "live", SqliteOptions(), HK.trading_day, lambda: later_us // 1000)
+        book = Book(((321.2, 1200, 3),), ((321.4, 3400, 5),))
+        push = pushes[-1]._replace(recv_ts_us=later_us, book=book)
+        writer.write(DAY, [WatchBegan("HK.00700", later_us - 1), PushEntry(push)], 1)
+        expect(ladder.locator("tbody tr")).to_have_count(1)
+        expect(ladder.locator("tbody tr")).to_have_text(re.compile(r"3\s*1,200\s*321\.20*\s*321\.40*\s*3,400\s*5"))
+        expect(ladder).not_to_contain_text("not watched now")
+        writer.write(DAY, [WatchEnded("HK.00700", later_us + 1, "a test")], 0)
+        expect(ladder).to_contain_text("not watched now")
+        expect(ladder.locator("tbody tr")).to_have_count(1)  # the last book that was known
+        writer.close()
+        assert len(asked) > 1  # when it is live the page asks once more, and then seldom
 
 
 @pytest.mark.parametrize("name", ["days", "coverage", "symbol"])

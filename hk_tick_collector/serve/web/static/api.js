@@ -42,11 +42,14 @@ export const logOut = () => asked("/v1/session", { method: "DELETE" });
 export const query = (parts) =>
   new URLSearchParams(Object.entries(parts).filter(([, value]) => value !== null && value !== undefined && value !== "")).toString();
 
+const ROWS = { tick: "ticks", book: "books" }; // of a message, by the kind of record
+
 /**
  * Rows of one symbol as they are stored: `onRows(rows)` with objects, `onState("live" | "reconnecting" | "none")`.
- * "none": this server has no live channel at this address, so the caller asks every second instead. Returns what ends it.
+ * `options`: of the subscription, such as `{ kind: "book", depth: 10 }`. "none": this server has no live channel at this
+ * address, so the caller asks every second instead. Returns what ends it.
  */
-export function follow(symbol, onRows, onState) {
+export function follow(symbol, onRows, onState, options = { kind: "tick" }) {
   let cursor = "now", columns = [], socket = null, timer = 0, isOver = false;
   const later = () => {
     if (isOver) return;
@@ -72,7 +75,7 @@ export function follow(symbol, onRows, onState) {
     const listen = () => { clearTimeout(timer); timer = setTimeout(lost, 15000); };
     listen();
     line.onclose = line.onerror = lost;
-    line.onopen = () => line.send(JSON.stringify({ op: "subscribe", symbols: [symbol], since: cursor, on_slow: "conflate" }));
+    line.onopen = () => line.send(JSON.stringify({ op: "subscribe", symbols: [symbol], since: cursor, on_slow: "conflate", ...options }));
     line.onmessage = ({ data }) => {
       if (socket !== line) return;
       listen();
@@ -81,7 +84,8 @@ export function follow(symbol, onRows, onState) {
       if (told !== null && message.prev !== undefined && message.prev !== told) { lost(); return; }
       if (message.type === "welcome") { columns = message.columns; onState("live"); }
       if (message.cursor) cursor = told = message.cursor;
-      if (message.ticks) onRows(message.ticks.map((row) => Object.fromEntries(columns.map((name, at) => [name, row[at]]))));
+      const rows = message[ROWS[options.kind]];
+      if (rows?.length) onRows(rows.map((row) => Object.fromEntries(columns.map((name, at) => [name, row[at]]))));
     };
   };
   connect();
