@@ -26,9 +26,11 @@ def broker_writer(root: Path, now_ms: int = OPEN_US // 1000) -> BookWriter:
     return BookWriter(root, SqliteOptions(), HK.trading_day, lambda: now_ms, kind=BROKER_KIND)
 
 
-def record_brokers(root: Path, day: str = DAY, symbols: tuple[str, ...] = ("HK.00700",)) -> list[BrokerPush]:
+def record_brokers(
+    root: Path, day: str = DAY, symbols: tuple[str, ...] = ("HK.00700",), pushes: int = 300
+) -> list[BrokerPush]:
     """A closed file of broker queues of a day, watched from the opening to its last push; what was pushed."""
-    pushed = list(lively_queues(symbols, 300))
+    pushed = list(lively_queues(symbols, pushes))
     end_us = pushed[-1].recv_ts_us + 1
     writer = broker_writer(root, end_us // 1000)
     began: list[BookEntry] = [WatchBegan(symbol, OPEN_US) for symbol in symbols]

@@ -1,4 +1,4 @@
-"""``hk.live``: ticks, order books or snapshots as they are recorded, each once, from local files or from a server.
+"""``hk.live``: ticks, order books, broker queues or snapshots as they are recorded, each once, from files or a server.
 
 A ``Live`` gives batches for ever::
 
@@ -13,8 +13,9 @@ Promises: every row behind the cursor comes, in the order in which it was stored
 file was replaced are dropped (by symbol, sequence, time and occurrence; eight bytes a tick, ``Seen``). A
 connection that was lost, or says nothing for 15 s, is made again with pauses of 0.5 to 30 s.
 
-Of books (``kind="book"``) a row is a push: the whole book after it. The first batch of a data root is a ``snapshot``:
-the book of each symbol as it was where the line begins, none of which is a push behind the cursor.
+Of books (``kind="book"``) and broker queues (``kind="broker"``) a row is a push: the whole book or queue after it. The
+first batch of a data root is a ``snapshot``: that of each symbol as it was where the line begins, none of which is a
+push behind the cursor.
 """
 
 from __future__ import annotations
@@ -25,7 +26,6 @@ import re
 import threading
 import time
 import warnings
-from array import array
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +34,18 @@ from typing import Any
 
 from hk_tick_collector.archive.snapshots import SnapshotDays
 from hk_tick_collector.client.errors import BadQuestion, IncompleteData
+from hk_tick_collector.client.live_kinds import (
+    BOOK,
+    BOOK_COLUMNS,
+    BROKER,
+    BROKER_COLUMNS,
+    COLUMNS,
+    SNAPSHOT,
+    SNAPSHOT_COLUMNS,
+    TICK,
+    Seen,
+    cut,
+)
 from hk_tick_collector.client.places import find_hooks_dir
 from hk_tick_collector.client.question import Texts
 from hk_tick_collector.client.told import as_ours, translated
@@ -43,12 +55,14 @@ from hk_tick_collector.days.catalog import Catalog
 from hk_tick_collector.days.joined_follow import JoinedBatch, JoinedFollower
 from hk_tick_collector.market.registry import market_of
 from hk_tick_collector.market.symbols import SymbolGrammar, check_symbols
-from hk_tick_collector.store import book_follow, data_root, snapshot_follow
+from hk_tick_collector.store import data_root
 from hk_tick_collector.store.atomic import write_whole
+from hk_tick_collector.store.book_file import BOOK_KIND, BROKER_KIND, StateKind
 from hk_tick_collector.store.book_follow import BookRows
+from hk_tick_collector.store.broker_follow import QueueRows
 from hk_tick_collector.store.data_root import by_market
 from hk_tick_collector.store.follow import LOOK_SEC, Follower
-from hk_tick_collector.store.layout import BOOKS, SNAPSHOTS, TICKS
+from hk_tick_collector.store.layout import BOOKS, BROKERS, SNAPSHOTS, TICKS
 from hk_tick_collector.store.position import (
     ROW,
     DayChanged,
@@ -61,36 +75,14 @@ from hk_tick_collector.store.position import (
 from hk_tick_collector.store.signals import newest_signal, parted, read_signals, with_number
 from hk_tick_collector.store.snapshot_follow import SnapshotRows
 
-COLUMNS, BOOK_COLUMNS, SNAPSHOT_COLUMNS = ROW[1:], book_follow.COLUMNS, snapshot_follow.COLUMNS
-TICK, BOOK, SNAPSHOT = "tick", "book", "snapshot"
 DEPTH, MAX_DEPTH = 10, 1000
 NOW, DAY, ALL = "now", "day", "all"
 NOT_FOLLOWED = "-"  # in a cursor: a data root of which no symbol was asked for
 PATIENCE_SEC, RETRY_SEC = 60.0, 0.5
 SIGNALS_LOOK_SEC = 0.2
-MAX_SEEN_ROWS = 20_000_000  # of a day, eight bytes each
-_MARKET, _SYMBOL = COLUMNS.index("market"), ROW.index("symbol")
-_BIDS = BOOK_COLUMNS.index("bids")
-assert {one.index("symbol") for one in (COLUMNS, BOOK_COLUMNS, SNAPSHOT_COLUMNS)} == {COLUMNS.index("symbol")}
-assert {one.index("market") for one in (BOOK_COLUMNS, SNAPSHOT_COLUMNS)} == {_MARKET}
+_SYMBOL = ROW.index("symbol")
 _BACK = re.compile(r"-[1-9][0-9]{0,5}", re.ASCII)
-# What tells one row from another, with a sequence and without: as the unique indexes of store/schema.sql.
-_KEY = tuple(
-    COLUMNS.index(name)
-    for name in ("trading_day", "symbol", "seq", "ts_ms", "price", "volume", "turnover", "occurrence")
-)
-# Of books: a push has no number, so all of it; an equal push of the same microsecond is the same one.
-_BOOK_KEY = tuple(
-    BOOK_COLUMNS.index(name)
-    for name in ("trading_day", "symbol", "recv_ts_us", "kind", "bid_ts_ms", "ask_ts_ms", "bids", "asks")
-)
-
-# Of snapshots: the series, the second and what it says.
-_SNAPSHOT_KEY = tuple(
-    SNAPSHOT_COLUMNS.index(name) for name in ("trading_day", "symbol", "package", "category", "ts_sec", "body")
-)
-_KEYS = {TICK: _KEY, BOOK: _BOOK_KEY, SNAPSHOT: _SNAPSHOT_KEY}
-_OF_KIND = {TICK: TICKS, BOOK: BOOKS, SNAPSHOT: SNAPSHOTS}
+_OF_KIND = {TICK: TICKS, BOOK: BOOKS, BROKER: BROKERS, SNAPSHOT: SNAPSHOTS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +93,9 @@ class LiveBatch:
     cursor: str
     columns: Sequence[str] = COLUMNS
     signals: Sequence[dict[str, Any]] = ()  # of hooks, if they were asked for; a batch of signals has no rows
-    is_snapshot: bool = False  # books as they are known where the line begins; what you had of others is known no more
+    is_snapshot: bool = (
+        False  # books or queues as they are known where the line begins; what you had of others is known no more
+    )
 
     def dicts(self) -> list[dict[str, Any]]:
         """The rows with the names of their columns."""
@@ -168,54 +162,6 @@ class Live:
             yield batch
 
 
-class Seen:
-    """What rows were given, so that none is given twice when a file is read again.
-
-    Rows come again only behind ``read_again``; until then a row is eight bytes that nobody looks at. A day with more
-    than MAX_SEEN_ROWS forgets its oldest: those would come twice.
-    """
-
-    def __init__(self, max_rows: int = MAX_SEEN_ROWS, kind: str = TICK) -> None:
-        self._max_rows = max_rows
-        self._key = _KEYS[kind]
-        self._marks: dict[tuple[str, str], array[int]] = {}  # by market and day, in the order given
-        self._days_again: set[str] = set()
-        self._again: dict[tuple[str, str], set[int]] = {}  # what was given of days that come again
-
-    def read_again(self, day: str) -> None:
-        """From here on rows of this day may be such as were given."""
-        self._days_again.add(day)
-
-    def new(self, rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-        """Those of ``rows`` that were not given yet; they are now."""
-        fresh = []
-        for row in rows:
-            key = tuple(row[column] for column in self._key)
-            day, mark = (str(row[_MARKET]), str(key[0])), hash(key)
-            if day[1] in self._days_again:
-                again = self._again.get(day)
-                if again is None:
-                    again = self._again[day] = set(self._marks.get(day, ()))
-                if mark in again:
-                    continue
-                again.add(mark)
-            self._note(day, mark)
-            fresh.append(row)
-        return fresh
-
-    def _note(self, day: tuple[str, str], mark: int) -> None:
-        marks = self._marks.get(day)
-        if marks is None:
-            marks = self._marks[day] = array("q")
-            of_market = sorted(known for known in self._marks if known[0] == day[0])
-            for left in of_market[:-2]:  # two days are followed at most
-                del self._marks[left]
-                self._again.pop(left, None)
-        marks.append(mark)
-        if len(marks) > self._max_rows:
-            del marks[: self._max_rows // 10 + 1]
-
-
 def follow_files(
     roots: Sequence[tuple[Path, Path]],
     symbols: Texts,
@@ -227,7 +173,8 @@ def follow_files(
     kind: str = TICK,
     depth: int = DEPTH,
 ) -> Live:
-    """Ticks of local files, or with ``kind="book"`` order books of ``depth`` levels a side at most, or ``"snapshot"``.
+    """Ticks of local files, or with ``kind="book"`` order books of ``depth`` levels a side at most, or ``"broker"``, or
+    ``"snapshot"``.
 
     ``since``: a cursor, ``"now"``, ``"day"`` (the newest day from its start), or ``"-500"`` for the newest 500 rows.
 
@@ -285,7 +232,7 @@ class _Feed:
         self.numbers = numbers
         self._symbols, self._seen = symbols, Seen(kind=self.word)
         self._days: Sequence[Catalog | BookDays | SnapshotDays]
-        self._follower: Any  # Follower, JoinedFollower, BookRows or SnapshotRows: each takes positions of its own
+        self._follower: Any  # Follower, JoinedFollower, BookRows ...: each takes positions of its own
         self._open(roots)
         self._failing_since_sec: float | None = None
         self._retry_at_sec = 0.0
@@ -377,27 +324,39 @@ def warn_of(told: dict[str, Any]) -> None:
     warnings.warn(text, IncompleteData, stacklevel=3)
 
 
-class _BookFeed(_Feed):
-    """Of order books."""
+class _StateFeed(_Feed):
+    """Of pushes that are whole states."""
 
-    word, columns = BOOK, BOOK_COLUMNS
+    states: StateKind
+    rows_of: type[BookRows] | type[QueueRows]
     depth = DEPTH
 
     def _open(self, roots: Roots) -> None:
-        days = BookDays(*roots[0])
+        days = BookDays(*roots[0], self.states)
         self._days = [days]
-        self._follower = BookRows(roots[0][0], was_end=days.was_end, symbols=self._symbols)
+        self._follower = self.rows_of(roots[0][0], was_end=days.was_end, symbols=self._symbols)
 
     def known(self) -> list[tuple[Any, ...]]:
-        """The book of each symbol, where it is known. StoreError."""
-        assert isinstance(self._follower, BookRows)
+        """The book or queue of each symbol, where it is known. StoreError."""
         assert isinstance(self.position, Position)
         with contextlib.suppress(PositionLost):  # the reading tells it
-            return self._shown([row[1:] for row in self._follower.books(self.position)])
+            return self._shown([row[1:] for row in self._follower.known(self.position)])
         return []
+
+
+class _BookFeed(_StateFeed):
+    """Of order books."""
+
+    word, columns, states, rows_of = BOOK, BOOK_COLUMNS, BOOK_KIND, BookRows
 
     def _shown(self, rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
         return [cut(row, self.depth) for row in rows]
+
+
+class _QueueFeed(_StateFeed):
+    """Of broker queues."""
+
+    word, columns, states, rows_of = BROKER, BROKER_COLUMNS, BROKER_KIND, QueueRows
 
 
 class _SnapshotFeed(_Feed):
@@ -411,16 +370,13 @@ class _SnapshotFeed(_Feed):
         self._follower = SnapshotRows(roots[0][0], was_end=days.was_end, symbols=self._symbols)
 
 
-def cut(row: tuple[Any, ...], depth: int) -> tuple[Any, ...]:
-    """A book's row without the levels below."""
-    return (*row[:_BIDS], *(side if side is None else tuple(map(tuple, side[:depth])) for side in row[_BIDS:]))
+_FEEDS = {TICK: _Feed, BOOK: _BookFeed, BROKER: _QueueFeed, SNAPSHOT: _SnapshotFeed}
 
 
 def _feed(kind: str, depth: int, roots: Roots, numbers: Sequence[int], symbols: frozenset[str] | None) -> _Feed:
-    if kind != BOOK:
-        return (_Feed if kind == TICK else _SnapshotFeed)(roots, numbers, symbols)
-    feed = _BookFeed(roots, numbers, symbols)
-    feed.depth = depth
+    feed = _FEEDS[kind](roots, numbers, symbols)
+    if isinstance(feed, _BookFeed):
+        feed.depth = depth
     return feed
 
 

@@ -16,24 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from hk_tick_collector.client.errors import BadQuestion, NoData, ServerError
-from hk_tick_collector.client.live import (
-    ALL,
-    BOOK,
-    BOOK_COLUMNS,
-    COLUMNS,
-    DEPTH,
-    MAX_DEPTH,
-    NOW,
-    SNAPSHOT,
-    SNAPSHOT_COLUMNS,
-    TICK,
-    Live,
-    LiveBatch,
-    Seen,
-    check_kind,
-    cut,
-    warn_of,
-)
+from hk_tick_collector.client.live import ALL, DEPTH, MAX_DEPTH, NOW, Live, LiveBatch, check_kind, warn_of
+from hk_tick_collector.client.live_kinds import BOOK, BROKER, COLUMNS, COLUMNS_OF, SNAPSHOT, TICK, Seen, cut
 from hk_tick_collector.client.question import Texts
 from hk_tick_collector.core.extras import how_to_install
 
@@ -62,7 +46,8 @@ def connect(
     kind: str = TICK,
     depth: int = DEPTH,
 ) -> Live:
-    """Ticks of a server, or with ``kind="book"`` order books of ``depth`` levels a side at most, or ``"snapshot"``.
+    """Ticks of a server, or with ``kind="book"`` order books of ``depth`` levels a side at most, or ``"broker"``, or
+    ``"snapshot"``.
 
     ``since``: a cursor, ``"now"``, ``"day"``, or ``"-500"`` for the newest 500 rows. ``signals``: hooks whose signals
     come, too, or ``"all"``; the key needs the scope of each.
@@ -73,7 +58,7 @@ def connect(
     text = symbols if isinstance(symbols, str) else ",".join(symbols)
     check_kind(kind, depth)
     asked = {"op": "subscribe", "symbols": text, "kind": kind}
-    asked.update({TICK: {"types": types}, BOOK: {"depth": str(depth)}, SNAPSHOT: {}}[kind])
+    asked.update({TICK: {"types": types}, BOOK: {"depth": str(depth)}}.get(kind, {}))
     if signals is not None:
         asked["signals"] = signals if isinstance(signals, str) else ",".join(signals)
     address = f"{url.replace('http', 'ws', 1).rstrip('/')}/v1/live"
@@ -158,16 +143,18 @@ class _Connection:
             return LiveBatch([], self.cursor, signals=[message["signal"]])
         if self._kind == TICK:
             return LiveBatch(self._seen.new([_row(row) for row in message.get("ticks", ())]), self.cursor)
+        columns = COLUMNS_OF[self._kind]
         if self._kind == SNAPSHOT:
             rows = [tuple(row) for row in message.get("snapshots", ())]
-            return LiveBatch(self._seen.new(rows), self.cursor, SNAPSHOT_COLUMNS)
-        rows = [cut(tuple(row), MAX_DEPTH) for row in message.get("books", ())]
+            return LiveBatch(self._seen.new(rows), self.cursor, columns)
+        word, depth = ("brokers", None) if self._kind == BROKER else ("books", MAX_DEPTH)
+        rows = [cut(tuple(row), depth) for row in message.get(word, ())]
         if message["type"] != "snapshot":
-            return LiveBatch(self._seen.new(rows), self.cursor, BOOK_COLUMNS)
+            return LiveBatch(self._seen.new(rows), self.cursor, columns)
         self._snapshots += 1
-        is_known = self._snapshots <= self._told_snapshots  # a connection more: its books are those of the last push
+        is_known = self._snapshots <= self._told_snapshots  # a connection more: what is known is that of the last push
         self._told_snapshots = max(self._told_snapshots, self._snapshots)
-        return LiveBatch([] if is_known else rows, self.cursor, BOOK_COLUMNS, is_snapshot=True)
+        return LiveBatch([] if is_known else rows, self.cursor, columns, is_snapshot=True)
 
 
 def _row(values: list[Any]) -> tuple[Any, ...]:

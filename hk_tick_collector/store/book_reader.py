@@ -65,6 +65,11 @@ class BookState(NamedTuple):
     merged: int
     book: Book | None  # None at a break
 
+    @property
+    def is_known(self) -> bool:
+        """Is there a book?"""
+        return self.book is not None
+
 
 def symbols(path: Path) -> dict[str, int]:
     """The symbols of a file with their numbers in it, by name. Raises as ``open_for_reading`` does."""

@@ -24,6 +24,11 @@ class QueueState(NamedTuple):
     merged: int
     queue: BrokerQueue | None  # None at a break
 
+    @property
+    def is_known(self) -> bool:
+        """Is there a queue?"""
+        return self.queue is not None
+
 
 def queues(path: Path, wanted: Sequence[str] | None = None) -> Iterator[QueueState]:
     """Every row's queue, in the order in which they came; of ``wanted`` symbols alone when they are given. StoreCorrupt

@@ -1,6 +1,7 @@
 """Kinds of record that can be followed (``follow.py``): where their files are, what a row is, what of it never changes.
 
-``TICKS`` are the rows of day files, ``BOOKS`` those of the files of order books, ``SNAPSHOTS`` those of snapshots::
+``TICKS`` are the rows of day files, ``BOOKS`` those of the files of order books, ``BROKERS`` those of broker queues,
+``SNAPSHOTS`` those of snapshots::
 
     with Follower(root, kind=BOOKS) as follower:
         batch = follower.read_behind(Position(kind=BOOKS.name))
@@ -8,7 +9,7 @@
 A position proves that it still fits by what never changes in a stored row. Of ticks that is all but three columns: the
 store may give a row its sequence later, or finer milliseconds, or another number among equal ones (``rows.py``). So
 ``occurrence`` and milliseconds are left out, and a row that was checked without a sequence still fits once it has one.
-Rows of books and of snapshots are never changed.
+Rows of books, queues and snapshots are never changed.
 
 Another kind needs a ``Followed``, no more; positions in it carry its name.
 """
@@ -34,7 +35,8 @@ from hk_tick_collector.store.reader import open_read_only, select_list
 from hk_tick_collector.store.side_file import NothingYet
 from hk_tick_collector.store.snapshot_file import SNAPSHOT_FILE
 
-# What a follower is given of each row of books: ``records.book.StoredRow`` behind its rowid, by name of the symbol.
+# What a follower is given of each row of books and of queues: ``records.book.StoredRow`` behind its rowid, by name of
+# the symbol.
 BOOK_ROW = ("rowid", "symbol", "recv_ts_us", "bid_lag_ms", "ask_lag_ms", "kind", "merged", "payload")
 # The same of snapshots; ``body`` is packed.
 SNAPSHOT_ROW = (
@@ -153,22 +155,28 @@ def _book_bytes(rows: Sequence[Row]) -> bytes:
     return b"".join([struct.pack("<qi", row[2], len(row[7] or b"")) + (row[7] or b"") for row in rows])
 
 
-BOOKS = Followed(
-    name=layout.BOOKS,
-    row=BOOK_ROW,
-    directory=lambda root: root / layout.BOOK_DIR,
-    file_of=layout.book_file,
-    day_of=layout.parse_book_day,
-    open_file=_opened(open_books),
-    table="pushes",
-    select=lambda _: ", ".join(
-        ("(SELECT symbol FROM symbols WHERE symbols.symbol_id = pushes.symbol_id) AS symbol", *BOOK_ROW[2:])
-    ),
-    stored_at="recv_ts_us",
-    checks=lambda row: (_check(row[1:]),),
-    trail_text=lambda rows: "".join([f"{row[1]} {row[5]}\n" for row in rows]),
-    trail_bytes=_book_bytes,
-)
+def _of_states(name: str, file_of: Callable[[Path, str], Path], day_of: Callable[[Path], str | None]) -> Followed:
+    """Of pushes that are whole states (``store.book_file``)."""
+    return Followed(
+        name=name,
+        row=BOOK_ROW,
+        directory=lambda root: root / layout.BOOK_DIR,
+        file_of=file_of,
+        day_of=day_of,
+        open_file=_opened(open_books),
+        table="pushes",
+        select=lambda _: ", ".join(
+            ("(SELECT symbol FROM symbols WHERE symbols.symbol_id = pushes.symbol_id) AS symbol", *BOOK_ROW[2:])
+        ),
+        stored_at="recv_ts_us",
+        checks=lambda row: (_check(row[1:]),),
+        trail_text=lambda rows: "".join([f"{row[1]} {row[5]}\n" for row in rows]),
+        trail_bytes=_book_bytes,
+    )
+
+
+BOOKS = _of_states(layout.BOOKS, layout.book_file, layout.parse_book_day)
+BROKERS = _of_states(layout.BROKERS, layout.broker_file, layout.parse_broker_day)
 
 
 def _series_word(name: str) -> str:

@@ -39,6 +39,7 @@ from hk_tick_collector.core.errors import ConfigError, RecorderError, StoreUnava
 DIR_MODE = 0o750
 TICKS = "ticks"  # the kind of record that a file is of where no other one is named
 BOOKS = "books"
+BROKERS = "brokers"
 SNAPSHOTS = "snapshots"
 FILE_MODE = 0o640
 SPILL_DIR = "_spill"

@@ -9,16 +9,18 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import hk_tick_collector as hk
 from hk_tick_collector.core.errors import StoreError
 from hk_tick_collector.opend_sim.check_books import check_books
 from hk_tick_collector.opend_sim.depth_truth import SENT, Fated, read_depth_truth
 from hk_tick_collector.records.book import Book, RowKind
 from hk_tick_collector.store import book_reader
 from hk_tick_collector.store.book_reader import BookState
-from hk_tick_collector.store.broker_reader import names_of
+from hk_tick_collector.store.broker_reader import names_of, queues
 from hk_tick_collector.store.layout import book_days, book_file, broker_days, broker_file, day_files
 from tests.harness import Recorder, Simulator, check, ended, stop_after_market, wait_until
 from tests.tickctl import tickctl
@@ -155,6 +157,17 @@ def test_without_book_symbols_nothing_of_books_is_there(simulator: BookSim, tmp_
     assert not (tmp_path / "data" / "book").exists()
 
 
+def _followed_queues(root: Path, since: str, count: int) -> tuple[list[dict[str, Any]], str]:
+    """So many pushes of queues at least, as they come live, and the cursor behind them."""
+    rows: list[dict[str, Any]] = []
+    with hk.local(root).live("all", kind="broker", since=since) as live:
+        for batch in live:
+            rows += [] if batch.is_snapshot else batch.dicts()
+            if len(rows) >= count:
+                return rows, batch.cursor
+    raise AssertionError("it ended")
+
+
 def test_broker_queues_are_recorded_beside_books_and_are_those_that_were_sent(tmp_path: Path) -> None:
     root = tmp_path / "data"
     simulator = BookSim(tmp_path / "sim")
@@ -165,6 +178,7 @@ def test_broker_queues_are_recorded_beside_books_and_are_those_that_were_sent(tm
         first.wait_for(r"book_health symbols=2 .*pulls=[1-9].* kind=brokers")
         simulator.ctl("broker-freeze symbol=HK.00700 seconds=1")
         simulator.ctl("broker-drop percent=20 seconds=2 symbol=HK.09988")
+        followed, cursor = _followed_queues(root, "day", 100)
         first.signal(signal.SIGKILL)
         first.wait()
         killed_at = _queue_rows(root)
@@ -183,7 +197,15 @@ def test_broker_queues_are_recorded_beside_books_and_are_those_that_were_sent(tm
         "recorder died",
         "recorder stopped",
     ]
-    assert all(name.startswith("Simulated Broker") for name in names_of(path).values())
+    names = names_of(path)
+    assert all(name.startswith("Simulated Broker") for name in names.values())
+    followed += _followed_queues(root, cursor, _queue_rows(root) - len(followed))[0]
+    assert [(row["bids"], row["asks"]) for row in followed] == [
+        (None, None)
+        if one.queue is None
+        else tuple(tuple((level, key, names[key]) for level, key in side) for side in one.queue)
+        for one in queues(path)
+    ]
     told = json.loads(tickctl("day", day, "--no-write", "--recount", "--json", data_root=root).stdout)["brokers"]
     counts = book_reader.sessions(path)
     assert len(counts) == 2

@@ -46,7 +46,7 @@ from hk_tick_collector.serve.names import NameTwice, check_names
 from hk_tick_collector.serve.problems import Problem, problem_of, send_problem
 from hk_tick_collector.serve.settings import ServeSettings
 from hk_tick_collector.store.data_root import by_market
-from hk_tick_collector.store.layout import BOOKS, SNAPSHOTS, TICKS
+from hk_tick_collector.store.layout import BOOKS, BROKERS, SNAPSHOTS, TICKS
 
 if TYPE_CHECKING:
     from hk_tick_collector.serve.live.metrics import LiveMetrics
@@ -84,7 +84,7 @@ class Live:
         ]  # fmt: skip
         self.resting_hubs = {
             kind: [Hub(root, self.news, archive, kind=kind) for root, archive in settings.roots]
-            for kind in (BOOKS, SNAPSHOTS)
+            for kind in (BOOKS, BROKERS, SNAPSHOTS)
         }
         self.readers = Readers()
         self.signals = None if settings.hooks_dir is None else Signals(settings.hooks_dir, self.news)

@@ -20,13 +20,13 @@ from hk_tick_collector.serve.live.frames import (
     Frame,
     books_json,
     kind_of,
+    plain_json,
     rows_json,
     rows_message,
-    snapshots_json,
     told_json,
 )
 from hk_tick_collector.store import data_root
-from hk_tick_collector.store.layout import BOOKS, SNAPSHOTS, TICKS
+from hk_tick_collector.store.layout import BOOKS, TICKS
 from hk_tick_collector.store.position import Row
 
 _KEPT_MESSAGES = 4
@@ -84,9 +84,9 @@ class Choice:
         """Rows as they are sent."""
         if self.wish.kind == BOOKS:
             return books_json(rows, self.wish.depth, as_objects=self._is_object)
-        if self.wish.kind == SNAPSHOTS:
-            return snapshots_json(rows, as_objects=self._is_object)
-        return rows_json(rows, as_objects=self._is_object)
+        if self.wish.kind == TICKS:
+            return rows_json(rows, as_objects=self._is_object)
+        return plain_json(self.wish.kind, rows, as_objects=self._is_object)
 
     def message(self, prev: str, cursor: str, first: int, frames: Sequence[Frame]) -> Event | None:
         """The message of frames of the ring, ``first`` being the first one's number; None when it has no rows."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -21,17 +22,23 @@ from hk_tick_collector.market.registry import market_of
 from hk_tick_collector.serve.live.choice import Choice, Choices, Wish
 from hk_tick_collector.serve.live.facts import Facts, facts_of
 from hk_tick_collector.store import data_root, reader
+from hk_tick_collector.store.book_file import BROKER_KIND
 from hk_tick_collector.store.book_follow import BookRows
+from hk_tick_collector.store.broker_follow import QueueRows
 from hk_tick_collector.store.follow import DAYS_LOOK_SEC, Batch, Follower
-from hk_tick_collector.store.layout import BOOKS, SNAPSHOTS, TICKS, day_file
+from hk_tick_collector.store.layout import BOOKS, BROKERS, SNAPSHOTS, TICKS, day_file
 from hk_tick_collector.store.position import JoinedPosition, Position, Row, Stand
 from hk_tick_collector.store.snapshot_follow import SnapshotRows
 
 TAIL_ROWS = 1000  # at a time: the loop takes them in one piece
-PIECE_ROWS = {TICKS: 2000, BOOKS: 1000, SNAPSHOTS: 200}  # some 400 kB: a reader that takes nothing holds two of them
-_DAYS: dict[str, Callable[[Path, Path], Catalog | BookDays | SnapshotDays]] = {
-    TICKS: Catalog, BOOKS: BookDays, SNAPSHOTS: SnapshotDays,
+# Some 400 kB: a reader that takes nothing holds two of them.
+PIECE_ROWS = {TICKS: 2000, BOOKS: 1000, BROKERS: 150, SNAPSHOTS: 200}
+_Days = Catalog | BookDays | SnapshotDays
+_DAYS: dict[str, Callable[[Path, Path], _Days]] = {
+    TICKS: Catalog, BOOKS: BookDays, BROKERS: partial(BookDays, kind=BROKER_KIND), SNAPSHOTS: SnapshotDays,
 }  # fmt: skip
+_RowsOfKind = BookRows | QueueRows | SnapshotRows
+_ROWS: dict[str, type[_RowsOfKind]] = {BOOKS: BookRows, BROKERS: QueueRows, SNAPSHOTS: SnapshotRows}
 
 
 class Root(NamedTuple):
@@ -42,7 +49,7 @@ class Root(NamedTuple):
 
 
 class Follows(Protocol):
-    """What reads behind positions: ``Follower``, ``JoinedFollower`` or ``BookRows``, each of positions of its own::
+    """What reads behind positions: ``Follower``, ``JoinedFollower``, ``BookRows`` ..., each of positions of its own::
 
     batch = follower.read_behind(follower.end(), 1000)
     """
@@ -92,8 +99,7 @@ class Files:
         self._days_look_sec, self._piece_rows = days_look_sec, piece_rows
         self._pause = pause or _slept
         self._followers: dict[Roots, Follows] = {}
-        self._books: dict[Root, BookRows] = {}
-        self._snapshots: dict[Root, SnapshotRows] = {}
+        self._beside: dict[tuple[Root, str], _RowsOfKind] = {}  # of kinds that have files beside those of ticks
         self._choices: dict[Root, Choices] = {}
         self._last_choice: Choice | None = None  # kept: the next question is often for the same reader
         self._facts: dict[Roots, Facts] = {}
@@ -142,8 +148,7 @@ class Files:
     def _next(self, roots: Roots, position: Stand, wish: Wish) -> tuple[Batch | JoinedBatch, bool] | None:
         limit_rows = self._piece_rows[position.kind]
         if isinstance(position, Position) and position.kind != TICKS:
-            rows_of = self._books_of(roots.first) if position.kind == BOOKS else self._snapshots_of(roots.first)
-            return rows_of.piece(position, limit_rows, wish.symbols)
+            return self._rows_of(roots.first, position.kind).piece(position, limit_rows, wish.symbols)
         batch = self._follower(roots, TICKS).read_behind(position, limit_rows)
         if batch is None:
             return None
@@ -157,9 +162,11 @@ class Files:
         """The position before the newest rows of a kind."""
         return self._follower(roots, kind).end(back_rows)
 
-    def books(self, roots: Roots, position: Position, symbols: frozenset[str] | None) -> list[Row]:
-        """The books that are known at a position, a row a symbol."""
-        return self._books_of(roots.first).books(position, symbols)
+    def known(self, roots: Roots, position: Position, symbols: frozenset[str] | None) -> list[Row]:
+        """The states that are known at a position, a row a symbol."""
+        states = self._rows_of(roots.first, position.kind)
+        assert not isinstance(states, SnapshotRows)
+        return states.known(position, symbols)
 
     def passed_over(self, roots: Roots, position: Stand) -> list[str]:
         """Days behind a position that are archived and have no file: nothing of them would be sent."""
@@ -188,31 +195,20 @@ class Files:
         """Close all files."""
         for follower in self._followers.values():
             follower.close()
-        for books in self._books.values():
-            books.close()
-        for snapshots in self._snapshots.values():
-            snapshots.close()
+        for rows in self._beside.values():
+            rows.close()
         self._followers.clear()
-        self._books.clear()
-        self._snapshots.clear()
+        self._beside.clear()
 
-    def _books_of(self, root: Root) -> BookRows:
-        if root not in self._books:
-            self._books[root] = BookRows(root.path, days_look_sec=self._days_look_sec, was_end=BookDays(*root).was_end)
-        return self._books[root]
-
-    def _snapshots_of(self, root: Root) -> SnapshotRows:
-        if root not in self._snapshots:
-            self._snapshots[root] = SnapshotRows(
-                root.path, days_look_sec=self._days_look_sec, was_end=SnapshotDays(*root).was_end
-            )
-        return self._snapshots[root]
+    def _rows_of(self, root: Root, kind: str) -> _RowsOfKind:
+        if (root, kind) not in self._beside:
+            was_end = _DAYS[kind](*root).was_end
+            self._beside[root, kind] = _ROWS[kind](root.path, days_look_sec=self._days_look_sec, was_end=was_end)
+        return self._beside[root, kind]
 
     def _follower(self, roots: Roots, kind: str) -> Follows:
-        if kind == BOOKS:
-            return self._books_of(roots.first)
-        if kind == SNAPSHOTS:
-            return self._snapshots_of(roots.first)
+        if kind != TICKS:
+            return self._rows_of(roots.first, kind)
         if roots not in self._followers:
             of = [
                 Follower(root.path, days_look_sec=self._days_look_sec, was_end=Catalog(*root).was_end)

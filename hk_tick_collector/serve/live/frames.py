@@ -17,18 +17,26 @@ from typing import Any
 import orjson
 
 from hk_tick_collector.market.trades import TradeTypes
-from hk_tick_collector.store import book_follow, snapshot_follow
-from hk_tick_collector.store.layout import BOOKS, SNAPSHOTS, TICKS
+from hk_tick_collector.store import book_follow, broker_follow, snapshot_follow
+from hk_tick_collector.store.layout import BOOKS, BROKERS, SNAPSHOTS, TICKS
 from hk_tick_collector.store.position import ROW, Row, Stand, parts_of
 
 # Of a row behind its rowid, by kind.
-COLUMNS = {TICKS: ROW[1:], BOOKS: book_follow.COLUMNS, SNAPSHOTS: snapshot_follow.COLUMNS}
+COLUMNS = {
+    TICKS: ROW[1:], BOOKS: book_follow.COLUMNS, BROKERS: broker_follow.COLUMNS, SNAPSHOTS: snapshot_follow.COLUMNS,
+}  # fmt: skip
 PRICE, ODD_LOTS, OFF_EXCHANGE, ALL = "price", "odd_lots", "off_exchange", "all"
 TYPES = (PRICE, ODD_LOTS, OFF_EXCHANGE, ALL)
-ROW_BYTES, LEVEL_BYTES, FRAME_BYTES = 1000, 150, 2000  # what they cost in memory; a book may have hundreds of levels
+ROW_BYTES, LEVEL_BYTES, FRAME_BYTES = (
+    1000,
+    150,
+    2000,
+)  # what they cost in memory; a book may have hundreds of levels, or a queue of places
 SYMBOL = ROW.index("symbol")
 assert {columns[SYMBOL - 1] for columns in COLUMNS.values()} == {"symbol"}
-BIDS, ASKS = book_follow.BIDS, book_follow.ASKS
+# Kinds of which a row is the whole state of a symbol, and where its two sides are; None where it is not known.
+SIDES = {kind: (1 + COLUMNS[kind].index("bids"), 1 + COLUMNS[kind].index("asks")) for kind in (BOOKS, BROKERS)}
+STATES = frozenset(SIDES)
 _AT_ONCE = 500  # rows; nobody else can do anything meanwhile
 _SEQ, _TYPE = ROW.index("seq"), ROW.index("tick_type")
 _PRICE, _VOLUME = ROW.index("price"), ROW.index("volume")
@@ -49,9 +57,11 @@ class Frame:
     def size_bytes(self) -> int:
         """About what it costs in memory."""
         more_bytes = 0
-        if self.after.kind == BOOKS:
-            levels = sum(len(row[BIDS]) + len(row[ASKS]) for row in self.rows if row[BIDS] is not None)
-            more_bytes = LEVEL_BYTES * levels
+        if self.after.kind in STATES:
+            bids, asks = SIDES[self.after.kind]
+            more_bytes = LEVEL_BYTES * sum(
+                len(row[bids]) + len(row[asks]) for row in self.rows if row[bids] is not None
+            )
         elif self.after.kind == SNAPSHOTS:
             more_bytes = sum(len(row[snapshot_follow.BODY]) for row in self.rows)
         return ROW_BYTES * len(self.rows) + more_bytes + FRAME_BYTES
@@ -108,19 +118,20 @@ def books_json(rows: Sequence[Row], depth: int, *, as_objects: bool = False) -> 
 
 
 def _books_json(rows: Sequence[Row], depth: int, as_objects: bool) -> bytes:
+    bids, asks = SIDES[BOOKS]
     listed: list[Any] = [
-        row[1:] if row[BIDS] is None else (*row[1:BIDS], row[BIDS][:depth], row[ASKS][:depth]) for row in rows
+        row[1:] if row[bids] is None else (*row[1:bids], row[bids][:depth], row[asks][:depth]) for row in rows
     ]
     if as_objects:
         listed = [dict(zip(COLUMNS[BOOKS], row, strict=True)) for row in listed]
     return orjson.dumps(listed)[1:-1]
 
 
-def snapshots_json(rows: Sequence[Row], *, as_objects: bool = False) -> bytes:
-    """Rows of snapshots likewise; a body is the text of a JSON object."""
+def plain_json(kind: str, rows: Sequence[Row], *, as_objects: bool = False) -> bytes:
+    """Rows of broker queues and of snapshots likewise; a snapshot's body is the text of a JSON object."""
     listed: list[Any] = [row[1:] for row in rows]
     if as_objects:
-        listed = [dict(zip(COLUMNS[SNAPSHOTS], row, strict=True)) for row in listed]
+        listed = [dict(zip(COLUMNS[kind], row, strict=True)) for row in listed]
     return orjson.dumps(listed)[1:-1]
 
 
@@ -157,6 +168,6 @@ def told_json(prev: str, cursor: str, message: dict[str, Any]) -> bytes:
 def rows_message(
     kind: str, prev: str, cursor: str, rows: bytes, more: dict[str, Any] | None = None, word: str | None = None
 ) -> bytes:
-    """A message of rows of a kind (TICKS, BOOKS) that are JSON already. ``word``: its type, by default the kind."""
+    """A message of rows of a kind (TICKS, BOOKS ...) that are JSON already. ``word``: its type, by default the kind."""
     head = orjson.dumps({"type": word or kind, "prev": prev, "cursor": cursor, **(more or {})})
     return b'%b,"%b":[%b]}' % (head[:-1], kind.encode(), rows)

@@ -4,8 +4,8 @@ Files are read by processes of their own (``worker``): one for each root, which 
 (``Readers``) for readers that catch up, in turns of one batch. The ring begins behind the newest row: what was before
 is read for whoever asks. Rows are looked for each 10 ms, and each 250 ms while nobody listens.
 
-Books and snapshots are kinds of record of their own, whose files are followed while anybody listens, and a minute
-longer. A hub of books keeps, beside the ring, the book of each symbol at its head.
+Books, broker queues and snapshots are kinds of record of their own, whose files are followed while anybody listens, and
+a minute longer. A hub of books or queues keeps, beside the ring, that of each symbol at its head.
 """
 
 from __future__ import annotations
@@ -24,15 +24,16 @@ from hk_tick_collector.core.logline import RateLimitedLog
 from hk_tick_collector.days.joined_follow import JoinedBatch
 from hk_tick_collector.market.market import Market
 from hk_tick_collector.market.registry import market_of
+from hk_tick_collector.records.book import RowKind
 from hk_tick_collector.serve.live.choice import Choices, Wish
 from hk_tick_collector.serve.live.facts import Facts, told_of
 from hk_tick_collector.serve.live.files import Piece, Root, Roots
-from hk_tick_collector.serve.live.frames import BIDS, SYMBOL, Frame
+from hk_tick_collector.serve.live.frames import COLUMNS, SIDES, STATES, SYMBOL, Frame
 from hk_tick_collector.serve.live.ring import Ring
 from hk_tick_collector.serve.live.worker import Answers, Worker
 from hk_tick_collector.store import data_root
 from hk_tick_collector.store.follow import LOOK_SEC, Batch
-from hk_tick_collector.store.layout import BOOKS, TICKS, archive_dir
+from hk_tick_collector.store.layout import BROKERS, TICKS, archive_dir
 from hk_tick_collector.store.position import ROW, DayDamaged, DayGone, PositionLost, Row, Stand, parts_of
 
 IDLE_LOOK_SEC = 0.25
@@ -42,6 +43,7 @@ READERS = 2
 REST_SEC = 60.0
 _RETRY_SEC = 0.5
 _STORED_MS = ROW.index("inserted_at_ms")
+_KIND_OF_QUEUE = 1 + COLUMNS[BROKERS].index("kind")
 
 _log = logging.getLogger(__name__)
 
@@ -102,9 +104,9 @@ class News:
 
 class Hub:
     """One data root, or several of one market that are followed as one, and one ``kind`` of record in it. ``ring`` is
-    None until the files were looked at for the first time. ``books``, of books alone: a row for each symbol whose book
-    is known at the ring's head. ``beside``: the further data roots, each with its archive; ``numbers``: the places of
-    all of them in DATA_ROOTS, None for the next ones (``question.numbers_of``)."""
+    None until the files were looked at for the first time. ``known``, of books and queues: a row for each symbol of
+    which one is known at the ring's head. ``beside``: the further data roots, each with its archive; ``numbers``: the
+    places of all of them in DATA_ROOTS, None for the next ones (``question.numbers_of``)."""
 
     def __init__(
         self,
@@ -121,7 +123,7 @@ class Hub:
         self.numbers = None if numbers is None else tuple(numbers)
         self.roots = Roots(of, self.numbers or tuple(range(len(of))))
         self.kind = kind
-        self.books: dict[str, Row] = {}
+        self.known: dict[str, Row] = {}
         self.ring: Ring | None = None
         self.facts: Facts = {}
         self.listeners = 0
@@ -195,10 +197,10 @@ class Hub:
     async def begin(self) -> None:
         """Make the ring, behind the newest row. StoreError."""
         head = await self._files.ask("end", self.roots, self.kind, 0)
-        if self.kind == BOOKS:
-            known: list[Row] = await self._files.ask("books", self.roots, head, None)
-            self.books.clear()  # those of before a rest, some of which ended meanwhile
-            self._note_books(known)
+        if self.kind in STATES:
+            known: list[Row] = await self._files.ask("known", self.roots, head, None)
+            self.known.clear()  # those of before a rest, some of which ended meanwhile
+            self._note_states(known)
         if self.kind == TICKS:  # before the first reader can have caught up, who is told what is known then
             await self._read_facts(head)
         self.ring = Ring(head)
@@ -210,7 +212,7 @@ class Hub:
         try:
             batch: Batch | JoinedBatch | None = await self._files.ask("tail", self.roots, position, look_sec, wait_sec)
         except PositionLost as exc:
-            self.books.clear()
+            self.known.clear()
             self._add(Frame(position, exc.onward, exc.day, message=reset_message(exc)))
             return True
         except StoreError as exc:
@@ -234,19 +236,24 @@ class Hub:
         counts: Sequence[int] = (len(batch.rows),)
         if isinstance(batch, JoinedBatch):
             self.held, counts = frozenset(map(self.roots.numbers.index, batch.held)), batch.read_rows
-        if self.kind == BOOKS:
-            self._note_books(batch.rows)
+        if self.kind in STATES:
+            self._note_states(batch.rows)
         for n, rows in enumerate(counts):
             self.rows[n] += rows
             if rows and batch.rows and self.kind == TICKS:
                 self.newest_ms[n] = batch.rows[-1][_STORED_MS] or 0
 
-    def _note_books(self, rows: Sequence[Row]) -> None:
+    def _note_states(self, rows: Sequence[Row]) -> None:
+        bids, _ = SIDES[self.kind]
         for row in rows:
-            if row[BIDS] is None:
-                self.books.pop(row[SYMBOL], None)
-            else:
-                self.books[row[SYMBOL]] = row
+            if row[bids] is None:
+                self.known.pop(row[SYMBOL], None)
+            elif row[SYMBOL] not in self.known or not self._is_told_again(row):
+                self.known[row[SYMBOL]] = row
+
+    def _is_told_again(self, row: Row) -> bool:
+        """A queue that was pushed once more is known from the row that told it, as from the files (``StatesOfDay``)."""
+        return self.kind == BROKERS and row[_KIND_OF_QUEUE] == RowKind.SAME
 
     async def _wait(self, error: StoreError) -> None:
         self.held = frozenset(range(len(self.roots.of)))
@@ -335,9 +342,9 @@ class Readers:
         found: Stand = await self._use("end", hub.roots, hub.kind, back_rows)
         return found
 
-    async def books(self, hub: Hub, position: Stand, symbols: frozenset[str] | None) -> list[Row]:
-        """The books that are known there. Raises as ``store.book_follow``."""
-        found: list[Row] = await self._use("books", hub.roots, position, symbols)
+    async def known(self, hub: Hub, position: Stand, symbols: frozenset[str] | None) -> list[Row]:
+        """The books or queues that are known there. Raises as ``store.state_follow``."""
+        found: list[Row] = await self._use("known", hub.roots, position, symbols)
         return found
 
     async def passed_over(self, hub: Hub, position: Stand) -> list[str]:

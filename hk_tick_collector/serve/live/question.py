@@ -17,7 +17,7 @@ from hk_tick_collector.serve.keys import Key
 from hk_tick_collector.serve.live.frames import ALL, TYPES
 from hk_tick_collector.serve.live.hub import Hub
 from hk_tick_collector.serve.problems import FieldError, Problem
-from hk_tick_collector.store.layout import BOOKS, SNAPSHOTS, TICKS
+from hk_tick_collector.store.layout import BOOKS, BROKERS, SNAPSHOTS, TICKS
 from hk_tick_collector.store.position import Position
 from hk_tick_collector.store.signals import NAME_PATTERN, parted
 
@@ -32,8 +32,8 @@ NOT_FOLLOWED = "-"
 _BACK = re.compile(r"-([1-9][0-9]{0,5})", re.ASCII)
 _FIELDS = ("op", "symbols", "since", "kind", "types", "depth", "shape", "on_slow", "signals")
 BOOK = "book"
-KINDS = {"tick": TICKS, BOOK: BOOKS, "snapshot": SNAPSHOTS}
-_NOT_OF = {"tick": ("depth",), BOOK: ("types",), "snapshot": ("depth", "types")}
+KINDS = {"tick": TICKS, BOOK: BOOKS, "broker": BROKERS, "snapshot": SNAPSHOTS}
+_NOT_OF = {"tick": ("depth",), BOOK: ("types",), "broker": ("depth", "types"), "snapshot": ("depth", "types")}
 DEPTH, MAX_DEPTH = 10, 1000
 MAX_HOOKS = 100
 
@@ -42,8 +42,8 @@ MAX_HOOKS = 100
 class Subscription:
     """``symbols``: those of each hub (by its place in the list); None for all of it. ``since``: NOW, DAY, a number of
     rows to go back, or a position for each data root. ``signals``: the hooks whose signals are wanted, or ALL that the
-    key may read; ``after_signal``: behind which number, None when ``since`` has none. ``kind``: TICKS, SNAPSHOTS, or
-    BOOKS with ``depth`` levels a side at most."""
+    key may read; ``after_signal``: behind which number, None when ``since`` has none. ``kind``: TICKS, BROKERS,
+    SNAPSHOTS, or BOOKS with ``depth`` levels a side at most."""
 
     symbols: Mapping[int, frozenset[str] | None]
     since: str | int | tuple[Position | None, ...] = NOW

@@ -5,7 +5,7 @@ nothing costs one message. Behind each data root it has a position. Where the ri
 there; otherwise from the files, until the ring knows it again. Both are the same rows in the same order, so there is no
 seam between what was and what comes.
 
-A reader of books is first told the book of each symbol where it begins (``snapshot``), then each push.
+A reader of books or of broker queues is first told that of each symbol where it begins (``snapshot``), then each push.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from hk_tick_collector.serve.live.choice import Choice, Wish
 from hk_tick_collector.serve.live.counts import LiveCounts
 from hk_tick_collector.serve.live.facts import told_of
 from hk_tick_collector.serve.live.files import Piece
-from hk_tick_collector.serve.live.frames import COLUMNS, Event, Frame, newest_of_each, rows_message, told_json
+from hk_tick_collector.serve.live.frames import COLUMNS, STATES, Event, Frame, newest_of_each, rows_message, told_json
 from hk_tick_collector.serve.live.hub import Hub, News, Readers, days_over, query_of, reset_message
 from hk_tick_collector.serve.live.outlet import Outlet
 from hk_tick_collector.serve.live.question import CLOSE, CONFLATE, NOT_FOLLOWED, Subscription, numbers_of
 from hk_tick_collector.serve.live.signals import Signals
 from hk_tick_collector.serve.problems import Problem
-from hk_tick_collector.store.layout import BOOKS, SNAPSHOTS, TICKS
+from hk_tick_collector.store.layout import BOOKS, BROKERS, SNAPSHOTS, TICKS
 from hk_tick_collector.store.position import (
     DayGone,
     JoinedPosition,
@@ -59,7 +59,7 @@ class Lag(NamedTuple):
     sec: float
 
 
-_FILE_WORDS = {TICKS: "day", BOOKS: "book", SNAPSHOTS: "snapshot"}
+_FILE_WORDS = {TICKS: "day", BOOKS: "book", BROKERS: "broker", SNAPSHOTS: "snapshot"}
 
 
 class SlowReader(Exception):
@@ -79,7 +79,7 @@ class Feed:
     is_at_end: bool = False  # of the files, when they were last read
     retry_at_sec: float = 0.0
     ahead: asyncio.Future[Piece | None] | None = None  # is read while the piece before is sent
-    known: Sequence[Row] = ()  # books where it begins
+    known: Sequence[Row] = ()  # books, or queues, where it begins
 
     @property
     def is_live(self) -> bool:
@@ -156,8 +156,8 @@ class Session:
         self.told = self.cursor
         for feed in self._feeds:
             await self._first(feed)
-            if not feed.is_live and self._wanted.kind == BOOKS:
-                feed.known = await self._books(feed)
+            if not feed.is_live and self._wanted.kind in STATES:
+                feed.known = await self._known(feed)
 
     async def _feed(self, at: int) -> Feed:
         hub, since = self._hubs[at], self._wanted.since
@@ -166,7 +166,7 @@ class Session:
         wish = Wish(wanted.symbols[at], wanted.types, wanted.shape, self._key.symbols, wanted.kind, wanted.depth)
         feed = Feed(hub, self._numbers[at], hub.choices.of(wish), hub.ring.head)
         if since == asked.NOW:
-            feed.number, feed.known = hub.ring.end, list(hub.books.values())
+            feed.number, feed.known = hub.ring.end, list(hub.known.values())
         elif since == asked.DAY:
             day = hub.ring.head.newest_day
             has_rows = any(part.places for part in parts_of(hub.ring.head))
@@ -193,10 +193,10 @@ class Session:
         for day in await self._readers.passed_over(feed.hub, feed.position):
             raise self._gone(feed, day, _stand([part.leaving(day) for part in parts_of(feed.position)]))
 
-    async def _books(self, feed: Feed) -> Sequence[Row]:
+    async def _known(self, feed: Feed) -> Sequence[Row]:
         """The books where a reader begins that reads from the files."""
         try:
-            return await self._readers.books(feed.hub, feed.position, feed.choice.wish.symbols)
+            return await self._readers.known(feed.hub, feed.position, feed.choice.wish.symbols)
         except PositionLost:
             return ()  # told in order
         except StoreError as exc:
@@ -455,8 +455,8 @@ class Session:
         messages = [feed.choice.told(frame.message) for frame in frames if frame.message is not None]
         told = [self._event(message) for message in messages if message is not None]
         how = {"conflated": True, "behind_rows": behind_rows}
-        if self._wanted.kind == BOOKS:  # a book that has not changed in the last minute may be news to this reader
-            return [*told, self._snapshot(feed, list(feed.hub.books.values()), how)]
+        if self._wanted.kind in STATES:  # a book that has not changed in the last minute may be news to this reader
+            return [*told, self._snapshot(feed, list(feed.hub.known.values()), how)]
         return [*told, self._rows(feed.choice.json(newest), how)]
 
     # Messages
@@ -489,7 +489,7 @@ class Session:
     def _begun(self) -> Iterator[Event]:
         """What comes first."""
         yield self._welcome()
-        for feed in self._feeds if self._wanted.kind == BOOKS else ():
+        for feed in self._feeds if self._wanted.kind in STATES else ():
             yield self._snapshot(feed, feed.known)
             feed.known = ()
 

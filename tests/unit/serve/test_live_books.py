@@ -123,7 +123,7 @@ def test_files_rest_when_nobody_listens_and_are_opened_again(
             hub.enter()
             while hub.ring is None:
                 await asyncio.sleep(0)
-            assert hub.books[STILL][-2] == ((price, 100, 1),)
+            assert hub.known[STILL][-2] == ((price, 100, 1),)
             await hub.rest()
             assert hub.ring is not None, "somebody listens"
             hub.leave()
@@ -154,7 +154,7 @@ def test_a_book_that_was_lost_while_the_files_rested_is_not_shown(
         while hub.ring is None:
             await asyncio.sleep(0)
         await hub.close()
-        return set(hub.books)
+        return set(hub.known)
 
     began = [WatchBegan(symbol, OPEN_US) for symbol in (STILL, LOST)]
     write(writer, *began, push(STILL, 0, 6.8), push(LOST, 0, 80.0))
@@ -174,10 +174,10 @@ def test_the_book_of_a_symbol_that_went_still_or_was_lost_long_ago(writer: BookW
     del expected[LOST]
     for _ in range(2):
         with BookFollower(tmp_path) as follower:
-            found = follower.books(follower.end())
+            found = follower.known(follower.end())
             assert {symbol: known.state for symbol, known in found.items()} == expected
             assert found.keys() == {STILL, LIVELY}
-            (only,) = follower.books(follower.end(back_rows=302), frozenset({LOST})).values()
+            (only,) = follower.known(follower.end(back_rows=302), frozenset({LOST})).values()
             assert only.state.book == Book(((80.0, 100, 1),), ())
         with closing(open_for_writing(path, SqliteOptions())) as conn:
             conn.execute("DROP INDEX IF EXISTS breaks")
