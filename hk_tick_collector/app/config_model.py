@@ -175,8 +175,8 @@ def table_of(model: type[SettingsModel]) -> list[SettingInfo]:
     return [info_of(model, attribute) for attribute in model.model_fields]
 
 
-def _allowed(annotation: object, metadata: list[Any], said: str) -> str:
-    """The limits as words: from the type and the bounds, ``said`` being the unit of a number or the whole text."""
+def _allowed(annotation: object, metadata: list[Any], unit_or_text: str) -> str:
+    """The limits as words: from the type and the bounds. ``unit_or_text``: the unit of a number, or the whole text."""
     if annotation is bool:
         return "1, true or yes; 0, false or no"
     choices = getattr(annotation, "__args__", ())
@@ -185,8 +185,8 @@ def _allowed(annotation: object, metadata: list[Any], said: str) -> str:
     if annotation in (int, float):
         low, high = (next(getattr(bound, name) for bound in metadata if hasattr(bound, name)) for name in ("ge", "le"))
         kind = "a whole number" if annotation is int else "a number"
-        return f"{kind} from {low} to {high}" + (f" ({said})" if said else "")
-    return said
+        return f"{kind} from {low} to {high}" + (f" ({unit_or_text})" if unit_or_text else "")
+    return unit_or_text
 
 
 def as_written(value: object) -> str:
@@ -210,10 +210,10 @@ def read_model(
     """
     infos = {info.key: info for info in table_of(model)}
     given, problems = given_settings(env_file, environ, list(infos), claims)
-    loading = Loading({infos[key].attribute: found.base_dir for key, found in given.items()}, {})
+    loading = Loading({infos[key].attribute: setting.base_dir for key, setting in given.items()}, {})
     settings: _ModelT | None = None
     try:
-        settings = model.model_validate({key: found.text.strip() for key, found in given.items()}, context=loading)
+        settings = model.model_validate({key: setting.text.strip() for key, setting in given.items()}, context=loading)
     except ValidationError as error:
         for detail in error.errors(include_url=False):
             problems += _value_problems(detail, infos, given)
@@ -226,14 +226,14 @@ def _value_problems(
 ) -> Iterator[Problem]:
     """Pydantic's finding about one key in the operator's words."""
     info = infos[str(detail["loc"][0])]
-    found = given.get(info.key)
-    if found is None:
+    setting = given.get(info.key)
+    if setting is None:
         yield Problem(info.key, f"{info.key} is not set: give {info.allowed}")
     elif detail["type"] == _TEXT_ERROR:
         for text in str(detail["ctx"]["text"]).split("\n"):
-            yield Problem(info.key, f"{info.key} (from {found.source}): {text}")
+            yield Problem(info.key, f"{info.key} (from {setting.source}): {text}")
     else:
-        value = found.text if len(found.text) <= _SHOWN_VALUE_CHARS else found.text[:_SHOWN_VALUE_CHARS] + "..."
+        value = setting.text if len(setting.text) <= _SHOWN_VALUE_CHARS else setting.text[:_SHOWN_VALUE_CHARS] + "..."
         shown = "(hidden)" if info.hidden else repr(value)
-        text = f"{info.key}={shown} (from {found.source}) is wrong: allowed is {info.allowed}"
+        text = f"{info.key}={shown} (from {setting.source}) is wrong: allowed is {info.allowed}"
         yield Problem(info.key, f"{text}; correct it, or remove it for the default {info.default}")

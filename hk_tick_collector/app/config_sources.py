@@ -86,7 +86,7 @@ def given_settings(
     """
     file_given, problems = _read_env_file(env_file)
     problems += _unknown_keys(file_given, environ, keys, claims)
-    given = {key: found for key, found in file_given.items() if key in keys and found.text.strip()}
+    given = {key: setting for key, setting in file_given.items() if key in keys and setting.text.strip()}
     for key in keys:
         if environ.get(key, "").strip():
             given[key] = Given(environ[key], ENVIRONMENT_SOURCE, Path.cwd())
@@ -120,12 +120,12 @@ def _unknown_keys(
     file_given: Mapping[str, Given], environ: Mapping[str, str], keys: Sequence[str], claims: Claims
 ) -> Iterator[Problem]:
     """Keys that look like ours and are not. The environment belongs to everybody: there only a near miss counts."""
-    for key, found in file_given.items():
+    for key, setting in file_given.items():
         if key in keys or key.upper().startswith(claims.others):
             continue
         near = _near(key, keys)
         if near or key.upper().startswith(claims.own):
-            yield _unknown(key, found.source, near)
+            yield _unknown(key, setting.source, near)
     for key in environ:
         if key not in keys and key not in file_given and key.upper().startswith(claims.own):
             near = _near(key, keys)

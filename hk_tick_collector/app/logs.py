@@ -49,8 +49,8 @@ def _leave_source_out(error: traceback.TracebackException | None) -> None:
     while error is not None:
         frames = [(frame.filename, frame.lineno or 0, frame.name, "") for frame in error.stack]
         error.stack = traceback.StackSummary.from_list(frames)
-        for one in error.exceptions or ():
-            _leave_source_out(one)
+        for inner in error.exceptions or ():
+            _leave_source_out(inner)
         if error.__cause__ is not None:
             _leave_source_out(error.__context__)
         error = error.__cause__ or error.__context__

@@ -78,8 +78,8 @@ def _fits(kind: StateKind, manifest: Manifest, data_root: Path) -> bool:
 
 
 def _is_of(entry: KeptFile, path: Path) -> bool:
-    found = path.stat()
-    return (entry.size_bytes, entry.source_changed_ns) == (found.st_size, found.st_mtime_ns)
+    stat = path.stat()
+    return (entry.size_bytes, entry.source_changed_ns) == (stat.st_size, stat.st_mtime_ns)
 
 
 def leave_to_archive(data_root: Path, manifest: Manifest) -> None:

@@ -97,21 +97,21 @@ def _plain(column: pa.Array | pa.ChunkedArray) -> list[object]:
     if not pa.types.is_dictionary(column.type):
         values: list[object] = column.to_pylist()
         return values
-    found: list[object] = []
+    plain_values: list[object] = []
     for chunk in column.chunks if isinstance(column, pa.ChunkedArray) else [column]:
         words = [*chunk.dictionary.to_pylist(), None]
-        found += map(words.__getitem__, chunk.indices.fill_null(len(words) - 1).to_pylist())
-    return found
+        plain_values += map(words.__getitem__, chunk.indices.fill_null(len(words) - 1).to_pylist())
+    return plain_values
 
 
-def differing(one: Mapping[str, SymbolContent], other: Mapping[str, SymbolContent | SymbolClaim]) -> list[str]:
+def differing(mine: Mapping[str, SymbolContent], other: Mapping[str, SymbolContent | SymbolClaim]) -> list[str]:
     """The symbols that are not the same in both, in order."""
     return sorted(
         symbol
-        for symbol in {*one, *other}
-        if symbol not in one
+        for symbol in {*mine, *other}
+        if symbol not in mine
         or symbol not in other
-        or (one[symbol].rows, one[symbol].content_hash) != (other[symbol].rows, other[symbol].content_hash)
+        or (mine[symbol].rows, mine[symbol].content_hash) != (other[symbol].rows, other[symbol].content_hash)
     )
 
 
@@ -157,8 +157,8 @@ def lacked(rows: Sequence[Row], others: Sequence[Row], columns: Sequence[str] = 
     left, right = Counter(rows), Counter(others)
     missing, extra = [*(left - right).elements()], [*(right - left).elements()]
     came_otherwise = Counter(map(_identity, extra)) & Counter(map(_identity, missing))
-    found, spare = _parted(missing, Counter(came_otherwise)), _parted(extra, came_otherwise)
-    return [*found[0], *without_a_row(found[1], spare[1])]
+    unmatched, spare = _parted(missing, Counter(came_otherwise)), _parted(extra, came_otherwise)
+    return [*unmatched[0], *without_a_row(unmatched[1], spare[1])]
 
 
 def _parted(rows: Sequence[Row], wanted: Counter[Row]) -> tuple[list[Row], list[Row]]:

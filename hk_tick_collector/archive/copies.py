@@ -129,10 +129,10 @@ def fetch_manifest(store: ArchiveStore, day: str, target: Path) -> Manifest | No
 def _fetch(store: ArchiveStore, name: str, target: Path, most_bytes: int) -> Stored | None:
     path = target / name
     path.parent.mkdir(parents=True, exist_ok=True)
-    found = store.read(name, path, most_bytes)
-    if found is not None and path.stat().st_size > most_bytes:
-        raise StoreCorrupt(f"{store.place}/{name} has {found.size_bytes:,} bytes, {most_bytes:,} at most belong there")
-    return found
+    stored = store.read(name, path, most_bytes)
+    if stored is not None and path.stat().st_size > most_bytes:
+        raise StoreCorrupt(f"{store.place}/{name} has {stored.size_bytes:,} bytes, {most_bytes:,} at most belong there")
+    return stored
 
 
 def kinds_sent(store: ArchiveStore, day: str, target: Path) -> set[str]:
@@ -286,9 +286,9 @@ def _check_holds_all(archive_root: Path, manifest: Manifest, store: ArchiveStore
         with contextlib.suppress(StoreCorrupt):
             fetch_manifest(store, day, there)
         for name in (str(path) for path in archive_paths(Path(), day, market).values()):
-            found = store.stat(name)
-            if found is not None:
-                _fetch(store, name, there, found.size_bytes)
+            stored = store.stat(name)
+            if stored is not None:
+                _fetch(store, name, there, stored.size_bytes)
         file = manifest.files[0]
         with opened(file.kind, archive_root / file.path, archive_root, manifest.rows) as ticks:
             try:
@@ -306,16 +306,16 @@ def _read_back(store: ArchiveStore, manifest: Manifest, work: Path) -> None:
 def _damaged(store: ArchiveStore, manifest: Manifest, work: Path, *, is_read: bool) -> list[str]:
     """The names that are gone from the store or are not what the manifest says: byte for byte when ``is_read``, else
     by their sizes."""
-    found: list[str] = []
+    damaged: list[str] = []
     with staging(work) as there:
         for file in _files(manifest):
             path = _placed(there / file.name)
             held = store.read(file.name, path, file.size_bytes) if is_read else store.stat(file.name)
             is_good = held is not None and held.size_bytes == file.size_bytes
             if not is_good or (is_read and digest(path) != (file.size_bytes, file.sha256)):
-                found.append(file.name)
+                damaged.append(file.name)
             path.unlink(missing_ok=True)
-    return found
+    return damaged
 
 
 def _sign(store: ArchiveStore, day: str, work: Path, sign: Sign | None) -> None:

@@ -99,10 +99,10 @@ class Recording:
     @cached_property
     def gaps(self) -> dict[str, list[GapRow]]:
         """By symbol, open and closed."""
-        found: dict[str, list[GapRow]] = {}
+        gaps_by_symbol: dict[str, list[GapRow]] = {}
         for gap in self.notes.gaps:
-            found.setdefault(gap.symbol, []).append(gap)
-        return found
+            gaps_by_symbol.setdefault(gap.symbol, []).append(gap)
+        return gaps_by_symbol
 
     def rows(self, symbols: Sequence[str]) -> int:
         """How many ticks it has of these."""
@@ -112,8 +112,8 @@ class Recording:
         """Those of these symbols, by symbol, in one order whatever the columns."""
         names = tuple(dict.fromkeys((*columns, "symbol", "ts_ms", "seq", "occurrence")))
         table = sort_table(scan_symbols(self.db, symbols, names, last_rowid=self.notes.last_rowid))
-        found = table.column("symbol").combine_chunks()
-        return {symbol: table.filter(pc.equal(found, symbol)) for symbol in symbols if symbol in self.coverage}
+        symbol_column = table.column("symbol").combine_chunks()
+        return {symbol: table.filter(pc.equal(symbol_column, symbol)) for symbol in symbols if symbol in self.coverage}
 
 
 def tidy(into: Path) -> None:
@@ -128,7 +128,7 @@ def tidy(into: Path) -> None:
 def recordings(days: Mapping[str, Day], into: Path, now_ms: int) -> Iterator[list[Recording]]:
     """The day's files by name, opened as files: one that is archived, or joined of both, is restored for as long."""
     with ExitStack() as stack:
-        found = []
+        opened = []
         for name, day in days.items():
             db = day.db
             if db is None or day.manifest is not None:
@@ -137,8 +137,8 @@ def recordings(days: Mapping[str, Day], into: Path, now_ms: int) -> Iterator[lis
                     _copy(db, day_file(directory, day.trading_day))
                 restore_day(day.archive_root, day.trading_day, directory, now_ms=now_ms)
                 db = day_file(directory, day.trading_day)
-            found.append(Recording(name, db))
-        yield found
+            opened.append(Recording(name, db))
+        yield opened
 
 
 def merge_day(
@@ -233,7 +233,7 @@ def _fill(
             for group in _groups(sources):
                 tables = {source: source.ticks(group, twins.COLUMNS) for source in sources}
                 for symbol in group:
-                    ticks = {source: found[symbol] for source, found in tables.items() if symbol in found}
+                    ticks = {source: by_symbol[symbol] for source, by_symbol in tables.items() if symbol in by_symbol}
                     plan = plans[symbol] = plan_symbol(symbol, ticks)
                     added.update(_store(conn, symbol, {source: ticks[source] for source in plan.taken}, base))
                     if on_rows is not None:
@@ -309,11 +309,11 @@ def _check(part: Path, sources: Sequence[Recording], conflicts: Sequence[Conflic
             for symbol, table in source.ticks(group, twins.COLUMNS).items():
                 if (source.name, symbol) in left_out or not table.num_rows:
                     continue
-                found = twins.compare(there[symbol], table, counts=False)
-                if len(found.second_only) or found.otherwise:
+                read_back = twins.compare(there[symbol], table, counts=False)
+                if len(read_back.second_only) or read_back.otherwise:
                     raise StoreCorrupt(
-                        f"{part.name}, read back, lacks {len(found.second_only) + found.otherwise} ticks of {symbol} "
-                        f"that {source.name} has: nothing was put into place; check the disk"
+                        f"{part.name}, read back, lacks {len(read_back.second_only) + read_back.otherwise} ticks of "
+                        f"{symbol} that {source.name} has: nothing was put into place; check the disk"
                     )
 
 
@@ -343,8 +343,8 @@ def _is_same(part: Path, db: Path) -> bool:
     """The same rows, and the same said of them, whenever that was."""
     if differing(count(DayFileTicks(part)).symbols, count(DayFileTicks(db)).symbols):
         return False
-    one, other = (
+    part_coverage, other = (
         [tuple(getattr(row, name) for name in COLUMNS if name != "updated_at_ms") for row in reader.coverage(path)]
         for path in (part, db)
     )
-    return one == other
+    return part_coverage == other

@@ -264,7 +264,7 @@ def _write_parquet(db: Path, path: Path, on_rows: OnRows | None) -> DayContent:
     content = DayContent()
     columns = scan.told_columns(db)
     stored = {row.symbol: row.stored_ticks for row in reader.coverage(db)}
-    expected = stored or {one.symbol: one.rows for one in reader.count_by_symbol(db, -1)}
+    expected = stored or {symbol_count.symbol: symbol_count.rows for symbol_count in reader.count_by_symbol(db, -1)}
 
     def counted() -> Iterator[object]:
         for batch in scan.scan_day_file(db, columns):
@@ -310,7 +310,7 @@ def _data_version(conn: sqlite3.Connection, db: Path) -> int:
 
 def _signature(db: Path) -> list[tuple[int, int, int, int]]:
     """Which files these are and when they were last written; an empty write-ahead log is none."""
-    found = []
+    file_states = []
     for path in (db, Path(f"{db}-wal")):
         try:
             status = path.stat()
@@ -319,8 +319,8 @@ def _signature(db: Path) -> list[tuple[int, int, int, int]]:
         except OSError as exc:
             raise StoreUnavailable(f"{path}: {exc.strerror or exc}") from exc
         if status.st_size:
-            found.append((status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns))
-    return found
+            file_states.append((status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns))
+    return file_states
 
 
 # -- replacing ---------------------------------------------------------------------------------------------------------

@@ -17,10 +17,10 @@ def open_store(place: str) -> ArchiveStore:
     credentials cannot be used, ModuleNotFoundError without the library for it."""
     if "://" not in place:
         return DirectoryStore(Path(place).absolute())
-    found = _S3.fullmatch(place)
-    if found is None or ".." in place:
+    match = _S3.fullmatch(place)
+    if match is None or ".." in place:
         shown = printable(cut(place.partition("://")[0]))  # the rest may hold a secret
         raise InputError(f"{shown}:// is not a place to archive to: give s3://BUCKET/PREFIX or a directory")
     from hk_tick_collector.archive.s3 import open_bucket  # noqa: PLC0415 - its library is an extra
 
-    return open_bucket(found["bucket"], (found["prefix"] or "").strip("/"))
+    return open_bucket(match["bucket"], (match["prefix"] or "").strip("/"))

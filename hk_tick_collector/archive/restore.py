@@ -147,14 +147,16 @@ def tidy(data_root: Path) -> None:
 
 def _good_file(archive_root: Path, manifest: Manifest) -> tuple[str, Path]:
     """The first file of the archive that is what the manifest says, read from end to end."""
-    found: list[str] = []
+    all_problems: list[str] = []
     paths = archive_paths(archive_root, manifest.trading_day, manifest.market)
-    for file in sorted(manifest.files, key=lambda one: one.kind != SQLITE):  # the day file itself, if it is there
+    for file in sorted(manifest.files, key=lambda file: file.kind != SQLITE):  # the day file itself, if it is there
         _, problems = check_files(archive_root, manifest, paths, only=file.kind)
         if not problems:
             return file.kind, paths[file.kind]
-        found += problems
-    raise StoreCorrupt(f"the archive of {manifest.trading_day} cannot be trusted: {'; '.join(found) or 'it is empty'}")
+        all_problems += problems
+    raise StoreCorrupt(
+        f"the archive of {manifest.trading_day} cannot be trusted: {'; '.join(all_problems) or 'it is empty'}"
+    )
 
 
 # -- a new day file ----------------------------------------------------------------------------------------------------
@@ -173,8 +175,8 @@ def _build(kind: str, path: Path, manifest: Manifest, db: Path, on_rows: OnRows 
         os.link(part, db)  # unlike a rename it never replaces a file
         sync_dir(db.parent)
     finally:
-        for one in sqlite_files(part):
-            one.unlink(missing_ok=True)
+        for file_path in sqlite_files(part):
+            file_path.unlink(missing_ok=True)
 
 
 def _fill(part: Path, path: Path, manifest: Manifest, on_rows: OnRows | None) -> None:

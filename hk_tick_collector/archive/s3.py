@@ -89,11 +89,11 @@ def open_bucket(bucket: str, prefix: str) -> S3Store:
 
 
 def _providers() -> list[Any]:
-    found: list[Any] = [EnvAWSProvider(), AWSConfigProvider()]
+    providers: list[Any] = [EnvAWSProvider(), AWSConfigProvider()]
     if os.environ.get("AWS_EC2_METADATA_DISABLED", "").lower() != "true":
         quick = urllib3.PoolManager(timeout=urllib3.Timeout(2.0), retries=urllib3.Retry(1))
-        found.append(IamAwsProvider(http_client=quick))
-    return found
+        providers.append(IamAwsProvider(http_client=quick))
+    return providers
 
 
 def _check_credentials_file() -> None:
@@ -117,14 +117,14 @@ class S3Store:
         return f"s3://{self._bucket}/{self._prefix}".rstrip("/")
 
     def names(self, prefix: str) -> list[str]:
-        found: list[str] = []
+        object_names: list[str] = []
         skipped = len(self._key(""))
         with self._errors(f"list {self.place}/{prefix}"):
-            for one in self._listed(prefix):
-                found.append(str(one.object_name)[skipped:])
-                if len(found) > MAX_NAMES:
+            for listed in self._listed(prefix):
+                object_names.append(str(listed.object_name)[skipped:])
+                if len(object_names) > MAX_NAMES:
                     raise StoreUnavailable(f"{self.place} has more than {MAX_NAMES:,} files: name a prefix of its own")
-        return sorted(found)
+        return sorted(object_names)
 
     def _listed(self, prefix: str) -> Iterator[Any]:
         """A page at a time, so that a store which says for ever that more is to come is given up."""
@@ -153,22 +153,22 @@ class S3Store:
     def stat(self, name: str) -> Stored | None:
         with self._errors(f"look at {self.place}/{name}"):
             try:
-                found = self._client.stat_object(self._bucket, self._key(name))
+                stored = self._client.stat_object(self._bucket, self._key(name))
             except S3Error as exc:
                 if exc.code in _GONE:
                     return None
                 raise
-        return Stored(int(found.size or 0), str(found.etag), (found.metadata or {}).get(_META))
+        return Stored(int(stored.size or 0), str(stored.etag), (stored.metadata or {}).get(_META))
 
     def read(self, name: str, target: Path, most_bytes: int) -> Stored | None:
-        found = self.stat(name)
-        if found is None:
+        stored = self.stat(name)
+        if stored is None:
             return None
-        wanted = min(found.size_bytes, most_bytes + 1)
+        wanted = min(stored.size_bytes, most_bytes + 1)
         check_room(target, wanted, f"{self.place}/{name}")
         with target.open("wb") as file:
-            self._read(name, found.version, file, wanted)
-        return found
+            self._read(name, stored.version, file, wanted)
+        return stored
 
     def _read(self, name: str, version: str, file: BinaryIO, wanted: int) -> None:
         started, done, vain = time.monotonic(), 0, 0
@@ -253,13 +253,13 @@ class S3Store:
         wanted = (source.stat().st_size, sha256)
         upload, there = self._begun(source, name)
         tag = self._complete(source, name, sha256, condition, upload, there)
-        found = self.stat(name)  # an error may come late, as an answer that begins well
-        is_ours = found is not None and found.version == tag
-        if upload is not None and is_ours and found is not None and (found.size_bytes, found.sha256) != wanted:
+        stored = self.stat(name)  # an error may come late, as an answer that begins well
+        is_ours = stored is not None and stored.version == tag
+        if upload is not None and is_ours and stored is not None and (stored.size_bytes, stored.sha256) != wanted:
             # What was gone on with had been begun by somebody who said something else of the whole.
             self._complete(source, name, sha256, {"If-Match": f'"{tag}"'}, None, {})
-            found = self.stat(name)
-        if found is None or (found.size_bytes, found.sha256) != wanted:
+            stored = self.stat(name)
+        if stored is None or (stored.size_bytes, stored.sha256) != wanted:
             raise StoreUnavailable(f"{self.place}/{name} was sent and is not there: try again")
 
     def _complete(
@@ -291,24 +291,24 @@ class S3Store:
         with contextlib.suppress(MinioException, ET.ParseError, ValueError):  # not every store lists them for everybody
             key = self._key(name)
             answer = self._client._list_multipart_uploads(self._bucket, prefix=key)
-            uploads = [one for one in answer.uploads if one.object_name == key and one.upload_id]
-            for one in sorted(uploads, key=lambda one: str(one.initiated_time), reverse=True)[:MAX_UPLOADS]:
-                held = self._held_parts(key, str(one.upload_id))
+            uploads = [upload for upload in answer.uploads if upload.object_name == key and upload.upload_id]
+            for upload in sorted(uploads, key=lambda upload: str(upload.initiated_time), reverse=True)[:MAX_UPLOADS]:
+                held = self._held_parts(key, str(upload.upload_id))
                 mine = {n: held[n][1] for n, body in _parts(source) if n in held and _is_part(held[n], body)}
                 if mine and mine.keys() == held.keys():
-                    return str(one.upload_id), mine
+                    return str(upload.upload_id), mine
         return None, {}
 
     def _held_parts(self, key: str, upload: str) -> dict[int, tuple[int, str]]:
         """Size and tag of each part."""
-        found: dict[int, tuple[int, str]] = {}
+        parts: dict[int, tuple[int, str]] = {}
         after: str | None = None
         while True:
             answer = self._client._list_parts(self._bucket, key, upload, part_number_marker=after)
-            found |= {int(part.part_number): (int(part.size or 0), str(part.etag)) for part in answer.parts}
+            parts |= {int(part.part_number): (int(part.size or 0), str(part.etag)) for part in answer.parts}
             following = str(answer.next_part_number_marker or "")
             if not answer.is_truncated or following == after:
-                return found
+                return parts
             after = following
 
     def _ask(self, method: str, name: str, body: bytes, headers: dict[str, Any], query: dict[str, Any]) -> Any:
@@ -320,28 +320,28 @@ class S3Store:
         return f"{self._prefix}/{name}" if self._prefix else name
 
     @contextlib.contextmanager
-    def _errors(self, what: str) -> Iterator[None]:
+    def _errors(self, task: str) -> Iterator[None]:
         """Errors of the library as ours: no text of the store, which may repeat a key, comes through."""
         try:
             yield
         except S3Error as exc:
-            raise StoreUnavailable(f"cannot {what}: {self._said(exc.code or 'nothing')}") from exc
+            raise StoreUnavailable(f"cannot {task}: {self._said(exc.code or 'nothing')}") from exc
         except ServerError as exc:
-            said = "PreconditionFailed" if exc.status_code == 412 else f"HTTP {exc.status_code}"
-            raise StoreUnavailable(f"cannot {what}: {self._said(said)}") from exc
+            code = "PreconditionFailed" if exc.status_code == 412 else f"HTTP {exc.status_code}"
+            raise StoreUnavailable(f"cannot {task}: {self._said(code)}") from exc
         except (MinioException, HTTPError, ET.ParseError) as exc:
             raise StoreUnavailable(
-                f"cannot {what}: the store cannot be reached, broke off or is no S3 store ({type(exc).__name__}): see "
+                f"cannot {task}: the store cannot be reached, broke off or is no S3 store ({type(exc).__name__}): see "
                 "AWS_ENDPOINT_URL_S3 and the line"
             ) from exc
         except configparser.Error:  # its text, and the chain of a traceback, would repeat the line with the secret
             raise StoreUnavailable(
-                f"cannot {what}: ~/.aws/credentials cannot be read as AWS's programs write it: see its lines; "
+                f"cannot {task}: ~/.aws/credentials cannot be read as AWS's programs write it: see its lines; "
                 "a % is written %%"
             ) from None
         except ValueError as exc:  # of the providers
             raise StoreUnavailable(
-                f"cannot {what}: no credentials for S3; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or fill "
+                f"cannot {task}: no credentials for S3; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or fill "
                 "~/.aws/credentials"
             ) from exc
 

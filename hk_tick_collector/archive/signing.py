@@ -93,8 +93,8 @@ class Signers:
                 raise RecorderError(f"{signature} is not a signature: it is larger than any")
         except FileNotFoundError:
             raise RecorderError(f"{manifest} is unsigned: nobody says who made this copy") from None
-        found = _ssh_keygen("find-principals", "-f", str(self.path), "-s", str(signature))
-        for name in found.stdout.decode(errors="replace").splitlines() if not found.returncode else ():
+        principals = _ssh_keygen("find-principals", "-f", str(self.path), "-s", str(signature))
+        for name in principals.stdout.decode(errors="replace").splitlines() if not principals.returncode else ():
             options = ("-f", str(self.path), "-n", NAMESPACE, "-I", name, "-s", str(signature))
             with manifest.open("rb") as text:
                 done = _ssh_keygen("verify", *options, stdin=text)

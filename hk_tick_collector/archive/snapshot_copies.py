@@ -103,8 +103,8 @@ def _check_replaces(
 
 
 def _version(store: ArchiveStore, name: str) -> str | None:
-    found = store.stat(name)
-    return None if found is None else found.version
+    stored = store.stat(name)
+    return None if stored is None else stored.version
 
 
 def _entry_name(day: str) -> str:

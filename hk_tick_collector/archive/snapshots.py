@@ -44,10 +44,10 @@ _SYMBOL = "snapshots"  # of many symbols
 def archived_days(archive_root: Path) -> list[str]:
     """The days that are put away, oldest first."""
     try:
-        found = [parse_day_dir(path.name) for path in (archive_root / SNAPSHOT_DIR).iterdir()]
+        days = [parse_day_dir(path.name) for path in (archive_root / SNAPSHOT_DIR).iterdir()]
     except OSError:
         return []
-    return sorted(day for day in found if day and entry_of(archive_root, day) is not None)
+    return sorted(day for day in days if day and entry_of(archive_root, day) is not None)
 
 
 class SnapshotDays:
@@ -170,8 +170,8 @@ def entry_of(archive_root: Path, day: str) -> KeptFile | None:
 
 
 def _is_of(entry: KeptFile, path: Path) -> bool:
-    found = path.stat()
-    return (entry.size_bytes, entry.source_changed_ns) == (found.st_size, found.st_mtime_ns)
+    stat = path.stat()
+    return (entry.size_bytes, entry.source_changed_ns) == (stat.st_size, stat.st_mtime_ns)
 
 
 def _close(path: Path) -> None:

@@ -113,8 +113,8 @@ class DirectoryStore:
         return str(self.root)
 
     def names(self, prefix: str) -> list[str]:
-        found = (path for path in (self.root / prefix).parent.rglob("*") if path.is_file())
-        names = (str(path.relative_to(self.root)) for path in found)
+        paths = (path for path in (self.root / prefix).parent.rglob("*") if path.is_file())
+        names = (str(path.relative_to(self.root)) for path in paths)
         return sorted(name for name in names if name.startswith(prefix) and not Path(name).name.startswith("."))
 
     def stat(self, name: str) -> Stored | None:
@@ -124,15 +124,15 @@ class DirectoryStore:
         return None
 
     def read(self, name: str, target: Path, most_bytes: int) -> Stored | None:
-        found = self.stat(name)
-        if found is None:
+        stored = self.stat(name)
+        if stored is None:
             return None
-        check_room(target, min(found.size_bytes, most_bytes), name)
+        check_room(target, min(stored.size_bytes, most_bytes), name)
         with self._errors(name), open_regular(self.root / name) as source, target.open("wb") as file:
             left_bytes = most_bytes + 1
             while left_bytes and (block := source.read(min(left_bytes, BLOCK_BYTES))):
                 left_bytes -= file.write(block)
-        return found
+        return stored
 
     def write(self, source: Path, name: str, sha256: str, replaces: str | None) -> None:
         target = self.root / name

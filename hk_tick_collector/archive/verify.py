@@ -88,7 +88,7 @@ def check_day_file(db: Path, day: str, on_rows: OnRows | None = None) -> Check:
         return Check(day, 0, 0, (), None, (str(translate(exc, db)),), None)
     problems = [] if sound == "ok" else [f"{db} is damaged: {sound}"]
     counted = {row.symbol: row.stored_ticks for row in notes.coverage}
-    rows = {symbol: one.rows for symbol, one in content.symbols.items()}
+    rows = {symbol: symbol_content.rows for symbol, symbol_content in content.symbols.items()}
     wrong = [symbol for symbol in sorted({*counted, *rows}) if counted.get(symbol, 0) != rows.get(symbol, 0)]
     if counted and wrong:
         told = sum(counted.get(symbol, 0) for symbol in wrong)
@@ -288,16 +288,16 @@ def count(ticks: Ticks, on_rows: OnRows | None = None, *, key: bytes = b"") -> D
 
 def digest(path: Path) -> tuple[int, str]:
     """Size and SHA-256 of a file's bytes. StoreUnavailable when they cannot be read."""
-    found = hashlib.sha256()
+    sha256 = hashlib.sha256()
     size_bytes = 0
     try:
         with open_regular(path) as file:
             while block := file.read(BLOCK_BYTES):
-                found.update(block)
+                sha256.update(block)
                 size_bytes += len(block)
     except OSError as exc:
         raise StoreUnavailable(f"{path}: {exc.strerror or exc}") from exc
-    return size_bytes, found.hexdigest()
+    return size_bytes, sha256.hexdigest()
 
 
 @contextlib.contextmanager
@@ -316,8 +316,8 @@ def opened(kind: str, path: Path, archive_root: Path, rows: int | None = None) -
         unpack(path, unpacked, rows)
         yield DayFileTicks(unpacked)
     finally:
-        for one in sqlite_files(unpacked):
-            one.unlink(missing_ok=True)
+        for leftover in sqlite_files(unpacked):
+            leftover.unlink(missing_ok=True)
 
 
 def unpack(path: Path, target: Path, rows: int | None = None) -> None:

@@ -109,21 +109,21 @@ def test(settings: AlertSettings, as_json: bool, name: str | None) -> int:
         raise InputError(f"there is no target {name}; there are {', '.join(target.name for target in file.targets)}")
     _take_rights_of_owner(settings.data_root)
     market, now_ms = Catalog(settings.data_root, settings.archive).market.code, SystemClock().now_ms()
-    found = []
+    tries = []
     for target in wanted:
         waiting = Waiting(0, target.name, "test", Level.NOTE, ("somebody tried whether this arrives",), now_ms, 0)
         try:
             target_of(target).send(letter_of(waiting, 0, market))
         except NotSent as exc:
-            found.append({"target": target.name, "taken": False, "reason": str(exc)})
+            tries.append({"target": target.name, "taken": False, "reason": str(exc)})
         else:
-            found.append({"target": target.name, "taken": True, "reason": None})
+            tries.append({"target": target.name, "taken": True, "reason": None})
     if as_json:
-        write_json(found)
+        write_json(tries)
     else:
-        for line in found:
+        for line in tries:
             click.echo(f"{line['target']}: {'taken' if line['taken'] else 'not taken: ' + str(line['reason'])}")
-    return EXIT_FINE if all(line["taken"] for line in found) else EXIT_PROBLEM
+    return EXIT_FINE if all(line["taken"] for line in tries) else EXIT_PROBLEM
 
 
 @_alert_command("list", help="What was told, what waits, and what is muted.")
@@ -143,8 +143,8 @@ def list_letters(settings: AlertSettings, as_json: bool, limit: int) -> int:
     if as_json:
         write_json({"letters": letters, "mutes": mutes})
         return EXIT_FINE
-    rows = [[_utc(one["created_ms"]), one["target"], one["kind"], one["level"], _state(one),
-             "; ".join(one["lines"])] for one in letters]  # fmt: skip
+    rows = [[_utc(letter["created_ms"]), letter["target"], letter["kind"], letter["level"], _state(letter),
+             "; ".join(letter["lines"])] for letter in letters]  # fmt: skip
     print_table(["UTC", "target", "kind", "level", "state", "text"], rows, spare=("kind", "target"), text="text")
     for code, until_ms in sorted(mutes.items()):
         click.echo(f"muted until {_utc(until_ms)} UTC: {code}")

@@ -147,8 +147,8 @@ def day_file_of(app: App, day: str) -> Path | None:
 def stored_rows(app: App, day: str) -> int | None:
     """About how many ticks a day has, for a progress bar; None when nothing says."""
     try:
-        found = app.catalog.day(day)
-        rows: list[CoverageRow] = found.coverage()
+        stored_day = app.catalog.day(day)
+        rows: list[CoverageRow] = stored_day.coverage()
     except (RecorderError, OSError):
         return None
     return sum(row.stored_ticks for row in rows) or None
@@ -157,11 +157,11 @@ def stored_rows(app: App, day: str) -> int | None:
 def archived_text(outcome: Outcome) -> str:
     """What became of a day, in one line."""
     size_mb = sum(file.size_bytes for file in outcome.files) / 1e6
-    what = {"archived": "archived", "replaced": "archived anew", "unchanged": "already archived"}[outcome.action]
+    verb = {"archived": "archived", "replaced": "archived anew", "unchanged": "already archived"}[outcome.action]
     proof = "verified" if outcome.verified else "not verified"
     kinds = " and ".join(file.kind for file in outcome.files)
     stored = f"{counted(outcome.rows, 'tick')} of {counted(outcome.symbols, 'symbol')}"
-    return f"{what}, {proof}: {stored}, {size_mb:,.1f} MB ({kinds})"
+    return f"{verb}, {proof}: {stored}, {size_mb:,.1f} MB ({kinds})"
 
 
 def print_results(results: Iterable[tuple[str, str, str]]) -> None:
@@ -169,10 +169,10 @@ def print_results(results: Iterable[tuple[str, str, str]]) -> None:
     print_table(("day", "result", "details"), results, text="details")
 
 
-def none_of(app: App, what: str) -> NoData:
+def none_of(app: App, absence: str) -> NoData:
     """There is nothing of this kind at all."""
     if holds_snapshots(app.data_root):
         return nothing_recorded(app.data_root)
     days = app.catalog.days()
     known = days_there(days)
-    return NoData(f"{what} under {app.data_root} or {app.archive_root}; {known}")
+    return NoData(f"{absence} under {app.data_root} or {app.archive_root}; {known}")

@@ -54,14 +54,14 @@ def audit_list(app: App, day: str | None, file: Path, symbols: Sequence[str], *,
 
 
 def _as_json(result: AgainstList) -> dict[str, Any]:
-    def of_symbol(one: Compared) -> dict[str, Any]:
+    def of_symbol(compared: Compared) -> dict[str, Any]:
         return {
-            "equal": one.is_equal(result.not_compared),
-            "same_trades": one.same_trades,
-            "missing": one.missing,
-            "extra": one.extra,
-            "in_another_section": one.in_another_section,
-            "out_of_order": one.out_of_order,
+            "equal": compared.is_equal(result.not_compared),
+            "same_trades": compared.same_trades,
+            "missing": compared.missing,
+            "extra": compared.extra,
+            "in_another_section": compared.in_another_section,
+            "out_of_order": compared.out_of_order,
             "sums": [
                 {
                     "section": sums.section,
@@ -74,10 +74,10 @@ def _as_json(result: AgainstList) -> dict[str, Any]:
                     "listed_turnover": sums.listed.turnover,
                     "stored_turnover": sums.stored.turnover,
                 }
-                for sums in one.sums
+                for sums in compared.sums
             ],
-            "first_missing": [trade._asdict() for trade in one.first_missing],
-            "first_extra": [trade._asdict() for trade in one.first_extra],
+            "first_missing": [trade._asdict() for trade in compared.first_missing],
+            "first_extra": [trade._asdict() for trade in compared.first_extra],
         }
 
     return {
@@ -90,7 +90,7 @@ def _as_json(result: AgainstList) -> dict[str, Any]:
         "unread": result.unread,
         "absent": result.absent,
         "sentence": result.sentence(),
-        "symbols": {symbol: of_symbol(one) for symbol, one in sorted(result.compared.items())},
+        "symbols": {symbol: of_symbol(compared) for symbol, compared in sorted(result.compared.items())},
     }
 
 
@@ -99,8 +99,8 @@ def _show(result: AgainstList, app: App) -> None:
     rows = [
         (symbol, sums.section, sums.tick_type, sums.listed_trades, sums.stored_trades, sums.listed.volume,
          sums.stored.volume, sums.listed.turnover, sums.stored.turnover)
-        for symbol, one in different
-        for sums in one.sums
+        for symbol, compared in different
+        for sums in compared.sums
         if not sums.equal
     ]  # fmt: skip
     columns = ("symbol", "section", "type", "trades", "stored", "volume", "vol. stored", "turnover", "turnover stored")
@@ -122,10 +122,13 @@ def _show(result: AgainstList, app: App) -> None:
 def _trades(result: AgainstList, app: App) -> list[str]:
     clock = app.market.zone.clock_with_ms
     return [
-        f"{symbol} {what} {trade.tick_type} {trade.volume:,} at {trade.price:g}, {trade.section}"
+        f"{symbol} {label} {trade.tick_type} {trade.volume:,} at {trade.price:g}, {trade.section}"
         + (f", {at}{clock(trade.ts_ms)} {app.market.time_word}" if trade.ts_ms is not None else "")
-        for symbol, one in sorted(result.different.items())
-        for what, at, trades in (("missing:", "after ", one.first_missing), ("not in the list:", "", one.first_extra))
+        for symbol, compared in sorted(result.different.items())
+        for label, at, trades in (
+            ("missing:", "after ", compared.first_missing),
+            ("not in the list:", "", compared.first_extra),
+        )
         for trade in trades
         if trade.tick_type not in result.not_compared
     ]

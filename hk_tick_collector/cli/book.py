@@ -197,9 +197,9 @@ def _show_report(app: App, day: str, path: Path) -> int:
 
     trades = None
     try:
-        found = app.catalog.day(day)
-        if found.source.exists():
-            trades = trades_of(found, list(symbols(path)))
+        stored_day = app.catalog.day(day)
+        if stored_day.source.exists():
+            trades = trades_of(stored_day, list(symbols(path)))
     except (StoreError, NoData) as exc:
         say(f"the day's ticks cannot be read, so trades are not held against books: {exc}")
     report = report_of(path, day, app.market, app.calendar.day_kind(day), app.now_ms, trades)
@@ -237,7 +237,7 @@ def _print_brokers(app: App, report: BrokerReport) -> None:
 def _print_report(app: App, report: BookReport) -> None:
     show_text(f"{report.trading_day}: {report.sentence}")
     _print_counts(report.sessions, accounted=report.accounted)
-    rows = [_report_row(one) for one in report.symbols]
+    rows = [_report_row(books) for books in report.symbols]
     print_table(_COLUMNS, rows, numbers=_COLUMNS[1:], spare=("one-sided", "no time", "clock back", "pulls"))
     _print_stretches(app, report.symbols)
 
@@ -252,28 +252,28 @@ def _print_counts(sessions: Sequence[SessionCounts], *, accounted: bool) -> None
 
 def _print_stretches(app: App, symbols: Sequence[SymbolBooks]) -> None:
     zone = app.market.zone
-    for one in symbols:
-        for title, stretches in (("blind", one.blind), ("suspected hole", one.holes)):
+    for books in symbols:
+        for title, stretches in (("blind", books.blind), ("suspected hole", books.holes)):
             for stretch in stretches[:3]:
                 times = f"{zone.clock_with_ms(stretch.from_ms)} to {zone.clock_with_ms(stretch.until_ms)}"
-                show_text(f"{one.symbol} {times}, {stretch.reason}", f"{title}: ")
+                show_text(f"{books.symbol} {times}, {stretch.reason}", f"{title}: ")
             if len(stretches) > 3:
-                print(f"{title}: ... and {len(stretches) - 3} more of {one.symbol} (--json)")
+                print(f"{title}: ... and {len(stretches) - 3} more of {books.symbol} (--json)")
 
 
-def _report_row(one: SymbolBooks) -> tuple[object, ...]:
+def _report_row(books: SymbolBooks) -> tuple[object, ...]:
     return (
-        one.symbol,
-        _percent(one.watched_ms, one.wanted_ms),
-        len(one.blind),
-        one.pushes,
-        f"{one.pulls_agreed}/{one.pulls}" if one.pulls else None,
-        _percent(one.trades_answered, one.trades),
-        one.impossible,
-        len(one.holes),
-        one.clock_back,
-        one.without_times,
-        one.one_sided,
+        books.symbol,
+        _percent(books.watched_ms, books.wanted_ms),
+        len(books.blind),
+        books.pushes,
+        f"{books.pulls_agreed}/{books.pulls}" if books.pulls else None,
+        _percent(books.trades_answered, books.trades),
+        books.impossible,
+        len(books.holes),
+        books.clock_back,
+        books.without_times,
+        books.one_sided,
     )
 
 

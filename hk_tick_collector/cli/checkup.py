@@ -24,19 +24,19 @@ class Outcome:
     advice: str = ""
 
 
-def ok(found: str) -> Outcome:
+def ok(finding: str) -> Outcome:
     """As it should be."""
-    return Outcome(OK, found)
+    return Outcome(OK, finding)
 
 
-def warn(found: str, advice: str) -> Outcome:
+def warn(finding: str, advice: str) -> Outcome:
     """The recorder works, but somebody should look."""
-    return Outcome(WARN, found, advice)
+    return Outcome(WARN, finding, advice)
 
 
-def fail(found: str, advice: str) -> Outcome:
+def fail(finding: str, advice: str) -> Outcome:
     """The recorder cannot work so, or loses something."""
-    return Outcome(FAIL, found, advice)
+    return Outcome(FAIL, finding, advice)
 
 
 def skipped(why: str) -> Outcome:

@@ -98,7 +98,7 @@ class App:
         if self.several and self._listed_roots:
             return self._own_of(self._listed_roots)[0]
         root = self.data_root_given.absolute() if self.data_root_given is not None else self.places.data_root
-        listed = [one for one, _ in self._listed_roots]
+        listed = [root for root, _ in self._listed_roots]
         if listed and not self.several:
             word = "DATA_ROOTS names" if root in listed else "it is none of DATA_ROOTS, which names"
             say(f"this works on one data root: {root} ({word} {len(listed)}; --data-root chooses)")
@@ -130,7 +130,7 @@ class App:
         """DATA_ROOT, where it is one of these; else the first of them."""
         with suppress(ConfigError):
             own = self.places.data_root
-            listed = [one for one in listed if one[0] == own] or listed
+            listed = [roots for roots in listed if roots[0] == own] or listed
         self._enter(listed[0][0], is_listed=True)
         return listed[0]
 
@@ -144,8 +144,8 @@ class App:
             return [own]
         for root, _ in self._listed_roots:
             self._enter(root, is_listed=True)
-        found = [Catalog(*roots) for roots in self._listed_roots]
-        return [one for one in found if one.market is own.market]
+        catalogs = [Catalog(*roots) for roots in self._listed_roots]
+        return [catalog for catalog in catalogs if catalog.market is own.market]
 
     def work_as_owner(self, directory: Path) -> None:
         """Before anything in the data root is touched: root takes the rights of its owner, who may have planted links
@@ -186,7 +186,7 @@ class App:
         """An ``App`` for each data root that is read."""
         if len(self.catalogs) == 1:
             return [self]
-        return [App(self.env_file, one.data_root, one.archive_root, self.as_json) for one in self.catalogs]
+        return [App(self.env_file, catalog.data_root, catalog.archive_root, self.as_json) for catalog in self.catalogs]
 
     def say_contradictions(self) -> bool:
         """Where data roots tell otherwise of what was read, on standard error. True when any do."""
@@ -241,7 +241,7 @@ def write_json(data: object) -> None:
 def say(text: str) -> None:
     """A line for the person, on standard error: never part of the result."""
     room = shutil.get_terminal_size((USUAL_COLUMNS, 0)).columns if sys.stderr.isatty() else None
-    lines = [line for one in text.split("\n") for line in (folded(one, room) or [""])]
+    lines = [line for paragraph in text.split("\n") for line in (folded(paragraph, room) or [""])]
     click.echo("\n".join(lines), err=True)
 
 

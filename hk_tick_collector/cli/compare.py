@@ -61,47 +61,47 @@ def command(app: App, first: Path, second: Path, days: str | None, symbols: tupl
     """See the help text."""
     from hk_tick_collector.days.twins import differences  # noqa: PLC0415 - Arrow takes its time
 
-    one, other = apps_of(app, [first, second]).values()
+    first_app, second_app = apps_of(app, [first, second]).values()
     be_gentle()
-    chosen = _days(one, other, days)
-    wanted = symbol_list(one.market, symbols) if symbols else None
-    found: list[tuple[str, str, Difference]] = []
+    chosen = _days(first_app, second_app, days)
+    wanted = symbol_list(first_app.market, symbols) if symbols else None
+    unequal: list[tuple[str, str, Difference]] = []
     totals: dict[str, Total] = {}
     for day in chosen:
         total = totals[day] = Total()
         with progress(f"compare {day}") as done:
-            for symbol, difference in differences(one.catalog.day(day), other.catalog.day(day), wanted):
+            for symbol, difference in differences(first_app.catalog.day(day), second_app.catalog.day(day), wanted):
                 total.symbols += 1
                 total.common_rows += difference.common_rows
                 total.a_came_first += difference.first_came_first
                 total.b_came_first += difference.second_came_first
                 if not difference.is_equal:
-                    found.append((day, symbol, difference))
+                    unequal.append((day, symbol, difference))
                 done(1)
     app.emit(
         {
-            "a": one.data_root,
-            "b": other.data_root,
+            "a": first_app.data_root,
+            "b": second_app.data_root,
             "days": [{"trading_day": day, **vars(total)} for day, total in totals.items()],
-            "differing": [_as_dict(day, symbol, difference) for day, symbol, difference in found],
+            "differing": [_as_dict(day, symbol, difference) for day, symbol, difference in unequal],
         },
-        lambda: _show(totals, found),
+        lambda: _show(totals, unequal),
     )
-    return EXIT_PROBLEM if found else EXIT_FINE
+    return EXIT_PROBLEM if unequal else EXIT_FINE
 
 
-def _days(one: App, other: App, text: str | None) -> list[str]:
-    both = sorted({*one.catalog.days()} & {*other.catalog.days()})
+def _days(first_app: App, second_app: App, text: str | None) -> list[str]:
+    both = sorted({*first_app.catalog.days()} & {*second_app.catalog.days()})
     if not both:
-        raise NoData(f"{one.data_root} and {other.data_root} have no day in common")
+        raise NoData(f"{first_app.data_root} and {second_app.data_root} have no day in common")
     if text is None:
         return both[-1:]
-    named = some_days(one, text)
+    named = some_days(first_app, text)
     alone = [day for day in named if day not in both]
     if alone:
-        say(f"left out, for {other.data_root} does not have them: {', '.join(alone)}")
+        say(f"left out, for {second_app.data_root} does not have them: {', '.join(alone)}")
     if len(alone) == len(named):
-        raise NoData(f"{other.data_root} has no day of {text}")
+        raise NoData(f"{second_app.data_root} has no day of {text}")
     return [day for day in named if day in both]
 
 
@@ -124,12 +124,12 @@ def _values(difference: Difference) -> tuple[int, ...]:
     )
 
 
-def _show(totals: dict[str, Total], found: list[tuple[str, str, Difference]]) -> None:
-    if found:
-        rows = [(day, symbol, *_values(difference)) for day, symbol, difference in found]
+def _show(totals: dict[str, Total], unequal: list[tuple[str, str, Difference]]) -> None:
+    if unequal:
+        rows = [(day, symbol, *_values(difference)) for day, symbol, difference in unequal]
         print_table(("day", "symbol", *NUMBERS), rows, numbers=NUMBERS, spare=("renumbered", "otherwise"))
     for day, total in totals.items():
-        differing = sum(name == day for name, _, _ in found)
+        differing = sum(name == day for name, _, _ in unequal)
         which = f"{counted(differing, 'symbol')} of {total.symbols:,} differ" if differing else "no difference"
         show_text(f"{day}: {which}; {counted(total.common_rows, 'tick')} in both{_first(total)}")
 

@@ -87,26 +87,26 @@ def command(
         if recount or html or wanted:
             raise click.UsageError("--recount, --html and --symbols are for ticks, and snapshots are recorded here")
         return show_report(app, day_of(app, day))
-    found = app.catalog.day(one_day(app, day))
-    if len(found.parts) > 1 and html:
+    recorded = app.catalog.day(one_day(app, day))
+    if len(recorded.parts) > 1 and html:
         raise InputError(
-            f"a page is of one data root, and {found.trading_day} is read from {len(found.parts)}: choose one with "
-            "--data-root, or make one of them with hk-tickctl merge"
+            f"a page is of one data root, and {recorded.trading_day} is read from {len(recorded.parts)}: choose one "
+            "with --data-root, or make one of them with hk-tickctl merge"
         )
-    check_open(found.source)  # a file that is closed to this user is no file that cannot be read
-    certificate, recounted = _certificate(app, found, read_rows=recount or html)
+    check_open(recorded.source)  # a file that is closed to this user is no file that cannot be read
+    certificate, recounted = _certificate(app, recorded, read_rows=recount or html)
     shown = _only(certificate, wanted)
     # First: who reads our output may have enough before its end.
-    is_one = len(found.parts) == 1  # what is said of several data roots belongs into the reports of none
-    written = no_write or not is_one or _write(app, found, certificate, recounted)
-    copies = _copies(app, found) if is_one else {}
+    is_one = len(recorded.parts) == 1  # what is said of several data roots belongs into the reports of none
+    written = no_write or not is_one or _write(app, recorded, certificate, recounted)
+    copies = _copies(app, recorded) if is_one else {}
     told = {**asdict(shown), **{name: copy._asdict() for name, (copy, _) in copies.items()}}
 
     def human() -> None:
         _print(shown, limit, show_all or bool(wanted))
-        for copy, (what, row) in copies.values():
+        for copy, (table, row) in copies.values():
             stamp = app.market.stamp(copy.verified_ms)
-            show_text(f"{what} in ClickHouse at {stamp}: {counted(copy.rows, row)}, content {copy.content_hash}")
+            show_text(f"{table} in ClickHouse at {stamp}: {counted(copy.rows, row)}, content {copy.content_hash}")
 
     app.emit(told, human)
     return EXIT_FINE if written and _is_fine(shown, wanted) else EXIT_PROBLEM
@@ -121,11 +121,11 @@ def _copies(app: App, day: Day) -> dict[str, tuple[Verified, tuple[str, str]]]:
     if ship_dir is None:
         return {}
     where = ship_dir, app.data_root, app.archive_root, day.trading_day
-    found = {
+    copies = {
         "clickhouse": (verified_copy(*where), ("verified", "tick")),
         "clickhouse_books": (verified_books(*where), ("order books verified", "row")),
     }
-    return {name: (copy, told) for name, (copy, told) in found.items() if copy is not None}
+    return {name: (copy, told) for name, (copy, told) in copies.items() if copy is not None}
 
 
 def _certificate(app: App, day: Day, *, read_rows: bool) -> tuple[Certificate, Recount | None]:
@@ -187,7 +187,7 @@ def _only(certificate: Certificate, symbols: Collection[str]) -> Certificate:
                 f"{symbol}: nothing of it is stored on {certificate.trading_day}, so nothing is known of it; "
                 f"stored: {counted(len(certificate.symbols), 'symbol')}"
             )
-    kept = tuple(one for one in certificate.symbols if one.symbol in symbols)
+    kept = tuple(verdict for verdict in certificate.symbols if verdict.symbol in symbols)
     return with_part_of_books(replace(certificate, symbols=kept), lambda symbol: symbol in symbols)
 
 
@@ -195,7 +195,7 @@ def _is_fine(certificate: Certificate, symbols: Sequence[str]) -> bool:
     if not symbols or certificate.error is not None:
         return certificate.fine
     contradicted = any(problem.startswith(f"{symbol}:") for problem in certificate.problems for symbol in symbols)
-    return not contradicted and not any(one.is_missing for one in certificate.symbols)
+    return not contradicted and not any(verdict.is_missing for verdict in certificate.symbols)
 
 
 def _print(certificate: Certificate, limit: int, show_all: bool) -> None:
@@ -284,16 +284,16 @@ def _print_sessions(certificate: Certificate) -> None:
     )
     table: list[tuple[object, ...]] = [
         (
-            one.name.replace("_", " "),
-            zone.minute(one.start_ms),
-            zone.minute(one.end_ms),
-            one.rows.ticks if one.rows else None,
-            zone.clock_if(one.rows.first_ts_ms if one.rows else None),
-            zone.clock_if(one.rows.last_ts_ms if one.rows else None),
-            prints.get(one.name),
-            one.confirmed_symbols,
+            session.name.replace("_", " "),
+            zone.minute(session.start_ms),
+            zone.minute(session.end_ms),
+            session.rows.ticks if session.rows else None,
+            zone.clock_if(session.rows.first_ts_ms if session.rows else None),
+            zone.clock_if(session.rows.last_ts_ms if session.rows else None),
+            prints.get(session.name),
+            session.confirmed_symbols,
         )
-        for one in certificate.sessions
+        for session in certificate.sessions
     ]
     if rows is None:  # what only they tell would be nothing but dashes
         columns, table = (*columns[:3], columns[-1]), [(*row[:3], row[-1]) for row in table]
@@ -314,14 +314,14 @@ def _print_kinds(certificate: Certificate) -> None:
 
 
 def _print_symbols(certificate: Certificate, limit: int, show_all: bool) -> None:
-    symbols = [one for one in certificate.symbols if show_all or one.state != PROVEN]
+    symbols = [verdict for verdict in certificate.symbols if show_all or verdict.state != PROVEN]
     listed = symbols if show_all else symbols[:limit]
     if listed:
         word = certificate.time_word
         first, last, confirmed = (f"{name} ({word})" for name in ("first", "last", "confirmed"))
         print_table(
             ("symbol", "state", "stored", "expected", "missing", first, last, confirmed, "why"),
-            [_symbol_row(one, certificate.zone) for one in listed],
+            [_symbol_row(verdict, certificate.zone) for verdict in listed],
             numbers=("stored", "expected", "missing"),
             spare=(first, last, confirmed),
             text="why",
@@ -329,25 +329,25 @@ def _print_symbols(certificate: Certificate, limit: int, show_all: bool) -> None
     if len(listed) < len(symbols):
         print(f"... and {len(symbols) - len(listed):,} more that are not proven: --limit, --all")
     elif not show_all and certificate.proven_symbols:
-        verb, them = ("is", "it") if certificate.proven_symbols == 1 else ("are", "them")
-        print(f"{counted(certificate.proven_symbols, 'symbol')} {verb} proven (--all shows {them})")
+        verb, pronoun = ("is", "it") if certificate.proven_symbols == 1 else ("are", "them")
+        print(f"{counted(certificate.proven_symbols, 'symbol')} {verb} proven (--all shows {pronoun})")
 
 
-def _missing(one: SymbolCertificate) -> str:
+def _missing(verdict: SymbolCertificate) -> str:
     """``3``, or ``3-1,853`` where of the day's beginning only the most is known."""
-    known = f"{one.missing_ticks:,}"
-    return known if one.missing_at_most is None else f"{known}-{one.missing_ticks + one.missing_at_most:,}"
+    known = f"{verdict.missing_ticks:,}"
+    return known if verdict.missing_at_most is None else f"{known}-{verdict.missing_ticks + verdict.missing_at_most:,}"
 
 
-def _symbol_row(one: SymbolCertificate, zone: Zone) -> tuple[object, ...]:
+def _symbol_row(verdict: SymbolCertificate, zone: Zone) -> tuple[object, ...]:
     return (
-        one.symbol,
-        one.state,
-        one.stored_ticks,
-        one.expected_ticks,
-        _missing(one),
-        zone.clock_if(one.first_ts_ms),
-        zone.clock_if(one.last_ts_ms),
-        zone.clock_if(one.verified_until_ms),
-        one.reason or "",
+        verdict.symbol,
+        verdict.state,
+        verdict.stored_ticks,
+        verdict.expected_ticks,
+        _missing(verdict),
+        zone.clock_if(verdict.first_ts_ms),
+        zone.clock_if(verdict.last_ts_ms),
+        zone.clock_if(verdict.verified_until_ms),
+        verdict.reason or "",
     )

@@ -57,8 +57,8 @@ def command(app: App, offline: bool, unit: str) -> int:
 
 def _show(name: str, outcome: Outcome) -> None:
     mark = coloured(f"{outcome.result:<8}", _COLOURS[outcome.result])
-    found, *more = set_beside(outcome.found, _INDENT)
-    show_lines([f"{mark}{name:<16}{found}", *more])
+    first_line, *more = set_beside(outcome.found, _INDENT)
+    show_lines([f"{mark}{name:<16}{first_line}", *more])
     if outcome.advice:
         show_text(outcome.advice, f"{'':<{_INDENT}}-> ")
     sys.stdout.flush()

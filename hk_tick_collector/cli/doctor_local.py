@@ -129,8 +129,8 @@ def _other_market(app: App) -> Outcome | None:
     from hk_tick_collector.store.data_root import foreign  # noqa: PLC0415
 
     with suppress(RecorderError):  # wrong settings have a check of their own
-        what, _, advice = (foreign(data_root(app), app.settings.market) or "").partition("; ")
-        return fail(what, advice) if what else None
+        problem, _, advice = (foreign(data_root(app), app.settings.market) or "").partition("; ")
+        return fail(problem, advice) if problem else None
     return None
 
 
@@ -168,10 +168,10 @@ def _ownership(user: str) -> str:
 def _left_companion(root: Path) -> Outcome | None:
     """What a reader of another user left beside a day file locks out the recorder, to whom the file belongs."""
     for db in layout.recent_day_files(root, FEW_DAYS):
-        found = locked_out(db, db.stat().st_uid)
-        if found is not None:
-            what, _, advice = found.partition("; ")
-            return fail(what, advice)
+        lock = locked_out(db, db.stat().st_uid)
+        if lock is not None:
+            problem, _, advice = lock.partition("; ")
+            return fail(problem, advice)
     return None
 
 
@@ -211,12 +211,12 @@ def _disk(root: Path) -> Outcome:
         )
     advice = "make room: hk-tickctl archive, hk-tickctl retain, or a larger disk"
     if disk.day_bytes is None or disk.days_left is None:
-        found = f"{free}; no whole day is recorded that tells how long that lasts"
-        return fail(found, advice) if disk.free_bytes < MIN_FREE_BYTES else ok(found)
-    found = f"{free}, full in {system.days_text(disk.days_left)} recorded days of {disk.day_bytes / 1e6:,.1f} MB"
+        finding = f"{free}; no whole day is recorded that tells how long that lasts"
+        return fail(finding, advice) if disk.free_bytes < MIN_FREE_BYTES else ok(finding)
+    finding = f"{free}, full in {system.days_text(disk.days_left)} recorded days of {disk.day_bytes / 1e6:,.1f} MB"
     if disk.days_left < 1:
-        return fail(found, advice)
-    return warn(found, advice) if disk.days_left < FEW_DAYS_LEFT else ok(found)
+        return fail(finding, advice)
+    return warn(finding, advice) if disk.days_left < FEW_DAYS_LEFT else ok(finding)
 
 
 def _unit(service: system.Service | None) -> Outcome:
@@ -225,16 +225,16 @@ def _unit(service: system.Service | None) -> Outcome:
     name = service.unit
     if not service.installed:
         return warn(f"there is no unit {name}", "sudo bash scripts/install_systemd.sh, or name yours with --unit")
-    found = f"{name} is {service.active_state} ({service.sub_state}), {service.enabled or 'not enabled'}"
+    finding = f"{name} is {service.active_state} ({service.sub_state}), {service.enabled or 'not enabled'}"
     if service.load_state != "loaded":
         return fail(f"{name} is {service.load_state}", f"systemctl status {name} says why")
     if service.active_state == "failed" or service.sub_state == "auto-restart":
-        return fail(f"{found}; {service.ending}", "hk-tickctl logs says why")
-    for wrong, what, advice in (
+        return fail(f"{finding}; {service.ending}", "hk-tickctl logs says why")
+    for wrong, addition, advice in (
         (service.needs_reload, "; its file has changed", "sudo systemctl daemon-reload"),
         (service.enabled not in _STARTS_AT_BOOT, ": it does not start at boot", f"sudo systemctl enable {name}"),
         (service.active_state != "active", "", f"sudo systemctl start {name}"),
     ):
         if wrong:
-            return warn(f"{found}{what}", advice)
-    return ok(found)
+            return warn(f"{finding}{addition}", advice)
+    return ok(finding)

@@ -80,8 +80,8 @@ def _keys(settings: ServeSettings) -> Outcome:
         ring = KeyRing.open(settings.api_keys_file)
         check_exposure(settings, ring)
     except ConfigError as exc:
-        what, _, advice = str(exc).partition(": ")
-        return fail(what, advice or "correct it")
+        problem, _, advice = str(exc).partition(": ")
+        return fail(problem, advice or "correct it")
     if settings.api_keys_file is None:
         return ok("none; anyone on this machine may read" if settings.api_anonymous else "none: nobody reads")
     return ok(f"{len(ring.keys)} keys in {settings.api_keys_file}")
@@ -110,8 +110,8 @@ def _redis(settings: RelaySettings) -> Outcome:
     try:
         position = sink.where()
     except SinkAway as exc:
-        what, _, advice = str(exc).rpartition(": ")
-        return fail(what, advice)
+        problem, _, advice = str(exc).rpartition(": ")
+        return fail(problem, advice)
     finally:
         sink.close()
     return ok("Redis answers" + ("" if position is None else f"; it has ticks up to {position.newest_day}"))

@@ -71,20 +71,20 @@ def _gateway(app: App) -> Outcome:
     except RecorderError as exc:
         return fail(str(exc), "start the gateway (docs/shioaji.md), and see SHIOAJI_URL")
     status = printable(cut(str(health.get("status")), 40))
-    what = f"version {printable(cut(str(health.get('version')), 20))}, {status}"
+    state_text = f"version {printable(cut(str(health.get('version')), 20))}, {status}"
     restart = "restart it: systemctl restart shioaji-gateway"
     if status != "healthy" or health.get("session_recovering") is True:
-        return fail(f"{what}; its session is not there", restart)
+        return fail(f"{state_text}; its session is not there", restart)
     if health.get("token_stale") is True:
-        return fail(f"{what}; its token has ended", restart)
+        return fail(f"{state_text}; its token has ended", restart)
     if len(app.settings.symbols) > MAX_SUBSCRIPTIONS:
         return fail(
-            f"{what}; {len(app.settings.symbols)} symbols are wanted",
+            f"{state_text}; {len(app.settings.symbols)} symbols are wanted",
             f"SinoPac allows {MAX_SUBSCRIPTIONS} subscriptions: shorten FUTU_SYMBOLS",
         )
     if info.get("simulation") is True:
-        return warn(f"{what}, in simulation", "its market is not the real one: set SJ_PRODUCTION=true")
-    return ok(what)
+        return warn(f"{state_text}, in simulation", "its market is not the real one: set SJ_PRODUCTION=true")
+    return ok(state_text)
 
 
 def _traffic(app: App) -> Outcome:

@@ -24,13 +24,13 @@ def check(checkup: Checkup, app: App, *, offline: bool) -> None:
 
 
 def _files_of(directory: Path) -> dict[str, Path]:
-    found: dict[str, Path] = {}
+    paths: dict[str, Path] = {}
     for path in sorted(directory.iterdir()):
         try:
-            found.setdefault(parse_name(path.name).symbol, path)
+            paths.setdefault(parse_name(path.name).symbol, path)
         except InputError:
             continue
-    return found
+    return paths
 
 
 def _directory(app: App) -> Outcome:
@@ -59,10 +59,10 @@ def _files(app: App) -> Outcome:
     if problems:
         return fail("; ".join(problems), "see docs/sierra.md: names of files, and 1 Tick as the storage time unit")
     age_sec = time.time() - newest_sec
-    found = f"{len(app.settings.symbols)} wanted, written {age_sec:,.0f} s ago"
+    finding = f"{len(app.settings.symbols)} wanted, written {age_sec:,.0f} s ago"
     if age_sec > STALE_SEC:
-        return warn(found, "is Sierra Chart running and connected? In a pause of the market this is as it should be")
-    return ok(found)
+        return warn(finding, "is Sierra Chart running and connected? In a pause of the market this is as it should be")
+    return ok(finding)
 
 
 def _problem(path: Path) -> str | None:

@@ -107,13 +107,13 @@ async def _ask(checkup: Checkup, app: App) -> None:
         connection.close()
 
 
-async def _run(checkup: Checkup, name: str, one: _Check, patient: _Patient, needs: Sequence[str]) -> None:
+async def _run(checkup: Checkup, name: str, check: _Check, patient: _Patient, needs: Sequence[str]) -> None:
     why = checkup.obstacle(needs)
     if why is not None:
         checkup.add(name, skipped(why))
         return
     try:
-        outcome = await one(patient)
+        outcome = await check(patient)
     except (RecorderError, OSError) as exc:
         outcome = failure(exc)
     checkup.add(name, outcome)
@@ -142,10 +142,10 @@ async def _answer(patient: _Patient) -> Outcome:
 async def _login(patient: _Patient) -> Outcome:
     state = await patient.connection.global_state(REQUEST_TIMEOUT_SEC)
     logged_in = "logged in to the quote server" if state.qot_logined else "not logged in to the quote server"
-    found = f"{logged_in}, status {state.program_status}, version {state.server_version}, market {state.market_state}"
+    finding = f"{logged_in}, status {state.program_status}, version {state.server_version}, market {state.market_state}"
     if state.ready:
-        return ok(found)
-    return fail(found, "log OpenD in; it may wait for a verification code (telnet port: input_phone_verify_code)")
+        return ok(finding)
+    return fail(finding, "log OpenD in; it may wait for a verification code (telnet port: input_phone_verify_code)")
 
 
 async def _clock(patient: _Patient) -> Outcome:
@@ -157,31 +157,31 @@ async def _clock(patient: _Patient) -> Outcome:
     skew_sec = (before_ms + after_ms) / 2000 - (state.opend_time_sec + 0.5)
     market = patient.app.market
     ours, theirs = market.trading_day(after_ms), market.trading_day(state.opend_time_sec * 1000)
-    found = f"{abs(skew_sec):.0f} s {'ahead of' if skew_sec > 0 else 'behind'} OpenD; {ours} in {market.name}"
+    finding = f"{abs(skew_sec):.0f} s {'ahead of' if skew_sec > 0 else 'behind'} OpenD; {ours} in {market.name}"
     if ours != theirs:
-        found += f", for OpenD {theirs}"
+        finding += f", for OpenD {theirs}"
     advice = "let the clock be set: sudo timedatectl set-ntp true (latencies, phases and days depend on it)"
     if abs(skew_sec) > CLOCK_FAIL_SEC:
-        return fail(found, advice)
-    return warn(found, advice) if abs(skew_sec) > CLOCK_WARN_SEC else ok(found)
+        return fail(finding, advice)
+    return warn(finding, advice) if abs(skew_sec) > CLOCK_WARN_SEC else ok(finding)
 
 
 async def _quote_right(patient: _Patient) -> Outcome:
     info = await patient.connection.user_info(REQUEST_TIMEOUT_SEC)
     market = patient.connection.market
-    found = f"{market.market.name}: {market.rights_text(info.quote_rights)}"
+    finding = f"{market.market.name}: {market.rights_text(info.quote_rights)}"
     places = {code.partition(".")[0] for code in patient.wanted}
     lacking = [place for place in market.cannot_subscribe(info.quote_rights) if place in places]
     if lacking:
         which = "" if len(lacking) == len(info.quote_rights) else f": {', '.join(lacking)}"
         return fail(
-            f"{found}, which cannot subscribe{which}",
+            f"{finding}, which cannot subscribe{which}",
             f"get the {' and '.join(lacking)} Level 1 or Level 2 quotes; if you have them, another terminal took them: "
             "close it, and start OpenD with -auto_hold_quote_right=1",
         )
     if info.must_agree_disclaimer:
-        return warn(f"{found}; the API disclaimer is not agreed to", "agree to it on Futu's site")
-    return ok(found)
+        return warn(f"{finding}; the API disclaimer is not agreed to", "agree to it on Futu's site")
+    return ok(finding)
 
 
 async def _quota(patient: _Patient) -> Outcome:
@@ -190,16 +190,16 @@ async def _quota(patient: _Patient) -> Outcome:
     wanted = patient.wanted
     total = info.remain_quota + info.used_quota
     needed = sum(code not in info.ticker_codes for code in wanted)
-    found = (
+    finding = (
         f"{counted(len(wanted), 'symbol')} wanted, {needed} not subscribed yet; {info.remain_quota} of {total} are free"
     )
     if len(wanted) > total:
         return fail(
-            found, f"shorten FUTU_SYMBOLS to {total}: only the first ones are recorded; or get more quota of Futu"
+            finding, f"shorten FUTU_SYMBOLS to {total}: only the first ones are recorded; or get more quota of Futu"
         )
     if needed > info.remain_quota:
-        return fail(found, "end other programs that subscribe through this account, or shorten FUTU_SYMBOLS")
-    return ok(found)
+        return fail(finding, "end other programs that subscribe through this account, or shorten FUTU_SYMBOLS")
+    return ok(finding)
 
 
 async def _symbols(patient: _Patient) -> Outcome:
@@ -239,14 +239,16 @@ async def _trading_day(patient: _Patient) -> Outcome:
     )
     ours = calendar.day_kind(today)
     mismatches = calendar.merge_source_days(days, today, last)
-    found = f"{today}: {ours}; the next is {calendar.next_trading_day(today)}"
+    finding = f"{today}: {ours}; the next is {calendar.next_trading_day(today)}"
     if mismatches:
-        other = ", ".join(f"{one.day} {one.library} here, {one.told} for OpenD" for one in mismatches)
+        other = ", ".join(
+            f"{mismatch.day} {mismatch.library} here, {mismatch.told} for OpenD" for mismatch in mismatches
+        )
         return warn(
-            f"{found}; the calendars differ: {other}",
+            f"{finding}; the calendars differ: {other}",
             "update hk-tick-collector; until then whichever is open longer is followed",
         )
-    return ok(found)
+    return ok(finding)
 
 
 async def _trial(patient: _Patient) -> Outcome:
@@ -290,9 +292,9 @@ def sdk_log(app: App) -> Outcome:
     if directory is None:
         return ok("none is written (see home)")
     used_bytes = sum(path.stat().st_size for path in directory.glob("*") if path.is_file())
-    found = f"{logging.getLevelName(level)} and worse to {directory}, {used_bytes / 1e6:,.0f} MB"
+    finding = f"{logging.getLevelName(level)} and worse to {directory}, {used_bytes / 1e6:,.0f} MB"
     if level < logging.WARNING:
-        return fail(found, "every push is logged (275 bytes each): this futu-api is not the pinned one, install that")
+        return fail(finding, "every push is logged (275 bytes each): this futu-api is not the pinned one, install that")
     if used_bytes > MAX_SDK_LOG_BYTES:
-        return warn(found, "another program logs every push there; stop that, and delete old files")
-    return ok(found)
+        return warn(finding, "another program logs every push there; stop that, and delete old files")
+    return ok(finding)

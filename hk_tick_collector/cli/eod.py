@@ -121,7 +121,7 @@ def _done(app: App, day: str, kinds: Sequence[str]) -> _DayDone:
     else:
         done.grade, done.certificate, done.complete = certificate.grade, certificate.sentence, certificate.fine
         done.page = str(page) if page is not None else None
-    ((_, archived),) = for_each_day([day], "archive", lambda one: stored_rows(app, one), _archiver(app, kinds))
+    ((_, archived),) = for_each_day([day], "archive", lambda name: stored_rows(app, name), _archiver(app, kinds))
     if isinstance(archived, str):
         done.problems.append(f"archive: {archived}")
     else:
@@ -138,14 +138,14 @@ def _certified(app: App, day: str) -> tuple[Certificate, Path | None]:
     from hk_tick_collector.quality.recount import recount  # noqa: PLC0415
     from hk_tick_collector.quality.report_file import write_certificate  # noqa: PLC0415
 
-    found = app.catalog.day(day)
-    certificate = make_certificate(found, app.calendar, app.now_ms, read=False)
+    stored_day = app.catalog.day(day)
+    certificate = make_certificate(stored_day, app.calendar, app.now_ms, read=False)
     page = None
     if certificate.error is None:
         with progress(f"recount {day}", certificate.stored_ticks) as on_rows:
-            recounted = recount(found, app.calendar.day_kind(day), on_rows=on_rows)
-        certificate = make_certificate(found, app.calendar, app.now_ms, recounted)
-        page = write_page(app.data_root, certificate, recounted.plots, gap_lines(found))
+            recounted = recount(stored_day, app.calendar.day_kind(day), on_rows=on_rows)
+        certificate = make_certificate(stored_day, app.calendar, app.now_ms, recounted)
+        page = write_page(app.data_root, certificate, recounted.plots, gap_lines(stored_day))
     write_certificate(app.data_root, certificate)
     write_index(app.data_root, app.catalog.days())
     return certificate, page

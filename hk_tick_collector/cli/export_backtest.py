@@ -139,8 +139,8 @@ def _proofs(day: Day) -> dict[str, Proof]:
         except (ValueError, TypeError) as exc:
             proofs[row.symbol] = Proof("unproven", f"its coverage cannot be read: {exc}", 0)
             continue
-        found = tuple(gaps.get(row.symbol, ()))
-        proofs[row.symbol] = Proof(verdict.state, verdict.reason, verdict.missing_ticks, found)
+        symbol_gaps = tuple(gaps.get(row.symbol, ()))
+        proofs[row.symbol] = Proof(verdict.state, verdict.reason, verdict.missing_ticks, symbol_gaps)
     return proofs
 
 

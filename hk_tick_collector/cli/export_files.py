@@ -21,17 +21,17 @@ def emit_files(app: App, format_: str, done: Sequence[Exported], rows: str = "ti
 
 
 def _as_json(format_: str, done: Sequence[Exported]) -> dict[str, object]:
-    return {"format": format_, "rows": sum(one.rows for one in done), "files": [asdict(one) for one in done]}
+    return {"format": format_, "rows": sum(file.rows for file in done), "files": [asdict(file) for file in done]}
 
 
 def _show(done: Sequence[Exported], row: str) -> None:
     rows = [
-        (" ".join(one.trading_days) + (" so far" if one.so_far else ""), one.rows, one.size_bytes, one.path)
-        for one in done[:FILES_SHOWN]
+        (" ".join(file.trading_days) + (" so far" if file.so_far else ""), file.rows, file.size_bytes, file.path)
+        for file in done[:FILES_SHOWN]
     ]
     noun = f"{row}s"
     print_table(("day", noun, "bytes", "file"), rows, numbers=(noun, "bytes"), spare=("bytes",), text="file")
     if len(done) > FILES_SHOWN:
         print(f"and {len(done) - FILES_SHOWN:,} more")
-    rows_in_all, bytes_in_all = sum(one.rows for one in done), sum(one.size_bytes for one in done)
+    rows_in_all, bytes_in_all = sum(file.rows for file in done), sum(file.size_bytes for file in done)
     print(f"{counted(rows_in_all, row)} in {counted(len(done), 'file')}, {bytes_in_all:,} bytes")

@@ -78,7 +78,9 @@ def _write(
     for day in days:
         path = _target(directory, format_, app.market.code, day)
         source = snapshot_file(app.data_root, day)
-        series = [one for one in series_there(source) if symbols is None or one.symbol in symbols]
+        series = [
+            series_name for series_name in series_there(source) if symbols is None or series_name.symbol in symbols
+        ]
         path.parent.mkdir(parents=True, exist_ok=True)
         with new_file(path, replace=force) as stream:
             rows = write_rows(schema(), read(source, series, every=True), format_, stream)

@@ -44,17 +44,17 @@ Reads every row, some four seconds a million. Ends with 3 when there is no such 
 )  # fmt: skip
 def command(app: App, day: str | None, symbols: bool, output: Path | None) -> None:
     """See ``--help``."""
-    found = app.catalog.day(one_day(app, day))
-    check_open(found.source)
-    if found.conflict:
-        say(found.conflict)
+    stored_day = app.catalog.day(one_day(app, day))
+    check_open(stored_day.source)
+    if stored_day.conflict:
+        say(stored_day.conflict)
     from hk_tick_collector.quality.facts import day_facts  # noqa: PLC0415 - DuckDB takes its time
 
     if not Origin(app.market.code).counts:
         say(f"note: in {app.market.name} sequences count nothing; what follows on counters says nothing there")
     be_gentle()
-    with progress("reading all rows", sum(found.rows_by_symbol().values())) as done:
-        facts = day_facts(found, app.calendar, app.now_ms, name_symbols=symbols, on_rows=done)
+    with progress("reading all rows", sum(stored_day.rows_by_symbol().values())) as done:
+        facts = day_facts(stored_day, app.calendar, app.now_ms, name_symbols=symbols, on_rows=done)
     text = json.dumps(asdict(facts), indent=1) if app.as_json else "\n".join(_page(facts))
     if output is None:
         print(text)

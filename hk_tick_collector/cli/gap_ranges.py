@@ -50,20 +50,21 @@ def hold_against(app: App, path: Path, days: str | None, wanted: Sequence[str] |
     from hk_tick_collector.quality.gap_list import gap_lines, states_of  # noqa: PLC0415
     from hk_tick_collector.quality.missing_ranges import Now, now  # noqa: PLC0415
 
-    ranges = [one for one in ranges_in(app, path) if wanted is None or one.symbol in wanted]
+    ranges = [span for span in ranges_in(app, path) if wanted is None or span.symbol in wanted]
     recorded = set(some_days(app, days))
     if days is not None:
-        ranges = [one for one in ranges if one.trading_day in recorded]
+        ranges = [span for span in ranges if span.trading_day in recorded]
     if not ranges:
         raise NoData(f"{path} has no range of these days and symbols")
-    names = sorted({one.trading_day for one in ranges} & recorded)
+    names = sorted({span.trading_day for span in ranges} & recorded)
     known = {day.trading_day: (gap_lines(day), states_of(day)) for day in days_to_read(app, names)}
     rows: list[dict[str, Any]] = [
         {
-            "trading_day": one.trading_day, "symbol": one.symbol, "start_ts_ms": one.start_ms, "end_ts_ms": one.end_ms,
-            "now": now(one, *known.get(one.trading_day, ((), {}))).value,
+            "trading_day": span.trading_day, "symbol": span.symbol,
+            "start_ts_ms": span.start_ms, "end_ts_ms": span.end_ms,
+            "now": now(span, *known.get(span.trading_day, ((), {}))).value,
         }
-        for one in ranges
+        for span in ranges
     ]  # fmt: skip
     counts = Counter(row["now"] for row in rows)
     app.emit({"ranges": rows, "counts": dict(counts)}, lambda: _show(app, rows, counts))

@@ -99,9 +99,9 @@ def command(
 def _show(app: App, lines: Sequence[GapLine]) -> None:
     """As a table, with its sum."""
     zone = app.market.zone
-    start, end, found = (f"{name} ({app.market.time_word})" for name in ("from", "to", "found"))
+    start, end, found_at = (f"{name} ({app.market.time_word})" for name in ("from", "to", "found"))
     print_table(
-        ("day", "symbol", start, end, "seconds", "missing", "counters", "state", found, "reason"),
+        ("day", "symbol", start, end, "seconds", "missing", "counters", "state", found_at, "reason"),
         [
             (
                 line.trading_day,
@@ -118,7 +118,7 @@ def _show(app: App, lines: Sequence[GapLine]) -> None:
             for line in lines
         ],
         numbers=("seconds", "missing"),
-        spare=(found, "counters", "state"),
+        spare=(found_at, "counters", "state"),
         text="reason",
     )
     unknown = sum(line.missing_ticks is None for line in lines)

@@ -111,10 +111,10 @@ def command_sierra(
                     break
         kept.extend(import_depth(path, data_root, app.now_ms) for path in depth_files)
     results: list[FileImport | DepthImport] = [*done, *kept]
-    app.emit([{**asdict(one), "clean": one.clean} for one in results], lambda: _show_all(done, kept))
-    if not all(one.clean for one in results):
+    app.emit([{**asdict(imported), "clean": imported.clean} for imported in results], lambda: _show_all(done, kept))
+    if not all(imported.clean for imported in results):
         return EXIT_PROBLEM
-    return None if kept or any(one.records for one in done) else EXIT_NO_DATA
+    return None if kept or any(imported.records for imported in done) else EXIT_NO_DATA
 
 
 def _data_root(app: App) -> Path:
@@ -139,56 +139,56 @@ def _show_all(done: Sequence[FileImport], kept: Sequence[DepthImport]) -> None:
     _show(done)
     if done and kept:
         print()
-    for one in kept:
-        if one.kept is None:
-            print(f"{one.file.name}: not kept: {one.error}")
+    for depth in kept:
+        if depth.kept is None:
+            print(f"{depth.file.name}: not kept: {depth.error}")
             continue
-        ratio = f"{one.kept.size_bytes:,} bytes, {one.kept.packed_bytes:,} packed"
-        how = "already there" if one.already_there else "kept"
-        print(f"{one.file.name}: {how} beside {one.trading_day}: {one.kept.records:,} records, {ratio}")
-        if one.kept.torn_bytes:
+        ratio = f"{depth.kept.size_bytes:,} bytes, {depth.kept.packed_bytes:,} packed"
+        how = "already there" if depth.already_there else "kept"
+        print(f"{depth.file.name}: {how} beside {depth.trading_day}: {depth.kept.records:,} records, {ratio}")
+        if depth.kept.torn_bytes:
             print(
-                f"  it ends with {one.kept.torn_bytes} bytes of a record that is not written wholly: import it again "
+                f"  it ends with {depth.kept.torn_bytes} bytes of a record that is not written wholly: import it again "
                 "when Sierra Chart has"
             )
 
 
 def _show(done: Sequence[FileImport]) -> None:
-    for number, one in enumerate(done):
+    for number, imported in enumerate(done):
         if number:
             print()
-        print(f"{one.file.name}: {one.symbol}")
-        if one.error is not None:
-            print(f"  not imported: {one.error}")
-            if not one.stored:
+        print(f"{imported.file.name}: {imported.symbol}")
+        if imported.error is not None:
+            print(f"  not imported: {imported.error}")
+            if not imported.stored:
                 continue
-        print(f"  read: {one.records:,} records of {_days(one)}")
-        print(f"  stored: {one.stored:,}")
-        print(f"  already there: {one.already_there:,}{_renumbered(one)}")
-        if one.days:
-            again = f", {one.unchanged_days} read before and unchanged since" if one.unchanged_days else ""
-            print(f"  equal to the file: {one.equal_days} of {one.days} days{again}")
-        if one.quarantined:
-            codes = ", ".join(f"{code} {rows:,}" for code, rows in sorted(one.quarantined.items()))
-            total = sum(one.quarantined.values())
-            kept = f"{total - one.not_kept:,} of {total:,} refused" if one.not_kept else f"{total:,}"
+        print(f"  read: {imported.records:,} records of {_days(imported)}")
+        print(f"  stored: {imported.stored:,}")
+        print(f"  already there: {imported.already_there:,}{_renumbered(imported)}")
+        if imported.days:
+            again = f", {imported.unchanged_days} read before and unchanged since" if imported.unchanged_days else ""
+            print(f"  equal to the file: {imported.equal_days} of {imported.days} days{again}")
+        if imported.quarantined:
+            codes = ", ".join(f"{code} {rows:,}" for code, rows in sorted(imported.quarantined.items()))
+            total = sum(imported.quarantined.values())
+            kept = f"{total - imported.not_kept:,} of {total:,} refused" if imported.not_kept else f"{total:,}"
             print(f"  in the quarantine: {kept} ({codes})")
-        for day, reason in list(one.refused.items())[:DAYS_SHOWN]:
+        for day, reason in list(imported.refused.items())[:DAYS_SHOWN]:
             print(f"  refused {day}: {reason}")
-        if len(one.refused) > DAYS_SHOWN:
-            print(f"  refused {len(one.refused) - DAYS_SHOWN} days more")
-        if one.torn_bytes:
-            print(f"  not read: {one.torn_bytes} bytes of a record that is not written wholly")
+        if len(imported.refused) > DAYS_SHOWN:
+            print(f"  refused {len(imported.refused) - DAYS_SHOWN} days more")
+        if imported.torn_bytes:
+            print(f"  not read: {imported.torn_bytes} bytes of a record that is not written wholly")
 
 
-def _days(one: FileImport) -> str:
-    if one.days < 2:
-        return f"trading day {one.first_day}" if one.days else "no trading day"
-    return f"{one.days} trading days, {one.first_day} to {one.last_day}"
+def _days(imported: FileImport) -> str:
+    if imported.days < 2:
+        return f"trading day {imported.first_day}" if imported.days else "no trading day"
+    return f"{imported.days} trading days, {imported.first_day} to {imported.last_day}"
 
 
-def _renumbered(one: FileImport) -> str:
-    return f" ({one.renumbered:,} with other microseconds)" if one.renumbered else ""
+def _renumbered(imported: FileImport) -> str:
+    return f" ({imported.renumbered:,} with other microseconds)" if imported.renumbered else ""
 
 
 @click.group("import", cls=Group)

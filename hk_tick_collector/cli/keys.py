@@ -206,10 +206,10 @@ def _moment_ms(text: str, now_ms: int) -> int:
 
 
 def _span_ms(text: str) -> int:
-    found = _SPAN.fullmatch(text)
-    if found is None:
+    match = _SPAN.fullmatch(text)
+    if match is None:
         raise InputError(f"{text!r} is not a span of time: write 12h, 30d or 8w")
-    return int(found[1]) * _SPAN_MS[found[2]]
+    return int(match[1]) * _SPAN_MS[match[2]]
 
 
 def _row(key: Key) -> tuple[object, ...]:

@@ -39,8 +39,8 @@ class LogRecord:
     @property
     def word(self) -> str:
         """What happened: ``health``, ``WATCHDOG stall``; empty for a line that is no event."""
-        found = _MESSAGE.match(self.text.split("\n", 1)[0])
-        return found[1] if found else ""
+        match = _MESSAGE.match(self.text.split("\n", 1)[0])
+        return match[1] if match else ""
 
     @property
     def fields(self) -> dict[str, Any]:
@@ -131,17 +131,17 @@ def from_text(lines: Iterable[str | None]) -> Iterator[LogRecord]:
 
 def _begin(line: str) -> LogRecord | None:
     """The record that begins with this line; None when the line goes on with another one."""
-    found = _STAMPED.fullmatch(line)
-    if found:
-        moment = datetime.fromisoformat(found[1]).replace(tzinfo=UTC)
-        return LogRecord(round(moment.timestamp() * 1000), found[2], found[3])
-    found = _IDENTIFIED.fullmatch(line)
-    if found:
-        stamp = _ISO_STAMP.search(found[1])
-        return _bare(found[2], _parse_iso_ms(stamp[0]) if stamp else None)
-    found = _PRIORITY.fullmatch(line)
-    if found:
-        return LogRecord(None, _SYSLOG.get(found[1], "DEBUG"), found[2])
+    match = _STAMPED.fullmatch(line)
+    if match:
+        moment = datetime.fromisoformat(match[1]).replace(tzinfo=UTC)
+        return LogRecord(round(moment.timestamp() * 1000), match[2], match[3])
+    match = _IDENTIFIED.fullmatch(line)
+    if match:
+        stamp = _ISO_STAMP.search(match[1])
+        return _bare(match[2], _parse_iso_ms(stamp[0]) if stamp else None)
+    match = _PRIORITY.fullmatch(line)
+    if match:
+        return LogRecord(None, _SYSLOG.get(match[1], "DEBUG"), match[2])
     return _bare(line, None) if _MESSAGE.match(line) else None
 
 
@@ -162,7 +162,7 @@ def _utc(at_ms: int) -> str:
 
 def _value(text: str) -> Any:
     if text.startswith('"'):
-        return _ESCAPE.sub(lambda found: _unescaped(found[1]), text[1:-1])
+        return _ESCAPE.sub(lambda match: _unescaped(match[1]), text[1:-1])
     if text in ("none", "True", "False"):
         return {"none": None, "True": True, "False": False}[text]
     if _INTEGER.fullmatch(text):

@@ -249,7 +249,7 @@ def _from_journal(unit: str, wanted: Filter, limit: int | None, *, follow: bool,
         )
     base = [journalctl, "--no-pager", "--output=json", f"--unit={unit}", *_journal_times(wanted)]
     # Newest first, so that a few lines of a long journal come at once.
-    found: list[LogRecord] = []
+    matching: list[LogRecord] = []
     cursor: str | None = None
     complaint = ""
     with _Journal([*base, "--reverse"]) as journal:
@@ -257,14 +257,14 @@ def _from_journal(unit: str, wanted: Filter, limit: int | None, *, follow: bool,
             cursor = cursor or entry.get("__CURSOR")
             record = from_journal(entry)
             if record is not None and wanted.fits(record):
-                if limit is not None and len(found) >= limit:
+                if limit is not None and len(matching) >= limit:
                     break
-                found.append(record)
+                matching.append(record)
         else:
             complaint = journal.complaint()
     if cursor is None and complaint:
         raise RecorderError(f"the journal cannot be read: {complaint.rstrip('.')}. {_whose(unit)}")
-    shown = _show_all(reversed(found), show)
+    shown = _show_all(reversed(matching), show)
     if follow:
         newer = [f"--after-cursor={cursor}"] if cursor else []
         with _Journal([*base, "--follow", "--no-tail", *newer]) as journal:

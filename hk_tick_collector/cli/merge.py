@@ -66,7 +66,7 @@ def command(app: App, roots: tuple[Path, ...], into: Path, days: str | None, rep
         raise click.UsageError("name two data roots or more: hk-tickctl merge A B --into DIR")
     apps = apps_of(app, roots)
     target = into.absolute()
-    if any(target.is_dir() and target.samefile(one.data_root) for one in apps.values()):
+    if any(target.is_dir() and target.samefile(source_app.data_root) for source_app in apps.values()):
         raise click.UsageError(f"{into} is one of the recordings: merge into a directory of its own")
     chosen = _days(apps, target, days)
     app.work_as_owner(target if target.is_dir() else target.parent)
@@ -90,7 +90,9 @@ def _merge(
     failed: dict[str, str] = {}
 
     def one_day(day: str, on_rows: Callable[[float], None]) -> Merged:
-        recorded = {name: one.catalog.day(day) for name, one in apps.items() if day in one.catalog.days()}
+        recorded = {
+            name: source_app.catalog.day(day) for name, source_app in apps.items() if day in source_app.catalog.days()
+        }
         with merge.recordings(recorded, target, first.now_ms) as sources:
             return merge.merge_day(
                 day, sources, target, first.market, now_ms=first.now_ms, replace=replace, on_rows=on_rows
@@ -140,7 +142,10 @@ def _days(apps: Mapping[str, App], target: Path, text: str | None) -> list[str]:
 
 
 def _rows(apps: Mapping[str, App], day: str) -> int | None:
-    return sum(stored_rows(one, day) or 0 for one in apps.values() if day in one.catalog.days()) or None
+    return (
+        sum(stored_rows(source_app, day) or 0 for source_app in apps.values() if day in source_app.catalog.days())
+        or None
+    )
 
 
 def _show(results: list[Merged], failed: Mapping[str, str]) -> None:

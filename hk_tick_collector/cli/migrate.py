@@ -56,8 +56,8 @@ def command(app: App, days: str | None, dry_run: bool) -> int | None:
         for db in files:
             done.append(_migrate(db, dry_run=dry_run))
             advance(1)
-    app.emit([asdict(one) for one in done], lambda: _show(done))
-    return EXIT_PROBLEM if any(one.result == REFUSED for one in done) else None
+    app.emit([asdict(step) for step in done], lambda: _show(done))
+    return EXIT_PROBLEM if any(step.result == REFUSED for step in done) else None
 
 
 def _files(app: App, days: str | None) -> list[Path]:
@@ -91,5 +91,5 @@ def _migrate(db: Path, *, dry_run: bool) -> Migration:
 
 
 def _show(done: Sequence[Migration]) -> None:
-    rows = [(one.file.name, one.from_version, one.to_version, one.result, one.reason) for one in done]
+    rows = [(step.file.name, step.from_version, step.to_version, step.result, step.reason) for step in done]
     print_table(("file", "from", "to", "result", "why"), rows, numbers=("from", "to"), text="why")

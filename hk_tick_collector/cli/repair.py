@@ -82,13 +82,13 @@ def command(app: App, day: str | None, symbols: Sequence[str], ranges: Path | No
 def _of_day(app: App, path: Path, trading_day: str) -> tuple[list[str], int]:
     """The symbols of a file's ranges of the day, and how many ranges are of other days. NoData when none is of it."""
     ranges = ranges_in(app, path)
-    others = Counter(one.trading_day for one in ranges if one.trading_day != trading_day)
+    others = Counter(time_range.trading_day for time_range in ranges if time_range.trading_day != trading_day)
     if others:
         days = ", ".join(sorted(others)[:5]) + (", ..." if len(others) > 5 else "")
         say(f"{counted(others.total(), 'range')} of {days} cannot be asked for: OpenD shows {trading_day} alone")
     if others.total() == len(ranges):
         raise NoData(f"{path} has no range of {trading_day}, the day that OpenD shows")
-    return [one.symbol for one in ranges if one.trading_day == trading_day], others.total()
+    return [time_range.symbol for time_range in ranges if time_range.trading_day == trading_day], others.total()
 
 
 def _run(app: App, repair_plan: RepairPlan) -> int:

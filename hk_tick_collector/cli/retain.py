@@ -126,12 +126,17 @@ def retained(
                 signers.signer_of(app.archive_root, day)
             return verdict(app.archive_root, day, on_rows)
         with copies.fetched(store, day, signers=signers) as there:
-            found = verdict(there, day, on_rows)
-            return replace(found, reason=found.reason and found.reason.replace(str(there), store.place))
+            day_verdict = verdict(there, day, on_rows)
+            return replace(
+                day_verdict, reason=day_verdict.reason and day_verdict.reason.replace(str(there), store.place)
+            )
 
     due = retain.due_days(app.catalog.live_days(), keep_days, app.calendar, app.now_ms)
-    found = for_each_day(due, "compare", lambda day: stored_rows(app, day), work)
-    return [one if not isinstance(one, str) else retain.Verdict(day, "refused", one, 0, 0) for day, one in found]
+    verdicts = for_each_day(due, "compare", lambda day: stored_rows(app, day), work)
+    return [
+        answer if not isinstance(answer, str) else retain.Verdict(day, "refused", answer, 0, 0)
+        for day, answer in verdicts
+    ]
 
 
 def line(verdict: Verdict) -> tuple[str, str, str]:

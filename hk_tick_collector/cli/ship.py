@@ -142,12 +142,12 @@ def verify(
     wanted = _days(catalog, days)
     check(engine)
     copies = Copies(engine, settings.recorder)
-    found = _compared(catalog, copies, wanted) if only_check else _healed(settings, catalog, copies, wanted)
+    checks = _compared(catalog, copies, wanted) if only_check else _healed(settings, catalog, copies, wanted)
     if as_json:
-        write_json([_as_json(*row) for row in found])
+        write_json([_as_json(*row) for row in checks])
     else:
-        print_table(["day", "copy", "reason"], found, text="reason")
-    return EXIT_PROBLEM if any(result in ("WRONG", "FAILED") for _, result, _ in found) else EXIT_FINE
+        print_table(["day", "copy", "reason"], checks, text="reason")
+    return EXIT_PROBLEM if any(result in ("WRONG", "FAILED") for _, result, _ in checks) else EXIT_FINE
 
 
 def _as_json(name: str, result: str, reason: str) -> dict[str, str]:
@@ -204,19 +204,19 @@ def _judged(days: list[str], compare: Callable[[str], str], if_different: str) -
     ClickHouse that gives no answer does, for each would wait for it."""
     from hk_tick_collector.clickhouse.connection import EngineLost  # noqa: PLC0415
 
-    found, lost = [], ""
+    checks, lost = [], ""
     for day in days:
         if lost:
-            found.append((day, "FAILED", f"not looked at: {lost}"))
+            checks.append((day, "FAILED", f"not looked at: {lost}"))
             continue
         try:
             different = compare(day)
         except (RecorderError, OSError) as exc:
             lost = str(exc) if isinstance(exc, EngineLost) else ""
-            found.append((day, "FAILED", str(exc)))
+            checks.append((day, "FAILED", str(exc)))
         else:
-            found.append((day, if_different if different else "equal", different))
-    return found
+            checks.append((day, if_different if different else "equal", different))
+    return checks
 
 
 def _healed(settings: ShipSettings, catalog: Catalog, copies: Any, days: list[str]) -> list[tuple[str, str, str]]:

@@ -47,15 +47,15 @@ def show_report(app: App, day: str) -> int:
 
 def _print_report(app: App, report: SnapshotReport) -> None:
     show_text(f"{report.trading_day}: {report.sentence}")
-    print_table(_COLUMNS, [_row(one) for one in report.series], numbers=_COLUMNS[2:], spare=("several", "only copy"))
-    for one in report.series:
-        if one.reason and report.is_over:
-            show_text(f"{one.symbol}/{one.package}/{one.category}: {one.reason}{_ranges(app, one.absent_ranges)}")
+    print_table(_COLUMNS, [_row(grid) for grid in report.series], numbers=_COLUMNS[2:], spare=("several", "only copy"))
+    for grid in report.series:
+        if grid.reason and report.is_over:
+            show_text(f"{grid.symbol}/{grid.package}/{grid.category}: {grid.reason}{_ranges(app, grid.absent_ranges)}")
 
 
-def _row(one: SeriesGrid) -> tuple[object, ...]:
-    name = f"{one.symbol}/{one.package}/{one.category}"
-    return name, one.state, one.expected, one.seen, one.absent, one.not_offered, one.only_copy, one.several
+def _row(grid: SeriesGrid) -> tuple[object, ...]:
+    name = f"{grid.symbol}/{grid.package}/{grid.category}"
+    return name, grid.state, grid.expected, grid.seen, grid.absent, grid.not_offered, grid.only_copy, grid.several
 
 
 def _ranges(app: App, ranges: Sequence[tuple[int, int]]) -> str:

@@ -53,27 +53,27 @@ def command(app: App, symbol: str | None, day: str | None, name: str | None, at:
 def _series_of(app: App, path: Path, symbol: str, name: str | None) -> Series:
     (wanted,) = symbol_list(app.market, [symbol])[:1]
     there = series_there(path)
-    of_symbol = [one for one in there if one.symbol == wanted]
+    of_symbol = [series for series in there if series.symbol == wanted]
     if not of_symbol:
-        named = dict.fromkeys(one.symbol for one in there)
+        named = dict.fromkeys(series.symbol for series in there)
         raise NoData(f"no snapshot of {wanted} is recorded on that day; recorded: {', '.join(list(named)[:10])}")
-    found = next((one for one in of_symbol if name in (None, f"{one.package}/{one.category}")), None)
-    if found is None:
-        names = ", ".join(f"{one.package}/{one.category}" for one in of_symbol)
+    chosen = next((series for series in of_symbol if name in (None, f"{series.package}/{series.category}")), None)
+    if chosen is None:
+        names = ", ".join(f"{series.package}/{series.category}" for series in of_symbol)
         raise InputError(f"{name} is not recorded of {wanted}; there is {names}")
-    return found
+    return chosen
 
 
 def _show_picture(app: App, path: Path, day: str, series: Series, at: str | None) -> int:
     if at is None:
-        found = newest(path, series)
+        newest_picture = newest(path, series)
     else:
         until_sec = on_day_ms(at, day, app.market) // 1000 + 1
         before = deque(pictures(path, [series], Span(until_sec - LOOK_BACK_SEC, until_sec)), maxlen=1)
-        found = before[0] if before else None
-    if found is None:
+        newest_picture = before[0] if before else None
+    if newest_picture is None:
         raise NoData(f"{series}: there is no snapshot within the minute before that time on {day}")
-    picture = found
+    picture = newest_picture
     body: dict[str, Any] = json.loads(picture.body or "{}")
     plain = {**picture._asdict(), "series": str(picture.series), "body": body}
     app.emit(plain, lambda: _print_picture(app, day, picture, body))

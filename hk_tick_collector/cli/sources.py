@@ -50,8 +50,8 @@ class Recorder:
         """The gravest of what is to be said of it."""
         if self.condition is None:
             return self.error
-        said = [*self.condition.problems, *self.condition.notes]
-        return said[0] if said else None
+        complaints = [*self.condition.problems, *self.condition.notes]
+        return complaints[0] if complaints else None
 
     def as_json(self) -> dict[str, Any]:
         """For ``--json``."""
@@ -98,7 +98,7 @@ def command(app: App) -> int:
     recorders = _all(app)
     _look_at(app, recorders)
     verdict = _worst(recorders)
-    data = {"verdict": verdict, "at_ms": app.now_ms, "sources": [one.as_json() for one in recorders]}
+    data = {"verdict": verdict, "at_ms": app.now_ms, "sources": [recorder.as_json() for recorder in recorders]}
     app.emit(data, lambda: _print(recorders))
     return {FINE: EXIT_FINE, PROBLEM: EXIT_PROBLEM, NO_DATA: EXIT_NO_DATA}[verdict]
 
@@ -108,9 +108,9 @@ def _all(app: App) -> list[Recorder]:
     if app.data_root_given is not None:
         return [Recorder(app.data_root_given.name, None, None, app.data_root_given.absolute())]
     plain = app.env_file or Path(PLAIN)
-    found = [_of_settings(plain.parent, path) for path in _settings_files(plain)]
-    known = {one.data_root for one in found}
-    return found + [Recorder(root.name, None, None, root) for root in _served(plain) if root not in known]
+    configured = [_of_settings(plain.parent, path) for path in _settings_files(plain)]
+    known = {recorder.data_root for recorder in configured}
+    return configured + [Recorder(root.name, None, None, root) for root in _served(plain) if root not in known]
 
 
 def _settings_files(plain: Path) -> Iterator[Path]:
@@ -152,26 +152,26 @@ def _look_at(app: App, recorders: Sequence[Recorder]) -> None:
     from hk_tick_collector.market.registry import market_of  # noqa: PLC0415
     from hk_tick_collector.store.data_root import market_of as recorded_market_of  # noqa: PLC0415
 
-    for one in recorders:
-        root = one.data_root
+    for recorder in recorders:
+        root = recorder.data_root
         if root is None:
             continue
         try:
             if not root.is_dir():
                 raise NoData(f"{root} is not a directory: it was never made, or its disk is not mounted")
             app.work_as_owner(root)
-            market = market_of(recorded_market_of(root) or one.market)
-            one.market = market.code
-            one.condition = look(root, TradingCalendar(market), app.now_ms, one.service)
+            market = market_of(recorded_market_of(root) or recorder.market)
+            recorder.market = market.code
+            recorder.condition = look(root, TradingCalendar(market), app.now_ms, recorder.service)
         except (RecorderError, OSError) as exc:
-            one.error = str(exc)
+            recorder.error = str(exc)
         else:
-            status = one.condition.status
-            one.source = one.source or (None if status is None else status.source)
+            status = recorder.condition.status
+            recorder.source = recorder.source or (None if status is None else status.source)
 
 
 def _worst(recorders: Sequence[Recorder]) -> str:
-    verdicts = {one.verdict for one in recorders}
+    verdicts = {recorder.verdict for recorder in recorders}
     if PROBLEM in verdicts:
         return PROBLEM
     return FINE if FINE in verdicts else NO_DATA
@@ -187,17 +187,18 @@ def _newest_ms(condition: Condition | None) -> int | None:
 
 
 def _print(recorders: Sequence[Recorder]) -> None:
-    rows = [_row(one) for one in recorders]
+    rows = [_row(recorder) for recorder in recorders]
     print_table(_COLUMNS, rows, numbers=("lag sec", "a second"), spare=("source", "market"), text="complaint")
-    bad = sum(one.verdict == PROBLEM for one in recorders)
+    bad = sum(recorder.verdict == PROBLEM for recorder in recorders)
     say(counted(len(recorders), "recorder") + (f", {bad} with a problem" if bad else ""))
 
 
-def _row(one: Recorder) -> tuple[object, ...]:
-    told, condition = one.as_json(), one.condition
+def _row(recorder: Recorder) -> tuple[object, ...]:
+    told, condition = recorder.as_json(), recorder.condition
     stamp = market = None
     if condition is not None:
-        market = f"{one.market}, {condition.phase.replace('_', ' ')}"
+        market = f"{recorder.market}, {condition.phase.replace('_', ' ')}"
         stamp = None if told["newest_ts_ms"] is None else condition.market.stamp(told["newest_ts_ms"])
-    state, said = one.verdict.replace("_", " "), one.complaint or ""
-    return (one.name, state, one.source, market or one.market, stamp, told["lag_sec"], told["rows_per_sec"], said)
+    state, complaint = recorder.verdict.replace("_", " "), recorder.complaint or ""
+    rates = told["lag_sec"], told["rows_per_sec"]
+    return (recorder.name, state, recorder.source, market or recorder.market, stamp, *rates, complaint)

@@ -66,16 +66,18 @@ def _of_several(app: App, watch: bool, unit: str) -> int:
     if watch:
         raise click.UsageError("--watch shows one recorder: choose its data root with --data-root")
     own = app.data_root
-    found = {str(one.data_root): take(one, unit if one.data_root == own else None) for one in app.each_root()}
+    conditions = {
+        str(of_root.data_root): take(of_root, unit if of_root.data_root == own else None) for of_root in app.each_root()
+    }
 
     def human() -> None:
-        for root, condition in found.items():
+        for root, condition in conditions.items():
             print(f"{root}:")
             _print(condition)
             print()
 
-    app.emit({"roots": [{"data_root": root, **one.as_json()} for root, one in found.items()]}, human)
-    codes = {_EXIT_CODES[one.verdict] for one in found.values()}
+    app.emit({"roots": [{"data_root": root, **condition.as_json()} for root, condition in conditions.items()]}, human)
+    codes = {_EXIT_CODES[condition.verdict] for condition in conditions.values()}
     return next(code for code in (EXIT_PROBLEM, EXIT_FINE, EXIT_NO_DATA) if code in codes)
 
 

@@ -183,7 +183,9 @@ def _add_stored(rows: Sequence[Row], data_root: Path) -> None:
     waiting = {row.symbol: row for row in rows}
     for db in layout.recent_day_files(data_root, RECENT_DAYS):
         try:
-            stored = {one.symbol: one.stored_ticks for one in reader.coverage(db) if one.symbol in waiting}
+            stored = {
+                coverage.symbol: coverage.stored_ticks for coverage in reader.coverage(db) if coverage.symbol in waiting
+            }
             described = reader.symbol_rows(db)
             newest = newest_ticks(db, list(waiting), 1)
         except StoreError as exc:
@@ -200,13 +202,13 @@ def _add_stored(rows: Sequence[Row], data_root: Path) -> None:
 
 def _describe(rows: Sequence[Row], described: Sequence[SymbolRow]) -> None:
     """As the source told the recorder; OpenD's word of now comes first."""
-    told = {one.symbol: one for one in described}
+    told = {detail.symbol: detail for detail in described}
     for row in rows:
-        one = told.get(row.symbol)
-        if one is not None and row.described_at_ms is None:
-            row.name, row.board_lot = row.name or one.name, row.board_lot or one.lot_size
-            row.unit, row.currency, row.tick_size = one.unit, one.currency, one.tick_size
-            row.described_at_ms = one.noted_at_ms
+        detail = told.get(row.symbol)
+        if detail is not None and row.described_at_ms is None:
+            row.name, row.board_lot = row.name or detail.name, row.board_lot or detail.lot_size
+            row.unit, row.currency, row.tick_size = detail.unit, detail.currency, detail.tick_size
+            row.described_at_ms = detail.noted_at_ms
 
 
 def _as_json(rows: Sequence[Row], says: OpenDSays | None, error: str | None) -> dict[str, Any]:

@@ -55,10 +55,11 @@ def _pages() -> Iterator[tuple[str, str]]:
         assert command is not None
         inner = click.Context(command, context, info_name=name.partition(" ")[2])
         members = command.commands if isinstance(command, click.Group) else {}
-        listed = [(f"{name} {word}", one.get_short_help_str(200)) for word, one in members.items()]
+        listed = [(f"{name} {word}", subcommand.get_short_help_str(200)) for word, subcommand in members.items()]
         yield name, _page(inner, about, listed)
-        for word, one in members.items():
-            yield f"{name} {word}", _page(click.Context(one, inner, info_name=word), one.get_short_help_str(200), [])
+        for word, subcommand in members.items():
+            context = click.Context(subcommand, inner, info_name=word)
+            yield f"{name} {word}", _page(context, subcommand.get_short_help_str(200), [])
 
 
 def _page(context: click.Context, about: str, commands: Sequence[tuple[str, str]]) -> str:
@@ -70,8 +71,8 @@ def _page(context: click.Context, about: str, commands: Sequence[tuple[str, str]
         ".SH SYNOPSIS", f"\\fB{_roff(context.command_path)}\\fR {_roff(usage)}",
         ".SH DESCRIPTION", *_paragraphs(context.command.help or ""),
     ]  # fmt: skip
-    options = [one for one in context.command.get_params(context) if isinstance(one, click.Option)]
-    records = [record for one in options if (record := one.get_help_record(context))]
+    options = [option for option in context.command.get_params(context) if isinstance(option, click.Option)]
+    records = [record for option in options if (record := option.get_help_record(context))]
     lines += [".SH OPTIONS", *(line for record in records for line in _item(*record))]
     if commands:
         lines += [".SH COMMANDS", *(line for command in commands for line in _item(*command))]

@@ -120,7 +120,7 @@ def set_beside(text: str, indent: int, colour: str = "") -> list[str]:
     """The lines of a text behind ``indent`` cells that the caller fills in the first of them."""
     columns = width()
     room = None if columns is None else max(columns - indent, _LEAST_COLUMNS)
-    lines = [line for one in printable(text, KEPT).split("\n") for line in (folded(one, room) or [""])]
+    lines = [line for paragraph in printable(text, KEPT).split("\n") for line in (folded(paragraph, room) or [""])]
     return [f"{' ' * indent if n else ''}{coloured(line, colour)}" for n, line in enumerate(lines)]
 
 

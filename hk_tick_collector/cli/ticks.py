@@ -71,8 +71,8 @@ def command(
     else:
         table = joined(
             [
-                fetch_ticks(parts, [one], needed, keep_type=keep, trades_only=price_only, last_rows=last)
-                for one in wanted
+                fetch_ticks(parts, [symbol], needed, keep_type=keep, trades_only=price_only, last_rows=last)
+                for symbol in wanted
             ]
         )
     check_rows(app, parts, wanted, table, " ".join(text for text in (told(start, end), kinds) if text))
@@ -88,7 +88,7 @@ def _keep(
     from hk_tick_collector.sources.registry import TRADE_TYPES  # noqa: PLC0415 - only when asked
 
     known = set(TRADE_TYPES)
-    only = {one.strip().upper() for text in wanted for one in text.split(",")}
+    only = {name.strip().upper() for text in wanted for name in text.split(",")}
     if not only <= known:
         raise click.UsageError(
             f"{', '.join(sorted(only - known))}: no such tick type; there are {', '.join(TRADE_TYPES)}"

@@ -16,16 +16,16 @@ def apps_of(app: App, roots: Sequence[Path]) -> dict[str, App]:
     when they hold days of different markets, NoData for one that is no directory."""
     if app.data_root_given is not None:
         raise click.UsageError("--data-root has no meaning here: the data roots are the arguments")
-    found: dict[str, App] = {}
+    apps: dict[str, App] = {}
     for root in roots:
-        for name, other in found.items():
+        for name, other in apps.items():
             if root.is_dir() and root.samefile(other.data_root):
                 raise click.UsageError(f"{root} and {name} are the same data root: name each recording once")
-        found[str(root)] = App(app.env_file, root, None, app.as_json)
-    markets = {name: one.market.code for name, one in found.items() if one.catalog.days()}
+        apps[str(root)] = App(app.env_file, root, None, app.as_json)
+    markets = {name: source_app.market.code for name, source_app in apps.items() if source_app.catalog.days()}
     if len(set(markets.values())) > 1:
         raise ConfigError(
             "one market at a time: "
             + ", ".join(f"{name} holds days of market {market}" for name, market in markets.items())
         )
-    return found
+    return apps

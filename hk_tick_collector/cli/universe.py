@@ -345,7 +345,7 @@ def _tell_recorder(app: App, choice: Choice, target: Path) -> None:
 
 def _explain(app: App, choice: Choice, rankings: dict[str, list[str]], of: dict[str, Score], text: str) -> int:
     symbol = _codes(app, text)[0]
-    member = next((one for one in choice.members if one.symbol == symbol), None)
+    member = next((candidate for candidate in choice.members if candidate.symbol == symbol), None)
     ranks = {name: symbols.index(symbol) + 1 for name, symbols in rankings.items() if symbol in symbols}
     score = of.get(symbol)
     result = {

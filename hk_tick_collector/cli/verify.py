@@ -80,11 +80,11 @@ def _checked_here(app: App, days: str | None, signers: Signers | None) -> list[d
     nothing: NoData | None = None
     for root in roots:
         try:
-            found = _checked(root, _here(root, days), signers)
+            checked = _checked(root, _here(root, days), signers)
         except NoData as exc:
             nothing = exc
         else:
-            results += [{**row, "data_root": str(root.data_root)} for row in found]
+            results += [{**row, "data_root": str(root.data_root)} for row in checked]
     if nothing is not None and not results:
         raise nothing
     return sorted(results, key=lambda row: str(row["trading_day"]))
@@ -111,11 +111,11 @@ def _checked(
     archived = app.catalog.archived_days() if store is None else []
     results: list[dict[str, Any]] = []
     with reading_job(app) if store is None else gentle_job():
-        for day, found in for_each_day(chosen, "verify", lambda day: stored_rows(app, day), work):
-            if isinstance(found, str):
-                results.append({"trading_day": day, "fine": False, "problems": [found]})
+        for day, outcome in for_each_day(chosen, "verify", lambda day: stored_rows(app, day), work):
+            if isinstance(outcome, str):
+                results.append({"trading_day": day, "fine": False, "problems": [outcome]})
             else:
-                results.append(found.as_dict())
+                results.append(outcome.as_dict())
     return results
 
 
@@ -158,13 +158,13 @@ def _line(row: dict[str, Any], *, several: bool) -> tuple[str, str, str]:
         return row["trading_day"], "WRONG", where + "; ".join(row["problems"])
     if not row["formats"]:
         if row["rows"]:
-            what = f"{counted(row['rows'], 'tick')} of {counted(row['symbols'], 'symbol')}"
-            return row["trading_day"], "fine", f"{where}{what} in its day file; not archived"
+            contents = f"{counted(row['rows'], 'tick')} of {counted(row['symbols'], 'symbol')}"
+            return row["trading_day"], "fine", f"{where}{contents} in its day file; not archived"
         kept = f"{counted(row['depth_files'], 'depth file')}" if row["depth_files"] else "order books or broker queues"
         return row["trading_day"], "fine", f"{where}{kept} and no tick; not archived"
     beside = "as its day file" if row["compared_with"] else "its day file is gone"
     kinds = " and ".join(row["formats"])
     depth = f" and {counted(row['depth_files'], 'depth file')}" if row["depth_files"] else ""
-    what = f"{counted(row['rows'], 'tick')} of {counted(row['symbols'], 'symbol')} ({kinds}){depth}, {beside}"
+    contents = f"{counted(row['rows'], 'tick')} of {counted(row['symbols'], 'symbol')} ({kinds}){depth}, {beside}"
     signed = f"; signed by {row['signed_by']}" if row["signed_by"] else ""
-    return row["trading_day"], "fine", where + what + signed
+    return row["trading_day"], "fine", where + contents + signed

@@ -188,12 +188,12 @@ class ClickHouse:
         head = next(response.iter_bytes(10_000), b"")
         text = response.headers.get("X-ClickHouse-Exception-Code", "")
         code = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
-        said = f"{self.address.shown}: {_told(head) or f'HTTP {response.status_code}'}"
+        refusal = f"{self.address.shown}: {_told(head) or f'HTTP {response.status_code}'}"
         if code in _CURES:
-            return EngineRefused(f"{said}; {_CURES[code]}", code)
+            return EngineRefused(f"{refusal}; {_CURES[code]}", code)
         if code or response.status_code >= 500 or response.status_code == 429:
-            return EngineAway(f"{said}; {_AWAY_CURES[code]}" if code in _AWAY_CURES else said)
-        return EngineRefused(f"{said}; is this a ClickHouse's HTTP interface?", code)
+            return EngineAway(f"{refusal}; {_AWAY_CURES[code]}" if code in _AWAY_CURES else refusal)
+        return EngineRefused(f"{refusal}; is this a ClickHouse's HTTP interface?", code)
 
 
 def _texts(settings: Mapping[str, str | int]) -> dict[str, str]:

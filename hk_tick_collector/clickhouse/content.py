@@ -53,16 +53,16 @@ def _text_names() -> list[str]:
 def _texts(engine: ClickHouse, source: str, where: str) -> Texts:
     names = _text_names()
     sets = ", ".join(f"groupUniqArray({name})" for name in names)
-    ((*found,),) = engine.rows(f"SELECT {sets} FROM {source} WHERE {where}")
-    return dict(zip(names, found, strict=True))
+    ((*set_texts,),) = engine.rows(f"SELECT {sets} FROM {source} WHERE {where}")
+    return dict(zip(names, set_texts, strict=True))
 
 
 def _later_columns(engine: ClickHouse, source: str, where: str) -> list[str]:
     """Those after version 1 that hold anything: the others count for nothing."""
     names = later_than(_FIRST_VERSION)
     counts = ", ".join(f"count({name})" for name in names)
-    (found,) = engine.rows(f"SELECT {counts} FROM {source} WHERE {where}")
-    return [name for name, count in zip(names, found, strict=True) if count]
+    (value_counts,) = engine.rows(f"SELECT {counts} FROM {source} WHERE {where}")
+    return [name for name, count in zip(names, value_counts, strict=True) if count]
 
 
 def _rowsum_sql(source: str, where: str, texts: Texts, later: list[str]) -> str:

@@ -35,13 +35,13 @@ def recorders(engine: ClickHouse) -> dict[str, str]:
 def days_there_of(engine: ClickHouse, recorder: str | None = None, table: str = TICKS_TABLE) -> dict[str, list[str]]:
     """Which days each recorder has in a table there, oldest first: known from its parts, without reading a row."""
     where = "" if recorder is None else f"WHERE {RECORDER} = {quoted(recorder)} "
-    found: dict[str, list[str]] = {}
+    days_of: dict[str, list[str]] = {}
     for name, day, _ in engine.rows(
         f"SELECT {RECORDER}, {DAY}, count() FROM {engine.database}.{table} {where}"
         f"GROUP BY {RECORDER}, {DAY} ORDER BY {RECORDER}, {DAY}"
     ):
-        found.setdefault(name, []).append(day)
-    return found
+        days_of.setdefault(name, []).append(day)
+    return days_of
 
 
 def market_there(engine: ClickHouse, recorder: str, day: str, table: str = TICKS_TABLE) -> str:

@@ -70,14 +70,14 @@ class Older:
     def __call__(self, catalogs: Sequence[Catalog]) -> list[Catalog]:
         """Catalogs of the days that these lack, of their markets."""
         self._look()
-        found: list[Catalog] = []
+        stored_here: list[Catalog] = []
         for held in self._held:
             mine = [catalog for catalog in catalogs if catalog.market.code == held.market]
             names = _lacking(held.days, [catalog.days() for catalog in mine])
             with_books = _lacking(held.book_days, [catalog.book_days.days() for catalog in mine])
             if mine and (names or with_books) and self._engine is not None:
-                found.append(OlderDays(Copy(self._engine, held.recorder), held.market, names, with_books))
-        return found
+                stored_here.append(OlderDays(Copy(self._engine, held.recorder), held.market, names, with_books))
+        return stored_here
 
     def _look(self) -> None:
         if self._monotonic() < self._look_at_sec:

@@ -112,11 +112,13 @@ class CopiedDay(Day):
 
     def gaps(self) -> list[GapRow]:
         """As of ``Day``."""
-        return sorted((GapRow(**one) for one in self._notes("gaps")), key=lambda gap: (gap.symbol, gap.gap_start_ts_ms))
+        return sorted(
+            (GapRow(**note) for note in self._notes("gaps")), key=lambda gap: (gap.symbol, gap.gap_start_ts_ms)
+        )
 
     def symbol_rows(self) -> list[SymbolRow]:
         """As of ``Day``."""
-        return sorted((SymbolRow(**one) for one in self._notes("symbols")), key=lambda row: row.symbol)
+        return sorted((SymbolRow(**note) for note in self._notes("symbols")), key=lambda row: row.symbol)
 
     def books(self) -> BookDay:
         """As of ``Day``."""
@@ -124,7 +126,7 @@ class CopiedDay(Day):
 
     def amendments(self) -> list[AmendmentRow]:
         """As of ``Day``, by time received."""
-        return sorted((AmendmentRow(**one) for one in self._notes("amendments")), key=lambda row: row.recv_ts_ms)
+        return sorted((AmendmentRow(**note) for note in self._notes("amendments")), key=lambda row: row.recv_ts_ms)
 
     def notes(self, *, count_rows: bool = False, last_row: bool = False) -> Notes:
         """As of ``Day``; no rows are counted."""
@@ -165,10 +167,10 @@ class CopiedDay(Day):
         table = pa.Table.from_batches(batches, ticks_schema(needed))
         return order.sort_table(table).select(list(columns))
 
-    def _rows(self, what: str, more: str) -> list[list[Any]]:
+    def _rows(self, columns: str, more: str) -> list[list[Any]]:
         engine = self.copy.engine
         return engine.rows(
-            f"SELECT {what} FROM {engine.database}.{TICKS_TABLE} FINAL "
+            f"SELECT {columns} FROM {engine.database}.{TICKS_TABLE} FINAL "
             f"WHERE {self.copy.where(self.trading_day)} {more}",
             do_not_merge_across_partitions_select_final=1,
         )

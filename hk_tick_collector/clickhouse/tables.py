@@ -224,7 +224,7 @@ def _bring_up_to_date(
         engine.run(f"{alter} MODIFY SETTING {window}")
         yield f"{name} counts a shipment that comes twice once"
     codecs = _codecs_there(engine, table.name)
-    packed = [one for one, kind in table.columns.items() if one in known and codecs[one] != _codec(one, kind)]
+    packed = [name for name, kind in table.columns.items() if name in known and codecs[name] != _codec(name, kind)]
     for column in packed:
         kind = table.columns[column]
         engine.run(f"{alter} MODIFY COLUMN {column} {kind} {_codec(column, kind)}")
@@ -252,12 +252,12 @@ def _before(table: Table, name: str) -> str:
 
 def columns_there(engine: ClickHouse) -> dict[str, dict[str, str]]:
     """The tables of the database, with the types of their columns."""
-    found: dict[str, dict[str, str]] = {}
+    kinds_of: dict[str, dict[str, str]] = {}
     for table, name, kind in engine.rows(
         f"SELECT table, name, type FROM system.columns WHERE database = '{engine.database}' ORDER BY table, position"
     ):
-        found.setdefault(table, {})[name] = kind
-    return found
+        kinds_of.setdefault(table, {})[name] = kind
+    return kinds_of
 
 
 def check(engine: ClickHouse) -> None:

@@ -11,7 +11,7 @@ class CounterRanges:
     __slots__ = ("ranges",)
 
     def __init__(self, ranges: Iterable[tuple[int, int]] = ()) -> None:
-        self.ranges: list[list[int]] = [list(one) for one in ranges]
+        self.ranges: list[list[int]] = [list(pair) for pair in ranges]
 
     def __bool__(self) -> bool:
         return bool(self.ranges)

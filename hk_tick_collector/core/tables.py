@@ -47,7 +47,7 @@ class Layout:
     @property
     def left_out(self) -> list[str]:
         """Names of the columns for which there was no room."""
-        return [] if self.is_cards else [one.name for n, one in enumerate(self.columns) if n not in self.shown]
+        return [] if self.is_cards else [column.name for n, column in enumerate(self.columns) if n not in self.shown]
 
     def head(self, style: Style | None = None) -> Iterator[str]:
         """The line above the rows; none above cards."""

@@ -43,10 +43,10 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 def header(scope: Mapping[str, Any], name: bytes) -> str | None:
     """A request's header; None when it is absent. A header that is there twice is taken as one that means nothing."""
-    found = [value for key, value in scope["headers"] if key == name]
-    if not found:
+    values = [value for key, value in scope["headers"] if key == name]
+    if not values:
         return None
-    return found[0].decode("latin-1") if len(found) == 1 else ""
+    return values[0].decode("latin-1") if len(values) == 1 else ""
 
 
 def own_names(settings: ServeSettings) -> frozenset[str]:

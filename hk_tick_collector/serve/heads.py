@@ -63,7 +63,7 @@ class BoundedHttp(HttpToolsProtocol):
         """Close idle connections beyond those that there may be; are there no more now?"""
         most = self._most or math.inf
         while len(self.connections) > most:
-            idle = next((one for one in self._idle if not one.is_draining()), None)
+            idle = next((head for head in self._idle if not head.is_draining()), None)
             if idle is None:
                 break
             idle.give_way()

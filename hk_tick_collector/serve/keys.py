@@ -174,10 +174,10 @@ def read_keys(path: Path) -> list[StoredKey]:
     try:
         if len(content) > MAX_FILE_BYTES:
             raise ValueError("too large")
-        found = json.loads(content)
-        if found["form"] != _FORM:
+        document = json.loads(content)
+        if document["form"] != _FORM:
             raise ValueError("of another version")
-        return [_stored(entry) for entry in found["keys"][:MAX_KEYS]]
+        return [_stored(entry) for entry in document["keys"][:MAX_KEYS]]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, InputError) as exc:
         raise KeysFileError(
             f"API_KEYS_FILE={path} is not a file of keys ({exc!s:.100}): restore it, or make a new one with: "
@@ -199,7 +199,7 @@ def _status(descriptor: int) -> os.stat_result:
 
 def _stored(entry: Mapping[str, Any]) -> StoredKey:
     given = entry["limits"]
-    limits = KeyLimits(**{one.name: int(given[one.name]) for one in fields(KeyLimits) if one.name in given})
+    limits = KeyLimits(**{limit.name: int(given[limit.name]) for limit in fields(KeyLimits) if limit.name in given})
     expires = entry.get("expires_at_ms")
     key = Key(
         str(entry["id"]),
@@ -218,7 +218,7 @@ def _stored(entry: Mapping[str, Any]) -> StoredKey:
 
 def write_keys(path: Path, keys: Iterable[StoredKey]) -> None:
     """Replace the file in one step, mode 0640. OSError when the disk refuses."""
-    listed = [{**asdict(one.key), "sha256": one.sha256} for one in keys]
+    listed = [{**asdict(stored_key.key), "sha256": stored_key.sha256} for stored_key in keys]
     if len(listed) > MAX_KEYS:
         raise RecorderError(f"{path} would hold more than {MAX_KEYS} keys: revoke some")
     write_whole(path, json.dumps({"form": _FORM, "keys": listed}, indent=1) + "\n")
@@ -247,12 +247,14 @@ def edited(path: Path) -> Iterator[list[StoredKey]]:
 
 def named(keys: Iterable[StoredKey], word: str) -> StoredKey:
     """The key of this id, or the only one of this name. NoData when there is none, InputError when there are more."""
-    found = [one for one in keys if word in (one.key.id, one.key.name)]
-    if not found:
+    namesakes = [stored_key for stored_key in keys if word in (stored_key.key.id, stored_key.key.name)]
+    if not namesakes:
         raise NoData(f"there is no key {word!r:.60}; hk-tickctl keys list shows all")
-    if len(found) > 1:
-        raise InputError(f"{len(found)} keys have the name {word!r:.60}: give the id, which hk-tickctl keys list shows")
-    return found[0]
+    if len(namesakes) > 1:
+        raise InputError(
+            f"{len(namesakes)} keys have the name {word!r:.60}: give the id, which hk-tickctl keys list shows"
+        )
+    return namesakes[0]
 
 
 class KeyRing:

@@ -21,11 +21,11 @@ class NameTwice(ValueError):
 
 def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """An object of its names and values: the ``object_pairs_hook`` of ``json.loads``. NameTwice."""
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    members = dict(pairs)
+    if len(members) != len(pairs):
         names = [name for name, _ in pairs]
         raise NameTwice(next(name for number, name in enumerate(names) if name in names[:number]))
-    return found
+    return members
 
 
 def check_names(text: str | bytes) -> None:

@@ -98,7 +98,7 @@ class Problem(Exception):
         self.kind = KINDS[slug]
         self.detail = shown(detail)
         self.hint = self.kind.hint if hint is None else shown(hint)
-        self.errors = tuple(FieldError(one.field, shown(one.message)) for one in errors)
+        self.errors = tuple(FieldError(error.field, shown(error.message)) for error in errors)
         self.headers = dict(headers or {})
         self.more = dict(more or {})
         if self.kind.status == 503:
@@ -116,7 +116,7 @@ class Problem(Exception):
             "instance": printable(cut(instance, _TEXT_CHARS)),
             "hint": self.hint,
             "request_id": request_id,
-            "errors": [one._asdict() for one in self.errors],
+            "errors": [error._asdict() for error in self.errors],
             **self.more,
         }
 

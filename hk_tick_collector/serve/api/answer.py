@@ -48,12 +48,12 @@ class Facts:
     def headers(self) -> dict[str, str]:
         """For formats that are rows alone. Lists are left out: headers are short."""
         short = {name: value for name, value in self.coverage.items() if name != "not_proven"}
-        found = {
+        summary = {
             "hk-as-of": json.dumps(self.as_of, separators=(",", ":")),
             "hk-coverage": json.dumps(short, separators=(",", ":")),
             "hk-warnings": str(len(self.warnings)),
         }
-        return {**found, "hk-next": self.next} if self.next else found
+        return {**summary, "hk-next": self.next} if self.next else summary
 
     def metadata(self) -> dict[str, str]:
         """For a schema."""
@@ -139,8 +139,8 @@ def _literals(column: pa.Array) -> list[bytes]:
         values: Any = np.ascontiguousarray(column.to_numpy(zero_copy_only=False))
     else:
         values = column.to_pylist()
-    found: bytes = orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY)
-    return found[1:-1].split(b",")
+    literals: bytes = orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY)
+    return literals[1:-1].split(b",")
 
 
 def as_text(table: pa.Table, look: Look, zone: Zone) -> pa.Table:

@@ -123,8 +123,8 @@ async def _on_problem(request: Request, error: Exception) -> Response:
 
 async def _on_validation(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    errors = [FieldError(_field(found["loc"]), str(found["msg"])) for found in error.errors()[:20]]
-    named = ", ".join(dict.fromkeys(one.field for one in errors))
+    errors = [FieldError(_field(detail["loc"]), str(detail["msg"])) for detail in error.errors()[:20]]
+    named = ", ".join(dict.fromkeys(error.field for error in errors))
     return _answered(request, Problem("bad-parameter", f"wrong: {named}", errors=errors))
 
 

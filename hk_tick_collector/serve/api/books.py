@@ -64,25 +64,25 @@ def answer_brokers(roots: Roots, asked: Asked, key: Key, out: Out) -> int:
 def _answered(pages: _Pages, asked: Asked, out: Out) -> int:
     schema, coverage = schema_of_question(pages.wanted), pages.plan.coverage
     facts = Facts({"at_ms": pages.as_of_ms, "position": None}, summary_of(coverage), _warnings(coverage))
-    found = _tables(pages)
+    tables = _tables(pages)
     if asked.get("limit") is not None:
-        page, is_more = _first(found, asked["limit"])
+        page, is_more = _first(tables, asked["limit"])
         if is_more:
             facts.next = str(Cursor(pages.question, _spot(page, pages.start), pages.as_of_ms, pages.states))
-        found = iter(page)
+        tables = iter(page)
     look = Look(asked.get("format", "json"))
     headers = {"content-type": media_type(look.format), "cache-control": "no-store"}
     if look.format != "json":
         headers.update(facts.headers())
     out.head(200, headers)
     zone = pages.plan.reads[0].market.zone if pages.plan.reads else DEFAULT_MARKET.zone
-    return write_answer(out.body, schema, (table.select(schema.names) for table in found), coverage, facts, look, zone)
+    return write_answer(out.body, schema, (table.select(schema.names) for table in tables), coverage, facts, look, zone)
 
 
 def newest(roots: Roots, asked: Asked, key: Key) -> list[dict[str, Any]]:
     """The newest book of each symbol, in the first data root that has one; of the newest day with books that is not in
     the archive alone."""
-    found: dict[str, dict[str, Any]] = {}
+    books: dict[str, dict[str, Any]] = {}
     for root, named in roots.symbols(asked["symbols"]):
         if len(named) > MAX_NEWEST:
             raise bad("symbols", f"{len(named)} are given; {MAX_NEWEST} at most")
@@ -90,11 +90,11 @@ def newest(roots: Roots, asked: Asked, key: Key) -> list[dict[str, Any]]:
         if refused:
             raise Problem("forbidden", f"the key {key.id} may not read {', '.join(refused[:5])}")
         days = book_days(root.data_root)
-        wanted = [symbol for symbol in named if symbol not in found]
+        wanted = [symbol for symbol in named if symbol not in books]
         path = book_file(root.data_root, days[-1]) if days else None
         for book in newest_books(path, wanted, asked["levels"], root.now_ms) if path is not None else ():
-            found[book["symbol"]] = {"day": days[-1], **book}
-    return [found[symbol] for symbol in sorted(found)]
+            books[book["symbol"]] = {"day": days[-1], **book}
+    return [books[symbol] for symbol in sorted(books)]
 
 
 def summary_of(coverage: Coverage) -> dict[str, Any]:
@@ -127,13 +127,13 @@ def _pages_of(roots: Roots, asked: Asked, key: Key, form: str, depth: int = 1) -
         plan = plan_of_books(files.markets(), wanted)
     except (BadQuestion, InputError) as exc:
         text = str(exc.args[0])
-        raise bad("symbols" if any(repr(one) in text for one in stretch.symbols) else "day", text) from exc
+        raise bad("symbols" if any(repr(symbol) in text for symbol in stretch.symbols) else "day", text) from exc
     if len(plan.reads) > MAX_DAYS:
         raise Problem("too-large", f"{len(plan.reads)} days are meant; {MAX_DAYS} at most")
     _check_named(stretch.symbols, plan, key)
-    plan.reads = [one if key.reads_all else one.only(list(filter(key.may_read, one.symbols))) for one in plan.reads]
+    plan.reads = [read if key.reads_all else read.only(list(filter(key.may_read, read.symbols))) for read in plan.reads]
     if cursor is None:
-        states = {_name(one): _state(one, one.part.until_no or 0) for one in plan.reads}
+        states = {_name(read): _state(read, read.part.until_no or 0) for read in plan.reads}
         return _Pages(plan, wanted, question, states, files.clock.now_ms(), None)
     plan.reads = _as_they_were(plan.reads, cursor.states)
     return _Pages(plan, wanted, question, cursor.states, cursor.as_of_ms, cursor.spot)
@@ -151,15 +151,15 @@ def _check_named(named: Sequence[str], plan: BookPlan, key: Key) -> None:
 
 def _as_they_were(reads: Sequence[BookRead], states: Mapping[str, str]) -> list[BookRead]:
     """The days of the first page, up to where they were written then. A Problem when one is another file now."""
-    found = []
+    pinned = []
     for read in reads:
         state = states.get(_name(read), "")
         no, _, _ = state.partition(".")
         if no.isdigit() and _state(read, int(no)) == state:
-            found.append(replace(read, part=read.part._replace(until_no=int(no))))
-    if len(found) != len(states):  # the pages behind would begin in another day
+            pinned.append(replace(read, part=read.part._replace(until_no=int(no))))
+    if len(pinned) != len(states):  # the pages behind would begin in another day
         raise Problem("cursor-gone", "a day of the first page is another file now", hint="ask again without cursor")
-    return found
+    return pinned
 
 
 def _name(read: BookRead) -> str:
@@ -189,10 +189,10 @@ def _tables(pages: _Pages) -> Iterator[pa.Table]:
                 yield pa.Table.from_batches([rest]).append_column(_PART, pa.repeat(number, rest.num_rows))
 
 
-def _first(found: Iterator[pa.Table], limit: int) -> tuple[list[pa.Table], bool]:
+def _first(tables: Iterator[pa.Table], limit: int) -> tuple[list[pa.Table], bool]:
     """The first ``limit`` rows; are there more?"""
     page: list[pa.Table] = []
-    for table in found:
+    for table in tables:
         if not limit:
             return page, True
         page.append(table.slice(0, limit))

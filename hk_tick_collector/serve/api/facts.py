@@ -87,14 +87,16 @@ def _identity(row: dict[str, Any]) -> tuple[Any, ...]:
 
 def archived_file(roots: Roots, day: str, market: str | None) -> tuple[Path, str]:
     """A day's archived Parquet file and the hash of its content. A Problem when there is none."""
-    _, found = roots.day(day, market)
-    if len(found.parts) > 1:
-        raise NoData(f"{day} is in {len(found.parts)} data roots, and no file holds all of it; GET /v1/ticks reads it")
-    if found.manifest is None:
+    _, stored_day = roots.day(day, market)
+    if len(stored_day.parts) > 1:
+        raise NoData(
+            f"{day} is in {len(stored_day.parts)} data roots, and no file holds all of it; GET /v1/ticks reads it"
+        )
+    if stored_day.manifest is None:
         raise NoData(f"{day} is not archived; GET /v1/ticks reads it")
-    if found.archived_file.suffix != ".parquet":
-        raise packed(found.trading_day)
-    return found.archived_file, found.manifest.content_hash
+    if stored_day.archived_file.suffix != ".parquet":
+        raise packed(stored_day.trading_day)
+    return stored_day.archived_file, stored_day.manifest.content_hash
 
 
 def calendar(root: Root, first: str | None, count: int) -> dict[str, Any]:
@@ -105,7 +107,8 @@ def calendar(root: Root, first: str | None, count: int) -> dict[str, Any]:
     for _ in range(count):
         kind = root.calendar.day_kind(day)
         sessions = [
-            {"name": one.name, "start_ms": one.start_ms, "end_ms": one.end_ms} for one in market.sessions(day, kind)
+            {"name": session.name, "start_ms": session.start_ms, "end_ms": session.end_ms}
+            for session in market.sessions(day, kind)
         ]
         lines.append({"day": day, "kind": str(kind), "sessions": sessions})
         day = add_days(day, 1)
@@ -114,19 +117,19 @@ def calendar(root: Root, first: str | None, count: int) -> dict[str, Any]:
 
 def condition(root: Root) -> dict[str, Any]:
     """How a recorder is, without its paths."""
-    found = watch.look(root.data_root, root.calendar, root.now_ms).as_json()
-    found["data_root"] = root.name
-    found["market"] = root.market.code
-    cleaned: dict[str, Any] = _without_paths(found)
+    condition_json = watch.look(root.data_root, root.calendar, root.now_ms).as_json()
+    condition_json["data_root"] = root.name
+    condition_json["market"] = root.market.code
+    cleaned: dict[str, Any] = _without_paths(condition_json)
     return cleaned
 
 
 def alerts(directory: Path | None, limit: int, now_ms: int) -> dict[str, Any]:
     """What was told of recorders, without paths."""
-    found = read_history(directory, limit, now_ms) if directory is not None else None
-    if found is None:
+    history = read_history(directory, limit, now_ms) if directory is not None else None
+    if history is None:
         return {"is_on": False, "letters": [], "events": [], "mutes": {}}
-    cleaned: dict[str, Any] = _without_paths({"is_on": True, **found})
+    cleaned: dict[str, Any] = _without_paths({"is_on": True, **history})
     return cleaned
 
 
@@ -149,7 +152,7 @@ def restart(directory: Path | None, roots: Roots, name: str, key: Key) -> dict[s
     listening, or when it was asked a moment ago."""
     root = next((root for root in roots.all if root.name == name), None)
     if root is None:
-        there_are = ", ".join(one.name for one in roots.all)
+        there_are = ", ".join(root.name for root in roots.all)
         raise bad("source", f"no data root is called {name!r:.60}; there are {there_are}")
     known = watch.look(root.data_root, root.calendar, root.now_ms)
     status = known.status
@@ -173,8 +176,8 @@ def _without_paths(value: Any) -> Any:
     if isinstance(value, str):
         return shown(value)
     if isinstance(value, dict):
-        return {str(name): _without_paths(one) for name, one in value.items()}
-    return [_without_paths(one) for one in value] if isinstance(value, (list, tuple)) else value
+        return {str(name): _without_paths(part) for name, part in value.items()}
+    return [_without_paths(part) for part in value] if isinstance(value, (list, tuple)) else value
 
 
 def worst_verdict(roots: Sequence[dict[str, Any]]) -> str:

@@ -70,8 +70,8 @@ def _ticks(roots: Roots, asked: Asked, key: Key, out: Out) -> int:
     except BadQuestion as exc:
         raise bad("fields", str(exc)) from exc
     kinds = tuple(asked.get("types") or [ALL])
-    found = _tick_tables(reading, names, kinds)
-    return _send(reading, found, ticks_schema(names), "ts_ms", asked, out)
+    tables = _tick_tables(reading, names, kinds)
+    return _send(reading, tables, ticks_schema(names), "ts_ms", asked, out)
 
 
 def _reading(roots: Roots, asked: Asked, key: Key, newest: DayRead | None = None) -> Reading:
@@ -133,10 +133,12 @@ def _bars(roots: Roots, asked: Asked, key: Key, out: Out) -> int:
         interval_ms = bars.parse_interval_ms(asked["interval"])
     except ValueError as exc:
         raise bad("interval", str(exc)) from exc
-    reading, found = _bars_of_today(roots, asked, key, interval_ms) or _bars_of_days(roots, asked, key, interval_ms)
+    reading, bars_table = _bars_of_today(roots, asked, key, interval_ms) or _bars_of_days(
+        roots, asked, key, interval_ms
+    )
     if asked.get("limit") is not None and asked.get("fill") != "session":  # a fill goes on with the clock
-        roots.bar_pages.keep(reading.page, found, asked["limit"])
-    table = with_ends(found, interval_ms, roots.all[0].now_ms)
+        roots.bar_pages.keep(reading.page, bars_table, asked["limit"])
+    table = with_ends(bars_table, interval_ms, roots.all[0].now_ms)
     start = reading.start
     if start is not None:
         symbols, times = table.column("symbol").cast(pa.string()), table.column("start_ms")
@@ -205,30 +207,32 @@ def with_ends(table: pa.Table, interval_ms: int, now_ms: int) -> pa.Table:
 
 
 def _send(
-    reading: Reading, found: Iterable[pa.Table], schema: pa.Schema, time_column: str, asked: Asked, out: Out
+    reading: Reading, tables: Iterable[pa.Table], schema: pa.Schema, time_column: str, asked: Asked, out: Out
 ) -> int:
     look = Look(asked.get("format", "json"), asked.get("time", "ms"), asked.get("prices", "number"))
     facts = reading.facts
     if asked.get("limit") is not None:
-        page, is_more = _first(found, asked["limit"])
+        page, is_more = _first(tables, asked["limit"])
         if is_more:
             spot = _spot(reading.start, page[-1], time_column)
             facts.next = str(Cursor(reading.question, spot, facts.as_of["at_ms"], reading.states))
-        found = page
+        tables = page
     headers = {"content-type": media_type(look.format), "cache-control": "no-store"}
     if look.format != "json":
         headers.update(facts.headers())
     out.head(200, headers)
     names = list(schema.names)
     zone = reading.plan.reads[0].day.market.zone if reading.plan.reads else DEFAULT_MARKET.zone
-    return write_answer(out.body, schema, (table.select(names) for table in found), reading.coverage, facts, look, zone)
+    return write_answer(
+        out.body, schema, (table.select(names) for table in tables), reading.coverage, facts, look, zone
+    )
 
 
-def _first(found: Iterable[pa.Table], limit: int) -> tuple[list[pa.Table], bool]:
+def _first(tables: Iterable[pa.Table], limit: int) -> tuple[list[pa.Table], bool]:
     """The first ``limit`` rows; are there more?"""
     page: list[pa.Table] = []
     left = limit
-    for table in found:
+    for table in tables:
         if left == 0:
             return page, True
         page.append(table.slice(0, left))
@@ -263,13 +267,13 @@ def _send_json(out: Out, content: Any, headers: Mapping[str, str] | None = None)
 
 
 def _days(roots: Roots, asked: Asked, key: Key, out: Out) -> int:
-    found: list[dict[str, Any]] = []
+    lines: list[dict[str, Any]] = []
     codes = [asked["market"]] if asked.get("market") else dict.fromkeys(root.market.code for root in roots.with_older())
     for recorded in map(roots.recorded, codes):
         catalog = recorded.catalog
         names = [name for name in catalog.days() if _is_between(name, asked.get("first"), asked.get("last"))]
-        found += _day_lines(roots, recorded, names[-asked["limit"] :], key)
-    return _send_json(out, {"data": sorted(found, key=lambda line: (line["day"], line["market"]))})
+        lines += _day_lines(roots, recorded, names[-asked["limit"] :], key)
+    return _send_json(out, {"data": sorted(lines, key=lambda line: (line["day"], line["market"]))})
 
 
 def _is_between(day: str, first: str | None, last: str | None) -> bool:
@@ -340,11 +344,11 @@ def _coverage(roots: Roots, asked: Asked, key: Key, out: Out) -> int:
     certificate = make_certificate(day, root.calendar, root.now_ms, read=False)
     if certificate.error is not None:
         raise Problem("store-damaged", f"{day.trading_day} cannot be read")
-    rows = [asdict(one) for one in certificate.symbols if key.may_read(one.symbol)]
+    rows = [asdict(verdict) for verdict in certificate.symbols if key.may_read(verdict.symbol)]
     mine = _of_key(certificate, key)
     told = {"day": day.trading_day, "market": root.market.code, "data": rows}
     beside = {"books": _without_paths(mine.books), "brokers": _without_paths(mine.brokers)}
-    plain = {name: None if one is None else asdict(one) for name, one in beside.items()}
+    plain = {name: None if report is None else asdict(report) for name, report in beside.items()}
     return _send_json(out, {**told, **plain})
 
 
@@ -450,8 +454,8 @@ def _snapshots(roots: Roots, asked: Asked, key: Key, out: Out) -> int:
 def _books_latest(roots: Roots, asked: Asked, key: Key, out: Out) -> int:
     from hk_tick_collector.serve.api.books import newest  # noqa: PLC0415 - as above
 
-    found = newest(roots, asked, key)
-    return _send_json(out, {"data": found, "at_ms": roots.all[0].now_ms})
+    books = newest(roots, asked, key)
+    return _send_json(out, {"data": books, "at_ms": roots.all[0].now_ms})
 
 
 def _completeness(roots: Roots, asked: Asked, key: Key, out: Out) -> int:

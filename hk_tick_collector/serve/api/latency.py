@@ -30,14 +30,14 @@ def latency_of(day: Day) -> list[dict[str, Any]]:
         source.add(slots, recv_ms - ts_ms)
         file.add(slots, stored_ms - recv_ms)
     ticks = source.ticks
-    found: dict[str, list[float | None]] = {
+    lags: dict[str, list[float | None]] = {
         "source_p50_ms": source.quantile_ms(0.5),
         "source_p99_ms": source.quantile_ms(0.99),
         "file_p50_ms": file.quantile_ms(0.5),
         "file_p99_ms": file.quantile_ms(0.99),
     }
     return [
-        {"start_ms": begins_ms + n * SLOT_MS, "ticks": ticks[n], **{name: values[n] for name, values in found.items()}}
+        {"start_ms": begins_ms + n * SLOT_MS, "ticks": ticks[n], **{name: values[n] for name, values in lags.items()}}
         for n in range(_SLOTS)
         if ticks[n]
     ]

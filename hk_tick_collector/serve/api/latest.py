@@ -63,10 +63,10 @@ _NO_TICK = Tail(0, b"")
 
 def tick_of(row: tuple[Any, ...]) -> dict[str, Any]:
     """A tick as JSON shows it."""
-    found = dict(zip(NAMES, row, strict=True))
-    if found["seq"] is not None:
-        found["seq"] = str(found["seq"])
-    return found
+    tick = dict(zip(NAMES, row, strict=True))
+    if tick["seq"] is not None:
+        tick["seq"] = str(tick["seq"])
+    return tick
 
 
 @dataclass
@@ -131,8 +131,8 @@ class Newest:
         """All that wait, and those that come meanwhile."""
         while self._waiting:
             asked, self._waiting = self._waiting, []
-            found = await asyncio.get_running_loop().run_in_executor(self._thread, self._answers, asked)
-            for (_, _, answer), latest in zip(asked, found, strict=True):
+            answers = await asyncio.get_running_loop().run_in_executor(self._thread, self._answers, asked)
+            for (_, _, answer), latest in zip(asked, answers, strict=True):
                 if answer.done():  # whoever asked has gone
                     continue
                 if isinstance(latest, Latest):
@@ -283,8 +283,8 @@ class _DayTails:
     def position(self) -> str:
         """Behind all rows that there are now."""
         if self._position is None:
-            found = self._opened
-            place = newest_place(found.conn, self.day, found.identity, found.columns)
+            opened = self._opened
+            place = newest_place(opened.conn, self.day, opened.identity, opened.columns)
             self._position = str(Position.at_start_of(self.day).moved(place))
         return self._position
 
@@ -303,11 +303,11 @@ class _DayTails:
         if known is not None and key in self._current:
             self._tails.move_to_end(key)
             return known
-        found = self._opened
+        opened = self._opened
         known = self._tails.get(key)  # opening forgets them when it is another file
-        which = found.conn.execute(found.which_sql, key).fetchone()
+        which = opened.conn.execute(opened.which_sql, key).fetchone()
         if known is None or known.which != which:
-            rows = _newest(found.conn, found.columns, symbol, count)
+            rows = _newest(opened.conn, opened.columns, symbol, count)
             known = Tail(len(rows), orjson.dumps([tick_of(row) for row in rows])[1:-1], which)
         self._keep(key, known)
         return known

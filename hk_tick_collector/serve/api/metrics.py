@@ -38,8 +38,8 @@ class Metrics:
 
     def text(self) -> bytes:
         """For Prometheus."""
-        found: bytes = generate_latest(self._registry)
-        return found
+        exposition: bytes = generate_latest(self._registry)
+        return exposition
 
 
 class Measured:

@@ -82,19 +82,19 @@ async def _problem_page(request: Request) -> Response:
 
 
 def _document(app: FastAPI) -> dict[str, Any]:
-    found = get_openapi(title=app.title, version=app.version, description=ABOUT, routes=app.routes)
-    found["info"]["version"] = "1"  # of the API, which changes less often than the program
-    schemas = found["components"]["schemas"]
+    document = get_openapi(title=app.title, version=app.version, description=ABOUT, routes=app.routes)
+    document["info"]["version"] = "1"  # of the API, which changes less often than the program
+    schemas = document["components"]["schemas"]
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
     problem = models.ProblemDocument.model_json_schema(ref_template="#/components/schemas/{model}")
     schemas.update(problem.pop("$defs"))
     schemas["ProblemDocument"] = problem
-    found["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
-    for path, operations in found["paths"].items():
+    document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+    for path, operations in document["paths"].items():
         for operation in operations.values():
             _correct(path, operation)
-    return found
+    return document
 
 
 def _correct(path: str, operation: dict[str, Any]) -> None:
@@ -149,16 +149,16 @@ def _operation(method: str, path: str, operation: dict[str, Any]) -> Iterator[st
     parameters = operation.get("parameters", [])
     if parameters:
         yield "<table><tr><th>parameter<th>values<th>meaning</tr>"
-        for one in parameters:
-            yield f"<tr><td><code>{html.escape(one['name'])}</code>{' *' if one.get('required') else ''}"
-            yield f"<td>{html.escape(_values(one['schema']))}<td>{html.escape(one.get('description', ''))}</tr>"
+        for field in parameters:
+            yield f"<tr><td><code>{html.escape(field['name'])}</code>{' *' if field.get('required') else ''}"
+            yield f"<td>{html.escape(_values(field['schema']))}<td>{html.escape(field.get('description', ''))}</tr>"
         yield "</table>"
     statuses = ", ".join(status for status in operation["responses"])
     yield f"<p>Answers: {statuses}</p>"
 
 
 def _values(schema: dict[str, Any]) -> str:
-    plain = next((one for one in schema.get("anyOf", [schema]) if one.get("type") != "null"), schema)
+    plain = next((choice for choice in schema.get("anyOf", [schema]) if choice.get("type") != "null"), schema)
     if "enum" in plain or "const" in plain:
         text = ", ".join(map(str, plain.get("enum", [plain.get("const")])))
     else:

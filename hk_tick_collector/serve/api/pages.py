@@ -37,7 +37,7 @@ class BarPages:
         self._tables.pop(page, None)
         if limit < bars.num_rows <= KEPT_ROWS:
             self._tables[page] = bars
-        while len(self._tables) > KEPT_TABLES or sum(one.num_rows for one in self._tables.values()) > KEPT_ROWS:
+        while len(self._tables) > KEPT_TABLES or sum(table.num_rows for table in self._tables.values()) > KEPT_ROWS:
             self._tables.popitem(last=False)
 
 
@@ -53,10 +53,10 @@ class DayBars:
             return make()
         part = name_of(read), state_of(read), read.symbols, read.start_ms, read.end_ms
         kind = part, replace(question, stretch=Stretch(()))
-        found = self._tables.pop(kind, None)
-        made = make() if found is None else found
+        kept = self._tables.pop(kind, None)
+        made = make() if kept is None else kept
         if made.num_rows <= KEPT_ROWS:
             self._tables[kind] = made
-        while sum(max(one.num_rows, ROWS_OF_A_TABLE) for one in self._tables.values()) > KEPT_ROWS:
+        while sum(max(table.num_rows, ROWS_OF_A_TABLE) for table in self._tables.values()) > KEPT_ROWS:
             self._tables.popitem(last=False)
         return made

@@ -146,14 +146,14 @@ def allowed(read: DayRead, key: Key) -> DayRead:
 
 def _pinned(read: DayRead, kept: str | None) -> DayRead:
     """The day up to where a cursor keeps it. Problem when it is another file now."""
-    found = pinned(read, kept)
-    if found is None:
+    pinned_read = pinned(read, kept)
+    if pinned_read is None:
         raise Problem(
             "cursor-gone",
             f"{read.day.trading_day} is another file than on the first page",
             hint="ask again without cursor",
         )
-    return found
+    return pinned_read
 
 
 def _position(reads: Sequence[DayRead]) -> str | None:
@@ -173,7 +173,7 @@ def _warnings(files: LocalFiles, plan: Plan, stretch: Stretch) -> list[str]:
     if stretch.symbols:
         there = {symbol for read in plan.reads for symbol, ticks in read.ticks_by_symbol.items() if ticks}
         lacking = sorted({symbol for read in plan.reads for symbol in read.symbols or ()} - there)
-        markets = {one.market.code: one for one in files.markets()} if lacking else {}
+        markets = {recorded.market.code: recorded for recorded in files.markets()} if lacking else {}
         for symbol in lacking[:WARNED]:
             days = [read.day for read in plan.reads if symbol in (read.symbols or ())]
             warnings.append(explain_nothing(markets[days[0].market.code].catalog, days, [symbol], ""))

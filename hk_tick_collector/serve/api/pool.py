@@ -181,12 +181,12 @@ class Pool:
             self._is_open = True
             self._spawn(self.open())
         worker = await self._take()
-        found = Answer(worker.ask(question, self._timeout_sec, self._whole_sec), worker)
+        reply = Answer(worker.ask(question, self._timeout_sec, self._whole_sec), worker)
         try:
-            await found.begin()
-            yield found
+            await reply.begin()
+            yield reply
         finally:
-            if found.is_over and worker.is_alive:
+            if reply.is_over and worker.is_alive:
                 self._idle.put_nowait(worker)
             else:
                 worker.kill("its answer was not wanted to the end")
@@ -293,8 +293,8 @@ class Answer:
 
 
 def _problem(payload: bytes) -> Problem:
-    found = json.loads(payload)
-    errors = [FieldError(*one) for one in found["errors"]]
+    fault = json.loads(payload)
+    errors = [FieldError(*error) for error in fault["errors"]]
     return Problem(
-        found["slug"], found["detail"], hint=found["hint"], errors=errors, headers=found["headers"], more=found["more"]
+        fault["slug"], fault["detail"], hint=fault["hint"], errors=errors, headers=fault["headers"], more=fault["more"]
     )

@@ -121,7 +121,7 @@ class Roots:
         if self._older is None:
             return self.all
         older = self._older([root.catalog for root in self.all])
-        return [*self.all, *(OlderRoot(n, one, self._clock) for n, one in enumerate(older, len(self.all)))]
+        return [*self.all, *(OlderRoot(n, catalog, self._clock) for n, catalog in enumerate(older, len(self.all)))]
 
     @property
     def unknown(self) -> str:
@@ -151,11 +151,11 @@ class Roots:
     def of_market(self, market: str | None) -> list[Root]:
         """The roots of a market; of the first root's when none is named."""
         wanted = market.upper() if market else self.all[0].market.code
-        found = [root for root in self.with_older() if root.market.code == wanted]
-        if not found:
+        roots = [root for root in self.with_older() if root.market.code == wanted]
+        if not roots:
             codes = ", ".join(dict.fromkeys(root.market.code for root in self.all))
             raise bad("market", f"{wanted!r:.20} is not served here; there are {codes}")
-        return found
+        return roots
 
     def symbols(self, texts: str) -> list[tuple[Root, list[str]]]:
         """Symbols as typed, by the roots in which they may be. A Problem names each that means nothing."""
@@ -227,11 +227,11 @@ def instant(field: str, text: str, tz: str | None) -> int | str:
     try:
         if _EPOCH_MS.fullmatch(text) and not _DAY.fullmatch(text):
             return milliseconds(field, int(text))
-        found = bound(field, _PLUS.sub(r"+\1", text.upper()), tz)
+        moment = bound(field, _PLUS.sub(r"+\1", text.upper()), tz)
     except (BadQuestion, OverflowError) as exc:
         raise bad(field, str(exc)) from None
-    assert found is not None
-    return found
+    assert moment is not None
+    return moment
 
 
 def bad(field: str, message: str) -> Problem:

@@ -70,8 +70,8 @@ Nothing = Annotated[models.Nothing, Query()]
 
 def service_of(request: Request) -> Service:
     """What ``create_app`` put together."""
-    found: Service = request.app.state.service
-    return found
+    service: Service = request.app.state.service
+    return service
 
 
 async def admitted(request: Request) -> Admitted:  # not on a thread: it only counts
@@ -97,14 +97,14 @@ async def admitted_to_sql(request: Request) -> Admitted:
 def _admit(request: Request, scope: str) -> Admitted:
     """Who asks, and nothing that would be passed over: of a parameter that is given twice only the last would count, of
     one in the address of a POST nothing."""
-    found = service_of(request).admit(request, scope)
+    reader = service_of(request).admit(request, scope)
     names = [name for name, _ in request.query_params.multi_items()]
     if request.method == "POST" and names:
         raise bad(names[0][:40], "belongs into the body: the address of a POST has no parameters")
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise bad(twice[:40], "is given twice; several values are separated by commas")
-    return found
+    return reader
 
 
 Reader = Annotated[Admitted, Depends(admitted)]
@@ -180,14 +180,14 @@ async def _newest(request: Request, reader: Admitted, symbols: str, count: int) 
         refused = [symbol for symbol in named if not reader.key.may_read(symbol)]
         if refused:
             raise Problem("forbidden", f"the key {reader.key.id} may not read {', '.join(refused[:5])}")
-        found = await service.newest(root, named, count)
-        service.gate.rows.charge(reader.key.id, sum(tail.rows for tail in found.tails.values()))
-        for symbol, tail in found.tails.items():
+        newest = await service.newest(root, named, count)
+        service.gate.rows.charge(reader.key.id, sum(tail.rows for tail in newest.tails.values()))
+        for symbol, tail in newest.tails.items():
             if tail.rows:
                 by_symbol.setdefault(symbol, []).append(tail.json)
-        answer["as_of"]["position"] = answer["as_of"]["position"] or found.position
-        answer["coverage"] = facts.worse(answer.get("coverage"), found.coverage)
-        lacking += found.lacking
+        answer["as_of"]["position"] = answer["as_of"]["position"] or newest.position
+        answer["coverage"] = facts.worse(answer.get("coverage"), newest.coverage)
+        lacking += newest.lacking
     lacking = sorted({symbol for symbol in lacking if symbol not in by_symbol})
     if not by_symbol:
         raise Problem("unknown-symbol", f"{', '.join(lacking)[:200]}: there are no ticks in the newest day files")
@@ -196,8 +196,8 @@ async def _newest(request: Request, reader: Admitted, symbols: str, count: int) 
 
 
 def _loaded(ticks: bytes) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = orjson.loads(b"[" + ticks + b"]")
-    return found
+    loaded: list[dict[str, Any]] = orjson.loads(b"[" + ticks + b"]")
+    return loaded
 
 
 @router.get("/v1/books", response_model=models.BooksAnswer, tags=["books"])
@@ -398,10 +398,10 @@ async def calendar(request: Request, reader: Reader, query: Annotated[models.Cal
     """Trading days and their hours, with auctions and half days; times are UTC epoch milliseconds."""
     root = service_of(request).roots.of_market(query.market)[0]
     try:
-        found = facts.calendar(root, query.first, query.days)
+        days = facts.calendar(root, query.first, query.days)
     except (ValueError, OverflowError) as exc:
         raise Problem("bad-parameter", errors=[FieldError("first", "is not a day of the calendar")]) from exc
-    return Response(orjson.dumps(found), headers=reader.headers, media_type="application/json")
+    return Response(orjson.dumps(days), headers=reader.headers, media_type="application/json")
 
 
 @router.get("/v1/status", response_model=models.Anything, tags=["server"])
@@ -409,9 +409,9 @@ async def status(request: Request, reader: Reader, query: Nothing) -> Response:
     """How the recorder of each data root is, judged as `hk-tickctl status` does, and the server."""
     service = service_of(request)
     roots = [await in_thread(facts.condition, root) for root in service.roots.all]
-    found = {"verdict": facts.worst_verdict(roots), "at_ms": service.roots.all[0].now_ms, "roots": roots}
+    condition = {"verdict": facts.worst_verdict(roots), "at_ms": service.roots.all[0].now_ms, "roots": roots}
     server = {"readers": service.pool.ready, "readers_replaced": service.pool.replaced}
-    body = orjson.dumps({**found, "server": server})
+    body = orjson.dumps({**condition, "server": server})
     return Response(body, headers={**_NO_STORE, **reader.headers}, media_type="application/json")
 
 
@@ -421,8 +421,8 @@ async def alerts(request: Request, reader: Reader, query: Annotated[models.Alert
     if not reader.key.reads_all:
         raise Problem("forbidden", f"the key {reader.key.id} may not read every symbol, which alerts name")
     service = service_of(request)
-    found = await in_thread(facts.alerts, service.settings.alert_dir, query.limit, service.roots.all[0].now_ms)
-    return Response(orjson.dumps(found), headers={**_NO_STORE, **reader.headers}, media_type="application/json")
+    history = await in_thread(facts.alerts, service.settings.alert_dir, query.limit, service.roots.all[0].now_ms)
+    return Response(orjson.dumps(history), headers={**_NO_STORE, **reader.headers}, media_type="application/json")
 
 
 @router.post("/v1/alerts/mutes", response_model=models.MuteAnswer, tags=["server"])
@@ -430,8 +430,8 @@ async def mute(request: Request, muter: Muter, query: Annotated[models.MuteQuery
     """Tell nobody about a rule for a while, for keys with the scope `mute`. The next digest says what is muted."""
     service = service_of(request)
     now_ms = service.roots.all[0].now_ms
-    found = await in_thread(facts.mute, service.settings.alert_dir, query.code, query.for_sec, now_ms)
-    return Response(orjson.dumps(found), headers={**_NO_STORE, **muter.headers}, media_type="application/json")
+    muted = await in_thread(facts.mute, service.settings.alert_dir, query.code, query.for_sec, now_ms)
+    return Response(orjson.dumps(muted), headers={**_NO_STORE, **muter.headers}, media_type="application/json")
 
 
 @router.post("/v1/sources/restart", response_model=models.RestartAnswer, status_code=202, tags=["server"])
@@ -443,9 +443,9 @@ async def restart(request: Request, restarter: Restarter, query: Annotated[model
         raise Problem("forbidden", f"the key {restarter.key.id} may not read every symbol, which a restart concerns")
     service = service_of(request)
     directory = service.settings.restarts_dir
-    found = await in_thread(facts.restart, directory, service.roots, query.source, restarter.key)
+    asked_restart = await in_thread(facts.restart, directory, service.roots, query.source, restarter.key)
     headers = {**_NO_STORE, **restarter.headers}
-    return Response(orjson.dumps(found), 202, headers=headers, media_type="application/json")
+    return Response(orjson.dumps(asked_restart), 202, headers=headers, media_type="application/json")
 
 
 @router.get(
@@ -499,9 +499,9 @@ async def historical(request: Request, reader: Reader, query: Annotated[models.H
     job = "ticks"
     if query.interval not in (None, "tick"):
         job, asked["interval"] = "bars", query.interval
-    found = await service.collect(reader, job, asked)
-    data = [facts.alias_bar(row) if job == "bars" else facts.alias_tick(row) for row in found.pop("data")]
-    return _aliased(reader, began, data, found, interval=query.interval)
+    collected = await service.collect(reader, job, asked)
+    data = [facts.alias_bar(row) if job == "bars" else facts.alias_tick(row) for row in collected.pop("data")]
+    return _aliased(reader, began, data, collected, interval=query.interval)
 
 
 @router.get("/api/v1/status", response_model=models.Anything, tags=["aliases"])

@@ -115,8 +115,8 @@ class Service:
             except Broken as exc:
                 raise Problem("store-busy", "the read ended in its middle") from exc
         self.gate.rows.charge(admitted.key.id, answer.rows)
-        found: dict[str, Any] = orjson.loads(body)
-        return found
+        collected: dict[str, Any] = orjson.loads(body)
+        return collected
 
     @contextlib.asynccontextmanager
     async def slot(self, key: Key) -> AsyncIterator[None]:

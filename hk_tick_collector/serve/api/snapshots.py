@@ -57,19 +57,19 @@ def answer(roots: Roots, asked: Asked, key: Key, out: Out) -> int:
     warnings = [] if coverage.is_proven else [f"not proven to be complete: {coverage.sentence()}"]
     facts = Facts({"at_ms": pages.as_of_ms, "position": None}, summary_of(coverage), warnings)
     wanted = schema(bodies=pages.wanted.bodies)
-    found = _batches(pages)
+    batches = _batches(pages)
     if asked.get("limit") is not None:
-        page, last = _first(found, asked["limit"])
+        page, last = _first(batches, asked["limit"])
         if last is not None:
             facts.next = str(Cursor(pages.question, last, pages.as_of_ms, pages.states))
-        found = iter(page)
+        batches = iter(page)
     look = Look(asked.get("format", "json"))
     headers = {"content-type": media_type(look.format), "cache-control": "no-store"}
     if look.format != "json":
         headers.update(facts.headers())
     out.head(200, headers)
     zone = pages.plan.reads[0].market.zone if pages.plan.reads else DEFAULT_MARKET.zone
-    tables = (pa.Table.from_batches([batch]) for _, batch in found)
+    tables = (pa.Table.from_batches([batch]) for _, batch in batches)
     return write_answer(out.body, wanted, tables, coverage, facts, look, zone)
 
 
@@ -85,15 +85,15 @@ def _pages_of(roots: Roots, asked: Asked, key: Key) -> _Pages:
         plan = plan_of_snapshots(markets_of(files.roots, files.clock), wanted)
     except (BadQuestion, InputError) as exc:
         text = str(exc.args[0])
-        raise bad("symbols" if any(repr(one) in text for one in stretch.symbols) else "day", text) from exc
+        raise bad("symbols" if any(repr(symbol) in text for symbol in stretch.symbols) else "day", text) from exc
     if len(plan.reads) > MAX_DAYS:
         raise Problem("too-large", f"{len(plan.reads)} days are meant; {MAX_DAYS} at most")
     _limit_to(plan, stretch.symbols, key)
     if cursor is None:
-        states = {_name(one): _state(one, one.span.until_no) for one in plan.reads}
+        states = {_name(read): _state(read, read.span.until_no) for read in plan.reads}
         return _Pages(plan, wanted, question, states, files.clock.now_ms(), None)
     plan.reads = [
-        _as_it_was(one, cursor.states.get(_name(one), "")) for one in plan.reads if _name(one) in cursor.states
+        _as_it_was(read, cursor.states.get(_name(read), "")) for read in plan.reads if _name(read) in cursor.states
     ]
     if len(plan.reads) != len(cursor.states):
         raise _gone()
@@ -107,7 +107,7 @@ def _limit_to(plan: SnapshotPlan, named: tuple[str, ...], key: Key) -> None:
     refused = sorted({row.symbol for row in plan.coverage if not key.may_read(row.symbol)})
     if named and refused:
         raise Problem("forbidden", f"the key {key.id} may not read {', '.join(refused[:5])}")
-    plan.reads = [one.only([row.symbol for row in one.coverage if key.may_read(row.symbol)]) for one in plan.reads]
+    plan.reads = [read.only([row.symbol for row in read.coverage if key.may_read(row.symbol)]) for read in plan.reads]
 
 
 def _gone() -> Problem:
@@ -148,12 +148,12 @@ def _batches(pages: _Pages) -> Iterator[tuple[int, pa.RecordBatch]]:
 
 
 def _first(
-    found: Iterator[tuple[int, pa.RecordBatch]], limit: int
+    batches: Iterator[tuple[int, pa.RecordBatch]], limit: int
 ) -> tuple[list[tuple[int, pa.RecordBatch]], Spot | None]:
     """The first ``limit`` rows, fewer of large ones; behind which place the rest begins, if there is one."""
     page: list[tuple[int, pa.RecordBatch]] = []
     page_bytes = 0
-    for number, batch in found:
+    for number, batch in batches:
         if not limit or page_bytes >= MAX_PAGE_BYTES:
             return page, _spot(*page[-1])
         page.append((number, batch.slice(0, limit)))

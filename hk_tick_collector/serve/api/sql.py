@@ -70,10 +70,10 @@ def _days(roots: Roots, asked: Asked) -> tuple[list[Day], list[Day]]:
     names = _names(OtherDays(recorded, every), asked.get("day"))
     if len(names) > MAX_DAYS:
         raise Problem("too-large", f"{len(names)} days are meant; {MAX_DAYS} at most")
-    found = [every.day(name) for name in every.with_ticks(names)]
-    for day in found:
+    days = [every.day(name) for name in every.with_ticks(names)]
+    for day in days:
         check_readable(day)
-    return found, every.beside(names)
+    return days, every.beside(names)
 
 
 def _names(recorded: Recorded, text: str | None) -> list[str]:

@@ -247,8 +247,8 @@ class _Part(NamedTuple):
         times = _epoch_ms(ticks, "ts_ms")
         first = 0 if self.start_ms is None else int(np.searchsorted(times, self.start_ms))
         after = len(times) if self.end_ms is None else int(np.searchsorted(times, self.end_ms))
-        found = ticks.slice(first, after - first)
-        return found if self.as_of_ms is None else found.filter(stored_by(found, self.as_of_ms))
+        stored_ticks = ticks.slice(first, after - first)
+        return stored_ticks if self.as_of_ms is None else stored_ticks.filter(stored_by(stored_ticks, self.as_of_ms))
 
 
 @dataclass(frozen=True)
@@ -385,8 +385,8 @@ class _Held:
 
 
 def _epoch_ms(table: pa.Table, column: str) -> npt.NDArray[np.int64]:
-    found: npt.NDArray[np.int64] = table.column(column).cast(pa.int64()).to_numpy()
-    return found
+    epoch_ms: npt.NDArray[np.int64] = table.column(column).cast(pa.int64()).to_numpy()
+    return epoch_ms
 
 
 def _table(rows: Sequence[_Row]) -> pa.Table:

@@ -65,8 +65,8 @@ def key_to_json(key: Key) -> dict[str, Any]:
     return {"id": key.id, "symbols": list(key.symbols)}
 
 
-def _key(found: Mapping[str, Any]) -> Key:
-    return Key(found["id"], "", ("read",), tuple(found["symbols"]), KeyLimits())
+def _key(known: Mapping[str, Any]) -> Key:
+    return Key(known["id"], "", ("read",), tuple(known["symbols"]), KeyLimits())
 
 
 def answer(roots: Any, question: Mapping[str, Any], pipe: BinaryIO) -> None:
@@ -93,7 +93,7 @@ def answer(roots: Any, question: Mapping[str, Any], pipe: BinaryIO) -> None:
 def _refuse(out: FrameOut, problem: Problem) -> None:
     content = {
         "slug": problem.slug, "detail": problem.detail, "hint": problem.hint,
-        "errors": [list(one) for one in problem.errors], "headers": problem.headers, "more": problem.more,
+        "errors": [list(error) for error in problem.errors], "headers": problem.headers, "more": problem.more,
     }  # fmt: skip
     out.send(wire.PROBLEM, json.dumps(content).encode())
 

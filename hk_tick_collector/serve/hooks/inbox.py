@@ -227,8 +227,8 @@ def payload_of(name: str, body: bytes) -> dict[str, Any]:
         raise Problem("bad-parameter", f"wrong: {', '.join(error.field for error in errors)}", errors=errors) from exc
     if not _is_storable(payload):
         raise Problem("bad-parameter", "a number or a text in the body cannot be stored")
-    found: dict[str, Any] = payload
-    return found
+    document: dict[str, Any] = payload
+    return document
 
 
 def _is_storable(payload: dict[str, Any]) -> bool:
@@ -270,9 +270,9 @@ class _Secrets:
 
 
 def _secrets(content: bytes) -> dict[str, bytes]:
-    found = {}
+    secrets = {}
     for line in content.decode("utf-8", "replace").splitlines():
         name, sign, secret = (part.strip() for part in line.partition("="))
         if sign and re.fullmatch(NAME_PATTERN, name) and len(secret) >= MIN_SECRET_CHARS:
-            found[name] = secret.encode()
-    return found
+            secrets[name] = secret.encode()
+    return secrets

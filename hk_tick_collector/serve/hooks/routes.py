@@ -70,8 +70,8 @@ class SignalsQuery(models.Query):
 
 
 def _inbox_of(request: Request) -> Inbox:
-    found: Inbox = request.app.state.inbox
-    return found
+    inbox: Inbox = request.app.state.inbox
+    return inbox
 
 
 def _body_of(model: type[BaseModel]) -> dict[str, Any]:
@@ -142,9 +142,9 @@ async def _signer(request: Request, name: str, signature: str, body: bytes) -> S
 
 async def _body(request: Request) -> bytes:
     """The whole body, as soon as it is known not to be too long."""
-    found = b""
+    body = b""
     async for piece in request.stream():
-        found += piece
-        if len(found) > MAX_BODY_BYTES:
+        body += piece
+        if len(body) > MAX_BODY_BYTES:
             raise Problem("too-large", f"a signal has at most {MAX_BODY_BYTES} bytes", hint="send less")
-    return found
+    return body
