@@ -46,7 +46,7 @@ class Plan(Generic[ReadT]):
     @property
     def coverage(self) -> Coverage:
         """Of all of it, by day and symbol."""
-        rows = [*self.not_there, *(row for one in self.reads for row in one.coverage)]
+        rows = [*self.not_there, *(row for read in self.reads for row in read.coverage)]
         return Coverage(sorted(rows, key=lambda row: (row.trading_day, row.symbol)))
 
 
@@ -71,17 +71,17 @@ def plan_of(
     if not plan.reads and not plan.not_there:
         told = nothing[0] if nothing else NoData(f"no {noun} are recorded of these days")
         raise NoData(f"no {noun}: {told.args[0]}", hint)
-    if plan.reads and all(one.is_empty for one in plan.reads):
-        days = sorted({one.trading_day for one in plan.reads})
+    if plan.reads and all(read.is_empty for read in plan.reads):
+        days = sorted({read.trading_day for read in plan.reads})
         words = ", ".join((*stretch.symbols, *named)[:5]) or "any symbol"
         raise UnknownSymbol(f"no {noun} of {words} are recorded on {', '.join(days[:5])}", hint)
-    plan.reads.sort(key=lambda one: one.trading_day)  # stable: data roots stay in their order
+    plan.reads.sort(key=lambda read: read.trading_day)  # stable: data roots stay in their order
     return plan
 
 
 def with_places(markets: Sequence[MarketRoots], places: type[UnionCatalog]) -> list[MarketRoots]:
     """The same markets with the days of another kind of record."""
-    return [replace(one, catalog=places(one.catalog.catalogs)) for one in markets]
+    return [replace(recorded, catalog=places(recorded.catalog.catalogs)) for recorded in markets]
 
 
 def _add(
@@ -97,7 +97,7 @@ def _add(
     for name in days_meant(recorded, stretch, start_ms, end_ms):
         reads = reads_of(recorded, name, symbols, start_ms, end_ms)
         plan.reads += reads
-        told = {row.symbol for one in reads for row in one.coverage}
+        told = {row.symbol for read in reads for row in read.coverage}
         why = f"no {noun} of it are recorded on this day"
         plan.not_there += [blank(name, symbol, NOT_RECORDED, why) for symbol in symbols or () if symbol not in told]
     for name, reason in unrecorded(recorded, stretch, start_ms, end_ms):

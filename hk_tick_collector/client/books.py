@@ -54,7 +54,7 @@ class BookPlaces(UnionCatalog):
     @property
     def books(self) -> list[BookDays]:
         """By data root."""
-        return [one.book_days for one in self.catalogs]
+        return [catalog.book_days for catalog in self.catalogs]
 
     def each_book_day(self, trading_day: str) -> Iterator[BookDay]:
         """The day's books in each data root that has some."""
@@ -71,7 +71,7 @@ class BrokerPlaces(BookPlaces):
     @property
     def books(self) -> list[BookDays]:
         """By data root."""
-        return [one.broker_days for one in self.catalogs]
+        return [catalog.broker_days for catalog in self.catalogs]
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class BookRead:
     def only(self, symbols: Sequence[str]) -> BookRead:
         """The part of these symbols."""
         kept = [row for row in self.coverage if row.symbol in symbols]
-        return replace(self, symbols=tuple(one for one in self.symbols if one in symbols), coverage=kept)
+        return replace(self, symbols=tuple(symbol for symbol in self.symbols if symbol in symbols), coverage=kept)
 
     def batches(self, question: BookQuestion, part: Part | None = None) -> Iterator[pa.RecordBatch]:
         """Its rows; none is empty. ``part``: instead of its own."""
@@ -123,8 +123,8 @@ def plan_of_books(markets: Sequence[MarketRoots], question: BookQuestion) -> Boo
 
 def batches_of(plan: BookPlan, question: BookQuestion) -> Iterator[pa.RecordBatch]:
     """The rows, day by day."""
-    for one in plan.reads:
-        yield from one.batches(question)
+    for day_read in plan.reads:
+        yield from day_read.batches(question)
 
 
 def schema_of_question(question: BookQuestion) -> pa.Schema:
@@ -159,16 +159,16 @@ def _read_of(
         pushed = counts(path, until_no)
         kind = recorded.calendar.day_kind(day.trading_day)
         watched = watched_of(path, day.trading_day, recorded.market, kind, recorded.now_ms)
-    mine = [one for one in watched if one.symbol not in taken and (symbols is None or one.symbol in symbols)]
-    rows = [_coverage_of(day.trading_day, one, pushed.get(one.symbol)) for one in mine]
+    mine = [books for books in watched if books.symbol not in taken and (symbols is None or books.symbol in symbols)]
+    rows = [_coverage_of(day.trading_day, books, pushed.get(books.symbol)) for books in mine]
     part = Part(0, until_no, *(None if ms is None else ms * 1000 for ms in (start_ms, end_ms)))
-    return BookRead(day, recorded.market, tuple(one.symbol for one in mine), rows, part)
+    return BookRead(day, recorded.market, tuple(books.symbol for books in mine), rows, part)
 
 
-def _coverage_of(day: str, one: SymbolBooks, pushed: PushCounts | None) -> SymbolCoverage:
+def _coverage_of(day: str, books: SymbolBooks, pushed: PushCounts | None) -> SymbolCoverage:
     """What can be said of a symbol's books: watched, or blind and why."""
     return SymbolCoverage(
-        day, one.symbol, BLIND if one.blind else WATCHED, reason_of(one), pushed.pushes if pushed else 0,
+        day, books.symbol, BLIND if books.blind else WATCHED, reason_of(books), pushed.pushes if pushed else 0,
         pushed.merged if pushed else 0, None, None, pushed.first_us // 1000 if pushed else None,
-        pushed.last_us // 1000 if pushed else None, one.watched_until_ms,
+        pushed.last_us // 1000 if pushed else None, books.watched_until_ms,
     )  # fmt: skip

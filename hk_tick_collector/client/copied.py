@@ -60,13 +60,13 @@ class Copied(LocalFiles):
         from hk_tick_collector.clickhouse.copy import Copy, recorders  # noqa: PLC0415
         from hk_tick_collector.clickhouse.recorded import CopiedDays  # noqa: PLC0415
 
-        found = recorders(self._engine)
-        wanted = [name for name in found if self._recorder in (None, name)]
+        market_of = recorders(self._engine)
+        wanted = [name for name in market_of if self._recorder in (None, name)]
         if not wanted:
-            known = ", ".join(found) or "nobody"
+            known = ", ".join(market_of) or "nobody"
             told = f"{self._engine.address.shown} has no ticks of {self._recorder or 'any recorder'}"
             raise NoData(told, f"there ships {known}")
         by_market: dict[str, list[CopiedDays]] = {}
         for name in wanted:
-            by_market.setdefault(found[name], []).append(CopiedDays(Copy(self._engine, name), found[name]))
+            by_market.setdefault(market_of[name], []).append(CopiedDays(Copy(self._engine, name), market_of[name]))
         return [MarketRoots(days[0].market, UnionCatalog(days), self.clock) for days in by_market.values()]

@@ -45,8 +45,8 @@ def counts_of(table: pa.Table, as_of_ms: int) -> Counts:
 
 def coverage_as_of(read: DayRead, as_of_ms: int, counted: Mapping[str, Counts] | None = None) -> list[SymbolCoverage]:
     """How complete a day was, as far as it can be said today. ``counted``: of its symbols, when they were read."""
-    found = _counted(read, as_of_ms) if counted is None else counted
-    return [_judged(row, found.get(row.symbol, Counts()), as_of_ms) for row in read.coverage]
+    counts = _counted(read, as_of_ms) if counted is None else counted
+    return [_judged(row, counts.get(row.symbol, Counts()), as_of_ms) for row in read.coverage]
 
 
 def _counted(read: DayRead, as_of_ms: int) -> dict[str, Counts]:

@@ -122,22 +122,22 @@ class LocalFiles:
     def days(self, keep: Callable[[str], bool] = lambda _symbol: True) -> list[DayInfo]:
         """As ``Backend.days``; states are those that the recorder noted. ``keep``: of which symbols."""
         with translated():
-            found = [
+            infos = [
                 _info(day, recorded.catalog.day, recorded.market.code, keep)
                 for recorded in self.markets()
                 for day in recorded.catalog.days()
             ]
-            found += [info for recorded in self.markets() for info in _without_ticks(recorded)]
-        return sorted(found, key=lambda info: info.trading_day)
+            infos += [info for recorded in self.markets() for info in _without_ticks(recorded)]
+        return sorted(infos, key=lambda info: info.trading_day)
 
     def certificate(self, day: str) -> dict[str, Any]:
         """As ``Backend.certificate``; of several data roots of a market it is one for all of them."""
         from hk_tick_collector.quality.certificate import make_certificate  # noqa: PLC0415
 
         with translated():
-            recorded, found = self._one_day(day)
-            check_open(found.source)
-            certificate = make_certificate(found, recorded.calendar, recorded.now_ms)
+            recorded, stored_day = self._one_day(day)
+            check_open(stored_day.source)
+            certificate = make_certificate(stored_day, recorded.calendar, recorded.now_ms)
         plain: dict[str, Any] = json.loads(json.dumps(asdict(certificate)))
         return plain
 
@@ -174,7 +174,7 @@ class LocalFiles:
         first = plan.reads[0]
         if first.symbols is None:
             return NoData(f"{first.day.trading_day} holds no tick", "hk.days() lists what is recorded")
-        market = next(one for one in self.markets() if one.market is first.day.market)
+        market = next(recorded for recorded in self.markets() if recorded.market is first.day.market)
         names = sorted({read.day.trading_day for read in plan.reads if read.day.market is first.day.market})
         days = [market.catalog.day(name) for name in names]
         return UnknownSymbol(explain_nothing(market.catalog, days, first.symbols, ""), "hk.coverage(DAY) lists symbols")
@@ -338,11 +338,13 @@ def _without_ticks(recorded: MarketRoots) -> Iterator[DayInfo]:
     from hk_tick_collector.days.catalog import Day  # noqa: PLC0415
 
     with_ticks = set(recorded.catalog.days())
-    places = [one for one in recorded.catalog.catalogs if one.data_root.is_dir()]
-    alone = {one: set(one.days_without_ticks()) - with_ticks for one in places}
+    places = [catalog for catalog in recorded.catalog.catalogs if catalog.data_root.is_dir()]
+    alone = {catalog: set(catalog.days_without_ticks()) - with_ticks for catalog in places}
     for name in sorted(set[str]().union(*alone.values())):
         days = [
-            Day(name, None, one.archive_root, recorded.market, one.data_root) for one in places if name in alone[one]
+            Day(name, None, catalog.archive_root, recorded.market, catalog.data_root)
+            for catalog in places
+            if name in alone[catalog]
         ]
         counts = sum(map(_book_rows, days)), sum(map(_depth_files, days))
         yield DayInfo(name, recorded.market.code, "live", UNPROVEN, 0, 0, 0, 0, counts[0], depth_files=counts[1])
@@ -355,8 +357,10 @@ def _depth_files(day: Day) -> int:
 
     of_books = {kind.file_of(Path(), day.trading_day).name for kind in STATE_KINDS}
     try:
-        listed = {one.name for one in day.manifest.depth} if day.manifest is not None else set()
-        here = {one.name for one in kept_files(day.data_root, day.trading_day)} if day.data_root is not None else set()
+        listed = {kept.name for kept in day.manifest.depth} if day.manifest is not None else set()
+        here = (
+            {kept.name for kept in kept_files(day.data_root, day.trading_day)} if day.data_root is not None else set()
+        )
     except (RecorderError, OSError):
         return 0
     return len((listed | here) - of_books)

@@ -36,7 +36,7 @@ def find_roots(
             roots = _of_settings(None if env_file is None else Path(env_file), environ or os.environ)
         else:
             given = [data_root] if isinstance(data_root, (str, Path)) else list(data_root)
-            roots = [(path := Path(one).expanduser().absolute(), archive_dir(path)) for one in given]
+            roots = [(path := Path(root).expanduser().absolute(), archive_dir(path)) for root in given]
         if archive_root is not None:
             if len(roots) != 1:
                 raise BadQuestion("archive_root is given for several data roots", "each has its own, _archive/")
@@ -52,8 +52,8 @@ def find_hooks_dir(given: str | Path | None, environ: Mapping[str, str] | None =
     """The directory of signals: as given, else the setting HOOKS_DIR. BadQuestion when neither says."""
     if given is not None:
         return Path(given).expanduser().absolute()
-    found, _ = given_settings(None, environ or os.environ, ("HOOKS_DIR",))
-    setting = found.get("HOOKS_DIR")
+    settings, _ = given_settings(None, environ or os.environ, ("HOOKS_DIR",))
+    setting = settings.get("HOOKS_DIR")
     if setting is None or not setting.text.strip():
         raise BadQuestion("no directory of signals is named", "set HOOKS_DIR to the API's, or give hooks_dir=DIRECTORY")
     base = Path.cwd() if setting.source == ENVIRONMENT_SOURCE else setting.base_dir

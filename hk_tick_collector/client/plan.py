@@ -174,18 +174,18 @@ def symbols_by_market(
     """Which symbols are of which market; None for all of them."""
     if not words:
         return [(recorded, None) for recorded in markets]
-    found: dict[str, list[str]] = {recorded.market.code: [] for recorded in markets}
+    named: dict[str, list[str]] = {recorded.market.code: [] for recorded in markets}
     problems = []
     for word in words:
-        meant = ((one.market.code, one.market.symbols.symbol(word)) for one in markets)
+        meant = ((recorded.market.code, recorded.market.symbols.symbol(word)) for recorded in markets)
         code, symbol = next(((code, symbol) for code, symbol in meant if symbol), ("", ""))
         if symbol:
-            found[code].append(symbol)
+            named[code].append(symbol)
         else:
             problems.append(f"{word!r}: {markets[0].market.symbols.why_not(word)}")
     if problems:
-        raise BadQuestion("; ".join(problems), f"recorded here: {', '.join(found)}")
-    by_code = ((one, tuple(sorted(set(found[one.market.code])))) for one in markets)
+        raise BadQuestion("; ".join(problems), f"recorded here: {', '.join(named)}")
+    by_code = ((recorded, tuple(sorted(set(named[recorded.market.code])))) for recorded in markets)
     return [(recorded, symbols) for recorded, symbols in by_code if symbols]
 
 

@@ -104,10 +104,10 @@ class Server:
             "odd_lots": question.odd_lots,
             "off_exchange": question.off_exchange,
         }
-        found = self._rows("/v1/bars", asked)
+        bars = self._rows("/v1/bars", asked)
         from hk_tick_collector.query.bars import BARS  # noqa: PLC0415 - Arrow takes its time
 
-        return Answer(BARS, found.coverage, (batch.select(BARS.names) for batch in found.batches))
+        return Answer(BARS, bars.coverage, (batch.select(BARS.names) for batch in bars.batches))
 
     def books(self, question: BookQuestion) -> Answer:
         """As ``Backend.books``."""
@@ -133,8 +133,8 @@ class Server:
 
     def certificate(self, day: str) -> dict[str, Any]:
         """As ``Backend.certificate``, with the name of the file for its path."""
-        found: dict[str, Any] = self._json(f"/v1/days/{day}/certificate")
-        return found
+        certificate: dict[str, Any] = self._json(f"/v1/days/{day}/certificate")
+        return certificate
 
     def live(self, symbols: Texts, **options: Any) -> Any:
         """As ``Backend.live``."""
@@ -220,11 +220,11 @@ class _Body(io.RawIOBase):
                 break
             parts.append(piece)
             length += len(piece)
-        found = b"".join(parts)
+        content = b"".join(parts)
         if size < 0:
-            size = len(found)
-        self._rest = found[size:]
-        return found[:size]
+            size = len(content)
+        self._rest = content[size:]
+        return content[:size]
 
 
 def _asked(stretch: Stretch) -> dict[str, Any]:
@@ -249,8 +249,8 @@ def _refused(response: httpx.Response) -> tuple[errors.RecordingsError, float]:
             if len(content) > _ERROR_BYTES:
                 break
     try:
-        found = json.loads(content)
-        slug, (text, hint) = str(found["type"]).rpartition("/")[2], _told(found)
+        problem = json.loads(content)
+        slug, (text, hint) = str(problem["type"]).rpartition("/")[2], _told(problem)
     except (ValueError, KeyError, TypeError, RecursionError):
         slug, text, hint = "", f"the server answered {response.status_code}", "is it hk-tick-api?"
     after = response.headers.get("retry-after", "")

@@ -34,18 +34,18 @@ class SnapshotPlaces(UnionCatalog):
 
     def days(self) -> list[str]:
         """All of them, oldest first."""
-        return sorted({day for one in self.catalogs for day in snapshot_days(one.data_root)})
+        return sorted({day for catalog in self.catalogs for day in snapshot_days(catalog.data_root)})
 
     def day(self, trading_day: str) -> Day:
         """The day, of which there is no tick. NoData when there are no snapshots of it."""
         days = self.days()
         if trading_day not in days:
-            raise NothingThere(why_absent(trading_day, days, (one.archive_root for one in self.catalogs)))
+            raise NothingThere(why_absent(trading_day, days, (catalog.archive_root for catalog in self.catalogs)))
         return Day(trading_day, None, self.archive_root, self.market, self.data_root)
 
     def files(self, trading_day: str) -> list[Path]:
         """The day's file in each data root that has one."""
-        paths = (snapshot_file(one.data_root, trading_day) for one in self.catalogs)
+        paths = (snapshot_file(catalog.data_root, trading_day) for catalog in self.catalogs)
         return [path for path in paths if path.is_file()]
 
 
@@ -68,7 +68,7 @@ class SnapshotRead:
     def only(self, symbols: Sequence[str]) -> SnapshotRead:
         """The part of these symbols."""
         kept = [row for row in self.coverage if row.symbol in symbols]
-        return replace(self, series=tuple(one for one in self.series if one.symbol in symbols), coverage=kept)
+        return replace(self, series=tuple(series for series in self.series if series.symbol in symbols), coverage=kept)
 
     def batches(self, question: SnapshotQuestion, span: Span | None = None) -> Iterator[pa.RecordBatch]:
         """Its rows; none is empty. ``span``: instead of its own."""
@@ -94,8 +94,8 @@ def plan_of_snapshots(markets: Sequence[MarketRoots], question: SnapshotQuestion
 
 def batches_of(plan: SnapshotPlan, question: SnapshotQuestion) -> Iterator[pa.RecordBatch]:
     """The rows, day by day."""
-    for one in plan.reads:
-        yield from one.batches(question)
+    for day_read in plan.reads:
+        yield from day_read.batches(question)
 
 
 def _reads_of(
@@ -105,11 +105,11 @@ def _reads_of(
     taken: set[str] = set()
     reads = []
     for path in recorded.catalog.files(name):
-        found = _read_of(path, name, recorded, question, span)
-        mine = [row.symbol for row in found.coverage if row.symbol not in taken]
+        day_read = _read_of(path, name, recorded, question, span)
+        mine = [row.symbol for row in day_read.coverage if row.symbol not in taken]
         wanted = mine if symbols is None else [symbol for symbol in mine if symbol in symbols]
         taken.update(wanted)
-        reads.append(found.only(wanted))
+        reads.append(day_read.only(wanted))
     return reads
 
 
@@ -121,21 +121,21 @@ def _span(start_ms: int | None, end_ms: int | None) -> Span:
 
 def _read_of(path: Path, day: str, recorded: MarketRoots, question: SnapshotQuestion, span: Span) -> SnapshotRead:
     until_no = newest_no(path)
-    there = [one for one in series_there(path) if question.wants(one.package, one.category)]
+    there = [series for series in series_there(path) if question.wants(series.package, series.category)]
     report = report_of(path, day, recorded.market, recorded.calendar.day_kind(day), recorded.now_ms)
-    grids = [one for one in report.series if Series(one.symbol, one.package, one.category) in there]
-    symbols = dict.fromkeys(one.symbol for one in there)
-    rows = [_coverage_of(day, symbol, [one for one in grids if one.symbol == symbol]) for symbol in symbols]
+    grids = [grid for grid in report.series if Series(grid.symbol, grid.package, grid.category) in there]
+    symbols = dict.fromkeys(series.symbol for series in there)
+    rows = [_coverage_of(day, symbol, [grid for grid in grids if grid.symbol == symbol]) for symbol in symbols]
     return SnapshotRead(path, day, recorded.market, tuple(there), rows, span._replace(until_no=until_no))
 
 
 def _coverage_of(day: str, symbol: str, grids: Sequence[SeriesGrid]) -> SymbolCoverage:
     """The worst of a symbol's series; counts are of all of them."""
-    states = {one.state for one in grids}
+    states = {grid.state for grid in grids}
     state = next((word for word in (MISSING, UNPROVEN) if word in states or not states), PROVEN)
-    reasons = dict.fromkeys(f"{one.package}/{one.category}: {one.reason}" for one in grids if one.reason)
-    absent = sum(one.absent for one in grids if one.state == MISSING)
+    reasons = dict.fromkeys(f"{grid.package}/{grid.category}: {grid.reason}" for grid in grids if grid.reason)
+    absent = sum(grid.absent for grid in grids if grid.state == MISSING)
     return SymbolCoverage(
-        day, symbol, state, "; ".join(list(reasons)[:3]) or None, sum(one.rows for one in grids), absent, None,
-        sum(one.seen + one.absent for one in grids) if state != UNPROVEN else None, None, None, None,
+        day, symbol, state, "; ".join(list(reasons)[:3]) or None, sum(grid.rows for grid in grids), absent, None,
+        sum(grid.seen + grid.absent for grid in grids) if state != UNPROVEN else None, None, None, None,
     )  # fmt: skip

@@ -63,21 +63,23 @@ class Day:
     def manifest(self) -> Manifest | None:
         """What its archive claims, if that is of the day file's market. StoreCorrupt, StoreUnavailable as of
         ``load_manifest``."""
-        found = load_manifest(self.archive_root, self.trading_day)
-        is_other = found is not None and self.db is not None and found.market != self.market.code
-        return None if is_other else found
+        manifest = load_manifest(self.archive_root, self.trading_day)
+        is_other = manifest is not None and self.db is not None and manifest.market != self.market.code
+        return None if is_other else manifest
 
     @cached_property
     def overlap(self) -> Overlap | None:
         """How day file and archive stand to each other; None when there is only one of them."""
         if self.db is None or self.manifest is None:
             return None
-        found = overlap_of(self._live_coverage, self.manifest)
-        if found.is_live_whole or self.archived_file.suffix == ".parquet":
-            return found
+        overlap = overlap_of(self._live_coverage, self.manifest)
+        if overlap.is_live_whole or self.archived_file.suffix == ".parquet":
+            return overlap
         # A packed archive cannot be read in place: the day file is the day where it looks like more.
-        doubtful = {one for one in found.differing if not is_likely_more(self._live_coverage[one], self.manifest)}
-        return replace(found, differing=frozenset(doubtful))
+        doubtful = {
+            symbol for symbol in overlap.differing if not is_likely_more(self._live_coverage[symbol], self.manifest)
+        }
+        return replace(overlap, differing=frozenset(doubtful))
 
     @cached_property
     def conflict(self) -> str | None:
@@ -193,7 +195,9 @@ class Day:
         if not self.is_joined:
             return live
         claims, counts = self._claim().symbols, self._live_coverage
-        archives = {one for one in claims if one not in counts or claims[one].rows > counts[one].stored_ticks}
+        archives = {
+            symbol for symbol in claims if symbol not in counts or claims[symbol].rows > counts[symbol].stored_ticks
+        }
         gaps = [gap for gap in live if gap.symbol not in archives]
         gaps += [gap for gap in self._claim().gaps if gap.symbol in archives]
         return sorted(gaps, key=lambda gap: (gap.symbol, gap.gap_start_ts_ms))
@@ -304,7 +308,7 @@ class Day:
         """The day file's, by symbol. Of a file that an earlier recorder made only the counts."""
         assert self.db is not None
         rows = {row.symbol: row for row in self._live_notes.coverage}
-        return rows or {one.symbol: uncovered(one) for one in reader.count_by_symbol(self.db, -1)}
+        return rows or {counted.symbol: uncovered(counted) for counted in reader.count_by_symbol(self.db, -1)}
 
     @cached_property
     def _joined_coverage(self) -> list[CoverageRow]:
@@ -313,9 +317,9 @@ class Day:
         assert self.overlap is not None
         archived = {row.symbol: row for row in self._claim().coverage}
         rows = {**self._live_coverage}
-        rows.update({one: archived[one] for one in self.overlap.archived_only if one in archived})
-        for one in self.overlap.differing:
-            rows[one] = joined_row(rows[one], archived.get(one), added(self, one, KEY_COLUMNS))
+        rows.update({symbol: archived[symbol] for symbol in self.overlap.archived_only if symbol in archived})
+        for symbol in self.overlap.differing:
+            rows[symbol] = joined_row(rows[symbol], archived.get(symbol), added(self, symbol, KEY_COLUMNS))
         return [rows[symbol] for symbol in sorted(rows)]
 
     def _claim(self) -> Manifest:
@@ -401,9 +405,9 @@ class Catalog:
     def day(self, trading_day: str) -> Day:
         """One day. ``NoData`` when there is neither a day file nor an archive of it."""
         db = layout.day_file(self.data_root, trading_day)
-        found = Day(trading_day, db if db.exists() else None, self.archive_root, self.market, self.data_root)
-        if found.db is None and not self._is_archived(found):
+        day = Day(trading_day, db if db.exists() else None, self.archive_root, self.market, self.data_root)
+        if day.db is None and not self._is_archived(day):
             days = self.days()
             known = days_there(days)
             raise NoData(f"no ticks of {trading_day} under {self.data_root} or {self.archive_root}; {known}")
-        return found
+        return day

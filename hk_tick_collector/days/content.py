@@ -136,9 +136,9 @@ class DayContent:
         keyed = hashlib.blake2b(key=self._key, digest_size=16)
         digests = bytearray()
         for row in values:
-            one = keyed.copy()
-            one.update(row)
-            digests += one.digest()
+            digest = keyed.copy()
+            digest.update(row)
+            digests += digest.digest()
         return np.frombuffer(digests, np.uint64).reshape(-1, 2).T
 
     def _row_numbers(self, batch: pa.RecordBatch) -> _U64:
@@ -208,9 +208,9 @@ def _ints(batch: pa.RecordBatch, name: str) -> npt.NDArray[np.int64]:
     return values
 
 
-def _least(one: int | None, other: int | None) -> int | None:
-    return other if one is None else one if other is None else min(one, other)
+def _least(first: int | None, second: int | None) -> int | None:
+    return second if first is None else first if second is None else min(first, second)
 
 
-def _most(one: int | None, other: int | None) -> int | None:
-    return other if one is None else one if other is None else max(one, other)
+def _most(first: int | None, second: int | None) -> int | None:
+    return second if first is None else first if second is None else max(first, second)

@@ -36,11 +36,11 @@ class EveryDay(Catalog):
     @cached_property
     def _beside(self) -> dict[str, list[Catalog]]:
         """By day, the data roots that have something of it and no tick."""
-        found: dict[str, list[Catalog]] = {}
-        for one in self._catalog.each():
-            for day in one.days_beside():
-                found.setdefault(day, []).append(one)
-        return found
+        catalogs_of: dict[str, list[Catalog]] = {}
+        for catalog in self._catalog.each():
+            for day in catalog.days_beside():
+                catalogs_of.setdefault(day, []).append(catalog)
+        return catalogs_of
 
     def days(self) -> list[str]:
         """All of them, oldest first."""
@@ -60,15 +60,15 @@ class EveryDay(Catalog):
 
     def beside(self, names: Sequence[str]) -> list[Day]:
         """These days in each data root that has no tick of them, but something else."""
-        return [one.day_beside(name) for name in names for one in self._beside.get(name, ())]
+        return [catalog.day_beside(name) for name in names for catalog in self._beside.get(name, ())]
 
 
 def symbols_beside(day: Day) -> set[str]:
     """The symbols that a day has in one data root beside those with ticks. StoreCorrupt, StoreUnavailable."""
-    found: set[str] = set()
+    symbols: set[str] = set()
     for states in (day.books, day.brokers):
         with suppress(NoData), states().opened() as path:
-            found.update(book_symbols(path))
+            symbols.update(book_symbols(path))
     with suppress(NoData), day.snapshots().opened() as path:
-        found.update(series.symbol for series in series_there(path))
-    return found
+        symbols.update(series.symbol for series in series_there(path))
+    return symbols

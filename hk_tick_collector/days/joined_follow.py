@@ -156,18 +156,18 @@ class JoinedFollower:
     def end(self, back_rows: int = 0) -> JoinedPosition:
         """Behind the newest rows of each data root, less its last ``back_rows``. One that cannot be read is begun with
         the newest day of the others; StoreError when none can."""
-        found: dict[int, Position] = {}
+        ends: dict[int, Position] = {}
         error: StoreError | None = None
         for n, side in enumerate(self._sides):
             try:
-                found[n] = side.follower.end(back_rows)
+                ends[n] = side.follower.end(back_rows)
             except StoreError as exc:
                 error = exc
-        if error is not None and not found:
+        if error is not None and not ends:
             raise error
-        newest = max((part.newest_day for part in found.values()), default="")
+        newest = max((part.newest_day for part in ends.values()), default="")
         other = Position.at_start_of(newest) if newest else Position()
-        return JoinedPosition(tuple(found.get(n, other) for n in range(len(self._sides))))
+        return JoinedPosition(tuple(ends.get(n, other) for n in range(len(self._sides))))
 
     def read_behind(self, position: JoinedPosition, limit_rows: int = LIMIT_ROWS) -> JoinedBatch | None:
         """The next rows, at most ``limit_rows`` of each data root and of one day; None when there are none now.
@@ -363,14 +363,14 @@ class _Against:
         for row in rows:
             seq = row[_SEQ]
             is_passed = seq is not None and seq <= top_seq
-            found = conn.execute(_BY_SEQ, (symbol, seq)).fetchone() if is_passed else None
-            if found is None:
+            stored_row = conn.execute(_BY_SEQ, (symbol, seq)).fetchone() if is_passed else None
+            if stored_row is None:
                 unfound.append(row)
                 if is_passed:
                     self._look(conn, symbol, seq)
-            elif found[0] <= self._bound:
+            elif stored_row[0] <= self._bound:
                 known.add(row[0])
-                if not _is_same_trade(row, found):
+                if not _is_same_trade(row, stored_row):
                     self._joined.contradict(self._day, symbol, self._pair, 1)
         return known, unfound
 
@@ -408,7 +408,7 @@ class _Against:
         mine, theirs = ([row for row in side if row[1] >= since] for side in (mine, theirs))
         if mine == theirs:
             return
-        counts = all(_counts(one, symbol) for one in (my_conn, conn))
+        counts = all(_counts(side_conn, symbol) for side_conn in (my_conn, conn))
         from hk_tick_collector.days import twins  # noqa: PLC0415 - Arrow takes its time, and is rarely needed
 
         told = twins.compare(_table(symbol, mine), _table(symbol, theirs), counts=counts)
@@ -420,9 +420,9 @@ def _are_above(rows: Sequence[Row], top: tuple[int, bool] | None) -> bool:
     return top is not None and not top[1] and all(row[_SEQ] is not None and row[_SEQ] > top[0] for row in rows)
 
 
-def _is_same_trade(row: Row, found: Sequence[Any]) -> bool:
+def _is_same_trade(row: Row, stored_row: Sequence[Any]) -> bool:
     """As ``twins`` has it."""
-    return same_moment(row[_TS_MS], found[1]) and tuple(row[at] for at in _content) == tuple(found[2:])
+    return same_moment(row[_TS_MS], stored_row[1]) and tuple(row[at] for at in _content) == tuple(stored_row[2:])
 
 
 def _stored_ms(row: Row) -> int:
@@ -444,18 +444,18 @@ _COPIED_SEQ = ROW_COLUMNS.index("seq")
 
 def _is_lacking(row: Row, mine: Sequence[Row], theirs: Sequence[Row]) -> bool:
     """Is there one trade more of this content with this row than without it?"""
-    own = next((one for one in mine if one[-1] == row[0]), None)
+    own = next((held for held in mine if held[-1] == row[0]), None)
     if own is None:
         return True
     alike = content_of(own)
-    before = [one for one in mine if one[-1] < row[0] and content_of(one) == alike]
-    others = [one for one in theirs if content_of(one) == alike]
+    before = [held for held in mine if held[-1] < row[0] and content_of(held) == alike]
+    others = [row for row in theirs if content_of(row) == alike]
     return _lacking(([*before, own]), others) > _lacking(before, others)
 
 
 def _lacking(rows: Sequence[Row], others: Sequence[Row]) -> int:
-    shared = {one[_COPIED_SEQ] for one in rows} & {one[_COPIED_SEQ] for one in others} - {None}
-    left, others_left = ([one for one in side if one[_COPIED_SEQ] not in shared] for side in (rows, others))
+    shared = {row[_COPIED_SEQ] for row in rows} & {row[_COPIED_SEQ] for row in others} - {None}
+    left, others_left = ([row for row in side if row[_COPIED_SEQ] not in shared] for side in (rows, others))
     return len(without_a_row(left, others_left))
 
 

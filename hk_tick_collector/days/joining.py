@@ -45,7 +45,7 @@ _TICK = (
     "VALUES (?, ?, ?, ?, ?, ?, ?, 0, 0)"
 )
 _INTERRUPTED = "UPDATE coverage SET interrupted_seq = ?, later_interruptions = ? WHERE symbol = ?"
-_GAP_COLUMNS = tuple(one.name for one in fields(GapRow))
+_GAP_COLUMNS = tuple(field.name for field in fields(GapRow))
 
 
 class Recording(Protocol):
@@ -102,14 +102,15 @@ def plan_symbol(symbol: str, ticks: Mapping[_R, pa.Table]) -> SymbolPlan[_R]:
     best, *others = sorted(ticks, key=lambda source: _trust(source.coverage[symbol]), reverse=True)
     plan = SymbolPlan(best, [best])
     for source in others:
-        found = {one: _compared(symbol, one, source, ticks) for one in plan.taken}  # what the first lacks two may tell
-        against = next((one for one in found if found[one].contradicts), None)
+        # What the first lacks two may tell.
+        differences = {taken: _compared(symbol, taken, source, ticks) for taken in plan.taken}
+        against = next((taken for taken in differences if differences[taken].contradicts), None)
         if against is not None:
-            told = found[against]
+            told = differences[against]
             plan.conflicts.append(Conflict(symbol, against.name, source.name, told.otherwise, told.renumbered))
             continue
         plan.taken.append(source)
-        first = found[best]
+        first = differences[best]
         plan.is_unchecked |= bool(first.second_rows and first.first_rows and not first.common_rows)
     if best.coverage[symbol].state != PROVEN:
         plan.cautions = plan.taken[1:]
@@ -117,9 +118,9 @@ def plan_symbol(symbol: str, ticks: Mapping[_R, pa.Table]) -> SymbolPlan[_R]:
     return plan
 
 
-def _compared(symbol: str, one: _R, other: _R, ticks: Mapping[_R, pa.Table]) -> twins.Difference:
-    counts = all(source.coverage[symbol].distrust is None for source in (one, other))
-    return twins.compare(ticks[one], ticks[other], counts=counts)
+def _compared(symbol: str, first: _R, other: _R, ticks: Mapping[_R, pa.Table]) -> twins.Difference:
+    counts = all(source.coverage[symbol].distrust is None for source in (first, other))
+    return twins.compare(ticks[first], ticks[other], counts=counts)
 
 
 def _open_interruptions(symbol: str, ticks: Mapping[_R, pa.Table]) -> tuple[int, ...]:

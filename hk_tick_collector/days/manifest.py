@@ -110,8 +110,8 @@ class Manifest:
 def claims_of(content: DayContent) -> dict[str, SymbolClaim]:
     """What was read, as a manifest says it, by symbol in order."""
     return {
-        symbol: SymbolClaim(one.rows, one.first_ts_ms, one.last_ts_ms, one.min_seq, one.max_seq, one.content_hash)
-        for symbol, one in sorted(content.symbols.items())
+        symbol: SymbolClaim(held.rows, held.first_ts_ms, held.last_ts_ms, held.min_seq, held.max_seq, held.content_hash)
+        for symbol, held in sorted(content.symbols.items())
     }
 
 
@@ -165,12 +165,12 @@ def _market_in_head(path: str, _size_bytes: int, _mtime_ns: int) -> str | None:
 def archived_days(archive_root: Path, market: str | None) -> list[str]:
     """Trading days with a manifest that names this market, or any where it is None, oldest first. One that cannot be
     read is among them: whoever reads the day says what is wrong."""
-    found = []
+    days = []
     for path in (archive_root / "manifests").glob("????????.json"):
         day = parse_day(path.with_suffix(".db"))
         if day and (market is None or _named_market(path) in (None, market)):
-            found.append(day)
-    return sorted(found)
+            days.append(day)
+    return sorted(days)
 
 
 def _named_market(path: Path) -> str | None:
@@ -225,12 +225,12 @@ def _parse(raw: dict[str, Any]) -> Manifest:
     known = {
         **raw,
         "symbols": {str(name): _build(SymbolClaim, claim) for name, claim in raw["symbols"].items()},
-        "files": tuple(_build(ArchivedFile, one) for one in raw["files"]),
-        "coverage": tuple(_coverage_row(one) for one in raw["coverage"]),
-        "gaps": tuple(_build(GapRow, one) for one in raw["gaps"]),
-        "symbol_rows": tuple(_build(SymbolRow, one) for one in raw.get("symbol_rows", ())),
-        "amendments": tuple(_build(AmendmentRow, one) for one in raw.get("amendments", ())),
-        "depth": tuple(kept_file(one) for one in raw.get("depth", ())),
+        "files": tuple(_build(ArchivedFile, file) for file in raw["files"]),
+        "coverage": tuple(_coverage_row(row) for row in raw["coverage"]),
+        "gaps": tuple(_build(GapRow, row) for row in raw["gaps"]),
+        "symbol_rows": tuple(_build(SymbolRow, row) for row in raw.get("symbol_rows", ())),
+        "amendments": tuple(_build(AmendmentRow, row) for row in raw.get("amendments", ())),
+        "depth": tuple(kept_file(file) for file in raw.get("depth", ())),
     }
     manifest: Manifest = _build(Manifest, known)
     _check_values(manifest)
@@ -240,7 +240,9 @@ def _parse(raw: dict[str, Any]) -> Manifest:
         raise ValueError("its end is not a text")
     if not CODE.fullmatch(manifest.market):  # it becomes a part of a path
         raise ValueError(f"{manifest.market!r} is not a market")
-    if not isinstance(manifest.rows, int) or any(not isinstance(one.rows, int) for one in manifest.symbols.values()):
+    if not isinstance(manifest.rows, int) or any(
+        not isinstance(claim.rows, int) for claim in manifest.symbols.values()
+    ):
         raise ValueError("a row count is not a number")
     return manifest
 

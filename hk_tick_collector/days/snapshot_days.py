@@ -62,5 +62,5 @@ class SnapshotPlace:
 
 def days_with_snapshots(data_root: Path, archive_root: Path) -> list[str]:
     """Those with a file or with an archive, oldest first; the archive's files are not opened."""
-    found = {path.parent.name for path in archive_root.glob(f"{SNAPSHOT_DIR}/????????/*.gz")}
-    return sorted({*snapshot_days(data_root), *filter(parse_day_dir, found)})
+    names = {path.parent.name for path in archive_root.glob(f"{SNAPSHOT_DIR}/????????/*.gz")}
+    return sorted({*snapshot_days(data_root), *filter(parse_day_dir, names)})

@@ -46,23 +46,23 @@ def read(
     path: Path, series: Sequence[Series], span: Span = WHOLE, *, every: bool = False, bodies: bool = True
 ) -> Iterator[pa.RecordBatch]:
     """The pictures of these series; one a second, or ``every`` one."""
-    wanted, found = schema(bodies=bodies), pictures(path, series, span, every=every, bodies=bodies)
-    while chunk := list(islice(found, CHUNK_ROWS)):
+    wanted, series_pictures = schema(bodies=bodies), pictures(path, series, span, every=every, bodies=bodies)
+    while chunk := list(islice(series_pictures, CHUNK_ROWS)):
         yield pa.RecordBatch.from_arrays(list(_columns(chunk, wanted)), schema=wanted)
 
 
 def _columns(chunk: Sequence[Picture], wanted: pa.Schema) -> Iterator[pa.Array]:
     values: dict[str, list[object]] = {
-        "symbol": [one.series.symbol for one in chunk],
-        "package": [one.series.package for one in chunk],
-        "category": [one.series.category for one in chunk],
-        "ts_ms": [one.ts_sec * 1000 for one in chunk],
-        "recv_ts_ms": [one.recv_ts_ms for one in chunk],
-        "origin": [one.origin for one in chunk],
-        "spot": [one.spot for one in chunk],
-        "zero_gamma": [one.zero_gamma for one in chunk],
-        "snapshot_no": [one.snapshot_no for one in chunk],
-        "body": [one.body for one in chunk],
+        "symbol": [picture.series.symbol for picture in chunk],
+        "package": [picture.series.package for picture in chunk],
+        "category": [picture.series.category for picture in chunk],
+        "ts_ms": [picture.ts_sec * 1000 for picture in chunk],
+        "recv_ts_ms": [picture.recv_ts_ms for picture in chunk],
+        "origin": [picture.origin for picture in chunk],
+        "spot": [picture.spot for picture in chunk],
+        "zero_gamma": [picture.zero_gamma for picture in chunk],
+        "snapshot_no": [picture.snapshot_no for picture in chunk],
+        "body": [picture.body for picture in chunk],
     }
     for field in wanted:
         array = pa.array(values[field.name], pa.string() if field.type == _NAME else field.type)

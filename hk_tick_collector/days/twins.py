@@ -133,8 +133,8 @@ def _same_trade(first: pa.Table, second: pa.Table) -> _BOOL:
     cut = (times // 1000 == others // 1000) & ((times % 1000 == 0) | (others % 1000 == 0))
     same: _BOOL = (times == others) | cut
     for name in _CONTENT:
-        one, other = (_plain(table.column(name)) for table in (first, second))
-        equal = pc.or_(pc.fill_null(pc.equal(one, other), False), pc.and_(pc.is_null(one), pc.is_null(other)))
+        mine, theirs = (_plain(table.column(name)) for table in (first, second))
+        equal = pc.or_(pc.fill_null(pc.equal(mine, theirs), False), pc.and_(pc.is_null(mine), pc.is_null(theirs)))
         same &= np.asarray(equal)
     return same
 

@@ -83,7 +83,7 @@ class Backfiller:
             backoff = self._retries[symbol][0] if symbol in self._retries else Backoff(RETRY_MIN_SEC, RETRY_MAX_SEC)
             self._retries[symbol] = backoff, started_sec + backoff.next_sec()
 
-        async def one(symbol: str) -> None:
+        async def pull(symbol: str) -> None:
             asked_ms = self._puller.asking_ms()
             result = await self._puller.pull(link, symbol, self._rows, PUSH_TYPE_BACKFILL)
             self._covered_until_ms[symbol] = asked_ms
@@ -92,7 +92,7 @@ class Backfiller:
             progress.backfill_fetched_rows += result.fetched_rows
             progress.backfill_accepted_rows += result.fresh_rows
 
-        failed = await self._puller.pull_all(self._continuity.most_active_first(symbols), one, "backfill")
+        failed = await self._puller.pull_all(self._continuity.most_active_first(symbols), pull, "backfill")
         log.info(
             event(
                 "backfill_done",

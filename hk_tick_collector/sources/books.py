@@ -399,7 +399,7 @@ async def _was_pushed(asked: Book | BrokerQueue, feed: StateFeed) -> bool:
     return False
 
 
-def _same(one: Sequence[object], other: Sequence[object]) -> bool:
+def _same(first: Sequence[object], second: Sequence[object]) -> bool:
     """Equal as far as both show the side."""
-    both = min(len(one), len(other))
-    return one[:both] == other[:both] if both else len(one) == len(other)
+    both = min(len(first), len(second))
+    return first[:both] == second[:both] if both else len(first) == len(second)

@@ -256,9 +256,9 @@ class Continuity:
         """Note pushed ticks that could not be read. True when one may be had by a pull."""
         facts: list[Fact] = []
         with self._lock:
-            for one in rejected:
-                track = self._track(one.symbol)
-                track.note_unread(sequence_of(one), one.recv_ts_ms, facts)
+            for tick in rejected:
+                track = self._track(tick.symbol)
+                track.note_unread(sequence_of(tick), tick.recv_ts_ms, facts)
                 self._settle(track, track.distrust)
             holed = bool(self._holed)
             if facts:

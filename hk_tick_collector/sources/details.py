@@ -81,7 +81,7 @@ class SymbolDetails:
 
     def _tell(self, described: Sequence[Described]) -> None:
         now_ms = self._clock.now_ms()
-        notes = [noted(one, self._day, now_ms) for one in described]
+        notes = [noted(info, self._day, now_ms) for info in described]
         if notes:
             self._facts(notes)
 

@@ -61,7 +61,7 @@ class Intake:
     def reject(self, rejected: Sequence[RejectedTick]) -> None:
         """Keep them; a doubt is known before the ticks behind it are stored."""
         self._rejects(rejected)
-        unread = [one for one in rejected if one.code not in OF_NO_SYMBOL]
+        unread = [tick for tick in rejected if tick.code not in OF_NO_SYMBOL]
         if unread and self._continuity.observe_unread(unread):
             self._on_new_hole()
 

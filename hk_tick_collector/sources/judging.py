@@ -213,7 +213,7 @@ class _Judging:
             return
         counters = [seq_counter(tick.seq) for tick in self._today if tick.seq is not None]
         shown = {tick.seq for tick in self._today}.union(answer.unread_seqs)
-        place = next((n for n, one in enumerate(track.seams) if one.seq in shown), None)
+        place = next((n for n, seam in enumerate(track.seams) if seam.seq in shown), None)
         if place is not None:
             joined_seq = track.seams[place].seq
             if track.join(place):

@@ -58,12 +58,12 @@ class Poller:
         for symbol in set(self._next_poll).difference(quiet):
             del self._next_poll[symbol]
 
-        async def one(symbol: str) -> None:
+        async def pull(symbol: str) -> None:
             result = await self._puller.pull(link, symbol, self._rows, PUSH_TYPE_POLL)
             _count(self._progress, result)
             self._schedule(symbol, quiet=not result.fresh_rows)
 
-        await self._puller.pull_all(due, one, "poll")
+        await self._puller.pull_all(due, pull, "poll")
 
     def _schedule(self, symbol: str, *, quiet: bool) -> None:
         wait_sec = self._next_poll.get(symbol, (0.0, 0.0))[1]
@@ -96,11 +96,11 @@ class Auditor:
         due += self._continuity.most_active_first(unconfirmed)[:AUDIT_UNCONFIRMED_SYMBOLS]
         self._position %= max(1, len(symbols))
 
-        async def one(symbol: str) -> None:
+        async def pull(symbol: str) -> None:
             rows = self._puller.limits.newest_rows if self._continuity.wants_whole(symbol) else AUDIT_ROWS
             await self._puller.pull(link, symbol, rows, PUSH_TYPE_POLL)
 
-        await self._puller.pull_all(list(dict.fromkeys(due)), one, "audit")
+        await self._puller.pull_all(list(dict.fromkeys(due)), pull, "audit")
 
 
 class Follower:
@@ -125,7 +125,7 @@ class Follower:
         due = [symbol for symbol, rows in pushed_rows.items() if self._is_due(symbol, rows)]
         max_sec = max(FOLLOW_MAX_SEC, len(pushed_rows) / FOLLOW_PULLS_PER_SEC)
 
-        async def one(symbol: str) -> None:
+        async def pull(symbol: str) -> None:
             self._next[symbol] = self._clock.monotonic() + FOLLOW_RETRY_SEC, pushed_rows[symbol]
             result = await self._puller.pull(link, symbol, self._puller.limits.newest_rows, PUSH_TYPE_POLL)
             _count(self._progress, result)
@@ -133,7 +133,7 @@ class Follower:
             wait_sec = min(max(FOLLOW_MIN_SEC, wait_sec), max_sec)
             self._next[symbol] = self._clock.monotonic() + wait_sec, pushed_rows[symbol]
 
-        await self._puller.pull_all(due, one, "follow")
+        await self._puller.pull_all(due, pull, "follow")
 
     def _is_due(self, symbol: str, pushed_rows: int) -> bool:
         not_before_sec, rows_then = self._next.get(symbol, (0.0, 0))

@@ -90,8 +90,8 @@ class TickPuller:
         """The moment that an answer to a question of now speaks of."""
         return self._days.surely_past_ms(self._clock.now_ms())
 
-    async def pull_all(self, symbols: Sequence[str], one: Callable[[str], Awaitable[None]], what: str) -> int:
-        """``one(symbol)`` for all symbols, a few at a time. Errors of single symbols are logged and counted.
+    async def pull_all(self, symbols: Sequence[str], pull: Callable[[str], Awaitable[None]], request: str) -> int:
+        """``pull(symbol)`` for all symbols, a few at a time. Errors of single symbols are logged and counted.
 
         Returns how many failed. Raises ``FeedLost`` as soon as the connection is gone, or answers nothing any more.
         """
@@ -102,7 +102,7 @@ class TickPuller:
             nonlocal failed, unanswered
             for symbol in waiting:
                 try:
-                    await one(symbol)
+                    await pull(symbol)
                     unanswered = 0
                 except FeedLost:
                     raise
@@ -110,9 +110,9 @@ class TickPuller:
                     failed += 1
                     unanswered = unanswered + 1 if isinstance(exc, FeedTimeout) else 0
                     self._progress.request_errors += 1
-                    self._log.log(logging.WARNING, f"{what}_failed", symbol=symbol, error=str(exc))
+                    self._log.log(logging.WARNING, f"{request}_failed", symbol=symbol, error=str(exc))
                     if unanswered >= self.limits.in_flight:
-                        raise FeedLost(f"no {what} request is answered any more: {exc}") from exc
+                        raise FeedLost(f"no {request} request is answered any more: {exc}") from exc
 
         workers = [asyncio.ensure_future(work()) for _ in range(min(self.limits.in_flight, len(symbols)))]
         try:

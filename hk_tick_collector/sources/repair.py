@@ -71,10 +71,10 @@ class Repairer:
             if self._tries.get(_key(hole), (0, 0.0))[1] <= now_sec:
                 by_symbol.setdefault(hole.symbol, []).append(hole)
 
-        async def one(symbol: str) -> None:
+        async def pull(symbol: str) -> None:
             await self._repair(link, symbol, by_symbol[symbol])
 
-        await self._puller.pull_all(list(by_symbol), one, "repair")
+        await self._puller.pull_all(list(by_symbol), pull, "repair")
 
     async def _repair(self, link: Link, symbol: str, holes: list[Hole]) -> None:
         self._progress.holes_seen += sum(_key(hole) not in self._tries for hole in holes)

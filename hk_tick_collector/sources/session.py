@@ -448,9 +448,9 @@ class FeedSession:
 
     async def _wait_or_stop(self, delay_sec: float) -> None:
         """Until the delay is over, stop is asked, or somebody wants the next connection now."""
-        waits = [asyncio.ensure_future(one.wait()) for one in (self._stop, self._hurry)]
+        waits = [asyncio.ensure_future(waiter.wait()) for waiter in (self._stop, self._hurry)]
         try:
             await asyncio.wait(waits, timeout=delay_sec, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for one in waits:
-                one.cancel()
+            for waiter in waits:
+                waiter.cancel()

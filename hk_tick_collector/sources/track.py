@@ -255,7 +255,7 @@ class Track:
         twins = numbers_of(tick, alike) if alike and tick.seq is not None else set()
         if not twins or tick.seq in twins:
             return
-        shown = [one for ticks in self.shown.values() for one in ticks]
+        shown = [tick for ticks in self.shown.values() for tick in ticks]
         if is_named_otherwise(tick, twins, shown, self.shown_ends, self.limits.newest_rows):
             self.begin_by_clock(tick.recv_ts_ms)
             self.distrust_by(PUSH_PULL_DISAGREE, facts)
@@ -411,8 +411,8 @@ class Track:
         return edge is not None and seq_epoch_sec(seq) > seq_epoch_sec(edge) + LATE_MAX_SEC
 
     def _sequences_of(self, counter: int) -> list[int | None]:
-        found = [tick.seq for tick in self.recent if tick.seq is not None and seq_counter(tick.seq) == counter]
-        return [*found, self.edges.get(counter)]
+        seqs = [tick.seq for tick in self.recent if tick.seq is not None and seq_counter(tick.seq) == counter]
+        return [*seqs, self.edges.get(counter)]
 
     def _turns_to(self, tick: Tick, facts: list[Fact], memory: SourceMemory) -> bool:
         """Does a pushed tick of another day begin that day?"""

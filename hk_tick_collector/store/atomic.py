@@ -56,7 +56,7 @@ def open_lock_file(path: Path) -> int:
 
 def make_own_dir(path: Path) -> None:
     """Make a directory and its parents, synced, each of its parent's owner. OSError when the system refuses."""
-    missing = [one for one in (path, *path.parents) if not one.exists()]
+    missing = [directory for directory in (path, *path.parents) if not directory.exists()]
     make_dir(path)
     for directory in reversed(missing):
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
@@ -129,8 +129,8 @@ def remove_stale(directory: Path) -> list[Path]:
     except OSError:
         return []
     for path in entries:
-        found = _TEMPORARY.fullmatch(path.name)
-        if found and not is_alive(int(found.group(2))) and not _is_locked(path.with_name(found.group(1))):
+        match = _TEMPORARY.fullmatch(path.name)
+        if match and not is_alive(int(match.group(2))) and not _is_locked(path.with_name(match.group(1))):
             with contextlib.suppress(OSError):
                 path.unlink()
                 removed.append(path)

@@ -134,12 +134,12 @@ def newest_rows(path: Path, symbol: str) -> Iterator[NamedRow]:
     if key is None:
         return
     with reading(path) as conn:
-        found = conn.execute(newest, (key,)).fetchone()
-        if found is None:
+        newest_row = conn.execute(newest, (key,)).fetchone()
+        if newest_row is None:
             return
-        first = conn.execute(full, (key, found[0])).fetchone()[0] or 0
+        first = conn.execute(full, (key, newest_row[0])).fetchone()[0] or 0
         sql = f"SELECT {_COLUMNS} FROM pushes WHERE rowid BETWEEN ? AND ? AND symbol_id = ? ORDER BY rowid"  # noqa: S608
-        yield from _named(conn, path, sql, (first, found[0], key), {key: symbol})
+        yield from _named(conn, path, sql, (first, newest_row[0], key), {key: symbol})
 
 
 def watches(path: Path) -> list[Watch]:

@@ -266,9 +266,9 @@ class BookWriter:
     def _begin_session(self, conn: sqlite3.Connection) -> None:
         own = self._session_days.get(self._day)
         sql = "SELECT received, stored, merged, unread, commits FROM sessions WHERE session_id = ?"
-        found = None if own is None else conn.execute(sql, (own,)).fetchone()
-        if own is not None and found is not None:
-            self._session_id, self._counters = own, _Counters(*found)
+        counters = None if own is None else conn.execute(sql, (own,)).fetchone()
+        if own is not None and counters is not None:
+            self._session_id, self._counters = own, _Counters(*counters)
             return
         now_ms = self._now_ms()
         cursor = conn.execute("INSERT INTO sessions (began_ms, alive_ms) VALUES (?, ?)", (now_ms, now_ms))
@@ -415,7 +415,7 @@ class BookWriter:
 
 def _inode(path: Path) -> tuple[int, int] | None:
     try:
-        found = path.stat()
+        stat = path.stat()
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+    return stat.st_dev, stat.st_ino

@@ -109,9 +109,9 @@ def _check_equal(conn: sqlite3.Connection, db: Path, copy: Path, content: Callab
         answer = copied.execute("PRAGMA quick_check(1)").fetchone()[0]
         if answer != "ok":
             raise StoreCorrupt(f"the copy of {db} is damaged ({answer}); nothing was changed")
-        for one, other in zip(_besides_ticks(conn), _besides_ticks(copied), strict=True):
-            if one != other:
-                raise StoreCorrupt(f"the copy of {db} differs from it ({one[0]}); nothing was changed")
+        for original, copied_part in zip(_besides_ticks(conn), _besides_ticks(copied), strict=True):
+            if original != copied_part:
+                raise StoreCorrupt(f"the copy of {db} differs from it ({original[0]}); nothing was changed")
     if content(db) != content(copy):
         raise StoreCorrupt(f"the copy of {db} holds other ticks; nothing was changed")
 
@@ -160,5 +160,5 @@ def _exchange(db: Path, copy: Path) -> None:
 
 def _companions(db: Path) -> list[Path]:
     """What SQLite keeps beside the file and what counts as a part of it."""
-    found = [path for suffix in ("-wal", "-journal") if (path := db.with_name(db.name + suffix)).exists()]
-    return [path for path in found if path.stat().st_size]
+    paths = [path for suffix in ("-wal", "-journal") if (path := db.with_name(db.name + suffix)).exists()]
+    return [path for path in paths if path.stat().st_size]

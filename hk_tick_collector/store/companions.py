@@ -98,17 +98,17 @@ class WalLook:
 
     def _ids(self) -> list[_FileId | None]:
         self.wal_bytes = 0
-        found: list[_FileId | None] = []
+        ids: list[_FileId | None] = []
         for path in self._paths:
             try:
                 status = path.stat()
             except FileNotFoundError:
-                found.append(None)
+                ids.append(None)
                 continue
-            found.append((status.st_dev, status.st_ino))
+            ids.append((status.st_dev, status.st_ino))
             if path is self._paths[0]:
                 self.wal_bytes = status.st_size
-        return found
+        return ids
 
     def still_there(self) -> bool:
         """Look again. False when another program removed or exchanged one of them. OSError from a disk that does not

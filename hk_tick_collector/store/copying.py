@@ -61,9 +61,9 @@ def copy_rows(conn: sqlite3.Connection, rows: Sequence[Row], copied: CopiedRows)
         (parts.unsequenced if row[_SEQ] is None else parts.doubtful).append(row)
     inserted_rows = 0
     for symbol, parts in by_symbol.items():
-        one = _Copy(conn, symbol, parts, copied)
-        one.store(parts)
-        inserted_rows += one.inserted_rows
+        copier = _Copy(conn, symbol, parts, copied)
+        copier.store(parts)
+        inserted_rows += copier.inserted_rows
     return inserted_rows
 
 
@@ -76,11 +76,11 @@ def without_a_row(rows: Sequence[Row], others: Sequence[Row]) -> list[Row]:
     lacking = []
     for row in sorted(rows, key=is_keyed, reverse=True):
         among = equals.get((row[_SYMBOL], *content_of(row)), Equals())
-        found = _own_row(row, among)
-        if found is None:
+        own = _own_row(row, among)
+        if own is None:
             lacking.append(row)
         else:
-            among.remove(found)
+            among.remove(own)
     return lacking
 
 

@@ -112,8 +112,8 @@ class DayCoverage:
         origin = _origin(conn)
         coverage._counts = counts and all(counting) and origin.counts
         coverage._by_total = (by_total or origin.totals) and not coverage._counts
-        for symbol, found in gaps.load_open(conn).items():
-            coverage.track(symbol).gaps = found
+        for symbol, open_gaps in gaps.load_open(conn).items():
+            coverage.track(symbol).gaps = open_gaps
         for symbol, replay in read_replays(conn).items():
             coverage.track(symbol).replay = replay
         if stored_ticks != _rows(conn, changed_ms is not None and changed_ms <= committed_ms + CLOSING_MS):

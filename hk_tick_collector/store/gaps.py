@@ -105,10 +105,10 @@ class Track(Protocol):
 
 def load_open(conn: sqlite3.Connection) -> dict[str, list[Gap]]:
     """The open gaps by symbol."""
-    found: dict[str, list[Gap]] = {}
+    gaps_of: dict[str, list[Gap]] = {}
     for row in conn.execute(f"{_SELECT} WHERE state = '{OPEN}' ORDER BY gap_start_ts_ms"):
-        found.setdefault(row[0], []).append(_gap_of(row))
-    return found
+        gaps_of.setdefault(row[0], []).append(_gap_of(row))
+    return gaps_of
 
 
 def record(conn: sqlite3.Connection, day: str, opens_ms: int, track: Track, fact: GapFound) -> None:
@@ -120,7 +120,7 @@ def record(conn: sqlite3.Connection, day: str, opens_ms: int, track: Track, fact
         gap = _counted_gap(conn, opens_ms, track, fact, fact.first)
     if gap is None:
         return
-    known = next((one for one in track.gaps if one.key == gap.key and not one.is_window), None)
+    known = next((known_gap for known_gap in track.gaps if known_gap.key == gap.key and not known_gap.is_window), None)
     if known is None:
         stored = _stored(conn, track.symbol, gap)
         while stored is not None and stored.is_window:
@@ -286,9 +286,9 @@ def _write(conn: sqlite3.Connection, day: str, symbol: str, gap: Gap, closed_at_
     conn.execute(_WRITE, values)
 
 
-def _lowest(one: int | None, other: int | None) -> int | None:
-    return other if one is None else one if other is None else min(one, other)
+def _lowest(first: int | None, second: int | None) -> int | None:
+    return second if first is None else first if second is None else min(first, second)
 
 
-def _highest(one: int | None, other: int | None) -> int | None:
-    return other if one is None else one if other is None else max(one, other)
+def _highest(first: int | None, second: int | None) -> int | None:
+    return second if first is None else first if second is None else max(first, second)

@@ -65,7 +65,7 @@ def open_elsewhere(db: Path) -> OpenElsewhere:
         if pid == own or pid in holders:
             continue
         try:
-            if any(one in wanted for one in _open_files(pid)):
+            if any(file in wanted for file in _open_files(pid)):
                 holders.add(pid)
         except PermissionError:
             if not _is_kernel_thread(pid):

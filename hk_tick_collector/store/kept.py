@@ -78,18 +78,18 @@ def kept_file(values: object) -> KeptFile:
     if not isinstance(values, dict):
         raise ValueError("an entry of a kept file is not an object")
     try:
-        found = KeptFile(**{field.name: values[field.name] for field in fields(KeptFile)})
+        kept = KeptFile(**{field.name: values[field.name] for field in fields(KeptFile)})
     except KeyError as exc:
         raise ValueError(f"an entry of a kept file lacks {exc}") from None
-    texts = (found.name, found.symbol)
+    texts = (kept.name, kept.symbol)
     if not all(isinstance(text, str) and _NAME.fullmatch(text) and ".." not in text for text in texts):
-        raise ValueError(f"{found.name!r} is not a name of a kept file")
-    if not all(isinstance(text, str) and _SHA256.fullmatch(text) for text in (found.sha256, found.packed_sha256)):
-        raise ValueError(f"{found.name}: a checksum is none")
-    numbers = (found.records, found.torn_bytes, found.size_bytes, found.packed_bytes, found.source_changed_ns)
+        raise ValueError(f"{kept.name!r} is not a name of a kept file")
+    if not all(isinstance(text, str) and _SHA256.fullmatch(text) for text in (kept.sha256, kept.packed_sha256)):
+        raise ValueError(f"{kept.name}: a checksum is none")
+    numbers = (kept.records, kept.torn_bytes, kept.size_bytes, kept.packed_bytes, kept.source_changed_ns)
     if not all(type(number) is int and number >= 0 for number in numbers):
-        raise ValueError(f"{found.name}: a number is none")
-    return found
+        raise ValueError(f"{kept.name}: a number is none")
+    return kept
 
 
 def list_entry(data_root: Path, day: str, name: str) -> KeptFile | None:
@@ -178,17 +178,17 @@ def list_file(directory: Path, entry: KeptFile) -> None:
 def _pack(source: BinaryIO, part: Path) -> tuple[int, str]:
     import gzip  # noqa: PLC0415 - commands that list files need none
 
-    found, size_bytes = hashlib.sha256(), 0
+    sha256, size_bytes = hashlib.sha256(), 0
     descriptor = os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, FILE_MODE)
     with os.fdopen(descriptor, "wb") as file:
         with gzip.GzipFile("", "wb", LEVEL, file, mtime=0) as packed:
             while block := source.read(BLOCK_BYTES):
-                found.update(block)
+                sha256.update(block)
                 size_bytes += len(block)
                 packed.write(block)
         file.flush()
         os.fsync(file.fileno())
-    return size_bytes, found.hexdigest()
+    return size_bytes, sha256.hexdigest()
 
 
 def check_room(directory: Path, size_bytes: int) -> None:
@@ -204,12 +204,12 @@ def check_room(directory: Path, size_bytes: int) -> None:
 
 def digest_of(path: Path) -> tuple[int, str]:
     """Size and SHA-256 of a file's bytes. OSError."""
-    found, size_bytes = hashlib.sha256(), 0
+    sha256, size_bytes = hashlib.sha256(), 0
     with open_regular(path) as file:
         while block := file.read(BLOCK_BYTES):
-            found.update(block)
+            sha256.update(block)
             size_bytes += len(block)
-    return size_bytes, found.hexdigest()
+    return size_bytes, sha256.hexdigest()
 
 
 def problems_of(directory: Path, entry: KeptFile) -> list[str]:
@@ -221,15 +221,15 @@ def problems_of(directory: Path, entry: KeptFile) -> list[str]:
         if digest_of(path) != (entry.packed_bytes, entry.packed_sha256):
             return [f"{path} is not what was packed: its size or checksum is another one"]
         with open_regular(path) as file, gzip.GzipFile(fileobj=file) as packed:
-            size_bytes, found = 0, hashlib.sha256()
+            size_bytes, sha256 = 0, hashlib.sha256()
             while size_bytes <= entry.size_bytes and (block := packed.read(BLOCK_BYTES)):
                 size_bytes += len(block)
-                found.update(block)
+                sha256.update(block)
     except FileNotFoundError:
         return [f"{path} is gone"]
     except (OSError, EOFError, zlib.error, StoreCorrupt) as exc:
         return [f"{path} cannot be read: {getattr(exc, 'strerror', None) or exc}"]
-    if (size_bytes, found.hexdigest()) != (entry.size_bytes, entry.sha256):
+    if (size_bytes, sha256.hexdigest()) != (entry.size_bytes, entry.sha256):
         return [f"{path} does not unpack to the file that was kept"]
     return []
 

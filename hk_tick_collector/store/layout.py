@@ -83,14 +83,14 @@ def day_file(data_root: Path, day: str) -> Path:
 
 def parse_day(path: Path) -> str | None:
     """The trading day a file name stands for, or None when it is no day file (set-aside files are none)."""
-    found = _DAY_FILE.fullmatch(path.name)
-    return _valid_day(found.group(1)) if found else None
+    match = _DAY_FILE.fullmatch(path.name)
+    return _valid_day(match.group(1)) if match else None
 
 
 def set_aside_day(path: Path) -> str | None:
     """The trading day of a file that was set aside as corrupt, or None when the name is another kind."""
-    found = _SET_ASIDE.fullmatch(path.name)
-    return _valid_day(found.group(1)) if found else None
+    match = _SET_ASIDE.fullmatch(path.name)
+    return _valid_day(match.group(1)) if match else None
 
 
 def _valid_day(day: str) -> str | None:
@@ -171,10 +171,10 @@ def parse_broker_day(path: Path) -> str | None:
 
 def _days_of(directory: Path, day_of: Callable[[Path], str | None]) -> list[str]:
     try:
-        found = [day_of(path) for path in directory.iterdir()]
+        days = [day_of(path) for path in directory.iterdir()]
     except OSError:
         return []
-    return sorted(day for day in found if day)
+    return sorted(day for day in days if day)
 
 
 def snapshot_file(data_root: Path, day: str) -> Path:
@@ -201,10 +201,10 @@ def snapshot_archive(archive_root: Path, day: str) -> Path:
 def snapshot_days(data_root: Path) -> list[str]:
     """The days of which there are snapshots, oldest first; none where the directory cannot be read."""
     try:
-        found = [parse_snapshot_day(path) for path in (data_root / SNAPSHOT_DIR).iterdir()]
+        days = [parse_snapshot_day(path) for path in (data_root / SNAPSHOT_DIR).iterdir()]
     except OSError:
         return []
-    return sorted(day for day in found if day)
+    return sorted(day for day in days if day)
 
 
 def holds_snapshots(data_root: Path) -> bool:
@@ -285,7 +285,7 @@ def set_aside_path(path: Path, now_ms: int) -> Path:
 
 def was_set_aside(path: Path) -> bool:
     """Is there a damaged file beside ``path`` that had its name? OSError when the directory cannot be listed."""
-    return any(one.name.startswith(f"{path.name}.corrupt-") for one in path.parent.iterdir())
+    return any(sibling.name.startswith(f"{path.name}.corrupt-") for sibling in path.parent.iterdir())
 
 
 def rescue_path(path: Path) -> Path:
@@ -351,19 +351,19 @@ def probe_write(directory: Path) -> None:
 
 def _explain(directory: Path, exc: OSError) -> str:
     if exc.errno not in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, *_FINAL_ERRNOS):
-        what, cure = f"directory {directory} does not answer", "check the disk, its mount and the kernel log"
+        problem, cure = f"directory {directory} does not answer", "check the disk, its mount and the kernel log"
     elif os.path.isdir(directory):  # noqa: PTH112 - Path.is_dir() raises where we may not look
-        what = f"directory {directory} is not writable by uid {os.geteuid()}"
+        problem = f"directory {directory} is not writable by uid {os.geteuid()}"
         cure = f"give this user write permission (chown {os.geteuid()} {directory}) or choose another DATA_ROOT"
         if exc.errno == errno.EROFS:
             cure = "its file system is mounted read-only: remount it read-write or choose another DATA_ROOT"
     elif exc.errno in (errno.ENOTDIR, errno.EEXIST):
-        what = f"{directory} cannot be a directory, because a file is in its path"
+        problem = f"{directory} cannot be a directory, because a file is in its path"
         cure = "move that file away or choose another DATA_ROOT"
     else:
-        what = f"directory {directory} does not exist and cannot be created"
+        problem = f"directory {directory} does not exist and cannot be created"
         cure = f"create it for uid {os.geteuid()} (mkdir -p, chown) or choose another DATA_ROOT"
-    return f"DATA_ROOT: {what} ({exc.strerror or exc}); {cure}"
+    return f"DATA_ROOT: {problem} ({exc.strerror or exc}); {cure}"
 
 
 class DataRootLock:

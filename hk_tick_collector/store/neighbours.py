@@ -215,10 +215,10 @@ class Neighbours:
 
     def _equals_of(self, second: int, numbers: Numbers, kind: Kind) -> Equals:
         key = (second, numbers, kind)
-        found = self._equals.get(key)
-        if found is None:
-            found = self._equals[key] = Equals()
-        return found
+        equals = self._equals.get(key)
+        if equals is None:
+            equals = self._equals[key] = Equals()
+        return equals
 
     def _read(self, first: int, last: int) -> None:
         for rowid, ts_ms, seq, occurrence, price, volume, turnover, *kind in rows_in(

@@ -69,12 +69,12 @@ class Names:
         by_symbol: dict[str, list[Tick]] = {}
         for row in rows:
             by_symbol.setdefault(row.symbol, []).append(row)
-        found = [
+        disagreeing = [
             (symbol, PUSH_PULL_DISAGREE)
             for symbol in self._unread.intersection(by_symbol)
             if numbered_otherwise(conn, symbol, by_symbol[symbol])
         ]
-        return found + [
+        return disagreeing + [
             (symbol, STRAYS_DISAGREE)
             for symbol in (self._strayed - self._unkeyed_strays).intersection(by_symbol)
             if numbered_otherwise(conn, symbol, filter(self._is_stray, by_symbol[symbol]))

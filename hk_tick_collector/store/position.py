@@ -92,8 +92,8 @@ class Position(NamedTuple):
         none."""
         try:
             left, *places = _parts(text, kind)
-            found = [_PLACE.fullmatch(place) for place in places]
-            days = [match.group(1) for match in found if match]
+            matches = [_PLACE.fullmatch(place) for place in places]
+            days = [match.group(1) for match in matches if match]
             if len(days) != len(places) or len(days) > MAX_PLACES:
                 raise ValueError
             in_order = [check_day(day) for day in [*([left] if left != "-" else []), *days]]
@@ -101,7 +101,7 @@ class Position(NamedTuple):
                 raise ValueError
         except ValueError:
             raise ValueError(f"{text!r:.200} is not a position in the day files; begin with a day instead") from None
-        return cls("" if left == "-" else left, tuple(_place(match) for match in found if match), kind)
+        return cls("" if left == "-" else left, tuple(_place(match) for match in matches if match), kind)
 
     def __str__(self) -> str:
         text = "~".join((_form(self.kind), self.left or "-", *(place.text() for place in self.places)))

@@ -274,7 +274,7 @@ def tracks(
     a log line: seeding must never stop the recorder. Added to ``unread`` are those of today or later of which it is not
     known what they hold, and earlier ones that the disk or a lock kept from being read: they may be readable later.
     """
-    found: dict[str, StoredTrack] = {}
+    track_of: dict[str, StoredTrack] = {}
     wanted = dict.fromkeys(symbols)
     chosen, passed_over = _seed_files(data_root, days, today)
     unread = [] if unread is None else unread
@@ -295,14 +295,14 @@ def tracks(
                     if track is None:
                         continue
                     del wanted[symbol]
-                    found[symbol] = track
+                    track_of[symbol] = track
         except (StoreError, sqlite3.Error, TypeError, ValueError) as exc:
             _log.warning(event("seed_file_skipped", path=path, error=exc))
             error = translate(exc, path) if isinstance(exc, sqlite3.Error) else exc
             is_past = today is not None and (parse_day(path) or "") < today
             if not is_past or isinstance(error, (StoreBusy, StoreUnavailable)):
                 unread.append(path)
-    return found
+    return track_of
 
 
 def _track(
@@ -431,11 +431,11 @@ class Notes(NamedTuple):
 
     def open_gaps(self) -> dict[str, list[GapRow]]:
         """Those that are open, by symbol."""
-        found: dict[str, list[GapRow]] = {}
+        gaps_of: dict[str, list[GapRow]] = {}
         for gap in self.gaps:
             if gap.state == OPEN:
-                found.setdefault(gap.symbol, []).append(gap)
-        return found
+                gaps_of.setdefault(gap.symbol, []).append(gap)
+        return gaps_of
 
 
 def notes(db: Path, *, count_rows: bool = False, last_row: bool = False) -> Notes:
@@ -445,11 +445,11 @@ def notes(db: Path, *, count_rows: bool = False, last_row: bool = False) -> Note
         try:
             conn.execute("BEGIN")
             rows = _coverage(conn)
-            found = _rows(conn, GapRow, "gaps", "ORDER BY symbol, gap_start_ts_ms")
+            gaps = _rows(conn, GapRow, "gaps", "ORDER BY symbol, gap_start_ts_ms")
             stored = int(conn.execute("SELECT COUNT(*) FROM ticks").fetchone()[0]) if count_rows else None
             newest = "SELECT COALESCE(MAX(rowid), 0) FROM ticks"
             last_rowid = int(conn.execute(newest).fetchone()[0]) if last_row else None
-            return Notes(rows, found, _last_reading(conn), stored, last_rowid)
+            return Notes(rows, gaps, _last_reading(conn), stored, last_rowid)
         except sqlite3.Error as exc:
             raise translate(exc, db) from exc
 
@@ -523,8 +523,8 @@ def _rows(
     names = [field.name for field in fields(kind) if field.name in present or field.default is NO_DEFAULT]
     if not present.issuperset(names):
         return []
-    found = conn.execute(f"SELECT {', '.join(names)} FROM {table} {which}", args)  # noqa: S608 - our names
-    return [kind(**dict(zip(names, row, strict=True))) for row in found]
+    rows = conn.execute(f"SELECT {', '.join(names)} FROM {table} {which}", args)  # noqa: S608 - our names
+    return [kind(**dict(zip(names, row, strict=True))) for row in rows]
 
 
 def _coverage(conn: sqlite3.Connection) -> list[CoverageRow]:

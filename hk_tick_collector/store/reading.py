@@ -32,9 +32,9 @@ def rows_if_sound(conn: sqlite3.Connection, path: Path, give_up: Callable[[], bo
     """As ``read_whole``, with a connection to the file that has read nothing of it yet."""
     conn.set_progress_handler(lambda: int(give_up()), ASK_EVERY_STEPS)
     try:
-        found = [str(row[0]) for row in conn.execute("PRAGMA quick_check(3)")]
-        if found != ["ok"]:
-            raise StoreCorrupt(f"{path} is damaged: {'; '.join(found)}")
+        findings = [str(row[0]) for row in conn.execute("PRAGMA quick_check(3)")]
+        if findings != ["ok"]:
+            raise StoreCorrupt(f"{path} is damaged: {'; '.join(findings)}")
         return int(conn.execute("SELECT COUNT(*) FROM ticks NOT INDEXED").fetchone()[0])
     except sqlite3.Error as exc:
         raise translate(exc, path) from exc

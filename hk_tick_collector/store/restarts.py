@@ -58,10 +58,10 @@ def newest(directory: Path, data_root: Path) -> Restart | None:
     try:
         with open_regular(request_file(directory, data_root)) as file:
             content = file.read(_MAX_FILE_BYTES + 1)
-        found = json.loads(content[:_MAX_FILE_BYTES])
+        request = json.loads(content[:_MAX_FILE_BYTES])
     except (FileNotFoundError, StoreCorrupt, ValueError, RecursionError):
         return None
-    by, at_ms = (found.get("by"), found.get("at_ms")) if isinstance(found, dict) else (None, None)
+    by, at_ms = (request.get("by"), request.get("at_ms")) if isinstance(request, dict) else (None, None)
     if not isinstance(by, str) or not isinstance(at_ms, int) or isinstance(at_ms, bool):
         return None
     return Restart(by[:MAX_BY_CHARS], at_ms)

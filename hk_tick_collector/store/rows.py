@@ -91,7 +91,7 @@ def store_rows(
     first_collisions: list[tuple[str, int]] = []
     if claiming or doubtful or parts.unsequenced:
         for symbol, rows in _by_symbol(claiming, doubtful, parts.unsequenced).items():
-            one = OneByOne(
+            by_row = OneByOne(
                 conn,
                 coverage.track(symbol),
                 symbol,
@@ -99,12 +99,12 @@ def store_rows(
                 sql.insert,
                 market=MARKETS.get(origin.market, DEFAULT_MARKET),
             )
-            one.store(rows)
-            inserted_rows += one.inserted_rows
-            collisions += one.collisions
-            ignored_rows += len(rows.unsequenced) - one.inserted_unsequenced_rows
-            first_collisions += one.first_collisions
-            if one.ends_moved:
+            by_row.store(rows)
+            inserted_rows += by_row.inserted_rows
+            collisions += by_row.collisions
+            ignored_rows += len(rows.unsequenced) - by_row.inserted_unsequenced_rows
+            first_collisions += by_row.first_collisions
+            if by_row.ends_moved:
                 coverage.recount(conn, [symbol])
     if not in_step:  # another program added rows
         coverage.recount(conn, {row[_SYMBOL] for row in new})
@@ -240,8 +240,8 @@ class OneByOne:
 
     def _by_sequence(self, row: Row, seq: int) -> _Known | None:
         content = (row[_PRICE], row[_VOLUME], row[_DIRECTION], row[_TYPE])
-        found = self._conn.execute(_BY_SEQUENCE, (self._symbol, seq, *content)).fetchone()
-        return None if found is None else _Known(found[0], found[1], found[2] == BORROWED_TIME, bool(found[3]))
+        stored = self._conn.execute(_BY_SEQUENCE, (self._symbol, seq, *content)).fetchone()
+        return None if stored is None else _Known(stored[0], stored[1], stored[2] == BORROWED_TIME, bool(stored[3]))
 
     def _store_marked(self, row: Row) -> None:
         """A row of another file whose sequence another tick had there."""

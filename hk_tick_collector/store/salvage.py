@@ -54,7 +54,7 @@ _ALLOWED = tuple(
     (_KINDS["REAL" if column.name in _FRACTIONAL else column.sql], column.nullable)
     for column in (BY_NAME[name] for name in ROW_COLUMNS)
 )
-_NOTES = {"coverage": COLUMNS, "gaps": tuple(one.name for one in fields(GapRow))}
+_NOTES = {"coverage": COLUMNS, "gaps": tuple(field.name for field in fields(GapRow))}
 _NONE = type(None)
 _NOTED: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(_NOTES["coverage"] + _NOTES["gaps"], (int, _NONE)),
@@ -271,7 +271,7 @@ def _by_stretches(conn: sqlite3.Connection, columns: str, last: int) -> Iterator
     """The rows up to ``last`` in order of rowid; behind each stretch of which nothing can be read its last rowid, and
     None."""
     some = f"SELECT rowid, {columns} FROM ticks WHERE rowid BETWEEN ? AND ? ORDER BY rowid"  # noqa: S608 - our names
-    one = f"SELECT rowid, {columns} FROM ticks WHERE rowid = ?"  # noqa: S608 - it never looks at the page behind
+    row_sql = f"SELECT rowid, {columns} FROM ticks WHERE rowid = ?"  # noqa: S608 - it never looks at the page behind
     low = 1
     while low <= last:
         with contextlib.suppress(_Damage):
@@ -279,14 +279,14 @@ def _by_stretches(conn: sqlite3.Connection, columns: str, last: int) -> Iterator
                 low = rowid + 1
                 yield rowid, row
             return
-        found = _next_row(conn, one, low, last)
-        end = last if found is None else found[0] - 1
+        first_row = _next_row(conn, row_sql, low, last)
+        end = last if first_row is None else first_row[0] - 1
         if end >= low:
             yield end, None
-        if found is None:
+        if first_row is None:
             return
-        yield found
-        low = found[0] + 1
+        yield first_row
+        low = first_row[0] + 1
 
 
 def _next_row(conn: sqlite3.Connection, sql: str, low: int, last: int) -> tuple[int, Row] | None:
@@ -294,19 +294,19 @@ def _next_row(conn: sqlite3.Connection, sql: str, low: int, last: int) -> tuple[
     each FINENESS-th of the way: where a page near the root is damaged, the rowids that might be number millions."""
     before, at = low - 1, low
     while before < last:
-        found = _single(conn, sql, at)
-        if found is not None:
+        readable = _single(conn, sql, at)
+        if readable is not None:
             between = (_single(conn, sql, rowid) for rowid in range(before + 1, at))
-            return next((row for row in between if row is not None), found)
+            return next((row for row in between if row is not None), readable)
         before, at = at, min(at + 1 + (at - low) // FINENESS, last)
     return None
 
 
 def _single(conn: sqlite3.Connection, sql: str, rowid: int) -> tuple[int, Row] | None:
     with contextlib.suppress(sqlite3.Error):
-        found = conn.execute(sql, (rowid,)).fetchone()
-        if found is not None and found[0] == rowid and _plausible(found[1:]):
-            return rowid, tuple(found[1:])
+        stored = conn.execute(sql, (rowid,)).fetchone()
+        if stored is not None and stored[0] == rowid and _plausible(stored[1:]):
+            return rowid, tuple(stored[1:])
     return None
 
 

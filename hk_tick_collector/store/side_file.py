@@ -107,7 +107,7 @@ class SideFile:
         scripts = [directory.joinpath(name).read_text(encoding="utf-8") for name in self.scripts]
         conn.execute("BEGIN IMMEDIATE")
         try:
-            for statement in (one for script in scripts for one in split_statements(script)):
+            for statement in (sql for script in scripts for sql in split_statements(script)):
                 conn.execute(statement)
             conn.execute(f"PRAGMA application_id = {self.application_id:d}")
             conn.execute(f"PRAGMA user_version = {self.version:d}")

@@ -75,11 +75,11 @@ def with_number(cursor: str, number: int) -> str:
 def parted(cursor: str) -> tuple[str, int | None]:
     """A cursor without its number, and the number; None when it has none. ValueError when it was changed on the way."""
     rest, comma, last = cursor.rpartition(",")
-    found = _PART.fullmatch(last) if comma else None
-    if not found:
+    match = _PART.fullmatch(last) if comma else None
+    if not match:
         return cursor, None
-    number = int(found[1])
-    if found[2] and cursor != with_number(rest, number):
+    number = int(match[1])
+    if match[2] and cursor != with_number(rest, number):
         raise ValueError("it is not as it was given out")
     return rest, number
 

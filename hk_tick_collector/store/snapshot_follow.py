@@ -45,8 +45,8 @@ class SnapshotRows:
 
     def read_behind(self, position: Position, limit_rows: int = LIMIT_ROWS) -> Batch | None:
         """As ``Follower.read_behind``; StoreCorrupt, too, for a body that cannot be unpacked."""
-        found = self.piece(position, limit_rows, self._symbols)
-        return None if found is None else found[0]
+        piece = self.piece(position, limit_rows, self._symbols)
+        return None if piece is None else piece[0]
 
     def piece(self, position: Position, limit_rows: int, symbols: frozenset[str] | None) -> tuple[Batch, bool] | None:
         """The same of these symbols, and whether there may be more behind it."""

@@ -98,7 +98,7 @@ def pictures(
     ``snapshot_file.reading`` raises, and StoreCorrupt for a body that cannot be unpacked."""
     with reading(path) as conn:
         known = _series_of(conn)
-        names = {known[one]: one for one in series if one in known}
+        names = {known[series_key]: series_key for series_key in series if series_key in known}
         places = _places(conn, list(names), span, every=every)
         while chunk := list(islice(places, FETCH_ROWS)):
             yield from _fetch(conn, chunk, names, path, bodies=bodies)
@@ -161,8 +161,8 @@ def _series_of(conn: sqlite3.Connection) -> dict[Series, int]:
 def _places(conn: sqlite3.Connection, numbers: Sequence[int], span: Span, *, every: bool) -> Iterator[int]:
     """Row numbers in order of second, then of storing."""
     wanted = span._replace(from_sec=max(span.from_sec, span.after[0]))
-    each = [_of_series(conn, number, wanted, every=every) for number in numbers]
-    return (rowid for second, rowid in heapq.merge(*each) if (second, rowid) > span.after)
+    series_places = [_of_series(conn, number, wanted, every=every) for number in numbers]
+    return (rowid for second, rowid in heapq.merge(*series_places) if (second, rowid) > span.after)
 
 
 def _of_series(conn: sqlite3.Connection, number: int, span: Span, *, every: bool) -> Iterator[tuple[int, int]]:
@@ -181,9 +181,9 @@ def _fetch(
 ) -> Iterator[Picture]:
     body, marks = "body" if bodies else "NULL", ",".join("?" * len(rowids))
     sql = f"SELECT {_COLUMNS}, {body} FROM snapshots WHERE rowid IN ({marks})"  # noqa: S608 - our own words
-    found = {row[0]: row for row in conn.execute(sql, rowids)}
+    row_of = {row[0]: row for row in conn.execute(sql, rowids)}
     for rowid in rowids:
-        _, number, second, recv_ts_ms, origin, spot, zero_gamma, body = found[rowid]
+        _, number, second, recv_ts_ms, origin, spot, zero_gamma, body = row_of[rowid]
         text = None if body is None else unpacked(body, path)
         yield Picture(rowid, names[number], second, recv_ts_ms, origin, spot, zero_gamma, text)
 

@@ -163,11 +163,11 @@ class SnapshotWriter:
 
     @staticmethod
     def _series_id(opened: _Open, series: Series) -> int:
-        found = opened.series_ids.get(series)
-        if found is None:
+        series_id = opened.series_ids.get(series)
+        if series_id is None:
             sql = "INSERT INTO series (symbol, package, category) VALUES (?, ?, ?)"
-            found = opened.series_ids[series] = int(opened.conn.execute(sql, series).lastrowid or 0)
-        return found
+            series_id = opened.series_ids[series] = int(opened.conn.execute(sql, series).lastrowid or 0)
+        return series_id
 
     def _store_copy(self, opened: _Open, copy: SnapshotsCopied) -> None:
         series_id = self._series_id(opened, Series(copy.symbol, copy.package, copy.category))
@@ -210,10 +210,10 @@ def _values(series_id: int, row: Snapshot) -> tuple[object, ...]:
 
 def _inode(path: Path) -> tuple[int, int] | None:
     try:
-        found = path.stat()
+        stat = path.stat()
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+    return stat.st_dev, stat.st_ino
 
 
 def _wal_bytes(path: Path) -> int:

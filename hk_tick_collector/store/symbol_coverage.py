@@ -127,7 +127,7 @@ class SymbolCoverage:
 
     def take_units(self, first: int, last: int) -> bool:
         """Note the units of volume of a trade. False when another one has some of them: nothing is noted then."""
-        low = next((one for one in reversed(self.ranges.ranges) if one[0] <= last), None)
+        low = next((span for span in reversed(self.ranges.ranges) if span[0] <= last), None)
         return (low is None or low[1] < first) and self._add(first, last)
 
     def _add(self, first: int, last: int) -> bool:

@@ -62,11 +62,11 @@ def read_replays(conn: sqlite3.Connection) -> dict[str, Replay]:
     """The table ``replays`` by symbol; empty where there is none. A row that the recorder never writes is left out."""
     if not conn.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'replays'").fetchone():
         return {}
-    found = (Replay(*row) for row in conn.execute(_REPLAYS))
+    replays = (Replay(*row) for row in conn.execute(_REPLAYS))
     return {
-        one.symbol: one
-        for one in found
-        if all(isinstance(n, int) for n in (one.ticks, one.first_at_ms, one.last_at_ms))
+        replay.symbol: replay
+        for replay in replays
+        if all(isinstance(n, int) for n in (replay.ticks, replay.first_at_ms, replay.last_at_ms))
     }
 
 
@@ -208,8 +208,8 @@ def _unlike_copy(evidence: Evidence) -> str | None:
         return f"{NO_COUNTER}; its file is another one now, and could not be compared: see what the import says of it"
     more = evidence.stored_ticks - replay.ticks
     if more:
-        what = f"{abs(more)} rows {'more' if more > 0 else 'fewer'}"
-        return f"{NO_COUNTER}; {what} than its file had when it was last read: import the file again"
+        difference = f"{abs(more)} rows {'more' if more > 0 else 'fewer'}"
+        return f"{NO_COUNTER}; {difference} than its file had when it was last read: import the file again"
     if not replay.confirmed:
         return f"{NO_COUNTER}; {READ_ONCE}"
     return None

@@ -232,7 +232,7 @@ class DayFileWriter:
                 self._leave_lost_wal(day, path)
         except (OSError, sqlite3.Error) as exc:  # of a batch that is committed; the next write tells of a sick disk
             _log.warning(event("day_file_wal_unseen", trading_day=day, path=path, error=exc))
-        self.wal_bytes = sum(one.wal_bytes for one in self._wal_looks.values())
+        self.wal_bytes = sum(look.wal_bytes for look in self._wal_looks.values())
 
     def _leave_lost_wal(self, day: str, path: Path) -> None:
         busy, wal_pages, moved_pages = self._open[day].conn.execute("PRAGMA wal_checkpoint(FULL)").fetchone()
@@ -532,7 +532,7 @@ def _mark(path: Path) -> Mark | None:
     """What is at ``path`` now, None when nothing is. OSError from a disk that does not answer: it says nothing about
     the file."""
     try:
-        found = os.stat(path)  # noqa: PTH116 - two calls a batch on the hot path
+        stat = os.stat(path)  # noqa: PTH116 - two calls a batch on the hot path
     except FileNotFoundError:
         return None
-    return Mark(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+    return Mark(stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns)

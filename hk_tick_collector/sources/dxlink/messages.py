@@ -87,7 +87,9 @@ def history(*, add: tuple[str, int] | None = None, remove: tuple[str, int] | Non
     """A symbol, and from when on (UTC epoch ms) its trades are to be shown."""
     asked = {"add": add, "remove": remove}
     events = {
-        name: [{"type": EVENT, "symbol": one[0], "fromTime": one[1]}] for name, one in asked.items() if one is not None
+        name: [{"type": EVENT, "symbol": pair[0], "fromTime": pair[1]}]
+        for name, pair in asked.items()
+        if pair is not None
     }
     return _text("FEED_SUBSCRIPTION", HISTORY_CHANNEL, **events)
 
@@ -134,7 +136,7 @@ class FeedRows:
         if not isinstance(data, list):
             return
         if data and isinstance(data[0], dict):
-            yield from (tuple(map(one.get, FIELDS)) for one in data if isinstance(one, dict) and _is_ours(one))
+            yield from (tuple(map(event.get, FIELDS)) for event in data if isinstance(event, dict) and _is_ours(event))
             return
         for name, values in zip(data[::2], data[1::2], strict=False):
             if name == EVENT and isinstance(values, list):
@@ -154,5 +156,5 @@ class FeedRows:
             yield Broken(values[whole:])
 
 
-def _is_ours(one: dict[str, Any]) -> bool:
-    return bool(one.get("eventType", EVENT) == EVENT)
+def _is_ours(event: dict[str, Any]) -> bool:
+    return bool(event.get("eventType", EVENT) == EVENT)

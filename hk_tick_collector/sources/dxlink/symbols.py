@@ -49,8 +49,8 @@ def at_dxlink(symbol: str, venues: Sequence[Venue] = ()) -> str:
     """``symbol`` in dxFeed's spelling. FeedError for one that has none, with what to do."""
     market, _, code = symbol.partition(".")
     if market == "CME":
-        found = _CONTRACT.fullmatch(symbol)
-        root = found["root"] if found else ""
+        match = _CONTRACT.fullmatch(symbol)
+        root = match["root"] if match else ""
         exchange = {**_EXCHANGE_OF_ROOT, **dict(venues)}.get(root)
         if exchange is None:
             raise FeedError(f"{symbol}: on which exchange {root or code} trades is not known; say it in DXLINK_VENUES")

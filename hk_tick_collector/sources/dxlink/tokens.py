@@ -139,7 +139,7 @@ class TastyTokens:
             "/oauth/token",
             {"Content-Type": "application/json"},
             json.dumps(body).encode(),
-            what="the refresh token or the client secret",
+            credential="the refresh token or the client secret",
         )
         token, lasts_sec = answer.get("access_token"), answer.get("expires_in", ACCESS_SEC)
         if not is_token(token):

@@ -180,8 +180,8 @@ def read_static_info(answer: Any, names: EnumNames, market: FutuMarket) -> dict[
 def read_snapshots(answer: Any, market: FutuMarket) -> dict[str, Snapshot]:
     """A ``Qot_GetSecuritySnapshot.S2C``, by code."""
     snapshots: dict[str, Snapshot] = {}
-    for one in answer.snapshotList:
-        basic = one.basic
+    for snapshot in answer.snapshotList:
+        basic = snapshot.basic
         code = _code(basic.security, market)
         snapshots[code] = Snapshot(
             code=code,

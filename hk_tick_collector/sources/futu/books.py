@@ -117,7 +117,8 @@ def read_brokers(raw: RawPush) -> BrokerPush:
     """The push as a queue. ValueError for one that is longer than any. Orders and shares, which SF shows, are left out,
     as the orders of books are."""
     body = decode_brokers(raw.message).s2c
-    names = {one.id: cut(one.name, MAX_NAME_CHARS) for side in (body.brokerBidList, body.brokerAskList) for one in side}
+    brokers = [*body.brokerBidList, *body.brokerAskList]
+    names = {broker.id: cut(broker.name, MAX_NAME_CHARS) for broker in brokers}
     return BrokerPush(raw.symbol, raw.recv_ts_us, queue_of(body), tuple(names.items()))
 
 
@@ -129,7 +130,7 @@ def queue_of(body: Any) -> BrokerQueue:
 def _places(brokers: Any) -> tuple[Place, ...]:
     if len(brokers) > MAX_LEVELS:
         raise ValueError(f"a side of {len(brokers)} brokers, more than {MAX_LEVELS}")
-    return tuple((one.pos, one.id) for one in brokers)
+    return tuple((broker.pos, broker.id) for broker in brokers)
 
 
 def book_of(body: Any) -> Book:

@@ -108,7 +108,7 @@ class FutuLink:
         if answers.refused and not answers.found:
             raise FeedError(next(iter(answers.refused.values())))
         market = self._mapper.market.market
-        return [_described(one, market.currency_of(one.code)) for one in answers.found.values() if not one.delisted]
+        return [_described(info, market.currency_of(info.code)) for info in answers.found.values() if not info.delisted]
 
     async def trading_days(self, first: str, last: str, timeout_sec: float) -> Mapping[str, str]:
         """OpenD's own calendar."""

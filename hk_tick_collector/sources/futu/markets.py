@@ -110,7 +110,7 @@ CN = FutuMarket(
     is_second_in_seq=False,
 )  # fmt: skip
 
-MARKETS = {one.spec.market: one for one in (HK, US, CN)}
+MARKETS = {market.spec.market: market for market in (HK, US, CN)}
 
 
 def at_futu(code: str) -> FutuMarket:

@@ -85,22 +85,22 @@ class Reference:
 
     async def listed(self, kinds: Sequence[str] = LISTED_KINDS) -> dict[str, SymbolInfo]:
         """All codes of these kinds (``futu.SecurityType``) that the market lists, by code."""
-        found: dict[str, SymbolInfo] = {}
+        infos: dict[str, SymbolInfo] = {}
         for kind in kinds:
             for place in self._connection.market.prefixes.values():
-                found |= await _patiently(
+                infos |= await _patiently(
                     self._static,
                     lambda: self._connection.listed(place, kind, _TIMEOUT),  # noqa: B023 - called before the loop goes on
                 )
-        return found
+        return infos
 
     async def members(self, group: str) -> list[str]:
         """The codes of a ``group``: ``plate:HK.800000`` (a plate or an index) or ``watchlist:NAME``. ``FeedError`` with
         OpenD's words when there is no such group."""
         kind, _, name = group.partition(":")
         ask = self._connection.of_plate if kind == "plate" else self._connection.of_watchlist
-        found = await _patiently(self._static, lambda: ask(name, _TIMEOUT))
-        return [code for code, info in found.items() if not info.delisted]
+        infos = await _patiently(self._static, lambda: ask(name, _TIMEOUT))
+        return [code for code, info in infos.items() if not info.delisted]
 
     async def snapshots(self, codes: Sequence[str]) -> Answers[Snapshot]:
         """The day so far of ``codes``."""
@@ -131,7 +131,7 @@ class Reference:
         while parts:
             part = parts.pop(0)
             try:
-                found = await _patiently(pace, lambda: ask(part))  # noqa: B023 - called before the loop goes on
+                answered = await _patiently(pace, lambda: ask(part))  # noqa: B023 - called before the loop goes on
             except (FeedLost, FeedTimeout):
                 raise
             except FeedError as exc:
@@ -140,8 +140,8 @@ class Reference:
                 else:
                     parts = [*_without_culprits(part, str(exc)), *parts]
                 continue
-            answers.found.update(found)
-            answers.refused.update((code, "OpenD gives no answer for it") for code in part if code not in found)
+            answers.found.update(answered)
+            answers.refused.update((code, "OpenD gives no answer for it") for code in part if code not in answered)
         return answers
 
 

@@ -48,9 +48,9 @@ class Rest:
         self._setting = setting
 
     def ask(
-        self, path: str, headers: Mapping[str, str], body: bytes | None = None, *, what: str = "the access token"
+        self, path: str, headers: Mapping[str, str], body: bytes | None = None, *, credential: str = "the access token"
     ) -> dict[str, Any]:
-        """The answer's object. FeedError, and Refused for what asking again would not change: ``what`` was
+        """The answer's object. FeedError, and Refused for what asking again would not change: ``credential`` was
         refused."""
         request = urllib.request.Request(  # noqa: S310 - the settings let only https in, and http to this machine
             self._address + path, data=body, headers={**headers, "User-Agent": AGENT, "Accept": "application/json"}
@@ -60,7 +60,7 @@ class Rest:
                 raw = response.read(MAX_ANSWER_BYTES + 1)
         except urllib.error.HTTPError as exc:
             with exc:
-                raise self._of_status(exc.code, exc.headers, path, what) from None
+                raise self._of_status(exc.code, exc.headers, path, credential) from None
         except (OSError, ValueError, HTTPException) as exc:
             raise FeedError(f"{path} was not answered: {printable(cut(str(exc), 120))}") from None
         try:
@@ -71,9 +71,9 @@ class Rest:
             raise FeedError(f"{path}: the answer is no JSON object; is {self._setting} right?")
         return answer
 
-    def _of_status(self, status: int, headers: Message, path: str, what: str) -> Exception:
+    def _of_status(self, status: int, headers: Message, path: str, credential: str) -> Exception:
         if status in REFUSALS:
-            return Refused(f"{self._title} refused {what} ({status})", REFUSED_WAIT_SEC, is_secret=True)
+            return Refused(f"{self._title} refused {credential} ({status})", REFUSED_WAIT_SEC, is_secret=True)
         if status in BUSY:
             text = headers.get("Retry-After", "")
             wait_sec = int(text[:6]) if text.isascii() and text.isdigit() else BUSY_WAIT_SEC

@@ -268,13 +268,13 @@ class Conversation(ABC):
         self.sink.reject([told])
 
 
-async def within(future: Future[T], timeout_sec: float, what: str) -> T:
-    """Its result, on another loop. FeedTimeout says ``what`` did not happen."""
+async def within(future: Future[T], timeout_sec: float, problem: str) -> T:
+    """Its result, on another loop. FeedTimeout says ``problem`` did not happen."""
     done = asyncio.wrap_future(future)
     await asyncio.wait({done}, timeout=timeout_sec)
     if not done.done():
         done.add_done_callback(lambda late: late.cancelled() or late.exception())  # nobody waits for it any more
-        raise FeedTimeout(f"{what} in {timeout_sec:g} s")
+        raise FeedTimeout(f"{problem} in {timeout_sec:g} s")
     return done.result()
 
 

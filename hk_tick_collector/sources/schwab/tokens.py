@@ -79,7 +79,7 @@ class OAuth:
             "Authorization": f"Basic {base64.b64encode(both).decode()}",
             "Content-Type": "application/x-www-form-urlencoded",
         }
-        answer = self.rest.ask(f"{OAUTH}/token", headers, urlencode(form).encode(), what=what)
+        answer = self.rest.ask(f"{OAUTH}/token", headers, urlencode(form).encode(), credential=what)
         access, lasts_sec = answer.get("access_token"), answer.get("expires_in", ACCESS_SEC)
         refresh = answer.get("refresh_token") or refresh
         if not is_token(access) or not is_token(refresh):

@@ -103,9 +103,9 @@ class Conversation:
 
     def _take(self, events: list[messages.Event]) -> None:
         recv_ts_ms = self._clock.now_ms()
-        texts = [one.data for one in events if one.name == self._name]
-        odd = [one for one in events if one.name not in (self._name, b"heartbeat")]
-        rejected = [self._garbled(one.name + b" " + one.data, recv_ts_ms) for one in odd if not one.name]
+        texts = [event.data for event in events if event.name == self._name]
+        odd = [event for event in events if event.name not in (self._name, b"heartbeat")]
+        rejected = [self._garbled(event.name + b" " + event.data, recv_ts_ms) for event in odd if not event.name]
         if texts:
             values = messages.read_all(texts)
             rejected += [

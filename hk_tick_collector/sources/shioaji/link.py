@@ -127,13 +127,13 @@ class ShioajiLink:
 
     async def describe(self, symbols: Sequence[str]) -> Sequence[Described]:
         """What is counted: lots of 1000 shares, shares, contracts."""
-        found = []
+        described = []
         for symbol in symbols:
             if symbol in self._contracts:
                 unit, multiplier = unit_of(self._contracts[symbol])
                 currency = self._source.market.currency
-                found.append(Described(symbol, unit=unit, multiplier=multiplier, currency=currency))
-        return found
+                described.append(Described(symbol, unit=unit, multiplier=multiplier, currency=currency))
+        return described
 
     async def trading_days(self, first: str, last: str, timeout_sec: float) -> None:
         """It has no calendar."""

@@ -62,8 +62,8 @@ class EventStream:
 
 def _event(block: bytes) -> Event | None:
     """None for a comment."""
-    name, found, data = block.partition(b"\ndata:")
-    if found and name.startswith(b"event:") and b"\n" not in data and b"\n" not in name:
+    name, separator, data = block.partition(b"\ndata:")
+    if separator and name.startswith(b"event:") and b"\n" not in data and b"\n" not in name:
         return Event(name[6:].strip(), data)
     named, parts = b"", []
     for line in block.split(b"\n"):

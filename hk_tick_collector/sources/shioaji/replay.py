@@ -84,12 +84,12 @@ def trades_of(answer: Any, symbol: str, day: str, market: Market) -> list[Trade]
         raise FeedError(f"{symbol}: the whole day is not in the known form")
     columns = [answer[name] for name in COLUMNS]
     quotes = [answer.get(name) for name in ("bid_price", "ask_price")]
-    columns += [one if isinstance(one, list) and one else [None] * len(columns[0]) for one in quotes]
+    columns += [column if isinstance(column, list) and column else [None] * len(columns[0]) for column in quotes]
     if len({len(column) for column in columns}) != 1:
         raise FeedError(f"{symbol}: the columns of the whole day differ in length")
     clock = WallClock(market)
     sums: dict[int, int] = {}
-    found: list[Trade] = []
+    trades: list[Trade] = []
     for when, close, volume, side, bid, ask in zip(*columns, strict=True):
         try:
             time_us, second = _moment(clock, when)
@@ -102,8 +102,8 @@ def trades_of(answer: Any, symbol: str, day: str, market: Market) -> list[Trade]
             continue
         base = session_base(symbol, second)
         sums[base] = sums.get(base, 0) + volume
-        found.append(Trade(time_us, base + sums[base], price, volume, direction_of(side), _quote(bid), _quote(ask)))
-    return found
+        trades.append(Trade(time_us, base + sums[base], price, volume, direction_of(side), _quote(bid), _quote(ask)))
+    return trades
 
 
 def _moment(clock: WallClock, when: Any) -> tuple[int, int]:
@@ -212,12 +212,12 @@ class Replay:
     def _over(self, now_ms: int) -> list[str]:
         """The newest trading days that are over, the newest first."""
         day = self._market.trading_day(now_ms)
-        found: list[str] = []
-        while len(found) < DAYS_BACK:
+        days: list[str] = []
+        while len(days) < DAYS_BACK:
             if self._market.table_kind(day) is not DayKind.CLOSED and now_ms >= self._closes_ms(day) + AFTER_CLOSE_MS:
-                found.append(day)
+                days.append(day)
             day = add_days(day, -1)
-        return found
+        return days
 
     def _closes_ms(self, day: str) -> int:
         return self._market.no_more_ticks_ms(day, DayKind.WHOLE)

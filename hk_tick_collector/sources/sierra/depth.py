@@ -53,8 +53,8 @@ class DepthLayout(NamedTuple):
 
 def parse_depth_name(file_name: str) -> DepthName:
     """``ESZ26_FUT_CME.2026-11-20.depth`` -> ``CME.ESZ26``, ``20261120``; InputError with what a name must look like."""
-    found = _NAME.fullmatch(file_name)
-    day = found["date"].replace("-", "") if found else ""
+    match = _NAME.fullmatch(file_name)
+    day = match["date"].replace("-", "") if match else ""
     try:
         parse_day(day)
     except ValueError:
@@ -62,8 +62,8 @@ def parse_depth_name(file_name: str) -> DepthName:
             f"{file_name}: symbol and day cannot be told from the file's name; a depth file is named like "
             "ESZ26_FUT_CME.2026-11-20.depth"
         ) from None
-    assert found is not None
-    return DepthName(f"{MARKET}.{found['code']}", day)
+    assert match is not None
+    return DepthName(f"{MARKET}.{match['code']}", day)
 
 
 def read_layout(file: BinaryIO, size_bytes: int) -> DepthLayout:

@@ -102,7 +102,7 @@ class DepthFiles:
     def _due(self) -> list[Path]:
         """Files of wanted symbols whose day is over, oldest first. Not everybody records depth."""
         wanted, now_ms = self._wanted(), self._clock.now_ms()
-        found: list[tuple[str, Path]] = []
+        due: list[tuple[str, Path]] = []
         try:
             for path in self.directory.iterdir():
                 if path.suffix != SUFFIX:
@@ -113,19 +113,19 @@ class DepthFiles:
                     continue  # of another exchange, or of another program
                 age_ms = now_ms - (epoch_day(name.utc_day) + 1) * DAY_MS
                 if name.symbol in wanted and OVER_MS <= age_ms < BACK_DAYS * DAY_MS:
-                    found.append((name.utc_day, path))
+                    due.append((name.utc_day, path))
         except FileNotFoundError:
             return []
         except OSError as exc:
             self._log.log(logging.WARNING, "sierra_depth_unread", dir=self.directory, error=exc.strerror or exc)
             return []
-        return [path for _, path in islice(sorted(found), MAX_FILES)]
+        return [path for _, path in islice(sorted(due), MAX_FILES)]
 
     def _keep(self, path: Path) -> bool:
         failure = None
         try:
-            found = path.stat()
-            failure = _Failure(found.st_size, found.st_mtime_ns)
+            stat = path.stat()
+            failure = _Failure(stat.st_size, stat.st_mtime_ns)
             if self._failures.get(path.name) == failure or self._keeper.is_kept(path):
                 return False
             kept = self._keeper.keep(path, self._clock.now_ms())

@@ -199,7 +199,7 @@ class Following:
             return rejected
         if against.is_behind:
             return []
-        return [one for one in rejected if unix_us(int(str(one.raw["time"]))) // 1000 > against.last_ms]
+        return [tick for tick in rejected if unix_us(int(str(tick.raw["time"]))) // 1000 > against.last_ms]
 
     # --- a day that is over ---
 

@@ -53,13 +53,13 @@ def described(instrument: Instrument) -> Described:
 
 def parse_name(file_name: str) -> Instrument:
     """``ESZ26_FUT_CME.scid`` -> ``CME.ESZ26``; InputError with what a name must look like."""
-    found = _NAME.fullmatch(file_name)
-    if found is None:
+    match = _NAME.fullmatch(file_name)
+    if match is None:
         raise InputError(
             f"{file_name}: the symbol cannot be told from the file's name; a futures contract of "
             f"{', '.join(EXCHANGES)} is expected, named like ESZ26_FUT_CME.scid"
         )
-    return Instrument(f"{MARKET}.{found['code']}", found["venue"])
+    return Instrument(f"{MARKET}.{match['code']}", match["venue"])
 
 
 def parse_rule(option: str, text: str) -> Rule:
